@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Kills a run with -9 at random moments and resumes it until it ends; the weights must be those of a run that was never
+# killed, byte for byte.
+# usage: kill_resume.sh TEMPER RECIPE TRIALS [--set key=value]…     (prints one line a trial; exit 0 only if all agree)
+set -euo pipefail
+temper=$(realpath "$1") recipe=$(realpath "$2") trials=$3
+shift 3
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+now_ms() { echo $(($(date +%s%N) / 1000000)); }
+hashes() { (cd "runs/$1" && find . -path '*/model/*.safetensors' | sort | xargs sha256sum); }
+
+start=$(now_ms)
+"$temper" run "$recipe" --name whole --log plain "$@" >/dev/null 2>whole.log || { tail -n 20 whole.log; exit 1; }
+length=$(($(now_ms) - start))
+hashes whole >whole.sum
+[ -s whole.sum ] || { echo "the run wrote no model"; exit 1; }
+echo "uninterrupted: $length ms, $(wc -l <whole.sum) model files"
+
+failed=0 kills=0
+for trial in $(seq "$trials"); do
+  name="killed-$trial" code=1 tries=0
+  while [ "$code" -ne 0 ]; do
+    tries=$((tries + 1))
+    if [ -d "runs/$name" ] && [ -f "runs/$name/recipe.toml" ]; then
+      "$temper" resume "$name" --log plain >/dev/null 2>>"$name.log" &
+    else
+      "$temper" run "$recipe" --name "$name" --log plain "$@" >/dev/null 2>>"$name.log" &
+    fi
+    pid=$!
+    # The first three tries of a trial are killed, each at a random moment of the run's whole length.
+    if [ "$tries" -le 3 ]; then
+      pause=$(((RANDOM * 32768 + RANDOM) % (length + 1)))
+      sleep "$(printf '%d.%03d' $((pause / 1000)) $((pause % 1000)))"
+      if kill -9 "$pid" 2>/dev/null; then kills=$((kills + 1)); fi
+    fi
+    code=0
+    wait "$pid" 2>/dev/null || code=$?
+    if [ "$code" -ne 0 ] && [ "$code" -ne 137 ]; then
+      echo "trial $trial: exit $code"
+      tail -n 5 "$name.log"
+      break
+    fi
+  done
+  if [ "$code" -eq 0 ] && hashes "$name" | diff -q - whole.sum >/dev/null; then
+    echo "trial $trial: same weights"
+    rm -rf "runs/$name"
+  else
+    echo "trial $trial: DIFFERENT"
+    failed=$((failed + 1))
+  fi
+done
+echo "$((trials - failed)) passed, $failed failed, $kills kills"
+[ "$failed" -eq 0 ]
