@@ -1,0 +1,138 @@
+//! Durable changes of folders: create, rename, remove, replace one file atomically.
+//!
+//! A change counts as done when its folder is on disk too. It deliberately doesn't commit several
+//! files as one: that is what `DirWriter` is for.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::IoContext;
+use crate::{Error, Result};
+
+/// Makes a folder's entries durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|d| d.sync_all()).at(dir, "sync")
+}
+
+/// The folder that holds a path; `.` for a bare name.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
+/// Creates a folder with all its missing parents, each durable in the one above it.
+pub fn create_dir_all(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(path);
+    if parent != path {
+        create_dir_all(parent)?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => sync_dir(parent),
+        // Another thread or process may have been faster.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(e) => Err(Error::io(path, "create the folder", e)),
+    }
+}
+
+/// Removes a folder and everything in it.
+pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    fs::remove_dir_all(path).at(path, "remove the folder")
+}
+
+/// Removes a file.
+pub fn remove_file(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    fs::remove_file(path).at(path, "remove")
+}
+
+/// Renames a file or folder, and makes both folders durable.
+pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    fs::rename(from, to).at(from, &format!("rename to `{}`", to.display()))?;
+    sync_dir(parent_of(to))?;
+    if parent_of(from) != parent_of(to) {
+        sync_dir(parent_of(from))?;
+    }
+    Ok(())
+}
+
+/// Replaces a file as a whole: whoever reads it sees the old bytes or the new ones.
+pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let path = path.as_ref();
+    let Some(name) = path.file_name() else {
+        return Err(Error::BadName { name: path.display().to_string() });
+    };
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let tmp_name = format!(".{}.{count}.tmp-{}", name.to_string_lossy(), std::process::id());
+    let tmp = parent_of(path).join(tmp_name);
+    let written = write_and_sync(&tmp, bytes.as_ref(), path).and_then(|()| rename(&tmp, path));
+    if written.is_err() {
+        // The first error is the one to report; the file may not even exist.
+        let _ = fs::remove_file(&tmp);
+    }
+    written
+}
+
+fn write_and_sync(tmp: &Path, bytes: &[u8], shown: &Path) -> Result<()> {
+    let mut file = File::create(tmp).at(shown, "write")?;
+    file.write_all(bytes).at(shown, "write")?;
+    file.sync_all().at(shown, "sync")
+}
+
+/// Whether a name is that of a temporary file or folder of this crate (`….tmp-<pid>`).
+pub fn is_stale_tmp(name: &str) -> bool {
+    name.rsplit_once(".tmp-").is_some_and(|(stem, pid)| {
+        !stem.is_empty() && !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+/// Removes what killed processes left in a folder, and returns the names, sorted.
+///
+/// Call it only while holding the lock under which the folder is written: it asks nobody whether
+/// the process of a temporary folder still lives.
+pub fn remove_stale_tmps(parent: impl AsRef<Path>) -> Result<Vec<String>> {
+    let parent = parent.as_ref();
+    let mut removed = Vec::new();
+    for (name, path) in sorted_entries(parent)? {
+        if !is_stale_tmp(&name) {
+            continue;
+        }
+        if fs::symlink_metadata(&path).at(&path, "read")?.is_dir() {
+            remove_dir_all(&path)?;
+        } else {
+            remove_file(&path)?;
+        }
+        removed.push(name);
+    }
+    Ok(removed)
+}
+
+/// The entries of a folder by name, sorted; names that are not UTF-8 lossily.
+pub(crate) fn sorted_entries(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(dir).at(dir, "list")? {
+        let entry = entry.at(dir, "list")?;
+        entries.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+/// Free bytes for this user on the file system of a path, or of its nearest existing parent.
+pub fn free_space(path: impl AsRef<Path>) -> Option<u64> {
+    let path = path.as_ref();
+    let existing = path.ancestors().find(|p| p.exists()).unwrap_or_else(|| Path::new("."));
+    let stats = rustix::fs::statvfs(existing).ok()?;
+    Some(stats.f_bavail.saturating_mul(stats.f_frsize))
+}

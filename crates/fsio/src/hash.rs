@@ -1,0 +1,66 @@
+//! SHA-256 of bytes, streams and files, as lower-case hex.
+//!
+//! It deliberately offers one hash only: a checksum in a file never needs to say which it is.
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::Path;
+
+use sha2::Digest;
+
+use crate::Result;
+use crate::error::IoContext;
+use crate::read::open_regular;
+
+/// How much is read or written at a time.
+pub(crate) const CHUNK: usize = 1 << 20;
+
+/// SHA-256 of bytes that arrive in pieces.
+#[derive(Clone, Debug, Default)]
+pub struct Sha256 {
+    inner: sha2::Sha256,
+}
+
+impl Sha256 {
+    /// The hash of nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: impl AsRef<[u8]>) {
+        self.inner.update(bytes);
+    }
+
+    /// The hash of all bytes so far, as 64 lower-case hex digits.
+    pub fn finish_hex(self) -> String {
+        let mut hex = String::with_capacity(64);
+        for byte in self.inner.finalize() {
+            // Writing into a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+        hex
+    }
+}
+
+/// SHA-256 of a byte string.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(bytes);
+    hash.finish_hex()
+}
+
+/// SHA-256 of a file, read in pieces.
+pub fn sha256_file(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    let mut file = open_regular(path)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let n = file.read(&mut chunk).at(path, "read")?;
+        if n == 0 {
+            return Ok(hash.finish_hex());
+        }
+        hash.update(chunk.get(..n).unwrap_or_default());
+    }
+}

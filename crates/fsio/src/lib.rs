@@ -1,0 +1,33 @@
+//! The only crate that writes files or maps them: atomic commits, checksums, capped reads, locks.
+//!
+//! It deliberately knows no format but its own MANIFEST, and never decides where a run lies.
+
+// The wall that sends every other crate here.
+#![allow(clippy::disallowed_methods)]
+
+pub mod limits;
+
+mod append_log;
+mod dir_writer;
+mod dirs;
+mod error;
+mod hash;
+mod lock;
+mod manifest;
+mod mapped;
+mod names;
+mod read;
+
+pub use append_log::AppendLog;
+pub use dir_writer::{DirWriter, HashingFile};
+pub use dirs::{
+    create_dir_all, free_space, is_stale_tmp, remove_dir_all, remove_file, remove_stale_tmps,
+    rename, write_atomic,
+};
+pub use error::{Damage, Error, Result};
+pub use hash::{Sha256, sha256_file, sha256_hex};
+pub use lock::Lock;
+pub use manifest::{FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, read_manifest, verify_dir};
+pub use mapped::MappedFile;
+pub use names::basename_only;
+pub use read::{read_capped, read_text_capped};

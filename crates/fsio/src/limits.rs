@@ -1,0 +1,38 @@
+//! Every size limit of a reader, in one place.
+//!
+//! Nothing is read here; a reader names the constant that it holds to.
+
+/// A recipe file, in bytes.
+pub const RECIPE_BYTES: u64 = 1 << 20;
+/// Nesting of tables and arrays in a recipe; checked before the recursive parser runs.
+pub const RECIPE_DEPTH: usize = 32;
+/// A tokenizer.json, in bytes.
+pub const TOKENIZER_BYTES: u64 = 64 << 20;
+/// Entries of a vocabulary; ids must be dense.
+pub const TOKENIZER_ENTRIES: usize = 1_000_000;
+/// A chat template, in bytes.
+pub const TEMPLATE_BYTES: u64 = 64 << 10;
+/// Recursion of a chat template.
+pub const TEMPLATE_RECURSION: usize = 64;
+/// What a chat template may write, in bytes.
+pub const TEMPLATE_OUTPUT_BYTES: usize = 4 << 20;
+/// A config.json and other small JSON files of a model directory, in bytes.
+pub const CONFIG_BYTES: u64 = 1 << 20;
+/// The header of a safetensors file, in bytes.
+pub const SAFETENSORS_HEADER_BYTES: u64 = 16 << 20;
+/// A model.safetensors.index.json, in bytes.
+pub const SAFETENSORS_INDEX_BYTES: u64 = 16 << 20;
+/// One line of a JSONL file, in bytes.
+pub const JSONL_LINE_BYTES: usize = 4 << 20;
+/// Nesting of a JSONL line.
+pub const JSONL_DEPTH: usize = 64;
+/// What the decoding of one parquet file may hold, in bytes.
+pub const PARQUET_MEMORY_BYTES: u64 = 2 << 30;
+/// How long the decoding of one parquet file may compute, in seconds.
+pub const PARQUET_CPU_SECONDS: u64 = 600;
+/// A MANIFEST, in bytes.
+pub const MANIFEST_BYTES: u64 = 16 << 20;
+/// The state.json of a checkpoint, in bytes.
+pub const STATE_BYTES: u64 = 1 << 20;
+/// The process id in a LOCK file, in bytes.
+pub const LOCK_BYTES: u64 = 64;

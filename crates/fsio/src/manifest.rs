@@ -1,0 +1,139 @@
+//! MANIFEST: the list of a folder's files with their lengths and hashes, itself checksummed.
+//!
+//! It deliberately doesn't say what the files mean; `extra` belongs to the caller.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dirs::sorted_entries;
+use crate::error::IoContext;
+use crate::hash::{sha256_file, sha256_hex};
+use crate::names::basename_only;
+use crate::read::read_capped;
+use crate::{Damage, Error, Result, limits};
+
+/// The file's name.
+pub const MANIFEST: &str = "MANIFEST";
+
+/// The version of the layout that this binary writes.
+pub const MANIFEST_FORMAT: u32 = 1;
+
+/// What a checksummed folder holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this layout.
+    pub format: u32,
+    /// Every file but the MANIFEST itself.
+    pub files: BTreeMap<String, FileEntry>,
+    /// What the writer wants to remember with the files.
+    pub extra: serde_json::Value,
+}
+
+/// Length and hash of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256 in lower-case hex.
+    pub sha256: String,
+}
+
+impl Manifest {
+    pub(crate) fn new(files: BTreeMap<String, FileEntry>, extra: serde_json::Value) -> Self {
+        Self { format: MANIFEST_FORMAT, files, extra }
+    }
+
+    /// JSON, and after it one line with the JSON's own hash, so that no flipped bit goes unseen.
+    pub(crate) fn to_text(&self) -> String {
+        // Strings, integers and a JSON value always serialise.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        let hash = sha256_hex(text.as_bytes());
+        format!("{text}sha256 {hash}\n")
+    }
+
+    fn from_text(bytes: &[u8]) -> std::result::Result<Self, Damage> {
+        let unreadable = |reason: &str| Damage::Unreadable(reason.to_owned());
+        let text = std::str::from_utf8(bytes).map_err(|_| unreadable("not UTF-8"))?;
+        let cut = || unreadable("cut short");
+        let (json, hash) = text.rsplit_once("sha256 ").ok_or_else(cut)?;
+        if hash != format!("{}\n", sha256_hex(json.as_bytes())) {
+            return Err(Damage::Checksum);
+        }
+        // A newer format may have other fields: look at the version before the rest.
+        let value: serde_json::Value =
+            serde_json::from_str(json).map_err(|e| Damage::Unreadable(e.to_string()))?;
+        let format = value.get("format").and_then(serde_json::Value::as_u64);
+        if format != Some(u64::from(MANIFEST_FORMAT)) {
+            let format = format.map_or("none".into(), |f| f.to_string());
+            return Err(Damage::Unreadable(format!(
+                "unknown format: `{format}`; this binary knows {MANIFEST_FORMAT}"
+            )));
+        }
+        serde_json::from_value(value).map_err(|e| Damage::Unreadable(e.to_string()))
+    }
+}
+
+/// Reads a folder's MANIFEST and checks its own hash, not the files it lists.
+pub fn read_manifest(dir: impl AsRef<Path>) -> Result<Manifest> {
+    let dir = dir.as_ref();
+    let damaged = |damage| damaged(dir, MANIFEST, damage);
+    check_regular(dir, MANIFEST)?;
+    let bytes = read_capped(dir.join(MANIFEST), limits::MANIFEST_BYTES)?;
+    let manifest = Manifest::from_text(&bytes).map_err(damaged)?;
+    for name in manifest.files.keys() {
+        if basename_only(name).is_err() || name == MANIFEST || name.starts_with('.') {
+            let reason = format!("lists a bad name: `{}`", name.escape_debug());
+            return Err(damaged(Damage::Unreadable(reason)));
+        }
+    }
+    Ok(manifest)
+}
+
+/// Checks that a folder holds exactly what its MANIFEST lists, dotfiles aside.
+///
+/// Lengths come first: a truncated folder is refused without reading gigabytes.
+pub fn verify_dir(dir: impl AsRef<Path>) -> Result<Manifest> {
+    let dir = dir.as_ref();
+    let manifest = read_manifest(dir)?;
+    for (name, entry) in &manifest.files {
+        let found = check_regular(dir, name)?;
+        if found != entry.bytes {
+            let damage = Damage::Length { expected: entry.bytes, found };
+            return Err(damaged(dir, name, damage));
+        }
+    }
+    for (name, _) in sorted_entries(dir)? {
+        if name != MANIFEST && !name.starts_with('.') && !manifest.files.contains_key(&name) {
+            return Err(damaged(dir, &name, Damage::Extra));
+        }
+    }
+    for (name, entry) in &manifest.files {
+        if sha256_file(dir.join(name))? != entry.sha256 {
+            return Err(damaged(dir, name, Damage::Checksum));
+        }
+    }
+    Ok(manifest)
+}
+
+/// The length of a file of the folder; links, folders and devices are damage.
+fn check_regular(dir: &Path, name: &str) -> Result<u64> {
+    let path = dir.join(name);
+    let metadata = match fs::symlink_metadata(&path) {
+        Ok(metadata) => metadata,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && dir.is_dir() => {
+            return Err(damaged(dir, name, Damage::Missing));
+        }
+        Err(e) => return Err(e).at(&path, "read"),
+    };
+    if metadata.is_file() { Ok(metadata.len()) } else { Err(damaged(dir, name, Damage::NotAFile)) }
+}
+
+fn damaged(dir: &Path, file: &str, damage: Damage) -> Error {
+    Error::Damaged { dir: dir.to_owned(), file: file.to_owned(), damage }
+}

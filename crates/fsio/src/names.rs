@@ -1,0 +1,18 @@
+//! Names that foreign files give to other files, confined to one folder.
+//!
+//! It deliberately repairs nothing: a name is usable as it stands or refused.
+
+use crate::{Error, Result};
+
+/// The name itself if it is a bare file name: one component, no `..`, no control characters.
+///
+/// Backslashes are refused too, so that a name means the same on every system.
+pub fn basename_only(name: &str) -> Result<&str> {
+    let bad = name.is_empty()
+        || name.len() > 255
+        || name == "."
+        || name == ".."
+        || name.contains(['/', '\\'])
+        || name.chars().any(char::is_control);
+    if bad { Err(Error::BadName { name: name.chars().take(300).collect() }) } else { Ok(name) }
+}

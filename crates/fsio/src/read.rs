@@ -1,0 +1,41 @@
+//! Reads of whole files with a stated limit.
+//!
+//! It deliberately has no unlimited read: whoever reads a file says how large it may be.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::IoContext;
+use crate::{Error, Result};
+
+/// Opens a regular file for reading; a pipe or device would block or never end.
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
+    let metadata = std::fs::metadata(path).at(path, "read")?;
+    if !metadata.is_file() {
+        return Err(Error::NotAFile { path: path.to_owned() });
+    }
+    File::open(path).at(path, "read")
+}
+
+/// A whole file, if it is no longer than `limit` bytes.
+pub fn read_capped(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let file = open_regular(path)?;
+    let bytes = file.metadata().at(path, "read")?.len();
+    let too_large = || Error::TooLarge { path: path.to_owned(), limit };
+    if bytes > limit {
+        return Err(too_large());
+    }
+    let mut out = Vec::with_capacity(bytes as usize);
+    // The file may have grown since, and files under /proc give no length: count what is read.
+    file.take(limit.saturating_add(1)).read_to_end(&mut out).at(path, "read")?;
+    if out.len() as u64 > limit { Err(too_large()) } else { Ok(out) }
+}
+
+/// A whole text file, if it is no longer than `limit` bytes and valid UTF-8.
+pub fn read_text_capped(path: impl AsRef<Path>, limit: u64) -> Result<String> {
+    let path = path.as_ref();
+    String::from_utf8(read_capped(path, limit)?)
+        .map_err(|e| Error::NotUtf8 { path: path.to_owned(), offset: e.utf8_error().valid_up_to() })
+}

@@ -1,0 +1,134 @@
+//! A folder appears whole or not at all.
+
+use std::fs;
+use std::io::Write;
+
+use fsio::{
+    DirWriter, Error, is_stale_tmp, remove_stale_tmps, sha256_hex, verify_dir, write_atomic,
+};
+use serde_json::Value;
+
+use super::{names, sample_dir};
+
+#[test]
+fn nothing_is_left_without_commit() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let dir = root.path().join("deep/er/step-000001");
+    let mut writer = DirWriter::begin(&dir).expect("begin");
+    writer.write("a", b"1").expect("write");
+    let parent = root.path().join("deep/er");
+    assert_eq!(names(&parent), [format!("step-000001.tmp-{}", std::process::id())]);
+    drop(writer);
+    assert!(names(&parent).is_empty());
+}
+
+#[test]
+fn an_unfinished_file_stops_the_commit() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let mut writer = DirWriter::begin(root.path().join("d")).expect("begin");
+    let mut file = writer.create("weights").expect("create");
+    file.write_all(b"half").expect("write");
+    drop(file);
+    let error = writer.commit(Value::Null).expect_err("unfinished").to_string();
+    assert!(error.ends_with("d/weights: file was not finished"), "{error}");
+    assert!(names(root.path()).is_empty());
+}
+
+#[test]
+fn a_folder_is_never_overwritten() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let dir = root.path().join("d");
+    sample_dir(&dir);
+    assert!(matches!(DirWriter::begin(&dir), Err(Error::Exists { .. })));
+    // Even where the folder appears between begin and commit.
+    let late = root.path().join("late");
+    let mut writer = DirWriter::begin(&late).expect("begin");
+    writer.write("a", b"mine").expect("write");
+    fs::create_dir(&late).expect("mkdir");
+    fs::write(late.join("theirs"), b"x").expect("write");
+    writer.commit(Value::Null).expect_err("occupied");
+    assert_eq!(names(&late), ["theirs"]);
+    assert_eq!(names(root.path()), ["d", "late"]);
+}
+
+#[test]
+fn names_are_confined() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let mut writer = DirWriter::begin(root.path().join("d")).expect("begin");
+    for name in
+        ["", ".", "..", "../x", "a/b", "/etc/passwd", "a\\b", "a\0", "a\nb", "MANIFEST", ".x"]
+    {
+        assert!(matches!(writer.create(name), Err(Error::BadName { .. })), "{name:?}");
+    }
+    assert!(fsio::basename_only(&"x".repeat(256)).is_err());
+    assert_eq!(
+        fsio::basename_only("model-00001-of-00002.safetensors").expect("good"),
+        "model-00001-of-00002.safetensors"
+    );
+    writer.write("a", b"").expect("write");
+    assert!(matches!(writer.create("a"), Err(Error::Unfinished { .. })));
+}
+
+#[test]
+fn files_may_be_written_side_by_side_and_in_any_pieces() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let dir = root.path().join("d");
+    let mut writer = DirWriter::begin(&dir).expect("begin");
+    let (mut one, mut two) =
+        (writer.create("one").expect("one"), writer.create("two").expect("two"));
+    let bytes: Vec<u8> = (0..3_000_001_u32).map(|i| (i % 251) as u8).collect();
+    for (i, piece) in bytes.chunks(700_001).enumerate() {
+        one.write_all(piece).expect("write");
+        two.write_all(&piece[..i]).expect("write");
+        two.flush().expect("flush");
+    }
+    let entry = one.finish().expect("finish");
+    two.finish().expect("finish");
+    assert_eq!((entry.bytes, entry.sha256), (3_000_001, sha256_hex(&bytes)));
+    writer.copy_from("three", root.path().join("nowhere")).expect_err("not there");
+    writer.commit(Value::Null).expect("a file that was never created doesn't count");
+    assert_eq!(verify_dir(&dir).expect("verify").files.len(), 2);
+    assert_eq!(fs::read(dir.join("one")).expect("read"), bytes);
+}
+
+#[test]
+fn stale_temporaries_go_and_nothing_else() {
+    let root = tempfile::tempdir().expect("tempdir");
+    for name in ["step-000001.tmp-4242", "keep", "x.tmp-", "x.tmp-12a", "tmp-12", ".tmp-12"] {
+        fs::create_dir(root.path().join(name)).expect("mkdir");
+        fs::write(root.path().join(name).join("f"), b"x").expect("write");
+    }
+    fs::write(root.path().join(".plan.json.0.tmp-17"), b"x").expect("write");
+    let removed = remove_stale_tmps(root.path()).expect("remove");
+    assert_eq!(removed, [".plan.json.0.tmp-17", "step-000001.tmp-4242"]);
+    assert_eq!(names(root.path()), [".tmp-12", "keep", "tmp-12", "x.tmp-", "x.tmp-12a"]);
+    assert!(is_stale_tmp("step-000001.tmp-1") && !is_stale_tmp("step-000001"));
+    // One that bears our own process id is from an earlier life of that id.
+    let own = root.path().join(format!("d.tmp-{}", std::process::id()));
+    fs::create_dir(&own).expect("mkdir");
+    fs::write(own.join("old"), b"x").expect("write");
+    sample_dir(&root.path().join("d"));
+    verify_dir(root.path().join("d")).expect("verify");
+}
+
+#[test]
+fn single_files_are_replaced_whole() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let path = root.path().join("plan.json");
+    write_atomic(&path, b"one").expect("write");
+    write_atomic(&path, b"two").expect("write");
+    assert_eq!(fs::read(&path).expect("read"), b"two");
+    assert_eq!(names(root.path()), ["plan.json"]);
+    write_atomic(root.path().join("nowhere/plan.json"), b"x").expect_err("no folder");
+}
+
+/// The fault is the kernel's own: a file size limit would need a child process, /dev/full doesn't.
+#[test]
+fn a_full_disk_names_path_and_free_space() {
+    let mut log = fsio::AppendLog::open("/dev/full").expect("open");
+    let error = log.append("x").expect_err("full");
+    let text = error.to_string();
+    assert!(text.starts_with("/dev/full: cannot write: No space left on device"), "{text}");
+    assert!(text.ends_with(" MiB free"), "{text}");
+    assert!(error.hint().expect("hint").contains("free some space"));
+}

@@ -1,0 +1,46 @@
+//! Reads hold to their limits.
+
+use std::fs;
+
+use fsio::{Error, MappedFile, read_capped, read_text_capped, sha256_file, sha256_hex};
+
+#[test]
+fn limits_and_encodings_are_held() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let path = root.path().join("x");
+    fs::write(&path, b"abc").expect("write");
+    assert_eq!(read_capped(&path, 3).expect("fits"), b"abc");
+    assert!(matches!(read_capped(&path, 2), Err(Error::TooLarge { limit: 2, .. })));
+    fs::write(&path, b"ab\xffc").expect("write");
+    assert!(matches!(read_text_capped(&path, 100), Err(Error::NotUtf8 { offset: 2, .. })));
+    assert!(matches!(read_capped("/dev/zero", 100), Err(Error::NotAFile { .. })));
+    assert!(matches!(read_capped(root.path(), 100), Err(Error::NotAFile { .. })));
+    // A file without a known length is counted while it is read.
+    assert!(matches!(read_capped("/proc/self/status", 100), Err(Error::TooLarge { .. })));
+    let error = read_capped(root.path().join("nowhere"), 1).expect_err("missing");
+    assert!(error.is_not_found() && error.hint().is_some());
+}
+
+#[test]
+fn hashes_are_sha_256() {
+    let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(sha256_hex(b"abc"), abc);
+    let root = tempfile::tempdir().expect("tempdir");
+    let path = root.path().join("x");
+    fs::write(&path, b"abc").expect("write");
+    assert_eq!(sha256_file(&path).expect("hash"), abc);
+}
+
+#[test]
+fn mapped_bytes_outlive_their_name() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let path = root.path().join("tokens");
+    fs::write(&path, b"0123456789").expect("write");
+    let map = MappedFile::open(&path).expect("map");
+    assert_eq!(&map[2..4], b"23");
+    let bytes = map.into_bytes();
+    fs::remove_file(&path).expect("remove");
+    assert_eq!(&bytes.slice(5..)[..], b"56789");
+    fs::write(&path, b"").expect("write");
+    assert!(MappedFile::open(&path).expect("empty files map too").is_empty());
+}
