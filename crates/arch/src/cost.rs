@@ -1,6 +1,8 @@
 //! What a training step costs: floating-point operations and bytes, each part separately. Formulas only; nothing is
 //! measured here.
 
+use crate::family::Sizes;
+
 /// The rows and tokens that go through the model at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrainingShape {
@@ -15,21 +17,13 @@ impl TrainingShape {
     pub fn n_tokens(self) -> u64 {
         (self.rows as u64).saturating_mul(self.sequence_length as u64)
     }
-
-    /// Elements of one `[b, h, t, t]` tensor of attention scores.
-    pub(crate) fn n_scores(self, n_heads: usize) -> u64 {
-        let length = self.sequence_length as u64;
-        self.n_tokens().saturating_mul(length).saturating_mul(n_heads as u64)
-    }
 }
 
-/// Elements held between forward and backward.
+/// Elements that plain tensor operations hold between forward and backward for each token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ActivationCount {
     /// Of one block, without the scores.
-    pub(crate) per_block: u64,
-    /// One tensor of scores of one block.
-    pub(crate) scores_per_block: u64,
+    pub(crate) block: u64,
     /// Before the first block and after the last, without logits.
     pub(crate) outside_blocks: u64,
 }
@@ -65,23 +59,28 @@ const SCORES_HELD: u64 = 2;
 const LOGITS_HELD: u64 = 3;
 const F32_BYTES: u64 = 4;
 
-/// Bytes of one training step.
+/// Bytes of one training step. Saturates, as no size that enters here is certain to be sensible.
 pub(crate) fn memory(
     n_parameters: u64,
-    n_layers: usize,
-    vocab_size: usize,
+    sizes: Sizes,
     shape: TrainingShape,
     count: ActivationCount,
 ) -> MemoryEstimate {
     let weights = n_parameters.saturating_mul(F32_BYTES);
-    let block = count.per_block.saturating_add(count.scores_per_block.saturating_mul(SCORES_HELD));
-    let held = block.saturating_mul(n_layers as u64).saturating_add(count.outside_blocks);
-    let logits = shape.n_tokens().saturating_mul(vocab_size as u64).saturating_mul(LOGITS_HELD);
+    let scores = (sizes.n_heads as u64 * SCORES_HELD).saturating_mul(shape.sequence_length as u64);
+    let per_token = count
+        .block
+        .saturating_add(scores)
+        .saturating_mul(sizes.n_layers as u64)
+        .saturating_add(count.outside_blocks);
+    let per_token_logits = sizes.vocab_size as u64 * LOGITS_HELD;
+    let bytes =
+        |per_token: u64| shape.n_tokens().saturating_mul(per_token).saturating_mul(F32_BYTES);
     MemoryEstimate {
         weights,
         gradients: weights,
         optimizer: weights.saturating_mul(2),
-        activations: held.saturating_mul(F32_BYTES),
-        logits: logits.saturating_mul(F32_BYTES),
+        activations: bytes(per_token),
+        logits: bytes(per_token_logits),
     }
 }

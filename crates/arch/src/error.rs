@@ -121,7 +121,7 @@ impl Error {
             }
             Self::MissingKey { hint, .. } | Self::Inconsistent { hint, .. } => hint.clone(),
             Self::WrongType { .. } | Self::OutOfRange { .. } => {
-                Some("compare the file with the one that was published with the model".to_owned())
+                Some("compare it with the config.json that was published with the model".to_owned())
             }
             Self::Unsupported { hint, .. } => Some(hint.clone()),
             Self::UnknownKey { key, .. } => Some(format!(

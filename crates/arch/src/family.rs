@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::cost::{ActivationCount, TrainingShape};
+use crate::cost::ActivationCount;
 use crate::params::ParamSpec;
 
 /// The part of a config that differs from family to family.
@@ -31,8 +31,8 @@ pub(crate) trait FamilyConfig {
     /// The family's own keys of config.json.
     fn keys(&self) -> Map<String, Value>;
 
-    /// Elements that plain tensor operations hold between forward and backward.
-    fn activations(&self, shape: TrainingShape) -> ActivationCount;
+    /// Elements that plain tensor operations hold between forward and backward for each token.
+    fn activations(&self) -> ActivationCount;
 }
 
 /// The sizes that families spell differently.

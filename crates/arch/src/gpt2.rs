@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cost::{ActivationCount, TrainingShape};
+use crate::cost::ActivationCount;
 use crate::error::Result;
 use crate::family::{FamilyConfig, Sizes};
 use crate::keys::Keys;
@@ -263,16 +263,11 @@ impl FamilyConfig for Gpt2Config {
         map
     }
 
-    fn activations(&self, shape: TrainingShape) -> ActivationCount {
-        let n = shape.n_tokens();
+    fn activations(&self) -> ActivationCount {
         let (d, inner) = (self.n_embd as u64, self.n_inner as u64);
         let norms = 2 * (3 * d + 1);
         let attention = d + 3 * d + 3 * d + d;
         let mlp = d + 4 * inner;
-        ActivationCount {
-            per_block: n * (norms + attention + mlp + 2 * d),
-            scores_per_block: shape.n_scores(self.n_head),
-            outside_blocks: n * 4 * d,
-        }
+        ActivationCount { block: norms + attention + mlp + 2 * d, outside_blocks: 4 * d }
     }
 }

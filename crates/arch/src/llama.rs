@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cost::{ActivationCount, TrainingShape};
+use crate::cost::ActivationCount;
 use crate::error::Result;
 use crate::family::{FamilyConfig, Sizes};
 use crate::keys::Keys;
@@ -87,7 +87,7 @@ pub(crate) fn read(keys: &mut Keys, vocab_size: usize) -> Result<LlamaConfig> {
         mlp_bias: keys.flag("mlp_bias", false)?,
         initializer_range: keys.float_or_none("initializer_range", 1e-6..=1.0)?.unwrap_or(0.02),
     };
-    keys.training_defaults(&["attention_dropout"])?;
+    keys.training_defaults(&["attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop"])?;
     Ok(config)
 }
 
@@ -277,19 +277,13 @@ impl FamilyConfig for LlamaConfig {
         map
     }
 
-    fn activations(&self, shape: TrainingShape) -> ActivationCount {
-        let n = shape.n_tokens();
+    fn activations(&self) -> ActivationCount {
         let (d, inner) = (self.hidden_size as u64, self.intermediate_size as u64);
         let (q, kv) = (self.query_width() as u64, self.key_value_width() as u64);
         // Held for the backward pass by a block of plain tensor operations; see `cost` for what each counts.
         let norms = 2 * (3 * d + 1);
         let attention = d + 3 * q + 3 * kv + 3 * q + q;
         let mlp = d + 4 * inner;
-        let per_token = norms + attention + mlp + 2 * d;
-        ActivationCount {
-            per_block: n * per_token,
-            scores_per_block: shape.n_scores(self.num_attention_heads),
-            outside_blocks: n * 4 * d,
-        }
+        ActivationCount { block: norms + attention + mlp + 2 * d, outside_blocks: 4 * d }
     }
 }

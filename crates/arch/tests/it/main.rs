@@ -1,0 +1,47 @@
+//! Tests of arch: what config.json may say, what is refused, and the numbers worked out from it.
+
+mod costs;
+mod parameters;
+mod reading;
+mod refusals;
+mod rope;
+
+use std::path::Path;
+
+use arch::{Description, ModelConfig};
+use serde_json::Value;
+
+/// The text of a file in `tests/it/configs`; these are the reference vectors' own.
+macro_rules! config {
+    ($name:literal) => {
+        include_str!(concat!("configs/", $name))
+    };
+}
+pub(crate) use config;
+
+pub(crate) fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("a fixture is valid JSON")
+}
+
+pub(crate) fn describe(text: &str) -> Description {
+    Description::from_json(&json(text), Path::new("config.json"))
+        .expect("a fixture is a good config")
+}
+
+pub(crate) fn read(text: &str) -> ModelConfig {
+    describe(text).config
+}
+
+/// `text` with the keys of `patch` set; a null patch value removes the key.
+pub(crate) fn patched(text: &str, patch: &Value) -> Value {
+    let mut value = json(text);
+    let map = value.as_object_mut().expect("a config is an object");
+    for (key, new) in patch.as_object().expect("a patch is an object") {
+        if new.is_null() {
+            map.remove(key);
+        } else {
+            map.insert(key.clone(), new.clone());
+        }
+    }
+    value
+}

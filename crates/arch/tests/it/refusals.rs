@@ -1,0 +1,216 @@
+//! Every key that changes the mathematics in a way that is not implemented, and every mistake, is named.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use arch::Description;
+use serde_json::{Value, json};
+
+use crate::{config, patched};
+
+/// The message and hint for a good config with `patch` applied.
+fn refused(text: &str, patch: &Value) -> String {
+    let value = patched(text, patch);
+    match Description::from_json(&value, Path::new("m/config.json")) {
+        Ok(_) => format!("accepted: {patch}\n"),
+        Err(error) => {
+            let mut line = format!("{error}\n");
+            if let Some(hint) = error.hint() {
+                _ = writeln!(line, "  hint: {hint}");
+            }
+            line
+        }
+    }
+}
+
+fn llama(patches: &[Value]) -> String {
+    patches.iter().map(|patch| refused(config!("llama.json"), patch)).collect()
+}
+
+fn gpt2(patches: &[Value]) -> String {
+    patches.iter().map(|patch| refused(config!("gpt2.json"), patch)).collect()
+}
+
+#[test]
+fn mathematics_that_are_not_implemented() {
+    insta::assert_snapshot!(llama(&[
+        json!({ "hidden_act": "gelu" }),
+        json!({ "pretraining_tp": 2 }),
+        json!({ "partial_rotary_factor": 0.5 }),
+        json!({ "sliding_window": 4096 }),
+        json!({ "layer_types": ["full_attention", "sliding_attention"] }),
+        json!({ "quantization_config": { "bits": 4 } }),
+        json!({ "auto_map": { "AutoModelForCausalLM": "modeling.Model" } }),
+        json!({ "final_logit_softcapping": 30.0 }),
+        json!({ "is_encoder_decoder": true }),
+    ]), @r#"
+    m/config.json: key `hidden_act` has a value that is not supported: `gelu`
+      hint: only `silu`
+    m/config.json: key `pretraining_tp` has a value that is not supported: `2`
+      hint: only 1
+    m/config.json: key `partial_rotary_factor` has a value that is not supported: `0.5`
+      hint: only rotation of the whole head is supported (1.0)
+    m/config.json: key `sliding_window` has a value that is not supported: `4096`
+      hint: only full attention (null)
+    m/config.json: key `layer_types` has a value that is not supported: `["full_attention","sliding_attention"]`
+      hint: only layers of full attention
+    m/config.json: key `quantization_config` has a value that is not supported: `{"bits":4}`
+      hint: only a model without it is supported
+    m/config.json: key `auto_map` has a value that is not supported: `{"AutoModelForCausalLM":"modeling.Model"}`
+      hint: only a model without it is supported
+    m/config.json: unknown key `final_logit_softcapping` with value: `30.0`
+      hint: a key that changes the mathematics must not be ignored; if `final_logit_softcapping` changes nothing, remove it from the file
+    m/config.json: key `is_encoder_decoder` has a value that is not supported: `true`
+      hint: only a model without it is supported
+    "#);
+    insta::assert_snapshot!(gpt2(&[
+        json!({ "add_cross_attention": true }),
+        json!({ "activation_function": "quick_gelu" }),
+        json!({ "n_ctx": 64 }),
+        json!({ "rope_theta": 1e4 }),
+    ]), @r"
+    m/config.json: key `add_cross_attention` has a value that is not supported: `true`
+      hint: only a model without it is supported
+    m/config.json: key `activation_function` has a value that is not supported: `quick_gelu`
+      hint: supported: gelu_new, gelu_pytorch_tanh, gelu_fast, gelu, relu, silu
+    m/config.json: `n_ctx` must equal `n_positions`: `64` and `128`
+      hint: `n_positions` is what counts; remove `n_ctx`
+    m/config.json: unknown key `rope_theta` with value: `10000.0`
+      hint: a key that changes the mathematics must not be ignored; if `rope_theta` changes nothing, remove it from the file
+    ");
+}
+
+#[test]
+fn rope_types() {
+    let rope = |value: Value| json!({ "rope_parameters": value });
+    insta::assert_snapshot!(llama(&[
+        rope(json!({ "rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4 })),
+        rope(json!({ "rope_type": "longrope", "rope_theta": 1e4 })),
+        rope(json!({ "rope_type": "linear", "rope_theta": 1e4 })),
+        rope(json!({ "rope_type": "linear", "factor": 0.5, "rope_theta": 1e4 })),
+        rope(json!({ "rope_type": "linear", "type": "yarn", "factor": 2.0, "rope_theta": 1e4 })),
+        rope(json!({ "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25 })),
+        rope(json!({ "rope_type": "default", "rope_theta": 1e4, "factor": 2.0 })),
+        rope(json!({ "rope_type": "llama3", "rope_theta": 1e4, "factor": 2.0,
+                     "low_freq_factor": 4.0, "high_freq_factor": 1.0 })),
+        rope(json!({ "full_attention": { "rope_type": "default", "rope_theta": 1e4 } })),
+        rope(json!("yarn")),
+        json!({ "rope_theta": 5e5 }),
+        json!({ "rope_scaling": { "rope_type": "linear", "factor": 2.0 } }),
+        json!({ "rope_parameters": null }),
+        json!({ "rope_parameters": null, "rope_theta": 0.0 }),
+    ]), @r#"
+    m/config.json: key `rope_parameters.rope_type` has a value that is not supported: `dynamic`
+      hint: supported rope types: default, linear, llama3, yarn
+    m/config.json: key `rope_parameters.rope_type` has a value that is not supported: `longrope`
+      hint: supported rope types: default, linear, llama3, yarn
+    m/config.json: missing key `rope_parameters.factor`
+      hint: the file must describe the whole model
+    m/config.json: key `rope_parameters.factor` must be from 1 to 1e6: `0.5`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: `rope_parameters.rope_type` is `linear` and `rope_parameters.type` is `yarn`
+      hint: keep `rope_type` alone
+    m/config.json: key `rope_parameters.partial_rotary_factor` has a value that is not supported: `0.25`
+      hint: only rotation of the whole head is supported (1.0)
+    m/config.json: unknown key `rope_parameters.factor` with value: `2.0`
+      hint: a key that changes the mathematics must not be ignored; if `rope_parameters.factor` changes nothing, remove it from the file
+    m/config.json: `high_freq_factor` must be above `low_freq_factor`: `1` and `4`
+      hint: Llama 3.1 has 4.0 and 1.0
+    m/config.json: missing key `rope_parameters.rope_type`
+      hint: supported rope types: default, linear, llama3, yarn
+    m/config.json: key `rope_parameters` must be an object: `yarn`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: `rope_theta` is given twice: `500000` and `10000`
+      hint: keep the one of `rope_parameters`
+    m/config.json: `rope_parameters` and `rope_scaling` say different things
+      hint: keep `rope_parameters` alone
+    m/config.json: missing key `rope_theta`
+      hint: the base of RoPE is never guessed; the first Llama models used `"rope_theta": 10000.0`
+    m/config.json: key `rope_theta` must be from 1.000001 to 1e15: `0.0`
+      hint: compare it with the config.json that was published with the model
+    "#);
+}
+
+#[test]
+fn sizes_and_types() {
+    insta::assert_snapshot!(llama(&[
+        json!({ "hidden_size": null }),
+        json!({ "hidden_size": 0 }),
+        json!({ "hidden_size": -64 }),
+        json!({ "hidden_size": 64.5 }),
+        json!({ "hidden_size": "64" }),
+        json!({ "hidden_size": 1_u64 << 40 }),
+        json!({ "hidden_size": 66 }),
+        json!({ "num_key_value_heads": 3 }),
+        json!({ "head_dim": 15 }),
+        json!({ "rms_norm_eps": null }),
+        json!({ "rms_norm_eps": -1.0 }),
+        json!({ "tie_word_embeddings": "yes" }),
+        json!({ "eos_token_id": "</s>" }),
+        json!({ "eos_token_id": [2, 2.5] }),
+        json!({ "max_sequence_length": 4096 }),
+        json!({ "vocab_size": 4_194_304, "hidden_size": 1 << 20, "num_attention_heads": 256, "head_dim": 128 }),
+        json!({ "intermediate_size": 1 << 20, "hidden_size": 1 << 19, "num_hidden_layers": 1024,
+                "num_attention_heads": 256, "head_dim": 128, "vocab_size": 2 }),
+    ]), @r"
+    m/config.json: missing key `hidden_size`
+      hint: the file must describe the whole model
+    m/config.json: key `hidden_size` must be a whole number from 1 to 1048576: `0`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: key `hidden_size` must be a whole number from 1 to 1048576: `-64`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: key `hidden_size` must be a whole number from 1 to 1048576: `64.5`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: key `hidden_size` must be a whole number: `64`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: key `hidden_size` must be a whole number from 1 to 1048576: `1099511627776`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: `hidden_size` must be a multiple of `num_attention_heads`: `66` and `4`
+    m/config.json: `num_attention_heads` must be a multiple of `num_key_value_heads`: `4` and `3`
+    m/config.json: `head_dim` must be even and at most 4096: `15`
+      hint: RoPE turns pairs; choose `head_dim`, or `hidden_size` / `num_attention_heads`, even
+    m/config.json: missing key `rms_norm_eps`
+      hint: the file must describe the whole model
+    m/config.json: key `rms_norm_eps` must be from 0 to 1: `-1.0`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: key `tie_word_embeddings` must be true or false: `yes`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: key `eos_token_id` has a value that is not supported: `</s>`
+      hint: a token id is a whole number; a list holds several
+    m/config.json: key `eos_token_id` has a value that is not supported: `[2,2.5]`
+      hint: a token id is a whole number; a list holds several
+    m/config.json: `max_position_embeddings` is `128` and `max_sequence_length`, its older name, is `4096`
+      hint: keep `max_position_embeddings` alone
+    m/config.json: the model is too large: `model.embed_tokens.weight` has 4398046511104 elements, the limit is 274877906944
+      hint: look for a wrong digit in the sizes
+    m/config.json: the model is too large: `model.layers.0.mlp.gate_proj.weight` has 549755813888 elements, the limit is 274877906944
+      hint: look for a wrong digit in the sizes
+    ");
+}
+
+#[test]
+fn families_and_architectures() {
+    insta::assert_snapshot!(llama(&[
+        json!({ "model_type": "qwen2" }),
+        json!({ "model_type": null }),
+        json!({ "model_type": 7 }),
+        json!({ "architectures": ["MistralForCausalLM"] }),
+        json!({ "architectures": ["LlamaForCausalLM", "LlamaForSequenceClassification"] }),
+        json!({ "architectures": "LlamaForCausalLM" }),
+    ]), @r#"
+    m/config.json: unknown model family: `qwen2`
+      hint: known families: llama, gpt2
+    m/config.json: missing key `model_type`
+      hint: known families: llama, gpt2
+    m/config.json: key `model_type` must be a string: `7`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: key `architectures` has a value that is not supported: `["MistralForCausalLM"]`
+      hint: supported with model_type `llama`: LlamaForCausalLM, LLaMAForCausalLM, LlamaForSequenceClassification, LLaMAForSequenceClassification
+    m/config.json: key `architectures` has a value that is not supported: `["LlamaForCausalLM","LlamaForSequenceClassification"]`
+      hint: supported with model_type `llama`: LlamaForCausalLM, LLaMAForCausalLM, LlamaForSequenceClassification, LLaMAForSequenceClassification
+    m/config.json: key `architectures` has a value that is not supported: `LlamaForCausalLM`
+      hint: supported with model_type `llama`: LlamaForCausalLM, LLaMAForCausalLM, LlamaForSequenceClassification, LLaMAForSequenceClassification
+    "#);
+    let error = Description::from_json(&json!([1]), Path::new("m/config.json"));
+    insta::assert_snapshot!(error.expect_err("a list is no config"), @"m/config.json: expected a JSON object");
+}
