@@ -35,7 +35,6 @@ fn check(rope_parameters: &Value, attention_factor: f64, frequencies: [f64; 9]) 
 
 #[test]
 #[expect(clippy::unreadable_literal, reason = "as printed by the reference")]
-#[expect(clippy::excessive_precision, reason = "as printed by the reference")]
 fn frequencies_are_those_of_transformers() {
     check(
         &json!({ "rope_type": "default", "rope_theta": 500_000.0 }),
@@ -89,7 +88,6 @@ fn frequencies_are_those_of_transformers() {
 
 #[test]
 #[expect(clippy::unreadable_literal, reason = "as printed by the reference")]
-#[expect(clippy::excessive_precision, reason = "as printed by the reference")]
 fn yarn_is_that_of_transformers() {
     check(
         &json!({
