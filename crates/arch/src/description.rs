@@ -42,7 +42,7 @@ impl Description {
     }
 
     /// Reads config.json of a Hugging Face directory, and generation_config.json, where there is one, for its ids.
-    pub fn from_dir(dir: &Path) -> Result<Self> {
+    pub fn read(dir: &Path) -> Result<Self> {
         let origin = dir.join("config.json");
         let mut description = Self::from_json(&read_json(&origin)?, &origin)?;
         let generation = dir.join("generation_config.json");
