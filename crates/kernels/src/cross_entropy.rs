@@ -1,0 +1,47 @@
+//! The output head with its loss: the summed cross-entropy of hidden rows against target ids.
+//!
+//! It deliberately divides nothing: a loss is a sum and a count, and one place divides.
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::rows::{gather_rows, rows_per_chunk, target_rows};
+
+/// Sum over rows with `target >= 0` of `-log softmax(hidden · weightᵀ)[target]`, shape `[1]`.
+///
+/// Rows with a negative target are left out before the product and cost nothing. Reads the targets
+/// to the host.
+pub fn linear_cross_entropy(
+    hidden_nd: Tensor<2>,
+    weight_vd: Tensor<2>,
+    targets_n: Tensor<1, Int>,
+) -> Tensor<1> {
+    let device = hidden_nd.device();
+    let picked = target_rows(targets_n);
+    let n = picked.targets.len();
+    if n == 0 {
+        // Still part of the graph, so that a batch without targets has gradients of zero.
+        let corner = hidden_nd.slice([0..1, 0..1]) + weight_vd.slice([0..1, 0..1]);
+        return corner.mul_scalar(0.0).reshape([1]);
+    }
+    let hidden_nd = gather_rows(hidden_nd, picked.rows.as_ref());
+    let [v, d] = weight_vd.dims();
+    let chunk = rows_per_chunk(v);
+    let mut total: Option<Tensor<1>> = None;
+    for (start, targets) in (0..n).step_by(chunk).zip(picked.targets.chunks(chunk)) {
+        let m = targets.len();
+        let hidden_md = hidden_nd.clone().slice([start..start + m, 0..d]);
+        let ids = TensorData::new(targets.to_vec(), [m, 1]);
+        let targets_m1 = Tensor::<2, Int>::from_data(ids, &device.clone().inner());
+        let logits_mv = hidden_md.matmul(weight_vd.clone().transpose());
+        let target_logits_m1 = logits_mv.clone().gather(1, targets_m1);
+        let max_m1 = logits_mv.clone().inner().max_dim(1);
+        let shifted_mv = logits_mv - max_m1.clone();
+        let log_sum_m1 = shifted_mv.exp().sum_dim(1).log() + max_m1;
+        let sum = (log_sum_m1 - target_logits_m1).sum();
+        total = Some(match total {
+            Some(total) => total + sum,
+            None => sum,
+        });
+    }
+    total.unwrap_or_else(|| Tensor::zeros([1], &device))
+}

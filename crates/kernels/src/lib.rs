@@ -1,0 +1,53 @@
+//! The tensor operations that nn and loss call, each behind one signature that later fused bodies keep.
+//!
+//! Bodies are plain tensor operations where nothing faster is written yet; every body works on every
+//! backend. The crate also holds what concerns the machine: devices by name, the allocator's
+//! settings, the number of threads. It deliberately knows no model family, no file and no recipe.
+//!
+//! Shape legend: b batch, t query time, s key time, d width, h heads, g key-value heads,
+//! k head width, v vocabulary, o output width, i input width, n rows.
+//!
+//! | function | what it computes |
+//! | --- | --- |
+//! | [`linear`], [`linear_io`] | x·Wᵀ + b with W `[out, in]`; x·W + b with W `[in, out]` |
+//! | [`embedding`] | rows of a table by id |
+//! | [`rms_norm`], [`layer_norm`] and their `add_` forms | norms, alone or after a residual sum |
+//! | [`swiglu`], [`silu`], [`gelu`] | activations |
+//! | [`rope`] | rotary positions, half-split layout |
+//! | [`attention`] | scaled dot products with grouped heads under an [`AttentionMask`] |
+//! | [`linear_cross_entropy`], [`linear_logprobs`] | the head with its loss; logits never whole |
+//! | [`adamw_step`], [`accumulate`], [`sum_of_squares`] | what an optimizer does to one tensor |
+
+mod activation;
+mod adamw;
+mod allocator;
+mod attention;
+mod cross_entropy;
+mod device;
+mod embedding;
+mod error;
+mod host;
+mod linear;
+mod logprobs;
+mod norm;
+mod param;
+mod rope;
+mod rows;
+mod threads;
+
+pub use activation::{GeluKind, gelu, silu, swiglu};
+pub use adamw::{AdamwStep, Moments, accumulate, adamw_step, sum_of_squares};
+pub use allocator::configure_allocator;
+pub use attention::{AttentionMask, attention};
+pub use burn::tensor::Device;
+pub use cross_entropy::linear_cross_entropy;
+pub use device::device;
+pub use embedding::embedding;
+pub use error::{Error, Result};
+pub use host::with_host_values;
+pub use linear::{linear, linear_io};
+pub use logprobs::{LogProbs, linear_logprobs};
+pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm};
+pub use param::update_param;
+pub use rope::rope;
+pub use threads::{n_threads, set_threads};

@@ -1,0 +1,43 @@
+//! Matrix products with a weight, in both layouts that checkpoints use.
+//!
+//! It deliberately holds no adapter: that is a second product, added by nn.
+
+use burn::tensor::{Tensor, module};
+
+/// From this many rows on gemm is as fast with the weight on either side.
+///
+/// Below it (but for a single row) gemm's cost jumps many times over unless the weight stands on
+/// the left; generation with several prompts lives there.
+const FEW_ROWS: usize = 64;
+
+/// `x · weightᵀ + bias` over the last dimension, weight `[out, in]` as in Hugging Face's Linear.
+pub fn linear<const D: usize>(
+    x: Tensor<D>,
+    weight_oi: Tensor<2>,
+    bias_o: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let dims = x.dims();
+    let [d_out, d_in] = weight_oi.dims();
+    let n_rows = dims[..D - 1].iter().product::<usize>();
+    if (2..=FEW_ROWS).contains(&n_rows) && !x.is_autodiff() && !weight_oi.is_autodiff() {
+        let x_in = x.reshape([n_rows, d_in]).transpose();
+        let y_no = weight_oi.matmul(x_in).transpose();
+        let y_no = match bias_o {
+            Some(bias) => y_no + bias.unsqueeze(),
+            None => y_no,
+        };
+        let mut out_dims = dims;
+        out_dims[D - 1] = d_out;
+        return y_no.reshape(out_dims);
+    }
+    module::linear(x, weight_oi.transpose(), bias_o)
+}
+
+/// `x · weight + bias` over the last dimension, weight `[in, out]` as in GPT-2's Conv1D.
+pub fn linear_io<const D: usize>(
+    x: Tensor<D>,
+    weight_io: Tensor<2>,
+    bias_o: Option<Tensor<1>>,
+) -> Tensor<D> {
+    module::linear(x, weight_io, bias_o)
+}

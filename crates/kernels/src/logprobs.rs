@@ -1,0 +1,66 @@
+//! Log-probabilities of given tokens and the entropy of their distributions.
+//!
+//! It deliberately samples nothing.
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::rows::{gather_rows, rows_per_chunk, target_rows};
+
+/// What [`linear_logprobs`] gives; 0 in rows without a target.
+#[derive(Clone, Debug)]
+pub struct LogProbs {
+    /// log p(target) of each row.
+    pub logprobs_n: Tensor<1>,
+    /// Entropy in nats of each row's distribution.
+    pub entropy_n: Tensor<1>,
+}
+
+/// `log softmax(hidden · weightᵀ / temperature)` at each row's target, and the entropy.
+///
+/// Rows with a negative target are left out before the product and get 0 in both.
+pub fn linear_logprobs(
+    hidden_nd: Tensor<2>,
+    weight_vd: Tensor<2>,
+    targets_n: Tensor<1, Int>,
+    temperature: f64,
+) -> LogProbs {
+    let [n_all, d] = hidden_nd.dims();
+    let device = hidden_nd.device();
+    let picked = target_rows(targets_n);
+    let n = picked.targets.len();
+    let zeros = Tensor::<1>::zeros([n_all], &device);
+    if n == 0 {
+        return LogProbs { logprobs_n: zeros.clone(), entropy_n: zeros };
+    }
+    let hidden_nd = gather_rows(hidden_nd, picked.rows.as_ref());
+    let chunk = rows_per_chunk(weight_vd.dims()[0]);
+    let (mut logprobs, mut entropy) = (Vec::new(), Vec::new());
+    for (start, targets) in (0..n).step_by(chunk).zip(picked.targets.chunks(chunk)) {
+        let m = targets.len();
+        let hidden_md = hidden_nd.clone().slice([start..start + m, 0..d]);
+        let ids = TensorData::new(targets.to_vec(), [m, 1]);
+        let targets_m1 = Tensor::<2, Int>::from_data(ids, &device.clone().inner());
+        let logits_mv = hidden_md.matmul(weight_vd.clone().transpose()).div_scalar(temperature);
+        let max_m1 = logits_mv.clone().inner().max_dim(1);
+        let shifted_mv = logits_mv - max_m1;
+        let exp_mv = shifted_mv.clone().exp();
+        let sum_m1 = exp_mv.clone().sum_dim(1);
+        let log_sum_m1 = sum_m1.clone().log();
+        logprobs.push(shifted_mv.clone().gather(1, targets_m1) - log_sum_m1.clone());
+        // H = log Σ e^z - Σ p·z
+        entropy.push(log_sum_m1 - (exp_mv * shifted_mv).sum_dim(1) / sum_m1);
+    }
+    let scatter = |parts: Vec<Tensor<2>>| {
+        let values_n = Tensor::cat(parts, 0).reshape([n]);
+        match &picked.rows {
+            Some(rows) => zeros.clone().select_assign(
+                0,
+                rows.clone(),
+                values_n,
+                burn::tensor::IndexingUpdateOp::Add,
+            ),
+            None => values_n,
+        }
+    };
+    LogProbs { logprobs_n: scatter(logprobs), entropy_n: scatter(entropy) }
+}

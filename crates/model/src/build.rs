@@ -1,0 +1,130 @@
+//! Building modules parameter by parameter, from seeded random numbers or from files.
+//!
+//! A module asks for each of its parameters by its Hugging Face name, in module order; where the
+//! values come from it deliberately doesn't know.
+
+use std::collections::BTreeMap;
+
+use arch::{Init, ParamSpec};
+use burn::tensor::{Device, Tensor, TensorData};
+use nn::{Conv1d, Embedding, LayerNorm, Linear, RmsNorm};
+use seed::{Purpose, Rng};
+
+use crate::{Error, Result};
+
+/// Where the values of parameters come from.
+pub trait ParameterSource {
+    /// The values of one parameter in row-major order, as many as the shape says.
+    fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
+}
+
+/// Starting values as a family's papers ask for them, each parameter's keyed by its name.
+///
+/// So a parameter starts the same whatever else the model has.
+pub(crate) struct SeededInit {
+    init: BTreeMap<String, Init>,
+    seed: u64,
+}
+
+impl SeededInit {
+    pub(crate) fn new(specs: Vec<ParamSpec>, seed: u64) -> Self {
+        Self { init: specs.into_iter().map(|spec| (spec.name, spec.init)).collect(), seed }
+    }
+}
+
+impl ParameterSource for SeededInit {
+    fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let n = shape.iter().product();
+        let Some(init) = self.init.get(name) else {
+            let place = "the table of parameters".into();
+            return Err(Error::MissingTensor { place, name: name.to_owned(), more: 0 });
+        };
+        Ok(match init {
+            Init::Zeros => vec![0.0; n],
+            Init::Ones => vec![1.0; n],
+            Init::Normal { std } => {
+                let mut values = vec![0.0; n];
+                let key = seed::derive(self.seed, name, Purpose::Init, 0, 0);
+                Rng::new(key).fill_normal(&mut values, *std);
+                values
+            }
+        })
+    }
+}
+
+/// Asks a source for the parameters of one module after the other.
+pub(crate) struct Builder<'a> {
+    source: &'a mut dyn ParameterSource,
+    device: &'a Device,
+    prefix: String,
+}
+
+impl<'a> Builder<'a> {
+    pub(crate) fn new(source: &'a mut dyn ParameterSource, device: &'a Device) -> Self {
+        Self { source, device, prefix: String::new() }
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        self.device
+    }
+
+    /// The same source for a module inside: its names start with `name` and a dot.
+    pub(crate) fn inside(&mut self, name: &str) -> Builder<'_> {
+        let prefix = format!("{}{name}.", self.prefix);
+        Builder { source: &mut *self.source, device: self.device, prefix }
+    }
+
+    pub(crate) fn tensor<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>> {
+        let values = self.source.values(&format!("{}{name}", self.prefix), &shape)?;
+        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+    }
+
+    fn bias(&mut self, name: &str, width: usize, present: bool) -> Result<Option<Tensor<1>>> {
+        if present { self.tensor(&format!("{name}.bias"), [width]).map(Some) } else { Ok(None) }
+    }
+
+    pub(crate) fn linear(
+        &mut self,
+        name: &str,
+        d_in: usize,
+        d_out: usize,
+        bias: bool,
+    ) -> Result<Linear> {
+        let weight = self.tensor(&format!("{name}.weight"), [d_out, d_in])?;
+        Ok(Linear::new(weight, self.bias(name, d_out, bias)?))
+    }
+
+    pub(crate) fn conv1d(
+        &mut self,
+        name: &str,
+        d_in: usize,
+        d_out: usize,
+        bias: bool,
+    ) -> Result<Conv1d> {
+        let weight = self.tensor(&format!("{name}.weight"), [d_in, d_out])?;
+        Ok(Conv1d::new(weight, self.bias(name, d_out, bias)?))
+    }
+
+    pub(crate) fn embedding(&mut self, name: &str, rows: usize, width: usize) -> Result<Embedding> {
+        Ok(Embedding::new(self.tensor(&format!("{name}.weight"), [rows, width])?))
+    }
+
+    pub(crate) fn rms_norm(&mut self, name: &str, width: usize, eps: f64) -> Result<RmsNorm> {
+        Ok(RmsNorm::new(self.tensor(&format!("{name}.weight"), [width])?, eps))
+    }
+
+    pub(crate) fn layer_norm(
+        &mut self,
+        name: &str,
+        width: usize,
+        bias: bool,
+        eps: f64,
+    ) -> Result<LayerNorm> {
+        let weight = self.tensor(&format!("{name}.weight"), [width])?;
+        Ok(LayerNorm::new(weight, self.bias(name, width, bias)?, eps))
+    }
+}

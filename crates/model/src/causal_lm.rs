@@ -1,0 +1,101 @@
+//! A language model: a backbone and logits over the vocabulary.
+//!
+//! It deliberately holds no loss: loss takes hidden states and the head's weight, so that logits of
+//! a whole batch never exist at once.
+
+use std::io;
+
+use arch::{Dtype, ModelConfig};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use nn::{KvCache, Linear, TokenBatch};
+
+use crate::build::{Builder, ParameterSource, SeededInit};
+use crate::names::write_parameters;
+use crate::{Backbone, Result};
+
+/// A backbone with its language-model head.
+#[derive(Module, Debug)]
+pub struct CausalLm {
+    /// Token ids to hidden states.
+    pub backbone: Backbone,
+    /// Hidden states to logits; `None` if the token embedding is used for both.
+    pub lm_head: Option<Linear>,
+    #[module(skip)]
+    config: ModelConfig,
+}
+
+impl CausalLm {
+    /// A model with the starting values that its family's papers ask for.
+    ///
+    /// Each parameter's values are a function of `seed` and its name.
+    pub fn init(config: &ModelConfig, seed: u64, device: &Device) -> Self {
+        let mut source = SeededInit::new(config.parameters(), seed);
+        match Self::from_source(config, &mut source, device) {
+            Ok(model) => model,
+            // arch's table names every parameter that the modules ask for; a test compares the two.
+            Err(error) => unreachable!("{error}"),
+        }
+    }
+
+    /// A model whose parameters come from `source`, each asked for once, in module order.
+    pub fn from_source(
+        config: &ModelConfig,
+        source: &mut dyn ParameterSource,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut from = Builder::new(source, device);
+        let backbone = Backbone::build(config, &mut from)?;
+        let lm_head = if config.tied() {
+            None
+        } else {
+            Some(from.linear("lm_head", config.hidden_size(), config.vocab_size(), false)?)
+        };
+        Ok(Self { backbone, lm_head, config: config.clone() })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The weight of the logits, `[v, d]`: the head's, or the token embedding.
+    pub fn head_weight(&self) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.weight.val(),
+            None => self.backbone.embedding_weight(),
+        }
+    }
+
+    /// Hidden states `[.., d]` to logits `[.., v]`.
+    pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
+        kernels::linear(hidden, self.head_weight(), None)
+    }
+
+    /// Hidden states after the final norm, `[b, t, d]`.
+    pub fn forward(&self, tokens: &TokenBatch) -> Tensor<3> {
+        self.backbone.forward(tokens)
+    }
+
+    /// An empty cache for [`Backbone::forward_cached`], on the model's device.
+    pub fn new_cache(&self, rows: usize, capacity: usize) -> KvCache {
+        let config = &self.config;
+        let device = self.head_weight().device();
+        KvCache::new(
+            config.n_layers(),
+            rows,
+            capacity,
+            config.n_kv_heads(),
+            config.head_dim(),
+            &device,
+        )
+    }
+
+    /// Writes the weights as a safetensors file that transformers opens beside config.json.
+    ///
+    /// Where a family's file holds tensors that the model is trained without (`bias = false`), they
+    /// are written as zeros.
+    pub fn write_safetensors(&self, out: &mut dyn io::Write, dtype: Dtype) -> Result<()> {
+        write_parameters(self, &self.config.file_parameters(), dtype, out)
+    }
+}

@@ -1,0 +1,112 @@
+//! One block: attention and MLP, each behind a norm and added to the residual stream.
+//!
+//! Fields stand in the order of Hugging Face's modules, which is the order of checkpoints.
+
+use arch::{Activation, Gpt2Config};
+use burn::module::Module;
+use burn::tensor::{Tensor, activation};
+use kernels::{AttentionMask, GeluKind};
+use nn::{Conv1d, HeadLayout, LayerCache, LayerNorm, attend};
+
+use crate::Result;
+use crate::build::Builder;
+
+#[derive(Module, Debug)]
+pub(super) struct Block {
+    ln_1: LayerNorm,
+    attn: Attention,
+    ln_2: LayerNorm,
+    mlp: Mlp,
+}
+
+#[derive(Module, Debug)]
+struct Attention {
+    c_attn: Conv1d,
+    c_proj: Conv1d,
+    #[module(skip)]
+    heads: HeadLayout,
+}
+
+#[derive(Module, Debug)]
+struct Mlp {
+    c_fc: Conv1d,
+    c_proj: Conv1d,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl Block {
+    pub(super) fn build(config: &Gpt2Config, layer: usize, from: &mut Builder) -> Result<Self> {
+        let (d, bias, eps) = (config.n_embd, config.bias, config.layer_norm_epsilon);
+        Ok(Self {
+            ln_1: from.layer_norm("ln_1", d, bias, eps)?,
+            attn: Attention::build(config, layer, &mut from.inside("attn"))?,
+            ln_2: from.layer_norm("ln_2", d, bias, eps)?,
+            mlp: Mlp::build(config, &mut from.inside("mlp"))?,
+        })
+    }
+
+    pub(super) fn forward(
+        &self,
+        x_btd: Tensor<3>,
+        mask: &AttentionMask,
+        cache: Option<(&mut LayerCache, usize)>,
+    ) -> Tensor<3> {
+        let attended_btd = self.attn.forward(self.ln_1.forward(x_btd.clone()), mask, cache);
+        let (normed_btd, x_btd) = self.ln_2.add_forward(attended_btd, x_btd);
+        x_btd + self.mlp.forward(normed_btd)
+    }
+}
+
+impl Attention {
+    fn build(config: &Gpt2Config, layer: usize, from: &mut Builder) -> Result<Self> {
+        let d = config.n_embd;
+        Ok(Self {
+            c_attn: from.conv1d("c_attn", d, 3 * d, config.bias)?,
+            c_proj: from.conv1d("c_proj", d, d, config.bias)?,
+            heads: HeadLayout {
+                n_heads: config.n_head,
+                n_kv_heads: config.n_head,
+                head_dim: d / config.n_head,
+                scale: config.attention_scale(layer),
+            },
+        })
+    }
+
+    fn forward(
+        &self,
+        x_btd: Tensor<3>,
+        mask: &AttentionMask,
+        cache: Option<(&mut LayerCache, usize)>,
+    ) -> Tensor<3> {
+        let [b, t, d] = x_btd.dims();
+        let qkv_bt3d = self.c_attn.forward(x_btd);
+        let part = |n: usize| {
+            let part_btd = qkv_bt3d.clone().slice([0..b, 0..t, n * d..(n + 1) * d]);
+            self.heads.split(part_btd, self.heads.n_heads)
+        };
+        let joined_btd = attend(&self.heads, part(0), part(1), part(2), mask, cache);
+        self.c_proj.forward(joined_btd)
+    }
+}
+
+impl Mlp {
+    fn build(config: &Gpt2Config, from: &mut Builder) -> Result<Self> {
+        let (d, inner) = (config.n_embd, config.n_inner);
+        Ok(Self {
+            c_fc: from.conv1d("c_fc", d, inner, config.bias)?,
+            c_proj: from.conv1d("c_proj", inner, d, config.bias)?,
+            activation: config.activation_function,
+        })
+    }
+
+    fn forward(&self, x_btd: Tensor<3>) -> Tensor<3> {
+        let inner = self.c_fc.forward(x_btd);
+        self.c_proj.forward(match self.activation {
+            Activation::GeluTanh => kernels::gelu(inner, GeluKind::Tanh),
+            Activation::GeluExact => kernels::gelu(inner, GeluKind::Exact),
+            Activation::Relu => activation::relu(inner),
+            Activation::Silu => kernels::silu(inner),
+        })
+    }
+}

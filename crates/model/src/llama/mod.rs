@@ -1,0 +1,71 @@
+//! The family `llama` (Touvron et al. 2023): RMSNorm, RoPE, grouped key-value heads, SwiGLU.
+//!
+//! Its config and parameter table are in arch; here are only the modules.
+
+mod block;
+
+use arch::LlamaConfig;
+use burn::module::Module;
+use burn::tensor::Tensor;
+use kernels::AttentionMask;
+use nn::{Embedding, KvCache, RmsNorm, RopeTables, TokenBatch};
+
+use self::block::{Block, Reading};
+use crate::Result;
+use crate::backbone::Decoder;
+use crate::build::Builder;
+
+/// What names of parameters start with.
+pub(crate) const PREFIX: &str = "model";
+
+/// A Llama-shaped backbone.
+#[derive(Module, Debug)]
+pub struct LlamaModel {
+    embed_tokens: Embedding,
+    layers: Vec<Block>,
+    norm: RmsNorm,
+    #[module(skip)]
+    rope: RopeTables,
+}
+
+impl LlamaModel {
+    pub(crate) fn build(config: &LlamaConfig, from: &mut Builder) -> Result<Self> {
+        let (v, d) = (config.vocab_size, config.hidden_size);
+        let embed_tokens = from.embedding("embed_tokens", v, d)?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|layer| Block::build(config, &mut from.inside(&format!("layers.{layer}"))))
+            .collect::<Result<_>>()?;
+        let norm = from.rms_norm("norm", d, config.rms_norm_eps)?;
+        let table = config.rope_table(config.max_position_embeddings);
+        let rope = RopeTables::new(table.cos, table.sin, table.n_positions, from.device());
+        Ok(Self { embed_tokens, layers, norm, rope })
+    }
+}
+
+impl Decoder for LlamaModel {
+    fn run(
+        &self,
+        tokens: &TokenBatch,
+        mut cache: Option<&mut KvCache>,
+        observe: &mut dyn FnMut(&Tensor<3>),
+    ) -> Tensor<3> {
+        let segments_bt = &tokens.segments_bt;
+        let mask = match &mut cache {
+            Some(cache) => cache.advance(tokens, None),
+            None => AttentionMask::new(segments_bt.clone(), segments_bt.clone(), None),
+        };
+        let (cos_btc, sin_btc) = self.rope.gather(tokens.positions_bt.clone(), tokens.max_position);
+        let reading = Reading { cos_btc, sin_btc, mask };
+        let mut x_btd = self.embed_tokens.forward(tokens.ids_bt.clone());
+        for (idx, layer) in self.layers.iter().enumerate() {
+            observe(&x_btd);
+            let cache = cache.as_mut().map(|cache| cache.layer(idx));
+            x_btd = layer.forward(x_btd, &reading, cache);
+        }
+        self.norm.forward(x_btd)
+    }
+
+    fn embedding_weight(&self) -> Tensor<2> {
+        self.embed_tokens.weight.val()
+    }
+}

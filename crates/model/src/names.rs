@@ -1,0 +1,184 @@
+//! Parameters by their Hugging Face names, in module order.
+//!
+//! Field paths are checkpoint keys but for one place: the `backbone` field and the family's variant
+//! become the family's prefix. It deliberately keys nothing by burn's random parameter ids.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use arch::{Dtype, ParamSpec};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Tensor, TensorData};
+
+use crate::{Backbone, Error, ParameterSource, Result, SafetensorsWriter};
+
+/// The name of where a traversal stands; hand it each module that the traversal enters and leaves.
+#[derive(Clone, Debug, Default)]
+pub struct NamePath {
+    parts: Vec<String>,
+}
+
+impl NamePath {
+    /// Follows `enter_module` of a visitor or mapper.
+    pub fn enter(&mut self, name: &str, container: &str) {
+        let part = match name {
+            "backbone" => "",
+            variant if container == "Enum:Backbone" => {
+                Backbone::prefix_of(variant).unwrap_or(variant)
+            }
+            name => name,
+        };
+        self.parts.push(part.to_owned());
+    }
+
+    /// Follows `exit_module` of a visitor or mapper.
+    pub fn exit(&mut self) {
+        self.parts.pop();
+    }
+
+    /// The Hugging Face name, such as `model.layers.0.self_attn.q_proj.weight`.
+    pub fn name(&self) -> String {
+        let parts: Vec<&str> =
+            self.parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        parts.join(".")
+    }
+}
+
+/// What is known of a parameter without its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedParameter {
+    /// Its Hugging Face name.
+    pub name: String,
+    /// Its shape as stored.
+    pub shape: Vec<usize>,
+    /// Whether it is trained.
+    pub requires_grad: bool,
+    /// burn's id, good for looking up gradients within this process.
+    pub id: ParamId,
+}
+
+/// Every parameter in module order.
+pub fn named_parameters<M: Module>(model: &M) -> Vec<NamedParameter> {
+    let mut visitor = Collect::default();
+    model.visit(&mut visitor);
+    visitor.found.into_iter().map(|(parameter, _)| parameter).collect()
+}
+
+/// Calls `visit(name, shape, values)` for every parameter in module order; stops at the first error.
+pub fn visit_tensors<M: Module, E>(
+    model: &M,
+    mut visit: impl FnMut(&str, &[usize], &[f32]) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let mut visitor = Collect::default();
+    model.visit(&mut visitor);
+    for (parameter, values) in visitor.found {
+        kernels::with_host_values(&values, |values| {
+            visit(&parameter.name, &parameter.shape, values)
+        })?;
+    }
+    Ok(())
+}
+
+/// Writes parameters as a safetensors file that holds exactly `specs`, in that order; what the model
+/// does not have is written as zeros.
+pub fn write_parameters<M: Module>(
+    model: &M,
+    specs: &[ParamSpec],
+    dtype: Dtype,
+    out: &mut dyn io::Write,
+) -> Result<()> {
+    let mut visitor = Collect::default();
+    model.visit(&mut visitor);
+    let mut found: BTreeMap<String, (NamedParameter, Tensor<1>)> = visitor
+        .found
+        .into_iter()
+        .map(|(parameter, values)| (parameter.name.clone(), (parameter, values)))
+        .collect();
+    let table = specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
+    let mut writer = SafetensorsWriter::begin(out, table, dtype)?;
+    for spec in specs {
+        match found.remove(&spec.name) {
+            Some((parameter, values)) if parameter.shape == spec.shape => {
+                kernels::with_host_values(&values, |values| writer.tensor(&spec.name, values))?;
+            }
+            Some(_) => return Err(Error::OutOfOrder { name: spec.name.clone() }),
+            None => writer.tensor(&spec.name, &vec![0.0; spec.shape.iter().product()])?,
+        }
+    }
+    match found.into_keys().next() {
+        Some(name) => Err(Error::OutOfOrder { name }),
+        None => writer.finish(),
+    }
+}
+
+/// The model with every parameter's values replaced by those of `source`, asked for by name in
+/// module order; identity, device and `require_grad` stay.
+pub fn load_state_dict<M: Module>(model: M, source: &mut dyn ParameterSource) -> Result<M> {
+    let mut mapper = Replace { path: NamePath::default(), source, error: None };
+    let model = model.map(&mut mapper);
+    match mapper.error {
+        Some(error) => Err(error),
+        None => Ok(model),
+    }
+}
+
+#[derive(Default)]
+struct Collect {
+    path: NamePath,
+    found: Vec<(NamedParameter, Tensor<1>)>,
+}
+
+impl ModuleVisitor for Collect {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        let parameter = NamedParameter {
+            name: self.path.name(),
+            shape: value.dims().to_vec(),
+            requires_grad: value.is_require_grad(),
+            id: param.id,
+        };
+        let n: usize = parameter.shape.iter().product();
+        // A handle, no copy: values are read one parameter at a time.
+        self.found.push((parameter, value.inner().reshape([n])));
+    }
+}
+
+struct Replace<'a> {
+    path: NamePath,
+    source: &'a mut dyn ParameterSource,
+    error: Option<Error>,
+}
+
+impl ModuleMapper for Replace<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.error.is_some() {
+            return param;
+        }
+        kernels::update_param(param, |old| {
+            let shape = old.dims();
+            match self.source.values(&self.path.name(), &shape) {
+                Ok(values) => Tensor::from_data(TensorData::new(values, shape), &old.device()),
+                Err(error) => {
+                    self.error = Some(error);
+                    old
+                }
+            }
+        })
+    }
+}

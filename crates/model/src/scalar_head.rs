@@ -1,0 +1,85 @@
+//! A backbone with one score a position: reward and value models.
+//!
+//! It deliberately finds no last token by a padding id: the caller says where to read.
+
+use std::io;
+
+use arch::{Dtype, ModelConfig};
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use nn::{Linear, TokenBatch};
+
+use crate::build::{Builder, ParameterSource, SeededInit};
+use crate::names::write_parameters;
+use crate::{Backbone, Result};
+
+/// A backbone with a head of width 1, as `..ForSequenceClassification` with one label.
+#[derive(Module, Debug)]
+pub struct ScalarHead {
+    /// Token ids to hidden states.
+    pub backbone: Backbone,
+    /// Hidden states to one score.
+    pub score: Linear,
+    #[module(skip)]
+    config: ModelConfig,
+}
+
+impl ScalarHead {
+    /// The backbone of a language model with a new head, whose values are a function of `seed`.
+    ///
+    /// The backbone's parameters are shared as handles until one of the two models changes them.
+    pub fn from_backbone(backbone: Backbone, config: &ModelConfig, seed: u64) -> Self {
+        let device = backbone.embedding_weight().device();
+        let mut source = SeededInit::new(config.sequence_classifier_parameters(), seed);
+        let mut from = Builder::new(&mut source, &device);
+        match from.linear("score", config.hidden_size(), 1, false) {
+            Ok(score) => Self { backbone, score, config: config.clone() },
+            // arch's table of classifier parameters ends with this one; a test compares the two.
+            Err(error) => unreachable!("{error}"),
+        }
+    }
+
+    /// A model whose parameters come from `source`, each asked for once, in module order.
+    pub fn from_source(
+        config: &ModelConfig,
+        source: &mut dyn ParameterSource,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut from = Builder::new(source, device);
+        let backbone = Backbone::build(config, &mut from)?;
+        let score = from.linear("score", config.hidden_size(), 1, false)?;
+        Ok(Self { backbone, score, config: config.clone() })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The score of every position, `[b, t]`.
+    pub fn values(&self, tokens: &TokenBatch) -> Tensor<2> {
+        let [b, t] = tokens.dims();
+        self.score.forward(self.backbone.forward(tokens)).reshape([b, t])
+    }
+
+    /// The score of each row at the given position (an index into the row): `[b]`.
+    ///
+    /// # Panics
+    /// If there is not one position a row, or one lies outside its row.
+    pub fn scores_at(&self, tokens: &TokenBatch, at: &[usize]) -> Tensor<1> {
+        let [b, t] = tokens.dims();
+        assert!(at.len() == b && at.iter().all(|at| *at < t), "one position in each of {b} rows");
+        let hidden_btd = self.backbone.forward(tokens);
+        let d = hidden_btd.dims()[2];
+        let rows: Vec<i32> = at.iter().enumerate().map(|(row, at)| (row * t + at) as i32).collect();
+        let device = tokens.ids_bt.device();
+        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [b]), &device);
+        let last_bd = hidden_btd.reshape([b * t, d]).select(0, rows);
+        self.score.forward(last_bd).reshape([b])
+    }
+
+    /// Writes the weights as a safetensors file that transformers opens beside config.json.
+    pub fn write_safetensors(&self, out: &mut dyn io::Write, dtype: Dtype) -> Result<()> {
+        write_parameters(self, &self.config.sequence_classifier_parameters(), dtype, out)
+    }
+}

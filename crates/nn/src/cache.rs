@@ -1,0 +1,119 @@
+//! Keys and values of the tokens read so far, so that generation reads each token once.
+//!
+//! Allocated once for a stated number of positions. It deliberately has no per-row length: rows of
+//! unequal length are padded on the left, and padding is hidden by its segment.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kernels::AttentionMask;
+
+use crate::{PAD_SEGMENT, TokenBatch};
+
+/// The cache of a whole model.
+#[derive(Debug)]
+pub struct KvCache {
+    layers: Vec<LayerCache>,
+    segments_bs: Tensor<2, Int>,
+    len: usize,
+}
+
+/// Keys and values of one layer, `[b, capacity, g, k]` each.
+#[derive(Debug)]
+pub struct LayerCache {
+    keys: Tensor<4>,
+    values: Tensor<4>,
+}
+
+impl KvCache {
+    /// An empty cache for `rows` texts of up to `capacity` tokens, padding included.
+    pub fn new(
+        n_layers: usize,
+        rows: usize,
+        capacity: usize,
+        n_kv_heads: usize,
+        head_dim: usize,
+        device: &Device,
+    ) -> Self {
+        let device = device.clone().inner();
+        let zeros = || Tensor::zeros([rows, capacity, n_kv_heads, head_dim], &device);
+        let layers = (0..n_layers).map(|_| LayerCache { keys: zeros(), values: zeros() }).collect();
+        let segments = TensorData::new(vec![PAD_SEGMENT; rows * capacity], [rows, capacity]);
+        Self { layers, segments_bs: Tensor::from_data(segments, &device), len: 0 }
+    }
+
+    /// Tokens held in each row, padding included.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was read yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Tokens each row has room for.
+    pub fn capacity(&self) -> usize {
+        self.segments_bs.dims()[1]
+    }
+
+    /// Makes room for the tokens of a batch and says what they may see: earlier tokens, and each
+    /// other up to themselves. Each layer then hands its keys and values to [`LayerCache::extend`].
+    ///
+    /// # Panics
+    /// If the cache has no room left.
+    pub fn advance(&mut self, tokens: &TokenBatch, window: Option<usize>) -> AttentionMask {
+        let [b, t] = tokens.dims();
+        let (start, end) = (self.len, self.len + t);
+        assert!(end <= self.capacity(), "a cache of {} positions: {end}", self.capacity());
+        let segments_bt = tokens.segments_bt.clone();
+        self.segments_bs.inplace(|all| all.slice_assign([0..b, start..end], segments_bt));
+        self.len = end;
+        let seen_bs = self.segments_bs.clone().slice([0..b, 0..end]);
+        AttentionMask::new(tokens.segments_bt.clone(), seen_bs, window)
+    }
+
+    /// The cache of one layer with the number of tokens held, the newest included.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    pub fn layer(&mut self, index: usize) -> (&mut LayerCache, usize) {
+        (&mut self.layers[index], self.len)
+    }
+
+    /// A cache of the given rows, in that order; a row may be named several times or not at all.
+    ///
+    /// One prompt read once can so be continued many times, and finished texts dropped.
+    #[must_use]
+    pub fn select_rows(&self, rows: &[usize]) -> Self {
+        let device = self.segments_bs.device();
+        let ids: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows.len()]), &device);
+        let pick = |x: &Tensor<4>| x.clone().select(0, ids.clone());
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| LayerCache { keys: pick(&layer.keys), values: pick(&layer.values) })
+            .collect();
+        let segments_bs = self.segments_bs.clone().select(0, ids.clone());
+        Self { layers, segments_bs, len: self.len }
+    }
+}
+
+impl LayerCache {
+    /// Writes the newest keys and values behind the older ones and returns all `end` of them,
+    /// `[b, end, g, k]` each, as views.
+    ///
+    /// Drop the views before the next call: while one lives, writing copies the whole buffer.
+    pub fn extend(
+        &mut self,
+        k_btgk: Tensor<4>,
+        v_btgk: Tensor<4>,
+        end: usize,
+    ) -> (Tensor<4>, Tensor<4>) {
+        let [b, t, g, k] = k_btgk.dims();
+        let place = [0..b, end - t..end, 0..g, 0..k];
+        self.keys.inplace(|keys| keys.slice_assign(place.clone(), k_btgk.inner()));
+        self.values.inplace(|values| values.slice_assign(place, v_btgk.inner()));
+        let seen = [0..b, 0..end, 0..g, 0..k];
+        (self.keys.clone().slice(seen.clone()), self.values.clone().slice(seen))
+    }
+}
