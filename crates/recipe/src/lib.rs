@@ -1,0 +1,243 @@
+//! The recipe: what a user writes in TOML, one to one, checked by itself. It opens no file but the recipe: paths, columns and sizes are the plan's.
+//!
+//! A section is a file with its types, their documentation and its own `check`. The JSON Schema of the types drives
+//! everything else: unknown keys and hints, types and ranges, the reference page. So a new key is a field with a doc
+//! comment, and a new section is a file and a field of [`Recipe`].
+
+mod checks;
+mod depth;
+mod error;
+mod input_keys;
+mod load;
+mod model;
+mod overrides;
+mod pretrain;
+mod problems;
+mod reference;
+mod sft;
+mod shape;
+mod source;
+mod spans;
+mod suggest;
+mod template;
+mod text_format;
+mod tokenizer;
+mod train_keys;
+mod validate;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use checks::ChecksSection;
+pub use error::{Diagnostic, Error, Result, Snippet};
+pub use input_keys::{InputKeys, OnBadRow};
+pub use load::{Loaded, load, parse};
+pub use model::{
+    Activation, Gpt2Model, LinearRope, Llama3Rope, LlamaModel, ModelSection, RopeScaling,
+    StartModel, YarnRope,
+};
+pub use pretrain::{Packing, PretrainSection};
+pub use reference::{json_schema, reference_markdown};
+pub use sft::{ChatTemplate, Overlong, SftSection};
+pub use source::{Columns, DATA_PREFIX, Format, Layout, Rows, Source, resolve};
+pub use spans::{Place, Spans};
+pub use template::{Piece, Template};
+pub use tokenizer::{TokenizerSection, TrainByteBpe, TrainChar, TrainTokenizer};
+pub use train_keys::{
+    EarlyStopping, Eval, Optimizer, OptimizerKind, Schedule, ScheduleKind, SplitBy, TrainKeys,
+};
+
+use problems::Problems;
+
+/// A pipeline: what to train, on what, how. Each stage is a section; those that are there run in the order of this page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The run's name: what it writes lies in `runs/NAME`. Left out, the recipe's file name without `.toml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "run-name"))]
+    pub name: Option<String>,
+    /// What every random choice is drawn from: the same recipe with the same seed gives the same weights.
+    #[serde(default = "default_seed")]
+    #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
+    pub seed: u64,
+    /// Where it computes: `"cpu"`, `"cuda"`, or `"cuda:1"` for the second card.
+    #[serde(default = "default_device")]
+    #[schemars(extend("format" = "device"))]
+    pub device: String,
+    /// The threads that compute. Left out, one for each core. The result does not depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub threads: Option<usize>,
+    /// The folder of `data:` paths, beside the recipe; `--data-dir` and the environment's `TEMPER_DATA` go before it. Left out, `data` in the working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// How text becomes numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerSection>,
+    /// The model of the stages that have no `start`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelSection>,
+    /// A stage: learn to continue documents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrain: Option<PretrainSection>,
+    /// A stage: learn to answer as the data answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sft: Option<SftSection>,
+    /// Which checks are on.
+    #[serde(default)]
+    pub checks: ChecksSection,
+}
+
+/// A stage that a recipe has, and what the recipe as a whole needs to know of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage<'r> {
+    /// The section's name, which is also the stage's folder.
+    pub name: &'static str,
+    /// Where it starts, what it reads.
+    pub input: &'r InputKeys,
+    /// How it trains.
+    pub train: &'r TrainKeys,
+}
+
+impl Recipe {
+    /// The stages of this recipe in the order in which they run.
+    pub fn stages(&self) -> Vec<Stage<'_>> {
+        let pretrain = self.pretrain.as_ref().map(|section| Stage {
+            name: PretrainSection::PATH,
+            input: &section.input,
+            train: &section.train,
+        });
+        let sft = self.sft.as_ref().map(|section| Stage {
+            name: SftSection::PATH,
+            input: &section.input,
+            train: &section.train,
+        });
+        pretrain.into_iter().chain(sft).collect()
+    }
+
+    /// Every source of the recipe with its key path, such as `pretrain.data[0]`.
+    pub fn sources(&self) -> Vec<(String, &Source)> {
+        let tokenizer = match &self.tokenizer {
+            Some(TokenizerSection::Train(train)) => train.data().unwrap_or_default(),
+            _ => &[],
+        };
+        let lists = std::iter::once(("tokenizer.train", tokenizer)).chain(
+            self.stages().into_iter().map(|stage| (stage.name, stage.input.data.as_slice())),
+        );
+        lists
+            .flat_map(|(path, list)| {
+                list.iter()
+                    .enumerate()
+                    .map(move |(idx, source)| (format!("{path}.data[{idx}]"), source))
+            })
+            .collect()
+    }
+
+    /// The longest row of any stage, in tokens.
+    pub fn longest_sequence(&self) -> Option<usize> {
+        self.stages().iter().map(|stage| stage.input.sequence_length).max()
+    }
+
+    /// Whether sections agree with themselves and with each other.
+    fn check(&self, problems: &mut Problems) {
+        if let Some(tokenizer) = &self.tokenizer {
+            tokenizer.check(problems);
+        }
+        if let Some(model) = &self.model {
+            model.check(problems);
+        }
+        if let Some(pretrain) = &self.pretrain {
+            pretrain.check(problems);
+        }
+        if let Some(sft) = &self.sft {
+            sft.check(problems);
+        }
+        self.check_starts(problems);
+        self.check_positions(problems);
+    }
+
+    /// Every stage starts from something, and nothing stands in the recipe that no stage uses.
+    fn check_starts(&self, problems: &mut Problems) {
+        let stages = self.stages();
+        if stages.is_empty() {
+            problems.section(
+                "",
+                "the recipe has no stage: nothing would be trained",
+                "add [pretrain] or [sft]",
+            );
+        }
+        for (idx, stage) in stages.iter().enumerate() {
+            let path = stage.name;
+            let earlier = stages.get(..idx).unwrap_or_default();
+            match (&stage.input.start, &self.model) {
+                (Some(start), _) if stages.iter().skip(idx).any(|later| later.name == start) => {
+                    problems.value(
+                        &format!("{path}.start"),
+                        "must be a stage that runs before this one",
+                        start,
+                    );
+                }
+                (Some(_), _) => {}
+                (None, _) if !earlier.is_empty() => {
+                    let last = earlier.last().map(|stage| stage.name).unwrap_or_default();
+                    problems.missing(
+                        path,
+                        "start",
+                        &format!("does it go on from [{last}]? `start = \"{last}\"`"),
+                    );
+                }
+                (None, None) => problems.section(
+                    path,
+                    &format!("[{path}] has nothing to start from"),
+                    "give it a `start`, or describe a new model in [model]",
+                ),
+                (None, Some(_)) => {}
+            }
+        }
+        let uses_model = stages.iter().any(|stage| stage.input.start.is_none());
+        if self.model.is_some() && !uses_model && !stages.is_empty() {
+            problems.section(
+                "model",
+                "[model] is not used: every stage has a `start`",
+                "take [model] out, or the `start` of the first stage",
+            );
+        }
+        let is_new = matches!(self.model, Some(ModelSection::Llama(_) | ModelSection::Gpt2(_)));
+        if is_new && self.tokenizer.is_none() {
+            problems.section(
+                "model",
+                "a new model needs a tokenizer",
+                "add [tokenizer] with `train = { kind = \"byte-bpe\", vocab_size = 2048 }` or `load = …`",
+            );
+        }
+    }
+
+    /// A new model has a position for every token of a row.
+    fn check_positions(&self, problems: &mut Problems) {
+        let Some((key, n_positions)) = self.model.as_ref().and_then(ModelSection::max_positions)
+        else {
+            return;
+        };
+        for stage in self.stages() {
+            let length = stage.input.sequence_length;
+            if length > n_positions {
+                problems.value(
+                    &format!("{}.sequence_length", stage.name),
+                    &format!("must be at most `{key}` of [{}] ({n_positions})", ModelSection::PATH),
+                    length,
+                );
+            }
+        }
+    }
+}
+
+fn default_seed() -> u64 {
+    1
+}
+
+fn default_device() -> String {
+    "cpu".to_owned()
+}

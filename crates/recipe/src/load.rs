@@ -1,0 +1,141 @@
+//! From the recipe's text to a checked `Recipe`: limits, TOML, overrides, keys and types, and whether they agree. Opens the recipe and nothing else.
+
+use std::path::{Path, PathBuf};
+
+use fsio::limits::{RECIPE_BYTES, RECIPE_DEPTH};
+use toml_edit::Document;
+
+use crate::error::{Diagnostic, Error, Result};
+use crate::problems::Problems;
+use crate::spans::Spans;
+use crate::text_format::is_run_name;
+use crate::{Recipe, depth, overrides, validate};
+
+/// A recipe that was read and checked, with what is needed to talk about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the recipe says, overrides applied.
+    pub recipe: Recipe,
+    /// The run's name: the recipe's `name`, else the file's name without `.toml`.
+    pub name: String,
+    /// The recipe as TOML with the overrides applied, comments kept. It reads back as the same recipe.
+    pub resolved_toml: String,
+    /// The recipe's file.
+    pub path: PathBuf,
+    /// Where each key stands.
+    pub spans: Spans,
+}
+
+impl Loaded {
+    /// The folder that relative paths of the recipe start from.
+    pub fn dir(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// Reads and checks a recipe; `overrides` are `--set` keys and values, in order.
+///
+/// # Errors
+/// Whatever is wrong with the file, a key or an override: the first mistake that explains the most.
+pub fn load(path: &Path, overrides: &[(String, String)]) -> Result<Loaded> {
+    let bytes = fsio::read_capped(path, RECIPE_BYTES)?;
+    parse(&bytes, path, overrides)
+}
+
+/// Checks a recipe's bytes as `load` does; `path` names it in messages.
+///
+/// # Errors
+/// Whatever is wrong with the text, a key or an override: the first mistake that explains the most.
+pub fn parse(bytes: &[u8], path: &Path, set: &[(String, String)]) -> Result<Loaded> {
+    let text = decode(bytes, path)?;
+    check_depth(text, path)?;
+    let document = Document::parse(text).map_err(|error| syntax(path, text, &error))?;
+    let mut spans = Spans::new(path, &document);
+    let mut document = document.into_mut();
+    spans.set_overrides(overrides::apply(&mut document, set)?);
+
+    let mut problems = Problems::default();
+    validate::validate(document.as_table(), &mut problems);
+    invalid(problems, &spans)?;
+    let resolved_toml = if set.is_empty() { text.to_owned() } else { document.to_string() };
+    let recipe: Recipe =
+        toml_edit::de::from_str(&resolved_toml).map_err(|error| unforeseen(path, &error))?;
+    let mut problems = Problems::default();
+    recipe.check(&mut problems);
+    let name = run_name(&recipe, path, &mut problems);
+    invalid(problems, &spans)?;
+    Ok(Loaded { recipe, name, resolved_toml, path: path.to_owned(), spans })
+}
+
+fn decode<'t>(bytes: &'t [u8], path: &Path) -> Result<&'t str> {
+    if bytes.len() as u64 > RECIPE_BYTES {
+        return Err(fsio::Error::TooLarge { path: path.to_owned(), limit: RECIPE_BYTES }.into());
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let (good, bad) = bytes.split_at(error.valid_up_to());
+        let good = String::from_utf8_lossy(good);
+        Error::NotUtf8 {
+            path: path.to_owned(),
+            line: good.matches('\n').count() + 1,
+            column: good.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1,
+            byte: bad.first().copied().unwrap_or_default(),
+        }
+    })
+}
+
+fn check_depth(text: &str, path: &Path) -> Result<()> {
+    let Some(span) = depth::too_deep(text, RECIPE_DEPTH) else { return Ok(()) };
+    let (place, snippet) = Spans::at_bytes(path, text, span);
+    Err(Error::Syntax(Box::new(Diagnostic {
+        message: format!("the recipe nests more than {RECIPE_DEPTH} levels deep"),
+        place: Some(place),
+        snippet: Some(snippet),
+        label: String::new(),
+        hint: Some("no key of a recipe lies that deep; is a bracket left open?".to_owned()),
+    })))
+}
+
+fn syntax(path: &Path, text: &str, error: &toml_edit::TomlError) -> Error {
+    let (place, snippet) = error.span().map(|span| Spans::at_bytes(path, text, span)).unzip();
+    let message = error.message().trim();
+    Error::Syntax(Box::new(Diagnostic {
+        message: format!("the recipe is not TOML: {}", crate::error::shown(message)),
+        place,
+        snippet,
+        label: String::new(),
+        hint: Some(
+            "a line is `key = value`, `[section]` or `# comment`; text stands in quotes".to_owned(),
+        ),
+    }))
+}
+
+fn invalid(problems: Problems, spans: &Spans) -> Result<()> {
+    problems.first(spans).map_or(Ok(()), |diagnostic| Err(Error::Invalid(Box::new(diagnostic))))
+}
+
+/// What serde refuses although the checks let it pass; a test over the schema keeps the two alike.
+fn unforeseen(path: &Path, error: &toml_edit::de::Error) -> Error {
+    Error::Invalid(Box::new(Diagnostic {
+        message: format!("{}: {}", path.display(), crate::error::shown(error.message())),
+        place: None,
+        snippet: None,
+        label: String::new(),
+        hint: Some("docs/recipe.md lists every key".to_owned()),
+    }))
+}
+
+/// The recipe's own name, else its file's.
+fn run_name(recipe: &Recipe, path: &Path, problems: &mut Problems) -> String {
+    if let Some(name) = &recipe.name {
+        return name.clone();
+    }
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    if !is_run_name(&stem) {
+        problems.section(
+            "",
+            &format!("the file's name cannot name a run: `{}`", crate::error::shown(&stem)),
+            "add `name = \"…\"` at the top of the recipe",
+        );
+    }
+    stem
+}

@@ -1,0 +1,207 @@
+//! `--set key=value`: changes a recipe's document in place, so that its comments stay. Whether the key exists is checked with the rest of the recipe.
+
+use fsio::limits::RECIPE_DEPTH;
+use toml_edit::{DocumentMut, InlineTable, Item, Table, Value};
+
+use crate::depth;
+use crate::error::{Error, Result, shown};
+use crate::spans::{Overridden, join};
+
+/// Applies overrides in order; a later one wins over an earlier one of the same key.
+pub(crate) fn apply(
+    document: &mut DocumentMut,
+    overrides: &[(String, String)],
+) -> Result<Vec<Overridden>> {
+    let mut applied = Vec::new();
+    for (key, text) in overrides {
+        let argument = format!("{key}={text}");
+        let key_path = apply_one(document, key, text).map_err(|Refusal { reason, hint }| {
+            Error::Override { argument: shown(&argument), reason, hint }
+        })?;
+        applied.push(Overridden { key_path, argument });
+    }
+    Ok(applied)
+}
+
+/// Why an override cannot be applied.
+struct Refusal {
+    reason: String,
+    hint: String,
+}
+
+impl Refusal {
+    fn new(reason: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { reason: reason.into(), hint: hint.into() }
+    }
+}
+
+/// A step on the way to a value.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Name(String),
+    /// A number: an entry of a list.
+    Index(usize),
+}
+
+fn apply_one(
+    document: &mut DocumentMut,
+    key: &str,
+    text: &str,
+) -> std::result::Result<String, Refusal> {
+    let steps = steps(key)?;
+    let value = parse_value(text)?;
+    let Some((last, way)) = steps.split_last() else {
+        return Err(bad_key());
+    };
+    let mut path = String::new();
+    let mut item = document.as_item_mut();
+    for step in way {
+        item = enter(item, step, &mut path)?;
+    }
+    set(item, last, value, &mut path)?;
+    Ok(path)
+}
+
+/// `a.b[0].c` and `a.b.0.c` are the same way.
+fn steps(key: &str) -> std::result::Result<Vec<Step>, Refusal> {
+    let dotted = key.replace('[', ".").replace(']', "");
+    let steps: Vec<Step> = dotted
+        .split('.')
+        .map(str::trim)
+        .map(|name| name.parse().map_or_else(|_| Step::Name(name.to_owned()), Step::Index))
+        .collect();
+    let is_bad = |step: &Step| matches!(step, Step::Name(name) if name.is_empty() || name.contains(['"', '\'']));
+    if steps.len() > RECIPE_DEPTH
+        || steps.iter().any(is_bad)
+        || matches!(steps.first(), Some(Step::Index(_)))
+    {
+        return Err(bad_key());
+    }
+    Ok(steps)
+}
+
+fn bad_key() -> Refusal {
+    Refusal::new(
+        "that is no key",
+        "write it as `--set sft.optimizer.lr=1e-4` or `--set sft.data[0].limit=100`",
+    )
+}
+
+/// A TOML value, or the text itself where it is none.
+fn parse_value(text: &str) -> std::result::Result<Value, Refusal> {
+    if depth::too_deep(&format!("value = {text}"), RECIPE_DEPTH).is_some() {
+        return Err(Refusal::new(
+            format!("the value nests more than {RECIPE_DEPTH} levels deep"),
+            "write it into the recipe",
+        ));
+    }
+    Ok(text.trim().parse().unwrap_or_else(|_| Value::from(text)))
+}
+
+/// Goes one step down; a table that is not there yet is made.
+fn enter<'d>(
+    item: &'d mut Item,
+    step: &Step,
+    path: &mut String,
+) -> std::result::Result<&'d mut Item, Refusal> {
+    let at_top = path.is_empty();
+    let before = path.clone();
+    let kind = item.type_name();
+    match step {
+        Step::Index(idx) => {
+            let n = n_entries(item);
+            *path = format!("{path}[{idx}]");
+            item.get_mut(*idx).ok_or_else(|| no_entry(&before, *idx, n))
+        }
+        Step::Name(name) => {
+            *path = join(path, name);
+            let is_section = item.is_table();
+            let table = item.as_table_like_mut().ok_or_else(|| no_table(&before, kind))?;
+            let missing = || {
+                if is_section && at_top {
+                    Item::Table(Table::new())
+                } else {
+                    Item::Value(Value::InlineTable(InlineTable::new()))
+                }
+            };
+            Ok(table.entry(name).or_insert_with(missing))
+        }
+    }
+}
+
+fn set(
+    item: &mut Item,
+    step: &Step,
+    value: Value,
+    path: &mut String,
+) -> std::result::Result<(), Refusal> {
+    let before = path.clone();
+    let kind = item.type_name();
+    match step {
+        Step::Index(idx) => {
+            let n = n_entries(item);
+            *path = format!("{path}[{idx}]");
+            if let Some(tables) = item.as_array_of_tables_mut() {
+                let Value::InlineTable(inline) = value else {
+                    return Err(Refusal::new(
+                        format!("`{before}` is a list of tables"),
+                        "its entries are `{ key = value }`",
+                    ));
+                };
+                let table = tables.get_mut(*idx).ok_or_else(|| no_entry(&before, *idx, n))?;
+                let decor = table.decor().clone();
+                *table = inline.into_table();
+                *table.decor_mut() = decor;
+                return Ok(());
+            }
+            let old = item
+                .get_mut(*idx)
+                .and_then(Item::as_value_mut)
+                .ok_or_else(|| no_entry(&before, *idx, n))?;
+            replace(old, value);
+        }
+        Step::Name(name) => {
+            *path = join(path, name);
+            let table = item.as_table_like_mut().ok_or_else(|| no_table(&before, kind))?;
+            match table.get_mut(name) {
+                Some(Item::Value(old)) => replace(old, value),
+                Some(other) => *other = Item::Value(value),
+                None => {
+                    table.insert(name, Item::Value(value));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a value where another was, with the space and the comment around it.
+fn replace(old: &mut Value, mut new: Value) {
+    *new.decor_mut() = old.decor().clone();
+    *old = new;
+}
+
+fn n_entries(item: &Item) -> Option<usize> {
+    item.as_array()
+        .map(toml_edit::Array::len)
+        .or_else(|| item.as_array_of_tables().map(toml_edit::ArrayOfTables::len))
+}
+
+fn no_entry(path: &str, idx: usize, n: Option<usize>) -> Refusal {
+    let path = shown(path);
+    match n {
+        Some(n) => Refusal::new(
+            format!("`{path}` has no entry {idx}"),
+            format!("its {n} entries are numbered from 0"),
+        ),
+        None => Refusal::new(
+            format!("`{path}` is no list"),
+            format!("`{path}[{idx}]` means an entry of a list"),
+        ),
+    }
+}
+
+fn no_table(path: &str, kind: &str) -> Refusal {
+    let path = shown(path);
+    Refusal::new(format!("`{path}` has no keys: it is a {kind}"), format!("set `{path}` itself"))
+}

@@ -1,0 +1,336 @@
+//! What a recipe may look like, read from the JSON Schema of its types: one description for the checks, the hints and the reference page. Checks nothing itself.
+
+use std::sync::LazyLock;
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value};
+
+use crate::text_format::TextFormat;
+
+/// What a value may be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Shape {
+    Table(Table),
+    /// One of several tables, told apart by a key.
+    Choice(Vec<Variant>),
+    List {
+        item: Box<Shape>,
+        min: usize,
+        max: usize,
+    },
+    Text(Text),
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Number(Bounds),
+    Switch,
+}
+
+/// A section or an inline table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Table {
+    /// The name of the Rust type, for links between tables.
+    pub(crate) title: String,
+    pub(crate) doc: String,
+    pub(crate) keys: Vec<Key>,
+}
+
+/// A key of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Key {
+    pub(crate) name: String,
+    pub(crate) doc: String,
+    pub(crate) shape: Shape,
+    pub(crate) required: bool,
+    pub(crate) default: Option<Value>,
+}
+
+/// One of several tables.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Variant {
+    pub(crate) marker: Marker,
+    pub(crate) table: Table,
+}
+
+/// The key that tells a table from its siblings.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Marker {
+    /// This key has this value.
+    Tag { key: String, value: String },
+    /// This key is there.
+    Key(String),
+}
+
+/// A string: one of some words, or one of some form.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Text {
+    pub(crate) words: Vec<Word>,
+    pub(crate) format: Option<TextFormat>,
+    pub(crate) non_empty: bool,
+}
+
+/// A word that a string may be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Word {
+    pub(crate) value: String,
+    pub(crate) doc: String,
+}
+
+/// The range of a number.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Bounds {
+    pub(crate) min: Option<f64>,
+    pub(crate) above: Option<f64>,
+    pub(crate) max: Option<f64>,
+    pub(crate) below: Option<f64>,
+}
+
+impl Table {
+    pub(crate) fn key(&self, name: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+impl Marker {
+    pub(crate) fn key(&self) -> &str {
+        match self {
+            Self::Tag { key, .. } | Self::Key(key) => key,
+        }
+    }
+}
+
+/// The shape of a whole recipe.
+pub(crate) fn recipe() -> &'static Table {
+    static RECIPE: LazyLock<Table> = LazyLock::new(of::<crate::Recipe>);
+    &RECIPE
+}
+
+/// The shape of a type that is a table.
+pub(crate) fn of<T: JsonSchema>() -> Table {
+    let schema = generator().into_root_schema_for::<T>();
+    let root = schema.as_value();
+    let reader = Reader { definitions: root.get("$defs").and_then(Value::as_object) };
+    match reader.shape(root) {
+        Shape::Table(table) => table,
+        _ => Table::default(),
+    }
+}
+
+/// The JSON Schema of a whole recipe.
+pub(crate) fn json_schema() -> Value {
+    let mut schema = generator().into_root_schema_for::<crate::Recipe>().to_value();
+    drop_null(&mut schema);
+    schema
+}
+
+fn generator() -> SchemaGenerator {
+    schemars::generate::SchemaSettings::draft2020_12().into_generator()
+}
+
+/// TOML has no null: a key that may be left out is no key that may be null.
+fn drop_null(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(drop_null),
+        Value::Object(object) => {
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|kind| kind != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    object.insert("type".to_owned(), only);
+                }
+            }
+            if let Some(Value::Array(options)) = object.get_mut("anyOf") {
+                options.retain(|option| option.get("type").is_none_or(|kind| kind != "null"));
+                if let [Value::Object(only)] = options.as_slice() {
+                    let only = only.clone();
+                    object.remove("anyOf");
+                    object.extend(only);
+                }
+            }
+            if object.get("default").is_some_and(Value::is_null) {
+                object.remove("default");
+            }
+            for value in object.values_mut() {
+                drop_null(value);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Reads shapes from a schema and its definitions.
+struct Reader<'s> {
+    definitions: Option<&'s Map<String, Value>>,
+}
+
+impl Reader<'_> {
+    fn shape(&self, schema: &Value) -> Shape {
+        if let Some(name) = definition(schema)
+            && let Some(schema) = self.definitions.and_then(|all| all.get(name))
+        {
+            let mut shape = self.shape(schema);
+            if let Shape::Table(table) = &mut shape {
+                name.clone_into(&mut table.title);
+            }
+            return shape;
+        }
+        if let Some(options) = variants_of(schema) {
+            let options: Vec<&Value> = options.iter().filter(|option| !is_null(option)).collect();
+            return match options.as_slice() {
+                [only] => self.shape(only),
+                _ if options.iter().all(|option| is_type(option, "string")) => {
+                    Shape::Text(words(&options))
+                }
+                _ => {
+                    Shape::Choice(options.iter().flat_map(|option| self.variants(option)).collect())
+                }
+            };
+        }
+        match type_of(schema) {
+            Some("object") => Shape::Table(self.table(schema)),
+            Some("array") => Shape::List {
+                item: Box::new(
+                    schema.get("items").map_or(Shape::Switch, |items| self.shape(items)),
+                ),
+                min: integer(schema, "minItems").map_or(0, |n| n as usize),
+                max: integer(schema, "maxItems").map_or(usize::MAX, |n| n as usize),
+            },
+            Some("string") => Shape::Text(text(schema)),
+            Some("integer") => Shape::Integer {
+                min: integer(schema, "minimum").unwrap_or(i64::MIN),
+                max: integer(schema, "maximum").unwrap_or(i64::MAX),
+            },
+            Some("number") => Shape::Number(Bounds {
+                min: schema.get("minimum").and_then(Value::as_f64),
+                above: schema.get("exclusiveMinimum").and_then(Value::as_f64),
+                max: schema.get("maximum").and_then(Value::as_f64),
+                below: schema.get("exclusiveMaximum").and_then(Value::as_f64),
+            }),
+            _ => Shape::Switch,
+        }
+    }
+
+    fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        definition(schema).and_then(|name| self.definitions?.get(name)).unwrap_or(schema)
+    }
+
+    /// The tables of one option of a choice; a choice within a choice is spread out.
+    fn variants(&self, option: &Value) -> Vec<Variant> {
+        match self.shape(option) {
+            Shape::Table(mut table) => {
+                let marker = marker(self.resolve(option), &table);
+                // The key of an externally tagged enum has no documentation of its own: its variant has.
+                for key in table
+                    .keys
+                    .iter_mut()
+                    .filter(|key| key.name == marker.key() && key.doc.is_empty())
+                {
+                    key.doc.clone_from(&table.doc);
+                }
+                vec![Variant { marker, table }]
+            }
+            Shape::Choice(variants) => variants,
+            _ => Vec::new(),
+        }
+    }
+
+    fn table(&self, schema: &Value) -> Table {
+        let required = schema.get("required").and_then(Value::as_array);
+        let is_required =
+            |name: &str| required.is_some_and(|names| names.iter().any(|n| n == name));
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let keys = properties.into_iter().flatten().map(|(name, schema)| Key {
+            name: name.clone(),
+            doc: doc(schema),
+            shape: self.shape(schema),
+            required: is_required(name),
+            default: schema.get("default").filter(|value| !value.is_null()).cloned(),
+        });
+        Table { title: title(schema), doc: doc(schema), keys: keys.collect() }
+    }
+}
+
+/// The name of the type that a schema refers to.
+fn definition(schema: &Value) -> Option<&str> {
+    schema.get("$ref")?.as_str()?.rsplit('/').next()
+}
+
+/// The options of a schema that is a choice.
+fn variants_of(schema: &Value) -> Option<&Vec<Value>> {
+    schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()
+}
+
+/// The key that a table of a choice is known by: one with a fixed value, else its first needed one.
+fn marker(schema: &Value, table: &Table) -> Marker {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let tag = properties.into_iter().flatten().find_map(|(key, schema)| {
+        let value = schema.get("const").and_then(Value::as_str)?;
+        Some(Marker::Tag { key: key.clone(), value: value.to_owned() })
+    });
+    tag.unwrap_or_else(|| {
+        Marker::Key(
+            table
+                .keys
+                .iter()
+                .find(|key| key.required)
+                .map(|key| key.name.clone())
+                .unwrap_or_default(),
+        )
+    })
+}
+
+fn text(schema: &Value) -> Text {
+    let named = |value: &Value| Word {
+        value: value.as_str().unwrap_or_default().to_owned(),
+        doc: doc(schema),
+    };
+    let words = match (schema.get("const"), schema.get("enum").and_then(Value::as_array)) {
+        (Some(only), _) => vec![named(only)],
+        (None, Some(words)) => words.iter().map(named).collect(),
+        (None, None) => Vec::new(),
+    };
+    Text {
+        words,
+        format: schema.get("format").and_then(Value::as_str).and_then(TextFormat::from_name),
+        non_empty: integer(schema, "minLength").is_some_and(|n| n > 0),
+    }
+}
+
+fn words(options: &[&Value]) -> Text {
+    Text {
+        words: options.iter().flat_map(|option| text(option).words).collect(),
+        ..Text::default()
+    }
+}
+
+fn is_null(schema: &Value) -> bool {
+    is_type(schema, "null")
+}
+
+fn is_type(schema: &Value, name: &str) -> bool {
+    type_of(schema) == Some(name)
+}
+
+/// The type of a schema, null aside.
+fn type_of(schema: &Value) -> Option<&str> {
+    match schema.get("type")? {
+        Value::String(name) => Some(name),
+        Value::Array(names) => names.iter().filter_map(Value::as_str).find(|name| *name != "null"),
+        _ => None,
+    }
+}
+
+fn integer(schema: &Value, key: &str) -> Option<i64> {
+    schema.get(key)?.as_i64()
+}
+
+/// A doc comment as one paragraph.
+fn doc(schema: &Value) -> String {
+    let text = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn title(schema: &Value) -> String {
+    schema.get("title").and_then(Value::as_str).unwrap_or_default().to_owned()
+}

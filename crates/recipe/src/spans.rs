@@ -1,0 +1,288 @@
+//! Where each key of a recipe stands, so that a check made much later can still show the line. Checks nothing itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml_edit::{Document, Item, TableLike};
+
+use crate::error::{Diagnostic, Error, Snippet};
+
+/// Where something of a recipe stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the file.
+    File {
+        /// The recipe.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The character in the line, from 1.
+        column: usize,
+    },
+    /// On the command line.
+    Override {
+        /// The override, `key=value`.
+        argument: String,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Self::Override { argument } => write!(f, "--set {argument}"),
+        }
+    }
+}
+
+/// Which part of `key = value` a message is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Key,
+    Value,
+}
+
+/// Where each key and each value of a recipe stands.
+#[derive(Clone, Debug, Default)]
+pub struct Spans {
+    path: PathBuf,
+    text: String,
+    entries: BTreeMap<String, Entry>,
+    overrides: Vec<Overridden>,
+}
+
+/// Byte ranges of one key path in the file.
+#[derive(Clone, Debug)]
+struct Entry {
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+}
+
+/// A key path whose value came from the command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Overridden {
+    pub(crate) key_path: String,
+    pub(crate) argument: String,
+}
+
+impl Spans {
+    pub(crate) fn new(path: &Path, document: &Document<&str>) -> Self {
+        let mut spans =
+            Self { path: path.to_owned(), text: document.raw().to_owned(), ..Self::default() };
+        spans.add_table("", document.as_table());
+        spans
+    }
+
+    pub(crate) fn set_overrides(&mut self, overrides: Vec<Overridden>) {
+        self.overrides = overrides;
+    }
+
+    fn add_table(&mut self, path: &str, table: &dyn TableLike) {
+        for (name, item) in table.iter() {
+            let path = join(path, name);
+            let key = table.key(name).and_then(toml_edit::Key::span);
+            self.entries.insert(path.clone(), Entry { key, value: item.span() });
+            self.add_item(&path, item);
+        }
+    }
+
+    fn add_item(&mut self, path: &str, item: &Item) {
+        if let Some(table) = item.as_table_like() {
+            self.add_table(path, table);
+        } else if let Some(tables) = item.as_array_of_tables() {
+            for (idx, table) in tables.iter().enumerate() {
+                let path = format!("{path}[{idx}]");
+                self.entries.insert(path.clone(), Entry { key: None, value: table.span() });
+                self.add_table(&path, table);
+            }
+        } else if let Some(array) = item.as_array() {
+            self.add_array(path, array);
+        }
+    }
+
+    fn add_array(&mut self, path: &str, array: &toml_edit::Array) {
+        for (idx, value) in array.iter().enumerate() {
+            let path = format!("{path}[{idx}]");
+            self.entries.insert(path.clone(), Entry { key: None, value: value.span() });
+            if let Some(table) = value.as_inline_table() {
+                self.add_table(&path, table);
+            } else if let Some(array) = value.as_array() {
+                self.add_array(&path, array);
+            }
+        }
+    }
+
+    /// Where a key's value stands, such as `pretrain.data[0].path`; for a key that the recipe leaves out, where its section does.
+    pub fn place(&self, key_path: &str) -> Option<Place> {
+        self.locate(key_path, Target::Value).map(|(place, _)| place)
+    }
+
+    /// Whether the recipe or an override sets this very key.
+    pub fn is_set(&self, key_path: &str) -> bool {
+        self.entries.contains_key(key_path)
+            || self.overrides.iter().any(|set| covers(key_path, &set.key_path))
+    }
+
+    /// An error about a key's value, shown as this crate shows its own: for checks that need more than the recipe.
+    pub fn error(
+        &self,
+        key_path: &str,
+        message: impl Into<String>,
+        label: impl Into<String>,
+        hint: Option<String>,
+    ) -> Error {
+        Error::Invalid(Box::new(self.diagnostic(
+            key_path,
+            Target::Value,
+            message.into(),
+            label.into(),
+            hint,
+        )))
+    }
+
+    pub(crate) fn diagnostic(
+        &self,
+        key_path: &str,
+        target: Target,
+        message: String,
+        label: String,
+        hint: Option<String>,
+    ) -> Diagnostic {
+        let (place, snippet) = self.locate(key_path, target).unzip();
+        Diagnostic { message, place, snippet, label, hint }
+    }
+
+    /// A diagnostic at a byte range of the file, for what has no key yet.
+    pub(crate) fn at_bytes(path: &Path, text: &str, span: Range<usize>) -> (Place, Snippet) {
+        let start = floor_char(text, span.start);
+        let before = text.get(..start).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line_end =
+            text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |at| start + at);
+        let line = text.get(line_start..line_end).unwrap_or_default();
+        let number = before.matches('\n').count() + 1;
+        let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
+        let end = floor_char(text, span.end).min(line_end);
+        let snippet =
+            Snippet::new(Some(number), line, start - line_start, end.max(start) - line_start);
+        (Place::File { path: path.to_owned(), line: number, column }, snippet)
+    }
+
+    /// A number that sorts places: by byte in the file, the command line after it.
+    pub(crate) fn order(&self, key_path: &str, target: Target) -> usize {
+        if self.overridden(key_path).is_some() {
+            return usize::MAX;
+        }
+        self.range(key_path, target).map_or(0, |range| range.start)
+    }
+
+    fn locate(&self, key_path: &str, target: Target) -> Option<(Place, Snippet)> {
+        if let Some(set) = self.overridden(key_path) {
+            return Some(at_override(&set.argument, key_path, target));
+        }
+        let range = self.range(key_path, target)?;
+        Some(Self::at_bytes(&self.path, &self.text, range))
+    }
+
+    /// The override that decides this key: the last one that sets it or something around it, or, where the file has no such key, something within it.
+    fn overridden(&self, key_path: &str) -> Option<&Overridden> {
+        let mut sets = self.overrides.iter().rev();
+        sets.clone().find(|set| covers(key_path, &set.key_path)).or_else(|| {
+            let in_file = self.entries.contains_key(key_path) || key_path.is_empty();
+            (!in_file).then(|| sets.find(|set| covers(&set.key_path, key_path))).flatten()
+        })
+    }
+
+    /// The bytes of the key, or of the nearest section around it.
+    fn range(&self, key_path: &str, target: Target) -> Option<Range<usize>> {
+        let mut path = key_path;
+        loop {
+            if let Some(entry) = self.entries.get(path) {
+                let whole = path.len() == key_path.len();
+                let (first, second) = match target {
+                    Target::Value if whole => (&entry.value, &entry.key),
+                    _ => (&entry.key, &entry.value),
+                };
+                return first.clone().or_else(|| second.clone());
+            }
+            path = parent(path)?;
+        }
+    }
+}
+
+/// `a.b` and `c` make `a.b.c`; a name that is no bare key is quoted.
+pub(crate) fn join(path: &str, name: &str) -> String {
+    let bare =
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let dot = if path.is_empty() { "" } else { "." };
+    if bare { format!("{path}{dot}{name}") } else { format!("{path}{dot}{name:?}") }
+}
+
+/// The section around a key path: `a.b[0].c` lies in `a.b[0]`, that in `a.b`.
+pub(crate) fn parent(path: &str) -> Option<&str> {
+    let at = path.rfind(['.', '['])?;
+    path.get(..at)
+}
+
+/// The last name of a key path: `c` of `a.b[0].c`.
+pub(crate) fn leaf(path: &str) -> &str {
+    path.rfind('.').and_then(|at| path.get(at + 1..)).unwrap_or(path)
+}
+
+/// Whether `inner` is `outer` or lies within it.
+fn covers(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+fn at_override(argument: &str, key_path: &str, target: Target) -> (Place, Snippet) {
+    const COMMAND: &str = "--set ";
+    let equals = argument.find('=').unwrap_or(argument.len());
+    let name = leaf(key_path);
+    let range = match target {
+        Target::Value => (equals + 1).min(argument.len())..argument.len(),
+        Target::Key => match argument.find(name) {
+            Some(at) if !name.is_empty() => at..at + name.len(),
+            _ => 0..equals,
+        },
+    };
+    let line = format!("{COMMAND}{argument}");
+    let snippet = Snippet::new(None, &line, range.start + COMMAND.len(), range.end + COMMAND.len());
+    (Place::Override { argument: argument.to_owned() }, snippet)
+}
+
+/// The start of the character that this byte belongs to.
+fn floor_char(text: &str, byte: usize) -> usize {
+    text.floor_char_boundary(byte.min(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spans(text: &str) -> Spans {
+        Spans::new(Path::new("r.toml"), &Document::parse(text).unwrap())
+    }
+
+    #[test]
+    fn keys_values_lists_and_sections_have_places() {
+        let spans = spans("seed = 1\n[a]\nb = [{ c = 2 }, { c = 33 }]\n[[d]]\n[[d]]\ne.f = 4\n");
+        let at = |path: &str| spans.place(path).map(|place| place.to_string());
+        assert_eq!(at("seed").as_deref(), Some("r.toml:1:8"));
+        assert_eq!(at("a.b[1].c").as_deref(), Some("r.toml:3:23"));
+        assert_eq!(at("a.b[1].left_out").as_deref(), Some("r.toml:3:17"));
+        assert_eq!(at("d[1].e.f").as_deref(), Some("r.toml:6:7"));
+        assert_eq!(at("a.left_out").as_deref(), Some("r.toml:2:2"));
+        assert_eq!(at("nowhere"), None);
+    }
+
+    #[test]
+    fn paths_have_parents_and_leaves() {
+        assert_eq!(parent("a.b[0].c"), Some("a.b[0]"));
+        assert_eq!(parent("a.b[0]"), Some("a.b"));
+        assert_eq!(parent("a"), None);
+        assert_eq!(leaf("a.b[0].c"), "c");
+        assert!(covers("a.b[0]", "a.b") && covers("a", "a") && !covers("ab", "a"));
+    }
+}

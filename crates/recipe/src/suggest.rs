@@ -1,0 +1,199 @@
+//! What was probably meant: the nearest key, the section that a misplaced key belongs in, the name that Temper has for another tool's.
+
+use std::sync::LazyLock;
+
+use crate::shape::{Marker, Shape, Table, Variant};
+use crate::spans::join;
+
+/// Other tools' names for what Temper's keys say. The first of ours that the section has is suggested.
+const ALIASES: [(&str, &[&str]); 30] = [
+    ("learning_rate", &["lr", "optimizer"]),
+    ("max_lr", &["lr", "optimizer"]),
+    ("batch_size", &["tokens_per_step", "micro_batch"]),
+    ("per_device_train_batch_size", &["micro_batch"]),
+    ("gradient_accumulation_steps", &["tokens_per_step"]),
+    ("num_train_epochs", &["epochs"]),
+    ("num_epochs", &["epochs"]),
+    ("n_epochs", &["epochs"]),
+    ("max_iters", &["max_steps"]),
+    ("num_steps", &["max_steps"]),
+    ("block_size", &["sequence_length", "n_positions"]),
+    ("context_length", &["sequence_length", "max_position_embeddings", "n_positions"]),
+    ("max_seq_length", &["sequence_length", "max_position_embeddings", "n_positions"]),
+    ("max_length", &["sequence_length"]),
+    ("seq_len", &["sequence_length"]),
+    ("warmup", &["warmup_steps"]),
+    ("warmup_iters", &["warmup_steps"]),
+    ("lr_decay_iters", &["total_steps"]),
+    ("max_grad_norm", &["clip"]),
+    ("grad_clip", &["clip"]),
+    ("gradient_clipping", &["clip"]),
+    ("scheduler", &["schedule"]),
+    ("lr_scheduler", &["schedule"]),
+    ("logging_steps", &["log_every_steps"]),
+    ("save_steps", &["save_every_steps"]),
+    ("eval_steps", &["every_steps"]),
+    ("save_total_limit", &["keep_checkpoints"]),
+    ("random_seed", &["seed"]),
+    ("model_type", &["family"]),
+    ("dataset", &["data"]),
+];
+
+/// Keys of one family and what the other one calls them.
+const FAMILY_NAMES: [(&str, &str); 8] = [
+    ("n_embd", "hidden_size"),
+    ("n_layer", "num_hidden_layers"),
+    ("n_head", "num_attention_heads"),
+    ("n_positions", "max_position_embeddings"),
+    ("n_inner", "intermediate_size"),
+    ("layer_norm_epsilon", "rms_norm_eps"),
+    ("activation_function", "hidden_act"),
+    ("bias", "attention_bias"),
+];
+
+/// A label for an unknown key, reading on under it: what was meant, or where it belongs.
+pub(crate) fn key(
+    path: &str,
+    name: &str,
+    tables: &[&Table],
+    siblings: &[Variant],
+) -> Option<String> {
+    let here = || tables.iter().flat_map(|table| table.keys.iter()).map(|key| key.name.as_str());
+    let near = nearest(name, here());
+    if let Some(near) = near.filter(|near| is_slip(name, near)) {
+        return Some(did_you_mean(near));
+    }
+    if let Some(known) = alias(name, |known| here().any(|key| key == known)) {
+        return Some(format!("here it is called `{known}`"));
+    }
+    if let Some(other) = siblings.iter().find(|variant| variant.table.key(name).is_some()) {
+        return Some(match &other.marker {
+            Marker::Tag { key, value } => format!("only `{key} = \"{value}\"` has this key"),
+            Marker::Key(key) => format!("it belongs beside `{key}`"),
+        });
+    }
+    if let Some(section) = section_of(path, name) {
+        return Some(format!("it belongs {}", place_of(section)));
+    }
+    if let Some(known) = alias(name, |known| section_of(path, known).is_some()) {
+        let section = section_of(path, known).unwrap_or_default();
+        return Some(format!("it is called `{known}` and belongs {}", place_of(section)));
+    }
+    near.map(did_you_mean)
+}
+
+/// The keys that a section has, for an unknown key that is like none of them.
+pub(crate) fn known_keys(path: &str, tables: &[&Table]) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for key in tables.iter().flat_map(|table| table.keys.iter()) {
+        let name = format!("`{}`", key.name);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let place =
+        if path.is_empty() { "the top level has".to_owned() } else { format!("[{path}] has") };
+    format!("{place} {}", names.join(", "))
+}
+
+/// How to choose between tables that are told apart by a key.
+pub(crate) fn markers(variants: &[Variant]) -> String {
+    let written = variants.iter().map(|variant| match &variant.marker {
+        Marker::Tag { key, value } => format!("`{key} = \"{value}\"`"),
+        Marker::Key(key) => format!("`{key} = …`"),
+    });
+    format!("write {}", written.collect::<Vec<_>>().join(" or "))
+}
+
+/// The candidate that a wrong word is most like, if it is like one at all.
+pub(crate) fn nearest<'c>(
+    word: &str,
+    candidates: impl Iterator<Item = &'c str>,
+) -> Option<&'c str> {
+    if word.len() > 64 {
+        return None;
+    }
+    let word = word.to_lowercase().replace('-', "_");
+    let distance =
+        |candidate: &str| strsim::damerau_levenshtein(&word, &candidate.replace('-', "_"));
+    let near = candidates
+        .map(|candidate| (distance(candidate), candidate))
+        .min_by_key(|(distance, _)| *distance);
+    near.filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
+        .map(|(_, near)| near)
+}
+
+/// The first sentence of a doc comment, without its full stop.
+pub(crate) fn first_sentence(doc: &str) -> &str {
+    let end = doc.find(". ").unwrap_or(doc.len());
+    doc.get(..end).unwrap_or(doc).trim_end_matches('.')
+}
+
+fn did_you_mean(key: &str) -> String {
+    format!("did you mean `{key}`?")
+}
+
+/// One letter more, less or other: a slip of the hand, which nothing else explains better.
+fn is_slip(word: &str, key: &str) -> bool {
+    key.len() > 2 && strsim::damerau_levenshtein(&word.to_lowercase().replace('-', "_"), key) <= 1
+}
+
+/// What Temper calls another tool's key, of the names that `is_known` takes.
+fn alias(name: &str, is_known: impl Fn(&str) -> bool) -> Option<&'static str> {
+    let name = name.to_lowercase().replace('-', "_");
+    let ours =
+        ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, ours)| *ours).unwrap_or_default();
+    let family = FAMILY_NAMES.iter().filter_map(|(gpt2, llama)| match name.as_str() {
+        name if name == *gpt2 => Some(*llama),
+        name if name == *llama => Some(*gpt2),
+        _ => None,
+    });
+    ours.iter().copied().chain(family).find(|known| is_known(known))
+}
+
+/// Every section with the names of its keys, in the order of the reference page.
+fn sections() -> &'static [(String, Vec<String>)] {
+    static SECTIONS: LazyLock<Vec<(String, Vec<String>)>> = LazyLock::new(|| {
+        let mut sections = Vec::new();
+        collect("", crate::shape::recipe(), &mut sections);
+        sections
+    });
+    &SECTIONS
+}
+
+fn collect(path: &str, table: &Table, sections: &mut Vec<(String, Vec<String>)>) {
+    sections.push((path.to_owned(), table.keys.iter().map(|key| key.name.clone()).collect()));
+    for key in &table.keys {
+        collect_shape(&join(path, &key.name), &key.shape, sections);
+    }
+}
+
+fn collect_shape(path: &str, shape: &Shape, sections: &mut Vec<(String, Vec<String>)>) {
+    match shape {
+        Shape::Table(table) => collect(path, table, sections),
+        Shape::Choice(variants) => {
+            variants.iter().for_each(|variant| collect(path, &variant.table, sections))
+        }
+        Shape::List { item, .. } => collect_shape(&format!("{path}[]"), item, sections),
+        _ => {}
+    }
+}
+
+/// The section that has this key: the one nearest to where it stands.
+fn section_of(path: &str, name: &str) -> Option<&'static str> {
+    let first = |path: &str| path.split(['.', '[']).next().unwrap_or_default().to_owned();
+    let here = first(path);
+    let has = sections().iter().filter(|(_, keys)| keys.iter().any(|key| key == name));
+    has.min_by_key(|(section, _)| (first(section) != here, section.matches(['.', '[']).count()))
+        .map(|(section, _)| section.as_str())
+}
+
+fn place_of(section: &str) -> String {
+    match section.strip_suffix("[]") {
+        Some(list) => format!("in an entry of [{list}]"),
+        None if section.is_empty() => {
+            "at the top of the file, before the first [section]".to_owned()
+        }
+        None => format!("in [{}]", section.replace("[]", "")),
+    }
+}

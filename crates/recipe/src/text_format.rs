@@ -1,0 +1,100 @@
+//! Strings of a certain form: what each may be, and in which words a wrong one is refused. Opens no path.
+
+use std::path::{Component, Path};
+
+use crate::sft::ChatTemplate;
+use crate::source::DATA_PREFIX;
+use crate::template::Template;
+
+/// The form of a string, under the name that the JSON Schema gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TextFormat {
+    InputPath,
+    RowTemplate,
+    ChatTemplate,
+    RunName,
+    Device,
+}
+
+impl TextFormat {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "input-path" => Some(Self::InputPath),
+            "row-template" => Some(Self::RowTemplate),
+            "chat-template" => Some(Self::ChatTemplate),
+            "run-name" => Some(Self::RunName),
+            "device" => Some(Self::Device),
+            _ => None,
+        }
+    }
+
+    /// How the reference page calls it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::InputPath => "path",
+            Self::RowTemplate => "text with `{column}`",
+            Self::ChatTemplate => "`\"chatml\"`, `\"plain\"`, `\"model\"` or a `.jinja` path",
+            Self::RunName => "name",
+            Self::Device => "`\"cpu\"`, `\"cuda\"` or `\"cuda:N\"`",
+        }
+    }
+
+    /// The words that are likely meant by a wrong one.
+    pub(crate) fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::ChatTemplate => &ChatTemplate::NAMES,
+            Self::Device => &["cpu", "cuda"],
+            _ => &[],
+        }
+    }
+
+    /// What is wrong with a text, reading on after the key's name.
+    pub(crate) fn check(self, text: &str) -> Result<(), String> {
+        match self {
+            Self::InputPath => input_path(text),
+            Self::RowTemplate => Template::parse(text).map(|_| ()),
+            Self::ChatTemplate => {
+                ChatTemplate::try_from(text.to_owned()).map(|_| ()).and_then(|()| input_path(text))
+            }
+            Self::RunName => run_name(text),
+            Self::Device => device(text),
+        }
+    }
+}
+
+fn input_path(text: &str) -> Result<(), String> {
+    if text.contains(char::is_control) {
+        return Err("must be a path without control characters".to_owned());
+    }
+    let Some(inside) = text.strip_prefix(DATA_PREFIX) else {
+        return if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) };
+    };
+    let confined = Path::new(inside)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if confined { Ok(()) } else { Err("must stay within the data directory".to_owned()) }
+}
+
+/// A run's name becomes the name of a folder under `runs/`.
+fn run_name(text: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if starts_well && text.len() <= 64 && text.chars().all(plain) {
+        return Ok(());
+    }
+    Err("must be at most 64 letters, digits, `-`, `_` or `.`, a letter or digit first".to_owned())
+}
+
+fn device(text: &str) -> Result<(), String> {
+    let is_number =
+        |n: &str| !n.is_empty() && n.len() <= 3 && n.chars().all(|c| c.is_ascii_digit());
+    if matches!(text, "cpu" | "cuda") || text.strip_prefix("cuda:").is_some_and(is_number) {
+        return Ok(());
+    }
+    Err("must be `cpu`, `cuda` or `cuda:N`".to_owned())
+}
+
+/// Whether a recipe's file stem can name its run.
+pub(crate) fn is_run_name(text: &str) -> bool {
+    run_name(text).is_ok()
+}
