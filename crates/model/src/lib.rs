@@ -25,7 +25,8 @@ pub use gpt2::Gpt2Model;
 pub use llama::LlamaModel;
 pub use load::{WeightFiles, load_causal_lm, load_scalar_head};
 pub use names::{
-    NamePath, NamedParameter, load_state_dict, named_parameters, visit_tensors, write_parameters,
+    NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names, visit_tensors,
+    write_parameters,
 };
 pub use safetensors::{SafetensorsFile, SafetensorsWriter, TensorInfo};
 pub use scalar_head::ScalarHead;

@@ -64,6 +64,11 @@ pub fn named_parameters<M: Module>(model: &M) -> Vec<NamedParameter> {
     visitor.found.into_iter().map(|(parameter, _)| parameter).collect()
 }
 
+/// The names of every parameter in module order.
+pub fn parameter_names<M: Module>(model: &M) -> Vec<String> {
+    named_parameters(model).into_iter().map(|parameter| parameter.name).collect()
+}
+
 /// Calls `visit(name, shape, values)` for every parameter in module order; stops at the first error.
 pub fn visit_tensors<M: Module, E>(
     model: &M,

@@ -1,0 +1,22 @@
+//! What tests share: golden files, comparisons that say where two tensors differ, tiny models.
+//!
+//! A development dependency only. It deliberately depends on no crate of ours, so that every crate
+//! may use it; tiny models are therefore config.json values.
+
+mod compare;
+mod golden;
+mod tiny;
+
+pub use compare::{Difference, Tolerance, assert_close, difference};
+pub use golden::{Golden, golden_dir, shared_golden_dir};
+pub use tiny::{ByteIds, tiny_gpt2, tiny_llama};
+
+use burn::tensor::Tensor;
+
+/// The values of a tensor in row-major order, off its device.
+///
+/// # Panics
+/// If they cannot be read.
+pub fn values<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
+    x.clone().inner().into_data().convert::<f32>().iter::<f32>().collect()
+}
