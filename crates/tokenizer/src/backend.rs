@@ -1,0 +1,373 @@
+//! The tokenizers library behind guards: loading, special tokens, encoding, decoding. No chats.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value, json};
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Library};
+
+use crate::files::{Files, token_ids, token_text};
+use crate::guard::{guarded, guarded_result};
+use crate::{Error, Result, shape};
+
+/// End-of-text tokens by name, for a tokenizer.json that comes without a config.
+pub(crate) const EOS_NAMES: [&str; 6] =
+    ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eot_id|>", "<｜end▁of▁sentence｜>"];
+/// Padding tokens by name, for the same case.
+pub(crate) const PAD_NAMES: [&str; 4] = ["<|pad|>", "<pad>", "[PAD]", "<|padding|>"];
+/// Unknown-character tokens by name, for the same case.
+pub(crate) const UNK_NAMES: [&str; 3] = ["<|unk|>", "<unk>", "[UNK]"];
+
+/// The named special tokens, in the order in which transformers adds missing ones.
+const NAMED: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// The ids of the special tokens that mean something to us. An id is never tested for truth: 0 is one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Specials {
+    pub(crate) bos: Option<u32>,
+    pub(crate) eos: Option<u32>,
+    pub(crate) pad: Option<u32>,
+    pub(crate) unk: Option<u32>,
+    /// Ids at which generation stops by generation_config.json, `eos` aside.
+    pub(crate) more_eos: Vec<u32>,
+}
+
+pub(crate) struct Backend {
+    library: Library,
+    /// The same, but special tokens in the text are text; made when first needed.
+    literal: OnceLock<Library>,
+    /// Added tokens by id: the text, and whether it is special.
+    added: Vec<(u32, String, bool)>,
+    /// The characters that added tokens start with, to pass over most texts quickly.
+    first_chars: Vec<char>,
+    pub(crate) specials: Specials,
+    pub(crate) prefix: Vec<u32>,
+    pub(crate) n_ids: usize,
+    /// Texts may be encoded in pieces without changing what their ids decode to.
+    pub(crate) separable: bool,
+    /// Settings of the source's tokenizer_config.json that a saved one keeps.
+    pub(crate) kept: Map<String, Value>,
+}
+
+impl Backend {
+    pub(crate) fn from_files(files: &Files) -> Result<Self> {
+        let mut library = parse(&files.tokenizer, &files.path)?;
+        guarded("adding special tokens", || add_missing(&mut library, &files.config))?;
+        update_post_processor(&mut library, &files.config)?;
+        let named = |name: &str| files.config.get(name).and_then(token_text);
+        let id = |name: &str| {
+            let by_name = named(&format!("{name}_token")).and_then(|t| library.token_to_id(t));
+            let by_config = || {
+                let ids = token_ids(files.ids.get(&format!("{name}_token_id")));
+                ids.first().copied().filter(|id| library.id_to_token(*id).is_some())
+            };
+            by_name.or_else(by_config)
+        };
+        let special = |names: &[&str]| find_special(&library, names);
+        let specials = Specials {
+            bos: id("bos"),
+            eos: id("eos").or_else(|| special(&EOS_NAMES)),
+            pad: id("pad").or_else(|| special(&PAD_NAMES)),
+            unk: id("unk").or_else(|| special(&UNK_NAMES)),
+            more_eos: token_ids(files.ids.get("eos_token_id")),
+        };
+        let mut kept = Map::new();
+        for key in ["model_max_length", "padding_side"] {
+            if let Some(value) = files.config.get(key) {
+                kept.insert(key.to_owned(), value.clone());
+            }
+        }
+        Self::new(library, specials, kept)
+    }
+
+    /// A backend from the text of a tokenizer.json that we made ourselves.
+    pub(crate) fn from_own(json: &str, names: &OwnNames) -> Result<Self> {
+        let library = parse(json, Path::new("tokenizer.json"))?;
+        let id = |name: &Option<String>| name.as_ref().and_then(|n| library.token_to_id(n));
+        let specials = Specials {
+            bos: id(&names.eos),
+            eos: id(&names.eos),
+            pad: id(&names.pad),
+            unk: id(&names.unk),
+            more_eos: Vec::new(),
+        };
+        Self::new(library, specials, Map::new())
+    }
+
+    fn new(library: Library, mut specials: Specials, kept: Map<String, Value>) -> Result<Self> {
+        let mut added: Vec<(u32, String, bool)> = library
+            .get_added_tokens_decoder()
+            .into_iter()
+            .map(|(id, token)| (id, token.content, token.special))
+            .collect();
+        added.sort_unstable();
+        let mut first_chars: Vec<char> =
+            added.iter().filter_map(|(_, text, _)| text.chars().next()).collect();
+        first_chars.sort_unstable();
+        first_chars.dedup();
+        let vocabulary = guarded("reading the vocabulary", || library.get_vocab(true))?;
+        let n_ids = vocabulary.values().max().map_or(0, |id| *id as usize + 1);
+        specials.more_eos.retain(|id| (*id as usize) < n_ids);
+        let mut backend = Self {
+            library,
+            literal: OnceLock::new(),
+            added,
+            first_chars,
+            specials,
+            prefix: Vec::new(),
+            n_ids,
+            separable: false,
+            kept,
+        };
+        backend.prefix = backend.find_prefix();
+        if backend.specials.bos.is_none() {
+            backend.specials.bos = backend.prefix.first().copied();
+        }
+        backend.separable = backend.find_separable();
+        Ok(backend)
+    }
+
+    /// Ids of `text`, with what the post-processor adds if `add_special`.
+    pub(crate) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encoding = guarded_result("encoding", || self.library.encode_fast(text, add_special))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Ids of `text` and the range of bytes of each.
+    pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, usize, usize)>> {
+        let encoding = guarded_result("encoding", || self.library.encode(text, false))?;
+        let offsets = encoding.get_offsets().iter();
+        Ok(encoding.get_ids().iter().zip(offsets).map(|(id, (a, b))| (*id, *a, *b)).collect())
+    }
+
+    /// Ids of a text in which special tokens are only text, so that data cannot end a turn.
+    ///
+    /// Added tokens that are not special, such as `<think>` of some models, stay tokens.
+    pub(crate) fn encode_literal(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.encode(text, false)?;
+        if !ids.iter().any(|id| self.is_control(*id)) {
+            return Ok(ids);
+        }
+        let literal = self.literal.get_or_init(|| {
+            let mut copy = self.library.clone();
+            copy.set_encode_special_tokens(true);
+            copy
+        });
+        let encoding = guarded_result("encoding", || literal.encode_fast(text, false))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// A special token that text can inject; the one for unknown characters is no control token.
+    pub(crate) fn is_control(&self, id: u32) -> bool {
+        Some(id) != self.specials.unk
+            && (self.added_token(id).is_some_and(|(_, special)| special)
+                || Some(id) == self.specials.eos)
+    }
+
+    /// Whether a special token stands in `text`.
+    pub(crate) fn holds_control(&self, text: &str) -> bool {
+        text.contains(self.first_chars.as_slice())
+            && self.added.iter().any(|(id, token, _)| self.is_control(*id) && text.contains(token))
+    }
+
+    /// The text of an added token and whether it is special.
+    pub(crate) fn added_token(&self, id: u32) -> Option<(&str, bool)> {
+        let idx = self.added.binary_search_by_key(&id, |(id, _, _)| *id).ok()?;
+        self.added.get(idx).map(|(_, text, special)| (text.as_str(), *special))
+    }
+
+    pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        guarded_result("decoding", || self.library.decode(ids, skip_special)).unwrap_or_else(|_| {
+            // A decoder that fails is broken; the raw pieces still show what the ids are.
+            ids.iter().filter_map(|id| self.token_text(*id)).collect()
+        })
+    }
+
+    pub(crate) fn token_text(&self, id: u32) -> Option<String> {
+        self.library.id_to_token(id)
+    }
+
+    pub(crate) fn token_id(&self, token: &str) -> Option<u32> {
+        self.library.token_to_id(token)
+    }
+
+    /// The whole tokenizer.json, the same bytes for the same tokenizer.
+    pub(crate) fn to_json(&self, pretty: bool) -> Result<String> {
+        guarded_result("writing tokenizer.json", || self.library.to_string(pretty))
+    }
+
+    /// What `encode` puts in front of every text.
+    fn find_prefix(&self) -> Vec<u32> {
+        let (Ok(plain), Ok(full)) = (self.encode("a", false), self.encode("a", true)) else {
+            return Vec::new();
+        };
+        if plain.is_empty() {
+            return full;
+        }
+        let start = full.windows(plain.len()).position(|window| window == plain.as_slice());
+        start.and_then(|start| full.get(..start)).map(<[u32]>::to_vec).unwrap_or_default()
+    }
+
+    /// Whether pieces of a text, encoded one by one, decode to what the whole text decodes to.
+    ///
+    /// Byte-level and character tokenizers pass. Those that mark the start of a text (a prefix
+    /// space, sentencepiece's `▁`) or put spaces between tokens don't.
+    fn find_separable(&self) -> bool {
+        const PIECES: [(&str, &str); 6] = [
+            ("ab", "cd"),
+            ("ab ", "cd"),
+            ("ab", " cd"),
+            ("ab\n", "\ncd"),
+            ("ab:\n", " cd"),
+            ("1", "2."),
+        ];
+        PIECES.iter().all(|(left, right)| {
+            let whole = self.encode(&format!("{left}{right}"), false);
+            let parts = self
+                .encode(left, false)
+                .and_then(|ids| Ok([ids, self.encode(right, false)?].concat()));
+            match (whole, parts) {
+                (Ok(whole), Ok(parts)) => self.decode(&whole, false) == self.decode(&parts, false),
+                _ => false,
+            }
+        })
+    }
+}
+
+/// The names of the special tokens in a tokenizer that we train.
+#[derive(Debug, Default)]
+pub(crate) struct OwnNames {
+    pub(crate) eos: Option<String>,
+    pub(crate) pad: Option<String>,
+    pub(crate) unk: Option<String>,
+}
+
+fn parse(json: &str, path: &Path) -> Result<Library> {
+    let refused = |refusal: shape::Refusal| Error::Refused {
+        path: path.to_owned(),
+        reason: refusal.reason,
+        hint: refusal.hint,
+    };
+    let added = shape::check(json).map_err(refused)?;
+    let mut library = guarded_result("reading tokenizer.json", || Library::from_bytes(json))
+        .map_err(|e| match e {
+            Error::Backend { reason, .. } => refused(reason.into()),
+            other => other,
+        })?;
+    for token in added {
+        let actual = library.token_to_id(&token.content);
+        if actual != Some(token.id) {
+            let reason = format!(
+                "added token `{}` says its id is `{}`, but the vocabulary makes it `{}`",
+                token.content,
+                token.id,
+                actual.map_or_else(|| "none".to_owned(), |id| id.to_string())
+            );
+            return Err(refused(reason.into()));
+        }
+    }
+    // transformers switches both off for each call, too: length is the caller's affair.
+    guarded_result("reading tokenizer.json", || library.with_truncation(None).map(|_| ()))?;
+    library.with_padding(None);
+    Ok(library)
+}
+
+/// Adds tokens that only the config names, as transformers does.
+fn add_missing(library: &mut Library, config: &Map<String, Value>) {
+    let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
+    let mut described: Vec<(u32, &Value)> = decoder
+        .into_iter()
+        .flatten()
+        .filter_map(|(id, token)| Some((id.parse().ok()?, token)))
+        .collect();
+    described.sort_unstable_by_key(|(id, _)| *id);
+    for (_, token) in &described {
+        if let Some(text) = token_text(token)
+            && library.token_to_id(text).is_none()
+        {
+            add(library, text, Some(token));
+        }
+    }
+    let extra = ["additional_special_tokens", "extra_special_tokens"]
+        .into_iter()
+        .filter_map(|key| config.get(key).and_then(Value::as_array))
+        .flatten();
+    for value in NAMED.iter().filter_map(|key| config.get(*key)).chain(extra) {
+        let Some(text) = token_text(value) else { continue };
+        let known = library.token_to_id(text).is_some_and(|id| {
+            library.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+        });
+        if !known {
+            let description = described.iter().find(|(_, token)| token_text(token) == Some(text));
+            add(library, text, description.map(|(_, token)| *token).or(Some(value)));
+        }
+    }
+}
+
+fn add(library: &mut Library, text: &str, description: Option<&Value>) {
+    let flag = |key: &str, default: bool| {
+        description.and_then(|d| d.get(key)).and_then(Value::as_bool).unwrap_or(default)
+    };
+    let token = AddedToken::from(text, true)
+        .lstrip(flag("lstrip", false))
+        .rstrip(flag("rstrip", false))
+        .single_word(flag("single_word", false))
+        .normalized(flag("normalized", false));
+    // It fails only where the token's automaton cannot be built; the token is then missing, and
+    // whoever needs it says so by name.
+    let _ = library.add_special_tokens([token]);
+}
+
+/// Follows `add_bos_token` and `add_eos_token`, which overrule the post-processor where present.
+fn update_post_processor(library: &mut Library, config: &Map<String, Value>) -> Result<()> {
+    let flag = |key: &str| config.get(key).map(|value| value.as_bool().unwrap_or(false));
+    let (bos_flag, eos_flag) = (flag("add_bos_token"), flag("add_eos_token"));
+    if bos_flag.is_none() && eos_flag.is_none() {
+        return Ok(());
+    }
+    let token = |wanted: Option<bool>, key: &str| {
+        let text = wanted.unwrap_or(false).then(|| config.get(key).and_then(token_text))??;
+        Some((text.to_owned(), library.token_to_id(text)?))
+    };
+    let bos = token(bos_flag, "bos_token");
+    let eos = token(eos_flag, "eos_token");
+    let processor = post_processor(bos.as_ref(), eos.as_ref());
+    let processor: TemplateProcessing = guarded_result("setting bos and eos", || {
+        serde_json::from_value::<TemplateProcessing>(processor)
+    })?;
+    library.with_post_processor(Some(PostProcessorWrapper::Template(processor)));
+    Ok(())
+}
+
+/// A post-processor that puts `bos` in front of each text and `eos` behind it.
+pub(crate) fn post_processor(bos: Option<&(String, u32)>, eos: Option<&(String, u32)>) -> Value {
+    let special = |token: Option<&(String, u32)>, type_id: u32| {
+        token.map(|(text, _)| json!({"SpecialToken": {"id": text, "type_id": type_id}}))
+    };
+    let sequence = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});
+    let part = |id: &str, type_id: u32| {
+        [special(bos, type_id), Some(sequence(id, type_id)), special(eos, type_id)]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<Value>>()
+    };
+    let mut specials = Map::new();
+    for (text, id) in [bos, eos].into_iter().flatten() {
+        let token = json!({"id": text, "ids": [id], "tokens": [text]});
+        specials.insert(text.clone(), token);
+    }
+    let pair = [part("A", 0), part("B", 1)].concat();
+    json!({
+        "type": "TemplateProcessing",
+        "single": part("A", 0),
+        "pair": pair,
+        "special_tokens": specials,
+    })
+}
+
+fn find_special(library: &Library, names: &[&str]) -> Option<u32> {
+    let added = library.get_added_tokens_decoder();
+    names.iter().find_map(|name| library.token_to_id(name).filter(|id| added.contains_key(id)))
+}

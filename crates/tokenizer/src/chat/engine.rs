@@ -1,0 +1,196 @@
+//! Jinja as transformers sets it up for chat templates, inside limits; it loads no other template.
+
+use std::fmt;
+use std::sync::Arc;
+
+use fsio::limits;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Rest, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
+
+use super::clock::Clock;
+use super::pyjson::{self, Options};
+
+/// The one template of an environment.
+const NAME: &str = "chat_template";
+
+/// Work that one rendering may do: an instruction costs 1, 64 bytes of made data cost 1.
+///
+/// A conversation of 4 MiB through a template that copies it a dozen times stays below; a hostile
+/// loop ends within a fraction of a second and 128 MiB.
+const FUEL: u64 = 2_000_000;
+
+/// What `raise_exception` throws.
+#[derive(Debug)]
+struct Raised(String);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+/// A compiled template.
+pub(crate) struct Engine {
+    environment: Environment<'static>,
+}
+
+impl Engine {
+    pub(crate) fn new(name: &Arc<str>, source: &str, clock: Clock) -> crate::Result<Self> {
+        let bytes = source.len() as u64;
+        if bytes > limits::TEMPLATE_BYTES {
+            let name = name.to_string();
+            return Err(crate::Error::TemplateSize { name, bytes, limit: limits::TEMPLATE_BYTES });
+        }
+        let syntax_error = |e: Error| crate::Error::TemplateSyntax {
+            name: name.to_string(),
+            reason: describe(&e),
+        };
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .map_err(syntax_error)?;
+        environment.set_syntax(syntax);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(limits::TEMPLATE_RECURSION);
+        environment.set_debug(false);
+        environment.set_unknown_method_callback(method);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", move |format: &str| clock.strftime(format));
+        environment.add_filter("tojson", tojson);
+        environment.add_template_owned(NAME, plain_tags(source)).map_err(syntax_error)?;
+        Ok(Self { environment })
+    }
+
+    pub(crate) fn render(&self, name: &str, context: Value) -> crate::Result<String> {
+        let fail = |e: Error| convert(name, &e);
+        let template = self.environment.get_template(NAME).map_err(fail)?;
+        let text = template.render(context).map_err(fail)?;
+        if text.len() > limits::TEMPLATE_OUTPUT_BYTES {
+            let limit = limits::TEMPLATE_OUTPUT_BYTES;
+            return Err(crate::Error::TemplateBudget {
+                name: name.to_owned(),
+                reason: format!("{} bytes of text, more than the limit of {limit}", text.len()),
+            });
+        }
+        Ok(text)
+    }
+}
+
+fn raise_exception(message: Value) -> Result<Value, Error> {
+    let message = message.to_string();
+    Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
+}
+
+/// `tojson(value, indent=None, separators=None, sort_keys=False, ensure_ascii=False)`.
+fn tojson(state: &State, value: Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
+    // Jinja passes positional arguments in this order.
+    let argument = |position: usize, name: &str| -> Result<Option<Value>, Error> {
+        let value = match args.get(position) {
+            Some(value) => Some(value.clone()),
+            None => kwargs.get::<Option<Value>>(name)?,
+        };
+        Ok(value.filter(|v| !v.is_none() && !v.is_undefined()))
+    };
+    let ensure_ascii = argument(0, "ensure_ascii")?.is_some_and(|v| v.is_true());
+    let indent = match argument(1, "indent")? {
+        None => None,
+        Some(text) if text.kind() == ValueKind::String => Some(text.to_string()),
+        Some(count) => Some(" ".repeat(usize::try_from(count)?.min(64))),
+    };
+    let separators = match argument(2, "separators")? {
+        Some(pair) => {
+            let part = |idx: usize| pair.get_item_by_index(idx).map(|v| v.to_string());
+            (part(0)?, part(1)?)
+        }
+        // json.dumps leaves out the space after a comma that ends a line.
+        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+    };
+    let sort_keys = argument(3, "sort_keys")?.is_some_and(|v| v.is_true());
+    kwargs.assert_all_used()?;
+    let options = Options { indent, separators, sort_keys, ensure_ascii };
+    pyjson::dumps(state, &value, &options).map(Value::from_safe_string)
+}
+
+/// Python's methods on strings, lists and dicts.
+fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
+}
+
+/// Replaces `{% generation %}` and its end tag by a block that changes nothing.
+///
+/// The tags mark the assistant's words for transformers. We find these by tracking them, since most
+/// templates have no such tags. `with` keeps the tags' own scope, and the signs for white space in
+/// the tags stay in force.
+fn plain_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        out.push_str(before);
+        let Some(end) = tag.find("%}") else { break };
+        let (tag, after) = tag.split_at(end + 2);
+        let inner = tag.trim_start_matches("{%").trim_end_matches("%}");
+        match inner.trim_matches(['-', '+']).trim() {
+            "generation" => out.push_str(&tag.replace("generation", "with")),
+            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endwith")),
+            _ => out.push_str(tag),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn convert(name: &str, error: &Error) -> crate::Error {
+    let name = name.to_owned();
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = source {
+        if let Some(Raised(message)) = inner.downcast_ref::<Raised>() {
+            return crate::Error::TemplateRaised { name, message: message.clone() };
+        }
+        if let Some(inner) = inner.downcast_ref::<Error>() {
+            if inner.kind() == ErrorKind::OutOfFuel {
+                let reason = format!("more than {FUEL} units of work");
+                return crate::Error::TemplateBudget { name, reason };
+            }
+            if inner.detail().is_some_and(|detail| detail.contains("recursion limit")) {
+                let reason = format!("recursion deeper than {}", limits::TEMPLATE_RECURSION);
+                return crate::Error::TemplateBudget { name, reason };
+            }
+        }
+        source = inner.source();
+    }
+    crate::Error::TemplateRender { name, reason: describe(error) }
+}
+
+/// The engine's message with the line, without the template's internal name.
+fn describe(error: &Error) -> String {
+    let mut text = error.kind().to_string();
+    if let Some(detail) = error.detail() {
+        text = format!("{text}: {detail}");
+    }
+    match error.line() {
+        Some(line) => format!("{text} (line {line})"),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_tags;
+
+    #[test]
+    fn generation_tags_keep_their_white_space_signs() {
+        assert_eq!(
+            plain_tags("a{%- generation -%}{{ x }}{% endgeneration%}b{% if generation %}"),
+            "a{%- with -%}{{ x }}{% endwith%}b{% if generation %}"
+        );
+        assert_eq!(plain_tags("{% unterminated"), "{% unterminated");
+    }
+}

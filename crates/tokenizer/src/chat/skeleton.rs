@@ -1,0 +1,320 @@
+//! What a template puts around contents, found by rendering marks in their place.
+//!
+//! No marker of a role is ever searched for: the marks are unlike any text, stand where the
+//! contents stand, and putting the contents back must give the real rendering to the byte. It knows
+//! no ids.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::template::TemplateTokens;
+use super::{ChatTemplate, Message, Role};
+
+/// Why contents cannot be tracked, and what to do about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Untracked {
+    pub(crate) reason: String,
+    pub(crate) hint: String,
+}
+
+/// A skeleton or the reason why there is none.
+pub(crate) type Cached = Result<Arc<Skeleton>, Untracked>;
+
+/// What decides a skeleton, apart from the template.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Shape {
+    tokens: TemplateTokens,
+    /// Role and emptiness of each message.
+    messages: Vec<(Role, bool)>,
+}
+
+impl Shape {
+    pub(crate) fn of(messages: &[Message], tokens: &TemplateTokens) -> Self {
+        let messages = messages.iter().map(|m| (m.role, m.content.is_empty())).collect();
+        Self { tokens: tokens.clone(), messages }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    /// The content of a message, by its index.
+    Content(usize),
+}
+
+/// The parts of a rendering, with a plan for each turn of the assistant.
+#[derive(Debug)]
+pub(crate) struct Skeleton {
+    pieces: Vec<Piece>,
+    turns: Vec<TurnPlan>,
+}
+
+/// How one turn of the assistant lies in a skeleton.
+#[derive(Debug)]
+struct TurnPlan {
+    message: usize,
+    /// Bytes of scaffold between the end of the prompt for this turn and the content.
+    gap: usize,
+    /// What follows the content when this turn is the last one.
+    tail: String,
+}
+
+/// Where one turn of the assistant lies in a rendering, in bytes.
+#[derive(Debug)]
+pub(crate) struct TurnSpan {
+    pub(crate) message: usize,
+    /// Where the prompt for this turn ends: from here on the model writes.
+    pub(crate) prompt_end: usize,
+    pub(crate) content: Range<usize>,
+    /// The text after the content that stays whatever follows.
+    pub(crate) tail: String,
+}
+
+/// A rendering with the places of the contents.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) text: String,
+    /// Contents in the order of the text, with the message each belongs to.
+    pub(crate) contents: Vec<(usize, Range<usize>)>,
+    pub(crate) turns: Vec<TurnSpan>,
+}
+
+/// How a template may change the ends of a content.
+const TRIMS: [fn(&str) -> &str; 4] = [|t| t, str::trim, str::trim_start, str::trim_end];
+
+impl Skeleton {
+    /// Tracks every message; what it finds holds for all conversations of the same shape.
+    pub(crate) fn track_all(
+        template: &ChatTemplate,
+        messages: &[Message],
+        tokens: &TemplateTokens,
+    ) -> Result<Self, Untracked> {
+        Self::track(template, messages, tokens, |message| {
+            message.role == Role::Assistant || !message.content.is_empty()
+        })
+    }
+
+    /// Tracks the assistant's messages only, for templates that read the others.
+    fn track_assistant(
+        template: &ChatTemplate,
+        messages: &[Message],
+        tokens: &TemplateTokens,
+    ) -> Result<Self, Untracked> {
+        Self::track(template, messages, tokens, |message| message.role == Role::Assistant)
+    }
+
+    fn track(
+        template: &ChatTemplate,
+        messages: &[Message],
+        tokens: &TemplateTokens,
+        tracked: impl Fn(&Message) -> bool,
+    ) -> Result<Self, Untracked> {
+        let stem = unused_stem(template, messages);
+        let marks: Vec<String> =
+            (0..messages.len()).map(|idx| format!("{stem}{idx:06}x")).collect();
+        let marked: Vec<(Role, &str)> = messages
+            .iter()
+            .zip(&marks)
+            .map(|(m, mark)| (m.role, if tracked(m) { mark.as_str() } else { &m.content }))
+            .collect();
+        let text = template.render_messages(&marked, tokens, false).map_err(|e| Untracked {
+            reason: format!("messages cannot be told apart: {e}"),
+            hint: e.hint().unwrap_or_default(),
+        })?;
+        let pieces = split(&text, &stem, messages.len());
+        let mut turns = Vec::new();
+        for (idx, message) in messages.iter().enumerate() {
+            if message.role == Role::Assistant {
+                let turn = Turn { template, marked: &marked, tokens, idx };
+                turns.push(turn.plan(&text)?);
+            }
+        }
+        Ok(Self { pieces, turns })
+    }
+
+    /// Puts the contents of `messages` back; None where that does not give `text`.
+    fn lay_out(&self, messages: &[Message], text: String) -> Option<Layout> {
+        let choices: Vec<usize> = (0..TRIMS.len()).collect();
+        // One way of trimming a role; nearly always the first fits, or the second for all.
+        let uniform = choices.iter().map(|t| [*t; 4]);
+        let mixed = (0..256usize).map(|n| [n % 4, n / 4 % 4, n / 16 % 4, n / 64 % 4]);
+        let contents =
+            uniform.chain(mixed).find_map(|trims| self.contents(messages, &text, trims))?;
+        let turns = self.turns.iter().filter_map(|plan| {
+            let (_, content) = contents.iter().find(|(message, _)| *message == plan.message)?;
+            Some(TurnSpan {
+                message: plan.message,
+                prompt_end: content.start - plan.gap,
+                content: content.clone(),
+                tail: plan.tail.clone(),
+            })
+        });
+        let turns: Vec<TurnSpan> = turns.collect();
+        (turns.len() == self.turns.len()).then_some(Layout { text, contents, turns })
+    }
+
+    fn contents(
+        &self,
+        messages: &[Message],
+        text: &str,
+        trims: [usize; 4],
+    ) -> Option<Vec<(usize, Range<usize>)>> {
+        let mut contents = Vec::new();
+        let mut position = 0;
+        for piece in &self.pieces {
+            let expected = match piece {
+                Piece::Text(text) => text.as_str(),
+                Piece::Content(idx) => {
+                    let message = messages.get(*idx)?;
+                    let trim = TRIMS.get(*trims.get(message.role as usize)?)?;
+                    trim(&message.content)
+                }
+            };
+            if !text.get(position..)?.starts_with(expected) {
+                return None;
+            }
+            let end = position + expected.len();
+            if let Piece::Content(idx) = piece {
+                contents.push((*idx, position..end));
+            }
+            position = end;
+        }
+        (position == text.len()).then_some(contents)
+    }
+}
+
+/// Renders `messages` and finds where each content lies.
+pub(crate) fn lay_out(
+    template: &ChatTemplate,
+    messages: &[Message],
+    tokens: &TemplateTokens,
+) -> crate::Result<Layout> {
+    let plain: Vec<(Role, &str)> = messages.iter().map(|m| (m.role, m.content.as_str())).collect();
+    let text = template.render_messages(&plain, tokens, false)?;
+    let refuse = |untracked: Untracked| crate::Error::Spans {
+        name: template.name().to_owned(),
+        reason: untracked.reason,
+        hint: untracked.hint,
+    };
+    let everything = template.skeleton(messages, tokens);
+    if let Ok(skeleton) = &everything
+        && let Some(layout) = skeleton.lay_out(messages, text.clone())
+    {
+        return Ok(layout);
+    }
+    // A template may look into a system or user message, and the date may have changed.
+    let assistant = Skeleton::track_assistant(template, messages, tokens).map_err(|untracked| {
+        // The first reason, of all messages, is the more general one.
+        refuse(everything.err().unwrap_or(untracked))
+    })?;
+    assistant.lay_out(messages, text).ok_or_else(|| {
+        refuse(Untracked {
+            reason: "it changes the words of a message, so they cannot be located".to_owned(),
+            hint: "use a template that writes contents as they are, such as `chatml`".to_owned(),
+        })
+    })
+}
+
+/// One turn of the assistant while a skeleton is made.
+struct Turn<'a> {
+    template: &'a ChatTemplate,
+    marked: &'a [(Role, &'a str)],
+    tokens: &'a TemplateTokens,
+    idx: usize,
+}
+
+impl Turn<'_> {
+    fn plan(&self, text: &str) -> Result<TurnPlan, Untracked> {
+        let idx = self.idx;
+        let mark = self.marked.get(idx).map(|(_, mark)| *mark).unwrap_or_default();
+        let mut places = text.match_indices(mark).map(|(start, _)| start);
+        let (start, end) = match (places.next(), places.next()) {
+            (Some(start), None) => (start, start + mark.len()),
+            (None, _) => return Err(self.refuse("leaves out or changes the words of")),
+            _ => return Err(self.refuse("writes more than once")),
+        };
+        // What the conversation looked like when this turn was its last message.
+        let so_far = self.render(idx + 1, false)?;
+        let Some(tail) = common_prefix(&so_far, text).get(end..) else {
+            return Err(self.refuse("rewrites, once later messages follow,"));
+        };
+        // Before the first message nothing has been said: there is no prompt to compare with.
+        let prompt = if idx == 0 {
+            text.get(..start).unwrap_or_default().to_owned()
+        } else {
+            self.render(idx, true)?
+        };
+        let before = text.get(..start).unwrap_or_default();
+        if let Some(gap) = before.strip_prefix(prompt.as_str()) {
+            return Ok(TurnPlan { message: idx, gap: gap.len(), tail: tail.to_owned() });
+        }
+        let ending = prompt.get(common_prefix(&prompt, before).len()..).unwrap_or_default();
+        Err(Untracked {
+            reason: format!(
+                "the prompt for message {idx} ends in {ending:?}, which the conversation does not \
+                 have there"
+            ),
+            hint: hint(),
+        })
+    }
+
+    fn render(&self, n: usize, prompt: bool) -> Result<String, Untracked> {
+        let messages = self.marked.get(..n).unwrap_or_default();
+        self.template.render_messages(messages, self.tokens, prompt).map_err(|e| Untracked {
+            reason: format!("message {} has no prompt of its own: {e}", self.idx),
+            hint: e.hint().unwrap_or_default(),
+        })
+    }
+
+    fn refuse(&self, what: &str) -> Untracked {
+        Untracked { reason: format!("it {what} message {} (assistant)", self.idx), hint: hint() }
+    }
+}
+
+/// What two texts start with, whole characters only.
+fn common_prefix<'a>(left: &'a str, right: &str) -> &'a str {
+    let same = left.chars().zip(right.chars()).take_while(|(a, b)| a == b);
+    left.get(..same.map(|(c, _)| c.len_utf8()).sum()).unwrap_or_default()
+}
+
+fn hint() -> String {
+    "make one sample of each assistant turn, or choose a template that leaves earlier turns as they \
+     are, such as `chatml`"
+        .to_owned()
+}
+
+/// A word that neither the template nor the messages hold.
+fn unused_stem(template: &ChatTemplate, messages: &[Message]) -> String {
+    let mut n = 0u32;
+    loop {
+        let stem = format!("Tq{n}mark");
+        let taken =
+            template.source().contains(&stem) || messages.iter().any(|m| m.content.contains(&stem));
+        if !taken {
+            return stem;
+        }
+        n += 1;
+    }
+}
+
+/// Cuts a rendering at its marks.
+fn split(text: &str, stem: &str, n_messages: usize) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    let mut from = 0;
+    while let Some(at) = rest.get(from..).and_then(|tail| tail.find(stem)).map(|at| at + from) {
+        let number = rest.get(at + stem.len()..at + stem.len() + 6);
+        let idx = number.and_then(|digits| digits.parse::<usize>().ok());
+        let Some(idx) = idx.filter(|idx| *idx < n_messages) else {
+            from = at + stem.len();
+            continue;
+        };
+        let (before, mark) = rest.split_at(at);
+        pieces.push(Piece::Text(before.to_owned()));
+        pieces.push(Piece::Content(idx));
+        rest = mark.get(stem.len() + 7..).unwrap_or_default();
+        from = 0;
+    }
+    pieces.push(Piece::Text(rest.to_owned()));
+    pieces
+}

@@ -1,0 +1,91 @@
+//! Counts and nesting of a JSON text before any parser allocates for it; it validates no grammar.
+//!
+//! A parser that builds values needs some 70 bytes for each `0,` of the text, so 64 MiB of hostile
+//! JSON would cost gigabytes. Counting first costs one pass over the bytes and no memory.
+
+use fsio::limits;
+
+/// Nesting of a tokenizer.json; real ones stay under 10.
+const DEPTH: usize = 64;
+/// Values in a whole tokenizer.json: a token and its id, and three values for a merge.
+const VALUES: usize = 6 * limits::TOKENIZER_ENTRIES;
+/// Values in each part other than the model and the added tokens.
+const SECTION_VALUES: usize = 100_000;
+
+/// Checks that parsing `text` cannot need much more memory than its size; returns what is wrong.
+pub(crate) fn check(text: &str) -> std::result::Result<(), String> {
+    let bytes = text.as_bytes();
+    let mut position = 0;
+    let mut depth = 0usize;
+    let mut values = 0usize;
+    let mut section = "";
+    let mut in_section = 0usize;
+    let mut last_string = 0..0;
+    while let Some(&byte) = bytes.get(position) {
+        match byte {
+            b'"' => {
+                let end = string_end(bytes, position);
+                last_string = position + 1..end;
+                position = end;
+            }
+            b'{' | b'[' => {
+                depth += 1;
+                values += 1;
+                in_section += 1;
+                if depth > DEPTH {
+                    return Err(format!("nested deeper than {DEPTH} levels at byte {position}"));
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' => {
+                values += 1;
+                in_section += 1;
+            }
+            b':' if depth == 1 => {
+                section = text.get(last_string.clone()).unwrap_or_default();
+                in_section = 0;
+            }
+            _ => {}
+        }
+        if values > VALUES {
+            return Err(format!("more than {VALUES} values"));
+        }
+        let large = matches!(section, "model" | "added_tokens");
+        if in_section > SECTION_VALUES && !large {
+            return Err(format!("more than {SECTION_VALUES} values in `{section}`"));
+        }
+        position += 1;
+    }
+    Ok(())
+}
+
+/// The position of the quote that ends the string starting at `start`, or the end of the text.
+fn string_end(bytes: &[u8], start: usize) -> usize {
+    let mut position = start + 1;
+    while let Some(&byte) = bytes.get(position) {
+        match byte {
+            b'"' => return position,
+            b'\\' => position += 2,
+            _ => position += 1,
+        }
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DEPTH, check};
+
+    #[test]
+    fn brackets_inside_strings_do_not_count() {
+        let text = format!("{{\"a\": \"{}\\\"[\"}}", "[".repeat(1000));
+        assert_eq!(check(&text), Ok(()));
+    }
+
+    #[test]
+    fn deep_and_wide_texts_are_refused() {
+        assert!(check(&"[".repeat(DEPTH + 1)).is_err());
+        let wide = format!("{{\"normalizer\": [{}0]}}", "0,".repeat(200_000));
+        assert!(check(&wide).is_err_and(|e| e.contains("normalizer")));
+    }
+}

@@ -1,0 +1,164 @@
+//! What a tokenizer.json must look like before the tokenizers library sees it; it builds nothing.
+//!
+//! The library trusts its input: it takes any id, panics on some inconsistencies and runs any
+//! pattern. What we refuse is listed here, each with the offending value.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use fsio::limits;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use crate::{pattern, scan};
+
+/// Ids that may be unused below the largest one; some published vocabularies leave a few.
+const HOLES: usize = 4096;
+/// Length of one token in bytes.
+const TOKEN_BYTES: usize = 4096;
+
+/// An added token as the file states it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Added {
+    pub(crate) id: u32,
+    pub(crate) content: String,
+}
+
+#[derive(Deserialize)]
+struct Shape {
+    #[serde(default)]
+    added_tokens: Vec<Added>,
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    decoder: Value,
+    model: Model,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    dropout: Option<f64>,
+    vocab: Vocabulary,
+}
+
+/// The ids of the model's vocabulary; a list (Unigram) numbers its tokens itself.
+struct Vocabulary {
+    ids: Vec<u32>,
+}
+
+impl<'de> Deserialize<'de> for Vocabulary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(VocabularyVisitor)
+    }
+}
+
+struct VocabularyVisitor;
+
+impl<'de> Visitor<'de> for VocabularyVisitor {
+    type Value = Vocabulary;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a vocabulary: a map from tokens to ids, or a list of tokens with scores")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocabulary, A::Error> {
+        let mut ids = Vec::new();
+        while let Some((token, id)) = map.next_entry::<Cow<str>, u32>()? {
+            if token.len() > TOKEN_BYTES {
+                let bytes = token.len();
+                return Err(serde::de::Error::custom(format!("a token of {bytes} bytes")));
+            }
+            ids.push(id);
+        }
+        Ok(Vocabulary { ids })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vocabulary, A::Error> {
+        let mut count = 0;
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok(Vocabulary { ids: (0..count).collect() })
+    }
+}
+
+/// Why a tokenizer.json is refused, and what can be done.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reason: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self { reason, hint: None }
+    }
+}
+
+/// Checks `json` and returns the added tokens that it states, whose ids the caller compares.
+pub(crate) fn check(json: &str) -> Result<Vec<Added>, Refusal> {
+    scan::check(json)?;
+    let shape: Shape = serde_json::from_str(json).map_err(|e| format!("not a tokenizer: {e}"))?;
+    if let Some(dropout) = shape.model.dropout.filter(|p| *p != 0.0) {
+        return Err(Refusal {
+            reason: format!("the model drops merges at random: `dropout` is `{dropout}`"),
+            hint: Some("set model.dropout to null: ids must not change from run to run".to_owned()),
+        });
+    }
+    let entries = shape.model.vocab.ids.len() + shape.added_tokens.len();
+    if entries > limits::TOKENIZER_ENTRIES {
+        let limit = limits::TOKENIZER_ENTRIES;
+        return Err(format!("{entries} entries, more than the limit of {limit}").into());
+    }
+    for added in &shape.added_tokens {
+        if added.content.is_empty() || added.content.len() > TOKEN_BYTES {
+            return Err(format!("added token `{}` is empty or too long", added.id).into());
+        }
+    }
+    dense(&shape)?;
+    for part in [&shape.normalizer, &shape.pre_tokenizer, &shape.decoder] {
+        patterns(part)?;
+    }
+    Ok(shape.added_tokens)
+}
+
+/// Every id once in the vocabulary, and nearly all ids below the largest one in use.
+fn dense(shape: &Shape) -> Result<(), Refusal> {
+    let mut ids = shape.model.vocab.ids.clone();
+    ids.sort_unstable();
+    if let Some(pair) = ids.windows(2).find(|pair| pair.first() == pair.last()) {
+        let id = pair.first().copied().unwrap_or_default();
+        return Err(format!("two tokens have the same id: `{id}`").into());
+    }
+    ids.extend(shape.added_tokens.iter().map(|a| a.id));
+    ids.sort_unstable();
+    ids.dedup();
+    match ids.last() {
+        None => Err("the vocabulary is empty".to_owned().into()),
+        Some(&largest) if largest as usize >= ids.len() + HOLES => {
+            let n = ids.len();
+            Err(format!("ids are not dense: the largest is `{largest}` among {n} tokens").into())
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Checks every regular expression in a part of the file.
+fn patterns(value: &Value) -> Result<(), Refusal> {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                match (key.as_str(), inner) {
+                    ("Regex", Value::String(text)) => pattern::check(text)?,
+                    _ => patterns(inner)?,
+                }
+            }
+            Ok(())
+        }
+        Value::Array(items) => items.iter().try_for_each(patterns),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,50 @@
+//! Decoding for printing, id by id; it never gives out half a character and keeps few ids.
+
+use crate::Tokenizer;
+
+/// Turns ids into text as they come.
+pub struct Stream {
+    tokenizer: Tokenizer,
+    skip_special: bool,
+    /// The last ids: some of them printed (for context), the rest not yet.
+    window: Vec<u32>,
+    n_printed: usize,
+}
+
+impl Stream {
+    pub(crate) fn new(tokenizer: Tokenizer, skip_special: bool) -> Self {
+        Self { tokenizer, skip_special, window: Vec::new(), n_printed: 0 }
+    }
+
+    /// Takes one id and gives the text that is complete by now, often one piece, sometimes none.
+    pub fn push(&mut self, id: u32) -> String {
+        self.window.push(id);
+        let text = self.pending();
+        // A character cut in two decodes to a replacement character at the end: wait for more. One
+        // that stands in the text itself only waits for the next id, or for `finish`.
+        if text.is_empty() || text.ends_with('\u{fffd}') {
+            return String::new();
+        }
+        // Sentencepiece decoders drop a space at the start of what they decode, so the ids just
+        // printed stay as context for the next ones.
+        self.window.drain(..self.n_printed);
+        self.n_printed = self.window.len();
+        text
+    }
+
+    /// What is left, complete or not.
+    pub fn finish(&mut self) -> String {
+        let text = self.pending();
+        self.window.clear();
+        self.n_printed = 0;
+        text
+    }
+
+    /// The text of the ids that have not been printed.
+    fn pending(&self) -> String {
+        let context = self.window.get(..self.n_printed).unwrap_or_default();
+        let before = self.tokenizer.decode(context, self.skip_special);
+        let all = self.tokenizer.decode(&self.window, self.skip_special);
+        all.strip_prefix(before.as_str()).unwrap_or_default().to_owned()
+    }
+}

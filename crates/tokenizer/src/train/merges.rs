@@ -1,0 +1,230 @@
+//! The merges of byte-level BPE, learnt from counted words on one thread in a fixed order.
+//!
+//! The trainer of the tokenizers library is not used: it counts pairs in 32 bits, and where two
+//! merges spell the same token it holds a pair twice in its queue, in an order that depends on a
+//! randomly seeded hash.
+//! Algorithm: Sennrich, Haddow, Birch (2016), "Neural Machine Translation of Rare Words with
+//! Subword Units", algorithm 1, on bytes, with an index from pairs to words.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
+
+use super::words::Word;
+
+/// A pair must occur this often to become a token.
+const MIN_COUNT: u64 = 2;
+
+/// Two byte strings that become one token.
+pub(super) struct Merge {
+    pub(super) left: Rc<[u8]>,
+    pub(super) right: Rc<[u8]>,
+}
+
+type Pair = (u32, u32);
+
+/// A pair in the queue: the most frequent first, then the one with the greater bytes.
+#[derive(PartialEq, Eq)]
+struct Candidate {
+    count: u64,
+    left: Rc<[u8]>,
+    right: Rc<[u8]>,
+    pair: Pair,
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Two merges may spell the same token, so equal bytes need the ids for a total order.
+        (self.count, &self.left, &self.right, self.pair).cmp(&(
+            other.count,
+            &other.left,
+            &other.right,
+            other.pair,
+        ))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[derive(Default)]
+struct PairStats {
+    count: u64,
+    /// Words that hold the pair, or held it; one may stand twice.
+    words: Vec<u32>,
+}
+
+struct Learner {
+    tokens: Vec<Rc<[u8]>>,
+    words: Vec<(Vec<u32>, u64)>,
+    pairs: HashMap<Pair, PairStats>,
+    queue: BinaryHeap<Candidate>,
+}
+
+/// Learns merges until they have made `n_merges` new tokens, or no pair is left.
+///
+/// Bytes are tokens 0 to 255; each merge that spells a new token makes the next one.
+pub(super) fn learn(words: Vec<Word>, n_merges: usize) -> Vec<Merge> {
+    let mut learner = Learner {
+        tokens: (0..=255u8).map(|byte| Rc::from([byte])).collect(),
+        words: words
+            .into_iter()
+            .map(|(bytes, count)| (bytes.into_iter().map(u32::from).collect(), count))
+            .collect(),
+        pairs: HashMap::new(),
+        queue: BinaryHeap::new(),
+    };
+    learner.count_all();
+    let mut known: HashMap<Rc<[u8]>, u32> = learner.tokens.iter().cloned().zip(0..).collect();
+    let n_tokens = learner.tokens.len() + n_merges;
+    let mut merges = Vec::new();
+    while learner.tokens.len() < n_tokens {
+        let Some(top) = learner.queue.pop() else { break };
+        let count = learner.pairs.get(&top.pair).map_or(0, |stats| stats.count);
+        if count != top.count {
+            // The count has changed since the entry was made. Where it fell, the pair comes back
+            // with its count of now; where it rose, it was entered again then.
+            if count < top.count && count >= MIN_COUNT {
+                learner.enter(top.pair, count);
+            }
+            continue;
+        }
+        // Two pairs may spell the same token; it has one id all the same.
+        let bytes: Rc<[u8]> = Rc::from([&*top.left, &*top.right].concat());
+        let token = *known.entry(Rc::clone(&bytes)).or_insert_with(|| {
+            learner.tokens.push(bytes);
+            learner.tokens.len() as u32 - 1
+        });
+        learner.apply(top.pair, token);
+        merges.push(Merge { left: top.left, right: top.right });
+    }
+    merges
+}
+
+impl Learner {
+    fn count_all(&mut self) {
+        let mut seen = Vec::new();
+        for (idx, (symbols, count)) in self.words.iter().enumerate() {
+            for (left, right) in symbols.iter().zip(symbols.iter().skip(1)) {
+                let stats = self.pairs.entry((*left, *right)).or_insert_with(|| {
+                    seen.push((*left, *right));
+                    PairStats::default()
+                });
+                stats.count += count;
+                if stats.words.last() != Some(&(idx as u32)) {
+                    stats.words.push(idx as u32);
+                }
+            }
+        }
+        for pair in seen {
+            let count = self.pairs.get(&pair).map_or(0, |stats| stats.count);
+            self.enter(pair, count);
+        }
+    }
+
+    fn enter(&mut self, pair: Pair, count: u64) {
+        let token = |id: u32| self.tokens.get(id as usize).cloned();
+        if count >= MIN_COUNT
+            && let (Some(left), Some(right)) = (token(pair.0), token(pair.1))
+        {
+            self.queue.push(Candidate { count, left, right, pair });
+        }
+    }
+
+    /// Replaces `pair` by `token` in every word that holds it.
+    fn apply(&mut self, pair: Pair, token: u32) {
+        let words = self.pairs.remove(&pair).map(|stats| stats.words).unwrap_or_default();
+        let mut grown: Vec<Pair> = Vec::new();
+        for idx in words {
+            let Some((symbols, count)) = self.words.get_mut(idx as usize) else { continue };
+            let Some(merged) = merge_word(symbols, pair, token) else { continue };
+            for (left, right) in symbols.iter().zip(symbols.iter().skip(1)) {
+                if let Some(stats) = self.pairs.get_mut(&(*left, *right)) {
+                    stats.count -= *count;
+                }
+            }
+            for (left, right) in merged.iter().zip(merged.iter().skip(1)) {
+                let stats = self.pairs.entry((*left, *right)).or_default();
+                stats.count += *count;
+                if *left == token || *right == token {
+                    if stats.words.last() != Some(&idx) {
+                        stats.words.push(idx);
+                    }
+                    grown.push((*left, *right));
+                }
+            }
+            *symbols = merged;
+        }
+        grown.sort_unstable();
+        grown.dedup();
+        for pair in grown {
+            let count = self.pairs.get(&pair).map_or(0, |stats| stats.count);
+            self.enter(pair, count);
+        }
+    }
+}
+
+/// The word with `pair` merged from left to right; None where it does not hold the pair.
+fn merge_word(symbols: &[u32], pair: Pair, token: u32) -> Option<Vec<u32>> {
+    let mut merged = Vec::with_capacity(symbols.len());
+    let mut rest = symbols;
+    while let [first, tail @ ..] = rest {
+        match tail {
+            [second, after @ ..] if (*first, *second) == pair => {
+                merged.push(token);
+                rest = after;
+            }
+            _ => {
+                merged.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    (merged.len() < symbols.len()).then_some(merged)
+}
+
+/// The character that stands for each byte in a byte-level vocabulary.
+///
+/// Printable bytes stand for themselves, the others take the characters from U+0100 on, as in
+/// GPT-2 (Radford et al. 2019, `bytes_to_unicode`).
+pub(super) fn byte_alphabet() -> Vec<char> {
+    let mut next = 0x100;
+    (0..=255u32)
+        .filter_map(|byte| {
+            let printable = matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+            let code = if printable {
+                byte
+            } else {
+                next += 1;
+                next - 1
+            };
+            char::from_u32(code)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{byte_alphabet, learn};
+
+    #[test]
+    fn ties_go_to_the_greater_bytes_and_overlaps_merge_from_the_left() {
+        let words = vec![(b"ab".to_vec(), 3), (b"cd".to_vec(), 3), (b"aaa".to_vec(), 5)];
+        let merges: Vec<String> = learn(words, 10)
+            .iter()
+            .map(|m| String::from_utf8_lossy(&[&*m.left, &*m.right].concat()).into_owned())
+            .collect();
+        assert_eq!(merges, ["aa", "aaa", "cd", "ab"]);
+    }
+
+    #[test]
+    fn the_alphabet_has_a_character_for_each_byte() {
+        let alphabet = byte_alphabet();
+        assert_eq!(alphabet.len(), 256);
+        assert_eq!(alphabet.get(usize::from(b' ')), Some(&'Ġ'));
+        assert_eq!(alphabet.get(usize::from(b'\n')), Some(&'Ċ'));
+    }
+}

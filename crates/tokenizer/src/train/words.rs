@@ -1,0 +1,103 @@
+//! Counts the words of texts on all cores; what it returns is sorted, so no order shows.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{
+    OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
+};
+
+use crate::guard::guarded_result;
+use crate::{Error, Result};
+
+/// How GPT-2 cuts words; `ByteLevel` of the tokenizers library cuts by the same pattern.
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
+/// Bytes of text that are counted at once.
+const BATCH_BYTES: usize = 16 << 20;
+
+/// Longest word that counts as one. Merging takes time by the length of the words that a pair is
+/// in, and a megabyte without a space would be one word; its pieces tell the same about pairs.
+const WORD_BYTES: usize = 256;
+
+/// A word as bytes and how often it occurs.
+pub(super) type Word = (Vec<u8>, u64);
+
+/// The words of all texts with their counts, sorted. Special tokens in the texts are left out.
+pub(super) fn count(texts: impl Iterator<Item = String>, specials: &[String]) -> Result<Vec<Word>> {
+    let split =
+        Split::new(SplitPattern::Regex(GPT2.to_owned()), SplitDelimiterBehavior::Isolated, false)
+            .map_err(|e| Error::Backend {
+            doing: "compiling the word pattern",
+            reason: e.to_string(),
+        })?;
+    let mut total: HashMap<Vec<u8>, u64> = HashMap::new();
+    let mut batch = Vec::new();
+    let mut batch_bytes = 0;
+    let mut flush = |batch: &mut Vec<String>| -> Result<()> {
+        let counts: Vec<HashMap<Vec<u8>, u64>> = batch
+            .par_iter()
+            .try_fold(HashMap::new, |mut counts, text| {
+                for piece in outside_specials(text, specials) {
+                    count_piece(&split, piece, &mut counts)?;
+                }
+                Ok::<_, Error>(counts)
+            })
+            .collect::<Result<_>>()?;
+        for (word, n) in counts.into_iter().flatten() {
+            *total.entry(word).or_default() += n;
+        }
+        batch.clear();
+        Ok(())
+    };
+    for text in texts {
+        batch_bytes += text.len();
+        batch.push(text);
+        if batch_bytes >= BATCH_BYTES {
+            flush(&mut batch)?;
+            batch_bytes = 0;
+        }
+    }
+    flush(&mut batch)?;
+    if total.is_empty() {
+        return Err(super::empty());
+    }
+    let mut words: Vec<Word> = total.into_iter().collect();
+    words.sort_unstable();
+    Ok(words)
+}
+
+fn count_piece(split: &Split, piece: &str, counts: &mut HashMap<Vec<u8>, u64>) -> Result<()> {
+    let mut text = PreTokenizedString::from(piece);
+    guarded_result("splitting words", || split.pre_tokenize(&mut text))?;
+    for (word, _, _) in text.get_splits(OffsetReferential::Original, OffsetType::None) {
+        for part in word.as_bytes().chunks(WORD_BYTES) {
+            if let Some(n) = counts.get_mut(part) {
+                *n += 1;
+            } else {
+                counts.insert(part.to_vec(), 1);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The parts of `text` between special tokens, the longest special first where several fit.
+pub(super) fn outside_specials<'t>(text: &'t str, specials: &[String]) -> Vec<&'t str> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    loop {
+        let next = specials
+            .iter()
+            .filter_map(|special| Some((rest.find(special.as_str())?, special.len())))
+            .min_by_key(|(at, len)| (*at, std::cmp::Reverse(*len)));
+        let Some((at, len)) = next else { break };
+        let (before, after) = rest.split_at(at);
+        parts.push(before);
+        rest = after.get(len..).unwrap_or_default();
+    }
+    parts.push(rest);
+    parts.retain(|part| !part.is_empty());
+    parts
+}

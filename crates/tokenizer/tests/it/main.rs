@@ -1,0 +1,4 @@
+//! The tests of the tokenizer crate in one binary; what needs the shared data skips without it.
+
+mod support;
+mod training;
