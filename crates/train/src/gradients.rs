@@ -1,0 +1,111 @@
+//! Gradients of a step, added up over its micro-batches in module order.
+//!
+//! Losses are sums here: the division by the number of targets happens once, in the optimizer. It
+//! deliberately changes no weight.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Gradients as BurnGradients, Tensor};
+use kernels::{accumulate, sum_of_squares};
+
+use crate::checks::StepPlace;
+use crate::parameters::ParameterNames;
+use crate::{Error, Result};
+
+/// One flat sum of gradients for each parameter that has had one.
+#[derive(Debug)]
+pub struct Gradients {
+    names: ParameterNames,
+    sums: Vec<Option<Tensor<1>>>,
+}
+
+/// The global norm of the mean gradient: finite, and so the key to an update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GradNorm {
+    norm: f64,
+    n_targets: u64,
+}
+
+impl GradNorm {
+    /// The norm, before clipping.
+    pub fn value(self) -> f64 {
+        self.norm
+    }
+
+    /// What the gradients of the summed loss are divided by.
+    pub fn n_targets(self) -> u64 {
+        self.n_targets
+    }
+}
+
+impl Gradients {
+    /// No gradients yet.
+    pub fn new(names: &ParameterNames) -> Self {
+        Self { names: names.clone(), sums: vec![None; names.len()] }
+    }
+
+    /// Moves the parameters' gradients out of what `backward` gave and adds them.
+    ///
+    /// The graph must be gone by the time the optimizer runs, or every weight is copied.
+    pub fn accumulate<M: Module>(&mut self, model: &M, gradients: BurnGradients) {
+        let mut visitor = Accumulate { gradients, sums: &mut self.sums, idx: 0 };
+        model.visit(&mut visitor);
+    }
+
+    /// The global norm of the gradients divided by `n_targets`, summed in f64 in module order.
+    ///
+    /// A gradient that is not finite is an error that names the parameter and the samples; without
+    /// a norm there is no update, so it never reaches weights or moments.
+    pub fn norm(&self, n_targets: u64, place: StepPlace<'_>) -> Result<GradNorm> {
+        let mut sum = 0.0;
+        for (gradient, name) in self.sums.iter().zip(self.names.iter()) {
+            let Some(gradient) = gradient else { continue };
+            let squares = sum_of_squares(gradient);
+            if !squares.is_finite() {
+                return Err(Error::NonFiniteGradient {
+                    parameter: name.to_owned(),
+                    place: place.to_owned(),
+                });
+            }
+            sum += squares;
+        }
+        Ok(GradNorm { norm: sum.sqrt() / n_targets.max(1) as f64, n_targets: n_targets.max(1) })
+    }
+
+    /// The names of parameters without a gradient, in module order.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().zip(&self.sums).filter(|(_, sum)| sum.is_none()).map(|(name, _)| name)
+    }
+
+    /// The flat gradient of one parameter.
+    pub fn get(&self, name: &str) -> Option<&Tensor<1>> {
+        let idx = self.names.iter().position(|known| known == name)?;
+        self.sums.get(idx)?.as_ref()
+    }
+
+    /// Whether the parameter number `idx` has a gradient that is not all zeros.
+    pub(crate) fn is_nonzero(&self, idx: usize) -> bool {
+        self.sums.get(idx).and_then(Option::as_ref).is_some_and(|sum| sum_of_squares(sum) > 0.0)
+    }
+
+    pub(crate) fn take(&mut self, idx: usize) -> Option<Tensor<1>> {
+        self.sums.get_mut(idx)?.take()
+    }
+}
+
+struct Accumulate<'a> {
+    gradients: BurnGradients,
+    sums: &'a mut [Option<Tensor<1>>],
+    idx: usize,
+}
+
+impl ModuleVisitor for Accumulate<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let slot = self.sums.get_mut(self.idx);
+        self.idx += 1;
+        let Some(slot) = slot else { return };
+        let Some(gradient) = param.val().grad_remove(&mut self.gradients) else { return };
+        let n: usize = gradient.dims().iter().product();
+        let gradient = gradient.inner().reshape([n]);
+        *slot = Some(accumulate(slot.take(), gradient));
+    }
+}

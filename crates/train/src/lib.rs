@@ -1,0 +1,43 @@
+//! What every training stage shares: functions and small structs, never a trainer.
+//!
+//! A stage keeps its loop in its own crate and calls what stands here: the learning rate of a step,
+//! gradients added up by name, AdamW, checks of the first minute, and a [`StageRun`] that owns the
+//! folder, the logs, the checkpoints and the signals. The crate deliberately has no loop.
+
+mod checkpoint;
+mod checks;
+mod error;
+mod gradients;
+mod machine;
+mod metrics;
+mod model_file;
+mod optimizer;
+mod parameters;
+mod progress;
+mod resume_rules;
+mod run_dir;
+mod schedule;
+mod session;
+pub mod signals;
+mod tensor_file;
+mod tensorboard;
+
+pub use checkpoint::{
+    Best, CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, RECIPE_FILE, STATE_FILE, TrainState,
+    checkpoint_name, checkpoint_steps, load_newest, retain, save_checkpoint,
+};
+pub use checks::{Checks, FailedStep, FirstLoss, StepPlace};
+pub use error::{Error, Result};
+pub use gradients::{GradNorm, Gradients};
+pub use machine::{BURN_VERSION, Machine};
+pub use metrics::{EvalRow, LogLengths, SampleRow, StepRow};
+pub use model_file::{MODEL_FILE, compare_model, save_model};
+pub use optimizer::{AdamW, OPTIMIZER_FILE, clip_scale};
+pub use parameters::ParameterNames;
+pub use progress::{Event, Progress, Recorder, Silent};
+pub use resume_rules::{Differences, differences};
+pub use run_dir::{Finished, RunDir, StageDir, StageStatus};
+pub use schedule::lr;
+pub use session::{StageRun, StageSettings, StepReport};
+pub use signals::StopFlag;
+pub use tensorboard::EventWriter;

@@ -1,0 +1,138 @@
+//! Which changes of a recipe a resumed run may have: those that leave the trajectory alone.
+//!
+//! Two resolved recipes are compared as trees, key by key. It deliberately knows no type of the
+//! recipe, so that a key that is added later is compared without a thought.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+/// What differs between the recipe of a run and a new one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// Changes of the trajectory, one line each: the run may not go on.
+    pub refused: Vec<String>,
+    /// Changes after which the mathematics is the same and the last bits may not be.
+    pub tolerated: Vec<String>,
+}
+
+/// Keys of a stage that say when to save and what to write.
+const FREE: [&str; 4] =
+    ["save_every_steps", "save_every_minutes", "keep_checkpoints", "log_every_steps"];
+/// Keys of a stage that say where it ends.
+const LENGTH: [&str; 3] = ["max_steps", "epochs", "max_tokens"];
+/// Keys that change the order of sums and nothing else.
+const BITS_ONLY: [&str; 2] = ["micro_batch", "device"];
+/// Keys of the recipe that every stage depends on.
+const COMMON: [&str; 5] = ["seed", "device", "deterministic", "tokenizer", "model"];
+
+/// Compares what one stage depends on in two recipes: the common keys, its own section, and the
+/// sections of the stages that it starts from.
+pub fn differences(old: &Value, new: &Value, stage: &str) -> Differences {
+    let mut out = Differences::default();
+    for key in COMMON {
+        compare(key, old.get(key), new.get(key), &Length::Fixed, &mut out);
+    }
+    let mut seen = BTreeSet::new();
+    let mut section = Some(stage.to_owned());
+    while let Some(name) = section.take() {
+        if !seen.insert(name.clone()) {
+            break;
+        }
+        let (a, b) = (old.get(&name), new.get(&name));
+        let length = if name == stage { Length::of(a, b) } else { Length::Fixed };
+        compare(&name, a, b, &length, &mut out);
+        let start = b.and_then(|section| section.get("start")).and_then(Value::as_str);
+        section = start.filter(|start| new.get(start).is_some()).map(str::to_owned);
+    }
+    out
+}
+
+/// Whether the stage may become longer or shorter.
+enum Length {
+    /// The schedule does not depend on it.
+    Free,
+    /// It does; the text says what would help.
+    Schedule(String),
+    /// A stage that others start from.
+    Fixed,
+}
+
+impl Length {
+    fn of(old: Option<&Value>, new: Option<&Value>) -> Self {
+        let schedule = |section: Option<&Value>| section.and_then(|s| s.get("schedule")).cloned();
+        let (old, new) = (schedule(old), schedule(new));
+        let kind = new.as_ref().and_then(|s| s.get("kind")).and_then(Value::as_str);
+        let kind = kind.unwrap_or("cosine").to_owned();
+        let fixed_length = |s: &Option<Value>| {
+            s.as_ref().and_then(|s| s.get("total_steps")).is_some_and(|v| !v.is_null())
+        };
+        if old == new && (kind == "constant" || fixed_length(&new)) {
+            Self::Free
+        } else {
+            Self::Schedule(format!(
+                " (the {kind} schedule is laid out over the stage's steps; \
+                 `schedule.total_steps` would fix it)"
+            ))
+        }
+    }
+}
+
+fn compare(
+    path: &str,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    length: &Length,
+    out: &mut Differences,
+) {
+    let (mut a, mut b) = (BTreeMap::new(), BTreeMap::new());
+    flatten(path, old, &mut a);
+    flatten(path, new, &mut b);
+    let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    for key in keys {
+        let (old, new) = (a.get(key), b.get(key));
+        if old == new {
+            continue;
+        }
+        let shown = |value: Option<&String>| value.map_or("nothing".into(), |v| format!("`{v}`"));
+        let line = format!("{key}: {} then, {} now", shown(old), shown(new));
+        let name = key.rsplit('.').next().unwrap_or(key);
+        // Only direct keys of a section have these meanings.
+        let direct = key.matches('.').count() <= 1;
+        if direct && FREE.contains(&name) {
+            continue;
+        }
+        if direct && BITS_ONLY.contains(&name) {
+            out.tolerated.push(line);
+            continue;
+        }
+        match length {
+            Length::Free if direct && LENGTH.contains(&name) => {}
+            Length::Schedule(why) if direct && LENGTH.contains(&name) => {
+                out.refused.push(line + why);
+            }
+            _ => out.refused.push(line),
+        }
+    }
+}
+
+/// `a.b[2].c` → the value as text, for every leaf that is not null.
+fn flatten(path: &str, value: Option<&Value>, out: &mut BTreeMap<String, String>) {
+    match value {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(map)) => {
+            for (key, value) in map {
+                flatten(&format!("{path}.{key}"), Some(value), out);
+            }
+        }
+        Some(Value::Array(items)) => {
+            for (idx, value) in items.iter().enumerate() {
+                flatten(&format!("{path}[{idx}]"), Some(value), out);
+            }
+        }
+        Some(leaf) => {
+            let text = leaf.as_str().map_or_else(|| leaf.to_string(), str::to_owned);
+            out.insert(path.to_owned(), text);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Training against reference numbers and closed forms; checkpoints against faults.
+
+// The tests damage files on purpose.
+#![allow(clippy::disallowed_methods)]
+
+mod checkpoints;
+mod checks;
+mod events;
+mod golden;
+mod optimizer;
+mod resume_rules;
+mod schedule;
+mod session;
+mod toy;
