@@ -1,4 +1,5 @@
-//! `[checks]`: the checks that stop a wrong run in its first minute, each to be switched off by name. Makes none of them: that is `train`'s.
+//! `[checks]`: the checks that stop a wrong run in its first minute, each to be switched off by
+//! name. Makes none of them: that is `train`'s.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Checks that stop a wrong run in its first minute. All are on; `false` switches one off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct ChecksSection {
     /// A batch has targets, and at most 1 % of the samples lost all of theirs by cutting.
     pub targets: bool,

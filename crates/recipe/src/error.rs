@@ -29,7 +29,8 @@ pub enum Error {
     /// The file is not TOML.
     #[error("{0}")]
     Syntax(Box<Diagnostic>),
-    /// The file is TOML, but not a recipe: an unknown key, a wrong type, a value out of range, or two keys that contradict.
+    /// The file is TOML, but not a recipe: an unknown key, a wrong type, a value out of range, or
+    /// two keys that contradict.
     #[error("{0}")]
     Invalid(Box<Diagnostic>),
     /// An override that cannot be applied.
@@ -99,7 +100,8 @@ pub struct Snippet {
 const SNIPPET_WIDTH: usize = 100;
 
 impl Snippet {
-    /// Cuts a line to what fits a terminal around the bytes `start..end`, and makes control characters visible.
+    /// Cuts a line to what fits a terminal around the bytes `start..end`, and makes control
+    /// characters visible.
     pub(crate) fn new(line_number: Option<usize>, line: &str, start: usize, end: usize) -> Self {
         let chars_to = |byte: usize| line.char_indices().take_while(|(at, _)| *at < byte).count();
         let (mut start, end) = (chars_to(start), chars_to(end));

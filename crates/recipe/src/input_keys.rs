@@ -1,4 +1,5 @@
-//! The keys of every stage that learns from a data set of its own: where it starts, what it reads, how long a sample is.
+//! The keys of every stage that learns from a data set of its own: where it starts, what it reads,
+//! how long a sample is.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,8 @@ use crate::source::{Source, Use};
 /// Keys of every stage that learns from rows of data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InputKeys {
-    /// The weights to start from: a stage of this recipe (`"pretrain"`), a run's stage (`"runs/x/pretrain"`), a checkpoint, or a Hugging Face folder. Left out, `[model]`.
+    /// The weights to start from: a stage of this recipe (`"pretrain"`), a run's stage
+    /// (`"runs/x/pretrain"`), a checkpoint, or a Hugging Face folder. Left out, `[model]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
     pub start: Option<String>,

@@ -1,12 +1,16 @@
-//! The recipe: what a user writes in TOML, one to one, checked by itself. It opens no file but the recipe: paths, columns and sizes are the plan's.
+//! The recipe: what a user writes in TOML, one to one, checked by itself. It opens no file but the
+//! recipe: paths, columns and sizes are the plan's.
 //!
-//! A section is a file with its types, their documentation and its own `check`. The JSON Schema of the types drives
-//! everything else: unknown keys and hints, types and ranges, the reference page. So a new key is a field with a doc
+//! A section is a file with its types, their documentation and its own `check`. The JSON Schema of
+//! the types drives
+//! everything else: unknown keys and hints, types and ranges, the reference page. So a new key is a
+//! field with a doc
 //! comment, and a new section is a file and a field of [`Recipe`].
 
 mod checks;
 mod depth;
 mod error;
+mod found;
 mod input_keys;
 mod load;
 mod model;
@@ -14,6 +18,8 @@ mod overrides;
 mod pretrain;
 mod problems;
 mod reference;
+mod rope;
+mod schema;
 mod sft;
 mod shape;
 mod source;
@@ -34,12 +40,10 @@ pub use checks::ChecksSection;
 pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow};
 pub use load::{Loaded, load, parse};
-pub use model::{
-    Activation, Gpt2Model, LinearRope, Llama3Rope, LlamaModel, ModelSection, RopeScaling,
-    StartModel, YarnRope,
-};
+pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, StartModel};
 pub use pretrain::{Packing, PretrainSection};
 pub use reference::{json_schema, reference_markdown};
+pub use rope::{LinearRope, Llama3Rope, RopeScaling, YarnRope};
 pub use sft::{ChatTemplate, Overlong, SftSection};
 pub use source::{Columns, DATA_PREFIX, Format, Layout, Rows, Source, resolve};
 pub use spans::{Place, Spans};
@@ -51,15 +55,18 @@ pub use train_keys::{
 
 use problems::Problems;
 
-/// A pipeline: what to train, on what, how. Each stage is a section; those that are there run in the order of this page.
+/// A pipeline: what to train, on what, how. Each stage is a section; those that are there run in
+/// the order of this page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// The run's name: what it writes lies in `runs/NAME`. Left out, the recipe's file name without `.toml`.
+    /// The run's name: what it writes lies in `runs/NAME`. Left out, the recipe's file name without
+    /// `.toml`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "run-name"))]
     pub name: Option<String>,
-    /// What every random choice is drawn from: the same recipe with the same seed gives the same weights.
+    /// What every random choice is drawn from: the same recipe with the same seed gives the same
+    /// weights.
     #[serde(default = "default_seed")]
     #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub seed: u64,
@@ -71,8 +78,10 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
-    /// The folder of `data:` paths, beside the recipe; `--data-dir` and the environment's `TEMPER_DATA` go before it. Left out, `data` in the working directory.
+    /// The folder of `data:` paths, beside the recipe; `--data-dir` and the environment's
+    /// `TEMPER_DATA` go before it. Left out, `data` in the working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "input-path"))]
     pub data_dir: Option<PathBuf>,
     /// How text becomes numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,7 +189,6 @@ impl Recipe {
                         start,
                     );
                 }
-                (Some(_), _) => {}
                 (None, _) if !earlier.is_empty() => {
                     let last = earlier.last().map(|stage| stage.name).unwrap_or_default();
                     problems.missing(
@@ -194,7 +202,7 @@ impl Recipe {
                     &format!("[{path}] has nothing to start from"),
                     "give it a `start`, or describe a new model in [model]",
                 ),
-                (None, Some(_)) => {}
+                (Some(_), _) | (None, Some(_)) => {}
             }
         }
         let uses_model = stages.iter().any(|stage| stage.input.start.is_none());

@@ -1,4 +1,5 @@
-//! From the recipe's text to a checked `Recipe`: limits, TOML, overrides, keys and types, and whether they agree. Opens the recipe and nothing else.
+//! From the recipe's text to a checked `Recipe`: limits, TOML, overrides, keys and types, and
+//! whether they agree. Opens the recipe and nothing else.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,8 @@ pub struct Loaded {
     pub recipe: Recipe,
     /// The run's name: the recipe's `name`, else the file's name without `.toml`.
     pub name: String,
-    /// The recipe as TOML with the overrides applied, comments kept. It reads back as the same recipe.
+    /// The recipe as TOML with the overrides applied, comments kept. It reads back as the same
+    /// recipe.
     pub resolved_toml: String,
     /// The recipe's file.
     pub path: PathBuf,

@@ -1,12 +1,15 @@
-//! `[model]`: a new model in config.json's own words, or the folder of one that exists. Knows no formula: sizes become parameters in `arch`.
+//! `[model]`: a new model in config.json's own words, or the folder of one that exists. Knows no
+//! formula: sizes become parameters in `arch`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::problems::Problems;
+use crate::rope::RopeScaling;
 
-/// The model of the stages that have no `start`: exactly one of `family`, for new weights, and `start`, for a folder.
+/// The model of the stages that have no `start`: exactly one of `family`, for new weights, and
+/// `start`, for a folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "family", rename_all = "lowercase")]
 pub enum ModelSection {
@@ -23,7 +26,8 @@ pub enum ModelSection {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartModel {
-    /// A Hugging Face folder (config.json, safetensors, tokenizer.json), beside the recipe or under `data:`.
+    /// A Hugging Face folder (config.json, safetensors, tokenizer.json), beside the recipe or under
+    /// `data:`.
     #[schemars(extend("format" = "input-path"))]
     pub start: String,
 }
@@ -31,6 +35,7 @@ pub struct StartModel {
 /// A new model of the family `llama`; the keys are those of its config.json.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "config.json has these keys")]
 pub struct LlamaModel {
     /// The width of the model.
     #[schemars(range(min = 2, max = 65_536))]
@@ -41,7 +46,8 @@ pub struct LlamaModel {
     /// The number of query heads.
     #[schemars(range(min = 1, max = 1024))]
     pub num_attention_heads: usize,
-    /// The number of key and value heads; it divides the query heads. Left out, as many as query heads.
+    /// The number of key and value heads; it divides the query heads. Left out, as many as query
+    /// heads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub num_key_value_heads: Option<usize>,
@@ -56,7 +62,8 @@ pub struct LlamaModel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub vocab_size: Option<usize>,
-    /// The longest text that the model is made for, in tokens. Left out, the longest `sequence_length` of the recipe.
+    /// The longest text that the model is made for, in tokens. Left out, the longest
+    /// `sequence_length` of the recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16_777_216))]
     pub max_position_embeddings: Option<usize>,
@@ -102,7 +109,8 @@ pub struct Gpt2Model {
     /// The number of heads.
     #[schemars(range(min = 1, max = 1024))]
     pub n_head: usize,
-    /// The number of learned positions: no text can be longer. Left out, the longest `sequence_length` of the recipe.
+    /// The number of learned positions: no text can be longer. Left out, the longest
+    /// `sequence_length` of the recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16_777_216))]
     pub n_positions: Option<usize>,
@@ -128,7 +136,8 @@ pub struct Gpt2Model {
     #[serde(default = "default_initializer_range")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1.0))]
     pub initializer_range: f64,
-    /// Whether projections and norms have biases. Temper's own key: with `false` there are no such parameters in training, and exports write them as zeros.
+    /// Whether projections and norms have biases. Temper's own key: with `false` there are no such
+    /// parameters in training, and exports write them as zeros.
     #[serde(default = "default_true")]
     pub bias: bool,
 }
@@ -147,69 +156,6 @@ pub enum Activation {
     GeluPytorchTanh,
 }
 
-/// How rotary positions stretch to texts longer than the model was trained on; the keys are those of config.json.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "rope_type", rename_all = "lowercase")]
-pub enum RopeScaling {
-    /// Every position divided by the factor.
-    Linear(LinearRope),
-    /// Low frequencies divided, high ones kept, as Llama 3.1 does.
-    Llama3(Llama3Rope),
-    /// YaRN: low frequencies divided, high ones kept, attention a little sharper.
-    Yarn(YarnRope),
-}
-
-/// Linear stretching.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LinearRope {
-    /// How many times longer the texts become.
-    #[schemars(range(min = 1.0, max = 1000.0))]
-    pub factor: f64,
-}
-
-/// Llama 3.1's stretching.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Llama3Rope {
-    /// How many times longer the texts become.
-    #[schemars(range(min = 1.0, max = 1000.0))]
-    pub factor: f64,
-    /// Waves longer than the original length over this are stretched in full.
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1000.0))]
-    pub low_freq_factor: f64,
-    /// Waves shorter than the original length over this are kept.
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1000.0))]
-    pub high_freq_factor: f64,
-    /// The length that the positions were made for.
-    #[schemars(range(min = 1, max = 16_777_216))]
-    pub original_max_position_embeddings: usize,
-}
-
-/// YaRN's stretching.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct YarnRope {
-    /// How many times longer the texts become.
-    #[schemars(range(min = 1.0, max = 1000.0))]
-    pub factor: f64,
-    /// The length that the positions were made for.
-    #[schemars(range(min = 1, max = 16_777_216))]
-    pub original_max_position_embeddings: usize,
-    /// Waves that turn more often than this within the original length are kept.
-    #[serde(default = "default_beta_fast")]
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 10_000.0))]
-    pub beta_fast: f64,
-    /// Waves that turn less often than this within the original length are stretched in full.
-    #[serde(default = "default_beta_slow")]
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 10_000.0))]
-    pub beta_slow: f64,
-    /// What queries and keys are multiplied by. Left out, 0.1 ln(factor) + 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 100.0))]
-    pub attention_factor: Option<f64>,
-}
-
 impl ModelSection {
     pub(crate) const PATH: &'static str = "model";
 
@@ -222,7 +168,8 @@ impl ModelSection {
         }
     }
 
-    /// The most positions that the model takes, with the key that says it, where the recipe names them.
+    /// The most positions that the model takes, with the key that says it, where the recipe names
+    /// them.
     pub fn max_positions(&self) -> Option<(&'static str, usize)> {
         match self {
             Self::Llama(keys) => {
@@ -233,7 +180,8 @@ impl ModelSection {
         }
     }
 
-    /// config.json of a new model, `vocab_size` and the positions filled in where the recipe leaves them out; `None` for a folder, which has its own.
+    /// config.json of a new model, `vocab_size` and the positions filled in where the recipe leaves
+    /// them out; `None` for a folder, which has its own.
     pub fn config_json(&self, vocab_size: usize, max_positions: usize) -> Option<Value> {
         let (keys, model_type, positions_key) = match self {
             Self::Llama(keys) => (serde_json::to_value(keys), "llama", "max_position_embeddings"),
@@ -274,31 +222,15 @@ impl LlamaModel {
             Some(head_dim) if !head_dim.is_multiple_of(2) => {
                 problems.value("model.head_dim", "must be even for rotary positions", head_dim);
             }
-            Some(_) => {}
             None if !self.hidden_size.is_multiple_of(2 * heads) => problems.value(
                 "model.hidden_size",
                 &format!("must be a multiple of 2 × `num_attention_heads` ({heads}) unless `head_dim` is given"),
                 self.hidden_size,
             ),
-            None => {}
+            Some(_) | None => {}
         }
-        if let Some(RopeScaling::Llama3(rope)) = &self.rope_scaling
-            && rope.high_freq_factor <= rope.low_freq_factor
-        {
-            problems.value(
-                "model.rope_scaling.high_freq_factor",
-                &format!("must be above `low_freq_factor` ({})", rope.low_freq_factor),
-                rope.high_freq_factor,
-            );
-        }
-        if let Some(RopeScaling::Yarn(rope)) = &self.rope_scaling
-            && rope.beta_fast <= rope.beta_slow
-        {
-            problems.value(
-                "model.rope_scaling.beta_fast",
-                &format!("must be above `beta_slow` ({})", rope.beta_slow),
-                rope.beta_fast,
-            );
+        if let Some(rope) = &self.rope_scaling {
+            rope.check("model.rope_scaling", problems);
         }
     }
 }
@@ -341,12 +273,4 @@ fn default_hidden_act() -> Activation {
 
 fn default_activation_function() -> Activation {
     Activation::GeluNew
-}
-
-fn default_beta_fast() -> f64 {
-    32.0
-}
-
-fn default_beta_slow() -> f64 {
-    1.0
 }

@@ -1,10 +1,12 @@
-//! `--set key=value`: changes a recipe's document in place, so that its comments stay. Whether the key exists is checked with the rest of the recipe.
+//! `--set key=value`: changes a recipe's document in place, so that its comments stay. Whether the
+//! key exists is checked with the rest of the recipe.
 
 use fsio::limits::RECIPE_DEPTH;
-use toml_edit::{DocumentMut, InlineTable, Item, Table, Value};
+use toml_edit::{Decor, DocumentMut, InlineTable, Item, Table, Value};
 
 use crate::depth;
 use crate::error::{Error, Result, shown};
+use crate::found::Found;
 use crate::spans::{Overridden, join};
 
 /// Applies overrides in order; a later one wins over an earlier one of the same key.
@@ -106,7 +108,7 @@ fn enter<'d>(
 ) -> std::result::Result<&'d mut Item, Refusal> {
     let at_top = path.is_empty();
     let before = path.clone();
-    let kind = item.type_name();
+    let kind = Found::of(item).kind();
     match step {
         Step::Index(idx) => {
             let n = n_entries(item);
@@ -136,7 +138,7 @@ fn set(
     path: &mut String,
 ) -> std::result::Result<(), Refusal> {
     let before = path.clone();
-    let kind = item.type_name();
+    let kind = Found::of(item).kind();
     match step {
         Step::Index(idx) => {
             let n = n_entries(item);
@@ -166,13 +168,25 @@ fn set(
             match table.get_mut(name) {
                 Some(Item::Value(old)) => replace(old, value),
                 Some(other) => *other = Item::Value(value),
-                None => {
-                    table.insert(name, Item::Value(value));
-                }
+                None => insert(item, name, value),
             }
         }
     }
     Ok(())
+}
+
+/// Adds a key at the end of a table; in `{ … }` the space before the bracket stays there.
+fn insert(item: &mut Item, name: &str, mut value: Value) {
+    if let Some(inline) = item.as_inline_table_mut()
+        && let Some((_, last)) = inline.iter_mut().last()
+    {
+        let suffix = last.decor().suffix().cloned().unwrap_or_default();
+        last.decor_mut().set_suffix("");
+        *value.decor_mut() = Decor::new(" ", suffix);
+    }
+    if let Some(table) = item.as_table_like_mut() {
+        table.insert(name, Item::Value(value));
+    }
 }
 
 /// Puts a value where another was, with the space and the comment around it.
@@ -203,5 +217,5 @@ fn no_entry(path: &str, idx: usize, n: Option<usize>) -> Refusal {
 
 fn no_table(path: &str, kind: &str) -> Refusal {
     let path = shown(path);
-    Refusal::new(format!("`{path}` has no keys: it is a {kind}"), format!("set `{path}` itself"))
+    Refusal::new(format!("`{path}` has no keys: it is {kind}"), format!("set `{path}` itself"))
 }

@@ -1,9 +1,10 @@
-//! A list of what is wrong, of which the reader sees the one that explains the most. Finds nothing itself.
+//! A list of what is wrong, of which the reader sees the one that explains the most. Finds nothing
+//! itself.
 
 use std::fmt::Display;
 
 use crate::error::{Diagnostic, shown};
-use crate::spans::{Spans, Target, leaf, parent};
+use crate::spans::{Spans, Target, leaf};
 
 /// How much a problem explains: an unknown key is often the reason why another one is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +36,8 @@ impl Problems {
         self.list.push(problem);
     }
 
-    /// A value that breaks a rule of its own or of its section: `rule` reads on after the key's name.
+    /// A value that breaks a rule of its own or of its section: `rule` reads on after the key's
+    /// name.
     pub(crate) fn value(&mut self, path: &str, rule: &str, value: impl Display) {
         self.list.push(Problem {
             rank: Rank::WrongValue,
@@ -95,7 +97,9 @@ impl Problems {
 
 /// `lr` of [pretrain.optimizer], as messages name it.
 pub(crate) fn named(path: &str) -> String {
-    match parent(path) {
+    // An entry of a list is named with its list: `betas[1]` in [sft.optimizer].
+    let section = path.rfind('.').and_then(|at| path.get(..at));
+    match section {
         Some(section) => format!("`{}` in {}", shown(leaf(path)), bracketed(section)),
         None => format!("`{}`", shown(path)),
     }

@@ -1,13 +1,278 @@
-//! The reference page and the JSON Schema for editors, from the types' own documentation.
+//! The reference page and the JSON Schema for editors, from the types' own documentation. Writes no
+//! file: a test compares the committed ones.
+
+use std::fmt::Write;
 
 use serde_json::Value;
 
-/// docs/recipe.md.
+use crate::input_keys::InputKeys;
+use crate::shape::{self, Key, Marker, Shape, Table, Text, Variant};
+use crate::train_keys::TrainKeys;
+use crate::validate::plain;
+
+const INTRO: &str = "\
+<!-- Made from the doc comments in crates/recipe by `UPDATE_DOCS=1 cargo test -p recipe`. Change those, not this page. -->
+
+# Every key of a recipe
+
+A recipe is a TOML file. `recipes/` has commented examples; `docs/recipe.schema.json` is a JSON Schema for editors that
+complete TOML. A key that this page does not name is refused.
+
+Every value can be set for one run: `--set pretrain.max_steps=60`, `--set sft.data[0].limit=100`, `--set device=cuda`.
+What is not TOML there is taken as a string.
+
+A path is taken from the recipe's folder; `data:sft/x.json` lies under the data directory, which is `--data-dir`, else
+the environment's `TEMPER_DATA`, else `data_dir`, else `data` in the working directory.
+";
+
+/// docs/recipe.md: every key with its values, its default and what it does.
 pub fn reference_markdown() -> String {
-    format!("{:#?}", crate::shape::recipe())
+    let mut page = Page { text: INTRO.to_owned(), written: Vec::new(), groups: groups() };
+    let root = shape::recipe();
+    page.heading(2, "The top level");
+    page.paragraph(&root.doc);
+    page.keys(root, "needed");
+    for key in &root.keys {
+        page.section(&format!("`[{}]`", key.name), &key.shape);
+    }
+    for group in groups() {
+        page.heading(2, group.heading);
+        page.paragraph(&group.table.doc);
+        page.keys(&group.table, "needed");
+        page.nested(&group.table);
+    }
+    page.text
 }
 
 /// docs/recipe.schema.json.
 pub fn json_schema() -> Value {
-    crate::shape::json_schema()
+    crate::schema::of::<crate::Recipe>()
+}
+
+/// Keys that several sections have and that the page shows once.
+struct Group {
+    heading: &'static str,
+    table: Table,
+}
+
+fn groups() -> [Group; 2] {
+    [
+        Group { heading: "Keys of every stage that reads data", table: shape::of::<InputKeys>() },
+        Group { heading: "Keys of every training stage", table: shape::of::<TrainKeys>() },
+    ]
+}
+
+struct Page {
+    text: String,
+    /// The types that the page has shown already.
+    written: Vec<String>,
+    groups: [Group; 2],
+}
+
+impl Page {
+    fn heading(&mut self, level: usize, text: &str) {
+        let _ = write!(self.text, "\n{} {text}\n", "#".repeat(level));
+    }
+
+    fn paragraph(&mut self, text: &str) {
+        if !text.is_empty() {
+            let _ = write!(self.text, "\n{text}\n");
+        }
+    }
+
+    /// A table or a choice of tables under a heading, and what lies within it.
+    fn section(&mut self, heading: &str, shape: &Shape) {
+        match shape {
+            Shape::Table(table) => {
+                if self.is_written(table) {
+                    return;
+                }
+                self.heading(2, heading);
+                self.paragraph(&table.doc);
+                self.own_keys(table);
+                self.nested(&self.without_groups(table));
+            }
+            Shape::Choice { title, doc, variants } => {
+                if self.written.contains(title) {
+                    return;
+                }
+                self.written.push(title.clone());
+                self.heading(2, heading);
+                self.paragraph(doc);
+                self.variants(variants);
+            }
+            _ => {}
+        }
+    }
+
+    fn is_written(&mut self, table: &Table) -> bool {
+        let written = self.written.contains(&table.title);
+        self.written.push(table.title.clone());
+        written
+    }
+
+    fn variants(&mut self, variants: &[Variant]) {
+        // Where the tables differ in nothing but one key each, they are one list of keys.
+        if variants.iter().all(|variant| matches!(variant.marker, Marker::Key(_))) {
+            let keys = variants.iter().flat_map(|variant| variant.table.keys.clone()).collect();
+            let table = Table { keys, ..Table::default() };
+            self.keys(&table, "one of these");
+            return self.nested(&table);
+        }
+        for variant in variants {
+            match &variant.marker {
+                Marker::Tag { key, value } => self.heading(3, &format!("`{key} = \"{value}\"`")),
+                Marker::Key(key) => self.heading(3, &format!("`{key} = …`")),
+            }
+            self.paragraph(&variant.table.doc);
+            self.keys(&variant.table, "needed");
+        }
+        for variant in variants {
+            self.nested(&variant.table);
+        }
+    }
+
+    /// The keys of a section, those aside that the page shows once for all stages.
+    fn own_keys(&mut self, table: &Table) {
+        let links: Vec<String> = self
+            .groups
+            .iter()
+            .filter(|group| has_group(table, group))
+            .map(|group| format!("[{}](#{})", lower_first(group.heading), slug(group.heading)))
+            .collect();
+        if !links.is_empty() {
+            self.paragraph(&format!("It has the {}, and these:", links.join(" and the ")));
+        }
+        self.keys(&self.without_groups(table), "needed");
+    }
+
+    fn without_groups(&self, table: &Table) -> Table {
+        let in_group = |key: &Key| {
+            self.groups
+                .iter()
+                .any(|group| has_group(table, group) && group.table.key(&key.name).is_some())
+        };
+        let keys = table.keys.iter().filter(|key| !in_group(key)).cloned().collect();
+        Table { keys, ..table.clone() }
+    }
+
+    /// `needed` stands for the default of a key that has none.
+    fn keys(&mut self, table: &Table, needed: &str) {
+        self.text
+            .push_str("\n| key | value | default | what it does |\n| --- | --- | --- | --- |\n");
+        for key in &table.keys {
+            let row = [format!("`{}`", key.name), values(key), default(key, needed), meaning(key)];
+            let row: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            let _ = writeln!(self.text, "| {} |", row.join(" | "));
+        }
+    }
+
+    /// The tables within a table that have no section of their own.
+    fn nested(&mut self, table: &Table) {
+        for key in &table.keys {
+            match &key.shape {
+                Shape::List { item, .. } => self.section(&entry_heading(&key.name), item),
+                shape => self.section(&format!("`{}`", key.name), shape),
+            }
+        }
+    }
+}
+
+fn has_group(table: &Table, group: &Group) -> bool {
+    group.table.keys.iter().all(|key| table.key(&key.name) == Some(key))
+}
+
+fn entry_heading(name: &str) -> String {
+    format!("An entry of `{name}`")
+}
+
+/// What a key takes.
+fn values(key: &Key) -> String {
+    match &key.shape {
+        Shape::Table(_) | Shape::Choice { .. } => {
+            format!("[table](#{})", slug(&key.name))
+        }
+        Shape::List { item, min, max } => match item.as_ref() {
+            Shape::Table(_) | Shape::Choice { .. } => {
+                format!("list of [tables](#{})", slug(&entry_heading(&key.name)))
+            }
+            item if min == max => format!("list of {min}: {}", scalar(item)),
+            item => format!("list of: {}", scalar(item)),
+        },
+        scalar_shape => scalar(scalar_shape),
+    }
+}
+
+fn scalar(shape: &Shape) -> String {
+    match shape {
+        Shape::Text(Text { words, .. }) if !words.is_empty() => {
+            words.iter().map(|word| format!("`\"{}\"`", word.value)).collect::<Vec<_>>().join(", ")
+        }
+        Shape::Text(Text { format: Some(format), .. }) => format.label().to_owned(),
+        Shape::Text(_) => "string".to_owned(),
+        Shape::Integer { min: i64::MIN | 0, max: i64::MAX } => "whole number".to_owned(),
+        Shape::Integer { min, max: i64::MAX } => format!("whole number, at least {min}"),
+        Shape::Integer { min, max } => format!("whole number, {min} to {}", grouped(*max)),
+        Shape::Number(bounds) => format!("number, {}", bounds.words()),
+        Shape::Switch => "`true`, `false`".to_owned(),
+        Shape::Table(_) | Shape::Choice { .. } | Shape::List { .. } => "table".to_owned(),
+    }
+}
+
+/// A whole number as TOML lets it be written: `1_048_576`.
+fn grouped(number: i64) -> String {
+    let digits = number.to_string();
+    let start = digits.len() % 3;
+    let mut text = String::new();
+    for (idx, digit) in digits.chars().enumerate() {
+        if idx > 0 && idx % 3 == start % 3 && digits.len() > 4 {
+            text.push('_');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn default(key: &Key, needed: &str) -> String {
+    match &key.default {
+        _ if key.required => needed.to_owned(),
+        None | Some(Value::Object(_)) => String::new(),
+        Some(Value::Number(number)) if number.is_f64() => {
+            format!("`{}`", plain(number.as_f64().unwrap_or_default()))
+        }
+        Some(value) => format!("`{value}`"),
+    }
+}
+
+/// The key's documentation, then its words' own.
+fn meaning(key: &Key) -> String {
+    let mut text = key.doc.clone();
+    if let Shape::Text(Text { words, .. }) = &key.shape {
+        for word in words.iter().filter(|word| !word.doc.is_empty()) {
+            let _ = write!(text, "<br>`{}`: {}", word.value, word.doc);
+        }
+    }
+    text
+}
+
+/// The anchor that a heading gets where Markdown is shown.
+fn slug(heading: &str) -> String {
+    let kept = heading.to_lowercase();
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+/// A sentence that goes on after a colon; names written in capitals stay.
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second))
+            if first.is_uppercase() && (second.is_lowercase() || second == ' ') =>
+        {
+            first.to_lowercase().chain(text.chars().skip(1)).collect()
+        }
+        _ => text.to_owned(),
+    }
 }

@@ -1,5 +1,8 @@
 //! `[sft]`: learn to answer as the data answers (supervised fine-tuning).
 
+use std::borrow::Cow;
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +18,8 @@ pub struct SftSection {
     /// Where the stage starts and what it reads.
     #[serde(flatten)]
     pub input: InputKeys,
-    /// How a chat is written out: `chatml`, `plain`, `model` (the starting model's own) or a `.jinja` file. Left out, `model` where it has one, else `chatml`.
+    /// How a chat is written out: `chatml`, `plain`, `model` (the starting model's own) or a
+    /// `.jinja` file. Left out, `model` where it has one, else `chatml`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<ChatTemplate>,
     /// Whether several chats share a row; attention and positions start anew at each.
@@ -66,7 +70,9 @@ impl TryFrom<String> for ChatTemplate {
             "chatml" => Ok(Self::Chatml),
             "plain" => Ok(Self::Plain),
             "model" => Ok(Self::Model),
-            file if file.ends_with(".jinja") => Ok(Self::File(text)),
+            file if Path::new(file).extension().is_some_and(|extension| extension == "jinja") => {
+                Ok(Self::File(text))
+            }
             _ => {
                 Err("must be `chatml`, `plain`, `model` or the path of a `.jinja` file".to_owned())
             }
@@ -90,7 +96,7 @@ impl JsonSchema for ChatTemplate {
         true
     }
 
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         "ChatTemplate".into()
     }
 

@@ -1,8 +1,9 @@
-//! What a recipe may look like, read from the JSON Schema of its types: one description for the checks, the hints and the reference page. Checks nothing itself.
+//! What a recipe may look like, read from the JSON Schema of its types: one description for the
+//! checks, the hints and the reference page. Checks nothing itself.
 
 use std::sync::LazyLock;
 
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
 use crate::text_format::TextFormat;
@@ -12,7 +13,11 @@ use crate::text_format::TextFormat;
 pub(crate) enum Shape {
     Table(Table),
     /// One of several tables, told apart by a key.
-    Choice(Vec<Variant>),
+    Choice {
+        title: String,
+        doc: String,
+        variants: Vec<Variant>,
+    },
     List {
         item: Box<Shape>,
         min: usize,
@@ -90,6 +95,16 @@ impl Table {
     pub(crate) fn key(&self, name: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.name == name)
     }
+
+    /// The key that a lone value in the table's place is likely meant for.
+    pub(crate) fn only_needed(&self) -> Option<&str> {
+        let mut needed = self.keys.iter().filter(|key| key.required);
+        match (needed.next(), needed.next()) {
+            (Some(only), None) => Some(&only.name),
+            (None, _) => self.key("kind").map(|key| key.name.as_str()),
+            _ => None,
+        }
+    }
 }
 
 impl Marker {
@@ -108,54 +123,11 @@ pub(crate) fn recipe() -> &'static Table {
 
 /// The shape of a type that is a table.
 pub(crate) fn of<T: JsonSchema>() -> Table {
-    let schema = generator().into_root_schema_for::<T>();
-    let root = schema.as_value();
+    let root = crate::schema::of::<T>();
     let reader = Reader { definitions: root.get("$defs").and_then(Value::as_object) };
-    match reader.shape(root) {
+    match reader.shape(&root) {
         Shape::Table(table) => table,
         _ => Table::default(),
-    }
-}
-
-/// The JSON Schema of a whole recipe.
-pub(crate) fn json_schema() -> Value {
-    let mut schema = generator().into_root_schema_for::<crate::Recipe>().to_value();
-    drop_null(&mut schema);
-    schema
-}
-
-fn generator() -> SchemaGenerator {
-    schemars::generate::SchemaSettings::draft2020_12().into_generator()
-}
-
-/// TOML has no null: a key that may be left out is no key that may be null.
-fn drop_null(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(drop_null),
-        Value::Object(object) => {
-            if let Some(Value::Array(types)) = object.get_mut("type") {
-                types.retain(|kind| kind != "null");
-                if let [only] = types.as_slice() {
-                    let only = only.clone();
-                    object.insert("type".to_owned(), only);
-                }
-            }
-            if let Some(Value::Array(options)) = object.get_mut("anyOf") {
-                options.retain(|option| option.get("type").is_none_or(|kind| kind != "null"));
-                if let [Value::Object(only)] = options.as_slice() {
-                    let only = only.clone();
-                    object.remove("anyOf");
-                    object.extend(only);
-                }
-            }
-            if object.get("default").is_some_and(Value::is_null) {
-                object.remove("default");
-            }
-            for value in object.values_mut() {
-                drop_null(value);
-            }
-        }
-        _ => {}
     }
 }
 
@@ -170,21 +142,22 @@ impl Reader<'_> {
             && let Some(schema) = self.definitions.and_then(|all| all.get(name))
         {
             let mut shape = self.shape(schema);
-            if let Shape::Table(table) = &mut shape {
-                name.clone_into(&mut table.title);
+            if let Shape::Table(Table { title, .. }) | Shape::Choice { title, .. } = &mut shape {
+                name.clone_into(title);
             }
             return shape;
         }
         if let Some(options) = variants_of(schema) {
-            let options: Vec<&Value> = options.iter().filter(|option| !is_null(option)).collect();
             return match options.as_slice() {
                 [only] => self.shape(only),
-                _ if options.iter().all(|option| is_type(option, "string")) => {
-                    Shape::Text(words(&options))
+                options if options.iter().all(|option| is_type(option, "string")) => {
+                    Shape::Text(words(options))
                 }
-                _ => {
-                    Shape::Choice(options.iter().flat_map(|option| self.variants(option)).collect())
-                }
+                _ => Shape::Choice {
+                    title: String::new(),
+                    doc: doc(schema),
+                    variants: options.iter().flat_map(|option| self.variants(option)).collect(),
+                },
             };
         }
         match type_of(schema) {
@@ -220,7 +193,8 @@ impl Reader<'_> {
         match self.shape(option) {
             Shape::Table(mut table) => {
                 let marker = marker(self.resolve(option), &table);
-                // The key of an externally tagged enum has no documentation of its own: its variant has.
+                // The key of an externally tagged enum has no documentation of its own: its variant
+                // has.
                 for key in table
                     .keys
                     .iter_mut()
@@ -230,7 +204,7 @@ impl Reader<'_> {
                 }
                 vec![Variant { marker, table }]
             }
-            Shape::Choice(variants) => variants,
+            Shape::Choice { variants, .. } => variants,
             _ => Vec::new(),
         }
     }
@@ -245,7 +219,7 @@ impl Reader<'_> {
             doc: doc(schema),
             shape: self.shape(schema),
             required: is_required(name),
-            default: schema.get("default").filter(|value| !value.is_null()).cloned(),
+            default: schema.get("default").cloned(),
         });
         Table { title: title(schema), doc: doc(schema), keys: keys.collect() }
     }
@@ -297,28 +271,19 @@ fn text(schema: &Value) -> Text {
     }
 }
 
-fn words(options: &[&Value]) -> Text {
+fn words(options: &[Value]) -> Text {
     Text {
         words: options.iter().flat_map(|option| text(option).words).collect(),
         ..Text::default()
     }
 }
 
-fn is_null(schema: &Value) -> bool {
-    is_type(schema, "null")
-}
-
 fn is_type(schema: &Value, name: &str) -> bool {
     type_of(schema) == Some(name)
 }
 
-/// The type of a schema, null aside.
 fn type_of(schema: &Value) -> Option<&str> {
-    match schema.get("type")? {
-        Value::String(name) => Some(name),
-        Value::Array(names) => names.iter().filter_map(Value::as_str).find(|name| *name != "null"),
-        _ => None,
-    }
+    schema.get("type")?.as_str()
 }
 
 fn integer(schema: &Value, key: &str) -> Option<i64> {

@@ -1,4 +1,5 @@
-//! `[[…data]]`: where a stage's rows lie and how text is made of them. Opens no file: formats and columns are checked by `data`.
+//! `[[…data]]`: where a stage's rows lie and how text is made of them. Opens no file: formats and
+//! columns are checked by `data`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +13,13 @@ use crate::template::Template;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// A file, a folder or a pattern such as `texts/*.jsonl.gz`, beside the recipe; `data:sft/x.json` lies under the data directory. `.gz` and `.zst` are unpacked while reading.
+    /// A file, a folder or a pattern such as `texts/*.jsonl.gz`, beside the recipe;
+    /// `data:sft/x.json` lies under the data directory. `.gz` and `.zst` are unpacked while
+    /// reading.
     #[schemars(extend("format" = "input-path"))]
     pub path: String,
-    /// How often this source's rows are shown beside the others': 2.0 shows them twice as often as a source of 1.0.
+    /// How often this source's rows are shown beside the others': 2.0 shows them twice as often as
+    /// a source of 1.0.
     #[serde(default = "default_weight")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1000.0))]
     pub weight: f64,
@@ -76,7 +80,8 @@ pub enum Layout {
     Messages,
     /// An instruction, often with an input, and its output.
     Instruction,
-    /// A tree of messages, as OpenAssistant's: each path from the root to an assistant's message is a chat.
+    /// A tree of messages, as OpenAssistant's: each path from the root to an assistant's message is
+    /// a chat.
     Tree,
 }
 
@@ -229,7 +234,8 @@ impl Rows {
 /// What a path under the data directory starts with.
 pub const DATA_PREFIX: &str = "data:";
 
-/// A path of the recipe on this machine: `data:` paths under `data_dir`, relative ones under `recipe_dir`.
+/// A path of the recipe on this machine: `data:` paths under `data_dir`, relative ones under
+/// `recipe_dir`.
 pub fn resolve(path: &str, recipe_dir: &Path, data_dir: &Path) -> PathBuf {
     match path.strip_prefix(DATA_PREFIX) {
         Some(inside) => data_dir.join(inside),

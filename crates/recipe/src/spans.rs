@@ -1,4 +1,5 @@
-//! Where each key of a recipe stands, so that a check made much later can still show the line. Checks nothing itself.
+//! Where each key of a recipe stands, so that a check made much later can still show the line.
+//! Checks nothing itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -114,7 +115,8 @@ impl Spans {
         }
     }
 
-    /// Where a key's value stands, such as `pretrain.data[0].path`; for a key that the recipe leaves out, where its section does.
+    /// Where a key's value stands, such as `pretrain.data[0].path`; for a key that the recipe
+    /// leaves out, where its section does.
     pub fn place(&self, key_path: &str) -> Option<Place> {
         self.locate(key_path, Target::Value).map(|(place, _)| place)
     }
@@ -125,7 +127,8 @@ impl Spans {
             || self.overrides.iter().any(|set| covers(key_path, &set.key_path))
     }
 
-    /// An error about a key's value, shown as this crate shows its own: for checks that need more than the recipe.
+    /// An error about a key's value, shown as this crate shows its own: for checks that need more
+    /// than the recipe.
     pub fn error(
         &self,
         key_path: &str,
@@ -151,6 +154,10 @@ impl Spans {
         hint: Option<String>,
     ) -> Diagnostic {
         let (place, snippet) = self.locate(key_path, target).unzip();
+        let message = match &place {
+            Some(_) => message,
+            None => format!("{}: {message}", self.path.display()),
+        };
         Diagnostic { message, place, snippet, label, hint }
     }
 
@@ -186,7 +193,8 @@ impl Spans {
         Some(Self::at_bytes(&self.path, &self.text, range))
     }
 
-    /// The override that decides this key: the last one that sets it or something around it, or, where the file has no such key, something within it.
+    /// The override that decides this key: the last one that sets it or something around it, or,
+    /// where the file has no such key, something within it.
     fn overridden(&self, key_path: &str) -> Option<&Overridden> {
         let mut sets = self.overrides.iter().rev();
         sets.clone().find(|set| covers(key_path, &set.key_path)).or_else(|| {

@@ -1,11 +1,13 @@
-//! What was probably meant: the nearest key, the section that a misplaced key belongs in, the name that Temper has for another tool's.
+//! What was probably meant: the nearest key, the section that a misplaced key belongs in, the name
+//! that Temper has for another tool's.
 
 use std::sync::LazyLock;
 
 use crate::shape::{Marker, Shape, Table, Variant};
 use crate::spans::join;
 
-/// Other tools' names for what Temper's keys say. The first of ours that the section has is suggested.
+/// Other tools' names for what Temper's keys say. The first of ours that the section has is
+/// suggested.
 const ALIASES: [(&str, &[&str]); 30] = [
     ("learning_rate", &["lr", "optimizer"]),
     ("max_lr", &["lr", "optimizer"]),
@@ -171,8 +173,10 @@ fn collect(path: &str, table: &Table, sections: &mut Vec<(String, Vec<String>)>)
 fn collect_shape(path: &str, shape: &Shape, sections: &mut Vec<(String, Vec<String>)>) {
     match shape {
         Shape::Table(table) => collect(path, table, sections),
-        Shape::Choice(variants) => {
-            variants.iter().for_each(|variant| collect(path, &variant.table, sections))
+        Shape::Choice { variants, .. } => {
+            for variant in variants {
+                collect(path, &variant.table, sections);
+            }
         }
         Shape::List { item, .. } => collect_shape(&format!("{path}[]"), item, sections),
         _ => {}

@@ -1,4 +1,5 @@
-//! A row template: text with `{column}` in it. Looks up nothing itself: `render` is given the columns.
+//! A row template: text with `{column}` in it. Looks up nothing itself: `render` is given the
+//! columns.
 
 use std::borrow::Cow;
 

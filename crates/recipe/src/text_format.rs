@@ -1,9 +1,11 @@
-//! Strings of a certain form: what each may be, and in which words a wrong one is refused. Opens no path.
+//! Strings of a certain form: what each may be, and in which words a wrong one is refused. Opens no
+//! path.
 
 use std::path::{Component, Path};
 
 use crate::sft::ChatTemplate;
 use crate::source::DATA_PREFIX;
+use crate::suggest;
 use crate::template::Template;
 
 /// The form of a string, under the name that the JSON Schema gives it.
@@ -39,12 +41,13 @@ impl TextFormat {
         }
     }
 
-    /// The words that are likely meant by a wrong one.
-    pub(crate) fn words(self) -> &'static [&'static str] {
+    /// The word that is likely meant by a wrong one.
+    pub(crate) fn meant(self, text: &str) -> Option<&'static str> {
         match self {
-            Self::ChatTemplate => &ChatTemplate::NAMES,
-            Self::Device => &["cpu", "cuda"],
-            _ => &[],
+            Self::ChatTemplate => suggest::nearest(text, ChatTemplate::NAMES.into_iter()),
+            Self::Device if text.starts_with("gpu") => Some("cuda"),
+            Self::Device => suggest::nearest(text, ["cpu", "cuda"].into_iter()),
+            _ => None,
         }
     }
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::problems::Problems;
 use crate::source::{Source, Use};
 
-/// How text becomes numbers: exactly one of `train` and `load`. A stage that starts from a model uses that model's own unless this says otherwise.
+/// How text becomes numbers: exactly one of `train` and `load`. A stage that starts from a model
+/// uses that model's own unless this says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenizerSection {
@@ -37,7 +38,8 @@ pub struct TrainByteBpe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub data: Option<Vec<Source>>,
-    /// Tokens that stand for no text, in the order of their ids. Left out, `<|endoftext|>`, `<|im_start|>`, `<|im_end|>` and `<|pad|>`.
+    /// Tokens that stand for no text, in the order of their ids. Left out, `<|endoftext|>`,
+    /// `<|im_start|>`, `<|im_end|>` and `<|pad|>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(inner(length(min = 1)))]
     pub special_tokens: Option<Vec<String>>,
@@ -51,7 +53,8 @@ pub struct TrainChar {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub data: Option<Vec<Source>>,
-    /// Tokens that stand for no text, in the order of their ids. Left out, `<|endoftext|>`, `<|im_start|>`, `<|im_end|>`, `<|pad|>` and `<|unk|>`.
+    /// Tokens that stand for no text, in the order of their ids. Left out, `<|endoftext|>`,
+    /// `<|im_start|>`, `<|im_end|>`, `<|pad|>` and `<|unk|>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(inner(length(min = 1)))]
     pub special_tokens: Option<Vec<String>>,

@@ -1,11 +1,13 @@
-//! The keys that every training stage has: limits, optimizer, schedule, evaluation, saving. Knows no stage's own keys.
+//! The keys that every training stage has: limits, optimizer, schedule, evaluation, saving. Knows
+//! no stage's own keys.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::problems::Problems;
 
-/// Keys of every training stage. At least one of `max_steps`, `epochs` and `max_tokens` is needed; the first one reached ends the stage.
+/// Keys of every training stage. At least one of `max_steps`, `epochs` and `max_tokens` is needed;
+/// the first one reached ends the stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TrainKeys {
     /// End after this many optimizer steps.
@@ -20,7 +22,8 @@ pub struct TrainKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_tokens: Option<u64>,
-    /// The most rows that go through the model at once. It bounds memory and changes nothing else. Left out, all rows of a step.
+    /// The most rows that go through the model at once. It bounds memory and changes nothing else.
+    /// Left out, all rows of a step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub micro_batch: Option<usize>,
@@ -29,7 +32,8 @@ pub struct TrainKeys {
     /// How the learning rate moves over the steps.
     #[serde(default)]
     pub schedule: Schedule,
-    /// What is held out of the data, and how often the model is measured on it. Left out, nothing is.
+    /// What is held out of the data, and how often the model is measured on it. Left out, nothing
+    /// is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<Eval>,
     /// Save a checkpoint every so many steps. Left out, by time alone, and at the end.
@@ -42,7 +46,7 @@ pub struct TrainKeys {
     pub save_every_minutes: f64,
     /// How many checkpoints stay; the best one stays besides.
     #[serde(default = "default_keep_checkpoints")]
-    #[schemars(range(min = 2, max = 1_000_000))]
+    #[schemars(range(min = 2))]
     pub keep_checkpoints: usize,
     /// Write a row of metrics every so many steps.
     #[serde(default = "default_log_every_steps")]
@@ -68,7 +72,8 @@ pub struct Optimizer {
     #[serde(default = "default_eps")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1.0))]
     pub eps: f64,
-    /// How much weights shrink, times the learning rate, each step. Matrices only: norms and biases are left alone.
+    /// How much weights shrink, times the learning rate, each step. Matrices only: norms and biases
+    /// are left alone.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 10.0))]
     pub weight_decay: f64,
@@ -106,7 +111,8 @@ pub struct Schedule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub decay_steps: Option<u64>,
-    /// The steps that the schedule is laid out over. Left out, the stage's own; a stage cut short by `max_steps` for a try keeps its curve with this.
+    /// The steps that the schedule is laid out over. Left out, the stage's own; a stage cut short
+    /// by `max_steps` for a try keeps its curve with this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub total_steps: Option<u64>,
@@ -123,7 +129,8 @@ pub enum ScheduleKind {
     Linear,
     /// `lr` to the end.
     Constant,
-    /// Warm-up, stable, decay: `lr` until the last `decay_steps`, then a straight line down to `min_lr`.
+    /// Warm-up, stable, decay: `lr` until the last `decay_steps`, then a straight line down to
+    /// `min_lr`.
     Wsd,
 }
 

@@ -1,8 +1,10 @@
-//! Compares a TOML document with the shape of a recipe: keys, types, words, ranges. Whether keys agree with each other is each section's own `check`.
+//! Compares a TOML document with the shape of a recipe: keys, types, words, ranges. Whether keys
+//! agree with each other is each section's own `check`.
 
 use toml_edit::{Item, TableLike, Value};
 
 use crate::error::shown;
+use crate::found::Found;
 use crate::problems::{Problem, Problems, Rank, bracketed, named};
 use crate::shape::{Bounds, Key, Marker, Shape, Table, Text, Variant};
 use crate::spans::{Target, join};
@@ -10,75 +12,30 @@ use crate::suggest;
 
 /// Collects everything in `document` that a recipe cannot have.
 pub(crate) fn validate(document: &dyn TableLike, problems: &mut Problems) {
-    let mut validator = Validator { problems };
+    let mut validator = Validator { problems, about: None };
     validator.table("", document, crate::shape::recipe(), &[]);
 }
 
 struct Validator<'p> {
     problems: &'p mut Problems,
-}
-
-/// A value as it stands in the document; sections and inline tables are the same thing here.
-#[derive(Clone, Copy)]
-enum Found<'d> {
-    Table(&'d dyn TableLike),
-    Tables(&'d toml_edit::ArrayOfTables),
-    Value(&'d Value),
-    Nothing,
-}
-
-impl<'d> Found<'d> {
-    fn of(item: &'d Item) -> Self {
-        match item {
-            Item::Table(table) => Self::Table(table),
-            Item::ArrayOfTables(tables) => Self::Tables(tables),
-            Item::Value(value) => Self::of_value(value),
-            Item::None => Self::Nothing,
-        }
-    }
-
-    fn of_value(value: &'d Value) -> Self {
-        match value {
-            Value::InlineTable(table) => Self::Table(table),
-            value => Self::Value(value),
-        }
-    }
-
-    /// What it is, in the words of TOML's beginners.
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Table(_) => "a table",
-            Self::Tables(_) | Self::Value(Value::Array(_)) => "a list",
-            Self::Value(Value::String(_)) => "a string",
-            Self::Value(Value::Integer(_)) => "a whole number",
-            Self::Value(Value::Float(_)) => "a number with a fraction",
-            Self::Value(Value::Boolean(_)) => "true or false",
-            Self::Value(Value::Datetime(_)) => "a date",
-            Self::Value(Value::InlineTable(_)) => "a table",
-            Self::Nothing => "nothing",
-        }
-    }
-
-    /// How it is written, where that is short.
-    fn text(self) -> String {
-        match self {
-            Self::Table(_) => "{ … }".to_owned(),
-            Self::Tables(_) | Self::Value(Value::Array(_)) => "[ … ]".to_owned(),
-            Self::Value(value) => shown(value.to_string().trim()),
-            Self::Nothing => String::new(),
-        }
-    }
+    /// What the key at hand is for, as a hint at a wrong value.
+    about: Option<String>,
 }
 
 impl Validator<'_> {
-    /// `siblings` are the other tables that could stand here, for the hint at a key that one of them has.
+    /// `siblings` are the other tables that could stand here, for the hint at a key that one of
+    /// them has.
     fn table(&mut self, path: &str, found: &dyn TableLike, table: &Table, siblings: &[Variant]) {
+        let outer = self.about.take();
         for (name, item) in found.iter() {
-            match table.key(name) {
-                Some(key) => self.value(&join(path, name), Found::of(item), &key.shape, Some(key)),
-                None => self.unknown_key(path, name, &[table], siblings),
-            }
+            let Some(key) = table.key(name) else {
+                self.unknown_key(path, name, &[table], siblings);
+                continue;
+            };
+            self.about = Some(about(key));
+            self.value(&join(path, name), Found::of(item), &key.shape);
         }
+        self.about = outer;
         for key in table.keys.iter().filter(|key| key.required && !found.contains_key(&key.name)) {
             self.problems.push(Problem {
                 rank: Rank::Missing,
@@ -86,7 +43,7 @@ impl Validator<'_> {
                 target: Target::Key,
                 message: format!("missing key `{}` in {}", key.name, bracketed(path)),
                 label: String::new(),
-                hint: Some(format!("`{}`: {}", key.name, suggest::first_sentence(&key.doc))),
+                hint: Some(about(key)),
             });
         }
     }
@@ -104,24 +61,26 @@ impl Validator<'_> {
         });
     }
 
-    fn value(&mut self, path: &str, found: Found<'_>, shape: &Shape, key: Option<&Key>) {
+    fn value(&mut self, path: &str, found: Found<'_>, shape: &Shape) {
         match (shape, found) {
             (Shape::Table(table), Found::Table(inner)) => self.table(path, inner, table, &[]),
-            (Shape::Choice(variants), Found::Table(inner)) => self.choice(path, inner, variants),
+            (Shape::Choice { variants, .. }, Found::Table(inner)) => {
+                self.choice(path, inner, variants);
+            }
             (Shape::List { item, min, max }, Found::Value(Value::Array(values))) => {
                 self.length(path, values.len(), *min, *max);
                 for (idx, value) in values.iter().enumerate() {
-                    self.value(&format!("{path}[{idx}]"), Found::of_value(value), item, None);
+                    self.value(&format!("{path}[{idx}]"), Found::of_value(value), item);
                 }
             }
             (Shape::List { item, min, max }, Found::Tables(tables)) => {
                 self.length(path, tables.len(), *min, *max);
                 for (idx, table) in tables.iter().enumerate() {
-                    self.value(&format!("{path}[{idx}]"), Found::Table(table), item, None);
+                    self.value(&format!("{path}[{idx}]"), Found::Table(table), item);
                 }
             }
             (Shape::Text(text), Found::Value(Value::String(value))) => {
-                self.text(path, value.value(), text)
+                self.text(path, value.value(), text);
             }
             (Shape::Integer { min, max }, Found::Value(Value::Integer(value))) => {
                 self.integer(path, *value.value(), *min, *max);
@@ -133,11 +92,11 @@ impl Validator<'_> {
                 self.number(path, *value.value() as f64, bounds, found.text());
             }
             (Shape::Switch, Found::Value(Value::Boolean(_))) => {}
-            _ => self.wrong_kind(path, found, shape, key),
+            _ => self.wrong_kind(path, found, shape),
         }
     }
 
-    fn wrong_kind(&mut self, path: &str, found: Found<'_>, shape: &Shape, key: Option<&Key>) {
+    fn wrong_kind(&mut self, path: &str, found: Found<'_>, shape: &Shape) {
         let hint = match (shape, found) {
             (Shape::List { .. }, Found::Table(_)) => {
                 Some("put brackets around it: `[{ … }]`".to_owned())
@@ -150,15 +109,21 @@ impl Validator<'_> {
             }
             (
                 Shape::Integer { .. } | Shape::Number(_) | Shape::Switch,
-                Found::Value(Value::String(_)),
-            ) => Some("write it without quotes".to_owned()),
+                Found::Value(Value::String(text)),
+            ) if text.value().parse::<Value>().is_ok() => {
+                Some("write it without quotes".to_owned())
+            }
+            (Shape::Table(table), Found::Value(value)) if table.only_needed().is_some() => {
+                let key = table.only_needed().unwrap_or_default();
+                Some(format!("write it as `{{ {key} = {} }}`", shown(value.to_string().trim())))
+            }
             (
                 Shape::Text(_),
                 Found::Value(
                     Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_),
                 ),
             ) => Some("put quotes around it".to_owned()),
-            _ => key.map(|key| format!("`{}`: {}", key.name, suggest::first_sentence(&key.doc))),
+            _ => self.about.clone(),
         };
         self.problems.push(Problem {
             rank: Rank::WrongValue,
@@ -227,16 +192,17 @@ impl Validator<'_> {
             Shape::Text(text) => Some(text.words.clone()),
             _ => None,
         });
+        self.about = None;
         let text = Shape::Text(Text { words: words.flatten().collect(), ..Text::default() });
-        self.value(&join(path, key), found.get(key).map_or(Found::Nothing, Found::of), &text, None);
+        self.value(&join(path, key), found.get(key).map_or(Found::Nothing, Found::of), &text);
     }
 
     fn length(&mut self, path: &str, n: usize, min: usize, max: usize) {
         if n < min && n == 0 {
-            self.problems.value(path, "must not be empty", "[]");
+            self.wrong_value(path, "must not be empty", "[]");
         } else if n < min || n > max {
             let wanted = if min == max { format!("{min}") } else { format!("{min} to {max}") };
-            self.problems.value(path, &format!("must have {wanted} entries"), n);
+            self.wrong_value(path, &format!("must have {wanted} entries"), &n.to_string());
         }
     }
 
@@ -244,30 +210,34 @@ impl Validator<'_> {
         let words: Vec<&str> = text.words.iter().map(|word| word.value.as_str()).collect();
         if words.is_empty() {
             if text.non_empty && value.is_empty() {
-                self.problems.value(path, "must not be empty", "\"\"");
+                self.wrong_value(path, "must not be empty", "\"\"");
             }
             if let Some(format) = text.format
                 && let Err(rule) = format.check(value)
             {
-                self.wrong_text(path, value, &rule, format.words());
+                self.wrong_text(path, value, &rule, format.meant(value));
             }
         } else if !words.contains(&value) {
             let known: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
             let rule = if known.len() == 1 { "must be" } else { "must be one of" };
-            self.wrong_text(path, value, &format!("{rule} {}", known.join(", ")), &words);
+            let near = suggest::nearest(value, words.iter().copied());
+            self.wrong_text(path, value, &format!("{rule} {}", known.join(", ")), near);
         }
     }
 
-    fn wrong_text(&mut self, path: &str, value: &str, rule: &str, words: &[&str]) {
-        let near = suggest::nearest(value, words.iter().copied());
+    fn wrong_text(&mut self, path: &str, value: &str, rule: &str, near: Option<&str>) {
         self.problems.push(Problem {
             rank: Rank::WrongValue,
             path: path.to_owned(),
             target: Target::Value,
             message: format!("{} {rule}: `{}`", named(path), shown(value)),
             label: near.map(|near| format!("did you mean `{near}`?")).unwrap_or_default(),
-            hint: None,
+            hint: if near.is_none() { self.about.clone() } else { None },
         });
+    }
+
+    fn wrong_value(&mut self, path: &str, rule: &str, value: &str) {
+        self.wrong_text(path, value, rule, None);
     }
 
     fn integer(&mut self, path: &str, value: i64, min: i64, max: i64) {
@@ -279,7 +249,7 @@ impl Validator<'_> {
             (i64::MIN, max) => format!("must be at most {max}"),
             (min, max) => format!("must be from {min} to {max}"),
         };
-        self.problems.value(path, &rule, value);
+        self.wrong_value(path, &rule, &value.to_string());
     }
 
     fn number(&mut self, path: &str, value: f64, bounds: &Bounds, written: String) {
@@ -289,7 +259,7 @@ impl Validator<'_> {
             && bounds.max.is_none_or(|max| value <= max)
             && bounds.below.is_none_or(|below| value < below);
         if !holds {
-            self.problems.value(path, &format!("must be {}", bounds.words()), written);
+            self.wrong_value(path, &format!("must be {}", bounds.words()), &written);
         }
     }
 }
@@ -318,17 +288,22 @@ impl Bounds {
 /// A number as a person writes it: large and tiny ones with an exponent.
 pub(crate) fn plain(number: f64) -> String {
     let size = number.abs();
-    if size != 0.0 && (size >= 1e6 || size < 1e-3) {
+    if size != 0.0 && !(1e-3..1e6).contains(&size) {
         format!("{number:e}")
     } else {
         format!("{number}")
     }
 }
 
+/// What a key is for.
+fn about(key: &Key) -> String {
+    format!("`{}`: {}", key.name, suggest::first_sentence(&key.doc))
+}
+
 /// What a shape takes, reading on after `must be`.
 fn kind(shape: &Shape) -> &'static str {
     match shape {
-        Shape::Table(_) | Shape::Choice(_) => "a table",
+        Shape::Table(_) | Shape::Choice { .. } => "a table",
         Shape::List { .. } => "a list",
         Shape::Text(_) => "a string",
         Shape::Integer { .. } => "a whole number",

@@ -1,0 +1,56 @@
+//! A value of a TOML document, however it is written. Judges none.
+
+use toml_edit::{Item, TableLike, Value};
+
+use crate::error::shown;
+
+/// A value as it stands in the document; sections and inline tables are the same thing here.
+#[derive(Clone, Copy)]
+pub(crate) enum Found<'d> {
+    Table(&'d dyn TableLike),
+    Tables(&'d toml_edit::ArrayOfTables),
+    Value(&'d Value),
+    Nothing,
+}
+
+impl<'d> Found<'d> {
+    pub(crate) fn of(item: &'d Item) -> Self {
+        match item {
+            Item::Table(table) => Self::Table(table),
+            Item::ArrayOfTables(tables) => Self::Tables(tables),
+            Item::Value(value) => Self::of_value(value),
+            Item::None => Self::Nothing,
+        }
+    }
+
+    pub(crate) fn of_value(value: &'d Value) -> Self {
+        match value {
+            Value::InlineTable(table) => Self::Table(table),
+            value => Self::Value(value),
+        }
+    }
+
+    /// What it is, in the words of TOML's beginners.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Table(_) | Self::Value(Value::InlineTable(_)) => "a table",
+            Self::Tables(_) | Self::Value(Value::Array(_)) => "a list",
+            Self::Value(Value::String(_)) => "a string",
+            Self::Value(Value::Integer(_)) => "a whole number",
+            Self::Value(Value::Float(_)) => "a number with a fraction",
+            Self::Value(Value::Boolean(_)) => "true or false",
+            Self::Value(Value::Datetime(_)) => "a date",
+            Self::Nothing => "nothing",
+        }
+    }
+
+    /// How it is written, where that is short.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Table(_) => "{ … }".to_owned(),
+            Self::Tables(_) | Self::Value(Value::Array(_)) => "[ … ]".to_owned(),
+            Self::Value(value) => shown(value.to_string().trim()),
+            Self::Nothing => String::new(),
+        }
+    }
+}

@@ -1,0 +1,579 @@
+//! What a person reads after a mistake.
+
+use crate::{parse, refused, shown};
+
+#[test]
+fn a_slip_in_a_key_shows_the_key_that_was_meant() {
+    insta::assert_snapshot!(refused("warmup_steps = 2", "warmup_step = 2"), @r#"
+    error: unknown key `warmup_step` in [pretrain.schedule]
+      --> recipes/mine.toml:20:31
+       |
+    20 | schedule = { kind = "cosine", warmup_step = 2 }
+       |                               ^^^^^^^^^^^ did you mean `warmup_steps`?
+    "#);
+    insta::assert_snapshot!(refused("[model]", "[modle]"), @r"
+    error: unknown key `modle` in the recipe
+      --> recipes/mine.toml:7:2
+       |
+     7 | [modle]
+       |  ^^^^^ did you mean `model`?
+    ");
+    insta::assert_snapshot!(refused("text = \"body\"", "txet = \"body\""), @r#"
+    error: unknown key `txet` in [pretrain.data[1]]
+      --> recipes/mine.toml:15:65
+       |
+    15 | data = [{ path = "text.txt" }, { path = "data:more/*.jsonl.gz", txet = "body" }]
+       |                                                                 ^^^^ did you mean `text`?
+    "#);
+    insta::assert_snapshot!(refused("tokens_per_step = 512    #", "\"tokens-per-step\" = 512  #"), @r#"
+    error: unknown key `tokens-per-step` in [pretrain]
+      --> recipes/mine.toml:17:1
+       |
+    17 | "tokens-per-step" = 512  # 8 rows
+       | ^^^^^^^^^^^^^^^^^ did you mean `tokens_per_step`?
+    "#);
+}
+
+#[test]
+fn a_key_of_another_section_shows_where_it_belongs() {
+    insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 20\nlr = 1e-3\n"), @r"
+    error: unknown key `lr` in [pretrain]
+      --> recipes/mine.toml:19:1
+       |
+    19 | lr = 1e-3
+       | ^^ it belongs in [pretrain.optimizer]
+    ");
+    insta::assert_snapshot!(refused("start = \"pretrain\"\n", "start = \"pretrain\"\nseed = 3\n"), @r"
+    error: unknown key `seed` in [sft]
+      --> recipes/mine.toml:24:1
+       |
+    24 | seed = 3
+       | ^^^^ it belongs at the top of the file, before the first [section]
+    ");
+    insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 20\noverlong = \"cut\"\n"), @r#"
+    error: unknown key `overlong` in [pretrain]
+      --> recipes/mine.toml:19:1
+       |
+    19 | overlong = "cut"
+       | ^^^^^^^^ it belongs in [sft]
+    "#);
+    insta::assert_snapshot!(refused("seed = 7\n", "seed = 7\nholdout = 0.1\n"), @r"
+    error: unknown key `holdout` in the recipe
+      --> recipes/mine.toml:3:1
+       |
+     3 | holdout = 0.1
+       | ^^^^^^^ it belongs in [pretrain.eval]
+    ");
+    insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 20\nlimit = 9\n"), @r"
+    error: unknown key `limit` in [pretrain]
+      --> recipes/mine.toml:19:1
+       |
+    19 | limit = 9
+       | ^^^^^ it belongs in an entry of [pretrain.data]
+    ");
+}
+
+#[test]
+fn another_tool_s_key_shows_ours() {
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ learning_rate = 1e-3 }"), @r"
+    error: unknown key `learning_rate` in [pretrain.optimizer]
+      --> recipes/mine.toml:19:15
+       |
+    19 | optimizer = { learning_rate = 1e-3 }
+       |               ^^^^^^^^^^^^^ here it is called `lr`
+    ");
+    insta::assert_snapshot!(refused("max_steps = 20\n", "max_iters = 20\n"), @r"
+    error: unknown key `max_iters` in [pretrain]
+      --> recipes/mine.toml:18:1
+       |
+    18 | max_iters = 20
+       | ^^^^^^^^^ here it is called `max_steps`
+    ");
+    insta::assert_snapshot!(refused("hidden_size = 64\n", "n_embd = 64\n"), @r"
+    error: unknown key `n_embd` in [model]
+      --> recipes/mine.toml:9:1
+       |
+     9 | n_embd = 64
+       | ^^^^^^ here it is called `hidden_size`
+    ");
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\nmax_grad_norm = 1.0\n"), @r"
+    error: unknown key `max_grad_norm` in [sft]
+      --> recipes/mine.toml:28:1
+       |
+    28 | max_grad_norm = 1.0
+       | ^^^^^^^^^^^^^ it is called `clip` and belongs in [sft.optimizer]
+    ");
+    insta::assert_snapshot!(refused("kind = \"byte-bpe\", vocab_size = 512", "kind = \"char\", vocab_size = 512"), @r#"
+    error: unknown key `vocab_size` in [tokenizer.train]
+      --> recipes/mine.toml:5:26
+       |
+     5 | train = { kind = "char", vocab_size = 512 }
+       |                          ^^^^^^^^^^ only `kind = "byte-bpe"` has this key
+    "#);
+}
+
+#[test]
+fn a_key_like_no_other_shows_what_there_is() {
+    insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 20\nfrobnicate = true\n"), @r"
+    error: unknown key `frobnicate` in [pretrain]
+      --> recipes/mine.toml:19:1
+       |
+    19 | frobnicate = true
+       | ^^^^^^^^^^
+      hint: [pretrain] has `start`, `data`, `sequence_length`, `tokens_per_step`, `on_bad_row`, `max_bad_rows`, `packing`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `optimizer`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
+    ");
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 1e-3, momentum = 0.9 }"), @r"
+    error: unknown key `momentum` in [pretrain.optimizer]
+      --> recipes/mine.toml:19:26
+       |
+    19 | optimizer = { lr = 1e-3, momentum = 0.9 }
+       |                          ^^^^^^^^
+      hint: [pretrain.optimizer] has `kind`, `lr`, `betas`, `eps`, `weight_decay`, `clip`
+    ");
+}
+
+#[test]
+fn a_missing_key_shows_what_it_would_say() {
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ clip = 0.5 }"), @r"
+    error: missing key `lr` in [pretrain.optimizer]
+      --> recipes/mine.toml:19:1
+       |
+    19 | optimizer = { clip = 0.5 }
+       | ^^^^^^^^^
+      hint: `lr`: The peak learning rate
+    ");
+    insta::assert_snapshot!(refused("intermediate_size = 128\n", ""), @r"
+    error: missing key `intermediate_size` in [model]
+      --> recipes/mine.toml:7:2
+       |
+     7 | [model]
+       |  ^^^^^
+      hint: `intermediate_size`: The width inside the feed-forward part
+    ");
+    insta::assert_snapshot!(refused("{ path = \"text.txt\" }", "{ weight = 2 }"), @r#"
+    error: missing key `path` in [pretrain.data[0]]
+      --> recipes/mine.toml:15:9
+       |
+    15 | data = [{ weight = 2 }, { path = "data:more/*.jsonl.gz", text = "body" }]
+       |         ^^^^^^^^^^^^^^
+      hint: `path`: A file, a folder or a pattern such as `texts/*.jsonl.gz`, beside the recipe; `data:sft/x.json` lies under the data directory
+    "#);
+    insta::assert_snapshot!(refused("max_steps = 20\n", ""), @r"
+    error: [pretrain] has no end: it needs `max_steps`, `epochs` or `max_tokens`
+      --> recipes/mine.toml:14:2
+       |
+    14 | [pretrain]
+       |  ^^^^^^^^
+      hint: add one of them here
+    ");
+    insta::assert_snapshot!(refused("family = \"llama\"\n", ""), @r#"
+    error: [model] needs one of `family` and `start`
+      --> recipes/mine.toml:7:2
+       |
+     7 | [model]
+       |  ^^^^^
+      hint: write `family = "llama"` or `family = "gpt2"` or `start = …`
+    "#);
+    insta::assert_snapshot!(refused("{ kind = \"cosine\", warmup_steps = 2 }", "{ kind = \"wsd\", warmup_steps = 2 }"), @r#"
+    error: missing key `decay_steps` in [pretrain.schedule]
+      --> recipes/mine.toml:20:1
+       |
+    20 | schedule = { kind = "wsd", warmup_steps = 2 }
+       | ^^^^^^^^ `wsd` needs to know how long its last part is
+    "#);
+}
+
+#[test]
+fn a_wrong_type_shows_the_right_one() {
+    insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = \"20\"\n"), @r#"
+    error: `max_steps` in [pretrain] must be a whole number: `"20"`
+      --> recipes/mine.toml:18:13
+       |
+    18 | max_steps = "20"
+       |             ^^^^ this is a string
+      hint: write it without quotes
+    "#);
+    insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 2e3\n"), @r"
+    error: `max_steps` in [pretrain] must be a whole number: `2e3`
+      --> recipes/mine.toml:18:13
+       |
+    18 | max_steps = 2e3
+       |             ^^^ this is a number with a fraction
+      hint: write it without point or exponent: `2000`
+    ");
+    insta::assert_snapshot!(refused("seed = 7", "seed = 7.5"), @r"
+    error: `seed` must be a whole number: `7.5`
+      --> recipes/mine.toml:2:8
+       |
+     2 | seed = 7.5
+       |        ^^^ this is a number with a fraction
+      hint: `seed`: What every random choice is drawn from: the same recipe with the same seed gives the same weights
+    ");
+    insta::assert_snapshot!(refused("seed = 7", "seed = 7\ndevice = 0"), @r"
+    error: `device` must be a string: `0`
+      --> recipes/mine.toml:3:10
+       |
+     3 | device = 0
+       |          ^ this is a whole number
+      hint: put quotes around it
+    ");
+    insta::assert_snapshot!(refused("data = [{ path = \"chats.jsonl\" }]", "data = { path = \"chats.jsonl\" }"), @r#"
+    error: `data` in [sft] must be a list: `{ … }`
+      --> recipes/mine.toml:24:8
+       |
+    24 | data = { path = "chats.jsonl" }
+       |        ^^^^^^^^^^^^^^^^^^^^^^^^ this is a table
+      hint: put brackets around it: `[{ … }]`
+    "#);
+    insta::assert_snapshot!(refused("data = [{ path = \"chats.jsonl\" }]", "data = [\"chats.jsonl\"]"), @r#"
+    error: `data[0]` in [sft] must be a table: `"chats.jsonl"`
+      --> recipes/mine.toml:24:9
+       |
+    24 | data = ["chats.jsonl"]
+       |         ^^^^^^^^^^^^^ this is a string
+      hint: write it as `{ path = "chats.jsonl" }`
+    "#);
+    insta::assert_snapshot!(refused("schedule = { kind = \"cosine\", warmup_steps = 2 }", "schedule = \"cosine\""), @r#"
+    error: `schedule` in [pretrain] must be a table: `"cosine"`
+      --> recipes/mine.toml:20:12
+       |
+    20 | schedule = "cosine"
+       |            ^^^^^^^^ this is a string
+      hint: write it as `{ kind = "cosine" }`
+    "#);
+    insta::assert_snapshot!(refused("{ lr = 1e-4 }", "{ lr = 1e-4, betas = [0.9, true] }"), @r"
+    error: `betas[1]` in [sft.optimizer] must be a number: `true`
+      --> recipes/mine.toml:28:40
+       |
+    28 | optimizer = { lr = 1e-4, betas = [0.9, true] }
+       |                                        ^^^^ this is true or false
+      hint: `betas`: How slowly the running means of the gradient and of its square move; each from 0 to below 1
+    ");
+    insta::assert_snapshot!(refused("[pretrain]", "[[pretrain]]"), @r"
+    error: `pretrain` must be a table: `[ … ]`
+      --> recipes/mine.toml:14:1
+       |
+    14 | [[pretrain]]
+       | ^^^^^^^^^^^^ this is a list
+      hint: `pretrain`: A stage: learn to continue documents
+    ");
+}
+
+#[test]
+fn a_value_out_of_range_shows_the_range() {
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 0.0 }"), @r"
+    error: `lr` in [pretrain.optimizer] must be above 0 and at most 10: `0.0`
+      --> recipes/mine.toml:19:20
+       |
+    19 | optimizer = { lr = 0.0 }
+       |                    ^^^
+      hint: `lr`: The peak learning rate
+    ");
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = nan }"), @r"
+    error: `lr` in [pretrain.optimizer] must be above 0 and at most 10: `nan`
+      --> recipes/mine.toml:19:20
+       |
+    19 | optimizer = { lr = nan }
+       |                    ^^^
+      hint: `lr`: The peak learning rate
+    ");
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 1e-3, betas = [0.9, 1.0] }"), @r"
+    error: `betas[1]` in [pretrain.optimizer] must be at least 0 and at most 0.999999: `1.0`
+      --> recipes/mine.toml:19:40
+       |
+    19 | optimizer = { lr = 1e-3, betas = [0.9, 1.0] }
+       |                                        ^^^
+      hint: `betas`: How slowly the running means of the gradient and of its square move; each from 0 to below 1
+    ");
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 1e-3, betas = [0.9] }"), @r"
+    error: `betas` in [pretrain.optimizer] must have 2 entries: `1`
+      --> recipes/mine.toml:19:34
+       |
+    19 | optimizer = { lr = 1e-3, betas = [0.9] }
+       |                                  ^^^^^
+      hint: `betas`: How slowly the running means of the gradient and of its square move; each from 0 to below 1
+    ");
+    insta::assert_snapshot!(refused("seed = 7", "seed = -7"), @r"
+    error: `seed` must be at least 0: `-7`
+      --> recipes/mine.toml:2:8
+       |
+     2 | seed = -7
+       |        ^^
+      hint: `seed`: What every random choice is drawn from: the same recipe with the same seed gives the same weights
+    ");
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\neval = { holdout = 0.7 }\n"), @r"
+    error: `holdout` in [sft.eval] must be at least 0 and at most 0.5: `0.7`
+      --> recipes/mine.toml:28:20
+       |
+    28 | eval = { holdout = 0.7 }
+       |                    ^^^
+      hint: `holdout`: The share of the data that is not trained on
+    ");
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\nkeep_checkpoints = 1\n"), @r"
+    error: `keep_checkpoints` in [sft] must be at least 2: `1`
+      --> recipes/mine.toml:28:20
+       |
+    28 | keep_checkpoints = 1
+       |                    ^
+      hint: `keep_checkpoints`: How many checkpoints stay; the best one stays besides
+    ");
+    insta::assert_snapshot!(refused("[{ path = \"chats.jsonl\" }]", "[]"), @r"
+    error: `data` in [sft] must not be empty: `[]`
+      --> recipes/mine.toml:24:8
+       |
+    24 | data = []
+       |        ^^
+      hint: `data`: Where the rows lie: a list of sources
+    ");
+    insta::assert_snapshot!(refused("seed = 7", "seed = 7\nname = \"../../etc\""), @r#"
+    error: `name` must be at most 64 letters, digits, `-`, `_` or `.`, a letter or digit first: `../../etc`
+      --> recipes/mine.toml:3:8
+       |
+     3 | name = "../../etc"
+       |        ^^^^^^^^^^^
+      hint: `name`: The run's name: what it writes lies in `runs/NAME`
+    "#);
+    insta::assert_snapshot!(refused("seed = 7", "seed = 7\ndevice = \"gpu\""), @r#"
+    error: `device` must be `cpu`, `cuda` or `cuda:N`: `gpu`
+      --> recipes/mine.toml:3:10
+       |
+     3 | device = "gpu"
+       |          ^^^^^ did you mean `cuda`?
+    "#);
+    insta::assert_snapshot!(refused("seed = 7", "seed = 7\ndevice = \"cdua\""), @r#"
+    error: `device` must be `cpu`, `cuda` or `cuda:N`: `cdua`
+      --> recipes/mine.toml:3:10
+       |
+     3 | device = "cdua"
+       |          ^^^^^^ did you mean `cuda`?
+    "#);
+    insta::assert_snapshot!(refused("data:more/*.jsonl.gz", "data:../secret"), @r#"
+    error: `path` in [pretrain.data[1]] must stay within the data directory: `data:../secret`
+      --> recipes/mine.toml:15:41
+       |
+    15 | data = [{ path = "text.txt" }, { path = "data:../secret", text = "body" }]
+       |                                         ^^^^^^^^^^^^^^^^
+      hint: `path`: A file, a folder or a pattern such as `texts/*.jsonl.gz`, beside the recipe; `data:sft/x.json` lies under the data directory
+    "#);
+}
+
+#[test]
+fn a_word_that_is_none_of_the_known_shows_them() {
+    insta::assert_snapshot!(refused("kind = \"cosine\"", "kind = \"cosin\""), @r#"
+    error: `kind` in [pretrain.schedule] must be one of `cosine`, `linear`, `constant`, `wsd`: `cosin`
+      --> recipes/mine.toml:20:21
+       |
+    20 | schedule = { kind = "cosin", warmup_steps = 2 }
+       |                     ^^^^^^^ did you mean `cosine`?
+    "#);
+    insta::assert_snapshot!(refused("family = \"llama\"", "family = \"lama\""), @r#"
+    error: `family` in [model] must be one of `llama`, `gpt2`: `lama`
+      --> recipes/mine.toml:8:10
+       |
+     8 | family = "lama"
+       |          ^^^^^^ did you mean `llama`?
+    "#);
+    insta::assert_snapshot!(refused("family = \"llama\"", "family = \"mixtral\""), @r#"
+    error: `family` in [model] must be one of `llama`, `gpt2`: `mixtral`
+      --> recipes/mine.toml:8:10
+       |
+     8 | family = "mixtral"
+       |          ^^^^^^^^^
+    "#);
+    insta::assert_snapshot!(refused("kind = \"byte-bpe\"", "kind = \"bpe\""), @r#"
+    error: `kind` in [tokenizer.train] must be one of `byte-bpe`, `char`: `bpe`
+      --> recipes/mine.toml:5:18
+       |
+     5 | train = { kind = "bpe", vocab_size = 512 }
+       |                  ^^^^^
+    "#);
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\nchat_template = \"chatlm\"\n"), @r#"
+    error: `chat_template` in [sft] must be `chatml`, `plain`, `model` or the path of a `.jinja` file: `chatlm`
+      --> recipes/mine.toml:28:17
+       |
+    28 | chat_template = "chatlm"
+       |                 ^^^^^^^^ did you mean `chatml`?
+    "#);
+    insta::assert_snapshot!(refused("text = \"body\"", "rows = { text = \"{title\" }"), @r#"
+    error: `text` in [pretrain.data[1].rows] has a `{` that is not closed; `{{` is a brace: `{title`
+      --> recipes/mine.toml:15:81
+       |
+    15 | data = [{ path = "text.txt" }, { path = "data:more/*.jsonl.gz", rows = { text = "{title" } }]
+       |                                                                                 ^^^^^^^^
+      hint: `text`: The document to learn from (pretraining), such as `"{title}\n{body}"`
+    "#);
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ kind = \"adam\", lr = 1e-3 }"), @r#"
+    error: `kind` in [pretrain.optimizer] must be `adamw`: `adam`
+      --> recipes/mine.toml:19:22
+       |
+    19 | optimizer = { kind = "adam", lr = 1e-3 }
+       |                      ^^^^^^ did you mean `adamw`?
+    "#);
+}
+
+#[test]
+fn keys_that_contradict_show_both() {
+    insta::assert_snapshot!(refused("tokens_per_step = 512    #", "tokens_per_step = 500    #"), @r"
+    error: `tokens_per_step` in [pretrain] must be a multiple of `sequence_length` (64), such as 448: `500`
+      --> recipes/mine.toml:17:19
+       |
+    17 | tokens_per_step = 500    # 8 rows
+       |                   ^^^
+    ");
+    insta::assert_snapshot!(refused("num_attention_heads = 4\n", "num_attention_heads = 4\nnum_key_value_heads = 3\n"), @r"
+    error: `num_key_value_heads` in [model] must divide `num_attention_heads` (4): `3`
+      --> recipes/mine.toml:12:23
+       |
+    12 | num_key_value_heads = 3
+       |                       ^
+    ");
+    insta::assert_snapshot!(refused("hidden_size = 64", "hidden_size = 66"), @r"
+    error: `hidden_size` in [model] must be a multiple of 2 × `num_attention_heads` (4) unless `head_dim` is given: `66`
+      --> recipes/mine.toml:9:15
+       |
+     9 | hidden_size = 66
+       |               ^^
+    ");
+    insta::assert_snapshot!(refused("family = \"llama\"", "family = \"llama\"\nstart = \"hf\""), @r#"
+    error: [model] takes only one of `family` and `start`
+      --> recipes/mine.toml:9:1
+       |
+     9 | start = "hf"
+       | ^^^^^
+      hint: leave `family` or `start` out
+    "#);
+    insta::assert_snapshot!(refused("warmup_steps = 2", "warmup_steps = 30"), @r#"
+    error: `warmup_steps` in [pretrain.schedule] must leave warm-up and decay within the stage's 20 steps: `30`
+      --> recipes/mine.toml:20:46
+       |
+    20 | schedule = { kind = "cosine", warmup_steps = 30 }
+       |                                              ^^
+    "#);
+    insta::assert_snapshot!(refused("warmup_steps = 2", "min_lr = 0.1"), @r#"
+    error: `min_lr` in [pretrain.schedule] must be at most `lr` (0.001): `0.1`
+      --> recipes/mine.toml:20:40
+       |
+    20 | schedule = { kind = "cosine", min_lr = 0.1 }
+       |                                        ^^^
+    "#);
+    insta::assert_snapshot!(refused("warmup_steps = 2", "decay_steps = 2"), @r#"
+    error: `decay_steps` in [pretrain.schedule] does not fit: only `kind = "wsd"` has such a part
+      --> recipes/mine.toml:20:31
+       |
+    20 | schedule = { kind = "cosine", decay_steps = 2 }
+       |                               ^^^^^^^^^^^
+      hint: leave `decay_steps` out, or change what it contradicts
+    "#);
+    insta::assert_snapshot!(refused("{ path = \"chats.jsonl\" }", "{ path = \"chats.jsonl\", text = \"body\" }"), @r#"
+    error: `text` in [sft.data[0]] does not fit: fine-tuning reads prompts and completions: `columns` or `rows` name theirs
+      --> recipes/mine.toml:24:33
+       |
+    24 | data = [{ path = "chats.jsonl", text = "body" }]
+       |                                 ^^^^
+      hint: leave `text` out, or change what it contradicts
+    "#);
+    insta::assert_snapshot!(refused("{ path = \"chats.jsonl\" }", "{ path = \"chats.jsonl\", rows = { prompt = \"{a}\" } }"), @r#"
+    error: missing key `completion` in [sft.data[0].rows]
+      --> recipes/mine.toml:24:33
+       |
+    24 | data = [{ path = "chats.jsonl", rows = { prompt = "{a}" } }]
+       |                                 ^^^^ fine-tuning needs what is asked and what is answered
+    "#);
+    insta::assert_snapshot!(refused("{ path = \"text.txt\" }", "{ path = \"text.txt\", layout = \"tree\" }"), @r#"
+    error: `layout` in [pretrain.data[0]] does not fit: pretraining reads documents, not chats: `auto` or `text`
+      --> recipes/mine.toml:15:30
+       |
+    15 | data = [{ path = "text.txt", layout = "tree" }, { path = "data:more/*.jsonl.gz", text = "body" }]
+       |                              ^^^^^^
+      hint: leave `layout` out, or change what it contradicts
+    "#);
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\neval = { holdout = 0.1, early_stopping = { patience = 2 } }\n"), @r"
+    error: `early_stopping` in [sft.eval] does not fit: it needs `every_steps`: without it the model is measured once, at the end
+      --> recipes/mine.toml:28:25
+       |
+    28 | eval = { holdout = 0.1, early_stopping = { patience = 2 } }
+       |                         ^^^^^^^^^^^^^^
+      hint: leave `early_stopping` out, or change what it contradicts
+    ");
+    insta::assert_snapshot!(refused("intermediate_size = 128\n", "intermediate_size = 128\nmax_position_embeddings = 32\n"), @r"
+    error: `sequence_length` in [pretrain] must be at most `max_position_embeddings` of [model] (32): `64`
+      --> recipes/mine.toml:17:19
+       |
+    17 | sequence_length = 64
+       |                   ^^
+    ");
+}
+
+#[test]
+fn stages_without_a_start_or_a_model_are_refused() {
+    insta::assert_snapshot!(refused("start = \"pretrain\"\n", ""), @r#"
+    error: missing key `start` in [sft]
+      --> recipes/mine.toml:22:2
+       |
+    22 | [sft]
+       |  ^^^ does it go on from [pretrain]? `start = "pretrain"`
+    "#);
+    insta::assert_snapshot!(refused("start = \"pretrain\"\n", "start = \"sft\"\n"), @r#"
+    error: `start` in [sft] must be a stage that runs before this one: `sft`
+      --> recipes/mine.toml:23:9
+       |
+    23 | start = "sft"
+       |         ^^^^^
+    "#);
+    insta::assert_snapshot!(refused("[tokenizer]\ntrain = { kind = \"byte-bpe\", vocab_size = 512 }\n", ""), @r#"
+    error: a new model needs a tokenizer
+      --> recipes/mine.toml:5:2
+       |
+     5 | [model]
+       |  ^^^^^
+      hint: add [tokenizer] with `train = { kind = "byte-bpe", vocab_size = 2048 }` or `load = …`
+    "#);
+    insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 20\nstart = \"hf\"\n"), @r"
+    error: [model] is not used: every stage has a `start`
+      --> recipes/mine.toml:7:2
+       |
+     7 | [model]
+       |  ^^^^^
+      hint: take [model] out, or the `start` of the first stage
+    ");
+    insta::assert_snapshot!(shown(&parse("seed = 1\n").unwrap_err()), @r"
+    error: recipes/mine.toml: the recipe has no stage: nothing would be trained
+      hint: add [pretrain] or [sft]
+    ");
+}
+
+#[test]
+fn what_is_not_toml_shows_where() {
+    insta::assert_snapshot!(refused("seed = 7", "seed: 7"), @r"
+    error: the recipe is not TOML: key with no value, expected `=`
+      --> recipes/mine.toml:2:7
+       |
+     2 | seed: 7
+       |       ^
+      hint: a line is `key = value`, `[section]` or `# comment`; text stands in quotes
+    ");
+    insta::assert_snapshot!(refused("[pretrain]", "[pretrain"), @r"
+    error: the recipe is not TOML: unclosed table, expected `]`
+      --> recipes/mine.toml:14:10
+       |
+    14 | [pretrain
+       |          ^
+      hint: a line is `key = value`, `[section]` or `# comment`; text stands in quotes
+    ");
+    insta::assert_snapshot!(refused("seed = 7", "seed = 7\nseed = 8"), @r"
+    error: the recipe is not TOML: duplicate key
+      --> recipes/mine.toml:3:1
+       |
+     3 | seed = 8
+       | ^^^^
+      hint: a line is `key = value`, `[section]` or `# comment`; text stands in quotes
+    ");
+    insta::assert_snapshot!(refused("family = \"llama\"", "family = llama"), @r"
+    error: the recipe is not TOML: string values must be quoted, expected literal string
+      --> recipes/mine.toml:8:10
+       |
+     8 | family = llama
+       |          ^^^^^
+      hint: a line is `key = value`, `[section]` or `# comment`; text stands in quotes
+    ");
+}

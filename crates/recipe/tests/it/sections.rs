@@ -1,0 +1,111 @@
+//! What the sections mean once they are read: values, defaults, the helpers that callers use.
+
+use std::path::Path;
+
+use recipe::{
+    ChatTemplate, Layout, ModelSection, OnBadRow, Overlong, Packing, RopeScaling, ScheduleKind,
+    SplitBy, TokenizerSection, TrainTokenizer,
+};
+
+use crate::{GOOD, parse};
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let loaded = parse(GOOD).unwrap();
+    let recipe = &loaded.recipe;
+    assert_eq!((loaded.name.as_str(), recipe.seed, recipe.device.as_str()), ("mine", 7, "cpu"));
+    let Some(TokenizerSection::Train(TrainTokenizer::ByteBpe(bpe))) = &recipe.tokenizer else {
+        panic!()
+    };
+    assert_eq!((bpe.vocab_size, bpe.special_tokens.is_none()), (512, true));
+    let Some(ModelSection::Llama(llama)) = &recipe.model else { panic!() };
+    assert_eq!(
+        (llama.rms_norm_eps, llama.rope_theta, llama.tie_word_embeddings),
+        (1e-5, 10_000.0, false)
+    );
+    let pretrain = recipe.pretrain.as_ref().unwrap();
+    assert_eq!(pretrain.packing, Packing::Documents);
+    assert_eq!((pretrain.input.on_bad_row, pretrain.input.max_bad_rows), (OnBadRow::Stop, 100));
+    assert_eq!(pretrain.input.data[0].layout, Layout::Auto);
+    let train = &pretrain.train;
+    assert_eq!((train.optimizer.betas, train.optimizer.eps), ([0.9, 0.95], 1e-8));
+    assert_eq!((train.optimizer.weight_decay, train.optimizer.clip), (0.0, 1.0));
+    assert_eq!(
+        (train.save_every_minutes, train.keep_checkpoints, train.log_every_steps),
+        (10.0, 2, 10)
+    );
+    assert_eq!((train.schedule.kind, train.schedule.min_lr), (ScheduleKind::Cosine, 0.0));
+    let sft = recipe.sft.as_ref().unwrap();
+    assert_eq!(
+        (sft.chat_template.as_ref(), sft.packing, sft.overlong),
+        (None, true, Overlong::Cut)
+    );
+    assert!(recipe.checks.targets && recipe.checks.dry_save);
+}
+
+#[test]
+fn chat_templates_splits_and_rope_are_read() {
+    let text = GOOD
+        .replace("start = \"pretrain\"\n", "start = \"pretrain\"\nchat_template = \"mine.jinja\"\n")
+        .replace("epochs = 1\n", "epochs = 1\neval = { holdout = 0.1, by = \"position\" }\n")
+        .replace(
+            "intermediate_size = 128\n",
+            "intermediate_size = 128\nrope_scaling = { rope_type = \"yarn\", factor = 4, original_max_position_embeddings = 64 }\n",
+        );
+    let recipe = parse(&text).unwrap().recipe;
+    let sft = recipe.sft.unwrap();
+    assert_eq!(sft.chat_template, Some(ChatTemplate::File("mine.jinja".to_owned())));
+    assert_eq!(sft.train.eval.unwrap().by, SplitBy::Position);
+    let Some(ModelSection::Llama(llama)) = recipe.model else { panic!() };
+    let Some(RopeScaling::Yarn(yarn)) = llama.rope_scaling else { panic!() };
+    assert_eq!((yarn.factor, yarn.beta_fast, yarn.beta_slow), (4.0, 32.0, 1.0));
+}
+
+#[test]
+fn a_model_section_is_a_config_json() {
+    let recipe = parse(GOOD).unwrap().recipe;
+    let config = recipe.model.unwrap().config_json(500, 64).unwrap();
+    let expected = serde_json::json!({
+        "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 128, "rms_norm_eps": 1e-5, "rope_theta": 10_000.0, "tie_word_embeddings": false,
+        "attention_bias": false, "mlp_bias": false, "initializer_range": 0.02, "hidden_act": "silu",
+        "vocab_size": 500, "max_position_embeddings": 64,
+    });
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn sources_have_key_paths_and_places() {
+    let loaded = parse(GOOD).unwrap();
+    let sources = loaded.recipe.sources();
+    let paths: Vec<&str> = sources.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["pretrain.data[0]", "pretrain.data[1]", "sft.data[0]"]);
+    let place = loaded.spans.place("pretrain.data[1].path").unwrap().to_string();
+    assert_eq!(place, "recipes/mine.toml:15:41");
+    assert!(
+        loaded.spans.is_set("pretrain.data[1].text")
+            && !loaded.spans.is_set("pretrain.data[0].text")
+    );
+    let (dir, data_dir) = (loaded.dir(), Path::new("/data"));
+    assert_eq!(sources[0].1.resolve(dir, data_dir), Path::new("recipes/text.txt"));
+    assert_eq!(sources[1].1.resolve(dir, data_dir), Path::new("/data/more/*.jsonl.gz"));
+    assert!(sources[1].1.needs_data_dir());
+}
+
+#[test]
+fn a_later_check_shows_the_line_of_its_key() {
+    let loaded = parse(GOOD).unwrap();
+    let error = loaded.spans.error(
+        "pretrain.data[1].text",
+        "column not found: `body`",
+        "its columns are `title`, `words`",
+        None,
+    );
+    insta::assert_snapshot!(error, @r#"
+    column not found: `body`
+      --> recipes/mine.toml:15:72
+       |
+    15 | data = [{ path = "text.txt" }, { path = "data:more/*.jsonl.gz", text = "body" }]
+       |                                                                        ^^^^^^ its columns are `title`, `words`
+    "#);
+}
