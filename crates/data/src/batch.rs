@@ -1,0 +1,73 @@
+//! A batch on the host: rows of equal length, everything that a model and a loss need to know.
+//!
+//! It deliberately holds no tensors and makes no copies in shifted form: `targets` is already the
+//! next token, and nothing downstream compares an id with a padding id.
+
+/// Rows of one step, one after the other: position `t` of row `r` is at `r * sequence_length + t`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Rows in this batch.
+    pub rows: usize,
+    /// Positions of each row.
+    pub sequence_length: usize,
+    /// What the model reads.
+    pub ids: Vec<u32>,
+    /// Positions within the sample, from 0 at each border.
+    pub positions: Vec<u32>,
+    /// Number of the sample within its row, from 0; -1 behind the last sample.
+    pub segments: Vec<i32>,
+    /// The token that each position must predict; -1 for none.
+    pub targets: Vec<i32>,
+    /// How many targets there are.
+    pub n_targets: usize,
+    /// The samples inside, row by row; `Dataset::place` says where each came from.
+    pub samples: Vec<u64>,
+    /// Where each row's samples begin in `samples`, and behind the last row their number.
+    pub sample_starts: Vec<usize>,
+}
+
+impl Batch {
+    /// An empty batch with room for some rows.
+    pub(crate) fn with_capacity(rows: usize, sequence_length: usize) -> Self {
+        let n = rows * sequence_length;
+        Self {
+            rows: 0,
+            sequence_length,
+            ids: Vec::with_capacity(n),
+            positions: Vec::with_capacity(n),
+            segments: Vec::with_capacity(n),
+            targets: Vec::with_capacity(n),
+            n_targets: 0,
+            samples: Vec::new(),
+            sample_starts: vec![0],
+        }
+    }
+
+    /// The same rows in batches of at most `rows` rows.
+    pub fn micro_batches(&self, rows: usize) -> impl Iterator<Item = Self> + '_ {
+        let rows = rows.max(1);
+        (0..self.rows).step_by(rows).map(move |from| self.slice(from, (from + rows).min(self.rows)))
+    }
+
+    /// Rows `from..to` as a batch of their own.
+    fn slice(&self, from: usize, to: usize) -> Self {
+        let t = self.sequence_length;
+        let (a, b) = (from * t, to * t);
+        let (first, last) = (self.sample_starts[from], self.sample_starts[to]);
+        let targets = self.targets[a..b].to_vec();
+        Self {
+            rows: to - from,
+            sequence_length: t,
+            ids: self.ids[a..b].to_vec(),
+            positions: self.positions[a..b].to_vec(),
+            segments: self.segments[a..b].to_vec(),
+            n_targets: targets.iter().filter(|target| **target >= 0).count(),
+            targets,
+            samples: self.samples[first..last].to_vec(),
+            sample_starts: self.sample_starts[from..=to]
+                .iter()
+                .map(|start| start - first)
+                .collect(),
+        }
+    }
+}

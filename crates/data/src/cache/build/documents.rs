@@ -1,0 +1,184 @@
+//! Documents of a source: long ones in pieces, tokenised in batches over all cores.
+//!
+//! It deliberately adds no special token: what stands around a document is the dataset's choice.
+
+use std::sync::mpsc::SyncSender;
+
+use recipe::Format;
+use tokenizer::Tokenizer;
+
+use super::{Closed, RowCounter, SampleEnd, Writer, batch_bytes, pipeline};
+use crate::cache::PrepareOptions;
+use crate::cache::pieces::{Cutter, PIECE_BYTES};
+use crate::error::{Error, Result, RowProblem};
+use crate::limits;
+use crate::place::Place;
+use crate::rows::{Wanted, short_hash};
+use crate::source::{BytesRead, TextDocument, file_format, read_all};
+use crate::spec::SourceSpec;
+
+/// A piece of a document; the last one carries what the document ends with.
+struct Piece {
+    text: String,
+    end: Option<SampleEnd>,
+}
+
+pub(super) fn run(
+    spec: &SourceSpec,
+    options: &PrepareOptions<'_>,
+    read: &BytesRead,
+    writer: &mut Writer,
+    on_batch: &mut dyn FnMut(&Writer),
+) -> Result<RowCounter> {
+    let tokenizer = options.tokenizer;
+    let counter = RowCounter::new(spec, options);
+    let plain = is_plain_text(spec)?;
+    writer.summary.plain_text = plain;
+    pipeline(
+        |sender| {
+            let mut batcher = Batcher { sender, tokenizer, batch: Vec::new(), n_bytes: 0 };
+            let counter = if plain {
+                read_texts(spec, counter, read, &mut batcher)?
+            } else {
+                read_documents(spec, counter, read, &mut batcher)?
+            };
+            // A closed pipe has its reason on the other side.
+            let _ = batcher.flush();
+            Ok(counter)
+        },
+        |batch: Vec<Piece>| {
+            write_batch(&batch, tokenizer, writer)?;
+            on_batch(writer);
+            Ok(())
+        },
+    )
+}
+
+fn is_plain_text(spec: &SourceSpec) -> Result<bool> {
+    let mut plain = false;
+    for file in &spec.files {
+        plain |= file_format(file, spec.format)? == Format::Text;
+    }
+    Ok(plain)
+}
+
+fn write_batch(batch: &[Piece], tokenizer: &Tokenizer, writer: &mut Writer) -> Result<()> {
+    let texts: Vec<&str> = batch.iter().map(|piece| piece.text.as_str()).collect();
+    let ids =
+        tokenizer.encode_batch_plain(&texts).map_err(|source| Error::TokenizerUse { source })?;
+    for (piece, ids) in batch.iter().zip(&ids) {
+        writer.write_tokens(ids)?;
+        match &piece.end {
+            Some(_) if writer.sample_is_empty() => writer.summary.n_empty += 1,
+            Some(end) => writer.end_sample(end),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Fills batches and sends them.
+struct Batcher<'a> {
+    sender: &'a SyncSender<Vec<Piece>>,
+    tokenizer: &'a Tokenizer,
+    batch: Vec<Piece>,
+    n_bytes: usize,
+}
+
+impl Batcher<'_> {
+    fn add(&mut self, text: String, end: Option<SampleEnd>) -> std::result::Result<(), Closed> {
+        self.n_bytes += text.len();
+        self.batch.push(Piece { text, end });
+        if self.n_bytes >= batch_bytes() { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> std::result::Result<(), Closed> {
+        self.n_bytes = 0;
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.sender.send(std::mem::take(&mut self.batch)).map_err(|_| Closed)
+    }
+}
+
+/// A file is a document.
+fn read_texts(
+    spec: &SourceSpec,
+    mut counter: RowCounter,
+    read: &BytesRead,
+    batcher: &mut Batcher<'_>,
+) -> Result<RowCounter> {
+    let mut lines_left = spec.limit;
+    for path in &spec.files {
+        if lines_left == Some(0) {
+            break;
+        }
+        let mut document = TextDocument::open(path, lines_left, read)?;
+        let place = Place::line(&document.file, 1);
+        let mut cutter = Cutter::new(batcher.tokenizer);
+        let mut hasher = fsio::Sha256::new();
+        let mut n_bytes = 0;
+        while let Some(text) = document.next_piece(PIECE_BYTES)? {
+            hasher.update(text.as_bytes());
+            n_bytes += text.len() as u64;
+            for piece in cutter.push(&text).map_err(|_| uncuttable(&place))? {
+                if batcher.add(piece, None).is_err() {
+                    return Ok(counter);
+                }
+            }
+        }
+        counter.accept(Ok(()))?;
+        lines_left = lines_left.map(|left| left.saturating_sub(document.n_lines()));
+        let hash = short_hash(hasher);
+        let end = SampleEnd { place, hash, group: hash, n_bytes };
+        if batcher.add(cutter.finish(), Some(end)).is_err() {
+            return Ok(counter);
+        }
+    }
+    counter.finish()
+}
+
+/// A row is a document.
+fn read_documents(
+    spec: &SourceSpec,
+    mut counter: RowCounter,
+    read: &BytesRead,
+    batcher: &mut Batcher<'_>,
+) -> Result<RowCounter> {
+    let shape = super::decide_shape(spec, Wanted::Documents)?;
+    let Some(shape) = shape else { return counter.finish() };
+    let limit = usize::try_from(spec.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let rows = read_all(spec.files.clone(), spec.format, shape.needed(), read.clone());
+    for row in rows.take(limit) {
+        let document = row.and_then(|row| {
+            let text = shape.document_of(&row);
+            text.map(|text| (text, row.place.clone()))
+                .map_err(|problem| Error::row(row.place, problem))
+        });
+        let Some((text, place)) = counter.accept(document)? else { continue };
+        if add_document(text, place, batcher)?.is_none() {
+            return Ok(counter);
+        }
+    }
+    counter.finish()
+}
+
+/// None if nobody listens any more.
+fn add_document(text: String, place: Place, batcher: &mut Batcher<'_>) -> Result<Option<()>> {
+    let hash = crate::rows::text_hash(&text);
+    let end = SampleEnd { place, hash, group: hash, n_bytes: text.len() as u64 };
+    if text.len() < 2 * PIECE_BYTES {
+        return Ok(batcher.add(text, Some(end)).ok());
+    }
+    let mut cutter = Cutter::new(batcher.tokenizer);
+    for piece in cutter.push(&text).map_err(|_| uncuttable(&end.place))? {
+        if batcher.add(piece, None).is_err() {
+            return Ok(None);
+        }
+    }
+    Ok(batcher.add(cutter.finish(), Some(end)).ok())
+}
+
+fn uncuttable(place: &Place) -> Error {
+    Error::row(place.clone(), RowProblem::TooLong { limit: limits::PIECE_BYTES as u64 })
+}

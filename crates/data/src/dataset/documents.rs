@@ -1,0 +1,241 @@
+//! Documents packed into rows, each with its prefix in front and the end-of-text token as its last
+//! target; attention and positions start anew at every document.
+//!
+//! With a prefix that is the end-of-text token itself, as GPT-2's and ours, the one between two
+//! documents is shared: it is the last target of the one and the first input of the other. The
+//! epoch's documents, in shuffled order, make one long line of positions that is cut into rows. A
+//! document that a border cuts goes on in the next row as a segment of its own, and its last
+//! position's target is still the document's next token, so no target is lost.
+//! It deliberately stores no order: every 128th document's start is enough to find a row.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::cache::{SpecialIds, TokenRole};
+use crate::dataset::mixture::{Item, Mixture, Order};
+use crate::dataset::row::RowWriter;
+use crate::dataset::split::{Part, n_train};
+use crate::dataset::{Layout, SourcePart};
+use crate::error::{Error, Result};
+
+/// Documents between two remembered starts.
+const STRIDE: u64 = 128;
+/// Epochs whose starts are kept: a batch may span two.
+const EPOCHS_KEPT: usize = 3;
+
+/// Documents of every source on one side of the split.
+#[derive(Debug)]
+pub(crate) struct DocumentRows {
+    sources: Vec<Documents>,
+    mixture: Mixture,
+    sequence_length: u64,
+    prefix: Vec<u32>,
+    end: u32,
+    epochs: Mutex<Vec<Arc<EpochStarts>>>,
+}
+
+/// One source's documents; the first and the last one may be only a part of a document.
+#[derive(Clone, Debug)]
+pub(crate) struct Documents {
+    source: SourcePart,
+    part: Part,
+    /// Positions of the first document that belong to the other side.
+    from: u64,
+    /// Positions of the last document that belong to this side, where not all do.
+    to: Option<u64>,
+}
+
+/// Where the documents of an epoch start in its line of positions.
+#[derive(Debug)]
+struct EpochStarts {
+    epoch: u64,
+    n_positions: u64,
+    /// The start of every 128th document.
+    starts: Vec<u64>,
+}
+
+impl Documents {
+    pub(crate) fn whole(source: SourcePart, part: Part) -> Self {
+        Self { source, part, from: 0, to: None }
+    }
+
+    /// Splits a source at the token where its last fraction begins; a document may be cut in two.
+    pub(crate) fn split_by_position(
+        source: &SourcePart,
+        n_prefix: u64,
+        fraction: f64,
+    ) -> (Self, Self) {
+        let n = source.store.n_samples();
+        let all = Self::whole(source.clone(), Part::Range(0..n));
+        let n_positions: u64 = (0..n).map(|document| all.n_positions(document, n_prefix)).sum();
+        let mut left = n_train(n_positions, fraction);
+        let mut document = 0;
+        while document < n {
+            let length = all.n_positions(document, n_prefix);
+            if left < length {
+                break;
+            }
+            left -= length;
+            document += 1;
+        }
+        let cut = (left > 0).then_some(left);
+        let train_end = document + u64::from(cut.is_some());
+        let part =
+            |range, from, to| Self { source: source.clone(), part: Part::Range(range), from, to };
+        (part(0..train_end, 0, cut), part(document..n, left, None))
+    }
+
+    pub(crate) fn n_documents(&self) -> u64 {
+        self.part.n_samples()
+    }
+
+    /// The positions of document number `i` that are on this side, as a range within the document.
+    fn range(&self, i: u64, n_prefix: u64) -> std::ops::Range<u64> {
+        let last = self.n_documents() - 1;
+        let from = if i == 0 { self.from } else { 0 };
+        let whole = self.source.store.len(self.part.sample(i)) + n_prefix;
+        let to = if i == last { self.to.unwrap_or(whole) } else { whole };
+        from..to
+    }
+
+    fn n_positions(&self, i: u64, n_prefix: u64) -> u64 {
+        let range = self.range(i, n_prefix);
+        range.end - range.start
+    }
+}
+
+impl DocumentRows {
+    pub(crate) fn new(
+        documents: Vec<Documents>,
+        order: Order,
+        sequence_length: usize,
+        ids: &SpecialIds,
+    ) -> Result<Self> {
+        let counts: Vec<(u64, f64)> =
+            documents.iter().map(|source| (source.n_documents(), source.source.weight)).collect();
+        Ok(Self {
+            sources: documents,
+            mixture: Mixture::new(&counts, order),
+            sequence_length: sequence_length as u64,
+            prefix: ids.prefix.clone(),
+            end: ids.end.ok_or(Error::NoEndToken)?,
+            epochs: Mutex::new(Vec::new()),
+        })
+    }
+
+    fn n_prefix(&self) -> u64 {
+        self.prefix.len() as u64
+    }
+
+    fn item_positions(&self, item: Item) -> u64 {
+        self.sources[item.source].n_positions(item.index, self.n_prefix())
+    }
+
+    fn starts(&self, epoch: u64) -> Arc<EpochStarts> {
+        let mut kept = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(starts) = kept.iter().find(|starts| starts.epoch == epoch) {
+            return Arc::clone(starts);
+        }
+        let n_items = self.mixture.n_items(epoch);
+        let (mut starts, mut n_positions) = (Vec::new(), 0);
+        for i in 0..n_items {
+            if i % STRIDE == 0 {
+                starts.push(n_positions);
+            }
+            n_positions += self.item_positions(self.mixture.item(epoch, i));
+        }
+        let starts = Arc::new(EpochStarts { epoch, n_positions, starts });
+        if kept.len() >= EPOCHS_KEPT {
+            kept.remove(0);
+        }
+        kept.push(Arc::clone(&starts));
+        starts
+    }
+
+    /// Writes positions `range` of a document as one segment.
+    fn write(&self, item: Item, range: std::ops::Range<u64>, row: &mut RowWriter<'_>) {
+        let source = &self.sources[item.source];
+        let store = &source.source.store;
+        let document = source.part.sample(item.index);
+        let (first, n_prefix) = (store.start(document), self.n_prefix());
+        // The sequence is prefix, text, end; position j reads element j and predicts element j + 1.
+        let element = |j: u64| match self.prefix.get(j as usize) {
+            Some(id) => *id,
+            None if j < n_prefix + store.len(document) => store.token(first + j - n_prefix),
+            None => self.end,
+        };
+        row.start_sample(source.source.first_sample + document);
+        for j in range {
+            let target = (j + 1 >= n_prefix).then(|| element(j + 1));
+            row.push(element(j), target, TokenRole::Document);
+        }
+    }
+
+    /// Prefix tokens but the last predict other prefix tokens, which nobody needs to learn.
+    fn targets_in(&self, range: &std::ops::Range<u64>) -> u64 {
+        let first = self.n_prefix().saturating_sub(1);
+        range.end.saturating_sub(range.start.max(first))
+    }
+}
+
+impl Layout for DocumentRows {
+    fn n_rows(&self, epoch: u64) -> u64 {
+        self.starts(epoch).n_positions.div_ceil(self.sequence_length)
+    }
+
+    fn is_constant(&self) -> bool {
+        self.mixture.is_constant()
+    }
+
+    fn fill(&self, epoch: u64, row: u64, out: &mut RowWriter<'_>) {
+        self.visit(epoch, row, &mut |item, range| self.write(item, range, out));
+        out.end_row();
+    }
+
+    fn n_targets(&self, epoch: u64, row: u64) -> u64 {
+        let mut n_targets = 0;
+        self.visit(epoch, row, &mut |_, range| n_targets += self.targets_in(&range));
+        n_targets
+    }
+
+    fn epoch_targets(&self, epoch: u64) -> u64 {
+        let n_items = self.mixture.n_items(epoch);
+        let items = (0..n_items).map(|i| self.mixture.item(epoch, i));
+        items
+            .map(|item| {
+                let range = self.sources[item.source].range(item.index, self.n_prefix());
+                self.targets_in(&range)
+            })
+            .sum()
+    }
+
+    fn n_samples(&self) -> u64 {
+        self.sources.iter().map(Documents::n_documents).sum()
+    }
+}
+
+impl DocumentRows {
+    /// Shows the documents of a row: the item and the positions of it that the row holds.
+    fn visit(&self, epoch: u64, row: u64, show: &mut dyn FnMut(Item, std::ops::Range<u64>)) {
+        let starts = self.starts(epoch);
+        let n_rows = starts.n_positions.div_ceil(self.sequence_length);
+        // Neighbouring rows of one long document shall not meet in one step.
+        let row = self.mixture.permuted(epoch, 1, n_rows, row);
+        let from = row * self.sequence_length;
+        let to = (from + self.sequence_length).min(starts.n_positions);
+        let block = starts.starts.partition_point(|start| *start <= from).saturating_sub(1);
+        let mut at = starts.starts.get(block).copied().unwrap_or(0);
+        let mut i = block as u64 * STRIDE;
+        while at < to {
+            let item = self.mixture.item(epoch, i);
+            let range = self.sources[item.source].range(item.index, self.n_prefix());
+            let length = range.end - range.start;
+            if at + length > from {
+                let skipped = from.saturating_sub(at);
+                let kept = length.min(to - at);
+                show(item, range.start + skipped..range.start + kept);
+            }
+            at += length;
+            i += 1;
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Batches of a run by step: a pure function of the prepared data, the options and the step.
+//!
+//! It deliberately has no iterator state: `batch(step)` is the same whenever and wherever it is
+//! called, so a resumed run needs nothing but its step.
+
+mod chats;
+mod counts;
+mod documents;
+mod mixture;
+mod row;
+mod split;
+mod stream;
+mod view;
+
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+
+use recipe::{Overlong, Packing, SplitBy};
+
+use crate::batch::Batch;
+use crate::cache::{Prepared, SpecialIds, Store};
+use crate::error::{Error, Result};
+use crate::place::Place;
+
+pub use chats::CutReason;
+pub use counts::{Counts, CutSample};
+pub use split::Holdout;
+pub use view::{RowView, Segment};
+
+use chats::{ChatRows, Chats};
+use documents::{DocumentRows, Documents};
+use mixture::Order;
+use row::RowWriter;
+use split::{Part, Sides};
+use stream::{Stream, StreamRows};
+
+/// What a dataset needs to know of the run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunOptions {
+    /// The recipe's seed.
+    pub seed: u64,
+    /// The stage's name, so that stages on the same data go different ways.
+    pub stage: String,
+    /// Positions of a row.
+    pub sequence_length: usize,
+    /// Rows of an optimizer step.
+    pub rows_per_step: usize,
+    /// End after so many steps.
+    pub max_steps: Option<u64>,
+    /// End after so many passes over the data.
+    pub epochs: Option<f64>,
+    /// End after so many positions.
+    pub max_tokens: Option<u64>,
+    /// What is held out.
+    pub holdout: Option<Holdout>,
+}
+
+/// How rows are laid out: documents, a stream, or chats.
+pub(crate) trait Layout: Debug + Send + Sync {
+    /// Rows of an epoch.
+    fn n_rows(&self, epoch: u64) -> u64;
+    /// Whether every epoch has the same number of rows.
+    fn is_constant(&self) -> bool;
+    /// Writes one row.
+    fn fill(&self, epoch: u64, row: u64, out: &mut RowWriter<'_>);
+    /// Targets of one row.
+    fn n_targets(&self, epoch: u64, row: u64) -> u64;
+    /// Targets of all rows of an epoch.
+    fn epoch_targets(&self, epoch: u64) -> u64;
+    /// Samples on this side of the split that have a place in rows.
+    fn n_samples(&self) -> u64;
+}
+
+/// One source as the layouts see it.
+#[derive(Clone, Debug)]
+pub(crate) struct SourcePart {
+    store: Store,
+    weight: f64,
+    /// The number of its first sample among those of all sources.
+    first_sample: u64,
+}
+
+/// The batches of one stage's run.
+#[derive(Debug)]
+pub struct Dataset {
+    sources: Vec<SourcePart>,
+    train: Box<dyn Layout>,
+    eval: Option<Box<dyn Layout>>,
+    options: RunOptions,
+    pad: u32,
+    /// Rows before each epoch, as far as they have been counted.
+    epoch_starts: Mutex<Vec<u64>>,
+    /// Rows of the whole run.
+    n_run_rows: u64,
+    cuts: Vec<(u64, CutReason)>,
+    counts: Counts,
+}
+
+impl Dataset {
+    /// Documents for pretraining.
+    pub fn pretrain(prepared: &Prepared, options: &RunOptions, packing: Packing) -> Result<Self> {
+        let sources = source_parts(prepared);
+        let (train, eval) = match packing {
+            Packing::Documents => document_sides(&sources, options, &prepared.ids)?,
+            Packing::Stream => stream_sides(&sources, options, &prepared.ids)?,
+        };
+        Self::new(prepared, sources, options, (train, eval), Vec::new())
+    }
+
+    /// Chats for fine-tuning. With `packing`, several share a row.
+    pub fn sft(
+        prepared: &Prepared,
+        options: &RunOptions,
+        packing: bool,
+        overlong: Overlong,
+    ) -> Result<Self> {
+        let sources = source_parts(prepared);
+        let sides = sample_sides(&sources, options.holdout)?;
+        let length = options.sequence_length;
+        let mut cuts = Vec::new();
+        let mut rows = |part: fn(&Sides) -> &Part, order: Order| {
+            let chats = sources.iter().zip(&sides).map(|(source, side)| {
+                let report = |sample, reason| cuts.push((sample, reason));
+                Chats::pick(source.clone(), part(side), length, overlong, report)
+            });
+            Box::new(ChatRows::new(chats.collect(), order, length, packing)) as Box<dyn Layout>
+        };
+        let train = rows(|side| &side.train, shuffled(options));
+        let eval = options.holdout.map(|_| rows(|side| &side.eval, Order::Fixed));
+        Self::new(prepared, sources, options, (train, eval), cuts)
+    }
+
+    fn new(
+        prepared: &Prepared,
+        sources: Vec<SourcePart>,
+        options: &RunOptions,
+        (train, eval): (Box<dyn Layout>, Option<Box<dyn Layout>>),
+        cuts: Vec<(u64, CutReason)>,
+    ) -> Result<Self> {
+        let sequence_length = options.sequence_length;
+        if sequence_length == 0 || options.rows_per_step == 0 {
+            return Err(Error::NoSteps { problem: "a step has no positions" });
+        }
+        let epoch_rows = train.n_rows(0);
+        if epoch_rows == 0 || train.epoch_targets(0) == 0 {
+            return Err(Error::NoTargets { sequence_length });
+        }
+        let eval = eval.filter(|eval| eval.n_rows(0) > 0);
+        if let Some(Holdout { fraction, .. }) = options.holdout
+            && fraction > 0.0
+            && eval.is_none()
+        {
+            let n_rows = sources.iter().map(|source| source.store.n_samples()).sum();
+            return Err(Error::EmptySide { fraction, side: "validation", n_rows });
+        }
+        let mut dataset = Self {
+            sources,
+            train,
+            eval,
+            options: options.clone(),
+            pad: prepared.ids.pad,
+            epoch_starts: Mutex::new(vec![0]),
+            n_run_rows: 0,
+            cuts,
+            counts: Counts::default(),
+        };
+        dataset.n_run_rows = dataset.count_run_rows()?;
+        dataset.counts = Counts::of(&dataset, prepared);
+        Ok(dataset)
+    }
+
+    fn count_run_rows(&self) -> Result<u64> {
+        let options = &self.options;
+        let by_steps = options.max_steps.map(|n| n.saturating_mul(options.rows_per_step as u64));
+        let by_tokens = options.max_tokens.map(|n| n.div_ceil(options.sequence_length as u64));
+        let shortest = by_steps.into_iter().chain(by_tokens).min();
+        let by_epochs = options.epochs.map(|epochs| self.rows_of_epochs(epochs, shortest));
+        let n_rows = shortest.into_iter().chain(by_epochs).min();
+        match n_rows {
+            None => Err(Error::NoSteps { problem: "nothing says when it ends" }),
+            Some(0) => Err(Error::NoSteps { problem: "it ends before the first row" }),
+            Some(n_rows) => Ok(n_rows),
+        }
+    }
+
+    /// Rows of so many epochs; epochs beyond `enough` rows are not packed to be counted.
+    fn rows_of_epochs(&self, epochs: f64, enough: Option<u64>) -> u64 {
+        let whole = epochs.max(0.0).floor() as u64;
+        let part = epochs - epochs.floor();
+        let rows_of_part = |epoch| (part * self.train.n_rows(epoch) as f64).ceil() as u64;
+        if self.train.is_constant() {
+            return whole * self.train.n_rows(0) + rows_of_part(0);
+        }
+        for epoch in 0..whole {
+            let start = self.epoch_start(epoch);
+            if enough.is_some_and(|enough| start >= enough) {
+                return start;
+            }
+        }
+        self.epoch_start(whole) + rows_of_part(whole)
+    }
+
+    /// Rows before an epoch.
+    fn epoch_start(&self, epoch: u64) -> u64 {
+        if self.train.is_constant() {
+            return epoch * self.train.n_rows(0);
+        }
+        let mut starts = self.epoch_starts.lock().unwrap_or_else(PoisonError::into_inner);
+        while starts.len() as u64 <= epoch {
+            let last = starts.len() as u64 - 1;
+            let next = starts.last().copied().unwrap_or(0) + self.train.n_rows(last);
+            starts.push(next);
+        }
+        starts.get(epoch as usize).copied().unwrap_or(0)
+    }
+
+    /// The epoch that a row of the run belongs to, and its number there.
+    fn locate(&self, row: u64) -> (u64, u64) {
+        if self.train.is_constant() {
+            let n_rows = self.train.n_rows(0);
+            return (row / n_rows, row % n_rows);
+        }
+        let mut epoch = {
+            let starts = self.epoch_starts.lock().unwrap_or_else(PoisonError::into_inner);
+            starts.partition_point(|start| *start <= row).saturating_sub(1) as u64
+        };
+        while self.epoch_start(epoch + 1) <= row {
+            epoch += 1;
+        }
+        (epoch, row - self.epoch_start(epoch))
+    }
+
+    /// Optimizer steps of the run; the last one may have fewer rows.
+    pub fn n_steps(&self) -> u64 {
+        self.n_run_rows.div_ceil(self.options.rows_per_step as u64)
+    }
+
+    /// Rows of the run.
+    pub fn n_run_rows(&self) -> u64 {
+        self.n_run_rows
+    }
+
+    /// Rows of an epoch.
+    pub fn n_rows(&self, epoch: u64) -> u64 {
+        self.train.n_rows(epoch)
+    }
+
+    /// How many epochs the rows before a step make, for display.
+    pub fn epoch_of(&self, step: u64) -> f64 {
+        let row = (step * self.options.rows_per_step as u64).min(self.n_run_rows);
+        let (epoch, within) = self.locate(row);
+        epoch as f64 + within as f64 / self.train.n_rows(epoch) as f64
+    }
+
+    /// The rows of one step; empty behind the last one.
+    pub fn batch(&self, step: u64) -> Batch {
+        let rows_per_step = self.options.rows_per_step as u64;
+        let first = step.saturating_mul(rows_per_step).min(self.n_run_rows);
+        let last = first.saturating_add(rows_per_step).min(self.n_run_rows);
+        let mut batch = Batch::with_capacity((last - first) as usize, self.options.sequence_length);
+        let mut writer = RowWriter::new(&mut batch, None, self.pad);
+        for row in first..last {
+            let (epoch, row) = self.locate(row);
+            self.train.fill(epoch, row, &mut writer);
+        }
+        batch
+    }
+
+    /// Rows of the validation part; 0 without one.
+    pub fn n_eval_rows(&self) -> u64 {
+        self.eval.as_ref().map_or(0, |eval| eval.n_rows(0))
+    }
+
+    /// The validation part in a fixed order. `max_rows` takes an even sample of its rows.
+    pub fn eval_batches(
+        &self,
+        rows_per_batch: usize,
+        max_rows: Option<u64>,
+    ) -> impl Iterator<Item = Batch> + '_ {
+        let n_rows = self.n_eval_rows();
+        let n_taken = max_rows.unwrap_or(n_rows).min(n_rows);
+        let rows_per_batch = rows_per_batch.max(1) as u64;
+        (0..n_taken.div_ceil(rows_per_batch)).map(move |index| {
+            let first = index * rows_per_batch;
+            let last = (first + rows_per_batch).min(n_taken);
+            let mut batch =
+                Batch::with_capacity((last - first) as usize, self.options.sequence_length);
+            let mut writer = RowWriter::new(&mut batch, None, self.pad);
+            for row in first..last {
+                // Evenly spaced: row i of m stands for n / m rows.
+                let row = (u128::from(row) * u128::from(n_rows) / u128::from(n_taken)) as u64;
+                if let Some(eval) = &self.eval {
+                    eval.fill(0, row, &mut writer);
+                }
+            }
+            batch
+        })
+    }
+
+    /// What was counted: rows, targets, what was cut, dropped, held out.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Targets of the whole run; every row of a last, partial epoch is looked at.
+    pub fn run_targets(&self) -> u64 {
+        let (epochs, rows) = self.locate(self.n_run_rows);
+        let whole: u64 = if self.train.is_constant() {
+            epochs * self.train.epoch_targets(0)
+        } else {
+            (0..epochs).map(|epoch| self.train.epoch_targets(epoch)).sum()
+        };
+        whole + (0..rows).map(|row| self.train.n_targets(epochs, row)).sum::<u64>()
+    }
+
+    /// Where a sample of a batch came from.
+    pub fn place(&self, sample: u64) -> Option<Place> {
+        let after = self.sources.partition_point(|source| source.first_sample <= sample);
+        let source = self.sources.get(after.checked_sub(1)?)?;
+        let within = sample - source.first_sample;
+        (within < source.store.n_samples()).then(|| source.store.place(within))
+    }
+
+    /// The options that it was made with.
+    pub fn options(&self) -> &RunOptions {
+        &self.options
+    }
+}
+
+fn source_parts(prepared: &Prepared) -> Vec<SourcePart> {
+    let mut first_sample = 0;
+    let parts = prepared.sources.iter().map(|source| {
+        let part = SourcePart { store: source.store.clone(), weight: source.weight, first_sample };
+        first_sample += source.store.n_samples();
+        part
+    });
+    parts.collect()
+}
+
+fn shuffled(options: &RunOptions) -> Order {
+    Order::Shuffled { seed: options.seed, stage: options.stage.clone() }
+}
+
+/// Whole samples on either side.
+fn sample_sides(sources: &[SourcePart], holdout: Option<Holdout>) -> Result<Vec<Sides>> {
+    let stores: Vec<&Store> = sources.iter().map(|source| &source.store).collect();
+    match holdout.filter(|holdout| holdout.fraction > 0.0) {
+        None => Ok(split::no_split(&stores)),
+        Some(Holdout { fraction, by: SplitBy::Content }) => split::by_content(&stores, fraction),
+        Some(Holdout { fraction, by: SplitBy::Position }) => split::by_position(&stores, fraction),
+    }
+}
+
+type SidesOfRun = (Box<dyn Layout>, Option<Box<dyn Layout>>);
+
+fn document_sides(
+    sources: &[SourcePart],
+    options: &RunOptions,
+    ids: &SpecialIds,
+) -> Result<SidesOfRun> {
+    let n_prefix = ids.prefix.len() as u64;
+    let (train, eval): (Vec<_>, Vec<_>) = match options.holdout {
+        Some(Holdout { fraction, by: SplitBy::Position }) => sources
+            .iter()
+            .map(|source| Documents::split_by_position(source, n_prefix, fraction))
+            .unzip(),
+        holdout => {
+            let sides = sample_sides(sources, holdout)?;
+            let pair = |(source, side): (&SourcePart, Sides)| {
+                let whole = |part| Documents::whole(source.clone(), part);
+                (whole(side.train), whole(side.eval))
+            };
+            sources.iter().zip(sides).map(pair).unzip()
+        }
+    };
+    let rows = |documents, order| {
+        DocumentRows::new(documents, order, options.sequence_length, ids)
+            .map(|rows| Box::new(rows) as Box<dyn Layout>)
+    };
+    Ok((rows(train, shuffled(options))?, Some(rows(eval, Order::Fixed)?)))
+}
+
+fn stream_sides(
+    sources: &[SourcePart],
+    options: &RunOptions,
+    ids: &SpecialIds,
+) -> Result<SidesOfRun> {
+    let (train, eval): (Vec<Stream>, Vec<Stream>) = match options.holdout {
+        Some(Holdout { fraction, by: SplitBy::Position }) => {
+            let whole = sources.iter().map(|source| {
+                let all = Part::Range(0..source.store.n_samples());
+                let stream = Stream::new(source.clone(), all, ids)?;
+                Ok(stream.split_by_position(fraction))
+            });
+            whole.collect::<Result<Vec<_>>>()?.into_iter().unzip()
+        }
+        holdout => {
+            let sides = sample_sides(sources, holdout)?;
+            let pairs = sources.iter().zip(sides).map(|(source, side)| {
+                let train = Stream::new(source.clone(), side.train, ids)?;
+                Ok((train, Stream::new(source.clone(), side.eval, ids)?))
+            });
+            pairs.collect::<Result<Vec<_>>>()?.into_iter().unzip()
+        }
+    };
+    let rows = |streams, order| {
+        Box::new(StreamRows::new(streams, order, options.sequence_length)) as Box<dyn Layout>
+    };
+    Ok((rows(train, shuffled(options)), Some(rows(eval, Order::Fixed))))
+}

@@ -1,0 +1,71 @@
+//! Writing one row of a batch, sample by sample.
+//!
+//! It deliberately is the only place where rows are padded and positions counted: training,
+//! evaluation and inspection all come through here.
+
+use crate::batch::Batch;
+use crate::cache::TokenRole;
+
+/// Writes rows into a batch.
+pub(crate) struct RowWriter<'a> {
+    batch: &'a mut Batch,
+    roles: Option<&'a mut Vec<TokenRole>>,
+    pad: u32,
+    /// Positions written in the current row.
+    used: usize,
+    segment: i32,
+    position: u32,
+}
+
+impl<'a> RowWriter<'a> {
+    pub(crate) fn new(
+        batch: &'a mut Batch,
+        roles: Option<&'a mut Vec<TokenRole>>,
+        pad: u32,
+    ) -> Self {
+        Self { batch, roles, pad, used: 0, segment: -1, position: 0 }
+    }
+
+    /// Positions left in the row.
+    pub(crate) fn room(&self) -> usize {
+        self.batch.sequence_length - self.used
+    }
+
+    /// The next positions belong to this sample: attention and positions start anew.
+    pub(crate) fn start_sample(&mut self, sample: u64) {
+        self.batch.samples.push(sample);
+        self.segment += 1;
+        self.position = 0;
+    }
+
+    /// One position: what is read, and what must be predicted (-1 for nothing).
+    pub(crate) fn push(&mut self, id: u32, target: Option<u32>, role: TokenRole) {
+        debug_assert!(self.room() > 0, "a row has no room left");
+        self.batch.ids.push(id);
+        self.batch.positions.push(self.position);
+        self.batch.segments.push(self.segment);
+        self.batch.targets.push(target.map_or(-1, |target| target as i32));
+        self.batch.n_targets += usize::from(target.is_some());
+        if let Some(roles) = &mut self.roles {
+            roles.push(role);
+        }
+        self.position += 1;
+        self.used += 1;
+    }
+
+    /// Fills the row up and ends it.
+    pub(crate) fn end_row(&mut self) {
+        let room = self.room();
+        let end = self.batch.ids.len() + room;
+        self.batch.ids.resize(end, self.pad);
+        self.batch.positions.resize(end, 0);
+        self.batch.segments.resize(end, -1);
+        self.batch.targets.resize(end, -1);
+        if let Some(roles) = &mut self.roles {
+            roles.resize(end, TokenRole::Padding);
+        }
+        self.batch.sample_starts.push(self.batch.samples.len());
+        self.batch.rows += 1;
+        (self.used, self.segment, self.position) = (0, -1, 0);
+    }
+}

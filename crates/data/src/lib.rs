@@ -1,0 +1,24 @@
+//! Foreign files to batches: rows of any format, tokenised once into a checksummed cache, dealt out
+//! as a pure function of (seed, step).
+//!
+//! It deliberately knows no model and no loss, keeps no loader state, and trains no tokenizer.
+
+mod batch;
+mod cache;
+mod dataset;
+mod error;
+pub mod limits;
+mod paths;
+mod place;
+mod rows;
+mod source;
+mod spec;
+
+pub use batch::Batch;
+pub use cache::{Content, PrepareOptions, Prepared, Progress, TokenRole, cache_key, prepare};
+pub use dataset::{Counts, CutReason, CutSample, Dataset, Holdout, RowView, RunOptions, Segment};
+pub use error::{Error, Result, RowProblem};
+pub use paths::{expand, resolve};
+pub use place::{Place, Position};
+pub use source::{BytesRead, Row, Rows, format_of, read_rows};
+pub use spec::SourceSpec;

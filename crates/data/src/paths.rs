@@ -1,0 +1,157 @@
+//! From a source's path to the list of its files, in an order that is the same everywhere.
+//!
+//! It deliberately opens no file and follows no link to a folder (a loop would never end).
+
+use std::path::{Path, PathBuf};
+
+use recipe::Format;
+
+use crate::error::{Error, Result, nearest};
+use crate::limits;
+use crate::place::tidy;
+use crate::source::format_of;
+
+/// A source's path on this machine: `data:` paths under `data_dir`, relative ones beside the recipe.
+///
+/// A `data:` path that leads out of the data directory is refused.
+pub fn resolve(path: &str, recipe_dir: &Path, data_dir: &Path) -> Result<PathBuf> {
+    let bad = |problem| Error::BadPath { path: path.to_owned(), problem };
+    if path.contains('\0') {
+        return Err(bad("a path cannot hold a zero byte"));
+    }
+    let inside = path.strip_prefix(recipe::DATA_PREFIX);
+    if inside.unwrap_or(path).is_empty() {
+        return Err(bad("the path is empty"));
+    }
+    match inside {
+        Some(inside) if is_confined(Path::new(inside)) => Ok(tidy(&data_dir.join(inside))),
+        Some(_) => Err(bad("a `data:` path must stay under the data directory")),
+        None => Ok(tidy(&recipe_dir.join(path))),
+    }
+}
+
+fn is_confined(path: &Path) -> bool {
+    use std::path::Component;
+    path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+/// The files of a resolved path: itself, a folder's data files, or what a pattern matches; sorted.
+///
+/// In a folder, names that begin with a dot are passed over, and so are files whose ending names no
+/// format, or another format than the one asked for.
+pub fn expand(path: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    if path.is_dir() {
+        return folder_files(path, format);
+    }
+    let text = path.to_string_lossy();
+    if text.contains(['*', '?', '[']) {
+        return pattern_files(&text, format);
+    }
+    Err(not_found(path))
+}
+
+fn folder_files(folder: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    collect(folder, 0, &mut files)?;
+    files.retain(|file| match (format_of(file), format) {
+        (Some(found), Some(wanted)) => found == wanted,
+        (found, None) => found.is_some(),
+        (None, Some(_)) => false,
+    });
+    if files.is_empty() {
+        return Err(Error::EmptyFolder { path: folder.to_path_buf() });
+    }
+    files.sort();
+    let mut formats: Vec<&str> =
+        files.iter().filter_map(|file| format_of(file)).map(crate::source::format_name).collect();
+    formats.sort_unstable();
+    formats.dedup();
+    if formats.len() > 1 {
+        return Err(Error::MixedFolder { path: folder.to_path_buf(), formats: formats.join(", ") });
+    }
+    Ok(files)
+}
+
+fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    if depth > limits::FOLDER_DEPTH {
+        return Err(too_many(folder, "depth of folders", depth, limits::FOLDER_DEPTH));
+    }
+    let entries = std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io(folder, error))?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = entry.path();
+        let kind = entry.file_type().map_err(|error| Error::io(&path, error))?;
+        if kind.is_dir() {
+            collect(&path, depth + 1, files)?;
+        } else if kind.is_file() || (kind.is_symlink() && path.is_file()) {
+            files.push(path);
+        }
+        if files.len() > limits::SOURCE_FILES {
+            return Err(too_many(folder, "number of files", files.len(), limits::SOURCE_FILES));
+        }
+    }
+    Ok(())
+}
+
+fn too_many(path: &Path, what: &'static str, value: usize, limit: usize) -> Error {
+    Error::TooLarge { path: path.to_path_buf(), what, value: value as u64, limit: limit as u64 }
+}
+
+fn pattern_files(pattern: &str, format: Option<Format>) -> Result<Vec<PathBuf>> {
+    let options = glob::MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
+    let matches = glob::glob_with(pattern, options).map_err(|_| Error::BadPath {
+        path: pattern.to_owned(),
+        problem: "the pattern does not parse",
+    })?;
+    let mut files = Vec::new();
+    for found in matches {
+        let path = found.map_err(|error| {
+            let place = error.path().to_path_buf();
+            Error::Io { path: place, source: error.into() }
+        })?;
+        if path.is_file() {
+            files.push(path);
+        }
+        if files.len() > limits::SOURCE_FILES {
+            let place = Path::new(pattern);
+            return Err(too_many(place, "number of files", files.len(), limits::SOURCE_FILES));
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::NothingMatches { pattern: pattern.to_owned() });
+    }
+    if format.is_none()
+        && let Some(file) = files.iter().find(|file| format_of(file).is_none())
+    {
+        return Err(Error::UnknownFormat { path: file.clone() });
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn not_found(path: &Path) -> Error {
+    let wanted = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let siblings: Vec<String> = path
+        .parent()
+        .and_then(|folder| std::fs::read_dir(folder).ok())
+        .map(|entries| {
+            let names = entries.take(10_000).filter_map(std::result::Result::ok);
+            let mut names: Vec<String> =
+                names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            names.sort();
+            names
+        })
+        .unwrap_or_default();
+    let nearest = wanted.and_then(|name| nearest(&name, siblings.iter().map(String::as_str)));
+    Error::NotFound { path: path.to_path_buf(), nearest }
+}

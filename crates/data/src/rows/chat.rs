@@ -1,0 +1,105 @@
+//! Lists of messages: `role` and `content`, or ShareGPT's `from` and `value`.
+//!
+//! It deliberately refuses what a text model cannot learn from, such as images and tool calls,
+//! rather than leave it out unsaid.
+
+use serde_json::{Map, Value};
+use tokenizer::{Message, Role};
+
+use crate::error::RowProblem;
+use crate::limits;
+use crate::source::json_kind;
+
+type Checked<T> = std::result::Result<T, RowProblem>;
+
+/// A prompt and its completion as a chat of two messages.
+pub(crate) fn pair(prompt: String, completion: String) -> Vec<Message> {
+    vec![
+        Message { role: Role::User, content: prompt },
+        Message { role: Role::Assistant, content: completion },
+    ]
+}
+
+/// The messages in a column.
+pub(crate) fn messages(column: &str, value: &Value) -> Checked<Vec<Message>> {
+    let Value::Array(items) = value else {
+        return Err(RowProblem::WrongType {
+            column: column.to_owned(),
+            found: json_kind(value),
+            expected: "a list of messages",
+        });
+    };
+    if items.is_empty() {
+        return Err(RowProblem::NoMessages);
+    }
+    if items.len() > limits::MESSAGES {
+        return Err(RowProblem::TooMany { what: "messages", limit: limits::MESSAGES });
+    }
+    items.iter().enumerate().map(|(index, item)| message(index + 1, item)).collect()
+}
+
+fn message(index: usize, value: &Value) -> Checked<Message> {
+    let bad = |problem: String| RowProblem::BadMessage { index, problem };
+    let Value::Object(fields) = value else {
+        return Err(bad(format!("is {}, not an object", json_kind(value))));
+    };
+    if fields
+        .get("tool_calls")
+        .is_some_and(|calls| !calls.is_null() && calls != &Value::Array(vec![]))
+    {
+        return Err(bad("holds `tool_calls`, which are not read".into()));
+    }
+    let (role, content, known) = match (fields.get("role"), fields.get("from")) {
+        (Some(role), _) => (role, "content", KNOWN_ROLES),
+        (None, Some(from)) => (from, "value", KNOWN_SPEAKERS),
+        (None, None) => return Err(bad("has no `role`".into())),
+    };
+    let Value::String(role) = role else {
+        return Err(bad(format!("has a role that is {}, not a text", json_kind(role))));
+    };
+    let role = role_of(role, content == "value").ok_or_else(|| RowProblem::UnknownRole {
+        index,
+        role: role.clone(),
+        known,
+    })?;
+    let text = match fields.get(content) {
+        Some(value) => content_text(value).ok_or_else(|| {
+            bad(format!("has a `{content}` that is {}, not a text", json_kind(value)))
+        })?,
+        None => return Err(bad(format!("has no `{content}`"))),
+    };
+    Ok(Message { role, content: text })
+}
+
+const KNOWN_ROLES: &str = "system, user, assistant, tool";
+const KNOWN_SPEAKERS: &str = "system, human, gpt, tool";
+
+/// The role that a name stands for; ShareGPT's speakers are taken only where `from` names them.
+fn role_of(name: &str, is_speaker: bool) -> Option<Role> {
+    Some(match name {
+        "system" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
+        "human" if is_speaker => Role::User,
+        "gpt" if is_speaker => Role::Assistant,
+        _ => return None,
+    })
+}
+
+/// A content: a text, or a list of parts that are all texts.
+fn content_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => parts.iter().map(part_text).collect(),
+        _ => None,
+    }
+}
+
+fn part_text(part: &Value) -> Option<&str> {
+    let fields: &Map<String, Value> = part.as_object()?;
+    if fields.get("type")?.as_str()? != "text" {
+        return None;
+    }
+    fields.get("text")?.as_str()
+}

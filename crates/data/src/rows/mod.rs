@@ -1,0 +1,275 @@
+//! From named values to what a stage learns from: documents or chats.
+//!
+//! It deliberately stops at text: templates of chats and tokens belong to the tokenizer.
+
+mod chat;
+mod text;
+mod tree;
+
+use recipe::{Columns, Layout, Template};
+use serde_json::{Map, Value};
+use tokenizer::Message;
+
+use crate::error::{Error, Result, RowProblem, name_list};
+use crate::source::Row;
+
+pub(crate) use text::{chat_hash, short_hash, text_hash};
+
+/// What a stage makes of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Texts to continue.
+    Documents,
+    /// Conversations to answer.
+    Chats,
+}
+
+/// One chat of a row, and the hash by which it is held out: paths of one tree go the same way.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Chat {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) group: Option<u64>,
+}
+
+/// How the rows of a source are read, decided once from the recipe and the first row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Shape {
+    Text(Field),
+    PromptCompletion {
+        prompt: Field,
+        completion: Field,
+    },
+    Messages {
+        column: String,
+    },
+    Instruction {
+        instruction: String,
+        input: Option<String>,
+        output: String,
+    },
+    /// A tree of messages; its root in a column, or the row itself.
+    Tree {
+        root: Option<String>,
+    },
+}
+
+/// A text made of a row: a column's value, or a template over columns.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Field {
+    Column(String),
+    Template(Template),
+}
+
+/// The keys of a source that say how its rows are read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) layout: Layout,
+    pub(crate) text: Option<&'a str>,
+    pub(crate) rows: Option<&'a recipe::Rows>,
+    pub(crate) columns: Option<&'a Columns>,
+}
+
+const PROMPTS: &[&str] = &["prompt", "question"];
+const COMPLETIONS: &[&str] = &["completion", "response", "answer"];
+const MESSAGES: &[&str] = &["messages", "conversations", "conversation"];
+const OUTPUTS: &[&str] = &["output", "response"];
+
+const DOCUMENT_HINT: &str =
+    "pretraining reads one text a row: name its column with `text`, or make it with `rows`";
+const CHAT_HINT: &str = "fine-tuning reads `messages`; `prompt` and `completion`; `instruction`, `input` and `output`; \
+     or message trees: name other columns with `columns`, or make texts with `rows`";
+
+impl Shape {
+    /// Decides how to read a source from its keys and its first row.
+    pub(crate) fn decide(request: Request<'_>, wanted: Wanted, first: &Row) -> Result<Self> {
+        let columns = &first.columns;
+        if let Some(rows) = request.rows {
+            return Self::from_templates(rows, wanted, first);
+        }
+        let named = request.columns.cloned().unwrap_or_default();
+        let shape = match (wanted, request.layout) {
+            (Wanted::Documents, _) => Self::document(request.text, columns),
+            (Wanted::Chats, Layout::Auto) => Self::detect(&named, columns),
+            (Wanted::Chats, Layout::PromptCompletion) => {
+                Some(Self::prompt_completion(&named, columns))
+            }
+            (Wanted::Chats, Layout::Messages) => Some(Self::messages(&named, columns)),
+            (Wanted::Chats, Layout::Instruction) => Some(Self::instruction(&named, columns)),
+            (Wanted::Chats, Layout::Tree) => Some(Self::tree(columns)),
+            (Wanted::Chats, Layout::Text) => None,
+        };
+        shape.ok_or_else(|| Error::UnknownLayout {
+            place: first.place.clone(),
+            columns: name_list(columns.keys().map(String::as_str)),
+            wanted: match wanted {
+                Wanted::Documents => DOCUMENT_HINT,
+                Wanted::Chats => CHAT_HINT,
+            },
+        })
+    }
+
+    fn from_templates(rows: &recipe::Rows, wanted: Wanted, first: &Row) -> Result<Self> {
+        let field = |template: &Template| Field::Template(template.clone());
+        let shape = match (wanted, &rows.text, &rows.prompt, &rows.completion) {
+            (Wanted::Documents, Some(text), _, _) => Some(Self::Text(field(text))),
+            (Wanted::Chats, _, Some(prompt), Some(completion)) => Some(Self::PromptCompletion {
+                prompt: field(prompt),
+                completion: field(completion),
+            }),
+            _ => None,
+        };
+        shape.ok_or_else(|| Error::BadSource {
+            source_path: first.place.file.display().to_string(),
+            problem: match wanted {
+                Wanted::Documents => "`rows` needs `text` in pretraining".into(),
+                Wanted::Chats => "`rows` needs `prompt` and `completion` in fine-tuning".into(),
+            },
+        })
+    }
+
+    fn document(text: Option<&str>, columns: &Map<String, Value>) -> Option<Self> {
+        if let Some(column) = text {
+            return Some(Self::Text(Field::Column(column.to_owned())));
+        }
+        let texts: Vec<&String> =
+            columns.iter().filter(|(_, value)| value.is_string()).map(|(name, _)| name).collect();
+        let column = ["text", "content"].into_iter().find(|name| columns.contains_key(*name));
+        match (column, texts.as_slice()) {
+            (Some(name), _) => Some(Self::Text(Field::Column(name.to_owned()))),
+            (None, [only]) => Some(Self::Text(Field::Column((*only).clone()))),
+            _ => None,
+        }
+    }
+
+    fn detect(named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
+        let has = |names: &[&str]| names.iter().any(|name| columns.contains_key(*name));
+        if named.messages.is_some() {
+            return Some(Self::messages(named, columns));
+        }
+        if named.instruction.is_some() || named.output.is_some() || named.input.is_some() {
+            return Some(Self::instruction(named, columns));
+        }
+        if named.prompt.is_some() || named.completion.is_some() {
+            return Some(Self::prompt_completion(named, columns));
+        }
+        if MESSAGES.iter().any(|name| columns.get(*name).is_some_and(Value::is_array)) {
+            return Some(Self::messages(named, columns));
+        }
+        if tree::is_node(columns) || columns.get("prompt").is_some_and(Value::is_object) {
+            return Some(Self::tree(columns));
+        }
+        if columns.contains_key("instruction") && has(OUTPUTS) {
+            return Some(Self::instruction(named, columns));
+        }
+        if has(PROMPTS) && has(COMPLETIONS) {
+            return Some(Self::prompt_completion(named, columns));
+        }
+        None
+    }
+
+    fn prompt_completion(named: &Columns, columns: &Map<String, Value>) -> Self {
+        Self::PromptCompletion {
+            prompt: Field::Column(pick(named.prompt.as_ref(), PROMPTS, columns)),
+            completion: Field::Column(pick(named.completion.as_ref(), COMPLETIONS, columns)),
+        }
+    }
+
+    fn messages(named: &Columns, columns: &Map<String, Value>) -> Self {
+        Self::Messages { column: pick(named.messages.as_ref(), MESSAGES, columns) }
+    }
+
+    fn instruction(named: &Columns, columns: &Map<String, Value>) -> Self {
+        let input = named.input.clone();
+        Self::Instruction {
+            instruction: pick(named.instruction.as_ref(), &["instruction"], columns),
+            input: input.or_else(|| columns.contains_key("input").then(|| "input".to_owned())),
+            output: pick(named.output.as_ref(), OUTPUTS, columns),
+        }
+    }
+
+    fn tree(columns: &Map<String, Value>) -> Self {
+        let inside = columns.get("prompt").is_some_and(Value::is_object);
+        Self::Tree { root: inside.then(|| "prompt".to_owned()) }
+    }
+
+    /// The columns that will be read; none where a row is read whole.
+    pub(crate) fn needed(&self) -> Option<Vec<String>> {
+        let mut names = Vec::new();
+        match self {
+            Self::Text(field) => field.add_columns(&mut names),
+            Self::PromptCompletion { prompt, completion } => {
+                prompt.add_columns(&mut names);
+                completion.add_columns(&mut names);
+            }
+            Self::Messages { column } => names.push(column.clone()),
+            Self::Instruction { instruction, input, output } => {
+                names.push(instruction.clone());
+                names.extend(input.clone());
+                names.push(output.clone());
+            }
+            Self::Tree { root } => names.push(root.clone()?),
+        }
+        Some(names)
+    }
+
+    /// The document of a row.
+    pub(crate) fn document_of(&self, row: &Row) -> std::result::Result<String, RowProblem> {
+        match self {
+            Self::Text(field) => field.read(&row.columns),
+            _ => Err(RowProblem::NoMessages),
+        }
+    }
+
+    /// The chats of a row: one, or one for each assistant's message of a tree.
+    pub(crate) fn chats_of(&self, row: &Row) -> std::result::Result<Vec<Chat>, RowProblem> {
+        let columns = &row.columns;
+        let one = |messages| Ok(vec![Chat { messages, group: None }]);
+        match self {
+            Self::Text(_) => Err(RowProblem::NoMessages),
+            Self::PromptCompletion { prompt, completion } => {
+                one(chat::pair(prompt.read(columns)?, completion.read(columns)?))
+            }
+            Self::Messages { column } => {
+                one(chat::messages(column, text::column(column, columns)?)?)
+            }
+            Self::Instruction { instruction, input, output } => {
+                let mut asked = text::text_column(instruction, columns)?;
+                if let Some(input) = input
+                    && let Some(value) = columns.get(input).filter(|value| !value.is_null())
+                {
+                    let value = text::plain(input, value)?;
+                    if !value.is_empty() {
+                        asked = format!("{asked}\n\n{value}");
+                    }
+                }
+                one(chat::pair(asked, text::text_column(output, columns)?))
+            }
+            Self::Tree { root } => match root {
+                Some(column) => tree::chats_in(column, text::column(column, columns)?),
+                None => tree::chats(columns),
+            },
+        }
+    }
+}
+
+impl Field {
+    fn add_columns(&self, names: &mut Vec<String>) {
+        match self {
+            Self::Column(column) => names.push(column.clone()),
+            Self::Template(template) => names.extend(template.columns().map(str::to_owned)),
+        }
+    }
+
+    fn read(&self, columns: &Map<String, Value>) -> std::result::Result<String, RowProblem> {
+        match self {
+            Self::Column(column) => text::text_column(column, columns),
+            Self::Template(template) => text::render(template, columns),
+        }
+    }
+}
+
+fn pick(named: Option<&String>, usual: &[&str], columns: &Map<String, Value>) -> String {
+    let found = usual.iter().find(|name| columns.contains_key(**name));
+    let fallback = found.or(usual.first()).copied().unwrap_or_default();
+    named.cloned().unwrap_or_else(|| fallback.to_owned())
+}

@@ -1,0 +1,92 @@
+//! Values as text: single columns, and templates over several.
+//!
+//! It deliberately gives objects and missing values no text form: such a row is an error.
+
+use recipe::{Piece, Template};
+use serde_json::{Map, Value};
+use tokenizer::Message;
+
+use crate::error::{RowProblem, name_list, nearest};
+use crate::source::json_kind;
+
+type Checked<T> = std::result::Result<T, RowProblem>;
+
+/// A column's value; a missing column is an error that lists those there are.
+pub(crate) fn column<'a>(name: &str, columns: &'a Map<String, Value>) -> Checked<&'a Value> {
+    columns.get(name).ok_or_else(|| RowProblem::MissingColumn {
+        column: name.to_owned(),
+        columns: name_list(columns.keys().map(String::as_str)),
+        nearest: nearest(name, columns.keys().map(String::as_str)),
+    })
+}
+
+/// A column that holds one text.
+pub(crate) fn text_column(name: &str, columns: &Map<String, Value>) -> Checked<String> {
+    plain(name, column(name, columns)?)
+}
+
+/// A value as one text: texts, numbers and booleans have one.
+pub(crate) fn plain(name: &str, value: &Value) -> Checked<String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(value) => Ok(value.to_string()),
+        other => Err(RowProblem::WrongType {
+            column: name.to_owned(),
+            found: json_kind(other),
+            expected: "a text",
+        }),
+    }
+}
+
+/// A template with a row's values in it; a list is joined with " and ".
+pub(crate) fn render(template: &Template, columns: &Map<String, Value>) -> Checked<String> {
+    let mut text = String::new();
+    for piece in template.pieces() {
+        match piece {
+            Piece::Text(piece) => text.push_str(piece),
+            Piece::Column(name) => text.push_str(&joined(name, column(name, columns)?)?),
+        }
+    }
+    Ok(text)
+}
+
+fn joined(name: &str, value: &Value) -> Checked<String> {
+    match value {
+        Value::Array(items) if items.is_empty() => Err(RowProblem::WrongType {
+            column: name.to_owned(),
+            found: "an empty list",
+            expected: "a text or a list of texts",
+        }),
+        Value::Array(items) => {
+            let texts: Checked<Vec<String>> = items.iter().map(|item| plain(name, item)).collect();
+            Ok(texts?.join(" and "))
+        }
+        other => plain(name, other),
+    }
+}
+
+/// The first 64 bits of the SHA-256 of a text.
+pub(crate) fn text_hash(text: &str) -> u64 {
+    let mut hasher = fsio::Sha256::new();
+    hasher.update(text.as_bytes());
+    short_hash(hasher)
+}
+
+/// The first 64 bits of the SHA-256 of a conversation, roles included.
+pub(crate) fn chat_hash(messages: &[Message]) -> u64 {
+    let mut hasher = fsio::Sha256::new();
+    for message in messages {
+        // Lengths in front keep two different conversations from giving the same bytes.
+        hasher.update(message.role.as_str());
+        hasher.update([0]);
+        hasher.update((message.content.len() as u64).to_le_bytes());
+        hasher.update(message.content.as_bytes());
+    }
+    short_hash(hasher)
+}
+
+pub(crate) fn short_hash(hasher: fsio::Sha256) -> u64 {
+    let hex = hasher.finish_hex();
+    u64::from_str_radix(hex.get(..16).unwrap_or_default(), 16).unwrap_or_default()
+}

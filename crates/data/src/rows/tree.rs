@@ -1,0 +1,100 @@
+//! OpenAssistant's message trees: each path from the root to an assistant's message is a chat.
+//!
+//! It deliberately keeps every reply, whatever its rank; deleted messages go, with all under them.
+
+use serde_json::{Map, Value};
+use tokenizer::{Message, Role};
+
+use crate::error::RowProblem;
+use crate::limits;
+use crate::rows::{Chat, text_hash};
+use crate::source::json_kind;
+
+type Checked<T> = std::result::Result<T, RowProblem>;
+
+/// Whether a row is itself a message of a tree.
+pub(crate) fn is_node(columns: &Map<String, Value>) -> bool {
+    columns.contains_key("role") && columns.contains_key("text") && columns.contains_key("replies")
+}
+
+/// The chats of a tree whose root lies in a column.
+pub(crate) fn chats_in(column: &str, value: &Value) -> Checked<Vec<Chat>> {
+    match value {
+        Value::Object(root) => chats(root),
+        other => Err(RowProblem::WrongType {
+            column: column.to_owned(),
+            found: json_kind(other),
+            expected: "a message with `role`, `text` and `replies`",
+        }),
+    }
+}
+
+/// The chats of a tree, depth first, so that their order is the file's.
+pub(crate) fn chats(root: &Map<String, Value>) -> Checked<Vec<Chat>> {
+    let mut walk = Walk { path: Vec::new(), chats: Vec::new(), n_messages: 0, group: None };
+    walk.message(root)?;
+    if walk.n_messages == 0 {
+        return Err(RowProblem::NoMessages);
+    }
+    Ok(walk.chats)
+}
+
+struct Walk {
+    path: Vec<Message>,
+    chats: Vec<Chat>,
+    n_messages: usize,
+    /// The hash of the root's text: all chats of a tree are held out together.
+    group: Option<u64>,
+}
+
+impl Walk {
+    /// The recursion is as deep as the JSON, which the readers bound.
+    fn message(&mut self, node: &Map<String, Value>) -> Checked<()> {
+        if node.get("deleted").and_then(Value::as_bool) == Some(true) {
+            return Ok(());
+        }
+        self.n_messages += 1;
+        let index = self.n_messages;
+        let bad = |problem: &str| RowProblem::BadMessage { index, problem: problem.to_owned() };
+        let role = node.get("role").and_then(Value::as_str).ok_or_else(|| bad("has no `role`"))?;
+        let content =
+            node.get("text").and_then(Value::as_str).ok_or_else(|| bad("has no `text`"))?;
+        let role = match role {
+            "prompter" | "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "system" => Role::System,
+            other => {
+                return Err(RowProblem::UnknownRole {
+                    index,
+                    role: other.to_owned(),
+                    known: "system, prompter, assistant",
+                });
+            }
+        };
+        let group = *self.group.get_or_insert_with(|| text_hash(content));
+        self.path.push(Message { role, content: content.to_owned() });
+        if role == Role::Assistant {
+            if self.chats.len() >= limits::TREE_PATHS {
+                return Err(RowProblem::TooMany {
+                    what: "chats in a tree",
+                    limit: limits::TREE_PATHS,
+                });
+            }
+            self.chats.push(Chat { messages: self.path.clone(), group: Some(group) });
+        }
+        match node.get("replies") {
+            Some(Value::Array(replies)) => {
+                for reply in replies {
+                    let reply = reply
+                        .as_object()
+                        .ok_or_else(|| bad("has a reply that is not an object"))?;
+                    self.message(reply)?;
+                }
+            }
+            None | Some(Value::Null) => {}
+            Some(_) => return Err(bad("has `replies` that are not a list")),
+        }
+        self.path.pop();
+        Ok(())
+    }
+}

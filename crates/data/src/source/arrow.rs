@@ -1,0 +1,236 @@
+//! Arrow IPC, as a stream or as a file (a file is a stream between two magic words), also Feather 2.
+//!
+//! It deliberately reads the file format as a stream, footer aside: what a message declares is
+//! checked before the arrow crate allocates it, and nothing is read out of order.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use ::arrow::array::RecordBatch;
+use ::arrow::buffer::Buffer;
+use ::arrow::ipc::reader::StreamDecoder;
+use ::arrow::ipc::{MessageHeader, root_as_message};
+
+use crate::error::{Error, Result, shared_path};
+use crate::limits;
+use crate::place::Place;
+use crate::source::columns::{check_schema, guarded, row_values, wanted_columns};
+use crate::source::open::{self, Bytes};
+use crate::source::{BytesRead, Row};
+
+const FILE_MAGIC: &[u8] = b"ARROW1\0\0";
+const CONTINUATION: [u8; 4] = [0xff; 4];
+
+/// The rows of one file.
+pub(crate) struct ArrowRows {
+    file: Arc<Path>,
+    bytes: Bytes,
+    decoder: StreamDecoder,
+    schema_checked: bool,
+    needed: Option<Vec<String>>,
+    batches: VecDeque<RecordBatch>,
+    at: usize,
+    n_rows: u64,
+    ended: bool,
+    done: bool,
+}
+
+impl ArrowRows {
+    pub(crate) fn open(
+        path: &Path,
+        needed: Option<&[String]>,
+        progress: &BytesRead,
+    ) -> Result<Self> {
+        let mut bytes = open::open(path, progress)?;
+        let start = bytes.fill_buf().map_err(|error| open::read_error(path, error))?;
+        if start.starts_with(b"FEA1") {
+            return Err(Error::bad_file(path, "Feather version 1 is not read; write version 2"));
+        }
+        if start.starts_with(FILE_MAGIC) {
+            bytes.consume(FILE_MAGIC.len());
+        }
+        Ok(Self {
+            file: shared_path(path),
+            bytes,
+            decoder: StreamDecoder::new(),
+            schema_checked: false,
+            needed: needed.map(<[String]>::to_vec),
+            batches: VecDeque::new(),
+            at: 0,
+            n_rows: 0,
+            ended: false,
+            done: false,
+        })
+    }
+
+    fn bad(&self, reason: &str) -> Error {
+        Error::bad_file(&self.file, format!("damaged Arrow file: {reason}"))
+    }
+
+    fn too_large(&self, what: &'static str, value: u64, limit: u64) -> Error {
+        Error::TooLarge { path: self.file.to_path_buf(), what, value, limit }
+    }
+
+    fn read(&mut self, length: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&mut self.bytes)
+            .take(length)
+            .read_to_end(&mut bytes)
+            .map_err(|error| open::read_error(&self.file, error))?;
+        if (bytes.len() as u64) < length {
+            return Err(self.bad("it is cut off"));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads one message and hands it to the decoder; notes the end of the stream.
+    fn read_message(&mut self) -> Result<()> {
+        let at_end = self.bytes.fill_buf().map(<[u8]>::is_empty);
+        if at_end.map_err(|error| open::read_error(&self.file, error))? {
+            self.ended = true;
+            return self.flush();
+        }
+        let mut word = self.read(4)?;
+        if word == CONTINUATION {
+            word = self.read(4)?;
+        }
+        let length = word.try_into().map_or(0, u32::from_le_bytes);
+        if length == 0 {
+            self.ended = true;
+            return self.flush();
+        }
+        if u64::from(length) > limits::ARROW_METADATA_BYTES {
+            let (value, limit) = (u64::from(length), limits::ARROW_METADATA_BYTES);
+            return Err(self.too_large("message", value, limit));
+        }
+        let metadata = self.read(u64::from(length))?;
+        let body_bytes = self.check_metadata(&metadata)?;
+        let body = self.read(body_bytes)?;
+        self.check_buffers(&metadata, &body)?;
+        let mut head = CONTINUATION.to_vec();
+        head.extend_from_slice(&length.to_le_bytes());
+        head.extend_from_slice(&metadata);
+        self.decode(head)?;
+        self.decode(body)
+    }
+
+    /// The body's length, itself within the limits.
+    fn check_metadata(&self, metadata: &[u8]) -> Result<u64> {
+        let message = root_as_message(metadata).map_err(|_| self.bad("a broken message"))?;
+        let body =
+            u64::try_from(message.bodyLength()).map_err(|_| self.bad("a negative length"))?;
+        if body > limits::ARROW_BATCH_BYTES {
+            return Err(self.too_large("record batch", body, limits::ARROW_BATCH_BYTES));
+        }
+        Ok(body)
+    }
+
+    /// What a batch declares: rows, and the unpacked sizes of its buffers.
+    fn check_buffers(&self, metadata: &[u8], body: &[u8]) -> Result<()> {
+        let message = root_as_message(metadata).map_err(|_| self.bad("a broken message"))?;
+        let batch = match message.header_type() {
+            MessageHeader::RecordBatch => message.header_as_record_batch(),
+            MessageHeader::DictionaryBatch => {
+                message.header_as_dictionary_batch().and_then(|batch| batch.data())
+            }
+            _ => return Ok(()),
+        };
+        let batch = batch.ok_or_else(|| self.bad("a batch without a header"))?;
+        let lengths = batch.nodes().into_iter().flatten().map(::arrow::ipc::FieldNode::length);
+        for length in lengths.chain([batch.length()]) {
+            let length = u64::try_from(length).map_err(|_| self.bad("a negative length"))?;
+            if length > limits::PARQUET_PAGE_VALUES {
+                return Err(self.too_large("row count", length, limits::PARQUET_PAGE_VALUES));
+            }
+        }
+        if batch.compression().is_none() {
+            return Ok(());
+        }
+        let mut unpacked = 0_u64;
+        for buffer in batch.buffers().into_iter().flatten() {
+            let start = usize::try_from(buffer.offset()).unwrap_or(usize::MAX);
+            let Some(prefix) = start.checked_add(8).and_then(|end| body.get(start..end)) else {
+                continue;
+            };
+            let declared = i64::from_le_bytes(prefix.try_into().unwrap_or_default());
+            unpacked = unpacked.saturating_add(u64::try_from(declared).unwrap_or(0));
+            if unpacked > limits::ARROW_BATCH_BYTES {
+                return Err(self.too_large("record batch", unpacked, limits::ARROW_BATCH_BYTES));
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, bytes: Vec<u8>) -> Result<()> {
+        let mut buffer = Buffer::from_vec(bytes);
+        while !buffer.is_empty() {
+            let decoder = &mut self.decoder;
+            let decoded = guarded(|| decoder.decode(&mut buffer).map_err(|e| e.to_string()));
+            let batch = decoded.map_err(|reason| self.bad(&reason))?;
+            if !self.schema_checked
+                && let Some(schema) = self.decoder.schema()
+            {
+                check_schema(&schema).map_err(|reason| self.bad(reason))?;
+                self.schema_checked = true;
+            }
+            if let Some(batch) = batch {
+                let columns = wanted_columns(batch.schema_ref(), self.needed.as_deref());
+                let batch = batch.project(&columns).map_err(|e| self.bad(&e.to_string()))?;
+                self.batches.push_back(batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes out a last message without a body, which the decoder holds back.
+    fn flush(&mut self) -> Result<()> {
+        let mut end = CONTINUATION.to_vec();
+        end.extend_from_slice(&[0; 4]);
+        self.decode(end)?;
+        if self.decoder.schema().is_none() {
+            return Err(self.bad("it has no schema"));
+        }
+        Ok(())
+    }
+
+    fn next_row(&mut self) -> Result<Option<Row>> {
+        loop {
+            if let Some(batch) = self.batches.front() {
+                if self.at < batch.num_rows() {
+                    let row = self.at;
+                    self.at += 1;
+                    self.n_rows += 1;
+                    let place = Place::row(&self.file, self.n_rows);
+                    let strict = self.needed.is_some();
+                    let values = guarded(|| Ok(row_values(batch, row, strict)))
+                        .map_err(|reason| self.bad(&reason))?;
+                    return match values {
+                        Ok(columns) => Ok(Some(Row { columns, place })),
+                        Err(problem) => Err(Error::row(place, problem)),
+                    };
+                }
+                self.batches.pop_front();
+                self.at = 0;
+            } else if self.ended {
+                return Ok(None);
+            } else {
+                self.read_message()?;
+            }
+        }
+    }
+}
+
+impl Iterator for ArrowRows {
+    type Item = Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let row = self.next_row();
+        self.done = !matches!(row, Ok(Some(_)) | Err(Error::Row { .. }));
+        row.transpose()
+    }
+}

@@ -1,0 +1,214 @@
+//! Arrow arrays as named values of a row.
+//!
+//! It deliberately converts only what has an obvious text or list form; the rest is an error of
+//! the column where it is needed.
+
+use ::arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait,
+    RecordBatch, StructArray,
+};
+use ::arrow::datatypes::{
+    DataType, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use ::arrow::util::display::array_value_to_string;
+use serde_json::{Map, Number, Value};
+
+use crate::error::RowProblem;
+use crate::limits;
+
+type Converted = std::result::Result<Value, &'static str>;
+
+/// The values of one row of a batch. Where `strict` is unset, a value without a text form is null.
+pub(crate) fn row_values(
+    batch: &RecordBatch,
+    row: usize,
+    strict: bool,
+) -> std::result::Result<Map<String, Value>, RowProblem> {
+    let mut values = Map::new();
+    for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        let value = match value_at(array.as_ref(), row) {
+            Ok(value) => value,
+            Err(_) if !strict => Value::Null,
+            Err(TOO_LONG) => {
+                return Err(RowProblem::TooLong { limit: limits::CELL_BYTES as u64 });
+            }
+            Err(NOT_UTF8) => {
+                return Err(RowProblem::ColumnUtf8 { column: field.name().clone() });
+            }
+            Err(found) => {
+                return Err(RowProblem::WrongType {
+                    column: field.name().clone(),
+                    found,
+                    expected: "text, numbers, lists or objects",
+                });
+            }
+        };
+        values.insert(field.name().clone(), value);
+    }
+    Ok(values)
+}
+
+const TOO_LONG: &str = "too long a text";
+const NOT_UTF8: &str = "bytes that are not UTF-8";
+
+fn value_at(array: &dyn Array, row: usize) -> Converted {
+    if array.is_null(row) {
+        return Ok(Value::Null);
+    }
+    match array.data_type() {
+        DataType::Null => Ok(Value::Null),
+        DataType::Boolean => Ok(Value::Bool(array.as_boolean().value(row))),
+        DataType::Int8 => Ok(array.as_primitive::<Int8Type>().value(row).into()),
+        DataType::Int16 => Ok(array.as_primitive::<Int16Type>().value(row).into()),
+        DataType::Int32 => Ok(array.as_primitive::<Int32Type>().value(row).into()),
+        DataType::Int64 => Ok(array.as_primitive::<Int64Type>().value(row).into()),
+        DataType::UInt8 => Ok(array.as_primitive::<UInt8Type>().value(row).into()),
+        DataType::UInt16 => Ok(array.as_primitive::<UInt16Type>().value(row).into()),
+        DataType::UInt32 => Ok(array.as_primitive::<UInt32Type>().value(row).into()),
+        DataType::UInt64 => Ok(array.as_primitive::<UInt64Type>().value(row).into()),
+        DataType::Float16 => float(array.as_primitive::<Float16Type>().value(row).into()),
+        DataType::Float32 => float(array.as_primitive::<Float32Type>().value(row).into()),
+        DataType::Float64 => float(array.as_primitive::<Float64Type>().value(row)),
+        DataType::Utf8 => text(array.as_string::<i32>().value(row)),
+        DataType::LargeUtf8 => text(array.as_string::<i64>().value(row)),
+        DataType::Utf8View => text(array.as_string_view().value(row)),
+        DataType::Binary => bytes(array.as_binary::<i32>().value(row)),
+        DataType::LargeBinary => bytes(array.as_binary::<i64>().value(row)),
+        DataType::BinaryView => bytes(array.as_binary_view().value(row)),
+        DataType::List(_) => list(array.as_list::<i32>(), row),
+        DataType::LargeList(_) => list(array.as_list::<i64>(), row),
+        DataType::FixedSizeList(_, _) => fixed_list(array.as_fixed_size_list(), row),
+        DataType::Struct(_) => object(array.as_struct(), row),
+        DataType::Map(_, _) => map(array.as_map(), row),
+        DataType::Dictionary(_, _) => {
+            let dictionary = array.as_any_dictionary();
+            let keys = dictionary.normalized_keys();
+            let key = keys.get(row).copied().ok_or("a broken dictionary")?;
+            if key >= dictionary.values().len() {
+                return Err("a broken dictionary");
+            }
+            value_at(dictionary.values().as_ref(), key)
+        }
+        DataType::Date32
+        | DataType::Date64
+        | DataType::Time32(_)
+        | DataType::Time64(_)
+        | DataType::Timestamp(_, _)
+        | DataType::Decimal32(_, _)
+        | DataType::Decimal64(_, _)
+        | DataType::Decimal128(_, _)
+        | DataType::Decimal256(_, _) => {
+            array_value_to_string(array, row).map(Value::String).map_err(|_| "a value out of range")
+        }
+        _ => Err("a type without a text form"),
+    }
+}
+
+fn float(value: f64) -> Converted {
+    Number::from_f64(value).map(Value::Number).ok_or("a number that is not finite")
+}
+
+fn text(value: &str) -> Converted {
+    if value.len() > limits::CELL_BYTES {
+        return Err(TOO_LONG);
+    }
+    Ok(Value::String(value.to_owned()))
+}
+
+fn bytes(value: &[u8]) -> Converted {
+    text(std::str::from_utf8(value).map_err(|_| NOT_UTF8)?)
+}
+
+fn elements(values: &ArrayRef) -> Converted {
+    (0..values.len()).map(|row| value_at(values.as_ref(), row)).collect()
+}
+
+fn list<O: OffsetSizeTrait>(array: &GenericListArray<O>, row: usize) -> Converted {
+    elements(&array.value(row))
+}
+
+fn fixed_list(array: &FixedSizeListArray, row: usize) -> Converted {
+    elements(&array.value(row))
+}
+
+fn object(array: &StructArray, row: usize) -> Converted {
+    let mut values = Map::new();
+    for (field, column) in array.fields().iter().zip(array.columns()) {
+        values.insert(field.name().clone(), value_at(column.as_ref(), row)?);
+    }
+    Ok(Value::Object(values))
+}
+
+fn map(array: &MapArray, row: usize) -> Converted {
+    let entries = array.value(row);
+    let mut values = Map::new();
+    let (Some(keys), Some(items)) = (entries.columns().first(), entries.columns().get(1)) else {
+        return Err("a broken map");
+    };
+    for entry in 0..entries.len() {
+        let key = match value_at(keys.as_ref(), entry)? {
+            Value::String(key) => key,
+            other => other.to_string(),
+        };
+        values.insert(key, value_at(items.as_ref(), entry)?);
+    }
+    Ok(Value::Object(values))
+}
+
+/// Refuses a schema that is nested or wide beyond the limits; says what is wrong.
+pub(crate) fn check_schema(schema: &Schema) -> std::result::Result<(), &'static str> {
+    let mut n_fields = 0;
+    let mut open: Vec<(&Field, usize)> =
+        schema.fields().iter().map(|field| (field.as_ref(), 1)).collect();
+    while let Some((field, depth)) = open.pop() {
+        n_fields += 1;
+        if depth > limits::SCHEMA_DEPTH {
+            return Err("its schema is nested too deeply");
+        }
+        if n_fields > limits::SCHEMA_FIELDS {
+            return Err("its schema has too many columns");
+        }
+        match field.data_type() {
+            DataType::List(inner)
+            | DataType::LargeList(inner)
+            | DataType::FixedSizeList(inner, _)
+            | DataType::ListView(inner)
+            | DataType::LargeListView(inner)
+            | DataType::Map(inner, _) => open.push((inner, depth + 1)),
+            DataType::Struct(fields) => {
+                open.extend(fields.iter().map(|field| (field.as_ref(), depth + 1)));
+            }
+            DataType::Union(fields, _) => {
+                open.extend(fields.iter().map(|(_, field)| (field.as_ref(), depth + 1)));
+            }
+            DataType::RunEndEncoded(_, values) => open.push((values, depth + 1)),
+            DataType::Dictionary(_, values)
+                if values.is_nested() || matches!(**values, DataType::Dictionary(_, _)) =>
+            {
+                return Err("its schema has a dictionary of nested values");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The top-level columns to decode: all, or those that are needed and there.
+pub(crate) fn wanted_columns(schema: &Schema, needed: Option<&[String]>) -> Vec<usize> {
+    schema
+        .fields()
+        .iter()
+        .enumerate()
+        .filter(|(_, field)| needed.is_none_or(|needed| needed.contains(field.name())))
+        .map(|(column, _)| column)
+        .collect()
+}
+
+/// Runs a decoder that may panic on damaged bytes; a panic is an error like any other.
+pub(crate) fn guarded<T>(
+    decode: impl FnOnce() -> std::result::Result<T, String>,
+) -> std::result::Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err("the decoder failed on it".into()))
+}

@@ -1,0 +1,242 @@
+//! A JSON array of objects, or objects one after the other, read element by element.
+//!
+//! It deliberately never holds the whole array: an element is cut out by its brackets and parsed
+//! alone, so a file of any length needs the memory of one row.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result, RowProblem, shared_path};
+use crate::limits;
+use crate::place::Place;
+use crate::source::jsonl::{kind_of, parser_reason};
+use crate::source::open::{self, Bytes};
+use crate::source::{BytesRead, Row};
+
+/// The elements of one file.
+pub(crate) struct JsonArray {
+    scanner: Scanner,
+    /// Whether the file is one array, rather than objects one after the other.
+    is_array: bool,
+    n_rows: u64,
+    done: bool,
+}
+
+impl JsonArray {
+    pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<Self> {
+        let mut scanner = Scanner::open(path, progress)?;
+        scanner.skip_space()?;
+        let is_array = match scanner.peek()? {
+            Some(b'[') => {
+                scanner.advance();
+                true
+            }
+            Some(b'{') => false,
+            Some(_) => {
+                return Err(scanner.fail("neither a JSON array nor an object"));
+            }
+            None => return Err(Error::EmptyFile { path: path.to_path_buf() }),
+        };
+        Ok(Self { scanner, is_array, n_rows: 0, done: false })
+    }
+
+    /// Moves to the next element; false at the end of the file.
+    fn seek_element(&mut self) -> Result<bool> {
+        self.scanner.skip_space()?;
+        if !self.is_array {
+            return Ok(self.scanner.peek()?.is_some());
+        }
+        match self.scanner.peek()? {
+            Some(b']') => {
+                self.scanner.advance();
+                self.scanner.skip_space()?;
+                match self.scanner.peek()? {
+                    None => Ok(false),
+                    Some(_) => Err(self.scanner.fail("text after the end of the array")),
+                }
+            }
+            Some(b',') if self.n_rows > 0 => {
+                self.scanner.advance();
+                self.scanner.skip_space()?;
+                match self.scanner.peek()? {
+                    Some(b',' | b']') => Err(self.scanner.fail("a comma without an element")),
+                    Some(_) => Ok(true),
+                    None => Err(self.scanner.fail("the array is not closed: the file is cut off")),
+                }
+            }
+            Some(b',') => Err(self.scanner.fail("a comma without an element")),
+            Some(_) if self.n_rows > 0 => Err(self.scanner.fail("no comma between elements")),
+            Some(_) => Ok(true),
+            None => Err(self.scanner.fail("the array is not closed: the file is cut off")),
+        }
+    }
+
+    fn next_row(&mut self) -> Result<Option<Row>> {
+        if !self.seek_element()? {
+            if self.n_rows == 0 {
+                return Err(Error::NoRows { source_path: self.scanner.file.display().to_string() });
+            }
+            return Ok(None);
+        }
+        self.n_rows += 1;
+        let line = self.scanner.line;
+        let start = self.scanner.offset;
+        let column_before = self.scanner.column();
+        let place = Place::line(&self.scanner.file, line);
+        let element = self.scanner.element()?;
+        let bytes = match element {
+            Ok(bytes) => bytes,
+            Err(problem) => return Err(Error::row(place, problem)),
+        };
+        if let Err(error) = std::str::from_utf8(bytes) {
+            let offset = start + error.valid_up_to() as u64;
+            return Err(Error::row(place, RowProblem::Utf8 { offset }));
+        }
+        match serde_json::from_slice(bytes) {
+            Ok(serde_json::Value::Object(columns)) => Ok(Some(Row { columns, place })),
+            Ok(other) => Err(Error::row(place, RowProblem::NotAnObject { found: kind_of(&other) })),
+            Err(error) => {
+                // The parser counts from the element's start; the message counts from the file's.
+                let first = error.line() <= 1;
+                let column = error.column() + if first { column_before } else { 0 };
+                let place =
+                    Place::line(&self.scanner.file, line + (error.line() as u64).saturating_sub(1));
+                Err(Error::row(place, RowProblem::Json { column, reason: parser_reason(&error) }))
+            }
+        }
+    }
+}
+
+impl Iterator for JsonArray {
+    type Item = Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let row = self.next_row();
+        self.done = !matches!(row, Ok(Some(_)) | Err(Error::Row { .. }));
+        row.transpose()
+    }
+}
+
+/// A cursor over the bytes that knows line and offset.
+struct Scanner {
+    file: Arc<Path>,
+    bytes: Bytes,
+    buffer: Vec<u8>,
+    at: usize,
+    end: usize,
+    line: u64,
+    line_start: u64,
+    offset: u64,
+    element: Vec<u8>,
+}
+
+impl Scanner {
+    fn open(path: &Path, progress: &BytesRead) -> Result<Self> {
+        let (bytes, offset) = open::open_text(path, progress)?;
+        Ok(Self {
+            file: shared_path(path),
+            bytes,
+            buffer: vec![0; 64 << 10],
+            at: 0,
+            end: 0,
+            line: 1,
+            line_start: offset,
+            offset,
+            element: Vec::new(),
+        })
+    }
+
+    fn peek(&mut self) -> Result<Option<u8>> {
+        if self.at == self.end {
+            self.at = 0;
+            self.end = loop {
+                match self.bytes.read(&mut self.buffer) {
+                    Ok(n_read) => break n_read,
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(open::read_error(&self.file, error)),
+                }
+            };
+        }
+        Ok(self.buffer[..self.end].get(self.at).copied())
+    }
+
+    /// Passes over the byte that `peek` showed.
+    fn advance(&mut self) {
+        self.offset += 1;
+        if self.buffer.get(self.at) == Some(&b'\n') {
+            self.line += 1;
+            self.line_start = self.offset;
+        }
+        self.at += 1;
+    }
+
+    /// Bytes between the line's start and the cursor.
+    fn column(&self) -> usize {
+        (self.offset - self.line_start) as usize
+    }
+
+    fn skip_space(&mut self) -> Result<()> {
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.peek()? {
+            self.advance();
+        }
+        Ok(())
+    }
+
+    fn fail(&self, reason: &str) -> Error {
+        Error::bad_file(&self.file, format!("line {}: {reason}", self.line))
+    }
+
+    /// The bytes of the element under the cursor: up to its closing bracket, or for a bare value
+    /// up to what ends it. Over the limits it is passed over and reported.
+    fn element(&mut self) -> Result<std::result::Result<&[u8], RowProblem>> {
+        self.element.clear();
+        let (mut depth, mut deepest, mut n_bytes) = (0_usize, 0, 0_usize);
+        let (mut in_string, mut escaped) = (false, false);
+        loop {
+            let Some(byte) = self.peek()? else {
+                if depth == 0 && !in_string {
+                    break;
+                }
+                return Err(self.fail("the file is cut off inside an element"));
+            };
+            if depth == 0 && !in_string && n_bytes > 0 && matches!(byte, b',' | b']' | b'}') {
+                break;
+            }
+            self.advance();
+            n_bytes += 1;
+            if n_bytes <= limits::ROW_BYTES {
+                self.element.push(byte);
+            }
+            if in_string {
+                match byte {
+                    _ if escaped => escaped = false,
+                    b'\\' => escaped = true,
+                    b'"' => in_string = false,
+                    _ => {}
+                }
+            } else {
+                match byte {
+                    b'"' => in_string = true,
+                    b'{' | b'[' => depth += 1,
+                    b'}' | b']' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                deepest = deepest.max(depth);
+                if depth == 0 && matches!(byte, b'}' | b']') {
+                    break;
+                }
+            }
+        }
+        if n_bytes > limits::ROW_BYTES {
+            return Ok(Err(RowProblem::TooLong { limit: limits::ROW_BYTES as u64 }));
+        }
+        if deepest > limits::JSON_DEPTH {
+            return Ok(Err(RowProblem::TooDeep { limit: limits::JSON_DEPTH }));
+        }
+        Ok(Ok(&self.element))
+    }
+}

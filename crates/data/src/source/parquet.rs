@@ -1,0 +1,385 @@
+//! Parquet: row group by row group, only the columns that are needed.
+//!
+//! It deliberately lets the parquet crate decode nothing that was not checked first: the footer's
+//! structure, and the sizes that each page header declares, since the crate allocates what they say.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use ::arrow::array::RecordBatch;
+use ::parquet::arrow::ProjectionMask;
+use ::parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use ::parquet::basic::Compression as Codec;
+use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::ColumnChunkMetaData;
+use ::parquet::file::reader::{ChunkReader, Length};
+
+use crate::error::{Error, Result, shared_path};
+use crate::limits;
+use crate::place::Place;
+use crate::source::columns::{check_schema, guarded, row_values, wanted_columns};
+use crate::source::open::{self, Compression};
+use crate::source::thrift::{Damage, walk_struct};
+use crate::source::{BytesRead, Row};
+
+/// Rows decoded at once, where the pages are small.
+const BATCH_ROWS: u64 = 4096;
+
+/// The rows of one file.
+pub(crate) struct ParquetRows {
+    file: Arc<Path>,
+    input: Input,
+    metadata: ArrowReaderMetadata,
+    mask: ProjectionMask,
+    strict: bool,
+    progress: BytesRead,
+    next_group: usize,
+    batches: Option<ParquetRecordBatchReader>,
+    batch: Option<(RecordBatch, usize)>,
+    n_rows: u64,
+    done: bool,
+}
+
+impl ParquetRows {
+    pub(crate) fn open(
+        path: &Path,
+        needed: Option<&[String]>,
+        progress: &BytesRead,
+    ) -> Result<Self> {
+        let input = Input::open(path, progress)?;
+        check_footer(path, &input)?;
+        let metadata = guarded(|| {
+            ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())
+                .map_err(|error| parquet_reason(&error))
+        })
+        .map_err(|reason| not_parquet(path, &reason))?;
+        check_schema(metadata.schema()).map_err(|reason| Error::bad_file(path, reason))?;
+        let columns = wanted_columns(metadata.schema(), needed);
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), columns);
+        Ok(Self {
+            file: shared_path(path),
+            input,
+            metadata,
+            mask,
+            strict: needed.is_some(),
+            progress: progress.clone(),
+            next_group: 0,
+            batches: None,
+            batch: None,
+            n_rows: 0,
+            done: false,
+        })
+    }
+
+    /// Checks and opens the next row group; false when there is none.
+    fn open_group(&mut self) -> Result<bool> {
+        let group = self.next_group;
+        let parquet = Arc::clone(self.metadata.metadata());
+        let Some(row_group) = parquet.row_groups().get(group) else { return Ok(false) };
+        self.next_group += 1;
+        let mut largest = 1;
+        for (leaf, column) in row_group.columns().iter().enumerate() {
+            if self.mask.leaf_included(leaf) {
+                largest = largest.max(check_pages(&self.file, &self.input, column)?);
+            }
+        }
+        let batch_rows = (limits::PARQUET_BATCH_BYTES / largest).clamp(1, BATCH_ROWS);
+        let reader = guarded(|| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(
+                self.input.clone(),
+                self.metadata.clone(),
+            )
+            .with_projection(self.mask.clone())
+            .with_row_groups(vec![group])
+            .with_batch_size(batch_rows as usize)
+            .build()
+            .map_err(|error| parquet_reason(&error))
+        });
+        self.batches = Some(reader.map_err(|reason| not_parquet(&self.file, &reason))?);
+        if matches!(self.input, Input::File(_)) {
+            self.progress.add(u64::try_from(row_group.compressed_size()).unwrap_or(0));
+        }
+        Ok(true)
+    }
+
+    fn next_row(&mut self) -> Result<Option<Row>> {
+        loop {
+            if let Some((batch, at)) = &mut self.batch
+                && *at < batch.num_rows()
+            {
+                let row = *at;
+                *at += 1;
+                self.n_rows += 1;
+                let place = Place::row(&self.file, self.n_rows);
+                let values = guarded(|| Ok(row_values(batch, row, self.strict)))
+                    .map_err(|reason| not_parquet(&self.file, &reason))?;
+                return match values {
+                    Ok(columns) => Ok(Some(Row { columns, place })),
+                    Err(problem) => Err(Error::row(place, problem)),
+                };
+            }
+            self.batch = None;
+            if let Some(batches) = &mut self.batches {
+                let next = guarded(|| batches.next().transpose().map_err(|e| e.to_string()))
+                    .map_err(|reason| not_parquet(&self.file, &reason))?;
+                match next {
+                    Some(batch) => self.batch = Some((batch, 0)),
+                    None => self.batches = None,
+                }
+            } else if !self.open_group()? {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Iterator for ParquetRows {
+    type Item = Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let row = self.next_row();
+        self.done = !matches!(row, Ok(Some(_)) | Err(Error::Row { .. }));
+        row.transpose()
+    }
+}
+
+fn not_parquet(path: &Path, reason: &str) -> Error {
+    Error::bad_file(path, format!("damaged parquet file: {reason}"))
+}
+
+fn parquet_reason(error: &ParquetError) -> String {
+    match error {
+        ParquetError::General(reason)
+        | ParquetError::NYI(reason)
+        | ParquetError::EOF(reason)
+        | ParquetError::ArrowError(reason) => reason.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Checks the footer's structure: lists that fit, a schema that is not nested too deeply.
+fn check_footer(path: &Path, input: &Input) -> Result<()> {
+    const MAGIC: &[u8] = b"PAR1";
+    let bad = |reason: &str| Err(not_parquet(path, reason));
+    let length = input.len();
+    if length < 12 {
+        return bad("too short");
+    }
+    let tail = read_at(path, input, length - 8, 8)?;
+    if !tail.ends_with(MAGIC) {
+        return bad("no `PAR1` at its end: cut off, encrypted, or another format");
+    }
+    let footer = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]));
+    if footer > limits::PARQUET_FOOTER_BYTES {
+        return Err(Error::TooLarge {
+            path: path.to_path_buf(),
+            what: "parquet footer",
+            value: footer,
+            limit: limits::PARQUET_FOOTER_BYTES,
+        });
+    }
+    if footer + 12 > length {
+        return bad("its footer is longer than the file");
+    }
+    let bytes = read_at(path, input, length - 8 - footer, footer as usize)?;
+    let mut schema = SchemaDepth::default();
+    let walked = walk_struct(&bytes, &mut |ids, value| match ids {
+        // FileMetaData.schema (2) is a list of SchemaElement, with num_children (5).
+        [2, 0] => schema.next_element(),
+        [2, 5] => {
+            schema.n_children = value.clamp(0, limits::SCHEMA_FIELDS as i64);
+            Ok(())
+        }
+        _ => Ok(()),
+    });
+    match walked {
+        Ok(_) => Ok(()),
+        Err(Damage::Short) => bad("its footer is cut off"),
+        Err(Damage::Wrong(reason)) => bad(reason),
+    }
+}
+
+/// The depth of a schema that is given as a list in depth-first order.
+#[derive(Default)]
+struct SchemaDepth {
+    /// Children that each open group still waits for.
+    open: Vec<i64>,
+    n_elements: usize,
+    n_children: i64,
+}
+
+impl SchemaDepth {
+    /// Ends one element (the root included) and starts the next.
+    fn next_element(&mut self) -> std::result::Result<(), &'static str> {
+        let n_children = std::mem::take(&mut self.n_children);
+        if self.n_elements > 0 {
+            while self.open.last() == Some(&0) {
+                self.open.pop();
+            }
+            if let Some(left) = self.open.last_mut() {
+                *left -= 1;
+            }
+            if n_children > 0 {
+                self.open.push(n_children);
+            }
+        }
+        self.n_elements += 1;
+        // A list takes three levels of a parquet schema.
+        if self.open.len() > 3 * limits::SCHEMA_DEPTH {
+            return Err("its schema is nested too deeply");
+        }
+        if self.n_elements > limits::SCHEMA_FIELDS {
+            return Err("its schema has too many columns");
+        }
+        Ok(())
+    }
+}
+
+fn read_at(path: &Path, input: &Input, start: u64, length: usize) -> Result<bytes::Bytes> {
+    input.get_bytes(start, length).map_err(|error| not_parquet(path, &parquet_reason(&error)))
+}
+
+/// Checks what every page of a column chunk declares; returns the largest unpacked page.
+fn check_pages(path: &Path, input: &Input, column: &ColumnChunkMetaData) -> Result<u64> {
+    let bad = |reason: &str| not_parquet(path, reason);
+    let start = column.dictionary_page_offset().unwrap_or(i64::MAX).min(column.data_page_offset());
+    let start = u64::try_from(start).map_err(|_| bad("a column starts before the file"))?;
+    let length =
+        u64::try_from(column.compressed_size()).map_err(|_| bad("a column has a negative size"))?;
+    let end = start
+        .checked_add(length)
+        .filter(|end| *end <= input.len())
+        .ok_or_else(|| bad("a column lies outside of the file"))?;
+    let (mut at, mut largest) = (start, 0);
+    while at < end {
+        let page = page_header(path, input, at, end)?;
+        at += page.header_bytes;
+        if at + page.packed_bytes > end {
+            return Err(bad("a page lies outside of its column"));
+        }
+        // The crate's gzip decoder reads to the end of the data whatever the header says.
+        if matches!(column.compression(), Codec::GZIP(_)) {
+            let packed = read_at(path, input, at, page.packed_bytes as usize)?;
+            check_gzip(&packed, page.unpacked_bytes).map_err(bad)?;
+        }
+        at += page.packed_bytes;
+        largest = largest.max(page.unpacked_bytes);
+    }
+    Ok(largest)
+}
+
+struct PageHeader {
+    header_bytes: u64,
+    packed_bytes: u64,
+    unpacked_bytes: u64,
+}
+
+fn page_header(path: &Path, input: &Input, at: u64, end: u64) -> Result<PageHeader> {
+    let mut window = 512_usize;
+    loop {
+        let length = ((end - at) as usize).min(window);
+        let bytes = read_at(path, input, at, length)?;
+        let (mut packed, mut unpacked, mut n_values) = (-1_i64, -1_i64, 0_i64);
+        let walked = walk_struct(&bytes, &mut |ids, value| {
+            match ids {
+                [2] => unpacked = value,
+                [3] => packed = value,
+                // num_values of a data page, a dictionary page, a data page of version 2.
+                [5 | 7 | 8, 1] => n_values = value,
+                _ => {}
+            }
+            Ok(())
+        });
+        let header_bytes = match walked {
+            Ok(header_bytes) => header_bytes as u64,
+            Err(Damage::Short)
+                if length < (end - at) as usize && window < limits::PARQUET_PAGE_HEADER_BYTES =>
+            {
+                window *= 8;
+                continue;
+            }
+            Err(Damage::Short) => return Err(not_parquet(path, "a page header is cut off")),
+            Err(Damage::Wrong(reason)) => return Err(not_parquet(path, reason)),
+        };
+        let (Ok(packed_bytes), Ok(unpacked_bytes)) =
+            (u64::try_from(packed), u64::try_from(unpacked))
+        else {
+            return Err(not_parquet(path, "a page has a negative size"));
+        };
+        for (what, value, limit) in [
+            ("page", packed_bytes, limits::PARQUET_PAGE_BYTES),
+            ("page", unpacked_bytes, limits::PARQUET_PAGE_BYTES),
+            ("value count", u64::try_from(n_values).unwrap_or(0), limits::PARQUET_PAGE_VALUES),
+        ] {
+            if value > limit {
+                return Err(Error::TooLarge { path: path.to_path_buf(), what, value, limit });
+            }
+        }
+        return Ok(PageHeader { header_bytes, packed_bytes, unpacked_bytes });
+    }
+}
+
+/// Unpacks a gzip page into nothing, to see that it holds no more than it says.
+fn check_gzip(packed: &[u8], declared: u64) -> std::result::Result<(), &'static str> {
+    let mut decoder = flate2::read::MultiGzDecoder::new(packed).take(declared + 1);
+    match std::io::copy(&mut decoder, &mut std::io::sink()) {
+        Ok(n_bytes) if n_bytes > declared => Err("a page is larger than it says"),
+        // Anything else wrong with it is for the decoder to say.
+        _ => Ok(()),
+    }
+}
+
+/// Where the bytes come from: the file itself, or its unpacked content.
+#[derive(Clone)]
+enum Input {
+    File(Arc<File>),
+    Memory(bytes::Bytes),
+}
+
+impl Input {
+    fn open(path: &Path, progress: &BytesRead) -> Result<Self> {
+        if Compression::of(path) != Compression::None {
+            return Ok(Self::Memory(open::read_whole(path, progress)?.into()));
+        }
+        let file = File::open(path).map_err(|error| Error::io(path, error))?;
+        if file.metadata().map_err(|error| Error::io(path, error))?.len() == 0 {
+            return Err(Error::EmptyFile { path: path.to_path_buf() });
+        }
+        Ok(Self::File(Arc::new(file)))
+    }
+}
+
+impl Length for Input {
+    fn len(&self) -> u64 {
+        match self {
+            Self::File(file) => Length::len(file.as_ref()),
+            Self::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+impl ChunkReader for Input {
+    type T = Box<dyn Read>;
+
+    fn get_read(&self, start: u64) -> ::parquet::errors::Result<Self::T> {
+        Ok(match self {
+            Self::File(file) => Box::new(file.get_read(start)?),
+            Self::Memory(bytes) => Box::new(bytes.get_read(start)?),
+        })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ::parquet::errors::Result<bytes::Bytes> {
+        match self {
+            Self::File(file) => file.get_bytes(start, length),
+            Self::Memory(bytes) => bytes.get_bytes(start, length),
+        }
+    }
+}

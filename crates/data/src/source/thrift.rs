@@ -1,0 +1,165 @@
+//! A walk over Thrift's compact protocol, enough to check a parquet footer and its page headers
+//! before the parquet crate allocates what they declare.
+//!
+//! It deliberately builds nothing: integers are shown to a visitor with the path of field ids that
+//! leads to them, everything else is passed over.
+
+/// Structs within structs; parquet's own go to about 8.
+const DEPTH: usize = 24;
+
+/// Why the bytes are not what they should be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// The bytes end inside a value: reading more may help.
+    Short,
+    /// The bytes are wrong.
+    Wrong(&'static str),
+}
+
+type Walk<T> = std::result::Result<T, Damage>;
+
+/// Walks one struct; returns how many bytes it takes.
+///
+/// Elements of a list share the path of the list; each is announced with a 0 behind the path and its
+/// index (parquet has no field 0). The visitor can stop the walk with an error.
+pub(crate) fn walk_struct(
+    bytes: &[u8],
+    visit: &mut dyn FnMut(&[i16], i64) -> std::result::Result<(), &'static str>,
+) -> Walk<usize> {
+    let mut cursor = Cursor { bytes, at: 0, depth: 0 };
+    let mut path = Vec::with_capacity(DEPTH);
+    cursor.structure(&mut path, visit)?;
+    Ok(cursor.at)
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Structs and lists that the cursor is in.
+    depth: usize,
+}
+
+type Visit<'v> = &'v mut dyn FnMut(&[i16], i64) -> std::result::Result<(), &'static str>;
+
+impl Cursor<'_> {
+    fn byte(&mut self) -> Walk<u8> {
+        let byte = *self.bytes.get(self.at).ok_or(Damage::Short)?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    fn varint(&mut self) -> Walk<u64> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Damage::Wrong("an integer of more than ten bytes"))
+    }
+
+    fn zigzag(&mut self) -> Walk<i64> {
+        let value = self.varint()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    fn skip(&mut self, n_bytes: u64) -> Walk<()> {
+        let left = (self.bytes.len() - self.at) as u64;
+        if n_bytes > left {
+            return Err(Damage::Short);
+        }
+        self.at += n_bytes as usize;
+        Ok(())
+    }
+
+    fn structure(&mut self, path: &mut Vec<i16>, visit: Visit<'_>) -> Walk<()> {
+        let mut field = 0_i16;
+        loop {
+            let head = self.byte()?;
+            if head == 0 {
+                return Ok(());
+            }
+            field = match head >> 4 {
+                0 => i16::try_from(self.zigzag()?)
+                    .map_err(|_| Damage::Wrong("a field id out of range"))?,
+                delta => field
+                    .checked_add(i16::from(delta))
+                    .ok_or(Damage::Wrong("a field id out of range"))?,
+            };
+            path.push(field);
+            // A boolean field has its value in the type itself.
+            if !matches!(head & 0x0f, 1 | 2) {
+                self.value(head & 0x0f, path, visit)?;
+            }
+            path.pop();
+        }
+    }
+
+    fn value(&mut self, kind: u8, path: &mut Vec<i16>, visit: Visit<'_>) -> Walk<()> {
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return Err(Damage::Wrong("nested too deeply"));
+        }
+        let walked = self.value_inside(kind, path, visit);
+        self.depth -= 1;
+        walked
+    }
+
+    fn value_inside(&mut self, kind: u8, path: &mut Vec<i16>, visit: Visit<'_>) -> Walk<()> {
+        match kind {
+            1..=3 => self.skip(1),
+            4..=6 => {
+                let value = self.zigzag()?;
+                visit(path, value).map_err(Damage::Wrong)
+            }
+            7 => self.skip(8),
+            8 => {
+                let length = self.varint()?;
+                self.skip(length)
+            }
+            9 | 10 => self.list(path, visit),
+            11 => self.map(path, visit),
+            12 => self.structure(path, visit),
+            13 => self.skip(16),
+            _ => Err(Damage::Wrong("an unknown type")),
+        }
+    }
+
+    fn list(&mut self, path: &mut Vec<i16>, visit: Visit<'_>) -> Walk<()> {
+        let head = self.byte()?;
+        let length = match head >> 4 {
+            15 => self.varint()?,
+            short => u64::from(short),
+        };
+        // Every element takes a byte at least: a longer list cannot be there.
+        if length > (self.bytes.len() - self.at) as u64 {
+            return Err(Damage::Short);
+        }
+        for index in 0..length {
+            path.push(0);
+            let shown = visit(path, index as i64);
+            path.pop();
+            shown.map_err(Damage::Wrong)?;
+            self.value(head & 0x0f, path, visit)?;
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, path: &mut Vec<i16>, visit: Visit<'_>) -> Walk<()> {
+        let length = self.varint()?;
+        if length == 0 {
+            return Ok(());
+        }
+        if length > (self.bytes.len() - self.at) as u64 {
+            return Err(Damage::Short);
+        }
+        let kinds = self.byte()?;
+        for _ in 0..length {
+            self.value(kinds >> 4, path, visit)?;
+            self.value(kinds & 0x0f, path, visit)?;
+        }
+        Ok(())
+    }
+}
