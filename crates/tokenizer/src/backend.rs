@@ -172,6 +172,12 @@ impl Backend {
             && self.added.iter().any(|(id, token, _)| self.is_control(*id) && text.contains(token))
     }
 
+    /// The added token that `text` starts with, the longest if several do.
+    pub(crate) fn added_at(&self, text: &str) -> Option<u32> {
+        let fitting = self.added.iter().filter(|(_, token, _)| text.starts_with(token.as_str()));
+        fitting.max_by_key(|(_, token, _)| token.len()).map(|(id, _, _)| *id)
+    }
+
     /// The text of an added token and whether it is special.
     pub(crate) fn added_token(&self, id: u32) -> Option<(&str, bool)> {
         let idx = self.added.binary_search_by_key(&id, |(id, _, _)| *id).ok()?;

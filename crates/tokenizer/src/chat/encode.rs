@@ -11,6 +11,9 @@ use super::template::TemplateTokens;
 use super::{ChatTemplate, Message, Role};
 use crate::{Error, Result, Tokenizer};
 
+/// Stands for an answer that is not known yet.
+const ANSWER: &str = "answer";
+
 /// A conversation, or a prompt with its completion, as ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoded {
@@ -79,7 +82,7 @@ impl Tokenizer {
     /// transformers gives them.
     pub fn encode_prompt(&self, messages: &[Message], template: &ChatTemplate) -> Result<Vec<u32>> {
         let text = self.render_chat(messages, template, true)?;
-        let answered = [messages, &[Message::new(Role::Assistant, "answer")]].concat();
+        let answered = [messages, &[Message::new(Role::Assistant, ANSWER)]].concat();
         if let Ok(layout) = skeleton::lay_out(template, &answered, &self.template_tokens())
             && let Some(turn) = layout.turns.last()
             && layout.text.get(..turn.prompt_end) == Some(text.as_str())
@@ -95,10 +98,10 @@ impl Tokenizer {
     /// The token that ends the assistant's turns in `template`.
     pub fn end_token(&self, template: &ChatTemplate) -> Result<u32> {
         let messages =
-            [Message::new(Role::User, "question"), Message::new(Role::Assistant, "answer")];
-        let encoded = self.encode_chat(&messages, template)?;
-        let end = encoded.turns.last().and_then(|turn| encoded.ids.get(turn.targets.end - 1));
-        end.copied().ok_or(Error::NoSuchSpecial { what: "end-of-turn" })
+            [Message::new(Role::User, "question"), Message::new(Role::Assistant, ANSWER)];
+        let text = self.render_chat(&messages, template, false)?;
+        let tail = text.rsplit_once(ANSWER).map_or("", |(_, tail)| tail);
+        self.backend.added_at(tail.trim_start()).ok_or_else(|| no_end(template, 1, tail))
     }
 
     /// Ids of a prompt and its completion without any template.
@@ -335,17 +338,7 @@ impl Chat<'_> {
     }
 
     fn no_end(&self, span: &TurnSpan) -> Error {
-        let after: String = span.tail.chars().take(24).collect();
-        Error::Spans {
-            name: self.template.name().to_owned(),
-            reason: format!(
-                "no special token ends message {} (assistant); what follows it is {after:?}",
-                span.message
-            ),
-            hint: "a model trained so would never stop; choose a template whose end token the \
-                   tokenizer knows, such as `plain`"
-                .to_owned(),
-        }
+        no_end(self.template, span.message, &span.tail)
     }
 
     fn refuse(&self, message: usize, what: &str) -> Error {
@@ -355,5 +348,18 @@ impl Chat<'_> {
             hint: "choose another template, such as `chatml` or `plain`, or leave the row out"
                 .to_owned(),
         }
+    }
+}
+
+fn no_end(template: &ChatTemplate, message: usize, tail: &str) -> Error {
+    let after: String = tail.chars().take(24).collect();
+    Error::Spans {
+        name: template.name().to_owned(),
+        reason: format!(
+            "no special token ends message {message} (assistant); what follows it is {after:?}"
+        ),
+        hint: "a model trained so would never stop; choose a template whose end token the \
+               tokenizer knows, such as `plain`"
+            .to_owned(),
     }
 }

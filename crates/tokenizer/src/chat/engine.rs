@@ -63,6 +63,9 @@ impl Engine {
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", move |format: &str| clock.strftime(format));
         environment.add_filter("tojson", tojson);
+        environment.add_filter("int", int);
+        environment.add_filter("float", float);
+        environment.add_filter("sort", sort);
         environment.add_template_owned(NAME, plain_tags(source)).map_err(syntax_error)?;
         Ok(Self { environment })
     }
@@ -115,6 +118,50 @@ fn tojson(state: &State, value: Value, args: Rest<Value>, kwargs: Kwargs) -> Res
     kwargs.assert_all_used()?;
     let options = Options { indent, separators, sort_keys, ensure_ascii };
     pyjson::dumps(state, &value, &options).map(Value::from_safe_string)
+}
+
+/// `int(value, default=0, base=10)`: Jinja's default where the text is no number.
+fn int(
+    state: &State,
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
+    let default = with_default(default, &kwargs, Value::from(0))?;
+    minijinja::filters::int(state, value, Some(default), base, kwargs)
+}
+
+/// `float(value, default=0.0)`: Jinja's default where the text is no number.
+fn float(
+    state: &State,
+    value: &Value,
+    default: Option<Value>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
+    let default = with_default(default, &kwargs, Value::from(0.0))?;
+    minijinja::filters::float(state, value, Some(default), kwargs)
+}
+
+fn with_default(given: Option<Value>, kwargs: &Kwargs, jinja: Value) -> Result<Value, Error> {
+    let named = kwargs.get::<Option<Value>>("default")?;
+    Ok(given.or(named).unwrap_or(jinja))
+}
+
+/// `sort(value, reverse=False, case_sensitive=False, attribute=None)`, by position or by name.
+fn sort(state: &State, value: Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
+    const NAMES: [&str; 3] = ["reverse", "case_sensitive", "attribute"];
+    if args.len() > NAMES.len() {
+        return Err(Error::from(ErrorKind::TooManyArguments));
+    }
+    let mut named: Vec<(&str, Value)> = NAMES.into_iter().zip(args.iter().cloned()).collect();
+    for name in NAMES {
+        if let Some(value) = kwargs.get::<Option<Value>>(name)? {
+            named.push((name, value));
+        }
+    }
+    kwargs.assert_all_used()?;
+    minijinja::filters::sort(state, value, named.into_iter().collect())
 }
 
 /// Python's methods on strings, lists and dicts.

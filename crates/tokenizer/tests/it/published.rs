@@ -1,0 +1,158 @@
+//! Ids of published tokenizers against the cases of other implementations.
+
+use serde_json::{Value, json};
+use tokenizer::Tokenizer;
+
+use crate::support;
+
+/// A tokenizer of the shared data by the name of its folder.
+pub(crate) fn load(name: &str) -> Option<Tokenizer> {
+    if name == "qwen2" {
+        return qwen2();
+    }
+    let path = support::data(&format!("tokenizers/{name}"))?;
+    Some(Tokenizer::from_dir_or_file(path).unwrap_or_else(|e| panic!("{name}: {e}")))
+}
+
+/// Qwen2's tokenizer.json from its vocab.json and merges.txt: NFC, its split pattern, byte level.
+fn qwen2() -> Option<Tokenizer> {
+    let config = support::text("tokenizers/qwen2/tokenizer_config.json")?;
+    let vocab = support::text("tokenizers/qwen2/vocab.json")?;
+    let merges = support::text("tokenizers/qwen2/merges.txt")?;
+    let vocab: Value = serde_json::from_str(&vocab).expect("a vocabulary");
+    let merges: Vec<&str> =
+        merges.lines().filter(|line| !line.is_empty() && !line.starts_with("#version")).collect();
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false,
+        "trim_offsets": false, "use_regex": false});
+    let pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated",
+        "invert": false});
+    let json = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "post_processor": byte_level, "decoder": byte_level,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null,
+            "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": false,
+            "vocab": vocab, "merges": merges},
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).expect("written");
+    std::fs::write(folder.path().join("tokenizer_config.json"), config).expect("written");
+    Some(Tokenizer::from_dir_or_file(folder.path()).expect("loads"))
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().expect("ids").iter().map(|id| id.as_u64().expect("an id") as u32).collect()
+}
+
+/// llama.cpp's inputs and ids, without special tokens.
+#[test]
+fn ids_of_llama_cpp() {
+    for (folder, file) in [
+        ("gpt2", "gpt-2"),
+        ("qwen2", "qwen2"),
+        ("phi-3-mini", "phi-3"),
+        ("bert-base-uncased", "bert-bge"),
+    ] {
+        let Some(tokenizer) = load(folder) else { return };
+        let path = format!("tokenizers/cases/ggml-vocab-{file}.gguf");
+        let inputs = support::text(&format!("{path}.inp")).expect("inputs");
+        let outputs = support::text(&format!("{path}.out")).expect("outputs");
+        let inputs: Vec<&str> = inputs.split("\n__ggml_vocab_test__\n").collect();
+        let outputs: Vec<&str> = outputs.lines().collect();
+        assert!(inputs.len() >= 46, "{}", inputs.len());
+        for (input, output) in inputs.iter().zip(outputs) {
+            let expected: Vec<u32> =
+                output.split_whitespace().map(|id| id.parse().expect("an id")).collect();
+            assert_eq!(tokenizer.encode_plain(input).expect("ids"), expected, "{folder} {input:?}");
+        }
+    }
+}
+
+/// transformers.js's cases, with special tokens.
+#[test]
+fn ids_of_transformers_js() {
+    for (folder, decodes) in
+        [("gpt2", true), ("qwen2", true), ("bert-base-uncased", false), ("t5-small", false)]
+    {
+        let Some(tokenizer) = load(folder) else { return };
+        let path = format!("tokenizers/cases/transformersjs-{folder}.json");
+        let cases: Value =
+            serde_json::from_str(&support::text(&path).expect("cases")).expect("JSON");
+        let cases = cases["cases"].as_array().expect("cases");
+        assert!(cases.len() >= 25);
+        // We never encode pairs of texts.
+        for case in cases.iter().filter(|case| case.get("text_pair").is_none()) {
+            let text = case["text"].as_str().expect("a text");
+            let expected = ids(&case["ids"]);
+            assert_eq!(tokenizer.encode(text).expect("ids"), expected, "{folder} {text:?}");
+            if decodes {
+                // Byte level loses nothing, so this is the text, not what clean-up makes of it.
+                assert_eq!(tokenizer.decode(&expected, false), text);
+            }
+        }
+    }
+}
+
+/// swift-transformers' cases for the tokenizers that are here.
+#[test]
+fn ids_of_swift_transformers() {
+    let Some(text) = support::text("tokenizers/cases/swift-tokenizer_tests.json") else { return };
+    let all: Value = serde_json::from_str(&text).expect("JSON");
+    for (name, folder) in [
+        ("google-bert/bert-base-uncased", "bert-base-uncased"),
+        ("distilgpt2", "gpt2"),
+        ("t5-base", "t5-small"),
+    ] {
+        let tokenizer = load(folder).expect("a tokenizer");
+        let cases = all[name].as_array().expect("cases");
+        assert!(cases.len() >= 18);
+        for case in cases {
+            let text = case["input"].as_str().expect("a text");
+            let expected = ids(&case["encoded"]["input_ids"]);
+            assert_eq!(tokenizer.encode(text).expect("ids"), expected, "{name} {text:?}");
+        }
+    }
+    for (file, folder) in [("gpt2_encoded_tokens", "gpt2"), ("t5_base_encoded", "t5-small")] {
+        let tokenizer = load(folder).expect("a tokenizer");
+        let path = format!("tokenizers/cases/swift-{file}.json");
+        let case: Value =
+            serde_json::from_str(&support::text(&path).expect("a case")).expect("JSON");
+        let text = case["text"].as_str().expect("a text");
+        assert_eq!(tokenizer.encode(text).expect("ids"), ids(&case["token_ids"]), "{file}");
+    }
+}
+
+/// Special ids, prefixes and templates that come from the files beside a tokenizer.json.
+#[test]
+fn what_lies_beside_a_tokenizer_is_read() {
+    let Some(qwen2) = load("qwen2") else { return };
+    assert_eq!(qwen2.eos(), Some(151_643));
+    assert_eq!(qwen2.bos(), None);
+    assert_eq!(qwen2.pad(), qwen2.eos());
+    assert_eq!(qwen2.eos_ids(), [151_643, 151_645]);
+    assert_eq!(qwen2.vocab_size(), 151_646);
+    assert!(qwen2.prefix_ids().is_empty());
+    assert!(qwen2.chat_template().is_some());
+
+    let phi3 = load("phi-3-mini").expect("a tokenizer");
+    assert_eq!((phi3.bos(), phi3.eos(), phi3.unk()), (Some(1), Some(32_000), Some(0)));
+    // add_bos_token is false in its config, which overrules the post-processor.
+    assert!(phi3.prefix_ids().is_empty());
+    assert_eq!(phi3.vocab_size(), 32_011);
+
+    // A bare tokenizer.json: the end-of-text token goes by its name.
+    let gpt2 = load("gpt2").expect("a tokenizer");
+    assert_eq!((gpt2.eos(), gpt2.bos()), (Some(50_256), None));
+    let bert = load("bert-base-uncased").expect("a tokenizer");
+    assert_eq!(bert.prefix_ids(), [101]);
+    for name in ["gpt-neox-20b", "tiny-bpe", "torchtune-small", "oasst-collator"] {
+        let tokenizer = load(name).expect("a tokenizer");
+        // tiny-bpe has no tokens for most bytes beyond ASCII.
+        let text =
+            if name == "tiny-bpe" { "Hello, world!\n" } else { "Hello, world!\n  你好 🙂" };
+        let ids = tokenizer.encode_plain(text).expect("ids");
+        assert_eq!(tokenizer.decode(&ids, false), text, "{name}");
+    }
+}
