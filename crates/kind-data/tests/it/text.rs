@@ -56,7 +56,7 @@ fn comments_are_tidy() {
         assert!(!text.contains(['{', '}', '\t']) && !text.contains("  "), "{text}");
         assert_eq!(text.trim(), text);
         let n_words = text.split_whitespace().count();
-        assert!((4..=30).contains(&n_words), "{n_words} words: {text}");
+        assert!((4..=25).contains(&n_words), "{n_words} words: {text}");
         let words: Vec<String> = text.split(' ').map(str::to_lowercase).collect();
         let doubled = words.windows(2).find(|pair| {
             pair[0] == pair[1] && ["the", "a", "my", "in", "at", "of", "to"].contains(&&*pair[0])
