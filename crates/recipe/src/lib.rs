@@ -114,17 +114,11 @@ pub struct Stage<'r> {
 impl Recipe {
     /// The stages of this recipe in the order in which they run.
     pub fn stages(&self) -> Vec<Stage<'_>> {
-        let pretrain = self.pretrain.as_ref().map(|section| Stage {
-            name: PretrainSection::PATH,
-            input: &section.input,
-            train: &section.train,
-        });
-        let sft = self.sft.as_ref().map(|section| Stage {
-            name: SftSection::PATH,
-            input: &section.input,
-            train: &section.train,
-        });
-        pretrain.into_iter().chain(sft).collect()
+        let stages = [
+            self.pretrain.as_ref().map(PretrainSection::stage),
+            self.sft.as_ref().map(SftSection::stage),
+        ];
+        stages.into_iter().flatten().collect()
     }
 
     /// Every source of the recipe with its key path, such as `pretrain.data[0]`.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Stage;
 use crate::input_keys::InputKeys;
 use crate::problems::Problems;
 use crate::source::Use;
@@ -36,6 +37,10 @@ pub enum Packing {
 
 impl PretrainSection {
     pub(crate) const PATH: &'static str = "pretrain";
+
+    pub(crate) fn stage(&self) -> Stage<'_> {
+        Stage { name: Self::PATH, input: &self.input, train: &self.train }
+    }
 
     pub(crate) fn check(&self, problems: &mut Problems) {
         self.input.check(Self::PATH, Use::Documents, problems);

@@ -31,15 +31,25 @@ pub(crate) struct Problems {
     list: Vec<Problem>,
 }
 
+/// The most problems that are kept: one is shown, and a hostile file may have a hundred thousand.
+const MAX_PROBLEMS: usize = 100;
+
 impl Problems {
+    /// Whether looking for more is a waste of time.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= MAX_PROBLEMS
+    }
+
     pub(crate) fn push(&mut self, problem: Problem) {
-        self.list.push(problem);
+        if !self.is_full() {
+            self.list.push(problem);
+        }
     }
 
     /// A value that breaks a rule of its own or of its section: `rule` reads on after the key's
     /// name.
     pub(crate) fn value(&mut self, path: &str, rule: &str, value: impl Display) {
-        self.list.push(Problem {
+        self.push(Problem {
             rank: Rank::WrongValue,
             path: path.to_owned(),
             target: Target::Value,
@@ -51,7 +61,7 @@ impl Problems {
 
     /// A key that contradicts another one, or means nothing beside it.
     pub(crate) fn conflict(&mut self, path: &str, reason: &str) {
-        self.list.push(Problem {
+        self.push(Problem {
             rank: Rank::WrongValue,
             path: path.to_owned(),
             target: Target::Key,
@@ -63,7 +73,7 @@ impl Problems {
 
     /// A key that the section needs because of another key.
     pub(crate) fn missing(&mut self, section: &str, key: &str, reason: &str) {
-        self.list.push(Problem {
+        self.push(Problem {
             rank: Rank::Missing,
             path: section.to_owned(),
             target: Target::Key,
@@ -75,7 +85,7 @@ impl Problems {
 
     /// Something wrong with a whole section.
     pub(crate) fn section(&mut self, section: &str, message: &str, hint: &str) {
-        self.list.push(Problem {
+        self.push(Problem {
             rank: Rank::Missing,
             path: section.to_owned(),
             target: Target::Key,

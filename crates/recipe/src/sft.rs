@@ -6,6 +6,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Stage;
 use crate::input_keys::InputKeys;
 use crate::problems::Problems;
 use crate::source::Use;
@@ -107,6 +108,10 @@ impl JsonSchema for ChatTemplate {
 
 impl SftSection {
     pub(crate) const PATH: &'static str = "sft";
+
+    pub(crate) fn stage(&self) -> Stage<'_> {
+        Stage { name: Self::PATH, input: &self.input, train: &self.train }
+    }
 
     pub(crate) fn check(&self, problems: &mut Problems) {
         self.input.check(Self::PATH, Use::Chats, problems);

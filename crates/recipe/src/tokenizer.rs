@@ -1,5 +1,7 @@
 //! `[tokenizer]`: train one or load one. Builds none: that is the `tokenizer` crate's.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -84,9 +86,9 @@ impl TokenizerSection {
         for (idx, source) in train.data().unwrap_or_default().iter().enumerate() {
             source.check(&format!("tokenizer.train.data[{idx}]"), Use::Documents, problems);
         }
-        let specials = train.special_tokens().unwrap_or_default();
-        for (idx, token) in specials.iter().enumerate() {
-            if specials.iter().take(idx).any(|earlier| earlier == token) {
+        let mut seen = BTreeSet::new();
+        for (idx, token) in train.special_tokens().unwrap_or_default().iter().enumerate() {
+            if !seen.insert(token) {
                 problems.conflict(
                     &format!("tokenizer.train.special_tokens[{idx}]"),
                     "it stands here twice",

@@ -49,6 +49,9 @@ impl Validator<'_> {
     }
 
     fn unknown_key(&mut self, path: &str, name: &str, tables: &[&Table], siblings: &[Variant]) {
+        if self.problems.is_full() {
+            return;
+        }
         let suggestion = suggest::key(path, name, tables, siblings);
         let hint = suggestion.is_none().then(|| suggest::known_keys(path, tables));
         self.problems.push(Problem {

@@ -40,6 +40,24 @@ fn a_recipe_of_more_than_a_mebibyte_is_refused() {
 }
 
 #[test]
+fn a_recipe_full_of_mistakes_is_refused_without_a_long_look() {
+    let many = |line: fn(usize) -> String| (0..60_000).map(line).collect::<String>();
+    let tokens = many(|_| "\"a\",".to_owned());
+    for text in [
+        format!("{GOOD}{}", many(|n| format!("k{n} = 1\n"))),
+        format!("{GOOD}{}", many(|n| format!("[k{n}]\n"))),
+        format!("{GOOD}{}", many(|_| "[[k]]\n".to_owned())),
+        format!("seed = [{}]", many(|_| "1,".to_owned())),
+        GOOD.replace("vocab_size = 512", &format!("vocab_size = 512, special_tokens = [{tokens}]")),
+    ] {
+        let start = std::time::Instant::now();
+        assert!(recipe::parse(text.as_bytes(), Path::new("r.toml"), &[]).is_err());
+        // A second is what the release build may take; this one is not optimised.
+        assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text_are_refused_with_their_place() {
     let error =
         recipe::parse(b"# \xc3\xa9\nname = \"\xff\"", Path::new("r.toml"), &[]).unwrap_err();
