@@ -1,0 +1,63 @@
+//! Continues prompts with a model: sampling with a key-value cache, many sequences at a time.
+//!
+//! What a sequence becomes is a function of (seed, prompt index, completion index, position) and the
+//! model, whatever else is in the batch. Text stays outside: prompts and completions are ids. Logits
+//! of one sequence in another batch are equal to about 1e-5, not to the bit, so a token can differ
+//! where a draw falls within that of a border.
+
+mod batch;
+mod decoder;
+mod error;
+mod sampling;
+mod settings;
+mod stop;
+
+use model::CausalLm;
+
+pub use decoder::Decoder;
+pub use error::{Error, Result};
+pub use sampling::{Sampling, argmax, logprob};
+pub use settings::{Completion, FinishReason, NewToken, Settings};
+pub use stop::Stop;
+
+/// Continues every prompt `settings.n` times; completions come sorted by prompt, then number.
+///
+/// `on_token` sees every token as it is chosen. Works on a model with autodiff too, without a graph.
+/// Errors: settings out of range, a prompt that is empty, too long or holds unknown ids, logits that
+/// are not finite.
+pub fn generate(
+    model: &CausalLm,
+    prompts: &[Vec<u32>],
+    settings: &Settings,
+    seed: u64,
+    mut on_token: impl FnMut(&NewToken),
+) -> Result<Vec<Completion>> {
+    settings.check()?;
+    for (prompt_idx, prompt) in prompts.iter().enumerate() {
+        check_prompt(model, prompt_idx, prompt)?;
+    }
+    let model = decoder::without_autodiff(model);
+    let job = batch::Job { model: &model, prompts, settings, seed };
+    let members: Vec<(usize, usize)> =
+        (0..prompts.len()).flat_map(|p| (0..settings.n).map(move |c| (p, c))).collect();
+    let mut completions = Vec::with_capacity(members.len());
+    for batch in members.chunks(settings.batch_rows) {
+        completions.extend(job.run(batch, &mut on_token)?);
+    }
+    completions.sort_by_key(|completion| (completion.prompt_idx, completion.completion_idx));
+    Ok(completions)
+}
+
+fn check_prompt(model: &CausalLm, prompt_idx: usize, prompt: &[u32]) -> Result<()> {
+    let (vocab_size, n_positions) = (model.config().vocab_size(), model.config().max_positions());
+    if prompt.is_empty() {
+        return Err(Error::EmptyPrompt { prompt_idx });
+    }
+    if prompt.len() >= n_positions {
+        return Err(Error::PromptTooLong { prompt_idx, len: prompt.len(), n_positions });
+    }
+    match prompt.iter().find(|&&id| id as usize >= vocab_size) {
+        Some(&id) => Err(Error::UnknownToken { prompt_idx, id, vocab_size }),
+        None => Ok(()),
+    }
+}

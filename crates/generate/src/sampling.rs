@@ -1,0 +1,223 @@
+//! From one position's logits to the next token: the filters of transformers, in its order, then a
+//! draw. It works on host slices of one row and knows neither tensors nor batches.
+//!
+//! Order (transformers, `_get_logits_processor`): repetition penalty, temperature, top-k, top-p,
+//! min-p. Sums are kept in f64; logits stay f32, as the reference has them.
+
+use seed::Rng;
+
+use crate::error::{Error, Result};
+
+/// Candidates sorted at first when the mass of top-p is looked for; most borders lie within.
+const FIRST_SORTED: usize = 256;
+
+/// How the next token is chosen. The default draws from the model's own distribution, uncut.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// Logits are divided by this; above 0.
+    pub temperature: f64,
+    /// Only the k likeliest tokens stay (and those equal to the k-th).
+    pub top_k: Option<usize>,
+    /// Only the likeliest tokens that together reach this mass stay, in (0, 1].
+    pub top_p: Option<f64>,
+    /// Only tokens with at least this fraction of the likeliest one's probability stay, in [0, 1].
+    pub min_p: Option<f64>,
+    /// Logits of tokens already seen are divided by it where positive, multiplied where negative;
+    /// 1 changes nothing.
+    pub repetition_penalty: f64,
+    /// Take the likeliest token (the lowest id among equals); of the filters, only the repetition
+    /// penalty still counts.
+    pub greedy: bool,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repetition_penalty: 1.0,
+            greedy: false,
+        }
+    }
+}
+
+impl Sampling {
+    /// Greedy decoding without a penalty.
+    pub fn greedy() -> Self {
+        Self { greedy: true, ..Self::default() }
+    }
+
+    /// Refuses values outside their range, by name.
+    pub fn check(&self) -> Result<()> {
+        let range = |ok: bool, name, range, value: &dyn std::fmt::Display| {
+            if ok { Ok(()) } else { Err(Error::Range { name, range, value: value.to_string() }) }
+        };
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        let unit = "between 0 and 1";
+        range(positive(self.temperature), "temperature", "above 0", &self.temperature)?;
+        let penalty = self.repetition_penalty;
+        range(positive(penalty), "repetition-penalty", "above 0", &penalty)?;
+        if let Some(k) = self.top_k {
+            range(k > 0, "top-k", "at least 1", &k)?;
+        }
+        if let Some(p) = self.top_p {
+            range(p > 0.0 && p <= 1.0, "top-p", "above 0 and at most 1", &p)?;
+        }
+        if let Some(p) = self.min_p {
+            range((0.0..=1.0).contains(&p), "min-p", unit, &p)?;
+        }
+        Ok(())
+    }
+
+    /// Turns raw logits into filtered ones in place: what is cut is minus infinity.
+    ///
+    /// `seen` are the ids that the repetition penalty is for (prompt and completion, no padding);
+    /// an id that stands there twice is penalised once.
+    pub fn filter(&self, logits: &mut [f32], seen: &[u32]) {
+        if self.repetition_penalty != 1.0 {
+            penalise(logits, seen, self.repetition_penalty as f32);
+        }
+        if self.greedy {
+            return;
+        }
+        if self.temperature != 1.0 {
+            let temperature = self.temperature as f32;
+            for x in logits.iter_mut() {
+                *x /= temperature;
+            }
+        }
+        if let Some(k) = self.top_k {
+            keep_top_k(logits, k);
+        }
+        if let Some(p) = self.top_p.filter(|&p| p < 1.0) {
+            keep_top_p(logits, p);
+        }
+        if let Some(p) = self.min_p {
+            keep_min_p(logits, p);
+        }
+    }
+
+    /// The distribution that a token is drawn from, given raw logits.
+    pub fn probabilities(&self, logits: &[f32], seen: &[u32]) -> Vec<f32> {
+        let mut filtered = logits.to_vec();
+        self.filter(&mut filtered, seen);
+        softmax(&filtered)
+    }
+
+    /// Chooses a token from filtered logits; `None` where nothing finite is left.
+    pub fn choose(&self, filtered: &[f32], rng: &mut Rng) -> Option<u32> {
+        if self.greedy { argmax(filtered) } else { draw(filtered, rng) }
+    }
+}
+
+/// The likeliest id, the lowest among equals; `None` where a logit is NaN or none is finite.
+pub fn argmax(logits: &[f32]) -> Option<u32> {
+    let mut best: Option<(usize, f32)> = None;
+    for (id, &x) in logits.iter().enumerate() {
+        if x.is_nan() || x == f32::INFINITY {
+            return None;
+        }
+        if x > best.map_or(f32::NEG_INFINITY, |(_, top)| top) {
+            best = Some((id, x));
+        }
+    }
+    best.map(|(id, _)| id as u32)
+}
+
+/// ln of the probability of `id` under `logits / temperature`, nothing cut: what PPO calls logprobs.
+pub fn logprob(logits: &[f32], id: u32, temperature: f64) -> f32 {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
+    let scaled = |x: f32| (x as f64 - top) / temperature;
+    let total: f64 = logits.iter().map(|&x| scaled(x).exp()).sum();
+    logits.get(id as usize).map_or(f32::NEG_INFINITY, |&x| (scaled(x) - total.ln()) as f32)
+}
+
+/// Softmax of one row; NaN everywhere if a logit is NaN.
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
+    let total: f64 = logits.iter().map(|&x| (x as f64 - top).exp()).sum();
+    logits.iter().map(|&x| ((x as f64 - top).exp() / total) as f32).collect()
+}
+
+fn penalise(logits: &mut [f32], seen: &[u32], penalty: f32) {
+    let mut ids = seen.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    for id in ids {
+        if let Some(x) = logits.get_mut(id as usize) {
+            *x = if *x < 0.0 { *x * penalty } else { *x / penalty };
+        }
+    }
+}
+
+fn keep_top_k(logits: &mut [f32], k: usize) {
+    if k == 0 || k >= logits.len() {
+        return;
+    }
+    let mut values = logits.to_vec();
+    let (_, kth, _) = values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+    let kth = *kth;
+    logits.iter_mut().filter(|x| **x < kth).for_each(|x| *x = f32::NEG_INFINITY);
+}
+
+/// A token goes if those above it hold `p` already. The reference sorts upwards, stably, and cuts
+/// from below; so among equal logits the higher id counts as the likelier one.
+fn keep_top_p(logits: &mut [f32], p: f64) {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
+    let weight = |x: f32| (x as f64 - top).exp();
+    let mut ranked: Vec<(f32, usize)> = Vec::with_capacity(logits.len());
+    ranked.extend(logits.iter().enumerate().filter(|(_, x)| x.is_finite()).map(|(i, &x)| (x, i)));
+    let wanted = p * ranked.iter().map(|&(x, _)| weight(x)).sum::<f64>();
+    let down = |a: &(f32, usize), b: &(f32, usize)| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1));
+
+    // Sorting a whole vocabulary costs more than a small model's forward: sort a growing head.
+    let (mut mass, mut n_kept, mut n_sorted) = (0.0, 0, 0);
+    while mass < wanted && n_kept < ranked.len() {
+        if n_kept == n_sorted {
+            let n_next = (n_sorted * 8).max(FIRST_SORTED).min(ranked.len());
+            let rest = &mut ranked[n_sorted..];
+            if n_next - n_sorted < rest.len() {
+                rest.select_nth_unstable_by(n_next - n_sorted, down);
+            }
+            rest[..n_next - n_sorted].sort_unstable_by(down);
+            n_sorted = n_next;
+        }
+        mass += weight(ranked[n_kept].0);
+        n_kept += 1;
+    }
+    for &(_, id) in &ranked[n_kept..] {
+        logits[id] = f32::NEG_INFINITY;
+    }
+}
+
+fn keep_min_p(logits: &mut [f32], p: f64) {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
+    logits.iter_mut().filter(|x| (**x as f64 - top).exp() < p).for_each(|x| *x = f32::NEG_INFINITY);
+}
+
+/// Draws an id with probability proportional to exp(logit): the race of exponential clocks.
+///
+/// Every id has its own clock, whatever the filters cut, so a distribution that differs by rounding
+/// (the same sequence in another batch) gives another token only as often as the rounding's size;
+/// with a cumulative sum every later border would move.
+fn draw(logits: &[f32], rng: &mut Rng) -> Option<u32> {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
+    if !top.is_finite() || logits.iter().any(|x| x.is_nan()) {
+        return None;
+    }
+    let mut best: Option<(u32, f64)> = None;
+    for (id, &x) in logits.iter().enumerate() {
+        let uniform = rng.f64();
+        if x == f32::NEG_INFINITY {
+            continue;
+        }
+        let clock = (1.0 - uniform).ln().abs();
+        let speed = (x as f64 - top).exp() / clock;
+        if speed > best.map_or(-1.0, |(_, fastest)| fastest) {
+            best = Some((id as u32, speed));
+        }
+    }
+    best.map(|(id, _)| id)
+}

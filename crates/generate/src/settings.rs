@@ -1,0 +1,132 @@
+//! What a caller asks for and what it gets back: settings, tokens as they come, completions.
+//! No decoding happens here.
+
+use crate::error::{Error, Result};
+use crate::sampling::Sampling;
+use crate::stop::Stop;
+
+/// Everything that decides what is generated, besides model, prompts and seed.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How each token is chosen.
+    pub sampling: Sampling,
+    /// Completions of each prompt.
+    pub n: usize,
+    /// Tokens of a completion at most; the model's context may end it sooner.
+    pub max_new_tokens: usize,
+    /// End ids have no probability before this many tokens.
+    pub min_new_tokens: usize,
+    /// Each of these ends a completion (`finish_reason` eos).
+    pub eos_ids: Vec<u32>,
+    /// Texts that end a completion.
+    pub stop: Option<Stop>,
+    /// Ids from this one on are never chosen: the tokenizer's size, where the model's embedding is
+    /// padded to a larger one.
+    pub vocab_size: Option<usize>,
+    /// Sequences decoded together; bounds the memory of the KV cache and changes no result.
+    pub batch_rows: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sampling: Sampling::default(),
+            n: 1,
+            max_new_tokens: 256,
+            min_new_tokens: 0,
+            eos_ids: Vec::new(),
+            stop: None,
+            vocab_size: None,
+            batch_rows: 16,
+        }
+    }
+}
+
+impl Settings {
+    /// Refuses values outside their range, by name.
+    pub fn check(&self) -> Result<()> {
+        self.sampling.check()?;
+        for (name, value) in [
+            ("n", self.n),
+            ("max-new-tokens", self.max_new_tokens),
+            ("batch rows", self.batch_rows),
+        ] {
+            if value == 0 {
+                return Err(Error::Range { name, range: "at least 1", value: value.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a completion ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// An end id was chosen.
+    Eos,
+    /// A stop text appeared.
+    Stop,
+    /// `max_new_tokens` or the model's context was reached.
+    Length,
+}
+
+impl FinishReason {
+    /// The word that stands in output: `eos`, `stop` or `length`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Eos => "eos",
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// One token, handed out as soon as it is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct NewToken {
+    /// Index of the prompt among those given.
+    pub prompt_idx: usize,
+    /// Which of the prompt's completions.
+    pub completion_idx: usize,
+    /// The id.
+    pub id: u32,
+    /// Its log-probability, as in [`Completion::logprobs`].
+    pub logprob: f32,
+    /// Set at a completion's last token.
+    pub finish_reason: Option<FinishReason>,
+}
+
+/// One continuation of one prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// Index of the prompt among those given.
+    pub prompt_idx: usize,
+    /// Which of the prompt's completions.
+    pub completion_idx: usize,
+    /// Every id chosen, the end id too.
+    pub tokens: Vec<u32>,
+    /// ln of each token's probability under `logits / temperature` of the whole vocabulary, before
+    /// any cut or penalty.
+    pub logprobs: Vec<f32>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// The text before the stop text; only where `finish_reason` is [`FinishReason::Stop`].
+    pub stopped_text: Option<String>,
+}
+
+impl Completion {
+    /// The ids that make text: all but an end id.
+    pub fn text_tokens(&self) -> &[u32] {
+        match (self.finish_reason, self.tokens.split_last()) {
+            (FinishReason::Eos, Some((_, before))) => before,
+            _ => &self.tokens,
+        }
+    }
+
+    /// The completion's text: up to the stop text where there was one, else all of it.
+    ///
+    /// `decode` turns ids into text, special tokens left out.
+    pub fn text(&self, decode: impl FnOnce(&[u32]) -> String) -> String {
+        self.stopped_text.clone().unwrap_or_else(|| decode(self.text_tokens()))
+    }
+}

@@ -1,0 +1,203 @@
+//! Whole generations: the reference's continuations, padding, batches, seeds, and every way to end.
+
+use burn::module::Module;
+use generate::{Completion, FinishReason, Sampling, Settings, Stop, generate};
+use model::CausalLm;
+use nn::TokenBatch;
+use testkit::{ByteIds, Golden, Tolerance, assert_close, golden_dir, tiny_gpt2, values};
+
+use crate::{golden_llama, tiny};
+
+fn greedy(max_new_tokens: usize) -> Settings {
+    Settings { sampling: Sampling::greedy(), max_new_tokens, ..Settings::default() }
+}
+
+fn run(model: &CausalLm, prompts: &[Vec<u32>], settings: &Settings) -> Vec<Completion> {
+    generate(model, prompts, settings, 5, |_| ()).unwrap()
+}
+
+fn prompts() -> Vec<Vec<u32>> {
+    let ids: Vec<u32> = (0..40).map(|i| 3 + (i * i * 13 + 5 * i) % 300).collect();
+    [&ids[..1], &ids[2..30], &ids[7..12], &ids[..9], &ids[1..2]].map(<[u32]>::to_vec).to_vec()
+}
+
+#[test]
+fn greedy_continuations_are_those_of_transformers() {
+    for folder in ["models/llama", "models/llama-tied-rope3", "models/llama-bias-headdim"] {
+        let dir = golden_dir(folder);
+        let model = model::load_causal_lm(&dir, &kernels::device("cpu").unwrap()).unwrap();
+        let golden = Golden::open(&dir.join("greedy.safetensors"));
+        let settings = Settings { min_new_tokens: 24, eos_ids: vec![2], ..greedy(24) };
+        let alone = run(&model, &[golden.ids("prompt")], &settings);
+        assert_eq!(alone[0].tokens, golden.ids("sequence")[7..], "{folder}");
+
+        let padded = golden.ids("left_padded_prompts");
+        let settings = Settings { max_new_tokens: 16, ..settings };
+        let both = run(&model, &[padded[..9].to_vec(), padded[13..].to_vec()], &settings);
+        let expected = golden.ids("left_padded_sequences");
+        assert_eq!(both[0].tokens, expected[9..25], "{folder}");
+        assert_eq!(both[1].tokens, expected[34..], "{folder}");
+    }
+}
+
+#[test]
+fn company_and_padding_change_nothing() {
+    for model in [golden_llama(), tiny(&tiny_gpt2(310, true))] {
+        let sampled = Settings { max_new_tokens: 20, n: 3, ..Settings::default() };
+        let cut = Sampling {
+            temperature: 0.8,
+            top_k: Some(40),
+            top_p: Some(0.9),
+            min_p: Some(0.01),
+            repetition_penalty: 1.2,
+            greedy: false,
+        };
+        let cut = Settings { sampling: cut, ..sampled.clone() };
+        for settings in [greedy(20), sampled, cut] {
+            let together =
+                run(&model, &prompts(), &Settings { batch_rows: 64, ..settings.clone() });
+            for batch_rows in [1, 2, 4] {
+                let other = run(&model, &prompts(), &Settings { batch_rows, ..settings.clone() });
+                assert_eq!(other.len(), together.len());
+                for (other, together) in other.iter().zip(&together) {
+                    assert_eq!(other.tokens, together.tokens);
+                    let tolerance = Tolerance::absolute(5e-5);
+                    assert_close("logprobs", &other.logprobs, &together.logprobs, tolerance);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn completions_differ_by_seed_prompt_and_number_and_repeat_by_them() {
+    let model = golden_llama();
+    let settings = Settings { max_new_tokens: 12, n: 4, ..Settings::default() };
+    let twice = vec![prompts()[1].clone(); 2];
+    let first = run(&model, &twice, &settings);
+    assert_eq!(first, run(&model, &twice, &settings));
+    let indices: Vec<_> = first.iter().map(|c| (c.prompt_idx, c.completion_idx)).collect();
+    assert_eq!(indices, [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]);
+    let other = generate(&model, &twice, &settings, 6, |_| ()).unwrap();
+    let mut all: Vec<_> = first.iter().chain(&other).map(|c| c.tokens.clone()).collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 16);
+    // More completions of a prompt leave the first ones as they were.
+    let more = run(&model, &twice[..1], &Settings { n: 6, ..settings });
+    assert_eq!(more[..4], first[..4]);
+}
+
+#[test]
+fn logprobs_are_those_of_a_whole_forward() {
+    let model = golden_llama();
+    let sampling = Sampling { temperature: 0.7, top_k: Some(50), ..Sampling::default() };
+    let settings = Settings { sampling, max_new_tokens: 30, n: 2, ..Settings::default() };
+    for completion in run(&model, &prompts(), &settings) {
+        let mut ids = prompts()[completion.prompt_idx].clone();
+        let n_prompt = ids.len();
+        ids.extend(&completion.tokens);
+        let device = kernels::device("cpu").unwrap();
+        let logits = model.logits(model.forward(&TokenBatch::of_rows(&ids, 1, &device)));
+        let logits = values(&logits);
+        let rows = logits.chunks(model.config().vocab_size()).skip(n_prompt - 1);
+        let expected: Vec<f32> = rows
+            .zip(&completion.tokens)
+            .map(|(row, &id)| generate::logprob(row, id, 0.7))
+            .collect();
+        assert_close("logprobs", &completion.logprobs, &expected, Tolerance::absolute(5e-5));
+    }
+}
+
+#[test]
+fn several_end_ids_end_and_stay_out_of_the_text() {
+    let model = golden_llama();
+    let plain = run(&model, &prompts(), &greedy(20));
+    // Ids that the second and the third continuation hold: each ends where its first one stands.
+    let eos_ids = vec![plain[1].tokens[6], plain[2].tokens[11]];
+    let ended = run(&model, &prompts(), &Settings { eos_ids: eos_ids.clone(), ..greedy(20) });
+    for (ended, plain) in ended.iter().zip(&plain) {
+        match plain.tokens.iter().position(|id| eos_ids.contains(id)) {
+            Some(at) => {
+                assert_eq!(ended.finish_reason, FinishReason::Eos);
+                assert_eq!(ended.tokens, plain.tokens[..=at]);
+                assert_eq!(ended.text_tokens(), &plain.tokens[..at]);
+                assert_eq!(ended.logprobs.len(), at + 1);
+            }
+            None => assert_eq!(
+                (ended.finish_reason, &ended.tokens),
+                (FinishReason::Length, &plain.tokens)
+            ),
+        }
+    }
+    assert_eq!(ended[1].finish_reason, FinishReason::Eos);
+    let settings = Settings { eos_ids, min_new_tokens: 20, ..greedy(20) };
+    for completion in run(&model, &prompts(), &settings) {
+        assert_eq!((completion.tokens.len(), completion.finish_reason), (20, FinishReason::Length));
+    }
+}
+
+#[test]
+fn stop_texts_end_a_completion_and_are_cut_off() {
+    let model = golden_llama();
+    let decode = |ids: &[u32]| ids.iter().map(|&id| char::from(b'a' + (id % 26) as u8)).collect();
+    let plain = run(&model, &prompts()[1..2], &greedy(20));
+    let text: String = decode(&plain[0].tokens);
+    let stop = Stop::new(vec![text[8..11].to_owned(), String::new()], Vec::new(), decode);
+    let at = text.find(&text[8..11]).unwrap();
+    let stopped = run(&model, &prompts()[1..2], &Settings { stop: Some(stop), ..greedy(20) });
+    assert_eq!(stopped[0].finish_reason, FinishReason::Stop);
+    assert_eq!(stopped[0].tokens, plain[0].tokens[..at + 3]);
+    assert_eq!(stopped[0].text(decode), text[..at]);
+    assert_eq!(plain[0].text(decode), text);
+}
+
+#[test]
+fn the_context_ends_a_completion() {
+    let model = tiny(&tiny_gpt2(ByteIds::VOCAB_SIZE, false));
+    let prompts = vec![vec![7; 60], vec![9; 10], vec![1; 63]];
+    let completions = run(&model, &prompts, &greedy(30));
+    let lengths: Vec<_> = completions.iter().map(|c| (c.tokens.len(), c.finish_reason)).collect();
+    assert_eq!(lengths, [4, 30, 1].map(|n| (n, FinishReason::Length)));
+}
+
+#[test]
+fn ids_beyond_the_tokenizer_are_never_chosen() {
+    let model = golden_llama();
+    for sampling in [Sampling::greedy(), Sampling { temperature: 5.0, ..Sampling::default() }] {
+        let settings = Settings { sampling, vocab_size: Some(20), ..greedy(50) };
+        for completion in run(&model, &prompts(), &settings) {
+            assert!(completion.tokens.iter().all(|&id| id < 20), "{:?}", completion.tokens);
+        }
+    }
+}
+
+#[test]
+fn tokens_are_handed_out_as_they_come() {
+    let model = golden_llama();
+    let settings =
+        Settings { max_new_tokens: 6, n: 2, eos_ids: (100..140).collect(), ..Settings::default() };
+    let mut seen = Vec::new();
+    let completions =
+        generate(&model, &prompts(), &settings, 5, |token| seen.push(*token)).unwrap();
+    for completion in &completions {
+        let of = |t: &&generate::NewToken| {
+            (t.prompt_idx, t.completion_idx) == (completion.prompt_idx, completion.completion_idx)
+        };
+        let mine: Vec<_> = seen.iter().filter(of).collect();
+        assert_eq!(mine.iter().map(|t| t.id).collect::<Vec<_>>(), completion.tokens);
+        let (last, before) = mine.split_last().unwrap();
+        assert!(before.iter().all(|t| t.finish_reason.is_none()));
+        assert_eq!(last.finish_reason, Some(completion.finish_reason));
+    }
+}
+
+#[test]
+fn a_model_that_is_being_trained_gives_the_same() {
+    let model = golden_llama();
+    let device = kernels::device("cpu").unwrap().autodiff();
+    let trained = model::load_causal_lm(&golden_dir("models/llama"), &device).unwrap();
+    let settings = Settings { max_new_tokens: 10, ..Settings::default() };
+    assert_eq!(run(&model, &prompts(), &settings), run(&trained, &prompts(), &settings));
+    assert!(trained.num_params() > 0 && trained.head_weight().is_require_grad());
+}
