@@ -57,11 +57,21 @@ pub(crate) struct Builder<'a> {
     source: &'a mut dyn ParameterSource,
     device: &'a Device,
     prefix: String,
+    rounds_frequencies: bool,
 }
 
 impl<'a> Builder<'a> {
     pub(crate) fn new(source: &'a mut dyn ParameterSource, device: &'a Device) -> Self {
-        Self { source, device, prefix: String::new() }
+        Self { source, device, prefix: String::new(), rounds_frequencies: false }
+    }
+
+    /// Asks for RoPE frequencies as a module has them that was cast to bf16 as a whole.
+    pub(crate) fn rounding_frequencies(self) -> Self {
+        Self { rounds_frequencies: true, ..self }
+    }
+
+    pub(crate) fn rounds_frequencies(&self) -> bool {
+        self.rounds_frequencies
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -71,7 +81,8 @@ impl<'a> Builder<'a> {
     /// The same source for a module inside: its names start with `name` and a dot.
     pub(crate) fn inside(&mut self, name: &str) -> Builder<'_> {
         let prefix = format!("{}{name}.", self.prefix);
-        Builder { source: &mut *self.source, device: self.device, prefix }
+        let rounds_frequencies = self.rounds_frequencies;
+        Builder { source: &mut *self.source, device: self.device, prefix, rounds_frequencies }
     }
 
     pub(crate) fn tensor<const D: usize>(

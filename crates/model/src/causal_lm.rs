@@ -44,7 +44,10 @@ impl CausalLm {
         source: &mut dyn ParameterSource,
         device: &Device,
     ) -> Result<Self> {
-        let mut from = Builder::new(source, device);
+        Self::build(config, Builder::new(source, device))
+    }
+
+    pub(crate) fn build(config: &ModelConfig, mut from: Builder) -> Result<Self> {
         let backbone = Backbone::build(config, &mut from)?;
         let lm_head = if config.tied() {
             None

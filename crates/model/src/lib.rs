@@ -23,7 +23,7 @@ pub use causal_lm::CausalLm;
 pub use error::{Error, Result};
 pub use gpt2::Gpt2Model;
 pub use llama::LlamaModel;
-pub use load::{WeightFiles, load_causal_lm, load_scalar_head};
+pub use load::{WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole, load_scalar_head};
 pub use names::{
     NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names, visit_tensors,
     write_parameters,

@@ -10,6 +10,7 @@ use arch::{Architecture, Description, ModelConfig, ParamSpec};
 use burn::tensor::Device;
 use serde_json::Value;
 
+use crate::build::Builder;
 use crate::{CausalLm, Error, ParameterSource, Result, SafetensorsFile, ScalarHead};
 
 const SINGLE: &str = "model.safetensors";
@@ -17,6 +18,16 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// The language model of a directory. On an autodiff device every parameter is trained.
 pub fn load_causal_lm(dir: &Path, device: &Device) -> Result<CausalLm> {
+    load(dir, device, false)
+}
+
+/// As [`load_causal_lm`], for comparing with a reference that was cast to bf16 and back as a whole:
+/// in torch that rounds RoPE's frequencies too, which loading a directory does not.
+pub fn load_causal_lm_cast_as_a_whole(dir: &Path, device: &Device) -> Result<CausalLm> {
+    load(dir, device, true)
+}
+
+fn load(dir: &Path, device: &Device, rounds_frequencies: bool) -> Result<CausalLm> {
     let description = Description::read(dir)?;
     if description.architecture != Architecture::CausalLm {
         return Err(Error::WrongHead {
@@ -28,7 +39,9 @@ pub fn load_causal_lm(dir: &Path, device: &Device) -> Result<CausalLm> {
     let config = description.config;
     let parameters = config.parameters();
     let mut files = WeightFiles::open(dir, &config, &parameters, &config.file_parameters())?;
-    let model = CausalLm::from_source(&config, &mut files, device)?;
+    let from = Builder::new(&mut files, device);
+    let from = if rounds_frequencies { from.rounding_frequencies() } else { from };
+    let model = CausalLm::build(&config, from)?;
     files.finish()?;
     Ok(model)
 }

@@ -4,7 +4,7 @@
 
 mod block;
 
-use arch::LlamaConfig;
+use arch::{LlamaConfig, RopeTable};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use kernels::AttentionMask;
@@ -36,10 +36,30 @@ impl LlamaModel {
             .map(|layer| Block::build(config, &mut from.inside(&format!("layers.{layer}"))))
             .collect::<Result<_>>()?;
         let norm = from.rms_norm("norm", d, config.rms_norm_eps)?;
-        let table = config.rope_table(config.max_position_embeddings);
+        let table = if from.rounds_frequencies() {
+            rounded_rope_table(config)
+        } else {
+            config.rope_table(config.max_position_embeddings)
+        };
         let rope = RopeTables::new(table.cos, table.sin, table.n_positions, from.device());
         Ok(Self { embed_tokens, layers, norm, rope })
     }
+}
+
+/// The table of a module that was cast to bf16 as a whole: its frequencies are a buffer of it and
+/// were rounded too, and angles then computed from them in f32.
+fn rounded_rope_table(config: &LlamaConfig) -> RopeTable {
+    let n_positions = config.max_position_embeddings;
+    let frequencies = config.rope_parameters.inverse_frequencies(config.head_dim);
+    let frequencies: Vec<f32> =
+        frequencies.iter().map(|f| half::bf16::from_f32(*f as f32).to_f32()).collect();
+    let factor = config.rope_parameters.attention_factor();
+    let angles = (0..n_positions).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f));
+    let (sin, cos) = angles
+        .map(|angle| f64::from(angle).sin_cos())
+        .map(|(sin, cos)| ((sin * factor) as f32, (cos * factor) as f32))
+        .unzip();
+    RopeTable { cos, sin, n_positions, half_width: frequencies.len() }
 }
 
 impl Decoder for LlamaModel {

@@ -55,8 +55,7 @@ fn continue_greedily(
     let device = Device::flex();
     let mut cache = model.new_cache(rows, t + n_new);
     let positions: Vec<i32> = prompt.positions_bt.to_data().convert::<i32>().iter().collect();
-    let mut next: Vec<u32> =
-        positions.chunks(t).map(|row| row[t - 1] as u32 + 1).collect();
+    let mut next: Vec<u32> = positions.chunks(t).map(|row| row[t - 1] as u32 + 1).collect();
     let mut hidden = model.backbone.forward_cached(prompt, &mut cache);
     let (mut ids, mut all_logits) = (vec![Vec::new(); rows], vec![Vec::new(); rows]);
     for _ in 0..n_new {
@@ -121,10 +120,8 @@ fn padding_on_the_left_changes_nothing() {
             let n = want_logits.len() / rows;
             let want_logits = &want_logits[row * n..(row + 1) * n];
             assert_close("logits", &logits[row], want_logits, Tolerance::LOGITS);
-            let real: Vec<u32> = (row * t..(row + 1) * t)
-                .filter(|idx| mask[*idx])
-                .map(|idx| ids[idx])
-                .collect();
+            let real: Vec<u32> =
+                (row * t..(row + 1) * t).filter(|idx| mask[*idx]).map(|idx| ids[idx]).collect();
             let (alone, logits_alone) =
                 continue_greedily(&model, &TokenBatch::of_rows(&real, 1, &device), 16, 2);
             assert_eq!(alone[0], together[row]);

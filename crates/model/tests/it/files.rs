@@ -58,10 +58,10 @@ impl Dir {
     fn error(&self) -> String {
         let error = self.load().expect_err("an error");
         assert!(error.hint().is_some(), "{error}");
-        error.to_string().replace(&format!("{}/", self.0.path().display()), "").replace(
-            &self.0.path().display().to_string(),
-            "DIR",
-        )
+        error
+            .to_string()
+            .replace(&format!("{}/", self.0.path().display()), "")
+            .replace(&self.0.path().display().to_string(), "DIR")
     }
 }
 
@@ -236,17 +236,34 @@ fn hostile_headers() {
     for (header, data, message) in [
         ("[]".to_owned(), 0, "invalid type: sequence, expected an object of tensors"),
         (format!(r#"{{"a":{0},"a":{0}}}"#, tensor(0, 4)), 4, "tensor `a` stands twice"),
-        (format!(r#"{{"a":{},"b":{}}}"#, tensor(0, 4), tensor(2, 6)), 6, "does not start where another ends"),
-        (format!(r#"{{"a":{},"b":{}}}"#, tensor(0, 4), tensor(8, 12)), 12, "does not start where another ends"),
+        (
+            format!(r#"{{"a":{},"b":{}}}"#, tensor(0, 4), tensor(2, 6)),
+            6,
+            "does not start where another ends",
+        ),
+        (
+            format!(r#"{{"a":{},"b":{}}}"#, tensor(0, 4), tensor(8, 12)),
+            12,
+            "does not start where another ends",
+        ),
         (format!(r#"{{"a":{}}}"#, tensor(4, 0)), 4, "tensor `a` ends before it starts"),
         (format!(r#"{{"a":{}}}"#, tensor(0, 8)), 8, "tensor `a` has 8 bytes for shape [1] of F32"),
         (
-            r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}}"#.to_owned(),
+            r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}}"#
+                .to_owned(),
             0,
             "tensor `a` is larger than any memory",
         ),
-        (r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#.to_owned(), 4, "the header is not valid"),
-        (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}}"#.to_owned(), 4, "unknown field `x`"),
+        (
+            r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#.to_owned(),
+            4,
+            "the header is not valid",
+        ),
+        (
+            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}}"#.to_owned(),
+            4,
+            "unknown field `x`",
+        ),
         ("[".repeat(100_000), 0, "the header is not valid"),
         (r#"{"a":"#.repeat(50_000), 0, "the header is not valid"),
     ] {
@@ -300,7 +317,10 @@ fn a_tied_head_in_the_file_must_equal_the_embedding() {
     let mut all = tensors(&model);
     let head = ("lm_head.weight".to_owned(), all[0].1.clone(), all[0].2.clone());
     all.push(head);
-    assert_eq!(tensors(&Dir::with(&value, &all, Dtype::F32).load().expect("the model")), tensors(&model));
+    assert_eq!(
+        tensors(&Dir::with(&value, &all, Dtype::F32).load().expect("the model")),
+        tensors(&model)
+    );
     all.last_mut().expect("the head").2[77] += 1.0;
     assert_eq!(
         Dir::with(&value, &all, Dtype::F32).error(),
@@ -319,7 +339,10 @@ fn known_buffers_are_passed_over() {
     let mut all = tensors(&model);
     all.push(("transformer.h.0.attn.bias".into(), vec![1, 1, 4, 4], vec![1.0; 16]));
     all.push(("transformer.h.1.attn.masked_bias".into(), vec![1], vec![-1e4]));
-    assert_eq!(tensors(&Dir::with(&value, &all, Dtype::F32).load().expect("the model")), tensors(&model));
+    assert_eq!(
+        tensors(&Dir::with(&value, &all, Dtype::F32).load().expect("the model")),
+        tensors(&model)
+    );
 }
 
 #[test]
