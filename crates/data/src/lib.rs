@@ -13,6 +13,7 @@ mod place;
 mod rows;
 mod source;
 mod spec;
+mod texts;
 
 pub use batch::Batch;
 pub use cache::{Content, PrepareOptions, Prepared, Progress, TokenRole, cache_key, prepare};
@@ -22,3 +23,4 @@ pub use paths::{expand, resolve};
 pub use place::{Place, Position};
 pub use source::{BytesRead, Row, Rows, format_of, read_rows};
 pub use spec::SourceSpec;
+pub use texts::{texts, texts_key};

@@ -16,8 +16,7 @@ use crate::cache::store::{
 use crate::cache::{Content, PrepareOptions, Progress};
 use crate::error::{Error, Result};
 use crate::place::{Place, Position};
-use crate::rows::{Shape, Wanted};
-use crate::source::{BytesRead, file_format, read_all};
+use crate::source::{BytesRead, file_format};
 use crate::spec::SourceSpec;
 
 mod chats;
@@ -81,16 +80,6 @@ fn pipeline<T: Send, R: Send>(
         let read = reader.join().unwrap_or_else(|_| Err(Error::ReaderFailed));
         taken.and(read)
     })
-}
-
-/// How the rows of a source are read, by its keys and its first good row; None without any row.
-fn decide_shape(spec: &SourceSpec, wanted: Wanted) -> Result<Option<Shape>> {
-    let mut rows = read_all(spec.files.clone(), spec.format, None, BytesRead::default());
-    let first = rows.find(|row| !matches!(row, Err(Error::Row { .. })));
-    match first.transpose()? {
-        Some(first) => Shape::decide(spec.request(), wanted, &first).map(Some),
-        None => Ok(None),
-    }
 }
 
 /// The reader's side of the pipeline was closed: the other side has an error to tell.

@@ -152,12 +152,6 @@ pub fn cache_key(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Stri
 
 /// Everything that the builder can read, as one value.
 fn inputs(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Value> {
-    let mut files = Vec::with_capacity(spec.files.len());
-    for path in &spec.files {
-        let format = format_name(file_format(path, spec.format)?);
-        let hash = file_hashes::file_hash(options.cache_dir, path)?;
-        files.push(json!([hash, format, Compression::of(path).name()]));
-    }
     let (content, template) = match options.content {
         Content::Documents => ("documents", None),
         Content::Chats(template) => ("chats", Some(template.source())),
@@ -165,10 +159,23 @@ fn inputs(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Value> {
     let tokenizer = options.tokenizer.hash().map_err(|source| Error::TokenizerUse { source })?;
     Ok(json!({
         "builder": BUILDER_VERSION,
-        "files": files,
         "content": content,
         "template": template,
         "tokenizer": tokenizer,
+        "source": reading_inputs(spec, options.cache_dir)?,
+    }))
+}
+
+/// Everything that decides which rows a source gives: its files' contents and its keys.
+pub(crate) fn reading_inputs(spec: &SourceSpec, cache_dir: &Path) -> Result<Value> {
+    let mut files = Vec::with_capacity(spec.files.len());
+    for path in &spec.files {
+        let format = format_name(file_format(path, spec.format)?);
+        let hash = file_hashes::file_hash(cache_dir, path)?;
+        files.push(json!([hash, format, Compression::of(path).name()]));
+    }
+    Ok(json!({
+        "files": files,
         "layout": value(&spec.layout),
         "text": spec.text,
         "rows": value(&spec.rows),

@@ -28,6 +28,8 @@ pub(crate) struct ArrowRows {
     file: Arc<Path>,
     bytes: Bytes,
     decoder: StreamDecoder,
+    /// Whether the first message, which is the schema, was read.
+    schema_seen: bool,
     schema_checked: bool,
     needed: Option<Vec<String>>,
     batches: VecDeque<RecordBatch>,
@@ -55,6 +57,7 @@ impl ArrowRows {
             file: shared_path(path),
             bytes,
             decoder: StreamDecoder::new(),
+            schema_seen: false,
             schema_checked: false,
             needed: needed.map(<[String]>::to_vec),
             batches: VecDeque::new(),
@@ -93,6 +96,11 @@ impl ArrowRows {
             return self.flush();
         }
         let mut word = self.read(4)?;
+        // Writers pad the magic word, some to 64 bytes.
+        while word == [0; 4] && !self.schema_seen {
+            word = self.read(4)?;
+        }
+        self.schema_seen = true;
         if word == CONTINUATION {
             word = self.read(4)?;
         }

@@ -67,9 +67,7 @@ impl CsvRows {
                 return Err(record_error(&self.file, &Place::line(&self.file, line), error));
             }
         }
-        // Blank lines in front of a record are passed over by the parser: ask the record itself.
-        let line = self.record.position().map_or(line, csv::Position::line);
-        let place = Place::line(&self.file, line);
+        let place = Place::line(&self.file, self.record_line(line));
         if self.record.len() != self.header.len() {
             let (found, expected) = (self.record.len(), self.header.len());
             return Err(Error::row(place, RowProblem::FieldCount { found, expected }));
@@ -82,6 +80,16 @@ impl CsvRows {
             columns.insert(name.clone(), Value::String(text.to_owned()));
         }
         Ok(Some(Row { columns, place }))
+    }
+}
+
+impl CsvRows {
+    /// The line on which the record begins. The parser counts blank lines in front of a record to
+    /// it: they are what is left of its lines after its own line breaks and the one that ends it.
+    fn record_line(&self, start: u64) -> u64 {
+        let own = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+        let passed = self.reader.position().line().saturating_sub(start);
+        start + passed.saturating_sub(own + 1)
     }
 }
 

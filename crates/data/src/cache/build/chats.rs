@@ -15,6 +15,7 @@ use crate::place::Place;
 use crate::rows::{Wanted, chat_hash};
 use crate::source::{BytesRead, read_all};
 use crate::spec::SourceSpec;
+use crate::texts::decide_shape;
 
 /// One chat, or the reason why its row gives none.
 struct Unit {
@@ -68,7 +69,7 @@ fn read_chats(
     read: &BytesRead,
     sender: &SyncSender<Vec<Unit>>,
 ) -> Result<RowCounter> {
-    let Some(shape) = super::decide_shape(spec, Wanted::Chats)? else { return Ok(counter) };
+    let Some(shape) = decide_shape(spec, Wanted::Chats)? else { return Ok(counter) };
     let limit = usize::try_from(spec.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let rows = read_all(spec.files.clone(), spec.format, shape.needed(), read.clone());
     let (mut batch, mut n_bytes) = (Vec::new(), 0);

@@ -16,6 +16,7 @@ use crate::place::Place;
 use crate::rows::{Wanted, short_hash};
 use crate::source::{BytesRead, TextDocument, file_format, read_all};
 use crate::spec::SourceSpec;
+use crate::texts::decide_shape;
 
 /// A piece of a document; the last one carries what the document ends with.
 struct Piece {
@@ -145,7 +146,7 @@ fn read_documents(
     read: &BytesRead,
     batcher: &mut Batcher<'_>,
 ) -> Result<RowCounter> {
-    let shape = super::decide_shape(spec, Wanted::Documents)?;
+    let shape = decide_shape(spec, Wanted::Documents)?;
     let Some(shape) = shape else { return counter.finish() };
     let limit = usize::try_from(spec.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let rows = read_all(spec.files.clone(), spec.format, shape.needed(), read.clone());

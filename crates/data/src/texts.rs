@@ -1,0 +1,148 @@
+//! The bare texts of a source, for training a tokenizer and for looking at data.
+//!
+//! It deliberately tokenises nothing and remembers nothing.
+
+use std::path::Path;
+
+use recipe::Format;
+
+use crate::cache::BUILDER_VERSION;
+use crate::error::{Error, Result};
+use crate::rows::{Shape, Wanted};
+use crate::source::{BytesRead, Row, TextDocument, file_format, read_all};
+use crate::spec::SourceSpec;
+
+/// Texts one after the other.
+type Texts = Box<dyn Iterator<Item = Result<String>> + Send>;
+
+/// Text of one piece of a long plain file.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Hands out the texts of sources in order: each document, or with `chats` each message's content.
+///
+/// A plain text file comes in pieces that end at a line's end. Bad rows are passed over: whether
+/// they stop a run is decided, and told, when its stage is prepared.
+pub fn texts(specs: &[SourceSpec], chats: bool, take: &mut dyn FnMut(String)) -> Result<()> {
+    let wanted = if chats { Wanted::Chats } else { Wanted::Documents };
+    for spec in specs {
+        for text in source_texts(spec, wanted)? {
+            match text {
+                Ok(text) => take(text),
+                Err(Error::Row { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A key that changes whenever `texts` would hand out other texts.
+pub fn texts_key(specs: &[SourceSpec], chats: bool, cache_dir: &Path) -> Result<String> {
+    let mut sources = Vec::with_capacity(specs.len());
+    for spec in specs {
+        sources.push(crate::cache::reading_inputs(spec, cache_dir)?);
+    }
+    let key = serde_json::json!([BUILDER_VERSION, chats, sources]);
+    Ok(fsio::sha256_hex(key.to_string().as_bytes()))
+}
+
+fn source_texts(spec: &SourceSpec, wanted: Wanted) -> Result<Texts> {
+    let mut plain = false;
+    for file in &spec.files {
+        plain |= file_format(file, spec.format)? == Format::Text;
+    }
+    if plain && wanted == Wanted::Documents {
+        return Ok(Box::new(PlainTexts::new(spec)));
+    }
+    let Some(shape) = decide_shape(spec, wanted)? else {
+        return Err(Error::NoRows { source_path: spec.path.clone() });
+    };
+    let limit = usize::try_from(spec.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let files = spec.files.clone();
+    let rows = read_all(files, spec.format, shape.needed(), BytesRead::default()).take(limit);
+    let texts = rows.flat_map(move |row| match row_texts(row, &shape, wanted) {
+        Ok(texts) => texts.into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(error)],
+    });
+    Ok(Box::new(texts))
+}
+
+/// How the rows of a source are read, by its keys and its first good row; None without any row.
+pub(crate) fn decide_shape(spec: &SourceSpec, wanted: Wanted) -> Result<Option<Shape>> {
+    let mut rows = read_all(spec.files.clone(), spec.format, None, BytesRead::default());
+    let first = rows.find(|row| !matches!(row, Err(Error::Row { .. })));
+    match first.transpose()? {
+        Some(first) => Shape::decide(spec.request(), wanted, &first).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn row_texts(row: Result<Row>, shape: &Shape, wanted: Wanted) -> Result<Vec<String>> {
+    let row = row?;
+    let texts = match wanted {
+        Wanted::Documents => shape.document_of(&row).map(|text| vec![text]),
+        Wanted::Chats => shape.chats_of(&row).map(|chats| {
+            let messages = chats.into_iter().flat_map(|chat| chat.messages);
+            messages.map(|message| message.content).collect()
+        }),
+    };
+    texts.map_err(|problem| Error::row(row.place, problem))
+}
+
+/// Plain text files in pieces.
+struct PlainTexts {
+    files: std::vec::IntoIter<std::path::PathBuf>,
+    lines_left: Option<u64>,
+    document: Option<TextDocument>,
+    /// The unfinished line at the end of the last piece.
+    rest: String,
+    failed: bool,
+}
+
+impl PlainTexts {
+    fn new(spec: &SourceSpec) -> Self {
+        let files = spec.files.clone().into_iter();
+        Self { files, lines_left: spec.limit, document: None, rest: String::new(), failed: false }
+    }
+
+    fn next_text(&mut self) -> Result<Option<String>> {
+        loop {
+            let Some(document) = &mut self.document else {
+                let Some(file) = self.files.next() else { return Ok(None) };
+                if self.lines_left == Some(0) {
+                    return Ok(None);
+                }
+                let read = BytesRead::default();
+                self.document = Some(TextDocument::open(&file, self.lines_left, &read)?);
+                continue;
+            };
+            let Some(piece) = document.next_piece(PIECE_BYTES)? else {
+                let used = document.n_lines();
+                self.lines_left = self.lines_left.map(|left| left.saturating_sub(used));
+                self.document = None;
+                if self.rest.is_empty() {
+                    continue;
+                }
+                return Ok(Some(std::mem::take(&mut self.rest)));
+            };
+            self.rest.push_str(&piece);
+            if let Some(end) = self.rest.rfind('\n') {
+                let rest = self.rest.split_off(end + 1);
+                return Ok(Some(std::mem::replace(&mut self.rest, rest)));
+            }
+        }
+    }
+}
+
+impl Iterator for PlainTexts {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let text = self.next_text();
+        self.failed = text.is_err();
+        text.transpose()
+    }
+}

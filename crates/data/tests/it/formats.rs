@@ -1,0 +1,292 @@
+//! The same rows from every format, plain and packed, with places.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use data::{BytesRead, SourceSpec, expand, read_rows, resolve};
+use parquet::arrow::ArrowWriter;
+
+use crate::support::{file, folder, gzip, shared_data, shown, zstd};
+
+fn batch() -> RecordBatch {
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a \"b\""), Some("ü\nx"), None]));
+    let labels: ArrayRef = Arc::new(Int64Array::from(vec![1, -2, 3]));
+    let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([
+        Some(vec![Some(1), Some(2)]),
+        Some(vec![]),
+        None,
+    ]));
+    let fields = vec![
+        Field::new("text", DataType::Utf8, true),
+        Field::new("label", DataType::Int64, true),
+        Field::new("list", lists.data_type().clone(), true),
+    ];
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![texts, labels, lists]).unwrap()
+}
+
+fn parquet_bytes() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch().schema(), None).unwrap();
+    writer.write(&batch()).unwrap();
+    writer.flush().unwrap();
+    writer.write(&batch()).unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+fn arrow_stream() -> Vec<u8> {
+    let schema = batch().schema();
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &schema).unwrap();
+    writer.write(&batch()).unwrap();
+    writer.write(&batch()).unwrap();
+    writer.into_inner().unwrap()
+}
+
+fn arrow_file(compressed: bool) -> Vec<u8> {
+    let schema = batch().schema();
+    let codec = compressed.then_some(arrow::ipc::CompressionType::ZSTD);
+    let options =
+        arrow::ipc::writer::IpcWriteOptions::default().try_with_compression(codec).unwrap();
+    let mut writer =
+        arrow::ipc::writer::FileWriter::try_new_with_options(Vec::new(), &schema, options).unwrap();
+    writer.write(&batch()).unwrap();
+    writer.write(&batch()).unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// Rows as lines of `place: json`, the folder left out.
+fn read(path: &Path) -> String {
+    let rows = match read_rows(path, None, None, &BytesRead::default()) {
+        Ok(rows) => rows,
+        Err(error) => return shown(&error),
+    };
+    let folder = format!("{}/", path.parent().unwrap().display());
+    let lines = rows.map(|row| match row {
+        Ok(row) => format!("{} {}", row.place, serde_json::Value::Object(row.columns)),
+        Err(error) => shown(&error),
+    });
+    lines.collect::<Vec<_>>().join("\n").replace(&folder, "")
+}
+
+/// Reads the bytes plain, gzipped and as Zstandard; all three must agree.
+fn read_packed(name: &str, bytes: &[u8]) -> String {
+    let folder = folder();
+    let plain = read(&file(folder.path(), name, bytes));
+    for (ending, packed) in [("gz", gzip(bytes)), ("zst", zstd(bytes))] {
+        let packed = read(&file(folder.path(), &format!("{name}.{ending}"), packed));
+        assert_eq!(packed.replace(&format!("{name}.{ending}"), name), plain);
+    }
+    plain
+}
+
+#[test]
+fn json_lines() {
+    let rows =
+        "{\"text\": \"a\"}\n\n  \r\n{\"text\": \"ü\", \"n\": [1, {\"x\": null}]}\r\n{\"b\": 2}";
+    insta::assert_snapshot!(read_packed("rows.jsonl", rows.as_bytes()), @r#"
+    rows.jsonl:1 {"text":"a"}
+    rows.jsonl:4 {"text":"ü","n":[1,{"x":null}]}
+    rows.jsonl:5 {"b":2}
+    "#);
+}
+
+#[test]
+fn json_array() {
+    let rows =
+        "\u{feff}[\n  {\"text\": \"a]\\\"}\"},\n  {\n    \"text\": \"b\"\n  } ,{\"n\":1}\n]\n";
+    insta::assert_snapshot!(read_packed("rows.json", rows.as_bytes()), @r#"
+    rows.json:2 {"text":"a]\"}"}
+    rows.json:3 {"text":"b"}
+    rows.json:5 {"n":1}
+    "#);
+}
+
+#[test]
+fn json_objects_one_after_the_other() {
+    let rows = "{\"a\": 1}\n{\n\"a\": 2}{\"a\":3}";
+    insta::assert_snapshot!(read_packed("rows.json", rows.as_bytes()), @r#"
+    rows.json:1 {"a":1}
+    rows.json:2 {"a":2}
+    rows.json:3 {"a":3}
+    "#);
+}
+
+#[test]
+fn csv_and_tsv() {
+    let rows = "\u{feff}\"text\",label\n\"a, \"\"b\"\"\",1\n\"two\nlines\",2\n\nc,\n";
+    insta::assert_snapshot!(read_packed("rows.csv", rows.as_bytes()), @r#"
+    rows.csv:2 {"text":"a, \"b\"","label":"1"}
+    rows.csv:3 {"text":"two\nlines","label":"2"}
+    rows.csv:6 {"text":"c","label":""}
+    "#);
+    insta::assert_snapshot!(read_packed("rows.tsv", b"text\tlabel\na, b\t1\n"), @r#"rows.tsv:2 {"text":"a, b","label":"1"}"#);
+}
+
+#[test]
+fn text_lines() {
+    insta::assert_snapshot!(read_packed("rows.txt", "a\n\n b\r\nü".as_bytes()), @r#"
+    rows.txt:1 {"text":"a"}
+    rows.txt:3 {"text":" b"}
+    rows.txt:4 {"text":"ü"}
+    "#);
+}
+
+#[test]
+fn parquet() {
+    insta::assert_snapshot!(read_packed("rows.parquet", &parquet_bytes()), @r#"
+    rows.parquet: row 1 {"text":"a \"b\"","label":1,"list":[1,2]}
+    rows.parquet: row 2 {"text":"ü\nx","label":-2,"list":[]}
+    rows.parquet: row 3 {"text":null,"label":3,"list":null}
+    rows.parquet: row 4 {"text":"a \"b\"","label":1,"list":[1,2]}
+    rows.parquet: row 5 {"text":"ü\nx","label":-2,"list":[]}
+    rows.parquet: row 6 {"text":null,"label":3,"list":null}
+    "#);
+}
+
+#[test]
+fn arrow_streams_and_files() {
+    let stream = read_packed("rows.arrow", &arrow_stream());
+    insta::assert_snapshot!(stream, @r#"
+    rows.arrow: row 1 {"text":"a \"b\"","label":1,"list":[1,2]}
+    rows.arrow: row 2 {"text":"ü\nx","label":-2,"list":[]}
+    rows.arrow: row 3 {"text":null,"label":3,"list":null}
+    rows.arrow: row 4 {"text":"a \"b\"","label":1,"list":[1,2]}
+    rows.arrow: row 5 {"text":"ü\nx","label":-2,"list":[]}
+    rows.arrow: row 6 {"text":null,"label":3,"list":null}
+    "#);
+    assert_eq!(read_packed("rows.arrow", &arrow_file(false)), stream);
+    assert_eq!(read_packed("rows.arrow", &arrow_file(true)), stream);
+}
+
+#[test]
+fn only_needed_columns_are_decoded() {
+    let folder = folder();
+    for (name, bytes) in [("rows.parquet", parquet_bytes()), ("rows.arrow", arrow_stream())] {
+        let path = file(folder.path(), name, bytes);
+        let needed = ["label".to_owned()];
+        let rows = read_rows(&path, None, Some(&needed), &BytesRead::default()).unwrap();
+        let rows: Vec<_> = rows.map(|row| row.unwrap().columns).collect();
+        assert_eq!(rows.len(), 6);
+        assert!(rows.iter().all(|row| row.len() == 1 && row.contains_key("label")));
+    }
+}
+
+#[test]
+fn paths_resolve_and_expand_in_one_order() {
+    let folder = folder();
+    let root = folder.path();
+    for name in ["data/b.jsonl", "data/a/z.jsonl.gz", "data/.hidden.jsonl", "data/readme.md"] {
+        file(root, name, "{}");
+    }
+    let show = |found: data::Result<Vec<std::path::PathBuf>>| match found {
+        Ok(files) => {
+            let names = files.iter().map(|f| f.strip_prefix(root).unwrap().display().to_string());
+            names.collect::<Vec<_>>().join(" ")
+        }
+        Err(error) => shown(&error).replace(&root.display().to_string(), "/root"),
+    };
+    let recipe_dir = root.join("recipes");
+    let data_dir = root.join("data");
+    let find = |path: &str| {
+        show(resolve(path, &recipe_dir, &data_dir).and_then(|path| expand(&path, None)))
+    };
+    assert_eq!(find("../data"), "data/a/z.jsonl.gz data/b.jsonl");
+    assert_eq!(find("data:b.jsonl"), "data/b.jsonl");
+    assert_eq!(find("data:**/*.jsonl*"), "data/a/z.jsonl.gz data/b.jsonl");
+    insta::assert_snapshot!(find("data:../x"), @"
+    a `data:` path must stay under the data directory: `data:../x`
+      hint: name a file, a folder or a pattern, relative to the recipe
+    ");
+    insta::assert_snapshot!(find("data:c.jsonl"), @"
+    no such file or folder: `/root/data/c.jsonl`
+      hint: a similar name there: `b.jsonl`
+    ");
+    insta::assert_snapshot!(find("data:*.csv"), @"
+    no file matches: `/root/data/*.csv`
+      hint: `*` matches within one folder, `**` over folders
+    ");
+    insta::assert_snapshot!(find("data:*"), @"
+    /root/data/readme.md: unknown format
+      hint: known endings: .txt, .text, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .ipc, .feather, each also with .gz or .zst; `format` in the source names one
+    ");
+    file(root, "data/c.csv", "a\n1\n");
+    insta::assert_snapshot!(find("../data"), @"
+    /root/data: files of several formats in this folder: csv, jsonl
+      hint: name one with `format` in the source
+    ");
+}
+
+/// Files that other writers made: every one is read to its end, or refused with a reason.
+#[test]
+fn foreign_parquet_files() {
+    let Some(data) = shared_data() else {
+        println!("skipped: no shared data");
+        return;
+    };
+    let conformance = data.join("conformance/parquet");
+    let schemas: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(conformance.join("schemas.json")).unwrap()).unwrap();
+    let mut refused = Vec::new();
+    let mut n_read = 0;
+    for path in expand(&conformance.join("data"), Some(recipe::Format::Parquet)).unwrap() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let rows = read_rows(&path, None, None, &BytesRead::default());
+        let rows: data::Result<Vec<_>> = rows.and_then(Iterator::collect);
+        match rows {
+            Ok(rows) => {
+                n_read += 1;
+                let expected = &schemas[&name];
+                let expected = expected.get("rows").or(expected.get("num_rows"));
+                assert_eq!(Some(rows.len() as u64), expected.and_then(serde_json::Value::as_u64));
+            }
+            Err(error) => {
+                refused.push(format!("{name}: {}", shown(&error).lines().next().unwrap()))
+            }
+        }
+    }
+    println!("{n_read} read; refused:\n{}", refused.join("\n"));
+    for path in expand(&conformance.join("bad_data"), Some(recipe::Format::Parquet)).unwrap() {
+        let rows = read_rows(&path, None, None, &BytesRead::default());
+        let rows: data::Result<Vec<_>> = rows.and_then(Iterator::collect);
+        println!(
+            "{}: {}",
+            path.display(),
+            rows.map_or_else(|e| e.to_string(), |r| format!("{} rows", r.len()))
+        );
+    }
+    assert!(n_read > 30);
+}
+
+#[test]
+fn the_json_test_suite() {
+    let Some(data) = shared_data() else {
+        println!("skipped: no shared data");
+        return;
+    };
+    let suite = data.join("conformance/json-test-suite/test_parsing");
+    let folder = folder();
+    for entry in std::fs::read_dir(suite).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let mut bytes = std::fs::read(&path).unwrap();
+        // As an element of an array, so that the verdict is about the value itself.
+        let whole = [b"[{\"v\":".as_slice(), &bytes, b"}]"].concat();
+        let spec = SourceSpec::file(file(folder.path(), "case.json", whole));
+        let rows = read_rows(&spec.files[0], None, None, &BytesRead::default());
+        let rows: data::Result<Vec<_>> = rows.and_then(Iterator::collect);
+        if name.starts_with("y_") {
+            assert!(rows.is_ok(), "{name}: {}", rows.unwrap_err());
+        }
+        // These are wrong only as whole files, or say no more than an empty value would.
+        if name.starts_with("n_") && !name.contains("trailing_#") {
+            assert!(rows.is_err(), "{name} was read: {rows:?}");
+        }
+        bytes.retain(|byte| *byte != b'\n');
+        let line = file(folder.path(), "case.jsonl", &bytes);
+        if let Ok(rows) = read_rows(&line, None, None, &BytesRead::default()) {
+            rows.for_each(drop);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the data crate from outside.
+
+mod cache;
+mod formats;
+mod packing;
+mod support;
