@@ -10,7 +10,7 @@ use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::sampling::logprob;
 use crate::settings::{Completion, FinishReason, NewToken, Settings};
-use crate::stop::Watcher;
+use crate::stop::{Stop, Watcher};
 
 /// What every batch of one call shares.
 pub(crate) struct Job<'a> {
@@ -27,7 +27,8 @@ struct Row {
     seen: Vec<u32>,
     max_new_tokens: usize,
     key: u64,
-    watcher: Watcher,
+    /// Looks for stop texts, where there are some.
+    watcher: Option<Watcher>,
 }
 
 /// A token with its log-probability.
@@ -101,7 +102,7 @@ impl Job<'_> {
             seen,
             max_new_tokens: self.settings.max_new_tokens.min(room),
             key: seed::derive(self.seed, "generate", Purpose::Sample, prompt, completion),
-            watcher: Watcher::default(),
+            watcher: self.settings.stop.as_ref().map(Stop::watch),
         }
     }
 
@@ -157,10 +158,10 @@ impl Job<'_> {
         completion.tokens.push(id);
         completion.logprobs.push(logprob);
         row.seen.push(id);
-        let stop = self.settings.stop.as_ref();
+        let watched = row.watcher.as_mut().zip(self.settings.stop.as_ref());
         let finish_reason = if self.settings.eos_ids.contains(&id) {
             Some(FinishReason::Eos)
-        } else if let Some(text) = stop.and_then(|stop| row.watcher.push(id, stop)) {
+        } else if let Some(text) = watched.and_then(|(watcher, stop)| watcher.push(id, stop)) {
             completion.stopped_text = Some(text);
             Some(FinishReason::Stop)
         } else {

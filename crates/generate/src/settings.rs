@@ -1,6 +1,8 @@
 //! What a caller asks for and what it gets back: settings, tokens as they come, completions.
 //! No decoding happens here.
 
+use tokenizer::Tokenizer;
+
 use crate::error::{Error, Result};
 use crate::sampling::Sampling;
 use crate::stop::Stop;
@@ -123,10 +125,11 @@ impl Completion {
         }
     }
 
-    /// The completion's text: up to the stop text where there was one, else all of it.
-    ///
-    /// `decode` turns ids into text, special tokens left out.
-    pub fn text(&self, decode: impl FnOnce(&[u32]) -> String) -> String {
-        self.stopped_text.clone().unwrap_or_else(|| decode(self.text_tokens()))
+    /// The completion's text without special tokens: up to the stop text where there was one.
+    pub fn text(&self, tokenizer: &Tokenizer) -> String {
+        match &self.stopped_text {
+            Some(text) => text.clone(),
+            None => tokenizer.decode(self.text_tokens(), true),
+        }
     }
 }
