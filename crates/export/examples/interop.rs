@@ -1,0 +1,210 @@
+//! What Temper says about an exported directory, as JSON for `tests/interop/check_transformers.py`.
+//!
+//! `interop make DIR` exports small random models of every family and both kinds of tokenizer, each with its
+//! expected.json; `interop describe DIR` writes expected.json into a directory that `temper export` made. It trains
+//! nothing: random weights show a mistake sooner than good ones.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use arch::{Dtype, Family, ModelConfig};
+use export::{Options, hugging_face_with};
+use model::{CausalLm, load_causal_lm};
+use nn::TokenBatch;
+use serde_json::{Value, json};
+use tokenizer::{ChatTemplate, Message, Role, Tokenizer, default_special_tokens};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const TEXTS: &[&str] = &[
+    "",
+    " ",
+    "the cat sat on the mat",
+    "  two spaces, a tab\tand\n\n\nline feeds \n",
+    "Ünïcödé, 日本語, emoji 🦜🏽 and a combining e\u{301}",
+    "<|endoftext|>the cat<|im_start|>user\nthe dog<|im_end|> <|pad|>",
+    "1234567890 don't we'll I'M x==y; {}[]",
+    "unseen: ж\u{0}\u{7f}",
+];
+const PROMPTS: &[&str] = &["the cat", "the dog sat on", "a"];
+/// Long enough for every position that the small models have to matter.
+const LONG: &str = "the cat sat on the mat, the dog sat on the cat; a cat and a dog; the end of it";
+/// Tokens of a greedy completion, and positions whose logits are compared.
+const N_NEW: usize = 24;
+const N_LOGITS: usize = 60;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["make", dir] => make(Path::new(dir)),
+        ["describe", dir] => describe(Path::new(dir)),
+        _ => Err("usage: interop make DIR | interop describe DIR".into()),
+    }
+}
+
+/// One directory a case: families, tokenizers, formats, and the keys that change the mathematics.
+fn make(dir: &Path) -> Result<()> {
+    let bytes = byte_tokenizer()?;
+    let chat = bytes.with_chat_template(ChatTemplate::builtin("chatml")?);
+    let plain = bytes.with_chat_template(ChatTemplate::builtin("plain")?);
+    let chars = char_tokenizer()?;
+    let llama = |more| config(Family::Llama, more);
+    let gpt2 = |more| config(Family::Gpt2, more);
+    let rope = |parameters: Value| json!({ "rope_parameters": parameters, "rope_theta": null });
+    let llama3 = json!({ "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16 });
+    let yarn = json!({ "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
+        "original_max_position_embeddings": 16 });
+    let linear = json!({ "rope_type": "linear", "rope_theta": 1e4, "factor": 4.0 });
+    let biases = json!({ "attention_bias": true, "mlp_bias": true, "head_dim": 12 });
+    let scaled = json!({ "scale_attn_by_inverse_layer_idx": true, "activation_function": "gelu",
+        "tie_word_embeddings": false });
+    let f32 = Options::new(Dtype::F32);
+    let small_shards = Options { dtype: Dtype::Bf16, shard_bytes: 20_000 };
+    for (name, tokenizer, keys, options) in [
+        ("llama-chatml", &chat, llama(json!({ "tie_word_embeddings": true })), f32),
+        ("llama-plain-bf16-shards", &plain, llama(json!({})), small_shards),
+        ("llama-biases-f16", &bytes, llama(biases), Options::new(Dtype::F16)),
+        ("llama-linear", &bytes, llama(rope(linear)), f32),
+        ("llama-llama3", &bytes, llama(rope(llama3)), f32),
+        ("llama-yarn", &bytes, llama(rope(yarn)), f32),
+        ("llama-char", &chars, llama(json!({})), f32),
+        ("gpt2-chatml", &chat, gpt2(json!({})), f32),
+        ("gpt2-no-bias-char", &chars, gpt2(json!({ "bias": false })), f32),
+        ("gpt2-no-bias-shards", &bytes, gpt2(json!({ "bias": false })), small_shards),
+        ("gpt2-scaled", &bytes, gpt2(scaled), f32),
+    ] {
+        let (family, keys) = keys;
+        let keys = keys.as_object().ok_or("keys are an object")?;
+        let config =
+            ModelConfig::for_new_model(family, keys, tokenizer.vocab_size(), Path::new(name))?;
+        let model = CausalLm::init(&config, 1, &kernels::device("cpu")?);
+        let out = dir.join(name);
+        hugging_face_with(&model, tokenizer, options, &out)?;
+        describe(&out)?;
+    }
+    Ok(())
+}
+
+fn config(family: Family, more: Value) -> (Family, Value) {
+    // A wide start: with the usual 0.02 all logits would be near 0 and a mistake would not show.
+    let mut keys = match family {
+        Family::Llama => json!({
+            "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64,
+            "initializer_range": 0.3,
+        }),
+        Family::Gpt2 => json!({
+            "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "initializer_range": 0.3,
+        }),
+    };
+    if let (Value::Object(keys), Value::Object(more)) = (&mut keys, more) {
+        keys.extend(more);
+    }
+    (family, keys)
+}
+
+fn byte_tokenizer() -> Result<Tokenizer> {
+    let text = "the cat sat on the mat, the dog sat on the cat; a cat and a dog; ".repeat(8);
+    Ok(Tokenizer::train_byte_bpe(std::iter::once(text), 300, &default_special_tokens())?)
+}
+
+fn char_tokenizer() -> Result<Tokenizer> {
+    let text = "the cat sat on the mat,\nthe dog sat on it; Ünïcödé 日本 🦜 0123456789 .:!?'";
+    Ok(Tokenizer::train_char(std::iter::once(text.to_owned()), &default_special_tokens())?)
+}
+
+/// Writes expected.json beside config.json.
+fn describe(dir: &Path) -> Result<()> {
+    let tokenizer = Tokenizer::from_dir_or_file(dir)?;
+    let model = load_causal_lm(dir, &kernels::device("cpu")?)?;
+    let greedy: Result<Vec<Value>> =
+        PROMPTS.iter().map(|text| greedy(&model, &tokenizer, text)).collect();
+    let greedy = greedy?;
+    let expected = json!({
+        "texts": texts(&tokenizer)?,
+        "chats": chats(&tokenizer)?,
+        "bos": tokenizer.bos(),
+        "eos": tokenizer.eos(),
+        "pad": tokenizer.pad(),
+        "eos_ids": tokenizer.eos_ids(),
+        "n_ids": tokenizer.vocab_size(),
+        "logits": [logits(&model, &tokenizer, PROMPTS[0])?, logits(&model, &tokenizer, LONG)?],
+        "greedy": greedy,
+    });
+    let path: PathBuf = dir.join("expected.json");
+    Ok(fsio::write_atomic(&path, expected.to_string().as_bytes())?)
+}
+
+fn texts(tokenizer: &Tokenizer) -> Result<Vec<Value>> {
+    let mut cases = Vec::new();
+    for text in TEXTS {
+        let ids = tokenizer.encode(text)?;
+        cases.push(json!({
+            "text": text,
+            "plain_ids": tokenizer.encode_plain(text)?,
+            "decoded": tokenizer.decode(&ids, false),
+            "decoded_plain": tokenizer.decode(&ids, true),
+            "ids": ids,
+        }));
+    }
+    Ok(cases)
+}
+
+fn chats(tokenizer: &Tokenizer) -> Result<Vec<Value>> {
+    let Some(template) = tokenizer.chat_template() else { return Ok(Vec::new()) };
+    let question =
+        [Message::new(Role::System, "the dog sat"), Message::new(Role::User, "the cat sat on?")];
+    let answered = [question.to_vec(), vec![Message::new(Role::Assistant, "the mat.\n")]].concat();
+    let case = |messages: &[Message], add_generation_prompt: bool, ids: Vec<u32>| {
+        let messages: Vec<Value> = messages
+            .iter()
+            .map(|message| json!({ "role": message.role.as_str(), "content": message.content }))
+            .collect();
+        json!({ "messages": messages, "add_generation_prompt": add_generation_prompt, "ids": ids })
+    };
+    Ok(vec![
+        case(&question, true, tokenizer.encode_prompt(&question, template)?),
+        case(&answered, false, tokenizer.encode_chat(&answered, template)?.ids),
+    ])
+}
+
+fn logits(model: &CausalLm, tokenizer: &Tokenizer, text: &str) -> Result<Value> {
+    let mut ids = tokenizer.encode(text)?;
+    ids.truncate(N_LOGITS);
+    let rows = all_logits(model, &ids)?;
+    Ok(json!({ "ids": ids, "logits": rows }))
+}
+
+/// The plainest greedy decoding there is: the whole text again for each token.
+fn greedy(model: &CausalLm, tokenizer: &Tokenizer, text: &str) -> Result<Value> {
+    let prompt_ids = tokenizer.encode(text)?;
+    let mut ids = prompt_ids.clone();
+    for _ in 0..N_NEW {
+        let rows = all_logits(model, &ids)?;
+        let last = rows.last().ok_or("a prompt has at least one token")?;
+        let best =
+            last.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |best| best.0);
+        ids.push(best as u32);
+        if tokenizer.eos_ids().contains(&(best as u32)) {
+            break;
+        }
+    }
+    let completion_ids = ids.split_off(prompt_ids.len());
+    Ok(json!({
+        "prompt": text,
+        "prompt_ids": prompt_ids,
+        "max_new_tokens": N_NEW,
+        "completion": tokenizer.decode(&completion_ids, true),
+        "completion_ids": completion_ids,
+    }))
+}
+
+/// Logits of every position of one text.
+fn all_logits(model: &CausalLm, ids: &[u32]) -> Result<Vec<Vec<f32>>> {
+    let batch = TokenBatch::of_rows(ids, 1, &kernels::device("cpu")?);
+    let logits = model.logits(model.forward(&batch));
+    let values: Vec<f32> =
+        logits.into_data().try_into_vec().map_err(|error| format!("{error:?}"))?;
+    Ok(values.chunks(model.config().vocab_size()).map(<[f32]>::to_vec).collect())
+}

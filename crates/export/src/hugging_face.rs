@@ -1,0 +1,99 @@
+//! The files of a Hugging Face directory. It deliberately adds nothing that differs between two
+//! exports of equal weights.
+
+use std::path::Path;
+
+use arch::{Dtype, ModelConfig, TokenIds};
+use fsio::{DirWriter, Manifest};
+use model::CausalLm;
+use serde_json::{Value, json};
+use tokenizer::Tokenizer;
+
+use crate::shards;
+use crate::{Error, Result};
+
+/// How weights are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// The format of every weight.
+    pub dtype: Dtype,
+    /// Bytes above which weights go into several files with an index.
+    pub shard_bytes: u64,
+}
+
+impl Options {
+    /// Weights in this format, in files of up to 5 GB.
+    pub fn new(dtype: Dtype) -> Self {
+        Self { dtype, shard_bytes: 5_000_000_000 }
+    }
+}
+
+/// Writes the directory `out_dir`, which must not exist, with a MANIFEST of its files.
+pub fn hugging_face(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    dtype: Dtype,
+    out_dir: &Path,
+) -> Result<Manifest> {
+    hugging_face_with(model, tokenizer, Options::new(dtype), out_dir)
+}
+
+/// As [`hugging_face`], with every choice open.
+pub fn hugging_face_with(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    options: Options,
+    out_dir: &Path,
+) -> Result<Manifest> {
+    let mut dir = DirWriter::begin(out_dir)?;
+    write_files(&mut dir, model, tokenizer, options)?;
+    Ok(dir.commit(Value::Null)?)
+}
+
+/// Writes the same files into a directory that the caller commits.
+pub fn write_files(
+    dir: &mut DirWriter,
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    options: Options,
+) -> Result<()> {
+    for (name, bytes) in description_files(model.config(), tokenizer, options.dtype)? {
+        dir.write(&name, bytes)?;
+    }
+    shards::write(dir, model, options)
+}
+
+/// Every file of the directory but the weights: config.json, generation_config.json, the tokenizer's files. With these
+/// beside it a checkpoint is itself a Hugging Face directory.
+pub fn description_files(
+    config: &ModelConfig,
+    tokenizer: &Tokenizer,
+    dtype: Dtype,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    let (n_tokens, vocab_size) = (tokenizer.vocab_size(), config.vocab_size());
+    if n_tokens > vocab_size {
+        return Err(Error::Vocabulary { n_tokens, vocab_size });
+    }
+    let token_ids = token_ids(tokenizer);
+    let mut files = vec![
+        ("config.json".to_owned(), pretty(&config.to_json(dtype, &token_ids)).into_bytes()),
+        ("generation_config.json".to_owned(), pretty(&generation_config(&token_ids)).into_bytes()),
+    ];
+    files.extend(tokenizer.files()?);
+    Ok(files)
+}
+
+fn token_ids(tokenizer: &Tokenizer) -> TokenIds {
+    TokenIds { bos: tokenizer.bos(), eos: tokenizer.eos_ids(), pad: tokenizer.pad() }
+}
+
+/// The ids and nothing else: how to sample is for the caller to say.
+fn generation_config(token_ids: &TokenIds) -> Value {
+    let mut map = token_ids.to_json();
+    map.retain(|_, value| !value.is_null());
+    json!(map)
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}

@@ -1,0 +1,55 @@
+//! Exported directories: weights that come back bit by bit, ids, shards, zeros for absent biases, nothing left behind
+//! by a failure.
+
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+
+mod directory;
+mod weights;
+
+use std::path::Path;
+
+use arch::{Family, ModelConfig};
+use model::CausalLm;
+use serde_json::{Map, Value, json};
+use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
+
+pub(crate) fn byte_tokenizer() -> Tokenizer {
+    let text = "the cat sat on the mat, the dog sat on the cat; ".repeat(4);
+    Tokenizer::train_byte_bpe(std::iter::once(text), 280, &default_special_tokens())
+        .expect("bytes and specials fit")
+}
+
+pub(crate) fn chat_tokenizer() -> Tokenizer {
+    let template = ChatTemplate::builtin("chatml").expect("a built-in template");
+    byte_tokenizer().with_chat_template(template)
+}
+
+pub(crate) fn config(family: Family, vocab_size: usize, more: Value) -> ModelConfig {
+    let keys = match family {
+        Family::Llama => json!({
+            "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64,
+        }),
+        Family::Gpt2 => json!({ "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64 }),
+    };
+    let mut map: Map<String, Value> = object(keys);
+    map.extend(object(more));
+    ModelConfig::for_new_model(family, &map, vocab_size, Path::new("test")).expect("a good config")
+}
+
+pub(crate) fn model(family: Family, vocab_size: usize, more: Value) -> CausalLm {
+    let device = kernels::device("cpu").expect("every machine has one");
+    CausalLm::init(&config(family, vocab_size, more), 7, &device)
+}
+
+pub(crate) fn read_json(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).expect("a file of the export");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
