@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::dirs::{create_dir_all, parent_of, sync_dir};
 use crate::error::IoContext;
-use crate::hash::{CHUNK, Sha256};
+use crate::hash::CHUNK;
+use crate::hasher::Hasher;
 use crate::manifest::{FileEntry, MANIFEST, Manifest};
 use crate::names::basename_only;
 use crate::read::open_regular;
@@ -83,7 +84,7 @@ impl DirWriter {
             shown,
             name: name.to_owned(),
             buffer: Vec::with_capacity(CHUNK),
-            hash: Sha256::new(),
+            hasher: Hasher::Idle,
             bytes: 0,
             files: Arc::clone(&self.files),
         })
@@ -152,7 +153,7 @@ pub struct HashingFile {
     shown: PathBuf,
     name: String,
     buffer: Vec<u8>,
-    hash: Sha256,
+    hasher: Hasher,
     bytes: u64,
     files: Arc<Mutex<Files>>,
 }
@@ -160,10 +161,12 @@ pub struct HashingFile {
 impl HashingFile {
     /// Writes what is buffered, syncs the file and lists it in the coming MANIFEST.
     pub fn finish(mut self) -> Result<FileEntry> {
-        let shown = self.shown.clone();
-        self.flush_buffer().at(&shown, "write")?;
-        self.file.sync_all().at(&shown, "sync")?;
-        let entry = FileEntry { bytes: self.bytes, sha256: self.hash.finish_hex() };
+        let shown = &self.shown;
+        self.file.write_all(&self.buffer).at(shown, "write")?;
+        self.file.sync_all().at(shown, "sync")?;
+        let bytes = self.bytes + self.buffer.len() as u64;
+        let sha256 = self.hasher.finish(&self.buffer).at(shown, "hash")?;
+        let entry = FileEntry { bytes, sha256 };
         let mut files = locked(&self.files);
         files.open.remove(&self.name);
         files.finished.insert(self.name, entry.clone());
@@ -177,9 +180,8 @@ impl HashingFile {
 
     fn flush_buffer(&mut self) -> io::Result<()> {
         self.file.write_all(&self.buffer)?;
-        self.hash.update(&self.buffer);
         self.bytes += self.buffer.len() as u64;
-        self.buffer.clear();
+        self.buffer = self.hasher.take(std::mem::take(&mut self.buffer))?;
         Ok(())
     }
 }
@@ -195,8 +197,9 @@ impl Write for HashingFile {
         Ok(n)
     }
 
+    /// Does nothing: what counts is `finish`, and small writes would make small chunks.
     fn flush(&mut self) -> io::Result<()> {
-        self.flush_buffer()
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ mod dir_writer;
 mod dirs;
 mod error;
 mod hash;
+mod hasher;
 mod lock;
 mod manifest;
 mod mapped;

@@ -7,6 +7,7 @@ mod dir_writer;
 mod locks;
 mod logs;
 mod manifest;
+mod protocol;
 mod reads;
 
 use std::path::Path;
