@@ -43,8 +43,7 @@ impl Golden {
     /// # Panics
     /// If the file is no safetensors file.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.parse().names().into_iter().map(str::to_owned).collect();
+        let mut names: Vec<String> = self.parse().names().into_iter().map(str::to_owned).collect();
         names.sort();
         names
     }

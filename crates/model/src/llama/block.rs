@@ -36,6 +36,8 @@ struct SelfAttention {
     heads: HeadLayout,
 }
 
+// Field names are checkpoint keys.
+#[allow(clippy::struct_field_names)]
 #[derive(Module, Debug)]
 struct Mlp {
     gate_proj: Linear,

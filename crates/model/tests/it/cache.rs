@@ -72,7 +72,9 @@ fn continue_greedily(
             all_logits[row].extend_from_slice(logits);
         }
         let tokens = TokenBatch::new(&newest, &next, &vec![0; rows], rows, 1, &device);
-        next.iter_mut().for_each(|position| *position += 1);
+        for position in &mut next {
+            *position += 1;
+        }
         if cache.len() == cache.capacity() {
             break;
         }

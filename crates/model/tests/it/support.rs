@@ -58,7 +58,7 @@ impl Io {
     pub(crate) fn targets(&self) -> Vec<i32> {
         let labels = self.golden.i64("labels");
         let next = |i: usize| match labels.get(i + 1) {
-            Some(label) if (i + 1) % self.t != 0 && *label >= 0 => *label as i32,
+            Some(label) if !(i + 1).is_multiple_of(self.t) && *label >= 0 => *label as i32,
             _ => -1,
         };
         (0..labels.len()).map(next).collect()

@@ -1,0 +1,44 @@
+//! Random tensors and their values in f64.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// A tensor of values in about -2..2, from a small linear congruence.
+pub(crate) fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32 / (1_u32 << 24) as f32) * 4.0 - 2.0
+    };
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+pub(crate) fn ints<const D: usize>(values: &[i32], shape: [usize; D]) -> Tensor<D, Int> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), &Device::flex())
+}
+
+pub(crate) fn f64s<const D: usize>(x: &Tensor<D>) -> Vec<f64> {
+    testkit::values(x).into_iter().map(f64::from).collect()
+}
+
+pub(crate) fn f32s(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|value| *value as f32).collect()
+}
+
+/// The derivative of `loss` by every element of `x`, by central differences, as a check of backward.
+pub(crate) fn numeric_gradient<const D: usize>(
+    x: &Tensor<D>,
+    loss: impl Fn(Tensor<D>) -> f64,
+) -> Vec<f32> {
+    let step = 1e-2;
+    let values = testkit::values(x);
+    let at = |idx: usize, delta: f32| {
+        let mut moved = values.clone();
+        moved[idx] += delta;
+        loss(Tensor::from_data(TensorData::new(moved, x.dims()), &Device::flex()))
+    };
+    (0..values.len())
+        .map(|idx| ((at(idx, step) - at(idx, -step)) / (2.0 * f64::from(step))) as f32)
+        .collect()
+}
