@@ -280,10 +280,12 @@ impl FamilyConfig for LlamaConfig {
     fn activations(&self) -> ActivationCount {
         let (d, inner) = (self.hidden_size as u64, self.intermediate_size as u64);
         let (q, kv) = (self.query_width() as u64, self.key_value_width() as u64);
-        // Held for the backward pass by a block of plain tensor operations; see `cost` for what each counts.
-        let norms = 2 * (3 * d + 1);
-        let attention = d + 3 * q + 3 * kv + 3 * q + q;
-        let mlp = d + 4 * inner;
-        ActivationCount { block: norms + attention + mlp + 2 * d, outside_blocks: 4 * d }
+        let products = d * (2 * q + 2 * kv + 3 * inner);
+        ActivationCount {
+            // Norms and residual sums 6, two of each head vector, gate, up and their product 5.
+            block: 6 * d + 2 * q + 2 * kv + 5 * inner,
+            outside_blocks: 3 * d,
+            fixed: products.saturating_mul(self.num_hidden_layers as u64),
+        }
     }
 }
