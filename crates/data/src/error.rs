@@ -113,7 +113,7 @@ pub enum Error {
         reason: String,
     },
     /// A file asks for more memory than the limits allow.
-    #[error("{}: {what} of {value} exceeds the limit of {limit}", path.display())]
+    #[error("{}: {what} over the limit of {limit}: `{value}`", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,7 @@ use crate::cache::store::{
 use crate::cache::{Content, PrepareOptions, Progress};
 use crate::error::{Error, Result};
 use crate::place::{Place, Position};
-use crate::source::{BytesRead, file_format};
+use crate::source::{BytesRead, file_format, read_all};
 use crate::spec::SourceSpec;
 
 mod chats;
@@ -130,6 +130,15 @@ impl RowCounter {
             return Err(Error::TooManyBadRows { n_bad: self.n_bad, cap: self.cap, first });
         }
         Ok(None)
+    }
+
+    /// Counts the rows of a source that has no good one, to say what is wrong with them.
+    fn without_good_rows(mut self, spec: &SourceSpec) -> Result<Self> {
+        let files = spec.files.clone();
+        for row in read_all(files, spec.format, None, BytesRead::default()) {
+            self.accept(row)?;
+        }
+        self.finish()
     }
 
     /// A source that gave nothing is an error.

@@ -100,6 +100,9 @@ impl ArrowRows {
         while word == [0; 4] && !self.schema_seen {
             word = self.read(4)?;
         }
+        if !self.schema_seen && word != CONTINUATION && word.get(3) != Some(&0) {
+            return Err(Error::bad_file(&self.file, "neither an Arrow file nor an Arrow stream"));
+        }
         self.schema_seen = true;
         if word == CONTINUATION {
             word = self.read(4)?;
@@ -111,7 +114,7 @@ impl ArrowRows {
         }
         if u64::from(length) > limits::ARROW_METADATA_BYTES {
             let (value, limit) = (u64::from(length), limits::ARROW_METADATA_BYTES);
-            return Err(self.too_large("message", value, limit));
+            return Err(self.too_large("bytes of a message", value, limit));
         }
         let metadata = self.read(u64::from(length))?;
         let body_bytes = self.check_metadata(&metadata)?;
@@ -130,7 +133,7 @@ impl ArrowRows {
         let body =
             u64::try_from(message.bodyLength()).map_err(|_| self.bad("a negative length"))?;
         if body > limits::ARROW_BATCH_BYTES {
-            return Err(self.too_large("record batch", body, limits::ARROW_BATCH_BYTES));
+            return Err(self.too_large("bytes of a record batch", body, limits::ARROW_BATCH_BYTES));
         }
         Ok(body)
     }
@@ -150,7 +153,7 @@ impl ArrowRows {
         for length in lengths.chain([batch.length()]) {
             let length = u64::try_from(length).map_err(|_| self.bad("a negative length"))?;
             if length > limits::PARQUET_PAGE_VALUES {
-                return Err(self.too_large("row count", length, limits::PARQUET_PAGE_VALUES));
+                return Err(self.too_large("rows of a batch", length, limits::PARQUET_PAGE_VALUES));
             }
         }
         if batch.compression().is_none() {
@@ -165,7 +168,11 @@ impl ArrowRows {
             let declared = i64::from_le_bytes(prefix.try_into().unwrap_or_default());
             unpacked = unpacked.saturating_add(u64::try_from(declared).unwrap_or(0));
             if unpacked > limits::ARROW_BATCH_BYTES {
-                return Err(self.too_large("record batch", unpacked, limits::ARROW_BATCH_BYTES));
+                return Err(self.too_large(
+                    "bytes of a record batch",
+                    unpacked,
+                    limits::ARROW_BATCH_BYTES,
+                ));
             }
         }
         Ok(())

@@ -90,6 +90,9 @@ pub(crate) fn open_text(path: &Path, progress: &BytesRead) -> Result<(Bytes, u64
     const MARK: &[u8] = b"\xef\xbb\xbf";
     let mut bytes = open(path, progress)?;
     let start = bytes.fill_buf().map_err(|error| read_error(path, error))?;
+    if matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [_, 0, _, 0, ..] | [0, _, 0, _, ..]) {
+        return Err(Error::bad_file(path, "is UTF-16 text; save it as UTF-8"));
+    }
     if start.starts_with(MARK) {
         bytes.consume(MARK.len());
         return Ok((bytes, MARK.len() as u64));
@@ -108,7 +111,7 @@ pub(crate) fn read_whole(path: &Path, progress: &BytesRead) -> Result<Vec<u8>> {
     if whole.len() as u64 > limit {
         return Err(Error::TooLarge {
             path: path.to_path_buf(),
-            what: "unpacked size",
+            what: "unpacked bytes",
             value: whole.len() as u64,
             limit,
         });
@@ -125,7 +128,10 @@ pub(crate) fn read_error(path: &Path, error: std::io::Error) -> Error {
     }
     let reason = match error.kind() {
         ErrorKind::UnexpectedEof => {
-            format!("{} data ends early: the file is cut off", compression.name())
+            format!(
+                "{} data ends early: the file is cut off, or other bytes follow it",
+                compression.name()
+            )
         }
         _ => format!("{} data is damaged: {error}", compression.name()),
     };

@@ -125,8 +125,10 @@ impl ParquetRows {
             }
             self.batch = None;
             if let Some(batches) = &mut self.batches {
-                let next = guarded(|| batches.next().transpose().map_err(|e| e.to_string()))
-                    .map_err(|reason| not_parquet(&self.file, &reason))?;
+                let next = guarded(|| {
+                    batches.next().transpose().map_err(|error| bare(&error.to_string()))
+                })
+                .map_err(|reason| not_parquet(&self.file, &reason))?;
                 match next {
                     Some(batch) => self.batch = Some((batch, 0)),
                     None => self.batches = None,
@@ -160,9 +162,19 @@ fn parquet_reason(error: &ParquetError) -> String {
         ParquetError::General(reason)
         | ParquetError::NYI(reason)
         | ParquetError::EOF(reason)
-        | ParquetError::ArrowError(reason) => reason.clone(),
-        other => other.to_string(),
+        | ParquetError::ArrowError(reason) => bare(reason),
+        other => bare(&other.to_string()),
     }
+}
+
+/// A reason without the names of the layers that it went through.
+fn bare(reason: &str) -> String {
+    let layers = ["Parquet argument error: ", "Parquet error: ", "External: "];
+    let mut rest = reason;
+    while let Some(inner) = layers.iter().find_map(|layer| rest.strip_prefix(layer)) {
+        rest = inner;
+    }
+    rest.to_owned()
 }
 
 /// Checks the footer's structure: lists that fit, a schema that is not nested too deeply.
@@ -181,7 +193,7 @@ fn check_footer(path: &Path, input: &Input) -> Result<()> {
     if footer > limits::PARQUET_FOOTER_BYTES {
         return Err(Error::TooLarge {
             path: path.to_path_buf(),
-            what: "parquet footer",
+            what: "bytes of the footer",
             value: footer,
             limit: limits::PARQUET_FOOTER_BYTES,
         });
@@ -250,7 +262,13 @@ fn read_at(path: &Path, input: &Input, start: u64, length: usize) -> Result<byte
 /// Checks what every page of a column chunk declares; returns the largest unpacked page.
 fn check_pages(path: &Path, input: &Input, column: &ColumnChunkMetaData) -> Result<u64> {
     let bad = |reason: &str| not_parquet(path, reason);
-    let start = column.dictionary_page_offset().unwrap_or(i64::MAX).min(column.data_page_offset());
+    if let codec @ (Codec::BROTLI(_) | Codec::LZO) = column.compression() {
+        let codec = format!("{codec:?}").to_lowercase();
+        let codec = codec.split('(').next().unwrap_or_default();
+        return Err(Error::bad_file(path, format!("packed with {codec}, which is not read")));
+    }
+    // Exactly where the crate starts to read, even where a writer noted a dictionary at byte 0.
+    let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
     let start = u64::try_from(start).map_err(|_| bad("a column starts before the file"))?;
     let length =
         u64::try_from(column.compressed_size()).map_err(|_| bad("a column has a negative size"))?;
@@ -315,9 +333,9 @@ fn page_header(path: &Path, input: &Input, at: u64, end: u64) -> Result<PageHead
             return Err(not_parquet(path, "a page has a negative size"));
         };
         for (what, value, limit) in [
-            ("page", packed_bytes, limits::PARQUET_PAGE_BYTES),
-            ("page", unpacked_bytes, limits::PARQUET_PAGE_BYTES),
-            ("value count", u64::try_from(n_values).unwrap_or(0), limits::PARQUET_PAGE_VALUES),
+            ("bytes of a page", packed_bytes, limits::PARQUET_PAGE_BYTES),
+            ("bytes of a page", unpacked_bytes, limits::PARQUET_PAGE_BYTES),
+            ("values of a page", u64::try_from(n_values).unwrap_or(0), limits::PARQUET_PAGE_VALUES),
         ] {
             if value > limit {
                 return Err(Error::TooLarge { path: path.to_path_buf(), what, value, limit });

@@ -2,5 +2,7 @@
 
 mod cache;
 mod formats;
+mod hostile;
+mod layouts;
 mod packing;
 mod support;

@@ -69,7 +69,9 @@ fn read_chats(
     read: &BytesRead,
     sender: &SyncSender<Vec<Unit>>,
 ) -> Result<RowCounter> {
-    let Some(shape) = decide_shape(spec, Wanted::Chats)? else { return Ok(counter) };
+    let Some(shape) = decide_shape(spec, Wanted::Chats)? else {
+        return counter.without_good_rows(spec);
+    };
     let limit = usize::try_from(spec.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let rows = read_all(spec.files.clone(), spec.format, shape.needed(), read.clone());
     let (mut batch, mut n_bytes) = (Vec::new(), 0);

@@ -146,8 +146,9 @@ fn read_documents(
     read: &BytesRead,
     batcher: &mut Batcher<'_>,
 ) -> Result<RowCounter> {
-    let shape = decide_shape(spec, Wanted::Documents)?;
-    let Some(shape) = shape else { return counter.finish() };
+    let Some(shape) = decide_shape(spec, Wanted::Documents)? else {
+        return counter.without_good_rows(spec);
+    };
     let limit = usize::try_from(spec.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let rows = read_all(spec.files.clone(), spec.format, shape.needed(), read.clone());
     for row in rows.take(limit) {

@@ -1,0 +1,283 @@
+//! Damaged and hostile files: each refused with one exact message, quickly and within memory.
+//!
+//! The files are small and committed under tests/hostile/data; `write_hostile_files` makes them
+//! anew after a change here: `cargo test -p data write_hostile -- --ignored`.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use data::{BytesRead, read_rows};
+
+use crate::support::{file, gzip, shown, zstd};
+
+fn hostile_folder() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/hostile/data"))
+}
+
+/// What reading a file to its end says: the number of rows, or the first error.
+fn verdict(path: &Path) -> String {
+    let rows = read_rows(path, None, None, &BytesRead::default());
+    match rows.and_then(Iterator::collect::<data::Result<Vec<_>>>) {
+        Ok(rows) => format!("{} rows", rows.len()),
+        Err(error) => shown(&error),
+    }
+}
+
+#[test]
+fn every_hostile_file_is_refused_with_its_message() {
+    let folder = hostile_folder();
+    let mut names: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name != "README.md")
+        .collect();
+    names.sort();
+    let mut told = String::new();
+    for name in names {
+        let started = Instant::now();
+        let said = verdict(&folder.join(&name)).replace(&format!("{}/", folder.display()), "");
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(5), "{name} took {took:?}");
+        // The hint is the same for whole groups; it is shown once.
+        let (message, hint) = said.split_once("\n  hint: ").unwrap_or((&said, "none"));
+        told.push_str(&format!("{name}\n    {message}\n    {hint}\n"));
+    }
+    insta::assert_snapshot!("hostile_files", told);
+}
+
+/// Bytes flipped and cut all over small valid files: never a panic, a hang or a huge allocation.
+#[test]
+fn damaged_binary_files_never_crash_the_reader() {
+    let folder = crate::support::folder();
+    for (name, bytes) in [
+        ("x.parquet", crate::formats::parquet_bytes()),
+        ("x.arrow", crate::formats::arrow_stream()),
+        ("y.arrow", crate::formats::arrow_file(true)),
+        ("x.jsonl.gz", gzip(b"{\"text\": \"abc\"}\n{\"text\": \"def\"}\n")),
+        ("x.jsonl.zst", zstd(b"{\"text\": \"abc\"}\n{\"text\": \"def\"}\n")),
+    ] {
+        let step = (bytes.len() / 150).max(1);
+        for at in (0..bytes.len()).step_by(step) {
+            for damage in [0x01, 0x80, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= damage;
+                verdict(&file(folder.path(), name, damaged));
+            }
+            let said = verdict(&file(folder.path(), name, &bytes[..at]));
+            assert!(
+                !said.ends_with("rows") || name.ends_with("arrow"),
+                "{name} cut at {at}: {said}"
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "writes into the repository"]
+fn write_hostile_files() {
+    let folder = hostile_folder();
+    let put = |name: &str, bytes: Vec<u8>| {
+        file(&folder, name, bytes);
+    };
+    text_files(&put);
+    json_files(&put);
+    csv_files(&put);
+    packed_files(&put);
+    parquet_files(&put);
+    arrow_files(&put);
+}
+
+type Put<'a> = &'a dyn Fn(&str, Vec<u8>);
+
+fn text_files(put: Put<'_>) {
+    put("bad-utf8.txt", b"fine\nnot \xff fine\n".to_vec());
+    put("empty.txt", Vec::new());
+    put("unknown.xyz", b"x".to_vec());
+}
+
+fn json_files(put: Put<'_>) {
+    let good = "{\"text\": \"a\"}\n";
+    let lines = |second: &[u8]| [good.as_bytes(), second, b"\n", good.as_bytes()].concat();
+    put("empty.jsonl", Vec::new());
+    put("blank.jsonl", b"\n  \n\r\n".to_vec());
+    put("bad-json.jsonl", lines(b"{\"text\": a}"));
+    put("cut-line.jsonl", lines(b"{\"text\": \"a"));
+    put("two-objects.jsonl", lines(b"{\"text\": 1} {\"text\": 2}"));
+    put("not-an-object.jsonl", lines(b"[1, 2]"));
+    put("huge-number.jsonl", lines(b"{\"n\": 1e999}"));
+    put("control.jsonl", lines(b"{\"text\": \"\x01\"}"));
+    put("lone-surrogate.jsonl", lines(b"{\"text\": \"\\ud800\"}"));
+    put("bad-utf8.jsonl", lines(b"{\"text\": \"\xc3\x28\"}"));
+    put("utf16.jsonl", "{\"a\": 1}\n".encode_utf16().flat_map(u16::to_le_bytes).collect());
+    let deep = |n: usize| format!("{{\"a\": {}{}}}", "[".repeat(n), "]".repeat(n)).into_bytes();
+    put("deep.jsonl", lines(&deep(64)));
+    put("deep.jsonl.gz", gzip(&lines(&deep(500_000))));
+    let huge = format!("{{\"text\": \"{}\"}}", "a".repeat(5 << 20)).into_bytes();
+    put("huge-line.jsonl.gz", gzip(&lines(&huge)));
+    put("endless-line.jsonl.gz", gzip(&vec![b'a'; 16 << 20]));
+    put("empty.json", b" \n".to_vec());
+    put("empty-array.json", b"[ ]".to_vec());
+    put("scalar.json", b"42".to_vec());
+    put("cut.json", b"[{\"a\": 1},\n{\"a\": 2}".to_vec());
+    put("cut-element.json", b"[{\"a\": 1},\n{\"a\": \"}]".to_vec());
+    put("trailing-comma.json", b"[{\"a\": 1},\n]".to_vec());
+    put("leading-comma.json", b"[,{\"a\": 1}]".to_vec());
+    put("no-comma.json", b"[{\"a\": 1}\n{\"a\": 2}]".to_vec());
+    put("after-the-end.json", b"[{\"a\": 1}]\n{}".to_vec());
+    put("number-inside.json", b"[{\"a\": 1}, 2]".to_vec());
+    put("bad-element.json", b"[{\"a\": 1},\n {\"a\": 1,\n  \"b\" 2}]".to_vec());
+    put("bad-utf8.json", b"[{\"a\": \"\xe2\x82\"}]".to_vec());
+    put("deep.json.gz", gzip(&[b"[".as_slice(), &deep(500_000), b"]"].concat()));
+    put("huge-element.json.gz", gzip(&[b"[".as_slice(), &huge, b"]"].concat()));
+    put("open-brackets.json.gz", gzip(&vec![b'['; 8 << 20]));
+}
+
+fn csv_files(put: Put<'_>) {
+    put("empty.csv", Vec::new());
+    put("ragged.csv", b"a,b\n1,2\n3\n".to_vec());
+    put("twice.csv", b"a,a\n1,2\n".to_vec());
+    put("bad-utf8.csv", b"a,b\n1,\xff\n".to_vec());
+    put("bad-header.csv", b"a,\xff\n1,2\n".to_vec());
+    let open = [b"a,b\n1,\"".as_slice(), &vec![b'x'; 6 << 20]].concat();
+    put("open-quote.csv.gz", gzip(&open));
+    put("huge-header.csv.gz", gzip(&vec![b'x'; 6 << 20]));
+}
+
+fn packed_files(put: Put<'_>) {
+    let rows = "{\"text\": \"some text\"}\n".repeat(100);
+    let packed = gzip(rows.as_bytes());
+    put("cut.jsonl.gz", packed[..packed.len() / 2].to_vec());
+    put("cut-trailer.jsonl.gz", packed[..packed.len() - 4].to_vec());
+    let mut wrong = packed.clone();
+    let at = wrong.len() - 6;
+    wrong[at] ^= 0xff;
+    put("bad-crc.jsonl.gz", wrong);
+    put("garbage-behind.jsonl.gz", [packed.as_slice(), b"garbage"].concat());
+    put("not-gzip.jsonl.gz", rows.as_bytes().to_vec());
+    put("gzip-inside.jsonl", packed);
+    let packed = zstd(rows.as_bytes());
+    put("cut.jsonl.zst", packed[..packed.len() / 2].to_vec());
+    put("not-zstd.jsonl.zst", rows.into_bytes());
+    // A frame that asks for a window of 3.75 TiB.
+    put("window.jsonl.zst", vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xff, 0x01, 0x00, 0x00]);
+    put("empty.jsonl.gz", gzip(b""));
+}
+
+fn parquet_files(put: Put<'_>) {
+    let good = crate::formats::parquet_bytes();
+    let n = good.len();
+    put("not.parquet", b"text\nthat is no parquet file at all\n".to_vec());
+    put("short.parquet", b"PAR1".to_vec());
+    put("cut.parquet", good[..n / 2].to_vec());
+    let with_footer =
+        |footer: &[u8], length: u32| [b"PAR1", footer, &length.to_le_bytes(), b"PAR1"].concat();
+    put("footer-too-long.parquet", with_footer(b"\x15\x02", 1000));
+    put("footer-huge.parquet", with_footer(b"\x15\x02", 0x7fff_ffff));
+    // version 1, then a schema of 100 groups, each inside the one before.
+    let mut deep = vec![0x15, 0x02, 0x19, 0xfc, 100];
+    for _ in 0..100 {
+        deep.extend_from_slice(&[0x48, 1, b'a', 0x15, 0x02, 0x00]);
+    }
+    put("footer-deep.parquet", with_footer(&deep, deep.len() as u32));
+    // A schema of 2^31 elements in a few bytes.
+    let long = [0x15, 0x02, 0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00];
+    put("footer-long-list.parquet", with_footer(&long, long.len() as u32));
+    let nested = [vec![0x15, 0x02], vec![0x19, 0x19].repeat(1), vec![0x19; 4000]].concat();
+    put("footer-lists-in-lists.parquet", with_footer(&nested, nested.len() as u32));
+
+    let (page, payload) = first_page(&plain_parquet(parquet::basic::Compression::UNCOMPRESSED));
+    let patched = |header: &[u8]| {
+        let bytes = plain_parquet(parquet::basic::Compression::UNCOMPRESSED);
+        [&bytes[..page], header, &bytes[payload..]].concat()
+    };
+    // type 0, unpacked size, packed size, data page header { num_values, encodings 0 3 3 }.
+    let values = [0x2c, 0x15, 0x06, 0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00];
+    let two_gib = [0xfe, 0xff, 0xff, 0xff, 0x0f];
+    let header = |unpacked: &[u8], packed: &[u8]| {
+        [&[0x15, 0x00, 0x15], unpacked, &[0x15], packed, &values].concat()
+    };
+    put("page-unpacks-to-2-gib.parquet", patched(&header(&two_gib, &[0x10])));
+    put("page-of-2-gib.parquet", patched(&header(&[0x10], &two_gib)));
+    put("page-of-negative-size.parquet", patched(&header(&[0x11], &[0x10])));
+    let mut many = header(&[0x10], &[0x10]);
+    let at = many.len() - values.len() + 2;
+    many.splice(at..=at, two_gib);
+    put("page-of-2-billion-values.parquet", patched(&many));
+
+    let zipped = plain_parquet(parquet::basic::Compression::GZIP(Default::default()));
+    let (_, payload) = first_page(&zipped);
+    let bomb = gzip(&vec![0; 8 << 20]);
+    let mut bytes = zipped;
+    bytes[payload..payload + bomb.len()].copy_from_slice(&bomb);
+    put("page-gzip-bomb.parquet", bytes);
+}
+
+/// One text column with 16 KB that do not pack.
+fn plain_parquet(codec: parquet::basic::Compression) -> Vec<u8> {
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    let mut rng = seed::Rng::new(1);
+    let text: String = (0..16_000).map(|_| char::from(b'!' + rng.below(90) as u8)).collect();
+    let column: std::sync::Arc<StringArray> = std::sync::Arc::new(StringArray::from(vec![text]));
+    let batch = RecordBatch::try_from_iter([("text", column as ArrayRef)]).unwrap();
+    let properties = parquet::file::properties::WriterProperties::builder()
+        .set_compression(codec)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(parquet::file::properties::EnabledStatistics::None)
+        .build();
+    let mut bytes = Vec::new();
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+/// Where the first page's header and its payload begin; the header ends with two closed structs.
+fn first_page(bytes: &[u8]) -> (usize, usize) {
+    let end = bytes[4..].windows(2).position(|pair| pair == [0, 0]).unwrap();
+    (4, 4 + end + 2)
+}
+
+fn arrow_files(put: Put<'_>) {
+    use arrow::array::{ArrayRef, NullArray, RecordBatch};
+    let good = crate::formats::arrow_stream();
+    put("not.arrow", b"text that is no Arrow file at all\n".to_vec());
+    put("cut.arrow", good[..good.len() * 2 / 3].to_vec());
+    put("empty.arrow", Vec::new());
+    put("feather1.feather", b"FEA1\0\0\0\0".to_vec());
+    let huge = [[0xff; 4], 0x7fff_fff0_u32.to_le_bytes(), [0; 4]].concat();
+    put("message-huge.arrow", huge);
+    let replace = |bytes: &[u8], from: i64, to: i64| {
+        let mut bytes = bytes.to_vec();
+        let mut n_found = 0;
+        for at in 0..bytes.len() - 8 {
+            if bytes[at..at + 8] == from.to_le_bytes() {
+                bytes[at..at + 8].copy_from_slice(&to.to_le_bytes());
+                n_found += 1;
+            }
+        }
+        assert!(n_found > 0, "{from} is not in the file");
+        bytes
+    };
+    let nulls: ArrayRef = std::sync::Arc::new(NullArray::new(12_345));
+    let batch = RecordBatch::try_from_iter([("nothing", nulls)]).unwrap();
+    let schema = batch.schema();
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &schema).unwrap();
+    writer.write(&batch).unwrap();
+    let bytes = writer.into_inner().unwrap();
+    put("rows-huge.arrow", replace(&bytes, 12_345, 1 << 40));
+    put("rows-negative.arrow", replace(&bytes, 12_345, -1));
+    let text = "packs well ".repeat(1000);
+    let column = std::sync::Arc::new(arrow::array::StringArray::from(vec![text.as_str()]));
+    let batch = RecordBatch::try_from_iter([("text", column as ArrayRef)]).unwrap();
+    let options = arrow::ipc::writer::IpcWriteOptions::default()
+        .try_with_compression(Some(arrow::ipc::CompressionType::ZSTD))
+        .unwrap();
+    let schema = batch.schema();
+    let mut writer =
+        arrow::ipc::writer::StreamWriter::try_new_with_options(Vec::new(), &schema, options)
+            .unwrap();
+    writer.write(&batch).unwrap();
+    let bytes = writer.into_inner().unwrap();
+    put("unpacks-to-a-tib.arrow", replace(&bytes, text.len() as i64, 1 << 40));
+}

@@ -1,0 +1,339 @@
+//! Rows to documents and chats: every layout, what is learnt of it, and what is wrong with a row.
+
+use data::{Content, Dataset, PrepareOptions, SourceSpec, prepare};
+use recipe::{Columns, Layout, OnBadRow, Overlong, Rows, Template};
+use tokenizer::ChatTemplate;
+
+use crate::support::{chars, file, folder, prepared, run, shared_data, shown};
+
+/// Every chat of a source as the model sees it, targets in brackets, one a line; or the error.
+fn chats(name: &str, bytes: &str, change: impl Fn(&mut SourceSpec)) -> String {
+    let folder = folder();
+    let mut spec = SourceSpec::file(file(folder.path(), name, bytes));
+    change(&mut spec);
+    let root = format!("{}/", folder.path().display());
+    match show_chats(folder.path(), spec) {
+        Ok(shown) => shown,
+        Err(error) => shown(&error).replace(&root, ""),
+    }
+}
+
+fn show_chats(cache: &std::path::Path, spec: SourceSpec) -> data::Result<String> {
+    let tokenizer = chars();
+    let template = ChatTemplate::from_source(
+        "test",
+        "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}{{ '<|im_end|>' }}{% endfor %}",
+    )
+    .unwrap();
+    let prepared = prepared(cache, &[spec], &tokenizer, Content::Chats(&template))?;
+    let dataset = Dataset::sft(&prepared, &run(4000, 1, 1.0), false, Overlong::Cut)?;
+    let mut lines: Vec<(u64, String)> = Vec::new();
+    for row in 0..dataset.n_run_rows() {
+        let view = dataset.view(row).unwrap();
+        let mut line = String::new();
+        let segment = &view.segments[0];
+        let spans = view.target_spans();
+        for at in segment.range.clone() {
+            line.push_str(&tokenizer.decode(&view.batch.ids[at..=at], false));
+            if spans.iter().any(|span| span.start == at) {
+                line.push('[');
+            }
+            if spans.iter().any(|span| span.end == at + 1) {
+                let last = view.batch.targets[at] as u32;
+                line.push_str(&tokenizer.decode(&[last], false));
+                line.push(']');
+            }
+        }
+        // The end token closes the span and opens the next turn: it is shown once.
+        let line = line.replace("<|im_end|>]<|im_end|>", "<|im_end|>] ").replace("<|im_end|>", "|");
+        let number = segment.place.as_ref().unwrap().position.number();
+        lines.push((segment.sample, format!("{number}: {line}")));
+    }
+    lines.sort();
+    Ok(lines.into_iter().map(|(_, line)| line).collect::<Vec<_>>().join("\n"))
+}
+
+fn any(_: &mut SourceSpec) {}
+
+#[test]
+fn prompts_and_completions() {
+    let rows =
+        "{\"prompt\": \"hi\", \"completion\": \"ho\"}\n{\"prompt\": \"\", \"completion\": 4}\n";
+    insta::assert_snapshot!(chats("x.jsonl", rows, any), @"
+    1: u:hi|a:[ho|]
+    2: u:|a:[4|]
+    ");
+    let csv = "Q,A,label\nhow,so,1\n";
+    let named = |spec: &mut SourceSpec| {
+        let name = |name: &str| Some(name.to_owned());
+        spec.columns =
+            Some(Columns { prompt: name("Q"), completion: name("A"), ..Columns::default() });
+    };
+    insta::assert_snapshot!(chats("x.csv", csv, named), @"2: u:how|a:[so|]");
+    insta::assert_snapshot!(chats("x.csv", csv, any), @"
+    x.csv:2: cannot tell how to read these columns: `Q`, `A`, `label`
+      hint: fine-tuning reads `messages`; `prompt` and `completion`; `instruction`, `input` and `output`; or message trees: name other columns with `columns`, or make texts with `rows`
+    ");
+    let missing = "{\"prompt\": \"hi\", \"completion\": \"ho\"}\n{\"prompt\": \"hi\", \"complete\": \"ho\"}\n";
+    insta::assert_snapshot!(chats("x.jsonl", missing, any), @"
+    x.jsonl:2: no column `completion`; columns: `prompt`, `complete`
+      hint: a similar column: `complete`
+    ");
+    let wrong = "{\"prompt\": \"hi\", \"completion\": [\"ho\"]}\n";
+    insta::assert_snapshot!(chats("x.jsonl", wrong, any), @r#"
+    x.jsonl:1: column `completion` holds a list, expected a text
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+}
+
+#[test]
+fn messages() {
+    let rows = r#"{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "v"}]}, {"role": "assistant", "content": "b"}]}
+{"messages": [{"role": "user", "content": "u"}, {"role": "tool", "content": "t"}, {"role": "assistant", "content": "c"}, {"role": "user", "content": "unanswered"}]}"#;
+    insta::assert_snapshot!(chats("x.jsonl", rows, any), @"
+    1: s:s|u:u|a:[a|] u:v|a:[b|]
+    2: u:u|t:t|a:[c|]
+    ");
+    let rows = r#"[{"id": 1, "conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]}]"#;
+    insta::assert_snapshot!(chats("x.json", rows, any), @"1: u:u|a:[a|]");
+}
+
+#[test]
+fn broken_messages() {
+    let row = |messages: &str| format!("{{\"messages\": {messages}}}\n");
+    let said = |messages: &str| chats("x.jsonl", &row(messages), any);
+    let good = r#"{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}"#;
+    insta::assert_snapshot!(said(&format!(r#"[{good}, {{"role": "asistant", "content": "b"}}]"#)), @r#"
+    x.jsonl:1: message 3 has role `asistant`; known roles: system, user, assistant, tool
+      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(said(r#"[{"from": "gtp", "value": "b"}]"#), @r#"
+    x.jsonl:1: message 1 has role `gtp`; known roles: system, human, gpt, tool
+      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(said("[]"), @r#"
+    x.jsonl:1: conversation has no messages
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(said("[1]"), @r#"
+    x.jsonl:1: message 1 is a number, not an object
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(said(r#"[{"content": "b"}]"#), @r#"
+    x.jsonl:1: message 1 has no `role`
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(said(r#"[{"role": "user"}]"#), @r#"
+    x.jsonl:1: message 1 has no `content`
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(said(r#"[{"role": "user", "content": null}]"#), @r#"
+    x.jsonl:1: message 1 has a `content` that is null, not a text
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(said(r#"[{"role": "user", "content": [{"type": "image"}]}]"#), @r#"
+    x.jsonl:1: message 1 has a `content` that is a list, not a text
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(said(r#"[{"role": "assistant", "content": "", "tool_calls": [{}]}]"#), @r#"
+    x.jsonl:1: message 1 holds `tool_calls`, which are not read
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(said("\"text\""), @"
+    x.jsonl:1: cannot tell how to read these columns: `messages`
+      hint: fine-tuning reads `messages`; `prompt` and `completion`; `instruction`, `input` and `output`; or message trees: name other columns with `columns`, or make texts with `rows`
+    ");
+}
+
+#[test]
+fn instructions() {
+    let rows = r#"[{"instruction": "i", "input": "", "output": "o"}, {"instruction": "i", "input": "x", "output": "o"}, {"instruction": "i", "output": "o"}]"#;
+    insta::assert_snapshot!(chats("x.json", rows, any), @"
+    1: u:i|a:[o|]
+    1: u:i
+
+    x|a:[o|]
+    1: u:i|a:[o|]
+    ");
+}
+
+#[test]
+fn trees() {
+    let rows = r#"{"message_tree_id": "1", "prompt": {"role": "prompter", "text": "q", "replies": [{"role": "assistant", "text": "a1", "replies": [{"role": "prompter", "text": "r", "replies": [{"role": "assistant", "text": "a11", "replies": []}, {"role": "assistant", "text": "gone", "deleted": true, "replies": []}]}]}, {"role": "assistant", "text": "a2"}]}}"#;
+    insta::assert_snapshot!(chats("x.jsonl", rows, any), @"
+    1: u:q|a:[a1|]
+    1: u:q|a:[a1|] u:r|a:[a11|]
+    1: u:q|a:[a2|]
+    ");
+    let root = r#"{"role": "prompter", "text": "q", "replies": [{"role": "assistant", "text": "a", "replies": null}]}"#;
+    insta::assert_snapshot!(chats("x.jsonl", root, any), @"1: u:q|a:[a|]");
+    insta::assert_snapshot!(chats("x.jsonl", &root.replace("assistant", "asistant"), any), @r#"
+    x.jsonl:1: message 2 has role `asistant`; known roles: system, prompter, assistant
+      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(chats("x.jsonl", "{\"prompt\": \"hi\"}", |spec| spec.layout = Layout::Tree), @r#"
+    x.jsonl:1: message 1 has no `role`
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+}
+
+#[test]
+fn templates_over_columns() {
+    let rows = "{\"text\": \"wow\", \"emotions\": [\"joy\", \"love\"], \"n\": 3}\n";
+    let templates = |prompt: &str, completion: &str| {
+        let parse = |text: &str| Some(Template::parse(text).unwrap());
+        let rows = Rows { text: None, prompt: parse(prompt), completion: parse(completion) };
+        move |spec: &mut SourceSpec| spec.rows = Some(rows.clone())
+    };
+    let said = |rows: &str, prompt: &str, completion: &str| {
+        chats("x.jsonl", rows, templates(prompt, completion))
+    };
+    insta::assert_snapshot!(said(rows, "Write {n} that show {emotions}. {{}}", "{text}"), @"1: u:Write 3 that show joy and love. {}|a:[wow|]");
+    insta::assert_snapshot!(said(rows, "{emotion}", "{text}"), @"
+    x.jsonl:1: no column `emotion`; columns: `text`, `emotions`, `n`
+      hint: a similar column: `emotions`
+    ");
+    insta::assert_snapshot!(said("{\"text\": \"a\", \"emotions\": []}", "{emotions}", "{text}"), @r#"
+    x.jsonl:1: column `emotions` holds an empty list, expected a text or a list of texts
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(said("{\"text\": null}", "{text}", "{text}"), @r#"
+    x.jsonl:1: column `text` holds null, expected a text
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+}
+
+#[test]
+fn documents() {
+    let said = |name: &str, bytes: &str, change: &dyn Fn(&mut SourceSpec)| {
+        let folder = folder();
+        let mut spec = SourceSpec::file(file(folder.path(), name, bytes));
+        change(&mut spec);
+        let root = format!("{}/", folder.path().display());
+        let tokenizer = chars();
+        match prepared(folder.path(), &[spec.clone()], &tokenizer, Content::Documents) {
+            Err(error) => shown(&error).replace(&root, ""),
+            Ok(_) => {
+                let mut texts = Vec::new();
+                data::texts(&[spec], false, &mut |text| texts.push(text)).unwrap();
+                format!("{texts:?}")
+            }
+        }
+    };
+    let any: &dyn Fn(&mut SourceSpec) = &|_| {};
+    insta::assert_snapshot!(said("x.jsonl", "{\"n\": 1, \"text\": \"a\"}\n{\"text\": \"b\"}", any), @r#"["a", "b"]"#);
+    insta::assert_snapshot!(said("x.jsonl", "{\"n\": 1, \"review\": \"a\"}", any), @r#"["a"]"#);
+    insta::assert_snapshot!(said("x.csv", "title,body\nt,b\n", any), @"
+    x.csv:2: cannot tell how to read these columns: `title`, `body`
+      hint: pretraining reads one text a row: name its column with `text`, or make it with `rows`
+    ");
+    insta::assert_snapshot!(said("x.csv", "title,body\nt,b\n", &|spec| spec.text = Some("bodi".into())), @"
+    x.csv:2: no column `bodi`; columns: `title`, `body`
+      hint: a similar column: `body`
+    ");
+    insta::assert_snapshot!(said("x.csv", "title,body\nt,b\n", &|spec| {
+        let text = Some(Template::parse("{title}\n{body}").unwrap());
+        spec.rows = Some(Rows { text, prompt: None, completion: None });
+    }), @r#"["t\nb"]"#);
+    insta::assert_snapshot!(said("x.csv", "text\n", any), @"
+    x.csv: no rows
+      hint: remove it from the source's `path`, or fill it
+    ");
+    insta::assert_snapshot!(said("x.txt", "a\nb\nc\n", &|spec| spec.limit = Some(2)), @r#"["a\nb\n"]"#);
+    insta::assert_snapshot!(said("x.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}", &|spec| spec.limit = Some(1)), @r#"["a"]"#);
+    insta::assert_snapshot!(said("x.txt", "a\n\u{fe}b\n", any), @r#"["a\nþb\n"]"#);
+}
+
+#[test]
+fn bad_rows_stop_or_are_counted() {
+    let folder = folder();
+    let rows = "{\"text\": \"a\"}\nbad\n{\"txt\": \"b\"}\n{\"text\": \"c\"}\n";
+    let spec = SourceSpec::file(file(folder.path(), "x.jsonl", rows));
+    let tokenizer = chars();
+    let root = format!("{}/", folder.path().display());
+    let said = |on_bad_row, max_bad_rows| {
+        let options = PrepareOptions {
+            cache_dir: folder.path(),
+            tokenizer: &tokenizer,
+            content: Content::Documents,
+            on_bad_row,
+            max_bad_rows,
+        };
+        let dataset = prepare(&[spec.clone()], &options, &mut |_| {}).and_then(|prepared| {
+            Dataset::pretrain(&prepared, &run(8, 1, 1.0), recipe::Packing::Documents)
+        });
+        match dataset {
+            Ok(dataset) => {
+                let counts = dataset.counts();
+                format!("{} of {} bad: {:?}", counts.bad, counts.rows, counts.bad_rows)
+            }
+            Err(error) => shown(&error),
+        }
+        .replace(&root, "")
+    };
+    insta::assert_snapshot!(said(OnBadRow::Stop, 10), @r#"
+    x.jsonl:2: invalid JSON at column 1: expected value
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    insta::assert_snapshot!(said(OnBadRow::Skip, 1), @"
+    2 bad rows, more than the 1 that max_bad_rows allows; the first: x.jsonl:2: invalid JSON at column 1: expected value
+      hint: repair the file, or raise `max_bad_rows`
+    ");
+    insta::assert_snapshot!(said(OnBadRow::Skip, 2), @r#"2 of 4 bad: ["x.jsonl:2: invalid JSON at column 1: expected value", "x.jsonl:3: no column `text`; columns: `txt`"]"#);
+    // A cache that was made with rows left out doesn't hide them from a stricter recipe.
+    insta::assert_snapshot!(said(OnBadRow::Stop, 10), @r#"
+    x.jsonl:2: invalid JSON at column 1: expected value
+      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    "#);
+    let spec = SourceSpec::file(file(folder.path(), "y.jsonl", "bad\nworse\n"));
+    let options = PrepareOptions {
+        cache_dir: folder.path(),
+        tokenizer: &tokenizer,
+        content: Content::Documents,
+        on_bad_row: OnBadRow::Skip,
+        max_bad_rows: 10,
+    };
+    let error = prepare(&[spec], &options, &mut |_| {}).unwrap_err();
+    insta::assert_snapshot!(shown(&error).replace(&root, ""), @"
+    y.jsonl: all 2 rows are bad; the first: y.jsonl:1: invalid JSON at column 1: expected value
+      hint: repair the file, or raise `max_bad_rows`
+    ");
+}
+
+#[test]
+fn real_files_of_every_layout() {
+    let Some(data) = shared_data() else {
+        println!("skipped: no shared data");
+        return;
+    };
+    let cache = folder();
+    let tokenizer = crate::support::bpe();
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let mut told = String::new();
+    for name in [
+        "instruction-data.json",
+        "oasst-en-100-trees.jsonl.gz",
+        "oasst-en-100-messages.jsonl.gz",
+        "fastchat-dummy-conversation.json",
+        "chat-tiny.json",
+        "instruct-tiny.json",
+    ] {
+        let spec = SourceSpec::file(data.join("sft").join(name));
+        let prepared =
+            prepared(cache.path(), &[spec], &tokenizer, Content::Chats(&template)).unwrap();
+        let dataset = Dataset::sft(&prepared, &run(1024, 4, 1.0), true, Overlong::Cut).unwrap();
+        let counts = dataset.counts();
+        told.push_str(&format!(
+            "{name}: {} rows, {} chats, {} without targets\n",
+            counts.rows, counts.samples, counts.without_targets
+        ));
+    }
+    insta::assert_snapshot!(told, @"
+    instruction-data.json: 1100 rows, 1100 chats, 0 without targets
+    oasst-en-100-trees.jsonl.gz: 100 rows, 687 chats, 17 without targets
+    oasst-en-100-messages.jsonl.gz: 100 rows, 687 chats, 17 without targets
+    fastchat-dummy-conversation.json: 500 rows, 500 chats, 0 without targets
+    chat-tiny.json: 1 rows, 1 chats, 0 without targets
+    instruct-tiny.json: 2 rows, 2 chats, 0 without targets
+    ");
+}
