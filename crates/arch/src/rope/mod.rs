@@ -17,7 +17,7 @@ pub struct RopeParameters {
 /// How the frequencies of the plain series are changed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RopeScaling {
-    /// Not at all (Su et al. 2021, RoFormer, section 3.3).
+    /// Not at all (Su et al. 2021, RoFormer, section 3.2.2).
     Default,
     /// All divided by one factor (Chen et al. 2023, Position Interpolation, equation 4).
     Linear {
@@ -72,58 +72,63 @@ pub struct RopeTable {
 impl RopeParameters {
     /// Radians per position of each pair of a head of this width; `[k2]`.
     pub fn inverse_frequencies(&self, head_dim: usize) -> Vec<f64> {
-        let half = head_dim / 2;
-        let plain = (0..half).map(|i| self.rope_theta.powf(-2.0 * i as f64 / head_dim as f64));
+        let plain = (0..head_dim / 2)
+            .map(|pair| self.rope_theta.powf(-2.0 * pair as f64 / head_dim as f64))
+            .enumerate();
+        plain.map(|(pair, frequency)| self.scaled(pair, frequency, head_dim)).collect()
+    }
+
+    /// The frequency of one pair after scaling.
+    fn scaled(&self, pair: usize, frequency: f64, head_dim: usize) -> f64 {
         match self.scaling {
-            RopeScaling::Default => plain.collect(),
-            RopeScaling::Linear { factor } => plain.map(|f| f / factor).collect(),
+            RopeScaling::Default => frequency,
+            RopeScaling::Linear { factor } => frequency / factor,
             RopeScaling::Llama3 {
                 factor,
                 low_freq_factor,
                 high_freq_factor,
                 original_max_position_embeddings,
-            } => plain
-                .map(|f| {
-                    let n_turns =
-                        original_max_position_embeddings as f64 * f / std::f64::consts::TAU;
-                    let kept = ((n_turns - low_freq_factor) / (high_freq_factor - low_freq_factor))
-                        .clamp(0.0, 1.0);
-                    f * (kept + (1.0 - kept) / factor)
-                })
-                .collect(),
-            RopeScaling::Yarn {
-                factor,
-                original_max_position_embeddings,
-                beta_fast,
-                beta_slow,
-                truncate,
-                ..
             } => {
-                // The dimension at which the original context holds this many turns; YaRN, equation 17's inverse.
-                let dimension_of = |n_turns: f64| {
-                    let wavelengths =
-                        original_max_position_embeddings as f64 / (n_turns * std::f64::consts::TAU);
-                    head_dim as f64 * wavelengths.ln() / (2.0 * self.rope_theta.ln())
-                };
-                let (mut low, mut high) = (dimension_of(beta_fast), dimension_of(beta_slow));
-                if truncate {
-                    (low, high) = (low.floor(), high.ceil());
-                }
-                low = low.max(0.0);
-                high = high.min(head_dim as f64 - 1.0);
-                if low == high {
-                    // transformers' guard against a ramp of no length.
-                    high += 0.001;
-                }
-                plain
-                    .enumerate()
-                    .map(|(i, f)| {
-                        let stretched = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
-                        f * (1.0 - stretched) + f / factor * stretched
-                    })
-                    .collect()
+                let n_turns =
+                    original_max_position_embeddings as f64 * frequency / std::f64::consts::TAU;
+                let ramp = (n_turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                let kept = ramp.clamp(0.0, 1.0);
+                frequency * (kept + (1.0 - kept) / factor)
+            }
+            RopeScaling::Yarn { factor, .. } => {
+                let (low, high) = self.yarn_borders(head_dim);
+                let stretched = ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                frequency * (1.0 - stretched) + frequency / factor * stretched
             }
         }
+    }
+
+    /// The pairs between which YaRN's ramp runs: kept below the first, stretched above the second.
+    fn yarn_borders(&self, head_dim: usize) -> (f64, f64) {
+        let RopeScaling::Yarn {
+            original_max_position_embeddings,
+            beta_fast,
+            beta_slow,
+            truncate,
+            ..
+        } = self.scaling
+        else {
+            return (0.0, 1.0);
+        };
+        // The pair that turns so many times over the original context (Peng et al. 2023, section 3.2, solved for it).
+        let pair_of = |n_turns: f64| {
+            let wavelength =
+                original_max_position_embeddings as f64 / (n_turns * std::f64::consts::TAU);
+            head_dim as f64 * wavelength.ln() / (2.0 * self.rope_theta.ln())
+        };
+        let (mut low, mut high) = (pair_of(beta_fast), pair_of(beta_slow));
+        if truncate {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        low = low.max(0.0);
+        high = high.min(head_dim as f64 - 1.0);
+        // transformers' guard against a ramp of no length.
+        if low == high { (low, high + 0.001) } else { (low, high) }
     }
 
     /// What cosines and sines are multiplied by; 1 except for YaRN.
@@ -133,7 +138,7 @@ impl RopeParameters {
         else {
             return 1.0;
         };
-        // YaRN, equation 22: the temperature grows with the logarithm of the stretch.
+        // Peng et al. 2023, equation 22: the temperature grows with the logarithm of the stretch.
         let grown = |scale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 };
         match (attention_factor, mscale, mscale_all_dim) {
             (Some(given), _, _) => given,
