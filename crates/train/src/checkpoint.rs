@@ -11,7 +11,7 @@ use fsio::{DirWriter, limits, read_capped, verify_dir};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::metrics::LogLengths;
+use crate::metrics::{EvalRow, LogLengths};
 use crate::progress::{Event, Progress};
 use crate::{Error, Result};
 
@@ -34,6 +34,8 @@ pub struct TrainState {
     pub seconds: f64,
     /// The best measurement so far.
     pub best: Option<Best>,
+    /// The latest measurement.
+    pub last_eval: Option<EvalRow>,
     /// Measurements since the best one.
     pub evals_without_gain: u64,
     /// Whether early stopping has ended the stage.

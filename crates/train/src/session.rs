@@ -147,6 +147,15 @@ impl<'a> StageRun<'a> {
         self.state.step >= self.settings.max_steps || self.state.stopped_early
     }
 
+    /// With early stopping, the checkpoint of the best measurement where it is not the latest one:
+    /// what the stage should give out instead of its last weights.
+    pub fn best_checkpoint(&self) -> Option<PathBuf> {
+        self.patience()?;
+        let best = self.state.best.filter(|best| best.step < self.state.step)?;
+        let dir = self.dir.checkpoints().join(checkpoint_name(best.step));
+        dir.is_dir().then_some(dir)
+    }
+
     /// Whether a signal came; tells whoever watches the first time it is seen.
     pub fn stop_requested(&mut self) -> bool {
         if self.stop.is_requested() && !self.stopping {
@@ -213,6 +222,7 @@ impl<'a> StageRun<'a> {
         } else {
             self.state.evals_without_gain += 1;
         }
+        self.state.last_eval = Some(row.clone());
         if let Some(patience) = self.patience() {
             self.state.stopped_early |= self.state.evals_without_gain >= patience;
         }

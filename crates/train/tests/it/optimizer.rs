@@ -2,11 +2,13 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use model::CausalLm;
 use testkit::values;
 use train::{AdamW, Error, Gradients, ParameterNames, clip_scale};
 
 use super::toy::{
-    Five, Pair, bits, constant, device, gradients_of, param, place, settings, tiny_model, update,
+    Five, Pair, bits, constant, device, gradients_of, model_of_width, param, place, settings,
+    tiny_model, update,
 };
 
 fn names<M: Module>(model: &M) -> ParameterNames {
@@ -170,12 +172,13 @@ fn splitting_a_step_changes_nothing_but_rounding() {
     }
 }
 
+/// Products of this model are large enough for gemm to use all threads.
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let run = |n_threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().expect("pool");
         pool.install(|| {
-            let mut model = tiny_model(3);
+            let mut model = model_of_width(192, 3);
             let names = ParameterNames::of(&model);
             let mut optimizer = AdamW::new(settings(0.1, 1.0), &names);
             let mut norms = Vec::new();
@@ -190,6 +193,33 @@ fn the_number_of_threads_changes_no_bit() {
     let one = run(1);
     for n_threads in [2, 3] {
         assert!(run(n_threads) == one, "{n_threads} threads differ from one");
+    }
+}
+
+/// Copying 3 × the weights a step would be slow, and silent.
+#[test]
+fn an_update_copies_nothing() {
+    let mut model = tiny_model(1);
+    let names = names(&model);
+    let mut optimizer = AdamW::new(settings(0.1, 1.0), &names);
+    let addresses = |model: &CausalLm| {
+        let mut out = Vec::new();
+        let seen: Result<(), std::convert::Infallible> =
+            model::visit_tensors(model, |name, _, values| {
+                out.push((name.to_owned(), values.as_ptr().addr()));
+                Ok(())
+            });
+        assert!(seen.is_ok());
+        out
+    };
+    let before = addresses(&model);
+    let mut moments = None;
+    for step in 0..3 {
+        model = update(model, &mut optimizer, &names, step, 2, 1e-2).0;
+        assert_eq!(addresses(&model), before, "step {step}");
+        let (m, v) = optimizer.moments("lm_head.weight").expect("moments");
+        let now = [m, v].map(|x| kernels::with_host_values(x, |values| values.as_ptr().addr()));
+        assert_eq!(*moments.get_or_insert(now), now, "step {step}");
     }
 }
 

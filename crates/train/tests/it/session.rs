@@ -127,7 +127,9 @@ fn run_stage(
         }
     }
     fs::create_dir_all(run.dir().model()).expect("the stage exports its model here");
-    run.finish(json!({"eval_loss": 1.0}))?;
+    let best = run.best_checkpoint().map(|dir| fsio::verify_dir(dir).expect("the best is whole"));
+    let last_eval = run.state().last_eval.clone();
+    run.finish(json!({"last": last_eval, "has_other_best": best.is_some()}))?;
     Ok(Some(model))
 }
 
@@ -286,6 +288,8 @@ fn early_stopping_ends_a_stage_and_keeps_the_best() {
     };
     // Measured at 4 (the best), 8 and 12: patience 2 ends it at 12.
     assert_eq!(finished.steps, 12);
+    assert_eq!(finished.result["has_other_best"], true);
+    assert_eq!(finished.result["last"]["step"], 12);
     let checkpoints = root.path().join("pretrain/checkpoints");
     assert_eq!(names_in(&checkpoints), ["step-000004", "step-000009", "step-000012"]);
     let newest = train::load_newest(&checkpoints, &mut Silent).expect("load").expect("one");

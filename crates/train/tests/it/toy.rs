@@ -58,7 +58,14 @@ pub(crate) fn place(step: u64) -> StepPlace<'static> {
 
 /// A model of 2 blocks with 259 tokens.
 pub(crate) fn tiny_model(seed: u64) -> CausalLm {
-    let config = testkit::tiny_llama(testkit::ByteIds::VOCAB_SIZE);
+    model_of_width(32, seed)
+}
+
+/// The same, wider.
+pub(crate) fn model_of_width(hidden_size: usize, seed: u64) -> CausalLm {
+    let mut config = testkit::tiny_llama(testkit::ByteIds::VOCAB_SIZE);
+    config["hidden_size"] = hidden_size.into();
+    config["intermediate_size"] = (hidden_size * 7 / 4).into();
     let config = arch::ModelConfig::from_json(&config, std::path::Path::new("tiny")).expect("tiny");
     CausalLm::init(&config, seed, &device())
 }
