@@ -26,7 +26,7 @@ pub(crate) struct ActivationCount {
     pub(crate) block: u64,
     /// Before the first block and after the last for each token, without logits.
     pub(crate) outside_blocks: u64,
-    /// However many tokens there are: weights that a product holds a transposed copy of.
+    /// However many tokens there are: weights that a product holds a transposed copy of, and tables.
     pub(crate) fixed: u64,
 }
 

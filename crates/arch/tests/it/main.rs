@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod costs;
+mod hostile;
 mod parameters;
 mod reading;
 mod refusals;

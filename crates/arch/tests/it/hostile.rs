@@ -1,0 +1,97 @@
+//! A config from anywhere: every key misspelt, every value replaced; nothing panics, nothing passes unseen.
+
+use std::path::Path;
+
+use arch::{Description, TrainingShape};
+use serde_json::{Map, Value, json};
+
+use crate::{config, json as parse};
+
+const CONFIGS: [&str; 4] = [
+    config!("llama-tied-rope3.json"),
+    config!("llama-bias-headdim.legacy.json"),
+    config!("llama-score.json"),
+    config!("gpt2.json"),
+];
+
+fn object(text: &str) -> Map<String, Value> {
+    match parse(text) {
+        Value::Object(map) => map,
+        other => panic!("a config is an object, not {other}"),
+    }
+}
+
+#[test]
+fn a_misspelt_key_is_never_passed_over() {
+    for text in CONFIGS {
+        let good = object(text);
+        for key in good.keys().filter(|key| !good[*key].is_null()) {
+            let renamed: Map<String, Value> = good
+                .iter()
+                .map(|(k, v)| (if k == key { format!("{k}x") } else { k.clone() }, v.clone()))
+                .collect();
+            let result = Description::from_json(&Value::Object(renamed), Path::new("x"));
+            assert!(result.is_err(), "`{key}` misspelt was passed over");
+        }
+    }
+}
+
+#[test]
+fn no_value_makes_it_panic() {
+    let values = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(1),
+        json!(-1),
+        json!(3),
+        json!(0.5),
+        json!(1e300),
+        json!(1e-300),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(1_u64 << 20),
+        json!(1_u64 << 24),
+        json!(""),
+        json!("\u{0}🦜"),
+        json!([]),
+        json!([[1]]),
+        json!([-1, 7, "a"]),
+        json!({}),
+        json!({ "rope_type": "yarn", "factor": 1e6, "rope_theta": 1.000_001, "beta_slow": 1e-6,
+                "beta_fast": 1e6, "mscale": 0.0, "mscale_all_dim": 1e-6, "truncate": false }),
+        json!({ "type": "llama3", "factor": 1.0, "low_freq_factor": 1e-6, "high_freq_factor": 1e6,
+                "rope_theta": 1e15, "original_max_position_embeddings": 1 }),
+    ];
+    let mut n_accepted = 0;
+    for text in CONFIGS {
+        let good = object(text);
+        for key in good.keys() {
+            for value in &values {
+                let mut map = good.clone();
+                map.insert(key.clone(), value.clone());
+                match Description::from_json(&Value::Object(map), Path::new("x")) {
+                    Ok(description) => {
+                        use_it(&description);
+                        n_accepted += 1;
+                    }
+                    Err(error) => assert!(error.to_string().len() < 500, "{error}"),
+                }
+            }
+        }
+    }
+    assert!(n_accepted > 100, "harmless keys take any value: {n_accepted}");
+}
+
+/// Everything that can be asked of a config that was accepted.
+fn use_it(description: &Description) {
+    let config = &description.config;
+    let shape = TrainingShape { rows: 1 << 20, sequence_length: config.max_positions() };
+    assert!(config.training_memory(shape).peak(2) > 0);
+    assert!(config.training_flops(1 << 40, 1 << 50).is_finite());
+    assert!(config.n_parameters() > 0);
+    if let arch::ModelConfig::Llama(llama) = config {
+        let table = llama.rope_table(3);
+        assert!(table.cos.iter().chain(&table.sin).all(|value| value.is_finite()));
+    }
+}
