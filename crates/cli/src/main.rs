@@ -1,2 +1,35 @@
-//! Skeleton.
-fn main() {}
+//! The `temper` binary: reads the command line, hands it to one command, turns what comes back into an exit code.
+
+mod args;
+mod commands;
+mod failure;
+mod render;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command, DataCommand};
+
+fn main() -> ExitCode {
+    // glibc gives large blocks back at each free unless told not to; it must be told before the first tensor.
+    kernels::configure_allocator();
+    let cli = Cli::parse();
+    if let Some(threads) = cli.threads {
+        kernels::set_threads(threads);
+    }
+    let result = match cli.command {
+        Command::Plan(args) => commands::plan::run(&args, cli.log, cli.threads),
+        Command::Run(args) => commands::run::run(&args, cli.log, cli.threads),
+        Command::Resume(args) => commands::run::resume(&args, cli.log, cli.threads),
+        Command::Generate(args) => commands::generate::run(&args),
+        Command::Eval(args) => commands::eval::run(&args),
+        Command::Export(args) => commands::export::run(&args),
+        Command::Runs(args) => commands::runs::run(&args),
+        Command::Data(DataCommand::Inspect(args)) => commands::inspect::run(&args, cli.log),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

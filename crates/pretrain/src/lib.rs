@@ -1,1 +1,92 @@
-//! Skeleton.
+//! Pretraining: learn to continue documents, every token a target. The whole loop stands in [`run`].
+//!
+//! It deliberately knows nothing of files, arguments or printing: a [`Context`] brings the plan, the folder and whoever
+//! watches.
+//!
+//! Shape legend: b batch, t time, n positions (b × t), d model width.
+
+mod error;
+mod sample;
+
+use burn::tensor::{Int, Tensor};
+use nn::TokenBatch;
+use serde_json::json;
+use train::{Context, Gradients, StepPlace, StepReport, begin, write_checkpoint};
+
+pub use error::{Error, Result};
+
+/// How a stage ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All steps were made, and `model/` is in place.
+    Finished(train::Finished),
+    /// A signal stopped it after this many steps, with a checkpoint saved.
+    Stopped {
+        /// Steps made.
+        step: u64,
+    },
+}
+
+/// Trains from the newest checkpoint, or from the stage's start, to the last step.
+pub fn run(context: Context<'_>) -> Result<Outcome> {
+    let (plan, stage, device) = (context.plan, context.stage, context.device);
+    let model_dir = context.run_dir.stage(&stage.name).model();
+    let train::Begun { mut run, mut model, mut optimizer, names, mut checks } = begin(context)?;
+
+    while !run.is_done() {
+        // A batch is a pure function of the seed and the step: there is no loader to resume.
+        let step = run.step();
+        let batch = stage.dataset.batch(step);
+        let place = StepPlace { step: step + 1, samples: &batch.samples };
+        checks.targets(batch.n_targets as u64, place)?;
+
+        // The loss of a step is one sum over all its targets, divided once by their number; micro-batches bound memory
+        // and change nothing else.
+        let mut gradients = Gradients::new(&names);
+        let mut loss_sum = 0.0;
+        for micro in batch.micro_batches(stage.micro_batch) {
+            let (b, t) = (micro.rows, micro.sequence_length);
+            let tokens =
+                TokenBatch::new(&micro.ids, &micro.positions, &micro.segments, b, t, device);
+            let targets_n = Tensor::<1, Int>::from_data(micro.targets.as_slice(), device);
+            let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+            let count = micro.n_targets as u64;
+            let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
+            loss_sum += loss.value();
+            gradients.accumulate(&model, loss.sum.backward());
+        }
+        let loss = loss_sum / batch.n_targets as f64;
+        checks.loss(loss, place)?;
+
+        // The norm is that of the mean loss; a non-finite one is an error, so it never reaches the weights.
+        let norm = gradients.norm(batch.n_targets as u64, place)?;
+        let lr = train::lr(
+            &stage.keys.schedule,
+            stage.keys.optimizer.lr,
+            step,
+            stage.schedule_steps,
+        );
+        checks.gradients(&gradients);
+        let grad_norm = norm.value();
+        model = optimizer.step(model, gradients, norm, lr);
+        checks.updated(&model, lr, place)?;
+
+        let tokens = batch.segments.iter().filter(|segment| **segment >= 0).count() as u64;
+        run.log_step(StepReport { loss, grad_norm, lr, tokens, extra: Default::default() })?;
+        if run.eval_due() && stage.dataset.n_eval_rows() > 0 {
+            run.log_eval(evaluate::held_out(stage, &model, run.step(), device)?)?;
+            run.log_sample(sample::continue_nothing(plan, stage, &model, run.step())?)?;
+        }
+        run.save_if_due(|dir| write_checkpoint(dir, &model, &optimizer))?;
+        if run.stop_requested() && !run.is_done() {
+            return Ok(Outcome::Stopped { step: run.step() });
+        }
+    }
+
+    let measured = match stage.dataset.n_eval_rows() {
+        0 => None,
+        _ => Some(evaluate::held_out(stage, &model, run.step(), device)?),
+    };
+    export::hugging_face(&model, &stage.tokenizer, model::Dtype::F32, &model_dir)?;
+    Ok(Outcome::Finished(run.finish(json!(measured))?))
+}

@@ -1,0 +1,64 @@
+//! `temper eval`: loss, perplexity and bits per byte of a model on a file.
+
+use data::{Content, Dataset, Holdout, PrepareOptions, RunOptions, SourceSpec};
+use plan::RUNS_DIR;
+use recipe::{OnBadRow, Packing, SplitBy};
+use serde_json::json;
+
+use super::{open_model, print};
+use crate::args::EvalArgs;
+use crate::failure::{Failure, Result};
+
+/// Rows that go through the model at once.
+const ROWS: usize = 8;
+
+pub(crate) fn run(args: &EvalArgs) -> Result<()> {
+    let (model, tokenizer) = open_model(&args.model, &args.device)?;
+    let device = kernels::device(&args.device)?;
+    let longest = model.config().max_positions();
+    let sequence_length = args.sequence_length.unwrap_or(longest.min(1024));
+    if sequence_length == 0 || sequence_length > longest {
+        return Err(Failure::input(
+            format!("--sequence-length must be from 1 to {longest}: `{sequence_length}`"),
+            "longer rows than the model's context have no meaning",
+        ));
+    }
+    let cache_dir = std::path::Path::new(RUNS_DIR).join(".cache");
+    fsio::create_dir_all(&cache_dir)?;
+    let mut source = SourceSpec::file(&args.file);
+    source.text = args.text.clone();
+    let options = PrepareOptions {
+        cache_dir: &cache_dir,
+        tokenizer: &tokenizer,
+        content: Content::Documents,
+        on_bad_row: OnBadRow::Stop,
+        max_bad_rows: 0,
+    };
+    let prepared = data::prepare(&[source], &options, &mut |_| {})?;
+    let part = args.part.map(|fraction| Holdout { fraction, by: SplitBy::Position });
+    let run = RunOptions {
+        seed: 1,
+        stage: "eval".to_owned(),
+        sequence_length,
+        rows_per_step: ROWS,
+        max_steps: None,
+        epochs: Some(1.0),
+        max_tokens: None,
+        holdout: part,
+    };
+    let packing = if args.stream { Packing::Stream } else { Packing::Documents };
+    let dataset = Dataset::pretrain(&prepared, &run, packing)?;
+    let measured = if part.is_some() {
+        evaluate::measure(&model, &tokenizer, dataset.eval_batches(ROWS, None), &device)?
+    } else {
+        let batches = (0..dataset.n_steps()).map(|step| dataset.batch(step));
+        evaluate::measure(&model, &tokenizer, batches, &device)?
+    };
+    let line = json!({
+        "loss": measured.loss(),
+        "perplexity": measured.perplexity(),
+        "bits_per_byte": measured.bits_per_byte(),
+        "targets": measured.n_targets,
+    });
+    print(&format!("{line}\n"))
+}

@@ -1,0 +1,63 @@
+//! One file a command. A command reads its arguments, calls the crates below and prints; it decides nothing else.
+
+pub(crate) mod eval;
+pub(crate) mod export;
+pub(crate) mod generate;
+pub(crate) mod inspect;
+pub(crate) mod plan;
+pub(crate) mod run;
+pub(crate) mod runs;
+
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use model::CausalLm;
+use tokenizer::Tokenizer;
+
+use crate::args::{LogStyle, RecipeArgs};
+use crate::failure::{Failure, Result};
+use crate::render::progress::PlanProgress;
+
+/// Writes to stdout; a reader that has gone away ends the program quietly, as it does for other tools.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::quiet()),
+        Err(error) => Err(Failure::input(
+            format!("cannot write to stdout: {error}"),
+            "the result was not printed",
+        )),
+    }
+}
+
+/// A model with its tokenizer, from whatever a MODEL argument names.
+pub(crate) fn open_model(path: &Path, device: &str) -> Result<(CausalLm, Tokenizer)> {
+    let dir = ::plan::locate_model(path)?;
+    let device = kernels::device(device)?;
+    let model = model::load_causal_lm(&dir, &device)?;
+    let tokenizer = Tokenizer::from_dir_or_file(&dir)?;
+    Ok((model, tokenizer))
+}
+
+/// Reads and plans a recipe.
+pub(crate) fn plan_recipe(args: &RecipeArgs, log: LogStyle) -> Result<::plan::Plan> {
+    let loaded = recipe::load(&args.recipe, &args.set)?;
+    let request = ::plan::Request {
+        data_dir: args.data_dir.clone(),
+        name: args.name.clone(),
+        stage: args.stage.clone(),
+        limit: args.limit,
+    };
+    // A device that is not there is told before any data is read.
+    kernels::device(&loaded.recipe.device)?;
+    Ok(::plan::plan(&loaded, &request, &mut PlanProgress::new(log))?)
+}
+
+/// The threads that compute: the command line's, else the recipe's, else all.
+pub(crate) fn set_threads(argument: Option<usize>, plan: &::plan::Plan) {
+    if let (None, Some(threads)) = (argument, plan.threads) {
+        kernels::set_threads(threads);
+    }
+}

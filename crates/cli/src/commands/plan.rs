@@ -1,0 +1,207 @@
+//! `temper plan`: what a recipe would do and cost. Trains nothing.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Int, Tensor};
+use data::{Batch, CutReason};
+use model::CausalLm;
+use nn::TokenBatch;
+use plan::{Plan, StagePlan, Start};
+
+use super::{plan_recipe, print, set_threads};
+use crate::args::{LogStyle, PlanArgs};
+use crate::failure::Result;
+use crate::render::table;
+
+/// Seconds that the probe of a stage may take, about.
+const PROBE_SECONDS: f64 = 2.0;
+
+pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
+    let plan = plan_recipe(&args.recipe, log)?;
+    set_threads(threads, &plan);
+    print(&head(&plan))?;
+    let seconds: Vec<Option<f64>> = plan
+        .stages
+        .iter()
+        .map(|stage| if args.no_probe { Ok(None) } else { probe(&plan, stage).map(Some) })
+        .collect::<Result<_>>()?;
+    print(&stages(&plan, &seconds))?;
+    print(&notes(&plan, args.list_cut))?;
+    print(&format!("ready: temper run {}\n", args.recipe.recipe.display()))
+}
+
+fn head(plan: &Plan) -> String {
+    format!(
+        "{} · {} ({} threads) · {}\n",
+        plan.name,
+        plan.device,
+        kernels::n_threads(),
+        plan.paths.run_dir.display()
+    )
+}
+
+fn stages(plan: &Plan, seconds: &[Option<f64>]) -> String {
+    let head = ["", "steps", "per step", "targets", "parameters", "memory", "TFLOP", "time"];
+    let lines = plan.stages.iter().zip(seconds).map(|(stage, seconds)| {
+        vec![
+            stage.name.clone(),
+            table::thousands(stage.max_steps),
+            per_step(stage),
+            table::thousands(stage.dataset.run_targets()),
+            table::millions(stage.cost.n_trained),
+            table::bytes(stage.cost.memory.total()),
+            format!("{:.3}", stage.cost.flops / 1e12),
+            seconds.map_or_else(|| "-".to_owned(), table::clock),
+        ]
+    });
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head.map(str::to_owned).to_vec()).chain(lines).collect();
+    table::columns(&rows, &[1, 3, 4, 5, 6, 7])
+}
+
+/// Every product of batch sizes: tokens of a step, and the rows that make them.
+fn per_step(stage: &StagePlan) -> String {
+    let (rows, length) = (stage.rows_per_step, stage.sequence_length);
+    let micro = stage.micro_batch;
+    let split = if micro == rows {
+        format!("{rows} rows × {length}")
+    } else {
+        format!("{rows} rows × {length}, {micro} at a time")
+    };
+    format!("{} tokens ({split})", table::thousands((rows * length) as u64))
+}
+
+fn notes(plan: &Plan, list_cut: bool) -> String {
+    let mut text = String::new();
+    for stage in &plan.stages {
+        for line in stage_notes(stage) {
+            text += &format!("  {}: {line}\n", stage.name);
+        }
+        if list_cut {
+            for cut in stage.dataset.cut_samples() {
+                let place = cut.place.as_ref().map(ToString::to_string).unwrap_or_default();
+                text += &format!(
+                    "    {place}: {} tokens, {}\n",
+                    table::thousands(cut.n_tokens),
+                    what_became(cut.reason)
+                );
+            }
+        }
+    }
+    text + &disk(plan)
+}
+
+fn what_became(reason: CutReason) -> &'static str {
+    match reason {
+        CutReason::Cut => "cut off at the end",
+        CutReason::Overlong => "dropped: longer than a row",
+        CutReason::NoTargets => "dropped: no target left",
+    }
+}
+
+fn stage_notes(stage: &StagePlan) -> Vec<String> {
+    let counts = stage.dataset.counts();
+    let n = table::thousands;
+    let mut lines = Vec::new();
+    let from = match &stage.start {
+        Start::Fresh => "new weights".to_owned(),
+        Start::Stage(name) => format!("starts from [{name}], with its tokenizer and shape"),
+        Start::Directory(dir) => format!("starts from {}", dir.display()),
+    };
+    lines.push(format!("{from}; vocabulary of {} tokens", n(stage.tokenizer.vocab_size() as u64)));
+    lines.push(format!(
+        "{} rows read, {} samples, {} tokens; one epoch is {} rows with {} targets, the run {:.2} epochs",
+        n(counts.rows),
+        n(counts.samples),
+        n(counts.tokens),
+        n(counts.epoch_rows),
+        n(counts.epoch_targets),
+        stage.dataset.epoch_of(stage.max_steps),
+    ));
+    if counts.eval_rows > 0 {
+        lines.push(format!(
+            "{} samples held out: {} rows with {} targets",
+            n(counts.eval_samples),
+            n(counts.eval_rows),
+            n(counts.eval_targets)
+        ));
+    }
+    if counts.cut + counts.dropped + counts.without_targets > 0 {
+        lines.push(format!(
+            "{} of {} samples cut at {} tokens, {} dropped as longer, {} left without targets and dropped \
+             (--list-cut shows them)",
+            n(counts.cut),
+            n(counts.samples),
+            stage.sequence_length,
+            n(counts.dropped),
+            n(counts.without_targets)
+        ));
+    }
+    if counts.bad > 0 {
+        lines.push(format!("{} rows could not be read and are left out", n(counts.bad)));
+        lines.extend(counts.bad_rows.iter().take(3).map(|row| format!("  {row}")));
+    }
+    if counts.empty > 0 {
+        lines.push(format!("{} documents without text are left out", n(counts.empty)));
+    }
+    if counts.duplicates > 0 {
+        lines.push(format!("{} samples occur more than once", n(counts.duplicates)));
+    }
+    let memory = &stage.cost.memory;
+    lines.push(format!(
+        "memory: weights {}, gradients {}, optimizer {}, activations {}, logits {}",
+        table::bytes(memory.weights),
+        table::bytes(memory.gradients),
+        table::bytes(memory.optimizer),
+        table::bytes(memory.activations),
+        table::bytes(memory.logits)
+    ));
+    lines.extend(stage.notes.iter().cloned());
+    lines
+}
+
+fn disk(plan: &Plan) -> String {
+    let mut parts = Vec::new();
+    let mut total = 0;
+    for stage in &plan.stages {
+        let kept = stage.keys.keep_checkpoints as u64 + u64::from(stage.keys.eval.is_some());
+        total += stage.cost.checkpoint_bytes * kept + stage.cost.model_bytes;
+        parts.push(format!("{} {}", stage.name, table::bytes(stage.cost.checkpoint_bytes)));
+    }
+    let free = fsio::free_space(".").map(|free| format!(", {} free", table::bytes(free)));
+    format!(
+        "  disk: a checkpoint is {}; about {} in all{} · nothing is downloaded\n",
+        parts.join(", "),
+        table::bytes(total),
+        free.unwrap_or_default()
+    )
+}
+
+/// Seconds that a stage will take, from a few forward and backward passes on its first rows.
+fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
+    let device = kernels::device(&plan.device)?.autodiff();
+    let model = model::CausalLm::init(&stage.config, 0, &device);
+    let batch = stage.dataset.batch(0);
+    let begun = Instant::now();
+    let (mut rows, mut seconds) = (0, 0.0);
+    // The first pass also allocates: the last ones are what a run is made of.
+    while begun.elapsed().as_secs_f64() < PROBE_SECONDS {
+        for micro in batch.micro_batches(stage.micro_batch).take(1) {
+            let start = Instant::now();
+            forward_backward(&model, &micro, &device);
+            (rows, seconds) = (micro.rows, start.elapsed().as_secs_f64());
+        }
+    }
+    Ok(seconds / rows.max(1) as f64 * stage.dataset.n_run_rows() as f64)
+}
+
+fn forward_backward(model: &CausalLm, micro: &Batch, device: &Device) {
+    let (b, t) = (micro.rows, micro.sequence_length);
+    let tokens = TokenBatch::new(&micro.ids, &micro.positions, &micro.segments, b, t, device);
+    let targets_n = Tensor::<1, Int>::from_data(micro.targets.as_slice(), device);
+    let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+    let count = micro.n_targets as u64;
+    let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
+    // The graph must be consumed, or it stays in memory.
+    drop(loss.sum.backward());
+}

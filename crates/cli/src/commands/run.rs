@@ -1,0 +1,180 @@
+//! `temper run` and `temper resume`: the stages of a recipe in order, each skipped, taken up or begun.
+
+use std::path::{Path, PathBuf};
+
+use plan::{Algorithm, Plan, RUNS_DIR, StagePlan};
+use serde_json::Value;
+use train::{Context, Finished, Progress as _, RunDir, StageStatus, StopFlag};
+
+use super::{plan_recipe, print, set_threads};
+use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
+use crate::failure::{Failure, Result};
+use crate::render::progress::RunProgress;
+use crate::render::table;
+
+/// How one stage ended.
+enum Ended {
+    Finished(Finished),
+    Stopped { step: u64 },
+}
+
+pub(crate) fn run(args: &RunArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
+    let plan = plan_recipe(&args.recipe, log)?;
+    run_plan(&plan, &args.recipe, log, threads)
+}
+
+pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
+    let run_dir = run_dir_of(&args.run)?;
+    let recorded = read_launch(&run_dir)?;
+    let recipe = RecipeArgs {
+        recipe: recorded.recipe,
+        data_dir: args.data_dir.clone().or(recorded.data_dir),
+        set: recorded.set.into_iter().chain(args.set.iter().cloned()).collect(),
+        limit: recorded.limit,
+        name: Some(recorded.name),
+        stage: recorded.stage,
+    };
+    let plan = plan_recipe(&recipe, log)?;
+    run_plan(&plan, &recipe, log, threads)
+}
+
+fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
+    set_threads(threads, plan);
+    let device = kernels::device(&plan.device)?.autodiff();
+    let stop = train::signals::install()?;
+    let run_dir = RunDir::open(&plan.paths.run_dir)?;
+    let mut progress = RunProgress::new(log);
+    for warning in run_dir.adopt_recipe(&plan.recipe_toml, &plan.recipe)? {
+        progress.event(&train::Event::Warning { message: warning });
+    }
+    write_launch(&plan.paths.run_dir, plan, args)?;
+    let mut rows = Vec::new();
+    for stage in &plan.stages {
+        if let StageStatus::Finished(finished) = run_dir.stage(&stage.name).status()? {
+            progress.note(&format!("{:<10} finished before, unchanged: skipped", stage.name));
+            rows.push((stage, finished));
+            continue;
+        }
+        let context = Context {
+            plan,
+            stage,
+            run_dir: &run_dir,
+            device: &device,
+            progress: &mut progress,
+            stop: stop.clone(),
+        };
+        match run_stage(context, &stop)? {
+            Ended::Finished(finished) => rows.push((stage, finished)),
+            Ended::Stopped { .. } => {
+                progress.note(&format!(
+                    "stopped. go on with: temper resume {}",
+                    plan.paths.run_dir.display()
+                ));
+                return Err(Failure::stopped());
+            }
+        }
+    }
+    print(&summary(plan, &rows))
+}
+
+/// The one match over algorithms.
+fn run_stage(context: Context<'_>, _stop: &StopFlag) -> Result<Ended> {
+    let failed = |failure: Failure| failure.during_run();
+    match context.stage.algorithm {
+        Algorithm::Pretrain => match pretrain::run(context).map_err(|e| failed(e.into()))? {
+            pretrain::Outcome::Finished(finished) => Ok(Ended::Finished(finished)),
+            pretrain::Outcome::Stopped { step } => Ok(Ended::Stopped { step }),
+        },
+        Algorithm::Sft => match sft::run(context).map_err(|e| failed(e.into()))? {
+            sft::Outcome::Finished(finished) => Ok(Ended::Finished(finished)),
+            sft::Outcome::Stopped { step } => Ok(Ended::Stopped { step }),
+        },
+    }
+}
+
+/// The table at the end: what each stage came to and where it lies.
+fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
+    let head = ["", "steps", "time", "result", "lies in"].map(str::to_owned).to_vec();
+    let lines = rows.iter().map(|(stage, finished)| {
+        vec![
+            stage.name.clone(),
+            table::thousands(finished.steps),
+            table::clock(finished.seconds),
+            result_text(&finished.result),
+            plan.paths.run_dir.join(&stage.name).display().to_string(),
+        ]
+    });
+    let all: Vec<Vec<String>> = std::iter::once(head).chain(lines).collect();
+    let mut text = table::columns(&all, &[1, 2]);
+    if let Some((stage, _)) = rows.last() {
+        let model = plan.paths.run_dir.join(&stage.name).display().to_string();
+        let chat = if stage.algorithm == Algorithm::Sft { " --chat" } else { "" };
+        text += &format!("next    temper generate {model}{chat} --prompt \"…\"\n");
+        text += &format!("        temper export {model} --to out/{}\n", plan.name);
+        text += &format!("        tensorboard --logdir {}\n", plan.paths.run_dir.display());
+    }
+    text
+}
+
+fn result_text(result: &Value) -> String {
+    let figure = |key: &str| result.get(key).and_then(Value::as_f64);
+    match (figure("eval_loss"), figure("bits_per_byte")) {
+        (Some(loss), Some(bits)) => format!("val loss {loss:.4} ({bits:.3} bits/byte)"),
+        (Some(loss), None) => format!("val loss {loss:.4}"),
+        _ => "-".to_owned(),
+    }
+}
+
+/// How a run was launched: what `resume` needs besides the run's folder.
+struct Launch {
+    recipe: PathBuf,
+    name: String,
+    data_dir: Option<PathBuf>,
+    set: Vec<(String, String)>,
+    limit: Option<u64>,
+    stage: Option<String>,
+}
+
+const LAUNCH_FILE: &str = "launch.json";
+
+fn write_launch(run_dir: &Path, plan: &Plan, args: &RecipeArgs) -> Result<()> {
+    let launch = serde_json::json!({
+        "recipe": args.recipe, "name": plan.name, "data_dir": args.data_dir,
+        "set": args.set, "limit": args.limit, "stage": args.stage,
+    });
+    fsio::write_atomic(run_dir.join(LAUNCH_FILE), format!("{launch:#}\n"))?;
+    Ok(())
+}
+
+fn read_launch(run_dir: &Path) -> Result<Launch> {
+    let path = run_dir.join(LAUNCH_FILE);
+    let text = fsio::read_text_capped(&path, 1 << 20)?;
+    let broken = || {
+        Failure::input(
+            format!("{}: not what `temper run` writes", path.display()),
+            "go on with `temper run RECIPE --name NAME` instead",
+        )
+    };
+    let value: Value = serde_json::from_str(&text).map_err(|_| broken())?;
+    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    let set = value.get("set").cloned().unwrap_or(Value::Null);
+    Ok(Launch {
+        recipe: text("recipe").map(PathBuf::from).ok_or_else(broken)?,
+        name: text("name").ok_or_else(broken)?,
+        data_dir: text("data_dir").map(PathBuf::from),
+        set: serde_json::from_value(set).unwrap_or_default(),
+        limit: value.get("limit").and_then(Value::as_u64),
+        stage: text("stage"),
+    })
+}
+
+/// The folder of a run, by its path or by its name under runs/.
+fn run_dir_of(run: &Path) -> Result<PathBuf> {
+    let candidates = [run.to_path_buf(), Path::new(RUNS_DIR).join(run)];
+    candidates.into_iter().find(|dir| dir.join(LAUNCH_FILE).is_file()).ok_or_else(|| {
+        Failure::input(
+            format!("no such run: `{}`", run.display()),
+            "`temper runs` lists the runs of this directory",
+        )
+    })
+}

@@ -1,0 +1,308 @@
+//! Progress on stderr: a live line on a terminal, plain lines on a pipe, JSON where asked for.
+//!
+//! It deliberately never fails: a closed stderr must not end a training run.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use train::{Event, Progress};
+
+use super::table;
+use crate::args::LogStyle;
+
+/// The live line is drawn at most this often.
+const REDRAW: Duration = Duration::from_millis(100);
+/// Cells of the bar.
+const BAR_CELLS: u64 = 30;
+/// Characters of a sample that are shown.
+const SAMPLE_CHARS: usize = 100;
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    Live,
+    Plain,
+    Json,
+}
+
+impl Style {
+    fn of(log: LogStyle) -> Self {
+        match log {
+            LogStyle::Json => Self::Json,
+            LogStyle::Plain => Self::Plain,
+            LogStyle::Auto if std::io::stderr().is_terminal() => Self::Live,
+            LogStyle::Auto => Self::Plain,
+        }
+    }
+}
+
+/// Where the lines go, and the one line that lives.
+struct Screen {
+    style: Style,
+    has_live_line: bool,
+    drawn: Instant,
+}
+
+impl Screen {
+    fn new(log: LogStyle) -> Self {
+        Self { style: Style::of(log), has_live_line: false, drawn: Instant::now() }
+    }
+
+    /// A line that stays.
+    fn line(&mut self, text: &str) {
+        let clear = if self.has_live_line { "\r\x1b[2K" } else { "" };
+        self.has_live_line = false;
+        write_stderr(&format!("{clear}{text}\n"));
+    }
+
+    fn json(&mut self, value: &Value) {
+        write_stderr(&format!("{value}\n"));
+    }
+
+    /// The line that is drawn anew; cut to the terminal's width, so that it never wraps.
+    fn live(&mut self, text: &str, force: bool) {
+        if self.has_live_line && !force && self.drawn.elapsed() < REDRAW {
+            return;
+        }
+        self.drawn = Instant::now();
+        self.has_live_line = true;
+        let width = terminal_width();
+        let shown: String = text.chars().take(width.saturating_sub(1)).collect();
+        write_stderr(&format!("\r\x1b[2K{shown}"));
+    }
+}
+
+fn write_stderr(text: &str) {
+    // Nobody is left to tell where stderr is closed; the run goes on.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+fn terminal_width() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
+}
+
+/// Watches a plan being made.
+pub(crate) struct PlanProgress {
+    screen: Screen,
+    last: Option<Instant>,
+}
+
+impl PlanProgress {
+    pub(crate) fn new(log: LogStyle) -> Self {
+        Self { screen: Screen::new(log), last: None }
+    }
+}
+
+impl plan::Watch for PlanProgress {
+    fn training_tokenizer(&mut self) {
+        match self.screen.style {
+            Style::Json => self.screen.json(&json!({"event": "training_tokenizer"})),
+            _ => self.screen.line("tokenizer  training …"),
+        }
+    }
+
+    fn tokenising(&mut self, stage: &str, progress: &data::Progress) {
+        let share = progress.bytes_read as f64 / progress.n_bytes.max(1) as f64;
+        let text = format!(
+            "{stage:<10} reading {}  {:3.0} %  {} rows, {} tokens",
+            progress.path,
+            100.0 * share.min(1.0),
+            table::thousands(progress.n_rows),
+            table::thousands(progress.n_tokens),
+        );
+        match self.screen.style {
+            Style::Live => self.screen.live(&text, false),
+            Style::Json => self.screen.json(&json!({
+                "event": "tokenising", "stage": stage, "path": progress.path,
+                "bytes_read": progress.bytes_read, "bytes": progress.n_bytes,
+                "rows": progress.n_rows, "tokens": progress.n_tokens,
+            })),
+            Style::Plain => {
+                // On a pipe a line every few seconds is enough.
+                if self.last.is_none_or(|last| last.elapsed() > Duration::from_secs(5)) {
+                    self.last = Some(Instant::now());
+                    self.screen.line(&text);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for PlanProgress {
+    fn drop(&mut self) {
+        if self.screen.has_live_line {
+            write_stderr("\r\x1b[2K");
+        }
+    }
+}
+
+/// Watches a run.
+pub(crate) struct RunProgress {
+    screen: Screen,
+    stage: String,
+    max_steps: u64,
+    first_step: u64,
+    started: Instant,
+    last_loss: Option<f64>,
+}
+
+impl RunProgress {
+    pub(crate) fn new(log: LogStyle) -> Self {
+        Self {
+            screen: Screen::new(log),
+            stage: String::new(),
+            max_steps: 0,
+            first_step: 0,
+            started: Instant::now(),
+            last_loss: None,
+        }
+    }
+
+    /// A line that stays.
+    pub(crate) fn note(&mut self, text: &str) {
+        match self.screen.style {
+            Style::Json => self.screen.json(&json!({"event": "note", "message": text})),
+            _ => self.screen.line(text),
+        }
+    }
+
+    fn left(&self, step: u64) -> f64 {
+        let done = step.saturating_sub(self.first_step).max(1);
+        let per_step = self.started.elapsed().as_secs_f64() / done as f64;
+        per_step * self.max_steps.saturating_sub(step) as f64
+    }
+
+    fn step_line(&self, row: &train::StepRow) -> String {
+        let filled = (row.step * BAR_CELLS / self.max_steps.max(1)).min(BAR_CELLS);
+        let bar = match self.screen.style {
+            Style::Live => format!(
+                "{}{}  ",
+                "━".repeat(filled as usize),
+                "┈".repeat((BAR_CELLS - filled) as usize)
+            ),
+            _ => String::new(),
+        };
+        let trend = match self.last_loss {
+            Some(before) if row.loss < before => " ↓",
+            Some(before) if row.loss > before => " ↑",
+            _ => "",
+        };
+        format!(
+            "{:<10} {bar}{}/{}  loss {:.4}{trend}  norm {:.2}  lr {:.2e}  {} tok/s  left {}",
+            self.stage,
+            row.step,
+            self.max_steps,
+            row.loss,
+            row.grad_norm,
+            row.lr,
+            table::thousands(row.tokens_per_s as u64),
+            table::clock(self.left(row.step)),
+        )
+    }
+}
+
+impl Progress for RunProgress {
+    fn event(&mut self, event: &Event) {
+        if self.screen.style == Style::Json {
+            if let Some(value) = as_json(&self.stage, event) {
+                self.screen.json(&value);
+            }
+            if let Event::StageStarted { stage, .. } = event {
+                self.stage.clone_from(stage);
+            }
+            return;
+        }
+        match event {
+            Event::StageStarted { stage, step, max_steps, n_parameters, resumed_from, .. } => {
+                self.stage.clone_from(stage);
+                (self.max_steps, self.first_step) = (*max_steps, *step);
+                self.started = Instant::now();
+                self.last_loss = None;
+                let how = match resumed_from {
+                    Some(path) => format!("goes on from {}", path.display()),
+                    None => "begins".to_owned(),
+                };
+                let size = table::millions(*n_parameters);
+                self.screen.line(&format!("{stage:<10} {how}, {max_steps} steps, {size} parameters"));
+            }
+            Event::Step { row, logged } => {
+                let line = self.step_line(row);
+                match self.screen.style {
+                    Style::Live => self.screen.live(&line, *logged),
+                    _ if *logged => self.screen.line(&line),
+                    _ => {}
+                }
+                if *logged {
+                    self.last_loss = Some(row.loss);
+                }
+            }
+            Event::Eval { row, is_best } => {
+                let best = if *is_best { "  best so far" } else { "" };
+                let bits = row.extra.get("bits_per_byte");
+                let bits = bits.map(|bits| format!(" ({bits:.3} bits/byte)")).unwrap_or_default();
+                self.screen.line(&format!(
+                    "{:<10} step {}  val loss {:.4}{bits}{best}",
+                    self.stage, row.step, row.eval_loss
+                ));
+            }
+            Event::Sample(row) => {
+                let shown: String = row.text.replace('\n', "⏎").chars().take(SAMPLE_CHARS).collect();
+                self.screen.line(&format!("{:<10} step {}  {shown:?}", self.stage, row.step));
+            }
+            Event::CheckpointSaved { path, .. } => {
+                if self.screen.style == Style::Plain {
+                    self.screen.line(&format!("{:<10} saved {}", self.stage, path.display()));
+                }
+            }
+            Event::CheckpointRejected { message, moved_to } => {
+                self.screen.line(&format!("{message}; moved to {}", moved_to.display()));
+            }
+            Event::Warning { message } => self.screen.line(&format!("warning: {message}")),
+            Event::Stopping { step } => {
+                self.screen.line(&format!("finishing step {step} (again to stop at once)"));
+            }
+            Event::Finished { stage, steps, seconds, path } => {
+                let time = table::clock(*seconds);
+                self.screen.line(&format!("{stage:<10} {steps} steps in {time}, in {}", path.display()));
+            }
+        }
+    }
+}
+
+/// One object a line; steps that are not logged say nothing.
+fn as_json(stage: &str, event: &Event) -> Option<Value> {
+    let (kind, body) = match event {
+        Event::StageStarted { stage, step, max_steps, n_parameters, n_trained, resumed_from } => {
+            let resumed_from = resumed_from.as_ref().map(|path| path.display().to_string());
+            let body = json!({
+                "stage": stage, "step": step, "max_steps": max_steps, "parameters": n_parameters,
+                "trained": n_trained, "resumed_from": resumed_from,
+            });
+            ("stage_started", body)
+        }
+        Event::Step { logged: false, .. } => return None,
+        Event::Step { row, .. } => ("step", serde_json::to_value(row).ok()?),
+        Event::Eval { row, .. } => ("eval", serde_json::to_value(row).ok()?),
+        Event::Sample(row) => ("sample", serde_json::to_value(row).ok()?),
+        Event::CheckpointSaved { step, path, seconds } => {
+            let path = path.display().to_string();
+            ("checkpoint_saved", json!({"step": step, "path": path, "seconds": seconds}))
+        }
+        Event::CheckpointRejected { message, moved_to } => {
+            let moved_to = moved_to.display().to_string();
+            ("checkpoint_rejected", json!({"message": message, "moved_to": moved_to}))
+        }
+        Event::Warning { message } => ("warning", json!({"message": message})),
+        Event::Stopping { step } => ("stopping", json!({"step": step})),
+        Event::Finished { stage, steps, seconds, path } => {
+            let path = path.display().to_string();
+            ("finished", json!({"stage": stage, "steps": steps, "seconds": seconds, "path": path}))
+        }
+    };
+    let mut value = json!({"event": kind, "stage": stage});
+    if let (Value::Object(all), Value::Object(body)) = (&mut value, body) {
+        all.extend(body);
+    }
+    Some(value)
+}

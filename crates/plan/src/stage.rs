@@ -1,0 +1,237 @@
+//! The plan of one stage: data prepared and packed, steps counted, model and tokenizer checked against each other.
+
+use std::collections::BTreeMap;
+
+use arch::ModelConfig;
+use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceSpec};
+use recipe::{Loaded, Packing, Stage, TrainKeys};
+use tokenizer::Tokenizer;
+
+use crate::start::{self, Start};
+use crate::{Cost, Error, Paths, Request, Result, Watch, model, tokenizers};
+
+/// What a stage does with its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Learns to continue documents.
+    Pretrain,
+    /// Learns to answer as the data answers.
+    Sft,
+}
+
+/// One stage that can run.
+#[derive(Debug)]
+pub struct StagePlan {
+    /// Its name, which is its section and its folder.
+    pub name: String,
+    /// What it does.
+    pub algorithm: Algorithm,
+    /// Where its weights come from.
+    pub start: Start,
+    /// The model's shape.
+    pub config: ModelConfig,
+    /// The tokenizer, with the chat template of this stage.
+    pub tokenizer: Tokenizer,
+    /// Its batches.
+    pub dataset: Dataset,
+    /// How it trains.
+    pub keys: TrainKeys,
+    /// Tokens of a row.
+    pub sequence_length: usize,
+    /// Rows of a step.
+    pub rows_per_step: usize,
+    /// Rows that go through the model at once.
+    pub micro_batch: usize,
+    /// Steps in all.
+    pub max_steps: u64,
+    /// Steps that the schedule is laid out over.
+    pub schedule_steps: u64,
+    /// What it costs.
+    pub cost: Cost,
+    /// Hashes of everything it reads, by name; a resumed stage must find the same.
+    pub inputs: BTreeMap<String, String>,
+    /// What was read and is not acted on, or was filled in, as sentences.
+    pub notes: Vec<String>,
+}
+
+/// The stage that `--stage` names, if it names one.
+pub(crate) fn check_wanted<'a>(loaded: &Loaded, wanted: Option<&'a str>) -> Result<Option<&'a str>> {
+    let names: Vec<&str> = loaded.recipe.stages().iter().map(|stage| stage.name).collect();
+    match wanted {
+        Some(name) if !names.contains(&name) => {
+            Err(Error::NoSuchStage { name: name.to_owned(), stages: names.join(", ") })
+        }
+        wanted => Ok(wanted),
+    }
+}
+
+/// Plans one stage; `earlier` are the stages before it in the recipe.
+pub(crate) fn plan_stage(
+    loaded: &Loaded,
+    request: &Request,
+    paths: &Paths,
+    stage: &Stage<'_>,
+    of_recipe: Option<&Tokenizer>,
+    earlier: &[StagePlan],
+    watch: &mut dyn Watch,
+) -> Result<StagePlan> {
+    let begin = start::of_stage(loaded, paths, stage, earlier)?;
+    let tokenizer = stage_tokenizer(loaded, &begin.start, of_recipe, earlier)?;
+    let algorithm = algorithm_of(loaded, stage);
+    let tokenizer = match (algorithm, &loaded.recipe.sft) {
+        (Algorithm::Sft, Some(sft)) => {
+            let template = sft.chat_template.as_ref();
+            tokenizers::with_template(loaded, paths, stage.name, template, &tokenizer)?
+        }
+        _ => tokenizer,
+    };
+    let config = match begin.config {
+        Some(config) => config,
+        None => model::fresh(loaded, &tokenizer)?,
+    };
+    let sequence_length = stage.input.sequence_length;
+    model::check_fit(loaded, &config, &tokenizer, stage.name, sequence_length)?;
+    let prepared = prepare(request, paths, stage, algorithm, &tokenizer, watch)?;
+    let dataset = dataset(loaded, stage, algorithm, &prepared)?;
+    check_targets(loaded, stage, &dataset)?;
+    let rows_per_step = stage.input.rows_per_step();
+    let micro_batch = stage.train.micro_batch.unwrap_or(rows_per_step).min(rows_per_step);
+    let max_steps = dataset.n_steps();
+    let cost = Cost::of(&config, &dataset, sequence_length, micro_batch);
+    let mut inputs = BTreeMap::new();
+    for (idx, key) in prepared.keys().enumerate() {
+        inputs.insert(format!("{}.data[{idx}]", stage.name), key.to_owned());
+    }
+    inputs.insert("tokenizer".to_owned(), tokenizer.hash()?);
+    Ok(StagePlan {
+        name: stage.name.to_owned(),
+        algorithm,
+        start: begin.start,
+        config,
+        tokenizer,
+        dataset,
+        keys: stage.train.clone(),
+        sequence_length,
+        rows_per_step,
+        micro_batch,
+        max_steps,
+        schedule_steps: stage.train.schedule.total_steps.unwrap_or(max_steps),
+        cost,
+        inputs,
+        notes: begin.notes,
+    })
+}
+
+fn algorithm_of(loaded: &Loaded, stage: &Stage<'_>) -> Algorithm {
+    let is_sft = loaded.recipe.sft.as_ref().is_some_and(|sft| std::ptr::eq(&raw const sft.input, stage.input));
+    if is_sft { Algorithm::Sft } else { Algorithm::Pretrain }
+}
+
+/// The recipe's tokenizer, else the one that belongs to what the stage starts from.
+fn stage_tokenizer(
+    loaded: &Loaded,
+    start: &Start,
+    of_recipe: Option<&Tokenizer>,
+    earlier: &[StagePlan],
+) -> Result<Tokenizer> {
+    if let Some(tokenizer) = of_recipe {
+        return Ok(tokenizer.clone());
+    }
+    let inherited = match start {
+        Start::Stage(name) => {
+            let previous = earlier.iter().find(|previous| previous.name == *name);
+            previous.map(|previous| previous.tokenizer.clone())
+        }
+        Start::Directory(dir) => Some(Tokenizer::from_dir_or_file(dir)?),
+        Start::Fresh => None,
+    };
+    inherited.ok_or_else(|| {
+        Error::Recipe(loaded.spans.error(
+            "model",
+            "a new model needs a tokenizer",
+            "its vocabulary is not known",
+            Some("add [tokenizer] with `train` or `load`".to_owned()),
+        ))
+    })
+}
+
+fn prepare(
+    request: &Request,
+    paths: &Paths,
+    stage: &Stage<'_>,
+    algorithm: Algorithm,
+    tokenizer: &Tokenizer,
+    watch: &mut dyn Watch,
+) -> Result<Prepared> {
+    let specs = stage
+        .input
+        .data
+        .iter()
+        .map(|source| {
+            SourceSpec::resolve(source, &paths.recipe_dir, &paths.data_dir, request.limit)
+        })
+        .collect::<data::Result<Vec<_>>>()?;
+    fsio::create_dir_all(&paths.cache_dir)?;
+    let content = match (algorithm, tokenizer.chat_template()) {
+        (Algorithm::Sft, Some(template)) => Content::Chats(template),
+        _ => Content::Documents,
+    };
+    let options = PrepareOptions {
+        cache_dir: &paths.cache_dir,
+        tokenizer,
+        content,
+        on_bad_row: stage.input.on_bad_row,
+        max_bad_rows: stage.input.max_bad_rows,
+    };
+    Ok(data::prepare(&specs, &options, &mut |progress| watch.tokenising(stage.name, progress))?)
+}
+
+fn dataset(
+    loaded: &Loaded,
+    stage: &Stage<'_>,
+    algorithm: Algorithm,
+    prepared: &Prepared,
+) -> Result<Dataset> {
+    let keys = stage.train;
+    let options = RunOptions {
+        seed: loaded.recipe.seed,
+        stage: stage.name.to_owned(),
+        sequence_length: stage.input.sequence_length,
+        rows_per_step: stage.input.rows_per_step(),
+        max_steps: keys.max_steps,
+        epochs: keys.epochs,
+        max_tokens: keys.max_tokens,
+        holdout: keys
+            .eval
+            .as_ref()
+            .filter(|eval| eval.holdout > 0.0)
+            .map(|eval| Holdout { fraction: eval.holdout, by: eval.by }),
+    };
+    match (algorithm, &loaded.recipe.sft) {
+        (Algorithm::Sft, Some(sft)) => {
+            Ok(Dataset::sft(prepared, &options, sft.packing, sft.overlong)?)
+        }
+        _ => {
+            let packing = loaded.recipe.pretrain.as_ref().map_or(Packing::default(), |p| p.packing);
+            Ok(Dataset::pretrain(prepared, &options, packing)?)
+        }
+    }
+}
+
+/// Samples that lose every target by cutting teach nothing; more than a few mean that a length is wrong.
+fn check_targets(loaded: &Loaded, stage: &Stage<'_>, dataset: &Dataset) -> Result<()> {
+    const MOST: f64 = 0.01;
+    let share = dataset.counts().share_without_targets();
+    if !loaded.recipe.checks.targets || share <= MOST {
+        return Ok(());
+    }
+    Err(Error::Recipe(loaded.spans.error(
+        &format!("{}.sequence_length", stage.name),
+        format!("{:.1} % of the samples have no target left after cutting", 100.0 * share),
+        "too short for what they are asked",
+        Some(
+            "make it longer, or set `targets = false` in [checks]; `temper plan --list-cut` shows them"
+                .to_owned(),
+        ),
+    )))
+}

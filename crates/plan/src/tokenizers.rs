@@ -1,0 +1,141 @@
+//! The tokenizer of a recipe: loaded, or trained once and kept, and the chat template of a stage.
+
+use std::path::Path;
+
+use data::SourceSpec;
+use recipe::{ChatTemplate as TemplateKey, Loaded, TokenizerSection, TrainTokenizer};
+use serde_json::json;
+use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
+
+use crate::{Error, Paths, Request, Result, Watch};
+
+/// Raise it whenever the same texts would give another tokenizer.
+const TRAINER_VERSION: u32 = 1;
+
+/// The tokenizer that `[tokenizer]` describes; none without that section.
+pub(crate) fn of_recipe(
+    loaded: &Loaded,
+    request: &Request,
+    paths: &Paths,
+    watch: &mut dyn Watch,
+) -> Result<Option<Tokenizer>> {
+    match &loaded.recipe.tokenizer {
+        None => Ok(None),
+        Some(TokenizerSection::Load(path)) => {
+            Ok(Some(Tokenizer::from_dir_or_file(paths.input(path))?))
+        }
+        Some(TokenizerSection::Train(train)) => {
+            trained(loaded, train, request, paths, watch).map(Some)
+        }
+    }
+}
+
+fn trained(
+    loaded: &Loaded,
+    train: &TrainTokenizer,
+    request: &Request,
+    paths: &Paths,
+    watch: &mut dyn Watch,
+) -> Result<Tokenizer> {
+    let first_stage = loaded.recipe.stages().into_iter().next();
+    // Only pretraining reads documents; the words of every message stand in for them elsewhere.
+    let chats = train.data().is_none() && first_stage.is_some_and(|stage| stage.name != "pretrain");
+    let sources = train.data().or(first_stage.map(|stage| stage.input.data.as_slice()));
+    let specs = sources
+        .unwrap_or_default()
+        .iter()
+        .map(|source| {
+            SourceSpec::resolve(source, &paths.recipe_dir, &paths.data_dir, request.limit)
+        })
+        .collect::<data::Result<Vec<_>>>()?;
+    let specials = train.special_tokens().map_or_else(default_special_tokens, <[String]>::to_vec);
+    let settings = match train {
+        TrainTokenizer::ByteBpe(keys) => json!(["byte-bpe", keys.vocab_size, specials]),
+        TrainTokenizer::Char(_) => json!(["char", specials]),
+    };
+    fsio::create_dir_all(&paths.cache_dir)?;
+    let texts = data::texts_key(&specs, chats, &paths.cache_dir)?;
+    let key = json!([TRAINER_VERSION, settings, texts]).to_string();
+    let dir = paths.cache_dir.join(format!("tokenizer-{}", fsio::sha256_hex(key.as_bytes())));
+    if fsio::verify_dir(&dir).is_err() {
+        watch.training_tokenizer();
+        let tokenizer = match train {
+            TrainTokenizer::ByteBpe(keys) => from_texts(&specs, chats, |texts| {
+                Tokenizer::train_byte_bpe(texts, keys.vocab_size, &specials)
+            })?,
+            TrainTokenizer::Char(_) => {
+                from_texts(&specs, chats, |texts| Tokenizer::train_char(texts, &specials))?
+            }
+        };
+        keep(&tokenizer, &dir)?;
+    }
+    // Read back, so that a run that trained it and one that found it hold the same thing.
+    Ok(Tokenizer::from_dir_or_file(&dir)?)
+}
+
+/// Runs a trainer over texts that are read on another thread, at most a few ahead.
+fn from_texts(
+    specs: &[SourceSpec],
+    chats: bool,
+    train: impl FnOnce(&mut dyn Iterator<Item = String>) -> tokenizer::Result<Tokenizer>,
+) -> Result<Tokenizer> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(64);
+        let reader = scope.spawn(move || {
+            data::texts(specs, chats, &mut |text| {
+                // Nobody listens once the trainer has failed; its error is the one to tell.
+                let _ = sender.send(text);
+            })
+        });
+        let trained = train(&mut receiver.into_iter());
+        match reader.join() {
+            Ok(read) => read?,
+            Err(_) => return Err(Error::ReaderFailed),
+        }
+        Ok(trained?)
+    })
+}
+
+/// Keeps a trained tokenizer, whole or not at all.
+fn keep(tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
+    if dir.exists() {
+        fsio::remove_dir_all(dir)?;
+    }
+    let mut writer = fsio::DirWriter::begin(dir)?;
+    for (name, bytes) in tokenizer.files()? {
+        writer.write(&name, bytes)?;
+    }
+    writer.commit(serde_json::Value::Null)?;
+    Ok(())
+}
+
+/// The tokenizer with the template by which a stage writes out its chats.
+pub(crate) fn with_template(
+    loaded: &Loaded,
+    paths: &Paths,
+    stage: &str,
+    key: Option<&TemplateKey>,
+    tokenizer: &Tokenizer,
+) -> Result<Tokenizer> {
+    let template = match (key, tokenizer.chat_template()) {
+        (None | Some(TemplateKey::Model), Some(own)) => own.clone(),
+        (None | Some(TemplateKey::Chatml), _) => ChatTemplate::builtin("chatml")?,
+        (Some(TemplateKey::Plain), _) => ChatTemplate::builtin("plain")?,
+        (Some(TemplateKey::File(path)), _) => {
+            let file = paths.input(path);
+            let source = fsio::read_text_capped(&file, fsio::limits::TEMPLATE_BYTES)?;
+            ChatTemplate::from_source(path, source)?
+        }
+        (Some(TemplateKey::Model), None) => {
+            return Err(Error::Recipe(loaded.spans.error(
+                &format!("{stage}.chat_template"),
+                "the starting model has no chat template",
+                "it brings none",
+                Some("name `chatml`, `plain` or a .jinja file".to_owned()),
+            )));
+        }
+    };
+    // Refused here, before any row is read, where the vocabulary lacks the template's end token.
+    tokenizer.end_token(&template)?;
+    Ok(tokenizer.with_chat_template(template))
+}
