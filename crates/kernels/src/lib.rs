@@ -26,6 +26,8 @@ mod cross_entropy;
 mod device;
 mod embedding;
 mod error;
+mod flex;
+mod gemm;
 mod host;
 mod linear;
 mod logprobs;
@@ -34,6 +36,7 @@ mod param;
 mod rope;
 mod rows;
 mod threads;
+mod vector;
 
 pub use activation::{GeluKind, gelu, silu, swiglu};
 pub use adamw::{AdamwStep, Moments, accumulate, adamw_step, sum_of_squares};

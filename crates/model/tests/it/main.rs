@@ -9,3 +9,4 @@ mod golden;
 mod init;
 mod packing;
 mod support;
+mod threads;

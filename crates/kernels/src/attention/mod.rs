@@ -3,9 +3,13 @@
 //! There is deliberately no way to attend without a mask: borders of packed samples travel in the
 //! same type as causality, so no path can forget them.
 
+mod softmax;
+
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Int, Tensor, activation};
+use burn::tensor::{Int, Tensor};
+
+use self::softmax::masked_softmax;
 
 /// Added to scores that must not be seen. Finite, so that a row that sees nothing stays finite.
 const HIDDEN: f32 = -1e30;
@@ -76,10 +80,11 @@ pub fn attention(
     let [_, s, g, _] = k_bsgk.dims();
     // The query heads of a group are stacked along time, so one product serves the whole group.
     let rows = h / g * t;
-    let q_bgrk = q_bthk.mul_scalar(scale).swap_dims(1, 2).reshape([b, g, rows, k]);
+    let q_bgrk = q_bthk.swap_dims(1, 2).reshape([b, g, rows, k]);
     let scores_bgrs = q_bgrk.matmul(k_bsgk.permute([0, 2, 3, 1]));
-    let scores_bhts = scores_bgrs.reshape([b, h, t, s]) + mask.additive();
-    let probs_bgrs = activation::softmax(scores_bhts, 3).reshape([b, g, rows, s]);
+    let scores_bhts = scores_bgrs.reshape([b, h, t, s]);
+    let probs_bhts = masked_softmax(scores_bhts, mask.additive(), scale);
+    let probs_bgrs = probs_bhts.reshape([b, g, rows, s]);
     let out_bgrk = probs_bgrs.matmul(v_bsgk.swap_dims(1, 2));
     out_bgrk.reshape([b, h, t, k]).swap_dims(1, 2)
 }

@@ -2,7 +2,12 @@
 //!
 //! They deliberately avoid `tanh` and `powf`, the slowest scalar functions of the CPU backend.
 
+mod fused;
+
+use burn::backend::Dispatch;
 use burn::tensor::{Tensor, activation};
+
+use self::fused::GateOps;
 
 /// Which GELU a model was trained with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,19 +25,16 @@ pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// `silu(gate) · up` (Shazeer 2020, "GLU Variants Improve Transformer").
 pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-    silu(gate) * up
+    let out = <Dispatch as GateOps>::swiglu(gate.into_dispatch(), up.into_dispatch());
+    Tensor::from_dispatch(out)
 }
 
 /// Gaussian error linear unit.
 pub fn gelu<const D: usize>(x: Tensor<D>, kind: GeluKind) -> Tensor<D> {
     match kind {
         GeluKind::Exact => activation::gelu(x),
-        // (1 + tanh u) / 2 = sigmoid(2u), which is faster and loses no digits for negative u.
         GeluKind::Tanh => {
-            let two_root_two_over_pi = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
-            let cubic = x.clone().square().mul_scalar(0.044_715).add_scalar(1.0);
-            let two_u = (x.clone() * cubic).mul_scalar(two_root_two_over_pi);
-            x * activation::sigmoid(two_u)
+            Tensor::from_dispatch(<Dispatch as GateOps>::gelu_tanh(x.into_dispatch()))
         }
     }
 }
