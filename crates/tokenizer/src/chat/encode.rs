@@ -338,15 +338,18 @@ impl Chat<'_> {
     }
 
     fn no_end(&self, span: &TurnSpan) -> Error {
-        no_end(self.template, span.message, &span.tail)
+        let last = self.tokenizer.backend.added_at(span.last_tail.trim_start());
+        if last != self.tokenizer.backend.added_at(span.tail.trim_start()) {
+            return self.refuse(span.message, "ends in another way once later messages follow");
+        }
+        no_end(self.template, span.message, &span.last_tail)
     }
 
     fn refuse(&self, message: usize, what: &str) -> Error {
         Error::Spans {
             name: self.template.name().to_owned(),
             reason: format!("message {message} (assistant) {what}"),
-            hint: "choose another template, such as `chatml` or `plain`, or leave the row out"
-                .to_owned(),
+            hint: skeleton::hint(),
         }
     }
 }

@@ -9,6 +9,7 @@ use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 
 use super::clock::Clock;
+use super::guards;
 use super::pyjson::{self, Options};
 
 /// The one template of an environment.
@@ -62,11 +63,28 @@ impl Engine {
         environment.set_unknown_method_callback(method);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", move |format: &str| clock.strftime(format));
+        guards::install(&mut environment);
         environment.add_filter("tojson", tojson);
+        // Python cannot iterate over None; templates ask `tools is iterable` when there are none.
+        environment.add_test("iterable", |value: &Value| {
+            !value.is_none() && (value.is_undefined() || value.try_iter().is_ok())
+        });
         environment.add_filter("int", int);
         environment.add_filter("float", float);
         environment.add_filter("sort", sort);
-        environment.add_template_owned(NAME, plain_tags(source)).map_err(syntax_error)?;
+        environment.add_filter("unique", |state: &State, value: Value, kwargs: Kwargs| {
+            guards::charge(state, &value, 16)?;
+            minijinja::filters::unique(state, value, kwargs)
+        });
+        environment.add_filter("min", |state: &State, value: Value, kwargs: Kwargs| {
+            guards::charge(state, &value, 1)?;
+            minijinja::filters::min(state, value, kwargs)
+        });
+        environment.add_filter("max", |state: &State, value: Value, kwargs: Kwargs| {
+            guards::charge(state, &value, 1)?;
+            minijinja::filters::max(state, value, kwargs)
+        });
+        environment.add_template_owned(NAME, guards::guarded(source)).map_err(syntax_error)?;
         Ok(Self { environment })
     }
 
@@ -161,37 +179,23 @@ fn sort(state: &State, value: Value, args: Rest<Value>, kwargs: Kwargs) -> Resul
         }
     }
     kwargs.assert_all_used()?;
+    guards::charge(state, &value, 16)?;
     minijinja::filters::sort(state, value, named.into_iter().collect())
 }
 
 /// Python's methods on strings, lists and dicts.
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
-}
-
-/// Replaces `{% generation %}` and its end tag by a block that changes nothing.
-///
-/// The tags mark the assistant's words for transformers. We find these by tracking them, since most
-/// templates have no such tags. `with` keeps the tags' own scope, and the signs for white space in
-/// the tags stay in force.
-fn plain_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        out.push_str(before);
-        let Some(end) = tag.find("%}") else { break };
-        let (tag, after) = tag.split_at(end + 2);
-        let inner = tag.trim_start_matches("{%").trim_end_matches("%}");
-        match inner.trim_matches(['-', '+']).trim() {
-            "generation" => out.push_str(&tag.replace("generation", "with")),
-            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endwith")),
-            _ => out.push_str(tag),
+    if name == "count" {
+        // It compares the argument with every item.
+        for argument in args {
+            guards::charge(state, argument, value.len().unwrap_or(1))?;
         }
-        rest = after;
     }
-    out.push_str(rest);
-    out
+    if name == "format" && !value.as_str().is_none_or(guards::small_widths) {
+        let message = "a width of five digits or more, or one that is computed";
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
 }
 
 fn convert(name: &str, error: &Error) -> crate::Error {
@@ -203,7 +207,8 @@ fn convert(name: &str, error: &Error) -> crate::Error {
         }
         if let Some(inner) = inner.downcast_ref::<Error>() {
             if inner.kind() == ErrorKind::OutOfFuel {
-                let reason = format!("more than {FUEL} units of work");
+                let work = || format!("more than {FUEL} units of work");
+                let reason = inner.detail().map_or_else(work, str::to_owned);
                 return crate::Error::TemplateBudget { name, reason };
             }
             if inner.detail().is_some_and(|detail| detail.contains("recursion limit")) {
@@ -225,19 +230,5 @@ fn describe(error: &Error) -> String {
     match error.line() {
         Some(line) => format!("{text} (line {line})"),
         None => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plain_tags;
-
-    #[test]
-    fn generation_tags_keep_their_white_space_signs() {
-        assert_eq!(
-            plain_tags("a{%- generation -%}{{ x }}{% endgeneration%}b{% if generation %}"),
-            "a{%- with -%}{{ x }}{% endwith%}b{% if generation %}"
-        );
-        assert_eq!(plain_tags("{% unterminated"), "{% unterminated");
     }
 }

@@ -5,6 +5,7 @@
 mod clock;
 mod encode;
 mod engine;
+mod guards;
 mod pyjson;
 mod skeleton;
 mod template;

@@ -55,8 +55,10 @@ struct TurnPlan {
     message: usize,
     /// Bytes of scaffold between the end of the prompt for this turn and the content.
     gap: usize,
-    /// What follows the content when this turn is the last one.
+    /// What follows the content, as far as it stays the same when later messages follow.
     tail: String,
+    /// What follows the content when this turn is the last one.
+    last_tail: String,
 }
 
 /// Where one turn of the assistant lies in a rendering, in bytes.
@@ -66,8 +68,10 @@ pub(crate) struct TurnSpan {
     /// Where the prompt for this turn ends: from here on the model writes.
     pub(crate) prompt_end: usize,
     pub(crate) content: Range<usize>,
-    /// The text after the content that stays whatever follows.
+    /// The text after the content, as far as it stays the same when later messages follow.
     pub(crate) tail: String,
+    /// The text after the content when this turn is the last one.
+    pub(crate) last_tail: String,
 }
 
 /// A rendering with the places of the contents.
@@ -79,8 +83,24 @@ pub(crate) struct Layout {
     pub(crate) turns: Vec<TurnSpan>,
 }
 
-/// How a template may change the ends of a content.
-const TRIMS: [fn(&str) -> &str; 4] = [|t| t, str::trim, str::trim_start, str::trim_end];
+/// How a template may change the ends of a content: Python's `strip` and its relatives.
+const TRIMS: [fn(&str) -> &str; 7] = [
+    |text| text,
+    str::trim,
+    str::trim_start,
+    str::trim_end,
+    |text| text.trim_matches('\n'),
+    |text| text.trim_start_matches('\n'),
+    |text| text.trim_end_matches('\n'),
+];
+
+/// Ways to trim the four roles, the likely ones first.
+fn trims() -> impl Iterator<Item = [usize; 4]> {
+    let n = TRIMS.len();
+    let uniform = (0..n).map(|trim| [trim; 4]);
+    let mixed = (0..n.pow(4)).map(move |i| [i % n, i / n % n, i / n / n % n, i / n / n / n]);
+    uniform.chain(mixed)
+}
 
 impl Skeleton {
     /// Tracks every message; what it finds holds for all conversations of the same shape.
@@ -134,12 +154,7 @@ impl Skeleton {
 
     /// Puts the contents of `messages` back; None where that does not give `text`.
     fn lay_out(&self, messages: &[Message], text: String) -> Option<Layout> {
-        let choices: Vec<usize> = (0..TRIMS.len()).collect();
-        // One way of trimming a role; nearly always the first fits, or the second for all.
-        let uniform = choices.iter().map(|t| [*t; 4]);
-        let mixed = (0..256usize).map(|n| [n % 4, n / 4 % 4, n / 16 % 4, n / 64 % 4]);
-        let contents =
-            uniform.chain(mixed).find_map(|trims| self.contents(messages, &text, trims))?;
+        let contents = trims().find_map(|trims| self.contents(messages, &text, trims))?;
         let turns = self.turns.iter().filter_map(|plan| {
             let (_, content) = contents.iter().find(|(message, _)| *message == plan.message)?;
             Some(TurnSpan {
@@ -147,6 +162,7 @@ impl Skeleton {
                 prompt_end: content.start - plan.gap,
                 content: content.clone(),
                 tail: plan.tail.clone(),
+                last_tail: plan.last_tail.clone(),
             })
         });
         let turns: Vec<TurnSpan> = turns.collect();
@@ -246,7 +262,8 @@ impl Turn<'_> {
         };
         let before = text.get(..start).unwrap_or_default();
         if let Some(gap) = before.strip_prefix(prompt.as_str()) {
-            return Ok(TurnPlan { message: idx, gap: gap.len(), tail: tail.to_owned() });
+            let last_tail = so_far.get(end..).unwrap_or_default().to_owned();
+            return Ok(TurnPlan { message: idx, gap: gap.len(), tail: tail.to_owned(), last_tail });
         }
         let ending = prompt.get(common_prefix(&prompt, before).len()..).unwrap_or_default();
         Err(Untracked {
@@ -277,7 +294,8 @@ fn common_prefix<'a>(left: &'a str, right: &str) -> &'a str {
     left.get(..same.map(|(c, _)| c.len_utf8()).sum()).unwrap_or_default()
 }
 
-fn hint() -> String {
+/// What helps with a template that cannot be tracked over several turns.
+pub(crate) fn hint() -> String {
     "make one sample of each assistant turn, or choose a template that leaves earlier turns as they \
      are, such as `chatml`"
         .to_owned()

@@ -36,10 +36,8 @@ fn qwen2() -> Option<Tokenizer> {
             "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": false,
             "vocab": vocab, "merges": merges},
     });
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).expect("written");
-    std::fs::write(folder.path().join("tokenizer_config.json"), config).expect("written");
-    Some(Tokenizer::from_dir_or_file(folder.path()).expect("loads"))
+    let files = [("tokenizer.json", json.to_string()), ("tokenizer_config.json", config)];
+    Some(Tokenizer::from_dir_or_file(support::folder(&files).path()).expect("loads"))
 }
 
 fn ids(value: &Value) -> Vec<u32> {

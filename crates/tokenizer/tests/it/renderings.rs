@@ -19,16 +19,16 @@ fn cases(path: &str) -> Option<Value> {
 /// Checks that exactly the cases named in `known` differ, and says how each other one differs.
 fn check(outcomes: Vec<(String, Result<(), String>)>, n: usize, known: &[(&str, &str)]) {
     assert_eq!(outcomes.len(), n);
-    let mut report = String::new();
+    let mut report = Vec::new();
     for (name, outcome) in outcomes {
         let expected_to_fail = known.iter().any(|(known, _)| *known == name);
         match outcome {
-            Err(how) if !expected_to_fail => report += &format!("== {name}: {how}\n"),
-            Ok(()) if expected_to_fail => report += &format!("== {name} passes by now\n"),
+            Err(how) if !expected_to_fail => report.push(format!("== {name}: {how}")),
+            Ok(()) if expected_to_fail => report.push(format!("== {name} passes by now")),
             _ => {}
         }
     }
-    assert!(report.is_empty(), "{report}");
+    assert!(report.is_empty(), "{}", report.join("\n"));
 }
 
 fn compare(actual: Result<String, Error>, expected: &Value) -> Result<(), String> {

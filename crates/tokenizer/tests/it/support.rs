@@ -23,3 +23,12 @@ pub(crate) fn data(path: &str) -> Option<PathBuf> {
 pub(crate) fn text(path: &str) -> Option<String> {
     data(path).map(|path| std::fs::read_to_string(path).expect("test data is UTF-8"))
 }
+
+/// A new folder with these files, removed when it is dropped.
+pub(crate) fn folder<T: AsRef<str>>(files: &[(&str, T)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        fsio::write_atomic(folder.path().join(name), text.as_ref().as_bytes()).expect("written");
+    }
+    folder
+}

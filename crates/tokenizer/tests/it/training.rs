@@ -50,3 +50,94 @@ fn a_character_tokenizer_has_every_character_and_one_for_the_others() {
     let unknown = tokenizer.encode_plain("zz").expect("encodes");
     assert_eq!(unknown, [tokenizer.unk().expect("unk"); 2]);
 }
+
+/// The bytes of tokenizer.json, trained on `n` threads.
+fn trained(n: usize, texts: Vec<String>) -> Vec<u8> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().expect("a pool");
+    let specials = default_special_tokens();
+    let tokenizer = pool
+        .install(|| Tokenizer::train_byte_bpe(texts.into_iter(), 600, &specials))
+        .expect("trains");
+    tokenizer.files().expect("files").swap_remove(0).1
+}
+
+/// Texts with many pairs of equal counts.
+fn ties() -> Vec<String> {
+    let letters: Vec<char> = "abcdefghijklmnopqrstuvwxyzäöü你好🙂".chars().collect();
+    let mut texts = Vec::new();
+    for (i, a) in letters.iter().enumerate() {
+        for b in letters.iter().skip(i % 3).step_by(2) {
+            texts.push(format!("{a}{b}{a} {b}{b}{a}{a}{a} <|endoftext|>{a}{b}"));
+        }
+    }
+    texts
+}
+
+#[test]
+fn training_depends_on_the_texts_alone() {
+    let one = trained(1, ties());
+    assert_eq!(one, trained(1, ties()));
+    assert_eq!(one, trained(2, ties()));
+    assert_eq!(one, trained(5, ties()));
+    let mut backwards = ties();
+    backwards.reverse();
+    assert_eq!(one, trained(2, backwards));
+}
+
+#[test]
+fn special_tokens_in_the_texts_are_not_learnt() {
+    let texts = || std::iter::repeat_n("<|im_start|>hello<|im_end|>".to_owned(), 50);
+    let specials = default_special_tokens();
+    let tokenizer = Tokenizer::train_byte_bpe(texts(), 300, &specials).expect("trains");
+    assert_eq!(tokenizer.encode_plain("hello").expect("ids").len(), 1);
+    for id in 0..tokenizer.vocab_size() as u32 {
+        let piece = tokenizer.token_text(id).expect("dense ids");
+        assert!(!piece.contains("im_") || tokenizer.is_special(id), "{piece}");
+    }
+    let character = Tokenizer::train_char(texts(), &specials).expect("trains");
+    // Four special tokens, one for unknown characters, and h, e, l, o.
+    assert_eq!(character.vocab_size(), 9);
+}
+
+#[test]
+fn a_small_text_gives_fewer_tokens_and_long_words_end() {
+    let specials = default_special_tokens();
+    let small = Tokenizer::train_byte_bpe(std::iter::once("ab".to_owned()), 5000, &specials);
+    assert_eq!(small.expect("trains").vocab_size(), 260);
+    let long = std::iter::once("ab".repeat(200_000));
+    let tokenizer = Tokenizer::train_byte_bpe(long, 300, &specials).expect("trains");
+    assert!(tokenizer.vocab_size() > 265);
+}
+
+#[test]
+fn what_training_refuses() {
+    let texts = || std::iter::once("hello".to_owned());
+    let error = |vocab_size, list: &[&str]| {
+        let error = Tokenizer::train_byte_bpe(texts(), vocab_size, &specials(list));
+        let error = error.expect_err("refused");
+        assert!(error.hint().is_some());
+        error.to_string()
+    };
+    assert_eq!(
+        error(256, &["<|endoftext|>"]),
+        "cannot train a tokenizer: `vocab_size` is `256`, but bytes and special tokens need 257"
+    );
+    assert_eq!(
+        error(300, &["<|pad|>"]),
+        "cannot train a tokenizer: no end-of-text token among the special tokens"
+    );
+    assert_eq!(
+        error(300, &["<|endoftext|>", "<|endoftext|>"]),
+        "cannot train a tokenizer: special token `<|endoftext|>` is listed twice"
+    );
+    assert_eq!(
+        error(300, &["<|endoftext|>", "x"]),
+        "cannot train a tokenizer: special token `x` has fewer than two characters"
+    );
+    assert_eq!(
+        Tokenizer::train_char(std::iter::empty(), &default_special_tokens())
+            .expect_err("refused")
+            .to_string(),
+        "cannot train a tokenizer: the texts are empty"
+    );
+}
