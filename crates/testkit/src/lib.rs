@@ -11,7 +11,7 @@ pub use compare::{Difference, Tolerance, assert_close, difference};
 pub use golden::{Golden, golden_dir, shared_golden_dir};
 pub use tiny::{ByteIds, tiny_gpt2, tiny_llama};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// The values of a tensor in row-major order, off its device.
 ///
@@ -19,4 +19,11 @@ use burn::tensor::Tensor;
 /// If they cannot be read.
 pub fn values<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
     x.clone().inner().into_data().convert::<f32>().iter::<f32>().collect()
+}
+
+/// A tensor of values in -2..2 that don't repeat, on the CPU; another `factor` gives others.
+pub fn wave<const D: usize>(shape: [usize; D], factor: f32) -> Tensor<D> {
+    let n = shape.iter().product();
+    let values: Vec<f32> = (0..n).map(|i| (i as f32 * factor + factor).sin() * 2.0).collect();
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }

@@ -227,3 +227,38 @@ widest! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Dispatch;
+    use burn::tensor::Tensor;
+    use testkit::{Tolerance, assert_close, values, wave};
+
+    use super::GateOps;
+
+    const CLOSE: Tolerance = Tolerance { absolute: 1e-6, of_largest: 1e-6 };
+
+    /// On the autodiff backend the plain bodies run; on the CPU's own the fused ones.
+    #[test]
+    fn plain_bodies_agree_with_fused_ones() {
+        let (a, b, c) = (wave([3, 50], 1.3), wave([3, 50], 0.7), wave([3, 50], 2.1));
+        let run = |plain: bool| {
+            let give = |x: &Tensor<2>| {
+                if plain { x.clone().autodiff() } else { x.clone() }.into_dispatch()
+            };
+            let (d_gate, d_up) =
+                <Dispatch as GateOps>::swiglu_backward(give(&a), give(&b), give(&c));
+            [
+                <Dispatch as GateOps>::swiglu_forward(give(&a), give(&b)),
+                d_gate,
+                d_up,
+                <Dispatch as GateOps>::gelu_tanh_forward(give(&a)),
+                <Dispatch as GateOps>::gelu_tanh_backward(give(&a), give(&c)),
+            ]
+            .map(|x| values(&Tensor::<2>::from_dispatch(x)))
+        };
+        for (plain, fused) in run(true).iter().zip(run(false)) {
+            assert_close("plain", plain, &fused, CLOSE);
+        }
+    }
+}

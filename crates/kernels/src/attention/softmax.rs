@@ -182,3 +182,32 @@ widest! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Dispatch;
+    use burn::tensor::{Device, Tensor};
+    use testkit::{Tolerance, assert_close, values, wave};
+
+    use super::SoftmaxOps;
+
+    /// On the autodiff backend the plain bodies run; on the CPU's own the fused ones.
+    #[test]
+    fn plain_bodies_agree_with_fused_ones() {
+        let (scores, d_probs) = (wave([2, 3, 4, 9], 1.3), wave([2, 3, 4, 9], 0.7));
+        let hidden = wave([2, 1, 4, 9], 2.1).greater_elem(0.5);
+        let mask = Tensor::<4>::zeros([2, 1, 4, 9], &Device::flex()).mask_fill(hidden, -1e30);
+        let run = |plain: bool| {
+            let give = |x: &Tensor<4>| {
+                if plain { x.clone().autodiff() } else { x.clone() }.into_dispatch()
+            };
+            let probs = <Dispatch as SoftmaxOps>::softmax_forward(give(&scores), give(&mask), 0.7);
+            let d_scores =
+                <Dispatch as SoftmaxOps>::softmax_backward(probs.clone(), give(&d_probs), 0.7);
+            [probs, d_scores].map(|x| values(&Tensor::<4>::from_dispatch(x)))
+        };
+        for (plain, fused) in run(true).iter().zip(run(false)) {
+            assert_close("plain", plain, &fused, Tolerance::absolute(1e-6));
+        }
+    }
+}

@@ -192,3 +192,43 @@ widest! {
         sum.ln() + largest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Dispatch;
+    use burn::tensor::{Device, Int, Tensor};
+    use testkit::{Tolerance, assert_close, values, wave};
+
+    use super::HeadOps;
+
+    const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 2e-6 };
+
+    /// On the autodiff backend the plain bodies run; on the CPU's own the fused ones.
+    #[test]
+    fn plain_bodies_agree_with_fused_ones() {
+        let (hidden, weight) = (wave([5, 8], 1.3), wave([12, 8], 0.7));
+        let targets = Tensor::<2, Int>::from_data([[3], [0], [11], [3], [7]], &Device::flex());
+        for (want_hidden, want_weight) in [(true, true), (true, false), (false, true)] {
+            let run = |plain: bool| {
+                let give = |x: &Tensor<2>| {
+                    if plain { x.clone().autodiff() } else { x.clone() }.into_dispatch()
+                };
+                let (loss, d_hidden, d_weight) = <Dispatch as HeadOps>::cross_entropy_forward(
+                    give(&hidden),
+                    give(&weight),
+                    targets.clone().into_dispatch(),
+                    want_hidden,
+                    want_weight,
+                );
+                let loss = values(&Tensor::<1>::from_dispatch(loss));
+                let gradient = |wanted: bool, x| {
+                    if wanted { values(&Tensor::<2>::from_dispatch(x)) } else { Vec::new() }
+                };
+                [loss, gradient(want_hidden, d_hidden), gradient(want_weight, d_weight)]
+            };
+            for (plain, fused) in run(true).iter().zip(run(false)) {
+                assert_close("plain", plain, &fused, CLOSE);
+            }
+        }
+    }
+}

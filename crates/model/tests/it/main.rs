@@ -8,5 +8,6 @@ mod files;
 mod golden;
 mod init;
 mod packing;
+mod scalar_head;
 mod support;
 mod threads;
