@@ -92,7 +92,7 @@ impl<'a> Decoder<'a> {
 
 /// What a model may be decoded with: itself, or its copy without autodiff, whose graph would
 /// otherwise grow with each token. The copy shares the weights.
-pub(crate) fn without_autodiff(model: &CausalLm) -> std::borrow::Cow<'_, CausalLm> {
+pub fn without_autodiff(model: &CausalLm) -> std::borrow::Cow<'_, CausalLm> {
     if model.head_weight().is_autodiff() {
         std::borrow::Cow::Owned(model.valid())
     } else {

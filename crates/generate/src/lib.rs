@@ -14,7 +14,7 @@ mod stop;
 
 use model::CausalLm;
 
-pub use decoder::Decoder;
+pub use decoder::{Decoder, without_autodiff};
 pub use error::{Error, Result};
 pub use sampling::{Sampling, argmax, logprob};
 pub use settings::{Completion, FinishReason, NewToken, Settings};
@@ -36,7 +36,7 @@ pub fn generate(
     for (prompt_idx, prompt) in prompts.iter().enumerate() {
         check_prompt(model, prompt_idx, prompt)?;
     }
-    let model = decoder::without_autodiff(model);
+    let model = without_autodiff(model);
     let job = batch::Job { model: &model, prompts, settings, seed };
     let members: Vec<(usize, usize)> =
         (0..prompts.len()).flat_map(|p| (0..settings.n).map(move |c| (p, c))).collect();

@@ -1,0 +1,84 @@
+//! What can go wrong in an evaluation or a replay, with the remedy. Differences beyond a tolerance are
+//! no errors: they are what a report says.
+
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why something could not be measured or replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Batches without a single target: a mean over nothing.
+    #[error("nothing to measure: the batches hold no targets")]
+    NoTargets,
+    /// A model whose loss is NaN or infinite.
+    #[error("the evaluation loss is not finite: `{0}`")]
+    NotFinite(f64),
+    /// A file of reference vectors that lacks something or holds something else.
+    #[error("{path}: {reason}", path = path.display())]
+    BadVectors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the name of the tensor.
+        reason: String,
+    },
+    /// A folder or file that holds no reference vectors of any kind.
+    #[error("{}: not a folder or file of reference vectors", .path.display())]
+    NoReference {
+        /// The folder or file.
+        path: PathBuf,
+    },
+    /// Reference vectors of a kind that no replay is written for.
+    #[error("{}: no replay is known for reference vectors of this kind: `{kind}`", .path.display())]
+    NotKnown {
+        /// The folder or file.
+        path: PathBuf,
+        /// Its kind.
+        kind: &'static str,
+    },
+    /// A file.
+    #[error(transparent)]
+    File(#[from] fsio::Error),
+    /// A config.json.
+    #[error(transparent)]
+    Config(#[from] arch::Error),
+    /// A model directory.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// A continuation.
+    #[error(transparent)]
+    Generate(#[from] generate::Error),
+    /// A training step.
+    #[error(transparent)]
+    Train(#[from] train::Error),
+}
+
+impl Error {
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoTargets => {
+                Some("the text must be longer than one token; check the file".to_owned())
+            }
+            Self::NotFinite(_) => {
+                Some("the model has diverged: evaluate an earlier checkpoint".to_owned())
+            }
+            Self::BadVectors { .. } => {
+                Some("make the vectors anew with make_golden.py of the reference".to_owned())
+            }
+            Self::NoReference { .. } => Some(
+                "a model folder needs io.safetensors, a training folder batches.safetensors"
+                    .to_owned(),
+            ),
+            Self::NotKnown { .. } => Some(
+                "known kinds: causal-lm, causal-lm-widened, training-full, sampling".to_owned(),
+            ),
+            Self::File(error) => error.hint(),
+            Self::Config(error) => error.hint(),
+            Self::Model(error) => error.hint(),
+            Self::Generate(error) => error.hint(),
+            Self::Train(error) => error.hint(),
+        }
+    }
+}

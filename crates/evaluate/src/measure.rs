@@ -1,0 +1,83 @@
+//! Loss, perplexity and bits per byte of a model over batches: one sum, one count, one division.
+//!
+//! It deliberately makes no batches: which text is read in which windows is data's matter.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use data::Batch;
+use generate::without_autodiff;
+use model::CausalLm;
+use nn::TokenBatch;
+use tokenizer::Tokenizer;
+
+use crate::error::{Error, Result};
+use crate::token_bytes::TokenBytes;
+
+/// What was measured over all batches together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// Sum of -ln p(target) over all targets.
+    pub loss_sum: f64,
+    /// How many targets there were; never 0.
+    pub n_targets: u64,
+    /// Bytes of the text that the targets stand for; special tokens stand for none.
+    pub n_bytes: u64,
+}
+
+/// The loss of a model over batches, each target once, each weighing the same.
+///
+/// Errors: no targets at all, or a loss that is not finite. No graph is built, also where the model
+/// is being trained. `device` is the model's, with or without autodiff.
+pub fn measure(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    batches: impl IntoIterator<Item = Batch>,
+    device: &Device,
+) -> Result<Measured> {
+    let model = without_autodiff(model);
+    let mut measured = Measured { loss_sum: 0.0, n_targets: 0, n_bytes: 0 };
+    let mut token_bytes = TokenBytes::new(tokenizer);
+    for batch in batches.into_iter().filter(|batch| batch.n_targets > 0) {
+        measured.loss_sum += loss_sum(&model, &batch, device);
+        measured.n_targets += batch.n_targets as u64;
+        let targets = batch.targets.iter().filter_map(|&target| u32::try_from(target).ok());
+        measured.n_bytes += targets.map(|id| token_bytes.of(id) as u64).sum::<u64>();
+    }
+    if measured.n_targets == 0 {
+        return Err(Error::NoTargets);
+    }
+    if !measured.loss_sum.is_finite() {
+        return Err(Error::NotFinite(measured.loss()));
+    }
+    Ok(measured)
+}
+
+impl Measured {
+    /// The mean loss of a target, in nats.
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.n_targets as f64
+    }
+
+    /// e to the mean loss.
+    pub fn perplexity(&self) -> f64 {
+        self.loss().exp()
+    }
+
+    /// Bits for each byte of the text that the targets stand for; none if they stand for no text.
+    ///
+    /// The loss of special tokens counts, though they have no bytes: where a text ends is
+    /// information.
+    pub fn bits_per_byte(&self) -> Option<f64> {
+        let n_bits = self.loss_sum / std::f64::consts::LN_2;
+        (self.n_bytes > 0).then(|| n_bits / self.n_bytes as f64)
+    }
+}
+
+fn loss_sum(model: &CausalLm, batch: &Batch, device: &Device) -> f64 {
+    let Batch { rows, sequence_length: t, ids, positions, segments, targets, .. } = batch;
+    let tokens = TokenBatch::new(ids, positions, segments, *rows, *t, device);
+    let n = rows * t;
+    let hidden_nd = model.forward(&tokens).reshape([n, model.config().hidden_size()]);
+    let targets = TensorData::new(targets.clone(), [n]);
+    let targets_n = Tensor::<1, Int>::from_data(targets, &device.clone().inner());
+    loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, batch.n_targets as u64).value()
+}

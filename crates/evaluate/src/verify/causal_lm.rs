@@ -1,0 +1,226 @@
+//! Replays a language model's folder: hidden states, logits, loss, gradients, continuations, and a
+//! cache fed in pieces. Tolerances are those of the reference's own noise, several times over.
+
+use std::path::Path;
+
+use arch::{Description, ModelConfig};
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use generate::Decoder;
+use model::{CausalLm, WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole};
+use nn::TokenBatch;
+use train::{Gradients, ParameterNames};
+
+use super::continuation;
+use super::report::{Quantity, Tolerance};
+use super::vectors::{Array, Vectors};
+use crate::error::{Error, Result};
+
+/// The tensor by which a folder with half-precision weights is known.
+pub(super) const WIDENED_LOGITS: &str = "logits_of_weights_widened_to_f32";
+
+/// Logits and hidden states.
+pub(super) const LOGITS: Tolerance = Tolerance { absolute: 1e-5, relative: 3e-6 };
+/// Each gradient tensor.
+const GRADIENTS: Tolerance = Tolerance { absolute: 1e-6, relative: 3e-6 };
+const LOSS: f64 = 1e-5;
+/// Tokens a call when a cache is fed several at a time.
+const SEVERAL: usize = 7;
+
+/// A model in f32 with everything that the reference computed.
+pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
+    let trained = load_causal_lm(dir, &device.clone().autodiff())?;
+    let io = Io::open(dir)?;
+    let model = trained.valid();
+    let mut quantities = Vec::new();
+    io.compare_states(&model, device, &mut quantities)?;
+    io.compare_gradients(&trained, &dir.join("grads.safetensors"), device, &mut quantities)?;
+    let eos_ids = Description::read(dir)?.token_ids.eos;
+    continuation::compare(&model, &dir.join("greedy.safetensors"), &eos_ids, &mut quantities)?;
+    compare_long(&model, &dir.join("long.safetensors"), device, &mut quantities)?;
+    let legacy = dir.join("config.legacy.json");
+    if legacy.exists() {
+        let model = load_with(dir, &legacy, device)?;
+        quantities.push(io.compare_logits("legacy_logits", &model, device)?);
+    }
+    Ok(quantities)
+}
+
+/// A model whose weights are stored in half precision, of which only the logits are known.
+///
+/// The reference's module was cast to bf16 as a whole and then widened, which rounded its RoPE
+/// frequencies too; a directory that is only read (as [`load_causal_lm`] and transformers read it)
+/// keeps them exact. So this replay rounds them as well.
+pub(super) fn replay_widened(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
+    let model = load_causal_lm_cast_as_a_whole(dir, device)?;
+    let io = Vectors::open(&dir.join("io.safetensors"))?;
+    let ids = io.ids("input_ids")?;
+    let tokens = TokenBatch::of_rows(&ids.values, rows(&ids), device);
+    let mut quantity = Quantity::new("logits");
+    let expected = io.floats_of(WIDENED_LOGITS, &shape_of(&ids, model.config().vocab_size()))?;
+    quantity.add("all", &host(&model.logits(model.forward(&tokens))), &expected, LOGITS);
+    Ok(vec![quantity])
+}
+
+/// The model of a folder as another config.json describes it.
+fn load_with(dir: &Path, config: &Path, device: &Device) -> Result<CausalLm> {
+    let text = fsio::read_text_capped(config, fsio::limits::CONFIG_BYTES)?;
+    let value = serde_json::from_str(&text).map_err(|error| Error::BadVectors {
+        path: config.to_owned(),
+        reason: format!("not valid JSON: {error}"),
+    })?;
+    let config = ModelConfig::from_json(&value, config)?;
+    let parameters = config.parameters();
+    let mut files = WeightFiles::open(dir, &config, &parameters, &config.file_parameters())?;
+    Ok(CausalLm::from_source(&config, &mut files, device)?)
+}
+
+/// What the reference read, padded on the right, and the file with what it computed.
+struct Io {
+    file: Vectors,
+    ids: Array<u32>,
+    mask: Vec<bool>,
+    /// The next token at each position; -1 where there is no target.
+    targets: Vec<i32>,
+}
+
+impl Io {
+    fn open(dir: &Path) -> Result<Self> {
+        let file = Vectors::open(&dir.join("io.safetensors"))?;
+        let ids = file.ids("input_ids")?;
+        let mask = file.mask("attention_mask", &ids.shape)?;
+        let targets = file.targets("labels", &ids.shape)?;
+        Ok(Self { file, ids, mask, targets })
+    }
+
+    fn tokens(&self, device: &Device) -> TokenBatch {
+        TokenBatch::padded(&self.ids.values, &self.mask, rows(&self.ids), device)
+    }
+
+    fn compare_states(
+        &self,
+        model: &CausalLm,
+        device: &Device,
+        to: &mut Vec<Quantity>,
+    ) -> Result<()> {
+        let mut quantity = Quantity::new("hidden_states");
+        let shape = shape_of(&self.ids, model.config().hidden_size());
+        let states = model.backbone.hidden_states(&self.tokens(device));
+        for (idx, state) in states.iter().enumerate() {
+            let name = format!("hidden_states.{idx}");
+            let expected = self.real(&self.file.floats_of(&name, &shape)?);
+            quantity.add(&name, &self.real(&host(state)), &expected, LOGITS);
+        }
+        if self.file.has(&format!("hidden_states.{}", states.len())) {
+            quantity.add_difference(Some("number of states"), f64::INFINITY, 0.0, 1);
+        }
+        to.push(quantity);
+        to.push(self.compare_logits("logits", model, device)?);
+        Ok(())
+    }
+
+    fn compare_logits(&self, name: &str, model: &CausalLm, device: &Device) -> Result<Quantity> {
+        let shape = shape_of(&self.ids, model.config().vocab_size());
+        let expected = self.file.floats_of("logits", &shape)?;
+        let got = host(&model.logits(model.forward(&self.tokens(device))));
+        let mut quantity = Quantity::new(name);
+        quantity.add("unpadded positions", &self.real(&got), &self.real(&expected), LOGITS);
+        Ok(quantity)
+    }
+
+    fn compare_gradients(
+        &self,
+        model: &CausalLm,
+        path: &Path,
+        device: &Device,
+        to: &mut Vec<Quantity>,
+    ) -> Result<()> {
+        let n_targets = self.targets.iter().filter(|target| **target >= 0).count() as u64;
+        let loss = summed_loss(model, &self.tokens(device), &self.targets, n_targets);
+        let mean = loss.mean_over(n_targets);
+        let expected = self.file.floats_of("loss", &[1])?;
+        let value = f64::from(mean.clone().inner().into_scalar::<f32>());
+        let expected = expected.first().map_or(f64::NAN, |&loss| f64::from(loss));
+        to.push(Quantity::number("loss", value, expected, LOSS));
+
+        let names = ParameterNames::of(model);
+        let mut gradients = Gradients::new(&names);
+        gradients.accumulate(model, mean.backward());
+        let reference = Vectors::open(path)?;
+        let mut quantity = Quantity::new("gradients");
+        for name in reference.names()? {
+            let got = gradients.get(&name).map(host).unwrap_or_default();
+            quantity.add(&name, &got, &reference.floats(&name)?.values, GRADIENTS);
+        }
+        for name in names.iter().filter(|name| !reference.has(name)) {
+            quantity.add_difference(Some(name), f64::INFINITY, 0.0, 1);
+        }
+        to.push(quantity);
+        Ok(())
+    }
+
+    /// The values at unpadded positions of a tensor `[rows, t, ..]`.
+    fn real(&self, values: &[f32]) -> Vec<f32> {
+        let width = values.len() / self.mask.len().max(1);
+        let positions = values.chunks(width.max(1)).zip(&self.mask);
+        positions.filter(|(_, real)| **real).flat_map(|(values, _)| values.to_vec()).collect()
+    }
+}
+
+/// A long text at once, and through a cache one token and several tokens at a time.
+fn compare_long(
+    model: &CausalLm,
+    path: &Path,
+    device: &Device,
+    to: &mut Vec<Quantity>,
+) -> Result<()> {
+    let file = Vectors::open(path)?;
+    let ids = file.ids("input_ids")?;
+    let (1, Some((first, rest))) = (rows(&ids), ids.values.split_first()) else {
+        return Err(file.bad("tensor `input_ids` has more than one row".to_owned()));
+    };
+    let expected = file.floats_of("logits", &shape_of(&ids, model.config().vocab_size()))?;
+    let mut whole = Quantity::new("long_logits");
+    let tokens = TokenBatch::of_rows(&ids.values, 1, device);
+    whole.add("all", &host(&model.logits(model.forward(&tokens))), &expected, LOGITS);
+    to.push(whole);
+    for (name, n_tokens) in [("cached_one_at_a_time", 1), ("cached_several_at_a_time", SEVERAL)] {
+        let (mut decoder, hidden) = Decoder::prefill(model, &[&[*first]], ids.values.len());
+        let mut logits = host(&model.logits(hidden));
+        for ids in rest.chunks(n_tokens) {
+            logits.extend(host(&model.logits(decoder.feed(ids))));
+        }
+        let mut quantity = Quantity::new(name);
+        quantity.add("all", &logits, &expected, LOGITS);
+        to.push(quantity);
+    }
+    Ok(())
+}
+
+/// The loss over a batch as a sum, with its graph if the model has one.
+pub(super) fn summed_loss(
+    model: &CausalLm,
+    tokens: &TokenBatch,
+    targets: &[i32],
+    n_targets: u64,
+) -> loss::LossSum {
+    let n = targets.len();
+    let hidden_nd = model.forward(tokens).reshape([n, model.config().hidden_size()]);
+    let device = tokens.ids_bt.device();
+    let targets_n = Tensor::<1, Int>::from_data(TensorData::new(targets.to_vec(), [n]), &device);
+    loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets)
+}
+
+/// A tensor's values on the host.
+pub(super) fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
+    kernels::with_host_values(x, <[f32]>::to_vec)
+}
+
+fn rows<T>(array: &Array<T>) -> usize {
+    array.shape.first().copied().unwrap_or(0)
+}
+
+/// The shape of one vector at each position.
+fn shape_of<T>(array: &Array<T>, width: usize) -> Vec<usize> {
+    array.shape.iter().copied().chain([width]).collect()
+}

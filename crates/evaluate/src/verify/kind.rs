@@ -1,0 +1,87 @@
+//! Sees what kind of reference a folder or file is, from the files in it. It replays nothing.
+
+use std::path::Path;
+
+use super::vectors::Vectors;
+use crate::error::{Error, Result};
+
+/// The kinds of reference vectors that there are, also those that no replay is written for yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A causal model's folder with logits, hidden states, loss, gradients, continuations.
+    CausalLm,
+    /// A model folder of which only the logits of widened weights are known.
+    WidenedLm,
+    /// Steps of AdamW on all weights.
+    TrainingFull,
+    /// Next-token distributions.
+    Sampling,
+    /// A sequence classifier's folder with scores and pair losses.
+    Reward,
+    /// A PEFT directory with logits and merged weights.
+    Adapter,
+    /// Steps of AdamW on an adapter.
+    TrainingLora,
+    /// A whole PPO update.
+    Ppo,
+    /// Preference losses.
+    Preference,
+}
+
+impl Kind {
+    /// The word that stands in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::CausalLm => "causal-lm",
+            Self::WidenedLm => "causal-lm-widened",
+            Self::TrainingFull => "training-full",
+            Self::Sampling => "sampling",
+            Self::Reward => "reward",
+            Self::Adapter => "adapter",
+            Self::TrainingLora => "training-lora",
+            Self::Ppo => "ppo",
+            Self::Preference => "preference",
+        }
+    }
+
+    /// The kind of a folder or file; `None` for a folder that holds no reference itself.
+    pub(crate) fn of(path: &Path) -> Result<Option<Self>> {
+        if path.is_dir() {
+            return Self::of_folder(path);
+        }
+        let vectors = Vectors::open(path)?;
+        let names = vectors.names()?;
+        if names.iter().any(|name| name.starts_with("probs.")) {
+            return Ok(Some(Self::Sampling));
+        }
+        if names.iter().any(|name| name.starts_with("dpo_")) {
+            return Ok(Some(Self::Preference));
+        }
+        Err(Error::NoReference { path: path.to_owned() })
+    }
+
+    fn of_folder(folder: &Path) -> Result<Option<Self>> {
+        let has = |name: &str| folder.join(name).exists();
+        if has("batches.safetensors") {
+            let lora = has("adapter_start");
+            return Ok(Some(if lora { Self::TrainingLora } else { Self::TrainingFull }));
+        }
+        if has("rollout.safetensors") {
+            return Ok(Some(Self::Ppo));
+        }
+        if !has("io.safetensors") {
+            return Ok(None);
+        }
+        if has("adapter_config.json") {
+            return Ok(Some(Self::Adapter));
+        }
+        let io = Vectors::open(&folder.join("io.safetensors"))?;
+        Ok(Some(if io.has("scores") {
+            Self::Reward
+        } else if io.has(super::causal_lm::WIDENED_LOGITS) {
+            Self::WidenedLm
+        } else {
+            Self::CausalLm
+        }))
+    }
+}

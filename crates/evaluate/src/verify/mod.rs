@@ -1,0 +1,95 @@
+//! Replays reference vectors: sees what kind they are, computes the same, reports the differences.
+//! Each kind has a file of its own; the tolerances stand there.
+
+mod causal_lm;
+mod continuation;
+mod kind;
+mod report;
+mod sampling;
+mod training;
+mod vectors;
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use self::kind::Kind;
+pub use self::report::{Quantity, Report, Tolerance};
+use crate::error::{Error, Result};
+
+/// How deep a folder of folders is searched.
+const MAX_DEPTH: usize = 4;
+
+/// Replays the reference vectors at a path, or, for a folder of several, each of them in order.
+///
+/// `device` has no autodiff. What cannot be replayed is a report with an error, so there is at
+/// least one report for each path.
+pub fn verify(path: &Path, device: &Device) -> Vec<Report> {
+    let mut reports = Vec::new();
+    search(path, device, 0, &mut reports);
+    if reports.is_empty() {
+        let error = Error::NoReference { path: path.to_owned() };
+        reports.push(report(path, "unknown", Err(error)));
+    }
+    reports
+}
+
+fn search(path: &Path, device: &Device, depth: usize, reports: &mut Vec<Report>) {
+    match Kind::of(path) {
+        Ok(Some(kind)) => reports.push(report(path, kind.name(), replay(path, kind, device))),
+        Ok(None) if depth < MAX_DEPTH => match candidates(path) {
+            Ok(inside) => inside.iter().for_each(|path| search(path, device, depth + 1, reports)),
+            Err(error) => reports.push(report(path, "unknown", Err(error))),
+        },
+        Ok(None) => {}
+        // In a folder that is searched, a file of another sort is nothing to complain about.
+        Err(Error::NoReference { .. }) if depth > 0 => {}
+        Err(error) => reports.push(report(path, "unknown", Err(error))),
+    }
+}
+
+/// The one place that says which kinds can be replayed, and how.
+fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
+    match kind {
+        Kind::CausalLm => causal_lm::replay(path, device),
+        Kind::WidenedLm => causal_lm::replay_widened(path, device),
+        Kind::TrainingFull => training::replay(path, device),
+        Kind::Sampling => sampling::replay(path),
+        Kind::Reward | Kind::Adapter | Kind::TrainingLora | Kind::Ppo | Kind::Preference => {
+            Err(Error::NotKnown { path: path.to_owned(), kind: kind.name() })
+        }
+    }
+}
+
+/// What may hold reference vectors inside a folder: folders, and files beside no model.
+fn candidates(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = |source: std::io::Error| Error::BadVectors {
+        path: folder.to_owned(),
+        reason: format!("cannot be listed: {source}"),
+    };
+    let is_model = ["config.json", "adapter_config.json"].iter().any(|f| folder.join(f).exists());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let is_vectors = path.extension().is_some_and(|e| e == "safetensors") && !is_model;
+        if path.is_dir() || is_vectors {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn report(path: &Path, kind: &str, replayed: Result<Vec<Quantity>>) -> Report {
+    let (quantities, error) = match replayed {
+        Ok(quantities) => (quantities, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    Report {
+        path: path.display().to_string(),
+        kind: kind.to_owned(),
+        quantities,
+        hint: error.as_ref().and_then(Error::hint),
+        error: error.map(|error| error.to_string()),
+    }
+}

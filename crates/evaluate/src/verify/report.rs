@@ -1,0 +1,254 @@
+//! What a replay found: the largest difference of each quantity, and whether it is within tolerance.
+//! It computes differences of host slices; it reads no file.
+
+use serde_json::{Map, Value, json};
+
+/// How far a value may lie from its reference: `absolute + relative × largest reference value`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Part that doesn't depend on the values.
+    pub absolute: f64,
+    /// Part for each unit of the tensor's largest reference value.
+    pub relative: f64,
+}
+
+impl Tolerance {
+    /// The same bound whatever the values.
+    pub const fn absolute(absolute: f64) -> Self {
+        Self { absolute, relative: 0.0 }
+    }
+
+    fn bound(self, expected: &[f32]) -> f64 {
+        let largest = expected.iter().map(|x| f64::from(x.abs())).fold(0.0, f64::max);
+        self.absolute + self.relative * largest
+    }
+}
+
+/// One quantity of a replay: its largest difference from the reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantity {
+    /// What was compared.
+    pub name: String,
+    /// The difference closest to its tolerance, or beyond it; NaN if either side was not a number.
+    pub largest_difference: f64,
+    /// The tolerance there.
+    pub tolerance: f64,
+    /// The tensor, row or step where it was, if the quantity has several.
+    pub at: Option<String>,
+    /// Values compared.
+    pub n_compared: usize,
+}
+
+impl Quantity {
+    /// A quantity of which nothing has been compared yet: it fails until something is.
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            largest_difference: 0.0,
+            tolerance: 0.0,
+            at: None,
+            n_compared: 0,
+        }
+    }
+
+    /// A quantity that is one number.
+    pub(crate) fn number(name: &str, got: f64, expected: f64, tolerance: f64) -> Self {
+        let mut quantity = Self::new(name);
+        quantity.add_difference(None, (got - expected).abs(), tolerance, 1);
+        quantity
+    }
+
+    /// A quantity that counts mistakes; none is allowed.
+    pub(crate) fn mistakes(name: &str, n_mistakes: usize, n_compared: usize) -> Self {
+        let mut quantity = Self::new(name);
+        quantity.add_difference(None, n_mistakes as f64, 0.0, n_compared);
+        quantity
+    }
+
+    /// Takes in one tensor; lengths that differ count as an infinite difference.
+    pub(crate) fn add(&mut self, at: &str, got: &[f32], expected: &[f32], tolerance: Tolerance) {
+        let difference = if got.len() == expected.len() {
+            largest_difference(got, expected)
+        } else {
+            f64::INFINITY
+        };
+        self.add_difference(Some(at), difference, tolerance.bound(expected), expected.len());
+    }
+
+    /// Takes in a difference that was found elsewhere.
+    pub(crate) fn add_difference(
+        &mut self,
+        at: Option<&str>,
+        difference: f64,
+        tolerance: f64,
+        n_compared: usize,
+    ) {
+        if self.n_compared == 0 || excess(difference, tolerance) > self.excess() {
+            self.largest_difference = difference;
+            self.tolerance = tolerance;
+            self.at = at.map(str::to_owned);
+        }
+        self.n_compared += n_compared;
+    }
+
+    /// Whether something was compared and all of it lies within tolerance.
+    pub fn passed(&self) -> bool {
+        self.n_compared > 0 && self.largest_difference <= self.tolerance
+    }
+
+    fn excess(&self) -> f64 {
+        excess(self.largest_difference, self.tolerance)
+    }
+
+    fn to_json(&self) -> Value {
+        let mut fields = json!({
+            "largest_difference": rounded(self.largest_difference),
+            "tolerance": rounded(self.tolerance),
+        });
+        if let (Some(at), Some(fields)) = (&self.at, fields.as_object_mut()) {
+            fields.insert("at".to_owned(), json!(at));
+        }
+        if let (false, Some(fields)) = (self.passed(), fields.as_object_mut()) {
+            fields.insert("failed".to_owned(), json!(true));
+        }
+        fields
+    }
+}
+
+/// The replay of one folder or file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The folder or file as it was named.
+    pub path: String,
+    /// Which kind of reference it was found to be.
+    pub kind: String,
+    /// What was compared, in the order of the replay.
+    pub quantities: Vec<Quantity>,
+    /// Why the replay could not be made.
+    pub error: Option<String>,
+    /// What to do about that.
+    pub hint: Option<String>,
+}
+
+impl Report {
+    /// Whether everything was compared and is within tolerance.
+    pub fn passed(&self) -> bool {
+        self.error.is_none()
+            && !self.quantities.is_empty()
+            && self.quantities.iter().all(Quantity::passed)
+    }
+
+    /// One JSON object, to be printed on one line; a difference that is not a number is `null`.
+    pub fn to_json(&self) -> Value {
+        let mut line = Map::new();
+        line.insert("path".to_owned(), json!(self.path));
+        line.insert("kind".to_owned(), json!(self.kind));
+        line.insert("passed".to_owned(), json!(self.passed()));
+        for (key, text) in [("error", &self.error), ("hint", &self.hint)] {
+            if let Some(text) = text {
+                line.insert(key.to_owned(), json!(text));
+            }
+        }
+        let quantities: Map<String, Value> =
+            self.quantities.iter().map(|q| (q.name.clone(), q.to_json())).collect();
+        line.insert("quantities".to_owned(), Value::Object(quantities));
+        Value::Object(line)
+    }
+}
+
+/// max |a - b|; NaN if any value on either side is NaN, infinite where only one side is infinite.
+pub(crate) fn largest_difference(a: &[f32], b: &[f32]) -> f64 {
+    let mut largest = 0.0_f64;
+    for (a, b) in a.iter().zip(b) {
+        let difference = (f64::from(*a) - f64::from(*b)).abs();
+        if difference.is_nan() {
+            return f64::NAN;
+        }
+        largest = largest.max(difference);
+    }
+    largest
+}
+
+/// Order of differences by how close they come to their tolerance; NaN comes last of all.
+fn excess(difference: f64, tolerance: f64) -> f64 {
+    if difference.is_nan() {
+        f64::INFINITY
+    } else if tolerance > 0.0 {
+        (difference / tolerance).min(f64::MAX)
+    } else {
+        difference.min(f64::MAX)
+    }
+}
+
+/// Three digits say all that a difference has to say; JSON has no NaN, so that becomes null.
+fn rounded(x: f64) -> Value {
+    let short = format!("{x:.2e}").parse::<f64>().unwrap_or(x);
+    serde_json::Number::from_f64(short).map_or(Value::Null, Value::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Quantity, Report, Tolerance};
+
+    fn report(quantities: Vec<Quantity>) -> Report {
+        Report { path: "p".into(), kind: "k".into(), quantities, error: None, hint: None }
+    }
+
+    #[test]
+    fn the_worst_against_its_own_tolerance_is_reported() {
+        let tolerance = Tolerance { absolute: 0.1, relative: 0.01 };
+        let mut quantity = Quantity::new("logits");
+        quantity.add("a", &[1.05], &[1.0], tolerance);
+        quantity.add("b", &[100.2], &[100.0], tolerance);
+        assert!(quantity.passed());
+        assert_eq!(quantity.at.as_deref(), Some("a"));
+        quantity.add("c", &[1.2, 3.0], &[1.0, 3.0], tolerance);
+        assert!(!quantity.passed());
+        assert_eq!(quantity.at.as_deref(), Some("c"));
+        assert_eq!(quantity.n_compared, 4);
+    }
+
+    #[test]
+    fn nan_fails_on_either_side_and_stays_the_worst() {
+        for (got, expected) in [(f32::NAN, 1.0), (1.0, f32::NAN), (f32::NAN, f32::NAN)] {
+            let mut quantity = Quantity::new("x");
+            quantity.add("good", &[1.0], &[1.0], Tolerance::absolute(1.0));
+            quantity.add("bad", &[got, 0.0], &[expected, 0.0], Tolerance::absolute(1.0));
+            quantity.add("also good", &[1.0], &[1.0], Tolerance::absolute(1.0));
+            assert!(!quantity.passed());
+            assert_eq!(quantity.at.as_deref(), Some("bad"));
+            let line = report(vec![quantity]).to_json().to_string();
+            assert!(line.contains(r#""largest_difference":null"#), "{line}");
+        }
+        let mut infinite = Quantity::new("x");
+        infinite.add("", &[f32::INFINITY], &[f32::INFINITY], Tolerance::absolute(1.0));
+        assert!(!infinite.passed());
+    }
+
+    #[test]
+    fn nothing_compared_and_other_lengths_fail() {
+        assert!(!Quantity::new("x").passed());
+        assert!(!report(Vec::new()).passed());
+        let mut quantity = Quantity::new("x");
+        quantity.add("a", &[1.0], &[1.0, 1.0], Tolerance::absolute(1.0));
+        assert!(!quantity.passed());
+        quantity = Quantity::new("x");
+        quantity.add("a", &[], &[], Tolerance::absolute(1.0));
+        assert!(!quantity.passed());
+    }
+
+    #[test]
+    fn one_line_of_json() {
+        let mut quantity = Quantity::new("logits");
+        quantity.add("row 1", &[1.0, 2.000_122], &[1.0, 2.0], Tolerance::absolute(1e-3));
+        let mistakes = Quantity::mistakes("ids", 1, 24);
+        assert_eq!(
+            report(vec![quantity, mistakes]).to_json().to_string(),
+            concat!(
+                r#"{"path":"p","kind":"k","passed":false,"quantities":{"#,
+                r#""logits":{"largest_difference":0.000122,"tolerance":0.001,"at":"row 1"},"#,
+                r#""ids":{"largest_difference":1.0,"tolerance":0.0,"failed":true}}}"#
+            )
+        );
+    }
+}

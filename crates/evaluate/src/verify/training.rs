@@ -1,0 +1,143 @@
+//! Replays steps of AdamW on all weights with train's own gradients, optimizer and schedule. The
+//! settings are those that the reference was made with.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use model::{CausalLm, load_causal_lm};
+use nn::TokenBatch;
+use recipe::{Optimizer, OptimizerKind, Schedule, ScheduleKind};
+use serde::Deserialize;
+use train::{AdamW, GradNorm, Gradients, ParameterNames, StepPlace, lr};
+
+use super::causal_lm::summed_loss;
+use super::report::{Quantity, Tolerance};
+use super::vectors::Vectors;
+use crate::error::{Error, Result};
+
+const LOSS: f64 = 2e-5;
+const GRAD_NORM: f64 = 1e-4;
+/// Both sides compute it in f64.
+const LR: f64 = 1e-12;
+/// Weights after the last step: the worst one, and all but one in a thousand.
+const WORST_WEIGHT: f64 = 5e-4;
+const MOST_WEIGHTS: f64 = 1e-6;
+const MOST: f64 = 0.999;
+/// A list of steps is small.
+const EXPECTED_BYTES: u64 = 1 << 20;
+
+/// One line of expected.json.
+#[derive(Debug, Deserialize)]
+struct Expected {
+    step: u64,
+    loss: f64,
+    grad_norm: f64,
+    lr: f64,
+}
+
+pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
+    let expected = read_expected(&dir.join("expected.json"))?;
+    let batches = Vectors::open(&dir.join("batches.safetensors"))?;
+    let n_steps = expected.len() as u64;
+    let (optimizer, schedule) = settings(n_steps);
+    let mut model = load_causal_lm(&dir.join("start"), &device.clone().autodiff())?;
+    let names = ParameterNames::of(&model);
+    let peak = optimizer.lr;
+    let mut adamw = AdamW::new(optimizer, &names);
+
+    let [mut losses, mut norms, mut lrs] = ["loss", "grad_norm", "lr"].map(Quantity::new);
+    for (step, row) in (0..).zip(&expected) {
+        let at = format!("step {}", row.step);
+        let mut gradients = Gradients::new(&names);
+        let (loss, norm) = read_step(&model, &mut gradients, &batches, step, device)?;
+        let lr = lr(&schedule, peak, step, n_steps);
+        model = adamw.step(model, gradients, norm, lr);
+        losses.add_difference(Some(&at), (loss - row.loss).abs(), LOSS, 1);
+        norms.add_difference(Some(&at), (norm.value() - row.grad_norm).abs(), GRAD_NORM, 1);
+        lrs.add_difference(Some(&at), (lr - row.lr).abs(), LR, 1);
+    }
+    let mut quantities = vec![losses, norms, lrs];
+    let end = Vectors::open(&dir.join("end").join("model.safetensors"))?;
+    quantities.extend(compare_weights(&model, &end)?);
+    Ok(quantities)
+}
+
+/// The mean loss of a step and the norm of its gradients, over all its micro-batches.
+fn read_step(
+    model: &CausalLm,
+    gradients: &mut Gradients,
+    batches: &Vectors,
+    step: u64,
+    device: &Device,
+) -> Result<(f64, GradNorm)> {
+    let (mut sum, mut n_targets) = (0.0, 0);
+    for micro in 0.. {
+        let name = |what: &str| format!("step{step:02}.micro{micro}.{what}");
+        if micro > 0 && !batches.has(&name("input_ids")) {
+            break;
+        }
+        let ids = batches.ids(&name("input_ids"))?;
+        let mask = batches.mask(&name("attention_mask"), &ids.shape)?;
+        let targets = batches.targets(&name("labels"), &ids.shape)?;
+        let rows = ids.shape.first().copied().unwrap_or(0);
+        let tokens = TokenBatch::padded(&ids.values, &mask, rows, device);
+        let count = targets.iter().filter(|target| **target >= 0).count() as u64;
+        let loss = summed_loss(model, &tokens, &targets, count);
+        sum += loss.value();
+        n_targets += count;
+        gradients.accumulate(model, loss.sum.backward());
+    }
+    let norm = gradients.norm(n_targets, StepPlace { step: step + 1, samples: &[] })?;
+    Ok((sum / n_targets.max(1) as f64, norm))
+}
+
+fn compare_weights(model: &CausalLm, end: &Vectors) -> Result<[Quantity; 2]> {
+    let mut worst = Quantity::new("weights_worst");
+    let mut differences: Vec<f64> = Vec::new();
+    let mut n_found = 0;
+    model::visit_tensors(model, |name, shape, values| {
+        let expected = end.floats_of(name, shape)?;
+        worst.add(name, values, &expected, Tolerance::absolute(WORST_WEIGHT));
+        let pairs = values.iter().zip(&expected);
+        differences.extend(pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()));
+        n_found += 1;
+        Ok::<(), Error>(())
+    })?;
+    if n_found != end.names()?.len() {
+        worst.add_difference(Some("number of tensors"), f64::INFINITY, 0.0, 1);
+    }
+    // NaN sorts last of all, so it can hide in the rest; the worst weight tells of it.
+    differences.sort_by(f64::total_cmp);
+    let rank = (differences.len() as f64 * MOST) as usize;
+    let mut most = Quantity::new("weights_99_9_percent");
+    let difference = differences.get(rank).copied().unwrap_or(f64::INFINITY);
+    most.add_difference(None, difference, MOST_WEIGHTS, rank);
+    Ok([worst, most])
+}
+
+fn settings(n_steps: u64) -> (Optimizer, Schedule) {
+    let optimizer = Optimizer {
+        kind: OptimizerKind::default(),
+        lr: 3e-3,
+        betas: [0.9, 0.95],
+        eps: 1e-8,
+        weight_decay: 0.1,
+        clip: 1.0,
+    };
+    let schedule = Schedule {
+        kind: ScheduleKind::Cosine,
+        warmup_steps: 4,
+        min_lr: 0.0,
+        decay_steps: None,
+        total_steps: Some(n_steps),
+    };
+    (optimizer, schedule)
+}
+
+fn read_expected(path: &Path) -> Result<Vec<Expected>> {
+    let bad = |reason: String| Error::BadVectors { path: path.to_owned(), reason };
+    let text = fsio::read_text_capped(path, EXPECTED_BYTES)?;
+    let rows: Vec<Expected> = serde_json::from_str(&text)
+        .map_err(|error| bad(format!("not a list of steps: {error}")))?;
+    if rows.is_empty() { Err(bad("holds no steps".to_owned())) } else { Ok(rows) }
+}

@@ -1,0 +1,174 @@
+//! References that were tampered with must fail, each in the quantity that was touched; what is no
+//! reference is told by name.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use evaluate::{Report, verify};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use tempfile::TempDir;
+use testkit::golden_dir;
+
+/// A copy of a golden folder that may be changed.
+fn copy_of(name: &str) -> (TempDir, PathBuf) {
+    let keep = tempfile::tempdir().unwrap();
+    let to = keep.path().join("reference");
+    copy_dir(&golden_dir(name), &to);
+    (keep, to)
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fsio::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+/// Changes the bytes of one tensor of a file.
+fn change(path: &Path, tensor: &str, edit: impl Fn(&mut [u8])) {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: HashMap<String, (_, Vec<usize>, Vec<u8>)> = HashMap::new();
+    for (name, view) in file.tensors() {
+        tensors.insert(name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()));
+    }
+    edit(&mut tensors.get_mut(tensor).unwrap().2);
+    let views = tensors.iter().map(|(name, (dtype, shape, data))| {
+        (name.as_str(), TensorView::new(*dtype, shape.clone(), data).unwrap())
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    fsio::write_atomic(path, &bytes).unwrap();
+}
+
+fn add(at: usize, difference: f32) -> impl Fn(&mut [u8]) {
+    move |bytes| {
+        let place = &mut bytes[at * 4..at * 4 + 4];
+        let value = f32::from_le_bytes(place.try_into().unwrap()) + difference;
+        place.copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+fn replay(path: &Path) -> Report {
+    let mut reports = verify(path, &kernels::device("cpu").unwrap());
+    assert_eq!(reports.len(), 1);
+    reports.remove(0)
+}
+
+/// Names of the quantities that fail.
+fn failing(report: &Report) -> Vec<&str> {
+    assert_eq!(report.error, None);
+    let failing = report.quantities.iter().filter(|quantity| !quantity.passed());
+    failing.map(|quantity| quantity.name.as_str()).collect()
+}
+
+#[test]
+fn a_value_out_of_tolerance_fails_its_own_quantity() {
+    let gradient = "model.layers.1.self_attn.k_proj.weight";
+    for (file, tensor, at, quantities) in [
+        ("io", "hidden_states.1", 40, &["hidden_states"][..]),
+        ("io", "logits", 40, &["logits", "legacy_logits"]),
+        ("io", "loss", 0, &["loss"]),
+        ("grads", gradient, 7, &["gradients"]),
+        ("greedy", "logits", 320 * 3 + 5, &["greedy_logits"]),
+        ("greedy", "left_padded_logits", 320 * 20, &["left_padded_logits"]),
+        (
+            "long",
+            "logits",
+            320 * 119 + 1,
+            &["long_logits", "cached_one_at_a_time", "cached_several_at_a_time"],
+        ),
+    ] {
+        let (_keep, dir) = copy_of("models/llama");
+        change(&dir.join(format!("{file}.safetensors")), tensor, add(at, 2e-4));
+        let report = replay(&dir);
+        assert_eq!(failing(&report), quantities, "{tensor}");
+        assert!(!report.passed());
+    }
+}
+
+#[test]
+fn nan_in_a_reference_fails() {
+    let (_keep, dir) = copy_of("models/llama");
+    change(&dir.join("io.safetensors"), "hidden_states.2", add(9, f32::NAN));
+    change(&dir.join("grads.safetensors"), "model.norm.weight", add(9, f32::NAN));
+    assert_eq!(failing(&replay(&dir)), ["hidden_states", "gradients"]);
+    let (_keep, dir) = copy_of("training/full");
+    change(&dir.join("end/model.safetensors"), "model.norm.weight", add(9, f32::NAN));
+    assert_eq!(failing(&replay(&dir)), ["weights_worst"]);
+}
+
+#[test]
+fn values_at_padding_are_nobodys_business() {
+    let (_keep, dir) = copy_of("models/llama");
+    // Row 1 is padded from position 14 on.
+    change(&dir.join("io.safetensors"), "logits", add((19 + 14) * 320, 9.0));
+    assert_eq!(failing(&replay(&dir)), [""; 0]);
+}
+
+#[test]
+fn another_greedy_id_fails_unless_the_best_two_logits_tie() {
+    let (_keep, dir) = copy_of("models/llama");
+    let path = dir.join("greedy.safetensors");
+    // Step 5 of the continuation, behind 7 ids of the prompt.
+    change(&path, "sequence", |bytes| bytes[(7 + 5) * 8] ^= 1);
+    let report = replay(&dir);
+    assert!(failing(&report).contains(&"greedy_ids"), "{}", report.to_json());
+    let row = 5 * 320..6 * 320;
+    change(&path, "logits", |bytes| {
+        for place in bytes[row.start * 4..row.end * 4].chunks_mut(4) {
+            place.copy_from_slice(&1.0_f32.to_le_bytes());
+        }
+    });
+    let report = replay(&dir);
+    assert!(!failing(&report).contains(&"greedy_ids"), "{}", report.to_json());
+}
+
+#[test]
+fn weights_that_differ_fail_training() {
+    let (_keep, dir) = copy_of("training/full");
+    change(&dir.join("end/model.safetensors"), "lm_head.weight", |bytes| {
+        for at in 0..300 {
+            add(at, 1e-5)(bytes);
+        }
+    });
+    assert_eq!(failing(&replay(&dir)), ["weights_99_9_percent"]);
+    change(&dir.join("end/model.safetensors"), "lm_head.weight", add(0, 1e-3));
+    assert_eq!(failing(&replay(&dir)), ["weights_worst", "weights_99_9_percent"]);
+}
+
+#[test]
+fn a_wrong_older_spelling_fails() {
+    let (_keep, dir) = copy_of("models/llama");
+    let path = dir.join("config.legacy.json");
+    let text = std::fs::read_to_string(&path).unwrap().replace("10000.0", "20000.0");
+    fsio::write_atomic(&path, text.as_bytes()).unwrap();
+    assert_eq!(failing(&replay(&dir)), ["legacy_logits"]);
+}
+
+#[test]
+fn what_is_no_reference_is_told_by_name() {
+    let (_keep, dir) = copy_of("models/llama");
+    fsio::remove_file(dir.join("long.safetensors")).unwrap();
+    let error = replay(&dir).error.unwrap();
+    assert!(error.contains("long.safetensors"), "{error}");
+
+    fsio::write_atomic(dir.join("io.safetensors"), &b"nothing"[..]).unwrap();
+    let report = replay(&dir);
+    assert!(report.error.clone().unwrap().contains("io.safetensors"), "{:?}", report.error);
+    assert!(!report.passed() && report.quantities.is_empty());
+
+    fsio::remove_file(dir.join("io.safetensors")).unwrap();
+    let expected = format!("{}: not a folder or file of reference vectors", dir.display());
+    assert_eq!(replay(&dir).error.unwrap(), expected);
+    assert!(replay(&dir).hint.is_some());
+
+    let absent = dir.join("absent");
+    assert!(replay(&absent).error.unwrap().contains("absent"));
+}
