@@ -44,8 +44,6 @@ pub struct StagePlan {
     pub micro_batch: usize,
     /// Steps in all.
     pub max_steps: u64,
-    /// Steps that the schedule is laid out over.
-    pub schedule_steps: u64,
     /// What it costs.
     pub cost: Cost,
     /// Hashes of everything it reads, by name; a resumed stage must find the same.
@@ -115,7 +113,6 @@ pub(crate) fn plan_stage(
         rows_per_step,
         micro_batch,
         max_steps,
-        schedule_steps: stage.train.schedule.total_steps.unwrap_or(max_steps),
         cost,
         inputs,
         notes: begin.notes,

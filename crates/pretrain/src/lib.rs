@@ -60,12 +60,8 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
 
         // The norm is that of the mean loss; a non-finite one is an error, so it never reaches the weights.
         let norm = gradients.norm(batch.n_targets as u64, place)?;
-        let lr = train::lr(
-            &stage.keys.schedule,
-            stage.keys.optimizer.lr,
-            step,
-            stage.schedule_steps,
-        );
+        let lr =
+            train::lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
         checks.gradients(&gradients);
         let grad_norm = norm.value();
         model = optimizer.step(model, gradients, norm, lr);
@@ -83,10 +79,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         }
     }
 
-    let measured = match stage.dataset.n_eval_rows() {
-        0 => None,
-        _ => Some(evaluate::held_out(stage, &model, run.step(), device)?),
-    };
+    let last_eval = run.state().last_eval.clone();
     export::hugging_face(&model, &stage.tokenizer, model::Dtype::F32, &model_dir)?;
-    Ok(Outcome::Finished(run.finish(json!(measured))?))
+    Ok(Outcome::Finished(run.finish(json!(last_eval))?))
 }
