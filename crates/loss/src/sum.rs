@@ -14,6 +14,12 @@ pub struct LossSum {
 }
 
 impl LossSum {
+    /// The sum of terms that all count, `[n]`.
+    pub fn of(terms_n: Tensor<1>) -> Self {
+        let count = terms_n.dims()[0] as u64;
+        Self { sum: terms_n.sum(), count }
+    }
+
     /// The share of this sum in the mean over `total` terms: those of the whole step, counted before
     /// its first forward. Shares of micro-batches add up to the step's loss.
     pub fn mean_over(self, total: u64) -> Tensor<1> {

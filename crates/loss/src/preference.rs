@@ -1,0 +1,124 @@
+//! Losses that learn from pairs of answers without a reward model: DPO and its relatives.
+//!
+//! Sums and lengths come from one mask, in one place. The functions give one loss a pair;
+//! [`LossSum::of`](crate::LossSum::of) adds them up. They deliberately know no reference model.
+//!
+//! Shape legend: p pairs, t time.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::log_sigmoid;
+
+/// log π(answer | prompt) of one answer of each pair, with the number of its tokens.
+#[derive(Clone, Debug)]
+pub struct SequenceLogprobs {
+    sums_p: Tensor<1>,
+    n_tokens_p: Tensor<1>,
+}
+
+impl SequenceLogprobs {
+    /// Sums over the tokens whose mask is 1; the others count nowhere, whatever stands there.
+    pub fn from_tokens(logprobs_pt: Tensor<2>, mask_pt: Tensor<2>) -> Self {
+        let [p, _] = logprobs_pt.dims();
+        let outside_pt = mask_pt.clone().equal_elem(0.0);
+        let sums_p = logprobs_pt.mask_fill(outside_pt, 0.0).sum_dim(1).reshape([p]);
+        let n_tokens_p = mask_pt.sum_dim(1).reshape([p]);
+        Self { sums_p, n_tokens_p }
+    }
+
+    /// log π of the whole answer, `[p]`.
+    pub fn sums(&self) -> Tensor<1> {
+        self.sums_p.clone()
+    }
+
+    /// log π a token, `[p]`; 0 for an answer without tokens.
+    pub fn means(&self) -> Tensor<1> {
+        self.sums_p.clone() / self.n_tokens_p.clone().clamp_min(1.0)
+    }
+}
+
+/// Both answers of each pair under one model.
+#[derive(Clone, Debug)]
+pub struct PairLogprobs {
+    /// The preferred answers.
+    pub chosen: SequenceLogprobs,
+    /// The others.
+    pub rejected: SequenceLogprobs,
+}
+
+impl PairLogprobs {
+    /// log π(chosen) − log π(rejected), `[p]`.
+    fn difference(&self) -> Tensor<1> {
+        self.chosen.sums() - self.rejected.sums()
+    }
+
+    /// The same of the means a token.
+    fn mean_difference(&self) -> Tensor<1> {
+        self.chosen.means() - self.rejected.means()
+    }
+}
+
+/// Losses over how much more the policy prefers the chosen answer than its reference does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DpoLoss {
+    /// −(1 − ε)·log σ(βz) − ε·log σ(−βz): Rafailov et al. 2023, equation 7; with ε above 0,
+    /// Mitchell 2023, "A note on DPO with noisy preferences & relationship to IPO".
+    Sigmoid {
+        /// ε: the share of pairs whose answers were swapped, 0 for none.
+        label_smoothing: f64,
+    },
+    /// max(0, 1 − βz): Zhao et al. 2023, "SLiC-HF", as Liu et al. 2024 normalise it.
+    Hinge,
+    /// (z̄ − 1/(2β))² with log-probabilities a token: Azar et al. 2023, equation 17, by its authors'
+    /// advice averaged over tokens.
+    Ipo,
+}
+
+/// One loss a pair, `[p]`, where z = (log π⁺ − log π_ref⁺) − (log π⁻ − log π_ref⁻).
+pub fn dpo(policy: &PairLogprobs, reference: &PairLogprobs, loss: DpoLoss, beta: f64) -> Tensor<1> {
+    let scaled_p = || (policy.difference() - reference.difference()).mul_scalar(beta);
+    match loss {
+        DpoLoss::Sigmoid { label_smoothing: 0.0 } => log_sigmoid(scaled_p()).neg(),
+        DpoLoss::Sigmoid { label_smoothing } => {
+            let right_p = log_sigmoid(scaled_p()).mul_scalar(1.0 - label_smoothing);
+            (right_p + log_sigmoid(scaled_p().neg()).mul_scalar(label_smoothing)).neg()
+        }
+        DpoLoss::Hinge => scaled_p().neg().add_scalar(1.0).clamp_min(0.0),
+        DpoLoss::Ipo => {
+            let mean_p = policy.mean_difference() - reference.mean_difference();
+            mean_p.sub_scalar(1.0 / (2.0 * beta)).square()
+        }
+    }
+}
+
+/// The rewards that a policy implies, β(log π − log π_ref), of chosen and rejected answers, `[p]`
+/// each: what TRL reports as `rewards/chosen` and `rewards/rejected`.
+pub fn dpo_rewards(
+    policy: &PairLogprobs,
+    reference: &PairLogprobs,
+    beta: f64,
+) -> (Tensor<1>, Tensor<1>) {
+    let reward = |policy: &SequenceLogprobs, reference: &SequenceLogprobs| {
+        (policy.sums() - reference.sums()).mul_scalar(beta)
+    };
+    (reward(&policy.chosen, &reference.chosen), reward(&policy.rejected, &reference.rejected))
+}
+
+/// −log σ(β(log π⁺/|y⁺| − log π⁻/|y⁻|) − γ), one a pair: SimPO (Meng et al. 2024, equation 6), which
+/// needs no reference.
+pub fn simpo(policy: &PairLogprobs, beta: f64, gamma: f64) -> Tensor<1> {
+    log_sigmoid(policy.mean_difference().mul_scalar(beta).sub_scalar(gamma)).neg()
+}
+
+/// −log σ(log odds⁺ − log odds⁻) with odds = p/(1 − p) of the mean log-probability a token, one a
+/// pair: the term of ORPO (Hong et al. 2024, equation 7) that is added, times λ, to the chosen
+/// answer's cross-entropy.
+///
+/// A probability within 1e-6 of 1 is taken as that far from it, so that its odds are finite.
+pub fn orpo_odds_ratio(policy: &PairLogprobs) -> Tensor<1> {
+    let log_odds = |mean_p: Tensor<1>| {
+        let mean_p = mean_p.clamp_max(-1e-6);
+        mean_p.clone() - mean_p.exp().neg().log1p()
+    };
+    let difference_p = log_odds(policy.chosen.means()) - log_odds(policy.rejected.means());
+    log_sigmoid(difference_p).neg()
+}
