@@ -10,6 +10,7 @@
 //! | function | what it computes |
 //! | --- | --- |
 //! | [`linear`], [`linear_io`] | x·Wᵀ + b with W `[out, in]`; x·W + b with W `[in, out]` |
+//! | [`add_lora`] | y + scale · (x·Aᵀ)·Bᵀ |
 //! | [`embedding`] | rows of a table by id |
 //! | [`rms_norm`], [`layer_norm`] and their `add_` forms | norms, alone or after a residual sum |
 //! | [`swiglu`], [`silu`], [`gelu`] | activations |
@@ -31,6 +32,7 @@ mod gemm;
 mod host;
 mod linear;
 mod logprobs;
+mod lora;
 mod norm;
 mod param;
 mod rope;
@@ -50,6 +52,7 @@ pub use error::{Error, Result};
 pub use host::with_host_values;
 pub use linear::{linear, linear_io};
 pub use logprobs::{LogProbs, linear_logprobs};
+pub use lora::add_lora;
 pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm};
 pub use param::update_param;
 pub use rope::rope;

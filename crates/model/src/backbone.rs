@@ -5,7 +5,7 @@
 use arch::ModelConfig;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use nn::{KvCache, TokenBatch};
+use nn::{KvCache, Projection, TokenBatch};
 
 use crate::Result;
 use crate::build::Builder;
@@ -36,6 +36,9 @@ pub(crate) trait Decoder {
 
     /// The token embedding, `[v, d]`.
     fn embedding_weight(&self) -> Tensor<2>;
+
+    /// Every linear layer with its name behind the family's prefix, in module order.
+    fn projections_mut(&mut self) -> Vec<(String, &mut dyn Projection)>;
 }
 
 impl Backbone {
@@ -64,6 +67,16 @@ impl Backbone {
             Self::Llama(model) => model,
             Self::Gpt2(model) => model,
         }
+    }
+
+    /// Every linear layer with its Hugging Face name (without `.weight`), in module order.
+    pub fn projections_mut(&mut self) -> Vec<(String, &mut dyn Projection)> {
+        let (prefix, decoder): (_, &mut dyn Decoder) = match self {
+            Self::Llama(model) => (llama::PREFIX, model),
+            Self::Gpt2(model) => (gpt2::PREFIX, model),
+        };
+        let named = decoder.projections_mut().into_iter();
+        named.map(|(name, layer)| (format!("{prefix}.{name}"), layer)).collect()
     }
 
     /// Hidden states after the final norm, `[b, t, d]`.

@@ -5,6 +5,7 @@
 //!
 //! Shape legend: b batch, t time, d width, h heads, g key-value heads, k head width, v vocabulary.
 
+mod adaptable;
 mod backbone;
 mod build;
 mod causal_lm;
@@ -16,6 +17,7 @@ mod names;
 mod safetensors;
 mod scalar_head;
 
+pub use adaptable::Adaptable;
 pub use arch::Dtype;
 pub use backbone::Backbone;
 pub use build::ParameterSource;
@@ -25,8 +27,8 @@ pub use gpt2::Gpt2Model;
 pub use llama::LlamaModel;
 pub use load::{WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole, load_scalar_head};
 pub use names::{
-    NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names, visit_tensors,
-    write_parameters,
+    NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names, train_only,
+    visit_tensors, write_parameters,
 };
 pub use safetensors::{SafetensorsFile, SafetensorsWriter, TensorInfo};
 pub use scalar_head::ScalarHead;

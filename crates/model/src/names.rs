@@ -1,7 +1,7 @@
 //! Parameters by their Hugging Face names, in module order.
 //!
-//! Field paths are checkpoint keys but for one place: the `backbone` field and the family's variant
-//! become the family's prefix. It deliberately keys nothing by burn's random parameter ids.
+//! Field paths are checkpoint keys but for two places: the `backbone` field and the family's variant
+//! become the family's prefix, and a layer's slot for an adapter has no name. It deliberately keys nothing by burn's random parameter ids.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,6 +23,8 @@ impl NamePath {
     pub fn enter(&mut self, name: &str, container: &str) {
         let part = match name {
             "backbone" => "",
+            // The slot of a layer; PEFT names factors beside the weight.
+            "adapter" if matches!(container, "Struct:Linear" | "Struct:Conv1d") => "",
             variant if container == "Enum:Backbone" => {
                 Backbone::prefix_of(variant).unwrap_or(variant)
             }
@@ -124,6 +126,37 @@ pub fn load_state_dict<M: Module>(model: M, source: &mut dyn ParameterSource) ->
     match mapper.error {
         Some(error) => Err(error),
         None => Ok(model),
+    }
+}
+
+/// The model with gradients for the parameters that `trained` names, and for no other.
+///
+/// This is the one place that freezes: a frozen parameter gets no gradient, no update, no moments.
+/// On a model without autodiff it changes nothing.
+#[must_use]
+pub fn train_only<M: Module>(model: M, trained: &dyn Fn(&str) -> bool) -> M {
+    model.map(&mut Freeze { path: NamePath::default(), trained })
+}
+
+struct Freeze<'a> {
+    path: NamePath,
+    trained: &'a dyn Fn(&str) -> bool,
+}
+
+impl ModuleMapper for Freeze<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !param.val().is_autodiff() {
+            return param;
+        }
+        param.set_require_grad((self.trained)(&self.path.name()))
     }
 }
 

@@ -11,6 +11,7 @@ mod batch;
 mod cache;
 mod embedding;
 mod linear;
+mod lora;
 mod norm;
 mod rope;
 
@@ -19,5 +20,6 @@ pub use batch::{PAD_SEGMENT, TokenBatch};
 pub use cache::{KvCache, LayerCache};
 pub use embedding::Embedding;
 pub use linear::{Conv1d, Linear};
+pub use lora::{DropoutKey, LoraAdapter, LoraDropout, LoraFactor, Projection};
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::RopeTables;

@@ -6,7 +6,7 @@ use arch::{Activation, Gpt2Config};
 use burn::module::Module;
 use burn::tensor::{Tensor, activation};
 use kernels::{AttentionMask, GeluKind};
-use nn::{Conv1d, HeadLayout, LayerCache, LayerNorm, attend};
+use nn::{Conv1d, HeadLayout, LayerCache, LayerNorm, Projection, attend};
 
 use crate::Result;
 use crate::build::Builder;
@@ -44,6 +44,15 @@ impl Block {
             ln_2: from.layer_norm("ln_2", d, bias, eps)?,
             mlp: Mlp::build(config, &mut from.inside("mlp"))?,
         })
+    }
+
+    pub(super) fn projections_mut(&mut self) -> [(&'static str, &mut dyn Projection); 4] {
+        [
+            ("attn.c_attn", &mut self.attn.c_attn),
+            ("attn.c_proj", &mut self.attn.c_proj),
+            ("mlp.c_fc", &mut self.mlp.c_fc),
+            ("mlp.c_proj", &mut self.mlp.c_proj),
+        ]
     }
 
     pub(super) fn forward(

@@ -8,7 +8,7 @@ use arch::Gpt2Config;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use kernels::AttentionMask;
-use nn::{Embedding, KvCache, LayerNorm, TokenBatch};
+use nn::{Embedding, KvCache, LayerNorm, Projection, TokenBatch};
 
 use self::block::Block;
 use crate::Result;
@@ -68,5 +68,14 @@ impl Decoder for Gpt2Model {
 
     fn embedding_weight(&self) -> Tensor<2> {
         self.wte.weight.val()
+    }
+
+    fn projections_mut(&mut self) -> Vec<(String, &mut dyn Projection)> {
+        let blocks = self.h.iter_mut().enumerate();
+        let named = blocks.flat_map(|(idx, block)| {
+            let layers = block.projections_mut().into_iter();
+            layers.map(move |(name, layer)| (format!("h.{idx}.{name}"), layer))
+        });
+        named.collect()
     }
 }

@@ -6,7 +6,7 @@ use arch::LlamaConfig;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use kernels::AttentionMask;
-use nn::{HeadLayout, LayerCache, Linear, RmsNorm, attend};
+use nn::{HeadLayout, LayerCache, Linear, Projection, RmsNorm, attend};
 
 use crate::Result;
 use crate::build::Builder;
@@ -54,6 +54,19 @@ impl Block {
             input_layernorm: from.rms_norm("input_layernorm", d, eps)?,
             post_attention_layernorm: from.rms_norm("post_attention_layernorm", d, eps)?,
         })
+    }
+
+    pub(super) fn projections_mut(&mut self) -> [(&'static str, &mut dyn Projection); 7] {
+        let (attention, mlp) = (&mut self.self_attn, &mut self.mlp);
+        [
+            ("self_attn.q_proj", &mut attention.q_proj),
+            ("self_attn.k_proj", &mut attention.k_proj),
+            ("self_attn.v_proj", &mut attention.v_proj),
+            ("self_attn.o_proj", &mut attention.o_proj),
+            ("mlp.gate_proj", &mut mlp.gate_proj),
+            ("mlp.up_proj", &mut mlp.up_proj),
+            ("mlp.down_proj", &mut mlp.down_proj),
+        ]
     }
 
     pub(super) fn forward(

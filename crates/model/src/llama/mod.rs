@@ -8,7 +8,7 @@ use arch::{LlamaConfig, RopeTable};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use kernels::AttentionMask;
-use nn::{Embedding, KvCache, RmsNorm, RopeTables, TokenBatch};
+use nn::{Embedding, KvCache, Projection, RmsNorm, RopeTables, TokenBatch};
 
 use self::block::{Block, Reading};
 use crate::Result;
@@ -87,5 +87,14 @@ impl Decoder for LlamaModel {
 
     fn embedding_weight(&self) -> Tensor<2> {
         self.embed_tokens.weight.val()
+    }
+
+    fn projections_mut(&mut self) -> Vec<(String, &mut dyn Projection)> {
+        let blocks = self.layers.iter_mut().enumerate();
+        let named = blocks.flat_map(|(idx, block)| {
+            let layers = block.projections_mut().into_iter();
+            layers.map(move |(name, layer)| (format!("layers.{idx}.{name}"), layer))
+        });
+        named.collect()
     }
 }

@@ -1,0 +1,65 @@
+//! PEFT directories: adapter_config.json and adapter_model.safetensors, in and out, strictly.
+//!
+//! It deliberately reads no format that can carry code, follows no path in a file, and loads no base.
+
+mod settings;
+mod weights;
+
+use std::path::Path;
+
+use arch::Dtype;
+use fsio::DirWriter;
+use model::Adaptable;
+
+use crate::attach::attach_from;
+use crate::targets::resolve;
+use crate::{Adapted, Error, LoraConfig, Result, train_adapters_only};
+
+pub use self::settings::Peft;
+pub use self::weights::write_weights;
+
+/// The settings' file of an adapter's directory.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// The weights' file of an adapter's directory.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
+/// Attaches the adapter of a PEFT directory to its base and freezes the rest.
+///
+/// Every tensor that the settings promise must be in the file, in the right shape and finite, and
+/// nothing else; names and shapes are checked before any data is read.
+pub fn load<M: Adaptable>(mut model: M, dir: &Path) -> Result<(Adapted<M>, Peft)> {
+    let peft = Peft::read(dir)?;
+    peft.check_head(&model, dir)?;
+    let config = &peft.lora;
+    let layers = resolve(&mut model, &config.targets)?;
+    let mut file = weights::AdapterFile::open(dir, &mut model, config, &layers, peft.saves_head)?;
+    let dropout =
+        attach_from(&mut model, config, &layers, &mut |name, widths| file.factors(name, widths))?;
+    file.read_head(&mut model)?;
+    Ok((Adapted { model: train_adapters_only(model), layers, dropout }, peft))
+}
+
+/// Writes a model's adapter as a PEFT directory that opens on the named base.
+///
+/// A head that the base does not have is written along. The weights are f32 by default in PEFT;
+/// bf16 and f16 are rounded once.
+pub fn export<M: Adaptable>(
+    model: &M,
+    config: &LoraConfig,
+    base: Option<&str>,
+    dtype: Dtype,
+    dir: &mut DirWriter,
+) -> Result<()> {
+    let settings = settings::to_json(model, config, base)?;
+    dir.write(ADAPTER_CONFIG, settings)?;
+    let mut file = dir.create(ADAPTER_WEIGHTS)?;
+    write_weights(model, dtype, &mut file)?;
+    file.finish()?;
+    Ok(())
+}
+
+/// A directory without one of its two files.
+fn absent(dir: &Path, file: &'static str) -> Error {
+    let pickled = dir.join("adapter_model.bin").exists();
+    Error::NotAnAdapter { dir: dir.to_owned(), file, pickled }
+}

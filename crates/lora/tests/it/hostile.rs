@@ -1,0 +1,234 @@
+//! Adapter directories that must be refused, by the name of what is wrong.
+
+use std::path::Path;
+
+use arch::Dtype;
+use fsio::DirWriter;
+use lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Peft, Targets, attach, export, load};
+use model::SafetensorsWriter;
+use serde_json::{Value, json};
+
+use super::support::{device, names, settings, tiny_gpt2, tiny_llama};
+
+/// A directory that loads.
+fn good(dir: &Path) {
+    let config = settings(names(&["q_proj"]));
+    let model = attach(tiny_llama(&device()), &config, 7).expect("attached").model;
+    let mut writer = DirWriter::begin(dir).expect("a directory");
+    export(&model, &config, None, Dtype::F32, &mut writer).expect("exported");
+    writer.commit(Value::Null).expect("committed");
+}
+
+fn read_config(dir: &Path) -> Value {
+    let text = std::fs::read(dir.join(ADAPTER_CONFIG)).expect("a file");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+fn write_config(dir: &Path, config: &Value) {
+    fsio::write_atomic(dir.join(ADAPTER_CONFIG), config.to_string()).expect("written");
+}
+
+fn refusal(dir: &Path) -> String {
+    let error = load(tiny_llama(&device()), dir).expect_err("refused");
+    assert!(error.hint().is_some(), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn settings_that_change_the_mathematics_are_refused_by_name() {
+    let out = tempfile::tempdir().expect("a directory");
+    let dir = out.path().join("a");
+    good(&dir);
+    let config = read_config(&dir);
+    for (key, value) in [
+        ("use_dora", json!(true)),
+        ("use_qalora", json!(true)),
+        ("use_bdlora", json!(true)),
+        ("lora_bias", json!(true)),
+        ("bias", json!("all")),
+        ("bias", json!("lora_only")),
+        ("modules_to_save", json!(["lm_head", "embed_tokens"])),
+        ("modules_to_save", json!(["score"])),
+        ("rank_pattern", json!({"k_proj": 2})),
+        ("alpha_pattern", json!({"k_proj": 6})),
+        ("layers_to_transform", json!([0])),
+        ("layers_to_transform", json!(0)),
+        ("layers_pattern", json!("layers")),
+        ("layer_replication", json!([[0, 1]])),
+        ("exclude_modules", json!(["v_proj"])),
+        ("target_parameters", json!(["mlp.experts"])),
+        ("trainable_token_indices", json!([3])),
+        ("ensure_weight_tying", json!(true)),
+        ("init_lora_weights", json!("pissa")),
+        ("init_lora_weights", json!("olora")),
+        ("alora_invocation_tokens", json!([1, 2])),
+        ("megatron_config", json!({"x": 1})),
+        ("peft_type", json!("LOHA")),
+        ("a_key_of_tomorrow", json!(1)),
+    ] {
+        let mut changed = config.clone();
+        changed[key] = value.clone();
+        write_config(&dir, &changed);
+        let message = refusal(&dir);
+        assert!(message.contains(&format!("not supported: `{key}` = ")), "{key}: {message}");
+    }
+}
+
+#[test]
+fn older_spellings_and_what_changes_nothing_are_read() {
+    let out = tempfile::tempdir().expect("a directory");
+    let dir = out.path().join("a");
+    good(&dir);
+    // As PEFT 0.3 wrote it.
+    let old = json!({
+        "base_model_name_or_path": "some/base", "bias": "none", "fan_in_fan_out": false,
+        "inference_mode": true, "init_lora_weights": true, "lora_alpha": 6, "lora_dropout": 0.05,
+        "modules_to_save": null, "peft_type": "LORA", "r": 3, "target_modules": ["q_proj"],
+        "task_type": "CAUSAL_LM", "enable_lora": null, "merge_weights": false,
+    });
+    write_config(&dir, &old);
+    let (adapted, peft) = load(tiny_llama(&device()), &dir).expect("loaded");
+    assert_eq!((peft.lora.scale(), peft.lora.rslora, adapted.layers.len()), (2.0, false, 2));
+    let mut config = read_config(&dir);
+    config["init_lora_weights"] = json!("gaussian");
+    config["fan_in_fan_out"] = json!(true);
+    config["target_modules"] = json!(".*q_proj");
+    config["lora_alpha"] = json!(1.5);
+    config["use_dora"] = json!(false);
+    config["loftq_config"] = json!({});
+    config["peft_version"] = json!("9.9");
+    write_config(&dir, &config);
+    let peft = Peft::read(&dir).expect("read");
+    assert_eq!(peft.lora.targets, Targets::Pattern(".*q_proj".to_owned()));
+    assert_eq!(peft.lora.scale(), 0.5);
+    load(tiny_llama(&device()), &dir).expect("loaded");
+}
+
+#[test]
+fn settings_that_make_no_sense() {
+    let out = tempfile::tempdir().expect("a directory");
+    let dir = out.path().join("a");
+    good(&dir);
+    let config = read_config(&dir);
+    for (key, value, expected) in [
+        ("r", json!(0), "lora `rank` must be"),
+        ("r", json!(-4), "`r` is not a whole number"),
+        ("r", json!(1_u64 << 60), "lora `rank` must be"),
+        ("r", json!(4.5), "`r` is not a whole number"),
+        ("lora_alpha", json!("16"), "`lora_alpha` is not a number"),
+        ("lora_alpha", json!(-1), "lora `alpha` must be"),
+        ("lora_dropout", json!(1.0), "lora `dropout` must be"),
+        ("use_rslora", json!("yes"), "`use_rslora` is neither"),
+        ("target_modules", json!(null), "missing key `target_modules`"),
+        ("target_modules", json!([1]), "`target_modules` is not a list of names"),
+        ("target_modules", json!([]), "lora `target_modules` must be"),
+        ("target_modules", json!("("), "not a regular expression"),
+        ("target_modules", json!(["x_proj"]), "names no layer of the model: `x_proj`"),
+        ("peft_type", json!(null), "missing key `peft_type`"),
+    ] {
+        let mut changed = config.clone();
+        changed[key] = value;
+        write_config(&dir, &changed);
+        let message = refusal(&dir);
+        assert!(message.contains(expected), "{message}");
+    }
+    for text in ["", "[]", "{", "\"x\"", &format!("{}1{}", "[".repeat(4000), "]".repeat(4000))] {
+        fsio::write_atomic(dir.join(ADAPTER_CONFIG), text).expect("written");
+        assert!(refusal(&dir).contains(ADAPTER_CONFIG));
+    }
+}
+
+const A: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+
+/// The good file's tensors, changed.
+fn rewrite(dir: &Path, change: impl Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)) {
+    let mut tensors = Vec::new();
+    for layer in 0..2 {
+        for (factor, shape) in [("A", vec![3, 32]), ("B", vec![40, 3])] {
+            let name = format!(
+                "base_model.model.model.layers.{layer}.self_attn.q_proj.lora_{factor}.weight"
+            );
+            let n = shape.iter().product();
+            tensors.push((name, shape, vec![0.25; n]));
+        }
+    }
+    change(&mut tensors);
+    let table = tensors.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
+    let mut bytes = Vec::new();
+    let mut writer = SafetensorsWriter::begin(&mut bytes, table, Dtype::F32).expect("a header");
+    for (name, _, values) in &tensors {
+        writer.tensor(name, values).expect("a tensor");
+    }
+    writer.finish().expect("a file");
+    fsio::write_atomic(dir.join(ADAPTER_WEIGHTS), bytes).expect("written");
+}
+
+#[test]
+fn weights_without_a_gap_or_a_left_over() {
+    let out = tempfile::tempdir().expect("a directory");
+    let dir = out.path().join("a");
+    good(&dir);
+    rewrite(&dir, |_| ());
+    load(tiny_llama(&device()), &dir).expect("loaded");
+    rewrite(&dir, |tensors| drop(tensors.remove(0)));
+    assert!(refusal(&dir).contains(&format!("tensor missing: `{A}`")));
+    rewrite(&dir, |tensors| {
+        tensors.push(("base_model.model.lm_head.weight".to_owned(), vec![1], vec![0.0]));
+    });
+    assert!(
+        refusal(&dir).contains("without a place in model and settings: `base_model.model.lm_head")
+    );
+    // An adapter called by another name matches nothing.
+    rewrite(&dir, |tensors| {
+        for tensor in tensors {
+            tensor.0 = tensor.0.replace(".weight", ".default.weight");
+        }
+    });
+    assert!(refusal(&dir).contains(&format!("tensor missing: `{A}` and 3 more")));
+    rewrite(&dir, |tensors| tensors[0].1 = vec![32, 3]);
+    assert!(refusal(&dir).contains("has shape [32, 3], not [3, 32]"));
+}
+
+#[test]
+fn weights_that_are_damaged() {
+    let out = tempfile::tempdir().expect("a directory");
+    let dir = out.path().join("a");
+    good(&dir);
+    let path = dir.join(ADAPTER_WEIGHTS);
+    let good_bytes = std::fs::read(&path).expect("a file");
+    let write = |bytes: &[u8]| fsio::write_atomic(&path, bytes).expect("written");
+    for end in [0, 7, 8, 100, good_bytes.len() - 1] {
+        write(&good_bytes[..end]);
+        assert!(refusal(&dir).contains(ADAPTER_WEIGHTS));
+    }
+    let mut nan = good_bytes.clone();
+    let last = nan.len() - 4;
+    nan[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    write(&nan);
+    assert!(refusal(&dir).contains("holds NaN"));
+    let header = String::from_utf8_lossy(&good_bytes).replacen("\"F32\"", "\"I32\"", 1);
+    assert!(header.contains("I32"));
+    let at = good_bytes.windows(5).position(|w| w == b"\"F32\"").expect("a format");
+    let mut other = good_bytes.clone();
+    other[at..at + 5].copy_from_slice(b"\"I32\"");
+    write(&other);
+    assert!(refusal(&dir).contains("is stored as `I32`"));
+}
+
+#[test]
+fn directories_without_an_adapter() {
+    let out = tempfile::tempdir().expect("a directory");
+    let dir = out.path().join("a");
+    assert!(refusal(&dir).ends_with("no adapter_config.json"));
+    good(&dir);
+    fsio::remove_file(dir.join(ADAPTER_WEIGHTS)).expect("removed");
+    assert!(refusal(&dir).ends_with("no adapter_model.safetensors"));
+    fsio::write_atomic(dir.join("adapter_model.bin"), "x").expect("written");
+    let error = load(tiny_llama(&device()), &dir).expect_err("refused");
+    assert!(error.hint().is_some_and(|hint| hint.contains("can run code")));
+    // The base of another family.
+    let other = out.path().join("b");
+    good(&other);
+    let error = load(tiny_gpt2(&device()), &other).expect_err("refused");
+    assert!(error.hint().is_some_and(|hint| hint.contains("`c_attn`")), "{error}");
+}

@@ -1,0 +1,63 @@
+//! Adapters folded into the weights, taken out again, switched off.
+
+use lora::{Error, Targets, attach, detach, load, merge, unmerge};
+use testkit::{Golden, Tolerance, assert_close, values};
+
+use super::support::{
+    adapter_base, adapter_case, device, io_of, logits, settings, tiny_gpt2, tiny_llama, weights,
+    with_waves,
+};
+
+#[test]
+fn pefts_merged_weights() {
+    for case in ["lora", "rslora", "regex"] {
+        let Some(dir) = adapter_case(case) else { continue };
+        let (adapted, _) = load(adapter_base(&device()), &dir).expect("loaded");
+        let n_layers = adapted.layers.len();
+        let (merged, removed) = merge(adapted.model).expect("merged");
+        assert_eq!(removed.layers().count(), n_layers);
+        let golden = Golden::open(&dir.join("merged.safetensors"));
+        let got = weights(&merged);
+        assert!(got.keys().eq(golden.names().iter()), "{case}");
+        for (name, values) in &got {
+            assert_close(name, values, &golden.f32(name), Tolerance::absolute(1e-6));
+        }
+        let (tokens, expected) = io_of(&dir);
+        let merged_logits = values(&merged.logits(merged.forward(&tokens)));
+        assert_close("logits", &merged_logits, &expected, Tolerance::LOGITS);
+    }
+}
+
+#[test]
+fn merged_and_back() {
+    for model in [tiny_llama(&device()), tiny_gpt2(&device())] {
+        let base = weights(&model);
+        let adapted = attach(model, &settings(Targets::AllLinear), 7).expect("attached");
+        let model = with_waves(adapted.model);
+        let (before, all) = (logits(&model), weights(&model));
+        let (off, removed) = detach(model.clone());
+        assert!(weights(&off).iter().all(|(name, values)| all[name] == *values));
+        assert_eq!(weights(&off).len(), base.len());
+        assert_eq!(removed.layers().count(), adapted.layers.len());
+
+        let (merged, removed) = merge(model.clone()).expect("merged");
+        let close = Tolerance { absolute: 1e-5, of_largest: 1e-5 };
+        assert_close("merged", &logits(&merged), &before, close);
+        assert!(matches!(merge(merged.clone()), Err(Error::NoAdapter)));
+        let back = unmerge(merged, removed.clone()).expect("unmerged");
+        for (name, values) in weights(&back) {
+            assert_close(&name, &values, &all[&name], Tolerance::absolute(1e-6));
+        }
+        // Into slots that are full, or of another family, nothing is put back.
+        assert!(matches!(unmerge(back, removed), Err(Error::WrongModel { .. })));
+        // The model that was merged from is untouched.
+        assert_eq!(weights(&model), all);
+    }
+}
+
+#[test]
+fn removed_adapters_fit_their_model_only() {
+    let model = attach(tiny_llama(&device()), &settings(Targets::AllLinear), 7).expect("ok").model;
+    let (_, removed) = detach(model);
+    assert!(matches!(unmerge(tiny_gpt2(&device()), removed), Err(Error::WrongModel { .. })));
+}

@@ -1,0 +1,130 @@
+//! PEFT directories: its logits, its names, its bytes; what is written is read again bit by bit.
+
+use std::path::Path;
+
+use arch::Dtype;
+use fsio::DirWriter;
+use lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoraConfig, Targets, attach, export, load};
+use model::{Adaptable, ScalarHead};
+use serde_json::Value;
+use testkit::{Tolerance, assert_close, values};
+
+use super::support::{
+    adapter_base, adapter_case, device, io_of, logits, names, settings, tiny_gpt2, tiny_llama,
+    weights, with_waves,
+};
+
+fn write<M: Adaptable>(model: &M, config: &LoraConfig, dtype: Dtype, dir: &Path) {
+    let mut writer = DirWriter::begin(dir).expect("a directory");
+    export(model, config, Some("some/base"), dtype, &mut writer).expect("exported");
+    writer.commit(Value::Null).expect("committed");
+}
+
+#[test]
+fn pefts_logits_and_its_very_bytes() {
+    for (case, n_layers) in [("lora", 4), ("rslora", 14), ("regex", 2)] {
+        let Some(dir) = adapter_case(case) else { continue };
+        let (adapted, peft) = load(adapter_base(&device()), &dir).expect("loaded");
+        assert_eq!((adapted.layers.len(), peft.base.as_deref()), (n_layers, None), "{case}");
+        assert_eq!(peft.lora.rslora, case == "rslora");
+        let (tokens, expected) = io_of(&dir);
+        let model = &adapted.model;
+        let got = values(&model.logits(model.forward(&tokens)));
+        let largest = assert_close(case, &got, &expected, Tolerance::LOGITS);
+        println!("{case}: logits differ by at most {largest:.1e}");
+
+        let out = tempfile::tempdir().expect("a directory");
+        let to = out.path().join("adapter");
+        write(model, &peft.lora, Dtype::F32, &to);
+        let read = |dir: &Path, file| std::fs::read(dir.join(file)).expect("a file");
+        assert_eq!(read(&to, ADAPTER_WEIGHTS), read(&dir, ADAPTER_WEIGHTS), "{case}");
+        let json =
+            |dir| -> Value { serde_json::from_slice(&read(dir, ADAPTER_CONFIG)).expect("JSON") };
+        let (ours, theirs) = (json(&to), json(&dir));
+        for (key, value) in ours.as_object().expect("an object") {
+            let same = *value == theirs[key] || key == "base_model_name_or_path";
+            assert!(same, "{case}: {key}: {value} {}", theirs[key]);
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let out = tempfile::tempdir().expect("a directory");
+    for (idx, (base, targets)) in [
+        (tiny_llama(&device()), names(&["o_proj", "gate_proj"])),
+        (tiny_llama(&device()), Targets::Pattern(r"model\.layers\.1\..*_proj".to_owned())),
+        (tiny_gpt2(&device()), Targets::AllLinear),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let config = LoraConfig { dropout: 0.1, alpha: 1.5, rslora: true, ..settings(targets) };
+        let adapted = attach(base, &config, 7).expect("attached");
+        let model = with_waves(adapted.model);
+        let (base, _) = lora::detach(model.clone());
+        let dir = out.path().join(format!("{idx}"));
+        write(&model, &config, Dtype::F32, &dir);
+        let (read, peft) = load(base, &dir).expect("loaded");
+        assert_eq!(weights(&read.model), weights(&model));
+        assert_eq!(peft.base.as_deref(), Some("some/base"));
+        assert_eq!(peft.lora.scale(), config.scale());
+        assert_eq!(peft.lora.dropout, 0.1);
+        assert_eq!(read.layers, adapted.layers);
+        if idx < 2 {
+            assert_eq!(peft.lora, config);
+        }
+    }
+}
+
+#[test]
+fn each_format_is_read_by_its_header() {
+    let out = tempfile::tempdir().expect("a directory");
+    let config = settings(names(&["q_proj"]));
+    let model = attach(tiny_llama(&device()), &config, 7).expect("attached").model;
+    let model = with_waves(model);
+    let (base, _) = lora::detach(model.clone());
+    let exact = weights(&model);
+    for (dtype, error) in [(Dtype::F32, 0.0), (Dtype::F16, 2e-4), (Dtype::Bf16, 2e-3)] {
+        let dir = out.path().join(dtype.name());
+        write(&model, &config, dtype, &dir);
+        let read = load(base.clone(), &dir).expect("loaded").0.model;
+        for (name, values) in weights(&read) {
+            assert_close(&name, &values, &exact[&name], Tolerance::absolute(error));
+        }
+    }
+}
+
+#[test]
+fn a_score_head_travels_with_its_adapter() {
+    let out = tempfile::tempdir().expect("a directory");
+    let scalar = || {
+        let lm = tiny_llama(&device());
+        let config = lm.config().clone();
+        ScalarHead::from_backbone(lm.backbone, &config, 5)
+    };
+    let config = settings(names(&["q_proj"]));
+    let model = attach(scalar(), &config, 7).expect("attached").model;
+    // Only factors and head are in the file.
+    let trained = with_waves(model);
+    let (base, _) = lora::detach(trained.clone());
+    let fresh_head = ScalarHead::from_backbone(base.backbone, trained.config(), 6);
+    let dir = out.path().join("reward");
+    write(&trained, &config, Dtype::F32, &dir);
+    let (read, peft) = load(fresh_head, &dir).expect("loaded");
+    assert!(peft.saves_head);
+    assert_eq!(weights(&read.model), weights(&trained));
+    // A language model has no place for it.
+    let error = load(tiny_llama(&device()), &dir).expect_err("refused");
+    assert!(error.to_string().contains("`modules_to_save`"), "{error}");
+}
+
+#[test]
+fn loading_changes_the_logits_only_by_the_adapter() {
+    let Some(dir) = adapter_case("lora") else { return };
+    let base = adapter_base(&device());
+    let before = logits(&base);
+    let (adapted, _) = load(base, &dir).expect("loaded");
+    assert_ne!(logits(&adapted.model), before);
+    assert_eq!(logits(&lora::detach(adapted.model).0), before);
+}

@@ -1,0 +1,61 @@
+//! What adapters need of a model, whatever its head.
+//!
+//! It deliberately attaches nothing: lora does.
+
+use arch::ModelConfig;
+use burn::module::Module;
+use nn::Linear;
+
+use crate::{Backbone, CausalLm, ScalarHead};
+
+/// A model whose backbone can carry adapters.
+pub trait Adaptable: Module {
+    /// The model's shape.
+    fn config(&self) -> &ModelConfig;
+
+    /// The part whose layers can carry adapters.
+    fn backbone_mut(&mut self) -> &mut Backbone;
+
+    /// The name of a head that a language model as base does not have: it is trained whole, beside
+    /// the adapters.
+    fn own_head(&self) -> Option<&'static str>;
+
+    /// The head of that name.
+    fn own_head_mut(&mut self) -> Option<&mut Linear>;
+}
+
+impl Adaptable for CausalLm {
+    fn config(&self) -> &ModelConfig {
+        self.config()
+    }
+
+    fn backbone_mut(&mut self) -> &mut Backbone {
+        &mut self.backbone
+    }
+
+    fn own_head(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn own_head_mut(&mut self) -> Option<&mut Linear> {
+        None
+    }
+}
+
+impl Adaptable for ScalarHead {
+    fn config(&self) -> &ModelConfig {
+        self.config()
+    }
+
+    fn backbone_mut(&mut self) -> &mut Backbone {
+        &mut self.backbone
+    }
+
+    fn own_head(&self) -> Option<&'static str> {
+        Some("score")
+    }
+
+    fn own_head_mut(&mut self) -> Option<&mut Linear> {
+        Some(&mut self.score)
+    }
+}

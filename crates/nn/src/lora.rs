@@ -1,0 +1,144 @@
+//! Low-rank adapters beside frozen weights: `x·Wᵀ + scale · (x·Aᵀ)·Bᵀ` (Hu et al. 2021, section 4.1).
+//!
+//! A dense update never exists in training. Which layers get an adapter, and from which values, is
+//! deliberately decided elsewhere.
+// PEFT's names; a field path is a checkpoint key.
+#![allow(non_snake_case)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, TensorData};
+use seed::{Purpose, Rng};
+
+/// One of an adapter's two matrices.
+#[derive(Module, Debug)]
+pub struct LoraFactor {
+    /// `[r, in]` or `[out, r]`
+    pub weight: Param<Tensor<2>>,
+}
+
+/// The two factors of a layer's update, and how strongly it counts.
+#[derive(Module, Debug)]
+pub struct LoraAdapter {
+    /// `[r, in]`
+    pub lora_A: LoraFactor,
+    /// `[out, r]`
+    pub lora_B: LoraFactor,
+    #[module(skip)]
+    scale: f64,
+    #[module(skip)]
+    dropout: Option<LoraDropout>,
+}
+
+/// Dropout of what an adapter reads, with masks that follow from a key and the layer's name.
+#[derive(Clone, Debug)]
+pub struct LoraDropout {
+    probability: f64,
+    layer: String,
+    key: DropoutKey,
+}
+
+/// The key of the masks of the forward at hand, shared by all adapters of a model.
+///
+/// A stage sets it before each tracked forward, so that masks are a function of the run's seed, the
+/// step and the micro-batch, and a resumed run draws the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct DropoutKey(Arc<AtomicU64>);
+
+impl DropoutKey {
+    /// The key of the forwards that follow.
+    pub fn set(&self, key: u64) {
+        // 0 says that no key was set yet.
+        self.0.store(key.max(1), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|key| *key != 0)
+    }
+}
+
+impl LoraDropout {
+    /// Each value is dropped with the given probability, in `0..1`; `layer` is the layer's name.
+    pub fn new(probability: f64, layer: String, key: DropoutKey) -> Self {
+        Self { probability, layer, key }
+    }
+
+    /// `x` with dropped values at 0 and the others scaled up, so that the mean stays.
+    fn apply<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let Some(key) = self.key.get() else {
+            panic!("adapters with dropout need the key of each tracked forward: `{}`", self.layer)
+        };
+        let shape = x.dims();
+        let mut rng = Rng::new(seed::derive(key, &self.layer, Purpose::Dropout, 0, 0));
+        let kept = (1.0 / (1.0 - self.probability)) as f32;
+        let mut draw = || if rng.f64() < self.probability { 0.0 } else { kept };
+        let mask: Vec<f32> = (0..shape.iter().product::<usize>()).map(|_| draw()).collect();
+        let mask = Tensor::<D>::from_data(TensorData::new(mask, shape), &x.device());
+        x * mask
+    }
+}
+
+impl LoraAdapter {
+    /// An adapter of given factors, `[r, in]` and `[out, r]`.
+    ///
+    /// # Panics
+    /// If the factors don't share their rank.
+    pub fn new(
+        lora_a_ri: Tensor<2>,
+        lora_b_or: Tensor<2>,
+        scale: f64,
+        dropout: Option<LoraDropout>,
+    ) -> Self {
+        assert_eq!(lora_a_ri.dims()[0], lora_b_or.dims()[1], "the rank of both factors");
+        let factor = |weight| LoraFactor { weight: Param::from_tensor(weight) };
+        Self { lora_A: factor(lora_a_ri), lora_B: factor(lora_b_or), scale, dropout }
+    }
+
+    /// The width between the factors.
+    pub fn rank(&self) -> usize {
+        self.lora_A.weight.dims()[0]
+    }
+
+    /// What the product of the factors is multiplied by.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// `y` and what the adapter makes of `x`: `[.., in]` → `[.., out]`.
+    ///
+    /// Dropout acts only where the factors are being trained.
+    pub fn add_to<const D: usize>(&self, y: Tensor<D>, x: Tensor<D>) -> Tensor<D> {
+        let (a_ri, b_or) = (self.lora_A.weight.val(), self.lora_B.weight.val());
+        let x = match &self.dropout {
+            Some(dropout) if a_ri.is_require_grad() => dropout.apply(x),
+            _ => x,
+        };
+        kernels::add_lora(y, x, a_ri, b_or, self.scale)
+    }
+
+    /// The update as one matrix, `scale · B·A`, `[out, in]`, off autodiff.
+    pub fn delta_oi(&self) -> Tensor<2> {
+        let (a_ri, b_or) = (self.lora_A.weight.val().inner(), self.lora_B.weight.val().inner());
+        b_or.matmul(a_ri).mul_scalar(self.scale)
+    }
+}
+
+/// A layer that an adapter can stand beside.
+pub trait Projection {
+    /// `(in, out)`
+    fn widths(&self) -> (usize, usize);
+
+    /// The weight as it is stored.
+    fn weight(&self) -> Tensor<2>;
+
+    /// The adapter in its slot.
+    fn adapter(&self) -> Option<&LoraAdapter>;
+
+    /// Puts an adapter into the slot, or none, and gives back what was there.
+    fn set_adapter(&mut self, adapter: Option<LoraAdapter>) -> Option<LoraAdapter>;
+
+    /// Adds a matrix `[out, in]` to the weight, whatever its layout.
+    fn add_to_weight(&mut self, delta_oi: Tensor<2>);
+}
