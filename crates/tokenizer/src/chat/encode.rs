@@ -72,15 +72,53 @@ impl Tokenizer {
         }
         let layout = skeleton::lay_out(template, messages, &self.template_tokens())?;
         let chat = Chat { tokenizer: self, template, messages, layout: &layout };
-        chat.encode()
+        chat.encoded(&chat.tokens()?)
+    }
+
+    /// Ids of a conversation of which only the last message, the assistant's, is learnt.
+    ///
+    /// For templates that change earlier turns once later ones follow: one sample of each turn,
+    /// with the context as the template writes it then, which is what the model sees.
+    pub fn encode_answer(&self, messages: &[Message], template: &ChatTemplate) -> Result<Encoded> {
+        let Some((Message { role: Role::Assistant, .. }, context)) = messages.split_last() else {
+            let reason = "the last message is not the assistant's".to_owned();
+            return Err(Error::Conversation { reason });
+        };
+        let layout = skeleton::lay_out_last(template, messages, &self.template_tokens())?;
+        let chat = Chat { tokenizer: self, template, messages, layout: &layout };
+        let span = layout.turns.first().filter(|_| self.backend.separable && !context.is_empty());
+        let Some(span) = span else {
+            return chat.encoded(&chat.tokens()?);
+        };
+        let prompt = self.prompt(context, template)?;
+        let mut tokens: Vec<Token> = prompt
+            .iter()
+            .map(|(id, _)| Token { id: *id, start: 0, end: span.prompt_end })
+            .collect();
+        chat.answer(span, &mut tokens)?;
+        chat.scaffold(span.content.end..layout.text.len(), &mut tokens)?;
+        let mut encoded = chat.encoded(&tokens)?;
+        for (role, (_, of)) in encoded.roles.iter_mut().zip(prompt) {
+            *role = of;
+        }
+        Ok(encoded)
     }
 
     /// Ids of a conversation with the template's prompt for an answer at its end.
     ///
-    /// They are the first ids of what [`Self::encode_chat`] gives for the conversation with the
-    /// answer. For a template that cannot be tracked, they are those of the whole rendering, as
-    /// transformers gives them.
+    /// They are the first ids of what [`Self::encode_chat`] and [`Self::encode_answer`] give for
+    /// the conversation with the answer. For a template that cannot be tracked, they are those of
+    /// the whole rendering, as transformers gives them.
     pub fn encode_prompt(&self, messages: &[Message], template: &ChatTemplate) -> Result<Vec<u32>> {
+        Ok(self.prompt(messages, template)?.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// [`Self::encode_prompt`] with the role of each token.
+    fn prompt(
+        &self,
+        messages: &[Message],
+        template: &ChatTemplate,
+    ) -> Result<Vec<(u32, Option<Role>)>> {
         let text = self.render_chat(messages, template, true)?;
         let answered = [messages, &[Message::new(Role::Assistant, ANSWER)]].concat();
         if let Ok(layout) = skeleton::lay_out(template, &answered, &self.template_tokens())
@@ -90,9 +128,9 @@ impl Tokenizer {
             let chat = Chat { tokenizer: self, template, messages: &answered, layout: &layout };
             let tokens = chat.tokens()?;
             let prompt = tokens.iter().take_while(|token| token.start < turn.prompt_end);
-            return Ok(prompt.map(|token| token.id).collect());
+            return Ok(prompt.map(|token| (token.id, chat.role(*token))).collect());
         }
-        self.encode_plain(&text)
+        Ok(self.encode_plain(&text)?.into_iter().map(|id| (id, None)).collect())
     }
 
     /// The token that ends the assistant's turns in `template`.
@@ -172,8 +210,7 @@ struct Chat<'a> {
 }
 
 impl Chat<'_> {
-    fn encode(&self) -> Result<Encoded> {
-        let tokens = self.tokens()?;
+    fn encoded(&self, tokens: &[Token]) -> Result<Encoded> {
         let mut encoded = Encoded {
             ids: tokens.iter().map(|token| token.id).collect(),
             roles: tokens.iter().map(|token| self.role(*token)).collect(),
@@ -181,7 +218,7 @@ impl Chat<'_> {
             turns: Vec::with_capacity(self.layout.turns.len()),
         };
         for span in &self.layout.turns {
-            let turn = self.turn(&tokens, span)?;
+            let turn = self.turn(tokens, span)?;
             for idx in turn.targets.clone() {
                 if let (Some(mask), Some(role)) =
                     (encoded.loss_mask.get_mut(idx), encoded.roles.get_mut(idx))
@@ -210,15 +247,24 @@ impl Chat<'_> {
         let mut position = 0;
         for span in &self.layout.turns {
             self.scaffold(position..span.prompt_end, &mut tokens)?;
-            self.scaffold(span.prompt_end..span.content.start, &mut tokens)?;
-            let content = self.slice(&span.content);
-            for id in self.tokenizer.backend.encode_literal(content)? {
-                tokens.push(Token { id, start: span.content.start, end: span.content.end });
-            }
+            self.answer(span, &mut tokens)?;
             position = span.content.end;
         }
         self.scaffold(position..self.layout.text.len(), &mut tokens)?;
         Ok(tokens)
+    }
+
+    /// Adds the tokens from the end of a prompt to the end of the assistant's words.
+    fn answer(&self, span: &TurnSpan, tokens: &mut Vec<Token>) -> Result<()> {
+        self.scaffold(span.prompt_end..span.content.start, tokens)?;
+        self.literal(&span.content, tokens)
+    }
+
+    fn literal(&self, content: &Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
+        let ids = self.tokenizer.backend.encode_literal(self.slice(content))?;
+        let (start, end) = (content.start, content.end);
+        tokens.extend(ids.into_iter().map(|id| Token { id, start, end }));
+        Ok(())
     }
 
     /// Adds the tokens of a part of the rendering outside of the assistant's words.
@@ -238,9 +284,7 @@ impl Chat<'_> {
         if dangerous {
             for (_, content) in self.layout.contents.iter().filter(|(_, content)| inside(content)) {
                 self.piece(position..content.start, tokens)?;
-                for id in backend.encode_literal(self.slice(content))? {
-                    tokens.push(Token { id, start: content.start, end: content.end });
-                }
+                self.literal(content, tokens)?;
                 position = content.end;
             }
         }
