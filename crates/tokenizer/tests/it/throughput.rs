@@ -25,7 +25,7 @@ fn encoding_costs_no_more_than_the_crates_own() {
     let Some(path) = support::data("pretrain/tinyshakespeare.txt") else { return };
     let text = std::fs::read_to_string(path).expect("UTF-8");
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let documents: Vec<String> = lines.chunks(40).map(|lines| lines.concat()).collect();
+    let documents: Vec<String> = lines.chunks(40).map(<[&str]>::concat).collect();
     let specials = default_special_tokens();
     let start = Instant::now();
     let bpe = Tokenizer::train_byte_bpe(documents.iter().cloned(), 4096, &specials);
