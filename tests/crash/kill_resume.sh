@@ -29,11 +29,15 @@ for trial in $(seq "$trials"); do
       "$temper" run "$recipe" --name "$name" --log plain "$@" >/dev/null 2>>"$name.log" &
     fi
     pid=$!
-    # The first three tries of a trial are killed, each at a random moment of the run's whole length.
+    # The first three tries of a trial are killed, each at a random moment of what a whole run takes.
     if [ "$tries" -le 3 ]; then
-      pause=$(((RANDOM * 32768 + RANDOM) % (length + 1)))
+      pause=$(((RANDOM * 32768 + RANDOM) % (length * 3 / 4 + 1)))
       sleep "$(printf '%d.%03d' $((pause / 1000)) $((pause % 1000)))"
-      if kill -9 "$pid" 2>/dev/null; then kills=$((kills + 1)); fi
+      stage=$(cd "runs/$name" 2>/dev/null && ls -td -- */ 2>/dev/null | head -n 1 || true)
+      if kill -9 "$pid" 2>/dev/null; then
+        kills=$((kills + 1))
+        echo "${stage:-before any stage}" >>killed-in
+      fi
     fi
     code=0
     wait "$pid" 2>/dev/null || code=$?
@@ -51,5 +55,6 @@ for trial in $(seq "$trials"); do
     failed=$((failed + 1))
   fi
 done
+[ ! -f killed-in ] || sort killed-in | uniq -c
 echo "$((trials - failed)) passed, $failed failed, $kills kills"
 [ "$failed" -eq 0 ]

@@ -19,14 +19,16 @@ impl TrainingShape {
     }
 }
 
-/// Elements that plain tensor operations hold between forward and backward.
+/// Elements that a family's blocks need in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ActivationCount {
-    /// Of one block for each token, without the scores.
+    /// Held from forward to backward by one block for each token, without the scores.
     pub(crate) block: u64,
-    /// Before the first block and after the last for each token, without logits.
+    /// Held outside the blocks for each token, without logits.
     pub(crate) outside_blocks: u64,
-    /// However many tokens there are: weights that a product holds a transposed copy of, and tables.
+    /// In use for each token while one block's backward runs, without the scores.
+    pub(crate) passing: u64,
+    /// However many tokens there are: tables.
     pub(crate) fixed: u64,
 }
 
@@ -39,70 +41,74 @@ pub struct MemoryEstimate {
     pub gradients: u64,
     /// The two moments of AdamW.
     pub optimizer: u64,
-    /// What is held between forward and backward, without logits.
+    /// What is held from forward to backward.
     pub activations: u64,
-    /// What the last product and the loss hold, forward and backward.
+    /// What is worked on at once: a chunk of logits in the loss, later the backward of one block.
     pub logits: u64,
+    /// The gradient of the last product's weight, which comes first and stays to the end.
+    head: u64,
+    /// Whether that weight is also the token embedding, whose gradient is added at the end.
+    tied: bool,
 }
 
 impl MemoryEstimate {
-    /// All parts together; never less than [`Self::peak`] of a step of one micro-batch.
+    /// All parts together, as if all stood at once.
     pub fn total(&self) -> u64 {
-        [self.weights, self.gradients, self.optimizer, self.activations, self.logits]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        sum(&[self.weights, self.gradients, self.optimizer, self.activations, self.logits])
     }
 
-    /// The most that is held at once in a step of so many micro-batches.
+    /// The most that stands at once in a step of so many micro-batches.
     ///
-    /// Activations go while gradients come, so the larger of the two counts; sums over earlier micro-batches stand
+    /// Activations go while gradients come, so the larger of the two counts; the sums over earlier micro-batches stand
     /// beside both.
     pub fn peak(&self, n_micro_batches: u64) -> u64 {
         let sums = if n_micro_batches > 1 { self.gradients } else { 0 };
-        let passing = self.activations.saturating_add(self.logits).max(self.gradients);
-        [self.weights, self.optimizer, sums, passing].into_iter().fold(0, u64::saturating_add)
+        let first = sum(&[self.activations, self.logits, self.head]);
+        // Both gradients of a tied weight and their sum stand side by side.
+        let twice_more = if self.tied { self.head.saturating_mul(2) } else { 0 };
+        let last = self.gradients.saturating_add(twice_more);
+        sum(&[self.weights, self.optimizer, sums, first.max(last)])
     }
 }
 
-/// Tensors of the size of the scores that plain attention holds for its backward.
-const SCORES_HELD: u64 = 3;
-/// The loss goes through the logits in chunks of this many elements, in rows from the first number to the second.
+fn sum(parts: &[u64]) -> u64 {
+    parts.iter().fold(0, |total, &part| total.saturating_add(part))
+}
+
+/// The loss goes through the logits in chunks of this many elements at most.
 const LOGITS_CHUNK: u64 = 8 << 20;
-const CHUNK_ROWS: (u64, u64) = (16, 1024);
 const F32_BYTES: u64 = 4;
 
 /// Bytes of one training step. Saturates, as no size that enters here is certain to be sensible.
 ///
-/// The counts are what burn's autodiff keeps for the plain bodies of `kernels`, fitted to what a counting allocator
-/// measured while one size after the other was doubled (`estimates_are_near_what_was_measured`). Fused bodies will have
-/// their own.
+/// The counts are what burn's autodiff keeps for the bodies of `kernels`, fitted to what a counting allocator measured
+/// while one size after the other was doubled (`estimates_are_near_what_was_measured`).
 pub(crate) fn memory(
     n_parameters: u64,
     sizes: Sizes,
     shape: TrainingShape,
     count: ActivationCount,
 ) -> MemoryEstimate {
-    let weights = n_parameters.saturating_mul(F32_BYTES);
-    let length = shape.sequence_length as u64;
-    let scores = (sizes.n_heads as u64 * SCORES_HELD).saturating_mul(length);
+    let (n_tokens, vocab_size) = (shape.n_tokens(), sizes.vocab_size as u64);
+    let bytes = |elements: u64| elements.saturating_mul(F32_BYTES);
+    // One tensor of scores, `[h, t]` for each token, is held by each block; half as much again is in use at once.
+    let scores = (sizes.n_heads as u64).saturating_mul(shape.sequence_length as u64);
     let per_token = count
         .block
         .saturating_add(scores)
         .saturating_mul(sizes.n_layers as u64)
-        .saturating_add(count.outside_blocks)
-        // The mask, one for all blocks.
-        .saturating_add(length);
-    let held = shape.n_tokens().saturating_mul(per_token).saturating_add(count.fixed);
-    let vocab_size = sizes.vocab_size as u64;
-    let chunk_rows = (LOGITS_CHUNK / vocab_size.max(1)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1);
-    // Exponentials of every row stay for the backward pass, which needs two more tensors for one chunk.
-    let n_rows = shape.n_tokens();
-    let logits = n_rows.saturating_add(2 * chunk_rows.min(n_rows)).saturating_mul(vocab_size);
+        .saturating_add(count.outside_blocks);
+    let held = n_tokens.saturating_mul(per_token).saturating_add(count.fixed);
+    let passing = n_tokens.saturating_mul(count.passing.max(scores.saturating_add(scores / 2)));
+    let chunk = n_tokens.saturating_mul(vocab_size).min(LOGITS_CHUNK.max(vocab_size));
+    let weights = bytes(n_parameters);
     MemoryEstimate {
         weights,
         gradients: weights,
         optimizer: weights.saturating_mul(2),
-        activations: held.saturating_mul(F32_BYTES),
-        logits: logits.saturating_mul(F32_BYTES),
+        activations: bytes(held),
+        logits: bytes(passing.max(chunk + chunk / 2)),
+        head: bytes(vocab_size * sizes.hidden_size as u64),
+        tied: sizes.tied,
     }
 }

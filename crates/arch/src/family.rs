@@ -31,7 +31,7 @@ pub(crate) trait FamilyConfig {
     /// The family's own keys of config.json.
     fn keys(&self) -> Map<String, Value>;
 
-    /// Elements that plain tensor operations hold between forward and backward.
+    /// Elements that its blocks need in a step.
     fn activations(&self) -> ActivationCount;
 }
 

@@ -265,7 +265,12 @@ impl FamilyConfig for Gpt2Config {
 
     fn activations(&self) -> ActivationCount {
         let (d, inner) = (self.n_embd as u64, self.n_inner as u64);
-        // Norms, head vectors and residual sums 10, the steps of GELU 5. Weights stand as the product wants them.
-        ActivationCount { block: 10 * d + 5 * inner, outside_blocks: 3 * d, fixed: 0 }
+        // Norms, head vectors and residual sums 10; GELU's input and output.
+        ActivationCount {
+            block: 10 * d + 2 * inner,
+            outside_blocks: 3 * d,
+            passing: 2 * inner.max(d),
+            fixed: 0,
+        }
     }
 }

@@ -280,15 +280,12 @@ impl FamilyConfig for LlamaConfig {
     fn activations(&self) -> ActivationCount {
         let (d, inner) = (self.hidden_size as u64, self.intermediate_size as u64);
         let (q, kv) = (self.query_width() as u64, self.key_value_width() as u64);
-        let products = d * (2 * q + 2 * kv + 3 * inner);
-        let rope_table = (self.max_position_embeddings * self.head_dim) as u64;
         ActivationCount {
-            // Norms and residual sums 6, two of each head vector, gate, up and their product 5.
-            block: 6 * d + 2 * q + 2 * kv + 5 * inner,
+            // Norms and residual sums 6, two of each head vector; gate, up and their product.
+            block: 6 * d + 2 * q + 2 * kv + 3 * inner,
             outside_blocks: 3 * d,
-            fixed: products
-                .saturating_mul(self.num_hidden_layers as u64)
-                .saturating_add(rope_table),
+            passing: 2 * inner.max(d),
+            fixed: (self.max_position_embeddings * self.head_dim) as u64,
         }
     }
 }

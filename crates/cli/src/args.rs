@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Trains and aligns language models from TOML recipes.
 #[derive(Debug, Parser)]
 #[command(name = "temper", version, about, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 finished, 1 the run failed, 2 the recipe or the command line \
-                        is wrong, 75 stopped by a signal with a checkpoint saved.")]
+#[command(
+    after_help = "Exit codes: 0 finished, 1 the run failed, 2 the recipe or the command line \
+                        is wrong, 75 stopped by a signal with a checkpoint saved."
+)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -45,8 +47,8 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Loss, perplexity and bits per byte of a model on a file
     Eval(EvalArgs),
-
-
+    /// Replay reference vectors and print the largest differences
+    Verify(VerifyArgs),
     /// Write a model as a Hugging Face directory
     Export(ExportArgs),
     /// List runs with their state, step, last loss and size

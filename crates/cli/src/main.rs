@@ -15,21 +15,25 @@ fn main() -> ExitCode {
     // glibc gives large blocks back at each free unless told not to; it must be told before the first tensor.
     kernels::configure_allocator();
     let cli = Cli::parse();
-    if let Some(threads) = cli.threads {
-        kernels::set_threads(threads);
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
     }
-    let result = match cli.command {
+}
+
+fn dispatch(cli: Cli) -> failure::Result<()> {
+    if let Some(threads) = cli.threads {
+        kernels::set_threads(threads)?;
+    }
+    match cli.command {
         Command::Plan(args) => commands::plan::run(&args, cli.log, cli.threads),
         Command::Run(args) => commands::run::run(&args, cli.log, cli.threads),
         Command::Resume(args) => commands::run::resume(&args, cli.log, cli.threads),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Runs(args) => commands::runs::run(&args),
         Command::Data(DataCommand::Inspect(args)) => commands::inspect::run(&args, cli.log),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
     }
 }

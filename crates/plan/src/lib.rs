@@ -83,8 +83,15 @@ pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result
     let tokenizer = tokenizers::of_recipe(loaded, request, &paths, watch)?;
     let mut stages: Vec<StagePlan> = Vec::new();
     for section in loaded.recipe.stages() {
-        let planned =
-            stage::plan_stage(loaded, request, &paths, &section, tokenizer.as_ref(), &stages, watch)?;
+        let planned = stage::plan_stage(
+            loaded,
+            request,
+            &paths,
+            &section,
+            tokenizer.as_ref(),
+            &stages,
+            watch,
+        )?;
         stages.push(planned);
         if wanted == Some(section.name) {
             break;

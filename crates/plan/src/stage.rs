@@ -53,7 +53,10 @@ pub struct StagePlan {
 }
 
 /// The stage that `--stage` names, if it names one.
-pub(crate) fn check_wanted<'a>(loaded: &Loaded, wanted: Option<&'a str>) -> Result<Option<&'a str>> {
+pub(crate) fn check_wanted<'a>(
+    loaded: &Loaded,
+    wanted: Option<&'a str>,
+) -> Result<Option<&'a str>> {
     let names: Vec<&str> = loaded.recipe.stages().iter().map(|stage| stage.name).collect();
     match wanted {
         Some(name) if !names.contains(&name) => {
@@ -120,7 +123,11 @@ pub(crate) fn plan_stage(
 }
 
 fn algorithm_of(loaded: &Loaded, stage: &Stage<'_>) -> Algorithm {
-    let is_sft = loaded.recipe.sft.as_ref().is_some_and(|sft| std::ptr::eq(&raw const sft.input, stage.input));
+    let is_sft = loaded
+        .recipe
+        .sft
+        .as_ref()
+        .is_some_and(|sft| std::ptr::eq(&raw const sft.input, stage.input));
     if is_sft { Algorithm::Sft } else { Algorithm::Pretrain }
 }
 

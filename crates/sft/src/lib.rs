@@ -9,6 +9,8 @@
 mod error;
 mod sample;
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{Int, Tensor};
 use nn::TokenBatch;
 use serde_json::json;
@@ -61,15 +63,14 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
 
         // The norm is that of the mean loss; a non-finite one is an error, so it never reaches the weights.
         let norm = gradients.norm(batch.n_targets as u64, place)?;
-        let lr =
-            train::lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
+        let lr = train::lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
         checks.gradients(&gradients);
         let grad_norm = norm.value();
         model = optimizer.step(model, gradients, norm, lr);
         checks.updated(&model, lr, place)?;
 
         let tokens = batch.segments.iter().filter(|segment| **segment >= 0).count() as u64;
-        run.log_step(StepReport { loss, grad_norm, lr, tokens, extra: Default::default() })?;
+        run.log_step(StepReport { loss, grad_norm, lr, tokens, extra: BTreeMap::new() })?;
         if run.eval_due() && stage.dataset.n_eval_rows() > 0 {
             run.log_eval(evaluate::held_out(stage, &model, run.step(), device)?)?;
             run.log_sample(sample::answer(plan, stage, &model, run.step())?)?;

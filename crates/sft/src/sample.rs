@@ -29,10 +29,7 @@ pub(crate) fn answer(
     };
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Sample, step, 0);
     let completions = generate::generate(model, &[prompt], &settings, seed, |_| {})?;
-    let text = completions
-        .first()
-        .map(|completion| completion.text(tokenizer))
-        .unwrap_or_default();
+    let text = completions.first().map(|completion| completion.text(tokenizer)).unwrap_or_default();
     Ok(SampleRow { step, prompt: prompt_text, text })
 }
 

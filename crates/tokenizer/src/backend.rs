@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use serde_json::{Map, Value, json};
-use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Library};
+use serde_json::{Map, Value};
+use tokenizers::Tokenizer as Library;
 
+use crate::Result;
 use crate::files::{Files, token_ids, token_text};
-use crate::guard::{guarded, guarded_result};
-use crate::{Error, Result, shape};
+use crate::guard::guarded_result;
+use crate::load::load;
 
 /// End-of-text tokens by name, for a tokenizer.json that comes without a config.
 pub(crate) const EOS_NAMES: [&str; 6] =
@@ -18,10 +18,6 @@ pub(crate) const EOS_NAMES: [&str; 6] =
 pub(crate) const PAD_NAMES: [&str; 4] = ["<|pad|>", "<pad>", "[PAD]", "<|padding|>"];
 /// Unknown-character tokens by name, for the same case.
 pub(crate) const UNK_NAMES: [&str; 3] = ["<|unk|>", "<unk>", "[UNK]"];
-
-/// The named special tokens, in the order in which transformers adds missing ones.
-const NAMED: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// The ids of the special tokens that mean something to us. An id is never tested for truth: 0 is one.
 #[derive(Debug, Clone, Default)]
@@ -47,15 +43,15 @@ pub(crate) struct Backend {
     pub(crate) n_ids: usize,
     /// Texts may be encoded in pieces without changing what their ids decode to.
     pub(crate) separable: bool,
+    /// SHA-256 of the whole tokenizer.json, made when first needed.
+    json_hash: OnceLock<String>,
     /// Settings of the source's tokenizer_config.json that a saved one keeps.
     pub(crate) kept: Map<String, Value>,
 }
 
 impl Backend {
     pub(crate) fn from_files(files: &Files) -> Result<Self> {
-        let mut library = parse(&files.tokenizer, &files.path)?;
-        guarded("adding special tokens", || add_missing(&mut library, &files.config))?;
-        update_post_processor(&mut library, &files.config)?;
+        let (library, n_ids) = load(&files.tokenizer, &files.path, &files.config)?;
         let named = |name: &str| files.config.get(name).and_then(token_text);
         let id = |name: &str| {
             let by_name = named(&format!("{name}_token")).and_then(|t| library.token_to_id(t));
@@ -79,12 +75,12 @@ impl Backend {
                 kept.insert(key.to_owned(), value.clone());
             }
         }
-        Self::new(library, specials, kept)
+        Ok(Self::new(library, n_ids, specials, kept))
     }
 
     /// A backend from the text of a tokenizer.json that we made ourselves.
     pub(crate) fn from_own(json: &str, names: &OwnNames) -> Result<Self> {
-        let library = parse(json, Path::new("tokenizer.json"))?;
+        let (library, n_ids) = load(json, Path::new("tokenizer.json"), &Map::new())?;
         let id = |name: &Option<String>| name.as_ref().and_then(|n| library.token_to_id(n));
         let specials = Specials {
             bos: id(&names.eos),
@@ -93,10 +89,15 @@ impl Backend {
             unk: id(&names.unk),
             more_eos: Vec::new(),
         };
-        Self::new(library, specials, Map::new())
+        Ok(Self::new(library, n_ids, specials, Map::new()))
     }
 
-    fn new(library: Library, mut specials: Specials, kept: Map<String, Value>) -> Result<Self> {
+    fn new(
+        library: Library,
+        n_ids: usize,
+        mut specials: Specials,
+        kept: Map<String, Value>,
+    ) -> Self {
         let mut added: Vec<(u32, String, bool)> = library
             .get_added_tokens_decoder()
             .into_iter()
@@ -107,8 +108,6 @@ impl Backend {
             added.iter().filter_map(|(_, text, _)| text.chars().next()).collect();
         first_chars.sort_unstable();
         first_chars.dedup();
-        let vocabulary = guarded("reading the vocabulary", || library.get_vocab(true))?;
-        let n_ids = vocabulary.values().max().map_or(0, |id| *id as usize + 1);
         specials.more_eos.retain(|id| (*id as usize) < n_ids);
         let mut backend = Self {
             library,
@@ -119,6 +118,7 @@ impl Backend {
             prefix: Vec::new(),
             n_ids,
             separable: false,
+            json_hash: OnceLock::new(),
             kept,
         };
         backend.prefix = backend.find_prefix();
@@ -126,7 +126,7 @@ impl Backend {
             backend.specials.bos = backend.prefix.first().copied();
         }
         backend.separable = backend.find_separable();
-        Ok(backend)
+        backend
     }
 
     /// Ids of `text`, with what the post-processor adds if `add_special`.
@@ -204,6 +204,15 @@ impl Backend {
         guarded_result("writing tokenizer.json", || self.library.to_string(pretty))
     }
 
+    /// The hash of [`Self::to_json`].
+    pub(crate) fn json_hash(&self) -> Result<String> {
+        if let Some(hash) = self.json_hash.get() {
+            return Ok(hash.clone());
+        }
+        let hash = fsio::sha256_hex(self.to_json(false)?.as_bytes());
+        Ok(self.json_hash.get_or_init(|| hash).clone())
+    }
+
     /// What `encode` puts in front of every text.
     fn find_prefix(&self) -> Vec<u32> {
         let (Ok(plain), Ok(full)) = (self.encode("a", false), self.encode("a", true)) else {
@@ -248,129 +257,6 @@ pub(crate) struct OwnNames {
     pub(crate) eos: Option<String>,
     pub(crate) pad: Option<String>,
     pub(crate) unk: Option<String>,
-}
-
-fn parse(json: &str, path: &Path) -> Result<Library> {
-    let refused = |refusal: shape::Refusal| Error::Refused {
-        path: path.to_owned(),
-        reason: refusal.reason,
-        hint: refusal.hint,
-    };
-    let added = shape::check(json).map_err(refused)?;
-    let mut library = guarded_result("reading tokenizer.json", || Library::from_bytes(json))
-        .map_err(|e| match e {
-            Error::Backend { reason, .. } => refused(reason.into()),
-            other => other,
-        })?;
-    for token in added {
-        let actual = library.token_to_id(&token.content);
-        if actual != Some(token.id) {
-            let reason = format!(
-                "added token `{}` says its id is `{}`, but the vocabulary makes it `{}`",
-                token.content,
-                token.id,
-                actual.map_or_else(|| "none".to_owned(), |id| id.to_string())
-            );
-            return Err(refused(reason.into()));
-        }
-    }
-    // transformers switches both off for each call, too: length is the caller's affair.
-    guarded_result("reading tokenizer.json", || library.with_truncation(None).map(|_| ()))?;
-    library.with_padding(None);
-    Ok(library)
-}
-
-/// Adds tokens that only the config names, as transformers does.
-fn add_missing(library: &mut Library, config: &Map<String, Value>) {
-    let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
-    let mut described: Vec<(u32, &Value)> = decoder
-        .into_iter()
-        .flatten()
-        .filter_map(|(id, token)| Some((id.parse().ok()?, token)))
-        .collect();
-    described.sort_unstable_by_key(|(id, _)| *id);
-    for (_, token) in &described {
-        if let Some(text) = token_text(token)
-            && library.token_to_id(text).is_none()
-        {
-            add(library, text, Some(token));
-        }
-    }
-    let extra = ["additional_special_tokens", "extra_special_tokens"]
-        .into_iter()
-        .filter_map(|key| config.get(key).and_then(Value::as_array))
-        .flatten();
-    for value in NAMED.iter().filter_map(|key| config.get(*key)).chain(extra) {
-        let Some(text) = token_text(value) else { continue };
-        let known = library.token_to_id(text).is_some_and(|id| {
-            library.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
-        });
-        if !known {
-            let description = described.iter().find(|(_, token)| token_text(token) == Some(text));
-            add(library, text, description.map(|(_, token)| *token).or(Some(value)));
-        }
-    }
-}
-
-fn add(library: &mut Library, text: &str, description: Option<&Value>) {
-    let flag = |key: &str, default: bool| {
-        description.and_then(|d| d.get(key)).and_then(Value::as_bool).unwrap_or(default)
-    };
-    let token = AddedToken::from(text, true)
-        .lstrip(flag("lstrip", false))
-        .rstrip(flag("rstrip", false))
-        .single_word(flag("single_word", false))
-        .normalized(flag("normalized", false));
-    // It fails only where the token's automaton cannot be built; the token is then missing, and
-    // whoever needs it says so by name.
-    let _ = library.add_special_tokens([token]);
-}
-
-/// Follows `add_bos_token` and `add_eos_token`, which overrule the post-processor where present.
-fn update_post_processor(library: &mut Library, config: &Map<String, Value>) -> Result<()> {
-    let flag = |key: &str| config.get(key).map(|value| value.as_bool().unwrap_or(false));
-    let (bos_flag, eos_flag) = (flag("add_bos_token"), flag("add_eos_token"));
-    if bos_flag.is_none() && eos_flag.is_none() {
-        return Ok(());
-    }
-    let token = |wanted: Option<bool>, key: &str| {
-        let text = wanted.unwrap_or(false).then(|| config.get(key).and_then(token_text))??;
-        Some((text.to_owned(), library.token_to_id(text)?))
-    };
-    let bos = token(bos_flag, "bos_token");
-    let eos = token(eos_flag, "eos_token");
-    let processor = post_processor(bos.as_ref(), eos.as_ref());
-    let processor: TemplateProcessing = guarded_result("setting bos and eos", || {
-        serde_json::from_value::<TemplateProcessing>(processor)
-    })?;
-    library.with_post_processor(Some(PostProcessorWrapper::Template(processor)));
-    Ok(())
-}
-
-/// A post-processor that puts `bos` in front of each text and `eos` behind it.
-pub(crate) fn post_processor(bos: Option<&(String, u32)>, eos: Option<&(String, u32)>) -> Value {
-    let special = |token: Option<&(String, u32)>, type_id: u32| {
-        token.map(|(text, _)| json!({"SpecialToken": {"id": text, "type_id": type_id}}))
-    };
-    let sequence = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});
-    let part = |id: &str, type_id: u32| {
-        [special(bos, type_id), Some(sequence(id, type_id)), special(eos, type_id)]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<Value>>()
-    };
-    let mut specials = Map::new();
-    for (text, id) in [bos, eos].into_iter().flatten() {
-        let token = json!({"id": text, "ids": [id], "tokens": [text]});
-        specials.insert(text.clone(), token);
-    }
-    let pair = [part("A", 0), part("B", 1)].concat();
-    json!({
-        "type": "TemplateProcessing",
-        "single": part("A", 0),
-        "pair": pair,
-        "special_tokens": specials,
-    })
 }
 
 fn find_special(library: &Library, names: &[&str]) -> Option<u32> {

@@ -8,6 +8,7 @@ mod chat;
 mod error;
 mod files;
 mod guard;
+mod load;
 mod pattern;
 mod scan;
 mod shape;

@@ -7,8 +7,9 @@ use fsio::limits;
 
 /// Nesting of a tokenizer.json; real ones stay under 10.
 const DEPTH: usize = 64;
-/// Values in a whole tokenizer.json: a token and its id, and three values for a merge.
-const VALUES: usize = 6 * limits::TOKENIZER_ENTRIES;
+/// Values in a whole tokenizer.json: as many as the largest Unigram vocabulary has. The largest
+/// published BPE vocabularies, with three values for a merge, have two thirds of that.
+const VALUES: usize = 3 * limits::TOKENIZER_ENTRIES + SECTION_VALUES;
 /// Values in each part other than the model and the added tokens.
 const SECTION_VALUES: usize = 100_000;
 

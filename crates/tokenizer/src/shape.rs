@@ -98,8 +98,16 @@ impl From<String> for Refusal {
     }
 }
 
-/// Checks `json` and returns the added tokens that it states, whose ids the caller compares.
-pub(crate) fn check(json: &str) -> Result<Vec<Added>, Refusal> {
+/// What the caller needs of a sound tokenizer.json.
+pub(crate) struct Checked {
+    /// The added tokens with the ids that the file states, which the library does not compare.
+    pub(crate) added: Vec<Added>,
+    /// The largest id plus one.
+    pub(crate) n_ids: usize,
+}
+
+/// Checks `json` before the library reads it.
+pub(crate) fn check(json: &str) -> Result<Checked, Refusal> {
     scan::check(json)?;
     let shape: Shape = serde_json::from_str(json).map_err(|e| format!("not a tokenizer: {e}"))?;
     if let Some(dropout) = shape.model.dropout.filter(|p| *p != 0.0) {
@@ -118,15 +126,16 @@ pub(crate) fn check(json: &str) -> Result<Vec<Added>, Refusal> {
             return Err(format!("added token `{}` is empty or too long", added.id).into());
         }
     }
-    dense(&shape)?;
+    let n_ids = dense(&shape)?;
     for part in [&shape.normalizer, &shape.pre_tokenizer, &shape.decoder] {
         patterns(part)?;
     }
-    Ok(shape.added_tokens)
+    Ok(Checked { added: shape.added_tokens, n_ids })
 }
 
-/// Every id once in the vocabulary, and nearly all ids below the largest one in use.
-fn dense(shape: &Shape) -> Result<(), Refusal> {
+/// Every id once in the vocabulary, and nearly all ids below the largest one in use; gives the
+/// largest plus one.
+fn dense(shape: &Shape) -> Result<usize, Refusal> {
     let mut ids = shape.model.vocab.ids.clone();
     ids.sort_unstable();
     if let Some(pair) = ids.windows(2).find(|pair| pair.first() == pair.last()) {
@@ -142,7 +151,7 @@ fn dense(shape: &Shape) -> Result<(), Refusal> {
             let n = ids.len();
             Err(format!("ids are not dense: the largest is `{largest}` among {n} tokens").into())
         }
-        Some(_) => Ok(()),
+        Some(&largest) => Ok(largest as usize + 1),
     }
 }
 

@@ -2,6 +2,10 @@
 
 use crate::Tokenizer;
 
+/// Ids that may wait for the rest of a character, which has four bytes at most. A model that writes
+/// bytes of no character must not be kept waiting for ever.
+const WAITING: usize = 64;
+
 /// Turns ids into text as they come.
 pub struct Stream {
     tokenizer: Tokenizer,
@@ -18,11 +22,15 @@ impl Stream {
 
     /// Takes one id and gives the text that is complete by now, often one piece, sometimes none.
     pub fn push(&mut self, id: u32) -> String {
+        if self.skip_special && self.tokenizer.is_special(id) {
+            return String::new();
+        }
         self.window.push(id);
         let text = self.pending();
         // A character cut in two decodes to a replacement character at the end: wait for more. One
         // that stands in the text itself only waits for the next id, or for `finish`.
-        if text.is_empty() || text.ends_with('\u{fffd}') {
+        let waits = text.is_empty() || text.ends_with('\u{fffd}');
+        if waits && self.window.len() - self.n_printed < WAITING {
             return String::new();
         }
         // Sentencepiece decoders drop a space at the start of what they decode, so the ids just

@@ -151,7 +151,7 @@ impl Tokenizer {
             "{:?}",
             (&self.backend.prefix, specials.bos, specials.eos, specials.pad, self.eos_ids())
         );
-        let parts = [self.backend.to_json(false)?, ids, template.to_owned()];
+        let parts = [self.backend.json_hash()?, ids, template.to_owned()];
         Ok(fsio::sha256_hex(parts.join("\0").as_bytes()))
     }
 

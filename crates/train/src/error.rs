@@ -19,6 +19,17 @@ pub enum Error {
     /// A model could not be read or written.
     #[error(transparent)]
     Model(#[from] model::Error),
+    /// The files that describe a model could not be made.
+    #[error(transparent)]
+    Export(#[from] export::Error),
+    /// A stage starts from one that has not run.
+    #[error("[{stage}] starts from [{start}], which has not run to its end")]
+    StageNotRun {
+        /// The stage that cannot begin.
+        stage: String,
+        /// The one that it waits for.
+        start: String,
+    },
     /// The recipe in a checkpoint cannot be read.
     #[error(transparent)]
     Recipe(#[from] recipe::Error),
@@ -155,6 +166,10 @@ impl Error {
             Self::File(e) => e.hint(),
             Self::Model(e) => e.hint(),
             Self::Recipe(e) => e.hint(),
+            Self::Export(e) => e.hint(),
+            Self::StageNotRun { start, .. } => {
+                Some(format!("run that first: `temper run RECIPE --stage {start}`, or all stages"))
+            }
             Self::WriteTensors { .. } => {
                 Some("the checkpoint before is intact; free some space and resume".into())
             }

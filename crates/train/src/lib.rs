@@ -4,6 +4,7 @@
 //! gradients added up by name, AdamW, checks of the first minute, and a [`StageRun`] that owns the
 //! folder, the logs, the checkpoints and the signals. The crate deliberately has no loop.
 
+mod begin;
 mod checkpoint;
 mod checks;
 mod error;
@@ -22,6 +23,7 @@ pub mod signals;
 mod tensor_file;
 mod tensorboard;
 
+pub use begin::{Begun, Context, begin, write_checkpoint};
 pub use checkpoint::{
     Best, CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, RECIPE_FILE, STATE_FILE, TrainState,
     checkpoint_name, checkpoint_steps, load_newest, retain, save_checkpoint,

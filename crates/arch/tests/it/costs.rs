@@ -37,60 +37,95 @@ fn memory_parts_add_up_and_grow_with_the_right_sizes() {
         small.weights + small.gradients + small.optimizer + small.activations + small.logits;
     assert_eq!(small.total(), parts);
     let rows = config.training_memory(TrainingShape { rows: 4, sequence_length: 32 });
-    let copies_of_weights = 4 * 2 * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 112) + 4 * 128 * 16;
-    assert_eq!(rows.activations - copies_of_weights, 2 * (small.activations - copies_of_weights));
+    let rope_table = 4 * 128 * 16;
+    assert_eq!(rows.activations - rope_table, 2 * (small.activations - rope_table));
     assert_eq!(rows.logits, 2 * small.logits);
     let long = config.training_memory(TrainingShape { rows: 2, sequence_length: 64 });
-    assert!(long.activations > 2 * small.activations - copies_of_weights, "scores grow squared");
+    assert!(long.activations > 2 * small.activations, "scores grow with the square");
 }
 
 #[test]
 fn the_peak_counts_what_stands_at_once() {
-    let config = read(config!("llama.json"));
-    let memory = config.training_memory(TrainingShape { rows: 8, sequence_length: 64 });
-    let passing = memory.activations + memory.logits;
-    assert!(passing > memory.gradients);
-    assert_eq!(memory.peak(1), 3 * memory.weights + passing);
-    assert_eq!(memory.peak(2), 4 * memory.weights + passing);
-    assert_eq!(memory.peak(2), memory.total());
-    let little = config.training_memory(TrainingShape { rows: 1, sequence_length: 1 });
-    assert!(little.peak(1) >= 4 * little.weights);
+    let head = 4 * 320 * 64;
+    for (text, tied) in [(config!("llama.json"), 0), (config!("llama-tied-rope3.json"), 1)] {
+        let config = read(text);
+        let memory = config.training_memory(TrainingShape { rows: 8, sequence_length: 64 });
+        let first = memory.activations + memory.logits + head;
+        assert!(first > memory.gradients + 2 * head);
+        assert_eq!(memory.peak(1), 3 * memory.weights + first);
+        assert_eq!(memory.peak(2), 4 * memory.weights + first);
+        // A single token leaves little but weights.
+        let little = config.training_memory(TrainingShape { rows: 1, sequence_length: 1 });
+        assert_eq!(little.peak(1), 4 * little.weights + 2 * head * tied);
+    }
 }
 
-/// What a counting allocator measured on the plain bodies: llama of width 256 (8 heads, 4 for keys, inner width 688)
-/// and gpt2 of width 256 (8 heads), by layers, vocabulary, rows and length: megabytes held after the forward pass
-/// and at the peak of the backward pass, weights not counted.
-const MEASURED: [(&str, usize, usize, usize, usize, f64, f64); 9] = [
-    ("llama", 1, 1024, 8, 128, 44.5, 57.2),
-    ("llama", 5, 1024, 8, 128, 201.1, 213.7),
-    ("llama", 3, 1024, 4, 256, 160.5, 173.2),
-    ("llama", 3, 1024, 4, 512, 461.1, 491.6),
-    ("llama", 1, 16_384, 8, 128, 44.5, 178.8),
-    ("gpt2", 1, 1024, 8, 128, 49.4, 69.3),
-    ("gpt2", 5, 1024, 8, 128, 225.9, 245.9),
-    ("gpt2", 3, 1024, 4, 256, 175.4, 188.1),
-    ("gpt2", 3, 1024, 4, 512, 499.6, 518.7),
+/// A measurement of one shape, in megabytes.
+struct Measured {
+    family: &'static str,
+    n_layers: usize,
+    vocab_size: usize,
+    rows: usize,
+    sequence_length: usize,
+    /// Held after the forward pass.
+    forward: f64,
+    /// The most in use in a backward pass; weights and moments not counted.
+    peak: f64,
+}
+
+/// What a counting allocator measured on 2026-11-24: llama of width 256 (8 heads, 4 for keys, inner width 688) and
+/// gpt2 of width 256 (8 heads).
+const MEASURED: [Measured; 14] = [
+    measured("llama", 1, 1024, 8, 128, 26.5, 32.2),
+    measured("llama", 5, 1024, 8, 128, 116.2, 120.9),
+    measured("llama", 3, 1024, 4, 256, 84.5, 91.0),
+    measured("llama", 3, 1024, 2, 1024, 317.7, 427.9),
+    measured("llama", 2, 50_000, 8, 128, 48.7, 162.6),
+    measured("llama", 5, 1024, 1, 64, 7.8, 21.1),
+    measured("llama", 12, 256, 32, 64, 489.7, 497.1),
+    measured("gpt2", 1, 1024, 8, 128, 28.4, 35.7),
+    measured("gpt2", 5, 1024, 8, 128, 120.9, 128.2),
+    measured("gpt2", 3, 1024, 4, 256, 87.2, 94.6),
+    measured("gpt2", 3, 1024, 2, 1024, 323.2, 433.6),
+    measured("gpt2", 2, 50_000, 8, 128, 51.5, 164.2),
+    measured("gpt2", 5, 1024, 1, 64, 10.1, 23.3),
+    measured("gpt2", 12, 256, 32, 64, 512.6, 525.6),
 ];
+
+const fn measured(
+    family: &'static str,
+    n_layers: usize,
+    vocab_size: usize,
+    rows: usize,
+    sequence_length: usize,
+    forward: f64,
+    peak: f64,
+) -> Measured {
+    Measured { family, n_layers, vocab_size, rows, sequence_length, forward, peak }
+}
 
 #[test]
 fn estimates_are_near_what_was_measured() {
-    for (family, n_layers, vocab_size, rows, sequence_length, forward, peak) in MEASURED {
-        let keys = match family {
+    for case in MEASURED {
+        let keys = match case.family {
             "llama" => json!({
-                "hidden_size": 256, "num_hidden_layers": n_layers, "num_attention_heads": 8,
+                "hidden_size": 256, "num_hidden_layers": case.n_layers, "num_attention_heads": 8,
                 "num_key_value_heads": 4, "intermediate_size": 688, "max_position_embeddings": 1024,
             }),
-            _ => json!({ "n_embd": 256, "n_layer": n_layers, "n_head": 8, "n_positions": 1024 }),
+            _ => json!({
+                "n_embd": 256, "n_layer": case.n_layers, "n_head": 8, "n_positions": 1024,
+            }),
         };
-        let family = Family::from_name(family).expect("a known family");
+        let family = Family::from_name(case.family).expect("a known family");
         let keys = keys.as_object().expect("an object");
-        let config = ModelConfig::for_new_model(family, keys, vocab_size, Path::new("x"));
+        let config = ModelConfig::for_new_model(family, keys, case.vocab_size, Path::new("x"));
+        let Measured { rows, sequence_length, forward, peak, .. } = case;
         let memory = config.expect("good").training_memory(TrainingShape { rows, sequence_length });
         let found = memory.activations as f64 / 1e6;
-        assert!((found / forward - 1.0).abs() < 0.06, "forward: {found} instead of {forward}");
-        let found = (memory.activations + memory.logits) as f64 / 1e6;
-        // The temporaries of a block's backward are not counted; they show where there is one block.
-        assert!((found / peak - 1.0).abs() < 0.14, "backward: {found} instead of {peak}");
+        let name = format!("{}, {} layers, {rows} x {sequence_length}", case.family, case.n_layers);
+        assert!((found - forward).abs() < 0.06 * forward + 4.0, "{name}: {found}, not {forward}");
+        let found = (memory.peak(1) - memory.weights - memory.optimizer) as f64 / 1e6;
+        assert!((found - peak).abs() < 0.15 * peak + 4.0, "{name}: {found}, not {peak}");
     }
 }
 

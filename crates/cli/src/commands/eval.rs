@@ -26,7 +26,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let cache_dir = std::path::Path::new(RUNS_DIR).join(".cache");
     fsio::create_dir_all(&cache_dir)?;
     let mut source = SourceSpec::file(&args.file);
-    source.text = args.text.clone();
+    source.text.clone_from(&args.text);
     let options = PrepareOptions {
         cache_dir: &cache_dir,
         tokenizer: &tokenizer,

@@ -7,7 +7,7 @@ pub(crate) mod inspect;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod runs;
-
+pub(crate) mod verify;
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -56,8 +56,9 @@ pub(crate) fn plan_recipe(args: &RecipeArgs, log: LogStyle) -> Result<::plan::Pl
 }
 
 /// The threads that compute: the command line's, else the recipe's, else all.
-pub(crate) fn set_threads(argument: Option<usize>, plan: &::plan::Plan) {
+pub(crate) fn set_threads(argument: Option<usize>, plan: &::plan::Plan) -> Result<()> {
     if let (None, Some(threads)) = (argument, plan.threads) {
-        kernels::set_threads(threads);
+        kernels::set_threads(threads)?;
     }
+    Ok(())
 }

@@ -18,7 +18,7 @@ const PROBE_SECONDS: f64 = 2.0;
 
 pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let plan = plan_recipe(&args.recipe, log)?;
-    set_threads(threads, &plan);
+    set_threads(threads, &plan)?;
     print(&head(&plan))?;
     let seconds: Vec<Option<f64>> = plan
         .stages

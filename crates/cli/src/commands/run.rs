@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use plan::{Algorithm, Plan, RUNS_DIR, StagePlan};
 use serde_json::Value;
-use train::{Context, Finished, Progress as _, RunDir, StageStatus, StopFlag};
+use train::{Context, Finished, Progress as _, RunDir, StageStatus};
 
 use super::{plan_recipe, print, set_threads};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
@@ -15,7 +15,7 @@ use crate::render::table;
 /// How one stage ended.
 enum Ended {
     Finished(Finished),
-    Stopped { step: u64 },
+    Stopped,
 }
 
 pub(crate) fn run(args: &RunArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
@@ -39,7 +39,7 @@ pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -
 }
 
 fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
-    set_threads(threads, plan);
+    set_threads(threads, plan)?;
     let device = kernels::device(&plan.device)?.autodiff();
     let stop = train::signals::install()?;
     let run_dir = RunDir::open(&plan.paths.run_dir)?;
@@ -63,9 +63,9 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
             progress: &mut progress,
             stop: stop.clone(),
         };
-        match run_stage(context, &stop)? {
+        match run_stage(context)? {
             Ended::Finished(finished) => rows.push((stage, finished)),
-            Ended::Stopped { .. } => {
+            Ended::Stopped => {
                 progress.note(&format!(
                     "stopped. go on with: temper resume {}",
                     plan.paths.run_dir.display()
@@ -78,16 +78,16 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
 }
 
 /// The one match over algorithms.
-fn run_stage(context: Context<'_>, _stop: &StopFlag) -> Result<Ended> {
+fn run_stage(context: Context<'_>) -> Result<Ended> {
     let failed = |failure: Failure| failure.during_run();
     match context.stage.algorithm {
         Algorithm::Pretrain => match pretrain::run(context).map_err(|e| failed(e.into()))? {
             pretrain::Outcome::Finished(finished) => Ok(Ended::Finished(finished)),
-            pretrain::Outcome::Stopped { step } => Ok(Ended::Stopped { step }),
+            pretrain::Outcome::Stopped { .. } => Ok(Ended::Stopped),
         },
         Algorithm::Sft => match sft::run(context).map_err(|e| failed(e.into()))? {
             sft::Outcome::Finished(finished) => Ok(Ended::Finished(finished)),
-            sft::Outcome::Stopped { step } => Ok(Ended::Stopped { step }),
+            sft::Outcome::Stopped { .. } => Ok(Ended::Stopped),
         },
     }
 }

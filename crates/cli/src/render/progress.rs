@@ -56,10 +56,6 @@ impl Screen {
         write_stderr(&format!("{clear}{text}\n"));
     }
 
-    fn json(&mut self, value: &Value) {
-        write_stderr(&format!("{value}\n"));
-    }
-
     /// The line that is drawn anew; cut to the terminal's width, so that it never wraps.
     fn live(&mut self, text: &str, force: bool) {
         if self.has_live_line && !force && self.drawn.elapsed() < REDRAW {
@@ -71,6 +67,10 @@ impl Screen {
         let shown: String = text.chars().take(width.saturating_sub(1)).collect();
         write_stderr(&format!("\r\x1b[2K{shown}"));
     }
+}
+
+fn write_json(value: &Value) {
+    write_stderr(&format!("{value}\n"));
 }
 
 fn write_stderr(text: &str) {
@@ -97,7 +97,7 @@ impl PlanProgress {
 impl plan::Watch for PlanProgress {
     fn training_tokenizer(&mut self) {
         match self.screen.style {
-            Style::Json => self.screen.json(&json!({"event": "training_tokenizer"})),
+            Style::Json => write_json(&json!({"event": "training_tokenizer"})),
             _ => self.screen.line("tokenizer  training …"),
         }
     }
@@ -113,7 +113,7 @@ impl plan::Watch for PlanProgress {
         );
         match self.screen.style {
             Style::Live => self.screen.live(&text, false),
-            Style::Json => self.screen.json(&json!({
+            Style::Json => write_json(&json!({
                 "event": "tokenising", "stage": stage, "path": progress.path,
                 "bytes_read": progress.bytes_read, "bytes": progress.n_bytes,
                 "rows": progress.n_rows, "tokens": progress.n_tokens,
@@ -162,7 +162,7 @@ impl RunProgress {
     /// A line that stays.
     pub(crate) fn note(&mut self, text: &str) {
         match self.screen.style {
-            Style::Json => self.screen.json(&json!({"event": "note", "message": text})),
+            Style::Json => write_json(&json!({"event": "note", "message": text})),
             _ => self.screen.line(text),
         }
     }
@@ -206,7 +206,7 @@ impl Progress for RunProgress {
     fn event(&mut self, event: &Event) {
         if self.screen.style == Style::Json {
             if let Some(value) = as_json(&self.stage, event) {
-                self.screen.json(&value);
+                write_json(&value);
             }
             if let Event::StageStarted { stage, .. } = event {
                 self.stage.clone_from(stage);
@@ -224,7 +224,8 @@ impl Progress for RunProgress {
                     None => "begins".to_owned(),
                 };
                 let size = table::millions(*n_parameters);
-                self.screen.line(&format!("{stage:<10} {how}, {max_steps} steps, {size} parameters"));
+                self.screen
+                    .line(&format!("{stage:<10} {how}, {max_steps} steps, {size} parameters"));
             }
             Event::Step { row, logged } => {
                 let line = self.step_line(row);
@@ -247,7 +248,8 @@ impl Progress for RunProgress {
                 ));
             }
             Event::Sample(row) => {
-                let shown: String = row.text.replace('\n', "⏎").chars().take(SAMPLE_CHARS).collect();
+                let shown: String =
+                    row.text.replace('\n', "⏎").chars().take(SAMPLE_CHARS).collect();
                 self.screen.line(&format!("{:<10} step {}  {shown:?}", self.stage, row.step));
             }
             Event::CheckpointSaved { path, .. } => {
@@ -264,7 +266,8 @@ impl Progress for RunProgress {
             }
             Event::Finished { stage, steps, seconds, path } => {
                 let time = table::clock(*seconds);
-                self.screen.line(&format!("{stage:<10} {steps} steps in {time}, in {}", path.display()));
+                self.screen
+                    .line(&format!("{stage:<10} {steps} steps in {time}, in {}", path.display()));
             }
         }
     }

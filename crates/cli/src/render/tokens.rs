@@ -48,7 +48,8 @@ pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> Strin
         out += &token_line(view, at, tokenizer, colour);
     }
     if n_padding > 0 {
-        out += &format!("  ── {n_padding} positions of padding: seen by nothing, learnt by nothing\n");
+        out +=
+            &format!("  ── {n_padding} positions of padding: seen by nothing, learnt by nothing\n");
     }
     for span in view.target_spans() {
         let decoded = tokenizer.decode(&view.target_ids(&span), false);

@@ -123,7 +123,7 @@ fn allow_one_record(allowance: &AtomicU64) {
 
 fn record_error(path: &Path, place: &Place, error: csv::Error) -> Error {
     match error.into_kind() {
-        csv::ErrorKind::Io(error) if error.get_ref().is_some_and(|e| e.is::<RecordTooLong>()) => {
+        csv::ErrorKind::Io(error) if is_too_long(&error) => {
             Error::row(place.clone(), RowProblem::TooLong { limit: limits::ROW_BYTES as u64 })
         }
         csv::ErrorKind::Io(error) => open::read_error(path, error),
@@ -140,6 +140,10 @@ struct Metered {
 /// The parser asked for more than one record may hold.
 #[derive(Debug)]
 struct RecordTooLong;
+
+fn is_too_long(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<RecordTooLong>)
+}
 
 impl std::fmt::Display for RecordTooLong {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

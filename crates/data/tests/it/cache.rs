@@ -1,1 +1,231 @@
-//! The token cache: made once, keyed by everything that it is made of.
+//! The token cache: made once, keyed by everything that it is made of, made anew when damaged.
+
+use std::path::Path;
+
+use data::{Content, Dataset, PrepareOptions, Prepared, Progress, SourceSpec, cache_key, prepare};
+use recipe::{Columns, Layout, OnBadRow, Packing, Rows, Template};
+use tokenizer::{ChatTemplate, Tokenizer};
+
+use crate::support::{bpe, chars, file, folder, gzip, prepared, run, shared_data};
+
+/// The tokens of a cache in order, as one stream.
+fn tokens(prepared: &Prepared, n_tokens: usize) -> Vec<u32> {
+    let options = run(n_tokens + 1, 1, 1.0);
+    let batch = Dataset::pretrain(prepared, &options, Packing::Stream).unwrap().batch(0);
+    let used = batch.segments.iter().filter(|segment| **segment >= 0).count();
+    let last = batch.targets[used - 1] as u32;
+    batch.ids[..used].iter().copied().chain([last]).collect()
+}
+
+/// Prepares one source; says whether anything was tokenised.
+fn prepare_one(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> (Prepared, bool) {
+    let options = PrepareOptions {
+        cache_dir: cache,
+        tokenizer,
+        content: Content::Documents,
+        on_bad_row: OnBadRow::Stop,
+        max_bad_rows: 0,
+    };
+    let mut reports: Vec<Progress> = Vec::new();
+    let mut note = |progress: &Progress| reports.push(progress.clone());
+    let prepared = prepare(std::slice::from_ref(spec), &options, &mut note).unwrap();
+    if let Some(last) = reports.last() {
+        assert_eq!((last.bytes_read, last.n_sources), (last.n_bytes, 1));
+        assert!(last.n_tokens > 0);
+    }
+    (prepared, !reports.is_empty())
+}
+
+#[test]
+fn a_source_is_tokenised_once() {
+    let folder = folder();
+    let cache = folder.path().join("cache");
+    let text = "the cat sat on the mat";
+    let mut spec = SourceSpec::file(file(folder.path(), "t.txt", text));
+    let tokenizer = bpe();
+    let ids = tokenizer.encode_plain(text).unwrap();
+    let (first, made) = prepare_one(&cache, &spec, &tokenizer);
+    assert!(made);
+    assert_eq!(tokens(&first, 100), ids);
+    spec.weight = 3.0;
+    let (second, made) = prepare_one(&cache, &spec, &tokenizer);
+    assert!(!made, "nothing changed but a weight");
+    assert_eq!(first.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>());
+    // The same content under another name is the same data.
+    let moved = SourceSpec::file(file(folder.path(), "moved.txt", text));
+    assert!(!prepare_one(&cache, &moved, &tokenizer).1);
+    // Another content of the same length is not.
+    file(folder.path(), "t.txt", "the cat sat on the man");
+    let (third, made) = prepare_one(&cache, &spec, &tokenizer);
+    assert!(made);
+    assert_ne!(tokens(&third, 100), ids);
+}
+
+#[test]
+fn a_damaged_cache_is_made_anew() {
+    let folder = folder();
+    let cache = folder.path().join("cache");
+    let spec = SourceSpec::file(file(folder.path(), "t.txt", "the cat sat on the mat"));
+    let tokenizer = bpe();
+    let (first, _) = prepare_one(&cache, &spec, &tokenizer);
+    let ids = tokens(&first, 100);
+    let dir = cache.join(first.keys().next().unwrap());
+    for name in ["tokens.bin", "offsets.bin", "hashes.bin", "places.bin", "MANIFEST"] {
+        let path = dir.join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        file(&dir, name, &bytes);
+        let (again, made) = prepare_one(&cache, &spec, &tokenizer);
+        assert!(made, "{name} was damaged and not noticed");
+        assert_eq!(tokens(&again, 100), ids);
+        file(&dir, name, &bytes[..middle]);
+        assert!(prepare_one(&cache, &spec, &tokenizer).1, "{name} was cut and not noticed");
+    }
+}
+
+#[test]
+fn the_key_covers_every_input_and_nothing_else() {
+    let folder = folder();
+    let cache = folder.path().join("cache");
+    let rows = "{\"prompt\": \"p\", \"completion\": \"c\", \"text\": \"t\"}\n";
+    let base = SourceSpec::file(file(folder.path(), "a.jsonl", rows));
+    let (tokenizer, other_tokenizer) = (chars(), bpe());
+    let chatml = ChatTemplate::builtin("chatml").unwrap();
+    let plain = ChatTemplate::builtin("plain").unwrap();
+    let key_of = |spec: &SourceSpec, tokenizer: &Tokenizer, content: Content<'_>| {
+        let options = PrepareOptions {
+            cache_dir: &cache,
+            tokenizer,
+            content,
+            on_bad_row: OnBadRow::Stop,
+            max_bad_rows: 0,
+        };
+        cache_key(spec, &options).unwrap()
+    };
+    let key = |spec: &SourceSpec| key_of(spec, &tokenizer, Content::Chats(&chatml));
+    let changed = |change: &dyn Fn(&mut SourceSpec)| {
+        let mut spec = base.clone();
+        change(&mut spec);
+        key(&spec)
+    };
+    let column = || Some("prompt".to_owned());
+    let template = |text: &str| Some(Template::parse(text).unwrap());
+    let templates = |prompt: &str, completion: &str, text: &str| Rows {
+        prompt: template(prompt),
+        completion: template(completion),
+        text: template(text),
+    };
+    let named = |change: &dyn Fn(&mut Columns)| {
+        let mut columns = Columns::default();
+        change(&mut columns);
+        changed(&|spec| spec.columns = Some(columns.clone()))
+    };
+    let other_content = file(folder.path(), "b.jsonl", rows.replace("\"t\"", "\"u\""));
+    let packed = file(folder.path(), "a.jsonl.gz", gzip(rows.as_bytes()));
+    let array = file(folder.path(), "a.json", rows);
+    let keys = [
+        key(&base),
+        key_of(&base, &other_tokenizer, Content::Chats(&chatml)),
+        key_of(&base, &tokenizer, Content::Chats(&plain)),
+        key_of(&base, &tokenizer, Content::Documents),
+        changed(&|spec| spec.files = vec![other_content.clone()]),
+        changed(&|spec| spec.files = vec![packed.clone()]),
+        changed(&|spec| spec.files = vec![array.clone()]),
+        changed(&|spec| spec.files.push(other_content.clone())),
+        changed(&|spec| spec.files.insert(0, other_content.clone())),
+        changed(&|spec| spec.layout = Layout::PromptCompletion),
+        changed(&|spec| spec.layout = Layout::Messages),
+        changed(&|spec| spec.text = column()),
+        changed(&|spec| spec.rows = Some(templates("{prompt}", "{text}", "{text}"))),
+        changed(&|spec| spec.rows = Some(templates("{prompt}!", "{text}", "{text}"))),
+        changed(&|spec| spec.rows = Some(templates("{prompt}", "{text}!", "{text}"))),
+        changed(&|spec| spec.rows = Some(templates("{prompt}", "{text}", "{text}!"))),
+        named(&|columns| columns.prompt = column()),
+        named(&|columns| columns.completion = column()),
+        named(&|columns| columns.messages = column()),
+        named(&|columns| columns.instruction = column()),
+        named(&|columns| columns.input = column()),
+        named(&|columns| columns.output = column()),
+        changed(&|spec| spec.limit = Some(1)),
+        changed(&|spec| spec.limit = Some(2)),
+    ];
+    for (index, one) in keys.iter().enumerate() {
+        assert!(!keys[..index].contains(one), "input number {index} does not change the key");
+    }
+    let renamed = file(folder.path(), "elsewhere/z.jsonl", rows);
+    assert_eq!(changed(&|spec| spec.files = vec![renamed.clone()]), keys[0]);
+    assert_eq!(changed(&|spec| spec.weight = 0.5), keys[0]);
+    assert_eq!(changed(&|spec| spec.path = "other".into()), keys[0]);
+    assert_eq!(changed(&|spec| spec.format = Some(recipe::Format::Jsonl)), keys[0]);
+    // The texts that a tokenizer is trained on have a key of their own.
+    let texts_key = |spec: &SourceSpec, chats| {
+        data::texts_key(std::slice::from_ref(spec), chats, &cache).unwrap()
+    };
+    assert_ne!(texts_key(&base, true), texts_key(&base, false));
+    let mut limited = base.clone();
+    limited.limit = Some(1);
+    assert_ne!(texts_key(&base, true), texts_key(&limited, true));
+}
+
+/// Words and breaks of all kinds, long enough to be cut into pieces.
+fn long_text() -> String {
+    let words =
+        ["the", "cat", " sat\n", "on", "\n\n", "  the", "mat.", "'s", "1234", "naïve", "\t"];
+    let mut rng = seed::Rng::new(5);
+    let mut text = String::new();
+    while text.len() < 700 << 10 {
+        text.push_str(words[rng.below(words.len() as u64) as usize]);
+        if rng.below(3) > 0 {
+            text.push(' ');
+        }
+    }
+    text
+}
+
+#[test]
+fn pieces_of_a_long_document_give_the_ids_of_the_whole() {
+    let folder = folder();
+    let text = long_text();
+    let as_row = format!("{}\n", serde_json::json!({ "text": text }));
+    for tokenizer in [bpe(), chars()] {
+        let ids = tokenizer.encode_plain(&text).unwrap();
+        for (name, bytes) in [("long.txt", &text), ("long.jsonl", &as_row)] {
+            let spec = SourceSpec::file(file(folder.path(), name, bytes));
+            let prepared =
+                prepared(folder.path(), &[spec], &tokenizer, Content::Documents).unwrap();
+            assert!(tokens(&prepared, ids.len()) == ids, "{name}: other ids than the whole text's");
+        }
+    }
+}
+
+#[test]
+fn pieces_of_real_books_give_the_ids_of_the_whole() {
+    let Some(data) = shared_data() else {
+        println!("skipped: no shared data");
+        return;
+    };
+    let folder = folder();
+    for (family, book) in [
+        ("gpt2", "moby-dick.txt.gz"),
+        ("gpt-neox-20b", "wagahai-neko-ja.txt.gz"),
+        ("gpt-neox-20b", "frankenstein.txt.gz"),
+        ("phi-3-mini", "alice-in-wonderland.txt.gz"),
+    ] {
+        let tokenizer = match Tokenizer::from_dir_or_file(data.join("tokenizers").join(family)) {
+            Ok(tokenizer) => tokenizer,
+            Err(error) => {
+                println!("skipped {family}: {error}");
+                continue;
+            }
+        };
+        let spec = SourceSpec::file(data.join("pretrain").join(book));
+        let mut text = String::new();
+        data::texts(std::slice::from_ref(&spec), false, &mut |piece| text.push_str(&piece))
+            .unwrap();
+        let ids = tokenizer.encode_plain(&text).unwrap();
+        let prepared = prepared(folder.path(), &[spec], &tokenizer, Content::Documents).unwrap();
+        assert!(tokens(&prepared, ids.len()) == ids, "{family}: other ids than the whole book's");
+        println!("{family}: {} tokens of {book}", ids.len());
+    }
+}

@@ -182,7 +182,7 @@ fn parquet_files(put: Put<'_>) {
     // A schema of 2^31 elements in a few bytes.
     let long = [0x15, 0x02, 0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00];
     put("footer-long-list.parquet", with_footer(&long, long.len() as u32));
-    let nested = [vec![0x15, 0x02], vec![0x19, 0x19].repeat(1), vec![0x19; 4000]].concat();
+    let nested = [vec![0x15, 0x02], vec![0x19; 4002]].concat();
     put("footer-lists-in-lists.parquet", with_footer(&nested, nested.len() as u32));
 
     let (page, payload) = first_page(&plain_parquet(parquet::basic::Compression::UNCOMPRESSED));
@@ -204,7 +204,8 @@ fn parquet_files(put: Put<'_>) {
     many.splice(at..=at, two_gib);
     put("page-of-2-billion-values.parquet", patched(&many));
 
-    let zipped = plain_parquet(parquet::basic::Compression::GZIP(Default::default()));
+    let zipped =
+        plain_parquet(parquet::basic::Compression::GZIP(parquet::basic::GzipLevel::default()));
     let (_, payload) = first_page(&zipped);
     let bomb = gzip(&vec![0; 8 << 20]);
     let mut bytes = zipped;

@@ -259,9 +259,10 @@ fn bad_rows_stop_or_are_counted() {
             on_bad_row,
             max_bad_rows,
         };
-        let dataset = prepare(&[spec.clone()], &options, &mut |_| {}).and_then(|prepared| {
-            Dataset::pretrain(&prepared, &run(8, 1, 1.0), recipe::Packing::Documents)
-        });
+        let dataset =
+            prepare(std::slice::from_ref(&spec), &options, &mut |_| {}).and_then(|prepared| {
+                Dataset::pretrain(&prepared, &run(8, 1, 1.0), recipe::Packing::Documents)
+            });
         match dataset {
             Ok(dataset) => {
                 let counts = dataset.counts();

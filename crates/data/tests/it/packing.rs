@@ -265,8 +265,8 @@ fn batches_are_the_same_from_any_step_over_two_epochs() {
         assert_ne!(whole[0], whole[1]);
         for cut in 0..whole.len() {
             let resumed = pretrain(&prepared, &options, packing);
-            for step in cut..whole.len() {
-                assert_eq!(resumed.batch(step as u64), whole[step], "step {step} after {cut}");
+            for (step, batch) in whole.iter().enumerate().skip(cut) {
+                assert_eq!(resumed.batch(step as u64), *batch, "step {step} after {cut}");
             }
         }
         let other = pretrain(&prepared, &RunOptions { seed: 2, ..options.clone() }, packing);

@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 
-use super::skeleton::{self, Layout, TurnSpan};
+use super::ids::{Chat, Token, no_end};
+use super::skeleton;
 use super::template::TemplateTokens;
 use super::{ChatTemplate, Message, Role};
 use crate::{Error, Result, Tokenizer};
@@ -38,14 +39,6 @@ pub struct Turn {
     pub targets: Range<usize>,
 }
 
-/// A token with the bytes that it covers.
-#[derive(Debug, Clone, Copy)]
-struct Token {
-    id: u32,
-    start: usize,
-    end: usize,
-}
-
 impl Tokenizer {
     /// Renders messages as text.
     pub fn render_chat(
@@ -72,15 +65,53 @@ impl Tokenizer {
         }
         let layout = skeleton::lay_out(template, messages, &self.template_tokens())?;
         let chat = Chat { tokenizer: self, template, messages, layout: &layout };
-        chat.encode()
+        chat.encoded(&chat.tokens()?)
+    }
+
+    /// Ids of a conversation of which only the last message, the assistant's, is learnt.
+    ///
+    /// For templates that change earlier turns once later ones follow: one sample of each turn,
+    /// with the context as the template writes it then, which is what the model sees.
+    pub fn encode_answer(&self, messages: &[Message], template: &ChatTemplate) -> Result<Encoded> {
+        let Some((Message { role: Role::Assistant, .. }, context)) = messages.split_last() else {
+            let reason = "the last message is not the assistant's".to_owned();
+            return Err(Error::Conversation { reason });
+        };
+        let layout = skeleton::lay_out_last(template, messages, &self.template_tokens())?;
+        let chat = Chat { tokenizer: self, template, messages, layout: &layout };
+        let span = layout.turns.first().filter(|_| self.backend.separable && !context.is_empty());
+        let Some(span) = span else {
+            return chat.encoded(&chat.tokens()?);
+        };
+        let prompt = self.prompt(context, template)?;
+        let mut tokens: Vec<Token> = prompt
+            .iter()
+            .map(|(id, _)| Token { id: *id, start: 0, end: span.prompt_end })
+            .collect();
+        chat.answer(span, &mut tokens)?;
+        chat.scaffold(span.content.end..layout.text.len(), &mut tokens)?;
+        let mut encoded = chat.encoded(&tokens)?;
+        for (role, (_, of)) in encoded.roles.iter_mut().zip(prompt) {
+            *role = of;
+        }
+        Ok(encoded)
     }
 
     /// Ids of a conversation with the template's prompt for an answer at its end.
     ///
-    /// They are the first ids of what [`Self::encode_chat`] gives for the conversation with the
-    /// answer. For a template that cannot be tracked, they are those of the whole rendering, as
-    /// transformers gives them.
+    /// They are the first ids of what [`Self::encode_chat`] and [`Self::encode_answer`] give for
+    /// the conversation with the answer. For a template that cannot be tracked, they are those of
+    /// the whole rendering, as transformers gives them.
     pub fn encode_prompt(&self, messages: &[Message], template: &ChatTemplate) -> Result<Vec<u32>> {
+        Ok(self.prompt(messages, template)?.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// [`Self::encode_prompt`] with the role of each token.
+    fn prompt(
+        &self,
+        messages: &[Message],
+        template: &ChatTemplate,
+    ) -> Result<Vec<(u32, Option<Role>)>> {
         let text = self.render_chat(messages, template, true)?;
         let answered = [messages, &[Message::new(Role::Assistant, ANSWER)]].concat();
         if let Ok(layout) = skeleton::lay_out(template, &answered, &self.template_tokens())
@@ -90,9 +121,9 @@ impl Tokenizer {
             let chat = Chat { tokenizer: self, template, messages: &answered, layout: &layout };
             let tokens = chat.tokens()?;
             let prompt = tokens.iter().take_while(|token| token.start < turn.prompt_end);
-            return Ok(prompt.map(|token| token.id).collect());
+            return Ok(prompt.map(|token| (token.id, chat.role(*token))).collect());
         }
-        self.encode_plain(&text)
+        Ok(self.encode_plain(&text)?.into_iter().map(|id| (id, None)).collect())
     }
 
     /// The token that ends the assistant's turns in `template`.
@@ -160,209 +191,5 @@ impl Tokenizer {
         ];
         let text = |(name, id): (&str, Option<u32>)| Some((name.to_owned(), self.token_text(id?)?));
         TemplateTokens(named.into_iter().filter_map(text).collect())
-    }
-}
-
-/// A rendered conversation while it becomes ids.
-struct Chat<'a> {
-    tokenizer: &'a Tokenizer,
-    template: &'a ChatTemplate,
-    messages: &'a [Message],
-    layout: &'a Layout,
-}
-
-impl Chat<'_> {
-    fn encode(&self) -> Result<Encoded> {
-        let tokens = self.tokens()?;
-        let mut encoded = Encoded {
-            ids: tokens.iter().map(|token| token.id).collect(),
-            roles: tokens.iter().map(|token| self.role(*token)).collect(),
-            loss_mask: vec![false; tokens.len()],
-            turns: Vec::with_capacity(self.layout.turns.len()),
-        };
-        for span in &self.layout.turns {
-            let turn = self.turn(&tokens, span)?;
-            for idx in turn.targets.clone() {
-                if let (Some(mask), Some(role)) =
-                    (encoded.loss_mask.get_mut(idx), encoded.roles.get_mut(idx))
-                {
-                    *mask = true;
-                    *role = Some(Role::Assistant);
-                }
-            }
-            encoded.turns.push(turn);
-        }
-        Ok(encoded)
-    }
-
-    /// The tokens of the rendering, cut at the borders of what the model writes if that can be.
-    ///
-    /// At inference the model gets the ids of the prompt and writes the ids of its answer, so no
-    /// token may reach over that border. Tokenizers that treat the start of a text in a special
-    /// way get the whole text instead, and `turn` refuses tokens that reach over a border.
-    fn tokens(&self) -> Result<Vec<Token>> {
-        let mut tokens = Vec::new();
-        if !self.tokenizer.backend.separable {
-            self.scaffold(0..self.layout.text.len(), &mut tokens)?;
-            self.check_prompts(&tokens)?;
-            return Ok(tokens);
-        }
-        let mut position = 0;
-        for span in &self.layout.turns {
-            self.scaffold(position..span.prompt_end, &mut tokens)?;
-            self.scaffold(span.prompt_end..span.content.start, &mut tokens)?;
-            let content = self.slice(&span.content);
-            for id in self.tokenizer.backend.encode_literal(content)? {
-                tokens.push(Token { id, start: span.content.start, end: span.content.end });
-            }
-            position = span.content.end;
-        }
-        self.scaffold(position..self.layout.text.len(), &mut tokens)?;
-        Ok(tokens)
-    }
-
-    /// Adds the tokens of a part of the rendering outside of the assistant's words.
-    ///
-    /// It is encoded in one piece, as transformers would, unless a message in it holds the text of
-    /// a special token: then the messages are cut out and theirs is text.
-    fn scaffold(&self, range: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
-        let backend = &self.tokenizer.backend;
-        let inside =
-            |content: &Range<usize>| range.start <= content.start && content.end <= range.end;
-        let dangerous =
-            backend.separable
-                && self.layout.contents.iter().any(|(_, content)| {
-                    inside(content) && backend.holds_control(self.slice(content))
-                });
-        let mut position = range.start;
-        if dangerous {
-            for (_, content) in self.layout.contents.iter().filter(|(_, content)| inside(content)) {
-                self.piece(position..content.start, tokens)?;
-                for id in backend.encode_literal(self.slice(content))? {
-                    tokens.push(Token { id, start: content.start, end: content.end });
-                }
-                position = content.end;
-            }
-        }
-        self.piece(position..range.end, tokens)
-    }
-
-    fn piece(&self, range: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        let encoded = self.tokenizer.backend.encode_with_offsets(self.slice(&range))?;
-        tokens.extend(encoded.into_iter().map(|(id, start, end)| Token {
-            id,
-            start: range.start + start,
-            end: range.start + end,
-        }));
-        Ok(())
-    }
-
-    /// Checks that the ids of each prompt are the first ids of the whole.
-    fn check_prompts(&self, tokens: &[Token]) -> Result<()> {
-        for span in &self.layout.turns {
-            let prompt = self.tokenizer.encode_plain(self.slice(&(0..span.prompt_end)))?;
-            let first = tokens.iter().take(prompt.len()).map(|token| token.id);
-            let ends = tokens.get(prompt.len()).is_none_or(|next| next.start >= span.prompt_end);
-            if !prompt.iter().copied().eq(first) || !ends {
-                return Err(self.refuse(span.message, "is joined to its prompt by the tokenizer"));
-            }
-        }
-        Ok(())
-    }
-
-    fn turn(&self, tokens: &[Token], span: &TurnSpan) -> Result<Turn> {
-        let content = &span.content;
-        let prompt_len = tokens.partition_point(|token| token.start < span.prompt_end);
-        let first = tokens
-            .iter()
-            .position(|token| token.end > content.start || token.start >= content.start);
-        let start = first.unwrap_or(tokens.len());
-        // A token may take white space of the scaffold along where the model writes that, too.
-        let reaches_back = tokens.get(start).is_some_and(|token| {
-            token.start < content.start
-                && (token.start < span.prompt_end
-                    || !self.slice(&(token.start..content.start)).trim().is_empty())
-        });
-        if reaches_back {
-            return Err(self.refuse(span.message, "shares its first token with the template"));
-        }
-        let after = |token: &Token| token.start >= content.end && token.end > content.end;
-        let end = start + tokens.iter().skip(start).position(after).unwrap_or(tokens.len());
-        let mut idx = end;
-        loop {
-            let Some(token) = tokens.get(idx) else {
-                return Err(self.no_end(span));
-            };
-            let gap = self.slice(&(content.end..token.start.max(content.end)));
-            if !gap.trim().is_empty() {
-                return Err(self.no_end(span));
-            }
-            if self.ends_turn(*token, span) {
-                break;
-            }
-            idx += 1;
-        }
-        let words = tokens.get(start..idx).unwrap_or_default();
-        let end_id = tokens.get(idx).map(|token| token.id);
-        if words
-            .iter()
-            .any(|token| Some(token.id) == end_id || Some(token.id) == self.tokenizer.eos())
-        {
-            return Err(self.refuse(span.message, "holds the token that ends turns"));
-        }
-        Ok(Turn { message: span.message, prompt_len, targets: start..idx + 1 })
-    }
-
-    /// Whether `token` is a special token that follows the content whatever comes later.
-    fn ends_turn(&self, token: Token, span: &TurnSpan) -> bool {
-        let added = self.tokenizer.backend.added_token(token.id);
-        let Some((text, _)) = added else { return false };
-        let offset = token.start - span.content.end.min(token.start);
-        // With `lstrip` a token covers white space before it.
-        span.tail.get(offset..).is_some_and(|tail| tail.trim_start().starts_with(text))
-    }
-
-    fn role(&self, token: Token) -> Option<Role> {
-        let contents = &self.layout.contents;
-        let owner = contents
-            .iter()
-            .find(|(_, content)| token.start < content.end && token.end > content.start);
-        owner.and_then(|(idx, _)| self.messages.get(*idx)).map(|message| message.role)
-    }
-
-    fn slice(&self, range: &Range<usize>) -> &str {
-        self.layout.text.get(range.clone()).unwrap_or_default()
-    }
-
-    fn no_end(&self, span: &TurnSpan) -> Error {
-        let last = self.tokenizer.backend.added_at(span.last_tail.trim_start());
-        if last != self.tokenizer.backend.added_at(span.tail.trim_start()) {
-            return self.refuse(span.message, "ends in another way once later messages follow");
-        }
-        no_end(self.template, span.message, &span.last_tail)
-    }
-
-    fn refuse(&self, message: usize, what: &str) -> Error {
-        Error::Spans {
-            name: self.template.name().to_owned(),
-            reason: format!("message {message} (assistant) {what}"),
-            hint: skeleton::hint(),
-        }
-    }
-}
-
-fn no_end(template: &ChatTemplate, message: usize, tail: &str) -> Error {
-    let after: String = tail.chars().take(24).collect();
-    Error::Spans {
-        name: template.name().to_owned(),
-        reason: format!(
-            "no special token ends message {message} (assistant); what follows it is {after:?}"
-        ),
-        hint: "a model trained so would never stop; choose a template whose end token the \
-               tokenizer knows, such as `plain`"
-            .to_owned(),
     }
 }

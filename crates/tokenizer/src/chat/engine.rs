@@ -11,6 +11,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 use super::clock::Clock;
 use super::guards;
 use super::pyjson::{self, Options};
+use super::rewrite;
 
 /// The one template of an environment.
 const NAME: &str = "chat_template";
@@ -84,7 +85,7 @@ impl Engine {
             guards::charge(state, &value, 1)?;
             minijinja::filters::max(state, value, kwargs)
         });
-        environment.add_template_owned(NAME, guards::guarded(source)).map_err(syntax_error)?;
+        environment.add_template_owned(NAME, rewrite::guarded(source)).map_err(syntax_error)?;
         Ok(Self { environment })
     }
 

@@ -6,9 +6,12 @@ mod clock;
 mod encode;
 mod engine;
 mod guards;
+mod ids;
 mod pyjson;
+mod rewrite;
 mod skeleton;
 mod template;
+mod turn;
 
 use std::str::FromStr;
 

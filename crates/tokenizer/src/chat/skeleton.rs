@@ -8,14 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::template::TemplateTokens;
+use super::turn::{TRIMS, Turn, TurnPlan, TurnSpan, Untracked};
 use super::{ChatTemplate, Message, Role};
-
-/// Why contents cannot be tracked, and what to do about it.
-#[derive(Debug, Clone)]
-pub(crate) struct Untracked {
-    pub(crate) reason: String,
-    pub(crate) hint: String,
-}
 
 /// A skeleton or the reason why there is none.
 pub(crate) type Cached = Result<Arc<Skeleton>, Untracked>;
@@ -49,31 +43,6 @@ pub(crate) struct Skeleton {
     turns: Vec<TurnPlan>,
 }
 
-/// How one turn of the assistant lies in a skeleton.
-#[derive(Debug)]
-struct TurnPlan {
-    message: usize,
-    /// Bytes of scaffold between the end of the prompt for this turn and the content.
-    gap: usize,
-    /// What follows the content, as far as it stays the same when later messages follow.
-    tail: String,
-    /// What follows the content when this turn is the last one.
-    last_tail: String,
-}
-
-/// Where one turn of the assistant lies in a rendering, in bytes.
-#[derive(Debug)]
-pub(crate) struct TurnSpan {
-    pub(crate) message: usize,
-    /// Where the prompt for this turn ends: from here on the model writes.
-    pub(crate) prompt_end: usize,
-    pub(crate) content: Range<usize>,
-    /// The text after the content, as far as it stays the same when later messages follow.
-    pub(crate) tail: String,
-    /// The text after the content when this turn is the last one.
-    pub(crate) last_tail: String,
-}
-
 /// A rendering with the places of the contents.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -82,17 +51,6 @@ pub(crate) struct Layout {
     pub(crate) contents: Vec<(usize, Range<usize>)>,
     pub(crate) turns: Vec<TurnSpan>,
 }
-
-/// How a template may change the ends of a content: Python's `strip` and its relatives.
-const TRIMS: [fn(&str) -> &str; 7] = [
-    |text| text,
-    str::trim,
-    str::trim_start,
-    str::trim_end,
-    |text| text.trim_matches('\n'),
-    |text| text.trim_start_matches('\n'),
-    |text| text.trim_end_matches('\n'),
-];
 
 /// Ways to trim the four roles, the likely ones first.
 fn trims() -> impl Iterator<Item = [usize; 4]> {
@@ -109,25 +67,18 @@ impl Skeleton {
         messages: &[Message],
         tokens: &TemplateTokens,
     ) -> Result<Self, Untracked> {
-        Self::track(template, messages, tokens, |message| {
+        Self::track(template, messages, tokens, |_, message| {
             message.role == Role::Assistant || !message.content.is_empty()
         })
     }
 
-    /// Tracks the assistant's messages only, for templates that read the others.
-    fn track_assistant(
-        template: &ChatTemplate,
-        messages: &[Message],
-        tokens: &TemplateTokens,
-    ) -> Result<Self, Untracked> {
-        Self::track(template, messages, tokens, |message| message.role == Role::Assistant)
-    }
-
+    /// Puts marks in the place of the messages that `tracked` chooses; those of the assistant
+    /// among them are the turns.
     fn track(
         template: &ChatTemplate,
         messages: &[Message],
         tokens: &TemplateTokens,
-        tracked: impl Fn(&Message) -> bool,
+        tracked: impl Fn(usize, &Message) -> bool,
     ) -> Result<Self, Untracked> {
         let stem = unused_stem(template, messages);
         let marks: Vec<String> =
@@ -135,7 +86,9 @@ impl Skeleton {
         let marked: Vec<(Role, &str)> = messages
             .iter()
             .zip(&marks)
-            .map(|(m, mark)| (m.role, if tracked(m) { mark.as_str() } else { &m.content }))
+            .enumerate()
+            .map(|(idx, (m, mark))| (m.role, if tracked(idx, m) { mark } else { &m.content }))
+            .map(|(role, content)| (role, content.as_str()))
             .collect();
         let text = template.render_messages(&marked, tokens, false).map_err(|e| Untracked {
             reason: format!("messages cannot be told apart: {e}"),
@@ -144,8 +97,8 @@ impl Skeleton {
         let pieces = split(&text, &stem, messages.len());
         let mut turns = Vec::new();
         for (idx, message) in messages.iter().enumerate() {
-            if message.role == Role::Assistant {
-                let turn = Turn { template, marked: &marked, tokens, idx };
+            if message.role == Role::Assistant && tracked(idx, message) {
+                let turn = Turn { template, messages: &marked, tokens, idx };
                 turns.push(turn.plan(&text)?);
             }
         }
@@ -199,106 +152,78 @@ impl Skeleton {
     }
 }
 
-/// Renders `messages` and finds where each content lies.
+/// Renders `messages` and finds where each turn of the assistant lies.
 pub(crate) fn lay_out(
     template: &ChatTemplate,
     messages: &[Message],
     tokens: &TemplateTokens,
 ) -> crate::Result<Layout> {
-    let plain: Vec<(Role, &str)> = messages.iter().map(|m| (m.role, m.content.as_str())).collect();
-    let text = template.render_messages(&plain, tokens, false)?;
-    let refuse = |untracked: Untracked| crate::Error::Spans {
-        name: template.name().to_owned(),
-        reason: untracked.reason,
-        hint: untracked.hint,
-    };
     let everything = template.skeleton(messages, tokens);
+    let text = template.render_messages(&plain(messages), tokens, false)?;
     if let Ok(skeleton) = &everything
         && let Some(layout) = skeleton.lay_out(messages, text.clone())
     {
         return Ok(layout);
     }
     // A template may look into a system or user message, and the date may have changed.
-    let assistant = Skeleton::track_assistant(template, messages, tokens).map_err(|untracked| {
-        // The first reason, of all messages, is the more general one.
-        refuse(everything.err().unwrap_or(untracked))
-    })?;
-    assistant.lay_out(messages, text).ok_or_else(|| {
-        refuse(Untracked {
+    let is_turn = |_: usize, message: &Message| message.role == Role::Assistant;
+    // The first reason, of all messages, is the more general one.
+    find(template, messages, tokens, text, is_turn)
+        .map_err(|untracked| refuse(template, everything.err().unwrap_or(untracked)))
+}
+
+/// Renders `messages`, which end with the assistant's, and finds where that last one lies.
+///
+/// Earlier turns may be changed by the template, as some do with reasoning.
+pub(crate) fn lay_out_last(
+    template: &ChatTemplate,
+    messages: &[Message],
+    tokens: &TemplateTokens,
+) -> crate::Result<Layout> {
+    let text = template.render_messages(&plain(messages), tokens, false)?;
+    let is_turn = |idx: usize, _: &Message| idx + 1 == messages.len();
+    find(template, messages, tokens, text, is_turn).map_err(|reason| refuse(template, reason))
+}
+
+fn find(
+    template: &ChatTemplate,
+    messages: &[Message],
+    tokens: &TemplateTokens,
+    text: String,
+    is_turn: impl Fn(usize, &Message) -> bool,
+) -> Result<Layout, Untracked> {
+    let marked = Skeleton::track(template, messages, tokens, &is_turn);
+    if let Some(layout) = marked.as_ref().ok().and_then(|s| s.lay_out(messages, text.clone())) {
+        return Ok(layout);
+    }
+    // The words may decide how they are rendered, as `</think>` does in some templates.
+    let plain = plain(messages);
+    let turns: Option<Vec<TurnSpan>> = messages
+        .iter()
+        .enumerate()
+        .filter(|(idx, message)| is_turn(*idx, message))
+        .map(|(idx, _)| Turn { template, messages: &plain, tokens, idx }.behind_its_prompt(&text))
+        .collect();
+    let Some(turns) = turns else {
+        return Err(marked.err().unwrap_or_else(|| Untracked {
             reason: "it changes the words of a message, so they cannot be located".to_owned(),
             hint: "use a template that writes contents as they are, such as `chatml`".to_owned(),
-        })
-    })
+        }));
+    };
+    let contents = turns.iter().map(|turn| (turn.message, turn.content.clone())).collect();
+    Ok(Layout { text, contents, turns })
 }
 
-/// One turn of the assistant while a skeleton is made.
-struct Turn<'a> {
-    template: &'a ChatTemplate,
-    marked: &'a [(Role, &'a str)],
-    tokens: &'a TemplateTokens,
-    idx: usize,
+fn plain(messages: &[Message]) -> Vec<(Role, &str)> {
+    messages.iter().map(|message| (message.role, message.content.as_str())).collect()
 }
 
-impl Turn<'_> {
-    fn plan(&self, text: &str) -> Result<TurnPlan, Untracked> {
-        let idx = self.idx;
-        let mark = self.marked.get(idx).map(|(_, mark)| *mark).unwrap_or_default();
-        let mut places = text.match_indices(mark).map(|(start, _)| start);
-        let (start, end) = match (places.next(), places.next()) {
-            (Some(start), None) => (start, start + mark.len()),
-            (None, _) => return Err(self.refuse("leaves out or changes the words of")),
-            _ => return Err(self.refuse("writes more than once")),
-        };
-        // What the conversation looked like when this turn was its last message.
-        let so_far = self.render(idx + 1, false)?;
-        let Some(tail) = common_prefix(&so_far, text).get(end..) else {
-            return Err(self.refuse("rewrites, once later messages follow,"));
-        };
-        // Before the first message nothing has been said: there is no prompt to compare with.
-        let prompt = if idx == 0 {
-            text.get(..start).unwrap_or_default().to_owned()
-        } else {
-            self.render(idx, true)?
-        };
-        let before = text.get(..start).unwrap_or_default();
-        if let Some(gap) = before.strip_prefix(prompt.as_str()) {
-            let last_tail = so_far.get(end..).unwrap_or_default().to_owned();
-            return Ok(TurnPlan { message: idx, gap: gap.len(), tail: tail.to_owned(), last_tail });
-        }
-        let ending = prompt.get(common_prefix(&prompt, before).len()..).unwrap_or_default();
-        Err(Untracked {
-            reason: format!(
-                "the prompt for message {idx} ends in {ending:?}, which the conversation does not \
-                 have there"
-            ),
-            hint: hint(),
-        })
+fn refuse(template: &ChatTemplate, untracked: Untracked) -> crate::Error {
+    crate::Error::Spans {
+        name: template.name().to_owned(),
+        reason: untracked.reason,
+        hint: untracked.hint,
     }
-
-    fn render(&self, n: usize, prompt: bool) -> Result<String, Untracked> {
-        let messages = self.marked.get(..n).unwrap_or_default();
-        self.template.render_messages(messages, self.tokens, prompt).map_err(|e| Untracked {
-            reason: format!("message {} has no prompt of its own: {e}", self.idx),
-            hint: e.hint().unwrap_or_default(),
-        })
-    }
-
-    fn refuse(&self, what: &str) -> Untracked {
-        Untracked { reason: format!("it {what} message {} (assistant)", self.idx), hint: hint() }
-    }
-}
-
-/// What two texts start with, whole characters only.
-fn common_prefix<'a>(left: &'a str, right: &str) -> &'a str {
-    let same = left.chars().zip(right.chars()).take_while(|(a, b)| a == b);
-    left.get(..same.map(|(c, _)| c.len_utf8()).sum()).unwrap_or_default()
-}
-
-/// What helps with a template that cannot be tracked over several turns.
-pub(crate) fn hint() -> String {
-    "make one sample of each assistant turn, or choose a template that leaves earlier turns as they \
-     are, such as `chatml`"
-        .to_owned()
 }
 
 /// A word that neither the template nor the messages hold.

@@ -10,7 +10,8 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Value, json};
 
-use crate::backend::{EOS_NAMES, OwnNames, PAD_NAMES, UNK_NAMES, post_processor};
+use crate::backend::{EOS_NAMES, OwnNames, PAD_NAMES, UNK_NAMES};
+use crate::load::post_processor;
 use crate::{Error, Result, Tokenizer};
 
 /// Ends a document and stands in front of the first one.

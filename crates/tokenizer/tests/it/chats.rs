@@ -56,6 +56,12 @@ fn conversation() -> impl Strategy<Value = Vec<Message>> {
     })
 }
 
+/// The text of the last turn's targets.
+fn target_text(tokenizer: &Tokenizer, encoded: &Encoded) -> String {
+    let turn = encoded.turns.last().expect("a turn");
+    tokenizer.decode(&encoded.ids[turn.targets.clone()], false)
+}
+
 /// Checks all that must hold whatever the template; returns the text of each turn's targets.
 fn check(
     tokenizer: &Tokenizer,
@@ -80,6 +86,12 @@ fn check(
         assert_eq!(prompt, encoded.ids[..turn.prompt_len], "the prompt is a prefix");
         assert!(turn.prompt_len <= turn.targets.start);
         texts.push(tokenizer.decode(targets, false));
+    }
+    if messages.last().is_some_and(|last| last.role == Role::Assistant) {
+        // One sample of the last turn has the same words, behind the same prompt.
+        let answer = tokenizer.encode_answer(messages, template).expect("encodes");
+        assert_eq!(answer.ids, encoded.ids);
+        assert_eq!(answer.turns.first(), encoded.turns.last());
     }
     texts
 }
@@ -199,6 +211,21 @@ fn templates_that_rewrite_earlier_turns_are_refused_by_name() {
         error.ends_with("it rewrites, once later messages follow, message 1 (assistant)"),
         "{error}"
     );
+    // One sample of each turn works: the context is what the model sees when it answers.
+    let answer = tokenizer.encode_answer(&turns, &template).expect("the last turn");
+    assert_eq!(target_text(&tokenizer, &answer), "6<|im_end|>");
+    assert_eq!(answer.turns.len(), 1);
+    let prompt = tokenizer.encode_prompt(&turns[..3], &template).expect("a prompt");
+    assert_eq!(answer.ids[..answer.turns[0].prompt_len], prompt);
+    // Reasoning in the words is located, too, where the template leaves it as it is.
+    let reasoning = "<think>\nTwo and two.\n</think>\n\n4";
+    let turn = [turns[0].clone(), message(Role::Assistant, reasoning)];
+    for encoded in [
+        tokenizer.encode_chat(&turn, &template).expect("encodes"),
+        tokenizer.encode_answer(&turn, &template).expect("encodes"),
+    ] {
+        assert_eq!(target_text(&tokenizer, &encoded), format!("{reasoning}<|im_end|>"));
+    }
     let single = tokenizer.encode_chat(&turns[..2], &template).expect("a single turn");
     assert_eq!(
         tokenizer.decode(&single.ids[single.turns[0].targets.clone()], false),

@@ -7,4 +7,5 @@ mod published;
 mod renderings;
 mod support;
 mod text;
+mod throughput;
 mod training;

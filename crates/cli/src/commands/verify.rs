@@ -1,0 +1,23 @@
+//! `temper verify`: replays of reference vectors, one JSON line each.
+
+use super::print;
+use crate::args::VerifyArgs;
+use crate::failure::{Failure, Result};
+
+pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
+    let device = kernels::device(&args.device)?;
+    let (mut n_replays, mut n_failed) = (0, 0);
+    for report in args.paths.iter().flat_map(|path| evaluate::verify(path, &device)) {
+        print(&format!("{}\n", report.to_json()))?;
+        n_replays += 1;
+        n_failed += usize::from(!report.passed());
+    }
+    if n_failed > 0 {
+        return Err(Failure::input(
+            format!("{n_failed} of {n_replays} replays are outside their tolerances"),
+            "the lines above name the quantities",
+        )
+        .during_run());
+    }
+    Ok(())
+}

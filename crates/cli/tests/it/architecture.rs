@@ -1,0 +1,88 @@
+//! The crates and their arrows: what ARCHITECTURE.md draws is what cargo builds.
+
+use std::collections::BTreeMap;
+
+use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+
+use crate::support::root;
+
+/// From the bottom up; arrows point to lower layers only.
+const LAYERS: &[&[&str]] = &[
+    &["fsio", "seed"],
+    &["recipe", "arch", "kernels"],
+    &["tokenizer", "loss"],
+    &["data", "nn"],
+    &["model"],
+    &["plan"],
+    &["generate", "export"],
+    &["train"],
+    &["evaluate"],
+    &["pretrain", "sft"],
+    &["cli"],
+];
+
+/// Crates that plan and parse: they build without tensors.
+const WITHOUT_BURN: &[&str] = &["fsio", "seed", "recipe", "arch", "tokenizer", "data", "plan"];
+
+/// Tools and test kits that stand beside the house.
+const BESIDE: &[&str] = &["testkit", "kind-data"];
+
+fn packages() -> BTreeMap<String, Package> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo metadata");
+    metadata.packages.into_iter().map(|package| (package.name.to_string(), package)).collect()
+}
+
+/// Names of a crate's ordinary dependencies.
+fn dependencies(package: &Package) -> Vec<&str> {
+    package
+        .dependencies
+        .iter()
+        .filter(|dependency| dependency.kind == DependencyKind::Normal)
+        .map(|dependency| dependency.name.as_str())
+        .collect()
+}
+
+fn layer(name: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&name))
+}
+
+#[test]
+fn every_crate_has_its_place() {
+    for name in packages().keys() {
+        let beside = BESIDE.contains(&name.as_str());
+        assert!(layer(name).is_some() != beside, "{name} stands in no layer, or in two places");
+    }
+}
+
+#[test]
+fn arrows_point_down() {
+    let packages = packages();
+    for (name, package) in &packages {
+        let Some(own) = layer(name) else { continue };
+        for dependency in dependencies(package) {
+            let Some(below) = layer(dependency) else { continue };
+            assert!(below < own, "{name} (layer {own}) depends on {dependency} (layer {below})");
+        }
+        assert!(!dependencies(package).contains(&"testkit"), "{name} ships the test kit");
+    }
+}
+
+#[test]
+fn planning_builds_without_tensors() {
+    let packages = packages();
+    for name in WITHOUT_BURN {
+        let package = packages.get(*name).expect("a crate of the list");
+        for dependency in dependencies(package) {
+            assert!(!dependency.starts_with("burn"), "{name} depends on {dependency}");
+            let ours = packages.contains_key(dependency);
+            assert!(
+                !ours || WITHOUT_BURN.contains(&dependency),
+                "{name} reaches burn through {dependency}"
+            );
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Every mistake gets one message with its place, the value and a remedy, and exit code 2.
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::support::{Place, tiny_recipe};
+
+const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again.\n";
+
+/// A folder with a text and a recipe that trains on it.
+fn trained() -> Place {
+    let place = Place::new();
+    place.write("text.txt", TEXT.repeat(40)).write(
+        "tiny.toml",
+        tiny_recipe("{ path = \"text.txt\" }", ""),
+    );
+    let outcome = place.temper(&["run", "tiny.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("runs/tiny/pretrain"), "{}", outcome.stdout);
+    place
+}
+
+fn plan_with(data: &str, file: &str, bytes: impl AsRef<[u8]>) -> String {
+    let place = Place::new();
+    place.write(file, bytes).write("r.toml", tiny_recipe(data, ""));
+    place.error(&["plan", "r.toml"])
+}
+
+#[test]
+fn a_recipe_that_is_not_there() {
+    assert_snapshot!(Place::new().error(&["plan", "none.toml"]));
+}
+
+#[test]
+fn an_unknown_key() {
+    let place = Place::new();
+    place.write("text.txt", TEXT).write(
+        "r.toml",
+        tiny_recipe("{ path = \"text.txt\" }", "schedule = { warmup_step = 20 }\n"),
+    );
+    assert_snapshot!(place.error(&["plan", "r.toml"]));
+}
+
+#[test]
+fn an_override_of_an_unknown_key() {
+    let place = Place::new();
+    place.write("text.txt", TEXT).write("r.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
+    assert_snapshot!(place.error(&["plan", "r.toml", "--set", "pretrain.max_step=3"]));
+}
+
+#[test]
+fn a_data_file_that_is_not_there() {
+    let place = Place::new();
+    place.write("r.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
+    assert_snapshot!(place.error(&["plan", "r.toml"]));
+}
+
+#[test]
+fn an_empty_file() {
+    assert_snapshot!(plan_with("{ path = \"rows.jsonl\" }", "rows.jsonl", ""));
+}
+
+#[test]
+fn bad_json_at_a_line() {
+    let rows = "{\"text\": \"one\"}\n{\"text\": \"two\"}\n{\"text\": \"three\n";
+    assert_snapshot!(plan_with("{ path = \"rows.jsonl\" }", "rows.jsonl", rows));
+}
+
+#[test]
+fn a_missing_column() {
+    let rows = "{\"txt\": \"one\", \"label\": 1}\n".repeat(3);
+    assert_snapshot!(plan_with(
+        "{ path = \"rows.jsonl\", text = \"text\" }",
+        "rows.jsonl",
+        rows
+    ));
+}
+
+#[test]
+fn invalid_utf8() {
+    assert_snapshot!(plan_with("{ path = \"text.txt\" }", "text.txt", b"abc\ndef \xff\xfe\n"));
+}
+
+#[test]
+fn a_row_longer_than_the_limit() {
+    let row = format!("{{\"text\": \"{}\"}}\n", "a".repeat(5 << 20));
+    assert_snapshot!(plan_with("{ path = \"rows.jsonl\" }", "rows.jsonl", row));
+}
+
+#[test]
+fn a_row_longer_than_the_models_context() {
+    let place = Place::new();
+    place.write("text.txt", TEXT.repeat(40));
+    place.write("r.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
+    assert_snapshot!(place.error(&[
+        "plan",
+        "r.toml",
+        "--set",
+        "pretrain.sequence_length=64"
+    ]));
+}
+
+#[test]
+fn a_device_that_is_not_there() {
+    let place = Place::new();
+    place.write("text.txt", TEXT).write("r.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
+    assert_snapshot!(place.error(&["plan", "r.toml", "--set", "device=cuda"]));
+}
+
+#[test]
+fn a_stage_that_the_recipe_lacks() {
+    let place = Place::new();
+    place.write("text.txt", TEXT).write("r.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
+    assert_snapshot!(place.error(&["plan", "r.toml", "--stage", "sft"]));
+}
+
+#[test]
+fn a_stage_that_starts_from_one_that_has_not_run() {
+    let place = Place::new();
+    let sft = "\n[sft]\nstart = \"pretrain\"\ndata = [{ path = \"chats.jsonl\" }]\n\
+               chat_template = \"plain\"\nsequence_length = 32\ntokens_per_step = 64\nmax_steps = 2\n\
+               optimizer = { lr = 1e-3 }\n";
+    let rows = "{\"prompt\": \"Hi?\", \"completion\": \"Ho!\"}\n".repeat(8);
+    place.write("text.txt", TEXT.repeat(40)).write("chats.jsonl", rows);
+    place.write("r.toml", tiny_recipe("{ path = \"text.txt\" }", sft));
+    assert_snapshot!(place.error(&["run", "r.toml", "--stage", "sft"]));
+}
+
+#[test]
+fn models_that_are_none() {
+    let place = Place::new();
+    place.write("folder/file", "");
+    assert_snapshot!("no such path", place.error(&["generate", "nowhere", "--prompt", "a"]));
+    assert_snapshot!("no model", place.error(&["generate", "folder", "--prompt", "a"]));
+    assert_snapshot!("no run", place.error(&["resume", "nowhere"]));
+    assert_snapshot!("no runs", place.error(&["runs"]));
+}
+
+#[test]
+fn damaged_weights() {
+    let place = trained();
+    let model = place.path().join("runs/tiny/pretrain/model");
+    let weights = std::fs::read(model.join("model.safetensors")).expect("weights");
+    let generate = ["generate", "damaged", "--prompt", "a"];
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        let bytes = std::fs::read(model.join(name)).expect("a file of the model");
+        place.write(&format!("damaged/{name}"), bytes);
+    }
+    assert_snapshot!("a run is no model", place.error(&["generate", "runs/tiny", "--prompt", "a"]));
+    place.write("damaged/model.safetensors", &weights[..weights.len() - 8]);
+    assert_snapshot!("truncated", place.error(&generate));
+    let mut with_nan = weights.clone();
+    let at = with_nan.len() - 4;
+    with_nan[at..].copy_from_slice(&f32::NAN.to_le_bytes());
+    place.write("damaged/model.safetensors", &with_nan);
+    assert_snapshot!("not a number", place.error(&generate));
+    let index = json!({"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}});
+    fsio::remove_file(place.path().join("damaged/model.safetensors")).expect("removed");
+    place.write("damaged/model.safetensors.index.json", index.to_string());
+    assert_snapshot!("a shard is missing", place.error(&generate));
+}
+
+#[test]
+fn a_vocabulary_that_does_not_match() {
+    let place = trained();
+    let model = place.path().join("runs/tiny/pretrain/model");
+    let config = std::fs::read(model.join("config.json")).expect("config.json");
+    let mut config: Value = serde_json::from_slice(&config).expect("JSON");
+    config["vocab_size"] = json!(100);
+    for name in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        let bytes = std::fs::read(model.join(name)).expect("a file of the model");
+        place.write(&format!("small/{name}"), bytes);
+    }
+    place.write("small/config.json", config.to_string());
+    let recipe = "[pretrain]\nstart = \"small\"\ndata = [{ path = \"text.txt\" }]\n\
+                  sequence_length = 32\ntokens_per_step = 64\nmax_steps = 3\noptimizer = { lr = 1e-3 }\n";
+    place.write("r.toml", recipe);
+    assert_snapshot!(place.error(&["plan", "r.toml"]));
+}
+
+#[test]
+fn a_prompt_longer_than_the_context() {
+    let place = trained();
+    let prompt = "word ".repeat(200);
+    let args = ["generate", "runs/tiny/pretrain", "--prompt", &prompt];
+    assert_snapshot!(place.error(&args));
+}
+
+#[test]
+fn a_recipe_that_changed_under_a_run() {
+    let place = trained();
+    let changed = ["run", "tiny.toml", "--set", "pretrain.optimizer.lr=0.5"];
+    assert_snapshot!(place.error(&changed));
+    // What changes nothing may change.
+    let outcome = place.temper(&["run", "tiny.toml", "--set", "pretrain.log_every_steps=1"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("skipped"), "{}", outcome.stderr);
+}

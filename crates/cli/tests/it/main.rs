@@ -1,0 +1,6 @@
+//! The binary as a user meets it, and the shape of the house.
+
+mod architecture;
+mod errors;
+mod source_tree;
+mod support;

@@ -1,0 +1,96 @@
+//! Rules about the source text that no lint knows.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::root;
+
+/// Hard limit of a file's lines.
+const MOST_LINES: usize = 600;
+
+/// Files outside a family's own that may name it: the one match of each crate that has one, and the recipe's section.
+const NAME_FAMILIES: &[&str] = &[
+    "crates/arch/src/lib.rs",
+    "crates/arch/src/family.rs",
+    "crates/arch/src/description.rs",
+    "crates/arch/src/error.rs",
+    "crates/model/src/lib.rs",
+    "crates/model/src/backbone.rs",
+    "crates/recipe/src/lib.rs",
+    "crates/recipe/src/model.rs",
+];
+
+/// Every Rust file under `crates/*/src`, with its path from the root.
+fn sources() -> Vec<(String, String)> {
+    let root = root();
+    let mut files = Vec::new();
+    let crates = std::fs::read_dir(root.join("crates")).expect("crates");
+    for entry in crates.flatten() {
+        collect(&entry.path().join("src"), &mut files);
+    }
+    files.sort();
+    files
+        .into_iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).expect("a source file");
+            let name = path.strip_prefix(&root).expect("under the root").display().to_string();
+            (name, text)
+        })
+        .collect()
+}
+
+fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let files = sources();
+    assert!(files.len() > 100, "the tree was not found");
+    for (name, text) in files {
+        assert!(text.starts_with("//! "), "{name} does not open with `//!`");
+        let lines = text.lines().count();
+        assert!(lines <= MOST_LINES, "{name} has {lines} lines");
+    }
+}
+
+#[test]
+fn unsafe_stays_in_kernels_and_fsio() {
+    for (name, text) in sources() {
+        let allowed = name.starts_with("crates/kernels/") || name.starts_with("crates/fsio/");
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let found = code.clone().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
+        assert!(allowed || !found, "{name} has unsafe code");
+    }
+}
+
+#[test]
+fn a_family_is_named_in_its_own_files() {
+    for (name, text) in sources() {
+        let own = name.contains("/llama") || name.contains("/gpt2");
+        if own || NAME_FAMILIES.contains(&name.as_str()) || name.starts_with("crates/testkit/") {
+            continue;
+        }
+        let mut code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let found = code.find(|line| line.contains("Llama") || line.contains("Gpt2"));
+        assert!(found.is_none(), "{name} names a family: {}", found.unwrap_or_default());
+    }
+}
+
+#[test]
+fn only_train_handles_signals_and_only_cli_exits() {
+    for (name, text) in sources() {
+        if !name.starts_with("crates/train/") {
+            assert!(!text.contains("signal_hook"), "{name} handles signals");
+        }
+        if !name.starts_with("crates/cli/") && !name.starts_with("crates/train/src/signals") {
+            assert!(!text.contains("process::exit"), "{name} ends the process");
+        }
+    }
+}

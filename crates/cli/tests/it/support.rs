@@ -1,0 +1,74 @@
+//! Running the binary in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// An empty folder to run in, and how to run there.
+pub(crate) struct Place {
+    dir: tempfile::TempDir,
+}
+
+/// What a command did.
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> &Self {
+        let path = self.path().join(name);
+        let parent = path.parent().expect("a parent");
+        fsio::create_dir_all(parent).expect("a folder");
+        fsio::write_atomic(&path, bytes).expect("a file");
+        self
+    }
+
+    pub(crate) fn temper(&self, args: &[&str]) -> Outcome {
+        let output = Command::new(env!("CARGO_BIN_EXE_temper"))
+            .args(args)
+            .current_dir(self.path())
+            .env_remove("TEMPER_DATA")
+            .output()
+            .expect("the binary runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Outcome {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// The exit code and what stands on stderr, progress lines left out, for a snapshot.
+    pub(crate) fn error(&self, args: &[&str]) -> String {
+        let outcome = self.temper(args);
+        let from = outcome.stderr.find("error:").unwrap_or(0);
+        let message = outcome.stderr[from..].trim_end();
+        let code = outcome.code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        format!("exit {code}\n{message}").replace(&self.path().display().to_string(), "DIR")
+    }
+}
+
+/// A recipe for a tiny model on the file `text.txt`; `extra` is appended.
+pub(crate) fn tiny_recipe(data: &str, extra: &str) -> String {
+    format!(
+        "[tokenizer]\ntrain = {{ kind = \"byte-bpe\", vocab_size = 300 }}\n\n\
+         [model]\nfamily = \"llama\"\nhidden_size = 16\nnum_hidden_layers = 1\n\
+         num_attention_heads = 2\nintermediate_size = 32\nmax_position_embeddings = 32\n\n\
+         [pretrain]\ndata = [{data}]\nsequence_length = 32\ntokens_per_step = 64\nmax_steps = 3\n\
+         optimizer = {{ lr = 1e-3 }}\n{extra}"
+    )
+}

@@ -1,0 +1,390 @@
+//! Rewrites a template so that no value in it can grow or nest without being counted.
+//!
+//! The engine's fuel counts instructions and bytes, but not what hides in lists: adding a list to
+//! itself 40 times asks for 2^40 items at once, comparing lists that share their parts takes as
+//! many steps, and dropping a list nested 100,000 deep overflows the stack and ends the process. A
+//! value has to be stored, passed or put into a literal to be used twice, so the rewritten template
+//! checks it there, and before lists are added or compared. The checks themselves are in `guards`.
+//! Nothing else about a template changes, and expressions are not parsed, only cut into words.
+
+/// The filter that checks a whole value.
+const WHOLE: &str = "|_whole";
+/// The filter that checks a value which a namespace will keep.
+const KEPT: &str = "|_kept";
+/// The filter that checks the length of a list before another one is added to it.
+const LENGTH: &str = "|_length";
+
+/// Words after which an operand follows, so that a `+` or `(` there is no binary operator or call.
+const OPERATORS: [&str; 9] = ["and", "or", "not", "in", "is", "if", "else", "elif", "recursive"];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Last {
+    /// Nothing, an operator, an opening bracket or a comma.
+    Open,
+    /// Something that an operator can follow.
+    Operand,
+}
+
+/// An open bracket.
+struct Bracket {
+    kind: Inside,
+    /// Where it stands in the output.
+    start: usize,
+    /// Where the text of the current argument starts in the output.
+    argument: usize,
+    comma: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Inside {
+    /// The arguments of a call, each checked.
+    Call,
+    /// The parameters of a macro.
+    Parameters,
+    /// An index or slice.
+    Index,
+    /// A list or dict literal.
+    Literal,
+    /// Round brackets that group, or make a tuple.
+    Group,
+}
+
+/// One tag while it is rewritten.
+struct Tag<'s> {
+    rest: &'s str,
+    out: String,
+    last: Last,
+    /// Where the last operand ends in the output.
+    operand_end: usize,
+    /// The operand belongs to an `is`, whose result is true or false.
+    tested: bool,
+    brackets: Vec<Bracket>,
+    /// The first word: `set`, `for`, ... or empty for an output.
+    name: String,
+    n_words: usize,
+    /// Where the value of a `set` or `with` starts in the output.
+    value: Option<usize>,
+    /// The target of a `set` has a dot: a namespace keeps the value.
+    attribute: bool,
+    /// The `in` of a `for` has been seen.
+    looping: bool,
+}
+
+/// The template with its checks; `{% generation %}` becomes a block that changes nothing.
+pub(crate) fn guarded(source: &str) -> String {
+    let mut out = String::with_capacity(source.len() * 2);
+    let mut rest = source;
+    while let Some(start) = rest.find('{') {
+        let (text, tag) = rest.split_at(start);
+        out.push_str(text);
+        rest = match tag.get(..2) {
+            Some("{#") => copy_until(tag, "#}", &mut out),
+            Some("{{") => rewrite(tag, "}}", &mut out),
+            Some("{%") if first_word(tag) == "raw" => copy_raw(tag, &mut out),
+            Some("{%") => rewrite(tag, "%}", &mut out),
+            _ => copy_until(tag, "{", &mut out),
+        };
+    }
+    out.push_str(rest);
+    out
+}
+
+fn first_word(tag: &str) -> &str {
+    let inner = tag.get(2..).unwrap_or_default().trim_start_matches(['-', '+']).trim_start();
+    inner.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+}
+
+fn copy_until<'s>(text: &'s str, end: &str, out: &mut String) -> &'s str {
+    let end = text.find(end).map_or(text.len(), |at| at + end.len());
+    let (done, rest) = text.split_at(end);
+    out.push_str(done);
+    rest
+}
+
+fn copy_raw<'s>(text: &'s str, out: &mut String) -> &'s str {
+    let mut rest = copy_until(text, "%}", out);
+    while !rest.is_empty() && first_word(rest) != "endraw" {
+        let next = rest.get(1..).and_then(|tail| tail.find("{%")).map_or(rest.len(), |at| at + 1);
+        // A tag starts with ASCII, so this is no middle of a character; else all is copied.
+        let (done, tail) = rest.split_at_checked(next).unwrap_or((rest, ""));
+        out.push_str(done);
+        rest = tail;
+    }
+    copy_until(rest, "%}", out)
+}
+
+fn rewrite<'s>(tag: &'s str, end: &str, out: &mut String) -> &'s str {
+    let mut state = Tag {
+        rest: tag.get(2..).unwrap_or_default(),
+        out: tag.get(..2).unwrap_or_default().to_owned(),
+        last: Last::Open,
+        operand_end: 0,
+        tested: false,
+        brackets: Vec::new(),
+        name: String::new(),
+        n_words: 0,
+        value: None,
+        attribute: false,
+        looping: false,
+    };
+    state.run(end);
+    out.push_str(&state.out);
+    state.rest
+}
+
+impl Tag<'_> {
+    fn run(&mut self, end: &str) {
+        // The sign for white space after the opening is no operator.
+        self.take(self.rest.len() - self.rest.trim_start_matches(['-', '+']).len());
+        while let Some(c) = self.rest.chars().next() {
+            if self.brackets.is_empty() && self.at_end(end) {
+                self.close_value();
+                self.take(self.rest.find(end).map_or(0, |at| at + end.len()));
+                return;
+            }
+            match c {
+                '\'' | '"' => self.string(c),
+                c if c.is_alphanumeric() || c == '_' => self.word(),
+                '(' | '[' | '{' => self.open(c),
+                ')' | ']' | '}' => self.close(),
+                c if c.is_whitespace() => self.take(c.len_utf8()),
+                _ => self.operator(c),
+            }
+        }
+    }
+
+    /// At the end of the tag, with or without a sign for white space.
+    fn at_end(&self, end: &str) -> bool {
+        self.rest.strip_prefix(['-', '+']).unwrap_or(self.rest).starts_with(end)
+    }
+
+    /// Copies the next `n` bytes.
+    fn take(&mut self, n: usize) {
+        let (taken, rest) = self.rest.split_at_checked(n).unwrap_or((self.rest, ""));
+        self.out.push_str(taken);
+        self.rest = rest;
+    }
+
+    fn operand(&mut self) {
+        self.last = Last::Operand;
+        self.operand_end = self.out.len();
+    }
+
+    /// Puts a check behind the last operand.
+    fn check_operand(&mut self, filter: &str) {
+        self.out.insert_str(self.operand_end, filter);
+    }
+
+    fn string(&mut self, quote: char) {
+        let mut escaped = false;
+        let end = self.rest.char_indices().skip(1).find(|(_, c)| {
+            let ends = *c == quote && !escaped;
+            escaped = *c == '\\' && !escaped;
+            ends
+        });
+        self.take(end.map_or(self.rest.len(), |(at, _)| at + 1));
+        self.operand();
+    }
+
+    fn word(&mut self) {
+        let end = self.rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+        let word = self.rest.get(..end.unwrap_or(self.rest.len())).unwrap_or_default();
+        self.n_words += 1;
+        let first = self.n_words == 1 && self.out.starts_with("{%");
+        if first {
+            self.name = word.to_owned();
+            let plain = match word {
+                "generation" => "with",
+                "endgeneration" => "endwith",
+                other => other,
+            };
+            self.out.push_str(plain);
+            self.rest = self.rest.get(word.len()..).unwrap_or_default();
+            self.last = Last::Open;
+            return;
+        }
+        if word == "in" && self.name == "for" && !self.looping && self.brackets.is_empty() {
+            self.looping = true;
+        } else if (word == "in" || word == "not") && self.last == Last::Operand && !self.tested {
+            // `x in y` compares x with each item; `x not in y` does, too.
+            self.check_operand(WHOLE);
+        }
+        self.take(word.len());
+        if OPERATORS.contains(&word) {
+            self.last = Last::Open;
+            self.tested = word == "is" || (word == "not" && self.tested);
+        } else {
+            self.operand();
+        }
+    }
+
+    fn open(&mut self, c: char) {
+        let parameters = matches!(self.name.as_str(), "macro" | "call") && !self.out.contains('(');
+        let kind = match (c, self.last) {
+            ('(', _) if parameters => Inside::Parameters,
+            ('(', Last::Operand) => Inside::Call,
+            ('(', Last::Open) => Inside::Group,
+            ('[', Last::Operand) => Inside::Index,
+            _ => Inside::Literal,
+        };
+        let start = self.out.len();
+        self.take(1);
+        self.brackets.push(Bracket { kind, start, argument: self.out.len(), comma: false });
+        self.last = Last::Open;
+        self.tested = false;
+    }
+
+    fn close(&mut self) {
+        let Some(bracket) = self.brackets.pop() else {
+            self.take(1);
+            return;
+        };
+        self.close_argument(&bracket);
+        self.take(1);
+        // Names on the left of `=` or `in` may stand in brackets; they are no values.
+        let target =
+            (self.name == "for" && !self.looping) || (self.name == "set" && self.value.is_none());
+        let value =
+            bracket.kind == Inside::Literal || (bracket.kind == Inside::Group && bracket.comma);
+        if value && !target {
+            // An index or a method may follow, which a filter cannot have.
+            self.out.insert(bracket.start, '(');
+            self.out.push_str("|_whole)");
+        }
+        self.operand();
+        self.tested = false;
+    }
+
+    /// Puts the check around an argument that ends here.
+    fn close_argument(&mut self, bracket: &Bracket) {
+        if bracket.kind == Inside::Call {
+            self.wrap(bracket.argument, WHOLE);
+        }
+    }
+
+    /// Puts `check` around what has been written since `start`, unless that cannot need it.
+    fn wrap(&mut self, start: usize, check: &str) {
+        let text = self.out.get(start..).unwrap_or_default();
+        let inner = text.trim();
+        // A splat is no expression; a number or a string needs no check.
+        let plain = inner.is_empty()
+            || inner.starts_with('*')
+            || inner.parse::<f64>().is_ok()
+            || (inner.starts_with(['\'', '"'])
+                && !inner.contains(['|', '~', '+', '*', '%', ',', '[', '(']));
+        if !plain {
+            let first = start + text.len() - text.trim_start().len();
+            let end = first + inner.len();
+            self.out.insert_str(end, check);
+            self.out.insert(end, ')');
+            self.out.insert(first, '(');
+        }
+    }
+
+    fn close_value(&mut self) {
+        if let Some(start) = self.value.take() {
+            self.wrap(start, if self.attribute { KEPT } else { WHOLE });
+        }
+    }
+
+    fn operator(&mut self, c: char) {
+        let two = self.rest.get(..2).unwrap_or_default();
+        let comparison = matches!(two, "==" | "!=" | "<=" | ">=") || c == '<' || c == '>';
+        let binary = self.last == Last::Operand && !self.tested;
+        if comparison {
+            if binary {
+                self.check_operand(WHOLE);
+            }
+            self.take(if two.ends_with('=') { 2 } else { 1 });
+        } else if two == "**" || two == "//" {
+            self.take(2);
+        } else {
+            if (c == '+' || c == '*') && binary {
+                self.check_operand(LENGTH);
+            }
+            if c == ',' {
+                self.comma();
+            } else {
+                self.take(c.len_utf8());
+            }
+            match c {
+                '=' => self.assign(),
+                '.' if self.name == "set" && self.value.is_none() => self.attribute = true,
+                _ => {}
+            }
+        }
+        // After a dot comes a name and after a bar a filter, both of which can be called.
+        self.last = Last::Open;
+        self.tested = false;
+    }
+
+    fn comma(&mut self) {
+        if let Some(bracket) = self.brackets.last_mut() {
+            bracket.comma = true;
+            let (kind, argument) = (bracket.kind, bracket.argument);
+            if kind == Inside::Call {
+                self.wrap(argument, WHOLE);
+            }
+        } else if self.name == "with" {
+            self.close_value();
+        }
+        self.take(1);
+        let next = self.out.len();
+        if let Some(bracket) = self.brackets.last_mut() {
+            bracket.argument = next;
+        }
+    }
+
+    fn assign(&mut self) {
+        let next = self.out.len();
+        if let Some(bracket) = self.brackets.last_mut() {
+            // A keyword argument: the value starts here.
+            bracket.argument = next;
+        } else if matches!(self.name.as_str(), "set" | "with") && self.value.is_none() {
+            self.value = Some(next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::guarded;
+
+    #[test]
+    fn checks_stand_where_values_are_stored_added_or_compared() {
+        for (source, expected) in [
+            ("a { b } {{ x }}", "a { b } {{ x }}"),
+            ("{{- a + b -}}", "{{- a|_length + b -}}"),
+            ("{%+ if a == b and c in d +%}", "{%+ if a|_whole == b and c|_whole in d +%}"),
+            (
+                "{% if x is not none and y not in z %}",
+                "{% if x is not none and y|_whole not in z %}",
+            ),
+            ("{% if x is divisibleby 3 == y %}", "{% if x is divisibleby 3 == y %}"),
+            ("{% for a, b in x + y %}", "{% for a, b in x|_length + y %}"),
+            ("{% for (a, b) in x if a in b %}", "{% for (a, b) in x if a|_whole in b %}"),
+            (
+                "{% set x = [1, {'a': 2}] -%}",
+                "{% set x = (([1, ({'a': 2}|_whole)]|_whole))|_whole -%}",
+            ),
+            ("{% set x %}", "{% set x %}"),
+            ("{% set ns.x = -1 %}", "{% set ns.x = -1 %}"),
+            ("{% set ns.x = ns.x + y.z %}", "{% set ns.x = (ns.x|_length + y.z)|_kept %}"),
+            ("{% with a = b, c = d %}", "{% with a = (b)|_whole, c = (d)|_whole %}"),
+            ("{{ f(a, k=b, *c) }}", "{{ f((a)|_whole, k=(b)|_whole, *c) }}"),
+            ("{{ x[1:] ~ y.z('a')[0] }}", "{{ x[1:] ~ y.z('a')[0] }}"),
+            ("{{ (a, b) ~ (c) ~ +1 ~ 2 ** 3 }}", "{{ ((a, b)|_whole) ~ (c) ~ +1 ~ 2 ** 3 }}"),
+            ("{% macro m(a, b=[]) %}", "{% macro m(a, b=([]|_whole)) %}"),
+            ("{{ 'a + b }}' + \"\\\"+\" }}", "{{ 'a + b }}'|_length + \"\\\"+\" }}"),
+            (
+                "{# a + b #}{% raw %}{{ a + b }}{% endraw %}",
+                "{# a + b #}{% raw %}{{ a + b }}{% endraw %}",
+            ),
+            ("{%- generation -%}{{ x }}{% endgeneration%}", "{%- with -%}{{ x }}{% endwith%}"),
+            ("{{ {'a': {'b': 1}} }}", "{{ ({'a': ({'b': 1}|_whole)}|_whole) }}"),
+            ("{% unterminated + x", "{% unterminated + x"),
+        ] {
+            assert_eq!(guarded(source), expected, "{source}");
+        }
+    }
+}

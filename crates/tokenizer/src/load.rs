@@ -1,0 +1,154 @@
+//! Reading a tokenizer.json into the tokenizers library, with what the files beside it change.
+//!
+//! It follows transformers in which tokens are added and when bos and eos are put around texts. It
+//! gives special tokens no meaning.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Library};
+
+use crate::files::token_text;
+use crate::guard::{guarded, guarded_result};
+use crate::{Error, Result, shape};
+
+/// The named special tokens, in the order in which transformers adds missing ones.
+const NAMED: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// The library's tokenizer from the text of a tokenizer.json and its config, with the number of ids.
+pub(crate) fn load(
+    json: &str,
+    path: &Path,
+    config: &Map<String, Value>,
+) -> Result<(Library, usize)> {
+    let (mut library, n_ids) = parse(json, path)?;
+    guarded("adding special tokens", || add_missing(&mut library, config))?;
+    update_post_processor(&mut library, config)?;
+    let largest = library.get_added_tokens_decoder().into_keys().max();
+    Ok((library, n_ids.max(largest.map_or(0, |id| id as usize + 1))))
+}
+
+fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
+    let refused = |refusal: shape::Refusal| Error::Refused {
+        path: path.to_owned(),
+        reason: refusal.reason,
+        hint: refusal.hint,
+    };
+    let checked = shape::check(json).map_err(refused)?;
+    let mut library = guarded_result("reading tokenizer.json", || Library::from_bytes(json))
+        .map_err(|e| match e {
+            Error::Backend { reason, .. } => refused(reason.into()),
+            other => other,
+        })?;
+    for token in checked.added {
+        let actual = library.token_to_id(&token.content);
+        if actual != Some(token.id) {
+            let reason = format!(
+                "added token `{}` says its id is `{}`, but the vocabulary makes it `{}`",
+                token.content,
+                token.id,
+                actual.map_or_else(|| "none".to_owned(), |id| id.to_string())
+            );
+            return Err(refused(reason.into()));
+        }
+    }
+    // transformers switches both off for each call, too: length is the caller's affair.
+    guarded_result("reading tokenizer.json", || library.with_truncation(None).map(|_| ()))?;
+    library.with_padding(None);
+    Ok((library, checked.n_ids))
+}
+
+/// Adds tokens that only the config names, as transformers does.
+fn add_missing(library: &mut Library, config: &Map<String, Value>) {
+    let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
+    let mut described: Vec<(u32, &Value)> = decoder
+        .into_iter()
+        .flatten()
+        .filter_map(|(id, token)| Some((id.parse().ok()?, token)))
+        .collect();
+    described.sort_unstable_by_key(|(id, _)| *id);
+    for (_, token) in &described {
+        if let Some(text) = token_text(token)
+            && library.token_to_id(text).is_none()
+        {
+            add(library, text, Some(token));
+        }
+    }
+    let extra = ["additional_special_tokens", "extra_special_tokens"]
+        .into_iter()
+        .filter_map(|key| config.get(key).and_then(Value::as_array))
+        .flatten();
+    for value in NAMED.iter().filter_map(|key| config.get(*key)).chain(extra) {
+        let Some(text) = token_text(value) else { continue };
+        let known = library.token_to_id(text).is_some_and(|id| {
+            library.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+        });
+        if !known {
+            let description = described.iter().find(|(_, token)| token_text(token) == Some(text));
+            add(library, text, description.map(|(_, token)| *token).or(Some(value)));
+        }
+    }
+}
+
+fn add(library: &mut Library, text: &str, description: Option<&Value>) {
+    let flag = |key: &str, default: bool| {
+        description.and_then(|d| d.get(key)).and_then(Value::as_bool).unwrap_or(default)
+    };
+    let token = AddedToken::from(text, true)
+        .lstrip(flag("lstrip", false))
+        .rstrip(flag("rstrip", false))
+        .single_word(flag("single_word", false))
+        .normalized(flag("normalized", false));
+    // It fails only where the token's automaton cannot be built; the token is then missing, and
+    // whoever needs it says so by name.
+    let _ = library.add_special_tokens([token]);
+}
+
+/// Follows `add_bos_token` and `add_eos_token`, which overrule the post-processor where present.
+fn update_post_processor(library: &mut Library, config: &Map<String, Value>) -> Result<()> {
+    let flag = |key: &str| config.get(key).map(|value| value.as_bool().unwrap_or(false));
+    let (bos_flag, eos_flag) = (flag("add_bos_token"), flag("add_eos_token"));
+    if bos_flag.is_none() && eos_flag.is_none() {
+        return Ok(());
+    }
+    let token = |wanted: Option<bool>, key: &str| {
+        let text = wanted.unwrap_or(false).then(|| config.get(key).and_then(token_text))??;
+        Some((text.to_owned(), library.token_to_id(text)?))
+    };
+    let bos = token(bos_flag, "bos_token");
+    let eos = token(eos_flag, "eos_token");
+    let processor = post_processor(bos.as_ref(), eos.as_ref());
+    let processor: TemplateProcessing = guarded_result("setting bos and eos", || {
+        serde_json::from_value::<TemplateProcessing>(processor)
+    })?;
+    library.with_post_processor(Some(PostProcessorWrapper::Template(processor)));
+    Ok(())
+}
+
+/// A post-processor that puts `bos` in front of each text and `eos` behind it.
+pub(crate) fn post_processor(bos: Option<&(String, u32)>, eos: Option<&(String, u32)>) -> Value {
+    let special = |token: Option<&(String, u32)>, type_id: u32| {
+        token.map(|(text, _)| json!({"SpecialToken": {"id": text, "type_id": type_id}}))
+    };
+    let sequence = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});
+    let part = |id: &str, type_id: u32| {
+        [special(bos, type_id), Some(sequence(id, type_id)), special(eos, type_id)]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<Value>>()
+    };
+    let mut specials = Map::new();
+    for (text, id) in [bos, eos].into_iter().flatten() {
+        let token = json!({"id": text, "ids": [id], "tokens": [text]});
+        specials.insert(text.clone(), token);
+    }
+    let pair = [part("A", 0), part("B", 1)].concat();
+    json!({
+        "type": "TemplateProcessing",
+        "single": part("A", 0),
+        "pair": pair,
+        "special_tokens": specials,
+    })
+}
