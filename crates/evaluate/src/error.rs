@@ -46,6 +46,9 @@ pub enum Error {
     /// A model directory.
     #[error(transparent)]
     Model(#[from] model::Error),
+    /// An adapter.
+    #[error(transparent)]
+    Lora(#[from] lora::Error),
     /// A continuation.
     #[error(transparent)]
     Generate(#[from] generate::Error),
@@ -72,11 +75,14 @@ impl Error {
                     .to_owned(),
             ),
             Self::NotKnown { .. } => Some(
-                "known kinds: causal-lm, causal-lm-widened, training-full, sampling".to_owned(),
+                "known kinds: causal-lm, causal-lm-widened, sampling, training-full, training-lora, \
+                 adapter, reward, preference"
+                    .to_owned(),
             ),
             Self::File(error) => error.hint(),
             Self::Config(error) => error.hint(),
             Self::Model(error) => error.hint(),
+            Self::Lora(error) => error.hint(),
             Self::Generate(error) => error.hint(),
             Self::Train(error) => error.hint(),
         }

@@ -20,7 +20,7 @@ impl SequenceLogprobs {
     pub fn from_tokens(logprobs_pt: Tensor<2>, mask_pt: Tensor<2>) -> Self {
         let [p, _] = logprobs_pt.dims();
         let outside_pt = mask_pt.clone().equal_elem(0.0);
-        let sums_p = logprobs_pt.mask_fill(outside_pt, 0.0).sum_dim(1).reshape([p]);
+        let sums_p = sum_over_time(logprobs_pt.mask_fill(outside_pt, 0.0));
         let n_tokens_p = mask_pt.sum_dim(1).reshape([p]);
         Self { sums_p, n_tokens_p }
     }
@@ -36,6 +36,25 @@ impl SequenceLogprobs {
     }
 }
 
+/// Sums over time in four strands, every fourth token in one, which are then added.
+///
+/// Rounding grows a quarter as fast with the length, and it is the order of torch's own sums: IPO
+/// squares numbers near 5, which would show another order as a few 1e-6.
+fn sum_over_time(x_pt: Tensor<2>) -> Tensor<1> {
+    let [p, t] = x_pt.dims();
+    let n_missing = t.next_multiple_of(STRANDS) - t;
+    let x_pt = if n_missing > 0 {
+        let zeros = Tensor::zeros([p, n_missing], &x_pt.device());
+        Tensor::cat(vec![x_pt, zeros], 1)
+    } else {
+        x_pt
+    };
+    let strands_pts = x_pt.reshape([p, t.div_ceil(STRANDS), STRANDS]);
+    strands_pts.sum_dim(1).reshape([p, STRANDS]).sum_dim(1).reshape([p])
+}
+
+const STRANDS: usize = 4;
+
 /// Both answers of each pair under one model.
 #[derive(Clone, Debug)]
 pub struct PairLogprobs {
@@ -45,16 +64,16 @@ pub struct PairLogprobs {
     pub rejected: SequenceLogprobs,
 }
 
-impl PairLogprobs {
-    /// log π(chosen) − log π(rejected), `[p]`.
-    fn difference(&self) -> Tensor<1> {
-        self.chosen.sums() - self.rejected.sums()
-    }
-
-    /// The same of the means a token.
-    fn mean_difference(&self) -> Tensor<1> {
-        self.chosen.means() - self.rejected.means()
-    }
+/// What one reading of both models gives: log π − log π_ref of the chosen answer less that of the
+/// rejected one, in the order of the papers' formulas.
+fn log_ratio_difference(
+    policy: &PairLogprobs,
+    reference: &PairLogprobs,
+    of: fn(&SequenceLogprobs) -> Tensor<1>,
+) -> Tensor<1> {
+    let chosen_p = of(&policy.chosen) - of(&reference.chosen);
+    let rejected_p = of(&policy.rejected) - of(&reference.rejected);
+    chosen_p - rejected_p
 }
 
 /// Losses over how much more the policy prefers the chosen answer than its reference does.
@@ -75,7 +94,8 @@ pub enum DpoLoss {
 
 /// One loss a pair, `[p]`, where z = (log π⁺ − log π_ref⁺) − (log π⁻ − log π_ref⁻).
 pub fn dpo(policy: &PairLogprobs, reference: &PairLogprobs, loss: DpoLoss, beta: f64) -> Tensor<1> {
-    let scaled_p = || (policy.difference() - reference.difference()).mul_scalar(beta);
+    let scaled_p =
+        || log_ratio_difference(policy, reference, SequenceLogprobs::sums).mul_scalar(beta);
     match loss {
         DpoLoss::Sigmoid { label_smoothing: 0.0 } => log_sigmoid(scaled_p()).neg(),
         DpoLoss::Sigmoid { label_smoothing } => {
@@ -84,7 +104,7 @@ pub fn dpo(policy: &PairLogprobs, reference: &PairLogprobs, loss: DpoLoss, beta:
         }
         DpoLoss::Hinge => scaled_p().neg().add_scalar(1.0).clamp_min(0.0),
         DpoLoss::Ipo => {
-            let mean_p = policy.mean_difference() - reference.mean_difference();
+            let mean_p = log_ratio_difference(policy, reference, SequenceLogprobs::means);
             mean_p.sub_scalar(1.0 / (2.0 * beta)).square()
         }
     }
@@ -106,7 +126,8 @@ pub fn dpo_rewards(
 /// −log σ(β(log π⁺/|y⁺| − log π⁻/|y⁻|) − γ), one a pair: SimPO (Meng et al. 2024, equation 6), which
 /// needs no reference.
 pub fn simpo(policy: &PairLogprobs, beta: f64, gamma: f64) -> Tensor<1> {
-    log_sigmoid(policy.mean_difference().mul_scalar(beta).sub_scalar(gamma)).neg()
+    let difference_p = policy.chosen.means() - policy.rejected.means();
+    log_sigmoid(difference_p.mul_scalar(beta).sub_scalar(gamma)).neg()
 }
 
 /// −log σ(log odds⁺ − log odds⁻) with odds = p/(1 − p) of the mean log-probability a token, one a

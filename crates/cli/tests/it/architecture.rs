@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["tokenizer", "loss"],
     &["data", "nn"],
     &["model"],
-    &["plan"],
+    &["plan", "lora"],
     &["generate", "export"],
     &["train"],
     &["evaluate"],

@@ -22,7 +22,7 @@ pub(super) const WIDENED_LOGITS: &str = "logits_of_weights_widened_to_f32";
 /// Logits and hidden states.
 pub(super) const LOGITS: Tolerance = Tolerance { absolute: 1e-5, relative: 3e-6 };
 /// Each gradient tensor.
-const GRADIENTS: Tolerance = Tolerance { absolute: 1e-6, relative: 3e-6 };
+pub(super) const GRADIENTS: Tolerance = Tolerance { absolute: 1e-6, relative: 3e-6 };
 const LOSS: f64 = 1e-5;
 /// Tokens a call when a cache is fed several at a time.
 const SEVERAL: usize = 7;

@@ -1,10 +1,13 @@
 //! Replays reference vectors: sees what kind they are, computes the same, reports the differences.
 //! Each kind has a file of its own; the tolerances stand there.
 
+mod adapter;
 mod causal_lm;
 mod continuation;
 mod kind;
+mod preference;
 mod report;
+mod reward;
 mod sampling;
 mod training;
 mod vectors;
@@ -55,9 +58,11 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::WidenedLm => causal_lm::replay_widened(path, device),
         Kind::TrainingFull => training::replay(path, device),
         Kind::Sampling => sampling::replay(path),
-        Kind::Reward | Kind::Adapter | Kind::TrainingLora | Kind::Ppo | Kind::Preference => {
-            Err(Error::NotKnown { path: path.to_owned(), kind: kind.name() })
-        }
+        Kind::TrainingLora => training::replay_lora(path, device),
+        Kind::Adapter => adapter::replay(path, device),
+        Kind::Reward => reward::replay(path, device),
+        Kind::Preference => preference::replay(path, device),
+        Kind::Ppo => Err(Error::NotKnown { path: path.to_owned(), kind: kind.name() }),
     }
 }
 

@@ -1,6 +1,7 @@
-//! Replays steps of AdamW on all weights with train's own gradients, optimizer and schedule. The
+//! Replays steps of AdamW on all weights, or on an adapter's factors, with train's own gradients, optimizer and schedule. The
 //! settings are those that the reference was made with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -15,6 +16,9 @@ use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
 use crate::error::{Error, Result};
 
+/// Peak learning rates of the two references.
+const LR_OF_WEIGHTS: f64 = 3e-3;
+const LR_OF_ADAPTER: f64 = 1e-2;
 const LOSS: f64 = 2e-5;
 const GRAD_NORM: f64 = 1e-4;
 /// Both sides compute it in f64.
@@ -22,6 +26,7 @@ const LR: f64 = 1e-12;
 /// Weights after the last step: the worst one, and all but one in a thousand.
 const WORST_WEIGHT: f64 = 5e-4;
 const MOST_WEIGHTS: f64 = 1e-6;
+const MOST_FACTORS: f64 = 1e-5;
 const MOST: f64 = 0.999;
 /// A list of steps is small.
 const EXPECTED_BYTES: u64 = 1 << 20;
@@ -35,16 +40,53 @@ struct Expected {
     lr: f64,
 }
 
+/// Steps of all weights.
 pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
+    let model = load_causal_lm(&dir.join("start"), &device.clone().autodiff())?;
+    let (model, mut quantities) = follow(model, dir, LR_OF_WEIGHTS, device)?;
+    let end = Vectors::open(&dir.join("end").join("model.safetensors"))?;
+    let names = model::parameter_names(&model).into_iter().map(|name| (name.clone(), name));
+    let weights = Bounds { what: "weights", worst: WORST_WEIGHT, most: MOST_WEIGHTS };
+    quantities.extend(compare(&model, &end, &names.collect(), &weights)?);
+    Ok(quantities)
+}
+
+/// Steps of an adapter; its base must keep every bit.
+pub(super) fn replay_lora(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
+    let base_dir = dir.join("base");
+    let base = load_causal_lm(&base_dir, &device.clone().autodiff())?;
+    let (adapted, _) = lora::load(base, &dir.join("adapter_start"))?;
+    let (model, mut quantities) = follow(adapted.model, dir, LR_OF_ADAPTER, device)?;
+    let end = Vectors::open(&dir.join("adapter_end").join(lora::ADAPTER_WEIGHTS))?;
+    let names = lora::adapter_names(&model).into_iter();
+    let names = names.map(|name| (name.clone(), format!("base_model.model.{name}"))).collect();
+    let factors = Bounds { what: "factors", worst: WORST_WEIGHT, most: MOST_FACTORS };
+    quantities.extend(compare(&model, &end, &names, &factors)?);
+
+    let (model, _) = lora::detach(model);
+    let base = Vectors::open(&base_dir.join("model.safetensors"))?;
+    let mut frozen = Quantity::new("frozen_weights");
+    model::visit_tensors(&model, |name, shape, values| {
+        frozen.add(name, values, &base.floats_of(name, shape)?, Tolerance::absolute(0.0));
+        Ok::<(), Error>(())
+    })?;
+    quantities.push(frozen);
+    Ok(quantities)
+}
+
+/// Trains on a folder's batches and compares what each step shows.
+fn follow(
+    mut model: CausalLm,
+    dir: &Path,
+    peak: f64,
+    device: &Device,
+) -> Result<(CausalLm, Vec<Quantity>)> {
     let expected = read_expected(&dir.join("expected.json"))?;
     let batches = Vectors::open(&dir.join("batches.safetensors"))?;
     let n_steps = expected.len() as u64;
-    let (optimizer, schedule) = settings(n_steps);
-    let mut model = load_causal_lm(&dir.join("start"), &device.clone().autodiff())?;
+    let (optimizer, schedule) = settings(n_steps, peak);
     let names = ParameterNames::of(&model);
-    let peak = optimizer.lr;
     let mut adamw = AdamW::new(optimizer, &names);
-
     let [mut losses, mut norms, mut lrs] = ["loss", "grad_norm", "lr"].map(Quantity::new);
     for (step, row) in (0..).zip(&expected) {
         let at = format!("step {}", row.step);
@@ -56,10 +98,7 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
         norms.add_difference(Some(&at), (norm.value() - row.grad_norm).abs(), GRAD_NORM, 1);
         lrs.add_difference(Some(&at), (lr - row.lr).abs(), LR, 1);
     }
-    let mut quantities = vec![losses, norms, lrs];
-    let end = Vectors::open(&dir.join("end").join("model.safetensors"))?;
-    quantities.extend(compare_weights(&model, &end)?);
-    Ok(quantities)
+    Ok((model, vec![losses, norms, lrs]))
 }
 
 /// The mean loss of a step and the norm of its gradients, over all its micro-batches.
@@ -91,34 +130,46 @@ fn read_step(
     Ok((sum / n_targets.max(1) as f64, norm))
 }
 
-fn compare_weights(model: &CausalLm, end: &Vectors) -> Result<[Quantity; 2]> {
-    let mut worst = Quantity::new("weights_worst");
+/// How far trained values may lie from the reference's: the worst, and all but one in a thousand.
+struct Bounds {
+    what: &'static str,
+    worst: f64,
+    most: f64,
+}
+
+/// Compares the parameters of `names` (ours → the reference's) with a file that holds these alone.
+fn compare(
+    model: &CausalLm,
+    end: &Vectors,
+    names: &BTreeMap<String, String>,
+    bounds: &Bounds,
+) -> Result<[Quantity; 2]> {
+    let mut worst = Quantity::new(&format!("{}_worst", bounds.what));
     let mut differences: Vec<f64> = Vec::new();
-    let mut n_found = 0;
     model::visit_tensors(model, |name, shape, values| {
-        let expected = end.floats_of(name, shape)?;
-        worst.add(name, values, &expected, Tolerance::absolute(WORST_WEIGHT));
+        let Some(known_as) = names.get(name) else { return Ok(()) };
+        let expected = end.floats_of(known_as, shape)?;
+        worst.add(name, values, &expected, Tolerance::absolute(bounds.worst));
         let pairs = values.iter().zip(&expected);
         differences.extend(pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()));
-        n_found += 1;
         Ok::<(), Error>(())
     })?;
-    if n_found != end.names()?.len() {
+    if names.len() != end.names()?.len() {
         worst.add_difference(Some("number of tensors"), f64::INFINITY, 0.0, 1);
     }
     // NaN sorts last of all, so it can hide in the rest; the worst weight tells of it.
     differences.sort_by(f64::total_cmp);
     let rank = (differences.len() as f64 * MOST) as usize;
-    let mut most = Quantity::new("weights_99_9_percent");
+    let mut most = Quantity::new(&format!("{}_99_9_percent", bounds.what));
     let difference = differences.get(rank).copied().unwrap_or(f64::INFINITY);
-    most.add_difference(None, difference, MOST_WEIGHTS, rank);
+    most.add_difference(None, difference, bounds.most, rank);
     Ok([worst, most])
 }
 
-fn settings(n_steps: u64) -> (Optimizer, Schedule) {
+fn settings(n_steps: u64, peak: f64) -> (Optimizer, Schedule) {
     let optimizer = Optimizer {
         kind: OptimizerKind::default(),
-        lr: 3e-3,
+        lr: peak,
         betas: [0.9, 0.95],
         eps: 1e-8,
         weight_decay: 0.1,

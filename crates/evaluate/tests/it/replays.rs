@@ -64,7 +64,9 @@ fn sampling_distributions() {
 fn a_folder_of_folders_gives_a_report_for_each() {
     let reports = replay(&golden_dir(""));
     let kinds: Vec<&str> = reports.iter().map(|report| report.kind.as_str()).collect();
-    assert_eq!(kinds, ["causal-lm", "causal-lm", "causal-lm", "sampling", "training-full"]);
+    let models = ["causal-lm", "causal-lm", "causal-lm"];
+    let others = ["preference", "reward", "sampling", "training-full", "training-lora"];
+    assert_eq!(kinds, [&["adapter"][..], &models, &others].concat());
     assert!(reports.iter().all(Report::passed));
 }
 
@@ -83,24 +85,61 @@ fn further_models_of_the_reference() {
 }
 
 #[test]
-fn kinds_without_a_replay_say_so() {
-    let Some(golden) = shared_golden_dir("") else {
+fn twenty_steps_of_an_adapter() {
+    let report = passes(&golden_dir("training/lora"), "training-lora");
+    let expected =
+        ["loss", "grad_norm", "lr", "factors_worst", "factors_99_9_percent", "frozen_weights"];
+    assert_eq!(names(&report), expected);
+}
+
+#[test]
+fn adapters_as_peft_reads_and_merges_them() {
+    let expected = ["logits", "merged_weights", "merged_logits"];
+    assert_eq!(names(&passes(&golden_dir("adapters/lora"), "adapter")), expected);
+    let Some(adapters) = shared_golden_dir("adapters") else {
         println!("skipped: no reference vectors beside the repository");
         return;
     };
-    for (path, kind) in [
-        ("reward/llama", "reward"),
-        ("adapters/lora", "adapter"),
-        ("training/lora", "training-lora"),
-        ("ppo/k1", "ppo"),
-        ("preference.safetensors", "preference"),
-    ] {
-        let reports = replay(&golden.join(path));
-        assert_eq!(reports.len(), 1, "{path}");
-        assert!(!reports[0].passed());
-        let error = reports[0].error.clone().unwrap();
-        let expected = format!("no replay is known for reference vectors of this kind: `{kind}`");
-        assert!(error.ends_with(&expected), "{error}");
-        assert!(reports[0].hint.is_some());
+    for name in ["rslora", "regex"] {
+        assert_eq!(names(&passes(&adapters.join(name), "adapter")), expected);
     }
+    // What is not supported is refused by the name of its key.
+    for (name, key) in [
+        ("dora", "use_dora"),
+        ("patterns", "alpha_pattern"),
+        ("modules_to_save", "modules_to_save"),
+    ] {
+        let reports = replay(&adapters.join(name));
+        let error = reports[0].error.clone().unwrap();
+        assert!(error.contains(&format!("not supported: `{key}`")), "{error}");
+    }
+}
+
+#[test]
+fn scores_losses_and_gradients_of_a_reward_model() {
+    let report = passes(&golden_dir("reward/llama"), "reward");
+    let expected = ["scores", "loss", "loss_with_margin", "loss_centered", "gradients"];
+    assert_eq!(names(&report), expected);
+}
+
+#[test]
+fn losses_over_preferences() {
+    let report = passes(&golden_dir("preference.safetensors"), "preference");
+    assert_eq!(report.quantities.len(), 6);
+    assert!(report.quantities.iter().all(|quantity| quantity.n_compared == 4));
+}
+
+#[test]
+fn kinds_without_a_replay_say_so() {
+    let Some(update) = shared_golden_dir("ppo/k1") else {
+        println!("skipped: no reference vectors beside the repository");
+        return;
+    };
+    let reports = replay(&update);
+    assert_eq!(reports.len(), 1);
+    assert!(!reports[0].passed());
+    let error = reports[0].error.clone().unwrap();
+    let expected = "no replay is known for reference vectors of this kind: `ppo`";
+    assert!(error.ends_with(expected), "{error}");
+    assert!(reports[0].hint.is_some());
 }

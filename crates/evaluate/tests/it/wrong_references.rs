@@ -144,6 +144,36 @@ fn weights_that_differ_fail_training() {
 }
 
 #[test]
+fn factors_and_bases_that_differ_fail() {
+    let (_keep, dir) = copy_of("training/lora");
+    let name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+    change(&dir.join("adapter_end/adapter_model.safetensors"), name, add(0, 1e-3));
+    assert_eq!(failing(&replay(&dir)), ["factors_worst"]);
+
+    let keep = tempfile::tempdir().unwrap();
+    copy_dir(&golden_dir("adapters"), keep.path());
+    let dir = keep.path().join("lora");
+    change(&dir.join("merged.safetensors"), "model.norm.weight", add(5, 1e-4));
+    assert_eq!(failing(&replay(&dir)), ["merged_weights"]);
+    change(&dir.join("io.safetensors"), "logits", add(100, 1e-3));
+    assert_eq!(failing(&replay(&dir)), ["logits", "merged_weights", "merged_logits"]);
+}
+
+#[test]
+fn scores_and_losses_that_differ_fail() {
+    let (_keep, dir) = copy_of("reward/llama");
+    change(&dir.join("io.safetensors"), "loss_centered", add(0, 1e-4));
+    change(&dir.join("grads.safetensors"), "score.weight", add(3, 1e-4));
+    assert_eq!(failing(&replay(&dir)), ["loss_centered", "gradients"]);
+
+    let keep = tempfile::tempdir().unwrap();
+    let path = keep.path().join("preference.safetensors");
+    std::fs::copy(golden_dir("preference.safetensors"), &path).unwrap();
+    change(&path, "dpo_ipo", add(1, 1e-4));
+    assert_eq!(failing(&replay(&path)), ["dpo_ipo"]);
+}
+
+#[test]
 fn a_wrong_older_spelling_fails() {
     let (_keep, dir) = copy_of("models/llama");
     let path = dir.join("config.legacy.json");

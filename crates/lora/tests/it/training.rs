@@ -35,7 +35,7 @@ fn next_token_loss(model: &CausalLm, step: u64) -> LossSum {
 fn pair_loss(model: &ScalarHead, step: u64) -> LossSum {
     let (tokens, _) = tokens(step);
     let scores = model.scores_at(&tokens, &[11, 8]);
-    pairwise_reward(scores.clone().slice([0..1]), scores.slice([1..2]), None)
+    pairwise_reward(scores.clone().narrow(0, 0, 1), scores.narrow(0, 1, 1), None)
 }
 
 /// Trains with every check on; returns the losses of all steps.
