@@ -14,7 +14,7 @@ for recipe in recipes/*.toml; do
   fi
   # sft.toml starts from what pretrain.toml made; two steps of it are enough to plan with.
   if [ "$recipe" = recipes/sft.toml ]; then
-    (cd "$work" && "$temper" run "$OLDPWD/recipes/pretrain.toml" --set pretrain.max_steps=2 --log plain >/dev/null)
+    (cd "$work" && "$temper" run "$OLDPWD/recipes/pretrain.toml" --set pretrain.max_steps=2 --set pretrain.schedule.warmup_steps=0 --log plain >/dev/null)
   fi
   echo "-- $recipe"
   (cd "$work" && "$temper" plan "$OLDPWD/$recipe" --no-probe)
