@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
-# Two implementations in f32 differ by this much (shared/golden/README.md): absolute, and relative to the largest.
+# Two implementations in f32 differ by this much: absolute, and relative to the largest.
 LOGITS_ABSOLUTE, LOGITS_RELATIVE = 1e-5, 3e-6
 # Greedy ids must agree where the two best logits differ by more than this.
 GREEDY_GAP = 1e-4

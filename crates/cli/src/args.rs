@@ -240,6 +240,9 @@ pub(crate) struct InspectArgs {
     /// One JSON object a row instead of coloured text
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show one row of a data file, given in place of the recipe, as it is read
+    #[arg(long, value_name = "N", conflicts_with_all = ["stage", "n"])]
+    pub(crate) line: Option<u64>,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

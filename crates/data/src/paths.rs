@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use recipe::Format;
 
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result};
 use crate::limits;
 use crate::place::tidy;
+use crate::row_problem::nearest;
 use crate::source::format_of;
 
 /// A source's path on this machine: `data:` paths under `data_dir`, relative ones beside the recipe.

@@ -69,3 +69,8 @@ pub(crate) fn tidy(path: &Path) -> PathBuf {
     }
     if parts.is_empty() { PathBuf::from(".") } else { parts.iter().collect() }
 }
+
+/// A path shared by every place in a file.
+pub(crate) fn shared_path(path: &Path) -> Arc<Path> {
+    Arc::from(path)
+}

@@ -21,16 +21,26 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Hands out the texts of sources in order: each document, or with `chats` each message's content.
 ///
 /// A plain text file comes in pieces that end at a line's end. Bad rows are passed over: whether
-/// they stop a run is decided, and told, when its stage is prepared.
+/// they stop a run is decided, and told, when its stage is prepared. A source that gives no text at
+/// all is an error: that of its first bad row, where there is one.
 pub fn texts(specs: &[SourceSpec], chats: bool, take: &mut dyn FnMut(String)) -> Result<()> {
     let wanted = if chats { Wanted::Chats } else { Wanted::Documents };
     for spec in specs {
+        let (mut n_taken, mut first_bad) = (0_u64, None);
         for text in source_texts(spec, wanted)? {
             match text {
-                Ok(text) => take(text),
-                Err(Error::Row { .. }) => {}
+                Ok(text) => {
+                    n_taken += 1;
+                    take(text);
+                }
+                Err(error @ Error::Row { .. }) => {
+                    first_bad.get_or_insert(error);
+                }
                 Err(error) => return Err(error),
             }
+        }
+        if let (0, Some(error)) = (n_taken, first_bad) {
+            return Err(error);
         }
     }
     Ok(())
@@ -55,7 +65,9 @@ fn source_texts(spec: &SourceSpec, wanted: Wanted) -> Result<Texts> {
         return Ok(Box::new(PlainTexts::new(spec)));
     }
     let Some(shape) = decide_shape(spec, wanted)? else {
-        return Err(Error::NoRows { source_path: spec.path.clone() });
+        let mut rows = read_all(spec.files.clone(), spec.format, None, BytesRead::default());
+        let no_rows = || Error::NoRows { source_path: spec.path.clone() };
+        return Err(rows.find_map(Result::err).unwrap_or_else(no_rows));
     };
     let limit = usize::try_from(spec.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let files = spec.files.clone();

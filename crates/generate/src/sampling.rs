@@ -162,8 +162,9 @@ fn keep_top_k(logits: &mut [f32], k: usize) {
     logits.iter_mut().filter(|x| **x < kth).for_each(|x| *x = f32::NEG_INFINITY);
 }
 
-/// A token goes if those above it hold `p` already. The reference sorts upwards, stably, and cuts
-/// from below; so among equal logits the higher id counts as the likelier one.
+/// A token goes if those above it hold `p` already. The reference sorts upwards and cuts from below,
+/// so among equal logits the higher id counts as the likelier one (with many equals the reference's
+/// own order is its sort's affair).
 fn keep_top_p(logits: &mut [f32], p: f64) {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
     let weight = |x: f32| (x as f64 - top).exp();

@@ -30,7 +30,23 @@ pub fn linear<const D: usize>(
         out_dims[D - 1] = d_out;
         return y_no.reshape(out_dims);
     }
-    module::linear(x, weight_oi.transpose(), bias_o)
+    product(x, weight_oi.transpose(), d_out, bias_o)
+}
+
+/// `x · weight + bias` with all rows in one matrix: with a batch dimension the weight's gradient would be made once for
+/// each member of the batch and then summed.
+fn product<const D: usize>(
+    x: Tensor<D>,
+    weight_io: Tensor<2>,
+    d_out: usize,
+    bias_o: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let mut dims = x.dims();
+    let d_in = dims[D - 1];
+    let n_rows = dims[..D - 1].iter().product::<usize>();
+    let y_no = module::linear(x.reshape([n_rows, d_in]), weight_io, bias_o);
+    dims[D - 1] = d_out;
+    y_no.reshape(dims)
 }
 
 /// `x · weight + bias` over the last dimension, weight `[in, out]` as in GPT-2's Conv1D.
@@ -39,5 +55,6 @@ pub fn linear_io<const D: usize>(
     weight_io: Tensor<2>,
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    module::linear(x, weight_io, bias_o)
+    let [_, d_out] = weight_io.dims();
+    product(x, weight_io, d_out, bias_o)
 }

@@ -21,6 +21,8 @@ pub struct Cost {
     pub flops: f64,
     /// Memory of a step, by part.
     pub memory: MemoryEstimate,
+    /// The most that stands at once.
+    pub peak_bytes: u64,
     /// Bytes of one checkpoint.
     pub checkpoint_bytes: u64,
     /// Bytes of the finished model.
@@ -32,6 +34,7 @@ impl Cost {
         config: &ModelConfig,
         dataset: &Dataset,
         sequence_length: usize,
+        rows_per_step: usize,
         micro_batch: usize,
     ) -> Self {
         let n_parameters = config.n_parameters();
@@ -40,12 +43,14 @@ impl Cost {
         let pairs = rows.saturating_mul(length * (length + 1) / 2);
         let n_tokens = rows.saturating_mul(length);
         let shape = TrainingShape { rows: micro_batch, sequence_length };
+        let memory = config.training_memory(shape);
         Self {
             n_parameters,
             n_trained: n_parameters,
             n_tokens,
             flops: config.training_flops(n_tokens, pairs),
-            memory: config.training_memory(shape),
+            memory,
+            peak_bytes: memory.peak(rows_per_step.div_ceil(micro_batch.max(1)) as u64),
             checkpoint_bytes: n_parameters.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
             model_bytes: n_parameters.saturating_mul(MODEL_BYTES_PER_PARAMETER),
         }

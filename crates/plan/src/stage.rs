@@ -98,7 +98,7 @@ pub(crate) fn plan_stage(
     let rows_per_step = stage.input.rows_per_step();
     let micro_batch = stage.train.micro_batch.unwrap_or(rows_per_step).min(rows_per_step);
     let max_steps = dataset.n_steps();
-    let cost = Cost::of(&config, &dataset, sequence_length, micro_batch);
+    let cost = Cost::of(&config, &dataset, sequence_length, rows_per_step, micro_batch);
     let mut inputs = BTreeMap::new();
     for (idx, key) in prepared.keys().enumerate() {
         inputs.insert(format!("{}.data[{idx}]", stage.name), key.to_owned());

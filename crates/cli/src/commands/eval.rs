@@ -35,24 +35,27 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         max_bad_rows: 0,
     };
     let prepared = data::prepare(&[source], &options, &mut |_| {})?;
-    let part = args.part.map(|fraction| Holdout { fraction, by: SplitBy::Position });
-    let run = RunOptions {
-        seed: 1,
-        stage: "eval".to_owned(),
-        sequence_length,
-        rows_per_step: ROWS,
-        max_steps: None,
-        epochs: Some(1.0),
-        max_tokens: None,
-        holdout: part,
-    };
     let packing = if args.stream { Packing::Stream } else { Packing::Documents };
-    let dataset = Dataset::pretrain(&prepared, &run, packing)?;
-    let measured = if part.is_some() {
-        evaluate::measure(&model, &tokenizer, dataset.eval_batches(ROWS, None), &device)?
-    } else {
-        let batches = (0..dataset.n_steps()).map(|step| dataset.batch(step));
-        evaluate::measure(&model, &tokenizer, batches, &device)?
+    let measured = match args.part {
+        None => {
+            let dataset = Dataset::in_order(&prepared, sequence_length, ROWS, packing)?;
+            let batches = (0..dataset.n_steps()).map(|step| dataset.batch(step));
+            evaluate::measure(&model, &tokenizer, batches, &device)?
+        }
+        Some(fraction) => {
+            let run = RunOptions {
+                seed: 1,
+                stage: "eval".to_owned(),
+                sequence_length,
+                rows_per_step: ROWS,
+                max_steps: None,
+                epochs: Some(1.0),
+                max_tokens: None,
+                holdout: Some(Holdout { fraction, by: SplitBy::Position }),
+            };
+            let dataset = Dataset::pretrain(&prepared, &run, packing)?;
+            evaluate::measure(&model, &tokenizer, dataset.eval_batches(ROWS, None), &device)?
+        }
     };
     let line = json!({
         "loss": measured.loss(),

@@ -1,6 +1,7 @@
 //! `temper data inspect`: what the model will see, from the code that builds batches.
 
 use std::io::IsTerminal;
+use std::path::Path;
 
 use super::{plan_recipe, print};
 use crate::args::{InspectArgs, LogStyle};
@@ -8,6 +9,9 @@ use crate::failure::{Failure, Result};
 use crate::render::tokens;
 
 pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
+    if let Some(line) = args.line {
+        return show_row(&args.recipe.recipe, line);
+    }
     let plan = plan_recipe(&args.recipe, log)?;
     let Some(stage) = plan.stages.last() else {
         return Err(Failure::input("the recipe has no stage", "add [pretrain] or [sft]"));
@@ -30,4 +34,18 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
         print(&shown)?;
     }
     Ok(())
+}
+
+/// One row of a data file with its columns; rows count from 1, as messages about them do.
+fn show_row(path: &Path, number: u64) -> Result<()> {
+    let skipped = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+    let mut rows = data::read_rows(path, None, None, &data::BytesRead::default())?;
+    let Some(row) = rows.nth(skipped) else {
+        return Err(Failure::input(
+            format!("{}: has no row {number}", path.display()),
+            "rows count from 1",
+        ));
+    };
+    let columns = serde_json::Value::Object(row?.columns);
+    print(&format!("{columns:#}\n"))
 }

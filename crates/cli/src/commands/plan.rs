@@ -49,7 +49,7 @@ fn stages(plan: &Plan, seconds: &[Option<f64>]) -> String {
             per_step(stage),
             table::thousands(stage.dataset.run_targets()),
             table::millions(stage.cost.n_trained),
-            table::bytes(stage.cost.memory.total()),
+            table::bytes(stage.cost.peak_bytes),
             format!("{:.3}", stage.cost.flops / 1e12),
             seconds.map_or_else(|| "-".to_owned(), table::clock),
         ]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use plan::{Algorithm, Plan, RUNS_DIR, StagePlan};
+use plan::{Algorithm, Plan, RUNS_DIR, StagePlan, Start};
 use serde_json::Value;
 use train::{Context, Finished, Progress as _, RunDir, StageStatus};
 
@@ -47,6 +47,7 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
     for warning in run_dir.adopt_recipe(&plan.recipe_toml, &plan.recipe)? {
         progress.event(&train::Event::Warning { message: warning });
     }
+    check_starts(plan, &run_dir)?;
     write_launch(&plan.paths.run_dir, plan, args)?;
     let mut rows = Vec::new();
     for stage in &plan.stages {
@@ -75,6 +76,19 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
         }
     }
     print(&summary(plan, &rows))
+}
+
+/// With `--stage`, the stage before it may be missing: told before anything is begun.
+fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
+    for (idx, stage) in plan.stages.iter().enumerate() {
+        let Start::Stage(name) = &stage.start else { continue };
+        let runs_before = plan.stages.iter().take(idx).any(|earlier| earlier.name == *name);
+        if !runs_before && !run_dir.stage(name).model().is_dir() {
+            let (stage, start) = (stage.name.clone(), name.clone());
+            return Err(train::Error::StageNotRun { stage, start }.into());
+        }
+    }
+    Ok(())
 }
 
 /// The one match over algorithms.

@@ -10,10 +10,9 @@ const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again
 /// A folder with a text and a recipe that trains on it.
 fn trained() -> Place {
     let place = Place::new();
-    place.write("text.txt", TEXT.repeat(40)).write(
-        "tiny.toml",
-        tiny_recipe("{ path = \"text.txt\" }", ""),
-    );
+    place
+        .write("text.txt", TEXT.repeat(40))
+        .write("tiny.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
     let outcome = place.temper(&["run", "tiny.toml"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert!(outcome.stdout.contains("runs/tiny/pretrain"), "{}", outcome.stdout);
@@ -69,11 +68,7 @@ fn bad_json_at_a_line() {
 #[test]
 fn a_missing_column() {
     let rows = "{\"txt\": \"one\", \"label\": 1}\n".repeat(3);
-    assert_snapshot!(plan_with(
-        "{ path = \"rows.jsonl\", text = \"text\" }",
-        "rows.jsonl",
-        rows
-    ));
+    assert_snapshot!(plan_with("{ path = \"rows.jsonl\", text = \"text\" }", "rows.jsonl", rows));
 }
 
 #[test]
@@ -92,12 +87,7 @@ fn a_row_longer_than_the_models_context() {
     let place = Place::new();
     place.write("text.txt", TEXT.repeat(40));
     place.write("r.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
-    assert_snapshot!(place.error(&[
-        "plan",
-        "r.toml",
-        "--set",
-        "pretrain.sequence_length=64"
-    ]));
+    assert_snapshot!(place.error(&["plan", "r.toml", "--set", "pretrain.sequence_length=64"]));
 }
 
 #[test]
@@ -130,10 +120,10 @@ fn a_stage_that_starts_from_one_that_has_not_run() {
 fn models_that_are_none() {
     let place = Place::new();
     place.write("folder/file", "");
-    assert_snapshot!("no such path", place.error(&["generate", "nowhere", "--prompt", "a"]));
-    assert_snapshot!("no model", place.error(&["generate", "folder", "--prompt", "a"]));
-    assert_snapshot!("no run", place.error(&["resume", "nowhere"]));
-    assert_snapshot!("no runs", place.error(&["runs"]));
+    assert_snapshot!("no_such_path", place.error(&["generate", "nowhere", "--prompt", "a"]));
+    assert_snapshot!("no_model", place.error(&["generate", "folder", "--prompt", "a"]));
+    assert_snapshot!("no_run", place.error(&["resume", "nowhere"]));
+    assert_snapshot!("no_runs", place.error(&["runs"]));
 }
 
 #[test]
@@ -146,18 +136,18 @@ fn damaged_weights() {
         let bytes = std::fs::read(model.join(name)).expect("a file of the model");
         place.write(&format!("damaged/{name}"), bytes);
     }
-    assert_snapshot!("a run is no model", place.error(&["generate", "runs/tiny", "--prompt", "a"]));
+    assert_snapshot!("a_run_is_no_model", place.error(&["generate", "runs/tiny", "--prompt", "a"]));
     place.write("damaged/model.safetensors", &weights[..weights.len() - 8]);
     assert_snapshot!("truncated", place.error(&generate));
     let mut with_nan = weights.clone();
     let at = with_nan.len() - 4;
     with_nan[at..].copy_from_slice(&f32::NAN.to_le_bytes());
     place.write("damaged/model.safetensors", &with_nan);
-    assert_snapshot!("not a number", place.error(&generate));
+    assert_snapshot!("not_a_number", place.error(&generate));
     let index = json!({"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}});
     fsio::remove_file(place.path().join("damaged/model.safetensors")).expect("removed");
     place.write("damaged/model.safetensors.index.json", index.to_string());
-    assert_snapshot!("a shard is missing", place.error(&generate));
+    assert_snapshot!("a_shard_is_missing", place.error(&generate));
 }
 
 #[test]

@@ -3,24 +3,22 @@
 //! A thread reads and cuts while the others tokenise; at most a few batches are in memory.
 //! It deliberately keeps the order of the file: sample numbers mean something to people.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use recipe::{Format, OnBadRow};
-use serde_json::{Value, json};
+use recipe::OnBadRow;
+use serde_json::Value;
 
-use crate::cache::store::{
-    GROUPS, HASHES, MARKS, OFFSETS, PLACES, SPANS, Summary, TOKENS, Targets,
-};
 use crate::cache::{Content, PrepareOptions, Progress};
 use crate::error::{Error, Result};
-use crate::place::{Place, Position};
-use crate::source::{BytesRead, file_format, read_all};
+use crate::source::{BytesRead, read_all};
 use crate::spec::SourceSpec;
 
 mod chats;
 mod documents;
+mod writer;
+
+use writer::{SampleEnd, Writer};
 
 /// Text that one batch holds for each core; large enough that no core waits long for the last.
 const BATCH_BYTES_PER_CORE: usize = 1 << 20;
@@ -155,124 +153,5 @@ impl RowCounter {
             });
         }
         Ok(self)
-    }
-}
-
-/// What a finished sample adds to the columns besides its tokens.
-struct SampleEnd {
-    place: Place,
-    hash: u64,
-    group: u64,
-    n_bytes: u64,
-}
-
-/// Writes the columns of one source.
-struct Writer {
-    dir: fsio::DirWriter,
-    tokens: fsio::HashingFile,
-    marks: Option<fsio::HashingFile>,
-    offsets: Vec<u8>,
-    hashes: Vec<u8>,
-    groups: Vec<u8>,
-    spans: Vec<u8>,
-    places: Vec<u8>,
-    files: Vec<std::path::PathBuf>,
-    scratch: Vec<u8>,
-    summary: Summary,
-}
-
-impl Writer {
-    fn begin(dir: &Path, spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Self> {
-        let formats: Result<Vec<Format>> =
-            spec.files.iter().map(|file| file_format(file, spec.format)).collect();
-        let formats = formats?;
-        let chats = matches!(options.content, Content::Chats(_));
-        let mut dir = fsio::DirWriter::begin(dir)?;
-        let summary = Summary {
-            wide: options.tokenizer.vocab_size() > 1 << 16,
-            binary: formats.iter().any(|f| matches!(f, Format::Parquet | Format::Arrow)),
-            chats,
-            ..Summary::default()
-        };
-        Ok(Self {
-            tokens: dir.create(TOKENS)?,
-            marks: chats.then(|| dir.create(MARKS)).transpose()?,
-            dir,
-            offsets: 0_u64.to_le_bytes().to_vec(),
-            hashes: Vec::new(),
-            groups: Vec::new(),
-            spans: Vec::new(),
-            places: Vec::new(),
-            files: spec.files.clone(),
-            scratch: Vec::new(),
-            summary,
-        })
-    }
-
-    fn write_tokens(&mut self, ids: &[u32]) -> Result<()> {
-        self.scratch.clear();
-        for id in ids {
-            if self.summary.wide {
-                self.scratch.extend_from_slice(&id.to_le_bytes());
-            } else {
-                self.scratch.extend_from_slice(&(*id as u16).to_le_bytes());
-            }
-        }
-        self.summary.n_tokens += ids.len() as u64;
-        let path = self.dir.final_dir().join(TOKENS);
-        self.tokens.write_all(&self.scratch).map_err(|error| Error::io(&path, error))
-    }
-
-    /// A chat's roles and targets, whole.
-    fn write_marks(&mut self, marks: &[u8]) -> Result<()> {
-        self.spans.extend_from_slice(&Targets::of(marks).to_bytes());
-        let path = self.dir.final_dir().join(MARKS);
-        match &mut self.marks {
-            Some(file) => file.write_all(marks).map_err(|error| Error::io(&path, error)),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether no token came since the last sample ended.
-    fn sample_is_empty(&self) -> bool {
-        self.offsets.ends_with(&self.summary.n_tokens.to_le_bytes())
-    }
-
-    fn end_sample(&mut self, end: &SampleEnd) {
-        let file = self.files.iter().position(|file| file.as_path() == &*end.place.file);
-        let number = match end.place.position {
-            Position::Line(number) | Position::Row(number) => number,
-        };
-        self.places.extend_from_slice(&(file.unwrap_or(0) as u32).to_le_bytes());
-        self.places.extend_from_slice(&number.to_le_bytes());
-        self.offsets.extend_from_slice(&self.summary.n_tokens.to_le_bytes());
-        self.hashes.extend_from_slice(&end.hash.to_le_bytes());
-        if self.summary.chats {
-            self.groups.extend_from_slice(&end.group.to_le_bytes());
-        }
-        self.summary.n_samples += 1;
-        self.summary.n_bytes += end.n_bytes;
-    }
-
-    fn finish(mut self, counts: RowCounter, inputs: &Value) -> Result<()> {
-        self.summary.n_rows = counts.n_rows;
-        self.summary.n_bad = counts.n_bad;
-        self.summary.bad = counts.bad;
-        self.tokens.finish()?;
-        if let Some(marks) = self.marks {
-            marks.finish()?;
-            self.dir.write(GROUPS, &self.groups)?;
-            self.dir.write(SPANS, &self.spans)?;
-        }
-        self.dir.write(OFFSETS, &self.offsets)?;
-        self.dir.write(HASHES, &self.hashes)?;
-        self.dir.write(PLACES, &self.places)?;
-        let final_dir = self.dir.final_dir().to_path_buf();
-        match self.dir.commit(json!({ "inputs": inputs, "summary": self.summary })) {
-            Ok(_) => Ok(()),
-            // Another process was quicker with the same inputs; its cache is as good as ours.
-            Err(_) if fsio::verify_dir(&final_dir).is_ok() => Ok(()),
-            Err(error) => Err(error.into()),
-        }
     }
 }

@@ -64,7 +64,7 @@ pub struct Progress {
     pub bytes_read: u64,
     /// Bytes of the source's files.
     pub n_bytes: u64,
-    /// Rows read.
+    /// Documents or chats made.
     pub n_rows: u64,
     /// Tokens made.
     pub n_tokens: u64,
@@ -111,6 +111,8 @@ pub fn prepare(
     options: &PrepareOptions<'_>,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Prepared> {
+    fsio::create_dir_all(options.cache_dir)?;
+    remove_leftovers(options.cache_dir);
     let mut prepared = Vec::with_capacity(sources.len());
     for (index, spec) in sources.iter().enumerate() {
         let inputs = inputs(spec, options)?;
@@ -128,7 +130,11 @@ pub fn prepare(
                     n_rows: 0,
                     n_tokens: 0,
                 };
-                build::build(&dir, spec, options, &inputs, &mut report, progress)?;
+                match build::build(&dir, spec, options, &inputs, &mut report, progress) {
+                    // Another process has just finished the same.
+                    Err(Error::Fs(fsio::Error::Exists { .. })) => {}
+                    built => built?,
+                }
                 open(&dir, spec, options).ok_or_else(|| {
                     Error::bad_file(&dir, "a cache that was just written does not read back")
                 })?
@@ -143,6 +149,22 @@ pub fn prepare(
         pad: tokenizer.pad().or(tokenizer.eos()).unwrap_or(0),
     };
     Ok(Prepared { sources: prepared, ids })
+}
+
+/// Removes what killed processes left half made; whoever still lives keeps what it is making.
+fn remove_leftovers(cache_dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(cache_dir) else { return };
+    for entry in entries.filter_map(std::result::Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process =
+            name.rsplit_once(".tmp-").map(|(_, process)| Path::new("/proc").join(process));
+        let lives =
+            process.is_none_or(|process| process.exists() || !Path::new("/proc/self").exists());
+        if fsio::is_stale_tmp(&name) && !lives {
+            // If it cannot be removed it only takes space.
+            let _ = fsio::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// The key that a source's cache would have; nothing is tokenised.

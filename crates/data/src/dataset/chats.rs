@@ -141,12 +141,12 @@ impl ChatRows {
     }
 
     fn pack(&self, epoch: u64) -> Packed {
-        let n_items = self.mixture.n_items(epoch);
+        let order = self.mixture.epoch(epoch);
         // Open rows as (row, room), oldest first.
         let mut open: Vec<(u32, usize)> = Vec::with_capacity(LOOK_BACK + 1);
-        let (mut rows, mut n_rows) = (Vec::with_capacity(n_items as usize), 0_u32);
-        for i in 0..n_items {
-            let length = self.n_positions(self.mixture.item(epoch, i));
+        let (mut rows, mut n_rows) = (Vec::with_capacity(order.n_items() as usize), 0_u32);
+        for item in order.items() {
+            let length = self.n_positions(item);
             let found = open.iter_mut().find(|(_, room)| self.packing && *room >= length);
             if let Some((row, room)) = found {
                 *room -= length;
@@ -167,10 +167,11 @@ impl ChatRows {
     fn items(&self, epoch: u64, row: u64) -> Vec<Item> {
         let packed = self.packed(epoch);
         // The last rows of a packing are the emptiest: spread them over the epoch.
-        let row = self.mixture.permuted(epoch, 1, packed.n_rows(), row) as usize;
+        let order = self.mixture.epoch(epoch);
+        let row = order.row(packed.n_rows(), row) as usize;
         let range = packed.starts[row] as usize..packed.starts[row + 1] as usize;
         let items = packed.items[range].iter();
-        items.map(|item| self.mixture.item(epoch, u64::from(*item))).collect()
+        items.map(|item| order.item(u64::from(*item))).collect()
     }
 
     fn write(&self, item: Item, row: &mut RowWriter<'_>) {
@@ -231,8 +232,7 @@ impl Layout for ChatRows {
     }
 
     fn epoch_targets(&self, epoch: u64) -> u64 {
-        let n_items = self.mixture.n_items(epoch);
-        (0..n_items).map(|i| self.item_targets(self.mixture.item(epoch, i))).sum()
+        self.mixture.epoch(epoch).items().map(|item| self.item_targets(item)).sum()
     }
 
     fn n_samples(&self) -> u64 {

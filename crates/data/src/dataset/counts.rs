@@ -29,6 +29,8 @@ pub struct Counts {
     pub duplicates: u64,
     /// Chats whose end was cut off with some of its targets.
     pub cut: u64,
+    /// Tokens that were cut off from them.
+    pub cut_tokens: u64,
     /// Chats dropped because they are longer than a row.
     pub dropped: u64,
     /// Chats dropped because no target is left.
@@ -82,9 +84,14 @@ impl Counts {
             counts.empty += summary.n_empty;
             counts.bad_rows.extend(summary.bad.iter().cloned());
         }
-        for (_, reason) in &dataset.cuts {
+        for (sample, reason) in &dataset.cuts {
             match reason {
-                CutReason::Cut => counts.cut += 1,
+                CutReason::Cut => {
+                    counts.cut += 1;
+                    // A row holds the tokens that it reads and one more as the last target.
+                    let kept = dataset.options.sequence_length as u64 + 1;
+                    counts.cut_tokens += dataset.sample_tokens(*sample).saturating_sub(kept);
+                }
                 CutReason::Overlong => counts.dropped += 1,
                 CutReason::NoTargets => counts.without_targets += 1,
             }

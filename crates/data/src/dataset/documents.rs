@@ -8,6 +8,7 @@
 //! position's target is still the document's next token, so no target is lost.
 //! It deliberately stores no order: every 128th document's start is enough to find a row.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cache::{SpecialIds, TokenRole};
@@ -89,7 +90,7 @@ impl Documents {
     }
 
     /// The positions of document number `i` that are on this side, as a range within the document.
-    fn range(&self, i: u64, n_prefix: u64) -> std::ops::Range<u64> {
+    fn range(&self, i: u64, n_prefix: u64) -> Range<u64> {
         let last = self.n_documents() - 1;
         let from = if i == 0 { self.from } else { 0 };
         let whole = self.source.store.len(self.part.sample(i)) + n_prefix;
@@ -126,8 +127,14 @@ impl DocumentRows {
         self.prefix.len() as u64
     }
 
+    /// The positions of a shown document.
+    fn item_range(&self, item: Item) -> Range<u64> {
+        self.sources[item.source].range(item.index, self.n_prefix())
+    }
+
     fn item_positions(&self, item: Item) -> u64 {
-        self.sources[item.source].n_positions(item.index, self.n_prefix())
+        let range = self.item_range(item);
+        range.end - range.start
     }
 
     fn starts(&self, epoch: u64) -> Arc<EpochStarts> {
@@ -135,13 +142,12 @@ impl DocumentRows {
         if let Some(starts) = kept.iter().find(|starts| starts.epoch == epoch) {
             return Arc::clone(starts);
         }
-        let n_items = self.mixture.n_items(epoch);
         let (mut starts, mut n_positions) = (Vec::new(), 0);
-        for i in 0..n_items {
-            if i % STRIDE == 0 {
+        for (i, item) in self.mixture.epoch(epoch).items().enumerate() {
+            if (i as u64).is_multiple_of(STRIDE) {
                 starts.push(n_positions);
             }
-            n_positions += self.item_positions(self.mixture.item(epoch, i));
+            n_positions += self.item_positions(item);
         }
         let starts = Arc::new(EpochStarts { epoch, n_positions, starts });
         if kept.len() >= EPOCHS_KEPT {
@@ -152,7 +158,7 @@ impl DocumentRows {
     }
 
     /// Writes positions `range` of a document as one segment.
-    fn write(&self, item: Item, range: std::ops::Range<u64>, row: &mut RowWriter<'_>) {
+    fn write(&self, item: Item, range: Range<u64>, row: &mut RowWriter<'_>) {
         let source = &self.sources[item.source];
         let store = &source.source.store;
         let document = source.part.sample(item.index);
@@ -171,7 +177,7 @@ impl DocumentRows {
     }
 
     /// Prefix tokens but the last predict other prefix tokens, which nobody needs to learn.
-    fn targets_in(&self, range: &std::ops::Range<u64>) -> u64 {
+    fn targets_in(&self, range: &Range<u64>) -> u64 {
         let first = self.n_prefix().saturating_sub(1);
         range.end.saturating_sub(range.start.max(first))
     }
@@ -198,14 +204,9 @@ impl Layout for DocumentRows {
     }
 
     fn epoch_targets(&self, epoch: u64) -> u64 {
-        let n_items = self.mixture.n_items(epoch);
-        let items = (0..n_items).map(|i| self.mixture.item(epoch, i));
-        items
-            .map(|item| {
-                let range = self.sources[item.source].range(item.index, self.n_prefix());
-                self.targets_in(&range)
-            })
-            .sum()
+        let order = self.mixture.epoch(epoch);
+        let ranges = order.items().map(|item| self.item_range(item));
+        ranges.map(|range| self.targets_in(&range)).sum()
     }
 
     fn n_samples(&self) -> u64 {
@@ -215,19 +216,20 @@ impl Layout for DocumentRows {
 
 impl DocumentRows {
     /// Shows the documents of a row: the item and the positions of it that the row holds.
-    fn visit(&self, epoch: u64, row: u64, show: &mut dyn FnMut(Item, std::ops::Range<u64>)) {
+    fn visit(&self, epoch: u64, row: u64, show: &mut dyn FnMut(Item, Range<u64>)) {
         let starts = self.starts(epoch);
         let n_rows = starts.n_positions.div_ceil(self.sequence_length);
         // Neighbouring rows of one long document shall not meet in one step.
-        let row = self.mixture.permuted(epoch, 1, n_rows, row);
+        let order = self.mixture.epoch(epoch);
+        let row = order.row(n_rows, row);
         let from = row * self.sequence_length;
         let to = (from + self.sequence_length).min(starts.n_positions);
         let block = starts.starts.partition_point(|start| *start <= from).saturating_sub(1);
         let mut at = starts.starts.get(block).copied().unwrap_or(0);
         let mut i = block as u64 * STRIDE;
         while at < to {
-            let item = self.mixture.item(epoch, i);
-            let range = self.sources[item.source].range(item.index, self.n_prefix());
+            let item = order.item(i);
+            let range = self.item_range(item);
             let length = range.end - range.start;
             if at + length > from {
                 let skipped = from.saturating_sub(at);

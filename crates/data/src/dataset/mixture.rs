@@ -60,68 +60,95 @@ impl Mixture {
         self.sources.iter().all(|source| source.fraction == 0.0 || source.n_items == 0)
     }
 
-    /// Items shown in an epoch.
-    pub(crate) fn n_items(&self, epoch: u64) -> u64 {
-        self.sources.iter().map(|source| source.n_shown(epoch)).sum()
-    }
-
     /// How many whole passes over a source an epoch makes.
     pub(crate) fn whole_passes(&self, source: usize) -> u64 {
         self.sources.get(source).map_or(0, |source| source.whole)
     }
 
-    /// Item number `i` of an epoch's order.
-    pub(crate) fn item(&self, epoch: u64, i: u64) -> Item {
-        let n_items = self.n_items(epoch);
-        let mut left = match &self.order {
-            Order::Shuffled { .. } => shuffled_index(self.key(epoch, 0), n_items, i),
-            Order::Fixed => i,
-        };
-        for (source, weighted) in self.sources.iter().enumerate() {
-            let shown = weighted.n_shown(epoch);
-            if left < shown {
-                return self.shown_item(epoch, source, left);
-            }
-            left -= shown;
+    /// One epoch's order.
+    pub(crate) fn epoch(&self, epoch: u64) -> Epoch<'_> {
+        let mut ends = Vec::with_capacity(self.sources.len());
+        let mut n_items = 0;
+        for source in &self.sources {
+            n_items += source.n_shown(epoch);
+            ends.push(n_items);
         }
-        debug_assert!(false, "item {i} lies outside of epoch {epoch}");
-        Item { source: 0, index: 0, copy: 0 }
+        let mut order = Epoch { mixture: self, epoch, ends, item_key: None, row_key: None };
+        order.item_key = order.key(0);
+        order.row_key = order.key(1);
+        order
+    }
+}
+
+/// The order of one epoch: a pure function of its number, worked out as far as every item needs it.
+#[derive(Debug)]
+pub(crate) struct Epoch<'a> {
+    mixture: &'a Mixture,
+    epoch: u64,
+    /// Items shown up to and with each source, before shuffling.
+    ends: Vec<u64>,
+    item_key: Option<u64>,
+    row_key: Option<u64>,
+}
+
+impl Epoch<'_> {
+    /// Items shown.
+    pub(crate) fn n_items(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
     }
 
-    fn shown_item(&self, epoch: u64, source: usize, i: u64) -> Item {
-        let weighted = &self.sources[source];
+    /// Item number `i`.
+    pub(crate) fn item(&self, i: u64) -> Item {
+        let at = permuted(self.item_key, self.n_items(), i);
+        let source = self.ends.partition_point(|end| *end <= at);
+        let before = source.checked_sub(1).and_then(|s| self.ends.get(s)).copied().unwrap_or(0);
+        self.shown_item(source, at - before)
+    }
+
+    /// All items in order.
+    pub(crate) fn items(&self) -> impl Iterator<Item = Item> + '_ {
+        (0..self.n_items()).map(|i| self.item(i))
+    }
+
+    fn shown_item(&self, source: usize, i: u64) -> Item {
+        let Some(weighted) = self.mixture.sources.get(source) else {
+            debug_assert!(false, "item {i} of source {source} is not shown");
+            return Item { source: 0, index: 0, copy: 0 };
+        };
         let n = weighted.n_items;
         if i < weighted.whole * n {
             return Item { source, index: i % n, copy: i / n };
         }
-        let drawn = weighted.slice_start(epoch) + (i - weighted.whole * n);
-        let index = match &self.order {
+        let drawn = weighted.slice_start(self.epoch) + (i - weighted.whole * n);
+        let key = match &self.mixture.order {
             Order::Shuffled { seed, stage } => {
-                let key = derive(*seed, stage, Purpose::Mix, drawn / n, source as u64);
-                shuffled_index(key, n, drawn % n)
+                Some(derive(*seed, stage, Purpose::Mix, drawn / n, source as u64))
             }
-            Order::Fixed => drawn % n,
+            Order::Fixed => None,
         };
-        Item { source, index, copy: weighted.whole }
+        Item { source, index: permuted(key, n, drawn % n), copy: weighted.whole }
     }
 
-    /// The key of one of an epoch's permutations; 0 is the order of items, the rest are the caller's.
-    pub(crate) fn key(&self, epoch: u64, use_number: u64) -> u64 {
-        match &self.order {
+    /// A key of this epoch; 0 is the order of items, 1 that of rows, the rest are the caller's.
+    /// None in a fixed order.
+    pub(crate) fn key(&self, use_number: u64) -> Option<u64> {
+        match &self.mixture.order {
             Order::Shuffled { seed, stage } => {
-                derive(*seed, stage, Purpose::Shuffle, epoch, use_number)
+                Some(derive(*seed, stage, Purpose::Shuffle, self.epoch, use_number))
             }
-            Order::Fixed => 0,
+            Order::Fixed => None,
         }
     }
 
-    /// Number `i` of a permutation of `0..n` that belongs to an epoch; the identity in a fixed order.
-    pub(crate) fn permuted(&self, epoch: u64, use_number: u64, n: u64, i: u64) -> u64 {
-        match &self.order {
-            Order::Shuffled { .. } => shuffled_index(self.key(epoch, use_number), n, i),
-            Order::Fixed => i,
-        }
+    /// Which of `n` packed rows comes as number `i`.
+    pub(crate) fn row(&self, n: u64, i: u64) -> u64 {
+        permuted(self.row_key, n, i)
     }
+}
+
+/// Number `i` of a permutation of `0..n`; the identity without a key.
+fn permuted(key: Option<u64>, n: u64, i: u64) -> u64 {
+    key.map_or(i, |key| shuffled_index(key, n, i))
 }
 
 impl Weighted {
@@ -143,8 +170,7 @@ mod tests {
     fn seen(mixture: &Mixture, epochs: u64) -> BTreeMap<(usize, u64), u64> {
         let mut counts = BTreeMap::new();
         for epoch in 0..epochs {
-            for i in 0..mixture.n_items(epoch) {
-                let item = mixture.item(epoch, i);
+            for item in mixture.epoch(epoch).items() {
                 *counts.entry((item.source, item.index)).or_insert(0) += 1;
             }
         }
@@ -171,8 +197,7 @@ mod tests {
     #[test]
     fn a_fixed_order_is_that_of_the_files() {
         let mixture = Mixture::new(&[(2, 3.0), (3, 0.5)], Order::Fixed);
-        let items: Vec<_> =
-            (0..5).map(|i| mixture.item(0, i)).map(|i| (i.source, i.index)).collect();
+        let items: Vec<_> = mixture.epoch(0).items().map(|i| (i.source, i.index)).collect();
         assert_eq!(items, [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]);
         assert!(mixture.is_constant());
     }

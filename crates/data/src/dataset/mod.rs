@@ -8,6 +8,7 @@ mod counts;
 mod documents;
 mod mixture;
 mod row;
+mod sides;
 mod split;
 mod stream;
 mod view;
@@ -15,10 +16,10 @@ mod view;
 use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 
-use recipe::{Overlong, Packing, SplitBy};
+use recipe::{Overlong, Packing};
 
 use crate::batch::Batch;
-use crate::cache::{Prepared, SpecialIds, Store};
+use crate::cache::{Prepared, Store};
 use crate::error::{Error, Result};
 use crate::place::Place;
 
@@ -28,11 +29,10 @@ pub use split::Holdout;
 pub use view::{RowView, Segment};
 
 use chats::{ChatRows, Chats};
-use documents::{DocumentRows, Documents};
 use mixture::Order;
 use row::RowWriter;
+use sides::{document_sides, sample_sides, shuffled, source_parts, stream_sides};
 use split::{Part, Sides};
-use stream::{Stream, StreamRows};
 
 /// What a dataset needs to know of the run.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,8 +101,10 @@ impl Dataset {
     pub fn pretrain(prepared: &Prepared, options: &RunOptions, packing: Packing) -> Result<Self> {
         let sources = source_parts(prepared);
         let (train, eval) = match packing {
-            Packing::Documents => document_sides(&sources, options, &prepared.ids)?,
-            Packing::Stream => stream_sides(&sources, options, &prepared.ids)?,
+            Packing::Documents => {
+                document_sides(&sources, options, &prepared.ids, shuffled(options))?
+            }
+            Packing::Stream => stream_sides(&sources, options, &prepared.ids, shuffled(options))?,
         };
         Self::new(prepared, sources, options, (train, eval), Vec::new())
     }
@@ -128,6 +130,32 @@ impl Dataset {
         let train = rows(|side| &side.train, shuffled(options));
         let eval = options.holdout.map(|_| rows(|side| &side.eval, Order::Fixed));
         Self::new(prepared, sources, options, (train, eval), cuts)
+    }
+
+    /// Every document once in file order, for measuring a model on a file: nothing is shuffled, held
+    /// out or weighted. Its batches are those of one epoch.
+    pub fn in_order(
+        prepared: &Prepared,
+        sequence_length: usize,
+        rows_per_step: usize,
+        packing: Packing,
+    ) -> Result<Self> {
+        let options = RunOptions {
+            seed: 0,
+            stage: String::new(),
+            sequence_length,
+            rows_per_step,
+            max_steps: None,
+            epochs: Some(1.0),
+            max_tokens: None,
+            holdout: None,
+        };
+        let sources = source_parts(prepared);
+        let sides = match packing {
+            Packing::Documents => document_sides(&sources, &options, &prepared.ids, Order::Fixed)?,
+            Packing::Stream => stream_sides(&sources, &options, &prepared.ids, Order::Fixed)?,
+        };
+        Self::new(prepared, sources, &options, sides, Vec::new())
     }
 
     fn new(
@@ -325,86 +353,4 @@ impl Dataset {
     pub fn options(&self) -> &RunOptions {
         &self.options
     }
-}
-
-fn source_parts(prepared: &Prepared) -> Vec<SourcePart> {
-    let mut first_sample = 0;
-    let parts = prepared.sources.iter().map(|source| {
-        let part = SourcePart { store: source.store.clone(), weight: source.weight, first_sample };
-        first_sample += source.store.n_samples();
-        part
-    });
-    parts.collect()
-}
-
-fn shuffled(options: &RunOptions) -> Order {
-    Order::Shuffled { seed: options.seed, stage: options.stage.clone() }
-}
-
-/// Whole samples on either side.
-fn sample_sides(sources: &[SourcePart], holdout: Option<Holdout>) -> Result<Vec<Sides>> {
-    let stores: Vec<&Store> = sources.iter().map(|source| &source.store).collect();
-    match holdout.filter(|holdout| holdout.fraction > 0.0) {
-        None => Ok(split::no_split(&stores)),
-        Some(Holdout { fraction, by: SplitBy::Content }) => split::by_content(&stores, fraction),
-        Some(Holdout { fraction, by: SplitBy::Position }) => split::by_position(&stores, fraction),
-    }
-}
-
-type SidesOfRun = (Box<dyn Layout>, Option<Box<dyn Layout>>);
-
-fn document_sides(
-    sources: &[SourcePart],
-    options: &RunOptions,
-    ids: &SpecialIds,
-) -> Result<SidesOfRun> {
-    let n_prefix = ids.prefix.len() as u64;
-    let (train, eval): (Vec<_>, Vec<_>) = match options.holdout {
-        Some(Holdout { fraction, by: SplitBy::Position }) => sources
-            .iter()
-            .map(|source| Documents::split_by_position(source, n_prefix, fraction))
-            .unzip(),
-        holdout => {
-            let sides = sample_sides(sources, holdout)?;
-            let pair = |(source, side): (&SourcePart, Sides)| {
-                let whole = |part| Documents::whole(source.clone(), part);
-                (whole(side.train), whole(side.eval))
-            };
-            sources.iter().zip(sides).map(pair).unzip()
-        }
-    };
-    let rows = |documents, order| {
-        DocumentRows::new(documents, order, options.sequence_length, ids)
-            .map(|rows| Box::new(rows) as Box<dyn Layout>)
-    };
-    Ok((rows(train, shuffled(options))?, Some(rows(eval, Order::Fixed)?)))
-}
-
-fn stream_sides(
-    sources: &[SourcePart],
-    options: &RunOptions,
-    ids: &SpecialIds,
-) -> Result<SidesOfRun> {
-    let (train, eval): (Vec<Stream>, Vec<Stream>) = match options.holdout {
-        Some(Holdout { fraction, by: SplitBy::Position }) => {
-            let whole = sources.iter().map(|source| {
-                let all = Part::Range(0..source.store.n_samples());
-                let stream = Stream::new(source.clone(), all, ids)?;
-                Ok(stream.split_by_position(fraction))
-            });
-            whole.collect::<Result<Vec<_>>>()?.into_iter().unzip()
-        }
-        holdout => {
-            let sides = sample_sides(sources, holdout)?;
-            let pairs = sources.iter().zip(sides).map(|(source, side)| {
-                let train = Stream::new(source.clone(), side.train, ids)?;
-                Ok((train, Stream::new(source.clone(), side.eval, ids)?))
-            });
-            pairs.collect::<Result<Vec<_>>>()?.into_iter().unzip()
-        }
-    };
-    let rows = |streams, order| {
-        Box::new(StreamRows::new(streams, order, options.sequence_length)) as Box<dyn Layout>
-    };
-    Ok((rows(train, shuffled(options)), Some(rows(eval, Order::Fixed))))
 }

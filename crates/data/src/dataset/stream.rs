@@ -107,11 +107,12 @@ impl StreamRows {
     }
 
     fn item(&self, epoch: u64, row: u64) -> (Item, [Window; 2]) {
-        let item = self.mixture.item(epoch, row);
+        let order = self.mixture.epoch(epoch);
+        let item = order.item(row);
         let n_targets = self.streams[item.source].n_targets();
         // Keys 0 and 1 are taken by orders; every pass over every source has its own phase.
         let n_streams = self.streams.len() as u64;
-        let key = self.mixture.key(epoch, 2 + item.copy * n_streams + item.source as u64);
+        let key = order.key(2 + item.copy * n_streams + item.source as u64).unwrap_or(0);
         (item, windows(n_targets, self.sequence_length, key % self.sequence_length, item.index))
     }
 }
@@ -139,7 +140,7 @@ fn windows(n_targets: u64, length: u64, phase: u64, row: u64) -> [Window; 2] {
 
 impl Layout for StreamRows {
     fn n_rows(&self, epoch: u64) -> u64 {
-        self.mixture.n_items(epoch)
+        self.mixture.epoch(epoch).n_items()
     }
 
     fn is_constant(&self) -> bool {

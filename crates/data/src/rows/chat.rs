@@ -6,8 +6,8 @@
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
 
-use crate::error::RowProblem;
 use crate::limits;
+use crate::row_problem::RowProblem;
 use crate::source::json_kind;
 
 type Checked<T> = std::result::Result<T, RowProblem>;

@@ -10,7 +10,8 @@ use recipe::{Columns, Layout, Template};
 use serde_json::{Map, Value};
 use tokenizer::Message;
 
-use crate::error::{Error, Result, RowProblem, name_list};
+use crate::error::{Error, Result};
+use crate::row_problem::{RowProblem, name_list};
 use crate::source::Row;
 
 pub(crate) use text::{chat_hash, short_hash, text_hash};

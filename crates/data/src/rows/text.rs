@@ -6,7 +6,7 @@ use recipe::{Piece, Template};
 use serde_json::{Map, Value};
 use tokenizer::Message;
 
-use crate::error::{RowProblem, name_list, nearest};
+use crate::row_problem::{RowProblem, name_list, nearest};
 use crate::source::json_kind;
 
 type Checked<T> = std::result::Result<T, RowProblem>;

@@ -5,8 +5,8 @@
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
 
-use crate::error::RowProblem;
 use crate::limits;
+use crate::row_problem::RowProblem;
 use crate::rows::{Chat, text_hash};
 use crate::source::json_kind;
 

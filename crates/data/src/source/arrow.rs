@@ -13,9 +13,9 @@ use ::arrow::buffer::Buffer;
 use ::arrow::ipc::reader::StreamDecoder;
 use ::arrow::ipc::{MessageHeader, root_as_message};
 
-use crate::error::{Error, Result, shared_path};
+use crate::error::{Error, Result};
 use crate::limits;
-use crate::place::Place;
+use crate::place::{Place, shared_path};
 use crate::source::columns::{check_schema, guarded, row_values, wanted_columns};
 use crate::source::open::{self, Bytes};
 use crate::source::{BytesRead, Row};

@@ -14,8 +14,8 @@ use ::arrow::datatypes::{
 use ::arrow::util::display::array_value_to_string;
 use serde_json::{Map, Number, Value};
 
-use crate::error::RowProblem;
 use crate::limits;
+use crate::row_problem::RowProblem;
 
 type Converted = std::result::Result<Value, &'static str>;
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result, RowProblem, shared_path};
+use crate::error::{Error, Result};
 use crate::limits;
-use crate::place::Place;
+use crate::place::{Place, shared_path};
+use crate::row_problem::RowProblem;
 use crate::source::open::{self, Bytes};
 use crate::source::{BytesRead, Row};
 

@@ -9,6 +9,7 @@ mod json;
 mod jsonl;
 mod open;
 mod parquet;
+mod parquet_checks;
 mod text;
 mod thrift;
 

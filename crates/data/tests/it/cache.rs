@@ -229,3 +229,16 @@ fn pieces_of_real_books_give_the_ids_of_the_whole() {
         println!("{family}: {} tokens of {book}", ids.len());
     }
 }
+
+#[test]
+fn what_killed_processes_left_is_removed() {
+    let folder = folder();
+    let cache = folder.path().join("cache");
+    let own = format!("live.tmp-{}/tokens.bin", std::process::id());
+    file(&cache, "dead.tmp-4194999/tokens.bin", "half");
+    file(&cache, &own, "being written");
+    let spec = SourceSpec::file(file(folder.path(), "t.txt", "the cat"));
+    prepare_one(&cache, &spec, &bpe());
+    assert!(!cache.join("dead.tmp-4194999").exists());
+    assert!(cache.join(own).exists());
+}

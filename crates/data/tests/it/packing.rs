@@ -462,3 +462,122 @@ fn the_view_of_a_row_is_the_batch_with_roles() {
     assert_eq!(view.roles.len(), 256);
     assert_eq!(view.roles[255], data::TokenRole::Padding);
 }
+
+#[test]
+fn duplicates_and_the_paths_of_a_tree_stay_on_one_side() {
+    let folder = folder();
+    let tokenizer = chars();
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let mut lines = String::new();
+    for index in 0..200 {
+        // Every chat stands twice.
+        let row = serde_json::json!({ "prompt": format!("p{}", index % 100), "completion": "c" });
+        lines.push_str(&format!("{row}\n"));
+    }
+    let pairs = SourceSpec::file(file(folder.path(), "pairs.jsonl", lines));
+    let mut lines = String::new();
+    for index in 0..60 {
+        let answer = |text: &str| serde_json::json!({ "role": "assistant", "text": text });
+        let replies = [answer("a"), answer("b"), answer("c")];
+        let root = serde_json::json!(
+            { "role": "prompter", "text": format!("q{index}"), "replies": replies }
+        );
+        lines.push_str(&format!("{root}\n"));
+    }
+    let trees = SourceSpec::file(file(folder.path(), "trees.jsonl", lines));
+    let content = Content::Chats(&template);
+    let prepared = prepared(folder.path(), &[pairs, trees], &tokenizer, content).unwrap();
+    for by in [SplitBy::Content, SplitBy::Position] {
+        let holdout = Some(Holdout { fraction: 0.31, by });
+        let options = RunOptions { holdout, ..run(64, 4, 1.0) };
+        let dataset = Dataset::sft(&prepared, &options, false, Overlong::Cut).unwrap();
+        let eval: Vec<Batch> = dataset.eval_batches(4, None).collect();
+        let held: Vec<u64> = segments(&eval).iter().map(|(sample, _, _)| *sample).collect();
+        assert_eq!(dataset.counts().duplicates, 100);
+        assert_eq!(held.len() as u64, dataset.counts().eval_samples);
+        assert_eq!(dataset.counts().eval_samples + dataset.counts().train_samples, 380);
+        let twin = |sample: u64| if sample < 100 { sample + 100 } else { sample - 100 };
+        for sample in &held {
+            if *sample >= 200 {
+                let tree = (sample - 200) / 3;
+                let paths = (0..3).filter(|path| held.contains(&(200 + tree * 3 + path)));
+                assert_eq!(paths.count(), 3);
+            } else if by == SplitBy::Content {
+                assert!(held.contains(&twin(*sample)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pass_in_order_shows_a_file_as_it_stands() {
+    let folder = folder();
+    let tokenizer = many_chars();
+    let specs = [documents(folder.path(), "d", &[12, 1, 30, 5])];
+    let prepared = prepared(folder.path(), &specs, tokenizer, Content::Documents).unwrap();
+    let sequences = sequences(tokenizer, &specs);
+    let pass = Dataset::in_order(&prepared, 7, 2, Packing::Documents).unwrap();
+    let found = segments(&batches(&pass));
+    let order: Vec<u64> = found.iter().map(|(sample, _, _)| *sample).collect();
+    assert!(order.is_sorted());
+    assert_eq!(seen_targets(&found, &sequences), all_once(&sequences, 0..4));
+    let stream = Dataset::in_order(&prepared, 7, 2, Packing::Stream).unwrap();
+    let targets: Vec<i32> = batches(&stream).iter().flat_map(|b| b.targets.clone()).collect();
+    let targets: Vec<u32> = targets.iter().filter_map(|t| u32::try_from(*t).ok()).collect();
+    let mut wanted: Vec<u32> = sequences.iter().flat_map(|ids| ids[1..].to_vec()).collect();
+    wanted.pop();
+    assert_eq!(targets, wanted[1..]);
+}
+
+#[test]
+fn what_cannot_be_split_or_packed_is_refused() {
+    let folder = folder();
+    let tokenizer = chars();
+    let text = SourceSpec::file(file(folder.path(), "t.txt", "one text"));
+    let documents = prepared(folder.path(), &[text], &tokenizer, Content::Documents).unwrap();
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let specs = [chats(folder.path(), "c", &[(90, 4), (95, 3)])];
+    let chats = prepared(folder.path(), &specs, &tokenizer, Content::Chats(&template)).unwrap();
+    let said = |made: data::Result<Dataset>| crate::support::shown(&made.unwrap_err());
+    let holdout = Some(Holdout { fraction: 0.1, by: SplitBy::Content });
+    let split = RunOptions { holdout, ..run(8, 1, 1.0) };
+    insta::assert_snapshot!(said(Dataset::pretrain(&documents, &split, Packing::Stream)), @r#"
+    holdout = 0.1 leaves no training rows: 1 rows in all
+      hint: a split by content needs several rows: use `by = "position"`, or another `holdout`
+    "#);
+    insta::assert_snapshot!(said(Dataset::sft(&chats, &run(32, 1, 1.0), true, Overlong::Cut)), @"
+    no sample has a target at sequence_length = 32
+      hint: raise `sequence_length`, or look at the rows with `temper data inspect`
+    ");
+    let tiny = Some(Holdout { fraction: 1e-9, by: SplitBy::Position });
+    let split = RunOptions { holdout: tiny, ..run(8, 1, 1.0) };
+    insta::assert_snapshot!(said(Dataset::sft(&chats, &split, true, Overlong::Cut)), @r#"
+    holdout = 0.000000001 leaves no validation rows: 2 rows in all
+      hint: a split by content needs several rows: use `by = "position"`, or another `holdout`
+    "#);
+}
+
+/// nanoGPT's figures for this file: 1,003,854 characters to train on, 111,540 to measure on.
+#[test]
+fn tiny_shakespeare_is_split_as_nanogpt_splits_it() {
+    let Some(data) = crate::support::shared_data() else {
+        println!("skipped: no shared data");
+        return;
+    };
+    let folder = folder();
+    let spec = SourceSpec::file(data.join("pretrain/tinyshakespeare.txt"));
+    let mut texts = Vec::new();
+    data::texts(std::slice::from_ref(&spec), false, &mut |text| texts.push(text)).unwrap();
+    let specials = tokenizer::default_special_tokens();
+    let tokenizer = Tokenizer::train_char(texts.into_iter(), &specials).unwrap();
+    let prepared = prepared(folder.path(), &[spec], &tokenizer, Content::Documents).unwrap();
+    let holdout = Some(Holdout { fraction: 0.1, by: SplitBy::Position });
+    let options = RunOptions { holdout, max_steps: Some(2000), epochs: None, ..run(64, 12, 0.0) };
+    let dataset = pretrain(&prepared, &options, Packing::Stream);
+    assert_eq!(dataset.counts().epoch_targets, 1_003_854 - 1);
+    assert_eq!(dataset.counts().eval_targets, 111_540 - 1);
+    assert_eq!((dataset.n_steps(), dataset.n_run_rows()), (2000, 24_000));
+    let batch = dataset.batch(1999);
+    assert_eq!((batch.rows, batch.ids.len()), (12, 768));
+    assert!(batch.ids.iter().all(|id| !tokenizer.is_special(*id)));
+}

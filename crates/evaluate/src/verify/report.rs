@@ -65,14 +65,16 @@ impl Quantity {
         quantity
     }
 
-    /// Takes in one tensor; lengths that differ count as an infinite difference.
+    /// Takes in one tensor, called `at` if there are several; lengths that differ count as an
+    /// infinite difference.
     pub(crate) fn add(&mut self, at: &str, got: &[f32], expected: &[f32], tolerance: Tolerance) {
         let difference = if got.len() == expected.len() {
             largest_difference(got, expected)
         } else {
             f64::INFINITY
         };
-        self.add_difference(Some(at), difference, tolerance.bound(expected), expected.len());
+        let at = Some(at).filter(|at| !at.is_empty());
+        self.add_difference(at, difference, tolerance.bound(expected), expected.len());
     }
 
     /// Takes in a difference that was found elsewhere.

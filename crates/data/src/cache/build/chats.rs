@@ -10,8 +10,9 @@ use tokenizer::{ChatTemplate, Encoded, Message, Role, Tokenizer};
 use super::{Closed, RowCounter, SampleEnd, Writer, batch_bytes, pipeline};
 use crate::cache::PrepareOptions;
 use crate::cache::store::{TARGET_BIT, TokenRole};
-use crate::error::{Error, Result, RowProblem};
+use crate::error::{Error, Result};
 use crate::place::Place;
+use crate::row_problem::RowProblem;
 use crate::rows::{Wanted, chat_hash};
 use crate::source::{BytesRead, read_all};
 use crate::spec::SourceSpec;
@@ -131,8 +132,7 @@ fn write_chat(unit: &Unit, encoded: &Encoded, writer: &mut Writer) -> Result<()>
         hash,
         group: unit.group.unwrap_or(hash),
         n_bytes: text_bytes(&unit.messages) as u64,
-    });
-    Ok(())
+    })
 }
 
 fn role_of(role: Option<Role>) -> TokenRole {

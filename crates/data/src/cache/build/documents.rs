@@ -10,9 +10,10 @@ use tokenizer::Tokenizer;
 use super::{Closed, RowCounter, SampleEnd, Writer, batch_bytes, pipeline};
 use crate::cache::PrepareOptions;
 use crate::cache::pieces::{Cutter, PIECE_BYTES};
-use crate::error::{Error, Result, RowProblem};
+use crate::error::{Error, Result};
 use crate::limits;
 use crate::place::Place;
+use crate::row_problem::RowProblem;
 use crate::rows::{Wanted, short_hash};
 use crate::source::{BytesRead, TextDocument, file_format, read_all};
 use crate::spec::SourceSpec;
@@ -71,7 +72,7 @@ fn write_batch(batch: &[Piece], tokenizer: &Tokenizer, writer: &mut Writer) -> R
         writer.write_tokens(ids)?;
         match &piece.end {
             Some(_) if writer.sample_is_empty() => writer.summary.n_empty += 1,
-            Some(end) => writer.end_sample(end),
+            Some(end) => writer.end_sample(end)?,
             None => {}
         }
     }
@@ -182,5 +183,5 @@ fn add_document(text: String, place: Place, batcher: &mut Batcher<'_>) -> Result
 }
 
 fn uncuttable(place: &Place) -> Error {
-    Error::row(place.clone(), RowProblem::TooLong { limit: limits::PIECE_BYTES as u64 })
+    Error::row(place.clone(), RowProblem::Uncuttable { limit: limits::PIECE_BYTES as u64 })
 }

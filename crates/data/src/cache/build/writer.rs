@@ -1,0 +1,164 @@
+//! Writes the columns of one source as they grow; nothing of a source stays in memory.
+//!
+//! It deliberately finishes nothing by itself: without `finish` no cache appears.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use recipe::Format;
+use serde_json::{Value, json};
+
+use super::RowCounter;
+use crate::cache::store::{
+    GROUPS, HASHES, MARKS, OFFSETS, PLACES, SPANS, Summary, TOKENS, Targets,
+};
+use crate::cache::{Content, PrepareOptions};
+use crate::error::{Error, Result};
+use crate::place::Place;
+use crate::source::file_format;
+use crate::spec::SourceSpec;
+
+/// What a finished sample adds to the columns besides its tokens.
+pub(super) struct SampleEnd {
+    pub(super) place: Place,
+    pub(super) hash: u64,
+    pub(super) group: u64,
+    pub(super) n_bytes: u64,
+}
+
+/// The columns of one source under construction.
+pub(super) struct Writer {
+    dir: fsio::DirWriter,
+    tokens: Column,
+    offsets: Column,
+    hashes: Column,
+    places: Column,
+    /// Marks, groups and spans.
+    chats: Option<[Column; 3]>,
+    files: Vec<PathBuf>,
+    scratch: Vec<u8>,
+    /// Tokens when the last sample ended.
+    ended_at: u64,
+    pub(super) summary: Summary,
+}
+
+impl Writer {
+    pub(super) fn begin(
+        dir: &Path,
+        spec: &SourceSpec,
+        options: &PrepareOptions<'_>,
+    ) -> Result<Self> {
+        let formats: Result<Vec<Format>> =
+            spec.files.iter().map(|file| file_format(file, spec.format)).collect();
+        let binary = formats?.iter().any(|f| matches!(f, Format::Parquet | Format::Arrow));
+        let chats = matches!(options.content, Content::Chats(_));
+        let mut dir = fsio::DirWriter::begin(dir)?;
+        let mut column = |name| Column::create(&mut dir, name);
+        let mut offsets = column(OFFSETS)?;
+        offsets.write(&0_u64.to_le_bytes())?;
+        let (tokens, hashes, places) = (column(TOKENS)?, column(HASHES)?, column(PLACES)?);
+        let chat_columns =
+            if chats { Some([column(MARKS)?, column(GROUPS)?, column(SPANS)?]) } else { None };
+        let summary = Summary {
+            wide: options.tokenizer.vocab_size() > 1 << 16,
+            binary,
+            chats,
+            ..Summary::default()
+        };
+        Ok(Self {
+            dir,
+            tokens,
+            offsets,
+            hashes,
+            places,
+            chats: chat_columns,
+            files: spec.files.clone(),
+            scratch: Vec::new(),
+            ended_at: 0,
+            summary,
+        })
+    }
+
+    pub(super) fn write_tokens(&mut self, ids: &[u32]) -> Result<()> {
+        self.scratch.clear();
+        for id in ids {
+            if self.summary.wide {
+                self.scratch.extend_from_slice(&id.to_le_bytes());
+            } else {
+                self.scratch.extend_from_slice(&(*id as u16).to_le_bytes());
+            }
+        }
+        self.summary.n_tokens += ids.len() as u64;
+        self.tokens.write(&self.scratch)
+    }
+
+    /// A chat's roles and targets, whole.
+    pub(super) fn write_marks(&mut self, marks: &[u8]) -> Result<()> {
+        if let Some([column, _, spans]) = &mut self.chats {
+            column.write(marks)?;
+            spans.write(&Targets::of(marks).to_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Whether no token came since the last sample ended.
+    pub(super) fn sample_is_empty(&self) -> bool {
+        self.ended_at == self.summary.n_tokens
+    }
+
+    pub(super) fn end_sample(&mut self, end: &SampleEnd) -> Result<()> {
+        let file = self.files.iter().position(|file| file.as_path() == &*end.place.file);
+        self.places.write(&(file.unwrap_or(0) as u32).to_le_bytes())?;
+        self.places.write(&end.place.position.number().to_le_bytes())?;
+        self.offsets.write(&self.summary.n_tokens.to_le_bytes())?;
+        self.hashes.write(&end.hash.to_le_bytes())?;
+        if let Some([_, groups, _]) = &mut self.chats {
+            groups.write(&end.group.to_le_bytes())?;
+        }
+        self.ended_at = self.summary.n_tokens;
+        self.summary.n_samples += 1;
+        self.summary.n_bytes += end.n_bytes;
+        if self.summary.n_samples > u64::from(u32::MAX) {
+            return Err(Error::TooLarge {
+                path: end.place.file.to_path_buf(),
+                what: "samples of a source",
+                value: self.summary.n_samples,
+                limit: u64::from(u32::MAX),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self, counts: RowCounter, inputs: &Value) -> Result<()> {
+        self.summary.n_rows = counts.n_rows;
+        self.summary.n_bad = counts.n_bad;
+        self.summary.bad = counts.bad;
+        let columns = [self.tokens, self.offsets, self.hashes, self.places];
+        for column in columns.into_iter().chain(self.chats.into_iter().flatten()) {
+            column.file.finish()?;
+        }
+        let final_dir = self.dir.final_dir().to_path_buf();
+        match self.dir.commit(json!({ "inputs": inputs, "summary": self.summary })) {
+            Ok(_) => Ok(()),
+            // Another process was quicker with the same inputs; its cache is as good as ours.
+            Err(_) if fsio::verify_dir(&final_dir).is_ok() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// One file of the cache, with the path that it will have for messages.
+struct Column {
+    file: fsio::HashingFile,
+    path: PathBuf,
+}
+
+impl Column {
+    fn create(dir: &mut fsio::DirWriter, name: &str) -> Result<Self> {
+        Ok(Self { file: dir.create(name)?, path: dir.final_dir().join(name) })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|error| Error::io(&self.path, error))
+    }
+}

@@ -1,0 +1,269 @@
+//! What a parquet file declares, checked before the parquet crate allocates it: the footer's structure
+//! and the sizes in every page header.
+//!
+//! It deliberately decodes no values.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use ::parquet::basic::Compression as Codec;
+use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::ColumnChunkMetaData;
+use ::parquet::file::reader::{ChunkReader, Length};
+
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::source::BytesRead;
+use crate::source::open::{self, Compression};
+use crate::source::thrift::{Damage, walk_struct};
+
+pub(super) fn not_parquet(path: &Path, reason: &str) -> Error {
+    Error::bad_file(path, format!("damaged parquet file: {reason}"))
+}
+
+pub(super) fn parquet_reason(error: &ParquetError) -> String {
+    match error {
+        ParquetError::General(reason)
+        | ParquetError::NYI(reason)
+        | ParquetError::EOF(reason)
+        | ParquetError::ArrowError(reason) => bare(reason),
+        other => bare(&other.to_string()),
+    }
+}
+
+/// A reason without the names of the layers that it went through.
+pub(super) fn bare(reason: &str) -> String {
+    let layers = ["Parquet argument error: ", "Parquet error: ", "External: "];
+    let mut rest = reason;
+    while let Some(inner) = layers.iter().find_map(|layer| rest.strip_prefix(layer)) {
+        rest = inner;
+    }
+    rest.to_owned()
+}
+
+/// Checks the footer's structure: lists that fit, a schema that is not nested too deeply.
+pub(super) fn check_footer(path: &Path, input: &Input) -> Result<()> {
+    const MAGIC: &[u8] = b"PAR1";
+    let bad = |reason: &str| Err(not_parquet(path, reason));
+    let length = input.len();
+    if length < 12 {
+        return bad("too short");
+    }
+    let tail = read_at(path, input, length - 8, 8)?;
+    if !tail.ends_with(MAGIC) {
+        return bad("no `PAR1` at its end: cut off, encrypted, or another format");
+    }
+    let footer = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]));
+    if footer > limits::PARQUET_FOOTER_BYTES {
+        return Err(Error::TooLarge {
+            path: path.to_path_buf(),
+            what: "bytes of the footer",
+            value: footer,
+            limit: limits::PARQUET_FOOTER_BYTES,
+        });
+    }
+    if footer + 12 > length {
+        return bad("its footer is longer than the file");
+    }
+    let bytes = read_at(path, input, length - 8 - footer, footer as usize)?;
+    let mut schema = SchemaDepth::default();
+    let walked = walk_struct(&bytes, &mut |ids, value| match ids {
+        // FileMetaData.schema (2) is a list of SchemaElement, with num_children (5).
+        [2, 0] => schema.next_element(),
+        [2, 5] => {
+            schema.n_children = value.clamp(0, limits::SCHEMA_FIELDS as i64);
+            Ok(())
+        }
+        _ => Ok(()),
+    });
+    match walked {
+        Ok(_) => Ok(()),
+        Err(Damage::Short) => bad("its footer is cut off"),
+        Err(Damage::Wrong(reason)) => bad(reason),
+    }
+}
+
+/// The depth of a schema that is given as a list in depth-first order.
+#[derive(Default)]
+struct SchemaDepth {
+    /// Children that each open group still waits for.
+    open: Vec<i64>,
+    n_elements: usize,
+    n_children: i64,
+}
+
+impl SchemaDepth {
+    /// Ends one element (the root included) and starts the next.
+    fn next_element(&mut self) -> std::result::Result<(), &'static str> {
+        let n_children = std::mem::take(&mut self.n_children);
+        if self.n_elements > 0 {
+            while self.open.last() == Some(&0) {
+                self.open.pop();
+            }
+            if let Some(left) = self.open.last_mut() {
+                *left -= 1;
+            }
+            if n_children > 0 {
+                self.open.push(n_children);
+            }
+        }
+        self.n_elements += 1;
+        // A list takes three levels of a parquet schema.
+        if self.open.len() > 3 * limits::SCHEMA_DEPTH {
+            return Err("its schema is nested too deeply");
+        }
+        if self.n_elements > limits::SCHEMA_FIELDS {
+            return Err("its schema has too many columns");
+        }
+        Ok(())
+    }
+}
+
+fn read_at(path: &Path, input: &Input, start: u64, length: usize) -> Result<bytes::Bytes> {
+    input.get_bytes(start, length).map_err(|error| not_parquet(path, &parquet_reason(&error)))
+}
+
+/// Checks what every page of a column chunk declares; returns the largest unpacked page.
+pub(super) fn check_pages(path: &Path, input: &Input, column: &ColumnChunkMetaData) -> Result<u64> {
+    let bad = |reason: &str| not_parquet(path, reason);
+    if let codec @ (Codec::BROTLI(_) | Codec::LZO) = column.compression() {
+        let codec = format!("{codec:?}").to_lowercase();
+        let codec = codec.split('(').next().unwrap_or_default();
+        return Err(Error::bad_file(path, format!("packed with {codec}, which is not read")));
+    }
+    // Exactly where the crate starts to read, even where a writer noted a dictionary at byte 0.
+    let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+    let start = u64::try_from(start).map_err(|_| bad("a column starts before the file"))?;
+    let length =
+        u64::try_from(column.compressed_size()).map_err(|_| bad("a column has a negative size"))?;
+    let end = start
+        .checked_add(length)
+        .filter(|end| *end <= input.len())
+        .ok_or_else(|| bad("a column lies outside of the file"))?;
+    let (mut at, mut largest) = (start, 0);
+    while at < end {
+        let page = page_header(path, input, at, end)?;
+        at += page.header_bytes;
+        if at + page.packed_bytes > end {
+            return Err(bad("a page lies outside of its column"));
+        }
+        // The crate's gzip decoder reads to the end of the data whatever the header says.
+        if matches!(column.compression(), Codec::GZIP(_)) {
+            let packed = read_at(path, input, at, page.packed_bytes as usize)?;
+            check_gzip(&packed, page.unpacked_bytes).map_err(bad)?;
+        }
+        at += page.packed_bytes;
+        largest = largest.max(page.unpacked_bytes);
+    }
+    Ok(largest)
+}
+
+struct PageHeader {
+    header_bytes: u64,
+    packed_bytes: u64,
+    unpacked_bytes: u64,
+}
+
+fn page_header(path: &Path, input: &Input, at: u64, end: u64) -> Result<PageHeader> {
+    let mut window = 512_usize;
+    loop {
+        let length = ((end - at) as usize).min(window);
+        let bytes = read_at(path, input, at, length)?;
+        let (mut packed, mut unpacked, mut n_values) = (-1_i64, -1_i64, 0_i64);
+        let walked = walk_struct(&bytes, &mut |ids, value| {
+            match ids {
+                [2] => unpacked = value,
+                [3] => packed = value,
+                // num_values of a data page, a dictionary page, a data page of version 2.
+                [5 | 7 | 8, 1] => n_values = value,
+                _ => {}
+            }
+            Ok(())
+        });
+        let header_bytes = match walked {
+            Ok(header_bytes) => header_bytes as u64,
+            Err(Damage::Short)
+                if length < (end - at) as usize && window < limits::PARQUET_PAGE_HEADER_BYTES =>
+            {
+                window *= 8;
+                continue;
+            }
+            Err(Damage::Short) => return Err(not_parquet(path, "a page header is cut off")),
+            Err(Damage::Wrong(reason)) => return Err(not_parquet(path, reason)),
+        };
+        let (Ok(packed_bytes), Ok(unpacked_bytes)) =
+            (u64::try_from(packed), u64::try_from(unpacked))
+        else {
+            return Err(not_parquet(path, "a page has a negative size"));
+        };
+        for (what, value, limit) in [
+            ("bytes of a page", packed_bytes, limits::PARQUET_PAGE_BYTES),
+            ("bytes of a page", unpacked_bytes, limits::PARQUET_PAGE_BYTES),
+            ("values of a page", u64::try_from(n_values).unwrap_or(0), limits::PARQUET_PAGE_VALUES),
+        ] {
+            if value > limit {
+                return Err(Error::TooLarge { path: path.to_path_buf(), what, value, limit });
+            }
+        }
+        return Ok(PageHeader { header_bytes, packed_bytes, unpacked_bytes });
+    }
+}
+
+/// Unpacks a gzip page into nothing, to see that it holds no more than it says.
+fn check_gzip(packed: &[u8], declared: u64) -> std::result::Result<(), &'static str> {
+    let mut decoder = flate2::read::MultiGzDecoder::new(packed).take(declared + 1);
+    match std::io::copy(&mut decoder, &mut std::io::sink()) {
+        Ok(n_bytes) if n_bytes > declared => Err("a page is larger than it says"),
+        // Anything else wrong with it is for the decoder to say.
+        _ => Ok(()),
+    }
+}
+
+/// Where the bytes come from: the file itself, or its unpacked content.
+#[derive(Clone)]
+pub(super) enum Input {
+    File(Arc<File>),
+    Memory(bytes::Bytes),
+}
+
+impl Input {
+    pub(super) fn open(path: &Path, progress: &BytesRead) -> Result<Self> {
+        if Compression::of(path) != Compression::None {
+            return Ok(Self::Memory(open::read_whole(path, progress)?.into()));
+        }
+        let file = File::open(path).map_err(|error| Error::io(path, error))?;
+        if file.metadata().map_err(|error| Error::io(path, error))?.len() == 0 {
+            return Err(Error::EmptyFile { path: path.to_path_buf() });
+        }
+        Ok(Self::File(Arc::new(file)))
+    }
+}
+
+impl Length for Input {
+    fn len(&self) -> u64 {
+        match self {
+            Self::File(file) => Length::len(file.as_ref()),
+            Self::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+impl ChunkReader for Input {
+    type T = Box<dyn Read>;
+
+    fn get_read(&self, start: u64) -> ::parquet::errors::Result<Self::T> {
+        Ok(match self {
+            Self::File(file) => Box::new(file.get_read(start)?),
+            Self::Memory(bytes) => Box::new(bytes.get_read(start)?),
+        })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ::parquet::errors::Result<bytes::Bytes> {
+        match self {
+            Self::File(file) => file.get_bytes(start, length),
+            Self::Memory(bytes) => bytes.get_bytes(start, length),
+        }
+    }
+}
