@@ -24,14 +24,14 @@ pub(crate) fn run(args: &RunArgs, log: LogStyle, threads: Option<usize>) -> Resu
 }
 
 pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
-    let run_dir = run_dir_of(&args.run)?;
+    let (run_dir, name) = run_dir_of(&args.run)?;
     let recorded = read_launch(&run_dir)?;
     let recipe = RecipeArgs {
         recipe: recorded.recipe,
         data_dir: args.data_dir.clone().or(recorded.data_dir),
         set: recorded.set.into_iter().chain(args.set.iter().cloned()).collect(),
         limit: recorded.limit,
-        name: Some(recorded.name),
+        name: Some(name),
         stage: recorded.stage,
     };
     let plan = plan_recipe(&recipe, log)?;
@@ -48,7 +48,7 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
         progress.event(&train::Event::Warning { message: warning });
     }
     check_starts(plan, &run_dir)?;
-    write_launch(&plan.paths.run_dir, plan, args)?;
+    write_launch(&plan.paths.run_dir, args)?;
     let mut rows = Vec::new();
     for stage in &plan.stages {
         if let StageStatus::Finished(finished) = run_dir.stage(&stage.name).status()? {
@@ -142,7 +142,6 @@ fn result_text(result: &Value) -> String {
 /// How a run was launched: what `resume` needs besides the run's folder.
 struct Launch {
     recipe: PathBuf,
-    name: String,
     data_dir: Option<PathBuf>,
     set: Vec<(String, String)>,
     limit: Option<u64>,
@@ -151,9 +150,9 @@ struct Launch {
 
 const LAUNCH_FILE: &str = "launch.json";
 
-fn write_launch(run_dir: &Path, plan: &Plan, args: &RecipeArgs) -> Result<()> {
+fn write_launch(run_dir: &Path, args: &RecipeArgs) -> Result<()> {
     let launch = serde_json::json!({
-        "recipe": args.recipe, "name": plan.name, "data_dir": args.data_dir,
+        "recipe": args.recipe, "data_dir": args.data_dir,
         "set": args.set, "limit": args.limit, "stage": args.stage,
     });
     fsio::write_atomic(run_dir.join(LAUNCH_FILE), format!("{launch:#}\n"))?;
@@ -174,7 +173,6 @@ fn read_launch(run_dir: &Path) -> Result<Launch> {
     let set = value.get("set").cloned().unwrap_or(Value::Null);
     Ok(Launch {
         recipe: text("recipe").map(PathBuf::from).ok_or_else(broken)?,
-        name: text("name").ok_or_else(broken)?,
         data_dir: text("data_dir").map(PathBuf::from),
         set: serde_json::from_value(set).unwrap_or_default(),
         limit: value.get("limit").and_then(Value::as_u64),
@@ -182,13 +180,18 @@ fn read_launch(run_dir: &Path) -> Result<Launch> {
     })
 }
 
-/// The folder of a run, by its path or by its name under runs/.
-fn run_dir_of(run: &Path) -> Result<PathBuf> {
-    let candidates = [run.to_path_buf(), Path::new(RUNS_DIR).join(run)];
-    candidates.into_iter().find(|dir| dir.join(LAUNCH_FILE).is_file()).ok_or_else(|| {
-        Failure::input(
+/// The folder of a run and its name, by its path or by its name under runs/.
+fn run_dir_of(run: &Path) -> Result<(PathBuf, String)> {
+    // The folder's own name counts, not the one it was started under: a copy is a run of its own.
+    let name = run.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let dir = Path::new(RUNS_DIR).join(name);
+    let elsewhere = run.components().count() > 1
+        && std::path::absolute(run).ok() != std::path::absolute(&dir).ok();
+    if name.is_empty() || elsewhere || !dir.join(LAUNCH_FILE).is_file() {
+        return Err(Failure::input(
             format!("no such run: `{}`", run.display()),
             "`temper runs` lists the runs of this directory",
-        )
-    })
+        ));
+    }
+    Ok((dir, name.to_owned()))
 }
