@@ -4,19 +4,13 @@ use std::path::{Path, PathBuf};
 
 use plan::{Algorithm, Plan, RUNS_DIR, StagePlan, Start};
 use serde_json::Value;
-use train::{Context, Finished, Progress as _, RunDir, StageStatus};
+use train::{Context, Finished, Outcome, Progress as _, RunDir, StageStatus};
 
 use super::{plan_recipe, print, set_threads};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
 use crate::failure::{Failure, Result};
 use crate::render::progress::RunProgress;
 use crate::render::table;
-
-/// How one stage ended.
-enum Ended {
-    Finished(Finished),
-    Stopped,
-}
 
 pub(crate) fn run(args: &RunArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let plan = plan_recipe(&args.recipe, log)?;
@@ -65,8 +59,8 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
             stop: stop.clone(),
         };
         match run_stage(context)? {
-            Ended::Finished(finished) => rows.push((stage, finished)),
-            Ended::Stopped => {
+            Outcome::Finished(finished) => rows.push((stage, finished)),
+            Outcome::Stopped { .. } => {
                 progress.note(&format!(
                     "stopped. go on with: temper resume {}",
                     plan.paths.run_dir.display()
@@ -92,18 +86,12 @@ fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
 }
 
 /// The one match over algorithms.
-fn run_stage(context: Context<'_>) -> Result<Ended> {
-    let failed = |failure: Failure| failure.during_run();
-    match context.stage.algorithm {
-        Algorithm::Pretrain => match pretrain::run(context).map_err(|e| failed(e.into()))? {
-            pretrain::Outcome::Finished(finished) => Ok(Ended::Finished(finished)),
-            pretrain::Outcome::Stopped { .. } => Ok(Ended::Stopped),
-        },
-        Algorithm::Sft => match sft::run(context).map_err(|e| failed(e.into()))? {
-            sft::Outcome::Finished(finished) => Ok(Ended::Finished(finished)),
-            sft::Outcome::Stopped { .. } => Ok(Ended::Stopped),
-        },
-    }
+fn run_stage(context: Context<'_>) -> Result<Outcome> {
+    let outcome = match context.stage.algorithm {
+        Algorithm::Pretrain => pretrain::run(context).map_err(Failure::from),
+        Algorithm::Sft => sft::run(context).map_err(Failure::from),
+    };
+    outcome.map_err(Failure::during_run)
 }
 
 /// The table at the end: what each stage came to and where it lies.
