@@ -14,21 +14,9 @@ use std::collections::BTreeMap;
 use burn::tensor::{Int, Tensor};
 use nn::TokenBatch;
 use serde_json::json;
-use train::{Context, Gradients, StepPlace, StepReport, begin, write_checkpoint};
+use train::{Context, Gradients, Outcome, StepPlace, StepReport, begin, write_checkpoint};
 
 pub use error::{Error, Result};
-
-/// How a stage ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// All steps were made, and `model/` is in place.
-    Finished(train::Finished),
-    /// A signal stopped it after this many steps, with a checkpoint saved.
-    Stopped {
-        /// Steps made.
-        step: u64,
-    },
-}
 
 /// Fine-tunes from the newest checkpoint, or from the stage's start, to the last step.
 pub fn run(context: Context<'_>) -> Result<Outcome> {

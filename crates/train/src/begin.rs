@@ -8,7 +8,7 @@ use plan::{Plan, StagePlan, Start};
 use seed::Purpose;
 
 use crate::{
-    AdamW, Checks, Error, FirstLoss, ParameterNames, Progress, Result, RunDir, StageRun,
+    AdamW, Checks, Error, Finished, FirstLoss, ParameterNames, Progress, Result, RunDir, StageRun,
     StageSettings, StopFlag, compare_model, save_model,
 };
 
@@ -26,6 +26,18 @@ pub struct Context<'a> {
     pub progress: &'a mut dyn Progress,
     /// Whether somebody asked to stop.
     pub stop: StopFlag,
+}
+
+/// How a stage ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All steps were made, and `model/` is in place.
+    Finished(Finished),
+    /// A signal stopped it after this many steps, with a checkpoint saved.
+    Stopped {
+        /// Steps made.
+        step: u64,
+    },
 }
 
 /// What a stage's loop works on.

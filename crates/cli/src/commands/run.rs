@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use plan::{Algorithm, Plan, RUNS_DIR, StagePlan, Start};
 use serde_json::Value;
-use train::{Context, Finished, Progress as _, RunDir, StageStatus};
+use train::{Context, Finished, Outcome, Progress as _, RunDir, StageStatus};
 
 use super::{plan_recipe, print, set_threads};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
@@ -12,26 +12,20 @@ use crate::failure::{Failure, Result};
 use crate::render::progress::RunProgress;
 use crate::render::table;
 
-/// How one stage ended.
-enum Ended {
-    Finished(Finished),
-    Stopped,
-}
-
 pub(crate) fn run(args: &RunArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let plan = plan_recipe(&args.recipe, log)?;
     run_plan(&plan, &args.recipe, log, threads)
 }
 
 pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
-    let run_dir = run_dir_of(&args.run)?;
+    let (run_dir, name) = run_dir_of(&args.run)?;
     let recorded = read_launch(&run_dir)?;
     let recipe = RecipeArgs {
         recipe: recorded.recipe,
         data_dir: args.data_dir.clone().or(recorded.data_dir),
         set: recorded.set.into_iter().chain(args.set.iter().cloned()).collect(),
         limit: recorded.limit,
-        name: Some(recorded.name),
+        name: Some(name),
         stage: recorded.stage,
     };
     let plan = plan_recipe(&recipe, log)?;
@@ -48,7 +42,7 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
         progress.event(&train::Event::Warning { message: warning });
     }
     check_starts(plan, &run_dir)?;
-    write_launch(&plan.paths.run_dir, plan, args)?;
+    write_launch(&plan.paths.run_dir, args)?;
     let mut rows = Vec::new();
     for stage in &plan.stages {
         if let StageStatus::Finished(finished) = run_dir.stage(&stage.name).status()? {
@@ -65,8 +59,8 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
             stop: stop.clone(),
         };
         match run_stage(context)? {
-            Ended::Finished(finished) => rows.push((stage, finished)),
-            Ended::Stopped => {
+            Outcome::Finished(finished) => rows.push((stage, finished)),
+            Outcome::Stopped { .. } => {
                 progress.note(&format!(
                     "stopped. go on with: temper resume {}",
                     plan.paths.run_dir.display()
@@ -92,18 +86,12 @@ fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
 }
 
 /// The one match over algorithms.
-fn run_stage(context: Context<'_>) -> Result<Ended> {
-    let failed = |failure: Failure| failure.during_run();
-    match context.stage.algorithm {
-        Algorithm::Pretrain => match pretrain::run(context).map_err(|e| failed(e.into()))? {
-            pretrain::Outcome::Finished(finished) => Ok(Ended::Finished(finished)),
-            pretrain::Outcome::Stopped { .. } => Ok(Ended::Stopped),
-        },
-        Algorithm::Sft => match sft::run(context).map_err(|e| failed(e.into()))? {
-            sft::Outcome::Finished(finished) => Ok(Ended::Finished(finished)),
-            sft::Outcome::Stopped { .. } => Ok(Ended::Stopped),
-        },
-    }
+fn run_stage(context: Context<'_>) -> Result<Outcome> {
+    let outcome = match context.stage.algorithm {
+        Algorithm::Pretrain => pretrain::run(context).map_err(Failure::from),
+        Algorithm::Sft => sft::run(context).map_err(Failure::from),
+    };
+    outcome.map_err(Failure::during_run)
 }
 
 /// The table at the end: what each stage came to and where it lies.
@@ -142,7 +130,6 @@ fn result_text(result: &Value) -> String {
 /// How a run was launched: what `resume` needs besides the run's folder.
 struct Launch {
     recipe: PathBuf,
-    name: String,
     data_dir: Option<PathBuf>,
     set: Vec<(String, String)>,
     limit: Option<u64>,
@@ -151,9 +138,9 @@ struct Launch {
 
 const LAUNCH_FILE: &str = "launch.json";
 
-fn write_launch(run_dir: &Path, plan: &Plan, args: &RecipeArgs) -> Result<()> {
+fn write_launch(run_dir: &Path, args: &RecipeArgs) -> Result<()> {
     let launch = serde_json::json!({
-        "recipe": args.recipe, "name": plan.name, "data_dir": args.data_dir,
+        "recipe": args.recipe, "data_dir": args.data_dir,
         "set": args.set, "limit": args.limit, "stage": args.stage,
     });
     fsio::write_atomic(run_dir.join(LAUNCH_FILE), format!("{launch:#}\n"))?;
@@ -174,7 +161,6 @@ fn read_launch(run_dir: &Path) -> Result<Launch> {
     let set = value.get("set").cloned().unwrap_or(Value::Null);
     Ok(Launch {
         recipe: text("recipe").map(PathBuf::from).ok_or_else(broken)?,
-        name: text("name").ok_or_else(broken)?,
         data_dir: text("data_dir").map(PathBuf::from),
         set: serde_json::from_value(set).unwrap_or_default(),
         limit: value.get("limit").and_then(Value::as_u64),
@@ -182,13 +168,18 @@ fn read_launch(run_dir: &Path) -> Result<Launch> {
     })
 }
 
-/// The folder of a run, by its path or by its name under runs/.
-fn run_dir_of(run: &Path) -> Result<PathBuf> {
-    let candidates = [run.to_path_buf(), Path::new(RUNS_DIR).join(run)];
-    candidates.into_iter().find(|dir| dir.join(LAUNCH_FILE).is_file()).ok_or_else(|| {
-        Failure::input(
+/// The folder of a run and its name, by its path or by its name under runs/.
+fn run_dir_of(run: &Path) -> Result<(PathBuf, String)> {
+    // The folder's own name counts, not the one it was started under: a copy is a run of its own.
+    let name = run.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let dir = Path::new(RUNS_DIR).join(name);
+    let elsewhere = run.components().count() > 1
+        && std::path::absolute(run).ok() != std::path::absolute(&dir).ok();
+    if name.is_empty() || elsewhere || !dir.join(LAUNCH_FILE).is_file() {
+        return Err(Failure::input(
             format!("no such run: `{}`", run.display()),
             "`temper runs` lists the runs of this directory",
-        )
-    })
+        ));
+    }
+    Ok((dir, name.to_owned()))
 }

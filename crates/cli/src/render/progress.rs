@@ -79,7 +79,7 @@ fn write_stderr(text: &str) {
 }
 
 fn terminal_width() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
+    terminal_size::terminal_size_of(std::io::stderr()).map_or(100, |(width, _)| width.0.into())
 }
 
 /// Watches a plan being made.
@@ -145,6 +145,7 @@ pub(crate) struct RunProgress {
     first_step: u64,
     started: Instant,
     last_loss: Option<f64>,
+    stopping: bool,
 }
 
 impl RunProgress {
@@ -156,6 +157,7 @@ impl RunProgress {
             first_step: 0,
             started: Instant::now(),
             last_loss: None,
+            stopping: false,
         }
     }
 
@@ -253,7 +255,7 @@ impl Progress for RunProgress {
                 self.screen.line(&format!("{:<10} step {}  {shown:?}", self.stage, row.step));
             }
             Event::CheckpointSaved { path, .. } => {
-                if self.screen.style == Style::Plain {
+                if self.screen.style == Style::Plain || self.stopping {
                     self.screen.line(&format!("{:<10} saved {}", self.stage, path.display()));
                 }
             }
@@ -262,6 +264,7 @@ impl Progress for RunProgress {
             }
             Event::Warning { message } => self.screen.line(&format!("warning: {message}")),
             Event::Stopping { step } => {
+                self.stopping = true;
                 self.screen.line(&format!("finishing step {step} (again to stop at once)"));
             }
             Event::Finished { stage, steps, seconds, path } => {
