@@ -19,8 +19,8 @@ const NAME: &str = "chat_template";
 /// Work that one rendering may do: an instruction costs 1, 64 bytes of made data cost 1.
 ///
 /// A conversation of 4 MiB through a template that copies it a dozen times stays below; a hostile
-/// loop ends within a fraction of a second and 128 MiB.
-const FUEL: u64 = 2_000_000;
+/// loop ends within a fraction of a second and 64 MiB.
+const FUEL: u64 = 1_000_000;
 
 /// What `raise_exception` throws.
 #[derive(Debug)]

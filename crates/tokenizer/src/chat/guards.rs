@@ -33,8 +33,11 @@ fn walk(state: &State, value: &Value, times: usize, namespaces: bool) -> Result<
             if parts > PARTS {
                 return Err(exhausted(format!("a value of more than {PARTS} parts")));
             }
-            let inner = if is_map { value.get_item(&item).unwrap_or_default() } else { item };
-            open.push((inner, depth + 1));
+            if is_map {
+                open.push((value.get_item(&item).unwrap_or_default(), depth + 1));
+            }
+            // A key may be a list or a namespace, too.
+            open.push((item, depth + 1));
         }
     }
     state.consume_fuel((parts.saturating_mul(times) / 4) as u64)

@@ -33,6 +33,8 @@ struct Bracket {
     /// Where the text of the current argument starts in the output.
     argument: usize,
     comma: bool,
+    /// An index with a colon, which takes numbers only.
+    slice: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -229,7 +231,13 @@ impl Tag<'_> {
         };
         let start = self.out.len();
         self.take(1);
-        self.brackets.push(Bracket { kind, start, argument: self.out.len(), comma: false });
+        self.brackets.push(Bracket {
+            kind,
+            start,
+            argument: self.out.len(),
+            comma: false,
+            slice: false,
+        });
         self.last = Last::Open;
         self.tested = false;
     }
@@ -257,7 +265,8 @@ impl Tag<'_> {
 
     /// Puts the check around an argument that ends here.
     fn close_argument(&mut self, bracket: &Bracket) {
-        if bracket.kind == Inside::Call {
+        // Looking up a key walks through all of it.
+        if bracket.kind == Inside::Call || (bracket.kind == Inside::Index && !bracket.slice) {
             self.wrap(bracket.argument, WHOLE);
         }
     }
@@ -309,6 +318,7 @@ impl Tag<'_> {
             }
             match c {
                 '=' => self.assign(),
+                ':' => self.brackets.last_mut().into_iter().for_each(|b| b.slice = true),
                 '.' if self.name == "set" && self.value.is_none() => self.attribute = true,
                 _ => {}
             }
@@ -372,6 +382,7 @@ mod tests {
             ("{% set ns.x = ns.x + y.z %}", "{% set ns.x = (ns.x|_length + y.z)|_kept %}"),
             ("{% with a = b, c = d %}", "{% with a = (b)|_whole, c = (d)|_whole %}"),
             ("{{ f(a, k=b, *c) }}", "{{ f((a)|_whole, k=(b)|_whole, *c) }}"),
+            ("{{ x[y['a'][i]] }}", "{{ x[(y['a'][(i)|_whole])|_whole] }}"),
             ("{{ x[1:] ~ y.z('a')[0] }}", "{{ x[1:] ~ y.z('a')[0] }}"),
             ("{{ (a, b) ~ (c) ~ +1 ~ 2 ** 3 }}", "{{ ((a, b)|_whole) ~ (c) ~ +1 ~ 2 ** 3 }}"),
             ("{% macro m(a, b=[]) %}", "{% macro m(a, b=([]|_whole)) %}"),

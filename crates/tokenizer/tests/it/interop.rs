@@ -151,6 +151,9 @@ fn write_cases_for_python() {
             let tokenizer = tokenizer.with_chat_template(template.clone());
             let name = format!("{name}-{builtin}");
             save(&folder.join(&name), &tokenizer);
+            // AutoTokenizer looks at the model's type, too, where there is a config.
+            let config = folder.join(&name).join("config.json");
+            fsio::write_atomic(config, br#"{"model_type": "llama"}"#).expect("written");
             let chats = chats_of(&tokenizer, &template);
             all.push(json!({"name": name, "cases": cases_of(&tokenizer), "chats": chats}));
         }
