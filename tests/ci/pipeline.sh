@@ -10,7 +10,7 @@ root=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-weights() { (cd "runs/$1" && sha256sum pretrain/model/*.safetensors sft/model/*.safetensors); }
+weights() { (cd "runs/$1" && sha256sum pretrain/model/*.safetensors sft/model/*.safetensors reward/model/*.safetensors); }
 same() { diff <(weights "$1") <(weights "$2") && echo "$1 = $2"; }
 run() { local name=$1; shift; "$temper" run "$root/tests/ci/small.toml" --name "$name" --log plain "$@" >/dev/null 2>"$name.log" || { cat "$name.log"; return 1; }; }
 
@@ -46,7 +46,11 @@ PY
 "$temper" eval runs/two/pretrain --file "$root/datasets/kind/comments-heldout.jsonl.gz" --text text
 "$temper" export runs/two/sft --to out
 "$temper" generate out --prompt "I" --greedy --max-new-tokens 8
+"$temper" score runs/two/reward --pairs "$root/datasets/kind/hand_pairs.jsonl" | tail -n 1
+"$temper" score runs/two/reward --texts "$root/datasets/kind/instructions-heldout.jsonl.gz" --limit 2
+"$temper" export runs/two/reward --to out-reward
 "$temper" runs
 "$temper" data inspect "$root/tests/ci/small.toml" --stage sft --n 1 | tail -n 6
-"$temper" verify "$root"/tests/golden/models/* "$root"/tests/golden/training/full "$root"/tests/golden/sampling.safetensors >verify.jsonl || { cat verify.jsonl; exit 1; }
+"$temper" data inspect "$root/tests/ci/small.toml" --stage reward --n 1 | tail -n 6
+"$temper" verify "$root"/tests/golden/models/* "$root"/tests/golden/training/full "$root"/tests/golden/reward/* "$root"/tests/golden/sampling.safetensors >verify.jsonl || { cat verify.jsonl; exit 1; }
 echo "verified $(wc -l <verify.jsonl) sets of reference vectors"

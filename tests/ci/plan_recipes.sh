@@ -16,6 +16,12 @@ for recipe in recipes/*.toml; do
   if [ "$recipe" = recipes/sft.toml ]; then
     (cd "$work" && "$temper" run "$OLDPWD/recipes/pretrain.toml" --set pretrain.max_steps=2 --set pretrain.schedule.warmup_steps=0 --log plain >/dev/null)
   fi
+  # reward.toml starts from the quickstart's fine-tuned model.
+  if [ "$recipe" = recipes/reward.toml ]; then
+    for stage in pretrain sft; do
+      (cd "$work" && "$temper" run "$OLDPWD/recipes/quickstart.toml" --stage "$stage" --set "$stage.max_steps=2" --set "$stage.schedule.warmup_steps=0" --log plain >/dev/null)
+    done
+  fi
   echo "-- $recipe"
   (cd "$work" && "$temper" plan "$OLDPWD/$recipe" --no-probe)
   planned=$((planned + 1))

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Loss, perplexity and bits per byte of a model on a file
     Eval(EvalArgs),
+    /// Score texts or pairs with a reward model; one JSON line each
+    Score(ScoreArgs),
     /// Replay reference vectors and print the largest differences
     Verify(VerifyArgs),
     /// Write a model as a Hugging Face directory
@@ -182,6 +184,26 @@ pub(crate) struct EvalArgs {
     /// Only the last part, as a recipe holds it out by position: 0.1 is the last tenth
     #[arg(long, value_name = "FRACTION")]
     pub(crate) part: Option<f64>,
+    /// Where to run
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+}
+
+/// `temper score`
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false, args = ["pairs", "texts"])]
+pub(crate) struct ScoreArgs {
+    /// A reward stage of a run, a checkpoint, or a Hugging Face sequence classifier with one label
+    pub(crate) model: PathBuf,
+    /// Rows of {"prompt", "chosen", "rejected"}, as a reward stage reads them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pairs: Option<PathBuf>,
+    /// Rows of {"prompt", "completion"} or {"messages"}, as fine-tuning reads them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) texts: Option<PathBuf>,
+    /// Only the first N rows
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
     /// Where to run
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,

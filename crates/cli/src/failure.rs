@@ -87,4 +87,5 @@ from_errors!(
     export::Error,
     pretrain::Error,
     sft::Error,
+    reward::Error,
 );

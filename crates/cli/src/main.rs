@@ -31,6 +31,7 @@ fn dispatch(cli: Cli) -> failure::Result<()> {
         Command::Resume(args) => commands::run::resume(&args, cli.log, cli.threads),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Score(args) => commands::score::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Runs(args) => commands::runs::run(&args),

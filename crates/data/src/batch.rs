@@ -3,6 +3,9 @@
 //! It deliberately holds no tensors and makes no copies in shifted form: `targets` is already the
 //! next token, and nothing downstream compares an id with a padding id.
 
+use crate::cache::TokenRole;
+use crate::dataset::RowWriter;
+
 /// Rows of one step, one after the other: position `t` of row `r` is at `r * sequence_length + t`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -43,10 +46,50 @@ impl Batch {
         }
     }
 
+    /// One text a row, each from its first token to its last, filled up with `pad` behind.
+    pub fn of_texts(texts: &[Vec<u32>], pad: u32) -> Self {
+        let longest = texts.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        let mut batch = Self::with_capacity(texts.len(), longest);
+        let mut writer = RowWriter::new(&mut batch, None, pad);
+        for (number, text) in texts.iter().enumerate() {
+            writer.start_sample(number as u64);
+            for id in text {
+                writer.push(*id, None, TokenRole::Document);
+            }
+            writer.end_row();
+        }
+        batch
+    }
+
     /// The same rows in batches of at most `rows` rows.
     pub fn micro_batches(&self, rows: usize) -> impl Iterator<Item = Self> + '_ {
         let rows = rows.max(1);
         (0..self.rows).step_by(rows).map(move |from| self.slice(from, (from + rows).min(self.rows)))
+    }
+
+    /// Tokens of each row in front of its padding: where the last one stands is known by counting,
+    /// never by comparing ids.
+    pub fn lengths(&self) -> Vec<usize> {
+        let rows = self.segments.chunks(self.sequence_length.max(1));
+        rows.map(|row| row.iter().filter(|segment| **segment >= 0).count()).collect()
+    }
+
+    /// The same rows without the positions at their ends that are padding in all of them.
+    #[must_use]
+    pub fn trimmed(&self) -> Self {
+        let t = self.lengths().into_iter().max().unwrap_or(0).max(1).min(self.sequence_length);
+        fn kept<T: Copy>(column: &[T], from: usize, to: usize) -> Vec<T> {
+            column.chunks(from.max(1)).flat_map(|row| row.iter().take(to).copied()).collect()
+        }
+        let from = self.sequence_length;
+        Self {
+            sequence_length: t,
+            ids: kept(&self.ids, from, t),
+            positions: kept(&self.positions, from, t),
+            segments: kept(&self.segments, from, t),
+            targets: kept(&self.targets, from, t),
+            ..self.clone()
+        }
     }
 
     /// Rows `from..to` as a batch of their own.

@@ -5,6 +5,7 @@
 
 mod batch;
 mod cache;
+mod conversations;
 mod dataset;
 mod error;
 pub mod limits;
@@ -18,11 +19,13 @@ mod texts;
 
 pub use batch::Batch;
 pub use cache::{Content, PrepareOptions, Prepared, Progress, TokenRole, cache_key, prepare};
+pub use conversations::{Conversations, conversations};
 pub use dataset::{Counts, CutReason, CutSample, Dataset, Holdout, RowView, RunOptions, Segment};
 pub use error::{Error, Result};
 pub use paths::{expand, resolve};
 pub use place::{Place, Position};
 pub use row_problem::RowProblem;
+pub use rows::Wanted;
 pub use source::{BytesRead, Row, Rows, format_of, read_rows};
 pub use spec::SourceSpec;
 pub use texts::{texts, texts_key};

@@ -18,13 +18,12 @@ type Texts = Box<dyn Iterator<Item = Result<String>> + Send>;
 /// Text of one piece of a long plain file.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Hands out the texts of sources in order: each document, or with `chats` each message's content.
+/// Hands out the texts of sources in order: each document, or the content of each message.
 ///
 /// A plain text file comes in pieces that end at a line's end. Bad rows are passed over: whether
 /// they stop a run is decided, and told, when its stage is prepared. A source that gives no text at
 /// all is an error: that of its first bad row, where there is one.
-pub fn texts(specs: &[SourceSpec], chats: bool, take: &mut dyn FnMut(String)) -> Result<()> {
-    let wanted = if chats { Wanted::Chats } else { Wanted::Documents };
+pub fn texts(specs: &[SourceSpec], wanted: Wanted, take: &mut dyn FnMut(String)) -> Result<()> {
     for spec in specs {
         let (mut n_taken, mut first_bad) = (0_u64, None);
         for text in source_texts(spec, wanted)? {
@@ -47,12 +46,17 @@ pub fn texts(specs: &[SourceSpec], chats: bool, take: &mut dyn FnMut(String)) ->
 }
 
 /// A key that changes whenever `texts` would hand out other texts.
-pub fn texts_key(specs: &[SourceSpec], chats: bool, cache_dir: &Path) -> Result<String> {
+pub fn texts_key(specs: &[SourceSpec], wanted: Wanted, cache_dir: &Path) -> Result<String> {
     let mut sources = Vec::with_capacity(specs.len());
     for spec in specs {
         sources.push(crate::cache::reading_inputs(spec, cache_dir)?);
     }
-    let key = serde_json::json!([BUILDER_VERSION, chats, sources]);
+    let wanted = match wanted {
+        Wanted::Documents => serde_json::json!(false),
+        Wanted::Chats => serde_json::json!(true),
+        Wanted::Pairs => serde_json::json!("pairs"),
+    };
+    let key = serde_json::json!([BUILDER_VERSION, wanted, sources]);
     Ok(fsio::sha256_hex(key.to_string().as_bytes()))
 }
 
@@ -97,6 +101,9 @@ fn row_texts(row: Result<Row>, shape: &Shape, wanted: Wanted) -> Result<Vec<Stri
             let messages = chats.into_iter().flat_map(|chat| chat.messages);
             messages.map(|message| message.content).collect()
         }),
+        Wanted::Pairs => shape
+            .pair_of(&row)
+            .map(|pair| pair.into_iter().flatten().map(|message| message.content).collect()),
     };
     texts.map_err(|problem| Error::row(row.place, problem))
 }

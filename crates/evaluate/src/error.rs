@@ -12,6 +12,9 @@ pub enum Error {
     /// Batches without a single target: a mean over nothing.
     #[error("nothing to measure: the batches hold no targets")]
     NoTargets,
+    /// Batches without a single pair: a mean over nothing.
+    #[error("nothing to measure: there are no pairs")]
+    NoPairs,
     /// A model whose loss is NaN or infinite.
     #[error("the evaluation loss is not finite: `{0}`")]
     NotFinite(f64),
@@ -63,6 +66,9 @@ impl Error {
         match self {
             Self::NoTargets => {
                 Some("the text must be longer than one token; check the file".to_owned())
+            }
+            Self::NoPairs => {
+                Some("rows need `chosen` and `rejected` that differ; check the file".to_owned())
             }
             Self::NotFinite(_) => {
                 Some("the model has diverged: evaluate an earlier checkpoint".to_owned())

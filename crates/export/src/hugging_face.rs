@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use arch::{Dtype, ModelConfig, TokenIds};
+use arch::{Architecture, Dtype, ModelConfig, TokenIds};
 use fsio::{DirWriter, Manifest};
-use model::CausalLm;
+use model::SavedModel;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
@@ -29,8 +29,8 @@ impl Options {
 }
 
 /// Writes the directory `out_dir`, which must not exist, with a MANIFEST of its files.
-pub fn hugging_face(
-    model: &CausalLm,
+pub fn hugging_face<M: SavedModel>(
+    model: &M,
     tokenizer: &Tokenizer,
     dtype: Dtype,
     out_dir: &Path,
@@ -39,8 +39,8 @@ pub fn hugging_face(
 }
 
 /// As [`hugging_face`], with every choice open.
-pub fn hugging_face_with(
-    model: &CausalLm,
+pub fn hugging_face_with<M: SavedModel>(
+    model: &M,
     tokenizer: &Tokenizer,
     options: Options,
     out_dir: &Path,
@@ -51,22 +51,25 @@ pub fn hugging_face_with(
 }
 
 /// Writes the same files into a directory that the caller commits.
-pub fn write_files(
+pub fn write_files<M: SavedModel>(
     dir: &mut DirWriter,
-    model: &CausalLm,
+    model: &M,
     tokenizer: &Tokenizer,
     options: Options,
 ) -> Result<()> {
-    for (name, bytes) in description_files(model.config(), tokenizer, options.dtype)? {
+    for (name, bytes) in
+        description_files(model.config(), M::ARCHITECTURE, tokenizer, options.dtype)?
+    {
         dir.write(&name, bytes)?;
     }
     shards::write(dir, model, options)
 }
 
-/// Every file of the directory but the weights: config.json, generation_config.json, the tokenizer's files. With these
-/// beside it a checkpoint is itself a Hugging Face directory.
+/// Every file of the directory but the weights: config.json, a language model's generation_config.json, the tokenizer's
+/// files. With these beside it a checkpoint is itself a Hugging Face directory.
 pub fn description_files(
     config: &ModelConfig,
+    architecture: Architecture,
     tokenizer: &Tokenizer,
     dtype: Dtype,
 ) -> Result<Vec<(String, Vec<u8>)>> {
@@ -75,10 +78,12 @@ pub fn description_files(
         return Err(Error::Vocabulary { n_tokens, vocab_size });
     }
     let token_ids = token_ids(tokenizer);
-    let mut files = vec![
-        ("config.json".to_owned(), pretty(&config.to_json(dtype, &token_ids)).into_bytes()),
-        ("generation_config.json".to_owned(), pretty(&generation_config(&token_ids)).into_bytes()),
-    ];
+    let described = config.to_json_as(architecture, dtype, &token_ids);
+    let mut files = vec![("config.json".to_owned(), pretty(&described).into_bytes())];
+    if architecture == Architecture::CausalLm {
+        let generation = pretty(&generation_config(&token_ids)).into_bytes();
+        files.push(("generation_config.json".to_owned(), generation));
+    }
     files.extend(tokenizer.files()?);
     Ok(files)
 }

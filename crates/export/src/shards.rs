@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arch::{Dtype, ParamSpec};
 use fsio::DirWriter;
-use model::{CausalLm, SafetensorsWriter, visit_tensors};
+use model::{SafetensorsWriter, SavedModel, visit_tensors};
 use serde_json::json;
 
 use crate::{Options, Result};
@@ -16,8 +16,8 @@ const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// Writes every weight; parameters that the model was trained without are zeros in the file.
-pub(crate) fn write(dir: &mut DirWriter, model: &CausalLm, options: Options) -> Result<()> {
-    let specs = model.config().file_parameters();
+pub(crate) fn write<M: SavedModel>(dir: &mut DirWriter, model: &M, options: Options) -> Result<()> {
+    let specs = model.file_parameters();
     let shards = split(&specs, options);
     if shards.len() <= 1 {
         let mut file = dir.create(SINGLE)?;
@@ -60,9 +60,9 @@ fn split(specs: &[ParamSpec], options: Options) -> Vec<&[ParamSpec]> {
     shards
 }
 
-fn write_shard(
+fn write_shard<M: SavedModel>(
     file: &mut fsio::HashingFile,
-    model: &CausalLm,
+    model: &M,
     shard: &[ParamSpec],
     zeros: &BTreeSet<String>,
     dtype: Dtype,

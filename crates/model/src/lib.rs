@@ -15,6 +15,7 @@ mod llama;
 mod load;
 mod names;
 mod safetensors;
+mod saved;
 mod scalar_head;
 
 pub use adaptable::Adaptable;
@@ -31,4 +32,5 @@ pub use names::{
     visit_tensors, write_parameters,
 };
 pub use safetensors::{SafetensorsFile, SafetensorsWriter, TensorInfo};
+pub use saved::SavedModel;
 pub use scalar_head::ScalarHead;

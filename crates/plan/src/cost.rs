@@ -1,7 +1,9 @@
 //! What a stage costs: operations, memory by part, disk. Estimates from formulas; the time comes from a probe elsewhere.
 
-use arch::{MemoryEstimate, ModelConfig, TrainingShape};
+use arch::{MemoryEstimate, ModelConfig, ParamSpec, TrainingShape};
 use data::Dataset;
+
+use crate::Algorithm;
 
 /// A checkpoint holds the weights and two moments of each, four bytes apiece.
 const CHECKPOINT_BYTES_PER_PARAMETER: u64 = 12;
@@ -32,27 +34,57 @@ pub struct Cost {
 impl Cost {
     pub(crate) fn of(
         config: &ModelConfig,
+        algorithm: Algorithm,
         dataset: &Dataset,
         sequence_length: usize,
         rows_per_step: usize,
         micro_batch: usize,
     ) -> Self {
-        let n_parameters = config.n_parameters();
-        let (rows, length) = (dataset.n_run_rows(), sequence_length as u64);
+        let head = Head::of(config, algorithm);
+        let n_parameters = head.n_parameters;
+        let (rows, length) =
+            (dataset.n_run_rows().saturating_mul(dataset.batch_rows()), sequence_length as u64);
         // Rows are counted as if each held one sample; packed ones attend to less.
         let pairs = rows.saturating_mul(length * (length + 1) / 2);
         let n_tokens = rows.saturating_mul(length);
-        let shape = TrainingShape { rows: micro_batch, sequence_length };
+        // A scalar head keeps less than the logits that the formula counts: an upper bound.
+        let rows_at_once = micro_batch * dataset.batch_rows() as usize;
+        let shape = TrainingShape { rows: rows_at_once, sequence_length };
         let memory = config.training_memory(shape);
         Self {
             n_parameters,
             n_trained: n_parameters,
             n_tokens,
-            flops: config.training_flops(n_tokens, pairs),
+            flops: config.training_flops(n_tokens, pairs) - head.unused_flops * n_tokens as f64,
             memory,
             peak_bytes: memory.peak(rows_per_step.div_ceil(micro_batch.max(1)) as u64),
             checkpoint_bytes: n_parameters.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
             model_bytes: n_parameters.saturating_mul(MODEL_BYTES_PER_PARAMETER),
+        }
+    }
+}
+
+/// What the head of a stage's model changes.
+struct Head {
+    n_parameters: u64,
+    /// Operations a token that a language model's head would cost and this one does not.
+    unused_flops: f64,
+}
+
+impl Head {
+    fn of(config: &ModelConfig, algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Pretrain | Algorithm::Sft => {
+                Self { n_parameters: config.n_parameters(), unused_flops: 0.0 }
+            }
+            Algorithm::Reward => {
+                let parameters = config.sequence_classifier_parameters();
+                let logits = (config.vocab_size() * config.hidden_size()) as f64;
+                Self {
+                    n_parameters: parameters.iter().map(ParamSpec::n_elements).sum(),
+                    unused_flops: 6.0 * logits,
+                }
+            }
         }
     }
 }

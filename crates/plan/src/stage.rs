@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arch::ModelConfig;
-use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceSpec};
+use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceSpec, Wanted};
 use recipe::{Loaded, Packing, Stage, TrainKeys};
 use tokenizer::Tokenizer;
 
@@ -17,6 +17,28 @@ pub enum Algorithm {
     Pretrain,
     /// Learns to answer as the data answers.
     Sft,
+    /// Learns to tell the better of two answers.
+    Reward,
+}
+
+impl Algorithm {
+    /// That of a section.
+    pub(crate) fn of(stage: &Stage<'_>) -> Self {
+        match stage.name {
+            "sft" => Self::Sft,
+            "reward" => Self::Reward,
+            _ => Self::Pretrain,
+        }
+    }
+
+    /// What it makes of its rows.
+    pub(crate) fn reads(self) -> Wanted {
+        match self {
+            Self::Pretrain => Wanted::Documents,
+            Self::Sft => Wanted::Chats,
+            Self::Reward => Wanted::Pairs,
+        }
+    }
 }
 
 /// One stage that can run.
@@ -36,11 +58,11 @@ pub struct StagePlan {
     pub dataset: Dataset,
     /// How it trains.
     pub keys: TrainKeys,
-    /// Tokens of a row.
+    /// Tokens of a row, or of each text of a pair.
     pub sequence_length: usize,
-    /// Rows of a step.
+    /// Rows of a step, or pairs.
     pub rows_per_step: usize,
-    /// Rows that go through the model at once.
+    /// Rows or pairs that go through the model at once.
     pub micro_batch: usize,
     /// Steps in all.
     pub max_steps: u64,
@@ -78,27 +100,31 @@ pub(crate) fn plan_stage(
 ) -> Result<StagePlan> {
     let begin = start::of_stage(loaded, paths, stage, earlier)?;
     let tokenizer = stage_tokenizer(loaded, &begin.start, of_recipe, earlier)?;
-    let algorithm = algorithm_of(loaded, stage);
-    let tokenizer = match (algorithm, &loaded.recipe.sft) {
-        (Algorithm::Sft, Some(sft)) => {
-            let template = sft.chat_template.as_ref();
-            tokenizers::with_template(loaded, paths, stage.name, template, &tokenizer)?
+    let algorithm = Algorithm::of(stage);
+    let template = match algorithm {
+        Algorithm::Pretrain => None,
+        Algorithm::Sft => Some(loaded.recipe.sft.as_ref().and_then(|s| s.chat_template.as_ref())),
+        Algorithm::Reward => {
+            Some(loaded.recipe.reward.as_ref().and_then(|s| s.input.chat_template.as_ref()))
         }
-        _ => tokenizer,
+    };
+    let tokenizer = match template {
+        Some(key) => tokenizers::with_template(loaded, paths, stage.name, key, &tokenizer)?,
+        None => tokenizer,
     };
     let config = match begin.config {
         Some(config) => config,
         None => model::fresh(loaded, &tokenizer)?,
     };
-    let sequence_length = stage.input.sequence_length;
+    let sequence_length = stage.sequence_length;
     model::check_fit(loaded, &config, &tokenizer, stage.name, sequence_length)?;
     let prepared = prepare(request, paths, stage, algorithm, &tokenizer, watch)?;
     let dataset = dataset(loaded, stage, algorithm, &prepared)?;
     check_targets(loaded, stage, &dataset)?;
-    let rows_per_step = stage.input.rows_per_step();
+    let rows_per_step = stage.rows_per_step;
     let micro_batch = stage.train.micro_batch.unwrap_or(rows_per_step).min(rows_per_step);
     let max_steps = dataset.n_steps();
-    let cost = Cost::of(&config, &dataset, sequence_length, rows_per_step, micro_batch);
+    let cost = Cost::of(&config, algorithm, &dataset, sequence_length, rows_per_step, micro_batch);
     let mut inputs = BTreeMap::new();
     for (idx, key) in prepared.keys().enumerate() {
         inputs.insert(format!("{}.data[{idx}]", stage.name), key.to_owned());
@@ -120,15 +146,6 @@ pub(crate) fn plan_stage(
         inputs,
         notes: begin.notes,
     })
-}
-
-fn algorithm_of(loaded: &Loaded, stage: &Stage<'_>) -> Algorithm {
-    let is_sft = loaded
-        .recipe
-        .sft
-        .as_ref()
-        .is_some_and(|sft| std::ptr::eq(&raw const sft.input, stage.input));
-    if is_sft { Algorithm::Sft } else { Algorithm::Pretrain }
 }
 
 /// The recipe's tokenizer, else the one that belongs to what the stage starts from.
@@ -168,7 +185,6 @@ fn prepare(
     watch: &mut dyn Watch,
 ) -> Result<Prepared> {
     let specs = stage
-        .input
         .data
         .iter()
         .map(|source| {
@@ -178,14 +194,15 @@ fn prepare(
     fsio::create_dir_all(&paths.cache_dir)?;
     let content = match (algorithm, tokenizer.chat_template()) {
         (Algorithm::Sft, Some(template)) => Content::Chats(template),
+        (Algorithm::Reward, Some(template)) => Content::Pairs(template),
         _ => Content::Documents,
     };
     let options = PrepareOptions {
         cache_dir: &paths.cache_dir,
         tokenizer,
         content,
-        on_bad_row: stage.input.on_bad_row,
-        max_bad_rows: stage.input.max_bad_rows,
+        on_bad_row: stage.on_bad_row,
+        max_bad_rows: stage.max_bad_rows,
     };
     Ok(data::prepare(&specs, &options, &mut |progress| watch.tokenising(stage.name, progress))?)
 }
@@ -200,8 +217,8 @@ fn dataset(
     let options = RunOptions {
         seed: loaded.recipe.seed,
         stage: stage.name.to_owned(),
-        sequence_length: stage.input.sequence_length,
-        rows_per_step: stage.input.rows_per_step(),
+        sequence_length: stage.sequence_length,
+        rows_per_step: stage.rows_per_step,
         max_steps: keys.max_steps,
         epochs: keys.epochs,
         max_tokens: keys.max_tokens,
@@ -211,9 +228,13 @@ fn dataset(
             .filter(|eval| eval.holdout > 0.0)
             .map(|eval| Holdout { fraction: eval.holdout, by: eval.by }),
     };
-    match (algorithm, &loaded.recipe.sft) {
-        (Algorithm::Sft, Some(sft)) => {
+    let recipe = &loaded.recipe;
+    match (algorithm, &recipe.sft, &recipe.reward) {
+        (Algorithm::Sft, Some(sft), _) => {
             Ok(Dataset::sft(prepared, &options, sft.packing, sft.overlong)?)
+        }
+        (Algorithm::Reward, _, Some(reward)) => {
+            Ok(Dataset::pairs(prepared, &options, reward.input.overlong)?)
         }
         _ => {
             let packing = loaded.recipe.pretrain.as_ref().map_or(Packing::default(), |p| p.packing);

@@ -34,12 +34,12 @@ pub(crate) fn of_stage(
     stage: &Stage<'_>,
     earlier: &[StagePlan],
 ) -> Result<Begin> {
-    let Some(start) = &stage.input.start else {
+    let Some(start) = stage.start else {
         return of_model_section(loaded, paths);
     };
-    if let Some(previous) = earlier.iter().find(|previous| previous.name == start.as_str()) {
+    if let Some(previous) = earlier.iter().find(|previous| previous.name == start) {
         return Ok(Begin {
-            start: Start::Stage(start.clone()),
+            start: Start::Stage(start.to_owned()),
             config: Some(previous.config.clone()),
             notes: Vec::new(),
         });

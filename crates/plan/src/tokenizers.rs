@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use data::SourceSpec;
+use data::{SourceSpec, Wanted};
 use recipe::{ChatTemplate as TemplateKey, Loaded, TokenizerSection, TrainTokenizer};
 use serde_json::json;
 use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
 
+use crate::stage::Algorithm;
 use crate::{Error, Paths, Request, Result, Watch};
 
 /// Raise it whenever the same texts would give another tokenizer.
@@ -39,8 +40,11 @@ fn trained(
 ) -> Result<Tokenizer> {
     let first_stage = loaded.recipe.stages().into_iter().next();
     // Only pretraining reads documents; the words of every message stand in for them elsewhere.
-    let chats = train.data().is_none() && first_stage.is_some_and(|stage| stage.name != "pretrain");
-    let sources = train.data().or(first_stage.map(|stage| stage.input.data.as_slice()));
+    let wanted = match (train.data(), &first_stage) {
+        (None, Some(stage)) => Algorithm::of(stage).reads(),
+        (Some(_), _) | (None, None) => Wanted::Documents,
+    };
+    let sources = train.data().or(first_stage.map(|stage| stage.data));
     let specs = sources
         .unwrap_or_default()
         .iter()
@@ -54,17 +58,17 @@ fn trained(
         TrainTokenizer::Char(_) => json!(["char", specials]),
     };
     fsio::create_dir_all(&paths.cache_dir)?;
-    let texts = data::texts_key(&specs, chats, &paths.cache_dir)?;
+    let texts = data::texts_key(&specs, wanted, &paths.cache_dir)?;
     let key = json!([TRAINER_VERSION, settings, texts]).to_string();
     let dir = paths.cache_dir.join(format!("tokenizer-{}", fsio::sha256_hex(key.as_bytes())));
     if fsio::verify_dir(&dir).is_err() {
         watch.training_tokenizer();
         let tokenizer = match train {
-            TrainTokenizer::ByteBpe(keys) => from_texts(&specs, chats, |texts| {
+            TrainTokenizer::ByteBpe(keys) => from_texts(&specs, wanted, |texts| {
                 Tokenizer::train_byte_bpe(texts, keys.vocab_size, &specials)
             })?,
             TrainTokenizer::Char(_) => {
-                from_texts(&specs, chats, |texts| Tokenizer::train_char(texts, &specials))?
+                from_texts(&specs, wanted, |texts| Tokenizer::train_char(texts, &specials))?
             }
         };
         keep(&tokenizer, &dir)?;
@@ -76,13 +80,13 @@ fn trained(
 /// Runs a trainer over texts that are read on another thread, at most a few ahead.
 fn from_texts(
     specs: &[SourceSpec],
-    chats: bool,
+    wanted: Wanted,
     train: impl FnOnce(&mut dyn Iterator<Item = String>) -> tokenizer::Result<Tokenizer>,
 ) -> Result<Tokenizer> {
     std::thread::scope(|scope| {
         let (sender, receiver) = std::sync::mpsc::sync_channel(64);
         let reader = scope.spawn(move || {
-            data::texts(specs, chats, &mut |text| {
+            data::texts(specs, wanted, &mut |text| {
                 // Nobody listens once the trainer has failed; its error is the one to tell.
                 let _ = sender.send(text);
             })

@@ -66,6 +66,6 @@ impl InputKeys {
     }
 }
 
-fn default_max_bad_rows() -> u64 {
+pub(crate) fn default_max_bad_rows() -> u64 {
     100
 }

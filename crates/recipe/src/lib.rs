@@ -15,9 +15,11 @@ mod input_keys;
 mod load;
 mod model;
 mod overrides;
+mod pair_keys;
 mod pretrain;
 mod problems;
 mod reference;
+mod reward;
 mod rope;
 mod schema;
 mod sft;
@@ -41,8 +43,10 @@ pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow};
 pub use load::{Loaded, load, parse};
 pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, StartModel};
+pub use pair_keys::PairKeys;
 pub use pretrain::{Packing, PretrainSection};
 pub use reference::{json_schema, reference_markdown};
+pub use reward::RewardSection;
 pub use rope::{LinearRope, Llama3Rope, RopeScaling, YarnRope};
 pub use sft::{ChatTemplate, Overlong, SftSection};
 pub use source::{Columns, DATA_PREFIX, Format, Layout, Rows, Source, resolve};
@@ -95,6 +99,9 @@ pub struct Recipe {
     /// A stage: learn to answer as the data answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sft: Option<SftSection>,
+    /// A stage: learn to tell the better of two answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<RewardSection>,
     /// Which checks are on.
     #[serde(default)]
     pub checks: ChecksSection,
@@ -105,10 +112,48 @@ pub struct Recipe {
 pub struct Stage<'r> {
     /// The section's name, which is also the stage's folder.
     pub name: &'static str,
-    /// Where it starts, what it reads.
-    pub input: &'r InputKeys,
+    /// Its `start`.
+    pub start: Option<&'r str>,
+    /// What it reads.
+    pub data: &'r [Source],
+    /// Tokens of a row, or of each text of a pair.
+    pub sequence_length: usize,
+    /// Rows or pairs of an optimizer step.
+    pub rows_per_step: usize,
+    /// What happens when a row cannot be read.
+    pub on_bad_row: OnBadRow,
+    /// How many such rows may be left out.
+    pub max_bad_rows: u64,
     /// How it trains.
     pub train: &'r TrainKeys,
+}
+
+impl<'r> Stage<'r> {
+    fn of_rows(name: &'static str, input: &'r InputKeys, train: &'r TrainKeys) -> Self {
+        Self {
+            name,
+            start: input.start.as_deref(),
+            data: &input.data,
+            sequence_length: input.sequence_length,
+            rows_per_step: input.rows_per_step(),
+            on_bad_row: input.on_bad_row,
+            max_bad_rows: input.max_bad_rows,
+            train,
+        }
+    }
+
+    fn of_pairs(name: &'static str, input: &'r PairKeys, train: &'r TrainKeys) -> Self {
+        Self {
+            name,
+            start: input.start.as_deref(),
+            data: &input.data,
+            sequence_length: input.sequence_length,
+            rows_per_step: input.pairs_per_step,
+            on_bad_row: input.on_bad_row,
+            max_bad_rows: input.max_bad_rows,
+            train,
+        }
+    }
 }
 
 impl Recipe {
@@ -117,6 +162,7 @@ impl Recipe {
         let stages = [
             self.pretrain.as_ref().map(PretrainSection::stage),
             self.sft.as_ref().map(SftSection::stage),
+            self.reward.as_ref().map(RewardSection::stage),
         ];
         stages.into_iter().flatten().collect()
     }
@@ -127,9 +173,8 @@ impl Recipe {
             Some(TokenizerSection::Train(train)) => train.data().unwrap_or_default(),
             _ => &[],
         };
-        let lists = std::iter::once(("tokenizer.train", tokenizer)).chain(
-            self.stages().into_iter().map(|stage| (stage.name, stage.input.data.as_slice())),
-        );
+        let lists = std::iter::once(("tokenizer.train", tokenizer))
+            .chain(self.stages().into_iter().map(|stage| (stage.name, stage.data)));
         lists
             .flat_map(|(path, list)| {
                 list.iter()
@@ -141,7 +186,7 @@ impl Recipe {
 
     /// The longest row of any stage, in tokens.
     pub fn longest_sequence(&self) -> Option<usize> {
-        self.stages().iter().map(|stage| stage.input.sequence_length).max()
+        self.stages().iter().map(|stage| stage.sequence_length).max()
     }
 
     /// Whether sections agree with themselves and with each other.
@@ -158,6 +203,9 @@ impl Recipe {
         if let Some(sft) = &self.sft {
             sft.check(problems);
         }
+        if let Some(reward) = &self.reward {
+            reward.check(problems);
+        }
         self.check_starts(problems);
         self.check_positions(problems);
     }
@@ -169,13 +217,13 @@ impl Recipe {
             problems.section(
                 "",
                 "the recipe has no stage: nothing would be trained",
-                "add [pretrain] or [sft]",
+                "add [pretrain], [sft] or [reward]",
             );
         }
         for (idx, stage) in stages.iter().enumerate() {
             let path = stage.name;
             let earlier = stages.get(..idx).unwrap_or_default();
-            match (&stage.input.start, &self.model) {
+            match (stage.start, &self.model) {
                 (Some(start), _) if stages.iter().skip(idx).any(|later| later.name == start) => {
                     problems.value(
                         &format!("{path}.start"),
@@ -199,7 +247,7 @@ impl Recipe {
                 (Some(_), _) | (None, Some(_)) => {}
             }
         }
-        let uses_model = stages.iter().any(|stage| stage.input.start.is_none());
+        let uses_model = stages.iter().any(|stage| stage.start.is_none());
         if self.model.is_some() && !uses_model && !stages.is_empty() {
             problems.section(
                 "model",
@@ -224,7 +272,7 @@ impl Recipe {
             return;
         };
         for stage in self.stages() {
-            let length = stage.input.sequence_length;
+            let length = stage.sequence_length;
             if length > n_positions {
                 problems.value(
                     &format!("{}.sequence_length", stage.name),

@@ -39,7 +39,7 @@ impl PretrainSection {
     pub(crate) const PATH: &'static str = "pretrain";
 
     pub(crate) fn stage(&self) -> Stage<'_> {
-        Stage { name: Self::PATH, input: &self.input, train: &self.train }
+        Stage::of_rows(Self::PATH, &self.input, &self.train)
     }
 
     pub(crate) fn check(&self, problems: &mut Problems) {

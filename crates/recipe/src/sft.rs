@@ -110,7 +110,7 @@ impl SftSection {
     pub(crate) const PATH: &'static str = "sft";
 
     pub(crate) fn stage(&self) -> Stage<'_> {
-        Stage { name: Self::PATH, input: &self.input, train: &self.train }
+        Stage::of_rows(Self::PATH, &self.input, &self.train)
     }
 
     pub(crate) fn check(&self, problems: &mut Problems) {

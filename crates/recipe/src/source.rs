@@ -98,6 +98,12 @@ pub struct Rows {
     /// What the model learns to answer, such as `"{text}"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion: Option<Template>,
+    /// The better of two answers (pairs).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Template>,
+    /// The worse of two answers (pairs).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Template>,
 }
 
 /// Other names for the columns that a layout looks for: `columns = { prompt = "question" }`.
@@ -128,6 +134,14 @@ pub struct Columns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub output: Option<String>,
+    /// The column of the better of two answers (pairs).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub chosen: Option<String>,
+    /// The column of the worse of two answers (pairs).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub rejected: Option<String>,
 }
 
 /// What a stage makes of its rows: it decides which keys of a source mean anything.
@@ -137,6 +151,8 @@ pub(crate) enum Use {
     Documents,
     /// Conversations to answer.
     Chats,
+    /// Pairs of answers, the better one first.
+    Pairs,
 }
 
 impl Source {
@@ -169,11 +185,13 @@ impl Source {
         let refused = match wanted {
             Use::Documents => !matches!(self.layout, Layout::Auto | Layout::Text),
             Use::Chats => self.layout == Layout::Text,
+            Use::Pairs => self.layout != Layout::Auto,
         };
         if refused {
             let reason = match wanted {
                 Use::Documents => "pretraining reads documents, not chats: `auto` or `text`",
                 Use::Chats => "fine-tuning needs to know what is asked and what is answered",
+                Use::Pairs => "a pair's columns say what it is: leave `layout` out",
             };
             problems.conflict(&format!("{path}.layout"), reason);
         }
@@ -182,6 +200,21 @@ impl Source {
                 &format!("{path}.text"),
                 "fine-tuning reads prompts and completions: `columns` or `rows` name theirs",
             );
+        }
+        if wanted == Use::Pairs && self.text.is_some() {
+            problems.conflict(
+                &format!("{path}.text"),
+                "pairs have `prompt`, `chosen` and `rejected`: `columns` or `rows` name theirs",
+            );
+        }
+        if wanted != Use::Pairs
+            && let Some(columns) = &self.columns
+        {
+            for (key, column) in [("chosen", &columns.chosen), ("rejected", &columns.rejected)] {
+                if column.is_some() {
+                    problems.conflict(&format!("{path}.columns.{key}"), ONLY_PAIRS);
+                }
+            }
         }
         if wanted == Use::Documents && self.columns.is_some() {
             problems.conflict(
@@ -194,7 +227,28 @@ impl Source {
 
 impl Rows {
     fn check(&self, path: &str, wanted: Use, problems: &mut Problems) {
+        let pairs = [("chosen", &self.chosen), ("rejected", &self.rejected)];
+        if wanted != Use::Pairs {
+            for (key, _) in pairs.iter().filter(|(_, template)| template.is_some()) {
+                problems.conflict(&format!("{path}.{key}"), ONLY_PAIRS);
+            }
+        }
         match wanted {
+            Use::Pairs => {
+                for (key, template) in pairs {
+                    if template.is_none() {
+                        problems.missing(path, key, "a pair needs `chosen` and `rejected`");
+                    }
+                }
+                for (key, template) in [("text", &self.text), ("completion", &self.completion)] {
+                    if template.is_some() {
+                        problems.conflict(
+                            &format!("{path}.{key}"),
+                            "pairs are made of `prompt`, `chosen` and `rejected`",
+                        );
+                    }
+                }
+            }
             Use::Documents => {
                 if self.text.is_none() {
                     problems.missing(path, "text", "pretraining makes one text of each row");
@@ -230,6 +284,8 @@ impl Rows {
         }
     }
 }
+
+const ONLY_PAIRS: &str = "only a stage that learns from pairs reads it, such as [reward]";
 
 /// What a path under the data directory starts with.
 pub const DATA_PREFIX: &str = "data:";

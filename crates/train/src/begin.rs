@@ -1,9 +1,11 @@
 //! How a stage begins: its session opened, weights and moments taken up from a checkpoint, from what it starts from, or
 //! fresh, and a save tried once. The loop that follows is the stage's own.
 
+use std::path::PathBuf;
+
 use burn::tensor::Device;
 use fsio::DirWriter;
-use model::{CausalLm, load_causal_lm};
+use model::{CausalLm, SavedModel, load_causal_lm};
 use plan::{Plan, StagePlan, Start};
 use seed::Purpose;
 
@@ -41,11 +43,11 @@ pub enum Outcome {
 }
 
 /// What a stage's loop works on.
-pub struct Begun<'a> {
+pub struct Begun<'a, M = CausalLm> {
     /// The session: logs, counters, checkpoints.
     pub run: StageRun<'a>,
     /// The weights.
-    pub model: CausalLm,
+    pub model: M,
     /// The moments.
     pub optimizer: AdamW,
     /// The parameters in module order.
@@ -54,11 +56,29 @@ pub struct Begun<'a> {
     pub checks: Checks,
 }
 
-/// Opens the session and takes up the newest checkpoint, or begins anew.
+/// Begins a stage that trains a language model.
+pub fn begin(context: Context<'_>) -> Result<Begun<'_>> {
+    let (plan, stage, run_dir, device) =
+        (context.plan, context.stage, context.run_dir, context.device);
+    let vocab_size = stage.config.vocab_size();
+    begin_with(context, || {
+        let first_loss = match &stage.start {
+            Start::Fresh => FirstLoss::Fresh { vocab_size },
+            Start::Stage(_) | Start::Directory(_) => FirstLoss::Pretrained { vocab_size },
+        };
+        Ok((first_model(plan, stage, run_dir, device)?, first_loss))
+    })
+}
+
+/// Opens the session and takes up the newest checkpoint, or begins anew with what `first` gives: the first weights, and
+/// what the first loss must be near.
 ///
 /// Before a first step a checkpoint is written, read back, compared and removed, so that a disk or a model that
 /// cannot be saved stops the run while nothing is lost.
-pub fn begin(context: Context<'_>) -> Result<Begun<'_>> {
+pub fn begin_with<'a, M: SavedModel>(
+    context: Context<'a>,
+    first: impl FnOnce() -> Result<(M, FirstLoss)>,
+) -> Result<Begun<'a, M>> {
     let Context { plan, stage, run_dir, device, progress, stop } = context;
     let dtype = arch::Dtype::F32;
     let settings = StageSettings {
@@ -68,26 +88,25 @@ pub fn begin(context: Context<'_>) -> Result<Begun<'_>> {
         n_trained: stage.cost.n_trained,
         keys: stage.keys.clone(),
         recipe_toml: plan.recipe_toml.clone(),
-        side_files: export::description_files(&stage.config, &stage.tokenizer, dtype)?,
+        side_files: export::description_files(
+            &stage.config,
+            M::ARCHITECTURE,
+            &stage.tokenizer,
+            dtype,
+        )?,
         inputs: stage.inputs.clone(),
     };
     let mut run = StageRun::open(run_dir, settings, progress, stop)?;
     let resumed = run.resume()?;
-    let model = match &resumed {
-        Some(checkpoint) => load_causal_lm(&checkpoint.dir, device)?,
-        None => first_model(plan, stage, run_dir, device)?,
+    let (model, first_loss) = match &resumed {
+        Some(checkpoint) => (M::load(&checkpoint.dir, device)?, FirstLoss::Unknown),
+        None => first()?,
     };
     let names = ParameterNames::of(&model);
     let settings = stage.keys.optimizer.clone();
     let optimizer = match &resumed {
         Some(checkpoint) => AdamW::load(&checkpoint.dir, settings, &names, device)?,
         None => AdamW::new(settings, &names),
-    };
-    let vocab_size = stage.config.vocab_size();
-    let first_loss = match (&resumed, &stage.start) {
-        (Some(_), _) => FirstLoss::Unknown,
-        (None, Start::Fresh) => FirstLoss::Fresh { vocab_size },
-        (None, _) => FirstLoss::Pretrained { vocab_size },
     };
     let checks = Checks::start(plan.checks, &model, &names, first_loss);
     if resumed.is_none() && plan.checks.dry_save {
@@ -100,7 +119,11 @@ pub fn begin(context: Context<'_>) -> Result<Begun<'_>> {
 }
 
 /// Writes weights and moments into a checkpoint's folder.
-pub fn write_checkpoint(dir: &mut DirWriter, model: &CausalLm, optimizer: &AdamW) -> Result<()> {
+pub fn write_checkpoint<M: SavedModel>(
+    dir: &mut DirWriter,
+    model: &M,
+    optimizer: &AdamW,
+) -> Result<()> {
     save_model(dir, |out| model.write_safetensors(out, arch::Dtype::F32))?;
     optimizer.save(dir)
 }
@@ -111,18 +134,26 @@ fn first_model(
     run_dir: &RunDir,
     device: &Device,
 ) -> Result<CausalLm> {
-    match &stage.start {
-        Start::Fresh => {
+    match start_dir(stage, run_dir)? {
+        None => {
             let seed = seed::derive(plan.seed, &stage.name, Purpose::Init, 0, 0);
             Ok(CausalLm::init(&stage.config, seed, device))
         }
-        Start::Directory(dir) => Ok(load_causal_lm(dir, device)?),
+        Some(dir) => Ok(load_causal_lm(&dir, device)?),
+    }
+}
+
+/// Where a stage's first weights lie; none for new ones.
+pub fn start_dir(stage: &StagePlan, run_dir: &RunDir) -> Result<Option<PathBuf>> {
+    match &stage.start {
+        Start::Fresh => Ok(None),
+        Start::Directory(dir) => Ok(Some(dir.clone())),
         Start::Stage(name) => {
             let dir = run_dir.stage(name).model();
             if !dir.is_dir() {
                 return Err(Error::StageNotRun { stage: stage.name.clone(), start: name.clone() });
             }
-            Ok(load_causal_lm(&dir, device)?)
+            Ok(Some(dir))
         }
     }
 }

@@ -51,7 +51,7 @@ impl fmt::Display for FailedStep {
 }
 
 /// What the first loss is measured against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FirstLoss {
     /// Untrained weights predict every token about equally: the loss is near ln(vocabulary).
     Fresh {
@@ -62,6 +62,11 @@ pub enum FirstLoss {
     Pretrained {
         /// Number of logits.
         vocab_size: usize,
+    },
+    /// A new head on a trained model cannot yet tell anything apart.
+    Near {
+        /// The loss of equal scores.
+        loss: f64,
     },
     /// Nothing is known: a resumed run, or a loss that is no cross-entropy.
     Unknown,
@@ -130,6 +135,7 @@ impl Checks {
                 let uniform = (vocab_size as f64).ln();
                 (0.75 * uniform - 0.25, 1.25 * uniform + 1.0)
             }
+            FirstLoss::Near { loss } => (0.5 * loss, 1.5 * loss + 0.5),
             FirstLoss::Pretrained { vocab_size } => {
                 (f64::MIN_POSITIVE, 1.25 * (vocab_size as f64).ln() + 1.0)
             }

@@ -23,7 +23,7 @@ pub mod signals;
 mod tensor_file;
 mod tensorboard;
 
-pub use begin::{Begun, Context, Outcome, begin, write_checkpoint};
+pub use begin::{Begun, Context, Outcome, begin, begin_with, start_dir, write_checkpoint};
 pub use checkpoint::{
     Best, CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, RECIPE_FILE, STATE_FILE, TrainState,
     checkpoint_name, checkpoint_steps, load_newest, retain, save_checkpoint,

@@ -1,6 +1,7 @@
 //! `temper eval`: loss, perplexity and bits per byte of a model on a file.
 
 use data::{Content, Dataset, Holdout, PrepareOptions, RunOptions, SourceSpec};
+use model::CausalLm;
 use plan::RUNS_DIR;
 use recipe::{OnBadRow, Packing, SplitBy};
 use serde_json::json;
@@ -13,7 +14,7 @@ use crate::failure::{Failure, Result};
 const ROWS: usize = 8;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
-    let (model, tokenizer) = open_model(&args.model, &args.device)?;
+    let (model, tokenizer) = open_model::<CausalLm>(&args.model, &args.device)?;
     let device = kernels::device(&args.device)?;
     let longest = model.config().max_positions();
     let sequence_length = args.sequence_length.unwrap_or(longest.min(1024));

@@ -1,6 +1,8 @@
 //! `temper export`: a model as a Hugging Face directory.
 
-use arch::Dtype;
+use arch::{Architecture, Description, Dtype};
+
+use model::{CausalLm, SavedModel, ScalarHead};
 
 use super::{open_model, print};
 use crate::args::ExportArgs;
@@ -17,8 +19,11 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     let dtype = Dtype::from_name(&args.dtype).ok_or_else(|| {
         Failure::input(format!("unknown dtype: `{}`", args.dtype), "one of f32, bf16, f16")
     })?;
-    let (model, tokenizer) = open_model(&args.model, "cpu")?;
-    let manifest = export::hugging_face(&model, &tokenizer, dtype, &args.to)?;
+    let dir = plan::locate_model(&args.model)?;
+    let manifest = match Description::read(&dir)?.architecture {
+        Architecture::CausalLm => write::<CausalLm>(args, dtype)?,
+        Architecture::SequenceClassifier => write::<ScalarHead>(args, dtype)?,
+    };
     let size = manifest.files.values().map(|file| file.bytes).sum();
     print(&format!(
         "{}: {} files, {}\n",
@@ -26,4 +31,9 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
         manifest.files.len(),
         table::bytes(size)
     ))
+}
+
+fn write<M: SavedModel>(args: &ExportArgs, dtype: Dtype) -> Result<fsio::Manifest> {
+    let (model, tokenizer) = open_model::<M>(&args.model, "cpu")?;
+    Ok(export::hugging_face(&model, &tokenizer, dtype, &args.to)?)
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ::generate::{Sampling, Settings, Stop, generate};
+use model::CausalLm;
 use serde_json::{Value, json};
 use tokenizer::{Message, Role, Tokenizer};
 
@@ -20,7 +21,7 @@ struct Prompt {
 }
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
-    let (model, tokenizer) = open_model(&args.model, &args.device)?;
+    let (model, tokenizer) = open_model::<CausalLm>(&args.model, &args.device)?;
     let prompts = prompts(args, &tokenizer)?;
     let sampling = Sampling {
         temperature: args.temperature,

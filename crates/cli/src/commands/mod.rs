@@ -7,12 +7,13 @@ pub(crate) mod inspect;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod score;
 pub(crate) mod verify;
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use model::CausalLm;
+use model::SavedModel;
 use tokenizer::Tokenizer;
 
 use crate::args::{LogStyle, RecipeArgs};
@@ -33,10 +34,10 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 /// A model with its tokenizer, from whatever a MODEL argument names.
-pub(crate) fn open_model(path: &Path, device: &str) -> Result<(CausalLm, Tokenizer)> {
+pub(crate) fn open_model<M: SavedModel>(path: &Path, device: &str) -> Result<(M, Tokenizer)> {
     let dir = ::plan::locate_model(path)?;
     let device = kernels::device(device)?;
-    let model = model::load_causal_lm(&dir, &device)?;
+    let model = M::load(&dir, &device)?;
     let tokenizer = Tokenizer::from_dir_or_file(&dir)?;
     Ok((model, tokenizer))
 }

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, CutReason};
-use model::CausalLm;
+use model::{CausalLm, ScalarHead};
 use nn::TokenBatch;
-use plan::{Plan, StagePlan, Start};
+use plan::{Algorithm, Plan, StagePlan, Start};
 
 use super::{plan_recipe, print, set_threads};
 use crate::args::{LogStyle, PlanArgs};
@@ -62,6 +62,13 @@ fn stages(plan: &Plan, seconds: &[Option<f64>]) -> String {
 /// Every product of batch sizes: tokens of a step, and the rows that make them.
 fn per_step(stage: &StagePlan) -> String {
     let (rows, length) = (stage.rows_per_step, stage.sequence_length);
+    if stage.algorithm == Algorithm::Reward {
+        let at_once = match stage.micro_batch {
+            micro if micro == rows => String::new(),
+            micro => format!(", {micro} at a time"),
+        };
+        return format!("{rows} pairs (2 texts of up to {length}{at_once})");
+    }
     let micro = stage.micro_batch;
     let split = if micro == rows {
         format!("{rows} rows × {length}")
@@ -96,6 +103,7 @@ fn what_became(reason: CutReason) -> &'static str {
         CutReason::Cut => "cut off at the end",
         CutReason::Overlong => "dropped: longer than a row",
         CutReason::NoTargets => "dropped: no target left",
+        CutReason::Alike => "dropped: both texts of the pair are alike",
     }
 }
 
@@ -109,8 +117,9 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         Start::Directory(dir) => format!("starts from {}", dir.display()),
     };
     lines.push(format!("{from}; vocabulary of {} tokens", n(stage.tokenizer.vocab_size() as u64)));
+    let sample = if stage.algorithm == Algorithm::Reward { "texts" } else { "samples" };
     lines.push(format!(
-        "{} rows read, {} samples, {} tokens; one epoch is {} rows with {} targets, the run {:.2} epochs",
+        "{} rows read, {} {sample}, {} tokens; one epoch is {} rows with {} targets, the run {:.2} epochs",
         n(counts.rows),
         n(counts.samples),
         n(counts.tokens),
@@ -125,6 +134,9 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
             n(counts.eval_rows),
             n(counts.eval_targets)
         ));
+    }
+    if counts.alike > 0 {
+        lines.push(format!("{} pairs with equal texts are left out", n(counts.alike)));
     }
     if counts.cut + counts.dropped + counts.without_targets > 0 {
         lines.push(format!(
@@ -182,17 +194,30 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let device = kernels::device(&plan.device)?.autodiff();
     let model = model::CausalLm::init(&stage.config, 0, &device);
     let batch = stage.dataset.batch(0);
+    let at_once = stage.micro_batch * stage.dataset.batch_rows() as usize;
+    // Where a stage scores texts, the head of the language model is replaced.
+    let scorer = (stage.algorithm == Algorithm::Reward)
+        .then(|| ScalarHead::from_backbone(model.backbone.clone(), &stage.config, 0));
     let begun = Instant::now();
     let (mut rows, mut seconds) = (0, 0.0);
     // The first pass also allocates: the last ones are what a run is made of.
     while begun.elapsed().as_secs_f64() < PROBE_SECONDS {
-        for micro in batch.micro_batches(stage.micro_batch).take(1) {
+        for micro in batch.micro_batches(at_once).take(1) {
             let start = Instant::now();
-            forward_backward(&model, &micro, &device);
+            match &scorer {
+                Some(scorer) => score_backward(scorer, &micro, &device),
+                None => forward_backward(&model, &micro, &device),
+            }
             (rows, seconds) = (micro.rows, start.elapsed().as_secs_f64());
         }
     }
-    Ok(seconds / rows.max(1) as f64 * stage.dataset.n_run_rows() as f64)
+    let n_rows = stage.dataset.n_run_rows() * stage.dataset.batch_rows();
+    Ok(seconds / rows.max(1) as f64 * n_rows as f64)
+}
+
+fn score_backward(scorer: &ScalarHead, micro: &Batch, device: &Device) {
+    let scores_b = evaluate::text_scores(scorer, &micro.trimmed(), device);
+    drop(reward::Objective::default().loss(scores_b).sum.backward());
 }
 
 fn forward_backward(model: &CausalLm, micro: &Batch, device: &Device) {

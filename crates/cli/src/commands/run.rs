@@ -90,6 +90,7 @@ fn run_stage(context: Context<'_>) -> Result<Outcome> {
     let outcome = match context.stage.algorithm {
         Algorithm::Pretrain => pretrain::run(context).map_err(Failure::from),
         Algorithm::Sft => sft::run(context).map_err(Failure::from),
+        Algorithm::Reward => reward::run(context).map_err(Failure::from),
     };
     outcome.map_err(Failure::during_run)
 }
@@ -110,8 +111,12 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
     let mut text = table::columns(&all, &[1, 2]);
     if let Some((stage, _)) = rows.last() {
         let model = plan.paths.run_dir.join(&stage.name).display().to_string();
-        let chat = if stage.algorithm == Algorithm::Sft { " --chat" } else { "" };
-        text += &format!("next    temper generate {model}{chat} --prompt \"…\"\n");
+        let first = match stage.algorithm {
+            Algorithm::Pretrain => format!("generate {model} --prompt \"…\""),
+            Algorithm::Sft => format!("generate {model} --chat --prompt \"…\""),
+            Algorithm::Reward => format!("score {model} --pairs pairs.jsonl"),
+        };
+        text += &format!("next    temper {first}\n");
         text += &format!("        temper export {model} --to out/{}\n", plan.name);
         text += &format!("        tensorboard --logdir {}\n", plan.paths.run_dir.display());
     }
@@ -120,6 +125,9 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
 
 fn result_text(result: &Value) -> String {
     let figure = |key: &str| result.get(key).and_then(Value::as_f64);
+    if let (Some(accuracy), Some(margin)) = (figure("accuracy"), figure("margin")) {
+        return format!("{:.1} % of pairs right, mean margin {margin:.2}", 100.0 * accuracy);
+    }
     match (figure("eval_loss"), figure("bits_per_byte")) {
         (Some(loss), Some(bits)) => format!("val loss {loss:.4} ({bits:.3} bits/byte)"),
         (Some(loss), None) => format!("val loss {loss:.4}"),

@@ -244,8 +244,11 @@ impl Progress for RunProgress {
                 let best = if *is_best { "  best so far" } else { "" };
                 let bits = row.extra.get("bits_per_byte");
                 let bits = bits.map(|bits| format!(" ({bits:.3} bits/byte)")).unwrap_or_default();
+                let right = row.extra.get("accuracy");
+                let right = right.map(|right| format!(" ({:.1} % right)", 100.0 * right));
+                let figure = right.unwrap_or(bits);
                 self.screen.line(&format!(
-                    "{:<10} step {}  val loss {:.4}{bits}{best}",
+                    "{:<10} step {}  val loss {:.4}{figure}{best}",
                     self.stage, row.step, row.eval_loss
                 ));
             }

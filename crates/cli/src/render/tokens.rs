@@ -31,7 +31,7 @@ pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> Strin
         view.segments.len()
     );
     out += "   at  pos     id  role  text                     learns to write\n";
-    let mut last_segment = None;
+    let (mut last_segment, mut n_begun) = (None, 0);
     let mut n_padding = 0;
     for at in 0..batch.ids.len() {
         let segment = batch.segments[at];
@@ -39,11 +39,14 @@ pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> Strin
             n_padding += 1;
             continue;
         }
-        if last_segment != Some(segment) {
-            last_segment = Some(segment);
-            let place = view.segments.get(segment as usize).and_then(|s| s.place.as_ref());
+        // A pair has two rows, and each counts its samples anew.
+        let border = (at / batch.sequence_length.max(1), segment);
+        if last_segment != Some(border) {
+            last_segment = Some(border);
+            let place = view.segments.get(n_begun).and_then(|s| s.place.as_ref());
             let place = place.map(|place| format!("  {place}")).unwrap_or_default();
-            out += &format!("  ── sample {}{place}\n", segment + 1);
+            n_begun += 1;
+            out += &format!("  ── sample {n_begun}{}{place}\n", side(view, n_begun));
         }
         out += &token_line(view, at, tokenizer, colour);
     }
@@ -56,6 +59,15 @@ pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> Strin
         out += &format!("  target {}..{}: {decoded:?}\n", span.start, span.end);
     }
     out
+}
+
+/// Which text of a pair a sample is; nothing where the row is no pair.
+fn side(view: &RowView, number: usize) -> &'static str {
+    match (view.batch.rows, number) {
+        (2, 1) => " (chosen)",
+        (2, 2) => " (rejected), its score read at the last token as the chosen one's is",
+        _ => "",
+    }
 }
 
 fn token_line(view: &RowView, at: usize, tokenizer: &Tokenizer, colour: bool) -> String {

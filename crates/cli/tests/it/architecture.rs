@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["generate", "export"],
     &["train"],
     &["evaluate"],
-    &["pretrain", "sft"],
+    &["pretrain", "sft", "reward"],
     &["cli"],
 ];
 

@@ -16,6 +16,7 @@ use crate::spec::SourceSpec;
 
 mod chats;
 mod documents;
+mod pairs;
 mod writer;
 
 use writer::{SampleEnd, Writer};
@@ -48,6 +49,9 @@ pub(crate) fn build(
         Content::Documents => documents::run(spec, options, &read, &mut writer, &mut on_batch)?,
         Content::Chats(template) => {
             chats::run(spec, options, template, &read, &mut writer, &mut on_batch)?
+        }
+        Content::Pairs(template) => {
+            pairs::run(spec, options, template, &read, &mut writer, &mut on_batch)?
         }
     };
     writer.finish(counts, inputs)
@@ -128,6 +132,18 @@ impl RowCounter {
             return Err(Error::TooManyBadRows { n_bad: self.n_bad, cap: self.cap, first });
         }
         Ok(None)
+    }
+
+    /// Adds the bad rows that another counter found among those that were counted here.
+    fn add_bad(&mut self, other: Self, options: &PrepareOptions<'_>) -> Result<()> {
+        self.n_bad += other.n_bad;
+        self.bad.extend(other.bad);
+        if self.n_bad > 0 && self.n_bad > options.max_bad_rows {
+            let first = self.bad.first().cloned().unwrap_or_default();
+            let (n_bad, cap) = (self.n_bad, options.max_bad_rows);
+            return Err(Error::TooManyBadRows { n_bad, cap, first });
+        }
+        Ok(())
     }
 
     /// Counts the rows of a source that has no good one, to say what is wrong with them.

@@ -34,6 +34,8 @@ pub enum Content<'a> {
     Documents,
     /// Chats written out by a template, for fine-tuning.
     Chats(&'a ChatTemplate),
+    /// Pairs of answers written out by a template, each text up to its end token.
+    Pairs(&'a ChatTemplate),
 }
 
 /// What preparing needs besides the sources.
@@ -177,6 +179,7 @@ fn inputs(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Value> {
     let (content, template) = match options.content {
         Content::Documents => ("documents", None),
         Content::Chats(template) => ("chats", Some(template.source())),
+        Content::Pairs(template) => ("pairs", Some(template.source())),
     };
     let tokenizer = options.tokenizer.hash().map_err(|source| Error::TokenizerUse { source })?;
     Ok(json!({

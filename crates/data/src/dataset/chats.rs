@@ -46,6 +46,8 @@ pub enum CutReason {
     Overlong,
     /// It has no target, or none before the cut.
     NoTargets,
+    /// Both texts of a pair are the same, or are after the cut.
+    Alike,
 }
 
 /// Which item of the epoch's order stands in which row.

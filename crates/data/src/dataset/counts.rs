@@ -13,7 +13,7 @@ use crate::place::Place;
 pub struct Counts {
     /// Rows read from all sources, bad ones included.
     pub rows: u64,
-    /// Documents or chats made of them.
+    /// Documents, chats or texts of pairs made of them.
     pub samples: u64,
     /// Tokens of all samples, before cutting.
     pub tokens: u64,
@@ -27,14 +27,16 @@ pub struct Counts {
     pub empty: u64,
     /// Samples whose content occurred before.
     pub duplicates: u64,
-    /// Chats whose end was cut off with some of its targets.
+    /// Chats whose end was cut off with some of its targets, or pairs with such a text.
     pub cut: u64,
     /// Tokens that were cut off from them.
     pub cut_tokens: u64,
-    /// Chats dropped because they are longer than a row.
+    /// Chats or pairs dropped because they are longer than a row.
     pub dropped: u64,
     /// Chats dropped because no target is left.
     pub without_targets: u64,
+    /// Pairs dropped because both texts are the same.
+    pub alike: u64,
     /// Samples that are trained on.
     pub train_samples: u64,
     /// Samples that are held out.
@@ -94,6 +96,7 @@ impl Counts {
                 }
                 CutReason::Overlong => counts.dropped += 1,
                 CutReason::NoTargets => counts.without_targets += 1,
+                CutReason::Alike => counts.alike += 1,
             }
         }
         counts

@@ -7,6 +7,7 @@ mod chats;
 mod counts;
 mod documents;
 mod mixture;
+mod pairs;
 mod row;
 mod sides;
 mod split;
@@ -30,7 +31,8 @@ pub use view::{RowView, Segment};
 
 use chats::{ChatRows, Chats};
 use mixture::Order;
-use row::RowWriter;
+use pairs::{PairRows, Pairs};
+pub(crate) use row::RowWriter;
 use sides::{document_sides, sample_sides, shuffled, source_parts, stream_sides};
 use split::{Part, Sides};
 
@@ -55,10 +57,14 @@ pub struct RunOptions {
     pub holdout: Option<Holdout>,
 }
 
-/// How rows are laid out: documents, a stream, or chats.
+/// How rows are laid out: documents, a stream, chats, or pairs of rows.
 pub(crate) trait Layout: Debug + Send + Sync {
     /// Rows of an epoch.
     fn n_rows(&self, epoch: u64) -> u64;
+    /// Rows of a batch that one of these makes: a pair makes two.
+    fn batch_rows(&self) -> u64 {
+        1
+    }
     /// Whether every epoch has the same number of rows.
     fn is_constant(&self) -> bool;
     /// Writes one row.
@@ -126,6 +132,25 @@ impl Dataset {
                 Chats::pick(source.clone(), part(side), length, overlong, report)
             });
             Box::new(ChatRows::new(chats.collect(), order, length, packing)) as Box<dyn Layout>
+        };
+        let train = rows(|side| &side.train, shuffled(options));
+        let eval = options.holdout.map(|_| rows(|side| &side.eval, Order::Fixed));
+        Self::new(prepared, sources, options, (train, eval), cuts)
+    }
+
+    /// Pairs for reward models and preferences: what is called a row here is a pair, which makes two
+    /// rows of a batch, the chosen text first.
+    pub fn pairs(prepared: &Prepared, options: &RunOptions, overlong: Overlong) -> Result<Self> {
+        let sources = source_parts(prepared);
+        let sides = sample_sides(&sources, options.holdout)?;
+        let length = options.sequence_length;
+        let mut cuts = Vec::new();
+        let mut rows = |part: fn(&Sides) -> &Part, order: Order| {
+            let pairs = sources.iter().zip(&sides).map(|(source, side)| {
+                let report = |sample, reason| cuts.push((sample, reason));
+                Pairs::pick(source.clone(), part(side), length, overlong, report)
+            });
+            Box::new(PairRows::new(pairs.collect(), order, length)) as Box<dyn Layout>
         };
         let train = rows(|side| &side.train, shuffled(options));
         let eval = options.holdout.map(|_| rows(|side| &side.eval, Order::Fixed));
@@ -200,7 +225,8 @@ impl Dataset {
     fn count_run_rows(&self) -> Result<u64> {
         let options = &self.options;
         let by_steps = options.max_steps.map(|n| n.saturating_mul(options.rows_per_step as u64));
-        let by_tokens = options.max_tokens.map(|n| n.div_ceil(options.sequence_length as u64));
+        let row_tokens = options.sequence_length as u64 * self.batch_rows();
+        let by_tokens = options.max_tokens.map(|n| n.div_ceil(row_tokens));
         let shortest = by_steps.into_iter().chain(by_tokens).min();
         let by_epochs = options.epochs.map(|epochs| self.rows_of_epochs(epochs, shortest));
         let n_rows = shortest.into_iter().chain(by_epochs).min();
@@ -268,6 +294,11 @@ impl Dataset {
         self.n_run_rows
     }
 
+    /// Rows of a batch for each row of the run: two where a row is a pair, else one.
+    pub fn batch_rows(&self) -> u64 {
+        self.train.batch_rows()
+    }
+
     /// Rows of an epoch.
     pub fn n_rows(&self, epoch: u64) -> u64 {
         self.train.n_rows(epoch)
@@ -285,7 +316,8 @@ impl Dataset {
         let rows_per_step = self.options.rows_per_step as u64;
         let first = step.saturating_mul(rows_per_step).min(self.n_run_rows);
         let last = first.saturating_add(rows_per_step).min(self.n_run_rows);
-        let mut batch = Batch::with_capacity((last - first) as usize, self.options.sequence_length);
+        let n_rows = ((last - first) * self.batch_rows()) as usize;
+        let mut batch = Batch::with_capacity(n_rows, self.options.sequence_length);
         let mut writer = RowWriter::new(&mut batch, None, self.pad);
         for row in first..last {
             let (epoch, row) = self.locate(row);

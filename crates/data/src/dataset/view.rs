@@ -9,14 +9,14 @@ use crate::cache::TokenRole;
 use crate::dataset::{Dataset, RowWriter};
 use crate::place::Place;
 
-/// One row of a run.
+/// One row of a run; a pair has two rows in its batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowView {
     /// The row's number in the run, from 0.
     pub row: u64,
     /// The epoch that it belongs to.
     pub epoch: u64,
-    /// The row as a batch of one.
+    /// The row as a batch of its own.
     pub batch: Batch,
     /// Whose words each position reads.
     pub roles: Vec<TokenRole>,
@@ -31,7 +31,7 @@ pub struct Segment {
     pub sample: u64,
     /// Where it came from.
     pub place: Option<Place>,
-    /// Its positions in the row.
+    /// Its positions in the batch.
     pub range: Range<usize>,
 }
 
@@ -72,13 +72,28 @@ impl Dataset {
         let mut roles = Vec::new();
         let mut writer = RowWriter::new(&mut batch, Some(&mut roles), self.pad);
         self.train.fill(epoch, within, &mut writer);
-        let segments = batch.samples.iter().enumerate().map(|(number, sample)| {
-            let in_segment = |segment: &i32| *segment == number as i32;
-            let start = batch.segments.iter().position(in_segment).unwrap_or(0);
-            let end = start + batch.segments.iter().filter(|segment| in_segment(segment)).count();
-            Segment { sample: *sample, place: self.place(*sample), range: start..end }
-        });
-        let segments = segments.collect();
+        let segments = self.segments_of(&batch);
         Some(RowView { row, epoch, batch, roles, segments })
+    }
+
+    /// The samples of a batch, row by row.
+    fn segments_of(&self, batch: &Batch) -> Vec<Segment> {
+        let rows = batch.segments.chunks(batch.sequence_length).zip(batch.sample_starts.windows(2));
+        let mut segments = Vec::new();
+        for (row, (marks, samples)) in rows.enumerate() {
+            let samples = batch.samples.get(samples[0]..samples[1]).unwrap_or_default();
+            for (number, sample) in samples.iter().enumerate() {
+                let in_segment = |segment: &i32| *segment == number as i32;
+                let start =
+                    row * batch.sequence_length + marks.iter().position(in_segment).unwrap_or(0);
+                let end = start + marks.iter().filter(|segment| in_segment(segment)).count();
+                segments.push(Segment {
+                    sample: *sample,
+                    place: self.place(*sample),
+                    range: start..end,
+                });
+            }
+        }
+        segments
     }
 }

@@ -3,6 +3,7 @@
 //! It deliberately stops at text: templates of chats and tokens belong to the tokenizer.
 
 mod chat;
+mod pair;
 mod text;
 mod tree;
 
@@ -14,15 +15,18 @@ use crate::error::{Error, Result};
 use crate::row_problem::{RowProblem, name_list};
 use crate::source::Row;
 
+pub(crate) use pair::Pair;
 pub(crate) use text::{chat_hash, short_hash, text_hash};
 
 /// What a stage makes of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub enum Wanted {
     /// Texts to continue.
     Documents,
     /// Conversations to answer.
     Chats,
+    /// Pairs of answers, the better one first.
+    Pairs,
 }
 
 /// One chat of a row, and the hash by which it is held out: paths of one tree go the same way.
@@ -52,6 +56,12 @@ pub(crate) enum Shape {
     Tree {
         root: Option<String>,
     },
+    /// Two answers to a prompt, or two whole conversations.
+    Pair {
+        prompt: Option<Field>,
+        chosen: Field,
+        rejected: Field,
+    },
 }
 
 /// A text made of a row: a column's value, or a template over columns.
@@ -80,6 +90,9 @@ const DOCUMENT_HINT: &str =
 const CHAT_HINT: &str = "fine-tuning reads `messages`; `prompt` and `completion`; `instruction`, `input` and `output`; \
      or message trees: name other columns with `columns`, or make texts with `rows`";
 
+const PAIR_HINT: &str = "pairs are read from `chosen` and `rejected`, often with `prompt`: name other columns with `columns`, or make \
+     texts with `rows`";
+
 impl Shape {
     /// Decides how to read a source from its keys and its first row.
     pub(crate) fn decide(request: Request<'_>, wanted: Wanted, first: &Row) -> Result<Self> {
@@ -98,6 +111,7 @@ impl Shape {
             (Wanted::Chats, Layout::Instruction) => Some(Self::instruction(&named, columns)),
             (Wanted::Chats, Layout::Tree) => Some(Self::tree(columns)),
             (Wanted::Chats, Layout::Text) => None,
+            (Wanted::Pairs, _) => Self::pair(&named, columns),
         };
         shape.ok_or_else(|| Error::UnknownLayout {
             place: first.place.clone(),
@@ -105,12 +119,19 @@ impl Shape {
             wanted: match wanted {
                 Wanted::Documents => DOCUMENT_HINT,
                 Wanted::Chats => CHAT_HINT,
+                Wanted::Pairs => PAIR_HINT,
             },
         })
     }
 
     fn from_templates(rows: &recipe::Rows, wanted: Wanted, first: &Row) -> Result<Self> {
         let field = |template: &Template| Field::Template(template.clone());
+        if let (Wanted::Pairs, Some(chosen), Some(rejected)) =
+            (wanted, &rows.chosen, &rows.rejected)
+        {
+            let prompt = rows.prompt.as_ref().map(field);
+            return Ok(Self::Pair { prompt, chosen: field(chosen), rejected: field(rejected) });
+        }
         let shape = match (wanted, &rows.text, &rows.prompt, &rows.completion) {
             (Wanted::Documents, Some(text), _, _) => Some(Self::Text(field(text))),
             (Wanted::Chats, _, Some(prompt), Some(completion)) => Some(Self::PromptCompletion {
@@ -124,6 +145,7 @@ impl Shape {
             problem: match wanted {
                 Wanted::Documents => "`rows` needs `text` in pretraining".into(),
                 Wanted::Chats => "`rows` needs `prompt` and `completion` in fine-tuning".into(),
+                Wanted::Pairs => "`rows` needs `chosen` and `rejected` for pairs".into(),
             },
         })
     }
@@ -175,6 +197,21 @@ impl Shape {
         }
     }
 
+    fn pair(named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
+        let chosen = pick(named.chosen.as_ref(), &["chosen"], columns);
+        let rejected = pick(named.rejected.as_ref(), &["rejected"], columns);
+        let prompt = named.prompt.clone().or_else(|| {
+            let usual = PROMPTS.iter().find(|name| columns.contains_key(**name));
+            usual.map(|name| (*name).to_owned())
+        });
+        let there = columns.contains_key(&chosen) && columns.contains_key(&rejected);
+        there.then(|| Self::Pair {
+            prompt: prompt.map(Field::Column),
+            chosen: Field::Column(chosen),
+            rejected: Field::Column(rejected),
+        })
+    }
+
     fn messages(named: &Columns, columns: &Map<String, Value>) -> Self {
         Self::Messages { column: pick(named.messages.as_ref(), MESSAGES, columns) }
     }
@@ -209,6 +246,11 @@ impl Shape {
                 names.push(output.clone());
             }
             Self::Tree { root } => names.push(root.clone()?),
+            Self::Pair { prompt, chosen, rejected } => {
+                for field in prompt.iter().chain([chosen, rejected]) {
+                    field.add_columns(&mut names);
+                }
+            }
         }
         Some(names)
     }
@@ -221,12 +263,22 @@ impl Shape {
         }
     }
 
+    /// The two conversations of a row.
+    pub(crate) fn pair_of(&self, row: &Row) -> std::result::Result<Pair, RowProblem> {
+        match self {
+            Self::Pair { prompt, chosen, rejected } => {
+                pair::read(prompt.as_ref(), chosen, rejected, &row.columns)
+            }
+            _ => Err(RowProblem::NoMessages),
+        }
+    }
+
     /// The chats of a row: one, or one for each assistant's message of a tree.
     pub(crate) fn chats_of(&self, row: &Row) -> std::result::Result<Vec<Chat>, RowProblem> {
         let columns = &row.columns;
         let one = |messages| Ok(vec![Chat { messages, group: None }]);
         match self {
-            Self::Text(_) => Err(RowProblem::NoMessages),
+            Self::Text(_) | Self::Pair { .. } => Err(RowProblem::NoMessages),
             Self::PromptCompletion { prompt, completion } => {
                 one(chat::pair(prompt.read(columns)?, completion.read(columns)?))
             }

@@ -8,4 +8,5 @@ mod formats;
 mod hostile;
 mod layouts;
 mod packing;
+mod pairs;
 mod support;

@@ -538,7 +538,7 @@ fn stages_without_a_start_or_a_model_are_refused() {
     ");
     insta::assert_snapshot!(shown(&parse("seed = 1\n").unwrap_err()), @r"
     error: recipes/mine.toml: the recipe has no stage: nothing would be trained
-      hint: add [pretrain] or [sft]
+      hint: add [pretrain], [sft] or [reward]
     ");
 }
 

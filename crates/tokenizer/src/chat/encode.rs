@@ -97,6 +97,24 @@ impl Tokenizer {
         Ok(encoded)
     }
 
+    /// Ids of a conversation that is scored as a whole: up to the end token of the assistant's last
+    /// turn, which is where a rollout ends and where the score is read.
+    ///
+    /// The one way in which texts come before a reward model: training, evaluation, `temper score`
+    /// and the rewards of rollouts all see these ids.
+    pub fn encode_for_scoring(
+        &self,
+        messages: &[Message],
+        template: &ChatTemplate,
+    ) -> Result<Encoded> {
+        let mut encoded = self.encode_answer(messages, template)?;
+        let end = encoded.turns.last().map_or(encoded.ids.len(), |turn| turn.targets.end);
+        encoded.ids.truncate(end);
+        encoded.roles.truncate(end);
+        encoded.loss_mask.truncate(end);
+        Ok(encoded)
+    }
+
     /// Ids of a conversation with the template's prompt for an answer at its end.
     ///
     /// They are the first ids of what [`Self::encode_chat`] and [`Self::encode_answer`] give for

@@ -51,16 +51,7 @@ pub(super) fn run(
             Ok(())
         },
     )?;
-    counter.n_bad += encoding.n_bad;
-    counter.bad.append(&mut encoding.bad);
-    if counter.n_bad > 0 && counter.n_bad > options.max_bad_rows {
-        let first = counter.bad.first().cloned().unwrap_or_default();
-        return Err(Error::TooManyBadRows {
-            n_bad: counter.n_bad,
-            cap: options.max_bad_rows,
-            first,
-        });
-    }
+    counter.add_bad(encoding, options)?;
     if writer.summary.n_samples == 0 { counter.finish() } else { Ok(counter) }
 }
 
@@ -106,7 +97,7 @@ fn send(sender: &SyncSender<Vec<Unit>>, batch: &mut Vec<Unit>) -> std::result::R
     sender.send(std::mem::take(batch)).map_err(|_| Closed)
 }
 
-fn text_bytes(messages: &[Message]) -> usize {
+pub(super) fn text_bytes(messages: &[Message]) -> usize {
     messages.iter().map(|message| message.content.len()).sum()
 }
 
@@ -118,14 +109,8 @@ fn encode(unit: &Unit, tokenizer: &Tokenizer, template: &ChatTemplate) -> Result
 }
 
 fn write_chat(unit: &Unit, encoded: &Encoded, writer: &mut Writer) -> Result<()> {
-    let marks: Vec<u8> = encoded
-        .roles
-        .iter()
-        .zip(&encoded.loss_mask)
-        .map(|(role, target)| role_of(*role) as u8 | if *target { TARGET_BIT } else { 0 })
-        .collect();
     writer.write_tokens(&encoded.ids)?;
-    writer.write_marks(&marks)?;
+    writer.write_marks(&marks_of(encoded))?;
     let hash = chat_hash(&unit.messages);
     writer.end_sample(&SampleEnd {
         place: unit.place.clone(),
@@ -133,6 +118,14 @@ fn write_chat(unit: &Unit, encoded: &Encoded, writer: &mut Writer) -> Result<()>
         group: unit.group.unwrap_or(hash),
         n_bytes: text_bytes(&unit.messages) as u64,
     })
+}
+
+/// Each token's role, and whether it is a target.
+pub(super) fn marks_of(encoded: &Encoded) -> Vec<u8> {
+    let mark = |(role, target): (&Option<Role>, &bool)| {
+        role_of(*role) as u8 | if *target { TARGET_BIT } else { 0 }
+    };
+    encoded.roles.iter().zip(&encoded.loss_mask).map(mark).collect()
 }
 
 fn role_of(role: Option<Role>) -> TokenRole {

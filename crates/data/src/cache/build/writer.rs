@@ -51,7 +51,7 @@ impl Writer {
         let formats: Result<Vec<Format>> =
             spec.files.iter().map(|file| file_format(file, spec.format)).collect();
         let binary = formats?.iter().any(|f| matches!(f, Format::Parquet | Format::Arrow));
-        let chats = matches!(options.content, Content::Chats(_));
+        let chats = matches!(options.content, Content::Chats(_) | Content::Pairs(_));
         let mut dir = fsio::DirWriter::begin(dir)?;
         let mut column = |name| Column::create(&mut dir, name);
         let mut offsets = column(OFFSETS)?;

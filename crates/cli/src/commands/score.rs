@@ -1,0 +1,96 @@
+//! `temper score`: a reward model's scores of texts or pairs, one JSON line a row.
+
+use data::{Batch, Conversations, SourceSpec, Wanted, conversations};
+use model::ScalarHead;
+use serde_json::{Value, json};
+use tokenizer::{ChatTemplate, Tokenizer};
+
+use super::{open_model, print};
+use crate::args::ScoreArgs;
+use crate::failure::{Failure, Result};
+
+/// Rows of the file that go through the model at once.
+const ROWS: usize = 16;
+
+pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
+    let (model, tokenizer) = open_model::<ScalarHead>(&args.model, &args.device)?;
+    let device = kernels::device(&args.device)?;
+    let template = tokenizer.chat_template().ok_or_else(|| {
+        Failure::input(
+            "the model has no chat template",
+            "score with a model that was trained on pairs or chats",
+        )
+    })?;
+    let (file, wanted) = match (&args.pairs, &args.texts) {
+        (Some(file), _) => (file, Wanted::Pairs),
+        (None, Some(file)) => (file, Wanted::Chats),
+        (None, None) => return Err(Failure::input("nothing to score", "give --pairs or --texts")),
+    };
+    let mut spec = SourceSpec::file(file);
+    spec.limit = args.limit;
+    let mut judged = evaluate::Judged::default();
+    let mut rows = conversations(&spec, wanted)?.peekable();
+    while rows.peek().is_some() {
+        let rows = rows.by_ref().take(ROWS).collect::<data::Result<Vec<_>>>()?;
+        let longest = model.config().max_positions();
+        let texts = rows
+            .iter()
+            .map(|row| encode(row, &tokenizer, template, longest))
+            .collect::<Result<Vec<_>>>()?;
+        let batch = Batch::of_texts(&texts.concat(), tokenizer.pad().unwrap_or(0));
+        let scores = evaluate::text_scores(&model, &batch, &device);
+        let mut scores = scores.into_data().iter::<f64>().collect::<Vec<f64>>().into_iter();
+        let mut lines = String::new();
+        for row in &rows {
+            let scores: Vec<f64> = scores.by_ref().take(row.chats.len()).collect();
+            lines += &format!("{}\n", line(row, &scores, wanted, &mut judged));
+        }
+        print(&lines)?;
+    }
+    if judged.n_pairs > 0 {
+        let mut summary = json!({ "pairs": judged.n_pairs, "loss": judged.loss() });
+        for (name, value) in judged.figures() {
+            summary[name] = json!(value);
+        }
+        print(&format!("{}\n", json!({ "summary": summary })))?;
+    }
+    Ok(())
+}
+
+/// The ids of a row's texts, from the function that trained on them.
+fn encode(
+    row: &Conversations,
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    longest: usize,
+) -> Result<Vec<Vec<u32>>> {
+    let one = |messages: &Vec<_>| {
+        let ids = tokenizer.encode_for_scoring(messages, template)?.ids;
+        if ids.len() > longest {
+            return Err(Failure::input(
+                format!("{}: text of {} tokens", row.place, ids.len()),
+                format!("the model's context is {longest} tokens"),
+            ));
+        }
+        Ok(ids)
+    };
+    row.chats.iter().map(one).collect()
+}
+
+fn line(
+    row: &Conversations,
+    scores: &[f64],
+    wanted: Wanted,
+    judged: &mut evaluate::Judged,
+) -> Value {
+    if let (Wanted::Pairs, [chosen, rejected]) = (wanted, scores) {
+        judged.add(*chosen, *rejected);
+        let margin = chosen - rejected;
+        return json!({ "chosen": chosen, "rejected": rejected, "margin": margin });
+    }
+    let place = row.place.to_string();
+    match scores {
+        [score] => json!({ "place": place, "score": score }),
+        scores => json!({ "place": place, "scores": scores }),
+    }
+}

@@ -1,0 +1,138 @@
+//! Pairs: every form they come in, both texts whole and scored at their end, what is dropped and counted.
+
+use data::{Batch, Content, Dataset, Holdout, SourceSpec, Wanted, conversations};
+use recipe::{Overlong, SplitBy};
+use tokenizer::{ChatTemplate, Message, Role};
+
+use crate::support::{chars, file, folder, prepared, run, shared_data};
+
+const ROWS: &str = r#"{"prompt":"Hi","chosen":"Hello.","rejected":"No."}
+{"prompt":[{"role":"user","content":"Hi"}],"chosen":[{"role":"assistant","content":"Good day."}],"rejected":"Bah"}
+{"prompt":"Same","chosen":"Same.","rejected":"Same."}
+{"prompt":"Hi","chosen":"A very long answer that goes on, and on, and on, and on.","rejected":"Short."}
+"#;
+
+fn pairs(text: &str, length: usize, overlong: Overlong) -> Dataset {
+    let folder = folder();
+    let spec = SourceSpec::file(file(folder.path(), "pairs.jsonl", text));
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let tokenizer = chars();
+    let prepared = prepared(folder.path(), &[spec], &tokenizer, Content::Pairs(&template)).unwrap();
+    Dataset::pairs(&prepared, &run(length, 2, 1.0), overlong).unwrap()
+}
+
+/// The texts of a batch by its lengths.
+fn texts(batch: &Batch) -> Vec<Vec<u32>> {
+    let rows = batch.ids.chunks(batch.sequence_length).zip(batch.lengths());
+    rows.map(|(row, length)| row[..length].to_vec()).collect()
+}
+
+#[test]
+fn a_pair_is_two_rows_each_encoded_as_a_text_that_is_scored_later() {
+    let dataset = pairs(ROWS, 200, Overlong::Drop);
+    let tokenizer = chars();
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let end = tokenizer.end_token(&template).unwrap();
+    assert_eq!((dataset.batch_rows(), dataset.n_steps(), dataset.counts().alike), (2, 2, 1));
+    let mut seen = Vec::new();
+    for step in 0..2 {
+        let batch = dataset.batch(step);
+        assert_eq!(batch, dataset.batch(step));
+        assert!(batch.targets.iter().all(|target| *target < 0));
+        for text in texts(&batch) {
+            // One end token an assistant's turn, and the score is read at the last one.
+            assert_eq!(text.last(), Some(&end));
+            seen.push(text);
+        }
+    }
+    let chat = |answer: &str| {
+        let messages = [Message::new(Role::User, "Hi"), Message::new(Role::Assistant, answer)];
+        tokenizer.encode_for_scoring(&messages, &template).unwrap().ids
+    };
+    for (chosen, rejected) in [("Hello.", "No."), ("Good day.", "Bah")] {
+        let at = seen.iter().position(|text| *text == chat(chosen)).unwrap();
+        assert_eq!((at % 2, &seen[at + 1]), (0, &chat(rejected)));
+    }
+}
+
+#[test]
+fn what_is_too_long_or_alike_is_dropped_and_counted() {
+    let dropped = pairs(ROWS, 80, Overlong::Drop);
+    assert_eq!((dropped.counts().dropped, dropped.counts().alike), (1, 1));
+    assert_eq!(dropped.counts().train_samples, 2);
+    let cut = pairs(ROWS, 80, Overlong::Cut);
+    assert_eq!((cut.counts().cut, cut.counts().alike, cut.counts().train_samples), (1, 1, 3));
+    // Cut where both still say the same, a pair teaches nothing.
+    let rows = r#"{"prompt":"Hi","chosen":"One way or another","rejected":"One way or the other"}
+{"prompt":"Hi","chosen":"Yes","rejected":"No"}
+"#;
+    let cut = pairs(rows, 55, Overlong::Cut);
+    assert_eq!((cut.counts().alike, cut.counts().train_samples), (1, 1));
+}
+
+#[test]
+fn both_texts_of_a_pair_are_held_out_together() {
+    let row = |n: usize| {
+        format!("{{\"prompt\":\"Hi\",\"chosen\":\"Yes {n}\",\"rejected\":\"No {n}\"}}\n")
+    };
+    let text: String = (0..40).map(row).collect();
+    let folder = folder();
+    let spec = SourceSpec::file(file(folder.path(), "pairs.jsonl", text));
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let prepared = prepared(folder.path(), &[spec], &chars(), Content::Pairs(&template)).unwrap();
+    for by in [SplitBy::Content, SplitBy::Position] {
+        let mut options = run(100, 4, 1.0);
+        options.holdout = Some(Holdout { fraction: 0.25, by });
+        let dataset = Dataset::pairs(&prepared, &options, Overlong::Drop).unwrap();
+        assert_eq!(dataset.counts().train_samples + dataset.counts().eval_samples, 40);
+        assert!(dataset.n_eval_rows() > 0);
+        let held_out: Vec<u64> =
+            dataset.eval_batches(3, None).flat_map(|batch| batch.samples).collect();
+        assert!(held_out.chunks(2).all(|pair| pair[0] % 2 == 0 && pair[1] == pair[0] + 1));
+        let trained = (0..dataset.n_steps()).flat_map(|step| dataset.batch(step).samples);
+        assert!(trained.into_iter().all(|sample| !held_out.contains(&sample)));
+    }
+}
+
+#[test]
+fn transcripts_and_repeated_prompts_are_conversations() {
+    let rows = r#"{"chosen":"\n\nHuman: Hi\n\nAssistant: Hello.","rejected":"\n\nHuman: Hi\n\nAssistant: No."}
+{"chosen":"\n\nHuman: Hi\n\nAssistant: Hm?\n\nHuman: Hi\n\nAssistant: Hello.","rejected":"\n\nHuman: Hi\n\nAssistant: No."}
+"#;
+    let folder = folder();
+    let spec = SourceSpec::file(file(folder.path(), "hh.jsonl", rows));
+    let found: Vec<_> =
+        conversations(&spec, Wanted::Pairs).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(found[0].chats[0][0], Message::new(Role::User, "Hi"));
+    assert_eq!(found[0].chats[1][1], Message::new(Role::Assistant, "No."));
+    assert_eq!(found[1].chats[0].len(), 4);
+
+    let rows = r#"{"prompt":"Hi","chosen":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Yes"}],"rejected":[{"role":"user","content":"Hi"},{"role":"assistant","content":"No"}]}
+{"prompt":"Hi","chosen":[{"role":"user","content":"Hi"}],"rejected":"No"}
+"#;
+    let spec = SourceSpec::file(file(folder.path(), "messages.jsonl", rows));
+    let mut found = conversations(&spec, Wanted::Pairs).unwrap();
+    assert_eq!(found.next().unwrap().unwrap().chats[0].len(), 2);
+    let error = found.next().unwrap().unwrap_err().to_string();
+    assert!(error.contains("ends a side of a pair and is not the assistant's"), "{error}");
+}
+
+#[test]
+fn published_preferences_are_read() {
+    let Some(data) = shared_data() else {
+        println!("skipped: the shared data is not on this machine");
+        return;
+    };
+    let file = data.join("preference").join("hh-rlhf-harmless-base-test.jsonl.gz");
+    let rows = conversations(&SourceSpec::file(file), Wanted::Pairs).unwrap();
+    let (mut n_rows, mut n_bad) = (0, 0);
+    for row in rows {
+        match row {
+            Ok(row) => assert!(row.chats.iter().all(|chat| chat.len() >= 2)),
+            Err(_) => n_bad += 1,
+        }
+        n_rows += 1;
+    }
+    println!("{n_rows} pairs, {n_bad} that cannot be read");
+    assert!(n_rows > 2000 && n_bad * 100 < n_rows);
+}

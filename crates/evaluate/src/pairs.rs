@@ -1,0 +1,159 @@
+//! Scores of texts, and how well they tell the better text of a pair: accuracy, margin, calibration.
+//!
+//! [`text_scores`] is the only place where a score is read: training, evaluation and `temper score` call it. It
+//! deliberately knows no ids: where a text ends, its length says.
+//!
+//! Shape legend: b batch.
+
+use std::collections::BTreeMap;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use data::Batch;
+use model::ScalarHead;
+use nn::TokenBatch;
+use plan::StagePlan;
+use train::EvalRow;
+
+use crate::{Error, Result};
+
+/// Bins of the probability that a model gives its own choice, from 0.5 to 1.
+const BINS: usize = 10;
+
+/// The score of each row of a batch, read at its last token: `[b]`.
+pub fn text_scores(model: &ScalarHead, batch: &Batch, device: &Device) -> Tensor<1> {
+    let Batch { rows, sequence_length: t, ids, positions, segments, .. } = batch;
+    let tokens = TokenBatch::new(ids, positions, segments, *rows, *t, device);
+    let last: Vec<usize> =
+        batch.lengths().into_iter().map(|length| length.saturating_sub(1)).collect();
+    model.scores_at(&tokens, &last)
+}
+
+/// What a model makes of pairs, all together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// How many pairs there were.
+    pub n_pairs: u64,
+    /// Those whose chosen text has the higher score.
+    pub n_right: u64,
+    /// Sum of −ln σ(chosen − rejected).
+    pub loss_sum: f64,
+    /// Sum of chosen − rejected.
+    pub margin_sum: f64,
+    /// Sum of all scores, two a pair.
+    pub score_sum: f64,
+    /// Sum of their squares.
+    pub square_sum: f64,
+    /// By the probability that the model gives its choice: pairs, right ones, sum of probabilities.
+    bins: [(u64, u64, f64); BINS],
+}
+
+impl Judged {
+    /// Counts a pair by its two scores.
+    pub fn add(&mut self, chosen: f64, rejected: f64) {
+        let margin = chosen - rejected;
+        let right = u64::from(margin > 0.0);
+        self.n_pairs += 1;
+        self.n_right += right;
+        // ln(1 + e^-m) without overflow on either side.
+        self.loss_sum += (-margin).max(0.0) + (-margin.abs()).exp().ln_1p();
+        self.margin_sum += margin;
+        self.score_sum += chosen + rejected;
+        self.square_sum += chosen * chosen + rejected * rejected;
+        let confidence = 1.0 / (1.0 + (-margin.abs()).exp());
+        let idx = (((confidence - 0.5) * 2.0 * BINS as f64) as usize).min(BINS - 1);
+        if let Some((n, n_right, sum)) = self.bins.get_mut(idx) {
+            *n += 1;
+            *n_right += right;
+            *sum += confidence;
+        }
+    }
+
+    /// The share of pairs whose chosen text has the higher score; equal scores are no choice.
+    pub fn accuracy(&self) -> f64 {
+        self.n_right as f64 / self.n_pairs as f64
+    }
+
+    /// Mean of chosen − rejected.
+    pub fn margin(&self) -> f64 {
+        self.margin_sum / self.n_pairs as f64
+    }
+
+    /// Mean of −ln σ(chosen − rejected).
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.n_pairs as f64
+    }
+
+    /// Mean and standard deviation of the scores of all texts.
+    pub fn scores(&self) -> (f64, f64) {
+        let n = 2.0 * self.n_pairs as f64;
+        let mean = self.score_sum / n;
+        (mean, (self.square_sum / n - mean * mean).max(0.0).sqrt())
+    }
+
+    /// How far σ(|margin|) is from the share of right choices, over ten bins: the expected
+    /// calibration error of Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
+    pub fn calibration_error(&self) -> f64 {
+        let gaps = self.bins.iter().map(|(_, n_right, sum)| (*n_right as f64 - sum).abs());
+        gaps.sum::<f64>() / self.n_pairs as f64
+    }
+
+    /// The figures by the names that logs use.
+    pub fn figures(&self) -> BTreeMap<String, f64> {
+        let (mean, std) = self.scores();
+        let figures = [
+            ("accuracy", self.accuracy()),
+            ("margin", self.margin()),
+            ("calibration_error", self.calibration_error()),
+            ("score_mean", mean),
+            ("score_std", std),
+        ];
+        figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// Judges the pairs of batches, whose rows are chosen and rejected texts in turn.
+///
+/// Errors: no pairs at all, or scores that are not finite. No graph is built, also where the model is
+/// being trained.
+pub fn judge_pairs(
+    model: &ScalarHead,
+    batches: impl IntoIterator<Item = Batch>,
+    device: &Device,
+) -> Result<Judged> {
+    let model = without_autodiff(model);
+    let mut judged = Judged::default();
+    for batch in batches {
+        let scores = text_scores(&model, &batch.trimmed(), device);
+        let scores: Vec<f32> = scores.into_data().iter::<f32>().collect();
+        for pair in scores.chunks_exact(2) {
+            judged.add(f64::from(pair[0]), f64::from(pair[1]));
+        }
+    }
+    if judged.n_pairs == 0 {
+        return Err(Error::NoPairs);
+    }
+    if !judged.loss_sum.is_finite() {
+        return Err(Error::NotFinite(judged.loss()));
+    }
+    Ok(judged)
+}
+
+/// The measurement that a reward stage takes of itself, on the pairs that its recipe holds out.
+pub fn held_out_pairs(
+    stage: &StagePlan,
+    model: &ScalarHead,
+    step: u64,
+    device: &Device,
+) -> Result<EvalRow> {
+    let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
+    let batches = stage.dataset.eval_batches(stage.micro_batch, max_rows);
+    let judged = judge_pairs(model, batches, device)?;
+    let extra = judged.figures();
+    Ok(EvalRow { step, eval_loss: judged.loss(), n_targets: judged.n_pairs, extra })
+}
+
+/// A copy that shares the weights and builds no graph.
+fn without_autodiff(model: &ScalarHead) -> ScalarHead {
+    if model.score.weight.val().is_autodiff() { model.valid() } else { model.clone() }
+}

@@ -1,0 +1,70 @@
+//! What a model needs so that others can write it down and take it up again without knowing its head.
+//!
+//! It deliberately has no way to make new weights: who starts a model says what it starts from.
+
+use std::io;
+use std::path::Path;
+
+use arch::{Architecture, Dtype, ModelConfig, ParamSpec};
+use burn::module::Module;
+use burn::tensor::Device;
+
+use crate::{CausalLm, Result, ScalarHead, load_causal_lm, load_scalar_head};
+
+/// A model that lies in Hugging Face directories under an architecture's name.
+pub trait SavedModel: Module {
+    /// What config.json calls it.
+    const ARCHITECTURE: Architecture;
+
+    /// Reads a directory, strictly.
+    fn load(dir: &Path, device: &Device) -> Result<Self>;
+
+    /// The model's shape.
+    fn config(&self) -> &ModelConfig;
+
+    /// The parameters of its file, those included that it lacks in memory and that are zeros there.
+    fn file_parameters(&self) -> Vec<ParamSpec>;
+
+    /// Writes its weights as one safetensors file.
+    fn write_safetensors(&self, out: &mut dyn io::Write, dtype: Dtype) -> Result<()>;
+}
+
+impl SavedModel for CausalLm {
+    const ARCHITECTURE: Architecture = Architecture::CausalLm;
+
+    fn load(dir: &Path, device: &Device) -> Result<Self> {
+        load_causal_lm(dir, device)
+    }
+
+    fn config(&self) -> &ModelConfig {
+        self.config()
+    }
+
+    fn file_parameters(&self) -> Vec<ParamSpec> {
+        self.config().file_parameters()
+    }
+
+    fn write_safetensors(&self, out: &mut dyn io::Write, dtype: Dtype) -> Result<()> {
+        self.write_safetensors(out, dtype)
+    }
+}
+
+impl SavedModel for ScalarHead {
+    const ARCHITECTURE: Architecture = Architecture::SequenceClassifier;
+
+    fn load(dir: &Path, device: &Device) -> Result<Self> {
+        load_scalar_head(dir, device)
+    }
+
+    fn config(&self) -> &ModelConfig {
+        self.config()
+    }
+
+    fn file_parameters(&self) -> Vec<ParamSpec> {
+        self.config().sequence_classifier_parameters()
+    }
+
+    fn write_safetensors(&self, out: &mut dyn io::Write, dtype: Dtype) -> Result<()> {
+        self.write_safetensors(out, dtype)
+    }
+}

@@ -1,0 +1,118 @@
+//! Reward models: one score for each text, trained so that the chosen text of a pair scores above the rejected one
+//! (Bradley–Terry; Ouyang et al. 2022, equation 1). The whole loop stands in [`run`].
+//!
+//! It deliberately knows nothing of files, arguments or printing: a [`Context`] brings the plan, the folder and whoever
+//! watches.
+//!
+//! Shape legend: p pairs, b texts (2 × p: chosen and rejected in turn).
+
+mod error;
+mod start;
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+use loss::{LossSum, pairwise_reward, reward_centering};
+use model::ScalarHead;
+use recipe::RewardSection;
+use serde_json::json;
+use train::{Context, Gradients, Outcome, StepPlace, StepReport, begin_with, write_checkpoint};
+
+pub use error::{Error, Result};
+
+/// Trains from the newest checkpoint, or from the stage's start, to the last step.
+pub fn run(context: Context<'_>) -> Result<Outcome> {
+    let (plan, stage, run_dir, device) =
+        (context.plan, context.stage, context.run_dir, context.device);
+    let objective = plan.recipe.reward.as_ref().map(Objective::of).unwrap_or_default();
+    let model_dir = run_dir.stage(&stage.name).model();
+    let begun = begin_with::<ScalarHead>(context, || {
+        start::first_model(plan, stage, run_dir, objective.margin, device)
+    })?;
+    let train::Begun { mut run, mut model, mut optimizer, names, mut checks } = begun;
+
+    while !run.is_done() {
+        // A batch is a pure function of the seed and the step: there is no loader to resume.
+        let step = run.step();
+        let batch = stage.dataset.batch(step);
+        let n_pairs = batch.rows as u64 / 2;
+        let place = StepPlace { step: step + 1, samples: &batch.samples };
+        checks.targets(n_pairs, place)?;
+
+        // The loss of a step is one sum over all its pairs, divided once by their number. A pair is never divided, and
+        // the padding that all texts of a micro-batch share is left out: it changes no score.
+        let mut gradients = Gradients::new(&names);
+        let mut loss_sum = 0.0;
+        let mut judged = evaluate::Judged::default();
+        for micro in batch.micro_batches(2 * stage.micro_batch) {
+            let scores_b = evaluate::text_scores(&model, &micro.trimmed(), device);
+            for pair in scores_b.to_data().iter::<f64>().collect::<Vec<_>>().chunks_exact(2) {
+                judged.add(pair[0], pair[1]);
+            }
+            let loss = objective.loss(scores_b);
+            loss_sum += loss.value();
+            gradients.accumulate(&model, loss.sum.backward());
+        }
+        let loss = loss_sum / n_pairs as f64;
+        checks.loss(loss, place)?;
+
+        // The norm is that of the mean loss; a non-finite one is an error, so it never reaches the weights.
+        let norm = gradients.norm(n_pairs, place)?;
+        let lr = train::lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
+        checks.gradients(&gradients);
+        let grad_norm = norm.value();
+        model = optimizer.step(model, gradients, norm, lr);
+        checks.updated(&model, lr, place)?;
+
+        let tokens = batch.lengths().into_iter().sum::<usize>() as u64;
+        let extra = BTreeMap::from([
+            ("accuracy".to_owned(), judged.accuracy()),
+            ("margin".to_owned(), judged.margin()),
+        ]);
+        run.log_step(StepReport { loss, grad_norm, lr, tokens, extra })?;
+        if run.eval_due() && stage.dataset.n_eval_rows() > 0 {
+            run.log_eval(evaluate::held_out_pairs(stage, &model, run.step(), device)?)?;
+        }
+        run.save_if_due(|dir| write_checkpoint(dir, &model, &optimizer))?;
+        if run.stop_requested() && !run.is_done() {
+            return Ok(Outcome::Stopped { step: run.step() });
+        }
+    }
+
+    let last_eval = run.state().last_eval.clone();
+    export::hugging_face(&model, &stage.tokenizer, model::Dtype::F32, &model_dir)?;
+    Ok(Outcome::Finished(run.finish(json!(last_eval))?))
+}
+
+/// What is asked of the scores of a pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Objective {
+    /// By how much the chosen text must be ahead.
+    pub margin: f64,
+    /// The factor of the squared sum of a pair's scores.
+    pub centering: f64,
+}
+
+impl Objective {
+    /// That of a recipe's section.
+    pub fn of(section: &RewardSection) -> Self {
+        Self { margin: section.margin, centering: section.centering }
+    }
+
+    /// The loss of scores that are chosen and rejected in turn, `[b]`; its terms are the pairs.
+    pub fn loss(self, scores_b: Tensor<1>) -> LossSum {
+        let n_pairs = scores_b.dims()[0] / 2;
+        let scores_p2 = scores_b.reshape([n_pairs, 2]);
+        let side_p =
+            |idx: usize| scores_p2.clone().slice([0..n_pairs, idx..idx + 1]).reshape([n_pairs]);
+        let (chosen_p, rejected_p) = (side_p(0), side_p(1));
+        let margin_p =
+            (self.margin > 0.0).then(|| chosen_p.zeros_like().detach().add_scalar(self.margin));
+        let pairs = pairwise_reward(chosen_p.clone(), rejected_p.clone(), margin_p);
+        if self.centering == 0.0 {
+            return pairs;
+        }
+        let centred = reward_centering(chosen_p, rejected_p).sum.mul_scalar(self.centering);
+        LossSum { sum: pairs.sum + centred, count: pairs.count }
+    }
+}
