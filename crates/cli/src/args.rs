@@ -191,15 +191,14 @@ pub(crate) struct EvalArgs {
 
 /// `temper score`
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false, args = ["pairs", "texts"])]
 pub(crate) struct ScoreArgs {
     /// A reward stage of a run, a checkpoint, or a Hugging Face sequence classifier with one label
     pub(crate) model: PathBuf,
     /// Rows of {"prompt", "chosen", "rejected"}, as a reward stage reads them
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "texts")]
     pub(crate) pairs: Option<PathBuf>,
     /// Rows of {"prompt", "completion"} or {"messages"}, as fine-tuning reads them
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "pairs")]
     pub(crate) texts: Option<PathBuf>,
     /// Only the first N rows
     #[arg(long, value_name = "N")]

@@ -75,10 +75,10 @@ pub fn begin(context: Context<'_>) -> Result<Begun<'_>> {
 ///
 /// Before a first step a checkpoint is written, read back, compared and removed, so that a disk or a model that
 /// cannot be saved stops the run while nothing is lost.
-pub fn begin_with<'a, M: SavedModel>(
-    context: Context<'a>,
+pub fn begin_with<M: SavedModel>(
+    context: Context<'_>,
     first: impl FnOnce() -> Result<(M, FirstLoss)>,
-) -> Result<Begun<'a, M>> {
+) -> Result<Begun<'_, M>> {
     let Context { plan, stage, run_dir, device, progress, stop } = context;
     let dtype = arch::Dtype::F32;
     let settings = StageSettings {

@@ -115,6 +115,7 @@ fn the_key_covers_every_input_and_nothing_else() {
         prompt: template(prompt),
         completion: template(completion),
         text: template(text),
+        ..Rows::default()
     };
     let named = |change: &dyn Fn(&mut Columns)| {
         let mut columns = Columns::default();
@@ -162,10 +163,10 @@ fn the_key_covers_every_input_and_nothing_else() {
     let texts_key = |spec: &SourceSpec, chats| {
         data::texts_key(std::slice::from_ref(spec), chats, &cache).unwrap()
     };
-    assert_ne!(texts_key(&base, true), texts_key(&base, false));
+    assert_ne!(texts_key(&base, data::Wanted::Chats), texts_key(&base, data::Wanted::Documents));
     let mut limited = base.clone();
     limited.limit = Some(1);
-    assert_ne!(texts_key(&base, true), texts_key(&limited, true));
+    assert_ne!(texts_key(&base, data::Wanted::Chats), texts_key(&limited, data::Wanted::Chats));
 }
 
 /// Words and breaks of all kinds, long enough to be cut into pieces.
@@ -221,8 +222,10 @@ fn pieces_of_real_books_give_the_ids_of_the_whole() {
         };
         let spec = SourceSpec::file(data.join("pretrain").join(book));
         let mut text = String::new();
-        data::texts(std::slice::from_ref(&spec), false, &mut |piece| text.push_str(&piece))
-            .unwrap();
+        data::texts(std::slice::from_ref(&spec), data::Wanted::Documents, &mut |piece| {
+            text.push_str(&piece)
+        })
+        .unwrap();
         let ids = tokenizer.encode_plain(&text).unwrap();
         let prepared = prepared(folder.path(), &[spec], &tokenizer, Content::Documents).unwrap();
         assert!(tokens(&prepared, ids.len()) == ids, "{family}: other ids than the whole book's");

@@ -182,7 +182,12 @@ fn templates_over_columns() {
     let rows = "{\"text\": \"wow\", \"emotions\": [\"joy\", \"love\"], \"n\": 3}\n";
     let templates = |prompt: &str, completion: &str| {
         let parse = |text: &str| Some(Template::parse(text).unwrap());
-        let rows = Rows { text: None, prompt: parse(prompt), completion: parse(completion) };
+        let rows = Rows {
+            text: None,
+            prompt: parse(prompt),
+            completion: parse(completion),
+            ..Rows::default()
+        };
         move |spec: &mut SourceSpec| spec.rows = Some(rows.clone())
     };
     let said = |rows: &str, prompt: &str, completion: &str| {
@@ -215,7 +220,8 @@ fn documents() {
             Err(error) => shown(&error).replace(&root, ""),
             Ok(_) => {
                 let mut texts = Vec::new();
-                data::texts(&[spec], false, &mut |text| texts.push(text)).unwrap();
+                data::texts(&[spec], data::Wanted::Documents, &mut |text| texts.push(text))
+                    .unwrap();
                 format!("{texts:?}")
             }
         }
@@ -233,7 +239,7 @@ fn documents() {
     ");
     insta::assert_snapshot!(said("x.csv", "title,body\nt,b\n", &|spec| {
         let text = Some(Template::parse("{title}\n{body}").unwrap());
-        spec.rows = Some(Rows { text, prompt: None, completion: None });
+        spec.rows = Some(Rows { text, ..Rows::default() });
     }), @r#"["t\nb"]"#);
     insta::assert_snapshot!(said("x.csv", "text\n", any), @"
     x.csv: no rows

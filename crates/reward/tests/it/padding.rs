@@ -18,8 +18,10 @@ fn texts() -> Vec<Vec<u32>> {
 #[test]
 fn a_score_is_the_same_alone_in_a_batch_and_with_any_padding() {
     let model = scorer(&Device::flex());
-    let alone: Vec<f32> =
-        texts().iter().flat_map(|text| scores(&model, &[text.clone()], ByteIds::PAD)).collect();
+    let alone: Vec<f32> = texts()
+        .iter()
+        .flat_map(|text| scores(&model, std::slice::from_ref(text), ByteIds::PAD))
+        .collect();
     for pad in [ByteIds::PAD, ByteIds::END_OF_TEXT, 0] {
         let together = scores(&model, &texts(), pad);
         assert_close("scores", &together, &alone, Tolerance::absolute(1e-6));
