@@ -223,7 +223,7 @@ fn pieces_of_real_books_give_the_ids_of_the_whole() {
         let spec = SourceSpec::file(data.join("pretrain").join(book));
         let mut text = String::new();
         data::texts(std::slice::from_ref(&spec), data::Wanted::Documents, &mut |piece| {
-            text.push_str(&piece)
+            text.push_str(&piece);
         })
         .unwrap();
         let ids = tokenizer.encode_plain(&text).unwrap();
