@@ -15,7 +15,7 @@ fn stages_follow_each_other() {
     assert_eq!(pretrain.config.max_positions(), 64);
     assert_eq!(pretrain.config.vocab_size(), pretrain.tokenizer.vocab_size());
     assert_eq!(pretrain.config, sft.config);
-    assert_eq!(sft.tokenizer.chat_template().map(|template| template.name()), Some("chatml"));
+    assert_eq!(sft.tokenizer.chat_template().map(tokenizer::ChatTemplate::name), Some("chatml"));
     assert_eq!((pretrain.rows_per_step, pretrain.micro_batch), (8, 8));
     assert_eq!((sft.rows_per_step, sft.micro_batch, sft.max_steps), (4, 3, 5));
 }

@@ -6,16 +6,16 @@ use plan::{Plan, Request, Result, Unwatched};
 
 /// Two hundred rows of text, all different.
 pub(crate) fn rows() -> String {
-    (0..200)
-        .map(|n| format!("{{\"text\": \"row {n} of a text about the number {n}\"}}\n"))
-        .collect()
+    (0..200).fold(String::new(), |text, n| {
+        text + &format!("{{\"text\": \"row {n} of a text about the number {n}\"}}\n")
+    })
 }
 
 /// Sixty chats, all different.
 pub(crate) fn chats() -> String {
-    (0..60)
-        .map(|n| format!("{{\"prompt\": \"How much is {n}?\", \"completion\": \"It is {n}.\"}}\n"))
-        .collect()
+    (0..60).fold(String::new(), |text, n| {
+        text + &format!("{{\"prompt\": \"How much is {n}?\", \"completion\": \"It is {n}.\"}}\n")
+    })
 }
 
 /// Both stages of a tiny model on `rows.jsonl` and `chats.jsonl`.
