@@ -57,16 +57,16 @@ fn a_pair_is_two_rows_each_encoded_as_a_text_that_is_scored_later() {
 
 #[test]
 fn what_is_too_long_or_alike_is_dropped_and_counted() {
-    let dropped = pairs(ROWS, 80, Overlong::Drop);
+    let dropped = pairs(ROWS, 60, Overlong::Drop);
     assert_eq!((dropped.counts().dropped, dropped.counts().alike), (1, 1));
     assert_eq!(dropped.counts().train_samples, 2);
-    let cut = pairs(ROWS, 80, Overlong::Cut);
+    let cut = pairs(ROWS, 60, Overlong::Cut);
     assert_eq!((cut.counts().cut, cut.counts().alike, cut.counts().train_samples), (1, 1, 3));
     // Cut where both still say the same, a pair teaches nothing.
     let rows = r#"{"prompt":"Hi","chosen":"One way or another","rejected":"One way or the other"}
 {"prompt":"Hi","chosen":"Yes","rejected":"No"}
 "#;
-    let cut = pairs(rows, 55, Overlong::Cut);
+    let cut = pairs(rows, 30, Overlong::Cut);
     assert_eq!((cut.counts().alike, cut.counts().train_samples), (1, 1));
 }
 
