@@ -34,6 +34,8 @@ pub struct Request {
     pub stage: Option<String>,
     /// `--limit`.
     pub limit: Option<u64>,
+    /// Where runs lie, if not in `runs` of the working directory.
+    pub runs_dir: Option<PathBuf>,
 }
 
 /// A pipeline that can run.

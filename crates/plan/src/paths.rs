@@ -39,7 +39,7 @@ impl Paths {
             .or(key)
             .unwrap_or_else(|| PathBuf::from("data"));
         let name = request.name.clone().unwrap_or_else(|| loaded.name.clone());
-        let runs = Path::new(RUNS_DIR);
+        let runs = request.runs_dir.as_deref().unwrap_or(Path::new(RUNS_DIR));
         Self {
             run_dir: runs.join(&name),
             cache_dir: runs.join(CACHE_DIR),

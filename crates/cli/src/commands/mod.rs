@@ -49,6 +49,7 @@ pub(crate) fn plan_recipe(args: &RecipeArgs, log: LogStyle) -> Result<::plan::Pl
         name: args.name.clone(),
         stage: args.stage.clone(),
         limit: args.limit,
+        runs_dir: None,
     };
     // A device that is not there is told before any data is read.
     kernels::device(&loaded.recipe.device)?;

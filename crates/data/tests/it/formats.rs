@@ -185,7 +185,7 @@ fn paths_resolve_and_expand_in_one_order() {
             let names = files.iter().map(|f| f.strip_prefix(root).unwrap().display().to_string());
             names.collect::<Vec<_>>().join(" ")
         }
-        Err(error) => shown(&error).replace(&root.display().to_string(), "/root"),
+        Err(error) => shown(&error).replace(&root.display().to_string(), "DIR"),
     };
     let recipe_dir = root.join("recipes");
     let data_dir = root.join("data");
@@ -200,20 +200,20 @@ fn paths_resolve_and_expand_in_one_order() {
       hint: name a file, a folder or a pattern, relative to the recipe
     ");
     insta::assert_snapshot!(find("data:c.jsonl"), @"
-    no such file or folder: `/root/data/c.jsonl`
+    no such file or folder: `DIR/data/c.jsonl`
       hint: a similar name there: `b.jsonl`
     ");
     insta::assert_snapshot!(find("data:*.csv"), @"
-    no file matches: `/root/data/*.csv`
+    no file matches: `DIR/data/*.csv`
       hint: `*` matches within one folder, `**` over folders
     ");
     insta::assert_snapshot!(find("data:*"), @"
-    /root/data/readme.md: unknown format
+    DIR/data/readme.md: unknown format
       hint: known endings: .txt, .text, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .ipc, .feather, each also with .gz or .zst; `format` in the source names one
     ");
     file(root, "data/c.csv", "a\n1\n");
     insta::assert_snapshot!(find("../data"), @"
-    /root/data: files of several formats in this folder: csv, jsonl
+    DIR/data: files of several formats in this folder: csv, jsonl
       hint: name one with `format` in the source
     ");
 }

@@ -1,0 +1,91 @@
+//! What a plan says of stages, and what it refuses.
+
+use plan::{Algorithm, Start};
+
+use crate::support::{RECIPE, folder, plan_in, write};
+
+#[test]
+fn stages_follow_each_other() {
+    let dir = folder(RECIPE);
+    let plan = plan_in(dir.path(), &[], None).expect("a plan");
+    let [pretrain, sft] = plan.stages.as_slice() else { panic!("two stages") };
+    assert_eq!((pretrain.algorithm, &pretrain.start), (Algorithm::Pretrain, &Start::Fresh));
+    assert_eq!((sft.algorithm, &sft.start), (Algorithm::Sft, &Start::Stage("pretrain".into())));
+    // The model's context is the longest row, its vocabulary the tokenizer's, and the second stage has the same shape.
+    assert_eq!(pretrain.config.max_positions(), 64);
+    assert_eq!(pretrain.config.vocab_size(), pretrain.tokenizer.vocab_size());
+    assert_eq!(pretrain.config, sft.config);
+    assert_eq!(sft.tokenizer.chat_template().map(|template| template.name()), Some("chatml"));
+    assert_eq!((pretrain.rows_per_step, pretrain.micro_batch), (8, 8));
+    assert_eq!((sft.rows_per_step, sft.micro_batch, sft.max_steps), (4, 3, 5));
+}
+
+#[test]
+fn steps_are_counted_after_packing() {
+    let dir = folder(RECIPE);
+    let plan = plan_in(dir.path(), &[], Some("pretrain")).expect("a plan");
+    let stage = &plan.stages[0];
+    let rows = stage.dataset.n_rows(0) + stage.dataset.n_rows(1);
+    assert_eq!(stage.max_steps, rows.div_ceil(stage.rows_per_step as u64));
+    let batches = (0..stage.max_steps).map(|step| stage.dataset.batch(step));
+    let targets: usize = batches.map(|batch| batch.n_targets).sum();
+    assert_eq!(stage.dataset.run_targets(), targets as u64);
+    assert!(stage.dataset.counts().eval_samples > 0);
+}
+
+#[test]
+fn a_tokenizer_is_trained_once() {
+    struct Count(u32);
+    impl plan::Watch for Count {
+        fn training_tokenizer(&mut self) {
+            self.0 += 1;
+        }
+        fn tokenising(&mut self, _stage: &str, _progress: &data::Progress) {}
+    }
+    let dir = folder(RECIPE);
+    let loaded = recipe::load(&dir.path().join("r.toml"), &[]).expect("a recipe");
+    let request = plan::Request { runs_dir: Some(dir.path().join("runs")), ..Default::default() };
+    let mut count = Count(0);
+    let first = plan::plan(&loaded, &request, &mut count).expect("a plan");
+    let second = plan::plan(&loaded, &request, &mut count).expect("a plan");
+    assert_eq!(count.0, 1);
+    assert_eq!(first.stages[0].inputs, second.stages[0].inputs);
+    // Another text gives another tokenizer, and other inputs for a run to be held to.
+    write(dir.path(), "rows.jsonl", &crate::support::rows().replace("number", "figure"));
+    let third = plan::plan(&loaded, &request, &mut count).expect("a plan");
+    assert_eq!(count.0, 2);
+    assert_ne!(first.stages[0].inputs, third.stages[0].inputs);
+}
+
+#[test]
+fn one_stage_of_several() {
+    let dir = folder(RECIPE);
+    let plan = plan_in(dir.path(), &[], Some("sft")).expect("a plan");
+    assert_eq!(plan.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["sft"]);
+    let error = plan_in(dir.path(), &[], Some("ppo")).expect_err("no such stage");
+    assert_eq!(error.to_string(), "no such stage: `ppo`");
+    assert_eq!(error.hint().as_deref(), Some("the recipe has: pretrain, sft"));
+}
+
+#[test]
+fn samples_that_lose_their_targets_stop_the_plan() {
+    let dir = folder(RECIPE);
+    // Prompts longer than a row leave no room for an answer.
+    let long = format!("{{\"prompt\": \"{}\", \"completion\": \"No.\"}}\n", "Why? ".repeat(100));
+    write(dir.path(), "chats.jsonl", &(crate::support::chats() + &long.repeat(6)));
+    let error = plan_in(dir.path(), &[], None).expect_err("too short");
+    assert!(error.to_string().contains("9.1 % of the samples have no target left"), "{error}");
+    let plan = plan_in(dir.path(), &[("checks.targets", "false")], None).expect("unchecked");
+    assert_eq!(plan.stages[1].dataset.counts().without_targets, 6);
+    assert_eq!(plan.stages[1].dataset.cut_samples().count(), 6);
+}
+
+#[test]
+fn a_new_model_needs_a_tokenizer() {
+    let recipe =
+        RECIPE.replace("train = { kind = \"byte-bpe\", vocab_size = 300 }", "load = \"none.json\"");
+    let dir = folder(&recipe);
+    let error = plan_in(dir.path(), &[], None).expect_err("no tokenizer");
+    assert!(error.to_string().contains("none.json"), "{error}");
+    assert!(error.hint().is_some());
+}
