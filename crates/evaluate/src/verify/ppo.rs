@@ -43,7 +43,7 @@ struct Expected {
 struct ExpectedSettings {
     temperature: f64,
     kl_coef: f64,
-    kl_estimator: String,
+    kl_estimator: ExpectedEstimator,
     cliprange: f64,
     vf_coef: f64,
     cliprange_value: f64,
@@ -53,6 +53,13 @@ struct ExpectedSettings {
     missing_eos_penalty: Option<f64>,
     num_mini_batches: usize,
     learning_rate: f64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ExpectedEstimator {
+    K1,
+    K3,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,10 +109,12 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
 }
 
 fn settings(expected: &ExpectedSettings) -> Settings {
-    let is_k3 = expected.kl_estimator == "k3";
     Settings {
         conventions: Conventions::Trl,
-        kl_estimator: if is_k3 { KlEstimator::K3 } else { KlEstimator::K1 },
+        kl_estimator: match expected.kl_estimator {
+            ExpectedEstimator::K1 => KlEstimator::K1,
+            ExpectedEstimator::K3 => KlEstimator::K3,
+        },
         kl_coef: expected.kl_coef,
         missing_eos_penalty: expected.missing_eos_penalty,
         whiten_rewards: expected.whiten_rewards,
