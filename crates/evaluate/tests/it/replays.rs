@@ -143,8 +143,10 @@ fn whole_updates_of_ppo() {
         "scores",
         "sequence_lengths",
         "metrics",
-        "policy_after",
-        "value_after",
+        "policy_after_99_9_percent",
+        "value_after_99_9_percent",
+        "policy_after_worst",
+        "value_after_worst",
         "reference_unchanged",
     ];
     let report = passes(&golden_dir("ppo/k1"), "ppo");
