@@ -55,7 +55,7 @@ pub fn update(
     settings.check()?;
     let n_episodes = scored.episodes.len();
     check_orders(orders, n_episodes)?;
-    if n_episodes == 0 || n_episodes % settings.n_minibatches != 0 {
+    if n_episodes == 0 || !n_episodes.is_multiple_of(settings.n_minibatches) {
         return Err(Error::Minibatches { n_episodes, n_minibatches: settings.n_minibatches });
     }
     let names = ParameterNames::of(&actors);
