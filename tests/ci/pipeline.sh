@@ -52,5 +52,7 @@ PY
 "$temper" runs
 "$temper" data inspect "$root/tests/ci/small.toml" --stage sft --n 1 | tail -n 6
 "$temper" data inspect "$root/tests/ci/small.toml" --stage reward --n 1 | tail -n 6
-"$temper" verify "$root"/tests/golden/models/* "$root"/tests/golden/training/full "$root"/tests/golden/reward/* "$root"/tests/golden/sampling.safetensors >verify.jsonl || { cat verify.jsonl; exit 1; }
+golden=$root/tests/golden
+"$temper" verify "$golden"/models/* "$golden"/training/* "$golden"/adapters/lora "$golden"/reward/* "$golden"/ppo/* \
+  "$golden"/*.safetensors >verify.jsonl || { cat verify.jsonl; exit 1; }
 echo "verified $(wc -l <verify.jsonl) sets of reference vectors"

@@ -32,14 +32,6 @@ pub enum Error {
         /// The folder or file.
         path: PathBuf,
     },
-    /// Reference vectors of a kind that no replay is written for.
-    #[error("{}: no replay is known for reference vectors of this kind: `{kind}`", .path.display())]
-    NotKnown {
-        /// The folder or file.
-        path: PathBuf,
-        /// Its kind.
-        kind: &'static str,
-    },
     /// A file.
     #[error(transparent)]
     File(#[from] fsio::Error),
@@ -55,6 +47,9 @@ pub enum Error {
     /// A continuation.
     #[error(transparent)]
     Generate(#[from] generate::Error),
+    /// A PPO update.
+    #[error(transparent)]
+    Policy(#[from] policy::Error),
     /// A training step.
     #[error(transparent)]
     Train(#[from] train::Error),
@@ -80,16 +75,12 @@ impl Error {
                 "a model folder needs io.safetensors, a training folder batches.safetensors"
                     .to_owned(),
             ),
-            Self::NotKnown { .. } => Some(
-                "known kinds: causal-lm, causal-lm-widened, sampling, training-full, training-lora, \
-                 adapter, reward, preference"
-                    .to_owned(),
-            ),
             Self::File(error) => error.hint(),
             Self::Config(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Lora(error) => error.hint(),
             Self::Generate(error) => error.hint(),
+            Self::Policy(error) => error.hint(),
             Self::Train(error) => error.hint(),
         }
     }

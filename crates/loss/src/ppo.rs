@@ -75,10 +75,11 @@ pub fn ppo_value(
     let values_n = values_n.mask_fill(outside_n.clone(), 0.0);
     let old_values_n = old_values_n.mask_fill(outside_n.clone(), 0.0);
     let returns_n = returns_n.mask_fill(outside_n, 0.0);
-    let change_n =
-        (values_n.clone() - old_values_n.clone()).clamp(-clip_range_value, clip_range_value);
+    // A value inside the range stays what it is, to the bit: rounding must not count as clipping.
+    let low_n = old_values_n.clone().sub_scalar(clip_range_value);
+    let clamped_n = values_n.clone().max_pair(low_n).min_pair(old_values_n + clip_range_value);
     let plain_n = (values_n - returns_n.clone()).square();
-    let clipped_n = (old_values_n + change_n - returns_n).square();
+    let clipped_n = (clamped_n - returns_n).square();
     let is_clipped_n = clipped_n.clone().greater(plain_n.clone());
     let worse_n = plain_n.mask_where(is_clipped_n.clone(), clipped_n);
     ValueLoss {

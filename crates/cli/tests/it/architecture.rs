@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan", "lora"],
     &["generate", "export"],
     &["train"],
+    &["policy"],
     &["evaluate"],
     &["pretrain", "sft", "reward"],
     &["cli"],

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::vectors::Vectors;
 use crate::error::{Error, Result};
 
-/// The kinds of reference vectors that there are, also those that no replay is written for yet.
+/// The kinds of reference vectors that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A causal model's folder with logits, hidden states, loss, gradients, continuations.

@@ -5,6 +5,7 @@ mod adapter;
 mod causal_lm;
 mod continuation;
 mod kind;
+mod ppo;
 mod preference;
 mod report;
 mod reward;
@@ -62,7 +63,7 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::Adapter => adapter::replay(path, device),
         Kind::Reward => reward::replay(path, device),
         Kind::Preference => preference::replay(path, device),
-        Kind::Ppo => Err(Error::NotKnown { path: path.to_owned(), kind: kind.name() }),
+        Kind::Ppo => ppo::replay(path, device),
     }
 }
 

@@ -183,6 +183,19 @@ fn a_wrong_older_spelling_fails() {
 }
 
 #[test]
+fn updates_that_differ_fail() {
+    let (_keep, dir) = copy_of("ppo/k1");
+    change(&dir.join("rollout.safetensors"), "returns", add(0, 1e-3));
+    change(&dir.join("value_after/model.safetensors"), "score.weight", add(3, 1e-3));
+    let path = dir.join("expected.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let other = text.replace("\"val/num_eos_tokens\": 4", "\"val/num_eos_tokens\": 5");
+    assert_ne!(text, other);
+    fsio::write_atomic(&path, other.as_bytes()).unwrap();
+    assert_eq!(failing(&replay(&dir)), ["returns", "metrics", "value_after_worst"]);
+}
+
+#[test]
 fn what_is_no_reference_is_told_by_name() {
     let (_keep, dir) = copy_of("models/llama");
     fsio::remove_file(dir.join("long.safetensors")).unwrap();

@@ -1,0 +1,299 @@
+//! Replays a whole PPO update of TRL with the functions that train: what the rollouts were worth, the
+//! figures, and the weights after all mini-batches. The sampling is given, and so is the order.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use model::{load_causal_lm, load_scalar_head};
+use policy::{
+    Actors, Conventions, KlEstimator, Rollouts, Sampling, Scored, ScoredEpisode, Settings,
+    weights_hash,
+};
+use recipe::{Optimizer, OptimizerKind};
+use serde::Deserialize;
+use train::{AdamW, ParameterNames};
+
+use super::report::{Quantity, Tolerance};
+use super::vectors::Vectors;
+use crate::error::{Error, Result};
+
+const ROLLOUT: Tolerance = Tolerance::absolute(2e-5);
+/// Of figures, whose sums reach 70, where a step of f32 is 8e-6: relative above 1.
+const METRICS: f64 = 1e-5;
+/// The worst weight, after learning from the reference's own numbers of the rollouts.
+const WORST_WEIGHT: f64 = 1e-4;
+/// All but one weight in a thousand, after learning from ours. Where a gradient is as small as AdamW's
+/// epsilon, a step of rounding in the returns makes a whole step of that weight.
+const MOST_WEIGHTS: f64 = 1e-6;
+const MOST: f64 = 0.999;
+/// The end token that the reference was made with, and what it fills prompts with.
+const END_ID: u32 = 2;
+const PAD_ID: u32 = 0;
+/// What TRL writes where there is no token.
+const NO_LOGPROB: f32 = 1.0;
+const EXPECTED_BYTES: u64 = 1 << 20;
+
+/// expected.json.
+#[derive(Debug, Deserialize)]
+struct Expected {
+    settings: ExpectedSettings,
+    optimizer: ExpectedOptimizer,
+    episode_order_of_each_epoch: Vec<Vec<usize>>,
+    metrics: Vec<BTreeMap<String, f64>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExpectedSettings {
+    temperature: f64,
+    kl_coef: f64,
+    kl_estimator: ExpectedEstimator,
+    cliprange: f64,
+    vf_coef: f64,
+    cliprange_value: f64,
+    gamma: f64,
+    lam: f64,
+    whiten_rewards: bool,
+    missing_eos_penalty: Option<f64>,
+    num_mini_batches: usize,
+    learning_rate: f64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ExpectedEstimator {
+    K1,
+    K3,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExpectedOptimizer {
+    betas: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+}
+
+pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
+    let expected = read_expected(&dir.join("expected.json"))?;
+    let settings = settings(&expected.settings);
+    let vectors = Vectors::open(&dir.join("rollout.safetensors"))?;
+    let training = device.clone().autodiff();
+    let actors = Actors {
+        policy: load_causal_lm(&dir.join("policy"), &training)?,
+        value: load_scalar_head(&dir.join("value"), &training)?,
+    };
+    let reference = load_causal_lm(&dir.join("reference"), device)?;
+    let reward = load_scalar_head(&dir.join("reward"), device)?;
+    let hash = weights_hash(&reference);
+
+    let rollouts = read_rollouts(&vectors, expected.settings.temperature)?;
+    let width = rollouts.sampling.max_new_tokens;
+    let scored = policy::score(rollouts, &actors, &reference, &reward, &settings, device)?;
+    let mut quantities = compare_scored(&scored, &vectors, width)?;
+
+    let optimizer = Optimizer {
+        kind: OptimizerKind::default(),
+        lr: expected.settings.learning_rate,
+        betas: expected.optimizer.betas,
+        eps: expected.optimizer.eps,
+        weight_decay: expected.optimizer.weight_decay,
+        clip: 0.0,
+    };
+    let orders = &expected.episode_order_of_each_epoch;
+    let learn = |scored: &Scored| {
+        let actors = actors.clone();
+        let mut adamw = AdamW::new(optimizer.clone(), &ParameterNames::of(&actors));
+        policy::update(actors, &mut adamw, optimizer.lr, scored, orders, &settings, device)
+    };
+    let updated = learn(&scored)?;
+    quantities.push(compare_metrics(&updated.metrics, expected.metrics.first()));
+    quantities.push(compare_weights("policy_after", &updated.actors.policy, dir)?.most());
+    quantities.push(compare_weights("value_after", &updated.actors.value, dir)?.most());
+
+    // The same from the reference's numbers, so that differences of the two halves don't add up.
+    let updated = learn(&as_reference(scored, &vectors, width)?)?;
+    quantities.push(compare_weights("policy_after", &updated.actors.policy, dir)?.worst());
+    quantities.push(compare_weights("value_after", &updated.actors.value, dir)?.worst());
+    let is_unchanged = weights_hash(&reference) == hash;
+    quantities.push(Quantity::mistakes("reference_unchanged", usize::from(!is_unchanged), 1));
+    Ok(quantities)
+}
+
+fn settings(expected: &ExpectedSettings) -> Settings {
+    Settings {
+        conventions: Conventions::Trl,
+        kl_estimator: match expected.kl_estimator {
+            ExpectedEstimator::K1 => KlEstimator::K1,
+            ExpectedEstimator::K3 => KlEstimator::K3,
+        },
+        kl_coef: expected.kl_coef,
+        missing_eos_penalty: expected.missing_eos_penalty,
+        whiten_rewards: expected.whiten_rewards,
+        gamma: expected.gamma,
+        lambda: expected.lam,
+        clip_range: expected.cliprange,
+        clip_range_value: expected.cliprange_value,
+        vf_coef: expected.vf_coef,
+        n_minibatches: expected.num_mini_batches,
+        target_kl: None,
+        // No divisor of a mini-batch: splitting must change nothing.
+        micro_batch: 3,
+    }
+}
+
+/// The episodes as sampled; the padding in front of prompts is no part of them.
+fn read_rollouts(vectors: &Vectors, temperature: f64) -> Result<Rollouts> {
+    let (prompts, responses) = (vectors.ids("queries")?, vectors.ids("responses")?);
+    let (&[n_prompts, prompt_width], &[n_responses, width]) =
+        (&prompts.shape[..], &responses.shape[..])
+    else {
+        return Err(vectors.bad("`queries` and `responses` are no matrices".to_owned()));
+    };
+    if n_prompts != n_responses {
+        return Err(vectors.bad("there is not one of `responses` for each query".to_owned()));
+    }
+    let mut rollouts = Rollouts::new(Sampling {
+        temperature,
+        end_ids: vec![END_ID],
+        max_new_tokens: width,
+        vocab_size: None,
+    });
+    let rows = prompts.values.chunks(prompt_width).zip(responses.values.chunks(width));
+    for (prompt, response) in rows {
+        let n_padding = prompt.iter().take_while(|id| **id == PAD_ID).count();
+        rollouts.push(prompt.get(n_padding..).unwrap_or_default(), response)?;
+    }
+    Ok(rollouts)
+}
+
+/// Everything that is known of the rollouts, laid out as TRL has it: a row of `width` positions for
+/// each episode.
+fn compare_scored(scored: &Scored, vectors: &Vectors, width: usize) -> Result<Vec<Quantity>> {
+    type Field = fn(&ScoredEpisode) -> Vec<f32>;
+    let n = scored.episodes.len();
+    let fields: [(&str, Field, f32); 8] = [
+        ("logprobs", |episode| episode.logprobs.clone(), NO_LOGPROB),
+        ("ref_logprobs", |episode| episode.ref_logprobs.clone(), NO_LOGPROB),
+        ("kl", |episode| episode.kl.clone(), 0.0),
+        ("values", |episode| episode.values.clone(), 0.0),
+        ("rewards", |episode| episode.rewards.clone(), 0.0),
+        ("advantages_before_whitening", unwhitened, 0.0),
+        ("advantages", |episode| episode.advantages.clone(), 0.0),
+        ("returns", |episode| episode.returns.clone(), 0.0),
+    ];
+    let mut quantities = Vec::new();
+    for (name, field, elsewhere) in fields {
+        let mut got = Vec::with_capacity(n * width);
+        for episode in &scored.episodes {
+            let mut row = field(episode);
+            row.resize(width, elsewhere);
+            got.extend(row);
+        }
+        let mut quantity = Quantity::new(name);
+        quantity.add("", &got, &vectors.floats_of(name, &[n, width])?, ROLLOUT);
+        quantities.push(quantity);
+    }
+    let scores: Vec<f32> = scored.episodes.iter().map(|episode| episode.score).collect();
+    let mut quantity = Quantity::new("scores");
+    quantity.add("", &scores, &vectors.floats_of("scores", &[n])?, ROLLOUT);
+    quantities.push(quantity);
+
+    // TRL's lengths are indices of last tokens.
+    let lengths = vectors.integers("sequence_lengths")?.values;
+    let spans = scored.rollouts.episodes.iter().map(|rollout| rollout.span().response as i64 - 1);
+    let n_wrong = spans.zip(&lengths).filter(|(got, expected)| got != *expected).count();
+    let n_wrong = n_wrong + lengths.len().abs_diff(n);
+    quantities.push(Quantity::mistakes("sequence_lengths", n_wrong, n));
+    Ok(quantities)
+}
+
+/// Advantages as they were before whitening.
+fn unwhitened(episode: &ScoredEpisode) -> Vec<f32> {
+    episode.returns.iter().zip(&episode.values).map(|(returned, value)| returned - value).collect()
+}
+
+fn compare_metrics(
+    got: &BTreeMap<String, f64>,
+    expected: Option<&BTreeMap<String, f64>>,
+) -> Quantity {
+    let mut quantity = Quantity::new("metrics");
+    let figures = expected.into_iter().flatten();
+    // What the loop around the update adds; the update has no say in it.
+    for (name, expected) in figures.filter(|(name, _)| !["lr", "episode"].contains(&name.as_str()))
+    {
+        let got = got.get(name).copied().unwrap_or(f64::NAN);
+        let tolerance = METRICS * expected.abs().max(1.0);
+        quantity.add_difference(Some(name), (got - expected).abs(), tolerance, 1);
+    }
+    quantity
+}
+
+/// The rollouts with the reference's numbers in place of ours.
+fn as_reference(mut scored: Scored, vectors: &Vectors, width: usize) -> Result<Scored> {
+    type Field = fn(&mut ScoredEpisode) -> &mut Vec<f32>;
+    let fields: [(&str, Field); 4] = [
+        ("logprobs", |episode| &mut episode.logprobs),
+        ("values", |episode| &mut episode.values),
+        ("advantages", |episode| &mut episode.advantages),
+        ("returns", |episode| &mut episode.returns),
+    ];
+    for (name, field) in fields {
+        let all = vectors.floats_of(name, &[scored.episodes.len(), width])?;
+        for (row, episode) in all.chunks(width).zip(&mut scored.episodes) {
+            let values = field(episode);
+            values.iter_mut().zip(row).for_each(|(value, expected)| *value = *expected);
+        }
+    }
+    Ok(scored)
+}
+
+/// How far a trained model's weights lie from the reference's.
+struct Weights {
+    name: &'static str,
+    differences: Vec<f64>,
+    worst: Quantity,
+}
+
+/// All weights of a trained model against the folder of that name.
+fn compare_weights<M: Module>(name: &'static str, model: &M, dir: &Path) -> Result<Weights> {
+    let after = Vectors::open(&dir.join(name).join("model.safetensors"))?;
+    let mut worst = Quantity::new(&format!("{name}_worst"));
+    let (mut differences, mut n_compared) = (Vec::new(), 0);
+    model::visit_tensors(model, |name, shape, values| {
+        n_compared += 1;
+        let expected = after.floats_of(name, shape)?;
+        worst.add(name, values, &expected, Tolerance::absolute(WORST_WEIGHT));
+        let pairs = values.iter().zip(&expected);
+        differences.extend(pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()));
+        Ok::<(), Error>(())
+    })?;
+    if n_compared != after.names()?.len() {
+        worst.add_difference(Some("number of tensors"), f64::INFINITY, 0.0, 1);
+    }
+    Ok(Weights { name, differences, worst })
+}
+
+impl Weights {
+    fn worst(self) -> Quantity {
+        self.worst
+    }
+
+    /// All but one weight in a thousand. NaN sorts last; the worst weight tells of it.
+    fn most(mut self) -> Quantity {
+        self.differences.sort_by(f64::total_cmp);
+        let rank = (self.differences.len() as f64 * MOST) as usize;
+        let difference = self.differences.get(rank).copied().unwrap_or(f64::INFINITY);
+        let mut quantity = Quantity::new(&format!("{}_99_9_percent", self.name));
+        quantity.add_difference(None, difference, MOST_WEIGHTS, rank);
+        quantity
+    }
+}
+
+fn read_expected(path: &Path) -> Result<Expected> {
+    let text = fsio::read_text_capped(path, EXPECTED_BYTES)?;
+    serde_json::from_str(&text).map_err(|error| Error::BadVectors {
+        path: path.to_owned(),
+        reason: format!("not the description of an update: {error}"),
+    })
+}

@@ -1,0 +1,113 @@
+//! Episodes side by side on the device, and the three things that models say of them.
+//!
+//! Scoring and training read through these same functions, so a log-probability has one definition.
+//! Rows are padded on the right with a segment of their own; nothing depends on the padding.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kernels::LogProbs;
+use model::{CausalLm, ScalarHead};
+use nn::TokenBatch;
+
+use crate::rollout::{Rollout, Sampling};
+use crate::settings::Conventions;
+
+/// Some episodes as a batch, with the positions that matter.
+pub(crate) struct EpisodeBatch {
+    tokens: TokenBatch,
+    /// Flat positions from which a token was sampled, episode after episode.
+    predicting: Vec<i32>,
+    /// The tokens that were sampled there.
+    targets: Vec<i32>,
+    /// Flat positions whose value counts, episode after episode.
+    valued: Vec<i32>,
+}
+
+impl EpisodeBatch {
+    pub(crate) fn new(
+        episodes: &[&Rollout],
+        conventions: Conventions,
+        max_new_tokens: usize,
+        device: &Device,
+    ) -> Self {
+        let rows: Vec<&[u32]> = episodes.iter().map(|episode| fed(episode, conventions)).collect();
+        let (tokens, t) = padded(&rows, device);
+        let (mut predicting, mut targets, mut valued) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, episode) in episodes.iter().enumerate() {
+            let span = episode.span();
+            // The first token of an answer is predicted at the prompt's last position.
+            let first = (row * t + span.prompt - 1) as i32;
+            let sampled = fed(episode, conventions).get(span.prompt..).unwrap_or_default();
+            predicting.extend((first..).take(sampled.len()));
+            targets.extend(sampled.iter().map(|id| *id as i32));
+            valued.extend((first..).take(conventions.n_values(span.response, max_new_tokens)));
+        }
+        Self { tokens, predicting, targets, valued }
+    }
+
+    /// log π(token | what came before it), under the sampling that drew it, and the entropy of π
+    /// there: `[n]` each, episode after episode.
+    pub(crate) fn logprobs(
+        &self,
+        model: &CausalLm,
+        sampling: &Sampling,
+        conventions: Conventions,
+    ) -> LogProbs {
+        let hidden_nd = pick(model.forward(&self.tokens), &self.predicting);
+        let device = self.tokens.ids_bt.device();
+        let targets = TensorData::new(self.targets.clone(), [self.targets.len()]);
+        let targets_n = Tensor::<1, Int>::from_data(targets, &device);
+        let mut weight_vd = model.head_weight();
+        let [v, d] = weight_vd.dims();
+        if let Some(n_ids) = sampling.vocab_size.filter(|n_ids| *n_ids < v) {
+            weight_vd = weight_vd.slice([0..n_ids, 0..d]);
+        }
+        let temperature = conventions.temperature(sampling.temperature);
+        kernels::linear_logprobs(hidden_nd, weight_vd, targets_n, temperature)
+    }
+
+    /// What the value model expects from each position on: `[n]`, episode after episode.
+    pub(crate) fn values(&self, model: &ScalarHead) -> Tensor<1> {
+        let hidden_nd = pick(model.backbone.forward(&self.tokens), &self.valued);
+        model.score.forward(hidden_nd).reshape([self.valued.len()])
+    }
+}
+
+/// What the reward model gives each episode, read at its last real token.
+pub(crate) fn scores(episodes: &[&Rollout], model: &ScalarHead, device: &Device) -> Vec<f32> {
+    let rows: Vec<&[u32]> = episodes.iter().map(|episode| episode.episode()).collect();
+    let (tokens, _) = padded(&rows, device);
+    let last: Vec<usize> = rows.iter().map(|row| row.len() - 1).collect();
+    kernels::with_host_values(&model.scores_at(&tokens, &last), <[f32]>::to_vec)
+}
+
+/// How many tokens of an episode have a log-probability, those behind its end among them.
+pub(crate) fn n_predicted(episode: &Rollout, conventions: Conventions) -> usize {
+    fed(episode, conventions).len() - episode.span().prompt
+}
+
+/// The ids that policy, reference and value model read.
+fn fed(episode: &Rollout, conventions: Conventions) -> &[u32] {
+    match conventions {
+        Conventions::RealTokens => episode.episode(),
+        Conventions::Trl => episode.ids(),
+    }
+}
+
+/// Rows filled up to the longest, and its length.
+fn padded(rows: &[&[u32]], device: &Device) -> (TokenBatch, usize) {
+    let t = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+    let (mut ids, mut mask) = (Vec::new(), Vec::new());
+    for row in rows {
+        ids.extend_from_slice(row);
+        ids.resize(mask.len() + t, 0);
+        mask.extend((0..t).map(|at| at < row.len()));
+    }
+    (TokenBatch::padded(&ids, &mask, rows.len(), device), t)
+}
+
+/// The hidden states at flat positions, `[n, d]`.
+fn pick(hidden_btd: Tensor<3>, positions: &[i32]) -> Tensor<2> {
+    let device = hidden_btd.device().inner();
+    let positions = TensorData::new(positions.to_vec(), [positions.len()]);
+    hidden_btd.flatten::<2>(0, 1).select(0, Tensor::<1, Int>::from_data(positions, &device))
+}

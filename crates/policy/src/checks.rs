@@ -1,0 +1,66 @@
+//! What must hold in every run of PPO; what does not stops the run. Nothing is repaired here.
+
+use burn::module::Module;
+use fsio::Sha256;
+use model::visit_tensors;
+
+use crate::score::ScoredEpisode;
+use crate::{Error, Result};
+
+/// How far the first ratio may lie from 1: one function computes both log-probabilities, in f32.
+pub(crate) const RATIO: f32 = 1e-4;
+/// How far a sum of f32 rewards may lie from its parts, beside 1 and the largest part.
+const REWARD_SUM: f64 = 1e-5;
+
+/// A hash of all weights with their names: the same at the start and the end of a run for a model
+/// that is not trained.
+pub fn weights_hash<M: Module>(model: &M) -> String {
+    let mut hash = Sha256::new();
+    let visited = visit_tensors(model, |name, shape, values| {
+        hash.update(format!("{name} {shape:?}\n"));
+        for value in values {
+            hash.update(value.to_le_bytes());
+        }
+        Ok::<(), std::convert::Infallible>(())
+    });
+    match visited {
+        Ok(()) => hash.finish_hex(),
+        Err(never) => match never {},
+    }
+}
+
+/// The sum of an episode's rewards is its score less β times its KL. Fails for what is not finite.
+pub(crate) fn check_reward_sum(number: usize, episode: &ScoredEpisode, kl_coef: f64) -> Result<()> {
+    let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
+    let sizes = |values: &[f32]| values.iter().map(|value| f64::from(value.abs())).sum::<f64>();
+    let rewards = sum(&episode.rewards);
+    let expected = f64::from(episode.score) - kl_coef * sum(&episode.kl);
+    let scale = 1.0 + f64::from(episode.score.abs()) + kl_coef * sizes(&episode.kl);
+    let is_close = (rewards - expected).abs() <= REWARD_SUM * scale;
+    if is_close { Ok(()) } else { Err(Error::RewardSum { episode: number, rewards, expected }) }
+}
+
+/// Every ratio of the first mini-batch is 1: nothing has been learned yet.
+pub(crate) fn check_first_ratio(ratios: &[f32]) -> Result<()> {
+    let off = |ratio: f32| {
+        let difference = (ratio - 1.0).abs();
+        if difference.is_nan() { f32::INFINITY } else { difference }
+    };
+    let worst = ratios.iter().copied().max_by(|a, b| off(*a).total_cmp(&off(*b)));
+    match worst {
+        Some(ratio) if off(ratio) > RATIO => Err(Error::FirstRatio { ratio }),
+        _ => Ok(()),
+    }
+}
+
+/// Each epoch's order names every episode once.
+pub(crate) fn check_orders(orders: &[Vec<usize>], n_episodes: usize) -> Result<()> {
+    for (epoch, order) in orders.iter().enumerate() {
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        if !sorted.iter().copied().eq(0..n_episodes) {
+            return Err(Error::Order { epoch, n_episodes });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The figures of an update, under the names that TRL gives them. They are read from the values that
+//! were used, never computed a second time.
+
+use std::collections::BTreeMap;
+
+use crate::rollout::{EndReason, Rollout};
+use crate::score::Scored;
+use crate::settings::{Conventions, Settings};
+
+/// Sums over a mini-batch, and what they are divided by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Minibatch {
+    pub(crate) policy_loss: f64,
+    pub(crate) value_loss: f64,
+    pub(crate) n_clipped: f64,
+    pub(crate) n_values_clipped: f64,
+    pub(crate) approx_kl: f64,
+    pub(crate) entropy: f64,
+    pub(crate) ratio: f64,
+    /// Tokens that were learned from.
+    pub(crate) n_tokens: usize,
+    /// Positions whose value was learned.
+    pub(crate) n_values: usize,
+    /// Positions that means without a mask are taken over.
+    pub(crate) n_positions: usize,
+}
+
+impl Minibatch {
+    /// The mini-batch's counts, known before its first forward.
+    pub(crate) fn count(episodes: &[&Rollout], settings: &Settings, max_new_tokens: usize) -> Self {
+        let lengths = episodes.iter().map(|episode| episode.span().response);
+        let n_tokens = lengths.clone().sum();
+        let n_values = lengths.map(|n| settings.conventions.n_values(n, max_new_tokens)).sum();
+        let n_positions = match settings.conventions {
+            Conventions::RealTokens => n_tokens,
+            Conventions::Trl => episodes.len() * max_new_tokens,
+        };
+        Self { n_tokens, n_values, n_positions, ..Self::default() }
+    }
+
+    /// The mean ½(log ratio)² of a position.
+    pub(crate) fn mean_approx_kl(&self) -> f64 {
+        self.approx_kl / self.n_positions as f64
+    }
+}
+
+/// All figures of an update.
+pub(crate) fn metrics(
+    scored: &Scored,
+    minibatches: &[Minibatch],
+    settings: &Settings,
+) -> BTreeMap<String, f64> {
+    let n = scored.episodes.len() as f64;
+    let per_episode =
+        |of: &dyn Fn(usize) -> f64| (0..scored.episodes.len()).map(of).sum::<f64>() / n;
+    let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
+    let kl = per_episode(&|i| sum(&scored.episodes[i].kl));
+    let scores = per_episode(&|i| f64::from(scored.episodes[i].score));
+    let entropy = per_episode(&|i| -sum(&scored.episodes[i].logprobs));
+    let over =
+        |of: &dyn Fn(&Minibatch) -> f64| -> Vec<f64> { minibatches.iter().map(of).collect() };
+    let ratios = over(&|m| m.ratio / m.n_positions as f64);
+    let means = [
+        ("policy/approxkl_avg", over(&Minibatch::mean_approx_kl)),
+        ("policy/clipfrac_avg", over(&|m| m.n_clipped / m.n_tokens as f64)),
+        ("policy/entropy_avg", over(&|m| m.entropy / m.n_positions as f64)),
+        ("loss/policy_avg", over(&|m| m.policy_loss / m.n_tokens as f64)),
+        ("loss/value_avg", over(&|m| m.value_loss / m.n_values as f64)),
+        ("val/clipfrac_avg", over(&|m| m.n_values_clipped / m.n_values as f64)),
+        ("val/ratio", ratios.clone()),
+    ];
+    let mut figures = BTreeMap::from(
+        [
+            ("objective/kl", kl),
+            ("objective/entropy", entropy),
+            ("objective/non_score_reward", -settings.kl_coef * kl),
+            ("objective/rlhf_reward", scores - settings.kl_coef * kl),
+            ("objective/scores", scores),
+            ("val/ratio_var", variance(&ratios)),
+            ("val/num_eos_tokens", n_ended(scored, settings) as f64),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    figures.extend(means.map(|(name, values)| (name.to_owned(), mean(&values))));
+    figures
+}
+
+/// Episodes that ended, or, in TRL's way, end tokens wherever they stand behind the prompts.
+fn n_ended(scored: &Scored, settings: &Settings) -> usize {
+    let episodes = &scored.rollouts.episodes;
+    match settings.conventions {
+        Conventions::RealTokens => {
+            episodes.iter().filter(|e| e.span().end == EndReason::EndToken).count()
+        }
+        Conventions::Trl => {
+            let end_ids = &scored.rollouts.sampling.end_ids;
+            episodes.iter().flat_map(Rollout::sampled).filter(|id| end_ids.contains(id)).count()
+        }
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// The unbiased variance; 0 of fewer than two values.
+fn variance(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    if values.len() > 1 { squares / (values.len() - 1) as f64 } else { 0.0 }
+}

@@ -1,0 +1,176 @@
+//! What each sampled token was worth: steps 1 to 6 of an update, before anything is learned.
+//!
+//! No graph is built here, and no weight changes.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use loss::{Whitening, gae, kl_k1, kl_k3, whiten};
+use model::{CausalLm, ScalarHead};
+
+use crate::batch::{EpisodeBatch, n_predicted, scores};
+use crate::checks::check_reward_sum;
+use crate::rollout::{EndReason, Rollout, Rollouts};
+use crate::settings::{KlEstimator, Settings};
+use crate::update::Actors;
+use crate::{Error, Result};
+
+/// One episode's numbers; index 0 is the answer's first token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoredEpisode {
+    /// log π of each token under the policy that sampled it.
+    pub logprobs: Vec<f32>,
+    /// The same under the reference.
+    pub ref_logprobs: Vec<f32>,
+    /// The KL of each token that its reward was charged with.
+    pub kl: Vec<f32>,
+    /// The reward model's score, less the penalty for a missing end.
+    pub score: f32,
+    /// What the value model expected at each position; see [`crate::Conventions`] for which.
+    pub values: Vec<f32>,
+    /// −β·KL of each position, plus the score at one; whitened where asked for.
+    pub rewards: Vec<f32>,
+    /// Generalised advantages of the tokens, whitened over the whole update.
+    pub advantages: Vec<f32>,
+    /// What the values should have been.
+    pub returns: Vec<f32>,
+}
+
+/// What was learned about the episodes of an update, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The rollouts.
+    pub rollouts: Rollouts,
+    /// One for each rollout.
+    pub episodes: Vec<ScoredEpisode>,
+}
+
+/// Scores rollouts with the policy that sampled them, its frozen reference, the reward model and the
+/// value model; with or without autodiff, no graph is built.
+///
+/// Errors: settings out of range, no episodes, a score or log-probability that is not finite.
+pub fn score(
+    rollouts: Rollouts,
+    actors: &Actors,
+    reference: &CausalLm,
+    reward: &ScalarHead,
+    settings: &Settings,
+    device: &Device,
+) -> Result<Scored> {
+    settings.check()?;
+    if rollouts.episodes.is_empty() {
+        return Err(Error::NoEpisodes);
+    }
+    let policy = generate::without_autodiff(&actors.policy);
+    let reference = generate::without_autodiff(reference);
+    let value = valid(&actors.value);
+    let reward = valid(reward);
+
+    let mut episodes = Vec::with_capacity(rollouts.episodes.len());
+    for chunk in rollouts.episodes.chunks(settings.micro_batch) {
+        let chunk: Vec<&Rollout> = chunk.iter().collect();
+        let max_new_tokens = rollouts.sampling.max_new_tokens;
+        let batch = EpisodeBatch::new(&chunk, settings.conventions, max_new_tokens, device);
+
+        // 1. Old and reference log-probabilities by the function that training uses, not those of
+        //    the sampler: so the first ratio is 1. (Ouyang et al. 2022, section 3.5.)
+        let logprobs = batch.logprobs(&policy, &rollouts.sampling, settings.conventions);
+        let ref_logprobs = batch.logprobs(&reference, &rollouts.sampling, settings.conventions);
+        let (logprobs_n, ref_logprobs_n) = (logprobs.logprobs_n, ref_logprobs.logprobs_n);
+
+        // 2. The KL of each token from the reference.
+        let kl_n = match settings.kl_estimator {
+            KlEstimator::K1 => kl_k1(logprobs_n.clone(), ref_logprobs_n.clone()),
+            KlEstimator::K3 => kl_k3(logprobs_n.clone(), ref_logprobs_n.clone()),
+        };
+
+        // 3. What the value model expected, and what the reward model says of the whole.
+        let values_n = batch.values(&value);
+        let scores = scores(&chunk, &reward, device);
+
+        let per_token = [host(&logprobs_n), host(&ref_logprobs_n), host(&kl_n)];
+        let values = host(&values_n);
+        let (mut token, mut valued) = (0, 0);
+        for (rollout, score) in chunk.iter().zip(scores) {
+            let span = rollout.span();
+            let n_values = settings.conventions.n_values(span.response, max_new_tokens);
+            let [logprobs, ref_logprobs, kl] = [0, 1, 2].map(|which: usize| {
+                per_token[which].iter().copied().skip(token).take(span.response).collect()
+            });
+            let values = values.iter().copied().skip(valued).take(n_values).collect();
+            // Positions behind the end have log-probabilities in one convention and not the other.
+            token += n_predicted(rollout, settings.conventions);
+            valued += n_values;
+            episodes.push(rewarded(logprobs, ref_logprobs, kl, values, score, span.end, settings));
+        }
+    }
+    for (number, episode) in episodes.iter().enumerate() {
+        check_reward_sum(number, episode, settings.kl_coef)?;
+    }
+
+    // 5. Rewards keep their mean when they are whitened: its sign means something.
+    if settings.whiten_rewards {
+        whiten_all(&mut episodes, Whitening::KeepMean, |episode| &mut episode.rewards);
+    }
+
+    // 6. Advantages over each episode, returns from them, and only then whitening over all tokens.
+    //    (Schulman et al. 2016, equation 16.)
+    for episode in &mut episodes {
+        let estimated = gae(&episode.rewards, &episode.values, settings.gamma, settings.lambda);
+        episode.returns = estimated.returns;
+        episode.advantages = estimated.advantages;
+        episode.advantages.truncate(episode.logprobs.len());
+    }
+    whiten_all(&mut episodes, Whitening::Shift, |episode| &mut episode.advantages);
+    Ok(Scored { rollouts, episodes })
+}
+
+/// 4. Each token costs β times its KL; the score, less the penalty for a missing end, comes at the
+///    episode's last position.
+fn rewarded(
+    logprobs: Vec<f32>,
+    ref_logprobs: Vec<f32>,
+    kl: Vec<f32>,
+    values: Vec<f32>,
+    score: f32,
+    end: EndReason,
+    settings: &Settings,
+) -> ScoredEpisode {
+    let penalty = match end {
+        EndReason::EndToken => 0.0,
+        EndReason::Length => settings.missing_eos_penalty.unwrap_or(0.0),
+    };
+    let score = score - penalty as f32;
+    let mut rewards: Vec<f32> = kl.iter().map(|kl| -(settings.kl_coef as f32) * kl).collect();
+    rewards.resize(values.len(), 0.0);
+    if let Some(last) = rewards.last_mut() {
+        *last += score;
+    }
+    let (advantages, returns) = (Vec::new(), Vec::new());
+    ScoredEpisode { logprobs, ref_logprobs, kl, score, values, rewards, advantages, returns }
+}
+
+/// Whitens one field over all episodes together.
+fn whiten_all(
+    episodes: &mut [ScoredEpisode],
+    whitening: Whitening,
+    field: impl Fn(&mut ScoredEpisode) -> &mut Vec<f32>,
+) {
+    let mut all: Vec<f32> =
+        episodes.iter_mut().flat_map(|episode| field(episode).iter().copied()).collect();
+    whiten(&mut all, whitening);
+    let mut whitened = all.into_iter();
+    for episode in episodes {
+        for (value, whitened) in field(episode).iter_mut().zip(&mut whitened) {
+            *value = whitened;
+        }
+    }
+}
+
+/// The model without autodiff.
+fn valid(model: &ScalarHead) -> ScalarHead {
+    if model.score.weight.val().is_autodiff() { model.valid() } else { model.clone() }
+}
+
+fn host(x: &Tensor<1>) -> Vec<f32> {
+    kernels::with_host_values(x, <[f32]>::to_vec)
+}

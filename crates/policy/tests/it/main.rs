@@ -1,0 +1,5 @@
+//! Integration tests: what rollouts are worth, and what is learned from them.
+
+mod learning;
+mod scoring;
+mod support;
