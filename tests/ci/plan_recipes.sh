@@ -18,8 +18,9 @@ for recipe in recipes/*.toml; do
   fi
   # reward.toml starts from the quickstart's fine-tuned model.
   if [ "$recipe" = recipes/reward.toml ]; then
+    short=(--set pretrain.max_steps=2 --set pretrain.schedule.warmup_steps=0 --set sft.max_steps=2 --set sft.schedule.warmup_steps=0)
     for stage in pretrain sft; do
-      (cd "$work" && "$temper" run "$OLDPWD/recipes/quickstart.toml" --stage "$stage" --set "$stage.max_steps=2" --set "$stage.schedule.warmup_steps=0" --log plain >/dev/null)
+      (cd "$work" && "$temper" run "$OLDPWD/recipes/quickstart.toml" --stage "$stage" "${short[@]}" --log plain >/dev/null)
     done
   fi
   echo "-- $recipe"
