@@ -10,6 +10,9 @@ const CHECKPOINT_BYTES_PER_PARAMETER: u64 = 12;
 /// `model/` holds the weights.
 const MODEL_BYTES_PER_PARAMETER: u64 = 4;
 
+/// What a process holds besides tensors: the binary, tokenizer, mapped data and batches (measured on small recipes).
+const PROCESS_BYTES: u64 = 25_000_000;
+
 /// The cost of one stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cost {
@@ -23,7 +26,7 @@ pub struct Cost {
     pub flops: f64,
     /// Memory of a step, by part.
     pub memory: MemoryEstimate,
-    /// The most that stands at once.
+    /// The most that stands at once, the rest of the process included.
     pub peak_bytes: u64,
     /// Bytes of one checkpoint.
     pub checkpoint_bytes: u64,
@@ -57,7 +60,8 @@ impl Cost {
             n_tokens,
             flops: config.training_flops(n_tokens, pairs) - head.unused_flops * n_tokens as f64,
             memory,
-            peak_bytes: memory.peak(rows_per_step.div_ceil(micro_batch.max(1)) as u64),
+            peak_bytes: memory.peak(rows_per_step.div_ceil(micro_batch.max(1)) as u64)
+                + PROCESS_BYTES,
             checkpoint_bytes: n_parameters.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
             model_bytes: n_parameters.saturating_mul(MODEL_BYTES_PER_PARAMETER),
         }
