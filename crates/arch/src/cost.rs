@@ -52,6 +52,19 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
+    /// The same step with other weights trained beside those, which stay as they are.
+    pub(crate) fn with_frozen_weights(self, n_trained: u64) -> Self {
+        let trained = n_trained.saturating_mul(F32_BYTES);
+        Self {
+            weights: self.weights.saturating_add(trained),
+            gradients: trained,
+            optimizer: trained.saturating_mul(2),
+            head: 0,
+            tied: false,
+            ..self
+        }
+    }
+
     /// All parts together, as if all stood at once.
     pub fn total(&self) -> u64 {
         sum(&[self.weights, self.gradients, self.optimizer, self.activations, self.logits])

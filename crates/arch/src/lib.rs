@@ -4,6 +4,7 @@
 //! A key that changes the mathematics is honoured or refused by name; a key that nothing here knows is refused. A
 //! family's keys, names and formulas stand in its own file; this file names families in one place, `dispatch!`.
 
+mod adapter;
 mod cost;
 mod description;
 mod dtype;
@@ -15,6 +16,7 @@ mod keys;
 pub mod limits;
 mod llama;
 mod params;
+mod peft;
 mod rope;
 mod token_ids;
 
@@ -22,6 +24,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+pub use adapter::{AdaptedLayer, AdapterError, AdapterResult, LoraConfig, Targets};
 pub use cost::{MemoryEstimate, TrainingShape};
 pub use description::Description;
 pub use dtype::Dtype;
@@ -29,6 +32,7 @@ pub use error::{Error, Result};
 pub use gpt2::{Activation, Gpt2Config};
 pub use llama::LlamaConfig;
 pub use params::{Init, Layout, ParamKind, ParamSpec};
+pub use peft::{ADAPTER_CONFIG, Peft, SCORE_HEADS};
 pub use rope::{RopeParameters, RopeScaling, RopeTable};
 pub use token_ids::TokenIds;
 
@@ -279,10 +283,30 @@ impl ModelConfig {
         3.0 * self.forward_flops(n_tokens, n_attended_pairs)
     }
 
+    /// The same where only `n_trained` weights of adapters and heads are: a frozen weight has no gradient of its own, so
+    /// its product costs four, and a trained one beside it six.
+    pub fn adapter_training_flops(
+        &self,
+        n_tokens: u64,
+        n_attended_pairs: u64,
+        n_trained: u64,
+    ) -> f64 {
+        let products = 2.0 * self.n_product_weights() as f64 * n_tokens as f64;
+        self.training_flops(n_tokens, n_attended_pairs) - products
+            + 6.0 * n_trained as f64 * n_tokens as f64
+    }
+
     /// Bytes of a training step with all weights trained, by part.
     pub fn training_memory(&self, shape: TrainingShape) -> MemoryEstimate {
         let family = self.as_family();
         cost::memory(self.n_parameters(), family.sizes(), shape, family.activations())
+    }
+
+    /// Bytes of a training step in which only `n_trained` weights of adapters and heads are trained, by part.
+    ///
+    /// An adapter keeps what its layer reads, as the layer's own gradient would.
+    pub fn adapter_training_memory(&self, shape: TrainingShape, n_trained: u64) -> MemoryEstimate {
+        self.training_memory(shape).with_frozen_weights(n_trained)
     }
 
     fn as_family(&self) -> &dyn FamilyConfig {

@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// Continue prompts with a model; one JSON line a completion
     Generate(GenerateArgs),
+    /// Talk with a model; answers appear as they are written
+    Chat(ChatArgs),
     /// Loss, perplexity and bits per byte of a model on a file
     Eval(EvalArgs),
     /// Score texts or pairs with a reward model; one JSON line each
@@ -120,6 +122,9 @@ pub(crate) struct ResumeArgs {
 pub(crate) struct GenerateArgs {
     /// A run's stage (runs/x/sft), a checkpoint, or a Hugging Face directory
     pub(crate) model: PathBuf,
+    /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
     /// A prompt, raw text unless --chat; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Vec<String>,
@@ -169,6 +174,9 @@ pub(crate) struct GenerateArgs {
 pub(crate) struct EvalArgs {
     /// A run's stage, a checkpoint, or a Hugging Face directory
     pub(crate) model: PathBuf,
+    /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
     /// Text, JSONL with a text column, or any source a recipe takes
     #[arg(long, value_name = "FILE")]
     pub(crate) file: PathBuf,
@@ -194,6 +202,9 @@ pub(crate) struct EvalArgs {
 pub(crate) struct ScoreArgs {
     /// A reward stage of a run, a checkpoint, or a Hugging Face sequence classifier with one label
     pub(crate) model: PathBuf,
+    /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
     /// Rows of {"prompt", "chosen", "rejected"}, as a reward stage reads them
     #[arg(long, value_name = "FILE", required_unless_present = "texts")]
     pub(crate) pairs: Option<PathBuf>,
@@ -224,12 +235,52 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct ExportArgs {
     /// A run's stage, a checkpoint, or a Hugging Face directory
     pub(crate) model: PathBuf,
+    /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
     /// The directory to write; must not exist
     #[arg(long)]
     pub(crate) to: PathBuf,
+    /// Write the adapter alone, as a PEFT directory
+    #[arg(long, conflicts_with = "merge")]
+    pub(crate) adapter: bool,
+    /// Write whole weights with the adapter merged in; so it is without either flag
+    #[arg(long)]
+    pub(crate) merge: bool,
     /// Type of the weights in the file
     #[arg(long, value_parser = ["f32", "bf16", "f16"], default_value = "f32")]
     pub(crate) dtype: String,
+}
+
+/// `temper chat`
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// A run's stage (runs/x/sft), a checkpoint, or a Hugging Face directory with a chat template
+    pub(crate) model: PathBuf,
+    /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
+    /// What the system says before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Most tokens an answer may have
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_new_tokens: usize,
+    /// Divides the logits before sampling
+    #[arg(long, default_value_t = 0.8, conflicts_with = "greedy")]
+    pub(crate) temperature: f64,
+    /// Sample among the most probable tokens that together reach P
+    #[arg(long, conflicts_with = "greedy")]
+    pub(crate) top_p: Option<f64>,
+    /// Always the most probable token
+    #[arg(long)]
+    pub(crate) greedy: bool,
+    /// Seed of the sampling
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Where to run
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
 }
 
 /// `temper runs`

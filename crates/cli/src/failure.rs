@@ -76,6 +76,8 @@ from_errors!(
     fsio::Error,
     recipe::Error,
     arch::Error,
+    arch::AdapterError,
+    lora::Error,
     kernels::Error,
     tokenizer::Error,
     data::Error,

@@ -30,6 +30,7 @@ fn dispatch(cli: Cli) -> failure::Result<()> {
         Command::Run(args) => commands::run::run(&args, cli.log, cli.threads),
         Command::Resume(args) => commands::run::resume(&args, cli.log, cli.threads),
         Command::Generate(args) => commands::generate::run(&args),
+        Command::Chat(args) => commands::chat::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Score(args) => commands::score::run(&args),
         Command::Verify(args) => commands::verify::run(&args),

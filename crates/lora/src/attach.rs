@@ -9,7 +9,6 @@ use model::{Adaptable, parameter_names, train_only};
 use nn::{DropoutKey, LoraAdapter, LoraDropout, Projection};
 use seed::{Purpose, Rng};
 
-use crate::targets::resolve;
 use crate::{Error, LoraConfig, Result};
 
 /// A model with adapters.
@@ -29,7 +28,7 @@ pub struct Adapted<M> {
 /// Each factor's values are a function of `seed` and its name.
 pub fn attach<M: Adaptable>(mut model: M, config: &LoraConfig, seed: u64) -> Result<Adapted<M>> {
     config.check()?;
-    let layers = resolve(&mut model, &config.targets)?;
+    let layers = layers_of(&model, config)?;
     let dropout = attach_from(&mut model, config, &layers, &mut |name, (d_in, d_out)| {
         let key = seed::derive(seed, &format!("{name}.lora_A.weight"), Purpose::LoraInit, 0, 0);
         let (mut rng, bound) = (Rng::new(key), 1.0 / (d_in as f64).sqrt());
@@ -37,6 +36,11 @@ pub fn attach<M: Adaptable>(mut model: M, config: &LoraConfig, seed: u64) -> Res
         Ok((a.collect(), vec![0.0; d_out * config.rank]))
     })?;
     Ok(Adapted { model: train_adapters_only(model), layers, dropout })
+}
+
+/// The names of the layers that the targets mean, in module order.
+pub(crate) fn layers_of<M: Adaptable>(model: &M, config: &LoraConfig) -> Result<Vec<String>> {
+    Ok(config.layers(model.config())?.into_iter().map(|layer| layer.name).collect())
 }
 
 /// Freezes everything but adapters and the head that the base does not have.

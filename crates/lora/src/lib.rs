@@ -8,14 +8,12 @@
 //! Stabilization Scaling Factor for Fine-Tuning with LoRA".
 
 mod attach;
-mod config;
 mod error;
 mod merge;
 mod peft;
-mod targets;
 
+pub use arch::{AdapterError, LoraConfig, Targets};
 pub use attach::{Adapted, adapter_names, attach, train_adapters_only};
-pub use config::{LoraConfig, Targets};
 pub use error::{Error, Result};
 pub use merge::{Removed, detach, merge, unmerge};
-pub use peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Peft, export, load, write_weights};
+pub use peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, Peft, export, load, write_weights};

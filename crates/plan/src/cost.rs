@@ -3,7 +3,7 @@
 use arch::{MemoryEstimate, ModelConfig, ParamSpec, TrainingShape};
 use data::Dataset;
 
-use crate::Algorithm;
+use crate::{Algorithm, LoraPlan};
 
 /// A checkpoint holds the weights and two moments of each, four bytes apiece.
 const CHECKPOINT_BYTES_PER_PARAMETER: u64 = 12;
@@ -38,6 +38,7 @@ impl Cost {
     pub(crate) fn of(
         config: &ModelConfig,
         algorithm: Algorithm,
+        lora: Option<&LoraPlan>,
         dataset: &Dataset,
         sequence_length: usize,
         rows_per_step: usize,
@@ -53,17 +54,26 @@ impl Cost {
         // A scalar head keeps less than the logits that the formula counts: an upper bound.
         let rows_at_once = micro_batch * dataset.batch_rows() as usize;
         let shape = TrainingShape { rows: rows_at_once, sequence_length };
-        let memory = config.training_memory(shape);
+        let n_trained = lora.map_or(n_parameters, |lora| lora.n_parameters + head.n_own);
+        let (memory, flops) = match lora {
+            None => (config.training_memory(shape), config.training_flops(n_tokens, pairs)),
+            Some(_) => (
+                config.adapter_training_memory(shape, n_trained),
+                config.adapter_training_flops(n_tokens, pairs, n_trained),
+            ),
+        };
+        let unused_flops = head.unused_flops * n_tokens as f64;
+        let unused_flops = if lora.is_some() { unused_flops * 2.0 / 3.0 } else { unused_flops };
         Self {
-            n_parameters,
-            n_trained: n_parameters,
+            n_parameters: n_parameters + lora.map_or(0, |lora| lora.n_parameters),
+            n_trained,
             n_tokens,
-            flops: config.training_flops(n_tokens, pairs) - head.unused_flops * n_tokens as f64,
+            flops: flops - unused_flops,
             memory,
             peak_bytes: memory.peak(rows_per_step.div_ceil(micro_batch.max(1)) as u64)
                 + PROCESS_BYTES,
-            checkpoint_bytes: n_parameters.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
-            model_bytes: n_parameters.saturating_mul(MODEL_BYTES_PER_PARAMETER),
+            checkpoint_bytes: n_trained.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
+            model_bytes: n_trained.saturating_mul(MODEL_BYTES_PER_PARAMETER),
         }
     }
 }
@@ -71,6 +81,8 @@ impl Cost {
 /// What the head of a stage's model changes.
 struct Head {
     n_parameters: u64,
+    /// Those of a head that a language model does not have; it is trained whole beside an adapter.
+    n_own: u64,
     /// Operations a token that a language model's head would cost and this one does not.
     unused_flops: f64,
 }
@@ -79,13 +91,14 @@ impl Head {
     fn of(config: &ModelConfig, algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Pretrain | Algorithm::Sft => {
-                Self { n_parameters: config.n_parameters(), unused_flops: 0.0 }
+                Self { n_parameters: config.n_parameters(), n_own: 0, unused_flops: 0.0 }
             }
             Algorithm::Reward => {
                 let parameters = config.sequence_classifier_parameters();
                 let logits = (config.vocab_size() * config.hidden_size()) as f64;
                 Self {
                     n_parameters: parameters.iter().map(ParamSpec::n_elements).sum(),
+                    n_own: config.hidden_size() as u64,
                     unused_flops: 6.0 * logits,
                 }
             }

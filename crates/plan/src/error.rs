@@ -21,6 +21,9 @@ pub enum Error {
     /// A config.json or a `[model]` section.
     #[error(transparent)]
     Arch(#[from] arch::Error),
+    /// An adapter's settings.
+    #[error(transparent)]
+    Adapter(#[from] arch::AdapterError),
     /// A file of our own.
     #[error(transparent)]
     Files(#[from] fsio::Error),
@@ -53,6 +56,36 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// An adapter of which nobody knows what it stands beside.
+    #[error("an adapter without its base: `{}`", dir.display())]
+    NoBase {
+        /// The adapter's folder.
+        dir: PathBuf,
+    },
+    /// The record of an adapter's base is damaged.
+    #[error("{}: not what temper writes: {reason}", path.display())]
+    BaseFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The base of an adapter is not where it was.
+    #[error("the base of the adapter `{}` is not there: `{}`", dir.display(), base.display())]
+    BaseGone {
+        /// The adapter's folder.
+        dir: PathBuf,
+        /// Where its base was.
+        base: PathBuf,
+    },
+    /// The base of an adapter holds other weights than it was trained beside.
+    #[error("the adapter `{}` was trained beside other weights than those of `{}`", dir.display(), base.display())]
+    BaseChanged {
+        /// The adapter's folder.
+        dir: PathBuf,
+        /// Its base.
+        base: PathBuf,
+    },
     /// A run where a stage was wanted.
     #[error("a run, not a model: `{}`", path.display())]
     RunNotStage {
@@ -71,7 +104,22 @@ impl Error {
             Self::Data(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
             Self::Arch(error) => error.hint(),
+            Self::Adapter(error) => error.hint(),
             Self::Files(error) => error.hint(),
+            Self::NoBase { .. } => Some(
+                "give the base as the model and the adapter beside it: `start` and \
+                 `lora.adapter` in a recipe, --base on the command line"
+                    .to_owned(),
+            ),
+            Self::BaseFile { .. } => Some("export or train the adapter again".to_owned()),
+            Self::BaseGone { .. } => {
+                Some("put it back, or merge adapters before a run is cleaned up".to_owned())
+            }
+            Self::BaseChanged { .. } => Some(
+                "an adapter means nothing beside other weights: train it again, or put the old \
+                 weights back"
+                    .to_owned(),
+            ),
             Self::NoSuchStage { stages, .. } => Some(format!("the recipe has: {stages}")),
             Self::ReaderFailed => Some("this is a fault in temper: please report it".to_owned()),
             Self::NoSuchModel { .. } => Some(

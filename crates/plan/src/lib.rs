@@ -3,9 +3,11 @@
 //!
 //! It trains no model and opens no weights; it may train a tokenizer and tokenise data, both kept under `runs/.cache`.
 
+mod base;
 mod cost;
 mod error;
 mod locate;
+mod lora;
 mod model;
 mod paths;
 mod stage;
@@ -14,9 +16,11 @@ mod tokenizers;
 
 use std::path::PathBuf;
 
+pub use base::{BASE_FILE, BaseFile, base_of, is_adapter, weights_hash};
 pub use cost::Cost;
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, locate_model};
+pub use lora::LoraPlan;
 pub use paths::{Paths, RUNS_DIR};
 pub use stage::{Algorithm, StagePlan};
 pub use start::Start;

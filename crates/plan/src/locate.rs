@@ -1,7 +1,8 @@
-//! Which directory a MODEL is: a run's stage, a checkpoint or a Hugging Face directory. Opens no weights.
+//! Which directory a MODEL is: a run's stage, a checkpoint, a Hugging Face directory or an adapter's. Opens no weights.
 
 use std::path::{Path, PathBuf};
 
+use crate::base::is_adapter;
 use crate::{Error, Result};
 
 /// The name of a finished stage's Hugging Face directory.
@@ -10,9 +11,9 @@ pub const MODEL_DIR: &str = "model";
 pub const CHECKPOINTS_DIR: &str = "checkpoints";
 
 /// The Hugging Face directory behind a path that names a run's stage (`runs/x/sft`), a checkpoint, or such a directory
-/// itself. A stage that was cut has its newest checkpoint; a run with several stages has none of its own.
+/// itself. A stage that was cut has its newest checkpoint; a run with several stages has none of its own. A stage that
+/// was trained with LoRA has its adapter's folder, whose base `base_of` gives.
 pub fn locate_model(path: &Path) -> Result<PathBuf> {
-    let is_model = |dir: &Path| dir.join("config.json").is_file();
     if is_model(path) {
         return Ok(path.to_path_buf());
     }
@@ -32,13 +33,17 @@ pub fn locate_model(path: &Path) -> Result<PathBuf> {
     Err(Error::RunNotStage { path: path.to_path_buf(), stages })
 }
 
-/// The newest `step-N` folder that has a config.json.
+fn is_model(dir: &Path) -> bool {
+    dir.join("config.json").is_file() || is_adapter(dir)
+}
+
+/// The newest `step-N` folder that holds a model.
 fn newest_checkpoint(checkpoints: &Path) -> Option<PathBuf> {
     folders(checkpoints)
         .into_iter()
         .filter_map(|(name, path)| {
             let step = name.strip_prefix("step-")?.parse::<u64>().ok()?;
-            path.join("config.json").is_file().then_some((step, path))
+            is_model(&path).then_some((step, path))
         })
         .max_by_key(|(step, _)| *step)
         .map(|(_, path)| path)

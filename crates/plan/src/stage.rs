@@ -7,6 +7,7 @@ use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, Sour
 use recipe::{Loaded, Packing, Stage, TrainKeys};
 use tokenizer::Tokenizer;
 
+use crate::lora::{LoraPlan, plan_lora};
 use crate::start::{self, Start};
 use crate::{Cost, Error, Paths, Request, Result, Watch, model, tokenizers};
 
@@ -50,6 +51,10 @@ pub struct StagePlan {
     pub algorithm: Algorithm,
     /// Where its weights come from.
     pub start: Start,
+    /// The adapter that is trained in place of the weights.
+    pub lora: Option<LoraPlan>,
+    /// Whether `start` is an adapter that is merged into its base before the stage begins.
+    pub merges_start: bool,
     /// The model's shape.
     pub config: ModelConfig,
     /// The tokenizer, with the chat template of this stage.
@@ -72,6 +77,20 @@ pub struct StagePlan {
     pub inputs: BTreeMap<String, String>,
     /// What was read and is not acted on, or was filled in, as sentences.
     pub notes: Vec<String>,
+}
+
+impl StagePlan {
+    /// The stages of the same run whose `model/` it reads.
+    pub fn needs(&self) -> Vec<&str> {
+        let adapter = self.lora.as_ref().and_then(|lora| lora.adapter.as_ref());
+        let starts = std::iter::once(&self.start).chain(adapter);
+        starts
+            .filter_map(|start| match start {
+                Start::Stage(name) => Some(name.as_str()),
+                Start::Fresh | Start::Directory(_) => None,
+            })
+            .collect()
+    }
 }
 
 /// The stage that `--stage` names, if it names one.
@@ -116,6 +135,15 @@ pub(crate) fn plan_stage(
         Some(config) => config,
         None => model::fresh(loaded, &tokenizer)?,
     };
+    let lora = match stage.lora {
+        Some(keys) => {
+            let path = format!("{}.lora", stage.name);
+            Some(plan_lora(loaded, paths, &path, keys, &config, earlier)?)
+        }
+        None => None,
+    };
+    let goes_on = lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&begin.start);
+    let merges_start = begin.is_adapter && !goes_on;
     let sequence_length = stage.sequence_length;
     model::check_fit(loaded, &config, &tokenizer, stage.name, sequence_length)?;
     let prepared = prepare(request, paths, stage, algorithm, &tokenizer, watch)?;
@@ -124,7 +152,15 @@ pub(crate) fn plan_stage(
     let rows_per_step = stage.rows_per_step;
     let micro_batch = stage.train.micro_batch.unwrap_or(rows_per_step).min(rows_per_step);
     let max_steps = dataset.n_steps();
-    let cost = Cost::of(&config, algorithm, &dataset, sequence_length, rows_per_step, micro_batch);
+    let cost = Cost::of(
+        &config,
+        algorithm,
+        lora.as_ref(),
+        &dataset,
+        sequence_length,
+        rows_per_step,
+        micro_batch,
+    );
     let mut inputs = BTreeMap::new();
     for (idx, key) in prepared.keys().enumerate() {
         inputs.insert(format!("{}.data[{idx}]", stage.name), key.to_owned());
@@ -134,6 +170,8 @@ pub(crate) fn plan_stage(
         name: stage.name.to_owned(),
         algorithm,
         start: begin.start,
+        lora,
+        merges_start,
         config,
         tokenizer,
         dataset,

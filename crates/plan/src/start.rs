@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use arch::{Description, ModelConfig};
 use recipe::{Loaded, ModelSection, Stage};
 
+use crate::base::base_of;
 use crate::stage::StagePlan;
 use crate::{Paths, Result, locate_model, model};
 
@@ -15,7 +16,7 @@ pub enum Start {
     Fresh,
     /// A stage of the same run, by its name; its `model/` is there once it has ended.
     Stage(String),
-    /// A Hugging Face directory, or a checkpoint.
+    /// A Hugging Face directory, a checkpoint, or an adapter's directory whose base is recorded there.
     Directory(PathBuf),
 }
 
@@ -24,6 +25,8 @@ pub(crate) struct Begin {
     pub(crate) start: Start,
     /// None where the shape waits for the tokenizer's size.
     pub(crate) config: Option<ModelConfig>,
+    /// Whether what lies there is an adapter beside its base.
+    pub(crate) is_adapter: bool,
     pub(crate) notes: Vec<String>,
 }
 
@@ -37,10 +40,16 @@ pub(crate) fn of_stage(
     let Some(start) = stage.start else {
         return of_model_section(loaded, paths);
     };
+    of_name(paths, start, earlier)
+}
+
+/// What the name of an earlier stage or a path leads to.
+pub(crate) fn of_name(paths: &Paths, start: &str, earlier: &[StagePlan]) -> Result<Begin> {
     if let Some(previous) = earlier.iter().find(|previous| previous.name == start) {
         return Ok(Begin {
             start: Start::Stage(start.to_owned()),
             config: Some(previous.config.clone()),
+            is_adapter: previous.lora.is_some(),
             notes: Vec::new(),
         });
     }
@@ -51,17 +60,22 @@ fn of_model_section(loaded: &Loaded, paths: &Paths) -> Result<Begin> {
     match &loaded.recipe.model {
         Some(ModelSection::Start(section)) => of_directory(paths, &section.start),
         // The recipe's own check refuses a stage that has neither `start` nor `[model]`.
-        Some(_) | None => Ok(Begin { start: Start::Fresh, config: None, notes: Vec::new() }),
+        Some(_) | None => {
+            Ok(Begin { start: Start::Fresh, config: None, is_adapter: false, notes: Vec::new() })
+        }
     }
 }
 
 fn of_directory(paths: &Paths, start: &str) -> Result<Begin> {
     let dir = locate_model(&paths.input(start))?;
-    let description = Description::read(&dir)?;
-    model::check_files(&dir)?;
+    let base = base_of(&dir)?;
+    let weights = base.as_ref().unwrap_or(&dir);
+    let description = Description::read(weights)?;
+    model::check_files(weights)?;
     Ok(Begin {
-        start: Start::Directory(dir),
         config: Some(description.config),
+        is_adapter: base.is_some(),
+        start: Start::Directory(dir),
         notes: description.notes,
     })
 }

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::lora::LoraKeys;
 use crate::problems::Problems;
 use crate::source::{Source, Use};
 
@@ -15,6 +16,10 @@ pub struct InputKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
     pub start: Option<String>,
+    /// Train a low-rank adapter beside those weights, which stay as they are. Left out, all weights
+    /// are trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraKeys>,
     /// Where the rows lie: a list of sources.
     #[schemars(length(min = 1, max = 10_000))]
     pub data: Vec<Source>,
@@ -50,6 +55,9 @@ impl InputKeys {
     }
 
     pub(crate) fn check(&self, path: &str, wanted: Use, problems: &mut Problems) {
+        if let Some(lora) = &self.lora {
+            lora.check_beside(path, self.start.as_deref(), problems);
+        }
         for (idx, source) in self.data.iter().enumerate() {
             source.check(&format!("{path}.data[{idx}]"), wanted, problems);
         }

@@ -13,6 +13,7 @@ mod error;
 mod found;
 mod input_keys;
 mod load;
+mod lora;
 mod model;
 mod overrides;
 mod pair_keys;
@@ -42,6 +43,7 @@ pub use checks::ChecksSection;
 pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow};
 pub use load::{Loaded, load, parse};
+pub use lora::LoraKeys;
 pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, StartModel};
 pub use pair_keys::PairKeys;
 pub use pretrain::{Packing, PretrainSection};
@@ -114,6 +116,8 @@ pub struct Stage<'r> {
     pub name: &'static str,
     /// Its `start`.
     pub start: Option<&'r str>,
+    /// Its `lora`.
+    pub lora: Option<&'r LoraKeys>,
     /// What it reads.
     pub data: &'r [Source],
     /// Tokens of a row, or of each text of a pair.
@@ -133,6 +137,7 @@ impl<'r> Stage<'r> {
         Self {
             name,
             start: input.start.as_deref(),
+            lora: input.lora.as_ref(),
             data: &input.data,
             sequence_length: input.sequence_length,
             rows_per_step: input.rows_per_step(),
@@ -146,6 +151,7 @@ impl<'r> Stage<'r> {
         Self {
             name,
             start: input.start.as_deref(),
+            lora: input.lora.as_ref(),
             data: &input.data,
             sequence_length: input.sequence_length,
             rows_per_step: input.pairs_per_step,

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::input_keys::default_max_bad_rows;
+use crate::lora::LoraKeys;
 use crate::problems::Problems;
 use crate::source::{Source, Use};
 use crate::{ChatTemplate, OnBadRow, Overlong};
@@ -17,6 +18,10 @@ pub struct PairKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
     pub start: Option<String>,
+    /// Train a low-rank adapter beside those weights, which stay as they are. Left out, all weights
+    /// are trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraKeys>,
     /// Where the pairs lie: a list of sources. A row has `prompt`, `chosen` and `rejected`, each a
     /// text or a list of messages, or `chosen` and `rejected` with the whole conversation in both,
     /// also as hh-rlhf writes it (`Human: …`, `Assistant: …`).
@@ -46,6 +51,9 @@ pub struct PairKeys {
 
 impl PairKeys {
     pub(crate) fn check(&self, path: &str, problems: &mut Problems) {
+        if let Some(lora) = &self.lora {
+            lora.check_beside(path, self.start.as_deref(), problems);
+        }
         for (idx, source) in self.data.iter().enumerate() {
             source.check(&format!("{path}.data[{idx}]"), Use::Pairs, problems);
         }

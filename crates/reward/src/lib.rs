@@ -7,7 +7,6 @@
 //! Shape legend: p pairs, b texts (2 × p: chosen and rejected in turn).
 
 mod error;
-mod start;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +15,10 @@ use loss::{LossSum, pairwise_reward, reward_centering};
 use model::ScalarHead;
 use recipe::RewardSection;
 use serde_json::json;
-use train::{Context, Gradients, Outcome, StepPlace, StepReport, begin_with, write_checkpoint};
+use train::{
+    Context, FirstLoss, Gradients, Origin, Outcome, StepPlace, StepReport, begin_with,
+    write_checkpoint, write_model,
+};
 
 pub use error::{Error, Result};
 
@@ -26,10 +28,14 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         (context.plan, context.stage, context.run_dir, context.device);
     let objective = plan.recipe.reward.as_ref().map(Objective::of).unwrap_or_default();
     let model_dir = run_dir.stage(&stage.name).model();
-    let begun = begin_with::<ScalarHead>(context, || {
-        start::first_model(plan, stage, run_dir, objective.margin, device)
+    let begun = begin_with::<ScalarHead>(context, |origin| match origin {
+        // It has its own opinion already.
+        Origin::Trained => FirstLoss::Unknown,
+        // Equal scores, about: −ln σ(−m).
+        Origin::New | Origin::NewHead => FirstLoss::Near { loss: objective.margin.exp().ln_1p() },
     })?;
-    let train::Begun { mut run, mut model, mut optimizer, names, mut checks } = begun;
+    let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
+        begun;
 
     while !run.is_done() {
         // A batch is a pure function of the seed and the step: there is no loader to resume.
@@ -44,7 +50,8 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         let mut gradients = Gradients::new(&names);
         let mut loss_sum = 0.0;
         let mut judged = evaluate::Judged::default();
-        for micro in batch.micro_batches(2 * stage.micro_batch) {
+        for (idx, micro) in batch.micro_batches(2 * stage.micro_batch).enumerate() {
+            dropout.draw(step, idx);
             let scores_b = evaluate::text_scores(&model, &micro.trimmed(), device);
             for pair in scores_b.to_data().iter::<f64>().collect::<Vec<_>>().chunks_exact(2) {
                 judged.add(pair[0], pair[1]);
@@ -73,14 +80,14 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         if run.eval_due() && stage.dataset.n_eval_rows() > 0 {
             run.log_eval(evaluate::held_out_pairs(stage, &model, run.step(), device)?)?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &model, &optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &kept, &model, &optimizer))?;
         if run.stop_requested() && !run.is_done() {
             return Ok(Outcome::Stopped { step: run.step() });
         }
     }
 
     let last_eval = run.state().last_eval.clone();
-    export::hugging_face(&model, &stage.tokenizer, model::Dtype::F32, &model_dir)?;
+    write_model(&model_dir, &kept, &model, stage)?;
     Ok(Outcome::Finished(run.finish(json!(last_eval))?))
 }
 

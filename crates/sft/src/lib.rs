@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use burn::tensor::{Int, Tensor};
 use nn::TokenBatch;
 use serde_json::json;
-use train::{Context, Gradients, Outcome, StepPlace, StepReport, begin, write_checkpoint};
+use train::{
+    Context, Gradients, Outcome, StepPlace, StepReport, begin, write_checkpoint, write_model,
+};
 
 pub use error::{Error, Result};
 
@@ -22,7 +24,8 @@ pub use error::{Error, Result};
 pub fn run(context: Context<'_>) -> Result<Outcome> {
     let (plan, stage, device) = (context.plan, context.stage, context.device);
     let model_dir = context.run_dir.stage(&stage.name).model();
-    let train::Begun { mut run, mut model, mut optimizer, names, mut checks } = begin(context)?;
+    let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
+        begin(context)?;
 
     while !run.is_done() {
         // A batch is a pure function of the seed and the step: there is no loader to resume.
@@ -35,7 +38,8 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         // and change nothing else.
         let mut gradients = Gradients::new(&names);
         let mut loss_sum = 0.0;
-        for micro in batch.micro_batches(stage.micro_batch) {
+        for (idx, micro) in batch.micro_batches(stage.micro_batch).enumerate() {
+            dropout.draw(step, idx);
             let (b, t) = (micro.rows, micro.sequence_length);
             let tokens =
                 TokenBatch::new(&micro.ids, &micro.positions, &micro.segments, b, t, device);
@@ -63,13 +67,13 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
             run.log_eval(evaluate::held_out(stage, &model, run.step(), device)?)?;
             run.log_sample(sample::answer(plan, stage, &model, run.step())?)?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &model, &optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &kept, &model, &optimizer))?;
         if run.stop_requested() && !run.is_done() {
             return Ok(Outcome::Stopped { step: run.step() });
         }
     }
 
     let last_eval = run.state().last_eval.clone();
-    export::hugging_face(&model, &stage.tokenizer, model::Dtype::F32, &model_dir)?;
+    write_model(&model_dir, &kept, &model, stage)?;
     Ok(Outcome::Finished(run.finish(json!(last_eval))?))
 }

@@ -1,17 +1,19 @@
 //! How a stage begins: its session opened, weights and moments taken up from a checkpoint, from what it starts from, or
 //! fresh, and a save tried once. The loop that follows is the stage's own.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use burn::tensor::Device;
 use fsio::DirWriter;
-use model::{CausalLm, SavedModel, load_causal_lm};
-use plan::{Plan, StagePlan, Start};
+use model::CausalLm;
+use nn::DropoutKey;
+use plan::{Plan, StagePlan};
 use seed::Purpose;
 
+use crate::weights::{Role, first_weights, resumed_weights};
 use crate::{
-    AdamW, Checks, Error, Finished, FirstLoss, ParameterNames, Progress, Result, RunDir, StageRun,
-    StageSettings, StopFlag, compare_model, save_model,
+    AdamW, Checks, Finished, FirstLoss, Kept, Origin, ParameterNames, Progress, Result, RunDir,
+    StageRun, StageSettings, StopFlag, TrainedModel, Weights, compare_model,
 };
 
 /// What a stage is given to run.
@@ -46,7 +48,7 @@ pub enum Outcome {
 pub struct Begun<'a, M = CausalLm> {
     /// The session: logs, counters, checkpoints.
     pub run: StageRun<'a>,
-    /// The weights.
+    /// The weights, with gradients for what is trained.
     pub model: M,
     /// The moments.
     pub optimizer: AdamW,
@@ -54,54 +56,57 @@ pub struct Begun<'a, M = CausalLm> {
     pub names: ParameterNames,
     /// The checks of the first minute.
     pub checks: Checks,
+    /// The form in which the weights are kept.
+    pub kept: Kept,
+    /// The masks of an adapter's dropout.
+    pub dropout: Dropout,
 }
 
-/// Begins a stage that trains a language model.
+/// Draws the masks of an adapter's dropout: functions of the run's seed, the step and the micro-batch, so that a resumed
+/// run draws the same.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    key: DropoutKey,
+    seed: u64,
+    stage: String,
+}
+
+impl Dropout {
+    /// Call it before each forward that is trained on; without dropout it changes nothing.
+    pub fn draw(&self, step: u64, micro_idx: usize) {
+        let index = micro_idx as u64;
+        self.key.set(seed::derive(self.seed, &self.stage, Purpose::Dropout, step, index));
+    }
+}
+
+/// Begins a stage that trains a language model on the next token.
 pub fn begin(context: Context<'_>) -> Result<Begun<'_>> {
-    let (plan, stage, run_dir, device) =
-        (context.plan, context.stage, context.run_dir, context.device);
-    let vocab_size = stage.config.vocab_size();
-    begin_with(context, || {
-        let first_loss = match &stage.start {
-            Start::Fresh => FirstLoss::Fresh { vocab_size },
-            Start::Stage(_) | Start::Directory(_) => FirstLoss::Pretrained { vocab_size },
-        };
-        Ok((first_model(plan, stage, run_dir, device)?, first_loss))
+    let vocab_size = context.stage.config.vocab_size();
+    begin_with(context, |origin| match origin {
+        Origin::New => FirstLoss::Fresh { vocab_size },
+        Origin::Trained | Origin::NewHead => FirstLoss::Pretrained { vocab_size },
     })
 }
 
-/// Opens the session and takes up the newest checkpoint, or begins anew with what `first` gives: the first weights, and
-/// what the first loss must be near.
+/// Opens the session and takes up the newest checkpoint, or begins anew with the weights that the plan names; what the
+/// first loss must be near follows from where those came from.
 ///
 /// Before a first step a checkpoint is written, read back, compared and removed, so that a disk or a model that
 /// cannot be saved stops the run while nothing is lost.
-pub fn begin_with<M: SavedModel>(
+pub fn begin_with<M: TrainedModel>(
     context: Context<'_>,
-    first: impl FnOnce() -> Result<(M, FirstLoss)>,
+    first_loss: impl FnOnce(Origin) -> FirstLoss,
 ) -> Result<Begun<'_, M>> {
     let Context { plan, stage, run_dir, device, progress, stop } = context;
-    let dtype = arch::Dtype::F32;
-    let settings = StageSettings {
-        stage: stage.name.clone(),
-        max_steps: stage.max_steps,
-        n_parameters: stage.cost.n_parameters,
-        n_trained: stage.cost.n_trained,
-        keys: stage.keys.clone(),
-        recipe_toml: plan.recipe_toml.clone(),
-        side_files: export::description_files(
-            &stage.config,
-            M::ARCHITECTURE,
-            &stage.tokenizer,
-            dtype,
-        )?,
-        inputs: stage.inputs.clone(),
-    };
-    let mut run = StageRun::open(run_dir, settings, progress, stop)?;
+    let mut run = StageRun::open(run_dir, settings(plan, stage), progress, stop)?;
     let resumed = run.resume()?;
-    let (model, first_loss) = match &resumed {
-        Some(checkpoint) => (M::load(&checkpoint.dir, device)?, FirstLoss::Unknown),
-        None => first()?,
+    let weights: Weights<M> = match &resumed {
+        Some(checkpoint) => resumed_weights(plan, stage, &checkpoint.dir, device)?,
+        None => first_weights(plan, Role::of(stage), run_dir, device)?,
     };
+    let Weights { model, kept, origin, dropout } = weights;
+    run.set_side_files(kept.side_files::<M>(stage)?);
+    let first_loss = if resumed.is_some() { FirstLoss::Unknown } else { first_loss(origin) };
     let names = ParameterNames::of(&model);
     let settings = stage.keys.optimizer.clone();
     let optimizer = match &resumed {
@@ -111,49 +116,55 @@ pub fn begin_with<M: SavedModel>(
     let checks = Checks::start(plan.checks, &model, &names, first_loss);
     if resumed.is_none() && plan.checks.dry_save {
         run.dry_save(
-            |dir| write_checkpoint(dir, &model, &optimizer),
-            |dir| compare_model(dir, &model, &names),
+            |dir| write_checkpoint(dir, &kept, &model, &optimizer),
+            |dir| compare_model(dir, &kept, &model, &names),
         )?;
     }
-    Ok(Begun { run, model, optimizer, names, checks })
+    let dropout = Dropout { key: dropout, seed: plan.seed, stage: stage.name.clone() };
+    Ok(Begun { run, model, optimizer, names, checks, kept, dropout })
+}
+
+/// What a session needs to know of its stage.
+fn settings(plan: &Plan, stage: &StagePlan) -> StageSettings {
+    StageSettings {
+        stage: stage.name.clone(),
+        max_steps: stage.max_steps,
+        n_parameters: stage.cost.n_parameters,
+        n_trained: stage.cost.n_trained,
+        keys: stage.keys.clone(),
+        recipe_toml: plan.recipe_toml.clone(),
+        side_files: Vec::new(),
+        inputs: stage.inputs.clone(),
+    }
 }
 
 /// Writes weights and moments into a checkpoint's folder.
-pub fn write_checkpoint<M: SavedModel>(
+pub fn write_checkpoint<M: TrainedModel>(
     dir: &mut DirWriter,
+    kept: &Kept,
     model: &M,
     optimizer: &AdamW,
 ) -> Result<()> {
-    save_model(dir, |out| model.write_safetensors(out, arch::Dtype::F32))?;
+    kept.write(dir, model)?;
     optimizer.save(dir)
 }
 
-fn first_model(
-    plan: &Plan,
+/// Writes a finished stage's `model/`: a Hugging Face folder, or an adapter's.
+pub fn write_model<M: TrainedModel>(
+    dir: &Path,
+    kept: &Kept,
+    model: &M,
     stage: &StagePlan,
-    run_dir: &RunDir,
-    device: &Device,
-) -> Result<CausalLm> {
-    match start_dir(stage, run_dir)? {
-        None => {
-            let seed = seed::derive(plan.seed, &stage.name, Purpose::Init, 0, 0);
-            Ok(CausalLm::init(&stage.config, seed, device))
-        }
-        Some(dir) => Ok(load_causal_lm(&dir, device)?),
+) -> Result<()> {
+    if *kept == Kept::Whole {
+        export::hugging_face(model, &stage.tokenizer, arch::Dtype::F32, dir)?;
+        return Ok(());
     }
-}
-
-/// Where a stage's first weights lie; none for new ones.
-pub fn start_dir(stage: &StagePlan, run_dir: &RunDir) -> Result<Option<PathBuf>> {
-    match &stage.start {
-        Start::Fresh => Ok(None),
-        Start::Directory(dir) => Ok(Some(dir.clone())),
-        Start::Stage(name) => {
-            let dir = run_dir.stage(name).model();
-            if !dir.is_dir() {
-                return Err(Error::StageNotRun { stage: stage.name.clone(), start: name.clone() });
-            }
-            Ok(Some(dir))
-        }
+    let mut writer = DirWriter::begin(dir)?;
+    kept.write(&mut writer, model)?;
+    for (name, bytes) in kept.side_files::<M>(stage)? {
+        writer.write(&name, bytes)?;
     }
+    writer.commit(serde_json::Value::Null)?;
+    Ok(())
 }

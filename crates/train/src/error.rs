@@ -19,6 +19,18 @@ pub enum Error {
     /// A model could not be read or written.
     #[error(transparent)]
     Model(#[from] model::Error),
+    /// An adapter could not be attached, read or written.
+    #[error(transparent)]
+    Lora(#[from] lora::Error),
+    /// What a plan found.
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
+    /// A language model's adapter where scores are wanted.
+    #[error("{}: the adapter has no head that gives scores", dir.display())]
+    NoHead {
+        /// The adapter's folder.
+        dir: PathBuf,
+    },
     /// The files that describe a model could not be made.
     #[error(transparent)]
     Export(#[from] export::Error),
@@ -165,6 +177,9 @@ impl Error {
         match self {
             Self::File(e) => e.hint(),
             Self::Model(e) => e.hint(),
+            Self::Lora(e) => e.hint(),
+            Self::Plan(e) => e.hint(),
+            Self::NoHead { .. } => Some("name the adapter of a reward model".into()),
             Self::Recipe(e) => e.hint(),
             Self::Export(e) => e.hint(),
             Self::StageNotRun { start, .. } => {

@@ -22,8 +22,11 @@ mod session;
 pub mod signals;
 mod tensor_file;
 mod tensorboard;
+mod weights;
 
-pub use begin::{Begun, Context, Outcome, begin, begin_with, start_dir, write_checkpoint};
+pub use begin::{
+    Begun, Context, Dropout, Outcome, begin, begin_with, write_checkpoint, write_model,
+};
 pub use checkpoint::{
     Best, CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, RECIPE_FILE, STATE_FILE, TrainState,
     checkpoint_name, checkpoint_steps, load_newest, retain, save_checkpoint,
@@ -43,3 +46,7 @@ pub use schedule::lr;
 pub use session::{StageRun, StageSettings, StepReport};
 pub use signals::StopFlag;
 pub use tensorboard::EventWriter;
+pub use weights::{
+    Kept, Origin, Role, TrainedModel, Weights, first_weights, folder_of, open_beside, open_model,
+    resumed_weights,
+};

@@ -10,7 +10,7 @@ use fsio::DirWriter;
 
 use crate::parameters::{ParameterNames, for_each_value};
 use crate::tensor_file::TensorFile;
-use crate::{Error, Result};
+use crate::{Error, Kept, Result};
 
 /// The file in a checkpoint.
 pub const MODEL_FILE: &str = "model.safetensors";
@@ -26,16 +26,25 @@ pub fn save_model(
     Ok(())
 }
 
-/// Compares a file of f32 weights with the model in memory, bit by bit.
-pub fn compare_model<M: Module>(dir: &Path, model: &M, names: &ParameterNames) -> Result<()> {
-    let path = dir.join(MODEL_FILE);
+/// Compares a folder's f32 weights with the model in memory, bit by bit; of an adapter's, what is trained.
+pub fn compare_model<M: Module>(
+    dir: &Path,
+    kept: &Kept,
+    model: &M,
+    names: &ParameterNames,
+) -> Result<()> {
+    let (file_name, prefix) = kept.file();
+    let path = dir.join(file_name);
     let file = TensorFile::open(&path)?;
     let mut names = names.iter();
     let mut differing = None;
     let mut failed = None;
-    for_each_value(model, |now, shape, _| {
+    for_each_value(model, |now, shape, trained| {
         let Some(name) = names.next() else { return };
-        match file.tensor(name) {
+        if *kept != Kept::Whole && !trained {
+            return;
+        }
+        match file.tensor(&format!("{prefix}{name}")) {
             Ok(Some((saved_shape, saved))) if saved_shape == shape && bits_equal(now, &saved) => {}
             Ok(_) => {
                 differing.get_or_insert_with(|| name.to_owned());

@@ -139,6 +139,11 @@ impl StageDir {
         self.path.join("model")
     }
 
+    /// The whole weights that the stage's adapter stands beside, where they had to be merged from an earlier adapter.
+    pub fn merged_base(&self) -> PathBuf {
+        self.path.join("base")
+    }
+
     /// The file that says that the stage is done.
     pub fn finished(&self) -> PathBuf {
         self.path.join("finished.json")

@@ -122,6 +122,11 @@ impl<'a> StageRun<'a> {
         Ok(checkpoint)
     }
 
+    /// Names the files that stand beside the weights in each checkpoint, once it is known how weights are kept.
+    pub fn set_side_files(&mut self, files: Vec<(String, Vec<u8>)>) {
+        self.settings.side_files = files;
+    }
+
     /// The counters.
     pub fn state(&self) -> &TrainState {
         &self.state

@@ -14,7 +14,8 @@ use crate::failure::{Failure, Result};
 const ROWS: usize = 8;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
-    let (model, tokenizer) = open_model::<CausalLm>(&args.model, &args.device)?;
+    let (model, tokenizer) =
+        open_model::<CausalLm>(&args.model, args.base.as_deref(), &args.device)?;
     let device = kernels::device(&args.device)?;
     let longest = model.config().max_positions();
     let sequence_length = args.sequence_length.unwrap_or(longest.min(1024));

@@ -1,8 +1,12 @@
-//! `temper export`: a model as a Hugging Face directory.
+//! `temper export`: a model as a Hugging Face directory, or its adapter as a PEFT directory.
 
-use arch::{Architecture, Description, Dtype};
+use std::path::{Path, PathBuf};
 
-use model::{CausalLm, SavedModel, ScalarHead};
+use arch::{Architecture, Description, Dtype, Peft};
+use fsio::{DirWriter, Manifest};
+use model::{CausalLm, ScalarHead};
+use plan::{base_of, is_adapter};
+use train::TrainedModel;
 
 use super::{open_model, print};
 use crate::args::ExportArgs;
@@ -20,9 +24,9 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
         Failure::input(format!("unknown dtype: `{}`", args.dtype), "one of f32, bf16, f16")
     })?;
     let dir = plan::locate_model(&args.model)?;
-    let manifest = match Description::read(&dir)?.architecture {
-        Architecture::CausalLm => write::<CausalLm>(args, dtype)?,
-        Architecture::SequenceClassifier => write::<ScalarHead>(args, dtype)?,
+    let manifest = match architecture(&dir, args.base.as_deref())? {
+        Architecture::CausalLm => write::<CausalLm>(args, &dir, dtype)?,
+        Architecture::SequenceClassifier => write::<ScalarHead>(args, &dir, dtype)?,
     };
     let size = manifest.files.values().map(|file| file.bytes).sum();
     print(&format!(
@@ -33,7 +37,47 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     ))
 }
 
-fn write<M: SavedModel>(args: &ExportArgs, dtype: Dtype) -> Result<fsio::Manifest> {
-    let (model, tokenizer) = open_model::<M>(&args.model, "cpu")?;
-    Ok(export::hugging_face(&model, &tokenizer, dtype, &args.to)?)
+/// What stands on the backbone: an adapter may bring a head that its base does not have.
+fn architecture(dir: &Path, base: Option<&Path>) -> Result<Architecture> {
+    if !is_adapter(dir) {
+        return Ok(Description::read(dir)?.architecture);
+    }
+    if Peft::read(dir)?.saves_head {
+        return Ok(Architecture::SequenceClassifier);
+    }
+    let base: Option<PathBuf> = match base {
+        Some(base) => Some(plan::locate_model(base)?),
+        None => base_of(dir)?,
+    };
+    Ok(Description::read(base.as_deref().unwrap_or(dir))?.architecture)
+}
+
+fn write<M: TrainedModel>(args: &ExportArgs, dir: &Path, dtype: Dtype) -> Result<Manifest> {
+    let has_adapter = is_adapter(dir);
+    if (args.adapter || args.merge) && !has_adapter {
+        return Err(Failure::input(
+            format!("no adapter in `{}`: all its weights were trained", dir.display()),
+            "leave --adapter and --merge out",
+        ));
+    }
+    let (model, tokenizer) = open_model::<M>(&args.model, args.base.as_deref(), "cpu")?;
+    if !has_adapter {
+        return Ok(export::hugging_face(&model, &tokenizer, dtype, &args.to)?);
+    }
+    if !args.adapter {
+        let (merged, _) = lora::merge(model)?;
+        return Ok(export::hugging_face(&merged, &tokenizer, dtype, &args.to)?);
+    }
+    let peft = Peft::read(dir)?;
+    let base = match &args.base {
+        Some(base) => Some(plan::locate_model(base)?),
+        None => base_of(dir)?,
+    };
+    let named = base.map(|base| base.display().to_string());
+    let mut out = DirWriter::begin(&args.to)?;
+    lora::export(&model, &peft.lora, named.as_deref(), dtype, &mut out)?;
+    for (name, bytes) in tokenizer.files()? {
+        out.write(&name, bytes)?;
+    }
+    Ok(out.commit(serde_json::Value::Null)?)
 }

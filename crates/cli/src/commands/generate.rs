@@ -21,7 +21,8 @@ struct Prompt {
 }
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
-    let (model, tokenizer) = open_model::<CausalLm>(&args.model, &args.device)?;
+    let (model, tokenizer) =
+        open_model::<CausalLm>(&args.model, args.base.as_deref(), &args.device)?;
     let prompts = prompts(args, &tokenizer)?;
     let sampling = Sampling {
         temperature: args.temperature,

@@ -1,5 +1,6 @@
 //! One file a command. A command reads its arguments, calls the crates below and prints; it decides nothing else.
 
+pub(crate) mod chat;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod generate;
@@ -13,8 +14,8 @@ pub(crate) mod verify;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use model::SavedModel;
 use tokenizer::Tokenizer;
+use train::TrainedModel;
 
 use crate::args::{LogStyle, RecipeArgs};
 use crate::failure::{Failure, Result};
@@ -33,12 +34,30 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// A model with its tokenizer, from whatever a MODEL argument names.
-pub(crate) fn open_model<M: SavedModel>(path: &Path, device: &str) -> Result<(M, Tokenizer)> {
+/// A model with its tokenizer, from whatever a MODEL argument names; `base` is the folder of the whole weights where MODEL
+/// is an adapter that does not record them.
+pub(crate) fn open_model<M: TrainedModel>(
+    path: &Path,
+    base: Option<&Path>,
+    device: &str,
+) -> Result<(M, Tokenizer)> {
     let dir = ::plan::locate_model(path)?;
     let device = kernels::device(device)?;
-    let model = M::load(&dir, &device)?;
-    let tokenizer = Tokenizer::from_dir_or_file(&dir)?;
+    let Some(base) = base else {
+        let model = train::open_model(&dir, &device)?;
+        return Ok((model, Tokenizer::from_dir_or_file(&dir)?));
+    };
+    if !::plan::is_adapter(&dir) {
+        return Err(Failure::input(
+            format!("not an adapter: `{}`", dir.display()),
+            "--base is for adapters; whole weights have none",
+        ));
+    }
+    let base = ::plan::locate_model(base)?;
+    let model = train::open_beside(&base, &dir, &device)?;
+    // PEFT saves a tokenizer with an adapter only where it was told to.
+    let of_adapter = dir.join("tokenizer.json").is_file();
+    let tokenizer = Tokenizer::from_dir_or_file(if of_adapter { &dir } else { &base })?;
     Ok((model, tokenizer))
 }
 

@@ -48,7 +48,7 @@ fn stages(plan: &Plan, seconds: &[Option<f64>]) -> String {
             table::thousands(stage.max_steps),
             per_step(stage),
             table::thousands(stage.dataset.run_targets()),
-            table::millions(stage.cost.n_trained),
+            parameters(stage),
             table::bytes(stage.cost.peak_bytes),
             format!("{:.3}", stage.cost.flops / 1e12),
             seconds.map_or_else(|| "-".to_owned(), table::clock),
@@ -57,6 +57,15 @@ fn stages(plan: &Plan, seconds: &[Option<f64>]) -> String {
     let rows: Vec<Vec<String>> =
         std::iter::once(head.map(str::to_owned).to_vec()).chain(lines).collect();
     table::columns(&rows, &[1, 3, 4, 5, 6, 7])
+}
+
+/// Parameters that are trained, and of how many where that is not all.
+fn parameters(stage: &StagePlan) -> String {
+    let trained = table::millions(stage.cost.n_trained);
+    match stage.cost.n_trained == stage.cost.n_parameters {
+        true => trained,
+        false => format!("{trained} of {}", table::millions(stage.cost.n_parameters)),
+    }
 }
 
 /// Every product of batch sizes: tokens of a step, and the rows that make them.
@@ -116,7 +125,20 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         Start::Stage(name) => format!("starts from [{name}], with its tokenizer and shape"),
         Start::Directory(dir) => format!("starts from {}", dir.display()),
     };
-    lines.push(format!("{from}; vocabulary of {} tokens", n(stage.tokenizer.vocab_size() as u64)));
+    let merged = if stage.merges_start { ", its adapter merged first" } else { "" };
+    lines.push(format!(
+        "{from}{merged}; vocabulary of {} tokens",
+        n(stage.tokenizer.vocab_size() as u64)
+    ));
+    if let Some(lora) = &stage.lora {
+        lines.push(format!(
+            "{} of rank {}, scale {}, beside {} layers; all other weights are frozen",
+            if lora.adapter.is_some() { "goes on with an adapter" } else { "a fresh adapter" },
+            lora.config.rank,
+            lora.config.scale(),
+            lora.n_layers
+        ));
+    }
     let sample = if stage.algorithm == Algorithm::Reward { "texts" } else { "samples" };
     lines.push(format!(
         "{} rows read, {} {sample}, {} tokens; one epoch is {} rows with {} targets, the run {:.2} epochs",

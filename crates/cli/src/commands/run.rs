@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use plan::{Algorithm, Plan, RUNS_DIR, StagePlan, Start};
+use plan::{Algorithm, Plan, RUNS_DIR, StagePlan};
 use serde_json::Value;
 use train::{Context, Finished, Outcome, Progress as _, RunDir, StageStatus};
 
@@ -75,11 +75,12 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
 /// With `--stage`, the stage before it may be missing: told before anything is begun.
 fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
     for (idx, stage) in plan.stages.iter().enumerate() {
-        let Start::Stage(name) = &stage.start else { continue };
-        let runs_before = plan.stages.iter().take(idx).any(|earlier| earlier.name == *name);
-        if !runs_before && !run_dir.stage(name).model().is_dir() {
-            let (stage, start) = (stage.name.clone(), name.clone());
-            return Err(train::Error::StageNotRun { stage, start }.into());
+        for name in stage.needs() {
+            let runs_before = plan.stages.iter().take(idx).any(|earlier| earlier.name == name);
+            if !runs_before && !run_dir.stage(name).model().is_dir() {
+                let (stage, start) = (stage.name.clone(), name.to_owned());
+                return Err(train::Error::StageNotRun { stage, start }.into());
+            }
         }
     }
     Ok(())

@@ -13,7 +13,8 @@ use crate::failure::{Failure, Result};
 const ROWS: usize = 16;
 
 pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
-    let (model, tokenizer) = open_model::<ScalarHead>(&args.model, &args.device)?;
+    let (model, tokenizer) =
+        open_model::<ScalarHead>(&args.model, args.base.as_deref(), &args.device)?;
     let device = kernels::device(&args.device)?;
     let template = tokenizer.chat_template().ok_or_else(|| {
         Failure::input(

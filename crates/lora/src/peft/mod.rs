@@ -11,15 +11,13 @@ use arch::Dtype;
 use fsio::DirWriter;
 use model::Adaptable;
 
-use crate::attach::attach_from;
-use crate::targets::resolve;
-use crate::{Adapted, Error, LoraConfig, Result, train_adapters_only};
+use crate::attach::{attach_from, layers_of};
+use crate::{Adapted, LoraConfig, Result, train_adapters_only};
 
-pub use self::settings::Peft;
-pub use self::weights::write_weights;
+pub use arch::{ADAPTER_CONFIG, Peft};
 
-/// The settings' file of an adapter's directory.
-pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+pub use self::weights::{PREFIX, write_weights};
+
 /// The weights' file of an adapter's directory.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
@@ -29,9 +27,9 @@ pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// nothing else; names and shapes are checked before any data is read.
 pub fn load<M: Adaptable>(mut model: M, dir: &Path) -> Result<(Adapted<M>, Peft)> {
     let peft = Peft::read(dir)?;
-    peft.check_head(&model, dir)?;
+    settings::check_head(&peft, &model, dir)?;
     let config = &peft.lora;
-    let layers = resolve(&mut model, &config.targets)?;
+    let layers = layers_of(&model, config)?;
     let mut file = weights::AdapterFile::open(dir, &mut model, config, &layers, peft.saves_head)?;
     let dropout =
         attach_from(&mut model, config, &layers, &mut |name, widths| file.factors(name, widths))?;
@@ -56,10 +54,4 @@ pub fn export<M: Adaptable>(
     write_weights(model, dtype, &mut file)?;
     file.finish()?;
     Ok(())
-}
-
-/// A directory without one of its two files.
-fn absent(dir: &Path, file: &'static str) -> Error {
-    let pickled = dir.join("adapter_model.bin").exists();
-    Error::NotAnAdapter { dir: dir.to_owned(), file, pickled }
 }

@@ -7,17 +7,17 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use arch::Dtype;
+use arch::{AdapterError, Dtype};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use model::{Adaptable, SafetensorsFile, SafetensorsWriter, visit_tensors};
 
-use super::{ADAPTER_WEIGHTS, absent};
+use super::ADAPTER_WEIGHTS;
 use crate::attach::{Factors, is_factor};
 use crate::{Error, LoraConfig, Result};
 
 /// What PEFT puts before the base's names.
-const PREFIX: &str = "base_model.model.";
+pub const PREFIX: &str = "base_model.model.";
 
 /// An adapter's file whose names and shapes have been checked against model and settings.
 pub(super) struct AdapterFile {
@@ -36,7 +36,7 @@ impl AdapterFile {
     ) -> Result<Self> {
         let path = dir.join(ADAPTER_WEIGHTS);
         if !path.exists() {
-            return Err(absent(dir, ADAPTER_WEIGHTS));
+            return Err(AdapterError::absent(dir, ADAPTER_WEIGHTS).into());
         }
         let file = SafetensorsFile::open(&path)?;
         let head = model.own_head().filter(|_| saves_head);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use lora::{Error, Targets, adapter_names, attach, train_adapters_only};
+use lora::{AdapterError, Error, Targets, adapter_names, attach, train_adapters_only};
 use model::{ScalarHead, named_parameters};
 
 use super::support::{device, logits, names, settings, tiny_gpt2, tiny_llama, weights};
@@ -107,18 +107,38 @@ fn targets_that_are_no_layers_are_refused() {
     let llama = || tiny_llama(&device());
     let pattern = |text: &str| Targets::Pattern(text.to_owned());
     let unknown = refused(llama(), names(&["q_proj", "c_attn"]));
-    assert!(matches!(&unknown, Error::NoSuchTarget { target, .. } if target == "c_attn"));
+    assert!(
+        matches!(&unknown, Error::Config(AdapterError::NoSuchTarget { target, .. }) if target == "c_attn")
+    );
     assert!(unknown.hint().is_some_and(|hint| hint.contains("`o_proj`")));
-    assert!(matches!(refused(llama(), names(&["proj"])), Error::NoSuchTarget { .. }));
-    assert!(matches!(refused(llama(), pattern("q_proj")), Error::NoSuchTarget { .. }));
-    assert!(matches!(refused(llama(), pattern("(")), Error::Pattern { .. }));
-    assert!(matches!(refused(llama(), names(&["norm"])), Error::NotALayer { .. }));
-    assert!(matches!(refused(llama(), names(&["lm_head"])), Error::NotALayer { .. }));
-    assert!(matches!(refused(llama(), pattern(".*")), Error::NotALayer { .. }));
+    assert!(matches!(
+        refused(llama(), names(&["proj"])),
+        Error::Config(AdapterError::NoSuchTarget { .. })
+    ));
+    assert!(matches!(
+        refused(llama(), pattern("q_proj")),
+        Error::Config(AdapterError::NoSuchTarget { .. })
+    ));
+    assert!(matches!(refused(llama(), pattern("(")), Error::Config(AdapterError::Pattern { .. })));
+    assert!(matches!(
+        refused(llama(), names(&["norm"])),
+        Error::Config(AdapterError::NotALayer { .. })
+    ));
+    assert!(matches!(
+        refused(llama(), names(&["lm_head"])),
+        Error::Config(AdapterError::NotALayer { .. })
+    ));
+    assert!(matches!(
+        refused(llama(), pattern(".*")),
+        Error::Config(AdapterError::NotALayer { .. })
+    ));
     // gpt2 here is tied: both uses of the matrix are refused as what they are.
     for tied in ["lm_head", "wte"] {
         let error = refused(tiny_gpt2(&device()), names(&["c_attn", tied]));
-        assert!(matches!(&error, Error::Tied { module } if module.ends_with(tied)), "{error}");
+        assert!(
+            matches!(&error, Error::Config(AdapterError::Tied { module }) if module.ends_with(tied)),
+            "{error}"
+        );
     }
     let once = attach(llama(), &settings(names(&["q_proj"])), 7).expect("attached").model;
     assert!(matches!(refused(once, names(&["k_proj", "q_proj"])), Error::Occupied { .. }));

@@ -1,0 +1,127 @@
+//! Which weights an adapter stands beside: `base.json`, a file of ours in every adapter's folder that Temper writes.
+//!
+//! PEFT's own settings name a base, too; that name is never opened, for it comes from elsewhere. Here the place is
+//! checked by the hash of its weights.
+
+use std::path::{Component, Path, PathBuf};
+
+use arch::ADAPTER_CONFIG;
+use fsio::Sha256;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The file beside an adapter's settings.
+pub const BASE_FILE: &str = "base.json";
+
+/// The weights that an adapter was trained beside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseFile {
+    /// The folder of the base, relative to the adapter's where both belong to one run.
+    pub base: PathBuf,
+    /// [`weights_hash`] of that folder.
+    pub weights_sha256: String,
+}
+
+/// Whether a folder holds an adapter in place of whole weights.
+pub fn is_adapter(dir: &Path) -> bool {
+    dir.join(ADAPTER_CONFIG).is_file()
+}
+
+/// The folder of the whole weights that an adapter's folder belongs to, checked by their hash; none where the folder
+/// holds whole weights itself.
+pub fn base_of(dir: &Path) -> Result<Option<PathBuf>> {
+    if !is_adapter(dir) {
+        return Ok(None);
+    }
+    let path = dir.join(BASE_FILE);
+    if !path.is_file() {
+        return Err(Error::NoBase { dir: dir.to_owned() });
+    }
+    let text = fsio::read_text_capped(&path, fsio::limits::CONFIG_BYTES)?;
+    let file: BaseFile = serde_json::from_str(&text)
+        .map_err(|error| Error::BaseFile { path: path.clone(), reason: error.to_string() })?;
+    let base = plain(&dir.join(&file.base));
+    if !base.join("config.json").is_file() {
+        return Err(Error::BaseGone { dir: dir.to_owned(), base });
+    }
+    if weights_hash(&base)? != file.weights_sha256 {
+        return Err(Error::BaseChanged { dir: dir.to_owned(), base });
+    }
+    Ok(Some(base))
+}
+
+impl BaseFile {
+    /// What an adapter's folder at `dir` records of the base in folder `base`, whose [`weights_hash`] is given.
+    pub fn new(dir: &Path, base: &Path, weights_sha256: &str) -> Self {
+        Self { base: relative(dir, base), weights_sha256: weights_sha256.to_owned() }
+    }
+}
+
+/// A hash over the names and contents of all weight files of a folder.
+pub fn weights_hash(dir: &Path) -> Result<String> {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with("model") && name.ends_with(".safetensors"))
+        .collect();
+    names.sort();
+    if names.is_empty() {
+        return Err(Error::NoWeights { path: dir.to_owned() });
+    }
+    let mut hash = Sha256::new();
+    for name in names {
+        hash.update(format!("{name} {}\n", fsio::sha256_file(dir.join(&name))?));
+    }
+    Ok(hash.finish_hex())
+}
+
+/// The way from one folder to another where they share their run, else the other's whole path.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let whole =
+        |path: &Path| std::path::absolute(path).map_or_else(|_| path.to_owned(), |p| plain(&p));
+    let (from, to) = (whole(from), whole(to));
+    let n_shared = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let n_up = from.components().count() - n_shared;
+    // At most as deep as a checkpoint lies in its run.
+    if n_up > 3 {
+        return to;
+    }
+    let down = to.components().skip(n_shared);
+    std::iter::repeat_n(Component::ParentDir, n_up).chain(down).collect()
+}
+
+/// A path without `x/..`, so that messages show where it leads.
+fn plain(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        let is_name = matches!(out.components().next_back(), Some(Component::Normal(_)));
+        if component == Component::ParentDir && is_name {
+            out.pop();
+        } else if component != Component::CurDir {
+            out.push(component);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{plain, relative};
+
+    #[test]
+    fn paths_within_a_run_are_relative() {
+        let from = Path::new("runs/x/reward/checkpoints/step-000010");
+        assert_eq!(relative(from, Path::new("runs/x/sft/model")), Path::new("../../../sft/model"));
+        let model = Path::new("runs/x/reward/model");
+        assert_eq!(relative(model, Path::new("runs/x/sft/model")), Path::new("../../sft/model"));
+        assert!(relative(model, Path::new("/elsewhere/deep/below")).is_absolute());
+        let led = plain(&model.join("../../sft/model"));
+        assert_eq!(led, Path::new("runs/x/sft/model"));
+    }
+}

@@ -1,0 +1,299 @@
+//! A stage's first weights, and the form in which it keeps them: whole, or as an adapter beside a base that stays where it
+//! is.
+//!
+//! Where weights come from is the plan's to say; this reads them. It deliberately trains nothing.
+
+use std::path::{Path, PathBuf};
+
+use arch::{Architecture, Description, Dtype, LoraConfig};
+use burn::tensor::Device;
+use fsio::DirWriter;
+use lora::{ADAPTER_WEIGHTS, Adapted};
+use model::{Adaptable, CausalLm, SavedModel, ScalarHead, load_causal_lm, load_scalar_head};
+use nn::DropoutKey;
+use plan::{BASE_FILE, BaseFile, LoraPlan, Plan, StagePlan, Start, base_of};
+use seed::Purpose;
+use tokenizer::Tokenizer;
+
+use crate::model_file::{MODEL_FILE, save_model};
+use crate::{Error, Result, RunDir};
+
+/// Where the first weights of a stage came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// New random weights.
+    New,
+    /// A trained model with a head of the wanted kind.
+    Trained,
+    /// A trained language model, with a new head for scores.
+    NewHead,
+}
+
+/// A model that a stage can train: whole, or by an adapter.
+pub trait TrainedModel: SavedModel + Adaptable {
+    /// New random weights.
+    fn fresh(stage: &StagePlan, seed: u64, device: &Device) -> Self;
+
+    /// The whole weights of a folder; `seed` is for a head that they lack.
+    fn open(dir: &Path, seed: u64, device: &Device) -> Result<(Self, Origin)>;
+}
+
+impl TrainedModel for CausalLm {
+    fn fresh(stage: &StagePlan, seed: u64, device: &Device) -> Self {
+        Self::init(&stage.config, seed, device)
+    }
+
+    fn open(dir: &Path, _seed: u64, device: &Device) -> Result<(Self, Origin)> {
+        Ok((load_causal_lm(dir, device)?, Origin::Trained))
+    }
+}
+
+impl TrainedModel for ScalarHead {
+    fn fresh(stage: &StagePlan, seed: u64, device: &Device) -> Self {
+        let backbone = CausalLm::init(&stage.config, seed, device).backbone;
+        Self::from_backbone(backbone, &stage.config, seed)
+    }
+
+    fn open(dir: &Path, seed: u64, device: &Device) -> Result<(Self, Origin)> {
+        let description = Description::read(dir).map_err(model::Error::from)?;
+        match description.architecture {
+            Architecture::SequenceClassifier => {
+                Ok((load_scalar_head(dir, device)?, Origin::Trained))
+            }
+            Architecture::CausalLm => {
+                let backbone = load_causal_lm(dir, device)?.backbone;
+                Ok((Self::from_backbone(backbone, &description.config, seed), Origin::NewHead))
+            }
+        }
+    }
+}
+
+/// The form in which a stage keeps its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kept {
+    /// All of them.
+    Whole,
+    /// An adapter beside whole weights that stay where they are.
+    Adapter {
+        /// The adapter's shape.
+        config: LoraConfig,
+        /// The folder of the whole weights.
+        base: PathBuf,
+        /// Their hash.
+        base_sha256: String,
+    },
+}
+
+impl Kept {
+    fn adapter(config: LoraConfig, base: PathBuf) -> Result<Self> {
+        let base_sha256 = plan::weights_hash(&base)?;
+        Ok(Self::Adapter { config, base, base_sha256 })
+    }
+
+    /// Writes the weights into a folder, in f32, with what they need to be opened again, config.json apart.
+    pub fn write<M: TrainedModel>(&self, dir: &mut DirWriter, model: &M) -> Result<()> {
+        match self {
+            Self::Whole => save_model(dir, |out| model.write_safetensors(out, Dtype::F32)),
+            Self::Adapter { config, base, base_sha256 } => {
+                let named = base.display().to_string();
+                lora::export(model, config, Some(&named), Dtype::F32, dir)?;
+                let record = BaseFile::new(dir.final_dir(), base, base_sha256);
+                let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
+                dir.write(BASE_FILE, text)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// The files beside the weights: whole weights are described by config.json, an adapter's are by its base's.
+    pub fn side_files<M: SavedModel>(&self, stage: &StagePlan) -> Result<Vec<(String, Vec<u8>)>> {
+        let (config, tokenizer) = (&stage.config, &stage.tokenizer);
+        match self {
+            Self::Whole => {
+                Ok(export::description_files(config, M::ARCHITECTURE, tokenizer, Dtype::F32)?)
+            }
+            Self::Adapter { .. } => Ok(tokenizer.files().map_err(export::Error::from)?),
+        }
+    }
+
+    /// The file of the weights, and what stands before each name in it.
+    pub(crate) fn file(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Whole => (MODEL_FILE, ""),
+            Self::Adapter { .. } => (ADAPTER_WEIGHTS, lora::PREFIX),
+        }
+    }
+}
+
+/// A stage's weights as it begins.
+#[derive(Debug)]
+pub struct Weights<M> {
+    /// The model, with gradients for what is trained.
+    pub model: M,
+    /// How it is kept.
+    pub kept: Kept,
+    /// Where it came from.
+    pub origin: Origin,
+    /// The key of its dropout masks.
+    pub dropout: DropoutKey,
+}
+
+/// Where weights start, and what is trained of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Role<'a> {
+    /// The stage that this is for.
+    pub stage: &'a StagePlan,
+    /// Where the weights lie.
+    pub start: &'a Start,
+    /// The adapter that is trained in their place.
+    pub lora: Option<&'a LoraPlan>,
+}
+
+impl<'a> Role<'a> {
+    /// What a stage of one model trains.
+    pub fn of(stage: &'a StagePlan) -> Self {
+        Self { stage, start: &stage.start, lora: stage.lora.as_ref() }
+    }
+}
+
+/// The weights with which a stage begins, as its plan says; an adapter in the way is merged.
+pub fn first_weights<M: TrainedModel>(
+    plan: &Plan,
+    role: Role<'_>,
+    run_dir: &RunDir,
+    device: &Device,
+) -> Result<Weights<M>> {
+    let seed = |purpose, index| seed::derive(plan.seed, &role.stage.name, purpose, 0, index);
+    let Some(dir) = folder_of(role.stage, role.start, run_dir)? else {
+        let model = M::fresh(role.stage, seed(Purpose::Init, 0), device);
+        let dropout = DropoutKey::default();
+        return Ok(Weights { model, kept: Kept::Whole, origin: Origin::New, dropout });
+    };
+    let head_seed = seed(Purpose::Init, 1);
+    let Some(lora) = role.lora else {
+        let (model, origin) = merged(&dir, head_seed, device)?;
+        let dropout = DropoutKey::default();
+        return Ok(Weights { model, kept: Kept::Whole, origin, dropout });
+    };
+    let base = adapter_base::<M>(role, &dir, run_dir, head_seed, device)?;
+    let (model, origin) = M::open(&base, head_seed, device)?;
+    let adapter = lora.adapter.as_ref().map(|start| folder_of(role.stage, start, run_dir));
+    let Some(adapter) = adapter.transpose()?.flatten() else {
+        let Adapted { model, dropout, .. } =
+            lora::attach(model, &lora.config, seed(Purpose::LoraInit, 0))?;
+        let kept = Kept::adapter(lora.config.clone(), base)?;
+        return Ok(Weights { model, kept, origin, dropout });
+    };
+    let (Adapted { model, dropout, .. }, peft) = lora::load(model, &adapter)?;
+    // A head that came with the adapter is trained already.
+    let origin = if peft.saves_head { Origin::Trained } else { origin };
+    Ok(Weights { model, kept: Kept::adapter(peft.lora, base)?, origin, dropout })
+}
+
+/// Takes weights up again from a stage's own checkpoint.
+pub fn resumed_weights<M: TrainedModel>(
+    plan: &Plan,
+    stage: &StagePlan,
+    checkpoint: &Path,
+    device: &Device,
+) -> Result<Weights<M>> {
+    let Some(base) = base_of(checkpoint)? else {
+        let (model, dropout) = (M::load(checkpoint, device)?, DropoutKey::default());
+        return Ok(Weights { model, kept: Kept::Whole, origin: Origin::Trained, dropout });
+    };
+    let seed = seed::derive(plan.seed, &stage.name, Purpose::Init, 0, 1);
+    let (model, _) = M::open(&base, seed, device)?;
+    let (Adapted { model, dropout, .. }, peft) = lora::load(model, checkpoint)?;
+    let kept = Kept::adapter(peft.lora, base)?;
+    Ok(Weights { model, kept, origin: Origin::Trained, dropout })
+}
+
+/// The model of a folder: whole weights, or an adapter beside the base that the folder records.
+///
+/// Nothing of it is merged. For whoever only reads models.
+pub fn open_model<M: TrainedModel>(dir: &Path, device: &Device) -> Result<M> {
+    match base_of(dir)? {
+        None => Ok(M::load(dir, device)?),
+        Some(base) => open_beside(&base, dir, device),
+    }
+}
+
+/// The model of a base's folder with the adapter of another.
+pub fn open_beside<M: TrainedModel>(base: &Path, adapter: &Path, device: &Device) -> Result<M> {
+    let (model, origin) = M::open(base, 0, device)?;
+    let (Adapted { model, .. }, peft) = lora::load(model, adapter)?;
+    if origin == Origin::NewHead && !peft.saves_head {
+        return Err(Error::NoHead { dir: adapter.to_owned() });
+    }
+    Ok(model)
+}
+
+/// Where a start lies; none for new weights.
+pub fn folder_of(stage: &StagePlan, start: &Start, run_dir: &RunDir) -> Result<Option<PathBuf>> {
+    match start {
+        Start::Fresh => Ok(None),
+        Start::Directory(dir) => Ok(Some(dir.clone())),
+        Start::Stage(name) => {
+            let dir = run_dir.stage(name).model();
+            if !dir.is_dir() {
+                return Err(Error::StageNotRun { stage: stage.name.clone(), start: name.clone() });
+            }
+            Ok(Some(dir))
+        }
+    }
+}
+
+/// The folder's weights, an adapter merged into its base.
+fn merged<M: TrainedModel>(dir: &Path, seed: u64, device: &Device) -> Result<(M, Origin)> {
+    let Some(base) = base_of(dir)? else { return M::open(dir, seed, device) };
+    let (model, origin) = M::open(&base, seed, device)?;
+    let (Adapted { model, .. }, peft) = lora::load(model, dir)?;
+    let origin = if peft.saves_head { Origin::Trained } else { origin };
+    let (model, _) = lora::merge(model)?;
+    Ok((model::train_only(model, &|_| true), origin))
+}
+
+/// The folder of the whole weights that an adapter is trained beside. Where the stage starts from an adapter that it does
+/// not go on with, that one is merged, and the result kept in the stage's folder.
+fn adapter_base<M: TrainedModel>(
+    role: Role<'_>,
+    dir: &Path,
+    run_dir: &RunDir,
+    seed: u64,
+    device: &Device,
+) -> Result<PathBuf> {
+    let Some(base) = base_of(dir)? else { return Ok(dir.to_owned()) };
+    let goes_on = role.lora.and_then(|lora| lora.adapter.as_ref()) == Some(role.start);
+    if goes_on {
+        return Ok(base);
+    }
+    let merged_dir = run_dir.stage(&role.stage.name).merged_base();
+    if !merged_dir.is_dir() {
+        let device = device.clone().inner();
+        write_merged::<M>(&base, dir, &role.stage.tokenizer, seed, &merged_dir, &device)?;
+    }
+    Ok(merged_dir)
+}
+
+fn write_merged<M: TrainedModel>(
+    base: &Path,
+    adapter: &Path,
+    tokenizer: &Tokenizer,
+    seed: u64,
+    out: &Path,
+    device: &Device,
+) -> Result<()> {
+    let (model, origin) = M::open(base, seed, device)?;
+    let has_head = lora::Peft::read(adapter).map_err(lora::Error::from)?.saves_head;
+    if origin == Origin::NewHead && !has_head {
+        // The adapter of a language model: the base stays one, its head comes with what is trained.
+        let (Adapted { model, .. }, _) = lora::load(load_causal_lm(base, device)?, adapter)?;
+        let (model, _) = lora::merge(model)?;
+        export::hugging_face(&model, tokenizer, Dtype::F32, out)?;
+        return Ok(());
+    }
+    let (Adapted { model, .. }, _) = lora::load(model, adapter)?;
+    let (model, _) = lora::merge(model)?;
+    export::hugging_face(&model, tokenizer, Dtype::F32, out)?;
+    Ok(())
+}
