@@ -74,6 +74,12 @@ impl Batch {
         rows.map(|row| row.iter().filter(|segment| **segment >= 0).count()).collect()
     }
 
+    /// Each row's ids in front of its padding, by length: the texts of pairs, or prompts to go on from.
+    pub fn texts(&self) -> Vec<&[u32]> {
+        let rows = self.ids.chunks(self.sequence_length.max(1)).zip(self.lengths());
+        rows.map(|(row, length)| row.get(..length).unwrap_or_default()).collect()
+    }
+
     /// The same rows without the positions at their ends that are padding in all of them.
     #[must_use]
     pub fn trimmed(&self) -> Self {

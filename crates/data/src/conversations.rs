@@ -6,10 +6,10 @@ use tokenizer::Message;
 
 use crate::error::{Error, Result};
 use crate::place::Place;
-use crate::rows::Wanted;
-use crate::source::{BytesRead, read_all};
+use crate::reading::{SourceRows, decide_shape, make};
+use crate::rows::{Shape, Wanted};
+use crate::source::BytesRead;
 use crate::spec::SourceSpec;
-use crate::texts::decide_shape;
 
 /// The conversations of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,26 +20,26 @@ pub struct Conversations {
     pub chats: Vec<Vec<Message>>,
 }
 
-/// The rows of a source as conversations, in file order: pairs where pairs are wanted, else chats.
+/// The rows of a source as conversations, in file order: pairs or prompts where they are wanted, else chats.
 pub fn conversations(
     spec: &SourceSpec,
     wanted: Wanted,
 ) -> Result<impl Iterator<Item = Result<Conversations>> + use<>> {
     let no_rows = || Error::NoRows { source_path: spec.path.clone() };
     let shape = decide_shape(spec, wanted)?.ok_or_else(no_rows)?;
-    let limit = usize::try_from(spec.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    let files = spec.files.clone();
-    let rows = read_all(files, spec.format, shape.needed(), BytesRead::default()).take(limit);
+    if matches!(shape, Shape::Pool(_)) {
+        let problem = "`pairs` draws pairs by a run's seed: they are no rows of the file".into();
+        return Err(Error::BadSource { source_path: spec.path.clone(), problem });
+    }
+    let rows = SourceRows::open(spec, &shape, BytesRead::default());
     Ok(rows.map(move |row| {
-        let row = row?;
-        let chats = if wanted == Wanted::Pairs {
-            shape.pair_of(&row).map(Vec::from)
-        } else {
-            shape.chats_of(&row).map(|chats| chats.into_iter().map(|chat| chat.messages).collect())
-        };
-        match chats {
-            Ok(chats) => Ok(Conversations { place: row.place, chats }),
-            Err(problem) => Err(Error::row(row.place, problem)),
-        }
+        let made = make(row, |row| match wanted {
+            Wanted::Pairs => shape.pair_of(row).map(Vec::from),
+            Wanted::Prompts => shape.prompt_of(row).map(|messages| vec![messages]),
+            Wanted::Documents | Wanted::Chats => shape
+                .chats_of(row)
+                .map(|chats| chats.into_iter().map(|chat| chat.messages).collect()),
+        });
+        made.map(|(chats, place)| Conversations { place, chats })
     }))
 }

@@ -104,6 +104,24 @@ pub enum Error {
         /// The first bad row's message.
         first: String,
     },
+    /// `where` fits no row.
+    #[error("{source_path}: `where` leaves none of its {n_rows} rows")]
+    NothingFits {
+        /// The source as the recipe writes it.
+        source_path: String,
+        /// How many rows there are.
+        n_rows: u64,
+    },
+    /// No row can be on one side of the pairs that are to be drawn.
+    #[error("{source_path}: none of its {n_rows} rows fits `{side}` alone")]
+    EmptyPool {
+        /// The source as the recipe writes it.
+        source_path: String,
+        /// The side without a text.
+        side: &'static str,
+        /// How many rows there are.
+        n_rows: u64,
+    },
     /// A file is damaged or not what its name says.
     #[error("{}: {reason}", path.display())]
     BadFile {
@@ -233,6 +251,11 @@ impl Error {
             Self::EmptyFile { .. } | Self::NoRows { .. } => {
                 Some("remove it from the source's `path`, or fill it".into())
             }
+            Self::NothingFits { .. } | Self::EmptyPool { .. } => Some(
+                "values are compared as they stand in the file: `temper data inspect FILE --line 1` \
+                 shows a row"
+                    .into(),
+            ),
             Self::BadFile { .. } => Some("make or copy the file anew".into()),
             Self::TooLarge { .. } => Some(
                 "limits keep a damaged or hostile file from taking the machine down; write the \

@@ -11,6 +11,7 @@ mod error;
 pub mod limits;
 mod paths;
 mod place;
+mod reading;
 mod row_problem;
 mod rows;
 mod source;
@@ -20,7 +21,9 @@ mod texts;
 pub use batch::Batch;
 pub use cache::{Content, PrepareOptions, Prepared, Progress, TokenRole, cache_key, prepare};
 pub use conversations::{Conversations, conversations};
-pub use dataset::{Counts, CutReason, CutSample, Dataset, Holdout, RowView, RunOptions, Segment};
+pub use dataset::{
+    Counts, CutReason, CutSample, Dataset, DrawnCounts, Holdout, RowView, RunOptions, Segment,
+};
 pub use error::{Error, Result};
 pub use paths::{expand, resolve};
 pub use place::{Place, Position};

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use recipe::{Columns, Format, Layout, Rows, Source};
+use recipe::{ColumnValues, Columns, DrawnPairs, Format, Layout, Rows, Source};
 
 use crate::error::Result;
 use crate::paths::{expand, resolve};
@@ -27,6 +27,10 @@ pub struct SourceSpec {
     pub rows: Option<Rows>,
     /// Other names for columns.
     pub columns: Option<Columns>,
+    /// Only rows whose columns have one of these values.
+    pub filter: Option<ColumnValues>,
+    /// Pairs drawn from rows of one text each.
+    pub pairs: Option<DrawnPairs>,
     /// How often each row is seen in an epoch.
     pub weight: f64,
     /// Only so many rows from the start; of a plain text file, so many lines.
@@ -50,6 +54,8 @@ impl SourceSpec {
             text: source.text.clone(),
             rows: source.rows.clone(),
             columns: source.columns.clone(),
+            filter: source.filter.clone(),
+            pairs: source.pairs.clone(),
             weight: source.weight,
             limit: source.limit.into_iter().chain(limit).min(),
         })
@@ -66,6 +72,8 @@ impl SourceSpec {
             text: None,
             rows: None,
             columns: None,
+            filter: None,
+            pairs: None,
             weight: 1.0,
             limit: None,
         }
@@ -77,6 +85,7 @@ impl SourceSpec {
             text: self.text.as_deref(),
             rows: self.rows.as_ref(),
             columns: self.columns.as_ref(),
+            pairs: self.pairs.as_ref(),
         }
     }
 }

@@ -5,10 +5,12 @@
 use std::path::Path;
 
 use recipe::Format;
+use tokenizer::Message;
 
 use crate::cache::BUILDER_VERSION;
 use crate::error::{Error, Result};
-use crate::rows::{Shape, Wanted};
+use crate::reading::{SourceRows, decide_shape, make};
+use crate::rows::{Pooled, Shape, Wanted};
 use crate::source::{BytesRead, Row, TextDocument, file_format, read_all};
 use crate::spec::SourceSpec;
 
@@ -55,6 +57,7 @@ pub fn texts_key(specs: &[SourceSpec], wanted: Wanted, cache_dir: &Path) -> Resu
         Wanted::Documents => serde_json::json!(false),
         Wanted::Chats => serde_json::json!(true),
         Wanted::Pairs => serde_json::json!("pairs"),
+        Wanted::Prompts => serde_json::json!("prompts"),
     };
     let key = serde_json::json!([BUILDER_VERSION, wanted, sources]);
     Ok(fsio::sha256_hex(key.to_string().as_bytes()))
@@ -65,7 +68,7 @@ fn source_texts(spec: &SourceSpec, wanted: Wanted) -> Result<Texts> {
     for file in &spec.files {
         plain |= file_format(file, spec.format)? == Format::Text;
     }
-    if plain && wanted == Wanted::Documents {
+    if plain && spec.filter.is_none() && wanted == Wanted::Documents {
         return Ok(Box::new(PlainTexts::new(spec)));
     }
     let Some(shape) = decide_shape(spec, wanted)? else {
@@ -73,9 +76,7 @@ fn source_texts(spec: &SourceSpec, wanted: Wanted) -> Result<Texts> {
         let no_rows = || Error::NoRows { source_path: spec.path.clone() };
         return Err(rows.find_map(Result::err).unwrap_or_else(no_rows));
     };
-    let limit = usize::try_from(spec.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    let files = spec.files.clone();
-    let rows = read_all(files, spec.format, shape.needed(), BytesRead::default()).take(limit);
+    let rows = SourceRows::open(spec, &shape, BytesRead::default());
     let texts = rows.flat_map(move |row| match row_texts(row, &shape, wanted) {
         Ok(texts) => texts.into_iter().map(Ok).collect(),
         Err(error) => vec![Err(error)],
@@ -83,29 +84,23 @@ fn source_texts(spec: &SourceSpec, wanted: Wanted) -> Result<Texts> {
     Ok(Box::new(texts))
 }
 
-/// How the rows of a source are read, by its keys and its first good row; None without any row.
-pub(crate) fn decide_shape(spec: &SourceSpec, wanted: Wanted) -> Result<Option<Shape>> {
-    let mut rows = read_all(spec.files.clone(), spec.format, None, BytesRead::default());
-    let first = rows.find(|row| !matches!(row, Err(Error::Row { .. })));
-    match first.transpose()? {
-        Some(first) => Shape::decide(spec.request(), wanted, &first).map(Some),
-        None => Ok(None),
-    }
-}
-
 fn row_texts(row: Result<Row>, shape: &Shape, wanted: Wanted) -> Result<Vec<String>> {
-    let row = row?;
-    let texts = match wanted {
-        Wanted::Documents => shape.document_of(&row).map(|text| vec![text]),
-        Wanted::Chats => shape.chats_of(&row).map(|chats| {
-            let messages = chats.into_iter().flat_map(|chat| chat.messages);
-            messages.map(|message| message.content).collect()
-        }),
-        Wanted::Pairs => shape
-            .pair_of(&row)
-            .map(|pair| pair.into_iter().flatten().map(|message| message.content).collect()),
+    let contents = |chats: Vec<Vec<Message>>| -> Vec<String> {
+        chats.into_iter().flatten().map(|message| message.content).collect()
     };
-    texts.map_err(|problem| Error::row(row.place, problem))
+    let texts = make(row, |row| match (wanted, shape) {
+        (Wanted::Documents, _) => shape.document_of(row).map(|text| vec![text]),
+        (Wanted::Chats, _) => shape
+            .chats_of(row)
+            .map(|chats| contents(chats.into_iter().map(|chat| chat.messages).collect())),
+        (Wanted::Pairs, Shape::Pool(_)) => shape.pooled(row).map(|pooled| match pooled {
+            Pooled::On(_, text) => contents(vec![text.messages]),
+            Pooled::Neither | Pooled::Both | Pooled::Empty => Vec::new(),
+        }),
+        (Wanted::Pairs, _) => shape.pair_of(row).map(|pair| contents(pair.into())),
+        (Wanted::Prompts, _) => shape.prompt_of(row).map(|messages| contents(vec![messages])),
+    });
+    texts.map(|(texts, _)| texts)
 }
 
 /// Plain text files in pieces.

@@ -8,6 +8,7 @@
 //! comment, and a new section is a file and a field of [`Recipe`].
 
 mod checks;
+mod column_values;
 mod depth;
 mod error;
 mod found;
@@ -26,6 +27,7 @@ mod schema;
 mod sft;
 mod shape;
 mod source;
+mod source_check;
 mod spans;
 mod suggest;
 mod template;
@@ -40,6 +42,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use checks::ChecksSection;
+pub use column_values::ColumnValues;
 pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow};
 pub use load::{Loaded, load, parse};
@@ -51,7 +54,7 @@ pub use reference::{json_schema, reference_markdown};
 pub use reward::RewardSection;
 pub use rope::{LinearRope, Llama3Rope, RopeScaling, YarnRope};
 pub use sft::{ChatTemplate, Overlong, SftSection};
-pub use source::{Columns, DATA_PREFIX, Format, Layout, Rows, Source, resolve};
+pub use source::{Columns, DATA_PREFIX, DrawnPairs, Format, Layout, Rows, Source, resolve};
 pub use spans::{Place, Spans};
 pub use template::{Piece, Template};
 pub use tokenizer::{TokenizerSection, TrainByteBpe, TrainChar, TrainTokenizer};

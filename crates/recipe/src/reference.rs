@@ -199,6 +199,10 @@ fn values(key: &Key) -> String {
             item if min == max => format!("list of {min}: {}", scalar(item)),
             item => format!("list of: {}", scalar(item)),
         },
+        Shape::Map(value) => match value.as_ref() {
+            Shape::List { item, .. } => format!("table: `column = […]` of {}s", scalar(item)),
+            value => format!("table: `column =` {}", scalar(value)),
+        },
         scalar_shape => scalar(scalar_shape),
     }
 }
@@ -215,7 +219,9 @@ fn scalar(shape: &Shape) -> String {
         Shape::Integer { min, max } => format!("whole number, {min} to {}", grouped(*max)),
         Shape::Number(bounds) => format!("number, {}", bounds.words()),
         Shape::Switch => "`true`, `false`".to_owned(),
-        Shape::Table(_) | Shape::Choice { .. } | Shape::List { .. } => "table".to_owned(),
+        Shape::Table(_) | Shape::Choice { .. } | Shape::List { .. } | Shape::Map(_) => {
+            "table".to_owned()
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) enum Shape {
         min: usize,
         max: usize,
     },
+    /// A table whose keys the user names, such as columns of the data.
+    Map(Box<Shape>),
     Text(Text),
     Integer {
         min: i64,
@@ -161,7 +163,10 @@ impl Reader<'_> {
             };
         }
         match type_of(schema) {
-            Some("object") => Shape::Table(self.table(schema)),
+            Some("object") => match schema.get("additionalProperties") {
+                Some(value @ Value::Object(_)) => Shape::Map(Box::new(self.shape(value))),
+                _ => Shape::Table(self.table(schema)),
+            },
             Some("array") => Shape::List {
                 item: Box::new(
                     schema.get("items").map_or(Shape::Switch, |items| self.shape(items)),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::problems::Problems;
+use crate::column_values::ColumnValues;
 use crate::template::Template;
 
 /// One place that rows come from: a file, a folder or a pattern, and what to read in it.
@@ -39,10 +39,38 @@ pub struct Source {
     /// What a row is. Left to `auto`, the columns say it.
     #[serde(default)]
     pub layout: Layout,
+    /// Only the rows whose columns have one of these values: `{ emotions = ["joy", "love"] }`. Of
+    /// several columns each must; the others are left out and counted.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<ColumnValues>,
+    /// Pairs drawn from rows of one text each, by what stands in their columns (stages that learn
+    /// from pairs).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<DrawnPairs>,
     /// Use only the first rows of this source, for a quick try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub limit: Option<u64>,
+}
+
+/// Pairs drawn from rows of one text each: `{ from = "text", chosen = { emotions = ["joy"] },
+/// rejected = { emotions = ["anger"] } }`. A row that fits `chosen` and `rejected`, or neither, is
+/// in no pair. Every text of the larger side comes in one pair, those of the smaller one in as many
+/// as it takes; who stands beside whom is drawn by the recipe's seed. Texts are held out first and
+/// pairs drawn on either side, so that no text is in a training pair and in a held-out one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrawnPairs {
+    /// The column of the text.
+    #[schemars(length(min = 1))]
+    pub from: String,
+    /// Which rows are the better ones.
+    pub chosen: ColumnValues,
+    /// Which rows are the worse ones.
+    pub rejected: ColumnValues,
+    /// What both texts answer, such as `"Write a comment."`. Left out, they stand alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<Template>,
 }
 
 /// How a data file is written.
@@ -153,6 +181,9 @@ pub(crate) enum Use {
     Chats,
     /// Pairs of answers, the better one first.
     Pairs,
+    /// Prompts to answer.
+    #[allow(dead_code, reason = "for stages that sample their own answers")]
+    Prompts,
 }
 
 impl Source {
@@ -165,127 +196,7 @@ impl Source {
     pub fn needs_data_dir(&self) -> bool {
         self.path.starts_with(DATA_PREFIX)
     }
-
-    pub(crate) fn check(&self, path: &str, wanted: Use, problems: &mut Problems) {
-        if let Some(rows) = &self.rows {
-            rows.check(&format!("{path}.rows"), wanted, problems);
-            if self.text.is_some() {
-                problems.conflict(
-                    &format!("{path}.text"),
-                    "`rows` already says where the text comes from",
-                );
-            }
-            if self.columns.is_some() {
-                problems.conflict(&format!("{path}.columns"), "`rows` already names the columns");
-            }
-            if !matches!(self.layout, Layout::Auto | Layout::Text | Layout::PromptCompletion) {
-                problems.conflict(&format!("{path}.layout"), "`rows` already says what a row is");
-            }
-        }
-        let refused = match wanted {
-            Use::Documents => !matches!(self.layout, Layout::Auto | Layout::Text),
-            Use::Chats => self.layout == Layout::Text,
-            Use::Pairs => self.layout != Layout::Auto,
-        };
-        if refused {
-            let reason = match wanted {
-                Use::Documents => "pretraining reads documents, not chats: `auto` or `text`",
-                Use::Chats => "fine-tuning needs to know what is asked and what is answered",
-                Use::Pairs => "a pair's columns say what it is: leave `layout` out",
-            };
-            problems.conflict(&format!("{path}.layout"), reason);
-        }
-        if wanted == Use::Chats && self.text.is_some() {
-            problems.conflict(
-                &format!("{path}.text"),
-                "fine-tuning reads prompts and completions: `columns` or `rows` name theirs",
-            );
-        }
-        if wanted == Use::Pairs && self.text.is_some() {
-            problems.conflict(
-                &format!("{path}.text"),
-                "pairs have `prompt`, `chosen` and `rejected`: `columns` or `rows` name theirs",
-            );
-        }
-        if wanted != Use::Pairs
-            && let Some(columns) = &self.columns
-        {
-            for (key, column) in [("chosen", &columns.chosen), ("rejected", &columns.rejected)] {
-                if column.is_some() {
-                    problems.conflict(&format!("{path}.columns.{key}"), ONLY_PAIRS);
-                }
-            }
-        }
-        if wanted == Use::Documents && self.columns.is_some() {
-            problems.conflict(
-                &format!("{path}.columns"),
-                "pretraining reads one text a row: `text` names its column",
-            );
-        }
-    }
 }
-
-impl Rows {
-    fn check(&self, path: &str, wanted: Use, problems: &mut Problems) {
-        let pairs = [("chosen", &self.chosen), ("rejected", &self.rejected)];
-        if wanted != Use::Pairs {
-            for (key, _) in pairs.iter().filter(|(_, template)| template.is_some()) {
-                problems.conflict(&format!("{path}.{key}"), ONLY_PAIRS);
-            }
-        }
-        match wanted {
-            Use::Pairs => {
-                for (key, template) in pairs {
-                    if template.is_none() {
-                        problems.missing(path, key, "a pair needs `chosen` and `rejected`");
-                    }
-                }
-                for (key, template) in [("text", &self.text), ("completion", &self.completion)] {
-                    if template.is_some() {
-                        problems.conflict(
-                            &format!("{path}.{key}"),
-                            "pairs are made of `prompt`, `chosen` and `rejected`",
-                        );
-                    }
-                }
-            }
-            Use::Documents => {
-                if self.text.is_none() {
-                    problems.missing(path, "text", "pretraining makes one text of each row");
-                }
-                for (key, template) in [("prompt", &self.prompt), ("completion", &self.completion)]
-                {
-                    if template.is_some() {
-                        problems.conflict(
-                            &format!("{path}.{key}"),
-                            "pretraining makes one text of each row: `text`",
-                        );
-                    }
-                }
-            }
-            Use::Chats => {
-                for (key, template) in [("prompt", &self.prompt), ("completion", &self.completion)]
-                {
-                    if template.is_none() {
-                        problems.missing(
-                            path,
-                            key,
-                            "fine-tuning needs what is asked and what is answered",
-                        );
-                    }
-                }
-                if self.text.is_some() {
-                    problems.conflict(
-                        &format!("{path}.text"),
-                        "fine-tuning makes `prompt` and `completion` of each row",
-                    );
-                }
-            }
-        }
-    }
-}
-
-const ONLY_PAIRS: &str = "only a stage that learns from pairs reads it, such as [reward]";
 
 /// What a path under the data directory starts with.
 pub const DATA_PREFIX: &str = "data:";

@@ -82,6 +82,14 @@ impl Validator<'_> {
                     self.value(&format!("{path}[{idx}]"), Found::Table(table), item);
                 }
             }
+            (Shape::Map(shape), Found::Table(inner)) => {
+                if inner.is_empty() {
+                    self.wrong_value(path, "must not be empty", "{}");
+                }
+                for (name, item) in inner.iter() {
+                    self.value(&join(path, name), Found::of(item), shape);
+                }
+            }
             (Shape::Text(text), Found::Value(Value::String(value))) => {
                 self.text(path, value.value(), text);
             }
@@ -306,7 +314,7 @@ fn about(key: &Key) -> String {
 /// What a shape takes, reading on after `must be`.
 fn kind(shape: &Shape) -> &'static str {
     match shape {
-        Shape::Table(_) | Shape::Choice { .. } => "a table",
+        Shape::Table(_) | Shape::Choice { .. } | Shape::Map(_) => "a table",
         Shape::List { .. } => "a list",
         Shape::Text(_) => "a string",
         Shape::Integer { .. } => "a whole number",

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use recipe::OnBadRow;
 use serde_json::Value;
 
+use crate::cache::store::PoolCounts;
 use crate::cache::{Content, PrepareOptions, Progress};
 use crate::error::{Error, Result};
 use crate::source::{BytesRead, read_all};
@@ -17,8 +18,15 @@ use crate::spec::SourceSpec;
 mod chats;
 mod documents;
 mod pairs;
+mod pools;
+mod prompts;
+mod units;
 mod writer;
 
+use chats::ChatUnit;
+use pairs::PairUnit;
+use pools::PoolUnit;
+use prompts::PromptUnit;
 use writer::{SampleEnd, Writer};
 
 /// Text that one batch holds for each core; large enough that no core waits long for the last.
@@ -45,15 +53,23 @@ pub(crate) fn build(
         report.n_tokens = writer.summary.n_tokens;
         progress(report);
     };
+    let columns = &mut writer;
     let counts = match options.content {
-        Content::Documents => documents::run(spec, options, &read, &mut writer, &mut on_batch)?,
+        Content::Documents => documents::run(spec, options, &read, columns, &mut on_batch)?,
         Content::Chats(template) => {
-            chats::run(spec, options, template, &read, &mut writer, &mut on_batch)?
+            units::run::<ChatUnit>(spec, options, template, &read, columns, &mut on_batch)?
+        }
+        Content::Pairs(template) if spec.pairs.is_some() => {
+            units::run::<PoolUnit>(spec, options, template, &read, columns, &mut on_batch)?
         }
         Content::Pairs(template) => {
-            pairs::run(spec, options, template, &read, &mut writer, &mut on_batch)?
+            units::run::<PairUnit>(spec, options, template, &read, columns, &mut on_batch)?
+        }
+        Content::Prompts(template) => {
+            units::run::<PromptUnit>(spec, options, template, &read, columns, &mut on_batch)?
         }
     };
+    counts.check_pools(spec)?;
     writer.finish(counts, inputs)
 }
 
@@ -96,6 +112,12 @@ struct RowCounter {
     n_rows: u64,
     n_bad: u64,
     bad: Vec<String>,
+    /// Rows that `where` leaves out, among those counted.
+    n_left_out: u64,
+    /// Rows without text in a pool.
+    n_empty: u64,
+    /// What rows are to the pairs that are drawn from them.
+    pools: PoolCounts,
 }
 
 impl RowCounter {
@@ -107,6 +129,9 @@ impl RowCounter {
             n_rows: 0,
             n_bad: 0,
             bad: Vec::new(),
+            n_left_out: 0,
+            n_empty: 0,
+            pools: PoolCounts::default(),
         }
     }
 
@@ -114,6 +139,28 @@ impl RowCounter {
     fn accept<T>(&mut self, row: Result<T>) -> Result<Option<T>> {
         self.n_rows += 1;
         self.check(row)
+    }
+
+    /// Counts the rows that `where` has left out.
+    fn leave_out(&mut self, n_left_out: u64) {
+        self.n_rows += n_left_out;
+        self.n_left_out += n_left_out;
+    }
+
+    /// Pairs need texts on both sides.
+    fn check_pools(&self, spec: &SourceSpec) -> Result<()> {
+        if spec.pairs.is_none() {
+            return Ok(());
+        }
+        let sides = [("chosen", self.pools.chosen), ("rejected", self.pools.rejected)];
+        match sides.into_iter().find(|(_, n)| *n == 0) {
+            None => Ok(()),
+            Some((side, _)) => Err(Error::EmptyPool {
+                source_path: self.source_path.clone(),
+                side,
+                n_rows: self.n_rows,
+            }),
+        }
     }
 
     /// As `accept`, for a row that was counted before.
@@ -159,6 +206,10 @@ impl RowCounter {
     fn finish(self) -> Result<Self> {
         if self.n_rows == 0 {
             return Err(Error::NoRows { source_path: self.source_path });
+        }
+        if self.n_left_out == self.n_rows {
+            let (source_path, n_rows) = (self.source_path, self.n_rows);
+            return Err(Error::NothingFits { source_path, n_rows });
         }
         if self.n_bad >= self.n_rows {
             let first = self.bad.first().cloned().unwrap_or_default();

@@ -22,7 +22,7 @@ use crate::source::{Compression, file_format, format_name};
 use crate::spec::SourceSpec;
 
 pub use store::TokenRole;
-pub(crate) use store::{Store, TARGET_BIT};
+pub(crate) use store::{PoolCounts, Store, TARGET_BIT};
 
 /// Raise it whenever the same inputs would give other tokens.
 pub(crate) const BUILDER_VERSION: u32 = 1;
@@ -36,6 +36,8 @@ pub enum Content<'a> {
     Chats(&'a ChatTemplate),
     /// Pairs of answers written out by a template, each text up to its end token.
     Pairs(&'a ChatTemplate),
+    /// Prompts written out by a template, up to where the assistant's words begin.
+    Prompts(&'a ChatTemplate),
 }
 
 /// What preparing needs besides the sources.
@@ -82,6 +84,8 @@ pub struct Prepared {
 /// One prepared source.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedSource {
+    /// The path as the recipe writes it, for display.
+    pub(crate) path: String,
     pub(crate) weight: f64,
     pub(crate) key: String,
     pub(crate) store: Store,
@@ -142,7 +146,7 @@ pub fn prepare(
                 })?
             }
         };
-        prepared.push(PreparedSource { weight: spec.weight, key, store });
+        prepared.push(PreparedSource { path: spec.path.clone(), weight: spec.weight, key, store });
     }
     let tokenizer = options.tokenizer;
     let ids = SpecialIds {
@@ -180,6 +184,7 @@ fn inputs(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Value> {
         Content::Documents => ("documents", None),
         Content::Chats(template) => ("chats", Some(template.source())),
         Content::Pairs(template) => ("pairs", Some(template.source())),
+        Content::Prompts(template) => ("prompts", Some(template.source())),
     };
     let tokenizer = options.tokenizer.hash().map_err(|source| Error::TokenizerUse { source })?;
     Ok(json!({
@@ -199,14 +204,22 @@ pub(crate) fn reading_inputs(spec: &SourceSpec, cache_dir: &Path) -> Result<Valu
         let hash = file_hashes::file_hash(cache_dir, path)?;
         files.push(json!([hash, format, Compression::of(path).name()]));
     }
-    Ok(json!({
+    let mut inputs = json!({
         "files": files,
         "layout": value(&spec.layout),
         "text": spec.text,
         "rows": value(&spec.rows),
         "columns": value(&spec.columns),
         "limit": spec.limit,
-    }))
+    });
+    // Keys that came later are named where they are set, so that older caches keep theirs.
+    if let Some(filter) = &spec.filter {
+        inputs["where"] = value(filter);
+    }
+    if let Some(pairs) = &spec.pairs {
+        inputs["pairs"] = value(pairs);
+    }
+    Ok(inputs)
 }
 
 fn value(part: &impl Serialize) -> Value {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::place::{Place, Position};
+use crate::rows::Side;
 
 pub(crate) const TOKENS: &str = "tokens.bin";
 pub(crate) const OFFSETS: &str = "offsets.bin";
@@ -22,9 +23,11 @@ pub(crate) const PLACES: &str = "places.bin";
 pub(crate) const MARKS: &str = "marks.bin";
 /// Chats only: the hash that decides on which side of a split a sample stands.
 pub(crate) const GROUPS: &str = "groups.bin";
-
 /// Chats only: first target, last target, number of targets, as 4 bytes each.
 pub(crate) const SPANS: &str = "spans.bin";
+
+/// Pools only: 0 for a text that is chosen, 1 for one that is rejected, one byte.
+pub(crate) const SIDES: &str = "sides.bin";
 
 /// The bit of a mark that says: a target.
 pub(crate) const TARGET_BIT: u8 = 0x80;
@@ -83,8 +86,25 @@ pub(crate) struct Summary {
     pub(crate) binary: bool,
     /// Whether the samples are chats, with marks and groups.
     pub(crate) chats: bool,
+    /// Rows that `where` left out, among those read.
+    #[serde(default)]
+    pub(crate) n_left_out: u64,
+    /// What the rows are to pairs that are drawn from them; None where none are.
+    #[serde(default)]
+    pub(crate) pools: Option<PoolCounts>,
     /// Whether the source is one plain text file, which is not cut where documents meet.
     pub(crate) plain_text: bool,
+}
+
+/// What the rows of a source are to the pairs that are drawn from them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PoolCounts {
+    pub(crate) chosen: u64,
+    pub(crate) rejected: u64,
+    /// Rows that fit neither side.
+    pub(crate) neither: u64,
+    /// Rows that fit both.
+    pub(crate) both: u64,
 }
 
 /// One source's samples.
@@ -97,6 +117,7 @@ pub(crate) struct Store {
     marks: Bytes,
     groups: Bytes,
     spans: Bytes,
+    sides: Bytes,
     files: Arc<[Arc<Path>]>,
     pub(crate) summary: Summary,
 }
@@ -116,6 +137,7 @@ impl Store {
             marks: chats(MARKS)?,
             groups: chats(GROUPS)?,
             spans: chats(SPANS)?,
+            sides: if summary.pools.is_some() { map(SIDES)? } else { Bytes::new() },
             files: files.iter().map(|file| Arc::from(file.as_path())).collect(),
             summary,
         };
@@ -138,6 +160,9 @@ impl Store {
             expected.push((self.marks.len(), n_tokens));
             expected.push((self.groups.len(), n * 8));
             expected.push((self.spans.len(), n * SPAN_BYTES));
+        }
+        if self.summary.pools.is_some() {
+            expected.push((self.sides.len(), n));
         }
         let ordered = (0..n as u64).all(|sample| self.start(sample) <= self.start(sample + 1));
         let fits = expected.iter().all(|(found, wanted)| found == wanted);
@@ -186,6 +211,14 @@ impl Store {
             bytes.map_or(0, u32::from_le_bytes)
         };
         Targets { first: number(0), last: number(1), n: number(2) }
+    }
+
+    /// Which side of a pair a text of a pool is for.
+    pub(crate) fn side(&self, sample: u64) -> Side {
+        match self.sides.get(sample as usize) {
+            Some(1) => Side::Rejected,
+            _ => Side::Chosen,
+        }
     }
 
     /// The content's hash.

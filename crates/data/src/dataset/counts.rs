@@ -4,7 +4,8 @@
 
 use serde::Serialize;
 
-use crate::cache::Prepared;
+use crate::cache::{PoolCounts, Prepared};
+use crate::dataset::pairs::Pairs;
 use crate::dataset::{CutReason, Dataset};
 use crate::place::Place;
 
@@ -13,7 +14,7 @@ use crate::place::Place;
 pub struct Counts {
     /// Rows read from all sources, bad ones included.
     pub rows: u64,
-    /// Documents, chats or texts of pairs made of them.
+    /// Documents, chats, texts of pairs or prompts made of them.
     pub samples: u64,
     /// Tokens of all samples, before cutting.
     pub tokens: u64,
@@ -23,7 +24,9 @@ pub struct Counts {
     pub bad: u64,
     /// Messages of the first bad rows.
     pub bad_rows: Vec<String>,
-    /// Documents left out because they have no text.
+    /// Rows that `where` left out.
+    pub left_out: u64,
+    /// Documents, or texts for pairs, left out because they have no text.
     pub empty: u64,
     /// Samples whose content occurred before.
     pub duplicates: u64,
@@ -49,6 +52,27 @@ pub struct Counts {
     pub eval_rows: u64,
     /// Targets of the validation part.
     pub eval_targets: u64,
+    /// What pairs were drawn from, a source at a time.
+    pub drawn: Vec<DrawnCounts>,
+}
+
+/// A source whose pairs are drawn from rows of one text each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DrawnCounts {
+    /// The source's path as the recipe writes it.
+    pub path: String,
+    /// Rows that fit `chosen` alone.
+    pub chosen: u64,
+    /// Rows that fit `rejected` alone.
+    pub rejected: u64,
+    /// Rows that fit both and are in no pair.
+    pub both: u64,
+    /// Rows that fit neither.
+    pub neither: u64,
+    /// Pairs drawn for training.
+    pub train_pairs: u64,
+    /// Pairs drawn from texts that are held out.
+    pub eval_pairs: u64,
 }
 
 /// A sample that was cut or dropped.
@@ -84,6 +108,7 @@ impl Counts {
             counts.bytes += summary.n_bytes;
             counts.bad += summary.n_bad;
             counts.empty += summary.n_empty;
+            counts.left_out += summary.n_left_out;
             counts.bad_rows.extend(summary.bad.iter().cloned());
         }
         for (sample, reason) in &dataset.cuts {
@@ -124,6 +149,24 @@ impl Dataset {
         let source = after.checked_sub(1).and_then(|at| self.sources.get(at));
         source.map_or(0, |source| source.store.len(sample - source.first_sample))
     }
+}
+
+/// What the sources have that pairs are drawn from.
+pub(super) fn drawn(prepared: &Prepared, train: &[Pairs], eval: &[Pairs]) -> Vec<DrawnCounts> {
+    let sides = train.iter().zip(eval);
+    let sources = prepared.sources.iter().zip(sides).filter_map(|(source, (train, eval))| {
+        let PoolCounts { chosen, rejected, neither, both } = source.store.summary.pools?;
+        Some(DrawnCounts {
+            path: source.path.clone(),
+            chosen,
+            rejected,
+            both,
+            neither,
+            train_pairs: train.n_pairs(),
+            eval_pairs: eval.n_pairs(),
+        })
+    });
+    sources.collect()
 }
 
 fn duplicates(prepared: &Prepared) -> u64 {

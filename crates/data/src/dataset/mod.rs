@@ -8,6 +8,7 @@ mod counts;
 mod documents;
 mod mixture;
 mod pairs;
+mod prompts;
 mod row;
 mod sides;
 mod split;
@@ -18,6 +19,7 @@ use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 
 use recipe::{Overlong, Packing};
+use seed::{Purpose, derive};
 
 use crate::batch::Batch;
 use crate::cache::{Prepared, Store};
@@ -25,15 +27,16 @@ use crate::error::{Error, Result};
 use crate::place::Place;
 
 pub use chats::CutReason;
-pub use counts::{Counts, CutSample};
+pub use counts::{Counts, CutSample, DrawnCounts};
 pub use split::Holdout;
 pub use view::{RowView, Segment};
 
 use chats::{ChatRows, Chats};
 use mixture::Order;
 use pairs::{PairRows, Pairs};
+use prompts::{PromptRows, Prompts};
 pub(crate) use row::RowWriter;
-use sides::{document_sides, sample_sides, shuffled, source_parts, stream_sides};
+use sides::{document_sides, prompt_sides, sample_sides, shuffled, source_parts, stream_sides};
 use split::{Part, Sides};
 
 /// What a dataset needs to know of the run.
@@ -57,7 +60,7 @@ pub struct RunOptions {
     pub holdout: Option<Holdout>,
 }
 
-/// How rows are laid out: documents, a stream, chats, or pairs of rows.
+/// How rows are laid out: documents, a stream, chats, pairs of rows, or prompts.
 pub(crate) trait Layout: Debug + Send + Sync {
     /// Rows of an epoch.
     fn n_rows(&self, epoch: u64) -> u64;
@@ -140,17 +143,51 @@ impl Dataset {
 
     /// Pairs for reward models and preferences: what is called a row here is a pair, which makes two
     /// rows of a batch, the chosen text first.
+    ///
+    /// Where a source's pairs are drawn from single texts, the texts are held out first and pairs drawn on either side, so
+    /// that no text is on both. Training pairs are drawn by the run's seed and the stage's name, held-out ones always
+    /// alike: two runs measure on the same pairs.
     pub fn pairs(prepared: &Prepared, options: &RunOptions, overlong: Overlong) -> Result<Self> {
         let sources = source_parts(prepared);
         let sides = sample_sides(&sources, options.holdout)?;
         let length = options.sequence_length;
         let mut cuts = Vec::new();
-        let mut rows = |part: fn(&Sides) -> &Part, order: Order| {
-            let pairs = sources.iter().zip(&sides).map(|(source, side)| {
+        let mut pick = |part: fn(&Sides) -> &Part, (seed, stage): (u64, &str)| -> Vec<Pairs> {
+            let picked = sources.iter().zip(&sides).enumerate().map(|(idx, (source, side))| {
                 let report = |sample, reason| cuts.push((sample, reason));
-                Pairs::pick(source.clone(), part(side), length, overlong, report)
+                if source.store.summary.pools.is_none() {
+                    return Pairs::pick(source.clone(), part(side), length, overlong, report);
+                }
+                let key = |pass| derive(seed, stage, Purpose::Pairs, pass, idx as u64);
+                Pairs::draw(source.clone(), part(side), length, overlong, key, report)
             });
-            Box::new(PairRows::new(pairs.collect(), order, length)) as Box<dyn Layout>
+            picked.collect()
+        };
+        let train = pick(|side| &side.train, (options.seed, &options.stage));
+        let eval = pick(|side| &side.eval, (0, "held-out"));
+        let drawn = counts::drawn(prepared, &train, &eval);
+        let rows = |pairs, order| Box::new(PairRows::new(pairs, order, length)) as Box<dyn Layout>;
+        let train = rows(train, shuffled(options));
+        let eval = options.holdout.map(|_| rows(eval, Order::Fixed));
+        let mut dataset = Self::new(prepared, sources, options, (train, eval), cuts)?;
+        dataset.counts.drawn = drawn;
+        Ok(dataset)
+    }
+
+    /// Prompts for stages that sample their own answers: a row is a prompt, up to where the assistant's words begin, and
+    /// `sequence_length` the longest there may be.
+    ///
+    /// Fewer prompts than a step needs are repeated. Where all prompts are one and the same, it is also the held-out one.
+    pub fn prompts(prepared: &Prepared, options: &RunOptions) -> Result<Self> {
+        let sources = source_parts(prepared);
+        let sides = prompt_sides(&sources, options.holdout)?;
+        let mut cuts = Vec::new();
+        let mut rows = |part: fn(&Sides) -> &Part, order: Order| {
+            let prompts = sources.iter().zip(&sides).map(|(source, side)| {
+                let report = |sample, reason| cuts.push((sample, reason));
+                Prompts::pick(source.clone(), part(side), options.sequence_length, report)
+            });
+            Box::new(PromptRows::new(prompts.collect(), order)) as Box<dyn Layout>
         };
         let train = rows(|side| &side.train, shuffled(options));
         let eval = options.holdout.map(|_| rows(|side| &side.eval, Order::Fixed));

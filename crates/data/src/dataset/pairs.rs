@@ -4,6 +4,7 @@
 //! It deliberately packs nothing: a score belongs to one text.
 
 use recipe::Overlong;
+use seed::shuffled_index;
 
 use crate::cache::{Store, TokenRole};
 use crate::dataset::chats::CutReason;
@@ -24,8 +25,8 @@ pub(crate) struct PairRows {
 #[derive(Clone, Debug)]
 pub(crate) struct Pairs {
     source: SourcePart,
-    /// The chosen text of each pair; the rejected one is the sample behind it.
-    chosen: Vec<u32>,
+    /// The samples of each pair: the chosen text and the rejected one.
+    pairs: Vec<[u32; 2]>,
 }
 
 impl Pairs {
@@ -37,51 +38,112 @@ impl Pairs {
         overlong: Overlong,
         mut report: impl FnMut(u64, CutReason),
     ) -> Self {
-        let mut chosen = Vec::new();
         // Both texts of a pair stand on the same side of a split: they share their group and place.
-        for sample in part.samples().filter(|sample| sample % 2 == 0) {
-            let store = &source.store;
-            let n_tokens = store.len(sample).max(store.len(sample + 1));
-            let fits = n_tokens <= sequence_length as u64;
-            let alike = texts_are_alike(store, sample, sequence_length);
-            let reason = match (fits, overlong) {
-                (false, Overlong::Drop) => Some(CutReason::Overlong),
-                _ if alike => Some(CutReason::Alike),
-                (false, Overlong::Cut) => Some(CutReason::Cut),
-                (true, _) => None,
+        let rows = part.samples().filter(|sample| sample % 2 == 0);
+        let mut pairs = Vec::new();
+        for pair in rows.map(|sample| [sample, sample + 1]) {
+            let reason = problem_of(&source.store, pair, sequence_length, overlong);
+            if let Some(reason) = reason {
+                report(source.first_sample + pair[0], reason);
+            }
+            if matches!(reason, None | Some(CutReason::Cut)) {
+                pairs.push(pair.map(|sample| sample as u32));
+            }
+        }
+        Self { source, pairs }
+    }
+
+    /// Draws pairs from the texts of a part: each of the larger side once, in file order, beside one of the smaller side,
+    /// which comes in a new order as often as it has to. `key` gives each of these orders.
+    ///
+    /// The pairs are those of every epoch. Texts that are longer than a row are left out first, or cut.
+    pub(crate) fn draw(
+        source: SourcePart,
+        part: &Part,
+        sequence_length: usize,
+        overlong: Overlong,
+        key: impl Fn(u64) -> u64,
+        mut report: impl FnMut(u64, CutReason),
+    ) -> Self {
+        let store = &source.store;
+        let mut sides: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
+        for sample in part.samples() {
+            let fits = store.len(sample) <= sequence_length as u64;
+            let reason = match overlong {
+                _ if fits => None,
+                Overlong::Drop => Some(CutReason::Overlong),
+                Overlong::Cut => Some(CutReason::Cut),
             };
             if let Some(reason) = reason {
                 report(source.first_sample + sample, reason);
             }
-            if matches!(reason, None | Some(CutReason::Cut)) {
-                chosen.push(sample as u32);
+            if reason != Some(CutReason::Overlong) {
+                sides[store.side(sample) as usize].push(sample as u32);
             }
         }
-        Self { source, chosen }
+        let [n_chosen, n_rejected] = sides.each_ref().map(|side| side.len() as u64);
+        let n_pairs = if n_chosen.min(n_rejected) == 0 { 0 } else { n_chosen.max(n_rejected) };
+        let mut pairs = Vec::with_capacity(n_pairs as usize);
+        for i in 0..n_pairs {
+            let pair = sides.each_ref().map(|side| {
+                let n = side.len() as u64;
+                let at = if n == n_pairs { i } else { shuffled_index(key(i / n), n, i % n) };
+                side[at as usize]
+            });
+            let [chosen, rejected] = pair.map(u64::from);
+            if texts_are_alike(store, [chosen, rejected], sequence_length) {
+                report(source.first_sample + chosen, CutReason::Alike);
+            } else {
+                pairs.push(pair);
+            }
+        }
+        Self { source, pairs }
+    }
+
+    /// How many pairs there are.
+    pub(crate) fn n_pairs(&self) -> u64 {
+        self.pairs.len() as u64
+    }
+}
+
+/// What is wrong with a pair that stands in one row of a file.
+fn problem_of(
+    store: &Store,
+    pair: [u64; 2],
+    sequence_length: usize,
+    overlong: Overlong,
+) -> Option<CutReason> {
+    let n_tokens = pair.map(|sample| store.len(sample)).into_iter().max().unwrap_or(0);
+    let fits = n_tokens <= sequence_length as u64;
+    match (fits, overlong) {
+        (false, Overlong::Drop) => Some(CutReason::Overlong),
+        _ if texts_are_alike(store, pair, sequence_length) => Some(CutReason::Alike),
+        (false, Overlong::Cut) => Some(CutReason::Cut),
+        (true, _) => None,
     }
 }
 
 /// Whether both texts of a pair have the same tokens within a row.
-fn texts_are_alike(store: &Store, chosen: u64, sequence_length: usize) -> bool {
+fn texts_are_alike(store: &Store, [chosen, rejected]: [u64; 2], sequence_length: usize) -> bool {
     let tokens = |sample: u64| {
         let kept = store.len(sample).min(sequence_length as u64);
         (store.start(sample)..store.start(sample) + kept).map(|at| store.token(at))
     };
-    tokens(chosen).eq(tokens(chosen + 1))
+    tokens(chosen).eq(tokens(rejected))
 }
 
 impl PairRows {
     pub(crate) fn new(sources: Vec<Pairs>, order: Order, sequence_length: usize) -> Self {
         let counts: Vec<(u64, f64)> =
-            sources.iter().map(|pairs| (pairs.chosen.len() as u64, pairs.source.weight)).collect();
+            sources.iter().map(|pairs| (pairs.n_pairs(), pairs.source.weight)).collect();
         let mixture = Mixture::new(&counts, order);
         Self { sources, mixture, sequence_length }
     }
 
     fn write(&self, item: Item, out: &mut RowWriter<'_>) {
         let pairs = &self.sources[item.source];
-        let (store, chosen) = (&pairs.source.store, u64::from(pairs.chosen[item.index as usize]));
-        for sample in [chosen, chosen + 1] {
+        let store = &pairs.source.store;
+        for sample in pairs.pairs[item.index as usize].map(u64::from) {
             out.start_sample(pairs.source.first_sample + sample);
             let kept = store.len(sample).min(self.sequence_length as u64);
             for at in store.start(sample)..store.start(sample) + kept {
@@ -118,6 +180,6 @@ impl Layout for PairRows {
     }
 
     fn n_samples(&self) -> u64 {
-        self.sources.iter().map(|pairs| pairs.chosen.len() as u64).sum()
+        self.sources.iter().map(Pairs::n_pairs).sum()
     }
 }

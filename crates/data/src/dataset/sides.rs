@@ -36,6 +36,24 @@ pub(super) fn sample_sides(sources: &[SourcePart], holdout: Option<Holdout>) -> 
     }
 }
 
+/// As `sample_sides`; but one prompt that is all there is stands on both sides, for what is measured on it are answers.
+pub(super) fn prompt_sides(sources: &[SourcePart], holdout: Option<Holdout>) -> Result<Vec<Sides>> {
+    let groups = |source: &SourcePart| {
+        let store = source.store.clone();
+        (0..store.n_samples()).map(move |sample| store.group(sample))
+    };
+    let mut all = sources.iter().flat_map(groups);
+    let first = all.next();
+    if holdout.is_some() && all.all(|group| Some(group) == first) {
+        let whole = |source: &SourcePart| Part::Range(0..source.store.n_samples());
+        return Ok(sources
+            .iter()
+            .map(|source| Sides { train: whole(source), eval: whole(source) })
+            .collect());
+    }
+    sample_sides(sources, holdout)
+}
+
 type SidesOfRun = (Box<dyn Layout>, Option<Box<dyn Layout>>);
 
 pub(super) fn document_sides(

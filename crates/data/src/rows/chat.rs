@@ -8,6 +8,7 @@ use tokenizer::{Message, Role};
 
 use crate::limits;
 use crate::row_problem::RowProblem;
+use crate::rows::text;
 use crate::source::json_kind;
 
 type Checked<T> = std::result::Result<T, RowProblem>;
@@ -18,6 +19,23 @@ pub(crate) fn pair(prompt: String, completion: String) -> Vec<Message> {
         Message { role: Role::User, content: prompt },
         Message { role: Role::Assistant, content: completion },
     ]
+}
+
+/// An instruction with its input, an empty line between, as one text; often there is no input.
+pub(crate) fn instruction(
+    instruction: &str,
+    input: Option<&str>,
+    columns: &Map<String, Value>,
+) -> Checked<String> {
+    let asked = text::text_column(instruction, columns)?;
+    let Some(name) = input else { return Ok(asked) };
+    match columns.get(name).filter(|value| !value.is_null()) {
+        Some(value) => match text::plain(name, value)? {
+            value if value.is_empty() => Ok(asked),
+            value => Ok(format!("{asked}\n\n{value}")),
+        },
+        None => Ok(asked),
+    }
 }
 
 /// The messages in a column.
@@ -62,13 +80,13 @@ fn message(index: usize, value: &Value) -> Checked<Message> {
         role: role.clone(),
         known,
     })?;
-    let text = match fields.get(content) {
+    let words = match fields.get(content) {
         Some(value) => content_text(value).ok_or_else(|| {
             bad(format!("has a `{content}` that is {}, not a text", json_kind(value)))
         })?,
         None => return Err(bad(format!("has no `{content}`"))),
     };
-    Ok(Message { role, content: text })
+    Ok(Message { role, content: words })
 }
 
 const KNOWN_ROLES: &str = "system, user, assistant, tool";

@@ -1,21 +1,26 @@
-//! From named values to what a stage learns from: documents or chats.
+//! From named values to what a stage learns from: documents, chats, pairs or prompts.
 //!
 //! It deliberately stops at text: templates of chats and tokens belong to the tokenizer.
 
 mod chat;
+mod fit;
 mod pair;
+mod pool;
+mod prompt;
 mod text;
 mod tree;
 
-use recipe::{Columns, Layout, Template};
+use recipe::{Columns, DrawnPairs, Layout, Template};
 use serde_json::{Map, Value};
-use tokenizer::Message;
+use tokenizer::{Message, Role};
 
 use crate::error::{Error, Result};
 use crate::row_problem::{RowProblem, name_list};
 use crate::source::Row;
 
+pub(crate) use fit::fits;
 pub(crate) use pair::Pair;
+pub(crate) use pool::{Pooled, PooledText, Side};
 pub(crate) use text::{chat_hash, short_hash, text_hash};
 
 /// What a stage makes of rows.
@@ -27,6 +32,8 @@ pub enum Wanted {
     Chats,
     /// Pairs of answers, the better one first.
     Pairs,
+    /// Conversations up to where an answer is due.
+    Prompts,
 }
 
 /// One chat of a row, and the hash by which it is held out: paths of one tree go the same way.
@@ -62,6 +69,10 @@ pub(crate) enum Shape {
         chosen: Field,
         rejected: Field,
     },
+    /// One text, which pairs are drawn from.
+    Pool(DrawnPairs),
+    /// What is asked, and no answer.
+    Prompt(Field),
 }
 
 /// A text made of a row: a column's value, or a template over columns.
@@ -78,6 +89,7 @@ pub(crate) struct Request<'a> {
     pub(crate) text: Option<&'a str>,
     pub(crate) rows: Option<&'a recipe::Rows>,
     pub(crate) columns: Option<&'a Columns>,
+    pub(crate) pairs: Option<&'a DrawnPairs>,
 }
 
 const PROMPTS: &[&str] = &["prompt", "question"];
@@ -93,10 +105,16 @@ const CHAT_HINT: &str = "fine-tuning reads `messages`; `prompt` and `completion`
 const PAIR_HINT: &str = "pairs are read from `chosen` and `rejected`, often with `prompt`: name other columns with `columns`, or make \
      texts with `rows`";
 
+const PROMPT_HINT: &str = "prompts are read from `prompt`, `messages` or `instruction`: name another column with `columns`, or make texts \
+     with `rows`";
+
 impl Shape {
     /// Decides how to read a source from its keys and its first row.
     pub(crate) fn decide(request: Request<'_>, wanted: Wanted, first: &Row) -> Result<Self> {
         let columns = &first.columns;
+        if let (Wanted::Pairs, Some(pairs)) = (wanted, request.pairs) {
+            return Ok(Self::Pool(pairs.clone()));
+        }
         if let Some(rows) = request.rows {
             return Self::from_templates(rows, wanted, first);
         }
@@ -112,6 +130,7 @@ impl Shape {
             (Wanted::Chats, Layout::Tree) => Some(Self::tree(columns)),
             (Wanted::Chats, Layout::Text) => None,
             (Wanted::Pairs, _) => Self::pair(&named, columns),
+            (Wanted::Prompts, layout) => Self::prompt(layout, &named, columns),
         };
         shape.ok_or_else(|| Error::UnknownLayout {
             place: first.place.clone(),
@@ -120,6 +139,7 @@ impl Shape {
                 Wanted::Documents => DOCUMENT_HINT,
                 Wanted::Chats => CHAT_HINT,
                 Wanted::Pairs => PAIR_HINT,
+                Wanted::Prompts => PROMPT_HINT,
             },
         })
     }
@@ -138,6 +158,7 @@ impl Shape {
                 prompt: field(prompt),
                 completion: field(completion),
             }),
+            (Wanted::Prompts, _, Some(prompt), _) => Some(Self::Prompt(field(prompt))),
             _ => None,
         };
         shape.ok_or_else(|| Error::BadSource {
@@ -146,6 +167,7 @@ impl Shape {
                 Wanted::Documents => "`rows` needs `text` in pretraining".into(),
                 Wanted::Chats => "`rows` needs `prompt` and `completion` in fine-tuning".into(),
                 Wanted::Pairs => "`rows` needs `chosen` and `rejected` for pairs".into(),
+                Wanted::Prompts => "`rows` needs `prompt` for prompts".into(),
             },
         })
     }
@@ -212,6 +234,37 @@ impl Shape {
         })
     }
 
+    /// What is asked: a column of prompts goes before one of whole conversations.
+    fn prompt(layout: Layout, named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
+        let has = |names: &[&str]| names.iter().any(|name| columns.contains_key(*name));
+        let asked = |name: String| Self::Prompt(Field::Column(name));
+        match layout {
+            Layout::Messages => return Some(Self::messages(named, columns)),
+            Layout::Instruction => return Some(Self::instruction(named, columns)),
+            Layout::PromptCompletion => {
+                return Some(asked(pick(named.prompt.as_ref(), PROMPTS, columns)));
+            }
+            Layout::Text | Layout::Tree => return None,
+            Layout::Auto => {}
+        }
+        if named.prompt.is_some() {
+            return named.prompt.clone().map(asked);
+        }
+        if named.messages.is_some() {
+            return Some(Self::messages(named, columns));
+        }
+        if named.instruction.is_some() || named.input.is_some() {
+            return Some(Self::instruction(named, columns));
+        }
+        if has(PROMPTS) && !columns.get("prompt").is_some_and(Value::is_object) {
+            return Some(asked(pick(None, PROMPTS, columns)));
+        }
+        if MESSAGES.iter().any(|name| columns.get(*name).is_some_and(Value::is_array)) {
+            return Some(Self::messages(named, columns));
+        }
+        columns.contains_key("instruction").then(|| Self::instruction(named, columns))
+    }
+
     fn messages(named: &Columns, columns: &Map<String, Value>) -> Self {
         Self::Messages { column: pick(named.messages.as_ref(), MESSAGES, columns) }
     }
@@ -251,6 +304,8 @@ impl Shape {
                     field.add_columns(&mut names);
                 }
             }
+            Self::Pool(pairs) => pool::add_columns(pairs, &mut names),
+            Self::Prompt(field) => field.add_columns(&mut names),
         }
         Some(names)
     }
@@ -273,12 +328,38 @@ impl Shape {
         }
     }
 
+    /// What a row of single texts is to the pairs that are drawn.
+    pub(crate) fn pooled(&self, row: &Row) -> std::result::Result<Pooled, RowProblem> {
+        match self {
+            Self::Pool(pairs) => pool::read(pairs, &row.columns),
+            _ => Err(RowProblem::NoMessages),
+        }
+    }
+
+    /// The conversation of a row up to where an answer is due.
+    pub(crate) fn prompt_of(&self, row: &Row) -> std::result::Result<Vec<Message>, RowProblem> {
+        match self {
+            Self::Prompt(field) => pair::asked(field, &row.columns).and_then(prompt::unanswered),
+            Self::Messages { column } => {
+                let value = text::column(column, &row.columns)?;
+                chat::messages(column, value).and_then(prompt::unanswered)
+            }
+            Self::Instruction { instruction, input, .. } => {
+                let asked = chat::instruction(instruction, input.as_deref(), &row.columns)?;
+                Ok(vec![Message::new(Role::User, asked)])
+            }
+            _ => Err(RowProblem::NoMessages),
+        }
+    }
+
     /// The chats of a row: one, or one for each assistant's message of a tree.
     pub(crate) fn chats_of(&self, row: &Row) -> std::result::Result<Vec<Chat>, RowProblem> {
         let columns = &row.columns;
         let one = |messages| Ok(vec![Chat { messages, group: None }]);
         match self {
-            Self::Text(_) | Self::Pair { .. } => Err(RowProblem::NoMessages),
+            Self::Text(_) | Self::Pair { .. } | Self::Pool(_) | Self::Prompt(_) => {
+                Err(RowProblem::NoMessages)
+            }
             Self::PromptCompletion { prompt, completion } => {
                 one(chat::pair(prompt.read(columns)?, completion.read(columns)?))
             }
@@ -286,15 +367,7 @@ impl Shape {
                 one(chat::messages(column, text::column(column, columns)?)?)
             }
             Self::Instruction { instruction, input, output } => {
-                let mut asked = text::text_column(instruction, columns)?;
-                if let Some(input) = input
-                    && let Some(value) = columns.get(input).filter(|value| !value.is_null())
-                {
-                    let value = text::plain(input, value)?;
-                    if !value.is_empty() {
-                        asked = format!("{asked}\n\n{value}");
-                    }
-                }
+                let asked = chat::instruction(instruction, input.as_deref(), columns)?;
                 one(chat::pair(asked, text::text_column(output, columns)?))
             }
             Self::Tree { root } => match root {

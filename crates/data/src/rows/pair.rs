@@ -46,6 +46,23 @@ enum Side {
     Messages(Vec<Message>),
 }
 
+impl Side {
+    /// The messages of what is asked.
+    fn asked(&self) -> Vec<Message> {
+        match self {
+            Self::Text(text) => {
+                transcript(text).unwrap_or_else(|| vec![Message::new(Role::User, text.clone())])
+            }
+            Self::Messages(messages) => messages.clone(),
+        }
+    }
+}
+
+/// The messages of a prompt that has no answers beside it.
+pub(crate) fn asked(field: &Field, columns: &Map<String, Value>) -> Checked<Vec<Message>> {
+    side(field, columns).map(|side| side.asked())
+}
+
 fn side(field: &Field, columns: &Map<String, Value>) -> Checked<Side> {
     if let Field::Column(name) = field
         && let value @ Value::Array(_) = text::column(name, columns)?
@@ -57,13 +74,7 @@ fn side(field: &Field, columns: &Map<String, Value>) -> Checked<Side> {
 
 /// The prompt with an answer behind it; an answer that repeats the whole conversation stands alone.
 fn join(prompt: Option<&Side>, answer: Side) -> Vec<Message> {
-    let before = match prompt {
-        None => Vec::new(),
-        Some(Side::Text(text)) => {
-            transcript(text).unwrap_or_else(|| vec![Message::new(Role::User, text.clone())])
-        }
-        Some(Side::Messages(messages)) => messages.clone(),
-    };
+    let before = prompt.map(Side::asked).unwrap_or_default();
     let after = match answer {
         Side::Messages(messages) => messages,
         Side::Text(text) if prompt.is_none() => {

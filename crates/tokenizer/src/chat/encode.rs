@@ -124,7 +124,17 @@ impl Tokenizer {
         Ok(self.prompt(messages, template)?.into_iter().map(|(id, _)| id).collect())
     }
 
-    /// [`Self::encode_prompt`] with the role of each token.
+    /// [`Self::encode_prompt`] with the role of each token; nothing of it is learnt.
+    pub fn encode_prompt_roles(
+        &self,
+        messages: &[Message],
+        template: &ChatTemplate,
+    ) -> Result<Encoded> {
+        let (ids, roles): (Vec<u32>, Vec<Option<Role>>) =
+            self.prompt(messages, template)?.into_iter().unzip();
+        Ok(Encoded { loss_mask: vec![false; ids.len()], ids, roles, turns: Vec::new() })
+    }
+
     fn prompt(
         &self,
         messages: &[Message],

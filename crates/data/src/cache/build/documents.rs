@@ -13,11 +13,11 @@ use crate::cache::pieces::{Cutter, PIECE_BYTES};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::place::Place;
+use crate::reading::{SourceRows, decide_shape, make};
 use crate::row_problem::RowProblem;
 use crate::rows::{Wanted, short_hash};
-use crate::source::{BytesRead, TextDocument, file_format, read_all};
+use crate::source::{BytesRead, TextDocument, file_format};
 use crate::spec::SourceSpec;
-use crate::texts::decide_shape;
 
 /// A piece of a document; the last one carries what the document ends with.
 struct Piece {
@@ -34,7 +34,8 @@ pub(super) fn run(
 ) -> Result<RowCounter> {
     let tokenizer = options.tokenizer;
     let counter = RowCounter::new(spec, options);
-    let plain = is_plain_text(spec)?;
+    // With `where`, a line is a row with the one column `text`.
+    let plain = is_plain_text(spec)? && spec.filter.is_none();
     writer.summary.plain_text = plain;
     pipeline(
         |sender| {
@@ -150,19 +151,15 @@ fn read_documents(
     let Some(shape) = decide_shape(spec, Wanted::Documents)? else {
         return counter.without_good_rows(spec);
     };
-    let limit = usize::try_from(spec.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    let rows = read_all(spec.files.clone(), spec.format, shape.needed(), read.clone());
-    for row in rows.take(limit) {
-        let document = row.and_then(|row| {
-            let text = shape.document_of(&row);
-            text.map(|text| (text, row.place.clone()))
-                .map_err(|problem| Error::row(row.place, problem))
-        });
+    let mut rows = SourceRows::open(spec, &shape, read.clone());
+    for row in rows.by_ref() {
+        let document = make(row, |row| shape.document_of(row));
         let Some((text, place)) = counter.accept(document)? else { continue };
         if add_document(text, place, batcher)?.is_none() {
             return Ok(counter);
         }
     }
+    counter.leave_out(rows.n_left_out());
     counter.finish()
 }
 

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use super::RowCounter;
 use crate::cache::store::{
-    GROUPS, HASHES, MARKS, OFFSETS, PLACES, SPANS, Summary, TOKENS, Targets,
+    GROUPS, HASHES, MARKS, OFFSETS, PLACES, SIDES, SPANS, Summary, TOKENS, Targets,
 };
 use crate::cache::{Content, PrepareOptions};
 use crate::error::{Error, Result};
 use crate::place::Place;
+use crate::rows::Side;
 use crate::source::file_format;
 use crate::spec::SourceSpec;
 
@@ -35,6 +36,8 @@ pub(super) struct Writer {
     places: Column,
     /// Marks, groups and spans.
     chats: Option<[Column; 3]>,
+    /// Which side of a pair each text is for, where pairs are drawn.
+    sides: Option<Column>,
     files: Vec<PathBuf>,
     scratch: Vec<u8>,
     /// Tokens when the last sample ended.
@@ -51,7 +54,8 @@ impl Writer {
         let formats: Result<Vec<Format>> =
             spec.files.iter().map(|file| file_format(file, spec.format)).collect();
         let binary = formats?.iter().any(|f| matches!(f, Format::Parquet | Format::Arrow));
-        let chats = matches!(options.content, Content::Chats(_) | Content::Pairs(_));
+        let chats = !matches!(options.content, Content::Documents);
+        let pools = chats && spec.pairs.is_some();
         let mut dir = fsio::DirWriter::begin(dir)?;
         let mut column = |name| Column::create(&mut dir, name);
         let mut offsets = column(OFFSETS)?;
@@ -59,6 +63,7 @@ impl Writer {
         let (tokens, hashes, places) = (column(TOKENS)?, column(HASHES)?, column(PLACES)?);
         let chat_columns =
             if chats { Some([column(MARKS)?, column(GROUPS)?, column(SPANS)?]) } else { None };
+        let sides = if pools { Some(column(SIDES)?) } else { None };
         let summary = Summary {
             wide: options.tokenizer.vocab_size() > 1 << 16,
             binary,
@@ -72,6 +77,7 @@ impl Writer {
             hashes,
             places,
             chats: chat_columns,
+            sides,
             files: spec.files.clone(),
             scratch: Vec::new(),
             ended_at: 0,
@@ -99,6 +105,11 @@ impl Writer {
             spans.write(&Targets::of(marks).to_bytes())?;
         }
         Ok(())
+    }
+
+    /// The side of a text that pairs are drawn from.
+    pub(super) fn write_side(&mut self, side: Side) -> Result<()> {
+        self.sides.as_mut().map_or(Ok(()), |column| column.write(&[side as u8]))
     }
 
     /// Whether no token came since the last sample ended.
@@ -133,8 +144,12 @@ impl Writer {
         self.summary.n_rows = counts.n_rows;
         self.summary.n_bad = counts.n_bad;
         self.summary.bad = counts.bad;
+        self.summary.n_left_out = counts.n_left_out;
+        self.summary.n_empty += counts.n_empty;
+        self.summary.pools = self.sides.is_some().then_some(counts.pools);
         let columns = [self.tokens, self.offsets, self.hashes, self.places];
-        for column in columns.into_iter().chain(self.chats.into_iter().flatten()) {
+        let more = self.chats.into_iter().flatten().chain(self.sides);
+        for column in columns.into_iter().chain(more) {
             column.file.finish()?;
         }
         let final_dir = self.dir.final_dir().to_path_buf();

@@ -1,0 +1,146 @@
+//! Conversations of a source: read on one thread, rendered and tokenised over all cores, written in the file's order.
+//!
+//! What a row gives, and how that is encoded and written, is each [`Unit`]'s own. It deliberately keeps every text whole:
+//! cutting and dropping are the dataset's.
+
+use std::sync::mpsc::SyncSender;
+
+use rayon::prelude::*;
+use tokenizer::{ChatTemplate, Encoded, Message, Role, Tokenizer};
+
+use super::{Closed, RowCounter, Writer, batch_bytes, pipeline};
+use crate::cache::PrepareOptions;
+use crate::cache::store::{TARGET_BIT, TokenRole};
+use crate::error::{Error, Result};
+use crate::place::Place;
+use crate::reading::{SourceRows, decide_shape, make};
+use crate::row_problem::RowProblem;
+use crate::rows::{Shape, Wanted};
+use crate::source::{BytesRead, Row};
+use crate::spec::SourceSpec;
+
+/// What rows are made into: a chat, a pair, a text of a pool, a prompt.
+pub(super) trait Unit: Sized + Send + Sync {
+    /// What a stage calls it.
+    const WANTED: Wanted;
+    /// Its ids, before they are written.
+    type Encoded: Send;
+
+    /// What a row gives; the counter notes what it doesn't give.
+    fn of_row(
+        shape: &Shape,
+        row: &Row,
+        counter: &mut RowCounter,
+    ) -> std::result::Result<Vec<Self>, RowProblem>;
+
+    /// Where it stands.
+    fn place(&self) -> &Place;
+
+    /// Bytes of its texts, by which batches are filled.
+    fn n_bytes(&self) -> usize;
+
+    /// Its ids.
+    fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        template: &ChatTemplate,
+    ) -> tokenizer::Result<Self::Encoded>;
+
+    /// Writes its samples.
+    fn write(&self, encoded: &Self::Encoded, writer: &mut Writer) -> Result<()>;
+}
+
+/// Builds the columns of one source.
+pub(super) fn run<U: Unit>(
+    spec: &SourceSpec,
+    options: &PrepareOptions<'_>,
+    template: &ChatTemplate,
+    read: &BytesRead,
+    writer: &mut Writer,
+    on_batch: &mut dyn FnMut(&Writer),
+) -> Result<RowCounter> {
+    let tokenizer = options.tokenizer;
+    // Rows that cannot be read are counted by the reader, those that cannot be encoded here.
+    let mut encoding = RowCounter::new(spec, options);
+    let counter = RowCounter::new(spec, options);
+    let encode = |unit: &U| {
+        unit.encode(tokenizer, template).map_err(|error| {
+            let problem = RowProblem::Encoding { reason: error.to_string(), hint: error.hint() };
+            Error::row(unit.place().clone(), problem)
+        })
+    };
+    let mut counter = pipeline(
+        |sender| read_units(spec, counter, read, sender),
+        |batch: Vec<U>| {
+            let encoded: Vec<Result<U::Encoded>> = batch.par_iter().map(encode).collect();
+            for (unit, encoded) in batch.iter().zip(encoded) {
+                if let Some(encoded) = encoding.check(encoded)? {
+                    unit.write(&encoded, writer)?;
+                }
+            }
+            on_batch(writer);
+            Ok(())
+        },
+    )?;
+    counter.add_bad(encoding, options)?;
+    if writer.summary.n_samples == 0 { counter.finish() } else { Ok(counter) }
+}
+
+fn read_units<U: Unit>(
+    spec: &SourceSpec,
+    mut counter: RowCounter,
+    read: &BytesRead,
+    sender: &SyncSender<Vec<U>>,
+) -> Result<RowCounter> {
+    let Some(shape) = decide_shape(spec, U::WANTED)? else {
+        return counter.without_good_rows(spec);
+    };
+    let mut rows = SourceRows::open(spec, &shape, read.clone());
+    let (mut batch, mut n_bytes) = (Vec::new(), 0);
+    for row in rows.by_ref() {
+        let units = make(row, |row| U::of_row(&shape, row, &mut counter));
+        let Some((units, _)) = counter.accept(units)? else { continue };
+        n_bytes += units.iter().map(U::n_bytes).sum::<usize>();
+        batch.extend(units);
+        if n_bytes >= batch_bytes() {
+            n_bytes = 0;
+            if send(sender, &mut batch).is_err() {
+                return Ok(counter);
+            }
+        }
+    }
+    counter.leave_out(rows.n_left_out());
+    // A closed pipe has its reason on the other side.
+    let _ = send(sender, &mut batch);
+    Ok(counter)
+}
+
+fn send<U>(sender: &SyncSender<Vec<U>>, batch: &mut Vec<U>) -> std::result::Result<(), Closed> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    sender.send(std::mem::take(batch)).map_err(|_| Closed)
+}
+
+/// Bytes of a conversation's texts.
+pub(super) fn text_bytes(messages: &[Message]) -> usize {
+    messages.iter().map(|message| message.content.len()).sum()
+}
+
+/// Each token's role, and whether it is a target.
+pub(super) fn marks_of(encoded: &Encoded) -> Vec<u8> {
+    let mark = |(role, target): (&Option<Role>, &bool)| {
+        role_of(*role) as u8 | if *target { TARGET_BIT } else { 0 }
+    };
+    encoded.roles.iter().zip(&encoded.loss_mask).map(mark).collect()
+}
+
+fn role_of(role: Option<Role>) -> TokenRole {
+    match role {
+        None => TokenRole::Template,
+        Some(Role::System) => TokenRole::System,
+        Some(Role::User) => TokenRole::User,
+        Some(Role::Assistant) => TokenRole::Assistant,
+        Some(Role::Tool) => TokenRole::Tool,
+    }
+}
