@@ -52,6 +52,17 @@ pub fn train_adapters_only<M: Adaptable>(model: M) -> M {
     })
 }
 
+/// The model with adapters that drop nothing.
+#[must_use]
+pub fn without_dropout<M: Adaptable>(mut model: M) -> M {
+    for (_, slot) in model.backbone_mut().projections_mut() {
+        if let Some(adapter) = slot.set_adapter(None) {
+            slot.set_adapter(Some(adapter.without_dropout()));
+        }
+    }
+    model
+}
+
 /// The names of all factors of a model's adapters, in module order.
 pub fn adapter_names<M: Module>(model: &M) -> Vec<String> {
     parameter_names(model).into_iter().filter(|name| is_factor(name)).collect()

@@ -13,7 +13,7 @@ mod merge;
 mod peft;
 
 pub use arch::{AdapterError, LoraConfig, Targets};
-pub use attach::{Adapted, adapter_names, attach, train_adapters_only};
+pub use attach::{Adapted, adapter_names, attach, train_adapters_only, without_dropout};
 pub use error::{Error, Result};
 pub use merge::{Removed, detach, merge, unmerge};
 pub use peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, Peft, export, load, write_weights};

@@ -96,6 +96,12 @@ impl LoraAdapter {
         Self { lora_A: factor(lora_a_ri), lora_B: factor(lora_b_or), scale, dropout }
     }
 
+    /// The same adapter, which drops nothing.
+    #[must_use]
+    pub fn without_dropout(self) -> Self {
+        Self { dropout: None, ..self }
+    }
+
     /// The width between the factors.
     pub fn rank(&self) -> usize {
         self.lora_A.weight.dims()[0]

@@ -2,8 +2,9 @@
 
 use arch::{MemoryEstimate, ModelConfig, ParamSpec, TrainingShape};
 use data::Dataset;
+use recipe::PpoSection;
 
-use crate::{Algorithm, LoraPlan};
+use crate::{Algorithm, LoraPlan, PpoPlan};
 
 /// A checkpoint holds the weights and two moments of each, four bytes apiece.
 const CHECKPOINT_BYTES_PER_PARAMETER: u64 = 12;
@@ -40,9 +41,7 @@ impl Cost {
         algorithm: Algorithm,
         lora: Option<&LoraPlan>,
         dataset: &Dataset,
-        sequence_length: usize,
-        rows_per_step: usize,
-        micro_batch: usize,
+        StepShape { sequence_length, rows_per_step, micro_batch }: StepShape,
     ) -> Self {
         let head = Head::of(config, algorithm);
         let n_parameters = head.n_parameters;
@@ -78,6 +77,78 @@ impl Cost {
     }
 }
 
+impl Cost {
+    /// Updates of PPO, every answer counted at its full length: sampled once, read once by policy, reference, reward and
+    /// value model, and then learned from by policy and value model in each epoch.
+    pub(crate) fn of_ppo(
+        config: &ModelConfig,
+        lora: Option<&LoraPlan>,
+        ppo: &PpoPlan,
+        section: &PpoSection,
+        max_steps: u64,
+        shape: StepShape,
+    ) -> Self {
+        let length = shape.sequence_length as u64;
+        let rows = max_steps.saturating_mul(shape.rows_per_step as u64);
+        let (n_tokens, pairs) =
+            (rows.saturating_mul(length), rows.saturating_mul(length * (length + 1) / 2));
+        let scorer = Head::of(config, Algorithm::Reward);
+        let adapters = |lora: Option<&LoraPlan>| lora.map_or(0, |lora| lora.n_parameters);
+        let trained = |lora: Option<&LoraPlan>, whole: u64, head: u64| match lora {
+            Some(lora) => lora.n_parameters + head,
+            None => whole,
+        };
+        let value_lora = ppo.value_lora.as_ref();
+        let n_policy = trained(lora, config.n_parameters(), 0);
+        let n_value = trained(value_lora, scorer.n_parameters, scorer.n_own);
+
+        let forward = config.forward_flops(n_tokens, pairs);
+        // Scores need no logits.
+        let scored = forward - scorer.unused_flops / 3.0 * n_tokens as f64;
+        let learned = |lora: Option<&LoraPlan>, n_trained: u64, unused: f64| match lora {
+            Some(_) => {
+                config.adapter_training_flops(n_tokens, pairs, n_trained)
+                    - unused * 2.0 / 3.0 * n_tokens as f64
+            }
+            None => config.training_flops(n_tokens, pairs) - unused * n_tokens as f64,
+        };
+        let epoch =
+            learned(lora, n_policy, 0.0) + learned(value_lora, n_value, scorer.unused_flops);
+        let flops = 3.0 * forward + 2.0 * scored + section.n_ppo_epochs as f64 * epoch;
+
+        // One graph spans policy and value model: twice the activations of a step with one.
+        let rows =
+            TrainingShape { rows: shape.micro_batch, sequence_length: shape.sequence_length };
+        let n_trained = n_policy + n_value;
+        let step = config.training_memory(rows);
+        let n_weights = ppo.n_base_parameters + adapters(lora) + adapters(value_lora);
+        let memory = step.of_two_models(n_weights, n_trained);
+        let n_micro = shape.rows_per_step / section.n_minibatches.max(1);
+        Self {
+            n_parameters: n_weights,
+            n_trained,
+            n_tokens,
+            flops,
+            memory,
+            peak_bytes: memory.peak(n_micro.div_ceil(shape.micro_batch.max(1)) as u64)
+                + PROCESS_BYTES,
+            checkpoint_bytes: n_trained.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
+            model_bytes: n_policy.saturating_mul(MODEL_BYTES_PER_PARAMETER),
+        }
+    }
+}
+
+/// The sizes of a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepShape {
+    /// Tokens of a row.
+    pub(crate) sequence_length: usize,
+    /// Rows, pairs or episodes of a step.
+    pub(crate) rows_per_step: usize,
+    /// How many of them go through the model at once.
+    pub(crate) micro_batch: usize,
+}
+
 /// What the head of a stage's model changes.
 struct Head {
     n_parameters: u64,
@@ -90,7 +161,7 @@ struct Head {
 impl Head {
     fn of(config: &ModelConfig, algorithm: Algorithm) -> Self {
         match algorithm {
-            Algorithm::Pretrain | Algorithm::Sft => {
+            Algorithm::Pretrain | Algorithm::Sft | Algorithm::Ppo => {
                 Self { n_parameters: config.n_parameters(), n_own: 0, unused_flops: 0.0 }
             }
             Algorithm::Reward => {

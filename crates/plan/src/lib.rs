@@ -10,6 +10,7 @@ mod locate;
 mod lora;
 mod model;
 mod paths;
+mod ppo;
 mod stage;
 mod start;
 mod tokenizers;
@@ -22,6 +23,7 @@ pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, locate_model};
 pub use lora::LoraPlan;
 pub use paths::{Paths, RUNS_DIR};
+pub use ppo::PpoPlan;
 pub use stage::{Algorithm, StagePlan};
 pub use start::Start;
 

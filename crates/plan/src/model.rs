@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arch::ModelConfig;
-use recipe::{Loaded, ModelSection};
+use recipe::{Loaded, ModelSection, Stage};
 use tokenizer::Tokenizer;
 
 use crate::{Error, Result};
@@ -30,13 +30,13 @@ pub(crate) fn check_fit(
     loaded: &Loaded,
     config: &ModelConfig,
     tokenizer: &Tokenizer,
-    stage: &str,
-    sequence_length: usize,
+    stage: &Stage<'_>,
 ) -> Result<()> {
+    let (name, sequence_length) = (stage.name, stage.sequence_length);
     let (n_tokens, vocab_size) = (tokenizer.vocab_size(), config.vocab_size());
     if n_tokens > vocab_size {
         let key = match &loaded.recipe.model {
-            Some(ModelSection::Start(_)) | None => format!("{stage}.start"),
+            Some(ModelSection::Start(_)) | None => format!("{name}.start"),
             Some(_) => "model.vocab_size".to_owned(),
         };
         return Err(Error::Recipe(loaded.spans.error(
@@ -48,9 +48,9 @@ pub(crate) fn check_fit(
     }
     if sequence_length > config.max_positions() {
         return Err(Error::Recipe(loaded.spans.error(
-            &format!("{stage}.sequence_length"),
+            &format!("{name}.{}", stage.length_key()),
             format!(
-                "the model takes at most {} tokens: `sequence_length` is {sequence_length}",
+                "the model takes at most {} tokens: a text may have {sequence_length}",
                 config.max_positions()
             ),
             "longer than the model's context",

@@ -7,7 +7,9 @@ use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, Sour
 use recipe::{Loaded, Packing, Stage, TrainKeys};
 use tokenizer::Tokenizer;
 
+use crate::cost::StepShape;
 use crate::lora::{LoraPlan, plan_lora};
+use crate::ppo::{PpoPlan, plan_ppo};
 use crate::start::{self, Start};
 use crate::{Cost, Error, Paths, Request, Result, Watch, model, tokenizers};
 
@@ -20,6 +22,8 @@ pub enum Algorithm {
     Sft,
     /// Learns to tell the better of two answers.
     Reward,
+    /// Learns from the scores of a reward model.
+    Ppo,
 }
 
 impl Algorithm {
@@ -28,6 +32,7 @@ impl Algorithm {
         match stage.name {
             "sft" => Self::Sft,
             "reward" => Self::Reward,
+            "ppo" => Self::Ppo,
             _ => Self::Pretrain,
         }
     }
@@ -38,6 +43,7 @@ impl Algorithm {
             Self::Pretrain => Wanted::Documents,
             Self::Sft => Wanted::Chats,
             Self::Reward => Wanted::Pairs,
+            Self::Ppo => Wanted::Prompts,
         }
     }
 }
@@ -53,6 +59,8 @@ pub struct StagePlan {
     pub start: Start,
     /// The adapter that is trained in place of the weights.
     pub lora: Option<LoraPlan>,
+    /// Other models that take part.
+    pub ppo: Option<PpoPlan>,
     /// Whether `start` is an adapter that is merged into its base before the stage begins.
     pub merges_start: bool,
     /// The model's shape.
@@ -82,8 +90,10 @@ pub struct StagePlan {
 impl StagePlan {
     /// The stages of the same run whose `model/` it reads.
     pub fn needs(&self) -> Vec<&str> {
-        let adapter = self.lora.as_ref().and_then(|lora| lora.adapter.as_ref());
-        let starts = std::iter::once(&self.start).chain(adapter);
+        let value_lora = self.ppo.as_ref().and_then(|ppo| ppo.value_lora.as_ref());
+        let adapters = self.lora.iter().chain(value_lora).filter_map(|lora| lora.adapter.as_ref());
+        let roles = self.ppo.iter().flat_map(|ppo| [&ppo.reward, &ppo.value]);
+        let starts = std::iter::once(&self.start).chain(adapters).chain(roles);
         starts
             .filter_map(|start| match start {
                 Start::Stage(name) => Some(name.as_str()),
@@ -126,44 +136,52 @@ pub(crate) fn plan_stage(
         Algorithm::Reward => {
             Some(loaded.recipe.reward.as_ref().and_then(|s| s.input.chat_template.as_ref()))
         }
+        Algorithm::Ppo => Some(loaded.recipe.ppo.as_ref().and_then(|s| s.chat_template.as_ref())),
     };
     let tokenizer = match template {
         Some(key) => tokenizers::with_template(loaded, paths, stage.name, key, &tokenizer)?,
         None => tokenizer,
     };
-    let config = match begin.config {
-        Some(config) => config,
+    let config = match &begin.config {
+        Some(config) => config.clone(),
         None => model::fresh(loaded, &tokenizer)?,
     };
     let lora = match stage.lora {
         Some(keys) => {
-            let path = format!("{}.lora", stage.name);
+            let path = match algorithm {
+                Algorithm::Ppo => "ppo.policy.lora".to_owned(),
+                _ => format!("{}.lora", stage.name),
+            };
             Some(plan_lora(loaded, paths, &path, keys, &config, earlier)?)
         }
         None => None,
     };
+    let ppo = match (algorithm, &loaded.recipe.ppo) {
+        (Algorithm::Ppo, Some(section)) => {
+            Some(plan_ppo(loaded, paths, section, &begin, lora.as_ref(), earlier)?)
+        }
+        _ => None,
+    };
     let goes_on = lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&begin.start);
     let merges_start = begin.is_adapter && !goes_on;
     let sequence_length = stage.sequence_length;
-    model::check_fit(loaded, &config, &tokenizer, stage.name, sequence_length)?;
+    model::check_fit(loaded, &config, &tokenizer, stage)?;
     let prepared = prepare(request, paths, stage, algorithm, &tokenizer, watch)?;
     let dataset = dataset(loaded, stage, algorithm, &prepared)?;
     check_targets(loaded, stage, &dataset)?;
     let rows_per_step = stage.rows_per_step;
     let micro_batch = stage.train.micro_batch.unwrap_or(rows_per_step).min(rows_per_step);
     let max_steps = dataset.n_steps();
-    let cost = Cost::of(
-        &config,
-        algorithm,
-        lora.as_ref(),
-        &dataset,
-        sequence_length,
-        rows_per_step,
-        micro_batch,
-    );
+    let shape = StepShape { sequence_length, rows_per_step, micro_batch };
+    let cost = match (&ppo, &loaded.recipe.ppo) {
+        (Some(ppo), Some(section)) => {
+            Cost::of_ppo(&config, lora.as_ref(), ppo, section, max_steps, shape)
+        }
+        _ => Cost::of(&config, algorithm, lora.as_ref(), &dataset, shape),
+    };
     let mut inputs = BTreeMap::new();
     for (idx, key) in prepared.keys().enumerate() {
-        inputs.insert(format!("{}.data[{idx}]", stage.name), key.to_owned());
+        inputs.insert(format!("{}.{}[{idx}]", stage.name, stage.data_key), key.to_owned());
     }
     inputs.insert("tokenizer".to_owned(), tokenizer.hash()?);
     Ok(StagePlan {
@@ -171,6 +189,7 @@ pub(crate) fn plan_stage(
         algorithm,
         start: begin.start,
         lora,
+        ppo,
         merges_start,
         config,
         tokenizer,
@@ -233,6 +252,7 @@ fn prepare(
     let content = match (algorithm, tokenizer.chat_template()) {
         (Algorithm::Sft, Some(template)) => Content::Chats(template),
         (Algorithm::Reward, Some(template)) => Content::Pairs(template),
+        (Algorithm::Ppo, Some(template)) => Content::Prompts(template),
         _ => Content::Documents,
     };
     let options = PrepareOptions {
@@ -255,7 +275,10 @@ fn dataset(
     let options = RunOptions {
         seed: loaded.recipe.seed,
         stage: stage.name.to_owned(),
-        sequence_length: stage.sequence_length,
+        sequence_length: match (algorithm, &loaded.recipe.ppo) {
+            (Algorithm::Ppo, Some(ppo)) => ppo.max_prompt_tokens,
+            _ => stage.sequence_length,
+        },
         rows_per_step: stage.rows_per_step,
         max_steps: keys.max_steps,
         epochs: keys.epochs,
@@ -274,6 +297,7 @@ fn dataset(
         (Algorithm::Reward, _, Some(reward)) => {
             Ok(Dataset::pairs(prepared, &options, reward.input.overlong)?)
         }
+        (Algorithm::Ppo, ..) => Ok(Dataset::prompts(prepared, &options)?),
         _ => {
             let packing = loaded.recipe.pretrain.as_ref().map_or(Packing::default(), |p| p.packing);
             Ok(Dataset::pretrain(prepared, &options, packing)?)

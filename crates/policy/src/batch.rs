@@ -3,6 +3,7 @@
 //! Scoring and training read through these same functions, so a log-probability has one definition.
 //! Rows are padded on the right with a segment of their own; nothing depends on the padding.
 
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::LogProbs;
 use model::{CausalLm, ScalarHead};
@@ -78,6 +79,19 @@ pub(crate) fn scores(episodes: &[&Rollout], model: &ScalarHead, device: &Device)
     let (tokens, _) = padded(&rows, device);
     let last: Vec<usize> = rows.iter().map(|row| row.len() - 1).collect();
     kernels::with_host_values(&model.scores_at(&tokens, &last), <[f32]>::to_vec)
+}
+
+/// What the reward model gives each episode, a few at a time, off autodiff.
+pub fn scores_of(episodes: &[Rollout], model: &ScalarHead, device: &Device) -> Vec<f32> {
+    const AT_ONCE: usize = 16;
+    let model = valid(model);
+    let chunks = episodes.chunks(AT_ONCE).map(|chunk| chunk.iter().collect::<Vec<_>>());
+    chunks.flat_map(|chunk| scores(&chunk, &model, device)).collect()
+}
+
+/// The model without autodiff.
+pub(crate) fn valid(model: &ScalarHead) -> ScalarHead {
+    if model.score.weight.val().is_autodiff() { model.valid() } else { model.clone() }
 }
 
 /// How many tokens of an episode have a log-probability, those behind its end among them.

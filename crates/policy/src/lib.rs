@@ -32,10 +32,11 @@ mod score;
 mod settings;
 mod update;
 
+pub use batch::scores_of;
 pub use checks::weights_hash;
 pub use error::{Error, Result};
 pub use kl_control::adapted_kl_coef;
 pub use rollout::{EndReason, Rollout, Rollouts, Sampling, Span};
 pub use score::{Scored, ScoredEpisode, score};
 pub use settings::{Conventions, KlEstimator, Settings};
-pub use update::{Actors, Updated, update};
+pub use update::{Actors, Learner, Updated, update};

@@ -2,12 +2,11 @@
 //!
 //! No graph is built here, and no weight changes.
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use loss::{Whitening, gae, kl_k1, kl_k3, whiten};
 use model::{CausalLm, ScalarHead};
 
-use crate::batch::{EpisodeBatch, n_predicted, scores};
+use crate::batch::{EpisodeBatch, n_predicted, scores, valid};
 use crate::checks::check_reward_sum;
 use crate::rollout::{EndReason, Rollout, Rollouts};
 use crate::settings::{KlEstimator, Settings};
@@ -164,11 +163,6 @@ fn whiten_all(
             *value = whitened;
         }
     }
-}
-
-/// The model without autodiff.
-fn valid(model: &ScalarHead) -> ScalarHead {
-    if model.score.weight.val().is_autodiff() { model.valid() } else { model.clone() }
 }
 
 fn host(x: &Tensor<1>) -> Vec<f32> {

@@ -36,22 +36,34 @@ pub struct Updated {
     pub metrics: BTreeMap<String, f64>,
     /// How many steps were made: fewer than epochs × mini-batches where `target_kl` stopped it.
     pub n_steps: usize,
+    /// The mean over its steps of the gradient's global norm, before clipping.
+    pub grad_norm: f64,
+}
+
+/// What turns gradients into steps.
+pub struct Learner<'a> {
+    /// Over [`Actors`].
+    pub optimizer: &'a mut AdamW,
+    /// The learning rate of every step of the update.
+    pub lr: f64,
+    /// Sees the gradients of each step before they are used.
+    pub observe: &'a mut dyn FnMut(&Gradients),
+    /// Where the models stand, with autodiff.
+    pub device: &'a Device,
 }
 
 /// One PPO update: an epoch for each of `orders`, each a permutation of the episodes, cut into
 /// `n_minibatches` equal parts; one optimizer step for each part.
 ///
-/// The models stand on a device with autodiff; `optimizer` is over [`Actors`]. Errors: orders that
-/// are no permutations, a first ratio that is not 1, a gradient that is not finite.
+/// Errors: orders that are no permutations, a first ratio that is not 1, a gradient that is not finite.
 pub fn update(
     mut actors: Actors,
-    optimizer: &mut AdamW,
-    lr: f64,
+    learner: Learner<'_>,
     scored: &Scored,
     orders: &[Vec<usize>],
     settings: &Settings,
-    device: &Device,
 ) -> Result<Updated> {
+    let Learner { optimizer, lr, observe, device } = learner;
     settings.check()?;
     let n_episodes = scored.episodes.len();
     check_orders(orders, n_episodes)?;
@@ -59,7 +71,7 @@ pub fn update(
         return Err(Error::Minibatches { n_episodes, n_minibatches: settings.n_minibatches });
     }
     let names = ParameterNames::of(&actors);
-    let (mut minibatches, mut n_steps) = (Vec::new(), 0);
+    let (mut minibatches, mut n_steps, mut norms) = (Vec::new(), 0, 0.0);
 
     // 7. Several epochs over the same episodes, each in mini-batches. (Schulman et al. 2017,
     //    algorithm 1.)
@@ -78,11 +90,14 @@ pub fn update(
 
         // 11. One AdamW over both models. The loss was a mean already, so it is divided by 1.
         let norm = gradients.norm(1, place)?;
+        norms += norm.value();
+        observe(&gradients);
         actors = optimizer.step(actors, gradients, norm, lr);
         n_steps += 1;
     }
     let metrics = metrics(scored, &minibatches, settings);
-    Ok(Updated { actors, metrics, n_steps })
+    let grad_norm = norms / n_steps.max(1) as f64;
+    Ok(Updated { actors, metrics, n_steps, grad_norm })
 }
 
 /// The gradients and figures of one mini-batch.

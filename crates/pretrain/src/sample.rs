@@ -35,5 +35,5 @@ pub(crate) fn continue_nothing(
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Sample, step, 0);
     let completions = generate::generate(model, &[prompt], &settings, seed, |_| {})?;
     let text = completions.first().map(|completion| completion.text(tokenizer)).unwrap_or_default();
-    Ok(SampleRow { step, prompt: String::new(), text })
+    Ok(SampleRow { step, prompt: String::new(), text, ..SampleRow::default() })
 }

@@ -18,6 +18,7 @@ mod lora;
 mod model;
 mod overrides;
 mod pair_keys;
+mod ppo;
 mod pretrain;
 mod problems;
 mod reference;
@@ -49,6 +50,7 @@ pub use load::{Loaded, load, parse};
 pub use lora::LoraKeys;
 pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, StartModel};
 pub use pair_keys::PairKeys;
+pub use ppo::{Conventions, Kl, KlEstimator, PpoSection, Role};
 pub use pretrain::{Packing, PretrainSection};
 pub use reference::{json_schema, reference_markdown};
 pub use reward::RewardSection;
@@ -107,6 +109,9 @@ pub struct Recipe {
     /// A stage: learn to tell the better of two answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardSection>,
+    /// A stage: learn from the scores of a reward model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ppo: Option<PpoSection>,
     /// Which checks are on.
     #[serde(default)]
     pub checks: ChecksSection,
@@ -121,6 +126,8 @@ pub struct Stage<'r> {
     pub start: Option<&'r str>,
     /// Its `lora`.
     pub lora: Option<&'r LoraKeys>,
+    /// The key of what it reads.
+    pub data_key: &'static str,
     /// What it reads.
     pub data: &'r [Source],
     /// Tokens of a row, or of each text of a pair.
@@ -136,11 +143,17 @@ pub struct Stage<'r> {
 }
 
 impl<'r> Stage<'r> {
+    /// The key that makes a row long.
+    pub fn length_key(&self) -> &'static str {
+        if self.name == PpoSection::PATH { "max_new_tokens" } else { "sequence_length" }
+    }
+
     fn of_rows(name: &'static str, input: &'r InputKeys, train: &'r TrainKeys) -> Self {
         Self {
             name,
             start: input.start.as_deref(),
             lora: input.lora.as_ref(),
+            data_key: "data",
             data: &input.data,
             sequence_length: input.sequence_length,
             rows_per_step: input.rows_per_step(),
@@ -155,6 +168,7 @@ impl<'r> Stage<'r> {
             name,
             start: input.start.as_deref(),
             lora: input.lora.as_ref(),
+            data_key: "data",
             data: &input.data,
             sequence_length: input.sequence_length,
             rows_per_step: input.pairs_per_step,
@@ -172,6 +186,7 @@ impl Recipe {
             self.pretrain.as_ref().map(PretrainSection::stage),
             self.sft.as_ref().map(SftSection::stage),
             self.reward.as_ref().map(RewardSection::stage),
+            self.ppo.as_ref().map(PpoSection::stage),
         ];
         stages.into_iter().flatten().collect()
     }
@@ -182,15 +197,30 @@ impl Recipe {
             Some(TokenizerSection::Train(train)) => train.data().unwrap_or_default(),
             _ => &[],
         };
-        let lists = std::iter::once(("tokenizer.train", tokenizer))
-            .chain(self.stages().into_iter().map(|stage| (stage.name, stage.data)));
+        let lists = std::iter::once(("tokenizer.train.data".to_owned(), tokenizer)).chain(
+            self.stages()
+                .into_iter()
+                .map(|stage| (format!("{}.{}", stage.name, stage.data_key), stage.data)),
+        );
         lists
             .flat_map(|(path, list)| {
                 list.iter()
                     .enumerate()
-                    .map(move |(idx, source)| (format!("{path}.data[{idx}]"), source))
+                    .map(move |(idx, source)| (format!("{path}[{idx}]"), source))
+                    .collect::<Vec<_>>()
             })
             .collect()
+    }
+
+    /// Every place of a stage that names weights, with its key path.
+    fn starts_of<'r>(&'r self, stage: &Stage<'r>) -> Vec<(String, &'r str)> {
+        if let (PpoSection::PATH, Some(ppo)) = (stage.name, &self.ppo) {
+            return ppo.starts();
+        }
+        let adapter = stage.lora.and_then(|lora| lora.adapter.as_deref());
+        let start = stage.start.map(|start| (format!("{}.start", stage.name), start));
+        let adapter = adapter.map(|adapter| (format!("{}.lora.adapter", stage.name), adapter));
+        start.into_iter().chain(adapter).collect()
     }
 
     /// The longest row of any stage, in tokens.
@@ -215,6 +245,9 @@ impl Recipe {
         if let Some(reward) = &self.reward {
             reward.check(problems);
         }
+        if let Some(ppo) = &self.ppo {
+            ppo.check(problems);
+        }
         self.check_starts(problems);
         self.check_positions(problems);
     }
@@ -226,20 +259,18 @@ impl Recipe {
             problems.section(
                 "",
                 "the recipe has no stage: nothing would be trained",
-                "add [pretrain], [sft] or [reward]",
+                "add [pretrain], [sft], [reward] or [ppo]",
             );
         }
         for (idx, stage) in stages.iter().enumerate() {
             let path = stage.name;
             let earlier = stages.get(..idx).unwrap_or_default();
-            match (stage.start, &self.model) {
-                (Some(start), _) if stages.iter().skip(idx).any(|later| later.name == start) => {
-                    problems.value(
-                        &format!("{path}.start"),
-                        "must be a stage that runs before this one",
-                        start,
-                    );
+            for (key, start) in self.starts_of(stage) {
+                if stages.iter().skip(idx).any(|later| later.name == start) {
+                    problems.value(&key, "must be a stage that runs before this one", start);
                 }
+            }
+            match (stage.start, &self.model) {
                 (None, _) if !earlier.is_empty() => {
                     let last = earlier.last().map(|stage| stage.name).unwrap_or_default();
                     problems.missing(
@@ -284,7 +315,7 @@ impl Recipe {
             let length = stage.sequence_length;
             if length > n_positions {
                 problems.value(
-                    &format!("{}.sequence_length", stage.name),
+                    &format!("{}.{}", stage.name, stage.length_key()),
                     &format!("must be at most `{key}` of [{}] ({n_positions})", ModelSection::PATH),
                     length,
                 );

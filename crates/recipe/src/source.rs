@@ -182,7 +182,6 @@ pub(crate) enum Use {
     /// Pairs of answers, the better one first.
     Pairs,
     /// Prompts to answer.
-    #[allow(dead_code, reason = "for stages that sample their own answers")]
     Prompts,
 }
 

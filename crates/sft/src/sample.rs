@@ -30,7 +30,7 @@ pub(crate) fn answer(
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Sample, step, 0);
     let completions = generate::generate(model, &[prompt], &settings, seed, |_| {})?;
     let text = completions.first().map(|completion| completion.text(tokenizer)).unwrap_or_default();
-    Ok(SampleRow { step, prompt: prompt_text, text })
+    Ok(SampleRow { step, prompt: prompt_text, text, ..SampleRow::default() })
 }
 
 /// The ids before the first target of the validation part: a prompt as the model sees it.

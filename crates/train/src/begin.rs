@@ -12,8 +12,8 @@ use seed::Purpose;
 
 use crate::weights::{Role, first_weights, resumed_weights};
 use crate::{
-    AdamW, Checks, Finished, FirstLoss, Kept, Origin, ParameterNames, Progress, Result, RunDir,
-    StageRun, StageSettings, StopFlag, TrainedModel, Weights, compare_model,
+    AdamW, Bases, Checks, Finished, FirstLoss, Kept, Origin, ParameterNames, Progress, Result,
+    RunDir, StageRun, StageSettings, StopFlag, TrainedModel, Weights,
 };
 
 /// What a stage is given to run.
@@ -98,11 +98,11 @@ pub fn begin_with<M: TrainedModel>(
     first_loss: impl FnOnce(Origin) -> FirstLoss,
 ) -> Result<Begun<'_, M>> {
     let Context { plan, stage, run_dir, device, progress, stop } = context;
-    let mut run = StageRun::open(run_dir, settings(plan, stage), progress, stop)?;
+    let mut run = StageRun::open(run_dir, StageSettings::of(plan, stage), progress, stop)?;
     let resumed = run.resume()?;
     let weights: Weights<M> = match &resumed {
         Some(checkpoint) => resumed_weights(plan, stage, &checkpoint.dir, device)?,
-        None => first_weights(plan, Role::of(stage), run_dir, device)?,
+        None => first_weights(plan, Role::of(stage), run_dir, &mut Bases::new(device))?,
     };
     let Weights { model, kept, origin, dropout } = weights;
     run.set_side_files(kept.side_files::<M>(stage)?);
@@ -117,25 +117,11 @@ pub fn begin_with<M: TrainedModel>(
     if resumed.is_none() && plan.checks.dry_save {
         run.dry_save(
             |dir| write_checkpoint(dir, &kept, &model, &optimizer),
-            |dir| compare_model(dir, &kept, &model, &names),
+            |dir| kept.compare(dir, &model),
         )?;
     }
     let dropout = Dropout { key: dropout, seed: plan.seed, stage: stage.name.clone() };
     Ok(Begun { run, model, optimizer, names, checks, kept, dropout })
-}
-
-/// What a session needs to know of its stage.
-fn settings(plan: &Plan, stage: &StagePlan) -> StageSettings {
-    StageSettings {
-        stage: stage.name.clone(),
-        max_steps: stage.max_steps,
-        n_parameters: stage.cost.n_parameters,
-        n_trained: stage.cost.n_trained,
-        keys: stage.keys.clone(),
-        recipe_toml: plan.recipe_toml.clone(),
-        side_files: Vec::new(),
-        inputs: stage.inputs.clone(),
-    }
 }
 
 /// Writes weights and moments into a checkpoint's folder.

@@ -22,6 +22,7 @@ mod session;
 pub mod signals;
 mod tensor_file;
 mod tensorboard;
+mod trained_file;
 mod weights;
 
 pub use begin::{
@@ -36,7 +37,7 @@ pub use error::{Error, Result};
 pub use gradients::{GradNorm, Gradients};
 pub use machine::{BURN_VERSION, Machine};
 pub use metrics::{EvalRow, LogLengths, SampleRow, StepRow};
-pub use model_file::{MODEL_FILE, compare_model, save_model};
+pub use model_file::{MODEL_FILE, save_model};
 pub use optimizer::{AdamW, OPTIMIZER_FILE, clip_scale};
 pub use parameters::ParameterNames;
 pub use progress::{Event, Progress, Recorder, Silent};
@@ -46,7 +47,7 @@ pub use schedule::lr;
 pub use session::{StageRun, StageSettings, StepReport};
 pub use signals::StopFlag;
 pub use tensorboard::EventWriter;
+pub use trained_file::{compare_trained, load_trained, save_trained};
 pub use weights::{
-    Kept, Origin, Role, TrainedModel, Weights, first_weights, folder_of, open_beside, open_model,
-    resumed_weights,
+    Bases, Kept, Origin, Role, TrainedModel, Weights, first_weights, folder_of, resumed_weights,
 };

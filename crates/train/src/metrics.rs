@@ -55,6 +55,12 @@ pub struct SampleRow {
     pub prompt: String,
     /// What it wrote.
     pub text: String,
+    /// What it wrote before the stage began, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The reward model's score of it, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
 }
 
 /// The logs of a stage: metrics.jsonl, samples.jsonl and TensorBoard's events.

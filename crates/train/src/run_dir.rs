@@ -140,8 +140,8 @@ impl StageDir {
     }
 
     /// The whole weights that the stage's adapter stands beside, where they had to be merged from an earlier adapter.
-    pub fn merged_base(&self) -> PathBuf {
-        self.path.join("base")
+    pub fn merged_base(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// The file that says that the stage is done.

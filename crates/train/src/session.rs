@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fsio::DirWriter;
+use plan::{Plan, StagePlan};
 use recipe::TrainKeys;
 use serde_json::Value;
 
@@ -40,6 +41,22 @@ pub struct StageSettings {
     pub side_files: Vec<(String, Vec<u8>)>,
     /// Hashes of token caches, base model and tokenizer, by name; a resumed run must have the same.
     pub inputs: BTreeMap<String, String>,
+}
+
+impl StageSettings {
+    /// What a plan says of a stage; the files beside its weights are named once those are known.
+    pub fn of(plan: &Plan, stage: &StagePlan) -> Self {
+        Self {
+            stage: stage.name.clone(),
+            max_steps: stage.max_steps,
+            n_parameters: stage.cost.n_parameters,
+            n_trained: stage.cost.n_trained,
+            keys: stage.keys.clone(),
+            recipe_toml: plan.recipe_toml.clone(),
+            side_files: Vec::new(),
+            inputs: stage.inputs.clone(),
+        }
+    }
 }
 
 /// A stage that is running.

@@ -3,6 +3,7 @@
 //!
 //! Where weights come from is the plan's to say; this reads them. It deliberately trains nothing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use arch::{Architecture, Description, Dtype, LoraConfig};
@@ -16,7 +17,7 @@ use seed::Purpose;
 use tokenizer::Tokenizer;
 
 use crate::model_file::{MODEL_FILE, save_model};
-use crate::{Error, Result, RunDir};
+use crate::{Error, Result, RunDir, compare_trained, load_trained};
 
 /// Where the first weights of a stage came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub trait TrainedModel: SavedModel + Adaptable {
     fn fresh(stage: &StagePlan, seed: u64, device: &Device) -> Self;
 
     /// The whole weights of a folder; `seed` is for a head that they lack.
-    fn open(dir: &Path, seed: u64, device: &Device) -> Result<(Self, Origin)>;
+    fn open(dir: &Path, seed: u64, bases: &mut Bases) -> Result<(Self, Origin)>;
 }
 
 impl TrainedModel for CausalLm {
@@ -43,8 +44,8 @@ impl TrainedModel for CausalLm {
         Self::init(&stage.config, seed, device)
     }
 
-    fn open(dir: &Path, _seed: u64, device: &Device) -> Result<(Self, Origin)> {
-        Ok((load_causal_lm(dir, device)?, Origin::Trained))
+    fn open(dir: &Path, _seed: u64, bases: &mut Bases) -> Result<(Self, Origin)> {
+        Ok((bases.language_model(dir)?, Origin::Trained))
     }
 }
 
@@ -54,17 +55,77 @@ impl TrainedModel for ScalarHead {
         Self::from_backbone(backbone, &stage.config, seed)
     }
 
-    fn open(dir: &Path, seed: u64, device: &Device) -> Result<(Self, Origin)> {
+    fn open(dir: &Path, seed: u64, bases: &mut Bases) -> Result<(Self, Origin)> {
         let description = Description::read(dir).map_err(model::Error::from)?;
         match description.architecture {
-            Architecture::SequenceClassifier => {
-                Ok((load_scalar_head(dir, device)?, Origin::Trained))
-            }
+            Architecture::SequenceClassifier => Ok((bases.scorer(dir)?, Origin::Trained)),
             Architecture::CausalLm => {
-                let backbone = load_causal_lm(dir, device)?.backbone;
+                let backbone = bases.language_model(dir)?.backbone;
                 Ok((Self::from_backbone(backbone, &description.config, seed), Origin::NewHead))
             }
         }
+    }
+}
+
+/// Whole weights that were read, each folder's once: models that stand on the same share them as handles.
+///
+/// Drop it before training, or weights that are trained are copied at the first step.
+#[derive(Debug)]
+pub struct Bases {
+    device: Device,
+    language_models: BTreeMap<PathBuf, CausalLm>,
+    scorers: BTreeMap<PathBuf, ScalarHead>,
+}
+
+impl Bases {
+    /// Nothing read yet; what will be stands on `device`.
+    pub fn new(device: &Device) -> Self {
+        let (language_models, scorers) = (BTreeMap::new(), BTreeMap::new());
+        Self { device: device.clone(), language_models, scorers }
+    }
+
+    fn language_model(&mut self, dir: &Path) -> Result<CausalLm> {
+        let key = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        if let Some(model) = self.language_models.get(&key) {
+            return Ok(model.clone());
+        }
+        let model = load_causal_lm(dir, &self.device)?;
+        self.language_models.insert(key, model.clone());
+        Ok(model)
+    }
+
+    fn scorer(&mut self, dir: &Path) -> Result<ScalarHead> {
+        let key = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        if let Some(model) = self.scorers.get(&key) {
+            return Ok(model.clone());
+        }
+        let model = load_scalar_head(dir, &self.device)?;
+        self.scorers.insert(key, model.clone());
+        Ok(model)
+    }
+
+    /// The model of a folder, whole or an adapter beside the base that the folder records; nothing of it is merged.
+    pub fn open<M: TrainedModel>(&mut self, dir: &Path) -> Result<M> {
+        match base_of(dir)? {
+            None => {
+                let (model, origin) = M::open(dir, 0, self)?;
+                if origin == Origin::NewHead {
+                    return Err(Error::NoHead { dir: dir.to_owned() });
+                }
+                Ok(model)
+            }
+            Some(base) => self.open_beside(&base, dir),
+        }
+    }
+
+    /// The model of a base's folder with the adapter of another.
+    pub fn open_beside<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
+        let (model, origin) = M::open(base, 0, self)?;
+        let (Adapted { model, .. }, peft) = lora::load(model, adapter)?;
+        if origin == Origin::NewHead && !peft.saves_head {
+            return Err(Error::NoHead { dir: adapter.to_owned() });
+        }
+        Ok(model)
     }
 }
 
@@ -116,8 +177,20 @@ impl Kept {
         }
     }
 
+    /// Compares a folder that [`Self::write`] wrote with what is trained of the model in memory, bit by bit.
+    pub fn compare<M: TrainedModel>(&self, dir: &Path, model: &M) -> Result<()> {
+        let (file, prefix) = self.file();
+        compare_trained(&dir.join(file), prefix, model)
+    }
+
+    /// The model with its trained parameters as a folder has them that [`Self::write`] wrote.
+    pub fn load_into<M: TrainedModel>(&self, dir: &Path, model: M) -> Result<M> {
+        let (file, prefix) = self.file();
+        load_trained(model, &dir.join(file), prefix)
+    }
+
     /// The file of the weights, and what stands before each name in it.
-    pub(crate) fn file(&self) -> (&'static str, &'static str) {
+    fn file(&self) -> (&'static str, &'static str) {
         match self {
             Self::Whole => (MODEL_FILE, ""),
             Self::Adapter { .. } => (ADAPTER_WEIGHTS, lora::PREFIX),
@@ -138,11 +211,25 @@ pub struct Weights<M> {
     pub dropout: DropoutKey,
 }
 
+impl<M: TrainedModel> Weights<M> {
+    /// The same weights with an adapter that drops nothing, whatever it did in an earlier stage.
+    #[must_use]
+    pub fn without_dropout(mut self) -> Self {
+        self.model = lora::without_dropout(self.model);
+        if let Kept::Adapter { config, .. } = &mut self.kept {
+            config.dropout = 0.0;
+        }
+        self
+    }
+}
+
 /// Where weights start, and what is trained of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Role<'a> {
     /// The stage that this is for.
     pub stage: &'a StagePlan,
+    /// The folder, in the stage's own, of weights that had to be merged for it.
+    pub name: &'a str,
     /// Where the weights lie.
     pub start: &'a Start,
     /// The adapter that is trained in their place.
@@ -152,7 +239,7 @@ pub struct Role<'a> {
 impl<'a> Role<'a> {
     /// What a stage of one model trains.
     pub fn of(stage: &'a StagePlan) -> Self {
-        Self { stage, start: &stage.start, lora: stage.lora.as_ref() }
+        Self { stage, name: "base", start: &stage.start, lora: stage.lora.as_ref() }
     }
 }
 
@@ -161,22 +248,22 @@ pub fn first_weights<M: TrainedModel>(
     plan: &Plan,
     role: Role<'_>,
     run_dir: &RunDir,
-    device: &Device,
+    bases: &mut Bases,
 ) -> Result<Weights<M>> {
     let seed = |purpose, index| seed::derive(plan.seed, &role.stage.name, purpose, 0, index);
     let Some(dir) = folder_of(role.stage, role.start, run_dir)? else {
-        let model = M::fresh(role.stage, seed(Purpose::Init, 0), device);
+        let model = M::fresh(role.stage, seed(Purpose::Init, 0), &bases.device);
         let dropout = DropoutKey::default();
         return Ok(Weights { model, kept: Kept::Whole, origin: Origin::New, dropout });
     };
     let head_seed = seed(Purpose::Init, 1);
     let Some(lora) = role.lora else {
-        let (model, origin) = merged(&dir, head_seed, device)?;
+        let (model, origin) = merged(&dir, head_seed, bases)?;
         let dropout = DropoutKey::default();
         return Ok(Weights { model, kept: Kept::Whole, origin, dropout });
     };
-    let base = adapter_base::<M>(role, &dir, run_dir, head_seed, device)?;
-    let (model, origin) = M::open(&base, head_seed, device)?;
+    let base = adapter_base::<M>(role, &dir, run_dir, head_seed, &bases.device)?;
+    let (model, origin) = M::open(&base, head_seed, bases)?;
     let adapter = lora.adapter.as_ref().map(|start| folder_of(role.stage, start, run_dir));
     let Some(adapter) = adapter.transpose()?.flatten() else {
         let Adapted { model, dropout, .. } =
@@ -202,30 +289,10 @@ pub fn resumed_weights<M: TrainedModel>(
         return Ok(Weights { model, kept: Kept::Whole, origin: Origin::Trained, dropout });
     };
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Init, 0, 1);
-    let (model, _) = M::open(&base, seed, device)?;
+    let (model, _) = M::open(&base, seed, &mut Bases::new(device))?;
     let (Adapted { model, dropout, .. }, peft) = lora::load(model, checkpoint)?;
     let kept = Kept::adapter(peft.lora, base)?;
     Ok(Weights { model, kept, origin: Origin::Trained, dropout })
-}
-
-/// The model of a folder: whole weights, or an adapter beside the base that the folder records.
-///
-/// Nothing of it is merged. For whoever only reads models.
-pub fn open_model<M: TrainedModel>(dir: &Path, device: &Device) -> Result<M> {
-    match base_of(dir)? {
-        None => Ok(M::load(dir, device)?),
-        Some(base) => open_beside(&base, dir, device),
-    }
-}
-
-/// The model of a base's folder with the adapter of another.
-pub fn open_beside<M: TrainedModel>(base: &Path, adapter: &Path, device: &Device) -> Result<M> {
-    let (model, origin) = M::open(base, 0, device)?;
-    let (Adapted { model, .. }, peft) = lora::load(model, adapter)?;
-    if origin == Origin::NewHead && !peft.saves_head {
-        return Err(Error::NoHead { dir: adapter.to_owned() });
-    }
-    Ok(model)
 }
 
 /// Where a start lies; none for new weights.
@@ -244,9 +311,9 @@ pub fn folder_of(stage: &StagePlan, start: &Start, run_dir: &RunDir) -> Result<O
 }
 
 /// The folder's weights, an adapter merged into its base.
-fn merged<M: TrainedModel>(dir: &Path, seed: u64, device: &Device) -> Result<(M, Origin)> {
-    let Some(base) = base_of(dir)? else { return M::open(dir, seed, device) };
-    let (model, origin) = M::open(&base, seed, device)?;
+fn merged<M: TrainedModel>(dir: &Path, seed: u64, bases: &mut Bases) -> Result<(M, Origin)> {
+    let Some(base) = base_of(dir)? else { return M::open(dir, seed, bases) };
+    let (model, origin) = M::open(&base, seed, bases)?;
     let (Adapted { model, .. }, peft) = lora::load(model, dir)?;
     let origin = if peft.saves_head { Origin::Trained } else { origin };
     let (model, _) = lora::merge(model)?;
@@ -267,7 +334,7 @@ fn adapter_base<M: TrainedModel>(
     if goes_on {
         return Ok(base);
     }
-    let merged_dir = run_dir.stage(&role.stage.name).merged_base();
+    let merged_dir = run_dir.stage(&role.stage.name).merged_base(role.name);
     if !merged_dir.is_dir() {
         let device = device.clone().inner();
         write_merged::<M>(&base, dir, &role.stage.tokenizer, seed, &merged_dir, &device)?;
@@ -283,7 +350,7 @@ fn write_merged<M: TrainedModel>(
     out: &Path,
     device: &Device,
 ) -> Result<()> {
-    let (model, origin) = M::open(base, seed, device)?;
+    let (model, origin) = M::open(base, seed, &mut Bases::new(device))?;
     let has_head = lora::Peft::read(adapter).map_err(lora::Error::from)?.saves_head;
     if origin == Origin::NewHead && !has_head {
         // The adapter of a language model: the base stays one, its head comes with what is trained.

@@ -44,7 +44,7 @@ pub(crate) fn open_model<M: TrainedModel>(
     let dir = ::plan::locate_model(path)?;
     let device = kernels::device(device)?;
     let Some(base) = base else {
-        let model = train::open_model(&dir, &device)?;
+        let model = train::Bases::new(&device).open(&dir)?;
         return Ok((model, Tokenizer::from_dir_or_file(&dir)?));
     };
     if !::plan::is_adapter(&dir) {
@@ -54,7 +54,7 @@ pub(crate) fn open_model<M: TrainedModel>(
         ));
     }
     let base = ::plan::locate_model(base)?;
-    let model = train::open_beside(&base, &dir, &device)?;
+    let model = train::Bases::new(&device).open_beside(&base, &dir)?;
     // PEFT saves a tokenizer with an adapter only where it was told to.
     let of_adapter = dir.join("tokenizer.json").is_file();
     let tokenizer = Tokenizer::from_dir_or_file(if of_adapter { &dir } else { &base })?;

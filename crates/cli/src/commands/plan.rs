@@ -62,21 +62,23 @@ fn stages(plan: &Plan, seconds: &[Option<f64>]) -> String {
 /// Parameters that are trained, and of how many where that is not all.
 fn parameters(stage: &StagePlan) -> String {
     let trained = table::millions(stage.cost.n_trained);
-    match stage.cost.n_trained == stage.cost.n_parameters {
-        true => trained,
-        false => format!("{trained} of {}", table::millions(stage.cost.n_parameters)),
+    if stage.cost.n_trained == stage.cost.n_parameters {
+        return trained;
     }
+    format!("{trained} of {}", table::millions(stage.cost.n_parameters))
 }
 
 /// Every product of batch sizes: tokens of a step, and the rows that make them.
 fn per_step(stage: &StagePlan) -> String {
     let (rows, length) = (stage.rows_per_step, stage.sequence_length);
-    if stage.algorithm == Algorithm::Reward {
-        let at_once = match stage.micro_batch {
-            micro if micro == rows => String::new(),
-            micro => format!(", {micro} at a time"),
-        };
-        return format!("{rows} pairs (2 texts of up to {length}{at_once})");
+    let at_once = match stage.micro_batch {
+        micro if micro == rows => String::new(),
+        micro => format!(", {micro} at a time"),
+    };
+    match stage.algorithm {
+        Algorithm::Reward => return format!("{rows} pairs (2 texts of up to {length}{at_once})"),
+        Algorithm::Ppo => return format!("{rows} episodes (up to {length} tokens{at_once})"),
+        Algorithm::Pretrain | Algorithm::Sft => {}
     }
     let micro = stage.micro_batch;
     let split = if micro == rows {
@@ -139,7 +141,18 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
             lora.n_layers
         ));
     }
-    let sample = if stage.algorithm == Algorithm::Reward { "texts" } else { "samples" };
+    if let Some(ppo) = &stage.ppo {
+        let copies = if ppo.n_bases == 1 { "copy" } else { "copies" };
+        lines.push(format!(
+            "policy, reference, reward and value model stand on {} {copies} of whole weights",
+            ppo.n_bases
+        ));
+    }
+    let sample = match stage.algorithm {
+        Algorithm::Reward => "texts",
+        Algorithm::Ppo => "prompts",
+        Algorithm::Pretrain | Algorithm::Sft => "samples",
+    };
     lines.push(format!(
         "{} rows read, {} {sample}, {} tokens; one epoch is {} rows with {} targets, the run {:.2} epochs",
         n(counts.rows),
@@ -215,10 +228,16 @@ fn disk(plan: &Plan) -> String {
 fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let device = kernels::device(&plan.device)?.autodiff();
     let model = model::CausalLm::init(&stage.config, 0, &device);
-    let batch = stage.dataset.batch(0);
+    let is_ppo = stage.algorithm == Algorithm::Ppo;
+    // Answers are not known yet: texts of full length stand for them.
+    let batch = if is_ppo {
+        Batch::of_texts(&vec![vec![0; stage.sequence_length]; stage.micro_batch], 0)
+    } else {
+        stage.dataset.batch(0)
+    };
     let at_once = stage.micro_batch * stage.dataset.batch_rows() as usize;
     // Where a stage scores texts, the head of the language model is replaced.
-    let scorer = (stage.algorithm == Algorithm::Reward)
+    let scorer = (is_ppo || stage.algorithm == Algorithm::Reward)
         .then(|| ScalarHead::from_backbone(model.backbone.clone(), &stage.config, 0));
     let begun = Instant::now();
     let (mut rows, mut seconds) = (0, 0.0);
@@ -234,7 +253,14 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
         }
     }
     let n_rows = stage.dataset.n_run_rows() * stage.dataset.batch_rows();
-    Ok(seconds / rows.max(1) as f64 * n_rows as f64)
+    let per_row = seconds / rows.max(1) as f64;
+    if !is_ppo {
+        return Ok(per_row * n_rows as f64);
+    }
+    // By the operations of the whole stage against those of the probe.
+    let length = stage.sequence_length as u64;
+    let probed = stage.config.training_flops(length, length * (length + 1) / 2);
+    Ok(per_row * stage.cost.flops / probed)
 }
 
 fn score_backward(scorer: &ScalarHead, micro: &Batch, device: &Device) {

@@ -92,6 +92,7 @@ fn run_stage(context: Context<'_>) -> Result<Outcome> {
         Algorithm::Pretrain => pretrain::run(context).map_err(Failure::from),
         Algorithm::Sft => sft::run(context).map_err(Failure::from),
         Algorithm::Reward => reward::run(context).map_err(Failure::from),
+        Algorithm::Ppo => ppo::run(context).map_err(Failure::from),
     };
     outcome.map_err(Failure::during_run)
 }
@@ -110,11 +111,14 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
     });
     let all: Vec<Vec<String>> = std::iter::once(head).chain(lines).collect();
     let mut text = table::columns(&all, &[1, 2]);
+    for (_, finished) in rows {
+        text += &example(&finished.result).unwrap_or_default();
+    }
     if let Some((stage, _)) = rows.last() {
         let model = plan.paths.run_dir.join(&stage.name).display().to_string();
         let first = match stage.algorithm {
             Algorithm::Pretrain => format!("generate {model} --prompt \"…\""),
-            Algorithm::Sft => format!("generate {model} --chat --prompt \"…\""),
+            Algorithm::Sft | Algorithm::Ppo => format!("chat {model}"),
             Algorithm::Reward => format!("score {model} --pairs pairs.jsonl"),
         };
         text += &format!("next    temper {first}\n");
@@ -124,8 +128,22 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
     text
 }
 
+/// A prompt answered before a stage and after it, where it has one.
+fn example(result: &Value) -> Option<String> {
+    let example = result.get("example")?;
+    let text =
+        |key: &str| example.get(key).and_then(Value::as_str).map(|text| text.replace('\n', "⏎"));
+    let (prompt, before, after) = (text("prompt")?, text("before")?, text("after")?);
+    Some(format!("before  {prompt}  →  {before}\nafter   {prompt}  →  {after}\n"))
+}
+
 fn result_text(result: &Value) -> String {
     let figure = |key: &str| result.get(key).and_then(Value::as_f64);
+    if let (Some(score), Some(kl)) = (figure("score"), figure("kl")) {
+        let before = result.pointer("/before/score").and_then(Value::as_f64);
+        let from = before.map(|before| format!("{before:.2} → ")).unwrap_or_default();
+        return format!("reward {from}{score:.2}, KL {kl:.1} nats/answer");
+    }
     if let (Some(accuracy), Some(margin)) = (figure("accuracy"), figure("margin")) {
         return format!("{:.1} % of pairs right, mean margin {margin:.2}", 100.0 * accuracy);
     }

@@ -190,8 +190,14 @@ impl RunProgress {
             Some(before) if row.loss > before => " ↑",
             _ => "",
         };
+        // A policy's loss says little: what its answers are worth does.
+        let figure = |name: &str| row.extra.get(name).copied();
+        let worth = match (figure("objective/scores"), figure("objective/kl")) {
+            (Some(score), Some(kl)) => format!("score {score:.3}  KL {kl:.2}  "),
+            _ => String::new(),
+        };
         format!(
-            "{:<10} {bar}{}/{}  loss {:.4}{trend}  norm {:.2}  lr {:.2e}  {} tok/s  left {}",
+            "{:<10} {bar}{}/{}  {worth}loss {:.4}{trend}  norm {:.2}  lr {:.2e}  {} tok/s  left {}",
             self.stage,
             row.step,
             self.max_steps,
@@ -247,15 +253,26 @@ impl Progress for RunProgress {
                 let right = row.extra.get("accuracy");
                 let right = right.map(|right| format!(" ({:.1} % right)", 100.0 * right));
                 let figure = right.unwrap_or(bits);
-                self.screen.line(&format!(
-                    "{:<10} step {}  val loss {:.4}{figure}{best}",
-                    self.stage, row.step, row.eval_loss
-                ));
+                let measured = match (row.extra.get("score"), row.extra.get("kl")) {
+                    (Some(score), Some(kl)) => format!("score {score:.3}  KL {kl:.2} nats/answer"),
+                    _ => format!("val loss {:.4}{figure}", row.eval_loss),
+                };
+                self.screen
+                    .line(&format!("{:<10} step {}  {measured}{best}", self.stage, row.step));
             }
             Event::Sample(row) => {
-                let shown: String =
-                    row.text.replace('\n', "⏎").chars().take(SAMPLE_CHARS).collect();
-                self.screen.line(&format!("{:<10} step {}  {shown:?}", self.stage, row.step));
+                let short = |text: &str| -> String {
+                    text.replace('\n', "⏎").chars().take(SAMPLE_CHARS).collect()
+                };
+                let shown = short(&row.text);
+                let score =
+                    row.score.map(|score| format!("score {score:.2}  ")).unwrap_or_default();
+                let before = row.before.as_ref();
+                let before = before.map(|text| format!("  before: {:?}", short(text)));
+                let before = before.unwrap_or_default();
+                let line =
+                    format!("{:<10} step {}  {score}{shown:?}{before}", self.stage, row.step);
+                self.screen.line(&line);
             }
             Event::CheckpointSaved { path, .. } => {
                 if self.screen.style == Style::Plain || self.stopping {

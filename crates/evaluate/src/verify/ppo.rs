@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use model::{load_causal_lm, load_scalar_head};
 use policy::{
-    Actors, Conventions, KlEstimator, Rollouts, Sampling, Scored, ScoredEpisode, Settings,
+    Actors, Conventions, KlEstimator, Learner, Rollouts, Sampling, Scored, ScoredEpisode, Settings,
     weights_hash,
 };
 use recipe::{Optimizer, OptimizerKind};
@@ -104,7 +104,9 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let learn = |scored: &Scored| {
         let actors = actors.clone();
         let mut adamw = AdamW::new(optimizer.clone(), &ParameterNames::of(&actors));
-        policy::update(actors, &mut adamw, optimizer.lr, scored, orders, &settings, device)
+        let learner =
+            Learner { optimizer: &mut adamw, lr: optimizer.lr, observe: &mut |_| (), device };
+        policy::update(actors, learner, scored, orders, &settings)
     };
     let updated = learn(&scored)?;
     quantities.push(compare_metrics(&updated.metrics, expected.metrics.first()));

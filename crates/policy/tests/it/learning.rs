@@ -1,7 +1,9 @@
 //! What is learned from scored episodes, and what is refused.
 
 use burn::tensor::Device;
-use policy::{Actors, Conventions, Error, Rollouts, Scored, Settings, Updated, weights_hash};
+use policy::{
+    Actors, Conventions, Error, Learner, Rollouts, Scored, Settings, Updated, weights_hash,
+};
 use recipe::{Optimizer, OptimizerKind};
 use testkit::{Tolerance, assert_close};
 use train::{AdamW, ParameterNames};
@@ -29,7 +31,9 @@ fn update(
         clip: 0.0,
     };
     let mut adamw = AdamW::new(optimizer, &ParameterNames::of(&actors));
-    policy::update(actors, &mut adamw, 1e-2, scored, orders, settings, &Device::flex())
+    let learner =
+        Learner { optimizer: &mut adamw, lr: 1e-2, observe: &mut |_| (), device: &Device::flex() };
+    policy::update(actors, learner, scored, orders, settings)
 }
 
 fn orders() -> Vec<Vec<usize>> {

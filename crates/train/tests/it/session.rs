@@ -10,9 +10,9 @@ use model::{CausalLm, load_causal_lm};
 use recipe::Recipe;
 use serde_json::{Value, json};
 use train::{
-    AdamW, Checks, Error, EvalRow, Event, FirstLoss, ParameterNames, Progress, Recorder, RunDir,
-    SampleRow, Silent, StageDir, StageRun, StageSettings, StageStatus, StepReport, StopFlag,
-    compare_model, lr, save_model,
+    AdamW, Checks, Error, EvalRow, Event, FirstLoss, Kept, ParameterNames, Progress, Recorder,
+    RunDir, SampleRow, Silent, StageDir, StageRun, StageSettings, StageStatus, StepReport,
+    StopFlag, lr, save_model,
 };
 
 use super::toy::{bits, device, gradients_of, place, tiny_model};
@@ -88,7 +88,7 @@ fn run_stage(
         first_loss = FirstLoss::Fresh { vocab_size: testkit::ByteIds::VOCAB_SIZE };
         run.dry_save(
             |dir| save_model(dir, |out| model.write_safetensors(out, Dtype::F32)),
-            |dir| compare_model(dir, &model, &names),
+            |dir| Kept::Whole.compare(dir, &model),
         )?;
     }
     let mut checks = Checks::start(recipe.checks, &model, &names, first_loss);
@@ -113,7 +113,12 @@ fn run_stage(
             let step = run.step();
             let extra = BTreeMap::from([("perplexity".into(), eval_loss(step).exp())]);
             run.log_eval(EvalRow { step, eval_loss: eval_loss(step), n_targets: 9, extra })?;
-            run.log_sample(SampleRow { step, prompt: "a".into(), text: "b".into() })?;
+            run.log_sample(SampleRow {
+                step,
+                prompt: "a".into(),
+                text: "b".into(),
+                ..SampleRow::default()
+            })?;
         }
         if run.step() == until {
             return Ok(None);

@@ -1,0 +1,159 @@
+//! The plan of PPO's roles besides the policy: where reward and value model start, and how many whole copies of weights
+//! stand in memory. Opens no weights.
+
+use std::collections::BTreeSet;
+
+use recipe::{Loaded, PpoSection};
+
+use crate::base::base_of;
+use crate::lora::{LoraPlan, plan_lora};
+use crate::stage::StagePlan;
+use crate::start::{Begin, of_name};
+use crate::{Error, Paths, Result, Start};
+
+/// Roles of PPO besides the policy, which is the stage's own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PpoPlan {
+    /// Where the reward model lies.
+    pub reward: Start,
+    /// Where the value model's first weights lie.
+    pub value: Start,
+    /// The adapter that the value model trains.
+    pub value_lora: Option<LoraPlan>,
+    /// Elements of all whole copies of weights that stand in memory at once.
+    pub n_base_parameters: u64,
+    /// How many copies that is.
+    pub n_bases: usize,
+}
+
+/// Plans the roles of `[ppo]`; `policy` is where the policy starts, `policy_lora` what it trains.
+pub(crate) fn plan_ppo(
+    loaded: &Loaded,
+    paths: &Paths,
+    section: &PpoSection,
+    policy: &Begin,
+    policy_lora: Option<&LoraPlan>,
+    earlier: &[StagePlan],
+) -> Result<PpoPlan> {
+    let reward = of_name(paths, &section.reward, earlier)?;
+    let value = of_name(paths, section.value_start(), earlier)?;
+    check_vocabularies(loaded, policy, &reward, &value)?;
+    let value_lora = value_lora(loaded, paths, section, &value, earlier)?;
+    let mut bases = Bases { earlier, seen: BTreeSet::new(), n_parameters: 0 };
+    bases.add(policy, policy_lora, false)?;
+    if policy_lora.is_none() {
+        // The reference stays what the policy was.
+        bases.add_copy(policy);
+    }
+    bases.add(&reward, None, true)?;
+    bases.add(&value, value_lora.as_ref(), false)?;
+    if value_lora.is_none() && value.start == reward.start {
+        bases.add_copy(&value);
+    }
+    let (n_bases, n_base_parameters) = (bases.seen.len(), bases.n_parameters);
+    Ok(PpoPlan { reward: reward.start, value: value.start, value_lora, n_base_parameters, n_bases })
+}
+
+/// What the recipe says of the value model's adapter, or what stands for it: where the policy trains an adapter it does so
+/// too, the one that it starts from if that is one.
+fn value_lora(
+    loaded: &Loaded,
+    paths: &Paths,
+    section: &PpoSection,
+    value: &Begin,
+    earlier: &[StagePlan],
+) -> Result<Option<LoraPlan>> {
+    let (keys, path) = match (&section.value, &section.policy.lora) {
+        (Some(role), _) => (role.lora.clone(), "ppo.value.lora"),
+        (None, None) => (None, ""),
+        (None, Some(_)) if value.is_adapter => {
+            let adapter = Some(section.value_start().to_owned());
+            (Some(recipe::LoraKeys { adapter, ..Default::default() }), "ppo.policy.lora")
+        }
+        (None, Some(of_policy)) => {
+            let keys = recipe::LoraKeys { adapter: None, ..of_policy.clone() };
+            (Some(keys), "ppo.policy.lora")
+        }
+    };
+    let (Some(keys), Some(config)) = (keys, value.config.as_ref()) else { return Ok(None) };
+    plan_lora(loaded, paths, path, &keys, config, earlier).map(Some)
+}
+
+/// Policy, reward and value model read the same ids.
+fn check_vocabularies(
+    loaded: &Loaded,
+    policy: &Begin,
+    reward: &Begin,
+    value: &Begin,
+) -> Result<()> {
+    let size = |begin: &Begin| begin.config.as_ref().map(arch::ModelConfig::vocab_size);
+    for (key, other) in [("ppo.reward", reward), ("ppo.value.start", value)] {
+        if let (Some(wanted), Some(found)) = (size(policy), size(other))
+            && wanted != found
+        {
+            return Err(Error::Recipe(loaded.spans.error(
+                key,
+                format!("its vocabulary has {found} ids, the policy's has {wanted}"),
+                "reads other ids than the policy writes",
+                Some("train it on the policy's tokenizer: start it from the same model".to_owned()),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The whole copies of weights that roles stand on, each counted once.
+struct Bases<'a> {
+    earlier: &'a [StagePlan],
+    seen: BTreeSet<String>,
+    n_parameters: u64,
+}
+
+impl Bases<'_> {
+    /// A role: on a base that others may share, or on weights of its own. A frozen one keeps its adapter beside its base.
+    fn add(&mut self, begin: &Begin, lora: Option<&LoraPlan>, is_frozen: bool) -> Result<()> {
+        let goes_on = lora.and_then(|lora| lora.adapter.as_ref()) == Some(&begin.start);
+        let key = if begin.is_adapter && (goes_on || is_frozen) {
+            self.base_key(&begin.start)?
+        } else if begin.is_adapter {
+            // Merged into weights of its own.
+            format!("merged {:?} {}", begin.start, lora.is_some())
+        } else {
+            format!("{:?}", begin.start)
+        };
+        self.insert(key, begin);
+        Ok(())
+    }
+
+    /// A copy that nobody shares.
+    fn add_copy(&mut self, begin: &Begin) {
+        let key = format!("copy {} {:?}", self.seen.len(), begin.start);
+        self.insert(key, begin);
+    }
+
+    fn insert(&mut self, key: String, begin: &Begin) {
+        if self.seen.insert(key) {
+            self.n_parameters += begin.config.as_ref().map_or(0, arch::ModelConfig::n_parameters);
+        }
+    }
+
+    fn base_key(&self, start: &Start) -> Result<String> {
+        match start {
+            Start::Fresh => Ok(String::new()),
+            Start::Directory(dir) => {
+                let base = base_of(dir)?.unwrap_or_else(|| dir.clone());
+                Ok(format!("{:?}", Start::Directory(base)))
+            }
+            Start::Stage(name) => {
+                let Some(stage) = self.earlier.iter().find(|stage| stage.name == *name) else {
+                    return Ok(format!("{start:?}"));
+                };
+                match &stage.lora {
+                    None => Ok(format!("{start:?}")),
+                    Some(_) if stage.merges_start => Ok(format!("base of {name}")),
+                    Some(_) => self.base_key(&stage.start),
+                }
+            }
+        }
+    }
+}

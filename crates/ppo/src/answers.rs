@@ -1,0 +1,215 @@
+//! Answers of the policy: those that it learns from, and those that show what it has learned. Text is a view of ids here,
+//! never the other way round.
+//!
+//! It deliberately learns nothing.
+
+use burn::tensor::Device;
+use generate::Settings as Generation;
+use model::CausalLm;
+use plan::{Plan, StagePlan};
+use policy::{Actors, EndReason, Rollout, Rollouts, Sampling, Settings};
+use recipe::PpoSection;
+use seed::Purpose;
+use serde_json::{Value, json};
+use tokenizer::{Message, Role, Tokenizer};
+use train::{EvalRow, SampleRow};
+
+use crate::figures::Figures;
+use crate::{Result, Roles};
+
+/// Answers to held-out prompts at least, where there are fewer prompts.
+const HELD_OUT_ANSWERS: usize = 256;
+/// Prompts whose answers are shown while training.
+const SHOWN: usize = 3;
+
+/// What held-out prompts were answered before the first update.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// Figures over all of them; none where nothing is held out.
+    pub figures: Option<Figures>,
+    /// The prompts that are shown.
+    pub prompts: Vec<Vec<u32>>,
+    /// The answers to those.
+    pub texts: Vec<String>,
+}
+
+/// How answers are sampled: from the whole distribution at the recipe's temperature.
+pub fn sampling(section: &PpoSection, stage: &StagePlan) -> Generation {
+    Generation {
+        sampling: generate::Sampling {
+            temperature: section.temperature,
+            ..generate::Sampling::default()
+        },
+        max_new_tokens: section.max_new_tokens,
+        eos_ids: stage.tokenizer.eos_ids(),
+        vocab_size: Some(stage.tokenizer.vocab_size()),
+        batch_rows: stage.micro_batch.max(16),
+        ..Generation::default()
+    }
+}
+
+/// `n` answers to each prompt, prompt after prompt.
+pub(crate) fn sample(
+    policy: &CausalLm,
+    prompts: &[Vec<u32>],
+    n: usize,
+    section: &PpoSection,
+    stage: &StagePlan,
+    seed: u64,
+) -> Result<Rollouts> {
+    let settings = Generation { n, ..sampling(section, stage) };
+    let mut rollouts = Rollouts::new(Sampling::of(&settings)?);
+    for answer in generate::generate(policy, prompts, &settings, seed, |_| {})? {
+        let prompt = prompts.get(answer.prompt_idx).map(Vec::as_slice).unwrap_or_default();
+        rollouts.push(prompt, &answer.tokens)?;
+    }
+    Ok(rollouts)
+}
+
+/// The reference's answers, before anything is learned; a resumed run gets the same ones.
+pub(crate) fn before(
+    plan: &Plan,
+    stage: &StagePlan,
+    section: &PpoSection,
+    roles: &Roles,
+    settings: &Settings,
+    device: &Device,
+) -> Result<Answers> {
+    let prompts = shown_prompts(stage);
+    let texts = shown(&roles.reference, &prompts, plan, stage, section)?;
+    let mut figures = None;
+    if stage.dataset.n_eval_rows() > 0 {
+        // The value model is asked too, and its answer not used.
+        let value = roles.reward.clone();
+        let actors = Actors { policy: roles.reference.clone(), value };
+        figures = Some(held_out(plan, stage, section, &actors, roles, settings, device)?);
+    }
+    Ok(Answers { figures, prompts, texts })
+}
+
+/// The figures of answers to held-out prompts; the draws are the same at every step.
+pub(crate) fn held_out(
+    plan: &Plan,
+    stage: &StagePlan,
+    section: &PpoSection,
+    actors: &Actors,
+    roles: &Roles,
+    settings: &Settings,
+    device: &Device,
+) -> Result<Figures> {
+    let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
+    let batches = stage.dataset.eval_batches(stage.micro_batch, max_rows);
+    let prompts: Vec<Vec<u32>> = batches
+        .flat_map(|batch| batch.texts().into_iter().map(<[u32]>::to_vec).collect::<Vec<_>>())
+        .collect();
+    let n = HELD_OUT_ANSWERS.div_ceil(prompts.len().max(1));
+    let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
+    let rollouts = sample(&actors.policy, &prompts, n, section, stage, seed)?;
+    let device = device.clone().inner();
+    let scored =
+        policy::score(rollouts, actors, &roles.reference, &roles.reward, settings, &device)?;
+    let episodes = &scored.rollouts.episodes;
+    let texts: Vec<String> =
+        episodes.iter().map(|episode| text(episode, &stage.tokenizer)).collect();
+    let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
+    let scores: Vec<f64> = scored.episodes.iter().map(|e| f64::from(e.score)).collect();
+    let kls: Vec<f64> = scored.episodes.iter().map(|episode| sum(&episode.kl)).collect();
+    let n_ended = episodes.iter().filter(|e| e.span().end == EndReason::EndToken).count();
+    Ok(Figures::of(&texts, &scores, &kls, n_ended))
+}
+
+/// The same few prompts as before, answered by the policy as it is now.
+pub(crate) fn table(
+    actors: &Actors,
+    roles: &Roles,
+    before: &Answers,
+    plan: &Plan,
+    stage: &StagePlan,
+    section: &PpoSection,
+    step: u64,
+) -> Result<Vec<SampleRow>> {
+    let seed = seed::derive(plan.seed, &stage.name, Purpose::Sample, step, 0);
+    let rollouts = sample(&actors.policy, &before.prompts, 1, section, stage, seed)?;
+    let scores = policy::scores_of(&rollouts.episodes, &roles.reward, &reference_device(roles));
+    let rows = rollouts.episodes.iter().zip(&before.texts).zip(scores);
+    Ok(rows
+        .map(|((episode, before), score)| SampleRow {
+            step,
+            prompt: stage.tokenizer.decode(episode.prompt(), false),
+            text: text(episode, &stage.tokenizer),
+            before: Some(before.clone()),
+            score: Some(f64::from(score)),
+        })
+        .collect())
+}
+
+/// What the stage came to: its last measurement, the one before the first update, and a prompt answered then and now.
+pub(crate) fn result(
+    before: &Answers,
+    last: Option<&EvalRow>,
+    actors: &Actors,
+    plan: &Plan,
+    stage: &StagePlan,
+    section: &PpoSection,
+) -> Result<Value> {
+    let after = shown(&actors.policy, &before.prompts, plan, stage, section)?;
+    let mut result = json!(last);
+    if result.is_null() {
+        result = json!({});
+    }
+    if let Some(figures) = &before.figures {
+        result["before"] = json!(figures.named());
+    }
+    if let (Some(prompt), Some(was), Some(is)) =
+        (before.prompts.first(), before.texts.first(), after.first())
+    {
+        let prompt = question(prompt, &stage.tokenizer);
+        result["example"] = json!({ "prompt": prompt, "before": was, "after": is });
+    }
+    Ok(result)
+}
+
+/// The first prompts, of those held out where some are.
+fn shown_prompts(stage: &StagePlan) -> Vec<Vec<u32>> {
+    let held_out = stage.dataset.eval_batches(SHOWN, Some(SHOWN as u64)).next();
+    let batch = held_out.unwrap_or_else(|| stage.dataset.batch(0));
+    batch.texts().into_iter().take(SHOWN).map(<[u32]>::to_vec).collect()
+}
+
+/// A model's answers to the prompts that are shown, with draws of their own.
+fn shown(
+    policy: &CausalLm,
+    prompts: &[Vec<u32>],
+    plan: &Plan,
+    stage: &StagePlan,
+    section: &PpoSection,
+) -> Result<Vec<String>> {
+    let seed = seed::derive(plan.seed, &stage.name, Purpose::Sample, 0, 0);
+    let rollouts = sample(policy, prompts, 1, section, stage, seed)?;
+    Ok(rollouts.episodes.iter().map(|episode| text(episode, &stage.tokenizer)).collect())
+}
+
+/// Where the frozen models read.
+fn reference_device(roles: &Roles) -> Device {
+    roles.reference.head_weight().device()
+}
+
+/// An answer as text, its end token left out.
+fn text(episode: &Rollout, tokenizer: &Tokenizer) -> String {
+    tokenizer.decode(episode.response(), true).trim().to_owned()
+}
+
+/// What a prompt asks: its words between those that the template puts around every user's message.
+fn question(prompt: &[u32], tokenizer: &Tokenizer) -> String {
+    const MARK: &str = "\u{1}";
+    let whole = tokenizer.decode(prompt, false);
+    let framed = tokenizer.chat_template().and_then(|template| {
+        let mark = [Message::new(Role::User, MARK)];
+        Some(tokenizer.decode(&tokenizer.encode_prompt(&mark, template).ok()?, false))
+    });
+    let asked = framed.as_deref().and_then(|framed| {
+        let (before, after) = framed.split_once(MARK)?;
+        whole.strip_prefix(before)?.strip_suffix(after)
+    });
+    asked.unwrap_or(&whole).trim().to_owned()
+}

@@ -1,0 +1,51 @@
+//! What can stop PPO; each part says so itself.
+
+/// The result of the stage.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why the stage stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Training, its files or its checks.
+    #[error(transparent)]
+    Train(#[from] train::Error),
+    /// Scoring answers, or learning from them.
+    #[error(transparent)]
+    Policy(#[from] policy::Error),
+    /// Sampling answers.
+    #[error(transparent)]
+    Generate(#[from] generate::Error),
+    /// The policy writes what it finds unlikely.
+    #[error(
+        "step {step}: the KL divergence from the reference is far below 0: `{kl:.2}` nats an answer"
+    )]
+    NegativeKl {
+        /// The update.
+        step: u64,
+        /// The mean over its answers.
+        kl: f64,
+    },
+    /// A frozen model changed.
+    #[error("the reference's weights are not those of the beginning")]
+    ReferenceMoved,
+    /// A plan of another stage.
+    #[error("the recipe has no [ppo]")]
+    NoSection,
+}
+
+impl Error {
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Train(error) => error.hint(),
+            Self::Policy(error) => error.hint(),
+            Self::Generate(error) => error.hint(),
+            Self::NegativeKl { .. } => Some(
+                "sample with temperature 1, and lower `optimizer.lr`; go on from an earlier checkpoint"
+                    .to_owned(),
+            ),
+            Self::ReferenceMoved => Some("this is a fault in temper: please report it".to_owned()),
+            Self::NoSection => Some("add [ppo]".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Proximal policy optimisation from a reward model (Schulman et al. 2017; Ouyang et al. 2022 for language). The whole
+//! loop stands in [`run`]; what an update computes stands in `policy`, where `temper verify` replays it.
+//!
+//! It deliberately knows nothing of files, arguments or printing: a [`Context`] brings the plan, the folder and whoever
+//! watches.
+
+mod answers;
+mod error;
+mod figures;
+mod roles;
+mod settings;
+
+use burn::tensor::Device;
+use fsio::DirWriter;
+use policy::{Actors, Learner, adapted_kl_coef, weights_hash};
+use seed::Purpose;
+use train::{
+    AdamW, Context, Kept, Outcome, StageRun, StepPlace, StepReport, save_trained, write_model,
+};
+
+pub use answers::{Answers, sampling};
+pub use error::{Error, Result};
+pub use figures::Figures;
+pub use roles::Roles;
+pub use settings::settings;
+
+/// The file of a checkpoint with what is trained of the value model.
+pub const VALUE_FILE: &str = "value.safetensors";
+
+/// The estimate of an answer's KL divergence, in nats, below which a run stops. It is 0 or more on average; far below, the
+/// policy finds what it writes less likely than the reference does, which only a fault explains.
+const LOWEST_KL: f64 = -5.0;
+
+/// Trains from the newest checkpoint, or from the roles' starts, to the last update.
+pub fn run(context: Context<'_>) -> Result<Outcome> {
+    let (plan, stage, run_dir, device) =
+        (context.plan, context.stage, context.run_dir, context.device);
+    let section = plan.recipe.ppo.as_ref().ok_or(Error::NoSection)?;
+    let model_dir = run_dir.stage(&stage.name).model();
+    let roles::Begun { mut run, mut actors, mut optimizer, mut checks, kept, roles } =
+        roles::begin(context)?;
+    let mut settings = settings(section, stage);
+    let reference_hash = weights_hash(&roles.reference);
+    let before = answers::before(plan, stage, section, &roles, &settings, device)?;
+
+    while !run.is_done() {
+        let step = run.step();
+        settings.kl_coef = kl_coef(&mut run, section.kl.coef);
+        let lr = train::lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
+
+        // Token in, token out: the ids that were sampled are the ids that are learned from.
+        let batch = stage.dataset.batch(step);
+        let prompts: Vec<Vec<u32>> = batch.texts().into_iter().map(<[u32]>::to_vec).collect();
+        let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, step, 0);
+        let rollouts = answers::sample(&actors.policy, &prompts, 1, section, stage, seed)?;
+
+        // What each token was worth, and what is learned from it.
+        let scored =
+            policy::score(rollouts, &actors, &roles.reference, &roles.reward, &settings, device)?;
+        let learner = Learner {
+            optimizer: &mut optimizer,
+            lr,
+            observe: &mut |gradients| checks.gradients(gradients),
+            device,
+        };
+        let orders = orders(plan.seed, &stage.name, step, prompts.len(), section.n_ppo_epochs);
+        let updated = policy::update(actors, learner, &scored, &orders, &settings)?;
+        actors = updated.actors;
+
+        let kl = updated.metrics.get("objective/kl").copied().unwrap_or_default();
+        if kl < LOWEST_KL {
+            return Err(Error::NegativeKl { step: step + 1, kl });
+        }
+        let place = StepPlace { step: step + 1, samples: &batch.samples };
+        checks.updated(&actors, lr, place)?;
+        if let Some(target) = section.kl.target {
+            let (n, horizon) = (prompts.len(), section.kl.horizon);
+            let coef = adapted_kl_coef(settings.kl_coef, kl, target, n, horizon);
+            run.extra_state().insert(KL_COEF.to_owned(), coef);
+        }
+
+        let tokens = scored.rollouts.episodes.iter().map(|episode| episode.episode().len() as u64);
+        let grad_norm = updated.grad_norm;
+        let extra = figures::of_update(updated.metrics, &scored, &settings);
+        let loss = figures::loss(&extra, &settings);
+        run.log_step(StepReport { loss, grad_norm, lr, tokens: tokens.sum(), extra })?;
+        if run.step().is_multiple_of(section.sample_every_steps) {
+            for row in answers::table(&actors, &roles, &before, plan, stage, section, run.step())? {
+                run.log_sample(row)?;
+            }
+        }
+        if run.eval_due() && stage.dataset.n_eval_rows() > 0 {
+            let held_out =
+                answers::held_out(plan, stage, section, &actors, &roles, &settings, device)?;
+            run.log_eval(held_out.row(run.step()))?;
+        }
+        run.save_if_due(|dir| write_checkpoint(dir, &kept, &actors, &optimizer))?;
+        if run.stop_requested() && !run.is_done() {
+            return Ok(Outcome::Stopped { step: run.step() });
+        }
+    }
+
+    // The reference was a frozen value from the start: it is what it was.
+    if weights_hash(&roles.reference) != reference_hash {
+        return Err(Error::ReferenceMoved);
+    }
+    let last_eval = run.state().last_eval.clone();
+    let result = answers::result(&before, last_eval.as_ref(), &actors, plan, stage, section)?;
+    write_model(&model_dir, &kept, &actors.policy, stage)?;
+    Ok(Outcome::Finished(run.finish(result)?))
+}
+
+/// The name of the coefficient among a stage's counters, where it follows a target.
+const KL_COEF: &str = "kl_coef";
+
+/// What a nat costs now: what earlier updates made of it, or what the recipe says.
+fn kl_coef(run: &mut StageRun<'_>, of_recipe: f64) -> f64 {
+    run.extra_state().get(KL_COEF).copied().unwrap_or(of_recipe)
+}
+
+/// The order in which each epoch of an update sees its episodes, a function of the run's seed and the update.
+fn orders(
+    seed: u64,
+    stage: &str,
+    step: u64,
+    n_episodes: usize,
+    n_epochs: usize,
+) -> Vec<Vec<usize>> {
+    let n = n_episodes as u64;
+    (0..n_epochs as u64)
+        .map(|epoch| {
+            let key = seed::derive(seed, stage, Purpose::Shuffle, step, epoch);
+            (0..n).map(|i| seed::shuffled_index(key, n, i) as usize).collect()
+        })
+        .collect()
+}
+
+/// Writes a checkpoint: the policy as a folder of its own kind, the value model's trained weights, the moments of both.
+fn write_checkpoint(
+    dir: &mut DirWriter,
+    kept: &Kept,
+    actors: &Actors,
+    optimizer: &AdamW,
+) -> train::Result<()> {
+    kept.write(dir, &actors.policy)?;
+    save_trained(dir, VALUE_FILE, &actors.value)?;
+    optimizer.save(dir)
+}
+
+/// The device of models that only read.
+fn inner(device: &Device) -> Device {
+    device.clone().inner()
+}

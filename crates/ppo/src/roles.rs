@@ -1,0 +1,90 @@
+//! The four models of PPO as a stage begins: policy and value model, which learn, and their frozen company. Models on the
+//! same base share its weights.
+//!
+//! It deliberately has no loop.
+
+use model::{CausalLm, ScalarHead};
+use plan::PpoPlan;
+use policy::Actors;
+use train::{
+    AdamW, Bases, Checks, Context, FirstLoss, Kept, ParameterNames, Role, RunDir, StageRun,
+    StageSettings, Weights, compare_trained, first_weights, folder_of, load_trained,
+};
+
+use crate::{Error, Result, VALUE_FILE, inner, write_checkpoint};
+
+/// The models that do not learn.
+#[derive(Debug)]
+pub struct Roles {
+    /// What the policy was before its first update.
+    pub reference: CausalLm,
+    /// What scores answers.
+    pub reward: ScalarHead,
+}
+
+/// What the loop works on.
+pub(crate) struct Begun<'a> {
+    pub(crate) run: StageRun<'a>,
+    pub(crate) actors: Actors,
+    pub(crate) optimizer: AdamW,
+    pub(crate) checks: Checks,
+    /// How the policy is kept.
+    pub(crate) kept: Kept,
+    pub(crate) roles: Roles,
+}
+
+/// Opens the session, reads the models, and takes up the newest checkpoint where there is one.
+pub(crate) fn begin(context: Context<'_>) -> Result<Begun<'_>> {
+    let Context { plan, stage, run_dir, device, progress, stop } = context;
+    let ppo = stage.ppo.as_ref().ok_or(Error::NoSection)?;
+    let mut run = StageRun::open(run_dir, StageSettings::of(plan, stage), progress, stop)?;
+    let resumed = run.resume()?;
+
+    // First weights in any case: the reference is what the policy was before its first update.
+    let mut bases = Bases::new(device);
+    let first: Weights<CausalLm> = first_weights(plan, Role::of(stage), run_dir, &mut bases)?;
+    let Weights { model: policy, kept, .. } = first.without_dropout();
+    let role = Role { stage, name: "value-base", start: &ppo.value, lora: ppo.value_lora.as_ref() };
+    let value: Weights<ScalarHead> = first_weights(plan, role, run_dir, &mut bases)?;
+    let value = value.without_dropout().model;
+    let reward = reward_model(ppo, stage, run_dir, &mut bases)?;
+    drop(bases);
+    let reference = generate::without_autodiff(&policy).into_owned();
+    let actors = match &resumed {
+        None => Actors { policy, value },
+        Some(checkpoint) => Actors {
+            policy: kept.load_into(&checkpoint.dir, policy)?,
+            value: load_trained(value, &checkpoint.dir.join(VALUE_FILE), "")?,
+        },
+    };
+
+    run.set_side_files(kept.side_files::<CausalLm>(stage)?);
+    let names = ParameterNames::of(&actors);
+    let settings = stage.keys.optimizer.clone();
+    let optimizer = match &resumed {
+        Some(checkpoint) => AdamW::load(&checkpoint.dir, settings, &names, &inner(device))?,
+        None => AdamW::new(settings, &names),
+    };
+    let checks = Checks::start(plan.checks, &actors, &names, FirstLoss::Unknown);
+    if resumed.is_none() && plan.checks.dry_save {
+        run.dry_save(
+            |dir| write_checkpoint(dir, &kept, &actors, &optimizer),
+            |dir| {
+                kept.compare(dir, &actors.policy)?;
+                compare_trained(&dir.join(VALUE_FILE), "", &actors.value)
+            },
+        )?;
+    }
+    Ok(Begun { run, actors, optimizer, checks, kept, roles: Roles { reference, reward } })
+}
+
+fn reward_model(
+    ppo: &PpoPlan,
+    stage: &plan::StagePlan,
+    run_dir: &RunDir,
+    bases: &mut Bases,
+) -> Result<ScalarHead> {
+    let dir = folder_of(stage, &ppo.reward, run_dir)?.ok_or(Error::NoSection)?;
+    let reward: ScalarHead = bases.open(&dir)?;
+    Ok(model::train_only(reward, &|_| false))
+}
