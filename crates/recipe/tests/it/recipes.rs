@@ -53,7 +53,8 @@ fn a_recipe_with_one_letter_of_one_key_changed_is_refused() {
                         path.display()
                     ));
                     let place = error.place().map(ToString::to_string).unwrap_or_default();
-                    let expected = format!("{}:{}:{}", path.display(), line_idx + 1, start + 1);
+                    let column = line[..start].chars().count() + 1;
+                    let expected = format!("{}:{}:{column}", path.display(), line_idx + 1);
                     assert_eq!(place, expected, "{}", shown(&error));
                     n_slips += 1;
                 }
