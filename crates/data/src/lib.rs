@@ -8,6 +8,7 @@ mod cache;
 mod conversations;
 mod dataset;
 mod error;
+mod labelled;
 pub mod limits;
 mod paths;
 mod place;
@@ -25,6 +26,7 @@ pub use dataset::{
     Counts, CutReason, CutSample, Dataset, DrawnCounts, Holdout, RowView, RunOptions, Segment,
 };
 pub use error::{Error, Result};
+pub use labelled::{Labelled, labelled};
 pub use paths::{expand, resolve};
 pub use place::{Place, Position};
 pub use row_problem::RowProblem;

@@ -113,7 +113,8 @@ pub enum Layout {
     Tree,
 }
 
-/// Texts made from any columns: `{column}` stands for a column's value, `{{` and `}}` for braces.
+/// Texts made from any columns: `{column}` stands for a column's value, `{{` and `}}` for braces. A
+/// list is joined with " and ": `["joy", "love"]` reads "joy and love".
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rows {

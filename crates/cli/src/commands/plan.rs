@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor};
-use data::{Batch, CutReason};
+use data::{Batch, CutReason, DrawnCounts};
 use model::{CausalLm, ScalarHead};
 use nn::TokenBatch;
 use plan::{Algorithm, Plan, StagePlan, Start};
@@ -170,6 +170,10 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
             n(counts.eval_targets)
         ));
     }
+    lines.extend(counts.drawn.iter().map(drawn));
+    if counts.left_out > 0 {
+        lines.push(format!("{} rows are left out by `where`", n(counts.left_out)));
+    }
     if counts.alike > 0 {
         lines.push(format!("{} pairs with equal texts are left out", n(counts.alike)));
     }
@@ -189,7 +193,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         lines.extend(counts.bad_rows.iter().take(3).map(|row| format!("  {row}")));
     }
     if counts.empty > 0 {
-        lines.push(format!("{} documents without text are left out", n(counts.empty)));
+        lines.push(format!("{} rows without text are left out", n(counts.empty)));
     }
     if counts.duplicates > 0 {
         lines.push(format!("{} samples occur more than once", n(counts.duplicates)));
@@ -205,6 +209,22 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
     ));
     lines.extend(stage.notes.iter().cloned());
     lines
+}
+
+/// What pairs are drawn from, and how many.
+fn drawn(source: &DrawnCounts) -> String {
+    let n = table::thousands;
+    format!(
+        "{}: {} rows can be chosen, {} rejected ({} fit both and {} neither: in no pair); {} pairs drawn for \
+         training, {} from what is held out",
+        source.path,
+        n(source.chosen),
+        n(source.rejected),
+        n(source.both),
+        n(source.neither),
+        n(source.train_pairs),
+        n(source.eval_pairs),
+    )
 }
 
 fn disk(plan: &Plan) -> String {

@@ -4,9 +4,11 @@
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 mod cache;
+mod drawn;
 mod formats;
 mod hostile;
 mod layouts;
 mod packing;
 mod pairs;
+mod prompts;
 mod support;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use data::{Content, PrepareOptions, Prepared, RunOptions, SourceSpec, prepare};
-use recipe::OnBadRow;
+use recipe::{ColumnValues, OnBadRow};
 use tokenizer::{Tokenizer, default_special_tokens};
 
 /// A folder that goes away with the test.
@@ -83,6 +83,20 @@ pub(crate) fn run(sequence_length: usize, rows_per_step: usize, epochs: f64) -> 
         max_tokens: None,
         holdout: None,
     }
+}
+
+/// The values of columns, as a recipe has them.
+pub(crate) fn values(columns: &[(&str, &[&str])]) -> ColumnValues {
+    let columns: serde_json::Map<_, _> = columns
+        .iter()
+        .map(|(column, values)| ((*column).to_owned(), serde_json::json!(values)))
+        .collect();
+    serde_json::from_value(columns.into()).unwrap()
+}
+
+/// The texts of a batch, row by row.
+pub(crate) fn decoded(batch: &data::Batch, tokenizer: &Tokenizer) -> Vec<String> {
+    batch.texts().into_iter().map(|ids| tokenizer.decode(ids, false)).collect()
 }
 
 /// An error with its hint, as the command line prints them.

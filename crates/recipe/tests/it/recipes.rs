@@ -40,7 +40,7 @@ fn a_recipe_with_one_letter_of_one_key_changed_is_refused() {
     let mut n_slips = 0;
     for (path, text) in committed() {
         for (line_idx, line) in text.lines().enumerate() {
-            for (start, end) in keys(line) {
+            for (start, end) in keys(line).into_iter().filter(|(a, b)| !is_column(&line[*a..*b])) {
                 for at in start..end {
                     let line_start: usize =
                         text.lines().take(line_idx).map(|line| line.len() + 1).sum();
@@ -53,7 +53,8 @@ fn a_recipe_with_one_letter_of_one_key_changed_is_refused() {
                         path.display()
                     ));
                     let place = error.place().map(ToString::to_string).unwrap_or_default();
-                    let expected = format!("{}:{}:{}", path.display(), line_idx + 1, start + 1);
+                    let column = line[..start].chars().count() + 1;
+                    let expected = format!("{}:{}:{column}", path.display(), line_idx + 1);
                     assert_eq!(place, expected, "{}", shown(&error));
                     n_slips += 1;
                 }
@@ -61,6 +62,11 @@ fn a_recipe_with_one_letter_of_one_key_changed_is_refused() {
         }
     }
     assert!(n_slips > 1000, "only {n_slips} slips were tried");
+}
+
+/// Columns that recipes choose rows by: their names are the data's, and a wrong one is told when that is read.
+fn is_column(name: &str) -> bool {
+    ["emotions", "rating"].contains(&name)
 }
 
 /// The byte ranges of the keys in a line: words before `=`, and the names of a section's header.

@@ -109,3 +109,69 @@ fn a_later_check_shows_the_line_of_its_key() {
        |                                                                        ^^^^^^ its columns are `title`, `words`
     "#);
 }
+
+/// The good recipe with a stage of pairs that are drawn.
+fn with_pairs(pairs: &str) -> String {
+    let source = format!("data = [{{ path = \"rows.jsonl\", pairs = {pairs} }}]");
+    format!(
+        "{GOOD}\n[reward]\nstart = \"sft\"\n{source}\nsequence_length = 64\npairs_per_step = 8\nmax_steps = 5\noptimizer = {{ lr = 1e-4 }}\n"
+    )
+}
+
+#[test]
+fn pairs_are_drawn_by_columns() {
+    let text = with_pairs(
+        "{ from = \"text\", chosen = { emotions = [\"joy\"], stars = [\"5\"] }, rejected = { emotions = [\"anger\"] }, prompt = \"Write.\" }",
+    );
+    let recipe = parse(&text).unwrap().recipe;
+    let reward = recipe.reward.unwrap();
+    let pairs = reward.input.data[0].pairs.as_ref().unwrap();
+    assert_eq!(pairs.from, "text");
+    let entries: Vec<(&str, &[String])> = pairs.chosen.entries().collect();
+    assert_eq!(entries, [("emotions", &["joy".to_owned()][..]), ("stars", &["5".to_owned()])]);
+    assert_eq!(pairs.prompt.as_ref().unwrap().as_str(), "Write.");
+
+    let text = GOOD.replace("text = \"body\"", "where = { lang = [\"en\", \"de\"] }");
+    let pretrain = parse(&text).unwrap().recipe.pretrain.unwrap();
+    let filter = pretrain.input.data[1].filter.as_ref().unwrap();
+    let values = ["en".to_owned(), "de".to_owned()];
+    assert_eq!(filter.entries().collect::<Vec<_>>(), [("lang", &values[..])]);
+    // Written out again, it is the key that a recipe has.
+    let written = toml_edit::ser::to_string(&pretrain.input.data[1]).unwrap();
+    assert!(written.contains("where = { lang = [\"en\", \"de\"] }"), "{written}");
+}
+
+#[test]
+fn pairs_that_say_nothing_are_refused() {
+    let refused = |pairs: &str| {
+        let error = parse(&with_pairs(pairs)).expect_err("this recipe was taken");
+        crate::shown(&error).lines().next().unwrap().to_owned()
+    };
+    let sides = "chosen = { a = [\"x\"] }, rejected = { a = [\"y\"] }";
+    let said = [
+        refused("{ from = \"text\", chosen = { a = [\"x\"] }, rejected = { a = [\"x\"] } }"),
+        refused("{ from = \"text\", chosen = {}, rejected = { a = [\"x\"] } }"),
+        refused("{ from = \"text\", chosen = { a = [] }, rejected = { a = [\"x\"] } }"),
+        refused("{ from = \"text\", chosen = { a = \"x\" }, rejected = { a = [\"y\"] } }"),
+        refused("{ from = \"text\", chosen = { a = [5] }, rejected = { a = [\"y\"] } }"),
+        refused(&format!("{{ from = \"text\", {sides}, prompt = \"{{a}}\" }}")),
+        refused(&format!("{{ {sides} }}")),
+        refused(&format!(
+            "{{ from = \"text\", {sides} }}, rows = {{ chosen = \"a\", rejected = \"b\" }}"
+        ))
+        .replace(" }", ""),
+    ];
+    insta::assert_snapshot!(said.join("\n"), @r#"
+    error: `rejected` in [reward.data[0].pairs] does not fit: the rows that fit `chosen` fit it too, and none would be in a pair
+    error: `chosen` in [reward.data[0].pairs] must not be empty: `{}`
+    error: `a` in [reward.data[0].pairs.chosen] must not be empty: `[]`
+    error: `a` in [reward.data[0].pairs.chosen] must be a list: `"x"`
+    error: `a[0]` in [reward.data[0].pairs.chosen] must be a string: `5`
+    error: `prompt` in [reward.data[0].pairs] must have no `{column}`: the two texts of a pair are of different rows: `{a}`
+    error: missing key `from` in [reward.data[0].pairs]
+    error: `rows` in [reward.data[0]] does not fit: `pairs` already says what a row is
+    "#);
+
+    let text = GOOD.replace("text = \"body\"", &format!("pairs = {{ from = \"text\", {sides} }}"));
+    insta::assert_snapshot!(crate::shown(&parse(&text).unwrap_err()).lines().next().unwrap(), @"error: `pairs` in [pretrain.data[1]] does not fit: only a stage that learns from pairs reads it, such as [reward]");
+}

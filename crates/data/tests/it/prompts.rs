@@ -1,0 +1,223 @@
+//! Prompts: every form they come in, whole, in front of an answer, repeated where a step needs more.
+
+use std::collections::BTreeSet;
+
+use data::{Content, Dataset, Holdout, RunOptions, SourceSpec, TokenRole, Wanted, conversations};
+use recipe::{Layout, Rows, SplitBy, Template};
+use tokenizer::{ChatTemplate, Message, Role};
+
+use crate::support::{chars, decoded, file, folder, prepared, run, shown};
+
+fn of(name: &str, text: &str, change: impl Fn(&mut SourceSpec), options: &RunOptions) -> Dataset {
+    try_of(name, text, change, options).unwrap()
+}
+
+fn try_of(
+    name: &str,
+    text: &str,
+    change: impl Fn(&mut SourceSpec),
+    options: &RunOptions,
+) -> data::Result<Dataset> {
+    let folder = folder();
+    let mut spec = SourceSpec::file(file(folder.path(), name, text));
+    name.clone_into(&mut spec.path);
+    change(&mut spec);
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let content = Content::Prompts(&template);
+    let prepared = prepared(folder.path(), &[spec], &chars(), content)?;
+    Dataset::prompts(&prepared, options)
+}
+
+/// Prompts in file order, as text.
+fn shown_prompts(name: &str, text: &str, change: impl Fn(&mut SourceSpec)) -> Vec<String> {
+    let dataset = of(name, text, change, &run(400, 1, 1.0));
+    let mut texts: Vec<(u64, String)> = (0..dataset.n_steps())
+        .map(|step| {
+            let batch = dataset.batch(step);
+            (batch.samples[0], decoded(&batch, &chars())[0].clone())
+        })
+        .collect();
+    texts.sort();
+    let marks = |text: String| {
+        let text = text.strip_prefix("<|endoftext|>").unwrap();
+        text.replace("<|im_start|>", "<").replace("<|im_end|>\n", ">")
+    };
+    texts.into_iter().map(|(_, text)| marks(text)).collect()
+}
+
+#[test]
+fn a_prompt_is_a_text_or_messages_up_to_the_answer() {
+    let same = |_: &mut SourceSpec| {};
+    let rows = r#"{"prompt":"Hi","completion":"Ho"}
+{"prompt":[{"role":"system","content":"Be kind."},{"role":"user","content":"Hi"}],"completion":""}
+{"prompt":"\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Go on\n\nAssistant:","completion":""}
+"#;
+    assert_eq!(
+        shown_prompts("x.jsonl", rows, same),
+        [
+            "<user\nHi><assistant\n",
+            "<system\nBe kind.><user\nHi><assistant\n",
+            "<user\nHi><assistant\nYes?><user\nGo on><assistant\n",
+        ]
+    );
+    let rows = r#"{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Ho"},{"role":"user","content":"So?"}]}
+{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Ho"}]}
+"#;
+    assert_eq!(
+        shown_prompts("x.jsonl", rows, same),
+        ["<user\nHi><assistant\nHo><user\nSo?><assistant\n", "<user\nHi><assistant\n"]
+    );
+    let rows = "instruction,input,output\nAdd,1 and 2,3\nSing,,la\n";
+    assert_eq!(
+        shown_prompts("x.csv", rows, same),
+        ["<user\nAdd\n\n1 and 2><assistant\n", "<user\nSing><assistant\n"]
+    );
+    let rows = r#"{"text":"wow","emotions":["joy","love"]}"#;
+    let template = |spec: &mut SourceSpec| {
+        let prompt = Some(Template::parse("Write a comment that shows {emotions}.").unwrap());
+        spec.rows = Some(Rows { prompt, ..Rows::default() });
+    };
+    assert_eq!(
+        shown_prompts("x.jsonl", rows, template),
+        ["<user\nWrite a comment that shows joy and love.><assistant\n"]
+    );
+}
+
+#[test]
+fn a_prompt_has_the_ids_and_roles_that_generation_begins_with() {
+    let dataset = of("x.jsonl", "{\"prompt\":\"Hi\"}\n", |_| {}, &run(100, 1, 1.0));
+    let (tokenizer, template) = (chars(), ChatTemplate::builtin("chatml").unwrap());
+    let ids = tokenizer.encode_prompt(&[Message::new(Role::User, "Hi")], &template).unwrap();
+    let view = dataset.view(0).unwrap();
+    assert_eq!(view.batch.texts(), [ids.as_slice()]);
+    let user: Vec<u32> = (0..view.batch.ids.len())
+        .filter(|at| view.roles[*at] == TokenRole::User)
+        .map(|at| view.batch.ids[at])
+        .collect();
+    assert_eq!(tokenizer.decode(&user, false), "Hi");
+    assert!(view.batch.targets.iter().all(|target| *target < 0));
+    assert_eq!(view.batch.n_targets, 0);
+}
+
+/// The pad id is an id like any other: a prompt that has it keeps it.
+#[test]
+fn the_real_ids_of_a_row_are_told_by_length() {
+    let tokenizer = chars();
+    let pad = tokenizer.pad().or(tokenizer.eos()).unwrap();
+    let batch = data::Batch::of_texts(&[vec![5, pad], vec![pad], vec![7, pad, 8, pad]], pad);
+    assert_eq!(batch.texts(), [&[5, pad][..], &[pad], &[7, pad, 8, pad]]);
+    assert_eq!(batch.micro_batches(2).nth(1).unwrap().texts(), [&[7, pad, 8, pad]]);
+}
+
+/// Rows of as many prompts.
+fn numbered(n: usize) -> String {
+    let row = |n: usize| format!("{{\"prompt\":\"p{n}\"}}\n");
+    (0..n).map(row).collect()
+}
+
+#[test]
+fn a_step_takes_as_many_prompts_as_it_needs() {
+    let rows = numbered(5);
+    let options = RunOptions { max_steps: Some(6), epochs: None, ..run(100, 8, 1.0) };
+    let dataset = of("x.jsonl", &rows, |_| {}, &options);
+    assert_eq!((dataset.n_steps(), dataset.n_rows(0)), (6, 5));
+    let mut times = [0; 5];
+    for step in 0..6 {
+        let batch = dataset.batch(step);
+        assert_eq!((batch.rows, batch.texts().len(), batch.samples.len()), (8, 8, 8));
+        assert_eq!(batch, dataset.batch(step));
+        for sample in batch.samples {
+            times[sample as usize] += 1;
+        }
+    }
+    // 48 rows are nine epochs of five and three more.
+    assert!(times.iter().all(|n| [9, 10].contains(n)), "{times:?}");
+    let other = of("x.jsonl", &rows, |_| {}, &RunOptions { seed: 2, ..options.clone() });
+    assert_ne!(dataset.batch(0).samples, other.batch(0).samples);
+}
+
+#[test]
+fn one_constant_prompt_is_repeated_and_measured_on() {
+    let constant = |spec: &mut SourceSpec| {
+        let prompt = Some(Template::parse("Write a comment.").unwrap());
+        spec.rows = Some(Rows { prompt, ..Rows::default() });
+    };
+    let mut options = RunOptions { max_steps: Some(3), epochs: None, ..run(100, 64, 1.0) };
+    options.holdout = Some(Holdout { fraction: 0.05, by: SplitBy::Content });
+    for (rows, change) in [
+        ("{\"prompt\":\"Write a comment.\"}\n", None),
+        ("{\"text\":\"a\"}\n{\"text\":\"b\"}\n", Some(constant)),
+    ] {
+        let dataset = of("x.jsonl", rows, |spec| change.iter().for_each(|c| c(spec)), &options);
+        let expected =
+            "<|endoftext|><|im_start|>user\nWrite a comment.<|im_end|>\n<|im_start|>assistant\n";
+        let texts = decoded(&dataset.batch(2), &chars());
+        assert!(texts.len() == 64 && texts.iter().all(|text| text == expected));
+        let held_out: Vec<_> = dataset.eval_batches(8, None).collect();
+        assert_eq!(decoded(&held_out[0], &chars())[0], expected);
+    }
+}
+
+#[test]
+fn held_out_prompts_are_trained_on_by_nothing() {
+    let rows = numbered(40);
+    let mut options = run(100, 4, 1.0);
+    for by in [SplitBy::Content, SplitBy::Position] {
+        options.holdout = Some(Holdout { fraction: 0.25, by });
+        let dataset = of("x.jsonl", &rows, |_| {}, &options);
+        let in_order = || dataset.eval_batches(3, None).flat_map(|batch| batch.samples);
+        let held_out: BTreeSet<u64> = in_order().collect();
+        assert!(!held_out.is_empty() && in_order().is_sorted());
+        let trained: BTreeSet<u64> =
+            (0..dataset.n_steps()).flat_map(|step| dataset.batch(step).samples).collect();
+        assert!(trained.is_disjoint(&held_out));
+        assert_eq!(trained.len() + held_out.len(), 40);
+    }
+}
+
+#[test]
+fn a_prompt_that_is_too_long_is_dropped_whole_and_counted() {
+    let rows = "{\"prompt\":\"short\"}\n{\"prompt\":\"much too long to be asked here\"}\n";
+    let length = decoded_length("short");
+    let dataset = of("x.jsonl", rows, |_| {}, &run(length, 1, 1.0));
+    assert_eq!((dataset.counts().dropped, dataset.counts().train_samples), (1, 1));
+    let cut: Vec<_> = dataset.cut_samples().collect();
+    assert_eq!((cut.len(), cut[0].place.as_ref().unwrap().position.number()), (1, 2));
+    let error = try_of("x.jsonl", rows, |_| {}, &run(length - 1, 1, 1.0)).unwrap_err();
+    assert!(error.to_string().contains("no sample"), "{error}");
+}
+
+fn decoded_length(prompt: &str) -> usize {
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    chars().encode_prompt(&[Message::new(Role::User, prompt)], &template).unwrap().len()
+}
+
+#[test]
+fn rows_without_a_prompt_are_said_to_be_so() {
+    let error = |rows: &str, layout: Layout| {
+        let change = |spec: &mut SourceSpec| spec.layout = layout;
+        let error = try_of("x.jsonl", rows, change, &run(100, 1, 1.0)).unwrap_err();
+        shown(&error).lines().next().unwrap().rsplit_once('/').unwrap().1.to_owned()
+    };
+    assert_eq!(
+        error("{\"body\":\"x\"}", Layout::Auto),
+        "x.jsonl:1: cannot tell how to read these columns: `body`"
+    );
+    assert_eq!(
+        error(r#"{"messages":[{"role":"assistant","content":"Hi"}]}"#, Layout::Messages),
+        "x.jsonl:1: conversation has no messages"
+    );
+}
+
+#[test]
+fn prompts_of_a_file_are_conversations_and_texts() {
+    let folder = folder();
+    let rows = "{\"prompt\":\"Hi\",\"completion\":\"Ho\"}\n";
+    let spec = SourceSpec::file(file(folder.path(), "x.jsonl", rows));
+    let found: Vec<_> =
+        conversations(&spec, Wanted::Prompts).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(found[0].chats, [[Message::new(Role::User, "Hi")]]);
+    let mut texts = Vec::new();
+    data::texts(&[spec], Wanted::Prompts, &mut |text| texts.push(text)).unwrap();
+    assert_eq!(texts, ["Hi"]);
+}
