@@ -90,4 +90,5 @@ from_errors!(
     pretrain::Error,
     sft::Error,
     reward::Error,
+    dpo::Error,
 );

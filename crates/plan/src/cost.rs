@@ -2,6 +2,7 @@
 
 use arch::{MemoryEstimate, ModelConfig, ParamSpec, TrainingShape};
 use data::Dataset;
+use recipe::Eval;
 
 use crate::{Algorithm, LoraPlan};
 
@@ -22,6 +23,8 @@ pub struct Cost {
     pub n_trained: u64,
     /// Positions that go through the model, padding included.
     pub n_tokens: u64,
+    /// Pairs that the starting weights are asked about, once each; 0 for a stage without reference.
+    pub n_reference_pairs: u64,
     /// Floating-point operations of the whole stage, without evaluation.
     pub flops: f64,
     /// Memory of a step, by part.
@@ -68,6 +71,7 @@ impl Cost {
             n_parameters: n_parameters + lora.map_or(0, |lora| lora.n_parameters),
             n_trained,
             n_tokens,
+            n_reference_pairs: 0,
             flops: flops - unused_flops,
             memory,
             peak_bytes: memory.peak(rows_per_step.div_ceil(micro_batch.max(1)) as u64)
@@ -75,6 +79,28 @@ impl Cost {
             checkpoint_bytes: n_trained.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
             model_bytes: n_trained.saturating_mul(MODEL_BYTES_PER_PARAMETER),
         }
+    }
+}
+
+impl Cost {
+    /// Adds what the starting weights say of each pair once, those that are held out among them.
+    ///
+    /// The memory is that of a step: nothing of it is held for a backward pass.
+    pub(crate) fn add_reference(
+        &mut self,
+        config: &ModelConfig,
+        dataset: &Dataset,
+        eval: Option<&Eval>,
+        sequence_length: usize,
+    ) {
+        let held_out = dataset.n_eval_rows();
+        let measured = eval.and_then(|eval| eval.max_rows).unwrap_or(held_out).min(held_out);
+        let trained = dataset.n_run_rows().min(dataset.counts().train_samples);
+        self.n_reference_pairs = trained + measured;
+        let texts = self.n_reference_pairs.saturating_mul(dataset.batch_rows());
+        let length = sequence_length as u64;
+        let pairs = texts.saturating_mul(length * (length + 1) / 2);
+        self.flops += config.forward_flops(texts.saturating_mul(length), pairs);
     }
 }
 
@@ -90,7 +116,7 @@ struct Head {
 impl Head {
     fn of(config: &ModelConfig, algorithm: Algorithm) -> Self {
         match algorithm {
-            Algorithm::Pretrain | Algorithm::Sft => {
+            Algorithm::Pretrain | Algorithm::Sft | Algorithm::Dpo => {
                 Self { n_parameters: config.n_parameters(), n_own: 0, unused_flops: 0.0 }
             }
             Algorithm::Reward => {

@@ -10,6 +10,7 @@
 mod checks;
 mod column_values;
 mod depth;
+mod dpo;
 mod error;
 mod found;
 mod input_keys;
@@ -43,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 pub use checks::ChecksSection;
 pub use column_values::ColumnValues;
+pub use dpo::{DpoSection, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow};
 pub use load::{Loaded, load, parse};
@@ -107,6 +109,9 @@ pub struct Recipe {
     /// A stage: learn to tell the better of two answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardSection>,
+    /// A stage: learn which of two answers to give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpo: Option<DpoSection>,
     /// Which checks are on.
     #[serde(default)]
     pub checks: ChecksSection,
@@ -172,6 +177,7 @@ impl Recipe {
             self.pretrain.as_ref().map(PretrainSection::stage),
             self.sft.as_ref().map(SftSection::stage),
             self.reward.as_ref().map(RewardSection::stage),
+            self.dpo.as_ref().map(DpoSection::stage),
         ];
         stages.into_iter().flatten().collect()
     }
@@ -215,6 +221,9 @@ impl Recipe {
         if let Some(reward) = &self.reward {
             reward.check(problems);
         }
+        if let Some(dpo) = &self.dpo {
+            dpo.check(problems);
+        }
         self.check_starts(problems);
         self.check_positions(problems);
     }
@@ -226,7 +235,7 @@ impl Recipe {
             problems.section(
                 "",
                 "the recipe has no stage: nothing would be trained",
-                "add [pretrain], [sft] or [reward]",
+                "add [pretrain], [sft], [reward] or [dpo]",
             );
         }
         for (idx, stage) in stages.iter().enumerate() {

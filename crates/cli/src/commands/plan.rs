@@ -71,7 +71,7 @@ fn parameters(stage: &StagePlan) -> String {
 /// Every product of batch sizes: tokens of a step, and the rows that make them.
 fn per_step(stage: &StagePlan) -> String {
     let (rows, length) = (stage.rows_per_step, stage.sequence_length);
-    if stage.algorithm == Algorithm::Reward {
+    if matches!(stage.algorithm, Algorithm::Reward | Algorithm::Dpo) {
         let at_once = match stage.micro_batch {
             micro if micro == rows => String::new(),
             micro => format!(", {micro} at a time"),
@@ -113,6 +113,7 @@ fn what_became(reason: CutReason) -> &'static str {
         CutReason::Overlong => "dropped: longer than a row",
         CutReason::NoTargets => "dropped: no target left",
         CutReason::Alike => "dropped: both texts of the pair are alike",
+        CutReason::OtherPrompt => "dropped: the answers of the pair follow different prompts",
     }
 }
 
@@ -139,7 +140,8 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
             lora.n_layers
         ));
     }
-    let sample = if stage.algorithm == Algorithm::Reward { "texts" } else { "samples" };
+    let of_pairs = matches!(stage.algorithm, Algorithm::Reward | Algorithm::Dpo);
+    let sample = if of_pairs { "texts" } else { "samples" };
     lines.push(format!(
         "{} rows read, {} {sample}, {} tokens; one epoch is {} rows with {} targets, the run {:.2} epochs",
         n(counts.rows),
@@ -159,6 +161,12 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
     }
     if counts.alike > 0 {
         lines.push(format!("{} pairs with equal texts are left out", n(counts.alike)));
+    }
+    if counts.other_prompts > 0 {
+        lines.push(format!(
+            "{} pairs whose answers follow different prompts are left out",
+            n(counts.other_prompts)
+        ));
     }
     if counts.cut + counts.dropped + counts.without_targets > 0 {
         lines.push(format!(
@@ -190,6 +198,12 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         table::bytes(memory.activations),
         table::bytes(memory.logits)
     ));
+    if stage.cost.n_reference_pairs > 0 {
+        lines.push(format!(
+            "the starting weights are asked once about {} pairs",
+            n(stage.cost.n_reference_pairs)
+        ));
+    }
     lines.extend(stage.notes.iter().cloned());
     lines
 }
@@ -228,13 +242,18 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
             let start = Instant::now();
             match &scorer {
                 Some(scorer) => score_backward(scorer, &micro, &device),
+                None if stage.algorithm == Algorithm::Dpo => {
+                    forward_backward(&model, &micro.trimmed(), &device);
+                }
                 None => forward_backward(&model, &micro, &device),
             }
             (rows, seconds) = (micro.rows, start.elapsed().as_secs_f64());
         }
     }
     let n_rows = stage.dataset.n_run_rows() * stage.dataset.batch_rows();
-    Ok(seconds / rows.max(1) as f64 * n_rows as f64)
+    // A forward pass alone takes a third.
+    let n_asked = stage.cost.n_reference_pairs * stage.dataset.batch_rows();
+    Ok(seconds / rows.max(1) as f64 * (n_rows as f64 + n_asked as f64 / 3.0))
 }
 
 fn score_backward(scorer: &ScalarHead, micro: &Batch, device: &Device) {
