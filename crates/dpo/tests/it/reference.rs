@@ -6,7 +6,7 @@ use dpo::{REFERENCE_DIR, Reference};
 use model::CausalLm;
 use train::{Outcome, Role, RunDir, Weights};
 
-use crate::support::{Place, stage};
+use crate::support::{Place, figure, stage};
 
 const FILE: &str = "reference/logprobs.bin";
 const MODEL: &str = "model/model.safetensors";
@@ -119,6 +119,31 @@ fn weights_in_a_folder_are_told_apart_by_their_bytes() {
     assert_ne!(one, two);
     fsio::write_atomic(dir.join(plan::BASE_FILE), "another base").expect("a file");
     assert_ne!(two, key());
+}
+
+/// peft#493: with an adapter the reference is the model without it, and stays that.
+#[test]
+fn beside_an_adapter_it_is_what_the_base_says() {
+    let place = Place::new();
+    place.run("base", &[("dpo.epochs", "0.5")], None);
+    let base = model::load_causal_lm(&place.stage_dir("base").join("model"), &Device::flex());
+    place.start_with_lora("base");
+    place.run("whole", &[], None);
+    let first = place.metrics("whole").remove(0);
+    assert!((figure(&first, "loss") - std::f64::consts::LN_2).abs() < 1e-6, "{first}");
+    let plan = place.plan("whole", &[]);
+    let key = {
+        let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+        dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key")
+    };
+    let kept = Reference::load(&place.stage_dir("whole").join(REFERENCE_DIR), &key);
+    let asked = Reference::ask(stage(&plan), &base.expect("a model"), &Device::flex());
+    assert_eq!(kept.expect("whole"), Some(asked.expect("asked")));
+    // Cut and resumed, with the masks of its dropout, it is the same adapter.
+    place.run("cut", &[], Some(3));
+    assert_eq!(place.run("cut", &[], None).told("asked"), 0);
+    let adapter = "model/adapter_model.safetensors";
+    assert_eq!(place.bytes("cut", adapter), place.bytes("whole", adapter));
 }
 
 #[test]

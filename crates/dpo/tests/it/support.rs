@@ -17,7 +17,7 @@ pub(crate) fn pairs() -> String {
     })
 }
 
-const RECIPE: &str = r#"
+const NEW_MODEL: &str = r#"
 seed = 3
 [tokenizer]
 train = { kind = "char" }
@@ -27,6 +27,9 @@ hidden_size = 32
 num_hidden_layers = 2
 num_attention_heads = 4
 intermediate_size = 56
+"#;
+
+const STAGE: &str = r#"
 [dpo]
 data = [{ path = "pairs.jsonl" }]
 chat_template = "plain"
@@ -48,9 +51,19 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        fsio::write_atomic(dir.path().join("r.toml"), RECIPE).expect("a recipe");
+        let recipe = format!("{NEW_MODEL}{STAGE}");
+        fsio::write_atomic(dir.path().join("r.toml"), recipe).expect("a recipe");
         fsio::write_atomic(dir.path().join("pairs.jsonl"), pairs()).expect("pairs");
         Self { dir }
+    }
+
+    /// From now on the stage starts from the finished stage of a run, with an adapter.
+    pub(crate) fn start_with_lora(&self, name: &str) {
+        let start = self.stage_dir(name).join("model");
+        let keys =
+            format!("start = \"{}\"\nlora = {{ rank = 4, dropout = 0.1 }}\n", start.display());
+        let recipe = format!("seed = 3\n{STAGE}{keys}");
+        fsio::write_atomic(self.path().join("r.toml"), recipe).expect("a recipe");
     }
 
     pub(crate) fn path(&self) -> &Path {
