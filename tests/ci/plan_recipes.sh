@@ -16,8 +16,8 @@ for recipe in recipes/*.toml; do
   if [ "$recipe" = recipes/sft.toml ]; then
     (cd "$work" && "$temper" run "$OLDPWD/recipes/pretrain.toml" --set pretrain.max_steps=2 --set pretrain.schedule.warmup_steps=0 --log plain >/dev/null)
   fi
-  # reward.toml starts from the quickstart's fine-tuned model.
-  if [ "$recipe" = recipes/reward.toml ]; then
+  # dpo.toml and reward.toml start from the quickstart's fine-tuned model; the first of them makes it.
+  if [ "$recipe" = recipes/dpo.toml ]; then
     short=(--set pretrain.max_steps=2 --set pretrain.schedule.warmup_steps=0 --set sft.max_steps=2 --set sft.schedule.warmup_steps=0)
     for stage in pretrain sft; do
       (cd "$work" && "$temper" run "$OLDPWD/recipes/quickstart.toml" --stage "$stage" "${short[@]}" --log plain >/dev/null)

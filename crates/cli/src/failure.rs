@@ -90,5 +90,6 @@ from_errors!(
     pretrain::Error,
     sft::Error,
     reward::Error,
+    dpo::Error,
     ppo::Error,
 );

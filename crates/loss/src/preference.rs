@@ -25,6 +25,17 @@ impl SequenceLogprobs {
         Self { sums_p, n_tokens_p }
     }
 
+    /// From sums that were taken before, of answers of so many tokens, `[p]` each: what a reference
+    /// model said once and for all.
+    pub fn from_sums(sums_p: Tensor<1>, n_tokens_p: Tensor<1>) -> Self {
+        Self { sums_p, n_tokens_p }
+    }
+
+    /// The number of tokens of each answer, `[p]`.
+    pub fn n_tokens(&self) -> Tensor<1> {
+        self.n_tokens_p.clone()
+    }
+
     /// log π of the whole answer, `[p]`.
     pub fn sums(&self) -> Tensor<1> {
         self.sums_p.clone()

@@ -2,7 +2,7 @@
 
 use arch::{MemoryEstimate, ModelConfig, ParamSpec, TrainingShape};
 use data::Dataset;
-use recipe::PpoSection;
+use recipe::{Eval, PpoSection};
 
 use crate::{Algorithm, LoraPlan, PpoPlan};
 
@@ -21,8 +21,10 @@ pub struct Cost {
     pub n_parameters: u64,
     /// Parameters that are trained.
     pub n_trained: u64,
-    /// Positions that go through the model, padding included.
+    /// Positions that go through the model; of pairs, their tokens without padding.
     pub n_tokens: u64,
+    /// Pairs that the starting weights are asked about, once each; 0 for a stage without reference.
+    pub n_reference_pairs: u64,
     /// Floating-point operations of the whole stage, without evaluation.
     pub flops: f64,
     /// Memory of a step, by part.
@@ -47,7 +49,15 @@ impl Cost {
         let n_parameters = head.n_parameters;
         let (rows, length) =
             (dataset.n_run_rows().saturating_mul(dataset.batch_rows()), sequence_length as u64);
-        // Rows are counted as if each held one sample; packed ones attend to less.
+        // A text of a pair has a row to itself, which padding fills: it counts by the mean text's length. Other rows are
+        // full, and counted as if each held one sample; packed ones attend to less.
+        let length = match algorithm {
+            Algorithm::Reward | Algorithm::Dpo => {
+                let counts = dataset.counts();
+                counts.tokens.div_ceil(counts.samples.max(1)).min(length)
+            }
+            Algorithm::Pretrain | Algorithm::Sft | Algorithm::Ppo => length,
+        };
         let pairs = rows.saturating_mul(length * (length + 1) / 2);
         let n_tokens = rows.saturating_mul(length);
         // A scalar head keeps less than the logits that the formula counts: an upper bound.
@@ -67,6 +77,7 @@ impl Cost {
             n_parameters: n_parameters + lora.map_or(0, |lora| lora.n_parameters),
             n_trained,
             n_tokens,
+            n_reference_pairs: 0,
             flops: flops - unused_flops,
             memory,
             peak_bytes: memory.peak(rows_per_step.div_ceil(micro_batch.max(1)) as u64)
@@ -78,6 +89,26 @@ impl Cost {
 }
 
 impl Cost {
+    /// Adds what the starting weights say of each pair once, those that are held out among them.
+    ///
+    /// The memory is that of a step: nothing of it is held for a backward pass.
+    pub(crate) fn add_reference(
+        &mut self,
+        config: &ModelConfig,
+        dataset: &Dataset,
+        eval: Option<&Eval>,
+        sequence_length: usize,
+    ) {
+        let held_out = dataset.n_eval_rows();
+        let measured = eval.and_then(|eval| eval.max_rows).unwrap_or(held_out).min(held_out);
+        let trained = dataset.n_run_rows().min(dataset.counts().train_samples);
+        self.n_reference_pairs = trained + measured;
+        let texts = self.n_reference_pairs.saturating_mul(dataset.batch_rows());
+        let length = sequence_length as u64;
+        let pairs = texts.saturating_mul(length * (length + 1) / 2);
+        self.flops += config.forward_flops(texts.saturating_mul(length), pairs);
+    }
+
     /// Updates of PPO, every answer counted at its full length: sampled once, read once by policy, reference, reward and
     /// value model, and then learned from by policy and value model in each epoch.
     pub(crate) fn of_ppo(
@@ -132,6 +163,7 @@ impl Cost {
             memory,
             peak_bytes: memory.peak(n_micro.div_ceil(shape.micro_batch.max(1)) as u64)
                 + PROCESS_BYTES,
+            n_reference_pairs: 0,
             checkpoint_bytes: n_trained.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
             model_bytes: n_policy.saturating_mul(MODEL_BYTES_PER_PARAMETER),
         }
@@ -161,7 +193,7 @@ struct Head {
 impl Head {
     fn of(config: &ModelConfig, algorithm: Algorithm) -> Self {
         match algorithm {
-            Algorithm::Pretrain | Algorithm::Sft | Algorithm::Ppo => {
+            Algorithm::Pretrain | Algorithm::Sft | Algorithm::Dpo | Algorithm::Ppo => {
                 Self { n_parameters: config.n_parameters(), n_own: 0, unused_flops: 0.0 }
             }
             Algorithm::Reward => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arch::ModelConfig;
 use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceSpec, Wanted};
-use recipe::{Loaded, Packing, Stage, TrainKeys};
+use recipe::{Loaded, Packing, PairKeys, Recipe, Stage, TrainKeys};
 use tokenizer::Tokenizer;
 
 use crate::cost::StepShape;
@@ -22,6 +22,8 @@ pub enum Algorithm {
     Sft,
     /// Learns to tell the better of two answers.
     Reward,
+    /// Learns which of two answers to give.
+    Dpo,
     /// Learns from the scores of a reward model.
     Ppo,
 }
@@ -32,6 +34,7 @@ impl Algorithm {
         match stage.name {
             "sft" => Self::Sft,
             "reward" => Self::Reward,
+            "dpo" => Self::Dpo,
             "ppo" => Self::Ppo,
             _ => Self::Pretrain,
         }
@@ -42,8 +45,17 @@ impl Algorithm {
         match self {
             Self::Pretrain => Wanted::Documents,
             Self::Sft => Wanted::Chats,
-            Self::Reward => Wanted::Pairs,
+            Self::Reward | Self::Dpo => Wanted::Pairs,
             Self::Ppo => Wanted::Prompts,
+        }
+    }
+
+    /// The keys of its pairs, where it learns from pairs.
+    fn pair_keys(self, recipe: &Recipe) -> Option<&PairKeys> {
+        match self {
+            Self::Reward => recipe.reward.as_ref().map(|section| &section.input),
+            Self::Dpo => recipe.dpo.as_ref().map(|section| &section.input),
+            Self::Pretrain | Self::Sft | Self::Ppo => None,
         }
     }
 }
@@ -133,8 +145,9 @@ pub(crate) fn plan_stage(
     let template = match algorithm {
         Algorithm::Pretrain => None,
         Algorithm::Sft => Some(loaded.recipe.sft.as_ref().and_then(|s| s.chat_template.as_ref())),
-        Algorithm::Reward => {
-            Some(loaded.recipe.reward.as_ref().and_then(|s| s.input.chat_template.as_ref()))
+        Algorithm::Reward | Algorithm::Dpo => {
+            let keys = algorithm.pair_keys(&loaded.recipe);
+            Some(keys.and_then(|keys| keys.chat_template.as_ref()))
         }
         Algorithm::Ppo => Some(loaded.recipe.ppo.as_ref().and_then(|s| s.chat_template.as_ref())),
     };
@@ -173,12 +186,17 @@ pub(crate) fn plan_stage(
     let micro_batch = stage.train.micro_batch.unwrap_or(rows_per_step).min(rows_per_step);
     let max_steps = dataset.n_steps();
     let shape = StepShape { sequence_length, rows_per_step, micro_batch };
-    let cost = match (&ppo, &loaded.recipe.ppo) {
+    let mut cost = match (&ppo, &loaded.recipe.ppo) {
         (Some(ppo), Some(section)) => {
             Cost::of_ppo(&config, lora.as_ref(), ppo, section, max_steps, shape)
         }
         _ => Cost::of(&config, algorithm, lora.as_ref(), &dataset, shape),
     };
+    if algorithm == Algorithm::Dpo
+        && loaded.recipe.dpo.as_ref().is_some_and(|section| section.loss.has_reference())
+    {
+        cost.add_reference(&config, &dataset, stage.train.eval.as_ref(), sequence_length);
+    }
     let mut inputs = BTreeMap::new();
     for (idx, key) in prepared.keys().enumerate() {
         inputs.insert(format!("{}.{}[{idx}]", stage.name, stage.data_key), key.to_owned());
@@ -251,7 +269,7 @@ fn prepare(
     fsio::create_dir_all(&paths.cache_dir)?;
     let content = match (algorithm, tokenizer.chat_template()) {
         (Algorithm::Sft, Some(template)) => Content::Chats(template),
-        (Algorithm::Reward, Some(template)) => Content::Pairs(template),
+        (Algorithm::Reward | Algorithm::Dpo, Some(template)) => Content::Pairs(template),
         (Algorithm::Ppo, Some(template)) => Content::Prompts(template),
         _ => Content::Documents,
     };
@@ -290,12 +308,15 @@ fn dataset(
             .map(|eval| Holdout { fraction: eval.holdout, by: eval.by }),
     };
     let recipe = &loaded.recipe;
-    match (algorithm, &recipe.sft, &recipe.reward) {
+    match (algorithm, &recipe.sft, algorithm.pair_keys(recipe)) {
         (Algorithm::Sft, Some(sft), _) => {
             Ok(Dataset::sft(prepared, &options, sft.packing, sft.overlong)?)
         }
-        (Algorithm::Reward, _, Some(reward)) => {
-            Ok(Dataset::pairs(prepared, &options, reward.input.overlong)?)
+        (Algorithm::Reward, _, Some(keys)) => {
+            Ok(Dataset::pairs(prepared, &options, keys.overlong)?)
+        }
+        (Algorithm::Dpo, _, Some(keys)) => {
+            Ok(Dataset::preferences(prepared, &options, keys.overlong)?)
         }
         (Algorithm::Ppo, ..) => Ok(Dataset::prompts(prepared, &options)?),
         _ => {

@@ -10,6 +10,7 @@
 mod checks;
 mod column_values;
 mod depth;
+mod dpo;
 mod error;
 mod found;
 mod input_keys;
@@ -44,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub use checks::ChecksSection;
 pub use column_values::ColumnValues;
+pub use dpo::{DpoSection, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow};
 pub use load::{Loaded, load, parse};
@@ -109,6 +111,9 @@ pub struct Recipe {
     /// A stage: learn to tell the better of two answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardSection>,
+    /// A stage: learn which of two answers to give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpo: Option<DpoSection>,
     /// A stage: learn from the scores of a reward model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ppo: Option<PpoSection>,
@@ -186,6 +191,7 @@ impl Recipe {
             self.pretrain.as_ref().map(PretrainSection::stage),
             self.sft.as_ref().map(SftSection::stage),
             self.reward.as_ref().map(RewardSection::stage),
+            self.dpo.as_ref().map(DpoSection::stage),
             self.ppo.as_ref().map(PpoSection::stage),
         ];
         stages.into_iter().flatten().collect()
@@ -245,6 +251,9 @@ impl Recipe {
         if let Some(reward) = &self.reward {
             reward.check(problems);
         }
+        if let Some(dpo) = &self.dpo {
+            dpo.check(problems);
+        }
         if let Some(ppo) = &self.ppo {
             ppo.check(problems);
         }
@@ -259,7 +268,7 @@ impl Recipe {
             problems.section(
                 "",
                 "the recipe has no stage: nothing would be trained",
-                "add [pretrain], [sft], [reward] or [ppo]",
+                "add [pretrain], [sft], [reward], [dpo] or [ppo]",
             );
         }
         for (idx, stage) in stages.iter().enumerate() {

@@ -27,7 +27,8 @@ the environment's `TEMPER_DATA`, else `data_dir`, else `data` in the working dir
 
 /// docs/recipe.md: every key with its values, its default and what it does.
 pub fn reference_markdown() -> String {
-    let mut page = Page { text: INTRO.to_owned(), written: Vec::new(), groups: groups() };
+    let mut page =
+        Page { text: INTRO.to_owned(), written: Vec::new(), anchors: Vec::new(), groups: groups() };
     let root = shape::recipe();
     page.heading(2, "The top level");
     page.paragraph(&root.doc);
@@ -40,6 +41,9 @@ pub fn reference_markdown() -> String {
         page.paragraph(&group.table.doc);
         page.keys(&group.table, "needed");
         page.nested(&group.table);
+    }
+    for (place, anchor) in page.anchors {
+        page.text = page.text.replace(&place, &anchor);
     }
     page.text
 }
@@ -66,6 +70,8 @@ struct Page {
     text: String,
     /// The types that the page has shown already.
     written: Vec<String>,
+    /// What stands for each type's anchor, and the anchor.
+    anchors: Vec<(String, String)>,
     groups: [Group; 2],
 }
 
@@ -82,6 +88,11 @@ impl Page {
 
     /// A table or a choice of tables under a heading, and what lies within it.
     fn section(&mut self, heading: &str, shape: &Shape) {
+        if let Shape::Table(Table { title, .. }) | Shape::Choice { title, .. } = shape
+            && !self.written.contains(title)
+        {
+            self.anchors.push((place_of(shape), slug(heading)));
+        }
         match shape {
             Shape::Table(table) => {
                 if self.is_written(table) {
@@ -186,15 +197,23 @@ fn entry_heading(name: &str) -> String {
     format!("An entry of `{name}`")
 }
 
+/// What stands for the anchor of a type until the page is whole: several keys may lead to one section.
+fn place_of(shape: &Shape) -> String {
+    match shape {
+        Shape::Table(Table { title, .. }) | Shape::Choice { title, .. } => format!("@{title}@"),
+        _ => String::new(),
+    }
+}
+
 /// What a key takes.
 fn values(key: &Key) -> String {
     match &key.shape {
         Shape::Table(_) | Shape::Choice { .. } => {
-            format!("[table](#{})", slug(&key.name))
+            format!("[table](#{})", place_of(&key.shape))
         }
         Shape::List { item, min, max } => match item.as_ref() {
             Shape::Table(_) | Shape::Choice { .. } => {
-                format!("list of [tables](#{})", slug(&entry_heading(&key.name)))
+                format!("list of [tables](#{})", place_of(item))
             }
             item if min == max => format!("list of {min}: {}", scalar(item)),
             item => format!("list of: {}", scalar(item)),

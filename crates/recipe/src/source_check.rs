@@ -154,4 +154,4 @@ impl Rows {
     }
 }
 
-const ONLY_PAIRS: &str = "only a stage that learns from pairs reads it, such as [reward]";
+const ONLY_PAIRS: &str = "only a stage that learns from pairs reads it, such as [reward] or [dpo]";

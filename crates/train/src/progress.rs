@@ -56,6 +56,11 @@ pub enum Event {
         /// Where it lies now.
         moved_to: PathBuf,
     },
+    /// Something a stage did besides its steps.
+    Note {
+        /// What it was.
+        message: String,
+    },
     /// Something the user should know of that stops nothing.
     Warning {
         /// What it is.

@@ -192,6 +192,12 @@ impl<'a> StageRun<'a> {
         self.progress.event(event);
     }
 
+    /// Says what was done besides steps; it doesn't count as time per token.
+    pub fn note(&mut self, message: String) {
+        self.progress.event(&Event::Note { message });
+        self.start_row();
+    }
+
     /// Says something that stops nothing.
     pub fn warn(&mut self, message: String) {
         self.progress.event(&Event::Warning { message });

@@ -14,7 +14,10 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
     }
     let plan = plan_recipe(&args.recipe, log)?;
     let Some(stage) = plan.stages.last() else {
-        return Err(Failure::input("the recipe has no stage", "add [pretrain], [sft] or [reward]"));
+        return Err(Failure::input(
+            "the recipe has no stage",
+            "add [pretrain], [sft], [reward] or [dpo]",
+        ));
     };
     if plan.stages.len() > 1 {
         let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();

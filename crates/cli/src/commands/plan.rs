@@ -76,7 +76,9 @@ fn per_step(stage: &StagePlan) -> String {
         micro => format!(", {micro} at a time"),
     };
     match stage.algorithm {
-        Algorithm::Reward => return format!("{rows} pairs (2 texts of up to {length}{at_once})"),
+        Algorithm::Reward | Algorithm::Dpo => {
+            return format!("{rows} pairs (2 texts of up to {length}{at_once})");
+        }
         Algorithm::Ppo => return format!("{rows} episodes (up to {length} tokens{at_once})"),
         Algorithm::Pretrain | Algorithm::Sft => {}
     }
@@ -115,6 +117,7 @@ fn what_became(reason: CutReason) -> &'static str {
         CutReason::Overlong => "dropped: longer than a row",
         CutReason::NoTargets => "dropped: no target left",
         CutReason::Alike => "dropped: both texts of the pair are alike",
+        CutReason::OtherPrompt => "dropped: the answers of the pair follow different prompts",
     }
 }
 
@@ -149,7 +152,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         ));
     }
     let sample = match stage.algorithm {
-        Algorithm::Reward => "texts",
+        Algorithm::Reward | Algorithm::Dpo => "texts",
         Algorithm::Ppo => "prompts",
         Algorithm::Pretrain | Algorithm::Sft => "samples",
     };
@@ -176,6 +179,12 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
     }
     if counts.alike > 0 {
         lines.push(format!("{} pairs with equal texts are left out", n(counts.alike)));
+    }
+    if counts.other_prompts > 0 {
+        lines.push(format!(
+            "{} pairs whose answers follow different prompts are left out",
+            n(counts.other_prompts)
+        ));
     }
     if counts.cut + counts.dropped + counts.without_targets > 0 {
         lines.push(format!(
@@ -207,6 +216,12 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         table::bytes(memory.activations),
         table::bytes(memory.logits)
     ));
+    if stage.cost.n_reference_pairs > 0 {
+        lines.push(format!(
+            "the starting weights are asked once about {} pairs",
+            n(stage.cost.n_reference_pairs)
+        ));
+    }
     lines.extend(stage.notes.iter().cloned());
     lines
 }
@@ -267,6 +282,9 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
             let start = Instant::now();
             match &scorer {
                 Some(scorer) => score_backward(scorer, &micro, &device),
+                None if stage.algorithm == Algorithm::Dpo => {
+                    forward_backward(&model, &micro.trimmed(), &device);
+                }
                 None => forward_backward(&model, &micro, &device),
             }
             (rows, seconds) = (micro.rows, start.elapsed().as_secs_f64());
@@ -274,13 +292,15 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     }
     let n_rows = stage.dataset.n_run_rows() * stage.dataset.batch_rows();
     let per_row = seconds / rows.max(1) as f64;
-    if !is_ppo {
-        return Ok(per_row * n_rows as f64);
+    if is_ppo {
+        // By the operations of the whole stage against those of the probe.
+        let length = stage.sequence_length as u64;
+        let probed = stage.config.training_flops(length, length * (length + 1) / 2);
+        return Ok(per_row * stage.cost.flops / probed);
     }
-    // By the operations of the whole stage against those of the probe.
-    let length = stage.sequence_length as u64;
-    let probed = stage.config.training_flops(length, length * (length + 1) / 2);
-    Ok(per_row * stage.cost.flops / probed)
+    // A forward pass alone takes a third.
+    let n_asked = stage.cost.n_reference_pairs * stage.dataset.batch_rows();
+    Ok(per_row * (n_rows as f64 + n_asked as f64 / 3.0))
 }
 
 fn score_backward(scorer: &ScalarHead, micro: &Batch, device: &Device) {

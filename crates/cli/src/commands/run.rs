@@ -92,6 +92,7 @@ fn run_stage(context: Context<'_>) -> Result<Outcome> {
         Algorithm::Pretrain => pretrain::run(context).map_err(Failure::from),
         Algorithm::Sft => sft::run(context).map_err(Failure::from),
         Algorithm::Reward => reward::run(context).map_err(Failure::from),
+        Algorithm::Dpo => dpo::run(context).map_err(Failure::from),
         Algorithm::Ppo => ppo::run(context).map_err(Failure::from),
     };
     outcome.map_err(Failure::during_run)
@@ -118,7 +119,7 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
         let model = plan.paths.run_dir.join(&stage.name).display().to_string();
         let first = match stage.algorithm {
             Algorithm::Pretrain => format!("generate {model} --prompt \"…\""),
-            Algorithm::Sft | Algorithm::Ppo => format!("chat {model}"),
+            Algorithm::Sft | Algorithm::Dpo | Algorithm::Ppo => format!("chat {model}"),
             Algorithm::Reward => format!("score {model} --pairs pairs.jsonl"),
         };
         text += &format!("next    temper {first}\n");

@@ -282,6 +282,9 @@ impl Progress for RunProgress {
             Event::CheckpointRejected { message, moved_to } => {
                 self.screen.line(&format!("{message}; moved to {}", moved_to.display()));
             }
+            Event::Note { message } => {
+                self.screen.line(&format!("{:<10} {message}", self.stage));
+            }
             Event::Warning { message } => self.screen.line(&format!("warning: {message}")),
             Event::Stopping { step } => {
                 self.stopping = true;
@@ -319,6 +322,7 @@ fn as_json(stage: &str, event: &Event) -> Option<Value> {
             let moved_to = moved_to.display().to_string();
             ("checkpoint_rejected", json!({"message": message, "moved_to": moved_to}))
         }
+        Event::Note { message } => ("note", json!({"message": message})),
         Event::Warning { message } => ("warning", json!({"message": message})),
         Event::Stopping { step } => ("stopping", json!({"step": step})),
         Event::Finished { stage, steps, seconds, path } => {

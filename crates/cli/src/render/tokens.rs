@@ -65,7 +65,11 @@ pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> Strin
 fn side(view: &RowView, number: usize) -> &'static str {
     match (view.batch.rows, number) {
         (2, 1) => " (chosen)",
-        (2, 2) => " (rejected), its score read at the last token as the chosen one's is",
+        // Where no token is a target, the texts are scored.
+        (2, 2) if view.batch.n_targets == 0 => {
+            " (rejected), its score read at the last token as the chosen one's is"
+        }
+        (2, 2) => " (rejected)",
         _ => "",
     }
 }

@@ -48,6 +48,8 @@ pub enum CutReason {
     NoTargets,
     /// Both texts of a pair are the same, or are after the cut.
     Alike,
+    /// The answers of a pair follow different prompts, so that their probabilities do not compare.
+    OtherPrompt,
 }
 
 /// Which item of the epoch's order stands in which row.

@@ -36,10 +36,12 @@ pub struct Counts {
     pub cut_tokens: u64,
     /// Chats or pairs dropped because they are longer than a row.
     pub dropped: u64,
-    /// Chats dropped because no target is left.
+    /// Chats dropped because no target is left, or pairs in which an answer has none.
     pub without_targets: u64,
     /// Pairs dropped because both texts are the same.
     pub alike: u64,
+    /// Pairs dropped because their answers follow different prompts.
+    pub other_prompts: u64,
     /// Samples that are trained on.
     pub train_samples: u64,
     /// Samples that are held out.
@@ -122,6 +124,7 @@ impl Counts {
                 CutReason::Overlong => counts.dropped += 1,
                 CutReason::NoTargets => counts.without_targets += 1,
                 CutReason::Alike => counts.alike += 1,
+                CutReason::OtherPrompt => counts.other_prompts += 1,
             }
         }
         counts

@@ -33,7 +33,7 @@ pub use view::{RowView, Segment};
 
 use chats::{ChatRows, Chats};
 use mixture::Order;
-use pairs::{PairRows, Pairs};
+use pairs::{Asked, PairRows, Pairs};
 use prompts::{PromptRows, Prompts};
 pub(crate) use row::RowWriter;
 use sides::{document_sides, prompt_sides, sample_sides, shuffled, source_parts, stream_sides};
@@ -141,13 +141,32 @@ impl Dataset {
         Self::new(prepared, sources, options, (train, eval), cuts)
     }
 
-    /// Pairs for reward models and preferences: what is called a row here is a pair, which makes two
-    /// rows of a batch, the chosen text first.
+    /// Pairs for reward models: what is called a row here is a pair, which makes two rows of a
+    /// batch, the chosen text first. No token is a target.
     ///
     /// Where a source's pairs are drawn from single texts, the texts are held out first and pairs drawn on either side, so
     /// that no text is on both. Training pairs are drawn by the run's seed and the stage's name, held-out ones always
     /// alike: two runs measure on the same pairs.
     pub fn pairs(prepared: &Prepared, options: &RunOptions, overlong: Overlong) -> Result<Self> {
+        Self::of_pairs(prepared, options, overlong, Asked::Score)
+    }
+
+    /// Pairs for learning preferences: as [`Dataset::pairs`], with the answer's tokens, its end token
+    /// among them, as targets. Pairs whose answers follow different prompts are dropped and counted.
+    pub fn preferences(
+        prepared: &Prepared,
+        options: &RunOptions,
+        overlong: Overlong,
+    ) -> Result<Self> {
+        Self::of_pairs(prepared, options, overlong, Asked::Answer)
+    }
+
+    fn of_pairs(
+        prepared: &Prepared,
+        options: &RunOptions,
+        overlong: Overlong,
+        asked: Asked,
+    ) -> Result<Self> {
         let sources = source_parts(prepared);
         let sides = sample_sides(&sources, options.holdout)?;
         let length = options.sequence_length;
@@ -156,17 +175,25 @@ impl Dataset {
             let picked = sources.iter().zip(&sides).enumerate().map(|(idx, (source, side))| {
                 let report = |sample, reason| cuts.push((sample, reason));
                 if source.store.summary.pools.is_none() {
-                    return Pairs::pick(source.clone(), part(side), length, overlong, report);
+                    return Pairs::pick(
+                        source.clone(),
+                        part(side),
+                        length,
+                        overlong,
+                        asked,
+                        report,
+                    );
                 }
                 let key = |pass| derive(seed, stage, Purpose::Pairs, pass, idx as u64);
-                Pairs::draw(source.clone(), part(side), length, overlong, key, report)
+                Pairs::draw(source.clone(), part(side), length, overlong, asked, key, report)
             });
             picked.collect()
         };
         let train = pick(|side| &side.train, (options.seed, &options.stage));
         let eval = pick(|side| &side.eval, (0, "held-out"));
         let drawn = counts::drawn(prepared, &train, &eval);
-        let rows = |pairs, order| Box::new(PairRows::new(pairs, order, length)) as Box<dyn Layout>;
+        let rows =
+            |pairs, order| Box::new(PairRows::new(pairs, order, length, asked)) as Box<dyn Layout>;
         let train = rows(train, shuffled(options));
         let eval = options.holdout.map(|_| rows(eval, Order::Fixed));
         let mut dataset = Self::new(prepared, sources, options, (train, eval), cuts)?;

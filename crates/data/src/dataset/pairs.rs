@@ -1,17 +1,27 @@
 //! Pairs in rows: each pair is two rows, the chosen text and the rejected one, each whole and alone.
 //!
-//! A row has no targets of single tokens: what is learnt is one score for each text. For counting, a pair is one target.
-//! It deliberately packs nothing: a score belongs to one text.
+//! Where texts are scored, a row has no targets of single tokens; where preferences are learnt, its targets are the
+//! answer: the assistant's last words and their end token. For counting, a pair is one target either way.
+//! It deliberately packs nothing: a score, or an answer's probability, belongs to one text.
 
 use recipe::Overlong;
 use seed::shuffled_index;
 
-use crate::cache::{Store, TokenRole};
+use crate::cache::{Store, TARGET_BIT, TokenRole};
 use crate::dataset::chats::CutReason;
 use crate::dataset::mixture::{Item, Mixture, Order};
 use crate::dataset::row::RowWriter;
 use crate::dataset::split::Part;
 use crate::dataset::{Layout, SourcePart};
+
+/// What a row of a pair is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// One score for the text: no token is a target.
+    Score,
+    /// The answer's tokens.
+    Answer,
+}
 
 /// Pairs of every source on one side of the split.
 #[derive(Debug)]
@@ -19,6 +29,7 @@ pub(crate) struct PairRows {
     sources: Vec<Pairs>,
     mixture: Mixture,
     sequence_length: usize,
+    asked: Asked,
 }
 
 /// One source's pairs that can be told apart.
@@ -36,13 +47,14 @@ impl Pairs {
         part: &Part,
         sequence_length: usize,
         overlong: Overlong,
+        asked: Asked,
         mut report: impl FnMut(u64, CutReason),
     ) -> Self {
         // Both texts of a pair stand on the same side of a split: they share their group and place.
         let rows = part.samples().filter(|sample| sample % 2 == 0);
         let mut pairs = Vec::new();
         for pair in rows.map(|sample| [sample, sample + 1]) {
-            let reason = problem_of(&source.store, pair, sequence_length, overlong);
+            let reason = problem_of(&source.store, pair, sequence_length, overlong, asked);
             if let Some(reason) = reason {
                 report(source.first_sample + pair[0], reason);
             }
@@ -62,6 +74,7 @@ impl Pairs {
         part: &Part,
         sequence_length: usize,
         overlong: Overlong,
+        asked: Asked,
         key: impl Fn(u64) -> u64,
         mut report: impl FnMut(u64, CutReason),
     ) -> Self {
@@ -91,10 +104,10 @@ impl Pairs {
                 side[at as usize]
             });
             let [chosen, rejected] = pair.map(u64::from);
-            if texts_are_alike(store, [chosen, rejected], sequence_length) {
-                report(source.first_sample + chosen, CutReason::Alike);
-            } else {
-                pairs.push(pair);
+            match problem_of(store, [chosen, rejected], sequence_length, overlong, asked) {
+                // That texts were cut is said once, of each text.
+                None | Some(CutReason::Cut) => pairs.push(pair),
+                Some(reason) => report(source.first_sample + chosen, reason),
             }
         }
         Self { source, pairs }
@@ -106,18 +119,25 @@ impl Pairs {
     }
 }
 
-/// What is wrong with a pair that stands in one row of a file.
+/// What is wrong with a pair.
 fn problem_of(
     store: &Store,
     pair: [u64; 2],
     sequence_length: usize,
     overlong: Overlong,
+    asked: Asked,
 ) -> Option<CutReason> {
     let n_tokens = pair.map(|sample| store.len(sample)).into_iter().max().unwrap_or(0);
     let fits = n_tokens <= sequence_length as u64;
     match (fits, overlong) {
         (false, Overlong::Drop) => Some(CutReason::Overlong),
         _ if texts_are_alike(store, pair, sequence_length) => Some(CutReason::Alike),
+        _ if asked == Asked::Answer && !answers_are_left(store, pair, sequence_length) => {
+            Some(CutReason::NoTargets)
+        }
+        _ if asked == Asked::Answer && !prompts_are_alike(store, pair) => {
+            Some(CutReason::OtherPrompt)
+        }
         (false, Overlong::Cut) => Some(CutReason::Cut),
         (true, _) => None,
     }
@@ -132,12 +152,34 @@ fn texts_are_alike(store: &Store, [chosen, rejected]: [u64; 2], sequence_length:
     tokens(chosen).eq(tokens(rejected))
 }
 
+/// Whether both answers have a token within a row.
+fn answers_are_left(store: &Store, pair: [u64; 2], sequence_length: usize) -> bool {
+    pair.into_iter().all(|sample| {
+        let targets = store.targets(sample);
+        targets.n > 0 && (targets.first as usize) < sequence_length
+    })
+}
+
+/// Whether both answers follow the same tokens: only then are their probabilities of one distribution.
+fn prompts_are_alike(store: &Store, [chosen, rejected]: [u64; 2]) -> bool {
+    let prompt = |sample: u64| {
+        let first = store.start(sample);
+        (first..first + u64::from(store.targets(sample).first)).map(|at| store.token(at))
+    };
+    prompt(chosen).eq(prompt(rejected))
+}
+
 impl PairRows {
-    pub(crate) fn new(sources: Vec<Pairs>, order: Order, sequence_length: usize) -> Self {
+    pub(crate) fn new(
+        sources: Vec<Pairs>,
+        order: Order,
+        sequence_length: usize,
+        asked: Asked,
+    ) -> Self {
         let counts: Vec<(u64, f64)> =
             sources.iter().map(|pairs| (pairs.n_pairs(), pairs.source.weight)).collect();
         let mixture = Mixture::new(&counts, order);
-        Self { sources, mixture, sequence_length }
+        Self { sources, mixture, sequence_length, asked }
     }
 
     fn write(&self, item: Item, out: &mut RowWriter<'_>) {
@@ -145,9 +187,14 @@ impl PairRows {
         let store = &pairs.source.store;
         for sample in pairs.pairs[item.index as usize].map(u64::from) {
             out.start_sample(pairs.source.first_sample + sample);
-            let kept = store.len(sample).min(self.sequence_length as u64);
-            for at in store.start(sample)..store.start(sample) + kept {
-                out.push(store.token(at), None, TokenRole::from_mark(store.mark(at)));
+            let start = store.start(sample);
+            let end = start + store.len(sample).min(self.sequence_length as u64);
+            for at in start..end {
+                let is_target = self.asked == Asked::Answer
+                    && at + 1 < end
+                    && store.mark(at + 1) & TARGET_BIT != 0;
+                let target = is_target.then(|| store.token(at + 1));
+                out.push(store.token(at), target, TokenRole::from_mark(store.mark(at)));
             }
             out.end_row();
         }

@@ -55,6 +55,77 @@ fn a_pair_is_two_rows_each_encoded_as_a_text_that_is_scored_later() {
     }
 }
 
+fn preferences(text: &str, length: usize, overlong: Overlong) -> Dataset {
+    let folder = folder();
+    let spec = SourceSpec::file(file(folder.path(), "pairs.jsonl", text));
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let prepared = prepared(folder.path(), &[spec], &chars(), Content::Pairs(&template)).unwrap();
+    Dataset::preferences(&prepared, &run(length, 2, 1.0), overlong).unwrap()
+}
+
+/// OpenRLHF#393, trl PR #4908: start and end tokens that were doubled on DPO's answers.
+#[test]
+fn the_targets_of_a_preference_are_its_answer_and_one_end_token() {
+    let rows = r#"{"prompt":"Hi","chosen":"Hello.","rejected":"No."}
+{"prompt":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Yes?"},{"role":"user","content":"Hm"}],"chosen":[{"role":"assistant","content":"Good day."}],"rejected":"Bah"}
+{"prompt":"\n\nHuman: A\n\nAssistant: B\n\nHuman: C","chosen":"D","rejected":"EF"}
+"#;
+    let dataset = preferences(rows, 200, Overlong::Drop);
+    let scored = pairs(rows, 200, Overlong::Drop);
+    let tokenizer = chars();
+    let end = tokenizer.end_token(&ChatTemplate::builtin("chatml").unwrap()).unwrap();
+    let mut answers = Vec::new();
+    for step in 0..dataset.n_steps() {
+        let batch = dataset.batch(step);
+        // The texts are those that a reward model reads; targets alone are added.
+        let without =
+            Batch { targets: vec![-1; batch.targets.len()], n_targets: 0, ..batch.clone() };
+        assert_eq!(without, scored.batch(step));
+        let rows = batch.targets.chunks(batch.sequence_length).zip(texts(&batch));
+        for (targets, ids) in rows {
+            let at: Vec<usize> = (0..targets.len()).filter(|at| targets[*at] >= 0).collect();
+            let (first, last) = (at[0], at[at.len() - 1]);
+            assert_eq!(at, (first..=last).collect::<Vec<_>>(), "one span");
+            assert_eq!(last + 2, ids.len(), "up to the text's last token");
+            let answer: Vec<u32> = at.iter().map(|at| targets[*at] as u32).collect();
+            assert_eq!(answer, ids[first + 1..]);
+            assert_eq!(answer.iter().filter(|id| **id == end).count(), 1);
+            assert_eq!(answer.last(), Some(&end));
+            answers.push(tokenizer.decode(&answer[..answer.len() - 1], false));
+        }
+    }
+    answers.sort();
+    // Earlier turns of the assistant are prompt.
+    assert_eq!(answers, ["Bah", "D", "EF", "Good day.", "Hello.", "No."]);
+    // A pair is one target for counting, as what the loss is divided by.
+    assert_eq!((dataset.run_targets(), dataset.counts().epoch_targets), (3, 3));
+}
+
+#[test]
+fn answers_to_different_prompts_are_dropped_and_counted() {
+    let rows = r#"{"chosen":"\n\nHuman: Hi\n\nAssistant: Hello.","rejected":"\n\nHuman: Hi\n\nAssistant: No."}
+{"chosen":"\n\nHuman: A\n\nAssistant: B","rejected":"\n\nHuman: Z\n\nAssistant: B!"}
+"#;
+    let dataset = preferences(rows, 200, Overlong::Drop);
+    assert_eq!((dataset.counts().other_prompts, dataset.counts().train_samples), (1, 1));
+    let reasons: Vec<_> = dataset.cut_samples().map(|cut| cut.reason).collect();
+    assert_eq!(reasons, [data::CutReason::OtherPrompt]);
+    // A reward model may compare them.
+    assert_eq!(pairs(rows, 200, Overlong::Drop).counts().train_samples, 2);
+}
+
+/// trl#3927: cutting removed every target, and nothing was learnt.
+#[test]
+fn a_pair_whose_answer_is_cut_off_is_dropped_and_counted() {
+    let rows = r#"{"chosen":"\n\nHuman: Hi\n\nAssistant: Yes.","rejected":"\n\nHuman: Hi\n\nAssistant: No."}
+{"chosen":"\n\nHuman: A long question, longer than a row\n\nAssistant: B","rejected":"\n\nHuman: Another long question, longer too\n\nAssistant: C"}
+"#;
+    let dataset = preferences(rows, 50, Overlong::Cut);
+    let counts = dataset.counts();
+    assert_eq!((counts.without_targets, counts.train_samples), (1, 1));
+    assert!(dataset.batch(0).n_targets > 0);
+}
+
 #[test]
 fn what_is_too_long_or_alike_is_dropped_and_counted() {
     let dropped = pairs(ROWS, 60, Overlong::Drop);

@@ -120,7 +120,7 @@ fn a_key_like_no_other_shows_what_there_is() {
        |
     19 | frobnicate = true
        | ^^^^^^^^^^
-      hint: [pretrain] has `start`, `data`, `sequence_length`, `tokens_per_step`, `on_bad_row`, `max_bad_rows`, `packing`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `optimizer`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
+      hint: [pretrain] has `start`, `lora`, `data`, `sequence_length`, `tokens_per_step`, `on_bad_row`, `max_bad_rows`, `packing`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `optimizer`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
     ");
     insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 1e-3, momentum = 0.9 }"), @r"
     error: unknown key `momentum` in [pretrain.optimizer]
@@ -538,8 +538,61 @@ fn stages_without_a_start_or_a_model_are_refused() {
     ");
     insta::assert_snapshot!(shown(&parse("seed = 1\n").unwrap_err()), @r"
     error: recipes/mine.toml: the recipe has no stage: nothing would be trained
-      hint: add [pretrain], [sft] or [reward]
+      hint: add [pretrain], [sft], [reward], [dpo] or [ppo]
     ");
+}
+
+#[test]
+fn a_key_that_the_loss_does_not_read_is_refused() {
+    let recipe = |keys: &str| {
+        format!(
+            "[model]\nstart = \"m\"\n[dpo]\ndata = [{{ path = \"p.jsonl\" }}]\nsequence_length = 64\n\
+             pairs_per_step = 8\nepochs = 1\noptimizer = {{ lr = 1e-4 }}\n{keys}"
+        )
+    };
+    let refused = |keys: &str| shown(&parse(&recipe(keys)).unwrap_err());
+    assert!(parse(&recipe("label_smoothing = 0.1\n")).is_ok());
+    assert!(parse(&recipe("loss = \"simpo\"\nsimpo_gamma = 1.0\nbeta = 2.5\n")).is_ok());
+    assert!(parse(&recipe("loss = \"orpo\"\nbeta = 0.2\n")).is_ok());
+    insta::assert_snapshot!(refused("loss = \"hinge\"\nlabel_smoothing = 0.1\n"), @r#"
+    error: `label_smoothing` in [dpo] does not fit: only `loss = "sigmoid"` reads it, and this one is `hinge`
+      --> recipes/mine.toml:10:1
+       |
+    10 | label_smoothing = 0.1
+       | ^^^^^^^^^^^^^^^
+      hint: leave `label_smoothing` out, or change what it contradicts
+    "#);
+    insta::assert_snapshot!(refused("simpo_gamma = 0.1\n"), @r#"
+    error: `simpo_gamma` in [dpo] does not fit: only `loss = "simpo"` reads it, and this one is `sigmoid`
+      --> recipes/mine.toml:9:1
+       |
+     9 | simpo_gamma = 0.1
+       | ^^^^^^^^^^^
+      hint: leave `simpo_gamma` out, or change what it contradicts
+    "#);
+    insta::assert_snapshot!(refused("loss = \"dpo\"\n"), @r#"
+    error: `loss` in [dpo] must be one of `sigmoid`, `hinge`, `ipo`, `simpo`, `orpo`: `dpo`
+      --> recipes/mine.toml:9:8
+       |
+     9 | loss = "dpo"
+       |        ^^^^^ did you mean `ipo`?
+    "#);
+    insta::assert_snapshot!(refused("beta = 0\n"), @r#"
+    error: `beta` in [dpo] must be above 0 and at most 1000: `0`
+      --> recipes/mine.toml:9:8
+       |
+     9 | beta = 0
+       |        ^
+      hint: `beta`: The loss's coefficient
+    "#);
+    insta::assert_snapshot!(refused("label_smoothing = 0.6\n"), @r#"
+    error: `label_smoothing` in [dpo] must be at least 0 and at most 0.5: `0.6`
+      --> recipes/mine.toml:9:19
+       |
+     9 | label_smoothing = 0.6
+       |                   ^^^
+      hint: `label_smoothing`: The share of pairs that are taken to have their answers swapped (`sigmoid` only)
+    "#);
 }
 
 #[test]

@@ -1,0 +1,136 @@
+//! Direct preference optimization and its relatives: learn which of two answers to give, from the pairs themselves
+//! (Rafailov et al. 2023; the other losses and their sources stand in `loss`). The whole loop stands in [`run`].
+//!
+//! It deliberately knows nothing of files' formats, arguments or printing: a [`Context`] brings the plan, the folder and
+//! whoever watches.
+//!
+//! Shape legend: p pairs, b texts (2 × p: chosen and rejected in turn).
+
+mod error;
+mod figures;
+mod held_out;
+mod logprobs;
+mod objective;
+mod reference;
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use loss::LossSum;
+use model::CausalLm;
+use plan::{Plan, StagePlan};
+use serde_json::json;
+use train::{
+    Bases, Context, Gradients, Outcome, Role, RunDir, StageRun, StepPlace, StepReport, Weights,
+    begin_with, first_weights, write_checkpoint, write_model,
+};
+
+pub use error::{Error, Result};
+pub use figures::Figures;
+pub use logprobs::answer_logprobs;
+pub use objective::Objective;
+pub use reference::{REFERENCE_DIR, Reference, reference_key};
+
+/// Trains from the newest checkpoint, or from the stage's start, to the last step.
+pub fn run(context: Context<'_>) -> Result<Outcome> {
+    let (plan, stage, run_dir, device) =
+        (context.plan, context.stage, context.run_dir, context.device);
+    let objective = plan.recipe.dpo.as_ref().map(Objective::of).unwrap_or_default();
+    let model_dir = run_dir.stage(&stage.name).model();
+    let begun = begin_with::<CausalLm>(context, |_| objective.first_loss())?;
+    let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
+        begun;
+    let reference = match objective.has_reference() {
+        true => ask_reference(plan, stage, run_dir, &mut run, &model, device)?,
+        false => Reference::Unused,
+    };
+
+    while !run.is_done() {
+        // A batch is a pure function of the seed and the step: there is no loader to resume.
+        let step = run.step();
+        let batch = stage.dataset.batch(step);
+        let n_pairs = batch.rows as u64 / 2;
+        let place = StepPlace { step: step + 1, samples: &batch.samples };
+        checks.targets(batch.n_targets as u64, place)?;
+
+        // The loss of a step is one sum over all its pairs, divided once by their number. A pair is never divided, and
+        // the padding that all texts of a micro-batch share is left out: it changes no probability.
+        let mut gradients = Gradients::new(&names);
+        let (mut figures, mut loss_sum) = (Figures::default(), 0.0);
+        for (idx, micro) in batch.micro_batches(2 * stage.micro_batch).enumerate() {
+            let micro = micro.trimmed();
+            dropout.draw(step, idx);
+            let policy = answer_logprobs(&model, &micro, device);
+            let reference = reference.of(stage, &micro, &policy)?;
+            figures.add(objective, &policy, &reference);
+            let loss = LossSum::of(objective.losses(&policy, &reference));
+            loss_sum += loss.value();
+            gradients.accumulate(&model, loss.sum.backward());
+        }
+        let loss = loss_sum / n_pairs as f64;
+        checks.loss(loss, place)?;
+
+        // The norm is that of the mean loss; a non-finite one is an error, so it never reaches the weights.
+        let norm = gradients.norm(n_pairs, place)?;
+        let lr = train::lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
+        checks.gradients(&gradients);
+        let grad_norm = norm.value();
+        model = optimizer.step(model, gradients, norm, lr);
+        checks.updated(&model, lr, place)?;
+
+        let tokens = batch.lengths().into_iter().sum::<usize>() as u64;
+        run.log_step(StepReport { loss, grad_norm, lr, tokens, extra: figures.of_step() })?;
+        if run.eval_due() && stage.dataset.n_eval_rows() > 0 {
+            run.log_eval(held_out::held_out(
+                stage,
+                objective,
+                &model,
+                &reference,
+                run.step(),
+                device,
+            )?)?;
+        }
+        run.save_if_due(|dir| write_checkpoint(dir, &kept, &model, &optimizer))?;
+        if run.stop_requested() && !run.is_done() {
+            return Ok(Outcome::Stopped { step: run.step() });
+        }
+    }
+
+    let last_eval = run.state().last_eval.clone();
+    write_model(&model_dir, &kept, &model, stage)?;
+    Ok(Outcome::Finished(run.finish(json!(last_eval))?))
+}
+
+/// What the starting weights say of each pair: read from the stage's folder, or asked now and kept there.
+fn ask_reference(
+    plan: &Plan,
+    stage: &StagePlan,
+    run_dir: &RunDir,
+    run: &mut StageRun<'_>,
+    model: &CausalLm,
+    device: &Device,
+) -> Result<Reference> {
+    let key = reference_key(plan, stage, run_dir)?;
+    let dir = run.dir().path().join(REFERENCE_DIR);
+    match Reference::load(&dir, &key) {
+        Ok(Some(reference)) => return Ok(reference),
+        Ok(None) => {}
+        Err(reason) => {
+            run.warn(format!("{reason}; the reference is asked anew"));
+            fsio::remove_dir_all(&dir)?;
+        }
+    }
+    let asked = Instant::now();
+    let reference = if run.step() == 0 {
+        Reference::ask(stage, model, device)?
+    } else {
+        // The weights at hand have moved; those that the stage started from are read for this alone.
+        let Weights { model, .. } =
+            first_weights::<CausalLm>(plan, Role::of(stage), run_dir, &mut Bases::new(device))?;
+        Reference::ask(stage, &model, device)?
+    };
+    reference.save(&dir, &key)?;
+    let (n_pairs, seconds) = (reference.n_texts() / 2, asked.elapsed().as_secs_f64());
+    run.note(format!("asked the starting weights about {n_pairs} pairs in {seconds:.1} s"));
+    Ok(reference)
+}

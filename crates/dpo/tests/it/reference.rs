@@ -1,0 +1,157 @@
+//! The reference is what the starting weights said: the same numbers to the bit at the first step and the last, after a
+//! cut, after damage (peft#493, peft PR #736, unsloth-zoo PR #830: reference log-probabilities that moved in training).
+
+use burn::tensor::Device;
+use dpo::{REFERENCE_DIR, Reference};
+use model::CausalLm;
+use train::{Outcome, Role, RunDir, Weights};
+
+use crate::support::{Place, figure, stage};
+
+const FILE: &str = "reference/logprobs.bin";
+const MODEL: &str = "model/model.safetensors";
+
+#[test]
+fn it_is_asked_once_and_stays_what_the_starting_weights_said() {
+    let place = Place::new();
+    let whole = place.run("whole", &[], None);
+    assert_eq!(whole.told("asked the starting weights about 40 pairs"), 1);
+    let plan = place.plan("whole", &[]);
+    let dir = place.stage_dir("whole").join(REFERENCE_DIR);
+    let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+    let key = dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key");
+    let kept = Reference::load(&dir, &key).expect("whole").expect("there");
+    let first = train::first_weights(&plan, Role::of(stage(&plan)), &run_dir, &Device::flex());
+    let first: Weights<CausalLm> = first.expect("weights");
+    // Those that the weights of step 0 give now, to the bit, and every pair of steps and measurements among them.
+    let now = Reference::ask(stage(&plan), &first.model, &Device::flex()).expect("asked");
+    assert_eq!(kept, now);
+    assert_eq!(kept.n_texts(), 80);
+    // The weights did move.
+    let last = model::load_causal_lm(&place.stage_dir("whole").join("model"), &Device::flex());
+    let moved =
+        Reference::ask(stage(&plan), &last.expect("a model"), &Device::flex()).expect("asked");
+    assert_ne!(kept, moved);
+}
+
+#[test]
+fn a_resumed_run_reads_it_and_does_not_ask_again() {
+    let place = Place::new();
+    place.run("whole", &[], None);
+    let cut = place.run("cut", &[], Some(3));
+    assert_eq!(cut.outcome, Some(Outcome::Stopped { step: 3 }));
+    let before = place.bytes("cut", FILE);
+    let resumed = place.run("cut", &[], None);
+    assert_eq!(resumed.told("asked"), 0);
+    assert_eq!(place.bytes("cut", FILE), before);
+    assert_eq!(before, place.bytes("whole", FILE));
+    assert_eq!(place.bytes("cut", MODEL), place.bytes("whole", MODEL));
+}
+
+#[test]
+fn a_damaged_or_missing_one_is_asked_anew_of_the_starting_weights() {
+    let place = Place::new();
+    place.run("whole", &[], None);
+    let wanted = place.bytes("whole", FILE);
+    place.run("cut", &[], Some(3));
+    let path = place.stage_dir("cut").join(FILE);
+    let mut bytes = wanted.clone();
+    bytes[9] ^= 1;
+    fsio::write_atomic(&path, bytes).expect("damaged");
+    let resumed = place.run("cut", &[], Some(5));
+    assert_eq!((resumed.told("checksum"), resumed.told("asked the starting weights")), (1, 1));
+    assert_eq!(place.bytes("cut", FILE), wanted);
+    fsio::remove_dir_all(place.stage_dir("cut").join(REFERENCE_DIR)).expect("removed");
+    let resumed = place.run("cut", &[], None);
+    assert_eq!(resumed.told("asked the starting weights"), 1);
+    assert_eq!(place.bytes("cut", FILE), wanted);
+    assert_eq!(place.bytes("cut", MODEL), place.bytes("whole", MODEL));
+}
+
+#[test]
+fn one_of_other_weights_or_data_is_not_read() {
+    let place = Place::new();
+    let key = |set: &[(&str, &str)]| {
+        let plan = place.plan("keys", set);
+        let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+        dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key")
+    };
+    let usual = key(&[]);
+    assert_eq!(usual, key(&[]));
+    // What changes neither weights nor texts nor which are visited, changes no number.
+    assert_eq!(usual, key(&[("dpo.optimizer.lr", "1e-4")]));
+    for change in [
+        ("seed", "4"),
+        ("model.hidden_size", "64"),
+        ("dpo.sequence_length", "60"),
+        ("dpo.chat_template", "chatml"),
+        ("dpo.epochs", "1"),
+        ("dpo.pairs_per_step", "4"),
+        ("dpo.overlong", "cut"),
+        ("dpo.eval.holdout", "0.1"),
+    ] {
+        assert_ne!(usual, key(&[change]), "{change:?}");
+    }
+    let dir = place.path().join("kept");
+    Reference::Sums([(0, -1.5), (1, -2.5)].into()).save(&dir, &usual).expect("saved");
+    let read = Reference::load(&dir, &usual).expect("whole");
+    assert_eq!(read, Some(Reference::Sums([(0, -1.5), (1, -2.5)].into())));
+    let reason = Reference::load(&dir, "another").expect_err("of other weights");
+    assert!(reason.contains("of other weights or data"), "{reason}");
+    assert_eq!(Reference::load(&place.path().join("nowhere"), &usual), Ok(None));
+}
+
+#[test]
+fn weights_in_a_folder_are_told_apart_by_their_bytes() {
+    let place = Place::new();
+    let mut plan = place.plan("weights", &[]);
+    let dir = place.path().join("start");
+    plan.stages[0].start = plan::Start::Directory(dir.clone());
+    let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+    let key = || dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key");
+    fsio::create_dir_all(&dir).expect("a folder");
+    fsio::write_atomic(dir.join("model.safetensors"), "one").expect("a file");
+    let one = key();
+    fsio::write_atomic(dir.join("optimizer.safetensors"), "moments").expect("a file");
+    assert_eq!(one, key(), "moments are no weights");
+    fsio::write_atomic(dir.join("model.safetensors"), "two").expect("a file");
+    let two = key();
+    assert_ne!(one, two);
+    fsio::write_atomic(dir.join(plan::BASE_FILE), "another base").expect("a file");
+    assert_ne!(two, key());
+}
+
+/// peft#493: with an adapter the reference is the model without it, and stays that.
+#[test]
+fn beside_an_adapter_it_is_what_the_base_says() {
+    let place = Place::new();
+    place.run("base", &[("dpo.epochs", "0.5")], None);
+    let base = model::load_causal_lm(&place.stage_dir("base").join("model"), &Device::flex());
+    place.start_with_lora("base");
+    place.run("whole", &[], None);
+    let first = place.metrics("whole").remove(0);
+    assert!((figure(&first, "loss") - std::f64::consts::LN_2).abs() < 1e-6, "{first}");
+    let plan = place.plan("whole", &[]);
+    let key = {
+        let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+        dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key")
+    };
+    let kept = Reference::load(&place.stage_dir("whole").join(REFERENCE_DIR), &key);
+    let asked = Reference::ask(stage(&plan), &base.expect("a model"), &Device::flex());
+    assert_eq!(kept.expect("whole"), Some(asked.expect("asked")));
+    // Cut and resumed, with the masks of its dropout, it is the same adapter.
+    place.run("cut", &[], Some(3));
+    assert_eq!(place.run("cut", &[], None).told("asked"), 0);
+    let adapter = "model/adapter_model.safetensors";
+    assert_eq!(place.bytes("cut", adapter), place.bytes("whole", adapter));
+}
+
+#[test]
+fn losses_without_reference_ask_nothing() {
+    let place = Place::new();
+    for loss in ["simpo", "orpo"] {
+        let run = place.run(loss, &[("dpo.loss", loss), ("dpo.epochs", "0.5")], None);
+        assert_eq!(run.told("asked"), 0);
+        assert!(!place.stage_dir(loss).join(REFERENCE_DIR).exists());
+    }
+}

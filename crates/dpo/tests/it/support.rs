@@ -1,0 +1,162 @@
+//! A folder with a recipe and its pairs, and a tiny model trained on them.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use plan::{Plan, Request, StagePlan, Unwatched};
+use serde_json::Value;
+use train::{Context, Event, Outcome, Progress, RunDir, StopFlag};
+
+/// Answers of different lengths, all different; in each pair the kind one is chosen.
+pub(crate) fn pairs() -> String {
+    (0..40).fold(String::new(), |text, n| {
+        let more = " so much".repeat(n % 4);
+        text + &format!(
+            "{{\"prompt\":\"Say {n}.\",\"chosen\":\"I like {n}{more}.\",\"rejected\":\"Not {n}!\"}}\n"
+        )
+    })
+}
+
+const NEW_MODEL: &str = r#"
+seed = 3
+[tokenizer]
+train = { kind = "char" }
+[model]
+family = "llama"
+hidden_size = 32
+num_hidden_layers = 2
+num_attention_heads = 4
+intermediate_size = 56
+"#;
+
+const STAGE: &str = r#"
+[dpo]
+data = [{ path = "pairs.jsonl" }]
+chat_template = "plain"
+sequence_length = 64
+pairs_per_step = 8
+epochs = 2
+optimizer = { lr = 3e-3 }
+eval = { holdout = 0.2, every_steps = 4 }
+save_every_steps = 3
+save_every_minutes = 0.0
+log_every_steps = 1
+"#;
+
+/// A folder that goes away with the test.
+pub(crate) struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let recipe = format!("{NEW_MODEL}{STAGE}");
+        fsio::write_atomic(dir.path().join("r.toml"), recipe).expect("a recipe");
+        fsio::write_atomic(dir.path().join("pairs.jsonl"), pairs()).expect("pairs");
+        Self { dir }
+    }
+
+    /// From now on the stage starts from the finished stage of a run, with an adapter.
+    pub(crate) fn start_with_lora(&self, name: &str) {
+        let start = self.stage_dir(name).join("model");
+        let keys =
+            format!("start = \"{}\"\nlora = {{ rank = 4, dropout = 0.1 }}\n", start.display());
+        let recipe = format!("seed = 3\n{STAGE}{keys}");
+        fsio::write_atomic(self.path().join("r.toml"), recipe).expect("a recipe");
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Plans the recipe with `--set` overrides, as a run of this name.
+    pub(crate) fn plan(&self, name: &str, set: &[(&str, &str)]) -> Plan {
+        let set: Vec<(String, String)> =
+            set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let loaded = recipe::load(&self.path().join("r.toml"), &set).expect("a recipe");
+        let request = Request {
+            name: Some(name.to_owned()),
+            runs_dir: Some(self.path().join("runs")),
+            ..Request::default()
+        };
+        plan::plan(&loaded, &request, &mut Unwatched).expect("a plan")
+    }
+
+    /// Where the stage of a run lies.
+    pub(crate) fn stage_dir(&self, name: &str) -> PathBuf {
+        self.path().join("runs").join(name).join("dpo")
+    }
+
+    /// Runs or resumes, up to the end or to a step at which somebody asks to stop.
+    pub(crate) fn run(&self, name: &str, set: &[(&str, &str)], stop_at: Option<u64>) -> Watched {
+        let plan = self.plan(name, set);
+        let device = Device::flex().autodiff();
+        let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+        let stop = StopFlag::manual();
+        let mut watched =
+            Watched { stop_at, stop: stop.clone(), events: Vec::new(), outcome: None };
+        let context = Context {
+            plan: &plan,
+            stage: stage(&plan),
+            run_dir: &run_dir,
+            device: &device,
+            progress: &mut watched,
+            stop,
+        };
+        watched.outcome = Some(dpo::run(context).expect("the stage runs"));
+        watched
+    }
+
+    /// The rows of metrics.jsonl.
+    pub(crate) fn metrics(&self, name: &str) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.stage_dir(name).join("metrics.jsonl"));
+        let rows = text.expect("metrics");
+        rows.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// A file of a stage, as bytes.
+    pub(crate) fn bytes(&self, name: &str, file: &str) -> Vec<u8> {
+        std::fs::read(self.stage_dir(name).join(file)).expect(file)
+    }
+}
+
+/// The one stage of a plan.
+pub(crate) fn stage(plan: &Plan) -> &StagePlan {
+    plan.stages.first().expect("a stage")
+}
+
+/// Watches a run, and stops it.
+pub(crate) struct Watched {
+    stop_at: Option<u64>,
+    stop: StopFlag,
+    pub(crate) events: Vec<Event>,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+impl Watched {
+    /// How many notes and warnings hold this text.
+    pub(crate) fn told(&self, text: &str) -> usize {
+        let told = |event: &&Event| match event {
+            Event::Note { message } | Event::Warning { message } => message.contains(text),
+            _ => false,
+        };
+        self.events.iter().filter(told).count()
+    }
+}
+
+impl Progress for Watched {
+    fn event(&mut self, event: &Event) {
+        if let Event::Step { row, .. } = event
+            && self.stop_at.is_some_and(|step| row.step >= step)
+        {
+            self.stop.request();
+        }
+        self.events.push(event.clone());
+    }
+}
+
+/// A figure of a row of metrics.
+pub(crate) fn figure(row: &Value, key: &str) -> f64 {
+    row[key].as_f64().unwrap_or_else(|| panic!("no `{key}` in {row}"))
+}
