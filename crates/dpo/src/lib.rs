@@ -40,9 +40,10 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     let begun = begin_with::<CausalLm>(context, |_| objective.first_loss())?;
     let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
         begun;
-    let reference = match objective.has_reference() {
-        true => ask_reference(plan, stage, run_dir, &mut run, &model, device)?,
-        false => Reference::Unused,
+    let reference = if objective.has_reference() {
+        ask_reference(plan, stage, run_dir, &mut run, &model, device)?
+    } else {
+        Reference::Unused
     };
 
     while !run.is_done() {

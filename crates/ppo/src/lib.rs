@@ -12,10 +12,12 @@ mod settings;
 
 use burn::tensor::Device;
 use fsio::DirWriter;
-use policy::{Actors, Learner, adapted_kl_coef, weights_hash};
+use plan::{Plan, StagePlan};
+use policy::{Actors, Learner, Scored, adapted_kl_coef, weights_hash};
 use seed::Purpose;
 use train::{
-    AdamW, Context, Kept, Outcome, StageRun, StepPlace, StepReport, save_trained, write_model,
+    AdamW, Context, Kept, Outcome, RunDir, StageRun, StepPlace, StepReport, save_trained,
+    write_model,
 };
 
 pub use answers::{Answers, sampling};
@@ -108,6 +110,24 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     let result = answers::result(&before, last_eval.as_ref(), &actors, plan, stage, section)?;
     write_model(&model_dir, &kept, &actors.policy, stage)?;
     Ok(Outcome::Finished(run.finish(result)?))
+}
+
+/// The first episodes that a run would learn from, sampled and scored by the code that trains; nothing is learned.
+pub fn first_episodes(
+    plan: &Plan,
+    stage: &StagePlan,
+    run_dir: &RunDir,
+    n: usize,
+    device: &Device,
+) -> Result<Scored> {
+    let section = plan.recipe.ppo.as_ref().ok_or(Error::NoSection)?;
+    let roles::First { actors, roles, .. } = roles::first(plan, stage, run_dir, device)?;
+    let batch = stage.dataset.batch(0);
+    let prompts: Vec<Vec<u32>> = batch.texts().into_iter().take(n).map(<[u32]>::to_vec).collect();
+    let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, 0, 0);
+    let rollouts = answers::sample(&actors.policy, &prompts, 1, section, stage, seed)?;
+    let settings = settings(section, stage);
+    Ok(policy::score(rollouts, &actors, &roles.reference, &roles.reward, &settings, device)?)
 }
 
 /// The name of the coefficient among a stage's counters, where it follows a target.

@@ -3,8 +3,9 @@
 //!
 //! It deliberately has no loop.
 
+use burn::tensor::Device;
 use model::{CausalLm, ScalarHead};
-use plan::PpoPlan;
+use plan::{Plan, PpoPlan, StagePlan};
 use policy::Actors;
 use train::{
     AdamW, Bases, Checks, Context, FirstLoss, Kept, ParameterNames, Role, RunDir, StageRun,
@@ -33,14 +34,21 @@ pub(crate) struct Begun<'a> {
     pub(crate) roles: Roles,
 }
 
-/// Opens the session, reads the models, and takes up the newest checkpoint where there is one.
-pub(crate) fn begin(context: Context<'_>) -> Result<Begun<'_>> {
-    let Context { plan, stage, run_dir, device, progress, stop } = context;
-    let ppo = stage.ppo.as_ref().ok_or(Error::NoSection)?;
-    let mut run = StageRun::open(run_dir, StageSettings::of(plan, stage), progress, stop)?;
-    let resumed = run.resume()?;
+/// The models as a run begins with them.
+pub(crate) struct First {
+    pub(crate) actors: Actors,
+    pub(crate) kept: Kept,
+    pub(crate) roles: Roles,
+}
 
-    // First weights in any case: the reference is what the policy was before its first update.
+/// Reads the models that the plan names; those on the same base share its weights.
+pub(crate) fn first(
+    plan: &Plan,
+    stage: &StagePlan,
+    run_dir: &RunDir,
+    device: &Device,
+) -> Result<First> {
+    let ppo = stage.ppo.as_ref().ok_or(Error::NoSection)?;
     let mut bases = Bases::new(device);
     let first: Weights<CausalLm> = first_weights(plan, Role::of(stage), run_dir, &mut bases)?;
     let Weights { model: policy, kept, .. } = first.without_dropout();
@@ -48,13 +56,24 @@ pub(crate) fn begin(context: Context<'_>) -> Result<Begun<'_>> {
     let value: Weights<ScalarHead> = first_weights(plan, role, run_dir, &mut bases)?;
     let value = value.without_dropout().model;
     let reward = reward_model(ppo, stage, run_dir, &mut bases)?;
-    drop(bases);
     let reference = generate::without_autodiff(&policy).into_owned();
+    let (actors, roles) = (Actors { policy, value }, Roles { reference, reward });
+    Ok(First { actors, kept, roles })
+}
+
+/// Opens the session, reads the models, and takes up the newest checkpoint where there is one.
+pub(crate) fn begin(context: Context<'_>) -> Result<Begun<'_>> {
+    let Context { plan, stage, run_dir, device, progress, stop } = context;
+    let mut run = StageRun::open(run_dir, StageSettings::of(plan, stage), progress, stop)?;
+    let resumed = run.resume()?;
+
+    // First weights in any case: the reference is what the policy was before its first update.
+    let First { actors, kept, roles } = first(plan, stage, run_dir, device)?;
     let actors = match &resumed {
-        None => Actors { policy, value },
+        None => actors,
         Some(checkpoint) => Actors {
-            policy: kept.load_into(&checkpoint.dir, policy)?,
-            value: load_trained(value, &checkpoint.dir.join(VALUE_FILE), "")?,
+            policy: kept.load_into(&checkpoint.dir, actors.policy)?,
+            value: load_trained(actors.value, &checkpoint.dir.join(VALUE_FILE), "")?,
         },
     };
 
@@ -75,12 +94,12 @@ pub(crate) fn begin(context: Context<'_>) -> Result<Begun<'_>> {
             },
         )?;
     }
-    Ok(Begun { run, actors, optimizer, checks, kept, roles: Roles { reference, reward } })
+    Ok(Begun { run, actors, optimizer, checks, kept, roles })
 }
 
 fn reward_model(
     ppo: &PpoPlan,
-    stage: &plan::StagePlan,
+    stage: &StagePlan,
     run_dir: &RunDir,
     bases: &mut Bases,
 ) -> Result<ScalarHead> {

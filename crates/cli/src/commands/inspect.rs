@@ -3,10 +3,13 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
+use plan::{Algorithm, Plan, StagePlan};
+use train::RunDir;
+
 use super::{plan_recipe, print};
 use crate::args::{InspectArgs, LogStyle};
 use crate::failure::{Failure, Result};
-use crate::render::tokens;
+use crate::render::{episodes, tokens};
 
 pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
     if let Some(line) = args.line {
@@ -26,6 +29,9 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
             format!("say which with --stage: {}", names.join(", ")),
         ));
     }
+    if stage.algorithm == Algorithm::Ppo {
+        return show_episodes(&plan, stage, args);
+    }
     let colour = std::io::stdout().is_terminal();
     for row in 0..args.n as u64 {
         let Some(view) = stage.dataset.view(row) else { break };
@@ -35,6 +41,21 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
             tokens::text(&view, &stage.tokenizer, colour)
         };
         print(&shown)?;
+    }
+    Ok(())
+}
+
+/// Episodes of the first update, which need the models: sampled and scored as a run would do it.
+fn show_episodes(plan: &Plan, stage: &StagePlan, args: &InspectArgs) -> Result<()> {
+    let device = kernels::device(&plan.device)?.autodiff();
+    let run_dir = RunDir::open(&plan.paths.run_dir)?;
+    let scored = ppo::first_episodes(plan, stage, &run_dir, args.n, &device)?;
+    for (rollout, episode) in scored.rollouts.episodes.iter().zip(&scored.episodes) {
+        print(&if args.json {
+            format!("{}\n", episodes::json(rollout, episode, &stage.tokenizer))
+        } else {
+            episodes::text(rollout, episode, &stage.tokenizer)
+        })?;
     }
     Ok(())
 }

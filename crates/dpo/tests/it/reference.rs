@@ -4,7 +4,7 @@
 use burn::tensor::Device;
 use dpo::{REFERENCE_DIR, Reference};
 use model::CausalLm;
-use train::{Outcome, Role, RunDir, Weights};
+use train::{Bases, Outcome, Role, RunDir, Weights};
 
 use crate::support::{Place, figure, stage};
 
@@ -21,7 +21,12 @@ fn it_is_asked_once_and_stays_what_the_starting_weights_said() {
     let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
     let key = dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key");
     let kept = Reference::load(&dir, &key).expect("whole").expect("there");
-    let first = train::first_weights(&plan, Role::of(stage(&plan)), &run_dir, &Device::flex());
+    let first = train::first_weights(
+        &plan,
+        Role::of(stage(&plan)),
+        &run_dir,
+        &mut Bases::new(&Device::flex()),
+    );
     let first: Weights<CausalLm> = first.expect("weights");
     // Those that the weights of step 0 give now, to the bit, and every pair of steps and measurements among them.
     let now = Reference::ask(stage(&plan), &first.model, &Device::flex()).expect("asked");

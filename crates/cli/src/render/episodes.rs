@@ -1,0 +1,75 @@
+//! Episodes of PPO as a person reads them: one line a token, with what policy, reference, value and reward model said of
+//! it. It computes nothing.
+
+use policy::{EndReason, Rollout, ScoredEpisode};
+use serde_json::{Value, json};
+use tokenizer::Tokenizer;
+
+use super::table;
+
+/// An episode as a table. Prompt tokens have no figures: nothing of them is learned.
+pub(crate) fn text(rollout: &Rollout, episode: &ScoredEpisode, tokenizer: &Tokenizer) -> String {
+    let ended = match rollout.span().end {
+        EndReason::EndToken => "ended by itself",
+        EndReason::Length => "cut at the limit",
+    };
+    let kl: f32 = episode.kl.iter().sum();
+    let mut lines = vec![
+        ["at", "id", "token", "log π", "log π ref", "KL", "value", "reward", "advantage", "return"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    let prompt = rollout.prompt().iter().map(|id| (*id, None));
+    let answer = rollout.response().iter().enumerate().map(|(at, id)| (*id, Some(at)));
+    for (position, (id, at)) in prompt.chain(answer).enumerate() {
+        let piece = format!("{:?}", tokenizer.decode(&[id], false));
+        let mut line = vec![position.to_string(), id.to_string(), piece];
+        let Some(at) = at else {
+            line.push("prompt".to_owned());
+            lines.push(line);
+            continue;
+        };
+        let figure = |values: &[f32]| values.get(at).map_or("-".to_owned(), |x| format!("{x:.4}"));
+        line.extend(columns(episode).map(figure));
+        lines.push(line);
+    }
+    let head = format!(
+        "── {} prompt tokens, {} of the answer, {ended}; score {:.4}, KL {kl:.4} nats\n",
+        rollout.prompt().len(),
+        rollout.response().len(),
+        episode.score
+    );
+    head + &table::columns(&lines, &[0, 1, 3, 4, 5, 6, 7, 8, 9])
+}
+
+/// The same as JSON.
+pub(crate) fn json(rollout: &Rollout, episode: &ScoredEpisode, tokenizer: &Tokenizer) -> Value {
+    let [logprobs, ref_logprobs, kl, values, rewards, advantages, returns] = columns(episode);
+    json!({
+        "prompt": rollout.prompt(),
+        "response": rollout.response(),
+        "text": tokenizer.decode(rollout.response(), true),
+        "ended": rollout.span().end == EndReason::EndToken,
+        "score": episode.score,
+        "logprobs": logprobs,
+        "ref_logprobs": ref_logprobs,
+        "kl": kl,
+        "values": values,
+        "rewards": rewards,
+        "advantages": advantages,
+        "returns": returns,
+    })
+}
+
+/// The figures of an answer's tokens, column by column.
+fn columns(episode: &ScoredEpisode) -> [&[f32]; 7] {
+    [
+        &episode.logprobs,
+        &episode.ref_logprobs,
+        &episode.kl,
+        &episode.values,
+        &episode.rewards,
+        &episode.advantages,
+        &episode.returns,
+    ]
+}
