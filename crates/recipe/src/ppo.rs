@@ -92,7 +92,7 @@ pub struct PpoSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e6))]
     pub target_kl: Option<f64>,
-    /// What counts as a position: see docs/ppo.md.
+    /// What counts as a position: docs/design/ppo.md compares the two.
     #[serde(default)]
     pub conventions: Conventions,
     /// Show sample answers every so many updates.

@@ -173,5 +173,5 @@ fn pairs_that_say_nothing_are_refused() {
     "#);
 
     let text = GOOD.replace("text = \"body\"", &format!("pairs = {{ from = \"text\", {sides} }}"));
-    insta::assert_snapshot!(crate::shown(&parse(&text).unwrap_err()).lines().next().unwrap(), @"error: `pairs` in [pretrain.data[1]] does not fit: only a stage that learns from pairs reads it, such as [reward]");
+    insta::assert_snapshot!(crate::shown(&parse(&text).unwrap_err()).lines().next().unwrap(), @"error: `pairs` in [pretrain.data[1]] does not fit: only a stage that learns from pairs reads it, such as [reward] or [dpo]");
 }
