@@ -7,7 +7,7 @@ use crate::cache::TokenRole;
 use crate::dataset::RowWriter;
 
 /// Rows of one step, one after the other: position `t` of row `r` is at `r * sequence_length + t`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Rows in this batch.
     pub rows: usize,
@@ -27,6 +27,8 @@ pub struct Batch {
     pub samples: Vec<u64>,
     /// Where each row's samples begin in `samples`, and behind the last row their number.
     pub sample_starts: Vec<usize>,
+    /// By how much the chosen text of each pair is the better one; empty where no row says so.
+    pub margins: Vec<f32>,
 }
 
 impl Batch {
@@ -43,6 +45,7 @@ impl Batch {
             n_targets: 0,
             samples: Vec::new(),
             sample_starts: vec![0],
+            margins: Vec::new(),
         }
     }
 
@@ -113,6 +116,8 @@ impl Batch {
             n_targets: targets.iter().filter(|target| **target >= 0).count(),
             targets,
             samples: self.samples[first..last].to_vec(),
+            // A pair is two rows and never divided.
+            margins: self.margins.get(from / 2..to / 2).unwrap_or_default().to_vec(),
             sample_starts: self.sample_starts[from..=to]
                 .iter()
                 .map(|start| start - first)

@@ -171,6 +171,11 @@ pub struct Columns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub rejected: Option<String>,
+    /// The column of the margin (pairs for a reward model): by how much the chosen answer's score must be above the
+    /// rejected one's, on top of the section's own `margin`. Left out, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub margin: Option<String>,
 }
 
 /// What a stage makes of its rows: it decides which keys of a source mean anything.

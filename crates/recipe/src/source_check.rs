@@ -91,7 +91,12 @@ impl Source {
         }
         let Some(columns) = &self.columns else { return };
         if wanted != Use::Pairs {
-            for (key, column) in [("chosen", &columns.chosen), ("rejected", &columns.rejected)] {
+            let pairs = [
+                ("chosen", &columns.chosen),
+                ("rejected", &columns.rejected),
+                ("margin", &columns.margin),
+            ];
+            for (key, column) in pairs {
                 if column.is_some() {
                     problems.conflict(&format!("{path}.columns.{key}"), ONLY_PAIRS);
                 }

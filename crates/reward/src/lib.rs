@@ -28,11 +28,14 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         (context.plan, context.stage, context.run_dir, context.device);
     let objective = plan.recipe.reward.as_ref().map(Objective::of).unwrap_or_default();
     let model_dir = run_dir.stage(&stage.name).model();
+    let first_margins = stage.dataset.batch(0).margins;
     let begun = begin_with::<ScalarHead>(context, |origin| match origin {
         // It has its own opinion already.
         Origin::Trained => FirstLoss::Unknown,
-        // Equal scores, about: −ln σ(−m).
-        Origin::New | Origin::NewHead => FirstLoss::Near { loss: objective.margin.exp().ln_1p() },
+        // Equal scores, about.
+        Origin::New | Origin::NewHead => {
+            FirstLoss::Near { loss: objective.equal_scores(&first_margins) }
+        }
     })?;
     let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
         begun;
@@ -56,7 +59,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
             for pair in scores_b.to_data().iter::<f64>().collect::<Vec<_>>().chunks_exact(2) {
                 judged.add(pair[0], pair[1]);
             }
-            let loss = objective.loss(scores_b);
+            let loss = objective.loss(scores_b, &micro.margins);
             loss_sum += loss.value();
             gradients.accumulate(&model, loss.sum.backward());
         }
@@ -106,15 +109,34 @@ impl Objective {
         Self { margin: section.margin, centering: section.centering }
     }
 
-    /// The loss of scores that are chosen and rejected in turn, `[b]`; its terms are the pairs.
-    pub fn loss(self, scores_b: Tensor<1>) -> LossSum {
+    /// The mean loss of pairs with equal scores: −ln σ(−m).
+    pub fn equal_scores(self, margins: &[f32]) -> f64 {
+        let loss = |margin: f64| (self.margin + margin).exp().ln_1p();
+        if margins.is_empty() {
+            return loss(0.0);
+        }
+        margins.iter().map(|margin| loss(f64::from(*margin))).sum::<f64>() / margins.len() as f64
+    }
+
+    /// What each pair asks in all; None where that is nothing.
+    fn margins(self, of_pairs: &[f32], n_pairs: usize) -> Option<Vec<f32>> {
+        if of_pairs.is_empty() {
+            return (self.margin > 0.0).then(|| vec![self.margin as f32; n_pairs]);
+        }
+        Some(of_pairs.iter().map(|margin| margin + self.margin as f32).collect())
+    }
+
+    /// The loss of scores that are chosen and rejected in turn, `[b]`; its terms are the pairs. `margins` has what each
+    /// pair asks on top of the section's own margin (Touvron et al. 2023, "Llama 2", equation 2), or nothing.
+    pub fn loss(self, scores_b: Tensor<1>, margins: &[f32]) -> LossSum {
         let n_pairs = scores_b.dims()[0] / 2;
         let scores_p2 = scores_b.reshape([n_pairs, 2]);
         let side_p =
             |idx: usize| scores_p2.clone().slice([0..n_pairs, idx..idx + 1]).reshape([n_pairs]);
         let (chosen_p, rejected_p) = (side_p(0), side_p(1));
-        let margin_p =
-            (self.margin > 0.0).then(|| chosen_p.zeros_like().detach().add_scalar(self.margin));
+        let margin_p = self
+            .margins(margins, n_pairs)
+            .map(|margins| Tensor::<1>::from_data(margins.as_slice(), &chosen_p.device()));
         let pairs = pairwise_reward(chosen_p.clone(), rejected_p.clone(), margin_p);
         if self.centering == 0.0 {
             return pairs;

@@ -305,7 +305,7 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
 
 fn score_backward(scorer: &ScalarHead, micro: &Batch, device: &Device) {
     let scores_b = evaluate::text_scores(scorer, &micro.trimmed(), device);
-    drop(reward::Objective::default().loss(scores_b).sum.backward());
+    drop(reward::Objective::default().loss(scores_b, &micro.margins).sum.backward());
 }
 
 fn forward_backward(model: &CausalLm, micro: &Batch, device: &Device) {

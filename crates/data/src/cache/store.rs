@@ -29,6 +29,9 @@ pub(crate) const SPANS: &str = "spans.bin";
 /// Pools only: 0 for a text that is chosen, 1 for one that is rejected, one byte.
 pub(crate) const SIDES: &str = "sides.bin";
 
+/// Pairs only, where the recipe names a column of margins: one number a pair, 4 bytes.
+pub(crate) const MARGINS: &str = "margins.bin";
+
 /// The bit of a mark that says: a target.
 pub(crate) const TARGET_BIT: u8 = 0x80;
 
@@ -92,6 +95,9 @@ pub(crate) struct Summary {
     /// What the rows are to pairs that are drawn from them; None where none are.
     #[serde(default)]
     pub(crate) pools: Option<PoolCounts>,
+    /// Whether each pair says by how much its chosen text is the better one.
+    #[serde(default)]
+    pub(crate) margins: bool,
     /// Whether the source is one plain text file, which is not cut where documents meet.
     pub(crate) plain_text: bool,
 }
@@ -118,6 +124,7 @@ pub(crate) struct Store {
     groups: Bytes,
     spans: Bytes,
     sides: Bytes,
+    margins: Bytes,
     files: Arc<[Arc<Path>]>,
     pub(crate) summary: Summary,
 }
@@ -138,6 +145,7 @@ impl Store {
             groups: chats(GROUPS)?,
             spans: chats(SPANS)?,
             sides: if summary.pools.is_some() { map(SIDES)? } else { Bytes::new() },
+            margins: if summary.margins { map(MARGINS)? } else { Bytes::new() },
             files: files.iter().map(|file| Arc::from(file.as_path())).collect(),
             summary,
         };
@@ -163,6 +171,9 @@ impl Store {
         }
         if self.summary.pools.is_some() {
             expected.push((self.sides.len(), n));
+        }
+        if self.summary.margins {
+            expected.push((self.margins.len(), n / 2 * 4));
         }
         let ordered = (0..n as u64).all(|sample| self.start(sample) <= self.start(sample + 1));
         let fits = expected.iter().all(|(found, wanted)| found == wanted);
@@ -219,6 +230,13 @@ impl Store {
             Some(1) => Side::Rejected,
             _ => Side::Chosen,
         }
+    }
+
+    /// By how much the chosen text of a pair is the better one; 0 where nothing says so.
+    pub(crate) fn margin(&self, chosen: u64) -> f32 {
+        let at = chosen as usize / 2 * 4;
+        let bytes = self.margins.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0.0, f32::from_le_bytes)
     }
 
     /// The content's hash.

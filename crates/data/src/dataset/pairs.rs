@@ -30,6 +30,8 @@ pub(crate) struct PairRows {
     mixture: Mixture,
     sequence_length: usize,
     asked: Asked,
+    /// Whether the pairs of any source say by how much their chosen text is the better one.
+    margins: bool,
 }
 
 /// One source's pairs that can be told apart.
@@ -179,13 +181,18 @@ impl PairRows {
         let counts: Vec<(u64, f64)> =
             sources.iter().map(|pairs| (pairs.n_pairs(), pairs.source.weight)).collect();
         let mixture = Mixture::new(&counts, order);
-        Self { sources, mixture, sequence_length, asked }
+        let margins = sources.iter().any(|pairs| pairs.source.store.summary.margins);
+        Self { sources, mixture, sequence_length, asked, margins }
     }
 
     fn write(&self, item: Item, out: &mut RowWriter<'_>) {
         let pairs = &self.sources[item.source];
         let store = &pairs.source.store;
-        for sample in pairs.pairs[item.index as usize].map(u64::from) {
+        let pair = pairs.pairs[item.index as usize].map(u64::from);
+        if self.margins {
+            out.margin(store.margin(pair[0]));
+        }
+        for sample in pair {
             out.start_sample(pairs.source.first_sample + sample);
             let start = store.start(sample);
             let end = start + store.len(sample).min(self.sequence_length as u64);

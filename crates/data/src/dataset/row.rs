@@ -31,6 +31,11 @@ impl<'a> RowWriter<'a> {
         self.batch.sequence_length - self.used
     }
 
+    /// The next two rows are a pair of which the chosen text is the better one by so much.
+    pub(crate) fn margin(&mut self, margin: f32) {
+        self.batch.margins.push(margin);
+    }
+
     /// The next positions belong to this sample: attention and positions start anew.
     pub(crate) fn start_sample(&mut self, sample: u64) {
         self.batch.samples.push(sample);

@@ -68,6 +68,8 @@ pub(crate) enum Shape {
         prompt: Option<Field>,
         chosen: Field,
         rejected: Field,
+        /// The column of how much better the chosen one is.
+        margin: Option<String>,
     },
     /// One text, which pairs are drawn from.
     Pool(DrawnPairs),
@@ -150,7 +152,8 @@ impl Shape {
             (wanted, &rows.chosen, &rows.rejected)
         {
             let prompt = rows.prompt.as_ref().map(field);
-            return Ok(Self::Pair { prompt, chosen: field(chosen), rejected: field(rejected) });
+            let (chosen, rejected) = (field(chosen), field(rejected));
+            return Ok(Self::Pair { prompt, chosen, rejected, margin: None });
         }
         let shape = match (wanted, &rows.text, &rows.prompt, &rows.completion) {
             (Wanted::Documents, Some(text), _, _) => Some(Self::Text(field(text))),
@@ -231,6 +234,7 @@ impl Shape {
             prompt: prompt.map(Field::Column),
             chosen: Field::Column(chosen),
             rejected: Field::Column(rejected),
+            margin: named.margin.clone(),
         })
     }
 
@@ -299,7 +303,8 @@ impl Shape {
                 names.push(output.clone());
             }
             Self::Tree { root } => names.push(root.clone()?),
-            Self::Pair { prompt, chosen, rejected } => {
+            Self::Pair { prompt, chosen, rejected, margin } => {
+                names.extend(margin.clone());
                 for field in prompt.iter().chain([chosen, rejected]) {
                     field.add_columns(&mut names);
                 }
@@ -321,10 +326,20 @@ impl Shape {
     /// The two conversations of a row.
     pub(crate) fn pair_of(&self, row: &Row) -> std::result::Result<Pair, RowProblem> {
         match self {
-            Self::Pair { prompt, chosen, rejected } => {
+            Self::Pair { prompt, chosen, rejected, .. } => {
                 pair::read(prompt.as_ref(), chosen, rejected, &row.columns)
             }
             _ => Err(RowProblem::NoMessages),
+        }
+    }
+
+    /// By how much the chosen conversation of a row is the better one, where the recipe names a column for it.
+    pub(crate) fn margin_of(&self, row: &Row) -> std::result::Result<Option<f32>, RowProblem> {
+        match self {
+            Self::Pair { margin: Some(column), .. } => {
+                text::number_column(column, &row.columns).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 

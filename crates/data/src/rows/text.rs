@@ -25,6 +25,20 @@ pub(crate) fn text_column(name: &str, columns: &Map<String, Value>) -> Checked<S
     plain(name, column(name, columns)?)
 }
 
+/// A column that holds one number, as such or as its digits.
+pub(crate) fn number_column(name: &str, columns: &Map<String, Value>) -> Checked<f32> {
+    let value = column(name, columns)?;
+    let number = match value {
+        Value::String(text) => text.trim().parse::<f32>().ok(),
+        value => value.as_f64().map(|number| number as f32),
+    };
+    number.filter(|number| number.is_finite()).ok_or_else(|| RowProblem::WrongType {
+        column: name.to_owned(),
+        found: json_kind(value),
+        expected: "a finite number",
+    })
+}
+
 /// A value as one text: texts, numbers and booleans have one.
 pub(crate) fn plain(name: &str, value: &Value) -> Checked<String> {
     match value {

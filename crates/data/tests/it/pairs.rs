@@ -1,7 +1,7 @@
 //! Pairs: every form they come in, both texts whole and scored at their end, what is dropped and counted.
 
 use data::{Batch, Content, Dataset, Holdout, SourceSpec, Wanted, conversations};
-use recipe::{Overlong, SplitBy};
+use recipe::{Columns, Overlong, SplitBy};
 use tokenizer::{ChatTemplate, Message, Role};
 
 use crate::support::{chars, file, folder, prepared, run, shared_data};
@@ -186,6 +186,43 @@ fn transcripts_and_repeated_prompts_are_conversations() {
     assert_eq!(found.next().unwrap().unwrap().chats[0].len(), 2);
     let error = found.next().unwrap().unwrap_err().to_string();
     assert!(error.contains("ends a side of a pair and is not the assistant's"), "{error}");
+}
+
+#[test]
+fn a_pair_may_say_by_how_much_it_is_better() {
+    let rows = r#"{"chosen":"a","rejected":"b","better":0.5}
+{"chosen":"cc","rejected":"d","better":"2"}
+{"chosen":"eee","rejected":"f","better":-1}
+"#;
+    let folder = folder();
+    let dataset = |rows: &str, margin: Option<&str>| {
+        let mut specs = vec![SourceSpec::file(file(folder.path(), "pairs.jsonl", rows))];
+        let columns = Columns { margin: margin.map(str::to_owned), ..Columns::default() };
+        specs[0].columns = margin.map(|_| columns);
+        // Pairs of a source that says nothing are better by nothing more.
+        let other = "{\"chosen\":\"gggg\",\"rejected\":\"h\"}\n";
+        specs.push(SourceSpec::file(file(folder.path(), "other.jsonl", other)));
+        let template = ChatTemplate::builtin("chatml").unwrap();
+        let prepared = prepared(folder.path(), &specs, &chars(), Content::Pairs(&template))?;
+        Dataset::pairs(&prepared, &run(100, 4, 1.0), Overlong::Drop)
+    };
+    let batch = dataset(rows, Some("better")).unwrap().batch(0);
+    // The chosen texts' lengths tell the pairs apart.
+    let of_length = [0.5, 2.0, -1.0, 0.0];
+    let shortest = batch.lengths().into_iter().min().unwrap();
+    let expected = |batch: &Batch| -> Vec<f32> {
+        batch.lengths().iter().step_by(2).map(|length| of_length[length - shortest]).collect()
+    };
+    assert_eq!(batch.margins.len(), 4);
+    assert_eq!(batch.margins, expected(&batch));
+    assert_eq!(batch.trimmed().margins, batch.margins);
+    for micro in batch.micro_batches(2) {
+        assert_eq!(micro.margins, expected(&micro));
+    }
+    assert!(dataset(rows, None).unwrap().batch(0).margins.is_empty());
+    let error = dataset(&rows.replace("-1", "\"much\""), Some("better")).unwrap_err();
+    let error = error.to_string();
+    assert!(error.ends_with("column `better` holds a text, expected a finite number"), "{error}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::source::Row;
 pub(super) struct PairUnit {
     place: Place,
     pair: Pair,
+    margin: Option<f32>,
 }
 
 impl Unit for PairUnit {
@@ -28,7 +29,8 @@ impl Unit for PairUnit {
         row: &Row,
         _: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem> {
-        Ok(vec![Self { pair: shape.pair_of(row)?, place: row.place.clone() }])
+        let (pair, margin) = (shape.pair_of(row)?, shape.margin_of(row)?);
+        Ok(vec![Self { pair, margin, place: row.place.clone() }])
     }
 
     fn place(&self) -> &Place {
@@ -52,6 +54,7 @@ impl Unit for PairUnit {
 
     fn write(&self, encoded: &[Encoded; 2], writer: &mut Writer) -> Result<()> {
         let hashes = self.pair.each_ref().map(|messages| chat_hash(messages));
+        writer.write_margin(self.margin.unwrap_or(0.0))?;
         // A pair is held out as a whole, whatever else its texts stand in.
         let group = text_hash(&format!("{:016x}{:016x}", hashes[0], hashes[1]));
         for ((messages, encoded), hash) in self.pair.iter().zip(encoded).zip(hashes) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::RowCounter;
 use crate::cache::store::{
-    GROUPS, HASHES, MARKS, OFFSETS, PLACES, SIDES, SPANS, Summary, TOKENS, Targets,
+    GROUPS, HASHES, MARGINS, MARKS, OFFSETS, PLACES, SIDES, SPANS, Summary, TOKENS, Targets,
 };
 use crate::cache::{Content, PrepareOptions};
 use crate::error::{Error, Result};
@@ -38,6 +38,8 @@ pub(super) struct Writer {
     chats: Option<[Column; 3]>,
     /// Which side of a pair each text is for, where pairs are drawn.
     sides: Option<Column>,
+    /// How much better each pair's chosen text is, where the recipe names a column for it.
+    margins: Option<Column>,
     files: Vec<PathBuf>,
     scratch: Vec<u8>,
     /// Tokens when the last sample ended.
@@ -63,6 +65,8 @@ impl Writer {
         let (tokens, hashes, places) = (column(TOKENS)?, column(HASHES)?, column(PLACES)?);
         let chat_columns =
             if chats { Some([column(MARKS)?, column(GROUPS)?, column(SPANS)?]) } else { None };
+        let names_margins = spec.columns.as_ref().is_some_and(|columns| columns.margin.is_some());
+        let margins = if chats && names_margins { Some(column(MARGINS)?) } else { None };
         let sides = if pools { Some(column(SIDES)?) } else { None };
         let summary = Summary {
             wide: options.tokenizer.vocab_size() > 1 << 16,
@@ -78,6 +82,7 @@ impl Writer {
             places,
             chats: chat_columns,
             sides,
+            margins,
             files: spec.files.clone(),
             scratch: Vec::new(),
             ended_at: 0,
@@ -110,6 +115,11 @@ impl Writer {
     /// The side of a text that pairs are drawn from.
     pub(super) fn write_side(&mut self, side: Side) -> Result<()> {
         self.sides.as_mut().map_or(Ok(()), |column| column.write(&[side as u8]))
+    }
+
+    /// By how much a pair's chosen text is the better one.
+    pub(super) fn write_margin(&mut self, margin: f32) -> Result<()> {
+        self.margins.as_mut().map_or(Ok(()), |column| column.write(&margin.to_le_bytes()))
     }
 
     /// Whether no token came since the last sample ended.
@@ -146,9 +156,10 @@ impl Writer {
         self.summary.bad = counts.bad;
         self.summary.n_left_out = counts.n_left_out;
         self.summary.n_empty += counts.n_empty;
+        self.summary.margins = self.margins.is_some();
         self.summary.pools = self.sides.is_some().then_some(counts.pools);
         let columns = [self.tokens, self.offsets, self.hashes, self.places];
-        let more = self.chats.into_iter().flatten().chain(self.sides);
+        let more = self.chats.into_iter().flatten().chain(self.sides).chain(self.margins);
         for column in columns.into_iter().chain(more) {
             column.file.finish()?;
         }
