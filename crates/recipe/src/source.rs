@@ -56,8 +56,9 @@ pub struct Source {
 /// Pairs drawn from rows of one text each: `{ from = "text", chosen = { emotions = ["joy"] },
 /// rejected = { emotions = ["anger"] } }`. A row that fits `chosen` and `rejected`, or neither, is
 /// in no pair. Every text of the larger side comes in one pair, those of the smaller one in as many
-/// as it takes; who stands beside whom is drawn by the recipe's seed. Texts are held out first and
-/// pairs drawn on either side, so that no text is in a training pair and in a held-out one.
+/// as it takes; who stands beside whom is drawn by the recipe's seed. Texts are held out first, by
+/// their content, and pairs drawn on either side: no text is in a training pair and in a held-out
+/// one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrawnPairs {
