@@ -65,19 +65,13 @@ impl MemoryEstimate {
         }
     }
 
-    /// A step whose graph spans two models of this shape: `n_weights` elements stand in memory in all, `n_trained` of them
-    /// are trained.
+    /// A step of several models of this shape, whose graphs follow one another: `n_weights` elements stand in memory in
+    /// all, `n_trained` of them are trained.
     #[must_use]
-    pub fn of_two_models(self, n_weights: u64, n_trained: u64) -> Self {
+    pub fn of_several_models(self, n_weights: u64, n_trained: u64) -> Self {
         let (weights, trained) =
             (n_weights.saturating_mul(F32_BYTES), n_trained.saturating_mul(F32_BYTES));
-        Self {
-            weights,
-            gradients: trained,
-            optimizer: trained.saturating_mul(2),
-            activations: self.activations.saturating_mul(2),
-            ..self
-        }
+        Self { weights, gradients: trained, optimizer: trained.saturating_mul(2), ..self }
     }
 
     /// All parts together, as if all stood at once.

@@ -147,13 +147,15 @@ impl Cost {
             learned(lora, n_policy, 0.0) + learned(value_lora, n_value, scorer.unused_flops);
         let flops = 3.0 * forward + 2.0 * scored + section.n_ppo_epochs as f64 * epoch;
 
-        // One graph spans policy and value model: twice the activations of a step with one.
         let rows =
             TrainingShape { rows: shape.micro_batch, sequence_length: shape.sequence_length };
         let n_trained = n_policy + n_value;
-        let step = config.training_memory(rows);
+        let step = match lora {
+            Some(_) => config.adapter_training_memory(rows, n_policy),
+            None => config.training_memory(rows),
+        };
         let n_weights = ppo.n_base_parameters + adapters(lora) + adapters(value_lora);
-        let memory = step.of_two_models(n_weights, n_trained);
+        let memory = step.of_several_models(n_weights, n_trained);
         let n_micro = shape.rows_per_step / section.n_minibatches.max(1);
         Self {
             n_parameters: n_weights,

@@ -137,6 +137,15 @@ fn learn(
             kernels::with_host_values(&policy.ratio_n, check_first_ratio)?;
         }
 
+        figures.policy_loss += policy.loss.value();
+        figures.n_clipped += sum(policy.n_clipped);
+        figures.approx_kl += sum(policy.approx_kl_n);
+        figures.entropy += sum(new.entropy_n);
+        n_predicted_tokens += policy.ratio_n.dims()[0];
+        figures.ratio += sum(policy.ratio_n);
+        // The two models share no trained weight: one after the other, each graph is gone before the next is built.
+        gradients.accumulate(actors, policy.loss.mean_over(n_tokens).backward());
+
         // 9. The clipped value loss.
         let value = ppo_value(
             batch.values(&actors.value),
@@ -146,19 +155,11 @@ fn learn(
             n_values,
             settings.clip_range_value,
         );
-
-        figures.policy_loss += policy.loss.value();
         figures.value_loss += value.loss.value();
-        figures.n_clipped += sum(policy.n_clipped);
         figures.n_values_clipped += sum(value.n_clipped);
-        figures.approx_kl += sum(policy.approx_kl_n);
-        figures.entropy += sum(new.entropy_n);
-        n_predicted_tokens += policy.ratio_n.dims()[0];
-        figures.ratio += sum(policy.ratio_n);
 
-        // 10. Both, each a mean over the whole mini-batch.
-        let loss = policy.loss.mean_over(n_tokens)
-            + value.loss.mean_over(n_values).mul_scalar(settings.vf_coef);
+        // 10. Both are means over the whole mini-batch, the value's by its weight.
+        let loss = value.loss.mean_over(n_values).mul_scalar(settings.vf_coef);
         gradients.accumulate(actors, loss.backward());
     }
     // Where there is no token, the ratio is 1 by definition.
