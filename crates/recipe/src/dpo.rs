@@ -102,6 +102,14 @@ impl DpoSection {
     pub(crate) fn check(&self, problems: &mut Problems) {
         self.input.check(Self::PATH, problems);
         self.train.check(Self::PATH, problems);
+        for (idx, source) in self.input.data.iter().enumerate() {
+            if source.columns.as_ref().is_some_and(|columns| columns.margin.is_some()) {
+                problems.conflict(
+                    &format!("{}.data[{idx}].columns.margin", Self::PATH),
+                    "only [reward] reads it",
+                );
+            }
+        }
         let keys = [
             ("label_smoothing", self.label_smoothing.is_some(), PreferenceLoss::Sigmoid),
             ("simpo_gamma", self.simpo_gamma.is_some(), PreferenceLoss::SimPo),

@@ -172,6 +172,17 @@ fn pairs_that_say_nothing_are_refused() {
     error: `rows` in [reward.data[0]] does not fit: `pairs` already says what a row is
     "#);
 
+    // A margin belongs to scores: what no stage would read is refused.
+    let margin = |section: &str| {
+        let with = with_pairs(&format!("{{ from = \"text\", {sides} }}"));
+        let drawn = format!("pairs = {{ from = \"text\", {sides} }}");
+        let with = with.replace(&drawn, "columns = { margin = \"votes\" }");
+        parse(&with.replace("[reward]", section)).map(|_| ())
+    };
+    assert!(margin("[reward]").is_ok());
+    let error = crate::shown(&margin("[dpo]").unwrap_err());
+    insta::assert_snapshot!(error.lines().next().unwrap(), @"error: `margin` in [dpo.data[0].columns] does not fit: only [reward] reads it");
+
     let text = GOOD.replace("text = \"body\"", &format!("pairs = {{ from = \"text\", {sides} }}"));
     insta::assert_snapshot!(crate::shown(&parse(&text).unwrap_err()).lines().next().unwrap(), @"error: `pairs` in [pretrain.data[1]] does not fit: only a stage that learns from pairs reads it, such as [reward] or [dpo]");
 }
