@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["train"],
     &["policy"],
     &["evaluate"],
-    &["pretrain", "sft", "reward"],
+    &["pretrain", "sft", "reward", "bench"],
     &["cli"],
 ];
 
