@@ -10,15 +10,8 @@ use serde_json::{Value, json};
 use crate::{Error, Result};
 
 /// Every workload's name.
-pub const NAMES: &[&str] = &[
-    "pretrain7m",
-    "reward7m",
-    "long4096",
-    "lora135m",
-    "full135m",
-    "gen7m",
-    "gen135m",
-];
+pub const NAMES: &[&str] =
+    &["pretrain7m", "reward7m", "long4096", "lora135m", "full135m", "gen7m", "gen135m"];
 
 /// What is done with the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

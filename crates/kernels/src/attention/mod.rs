@@ -88,3 +88,49 @@ pub fn attention(
     let out_bgrk = probs_bgrs.matmul(v_bsgk.swap_dims(1, 2));
     out_bgrk.reshape([b, h, t, k]).swap_dims(1, 2)
 }
+
+/// How many heads stand side by side, and how wide each is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub h: usize,
+    /// Key-value heads; each serves `h / g` query heads.
+    pub g: usize,
+    /// Width of a head.
+    pub k: usize,
+}
+
+impl Heads {
+    /// Queries `[b, t, h, k]`, keys and values `[b, t, g, k]` of `[b, t, (h + 2g) · k]`; queries and
+    /// keys rotated if `rope` gives cosines and sines.
+    pub fn split(
+        self,
+        qkv_btw: Tensor<3>,
+        rope: Option<(Tensor<3>, Tensor<3>)>,
+    ) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+        let Self { h, g, k } = self;
+        let [b, t, _] = qkv_btw.dims();
+        let part = |start: usize, n: usize| {
+            let part_btw = qkv_btw.clone().slice([0..b, 0..t, start * k..(start + n) * k]);
+            part_btw.reshape([b, t, n, k])
+        };
+        let (q_bthk, k_btgk, v_btgk) = (part(0, h), part(h, g), part(h + g, g));
+        let Some((cos_btc, sin_btc)) = rope else { return (q_bthk, k_btgk, v_btgk) };
+        let rotated = |x| crate::rope(x, cos_btc.clone(), sin_btc.clone());
+        (rotated(q_bthk), rotated(k_btgk), v_btgk)
+    }
+}
+
+/// [`attention`] of queries, keys and values that stand side by side, rotated first if `rope` gives
+/// cosines and sines `[b, t, k / 2]`: `[b, t, (h + 2g) · k]` → `[b, t, h · k]`.
+pub fn attention_packed(
+    qkv_btw: Tensor<3>,
+    heads: Heads,
+    rope: Option<(Tensor<3>, Tensor<3>)>,
+    mask: &AttentionMask,
+    scale: f64,
+) -> Tensor<3> {
+    let [b, t, _] = qkv_btw.dims();
+    let (q_bthk, k_btgk, v_btgk) = heads.split(qkv_btw, rope);
+    attention(q_bthk, k_btgk, v_btgk, mask, scale).reshape([b, t, heads.h * heads.k])
+}
