@@ -3,6 +3,8 @@
 //! Zeroing a buffer first costs a pass over it on one thread. It deliberately keeps no pool: the
 //! allocator does (see [`crate::configure_allocator`]).
 
+use std::cell::Cell;
+
 use rayon::prelude::*;
 
 /// Values that one task works on in passes over whole buffers.
@@ -29,11 +31,6 @@ pub(crate) fn filled(n: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
     values
 }
 
-/// A copy made on all threads.
-pub(crate) fn copied(values: &[f32]) -> Vec<f32> {
-    filled(values.len(), |out| copy(out, values))
-}
-
 /// Copies on all threads.
 pub(crate) fn copy(out: &mut [f32], values: &[f32]) {
     let tasks = out.par_chunks_mut(TASK).zip(values.par_chunks(TASK));
@@ -43,6 +40,33 @@ pub(crate) fn copy(out: &mut [f32], values: &[f32]) {
 /// How many rows of `width` values make a task.
 pub(crate) fn rows_per_task(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `run` with buffers of the given lengths that hold anything, kept by the thread from call to
+/// call.
+pub(crate) fn scratch<const N: usize, R>(
+    sizes: [usize; N],
+    run: impl FnOnce([&mut [f32]; N]) -> R,
+) -> R {
+    // A call inside of `run` finds nothing and makes its own.
+    let mut all = SCRATCH.take();
+    let n = sizes.iter().sum();
+    if all.len() < n {
+        all.resize(n, 0.0);
+    }
+    let mut rest = all.as_mut_slice();
+    let buffers = sizes.map(|size| {
+        let (buffer, others) = std::mem::take(&mut rest).split_at_mut(size);
+        rest = others;
+        buffer
+    });
+    let out = run(buffers);
+    SCRATCH.set(all);
+    out
 }
 
 /// A buffer that several threads write to, each in places of its own.
@@ -67,6 +91,11 @@ impl<'a> Shared<'a> {
         Self { values: values.as_mut_ptr(), len, borrowed: std::marker::PhantomData }
     }
 
+    /// Whether there is nothing to write to.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// `n` values from `start` on.
     ///
     /// # Safety
@@ -86,13 +115,13 @@ impl<'a> Shared<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Shared, copied, filled};
+    use super::{Shared, copy, filled};
 
     #[test]
     fn copies_are_whole() {
         let values: Vec<f32> = (0..40_001).map(|i| i as f32).collect();
-        assert_eq!(copied(&values), values);
-        assert_eq!(copied(&[]), Vec::<f32>::new());
+        assert_eq!(filled(40_001, |out| copy(out, &values)), values);
+        assert_eq!(filled(0, |out| copy(out, &[])), Vec::<f32>::new());
         assert_eq!(filled(3, |out| out.fill(2.0)), [2.0; 3]);
     }
 
