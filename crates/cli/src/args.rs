@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Write a model as a Hugging Face directory
     Export(ExportArgs),
+    /// Time one workload of fixed shape on random weights; one JSON line
+    Bench(BenchArgs),
     /// List runs with their state, step, last loss and size
     Runs(RunsArgs),
     /// Look at data as the model will see it
@@ -281,6 +283,16 @@ pub(crate) struct ChatArgs {
     /// Where to run
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
+}
+
+/// `temper bench`
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// pretrain7m, reward7m, long4096, lora135m, full135m, gen7m or gen135m
+    pub(crate) workload: String,
+    /// Timed repetitions (default: 8 steps of training, 3 generations)
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<usize>,
 }
 
 /// `temper runs`

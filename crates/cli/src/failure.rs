@@ -74,6 +74,7 @@ macro_rules! from_errors {
 
 from_errors!(
     fsio::Error,
+    bench::Error,
     recipe::Error,
     arch::Error,
     arch::AdapterError,

@@ -13,15 +13,16 @@ use args::{Cli, Command, DataCommand};
 
 fn main() -> ExitCode {
     // glibc gives large blocks back at each free unless told not to; it must be told before the first tensor.
+    let clock = bench::Clock::start();
     kernels::configure_allocator();
     let cli = Cli::parse();
-    match dispatch(cli) {
+    match dispatch(cli, clock) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
-fn dispatch(cli: Cli) -> failure::Result<()> {
+fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
     if let Some(threads) = cli.threads {
         kernels::set_threads(threads)?;
     }
@@ -35,6 +36,7 @@ fn dispatch(cli: Cli) -> failure::Result<()> {
         Command::Score(args) => commands::score::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Bench(args) => commands::bench::run(&args, clock),
         Command::Runs(args) => commands::runs::run(&args),
         Command::Data(DataCommand::Inspect(args)) => commands::inspect::run(&args, cli.log),
     }

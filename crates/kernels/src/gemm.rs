@@ -2,11 +2,13 @@
 //!
 //! Borders of its blocks follow from the shape alone, so results don't depend on the threads.
 
+use std::marker::PhantomData;
+
 /// Below this many multiply-adds threads cost more than they save.
 const ALONE: usize = 192 * 192 * 192;
 
 /// A matrix in a slice: how far apart rows and columns stand.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a> {
     values: &'a [f32],
     rows: usize,
@@ -25,6 +27,28 @@ impl<'a> Matrix<'a> {
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
+    /// Rows that start `row_stride` values apart.
+    ///
+    /// # Panics
+    /// If the last row ends behind the slice, or rows overlap.
+    pub(crate) fn strided(
+        values: &'a [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+    ) -> Self {
+        assert_rows(values.len(), rows, columns, row_stride);
+        Self { values, rows, columns, row_stride, column_stride: 1 }
+    }
+
+    pub(crate) fn n_rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn n_columns(&self) -> usize {
+        self.columns
+    }
+
     /// Rows for columns.
     pub(crate) fn transposed(self) -> Self {
         Self {
@@ -37,31 +61,110 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `out = a · b`, or `out += a · b`; `out` stands row after row.
+/// A matrix to write to; values in a row stand side by side.
+#[derive(Debug)]
+pub(crate) struct MatrixMut<'a> {
+    values: *mut f32,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// Row after row.
+    ///
+    /// # Panics
+    /// If there are not `rows * columns` values.
+    pub(crate) fn new(values: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns, "a matrix of {rows} rows");
+        Self::strided(values, rows, columns, columns)
+    }
+
+    /// Rows that start `row_stride` values apart; what stands between them is not touched.
+    ///
+    /// # Panics
+    /// If the last row ends behind the slice, or rows overlap.
+    pub(crate) fn strided(
+        values: &'a mut [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+    ) -> Self {
+        assert_rows(values.len(), rows, columns, row_stride);
+        Self { values: values.as_mut_ptr(), rows, columns, row_stride, borrowed: PhantomData }
+    }
+}
+
+fn assert_rows(len: usize, rows: usize, columns: usize, row_stride: usize) {
+    let end = if rows == 0 { 0 } else { (rows - 1) * row_stride + columns };
+    assert!(
+        end <= len && columns <= row_stride,
+        "{rows} rows of {columns} every {row_stride} in {len} values"
+    );
+}
+
+/// Whether a product is added to what stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// What stood there is not read.
+    Over,
+    /// The product is added to it.
+    Add,
+}
+
+/// `out = a · b`, or `out += a · b`, on as many threads as pay.
 ///
 /// # Panics
 /// If the shapes don't fit.
-pub(crate) fn gemm(out: &mut [f32], a: Matrix, b: Matrix, add: bool) {
+pub(crate) fn gemm(out: MatrixMut, a: Matrix, b: Matrix, write: Write) {
+    scaled_gemm(out, a, b, write, 1.0);
+}
+
+/// As [`gemm`], the product times `scale`.
+pub(crate) fn scaled_gemm(out: MatrixMut, a: Matrix, b: Matrix, write: Write, scale: f32) {
+    let parallel = a.rows * b.columns * a.columns > ALONE;
+    let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+    multiply(out, a, b, write, scale, parallelism);
+}
+
+/// As [`gemm`], on the calling thread.
+pub(crate) fn gemm_alone(out: MatrixMut, a: Matrix, b: Matrix, write: Write) {
+    multiply(out, a, b, write, 1.0, gemm::Parallelism::None);
+}
+
+fn multiply(
+    out: MatrixMut,
+    a: Matrix,
+    b: Matrix,
+    write: Write,
+    scale: f32,
+    parallelism: gemm::Parallelism,
+) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
-    assert!(b.rows == k && out.len() == m * n, "a product of {m} × {k} by {} × {n}", b.rows);
+    assert!(
+        b.rows == k && out.rows == m && out.columns == n,
+        "a product of {m} × {k} by {} × {n} into {} × {}",
+        b.rows,
+        out.rows,
+        out.columns
+    );
     if m == 0 || n == 0 {
         return;
     }
-    let parallelism =
-        if m * n * k > ALONE { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     #[allow(unsafe_code)]
-    // SAFETY: both matrices and the output are whole slices of rows × columns values (checked in
-    // `Matrix::new` and above) with strides of the one or the other order, so every index lies
-    // within them; the output is borrowed mutably, so it overlaps neither.
+    // SAFETY: the constructors of the matrices checked that each index of rows and columns lies
+    // within its slice; the output is borrowed mutably for the lifetime of `out`, so it overlaps
+    // neither input. With `Write::Over` the output is not read.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out.values,
             1,
-            n as isize,
-            add,
+            out.row_stride as isize,
+            write == Write::Add,
             a.values.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
@@ -69,7 +172,7 @@ pub(crate) fn gemm(out: &mut [f32], a: Matrix, b: Matrix, add: bool) {
             b.column_stride as isize,
             b.row_stride as isize,
             1.0,
-            1.0,
+            scale,
             false,
             false,
             false,
@@ -80,16 +183,34 @@ pub(crate) fn gemm(out: &mut [f32], a: Matrix, b: Matrix, add: bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Matrix, gemm};
+    use super::{Matrix, MatrixMut, Write, gemm, scaled_gemm};
 
     #[test]
     fn products_of_both_orders() {
         let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let b = [1.0, 0.0, 2.0, 1.0, -1.0, 1.0];
         let mut out = [10.0; 4];
-        gemm(&mut out, Matrix::new(&a, 2, 3), Matrix::new(&b, 3, 2), false);
+        let (a, b) = (Matrix::new(&a, 2, 3), Matrix::new(&b, 3, 2));
+        gemm(MatrixMut::new(&mut out, 2, 2), a, b, Write::Over);
         assert_eq!(out, [2.0, 5.0, 8.0, 11.0]);
-        gemm(&mut out, Matrix::new(&a, 3, 2).transposed(), Matrix::new(&b, 3, 2), true);
-        assert_eq!(out, [2.0 + 2.0, 5.0 + 8.0, 8.0 + 4.0, 11.0 + 10.0]);
+        let a = Matrix::new(a.values, 3, 2).transposed();
+        scaled_gemm(MatrixMut::new(&mut out, 2, 2), a, b, Write::Add, 2.0);
+        assert_eq!(out, [2.0 + 4.0, 5.0 + 16.0, 8.0 + 8.0, 11.0 + 20.0]);
+    }
+
+    #[test]
+    fn strided_rows_leave_the_rest_alone() {
+        let a = [1.0, 2.0, 9.0, 3.0, 4.0];
+        let b = [1.0, 0.0, 0.0, 1.0];
+        let mut out = [7.0; 5];
+        let a = Matrix::strided(&a, 2, 2, 3);
+        gemm(MatrixMut::strided(&mut out, 2, 2, 3), a, Matrix::new(&b, 2, 2), Write::Over);
+        assert_eq!(out, [1.0, 2.0, 7.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 rows of 2 every 3 in 4 values")]
+    fn a_matrix_ends_within_its_slice() {
+        Matrix::strided(&[0.0; 4], 2, 2, 3);
     }
 }

@@ -4,6 +4,8 @@
 
 use burn::tensor::{Tensor, module};
 
+use crate::{Layout, LinearMap, Read, project};
+
 /// From this many rows on gemm is as fast with the weight on either side.
 ///
 /// Below it (but for a single row) gemm's cost jumps many times over unless the weight stands on
@@ -30,7 +32,26 @@ pub fn linear<const D: usize>(
         out_dims[D - 1] = d_out;
         return y_no.reshape(out_dims);
     }
+    if crate::autodiff::fits(&x) && crate::autodiff::fits(&weight_oi) {
+        return mapped(x, weight_oi, Layout::OutIn, bias_o);
+    }
     product(x, weight_oi.transpose(), d_out, bias_o)
+}
+
+/// The fused body, over rows that stand in one batch.
+fn mapped<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    layout: Layout,
+    bias_o: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let mut dims = x.dims();
+    let n_rows = dims[..D - 1].iter().product::<usize>();
+    let x_1ni = x.reshape([1, n_rows, dims[D - 1]]);
+    let map = LinearMap { weight, layout, bias_o, adapter: None };
+    let y_1no = project(Read::Plain(x_1ni), &[map], None);
+    dims[D - 1] = y_1no.dims()[2];
+    y_1no.reshape(dims)
 }
 
 /// `x · weight + bias` with all rows in one matrix: with a batch dimension the weight's gradient would be made once for
@@ -56,5 +77,8 @@ pub fn linear_io<const D: usize>(
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
     let [_, d_out] = weight_io.dims();
+    if crate::autodiff::fits(&x) && crate::autodiff::fits(&weight_io) {
+        return mapped(x, weight_io, Layout::InOut, bias_o);
+    }
     product(x, weight_io, d_out, bias_o)
 }

@@ -23,6 +23,15 @@ macro_rules! widest {
                 fn avx2($($arg: $kind),*) $(-> $out)? {
                     body($($arg),*)
                 }
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512($($arg: $kind),*) $(-> $out)? {
+                    body($($arg),*)
+                }
+                if $crate::vector::has_avx512() {
+                    #[allow(unsafe_code)]
+                    // SAFETY: the processor was just asked whether it has the instructions.
+                    return unsafe { avx512($($arg),*) };
+                }
                 if std::arch::is_x86_feature_detected!("avx2") {
                     #[allow(unsafe_code)]
                     // SAFETY: the processor was just asked whether it has the instructions.
@@ -34,6 +43,15 @@ macro_rules! widest {
     };
 }
 pub(crate) use widest;
+
+/// Whether the processor has the parts of AVX-512 that functions are compiled for.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+}
 
 /// e^x to about one unit in the last place; 0 below -87, not beyond 2.4e38 above 88. NaN stays NaN.
 #[inline(always)]
@@ -118,6 +136,25 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     for (lane, (a, b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
         *lane += a * b;
+    }
+    lanes.iter().sum()
+}
+
+/// Σ a·b·c.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(crate) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    let (c, c_rest) = c.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for ((a, b), c) in a.iter().zip(b).zip(c) {
+        for (lane, ((a, b), c)) in lanes.iter_mut().zip(a.iter().zip(b).zip(c)) {
+            *lane += a * b * c;
+        }
+    }
+    for (lane, ((a, b), c)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest).zip(c_rest)) {
+        *lane += a * b * c;
     }
     lanes.iter().sum()
 }

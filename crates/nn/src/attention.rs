@@ -3,7 +3,7 @@
 //! It deliberately holds no projection: families name and shape theirs differently.
 
 use burn::tensor::Tensor;
-use kernels::AttentionMask;
+use kernels::{AttentionMask, Heads, attention_packed};
 
 use crate::LayerCache;
 
@@ -21,28 +21,30 @@ pub struct HeadLayout {
 }
 
 impl HeadLayout {
-    /// `[b, t, n · k]` → `[b, t, n, k]`.
-    pub fn split(&self, x_btd: Tensor<3>, n_heads: usize) -> Tensor<4> {
-        let [b, t, _] = x_btd.dims();
-        x_btd.reshape([b, t, n_heads, self.head_dim])
+    fn heads(&self) -> Heads {
+        Heads { h: self.n_heads, g: self.n_kv_heads, k: self.head_dim }
     }
 }
 
 /// Attention of queries to the keys and values beside them, or, with a cache, to earlier ones too.
 ///
-/// q `[b, t, h, k]`, k and v `[b, t, g, k]`, rotated already → `[b, t, h · k]`.
+/// `qkv_btw` holds each position's queries, keys and values side by side, `w = (h + 2g) · k`; queries
+/// and keys are rotated here if `rope` gives the cosines and sines of their positions, `[b, t, k / 2]`
+/// each → `[b, t, h · k]`.
 pub fn attend(
     layout: &HeadLayout,
-    q_bthk: Tensor<4>,
-    k_btgk: Tensor<4>,
-    v_btgk: Tensor<4>,
+    qkv_btw: Tensor<3>,
+    rope: Option<(Tensor<3>, Tensor<3>)>,
     mask: &AttentionMask,
     cache: Option<(&mut LayerCache, usize)>,
 ) -> Tensor<3> {
-    let [b, t, h, k] = q_bthk.dims();
-    let (k_bsgk, v_bsgk) = match cache {
-        Some((layer, end)) => layer.extend(k_btgk, v_btgk, end),
-        None => (k_btgk, v_btgk),
+    let heads = layout.heads();
+    let Some((layer, end)) = cache else {
+        return attention_packed(qkv_btw, heads, rope, mask, layout.scale);
     };
-    kernels::attention(q_bthk, k_bsgk, v_bsgk, mask, layout.scale).reshape([b, t, h * k])
+    let [b, t, _] = qkv_btw.dims();
+    let (q_bthk, k_btgk, v_btgk) = heads.split(qkv_btw, rope);
+    let (k_bsgk, v_bsgk) = layer.extend(k_btgk, v_btgk, end);
+    let out_bthk = kernels::attention(q_bthk, k_bsgk, v_bsgk, mask, layout.scale);
+    out_bthk.reshape([b, t, heads.h * heads.k])
 }

@@ -5,6 +5,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use kernels::{Layout, LinearMap};
 
 use crate::{LoraAdapter, Projection};
 
@@ -59,6 +60,19 @@ impl Projection for Linear {
     fn add_to_weight(&mut self, delta_oi: Tensor<2>) {
         self.weight = kernels::update_param(self.weight.clone(), |weight_oi| weight_oi + delta_oi);
     }
+
+    fn apply(&self, x_bti: Tensor<3>) -> Tensor<3> {
+        self.forward(x_bti)
+    }
+
+    fn map(&self) -> Option<LinearMap> {
+        let adapter = match &self.adapter {
+            Some(adapter) => Some(adapter.fused()?),
+            None => None,
+        };
+        let bias_o = self.bias.as_ref().map(Param::val);
+        Some(LinearMap { weight: self.weight.val(), layout: Layout::OutIn, bias_o, adapter })
+    }
 }
 
 /// `x · weight + bias`; weight `[in, out]`, as GPT-2's `Conv1D`.
@@ -112,5 +126,18 @@ impl Projection for Conv1d {
     fn add_to_weight(&mut self, delta_oi: Tensor<2>) {
         let delta_io = delta_oi.transpose();
         self.weight = kernels::update_param(self.weight.clone(), |weight_io| weight_io + delta_io);
+    }
+
+    fn apply(&self, x_bti: Tensor<3>) -> Tensor<3> {
+        self.forward(x_bti)
+    }
+
+    fn map(&self) -> Option<LinearMap> {
+        let adapter = match &self.adapter {
+            Some(adapter) => Some(adapter.fused()?),
+            None => None,
+        };
+        let bias_o = self.bias.as_ref().map(Param::val);
+        Some(LinearMap { weight: self.weight.val(), layout: Layout::InOut, bias_o, adapter })
     }
 }

@@ -124,6 +124,15 @@ impl LoraAdapter {
         kernels::add_lora(y, x, a_ri, b_or, self.scale)
     }
 
+    /// The factors for a fused product; none while dropout acts on what the adapter reads.
+    pub(crate) fn fused(&self) -> Option<kernels::Adapter> {
+        let a_ri = self.lora_A.weight.val();
+        if self.dropout.is_some() && a_ri.is_require_grad() {
+            return None;
+        }
+        Some(kernels::Adapter { a_ri, b_or: self.lora_B.weight.val(), scale: self.scale })
+    }
+
     /// The update as one matrix, `scale · B·A`, `[out, in]`, off autodiff.
     pub fn delta_oi(&self) -> Tensor<2> {
         let (a_ri, b_or) = (self.lora_A.weight.val().inner(), self.lora_B.weight.val().inner());
@@ -147,4 +156,29 @@ pub trait Projection {
 
     /// Adds a matrix `[out, in]` to the weight, whatever its layout.
     fn add_to_weight(&mut self, delta_oi: Tensor<2>);
+
+    /// `[b, t, in]` → `[b, t, out]`.
+    fn apply(&self, x_bti: Tensor<3>) -> Tensor<3>;
+
+    /// The layer for [`project`]; none while its adapter's dropout is active.
+    fn map(&self) -> Option<kernels::LinearMap>;
+}
+
+/// What `layers` make of one input, side by side, added to `residual`; fused where nothing drops out.
+pub fn project(
+    read: kernels::Read,
+    layers: &[&dyn Projection],
+    residual_bto: Option<Tensor<3>>,
+) -> Tensor<3> {
+    let maps: Option<Vec<_>> = layers.iter().map(|layer| layer.map()).collect();
+    if let Some(maps) = maps {
+        return kernels::project(read, &maps, residual_bto);
+    }
+    let x_bti = read.tensor();
+    let outs = layers.iter().map(|layer| layer.apply(x_bti.clone())).collect();
+    let out_bto = Tensor::cat(outs, 2);
+    match residual_bto {
+        Some(residual_bto) => out_bto + residual_bto,
+        None => out_bto,
+    }
 }

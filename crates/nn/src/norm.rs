@@ -25,6 +25,11 @@ impl RmsNorm {
         kernels::rms_norm(x_btd, self.weight.val(), self.eps)
     }
 
+    /// The norm of `x` as what linear layers read.
+    pub fn read(&self, x_btd: Tensor<3>) -> kernels::Read {
+        kernels::Read::RmsNorm { x_btd, weight_d: self.weight.val(), eps: self.eps }
+    }
+
     /// The norm of `x + residual`, and that sum.
     pub fn add_forward(&self, x_btd: Tensor<3>, residual_btd: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
         kernels::add_rms_norm(x_btd, residual_btd, self.weight.val(), self.eps)

@@ -1,5 +1,6 @@
 //! One file a command. A command reads its arguments, calls the crates below and prints; it decides nothing else.
 
+pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod eval;
 pub(crate) mod export;

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["train"],
     &["policy"],
     &["evaluate"],
-    &["pretrain", "sft", "reward", "dpo", "ppo"],
+    &["pretrain", "sft", "reward", "dpo", "ppo", "bench"],
     &["cli"],
 ];
 

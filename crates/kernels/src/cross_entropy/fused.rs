@@ -13,7 +13,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::flex;
-use crate::gemm::{Matrix, gemm};
+use crate::gemm::{Matrix, MatrixMut, Write, gemm};
 use crate::vector::{self, widest};
 
 /// Bytes of logits that a chunk may hold.
@@ -138,17 +138,19 @@ impl HeadOps for Flex {
             let (start, m) = (chunk * rows_per_chunk, targets.len());
             let hidden = Matrix::new(&hidden[start * d..(start + m) * d], m, d);
             let logits = &mut logits[..m * v];
-            gemm(logits, hidden, weight.transposed(), false);
+            gemm(MatrixMut::new(logits, m, v), hidden, weight.transposed(), Write::Over);
             let rows = logits.par_chunks_mut(v).zip(targets);
             let losses: Vec<f64> = rows.map(|(row, target)| row_loss(row, *target)).collect();
             loss += losses.iter().sum::<f64>();
             let d_logits = Matrix::new(logits, m, v);
             if want_hidden {
                 let d_hidden = &mut d_hidden[start * d..(start + m) * d];
-                gemm(d_hidden, d_logits, weight, false);
+                gemm(MatrixMut::new(d_hidden, m, d), d_logits, weight, Write::Over);
             }
             if want_weight {
-                gemm(&mut d_weight, d_logits.transposed(), hidden, chunk > 0);
+                let write = if chunk > 0 { Write::Add } else { Write::Over };
+                let d_weight = MatrixMut::new(&mut d_weight, v, d);
+                gemm(d_weight, d_logits.transposed(), hidden, write);
             }
         }
         let shape = |wanted: bool, rows| if wanted { [rows, d] } else { [0, d] };

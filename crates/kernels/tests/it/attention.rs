@@ -1,10 +1,10 @@
 //! Attention and rotary positions.
 
 use burn::tensor::{Device, Tensor};
-use kernels::{AttentionMask, attention, rope};
+use kernels::{AttentionMask, Heads, attention, attention_packed, rope};
 use testkit::{Tolerance, assert_close, values};
 
-use crate::support::{f32s, f64s, ints, numeric_gradient, random};
+use crate::support::{f32s, f64s, fused_against_plain, ints, numeric_gradient, random};
 
 struct Case {
     b: usize,
@@ -153,6 +153,7 @@ fn a_query_that_sees_nothing_gives_finite_values() {
     let [q, k, v] = case.tensors(&Device::flex().autodiff());
     let q = q.require_grad();
     let out = attention(q.clone(), k, v, &case.mask(), 1.0);
+    assert_eq!(values(&out)[..8], [0.0; 8]);
     assert!(values(&out).iter().all(|value| value.is_finite()));
     let gradient = q.grad(&out.sum().backward()).expect("a gradient");
     assert!(values(&gradient).iter().all(|value| value.is_finite()));
@@ -215,4 +216,85 @@ fn the_gradient_of_rope_turns_back() {
     let got = values(&x.grad(&gradients).expect("a gradient"));
     let want = values(&rope(upstream, angles.clone().cos(), angles.sin().neg()));
     assert_close("gradient", &got, &want, Tolerance::absolute(1e-6));
+}
+
+/// Longer than a block of queries and a chunk of keys, with borders inside of both.
+fn long_cases() -> Vec<Case> {
+    let plain = |b: usize, t: usize, s: usize, h, g, k| Case {
+        b,
+        t,
+        s,
+        h,
+        g,
+        k,
+        q_segments: vec![0; b * t],
+        k_segments: vec![0; b * s],
+        window: None,
+    };
+    let texts = |b: usize, t: usize, length: usize| -> Vec<i32> {
+        (0..b * t).map(|i| if i % t % 97 == 96 { -1 } else { (i % t / length) as i32 }).collect()
+    };
+    let packed = |b, t, length, window| Case {
+        q_segments: texts(b, t, length),
+        k_segments: texts(b, t, length),
+        window,
+        ..plain(b, t, t, 6, 2, 8)
+    };
+    vec![
+        plain(1, 300, 300, 3, 1, 16),
+        plain(2, 130, 130, 4, 4, 5),
+        plain(1, 70, 333, 2, 1, 8),
+        plain(5, 65, 65, 2, 2, 4),
+        packed(2, 290, 40, None),
+        packed(1, 290, 131, Some(50)),
+        packed(1, 64, 9, Some(1)),
+        // A query without any key, and keys that nobody sees.
+        Case {
+            q_segments: (0..150).map(|i| if i == 75 { 9 } else { 0 }).collect(),
+            k_segments: (0..150).map(|i| i32::from(i % 50 == 10)).collect(),
+            ..plain(1, 150, 150, 2, 1, 4)
+        },
+    ]
+}
+
+const CLOSE: Tolerance = Tolerance { absolute: 3e-6, of_largest: 6e-6 };
+
+#[test]
+fn tiles_agree_with_plain_tensor_operations() {
+    for case in long_cases().into_iter().chain(cases()) {
+        let Case { b, t, s, h, g, k, .. } = case;
+        fused_against_plain(&format!("{b} {t} {s} {h} {g} {k}"), CLOSE, || {
+            let device = Device::flex().autodiff();
+            let [q, key, v] = case.tensors(&device).map(Tensor::require_grad);
+            let out = attention(q.clone(), key.clone(), v.clone(), &case.mask(), 0.4);
+            let upstream = random([b, h, t, k], 4, &Device::flex()).swap_dims(1, 2);
+            let found = values(&out);
+            let gradients = (out * upstream).sum().backward();
+            let of = |x: Tensor<4>| values(&x.grad(&gradients).expect("a gradient"));
+            vec![found, of(q), of(key), of(v)]
+        });
+    }
+}
+
+#[test]
+fn packed_heads_agree_with_plain_tensor_operations() {
+    for case in long_cases().into_iter().chain(cases()).filter(|case| case.t == case.s) {
+        let Case { b, t, h, g, k, .. } = case;
+        // Rotation needs pairs.
+        let rotated = if k % 2 == 0 { [false, true].as_slice() } else { &[false] };
+        for rotated in rotated {
+            fused_against_plain(&format!("{b} {t} {h} {g} {k} {rotated}"), CLOSE, || {
+                let device = Device::flex().autodiff();
+                let qkv = random([b, t, (h + 2 * g) * k], 1, &device).require_grad();
+                let angles = random([b, t, k / 2], 2, &Device::flex());
+                let rope = rotated.then(|| (angles.clone().cos(), angles.sin()));
+                let heads = Heads { h, g, k };
+                let out = attention_packed(qkv.clone(), heads, rope, &case.mask(), 0.4);
+                let upstream = random([b, t, h * k], 4, &Device::flex());
+                let found = values(&out);
+                let gradients = (out * upstream).sum().backward();
+                vec![found, values(&qkv.grad(&gradients).expect("a gradient"))]
+            });
+        }
+    }
 }

@@ -5,4 +5,5 @@ mod attention;
 mod elementwise;
 mod head;
 mod linear;
+mod project;
 mod support;

@@ -1,6 +1,7 @@
 //! Random tensors and their values in f64.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use testkit::{Tolerance, assert_close};
 
 /// A tensor of values in about -2..2, from a small linear congruence.
 pub(crate) fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
@@ -41,4 +42,34 @@ pub(crate) fn numeric_gradient<const D: usize>(
     (0..values.len())
         .map(|idx| ((at(idx, step) - at(idx, -step)) / (2.0 * f64::from(step))) as f32)
         .collect()
+}
+
+/// What `run` gives on 1, 2 and 4 threads, which must be the same bits.
+pub(crate) fn on_any_threads(run: impl Fn() -> Vec<Vec<f32>> + Sync) -> Vec<Vec<f32>> {
+    let bits = |values: &[Vec<f32>]| -> Vec<Vec<u32>> {
+        values.iter().map(|values| values.iter().map(|value| value.to_bits()).collect()).collect()
+    };
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(&run)
+    };
+    let one = on(1);
+    for threads in [2, 4] {
+        assert!(bits(&on(threads)) == bits(&one), "{threads} threads give other bits");
+    }
+    one
+}
+
+/// `run` with the fused bodies and with the plain ones; both lists of values must be close.
+pub(crate) fn fused_against_plain(
+    name: &str,
+    tolerance: Tolerance,
+    run: impl Fn() -> Vec<Vec<f32>> + Sync,
+) {
+    let fused = on_any_threads(&run);
+    let plain = kernels::with_plain_bodies(&run);
+    assert_eq!(fused.len(), plain.len());
+    for (idx, (fused, plain)) in fused.iter().zip(&plain).enumerate() {
+        assert_close(&format!("{name}, value {idx}"), fused, plain, tolerance);
+    }
 }

@@ -88,13 +88,8 @@ impl Attention {
         mask: &AttentionMask,
         cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
-        let [b, t, d] = x_btd.dims();
         let qkv_bt3d = self.c_attn.forward(x_btd);
-        let part = |n: usize| {
-            let part_btd = qkv_bt3d.clone().slice([0..b, 0..t, n * d..(n + 1) * d]);
-            self.heads.split(part_btd, self.heads.n_heads)
-        };
-        let joined_btd = attend(&self.heads, part(0), part(1), part(2), mask, cache);
+        let joined_btd = attend(&self.heads, qkv_bt3d, None, mask, cache);
         self.c_proj.forward(joined_btd)
     }
 }

@@ -5,8 +5,8 @@
 use arch::LlamaConfig;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use kernels::AttentionMask;
-use nn::{HeadLayout, LayerCache, Linear, Projection, RmsNorm, attend};
+use kernels::{AttentionMask, Read};
+use nn::{HeadLayout, LayerCache, Linear, Projection, RmsNorm, attend, project};
 
 use crate::Result;
 use crate::build::Builder;
@@ -75,10 +75,9 @@ impl Block {
         reading: &Reading,
         cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
-        let normed_btd = self.input_layernorm.forward(x_btd.clone());
-        let attended_btd = self.self_attn.forward(normed_btd, reading, cache);
-        let (normed_btd, x_btd) = self.post_attention_layernorm.add_forward(attended_btd, x_btd);
-        x_btd + self.mlp.forward(normed_btd)
+        let read = self.input_layernorm.read(x_btd.clone());
+        let x_btd = self.self_attn.forward(read, x_btd, reading, cache);
+        self.mlp.forward(self.post_attention_layernorm.read(x_btd.clone()), x_btd)
     }
 }
 
@@ -100,21 +99,19 @@ impl SelfAttention {
         })
     }
 
+    /// What the attention adds to the residual stream `x`, added to it.
     fn forward(
         &self,
+        read: Read,
         x_btd: Tensor<3>,
         reading: &Reading,
         cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
         let heads = &self.heads;
-        let (cos_btc, sin_btc) = (&reading.cos_btc, &reading.sin_btc);
-        let q_bthk = heads.split(self.q_proj.forward(x_btd.clone()), heads.n_heads);
-        let k_btgk = heads.split(self.k_proj.forward(x_btd.clone()), heads.n_kv_heads);
-        let v_btgk = heads.split(self.v_proj.forward(x_btd), heads.n_kv_heads);
-        let q_bthk = kernels::rope(q_bthk, cos_btc.clone(), sin_btc.clone());
-        let k_btgk = kernels::rope(k_btgk, cos_btc.clone(), sin_btc.clone());
-        let joined_btd = attend(heads, q_bthk, k_btgk, v_btgk, &reading.mask, cache);
-        self.o_proj.forward(joined_btd)
+        let qkv_btw = project(read, &[&self.q_proj, &self.k_proj, &self.v_proj], None);
+        let rope = Some((reading.cos_btc.clone(), reading.sin_btc.clone()));
+        let joined_btd = attend(heads, qkv_btw, rope, &reading.mask, cache);
+        project(Read::Plain(joined_btd), &[&self.o_proj], Some(x_btd))
     }
 }
 
@@ -128,8 +125,9 @@ impl Mlp {
         })
     }
 
-    fn forward(&self, x_btd: Tensor<3>) -> Tensor<3> {
-        let gate = self.gate_proj.forward(x_btd.clone());
-        self.down_proj.forward(kernels::swiglu(gate, self.up_proj.forward(x_btd)))
+    /// What the MLP adds to the residual stream `x`, added to it.
+    fn forward(&self, read: Read, x_btd: Tensor<3>) -> Tensor<3> {
+        let gate_up_btf = project(read, &[&self.gate_proj, &self.up_proj], None);
+        project(Read::SwiGlu(gate_up_btf), &[&self.down_proj], Some(x_btd))
     }
 }

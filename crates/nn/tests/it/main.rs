@@ -66,6 +66,8 @@ fn read(cache: Option<&mut KvCache>, segments: &[i32], from: usize, to: usize) -
     let k = cut(wave([2, t, 2, 3], 0.7));
     let v = cut(wave([2, t, 2, 3], 1.9));
     let n = to - from;
+    let qkv =
+        Tensor::cat(vec![q.reshape([2, n, 12]), k.reshape([2, n, 6]), v.reshape([2, n, 6])], 2);
     let segments: Vec<i32> = segments.chunks(t).flat_map(|row| row[from..to].to_vec()).collect();
     let zeros = vec![0; 2 * n];
     let tokens = TokenBatch::new(&zeros, &zeros, &segments, 2, n, &Device::flex());
@@ -73,11 +75,11 @@ fn read(cache: Option<&mut KvCache>, segments: &[i32], from: usize, to: usize) -
         None => {
             let segments = tokens.segments_bt;
             let mask = kernels::AttentionMask::new(segments.clone(), segments, None);
-            values(&attend(&LAYOUT, q, k, v, &mask, None))
+            values(&attend(&LAYOUT, qkv, None, &mask, None))
         }
         Some(cache) => {
             let mask = cache.advance(&tokens, None);
-            values(&attend(&LAYOUT, q, k, v, &mask, Some(cache.layer(0))))
+            values(&attend(&LAYOUT, qkv, None, &mask, Some(cache.layer(0))))
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! They deliberately keep everything in f32, as the reference implementations do.
 
+pub(crate) mod rows;
+
 use burn::tensor::{Tensor, module};
 
 /// `x / sqrt(mean(x²) + eps) · weight` (Zhang and Sennrich 2019).

@@ -1,0 +1,37 @@
+//! Sampling from the whole vocabulary, every row to its full length.
+//!
+//! It deliberately has no tokenizer: prompts are random ids.
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use generate::Settings;
+use model::CausalLm;
+use seed::Rng;
+
+use crate::{Clock, Report, Result, Workload};
+
+/// Repetitions that are not counted.
+const N_WARM: usize = 1;
+const N_REPETITIONS: usize = 3;
+
+pub(crate) fn run(workload: Workload, n_steps: Option<usize>, clock: Clock) -> Result<Report> {
+    let config = workload.config()?;
+    let model = CausalLm::init(&config, 0, &Device::flex());
+    let settings = Settings {
+        max_new_tokens: workload.n_new,
+        batch_rows: workload.rows,
+        ..Settings::default()
+    };
+    let mut rng = Rng::new(0);
+    let mut report = Report::new(workload);
+    for repetition in 0..n_steps.unwrap_or(N_REPETITIONS) + N_WARM {
+        let mut id = || (rng.f64() * config.vocab_size() as f64) as u32;
+        let prompts: Vec<Vec<u32>> =
+            (0..workload.rows).map(|_| (0..workload.length).map(|_| id()).collect()).collect();
+        let start = Instant::now();
+        generate::generate(&model, &prompts, &settings, repetition as u64, |_| ())?;
+        report.add(repetition, N_WARM, start.elapsed().as_secs_f64(), clock);
+    }
+    Ok(report)
+}

@@ -1,0 +1,39 @@
+//! Fixed workloads on random weights and ids, timed: what training and generation cost on this machine.
+//!
+//! Shapes and fields of the report are those that other stacks are measured with, so that two reports divide into a
+//! ratio. It deliberately reads no data and keeps no result.
+//!
+//! Shape legend: b batch, t time, n positions (b × t).
+
+mod error;
+mod generation;
+mod report;
+mod training;
+mod workload;
+
+pub use error::{Error, Result};
+pub use report::Report;
+pub use workload::{NAMES, Workload};
+
+/// Runs a workload and measures it. `steps` counts the timed repetitions; none is the workload's usual number.
+pub fn run(workload: Workload, steps: Option<usize>, clock: Clock) -> Result<Report> {
+    match workload.kind {
+        workload::Kind::Generation => generation::run(workload, steps, clock),
+        _ => training::run(workload, steps, clock),
+    }
+}
+
+/// When the process began, so that the time to the first step counts everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(std::time::Instant);
+
+impl Clock {
+    /// Starts now; call it first in `main`.
+    pub fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    pub(crate) fn seconds(self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}

@@ -1,0 +1,67 @@
+//! What a benchmark found, as one JSON line.
+//!
+//! It deliberately gives the median and all times: who compares may want another statistic.
+
+use serde_json::{Value, json};
+
+use crate::{Clock, Workload};
+
+/// What a benchmark found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    workload: &'static str,
+    n_tokens: usize,
+    times: Vec<f64>,
+    first_step_s: f64,
+}
+
+impl Report {
+    pub(crate) fn new(workload: Workload) -> Self {
+        let (name, n_tokens) = (workload.name, workload.n_tokens());
+        Self { workload: name, n_tokens, times: Vec::new(), first_step_s: 0.0 }
+    }
+
+    /// Notes repetition number `idx`, of which the first `n_warm` are not counted.
+    pub(crate) fn add(&mut self, idx: usize, n_warm: usize, seconds: f64, clock: Clock) {
+        if idx == 0 {
+            self.first_step_s = clock.seconds();
+        }
+        if idx >= n_warm {
+            self.times.push(seconds);
+        }
+    }
+
+    /// Tokens a second at the median time.
+    pub fn tokens_per_second(&self) -> f64 {
+        let mut times = self.times.clone();
+        times.sort_by(f64::total_cmp);
+        let middle = times.len() / 2;
+        let median = match times.as_slice() {
+            [] => return 0.0,
+            times if times.len() % 2 == 1 => times[middle],
+            times => (times[middle - 1] + times[middle]) / 2.0,
+        };
+        self.n_tokens as f64 / median
+    }
+
+    /// The line: workload, threads, tokens_per_s, times, peak_rss_mb, first_step_s.
+    pub fn to_json(&self) -> Value {
+        let round = |x: f64, digits: i32| (x * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
+        json!({
+            "workload": self.workload,
+            "threads": kernels::n_threads(),
+            "tokens_per_s": round(self.tokens_per_second(), 1),
+            "times": self.times.iter().map(|time| round(*time, 4)).collect::<Vec<_>>(),
+            "peak_rss_mb": peak_rss_mb(),
+            "first_step_s": round(self.first_step_s, 2),
+        })
+    }
+}
+
+/// The most memory that the process has held; none where the system doesn't say.
+fn peak_rss_mb() -> Option<u64> {
+    let status = fsio::read_text_capped("/proc/self/status", 64 << 10).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024)
+}

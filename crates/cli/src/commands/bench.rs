@@ -1,0 +1,13 @@
+//! `temper bench`: one workload of fixed shape on random weights and ids, one JSON line.
+
+use bench::Clock;
+
+use super::print;
+use crate::args::BenchArgs;
+use crate::failure::Result;
+
+pub(crate) fn run(args: &BenchArgs, clock: Clock) -> Result<()> {
+    let workload = bench::Workload::named(&args.workload)?;
+    let report = bench::run(workload, args.steps, clock)?;
+    print(&format!("{}\n", report.to_json()))
+}

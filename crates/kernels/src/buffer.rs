@@ -1,0 +1,139 @@
+//! Buffers that are written before they are read.
+//!
+//! Zeroing a buffer first costs a pass over it on one thread. It deliberately keeps no pool: the
+//! allocator does (see [`crate::configure_allocator`]).
+
+use std::cell::Cell;
+
+use rayon::prelude::*;
+
+/// Values that one task works on in passes over whole buffers.
+pub(crate) const TASK: usize = 16 * 1024;
+
+/// `n` values that `fill` writes, all of them, before anything reads them.
+///
+/// Where debug assertions are on they start as NaN, so that a test meets what was left out.
+pub(crate) fn filled(n: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
+    let mut values = Vec::with_capacity(n);
+    if cfg!(debug_assertions) {
+        values.resize(n, f32::NAN);
+        fill(&mut values);
+        return values;
+    }
+    #[allow(unsafe_code)]
+    // SAFETY: the capacity is `n` and every bit pattern is an f32. The values are whatever the memory
+    // held until `fill`, which reads none of them, has written them all; each caller's tests run
+    // with debug assertions too, where a value left out would show as NaN.
+    unsafe {
+        fill(std::slice::from_raw_parts_mut(values.as_mut_ptr(), n));
+        values.set_len(n);
+    }
+    values
+}
+
+/// Copies on all threads.
+pub(crate) fn copy(out: &mut [f32], values: &[f32]) {
+    let tasks = out.par_chunks_mut(TASK).zip(values.par_chunks(TASK));
+    tasks.for_each(|(out, values)| out.copy_from_slice(values));
+}
+
+/// How many rows of `width` values make a task.
+pub(crate) fn rows_per_task(width: usize) -> usize {
+    (TASK / width.max(1)).max(1)
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `run` with buffers of the given lengths that hold anything, kept by the thread from call to
+/// call.
+pub(crate) fn scratch<const N: usize, R>(
+    sizes: [usize; N],
+    run: impl FnOnce([&mut [f32]; N]) -> R,
+) -> R {
+    // A call inside of `run` finds nothing and makes its own.
+    let mut all = SCRATCH.take();
+    let n = sizes.iter().sum();
+    if all.len() < n {
+        all.resize(n, 0.0);
+    }
+    let mut rest = all.as_mut_slice();
+    let buffers = sizes.map(|size| {
+        let (buffer, others) = std::mem::take(&mut rest).split_at_mut(size);
+        rest = others;
+        buffer
+    });
+    let out = run(buffers);
+    SCRATCH.set(all);
+    out
+}
+
+/// A buffer that several threads write to, each in places of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared<'a> {
+    values: *mut f32,
+    len: usize,
+    borrowed: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+#[allow(unsafe_code)]
+// SAFETY: it is a pointer to plain numbers that it has the only borrow of; `slice` says what callers
+// keep to.
+unsafe impl Send for Shared<'_> {}
+#[allow(unsafe_code)]
+// SAFETY: as above.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub(crate) fn new(values: &'a mut [f32]) -> Self {
+        let len = values.len();
+        Self { values: values.as_mut_ptr(), len, borrowed: std::marker::PhantomData }
+    }
+
+    /// Whether there is nothing to write to.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// `n` values from `start` on.
+    ///
+    /// # Safety
+    /// No other slice that overlaps it may be alive, on this thread or another.
+    ///
+    /// # Panics
+    /// If they don't lie within the buffer.
+    #[allow(unsafe_code)]
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn slice(&self, start: usize, n: usize) -> &'a mut [f32] {
+        let end = start.checked_add(n);
+        assert!(end.is_some_and(|end| end <= self.len), "{n} from {start} of {}", self.len);
+        // SAFETY: it lies within the buffer (just checked) and nothing else refers to it (the caller).
+        unsafe { std::slice::from_raw_parts_mut(self.values.add(start), n) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Shared, copy, filled};
+
+    #[test]
+    fn copies_are_whole() {
+        let values: Vec<f32> = (0..40_001).map(|i| i as f32).collect();
+        assert_eq!(filled(40_001, |out| copy(out, &values)), values);
+        assert_eq!(filled(0, |out| copy(out, &[])), Vec::<f32>::new());
+        assert_eq!(filled(3, |out| out.fill(2.0)), [2.0; 3]);
+    }
+
+    #[test]
+    #[should_panic(expected = "3 from 2 of 4")]
+    fn a_shared_slice_lies_within() {
+        let mut values = [0.0; 4];
+        let shared = Shared::new(&mut values);
+        #[allow(unsafe_code)]
+        // SAFETY: there is no other slice.
+        unsafe {
+            shared.slice(2, 3)
+        };
+    }
+}

@@ -1,0 +1,44 @@
+//! The norms' arithmetic, a row at a time.
+//!
+//! It deliberately splits nothing over threads.
+
+use crate::vector::{self, widest};
+
+widest! {
+    /// 1 / sqrt(mean(x²) + eps) of each row.
+    fn rstd(out: &mut [f32], x: &[f32], eps: f32) {
+        let d = x.len() / out.len().max(1);
+        for (out, x) in out.iter_mut().zip(x.chunks(d.max(1))) {
+            *out = 1.0 / (vector::dot(x, x) / d as f32 + eps).sqrt();
+        }
+    }
+}
+
+widest! {
+    fn norm_row(out: &mut [f32], x: &[f32], weight: &[f32], rstd: f32) {
+        for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+            *out = x * rstd * weight;
+        }
+    }
+}
+
+widest! {
+    /// `d_out` becomes the gradient by x; the weight's part is added to `d_weight` unless that is empty.
+    fn norm_row_backward(
+        d_out: &mut [f32],
+        x: &[f32],
+        weight: &[f32],
+        rstd: f32,
+        d_weight: &mut [f32],
+    ) {
+        let shared = vector::dot3(d_out, x, weight) * rstd * rstd / x.len() as f32;
+        if !d_weight.is_empty() {
+            for ((d_weight, d_out), x) in d_weight.iter_mut().zip(d_out.iter()).zip(x) {
+                *d_weight += d_out * x * rstd;
+            }
+        }
+        for ((d_out, x), weight) in d_out.iter_mut().zip(x).zip(weight) {
+            *d_out = rstd * (*d_out * weight - x * shared);
+        }
+    }
+}

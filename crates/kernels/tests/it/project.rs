@@ -1,0 +1,179 @@
+//! Linear maps that read one input, fused against plain: outputs and all gradients.
+
+use burn::tensor::{Device, Tensor};
+use kernels::{Adapter, Layout, LinearMap, Read, project};
+use testkit::{Tolerance, values};
+
+use crate::support::{fused_against_plain, random};
+
+const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 4e-6 };
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Plain,
+    RmsNorm,
+    SwiGlu,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    kind: Kind,
+    b: usize,
+    t: usize,
+    d_in: usize,
+    /// Widths of the outputs.
+    outs: &'static [usize],
+    layout: Layout,
+    bias: bool,
+    /// Rank of the adapters, if there are some; then weights are frozen.
+    rank: Option<usize>,
+    residual: bool,
+    /// Input and upstream gradient are views with other strides.
+    views: bool,
+}
+
+const PLAIN: Case = Case {
+    kind: Kind::Plain,
+    b: 2,
+    t: 7,
+    d_in: 12,
+    outs: &[9],
+    layout: Layout::OutIn,
+    bias: false,
+    rank: None,
+    residual: false,
+    views: false,
+};
+
+fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        PLAIN,
+        Case { b: 1, t: 1, d_in: 1, outs: &[1], ..PLAIN },
+        Case { views: true, residual: true, ..PLAIN },
+        Case { layout: Layout::InOut, bias: true, ..PLAIN },
+        Case { bias: true, residual: true, outs: &[9, 4], ..PLAIN },
+        Case { b: 3, t: 129, d_in: 70, outs: &[65, 33, 17], ..PLAIN },
+    ];
+    for kind in [Kind::RmsNorm, Kind::SwiGlu] {
+        cases.extend([
+            Case { kind, ..PLAIN },
+            Case { kind, b: 1, t: 1, d_in: 2, outs: &[3], ..PLAIN },
+            Case { kind, residual: true, bias: true, ..PLAIN },
+            Case { kind, views: true, outs: &[9, 3, 3], ..PLAIN },
+            Case { kind, rank: Some(3), residual: true, ..PLAIN },
+            Case { kind, b: 2, t: 150, d_in: 96, outs: &[96, 32, 32], rank: Some(8), ..PLAIN },
+        ]);
+    }
+    cases.push(Case { rank: Some(1), layout: Layout::InOut, outs: &[9, 4], ..PLAIN });
+    cases
+}
+
+fn on_strides(x: Tensor<3>, views: bool) -> Tensor<3> {
+    if views { x.swap_dims(1, 2).mul_scalar(1.0).swap_dims(1, 2) } else { x }
+}
+
+/// The output and the gradients of all inputs, in order; `trained` says which are tracked.
+fn run(case: Case, trained: impl Fn(usize) -> bool) -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    let Case { kind, b, t, d_in, outs, layout, rank, .. } = case;
+    let mut leaves2: Vec<Tensor<2>> = Vec::new();
+    let mut leaves1: Vec<Tensor<1>> = Vec::new();
+    let mut idx = 0;
+    let mut track = || {
+        idx += 1;
+        trained(idx - 1)
+    };
+    let width = if matches!(kind, Kind::SwiGlu) { 2 * d_in } else { d_in };
+    let x_shape = if case.views { [b, width, t] } else { [b, t, width] };
+    let x = random(x_shape, 1, &device).set_require_grad(track());
+    let x_in = if case.views { x.clone().swap_dims(1, 2) } else { x.clone() };
+    let norm = random([d_in], 2, &device).set_require_grad(track());
+    let mut maps = Vec::new();
+    for (seed, out) in (10..).step_by(10).zip(outs) {
+        let shape = if layout == Layout::OutIn { [*out, d_in] } else { [d_in, *out] };
+        let tracked = track() && rank.is_none();
+        let weight = random(shape, seed, &device).set_require_grad(tracked);
+        let bias = random([*out], seed + 1, &device).set_require_grad(track());
+        let adapter = rank.map(|rank| {
+            let a_ri = random([rank, d_in], seed + 2, &device).set_require_grad(track());
+            let b_or = random([*out, rank], seed + 3, &device).set_require_grad(track());
+            leaves2.extend([a_ri.clone(), b_or.clone()]);
+            Adapter { a_ri, b_or, scale: 0.7 }
+        });
+        leaves2.push(weight.clone());
+        leaves1.push(bias.clone());
+        maps.push(LinearMap { weight, layout, bias_o: case.bias.then_some(bias), adapter });
+    }
+    let total: usize = outs.iter().sum();
+    let residual = random([b, t, total], 3, &device).set_require_grad(track());
+    leaves1.push(norm.clone());
+    let read = match kind {
+        Kind::Plain => Read::Plain(x_in),
+        Kind::RmsNorm => Read::RmsNorm { x_btd: x_in, weight_d: norm, eps: 1e-5 },
+        Kind::SwiGlu => Read::SwiGlu(x_in),
+    };
+    let out = project(read, &maps, case.residual.then(|| residual.clone()));
+    assert_eq!(out.dims(), [b, t, total]);
+    let upstream = on_strides(random([b, t, total], 4, &Device::flex()), case.views);
+    let mut found = vec![values(&out)];
+    let gradients = (out * upstream).sum().backward();
+    let mut see = |gradient: Option<Vec<f32>>| found.push(gradient.unwrap_or_default());
+    see(x.grad(&gradients).map(|g| values(&g)));
+    see(residual.grad(&gradients).map(|g| values(&g)));
+    leaves2.iter().for_each(|leaf| see(leaf.grad(&gradients).map(|g| values(&g))));
+    leaves1.iter().for_each(|leaf| see(leaf.grad(&gradients).map(|g| values(&g))));
+    found
+}
+
+#[test]
+fn maps_agree_with_their_plain_bodies() {
+    for case in cases() {
+        fused_against_plain(&format!("{case:?}"), CLOSE, || run(case, |_| true));
+    }
+}
+
+#[test]
+fn what_is_frozen_gets_no_gradient_and_changes_no_other() {
+    let case = Case { kind: Kind::RmsNorm, bias: true, rank: Some(2), residual: true, ..PLAIN };
+    // x, norm, weight, bias, a, b, residual.
+    for kept in 0..7 {
+        // A weight beside an adapter is frozen in any case.
+        if kept == 2 {
+            continue;
+        }
+        fused_against_plain(&format!("only {kept}"), CLOSE, || run(case, |idx| idx == kept));
+        fused_against_plain(&format!("not {kept}"), CLOSE, || run(case, |idx| idx != kept));
+    }
+}
+
+#[test]
+fn a_weight_used_twice_gets_both_gradients() {
+    let run = || {
+        let device = Device::flex().autodiff();
+        let weight = random([6, 6], 1, &device).require_grad();
+        let x = random([2, 5, 6], 2, &device);
+        let map = LinearMap {
+            weight: weight.clone(),
+            layout: Layout::OutIn,
+            bias_o: None,
+            adapter: None,
+        };
+        let once = project(Read::Plain(x), &[map.clone()], None);
+        let twice = project(Read::Plain(once), &[map], None);
+        let gradients = twice.square().sum().backward();
+        vec![values(&weight.grad(&gradients).expect("a gradient"))]
+    };
+    fused_against_plain("twice", Tolerance { absolute: 0.0, of_largest: 3e-6 }, run);
+}
+
+#[test]
+fn without_autodiff_nothing_is_recorded() {
+    let map = LinearMap {
+        weight: random([5, 4], 1, &Device::flex()),
+        layout: Layout::OutIn,
+        bias_o: None,
+        adapter: None,
+    };
+    let out = project(Read::Plain(random([1, 3, 4], 2, &Device::flex())), &[map], None);
+    assert!(!out.is_autodiff());
+}
