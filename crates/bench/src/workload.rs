@@ -72,7 +72,6 @@ impl Workload {
         };
         json!({
             "model_type": "llama",
-            "architectures": ["LlamaForCausalLM"],
             "vocab_size": vocabulary,
             "hidden_size": d,
             "num_hidden_layers": layers,

@@ -200,7 +200,9 @@ fn weigh(
     let (factor, added) = exp_from(scores, max);
     *total = *total * factor + added;
     if factor != 1.0 {
-        sum.iter_mut().for_each(|sum| *sum *= factor);
+        for sum in sum.iter_mut() {
+            *sum *= factor;
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use crate::flex;
 
 /// The tensors that hold queries, keys and values.
 #[derive(Clone, Debug)]
+// A handful live at a time: what they take on the stack does not matter.
+#[allow(clippy::large_enum_variant)]
 enum Source {
     /// All side by side.
     Packed(FlexTensor),

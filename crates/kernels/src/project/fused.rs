@@ -325,7 +325,9 @@ fn column_sums(values: &[f32], width: usize, start: usize, n_columns: usize) -> 
     };
     let parts: Vec<Vec<f32>> = values.par_chunks(BLOCK * width).map(sum_rows).collect();
     let mut sums = vec![0.0; n_columns];
-    parts.iter().for_each(|part| add(&mut sums, part));
+    for part in &parts {
+        add(&mut sums, part);
+    }
     sums
 }
 

@@ -13,6 +13,8 @@ use crate::{add_lora, linear, linear_io, rms_norm, swiglu};
 
 /// What the maps read, `[b, t, i]` after what is written here.
 #[derive(Clone, Debug)]
+// A handful live at a time: what they take on the stack does not matter.
+#[allow(clippy::large_enum_variant)]
 pub enum Read {
     /// The tensor as it is.
     Plain(Tensor<3>),

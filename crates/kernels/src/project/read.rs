@@ -18,6 +18,8 @@ const BLOCK: usize = 64;
 
 /// [`Read`] on the CPU. The input is the operation's first, a norm's weight its second.
 #[derive(Clone, Debug)]
+// A handful live at a time: what they take on the stack does not matter.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum CpuRead {
     /// The values; none where no gradient needs them.
     Plain(Option<FlexTensor>),

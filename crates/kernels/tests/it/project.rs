@@ -120,8 +120,12 @@ fn run(case: Case, trained: impl Fn(usize) -> bool) -> Vec<Vec<f32>> {
     let mut see = |gradient: Option<Vec<f32>>| found.push(gradient.unwrap_or_default());
     see(x.grad(&gradients).map(|g| values(&g)));
     see(residual.grad(&gradients).map(|g| values(&g)));
-    leaves2.iter().for_each(|leaf| see(leaf.grad(&gradients).map(|g| values(&g))));
-    leaves1.iter().for_each(|leaf| see(leaf.grad(&gradients).map(|g| values(&g))));
+    for leaf in &leaves2 {
+        see(leaf.grad(&gradients).map(|g| values(&g)));
+    }
+    for leaf in &leaves1 {
+        see(leaf.grad(&gradients).map(|g| values(&g)));
+    }
     found
 }
 
@@ -158,7 +162,7 @@ fn a_weight_used_twice_gets_both_gradients() {
             bias_o: None,
             adapter: None,
         };
-        let once = project(Read::Plain(x), &[map.clone()], None);
+        let once = project(Read::Plain(x), std::slice::from_ref(&map), None);
         let twice = project(Read::Plain(once), &[map], None);
         let gradients = twice.square().sum().backward();
         vec![values(&weight.grad(&gradients).expect("a gradient"))]
