@@ -25,7 +25,8 @@ pub(crate) fn run(workload: Workload, n_steps: Option<usize>, clock: Clock) -> R
     };
     let mut rng = Rng::new(0);
     let mut report = Report::new(workload);
-    for repetition in 0..n_steps.unwrap_or(N_REPETITIONS) + N_WARM {
+    let n_repetitions = N_WARM + n_steps.unwrap_or(N_REPETITIONS);
+    for repetition in 0..n_repetitions {
         let mut id = || (rng.f64() * config.vocab_size() as f64) as u32;
         let prompts: Vec<Vec<u32>> =
             (0..workload.rows).map(|_| (0..workload.length).map(|_| id()).collect()).collect();

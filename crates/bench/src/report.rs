@@ -39,7 +39,7 @@ impl Report {
         let median = match times.as_slice() {
             [] => return 0.0,
             times if times.len() % 2 == 1 => times[middle],
-            times => (times[middle - 1] + times[middle]) / 2.0,
+            times => f64::midpoint(times[middle - 1], times[middle]),
         };
         self.n_tokens as f64 / median
     }

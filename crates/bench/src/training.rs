@@ -64,7 +64,7 @@ fn targets(ids: &[u32], length: usize) -> Vec<i32> {
 fn pair_loss(model: &ScalarHead, tokens: &TokenBatch) -> LossSum {
     let [b, t] = tokens.dims();
     let scores_b = model.scores_at(tokens, &vec![t - 1; b]);
-    let side = |start: usize| scores_b.clone().slice([start..start + b / 2]);
+    let side = |start: usize| scores_b.clone().narrow(0, start, b / 2);
     loss::pairwise_reward(side(0), side(b / 2), None)
 }
 
