@@ -47,17 +47,8 @@ impl Cost {
     ) -> Self {
         let head = Head::of(config, algorithm);
         let n_parameters = head.n_parameters;
-        let (rows, length) =
-            (dataset.n_run_rows().saturating_mul(dataset.batch_rows()), sequence_length as u64);
-        // A text of a pair has a row to itself, which padding fills: it counts by the mean text's length. Other rows are
-        // full, and counted as if each held one sample; packed ones attend to less.
-        let length = match algorithm {
-            Algorithm::Reward | Algorithm::Dpo => {
-                let counts = dataset.counts();
-                counts.tokens.div_ceil(counts.samples.max(1)).min(length)
-            }
-            Algorithm::Pretrain | Algorithm::Sft | Algorithm::Ppo => length,
-        };
+        let rows = dataset.n_run_rows().saturating_mul(dataset.batch_rows());
+        let length = counted_length(algorithm, dataset, sequence_length);
         let pairs = rows.saturating_mul(length * (length + 1) / 2);
         let n_tokens = rows.saturating_mul(length);
         // A scalar head keeps less than the logits that the formula counts: an upper bound.
@@ -104,7 +95,7 @@ impl Cost {
         let trained = dataset.n_run_rows().min(dataset.counts().train_samples);
         self.n_reference_pairs = trained + measured;
         let texts = self.n_reference_pairs.saturating_mul(dataset.batch_rows());
-        let length = sequence_length as u64;
+        let length = counted_length(Algorithm::Dpo, dataset, sequence_length);
         let pairs = texts.saturating_mul(length * (length + 1) / 2);
         self.flops += config.forward_flops(texts.saturating_mul(length), pairs);
     }
@@ -169,6 +160,20 @@ impl Cost {
             checkpoint_bytes: n_trained.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
             model_bytes: n_policy.saturating_mul(MODEL_BYTES_PER_PARAMETER),
         }
+    }
+}
+
+/// The tokens that a row is counted at.
+///
+/// A text of a pair has a row to itself, which padding fills: it counts by the mean text's length. Other rows are full, and
+/// counted as if each held one sample; packed ones attend to less.
+fn counted_length(algorithm: Algorithm, dataset: &Dataset, sequence_length: usize) -> u64 {
+    match algorithm {
+        Algorithm::Reward | Algorithm::Dpo => {
+            let counts = dataset.counts();
+            counts.tokens.div_ceil(counts.samples.max(1)).min(sequence_length as u64)
+        }
+        Algorithm::Pretrain | Algorithm::Sft | Algorithm::Ppo => sequence_length as u64,
     }
 }
 

@@ -89,3 +89,40 @@ fn a_new_model_needs_a_tokenizer() {
     assert!(error.to_string().contains("none.json"), "{error}");
     assert!(error.hint().is_some());
 }
+
+#[test]
+fn a_dpo_stage_counts_what_its_reference_is_asked() {
+    let stage = |loss: &str| {
+        format!(
+            "{RECIPE}
+[dpo]
+start = \"sft\"
+data = [{{ path = \"pairs.jsonl\" }}]
+sequence_length = 64
+pairs_per_step = 8
+epochs = 2
+loss = \"{loss}\"
+optimizer = {{ lr = 1e-4 }}
+eval = {{ holdout = 0.25, max_rows = 3 }}
+"
+        )
+    };
+    let pairs = (0..40).fold(String::new(), |text, n| {
+        text + &format!("{{\"prompt\":\"{n}?\",\"chosen\":\"yes {n}\",\"rejected\":\"no {n}\"}}\n")
+    });
+    let cost = |loss: &str| {
+        let dir = folder(&stage(loss));
+        write(dir.path(), "pairs.jsonl", &pairs);
+        let plan = plan_in(dir.path(), &[], None).expect("a plan");
+        let dpo = plan.stages.last().expect("a stage");
+        assert_eq!((dpo.algorithm, dpo.dataset.batch_rows()), (Algorithm::Dpo, 2));
+        (dpo.cost.clone(), dpo.dataset.counts().train_samples)
+    };
+    let ((with, n_train), (without, _)) = (cost("sigmoid"), cost("simpo"));
+    // Each pair once, however many epochs, and of the held-out ones those that are measured.
+    assert_eq!((with.n_reference_pairs, without.n_reference_pairs), (n_train + 3, 0));
+    // A forward pass is a third of a step, and there were two epochs.
+    let share = (with.flops / without.flops - 1.0) * 6.0;
+    let wanted = (n_train + 3) as f64 / n_train as f64;
+    assert!((share - wanted).abs() < 0.02, "{share}, not {wanted}");
+}
