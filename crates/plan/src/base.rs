@@ -35,13 +35,9 @@ pub fn base_of(dir: &Path) -> Result<Option<PathBuf>> {
     if !is_adapter(dir) {
         return Ok(None);
     }
-    let path = dir.join(BASE_FILE);
-    if !path.is_file() {
+    let Some(file) = BaseFile::read(dir)? else {
         return Err(Error::NoBase { dir: dir.to_owned() });
-    }
-    let text = fsio::read_text_capped(&path, fsio::limits::CONFIG_BYTES)?;
-    let file: BaseFile = serde_json::from_str(&text)
-        .map_err(|error| Error::BaseFile { path: path.clone(), reason: error.to_string() })?;
+    };
     let base = plain(&dir.join(&file.base));
     if !base.join("config.json").is_file() {
         return Err(Error::BaseGone { dir: dir.to_owned(), base });
@@ -52,7 +48,29 @@ pub fn base_of(dir: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(base))
 }
 
+/// Refuses other weights than those that an adapter's folder records, wherever they lie; without a record there is nothing
+/// to hold against them.
+pub fn check_base(dir: &Path, base: &Path) -> Result<()> {
+    match BaseFile::read(dir)? {
+        Some(file) if weights_hash(base)? != file.weights_sha256 => {
+            Err(Error::BaseChanged { dir: dir.to_owned(), base: base.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl BaseFile {
+    /// What an adapter's folder records, if it records anything.
+    fn read(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(BASE_FILE);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = fsio::read_text_capped(&path, fsio::limits::CONFIG_BYTES)?;
+        let file = serde_json::from_str(&text);
+        file.map(Some).map_err(|error| Error::BaseFile { path, reason: error.to_string() })
+    }
+
     /// What an adapter's folder at `dir` records of the base in folder `base`, whose [`weights_hash`] is given.
     pub fn new(dir: &Path, base: &Path, weights_sha256: &str) -> Self {
         Self { base: relative(dir, base), weights_sha256: weights_sha256.to_owned() }

@@ -17,7 +17,7 @@ mod tokenizers;
 
 use std::path::PathBuf;
 
-pub use base::{BASE_FILE, BaseFile, base_of, is_adapter, weights_hash};
+pub use base::{BASE_FILE, BaseFile, base_of, check_base, is_adapter, weights_hash};
 pub use cost::Cost;
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, locate_model};

@@ -42,13 +42,14 @@ pub(crate) fn plan_ppo(
     let mut bases = Bases { earlier, seen: BTreeSet::new(), n_parameters: 0 };
     bases.add(policy, policy_lora, false)?;
     if policy_lora.is_none() {
-        // The reference stays what the policy was.
+        // What stands there now stays the reference; the policy moves away from it.
         bases.add_copy(policy);
     }
     bases.add(&reward, None, true)?;
-    bases.add(&value, value_lora.as_ref(), false)?;
-    if value_lora.is_none() && value.start == reward.start {
-        bases.add_copy(&value);
+    match &value_lora {
+        Some(lora) => bases.add(&value, Some(lora), false)?,
+        // Trained as a whole, it parts from whatever it started from.
+        None => bases.add_copy(&value),
     }
     let (n_bases, n_base_parameters) = (bases.seen.len(), bases.n_parameters);
     Ok(PpoPlan { reward: reward.start, value: value.start, value_lora, n_base_parameters, n_bases })

@@ -70,9 +70,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         actors = updated.actors;
 
         let kl = updated.metrics.get("objective/kl").copied().unwrap_or_default();
-        if kl < LOWEST_KL {
-            return Err(Error::NegativeKl { step: step + 1, kl });
-        }
+        check_kl(step + 1, kl)?;
         let place = StepPlace { step: step + 1, samples: &batch.samples };
         checks.updated(&actors, lr, place)?;
         if let Some(target) = section.kl.target {
@@ -138,8 +136,17 @@ fn kl_coef(run: &mut StageRun<'_>, of_recipe: f64) -> f64 {
     run.extra_state().get(KL_COEF).copied().unwrap_or(of_recipe)
 }
 
-/// The order in which each epoch of an update sees its episodes, a function of the run's seed and the update.
-fn orders(
+/// Refuses an update whose mean estimate of an answer's KL divergence, in nats, lies far below 0.
+pub fn check_kl(step: u64, kl: f64) -> Result<()> {
+    if kl < LOWEST_KL {
+        return Err(Error::NegativeKl { step, kl });
+    }
+    Ok(())
+}
+
+/// The order in which each epoch of an update sees its episodes, a function of the run's seed, the stage's name and the
+/// update: a permutation of the episodes for each epoch.
+pub fn orders(
     seed: u64,
     stage: &str,
     step: u64,

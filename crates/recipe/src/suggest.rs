@@ -8,7 +8,7 @@ use crate::spans::join;
 
 /// Other tools' names for what Temper's keys say. The first of ours that the section has is
 /// suggested.
-const ALIASES: [(&str, &[&str]); 30] = [
+const ALIASES: [(&str, &[&str]); 42] = [
     ("learning_rate", &["lr", "optimizer"]),
     ("max_lr", &["lr", "optimizer"]),
     ("batch_size", &["tokens_per_step", "micro_batch"]),
@@ -39,6 +39,18 @@ const ALIASES: [(&str, &[&str]); 30] = [
     ("random_seed", &["seed"]),
     ("model_type", &["family"]),
     ("dataset", &["data"]),
+    ("r", &["rank"]),
+    ("lora_r", &["rank"]),
+    ("lora_alpha", &["alpha"]),
+    ("lora_dropout", &["dropout"]),
+    ("use_rslora", &["rslora"]),
+    ("kl_coef", &["kl"]),
+    ("init_kl_coef", &["kl"]),
+    ("response_length", &["max_new_tokens"]),
+    ("num_ppo_epochs", &["n_ppo_epochs"]),
+    ("num_mini_batches", &["n_minibatches"]),
+    ("lam", &["lambda"]),
+    ("reward_model", &["reward"]),
 ];
 
 /// Keys of one family and what the other one calls them.

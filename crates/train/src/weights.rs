@@ -114,12 +114,17 @@ impl Bases {
                 }
                 Ok(model)
             }
-            Some(base) => self.open_beside(&base, dir),
+            Some(base) => self.beside(&base, dir),
         }
     }
 
-    /// The model of a base's folder with the adapter of another.
+    /// The model of a base's folder with the adapter of another, refused where that one records other weights.
     pub fn open_beside<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
+        plan::check_base(adapter, base)?;
+        self.beside(base, adapter)
+    }
+
+    fn beside<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
         let (model, origin) = M::open(base, 0, self)?;
         let (Adapted { model, .. }, peft) = lora::load(model, adapter)?;
         if origin == Origin::NewHead && !peft.saves_head {
@@ -271,6 +276,9 @@ pub fn first_weights<M: TrainedModel>(
         let kept = Kept::adapter(lora.config.clone(), base)?;
         return Ok(Weights { model, kept, origin, dropout });
     };
+    if adapter != dir {
+        plan::check_base(&adapter, &base)?;
+    }
     let (Adapted { model, dropout, .. }, peft) = lora::load(model, &adapter)?;
     // A head that came with the adapter is trained already.
     let origin = if peft.saves_head { Origin::Trained } else { origin };

@@ -1,5 +1,6 @@
 //! The binary as a user meets it, and the shape of the house.
 
+mod adapters;
 mod architecture;
 mod errors;
 mod source_tree;

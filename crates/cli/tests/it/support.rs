@@ -1,7 +1,8 @@
 //! Running the binary in a folder of its own.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The repository.
 pub(crate) fn root() -> PathBuf {
@@ -38,12 +39,25 @@ impl Place {
     }
 
     pub(crate) fn temper(&self, args: &[&str]) -> Outcome {
-        let output = Command::new(env!("CARGO_BIN_EXE_temper"))
+        self.temper_with_input(args, "")
+    }
+
+    /// Runs the binary with a text on stdin.
+    pub(crate) fn temper_with_input(&self, args: &[&str], input: &str) -> Outcome {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_temper"))
             .args(args)
             .current_dir(self.path())
             .env_remove("TEMPER_DATA")
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .expect("the binary runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // A command that reads nothing may have ended already.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().expect("the binary ends");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         Outcome {
             code: output.status.code(),

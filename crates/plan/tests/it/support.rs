@@ -18,6 +18,15 @@ pub(crate) fn chats() -> String {
     })
 }
 
+/// Twenty pairs of answers.
+pub(crate) fn pairs() -> String {
+    (0..20).fold(String::new(), |text, n| {
+        text + &format!(
+            "{{\"prompt\": \"Say {n}.\", \"chosen\": \"Yes, {n}.\", \"rejected\": \"No, not {n}.\"}}\n"
+        )
+    })
+}
+
 /// Both stages of a tiny model on `rows.jsonl` and `chats.jsonl`.
 pub(crate) const RECIPE: &str = r#"
 [tokenizer]
@@ -59,6 +68,7 @@ pub(crate) fn folder(recipe: &str) -> tempfile::TempDir {
     write(dir.path(), "r.toml", recipe);
     write(dir.path(), "rows.jsonl", &rows());
     write(dir.path(), "chats.jsonl", &chats());
+    write(dir.path(), "pairs.jsonl", &pairs());
     dir
 }
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stderr, reason = "a test says why it skipped")]
 
+mod alignment;
 mod conformance;
 mod docs;
 mod errors;

@@ -3,6 +3,7 @@
 // The tests damage files on purpose.
 #![allow(clippy::disallowed_methods)]
 
+mod adapters;
 mod checkpoints;
 mod checks;
 mod events;

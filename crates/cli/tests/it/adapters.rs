@@ -1,0 +1,127 @@
+//! Adapters and conversations on the command line: what is written, what is refused, what is answered.
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::support::{Place, tiny_recipe};
+
+/// A folder with a run of two stages, the second one an adapter that was tuned on chats.
+fn tuned() -> Place {
+    let place = Place::new();
+    let text = "The quick brown fox jumps over the lazy dog, again and again.\n".repeat(40);
+    let chats = "{\"prompt\": \"Hi?\", \"completion\": \"Ho!\"}\n".repeat(8);
+    let sft = "\n[sft]\nstart = \"pretrain\"\nlora = { rank = 2 }\ndata = [{ path = \"chats.jsonl\" }]\n\
+               chat_template = \"plain\"\nsequence_length = 32\ntokens_per_step = 64\nmax_steps = 3\n\
+               optimizer = { lr = 1e-1 }\n";
+    let recipe = tiny_recipe("{ path = \"text.txt\" }", sft);
+    place.write("text.txt", text).write("chats.jsonl", chats).write("tiny.toml", recipe);
+    let outcome = place.temper(&["run", "tiny.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    place
+}
+
+const WHOLE: &str = "runs/tiny/pretrain";
+const ADAPTER: &str = "runs/tiny/sft";
+
+impl Place {
+    fn succeeds(&self, args: &[&str]) -> String {
+        let outcome = self.temper(args);
+        assert_eq!(outcome.code, Some(0), "{args:?}: {}", outcome.stderr);
+        outcome.stdout
+    }
+
+    /// What a model says greedily to a user, by `generate`.
+    fn says(&self, model: &[&str]) -> String {
+        let rest = ["--chat", "--prompt", "Hi?", "--greedy", "--max-new-tokens", "6"];
+        let line = self.succeeds(&[&["generate"], model, &rest].concat());
+        let row: Value = serde_json::from_str(line.trim()).expect("one JSON line");
+        row["completion"].as_str().expect("a text").to_owned()
+    }
+}
+
+#[test]
+fn adapters_are_written_alone_or_merged_and_say_the_same() {
+    let place = tuned();
+    let said = place.says(&[ADAPTER]);
+    // Alone it names no base that would be opened: the base is given.
+    place.succeeds(&["export", ADAPTER, "--adapter", "--to", "peft"]);
+    for name in ["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"] {
+        assert!(place.path().join("peft").join(name).is_file(), "{name}");
+    }
+    assert!(!place.path().join("peft/model.safetensors").exists());
+    assert_snapshot!(
+        "an_adapter_without_a_base",
+        place.error(&["generate", "peft", "--prompt", "a"])
+    );
+    assert_eq!(place.says(&["peft", "--base", WHOLE]), said);
+    // Merged, with the flag or without one, it is a whole model.
+    place.succeeds(&["export", ADAPTER, "--merge", "--to", "merged"]);
+    place.succeeds(&["export", ADAPTER, "--to", "merged-too"]);
+    let weights = |dir: &str| std::fs::read(place.path().join(dir).join("model.safetensors"));
+    let merged = weights("merged").expect("whole weights");
+    assert!(merged == weights("merged-too").expect("whole weights"));
+    assert!(merged != weights("runs/tiny/pretrain/model").expect("whole weights"));
+    assert_eq!(place.says(&["merged"]), said);
+
+    // Whole weights have no adapter, and stand beside no base.
+    let export = |flag| ["export", WHOLE, flag, "--to", "out"];
+    assert_snapshot!("whole_weights_have_no_adapter", place.error(&export("--adapter")));
+    assert_snapshot!("whole_weights_have_nothing_to_merge", place.error(&export("--merge")));
+    let beside = ["generate", WHOLE, "--base", WHOLE, "--prompt", "a"];
+    assert_snapshot!("whole_weights_have_no_base", place.error(&beside));
+    let beside = ["export", WHOLE, "--base", WHOLE, "--to", "out"];
+    assert_eq!(place.temper(&beside).code, Some(2));
+    let both = place.temper(&["export", ADAPTER, "--adapter", "--merge", "--to", "out"]);
+    assert_eq!(both.code, Some(2));
+    assert!(!place.path().join("out").exists());
+    // An adapter knows its base: others are refused.
+    let other = ["generate", ADAPTER, "--base", "merged", "--prompt", "a"];
+    assert_snapshot!("another_base_than_its_own", place.error(&other));
+}
+
+#[test]
+fn a_conversation_on_stdin_is_answered_line_by_line() {
+    let place = tuned();
+    let chat = |input: &str, model: &str| {
+        let args = ["chat", model, "--greedy", "--max-new-tokens", "6"];
+        place.temper_with_input(&args, input)
+    };
+    let one = chat("Hi?\n", ADAPTER);
+    assert_eq!(one.code, Some(0), "{}", one.stderr);
+    assert_eq!(one.stdout, format!("{}\n", place.says(&[ADAPTER])));
+    // No prompt sign where nobody types; the last line needs no newline; an empty one ends it.
+    assert_eq!(chat("Hi?", ADAPTER).stdout, one.stdout);
+    assert_eq!(chat("Hi?\n\nMore?\n", ADAPTER).stdout, one.stdout);
+    assert_eq!(chat("", ADAPTER).stdout, "");
+    let two = chat("Hi?\nHo?\n", ADAPTER);
+    assert_eq!(two.code, Some(0), "{}", two.stderr);
+    assert!(two.stdout.starts_with(&one.stdout) && two.stdout.len() > one.stdout.len());
+    // A conversation that no longer fits says so.
+    let long = chat(&"What do you say? ".repeat(20), ADAPTER);
+    assert_eq!((long.code, long.stdout.as_str()), (Some(2), ""));
+    assert!(long.stderr.contains("the model's context is 32"), "{}", long.stderr);
+    assert!(long.stderr.contains("hint:"), "{}", long.stderr);
+    // A model that was never tuned on chats has no way to write one.
+    assert_snapshot!("no_chat_template", place.error(&["chat", WHOLE]));
+}
+
+#[test]
+fn help_lists_every_command_and_what_is_for_adapters() {
+    let place = Place::new();
+    let all = place.succeeds(&["--help"]);
+    let commands = [
+        "plan", "run", "resume", "generate", "chat", "eval", "score", "verify", "export", "runs",
+        "data",
+    ];
+    for command in commands {
+        assert!(all.lines().any(|line| line.trim_start().starts_with(command)), "{command}: {all}");
+    }
+    let export = place.succeeds(&["export", "--help"]);
+    assert!(
+        ["--adapter", "--merge", "--base"].iter().all(|flag| export.contains(flag)),
+        "{export}"
+    );
+    for command in ["generate", "chat", "eval", "score"] {
+        assert!(place.succeeds(&[command, "--help"]).contains("--base"), "{command}");
+    }
+}

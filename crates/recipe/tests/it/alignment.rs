@@ -1,0 +1,316 @@
+//! Adapters and PPO: what their keys are without a word, and which of them contradict.
+
+use recipe::{Conventions, Kl, KlEstimator, OnBadRow};
+
+use crate::{GOOD, parse, shown};
+
+const REWARD: &str = r#"
+[reward]
+start = "sft"
+data = [{ path = "pairs.jsonl" }]
+sequence_length = 64
+pairs_per_step = 8
+max_steps = 5
+optimizer = { lr = 1e-4 }
+"#;
+
+const PPO: &str = r#"
+[ppo]
+policy = { start = "sft" }
+reward = "reward"
+prompts = [{ path = "prompts.jsonl" }]
+max_prompt_tokens = 40
+max_new_tokens = 24
+episodes_per_step = 12
+max_steps = 5
+optimizer = { lr = 1e-4 }
+"#;
+
+/// The good recipe with a reward model and PPO behind it.
+fn aligned() -> String {
+    format!("{GOOD}{REWARD}{PPO}")
+}
+
+/// The error of that recipe with one text of it replaced.
+fn refused(from: &str, to: &str) -> String {
+    let text = aligned();
+    assert_eq!(text.matches(from).count(), 1, "`{from}` must stand there once");
+    shown(&parse(&text.replace(from, to)).expect_err("this recipe was taken"))
+}
+
+/// The error of the reward stage with this `lora`.
+fn refused_lora(keys: &str) -> String {
+    refused("pairs_per_step = 8", &format!("pairs_per_step = 8\nlora = {keys}"))
+}
+
+/// Everything of `[ppo]` that docs/recipe.md and docs/ppo.md promise for a key that is left out.
+#[test]
+fn ppo_without_a_word_has_the_published_values() {
+    let ppo = parse(&aligned()).expect("a recipe").recipe.ppo.expect("the section");
+    assert_eq!((ppo.temperature, ppo.gamma, ppo.lambda), (1.0, 1.0, 0.95));
+    assert_eq!((ppo.clip_range, ppo.clip_range_value, ppo.vf_coef), (0.2, 0.2, 0.1));
+    assert_eq!((ppo.n_ppo_epochs, ppo.n_minibatches, ppo.target_kl), (4, 1, None));
+    assert_eq!((ppo.missing_eos_penalty, ppo.whiten_rewards), (0.0, false));
+    let kl = Kl { estimator: KlEstimator::K1, coef: 0.05, target: None, horizon: 1e4 };
+    assert_eq!((ppo.kl.clone(), ppo.conventions), (kl, Conventions::RealTokens));
+    assert_eq!(
+        (ppo.sample_every_steps, ppo.max_bad_rows, ppo.on_bad_row),
+        (10, 100, OnBadRow::Stop)
+    );
+    assert!(ppo.chat_template.is_none() && ppo.policy.lora.is_none());
+    // The value model is the reward model where nothing else is said.
+    assert!(ppo.value.is_none());
+    assert_eq!(ppo.value_start(), "reward");
+    let own =
+        aligned().replace("max_prompt_tokens", "value = { start = \"sft\" }\nmax_prompt_tokens");
+    let own = parse(&own).expect("a recipe").recipe.ppo.expect("the section");
+    assert_eq!(own.value_start(), "sft");
+    // A part of `kl` leaves the rest as it was.
+    let part = aligned().replace("episodes_per_step", "kl = { target = 6 }\nepisodes_per_step");
+    let part = parse(&part).expect("a recipe").recipe.ppo.expect("the section");
+    assert_eq!((part.kl.coef, part.kl.target, part.kl.horizon), (0.05, Some(6.0), 1e4));
+}
+
+#[test]
+fn a_model_has_room_for_a_prompt_and_its_answer() {
+    let text = aligned().replace("max_new_tokens = 24", "max_new_tokens = 25");
+    assert_eq!(parse(&text).expect("a recipe").recipe.longest_sequence(), Some(65));
+    let from = "intermediate_size = 128\n";
+    let text = text.replace(from, &format!("{from}max_position_embeddings = 64\n"));
+    insta::assert_snapshot!(shown(&parse(&text).expect_err("too long")), @"");
+}
+
+/// Row 36 of the field's bugs: dropout while scoring makes ratios and divergences of noise.
+#[test]
+fn ppo_refuses_dropout() {
+    insta::assert_snapshot!(
+        refused("policy = { start = \"sft\" }", "policy = { start = \"sft\", lora = { dropout = 0.1 } }"),
+        @r#"
+    error: `dropout` in [ppo.policy.lora] does not fit: with dropout the policy that samples is not the one that learns
+      --> recipes/mine.toml:39:36
+       |
+    39 | policy = { start = "sft", lora = { dropout = 0.1 } }
+       |                                    ^^^^^^^
+      hint: leave `dropout` out, or change what it contradicts
+    "#
+    );
+    let value = "value = { start = \"sft\", lora = { dropout = 0.1 } }\nmax_prompt_tokens = 40";
+    insta::assert_snapshot!(refused("max_prompt_tokens = 40", value), @r#"
+    error: `dropout` in [ppo.value.lora] does not fit: with dropout the policy that samples is not the one that learns
+      --> recipes/mine.toml:42:35
+       |
+    42 | value = { start = "sft", lora = { dropout = 0.1 } }
+       |                                   ^^^^^^^
+      hint: leave `dropout` out, or change what it contradicts
+    "#);
+    let none =
+        aligned().replace("{ start = \"sft\" }", "{ start = \"sft\", lora = { dropout = 0 } }");
+    assert!(parse(&none).is_ok());
+}
+
+#[test]
+fn updates_are_whole_and_end_by_steps() {
+    insta::assert_snapshot!(
+        refused("episodes_per_step = 12", "episodes_per_step = 12\nn_minibatches = 5"),
+        @r"
+    error: `n_minibatches` in [ppo] must divide `episodes_per_step` (12): `5`
+      --> recipes/mine.toml:45:17
+       |
+    45 | n_minibatches = 5
+       |                 ^
+    "
+    );
+    for fits in [1, 2, 3, 4, 6, 12] {
+        let text = format!("{}n_minibatches = {fits}\n", aligned());
+        assert!(parse(&text).is_ok(), "{fits}");
+    }
+    insta::assert_snapshot!(
+        refused("episodes_per_step = 12\nmax_steps = 5", "episodes_per_step = 12\nmax_tokens = 5000"),
+        @r"
+    error: `max_tokens` in [ppo] does not fit: how long answers will be is not known; `max_steps` or `epochs` over the prompts ends the stage
+      --> recipes/mine.toml:45:1
+       |
+    45 | max_tokens = 5000
+       | ^^^^^^^^^^
+      hint: leave `max_tokens` out, or change what it contradicts
+    "
+    );
+    insta::assert_snapshot!(refused("max_new_tokens = 24", "max_new_tokens = 24\ntop_p = 0.9"), @r"
+    error: unknown key `top_p` in [ppo]
+      --> recipes/mine.toml:44:1
+       |
+    44 | top_p = 0.9
+       | ^^^^^
+      hint: [ppo] has `policy`, `reward`, `value`, `prompts`, `chat_template`, `max_prompt_tokens`, `max_new_tokens`, `episodes_per_step`, `temperature`, `kl`, `missing_eos_penalty`, `whiten_rewards`, `gamma`, `lambda`, `clip_range`, `clip_range_value`, `vf_coef`, `n_ppo_epochs`, `n_minibatches`, `target_kl`, `conventions`, `sample_every_steps`, `on_bad_row`, `max_bad_rows`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `optimizer`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
+    ");
+}
+
+/// What a role names must be there by the time it is read.
+#[test]
+fn roles_come_from_stages_that_ran_before() {
+    let beside = "max_prompt_tokens = 40";
+    insta::assert_snapshot!(refused("policy = { start = \"sft\" }", "policy = { start = \"ppo\" }"), @r#"
+    error: `start` in [ppo.policy] must be a stage that runs before this one: `ppo`
+      --> recipes/mine.toml:39:20
+       |
+    39 | policy = { start = "ppo" }
+       |                    ^^^^^
+    "#);
+    insta::assert_snapshot!(refused("reward = \"reward\"", "reward = \"ppo\""), @r#"
+    error: `reward` in [ppo] must be a stage that runs before this one: `ppo`
+      --> recipes/mine.toml:40:10
+       |
+    40 | reward = "ppo"
+       |          ^^^^^
+    "#);
+    insta::assert_snapshot!(refused(beside, &format!("value = {{ start = \"ppo\" }}\n{beside}")), @r#"
+    error: `start` in [ppo.value] must be a stage that runs before this one: `ppo`
+      --> recipes/mine.toml:42:19
+       |
+    42 | value = { start = "ppo" }
+       |                   ^^^^^
+    "#);
+    let value = "value = { start = \"sft\", lora = { adapter = \"ppo\" } }";
+    insta::assert_snapshot!(refused(beside, &format!("{value}\n{beside}")), @r#"
+    error: `adapter` in [ppo.value.lora] must be a stage that runs before this one: `ppo`
+      --> recipes/mine.toml:42:45
+       |
+    42 | value = { start = "sft", lora = { adapter = "ppo" } }
+       |                                             ^^^^^
+    "#);
+    let policy = "policy = { start = \"sft\", lora = { adapter = \"ppo\" } }";
+    insta::assert_snapshot!(refused("policy = { start = \"sft\" }", policy), @r#"
+    error: `adapter` in [ppo.policy.lora] must be a stage that runs before this one: `ppo`
+      --> recipes/mine.toml:39:46
+       |
+    39 | policy = { start = "sft", lora = { adapter = "ppo" } }
+       |                                              ^^^^^
+    "#);
+    // A stage that is in the recipe, and runs later.
+    insta::assert_snapshot!(refused_lora("{ adapter = \"ppo\" }"), @r#"
+    error: `adapter` in [reward.lora] must be a stage that runs before this one: `ppo`
+      --> recipes/mine.toml:35:20
+       |
+    35 | lora = { adapter = "ppo" }
+       |                    ^^^^^
+    "#);
+}
+
+#[test]
+fn an_adapter_that_goes_on_keeps_its_shape() {
+    insta::assert_snapshot!(refused_lora("{ adapter = \"sft\", rank = 8 }"), @r#"
+    error: `rank` in [reward.lora] does not fit: the adapter that it goes on with has its own
+      --> recipes/mine.toml:35:27
+       |
+    35 | lora = { adapter = "sft", rank = 8 }
+       |                           ^^^^
+      hint: leave `rank` out, or change what it contradicts
+    "#);
+    for key in ["alpha = 8", "dropout = 0.1", "rslora = true", "target_modules = [\"q_proj\"]"] {
+        let said = refused_lora(&format!("{{ adapter = \"sft\", {key} }}"));
+        let name = key.split(' ').next().expect("a name");
+        let wanted = format!(
+            "error: `{name}` in [reward.lora] does not fit: the adapter that it goes on with has its own"
+        );
+        assert!(said.starts_with(&wanted), "{said}");
+    }
+    insta::assert_snapshot!(
+        refused_lora("{ target_modules = [\"q_proj\"], target_pattern = '.*v_proj' }"),
+        @r#"
+    error: `target_pattern` in [reward.lora] does not fit: `target_modules` says which layers already
+      --> recipes/mine.toml:35:39
+       |
+    35 | lora = { target_modules = ["q_proj"], target_pattern = '.*v_proj' }
+       |                                       ^^^^^^^^^^^^^^
+      hint: leave `target_pattern` out, or change what it contradicts
+    "#
+    );
+}
+
+#[test]
+fn an_adapter_stands_beside_trained_weights() {
+    insta::assert_snapshot!(
+        refused("max_steps = 20\n", "max_steps = 20\nlora = { rank = 4 }\n"),
+        @r"
+    error: `lora` in [pretrain] does not fit: an adapter stands beside trained weights, and the stage has no `start`
+      --> recipes/mine.toml:19:1
+       |
+    19 | lora = { rank = 4 }
+       | ^^^^
+      hint: leave `lora` out, or change what it contradicts
+    "
+    );
+    let with_base = format!("lora = {{}}\n{}", "start = \"sft\"");
+    let text = aligned().replace("start = \"sft\"\ndata", &format!("{with_base}\ndata"));
+    let reward = parse(&text).expect("a recipe").recipe.reward.expect("the section");
+    assert_eq!(reward.input.lora, Some(recipe::LoraKeys::default()));
+}
+
+/// Row 71 of the field's bugs: `lora_ranl = 4` trained with the default rank, without a word.
+#[test]
+fn a_slip_in_an_adapters_key_shows_the_key_that_was_meant() {
+    insta::assert_snapshot!(refused_lora("{ ranl = 4 }"), @r"
+    error: unknown key `ranl` in [reward.lora]
+      --> recipes/mine.toml:35:10
+       |
+    35 | lora = { ranl = 4 }
+       |          ^^^^ did you mean `rank`?
+    ");
+    insta::assert_snapshot!(refused_lora("{ r = 4 }"), @r"
+    error: unknown key `r` in [reward.lora]
+      --> recipes/mine.toml:35:10
+       |
+    35 | lora = { r = 4 }
+       |          ^
+      hint: [reward.lora] has `rank`, `alpha`, `dropout`, `rslora`, `target_modules`, `target_pattern`, `adapter`
+    ");
+    insta::assert_snapshot!(refused_lora("{ rank = 0 }"), @r"
+    error: `rank` in [reward.lora] must be from 1 to 4096: `0`
+      --> recipes/mine.toml:35:17
+       |
+    35 | lora = { rank = 0 }
+       |                 ^
+      hint: `rank`: The width of the adapter
+    ");
+    insta::assert_snapshot!(refused_lora("{ alpha = 0 }"), @r"
+    error: `alpha` in [reward.lora] must be above 0 and at most 1e6: `0`
+      --> recipes/mine.toml:35:18
+       |
+    35 | lora = { alpha = 0 }
+       |                  ^
+      hint: `alpha`: How strongly it counts: what it adds is multiplied by `alpha` / `rank`
+    ");
+    insta::assert_snapshot!(refused_lora("{ target_modules = \"q_proj\" }"), @r#"
+    error: `target_modules` in [reward.lora] must be a list: `"q_proj"`
+      --> recipes/mine.toml:35:27
+       |
+    35 | lora = { target_modules = "q_proj" }
+       |                           ^^^^^^^^ this is a string
+      hint: put brackets around it: `[ … ]`
+    "#);
+    insta::assert_snapshot!(
+        refused("policy = { start = \"sft\" }", "policy = { start = \"sft\", rank = 4 }"),
+        @r#"
+    error: unknown key `rank` in [ppo.policy]
+      --> recipes/mine.toml:39:27
+       |
+    39 | policy = { start = "sft", rank = 4 }
+       |                           ^^^^ it belongs in [ppo.policy.lora]
+    "#
+    );
+    insta::assert_snapshot!(refused("policy = { start = \"sft\" }", "policy = \"sft\""), @r#"
+    error: `policy` in [ppo] must be a table: `"sft"`
+      --> recipes/mine.toml:39:10
+       |
+    39 | policy = "sft"
+       |          ^^^^^ this is a string
+      hint: write it as `{ start = "sft" }`
+    "#);
+    insta::assert_snapshot!(refused("episodes_per_step = 12", "episodes_per_step = 12\nkl_coef = 0.1"), @r"
+    error: unknown key `kl_coef` in [ppo]
+      --> recipes/mine.toml:45:1
+       |
+    45 | kl_coef = 0.1
+       | ^^^^^^^ did you mean `vf_coef`?
+    ");
+}

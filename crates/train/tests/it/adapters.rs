@@ -1,0 +1,387 @@
+//! A stage that trains an adapter: what it writes, what stays as it was, what it is after a cut, and what a later stage
+//! makes of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use arch::Dtype;
+use burn::tensor::{Int, Tensor};
+use lora::Adapted;
+use model::{CausalLm, load_causal_lm};
+use nn::TokenBatch;
+use plan::{Plan, Request, StagePlan, Unwatched, base_of};
+use train::{
+    Bases, Context, Error, Gradients, Kept, Role, RunDir, Silent, StepPlace, StepReport, StopFlag,
+    Weights, begin, first_weights, load_trained, lr, save_trained, write_checkpoint, write_model,
+};
+
+use super::toy::{bits, device, model_of_width, tiny_model};
+
+const RECIPE: &str = r#"
+seed = 5
+[tokenizer]
+train = { kind = "byte-bpe", vocab_size = 280 }
+[model]
+family = "llama"
+hidden_size = 16
+num_hidden_layers = 2
+num_attention_heads = 2
+intermediate_size = 28
+[pretrain]
+data = [{ path = "rows.jsonl" }]
+sequence_length = 32
+tokens_per_step = 128
+max_steps = 2
+optimizer = { lr = 1e-2 }
+[sft]
+start = "pretrain"
+lora = { rank = 3, dropout = 0.2, rslora = true }
+data = [{ path = "chats.jsonl" }]
+chat_template = "plain"
+sequence_length = 32
+tokens_per_step = 128
+micro_batch = 2
+max_steps = 6
+optimizer = { lr = 1e-2, weight_decay = 0.1 }
+save_every_steps = 2
+save_every_minutes = 0.0
+[dpo]
+start = "sft"
+data = [{ path = "pairs.jsonl" }]
+chat_template = "plain"
+sequence_length = 32
+pairs_per_step = 2
+max_steps = 2
+optimizer = { lr = 1e-2 }
+"#;
+
+/// A folder with the recipe, its data, and the runs.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { dir: tempfile::tempdir().expect("a folder") };
+        place.recipe("");
+        let numbered = |row: fn(u32) -> String| (0..40).map(row).collect::<String>();
+        let rows = numbered(|n| format!("{{\"text\":\"row {n} of a text on {n}\"}}\n"));
+        let chats =
+            numbered(|n| format!("{{\"prompt\":\"Is {n}?\",\"completion\":\"It is {n}.\"}}\n"));
+        let pairs = numbered(|n| {
+            format!("{{\"prompt\":\"Say {n}\",\"chosen\":\"Yes {n}.\",\"rejected\":\"No {n}\"}}\n")
+        });
+        for (name, text) in [("rows.jsonl", rows), ("chats.jsonl", chats), ("pairs.jsonl", pairs)] {
+            fsio::write_atomic(place.path().join(name), text).expect("a file");
+        }
+        place
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The recipe with more keys for its last stage; a `start` among them stands for its own.
+    fn recipe(&self, keys: &str) {
+        let recipe = match keys.contains("start = ") {
+            true => RECIPE.replace("start = \"sft\"\n", ""),
+            false => RECIPE.to_owned(),
+        };
+        fsio::write_atomic(self.path().join("r.toml"), recipe + keys).expect("a recipe");
+    }
+
+    fn plan(&self, name: &str) -> Plan {
+        let loaded = recipe::load(&self.path().join("r.toml"), &[]).expect("a recipe");
+        let (name, runs_dir) = (Some(name.to_owned()), Some(self.path().join("runs")));
+        let request = Request { name, runs_dir, ..Request::default() };
+        plan::plan(&loaded, &request, &mut Unwatched).expect("a plan")
+    }
+
+    fn stage_dir(&self, name: &str, stage: &str) -> PathBuf {
+        self.path().join("runs").join(name).join(stage)
+    }
+
+    /// A file of a stage, as bytes.
+    fn bytes(&self, name: &str, file: &str) -> Vec<u8> {
+        fs::read(self.path().join("runs").join(name).join(file)).expect(file)
+    }
+
+    /// Runs a stage to its end.
+    fn run(&self, name: &str, stage: &str) -> CausalLm {
+        self.run_until(name, stage, u64::MAX).expect("the end")
+    }
+
+    /// Runs or resumes a stage; cut after a step without a word, as a killed process is.
+    fn run_until(&self, name: &str, stage: &str, until: u64) -> Option<CausalLm> {
+        let plan = self.plan(name);
+        let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+        run_stage(&plan, stage_of(&plan, stage), &run_dir, until).expect("the stage runs")
+    }
+
+    /// A run with its first two stages finished.
+    fn tuned(name: &str) -> Self {
+        let place = Self::new();
+        place.run(name, "pretrain");
+        place.run(name, "sft");
+        place
+    }
+
+    /// Fine-tuning's adapter merged into its base by hand, as a folder.
+    fn merged_by_hand(&self, name: &str) -> PathBuf {
+        let plan = self.plan(name);
+        let out = self.path().join("merged");
+        let base = load_causal_lm(&self.stage_dir(name, "pretrain").join("model"), &device());
+        let adapter = self.stage_dir(name, "sft").join("model");
+        let (Adapted { model, .. }, _) = lora::load(base.expect("a model"), &adapter).expect("one");
+        let (model, _) = lora::merge(model).expect("merged");
+        let tokenizer = &stage_of(&plan, "sft").tokenizer;
+        export::hugging_face(&model, tokenizer, Dtype::F32, &out).expect("written");
+        out
+    }
+}
+
+fn stage_of<'a>(plan: &'a Plan, name: &str) -> &'a StagePlan {
+    plan.stages.iter().find(|stage| stage.name == name).expect("a stage")
+}
+
+/// A loop over next tokens, as stages have it.
+fn run_stage(
+    plan: &Plan,
+    stage: &StagePlan,
+    run_dir: &RunDir,
+    until: u64,
+) -> train::Result<Option<CausalLm>> {
+    let (device, mut silent) = (device(), Silent);
+    let progress = &mut silent;
+    let stop = StopFlag::manual();
+    let context = Context { plan, stage, run_dir, device: &device, progress, stop };
+    let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
+        begin(context)?;
+    while !run.is_done() {
+        let step = run.step();
+        let batch = stage.dataset.batch(step);
+        let place = StepPlace { step: step + 1, samples: &batch.samples };
+        let (mut gradients, mut sum) = (Gradients::new(&names), 0.0);
+        for (idx, micro) in batch.micro_batches(stage.micro_batch).enumerate() {
+            dropout.draw(step, idx);
+            let (b, t) = (micro.rows, micro.sequence_length);
+            let tokens =
+                TokenBatch::new(&micro.ids, &micro.positions, &micro.segments, b, t, &device);
+            let targets_n = Tensor::<1, Int>::from_data(micro.targets.as_slice(), &device);
+            let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+            let count = micro.n_targets as u64;
+            let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
+            sum += loss.value();
+            gradients.accumulate(&model, loss.sum.backward());
+        }
+        let norm = gradients.norm(batch.n_targets as u64, place)?;
+        let rate = lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
+        checks.gradients(&gradients);
+        let grad_norm = norm.value();
+        model = optimizer.step(model, gradients, norm, rate);
+        checks.updated(&model, rate, place)?;
+        let (loss, extra) = (sum / batch.n_targets as f64, BTreeMap::new());
+        run.log_step(StepReport { loss, grad_norm, lr: rate, tokens: 1, extra })?;
+        if run.step() == until {
+            return Ok(None);
+        }
+        run.save_if_due(|dir| write_checkpoint(dir, &kept, &model, &optimizer))?;
+    }
+    write_model(&run.dir().model(), &kept, &model, stage)?;
+    run.finish(serde_json::Value::Null)?;
+    Ok(Some(model))
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("a folder");
+    let mut names: Vec<String> =
+        entries.map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+const ADAPTER: &str = "model/adapter_model.safetensors";
+
+/// Masks of dropout, moments and factors: a run that was cut anywhere is the run that was not.
+#[test]
+fn an_adapter_that_is_cut_and_resumed_is_the_same_adapter() {
+    let place = Place::tuned("whole");
+    let file = format!("sft/{ADAPTER}");
+    let last = "sft/checkpoints/step-000006";
+    for until in [1, 3, 4] {
+        let cut = format!("cut-{until}");
+        let copy = place.stage_dir(&cut, "pretrain").join("model");
+        fsio::create_dir_all(&copy).expect("a folder");
+        for name in names_in(&place.stage_dir("whole", "pretrain").join("model")) {
+            let bytes = place.bytes("whole", &format!("pretrain/model/{name}"));
+            fsio::write_atomic(copy.join(name), bytes).expect("a file");
+        }
+        assert!(place.run_until(&cut, "sft", until).is_none());
+        place.run(&cut, "sft");
+        assert!(place.bytes(&cut, &file) == place.bytes("whole", &file), "cut after {until}");
+        for name in ["adapter_model.safetensors", "optimizer.safetensors"] {
+            let name = format!("{last}/{name}");
+            assert!(place.bytes(&cut, &name) == place.bytes("whole", &name), "{name}, {until}");
+        }
+    }
+}
+
+/// peft#453 and peft#2500 (a file of 443 bytes), nanoGPT#325 (names of a wrapper): the file holds every factor by PEFT's
+/// name, and no whole weights beside them.
+#[test]
+fn checkpoints_hold_the_adapter_and_no_whole_weights() {
+    let place = Place::tuned("x");
+    let stage = place.stage_dir("x", "sft");
+    let wanted = ["adapter_config.json", "adapter_model.safetensors", "base.json"];
+    for dir in ["checkpoints/step-000004", "checkpoints/step-000006", "model"] {
+        let names = names_in(&stage.join(dir));
+        assert!(wanted.iter().all(|name| names.iter().any(|n| n == name)), "{dir}: {names:?}");
+        let whole = ["model.safetensors", "config.json"];
+        assert!(whole.iter().all(|name| names.iter().all(|n| n != name)), "{dir}: {names:?}");
+        let base = base_of(&stage.join(dir)).expect("a base");
+        assert_eq!(base, Some(place.stage_dir("x", "pretrain").join("model")));
+    }
+    assert_eq!(names_in(&stage), ["checkpoints", "finished.json", "metrics.jsonl", "model"]);
+    let file = model::SafetensorsFile::open(&stage.join(ADAPTER)).expect("a file");
+    let tensors = file.tensors();
+    assert_eq!(tensors.len(), 2 * 2 * 7);
+    let down = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight";
+    assert_eq!(file.tensor(down).expect("a factor").shape, [3, 28]);
+}
+
+/// microsoft/LoRA#120 (B stays zero), burn PR #5537 (frozen weights that move).
+#[test]
+fn frozen_weights_keep_every_bit_and_every_factor_moves() {
+    let place = Place::new();
+    place.run("x", "pretrain");
+    let plan = place.plan("x");
+    let stage = stage_of(&plan, "sft");
+    let first = {
+        let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+        let bases = &mut Bases::new(&device());
+        let first = first_weights::<CausalLm>(&plan, Role::of(stage), &run_dir, bases);
+        bits(&first.expect("weights").model)
+    };
+    let last = bits(&place.run("x", "sft"));
+    assert_eq!(first.len(), last.len());
+    let mut n_factors = 0;
+    for ((name, before), (_, after)) in first.iter().zip(&last) {
+        let is_factor = name.contains("lora_");
+        n_factors += usize::from(is_factor);
+        assert_eq!(before == after, !is_factor, "{name}");
+    }
+    assert_eq!(n_factors, 2 * 2 * 7);
+}
+
+/// qlora#28, peft#1035: a stage behind an adapter starts from exactly what merging gives.
+#[test]
+fn whole_weights_behind_an_adapter_start_from_the_merged_ones() {
+    let place = Place::tuned("x");
+    place.run("x", "dpo");
+    let by_hand = place.merged_by_hand("x");
+    place.recipe(&format!("start = \"{}\"\n", by_hand.display()));
+    place.run("y", "dpo");
+    let file = "dpo/model/model.safetensors";
+    assert!(place.bytes("x", file) == place.bytes("y", file));
+    assert!(!place.stage_dir("x", "dpo").join("base").exists());
+}
+
+#[test]
+fn an_adapter_behind_an_adapter_keeps_its_merged_base_in_its_own_folder() {
+    let place = Place::tuned("x");
+    place.recipe("lora = { rank = 2 }\n");
+    place.run("x", "dpo");
+    let base = place.stage_dir("x", "dpo").join("base");
+    assert_eq!(
+        base_of(&place.stage_dir("x", "dpo").join("model")).expect("one"),
+        Some(base.clone())
+    );
+    let merged = place.merged_by_hand("x").join("model.safetensors");
+    assert!(place.bytes("x", "dpo/base/model.safetensors") == fs::read(merged).expect("weights"));
+    // A fresh adapter changes nothing, so the stage began where fine-tuning ended.
+    let plan = place.plan("x");
+    let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+    let role = Role::of(stage_of(&plan, "dpo"));
+    let again = first_weights::<CausalLm>(&plan, role, &run_dir, &mut Bases::new(&device()));
+    let Kept::Adapter { config, base: kept, .. } = again.expect("weights").kept else {
+        panic!("an adapter")
+    };
+    assert_eq!((config.rank, kept), (2, base));
+}
+
+#[test]
+fn an_adapter_goes_on_beside_the_same_base() {
+    let place = Place::tuned("x");
+    place.recipe("lora = { adapter = \"sft\" }\n");
+    let plan = place.plan("x");
+    let stage = stage_of(&plan, "dpo");
+    {
+        let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+        let bases = &mut Bases::new(&device());
+        let first: Weights<CausalLm> =
+            first_weights(&plan, Role::of(stage), &run_dir, bases).expect("weights");
+        let sft = place.stage_dir("x", "sft").join("model");
+        first.kept.compare(&sft, &first.model).expect("fine-tuning's factors, to the bit");
+        let Kept::Adapter { config, .. } = &first.kept else { panic!("an adapter") };
+        assert_eq!((config.rank, config.dropout, config.rslora), (3, 0.2, true));
+        let Kept::Adapter { config, .. } = first.without_dropout().kept else { panic!() };
+        assert_eq!((config.rank, config.dropout), (3, 0.0));
+    }
+    place.run("x", "dpo");
+    let model = place.stage_dir("x", "dpo").join("model");
+    let base = place.stage_dir("x", "pretrain").join("model");
+    assert_eq!(base_of(&model).expect("a base"), Some(base));
+    assert!(!place.stage_dir("x", "dpo").join("base").exists());
+    assert!(
+        place.bytes("x", &format!("sft/{ADAPTER}")) != place.bytes("x", &format!("dpo/{ADAPTER}"))
+    );
+}
+
+/// peft#1035: the adapter of one base beside another loads, runs and answers wrongly.
+#[test]
+fn an_adapter_beside_other_weights_than_its_own_is_refused() {
+    let place = Place::tuned("x");
+    let other = place.merged_by_hand("x");
+    let keys = format!("start = \"{}\"\nlora = {{ adapter = \"sft\" }}\n", other.display());
+    place.recipe(&keys);
+    let plan = place.plan("x");
+    let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+    let refused = run_stage(&plan, stage_of(&plan, "dpo"), &run_dir, u64::MAX);
+    let error = refused.expect_err("another base");
+    assert!(matches!(error, Error::Plan(plan::Error::BaseChanged { .. })), "{error}");
+    let adapter = place.stage_dir("x", "sft").join("model");
+    let opened = Bases::new(&device()).open_beside::<CausalLm>(&other, &adapter);
+    assert!(matches!(opened, Err(Error::Plan(plan::Error::BaseChanged { .. }))));
+    let own = place.stage_dir("x", "pretrain").join("model");
+    Bases::new(&device()).open_beside::<CausalLm>(&own, &adapter).expect("its own base");
+}
+
+/// What a checkpoint holds of a second model is all that was trained, or loading fails (trl#1379, LlamaFactory#9369: heads
+/// that came back random).
+#[test]
+fn a_second_models_file_holds_all_that_is_trained_or_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("saved/value.safetensors");
+    let is_trained = |name: &str| name.contains("q_proj") || name.contains("lm_head");
+    let saved = model::train_only(tiny_model(1), &is_trained);
+    let mut out = fsio::DirWriter::begin(dir.path().join("saved")).expect("a folder");
+    save_trained(&mut out, "value.safetensors", &saved).expect("written");
+    out.commit(serde_json::Value::Null).expect("in place");
+
+    // Trained values come from the file, frozen ones stay.
+    let other = model::train_only(tiny_model(2), &is_trained);
+    let (wanted, before) = (bits(&saved), bits(&other));
+    let loaded = load_trained(other, &path, "").expect("loaded");
+    train::compare_trained(&path, "", &loaded).expect("the same bits");
+    for (((name, now), (_, saved)), (_, own)) in bits(&loaded).iter().zip(&wanted).zip(&before) {
+        assert!(now == if is_trained(name) { saved } else { own }, "{name}");
+    }
+    let more = |name: &str| is_trained(name) || name.contains("k_proj");
+    let error =
+        load_trained(model::train_only(tiny_model(2), &more), &path, "").expect_err("a gap");
+    assert!(error.to_string().contains("lacks a trained tensor"), "{error}");
+    let wide = model::train_only(model_of_width(40, 2), &is_trained);
+    let error = load_trained(wide, &path, "").expect_err("another width");
+    assert!(error.to_string().contains("has another shape"), "{error}");
+}
