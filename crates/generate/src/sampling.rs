@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 
 /// Candidates sorted at first when the mass of top-p is looked for; most borders lie within.
 const FIRST_SORTED: usize = 256;
+/// Far more than the relative error of [`kernels::exponentials`], and far less than matters.
+const SLACK: f64 = 1e-4;
+/// Above every exponential that is given as 0.
+const TINY: f64 = 1e-37;
 
 /// How the next token is chosen. The default draws from the model's own distribution, uncut.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,10 +132,10 @@ pub fn argmax(logits: &[f32]) -> Option<u32> {
 
 /// ln of the probability of `id` under `logits / temperature`, nothing cut: what PPO calls logprobs.
 pub fn logprob(logits: &[f32], id: u32, temperature: f64) -> f32 {
+    let weights = kernels::exponentials(logits, temperature);
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
     let scaled = |x: f32| (x as f64 - top) / temperature;
-    let total: f64 = logits.iter().map(|&x| scaled(x).exp()).sum();
-    logits.get(id as usize).map_or(f32::NEG_INFINITY, |&x| (scaled(x) - total.ln()) as f32)
+    logits.get(id as usize).map_or(f32::NEG_INFINITY, |&x| (scaled(x) - weights.sum.ln()) as f32)
 }
 
 /// Softmax of one row; NaN everywhere if a logit is NaN.
@@ -208,15 +212,22 @@ fn draw(logits: &[f32], rng: &mut Rng) -> Option<u32> {
     if !top.is_finite() || logits.iter().any(|x| x.is_nan()) {
         return None;
     }
+    let weights = kernels::exponentials(logits, 1.0);
     let mut best: Option<(u32, f64)> = None;
-    for (id, &x) in logits.iter().enumerate() {
+    for (id, (&x, &weight)) in logits.iter().zip(&weights.values).enumerate() {
         let uniform = rng.f64();
         if x == f32::NEG_INFINITY {
             continue;
         }
+        // A clock is at least its uniform number, so most ids cannot be the fastest: no logarithm.
+        let fastest = best.map_or(-1.0, |(_, fastest)| fastest);
+        let at_most = (weight as f64 * (1.0 + SLACK)).max(TINY);
+        if at_most < fastest * uniform {
+            continue;
+        }
         let clock = (1.0 - uniform).ln().abs();
         let speed = (x as f64 - top).exp() / clock;
-        if speed > best.map_or(-1.0, |(_, fastest)| fastest) {
+        if speed > fastest {
             best = Some((id as u32, speed));
         }
     }

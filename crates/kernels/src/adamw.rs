@@ -4,9 +4,12 @@
 //! and no parameter names: those are train's.
 
 use burn::backend::Flex;
-use burn::tensor::{Bytes, DType, Device, Shape, Tensor};
+use burn::tensor::{Bytes, DType, Shape, Tensor};
 use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
+
+use crate::autodiff::fits;
+use crate::vector::widest;
 
 /// Elements a block of in-place work and of partial sums; fixed, so that no result depends on the
 /// number of threads.
@@ -60,7 +63,7 @@ pub fn adamw_step<const D: usize>(
     step: &AdamwStep,
 ) -> Tensor<D> {
     let coefficients = Coefficients::new(step);
-    if weight.dtype() != DType::F32 || !on_flex(&weight) {
+    if !fits(&weight) {
         return plain(weight, grad, moments, step, coefficients);
     }
     let shape = weight.dims();
@@ -98,21 +101,18 @@ pub fn accumulate<const D: usize>(sum: Option<Tensor<D>>, grad: Tensor<D>) -> Te
 pub fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> f64 {
     let n: usize = x.dims().iter().product();
     let x = x.clone().inner().reshape([n]);
-    if x.dtype() != DType::F32 || !on_flex(&x) {
+    if !fits(&x) {
         // Two stages keep the partial sums small.
         return f64::from(x.square().sum().into_scalar::<f32>());
     }
     let x = dense(x);
     let values = x.storage::<f32>();
-    let blocks: Vec<f64> = values
-        .par_chunks(BLOCK)
-        .map(|block| block.iter().map(|value| f64::from(*value) * f64::from(*value)).sum())
-        .collect();
+    let blocks: Vec<f64> = values.par_chunks(BLOCK).map(squares).collect();
     blocks.iter().sum()
 }
 
 #[derive(Clone, Copy)]
-struct Coefficients {
+pub(crate) struct Coefficients {
     grad_scale: f32,
     beta1: f32,
     one_minus_beta1: f32,
@@ -159,15 +159,42 @@ fn update_blocks(
         .zip(m.par_chunks_mut(BLOCK))
         .zip(v.par_chunks_mut(BLOCK))
         .zip(grad.par_chunks(BLOCK))
-        .for_each(|(((weight, m), v), grad)| {
-            for (((w, m), v), g) in weight.iter_mut().zip(m).zip(v).zip(grad) {
-                let g = g * c.grad_scale;
-                *m = c.beta1 * *m + c.one_minus_beta1 * g;
-                *v = c.beta2 * *v + c.one_minus_beta2 * g * g;
-                let denominator = v.sqrt() * c.inverse_root_correction2 + c.eps;
-                *w = *w * c.keep - c.step_size * (*m / denominator);
+        .for_each(|(((weight, m), v), grad)| update_block(weight, m, v, grad, c));
+}
+
+widest! {
+    fn update_block(
+        weight: &mut [f32],
+        m: &mut [f32],
+        v: &mut [f32],
+        grad: &[f32],
+        c: Coefficients,
+    ) {
+        for (((w, m), v), g) in weight.iter_mut().zip(m).zip(v).zip(grad) {
+            let g = g * c.grad_scale;
+            *m = c.beta1 * *m + c.one_minus_beta1 * g;
+            *v = c.beta2 * *v + c.one_minus_beta2 * g * g;
+            let denominator = v.sqrt() * c.inverse_root_correction2 + c.eps;
+            *w = *w * c.keep - c.step_size * (*m / denominator);
+        }
+    }
+}
+
+widest! {
+    /// Σ x² in f64, in sixteen sums.
+    fn squares(values: &[f32]) -> f64 {
+        let mut lanes = [0.0_f64; 16];
+        let (chunks, rest) = values.as_chunks::<16>();
+        for chunk in chunks {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(*value) * f64::from(*value);
             }
-        });
+        }
+        for (lane, value) in lanes.iter_mut().zip(rest) {
+            *lane += f64::from(*value) * f64::from(*value);
+        }
+        lanes.iter().sum()
+    }
 }
 
 fn plain<const D: usize>(
@@ -185,10 +212,6 @@ fn plain<const D: usize>(
     let root = moments.v.clone().sqrt().mul_scalar(c.inverse_root_correction2);
     let update = moments.m.clone() / root.add_scalar(c.eps);
     weight.mul_scalar(c.keep) - update.mul_scalar(c.step_size).reshape(shape)
-}
-
-fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
-    x.device() == Device::flex()
 }
 
 /// The tensor with a buffer that holds its values and nothing else: itself, or else a copy.

@@ -41,6 +41,11 @@ impl<'a> Matrix<'a> {
         Self { values, rows, columns, row_stride, column_stride: 1 }
     }
 
+    /// Where it stands, whole.
+    pub(crate) fn values(&self) -> &'a [f32] {
+        self.values
+    }
+
     pub(crate) fn n_rows(&self) -> usize {
         self.rows
     }

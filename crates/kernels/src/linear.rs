@@ -18,6 +18,9 @@ pub fn linear<const D: usize>(
     weight_oi: Tensor<2>,
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
+    if crate::autodiff::fits(&x) && crate::autodiff::fits(&weight_oi) {
+        return mapped(x, weight_oi, Layout::OutIn, bias_o);
+    }
     let dims = x.dims();
     let [d_out, d_in] = weight_oi.dims();
     let n_rows = dims[..D - 1].iter().product::<usize>();
@@ -31,9 +34,6 @@ pub fn linear<const D: usize>(
         let mut out_dims = dims;
         out_dims[D - 1] = d_out;
         return y_no.reshape(out_dims);
-    }
-    if crate::autodiff::fits(&x) && crate::autodiff::fits(&weight_oi) {
-        return mapped(x, weight_oi, Layout::OutIn, bias_o);
     }
     product(x, weight_oi.transpose(), d_out, bias_o)
 }

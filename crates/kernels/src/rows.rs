@@ -12,11 +12,15 @@ pub(crate) struct TargetRows {
     pub(crate) targets: Vec<i32>,
 }
 
+/// The values of an int tensor.
+pub(crate) fn host_ids<const D: usize>(ids: Tensor<D, Int>) -> Vec<i32> {
+    ids.inner().into_data().convert::<i32>().iter::<i32>().collect()
+}
+
 /// Splits off the rows whose target is negative.
 pub(crate) fn target_rows(targets_n: Tensor<1, Int>) -> TargetRows {
-    let targets_n = targets_n.inner();
-    let device = targets_n.device();
-    let all: Vec<i32> = targets_n.into_data().convert::<i32>().iter::<i32>().collect();
+    let device = targets_n.device().inner();
+    let all = host_ids(targets_n);
     let rows: Vec<i32> =
         (0..).zip(&all).filter(|(_, target)| **target >= 0).map(|(i, _)| i).collect();
     if rows.len() == all.len() {

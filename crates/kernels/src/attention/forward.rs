@@ -237,13 +237,11 @@ fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_su
                 load(query, problem.q.row(row, position, head), angles, problem.scale);
                 let range = visible.range(row, position);
                 let scores = &mut scores[range.start..range.end];
-                for (at, score) in (range.start..).zip(scores.iter_mut()) {
-                    let key = match problem.rope {
-                        Some(_) => &keys[at * k..(at + 1) * k],
-                        None => problem.key.row(row, at, group),
-                    };
-                    *score = dot(query, key);
-                }
+                let (from, stride) = match problem.rope {
+                    Some(_) => (&keys[range.start * k..], k),
+                    None => problem.key.from(row, range.start, group),
+                };
+                dots(scores, query, from, stride);
                 if !range.whole {
                     visible.hide(row, position, range.start, scores);
                 }
@@ -253,10 +251,8 @@ fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_su
                 #[allow(unsafe_code)]
                 // SAFETY: each task has its own heads, so no other writes to this place.
                 let out = unsafe { out.slice(((row * t + position) * h + head) * k, k) };
-                out.fill(0.0);
-                for (at, score) in (range.start..).zip(scores.iter()) {
-                    add_scaled(out, problem.value.row(row, at, group), score * inverse);
-                }
+                let (values, stride) = problem.value.from(row, range.start, group);
+                weighted_sum(out, scores, inverse, values, stride);
                 put_log_sum(log_sums, (row * h + head) * t + position, max, total);
             }
         }
@@ -264,15 +260,40 @@ fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_su
 }
 
 widest! {
-    fn dot(a: &[f32], b: &[f32]) -> f32 {
-        vector::dot(a, b)
+    /// The query times each key, keys `stride` apart.
+    fn dots(scores: &mut [f32], query: &[f32], keys: &[f32], stride: usize) {
+        for (score, key) in scores.iter_mut().zip(keys.chunks(stride.max(query.len()))) {
+            *score = vector::dot(query, &key[..query.len()]);
+        }
     }
 }
 
 widest! {
-    fn add_scaled(out: &mut [f32], x: &[f32], factor: f32) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out += x * factor;
+    /// Σ weight · factor · value, values `stride` apart.
+    fn weighted_sum(out: &mut [f32], weights: &[f32], factor: f32, values: &[f32], stride: usize) {
+        const WIDTH: usize = 32;
+        // A part of the output at a time stays in registers.
+        let width = out.len();
+        let stride = stride.max(width);
+        for (part, out) in out.chunks_mut(WIDTH).enumerate() {
+            let start = part * WIDTH;
+            if out.len() == WIDTH {
+                let mut sums = [0.0_f32; WIDTH];
+                for (weight, value) in weights.iter().zip(values.chunks(stride)) {
+                    let weight = weight * factor;
+                    for (sum, value) in sums.iter_mut().zip(&value[start..start + WIDTH]) {
+                        *sum += weight * value;
+                    }
+                }
+                out.copy_from_slice(&sums);
+            } else {
+                out.fill(0.0);
+                for (weight, value) in weights.iter().zip(values.chunks(stride)) {
+                    for (out, value) in out.iter_mut().zip(&value[start..width]) {
+                        *out += weight * factor * value;
+                    }
+                }
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn dense_heads(x: FlexTensor) -> (FlexTensor, Strides) {
     assert_eq!(x.dtype(), DType::F32, "fused operations work on f32");
     let fits = |x: &FlexTensor| {
         let strides = x.layout().strides();
-        strides.last() == Some(&1) && strides.iter().all(|stride| *stride >= 0)
+        strides.last() == Some(&1) && strides.iter().all(|stride| *stride > 0)
     };
     let x = if fits(&x) { x } else { x.to_contiguous() };
     let strides: Vec<usize> = x.layout().strides().iter().map(|stride| *stride as usize).collect();
@@ -55,6 +55,12 @@ impl<'a> HeadView<'a> {
         &self.values[self.strides.at(row, position, head)..][..self.k]
     }
 
+    /// The values of one head from a position on, and how far apart its positions stand.
+    pub(super) fn from(&self, row: usize, start: usize, head: usize) -> (&'a [f32], usize) {
+        let start = self.strides.at(row, start, head).min(self.values.len());
+        (&self.values[start..], self.strides.position)
+    }
+
     /// Positions of one head as a matrix `[n, k]`.
     pub(super) fn matrix(&self, row: usize, start: usize, n: usize, head: usize) -> Matrix<'a> {
         let values = &self.values[self.strides.at(row, start, head)..];
@@ -73,6 +79,23 @@ impl<'a> Rope<'a> {
     /// Those of row number `row` of `[b · t]`.
     pub(super) fn row(&self, row: usize, half: usize) -> (&'a [f32], &'a [f32]) {
         (&self.cos[row * half..][..half], &self.sin[row * half..][..half])
+    }
+}
+
+/// Which way pairs are turned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// By the angle.
+    Forward,
+    /// By the angle's opposite, as gradients are.
+    Back,
+}
+
+/// Turns the pairs of one head.
+pub(crate) fn turn(out: &mut [f32], x: &[f32], cos: &[f32], sin: &[f32], direction: Turn) {
+    match direction {
+        Turn::Forward => rotate(out, x, cos, sin, 1.0),
+        Turn::Back => rotate_back(out, x, cos, sin, 1.0),
     }
 }
 

@@ -11,6 +11,7 @@ mod mask;
 
 use burn::tensor::{Tensor, activation};
 
+pub(crate) use self::heads::{Turn, turn};
 pub use self::mask::AttentionMask;
 use self::mask::HIDDEN;
 

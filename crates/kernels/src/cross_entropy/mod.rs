@@ -4,11 +4,10 @@
 
 mod fused;
 
-use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use self::fused::HeadOps;
-use crate::rows::{gather_rows, target_rows};
+use crate::autodiff::fits;
+use crate::rows::{gather_rows, host_ids, rows_per_chunk, target_rows};
 
 /// Sum over rows with `target >= 0` of `-log softmax(hidden · weightᵀ)[target]`, shape `[1]`.
 ///
@@ -19,6 +18,13 @@ pub fn linear_cross_entropy(
     weight_vd: Tensor<2>,
     targets_n: Tensor<1, Int>,
 ) -> Tensor<1> {
+    if fits(&hidden_nd) && fits(&weight_vd) {
+        return fused::cross_entropy(hidden_nd, weight_vd, &host_ids(targets_n));
+    }
+    plain(hidden_nd, weight_vd, targets_n)
+}
+
+fn plain(hidden_nd: Tensor<2>, weight_vd: Tensor<2>, targets_n: Tensor<1, Int>) -> Tensor<1> {
     let device = hidden_nd.device().inner();
     let picked = target_rows(targets_n);
     let n = picked.targets.len();
@@ -28,12 +34,19 @@ pub fn linear_cross_entropy(
         return corner.mul_scalar(0.0).reshape([1]);
     }
     let hidden_nd = gather_rows(hidden_nd, picked.rows.as_ref());
-    let targets = TensorData::new(picked.targets, [n, 1]);
-    let targets_n1 = Tensor::<2, Int>::from_data(targets, &device);
-    let loss = <Dispatch as HeadOps>::cross_entropy(
-        hidden_nd.into_dispatch(),
-        weight_vd.into_dispatch(),
-        targets_n1.into_dispatch(),
-    );
-    Tensor::from_dispatch(loss)
+    let [_, d] = hidden_nd.dims();
+    let chunk = rows_per_chunk(weight_vd.dims()[0]);
+    let mut losses = Vec::new();
+    for (start, targets) in (0..n).step_by(chunk).zip(picked.targets.chunks(chunk)) {
+        let m = targets.len();
+        let hidden_md = hidden_nd.clone().slice([start..start + m, 0..d]);
+        let targets = TensorData::new(targets.to_vec(), [m, 1]);
+        let targets_m1 = Tensor::<2, Int>::from_data(targets, &device);
+        let logits_mv = hidden_md.matmul(weight_vd.clone().transpose());
+        let max_m1 = logits_mv.clone().inner().max_dim(1);
+        let shifted_mv = logits_mv - max_m1;
+        let log_sum_m1 = shifted_mv.clone().exp().sum_dim(1).log();
+        losses.push((log_sum_m1 - shifted_mv.gather(1, targets_m1)).sum());
+    }
+    Tensor::cat(losses, 0).sum()
 }

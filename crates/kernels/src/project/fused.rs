@@ -14,6 +14,7 @@ use super::read::{CpuRead, read_fits, split};
 use super::{Layout, LinearMap, Read};
 use crate::autodiff::{self, Cpu, InputGradients, Op, record};
 use crate::buffer::{self, filled, rows_per_task};
+use crate::few_rows;
 use crate::flex;
 use crate::gemm::{Matrix, MatrixMut, Write, gemm, scaled_gemm};
 use crate::vector::widest;
@@ -173,11 +174,27 @@ impl CpuMap {
         }
     }
 
+    /// Whether the product of `n` rows is that of decoding. Training keeps to one way of rounding,
+    /// whatever the size of its batches.
+    fn suits_few_rows(&self, n: usize) -> bool {
+        matches!(self.weight, Cpu::Constant(_))
+            && self.layout == Layout::OutIn
+            && n <= few_rows::MAX_ROWS
+            && few_rows::is_supported()
+    }
+
     fn forward(&mut self, x: Matrix, out: &mut [f32], width: usize, write: Write) {
         let n = x.n_rows();
         let weight = flex::values(self.weight.value());
-        let y = MatrixMut::strided(out, n, self.d_out, width);
-        gemm(y, x, self.matrix(&weight).transposed(), write);
+        if self.suits_few_rows(n) {
+            if write == Write::Over {
+                out.chunks_mut(width).for_each(|row| row[..self.d_out].fill(0.0));
+            }
+            few_rows::add_product(out, width, x.values(), &weight, n);
+        } else {
+            let y = MatrixMut::strided(out, n, self.d_out, width);
+            gemm(y, x, self.matrix(&weight).transposed(), write);
+        }
         drop(weight);
         let d_out = self.d_out;
         if let Some(adapter) = &mut self.adapter {

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use kernels::{LogProbs, linear_cross_entropy, linear_logprobs};
 use testkit::{Tolerance, assert_close, values};
 
-use crate::support::{f32s, f64s, ints, random};
+use crate::support::{f32s, f64s, fused_against_plain, ints, random};
 
 const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 2e-6 };
 
@@ -174,4 +174,47 @@ fn logprobs_and_entropy() {
     let got = linear_logprobs(none.hidden.clone(), none.weight.clone(), none.targets(), 1.0);
     assert_eq!(values(&got.logprobs_n), [0.0; 4]);
     assert_eq!(values(&got.entropy_n), [0.0; 4]);
+}
+
+#[test]
+fn losses_agree_with_plain_tensor_operations() {
+    for (idx, head) in heads().into_iter().enumerate() {
+        fused_against_plain(&format!("cross-entropy {idx}"), CLOSE, || {
+            let (hidden, weight) = (head.hidden.clone(), head.weight.clone());
+            let loss = linear_cross_entropy(hidden, weight, head.targets());
+            let found = values(&loss);
+            let gradients = loss.mul_scalar(0.3).backward();
+            let of = |x: &Tensor<2>| values(&x.grad(&gradients).expect("a gradient"));
+            vec![found, of(&head.hidden), of(&head.weight)]
+        });
+        for weight_of_entropy in [0.0, 0.7] {
+            fused_against_plain(&format!("log-probabilities {idx}"), CLOSE, || {
+                let (hidden, weight) = (head.hidden.clone(), head.weight.clone());
+                let found = linear_logprobs(hidden, weight, head.targets(), 0.8);
+                let upstream = random([head.n], 5, &Device::flex());
+                let both = found.logprobs_n.clone() * upstream.clone()
+                    + found.entropy_n.clone() * upstream.square().mul_scalar(weight_of_entropy);
+                let gradients = both.sum().backward();
+                let of = |x: &Tensor<2>| values(&x.grad(&gradients).expect("a gradient"));
+                let (logprobs, entropy) = (values(&found.logprobs_n), values(&found.entropy_n));
+                vec![logprobs, entropy, of(&head.hidden), of(&head.weight)]
+            });
+        }
+    }
+}
+
+#[test]
+fn gradients_of_a_frozen_head_or_of_constant_rows_are_not_made() {
+    for (hidden_tracked, weight_tracked) in [(true, false), (false, true)] {
+        fused_against_plain("one of two", CLOSE, || {
+            let device = Device::flex().autodiff();
+            let hidden = random([6, 4], 1, &device).set_require_grad(hidden_tracked);
+            let weight = random([9, 4], 2, &device).set_require_grad(weight_tracked);
+            let targets = ints(&[3, -1, 8, 0, 2, -100], [6]);
+            let loss = linear_cross_entropy(hidden.clone(), weight.clone(), targets);
+            let gradients = loss.backward();
+            let of = |x: &Tensor<2>| x.grad(&gradients).map(|x| values(&x)).unwrap_or_default();
+            vec![of(&hidden), of(&weight)]
+        });
+    }
 }

@@ -2,9 +2,12 @@
 //!
 //! It deliberately samples nothing.
 
+mod fused;
+
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::rows::{gather_rows, rows_per_chunk, target_rows};
+use crate::autodiff::fits;
+use crate::rows::{gather_rows, host_ids, rows_per_chunk, target_rows};
 
 /// What [`linear_logprobs`] gives; 0 in rows without a target.
 #[derive(Clone, Debug)]
@@ -19,6 +22,18 @@ pub struct LogProbs {
 ///
 /// Rows with a negative target are left out before the product and get 0 in both.
 pub fn linear_logprobs(
+    hidden_nd: Tensor<2>,
+    weight_vd: Tensor<2>,
+    targets_n: Tensor<1, Int>,
+    temperature: f64,
+) -> LogProbs {
+    if fits(&hidden_nd) && fits(&weight_vd) {
+        return fused::logprobs(hidden_nd, weight_vd, &host_ids(targets_n), temperature);
+    }
+    plain(hidden_nd, weight_vd, targets_n, temperature)
+}
+
+fn plain(
     hidden_nd: Tensor<2>,
     weight_vd: Tensor<2>,
     targets_n: Tensor<1, Int>,
