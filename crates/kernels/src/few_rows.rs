@@ -137,23 +137,23 @@ mod avx512 {
             while idx + 1 < d_in {
                 let first = _mm512_loadu_ps(x.add(idx * stride + vector * LANES));
                 let second = _mm512_loadu_ps(x.add((idx + 1) * stride + vector * LANES));
-                for out in 0..N {
+                for (out, (even, odd)) in even.iter_mut().zip(&mut odd).enumerate() {
                     let w = w.add(out * d_in + idx);
-                    even[out] = _mm512_fmadd_ps(_mm512_set1_ps(*w), first, even[out]);
-                    odd[out] = _mm512_fmadd_ps(_mm512_set1_ps(*w.add(1)), second, odd[out]);
+                    *even = _mm512_fmadd_ps(_mm512_set1_ps(*w), first, *even);
+                    *odd = _mm512_fmadd_ps(_mm512_set1_ps(*w.add(1)), second, *odd);
                 }
                 idx += 2;
             }
             if idx < d_in {
                 let last = _mm512_loadu_ps(x.add(idx * stride + vector * LANES));
-                for out in 0..N {
+                for (out, even) in even.iter_mut().enumerate() {
                     let w = _mm512_set1_ps(*w.add(out * d_in + idx));
-                    even[out] = _mm512_fmadd_ps(w, last, even[out]);
+                    *even = _mm512_fmadd_ps(w, last, *even);
                 }
             }
-            for out in 0..N {
+            for (out, (even, odd)) in even.into_iter().zip(odd).enumerate() {
                 let at = tile.as_mut_ptr().add(out * stride + vector * LANES);
-                _mm512_storeu_ps(at, _mm512_add_ps(even[out], odd[out]));
+                _mm512_storeu_ps(at, _mm512_add_ps(even, odd));
             }
         }
     }

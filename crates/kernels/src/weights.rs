@@ -25,7 +25,9 @@ pub fn exponentials(logits: &[f32], temperature: f64) -> Weights {
 widest! {
     fn fill(values: &mut [f32], scale: f32) -> (f32, f64) {
         if scale != 1.0 {
-            values.iter_mut().for_each(|value| *value *= scale);
+            for value in values.iter_mut() {
+                *value *= scale;
+            }
         }
         let largest = vector::max(values);
         let mut sum = 0.0;

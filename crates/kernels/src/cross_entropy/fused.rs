@@ -80,7 +80,9 @@ fn row_loss(row: &mut [f32], target: usize) -> f64 {
 
 widest! {
     fn scale(values: &mut [f32], factor: f32) {
-        values.iter_mut().for_each(|value| *value *= factor);
+        for value in values.iter_mut() {
+            *value *= factor;
+        }
     }
 }
 
