@@ -84,9 +84,10 @@ impl Place {
 
     /// The recipe with more keys for its last stage; a `start` among them stands for its own.
     fn recipe(&self, keys: &str) {
-        let recipe = match keys.contains("start = ") {
-            true => RECIPE.replace("start = \"sft\"\n", ""),
-            false => RECIPE.to_owned(),
+        let recipe = if keys.contains("start = ") {
+            RECIPE.replace("start = \"sft\"\n", "")
+        } else {
+            RECIPE.to_owned()
         };
         fsio::write_atomic(self.path().join("r.toml"), recipe + keys).expect("a recipe");
     }
