@@ -159,7 +159,9 @@ mod avx512 {
     }
 }
 
+// A skipped test says so.
 #[cfg(test)]
+#[allow(clippy::print_stdout)]
 mod tests {
     use super::{MAX_ROWS, add_product, is_supported};
 
