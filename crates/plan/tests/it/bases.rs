@@ -57,7 +57,7 @@ fn an_adapter_finds_its_base_and_whole_weights_have_none() {
     let record: BaseFile = serde_json::from_str(&record).expect("JSON");
     assert_eq!(record.base, Path::new("../../sft/model"));
     let moved = run.dir.path().join("y");
-    std::fs::rename(run.dir.path().join("x"), &moved).expect("moved");
+    fsio::rename(run.dir.path().join("x"), &moved).expect("moved");
     let base = base_of(&moved.join("reward/model")).expect("a base");
     assert_eq!(base, Some(moved.join("sft/model")));
 }
@@ -77,7 +77,7 @@ fn other_weights_in_the_same_place_are_refused() {
 #[test]
 fn a_base_that_is_gone_or_not_recorded_is_named() {
     let run = Run::new();
-    std::fs::rename(run.base(), run.dir.path().join("elsewhere")).expect("moved");
+    fsio::rename(run.base(), run.dir.path().join("elsewhere")).expect("moved");
     let error = refused(&run.adapter());
     assert!(matches!(&error, Error::BaseGone { base, .. } if *base == run.base()), "{error}");
     fsio::remove_file(run.adapter().join(BASE_FILE)).expect("removed");
