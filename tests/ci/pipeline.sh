@@ -10,7 +10,7 @@ root=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-weights() { (cd "runs/$1" && sha256sum pretrain/model/*.safetensors sft/model/*.safetensors reward/model/*.safetensors dpo/model/*.safetensors); }
+weights() { (cd "runs/$1" && sha256sum pretrain/model/*.safetensors sft/model/*.safetensors reward/model/*.safetensors dpo/model/*.safetensors ppo/model/*.safetensors); }
 same() { diff <(weights "$1") <(weights "$2") && echo "$1 = $2"; }
 run() { local name=$1; shift; "$temper" run "$root/tests/ci/small.toml" --name "$name" --log plain "$@" >/dev/null 2>"$name.log" || { cat "$name.log"; return 1; }; }
 
@@ -50,9 +50,21 @@ PY
 "$temper" score runs/two/reward --texts "$root/datasets/kind/instructions-heldout.jsonl.gz" --limit 2
 "$temper" export runs/two/reward --to out-reward
 "$temper" generate runs/two/dpo --chat --prompt "Write a comment." --n 2 --max-new-tokens 24
+"$temper" generate runs/two/ppo --chat --prompt "Write a comment." --n 2 --max-new-tokens 24
 "$temper" runs
 "$temper" data inspect "$root/tests/ci/small.toml" --stage sft --n 1 | tail -n 6
 "$temper" data inspect "$root/tests/ci/small.toml" --stage reward --n 1 | tail -n 6
 "$temper" data inspect "$root/tests/ci/small.toml" --stage dpo --n 1 | tail -n 6
+"$temper" data inspect "$root/tests/ci/small.toml" --stage ppo --name two --n 1 | tail -n 6
+
+# The same with adapters: killed and resumed, then exported both ways and talked to.
+"$root/tests/crash/kill_resume.sh" "$temper" "$root/tests/ci/lora.toml" 2
+"$temper" run "$root/tests/ci/lora.toml" --name lora --log plain >/dev/null 2>lora.log || { cat lora.log; exit 1; }
+"$temper" export runs/lora/ppo --to out-adapter --adapter
+"$temper" export runs/lora/ppo --to out-merged
+echo "Write a comment." | "$temper" chat runs/lora/ppo --max-new-tokens 16
+"$temper" generate out-adapter --base runs/lora/ppo/base --chat --prompt "Write a comment." --greedy --max-new-tokens 8
+"$temper" generate out-merged --chat --prompt "Write a comment." --greedy --max-new-tokens 8
+
 "$temper" verify "$root/tests/golden" >verify.jsonl || { cat verify.jsonl; exit 1; }
 echo "verified $(wc -l <verify.jsonl) sets of reference vectors"

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Kills a run with -9 at random moments and resumes it until it ends; the weights must be those of a run that was never
 # killed, byte for byte.
-# usage: kill_resume.sh TEMPER RECIPE TRIALS [--set key=value]…     (prints one line a trial; exit 0 only if all agree)
+# usage: kill_resume.sh TEMPER RECIPE TRIALS [--only STAGE] [--set key=value]…
+# Prints one line a trial; exit 0 only if all agree. With --only every kill is in that stage: the others are run once.
 set -euo pipefail
 temper=$(realpath "$1") recipe=$(realpath "$2") trials=$3
 shift 3
+only=
+if [ "${1:-}" = --only ]; then only=$2; shift 2; fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -14,6 +17,19 @@ hashes() { (cd "runs/$1" && find . -path '*/model/*.safetensors' | sort | xargs 
 start=$(now_ms)
 "$temper" run "$recipe" --name whole --log plain "$@" >/dev/null 2>whole.log || { tail -n 20 whole.log; exit 1; }
 length=$(($(now_ms) - start))
+stage_args=()
+if [ -n "$only" ]; then
+  # How long the stage takes by itself, and what every trial begins with.
+  cp -a runs/whole runs/before
+  rm -rf "runs/before/$only"
+  cp -a runs/before runs/timed
+  stage_args=(--stage "$only")
+  start=$(now_ms)
+  "$temper" run "$recipe" --name timed "${stage_args[@]}" --log plain "$@" >/dev/null 2>timed.log || { tail -n 20 timed.log; exit 1; }
+  length=$(($(now_ms) - start))
+  hashes timed >timed.sum
+  rm -rf runs/timed
+fi
 hashes whole >whole.sum
 [ -s whole.sum ] || { echo "the run wrote no model"; exit 1; }
 echo "uninterrupted: $length ms, $(wc -l <whole.sum) model files"
@@ -21,12 +37,13 @@ echo "uninterrupted: $length ms, $(wc -l <whole.sum) model files"
 failed=0 kills=0
 for trial in $(seq "$trials"); do
   name="killed-$trial" code=1 tries=0
+  [ -z "$only" ] || cp -a runs/before "runs/$name"
   while [ "$code" -ne 0 ]; do
     tries=$((tries + 1))
-    if [ -d "runs/$name" ] && [ -f "runs/$name/recipe.toml" ]; then
+    if [ -z "$only" ] && [ -d "runs/$name" ] && [ -f "runs/$name/recipe.toml" ]; then
       "$temper" resume "$name" --log plain >/dev/null 2>>"$name.log" &
     else
-      "$temper" run "$recipe" --name "$name" --log plain "$@" >/dev/null 2>>"$name.log" &
+      "$temper" run "$recipe" --name "$name" "${stage_args[@]}" --log plain "$@" >/dev/null 2>>"$name.log" &
     fi
     pid=$!
     # The first three tries of a trial are killed, each at a random moment of what a whole run takes.

@@ -318,7 +318,15 @@ fn dataset(
         (Algorithm::Dpo, _, Some(keys)) => {
             Ok(Dataset::preferences(prepared, &options, keys.overlong)?)
         }
-        (Algorithm::Ppo, ..) => Ok(Dataset::prompts(prepared, &options)?),
+        (Algorithm::Ppo, ..) => Dataset::prompts(prepared, &options).map_err(|error| match error {
+            data::Error::NoTargets { sequence_length } => Error::Recipe(loaded.spans.error(
+                "ppo.max_prompt_tokens",
+                format!("no prompt has at most {sequence_length} tokens"),
+                "shorter than every prompt",
+                Some("raise it: the chat template's marks count, too".to_owned()),
+            )),
+            other => Error::Data(other),
+        }),
         _ => {
             let packing = loaded.recipe.pretrain.as_ref().map_or(Packing::default(), |p| p.packing);
             Ok(Dataset::pretrain(prepared, &options, packing)?)
