@@ -18,7 +18,7 @@ policy = { start = "sft", lora = { rank = 2 } }
 reward = "reward"
 prompts = [{ path = "prompts.jsonl" }]
 chat_template = "plain"
-max_prompt_tokens = 24
+max_prompt_tokens = 48
 max_new_tokens = 6
 temperature = 0.8
 episodes_per_step = 8
