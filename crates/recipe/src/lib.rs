@@ -322,10 +322,17 @@ impl Recipe {
         };
         for stage in self.stages() {
             let length = stage.sequence_length;
+            let (others, together) = match stage.length_key() {
+                "max_new_tokens" => ("and `max_prompt_tokens` ", "together "),
+                _ => ("", ""),
+            };
             if length > n_positions {
                 problems.value(
                     &format!("{}.{}", stage.name, stage.length_key()),
-                    &format!("must be at most `{key}` of [{}] ({n_positions})", ModelSection::PATH),
+                    &format!(
+                        "{others}must {together}be at most `{key}` of [{}] ({n_positions})",
+                        ModelSection::PATH
+                    ),
                     length,
                 );
             }

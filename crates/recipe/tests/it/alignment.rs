@@ -77,7 +77,13 @@ fn a_model_has_room_for_a_prompt_and_its_answer() {
     assert_eq!(parse(&text).expect("a recipe").recipe.longest_sequence(), Some(65));
     let from = "intermediate_size = 128\n";
     let text = text.replace(from, &format!("{from}max_position_embeddings = 64\n"));
-    insta::assert_snapshot!(shown(&parse(&text).expect_err("too long")), @"");
+    insta::assert_snapshot!(shown(&parse(&text).expect_err("too long")), @r"
+    error: `max_new_tokens` in [ppo] and `max_prompt_tokens` must together be at most `max_position_embeddings` of [model] (64): `65`
+      --> recipes/mine.toml:44:18
+       |
+    44 | max_new_tokens = 25
+       |                  ^^
+    ");
 }
 
 /// Row 36 of the field's bugs: dropout while scoring makes ratios and divergences of noise.
@@ -261,8 +267,7 @@ fn a_slip_in_an_adapters_key_shows_the_key_that_was_meant() {
       --> recipes/mine.toml:35:10
        |
     35 | lora = { r = 4 }
-       |          ^
-      hint: [reward.lora] has `rank`, `alpha`, `dropout`, `rslora`, `target_modules`, `target_pattern`, `adapter`
+       |          ^ here it is called `rank`
     ");
     insta::assert_snapshot!(refused_lora("{ rank = 0 }"), @r"
     error: `rank` in [reward.lora] must be from 1 to 4096: `0`
@@ -311,6 +316,6 @@ fn a_slip_in_an_adapters_key_shows_the_key_that_was_meant() {
       --> recipes/mine.toml:45:1
        |
     45 | kl_coef = 0.1
-       | ^^^^^^^ did you mean `vf_coef`?
+       | ^^^^^^^ here it is called `kl`
     ");
 }
