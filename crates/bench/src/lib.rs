@@ -7,6 +7,7 @@
 
 mod error;
 mod generation;
+mod products;
 mod report;
 mod training;
 mod workload;
@@ -21,6 +22,16 @@ pub fn run(workload: Workload, steps: Option<usize>, clock: Clock) -> Result<Rep
         workload::Kind::Generation => generation::run(workload, steps, clock),
         _ => training::run(workload, steps, clock),
     }
+}
+
+/// The rate of f32 products on this machine, as one JSON line: `workload`, `threads`, `gflop_per_s`.
+pub fn products() -> serde_json::Value {
+    let rate = products::gflop_per_second();
+    serde_json::json!({
+        "workload": "products",
+        "threads": kernels::n_threads(),
+        "gflop_per_s": rate.round(),
+    })
 }
 
 /// When the process began, so that the time to the first step counts everything.

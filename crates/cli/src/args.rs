@@ -288,7 +288,7 @@ pub(crate) struct ChatArgs {
 /// `temper bench`
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// pretrain7m, reward7m, long4096, lora135m, full135m, gen7m or gen135m
+    /// pretrain7m, reward7m, long4096, lora135m, full135m, gen7m, gen135m; or products, their rate alone
     pub(crate) workload: String,
     /// Timed repetitions (default: 8 steps of training, 3 generations)
     #[arg(long, value_name = "N")]

@@ -1,4 +1,4 @@
-//! `temper bench`: one workload of fixed shape on random weights and ids, one JSON line.
+//! `temper bench`: one workload of fixed shape on random weights and ids, or the rate of products alone; one JSON line.
 
 use bench::Clock;
 
@@ -7,6 +7,9 @@ use crate::args::BenchArgs;
 use crate::failure::Result;
 
 pub(crate) fn run(args: &BenchArgs, clock: Clock) -> Result<()> {
+    if args.workload == "products" {
+        return print(&format!("{}\n", bench::products()));
+    }
     let workload = bench::Workload::named(&args.workload)?;
     let report = bench::run(workload, args.steps, clock)?;
     print(&format!("{}\n", report.to_json()))

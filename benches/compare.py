@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Runs Temper and another stack alternately on the same workloads and prints ratios.
+
+usage: compare.py [WORKLOAD…] --temper BINARY --peers PEERS.PY [--python PYTHON] [--rounds N] [--threads N] [--steps N]
+                  [--no-compile] [--json FILE]
+
+Both sides print one JSON line with tokens_per_s, peak_rss_mb and first_step_s. For each workload the other side runs
+eager and compiled; the faster of the two, by its median, is what a ratio is taken against. A ratio is taken within each
+round, so that a machine that slows down slows both sides down. Efficiency is the workload's arithmetic over the time and
+the rate of f32 products, measured in the same round.
+
+Use an idle machine: the load average at the start and at the end is printed with the table.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+TRAINING = ["pretrain7m", "reward7m", "long4096", "lora135m", "full135m"]
+GENERATION = ["gen7m", "gen135m"]
+# Millions of multiplications and additions a token, causal attention at half.
+MFLOP = {"pretrain7m": 39, "long4096": 75, "reward7m": 32, "lora135m": 590, "full135m": 830}
+
+
+def run(command, environment):
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode != 0 or not lines:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(lines[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workloads", nargs="*", default=TRAINING + GENERATION)
+    parser.add_argument("--temper", default="target/release/temper")
+    parser.add_argument("--peers", required=True)
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--json", help="also write every line that was measured")
+    args = parser.parse_args()
+
+    threads = ["--threads", str(args.threads)]
+    environment = {"THREADS": str(args.threads)}
+    steps = ["--steps", str(args.steps)] if args.steps else []
+    measured = []
+    print(f"load average at the start: {os.getloadavg()[0]:.2f}; {args.threads} threads, {args.rounds} rounds")
+    print(f"{'workload':12} {'tokens/s':>9} {'peer':>9} {'which':>8} {'ratio':>6} {'min':>6} {'max':>6} "
+          f"{'efficiency':>10} {'memory':>7} {'first step':>16}")
+    for workload in args.workloads:
+        modes = [[]]
+        if workload in TRAINING and not args.no_compile:
+            modes.append(["--compile"])
+        ours, theirs, rates = [], [[] for _ in modes], []
+        for _ in range(args.rounds):
+            if workload in MFLOP:
+                rates.append(run([args.temper, "bench", "products", *threads], {})["gflop_per_s"])
+            ours.append(run([args.temper, "bench", workload, *steps, *threads], {}))
+            for mode, lines in zip(modes, theirs):
+                of_peer = steps if workload in TRAINING else []
+                lines.append(run([args.python, args.peers, workload, *mode, *of_peer], environment))
+        measured.append({"workload": workload, "temper": ours, "peers": theirs, "gflop_per_s": rates})
+
+        speed = lambda lines: statistics.median(line["tokens_per_s"] for line in lines)
+        fastest = max(range(len(modes)), key=lambda mode: speed(theirs[mode]))
+        peer = theirs[fastest]
+        ratios = [a["tokens_per_s"] / b["tokens_per_s"] for a, b in zip(ours, peer)]
+        efficiency = ""
+        if rates:
+            each = [a["tokens_per_s"] * MFLOP[workload] / 1e3 / rate for a, rate in zip(ours, rates)]
+            efficiency = f"{statistics.median(each):.2f}"
+        memory = statistics.median(a["peak_rss_mb"] / b["peak_rss_mb"] for a, b in zip(ours, peer))
+        first = [statistics.median(line["first_step_s"] for line in lines) for lines in (ours, peer)]
+        print(f"{workload:12} {speed(ours):9.0f} {speed(peer):9.0f} {'compiled' if modes[fastest] else 'eager':>8} "
+              f"{statistics.median(ratios):6.2f} {min(ratios):6.2f} {max(ratios):6.2f} {efficiency:>10} {memory:7.2f} "
+              f"{first[0]:6.1f} s / {first[1]:4.1f} s", flush=True)
+    print(f"load average at the end: {os.getloadavg()[0]:.2f}")
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(measured, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
