@@ -16,7 +16,8 @@ pub struct KvCache {
     len: usize,
 }
 
-/// Keys and values of one layer, `[b, capacity, g, k]` each.
+/// Keys and values of one layer, `[b, g, capacity, k]` each: a head's positions stand in one piece,
+/// as reading them one after the other wants it.
 #[derive(Debug)]
 pub struct LayerCache {
     keys: Tensor<4>,
@@ -34,7 +35,7 @@ impl KvCache {
         device: &Device,
     ) -> Self {
         let device = device.clone().inner();
-        let zeros = || Tensor::zeros([rows, capacity, n_kv_heads, head_dim], &device);
+        let zeros = || Tensor::zeros([rows, n_kv_heads, capacity, head_dim], &device);
         let layers = (0..n_layers).map(|_| LayerCache { keys: zeros(), values: zeros() }).collect();
         let segments = TensorData::new(vec![PAD_SEGMENT; rows * capacity], [rows, capacity]);
         Self { layers, segments_bs: Tensor::from_data(segments, &device), len: 0 }
@@ -110,10 +111,12 @@ impl LayerCache {
         end: usize,
     ) -> (Tensor<4>, Tensor<4>) {
         let [b, t, g, k] = k_btgk.dims();
-        let place = [0..b, end - t..end, 0..g, 0..k];
-        self.keys.inplace(|keys| keys.slice_assign(place.clone(), k_btgk.inner()));
-        self.values.inplace(|values| values.slice_assign(place, v_btgk.inner()));
-        let seen = [0..b, 0..end, 0..g, 0..k];
-        (self.keys.clone().slice(seen.clone()), self.values.clone().slice(seen))
+        let place = [0..b, 0..g, end - t..end, 0..k];
+        let by_head = |x_btgk: Tensor<4>| x_btgk.inner().swap_dims(1, 2);
+        self.keys.inplace(|keys| keys.slice_assign(place.clone(), by_head(k_btgk)));
+        self.values.inplace(|values| values.slice_assign(place, by_head(v_btgk)));
+        let seen = [0..b, 0..g, 0..end, 0..k];
+        let keys = self.keys.clone().slice(seen.clone()).swap_dims(1, 2);
+        (keys, self.values.clone().slice(seen).swap_dims(1, 2))
     }
 }

@@ -1,0 +1,27 @@
+//! Names, and the line that a workload ends with.
+
+use bench::{Clock, NAMES, Workload};
+
+#[test]
+fn every_name_is_known_and_another_is_refused_with_the_list() {
+    for name in NAMES {
+        assert!(Workload::named(name).is_ok(), "{name}");
+    }
+    let error = Workload::named("pretrain8m").expect_err("no such workload");
+    assert_eq!(error.to_string(), "unknown workload: `pretrain8m`");
+    assert!(error.hint().is_some_and(|hint| hint.contains("pretrain7m")));
+}
+
+#[test]
+fn a_report_has_the_fields_that_others_have() {
+    let clock = Clock::start();
+    let workload = Workload::named("gen7m").expect("a name");
+    let line = bench::run(workload, Some(1), clock).expect("a report").to_json();
+    assert_eq!(line["workload"], "gen7m");
+    assert_eq!(line["times"].as_array().map(Vec::len), Some(1));
+    assert!(line["tokens_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
+    assert!(line["first_step_s"].as_f64().is_some_and(|seconds| seconds > 0.0));
+    if cfg!(target_os = "linux") {
+        assert!(line["peak_rss_mb"].as_u64().is_some_and(|mb| mb > 30));
+    }
+}
