@@ -18,10 +18,10 @@ pub use workload::{NAMES, Workload};
 
 /// Runs a workload and measures it. `steps` counts the timed repetitions; none is the workload's usual number.
 pub fn run(workload: Workload, steps: Option<usize>, clock: Clock) -> Result<Report> {
-    match workload.kind {
+    kernels::on_pool(|| match workload.kind {
         workload::Kind::Generation => generation::run(workload, steps, clock),
         _ => training::run(workload, steps, clock),
-    }
+    })
 }
 
 /// The rate of f32 products on this machine, as one JSON line: `workload`, `threads`, `gflop_per_s`.

@@ -64,5 +64,5 @@ pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm};
 pub use param::update_param;
 pub use project::{Adapter, Layout, LinearMap, Read, project};
 pub use rope::rope;
-pub use threads::{n_threads, set_threads};
+pub use threads::{n_threads, on_pool, set_threads};
 pub use weights::{Weights, exponentials};

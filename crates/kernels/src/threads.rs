@@ -25,3 +25,11 @@ pub fn set_threads(n: usize) -> Result<()> {
 pub fn n_threads() -> usize {
     rayon::current_num_threads()
 }
+
+/// Runs on a thread of the pool, and waits.
+///
+/// An operation that is called from elsewhere hands its work over and sleeps, thousands of times in a
+/// second of decoding; called from the pool it only shares the work.
+pub fn on_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| run())
+}

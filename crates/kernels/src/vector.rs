@@ -124,7 +124,22 @@ pub(crate) fn exp_and_sum(values: &mut [f32], largest: f32) -> f32 {
         *value = exp(*value - largest);
         *lane += *value;
     }
-    lanes.iter().sum()
+    sum_lanes(lanes)
+}
+
+/// The sum of all lanes, by halves: a chain of sixteen additions would be longer than what it sums.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn sum_lanes(lanes: [f32; LANES]) -> f32 {
+    let mut sums = lanes;
+    let mut width = LANES / 2;
+    while width > 0 {
+        for idx in 0..width {
+            sums[idx] += sums[idx + width];
+        }
+        width /= 2;
+    }
+    sums[0]
 }
 
 /// Σ a·b.
@@ -141,7 +156,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     for (lane, (a, b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
         *lane += a * b;
     }
-    lanes.iter().sum()
+    sum_lanes(lanes)
 }
 
 /// Σ a·b·c.
@@ -160,7 +175,7 @@ pub(crate) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
     for (lane, ((a, b), c)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest).zip(c_rest)) {
         *lane += a * b * c;
     }
-    lanes.iter().sum()
+    sum_lanes(lanes)
 }
 
 #[cfg(test)]

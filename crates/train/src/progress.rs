@@ -84,8 +84,8 @@ pub enum Event {
     },
 }
 
-/// Whoever watches.
-pub trait Progress {
+/// Whoever watches, on whatever thread the loop runs.
+pub trait Progress: Send {
     /// Called on the loop's thread: be quick.
     fn event(&mut self, event: &Event);
 }

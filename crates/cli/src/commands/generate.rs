@@ -42,7 +42,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
         ..Settings::default()
     };
     let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
-    for completion in generate(&model, &ids, &settings, args.seed, |_| {})? {
+    let completions = kernels::on_pool(|| generate(&model, &ids, &settings, args.seed, |_| ()))?;
+    for completion in completions {
         let Some(prompt) = prompts.get(completion.prompt_idx) else { continue };
         let text = completion.text(&tokenizer);
         let line = json!({

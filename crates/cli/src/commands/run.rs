@@ -88,13 +88,13 @@ fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
 
 /// The one match over algorithms.
 fn run_stage(context: Context<'_>) -> Result<Outcome> {
-    let outcome = match context.stage.algorithm {
+    let outcome = kernels::on_pool(|| match context.stage.algorithm {
         Algorithm::Pretrain => pretrain::run(context).map_err(Failure::from),
         Algorithm::Sft => sft::run(context).map_err(Failure::from),
         Algorithm::Reward => reward::run(context).map_err(Failure::from),
         Algorithm::Dpo => dpo::run(context).map_err(Failure::from),
         Algorithm::Ppo => ppo::run(context).map_err(Failure::from),
-    };
+    });
     outcome.map_err(Failure::during_run)
 }
 
