@@ -350,6 +350,8 @@ fn adapter_base<M: TrainedModel>(
     Ok(merged_dir)
 }
 
+/// Writes an adapter merged into its base. That of a language model stays a language model, whatever the stage makes of it:
+/// a head for scores comes with what is trained.
 fn write_merged<M: TrainedModel>(
     base: &Path,
     adapter: &Path,
@@ -358,17 +360,15 @@ fn write_merged<M: TrainedModel>(
     out: &Path,
     device: &Device,
 ) -> Result<()> {
-    let (model, origin) = M::open(base, seed, &mut Bases::new(device))?;
+    let bases = &mut Bases::new(device);
+    let architecture = Description::read(base).map_err(model::Error::from)?.architecture;
     let has_head = lora::Peft::read(adapter).map_err(lora::Error::from)?.saves_head;
-    if origin == Origin::NewHead && !has_head {
-        // The adapter of a language model: the base stays one, its head comes with what is trained.
-        let (Adapted { model, .. }, _) = lora::load(load_causal_lm(base, device)?, adapter)?;
-        let (model, _) = lora::merge(model)?;
+    if architecture == Architecture::CausalLm && !has_head {
+        let (model, _) = merged::<CausalLm>(adapter, seed, bases)?;
         export::hugging_face(&model, tokenizer, Dtype::F32, out)?;
-        return Ok(());
+    } else {
+        let (model, _) = merged::<M>(adapter, seed, bases)?;
+        export::hugging_face(&model, tokenizer, Dtype::F32, out)?;
     }
-    let (Adapted { model, .. }, _) = lora::load(model, adapter)?;
-    let (model, _) = lora::merge(model)?;
-    export::hugging_face(&model, tokenizer, Dtype::F32, out)?;
     Ok(())
 }
