@@ -5,11 +5,11 @@
 //! the matrix lies (`interleaved`), else row after row. What lies beyond the matrix is zero.
 
 use std::arch::x86_64::{
-    __m256i, __m512, __m512i, _mm256_maskz_loadu_epi16, _mm256_setzero_si256,
-    _mm512_castsi256_si512, _mm512_cvtne2ps_pbh, _mm512_inserti64x4, _mm512_loadu_si512,
-    _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16, _mm512_setzero_ps,
-    _mm512_shuffle_i32x4, _mm512_store_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m256i, __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_maskz_loadu_epi16,
+    _mm256_setzero_si256, _mm512_castsi256_si512, _mm512_cvtne2ps_pbh, _mm512_inserti64x4,
+    _mm512_loadu_si512, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
+    _mm512_setzero_ps, _mm512_shuffle_i32x4, _mm512_store_si512, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
 use super::Value;
@@ -73,6 +73,10 @@ pub(super) unsafe fn rows(panel: &mut [Line], a: Matrix, first: usize, start: us
                 continue;
             }
             let at = 32 * idx;
+            // The next row comes from memory meanwhile.
+            let next = a.at(first + row + 1, start + at);
+            _mm_prefetch::<_MM_HINT_T0>(next.cast());
+            _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(16).cast());
             // SAFETY: at most the rest of the row from `start + at` on.
             unsafe { store(line, f32::pairs_along(a.at(first + row, start + at), inner - at)) };
         }
