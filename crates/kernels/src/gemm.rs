@@ -250,9 +250,12 @@ impl WeightMatrix<'_> {
     }
 }
 
-/// As [`gemm`], in f32 on the calling thread.
-pub(crate) fn gemm_alone(out: MatrixMut, a: Matrix, b: Matrix, write: Write) {
-    multiply_f32(out, a, b, write, 1.0, false);
+/// As [`gemm`], on the calling thread.
+pub(crate) fn gemm_alone(out: MatrixMut, a: Matrix, b: Matrix, write: Write, precision: Precision) {
+    match precision {
+        Precision::Bf16 => bf16::multiply(out, a, b, write, 1.0, false),
+        Precision::F32 | Precision::Tf32 => multiply_f32(out, a, b, write, 1.0, false),
+    }
 }
 
 /// `out = scale · a · b`, or added to it, in f32.

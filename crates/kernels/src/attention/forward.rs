@@ -11,6 +11,7 @@ use super::heads::{HeadView, Rope, load};
 use super::mask::Visible;
 use crate::buffer::{Shared, scratch};
 use crate::gemm::{Matrix, MatrixMut, Write, gemm_alone};
+use crate::precision::Precision;
 use crate::vector::{self, widest};
 
 /// Query positions of a block.
@@ -32,6 +33,8 @@ pub(super) struct Problem<'a> {
     pub(super) g: usize,
     pub(super) k: usize,
     pub(super) scale: f32,
+    /// Of the products of tiles; a few queries are taken to their keys in f32.
+    pub(super) precision: Precision,
     pub(super) q: HeadView<'a>,
     pub(super) key: HeadView<'a>,
     pub(super) value: HeadView<'a>,
@@ -125,7 +128,7 @@ fn many(
     out: &Shared<'_>,
     log_sums: &Shared<'_>,
 ) {
-    let Problem { t, s, k, h, visible, .. } = *problem;
+    let Problem { t, s, k, h, visible, precision, .. } = *problem;
     let r = problem.r();
     let rows = r * BLOCK.min(t);
     scratch([s * k, rows * k, rows * k, rows * CHUNK, 2 * rows], |buffers| {
@@ -143,7 +146,8 @@ fn many(
                 let scores = &mut scores[..rows * n];
                 let keys = Matrix::new(&keys[from * k..(from + n) * k], n, k).transposed();
                 let queries = Matrix::new(queries, rows, k);
-                gemm_alone(MatrixMut::new(scores, rows, n), queries, keys, Write::Over);
+                let out = MatrixMut::new(scores, rows, n);
+                gemm_alone(out, queries, keys, Write::Over, precision);
                 for (idx, scores) in scores.chunks_mut(n).enumerate() {
                     let position = block.start + idx % block.n;
                     let state = (&mut max[idx], &mut total[idx]);
@@ -152,7 +156,8 @@ fn many(
                 }
                 let values = problem.value.matrix(row, from, n, group);
                 let scores = Matrix::new(scores, rows, n);
-                gemm_alone(MatrixMut::new(sums, rows, k), scores, values, Write::Add);
+                let out = MatrixMut::new(sums, rows, k);
+                gemm_alone(out, scores, values, Write::Add, precision);
             }
             for (idx, sum) in sums.chunks(k).enumerate() {
                 let (head, position) = (group * r + idx / block.n, block.start + idx % block.n);
