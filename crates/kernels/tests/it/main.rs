@@ -2,9 +2,14 @@
 
 mod adamw;
 mod attention;
+mod check;
+mod each;
 mod elementwise;
 mod head;
 mod linear;
+mod operations;
 mod precision;
 mod project;
+mod properties;
+mod reference;
 mod support;
