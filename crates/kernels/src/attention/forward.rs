@@ -156,10 +156,15 @@ fn many(
             for (idx, sum) in sums.chunks(k).enumerate() {
                 let (head, position) = (group * r + idx / block.n, block.start + idx % block.n);
                 let inverse = inverse_of(total[idx]);
+                let at = ((row * t + position) * h + head) * k;
+                let scaled = |out: &mut [f32]| {
+                    out.iter_mut().zip(sum).for_each(|(out, sum)| *out = sum * inverse);
+                };
                 #[allow(unsafe_code)]
                 // SAFETY: each task has its own head or block, so no other writes to this place.
-                let out = unsafe { out.slice(((row * t + position) * h + head) * k, k) };
-                out.iter_mut().zip(sum).for_each(|(out, sum)| *out = sum * inverse);
+                unsafe {
+                    out.with(at, k, scaled);
+                }
                 put_log_sum(log_sums, (row * h + head) * t + position, max[idx], total[idx]);
             }
         }
@@ -170,10 +175,12 @@ fn put_log_sum(log_sums: &Shared<'_>, at: usize, max: f32, total: f32) {
     if log_sums.is_empty() {
         return;
     }
+    let log_sum = if total == 0.0 { f32::INFINITY } else { max + total.ln() };
     #[allow(unsafe_code)]
     // SAFETY: each row of scores has a place of its own.
-    let out = unsafe { log_sums.slice(at, 1) };
-    out[0] = if total == 0.0 { f32::INFINITY } else { max + total.ln() };
+    unsafe {
+        log_sums.with(at, 1, |out| out.fill(log_sum));
+    }
 }
 
 /// 1 / total; 0 where nothing is seen. What is not a number stays so.
@@ -255,11 +262,13 @@ fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_su
                 let mut max = f32::NEG_INFINITY;
                 let (_, total) = exp_from(scores, &mut max);
                 let inverse = inverse_of(total);
+                let at = ((row * t + position) * h + head) * k;
+                let (values, stride) = problem.value.from(row, range.start, group);
                 #[allow(unsafe_code)]
                 // SAFETY: each task has its own heads, so no other writes to this place.
-                let out = unsafe { out.slice(((row * t + position) * h + head) * k, k) };
-                let (values, stride) = problem.value.from(row, range.start, group);
-                weighted_sum(out, scores, inverse, values, stride);
+                unsafe {
+                    out.with(at, k, |out| weighted_sum(out, scores, inverse, values, stride));
+                }
                 put_log_sum(log_sums, (row * h + head) * t + position, max, total);
             }
         }

@@ -16,6 +16,8 @@ use crate::reference::{self, Inputs};
 use crate::support::{ints, random};
 
 const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 4e-6 };
+/// A gradient of scores is a difference of sums over a head's width, which may cancel to nothing.
+const ATTENTION: Tolerance = Tolerance { absolute: 1e-5, of_largest: 4e-6 };
 
 fn flat<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     let n: usize = x.dims().iter().product();
@@ -186,7 +188,7 @@ pub(crate) fn check_attention(sizes: &reference::Attention, lies: Lies) {
             flat(out)
         },
         reference: &|inputs| sizes.forward(&inputs[0], &inputs[1], &inputs[2]),
-        tolerance: CLOSE,
+        tolerance: ATTENTION,
     };
     operation.check(b * t * s * h * (2 * k + 10));
 }
@@ -229,7 +231,7 @@ pub(crate) fn check_packed(sizes: &reference::Attention, turned: bool, lies: Lie
             let out = sizes.forward(&part(0, h), &part(h, g), &part(h + g, g));
             exchanged(out, [b, t, h * k], lies != Lies::Straight)
         },
-        tolerance: CLOSE,
+        tolerance: ATTENTION,
     };
     operation.check(b * t * t * h * (2 * k + 10));
 }
