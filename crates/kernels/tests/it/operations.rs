@@ -337,13 +337,13 @@ pub(crate) fn check_activations(shape: [usize; 2], lies: Lies) {
     check("swiglu", 2, &|leaves| swiglu(leaves[0].d2(), leaves[1].d2()), &|inputs: &Inputs| {
         reference::swiglu(&inputs[0], &inputs[1])
     });
-    let map = |f: fn(&f64) -> f64| move |inputs: &Inputs| inputs[0].iter().map(f).collect();
+    let map = |f: fn(f64) -> f64| move |inputs: &Inputs| inputs[0].iter().copied().map(f).collect();
     check("silu", 1, &|leaves| silu(leaves[0].d2()), &map(reference::silu));
     let tanh = |leaves: &[Leaf]| gelu(leaves[0].d2(), GeluKind::Tanh);
     check("gelu, tanh", 1, &tanh, &map(reference::gelu_tanh));
     let exact = |leaves: &[Leaf]| gelu(leaves[0].d2().mul_scalar(0.5), GeluKind::Exact);
     check("gelu, exact", 1, &exact, &|inputs: &Inputs| {
-        inputs[0].iter().map(|x| reference::gelu_exact(&(x / 2.0))).collect()
+        inputs[0].iter().map(|x| reference::gelu_exact(x / 2.0)).collect()
     });
 }
 

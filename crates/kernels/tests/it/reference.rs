@@ -54,21 +54,21 @@ pub(crate) fn layer_norm(x: &[f64], weight: &[f64], bias: Option<&[f64]>, eps: f
     x.chunks(weight.len()).flat_map(row).collect()
 }
 
-pub(crate) fn silu(x: &f64) -> f64 {
+pub(crate) fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }
 
 pub(crate) fn swiglu(gate: &[f64], up: &[f64]) -> Vec<f64> {
-    gate.iter().zip(up).map(|(gate, up)| silu(gate) * up).collect()
+    gate.iter().zip(up).map(|(gate, up)| silu(*gate) * up).collect()
 }
 
-pub(crate) fn gelu_tanh(x: &f64) -> f64 {
+pub(crate) fn gelu_tanh(x: f64) -> f64 {
     let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
     0.5 * x * (1.0 + inner.tanh())
 }
 
 /// x·Φ(x); the error function by its Taylor series, good to 1e-12 for |x| < 4.
-pub(crate) fn gelu_exact(x: &f64) -> f64 {
+pub(crate) fn gelu_exact(x: f64) -> f64 {
     let z = x / std::f64::consts::SQRT_2;
     let (mut power, mut sum) = (z, z);
     for n in 1..80 {
@@ -192,8 +192,8 @@ mod tests {
     #[test]
     fn published_values_of_gelu() {
         for (x, want) in [(-2.0, -0.045_500_264), (1.0, 0.841_344_746), (2.0, 1.954_499_736)] {
-            assert!((gelu_exact(&x) - want).abs() < 1e-8, "{x}");
-            assert!((gelu_tanh(&x) - want).abs() < 1e-3, "{x}");
+            assert!((gelu_exact(x) - want).abs() < 1e-8, "{x}");
+            assert!((gelu_tanh(x) - want).abs() < 1e-3, "{x}");
         }
     }
 
