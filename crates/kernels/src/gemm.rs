@@ -256,8 +256,7 @@ pub(crate) fn multiply_f32(
     parallel: bool,
 ) {
     out.assert_product(a, b);
-    let (m, n, k) = (a.rows, b.columns, a.columns);
-    if m == 0 || n == 0 {
+    if out.rows == 0 || out.columns == 0 {
         return;
     }
     let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
@@ -270,9 +269,9 @@ pub(crate) fn multiply_f32(
     // neither input. With `Write::Over` the output is not read.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
+            out.rows,
+            out.columns,
+            a.columns,
             out.values.as_mut_ptr(),
             1,
             out.row_stride as isize,
@@ -295,14 +294,7 @@ pub(crate) fn multiply_f32(
 
 /// The product by plain loops, each access checked.
 #[cfg(feature = "portable")]
-fn checked(
-    out: MatrixMut,
-    a: Matrix,
-    b: Matrix,
-    write: Write,
-    scale: f32,
-    _: gemm::Parallelism,
-) {
+fn checked(out: MatrixMut, a: Matrix, b: Matrix, write: Write, scale: f32, _: gemm::Parallelism) {
     for row in 0..out.rows {
         let sums = &mut out.values[row * out.row_stride..][..out.columns];
         if write == Write::Over {

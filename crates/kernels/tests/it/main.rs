@@ -12,6 +12,7 @@ mod elementwise;
 mod head;
 mod linear;
 mod operations;
+mod optimizer;
 mod precision;
 mod project;
 mod properties;

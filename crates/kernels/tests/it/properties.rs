@@ -8,6 +8,7 @@ use crate::operations::{
     Kind, Project, check_activations, check_attention, check_embedding, check_head, check_linear,
     check_norms, check_packed, check_rope,
 };
+use crate::optimizer::{check_adamw, check_exponentials, check_sums};
 use crate::reference::Attention;
 
 fn lies() -> impl Strategy<Value = Lies> {
@@ -62,8 +63,11 @@ prop_compose! {
     }
 }
 
+/// 24 cases of each, or as many as `PROPTEST_CASES` says.
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() }
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = cases.unwrap_or(24);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
@@ -124,6 +128,25 @@ proptest! {
     ) {
         let ids: Vec<i32> = ids.iter().map(|id| id.index(v) as i32).collect();
         check_embedding(v, d, &ids, lies);
+    }
+
+    #[test]
+    fn adamw_of_any_shape(
+        shape in (1_usize..200, 1_usize..300),
+        n_steps in 1_u64..4,
+        (lr, weight_decay) in (1e-5_f64..1e-1, 0.0_f64..0.5),
+        lies in lies(),
+    ) {
+        check_adamw([shape.0, shape.1], n_steps, lr, weight_decay, lies);
+        check_sums([shape.0, shape.1], lies);
+    }
+
+    #[test]
+    fn exponentials_of_any_row(
+        logits in prop::collection::vec(-40.0_f32..40.0, 1..700),
+        temperature in 0.2_f64..3.0,
+    ) {
+        check_exponentials(&logits, temperature);
     }
 
     #[test]
