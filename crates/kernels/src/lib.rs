@@ -44,6 +44,7 @@ mod precision;
 mod project;
 mod rope;
 mod rows;
+mod shared;
 mod stored;
 mod threads;
 mod vector;

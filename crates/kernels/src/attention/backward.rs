@@ -12,7 +12,6 @@ use crate::gemm::{Matrix, MatrixMut, Write, gemm_alone};
 use crate::vector::{self, widest};
 
 /// Where gradients of queries, keys and values go.
-#[derive(Clone, Copy)]
 pub(super) struct Gradients<'a> {
     pub(super) q: (Shared<'a>, Strides),
     pub(super) key: (Shared<'a>, Strides),

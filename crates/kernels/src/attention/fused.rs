@@ -187,7 +187,8 @@ impl Op for Attention {
                 let width = (h + 2 * g) * k;
                 let d_qkv = filled(b * t * width, |out| {
                     let out = Shared::new(out);
-                    let part = |start: usize| (out, Strides::packed(t, width, k, start * k));
+                    let part =
+                        |start: usize| (out.clone(), Strides::packed(t, width, k, start * k));
                     walk(&Gradients { q: part(0), key: part(h), value: part(h + g) });
                 });
                 inputs.add(0, flex::tensor(d_qkv, qkv.shape()));
