@@ -51,16 +51,6 @@ impl<'a, T: Copy> Matrix<'a, T> {
         self.columns
     }
 
-    /// Whether values of a column, not of a row, stand side by side.
-    pub(crate) fn is_transposed(&self) -> bool {
-        self.column_stride != 1
-    }
-
-    /// The place of a value, which may lie one beyond the last.
-    pub(crate) fn at(&self, row: usize, column: usize) -> *const T {
-        self.values.as_ptr().wrapping_add(row * self.row_stride + column * self.column_stride)
-    }
-
     /// Other values in the same places.
     ///
     /// # Panics
@@ -85,6 +75,20 @@ impl<'a, T: Copy> Matrix<'a, T> {
             column_stride: self.row_stride,
             ..self
         }
+    }
+}
+
+// What only products of our own need.
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+impl<T> Matrix<'_, T> {
+    /// Whether values of a column, not of a row, stand side by side.
+    pub(crate) fn is_transposed(&self) -> bool {
+        self.column_stride != 1
+    }
+
+    /// The place of a value, which may lie one beyond the last.
+    pub(crate) fn at(&self, row: usize, column: usize) -> *const T {
+        self.values.as_ptr().wrapping_add(row * self.row_stride + column * self.column_stride)
     }
 }
 
@@ -122,6 +126,7 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 impl MatrixMut<'_> {
     pub(crate) fn n_rows(&self) -> usize {
         self.rows
@@ -145,7 +150,9 @@ impl MatrixMut<'_> {
             self.values[row * self.row_stride..][..self.columns].fill(value);
         }
     }
+}
 
+impl MatrixMut<'_> {
     /// # Panics
     /// If it is not as large as `a · b`, or they don't fit.
     pub(crate) fn assert_product<T>(&self, a: Matrix, b: Matrix<'_, T>) {
