@@ -17,6 +17,7 @@
 //! | [`rope`] | rotary positions, half-split layout |
 //! | [`attention`] | scaled dot products with grouped heads under an [`AttentionMask`] |
 //! | [`linear_cross_entropy`], [`linear_logprobs`] | the head with its loss; logits never whole |
+//! | [`recompute`] | a block of which a graph keeps the input alone |
 //! | [`adamw_step`], [`accumulate`], [`sum_of_squares`] | what an optimizer does to one tensor |
 
 mod activation;
@@ -40,6 +41,7 @@ mod lora;
 mod norm;
 mod param;
 mod project;
+mod recompute;
 mod rope;
 mod rows;
 mod threads;
@@ -48,7 +50,7 @@ mod weights;
 
 pub use activation::{GeluKind, gelu, silu, swiglu};
 pub use adamw::{AdamwStep, Moments, accumulate, adamw_step, sum_of_squares};
-pub use allocator::configure_allocator;
+pub use allocator::{CountingAllocator, configure_allocator};
 pub use attention::{AttentionMask, Heads, attention, attention_packed};
 pub use autodiff::{fused, set_fused, with_plain_bodies};
 pub use burn::tensor::Device;
@@ -63,6 +65,7 @@ pub use lora::add_lora;
 pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm};
 pub use param::update_param;
 pub use project::{Adapter, Layout, LinearMap, Read, project};
+pub use recompute::{recompute, recomputes_on};
 pub use rope::rope;
 pub use threads::{n_threads, on_pool, set_threads};
 pub use weights::{Weights, exponentials};
