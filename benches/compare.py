@@ -2,7 +2,7 @@
 """Runs Temper and another stack alternately on the same workloads and prints ratios.
 
 usage: compare.py [WORKLOAD…] --temper BINARY --peers PEERS.PY [--trl FOLDER] [--python PYTHON] [--rounds N] [--threads N]
-                  [--steps N] [--no-compile] [--json FILE]
+                  [--steps N] [--no-compile] [--dtype bf16] [--json FILE]
 
 Both sides print one JSON line with tokens_per_s (ppo7m: episodes_per_s), peak_rss_mb and first_step_s. For each workload
 the other side runs eager and compiled (generation and ppo7m eager); the faster of the two, by its median, is what a ratio
@@ -50,12 +50,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--dtype", default="f32", help="f32 or bf16, on both sides; ppo7m and generation of the other side stay f32")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--json", help="also write every line that was measured")
     args = parser.parse_args()
 
     threads = ["--threads", str(args.threads)]
     environment = {"THREADS": str(args.threads), "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
+    dtype = ["--dtype", args.dtype]
     steps = ["--steps", str(args.steps)] if args.steps else []
     measured = []
     print(f"load average at the start: {os.getloadavg()[0]:.2f}; {args.threads} threads, {args.rounds} rounds")
@@ -73,9 +75,9 @@ def main():
         for _ in range(args.rounds):
             if workload in MFLOP:
                 rates.append(run([args.temper, "bench", "products", *threads], {})["gflop_per_s"])
-            ours.append(run([args.temper, "bench", workload, *steps, *threads], {}))
+            ours.append(run([args.temper, "bench", workload, *steps, *threads, *dtype], {}))
             for mode, lines in zip(modes, theirs):
-                of_peer = steps if workload in TRAINING else []
+                of_peer = [*steps, *dtype] if workload in TRAINING else []
                 command = [args.peers, workload, *mode, *of_peer] if workload != PPO else [peer_ppo, args.trl]
                 lines.append(run([args.python, *command], environment))
         measured.append({"workload": workload, "temper": ours, "peers": theirs, "gflop_per_s": rates})

@@ -39,7 +39,7 @@ impl Report {
         median(&self.times).map_or(0.0, |seconds| n / seconds)
     }
 
-    /// The line: workload, threads, `tokens_per_s` or `episodes_per_s`, times, `peak_rss_mb`, `first_step_s`; with rows and
+    /// The line: workload, threads, dtype, `tokens_per_s` or `episodes_per_s`, times, `peak_rss_mb`, `first_step_s`; with rows and
     /// `comparable: false` where the shape is not that of the name.
     pub fn to_json(&self) -> Value {
         let round = |x: f64, digits: i32| (x * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
@@ -50,6 +50,7 @@ impl Report {
         let mut line = json!({
             "workload": self.workload.name,
             "threads": kernels::n_threads(),
+            "dtype": kernels::precision().name(),
             "times": self.times.iter().map(|time| round(*time, 4)).collect::<Vec<_>>(),
             "peak_rss_mb": peak_rss_mb(),
             "first_step_s": round(self.first_step_s, 2),

@@ -296,6 +296,9 @@ pub(crate) struct BenchArgs {
     /// Other than the workload's number of rows: the line then says that it is not comparable
     #[arg(long, value_name = "N")]
     pub(crate) rows: Option<usize>,
+    /// The numbers that enter matrix products: f32 or bf16
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    pub(crate) dtype: String,
 }
 
 /// `temper runs`
