@@ -7,6 +7,7 @@
 
 mod error;
 mod generation;
+mod ppo;
 mod products;
 mod report;
 mod training;
@@ -20,6 +21,7 @@ pub use workload::{NAMES, Workload};
 pub fn run(workload: Workload, steps: Option<usize>, clock: Clock) -> Result<Report> {
     kernels::on_pool(|| match workload.kind {
         workload::Kind::Generation => generation::run(workload, steps, clock),
+        workload::Kind::Ppo => ppo::run(workload, steps, clock),
         _ => training::run(workload, steps, clock),
     })
 }
