@@ -7,4 +7,5 @@ mod head;
 mod linear;
 mod precision;
 mod project;
+mod recompute;
 mod support;
