@@ -17,4 +17,5 @@ mod precision;
 mod project;
 mod properties;
 mod reference;
+mod recompute;
 mod support;
