@@ -164,7 +164,7 @@ fn bytes(elements: u64) -> u64 {
 }
 
 /// The loss goes through the logits in chunks of this many elements at most, or of 16 rows.
-const LOGITS_CHUNK: u64 = 8 << 20;
+const LOGITS_CHUNK: u64 = 24 << 20;
 /// And of this many rows at most.
 const CHUNK_ROWS: u64 = 1024;
 

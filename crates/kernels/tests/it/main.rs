@@ -16,6 +16,6 @@ mod optimizer;
 mod precision;
 mod project;
 mod properties;
-mod reference;
 mod recompute;
+mod reference;
 mod support;
