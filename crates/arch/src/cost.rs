@@ -163,8 +163,8 @@ fn bytes(elements: u64) -> u64 {
     elements.saturating_mul(4)
 }
 
-/// The loss goes through the logits in chunks of this many elements at most, or of 16 rows.
-const LOGITS_CHUNK: u64 = 24 << 20;
+/// The loss goes through the logits in chunks of this many elements at most, or of 16 rows; the second is of plain bodies.
+const LOGITS_CHUNK: [u64; 2] = [24 << 20, 8 << 20];
 /// And of this many rows at most.
 const CHUNK_ROWS: u64 = 1024;
 
@@ -202,7 +202,8 @@ pub(crate) fn memory(
     let matrix = if trains_all { count.matrix } else { 0 };
 
     // The loss.
-    let rows = (LOGITS_CHUNK / v.max(1)).clamp(16, CHUNK_ROWS).min(n);
+    let elements = LOGITS_CHUNK[usize::from(bodies == Bodies::Plain)];
+    let rows = (elements / v.max(1)).clamp(16, CHUNK_ROWS).min(n);
     let chunk = product(&[rows, v]);
     let logits = product(&[n, v]);
     let [held_by_loss, in_loss] = match (output, bodies) {
