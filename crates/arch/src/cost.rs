@@ -126,6 +126,13 @@ impl MemoryEstimate {
         Self { weights, gradients: trained, optimizer: trained.saturating_mul(2), beside, ..self }
     }
 
+    /// The same where weights that are not trained are held in bf16. What a product in f32 widens on the way is not counted.
+    #[must_use]
+    pub fn with_frozen_in_bf16(self) -> Self {
+        let frozen = self.weights.saturating_sub(self.gradients);
+        Self { weights: self.weights - frozen / 2, ..self }
+    }
+
     /// All parts together, as if all stood at once.
     pub fn total(&self) -> u64 {
         sum(&[self.weights, self.gradients, self.optimizer, self.activations, self.logits])
