@@ -126,6 +126,13 @@ impl MemoryEstimate {
         Self { weights, gradients: trained, optimizer: trained.saturating_mul(2), beside, ..self }
     }
 
+    /// The same where weights that are not trained are held in bf16. What a product in f32 widens on the way is not counted.
+    #[must_use]
+    pub fn with_frozen_in_bf16(self) -> Self {
+        let frozen = self.weights.saturating_sub(self.gradients);
+        Self { weights: self.weights - frozen / 2, ..self }
+    }
+
     /// All parts together, as if all stood at once.
     pub fn total(&self) -> u64 {
         sum(&[self.weights, self.gradients, self.optimizer, self.activations, self.logits])
@@ -163,8 +170,8 @@ fn bytes(elements: u64) -> u64 {
     elements.saturating_mul(4)
 }
 
-/// The loss goes through the logits in chunks of this many elements at most, or of 16 rows.
-const LOGITS_CHUNK: u64 = 8 << 20;
+/// The loss goes through the logits in chunks of this many elements at most, or of 16 rows; the second is of plain bodies.
+const LOGITS_CHUNK: [u64; 2] = [24 << 20, 8 << 20];
 /// And of this many rows at most.
 const CHUNK_ROWS: u64 = 1024;
 
@@ -202,7 +209,8 @@ pub(crate) fn memory(
     let matrix = if trains_all { count.matrix } else { 0 };
 
     // The loss.
-    let rows = (LOGITS_CHUNK / v.max(1)).clamp(16, CHUNK_ROWS).min(n);
+    let elements = LOGITS_CHUNK[usize::from(bodies == Bodies::Plain)];
+    let rows = (elements / v.max(1)).clamp(16, CHUNK_ROWS).min(n);
     let chunk = product(&[rows, v]);
     let logits = product(&[n, v]);
     let [held_by_loss, in_loss] = match (output, bodies) {

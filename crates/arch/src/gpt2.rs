@@ -263,12 +263,17 @@ impl FamilyConfig for Gpt2Config {
         map
     }
 
-    fn activations(&self, _bodies: Bodies) -> ActivationCount {
+    fn activations(&self, bodies: Bodies) -> ActivationCount {
         let (d, inner) = (self.n_embd as u64, self.n_inner as u64);
-        ActivationCount {
+        let (block, of_norm_weights) = match bodies {
+            // Queries, keys and values, what is attended, the middle of the residual stream; GELU's input; statistics.
+            Bodies::Fused => (5 * d + inner + 4, 0),
             // Norms, head vectors and residual sums 9; GELU's input and output.
-            block: 9 * d + 2 * inner + 20,
-            of_norm_weights: 2 * d,
+            Bodies::Plain => (9 * d + 2 * inner + 20, 2 * d),
+        };
+        ActivationCount {
+            block,
+            of_norm_weights,
             final_norm: [0, 2 * d],
             passing: 2 * inner + d,
             matrix: inner.saturating_mul(d),

@@ -18,6 +18,10 @@ const N_REPETITIONS: usize = 3;
 pub(crate) fn run(workload: Workload, n_steps: Option<usize>, clock: Clock) -> Result<Report> {
     let config = workload.config()?;
     let model = CausalLm::init(&config, 0, &Device::flex());
+    let model = match kernels::precision() {
+        kernels::Precision::Bf16 => model::store_in_bf16(model),
+        _ => model,
+    };
     let settings = Settings {
         max_new_tokens: workload.n_new,
         batch_rows: workload.rows,

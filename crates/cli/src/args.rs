@@ -127,6 +127,9 @@ pub(crate) struct GenerateArgs {
     /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
+    /// In what numbers weights are held and multiplied: f32, or bf16 in half the memory
+    #[arg(long, value_name = "DTYPE", default_value = "f32")]
+    pub(crate) dtype: String,
     /// A prompt, raw text unless --chat; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Vec<String>,
@@ -262,6 +265,9 @@ pub(crate) struct ChatArgs {
     /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
+    /// In what numbers weights are held and multiplied: f32, or bf16 in half the memory
+    #[arg(long, value_name = "DTYPE", default_value = "f32")]
+    pub(crate) dtype: String,
     /// What the system says before the conversation
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,

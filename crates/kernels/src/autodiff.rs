@@ -58,17 +58,27 @@ thread_local! {
 
 /// Calls `run` with the fused bodies off for operations of this thread, as the oracle in tests.
 pub fn with_plain_bodies<R>(run: impl FnOnce() -> R) -> R {
-    let before = PLAIN_HERE.replace(true);
-    let out = run();
-    PLAIN_HERE.set(before);
-    out
+    struct Restored(bool);
+    impl Drop for Restored {
+        fn drop(&mut self) {
+            PLAIN_HERE.set(self.0);
+        }
+    }
+    // A panic inside that someone catches leaves the thread as it was too.
+    let _restored = Restored(PLAIN_HERE.replace(true));
+    run()
 }
 
 /// Whether a fused body can read this tensor.
 pub(crate) fn fits<const D: usize>(x: &Tensor<D>) -> bool {
+    fits_as(x, DType::F32)
+}
+
+/// As [`fits`], where values of another type are read.
+pub(crate) fn fits_as<const D: usize>(x: &Tensor<D>, dtype: DType) -> bool {
     let device = x.device();
     let device_fits = device == Device::flex() || device == Device::flex().autodiff();
-    device_fits && x.dtype() == DType::F32 && fused()
+    device_fits && x.dtype() == dtype && fused()
 }
 
 /// A float tensor of the CPU backend, outside burn's dispatch.

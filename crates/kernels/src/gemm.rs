@@ -2,30 +2,31 @@
 //!
 //! Borders of its blocks follow from the shape alone, so results don't depend on the threads.
 
-use std::marker::PhantomData;
-
 use crate::bf16;
 use crate::precision::Precision;
+use crate::stored;
 
 /// Below this many multiply-adds threads cost more than they save.
 const ALONE: usize = 192 * 192 * 192;
 
 /// A matrix in a slice: how far apart rows and columns stand.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Matrix<'a> {
-    values: &'a [f32],
+pub(crate) struct Matrix<'a, T = f32> {
+    values: &'a [T],
     rows: usize,
     columns: usize,
     row_stride: usize,
     column_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+// What only instructions chosen at run time need is idle in the portable build.
+#[cfg_attr(feature = "portable", allow(dead_code))]
+impl<'a, T: Copy> Matrix<'a, T> {
     /// Row after row.
     ///
     /// # Panics
     /// If there are not `rows * columns` values.
-    pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a matrix of {rows} rows");
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
@@ -34,18 +35,13 @@ impl<'a> Matrix<'a> {
     ///
     /// # Panics
     /// If the last row ends behind the slice, or rows overlap.
-    pub(crate) fn strided(
-        values: &'a [f32],
-        rows: usize,
-        columns: usize,
-        row_stride: usize,
-    ) -> Self {
+    pub(crate) fn strided(values: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert_rows(values.len(), rows, columns, row_stride);
         Self { values, rows, columns, row_stride, column_stride: 1 }
     }
 
     /// Where it stands, whole.
-    pub(crate) fn values(&self) -> &'a [f32] {
+    pub(crate) fn values(&self) -> &'a [T] {
         self.values
     }
 
@@ -57,23 +53,19 @@ impl<'a> Matrix<'a> {
         self.columns
     }
 
-    /// Whether values of a column, not of a row, stand side by side.
-    pub(crate) fn is_transposed(&self) -> bool {
-        self.column_stride != 1
-    }
-
-    /// The place of a value, which may lie one beyond the last.
-    pub(crate) fn at(&self, row: usize, column: usize) -> *const f32 {
-        self.values.as_ptr().wrapping_add(row * self.row_stride + column * self.column_stride)
-    }
-
     /// Other values in the same places.
     ///
     /// # Panics
     /// If there are not as many.
-    pub(crate) fn with_values(self, values: &[f32]) -> Matrix<'_> {
+    pub(crate) fn with_values<U>(self, values: &[U]) -> Matrix<'_, U> {
         assert_eq!(values.len(), self.values.len(), "as many values");
-        Matrix { values, ..self }
+        Matrix {
+            values,
+            rows: self.rows,
+            columns: self.columns,
+            row_stride: self.row_stride,
+            column_stride: self.column_stride,
+        }
     }
 
     /// Rows for columns.
@@ -88,14 +80,27 @@ impl<'a> Matrix<'a> {
     }
 }
 
+// What only products of our own need.
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+impl<T> Matrix<'_, T> {
+    /// Whether values of a column, not of a row, stand side by side.
+    pub(crate) fn is_transposed(&self) -> bool {
+        self.column_stride != 1
+    }
+
+    /// The place of a value, which may lie one beyond the last.
+    pub(crate) fn at(&self, row: usize, column: usize) -> *const T {
+        self.values.as_ptr().wrapping_add(row * self.row_stride + column * self.column_stride)
+    }
+}
+
 /// A matrix to write to; values in a row stand side by side.
 #[derive(Debug)]
 pub(crate) struct MatrixMut<'a> {
-    values: *mut f32,
+    values: &'a mut [f32],
     rows: usize,
     columns: usize,
     row_stride: usize,
-    borrowed: PhantomData<&'a mut [f32]>,
 }
 
 impl<'a> MatrixMut<'a> {
@@ -119,10 +124,11 @@ impl<'a> MatrixMut<'a> {
         row_stride: usize,
     ) -> Self {
         assert_rows(values.len(), rows, columns, row_stride);
-        Self { values: values.as_mut_ptr(), rows, columns, row_stride, borrowed: PhantomData }
+        Self { values, rows, columns, row_stride }
     }
 }
 
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 impl MatrixMut<'_> {
     pub(crate) fn n_rows(&self) -> usize {
         self.rows
@@ -137,25 +143,21 @@ impl MatrixMut<'_> {
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
-        self.values
+        self.values.as_mut_ptr()
     }
 
     /// Sets every value.
     pub(crate) fn fill(&mut self, value: f32) {
         for row in 0..self.rows {
-            for column in 0..self.columns {
-                #[allow(unsafe_code)]
-                // SAFETY: the constructor checked that rows and columns lie within the slice.
-                unsafe {
-                    *self.values.add(row * self.row_stride + column) = value;
-                }
-            }
+            self.values[row * self.row_stride..][..self.columns].fill(value);
         }
     }
+}
 
+impl MatrixMut<'_> {
     /// # Panics
     /// If it is not as large as `a · b`, or they don't fit.
-    pub(crate) fn assert_product(&self, a: Matrix, b: Matrix) {
+    pub(crate) fn assert_product<T>(&self, a: Matrix, b: Matrix<'_, T>) {
         let (m, n, k) = (a.rows, b.columns, a.columns);
         assert!(
             b.rows == k && self.rows == m && self.columns == n,
@@ -208,9 +210,52 @@ pub(crate) fn scaled_gemm(
     }
 }
 
-/// As [`gemm`], in f32 on the calling thread.
-pub(crate) fn gemm_alone(out: MatrixMut, a: Matrix, b: Matrix, write: Write) {
-    multiply_f32(out, a, b, write, 1.0, false);
+/// As [`scaled_gemm`] with a weight, whatever its values are stored in.
+pub(crate) fn weight_gemm(
+    out: MatrixMut,
+    a: Matrix,
+    weight: WeightMatrix,
+    write: Write,
+    scale: f32,
+    precision: Precision,
+) {
+    match weight {
+        WeightMatrix::F32(b) => scaled_gemm(out, a, b, write, scale, precision),
+        WeightMatrix::Bf16(b) => {
+            let parallel = a.rows * b.columns * a.columns > ALONE;
+            if precision == Precision::Bf16 && bf16::is_supported() {
+                bf16::multiply(out, a, b, write, scale, parallel);
+                return;
+            }
+            let values = stored::widened(b.values);
+            scaled_gemm(out, a, b.with_values(&values), write, scale, precision);
+        }
+    }
+}
+
+/// A weight, as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WeightMatrix<'a> {
+    F32(Matrix<'a>),
+    Bf16(Matrix<'a, half::bf16>),
+}
+
+impl WeightMatrix<'_> {
+    /// Rows for columns.
+    pub(crate) fn transposed(self) -> Self {
+        match self {
+            Self::F32(matrix) => Self::F32(matrix.transposed()),
+            Self::Bf16(matrix) => Self::Bf16(matrix.transposed()),
+        }
+    }
+}
+
+/// As [`gemm`], on the calling thread.
+pub(crate) fn gemm_alone(out: MatrixMut, a: Matrix, b: Matrix, write: Write, precision: Precision) {
+    match precision {
+        Precision::Bf16 => bf16::multiply(out, a, b, write, 1.0, false),
+        Precision::F32 | Precision::Tf32 => multiply_f32(out, a, b, write, 1.0, false),
+    }
 }
 
 /// `out = scale · a · b`, or added to it, in f32.
@@ -223,21 +268,23 @@ pub(crate) fn multiply_f32(
     parallel: bool,
 ) {
     out.assert_product(a, b);
-    let (m, n, k) = (a.rows, b.columns, a.columns);
-    if m == 0 || n == 0 {
+    if out.rows == 0 || out.columns == 0 {
         return;
     }
     let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+    #[cfg(feature = "portable")]
+    checked(out, a, b, write, scale, parallelism);
+    #[cfg(not(feature = "portable"))]
     #[allow(unsafe_code)]
     // SAFETY: the constructors of the matrices checked that each index of rows and columns lies
     // within its slice; the output is borrowed mutably for the lifetime of `out`, so it overlaps
     // neither input. With `Write::Over` the output is not read.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
-            out.values,
+            out.rows,
+            out.columns,
+            a.columns,
+            out.values.as_mut_ptr(),
             1,
             out.row_stride as isize,
             write == Write::Add,
@@ -254,6 +301,24 @@ pub(crate) fn multiply_f32(
             false,
             parallelism,
         );
+    }
+}
+
+/// The product by plain loops, each access checked.
+#[cfg(feature = "portable")]
+fn checked(out: MatrixMut, a: Matrix, b: Matrix, write: Write, scale: f32, _: gemm::Parallelism) {
+    for row in 0..out.rows {
+        let sums = &mut out.values[row * out.row_stride..][..out.columns];
+        if write == Write::Over {
+            sums.fill(0.0);
+        }
+        for (column, sum) in sums.iter_mut().enumerate() {
+            let of_one = |idx: usize| {
+                let a = a.values[row * a.row_stride + idx * a.column_stride];
+                a * b.values[idx * b.row_stride + column * b.column_stride]
+            };
+            *sum += scale * (0..a.columns).map(of_one).sum::<f32>();
+        }
     }
 }
 

@@ -46,6 +46,8 @@ mod project;
 mod recompute;
 mod rope;
 mod rows;
+mod shared;
+mod stored;
 mod threads;
 mod vector;
 mod weights;
@@ -70,5 +72,6 @@ pub use precision::{Precision, is_fast_on_cpu, precision, set_precision, with_pr
 pub use project::{Adapter, Layout, LinearMap, Read, project};
 pub use recompute::{recompute, recomputes_on};
 pub use rope::rope;
+pub use stored::round_weight;
 pub use threads::{n_threads, on_pool, set_threads};
 pub use weights::{Weights, exponentials};

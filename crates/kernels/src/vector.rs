@@ -8,7 +8,8 @@ const LANES: usize = 16;
 
 /// Compiles a function for the vectors that this processor has, chosen when it runs.
 ///
-/// A function so compiled calls only what is always inlined, or the choice ends there.
+/// The portable build compiles it once, for what every processor of the target has; the bits are the
+/// same. A function so compiled calls only what is always inlined, or the choice ends there.
 macro_rules! widest {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$doc])*
@@ -17,7 +18,7 @@ macro_rules! widest {
             #[allow(clippy::inline_always)]
             fn body($($arg: $kind),*) $(-> $out)? $body
 
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
             {
                 #[target_feature(enable = "avx2")]
                 fn avx2($($arg: $kind),*) $(-> $out)? {
@@ -45,7 +46,7 @@ macro_rules! widest {
 pub(crate) use widest;
 
 /// Whether the processor has the parts of AVX-512 that functions are compiled for.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 pub(crate) fn has_avx512() -> bool {
     // Asked for every row of a tensor, so asked of the processor once.
     static FOUND: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
@@ -140,6 +141,36 @@ fn sum_lanes(lanes: [f32; LANES]) -> f32 {
         width /= 2;
     }
     sums[0]
+}
+
+/// Σ x.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(crate) fn sum(values: &[f32]) -> f32 {
+    summed(values, |value| value)
+}
+
+/// Σ (x - middle)².
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(crate) fn sum_of_squares_from(values: &[f32], middle: f32) -> f32 {
+    summed(values, |value| (value - middle) * (value - middle))
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn summed(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += term(*value);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += term(*value);
+    }
+    sum_lanes(lanes)
 }
 
 /// Σ a·b.

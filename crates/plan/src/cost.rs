@@ -5,7 +5,7 @@ use arch::{
     TrainingShape,
 };
 use data::Dataset;
-use recipe::{Checkpointing, Eval, PpoSection};
+use recipe::{BaseDtype, Checkpointing, Eval, PpoSection};
 
 use crate::{Algorithm, LoraPlan, PpoPlan};
 
@@ -68,6 +68,7 @@ impl Cost {
                 config.adapter_training_flops(n_tokens, pairs, n_trained),
             ),
         };
+        let memory = as_held(memory, lora);
         let unused_flops = head.unused_flops * n_tokens as f64;
         let unused_flops = if lora.is_some() { unused_flops * 2.0 / 3.0 } else { unused_flops };
         Self {
@@ -156,7 +157,7 @@ impl Cost {
             None => config.training_memory(rows, computation),
         };
         let n_weights = ppo.n_base_parameters + n_factors(lora) + n_factors(value_lora);
-        let memory = step.of_several_models(n_weights, n_trained);
+        let memory = as_held(step.of_several_models(n_weights, n_trained), lora);
         let n_micro = shape.rows_per_step / section.n_minibatches.max(1);
         Self {
             n_parameters: n_weights,
@@ -193,6 +194,14 @@ fn output_of(algorithm: Algorithm) -> Output {
         Algorithm::Pretrain | Algorithm::Sft => Output::CrossEntropy,
         Algorithm::Dpo | Algorithm::Ppo => Output::LogProbs,
         Algorithm::Reward => Output::Scores,
+    }
+}
+
+/// The frozen weights in the type that the adapter's keys ask for.
+fn as_held(memory: MemoryEstimate, lora: Option<&LoraPlan>) -> MemoryEstimate {
+    match lora.map(|lora| lora.base_dtype) {
+        Some(BaseDtype::Bf16) => memory.with_frozen_in_bf16(),
+        Some(BaseDtype::F32) | None => memory,
     }
 }
 

@@ -145,6 +145,18 @@ fn estimates_are_near_what_was_measured() {
 }
 
 #[test]
+fn a_frozen_base_in_bf16_takes_half_and_nothing_else_changes() {
+    let config = measured_config("llama", 3, 1024);
+    let shape = TrainingShape { rows: 4, sequence_length: 128 };
+    let whole = config.adapter_training_memory(shape, FUSED, adapters(&config));
+    let half = whole.with_frozen_in_bf16();
+    assert_eq!(whole.weights - half.weights, 2 * config.n_parameters());
+    assert_eq!(whole.peak(1) - half.peak(1), 2 * config.n_parameters());
+    let trained = config.training_memory(shape, FUSED);
+    assert_eq!(trained.with_frozen_in_bf16().weights, trained.weights);
+}
+
+#[test]
 fn the_largest_allowed_sizes_overflow_nothing() {
     let huge = json!({
         "vocab_size": 1 << 22, "hidden_size": 1 << 14, "num_attention_heads": 1 << 7,

@@ -8,6 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::autodiff::fits;
 use crate::rows::{gather_rows, host_ids, rows_per_chunk, target_rows};
+use crate::stored::{as_f32, weight_fits};
 
 /// What [`linear_logprobs`] gives; 0 in rows without a target.
 #[derive(Clone, Debug)]
@@ -27,10 +28,10 @@ pub fn linear_logprobs(
     targets_n: Tensor<1, Int>,
     temperature: f64,
 ) -> LogProbs {
-    if fits(&hidden_nd) && fits(&weight_vd) {
+    if fits(&hidden_nd) && weight_fits(&weight_vd) {
         return fused::logprobs(hidden_nd, weight_vd, &host_ids(targets_n), temperature);
     }
-    plain(hidden_nd, weight_vd, targets_n, temperature)
+    plain(hidden_nd, as_f32(weight_vd), targets_n, temperature)
 }
 
 fn plain(
@@ -45,6 +46,9 @@ fn plain(
     let n = picked.targets.len();
     let zeros = Tensor::<1>::zeros([n_all], &device);
     if n == 0 {
+        // Still part of the graph, so that a batch without targets has gradients of zero.
+        let corner = hidden_nd.slice([0..1, 0..1]) + weight_vd.slice([0..1, 0..1]);
+        let zeros = zeros + corner.mul_scalar(0.0).reshape([1]);
         return LogProbs { logprobs_n: zeros.clone(), entropy_n: zeros };
     }
     let hidden_nd = gather_rows(hidden_nd, picked.rows.as_ref());
