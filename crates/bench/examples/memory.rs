@@ -29,6 +29,7 @@ enum Task {
     Scores,
     Lora,
     LoraLogProbs,
+    LoraDropout,
 }
 
 struct Case {
@@ -62,6 +63,7 @@ fn cases() -> Vec<Case> {
                     Task::Scores,
                     Task::Lora,
                     Task::LoraLogProbs,
+                    Task::LoraDropout,
                 ] {
                     let n_micro = 1;
                     cases.push(Case {
@@ -165,9 +167,12 @@ fn measure(case: &Case) -> [usize; 2] {
             let model = ScalarHead::from_backbone(backbone, &config, 1);
             steps(case, before, model, |model, tokens, _| model.values(tokens).sum())
         }
-        Task::Lora | Task::LoraLogProbs => {
-            let model = lora::attach(model, &adapter, 1).expect("attached").model;
-            steps(case, before, model, loss)
+        Task::Lora | Task::LoraLogProbs | Task::LoraDropout => {
+            let dropout = if case.task == Task::LoraDropout { 0.1 } else { 0.0 };
+            let adapter = LoraConfig { dropout, ..adapter };
+            let adapted = lora::attach(model, &adapter, 1).expect("attached");
+            adapted.dropout.set(1);
+            steps(case, before, adapted.model, loss)
         }
         _ => steps(case, before, model, loss),
     }
