@@ -47,8 +47,13 @@ pub(crate) fn run(workload: Workload, n_updates: Option<usize>, clock: Clock) ->
         }
 
         let scored = policy::score(rollouts, &actors, &reference, &reward, &settings, &device)?;
-        let learner =
-            Learner { optimizer: &mut optimizer, lr: LR, observe: &mut |_| (), device: &device };
+        let learner = Learner {
+            optimizer: &mut optimizer,
+            lr: LR,
+            observe: &mut |_| (),
+            device: &device,
+            replicas: &train::Alone,
+        };
         let orders = orders(update as u64, workload.rows as u64);
         actors = policy::update(actors, learner, &scored, &orders, &settings)?.actors;
         report.add(update, 0, start.elapsed().as_secs_f64(), clock);

@@ -98,7 +98,18 @@ pub(crate) fn plan_recipe(args: &RecipeArgs, log: LogStyle) -> Result<::plan::Pl
         runs_dir: None,
         bodies: bodies(&loaded.recipe.device)?,
     };
+    // A device that is not there is told before any data is read.
+    replica_devices(&loaded.recipe.device, loaded.recipe.replicas)?;
     Ok(::plan::plan(&loaded, &request, &mut PlanProgress::new(log))?)
+}
+
+/// The device of each replica: of several cards the first ones, and of a processor the one that there is.
+pub(crate) fn replica_devices(device: &str, replicas: usize) -> Result<Vec<kernels::Device>> {
+    let of = |rank: usize| match device {
+        "cuda" if replicas > 1 => kernels::device(&format!("{device}:{rank}")),
+        _ => kernels::device(device),
+    };
+    Ok((0..replicas).map(of).collect::<kernels::Result<_>>()?)
 }
 
 /// Sets what holds for the whole process: the threads that compute (the command line's, else the recipe's, else all) and

@@ -33,8 +33,12 @@ pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Res
 
 fn head(plan: &Plan) -> String {
     let precision = format!(", {}", plan.precision.name());
+    let replicas = match plan.replicas {
+        1 => String::new(),
+        n => format!(", {n} replicas"),
+    };
     format!(
-        "{} · {} ({} threads{}) · {}\n",
+        "{} · {} ({} threads{replicas}{}) · {}\n",
         plan.name,
         plan.device,
         kernels::n_threads(),
@@ -294,7 +298,9 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
         }
     }
     let n_rows = stage.dataset.n_run_rows() * stage.dataset.batch_rows();
-    let per_row = seconds / rows.max(1) as f64;
+    // Replicas on cards of their own work side by side; those on the processor share it.
+    let n_cards = if plan.device == "cpu" { 1 } else { plan.replicas };
+    let per_row = seconds / (rows.max(1) * n_cards) as f64;
     if is_ppo {
         // By the operations of the whole stage against those of the probe.
         let length = stage.sequence_length as u64;
