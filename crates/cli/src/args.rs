@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Time one workload of fixed shape on random weights; one JSON line
     Bench(BenchArgs),
+    /// List where a recipe can compute on this machine, and what is missing
+    Devices,
     /// List runs with their state, step, last loss and size
     Runs(RunsArgs),
     /// Look at data as the model will see it

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod failure;
+mod on_device;
 mod render;
 
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Verify(args) => commands::verify::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Bench(args) => commands::bench::run(&args, clock),
+        Command::Devices => commands::devices::run(),
         Command::Runs(args) => commands::runs::run(&args),
         Command::Data(DataCommand::Inspect(args)) => commands::inspect::run(&args, cli.log),
     }

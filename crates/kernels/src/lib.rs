@@ -39,6 +39,7 @@ mod logprobs;
 mod lora;
 mod norm;
 mod param;
+mod product;
 mod project;
 mod rope;
 mod rows;

@@ -9,6 +9,7 @@ use train::{Context, Finished, Outcome, Progress as _, RunDir, StageStatus};
 use super::{plan_recipe, print, set_threads};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
 use crate::failure::{Failure, Result};
+use crate::on_device;
 use crate::render::progress::RunProgress;
 use crate::render::table;
 
@@ -88,14 +89,17 @@ fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
 
 /// The one match over algorithms.
 fn run_stage(context: Context<'_>) -> Result<Outcome> {
-    let outcome = kernels::on_pool(|| match context.stage.algorithm {
-        Algorithm::Pretrain => pretrain::run(context).map_err(Failure::from),
-        Algorithm::Sft => sft::run(context).map_err(Failure::from),
-        Algorithm::Reward => reward::run(context).map_err(Failure::from),
-        Algorithm::Dpo => dpo::run(context).map_err(Failure::from),
-        Algorithm::Ppo => ppo::run(context).map_err(Failure::from),
-    });
-    outcome.map_err(Failure::during_run)
+    let (stage, name, device) = (context.stage, context.plan.device.as_str(), context.device);
+    on_device::run_stage(stage, name, device, || {
+        let outcome = kernels::on_pool(|| match context.stage.algorithm {
+            Algorithm::Pretrain => pretrain::run(context).map_err(Failure::from),
+            Algorithm::Sft => sft::run(context).map_err(Failure::from),
+            Algorithm::Reward => reward::run(context).map_err(Failure::from),
+            Algorithm::Dpo => dpo::run(context).map_err(Failure::from),
+            Algorithm::Ppo => ppo::run(context).map_err(Failure::from),
+        });
+        outcome.map_err(Failure::during_run)
+    })
 }
 
 /// The table at the end: what each stage came to and where it lies.
