@@ -10,6 +10,9 @@ pub enum Error {
     /// No workload of that name.
     #[error("unknown workload: `{0}`")]
     UnknownWorkload(String),
+    /// No precision of that name.
+    #[error("unknown precision: `{0}`")]
+    UnknownPrecision(String),
     /// The shape of a workload was refused.
     #[error(transparent)]
     Arch(#[from] arch::Error),
@@ -29,6 +32,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownWorkload(_) => Some(format!("workloads are {}", NAMES.join(", "))),
+            Self::UnknownPrecision(_) => Some("precisions are f32 and bf16".to_owned()),
             Self::Arch(error) => error.hint(),
             Self::Lora(error) => error.hint(),
             Self::Train(error) => error.hint(),

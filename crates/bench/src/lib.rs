@@ -24,12 +24,20 @@ pub fn run(workload: Workload, steps: Option<usize>, clock: Clock) -> Result<Rep
     })
 }
 
-/// The rate of f32 products on this machine, as one JSON line: `workload`, `threads`, `gflop_per_s`.
+/// The precision of that name, if it is one of this machine's processor.
+pub fn precision(name: &str) -> Result<kernels::Precision> {
+    let known = [kernels::Precision::F32, kernels::Precision::Bf16];
+    let found = known.into_iter().find(|precision| precision.name() == name);
+    found.ok_or_else(|| Error::UnknownPrecision(name.to_owned()))
+}
+
+/// The rate of products on this machine, as one JSON line: `workload`, `threads`, `dtype`, `gflop_per_s`.
 pub fn products() -> serde_json::Value {
     let rate = products::gflop_per_second();
     serde_json::json!({
         "workload": "products",
         "threads": kernels::n_threads(),
+        "dtype": kernels::precision().name(),
         "gflop_per_s": rate.round(),
     })
 }

@@ -44,12 +44,13 @@ impl Report {
         self.n_tokens as f64 / median
     }
 
-    /// The line: workload, threads, tokens_per_s, times, peak_rss_mb, first_step_s.
+    /// The line: workload, threads, dtype, tokens_per_s, times, peak_rss_mb, first_step_s.
     pub fn to_json(&self) -> Value {
         let round = |x: f64, digits: i32| (x * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
         json!({
             "workload": self.workload,
             "threads": kernels::n_threads(),
+            "dtype": kernels::precision().name(),
             "tokens_per_s": round(self.tokens_per_second(), 1),
             "times": self.times.iter().map(|time| round(*time, 4)).collect::<Vec<_>>(),
             "peak_rss_mb": peak_rss_mb(),

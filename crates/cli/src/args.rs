@@ -295,6 +295,9 @@ pub(crate) struct BenchArgs {
     /// Timed repetitions (default: 8 steps of training, 3 generations)
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<usize>,
+    /// The numbers that enter matrix products: f32 or bf16
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    pub(crate) dtype: String,
 }
 
 /// `temper runs`

@@ -4,6 +4,9 @@
 
 use std::marker::PhantomData;
 
+use crate::bf16;
+use crate::precision::Precision;
+
 /// Below this many multiply-adds threads cost more than they save.
 const ALONE: usize = 192 * 192 * 192;
 
@@ -54,6 +57,25 @@ impl<'a> Matrix<'a> {
         self.columns
     }
 
+    /// Whether values of a column, not of a row, stand side by side.
+    pub(crate) fn is_transposed(&self) -> bool {
+        self.column_stride != 1
+    }
+
+    /// The place of a value, which may lie one beyond the last.
+    pub(crate) fn at(&self, row: usize, column: usize) -> *const f32 {
+        self.values.as_ptr().wrapping_add(row * self.row_stride + column * self.column_stride)
+    }
+
+    /// Other values in the same places.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub(crate) fn with_values(self, values: &[f32]) -> Matrix<'_> {
+        assert_eq!(values.len(), self.values.len(), "as many values");
+        Matrix { values, ..self }
+    }
+
     /// Rows for columns.
     pub(crate) fn transposed(self) -> Self {
         Self {
@@ -101,6 +123,50 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
+impl MatrixMut<'_> {
+    pub(crate) fn n_rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn n_columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(crate) fn row_stride(&self) -> usize {
+        self.row_stride
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.values
+    }
+
+    /// Sets every value.
+    pub(crate) fn fill(&mut self, value: f32) {
+        for row in 0..self.rows {
+            for column in 0..self.columns {
+                #[allow(unsafe_code)]
+                // SAFETY: the constructor checked that rows and columns lie within the slice.
+                unsafe {
+                    *self.values.add(row * self.row_stride + column) = value;
+                }
+            }
+        }
+    }
+
+    /// # Panics
+    /// If it is not as large as `a · b`, or they don't fit.
+    pub(crate) fn assert_product(&self, a: Matrix, b: Matrix) {
+        let (m, n, k) = (a.rows, b.columns, a.columns);
+        assert!(
+            b.rows == k && self.rows == m && self.columns == n,
+            "a product of {m} × {k} by {} × {n} into {} × {}",
+            b.rows,
+            self.rows,
+            self.columns
+        );
+    }
+}
+
 fn assert_rows(len: usize, rows: usize, columns: usize, row_stride: usize) {
     let end = if rows == 0 { 0 } else { (rows - 1) * row_stride + columns };
     assert!(
@@ -122,41 +188,46 @@ pub(crate) enum Write {
 ///
 /// # Panics
 /// If the shapes don't fit.
-pub(crate) fn gemm(out: MatrixMut, a: Matrix, b: Matrix, write: Write) {
-    scaled_gemm(out, a, b, write, 1.0);
+pub(crate) fn gemm(out: MatrixMut, a: Matrix, b: Matrix, write: Write, precision: Precision) {
+    scaled_gemm(out, a, b, write, 1.0, precision);
 }
 
 /// As [`gemm`], the product times `scale`.
-pub(crate) fn scaled_gemm(out: MatrixMut, a: Matrix, b: Matrix, write: Write, scale: f32) {
-    let parallel = a.rows * b.columns * a.columns > ALONE;
-    let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
-    multiply(out, a, b, write, scale, parallelism);
-}
-
-/// As [`gemm`], on the calling thread.
-pub(crate) fn gemm_alone(out: MatrixMut, a: Matrix, b: Matrix, write: Write) {
-    multiply(out, a, b, write, 1.0, gemm::Parallelism::None);
-}
-
-fn multiply(
+pub(crate) fn scaled_gemm(
     out: MatrixMut,
     a: Matrix,
     b: Matrix,
     write: Write,
     scale: f32,
-    parallelism: gemm::Parallelism,
+    precision: Precision,
 ) {
+    let parallel = a.rows * b.columns * a.columns > ALONE;
+    match precision {
+        Precision::Bf16 => bf16::multiply(out, a, b, write, scale, parallel),
+        Precision::F32 | Precision::Tf32 => multiply_f32(out, a, b, write, scale, parallel),
+    }
+}
+
+/// As [`gemm`], in f32 on the calling thread.
+pub(crate) fn gemm_alone(out: MatrixMut, a: Matrix, b: Matrix, write: Write) {
+    multiply_f32(out, a, b, write, 1.0, false);
+}
+
+/// `out = scale · a · b`, or added to it, in f32.
+pub(crate) fn multiply_f32(
+    out: MatrixMut,
+    a: Matrix,
+    b: Matrix,
+    write: Write,
+    scale: f32,
+    parallel: bool,
+) {
+    out.assert_product(a, b);
     let (m, n, k) = (a.rows, b.columns, a.columns);
-    assert!(
-        b.rows == k && out.rows == m && out.columns == n,
-        "a product of {m} × {k} by {} × {n} into {} × {}",
-        b.rows,
-        out.rows,
-        out.columns
-    );
     if m == 0 || n == 0 {
         return;
     }
+    let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     #[allow(unsafe_code)]
     // SAFETY: the constructors of the matrices checked that each index of rows and columns lies
     // within its slice; the output is borrowed mutably for the lifetime of `out`, so it overlaps
@@ -189,6 +260,7 @@ fn multiply(
 #[cfg(test)]
 mod tests {
     use super::{Matrix, MatrixMut, Write, gemm, scaled_gemm};
+    use crate::precision::Precision;
 
     #[test]
     fn products_of_both_orders() {
@@ -196,10 +268,10 @@ mod tests {
         let b = [1.0, 0.0, 2.0, 1.0, -1.0, 1.0];
         let mut out = [10.0; 4];
         let (a, b) = (Matrix::new(&a, 2, 3), Matrix::new(&b, 3, 2));
-        gemm(MatrixMut::new(&mut out, 2, 2), a, b, Write::Over);
+        gemm(MatrixMut::new(&mut out, 2, 2), a, b, Write::Over, Precision::F32);
         assert_eq!(out, [2.0, 5.0, 8.0, 11.0]);
         let a = Matrix::new(a.values, 3, 2).transposed();
-        scaled_gemm(MatrixMut::new(&mut out, 2, 2), a, b, Write::Add, 2.0);
+        scaled_gemm(MatrixMut::new(&mut out, 2, 2), a, b, Write::Add, 2.0, Precision::F32);
         assert_eq!(out, [2.0 + 4.0, 5.0 + 16.0, 8.0 + 8.0, 11.0 + 20.0]);
     }
 
@@ -209,7 +281,13 @@ mod tests {
         let b = [1.0, 0.0, 0.0, 1.0];
         let mut out = [7.0; 5];
         let a = Matrix::strided(&a, 2, 2, 3);
-        gemm(MatrixMut::strided(&mut out, 2, 2, 3), a, Matrix::new(&b, 2, 2), Write::Over);
+        gemm(
+            MatrixMut::strided(&mut out, 2, 2, 3),
+            a,
+            Matrix::new(&b, 2, 2),
+            Write::Over,
+            Precision::F32,
+        );
         assert_eq!(out, [1.0, 2.0, 7.0, 3.0, 4.0]);
     }
 

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::buffer::{filled, rows_per_task};
 use crate::flex;
 use crate::gemm::{Matrix, MatrixMut, Write, scaled_gemm};
+use crate::precision::Precision;
 
 /// Bytes of logits that exist at a time.
 const CHUNK_BYTES: usize = 32 << 20;
@@ -23,6 +24,7 @@ pub(crate) struct Head<'a> {
     pub(crate) v: usize,
     /// Multiplies the product: 1 / temperature.
     scale: f32,
+    precision: Precision,
 }
 
 /// Rows with a target.
@@ -79,6 +81,7 @@ impl<'a> Head<'a> {
         weight: &'a FlexTensor,
         picked: &'a Picked,
         scale: f32,
+        precision: Precision,
     ) -> Self {
         let (d, weight) = (weight.layout().shape()[1], flex::values(weight));
         let v = weight.len() / d;
@@ -97,7 +100,7 @@ impl<'a> Head<'a> {
             })
             .into()
         };
-        Self { hidden, weight, picked, d, v, scale }
+        Self { hidden, weight, picked, d, v, scale, precision }
     }
 
     fn weight(&self) -> Matrix<'_> {
@@ -118,7 +121,7 @@ impl<'a> Head<'a> {
             let logits = &mut logits[..m * self.v];
             let out = MatrixMut::new(logits, m, self.v);
             let (hidden, weight) = (self.hidden(start, m), self.weight().transposed());
-            scaled_gemm(out, hidden, weight, Write::Over, self.scale);
+            scaled_gemm(out, hidden, weight, Write::Over, self.scale, self.precision);
             see(start, logits);
         }
     }
@@ -142,13 +145,14 @@ impl<'a> Head<'a> {
                 self.weight(),
                 Write::Over,
                 self.scale,
+                self.precision,
             );
         }
         if !d_weight.is_empty() {
             let write = if start == 0 { Write::Over } else { Write::Add };
             let out = MatrixMut::new(d_weight, self.v, self.d);
             let (d_logits, hidden) = (d_logits.transposed(), self.hidden(start, m));
-            scaled_gemm(out, d_logits, hidden, write, self.scale);
+            scaled_gemm(out, d_logits, hidden, write, self.scale, self.precision);
         }
     }
 }

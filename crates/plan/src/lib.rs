@@ -53,6 +53,8 @@ pub struct Plan {
     pub seed: u64,
     /// Where it computes.
     pub device: String,
+    /// The numbers that enter matrix products.
+    pub precision: recipe::Precision,
     /// Threads, where the recipe says how many.
     pub threads: Option<usize>,
     /// Where things lie.
@@ -113,6 +115,7 @@ pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result
         name: paths.name.clone(),
         seed: loaded.recipe.seed,
         device: loaded.recipe.device.clone(),
+        precision: loaded.recipe.precision,
         threads: loaded.recipe.threads,
         recipe: loaded.recipe.clone(),
         recipe_toml: loaded.resolved_toml.clone(),

@@ -20,6 +20,7 @@ mod model;
 mod overrides;
 mod pair_keys;
 mod ppo;
+mod precision;
 mod pretrain;
 mod problems;
 mod reference;
@@ -53,6 +54,7 @@ pub use lora::LoraKeys;
 pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, StartModel};
 pub use pair_keys::PairKeys;
 pub use ppo::{Conventions, Kl, KlEstimator, PpoSection, Role};
+pub use precision::Precision;
 pub use pretrain::{Packing, PretrainSection};
 pub use reference::{json_schema, reference_markdown};
 pub use reward::RewardSection;
@@ -87,6 +89,10 @@ pub struct Recipe {
     #[serde(default = "default_device")]
     #[schemars(extend("format" = "device"))]
     pub device: String,
+    /// The numbers that enter the matrix products of layers; their sums, the weights, the optimizer,
+    /// norms, softmax and losses are f32 whatever stands here.
+    #[serde(default)]
+    pub precision: Precision,
     /// The threads that compute. Left out, one for each core. The result does not depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
@@ -236,6 +242,9 @@ impl Recipe {
 
     /// Whether sections agree with themselves and with each other.
     fn check(&self, problems: &mut Problems) {
+        if self.precision == Precision::Tf32 && !self.device.starts_with("cuda") {
+            problems.conflict("precision", "`tf32` is what tensor cores do: only on `cuda`");
+        }
         if let Some(tokenizer) = &self.tokenizer {
             tokenizer.check(problems);
         }

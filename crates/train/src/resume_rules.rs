@@ -24,7 +24,7 @@ const LENGTH: [&str; 3] = ["max_steps", "epochs", "max_tokens"];
 /// Keys that change the order of sums and nothing else.
 const BITS_ONLY: [&str; 2] = ["micro_batch", "device"];
 /// Keys of the recipe that every stage depends on.
-const COMMON: [&str; 5] = ["seed", "device", "deterministic", "tokenizer", "model"];
+const COMMON: [&str; 6] = ["seed", "device", "precision", "deterministic", "tokenizer", "model"];
 
 /// Compares what one stage depends on in two recipes: the common keys, its own section, and the
 /// sections of the stages that it starts from.

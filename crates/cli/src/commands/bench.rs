@@ -7,6 +7,7 @@ use crate::args::BenchArgs;
 use crate::failure::Result;
 
 pub(crate) fn run(args: &BenchArgs, clock: Clock) -> Result<()> {
+    kernels::set_precision(bench::precision(&args.dtype)?);
     if args.workload == "products" {
         return print(&format!("{}\n", bench::products()));
     }

@@ -16,6 +16,7 @@ pub(crate) mod verify;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use recipe::Precision;
 use tokenizer::Tokenizer;
 use train::TrainedModel;
 
@@ -78,10 +79,26 @@ pub(crate) fn plan_recipe(args: &RecipeArgs, log: LogStyle) -> Result<::plan::Pl
     Ok(::plan::plan(&loaded, &request, &mut PlanProgress::new(log))?)
 }
 
-/// The threads that compute: the command line's, else the recipe's, else all.
-pub(crate) fn set_threads(argument: Option<usize>, plan: &::plan::Plan) -> Result<()> {
-    if let (None, Some(threads)) = (argument, plan.threads) {
+/// Sets what holds for the whole process: the threads that compute (the command line's, else the recipe's, else all) and
+/// the precision of products.
+pub(crate) fn set_up_kernels(threads: Option<usize>, plan: &::plan::Plan) -> Result<()> {
+    if let (None, Some(threads)) = (threads, plan.threads) {
         kernels::set_threads(threads)?;
     }
+    kernels::set_precision(match plan.precision {
+        Precision::F32 => kernels::Precision::F32,
+        Precision::Tf32 => kernels::Precision::Tf32,
+        Precision::Bf16 => kernels::Precision::Bf16,
+    });
     Ok(())
+}
+
+/// What is worth saying about the precision on this machine.
+pub(crate) fn precision_note(plan: &::plan::Plan) -> Option<&'static str> {
+    let in_vain = plan.device == "cpu"
+        && plan.precision == Precision::Bf16
+        && !kernels::is_fast_on_cpu(kernels::Precision::Bf16);
+    in_vain.then_some(
+        "precision: this processor has no bf16 products; f32 would be faster and more exact",
+    )
 }

@@ -7,8 +7,9 @@ use data::{Batch, CutReason, DrawnCounts};
 use model::{CausalLm, ScalarHead};
 use nn::TokenBatch;
 use plan::{Algorithm, Plan, StagePlan, Start};
+use recipe::Precision;
 
-use super::{plan_recipe, print, set_threads};
+use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
 use crate::failure::Result;
 use crate::render::table;
@@ -18,7 +19,7 @@ const PROBE_SECONDS: f64 = 2.0;
 
 pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let plan = plan_recipe(&args.recipe, log)?;
-    set_threads(threads, &plan)?;
+    set_up_kernels(threads, &plan)?;
     print(&head(&plan))?;
     let seconds: Vec<Option<f64>> = plan
         .stages
@@ -31,11 +32,13 @@ pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Res
 }
 
 fn head(plan: &Plan) -> String {
+    let precision = format!(", {}", plan.precision.name());
     format!(
-        "{} · {} ({} threads) · {}\n",
+        "{} · {} ({} threads{}) · {}\n",
         plan.name,
         plan.device,
         kernels::n_threads(),
+        if plan.precision == Precision::F32 { "" } else { &precision },
         plan.paths.run_dir.display()
     )
 }
@@ -92,7 +95,7 @@ fn per_step(stage: &StagePlan) -> String {
 }
 
 fn notes(plan: &Plan, list_cut: bool) -> String {
-    let mut text = String::new();
+    let mut text = precision_note(plan).map(|note| format!("  {note}\n")).unwrap_or_default();
     for stage in &plan.stages {
         for line in stage_notes(stage) {
             text += &format!("  {}: {line}\n", stage.name);

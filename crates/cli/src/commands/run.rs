@@ -6,7 +6,7 @@ use plan::{Algorithm, Plan, RUNS_DIR, StagePlan};
 use serde_json::Value;
 use train::{Context, Finished, Outcome, Progress as _, RunDir, StageStatus};
 
-use super::{plan_recipe, print, set_threads};
+use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
 use crate::failure::{Failure, Result};
 use crate::on_device;
@@ -34,13 +34,14 @@ pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -
 }
 
 fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
-    set_threads(threads, plan)?;
+    set_up_kernels(threads, plan)?;
     let device = kernels::device(&plan.device)?.autodiff();
     let stop = train::signals::install()?;
     let run_dir = RunDir::open(&plan.paths.run_dir)?;
     let mut progress = RunProgress::new(log);
-    for warning in run_dir.adopt_recipe(&plan.recipe_toml, &plan.recipe)? {
-        progress.event(&train::Event::Warning { message: warning });
+    let warnings = run_dir.adopt_recipe(&plan.recipe_toml, &plan.recipe)?;
+    for message in warnings.into_iter().chain(precision_note(plan).map(str::to_owned)) {
+        progress.event(&train::Event::Warning { message });
     }
     check_starts(plan, &run_dir)?;
     write_launch(&plan.paths.run_dir, args)?;

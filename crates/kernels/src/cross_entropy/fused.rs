@@ -11,6 +11,7 @@ use crate::autodiff::{Cpu, InputGradients, Op, record};
 use crate::buffer::{TASK, filled};
 use crate::flex;
 use crate::head::{Head, Picked};
+use crate::precision::precision;
 use crate::vector::{self, widest};
 
 /// The gradients of the loss by hidden and weight; none where they are not wanted.
@@ -23,7 +24,7 @@ struct CrossEntropy {
 pub(super) fn cross_entropy(hidden: Tensor<2>, weight: Tensor<2>, targets: &[i32]) -> Tensor<1> {
     let (hidden, weight) = (Cpu::new(hidden), Cpu::new(weight));
     let picked = Picked::new(targets);
-    let head = Head::new(hidden.value(), weight.value(), &picked, 1.0);
+    let head = Head::new(hidden.value(), weight.value(), &picked, 1.0, precision());
     let (n, d, v) = (picked.rows.len(), head.d, head.v);
     let (want_hidden, want_weight) = (hidden.is_tracked(), weight.is_tracked());
     let mut loss = 0.0;

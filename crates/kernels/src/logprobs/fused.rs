@@ -12,6 +12,7 @@ use crate::autodiff::{Cpu, InputGradients, Op, record};
 use crate::buffer::filled;
 use crate::flex;
 use crate::head::{Head, Picked};
+use crate::precision::{Precision, precision};
 use crate::vector::{self, widest};
 
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ struct LinearLogProbs {
     weight: FlexTensor,
     picked: Picked,
     scale: f32,
+    precision: Precision,
     /// log Σ e^z and entropy of each picked row.
     rows: Vec<(f32, f32)>,
 }
@@ -36,7 +38,8 @@ pub(super) fn logprobs(
     let n_all = picked.n_all;
     let mut out = vec![0.0; 2 * n_all];
     let mut rows = Vec::with_capacity(picked.rows.len());
-    let head = Head::new(hidden.value(), weight.value(), &picked, scale);
+    let precision = precision();
+    let head = Head::new(hidden.value(), weight.value(), &picked, scale, precision);
     head.for_chunks(|start, logits| {
         let found: Vec<[f32; 3]> = logits
             .par_chunks_mut(head.v)
@@ -58,6 +61,7 @@ pub(super) fn logprobs(
         weight: weight.value().clone(),
         picked,
         scale,
+        precision,
         rows,
     };
     let both = record(&[&hidden, &weight], flex::tensor(out, [2, n_all]), op);
@@ -68,10 +72,10 @@ pub(super) fn logprobs(
 
 impl Op for LinearLogProbs {
     fn backward(self, d_out: FlexTensor, inputs: &mut InputGradients<'_>) {
-        let Self { hidden, weight, picked, scale, rows } = self;
+        let Self { hidden, weight, picked, scale, precision, rows } = self;
         let d_out = flex::values(&d_out);
         let (d_logprobs, d_entropies) = d_out.split_at(picked.n_all);
-        let head = Head::new(&hidden, &weight, &picked, scale);
+        let head = Head::new(&hidden, &weight, &picked, scale, precision);
         let (n, d, v) = (rows.len(), head.d, head.v);
         let (want_hidden, want_weight) = (inputs.wants(0), inputs.wants(1));
         let mut d_weight = Vec::new();

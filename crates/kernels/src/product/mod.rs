@@ -14,7 +14,9 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{DType, Shape, Tensor};
+use burn::tensor::{DType, Tensor};
+
+use crate::Precision;
 
 /// What the operands of a product are while they are multiplied. Sums are f32 in each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +37,14 @@ pub(crate) fn matmul<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D
 
 /// Which product of ours the run's precision asks for on the tensor's device; none where burn's is the right one.
 fn operands<const D: usize>(x: &Tensor<D>) -> Option<Operands> {
-    // Read last: the CPU needs no answer.
-    if crate::is_cpu(&x.device()) || x.dtype() != DType::F32 { None } else { Some(Operands::Full) }
+    if crate::is_cpu(&x.device()) || x.dtype() != DType::F32 {
+        return None;
+    }
+    match crate::precision() {
+        Precision::F32 => Some(Operands::Full),
+        Precision::Tf32 => None,
+        Precision::Bf16 => Some(Operands::Half),
+    }
 }
 
 fn with_operands<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>, operands: Operands) -> Tensor<D> {
@@ -133,12 +141,12 @@ fn transposed<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
 
 /// The shape of a product: the left one's, but for the last dimension.
 #[cfg(feature = "cuda")]
-fn shape_of(lhs: &Shape, rhs: &Shape) -> Shape {
+fn shape_of(lhs: &burn::tensor::Shape, rhs: &burn::tensor::Shape) -> burn::tensor::Shape {
     let mut dims: Vec<usize> = lhs.iter().copied().collect();
     if let (Some(columns), Some(last)) = (rhs.iter().next_back(), dims.last_mut()) {
         *last = *columns;
     }
-    Shape::from(dims)
+    burn::tensor::Shape::from(dims)
 }
 
 #[cfg(test)]

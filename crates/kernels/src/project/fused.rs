@@ -17,6 +17,7 @@ use crate::buffer::{self, filled, rows_per_task};
 use crate::few_rows;
 use crate::flex;
 use crate::gemm::{Matrix, MatrixMut, Write, gemm, scaled_gemm};
+use crate::precision::{Precision, precision};
 use crate::vector::widest;
 
 /// Rows whose part of a bias's gradient is summed first.
@@ -48,6 +49,8 @@ struct CpuMap {
     d_out: usize,
     /// Where its outputs start in a row.
     start: usize,
+    /// Of its products, forward and backward.
+    precision: Precision,
 }
 
 #[derive(Clone, Debug)]
@@ -101,7 +104,17 @@ pub(super) fn project(
         });
         let d_in = dims[0] * dims[1] / d_out;
         let layout = map.layout;
-        cpu_maps.push(CpuMap { weight, layout, weight_idx, bias_idx, adapter, d_in, d_out, start });
+        cpu_maps.push(CpuMap {
+            weight,
+            layout,
+            weight_idx,
+            bias_idx,
+            adapter,
+            d_in,
+            d_out,
+            start,
+            precision: precision(),
+        });
         start += d_out;
     }
     let (d_in, width) = (cpu_maps[0].d_in, start);
@@ -193,20 +206,20 @@ impl CpuMap {
             few_rows::add_product(out, width, x.values(), &weight, n);
         } else {
             let y = MatrixMut::strided(out, n, self.d_out, width);
-            gemm(y, x, self.matrix(&weight).transposed(), write);
+            gemm(y, x, self.matrix(&weight).transposed(), write, self.precision);
         }
         drop(weight);
-        let d_out = self.d_out;
+        let (d_out, precision) = (self.d_out, self.precision);
         if let Some(adapter) = &mut self.adapter {
             let (a, b) = (flex::values(adapter.a.value()), flex::values(adapter.b.value()));
             let (rank, d_in) = (adapter.rank, self.d_in);
             let narrow = filled(n * rank, |narrow| {
                 let a = Matrix::new(&a, rank, d_in).transposed();
-                gemm(MatrixMut::new(narrow, n, rank), x, a, Write::Over);
+                gemm(MatrixMut::new(narrow, n, rank), x, a, Write::Over, precision);
             });
             let y = MatrixMut::strided(out, n, d_out, width);
             let b = Matrix::new(&b, d_out, rank).transposed();
-            scaled_gemm(y, Matrix::new(&narrow, n, rank), b, Write::Add, adapter.scale);
+            scaled_gemm(y, Matrix::new(&narrow, n, rank), b, Write::Add, adapter.scale, precision);
             adapter.narrow = Arc::new(narrow);
         }
     }
@@ -221,7 +234,7 @@ impl CpuMap {
         write: Write,
         inputs: &mut InputGradients<'_>,
     ) {
-        let (n, wants_read) = (d_out.n_rows(), d_read.is_some());
+        let (n, wants_read, precision) = (d_out.n_rows(), d_read.is_some(), self.precision);
         let adapter = self.adapter.as_ref();
         // scale · dy·B
         let d_narrow = adapter.filter(|adapter| wants_read || inputs.wants(adapter.a_idx));
@@ -230,17 +243,19 @@ impl CpuMap {
             filled(n * adapter.rank, |out| {
                 let b = Matrix::new(&b, self.d_out, adapter.rank);
                 let out = MatrixMut::new(out, n, adapter.rank);
-                scaled_gemm(out, d_out, b, Write::Over, adapter.scale);
+                scaled_gemm(out, d_out, b, Write::Over, adapter.scale, precision);
             })
         });
         if let Some(d_read) = d_read {
             let weight = flex::values(self.weight.value());
-            gemm(MatrixMut::new(d_read, n, self.d_in), d_out, self.matrix(&weight), write);
+            let out = MatrixMut::new(d_read, n, self.d_in);
+            gemm(out, d_out, self.matrix(&weight), write, precision);
             if let (Some(adapter), Some(d_narrow)) = (adapter, &d_narrow) {
                 let a = flex::values(adapter.a.value());
                 let a = Matrix::new(&a, adapter.rank, self.d_in);
                 let d_narrow = Matrix::new(d_narrow, n, adapter.rank);
-                gemm(MatrixMut::new(d_read, n, self.d_in), d_narrow, a, Write::Add);
+                let out = MatrixMut::new(d_read, n, self.d_in);
+                gemm(out, d_narrow, a, Write::Add, precision);
             }
         }
         if let Some(x) = x.filter(|_| inputs.wants(self.weight_idx)) {
@@ -248,19 +263,19 @@ impl CpuMap {
                 Layout::OutIn => (d_out.transposed(), x),
                 Layout::InOut => (x.transposed(), d_out),
             };
-            add_product(&self.weight, self.weight_idx, a, b, 1.0, inputs);
+            add_product(&self.weight, self.weight_idx, (a, b), 1.0, precision, inputs);
         }
         let Some(adapter) = adapter else { return };
         if let (Some(x), Some(d_narrow)) = (x, &d_narrow)
             && inputs.wants(adapter.a_idx)
         {
             let d_narrow = Matrix::new(d_narrow, n, adapter.rank).transposed();
-            add_product(&adapter.a, adapter.a_idx, d_narrow, x, 1.0, inputs);
+            add_product(&adapter.a, adapter.a_idx, (d_narrow, x), 1.0, precision, inputs);
         }
         if inputs.wants(adapter.a_idx + 1) {
             let narrow = Matrix::new(&adapter.narrow, n, adapter.rank);
             let (idx, d_out) = (adapter.a_idx + 1, d_out.transposed());
-            add_product(&adapter.b, idx, d_out, narrow, adapter.scale, inputs);
+            add_product(&adapter.b, idx, (d_out, narrow), adapter.scale, precision, inputs);
         }
     }
 }
@@ -269,21 +284,22 @@ impl CpuMap {
 fn add_product(
     parameter: &Cpu,
     idx: usize,
-    a: Matrix,
-    b: Matrix,
+    (a, b): (Matrix, Matrix),
     scale: f32,
+    precision: Precision,
     inputs: &mut InputGradients<'_>,
 ) {
     let (rows, columns) = (a.n_rows(), b.n_columns());
     let gradient = match inputs.take(parameter) {
         Some(mut gradient) => {
             let out = MatrixMut::new(gradient.storage_mut::<f32>(), rows, columns);
-            scaled_gemm(out, a, b, Write::Add, scale);
+            scaled_gemm(out, a, b, Write::Add, scale, precision);
             gradient
         }
         None => {
             let values = filled(rows * columns, |out| {
-                scaled_gemm(MatrixMut::new(out, rows, columns), a, b, Write::Over, scale);
+                let out = MatrixMut::new(out, rows, columns);
+                scaled_gemm(out, a, b, Write::Over, scale, precision);
             });
             flex::tensor(values, [rows, columns])
         }

@@ -5,5 +5,6 @@ mod attention;
 mod elementwise;
 mod head;
 mod linear;
+mod precision;
 mod project;
 mod support;

@@ -1,0 +1,278 @@
+//! A product cut into tasks, tasks into tiles.
+//!
+//! The smaller side is packed once for all tasks, the larger by the task that reads it, so that it
+//! comes from memory once. Borders follow from the shape alone, so results don't depend on threads.
+
+use std::cell::Cell;
+
+use rayon::prelude::*;
+
+use super::micro::{self, Tile};
+use super::pack::{self, COLUMNS, Line, PAIRS, ROWS, lines_of_columns, lines_of_rows};
+use crate::gemm::{Matrix, MatrixMut, Write};
+
+/// Panels of rows in a task whose rows all tasks share.
+const SHARED_ROW_PANELS: usize = 64;
+/// Panels of columns in such a task.
+const OWN_COLUMN_PANELS: usize = 2;
+/// Panels of rows in a task that packs them itself: a quarter of a megabyte.
+const OWN_ROW_PANELS: usize = 8;
+/// Panels of columns in such a task.
+const SHARED_COLUMN_PANELS: usize = 16;
+
+/// How a product is cut.
+struct Cut {
+    /// Panels of all rows and columns.
+    row_panels: usize,
+    column_panels: usize,
+    /// Tasks along rows and columns.
+    row_tasks: usize,
+    column_tasks: usize,
+    rows_are_shared: bool,
+    interleaved: bool,
+    /// The inner size.
+    inner: usize,
+}
+
+impl Cut {
+    fn new(a: Matrix, b: Matrix) -> Self {
+        let (row_panels, column_panels) =
+            (a.n_rows().div_ceil(ROWS), b.n_columns().div_ceil(COLUMNS));
+        let rows_are_shared = a.n_rows() <= b.n_columns();
+        let (rows, columns) = if rows_are_shared {
+            (SHARED_ROW_PANELS, OWN_COLUMN_PANELS)
+        } else {
+            (OWN_ROW_PANELS, SHARED_COLUMN_PANELS)
+        };
+        Self {
+            row_panels,
+            column_panels,
+            row_tasks: row_panels.div_ceil(rows),
+            column_tasks: column_panels.div_ceil(columns),
+            rows_are_shared,
+            interleaved: a.is_transposed(),
+            inner: a.n_columns(),
+        }
+    }
+
+    /// Where each block of the inner index starts, and its pairs: blocks of nearly one size.
+    fn inner_blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let inner = self.inner;
+        let n_blocks = inner.div_ceil(2 * PAIRS).max(1);
+        let size = inner.div_ceil(n_blocks).next_multiple_of(32);
+        let starts = (0..inner).step_by(size.max(1));
+        starts.map(move |start| (start, (inner - start).min(size).div_ceil(2)))
+    }
+
+    fn rows_of(&self, task: usize) -> std::ops::Range<usize> {
+        part(self.row_panels, self.row_tasks, task / self.column_tasks)
+    }
+
+    fn columns_of(&self, task: usize) -> std::ops::Range<usize> {
+        part(self.column_panels, self.column_tasks, task % self.column_tasks)
+    }
+
+    /// Lines of one block of the inner index, for one panel.
+    fn lines(&self, rows: bool, pairs: usize) -> usize {
+        if rows { lines_of_rows(self.interleaved, pairs) } else { lines_of_columns(pairs) }
+    }
+
+    /// Where the panels of each block of the inner index start in the side that is shared.
+    fn shared_starts(&self) -> Vec<usize> {
+        let panels = if self.rows_are_shared { self.row_panels } else { self.column_panels };
+        let sizes =
+            self.inner_blocks().map(|(_, pairs)| panels * self.lines(self.rows_are_shared, pairs));
+        let mut starts = vec![0];
+        for size in sizes {
+            starts.push(starts[starts.len() - 1] + size);
+        }
+        starts
+    }
+}
+
+/// Part `idx` of `n` things in `parts` parts of nearly one size.
+fn part(n: usize, parts: usize, idx: usize) -> std::ops::Range<usize> {
+    n * idx / parts..n * (idx + 1) / parts
+}
+
+thread_local! {
+    static SHARED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    static OWN: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// At least so many lines that hold anything, kept by the thread.
+fn with_lines<R>(
+    kept: &'static std::thread::LocalKey<Cell<Vec<Line>>>,
+    n: usize,
+    run: impl FnOnce(&mut [Line]) -> R,
+) -> R {
+    // A call inside of `run` finds nothing and makes its own.
+    let mut lines = kept.take();
+    if lines.len() < n {
+        lines.resize(n, Line::ZERO);
+    }
+    let out = run(&mut lines[..n]);
+    kept.set(lines);
+    out
+}
+
+/// The output, as tasks see it.
+#[derive(Clone, Copy)]
+struct Out {
+    values: *mut f32,
+    row_stride: usize,
+    rows: usize,
+    columns: usize,
+}
+
+#[allow(unsafe_code)]
+// SAFETY: tasks write tiles of their own.
+unsafe impl Send for Out {}
+#[allow(unsafe_code)]
+// SAFETY: as above.
+unsafe impl Sync for Out {}
+
+impl Out {
+    fn tile(self, row_panel: usize, column_panel: usize) -> Tile {
+        let (row, column) = (row_panel * ROWS, column_panel * COLUMNS);
+        Tile {
+            values: self.values.wrapping_add(row * self.row_stride + column),
+            row_stride: self.row_stride,
+            rows: (self.rows - row).min(ROWS),
+            columns: (self.columns - column).min(COLUMNS),
+        }
+    }
+}
+
+/// As [`super::multiply`], on a processor with bf16 products.
+pub(super) fn multiply(
+    mut out: MatrixMut,
+    a: Matrix,
+    b: Matrix,
+    write: Write,
+    scale: f32,
+    parallel: bool,
+) {
+    out.assert_product(a, b);
+    if out.n_rows() == 0 || out.n_columns() == 0 {
+        return;
+    }
+    if a.n_columns() == 0 {
+        if write == Write::Over {
+            out.fill(0.0);
+        }
+        return;
+    }
+    let (rows, columns, row_stride) = (out.n_rows(), out.n_columns(), out.row_stride());
+    let out = Out { values: out.as_mut_ptr(), row_stride, rows, columns };
+    let cut = Cut::new(a, b);
+    let starts = cut.shared_starts();
+    with_lines(&SHARED, starts[starts.len() - 1], |shared| {
+        pack_shared(shared, &cut, &starts, a, b, parallel);
+        let shared = &*shared;
+        let run =
+            |task: usize| multiply_task(out, &cut, &starts, shared, (a, b), task, write, scale);
+        let tasks = cut.row_tasks * cut.column_tasks;
+        if parallel && tasks > 1 {
+            (0..tasks).into_par_iter().for_each(run);
+        } else {
+            (0..tasks).for_each(run);
+        }
+    });
+}
+
+/// Packs the panel of rows or columns number `panel`.
+fn pack_panel(lines: &mut [Line], x: Matrix, rows: bool, panel: usize, start: usize, pairs: usize) {
+    #[allow(unsafe_code)]
+    // SAFETY: products come here only where the processor was asked.
+    unsafe {
+        if rows {
+            pack::rows(lines, x, panel * ROWS, start, pairs);
+        } else {
+            pack::columns(lines, x, panel * COLUMNS, start, pairs);
+        }
+    }
+}
+
+fn pack_shared(
+    shared: &mut [Line],
+    cut: &Cut,
+    starts: &[usize],
+    a: Matrix,
+    b: Matrix,
+    parallel: bool,
+) {
+    let rows = cut.rows_are_shared;
+    let x = if rows { a } else { b };
+    for ((start, pairs), bounds) in cut.inner_blocks().zip(starts.windows(2)) {
+        let lines = &mut shared[bounds[0]..bounds[1]];
+        let size = cut.lines(rows, pairs);
+        let pack = |(panel, lines): (usize, &mut [Line])| {
+            pack_panel(lines, x, rows, panel, start, pairs);
+        };
+        if parallel {
+            lines.par_chunks_mut(size).enumerate().for_each(pack);
+        } else {
+            lines.chunks_mut(size).enumerate().for_each(pack);
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn multiply_task(
+    out: Out,
+    cut: &Cut,
+    starts: &[usize],
+    shared: &[Line],
+    (a, b): (Matrix, Matrix),
+    task: usize,
+    write: Write,
+    scale: f32,
+) {
+    let (row_panels, column_panels) = (cut.rows_of(task), cut.columns_of(task));
+    let own_rows = !cut.rows_are_shared;
+    let (own, x) = if own_rows { (row_panels.clone(), a) } else { (column_panels.clone(), b) };
+    with_lines(&OWN, own.len() * cut.lines(own_rows, PAIRS), |own_lines| {
+        for (block, (start, pairs)) in cut.inner_blocks().enumerate() {
+            let size = cut.lines(own_rows, pairs);
+            for (panel, lines) in own.clone().zip(own_lines.chunks_mut(size)) {
+                pack_panel(lines, x, own_rows, panel, start, pairs);
+            }
+            let shared = &shared[starts[block]..starts[block + 1]];
+            let add = write == Write::Add || block > 0;
+            let (rows_size, columns_size) = (cut.lines(true, pairs), cut.lines(false, pairs));
+            let of = |lines: &'_ [Line], idx: usize, size: usize| {
+                idx * size..(idx + 1) * size.min(lines.len())
+            };
+            for column_panel in column_panels.clone() {
+                for row_panel in row_panels.clone() {
+                    let (a, b) = if own_rows {
+                        let (row, column) = (row_panel - row_panels.start, column_panel);
+                        (
+                            &own_lines[of(own_lines, row, rows_size)],
+                            &shared[of(shared, column, columns_size)],
+                        )
+                    } else {
+                        let (row, column) = (row_panel, column_panel - column_panels.start);
+                        (
+                            &shared[of(shared, row, rows_size)],
+                            &own_lines[of(own_lines, column, columns_size)],
+                        )
+                    };
+                    let tile = out.tile(row_panel, column_panel);
+                    #[allow(unsafe_code)]
+                    // SAFETY: the processor was asked; the tile is this task's alone and lies in the
+                    // output, which is borrowed; what is added to was written by the caller or by the
+                    // block before.
+                    unsafe {
+                        if cut.interleaved {
+                            micro::tile::<true>(tile, a, b, pairs, add, scale);
+                        } else {
+                            micro::tile::<false>(tile, a, b, pairs, add, scale);
+                        }
+                    }
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,30 @@
+//! The same products on processors without bf16 arithmetic.
+//!
+//! It deliberately gains nothing: it is there so that a recipe means the same numbers everywhere.
+
+use crate::gemm::{Matrix, MatrixMut, Write, multiply_f32};
+
+/// The nearest bf16 to a value, ties to even.
+pub(crate) fn round(value: f32) -> f32 {
+    if value.is_nan() {
+        return value;
+    }
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
+    f32::from_bits(rounded)
+}
+
+/// As [`super::multiply`], by f32 products of rounded values.
+pub(super) fn multiply(
+    out: MatrixMut,
+    a: Matrix,
+    b: Matrix,
+    write: Write,
+    scale: f32,
+    parallel: bool,
+) {
+    let round_all = |x: Matrix| -> Vec<f32> { x.values().iter().copied().map(round).collect() };
+    let (a_values, b_values) = (round_all(a), round_all(b));
+    let (a, b) = (a.with_values(&a_values), b.with_values(&b_values));
+    multiply_f32(out, a, b, write, scale, parallel);
+}

@@ -1,0 +1,107 @@
+//! Products in bf16: near those in f32, the same bits on any number of threads, and really rounded.
+
+use burn::tensor::{Device, Tensor};
+use kernels::{
+    Layout, LinearMap, Precision, Read, linear_cross_entropy, linear_logprobs, project,
+    with_precision,
+};
+use testkit::{Tolerance, assert_close, values};
+
+use crate::support::{ints, on_any_threads, random};
+
+/// Eight bits of mantissa in each factor; errors of many products mostly cancel.
+const NEAR: Tolerance = Tolerance { absolute: 1e-3, of_largest: 1e-2 };
+
+/// An output and the gradients of all inputs of two maps with a norm before and a residual after.
+fn maps() -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    let tensor = |shape, seed| random::<2>(shape, seed, &device).require_grad();
+    let (n, d_in) = (150, 70);
+    let x_btd = random::<3>([1, n, d_in], 1, &device).require_grad();
+    let norm_d = random::<1>([d_in], 2, &device).require_grad();
+    let weights = [tensor([65, d_in], 3), tensor([d_in, 33], 4)];
+    let map = |idx: usize, layout| LinearMap {
+        weight: weights[idx].clone(),
+        layout,
+        bias_o: None,
+        adapter: None,
+    };
+    let maps = [map(0, Layout::OutIn), map(1, Layout::InOut)];
+    let residual_bto = random::<3>([1, n, 98], 5, &device).require_grad();
+    let read = Read::RmsNorm { x_btd: x_btd.clone(), weight_d: norm_d.clone(), eps: 1e-5 };
+    let out = project(read, &maps, Some(residual_bto.clone()));
+    let upstream = random::<3>([1, n, 98], 6, &device);
+    let gradients = (out.clone() * upstream).sum().backward();
+    let mut all = vec![values(&out)];
+    all.push(values(&x_btd.grad(&gradients).expect("x")));
+    all.push(values(&norm_d.grad(&gradients).expect("norm")));
+    all.push(values(&weights[0].grad(&gradients).expect("weight")));
+    all.push(values(&weights[1].grad(&gradients).expect("weight")));
+    all.push(values(&residual_bto.grad(&gradients).expect("residual")));
+    all
+}
+
+/// Losses over the vocabulary and their gradients.
+fn heads() -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    let (n, d, v) = (37, 48, 130);
+    let hidden_nd = (random::<2>([n, d], 1, &device) * 0.3).require_grad();
+    let weight_vd = (random::<2>([v, d], 2, &device) * 0.3).require_grad();
+    let targets: Vec<i32> = (0..n as i32).map(|i| if i % 5 == 0 { -1 } else { i * 3 }).collect();
+    let targets_n = ints(&targets, [n]);
+    let loss = linear_cross_entropy(hidden_nd.clone(), weight_vd.clone(), targets_n.clone());
+    let mut all = vec![values(&loss)];
+    let found = linear_logprobs(hidden_nd.clone(), weight_vd.clone(), targets_n, 0.8);
+    all.push(values(&found.logprobs_n));
+    all.push(values(&found.entropy_n));
+    let sum: Tensor<1> = loss.sum() + found.logprobs_n.sum() * 0.5 + found.entropy_n.sum() * 0.1;
+    let gradients = sum.backward();
+    all.push(values(&hidden_nd.grad(&gradients).expect("hidden")));
+    all.push(values(&weight_vd.grad(&gradients).expect("weight")));
+    all
+}
+
+#[test]
+fn bf16_is_near_f32_and_not_the_same() {
+    for (name, run) in
+        [("maps", maps as fn() -> Vec<Vec<f32>>), ("heads", heads as fn() -> Vec<Vec<f32>>)]
+    {
+        let exact = run();
+        let rounded = on_any_threads(|| with_precision(Precision::Bf16, run));
+        assert_eq!(exact.len(), rounded.len());
+        for (idx, (exact, rounded)) in exact.iter().zip(&rounded).enumerate() {
+            assert_close(&format!("{name}, value {idx}"), rounded, exact, NEAR);
+        }
+        assert_ne!(exact[0], rounded[0], "{name}: nothing was rounded");
+    }
+}
+
+#[test]
+fn the_backward_pass_has_the_precision_of_the_forward_pass() {
+    let device = Device::flex().autodiff();
+    let gradient = |of_forward: Precision, of_backward: Precision| {
+        let x = random::<3>([1, 20, 40], 1, &device);
+        let weight = random::<2>([30, 40], 2, &device).require_grad();
+        let maps = [LinearMap {
+            weight: weight.clone(),
+            layout: Layout::OutIn,
+            bias_o: None,
+            adapter: None,
+        }];
+        let out = with_precision(of_forward, || project(Read::Plain(x), &maps, None));
+        let upstream = random::<3>([1, 20, 30], 3, &device);
+        let gradients = with_precision(of_backward, || (out * upstream).sum().backward());
+        values(&weight.grad(&gradients).expect("a gradient"))
+    };
+    let rounded = gradient(Precision::Bf16, Precision::F32);
+    assert_eq!(rounded, gradient(Precision::Bf16, Precision::Bf16));
+    assert_ne!(rounded, gradient(Precision::F32, Precision::F32));
+}
+
+#[test]
+fn names_of_precisions() {
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        assert_eq!(Precision::named(precision.name()), Some(precision));
+    }
+    assert_eq!(Precision::named("f64"), None);
+}
