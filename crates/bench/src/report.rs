@@ -2,6 +2,7 @@
 //!
 //! It deliberately gives the median and all times: who compares may want another statistic.
 
+use burn::tensor::Device;
 use serde_json::{Value, json};
 
 use crate::{Clock, Workload};
@@ -13,12 +14,14 @@ pub struct Report {
     n_tokens: usize,
     times: Vec<f64>,
     first_step_s: f64,
+    /// Bytes that a GPU's allocator holds at the end: it gives nothing back, so they are the most that it has held.
+    device_memory: Option<u64>,
 }
 
 impl Report {
     pub(crate) fn new(workload: Workload) -> Self {
         let (name, n_tokens) = (workload.name, workload.n_tokens());
-        Self { workload: name, n_tokens, times: Vec::new(), first_step_s: 0.0 }
+        Self { workload: name, n_tokens, times: Vec::new(), first_step_s: 0.0, device_memory: None }
     }
 
     /// Notes repetition number `idx`, of which the first `n_warm` are not counted.
@@ -29,6 +32,17 @@ impl Report {
         if idx >= n_warm {
             self.times.push(seconds);
         }
+    }
+
+    /// Notes what a GPU's allocator holds; nothing on the CPU.
+    pub(crate) fn note_memory(&mut self, device: &Device) {
+        let usage = device.clone().inner().memory_pool_usage();
+        self.device_memory = usage.map(|usage| usage.bytes_reserved);
+    }
+
+    /// Bytes that a GPU's allocator held; none on the CPU.
+    pub fn device_memory(&self) -> Option<u64> {
+        self.device_memory
     }
 
     /// Tokens a second at the median time.
@@ -47,7 +61,7 @@ impl Report {
     /// The line: workload, threads, dtype, tokens_per_s, times, peak_rss_mb, first_step_s.
     pub fn to_json(&self) -> Value {
         let round = |x: f64, digits: i32| (x * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
-        json!({
+        let mut line = json!({
             "workload": self.workload,
             "threads": kernels::n_threads(),
             "dtype": kernels::precision().name(),
@@ -55,7 +69,11 @@ impl Report {
             "times": self.times.iter().map(|time| round(*time, 4)).collect::<Vec<_>>(),
             "peak_rss_mb": peak_rss_mb(),
             "first_step_s": round(self.first_step_s, 2),
-        })
+        });
+        if let Some(bytes) = self.device_memory {
+            line["device_memory_mb"] = json!(bytes >> 20);
+        }
+        line
     }
 }
 

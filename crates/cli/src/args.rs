@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// List where a recipe can compute on this machine, and what is missing
     Devices,
+    /// Compare a device with the CPU, train every kind of stage on it and time it; prints a report
+    Selftest(SelftestArgs),
     /// List runs with their state, step, last loss and size
     Runs(RunsArgs),
     /// Look at data as the model will see it
@@ -129,6 +131,9 @@ pub(crate) struct GenerateArgs {
     /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
+    /// In what numbers weights are held and multiplied: f32, or bf16 in half the memory
+    #[arg(long, value_name = "DTYPE", default_value = "f32")]
+    pub(crate) dtype: String,
     /// A prompt, raw text unless --chat; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Vec<String>,
@@ -264,6 +269,9 @@ pub(crate) struct ChatArgs {
     /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
+    /// In what numbers weights are held and multiplied: f32, or bf16 in half the memory
+    #[arg(long, value_name = "DTYPE", default_value = "f32")]
+    pub(crate) dtype: String,
     /// What the system says before the conversation
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
@@ -295,9 +303,26 @@ pub(crate) struct BenchArgs {
     /// Timed repetitions (default: 8 steps of training, 3 generations)
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<usize>,
-    /// The numbers that enter matrix products: f32 or bf16
+    /// The numbers that enter matrix products: f32 or bf16; on a GPU tf32 too
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub(crate) dtype: String,
+    /// Where to run
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+}
+
+/// `temper selftest`
+#[derive(Debug, Args)]
+pub(crate) struct SelftestArgs {
+    /// What to test
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+    /// The numbers that enter matrix products: f32 or bf16; on a GPU tf32 too
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    pub(crate) precision: String,
+    /// Leave out the timed part
+    #[arg(long)]
+    pub(crate) no_bench: bool,
 }
 
 /// `temper runs`

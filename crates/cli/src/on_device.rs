@@ -39,15 +39,12 @@ pub(crate) fn run_stage<T>(
 }
 
 /// Does work that is no stage's: what a device does wrong there is told without a plan's estimate.
-pub(crate) fn run<T>(name: &str, device: &Device, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if kernels::is_cpu(device) {
+pub(crate) fn run<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if name == "cpu" {
         return work();
     }
     recorded(work).unwrap_or_else(|panics| {
-        let failure = device_failure(&panics);
-        let (message, hint) = other_failure(name, &failure);
-        let out = matches!(failure, DeviceFailure::OutOfMemory { .. });
-        let hint = if out { "use fewer or shorter rows at a time".to_owned() } else { hint };
+        let (message, hint) = other_failure(name, &device_failure(&panics));
         Err(Failure::input(message, hint).during_run())
     })
 }
@@ -102,7 +99,7 @@ impl Budget<'_> {
         );
         let hint = format!(
             "lower {stage}.micro_batch (now {micro_batch}), which changes no result beyond rounding, or \
-             {stage}.sequence_length (now {sequence_length}); the last checkpoint is whole: `temper resume` goes on from it"
+             {stage}.sequence_length (now {sequence_length}), or set {stage}.checkpointing = \"block\"; the last checkpoint is whole: `temper resume` goes on from it"
         );
         Failure::input(message, hint)
     }
@@ -112,7 +109,8 @@ impl Budget<'_> {
 fn other_failure(device: &str, failure: &DeviceFailure) -> (String, String) {
     let (what, hint) = match failure {
         DeviceFailure::OutOfMemory { .. } => {
-            return (format!("out of memory on `{device}`"), String::new());
+            let hint = "give it fewer or shorter rows at a time".to_owned();
+            return (format!("out of memory on `{device}`"), hint);
         }
         DeviceFailure::Compilation(text) => (
             format!("a kernel could not be compiled: {text}"),

@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 const FIRST_SORTED: usize = 256;
 /// Far more than the relative error of [`kernels::exponentials`], and far less than matters.
 const SLACK: f64 = 1e-4;
+/// Clocks that are drawn and looked at together.
+const CLOCKS: usize = 32;
 /// Above every exponential that is given as 0.
 const TINY: f64 = 1e-37;
 
@@ -214,21 +216,33 @@ fn draw(logits: &[f32], rng: &mut Rng) -> Option<u32> {
     }
     let weights = kernels::exponentials(logits, 1.0);
     let mut best: Option<(u32, f64)> = None;
-    for (id, (&x, &weight)) in logits.iter().zip(&weights.values).enumerate() {
-        let uniform = rng.f64();
-        if x == f32::NEG_INFINITY {
-            continue;
-        }
+    let mut uniforms = [0.0; CLOCKS];
+    for (chunk, logits) in logits.chunks(CLOCKS).enumerate() {
+        let uniforms = &mut uniforms[..logits.len()];
+        rng.fill_f64(uniforms);
+        let weights = &weights.values[chunk * CLOCKS..];
         // A clock is at least its uniform number, so most ids cannot be the fastest: no logarithm.
+        let can_win = |weight: f32, uniform: f64, fastest: f64| {
+            (f64::from(weight) * (1.0 + SLACK)).max(TINY) >= fastest * uniform
+        };
         let fastest = best.map_or(-1.0, |(_, fastest)| fastest);
-        let at_most = (weight as f64 * (1.0 + SLACK)).max(TINY);
-        if at_most < fastest * uniform {
+        let any = uniforms
+            .iter()
+            .zip(weights)
+            .fold(false, |any, (&uniform, &weight)| any | can_win(weight, uniform, fastest));
+        if !any {
             continue;
         }
-        let clock = (1.0 - uniform).ln().abs();
-        let speed = (x as f64 - top).exp() / clock;
-        if speed > fastest {
-            best = Some((id as u32, speed));
+        for (idx, (&x, &uniform)) in logits.iter().zip(uniforms.iter()).enumerate() {
+            let fastest = best.map_or(-1.0, |(_, fastest)| fastest);
+            if x == f32::NEG_INFINITY || !can_win(weights[idx], uniform, fastest) {
+                continue;
+            }
+            let clock = (1.0 - uniform).ln().abs();
+            let speed = (f64::from(x) - top).exp() / clock;
+            if speed > fastest {
+                best = Some(((chunk * CLOCKS + idx) as u32, speed));
+            }
         }
     }
     best.map(|(id, _)| id)

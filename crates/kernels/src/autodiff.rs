@@ -66,9 +66,14 @@ pub fn with_plain_bodies<R>(run: impl FnOnce() -> R) -> R {
 
 /// Whether a fused body can read this tensor.
 pub(crate) fn fits<const D: usize>(x: &Tensor<D>) -> bool {
+    fits_as(x, DType::F32)
+}
+
+/// As [`fits`], where values of another type are read.
+pub(crate) fn fits_as<const D: usize>(x: &Tensor<D>, dtype: DType) -> bool {
     let device = x.device();
     let device_fits = device == Device::flex() || device == Device::flex().autodiff();
-    device_fits && x.dtype() == DType::F32 && fused()
+    device_fits && x.dtype() == dtype && fused()
 }
 
 /// A float tensor of the CPU backend, outside burn's dispatch.

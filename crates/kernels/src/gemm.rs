@@ -6,26 +6,27 @@ use std::marker::PhantomData;
 
 use crate::bf16;
 use crate::precision::Precision;
+use crate::stored;
 
 /// Below this many multiply-adds threads cost more than they save.
 const ALONE: usize = 192 * 192 * 192;
 
 /// A matrix in a slice: how far apart rows and columns stand.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Matrix<'a> {
-    values: &'a [f32],
+pub(crate) struct Matrix<'a, T = f32> {
+    values: &'a [T],
     rows: usize,
     columns: usize,
     row_stride: usize,
     column_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, T: Copy> Matrix<'a, T> {
     /// Row after row.
     ///
     /// # Panics
     /// If there are not `rows * columns` values.
-    pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a matrix of {rows} rows");
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
@@ -34,18 +35,13 @@ impl<'a> Matrix<'a> {
     ///
     /// # Panics
     /// If the last row ends behind the slice, or rows overlap.
-    pub(crate) fn strided(
-        values: &'a [f32],
-        rows: usize,
-        columns: usize,
-        row_stride: usize,
-    ) -> Self {
+    pub(crate) fn strided(values: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert_rows(values.len(), rows, columns, row_stride);
         Self { values, rows, columns, row_stride, column_stride: 1 }
     }
 
     /// Where it stands, whole.
-    pub(crate) fn values(&self) -> &'a [f32] {
+    pub(crate) fn values(&self) -> &'a [T] {
         self.values
     }
 
@@ -63,7 +59,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The place of a value, which may lie one beyond the last.
-    pub(crate) fn at(&self, row: usize, column: usize) -> *const f32 {
+    pub(crate) fn at(&self, row: usize, column: usize) -> *const T {
         self.values.as_ptr().wrapping_add(row * self.row_stride + column * self.column_stride)
     }
 
@@ -71,9 +67,15 @@ impl<'a> Matrix<'a> {
     ///
     /// # Panics
     /// If there are not as many.
-    pub(crate) fn with_values(self, values: &[f32]) -> Matrix<'_> {
+    pub(crate) fn with_values<U>(self, values: &[U]) -> Matrix<'_, U> {
         assert_eq!(values.len(), self.values.len(), "as many values");
-        Matrix { values, ..self }
+        Matrix {
+            values,
+            rows: self.rows,
+            columns: self.columns,
+            row_stride: self.row_stride,
+            column_stride: self.column_stride,
+        }
     }
 
     /// Rows for columns.
@@ -155,7 +157,7 @@ impl MatrixMut<'_> {
 
     /// # Panics
     /// If it is not as large as `a · b`, or they don't fit.
-    pub(crate) fn assert_product(&self, a: Matrix, b: Matrix) {
+    pub(crate) fn assert_product<T>(&self, a: Matrix, b: Matrix<'_, T>) {
         let (m, n, k) = (a.rows, b.columns, a.columns);
         assert!(
             b.rows == k && self.rows == m && self.columns == n,
@@ -205,6 +207,46 @@ pub(crate) fn scaled_gemm(
     match precision {
         Precision::Bf16 => bf16::multiply(out, a, b, write, scale, parallel),
         Precision::F32 | Precision::Tf32 => multiply_f32(out, a, b, write, scale, parallel),
+    }
+}
+
+/// As [`scaled_gemm`] with a weight, whatever its values are stored in.
+pub(crate) fn weight_gemm(
+    out: MatrixMut,
+    a: Matrix,
+    weight: WeightMatrix,
+    write: Write,
+    scale: f32,
+    precision: Precision,
+) {
+    match weight {
+        WeightMatrix::F32(b) => scaled_gemm(out, a, b, write, scale, precision),
+        WeightMatrix::Bf16(b) => {
+            let parallel = a.rows * b.columns * a.columns > ALONE;
+            if precision == Precision::Bf16 && bf16::is_supported() {
+                bf16::multiply(out, a, b, write, scale, parallel);
+                return;
+            }
+            let values = stored::widened(b.values);
+            scaled_gemm(out, a, b.with_values(&values), write, scale, precision);
+        }
+    }
+}
+
+/// A weight, as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WeightMatrix<'a> {
+    F32(Matrix<'a>),
+    Bf16(Matrix<'a, half::bf16>),
+}
+
+impl WeightMatrix<'_> {
+    /// Rows for columns.
+    pub(crate) fn transposed(self) -> Self {
+        match self {
+            Self::F32(matrix) => Self::F32(matrix.transposed()),
+            Self::Bf16(matrix) => Self::Bf16(matrix.transposed()),
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use rayon::prelude::*;
 
 use crate::buffer::{filled, rows_per_task};
 use crate::flex;
-use crate::gemm::{Matrix, MatrixMut, Write, scaled_gemm};
+use crate::gemm::{Matrix, MatrixMut, WeightMatrix, Write, scaled_gemm, weight_gemm};
 use crate::precision::Precision;
+use crate::stored::Stored;
 
 /// Bytes of logits that exist at a time.
 const CHUNK_BYTES: usize = 32 << 20;
@@ -17,7 +18,7 @@ const CHUNK_BYTES: usize = 32 << 20;
 pub(crate) struct Head<'a> {
     /// Gathered rows `[n, d]`.
     hidden: std::borrow::Cow<'a, [f32]>,
-    weight: std::borrow::Cow<'a, [f32]>,
+    weight: Stored<'a>,
     /// Places of the rows in the whole, and their targets.
     pub(crate) picked: &'a Picked,
     pub(crate) d: usize,
@@ -83,7 +84,7 @@ impl<'a> Head<'a> {
         scale: f32,
         precision: Precision,
     ) -> Self {
-        let (d, weight) = (weight.layout().shape()[1], flex::values(weight));
+        let (d, weight) = (weight.layout().shape()[1], Stored::new(weight));
         let v = weight.len() / d;
         assert!(picked.targets.iter().all(|target| *target < v), "a target beyond {v} ids");
         let all = flex::values(hidden);
@@ -103,8 +104,8 @@ impl<'a> Head<'a> {
         Self { hidden, weight, picked, d, v, scale, precision }
     }
 
-    fn weight(&self) -> Matrix<'_> {
-        Matrix::new(&self.weight, self.v, self.d)
+    fn weight(&self) -> WeightMatrix<'_> {
+        self.weight.matrix(self.v, self.d)
     }
 
     fn hidden(&self, start: usize, m: usize) -> Matrix<'_> {
@@ -121,7 +122,7 @@ impl<'a> Head<'a> {
             let logits = &mut logits[..m * self.v];
             let out = MatrixMut::new(logits, m, self.v);
             let (hidden, weight) = (self.hidden(start, m), self.weight().transposed());
-            scaled_gemm(out, hidden, weight, Write::Over, self.scale, self.precision);
+            weight_gemm(out, hidden, weight, Write::Over, self.scale, self.precision);
             see(start, logits);
         }
     }
@@ -139,14 +140,9 @@ impl<'a> Head<'a> {
         let d_logits = Matrix::new(d_logits, m, self.v);
         if !d_hidden.is_empty() {
             let out = &mut d_hidden[start * self.d..(start + m) * self.d];
-            scaled_gemm(
-                MatrixMut::new(out, m, self.d),
-                d_logits,
-                self.weight(),
-                Write::Over,
-                self.scale,
-                self.precision,
-            );
+            let out = MatrixMut::new(out, m, self.d);
+            let weight = self.weight();
+            weight_gemm(out, d_logits, weight, Write::Over, self.scale, self.precision);
         }
         if !d_weight.is_empty() {
             let write = if start == 0 { Write::Over } else { Write::Add };

@@ -4,7 +4,9 @@
 
 use burn::tensor::Tensor;
 
+use crate::autodiff::fits;
 use crate::product::matmul;
+use crate::stored::{as_f32, weight_fits};
 use crate::{Layout, LinearMap, Read, is_cpu, project};
 
 /// From this many rows on gemm is as fast with the weight on either side.
@@ -19,9 +21,10 @@ pub fn linear<const D: usize>(
     weight_oi: Tensor<2>,
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    if crate::autodiff::fits(&x) && crate::autodiff::fits(&weight_oi) {
+    if fits(&x) && weight_fits(&weight_oi) {
         return mapped(x, weight_oi, Layout::OutIn, bias_o);
     }
+    let weight_oi = as_f32(weight_oi);
     let dims = x.dims();
     let [d_out, d_in] = weight_oi.dims();
     let n_rows = dims[..D - 1].iter().product::<usize>();
@@ -83,8 +86,8 @@ pub fn linear_io<const D: usize>(
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
     let [_, d_out] = weight_io.dims();
-    if crate::autodiff::fits(&x) && crate::autodiff::fits(&weight_io) {
+    if fits(&x) && weight_fits(&weight_io) {
         return mapped(x, weight_io, Layout::InOut, bias_o);
     }
-    product(x, weight_io, d_out, bias_o)
+    product(x, as_f32(weight_io), d_out, bias_o)
 }

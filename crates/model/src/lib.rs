@@ -28,8 +28,8 @@ pub use gpt2::Gpt2Model;
 pub use llama::LlamaModel;
 pub use load::{WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole, load_scalar_head};
 pub use names::{
-    NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names, train_only,
-    visit_tensors, write_parameters,
+    NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names, store_in_bf16,
+    train_only, visit_tensors, write_parameters,
 };
 pub use safetensors::{SafetensorsFile, SafetensorsWriter, TensorInfo};
 pub use saved::SavedModel;

@@ -138,6 +138,24 @@ pub fn train_only<M: Module>(model: M, trained: &dyn Fn(&str) -> bool) -> M {
     model.map(&mut Freeze { path: NamePath::default(), trained })
 }
 
+/// The model with its matrices rounded to bf16 and stored so, to be read and not trained. Norms, biases and a head of one
+/// row stay f32.
+#[must_use]
+pub fn store_in_bf16<M: Module>(model: M) -> M {
+    model.map(&mut StoreInBf16)
+}
+
+struct StoreInBf16;
+
+impl ModuleMapper for StoreInBf16 {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if D != 2 || param.val().dims()[0] == 1 {
+            return param;
+        }
+        kernels::update_param(param, kernels::round_weight).set_require_grad(false)
+    }
+}
+
 struct Freeze<'a> {
     path: NamePath,
     trained: &'a dyn Fn(&str) -> bool,

@@ -1,7 +1,7 @@
 //! The plan of an adapter: its shape, the layers that it stands beside, and what it goes on from. Opens no weights.
 
 use arch::{LoraConfig, ModelConfig, Peft, Targets};
-use recipe::{Loaded, LoraKeys};
+use recipe::{BaseDtype, Loaded, LoraKeys};
 
 use crate::base::is_adapter;
 use crate::stage::StagePlan;
@@ -21,6 +21,8 @@ pub struct LoraPlan {
     pub n_parameters: u64,
     /// The adapter that it goes on from; none for a fresh one.
     pub adapter: Option<Start>,
+    /// How the weights beside it are held in memory.
+    pub base_dtype: BaseDtype,
 }
 
 /// Plans the adapter of `keys`, which stand at `path` in the recipe, beside a model of shape `config`.
@@ -47,7 +49,8 @@ pub(crate) fn plan_lora(
     lora.check().map_err(refused)?;
     let layers = lora.layers(config).map_err(refused)?;
     let n_parameters = lora.n_parameters(&layers);
-    Ok(LoraPlan { config: lora, n_layers: layers.len(), n_parameters, adapter })
+    let base_dtype = keys.base_dtype.unwrap_or_default();
+    Ok(LoraPlan { config: lora, n_layers: layers.len(), n_parameters, adapter, base_dtype })
 }
 
 fn fresh(keys: &LoraKeys) -> LoraConfig {

@@ -67,9 +67,11 @@ fn value_lora(
     let (keys, path) = match (&section.value, &section.policy.lora) {
         (Some(role), _) => (role.lora.clone(), "ppo.value.lora"),
         (None, None) => (None, ""),
-        (None, Some(_)) if value.is_adapter => {
+        (None, Some(of_policy)) if value.is_adapter => {
             let adapter = Some(section.value_start().to_owned());
-            (Some(recipe::LoraKeys { adapter, ..Default::default() }), "ppo.policy.lora")
+            let base_dtype = of_policy.base_dtype;
+            let keys = recipe::LoraKeys { adapter, base_dtype, ..Default::default() };
+            (Some(keys), "ppo.policy.lora")
         }
         (None, Some(of_policy)) => {
             let keys = recipe::LoraKeys { adapter: None, ..of_policy.clone() };

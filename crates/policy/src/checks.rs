@@ -7,8 +7,15 @@ use model::visit_tensors;
 use crate::score::ScoredEpisode;
 use crate::{Error, Result};
 
-/// How far the first ratio may lie from 1: one function computes both log-probabilities, in f32.
-pub(crate) const RATIO: f32 = 1e-4;
+/// How far the first ratios may lie from 1, on average and at worst: one function computes both
+/// log-probabilities, but not always in products of one shape.
+fn ratio_bounds(precision: kernels::Precision) -> (f32, f32) {
+    match precision {
+        kernels::Precision::F32 => (1e-4, 1e-4),
+        kernels::Precision::Tf32 | kernels::Precision::Bf16 => (5e-3, 5e-2),
+    }
+}
+
 /// How far a sum of f32 rewards may lie from its parts, beside 1 and the largest part.
 const REWARD_SUM: f64 = 1e-5;
 
@@ -46,9 +53,13 @@ pub(crate) fn check_first_ratio(ratios: &[f32]) -> Result<()> {
         let difference = (ratio - 1.0).abs();
         if difference.is_nan() { f32::INFINITY } else { difference }
     };
+    let (mean_bound, worst_bound) = ratio_bounds(kernels::precision());
+    let mean = ratios.iter().copied().map(off).sum::<f32>() / ratios.len().max(1) as f32;
     let worst = ratios.iter().copied().max_by(|a, b| off(*a).total_cmp(&off(*b)));
     match worst {
-        Some(ratio) if off(ratio) > RATIO => Err(Error::FirstRatio { ratio }),
+        Some(ratio) if off(ratio) > worst_bound || mean > mean_bound => {
+            Err(Error::FirstRatio { ratio })
+        }
         _ => Ok(()),
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn first(
     device: &Device,
 ) -> Result<First> {
     let ppo = stage.ppo.as_ref().ok_or(Error::NoSection)?;
-    let mut bases = Bases::new(device);
+    let mut bases = Bases::new(device).beside(stage.lora.as_ref());
     let first: Weights<CausalLm> = first_weights(plan, Role::of(stage), run_dir, &mut bases)?;
     let Weights { model: policy, kept, .. } = first.without_dropout();
     let role = Role { stage, name: "value-base", start: &ppo.value, lora: ppo.value_lora.as_ref() };

@@ -50,7 +50,7 @@ pub use dpo::{DpoSection, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow};
 pub use load::{Loaded, load, parse};
-pub use lora::LoraKeys;
+pub use lora::{BaseDtype, LoraKeys};
 pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, StartModel};
 pub use pair_keys::PairKeys;
 pub use ppo::{Conventions, Kl, KlEstimator, PpoSection, Role};

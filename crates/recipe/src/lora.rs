@@ -40,6 +40,20 @@ pub struct LoraKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
     pub adapter: Option<String>,
+    /// How the frozen weights are held in memory. Left out, `f32`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_dtype: Option<BaseDtype>,
+}
+
+/// How weights that are not trained are held in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BaseDtype {
+    /// As they are.
+    #[default]
+    F32,
+    /// Matrices rounded to bf16: half the memory. They are widened inside each product.
+    Bf16,
 }
 
 impl LoraKeys {

@@ -223,6 +223,15 @@ impl PpoSection {
                 );
             }
         }
+        // Roles on one base share its weights, so those are held in one way; what is trained whole is f32.
+        let dtype =
+            |role: &Role| role.lora.as_ref().and_then(|lora| lora.base_dtype).unwrap_or_default();
+        if self.value.as_ref().is_some_and(|value| dtype(value) != dtype(&self.policy)) {
+            problems.conflict(
+                "ppo.value",
+                "policy and value model hold their frozen weights in the same `lora.base_dtype`, or in f32",
+            );
+        }
         if !self.episodes_per_step.is_multiple_of(self.n_minibatches.max(1)) {
             problems.value(
                 "ppo.n_minibatches",

@@ -102,7 +102,10 @@ pub fn begin_with<M: TrainedModel>(
     let resumed = run.resume()?;
     let weights: Weights<M> = match &resumed {
         Some(checkpoint) => resumed_weights(plan, stage, &checkpoint.dir, device)?,
-        None => first_weights(plan, Role::of(stage), run_dir, &mut Bases::new(device))?,
+        None => {
+            let mut bases = Bases::new(device).beside(stage.lora.as_ref());
+            first_weights(plan, Role::of(stage), run_dir, &mut bases)?
+        }
     };
     let Weights { model, kept, origin, dropout } = weights;
     run.set_side_files(kept.side_files::<M>(stage)?);

@@ -13,6 +13,7 @@ use lora::{ADAPTER_WEIGHTS, Adapted};
 use model::{Adaptable, CausalLm, SavedModel, ScalarHead, load_causal_lm, load_scalar_head};
 use nn::DropoutKey;
 use plan::{BASE_FILE, BaseFile, LoraPlan, Plan, StagePlan, Start, base_of};
+use recipe::BaseDtype;
 use seed::Purpose;
 use tokenizer::Tokenizer;
 
@@ -73,6 +74,7 @@ impl TrainedModel for ScalarHead {
 #[derive(Debug)]
 pub struct Bases {
     device: Device,
+    dtype: BaseDtype,
     language_models: BTreeMap<PathBuf, CausalLm>,
     scorers: BTreeMap<PathBuf, ScalarHead>,
 }
@@ -81,7 +83,27 @@ impl Bases {
     /// Nothing read yet; what will be stands on `device`.
     pub fn new(device: &Device) -> Self {
         let (language_models, scorers) = (BTreeMap::new(), BTreeMap::new());
-        Self { device: device.clone(), language_models, scorers }
+        let dtype = BaseDtype::F32;
+        Self { device: device.clone(), dtype, language_models, scorers }
+    }
+
+    /// Holds weights in `dtype`: in bf16 they can be read, and adapters trained beside them, but not trained.
+    #[must_use]
+    pub fn storing(self, dtype: BaseDtype) -> Self {
+        Self { dtype, ..self }
+    }
+
+    /// As weights are to be held beside the adapter of a plan, or without one.
+    #[must_use]
+    pub fn beside(self, lora: Option<&LoraPlan>) -> Self {
+        self.storing(lora.map(|lora| lora.base_dtype).unwrap_or_default())
+    }
+
+    fn stored<M: TrainedModel>(&self, model: M) -> M {
+        match self.dtype {
+            BaseDtype::F32 => model,
+            BaseDtype::Bf16 => model::store_in_bf16(model),
+        }
     }
 
     fn language_model(&mut self, dir: &Path) -> Result<CausalLm> {
@@ -89,7 +111,7 @@ impl Bases {
         if let Some(model) = self.language_models.get(&key) {
             return Ok(model.clone());
         }
-        let model = load_causal_lm(dir, &self.device)?;
+        let model = self.stored(load_causal_lm(dir, &self.device)?);
         self.language_models.insert(key, model.clone());
         Ok(model)
     }
@@ -99,7 +121,7 @@ impl Bases {
         if let Some(model) = self.scorers.get(&key) {
             return Ok(model.clone());
         }
-        let model = load_scalar_head(dir, &self.device)?;
+        let model = self.stored(load_scalar_head(dir, &self.device)?);
         self.scorers.insert(key, model.clone());
         Ok(model)
     }
@@ -114,17 +136,17 @@ impl Bases {
                 }
                 Ok(model)
             }
-            Some(base) => self.beside(&base, dir),
+            Some(base) => self.with_adapter(&base, dir),
         }
     }
 
     /// The model of a base's folder with the adapter of another, refused where that one records other weights.
     pub fn open_beside<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
         plan::check_base(adapter, base)?;
-        self.beside(base, adapter)
+        self.with_adapter(base, adapter)
     }
 
-    fn beside<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
+    fn with_adapter<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
         let (model, origin) = M::open(base, 0, self)?;
         let (Adapted { model, .. }, peft) = lora::load(model, adapter)?;
         if origin == Origin::NewHead && !peft.saves_head {
@@ -297,7 +319,7 @@ pub fn resumed_weights<M: TrainedModel>(
         return Ok(Weights { model, kept: Kept::Whole, origin: Origin::Trained, dropout });
     };
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Init, 0, 1);
-    let (model, _) = M::open(&base, seed, &mut Bases::new(device))?;
+    let (model, _) = M::open(&base, seed, &mut Bases::new(device).beside(stage.lora.as_ref()))?;
     let (Adapted { model, dropout, .. }, peft) = lora::load(model, checkpoint)?;
     let kept = Kept::adapter(peft.lora, base)?;
     Ok(Weights { model, kept, origin: Origin::Trained, dropout })

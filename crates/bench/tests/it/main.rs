@@ -16,7 +16,9 @@ fn every_name_is_known_and_another_is_refused_with_the_list() {
 fn a_report_has_the_fields_that_others_have() {
     let clock = Clock::start();
     let workload = Workload::named("gen7m").expect("a name");
-    let line = bench::run(workload, Some(1), clock).expect("a report").to_json();
+    let line = bench::run(workload, Some(1), clock, &kernels::device("cpu").expect("the CPU"))
+        .expect("a report")
+        .to_json();
     assert_eq!(line["workload"], "gen7m");
     assert_eq!(line["times"].as_array().map(Vec::len), Some(1));
     assert!(line["tokens_per_s"].as_f64().is_some_and(|rate| rate > 0.0));

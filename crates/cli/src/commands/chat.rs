@@ -8,13 +8,13 @@ use ::generate::{Sampling, Settings, generate};
 use model::CausalLm;
 use tokenizer::{ChatTemplate, Message, Role, Tokenizer};
 
-use super::{open_model, print};
+use super::{open_model_as, print};
 use crate::args::ChatArgs;
 use crate::failure::{Failure, Result};
 
 pub(crate) fn run(args: &ChatArgs) -> Result<()> {
     let (model, tokenizer) =
-        open_model::<CausalLm>(&args.model, args.base.as_deref(), &args.device)?;
+        open_model_as::<CausalLm>(&args.dtype, &args.model, args.base.as_deref(), &args.device)?;
     let template = tokenizer.chat_template().ok_or_else(|| {
         Failure::input(
             "the model has no chat template",

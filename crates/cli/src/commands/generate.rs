@@ -7,7 +7,7 @@ use model::CausalLm;
 use serde_json::{Value, json};
 use tokenizer::{Message, Role, Tokenizer};
 
-use super::{open_model, print};
+use super::{open_model_as, print};
 use crate::args::GenerateArgs;
 use crate::failure::{Failure, Result};
 
@@ -22,7 +22,7 @@ struct Prompt {
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
     let (model, tokenizer) =
-        open_model::<CausalLm>(&args.model, args.base.as_deref(), &args.device)?;
+        open_model_as::<CausalLm>(&args.dtype, &args.model, args.base.as_deref(), &args.device)?;
     let prompts = prompts(args, &tokenizer)?;
     let sampling = Sampling {
         temperature: args.temperature,

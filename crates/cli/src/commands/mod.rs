@@ -11,12 +11,13 @@ pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod score;
+pub(crate) mod selftest;
 pub(crate) mod verify;
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use recipe::Precision;
+use recipe::{BaseDtype, Precision};
 use tokenizer::Tokenizer;
 use train::TrainedModel;
 
@@ -44,10 +45,34 @@ pub(crate) fn open_model<M: TrainedModel>(
     base: Option<&Path>,
     device: &str,
 ) -> Result<(M, Tokenizer)> {
+    open_model_in(BaseDtype::F32, path, base, device)
+}
+
+/// As [`open_model`], for answering: its weights held in the type of that name, and multiplied in it.
+pub(crate) fn open_model_as<M: TrainedModel>(
+    dtype: &str,
+    path: &Path,
+    base: Option<&Path>,
+    device: &str,
+) -> Result<(M, Tokenizer)> {
+    let precision = ::bench::precision(dtype, &kernels::device(device)?)?;
+    kernels::set_precision(precision);
+    let dtype =
+        if precision == kernels::Precision::Bf16 { BaseDtype::Bf16 } else { BaseDtype::F32 };
+    open_model_in(dtype, path, base, device)
+}
+
+fn open_model_in<M: TrainedModel>(
+    dtype: BaseDtype,
+    path: &Path,
+    base: Option<&Path>,
+    device: &str,
+) -> Result<(M, Tokenizer)> {
     let dir = ::plan::locate_model(path)?;
     let device = kernels::device(device)?;
+    let mut bases = train::Bases::new(&device).storing(dtype);
     let Some(base) = base else {
-        let model = train::Bases::new(&device).open(&dir)?;
+        let model = bases.open(&dir)?;
         return Ok((model, Tokenizer::from_dir_or_file(&dir)?));
     };
     if !::plan::is_adapter(&dir) {
@@ -57,7 +82,7 @@ pub(crate) fn open_model<M: TrainedModel>(
         ));
     }
     let base = ::plan::locate_model(base)?;
-    let model = train::Bases::new(&device).open_beside(&base, &dir)?;
+    let model = bases.open_beside(&base, &dir)?;
     // PEFT saves a tokenizer with an adapter only where it was told to.
     let of_adapter = dir.join("tokenizer.json").is_file();
     let tokenizer = Tokenizer::from_dir_or_file(if of_adapter { &dir } else { &base })?;

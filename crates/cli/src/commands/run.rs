@@ -33,7 +33,12 @@ pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -
     run_plan(&plan, &recipe, log, threads)
 }
 
-fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
+pub(super) fn run_plan(
+    plan: &Plan,
+    args: &RecipeArgs,
+    log: LogStyle,
+    threads: Option<usize>,
+) -> Result<()> {
     set_up_kernels(threads, plan)?;
     let device = kernels::device(&plan.device)?.autodiff();
     let stop = train::signals::install()?;

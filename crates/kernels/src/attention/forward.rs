@@ -6,6 +6,7 @@
 
 use rayon::prelude::*;
 
+use super::dots::dots;
 use super::heads::{HeadView, Rope, load};
 use super::mask::Visible;
 use crate::buffer::{Shared, scratch};
@@ -257,38 +258,6 @@ fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_su
             }
         }
     });
-}
-
-widest! {
-    /// The query times each key, keys `stride` apart.
-    fn dots(scores: &mut [f32], query: &[f32], keys: &[f32], stride: usize) {
-        let keys = keys.chunks(stride.max(query.len()));
-        match query.len() {
-            32 => dots_of_width::<32>(scores, query, keys),
-            64 => dots_of_width::<64>(scores, query, keys),
-            128 => dots_of_width::<128>(scores, query, keys),
-            _ => {
-                for (score, key) in scores.iter_mut().zip(keys) {
-                    *score = vector::dot(query, &key[..query.len()]);
-                }
-            }
-        }
-    }
-}
-
-/// [`dots`] of a width known to the compiler, which then needs no loop for what is left over.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn dots_of_width<'a, const K: usize>(
-    scores: &mut [f32],
-    query: &[f32],
-    keys: impl Iterator<Item = &'a [f32]>,
-) {
-    let Some(query) = query.first_chunk::<K>() else { return };
-    for (score, key) in scores.iter_mut().zip(keys) {
-        let Some(key) = key.first_chunk::<K>() else { return };
-        *score = vector::dot(query, key);
-    }
 }
 
 widest! {

@@ -4,6 +4,7 @@
 //! deliberately no attention without a mask.
 
 mod backward;
+mod dots;
 mod forward;
 mod fused;
 mod heads;

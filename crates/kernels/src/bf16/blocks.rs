@@ -7,6 +7,7 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
+use super::Value;
 use super::micro::{self, Tile};
 use super::pack::{self, COLUMNS, Line, PAIRS, ROWS, lines_of_columns, lines_of_rows};
 use crate::gemm::{Matrix, MatrixMut, Write};
@@ -35,7 +36,7 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(a: Matrix, b: Matrix) -> Self {
+    fn new<T: Value>(a: Matrix, b: Matrix<'_, T>) -> Self {
         let (row_panels, column_panels) =
             (a.n_rows().div_ceil(ROWS), b.n_columns().div_ceil(COLUMNS));
         let rows_are_shared = a.n_rows() <= b.n_columns();
@@ -145,10 +146,10 @@ impl Out {
 }
 
 /// As [`super::multiply`], on a processor with bf16 products.
-pub(super) fn multiply(
+pub(super) fn multiply<T: Value>(
     mut out: MatrixMut,
     a: Matrix,
-    b: Matrix,
+    b: Matrix<'_, T>,
     write: Write,
     scale: f32,
     parallel: bool,
@@ -168,10 +169,10 @@ pub(super) fn multiply(
     let cut = Cut::new(a, b);
     let starts = cut.shared_starts();
     with_lines(&SHARED, starts[starts.len() - 1], |shared| {
-        pack_shared(shared, &cut, &starts, a, b, parallel);
-        let shared = &*shared;
+        pack_shared(shared, &cut, &starts, &Side::of(&cut, true, a, b), parallel);
+        let (shared, own) = (&*shared, Side::of(&cut, false, a, b));
         let run =
-            |task: usize| multiply_task(out, &cut, &starts, shared, (a, b), task, write, scale);
+            |task: usize| multiply_task(out, &cut, (shared, &starts), &own, task, write, scale);
         let tasks = cut.row_tasks * cut.column_tasks;
         if parallel && tasks > 1 {
             (0..tasks).into_par_iter().for_each(run);
@@ -181,35 +182,41 @@ pub(super) fn multiply(
     });
 }
 
-/// Packs the panel of rows or columns number `panel`.
-fn pack_panel(lines: &mut [Line], x: Matrix, rows: bool, panel: usize, start: usize, pairs: usize) {
-    #[allow(unsafe_code)]
-    // SAFETY: products come here only where the processor was asked.
-    unsafe {
-        if rows {
-            pack::rows(lines, x, panel * ROWS, start, pairs);
-        } else {
-            pack::columns(lines, x, panel * COLUMNS, start, pairs);
+/// One side of a product, with the number of a panel and where in the inner index it starts.
+enum Side<'a, T> {
+    Rows(Matrix<'a>),
+    Columns(Matrix<'a, T>),
+}
+
+impl<'a, T: Value> Side<'a, T> {
+    /// The side whose panels all tasks share, or the other.
+    fn of(cut: &Cut, shared: bool, a: Matrix<'a>, b: Matrix<'a, T>) -> Self {
+        if cut.rows_are_shared == shared { Self::Rows(a) } else { Self::Columns(b) }
+    }
+
+    fn pack(&self, lines: &mut [Line], panel: usize, start: usize, pairs: usize) {
+        #[allow(unsafe_code)]
+        // SAFETY: products come here only where the processor was asked.
+        unsafe {
+            match self {
+                Self::Rows(a) => pack::rows(lines, *a, panel * ROWS, start, pairs),
+                Self::Columns(b) => pack::columns(lines, *b, panel * COLUMNS, start, pairs),
+            }
         }
     }
 }
 
-fn pack_shared(
+fn pack_shared<T: Value>(
     shared: &mut [Line],
     cut: &Cut,
     starts: &[usize],
-    a: Matrix,
-    b: Matrix,
+    side: &Side<'_, T>,
     parallel: bool,
 ) {
-    let rows = cut.rows_are_shared;
-    let x = if rows { a } else { b };
     for ((start, pairs), bounds) in cut.inner_blocks().zip(starts.windows(2)) {
         let lines = &mut shared[bounds[0]..bounds[1]];
-        let size = cut.lines(rows, pairs);
-        let pack = |(panel, lines): (usize, &mut [Line])| {
-            pack_panel(lines, x, rows, panel, start, pairs);
-        };
+        let size = cut.lines(cut.rows_are_shared, pairs);
+        let pack = |(panel, lines): (usize, &mut [Line])| side.pack(lines, panel, start, pairs);
         if parallel {
             lines.par_chunks_mut(size).enumerate().for_each(pack);
         } else {
@@ -218,47 +225,34 @@ fn pack_shared(
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn multiply_task(
+fn multiply_task<T: Value>(
     out: Out,
     cut: &Cut,
-    starts: &[usize],
-    shared: &[Line],
-    (a, b): (Matrix, Matrix),
+    (shared, starts): (&[Line], &[usize]),
+    own: &Side<'_, T>,
     task: usize,
     write: Write,
     scale: f32,
 ) {
     let (row_panels, column_panels) = (cut.rows_of(task), cut.columns_of(task));
     let own_rows = !cut.rows_are_shared;
-    let (own, x) = if own_rows { (row_panels.clone(), a) } else { (column_panels.clone(), b) };
-    with_lines(&OWN, own.len() * cut.lines(own_rows, PAIRS), |own_lines| {
+    let own_panels = if own_rows { row_panels.clone() } else { column_panels.clone() };
+    with_lines(&OWN, own_panels.len() * cut.lines(own_rows, PAIRS), |own_lines| {
         for (block, (start, pairs)) in cut.inner_blocks().enumerate() {
-            let size = cut.lines(own_rows, pairs);
-            for (panel, lines) in own.clone().zip(own_lines.chunks_mut(size)) {
-                pack_panel(lines, x, own_rows, panel, start, pairs);
+            let (rows_size, columns_size) = (cut.lines(true, pairs), cut.lines(false, pairs));
+            let own_size = cut.lines(own_rows, pairs);
+            for (panel, lines) in own_panels.clone().zip(own_lines.chunks_mut(own_size)) {
+                own.pack(lines, panel, start, pairs);
             }
             let shared = &shared[starts[block]..starts[block + 1]];
+            let (a, b) = if own_rows { (&*own_lines, shared) } else { (shared, &*own_lines) };
+            let (first_row, first_column) =
+                if own_rows { (row_panels.start, 0) } else { (0, column_panels.start) };
             let add = write == Write::Add || block > 0;
-            let (rows_size, columns_size) = (cut.lines(true, pairs), cut.lines(false, pairs));
-            let of = |lines: &'_ [Line], idx: usize, size: usize| {
-                idx * size..(idx + 1) * size.min(lines.len())
-            };
             for column_panel in column_panels.clone() {
+                let b = &b[(column_panel - first_column) * columns_size..][..columns_size];
                 for row_panel in row_panels.clone() {
-                    let (a, b) = if own_rows {
-                        let (row, column) = (row_panel - row_panels.start, column_panel);
-                        (
-                            &own_lines[of(own_lines, row, rows_size)],
-                            &shared[of(shared, column, columns_size)],
-                        )
-                    } else {
-                        let (row, column) = (row_panel, column_panel - column_panels.start);
-                        (
-                            &shared[of(shared, row, rows_size)],
-                            &own_lines[of(own_lines, column, columns_size)],
-                        )
-                    };
+                    let a = &a[(row_panel - first_row) * rows_size..][..rows_size];
                     let tile = out.tile(row_panel, column_panel);
                     #[allow(unsafe_code)]
                     // SAFETY: the processor was asked; the tile is this task's alone and lies in the

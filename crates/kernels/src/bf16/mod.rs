@@ -26,6 +26,7 @@ pub(crate) fn is_supported() -> bool {
         *FOUND.get_or_init(|| {
             std::arch::is_x86_feature_detected!("avx512f")
                 && std::arch::is_x86_feature_detected!("avx512bw")
+                && std::arch::is_x86_feature_detected!("avx512vl")
                 && std::arch::is_x86_feature_detected!("avx512bf16")
         })
     }
@@ -35,14 +36,36 @@ pub(crate) fn is_supported() -> bool {
     }
 }
 
+/// What a matrix may hold: f32 that are rounded while they are packed, or bf16.
+pub(crate) trait Value: Copy + Send + Sync {
+    /// Rounded to bf16.
+    fn rounded(self) -> f32;
+
+    /// `n` (at most 16) pairs of a value at `low` and its partner at `high`, zero if there is none.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 F, BW and BF16; `n` values stand at `low` and at `high`.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    unsafe fn pairs(low: *const Self, high: Option<*const Self>, n: usize) -> pack::Pairs;
+
+    /// Pairs of neighbours among the first `n` (at most 32) values, zeros behind them.
+    ///
+    /// # Safety
+    /// As of [`Self::pairs`].
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    unsafe fn pairs_along(values: *const Self, n: usize) -> pack::Pairs;
+}
+
 /// `out = scale · a · b`, or added to it, with both sides rounded to bf16.
 ///
 /// # Panics
 /// If the shapes don't fit.
-pub(crate) fn multiply(
+pub(crate) fn multiply<T: Value>(
     out: MatrixMut,
     a: Matrix,
-    b: Matrix,
+    b: Matrix<'_, T>,
     write: Write,
     scale: f32,
     parallel: bool,

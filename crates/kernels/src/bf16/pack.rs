@@ -5,12 +5,16 @@
 //! the matrix lies (`interleaved`), else row after row. What lies beyond the matrix is zero.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_si512, _mm512_maskz_loadu_ps,
-    _mm512_permutexvar_epi16, _mm512_setzero_ps, _mm512_shuffle_i32x4, _mm512_store_si512,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m256i, __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_maskz_loadu_epi16,
+    _mm256_setzero_si256, _mm512_castsi256_si512, _mm512_cvtne2ps_pbh, _mm512_inserti64x4,
+    _mm512_loadu_si512, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
+    _mm512_setzero_ps, _mm512_shuffle_i32x4, _mm512_store_si512, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
+use super::Value;
 use super::micro::mask;
+use super::rounding::round;
 use crate::gemm::Matrix;
 
 /// Rows of a tile.
@@ -20,6 +24,9 @@ pub(super) const COLUMNS: usize = 32;
 /// Pairs of the inner index that a panel holds at most: 32 kB of columns stay in the first-level
 /// cache.
 pub(super) const PAIRS: usize = 256;
+
+/// A vector's worth of pairs, in a register.
+pub(crate) type Pairs = __m512i;
 
 /// A vector's worth of pairs.
 #[derive(Clone, Copy, Debug)]
@@ -52,16 +59,9 @@ pub(super) unsafe fn rows(panel: &mut [Line], a: Matrix, first: usize, start: us
     if a.is_transposed() {
         for (pair, line) in panel[..pairs].iter_mut().enumerate() {
             let at = start + 2 * pair;
+            let next = (at + 1 < a.n_columns()).then(|| a.at(first, at + 1));
             // SAFETY: `n_rows` values from `first` on in columns `at` and, if there is one, the next.
-            unsafe {
-                let low = load(a.at(first, at), n_rows);
-                let high = if at + 1 < a.n_columns() {
-                    load(a.at(first, at + 1), n_rows)
-                } else {
-                    _mm512_setzero_ps()
-                };
-                store(line, interleave(pairs_of(low, high)));
-            }
+            unsafe { store(line, f32::pairs(a.at(first, at), next, n_rows)) };
         }
         return;
     }
@@ -73,8 +73,12 @@ pub(super) unsafe fn rows(panel: &mut [Line], a: Matrix, first: usize, start: us
                 continue;
             }
             let at = 32 * idx;
+            // The next row comes from memory meanwhile.
+            let next = a.at(first + row + 1, start + at);
+            _mm_prefetch::<_MM_HINT_T0>(next.cast());
+            _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(16).cast());
             // SAFETY: at most the rest of the row from `start + at` on.
-            unsafe { store(line, pairs_along(a.at(first + row, start + at), inner - at)) };
+            unsafe { store(line, f32::pairs_along(a.at(first + row, start + at), inner - at)) };
         }
     }
 }
@@ -85,9 +89,9 @@ pub(super) unsafe fn rows(panel: &mut [Line], a: Matrix, first: usize, start: us
 /// The processor has AVX-512 F, BW and BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 #[allow(unsafe_code)]
-pub(super) unsafe fn columns(
+pub(super) unsafe fn columns<T: Value>(
     panel: &mut [Line],
-    b: Matrix,
+    b: Matrix<'_, T>,
     first: usize,
     start: usize,
     pairs: usize,
@@ -106,7 +110,7 @@ pub(super) unsafe fn columns(
                 let mut lines = [Line::ZERO; 16];
                 for (column, line) in lines[..n].iter_mut().enumerate() {
                     // SAFETY: at most the rest of the column from `at` on.
-                    unsafe { store(line, pairs_along(b.at(at, first + column), rest)) };
+                    unsafe { store(line, T::pairs_along(b.at(at, first + column), rest)) };
                 }
                 // SAFETY: the caller vouches for the instructions.
                 let lines = unsafe { transposed(&lines) };
@@ -117,21 +121,71 @@ pub(super) unsafe fn columns(
         }
         for (pair, line) in panel.iter_mut().skip(half).step_by(2).enumerate() {
             let at = start + 2 * pair;
+            let next = (at + 1 < b.n_rows()).then(|| b.at(at + 1, first));
             // SAFETY: `n` values from column `first` on in row `at` and, if there is one, the next.
-            unsafe {
-                let low = load(b.at(at, first), n);
-                let high = if at + 1 < b.n_rows() {
-                    load(b.at(at + 1, first), n)
-                } else {
-                    _mm512_setzero_ps()
-                };
-                store(line, interleave(pairs_of(low, high)));
-            }
+            unsafe { store(line, T::pairs(b.at(at, first), next, n)) };
         }
     }
 }
 
-use std::arch::x86_64::__m512;
+impl Value for f32 {
+    fn rounded(self) -> f32 {
+        round(self)
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[allow(unsafe_code)]
+    #[inline]
+    unsafe fn pairs(low: *const Self, high: Option<*const Self>, n: usize) -> Pairs {
+        // SAFETY: the caller has `n` values at both.
+        unsafe {
+            let high = high.map_or_else(|| _mm512_setzero_ps(), |high| load(high, n));
+            interleave(rounded_pair(load(low, n), high))
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[allow(unsafe_code)]
+    #[inline]
+    unsafe fn pairs_along(values: *const Self, n: usize) -> Pairs {
+        // SAFETY: the caller has `n` values there.
+        unsafe {
+            let high = load(values.wrapping_add(16), n.saturating_sub(16));
+            rounded_pair(load(values, n), high)
+        }
+    }
+}
+
+impl Value for half::bf16 {
+    fn rounded(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    #[allow(unsafe_code)]
+    #[inline]
+    unsafe fn pairs(low: *const Self, high: Option<*const Self>, n: usize) -> Pairs {
+        // SAFETY: the caller has `n` values at both; what is masked out is not read.
+        unsafe {
+            let load = |values: *const Self| -> __m256i {
+                _mm256_maskz_loadu_epi16(mask(n), values.cast())
+            };
+            let lows = _mm512_castsi256_si512(load(low));
+            // What the cast leaves in the upper half is replaced in both cases.
+            let high = high.map_or_else(|| _mm256_setzero_si256(), load);
+            interleave(_mm512_inserti64x4::<1>(lows, high))
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[allow(unsafe_code)]
+    #[inline]
+    unsafe fn pairs_along(values: *const Self, n: usize) -> Pairs {
+        let mask = if n >= 32 { u32::MAX } else { (1 << n) - 1 };
+        // SAFETY: the caller has `n` values there; what is masked out is not read.
+        unsafe { _mm512_maskz_loadu_epi16(mask, values.cast()) }
+    }
+}
 
 /// The first `n` of sixteen values, zeros behind them.
 #[target_feature(enable = "avx512f")]
@@ -145,24 +199,12 @@ unsafe fn load(values: *const f32, n: usize) -> __m512 {
 /// Sixteen lows, then sixteen highs, rounded to bf16.
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[inline]
-fn pairs_of(low: __m512, high: __m512) -> __m512i {
+fn rounded_pair(low: __m512, high: __m512) -> Pairs {
     let rounded = _mm512_cvtne2ps_pbh(high, low);
     #[allow(unsafe_code)]
     // SAFETY: both are 512 bits of which every pattern is valid.
     unsafe {
         std::mem::transmute(rounded)
-    }
-}
-
-/// Sixteen pairs of neighbours among the first `n` of 32 values.
-#[target_feature(enable = "avx512f,avx512bf16")]
-#[allow(unsafe_code)]
-#[inline]
-unsafe fn pairs_along(values: *const f32, n: usize) -> __m512i {
-    // SAFETY: the caller has `n` values there.
-    unsafe {
-        let (low, high) = (load(values, n), load(values.wrapping_add(16), n.saturating_sub(16)));
-        pairs_of(low, high)
     }
 }
 

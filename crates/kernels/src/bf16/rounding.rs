@@ -2,6 +2,7 @@
 //!
 //! It deliberately gains nothing: it is there so that a recipe means the same numbers everywhere.
 
+use super::Value;
 use crate::gemm::{Matrix, MatrixMut, Write, multiply_f32};
 
 /// The nearest bf16 to a value, ties to even.
@@ -15,16 +16,19 @@ pub(crate) fn round(value: f32) -> f32 {
 }
 
 /// As [`super::multiply`], by f32 products of rounded values.
-pub(super) fn multiply(
+pub(super) fn multiply<T: Value>(
     out: MatrixMut,
     a: Matrix,
-    b: Matrix,
+    b: Matrix<'_, T>,
     write: Write,
     scale: f32,
     parallel: bool,
 ) {
-    let round_all = |x: Matrix| -> Vec<f32> { x.values().iter().copied().map(round).collect() };
-    let (a_values, b_values) = (round_all(a), round_all(b));
+    let (a_values, b_values) = (rounded(a), rounded(b));
     let (a, b) = (a.with_values(&a_values), b.with_values(&b_values));
     multiply_f32(out, a, b, write, scale, parallel);
+}
+
+fn rounded<T: Value>(x: Matrix<'_, T>) -> Vec<f32> {
+    x.values().iter().map(|value| value.rounded()).collect()
 }

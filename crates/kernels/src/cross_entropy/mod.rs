@@ -9,6 +9,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use crate::autodiff::fits;
 use crate::product::matmul;
 use crate::rows::{gather_rows, host_ids, rows_per_chunk, target_rows};
+use crate::stored::{as_f32, weight_fits};
 
 /// Sum over rows with `target >= 0` of `-log softmax(hidden · weightᵀ)[target]`, shape `[1]`.
 ///
@@ -19,10 +20,10 @@ pub fn linear_cross_entropy(
     weight_vd: Tensor<2>,
     targets_n: Tensor<1, Int>,
 ) -> Tensor<1> {
-    if fits(&hidden_nd) && fits(&weight_vd) {
+    if fits(&hidden_nd) && weight_fits(&weight_vd) {
         return fused::cross_entropy(hidden_nd, weight_vd, &host_ids(targets_n));
     }
-    plain(hidden_nd, weight_vd, targets_n)
+    plain(hidden_nd, as_f32(weight_vd), targets_n)
 }
 
 fn plain(hidden_nd: Tensor<2>, weight_vd: Tensor<2>, targets_n: Tensor<1, Int>) -> Tensor<1> {

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::autodiff::{Cpu, InputGradients, Op, record};
 use crate::buffer::{filled, rows_per_task};
 use crate::flex;
+use crate::stored::Stored;
 
 /// Parts of the table whose gradients are added side by side.
 const PARTS: usize = 16;
@@ -26,13 +27,12 @@ pub(super) fn embedding(weight: Tensor<2>, [b, t]: [usize; 2], ids: Vec<i32>) ->
     let [v, d] = weight.dims();
     assert!(ids.iter().all(|id| (0..v as i32).contains(id)), "an id beyond {v} rows");
     let weight = Cpu::new(weight);
-    let values = flex::values(weight.value());
+    let values = Stored::new(weight.value());
     let out = filled(ids.len() * d, |out| {
         let rows = rows_per_task(d);
         out.par_chunks_mut(rows * d).zip(ids.par_chunks(rows)).for_each(|(out, ids)| {
             for (out, id) in out.chunks_mut(d).zip(ids) {
-                let start = *id as usize * d;
-                out.copy_from_slice(&values[start..start + d]);
+                values.copy_to(out, *id as usize * d);
             }
         });
     });

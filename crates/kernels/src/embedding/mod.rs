@@ -7,14 +7,14 @@ mod fused;
 
 use burn::tensor::{Int, Tensor, module};
 
-use crate::autodiff::fits;
 use crate::rows::host_ids;
+use crate::stored::{as_f32, weight_fits};
 
 /// `weight_vd[ids_bt]`: `[b, t, d]`.
 pub fn embedding(weight_vd: Tensor<2>, ids_bt: Tensor<2, Int>) -> Tensor<3> {
-    if fits(&weight_vd) {
+    if weight_fits(&weight_vd) {
         let [b, t] = ids_bt.dims();
         return fused::embedding(weight_vd, [b, t], host_ids(ids_bt));
     }
-    module::embedding(weight_vd, ids_bt)
+    as_f32(module::embedding(weight_vd, ids_bt))
 }

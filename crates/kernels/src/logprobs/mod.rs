@@ -9,6 +9,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use crate::autodiff::fits;
 use crate::product::matmul;
 use crate::rows::{gather_rows, host_ids, rows_per_chunk, target_rows};
+use crate::stored::{as_f32, weight_fits};
 
 /// What [`linear_logprobs`] gives; 0 in rows without a target.
 #[derive(Clone, Debug)]
@@ -28,10 +29,10 @@ pub fn linear_logprobs(
     targets_n: Tensor<1, Int>,
     temperature: f64,
 ) -> LogProbs {
-    if fits(&hidden_nd) && fits(&weight_vd) {
+    if fits(&hidden_nd) && weight_fits(&weight_vd) {
         return fused::logprobs(hidden_nd, weight_vd, &host_ids(targets_n), temperature);
     }
-    plain(hidden_nd, weight_vd, targets_n, temperature)
+    plain(hidden_nd, as_f32(weight_vd), targets_n, temperature)
 }
 
 fn plain(

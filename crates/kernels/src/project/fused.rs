@@ -16,8 +16,9 @@ use crate::autodiff::{self, Cpu, InputGradients, Op, record};
 use crate::buffer::{self, filled, rows_per_task};
 use crate::few_rows;
 use crate::flex;
-use crate::gemm::{Matrix, MatrixMut, Write, gemm, scaled_gemm};
+use crate::gemm::{Matrix, MatrixMut, WeightMatrix, Write, gemm, scaled_gemm, weight_gemm};
 use crate::precision::{Precision, precision};
+use crate::stored::{Stored, weight_fits};
 use crate::vector::widest;
 
 /// Rows whose part of a bias's gradient is summed first.
@@ -25,7 +26,7 @@ const BLOCK: usize = 64;
 
 pub(super) fn fits(read: &Read, maps: &[LinearMap], residual: Option<&Tensor<3>>) -> bool {
     let map_fits = |map: &LinearMap| {
-        autodiff::fits(&map.weight)
+        weight_fits(&map.weight)
             && map.bias_o.as_ref().is_none_or(autodiff::fits)
             && map.adapter.as_ref().is_none_or(|adapter| {
                 autodiff::fits(&adapter.a_ri) && autodiff::fits(&adapter.b_or)
@@ -180,10 +181,10 @@ impl CpuMap {
     }
 
     /// The weight as `[out, in]`.
-    fn matrix<'a>(&self, weight: &'a [f32]) -> Matrix<'a> {
+    fn matrix<'a>(&self, weight: &'a Stored<'_>) -> WeightMatrix<'a> {
         match self.layout {
-            Layout::OutIn => Matrix::new(weight, self.d_out, self.d_in),
-            Layout::InOut => Matrix::new(weight, self.d_in, self.d_out).transposed(),
+            Layout::OutIn => weight.matrix(self.d_out, self.d_in),
+            Layout::InOut => weight.matrix(self.d_in, self.d_out).transposed(),
         }
     }
 
@@ -198,15 +199,16 @@ impl CpuMap {
 
     fn forward(&mut self, x: Matrix, out: &mut [f32], width: usize, write: Write) {
         let n = x.n_rows();
-        let weight = flex::values(self.weight.value());
+        let weight = Stored::new(self.weight.value());
         if self.suits_few_rows(n) {
             if write == Write::Over {
                 out.chunks_mut(width).for_each(|row| row[..self.d_out].fill(0.0));
             }
-            few_rows::add_product(out, width, x.values(), &weight, n);
+            few_rows::add_product(out, width, x.values(), &weight, n, self.precision);
         } else {
             let y = MatrixMut::strided(out, n, self.d_out, width);
-            gemm(y, x, self.matrix(&weight).transposed(), write, self.precision);
+            let weight = self.matrix(&weight).transposed();
+            weight_gemm(y, x, weight, write, 1.0, self.precision);
         }
         drop(weight);
         let (d_out, precision) = (self.d_out, self.precision);
@@ -247,9 +249,9 @@ impl CpuMap {
             })
         });
         if let Some(d_read) = d_read {
-            let weight = flex::values(self.weight.value());
+            let weight = Stored::new(self.weight.value());
             let out = MatrixMut::new(d_read, n, self.d_in);
-            gemm(out, d_out, self.matrix(&weight), write, precision);
+            weight_gemm(out, d_out, self.matrix(&weight), write, 1.0, precision);
             if let (Some(adapter), Some(d_narrow)) = (adapter, &d_narrow) {
                 let a = flex::values(adapter.a.value());
                 let a = Matrix::new(&a, adapter.rank, self.d_in);

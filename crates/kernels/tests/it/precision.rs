@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 use kernels::{
-    Layout, LinearMap, Precision, Read, linear_cross_entropy, linear_logprobs, project,
-    with_precision,
+    Adapter, Layout, LinearMap, Precision, Read, embedding, linear_cross_entropy, linear_logprobs,
+    project, round_weight, with_precision,
 };
 use testkit::{Tolerance, assert_close, values};
 
@@ -104,4 +104,48 @@ fn names_of_precisions() {
         assert_eq!(Precision::named(precision.name()), Some(precision));
     }
     assert_eq!(Precision::named("f64"), None);
+}
+
+/// Maps with adapters, a head and a table whose frozen weights are stored in bf16 or widened to f32.
+fn frozen(stored: bool) -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    let weight = |shape, seed| {
+        let rounded = round_weight(random::<2>(shape, seed, &device));
+        if stored { rounded } else { rounded.cast(burn::tensor::DType::F32) }
+    };
+    let (b, t, d) = (2, 35, 48);
+    let factor = |shape, seed| random::<2>(shape, seed, &device).require_grad();
+    let factors = [factor([4, d], 1), factor([d, 4], 2)];
+    let table_vd = weight([90, d], 3);
+    let ids: Vec<i32> = (0..(b * t) as i32).map(|i| i * 7 % 90).collect();
+    let x_btd = embedding(table_vd.clone(), ints(&ids, [b, t]));
+    let adapter = Adapter { a_ri: factors[0].clone(), b_or: factors[1].clone(), scale: 0.5 };
+    let map =
+        |layout, adapter| LinearMap { weight: weight([d, d], 4), layout, bias_o: None, adapter };
+    let x_btd = project(Read::Plain(x_btd), &[map(Layout::OutIn, Some(adapter))], None);
+    let x_btd = project(Read::Plain(x_btd * 0.2), &[map(Layout::InOut, None)], None);
+    let hidden_nd = x_btd.clone().reshape([b * t, d]) * 0.2;
+    let targets = ints(&ids, [b * t]);
+    let loss = linear_cross_entropy(hidden_nd.clone(), table_vd.clone(), targets.clone());
+    let logprobs = linear_logprobs(hidden_nd, table_vd, targets, 1.0).logprobs_n;
+    let gradients = (loss.clone() + logprobs.clone().sum() * 0.3).backward();
+    let mut all = vec![values(&x_btd), values(&loss), values(&logprobs)];
+    all.extend(factors.map(|factor| values(&factor.grad(&gradients).expect("a gradient"))));
+    all
+}
+
+#[test]
+fn stored_in_bf16_a_weight_means_the_same() {
+    let exact = Tolerance { absolute: 1e-6, of_largest: 1e-5 };
+    let (stored, widened) = (on_any_threads(|| frozen(true)), frozen(false));
+    let plain = kernels::with_plain_bodies(|| frozen(true));
+    for (idx, want) in widened.iter().enumerate() {
+        assert_close(&format!("fused, value {idx}"), &stored[idx], want, exact);
+        assert_close(&format!("plain, value {idx}"), &plain[idx], want, exact);
+    }
+    let in_bf16 = on_any_threads(|| with_precision(Precision::Bf16, || frozen(true)));
+    let of_f32 = with_precision(Precision::Bf16, || frozen(false));
+    for (idx, want) in of_f32.iter().enumerate() {
+        assert_close(&format!("bf16, value {idx}"), &in_bf16[idx], want, exact);
+    }
 }

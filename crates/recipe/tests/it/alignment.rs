@@ -319,3 +319,48 @@ fn a_slip_in_an_adapters_key_shows_the_key_that_was_meant() {
        | ^^^^^^^ here it is called `kl`
     ");
 }
+
+#[test]
+fn a_precision_that_the_device_lacks_is_refused() {
+    let of = |name: &str| {
+        let text = format!("precision = \"{name}\"\n{}", aligned());
+        shown(&parse(&text).expect_err("this recipe was taken"))
+    };
+    insta::assert_snapshot!(of("tf32"), @r#"
+    error: `precision` does not fit: `tf32` is what tensor cores do: only on `cuda`
+      --> recipes/mine.toml:1:1
+       |
+     1 | precision = "tf32"
+       | ^^^^^^^^^
+      hint: leave `precision` out, or change what it contradicts
+    "#);
+    insta::assert_snapshot!(of("fp16"), @r#"
+    error: `precision` must be one of `f32`, `tf32`, `bf16`: `fp16`
+      --> recipes/mine.toml:1:13
+       |
+     1 | precision = "fp16"
+       |             ^^^^^^
+      hint: `precision`: The numbers that enter the matrix products of layers; their sums, the weights, the optimizer, norms, softmax and losses are f32 whatever stands here
+    "#);
+}
+
+#[test]
+fn policy_and_value_model_hold_their_weights_in_one_way() {
+    let policy = "policy = { start = \"sft\", lora = { base_dtype = \"bf16\" } }";
+    insta::assert_snapshot!(
+        refused(
+            "policy = { start = \"sft\" }",
+            &format!("{policy}\nvalue = {{ start = \"reward\", lora = {{}} }}")
+        ),
+        @r#"
+    error: `value` in [ppo] does not fit: policy and value model hold their frozen weights in the same `lora.base_dtype`, or in f32
+      --> recipes/mine.toml:40:1
+       |
+    40 | value = { start = "reward", lora = {} }
+       | ^^^^^
+      hint: leave `value` out, or change what it contradicts
+    "#
+    );
+    let alone = aligned().replace("policy = { start = \"sft\" }", policy);
+    assert!(parse(&alone).is_ok(), "the value model's adapter is made as the policy's");
+}
