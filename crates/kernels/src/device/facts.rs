@@ -165,7 +165,7 @@ impl CudaProblem {
             Self::NoNvrtc => "install the CUDA toolkit, or `pip install nvidia-cuda-nvrtc`, and put the folder of \
                               libnvrtc.so into LD_LIBRARY_PATH"
                 .to_owned(),
-            Self::NoHeaders => "install the CUDA toolkit, or `pip install nvidia-cuda-runtime`, and set CUDA_PATH to \
+            Self::NoHeaders => "install the CUDA toolkit, or `pip install nvidia-cuda-runtime nvidia-cuda-cccl`, and set CUDA_PATH to \
                                 the folder whose `include` holds cuda_fp16.h"
                 .to_owned(),
             Self::HeaderMissing(_) => {
