@@ -25,6 +25,9 @@ pub enum Error {
     /// Generation went wrong.
     #[error(transparent)]
     Generate(#[from] generate::Error),
+    /// An update went wrong.
+    #[error(transparent)]
+    Policy(#[from] policy::Error),
 }
 
 impl Error {
@@ -39,6 +42,7 @@ impl Error {
             Self::Lora(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::Generate(error) => error.hint(),
+            Self::Policy(error) => error.hint(),
         }
     }
 }

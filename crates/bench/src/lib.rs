@@ -7,6 +7,7 @@
 
 mod error;
 mod generation;
+mod ppo;
 mod products;
 mod report;
 mod training;
@@ -29,6 +30,7 @@ pub fn run(
 ) -> Result<Report> {
     kernels::on_pool(|| match workload.kind {
         workload::Kind::Generation => generation::run(workload, steps, clock, device),
+        workload::Kind::Ppo => ppo::run(workload, steps, clock, device),
         _ => training::run(workload, steps, clock, device),
     })
 }

@@ -5,13 +5,13 @@
 use burn::tensor::Device;
 use serde_json::{Value, json};
 
+use crate::workload::Kind;
 use crate::{Clock, Workload};
 
 /// What a benchmark found.
 #[derive(Clone, Debug)]
 pub struct Report {
-    workload: &'static str,
-    n_tokens: usize,
+    workload: Workload,
     times: Vec<f64>,
     first_step_s: f64,
     /// Bytes that a GPU's allocator holds at the end: it gives nothing back, so they are the most that it has held.
@@ -20,8 +20,7 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(workload: Workload) -> Self {
-        let (name, n_tokens) = (workload.name, workload.n_tokens());
-        Self { workload: name, n_tokens, times: Vec::new(), first_step_s: 0.0, device_memory: None }
+        Self { workload, times: Vec::new(), first_step_s: 0.0, device_memory: None }
     }
 
     /// Notes repetition number `idx`, of which the first `n_warm` are not counted.
@@ -40,40 +39,51 @@ impl Report {
         self.device_memory = usage.map(|usage| usage.bytes_reserved);
     }
 
-    /// Bytes that a GPU's allocator held; none on the CPU.
-    pub fn device_memory(&self) -> Option<u64> {
-        self.device_memory
+    /// Tokens a second at the median time; of `ppo7m`, episodes a second over all updates.
+    pub fn rate(&self) -> f64 {
+        let n = self.workload.n_counted() as f64;
+        if self.workload.kind == Kind::Ppo {
+            return n * self.times.len() as f64 / self.times.iter().sum::<f64>();
+        }
+        median(&self.times).map_or(0.0, |seconds| n / seconds)
     }
 
-    /// Tokens a second at the median time.
-    pub fn tokens_per_second(&self) -> f64 {
-        let mut times = self.times.clone();
-        times.sort_by(f64::total_cmp);
-        let middle = times.len() / 2;
-        let median = match times.as_slice() {
-            [] => return 0.0,
-            times if times.len() % 2 == 1 => times[middle],
-            times => f64::midpoint(times[middle - 1], times[middle]),
-        };
-        self.n_tokens as f64 / median
-    }
-
-    /// The line: workload, threads, dtype, tokens_per_s, times, peak_rss_mb, first_step_s.
+    /// The line: workload, threads, dtype, `tokens_per_s` or `episodes_per_s`, times, `peak_rss_mb`, `first_step_s`; with rows and
+    /// `comparable: false` where the shape is not that of the name.
     pub fn to_json(&self) -> Value {
         let round = |x: f64, digits: i32| (x * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
+        let (unit, digits) = match self.workload.kind {
+            Kind::Ppo => ("episodes_per_s", 3),
+            _ => ("tokens_per_s", 1),
+        };
         let mut line = json!({
-            "workload": self.workload,
+            "workload": self.workload.name,
             "threads": kernels::n_threads(),
             "dtype": kernels::precision().name(),
-            "tokens_per_s": round(self.tokens_per_second(), 1),
             "times": self.times.iter().map(|time| round(*time, 4)).collect::<Vec<_>>(),
             "peak_rss_mb": peak_rss_mb(),
             "first_step_s": round(self.first_step_s, 2),
         });
+        line[unit] = json!(round(self.rate(), digits));
+        if !self.workload.is_comparable {
+            line["rows"] = json!(self.workload.rows);
+            line["comparable"] = json!(false);
+        }
         if let Some(bytes) = self.device_memory {
             line["device_memory_mb"] = json!(bytes >> 20);
         }
         line
+    }
+}
+
+fn median(times: &[f64]) -> Option<f64> {
+    let mut times = times.to_vec();
+    times.sort_by(f64::total_cmp);
+    let middle = times.len() / 2;
+    match times.as_slice() {
+        [] => None,
+        times if times.len() % 2 == 1 => times.get(middle).copied(),
+        times => Some(f64::midpoint(*times.get(middle - 1)?, *times.get(middle)?)),
     }
 }
 

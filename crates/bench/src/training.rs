@@ -82,6 +82,18 @@ fn pair_loss(model: &ScalarHead, tokens: &TokenBatch) -> LossSum {
     loss::pairwise_reward(side(0), side(b / 2), None)
 }
 
+/// AdamW as it comes, clipped at 1.0.
+pub(crate) fn optimizer_settings(lr: f64, weight_decay: f64) -> recipe::Optimizer {
+    recipe::Optimizer {
+        kind: recipe::OptimizerKind::default(),
+        lr,
+        betas: [0.9, 0.999],
+        eps: 1e-8,
+        weight_decay,
+        clip: 1.0,
+    }
+}
+
 fn steps<M: Module>(
     workload: Workload,
     n_steps: usize,
@@ -92,15 +104,7 @@ fn steps<M: Module>(
 ) -> Result<Report> {
     let vocab_size = workload.config()?.vocab_size() as f64;
     let names = ParameterNames::of(&model);
-    let settings = recipe::Optimizer {
-        kind: recipe::OptimizerKind::default(),
-        lr: LR,
-        betas: [0.9, 0.999],
-        eps: 1e-8,
-        weight_decay: 0.01,
-        clip: 1.0,
-    };
-    let mut optimizer = AdamW::new(settings, &names);
+    let mut optimizer = AdamW::new(optimizer_settings(LR, 0.01), &names);
     let mut rng = Rng::new(0);
     let mut report = Report::new(workload);
     for step in 0..n_steps + N_WARM {

@@ -1,6 +1,6 @@
 //! The workloads by name: shape of the model, of the batch, and what is trained.
 //!
-//! It deliberately offers no way to change a shape: a number is comparable or it is none.
+//! It deliberately offers one way to change a shape, and a workload so changed says that it is not comparable.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// Every workload's name.
 pub const NAMES: &[&str] =
-    &["pretrain7m", "reward7m", "long4096", "lora135m", "full135m", "gen7m", "gen135m"];
+    &["pretrain7m", "reward7m", "long4096", "lora135m", "full135m", "gen7m", "gen135m", "ppo7m"];
 
 /// What is done with the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Reward,
     /// Sampling with a cache.
     Generation,
+    /// Whole updates: sampling, scores of four models, several epochs over two of them.
+    Ppo,
 }
 
 /// One workload.
@@ -36,6 +38,8 @@ pub struct Workload {
     pub(crate) length: usize,
     /// Tokens that each row is continued by.
     pub(crate) n_new: usize,
+    /// Whether the rows are those of the name.
+    pub(crate) is_comparable: bool,
     large: bool,
 }
 
@@ -50,14 +54,25 @@ impl Workload {
             "long4096" => (Kind::Pretrain, 1, 4096, 0),
             "lora135m" => (Kind::Lora, 2, 256, 0),
             "full135m" => (Kind::Pretrain, 2, 256, 0),
+            "ppo7m" => (Kind::Ppo, 16, 32, 64),
             _ => (Kind::Generation, 16, 32, 96),
         };
-        Ok(Self { name, kind, rows, length, n_new, large: name.ends_with("135m") })
+        let large = name.ends_with("135m");
+        Ok(Self { name, kind, rows, length, n_new, is_comparable: true, large })
     }
 
-    /// Tokens that one repetition works on: those read in training, those made in generation.
-    pub(crate) fn n_tokens(&self) -> usize {
-        self.rows * if self.n_new > 0 { self.n_new } else { self.length }
+    /// The same with another number of rows, to see how the cost of a token depends on it. Pairs are even in number, so
+    /// `reward7m` has one row more where it is asked for an odd one.
+    #[must_use]
+    pub fn with_rows(self, rows: usize) -> Self {
+        let rows = rows.max(1).next_multiple_of(if self.kind == Kind::Reward { 2 } else { 1 });
+        Self { rows, is_comparable: false, ..self }
+    }
+
+    /// What one repetition counts: episodes, or tokens read in training, or tokens made in generation.
+    pub(crate) fn n_counted(&self) -> usize {
+        let tokens = if self.n_new > 0 { self.n_new } else { self.length };
+        if self.kind == Kind::Ppo { self.rows } else { self.rows * tokens }
     }
 
     pub(crate) fn config(&self) -> Result<ModelConfig> {

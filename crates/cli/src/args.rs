@@ -298,11 +298,14 @@ pub(crate) struct ChatArgs {
 /// `temper bench`
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// pretrain7m, reward7m, long4096, lora135m, full135m, gen7m, gen135m; or products, their rate alone
+    /// pretrain7m, reward7m, long4096, lora135m, full135m, gen7m, gen135m, ppo7m; or products, their rate alone
     pub(crate) workload: String,
-    /// Timed repetitions (default: 8 steps of training, 3 generations)
+    /// Timed repetitions (default: 8 steps of training, 3 generations, 5 updates)
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<usize>,
+    /// Other than the workload's number of rows: the line then says that it is not comparable
+    #[arg(long, value_name = "N")]
+    pub(crate) rows: Option<usize>,
     /// The numbers that enter matrix products: f32 or bf16; on a GPU tf32 too
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub(crate) dtype: String,

@@ -58,10 +58,15 @@ thread_local! {
 
 /// Calls `run` with the fused bodies off for operations of this thread, as the oracle in tests.
 pub fn with_plain_bodies<R>(run: impl FnOnce() -> R) -> R {
-    let before = PLAIN_HERE.replace(true);
-    let out = run();
-    PLAIN_HERE.set(before);
-    out
+    struct Restored(bool);
+    impl Drop for Restored {
+        fn drop(&mut self) {
+            PLAIN_HERE.set(self.0);
+        }
+    }
+    // A panic inside that someone catches leaves the thread as it was too.
+    let _restored = Restored(PLAIN_HERE.replace(true));
+    run()
 }
 
 /// Whether a fused body can read this tensor.

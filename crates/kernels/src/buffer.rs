@@ -7,19 +7,22 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
+pub(crate) use crate::shared::Shared;
+
 /// Values that one task works on in passes over whole buffers.
 pub(crate) const TASK: usize = 16 * 1024;
 
 /// `n` values that `fill` writes, all of them, before anything reads them.
 ///
-/// Where debug assertions are on they start as NaN, so that a test meets what was left out.
+/// Where debug assertions are on, and in the portable build, they start as NaN, so that a test meets what was left out.
 pub(crate) fn filled(n: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
     let mut values = Vec::with_capacity(n);
-    if cfg!(debug_assertions) {
+    if cfg!(any(debug_assertions, feature = "portable")) {
         values.resize(n, f32::NAN);
         fill(&mut values);
         return values;
     }
+    #[cfg(not(feature = "portable"))]
     #[allow(unsafe_code)]
     // SAFETY: the capacity is `n` and every bit pattern is an f32. The values are whatever the memory
     // held until `fill`, which reads none of them, has written them all; each caller's tests run
@@ -69,53 +72,9 @@ pub(crate) fn scratch<const N: usize, R>(
     out
 }
 
-/// A buffer that several threads write to, each in places of its own.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shared<'a> {
-    values: *mut f32,
-    len: usize,
-    borrowed: std::marker::PhantomData<&'a mut [f32]>,
-}
-
-#[allow(unsafe_code)]
-// SAFETY: it is a pointer to plain numbers that it has the only borrow of; `slice` says what callers
-// keep to.
-unsafe impl Send for Shared<'_> {}
-#[allow(unsafe_code)]
-// SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
-
-impl<'a> Shared<'a> {
-    pub(crate) fn new(values: &'a mut [f32]) -> Self {
-        let len = values.len();
-        Self { values: values.as_mut_ptr(), len, borrowed: std::marker::PhantomData }
-    }
-
-    /// Whether there is nothing to write to.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// `n` values from `start` on.
-    ///
-    /// # Safety
-    /// No other slice that overlaps it may be alive, on this thread or another.
-    ///
-    /// # Panics
-    /// If they don't lie within the buffer.
-    #[allow(unsafe_code)]
-    #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn slice(&self, start: usize, n: usize) -> &'a mut [f32] {
-        let end = start.checked_add(n);
-        assert!(end.is_some_and(|end| end <= self.len), "{n} from {start} of {}", self.len);
-        // SAFETY: it lies within the buffer (just checked) and nothing else refers to it (the caller).
-        unsafe { std::slice::from_raw_parts_mut(self.values.add(start), n) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Shared, copy, filled};
+    use super::{copy, filled};
 
     #[test]
     fn copies_are_whole() {
@@ -123,17 +82,5 @@ mod tests {
         assert_eq!(filled(40_001, |out| copy(out, &values)), values);
         assert_eq!(filled(0, |out| copy(out, &[])), Vec::<f32>::new());
         assert_eq!(filled(3, |out| out.fill(2.0)), [2.0; 3]);
-    }
-
-    #[test]
-    #[should_panic(expected = "3 from 2 of 4")]
-    fn a_shared_slice_lies_within() {
-        let mut values = [0.0; 4];
-        let shared = Shared::new(&mut values);
-        #[allow(unsafe_code)]
-        // SAFETY: there is no other slice.
-        unsafe {
-            shared.slice(2, 3)
-        };
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! Borders of its blocks follow from the shape alone, so results don't depend on the threads.
 
-use std::marker::PhantomData;
-
 use crate::bf16;
 use crate::precision::Precision;
 use crate::stored;
@@ -53,16 +51,6 @@ impl<'a, T: Copy> Matrix<'a, T> {
         self.columns
     }
 
-    /// Whether values of a column, not of a row, stand side by side.
-    pub(crate) fn is_transposed(&self) -> bool {
-        self.column_stride != 1
-    }
-
-    /// The place of a value, which may lie one beyond the last.
-    pub(crate) fn at(&self, row: usize, column: usize) -> *const T {
-        self.values.as_ptr().wrapping_add(row * self.row_stride + column * self.column_stride)
-    }
-
     /// Other values in the same places.
     ///
     /// # Panics
@@ -90,14 +78,27 @@ impl<'a, T: Copy> Matrix<'a, T> {
     }
 }
 
+// What only products of our own need.
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+impl<T> Matrix<'_, T> {
+    /// Whether values of a column, not of a row, stand side by side.
+    pub(crate) fn is_transposed(&self) -> bool {
+        self.column_stride != 1
+    }
+
+    /// The place of a value, which may lie one beyond the last.
+    pub(crate) fn at(&self, row: usize, column: usize) -> *const T {
+        self.values.as_ptr().wrapping_add(row * self.row_stride + column * self.column_stride)
+    }
+}
+
 /// A matrix to write to; values in a row stand side by side.
 #[derive(Debug)]
 pub(crate) struct MatrixMut<'a> {
-    values: *mut f32,
+    values: &'a mut [f32],
     rows: usize,
     columns: usize,
     row_stride: usize,
-    borrowed: PhantomData<&'a mut [f32]>,
 }
 
 impl<'a> MatrixMut<'a> {
@@ -121,10 +122,11 @@ impl<'a> MatrixMut<'a> {
         row_stride: usize,
     ) -> Self {
         assert_rows(values.len(), rows, columns, row_stride);
-        Self { values: values.as_mut_ptr(), rows, columns, row_stride, borrowed: PhantomData }
+        Self { values, rows, columns, row_stride }
     }
 }
 
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 impl MatrixMut<'_> {
     pub(crate) fn n_rows(&self) -> usize {
         self.rows
@@ -139,22 +141,18 @@ impl MatrixMut<'_> {
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
-        self.values
+        self.values.as_mut_ptr()
     }
 
     /// Sets every value.
     pub(crate) fn fill(&mut self, value: f32) {
         for row in 0..self.rows {
-            for column in 0..self.columns {
-                #[allow(unsafe_code)]
-                // SAFETY: the constructor checked that rows and columns lie within the slice.
-                unsafe {
-                    *self.values.add(row * self.row_stride + column) = value;
-                }
-            }
+            self.values[row * self.row_stride..][..self.columns].fill(value);
         }
     }
+}
 
+impl MatrixMut<'_> {
     /// # Panics
     /// If it is not as large as `a · b`, or they don't fit.
     pub(crate) fn assert_product<T>(&self, a: Matrix, b: Matrix<'_, T>) {
@@ -250,9 +248,12 @@ impl WeightMatrix<'_> {
     }
 }
 
-/// As [`gemm`], in f32 on the calling thread.
-pub(crate) fn gemm_alone(out: MatrixMut, a: Matrix, b: Matrix, write: Write) {
-    multiply_f32(out, a, b, write, 1.0, false);
+/// As [`gemm`], on the calling thread.
+pub(crate) fn gemm_alone(out: MatrixMut, a: Matrix, b: Matrix, write: Write, precision: Precision) {
+    match precision {
+        Precision::Bf16 => bf16::multiply(out, a, b, write, 1.0, false),
+        Precision::F32 | Precision::Tf32 => multiply_f32(out, a, b, write, 1.0, false),
+    }
 }
 
 /// `out = scale · a · b`, or added to it, in f32.
@@ -265,21 +266,23 @@ pub(crate) fn multiply_f32(
     parallel: bool,
 ) {
     out.assert_product(a, b);
-    let (m, n, k) = (a.rows, b.columns, a.columns);
-    if m == 0 || n == 0 {
+    if out.rows == 0 || out.columns == 0 {
         return;
     }
     let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+    #[cfg(feature = "portable")]
+    checked(out, a, b, write, scale, parallelism);
+    #[cfg(not(feature = "portable"))]
     #[allow(unsafe_code)]
     // SAFETY: the constructors of the matrices checked that each index of rows and columns lies
     // within its slice; the output is borrowed mutably for the lifetime of `out`, so it overlaps
     // neither input. With `Write::Over` the output is not read.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
-            out.values,
+            out.rows,
+            out.columns,
+            a.columns,
+            out.values.as_mut_ptr(),
             1,
             out.row_stride as isize,
             write == Write::Add,
@@ -296,6 +299,24 @@ pub(crate) fn multiply_f32(
             false,
             parallelism,
         );
+    }
+}
+
+/// The product by plain loops, each access checked.
+#[cfg(feature = "portable")]
+fn checked(out: MatrixMut, a: Matrix, b: Matrix, write: Write, scale: f32, _: gemm::Parallelism) {
+    for row in 0..out.rows {
+        let sums = &mut out.values[row * out.row_stride..][..out.columns];
+        if write == Write::Over {
+            sums.fill(0.0);
+        }
+        for (column, sum) in sums.iter_mut().enumerate() {
+            let of_one = |idx: usize| {
+                let a = a.values[row * a.row_stride + idx * a.column_stride];
+                a * b.values[idx * b.row_stride + column * b.column_stride]
+            };
+            *sum += scale * (0..a.columns).map(of_one).sum::<f32>();
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::precision::Precision;
 use crate::stored::Stored;
 
 /// Bytes of logits that exist at a time.
-const CHUNK_BYTES: usize = 32 << 20;
+const CHUNK_BYTES: usize = 96 << 20;
 
 /// The rows of hidden states that have a target, and the head's weight.
 pub(crate) struct Head<'a> {

@@ -17,6 +17,7 @@
 //! | [`rope`] | rotary positions, half-split layout |
 //! | [`attention`] | scaled dot products with grouped heads under an [`AttentionMask`] |
 //! | [`linear_cross_entropy`], [`linear_logprobs`] | the head with its loss; logits never whole |
+//! | [`recompute`] | a block of which a graph keeps the input alone |
 //! | [`adamw_step`], [`accumulate`], [`sum_of_squares`] | what an optimizer does to one tensor |
 
 mod activation;
@@ -43,8 +44,10 @@ mod param;
 mod precision;
 mod product;
 mod project;
+mod recompute;
 mod rope;
 mod rows;
+mod shared;
 mod stored;
 mod threads;
 mod vector;
@@ -52,7 +55,7 @@ mod weights;
 
 pub use activation::{GeluKind, gelu, silu, swiglu};
 pub use adamw::{AdamwStep, Moments, accumulate, adamw_step, sum_of_squares};
-pub use allocator::configure_allocator;
+pub use allocator::{CountingAllocator, configure_allocator};
 pub use attention::{AttentionMask, Heads, attention, attention_packed};
 pub use autodiff::{fused, set_fused, with_plain_bodies};
 pub use burn::tensor::Device;
@@ -71,6 +74,7 @@ pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm};
 pub use param::update_param;
 pub use precision::{Precision, is_fast_on_cpu, precision, set_precision, with_precision};
 pub use project::{Adapter, Layout, LinearMap, Read, project};
+pub use recompute::{recompute, recomputes_on};
 pub use rope::rope;
 pub use stored::round_weight;
 pub use threads::{n_threads, on_pool, set_threads};

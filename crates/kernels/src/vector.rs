@@ -8,7 +8,8 @@ const LANES: usize = 16;
 
 /// Compiles a function for the vectors that this processor has, chosen when it runs.
 ///
-/// A function so compiled calls only what is always inlined, or the choice ends there.
+/// The portable build compiles it once, for what every processor of the target has; the bits are the
+/// same. A function so compiled calls only what is always inlined, or the choice ends there.
 macro_rules! widest {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$doc])*
@@ -17,7 +18,7 @@ macro_rules! widest {
             #[allow(clippy::inline_always)]
             fn body($($arg: $kind),*) $(-> $out)? $body
 
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
             {
                 #[target_feature(enable = "avx2")]
                 fn avx2($($arg: $kind),*) $(-> $out)? {
@@ -45,7 +46,7 @@ macro_rules! widest {
 pub(crate) use widest;
 
 /// Whether the processor has the parts of AVX-512 that functions are compiled for.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 pub(crate) fn has_avx512() -> bool {
     // Asked for every row of a tensor, so asked of the processor once.
     static FOUND: std::sync::OnceLock<bool> = std::sync::OnceLock::new();

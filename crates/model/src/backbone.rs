@@ -34,6 +34,9 @@ pub(crate) trait Decoder {
         observe: &mut dyn FnMut(&Tensor<3>),
     ) -> Tensor<3>;
 
+    /// See [`Backbone::recompute_blocks`].
+    fn recompute_blocks(&mut self, on: bool);
+
     /// The token embedding, `[v, d]`.
     fn embedding_weight(&self) -> Tensor<2>;
 
@@ -66,6 +69,15 @@ impl Backbone {
         match self {
             Self::Llama(model) => model,
             Self::Gpt2(model) => model,
+        }
+    }
+
+    /// Whether a tracked forward keeps each block's input alone and computes the rest again in the backward pass. It
+    /// changes memory and time, and no value.
+    pub fn recompute_blocks(&mut self, on: bool) {
+        match self {
+            Self::Llama(model) => model.recompute_blocks(on),
+            Self::Gpt2(model) => model.recompute_blocks(on),
         }
     }
 

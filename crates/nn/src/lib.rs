@@ -20,6 +20,6 @@ pub use batch::{PAD_SEGMENT, TokenBatch};
 pub use cache::{KvCache, LayerCache};
 pub use embedding::Embedding;
 pub use linear::{Conv1d, Linear};
-pub use lora::{DropoutKey, LoraAdapter, LoraDropout, LoraFactor, Projection, project};
+pub use lora::{DropoutKey, LoraAdapter, LoraDropout, LoraFactor, Projection, pin_masks, project};
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::RopeTables;

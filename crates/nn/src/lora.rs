@@ -38,6 +38,8 @@ pub struct LoraDropout {
     probability: f64,
     layer: String,
     key: DropoutKey,
+    /// Whether it acts although no factor is being trained.
+    always: bool,
 }
 
 /// The key of the masks of the forward at hand, shared by all adapters of a model.
@@ -62,7 +64,7 @@ impl DropoutKey {
 impl LoraDropout {
     /// Each value is dropped with the given probability, in `0..1`; `layer` is the layer's name.
     pub fn new(probability: f64, layer: String, key: DropoutKey) -> Self {
-        Self { probability, layer, key }
+        Self { probability, layer, key, always: false }
     }
 
     /// `x` with dropped values at 0 and the others scaled up, so that the mean stays.
@@ -102,6 +104,23 @@ impl LoraAdapter {
         Self { dropout: None, ..self }
     }
 
+    /// The same adapter with the masks of the key at hand, whatever is set later and whether or not its factors are
+    /// being trained: a forward that is computed again draws what it drew.
+    #[must_use]
+    pub fn with_masks_at_hand(self) -> Self {
+        let dropout = self.dropout.map(|dropout| {
+            let key = DropoutKey(Arc::new(AtomicU64::new(dropout.key.0.load(Ordering::Relaxed))));
+            LoraDropout { key, always: true, ..dropout }
+        });
+        Self { dropout, ..self }
+    }
+
+    /// The dropout, where it acts: in training.
+    fn active_dropout(&self) -> Option<&LoraDropout> {
+        let is_trained = self.lora_A.weight.is_require_grad();
+        self.dropout.as_ref().filter(|dropout| dropout.always || is_trained)
+    }
+
     /// The width between the factors.
     pub fn rank(&self) -> usize {
         self.lora_A.weight.dims()[0]
@@ -117,19 +136,19 @@ impl LoraAdapter {
     /// Dropout acts only where the factors are being trained.
     pub fn add_to<const D: usize>(&self, y: Tensor<D>, x: Tensor<D>) -> Tensor<D> {
         let (a_ri, b_or) = (self.lora_A.weight.val(), self.lora_B.weight.val());
-        let x = match &self.dropout {
-            Some(dropout) if a_ri.is_require_grad() => dropout.apply(x),
-            _ => x,
+        let x = match self.active_dropout() {
+            Some(dropout) => dropout.apply(x),
+            None => x,
         };
         kernels::add_lora(y, x, a_ri, b_or, self.scale)
     }
 
     /// The factors for a fused product; none while dropout acts on what the adapter reads.
     pub(crate) fn fused(&self) -> Option<kernels::Adapter> {
-        let a_ri = self.lora_A.weight.val();
-        if self.dropout.is_some() && a_ri.is_require_grad() {
+        if self.active_dropout().is_some() {
             return None;
         }
+        let a_ri = self.lora_A.weight.val();
         Some(kernels::Adapter { a_ri, b_or: self.lora_B.weight.val(), scale: self.scale })
     }
 
@@ -162,6 +181,15 @@ pub trait Projection {
 
     /// The layer for [`project`]; none while its adapter's dropout is active.
     fn map(&self) -> Option<kernels::LinearMap>;
+}
+
+/// Pins the masks of the layers' adapters; see [`LoraAdapter::with_masks_at_hand`].
+pub fn pin_masks<'a>(layers: impl IntoIterator<Item = &'a mut dyn Projection>) {
+    for layer in layers {
+        if let Some(adapter) = layer.set_adapter(None) {
+            layer.set_adapter(Some(adapter.with_masks_at_hand()));
+        }
+    }
 }
 
 /// What `layers` make of one input, side by side, added to `residual`; fused where nothing drops out.

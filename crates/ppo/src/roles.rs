@@ -10,6 +10,7 @@ use policy::Actors;
 use train::{
     AdamW, Bases, Checks, Context, FirstLoss, Kept, ParameterNames, Role, RunDir, StageRun,
     StageSettings, Weights, compare_trained, first_weights, folder_of, load_trained,
+    with_checkpointing,
 };
 
 use crate::{Error, Result, VALUE_FILE, inner, write_checkpoint};
@@ -57,6 +58,8 @@ pub(crate) fn first(
     let value = value.without_dropout().model;
     let reward = reward_model(ppo, stage, run_dir, &mut bases)?;
     let reference = generate::without_autodiff(&policy).into_owned();
+    let policy = with_checkpointing(policy, stage, device)?;
+    let value = with_checkpointing(value, stage, device)?;
     let (actors, roles) = (Actors { policy, value }, Roles { reference, reward });
     Ok(First { actors, kept, roles })
 }

@@ -65,7 +65,8 @@ pub use spans::{Place, Spans};
 pub use template::{Piece, Template};
 pub use tokenizer::{TokenizerSection, TrainByteBpe, TrainChar, TrainTokenizer};
 pub use train_keys::{
-    EarlyStopping, Eval, Optimizer, OptimizerKind, Schedule, ScheduleKind, SplitBy, TrainKeys,
+    Checkpointing, EarlyStopping, Eval, Optimizer, OptimizerKind, Schedule, ScheduleKind, SplitBy,
+    TrainKeys,
 };
 
 use problems::Problems;

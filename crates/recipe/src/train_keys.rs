@@ -27,6 +27,10 @@ pub struct TrainKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub micro_batch: Option<usize>,
+    /// What a step keeps between its forward and its backward pass. It bounds memory, costs time and
+    /// changes nothing else.
+    #[serde(default)]
+    pub checkpointing: Checkpointing,
     /// How gradients change the weights.
     pub optimizer: Optimizer,
     /// How the learning rate moves over the steps.
@@ -52,6 +56,18 @@ pub struct TrainKeys {
     #[serde(default = "default_log_every_steps")]
     #[schemars(range(min = 1))]
     pub log_every_steps: u64,
+}
+
+/// What a step keeps between its forward and its backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Checkpointing {
+    /// All that the backward pass needs.
+    #[default]
+    None,
+    /// The input of each of the model's blocks; what is inside is computed once more. Steps take about
+    /// a third longer.
+    Block,
 }
 
 /// How gradients change the weights.

@@ -5,15 +5,16 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use fsio::DirWriter;
-use model::CausalLm;
+use model::{Adaptable, CausalLm};
 use nn::DropoutKey;
 use plan::{Plan, StagePlan};
+use recipe::Checkpointing;
 use seed::Purpose;
 
 use crate::weights::{Role, first_weights, resumed_weights};
 use crate::{
-    AdamW, Bases, Checks, Finished, FirstLoss, Kept, Origin, ParameterNames, Progress, Result,
-    RunDir, StageRun, StageSettings, StopFlag, TrainedModel, Weights,
+    AdamW, Bases, Checks, Error, Finished, FirstLoss, Kept, Origin, ParameterNames, Progress,
+    Result, RunDir, StageRun, StageSettings, StopFlag, TrainedModel, Weights,
 };
 
 /// What a stage is given to run.
@@ -108,6 +109,7 @@ pub fn begin_with<M: TrainedModel>(
         }
     };
     let Weights { model, kept, origin, dropout } = weights;
+    let model = with_checkpointing(model, stage, device)?;
     run.set_side_files(kept.side_files::<M>(stage)?);
     let first_loss = if resumed.is_some() { FirstLoss::Unknown } else { first_loss(origin) };
     let names = ParameterNames::of(&model);
@@ -125,6 +127,22 @@ pub fn begin_with<M: TrainedModel>(
     }
     let dropout = Dropout { key: dropout, seed: plan.seed, stage: stage.name.clone() };
     Ok(Begun { run, model, optimizer, names, checks, kept, dropout })
+}
+
+/// The model as the stage's `checkpointing` says.
+///
+/// Errors: a device on which it would save nothing.
+pub fn with_checkpointing<M: Adaptable>(
+    mut model: M,
+    stage: &StagePlan,
+    device: &Device,
+) -> Result<M> {
+    let recomputes = stage.keys.checkpointing == Checkpointing::Block;
+    if recomputes && !kernels::recomputes_on(device) {
+        return Err(Error::Checkpointing { stage: stage.name.clone() });
+    }
+    model.backbone_mut().recompute_blocks(recomputes);
+    Ok(model)
 }
 
 /// Writes weights and moments into a checkpoint's folder.

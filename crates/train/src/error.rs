@@ -31,6 +31,12 @@ pub enum Error {
         /// The adapter's folder.
         dir: PathBuf,
     },
+    /// Blocks cannot be computed again on the device.
+    #[error("[{stage}] checkpointing: `block` works on the CPU alone")]
+    Checkpointing {
+        /// The stage.
+        stage: String,
+    },
     /// The files that describe a model could not be made.
     #[error(transparent)]
     Export(#[from] export::Error),
@@ -180,6 +186,9 @@ impl Error {
             Self::Lora(e) => e.hint(),
             Self::Plan(e) => e.hint(),
             Self::NoHead { .. } => Some("name the adapter of a reward model".into()),
+            Self::Checkpointing { .. } => {
+                Some("leave `checkpointing` out, and bound memory by `micro_batch`".into())
+            }
             Self::Recipe(e) => e.hint(),
             Self::Export(e) => e.hint(),
             Self::StageNotRun { start, .. } => {

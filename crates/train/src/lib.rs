@@ -26,7 +26,8 @@ mod trained_file;
 mod weights;
 
 pub use begin::{
-    Begun, Context, Dropout, Outcome, begin, begin_with, write_checkpoint, write_model,
+    Begun, Context, Dropout, Outcome, begin, begin_with, with_checkpointing, write_checkpoint,
+    write_model,
 };
 pub use checkpoint::{
     Best, CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, RECIPE_FILE, STATE_FILE, TrainState,

@@ -22,7 +22,7 @@ const FREE: [&str; 4] =
 /// Keys of a stage that say where it ends.
 const LENGTH: [&str; 3] = ["max_steps", "epochs", "max_tokens"];
 /// Keys that change the order of sums and nothing else.
-const BITS_ONLY: [&str; 2] = ["micro_batch", "device"];
+const BITS_ONLY: [&str; 3] = ["micro_batch", "checkpointing", "device"];
 /// Keys of the recipe that every stage depends on.
 const COMMON: [&str; 6] = ["seed", "device", "precision", "deterministic", "tokenizer", "model"];
 

@@ -27,3 +27,22 @@ fn a_report_has_the_fields_that_others_have() {
         assert!(line["peak_rss_mb"].as_u64().is_some_and(|mb| mb > 30));
     }
 }
+
+#[test]
+fn an_update_counts_episodes() {
+    let workload = Workload::named("ppo7m").expect("a name").with_rows(2);
+    let line = bench::run(workload, Some(1), Clock::start()).expect("a report").to_json();
+    assert!(line["episodes_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
+    assert!(line.get("tokens_per_s").is_none());
+}
+
+#[test]
+fn a_changed_shape_says_so() {
+    let named = Workload::named("reward7m").expect("a name");
+    let changed = bench::run(named.with_rows(3), Some(1), Clock::start()).expect("a report");
+    let line = changed.to_json();
+    assert_eq!((line["rows"].as_u64(), line["comparable"].as_bool()), (Some(4), Some(false)));
+    let gen7m = Workload::named("gen7m").expect("a name");
+    let line = bench::run(gen7m, Some(1), Clock::start()).expect("a report").to_json();
+    assert!(line.get("comparable").is_none());
+}

@@ -12,7 +12,10 @@ pub(crate) fn run(args: &BenchArgs, clock: Clock) -> Result<()> {
     if args.workload == "products" {
         return print(&format!("{}\n", bench::products()));
     }
-    let workload = bench::Workload::named(&args.workload)?;
+    let mut workload = bench::Workload::named(&args.workload)?;
+    if let Some(rows) = args.rows {
+        workload = workload.with_rows(rows);
+    }
     let report = bench::run(workload, args.steps, clock, &device)?;
     print(&format!("{}\n", report.to_json()))
 }

@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
 const WITHOUT_BURN: &[&str] = &["fsio", "seed", "recipe", "arch", "tokenizer", "data", "plan"];
 
 /// Tools and test kits that stand beside the house.
-const BESIDE: &[&str] = &["testkit", "kind-data", "judge"];
+const BESIDE: &[&str] = &["testkit", "kernels-portable", "kind-data", "judge"];
 
 fn packages() -> BTreeMap<String, Package> {
     let metadata = MetadataCommand::new()

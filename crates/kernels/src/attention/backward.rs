@@ -12,7 +12,6 @@ use crate::gemm::{Matrix, MatrixMut, Write, gemm_alone};
 use crate::vector::{self, widest};
 
 /// Where gradients of queries, keys and values go.
-#[derive(Clone, Copy)]
 pub(super) struct Gradients<'a> {
     pub(super) q: (Shared<'a>, Strides),
     pub(super) key: (Shared<'a>, Strides),
@@ -122,7 +121,7 @@ impl Tile<'_> {
         d_keys: &mut [f32],
         d_values: &mut [f32],
     ) {
-        let Problem { t, h, k, visible, .. } = *problem;
+        let Problem { t, h, k, visible, precision, .. } = *problem;
         let r = problem.r();
         let rows = r * block.n;
         let queries = Matrix::new(self.queries, rows, k);
@@ -132,8 +131,20 @@ impl Tile<'_> {
             let of = from * k..(from + n) * k;
             let keys = Matrix::new(&keys[of.clone()], n, k);
             let values = problem.value.matrix(row, from, n, group);
-            gemm_alone(MatrixMut::new(probs, rows, n), queries, keys.transposed(), Write::Over);
-            gemm_alone(MatrixMut::new(d_probs, rows, n), d_out, values.transposed(), Write::Over);
+            gemm_alone(
+                MatrixMut::new(probs, rows, n),
+                queries,
+                keys.transposed(),
+                Write::Over,
+                precision,
+            );
+            gemm_alone(
+                MatrixMut::new(d_probs, rows, n),
+                d_out,
+                values.transposed(),
+                Write::Over,
+                precision,
+            );
             let both = probs.chunks_mut(n).zip(d_probs.chunks_mut(n)).enumerate();
             for (idx, (probs, d_probs)) in both {
                 let (head, position) = (group * r + idx / block.n, block.start + idx % block.n);
@@ -153,11 +164,11 @@ impl Tile<'_> {
             }
             let (probs, d_scores) = (Matrix::new(probs, rows, n), Matrix::new(d_probs, rows, n));
             let d_values = MatrixMut::new(&mut d_values[of.clone()], n, k);
-            gemm_alone(d_values, probs.transposed(), d_out, Write::Add);
+            gemm_alone(d_values, probs.transposed(), d_out, Write::Add, precision);
             let d_queries = MatrixMut::new(self.d_queries, rows, k);
-            gemm_alone(d_queries, d_scores, keys, Write::Add);
+            gemm_alone(d_queries, d_scores, keys, Write::Add, precision);
             let d_keys = MatrixMut::new(&mut d_keys[of], n, k);
-            gemm_alone(d_keys, d_scores.transposed(), queries, Write::Add);
+            gemm_alone(d_keys, d_scores.transposed(), queries, Write::Add, precision);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::vector::{self, widest};
 /// `scores[i]` = query · key number i, keys `stride` apart.
 pub(super) fn dots(scores: &mut [f32], query: &[f32], keys: &[f32], stride: usize) {
     let stride = stride.max(query.len());
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     if query.len().is_multiple_of(16) && !query.is_empty() && vector::has_avx512() {
         let n = scores.len() / 16 * 16;
         assert!(n == 0 || keys.len() >= (n - 1) * stride + query.len(), "{n} keys");
@@ -59,7 +59,7 @@ fn dots_of_width<'a, const K: usize>(
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod avx512 {
     //! Sixteen keys at a time: their lanes are summed by halves together, which leaves one sum in
     //! each lane.

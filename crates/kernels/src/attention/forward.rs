@@ -11,6 +11,7 @@ use super::heads::{HeadView, Rope, load};
 use super::mask::Visible;
 use crate::buffer::{Shared, scratch};
 use crate::gemm::{Matrix, MatrixMut, Write, gemm_alone};
+use crate::precision::Precision;
 use crate::vector::{self, widest};
 
 /// Query positions of a block.
@@ -32,6 +33,8 @@ pub(super) struct Problem<'a> {
     pub(super) g: usize,
     pub(super) k: usize,
     pub(super) scale: f32,
+    /// Of the products of tiles; a few queries are taken to their keys in f32.
+    pub(super) precision: Precision,
     pub(super) q: HeadView<'a>,
     pub(super) key: HeadView<'a>,
     pub(super) value: HeadView<'a>,
@@ -125,7 +128,7 @@ fn many(
     out: &Shared<'_>,
     log_sums: &Shared<'_>,
 ) {
-    let Problem { t, s, k, h, visible, .. } = *problem;
+    let Problem { t, s, k, h, visible, precision, .. } = *problem;
     let r = problem.r();
     let rows = r * BLOCK.min(t);
     scratch([s * k, rows * k, rows * k, rows * CHUNK, 2 * rows], |buffers| {
@@ -143,7 +146,8 @@ fn many(
                 let scores = &mut scores[..rows * n];
                 let keys = Matrix::new(&keys[from * k..(from + n) * k], n, k).transposed();
                 let queries = Matrix::new(queries, rows, k);
-                gemm_alone(MatrixMut::new(scores, rows, n), queries, keys, Write::Over);
+                let out = MatrixMut::new(scores, rows, n);
+                gemm_alone(out, queries, keys, Write::Over, precision);
                 for (idx, scores) in scores.chunks_mut(n).enumerate() {
                     let position = block.start + idx % block.n;
                     let state = (&mut max[idx], &mut total[idx]);
@@ -152,15 +156,21 @@ fn many(
                 }
                 let values = problem.value.matrix(row, from, n, group);
                 let scores = Matrix::new(scores, rows, n);
-                gemm_alone(MatrixMut::new(sums, rows, k), scores, values, Write::Add);
+                let out = MatrixMut::new(sums, rows, k);
+                gemm_alone(out, scores, values, Write::Add, precision);
             }
             for (idx, sum) in sums.chunks(k).enumerate() {
                 let (head, position) = (group * r + idx / block.n, block.start + idx % block.n);
-                let inverse = if total[idx] > 0.0 { 1.0 / total[idx] } else { 0.0 };
+                let inverse = inverse_of(total[idx]);
+                let at = ((row * t + position) * h + head) * k;
+                let scaled = |out: &mut [f32]| {
+                    out.iter_mut().zip(sum).for_each(|(out, sum)| *out = sum * inverse);
+                };
                 #[allow(unsafe_code)]
                 // SAFETY: each task has its own head or block, so no other writes to this place.
-                let out = unsafe { out.slice(((row * t + position) * h + head) * k, k) };
-                out.iter_mut().zip(sum).for_each(|(out, sum)| *out = sum * inverse);
+                unsafe {
+                    out.with(at, k, scaled);
+                }
                 put_log_sum(log_sums, (row * h + head) * t + position, max[idx], total[idx]);
             }
         }
@@ -171,10 +181,17 @@ fn put_log_sum(log_sums: &Shared<'_>, at: usize, max: f32, total: f32) {
     if log_sums.is_empty() {
         return;
     }
+    let log_sum = if total == 0.0 { f32::INFINITY } else { max + total.ln() };
     #[allow(unsafe_code)]
     // SAFETY: each row of scores has a place of its own.
-    let out = unsafe { log_sums.slice(at, 1) };
-    out[0] = if total > 0.0 { max + total.ln() } else { f32::INFINITY };
+    unsafe {
+        log_sums.with(at, 1, |out| out.fill(log_sum));
+    }
+}
+
+/// 1 / total; 0 where nothing is seen. What is not a number stays so.
+fn inverse_of(total: f32) -> f32 {
+    if total == 0.0 { 0.0 } else { 1.0 / total }
 }
 
 /// Turns a row's scores of a chunk into weights relative to the row's maximum so far, and what was
@@ -213,8 +230,10 @@ widest! {
     fn exp_from(scores: &mut [f32], max: &mut f32) -> (f32, f32) {
         let largest = vector::max(scores);
         if largest == f32::NEG_INFINITY {
-            scores.fill(0.0);
-            return (1.0, 0.0);
+            // Nothing is seen, unless all that is seen is not a number: that must show.
+            let none = if scores.iter().any(|score| score.is_nan()) { f32::NAN } else { 0.0 };
+            scores.fill(none);
+            return (1.0, none);
         }
         let before = *max;
         let new = if largest > before { largest } else { before };
@@ -248,12 +267,14 @@ fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_su
                 }
                 let mut max = f32::NEG_INFINITY;
                 let (_, total) = exp_from(scores, &mut max);
-                let inverse = if total > 0.0 { 1.0 / total } else { 0.0 };
+                let inverse = inverse_of(total);
+                let at = ((row * t + position) * h + head) * k;
+                let (values, stride) = problem.value.from(row, range.start, group);
                 #[allow(unsafe_code)]
                 // SAFETY: each task has its own heads, so no other writes to this place.
-                let out = unsafe { out.slice(((row * t + position) * h + head) * k, k) };
-                let (values, stride) = problem.value.from(row, range.start, group);
-                weighted_sum(out, scores, inverse, values, stride);
+                unsafe {
+                    out.with(at, k, |out| weighted_sum(out, scores, inverse, values, stride));
+                }
                 put_log_sum(log_sums, (row * h + head) * t + position, max, total);
             }
         }

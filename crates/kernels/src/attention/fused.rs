@@ -13,6 +13,7 @@ use super::{AttentionMask, Heads};
 use crate::autodiff::{self, Cpu, InputGradients, Op, record};
 use crate::buffer::{Shared, filled};
 use crate::flex;
+use crate::precision::{Precision, precision};
 
 /// The tensors that hold queries, keys and values.
 #[derive(Clone, Debug)]
@@ -34,7 +35,8 @@ struct Attention {
     b: usize,
     t: usize,
     s: usize,
-    scale: f32,
+    /// The factor of the scores, and the precision of products.
+    measure: (f32, Precision),
     out: FlexTensor,
     log_sums: FlexTensor,
 }
@@ -94,7 +96,8 @@ fn run(
     let scale = scale as f32;
     let keep = inputs.iter().any(|input| input.is_tracked());
     let mut log_sums = vec![0.0; if keep { b * h * t } else { 0 }];
-    let out = with_problem(&source, rope.as_ref(), mask, heads, (b, t, s), scale, |problem| {
+    let measure = (scale, precision());
+    let out = with_problem(&source, rope.as_ref(), mask, heads, (b, t, s), measure, |problem| {
         filled(b * t * h * k, |out| forward(problem, out, &mut log_sums))
     });
     let out = flex::tensor(out, shape);
@@ -107,7 +110,7 @@ fn run(
         b,
         t,
         s,
-        scale,
+        measure,
         out: kept,
         log_sums: flex::tensor(log_sums, [b * h * t]),
     })
@@ -119,14 +122,28 @@ fn with_problem<R>(
     mask: &AttentionMask,
     Heads { h, g, k }: Heads,
     (b, t, s): (usize, usize, usize),
-    scale: f32,
+    (scale, precision): (f32, Precision),
     run: impl FnOnce(&Problem<'_>) -> R,
 ) -> R {
     let rope = rope.map(|(cos, sin)| (flex::values(cos), flex::values(sin)));
     let rope = rope.as_ref().map(|(cos, sin)| Rope { cos, sin });
     let visible = mask.visible();
     assert!(visible.t == t && visible.s == s, "a mask of {t} queries and {s} keys");
-    let problem = |q, key, value| Problem { b, t, s, h, g, k, scale, q, key, value, rope, visible };
+    let problem = |q, key, value| Problem {
+        b,
+        t,
+        s,
+        h,
+        g,
+        k,
+        scale,
+        precision,
+        q,
+        key,
+        value,
+        rope,
+        visible,
+    };
     match source {
         Source::Packed(qkv) => {
             let values = flex::values(qkv);
@@ -150,7 +167,7 @@ fn with_problem<R>(
 
 impl Op for Attention {
     fn backward(self, d_out: FlexTensor, inputs: &mut InputGradients<'_>) {
-        let Self { source, rope, mask, heads, b, t, s, scale, out, log_sums } = self;
+        let Self { source, rope, mask, heads, b, t, s, measure, out, log_sums } = self;
         let Heads { h, g, k } = heads;
         let (out, d_out) = (flex::values(&out), flex::values(&d_out));
         let strides = Strides::packed(t, h * k, k, 0);
@@ -161,7 +178,7 @@ impl Op for Attention {
         };
         let sizes = (b, t, s);
         let walk = |gradients: &Gradients<'_>| {
-            with_problem(&source, rope.as_ref(), &mask, heads, sizes, scale, |problem| {
+            with_problem(&source, rope.as_ref(), &mask, heads, sizes, measure, |problem| {
                 backward(problem, &kept, gradients);
             });
         };
@@ -170,7 +187,8 @@ impl Op for Attention {
                 let width = (h + 2 * g) * k;
                 let d_qkv = filled(b * t * width, |out| {
                     let out = Shared::new(out);
-                    let part = |start: usize| (out, Strides::packed(t, width, k, start * k));
+                    let part =
+                        |start: usize| (out.clone(), Strides::packed(t, width, k, start * k));
                     walk(&Gradients { q: part(0), key: part(h), value: part(h + g) });
                 });
                 inputs.add(0, flex::tensor(d_qkv, qkv.shape()));

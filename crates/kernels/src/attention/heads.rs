@@ -110,7 +110,7 @@ pub(super) fn load(out: &mut [f32], x: &[f32], rope: Option<(&[f32], &[f32])>, s
 /// Writes the gradient of what [`load`] read.
 ///
 /// # Safety
-/// As [`Shared::slice`].
+/// As [`Shared::with`].
 #[allow(unsafe_code)]
 pub(super) unsafe fn store(
     out: &Shared<'_>,
@@ -119,12 +119,12 @@ pub(super) unsafe fn store(
     rope: Option<(&[f32], &[f32])>,
     scale: f32,
 ) {
-    // SAFETY: the caller's promise.
-    let out = unsafe { out.slice(at, d.len()) };
-    match rope {
+    let write = |out: &mut [f32]| match rope {
         Some((cos, sin)) => rotate_back(out, d, cos, sin, scale),
         None => scaled(out, d, scale),
-    }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { out.with(at, d.len(), write) }
 }
 
 widest! {

@@ -4,11 +4,11 @@
 //! reads them; nothing else of a computation is in bf16. On processors without that instruction
 //! values are rounded and multiplied as f32: the same numbers but for the order of sums, at no gain.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod blocks;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod micro;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod pack;
 mod rounding;
 
@@ -19,7 +19,7 @@ use crate::gemm::{Matrix, MatrixMut, Write};
 
 /// Whether this processor multiplies bf16 faster than f32.
 pub(crate) fn is_supported() -> bool {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     {
         // Asked for every product, so asked of the processor once.
         static FOUND: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
@@ -30,7 +30,7 @@ pub(crate) fn is_supported() -> bool {
                 && std::arch::is_x86_feature_detected!("avx512bf16")
         })
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
     {
         false
     }
@@ -45,7 +45,7 @@ pub(crate) trait Value: Copy + Send + Sync {
     ///
     /// # Safety
     /// The processor has AVX-512 F, BW and BF16; `n` values stand at `low` and at `high`.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     #[allow(unsafe_code)]
     unsafe fn pairs(low: *const Self, high: Option<*const Self>, n: usize) -> pack::Pairs;
 
@@ -53,7 +53,7 @@ pub(crate) trait Value: Copy + Send + Sync {
     ///
     /// # Safety
     /// As of [`Self::pairs`].
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     #[allow(unsafe_code)]
     unsafe fn pairs_along(values: *const Self, n: usize) -> pack::Pairs;
 }
@@ -70,7 +70,7 @@ pub(crate) fn multiply<T: Value>(
     scale: f32,
     parallel: bool,
 ) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     if is_supported() {
         blocks::multiply(out, a, b, write, scale, parallel);
         return;

@@ -29,6 +29,20 @@ pub(super) fn multiply<T: Value>(
     multiply_f32(out, a, b, write, scale, parallel);
 }
 
+#[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
+impl Value for f32 {
+    fn rounded(self) -> f32 {
+        round(self)
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
+impl Value for half::bf16 {
+    fn rounded(self) -> f32 {
+        self.to_f32()
+    }
+}
+
 fn rounded<T: Value>(x: Matrix<'_, T>) -> Vec<f32> {
     x.values().iter().map(|value| value.rounded()).collect()
 }

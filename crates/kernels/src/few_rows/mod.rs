@@ -3,8 +3,10 @@
 //! General products copy the weight into another order first, which costs more than the product
 //! itself where rows are few. It deliberately knows no layout but `[out, in]`.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod avx512;
+#[cfg(feature = "portable")]
+mod portable;
 
 use half::bf16;
 use rayon::prelude::*;
@@ -23,14 +25,16 @@ const LANES: usize = 16;
 const OUTS: usize = 8;
 
 /// Whether this processor has the instructions that [`add_product`] is written in.
+///
+/// The portable build has them written out, for the sake of its tests.
 pub(crate) fn is_supported() -> bool {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     {
         std::arch::is_x86_feature_detected!("avx512f")
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
     {
-        false
+        cfg!(feature = "portable")
     }
 }
 
@@ -122,11 +126,15 @@ fn in_tasks<T: Sync>(
                 multiply(tile, weight);
                 let first = task * TASK_OUTS + idx * OUTS;
                 for row in 0..n {
+                    let add = |out: &mut [f32]| {
+                        for (idx, out) in out.iter_mut().enumerate() {
+                            *out += tile[idx * vectors * LANES + row];
+                        }
+                    };
                     #[allow(unsafe_code)]
                     // SAFETY: these columns of the output are this task's alone.
-                    let out = unsafe { out.slice(row * width + first, n_outs) };
-                    for (idx, out) in out.iter_mut().enumerate() {
-                        *out += tile[idx * vectors * LANES + row];
+                    unsafe {
+                        out.with(row * width + first, n_outs, add);
                     }
                 }
             }
@@ -148,7 +156,9 @@ macro_rules! tile_of {
             weight: &[$weight],
             Sizes { d_in, vectors, .. }: Sizes,
         ) {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(feature = "portable")]
+            portable::$kernel(tile, columns, weight, d_in, vectors);
+            #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
             for vector in 0..vectors {
                 #[allow(unsafe_code)]
                 // SAFETY: the caller asked for the instructions; the lengths are checked inside.
@@ -163,7 +173,7 @@ macro_rules! tile_of {
                     }
                 }
             }
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(not(any(target_arch = "x86_64", feature = "portable")))]
             unreachable!(
                 "the caller asked: {} {} {vectors}",
                 tile.len(),

@@ -47,6 +47,9 @@ fn plain(
     let n = picked.targets.len();
     let zeros = Tensor::<1>::zeros([n_all], &device);
     if n == 0 {
+        // Still part of the graph, so that a batch without targets has gradients of zero.
+        let corner = hidden_nd.slice([0..1, 0..1]) + weight_vd.slice([0..1, 0..1]);
+        let zeros = zeros + corner.mul_scalar(0.0).reshape([1]);
         return LogProbs { logprobs_n: zeros.clone(), entropy_n: zeros };
     }
     let hidden_nd = gather_rows(hidden_nd, picked.rows.as_ref());

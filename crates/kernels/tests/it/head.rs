@@ -218,3 +218,23 @@ fn gradients_of_a_frozen_head_or_of_constant_rows_are_not_made() {
         });
     }
 }
+
+#[test]
+fn log_probabilities_without_targets_have_gradients_of_zero_too() {
+    let head = Head::new(4, 5, 11, |_| true);
+    fused_against_plain("no targets", Tolerance::absolute(0.0), || {
+        let (hidden, weight) = (head.hidden.clone(), head.weight.clone());
+        let found = linear_logprobs(hidden, weight, head.targets(), 0.7);
+        let gradients = (found.logprobs_n + found.entropy_n).sum().backward();
+        let of = |x: &Tensor<2>| values(&x.grad(&gradients).expect("a gradient"));
+        vec![of(&head.hidden), of(&head.weight), vec![0.0; 75]]
+    });
+}
+
+#[test]
+fn a_panic_leaves_no_plain_bodies_behind() {
+    let before = kernels::fused();
+    let caught = std::panic::catch_unwind(|| kernels::with_plain_bodies(|| panic!("on purpose")));
+    assert!(caught.is_err());
+    assert_eq!(kernels::fused(), before);
+}

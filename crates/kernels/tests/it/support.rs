@@ -44,11 +44,13 @@ pub(crate) fn numeric_gradient<const D: usize>(
         .collect()
 }
 
+/// The bits of values, which are equal where NaNs are too.
+pub(crate) fn bits(values: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    values.iter().map(|values| values.iter().map(|value| value.to_bits()).collect()).collect()
+}
+
 /// What `run` gives on 1, 2 and 4 threads, which must be the same bits.
 pub(crate) fn on_any_threads(run: impl Fn() -> Vec<Vec<f32>> + Sync) -> Vec<Vec<f32>> {
-    let bits = |values: &[Vec<f32>]| -> Vec<Vec<u32>> {
-        values.iter().map(|values| values.iter().map(|value| value.to_bits()).collect()).collect()
-    };
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(&run)

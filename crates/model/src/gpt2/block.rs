@@ -6,7 +6,7 @@ use arch::{Activation, Gpt2Config};
 use burn::module::Module;
 use burn::tensor::{Tensor, activation};
 use kernels::{AttentionMask, GeluKind};
-use nn::{Conv1d, HeadLayout, LayerCache, LayerNorm, Projection, attend};
+use nn::{Conv1d, HeadLayout, LayerCache, LayerNorm, Projection, attend, pin_masks};
 
 use crate::Result;
 use crate::build::Builder;
@@ -53,6 +53,14 @@ impl Block {
             ("mlp.c_fc", &mut self.mlp.c_fc),
             ("mlp.c_proj", &mut self.mlp.c_proj),
         ]
+    }
+
+    /// [`Self::forward`] without a cache, of which a graph keeps `x` alone.
+    pub(super) fn recomputed(&self, x_btd: Tensor<3>, mask: &AttentionMask) -> Tensor<3> {
+        let mut block = self.clone();
+        pin_masks(block.projections_mut().map(|(_, layer)| layer));
+        let mask = mask.clone();
+        kernels::recompute(block, x_btd, move |block, x_btd| block.forward(x_btd, &mask, None))
     }
 
     pub(super) fn forward(

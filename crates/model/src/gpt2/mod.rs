@@ -25,6 +25,8 @@ pub struct Gpt2Model {
     wpe: Embedding,
     h: Vec<Block>,
     ln_f: LayerNorm,
+    #[module(skip)]
+    recomputes: bool,
 }
 
 impl Gpt2Model {
@@ -37,6 +39,7 @@ impl Gpt2Model {
                 .map(|layer| Block::build(config, layer, &mut from.inside(&format!("h.{layer}"))))
                 .collect::<Result<_>>()?,
             ln_f: from.layer_norm("ln_f", d, config.bias, config.layer_norm_epsilon)?,
+            recomputes: false,
         })
     }
 }
@@ -61,9 +64,16 @@ impl Decoder for Gpt2Model {
         for (idx, block) in self.h.iter().enumerate() {
             observe(&x_btd);
             let cache = cache.as_mut().map(|cache| cache.layer(idx));
-            x_btd = block.forward(x_btd, &mask, cache);
+            x_btd = match cache {
+                None if self.recomputes => block.recomputed(x_btd, &mask),
+                cache => block.forward(x_btd, &mask, cache),
+            };
         }
         self.ln_f.forward(x_btd)
+    }
+
+    fn recompute_blocks(&mut self, on: bool) {
+        self.recomputes = on;
     }
 
     fn embedding_weight(&self) -> Tensor<2> {

@@ -6,12 +6,13 @@ use arch::LlamaConfig;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use kernels::{AttentionMask, Read};
-use nn::{HeadLayout, LayerCache, Linear, Projection, RmsNorm, attend, project};
+use nn::{HeadLayout, LayerCache, Linear, Projection, RmsNorm, attend, pin_masks, project};
 
 use crate::Result;
 use crate::build::Builder;
 
 /// What all blocks share for one batch.
+#[derive(Clone)]
 pub(super) struct Reading {
     pub(super) cos_btc: Tensor<3>,
     pub(super) sin_btc: Tensor<3>,
@@ -67,6 +68,14 @@ impl Block {
             ("mlp.up_proj", &mut mlp.up_proj),
             ("mlp.down_proj", &mut mlp.down_proj),
         ]
+    }
+
+    /// [`Self::forward`] without a cache, of which a graph keeps `x` alone.
+    pub(super) fn recomputed(&self, x_btd: Tensor<3>, reading: &Reading) -> Tensor<3> {
+        let mut block = self.clone();
+        pin_masks(block.projections_mut().map(|(_, layer)| layer));
+        let reading = reading.clone();
+        kernels::recompute(block, x_btd, move |block, x_btd| block.forward(x_btd, &reading, None))
     }
 
     pub(super) fn forward(

@@ -26,6 +26,8 @@ pub struct LlamaModel {
     norm: RmsNorm,
     #[module(skip)]
     rope: RopeTables,
+    #[module(skip)]
+    recomputes: bool,
 }
 
 impl LlamaModel {
@@ -42,7 +44,7 @@ impl LlamaModel {
             config.rope_table(config.max_position_embeddings)
         };
         let rope = RopeTables::new(table.cos, table.sin, table.n_positions, from.device());
-        Ok(Self { embed_tokens, layers, norm, rope })
+        Ok(Self { embed_tokens, layers, norm, rope, recomputes: false })
     }
 }
 
@@ -80,9 +82,16 @@ impl Decoder for LlamaModel {
         for (idx, layer) in self.layers.iter().enumerate() {
             observe(&x_btd);
             let cache = cache.as_mut().map(|cache| cache.layer(idx));
-            x_btd = layer.forward(x_btd, &reading, cache);
+            x_btd = match cache {
+                None if self.recomputes => layer.recomputed(x_btd, &reading),
+                cache => layer.forward(x_btd, &reading, cache),
+            };
         }
         self.norm.forward(x_btd)
+    }
+
+    fn recompute_blocks(&mut self, on: bool) {
+        self.recomputes = on;
     }
 
     fn embedding_weight(&self) -> Tensor<2> {

@@ -9,6 +9,7 @@ mod checks;
 mod events;
 mod golden;
 mod optimizer;
+mod recompute;
 mod resume_rules;
 mod schedule;
 mod session;

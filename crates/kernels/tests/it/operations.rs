@@ -1,0 +1,446 @@
+//! Each operation by its sizes and options, checked in every way that [`crate::check`] has.
+//!
+//! Tolerances: f32 sums of up to some hundred products lie within 3e-6 of what the largest output
+//! or gradient is; 1e-6 where nothing is summed.
+
+use burn::tensor::{Device, Tensor};
+use kernels::{
+    Adapter, AttentionMask, GeluKind, Heads, Layout, LinearMap, LogProbs, Read, add_layer_norm,
+    add_lora, add_rms_norm, attention, attention_packed, embedding, gelu, layer_norm, linear,
+    linear_cross_entropy, linear_io, linear_logprobs, project, rms_norm, rope, silu, swiglu,
+};
+use testkit::{Tolerance, values};
+
+use crate::check::{Input, Leaf, Lies, Operation, lay};
+use crate::reference::{self, Inputs};
+use crate::support::{ints, random};
+
+const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 4e-6 };
+/// A gradient of scores is a difference of sums over a head's width, which may cancel to nothing.
+const ATTENTION: Tolerance = Tolerance { absolute: 1e-5, of_largest: 4e-6 };
+
+fn flat<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    let n: usize = x.dims().iter().product();
+    x.reshape([n])
+}
+
+/// As [`flat`]; where `strided`, the gradient that comes back has other strides than the output.
+fn flat_or_strided(x: Tensor<3>, strided: bool) -> Tensor<1> {
+    flat(if strided { x.swap_dims(0, 2) } else { x })
+}
+
+/// What [`flat_or_strided`] makes of `[b, t, o]`.
+fn exchanged(x: Vec<f64>, [b, t, o]: [usize; 3], strided: bool) -> Vec<f64> {
+    if !strided {
+        return x;
+    }
+    let place = |o_idx, t_idx, b_idx| (b_idx * t + t_idx) * o + o_idx;
+    let rows = (0..o).flat_map(|o| (0..t).map(move |t| (o, t)));
+    rows.flat_map(|(o, t)| (0..b).map(move |b| (o, t, b)))
+        .map(|(o, t, b)| x[place(o, t, b)])
+        .collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Plain,
+    RmsNorm,
+    SwiGlu,
+}
+
+/// [`project`]: sizes and what stands around the products.
+#[derive(Clone, Debug)]
+pub(crate) struct Project {
+    pub(crate) kind: Kind,
+    pub(crate) b: usize,
+    pub(crate) t: usize,
+    pub(crate) d_in: usize,
+    pub(crate) outs: Vec<usize>,
+    pub(crate) layout: Layout,
+    pub(crate) bias: bool,
+    pub(crate) rank: Option<usize>,
+    pub(crate) residual: bool,
+    /// Of the input, the weights, the residual and the upstream gradient.
+    pub(crate) lies: Lies,
+}
+
+const EPS: f64 = 1e-3;
+const LORA_SCALE: f64 = 0.7;
+
+impl Project {
+    fn inputs(&self) -> Vec<Input> {
+        let Self { b, t, d_in, lies, .. } = *self;
+        let width = if self.kind == Kind::SwiGlu { 2 * d_in } else { d_in };
+        let mut inputs = vec![Input::random(&[b, t, width], 1).lies(lies)];
+        if self.kind == Kind::RmsNorm {
+            inputs.push(Input::random(&[d_in], 2));
+        }
+        for (seed, out) in (10..).step_by(10).zip(&self.outs) {
+            let shape = if self.layout == Layout::OutIn { [*out, d_in] } else { [d_in, *out] };
+            inputs.push(Input::random(&shape, seed).lies(lies));
+            if self.bias {
+                inputs.push(Input::random(&[*out], seed + 1));
+            }
+            if let Some(rank) = self.rank {
+                inputs.push(Input::random(&[rank, d_in], seed + 2).lies(lies));
+                inputs.push(Input::random(&[*out, rank], seed + 3).lies(lies));
+            }
+        }
+        if self.residual {
+            inputs.push(Input::random(&[b, t, self.outs.iter().sum()], 3).lies(lies));
+        }
+        inputs
+    }
+
+    fn run(&self, leaves: &[Leaf]) -> Tensor<1> {
+        let mut leaves = leaves.iter();
+        let mut next = || leaves.next().expect("an input");
+        let x = next().d3();
+        let read = match self.kind {
+            Kind::Plain => Read::Plain(x),
+            Kind::RmsNorm => Read::RmsNorm { x_btd: x, weight_d: next().d1(), eps: EPS },
+            Kind::SwiGlu => Read::SwiGlu(x),
+        };
+        let maps: Vec<LinearMap> = (self.outs.iter())
+            .map(|_| LinearMap {
+                weight: next().d2(),
+                layout: self.layout,
+                bias_o: self.bias.then(|| next().d1()),
+                adapter: self.rank.map(|_| Adapter {
+                    a_ri: next().d2(),
+                    b_or: next().d2(),
+                    scale: LORA_SCALE,
+                }),
+            })
+            .collect();
+        let out = project(read, &maps, self.residual.then(|| next().d3()));
+        flat_or_strided(out, self.lies != Lies::Straight)
+    }
+
+    fn reference(&self, inputs: &Inputs) -> Vec<f64> {
+        let (d_in, n) = (self.d_in, self.b * self.t);
+        let mut inputs = inputs.iter();
+        let mut next = || inputs.next().expect("an input");
+        let x = next();
+        let x = match self.kind {
+            Kind::Plain => x.clone(),
+            Kind::RmsNorm => reference::rms_norm(x, next(), EPS),
+            Kind::SwiGlu => x
+                .chunks(2 * d_in)
+                .flat_map(|row| reference::swiglu(&row[..d_in], &row[d_in..]))
+                .collect(),
+        };
+        let width: usize = self.outs.iter().sum();
+        let mut out = vec![0.0; n * width];
+        let mut start = 0;
+        for d_out in &self.outs {
+            let weight = next();
+            let mut y = match self.layout {
+                Layout::OutIn => reference::product(&x, weight, d_in),
+                Layout::InOut => {
+                    reference::product(&x, &reference::transposed(weight, *d_out), d_in)
+                }
+            };
+            if self.bias {
+                reference::add_bias(&mut y, next());
+            }
+            if self.rank.is_some() {
+                y = reference::sum(&y, &reference::lora(&x, next(), next(), d_in, LORA_SCALE));
+            }
+            for (out, y) in out.chunks_mut(width).zip(y.chunks(*d_out)) {
+                out[start..start + d_out].copy_from_slice(y);
+            }
+            start += d_out;
+        }
+        if self.residual {
+            out = reference::sum(&out, next());
+        }
+        exchanged(out, [self.b, self.t, width], self.lies != Lies::Straight)
+    }
+
+    pub(crate) fn check(&self) {
+        let operation = Operation {
+            name: format!("{self:?}"),
+            inputs: self.inputs(),
+            run: &|leaves| self.run(leaves),
+            reference: &|inputs| self.reference(inputs),
+            tolerance: CLOSE,
+        };
+        let width: usize = self.outs.iter().sum();
+        operation.check(self.b * self.t * self.d_in * width);
+    }
+}
+
+/// [`attention`]: q, k and v apart.
+pub(crate) fn check_attention(sizes: &reference::Attention, lies: Lies) {
+    let reference::Attention { b, t, s, h, g, k, .. } = *sizes;
+    let operation = Operation {
+        name: format!("{lies:?} {sizes:?}"),
+        inputs: vec![
+            Input::random(&[b, t, h, k], 1).lies(lies),
+            Input::random(&[b, s, g, k], 2).lies(lies),
+            Input::random(&[b, s, g, k], 3).lies(lies),
+        ],
+        run: &|leaves| {
+            let [q, key, value] = [0, 1, 2].map(|idx: usize| leaves[idx].d4());
+            let out = attention(q, key, value, &mask(sizes), sizes.scale);
+            assert_eq!(out.dims(), [b, t, h, k]);
+            flat(out)
+        },
+        reference: &|inputs| sizes.forward(&inputs[0], &inputs[1], &inputs[2]),
+        tolerance: ATTENTION,
+    };
+    operation.check(b * t * s * h * (2 * k + 10));
+}
+
+fn mask(sizes: &reference::Attention) -> AttentionMask {
+    AttentionMask::new(
+        ints(&sizes.q_segments, [sizes.b, sizes.t]),
+        ints(&sizes.k_segments, [sizes.b, sizes.s]),
+        sizes.window,
+    )
+}
+
+/// [`attention_packed`], turned by angles if `turned`; as many keys as queries.
+pub(crate) fn check_packed(sizes: &reference::Attention, turned: bool, lies: Lies) {
+    let reference::Attention { b, t, h, g, k, .. } = *sizes;
+    let angles = random([b, t, k / 2], 2, &Device::flex());
+    let (cos, sin) = (angles.clone().cos(), angles.sin());
+    let f64s = |x: &Tensor<3>| crate::support::f64s(x);
+    let (cos64, sin64) = (f64s(&cos), f64s(&sin));
+    let width = (h + 2 * g) * k;
+    let operation = Operation {
+        name: format!("packed, {turned}, {lies:?} {sizes:?}"),
+        inputs: vec![Input::random(&[b, t, width], 1).lies(lies)],
+        run: &|leaves| {
+            let rope = turned.then(|| (lay(cos.clone(), lies), lay(sin.clone(), lies)));
+            let heads = Heads { h, g, k };
+            let out = attention_packed(leaves[0].d3(), heads, rope, &mask(sizes), sizes.scale);
+            flat_or_strided(out, lies != Lies::Straight)
+        },
+        reference: &|inputs| {
+            let part = |start: usize, n: usize| -> Vec<f64> {
+                let rows = inputs[0].chunks(width);
+                let part: Vec<f64> =
+                    rows.flat_map(|row| row[start * k..(start + n) * k].to_vec()).collect();
+                if turned && start < h + g {
+                    return reference::rope(&part, &cos64, &sin64, n, k);
+                }
+                part
+            };
+            let out = sizes.forward(&part(0, h), &part(h, g), &part(h + g, g));
+            exchanged(out, [b, t, h * k], lies != Lies::Straight)
+        },
+        tolerance: ATTENTION,
+    };
+    operation.check(b * t * t * h * (2 * k + 10));
+}
+
+pub(crate) fn check_rope([b, t, h, k]: [usize; 4], lies: Lies) {
+    let angles = random([b, t, k / 2], 2, &Device::flex());
+    let (cos, sin) = (angles.clone().cos(), angles.sin());
+    let (cos64, sin64) = (crate::support::f64s(&cos), crate::support::f64s(&sin));
+    let operation = Operation {
+        name: format!("rope {b} {t} {h} {k} {lies:?}"),
+        inputs: vec![Input::random(&[b, t, h, k], 1).lies(lies)],
+        run: &|leaves| {
+            flat(
+                rope(leaves[0].d4(), lay(cos.clone(), lies), lay(sin.clone(), lies))
+                    .swap_dims(1, 2),
+            )
+        },
+        reference: &|inputs| {
+            let out = reference::rope(&inputs[0], &cos64, &sin64, h, k);
+            // `[b, t, h, k]` to `[b, h, t, k]`
+            let rows = (0..b).flat_map(|b| (0..h).map(move |h| (b, h)));
+            let rows = rows.flat_map(|(b, h)| (0..t).map(move |t| (b, h, t)));
+            rows.flat_map(|(b, head, at)| out[((b * t + at) * h + head) * k..][..k].to_vec())
+                .collect()
+        },
+        tolerance: Tolerance::absolute(1e-6),
+    };
+    operation.check(b * t * h * k);
+}
+
+/// What a norm is added to, and which it is.
+pub(crate) fn check_norms([b, t, d]: [usize; 3], lies: Lies) {
+    let x = |seed| Input::random(&[b, t, d], seed).lies(lies);
+    let weight = |seed| Input::random(&[d], seed);
+    let check = |name: &str, inputs, run: &(dyn Fn(&[Leaf]) -> Tensor<1> + Sync), reference: &_| {
+        let name = format!("{name} {b} {t} {d} {lies:?}");
+        Operation { name, inputs, run, reference, tolerance: CLOSE }.check(b * t * d);
+    };
+    check(
+        "rms_norm",
+        vec![x(1), weight(2)],
+        &|leaves| flat(rms_norm(leaves[0].d3(), leaves[1].d1(), EPS)),
+        &|inputs: &Inputs| reference::rms_norm(&inputs[0], &inputs[1], EPS),
+    );
+    check(
+        "layer_norm",
+        vec![x(1), weight(2)],
+        &|leaves| flat(layer_norm(leaves[0].d3(), leaves[1].d1(), None, EPS)),
+        &|inputs: &Inputs| reference::layer_norm(&inputs[0], &inputs[1], None, EPS),
+    );
+    check(
+        "layer_norm with bias",
+        vec![x(1), weight(2), weight(3)],
+        &|leaves| flat(layer_norm(leaves[0].d3(), leaves[1].d1(), Some(leaves[2].d1()), EPS)),
+        &|inputs: &Inputs| reference::layer_norm(&inputs[0], &inputs[1], Some(&inputs[2]), EPS),
+    );
+    // Norm and sum side by side: a block uses both.
+    check(
+        "add_rms_norm",
+        vec![x(1), x(4), weight(2)],
+        &|leaves| {
+            let [x, residual] = [0, 1].map(|idx: usize| leaves[idx].d3());
+            let (normed, sum) = add_rms_norm(x, residual, leaves[2].d1(), EPS);
+            Tensor::cat(vec![flat(normed), flat(sum)], 0)
+        },
+        &|inputs: &Inputs| {
+            let sum = reference::sum(&inputs[0], &inputs[1]);
+            [reference::rms_norm(&sum, &inputs[2], EPS), sum].concat()
+        },
+    );
+    check(
+        "add_layer_norm",
+        vec![x(1), x(4), weight(2), weight(3)],
+        &|leaves| {
+            let [x, residual] = [0, 1].map(|idx: usize| leaves[idx].d3());
+            let bias = Some(leaves[3].d1());
+            let (normed, sum) = add_layer_norm(x, residual, leaves[2].d1(), bias, EPS);
+            Tensor::cat(vec![flat(normed), flat(sum)], 0)
+        },
+        &|inputs: &Inputs| {
+            let sum = reference::sum(&inputs[0], &inputs[1]);
+            [reference::layer_norm(&sum, &inputs[2], Some(&inputs[3]), EPS), sum].concat()
+        },
+    );
+}
+
+pub(crate) fn check_activations(shape: [usize; 2], lies: Lies) {
+    // Up to 8 on both sides, where all of them are flat.
+    let input = |seed| Input::random(&shape, seed).lies(lies).scaled(4.0);
+    let check = |name: &str, n: u64, run: &(dyn Fn(&[Leaf]) -> Tensor<2> + Sync), reference: &_| {
+        let operation = Operation {
+            name: format!("{name} {shape:?} {lies:?}"),
+            inputs: (1..=n).map(input).collect(),
+            run: &|leaves| flat(run(leaves).transpose()),
+            reference: &|inputs: &Inputs| {
+                let f: &(dyn Fn(&Inputs) -> Vec<f64> + Sync) = reference;
+                reference::transposed(&f(inputs), shape[1])
+            },
+            tolerance: CLOSE,
+        };
+        operation.check(20 * shape[0] * shape[1]);
+    };
+    check("swiglu", 2, &|leaves| swiglu(leaves[0].d2(), leaves[1].d2()), &|inputs: &Inputs| {
+        reference::swiglu(&inputs[0], &inputs[1])
+    });
+    let map = |f: fn(f64) -> f64| move |inputs: &Inputs| inputs[0].iter().copied().map(f).collect();
+    check("silu", 1, &|leaves| silu(leaves[0].d2()), &map(reference::silu));
+    let tanh = |leaves: &[Leaf]| gelu(leaves[0].d2(), GeluKind::Tanh);
+    check("gelu, tanh", 1, &tanh, &map(reference::gelu_tanh));
+    let exact = |leaves: &[Leaf]| gelu(leaves[0].d2().mul_scalar(0.5), GeluKind::Exact);
+    check("gelu, exact", 1, &exact, &|inputs: &Inputs| {
+        inputs[0].iter().map(|x| reference::gelu_exact(x / 2.0)).collect()
+    });
+}
+
+/// [`linear`], [`linear_io`] and [`add_lora`] over the last of two or three axes.
+pub(crate) fn check_linear([b, t, d_in, d_out]: [usize; 4], lies: Lies) {
+    for layout in [Layout::OutIn, Layout::InOut] {
+        let shape = if layout == Layout::OutIn { [d_out, d_in] } else { [d_in, d_out] };
+        let operation = Operation {
+            name: format!("linear {b} {t} {d_in} {d_out} {layout:?} {lies:?}"),
+            inputs: vec![
+                Input::random(&[b, t, d_in], 1).lies(lies),
+                Input::random(&shape, 2).lies(lies),
+                Input::random(&[d_out], 3),
+                Input::random(&[3, d_in], 4).lies(lies),
+                Input::random(&[d_out, 3], 5).lies(lies),
+            ],
+            run: &|leaves| {
+                let (x, weight, bias) = (leaves[0].d3(), leaves[1].d2(), leaves[2].d1());
+                let y = match layout {
+                    Layout::OutIn => linear(x.clone(), weight, Some(bias)),
+                    Layout::InOut => linear_io(x.clone(), weight, Some(bias)),
+                };
+                let y = add_lora(y, x, leaves[3].d2(), leaves[4].d2(), LORA_SCALE);
+                flat_or_strided(y, lies != Lies::Straight)
+            },
+            reference: &|inputs| {
+                let weight = match layout {
+                    Layout::OutIn => inputs[1].clone(),
+                    Layout::InOut => reference::transposed(&inputs[1], d_out),
+                };
+                let mut y = reference::product(&inputs[0], &weight, d_in);
+                reference::add_bias(&mut y, &inputs[2]);
+                let lora = reference::lora(&inputs[0], &inputs[3], &inputs[4], d_in, LORA_SCALE);
+                exchanged(reference::sum(&y, &lora), [b, t, d_out], lies != Lies::Straight)
+            },
+            tolerance: CLOSE,
+        };
+        operation.check(b * t * d_in * (d_out + 3));
+    }
+}
+
+pub(crate) fn check_embedding(v: usize, d: usize, ids: &[i32], lies: Lies) {
+    let operation = Operation {
+        name: format!("embedding {v} {d} {} {lies:?}", ids.len()),
+        inputs: vec![Input::random(&[v, d], 1).lies(lies)],
+        run: &|leaves| {
+            let out = embedding(leaves[0].d2(), ints(ids, [1, ids.len()]));
+            flat_or_strided(out, lies != Lies::Straight)
+        },
+        reference: &|inputs| {
+            let rows = ids.iter().flat_map(|id| inputs[0][*id as usize * d..][..d].to_vec());
+            exchanged(rows.collect(), [1, ids.len(), d], lies != Lies::Straight)
+        },
+        tolerance: Tolerance { absolute: 1e-6, of_largest: 1e-6 },
+    };
+    operation.check(ids.len() * d);
+}
+
+/// [`linear_cross_entropy`] and [`linear_logprobs`]; a negative target is none.
+pub(crate) fn check_head(v: usize, d: usize, targets: &[i32], lies: Lies) {
+    let n = targets.len();
+    // Logits of a trained model's size, whatever the width.
+    let factor = 1.5 / (d as f32).sqrt();
+    let inputs = vec![
+        Input::random(&[n, d], 1).lies(lies),
+        Input::random(&[v, d], 2).lies(lies).scaled(factor),
+    ];
+    let ids = || ints(targets, [n]);
+    let operation = Operation {
+        name: format!("linear_cross_entropy {v} {d} {targets:?} {lies:?}"),
+        inputs: inputs.clone(),
+        run: &|leaves| linear_cross_entropy(leaves[0].d2(), leaves[1].d2(), ids()),
+        reference: &|inputs| {
+            let all = reference::logprobs(&inputs[0], &inputs[1], targets, 1.0);
+            vec![-all[..n].iter().sum::<f64>()]
+        },
+        tolerance: CLOSE,
+    };
+    operation.check(n * d * v + 20 * n * v);
+    for temperature in [1.0, 0.6] {
+        let operation = Operation {
+            name: format!("linear_logprobs {v} {d} {targets:?} {temperature} {lies:?}"),
+            inputs: inputs.clone(),
+            run: &|leaves| {
+                let found = linear_logprobs(leaves[0].d2(), leaves[1].d2(), ids(), temperature);
+                let LogProbs { logprobs_n, entropy_n } = found;
+                Tensor::cat(vec![logprobs_n, entropy_n], 0)
+            },
+            reference: &|inputs| reference::logprobs(&inputs[0], &inputs[1], targets, temperature),
+            tolerance: CLOSE,
+        };
+        operation.check(n * d * v + 20 * n * v);
+    }
+    // Both weight the same rows, so a whole batch without targets is a loss of exactly zero.
+    if targets.iter().all(|target| *target < 0) {
+        let leaf = random([n, d], 1, &Device::flex());
+        let loss = linear_cross_entropy(leaf, random([v, d], 2, &Device::flex()), ids());
+        assert_eq!(values(&loss), [0.0]);
+    }
+}

@@ -1,0 +1,163 @@
+//! Every operation at shapes that nobody chose.
+
+use kernels::Layout;
+use proptest::prelude::*;
+
+use crate::check::Lies;
+use crate::operations::{
+    Kind, Project, check_activations, check_attention, check_embedding, check_head, check_linear,
+    check_norms, check_packed, check_rope,
+};
+use crate::optimizer::{check_adamw, check_exponentials, check_sums};
+use crate::reference::Attention;
+
+fn lies() -> impl Strategy<Value = Lies> {
+    prop_oneof![Just(Lies::Straight), Just(Lies::Transposed), Just(Lies::Sliced)]
+}
+
+fn layout() -> impl Strategy<Value = Layout> {
+    prop_oneof![Just(Layout::OutIn), Just(Layout::InOut)]
+}
+
+prop_compose! {
+    fn projects()(
+        kind in prop_oneof![Just(Kind::Plain), Just(Kind::RmsNorm), Just(Kind::SwiGlu)],
+        b in 1_usize..4,
+        t in 1_usize..20,
+        d_in in 1_usize..40,
+        outs in prop::collection::vec(1_usize..24, 1..=3),
+        layout in layout(),
+        bias in any::<bool>(),
+        rank in prop::option::of(1_usize..5),
+        residual in any::<bool>(),
+        lies in lies(),
+    ) -> Project {
+        Project { kind, b, t, d_in, outs, layout, bias, rank, residual, lies }
+    }
+}
+
+prop_compose! {
+    /// Segments from few values, so that some queries see a part, some nothing, some everything.
+    fn attentions()(
+        b in 1_usize..3,
+        t in 1_usize..20,
+        past in 0_usize..12,
+        g in 1_usize..4,
+        r in 1_usize..4,
+        half in 1_usize..9,
+        window in prop::option::of(1_usize..12),
+        scale in 0.1_f64..0.8,
+    )(
+        segments in prop::collection::vec(-1..2_i32, b * (t + past)),
+        others in prop::collection::vec(-1..2_i32, b * t),
+        same in any::<bool>(),
+        (b, t, past, g, r, half) in Just((b, t, past, g, r, half)),
+        (window, scale) in Just((window, scale)),
+    ) -> Attention {
+        let s = t + past;
+        let last = |row: &[i32]| row[past..].to_vec();
+        let own = segments.chunks(s).flat_map(last).collect();
+        let q_segments = if same { own } else { others };
+        let (h, k) = (g * r, 2 * half);
+        Attention { b, t, s, h, g, k, q_segments, k_segments: segments, window, scale }
+    }
+}
+
+/// 24 cases of each, or as many as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = cases.unwrap_or(24);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn project_of_any_shape(project in projects()) {
+        project.check();
+    }
+
+    #[test]
+    fn attention_of_any_shape(sizes in attentions(), lies in lies(), turned: bool) {
+        check_attention(&sizes, lies);
+        if sizes.s == sizes.t {
+            check_packed(&sizes, turned, lies);
+        }
+    }
+
+    #[test]
+    fn packed_attention_of_any_shape(sizes in attentions(), lies in lies(), turned: bool) {
+        let (t, s) = (sizes.t, sizes.s);
+        let first = |row: &[i32]| row[..t].to_vec();
+        let k_segments = sizes.k_segments.chunks(s).flat_map(first).collect();
+        check_packed(&Attention { s: t, k_segments, ..sizes }, turned, lies);
+    }
+
+    #[test]
+    fn rope_of_any_shape(
+        (b, t, h, half) in (1_usize..4, 1_usize..20, 1_usize..5, 1_usize..20),
+        lies in lies(),
+    ) {
+        check_rope([b, t, h, 2 * half], lies);
+    }
+
+    #[test]
+    fn norms_of_any_shape((b, t, d) in (1_usize..4, 1_usize..20, 1_usize..70), lies in lies()) {
+        check_norms([b, t, d], lies);
+    }
+
+    #[test]
+    fn activations_of_any_shape(shape in (1_usize..40, 1_usize..70), lies in lies()) {
+        check_activations([shape.0, shape.1], lies);
+    }
+
+    #[test]
+    fn linear_of_any_shape(
+        (b, t, d_in, d_out) in (1_usize..4, 1_usize..40, 1_usize..40, 1_usize..40),
+        lies in lies(),
+    ) {
+        check_linear([b, t, d_in, d_out], lies);
+    }
+
+    #[test]
+    fn embedding_of_any_shape(
+        (v, d) in (1_usize..60, 1_usize..40),
+        ids in prop::collection::vec(any::<prop::sample::Index>(), 1..80),
+        lies in lies(),
+    ) {
+        let ids: Vec<i32> = ids.iter().map(|id| id.index(v) as i32).collect();
+        check_embedding(v, d, &ids, lies);
+    }
+
+    #[test]
+    fn adamw_of_any_shape(
+        shape in (1_usize..200, 1_usize..300),
+        n_steps in 1_u64..4,
+        (lr, weight_decay) in (1e-5_f64..1e-1, 0.0_f64..0.5),
+        lies in lies(),
+    ) {
+        check_adamw([shape.0, shape.1], n_steps, lr, weight_decay, lies);
+        check_sums([shape.0, shape.1], lies);
+    }
+
+    #[test]
+    fn exponentials_of_any_row(
+        logits in prop::collection::vec(-40.0_f32..40.0, 1..700),
+        temperature in 0.2_f64..3.0,
+    ) {
+        check_exponentials(&logits, temperature);
+    }
+
+    #[test]
+    fn heads_of_any_shape(
+        (v, d) in (1_usize..60, 1_usize..40),
+        targets in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..40),
+        lies in lies(),
+    ) {
+        let target = |(id, is_one): &(prop::sample::Index, bool)| {
+            if *is_one { id.index(v) as i32 } else { -1 }
+        };
+        check_head(v, d, &targets.iter().map(target).collect::<Vec<i32>>(), lies);
+    }
+}
