@@ -143,3 +143,49 @@ fn each(
     }
     quantity
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use arch::ModelConfig;
+    use kernels::Precision;
+
+    use super::{Bounds, models, parity, selftest};
+    use crate::verify::Quantity;
+
+    #[test]
+    fn the_cpu_is_right_and_goes_on_to_the_bit() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let device = kernels::device("cpu").expect("the CPU");
+        let reports = selftest(&device, scratch.path());
+        assert_eq!(reports.len(), 4);
+        for report in reports {
+            assert!(report.passed(), "{}", report.to_json());
+            if report.kind == "resume" {
+                assert!(report.quantities.iter().all(|q| q.largest_difference == 0.0));
+            }
+        }
+    }
+
+    /// Rounded products stand for a device that computes something else.
+    #[test]
+    fn a_device_that_rounds_is_found_out_in_f32_and_right_in_bf16() {
+        let device = kernels::device("cpu").expect("the CPU");
+        for (family, description) in models::descriptions() {
+            let config = ModelConfig::from_json(&description, Path::new(family)).expect("a shape");
+            let quantities = |bounds: Precision| {
+                kernels::with_precision(Precision::Bf16, || {
+                    parity(&config, &device, &Bounds::of(bounds)).expect("computed")
+                })
+            };
+            let failed: Vec<String> = quantities(Precision::F32)
+                .into_iter()
+                .filter_map(|quantity| (!quantity.passed()).then_some(quantity.name))
+                .collect();
+            assert!(failed.contains(&"logits".to_owned()), "{family}: {failed:?}");
+            assert!(failed.contains(&"gradients".to_owned()), "{family}: {failed:?}");
+            assert!(quantities(Precision::Bf16).iter().all(Quantity::passed), "{family}");
+        }
+    }
+}
