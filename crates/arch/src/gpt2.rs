@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cost::ActivationCount;
+use crate::cost::{ActivationCount, Bodies};
 use crate::error::Result;
 use crate::family::{FamilyConfig, Sizes};
 use crate::keys::Keys;
@@ -263,14 +263,22 @@ impl FamilyConfig for Gpt2Config {
         map
     }
 
-    fn activations(&self) -> ActivationCount {
+    fn activations(&self, bodies: Bodies) -> ActivationCount {
         let (d, inner) = (self.n_embd as u64, self.n_inner as u64);
-        // Norms, head vectors and residual sums 10; GELU's input and output.
+        let (block, of_norm_weights) = match bodies {
+            // Queries, keys and values, what is attended, the middle of the residual stream; GELU's input; statistics.
+            Bodies::Fused => (5 * d + inner + 4, 0),
+            // Norms, head vectors and residual sums 9; GELU's input and output.
+            Bodies::Plain => (9 * d + 2 * inner + 20, 2 * d),
+        };
         ActivationCount {
-            block: 10 * d + 2 * inner,
-            outside_blocks: 3 * d,
-            passing: 2 * inner.max(d),
+            block,
+            of_norm_weights,
+            final_norm: [0, 2 * d],
+            passing: 2 * inner + d,
+            matrix: inner.saturating_mul(d),
             fixed: 0,
+            other: 16,
         }
     }
 }

@@ -25,7 +25,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 pub use adapter::{AdaptedLayer, AdapterError, AdapterResult, LoraConfig, Targets};
-pub use cost::{MemoryEstimate, TrainingShape};
+pub use cost::{AdapterShape, Bodies, Computation, MemoryEstimate, Output, TrainingShape};
 pub use description::Description;
 pub use dtype::Dtype;
 pub use error::{Error, Result};
@@ -297,16 +297,43 @@ impl ModelConfig {
     }
 
     /// Bytes of a training step with all weights trained, by part.
-    pub fn training_memory(&self, shape: TrainingShape) -> MemoryEstimate {
-        let family = self.as_family();
-        cost::memory(self.n_parameters(), family.sizes(), shape, family.activations())
+    pub fn training_memory(
+        &self,
+        shape: TrainingShape,
+        computation: Computation,
+    ) -> MemoryEstimate {
+        self.memory(shape, computation, None)
     }
 
-    /// Bytes of a training step in which only `n_trained` weights of adapters and heads are trained, by part.
+    /// Bytes of a training step in which only adapters and heads are trained, by part.
     ///
     /// An adapter keeps what its layer reads, as the layer's own gradient would.
-    pub fn adapter_training_memory(&self, shape: TrainingShape, n_trained: u64) -> MemoryEstimate {
-        self.training_memory(shape).with_frozen_weights(n_trained)
+    pub fn adapter_training_memory(
+        &self,
+        shape: TrainingShape,
+        computation: Computation,
+        adapters: AdapterShape,
+    ) -> MemoryEstimate {
+        self.memory(shape, computation, Some(adapters))
+    }
+
+    fn memory(
+        &self,
+        shape: TrainingShape,
+        computation: Computation,
+        adapters: Option<AdapterShape>,
+    ) -> MemoryEstimate {
+        let family = self.as_family();
+        // A language model's head is not there where scores are asked for.
+        let n_parameters = match computation.output {
+            Output::Scores => {
+                let parameters = self.sequence_classifier_parameters();
+                parameters.iter().map(ParamSpec::n_elements).sum()
+            }
+            Output::CrossEntropy | Output::LogProbs => self.n_parameters(),
+        };
+        let count = family.activations(computation.bodies);
+        cost::memory(n_parameters, family.sizes(), shape, computation, count, adapters)
     }
 
     fn as_family(&self) -> &dyn FamilyConfig {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cost::ActivationCount;
+use crate::cost::{ActivationCount, Bodies};
 use crate::error::Result;
 use crate::family::{FamilyConfig, Sizes};
 use crate::keys::Keys;
@@ -277,15 +277,23 @@ impl FamilyConfig for LlamaConfig {
         map
     }
 
-    fn activations(&self) -> ActivationCount {
+    fn activations(&self, bodies: Bodies) -> ActivationCount {
         let (d, inner) = (self.hidden_size as u64, self.intermediate_size as u64);
         let (q, kv) = (self.query_width() as u64, self.key_value_width() as u64);
+        let (block, of_norm_weights) = match bodies {
+            // Queries, keys and values, what is attended, the middle of the residual stream, gate and up, scales of norms.
+            Bodies::Fused => (2 * q + 2 * kv + d + 2 * inner + 2, 0),
+            // Norms and residual sums 5, two of each head vector; gate, up and their product; tables.
+            Bodies::Plain => (5 * d + 2 * q + 2 * kv + 3 * inner + 29, 2 * d),
+        };
         ActivationCount {
-            // Norms and residual sums 6, two of each head vector; gate, up and their product.
-            block: 6 * d + 2 * q + 2 * kv + 3 * inner,
-            outside_blocks: 3 * d,
-            passing: 2 * inner.max(d),
+            block,
+            of_norm_weights,
+            final_norm: [d, d],
+            passing: 4 * inner + d,
+            matrix: inner.saturating_mul(d),
             fixed: (self.max_position_embeddings * self.head_dim) as u64,
+            other: self.head_dim as u64 + 16,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What steps of training hold and need at most, counted by the allocator, beside what `arch` estimates.
+//! What steps of training hold and need at most, counted by the allocator: the lines of
+//! `crates/arch/tests/it/measured_memory.txt`, which estimates are compared with.
 //!
 //! `cargo run --release -p bench --example memory [PART OF A NAME]`; `TEMPER_KERNELS=plain` switches the fused bodies off.
 //! It deliberately runs one case after the other on one model each: the count is the process's.
@@ -109,7 +110,8 @@ fn main() {
             );
             if name.contains(&part) {
                 let [held, peak] = measure(&case);
-                println!("{name} {held} {peak}");
+                let bodies = if kernels::fused() { "fused" } else { "plain" };
+                println!("{bodies} {name} {held} {peak}");
             }
         }
     });
@@ -158,7 +160,9 @@ fn measure(case: &Case) -> [usize; 2] {
     };
     match case.task {
         Task::Scores => {
-            let model = ScalarHead::from_backbone(model.backbone, &config, 1);
+            let CausalLm { backbone, lm_head, .. } = model;
+            drop(lm_head);
+            let model = ScalarHead::from_backbone(backbone, &config, 1);
             steps(case, before, model, |model, tokens, _| model.values(tokens).sum())
         }
         Task::Lora | Task::LoraLogProbs => {

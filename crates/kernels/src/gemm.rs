@@ -19,6 +19,8 @@ pub(crate) struct Matrix<'a, T = f32> {
     column_stride: usize,
 }
 
+// What only instructions chosen at run time need is idle in the portable build.
+#[cfg_attr(feature = "portable", allow(dead_code))]
 impl<'a, T: Copy> Matrix<'a, T> {
     /// Row after row.
     ///

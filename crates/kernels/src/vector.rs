@@ -143,6 +143,36 @@ fn sum_lanes(lanes: [f32; LANES]) -> f32 {
     sums[0]
 }
 
+/// Σ x.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(crate) fn sum(values: &[f32]) -> f32 {
+    summed(values, |value| value)
+}
+
+/// Σ (x - middle)².
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(crate) fn sum_of_squares_from(values: &[f32], middle: f32) -> f32 {
+    summed(values, |value| (value - middle) * (value - middle))
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn summed(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += term(*value);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += term(*value);
+    }
+    sum_lanes(lanes)
+}
+
 /// Σ a·b.
 #[inline(always)]
 #[allow(clippy::inline_always)]

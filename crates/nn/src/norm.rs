@@ -53,6 +53,12 @@ impl LayerNorm {
         Self { weight: Param::from_tensor(weight_d), bias: bias_d.map(Param::from_tensor), eps }
     }
 
+    /// The norm of `x` as what linear layers read.
+    pub fn read(&self, x_btd: Tensor<3>) -> kernels::Read {
+        let bias_d = self.bias.as_ref().map(Param::val);
+        kernels::Read::LayerNorm { x_btd, weight_d: self.weight.val(), bias_d, eps: self.eps }
+    }
+
     /// The norm of `x`.
     pub fn forward(&self, x_btd: Tensor<3>) -> Tensor<3> {
         let bias_d = self.bias.as_ref().map(Param::val);

@@ -1,8 +1,11 @@
 //! What a stage costs: operations, memory by part, disk. Estimates from formulas; the time comes from a probe elsewhere.
 
-use arch::{MemoryEstimate, ModelConfig, ParamSpec, TrainingShape};
+use arch::{
+    AdapterShape, Bodies, Computation, MemoryEstimate, ModelConfig, Output, ParamSpec,
+    TrainingShape,
+};
 use data::Dataset;
-use recipe::{Eval, PpoSection};
+use recipe::{BaseDtype, Checkpointing, Eval, PpoSection};
 
 use crate::{Algorithm, LoraPlan, PpoPlan};
 
@@ -43,25 +46,29 @@ impl Cost {
         algorithm: Algorithm,
         lora: Option<&LoraPlan>,
         dataset: &Dataset,
-        StepShape { sequence_length, rows_per_step, micro_batch }: StepShape,
+        step: StepShape,
     ) -> Self {
+        let StepShape { sequence_length, rows_per_step, micro_batch, .. } = step;
         let head = Head::of(config, algorithm);
         let n_parameters = head.n_parameters;
         let rows = dataset.n_run_rows().saturating_mul(dataset.batch_rows());
         let length = counted_length(algorithm, dataset, sequence_length);
         let pairs = rows.saturating_mul(length * (length + 1) / 2);
         let n_tokens = rows.saturating_mul(length);
-        // A scalar head keeps less than the logits that the formula counts: an upper bound.
         let rows_at_once = micro_batch * dataset.batch_rows() as usize;
         let shape = TrainingShape { rows: rows_at_once, sequence_length };
         let n_trained = lora.map_or(n_parameters, |lora| lora.n_parameters + head.n_own);
+        let computation = step.computation(output_of(algorithm));
         let (memory, flops) = match lora {
-            None => (config.training_memory(shape), config.training_flops(n_tokens, pairs)),
-            Some(_) => (
-                config.adapter_training_memory(shape, n_trained),
+            None => {
+                (config.training_memory(shape, computation), config.training_flops(n_tokens, pairs))
+            }
+            Some(lora) => (
+                config.adapter_training_memory(shape, computation, adapters(lora, n_trained)),
                 config.adapter_training_flops(n_tokens, pairs, n_trained),
             ),
         };
+        let memory = as_held(memory, lora);
         let unused_flops = head.unused_flops * n_tokens as f64;
         let unused_flops = if lora.is_some() { unused_flops * 2.0 / 3.0 } else { unused_flops };
         Self {
@@ -115,7 +122,7 @@ impl Cost {
         let (n_tokens, pairs) =
             (rows.saturating_mul(length), rows.saturating_mul(length * (length + 1) / 2));
         let scorer = Head::of(config, Algorithm::Reward);
-        let adapters = |lora: Option<&LoraPlan>| lora.map_or(0, |lora| lora.n_parameters);
+        let n_factors = |lora: Option<&LoraPlan>| lora.map_or(0, |lora| lora.n_parameters);
         let trained = |lora: Option<&LoraPlan>, whole: u64, head: u64| match lora {
             Some(lora) => lora.n_parameters + head,
             None => whole,
@@ -141,12 +148,16 @@ impl Cost {
         let rows =
             TrainingShape { rows: shape.micro_batch, sequence_length: shape.sequence_length };
         let n_trained = n_policy + n_value;
+        let computation = shape.computation(Output::LogProbs);
         let step = match lora {
-            Some(_) => config.adapter_training_memory(rows, n_policy),
-            None => config.training_memory(rows),
+            Some(lora) => {
+                let adapters = AdapterShape { has_dropout: false, ..adapters(lora, n_policy) };
+                config.adapter_training_memory(rows, computation, adapters)
+            }
+            None => config.training_memory(rows, computation),
         };
-        let n_weights = ppo.n_base_parameters + adapters(lora) + adapters(value_lora);
-        let memory = step.of_several_models(n_weights, n_trained);
+        let n_weights = ppo.n_base_parameters + n_factors(lora) + n_factors(value_lora);
+        let memory = as_held(step.of_several_models(n_weights, n_trained), lora);
         let n_micro = shape.rows_per_step / section.n_minibatches.max(1);
         Self {
             n_parameters: n_weights,
@@ -177,7 +188,34 @@ fn counted_length(algorithm: Algorithm, dataset: &Dataset, sequence_length: usiz
     }
 }
 
-/// The sizes of a step.
+/// What a stage makes of hidden states.
+fn output_of(algorithm: Algorithm) -> Output {
+    match algorithm {
+        Algorithm::Pretrain | Algorithm::Sft => Output::CrossEntropy,
+        Algorithm::Dpo | Algorithm::Ppo => Output::LogProbs,
+        Algorithm::Reward => Output::Scores,
+    }
+}
+
+/// The frozen weights in the type that the adapter's keys ask for.
+fn as_held(memory: MemoryEstimate, lora: Option<&LoraPlan>) -> MemoryEstimate {
+    match lora.map(|lora| lora.base_dtype) {
+        Some(BaseDtype::Bf16) => memory.with_frozen_in_bf16(),
+        Some(BaseDtype::F32) | None => memory,
+    }
+}
+
+fn adapters(lora: &LoraPlan, n_trained: u64) -> AdapterShape {
+    let rank = lora.config.rank as u64;
+    AdapterShape {
+        n_trained,
+        ranks: rank.saturating_mul(lora.n_layers as u64),
+        widths: lora.n_parameters / rank.max(1),
+        has_dropout: lora.config.dropout > 0.0,
+    }
+}
+
+/// The sizes of a step, and how it is computed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StepShape {
     /// Tokens of a row.
@@ -186,6 +224,17 @@ pub(crate) struct StepShape {
     pub(crate) rows_per_step: usize,
     /// How many of them go through the model at once.
     pub(crate) micro_batch: usize,
+    /// By which bodies.
+    pub(crate) bodies: Bodies,
+    /// What is kept for the backward pass.
+    pub(crate) checkpointing: Checkpointing,
+}
+
+impl StepShape {
+    fn computation(self, output: Output) -> Computation {
+        let recomputes_blocks = self.checkpointing == Checkpointing::Block;
+        Computation { bodies: self.bodies, recomputes_blocks, output }
+    }
 }
 
 /// What the head of a stage's model changes.

@@ -42,6 +42,8 @@ pub struct Request {
     pub limit: Option<u64>,
     /// Where runs lie, if not in `runs` of the working directory.
     pub runs_dir: Option<PathBuf>,
+    /// Which bodies will compute, as memory depends on it.
+    pub bodies: arch::Bodies,
 }
 
 /// A pipeline that can run.

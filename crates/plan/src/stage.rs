@@ -185,7 +185,8 @@ pub(crate) fn plan_stage(
     let rows_per_step = stage.rows_per_step;
     let micro_batch = stage.train.micro_batch.unwrap_or(rows_per_step).min(rows_per_step);
     let max_steps = dataset.n_steps();
-    let shape = StepShape { sequence_length, rows_per_step, micro_batch };
+    let (bodies, checkpointing) = (request.bodies, stage.train.checkpointing);
+    let shape = StepShape { sequence_length, rows_per_step, micro_batch, bodies, checkpointing };
     let mut cost = match (&ppo, &loaded.recipe.ppo) {
         (Some(ppo), Some(section)) => {
             Cost::of_ppo(&config, lora.as_ref(), ppo, section, max_steps, shape)

@@ -87,7 +87,7 @@ fn no_value_makes_it_panic() {
 fn use_it(description: &Description) {
     let config = &description.config;
     let shape = TrainingShape { rows: 1 << 20, sequence_length: config.max_positions() };
-    assert!(config.training_memory(shape).peak(2) > 0);
+    assert!(config.training_memory(shape, crate::costs::FUSED).peak(2) > 0);
     assert!(config.training_flops(1 << 40, 1 << 50).is_finite());
     assert!(config.n_parameters() > 0);
     if let arch::ModelConfig::Llama(llama) = config {

@@ -98,9 +98,8 @@ pub(crate) fn plan_recipe(args: &RecipeArgs, log: LogStyle) -> Result<::plan::Pl
         stage: args.stage.clone(),
         limit: args.limit,
         runs_dir: None,
+        bodies: bodies(&loaded.recipe.device)?,
     };
-    // A device that is not there is told before any data is read.
-    kernels::device(&loaded.recipe.device)?;
     Ok(::plan::plan(&loaded, &request, &mut PlanProgress::new(log))?)
 }
 
@@ -126,4 +125,10 @@ pub(crate) fn precision_note(plan: &::plan::Plan) -> Option<&'static str> {
     in_vain.then_some(
         "precision: this processor has no bf16 products; f32 would be faster and more exact",
     )
+}
+
+/// The bodies that compute on a device. One that is not there is told before any data is read.
+fn bodies(device: &str) -> Result<arch::Bodies> {
+    let on_cpu = kernels::recomputes_on(&kernels::device(device)?);
+    Ok(if on_cpu && kernels::fused() { arch::Bodies::Fused } else { arch::Bodies::Plain })
 }

@@ -33,12 +33,18 @@ pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -
     run_plan(&plan, &recipe, log, threads)
 }
 
-pub(super) fn run_plan(
-    plan: &Plan,
+fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
+    let rows = train_stages(plan, args, log, threads)?;
+    print(&summary(plan, &rows))
+}
+
+/// Trains what is not finished yet; each stage with what it came to.
+pub(super) fn train_stages<'a>(
+    plan: &'a Plan,
     args: &RecipeArgs,
     log: LogStyle,
     threads: Option<usize>,
-) -> Result<()> {
+) -> Result<Vec<(&'a StagePlan, Finished)>> {
     set_up_kernels(threads, plan)?;
     let device = kernels::device(&plan.device)?.autodiff();
     let stop = train::signals::install()?;
@@ -76,7 +82,7 @@ pub(super) fn run_plan(
             }
         }
     }
-    print(&summary(plan, &rows))
+    Ok(rows)
 }
 
 /// With `--stage`, the stage before it may be missing: told before anything is begun.

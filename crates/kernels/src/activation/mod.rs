@@ -2,7 +2,7 @@
 //!
 //! They deliberately avoid `tanh` and `powf`, the slowest scalar functions of the CPU backend.
 
-mod fused;
+pub(crate) mod fused;
 
 use burn::backend::Dispatch;
 use burn::tensor::{Tensor, activation};

@@ -42,3 +42,57 @@ widest! {
         }
     }
 }
+
+widest! {
+    /// The mean of a row, and 1 / sqrt(variance + eps) with the biased variance.
+    fn mean_and_rstd(x: &[f32], eps: f32) -> [f32; 2] {
+        let n = x.len() as f32;
+        let mean = vector::sum(x) / n;
+        [mean, 1.0 / (vector::sum_of_squares_from(x, mean) / n + eps).sqrt()]
+    }
+}
+
+widest! {
+    /// (x - mean) · rstd · weight + bias, or without a bias if that is empty.
+    fn layer_norm_row(
+        out: &mut [f32],
+        x: &[f32],
+        weight: &[f32],
+        bias: &[f32],
+        of: [f32; 2],
+    ) {
+        let [mean, rstd] = of;
+        for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+            *out = (x - mean) * rstd * weight;
+        }
+        for (out, bias) in out.iter_mut().zip(bias) {
+            *out += bias;
+        }
+    }
+}
+
+widest! {
+    /// `d_out` becomes the gradient by x; the weight's part is added to `d_weight` unless that is empty.
+    fn layer_norm_row_backward(
+        d_out: &mut [f32],
+        x: &[f32],
+        weight: &[f32],
+        of: [f32; 2],
+        d_weight: &mut [f32],
+    ) {
+        let [mean, rstd] = of;
+        for ((d_weight, d_out), x) in d_weight.iter_mut().zip(d_out.iter()).zip(x) {
+            *d_weight += d_out * ((x - mean) * rstd);
+        }
+        let n = x.len() as f32;
+        for (d_out, weight) in d_out.iter_mut().zip(weight) {
+            *d_out *= weight;
+        }
+        let of_mean = vector::sum(d_out) / n;
+        // What the gradient has in common with the normed row.
+        let of_rstd = (vector::dot(d_out, x) - mean * vector::sum(d_out)) * rstd / n;
+        for (d_out, x) in d_out.iter_mut().zip(x) {
+            *d_out = rstd * (*d_out - of_mean - (x - mean) * rstd * of_rstd);
+        }
+    }
+}

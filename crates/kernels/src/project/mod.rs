@@ -5,11 +5,12 @@
 //! input is the caller's.
 
 mod fused;
+mod layer_norm;
 mod read;
 
 use burn::tensor::Tensor;
 
-use crate::{add_lora, linear, linear_io, rms_norm, swiglu};
+use crate::{GeluKind, add_lora, gelu, layer_norm, linear, linear_io, rms_norm, swiglu};
 
 /// What the maps read, `[b, t, i]` after what is written here.
 #[derive(Clone, Debug)]
@@ -27,6 +28,19 @@ pub enum Read {
         /// Added to the mean square.
         eps: f64,
     },
+    /// [`layer_norm`] of it.
+    LayerNorm {
+        /// `[b, t, i]`
+        x_btd: Tensor<3>,
+        /// `[i]`
+        weight_d: Tensor<1>,
+        /// `[i]`
+        bias_d: Option<Tensor<1>>,
+        /// Added to the variance.
+        eps: f64,
+    },
+    /// [`gelu`] of it, by the tanh approximation.
+    GeluTanh(Tensor<3>),
     /// [`swiglu`] of its two halves: gates, then what they open, `[b, t, 2 · i]`.
     SwiGlu(Tensor<3>),
 }
@@ -105,6 +119,10 @@ impl Read {
         match self {
             Self::Plain(x_bti) => x_bti,
             Self::RmsNorm { x_btd, weight_d, eps } => rms_norm(x_btd, weight_d, eps),
+            Self::LayerNorm { x_btd, weight_d, bias_d, eps } => {
+                layer_norm(x_btd, weight_d, bias_d, eps)
+            }
+            Self::GeluTanh(x_btf) => gelu(x_btf, GeluKind::Tanh),
             Self::SwiGlu(x_btf) => {
                 let [b, t, width] = x_btf.dims();
                 let half = |start| x_btf.clone().slice([0..b, 0..t, start..start + width / 2]);

@@ -7,8 +7,10 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::Read;
+use super::layer_norm::LayerNorm;
+use crate::activation::fused::{gelu_block, gelu_block_backward};
 use crate::autodiff::{Cpu, InputGradients, fits};
-use crate::buffer::{filled, rows_per_task};
+use crate::buffer::{TASK, filled, rows_per_task};
 use crate::flex;
 use crate::norm::rows::{norm_row, norm_row_backward, rstd};
 use crate::vector::{sigmoid, widest};
@@ -28,12 +30,17 @@ pub(super) enum CpuRead {
         weight: FlexTensor,
         rstd: FlexTensor,
     },
+    LayerNorm(LayerNorm),
+    GeluTanh(FlexTensor),
     SwiGlu(FlexTensor),
 }
 
 pub(super) fn read_fits(read: &Read) -> bool {
     match read {
-        Read::Plain(x) | Read::SwiGlu(x) => fits(x),
+        Read::Plain(x) | Read::SwiGlu(x) | Read::GeluTanh(x) => fits(x),
+        Read::LayerNorm { x_btd, weight_d, bias_d, .. } => {
+            fits(x_btd) && fits(weight_d) && bias_d.as_ref().is_none_or(fits)
+        }
         Read::RmsNorm { x_btd, weight_d, .. } => fits(x_btd) && fits(weight_d),
     }
 }
@@ -50,6 +57,18 @@ pub(super) fn split(read: Read) -> (Vec<Cpu>, CpuRead) {
             let x = Cpu::new(x);
             let value = x.value().clone();
             (vec![x], CpuRead::SwiGlu(value))
+        }
+        Read::GeluTanh(x) => {
+            let x = Cpu::new(x);
+            let value = x.value().clone();
+            (vec![x], CpuRead::GeluTanh(value))
+        }
+        Read::LayerNorm { x_btd, weight_d, bias_d, eps } => {
+            let mut inputs = vec![Cpu::new(x_btd), Cpu::new(weight_d)];
+            inputs.extend(bias_d.map(Cpu::new));
+            let value = |idx: usize| inputs.get(idx).map(|input: &Cpu| input.value().clone());
+            let read = LayerNorm::new(inputs[0].value(), inputs[1].value(), value(2), eps as f32);
+            (inputs, CpuRead::LayerNorm(read))
         }
         Read::RmsNorm { x_btd, weight_d, eps } => {
             let [b, t, d] = x_btd.dims();
@@ -74,7 +93,11 @@ pub(super) fn split(read: Read) -> (Vec<Cpu>, CpuRead) {
 impl CpuRead {
     /// Inputs of the operation that belong to it.
     pub(super) fn n_inputs(&self) -> usize {
-        if matches!(self, Self::RmsNorm { .. }) { 2 } else { 1 }
+        match self {
+            Self::Plain(_) | Self::GeluTanh(_) | Self::SwiGlu(_) => 1,
+            Self::RmsNorm { .. } => 2,
+            Self::LayerNorm(norm) => norm.n_inputs(),
+        }
     }
 
     /// The same without what only the gradients of parameters need.
@@ -104,6 +127,15 @@ impl CpuRead {
                 };
                 filled(x.len(), fill).into()
             }
+            Self::LayerNorm(norm) => norm.values().into(),
+            Self::GeluTanh(x) => {
+                let x = flex::values(x);
+                let fill = |out: &mut [f32]| {
+                    let tasks = out.par_chunks_mut(TASK).zip(x.par_chunks(TASK));
+                    tasks.for_each(|(out, x)| gelu_block(out, x));
+                };
+                filled(x.len(), fill).into()
+            }
             Self::SwiGlu(x) => {
                 let (width, x) = (last(x), flex::values(x));
                 let (half, rows) = (width / 2, rows_per_task(width));
@@ -124,6 +156,14 @@ impl CpuRead {
     pub(super) fn backward(&self, d_read: Vec<f32>, inputs: &mut InputGradients<'_>) {
         match self {
             Self::Plain(_) => unreachable!("its gradient needs no further step"),
+            Self::LayerNorm(norm) => norm.backward(d_read, inputs),
+            Self::GeluTanh(x) => {
+                let mut d_x = d_read;
+                let values = flex::values(x);
+                let tasks = d_x.par_chunks_mut(TASK).zip(values.par_chunks(TASK));
+                tasks.for_each(|(d_x, x)| gelu_block_backward(d_x, x));
+                inputs.add(0, flex::tensor(d_x, x.shape()));
+            }
             Self::SwiGlu(x) => {
                 let (width, values) = (last(x), flex::values(x));
                 let (half, rows) = (width / 2, rows_per_task(width));

@@ -27,9 +27,18 @@ fn project() -> Project {
     }
 }
 
+const KINDS: [Kind; 6] = [
+    Kind::Plain,
+    Kind::RmsNorm,
+    Kind::LayerNorm,
+    Kind::LayerNormWithoutBias,
+    Kind::GeluTanh,
+    Kind::SwiGlu,
+];
+
 #[test]
 fn project_of_every_kind() {
-    for kind in [Kind::Plain, Kind::RmsNorm, Kind::SwiGlu] {
+    for kind in KINDS {
         for layout in [Layout::OutIn, Layout::InOut] {
             for lies in ALL {
                 let full = Project { kind, layout, lies, outs: vec![3, 1, 5], ..project() };
@@ -43,7 +52,7 @@ fn project_of_every_kind() {
 
 #[test]
 fn project_of_one_element_and_of_many() {
-    for kind in [Kind::Plain, Kind::RmsNorm, Kind::SwiGlu] {
+    for kind in KINDS {
         let one = Project { kind, b: 1, t: 1, d_in: 1, outs: vec![1], ..project() };
         one.check();
         Project { bias: true, rank: Some(1), residual: true, ..one }.check();

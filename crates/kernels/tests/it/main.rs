@@ -16,5 +16,6 @@ mod optimizer;
 mod precision;
 mod project;
 mod properties;
+mod recompute;
 mod reference;
 mod support;

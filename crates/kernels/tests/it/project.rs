@@ -12,6 +12,8 @@ const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 4e-6 };
 enum Kind {
     Plain,
     RmsNorm,
+    LayerNorm,
+    GeluTanh,
     SwiGlu,
 }
 
@@ -54,7 +56,7 @@ fn cases() -> Vec<Case> {
         Case { bias: true, residual: true, outs: &[9, 4], ..PLAIN },
         Case { b: 3, t: 129, d_in: 70, outs: &[65, 33, 17], ..PLAIN },
     ];
-    for kind in [Kind::RmsNorm, Kind::SwiGlu] {
+    for kind in [Kind::RmsNorm, Kind::LayerNorm, Kind::GeluTanh, Kind::SwiGlu] {
         cases.extend([
             Case { kind, ..PLAIN },
             Case { kind, b: 1, t: 1, d_in: 2, outs: &[3], ..PLAIN },
@@ -110,6 +112,10 @@ fn run(case: Case, trained: impl Fn(usize) -> bool) -> Vec<Vec<f32>> {
     let read = match kind {
         Kind::Plain => Read::Plain(x_in),
         Kind::RmsNorm => Read::RmsNorm { x_btd: x_in, weight_d: norm, eps: 1e-5 },
+        Kind::LayerNorm => {
+            Read::LayerNorm { x_btd: x_in, weight_d: norm.clone(), bias_d: Some(norm), eps: 1e-5 }
+        }
+        Kind::GeluTanh => Read::GeluTanh(x_in),
         Kind::SwiGlu => Read::SwiGlu(x_in),
     };
     let out = project(read, &maps, case.residual.then(|| residual.clone()));

@@ -21,7 +21,14 @@ fn layout() -> impl Strategy<Value = Layout> {
 
 prop_compose! {
     fn projects()(
-        kind in prop_oneof![Just(Kind::Plain), Just(Kind::RmsNorm), Just(Kind::SwiGlu)],
+        kind in prop_oneof![
+            Just(Kind::Plain),
+            Just(Kind::RmsNorm),
+            Just(Kind::LayerNorm),
+            Just(Kind::LayerNormWithoutBias),
+            Just(Kind::GeluTanh),
+            Just(Kind::SwiGlu)
+        ],
         b in 1_usize..4,
         t in 1_usize..20,
         d_in in 1_usize..40,

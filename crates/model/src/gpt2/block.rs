@@ -5,8 +5,8 @@
 use arch::{Activation, Gpt2Config};
 use burn::module::Module;
 use burn::tensor::{Tensor, activation};
-use kernels::{AttentionMask, GeluKind};
-use nn::{Conv1d, HeadLayout, LayerCache, LayerNorm, Projection, attend, pin_masks};
+use kernels::{AttentionMask, GeluKind, Read};
+use nn::{Conv1d, HeadLayout, LayerCache, LayerNorm, Projection, attend, pin_masks, project};
 
 use crate::Result;
 use crate::build::Builder;
@@ -69,9 +69,8 @@ impl Block {
         mask: &AttentionMask,
         cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
-        let attended_btd = self.attn.forward(self.ln_1.forward(x_btd.clone()), mask, cache);
-        let (normed_btd, x_btd) = self.ln_2.add_forward(attended_btd, x_btd);
-        x_btd + self.mlp.forward(normed_btd)
+        let x_btd = self.attn.forward(self.ln_1.read(x_btd.clone()), x_btd, mask, cache);
+        self.mlp.forward(self.ln_2.read(x_btd.clone()), x_btd)
     }
 }
 
@@ -90,15 +89,17 @@ impl Attention {
         })
     }
 
+    /// What the attention adds to the residual stream `x`, added to it.
     fn forward(
         &self,
+        read: Read,
         x_btd: Tensor<3>,
         mask: &AttentionMask,
         cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
-        let qkv_bt3d = self.c_attn.forward(x_btd);
+        let qkv_bt3d = project(read, &[&self.c_attn], None);
         let joined_btd = attend(&self.heads, qkv_bt3d, None, mask, cache);
-        self.c_proj.forward(joined_btd)
+        project(Read::Plain(joined_btd), &[&self.c_proj], Some(x_btd))
     }
 }
 
@@ -112,13 +113,15 @@ impl Mlp {
         })
     }
 
-    fn forward(&self, x_btd: Tensor<3>) -> Tensor<3> {
-        let inner = self.c_fc.forward(x_btd);
-        self.c_proj.forward(match self.activation {
-            Activation::GeluTanh => kernels::gelu(inner, GeluKind::Tanh),
-            Activation::GeluExact => kernels::gelu(inner, GeluKind::Exact),
-            Activation::Relu => activation::relu(inner),
-            Activation::Silu => kernels::silu(inner),
-        })
+    /// What the MLP adds to the residual stream `x`, added to it.
+    fn forward(&self, read: Read, x_btd: Tensor<3>) -> Tensor<3> {
+        let inner_btf = project(read, &[&self.c_fc], None);
+        let read = match self.activation {
+            Activation::GeluTanh => Read::GeluTanh(inner_btf),
+            Activation::GeluExact => Read::Plain(kernels::gelu(inner_btf, GeluKind::Exact)),
+            Activation::Relu => Read::Plain(activation::relu(inner_btf)),
+            Activation::Silu => Read::Plain(kernels::silu(inner_btf)),
+        };
+        project(read, &[&self.c_proj], Some(x_btd))
     }
 }

@@ -60,6 +60,16 @@ fn whole_weights_that_are_cut_and_resumed_end_the_same() {
     assert_same(&place, "cut", "model.safetensors");
 }
 
+#[test]
+fn blocks_that_are_computed_again_change_no_bit_of_a_run_cut_and_resumed() {
+    let place = Place::new();
+    place.run("whole", None).expect("a run");
+    place.recomputing();
+    place.run("cut", Some(2)).expect("a run");
+    place.run("cut", None).expect("resumed");
+    assert_same(&place, "cut", "adapter_model.safetensors");
+}
+
 /// peft#493, unsloth-zoo PR #830: a reference that moves. trl#1066, #235: a KL that is not 0 before anything is learned.
 #[test]
 fn the_reference_is_what_the_policy_was_whatever_was_learned_since() {

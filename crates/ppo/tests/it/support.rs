@@ -68,6 +68,14 @@ impl Place {
             .expect("a recipe");
     }
 
+    /// Writes the recipe with `checkpointing = "block"`.
+    pub(crate) fn recomputing(&self) {
+        let recipe =
+            RECIPE.replace("micro_batch = 3", "micro_batch = 3\ncheckpointing = \"block\"");
+        assert_ne!(recipe, RECIPE);
+        fsio::write_atomic(self.path().join("r.toml"), recipe).expect("a recipe");
+    }
+
     fn write_models(&self) {
         let device = Device::flex();
         let text = std::iter::once("Say 0123456789!".to_owned());

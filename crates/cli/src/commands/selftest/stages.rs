@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::args::{LogStyle, RecipeArgs};
-use crate::commands::run::run_plan;
+use crate::commands::run::train_stages;
 use crate::failure::Result;
 use crate::render::progress::PlanProgress;
 
 /// All stages on a model of a hundred thousand parameters, DPO by an adapter.
 const RECIPE: &str = include_str!("stages.toml");
 
-/// Trains them and gives their names. What they print goes where a run's goes.
+/// Trains them and gives their names. Progress goes to stderr, as a run's does.
 pub(super) fn run(scratch: &Path, device: &str, precision: &str) -> Result<Vec<String>> {
     let dir = scratch.join("stages");
     fsio::create_dir_all(&dir)?;
@@ -36,8 +36,8 @@ pub(super) fn run(scratch: &Path, device: &str, precision: &str) -> Result<Vec<S
     let loaded = recipe::load(&args.recipe, &args.set)?;
     let request = plan::Request { runs_dir: Some(dir.join("runs")), ..plan::Request::default() };
     let plan = plan::plan(&loaded, &request, &mut PlanProgress::new(LogStyle::Plain))?;
-    run_plan(&plan, &args, LogStyle::Plain, None)?;
-    Ok(plan.stages.iter().map(|stage| stage.name.clone()).collect())
+    let stages = train_stages(&plan, &args, LogStyle::Plain, None)?;
+    Ok(stages.iter().map(|(stage, _)| stage.name.clone()).collect())
 }
 
 const WORDS: [&str; 8] = ["a", "small", "model", "learns", "to", "count", "its", "steps"];
