@@ -43,6 +43,7 @@ mod nccl;
 mod norm;
 mod param;
 mod precision;
+mod product;
 mod project;
 mod recompute;
 mod rope;
@@ -60,7 +61,10 @@ pub use attention::{AttentionMask, Heads, attention, attention_packed};
 pub use autodiff::{fused, set_fused, with_plain_bodies};
 pub use burn::tensor::Device;
 pub use cross_entropy::linear_cross_entropy;
-pub use device::device;
+pub use device::{
+    CudaFacts, CudaProblem, DeviceFailure, DriverFacts, GpuFacts, HeaderFacts, Version, cuda_facts,
+    device, device_failure, is_cpu,
+};
 pub use embedding::embedding;
 pub use error::{Error, Result};
 pub use host::with_host_values;

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod devices;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod generate;
@@ -10,6 +11,7 @@ pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod score;
+pub(crate) mod selftest;
 pub(crate) mod verify;
 
 use std::io::{self, BufWriter, Write};
@@ -53,7 +55,7 @@ pub(crate) fn open_model_as<M: TrainedModel>(
     base: Option<&Path>,
     device: &str,
 ) -> Result<(M, Tokenizer)> {
-    let precision = ::bench::precision(dtype)?;
+    let precision = ::bench::precision(dtype, &kernels::device(device)?)?;
     kernels::set_precision(precision);
     let dtype =
         if precision == kernels::Precision::Bf16 { BaseDtype::Bf16 } else { BaseDtype::F32 };

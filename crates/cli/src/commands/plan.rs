@@ -12,6 +12,7 @@ use recipe::Precision;
 use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
 use crate::failure::Result;
+use crate::on_device;
 use crate::render::table;
 
 /// Seconds that the probe of a stage may take, about.
@@ -24,7 +25,7 @@ pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Res
     let seconds: Vec<Option<f64>> = plan
         .stages
         .iter()
-        .map(|stage| if args.no_probe { Ok(None) } else { probe(&plan, stage).map(Some) })
+        .map(|stage| if args.no_probe { Ok(None) } else { timed(&plan, stage).map(Some) })
         .collect::<Result<_>>()?;
     print(&stages(&plan, &seconds))?;
     print(&notes(&plan, args.list_cut))?;
@@ -264,6 +265,12 @@ fn disk(plan: &Plan) -> String {
         table::bytes(total),
         free.unwrap_or_default()
     )
+}
+
+/// The probe, on a device that may fail.
+fn timed(plan: &Plan, stage: &StagePlan) -> Result<f64> {
+    let device = kernels::device(&plan.device)?;
+    on_device::run_stage(stage, &plan.device, &device, || probe(plan, stage))
 }
 
 /// Seconds that a stage will take, from a few forward and backward passes on its first rows.

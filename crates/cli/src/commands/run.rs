@@ -9,6 +9,7 @@ use train::{Alone, Context, Finished, Outcome, Progress as _, RunDir, StageStatu
 use super::{plan_recipe, precision_note, print, replica_devices, set_up_kernels};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
 use crate::failure::{Failure, Result};
+use crate::on_device;
 use crate::render::progress::RunProgress;
 use crate::render::table;
 
@@ -33,10 +34,21 @@ pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -
 }
 
 fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
+    let rows = train_stages(plan, args, log, threads)?;
+    print(&summary(plan, &rows))
+}
+
+/// Trains what is not finished yet; each stage with what it came to.
+pub(super) fn train_stages<'a>(
+    plan: &'a Plan,
+    args: &RecipeArgs,
+    log: LogStyle,
+    threads: Option<usize>,
+) -> Result<Vec<(&'a StagePlan, Finished)>> {
     set_up_kernels(threads, plan)?;
     let devices = replica_devices(&plan.device, plan.replicas)?;
     let devices: Vec<_> = devices.into_iter().map(kernels::Device::autodiff).collect();
-    let [device, ..] = devices.as_slice() else { return Ok(()) };
+    let [device, ..] = devices.as_slice() else { return Ok(Vec::new()) };
     let stop = train::signals::install()?;
     let run_dir = RunDir::open(&plan.paths.run_dir)?;
     let mut progress = RunProgress::new(log);
@@ -62,7 +74,10 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
             stop: stop.clone(),
             replicas: &Alone,
         };
-        match on_replicas(context, &devices, run_stage).map_err(Failure::during_run)? {
+        let outcome = on_device::run_stage(stage, &plan.device, device, || {
+            on_replicas(context, &devices, run_stage).map_err(Failure::during_run)
+        });
+        match outcome? {
             Outcome::Finished(finished) => rows.push((stage, finished)),
             Outcome::Stopped { .. } => {
                 progress.note(&format!(
@@ -73,7 +88,7 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
             }
         }
     }
-    print(&summary(plan, &rows))
+    Ok(rows)
 }
 
 /// With `--stage`, the stage before it may be missing: told before anything is begun.
