@@ -56,7 +56,8 @@ impl Cost {
         let pairs = rows.saturating_mul(length * (length + 1) / 2);
         let n_tokens = rows.saturating_mul(length);
         let rows_at_once = micro_batch * dataset.batch_rows() as usize;
-        let shape = TrainingShape { rows: rows_at_once, sequence_length };
+        let longest = longest_row(algorithm, dataset, sequence_length);
+        let shape = TrainingShape { rows: rows_at_once, sequence_length: longest };
         let n_trained = lora.map_or(n_parameters, |lora| lora.n_parameters + head.n_own);
         let computation = step.computation(output_of(algorithm));
         let (memory, flops) = match lora {
@@ -144,8 +145,11 @@ impl Cost {
             learned(lora, n_policy, 0.0) + learned(value_lora, n_value, scorer.unused_flops);
         let flops = 3.0 * forward + 2.0 * scored + section.n_ppo_epochs as f64 * epoch;
 
-        let rows =
-            TrainingShape { rows: shape.micro_batch, sequence_length: shape.sequence_length };
+        let n_micro = shape.rows_per_step / section.n_minibatches.max(1);
+        let rows = TrainingShape {
+            rows: shape.micro_batch.min(n_micro),
+            sequence_length: shape.sequence_length,
+        };
         let n_trained = n_policy + n_value;
         let computation = shape.computation(Output::LogProbs);
         let step = match lora {
@@ -183,6 +187,26 @@ fn counted_length(algorithm: Algorithm, dataset: &Dataset, sequence_length: usiz
         }
         Algorithm::Pretrain | Algorithm::Sft | Algorithm::Ppo => sequence_length as u64,
     }
+}
+
+/// The tokens that the rows of a micro-batch have at most.
+///
+/// Pairs go through the model without the padding that all of them share. The first steps are looked at: what they have at
+/// most is about what all have.
+fn longest_row(algorithm: Algorithm, dataset: &Dataset, sequence_length: usize) -> usize {
+    const N_STEPS: u64 = 32;
+    if !matches!(algorithm, Algorithm::Reward | Algorithm::Dpo) {
+        return sequence_length;
+    }
+    let steps = 0..dataset.n_steps().min(N_STEPS);
+    let longest = steps.filter_map(|step| dataset.batch(step).lengths().into_iter().max()).max();
+    longest.unwrap_or(sequence_length).min(sequence_length)
+}
+
+/// What the system shows of a process: tensors, the gaps between them that the allocator keeps, and the rest. Measured on
+/// runs of all stages, from 30 MB to 800 MB.
+fn of_process(tensors: u64) -> u64 {
+    tensors.saturating_add(tensors / 8).saturating_add(PROCESS_BYTES)
 }
 
 /// What a stage makes of hidden states.
@@ -243,7 +267,7 @@ impl StepShape {
     fn peak(&self, memory: &MemoryEstimate, rows: usize) -> u64 {
         let share = rows.div_ceil(self.replicas.max(1));
         let of_replica = memory.peak(share.div_ceil(self.micro_batch.max(1)) as u64);
-        of_replica.saturating_mul(self.n_together as u64).saturating_add(PROCESS_BYTES)
+        of_process(of_replica.saturating_mul(self.n_together as u64))
     }
 }
 

@@ -126,13 +126,15 @@ fn estimates_are_near_what_was_measured() {
             bodies: if *bodies == "fused" { Bodies::Fused } else { Bodies::Plain },
             recomputes_blocks: *again == "true",
             output: match *task {
-                "CrossEntropy" | "Lora" => Output::CrossEntropy,
+                "CrossEntropy" | "Lora" | "LoraDropout" => Output::CrossEntropy,
                 "LogProbs" | "LoraLogProbs" => Output::LogProbs,
                 _ => Output::Scores,
             },
         };
         let memory = if task.starts_with("Lora") {
-            config.adapter_training_memory(shape, computation, adapters(&config))
+            let has_dropout = *task == "LoraDropout";
+            let adapters = AdapterShape { has_dropout, ..adapters(&config) };
+            config.adapter_training_memory(shape, computation, adapters)
         } else {
             config.training_memory(shape, computation)
         };
