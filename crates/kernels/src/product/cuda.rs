@@ -11,6 +11,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::matmul::launch::launch_ref;
 use cubek::matmul::multi_level::Strategy;
+use cubek::matmul::routine::BlueprintStrategy;
 use cubek::std::InputBinding;
 
 use super::ProductOps;
@@ -36,8 +37,9 @@ fn full(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
     }
     let f32 = dtype_to_storage_type(DType::F32);
     let client = out.client.clone();
-    let launched =
-        [Strategy::SimpleUnit(Default::default()), Strategy::Naive].into_iter().any(|strategy| {
+    let launched = [Strategy::SimpleUnit(BlueprintStrategy::default()), Strategy::Naive]
+        .into_iter()
+        .any(|strategy| {
             let globals = MatmulGlobalElems { lhs: f32, rhs: f32, out: f32 };
             let mut elems = MatmulElems::from_globals(&globals);
             let [lhs, rhs] = [&lhs, &rhs].map(|x| InputBinding::new(x.clone().binding(), f32));
