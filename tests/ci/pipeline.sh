@@ -31,6 +31,27 @@ wait "$pid" || code=$?
 "$temper" resume term --log plain >/dev/null 2>>term.log
 same two term
 
+# Two replicas, killed with -9, and one that goes on: every loss is what one replica alone had. The same number of replicas
+# gives the same bytes.
+"$temper" run "$root/tests/ci/small.toml" --name mixed --log plain --stage pretrain --set replicas=2 2>mixed.log >/dev/null &
+pid=$!
+while ! grep -q 'pretrain .*20/60' mixed.log 2>/dev/null; do sleep 0.02; done
+kill -9 "$pid" 2>/dev/null || true
+wait "$pid" 2>/dev/null || true
+"$temper" resume mixed --log plain --set replicas=1 >/dev/null 2>>mixed.log || { cat mixed.log; exit 1; }
+python3 - <<'PY'
+import json
+rows = lambda run: [r for r in map(json.loads, open(f"runs/{run}/pretrain/metrics.jsonl")) if "loss" in r]
+one, mixed = rows("two"), rows("mixed")
+assert [r["step"] for r in one] == [r["step"] for r in mixed], (one, mixed)
+gap = max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(one, mixed))
+assert gap < 1e-5, gap
+print(f"two replicas, then one: losses within {gap:.0e} of one replica's")
+PY
+run replicas --set replicas=2
+run replicas-again --set replicas=2 --threads 1
+same replicas replicas-again
+
 # Micro-batches change the order of sums and nothing else: the first loss agrees to seven digits.
 loss() { python3 -c "import json,sys; print(json.loads(open('runs/$1/pretrain/metrics.jsonl').readline())['loss'])"; }
 run micro1 --stage pretrain --set pretrain.micro_batch=1

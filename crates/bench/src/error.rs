@@ -35,7 +35,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownWorkload(_) => Some(format!("workloads are {}", NAMES.join(", "))),
-            Self::UnknownPrecision(_) => Some("precisions are f32 and bf16".to_owned()),
+            Self::UnknownPrecision(_) => {
+                Some("precisions are f32 and bf16, and tf32 on a GPU".to_owned())
+            }
             Self::Arch(error) => error.hint(),
             Self::Lora(error) => error.hint(),
             Self::Train(error) => error.hint(),

@@ -15,9 +15,14 @@ use crate::{Clock, Report, Result, Workload};
 const N_WARM: usize = 1;
 const N_REPETITIONS: usize = 3;
 
-pub(crate) fn run(workload: Workload, n_steps: Option<usize>, clock: Clock) -> Result<Report> {
+pub(crate) fn run(
+    workload: Workload,
+    n_steps: Option<usize>,
+    clock: Clock,
+    device: &Device,
+) -> Result<Report> {
     let config = workload.config()?;
-    let model = CausalLm::init(&config, 0, &Device::flex());
+    let model = CausalLm::init(&config, 0, device);
     let model = match kernels::precision() {
         kernels::Precision::Bf16 => model::store_in_bf16(model),
         _ => model,
@@ -38,5 +43,6 @@ pub(crate) fn run(workload: Workload, n_steps: Option<usize>, clock: Clock) -> R
         generate::generate(&model, &prompts, &settings, repetition as u64, |_| ())?;
         report.add(repetition, N_WARM, start.elapsed().as_secs_f64(), clock);
     }
+    report.note_memory(device);
     Ok(report)
 }

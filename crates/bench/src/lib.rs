@@ -13,24 +13,41 @@ mod report;
 mod training;
 mod workload;
 
+use burn::tensor::Device;
+use kernels::Precision;
+
 pub use error::{Error, Result};
 pub use report::Report;
 pub use workload::{NAMES, Workload};
 
-/// Runs a workload and measures it. `steps` counts the timed repetitions; none is the workload's usual number.
-pub fn run(workload: Workload, steps: Option<usize>, clock: Clock) -> Result<Report> {
+/// Runs a workload on a device (without autodiff) and measures it. `steps` counts the timed repetitions; none is the
+/// workload's usual number.
+pub fn run(
+    workload: Workload,
+    steps: Option<usize>,
+    clock: Clock,
+    device: &Device,
+) -> Result<Report> {
     kernels::on_pool(|| match workload.kind {
-        workload::Kind::Generation => generation::run(workload, steps, clock),
-        workload::Kind::Ppo => ppo::run(workload, steps, clock),
-        _ => training::run(workload, steps, clock),
+        workload::Kind::Generation => generation::run(workload, steps, clock, device),
+        workload::Kind::Ppo => ppo::run(workload, steps, clock, device),
+        _ => training::run(workload, steps, clock, device),
     })
 }
 
-/// The precision of that name, if it is one of this machine's processor.
-pub fn precision(name: &str) -> Result<kernels::Precision> {
-    let known = [kernels::Precision::F32, kernels::Precision::Bf16];
-    let found = known.into_iter().find(|precision| precision.name() == name);
+/// The precision of that name, if the device has it: a processor has no tf32.
+pub fn precision(name: &str, device: &Device) -> Result<kernels::Precision> {
+    let found = kernels::Precision::named(name)
+        .filter(|precision| *precision != Precision::Tf32 || !kernels::is_cpu(device));
     found.ok_or_else(|| Error::UnknownPrecision(name.to_owned()))
+}
+
+/// Waits until a device has done what it was given, so that a clock measures it; the CPU always has.
+fn finish(device: &Device) {
+    if !kernels::is_cpu(device) {
+        // What went wrong is told where a result is read.
+        let _ = device.clone().inner().sync();
+    }
 }
 
 /// The rate of products on this machine, as one JSON line: `workload`, `threads`, `dtype`, `gflop_per_s`.

@@ -18,15 +18,20 @@ const N_UPDATES: usize = 5;
 const N_EPOCHS: u64 = 4;
 const LR: f64 = 3e-6;
 
-pub(crate) fn run(workload: Workload, n_updates: Option<usize>, clock: Clock) -> Result<Report> {
-    let device = Device::flex().autodiff();
+pub(crate) fn run(
+    workload: Workload,
+    n_updates: Option<usize>,
+    clock: Clock,
+    device: &Device,
+) -> Result<Report> {
+    let (plain, device) = (device, device.clone().autodiff());
     let config = workload.config()?;
     let model = |seed, device: &Device| CausalLm::init(&config, seed, device);
     let scorer = |seed, device: &Device| {
         ScalarHead::from_backbone(model(seed, device).backbone, &config, seed)
     };
     let mut actors = Actors { policy: model(0, &device), value: scorer(1, &device) };
-    let (reference, reward) = (model(2, &Device::flex()), scorer(3, &Device::flex()));
+    let (reference, reward) = (model(2, plain), scorer(3, plain));
     let mut optimizer = AdamW::new(optimizer_settings(LR, 0.0), &ParameterNames::of(&actors));
 
     let generation = generation(workload);
@@ -47,8 +52,13 @@ pub(crate) fn run(workload: Workload, n_updates: Option<usize>, clock: Clock) ->
         }
 
         let scored = policy::score(rollouts, &actors, &reference, &reward, &settings, &device)?;
-        let learner =
-            Learner { optimizer: &mut optimizer, lr: LR, observe: &mut |_| (), device: &device };
+        let learner = Learner {
+            optimizer: &mut optimizer,
+            lr: LR,
+            observe: &mut |_| (),
+            device: &device,
+            replicas: &train::Alone,
+        };
         let orders = orders(update as u64, workload.rows as u64);
         actors = policy::update(actors, learner, &scored, &orders, &settings)?.actors;
         report.add(update, 0, start.elapsed().as_secs_f64(), clock);

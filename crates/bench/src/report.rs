@@ -2,6 +2,7 @@
 //!
 //! It deliberately gives the median and all times: who compares may want another statistic.
 
+use burn::tensor::Device;
 use serde_json::{Value, json};
 
 use crate::workload::Kind;
@@ -13,11 +14,13 @@ pub struct Report {
     workload: Workload,
     times: Vec<f64>,
     first_step_s: f64,
+    /// Bytes that a GPU's allocator holds at the end: it gives nothing back, so they are the most that it has held.
+    device_memory: Option<u64>,
 }
 
 impl Report {
     pub(crate) fn new(workload: Workload) -> Self {
-        Self { workload, times: Vec::new(), first_step_s: 0.0 }
+        Self { workload, times: Vec::new(), first_step_s: 0.0, device_memory: None }
     }
 
     /// Notes repetition number `idx`, of which the first `n_warm` are not counted.
@@ -28,6 +31,12 @@ impl Report {
         if idx >= n_warm {
             self.times.push(seconds);
         }
+    }
+
+    /// Notes what a GPU's allocator holds; nothing on the CPU.
+    pub(crate) fn note_memory(&mut self, device: &Device) {
+        let usage = device.clone().inner().memory_pool_usage();
+        self.device_memory = usage.map(|usage| usage.bytes_reserved);
     }
 
     /// Tokens a second at the median time; of `ppo7m`, episodes a second over all updates.
@@ -59,6 +68,9 @@ impl Report {
         if !self.workload.is_comparable {
             line["rows"] = json!(self.workload.rows);
             line["comparable"] = json!(false);
+        }
+        if let Some(bytes) = self.device_memory {
+            line["device_memory_mb"] = json!(bytes >> 20);
         }
         line
     }

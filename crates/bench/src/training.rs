@@ -14,15 +14,20 @@ use seed::Rng;
 use train::{AdamW, Gradients, ParameterNames, StepPlace};
 
 use crate::workload::Kind;
-use crate::{Clock, Report, Result, Workload};
+use crate::{Clock, Report, Result, Workload, finish};
 
 /// Repetitions that are not counted.
 const N_WARM: usize = 2;
 const N_STEPS: usize = 8;
 const LR: f64 = 1e-4;
 
-pub(crate) fn run(workload: Workload, n_steps: Option<usize>, clock: Clock) -> Result<Report> {
-    let device = Device::flex().autodiff();
+pub(crate) fn run(
+    workload: Workload,
+    n_steps: Option<usize>,
+    clock: Clock,
+    device: &Device,
+) -> Result<Report> {
+    let device = device.clone().autodiff();
     let config = workload.config()?;
     let n_steps = n_steps.unwrap_or(N_STEPS);
     let model = CausalLm::init(&config, 0, &device);
@@ -36,7 +41,9 @@ pub(crate) fn run(workload: Workload, n_steps: Option<usize>, clock: Clock) -> R
     match workload.kind {
         Kind::Reward => {
             let model = ScalarHead::from_backbone(model.backbone, &config, 1);
-            steps(workload, n_steps, clock, model, |model, tokens, _| pair_loss(model, tokens))
+            steps(workload, n_steps, clock, &device, model, |model, tokens, _| {
+                pair_loss(model, tokens)
+            })
         }
         Kind::Lora => {
             let config = LoraConfig {
@@ -46,9 +53,16 @@ pub(crate) fn run(workload: Workload, n_steps: Option<usize>, clock: Clock) -> R
                 rslora: false,
                 targets: Targets::AllLinear,
             };
-            steps(workload, n_steps, clock, lora::attach(model, &config, 1)?.model, next_token)
+            steps(
+                workload,
+                n_steps,
+                clock,
+                &device,
+                lora::attach(model, &config, 1)?.model,
+                next_token,
+            )
         }
-        _ => steps(workload, n_steps, clock, model, next_token),
+        _ => steps(workload, n_steps, clock, &device, model, next_token),
     }
 }
 
@@ -84,10 +98,10 @@ fn steps<M: Module>(
     workload: Workload,
     n_steps: usize,
     clock: Clock,
+    device: &Device,
     mut model: M,
     loss_of: impl Fn(&M, &TokenBatch, &[u32]) -> LossSum,
 ) -> Result<Report> {
-    let device = Device::flex();
     let vocab_size = workload.config()?.vocab_size() as f64;
     let names = ParameterNames::of(&model);
     let mut optimizer = AdamW::new(optimizer_settings(LR, 0.01), &names);
@@ -97,7 +111,7 @@ fn steps<M: Module>(
         let start = Instant::now();
         let n = workload.rows * workload.length;
         let ids: Vec<u32> = (0..n).map(|_| (rng.f64() * vocab_size) as u32).collect();
-        let tokens = TokenBatch::of_rows(&ids, workload.rows, &device);
+        let tokens = TokenBatch::of_rows(&ids, workload.rows, device);
         let loss = loss_of(&model, &tokens, &ids);
         let n_targets = loss.count;
         let mut gradients = Gradients::new(&names);
@@ -105,7 +119,9 @@ fn steps<M: Module>(
         let place = StepPlace { step: step as u64 + 1, samples: &[] };
         let norm = gradients.norm(n_targets, place)?;
         model = optimizer.step(model, gradients, norm, LR);
+        finish(device);
         report.add(step, N_WARM, start.elapsed().as_secs_f64(), clock);
     }
+    report.note_memory(device);
     Ok(report)
 }

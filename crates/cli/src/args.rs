@@ -57,6 +57,10 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Time one workload of fixed shape on random weights; one JSON line
     Bench(BenchArgs),
+    /// List where a recipe can compute on this machine, and what is missing
+    Devices,
+    /// Compare a device with the CPU, train every kind of stage on it and time it; prints a report
+    Selftest(SelftestArgs),
     /// List runs with their state, step, last loss and size
     Runs(RunsArgs),
     /// Look at data as the model will see it
@@ -302,9 +306,26 @@ pub(crate) struct BenchArgs {
     /// Other than the workload's number of rows: the line then says that it is not comparable
     #[arg(long, value_name = "N")]
     pub(crate) rows: Option<usize>,
-    /// The numbers that enter matrix products: f32 or bf16
+    /// The numbers that enter matrix products: f32 or bf16; on a GPU tf32 too
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub(crate) dtype: String,
+    /// Where to run
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+}
+
+/// `temper selftest`
+#[derive(Debug, Args)]
+pub(crate) struct SelftestArgs {
+    /// What to test
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+    /// The numbers that enter matrix products: f32 or bf16; on a GPU tf32 too
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    pub(crate) precision: String,
+    /// Leave out the timed part
+    #[arg(long)]
+    pub(crate) no_bench: bool,
 }
 
 /// `temper runs`

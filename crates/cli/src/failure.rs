@@ -46,14 +46,19 @@ impl Failure {
     /// Prints the message and the hint to stderr and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
-            let mut text = format!("error: {}\n", self.message.trim_end());
-            if let Some(hint) = &self.hint {
-                text += &format!("  hint: {hint}\n");
-            }
             // Nobody is left to tell where even stderr is closed.
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            let _ = std::io::stderr().write_all(self.text().as_bytes());
         }
         ExitCode::from(self.code)
+    }
+
+    /// The message and the hint, as they are printed.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("error: {}\n", self.message.trim_end());
+        if let Some(hint) = &self.hint {
+            text += &format!("  hint: {hint}\n");
+        }
+        text
     }
 
     fn from_error(error: &dyn Error, hint: Option<String>) -> Self {

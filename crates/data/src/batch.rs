@@ -3,8 +3,30 @@
 //! It deliberately holds no tensors and makes no copies in shifted form: `targets` is already the
 //! next token, and nothing downstream compares an id with a padding id.
 
+use std::ops::Range;
+
 use crate::cache::TokenRole;
 use crate::dataset::RowWriter;
+
+/// One of several shares of a step's rows: that of one replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Which of them, from 0.
+    pub rank: usize,
+    /// How many there are.
+    pub world: usize,
+}
+
+impl Share {
+    /// Everything.
+    pub const WHOLE: Self = Self { rank: 0, world: 1 };
+
+    /// Which of `n` things are its own: neighbours, at most one more than another share has.
+    pub fn of(self, n: usize) -> Range<usize> {
+        let world = self.world.max(1);
+        n * self.rank / world..n * (self.rank + 1) / world
+    }
+}
 
 /// Rows of one step, one after the other: position `t` of row `r` is at `r * sequence_length + t`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -68,6 +90,28 @@ impl Batch {
     pub fn micro_batches(&self, rows: usize) -> impl Iterator<Item = Self> + '_ {
         let rows = rows.max(1);
         (0..self.rows).step_by(rows).map(move |from| self.slice(from, (from + rows).min(self.rows)))
+    }
+
+    /// A share of the rows in batches of at most `rows` rows, each with its number among those of the whole step, share
+    /// after share. `unit` rows that follow each other stay together: 2 for pairs.
+    ///
+    /// Where shares end as micro-batches do, these are the micro-batches of the whole.
+    pub fn micro_batches_of(
+        &self,
+        share: Share,
+        unit: usize,
+        rows: usize,
+    ) -> impl Iterator<Item = (usize, Self)> + '_ {
+        let (unit, rows) = (unit.max(1), rows.max(1));
+        let of = |share: Share| {
+            let units = share.of(self.rows / unit);
+            units.start * unit..units.end * unit
+        };
+        let before = |rank| of(Share { rank, ..share }).len().div_ceil(rows);
+        let before: usize = (0..share.rank).map(before).sum();
+        let mine = of(share);
+        let starts = mine.clone().step_by(rows).enumerate();
+        starts.map(move |(idx, from)| (before + idx, self.slice(from, (from + rows).min(mine.end))))
     }
 
     /// Tokens of each row in front of its padding: where the last one stands is known by counting,

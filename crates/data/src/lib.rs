@@ -19,7 +19,7 @@ mod source;
 mod spec;
 mod texts;
 
-pub use batch::Batch;
+pub use batch::{Batch, Share};
 pub use cache::{Content, PrepareOptions, Prepared, Progress, TokenRole, cache_key, prepare};
 pub use conversations::{Conversations, conversations};
 pub use dataset::{

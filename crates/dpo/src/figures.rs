@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use loss::PairLogprobs;
+use train::Collective;
 
 use crate::Objective;
 
@@ -41,6 +42,17 @@ impl Figures {
                 self.logps[idx] += f64::from(logp);
             }
         }
+    }
+
+    /// Adds up what all replicas have counted.
+    pub fn add_up(&mut self, replicas: &dyn Collective) -> train::Result<()> {
+        let ([a, b], [c, d]) = (self.rewards, self.logps);
+        let mut sums = [self.n_pairs as f64, self.n_right as f64, a, b, c, d];
+        replicas.sums(&mut sums)?;
+        let [n_pairs, n_right, a, b, c, d] = sums;
+        (self.n_pairs, self.n_right) = (n_pairs as u64, n_right as u64);
+        (self.rewards, self.logps) = ([a, b], [c, d]);
+        Ok(())
     }
 
     /// The share of pairs whose chosen answer has the higher reward.

@@ -21,8 +21,8 @@ use model::CausalLm;
 use plan::{Plan, StagePlan};
 use serde_json::json;
 use train::{
-    Bases, Context, Gradients, Outcome, Role, RunDir, StageRun, StepPlace, StepReport, Weights,
-    begin_with, first_weights, write_checkpoint, write_model,
+    Bases, Context, Gradients, Outcome, Role, RunDir, StageRun, StepPlace, StepReport, Turn,
+    Weights, begin_with, compare_replicas, first_weights, write_checkpoint, write_model,
 };
 
 pub use error::{Error, Result};
@@ -35,13 +35,18 @@ pub use reference::{REFERENCE_DIR, Reference, reference_key};
 pub fn run(context: Context<'_>) -> Result<Outcome> {
     let (plan, stage, run_dir, device) =
         (context.plan, context.stage, context.run_dir, context.device);
+    let replicas = context.replicas;
     let objective = plan.recipe.dpo.as_ref().map(Objective::of).unwrap_or_default();
     let model_dir = run_dir.stage(&stage.name).model();
     let begun = begin_with::<CausalLm>(context, |_| objective.first_loss())?;
     let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
         begun;
     let reference = if objective.has_reference() {
-        ask_reference(plan, stage, run_dir, &mut run, &model, device)?
+        // The leader asks and keeps the answers; the others read them.
+        let turn = Turn::wait(replicas)?;
+        let reference = ask_reference(plan, stage, run_dir, &mut run, &model, device)?;
+        turn.end()?;
+        reference
     } else {
         Reference::Unused
     };
@@ -58,7 +63,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         // the padding that all texts of a micro-batch share is left out: it changes no probability.
         let mut gradients = Gradients::new(&names);
         let (mut figures, mut loss_sum) = (Figures::default(), 0.0);
-        for (idx, micro) in batch.micro_batches(2 * stage.micro_batch).enumerate() {
+        for (idx, micro) in batch.micro_batches_of(replicas.share(), 2, 2 * stage.micro_batch) {
             let micro = micro.trimmed();
             dropout.draw(step, idx);
             let policy = answer_logprobs(&model, &micro, device);
@@ -68,8 +73,12 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
             loss_sum += loss.value();
             gradients.accumulate(&model, loss.sum.backward());
         }
-        let loss = loss_sum / n_pairs as f64;
+
+        // Replicas add up what each found in its share of the rows; from here on all do the same.
+        let loss = replicas.sum(loss_sum)? / n_pairs as f64;
+        figures.add_up(replicas)?;
         checks.loss(loss, place)?;
+        gradients.all_reduce(replicas, device)?;
 
         // The norm is that of the mean loss; a non-finite one is an error, so it never reaches the weights.
         let norm = gradients.norm(n_pairs, place)?;
@@ -78,6 +87,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         let grad_norm = norm.value();
         model = optimizer.step(model, gradients, norm, lr);
         checks.updated(&model, lr, place)?;
+        compare_replicas(replicas, &model, step + 1)?;
 
         let tokens = batch.lengths().into_iter().sum::<usize>() as u64;
         run.log_step(StepReport { loss, grad_norm, lr, tokens, extra: figures.of_step() })?;
@@ -98,7 +108,9 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     }
 
     let last_eval = run.state().last_eval.clone();
-    write_model(&model_dir, &kept, &model, stage)?;
+    if replicas.leads() {
+        write_model(&model_dir, &kept, &model, stage)?;
+    }
     Ok(Outcome::Finished(run.finish(json!(last_eval))?))
 }
 

@@ -7,6 +7,7 @@ mod error;
 mod held_out;
 mod measure;
 mod pairs;
+mod selftest;
 mod token_bytes;
 mod verify;
 
@@ -14,4 +15,5 @@ pub use error::{Error, Result};
 pub use held_out::held_out;
 pub use measure::{Measured, measure};
 pub use pairs::{Judged, held_out_pairs, judge_pairs, text_scores};
+pub use selftest::selftest;
 pub use verify::{Quantity, Report, Tolerance, verify};

@@ -13,7 +13,7 @@ use data::Batch;
 use model::ScalarHead;
 use nn::TokenBatch;
 use plan::StagePlan;
-use train::EvalRow;
+use train::{Collective, EvalRow};
 
 use crate::{Error, Result};
 
@@ -67,6 +67,23 @@ impl Judged {
             *n_right += right;
             *sum += confidence;
         }
+    }
+
+    /// Adds up what all replicas have counted.
+    pub fn add_up(&mut self, replicas: &dyn Collective) -> train::Result<()> {
+        let mut sums = vec![self.n_pairs as f64, self.n_right as f64];
+        sums.extend([self.loss_sum, self.margin_sum, self.score_sum, self.square_sum]);
+        sums.extend(self.bins.iter().flat_map(|(n, right, sum)| [*n as f64, *right as f64, *sum]));
+        replicas.sums(&mut sums)?;
+        let mut sums = sums.into_iter();
+        let mut next = || sums.next().unwrap_or_default();
+        (self.n_pairs, self.n_right) = (next() as u64, next() as u64);
+        (self.loss_sum, self.margin_sum) = (next(), next());
+        (self.score_sum, self.square_sum) = (next(), next());
+        for bin in &mut self.bins {
+            *bin = (next() as u64, next() as u64, next());
+        }
+        Ok(())
     }
 
     /// The share of pairs whose chosen text has the higher score; equal scores are no choice.

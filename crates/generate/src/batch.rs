@@ -89,7 +89,8 @@ impl Job<'_> {
     fn start(&self, prompt_idx: usize, completion_idx: usize) -> Row {
         let seen = self.prompts[prompt_idx].clone();
         let room = self.model.config().max_positions() - seen.len();
-        let (prompt, completion) = (prompt_idx as u64, completion_idx as u64);
+        let number = self.settings.first_prompt + prompt_idx;
+        let (prompt, completion) = (number as u64, completion_idx as u64);
         Row {
             completion: Completion {
                 prompt_idx,

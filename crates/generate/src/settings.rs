@@ -14,6 +14,9 @@ pub struct Settings {
     pub sampling: Sampling,
     /// Completions of each prompt.
     pub n: usize,
+    /// The number of the first prompt among those that are answered with the same seed, elsewhere or in other calls: draws
+    /// are those of a prompt's number.
+    pub first_prompt: usize,
     /// Tokens of a completion at most; the model's context may end it sooner.
     pub max_new_tokens: usize,
     /// End ids have no probability before this many tokens.
@@ -34,6 +37,7 @@ impl Default for Settings {
         Self {
             sampling: Sampling::default(),
             n: 1,
+            first_prompt: 0,
             max_new_tokens: 256,
             min_new_tokens: 0,
             eos_ids: Vec::new(),

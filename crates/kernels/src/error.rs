@@ -3,15 +3,22 @@
 //! The operations themselves have no error: their shapes are checked by burn, and a wrong one is a
 //! mistake in the program.
 
+use crate::CudaProblem;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name is no device's.
     #[error("unknown device: `{0}`")]
     UnknownDevice(String),
-    /// The device exists, but this binary was built without it.
-    #[error("this binary was built without CUDA: `{0}`")]
-    NoCuda(String),
+    /// A GPU that cannot be used.
+    #[error("`{device}` cannot be used: {problem}")]
+    Cuda {
+        /// The device's name.
+        device: String,
+        /// What is missing.
+        problem: CudaProblem,
+    },
     /// A number of threads that no machine can use.
     #[error("threads must be between 1 and {max}: `{given}`")]
     ThreadCount {
@@ -35,9 +42,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::UnknownDevice(_) => {
-                "device is \"cpu\", or \"cuda\" or \"cuda:N\" in a build for it"
+                "device is \"cpu\", \"cuda\" or \"cuda:N\"; `temper devices` lists what can be used"
             }
-            Self::NoCuda(_) => "set device = \"cpu\", or use a binary built with CUDA",
+            Self::Cuda { problem, .. } => return Some(problem.hint()),
             Self::ThreadCount { .. } => "leave `threads` out to use every core",
             Self::ThreadsFixed { .. } => {
                 "set the number of threads before the first tensor is made"

@@ -39,9 +39,11 @@ mod host;
 mod linear;
 mod logprobs;
 mod lora;
+mod nccl;
 mod norm;
 mod param;
 mod precision;
+mod product;
 mod project;
 mod recompute;
 mod rope;
@@ -59,13 +61,17 @@ pub use attention::{AttentionMask, Heads, attention, attention_packed};
 pub use autodiff::{fused, set_fused, with_plain_bodies};
 pub use burn::tensor::Device;
 pub use cross_entropy::linear_cross_entropy;
-pub use device::device;
+pub use device::{
+    CudaFacts, CudaProblem, DeviceFailure, DriverFacts, GpuFacts, HeaderFacts, Version, cuda_facts,
+    device, device_failure, is_cpu,
+};
 pub use embedding::embedding;
 pub use error::{Error, Result};
 pub use host::with_host_values;
 pub use linear::{linear, linear_io};
 pub use logprobs::{LogProbs, linear_logprobs};
 pub use lora::add_lora;
+pub use nccl::has_nccl;
 pub use norm::{add_layer_norm, add_rms_norm, layer_norm, rms_norm};
 pub use param::update_param;
 pub use precision::{Precision, is_fast_on_cpu, precision, set_precision, with_precision};

@@ -2,11 +2,12 @@
 //!
 //! It deliberately holds no adapter: that is a second product, added by nn.
 
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 use crate::autodiff::fits;
+use crate::product::matmul;
 use crate::stored::{as_f32, weight_fits};
-use crate::{Layout, LinearMap, Read, project};
+use crate::{Layout, LinearMap, Read, is_cpu, project};
 
 /// From this many rows on gemm is as fast with the weight on either side.
 ///
@@ -27,9 +28,10 @@ pub fn linear<const D: usize>(
     let dims = x.dims();
     let [d_out, d_in] = weight_oi.dims();
     let n_rows = dims[..D - 1].iter().product::<usize>();
-    if (2..=FEW_ROWS).contains(&n_rows) && !x.is_autodiff() && !weight_oi.is_autodiff() {
+    let few = (2..=FEW_ROWS).contains(&n_rows) && is_cpu(&x.device());
+    if few && !x.is_autodiff() && !weight_oi.is_autodiff() {
         let x_in = x.reshape([n_rows, d_in]).transpose();
-        let y_no = weight_oi.matmul(x_in).transpose();
+        let y_no = matmul(weight_oi, x_in).transpose();
         let y_no = match bias_o {
             Some(bias) => y_no + bias.unsqueeze(),
             None => y_no,
@@ -68,7 +70,11 @@ fn product<const D: usize>(
     let mut dims = x.dims();
     let d_in = dims[D - 1];
     let n_rows = dims[..D - 1].iter().product::<usize>();
-    let y_no = module::linear(x.reshape([n_rows, d_in]), weight_io, bias_o);
+    let y_no = matmul(x.reshape([n_rows, d_in]), weight_io);
+    let y_no = match bias_o {
+        Some(bias_o) => y_no + bias_o.unsqueeze(),
+        None => y_no,
+    };
     dims[D - 1] = d_out;
     y_no.reshape(dims)
 }

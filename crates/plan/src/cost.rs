@@ -30,9 +30,9 @@ pub struct Cost {
     pub n_reference_pairs: u64,
     /// Floating-point operations of the whole stage, without evaluation.
     pub flops: f64,
-    /// Memory of a step, by part.
+    /// Memory of a step of one replica, by part.
     pub memory: MemoryEstimate,
-    /// The most that stands at once, the rest of the process included.
+    /// The most that stands at once, the rest of the process included; of all replicas where they share a memory.
     pub peak_bytes: u64,
     /// Bytes of one checkpoint.
     pub checkpoint_bytes: u64,
@@ -48,7 +48,7 @@ impl Cost {
         dataset: &Dataset,
         step: StepShape,
     ) -> Self {
-        let StepShape { sequence_length, rows_per_step, micro_batch, .. } = step;
+        let StepShape { sequence_length, micro_batch, .. } = step;
         let head = Head::of(config, algorithm);
         let n_parameters = head.n_parameters;
         let rows = dataset.n_run_rows().saturating_mul(dataset.batch_rows());
@@ -79,7 +79,7 @@ impl Cost {
             n_reference_pairs: 0,
             flops: flops - unused_flops,
             memory,
-            peak_bytes: of_process(memory.peak(rows_per_step.div_ceil(micro_batch.max(1)) as u64)),
+            peak_bytes: step.peak(&memory, step.rows_per_step),
             checkpoint_bytes: n_trained.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
             model_bytes: n_trained.saturating_mul(MODEL_BYTES_PER_PARAMETER),
         }
@@ -145,9 +145,9 @@ impl Cost {
             learned(lora, n_policy, 0.0) + learned(value_lora, n_value, scorer.unused_flops);
         let flops = 3.0 * forward + 2.0 * scored + section.n_ppo_epochs as f64 * epoch;
 
-        let n_micro = shape.rows_per_step / section.n_minibatches.max(1);
+        let n_minibatch = shape.rows_per_step / section.n_minibatches.max(1);
         let rows = TrainingShape {
-            rows: shape.micro_batch.min(n_micro),
+            rows: shape.micro_batch.min(n_minibatch),
             sequence_length: shape.sequence_length,
         };
         let n_trained = n_policy + n_value;
@@ -167,7 +167,7 @@ impl Cost {
             n_tokens,
             flops,
             memory,
-            peak_bytes: of_process(memory.peak(n_micro.div_ceil(rows.rows.max(1)) as u64)),
+            peak_bytes: shape.peak(&memory, n_minibatch),
             n_reference_pairs: 0,
             checkpoint_bytes: n_trained.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
             model_bytes: n_policy.saturating_mul(MODEL_BYTES_PER_PARAMETER),
@@ -243,7 +243,11 @@ pub(crate) struct StepShape {
     pub(crate) sequence_length: usize,
     /// Rows, pairs or episodes of a step.
     pub(crate) rows_per_step: usize,
-    /// How many of them go through the model at once.
+    /// Among how many replicas they are shared.
+    pub(crate) replicas: usize,
+    /// How many of those stand in one memory.
+    pub(crate) n_together: usize,
+    /// How many rows go through a model at once.
     pub(crate) micro_batch: usize,
     /// By which bodies.
     pub(crate) bodies: Bodies,
@@ -255,6 +259,15 @@ impl StepShape {
     fn computation(self, output: Output) -> Computation {
         let recomputes_blocks = self.checkpointing == Checkpointing::Block;
         Computation { bodies: self.bodies, recomputes_blocks, output }
+    }
+}
+
+impl StepShape {
+    /// The most that stands in one memory, where an update is made of so many rows.
+    fn peak(&self, memory: &MemoryEstimate, rows: usize) -> u64 {
+        let share = rows.div_ceil(self.replicas.max(1));
+        let of_replica = memory.peak(share.div_ceil(self.micro_batch.max(1)) as u64);
+        of_process(of_replica.saturating_mul(self.n_together as u64))
     }
 }
 

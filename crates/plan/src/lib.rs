@@ -11,6 +11,7 @@ mod lora;
 mod model;
 mod paths;
 mod ppo;
+mod replicas;
 mod stage;
 mod start;
 mod tokenizers;
@@ -57,6 +58,8 @@ pub struct Plan {
     pub device: String,
     /// The numbers that enter matrix products.
     pub precision: recipe::Precision,
+    /// How many copies of the model share a step.
+    pub replicas: usize,
     /// Threads, where the recipe says how many.
     pub threads: Option<usize>,
     /// Where things lie.
@@ -118,6 +121,7 @@ pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result
         seed: loaded.recipe.seed,
         device: loaded.recipe.device.clone(),
         precision: loaded.recipe.precision,
+        replicas: loaded.recipe.replicas,
         threads: loaded.recipe.threads,
         recipe: loaded.recipe.clone(),
         recipe_toml: loaded.resolved_toml.clone(),

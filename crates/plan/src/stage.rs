@@ -11,7 +11,7 @@ use crate::cost::StepShape;
 use crate::lora::{LoraPlan, plan_lora};
 use crate::ppo::{PpoPlan, plan_ppo};
 use crate::start::{self, Start};
-use crate::{Cost, Error, Paths, Request, Result, Watch, model, tokenizers};
+use crate::{Cost, Error, Paths, Request, Result, Watch, model, replicas, tokenizers};
 
 /// What a stage does with its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub struct StagePlan {
     pub sequence_length: usize,
     /// Rows of a step, or pairs.
     pub rows_per_step: usize,
-    /// Rows or pairs that go through the model at once.
+    /// Rows or pairs that go through the model at once, in each replica.
     pub micro_batch: usize,
     /// Steps in all.
     pub max_steps: u64,
@@ -179,14 +179,27 @@ pub(crate) fn plan_stage(
     let merges_start = begin.is_adapter && !goes_on;
     let sequence_length = stage.sequence_length;
     model::check_fit(loaded, &config, &tokenizer, stage)?;
+    replicas::check(loaded, stage, algorithm)?;
     let prepared = prepare(request, paths, stage, algorithm, &tokenizer, watch)?;
     let dataset = dataset(loaded, stage, algorithm, &prepared)?;
     check_targets(loaded, stage, &dataset)?;
     let rows_per_step = stage.rows_per_step;
-    let micro_batch = stage.train.micro_batch.unwrap_or(rows_per_step).min(rows_per_step);
+    let replicas = loaded.recipe.replicas;
+    let share = rows_per_step.div_ceil(replicas.max(1));
+    let micro_batch = stage.train.micro_batch.unwrap_or(share).min(share);
     let max_steps = dataset.n_steps();
     let (bodies, checkpointing) = (request.bodies, stage.train.checkpointing);
-    let shape = StepShape { sequence_length, rows_per_step, micro_batch, bodies, checkpointing };
+    // Each card has a memory of its own.
+    let n_together = if loaded.recipe.device == "cpu" { replicas } else { 1 };
+    let shape = StepShape {
+        sequence_length,
+        rows_per_step,
+        replicas,
+        n_together,
+        micro_batch,
+        bodies,
+        checkpointing,
+    };
     let mut cost = match (&ppo, &loaded.recipe.ppo) {
         (Some(ppo), Some(section)) => {
             Cost::of_ppo(&config, lora.as_ref(), ppo, section, max_steps, shape)

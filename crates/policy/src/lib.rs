@@ -37,6 +37,6 @@ pub use checks::weights_hash;
 pub use error::{Error, Result};
 pub use kl_control::adapted_kl_coef;
 pub use rollout::{EndReason, Rollout, Rollouts, Sampling, Span};
-pub use score::{Scored, ScoredEpisode, score};
+pub use score::{Scored, ScoredEpisode, score, score_together};
 pub use settings::{Conventions, KlEstimator, Settings};
 pub use update::{Actors, Learner, Updated, update};

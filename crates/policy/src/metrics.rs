@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use train::Collective;
+
 use crate::rollout::{EndReason, Rollout};
 use crate::score::Scored;
 use crate::settings::{Conventions, Settings};
@@ -17,6 +19,8 @@ pub(crate) struct Minibatch {
     pub(crate) approx_kl: f64,
     pub(crate) entropy: f64,
     pub(crate) ratio: f64,
+    /// Positions that have a ratio.
+    pub(crate) n_predicted: usize,
     /// Tokens that were learned from.
     pub(crate) n_tokens: usize,
     /// Positions whose value was learned.
@@ -36,6 +40,30 @@ impl Minibatch {
             Conventions::Trl => episodes.len() * max_new_tokens,
         };
         Self { n_tokens, n_values, n_positions, ..Self::default() }
+    }
+
+    /// Adds up what all replicas found in their shares.
+    pub(crate) fn add_up(&mut self, replicas: &dyn Collective) -> train::Result<()> {
+        let mut sums = [
+            self.policy_loss,
+            self.value_loss,
+            self.n_clipped,
+            self.n_values_clipped,
+            self.approx_kl,
+            self.entropy,
+            self.ratio,
+            self.n_predicted as f64,
+        ];
+        replicas.sums(&mut sums)?;
+        let [policy_loss, value_loss, n_clipped, n_values_clipped, approx_kl, entropy, ratio, n] =
+            sums;
+        (self.policy_loss, self.value_loss) = (policy_loss, value_loss);
+        (self.n_clipped, self.n_values_clipped) = (n_clipped, n_values_clipped);
+        (self.approx_kl, self.entropy) = (approx_kl, entropy);
+        self.n_predicted = n as usize;
+        // Where there is no token, the ratio is 1 by definition.
+        self.ratio = ratio + self.n_positions.saturating_sub(self.n_predicted) as f64;
+        Ok(())
     }
 
     /// The mean ½(log ratio)² of a position.

@@ -5,10 +5,11 @@
 use burn::tensor::{Device, Tensor};
 use loss::{Whitening, gae, kl_k1, kl_k3, whiten};
 use model::{CausalLm, ScalarHead};
+use train::{Alone, Collective};
 
 use crate::batch::{EpisodeBatch, n_predicted, scores, valid};
 use crate::checks::check_reward_sum;
-use crate::rollout::{EndReason, Rollout, Rollouts};
+use crate::rollout::{EndReason, Rollout, Rollouts, Sampling};
 use crate::settings::{KlEstimator, Settings};
 use crate::update::Actors;
 use crate::{Error, Result};
@@ -55,25 +56,66 @@ pub fn score(
     settings: &Settings,
     device: &Device,
 ) -> Result<Scored> {
+    score_together(rollouts, actors, reference, reward, settings, device, &Alone)
+}
+
+/// The same rollouts scored by several replicas with the same models: each asks its models about its share of the
+/// episodes, and all get the numbers of all.
+pub fn score_together(
+    rollouts: Rollouts,
+    actors: &Actors,
+    reference: &CausalLm,
+    reward: &ScalarHead,
+    settings: &Settings,
+    device: &Device,
+    replicas: &dyn Collective,
+) -> Result<Scored> {
     settings.check()?;
     if rollouts.episodes.is_empty() {
         return Err(Error::NoEpisodes);
     }
+    let share = replicas.share().of(rollouts.episodes.len());
+    let mine = rollouts.episodes.get(share).unwrap_or_default();
+    let sampling = &rollouts.sampling;
+    let asked = ask(mine, sampling, actors, reference, reward, settings, device);
+    let asked = gathered(asked, &rollouts, settings, replicas)?;
+    judged(rollouts, asked, settings)
+}
+
+/// What the models say of an episode.
+struct Asked {
+    logprobs: Vec<f32>,
+    ref_logprobs: Vec<f32>,
+    kl: Vec<f32>,
+    values: Vec<f32>,
+    score: f32,
+}
+
+/// Steps 1 to 3, on some of the episodes.
+fn ask(
+    episodes: &[Rollout],
+    sampling: &Sampling,
+    actors: &Actors,
+    reference: &CausalLm,
+    reward: &ScalarHead,
+    settings: &Settings,
+    device: &Device,
+) -> Vec<Asked> {
     let policy = generate::without_autodiff(&actors.policy);
     let reference = generate::without_autodiff(reference);
     let value = valid(&actors.value);
     let reward = valid(reward);
 
-    let mut episodes = Vec::with_capacity(rollouts.episodes.len());
-    for chunk in rollouts.episodes.chunks(settings.micro_batch) {
+    let mut asked = Vec::with_capacity(episodes.len());
+    for chunk in episodes.chunks(settings.micro_batch) {
         let chunk: Vec<&Rollout> = chunk.iter().collect();
-        let max_new_tokens = rollouts.sampling.max_new_tokens;
+        let max_new_tokens = sampling.max_new_tokens;
         let batch = EpisodeBatch::new(&chunk, settings.conventions, max_new_tokens, device);
 
         // 1. Old and reference log-probabilities by the function that training uses, not those of
         //    the sampler: so the first ratio is 1. (Ouyang et al. 2022, section 3.5.)
-        let logprobs = batch.logprobs(&policy, &rollouts.sampling, settings.conventions);
-        let ref_logprobs = batch.logprobs(&reference, &rollouts.sampling, settings.conventions);
+        let logprobs = batch.logprobs(&policy, sampling, settings.conventions);
+        let ref_logprobs = batch.logprobs(&reference, sampling, settings.conventions);
         let (logprobs_n, ref_logprobs_n) = (logprobs.logprobs_n, ref_logprobs.logprobs_n);
 
         // 2. The KL of each token from the reference.
@@ -99,9 +141,46 @@ pub fn score(
             // Positions behind the end have log-probabilities in one convention and not the other.
             token += n_predicted(rollout, settings.conventions);
             valued += n_values;
-            episodes.push(rewarded(logprobs, ref_logprobs, kl, values, score, span.end, settings));
+            asked.push(Asked { logprobs, ref_logprobs, kl, values, score });
         }
     }
+    asked
+}
+
+/// What all replicas have asked, in the order of the episodes.
+fn gathered(
+    mine: Vec<Asked>,
+    rollouts: &Rollouts,
+    settings: &Settings,
+    replicas: &dyn Collective,
+) -> Result<Vec<Asked>> {
+    if replicas.world() == 1 {
+        return Ok(mine);
+    }
+    let numbers = |asked: &Asked| -> Vec<f64> {
+        let parts = [&asked.logprobs, &asked.ref_logprobs, &asked.kl, &asked.values];
+        let score = std::iter::once(&asked.score);
+        parts.into_iter().flatten().chain(score).map(|x| f64::from(*x)).collect()
+    };
+    let all = replicas.all_gather(mine.iter().flat_map(numbers).collect())?;
+    let mut all = all.into_iter().flatten().map(|number| number as f32);
+    let mut next = |n: usize| -> Vec<f32> { all.by_ref().take(n).collect() };
+    let max_new_tokens = rollouts.sampling.max_new_tokens;
+    let of_episode = |rollout: &Rollout| {
+        let n = rollout.span().response;
+        let n_values = settings.conventions.n_values(n, max_new_tokens);
+        let (logprobs, ref_logprobs, kl) = (next(n), next(n), next(n));
+        let (values, score) = (next(n_values), next(1).first().copied().unwrap_or(f32::NAN));
+        Asked { logprobs, ref_logprobs, kl, values, score }
+    };
+    Ok(rollouts.episodes.iter().map(of_episode).collect())
+}
+
+/// Steps 4 to 6, on all episodes of an update.
+fn judged(rollouts: Rollouts, asked: Vec<Asked>, settings: &Settings) -> Result<Scored> {
+    let ends = rollouts.episodes.iter().map(|rollout| rollout.span().end);
+    let mut episodes: Vec<ScoredEpisode> =
+        asked.into_iter().zip(ends).map(|(asked, end)| rewarded(asked, end, settings)).collect();
     for (number, episode) in episodes.iter().enumerate() {
         check_reward_sum(number, episode, settings.kl_coef)?;
     }
@@ -125,15 +204,8 @@ pub fn score(
 
 /// 4. Each token costs β times its KL; the score, less the penalty for a missing end, comes at the
 ///    episode's last position.
-fn rewarded(
-    logprobs: Vec<f32>,
-    ref_logprobs: Vec<f32>,
-    kl: Vec<f32>,
-    values: Vec<f32>,
-    score: f32,
-    end: EndReason,
-    settings: &Settings,
-) -> ScoredEpisode {
+fn rewarded(asked: Asked, end: EndReason, settings: &Settings) -> ScoredEpisode {
+    let Asked { logprobs, ref_logprobs, kl, values, score } = asked;
     let penalty = match end {
         EndReason::EndToken => 0.0,
         EndReason::Length => settings.missing_eos_penalty.unwrap_or(0.0),

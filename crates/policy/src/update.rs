@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use loss::{ppo_policy, ppo_value};
 use model::{CausalLm, ScalarHead};
-use train::{AdamW, Gradients, ParameterNames, StepPlace};
+use train::{AdamW, Collective, Gradients, ParameterNames, StepPlace};
 
 use crate::batch::{EpisodeBatch, n_predicted};
 use crate::checks::{check_first_ratio, check_orders};
@@ -50,6 +50,8 @@ pub struct Learner<'a> {
     pub observe: &'a mut dyn FnMut(&Gradients),
     /// Where the models stand, with autodiff.
     pub device: &'a Device,
+    /// The replicas that share each mini-batch; all have scored the same episodes.
+    pub replicas: &'a dyn Collective,
 }
 
 /// One PPO update: an epoch for each of `orders`, each a permutation of the episodes, cut into
@@ -63,7 +65,7 @@ pub fn update(
     orders: &[Vec<usize>],
     settings: &Settings,
 ) -> Result<Updated> {
-    let Learner { optimizer, lr, observe, device } = learner;
+    let Learner { optimizer, lr, observe, device, replicas } = learner;
     settings.check()?;
     let n_episodes = scored.episodes.len();
     check_orders(orders, n_episodes)?;
@@ -71,6 +73,7 @@ pub fn update(
         return Err(Error::Minibatches { n_episodes, n_minibatches: settings.n_minibatches });
     }
     let names = ParameterNames::of(&actors);
+    let max_new_tokens = scored.rollouts.sampling.max_new_tokens;
     let (mut minibatches, mut n_steps, mut norms) = (Vec::new(), 0, 0.0);
 
     // 7. Several epochs over the same episodes, each in mini-batches. (Schulman et al. 2017,
@@ -79,9 +82,17 @@ pub fn update(
     for chosen in steps {
         let samples: Vec<u64> = chosen.iter().map(|episode| *episode as u64).collect();
         let place = StepPlace { step: optimizer.n_updates() + 1, samples: &samples };
-        let mut gradients = Gradients::new(&names);
+        let rollouts = rollouts_of(scored, chosen);
+        let mut sums = Sums {
+            gradients: Gradients::new(&names),
+            figures: Minibatch::count(&rollouts, settings, max_new_tokens),
+        };
         let is_first = minibatches.is_empty();
-        let figures = learn(&actors, &mut gradients, scored, chosen, settings, device, is_first)?;
+        let share = chosen.get(replicas.share().of(chosen.len())).unwrap_or_default();
+        learn(&actors, &mut sums, scored, share, settings, device, is_first)?;
+        let Sums { mut gradients, mut figures } = sums;
+        // Replicas add up what each found in its share; from here on all do the same.
+        figures.add_up(replicas)?;
         let is_too_far = settings.target_kl.is_some_and(|most| figures.mean_approx_kl() > most);
         minibatches.push(figures);
         if is_too_far {
@@ -89,6 +100,7 @@ pub fn update(
         }
 
         // 11. One AdamW over both models. The loss was a mean already, so it is divided by 1.
+        gradients.all_reduce(replicas, device)?;
         let norm = gradients.norm(1, place)?;
         norms += norm.value();
         observe(&gradients);
@@ -100,26 +112,32 @@ pub fn update(
     Ok(Updated { actors, metrics, n_steps, grad_norm })
 }
 
-/// The gradients and figures of one mini-batch.
+fn rollouts_of<'a>(scored: &'a Scored, chosen: &[usize]) -> Vec<&'a Rollout> {
+    chosen.iter().filter_map(|episode| scored.rollouts.episodes.get(*episode)).collect()
+}
+
+/// What is added up over a mini-batch; the counts are those of all of it.
+struct Sums {
+    gradients: Gradients,
+    figures: Minibatch,
+}
+
+/// Adds the gradients and figures of a share of one mini-batch.
 fn learn(
     actors: &Actors,
-    gradients: &mut Gradients,
+    sums: &mut Sums,
     scored: &Scored,
-    chosen: &[usize],
+    share: &[usize],
     settings: &Settings,
     device: &Device,
     is_first: bool,
-) -> Result<Minibatch> {
+) -> Result<()> {
     let sampling = &scored.rollouts.sampling;
     let conventions = settings.conventions;
-    let rollouts = |chosen: &[usize]| -> Vec<&Rollout> {
-        chosen.iter().filter_map(|episode| scored.rollouts.episodes.get(*episode)).collect()
-    };
-    let mut figures = Minibatch::count(&rollouts(chosen), settings, sampling.max_new_tokens);
+    let Sums { gradients, figures } = sums;
     let (n_tokens, n_values) = (figures.n_tokens as u64, figures.n_values as u64);
-    let mut n_predicted_tokens = 0;
-    for micro in chosen.chunks(settings.micro_batch) {
-        let episodes = rollouts(micro);
+    for micro in share.chunks(settings.micro_batch) {
+        let episodes = rollouts_of(scored, micro);
         let batch = EpisodeBatch::new(&episodes, conventions, sampling.max_new_tokens, device);
         let old = Old::new(scored, micro, conventions, device);
 
@@ -141,7 +159,7 @@ fn learn(
         figures.n_clipped += sum(policy.n_clipped);
         figures.approx_kl += sum(policy.approx_kl_n);
         figures.entropy += sum(new.entropy_n);
-        n_predicted_tokens += policy.ratio_n.dims()[0];
+        figures.n_predicted += policy.ratio_n.dims()[0];
         figures.ratio += sum(policy.ratio_n);
         // The two models share no trained weight: one after the other, each graph is gone before the next is built.
         gradients.accumulate(actors, policy.loss.mean_over(n_tokens).backward());
@@ -162,9 +180,7 @@ fn learn(
         let loss = value.loss.mean_over(n_values).mul_scalar(settings.vf_coef);
         gradients.accumulate(actors, loss.backward());
     }
-    // Where there is no token, the ratio is 1 by definition.
-    figures.ratio += figures.n_positions.saturating_sub(n_predicted_tokens) as f64;
-    Ok(figures)
+    Ok(())
 }
 
 /// What was known before learning, side by side as a batch has it.

@@ -12,7 +12,7 @@ use recipe::PpoSection;
 use seed::Purpose;
 use serde_json::{Value, json};
 use tokenizer::{Message, Role, Tokenizer};
-use train::{EvalRow, SampleRow};
+use train::{Collective, EvalRow, SampleRow};
 
 use crate::figures::Figures;
 use crate::{Result, Roles};
@@ -62,6 +62,34 @@ pub(crate) fn sample(
     for answer in generate::generate(policy, prompts, &settings, seed, |_| {})? {
         let prompt = prompts.get(answer.prompt_idx).map(Vec::as_slice).unwrap_or_default();
         rollouts.push(prompt, &answer.tokens)?;
+    }
+    Ok(rollouts)
+}
+
+/// One answer to each prompt, of which each replica samples its share and gets all; the draws are a prompt's own, whoever
+/// answers it.
+pub(crate) fn sample_together(
+    policy: &CausalLm,
+    prompts: &[Vec<u32>],
+    section: &PpoSection,
+    stage: &StagePlan,
+    seed: u64,
+    replicas: &dyn Collective,
+) -> Result<Rollouts> {
+    let share = replicas.share().of(prompts.len());
+    let settings = Generation { first_prompt: share.start, ..sampling(section, stage) };
+    let mine = prompts.get(share).unwrap_or_default();
+    let mut numbers = Vec::new();
+    for answer in generate::generate(policy, mine, &settings, seed, |_| {})? {
+        numbers.push(answer.tokens.len() as f64);
+        numbers.extend(answer.tokens.into_iter().map(f64::from));
+    }
+    let mut numbers = replicas.all_gather(numbers)?.into_iter().flatten();
+    let mut rollouts = Rollouts::new(Sampling::of(&settings)?);
+    for prompt in prompts {
+        let n = numbers.next().unwrap_or_default() as usize;
+        let answer: Vec<u32> = numbers.by_ref().take(n).map(|id| id as u32).collect();
+        rollouts.push(prompt, &answer)?;
     }
     Ok(rollouts)
 }

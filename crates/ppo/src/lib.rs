@@ -16,8 +16,8 @@ use plan::{Plan, StagePlan};
 use policy::{Actors, Learner, Scored, adapted_kl_coef, weights_hash};
 use seed::Purpose;
 use train::{
-    AdamW, Context, Kept, Outcome, RunDir, StageRun, StepPlace, StepReport, save_trained,
-    write_model,
+    AdamW, Context, Kept, Outcome, RunDir, StageRun, StepPlace, StepReport, compare_replicas,
+    save_trained, write_model,
 };
 
 pub use answers::{Answers, sampling};
@@ -37,13 +37,18 @@ const LOWEST_KL: f64 = -5.0;
 pub fn run(context: Context<'_>) -> Result<Outcome> {
     let (plan, stage, run_dir, device) =
         (context.plan, context.stage, context.run_dir, context.device);
+    let replicas = context.replicas;
     let section = plan.recipe.ppo.as_ref().ok_or(Error::NoSection)?;
     let model_dir = run_dir.stage(&stage.name).model();
     let roles::Begun { mut run, mut actors, mut optimizer, mut checks, kept, roles } =
         roles::begin(context)?;
     let mut settings = settings(section, stage);
     let reference_hash = weights_hash(&roles.reference);
-    let before = answers::before(plan, stage, section, &roles, &settings, device)?;
+    let before = if replicas.leads() {
+        answers::before(plan, stage, section, &roles, &settings, device)?
+    } else {
+        Answers::default()
+    };
 
     while !run.is_done() {
         let step = run.step();
@@ -54,16 +59,20 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         let batch = stage.dataset.batch(step);
         let prompts: Vec<Vec<u32>> = batch.texts().into_iter().map(<[u32]>::to_vec).collect();
         let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, step, 0);
-        let rollouts = answers::sample(&actors.policy, &prompts, 1, section, stage, seed)?;
+        let rollouts =
+            answers::sample_together(&actors.policy, &prompts, section, stage, seed, replicas)?;
 
         // What each token was worth, and what is learned from it.
-        let scored =
-            policy::score(rollouts, &actors, &roles.reference, &roles.reward, &settings, device)?;
+        let Roles { reference, reward } = &roles;
+        let scored = policy::score_together(
+            rollouts, &actors, reference, reward, &settings, device, replicas,
+        )?;
         let learner = Learner {
             optimizer: &mut optimizer,
             lr,
             observe: &mut |gradients| checks.gradients(gradients),
             device,
+            replicas,
         };
         let orders = orders(plan.seed, &stage.name, step, prompts.len(), section.n_ppo_epochs);
         let updated = policy::update(actors, learner, &scored, &orders, &settings)?;
@@ -73,6 +82,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         check_kl(step + 1, kl)?;
         let place = StepPlace { step: step + 1, samples: &batch.samples };
         checks.updated(&actors, lr, place)?;
+        compare_replicas(replicas, &actors, step + 1)?;
         if let Some(target) = section.kl.target {
             let (n, horizon) = (prompts.len(), section.kl.horizon);
             let coef = adapted_kl_coef(settings.kl_coef, kl, target, n, horizon);
@@ -84,7 +94,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         let extra = figures::of_update(updated.metrics, &scored, &settings);
         let loss = figures::loss(&extra, &settings);
         run.log_step(StepReport { loss, grad_norm, lr, tokens: tokens.sum(), extra })?;
-        if run.step().is_multiple_of(section.sample_every_steps) {
+        if replicas.leads() && run.step().is_multiple_of(section.sample_every_steps) {
             for row in answers::table(&actors, &roles, &before, plan, stage, section, run.step())? {
                 run.log_sample(row)?;
             }
@@ -103,6 +113,9 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     // The reference was a frozen value from the start: it is what it was.
     if weights_hash(&roles.reference) != reference_hash {
         return Err(Error::ReferenceMoved);
+    }
+    if !replicas.leads() {
+        return Ok(Outcome::Finished(run.finish(serde_json::Value::Null)?));
     }
     let last_eval = run.state().last_eval.clone();
     let result = answers::result(&before, last_eval.as_ref(), &actors, plan, stage, section)?;

@@ -9,7 +9,7 @@ use plan::{Plan, PpoPlan, StagePlan};
 use policy::Actors;
 use train::{
     AdamW, Bases, Checks, Context, FirstLoss, Kept, ParameterNames, Role, RunDir, StageRun,
-    StageSettings, Weights, compare_trained, first_weights, folder_of, load_trained,
+    StageSettings, Turn, Weights, compare_trained, first_weights, folder_of, load_trained,
     with_checkpointing,
 };
 
@@ -66,8 +66,10 @@ pub(crate) fn first(
 
 /// Opens the session, reads the models, and takes up the newest checkpoint where there is one.
 pub(crate) fn begin(context: Context<'_>) -> Result<Begun<'_>> {
-    let Context { plan, stage, run_dir, device, progress, stop } = context;
-    let mut run = StageRun::open(run_dir, StageSettings::of(plan, stage), progress, stop)?;
+    let Context { plan, stage, run_dir, device, progress, stop, replicas } = context;
+    let turn = Turn::wait(replicas)?;
+    let settings = StageSettings::of(plan, stage);
+    let mut run = StageRun::open_as(replicas, run_dir, settings, progress, stop)?;
     let resumed = run.resume()?;
 
     // First weights in any case: the reference is what the policy was before its first update.
@@ -88,7 +90,7 @@ pub(crate) fn begin(context: Context<'_>) -> Result<Begun<'_>> {
         None => AdamW::new(settings, &names),
     };
     let checks = Checks::start(plan.checks, &actors, &names, FirstLoss::Unknown);
-    if resumed.is_none() && plan.checks.dry_save {
+    if resumed.is_none() && plan.checks.dry_save && replicas.leads() {
         run.dry_save(
             |dir| write_checkpoint(dir, &kept, &actors, &optimizer),
             |dir| {
@@ -97,6 +99,7 @@ pub(crate) fn begin(context: Context<'_>) -> Result<Begun<'_>> {
             },
         )?;
     }
+    turn.end()?;
     Ok(Begun { run, actors, optimizer, checks, kept, roles })
 }
 

@@ -94,6 +94,12 @@ pub struct Recipe {
     /// norms, softmax and losses are f32 whatever stands here.
     #[serde(default)]
     pub precision: Precision,
+    /// Copies of the model that share the rows of each step. Their gradients are added up, so that a step is what it is
+    /// on one. On `"cuda"` one stands on each of the first so many cards; on `"cpu"` they share the processor and are no
+    /// faster.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 1, max = 64))]
+    pub replicas: usize,
     /// The threads that compute. Left out, one for each core. The result does not depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
@@ -267,6 +273,11 @@ impl Recipe {
         if let Some(ppo) = &self.ppo {
             ppo.check(problems);
         }
+        if self.replicas > 1 && self.device.contains(':') {
+            let reason =
+                "`device` names one card, and each replica needs one: \"cuda\" takes the first";
+            problems.conflict("replicas", reason);
+        }
         self.check_starts(problems);
         self.check_positions(problems);
     }
@@ -351,6 +362,10 @@ impl Recipe {
 }
 
 fn default_seed() -> u64 {
+    1
+}
+
+fn default_replicas() -> usize {
     1
 }
 

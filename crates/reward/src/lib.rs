@@ -17,7 +17,7 @@ use recipe::RewardSection;
 use serde_json::json;
 use train::{
     Context, FirstLoss, Gradients, Origin, Outcome, StepPlace, StepReport, begin_with,
-    write_checkpoint, write_model,
+    compare_replicas, write_checkpoint, write_model,
 };
 
 pub use error::{Error, Result};
@@ -26,6 +26,7 @@ pub use error::{Error, Result};
 pub fn run(context: Context<'_>) -> Result<Outcome> {
     let (plan, stage, run_dir, device) =
         (context.plan, context.stage, context.run_dir, context.device);
+    let replicas = context.replicas;
     let objective = plan.recipe.reward.as_ref().map(Objective::of).unwrap_or_default();
     let model_dir = run_dir.stage(&stage.name).model();
     let first_margins = stage.dataset.batch(0).margins;
@@ -53,7 +54,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         let mut gradients = Gradients::new(&names);
         let mut loss_sum = 0.0;
         let mut judged = evaluate::Judged::default();
-        for (idx, micro) in batch.micro_batches(2 * stage.micro_batch).enumerate() {
+        for (idx, micro) in batch.micro_batches_of(replicas.share(), 2, 2 * stage.micro_batch) {
             dropout.draw(step, idx);
             let scores_b = evaluate::text_scores(&model, &micro.trimmed(), device);
             for pair in scores_b.to_data().iter::<f64>().collect::<Vec<_>>().chunks_exact(2) {
@@ -63,8 +64,12 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
             loss_sum += loss.value();
             gradients.accumulate(&model, loss.sum.backward());
         }
-        let loss = loss_sum / n_pairs as f64;
+
+        // Replicas add up what each found in its share of the rows; from here on all do the same.
+        let loss = replicas.sum(loss_sum)? / n_pairs as f64;
+        judged.add_up(replicas)?;
         checks.loss(loss, place)?;
+        gradients.all_reduce(replicas, device)?;
 
         // The norm is that of the mean loss; a non-finite one is an error, so it never reaches the weights.
         let norm = gradients.norm(n_pairs, place)?;
@@ -73,6 +78,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         let grad_norm = norm.value();
         model = optimizer.step(model, gradients, norm, lr);
         checks.updated(&model, lr, place)?;
+        compare_replicas(replicas, &model, step + 1)?;
 
         let tokens = batch.lengths().into_iter().sum::<usize>() as u64;
         let extra = BTreeMap::from([
@@ -90,7 +96,9 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     }
 
     let last_eval = run.state().last_eval.clone();
-    write_model(&model_dir, &kept, &model, stage)?;
+    if replicas.leads() {
+        write_model(&model_dir, &kept, &model, stage)?;
+    }
     Ok(Outcome::Finished(run.finish(json!(last_eval))?))
 }
 

@@ -15,14 +15,16 @@ use burn::tensor::{Int, Tensor};
 use nn::TokenBatch;
 use serde_json::json;
 use train::{
-    Context, Gradients, Outcome, StepPlace, StepReport, begin, write_checkpoint, write_model,
+    Context, Gradients, Outcome, StepPlace, StepReport, begin, compare_replicas, write_checkpoint,
+    write_model,
 };
 
 pub use error::{Error, Result};
 
 /// Fine-tunes from the newest checkpoint, or from the stage's start, to the last step.
 pub fn run(context: Context<'_>) -> Result<Outcome> {
-    let (plan, stage, device) = (context.plan, context.stage, context.device);
+    let (plan, stage, device, replicas) =
+        (context.plan, context.stage, context.device, context.replicas);
     let model_dir = context.run_dir.stage(&stage.name).model();
     let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
         begin(context)?;
@@ -38,7 +40,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         // and change nothing else.
         let mut gradients = Gradients::new(&names);
         let mut loss_sum = 0.0;
-        for (idx, micro) in batch.micro_batches(stage.micro_batch).enumerate() {
+        for (idx, micro) in batch.micro_batches_of(replicas.share(), 1, stage.micro_batch) {
             dropout.draw(step, idx);
             let (b, t) = (micro.rows, micro.sequence_length);
             let tokens =
@@ -50,8 +52,11 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
             loss_sum += loss.value();
             gradients.accumulate(&model, loss.sum.backward());
         }
-        let loss = loss_sum / batch.n_targets as f64;
+
+        // Replicas add up what each found in its share of the rows; from here on all do the same.
+        let loss = replicas.sum(loss_sum)? / batch.n_targets as f64;
         checks.loss(loss, place)?;
+        gradients.all_reduce(replicas, device)?;
 
         // The norm is that of the mean loss; a non-finite one is an error, so it never reaches the weights.
         let norm = gradients.norm(batch.n_targets as u64, place)?;
@@ -60,6 +65,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         let grad_norm = norm.value();
         model = optimizer.step(model, gradients, norm, lr);
         checks.updated(&model, lr, place)?;
+        compare_replicas(replicas, &model, step + 1)?;
 
         let tokens = batch.segments.iter().filter(|segment| **segment >= 0).count() as u64;
         run.log_step(StepReport { loss, grad_norm, lr, tokens, extra: BTreeMap::new() })?;
@@ -74,6 +80,8 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     }
 
     let last_eval = run.state().last_eval.clone();
-    write_model(&model_dir, &kept, &model, stage)?;
+    if replicas.leads() {
+        write_model(&model_dir, &kept, &model, stage)?;
+    }
     Ok(Outcome::Finished(run.finish(json!(last_eval))?))
 }

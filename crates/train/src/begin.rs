@@ -13,8 +13,8 @@ use seed::Purpose;
 
 use crate::weights::{Role, first_weights, resumed_weights};
 use crate::{
-    AdamW, Bases, Checks, Error, Finished, FirstLoss, Kept, Origin, ParameterNames, Progress,
-    Result, RunDir, StageRun, StageSettings, StopFlag, TrainedModel, Weights,
+    AdamW, Bases, Checks, Collective, Error, Finished, FirstLoss, Kept, Origin, ParameterNames,
+    Progress, Result, RunDir, StageRun, StageSettings, StopFlag, TrainedModel, Weights,
 };
 
 /// What a stage is given to run.
@@ -31,6 +31,8 @@ pub struct Context<'a> {
     pub progress: &'a mut dyn Progress,
     /// Whether somebody asked to stop.
     pub stop: StopFlag,
+    /// The replicas that take part; [`crate::Alone`] on one device.
+    pub replicas: &'a dyn Collective,
 }
 
 /// How a stage ended.
@@ -98,8 +100,10 @@ pub fn begin_with<M: TrainedModel>(
     context: Context<'_>,
     first_loss: impl FnOnce(Origin) -> FirstLoss,
 ) -> Result<Begun<'_, M>> {
-    let Context { plan, stage, run_dir, device, progress, stop } = context;
-    let mut run = StageRun::open(run_dir, StageSettings::of(plan, stage), progress, stop)?;
+    let Context { plan, stage, run_dir, device, progress, stop, replicas } = context;
+    let turn = Turn::wait(replicas)?;
+    let settings = StageSettings::of(plan, stage);
+    let mut run = StageRun::open_as(replicas, run_dir, settings, progress, stop)?;
     let resumed = run.resume()?;
     let weights: Weights<M> = match &resumed {
         Some(checkpoint) => resumed_weights(plan, stage, &checkpoint.dir, device)?,
@@ -119,13 +123,14 @@ pub fn begin_with<M: TrainedModel>(
         None => AdamW::new(settings, &names),
     };
     let checks = Checks::start(plan.checks, &model, &names, first_loss);
-    if resumed.is_none() && plan.checks.dry_save {
+    if resumed.is_none() && plan.checks.dry_save && replicas.leads() {
         run.dry_save(
             |dir| write_checkpoint(dir, &kept, &model, &optimizer),
             |dir| kept.compare(dir, &model),
         )?;
     }
     let dropout = Dropout { key: dropout, seed: plan.seed, stage: stage.name.clone() };
+    turn.end()?;
     Ok(Begun { run, model, optimizer, names, checks, kept, dropout })
 }
 
@@ -143,6 +148,27 @@ pub fn with_checkpointing<M: Adaptable>(
     }
     model.backbone_mut().recompute_blocks(recomputes);
     Ok(model)
+}
+
+/// A replica's turn at the files of a run: the leader's comes first, for it may write what the others read.
+#[must_use]
+pub struct Turn<'a> {
+    replicas: &'a dyn Collective,
+}
+
+impl<'a> Turn<'a> {
+    /// Waits until the leader has had its turn.
+    pub fn wait(replicas: &'a dyn Collective) -> Result<Self> {
+        if !replicas.leads() {
+            replicas.barrier()?;
+        }
+        Ok(Self { replicas })
+    }
+
+    /// Lets the others go on.
+    pub fn end(self) -> Result<()> {
+        if self.replicas.leads() { self.replicas.barrier() } else { Ok(()) }
+    }
 }
 
 /// Writes weights and moments into a checkpoint's folder.

@@ -167,6 +167,20 @@ pub enum Error {
         /// The parameter.
         parameter: String,
     },
+    /// Another replica has ended, and what was to be done together cannot be.
+    #[error("replica `{rank}`: another replica has ended")]
+    ReplicaLost {
+        /// The one that waited.
+        rank: usize,
+    },
+    /// Replicas have other weights than the first.
+    #[error("step {step}: the weights of replica `{rank}` are not those of replica `0`")]
+    ReplicasDiffer {
+        /// The first such one.
+        rank: usize,
+        /// Updates made.
+        step: u64,
+    },
     /// Signal handlers could not be installed.
     #[error("cannot install signal handlers: {source}")]
     Signals {
@@ -220,7 +234,10 @@ impl Error {
             Self::NoGradient { .. } | Self::Unmoved { .. } => switch("gradients"),
             Self::FrozenMoved { .. } => switch("frozen"),
             Self::DrySave { .. } => switch("dry_save"),
-            Self::Signals { .. } => None,
+            Self::ReplicasDiffer { .. } => {
+                Some("this is a fault in temper: please report it; `replicas = 1` goes on".into())
+            }
+            Self::ReplicaLost { .. } | Self::Signals { .. } => None,
         }
     }
 }

@@ -4,12 +4,12 @@
 //! deliberately changes no weight.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Gradients as BurnGradients, Tensor};
+use burn::tensor::{Device, Gradients as BurnGradients, Tensor};
 use kernels::{accumulate, sum_of_squares};
 
 use crate::checks::StepPlace;
 use crate::parameters::ParameterNames;
-use crate::{Error, Result};
+use crate::{Collective, Error, Result};
 
 /// One flat sum of gradients for each parameter that has had one.
 #[derive(Debug)]
@@ -49,6 +49,35 @@ impl Gradients {
     pub fn accumulate<M: Module>(&mut self, model: &M, gradients: BurnGradients) {
         let mut visitor = Accumulate { gradients, sums: &mut self.sums, idx: 0 };
         model.visit(&mut visitor);
+    }
+
+    /// Adds up what all replicas have, in the order of their ranks, so that each holds the sums of the whole step.
+    ///
+    /// `device` is where this replica computes. One whose share of a step is empty has no gradients, and adds zeros.
+    pub fn all_reduce(&mut self, replicas: &dyn Collective, device: &Device) -> Result<()> {
+        if replicas.world() == 1 {
+            return Ok(());
+        }
+        let length = |sum: &Option<Tensor<1>>| sum.as_ref().map_or(0.0, |sum| sum.dims()[0] as f64);
+        let lengths = replicas.all_gather(self.sums.iter().map(length).collect())?;
+        let longest = |idx: usize| {
+            lengths.iter().filter_map(|of| of.get(idx)).fold(0.0_f64, |max, n| max.max(*n)) as usize
+        };
+        let mut mine = Vec::new();
+        for (idx, sum) in self.sums.iter_mut().enumerate() {
+            match (sum.take(), longest(idx)) {
+                (Some(sum), _) => mine.push((idx, sum)),
+                (None, 0) => {}
+                (None, n) => mine.push((idx, Tensor::zeros([n], &device.clone().inner()))),
+            }
+        }
+        let (places, mine): (Vec<usize>, Vec<Tensor<1>>) = mine.into_iter().unzip();
+        for (idx, sum) in places.into_iter().zip(replicas.all_reduce(mine)?) {
+            if let Some(place) = self.sums.get_mut(idx) {
+                *place = Some(sum);
+            }
+        }
+        Ok(())
     }
 
     /// The global norm of the gradients divided by `n_targets`, summed in f64 in module order.

@@ -7,6 +7,7 @@
 mod begin;
 mod checkpoint;
 mod checks;
+mod collective;
 mod error;
 mod gradients;
 mod machine;
@@ -15,6 +16,7 @@ mod model_file;
 mod optimizer;
 mod parameters;
 mod progress;
+mod replicas;
 mod resume_rules;
 mod run_dir;
 mod schedule;
@@ -26,14 +28,15 @@ mod trained_file;
 mod weights;
 
 pub use begin::{
-    Begun, Context, Dropout, Outcome, begin, begin_with, with_checkpointing, write_checkpoint,
-    write_model,
+    Begun, Context, Dropout, Outcome, Turn, begin, begin_with, with_checkpointing,
+    write_checkpoint, write_model,
 };
 pub use checkpoint::{
     Best, CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, RECIPE_FILE, STATE_FILE, TrainState,
     checkpoint_name, checkpoint_steps, load_newest, retain, save_checkpoint,
 };
 pub use checks::{Checks, FailedStep, FirstLoss, StepPlace};
+pub use collective::{Alone, Cards, Collective, InProcess};
 pub use error::{Error, Result};
 pub use gradients::{GradNorm, Gradients};
 pub use machine::{BURN_VERSION, Machine};
@@ -42,6 +45,7 @@ pub use model_file::{MODEL_FILE, save_model};
 pub use optimizer::{AdamW, OPTIMIZER_FILE, clip_scale};
 pub use parameters::ParameterNames;
 pub use progress::{Event, Progress, Recorder, Silent};
+pub use replicas::{compare_replicas, on_replicas};
 pub use resume_rules::{Differences, differences};
 pub use run_dir::{Finished, RunDir, StageDir, StageStatus};
 pub use schedule::lr;

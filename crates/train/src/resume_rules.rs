@@ -22,9 +22,10 @@ const FREE: [&str; 4] =
 /// Keys of a stage that say where it ends.
 const LENGTH: [&str; 3] = ["max_steps", "epochs", "max_tokens"];
 /// Keys that change the order of sums and nothing else.
-const BITS_ONLY: [&str; 3] = ["micro_batch", "checkpointing", "device"];
+const BITS_ONLY: [&str; 4] = ["micro_batch", "checkpointing", "device", "replicas"];
 /// Keys of the recipe that every stage depends on.
-const COMMON: [&str; 6] = ["seed", "device", "precision", "deterministic", "tokenizer", "model"];
+const COMMON: [&str; 7] =
+    ["seed", "device", "replicas", "precision", "deterministic", "tokenizer", "model"];
 
 /// Compares what one stage depends on in two recipes: the common keys, its own section, and the
 /// sections of the stages that it starts from.

@@ -20,7 +20,7 @@ use crate::metrics::{EvalRow, Logs, SampleRow, StepRow};
 use crate::progress::{Event, Progress};
 use crate::run_dir::{Finished, RunDir, StageDir};
 use crate::signals::StopFlag;
-use crate::{Error, Result};
+use crate::{Alone, Collective, Error, Result};
 
 /// What a stage brings to its session.
 #[derive(Clone, Debug)]
@@ -63,7 +63,9 @@ impl StageSettings {
 pub struct StageRun<'a> {
     settings: StageSettings,
     dir: StageDir,
-    logs: Logs,
+    replicas: &'a dyn Collective,
+    /// The leader's alone.
+    logs: Option<Logs>,
     state: TrainState,
     progress: &'a mut dyn Progress,
     stop: StopFlag,
@@ -87,13 +89,30 @@ impl<'a> StageRun<'a> {
         progress: &'a mut dyn Progress,
         stop: StopFlag,
     ) -> Result<Self> {
+        Self::open_as(&Alone, run, settings, progress, stop)
+    }
+
+    /// The same for one of several replicas. Only the leader writes, measures and hears signals; the others count along
+    /// with it, and are opened when it has resumed.
+    pub fn open_as(
+        replicas: &'a dyn Collective,
+        run: &RunDir,
+        settings: StageSettings,
+        progress: &'a mut dyn Progress,
+        stop: StopFlag,
+    ) -> Result<Self> {
         let dir = run.stage(&settings.stage);
-        dir.prepare()?;
+        let mut logs = None;
+        if replicas.leads() {
+            dir.prepare()?;
+            logs = Some(Logs::open(dir.path())?);
+        }
         let now = Instant::now();
         Ok(Self {
-            logs: Logs::open(dir.path())?,
+            logs,
             settings,
             dir,
+            replicas,
             state: TrainState::default(),
             progress,
             stop,
@@ -178,13 +197,23 @@ impl<'a> StageRun<'a> {
         dir.is_dir().then_some(dir)
     }
 
-    /// Whether a signal came; tells whoever watches the first time it is seen.
-    pub fn stop_requested(&mut self) -> bool {
-        if self.stop.is_requested() && !self.stopping {
-            self.stopping = true;
-            self.progress.event(&Event::Stopping { step: self.state.step });
-        }
+    /// Whether a signal came before the last [`Self::save_if_due`], which saved because of it.
+    pub fn stop_requested(&self) -> bool {
         self.stopping
+    }
+
+    /// Sees whether a signal came, and tells whoever watches the first time; all replicas go by what the leader sees.
+    fn agree(&mut self) -> Result<()> {
+        let seen = [self.stop.is_requested(), self.state.stopped_early];
+        let seen = seen.map(|seen| f64::from(u8::from(seen))).to_vec();
+        if let [stop, stopped_early] = self.replicas.of_leader(seen)?[..] {
+            self.state.stopped_early = stopped_early > 0.0;
+            if stop > 0.0 && !self.stopping {
+                self.stopping = true;
+                self.progress.event(&Event::Stopping { step: self.state.step });
+            }
+        }
+        Ok(())
     }
 
     /// Passes something on to whoever watches.
@@ -221,8 +250,8 @@ impl<'a> StageRun<'a> {
             tokens_per_s: if seconds > 0.0 { (tokens as f64 / seconds).round() } else { 0.0 },
             extra: report.extra,
         };
-        if logged {
-            self.logs.step(&row)?;
+        if logged && let Some(logs) = &mut self.logs {
+            logs.step(&row)?;
             self.warn_of_events();
             self.start_row();
         }
@@ -230,9 +259,12 @@ impl<'a> StageRun<'a> {
         Ok(())
     }
 
-    /// Whether the model is to be measured now: every so many steps, and at the end.
+    /// Whether the model is to be measured here and now: by the leader, every so many steps, and at the end.
     pub fn eval_due(&self) -> bool {
         let Some(eval) = &self.settings.keys.eval else { return false };
+        if !self.replicas.leads() {
+            return false;
+        }
         let every =
             eval.every_steps.is_some_and(|every| self.state.step.is_multiple_of(every.max(1)));
         every || self.state.step >= self.settings.max_steps
@@ -240,7 +272,9 @@ impl<'a> StageRun<'a> {
 
     /// Logs a measurement and counts it for early stopping. Returns whether it is the best so far.
     pub fn log_eval(&mut self, row: EvalRow) -> Result<bool> {
-        self.logs.eval(&row)?;
+        if let Some(logs) = &mut self.logs {
+            logs.eval(&row)?;
+        }
         self.warn_of_events();
         let is_best = self.state.best.is_none_or(|best| row.eval_loss < best.metric);
         if is_best {
@@ -262,27 +296,33 @@ impl<'a> StageRun<'a> {
 
     /// Logs a text that the model wrote.
     pub fn log_sample(&mut self, row: SampleRow) -> Result<()> {
-        self.logs.sample(&row)?;
+        if let Some(logs) = &mut self.logs {
+            logs.sample(&row)?;
+        }
         self.progress.event(&Event::Sample(row));
         self.start_row();
         Ok(())
     }
 
     /// Saves if it is time: by steps, by the clock, at the end, at a signal, and with early stopping
-    /// at each best measurement. Call it last in the loop.
+    /// at each best measurement. Call it last in the loop: this is where replicas agree to stop.
     ///
     /// `write` puts model and optimizer into the folder; the rest is added here.
     pub fn save_if_due(
         &mut self,
         write: impl FnOnce(&mut DirWriter) -> Result<()>,
     ) -> Result<Option<PathBuf>> {
-        if self.save_is_due() { self.save(write).map(Some) } else { Ok(None) }
+        self.agree()?;
+        let due = self.replicas.leads() && self.save_is_due();
+        if due { self.save(write).map(Some) } else { Ok(None) }
     }
 
     /// Saves now, and then deletes what is no longer kept.
     pub fn save(&mut self, write: impl FnOnce(&mut DirWriter) -> Result<()>) -> Result<PathBuf> {
         let start = Instant::now();
-        self.state.logs = self.logs.sync()?;
+        if let Some(logs) = &mut self.logs {
+            self.state.logs = logs.sync()?;
+        }
         self.state.seconds = self.seconds();
         let checkpoints = self.dir.checkpoints();
         let step = self.state.step;
@@ -338,14 +378,18 @@ impl<'a> StageRun<'a> {
 
     /// Marks the stage as done. Its `model/` must be in place.
     pub fn finish(mut self, result: Value) -> Result<Finished> {
-        self.logs.sync()?;
+        if let Some(logs) = &mut self.logs {
+            logs.sync()?;
+        }
         let finished = Finished {
             steps: self.state.step,
             tokens: self.state.tokens,
             seconds: self.seconds(),
             result,
         };
-        self.dir.write_finished(&finished)?;
+        if self.replicas.leads() {
+            self.dir.write_finished(&finished)?;
+        }
         self.progress.event(&Event::Finished {
             stage: self.settings.stage.clone(),
             steps: finished.steps,
@@ -360,7 +404,7 @@ impl<'a> StageRun<'a> {
         self.seconds_before + self.resumed_at.elapsed().as_secs_f64()
     }
 
-    fn save_is_due(&mut self) -> bool {
+    fn save_is_due(&self) -> bool {
         let keys = &self.settings.keys;
         let by_steps =
             keys.save_every_steps.is_some_and(|every| self.state.step.is_multiple_of(every.max(1)));
@@ -368,7 +412,7 @@ impl<'a> StageRun<'a> {
         let by_clock =
             minutes > 0.0 && self.last_save.elapsed() >= Duration::from_secs_f64(minutes * 60.0);
         let at_best = self.best_is_new && self.patience().is_some();
-        by_steps || by_clock || at_best || self.is_done() || self.stop_requested()
+        by_steps || by_clock || at_best || self.is_done() || self.stopping
     }
 
     fn patience(&self) -> Option<u64> {
@@ -401,7 +445,8 @@ impl<'a> StageRun<'a> {
     }
 
     fn cut_logs(&mut self) -> Result<()> {
-        match self.logs.cut_to(self.state.logs, self.state.step) {
+        let Some(logs) = &mut self.logs else { return Ok(()) };
+        match logs.cut_to(self.state.logs, self.state.step) {
             Err(Error::File(e @ fsio::Error::LogTooShort { .. })) => {
                 // Rows are missing, weights are not.
                 self.warn(format!("{e}; rows before step {} are missing", self.state.step));
@@ -412,7 +457,7 @@ impl<'a> StageRun<'a> {
     }
 
     fn warn_of_events(&mut self) {
-        if let Some(message) = self.logs.events_warning() {
+        if let Some(message) = self.logs.as_mut().and_then(Logs::events_warning) {
             self.warn(message);
         }
     }

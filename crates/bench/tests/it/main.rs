@@ -1,6 +1,12 @@
 //! Names, and the line that a workload ends with.
 
-use bench::{Clock, NAMES, Workload};
+use bench::{Clock, NAMES, Report, Workload};
+
+/// The workload once, on the CPU.
+fn once(workload: Workload) -> Report {
+    let cpu = kernels::device("cpu").expect("the CPU");
+    bench::run(workload, Some(1), Clock::start(), &cpu).expect("a report")
+}
 
 #[test]
 fn every_name_is_known_and_another_is_refused_with_the_list() {
@@ -14,9 +20,8 @@ fn every_name_is_known_and_another_is_refused_with_the_list() {
 
 #[test]
 fn a_report_has_the_fields_that_others_have() {
-    let clock = Clock::start();
     let workload = Workload::named("gen7m").expect("a name");
-    let line = bench::run(workload, Some(1), clock).expect("a report").to_json();
+    let line = once(workload).to_json();
     assert_eq!(line["workload"], "gen7m");
     assert_eq!(line["times"].as_array().map(Vec::len), Some(1));
     assert!(line["tokens_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
@@ -29,7 +34,7 @@ fn a_report_has_the_fields_that_others_have() {
 #[test]
 fn an_update_counts_episodes() {
     let workload = Workload::named("ppo7m").expect("a name").with_rows(2);
-    let line = bench::run(workload, Some(1), Clock::start()).expect("a report").to_json();
+    let line = once(workload).to_json();
     assert!(line["episodes_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
     assert!(line.get("tokens_per_s").is_none());
 }
@@ -37,10 +42,10 @@ fn an_update_counts_episodes() {
 #[test]
 fn a_changed_shape_says_so() {
     let named = Workload::named("reward7m").expect("a name");
-    let changed = bench::run(named.with_rows(3), Some(1), Clock::start()).expect("a report");
+    let changed = once(named.with_rows(3));
     let line = changed.to_json();
     assert_eq!((line["rows"].as_u64(), line["comparable"].as_bool()), (Some(4), Some(false)));
     let gen7m = Workload::named("gen7m").expect("a name");
-    let line = bench::run(gen7m, Some(1), Clock::start()).expect("a report").to_json();
+    let line = once(gen7m).to_json();
     assert!(line.get("comparable").is_none());
 }

@@ -7,7 +7,8 @@ use crate::args::BenchArgs;
 use crate::failure::Result;
 
 pub(crate) fn run(args: &BenchArgs, clock: Clock) -> Result<()> {
-    kernels::set_precision(bench::precision(&args.dtype)?);
+    let device = kernels::device(&args.device)?;
+    kernels::set_precision(bench::precision(&args.dtype, &device)?);
     if args.workload == "products" {
         return print(&format!("{}\n", bench::products()));
     }
@@ -15,6 +16,6 @@ pub(crate) fn run(args: &BenchArgs, clock: Clock) -> Result<()> {
     if let Some(rows) = args.rows {
         workload = workload.with_rows(rows);
     }
-    let report = bench::run(workload, args.steps, clock)?;
+    let report = bench::run(workload, args.steps, clock, &device)?;
     print(&format!("{}\n", report.to_json()))
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod devices;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod generate;
@@ -10,6 +11,7 @@ pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod score;
+pub(crate) mod selftest;
 pub(crate) mod verify;
 
 use std::io::{self, BufWriter, Write};
@@ -53,7 +55,7 @@ pub(crate) fn open_model_as<M: TrainedModel>(
     base: Option<&Path>,
     device: &str,
 ) -> Result<(M, Tokenizer)> {
-    let precision = ::bench::precision(dtype)?;
+    let precision = ::bench::precision(dtype, &kernels::device(device)?)?;
     kernels::set_precision(precision);
     let dtype =
         if precision == kernels::Precision::Bf16 { BaseDtype::Bf16 } else { BaseDtype::F32 };
@@ -98,7 +100,18 @@ pub(crate) fn plan_recipe(args: &RecipeArgs, log: LogStyle) -> Result<::plan::Pl
         runs_dir: None,
         bodies: bodies(&loaded.recipe.device)?,
     };
+    // A device that is not there is told before any data is read.
+    replica_devices(&loaded.recipe.device, loaded.recipe.replicas)?;
     Ok(::plan::plan(&loaded, &request, &mut PlanProgress::new(log))?)
+}
+
+/// The device of each replica: of several cards the first ones, and of a processor the one that there is.
+pub(crate) fn replica_devices(device: &str, replicas: usize) -> Result<Vec<kernels::Device>> {
+    let of = |rank: usize| match device {
+        "cuda" if replicas > 1 => kernels::device(&format!("{device}:{rank}")),
+        _ => kernels::device(device),
+    };
+    Ok((0..replicas).map(of).collect::<kernels::Result<_>>()?)
 }
 
 /// Sets what holds for the whole process: the threads that compute (the command line's, else the recipe's, else all) and

@@ -12,6 +12,7 @@ use recipe::Precision;
 use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
 use crate::failure::Result;
+use crate::on_device;
 use crate::render::table;
 
 /// Seconds that the probe of a stage may take, about.
@@ -24,7 +25,7 @@ pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Res
     let seconds: Vec<Option<f64>> = plan
         .stages
         .iter()
-        .map(|stage| if args.no_probe { Ok(None) } else { probe(&plan, stage).map(Some) })
+        .map(|stage| if args.no_probe { Ok(None) } else { timed(&plan, stage).map(Some) })
         .collect::<Result<_>>()?;
     print(&stages(&plan, &seconds))?;
     print(&notes(&plan, args.list_cut))?;
@@ -33,8 +34,12 @@ pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Res
 
 fn head(plan: &Plan) -> String {
     let precision = format!(", {}", plan.precision.name());
+    let replicas = match plan.replicas {
+        1 => String::new(),
+        n => format!(", {n} replicas"),
+    };
     format!(
-        "{} · {} ({} threads{}) · {}\n",
+        "{} · {} ({} threads{replicas}{}) · {}\n",
         plan.name,
         plan.device,
         kernels::n_threads(),
@@ -262,6 +267,12 @@ fn disk(plan: &Plan) -> String {
     )
 }
 
+/// The probe, on a device that may fail.
+fn timed(plan: &Plan, stage: &StagePlan) -> Result<f64> {
+    let device = kernels::device(&plan.device)?;
+    on_device::run_stage(stage, &plan.device, &device, || probe(plan, stage))
+}
+
 /// Seconds that a stage will take, from a few forward and backward passes on its first rows.
 fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let device = kernels::device(&plan.device)?.autodiff();
@@ -294,7 +305,9 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
         }
     }
     let n_rows = stage.dataset.n_run_rows() * stage.dataset.batch_rows();
-    let per_row = seconds / rows.max(1) as f64;
+    // Replicas on cards of their own work side by side; those on the processor share it.
+    let n_cards = if plan.device == "cpu" { 1 } else { plan.replicas };
+    let per_row = seconds / (rows.max(1) * n_cards) as f64;
     if is_ppo {
         // By the operations of the whole stage against those of the probe.
         let length = stage.sequence_length as u64;

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use plan::{Algorithm, Plan, RUNS_DIR, StagePlan};
 use serde_json::Value;
-use train::{Context, Finished, Outcome, Progress as _, RunDir, StageStatus};
+use train::{Alone, Context, Finished, Outcome, Progress as _, RunDir, StageStatus, on_replicas};
 
-use super::{plan_recipe, precision_note, print, set_up_kernels};
+use super::{plan_recipe, precision_note, print, replica_devices, set_up_kernels};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
 use crate::failure::{Failure, Result};
+use crate::on_device;
 use crate::render::progress::RunProgress;
 use crate::render::table;
 
@@ -33,8 +34,21 @@ pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -
 }
 
 fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
+    let rows = train_stages(plan, args, log, threads)?;
+    print(&summary(plan, &rows))
+}
+
+/// Trains what is not finished yet; each stage with what it came to.
+pub(super) fn train_stages<'a>(
+    plan: &'a Plan,
+    args: &RecipeArgs,
+    log: LogStyle,
+    threads: Option<usize>,
+) -> Result<Vec<(&'a StagePlan, Finished)>> {
     set_up_kernels(threads, plan)?;
-    let device = kernels::device(&plan.device)?.autodiff();
+    let devices = replica_devices(&plan.device, plan.replicas)?;
+    let devices: Vec<_> = devices.into_iter().map(kernels::Device::autodiff).collect();
+    let [device, ..] = devices.as_slice() else { return Ok(Vec::new()) };
     let stop = train::signals::install()?;
     let run_dir = RunDir::open(&plan.paths.run_dir)?;
     let mut progress = RunProgress::new(log);
@@ -55,11 +69,15 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
             plan,
             stage,
             run_dir: &run_dir,
-            device: &device,
+            device,
             progress: &mut progress,
             stop: stop.clone(),
+            replicas: &Alone,
         };
-        match run_stage(context)? {
+        let outcome = on_device::run_stage(stage, &plan.device, device, || {
+            on_replicas(context, &devices, run_stage).map_err(Failure::during_run)
+        });
+        match outcome? {
             Outcome::Finished(finished) => rows.push((stage, finished)),
             Outcome::Stopped { .. } => {
                 progress.note(&format!(
@@ -70,7 +88,7 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
             }
         }
     }
-    print(&summary(plan, &rows))
+    Ok(rows)
 }
 
 /// With `--stage`, the stage before it may be missing: told before anything is begun.
@@ -89,14 +107,13 @@ fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
 
 /// The one match over algorithms.
 fn run_stage(context: Context<'_>) -> Result<Outcome> {
-    let outcome = kernels::on_pool(|| match context.stage.algorithm {
+    match context.stage.algorithm {
         Algorithm::Pretrain => pretrain::run(context).map_err(Failure::from),
         Algorithm::Sft => sft::run(context).map_err(Failure::from),
         Algorithm::Reward => reward::run(context).map_err(Failure::from),
         Algorithm::Dpo => dpo::run(context).map_err(Failure::from),
         Algorithm::Ppo => ppo::run(context).map_err(Failure::from),
-    });
-    outcome.map_err(Failure::during_run)
+    }
 }
 
 /// The table at the end: what each stage came to and where it lies.

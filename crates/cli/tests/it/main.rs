@@ -3,5 +3,6 @@
 mod adapters;
 mod architecture;
 mod errors;
+mod replicas;
 mod source_tree;
 mod support;

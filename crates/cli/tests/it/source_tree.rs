@@ -102,3 +102,15 @@ fn only_train_handles_signals_and_only_cli_exits() {
         }
     }
 }
+
+/// burn's default device is a GPU as soon as the feature `cuda` is compiled in, whether there is one or not.
+#[test]
+fn every_device_is_named() {
+    for (name, text) in sources() {
+        let mut code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let unnamed =
+            |line: &&str| line.contains("Device::default") || line.contains("&Default::default()");
+        let found = code.find(unnamed);
+        assert!(found.is_none(), "{name} lets burn choose a device: {}", found.unwrap_or_default());
+    }
+}

@@ -103,6 +103,7 @@ impl Place {
             device: &device,
             progress: &mut watched,
             stop,
+            replicas: &train::Alone,
         };
         watched.outcome = Some(dpo::run(context).expect("the stage runs"));
         watched

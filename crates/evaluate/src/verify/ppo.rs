@@ -13,7 +13,7 @@ use policy::{
 };
 use recipe::{Optimizer, OptimizerKind};
 use serde::Deserialize;
-use train::{AdamW, ParameterNames};
+use train::{AdamW, Alone, ParameterNames};
 
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
@@ -104,8 +104,13 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let learn = |scored: &Scored| {
         let actors = actors.clone();
         let mut adamw = AdamW::new(optimizer.clone(), &ParameterNames::of(&actors));
-        let learner =
-            Learner { optimizer: &mut adamw, lr: optimizer.lr, observe: &mut |_| (), device };
+        let learner = Learner {
+            optimizer: &mut adamw,
+            lr: optimizer.lr,
+            observe: &mut |_| (),
+            device,
+            replicas: &Alone,
+        };
         policy::update(actors, learner, scored, orders, &settings)
     };
     let updated = learn(&scored)?;

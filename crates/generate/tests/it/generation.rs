@@ -210,3 +210,14 @@ fn a_model_that_is_being_trained_gives_the_same() {
     assert_eq!(run(&model, &prompts(), &settings), run(&trained, &prompts(), &settings));
     assert!(trained.num_params() > 0 && trained.head_weight().is_require_grad());
 }
+
+#[test]
+fn draws_are_those_of_a_prompts_number() {
+    let model = golden_llama();
+    let settings = Settings { max_new_tokens: 12, n: 2, ..Settings::default() };
+    let whole = run(&model, &prompts(), &settings);
+    let part = run(&model, &prompts()[2..], &Settings { first_prompt: 2, ..settings.clone() });
+    assert!(part.iter().map(|c| &c.tokens).eq(whole[4..].iter().map(|c| &c.tokens)));
+    let unnumbered = run(&model, &prompts()[2..], &settings);
+    assert!(!unnumbered.iter().map(|c| &c.tokens).eq(whole[4..].iter().map(|c| &c.tokens)));
+}

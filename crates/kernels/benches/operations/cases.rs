@@ -115,6 +115,8 @@ impl Shape {
 enum Kind {
     Plain,
     RmsNorm,
+    LayerNorm,
+    GeluTanh,
     SwiGlu,
 }
 
@@ -171,6 +173,7 @@ fn project(
 
     let x = random([b, t, width], grown);
     let norm = weight([d_in], trained, grown);
+    let norm_bias = weight([d_in], trained, grown);
     let residual_bto = residual.then(|| random([b, t, sum], grown));
     let map = |out: &usize| LinearMap {
         weight: weight([*out, d_in], trained, grown),
@@ -200,6 +203,11 @@ fn project(
             let read = match kind {
                 Kind::Plain => Read::Plain(x),
                 Kind::RmsNorm => Read::RmsNorm { x_btd: x, weight_d: norm.clone(), eps: 1e-6 },
+                Kind::LayerNorm => {
+                    let (weight_d, bias_d) = (norm.clone(), Some(norm_bias.clone()));
+                    Read::LayerNorm { x_btd: x, weight_d, bias_d, eps: 1e-5 }
+                }
+                Kind::GeluTanh => Read::GeluTanh(x),
                 Kind::SwiGlu => Read::SwiGlu(x),
             };
             flat(kernels::project(read, &maps, residual_bto.clone()))
@@ -366,7 +374,12 @@ fn others(shape: Shape) -> Vec<Case> {
     let y_lora = random([b, t, d], true);
     let (a_ri, b_or) = (random([16, d], true), random([d, 16], true));
     let narrow = 2.0 * (n * 16 * 2 * d) as f64;
+    let gpt2 = |name, kind, d_in, d_out, residual| {
+        project(shape, name, kind, (b, t), d_in, &[d_out], residual, true)
+    };
     vec![
+        gpt2("layer norm, up", Kind::LayerNorm, d, f, false),
+        gpt2("GELU, down, residual", Kind::GeluTanh, f, d, true),
         pointwise(
             "swiglu",
             f,

@@ -70,8 +70,9 @@ pub(crate) fn passes(mut case: Case) -> Vec<Pass> {
 
 /// Seconds that the backward pass of nothing takes at least, from an output of `n` values.
 fn bare_backward(n: usize) -> f64 {
-    let leaf = Tensor::<1>::zeros([n], &Device::flex().autodiff()).require_grad();
     let one = || {
+        // A graph can be followed back once.
+        let leaf = Tensor::<1>::zeros([n], &Device::flex().autodiff()).require_grad();
         let start = Instant::now();
         let gradients = leaf.backward();
         let seconds = start.elapsed().as_secs_f64();

@@ -15,6 +15,7 @@ use burn::tensor::{Tensor, activation};
 pub(crate) use self::heads::{Turn, turn};
 pub use self::mask::AttentionMask;
 use self::mask::HIDDEN;
+use crate::product::matmul;
 
 /// `softmax(q·kᵀ · scale + mask) · v`, each group of `h / g` query heads sharing one key-value head.
 ///
@@ -35,14 +36,14 @@ pub fn attention(
     // The query heads of a group are stacked along time, so one product serves the whole group.
     let rows = h / g * t;
     let q_bgrk = q_bthk.swap_dims(1, 2).reshape([b, g, rows, k]);
-    let scores_bgrs = q_bgrk.matmul(k_bsgk.permute([0, 2, 3, 1]));
+    let scores_bgrs = matmul(q_bgrk, k_bsgk.permute([0, 2, 3, 1]));
     let scores_bhts = scores_bgrs.reshape([b, h, t, s]);
     let additive_b1ts = mask.additive();
     let probs_bhts = activation::softmax(scores_bhts.mul_scalar(scale) + additive_b1ts.clone(), 3);
     // Where all keys are hidden, the softmax would spread over them.
     let probs_bhts = probs_bhts * (additive_b1ts.div_scalar(-HIDDEN) + 1.0);
     let probs_bgrs = probs_bhts.reshape([b, g, rows, s]);
-    let out_bgrk = probs_bgrs.matmul(v_bsgk.swap_dims(1, 2));
+    let out_bgrk = matmul(probs_bgrs, v_bsgk.swap_dims(1, 2));
     out_bgrk.reshape([b, h, t, k]).swap_dims(1, 2)
 }
 

@@ -7,6 +7,7 @@ mod fused;
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::autodiff::fits;
+use crate::product::matmul;
 use crate::rows::{gather_rows, host_ids, rows_per_chunk, target_rows};
 use crate::stored::{as_f32, weight_fits};
 
@@ -43,7 +44,7 @@ fn plain(hidden_nd: Tensor<2>, weight_vd: Tensor<2>, targets_n: Tensor<1, Int>) 
         let hidden_md = hidden_nd.clone().slice([start..start + m, 0..d]);
         let targets = TensorData::new(targets.to_vec(), [m, 1]);
         let targets_m1 = Tensor::<2, Int>::from_data(targets, &device);
-        let logits_mv = hidden_md.matmul(weight_vd.clone().transpose());
+        let logits_mv = matmul(hidden_md, weight_vd.clone().transpose());
         let max_m1 = logits_mv.clone().inner().max_dim(1);
         let shifted_mv = logits_mv - max_m1;
         let log_sum_m1 = shifted_mv.clone().exp().sum_dim(1).log();

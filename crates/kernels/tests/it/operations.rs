@@ -16,6 +16,8 @@ use crate::reference::{self, Inputs};
 use crate::support::{ints, random};
 
 const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 4e-6 };
+/// A row whose values nearly agree is divided by what is left of them, as little as 0.03 here.
+const NORMS: Tolerance = Tolerance { absolute: 1e-5, of_largest: 1e-5 };
 /// A gradient of scores is a difference of sums over a head's width, which may cancel to nothing.
 const ATTENTION: Tolerance = Tolerance { absolute: 1e-5, of_largest: 4e-6 };
 
@@ -286,7 +288,7 @@ pub(crate) fn check_norms([b, t, d]: [usize; 3], lies: Lies) {
     let weight = |seed| Input::random(&[d], seed);
     let check = |name: &str, inputs, run: &(dyn Fn(&[Leaf]) -> Tensor<1> + Sync), reference: &_| {
         let name = format!("{name} {b} {t} {d} {lies:?}");
-        Operation { name, inputs, run, reference, tolerance: CLOSE }.check(b * t * d);
+        Operation { name, inputs, run, reference, tolerance: NORMS }.check(b * t * d);
     };
     check(
         "rms_norm",

@@ -49,7 +49,7 @@ fn the_inside_is_computed_once_more_for_the_gradients_of_what_is_trained() {
                 forward(&block, x_btd.clone())
             };
             // The output is used twice, and a block follows a block.
-            let out = recompute(block.clone(), out.clone() * out, |block, x| block.forward(x));
+            let out = recompute(block.clone(), out.clone() * out, Block::forward);
             let mut gradients = out.sum().backward();
             let of = [&block.w, &block.v]
                 .map(|param| param.val().grad_remove(&mut gradients).map(|grad| values(&grad)));

@@ -126,3 +126,21 @@ eval = {{ holdout = 0.25, max_rows = 3 }}
     let wanted = (n_train + 3) as f64 / n_train as f64;
     assert!((share - wanted).abs() < 0.02, "{share}, not {wanted}");
 }
+
+#[test]
+fn replicas_share_rows_and_on_the_cpu_one_memory() {
+    let dir = folder(RECIPE);
+    let with = |set: &[(&str, &str)]| plan_in(dir.path(), set, None);
+    let one = with(&[("pretrain.micro_batch", "4")]).expect("a plan");
+    let two = with(&[("replicas", "2")]).expect("a plan");
+    let (one, two) = (&one.stages[0], &two.stages[0]);
+    assert_eq!((two.rows_per_step, two.micro_batch, two.max_steps), (8, 4, one.max_steps));
+    assert_eq!((two.cost.memory, two.cost.flops), (one.cost.memory, one.cost.flops));
+    // A replica has one micro-batch where one alone has two, and so no sums beside its gradients.
+    let of_two = 2 * one.cost.memory.peak(1);
+    assert!(two.cost.peak_bytes > of_two && two.cost.peak_bytes < of_two + 30_000_000);
+
+    let refused = with(&[("replicas", "5")]).expect_err("[sft] has four rows");
+    assert!(refused.to_string().contains("[sft] has fewer rows in a step than replicas: `4`"));
+    assert!(refused.hint().is_some_and(|hint| hint.contains("tokens_per_step")));
+}

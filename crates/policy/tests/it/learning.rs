@@ -31,8 +31,13 @@ fn update(
         clip: 0.0,
     };
     let mut adamw = AdamW::new(optimizer, &ParameterNames::of(&actors));
-    let learner =
-        Learner { optimizer: &mut adamw, lr: 1e-2, observe: &mut |_| (), device: &Device::flex() };
+    let learner = Learner {
+        optimizer: &mut adamw,
+        lr: 1e-2,
+        observe: &mut |_| (),
+        device: &Device::flex(),
+        replicas: &train::Alone,
+    };
     policy::update(actors, learner, scored, orders, settings)
 }
 

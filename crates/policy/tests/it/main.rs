@@ -3,3 +3,4 @@
 mod learning;
 mod scoring;
 mod support;
+mod together;

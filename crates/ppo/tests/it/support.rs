@@ -140,6 +140,7 @@ impl Place {
             device: &device,
             progress: &mut watched,
             stop,
+            replicas: &train::Alone,
         })
     }
 

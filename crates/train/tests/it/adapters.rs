@@ -156,7 +156,8 @@ fn run_stage(
     let (device, mut silent) = (device(), Silent);
     let progress = &mut silent;
     let stop = StopFlag::manual();
-    let context = Context { plan, stage, run_dir, device: &device, progress, stop };
+    let context =
+        Context { plan, stage, run_dir, device: &device, progress, stop, replicas: &train::Alone };
     let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
         begin(context)?;
     while !run.is_done() {

@@ -10,6 +10,7 @@ mod events;
 mod golden;
 mod optimizer;
 mod recompute;
+mod replicas;
 mod resume_rules;
 mod schedule;
 mod session;

@@ -1,0 +1,191 @@
+//! A device against the CPU, on models made from a seed: what `temper selftest` runs where there is nothing but the binary.
+//!
+//! The reference is the CPU with plain bodies in f32: each fused operation, and each product of a GPU, is compared with
+//! burn's own tensor operations. It deliberately times nothing and knows no stage.
+
+mod models;
+mod resume;
+mod steps;
+
+use std::path::Path;
+
+use arch::ModelConfig;
+use burn::tensor::Device;
+use kernels::Precision;
+use model::CausalLm;
+
+use self::steps::{Trained, train};
+use crate::error::Result;
+use crate::verify::{Quantity, Report, Tolerance};
+
+/// Steps that are compared.
+const N_STEPS: u64 = 4;
+
+/// Allowed differences of a device from the CPU, by the numbers that enter its products.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Logits, hidden states, losses.
+    values: Tolerance,
+    /// Each gradient tensor.
+    gradients: Tolerance,
+    /// Weights after the steps.
+    weights: Tolerance,
+    /// Losses of those steps.
+    losses: Tolerance,
+}
+
+impl Bounds {
+    fn of(precision: Precision) -> Self {
+        let relative = |relative| Tolerance { absolute: 1e-4, relative };
+        match precision {
+            Precision::F32 => Self {
+                values: Tolerance::absolute(1e-4),
+                gradients: Tolerance { absolute: 1e-5, relative: 1e-4 },
+                weights: Tolerance::absolute(5e-4),
+                losses: Tolerance::absolute(1e-4),
+            },
+            Precision::Tf32 => Self {
+                values: relative(2e-2),
+                gradients: relative(5e-2),
+                weights: Tolerance::absolute(2e-2),
+                losses: relative(2e-2),
+            },
+            Precision::Bf16 => Self {
+                values: relative(5e-2),
+                gradients: relative(1e-1),
+                weights: Tolerance::absolute(2e-2),
+                losses: relative(2e-2),
+            },
+        }
+    }
+}
+
+/// Compares the device with the CPU on a small model of each family: logits, loss, gradients, steps of AdamW; then saves,
+/// loads and goes on, on the device and on the CPU. `scratch` is an empty folder for what is saved.
+///
+/// `device` has no autodiff. Products are in the precision of the process; the reference's are f32.
+pub fn selftest(device: &Device, scratch: &Path) -> Vec<Report> {
+    let bounds = Bounds::of(kernels::precision());
+    let mut reports = Vec::new();
+    for (family, description) in models::descriptions() {
+        let config = ModelConfig::from_json(&description, Path::new(family));
+        let dir = scratch.join(family);
+        let parity = config
+            .as_ref()
+            .map_err(clone_text)
+            .and_then(|config| parity(config, device, &bounds).map_err(|error| error.to_string()));
+        reports.push(report(family, "parity", parity));
+        let resumed = config.as_ref().map_err(clone_text).and_then(|config| {
+            resume::compare(config, device, &dir).map_err(|error| error.to_string())
+        });
+        reports.push(report(family, "resume", resumed));
+    }
+    reports
+}
+
+fn clone_text(error: &arch::Error) -> String {
+    error.to_string()
+}
+
+fn report(path: &str, kind: &str, outcome: std::result::Result<Vec<Quantity>, String>) -> Report {
+    let (quantities, error) = match outcome {
+        Ok(quantities) => (quantities, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    Report { path: path.to_owned(), kind: kind.to_owned(), quantities, error, hint: None }
+}
+
+/// The plain CPU's numbers.
+fn reference<R>(run: impl FnOnce() -> R) -> R {
+    kernels::with_precision(Precision::F32, || kernels::with_plain_bodies(run))
+}
+
+fn parity(config: &ModelConfig, device: &Device, bounds: &Bounds) -> Result<Vec<Quantity>> {
+    let cpu = kernels::device("cpu").unwrap_or_else(|_| device.clone());
+    let expected = reference(|| train(model_on(config, &cpu), N_STEPS, &cpu))?;
+    let got = train(model_on(config, device), N_STEPS, device)?;
+    let mut quantities = vec![
+        one("logits", &got.logits, &expected.logits, bounds.values),
+        each("gradients", &got.gradients, &expected.gradients, bounds.gradients),
+        one("losses", &got.losses, &expected.losses, bounds.losses),
+        each("weights", &got.weights()?, &expected.weights()?, bounds.weights),
+    ];
+    // The steps must have moved something, or equal weights say nothing.
+    let start = Trained::weights_of(&model_on(config, &cpu))?;
+    let n_unmoved = expected.weights()?.iter().zip(&start).filter(|(a, b)| a.1 == b.1).count();
+    quantities.push(Quantity::mistakes("tensors_that_no_step_moved", n_unmoved, start.len()));
+    Ok(quantities)
+}
+
+fn model_on(config: &ModelConfig, device: &Device) -> CausalLm {
+    CausalLm::init(config, 11, &device.clone().autodiff())
+}
+
+fn one(name: &str, got: &[f32], expected: &[f32], tolerance: Tolerance) -> Quantity {
+    let mut quantity = Quantity::new(name);
+    quantity.add("", got, expected, tolerance);
+    quantity
+}
+
+/// Tensors by name; a list of other names counts as infinitely different.
+fn each(
+    name: &str,
+    got: &[(String, Vec<f32>)],
+    expected: &[(String, Vec<f32>)],
+    tolerance: Tolerance,
+) -> Quantity {
+    let mut quantity = Quantity::new(name);
+    if !got.iter().map(|(name, _)| name).eq(expected.iter().map(|(name, _)| name)) {
+        quantity.add_difference(Some("names"), f64::INFINITY, 0.0, 1);
+    }
+    for ((name, got), (_, expected)) in got.iter().zip(expected) {
+        quantity.add(name, got, expected, tolerance);
+    }
+    quantity
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use arch::ModelConfig;
+    use kernels::Precision;
+
+    use super::{Bounds, models, parity, selftest};
+    use crate::verify::Quantity;
+
+    #[test]
+    fn the_cpu_is_right_and_goes_on_to_the_bit() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let device = kernels::device("cpu").expect("the CPU");
+        let reports = selftest(&device, scratch.path());
+        assert_eq!(reports.len(), 4);
+        for report in reports {
+            assert!(report.passed(), "{}", report.to_json());
+            if report.kind == "resume" {
+                assert!(report.quantities.iter().all(|q| q.largest_difference == 0.0));
+            }
+        }
+    }
+
+    /// Rounded products stand for a device that computes something else.
+    #[test]
+    fn a_device_that_rounds_is_found_out_in_f32_and_right_in_bf16() {
+        let device = kernels::device("cpu").expect("the CPU");
+        for (family, description) in models::descriptions() {
+            let config = ModelConfig::from_json(&description, Path::new(family)).expect("a shape");
+            let quantities = |bounds: Precision| {
+                kernels::with_precision(Precision::Bf16, || {
+                    parity(&config, &device, &Bounds::of(bounds)).expect("computed")
+                })
+            };
+            let failed: Vec<String> = quantities(Precision::F32)
+                .into_iter()
+                .filter_map(|quantity| (!quantity.passed()).then_some(quantity.name))
+                .collect();
+            assert!(failed.contains(&"logits".to_owned()), "{family}: {failed:?}");
+            assert!(failed.contains(&"gradients".to_owned()), "{family}: {failed:?}");
+            assert!(quantities(Precision::Bf16).iter().all(Quantity::passed), "{family}");
+        }
+    }
+}

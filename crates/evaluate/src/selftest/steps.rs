@@ -1,0 +1,125 @@
+//! Steps of training on random rows, two texts a row, with what they show.
+//!
+//! Batches are functions of the step alone, so a run that is taken up again sees the same ones.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use model::CausalLm;
+use nn::TokenBatch;
+use recipe::{Optimizer, OptimizerKind};
+use seed::Rng;
+use train::{AdamW, Gradients, ParameterNames, StepPlace};
+
+use super::models::{LENGTH, ROWS, VOCABULARY};
+use crate::error::{Error, Result};
+
+const LR: f64 = 1e-3;
+
+/// A model after some steps, and what the first and all of them showed.
+pub(super) struct Trained {
+    pub(super) model: CausalLm,
+    pub(super) optimizer: AdamW,
+    /// Of the first batch, before the first step.
+    pub(super) logits: Vec<f32>,
+    /// Of the first step, by parameter.
+    pub(super) gradients: Vec<(String, Vec<f32>)>,
+    /// Mean loss of each step.
+    pub(super) losses: Vec<f32>,
+}
+
+impl Trained {
+    pub(super) fn weights(&self) -> Result<Vec<(String, Vec<f32>)>> {
+        Self::weights_of(&self.model)
+    }
+
+    pub(super) fn weights_of(model: &CausalLm) -> Result<Vec<(String, Vec<f32>)>> {
+        let mut weights = Vec::new();
+        model::visit_tensors(model, |name, _, values| {
+            weights.push((name.to_owned(), values.to_vec()));
+            Ok::<(), Error>(())
+        })?;
+        Ok(weights)
+    }
+}
+
+pub(super) fn settings() -> Optimizer {
+    Optimizer {
+        kind: OptimizerKind::default(),
+        lr: LR,
+        betas: [0.9, 0.95],
+        // Larger than rounding: where a gradient is zero but for noise, its sign would decide a whole step.
+        eps: 1e-6,
+        weight_decay: 0.1,
+        clip: 1.0,
+    }
+}
+
+/// Trains a new model for `n` steps.
+pub(super) fn train(model: CausalLm, n: u64, device: &Device) -> Result<Trained> {
+    let (tokens, _) = batch(0, device);
+    let valid = model.valid();
+    let logits = host(&valid.logits(valid.forward(&tokens)));
+    drop(valid);
+    let names = ParameterNames::of(&model);
+    let mut first = Gradients::new(&names);
+    let (loss, _) = loss(&model, 0, device);
+    first.accumulate(&model, loss.sum.backward());
+    let gradients = names
+        .iter()
+        .filter_map(|name| first.get(name).map(|sum| (name.to_owned(), host(sum))))
+        .collect();
+    let optimizer = AdamW::new(settings(), &names);
+    let (model, optimizer, losses) = go_on(model, optimizer, 0..n, device)?;
+    Ok(Trained { model, optimizer, logits, gradients, losses })
+}
+
+/// The steps of a range, with the mean loss of each.
+pub(super) fn go_on(
+    mut model: CausalLm,
+    mut optimizer: AdamW,
+    steps: std::ops::Range<u64>,
+    device: &Device,
+) -> Result<(CausalLm, AdamW, Vec<f32>)> {
+    let names = ParameterNames::of(&model);
+    let mut losses = Vec::new();
+    for step in steps {
+        let (loss, n_targets) = loss(&model, step, device);
+        losses.push((loss.value() / n_targets as f64) as f32);
+        let mut gradients = Gradients::new(&names);
+        gradients.accumulate(&model, loss.sum.backward());
+        let norm = gradients.norm(n_targets, StepPlace { step: step + 1, samples: &[] })?;
+        model = optimizer.step(model, gradients, norm, LR);
+    }
+    Ok((model, optimizer, losses))
+}
+
+fn loss(model: &CausalLm, step: u64, device: &Device) -> (loss::LossSum, u64) {
+    let (tokens, targets) = batch(step, device);
+    let n_targets = targets.iter().filter(|target| **target >= 0).count() as u64;
+    let targets_n = Tensor::<1, Int>::from_data(targets.as_slice(), &device.clone().inner());
+    let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+    (loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets), n_targets)
+}
+
+/// Random ids, two texts a row; the targets are the next ids, none at a text's end.
+fn batch(step: u64, device: &Device) -> (TokenBatch, Vec<i32>) {
+    let mut rng = Rng::new(step);
+    let n = ROWS * LENGTH;
+    let ids: Vec<u32> = (0..n).map(|_| rng.below(VOCABULARY) as u32).collect();
+    let (mut positions, mut segments) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    for row in 0..ROWS {
+        let border = LENGTH / 2 + 5 * row;
+        positions.extend((0..border as u32).chain(0..(LENGTH - border) as u32));
+        segments.extend((0..LENGTH).map(|t| i32::from(t >= border)));
+    }
+    let next = |i: usize| {
+        let same_text = !(i + 1).is_multiple_of(LENGTH) && segments.get(i) == segments.get(i + 1);
+        ids.get(i + 1).filter(|_| same_text).map_or(-1, |id| *id as i32)
+    };
+    let targets = (0..n).map(next).collect();
+    (TokenBatch::new(&ids, &positions, &segments, ROWS, LENGTH, device), targets)
+}
+
+fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
+    kernels::with_host_values(x, <[f32]>::to_vec)
+}

@@ -1,0 +1,48 @@
+//! Replicas on the graphics cards of one machine: a thread for each card, sums by NCCL through burn's own collective.
+//!
+//! It deliberately holds no pointers and no communicator: burn keeps one for each set of cards.
+
+use burn::tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
+use burn::tensor::{Device, Tensor};
+
+use super::in_process::InProcess;
+use crate::{Collective, Result};
+
+/// One of several replicas, each on a card of its own.
+#[derive(Debug)]
+pub struct Cards {
+    host: InProcess,
+    devices: Vec<Device>,
+}
+
+impl Cards {
+    /// A replica for each device, by rank. The devices differ and are CUDA's.
+    pub fn replicas(devices: &[Device]) -> Vec<Self> {
+        // Gradients lie off the autodiff device.
+        let devices: Vec<Device> = devices.iter().map(|device| device.clone().inner()).collect();
+        let hosts = InProcess::replicas(devices.len());
+        hosts.into_iter().map(|host| Self { host, devices: devices.clone() }).collect()
+    }
+}
+
+impl Collective for Cards {
+    fn rank(&self) -> usize {
+        self.host.rank()
+    }
+
+    fn world(&self) -> usize {
+        self.host.world()
+    }
+
+    fn all_gather(&self, mine: Vec<f64>) -> Result<Vec<Vec<f64>>> {
+        self.host.all_gather(mine)
+    }
+
+    fn all_reduce(&self, mine: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>> {
+        // A card waits for the others on the device, where nobody could tell it that they are gone: they meet here first.
+        self.host.barrier()?;
+        let sum = |tensor| all_reduce(tensor, ReduceOperation::Sum, self.devices.clone());
+        let begun: Vec<CollectiveTensor<1>> = mine.into_iter().map(sum).collect();
+        Ok(begun.into_iter().map(CollectiveTensor::resolve).collect())
+    }
+}
