@@ -10,8 +10,33 @@ use serde_json::{Value, json};
 use crate::{Error, Result};
 
 /// Every workload's name.
-pub const NAMES: &[&str] =
-    &["pretrain7m", "reward7m", "long4096", "lora135m", "full135m", "gen7m", "gen135m", "ppo7m"];
+pub const NAMES: &[&str] = &[
+    "pretrain7m",
+    "reward7m",
+    "long4096",
+    "lora135m",
+    "full135m",
+    "gen7m",
+    "gen135m",
+    "ppo7m",
+    "gpt124m",
+    "full1b",
+    "lora1b",
+    "gen1b",
+];
+
+/// The shape of a workload's model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Size {
+    /// 7 M parameters.
+    Small,
+    /// SmolLM2's 135 M.
+    Medium,
+    /// GPT-2's 124 M; what a GPU is timed with, as are the larger ones.
+    Gpt,
+    /// TinyLlama's 1.1 B.
+    Large,
+}
 
 /// What is done with the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +65,7 @@ pub struct Workload {
     pub(crate) n_new: usize,
     /// Whether the rows are those of the name.
     pub(crate) is_comparable: bool,
-    large: bool,
+    size: Size,
 }
 
 impl Workload {
@@ -55,10 +80,17 @@ impl Workload {
             "lora135m" => (Kind::Lora, 2, 256, 0),
             "full135m" => (Kind::Pretrain, 2, 256, 0),
             "ppo7m" => (Kind::Ppo, 16, 32, 64),
+            "gpt124m" | "full1b" => (Kind::Pretrain, 8, 1024, 0),
+            "lora1b" => (Kind::Lora, 8, 1024, 0),
             _ => (Kind::Generation, 16, 32, 96),
         };
-        let large = name.ends_with("135m");
-        Ok(Self { name, kind, rows, length, n_new, is_comparable: true, large })
+        let size = match name {
+            "gpt124m" => Size::Gpt,
+            name if name.ends_with("135m") => Size::Medium,
+            name if name.ends_with("1b") => Size::Large,
+            _ => Size::Small,
+        };
+        Ok(Self { name, kind, rows, length, n_new, is_comparable: true, size })
     }
 
     /// The same with another number of rows, to see how the cost of a token depends on it. Pairs are even in number, so
@@ -80,10 +112,11 @@ impl Workload {
     }
 
     fn description(&self) -> Value {
-        let (d, layers, heads, kv_heads, ffn, vocabulary, tied, positions) = if self.large {
-            (576, 30, 9, 3, 1536, 49152, true, 2048)
-        } else {
-            (256, 6, 8, 8, 768, 4096, false, 4096)
+        let (d, layers, heads, kv_heads, ffn, vocabulary, tied, positions) = match self.size {
+            Size::Small => (256, 6, 8, 8, 768, 4096, false, 4096),
+            Size::Medium => (576, 30, 9, 3, 1536, 49152, true, 2048),
+            Size::Large => (2048, 22, 32, 4, 5632, 32000, false, 2048),
+            Size::Gpt => return gpt2_small(),
         };
         json!({
             "model_type": "llama",
@@ -99,5 +132,41 @@ impl Workload {
             "tie_word_embeddings": tied,
             "hidden_act": "silu",
         })
+    }
+}
+
+/// GPT-2's smallest model.
+fn gpt2_small() -> Value {
+    json!({
+        "model_type": "gpt2",
+        "vocab_size": 50257,
+        "n_embd": 768,
+        "n_layer": 12,
+        "n_head": 12,
+        "n_positions": 1024,
+        "n_inner": 3072,
+        "layer_norm_epsilon": 1e-5,
+        "activation_function": "gelu_new",
+        "tie_word_embeddings": true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NAMES, Workload};
+
+    #[test]
+    fn shapes_have_the_sizes_of_their_names() {
+        for name in NAMES {
+            let config = Workload::named(name).and_then(|workload| workload.config()).expect(name);
+            let millions = config.n_parameters() as f64 / 1e6;
+            let expected = match *name {
+                "gpt124m" => 124.4..124.5,
+                name if name.ends_with("135m") => 134.0..135.0,
+                name if name.ends_with("1b") => 1100.0..1100.1,
+                _ => 6.0..8.0,
+            };
+            assert!(expected.contains(&millions), "{name}: {millions} M");
+        }
     }
 }

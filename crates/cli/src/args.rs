@@ -298,7 +298,8 @@ pub(crate) struct ChatArgs {
 /// `temper bench`
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// pretrain7m, reward7m, long4096, lora135m, full135m, gen7m, gen135m, ppo7m; or products, their rate alone
+    /// pretrain7m, reward7m, long4096, lora135m, full135m, gen7m, gen135m, ppo7m; gpt124m, full1b, lora1b, gen1b; or
+    /// products, their rate alone
     pub(crate) workload: String,
     /// Timed repetitions (default: 8 steps of training, 3 generations, 5 updates)
     #[arg(long, value_name = "N")]

@@ -167,7 +167,7 @@ impl Cost {
             n_tokens,
             flops,
             memory,
-            peak_bytes: shape.peak(&memory, n_minibatch),
+            peak_bytes: shape.peak(&memory, shape.rows_per_step / section.n_minibatches.max(1)),
             n_reference_pairs: 0,
             checkpoint_bytes: n_trained.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
             model_bytes: n_policy.saturating_mul(MODEL_BYTES_PER_PARAMETER),
