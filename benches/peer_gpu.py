@@ -20,7 +20,7 @@ SHAPES = {
         num_attention_heads=32, num_key_value_heads=4, max_position_embeddings=2048)),
 }
 TINY = {
-    "gpt2-124m": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=512, n_embd=64, n_layer=2, n_head=4)),
+    "gpt2-124m": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=512, n_embd=64, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0)),
     "llama-1.1b": lambda: LlamaForCausalLM(LlamaConfig(
         vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048)),
