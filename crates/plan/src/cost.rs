@@ -145,9 +145,9 @@ impl Cost {
             learned(lora, n_policy, 0.0) + learned(value_lora, n_value, scorer.unused_flops);
         let flops = 3.0 * forward + 2.0 * scored + section.n_ppo_epochs as f64 * epoch;
 
-        let n_micro = shape.rows_per_step / section.n_minibatches.max(1);
+        let n_minibatch = shape.rows_per_step / section.n_minibatches.max(1);
         let rows = TrainingShape {
-            rows: shape.micro_batch.min(n_micro),
+            rows: shape.micro_batch.min(n_minibatch),
             sequence_length: shape.sequence_length,
         };
         let n_trained = n_policy + n_value;

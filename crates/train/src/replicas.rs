@@ -77,6 +77,7 @@ fn together<C: Collective, E: Send>(
     match (cause.into_inner().unwrap_or_else(PoisonError::into_inner), outcome) {
         (Some(error), _) => Err(error),
         (None, Some(outcome)) => outcome,
+        // Nobody ran: nothing was trained.
         (None, None) => Ok(Outcome::Stopped { step: 0 }),
     }
 }

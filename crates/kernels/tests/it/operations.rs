@@ -18,6 +18,8 @@ use crate::support::{ints, random};
 const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 4e-6 };
 /// A row whose values nearly agree is divided by what is left of them, as little as 0.03 here.
 const NORMS: Tolerance = Tolerance { absolute: 1e-5, of_largest: 1e-5 };
+/// The same where products follow.
+const LAYER_NORM: Tolerance = Tolerance { absolute: 1e-5, of_largest: 1e-4 };
 /// A gradient of scores is a difference of sums over a head's width, which may cancel to nothing.
 const ATTENTION: Tolerance = Tolerance { absolute: 1e-5, of_largest: 4e-6 };
 
@@ -184,7 +186,10 @@ impl Project {
             inputs: self.inputs(),
             run: &|leaves| self.run(leaves),
             reference: &|inputs| self.reference(inputs),
-            tolerance: CLOSE,
+            tolerance: match self.kind {
+                Kind::LayerNorm | Kind::LayerNormWithoutBias => LAYER_NORM,
+                _ => CLOSE,
+            },
         };
         let width: usize = self.outs.iter().sum();
         operation.check(self.b * self.t * self.d_in * width);
