@@ -98,6 +98,8 @@ pub struct MemoryEstimate {
     pub logits: u64,
     /// Gradients of models that learn beside this one.
     beside: u64,
+    /// Whether products add to the sums of earlier micro-batches.
+    adds_in_place: bool,
     /// Held until the loss is left behind.
     loss: u64,
     /// Worked on in the loss.
@@ -141,13 +143,15 @@ impl MemoryEstimate {
     /// The most that stands at once in a step of so many micro-batches.
     ///
     /// Activations go while gradients come, evenly over the blocks, so one of four moments counts: the loss, the last
-    /// block's backward pass, the first block's, the end. The sums over earlier micro-batches stand beside each.
+    /// block's backward pass, the first block's, the end. The sums over earlier micro-batches stand beside each; where
+    /// products add to them in place, only what the loss makes of the head is new.
     pub fn peak(&self, n_micro_batches: u64) -> u64 {
         let sums = if n_micro_batches > 1 { self.gradients } else { self.beside };
         let own = self.gradients.saturating_sub(self.beside);
         let held = self.activations.saturating_sub(self.loss);
         let in_loss = sum(&[self.activations, self.in_loss, self.head]);
         let last_block = sum(&[held, self.in_block, self.head]);
+        let own = if n_micro_batches > 1 && self.adds_in_place { self.head } else { own };
         let blocks = own.saturating_sub(self.embedding);
         let first_block = sum(&[self.of_block, self.in_block, blocks]);
         let end = own.saturating_add(self.twice);
@@ -250,6 +254,7 @@ pub(crate) fn memory(
         activations: bytes(sum(&[blocks, loss, other])),
         logits: bytes(in_loss.max(in_block)),
         beside: 0,
+        adds_in_place: bodies == Bodies::Fused && !recomputes_blocks,
         loss: bytes(loss),
         in_loss: bytes(in_loss),
         in_block: bytes(in_block),

@@ -206,7 +206,7 @@ fn steps<M: Module + Adaptable>(
             let tokens = TokenBatch::of_rows(&ids, case.rows, &Device::flex());
             let loss = loss(&model, &tokens, &targets);
             held = CountingAllocator::in_use() - start;
-            gradients.accumulate(&model, loss.backward());
+            gradients.accumulate(&model, || loss.backward());
         }
         let norm =
             gradients.norm(n as u64, StepPlace { step: step + 1, samples: &[] }).expect("finite");

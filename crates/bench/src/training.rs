@@ -115,7 +115,7 @@ fn steps<M: Module>(
         let loss = loss_of(&model, &tokens, &ids);
         let n_targets = loss.count;
         let mut gradients = Gradients::new(&names);
-        gradients.accumulate(&model, loss.sum.backward());
+        gradients.accumulate(&model, || loss.sum.backward());
         let place = StepPlace { step: step as u64 + 1, samples: &[] };
         let norm = gradients.norm(n_targets, place)?;
         model = optimizer.step(model, gradients, norm, LR);

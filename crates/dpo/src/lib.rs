@@ -71,7 +71,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
             figures.add(objective, &policy, &reference);
             let loss = LossSum::of(objective.losses(&policy, &reference));
             loss_sum += loss.value();
-            gradients.accumulate(&model, loss.sum.backward());
+            gradients.accumulate(&model, || loss.sum.backward());
         }
 
         // Replicas add up what each found in its share of the rows; from here on all do the same.

@@ -3,11 +3,13 @@
 //! An operation computes its output from plain CPU tensors and then records how gradients flow back.
 //! It deliberately offers nothing for other backends: there the callers' plain bodies run.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -147,7 +149,7 @@ pub(crate) trait Op: Clone + Debug + Send + 'static {
 
 /// The gradients of an operation's inputs, by their place in [`record`]'s list.
 pub(crate) struct InputGradients<'a> {
-    wanted: [Option<burn::backend::autodiff::NodeId>; MAX_INPUTS],
+    wanted: [Option<NodeId>; MAX_INPUTS],
     gradients: &'a mut Gradients,
 }
 
@@ -169,11 +171,50 @@ impl InputGradients<'_> {
     pub(crate) fn take(&mut self, parameter: &Cpu) -> Option<FlexTensor> {
         match parameter {
             Cpu::Graph(parameter) if parameter.is_tracked() => {
-                self.gradients.remove::<Flex>(parameter).map(flex::own)
+                let found = self.gradients.remove::<Flex>(parameter);
+                found.or_else(|| take_back(parameter.id())).map(flex::own)
             }
             _ => None,
         }
     }
+}
+
+thread_local! {
+    static LENT: RefCell<HashMap<NodeId, FlexTensor>> = RefCell::default();
+}
+
+fn take_back(parameter: NodeId) -> Option<FlexTensor> {
+    LENT.with_borrow_mut(|lent| lent.remove(&parameter))
+}
+
+/// Lends a sum of gradients `[n]` to the backward pass that this thread runs next: products add to it
+/// in place, and what they make is the parameter's gradient. Gives it back where nothing can use it.
+///
+/// What no operation took has to be taken back by [`take_lent`] afterwards.
+pub fn lend_gradient<const D: usize>(parameter: &Tensor<D>, sum: Tensor<1>) -> Option<Tensor<1>> {
+    if !fits(parameter) || !fits(&sum) {
+        return Some(sum);
+    }
+    match Cpu::new(parameter.clone()) {
+        Cpu::Graph(parameter) if parameter.is_tracked() => {
+            let shape = parameter.primitive().layout().shape().clone();
+            let sum = Cpu::new(sum.reshape::<D, _>(shape)).into_value();
+            LENT.with_borrow_mut(|lent| lent.insert(parameter.id(), sum));
+            None
+        }
+        _ => Some(sum),
+    }
+}
+
+/// What [`lend_gradient`] lent and no operation took.
+pub fn take_lent<const D: usize>(parameter: &Tensor<D>) -> Option<Tensor<1>> {
+    if !fits(parameter) {
+        return None;
+    }
+    let Cpu::Graph(primitive) = Cpu::new(parameter.clone()) else { return None };
+    let sum: Tensor<D> = Cpu::Constant(take_back(primitive.id())?).into_tensor();
+    let n = sum.dims().iter().product::<usize>();
+    Some(sum.reshape([n]))
 }
 
 /// Puts an operation's output into the graph that its inputs stand in.

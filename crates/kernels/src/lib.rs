@@ -58,7 +58,7 @@ pub use activation::{GeluKind, gelu, silu, swiglu};
 pub use adamw::{AdamwStep, Moments, accumulate, adamw_step, sum_of_squares};
 pub use allocator::{CountingAllocator, configure_allocator};
 pub use attention::{AttentionMask, Heads, attention, attention_packed};
-pub use autodiff::{fused, set_fused, with_plain_bodies};
+pub use autodiff::{fused, lend_gradient, set_fused, take_lent, with_plain_bodies};
 pub use burn::tensor::Device;
 pub use cross_entropy::linear_cross_entropy;
 pub use device::{

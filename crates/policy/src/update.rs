@@ -162,7 +162,7 @@ fn learn(
         figures.n_predicted += policy.ratio_n.dims()[0];
         figures.ratio += sum(policy.ratio_n);
         // The two models share no trained weight: one after the other, each graph is gone before the next is built.
-        gradients.accumulate(actors, policy.loss.mean_over(n_tokens).backward());
+        gradients.accumulate(actors, || policy.loss.mean_over(n_tokens).backward());
 
         // 9. The clipped value loss.
         let value = ppo_value(
@@ -178,7 +178,7 @@ fn learn(
 
         // 10. Both are means over the whole mini-batch, the value's by its weight.
         let loss = value.loss.mean_over(n_values).mul_scalar(settings.vf_coef);
-        gradients.accumulate(actors, loss.backward());
+        gradients.accumulate(actors, || loss.backward());
     }
     Ok(())
 }

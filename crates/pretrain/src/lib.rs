@@ -49,7 +49,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
             let count = micro.n_targets as u64;
             let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
             loss_sum += loss.value();
-            gradients.accumulate(&model, loss.sum.backward());
+            gradients.accumulate(&model, || loss.sum.backward());
         }
 
         // Replicas add up what each found in its share of the rows; from here on all do the same.

@@ -62,7 +62,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
             }
             let loss = objective.loss(scores_b, &micro.margins);
             loss_sum += loss.value();
-            gradients.accumulate(&model, loss.sum.backward());
+            gradients.accumulate(&model, || loss.sum.backward());
         }
 
         // Replicas add up what each found in its share of the rows; from here on all do the same.

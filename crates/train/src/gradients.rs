@@ -5,7 +5,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients as BurnGradients, Tensor};
-use kernels::{accumulate, sum_of_squares};
+use kernels::{accumulate, lend_gradient, sum_of_squares, take_lent};
 
 use crate::checks::StepPlace;
 use crate::parameters::ParameterNames;
@@ -43,12 +43,14 @@ impl Gradients {
         Self { names: names.clone(), sums: vec![None; names.len()] }
     }
 
-    /// Moves the parameters' gradients out of what `backward` gave and adds them.
+    /// Calls `backward` and adds the parameters' gradients to the sums.
     ///
-    /// The graph must be gone by the time the optimizer runs, or every weight is copied.
-    pub fn accumulate<M: Module>(&mut self, model: &M, gradients: BurnGradients) {
-        let mut visitor = Accumulate { gradients, sums: &mut self.sums, idx: 0 };
-        model.visit(&mut visitor);
+    /// Products add to the sums in place where they can, so no second copy of all gradients stands beside them. The
+    /// graph must be gone by the time the optimizer runs, or every weight is copied.
+    pub fn accumulate<M: Module>(&mut self, model: &M, backward: impl FnOnce() -> BurnGradients) {
+        model.visit(&mut Lend { sums: &mut self.sums, idx: 0 });
+        let gradients = backward();
+        model.visit(&mut Accumulate { gradients, sums: &mut self.sums, idx: 0 });
     }
 
     /// Adds up what all replicas have, in the order of their ranks, so that each holds the sums of the whole step.
@@ -121,6 +123,20 @@ impl Gradients {
     }
 }
 
+struct Lend<'a> {
+    sums: &'a mut [Option<Tensor<1>>],
+    idx: usize,
+}
+
+impl ModuleVisitor for Lend<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let slot = self.sums.get_mut(self.idx);
+        self.idx += 1;
+        let Some(slot) = slot else { return };
+        *slot = slot.take().and_then(|sum| lend_gradient(&param.val(), sum));
+    }
+}
+
 struct Accumulate<'a> {
     gradients: BurnGradients,
     sums: &'a mut [Option<Tensor<1>>],
@@ -132,6 +148,9 @@ impl ModuleVisitor for Accumulate<'_> {
         let slot = self.sums.get_mut(self.idx);
         self.idx += 1;
         let Some(slot) = slot else { return };
+        if let Some(sum) = take_lent(&param.val()) {
+            *slot = Some(sum);
+        }
         let Some(gradient) = param.val().grad_remove(&mut self.gradients) else { return };
         let n: usize = gradient.dims().iter().product();
         let gradient = gradient.inner().reshape([n]);

@@ -63,7 +63,7 @@ pub(super) fn train(model: CausalLm, n: u64, device: &Device) -> Result<Trained>
     let names = ParameterNames::of(&model);
     let mut first = Gradients::new(&names);
     let (loss, _) = loss(&model, 0, device);
-    first.accumulate(&model, loss.sum.backward());
+    first.accumulate(&model, || loss.sum.backward());
     let gradients = names
         .iter()
         .filter_map(|name| first.get(name).map(|sum| (name.to_owned(), host(sum))))
@@ -86,7 +86,7 @@ pub(super) fn go_on(
         let (loss, n_targets) = loss(&model, step, device);
         losses.push((loss.value() / n_targets as f64) as f32);
         let mut gradients = Gradients::new(&names);
-        gradients.accumulate(&model, loss.sum.backward());
+        gradients.accumulate(&model, || loss.sum.backward());
         let norm = gradients.norm(n_targets, StepPlace { step: step + 1, samples: &[] })?;
         model = optimizer.step(model, gradients, norm, LR);
     }

@@ -145,7 +145,7 @@ impl Io {
 
         let names = ParameterNames::of(model);
         let mut gradients = Gradients::new(&names);
-        gradients.accumulate(model, mean.backward());
+        gradients.accumulate(model, || mean.backward());
         let reference = Vectors::open(path)?;
         let mut quantity = Quantity::new("gradients");
         for name in reference.names()? {

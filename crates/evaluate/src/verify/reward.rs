@@ -60,7 +60,7 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let names = ParameterNames::of(&model);
     let mut gradients = Gradients::new(&names);
     let count = plain.count;
-    gradients.accumulate(&model, plain.mean_over(count).backward());
+    gradients.accumulate(&model, || plain.mean_over(count).backward());
     quantities.push(compare(&gradients, &names, &dir.join("grads.safetensors"))?);
     Ok(quantities)
 }

@@ -124,7 +124,7 @@ fn read_step(
         let loss = summed_loss(model, &tokens, &targets, count);
         sum += loss.value();
         n_targets += count;
-        gradients.accumulate(model, loss.sum.backward());
+        gradients.accumulate(model, || loss.sum.backward());
     }
     let norm = gradients.norm(n_targets, StepPlace { step: step + 1, samples: &[] })?;
     Ok((sum / n_targets.max(1) as f64, norm))

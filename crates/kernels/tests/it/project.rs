@@ -187,3 +187,34 @@ fn without_autodiff_nothing_is_recorded() {
     let out = project(Read::Plain(random([1, 3, 4], 2, &Device::flex())), &[map], None);
     assert!(!out.is_autodiff());
 }
+
+#[test]
+fn products_add_to_a_sum_that_was_lent() {
+    let device = Device::flex().autodiff();
+    let [used, other] = [1, 2].map(|seed| random::<2>([6, 6], seed, &device).require_grad());
+    let x = random([2, 5, 6], 3, &device);
+    let map = |weight: &Tensor<2>| LinearMap {
+        weight: weight.clone(),
+        layout: Layout::OutIn,
+        bias_o: None,
+        adapter: None,
+    };
+    let gradient = || {
+        let out = project(Read::Plain(x.clone()), &[map(&used)], None);
+        out.square().sum().backward()
+    };
+    let alone = values(&used.grad(&gradient()).expect("a gradient"));
+    let earlier = random::<1>([36], 4, &Device::flex());
+    for parameter in [&used, &other] {
+        assert!(kernels::lend_gradient(parameter, earlier.clone()).is_none(), "it was not lent");
+    }
+    let both = values(&used.grad(&gradient()).expect("a gradient"));
+    let want: Vec<f32> = alone.iter().zip(values(&earlier)).map(|(new, old)| new + old).collect();
+    testkit::assert_close("the sum", &both, &want, CLOSE);
+    assert!(kernels::take_lent(&used).is_none(), "it was added to");
+    let back = kernels::take_lent(&other).expect("nothing used it");
+    assert_eq!(values(&back), values(&earlier));
+    assert!(kernels::take_lent(&other).is_none());
+    let frozen = random::<2>([6, 6], 5, &device);
+    assert!(kernels::lend_gradient(&frozen, earlier).is_some(), "nothing adds to it");
+}

@@ -56,7 +56,7 @@ fn train<M: Adaptable>(mut model: M, loss_of: fn(&M, u64) -> LossSum) -> (M, Vec
         let (value, count) = (loss.value(), loss.count);
         losses.push(value / count as f64);
         let mut gradients = Gradients::new(&names);
-        gradients.accumulate(&model, loss.sum.backward());
+        gradients.accumulate(&model, || loss.sum.backward());
         // Gradients exist for what is trained, and for nothing else.
         let missing: Vec<&str> = gradients.missing().collect();
         assert!(

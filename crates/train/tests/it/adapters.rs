@@ -175,7 +175,7 @@ fn run_stage(
             let count = micro.n_targets as u64;
             let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
             sum += loss.value();
-            gradients.accumulate(&model, loss.sum.backward());
+            gradients.accumulate(&model, || loss.sum.backward());
         }
         let norm = gradients.norm(batch.n_targets as u64, place)?;
         let rate = lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);

@@ -79,7 +79,7 @@ fn train_with(
     for (idx, lr) in rates.iter().enumerate() {
         let mut sums = Gradients::new(&names);
         let (matrix, vector) = gradients(idx);
-        sums.accumulate(&model, model.linear_loss(&matrix, &vector).backward());
+        sums.accumulate(&model, || model.linear_loss(&matrix, &vector).backward());
         checks.gradients(&sums);
         let norm = sums.norm(1, place(idx as u64 + 1)).expect("finite");
         model = after(optimizer.step(model, sums, norm, *lr), idx);

@@ -39,7 +39,7 @@ fn training_follows_torch() {
         for (tokens, targets) in &micro {
             let loss = loss_of(&model, tokens, targets);
             sum += loss.value();
-            gradients.accumulate(&model, loss.sum.backward());
+            gradients.accumulate(&model, || loss.sum.backward());
         }
         let place = StepPlace { step: step as u64 + 1, samples: &[] };
         let norm = gradients.norm(n_targets, place).expect("finite");

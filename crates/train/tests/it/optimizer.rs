@@ -33,7 +33,7 @@ fn three_steps_have_a_closed_form() {
         let mut gradients = Gradients::new(&names);
         // Two micro-batches whose sum, over 2 targets, is c.
         for _ in 0..2 {
-            gradients.accumulate(&model, model.linear_loss(&c_matrix, &c_vector).backward());
+            gradients.accumulate(&model, || model.linear_loss(&c_matrix, &c_vector).backward());
         }
         let norm = gradients.norm(2, place(step)).expect("finite");
         let all: Vec<f64> = c_matrix.iter().chain(&c_vector).map(|c| f64::from(*c)).collect();
@@ -68,7 +68,7 @@ fn the_step_count_does_not_run_ahead() {
             loss = loss + (param.val() * gradient_at(step, part)).sum();
         }
         let mut gradients = Gradients::new(&names);
-        gradients.accumulate(&model, loss.backward());
+        gradients.accumulate(&model, || loss.backward());
         let norm = gradients.norm(1, place(step)).expect("finite");
         model = optimizer.step(model, gradients, norm, 1e-2);
     }
@@ -108,7 +108,7 @@ fn decay_alone_shrinks_matrices_only() {
     let mut optimizer = AdamW::new(settings(0.1, 1.0), &names);
     let before = (values(&model.matrix.val()), values(&model.vector.val()));
     let mut gradients = Gradients::new(&names);
-    gradients.accumulate(&model, model.linear_loss(&[0.0; 6], &[0.0; 4]).backward());
+    gradients.accumulate(&model, || model.linear_loss(&[0.0; 6], &[0.0; 4]).backward());
     let norm = gradients.norm(1, place(1)).expect("finite");
     model = optimizer.step(model, gradients, norm, 0.5);
     let shrunk: Vec<f32> = before.0.iter().map(|w| w * 0.95).collect();
@@ -124,7 +124,7 @@ fn a_frozen_parameter_is_left_alone() {
     let mut optimizer = AdamW::new(settings(0.1, 1.0), &names);
     let before = values(&model.matrix.val());
     let mut gradients = Gradients::new(&names);
-    gradients.accumulate(&model, model.linear_loss(&[1.0; 6], &[1.0; 4]).backward());
+    gradients.accumulate(&model, || model.linear_loss(&[1.0; 6], &[1.0; 4]).backward());
     assert_eq!(gradients.missing().collect::<Vec<_>>(), ["matrix"]);
     let norm = gradients.norm(1, place(1)).expect("finite");
     assert!((norm.value() - 2.0).abs() < 1e-12);
@@ -141,7 +141,7 @@ fn a_gradient_that_is_not_finite_has_no_norm() {
     for bad in [f32::NAN, f32::INFINITY] {
         let mut gradients = Gradients::new(&names);
         let loss = model.linear_loss(&[1.0; 6], &[1.0, bad, 1.0, 1.0]);
-        gradients.accumulate(&model, loss.backward());
+        gradients.accumulate(&model, || loss.backward());
         let error = gradients.norm(1, place(12)).expect_err("no norm, no update");
         assert!(matches!(error, Error::NonFiniteGradient { .. }));
         assert_eq!(

@@ -65,7 +65,7 @@ fn gradients<M: Module>(model: &M, loss: &dyn Fn(&M) -> Tensor<1>) -> BTreeMap<S
     let mut gradients = Gradients::new(&names);
     let loss = loss(model);
     let mut found = BTreeMap::from([("loss".to_owned(), values(&loss))]);
-    gradients.accumulate(model, loss.backward());
+    gradients.accumulate(model, || loss.backward());
     for name in names.iter() {
         if let Some(gradient) = gradients.get(name) {
             found.insert(name.to_owned(), values(gradient));

@@ -111,7 +111,7 @@ fn a_replica_without_gradients_adds_zeros() {
         let mut gradients = Gradients::new(&names);
         if replica.rank() != 1 {
             let loss = model.linear_loss(&[1.0; 6], &[0.5, 1.0, 2.0, 4.0]);
-            gradients.accumulate(&model, loss.backward());
+            gradients.accumulate(&model, || loss.backward());
         }
         gradients.all_reduce(&replica, &device()).expect("sums");
         ["matrix", "vector"].map(|name| values(gradients.get(name).expect(name)))
@@ -130,7 +130,7 @@ fn weights_that_differ_are_found() {
         if replica.rank() == 1 {
             let mut gradients = Gradients::new(&names);
             let loss = model.linear_loss(&[1.0; 6], &[1.0; 4]);
-            gradients.accumulate(&model, loss.backward());
+            gradients.accumulate(&model, || loss.backward());
             let norm = gradients.norm(1, place(1)).expect("finite");
             model = AdamW::new(settings(0.0, 0.0), &names).step(model, gradients, norm, 1e-6);
         }
@@ -293,7 +293,7 @@ fn pretrain(context: Context<'_>, disturb: &Disturb) -> train::Result<Outcome> {
             dropout.draw(step, idx);
             let loss = loss_of(&model, &micro, device);
             sum += loss.value();
-            gradients.accumulate(&model, loss.sum.backward());
+            gradients.accumulate(&model, || loss.sum.backward());
         }
         let loss = replicas.sum(sum)? / batch.n_targets as f64;
         checks.loss(loss, place)?;

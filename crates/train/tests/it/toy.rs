@@ -106,7 +106,7 @@ pub(crate) fn gradients_of(
         let tokens = TokenBatch::of_rows(ids, rows, &device());
         let loss = loss_of(model, &tokens, targets);
         sum += loss.value();
-        gradients.accumulate(model, loss.sum.backward());
+        gradients.accumulate(model, || loss.sum.backward());
     }
     (gradients, sum / n_targets as f64, n_targets)
 }
