@@ -88,7 +88,7 @@ def main():
         ratios = [rate(a) / rate(b) for a, b in zip(ours, peer)]
         efficiency = ""
         if rates:
-            each = [rate(a) * MFLOP[workload] / 1e3 / rate for a, rate in zip(ours, rates)]
+            each = [rate(line) * MFLOP[workload] / 1e3 / products for line, products in zip(ours, rates)]
             efficiency = f"{statistics.median(each):.2f}"
         memory = statistics.median(a["peak_rss_mb"] / b["peak_rss_mb"] for a, b in zip(ours, peer))
         first = [statistics.median(line.get("first_step_s", float("nan")) for line in lines) for lines in (ours, peer)]

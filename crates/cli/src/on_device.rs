@@ -99,7 +99,7 @@ impl Budget<'_> {
         );
         let hint = format!(
             "lower {stage}.micro_batch (now {micro_batch}), which changes no result beyond rounding, or \
-             {stage}.sequence_length (now {sequence_length}), or set {stage}.checkpointing = \"block\"; the last checkpoint is whole: `temper resume` goes on from it"
+             {stage}.sequence_length (now {sequence_length}); the last checkpoint is whole: `temper resume` goes on from it"
         );
         Failure::input(message, hint)
     }
