@@ -3,9 +3,9 @@
 //! It deliberately asks for no instructions: its callers did.
 
 use std::arch::x86_64::{
-    __m512bh, __m512i, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_dpbf16_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps,
+    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
 };
 
 use half::bf16;
@@ -54,10 +54,7 @@ pub(super) unsafe fn columns<const N: usize>(
                 *even = _mm512_fmadd_ps(w, last, *even);
             }
         }
-        for (out, (even, odd)) in even.into_iter().zip(odd).enumerate() {
-            let at = tile.as_mut_ptr().add(out * stride + vector * LANES);
-            _mm512_storeu_ps(at, _mm512_add_ps(even, odd));
-        }
+        store_sums(&mut tile[vector * LANES..], stride, even, odd);
     }
 }
 
@@ -102,13 +99,8 @@ pub(super) unsafe fn widened<const N: usize>(
             }
         }
     }
-    for (out, (even, odd)) in even.into_iter().zip(odd).enumerate() {
-        // SAFETY: the tile is long enough, checked above.
-        unsafe {
-            let at = tile.as_mut_ptr().add(out * stride + vector * LANES);
-            _mm512_storeu_ps(at, _mm512_add_ps(even, odd));
-        }
-    }
+    // SAFETY: the tile is long enough, checked above.
+    unsafe { store_sums(&mut tile[vector * LANES..], stride, even, odd) };
 }
 
 /// As [`columns`], both sides in bf16, two columns at a time.
@@ -147,12 +139,26 @@ pub(super) unsafe fn pairs<const N: usize>(
             }
         }
     }
+    // SAFETY: the tile is long enough, checked above.
+    unsafe { store_sums(&mut tile[vector * LANES..], stride, even, odd) };
+}
+
+/// Writes the sums of each row of the weight, `stride` apart.
+///
+/// # Safety
+/// The processor has AVX-512F; the tile holds `(N - 1) * stride + LANES` values.
+#[target_feature(enable = "avx512f")]
+#[allow(unsafe_code)]
+#[inline]
+unsafe fn store_sums<const N: usize>(
+    tile: &mut [f32],
+    stride: usize,
+    even: [__m512; N],
+    odd: [__m512; N],
+) {
     for (out, (even, odd)) in even.into_iter().zip(odd).enumerate() {
-        // SAFETY: the tile is long enough, checked above.
-        unsafe {
-            let at = tile.as_mut_ptr().add(out * stride + vector * LANES);
-            _mm512_storeu_ps(at, _mm512_add_ps(even, odd));
-        }
+        // SAFETY: the caller says that the tile is long enough.
+        unsafe { _mm512_storeu_ps(tile.as_mut_ptr().add(out * stride), _mm512_add_ps(even, odd)) };
     }
 }
 
