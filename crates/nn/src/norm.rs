@@ -1,6 +1,6 @@
 //! RMSNorm and LayerNorm with their weights.
 //!
-//! They deliberately expose the form fused with the residual sum, which is what a block needs.
+//! They deliberately expose the form that linear layers read: inside a block no norm exists as a tensor.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -28,11 +28,6 @@ impl RmsNorm {
     /// The norm of `x` as what linear layers read.
     pub fn read(&self, x_btd: Tensor<3>) -> kernels::Read {
         kernels::Read::RmsNorm { x_btd, weight_d: self.weight.val(), eps: self.eps }
-    }
-
-    /// The norm of `x + residual`, and that sum.
-    pub fn add_forward(&self, x_btd: Tensor<3>, residual_btd: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
-        kernels::add_rms_norm(x_btd, residual_btd, self.weight.val(), self.eps)
     }
 }
 
@@ -63,11 +58,5 @@ impl LayerNorm {
     pub fn forward(&self, x_btd: Tensor<3>) -> Tensor<3> {
         let bias_d = self.bias.as_ref().map(Param::val);
         kernels::layer_norm(x_btd, self.weight.val(), bias_d, self.eps)
-    }
-
-    /// The norm of `x + residual`, and that sum.
-    pub fn add_forward(&self, x_btd: Tensor<3>, residual_btd: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
-        let bias_d = self.bias.as_ref().map(Param::val);
-        kernels::add_layer_norm(x_btd, residual_btd, self.weight.val(), bias_d, self.eps)
     }
 }

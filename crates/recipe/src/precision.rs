@@ -12,8 +12,8 @@ pub enum Precision {
     F32,
     /// f32 rounded to ten bits of mantissa, as tensor cores take it; on CUDA only.
     Tf32,
-    /// Rounded to bf16, eight bits of mantissa: about twice as fast where the processor has such
-    /// products.
+    /// Rounded to bf16, eight bits of mantissa: products take about half the time where the processor
+    /// has such ones.
     Bf16,
 }
 
