@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use crate::{Layout, ModelConfig, ParamKind};
+use crate::{AxisOrder, ModelConfig, ParamKind};
 
 /// The result of describing an adapter.
 pub type AdapterResult<T> = std::result::Result<T, AdapterError>;
@@ -258,7 +258,9 @@ fn linear_layers(config: &ModelConfig) -> Vec<AdaptedLayer> {
         .filter_map(|spec| {
             let name = spec.name.strip_suffix(".weight")?.to_owned();
             let (d_in, d_out) = match (spec.layout, spec.shape.as_slice()) {
-                (Layout::OutIn, [d_out, d_in]) | (Layout::InOut, [d_in, d_out]) => (*d_in, *d_out),
+                (AxisOrder::OutIn, [d_out, d_in]) | (AxisOrder::InOut, [d_in, d_out]) => {
+                    (*d_in, *d_out)
+                }
                 _ => return None,
             };
             Some(AdaptedLayer { name, d_in, d_out })

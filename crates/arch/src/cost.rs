@@ -21,7 +21,7 @@ impl TrainingShape {
 
 /// Which bodies compute a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Bodies {
+pub enum KernelPath {
     /// Those for the CPU, each with a backward pass of its own.
     #[default]
     Fused,
@@ -44,7 +44,7 @@ pub enum Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Computation {
     /// By which bodies.
-    pub bodies: Bodies,
+    pub bodies: KernelPath,
     /// Whether blocks keep their input alone and are computed again in the backward pass.
     pub recomputes_blocks: bool,
     /// To what end.
@@ -199,9 +199,11 @@ pub(crate) fn memory(
     // A block, for each token.
     let all_scores = product(&[sizes.n_heads as u64, shape.sequence_length as u64]);
     let scores = match bodies {
-        Bodies::Fused => [sizes.n_heads as u64, 0],
+        KernelPath::Cpu => [sizes.n_heads as u64, 0],
         // Three tensors and a mask are held, half as many again are in use.
-        Bodies::Plain => [all_scores.saturating_mul(25) / 8, all_scores.saturating_mul(3) / 2],
+        KernelPath::Generic => {
+            [all_scores.saturating_mul(25) / 8, all_scores.saturating_mul(3) / 2]
+        }
     };
     let of_adapters = adapters.map_or(0, |adapters| {
         let dropped = if adapters.has_dropout { adapters.widths } else { 0 };
@@ -213,21 +215,21 @@ pub(crate) fn memory(
     let matrix = if trains_all { count.matrix } else { 0 };
 
     // The loss.
-    let elements = LOGITS_CHUNK[usize::from(bodies == Bodies::Plain)];
+    let elements = LOGITS_CHUNK[usize::from(bodies == KernelPath::Generic)];
     let rows = (elements / v.max(1)).clamp(16, CHUNK_ROWS).min(n);
     let chunk = product(&[rows, v]);
     let logits = product(&[n, v]);
     let [held_by_loss, in_loss] = match (output, bodies) {
         (Output::Scores, _) => [product(&[n, d]), 0],
         // A gradient of hidden states, and products of transposed chunks are packed.
-        (_, Bodies::Fused) => [
+        (_, KernelPath::Cpu) => [
             product(&[n, d]),
             sum(&[product(&[n, d]), chunk, if trains_all { chunk / 2 } else { 0 }]),
         ],
-        (Output::CrossEntropy, Bodies::Plain) => {
+        (Output::CrossEntropy, KernelPath::Generic) => {
             [logits, sum(&[product(&[n, d]), logits / 4 * 3, chunk.saturating_mul(5) / 2])]
         }
-        (Output::LogProbs, Bodies::Plain) => [
+        (Output::LogProbs, KernelPath::Generic) => [
             logits.saturating_mul(2),
             sum(&[product(&[n, d]), logits / 4 * 5, chunk.saturating_mul(5) / 2]),
         ],
@@ -246,7 +248,7 @@ pub(crate) fn memory(
     let table = if trains_all { product(&[v, d]) } else { 0 };
     let has_logits = output != Output::Scores;
     let is_tied = sizes.tied && has_logits;
-    let twice = if is_tied && bodies == Bodies::Plain { table.saturating_mul(2) } else { 0 };
+    let twice = if is_tied && bodies == KernelPath::Generic { table.saturating_mul(2) } else { 0 };
     MemoryEstimate {
         weights: bytes(n_weights),
         gradients: bytes(n_trained),
@@ -254,7 +256,7 @@ pub(crate) fn memory(
         activations: bytes(sum(&[blocks, loss, other])),
         logits: bytes(in_loss.max(in_block)),
         beside: 0,
-        adds_in_place: bodies == Bodies::Fused && !recomputes_blocks,
+        adds_in_place: bodies == KernelPath::Cpu && !recomputes_blocks,
         loss: bytes(loss),
         in_loss: bytes(in_loss),
         in_block: bytes(in_block),

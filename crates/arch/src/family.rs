@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::cost::{ActivationCount, Bodies};
+use crate::cost::{ActivationCount, KernelPath};
 use crate::params::ParamSpec;
 
 /// The part of a config that differs from family to family.
@@ -32,7 +32,7 @@ pub(crate) trait FamilyConfig {
     fn keys(&self) -> Map<String, Value>;
 
     /// Elements that its blocks need in a step.
-    fn activations(&self, bodies: Bodies) -> ActivationCount;
+    fn activations(&self, bodies: KernelPath) -> ActivationCount;
 }
 
 /// The sizes that families spell differently.

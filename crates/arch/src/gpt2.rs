@@ -3,12 +3,12 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cost::{ActivationCount, Bodies};
+use crate::config_reader::Keys;
+use crate::cost::{ActivationCount, KernelPath};
 use crate::error::Result;
 use crate::family::{FamilyConfig, Sizes};
-use crate::keys::Keys;
 use crate::limits;
-use crate::params::{Layout, ParamSpec, Product, Table};
+use crate::params::{AxisOrder, ParamSpec, Product, Table};
 
 /// The sizes and choices of one GPT-2-shaped model, named as in config.json.
 #[derive(Debug, Clone, PartialEq)]
@@ -180,11 +180,11 @@ impl Gpt2Config {
         let c_fc = product("mlp.c_fc", d, inner, std);
         let mlp_c_proj = product("mlp.c_proj", inner, d, residual_std);
         table.norm(&format!("{prefix}.ln_1"), d, bias);
-        table.linear(&c_attn.0, Layout::InOut, c_attn.1);
-        table.linear(&attn_c_proj.0, Layout::InOut, attn_c_proj.1);
+        table.linear(&c_attn.0, AxisOrder::InOut, c_attn.1);
+        table.linear(&attn_c_proj.0, AxisOrder::InOut, attn_c_proj.1);
         table.norm(&format!("{prefix}.ln_2"), d, bias);
-        table.linear(&c_fc.0, Layout::InOut, c_fc.1);
-        table.linear(&mlp_c_proj.0, Layout::InOut, mlp_c_proj.1);
+        table.linear(&c_fc.0, AxisOrder::InOut, c_fc.1);
+        table.linear(&mlp_c_proj.0, AxisOrder::InOut, mlp_c_proj.1);
     }
 
     fn causal_lm(&self, bias: bool) -> Vec<ParamSpec> {
@@ -263,13 +263,13 @@ impl FamilyConfig for Gpt2Config {
         map
     }
 
-    fn activations(&self, bodies: Bodies) -> ActivationCount {
+    fn activations(&self, bodies: KernelPath) -> ActivationCount {
         let (d, inner) = (self.n_embd as u64, self.n_inner as u64);
         let (block, of_norm_weights) = match bodies {
             // Queries, keys and values, what is attended, the middle of the residual stream; GELU's input; statistics.
-            Bodies::Fused => (5 * d + inner + 4, 0),
+            KernelPath::Cpu => (5 * d + inner + 4, 0),
             // Norms, head vectors and residual sums 9; GELU's input and output.
-            Bodies::Plain => (9 * d + 2 * inner + 20, 2 * d),
+            KernelPath::Generic => (9 * d + 2 * inner + 20, 2 * d),
         };
         ActivationCount {
             block,

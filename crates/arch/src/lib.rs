@@ -5,16 +5,16 @@
 //! family's keys, names and formulas stand in its own file; this file names families in one place, `dispatch!`.
 
 mod adapter;
+mod config_reader;
 mod cost;
-mod description;
 mod dtype;
 mod error;
 mod family;
 mod gpt2;
-mod harmless;
-mod keys;
+mod ignored_keys;
 pub mod limits;
 mod llama;
+mod model_info;
 mod params;
 mod peft;
 mod rope;
@@ -25,19 +25,19 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 pub use adapter::{AdaptedLayer, AdapterError, AdapterResult, LoraConfig, Targets};
-pub use cost::{AdapterShape, Bodies, Computation, MemoryEstimate, Output, TrainingShape};
-pub use description::Description;
+pub use cost::{AdapterShape, Computation, KernelPath, MemoryEstimate, Output, TrainingShape};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use gpt2::{Activation, Gpt2Config};
 pub use llama::LlamaConfig;
-pub use params::{Init, Layout, ParamKind, ParamSpec};
+pub use model_info::ModelInfo;
+pub use params::{AxisOrder, Init, ParamKind, ParamSpec};
 pub use peft::{ADAPTER_CONFIG, Peft, SCORE_HEADS};
 pub use rope::{RopeParameters, RopeScaling, RopeTable};
 pub use token_ids::TokenIds;
 
+use config_reader::Keys;
 use family::FamilyConfig;
-use keys::Keys;
 
 /// A model's shape, as its config.json describes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,7 +119,7 @@ impl Family {
 impl ModelConfig {
     /// Reads a config.json in today's or the older spelling. `origin` stands in messages.
     pub fn from_json(value: &Value, origin: &Path) -> Result<Self> {
-        Ok(Description::from_json(value, origin)?.config)
+        Ok(ModelInfo::from_json(value, origin)?.config)
     }
 
     /// The config of a model to be trained from scratch: `keys` are those of config.json, as a recipe gives them;

@@ -3,12 +3,12 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cost::{ActivationCount, Bodies};
+use crate::config_reader::Keys;
+use crate::cost::{ActivationCount, KernelPath};
 use crate::error::Result;
 use crate::family::{FamilyConfig, Sizes};
-use crate::keys::Keys;
 use crate::limits;
-use crate::params::{Layout, ParamSpec, Product, Table};
+use crate::params::{AxisOrder, ParamSpec, Product, Table};
 use crate::rope::{RopeParameters, RopeTable};
 
 /// The sizes and choices of one Llama-shaped model, named as in config.json.
@@ -202,13 +202,13 @@ impl LlamaConfig {
         let attention = [("q_proj", d, q), ("k_proj", d, kv), ("v_proj", d, kv), ("o_proj", q, d)];
         for (name, n_in, n_out) in attention {
             let product = Product { n_in, n_out, bias: self.attention_bias, std };
-            table.linear(&format!("{prefix}.self_attn.{name}"), Layout::OutIn, product);
+            table.linear(&format!("{prefix}.self_attn.{name}"), AxisOrder::OutIn, product);
         }
         for (name, n_in, n_out) in
             [("gate_proj", d, inner), ("up_proj", d, inner), ("down_proj", inner, d)]
         {
             let product = Product { n_in, n_out, bias: self.mlp_bias, std };
-            table.linear(&format!("{prefix}.mlp.{name}"), Layout::OutIn, product);
+            table.linear(&format!("{prefix}.mlp.{name}"), AxisOrder::OutIn, product);
         }
         table.norm(&format!("{prefix}.input_layernorm"), d, false);
         table.norm(&format!("{prefix}.post_attention_layernorm"), d, false);
@@ -277,14 +277,14 @@ impl FamilyConfig for LlamaConfig {
         map
     }
 
-    fn activations(&self, bodies: Bodies) -> ActivationCount {
+    fn activations(&self, bodies: KernelPath) -> ActivationCount {
         let (d, inner) = (self.hidden_size as u64, self.intermediate_size as u64);
         let (q, kv) = (self.query_width() as u64, self.key_value_width() as u64);
         let (block, of_norm_weights) = match bodies {
             // Queries, keys and values, what is attended, the middle of the residual stream, gate and up, scales of norms.
-            Bodies::Fused => (2 * q + 2 * kv + d + 2 * inner + 2, 0),
+            KernelPath::Cpu => (2 * q + 2 * kv + d + 2 * inner + 2, 0),
             // Norms and residual sums 5, two of each head vector; gate, up and their product; tables.
-            Bodies::Plain => (5 * d + 2 * q + 2 * kv + 3 * inner + 29, 2 * d),
+            KernelPath::Generic => (5 * d + 2 * q + 2 * kv + 3 * inner + 29, 2 * d),
         };
         ActivationCount {
             block,

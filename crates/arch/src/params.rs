@@ -17,7 +17,7 @@ pub enum ParamKind {
 
 /// How the two axes of a matrix are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Layout {
+pub enum AxisOrder {
     /// `[out, in]`, as `torch.nn.Linear` stores it; also every embedding (`[rows, width]`) and every vector.
     OutIn,
     /// `[in, out]`, as the `Conv1D` of GPT-2 stores it.
@@ -48,7 +48,7 @@ pub struct ParamSpec {
     /// What it is used for.
     pub kind: ParamKind,
     /// Order of the axes of a matrix.
-    pub layout: Layout,
+    pub layout: AxisOrder,
     /// How it starts.
     pub init: Init,
 }
@@ -78,20 +78,26 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn embedding(&mut self, name: String, shape: [usize; 2], std: f64) {
-        self.push(name, shape.to_vec(), ParamKind::Embedding, Layout::OutIn, Init::Normal { std });
+        self.push(
+            name,
+            shape.to_vec(),
+            ParamKind::Embedding,
+            AxisOrder::OutIn,
+            Init::Normal { std },
+        );
     }
 
     pub(crate) fn head(&mut self, name: &str, n_out: usize, n_in: usize, std: f64) {
         let shape = vec![n_out, n_in];
-        self.push(name.to_owned(), shape, ParamKind::Head, Layout::OutIn, Init::Normal { std });
+        self.push(name.to_owned(), shape, ParamKind::Head, AxisOrder::OutIn, Init::Normal { std });
     }
 
     /// A product of `n_in` to `n_out` named `prefix.weight`, and `prefix.bias` where it has one.
-    pub(crate) fn linear(&mut self, prefix: &str, layout: Layout, product: Product) {
+    pub(crate) fn linear(&mut self, prefix: &str, layout: AxisOrder, product: Product) {
         let Product { n_in, n_out, bias, std } = product;
         let shape = match layout {
-            Layout::OutIn => vec![n_out, n_in],
-            Layout::InOut => vec![n_in, n_out],
+            AxisOrder::OutIn => vec![n_out, n_in],
+            AxisOrder::InOut => vec![n_in, n_out],
         };
         let init = Init::Normal { std };
         self.push(format!("{prefix}.weight"), shape, ParamKind::Matrix, layout, init);
@@ -102,7 +108,7 @@ impl Table {
 
     pub(crate) fn norm(&mut self, prefix: &str, width: usize, bias: bool) {
         let name = format!("{prefix}.weight");
-        self.push(name, vec![width], ParamKind::Norm, Layout::OutIn, Init::Ones);
+        self.push(name, vec![width], ParamKind::Norm, AxisOrder::OutIn, Init::Ones);
         if bias {
             self.bias(format!("{prefix}.bias"), width);
         }
@@ -113,7 +119,7 @@ impl Table {
     }
 
     fn bias(&mut self, name: String, width: usize) {
-        self.push(name, vec![width], ParamKind::Bias, Layout::OutIn, Init::Zeros);
+        self.push(name, vec![width], ParamKind::Bias, AxisOrder::OutIn, Init::Zeros);
     }
 
     fn push(
@@ -121,7 +127,7 @@ impl Table {
         name: String,
         shape: Vec<usize>,
         kind: ParamKind,
-        layout: Layout,
+        layout: AxisOrder,
         init: Init,
     ) {
         self.specs.push(ParamSpec { name, shape, kind, layout, init });

@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::config_reader::Keys;
 use crate::error::Result;
-use crate::keys::Keys;
 
 /// The special ids of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

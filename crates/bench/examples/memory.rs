@@ -14,7 +14,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use kernels::CountingAllocator;
 use lora::{LoraConfig, Targets};
-use model::{Adaptable, CausalLm, ScalarHead};
+use model::{Adaptable, CausalLm, ScalarModel};
 use nn::TokenBatch;
 use serde_json::json;
 use train::{AdamW, Gradients, ParameterNames, StepPlace};
@@ -164,7 +164,7 @@ fn measure(case: &Case) -> [usize; 2] {
         Task::Scores => {
             let CausalLm { backbone, lm_head, .. } = model;
             drop(lm_head);
-            let model = ScalarHead::from_backbone(backbone, &config, 1);
+            let model = ScalarModel::from_backbone(backbone, &config, 1);
             steps(case, before, model, |model, tokens, _| model.values(tokens).sum())
         }
         Task::Lora | Task::LoraLogProbs | Task::LoraDropout => {
@@ -191,7 +191,7 @@ fn steps<M: Module + Adaptable>(
         betas: [0.9, 0.999],
         eps: 1e-8,
         weight_decay: 0.01,
-        clip: 1.0,
+        max_grad_norm: 1.0,
     };
     let mut optimizer = AdamW::new(settings, &names);
     let n = case.rows * case.length;

@@ -27,7 +27,7 @@ pub enum Error {
     Generate(#[from] generate::Error),
     /// An update went wrong.
     #[error(transparent)]
-    Policy(#[from] policy::Error),
+    Policy(#[from] rl::Error),
 }
 
 impl Error {

@@ -6,8 +6,8 @@
 use std::time::Instant;
 
 use burn::tensor::Device;
-use model::{CausalLm, ScalarHead};
-use policy::{Actors, Conventions, KlEstimator, Learner, Rollouts, Sampling, Settings};
+use model::{CausalLm, ScalarModel};
+use rl::{ActorCritic, Conventions, KlEstimator, Learner, Rollouts, Sampling, Settings};
 use seed::{Purpose, Rng};
 use train::{AdamW, ParameterNames};
 
@@ -28,9 +28,9 @@ pub(crate) fn run(
     let config = workload.config()?;
     let model = |seed, device: &Device| CausalLm::init(&config, seed, device);
     let scorer = |seed, device: &Device| {
-        ScalarHead::from_backbone(model(seed, device).backbone, &config, seed)
+        ScalarModel::from_backbone(model(seed, device).backbone, &config, seed)
     };
-    let mut actors = Actors { policy: model(0, &device), value: scorer(1, &device) };
+    let mut actors = ActorCritic { policy: model(0, &device), value: scorer(1, &device) };
     let (reference, reward) = (model(2, plain), scorer(3, plain));
     let mut optimizer = AdamW::new(optimizer_settings(LR, 0.0), &ParameterNames::of(&actors));
 
@@ -51,16 +51,16 @@ pub(crate) fn run(
             rollouts.push(prompt, &answer.tokens)?;
         }
 
-        let scored = policy::score(rollouts, &actors, &reference, &reward, &settings, &device)?;
+        let scored = rl::score(rollouts, &actors, &reference, &reward, &settings, &device)?;
         let learner = Learner {
             optimizer: &mut optimizer,
             lr: LR,
             observe: &mut |_| (),
             device: &device,
-            replicas: &train::Alone,
+            replicas: &train::SingleReplica,
         };
         let orders = orders(update as u64, workload.rows as u64);
-        actors = policy::update(actors, learner, &scored, &orders, &settings)?.actors;
+        actors = rl::update(actors, learner, &scored, &orders, &settings)?.actors;
         report.add(update, 0, start.elapsed().as_secs_f64(), clock);
     }
     Ok(report)

@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use lora::{LoraConfig, Targets};
 use loss::LossSum;
-use model::{CausalLm, ScalarHead};
+use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
 use seed::Rng;
 use train::{AdamW, Gradients, ParameterNames, StepPlace};
@@ -40,7 +40,7 @@ pub(crate) fn run(
     };
     match workload.kind {
         Kind::Reward => {
-            let model = ScalarHead::from_backbone(model.backbone, &config, 1);
+            let model = ScalarModel::from_backbone(model.backbone, &config, 1);
             steps(workload, n_steps, clock, &device, model, |model, tokens, _| {
                 pair_loss(model, tokens)
             })
@@ -75,7 +75,7 @@ fn targets(ids: &[u32], length: usize) -> Vec<i32> {
     ids.chunks(length).flat_map(row).collect()
 }
 
-fn pair_loss(model: &ScalarHead, tokens: &TokenBatch) -> LossSum {
+fn pair_loss(model: &ScalarModel, tokens: &TokenBatch) -> LossSum {
     let [b, t] = tokens.dims();
     let scores_b = model.scores_at(tokens, &vec![t - 1; b]);
     let side = |start: usize| scores_b.clone().narrow(0, start, b / 2);
@@ -90,7 +90,7 @@ pub(crate) fn optimizer_settings(lr: f64, weight_decay: f64) -> recipe::Optimize
         betas: [0.9, 0.999],
         eps: 1e-8,
         weight_decay,
-        clip: 1.0,
+        max_grad_norm: 1.0,
     }
 }
 

@@ -2,8 +2,8 @@
 
 mod args;
 mod commands;
+mod device_panics;
 mod failure;
-mod on_device;
 mod render;
 
 use std::process::ExitCode;
@@ -31,15 +31,19 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Plan(args) => commands::plan::run(&args, cli.log, cli.threads),
         Command::Run(args) => commands::run::run(&args, cli.log, cli.threads),
         Command::Resume(args) => commands::run::resume(&args, cli.log, cli.threads),
-        Command::Generate(args) => on_device::run(&args.device, || commands::generate::run(&args)),
-        Command::Chat(args) => on_device::run(&args.device, || commands::chat::run(&args)),
-        Command::Eval(args) => on_device::run(&args.device, || commands::eval::run(&args)),
-        Command::Score(args) => on_device::run(&args.device, || commands::score::run(&args)),
-        Command::Verify(args) => on_device::run(&args.device, || commands::verify::run(&args)),
+        Command::Generate(args) => {
+            device_panics::run(&args.device, || commands::generate::run(&args))
+        }
+        Command::Chat(args) => device_panics::run(&args.device, || commands::chat::run(&args)),
+        Command::Eval(args) => device_panics::run(&args.device, || commands::eval::run(&args)),
+        Command::Score(args) => device_panics::run(&args.device, || commands::score::run(&args)),
+        Command::Verify(args) => device_panics::run(&args.device, || commands::verify::run(&args)),
         Command::Export(args) => commands::export::run(&args),
-        Command::Bench(args) => on_device::run(&args.device, || commands::bench::run(&args, clock)),
+        Command::Bench(args) => {
+            device_panics::run(&args.device, || commands::bench::run(&args, clock))
+        }
         Command::Selftest(args) => {
-            on_device::run(&args.device, || commands::selftest::run(&args, clock))
+            device_panics::run(&args.device, || commands::selftest::run(&args, clock))
         }
         Command::Devices => commands::devices::run(),
         Command::Runs(args) => commands::runs::run(&args),

@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let spec = SourceSpec::file(&rows_path);
     let tokenizer_dir = data_dir.join("tokenizers/gpt2");
     let mut texts = Vec::new();
-    data::texts(std::slice::from_ref(&spec), data::Wanted::Documents, &mut |text| {
+    data::texts(std::slice::from_ref(&spec), data::SampleKind::Documents, &mut |text| {
         texts.push(text);
     })?;
     let n_bytes: usize = texts.iter().map(String::len).sum();
@@ -72,7 +72,7 @@ fn rows(data_dir: &Path) -> Result<String, Box<dyn Error>> {
     for book in BOOKS {
         let spec = SourceSpec::file(data_dir.join("pretrain").join(book));
         let mut text = String::new();
-        data::texts(&[spec], data::Wanted::Documents, &mut |piece| text.push_str(&piece))?;
+        data::texts(&[spec], data::SampleKind::Documents, &mut |piece| text.push_str(&piece))?;
         for row in text.split("\r\n\r\n").filter(|row| !row.is_empty()) {
             lines.push_str(&format!("{}\n", serde_json::json!({ "text": row })));
         }

@@ -14,17 +14,17 @@ pub struct Share {
     /// Which of them, from 0.
     pub rank: usize,
     /// How many there are.
-    pub world: usize,
+    pub world_size: usize,
 }
 
 impl Share {
     /// Everything.
-    pub const WHOLE: Self = Self { rank: 0, world: 1 };
+    pub const WHOLE: Self = Self { rank: 0, world_size: 1 };
 
     /// Which of `n` things are its own: neighbours, at most one more than another share has.
     pub fn of(self, n: usize) -> Range<usize> {
-        let world = self.world.max(1);
-        n * self.rank / world..n * (self.rank + 1) / world
+        let world_size = self.world_size.max(1);
+        n * self.rank / world_size..n * (self.rank + 1) / world_size
     }
 }
 

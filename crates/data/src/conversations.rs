@@ -7,7 +7,7 @@ use tokenizer::Message;
 use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::reading::{SourceRows, decide_shape, make};
-use crate::rows::{Shape, Wanted};
+use crate::rows::{SampleKind, Shape};
 use crate::source::BytesRead;
 use crate::spec::SourceSpec;
 
@@ -23,7 +23,7 @@ pub struct Conversations {
 /// The rows of a source as conversations, in file order: pairs or prompts where they are wanted, else chats.
 pub fn conversations(
     spec: &SourceSpec,
-    wanted: Wanted,
+    wanted: SampleKind,
 ) -> Result<impl Iterator<Item = Result<Conversations>> + use<>> {
     let no_rows = || Error::NoRows { source_path: spec.path.clone() };
     let shape = decide_shape(spec, wanted)?.ok_or_else(no_rows)?;
@@ -34,9 +34,9 @@ pub fn conversations(
     let rows = SourceRows::open(spec, &shape, BytesRead::default());
     Ok(rows.map(move |row| {
         let made = make(row, |row| match wanted {
-            Wanted::Pairs => shape.pair_of(row).map(Vec::from),
-            Wanted::Prompts => shape.prompt_of(row).map(|messages| vec![messages]),
-            Wanted::Documents | Wanted::Chats => shape
+            SampleKind::Pairs => shape.pair_of(row).map(Vec::from),
+            SampleKind::Prompts => shape.prompt_of(row).map(|messages| vec![messages]),
+            SampleKind::Documents | SampleKind::Chats => shape
                 .chats_of(row)
                 .map(|chats| chats.into_iter().map(|chat| chat.messages).collect()),
         });

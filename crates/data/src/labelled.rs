@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::reading::{SourceRows, decide_shape, make};
-use crate::rows::{Pooled, Side, Wanted};
+use crate::rows::{Pooled, SampleKind, Side};
 use crate::source::BytesRead;
 use crate::spec::SourceSpec;
 
@@ -30,7 +30,7 @@ pub fn labelled(spec: &SourceSpec) -> Result<impl Iterator<Item = Result<Labelle
         return Err(bad("`pairs` says which texts are better, and it is not there"));
     }
     let no_rows = || Error::NoRows { source_path: spec.path.clone() };
-    let shape = decide_shape(spec, Wanted::Pairs)?.ok_or_else(no_rows)?;
+    let shape = decide_shape(spec, SampleKind::Pairs)?.ok_or_else(no_rows)?;
     let rows = SourceRows::open(spec, &shape, BytesRead::default());
     Ok(rows.filter_map(move |row| match make(row, |row| shape.pooled(row)) {
         Ok((Pooled::On(side, text), place)) => {

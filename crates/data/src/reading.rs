@@ -7,7 +7,7 @@ use recipe::ColumnValues;
 use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::row_problem::RowProblem;
-use crate::rows::{Shape, Wanted, fits};
+use crate::rows::{SampleKind, Shape, fits};
 use crate::source::{BytesRead, Row, Rows, read_all};
 use crate::spec::SourceSpec;
 
@@ -70,7 +70,7 @@ fn bad(place: Place, problem: RowProblem) -> Error {
 }
 
 /// How the rows of a source are read, by its keys and its first good row; None without any row.
-pub(crate) fn decide_shape(spec: &SourceSpec, wanted: Wanted) -> Result<Option<Shape>> {
+pub(crate) fn decide_shape(spec: &SourceSpec, wanted: SampleKind) -> Result<Option<Shape>> {
     let mut rows = read_all(spec.files.clone(), spec.format, None, BytesRead::default());
     let first = rows.find(|row| !matches!(row, Err(Error::Row { .. })));
     match first.transpose()? {

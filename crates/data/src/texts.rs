@@ -10,7 +10,7 @@ use tokenizer::Message;
 use crate::cache::BUILDER_VERSION;
 use crate::error::{Error, Result};
 use crate::reading::{SourceRows, decide_shape, make};
-use crate::rows::{Pooled, Shape, Wanted};
+use crate::rows::{Pooled, SampleKind, Shape};
 use crate::source::{BytesRead, Row, TextDocument, file_format, read_all};
 use crate::spec::SourceSpec;
 
@@ -25,7 +25,7 @@ const PIECE_BYTES: usize = 1 << 20;
 /// A plain text file comes in pieces that end at a line's end. Bad rows are passed over: whether
 /// they stop a run is decided, and told, when its stage is prepared. A source that gives no text at
 /// all is an error: that of its first bad row, where there is one.
-pub fn texts(specs: &[SourceSpec], wanted: Wanted, take: &mut dyn FnMut(String)) -> Result<()> {
+pub fn texts(specs: &[SourceSpec], wanted: SampleKind, take: &mut dyn FnMut(String)) -> Result<()> {
     for spec in specs {
         let (mut n_taken, mut first_bad) = (0_u64, None);
         for text in source_texts(spec, wanted)? {
@@ -48,27 +48,27 @@ pub fn texts(specs: &[SourceSpec], wanted: Wanted, take: &mut dyn FnMut(String))
 }
 
 /// A key that changes whenever `texts` would hand out other texts.
-pub fn texts_key(specs: &[SourceSpec], wanted: Wanted, cache_dir: &Path) -> Result<String> {
+pub fn texts_key(specs: &[SourceSpec], wanted: SampleKind, cache_dir: &Path) -> Result<String> {
     let mut sources = Vec::with_capacity(specs.len());
     for spec in specs {
         sources.push(crate::cache::reading_inputs(spec, cache_dir)?);
     }
     let wanted = match wanted {
-        Wanted::Documents => serde_json::json!(false),
-        Wanted::Chats => serde_json::json!(true),
-        Wanted::Pairs => serde_json::json!("pairs"),
-        Wanted::Prompts => serde_json::json!("prompts"),
+        SampleKind::Documents => serde_json::json!(false),
+        SampleKind::Chats => serde_json::json!(true),
+        SampleKind::Pairs => serde_json::json!("pairs"),
+        SampleKind::Prompts => serde_json::json!("prompts"),
     };
     let key = serde_json::json!([BUILDER_VERSION, wanted, sources]);
     Ok(fsio::sha256_hex(key.to_string().as_bytes()))
 }
 
-fn source_texts(spec: &SourceSpec, wanted: Wanted) -> Result<Texts> {
+fn source_texts(spec: &SourceSpec, wanted: SampleKind) -> Result<Texts> {
     let mut plain = false;
     for file in &spec.files {
         plain |= file_format(file, spec.format)? == Format::Text;
     }
-    if plain && spec.filter.is_none() && wanted == Wanted::Documents {
+    if plain && spec.filter.is_none() && wanted == SampleKind::Documents {
         return Ok(Box::new(PlainTexts::new(spec)));
     }
     let Some(shape) = decide_shape(spec, wanted)? else {
@@ -84,21 +84,21 @@ fn source_texts(spec: &SourceSpec, wanted: Wanted) -> Result<Texts> {
     Ok(Box::new(texts))
 }
 
-fn row_texts(row: Result<Row>, shape: &Shape, wanted: Wanted) -> Result<Vec<String>> {
+fn row_texts(row: Result<Row>, shape: &Shape, wanted: SampleKind) -> Result<Vec<String>> {
     let contents = |chats: Vec<Vec<Message>>| -> Vec<String> {
         chats.into_iter().flatten().map(|message| message.content).collect()
     };
     let texts = make(row, |row| match (wanted, shape) {
-        (Wanted::Documents, _) => shape.document_of(row).map(|text| vec![text]),
-        (Wanted::Chats, _) => shape
+        (SampleKind::Documents, _) => shape.document_of(row).map(|text| vec![text]),
+        (SampleKind::Chats, _) => shape
             .chats_of(row)
             .map(|chats| contents(chats.into_iter().map(|chat| chat.messages).collect())),
-        (Wanted::Pairs, Shape::Pool(_)) => shape.pooled(row).map(|pooled| match pooled {
+        (SampleKind::Pairs, Shape::Pool(_)) => shape.pooled(row).map(|pooled| match pooled {
             Pooled::On(_, text) => contents(vec![text.messages]),
             Pooled::Neither | Pooled::Both | Pooled::Empty => Vec::new(),
         }),
-        (Wanted::Pairs, _) => shape.pair_of(row).map(|pair| contents(pair.into())),
-        (Wanted::Prompts, _) => shape.prompt_of(row).map(|messages| contents(vec![messages])),
+        (SampleKind::Pairs, _) => shape.pair_of(row).map(|pair| contents(pair.into())),
+        (SampleKind::Prompts, _) => shape.prompt_of(row).map(|messages| contents(vec![messages])),
     });
     texts.map(|(texts, _)| texts)
 }

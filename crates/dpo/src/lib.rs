@@ -7,11 +7,11 @@
 //! Shape legend: p pairs, b texts (2 × p: chosen and rejected in turn).
 
 mod error;
-mod figures;
-mod held_out;
 mod logprobs;
+mod metrics;
 mod objective;
 mod reference;
+mod validation;
 
 use std::time::Instant;
 
@@ -21,13 +21,14 @@ use model::CausalLm;
 use plan::{Plan, StagePlan};
 use serde_json::json;
 use train::{
-    Bases, Context, Gradients, Outcome, Role, RunDir, StageRun, StepPlace, StepReport, Turn,
-    Weights, begin_with, compare_replicas, first_weights, write_checkpoint, write_model,
+    BaseModelCache, Context, Gradients, LeaderFirst, ModelSource, Outcome, RunDir, StageRun,
+    StepPlace, StepReport, Weights, compare_replicas, first_weights, start_or_resume_with,
+    write_checkpoint, write_model,
 };
 
 pub use error::{Error, Result};
-pub use figures::Figures;
 pub use logprobs::answer_logprobs;
+pub use metrics::Figures;
 pub use objective::Objective;
 pub use reference::{REFERENCE_DIR, Reference, reference_key};
 
@@ -38,13 +39,20 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     let replicas = context.replicas;
     let objective = plan.recipe.dpo.as_ref().map(Objective::of).unwrap_or_default();
     let model_dir = run_dir.stage(&stage.name).model();
-    let begun = begin_with::<CausalLm>(context, |_| objective.first_loss())?;
-    let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
-        begun;
+    let begun = start_or_resume_with::<CausalLm>(context, |_| objective.first_loss())?;
+    let train::StageState {
+        mut run,
+        mut model,
+        mut optimizer,
+        names,
+        mut checks,
+        save_format,
+        dropout,
+    } = begun;
     let reference = if objective.has_reference() {
         // The leader asks and keeps the answers; the others read them.
-        let turn = Turn::wait(replicas)?;
-        let reference = ask_reference(plan, stage, run_dir, &mut run, &model, device)?;
+        let turn = LeaderFirst::wait(replicas)?;
+        let reference = precompute_ref_logprobs(plan, stage, run_dir, &mut run, &model, device)?;
         turn.end()?;
         reference
     } else {
@@ -92,7 +100,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         let tokens = batch.lengths().into_iter().sum::<usize>() as u64;
         run.log_step(StepReport { loss, grad_norm, lr, tokens, extra: figures.of_step() })?;
         if run.eval_due() && stage.dataset.n_eval_rows() > 0 {
-            run.log_eval(held_out::held_out(
+            run.log_eval(validation::validation(
                 stage,
                 objective,
                 &model,
@@ -101,21 +109,21 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
                 device,
             )?)?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &kept, &model, &optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &optimizer))?;
         if run.stop_requested() && !run.is_done() {
             return Ok(Outcome::Stopped { step: run.step() });
         }
     }
 
     let last_eval = run.state().last_eval.clone();
-    if replicas.leads() {
-        write_model(&model_dir, &kept, &model, stage)?;
+    if replicas.is_leader() {
+        write_model(&model_dir, &save_format, &model, stage)?;
     }
     Ok(Outcome::Finished(run.finish(json!(last_eval))?))
 }
 
 /// What the starting weights say of each pair: read from the stage's folder, or asked now and kept there.
-fn ask_reference(
+fn precompute_ref_logprobs(
     plan: &Plan,
     stage: &StagePlan,
     run_dir: &RunDir,
@@ -138,8 +146,12 @@ fn ask_reference(
         Reference::ask(stage, model, device)?
     } else {
         // The weights at hand have moved; those that the stage started from are read for this alone.
-        let Weights { model, .. } =
-            first_weights::<CausalLm>(plan, Role::of(stage), run_dir, &mut Bases::new(device))?;
+        let Weights { model, .. } = first_weights::<CausalLm>(
+            plan,
+            ModelSource::of(stage),
+            run_dir,
+            &mut BaseModelCache::new(device),
+        )?;
         Reference::ask(stage, &model, device)?
     };
     reference.save(&dir, &key)?;

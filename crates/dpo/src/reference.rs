@@ -164,7 +164,7 @@ pub fn reference_key(plan: &Plan, stage: &StagePlan, run_dir: &RunDir) -> Result
     let adapter = stage.lora.as_ref().and_then(|lora| lora.adapter.as_ref());
     let mut weights = Vec::new();
     for start in std::iter::once(&stage.start).chain(adapter) {
-        weights.push(match train::folder_of(stage, start, run_dir)? {
+        weights.push(match train::start_dir(stage, start, run_dir)? {
             None => json!({ "seed": plan.seed, "model": plan.recipe.model }),
             Some(dir) => weight_hashes(&dir)?,
         });

@@ -49,7 +49,7 @@ pub enum Error {
     Generate(#[from] generate::Error),
     /// A PPO update.
     #[error(transparent)]
-    Policy(#[from] policy::Error),
+    Policy(#[from] rl::Error),
     /// A training step.
     #[error(transparent)]
     Train(#[from] train::Error),

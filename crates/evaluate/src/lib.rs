@@ -4,16 +4,16 @@
 //! generation, not through copies of them. It trains nothing else and prints nothing.
 
 mod error;
-mod held_out;
 mod measure;
 mod pairs;
 mod selftest;
 mod token_bytes;
+mod validation;
 mod verify;
 
 pub use error::{Error, Result};
-pub use held_out::held_out;
 pub use measure::{Measured, measure};
-pub use pairs::{Judged, held_out_pairs, judge_pairs, text_scores};
+pub use pairs::{PairMetrics, held_out_pairs, judge_pairs, text_scores};
 pub use selftest::selftest;
+pub use validation::validation;
 pub use verify::{Quantity, Report, Tolerance, verify};

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use data::Batch;
-use model::ScalarHead;
+use model::ScalarModel;
 use nn::TokenBatch;
 use plan::StagePlan;
 use train::{Collective, EvalRow};
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 const BINS: usize = 10;
 
 /// The score of each row of a batch, read at its last token: `[b]`.
-pub fn text_scores(model: &ScalarHead, batch: &Batch, device: &Device) -> Tensor<1> {
+pub fn text_scores(model: &ScalarModel, batch: &Batch, device: &Device) -> Tensor<1> {
     let Batch { rows, sequence_length: t, ids, positions, segments, .. } = batch;
     let tokens = TokenBatch::new(ids, positions, segments, *rows, *t, device);
     let last: Vec<usize> =
@@ -31,7 +31,7 @@ pub fn text_scores(model: &ScalarHead, batch: &Batch, device: &Device) -> Tensor
 
 /// What a model makes of pairs, all together.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Judged {
+pub struct PairMetrics {
     /// How many pairs there were.
     pub n_pairs: u64,
     /// Those whose chosen text has the higher score.
@@ -48,7 +48,7 @@ pub struct Judged {
     bins: [(u64, u64, f64); BINS],
 }
 
-impl Judged {
+impl PairMetrics {
     /// Counts a pair by its two scores.
     pub fn add(&mut self, chosen: f64, rejected: f64) {
         let margin = chosen - rejected;
@@ -134,12 +134,12 @@ impl Judged {
 /// Errors: no pairs at all, or scores that are not finite. No graph is built, also where the model is
 /// being trained.
 pub fn judge_pairs(
-    model: &ScalarHead,
+    model: &ScalarModel,
     batches: impl IntoIterator<Item = Batch>,
     device: &Device,
-) -> Result<Judged> {
+) -> Result<PairMetrics> {
     let model = without_autodiff(model);
-    let mut judged = Judged::default();
+    let mut judged = PairMetrics::default();
     for batch in batches {
         let scores = text_scores(&model, &batch.trimmed(), device);
         let scores: Vec<f32> = scores.into_data().iter::<f32>().collect();
@@ -159,7 +159,7 @@ pub fn judge_pairs(
 /// The measurement that a reward stage takes of itself, on the pairs that its recipe holds out.
 pub fn held_out_pairs(
     stage: &StagePlan,
-    model: &ScalarHead,
+    model: &ScalarModel,
     step: u64,
     device: &Device,
 ) -> Result<EvalRow> {
@@ -171,6 +171,6 @@ pub fn held_out_pairs(
 }
 
 /// A copy that shares the weights and builds no graph.
-fn without_autodiff(model: &ScalarHead) -> ScalarHead {
+fn without_autodiff(model: &ScalarModel) -> ScalarModel {
     if model.score.weight.val().is_autodiff() { model.valid() } else { model.clone() }
 }

@@ -190,8 +190,11 @@ fn take_back(parameter: NodeId) -> Option<FlexTensor> {
 /// Lends a sum of gradients `[n]` to the backward pass that this thread runs next: products add to it
 /// in place, and what they make is the parameter's gradient. Gives it back where nothing can use it.
 ///
-/// What no operation took has to be taken back by [`take_lent`] afterwards.
-pub fn lend_gradient<const D: usize>(parameter: &Tensor<D>, sum: Tensor<1>) -> Option<Tensor<1>> {
+/// What no operation took has to be taken back by [`reclaim_grad_buffer`] afterwards.
+pub fn donate_grad_buffer<const D: usize>(
+    parameter: &Tensor<D>,
+    sum: Tensor<1>,
+) -> Option<Tensor<1>> {
     if !fits(parameter) || !fits(&sum) {
         return Some(sum);
     }
@@ -206,8 +209,8 @@ pub fn lend_gradient<const D: usize>(parameter: &Tensor<D>, sum: Tensor<1>) -> O
     }
 }
 
-/// What [`lend_gradient`] lent and no operation took.
-pub fn take_lent<const D: usize>(parameter: &Tensor<D>) -> Option<Tensor<1>> {
+/// What [`donate_grad_buffer`] lent and no operation took.
+pub fn reclaim_grad_buffer<const D: usize>(parameter: &Tensor<D>) -> Option<Tensor<1>> {
     if !fits(parameter) {
         return None;
     }

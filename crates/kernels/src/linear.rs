@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use crate::autodiff::fits;
 use crate::product::matmul;
 use crate::stored::{as_f32, weight_fits};
-use crate::{Layout, LinearMap, Read, is_cpu, project};
+use crate::{LinearInput, LinearMap, WeightLayout, fused_linear, is_cpu};
 
 /// From this many rows on gemm is as fast with the weight on either side.
 ///
@@ -22,7 +22,7 @@ pub fn linear<const D: usize>(
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
     if fits(&x) && weight_fits(&weight_oi) {
-        return mapped(x, weight_oi, Layout::OutIn, bias_o);
+        return mapped(x, weight_oi, WeightLayout::OutIn, bias_o);
     }
     let weight_oi = as_f32(weight_oi);
     let dims = x.dims();
@@ -47,14 +47,14 @@ pub fn linear<const D: usize>(
 fn mapped<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<2>,
-    layout: Layout,
+    layout: WeightLayout,
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
     let mut dims = x.dims();
     let n_rows = dims[..D - 1].iter().product::<usize>();
     let x_1ni = x.reshape([1, n_rows, dims[D - 1]]);
     let map = LinearMap { weight, layout, bias_o, adapter: None };
-    let y_1no = project(Read::Plain(x_1ni), &[map], None);
+    let y_1no = fused_linear(LinearInput::Plain(x_1ni), &[map], None);
     dims[D - 1] = y_1no.dims()[2];
     y_1no.reshape(dims)
 }
@@ -87,7 +87,7 @@ pub fn linear_io<const D: usize>(
 ) -> Tensor<D> {
     let [_, d_out] = weight_io.dims();
     if fits(&x) && weight_fits(&weight_io) {
-        return mapped(x, weight_io, Layout::InOut, bias_o);
+        return mapped(x, weight_io, WeightLayout::InOut, bias_o);
     }
     product(x, as_f32(weight_io), d_out, bias_o)
 }

@@ -6,7 +6,7 @@ use arch::ModelConfig;
 use burn::module::Module;
 use nn::Linear;
 
-use crate::{Backbone, CausalLm, ScalarHead};
+use crate::{Backbone, CausalLm, ScalarModel};
 
 /// A model whose backbone can carry adapters.
 pub trait Adaptable: Module {
@@ -42,7 +42,7 @@ impl Adaptable for CausalLm {
     }
 }
 
-impl Adaptable for ScalarHead {
+impl Adaptable for ScalarModel {
     fn config(&self) -> &ModelConfig {
         self.config()
     }

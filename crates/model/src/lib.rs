@@ -16,7 +16,7 @@ mod load;
 mod names;
 mod safetensors;
 mod saved;
-mod scalar_head;
+mod scalar_model;
 
 pub use adaptable::Adaptable;
 pub use arch::Dtype;
@@ -26,11 +26,11 @@ pub use causal_lm::CausalLm;
 pub use error::{Error, Result};
 pub use gpt2::Gpt2Model;
 pub use llama::LlamaModel;
-pub use load::{WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole, load_scalar_head};
+pub use load::{WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole, load_scalar_model};
 pub use names::{
     NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names, store_in_bf16,
     train_only, visit_tensors, write_parameters,
 };
 pub use safetensors::{SafetensorsFile, SafetensorsWriter, TensorInfo};
 pub use saved::SavedModel;
-pub use scalar_head::ScalarHead;
+pub use scalar_model::ScalarModel;

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use arch::{Architecture, Description, ModelConfig, ParamSpec};
+use arch::{Architecture, ModelConfig, ModelInfo, ParamSpec};
 use burn::tensor::Device;
 use serde_json::Value;
 
 use crate::build::Builder;
-use crate::{CausalLm, Error, ParameterSource, Result, SafetensorsFile, ScalarHead};
+use crate::{CausalLm, Error, ParameterSource, Result, SafetensorsFile, ScalarModel};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -28,7 +28,7 @@ pub fn load_causal_lm_cast_as_a_whole(dir: &Path, device: &Device) -> Result<Cau
 }
 
 fn load(dir: &Path, device: &Device, rounds_frequencies: bool) -> Result<CausalLm> {
-    let description = Description::read(dir)?;
+    let description = ModelInfo::read(dir)?;
     if description.architecture != Architecture::CausalLm {
         return Err(Error::WrongHead {
             dir: dir.to_owned(),
@@ -47,8 +47,8 @@ fn load(dir: &Path, device: &Device, rounds_frequencies: bool) -> Result<CausalL
 }
 
 /// The reward or value model of a directory: a sequence classifier with one label.
-pub fn load_scalar_head(dir: &Path, device: &Device) -> Result<ScalarHead> {
-    let description = Description::read(dir)?;
+pub fn load_scalar_model(dir: &Path, device: &Device) -> Result<ScalarModel> {
+    let description = ModelInfo::read(dir)?;
     if description.architecture != Architecture::SequenceClassifier {
         return Err(Error::WrongHead {
             dir: dir.to_owned(),
@@ -59,7 +59,7 @@ pub fn load_scalar_head(dir: &Path, device: &Device) -> Result<ScalarHead> {
     let config = description.config;
     let parameters = config.sequence_classifier_parameters();
     let mut files = WeightFiles::open(dir, &config, &parameters, &parameters)?;
-    let model = ScalarHead::from_source(&config, &mut files, device)?;
+    let model = ScalarModel::from_source(&config, &mut files, device)?;
     files.finish()?;
     Ok(model)
 }

@@ -9,7 +9,7 @@ use arch::{Architecture, Dtype, ModelConfig, ParamSpec};
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::{CausalLm, Result, ScalarHead, load_causal_lm, load_scalar_head};
+use crate::{CausalLm, Result, ScalarModel, load_causal_lm, load_scalar_model};
 
 /// A model that lies in Hugging Face directories under an architecture's name.
 pub trait SavedModel: Module {
@@ -49,11 +49,11 @@ impl SavedModel for CausalLm {
     }
 }
 
-impl SavedModel for ScalarHead {
+impl SavedModel for ScalarModel {
     const ARCHITECTURE: Architecture = Architecture::SequenceClassifier;
 
     fn load(dir: &Path, device: &Device) -> Result<Self> {
-        load_scalar_head(dir, device)
+        load_scalar_model(dir, device)
     }
 
     fn config(&self) -> &ModelConfig {

@@ -20,6 +20,8 @@ pub use batch::{PAD_SEGMENT, TokenBatch};
 pub use cache::{KvCache, LayerCache};
 pub use embedding::Embedding;
 pub use linear::{Conv1d, Linear};
-pub use lora::{DropoutKey, LoraAdapter, LoraDropout, LoraFactor, Projection, pin_masks, project};
+pub use lora::{
+    DropoutKey, LoraAdapter, LoraDropout, LoraFactor, Projection, fused_linear, pin_masks,
+};
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::RopeTables;

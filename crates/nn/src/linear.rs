@@ -5,7 +5,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use kernels::{Layout, LinearMap};
+use kernels::{LinearMap, WeightLayout};
 
 use crate::{LoraAdapter, Projection};
 
@@ -71,7 +71,7 @@ impl Projection for Linear {
             None => None,
         };
         let bias_o = self.bias.as_ref().map(Param::val);
-        Some(LinearMap { weight: self.weight.val(), layout: Layout::OutIn, bias_o, adapter })
+        Some(LinearMap { weight: self.weight.val(), layout: WeightLayout::OutIn, bias_o, adapter })
     }
 }
 
@@ -138,6 +138,6 @@ impl Projection for Conv1d {
             None => None,
         };
         let bias_o = self.bias.as_ref().map(Param::val);
-        Some(LinearMap { weight: self.weight.val(), layout: Layout::InOut, bias_o, adapter })
+        Some(LinearMap { weight: self.weight.val(), layout: WeightLayout::InOut, bias_o, adapter })
     }
 }

@@ -179,7 +179,7 @@ pub trait Projection {
     /// `[b, t, in]` → `[b, t, out]`.
     fn apply(&self, x_bti: Tensor<3>) -> Tensor<3>;
 
-    /// The layer for [`project`]; none while its adapter's dropout is active.
+    /// The layer for [`fused_linear`]; none while its adapter's dropout is active.
     fn map(&self) -> Option<kernels::LinearMap>;
 }
 
@@ -193,14 +193,14 @@ pub fn pin_masks<'a>(layers: impl IntoIterator<Item = &'a mut dyn Projection>) {
 }
 
 /// What `layers` make of one input, side by side, added to `residual`; fused where nothing drops out.
-pub fn project(
-    read: kernels::Read,
+pub fn fused_linear(
+    read: kernels::LinearInput,
     layers: &[&dyn Projection],
     residual_bto: Option<Tensor<3>>,
 ) -> Tensor<3> {
     let maps: Option<Vec<_>> = layers.iter().map(|layer| layer.map()).collect();
     if let Some(maps) = maps {
-        return kernels::project(read, &maps, residual_bto);
+        return kernels::fused_linear(read, &maps, residual_bto);
     }
     let x_bti = read.tensor();
     let outs = layers.iter().map(|layer| layer.apply(x_bti.clone())).collect();

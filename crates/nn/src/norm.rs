@@ -26,8 +26,8 @@ impl RmsNorm {
     }
 
     /// The norm of `x` as what linear layers read.
-    pub fn read(&self, x_btd: Tensor<3>) -> kernels::Read {
-        kernels::Read::RmsNorm { x_btd, weight_d: self.weight.val(), eps: self.eps }
+    pub fn read(&self, x_btd: Tensor<3>) -> kernels::LinearInput {
+        kernels::LinearInput::RmsNorm { x_btd, weight_d: self.weight.val(), eps: self.eps }
     }
 }
 
@@ -49,9 +49,14 @@ impl LayerNorm {
     }
 
     /// The norm of `x` as what linear layers read.
-    pub fn read(&self, x_btd: Tensor<3>) -> kernels::Read {
+    pub fn read(&self, x_btd: Tensor<3>) -> kernels::LinearInput {
         let bias_d = self.bias.as_ref().map(Param::val);
-        kernels::Read::LayerNorm { x_btd, weight_d: self.weight.val(), bias_d, eps: self.eps }
+        kernels::LinearInput::LayerNorm {
+            x_btd,
+            weight_d: self.weight.val(),
+            bias_d,
+            eps: self.eps,
+        }
     }
 
     /// The norm of `x`.

@@ -1,7 +1,7 @@
 //! What a stage costs: operations, memory by part, disk. Estimates from formulas; the time comes from a probe elsewhere.
 
 use arch::{
-    AdapterShape, Bodies, Computation, MemoryEstimate, ModelConfig, Output, ParamSpec,
+    AdapterShape, Computation, KernelPath, MemoryEstimate, ModelConfig, Output, ParamSpec,
     TrainingShape,
 };
 use data::Dataset;
@@ -250,7 +250,7 @@ pub(crate) struct StepShape {
     /// How many rows go through a model at once.
     pub(crate) micro_batch: usize,
     /// By which bodies.
-    pub(crate) bodies: Bodies,
+    pub(crate) bodies: KernelPath,
     /// What is kept for the backward pass.
     pub(crate) checkpointing: Checkpointing,
 }

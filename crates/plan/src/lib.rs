@@ -44,7 +44,7 @@ pub struct Request {
     /// Where runs lie, if not in `runs` of the working directory.
     pub runs_dir: Option<PathBuf>,
     /// Which bodies will compute, as memory depends on it.
-    pub bodies: arch::Bodies,
+    pub bodies: arch::KernelPath,
 }
 
 /// A pipeline that can run.

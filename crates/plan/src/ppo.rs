@@ -8,7 +8,7 @@ use recipe::{Loaded, PpoSection};
 use crate::base::base_of;
 use crate::lora::{LoraPlan, plan_lora};
 use crate::stage::StagePlan;
-use crate::start::{Begin, of_name};
+use crate::start::{StartingPoint, of_name};
 use crate::{Error, Paths, Result, Start};
 
 /// Roles of PPO besides the policy, which is the stage's own.
@@ -31,7 +31,7 @@ pub(crate) fn plan_ppo(
     loaded: &Loaded,
     paths: &Paths,
     section: &PpoSection,
-    policy: &Begin,
+    policy: &StartingPoint,
     policy_lora: Option<&LoraPlan>,
     earlier: &[StagePlan],
 ) -> Result<PpoPlan> {
@@ -39,7 +39,7 @@ pub(crate) fn plan_ppo(
     let value = of_name(paths, section.value_start(), earlier)?;
     check_vocabularies(loaded, policy, &reward, &value)?;
     let value_lora = value_lora(loaded, paths, section, &value, earlier)?;
-    let mut bases = Bases { earlier, seen: BTreeSet::new(), n_parameters: 0 };
+    let mut bases = BaseCopies { earlier, seen: BTreeSet::new(), n_parameters: 0 };
     bases.add(policy, policy_lora, false)?;
     if policy_lora.is_none() {
         // What stands there now stays the reference; the policy moves away from it.
@@ -61,7 +61,7 @@ fn value_lora(
     loaded: &Loaded,
     paths: &Paths,
     section: &PpoSection,
-    value: &Begin,
+    value: &StartingPoint,
     earlier: &[StagePlan],
 ) -> Result<Option<LoraPlan>> {
     let (keys, path) = match (&section.value, &section.policy.lora) {
@@ -85,11 +85,11 @@ fn value_lora(
 /// Policy, reward and value model read the same ids.
 fn check_vocabularies(
     loaded: &Loaded,
-    policy: &Begin,
-    reward: &Begin,
-    value: &Begin,
+    policy: &StartingPoint,
+    reward: &StartingPoint,
+    value: &StartingPoint,
 ) -> Result<()> {
-    let size = |begin: &Begin| begin.config.as_ref().map(arch::ModelConfig::vocab_size);
+    let size = |begin: &StartingPoint| begin.config.as_ref().map(arch::ModelConfig::vocab_size);
     for (key, other) in [("ppo.reward", reward), ("ppo.value.start", value)] {
         if let (Some(wanted), Some(found)) = (size(policy), size(other))
             && wanted != found
@@ -106,15 +106,20 @@ fn check_vocabularies(
 }
 
 /// The whole copies of weights that roles stand on, each counted once.
-struct Bases<'a> {
+struct BaseCopies<'a> {
     earlier: &'a [StagePlan],
     seen: BTreeSet<String>,
     n_parameters: u64,
 }
 
-impl Bases<'_> {
+impl BaseCopies<'_> {
     /// A role: on a base that others may share, or on weights of its own. A frozen one keeps its adapter beside its base.
-    fn add(&mut self, begin: &Begin, lora: Option<&LoraPlan>, is_frozen: bool) -> Result<()> {
+    fn add(
+        &mut self,
+        begin: &StartingPoint,
+        lora: Option<&LoraPlan>,
+        is_frozen: bool,
+    ) -> Result<()> {
         let goes_on = lora.and_then(|lora| lora.adapter.as_ref()) == Some(&begin.start);
         let key = if begin.is_adapter && (goes_on || is_frozen) {
             self.base_key(&begin.start)?
@@ -129,12 +134,12 @@ impl Bases<'_> {
     }
 
     /// A copy that nobody shares.
-    fn add_copy(&mut self, begin: &Begin) {
+    fn add_copy(&mut self, begin: &StartingPoint) {
         let key = format!("copy {} {:?}", self.seen.len(), begin.start);
         self.insert(key, begin);
     }
 
-    fn insert(&mut self, key: String, begin: &Begin) {
+    fn insert(&mut self, key: String, begin: &StartingPoint) {
         if self.seen.insert(key) {
             self.n_parameters += begin.config.as_ref().map_or(0, arch::ModelConfig::n_parameters);
         }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use arch::ModelConfig;
-use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceSpec, Wanted};
+use data::{
+    Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SampleKind, SourceSpec,
+};
 use recipe::{Loaded, Packing, PairKeys, Recipe, Stage, TrainKeys};
 use tokenizer::Tokenizer;
 
@@ -41,12 +43,12 @@ impl Algorithm {
     }
 
     /// What it makes of its rows.
-    pub(crate) fn reads(self) -> Wanted {
+    pub(crate) fn reads(self) -> SampleKind {
         match self {
-            Self::Pretrain => Wanted::Documents,
-            Self::Sft => Wanted::Chats,
-            Self::Reward | Self::Dpo => Wanted::Pairs,
-            Self::Ppo => Wanted::Prompts,
+            Self::Pretrain => SampleKind::Documents,
+            Self::Sft => SampleKind::Chats,
+            Self::Reward | Self::Dpo => SampleKind::Pairs,
+            Self::Ppo => SampleKind::Prompts,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use arch::{Description, ModelConfig};
+use arch::{ModelConfig, ModelInfo};
 use recipe::{Loaded, ModelSection, Stage};
 
 use crate::base::base_of;
@@ -21,7 +21,7 @@ pub enum Start {
 }
 
 /// A start with the shape that it gives.
-pub(crate) struct Begin {
+pub(crate) struct StartingPoint {
     pub(crate) start: Start,
     /// None where the shape waits for the tokenizer's size.
     pub(crate) config: Option<ModelConfig>,
@@ -36,7 +36,7 @@ pub(crate) fn of_stage(
     paths: &Paths,
     stage: &Stage<'_>,
     earlier: &[StagePlan],
-) -> Result<Begin> {
+) -> Result<StartingPoint> {
     let Some(start) = stage.start else {
         return of_model_section(loaded, paths);
     };
@@ -44,9 +44,9 @@ pub(crate) fn of_stage(
 }
 
 /// What the name of an earlier stage or a path leads to.
-pub(crate) fn of_name(paths: &Paths, start: &str, earlier: &[StagePlan]) -> Result<Begin> {
+pub(crate) fn of_name(paths: &Paths, start: &str, earlier: &[StagePlan]) -> Result<StartingPoint> {
     if let Some(previous) = earlier.iter().find(|previous| previous.name == start) {
-        return Ok(Begin {
+        return Ok(StartingPoint {
             start: Start::Stage(start.to_owned()),
             config: Some(previous.config.clone()),
             is_adapter: previous.lora.is_some(),
@@ -56,23 +56,26 @@ pub(crate) fn of_name(paths: &Paths, start: &str, earlier: &[StagePlan]) -> Resu
     of_directory(paths, start)
 }
 
-fn of_model_section(loaded: &Loaded, paths: &Paths) -> Result<Begin> {
+fn of_model_section(loaded: &Loaded, paths: &Paths) -> Result<StartingPoint> {
     match &loaded.recipe.model {
         Some(ModelSection::Start(section)) => of_directory(paths, &section.start),
         // The recipe's own check refuses a stage that has neither `start` nor `[model]`.
-        Some(_) | None => {
-            Ok(Begin { start: Start::Fresh, config: None, is_adapter: false, notes: Vec::new() })
-        }
+        Some(_) | None => Ok(StartingPoint {
+            start: Start::Fresh,
+            config: None,
+            is_adapter: false,
+            notes: Vec::new(),
+        }),
     }
 }
 
-fn of_directory(paths: &Paths, start: &str) -> Result<Begin> {
+fn of_directory(paths: &Paths, start: &str) -> Result<StartingPoint> {
     let dir = locate_model(&paths.input(start))?;
     let base = base_of(&dir)?;
     let weights = base.as_ref().unwrap_or(&dir);
-    let description = Description::read(weights)?;
+    let description = ModelInfo::read(weights)?;
     model::check_files(weights)?;
-    Ok(Begin {
+    Ok(StartingPoint {
         config: Some(description.config),
         is_adapter: base.is_some(),
         start: Start::Directory(dir),

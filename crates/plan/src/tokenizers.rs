@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use data::{SourceSpec, Wanted};
+use data::{SampleKind, SourceSpec};
 use recipe::{ChatTemplate as TemplateKey, Loaded, TokenizerSection, TrainTokenizer};
 use serde_json::json;
 use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
@@ -42,7 +42,7 @@ fn trained(
     // Only pretraining reads documents; the words of every message stand in for them elsewhere.
     let wanted = match (train.data(), &first_stage) {
         (None, Some(stage)) => Algorithm::of(stage).reads(),
-        (Some(_), _) | (None, None) => Wanted::Documents,
+        (Some(_), _) | (None, None) => SampleKind::Documents,
     };
     let sources = train.data().or(first_stage.map(|stage| stage.data));
     let specs = sources
@@ -80,7 +80,7 @@ fn trained(
 /// Runs a trainer over texts that are read on another thread, at most a few ahead.
 fn from_texts(
     specs: &[SourceSpec],
-    wanted: Wanted,
+    wanted: SampleKind,
     train: impl FnOnce(&mut dyn Iterator<Item = String>) -> tokenizer::Result<Tokenizer>,
 ) -> Result<Tokenizer> {
     std::thread::scope(|scope| {

@@ -7,15 +7,15 @@ use burn::tensor::Device;
 use generate::Settings as Generation;
 use model::CausalLm;
 use plan::{Plan, StagePlan};
-use policy::{Actors, EndReason, Rollout, Rollouts, Sampling, Settings};
 use recipe::PpoSection;
+use rl::{ActorCritic, EndReason, Rollout, Rollouts, Sampling, Settings};
 use seed::Purpose;
 use serde_json::{Value, json};
 use tokenizer::{Message, Role, Tokenizer};
 use train::{Collective, EvalRow, SampleRow};
 
-use crate::figures::Figures;
-use crate::{Result, Roles};
+use crate::metrics::Figures;
+use crate::{FrozenModels, Result};
 
 /// Answers to held-out prompts at least, where there are fewer prompts.
 const HELD_OUT_ANSWERS: usize = 256;
@@ -99,29 +99,29 @@ pub(crate) fn before(
     plan: &Plan,
     stage: &StagePlan,
     section: &PpoSection,
-    roles: &Roles,
+    frozen: &FrozenModels,
     settings: &Settings,
     device: &Device,
 ) -> Result<Answers> {
     let prompts = shown_prompts(stage);
-    let texts = shown(&roles.reference, &prompts, plan, stage, section)?;
+    let texts = shown(&frozen.reference, &prompts, plan, stage, section)?;
     let mut figures = None;
     if stage.dataset.n_eval_rows() > 0 {
         // The value model is asked too, and its answer not used.
-        let value = roles.reward.clone();
-        let actors = Actors { policy: roles.reference.clone(), value };
-        figures = Some(held_out(plan, stage, section, &actors, roles, settings, device)?);
+        let value = frozen.reward.clone();
+        let actors = ActorCritic { policy: frozen.reference.clone(), value };
+        figures = Some(validation(plan, stage, section, &actors, frozen, settings, device)?);
     }
     Ok(Answers { figures, prompts, texts })
 }
 
 /// The figures of answers to held-out prompts; the draws are the same at every step.
-pub(crate) fn held_out(
+pub(crate) fn validation(
     plan: &Plan,
     stage: &StagePlan,
     section: &PpoSection,
-    actors: &Actors,
-    roles: &Roles,
+    actors: &ActorCritic,
+    frozen: &FrozenModels,
     settings: &Settings,
     device: &Device,
 ) -> Result<Figures> {
@@ -134,8 +134,7 @@ pub(crate) fn held_out(
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
     let rollouts = sample(&actors.policy, &prompts, n, section, stage, seed)?;
     let device = device.clone().inner();
-    let scored =
-        policy::score(rollouts, actors, &roles.reference, &roles.reward, settings, &device)?;
+    let scored = rl::score(rollouts, actors, &frozen.reference, &frozen.reward, settings, &device)?;
     let episodes = &scored.rollouts.episodes;
     let texts: Vec<String> =
         episodes.iter().map(|episode| text(episode, &stage.tokenizer)).collect();
@@ -148,8 +147,8 @@ pub(crate) fn held_out(
 
 /// The same few prompts as before, answered by the policy as it is now.
 pub(crate) fn table(
-    actors: &Actors,
-    roles: &Roles,
+    actors: &ActorCritic,
+    frozen: &FrozenModels,
     before: &Answers,
     plan: &Plan,
     stage: &StagePlan,
@@ -158,7 +157,7 @@ pub(crate) fn table(
 ) -> Result<Vec<SampleRow>> {
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Sample, step, 0);
     let rollouts = sample(&actors.policy, &before.prompts, 1, section, stage, seed)?;
-    let scores = policy::scores_of(&rollouts.episodes, &roles.reward, &reference_device(roles));
+    let scores = rl::scores_of(&rollouts.episodes, &frozen.reward, &reference_device(frozen));
     let rows = rollouts.episodes.iter().zip(&before.texts).zip(scores);
     Ok(rows
         .map(|((episode, before), score)| SampleRow {
@@ -175,7 +174,7 @@ pub(crate) fn table(
 pub(crate) fn result(
     before: &Answers,
     last: Option<&EvalRow>,
-    actors: &Actors,
+    actors: &ActorCritic,
     plan: &Plan,
     stage: &StagePlan,
     section: &PpoSection,
@@ -199,8 +198,8 @@ pub(crate) fn result(
 
 /// The first prompts, of those held out where some are.
 fn shown_prompts(stage: &StagePlan) -> Vec<Vec<u32>> {
-    let held_out = stage.dataset.eval_batches(SHOWN, Some(SHOWN as u64)).next();
-    let batch = held_out.unwrap_or_else(|| stage.dataset.batch(0));
+    let validation = stage.dataset.eval_batches(SHOWN, Some(SHOWN as u64)).next();
+    let batch = validation.unwrap_or_else(|| stage.dataset.batch(0));
     batch.texts().into_iter().take(SHOWN).map(<[u32]>::to_vec).collect()
 }
 
@@ -218,8 +217,8 @@ fn shown(
 }
 
 /// Where the frozen models read.
-fn reference_device(roles: &Roles) -> Device {
-    roles.reference.head_weight().device()
+fn reference_device(frozen: &FrozenModels) -> Device {
+    frozen.reference.head_weight().device()
 }
 
 /// An answer as text, its end token left out.

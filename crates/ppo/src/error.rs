@@ -11,7 +11,7 @@ pub enum Error {
     Train(#[from] train::Error),
     /// Scoring answers, or learning from them.
     #[error(transparent)]
-    Policy(#[from] policy::Error),
+    Policy(#[from] rl::Error),
     /// Sampling answers.
     #[error(transparent)]
     Generate(#[from] generate::Error),

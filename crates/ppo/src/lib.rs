@@ -6,24 +6,24 @@
 
 mod answers;
 mod error;
-mod figures;
-mod roles;
+mod frozen;
+mod metrics;
 mod settings;
 
 use burn::tensor::Device;
 use fsio::DirWriter;
 use plan::{Plan, StagePlan};
-use policy::{Actors, Learner, Scored, adapted_kl_coef, weights_hash};
+use rl::{ActorCritic, Learner, Scored, adapted_kl_coef, weights_hash};
 use seed::Purpose;
 use train::{
-    AdamW, Context, Kept, Outcome, RunDir, StageRun, StepPlace, StepReport, compare_replicas,
+    AdamW, Context, Outcome, RunDir, SaveFormat, StageRun, StepPlace, StepReport, compare_replicas,
     save_trained, write_model,
 };
 
 pub use answers::{Answers, sampling};
 pub use error::{Error, Result};
-pub use figures::Figures;
-pub use roles::Roles;
+pub use frozen::FrozenModels;
+pub use metrics::Figures;
 pub use settings::settings;
 
 /// The file of a checkpoint with what is trained of the value model.
@@ -40,12 +40,12 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     let replicas = context.replicas;
     let section = plan.recipe.ppo.as_ref().ok_or(Error::NoSection)?;
     let model_dir = run_dir.stage(&stage.name).model();
-    let roles::Begun { mut run, mut actors, mut optimizer, mut checks, kept, roles } =
-        roles::begin(context)?;
+    let frozen::StageState { mut run, mut actors, mut optimizer, mut checks, save_format, frozen } =
+        frozen::start_or_resume(context)?;
     let mut settings = settings(section, stage);
-    let reference_hash = weights_hash(&roles.reference);
-    let before = if replicas.leads() {
-        answers::before(plan, stage, section, &roles, &settings, device)?
+    let reference_hash = weights_hash(&frozen.reference);
+    let before = if replicas.is_leader() {
+        answers::before(plan, stage, section, &frozen, &settings, device)?
     } else {
         Answers::default()
     };
@@ -63,10 +63,9 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
             answers::sample_together(&actors.policy, &prompts, section, stage, seed, replicas)?;
 
         // What each token was worth, and what is learned from it.
-        let Roles { reference, reward } = &roles;
-        let scored = policy::score_together(
-            rollouts, &actors, reference, reward, &settings, device, replicas,
-        )?;
+        let FrozenModels { reference, reward } = &frozen;
+        let scored =
+            rl::score_together(rollouts, &actors, reference, reward, &settings, device, replicas)?;
         let learner = Learner {
             optimizer: &mut optimizer,
             lr,
@@ -75,7 +74,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
             replicas,
         };
         let orders = orders(plan.seed, &stage.name, step, prompts.len(), section.n_ppo_epochs);
-        let updated = policy::update(actors, learner, &scored, &orders, &settings)?;
+        let updated = rl::update(actors, learner, &scored, &orders, &settings)?;
         actors = updated.actors;
 
         let kl = updated.metrics.get("objective/kl").copied().unwrap_or_default();
@@ -91,35 +90,36 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
 
         let tokens = scored.rollouts.episodes.iter().map(|episode| episode.episode().len() as u64);
         let grad_norm = updated.grad_norm;
-        let extra = figures::of_update(updated.metrics, &scored, &settings);
-        let loss = figures::loss(&extra, &settings);
+        let extra = metrics::of_update(updated.metrics, &scored, &settings);
+        let loss = metrics::loss(&extra, &settings);
         run.log_step(StepReport { loss, grad_norm, lr, tokens: tokens.sum(), extra })?;
-        if replicas.leads() && run.step().is_multiple_of(section.sample_every_steps) {
-            for row in answers::table(&actors, &roles, &before, plan, stage, section, run.step())? {
+        if replicas.is_leader() && run.step().is_multiple_of(section.sample_every_steps) {
+            for row in answers::table(&actors, &frozen, &before, plan, stage, section, run.step())?
+            {
                 run.log_sample(row)?;
             }
         }
         if run.eval_due() && stage.dataset.n_eval_rows() > 0 {
-            let held_out =
-                answers::held_out(plan, stage, section, &actors, &roles, &settings, device)?;
-            run.log_eval(held_out.row(run.step()))?;
+            let validation =
+                answers::validation(plan, stage, section, &actors, &frozen, &settings, device)?;
+            run.log_eval(validation.row(run.step()))?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &kept, &actors, &optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &actors, &optimizer))?;
         if run.stop_requested() && !run.is_done() {
             return Ok(Outcome::Stopped { step: run.step() });
         }
     }
 
     // The reference was a frozen value from the start: it is what it was.
-    if weights_hash(&roles.reference) != reference_hash {
+    if weights_hash(&frozen.reference) != reference_hash {
         return Err(Error::ReferenceMoved);
     }
-    if !replicas.leads() {
+    if !replicas.is_leader() {
         return Ok(Outcome::Finished(run.finish(serde_json::Value::Null)?));
     }
     let last_eval = run.state().last_eval.clone();
     let result = answers::result(&before, last_eval.as_ref(), &actors, plan, stage, section)?;
-    write_model(&model_dir, &kept, &actors.policy, stage)?;
+    write_model(&model_dir, &save_format, &actors.policy, stage)?;
     Ok(Outcome::Finished(run.finish(result)?))
 }
 
@@ -132,13 +132,13 @@ pub fn first_episodes(
     device: &Device,
 ) -> Result<Scored> {
     let section = plan.recipe.ppo.as_ref().ok_or(Error::NoSection)?;
-    let roles::First { actors, roles, .. } = roles::first(plan, stage, run_dir, device)?;
+    let frozen::First { actors, frozen, .. } = frozen::first(plan, stage, run_dir, device)?;
     let batch = stage.dataset.batch(0);
     let prompts: Vec<Vec<u32>> = batch.texts().into_iter().take(n).map(<[u32]>::to_vec).collect();
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, 0, 0);
     let rollouts = answers::sample(&actors.policy, &prompts, 1, section, stage, seed)?;
     let settings = settings(section, stage);
-    Ok(policy::score(rollouts, &actors, &roles.reference, &roles.reward, &settings, device)?)
+    Ok(rl::score(rollouts, &actors, &frozen.reference, &frozen.reward, &settings, device)?)
 }
 
 /// The name of the coefficient among a stage's counters, where it follows a target.
@@ -178,11 +178,11 @@ pub fn orders(
 /// Writes a checkpoint: the policy as a folder of its own kind, the value model's trained weights, the moments of both.
 fn write_checkpoint(
     dir: &mut DirWriter,
-    kept: &Kept,
-    actors: &Actors,
+    save_format: &SaveFormat,
+    actors: &ActorCritic,
     optimizer: &AdamW,
 ) -> train::Result<()> {
-    kept.write(dir, &actors.policy)?;
+    save_format.write(dir, &actors.policy)?;
     save_trained(dir, VALUE_FILE, &actors.value)?;
     optimizer.save(dir)
 }

@@ -1,8 +1,8 @@
 //! From `[ppo]` to the numbers of an update. Nothing is computed here.
 
 use plan::StagePlan;
-use policy::{Conventions, KlEstimator, Settings};
 use recipe::PpoSection;
+use rl::{Conventions, KlEstimator, Settings};
 
 /// The numbers of an update, with β as it stands at the start.
 pub fn settings(section: &PpoSection, stage: &StagePlan) -> Settings {

@@ -96,7 +96,7 @@ pub struct Optimizer {
     /// The largest norm of the whole gradient; a larger one is scaled down to it. 0 turns this off.
     #[serde(default = "default_clip")]
     #[schemars(range(min = 0.0, max = 1e9))]
-    pub clip: f64,
+    pub max_grad_norm: f64,
 }
 
 /// The rule of an optimizer.

@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use loss::{LossSum, pairwise_reward, reward_centering};
-use model::ScalarHead;
+use model::ScalarModel;
 use recipe::RewardSection;
 use serde_json::json;
 use train::{
-    Context, FirstLoss, Gradients, Origin, Outcome, StepPlace, StepReport, begin_with,
-    compare_replicas, write_checkpoint, write_model,
+    Context, FirstLoss, Gradients, Outcome, StepPlace, StepReport, WeightSource, compare_replicas,
+    start_or_resume_with, write_checkpoint, write_model,
 };
 
 pub use error::{Error, Result};
@@ -30,16 +30,23 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     let objective = plan.recipe.reward.as_ref().map(Objective::of).unwrap_or_default();
     let model_dir = run_dir.stage(&stage.name).model();
     let first_margins = stage.dataset.batch(0).margins;
-    let begun = begin_with::<ScalarHead>(context, |origin| match origin {
+    let begun = start_or_resume_with::<ScalarModel>(context, |origin| match origin {
         // It has its own opinion already.
-        Origin::Trained => FirstLoss::Unknown,
+        WeightSource::Trained => FirstLoss::Unknown,
         // Equal scores, about.
-        Origin::New | Origin::NewHead => {
+        WeightSource::New | WeightSource::NewHead => {
             FirstLoss::Near { loss: objective.equal_scores(&first_margins) }
         }
     })?;
-    let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
-        begun;
+    let train::StageState {
+        mut run,
+        mut model,
+        mut optimizer,
+        names,
+        mut checks,
+        save_format,
+        dropout,
+    } = begun;
 
     while !run.is_done() {
         // A batch is a pure function of the seed and the step: there is no loader to resume.
@@ -53,7 +60,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         // the padding that all texts of a micro-batch share is left out: it changes no score.
         let mut gradients = Gradients::new(&names);
         let mut loss_sum = 0.0;
-        let mut judged = evaluate::Judged::default();
+        let mut judged = evaluate::PairMetrics::default();
         for (idx, micro) in batch.micro_batches_of(replicas.share(), 2, 2 * stage.micro_batch) {
             dropout.draw(step, idx);
             let scores_b = evaluate::text_scores(&model, &micro.trimmed(), device);
@@ -89,15 +96,15 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         if run.eval_due() && stage.dataset.n_eval_rows() > 0 {
             run.log_eval(evaluate::held_out_pairs(stage, &model, run.step(), device)?)?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &kept, &model, &optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &optimizer))?;
         if run.stop_requested() && !run.is_done() {
             return Ok(Outcome::Stopped { step: run.step() });
         }
     }
 
     let last_eval = run.state().last_eval.clone();
-    if replicas.leads() {
-        write_model(&model_dir, &kept, &model, stage)?;
+    if replicas.is_leader() {
+        write_model(&model_dir, &save_format, &model, stage)?;
     }
     Ok(Outcome::Finished(run.finish(json!(last_eval))?))
 }

@@ -15,8 +15,8 @@ use burn::tensor::{Int, Tensor};
 use nn::TokenBatch;
 use serde_json::json;
 use train::{
-    Context, Gradients, Outcome, StepPlace, StepReport, begin, compare_replicas, write_checkpoint,
-    write_model,
+    Context, Gradients, Outcome, StepPlace, StepReport, compare_replicas, start_or_resume,
+    write_checkpoint, write_model,
 };
 
 pub use error::{Error, Result};
@@ -26,8 +26,15 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     let (plan, stage, device, replicas) =
         (context.plan, context.stage, context.device, context.replicas);
     let model_dir = context.run_dir.stage(&stage.name).model();
-    let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
-        begin(context)?;
+    let train::StageState {
+        mut run,
+        mut model,
+        mut optimizer,
+        names,
+        mut checks,
+        save_format,
+        dropout,
+    } = start_or_resume(context)?;
 
     while !run.is_done() {
         // A batch is a pure function of the seed and the step: there is no loader to resume.
@@ -70,18 +77,18 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         let tokens = batch.segments.iter().filter(|segment| **segment >= 0).count() as u64;
         run.log_step(StepReport { loss, grad_norm, lr, tokens, extra: BTreeMap::new() })?;
         if run.eval_due() && stage.dataset.n_eval_rows() > 0 {
-            run.log_eval(evaluate::held_out(stage, &model, run.step(), device)?)?;
+            run.log_eval(evaluate::validation(stage, &model, run.step(), device)?)?;
             run.log_sample(sample::answer(plan, stage, &model, run.step())?)?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &kept, &model, &optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &optimizer))?;
         if run.stop_requested() && !run.is_done() {
             return Ok(Outcome::Stopped { step: run.step() });
         }
     }
 
     let last_eval = run.state().last_eval.clone();
-    if replicas.leads() {
-        write_model(&model_dir, &kept, &model, stage)?;
+    if replicas.is_leader() {
+        write_model(&model_dir, &save_format, &model, stage)?;
     }
     Ok(Outcome::Finished(run.finish(json!(last_eval))?))
 }

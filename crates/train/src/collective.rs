@@ -3,19 +3,19 @@
 //! The seam between a stage's loop and however many devices there are. It deliberately launches nothing: that is
 //! `replicas`' duty, and across machines a launcher's.
 
-mod alone;
-mod cards;
 mod in_process;
 mod meeting;
+mod nccl;
+mod single_replica;
 
 use burn::tensor::Tensor;
 use data::Share;
 
 use crate::Result;
 
-pub use alone::Alone;
-pub use cards::Cards;
 pub use in_process::InProcess;
+pub use nccl::Nccl;
+pub use single_replica::SingleReplica;
 
 /// One replica's hold on all of them.
 ///
@@ -26,7 +26,7 @@ pub trait Collective: Send + Sync {
     fn rank(&self) -> usize;
 
     /// How many there are.
-    fn world(&self) -> usize;
+    fn world_size(&self) -> usize;
 
     /// What each replica brought, by rank.
     fn all_gather(&self, mine: Vec<f64>) -> Result<Vec<Vec<f64>>>;
@@ -35,13 +35,13 @@ pub trait Collective: Send + Sync {
     fn all_reduce(&self, mine: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>>;
 
     /// Whether this is the replica that leads.
-    fn leads(&self) -> bool {
+    fn is_leader(&self) -> bool {
         self.rank() == 0
     }
 
     /// The share of a step's rows that falls to this replica.
     fn share(&self) -> Share {
-        Share { rank: self.rank(), world: self.world() }
+        Share { rank: self.rank(), world_size: self.world_size() }
     }
 
     /// The sum of a number over all replicas.
@@ -53,7 +53,7 @@ pub trait Collective: Send + Sync {
 
     /// Puts the sum over all replicas in the place of each number.
     fn sums(&self, mine: &mut [f64]) -> Result<()> {
-        if self.world() == 1 {
+        if self.world_size() == 1 {
             return Ok(());
         }
         for (rank, brought) in self.all_gather(mine.to_vec())?.into_iter().enumerate() {
@@ -65,8 +65,8 @@ pub trait Collective: Send + Sync {
     }
 
     /// The leader's numbers, whatever the others bring.
-    fn of_leader(&self, mine: Vec<f64>) -> Result<Vec<f64>> {
-        if self.world() == 1 {
+    fn broadcast(&self, mine: Vec<f64>) -> Result<Vec<f64>> {
+        if self.world_size() == 1 {
             return Ok(mine);
         }
         Ok(self.all_gather(mine)?.into_iter().next().unwrap_or_default())
@@ -74,7 +74,7 @@ pub trait Collective: Send + Sync {
 
     /// Waits until all replicas have come here.
     fn barrier(&self) -> Result<()> {
-        if self.world() > 1 {
+        if self.world_size() > 1 {
             self.all_gather(Vec::new())?;
         }
         Ok(())

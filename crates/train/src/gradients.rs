@@ -5,7 +5,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients as BurnGradients, Tensor};
-use kernels::{accumulate, lend_gradient, sum_of_squares, take_lent};
+use kernels::{accumulate, donate_grad_buffer, reclaim_grad_buffer, sum_of_squares};
 
 use crate::checks::StepPlace;
 use crate::parameters::ParameterNames;
@@ -57,7 +57,7 @@ impl Gradients {
     ///
     /// `device` is where this replica computes. One whose share of a step is empty has no gradients, and adds zeros.
     pub fn all_reduce(&mut self, replicas: &dyn Collective, device: &Device) -> Result<()> {
-        if replicas.world() == 1 {
+        if replicas.world_size() == 1 {
             return Ok(());
         }
         let length = |sum: &Option<Tensor<1>>| sum.as_ref().map_or(0.0, |sum| sum.dims()[0] as f64);
@@ -133,7 +133,7 @@ impl ModuleVisitor for Lend<'_> {
         let slot = self.sums.get_mut(self.idx);
         self.idx += 1;
         let Some(slot) = slot else { return };
-        *slot = slot.take().and_then(|sum| lend_gradient(&param.val(), sum));
+        *slot = slot.take().and_then(|sum| donate_grad_buffer(&param.val(), sum));
     }
 }
 
@@ -148,7 +148,7 @@ impl ModuleVisitor for Accumulate<'_> {
         let slot = self.sums.get_mut(self.idx);
         self.idx += 1;
         let Some(slot) = slot else { return };
-        if let Some(sum) = take_lent(&param.val()) {
+        if let Some(sum) = reclaim_grad_buffer(&param.val()) {
             *slot = Some(sum);
         }
         let Some(gradient) = param.val().grad_remove(&mut self.gradients) else { return };

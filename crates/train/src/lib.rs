@@ -4,7 +4,6 @@
 //! gradients added up by name, AdamW, checks of the first minute, and a [`StageRun`] that owns the
 //! folder, the logs, the checkpoints and the signals. The crate deliberately has no loop.
 
-mod begin;
 mod checkpoint;
 mod checks;
 mod collective;
@@ -22,21 +21,18 @@ mod run_dir;
 mod schedule;
 mod session;
 pub mod signals;
+mod start;
 mod tensor_file;
 mod tensorboard;
 mod trained_file;
 mod weights;
 
-pub use begin::{
-    Begun, Context, Dropout, Outcome, Turn, begin, begin_with, with_checkpointing,
-    write_checkpoint, write_model,
-};
 pub use checkpoint::{
     Best, CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, RECIPE_FILE, STATE_FILE, TrainState,
     checkpoint_name, checkpoint_steps, load_newest, retain, save_checkpoint,
 };
 pub use checks::{Checks, FailedStep, FirstLoss, StepPlace};
-pub use collective::{Alone, Cards, Collective, InProcess};
+pub use collective::{Collective, InProcess, Nccl, SingleReplica};
 pub use error::{Error, Result};
 pub use gradients::{GradNorm, Gradients};
 pub use machine::{BURN_VERSION, Machine};
@@ -51,8 +47,13 @@ pub use run_dir::{Finished, RunDir, StageDir, StageStatus};
 pub use schedule::lr;
 pub use session::{StageRun, StageSettings, StepReport};
 pub use signals::StopFlag;
+pub use start::{
+    Context, Dropout, LeaderFirst, Outcome, StageState, start_or_resume, start_or_resume_with,
+    with_checkpointing, write_checkpoint, write_model,
+};
 pub use tensorboard::EventWriter;
 pub use trained_file::{compare_trained, load_trained, save_trained};
 pub use weights::{
-    Bases, Kept, Origin, Role, TrainedModel, Weights, first_weights, folder_of, resumed_weights,
+    BaseModelCache, ModelSource, SaveFormat, TrainedModel, WeightSource, Weights, first_weights,
+    resumed_weights, start_dir,
 };

@@ -66,7 +66,8 @@ impl AdamW {
             eps: self.settings.eps,
             weight_decay: self.settings.weight_decay,
             step: self.n_updates,
-            grad_scale: clip_scale(self.settings.clip, norm.value()) / norm.n_targets() as f64,
+            grad_scale: clip_scale(self.settings.max_grad_norm, norm.value())
+                / norm.n_targets() as f64,
         };
         let mut update = Update { slots: &mut self.slots, gradients, step, idx: 0 };
         model.map(&mut update)
@@ -123,8 +124,8 @@ impl AdamW {
 }
 
 /// What gradients are multiplied by, as torch's `clip_grad_norm_` does it; 0 is no clipping.
-pub fn clip_scale(clip: f64, norm: f64) -> f64 {
-    if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 }
+pub fn clip_scale(max_grad_norm: f64, norm: f64) -> f64 {
+    if max_grad_norm > 0.0 { (max_grad_norm / (norm + 1e-6)).min(1.0) } else { 1.0 }
 }
 
 fn flat(values: Vec<f32>, device: &Device) -> Tensor<1> {

@@ -9,7 +9,7 @@ use std::thread;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::collective::{Alone, Cards, Collective, InProcess};
+use crate::collective::{Collective, InProcess, Nccl, SingleReplica};
 use crate::parameters::fingerprints;
 use crate::{Context, Error, Event, Outcome, Result, Silent, StopFlag};
 
@@ -26,13 +26,15 @@ pub fn on_replicas<'a, E: Send>(
     let (first, others) = match devices {
         [] => return kernels::on_pool(|| run(context)),
         [device] => {
-            return kernels::on_pool(|| run(Context { device, replicas: &Alone, ..context }));
+            return kernels::on_pool(|| {
+                run(Context { device, replicas: &SingleReplica, ..context })
+            });
         }
         [first, others @ ..] => (first, others),
     };
     let are_cards = others.iter().any(|device| device != first);
     if are_cards && kernels::has_nccl() {
-        return together(context, devices, Cards::replicas(devices), run);
+        return together(context, devices, Nccl::replicas(devices), run);
     }
     if are_cards {
         let message = "NCCL is not there under the name libnccl.so: gradients are added up without it, which takes longer; \
@@ -87,7 +89,7 @@ fn together<C: Collective, E: Send>(
 /// `step` is the number of the update that was made, from 1. Looks at updates 1, 2, 4, 8 and so on, and from there at every
 /// 1024th: a look reads all weights.
 pub fn compare_replicas<M: Module>(replicas: &dyn Collective, model: &M, step: u64) -> Result<()> {
-    if replicas.world() == 1 || !(step.is_power_of_two() || step.is_multiple_of(1024)) {
+    if replicas.world_size() == 1 || !(step.is_power_of_two() || step.is_multiple_of(1024)) {
         return Ok(());
     }
     let halves = |hash: u64| [(hash >> 32) as f64, f64::from(hash as u32)];

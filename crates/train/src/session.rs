@@ -20,7 +20,7 @@ use crate::metrics::{EvalRow, Logs, SampleRow, StepRow};
 use crate::progress::{Event, Progress};
 use crate::run_dir::{Finished, RunDir, StageDir};
 use crate::signals::StopFlag;
-use crate::{Alone, Collective, Error, Result};
+use crate::{Collective, Error, Result, SingleReplica};
 
 /// What a stage brings to its session.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ impl<'a> StageRun<'a> {
         progress: &'a mut dyn Progress,
         stop: StopFlag,
     ) -> Result<Self> {
-        Self::open_as(&Alone, run, settings, progress, stop)
+        Self::open_as(&SingleReplica, run, settings, progress, stop)
     }
 
     /// The same for one of several replicas. Only the leader writes, measures and hears signals; the others count along
@@ -103,7 +103,7 @@ impl<'a> StageRun<'a> {
     ) -> Result<Self> {
         let dir = run.stage(&settings.stage);
         let mut logs = None;
-        if replicas.leads() {
+        if replicas.is_leader() {
             dir.prepare()?;
             logs = Some(Logs::open(dir.path())?);
         }
@@ -206,7 +206,7 @@ impl<'a> StageRun<'a> {
     fn agree(&mut self) -> Result<()> {
         let seen = [self.stop.is_requested(), self.state.stopped_early];
         let seen = seen.map(|seen| f64::from(u8::from(seen))).to_vec();
-        if let [stop, stopped_early] = self.replicas.of_leader(seen)?[..] {
+        if let [stop, stopped_early] = self.replicas.broadcast(seen)?[..] {
             self.state.stopped_early = stopped_early > 0.0;
             if stop > 0.0 && !self.stopping {
                 self.stopping = true;
@@ -262,7 +262,7 @@ impl<'a> StageRun<'a> {
     /// Whether the model is to be measured here and now: by the leader, every so many steps, and at the end.
     pub fn eval_due(&self) -> bool {
         let Some(eval) = &self.settings.keys.eval else { return false };
-        if !self.replicas.leads() {
+        if !self.replicas.is_leader() {
             return false;
         }
         let every =
@@ -313,7 +313,7 @@ impl<'a> StageRun<'a> {
         write: impl FnOnce(&mut DirWriter) -> Result<()>,
     ) -> Result<Option<PathBuf>> {
         self.agree()?;
-        let due = self.replicas.leads() && self.save_is_due();
+        let due = self.replicas.is_leader() && self.save_is_due();
         if due { self.save(write).map(Some) } else { Ok(None) }
     }
 
@@ -387,7 +387,7 @@ impl<'a> StageRun<'a> {
             seconds: self.seconds(),
             result,
         };
-        if self.replicas.leads() {
+        if self.replicas.is_leader() {
             self.dir.write_finished(&finished)?;
         }
         self.progress.event(&Event::Finished {

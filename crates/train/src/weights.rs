@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use arch::{Architecture, Description, Dtype, LoraConfig};
+use arch::{Architecture, Dtype, LoraConfig, ModelInfo};
 use burn::tensor::Device;
 use fsio::DirWriter;
 use lora::{ADAPTER_WEIGHTS, Adapted};
-use model::{Adaptable, CausalLm, SavedModel, ScalarHead, load_causal_lm, load_scalar_head};
+use model::{Adaptable, CausalLm, SavedModel, ScalarModel, load_causal_lm, load_scalar_model};
 use nn::DropoutKey;
 use plan::{BASE_FILE, BaseFile, LoraPlan, Plan, StagePlan, Start, base_of};
 use recipe::BaseDtype;
@@ -22,7 +22,7 @@ use crate::{Error, Result, RunDir, compare_trained, load_trained};
 
 /// Where the first weights of a stage came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum WeightSource {
     /// New random weights.
     New,
     /// A trained model with a head of the wanted kind.
@@ -37,7 +37,7 @@ pub trait TrainedModel: SavedModel + Adaptable {
     fn fresh(stage: &StagePlan, seed: u64, device: &Device) -> Self;
 
     /// The whole weights of a folder; `seed` is for a head that they lack.
-    fn open(dir: &Path, seed: u64, bases: &mut Bases) -> Result<(Self, Origin)>;
+    fn open(dir: &Path, seed: u64, bases: &mut BaseModelCache) -> Result<(Self, WeightSource)>;
 }
 
 impl TrainedModel for CausalLm {
@@ -45,24 +45,27 @@ impl TrainedModel for CausalLm {
         Self::init(&stage.config, seed, device)
     }
 
-    fn open(dir: &Path, _seed: u64, bases: &mut Bases) -> Result<(Self, Origin)> {
-        Ok((bases.language_model(dir)?, Origin::Trained))
+    fn open(dir: &Path, _seed: u64, bases: &mut BaseModelCache) -> Result<(Self, WeightSource)> {
+        Ok((bases.language_model(dir)?, WeightSource::Trained))
     }
 }
 
-impl TrainedModel for ScalarHead {
+impl TrainedModel for ScalarModel {
     fn fresh(stage: &StagePlan, seed: u64, device: &Device) -> Self {
         let backbone = CausalLm::init(&stage.config, seed, device).backbone;
         Self::from_backbone(backbone, &stage.config, seed)
     }
 
-    fn open(dir: &Path, seed: u64, bases: &mut Bases) -> Result<(Self, Origin)> {
-        let description = Description::read(dir).map_err(model::Error::from)?;
+    fn open(dir: &Path, seed: u64, bases: &mut BaseModelCache) -> Result<(Self, WeightSource)> {
+        let description = ModelInfo::read(dir).map_err(model::Error::from)?;
         match description.architecture {
-            Architecture::SequenceClassifier => Ok((bases.scorer(dir)?, Origin::Trained)),
+            Architecture::SequenceClassifier => Ok((bases.scorer(dir)?, WeightSource::Trained)),
             Architecture::CausalLm => {
                 let backbone = bases.language_model(dir)?.backbone;
-                Ok((Self::from_backbone(backbone, &description.config, seed), Origin::NewHead))
+                Ok((
+                    Self::from_backbone(backbone, &description.config, seed),
+                    WeightSource::NewHead,
+                ))
             }
         }
     }
@@ -72,14 +75,14 @@ impl TrainedModel for ScalarHead {
 ///
 /// Drop it before training, or weights that are trained are copied at the first step.
 #[derive(Debug)]
-pub struct Bases {
+pub struct BaseModelCache {
     device: Device,
     dtype: BaseDtype,
     language_models: BTreeMap<PathBuf, CausalLm>,
-    scorers: BTreeMap<PathBuf, ScalarHead>,
+    scorers: BTreeMap<PathBuf, ScalarModel>,
 }
 
-impl Bases {
+impl BaseModelCache {
     /// Nothing read yet; what will be stands on `device`.
     pub fn new(device: &Device) -> Self {
         let (language_models, scorers) = (BTreeMap::new(), BTreeMap::new());
@@ -95,7 +98,7 @@ impl Bases {
 
     /// As weights are to be held beside the adapter of a plan, or without one.
     #[must_use]
-    pub fn beside(self, lora: Option<&LoraPlan>) -> Self {
+    pub fn with_base_dtype(self, lora: Option<&LoraPlan>) -> Self {
         self.storing(lora.map(|lora| lora.base_dtype).unwrap_or_default())
     }
 
@@ -116,12 +119,12 @@ impl Bases {
         Ok(model)
     }
 
-    fn scorer(&mut self, dir: &Path) -> Result<ScalarHead> {
+    fn scorer(&mut self, dir: &Path) -> Result<ScalarModel> {
         let key = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
         if let Some(model) = self.scorers.get(&key) {
             return Ok(model.clone());
         }
-        let model = self.stored(load_scalar_head(dir, &self.device)?);
+        let model = self.stored(load_scalar_model(dir, &self.device)?);
         self.scorers.insert(key, model.clone());
         Ok(model)
     }
@@ -131,7 +134,7 @@ impl Bases {
         match base_of(dir)? {
             None => {
                 let (model, origin) = M::open(dir, 0, self)?;
-                if origin == Origin::NewHead {
+                if origin == WeightSource::NewHead {
                     return Err(Error::NoHead { dir: dir.to_owned() });
                 }
                 Ok(model)
@@ -141,7 +144,7 @@ impl Bases {
     }
 
     /// The model of a base's folder with the adapter of another, refused where that one records other weights.
-    pub fn open_beside<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
+    pub fn open_on_base<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
         plan::check_base(adapter, base)?;
         self.with_adapter(base, adapter)
     }
@@ -149,7 +152,7 @@ impl Bases {
     fn with_adapter<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
         let (model, origin) = M::open(base, 0, self)?;
         let (Adapted { model, .. }, peft) = lora::load(model, adapter)?;
-        if origin == Origin::NewHead && !peft.saves_head {
+        if origin == WeightSource::NewHead && !peft.saves_head {
             return Err(Error::NoHead { dir: adapter.to_owned() });
         }
         Ok(model)
@@ -158,7 +161,7 @@ impl Bases {
 
 /// The form in which a stage keeps its weights.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kept {
+pub enum SaveFormat {
     /// All of them.
     Whole,
     /// An adapter beside whole weights that stay where they are.
@@ -172,7 +175,7 @@ pub enum Kept {
     },
 }
 
-impl Kept {
+impl SaveFormat {
     fn adapter(config: LoraConfig, base: PathBuf) -> Result<Self> {
         let base_sha256 = plan::weights_hash(&base)?;
         Ok(Self::Adapter { config, base, base_sha256 })
@@ -231,9 +234,9 @@ pub struct Weights<M> {
     /// The model, with gradients for what is trained.
     pub model: M,
     /// How it is kept.
-    pub kept: Kept,
+    pub save_format: SaveFormat,
     /// Where it came from.
-    pub origin: Origin,
+    pub origin: WeightSource,
     /// The key of its dropout masks.
     pub dropout: DropoutKey,
 }
@@ -243,7 +246,7 @@ impl<M: TrainedModel> Weights<M> {
     #[must_use]
     pub fn without_dropout(mut self) -> Self {
         self.model = lora::without_dropout(self.model);
-        if let Kept::Adapter { config, .. } = &mut self.kept {
+        if let SaveFormat::Adapter { config, .. } = &mut self.save_format {
             config.dropout = 0.0;
         }
         self
@@ -252,7 +255,7 @@ impl<M: TrainedModel> Weights<M> {
 
 /// Where weights start, and what is trained of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Role<'a> {
+pub struct ModelSource<'a> {
     /// The stage that this is for.
     pub stage: &'a StagePlan,
     /// The folder, in the stage's own, of weights that had to be merged for it.
@@ -263,7 +266,7 @@ pub struct Role<'a> {
     pub lora: Option<&'a LoraPlan>,
 }
 
-impl<'a> Role<'a> {
+impl<'a> ModelSource<'a> {
     /// What a stage of one model trains.
     pub fn of(stage: &'a StagePlan) -> Self {
         Self { stage, name: "base", start: &stage.start, lora: stage.lora.as_ref() }
@@ -273,38 +276,43 @@ impl<'a> Role<'a> {
 /// The weights with which a stage begins, as its plan says; an adapter in the way is merged.
 pub fn first_weights<M: TrainedModel>(
     plan: &Plan,
-    role: Role<'_>,
+    role: ModelSource<'_>,
     run_dir: &RunDir,
-    bases: &mut Bases,
+    bases: &mut BaseModelCache,
 ) -> Result<Weights<M>> {
     let seed = |purpose, index| seed::derive(plan.seed, &role.stage.name, purpose, 0, index);
-    let Some(dir) = folder_of(role.stage, role.start, run_dir)? else {
+    let Some(dir) = start_dir(role.stage, role.start, run_dir)? else {
         let model = M::fresh(role.stage, seed(Purpose::Init, 0), &bases.device);
         let dropout = DropoutKey::default();
-        return Ok(Weights { model, kept: Kept::Whole, origin: Origin::New, dropout });
+        return Ok(Weights {
+            model,
+            save_format: SaveFormat::Whole,
+            origin: WeightSource::New,
+            dropout,
+        });
     };
     let head_seed = seed(Purpose::Init, 1);
     let Some(lora) = role.lora else {
         let (model, origin) = merged(&dir, head_seed, bases)?;
         let dropout = DropoutKey::default();
-        return Ok(Weights { model, kept: Kept::Whole, origin, dropout });
+        return Ok(Weights { model, save_format: SaveFormat::Whole, origin, dropout });
     };
     let base = adapter_base::<M>(role, &dir, run_dir, head_seed, &bases.device)?;
     let (model, origin) = M::open(&base, head_seed, bases)?;
-    let adapter = lora.adapter.as_ref().map(|start| folder_of(role.stage, start, run_dir));
+    let adapter = lora.adapter.as_ref().map(|start| start_dir(role.stage, start, run_dir));
     let Some(adapter) = adapter.transpose()?.flatten() else {
         let Adapted { model, dropout, .. } =
             lora::attach(model, &lora.config, seed(Purpose::LoraInit, 0))?;
-        let kept = Kept::adapter(lora.config.clone(), base)?;
-        return Ok(Weights { model, kept, origin, dropout });
+        let save_format = SaveFormat::adapter(lora.config.clone(), base)?;
+        return Ok(Weights { model, save_format, origin, dropout });
     };
     if adapter != dir {
         plan::check_base(&adapter, &base)?;
     }
     let (Adapted { model, dropout, .. }, peft) = lora::load(model, &adapter)?;
     // A head that came with the adapter is trained already.
-    let origin = if peft.saves_head { Origin::Trained } else { origin };
-    Ok(Weights { model, kept: Kept::adapter(peft.lora, base)?, origin, dropout })
+    let origin = if peft.saves_head { WeightSource::Trained } else { origin };
+    Ok(Weights { model, save_format: SaveFormat::adapter(peft.lora, base)?, origin, dropout })
 }
 
 /// Takes weights up again from a stage's own checkpoint.
@@ -316,17 +324,26 @@ pub fn resumed_weights<M: TrainedModel>(
 ) -> Result<Weights<M>> {
     let Some(base) = base_of(checkpoint)? else {
         let (model, dropout) = (M::load(checkpoint, device)?, DropoutKey::default());
-        return Ok(Weights { model, kept: Kept::Whole, origin: Origin::Trained, dropout });
+        return Ok(Weights {
+            model,
+            save_format: SaveFormat::Whole,
+            origin: WeightSource::Trained,
+            dropout,
+        });
     };
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Init, 0, 1);
-    let (model, _) = M::open(&base, seed, &mut Bases::new(device).beside(stage.lora.as_ref()))?;
+    let (model, _) = M::open(
+        &base,
+        seed,
+        &mut BaseModelCache::new(device).with_base_dtype(stage.lora.as_ref()),
+    )?;
     let (Adapted { model, dropout, .. }, peft) = lora::load(model, checkpoint)?;
-    let kept = Kept::adapter(peft.lora, base)?;
-    Ok(Weights { model, kept, origin: Origin::Trained, dropout })
+    let save_format = SaveFormat::adapter(peft.lora, base)?;
+    Ok(Weights { model, save_format, origin: WeightSource::Trained, dropout })
 }
 
 /// Where a start lies; none for new weights.
-pub fn folder_of(stage: &StagePlan, start: &Start, run_dir: &RunDir) -> Result<Option<PathBuf>> {
+pub fn start_dir(stage: &StagePlan, start: &Start, run_dir: &RunDir) -> Result<Option<PathBuf>> {
     match start {
         Start::Fresh => Ok(None),
         Start::Directory(dir) => Ok(Some(dir.clone())),
@@ -341,11 +358,15 @@ pub fn folder_of(stage: &StagePlan, start: &Start, run_dir: &RunDir) -> Result<O
 }
 
 /// The folder's weights, an adapter merged into its base.
-fn merged<M: TrainedModel>(dir: &Path, seed: u64, bases: &mut Bases) -> Result<(M, Origin)> {
+fn merged<M: TrainedModel>(
+    dir: &Path,
+    seed: u64,
+    bases: &mut BaseModelCache,
+) -> Result<(M, WeightSource)> {
     let Some(base) = base_of(dir)? else { return M::open(dir, seed, bases) };
     let (model, origin) = M::open(&base, seed, bases)?;
     let (Adapted { model, .. }, peft) = lora::load(model, dir)?;
-    let origin = if peft.saves_head { Origin::Trained } else { origin };
+    let origin = if peft.saves_head { WeightSource::Trained } else { origin };
     let (model, _) = lora::merge(model)?;
     Ok((model::train_only(model, &|_| true), origin))
 }
@@ -353,7 +374,7 @@ fn merged<M: TrainedModel>(dir: &Path, seed: u64, bases: &mut Bases) -> Result<(
 /// The folder of the whole weights that an adapter is trained beside. Where the stage starts from an adapter that it does
 /// not go on with, that one is merged, and the result kept in the stage's folder.
 fn adapter_base<M: TrainedModel>(
-    role: Role<'_>,
+    role: ModelSource<'_>,
     dir: &Path,
     run_dir: &RunDir,
     seed: u64,
@@ -382,8 +403,8 @@ fn write_merged<M: TrainedModel>(
     out: &Path,
     device: &Device,
 ) -> Result<()> {
-    let bases = &mut Bases::new(device);
-    let architecture = Description::read(base).map_err(model::Error::from)?.architecture;
+    let bases = &mut BaseModelCache::new(device);
+    let architecture = ModelInfo::read(base).map_err(model::Error::from)?.architecture;
     let has_head = lora::Peft::read(adapter).map_err(lora::Error::from)?.saves_head;
     if architecture == Architecture::CausalLm && !has_head {
         let (model, _) = merged::<CausalLm>(adapter, seed, bases)?;

@@ -3,7 +3,7 @@
 //! belongs to `kernels`. Shapes: p positions, k2 half of the head width (half-split layout: element i turns with
 //! element i + k2).
 
-mod spelling;
+mod config_json;
 
 /// The base of the frequencies and how they are stretched for longer texts.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arch::{
-    AdapterShape, Bodies, Computation, Family, LoraConfig, ModelConfig, Output, Targets,
+    AdapterShape, Computation, Family, KernelPath, LoraConfig, ModelConfig, Output, Targets,
     TrainingShape,
 };
 use serde_json::json;
@@ -32,7 +32,7 @@ fn flops_are_six_for_each_weight_and_token_plus_attention() {
 
 /// The step of pretraining, as it is usually computed.
 pub(crate) const FUSED: Computation =
-    Computation { bodies: Bodies::Fused, recomputes_blocks: false, output: Output::CrossEntropy };
+    Computation { bodies: KernelPath::Cpu, recomputes_blocks: false, output: Output::CrossEntropy };
 
 #[test]
 fn memory_parts_add_up_and_grow_with_the_right_sizes() {
@@ -49,7 +49,7 @@ fn memory_parts_add_up_and_grow_with_the_right_sizes() {
         let more = config.training_memory(other, FUSED);
         assert_eq!(more.activations - rope_table, 2 * (small.activations - rope_table));
     }
-    let plain = Computation { bodies: Bodies::Plain, ..FUSED };
+    let plain = Computation { bodies: KernelPath::Generic, ..FUSED };
     let [short, long] = [32, 64].map(|length| config.training_memory(of(2, length), plain));
     assert!(long.activations > 2 * short.activations, "scores grow with the square");
 }
@@ -76,7 +76,8 @@ fn the_peak_counts_the_end_where_there_is_little_else() {
         assert!(little.peak(1) < 4 * little.weights + little.activations + little.logits);
         // Fused products add to the sums of earlier micro-batches; plain ones make gradients of their own.
         assert!((little.peak(1)..little.peak(1) + little.weights).contains(&little.peak(2)));
-        let plain = config.training_memory(shape, Computation { bodies: Bodies::Plain, ..FUSED });
+        let plain =
+            config.training_memory(shape, Computation { bodies: KernelPath::Generic, ..FUSED });
         assert_eq!(plain.peak(2), plain.peak(1) + plain.weights);
     }
 }
@@ -126,7 +127,7 @@ fn estimates_are_near_what_was_measured() {
         let config = measured_config(family, size(n_layers), size(vocab_size));
         let shape = TrainingShape { rows: size(rows), sequence_length: size(length) };
         let computation = Computation {
-            bodies: if *bodies == "fused" { Bodies::Fused } else { Bodies::Plain },
+            bodies: if *bodies == "fused" { KernelPath::Cpu } else { KernelPath::Generic },
             recomputes_blocks: *again == "true",
             output: match *task {
                 "CrossEntropy" | "Lora" | "LoraDropout" => Output::CrossEntropy,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arch::{Description, TrainingShape};
+use arch::{ModelInfo, TrainingShape};
 use serde_json::{Map, Value, json};
 
 use crate::{config, json as parse};
@@ -30,7 +30,7 @@ fn a_misspelt_key_is_never_passed_over() {
                 .iter()
                 .map(|(k, v)| (if k == key { format!("{k}x") } else { k.clone() }, v.clone()))
                 .collect();
-            let result = Description::from_json(&Value::Object(renamed), Path::new("x"));
+            let result = ModelInfo::from_json(&Value::Object(renamed), Path::new("x"));
             assert!(result.is_err(), "`{key}` misspelt was passed over");
         }
     }
@@ -70,7 +70,7 @@ fn no_value_makes_it_panic() {
             for value in &values {
                 let mut map = good.clone();
                 map.insert(key.clone(), value.clone());
-                match Description::from_json(&Value::Object(map), Path::new("x")) {
+                match ModelInfo::from_json(&Value::Object(map), Path::new("x")) {
                     Ok(description) => {
                         use_it(&description);
                         n_accepted += 1;
@@ -84,7 +84,7 @@ fn no_value_makes_it_panic() {
 }
 
 /// Everything that can be asked of a config that was accepted.
-fn use_it(description: &Description) {
+fn use_it(description: &ModelInfo) {
     let config = &description.config;
     let shape = TrainingShape { rows: 1 << 20, sequence_length: config.max_positions() };
     assert!(config.training_memory(shape, crate::costs::FUSED).peak(2) > 0);

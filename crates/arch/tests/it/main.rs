@@ -11,7 +11,7 @@ mod rope;
 
 use std::path::Path;
 
-use arch::{Description, ModelConfig};
+use arch::{ModelConfig, ModelInfo};
 use serde_json::Value;
 
 /// The text of a file in `tests/it/configs`; these are the reference vectors' own.
@@ -26,9 +26,8 @@ pub(crate) fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("a fixture is valid JSON")
 }
 
-pub(crate) fn describe(text: &str) -> Description {
-    Description::from_json(&json(text), Path::new("config.json"))
-        .expect("a fixture is a good config")
+pub(crate) fn describe(text: &str) -> ModelInfo {
+    ModelInfo::from_json(&json(text), Path::new("config.json")).expect("a fixture is a good config")
 }
 
 pub(crate) fn read(text: &str) -> ModelConfig {

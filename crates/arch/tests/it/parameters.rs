@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arch::{Init, Layout, ModelConfig, ParamKind, ParamSpec};
+use arch::{AxisOrder, Init, ModelConfig, ParamKind, ParamSpec};
 use serde_json::json;
 
 use crate::{config, patched, read};
@@ -113,7 +113,8 @@ fn weights_start_as_the_papers_have_them() {
             _ if residual => assert_eq!(spec.init, Init::Normal { std: 0.02 / 4f64.sqrt() }),
             _ => assert_eq!(spec.init, Init::Normal { std: 0.02 }),
         }
-        let in_out = if spec.kind == ParamKind::Matrix { Layout::InOut } else { Layout::OutIn };
+        let in_out =
+            if spec.kind == ParamKind::Matrix { AxisOrder::InOut } else { AxisOrder::OutIn };
         assert_eq!(spec.layout, in_out);
     }
     let value = patched(config!("llama.json"), &json!({ "initializer_range": 0.01 }));

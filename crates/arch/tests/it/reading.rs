@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use arch::{
-    Activation, Architecture, Description, Dtype, Family, ModelConfig, RopeScaling, TokenIds,
+    Activation, Architecture, Dtype, Family, ModelConfig, ModelInfo, RopeScaling, TokenIds,
 };
 use serde_json::{Value, json};
 
@@ -70,7 +70,7 @@ fn a_written_config_reads_back_as_the_same_model() {
         let config = ModelConfig::from_json(&value, Path::new("config.json")).expect("readable");
         for architecture in [Architecture::CausalLm, Architecture::SequenceClassifier] {
             let written = config.to_json_as(architecture, Dtype::Bf16, &token_ids);
-            let again = Description::from_json(&written, Path::new("out")).expect("readable");
+            let again = ModelInfo::from_json(&written, Path::new("out")).expect("readable");
             assert_eq!(again.config, config);
             assert_eq!(again.architecture, architecture);
             assert_eq!(again.token_ids, token_ids);
@@ -101,7 +101,7 @@ fn what_is_written_is_what_transformers_writes() {
 #[test]
 fn end_ids_are_a_number_or_a_list_and_join_those_of_generation_config() {
     let many = patched(config!("llama.json"), &json!({ "eos_token_id": [5, 2, 5] }));
-    let description = Description::from_json(&many, Path::new("x")).expect("readable");
+    let description = ModelInfo::from_json(&many, Path::new("x")).expect("readable");
     assert_eq!(description.token_ids.eos, [5, 2]);
 
     let mut token_ids = description.token_ids;
@@ -116,7 +116,7 @@ fn end_ids_are_a_number_or_a_list_and_join_those_of_generation_config() {
 
     let absent = json!({ "bos_token_id": null, "eos_token_id": null, "pad_token_id": null });
     let absent = patched(config!("llama.json"), &absent);
-    let description = Description::from_json(&absent, Path::new("x")).expect("readable");
+    let description = ModelInfo::from_json(&absent, Path::new("x")).expect("readable");
     assert_eq!(description.token_ids, TokenIds::default());
 }
 
@@ -124,7 +124,7 @@ fn end_ids_are_a_number_or_a_list_and_join_those_of_generation_config() {
 fn what_is_not_acted_on_is_said() {
     let patch = json!({ "attention_dropout": 0.1, "pad_token_id": 320 });
     let value = patched(config!("llama.json"), &patch);
-    let description = Description::from_json(&value, Path::new("x")).expect("readable");
+    let description = ModelInfo::from_json(&value, Path::new("x")).expect("readable");
     assert_eq!(
         description.notes,
         [
@@ -177,7 +177,7 @@ fn published_files_read_or_are_refused_by_name() {
     }
     let read = |name: &str| {
         let text = std::fs::read_to_string(configs.join(name)).expect("a listed file");
-        Description::from_json(&parse(&text), Path::new(name))
+        ModelInfo::from_json(&parse(&text), Path::new(name))
     };
     let gpt2 = read("gpt2.json").expect("readable");
     assert_eq!(gpt2.config.n_parameters(), 354_823_168);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use arch::Description;
+use arch::ModelInfo;
 use serde_json::{Value, json};
 
 use crate::{config, patched};
@@ -11,7 +11,7 @@ use crate::{config, patched};
 /// The message and hint for a good config with `patch` applied.
 fn refused(text: &str, patch: &Value) -> String {
     let value = patched(text, patch);
-    match Description::from_json(&value, Path::new("m/config.json")) {
+    match ModelInfo::from_json(&value, Path::new("m/config.json")) {
         Ok(_) => format!("accepted: {patch}\n"),
         Err(error) => {
             let mut line = format!("{error}\n");
@@ -211,6 +211,6 @@ fn families_and_architectures() {
     m/config.json: key `architectures` has a value that is not supported: `LlamaForCausalLM`
       hint: supported with model_type `llama`: LlamaForCausalLM, LLaMAForCausalLM, LlamaForSequenceClassification, LLaMAForSequenceClassification
     "#);
-    let error = Description::from_json(&json!([1]), Path::new("m/config.json"));
+    let error = ModelInfo::from_json(&json!([1]), Path::new("m/config.json"));
     insta::assert_snapshot!(error.expect_err("a list is no config"), @"m/config.json: expected a JSON object");
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use arch::{Architecture, Description, Dtype, Peft};
+use arch::{Architecture, Dtype, ModelInfo, Peft};
 use fsio::{DirWriter, Manifest};
-use model::{CausalLm, ScalarHead};
+use model::{CausalLm, ScalarModel};
 use plan::{base_of, is_adapter};
 use train::TrainedModel;
 
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     let dir = plan::locate_model(&args.model)?;
     let manifest = match architecture(&dir, args.base.as_deref())? {
         Architecture::CausalLm => write::<CausalLm>(args, &dir, dtype)?,
-        Architecture::SequenceClassifier => write::<ScalarHead>(args, &dir, dtype)?,
+        Architecture::SequenceClassifier => write::<ScalarModel>(args, &dir, dtype)?,
     };
     let size = manifest.files.values().map(|file| file.bytes).sum();
     print(&format!(
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
 /// What stands on the backbone: an adapter may bring a head that its base does not have.
 fn architecture(dir: &Path, base: Option<&Path>) -> Result<Architecture> {
     if !is_adapter(dir) {
-        return Ok(Description::read(dir)?.architecture);
+        return Ok(ModelInfo::read(dir)?.architecture);
     }
     if Peft::read(dir)?.saves_head {
         return Ok(Architecture::SequenceClassifier);
@@ -49,7 +49,7 @@ fn architecture(dir: &Path, base: Option<&Path>) -> Result<Architecture> {
         Some(base) => Some(plan::locate_model(base)?),
         None => base_of(dir)?,
     };
-    Ok(Description::read(base.as_deref().unwrap_or(dir))?.architecture)
+    Ok(ModelInfo::read(base.as_deref().unwrap_or(dir))?.architecture)
 }
 
 fn write<M: TrainedModel>(args: &ExportArgs, dir: &Path, dtype: Dtype) -> Result<Manifest> {

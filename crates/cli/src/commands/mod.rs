@@ -70,7 +70,7 @@ fn open_model_in<M: TrainedModel>(
 ) -> Result<(M, Tokenizer)> {
     let dir = ::plan::locate_model(path)?;
     let device = kernels::device(device)?;
-    let mut bases = train::Bases::new(&device).storing(dtype);
+    let mut bases = train::BaseModelCache::new(&device).storing(dtype);
     let Some(base) = base else {
         let model = bases.open(&dir)?;
         return Ok((model, Tokenizer::from_dir_or_file(&dir)?));
@@ -82,7 +82,7 @@ fn open_model_in<M: TrainedModel>(
         ));
     }
     let base = ::plan::locate_model(base)?;
-    let model = bases.open_beside(&base, &dir)?;
+    let model = bases.open_on_base(&base, &dir)?;
     // PEFT saves a tokenizer with an adapter only where it was told to.
     let of_adapter = dir.join("tokenizer.json").is_file();
     let tokenizer = Tokenizer::from_dir_or_file(if of_adapter { &dir } else { &base })?;
@@ -139,7 +139,7 @@ pub(crate) fn precision_note(plan: &::plan::Plan) -> Option<&'static str> {
 }
 
 /// The bodies that compute on a device. One that is not there is told before any data is read.
-fn bodies(device: &str) -> Result<arch::Bodies> {
+fn bodies(device: &str) -> Result<arch::KernelPath> {
     let on_cpu = kernels::recomputes_on(&kernels::device(device)?);
-    Ok(if on_cpu && kernels::fused() { arch::Bodies::Fused } else { arch::Bodies::Plain })
+    Ok(if on_cpu && kernels::fused() { arch::KernelPath::Cpu } else { arch::KernelPath::Generic })
 }

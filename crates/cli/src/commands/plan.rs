@@ -4,15 +4,15 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, CutReason, DrawnCounts};
-use model::{CausalLm, ScalarHead};
+use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
 use plan::{Algorithm, Plan, StagePlan, Start};
 use recipe::Precision;
 
 use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
+use crate::device_panics;
 use crate::failure::Result;
-use crate::on_device;
 use crate::render::table;
 
 /// Seconds that the probe of a stage may take, about.
@@ -270,7 +270,7 @@ fn disk(plan: &Plan) -> String {
 /// The probe, on a device that may fail.
 fn timed(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let device = kernels::device(&plan.device)?;
-    on_device::run_stage(stage, &plan.device, &device, || probe(plan, stage))
+    device_panics::run_stage(stage, &plan.device, &device, || probe(plan, stage))
 }
 
 /// Seconds that a stage will take, from a few forward and backward passes on its first rows.
@@ -287,7 +287,7 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let at_once = stage.micro_batch * stage.dataset.batch_rows() as usize;
     // Where a stage scores texts, the head of the language model is replaced.
     let scorer = (is_ppo || stage.algorithm == Algorithm::Reward)
-        .then(|| ScalarHead::from_backbone(model.backbone.clone(), &stage.config, 0));
+        .then(|| ScalarModel::from_backbone(model.backbone.clone(), &stage.config, 0));
     let begun = Instant::now();
     let (mut rows, mut seconds) = (0, 0.0);
     // The first pass also allocates: the last ones are what a run is made of.
@@ -319,7 +319,7 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     Ok(per_row * (n_rows as f64 + n_asked as f64 / 3.0))
 }
 
-fn score_backward(scorer: &ScalarHead, micro: &Batch, device: &Device) {
+fn score_backward(scorer: &ScalarModel, micro: &Batch, device: &Device) {
     let scores_b = evaluate::text_scores(scorer, &micro.trimmed(), device);
     drop(reward::Objective::default().loss(scores_b, &micro.margins).sum.backward());
 }

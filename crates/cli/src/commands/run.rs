@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use plan::{Algorithm, Plan, RUNS_DIR, StagePlan};
 use serde_json::Value;
-use train::{Alone, Context, Finished, Outcome, Progress as _, RunDir, StageStatus, on_replicas};
+use train::{
+    Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, on_replicas,
+};
 
 use super::{plan_recipe, precision_note, print, replica_devices, set_up_kernels};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
+use crate::device_panics;
 use crate::failure::{Failure, Result};
-use crate::on_device;
 use crate::render::progress::RunProgress;
 use crate::render::table;
 
@@ -72,9 +74,9 @@ pub(super) fn train_stages<'a>(
             device,
             progress: &mut progress,
             stop: stop.clone(),
-            replicas: &Alone,
+            replicas: &SingleReplica,
         };
-        let outcome = on_device::run_stage(stage, &plan.device, device, || {
+        let outcome = device_panics::run_stage(stage, &plan.device, device, || {
             on_replicas(context, &devices, run_stage).map_err(Failure::during_run)
         });
         match outcome? {

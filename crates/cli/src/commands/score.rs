@@ -1,7 +1,7 @@
 //! `temper score`: a reward model's scores of texts or pairs, one JSON line a row.
 
-use data::{Batch, Conversations, SourceSpec, Wanted, conversations};
-use model::ScalarHead;
+use data::{Batch, Conversations, SampleKind, SourceSpec, conversations};
+use model::ScalarModel;
 use serde_json::{Value, json};
 use tokenizer::{ChatTemplate, Tokenizer};
 
@@ -14,7 +14,7 @@ const ROWS: usize = 16;
 
 pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
     let (model, tokenizer) =
-        open_model::<ScalarHead>(&args.model, args.base.as_deref(), &args.device)?;
+        open_model::<ScalarModel>(&args.model, args.base.as_deref(), &args.device)?;
     let device = kernels::device(&args.device)?;
     let template = tokenizer.chat_template().ok_or_else(|| {
         Failure::input(
@@ -23,13 +23,13 @@ pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
         )
     })?;
     let (file, wanted) = match (&args.pairs, &args.texts) {
-        (Some(file), _) => (file, Wanted::Pairs),
-        (None, Some(file)) => (file, Wanted::Chats),
+        (Some(file), _) => (file, SampleKind::Pairs),
+        (None, Some(file)) => (file, SampleKind::Chats),
         (None, None) => return Err(Failure::input("nothing to score", "give --pairs or --texts")),
     };
     let mut spec = SourceSpec::file(file);
     spec.limit = args.limit;
-    let mut judged = evaluate::Judged::default();
+    let mut judged = evaluate::PairMetrics::default();
     let mut rows = conversations(&spec, wanted)?.peekable();
     while rows.peek().is_some() {
         let rows = rows.by_ref().take(ROWS).collect::<data::Result<Vec<_>>>()?;
@@ -81,10 +81,10 @@ fn encode(
 fn line(
     row: &Conversations,
     scores: &[f64],
-    wanted: Wanted,
-    judged: &mut evaluate::Judged,
+    wanted: SampleKind,
+    judged: &mut evaluate::PairMetrics,
 ) -> Value {
-    if let (Wanted::Pairs, [chosen, rejected]) = (wanted, scores) {
+    if let (SampleKind::Pairs, [chosen, rejected]) = (wanted, scores) {
         judged.add(*chosen, *rejected);
         let margin = chosen - rejected;
         return json!({ "chosen": chosen, "rejected": rejected, "margin": margin });

@@ -1,7 +1,7 @@
 //! Episodes of PPO as a person reads them: one line a token, with what policy, reference, value and reward model said of
 //! it. It computes nothing.
 
-use policy::{EndReason, Rollout, ScoredEpisode};
+use rl::{EndReason, Rollout, ScoredEpisode};
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 

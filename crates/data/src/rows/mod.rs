@@ -25,7 +25,7 @@ pub(crate) use text::{chat_hash, short_hash, text_hash};
 
 /// What a stage makes of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum SampleKind {
     /// Texts to continue.
     Documents,
     /// Conversations to answer.
@@ -112,9 +112,9 @@ const PROMPT_HINT: &str = "prompts are read from `prompt`, `messages` or `instru
 
 impl Shape {
     /// Decides how to read a source from its keys and its first row.
-    pub(crate) fn decide(request: Request<'_>, wanted: Wanted, first: &Row) -> Result<Self> {
+    pub(crate) fn decide(request: Request<'_>, wanted: SampleKind, first: &Row) -> Result<Self> {
         let columns = &first.columns;
-        if let (Wanted::Pairs, Some(pairs)) = (wanted, request.pairs) {
+        if let (SampleKind::Pairs, Some(pairs)) = (wanted, request.pairs) {
             return Ok(Self::Pool(pairs.clone()));
         }
         if let Some(rows) = request.rows {
@@ -122,33 +122,33 @@ impl Shape {
         }
         let named = request.columns.cloned().unwrap_or_default();
         let shape = match (wanted, request.layout) {
-            (Wanted::Documents, _) => Self::document(request.text, columns),
-            (Wanted::Chats, Layout::Auto) => Self::detect(&named, columns),
-            (Wanted::Chats, Layout::PromptCompletion) => {
+            (SampleKind::Documents, _) => Self::document(request.text, columns),
+            (SampleKind::Chats, Layout::Auto) => Self::detect(&named, columns),
+            (SampleKind::Chats, Layout::PromptCompletion) => {
                 Some(Self::prompt_completion(&named, columns))
             }
-            (Wanted::Chats, Layout::Messages) => Some(Self::messages(&named, columns)),
-            (Wanted::Chats, Layout::Instruction) => Some(Self::instruction(&named, columns)),
-            (Wanted::Chats, Layout::Tree) => Some(Self::tree(columns)),
-            (Wanted::Chats, Layout::Text) => None,
-            (Wanted::Pairs, _) => Self::pair(&named, columns),
-            (Wanted::Prompts, layout) => Self::prompt(layout, &named, columns),
+            (SampleKind::Chats, Layout::Messages) => Some(Self::messages(&named, columns)),
+            (SampleKind::Chats, Layout::Instruction) => Some(Self::instruction(&named, columns)),
+            (SampleKind::Chats, Layout::Tree) => Some(Self::tree(columns)),
+            (SampleKind::Chats, Layout::Text) => None,
+            (SampleKind::Pairs, _) => Self::pair(&named, columns),
+            (SampleKind::Prompts, layout) => Self::prompt(layout, &named, columns),
         };
         shape.ok_or_else(|| Error::UnknownLayout {
             place: first.place.clone(),
             columns: name_list(columns.keys().map(String::as_str)),
             wanted: match wanted {
-                Wanted::Documents => DOCUMENT_HINT,
-                Wanted::Chats => CHAT_HINT,
-                Wanted::Pairs => PAIR_HINT,
-                Wanted::Prompts => PROMPT_HINT,
+                SampleKind::Documents => DOCUMENT_HINT,
+                SampleKind::Chats => CHAT_HINT,
+                SampleKind::Pairs => PAIR_HINT,
+                SampleKind::Prompts => PROMPT_HINT,
             },
         })
     }
 
-    fn from_templates(rows: &recipe::Rows, wanted: Wanted, first: &Row) -> Result<Self> {
+    fn from_templates(rows: &recipe::Rows, wanted: SampleKind, first: &Row) -> Result<Self> {
         let field = |template: &Template| Field::Template(template.clone());
-        if let (Wanted::Pairs, Some(chosen), Some(rejected)) =
+        if let (SampleKind::Pairs, Some(chosen), Some(rejected)) =
             (wanted, &rows.chosen, &rows.rejected)
         {
             let prompt = rows.prompt.as_ref().map(field);
@@ -156,21 +156,23 @@ impl Shape {
             return Ok(Self::Pair { prompt, chosen, rejected, margin: None });
         }
         let shape = match (wanted, &rows.text, &rows.prompt, &rows.completion) {
-            (Wanted::Documents, Some(text), _, _) => Some(Self::Text(field(text))),
-            (Wanted::Chats, _, Some(prompt), Some(completion)) => Some(Self::PromptCompletion {
-                prompt: field(prompt),
-                completion: field(completion),
-            }),
-            (Wanted::Prompts, _, Some(prompt), _) => Some(Self::Prompt(field(prompt))),
+            (SampleKind::Documents, Some(text), _, _) => Some(Self::Text(field(text))),
+            (SampleKind::Chats, _, Some(prompt), Some(completion)) => {
+                Some(Self::PromptCompletion {
+                    prompt: field(prompt),
+                    completion: field(completion),
+                })
+            }
+            (SampleKind::Prompts, _, Some(prompt), _) => Some(Self::Prompt(field(prompt))),
             _ => None,
         };
         shape.ok_or_else(|| Error::BadSource {
             source_path: first.place.file.display().to_string(),
             problem: match wanted {
-                Wanted::Documents => "`rows` needs `text` in pretraining".into(),
-                Wanted::Chats => "`rows` needs `prompt` and `completion` in fine-tuning".into(),
-                Wanted::Pairs => "`rows` needs `chosen` and `rejected` for pairs".into(),
-                Wanted::Prompts => "`rows` needs `prompt` for prompts".into(),
+                SampleKind::Documents => "`rows` needs `text` in pretraining".into(),
+                SampleKind::Chats => "`rows` needs `prompt` and `completion` in fine-tuning".into(),
+                SampleKind::Pairs => "`rows` needs `chosen` and `rejected` for pairs".into(),
+                SampleKind::Prompts => "`rows` needs `prompt` for prompts".into(),
             },
         })
     }

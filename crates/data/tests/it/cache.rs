@@ -163,10 +163,16 @@ fn the_key_covers_every_input_and_nothing_else() {
     let texts_key = |spec: &SourceSpec, chats| {
         data::texts_key(std::slice::from_ref(spec), chats, &cache).unwrap()
     };
-    assert_ne!(texts_key(&base, data::Wanted::Chats), texts_key(&base, data::Wanted::Documents));
+    assert_ne!(
+        texts_key(&base, data::SampleKind::Chats),
+        texts_key(&base, data::SampleKind::Documents)
+    );
     let mut limited = base.clone();
     limited.limit = Some(1);
-    assert_ne!(texts_key(&base, data::Wanted::Chats), texts_key(&limited, data::Wanted::Chats));
+    assert_ne!(
+        texts_key(&base, data::SampleKind::Chats),
+        texts_key(&limited, data::SampleKind::Chats)
+    );
 }
 
 /// Words and breaks of all kinds, long enough to be cut into pieces.
@@ -222,7 +228,7 @@ fn pieces_of_real_books_give_the_ids_of_the_whole() {
         };
         let spec = SourceSpec::file(data.join("pretrain").join(book));
         let mut text = String::new();
-        data::texts(std::slice::from_ref(&spec), data::Wanted::Documents, &mut |piece| {
+        data::texts(std::slice::from_ref(&spec), data::SampleKind::Documents, &mut |piece| {
             text.push_str(&piece);
         })
         .unwrap();

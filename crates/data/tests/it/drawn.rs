@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use data::{Batch, Content, Dataset, Holdout, Prepared, RunOptions, SourceSpec, Wanted};
+use data::{Batch, Content, Dataset, Holdout, Prepared, RunOptions, SampleKind, SourceSpec};
 use recipe::{DrawnPairs, Overlong, SplitBy, Template};
 use tokenizer::ChatTemplate;
 
@@ -210,7 +210,8 @@ fn what_cannot_be_drawn_from_is_said() {
     rows.jsonl: `where` leaves none of its 89 rows
       hint: values are compared as they stand in the file: `temper data inspect FILE --line 1` shows a row
     ");
-    let error = data::conversations(&spec(folder.path(), &rows(), drawn_from(None)), Wanted::Pairs);
+    let error =
+        data::conversations(&spec(folder.path(), &rows(), drawn_from(None)), SampleKind::Pairs);
     insta::assert_snapshot!(error.err().unwrap(), @"rows.jsonl: `pairs` draws pairs by a run's seed: they are no rows of the file");
 }
 
@@ -227,7 +228,7 @@ fn where_leaves_rows_out_of_every_kind_of_source_and_counts_them() {
     assert_eq!((counts.rows, counts.left_out, counts.samples, counts.bad), (89, 4, 85, 0));
 
     let mut texts = Vec::new();
-    data::texts(&[spec.clone()], Wanted::Documents, &mut |text| texts.push(text)).unwrap();
+    data::texts(&[spec.clone()], SampleKind::Documents, &mut |text| texts.push(text)).unwrap();
     assert_eq!((texts.len(), texts[0].as_str(), texts[84].as_str()), (85, "good 0", "bad 24"));
 
     // `limit` counts the rows of the file, not those that are left.

@@ -220,7 +220,7 @@ fn documents() {
             Err(error) => shown(&error).replace(&root, ""),
             Ok(_) => {
                 let mut texts = Vec::new();
-                data::texts(&[spec], data::Wanted::Documents, &mut |text| texts.push(text))
+                data::texts(&[spec], data::SampleKind::Documents, &mut |text| texts.push(text))
                     .unwrap();
                 format!("{texts:?}")
             }

@@ -38,7 +38,7 @@ fn documents(folder: &Path, name: &str, lengths: &[usize]) -> SourceSpec {
 /// All samples' ids, as a plain loop would make them: prefix, text, end.
 fn sequences(tokenizer: &Tokenizer, specs: &[SourceSpec]) -> Vec<Vec<u32>> {
     let mut sequences = Vec::new();
-    data::texts(specs, data::Wanted::Documents, &mut |text| {
+    data::texts(specs, data::SampleKind::Documents, &mut |text| {
         let mut ids = tokenizer.prefix_ids();
         ids.extend(tokenizer.encode_plain(&text).unwrap());
         ids.push(tokenizer.eos().unwrap());
@@ -329,7 +329,7 @@ fn chat_targets(
 ) -> Vec<(Vec<u32>, Vec<bool>)> {
     let _ = folder;
     let mut texts = Vec::new();
-    data::texts(specs, data::Wanted::Chats, &mut |text| texts.push(text)).unwrap();
+    data::texts(specs, data::SampleKind::Chats, &mut |text| texts.push(text)).unwrap();
     texts
         .chunks(2)
         .map(|pair| {
@@ -567,8 +567,10 @@ fn tiny_shakespeare_is_split_as_nanogpt_splits_it() {
     let folder = folder();
     let spec = SourceSpec::file(data.join("pretrain/tinyshakespeare.txt"));
     let mut texts = Vec::new();
-    data::texts(std::slice::from_ref(&spec), data::Wanted::Documents, &mut |text| texts.push(text))
-        .unwrap();
+    data::texts(std::slice::from_ref(&spec), data::SampleKind::Documents, &mut |text| {
+        texts.push(text)
+    })
+    .unwrap();
     let specials = tokenizer::default_special_tokens();
     let tokenizer = Tokenizer::train_char(texts.into_iter(), &specials).unwrap();
     let prepared = prepared(folder.path(), &[spec], &tokenizer, Content::Documents).unwrap();

@@ -1,6 +1,6 @@
 //! Pairs: every form they come in, both texts whole and scored at their end, what is dropped and counted.
 
-use data::{Batch, Content, Dataset, Holdout, SourceSpec, Wanted, conversations};
+use data::{Batch, Content, Dataset, Holdout, SampleKind, SourceSpec, conversations};
 use recipe::{Columns, Overlong, SplitBy};
 use tokenizer::{ChatTemplate, Message, Role};
 
@@ -173,7 +173,7 @@ fn transcripts_and_repeated_prompts_are_conversations() {
     let folder = folder();
     let spec = SourceSpec::file(file(folder.path(), "hh.jsonl", rows));
     let found: Vec<_> =
-        conversations(&spec, Wanted::Pairs).unwrap().collect::<Result<_, _>>().unwrap();
+        conversations(&spec, SampleKind::Pairs).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!(found[0].chats[0][0], Message::new(Role::User, "Hi"));
     assert_eq!(found[0].chats[1][1], Message::new(Role::Assistant, "No."));
     assert_eq!(found[1].chats[0].len(), 4);
@@ -182,7 +182,7 @@ fn transcripts_and_repeated_prompts_are_conversations() {
 {"prompt":"Hi","chosen":[{"role":"user","content":"Hi"}],"rejected":"No"}
 "#;
     let spec = SourceSpec::file(file(folder.path(), "messages.jsonl", rows));
-    let mut found = conversations(&spec, Wanted::Pairs).unwrap();
+    let mut found = conversations(&spec, SampleKind::Pairs).unwrap();
     assert_eq!(found.next().unwrap().unwrap().chats[0].len(), 2);
     let error = found.next().unwrap().unwrap_err().to_string();
     assert!(error.contains("ends a side of a pair and is not the assistant's"), "{error}");
@@ -232,7 +232,7 @@ fn published_preferences_are_read() {
         return;
     };
     let file = data.join("preference").join("hh-rlhf-harmless-base-test.jsonl.gz");
-    let rows = conversations(&SourceSpec::file(file), Wanted::Pairs).unwrap();
+    let rows = conversations(&SourceSpec::file(file), SampleKind::Pairs).unwrap();
     let (mut n_rows, mut n_bad) = (0, 0);
     for row in rows {
         match row {

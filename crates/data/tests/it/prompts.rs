@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use data::{Content, Dataset, Holdout, RunOptions, SourceSpec, TokenRole, Wanted, conversations};
+use data::{
+    Content, Dataset, Holdout, RunOptions, SampleKind, SourceSpec, TokenRole, conversations,
+};
 use recipe::{Layout, Rows, SplitBy, Template};
 use tokenizer::{ChatTemplate, Message, Role};
 
@@ -215,9 +217,9 @@ fn prompts_of_a_file_are_conversations_and_texts() {
     let rows = "{\"prompt\":\"Hi\",\"completion\":\"Ho\"}\n";
     let spec = SourceSpec::file(file(folder.path(), "x.jsonl", rows));
     let found: Vec<_> =
-        conversations(&spec, Wanted::Prompts).unwrap().collect::<Result<_, _>>().unwrap();
+        conversations(&spec, SampleKind::Prompts).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!(found[0].chats, [[Message::new(Role::User, "Hi")]]);
     let mut texts = Vec::new();
-    data::texts(&[spec], Wanted::Prompts, &mut |text| texts.push(text)).unwrap();
+    data::texts(&[spec], SampleKind::Prompts, &mut |text| texts.push(text)).unwrap();
     assert_eq!(texts, ["Hi"]);
 }

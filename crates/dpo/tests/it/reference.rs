@@ -4,7 +4,7 @@
 use burn::tensor::Device;
 use dpo::{REFERENCE_DIR, Reference};
 use model::CausalLm;
-use train::{Bases, Outcome, Role, RunDir, Weights};
+use train::{BaseModelCache, ModelSource, Outcome, RunDir, Weights};
 
 use crate::support::{Place, figure, stage};
 
@@ -20,23 +20,23 @@ fn it_is_asked_once_and_stays_what_the_starting_weights_said() {
     let dir = place.stage_dir("whole").join(REFERENCE_DIR);
     let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
     let key = dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key");
-    let kept = Reference::load(&dir, &key).expect("whole").expect("there");
+    let save_format = Reference::load(&dir, &key).expect("whole").expect("there");
     let first = train::first_weights(
         &plan,
-        Role::of(stage(&plan)),
+        ModelSource::of(stage(&plan)),
         &run_dir,
-        &mut Bases::new(&Device::flex()),
+        &mut BaseModelCache::new(&Device::flex()),
     );
     let first: Weights<CausalLm> = first.expect("weights");
     // Those that the weights of step 0 give now, to the bit, and every pair of steps and measurements among them.
     let now = Reference::ask(stage(&plan), &first.model, &Device::flex()).expect("asked");
-    assert_eq!(kept, now);
-    assert_eq!(kept.n_texts(), 80);
+    assert_eq!(save_format, now);
+    assert_eq!(save_format.n_texts(), 80);
     // The weights did move.
     let last = model::load_causal_lm(&place.stage_dir("whole").join("model"), &Device::flex());
     let moved =
         Reference::ask(stage(&plan), &last.expect("a model"), &Device::flex()).expect("asked");
-    assert_ne!(kept, moved);
+    assert_ne!(save_format, moved);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn one_of_other_weights_or_data_is_not_read() {
     ] {
         assert_ne!(usual, key(&[change]), "{change:?}");
     }
-    let dir = place.path().join("kept");
+    let dir = place.path().join("save_format");
     Reference::Sums([(0, -1.5), (1, -2.5)].into()).save(&dir, &usual).expect("saved");
     let read = Reference::load(&dir, &usual).expect("whole");
     assert_eq!(read, Some(Reference::Sums([(0, -1.5), (1, -2.5)].into())));
@@ -141,9 +141,9 @@ fn beside_an_adapter_it_is_what_the_base_says() {
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
         dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key")
     };
-    let kept = Reference::load(&place.stage_dir("whole").join(REFERENCE_DIR), &key);
+    let save_format = Reference::load(&place.stage_dir("whole").join(REFERENCE_DIR), &key);
     let asked = Reference::ask(stage(&plan), &base.expect("a model"), &Device::flex());
-    assert_eq!(kept.expect("whole"), Some(asked.expect("asked")));
+    assert_eq!(save_format.expect("whole"), Some(asked.expect("asked")));
     // Cut and resumed, with the masks of its dropout, it is the same adapter.
     place.run("cut", &[], Some(3));
     assert_eq!(place.run("cut", &[], None).told("asked"), 0);

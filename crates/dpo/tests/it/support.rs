@@ -103,7 +103,7 @@ impl Place {
             device: &device,
             progress: &mut watched,
             stop,
-            replicas: &train::Alone,
+            replicas: &train::SingleReplica,
         };
         watched.outcome = Some(dpo::run(context).expect("the stage runs"));
         watched

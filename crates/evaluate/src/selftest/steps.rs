@@ -50,7 +50,7 @@ pub(super) fn settings() -> Optimizer {
         // Larger than rounding: where a gradient is zero but for noise, its sign would decide a whole step.
         eps: 1e-6,
         weight_decay: 0.1,
-        clip: 1.0,
+        max_grad_norm: 1.0,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use arch::{Description, ModelConfig};
+use arch::{ModelConfig, ModelInfo};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use generate::Decoder;
@@ -35,7 +35,7 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let mut quantities = Vec::new();
     io.compare_states(&model, device, &mut quantities)?;
     io.compare_gradients(&trained, &dir.join("grads.safetensors"), device, &mut quantities)?;
-    let eos_ids = Description::read(dir)?.token_ids.eos;
+    let eos_ids = ModelInfo::read(dir)?.token_ids.eos;
     continuation::compare(&model, &dir.join("greedy.safetensors"), &eos_ids, &mut quantities)?;
     compare_long(&model, &dir.join("long.safetensors"), device, &mut quantities)?;
     let legacy = dir.join("config.legacy.json");

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use model::{load_causal_lm, load_scalar_head};
-use policy::{
-    Actors, Conventions, KlEstimator, Learner, Rollouts, Sampling, Scored, ScoredEpisode, Settings,
-    weights_hash,
-};
+use model::{load_causal_lm, load_scalar_model};
 use recipe::{Optimizer, OptimizerKind};
+use rl::{
+    ActorCritic, Conventions, KlEstimator, Learner, Rollouts, Sampling, Scored, ScoredEpisode,
+    Settings, weights_hash,
+};
 use serde::Deserialize;
-use train::{AdamW, Alone, ParameterNames};
+use train::{AdamW, ParameterNames, SingleReplica};
 
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
@@ -79,17 +79,17 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let settings = settings(&expected.settings);
     let vectors = Vectors::open(&dir.join("rollout.safetensors"))?;
     let training = device.clone().autodiff();
-    let actors = Actors {
+    let actors = ActorCritic {
         policy: load_causal_lm(&dir.join("policy"), &training)?,
-        value: load_scalar_head(&dir.join("value"), &training)?,
+        value: load_scalar_model(&dir.join("value"), &training)?,
     };
     let reference = load_causal_lm(&dir.join("reference"), device)?;
-    let reward = load_scalar_head(&dir.join("reward"), device)?;
+    let reward = load_scalar_model(&dir.join("reward"), device)?;
     let hash = weights_hash(&reference);
 
     let rollouts = read_rollouts(&vectors, expected.settings.temperature)?;
     let width = rollouts.sampling.max_new_tokens;
-    let scored = policy::score(rollouts, &actors, &reference, &reward, &settings, device)?;
+    let scored = rl::score(rollouts, &actors, &reference, &reward, &settings, device)?;
     let mut quantities = compare_scored(&scored, &vectors, width)?;
 
     let optimizer = Optimizer {
@@ -98,7 +98,7 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
         betas: expected.optimizer.betas,
         eps: expected.optimizer.eps,
         weight_decay: expected.optimizer.weight_decay,
-        clip: 0.0,
+        max_grad_norm: 0.0,
     };
     let orders = &expected.episode_order_of_each_epoch;
     let learn = |scored: &Scored| {
@@ -109,9 +109,9 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
             lr: optimizer.lr,
             observe: &mut |_| (),
             device,
-            replicas: &Alone,
+            replicas: &SingleReplica,
         };
-        policy::update(actors, learner, scored, orders, &settings)
+        rl::update(actors, learner, scored, orders, &settings)
     };
     let updated = learn(&scored)?;
     quantities.push(compare_metrics(&updated.metrics, expected.metrics.first()));

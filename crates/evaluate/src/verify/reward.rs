@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use loss::{LossSum, pairwise_reward, reward_centering};
-use model::load_scalar_head;
+use model::load_scalar_model;
 use nn::TokenBatch;
 use train::{Gradients, ParameterNames};
 
@@ -20,7 +20,7 @@ const LOSS: f64 = 1e-5;
 const CENTERING: f64 = 0.01;
 
 pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
-    let model = load_scalar_head(dir, &device.clone().autodiff())?;
+    let model = load_scalar_model(dir, &device.clone().autodiff())?;
     let io = Vectors::open(&dir.join("io.safetensors"))?;
     let ids = io.ids("input_ids")?;
     let mask = io.mask("attention_mask", &ids.shape)?;

@@ -173,7 +173,7 @@ fn settings(n_steps: u64, peak: f64) -> (Optimizer, Schedule) {
         betas: [0.9, 0.95],
         eps: 1e-8,
         weight_decay: 0.1,
-        clip: 1.0,
+        max_grad_norm: 1.0,
     };
     let schedule = Schedule {
         kind: ScheduleKind::Cosine,

@@ -7,7 +7,8 @@
 
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use kernels::{
-    AdamwStep, Adapter, AttentionMask, GeluKind, Heads, Layout, LinearMap, Moments, Read,
+    AdamwStep, Adapter, AttentionMask, GeluKind, Heads, LinearInput, LinearMap, Moments,
+    WeightLayout,
 };
 
 /// Multiplications and additions, and bytes.
@@ -76,15 +77,15 @@ pub(crate) fn workloads() -> Vec<(&'static str, Vec<Case>)> {
 
 fn training(shape: Shape) -> Vec<Case> {
     let Shape { b, t, d, n_layers, heads: Heads { h, g, k }, f, .. } = shape;
-    let project = |name, kind, d_in, outs: &[usize], residual| {
-        project(shape, name, kind, (b, t), d_in, outs, residual, true)
+    let fused_linear = |name, kind, d_in, outs: &[usize], residual| {
+        fused_linear(shape, name, kind, (b, t), d_in, outs, residual, true)
     };
     let mut cases = vec![
-        project("norm, q k v", Kind::RmsNorm, d, &[h * k, g * k, g * k], false),
+        fused_linear("norm, q k v", Kind::RmsNorm, d, &[h * k, g * k, g * k], false),
         attention(shape),
-        project("o, residual", Kind::Plain, h * k, &[d], true),
-        project("norm, gate up", Kind::RmsNorm, d, &[f, f], false),
-        project("SwiGLU, down, residual", Kind::SwiGlu, f, &[d], true),
+        fused_linear("o, residual", Kind::Plain, h * k, &[d], true),
+        fused_linear("norm, gate up", Kind::RmsNorm, d, &[f, f], false),
+        fused_linear("SwiGLU, down, residual", Kind::SwiGlu, f, &[d], true),
         embedding(shape),
         final_norm(shape),
         cross_entropy(shape),
@@ -149,7 +150,7 @@ fn flat<const D: usize>(x: Tensor<D>) -> Option<Tensor<1>> {
 
 /// `grown`: with autodiff and, where the shape has a rank, with adapters.
 #[allow(clippy::too_many_arguments)]
-fn project(
+fn fused_linear(
     shape: Shape,
     name: &'static str,
     kind: Kind,
@@ -177,7 +178,7 @@ fn project(
     let residual_bto = residual.then(|| random([b, t, sum], grown));
     let map = |out: &usize| LinearMap {
         weight: weight([*out, d_in], trained, grown),
-        layout: Layout::OutIn,
+        layout: WeightLayout::OutIn,
         bias_o: None,
         adapter: rank.map(|rank| Adapter {
             a_ri: random([rank, d_in], true),
@@ -201,16 +202,18 @@ fn project(
         run: Box::new(move || {
             let x = x.clone();
             let read = match kind {
-                Kind::Plain => Read::Plain(x),
-                Kind::RmsNorm => Read::RmsNorm { x_btd: x, weight_d: norm.clone(), eps: 1e-6 },
+                Kind::Plain => LinearInput::Plain(x),
+                Kind::RmsNorm => {
+                    LinearInput::RmsNorm { x_btd: x, weight_d: norm.clone(), eps: 1e-6 }
+                }
                 Kind::LayerNorm => {
                     let (weight_d, bias_d) = (norm.clone(), Some(norm_bias.clone()));
-                    Read::LayerNorm { x_btd: x, weight_d, bias_d, eps: 1e-5 }
+                    LinearInput::LayerNorm { x_btd: x, weight_d, bias_d, eps: 1e-5 }
                 }
-                Kind::GeluTanh => Read::GeluTanh(x),
-                Kind::SwiGlu => Read::SwiGlu(x),
+                Kind::GeluTanh => LinearInput::GeluTanh(x),
+                Kind::SwiGlu => LinearInput::SwiGlu(x),
             };
-            flat(kernels::project(read, &maps, residual_bto.clone()))
+            flat(kernels::fused_linear(read, &maps, residual_bto.clone()))
         }),
     }
 }
@@ -375,7 +378,7 @@ fn others(shape: Shape) -> Vec<Case> {
     let (a_ri, b_or) = (random([16, d], true), random([d, 16], true));
     let narrow = 2.0 * (n * 16 * 2 * d) as f64;
     let gpt2 = |name, kind, d_in, d_out, residual| {
-        project(shape, name, kind, (b, t), d_in, &[d_out], residual, true)
+        fused_linear(shape, name, kind, (b, t), d_in, &[d_out], residual, true)
     };
     vec![
         gpt2("layer norm, up", Kind::LayerNorm, d, f, false),
@@ -467,8 +470,8 @@ fn others(shape: Shape) -> Vec<Case> {
 fn decoding(shape: Shape) -> Vec<Case> {
     let Shape { d, n_layers, heads: Heads { h, g, k }, f, v, .. } = shape;
     let (b, s) = (16, 80);
-    let project = |name, kind, d_in, outs: &[usize], residual| {
-        project(shape, name, kind, (b, 1), d_in, outs, residual, false)
+    let fused_linear = |name, kind, d_in, outs: &[usize], residual| {
+        fused_linear(shape, name, kind, (b, 1), d_in, outs, residual, false)
     };
     let q = random([b, 1, h, k], false);
     let (key, value) = (random([b, s, g, k], false), random([b, s, g, k], false));
@@ -490,12 +493,12 @@ fn decoding(shape: Shape) -> Vec<Case> {
     };
     let logits = random([b, v], false).reshape([b * v]);
     let mut cases = vec![
-        project("norm, q k v", Kind::RmsNorm, d, &[h * k, g * k, g * k], false),
+        fused_linear("norm, q k v", Kind::RmsNorm, d, &[h * k, g * k, g * k], false),
         attention,
-        project("o, residual", Kind::Plain, h * k, &[d], true),
-        project("norm, gate up", Kind::RmsNorm, d, &[f, f], false),
-        project("SwiGLU, down, residual", Kind::SwiGlu, f, &[d], true),
-        Case { per_step: 1, ..project("head", Kind::Plain, d, &[v], false) },
+        fused_linear("o, residual", Kind::Plain, h * k, &[d], true),
+        fused_linear("norm, gate up", Kind::RmsNorm, d, &[f, f], false),
+        fused_linear("SwiGLU, down, residual", Kind::SwiGlu, f, &[d], true),
+        Case { per_step: 1, ..fused_linear("head", Kind::Plain, d, &[v], false) },
         Case {
             name: "exponentials",
             shape: format!("{b} × {v}"),

@@ -1,7 +1,7 @@
 //! Every operation at sizes that have broken kernels before: one element, odd ones, more than a
 //! block, views, masks that exclude everything, rows without targets.
 
-use kernels::Layout;
+use kernels::WeightLayout;
 
 use crate::check::Lies;
 use crate::operations::{
@@ -12,14 +12,14 @@ use crate::reference::Attention;
 
 const ALL: [Lies; 3] = [Lies::Straight, Lies::Transposed, Lies::Sliced];
 
-fn project() -> Project {
+fn fused_linear() -> Project {
     Project {
         kind: Kind::Plain,
         b: 2,
         t: 5,
         d_in: 7,
         outs: vec![9],
-        layout: Layout::OutIn,
+        layout: WeightLayout::OutIn,
         bias: false,
         rank: None,
         residual: false,
@@ -39,9 +39,9 @@ const KINDS: [Kind; 6] = [
 #[test]
 fn project_of_every_kind() {
     for kind in KINDS {
-        for layout in [Layout::OutIn, Layout::InOut] {
+        for layout in [WeightLayout::OutIn, WeightLayout::InOut] {
             for lies in ALL {
-                let full = Project { kind, layout, lies, outs: vec![3, 1, 5], ..project() };
+                let full = Project { kind, layout, lies, outs: vec![3, 1, 5], ..fused_linear() };
                 full.check();
                 Project { bias: true, residual: true, ..full.clone() }.check();
                 Project { rank: Some(2), bias: true, residual: true, ..full }.check();
@@ -53,11 +53,11 @@ fn project_of_every_kind() {
 #[test]
 fn project_of_one_element_and_of_many() {
     for kind in KINDS {
-        let one = Project { kind, b: 1, t: 1, d_in: 1, outs: vec![1], ..project() };
+        let one = Project { kind, b: 1, t: 1, d_in: 1, outs: vec![1], ..fused_linear() };
         one.check();
         Project { bias: true, rank: Some(1), residual: true, ..one }.check();
         // Rows beyond the blocks of sums, widths beyond vectors.
-        let many = Project { kind, b: 3, t: 67, d_in: 35, outs: vec![33, 17, 1], ..project() };
+        let many = Project { kind, b: 3, t: 67, d_in: 35, outs: vec![33, 17, 1], ..fused_linear() };
         many.check();
         Project { bias: true, rank: Some(5), residual: true, lies: Lies::Transposed, ..many }
             .check();
@@ -68,7 +68,7 @@ fn project_of_one_element_and_of_many() {
 #[test]
 fn project_of_every_number_of_few_rows() {
     for t in [1, 2, 15, 16, 17, 33, 63, 64, 65] {
-        Project { b: 1, t, d_in: 19, outs: vec![11, 70], residual: true, ..project() }.check();
+        Project { b: 1, t, d_in: 19, outs: vec![11, 70], residual: true, ..fused_linear() }.check();
     }
 }
 

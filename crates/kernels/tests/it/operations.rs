@@ -5,9 +5,10 @@
 
 use burn::tensor::{Device, Tensor};
 use kernels::{
-    Adapter, AttentionMask, GeluKind, Heads, Layout, LinearMap, LogProbs, Read, add_layer_norm,
-    add_lora, add_rms_norm, attention, attention_packed, embedding, gelu, layer_norm, linear,
-    linear_cross_entropy, linear_io, linear_logprobs, project, rms_norm, rope, silu, swiglu,
+    Adapter, AttentionMask, GeluKind, Heads, LinearInput, LinearMap, LogProbs, WeightLayout,
+    add_layer_norm, add_lora, add_rms_norm, attention, attention_packed, embedding, fused_linear,
+    gelu, layer_norm, linear, linear_cross_entropy, linear_io, linear_logprobs, rms_norm, rope,
+    silu, swiglu,
 };
 use testkit::{Tolerance, values};
 
@@ -55,7 +56,7 @@ pub(crate) enum Kind {
     SwiGlu,
 }
 
-/// [`project`]: sizes and what stands around the products.
+/// [`fused_linear`]: sizes and what stands around the products.
 #[derive(Clone, Debug)]
 pub(crate) struct Project {
     pub(crate) kind: Kind,
@@ -63,7 +64,7 @@ pub(crate) struct Project {
     pub(crate) t: usize,
     pub(crate) d_in: usize,
     pub(crate) outs: Vec<usize>,
-    pub(crate) layout: Layout,
+    pub(crate) layout: WeightLayout,
     pub(crate) bias: bool,
     pub(crate) rank: Option<usize>,
     pub(crate) residual: bool,
@@ -86,7 +87,8 @@ impl Project {
             inputs.push(Input::random(&[d_in], 4));
         }
         for (seed, out) in (10..).step_by(10).zip(&self.outs) {
-            let shape = if self.layout == Layout::OutIn { [*out, d_in] } else { [d_in, *out] };
+            let shape =
+                if self.layout == WeightLayout::OutIn { [*out, d_in] } else { [d_in, *out] };
             inputs.push(Input::random(&shape, seed).lies(lies));
             if self.bias {
                 inputs.push(Input::random(&[*out], seed + 1));
@@ -107,15 +109,15 @@ impl Project {
         let mut next = || leaves.next().expect("an input");
         let x = next().d3();
         let read = match self.kind {
-            Kind::Plain => Read::Plain(x),
-            Kind::RmsNorm => Read::RmsNorm { x_btd: x, weight_d: next().d1(), eps: EPS },
+            Kind::Plain => LinearInput::Plain(x),
+            Kind::RmsNorm => LinearInput::RmsNorm { x_btd: x, weight_d: next().d1(), eps: EPS },
             Kind::LayerNorm | Kind::LayerNormWithoutBias => {
                 let weight_d = next().d1();
                 let bias_d = (self.kind == Kind::LayerNorm).then(|| next().d1());
-                Read::LayerNorm { x_btd: x, weight_d, bias_d, eps: EPS }
+                LinearInput::LayerNorm { x_btd: x, weight_d, bias_d, eps: EPS }
             }
-            Kind::GeluTanh => Read::GeluTanh(x),
-            Kind::SwiGlu => Read::SwiGlu(x),
+            Kind::GeluTanh => LinearInput::GeluTanh(x),
+            Kind::SwiGlu => LinearInput::SwiGlu(x),
         };
         let maps: Vec<LinearMap> = (self.outs.iter())
             .map(|_| LinearMap {
@@ -129,7 +131,7 @@ impl Project {
                 }),
             })
             .collect();
-        let out = project(read, &maps, self.residual.then(|| next().d3()));
+        let out = fused_linear(read, &maps, self.residual.then(|| next().d3()));
         flat_or_strided(out, self.lies != Lies::Straight)
     }
 
@@ -158,8 +160,8 @@ impl Project {
         for d_out in &self.outs {
             let weight = next();
             let mut y = match self.layout {
-                Layout::OutIn => reference::product(&x, weight, d_in),
-                Layout::InOut => {
+                WeightLayout::OutIn => reference::product(&x, weight, d_in),
+                WeightLayout::InOut => {
                     reference::product(&x, &reference::transposed(weight, *d_out), d_in)
                 }
             };
@@ -374,8 +376,8 @@ pub(crate) fn check_activations(shape: [usize; 2], lies: Lies) {
 
 /// [`linear`], [`linear_io`] and [`add_lora`] over the last of two or three axes.
 pub(crate) fn check_linear([b, t, d_in, d_out]: [usize; 4], lies: Lies) {
-    for layout in [Layout::OutIn, Layout::InOut] {
-        let shape = if layout == Layout::OutIn { [d_out, d_in] } else { [d_in, d_out] };
+    for layout in [WeightLayout::OutIn, WeightLayout::InOut] {
+        let shape = if layout == WeightLayout::OutIn { [d_out, d_in] } else { [d_in, d_out] };
         let operation = Operation {
             name: format!("linear {b} {t} {d_in} {d_out} {layout:?} {lies:?}"),
             inputs: vec![
@@ -388,16 +390,16 @@ pub(crate) fn check_linear([b, t, d_in, d_out]: [usize; 4], lies: Lies) {
             run: &|leaves| {
                 let (x, weight, bias) = (leaves[0].d3(), leaves[1].d2(), leaves[2].d1());
                 let y = match layout {
-                    Layout::OutIn => linear(x.clone(), weight, Some(bias)),
-                    Layout::InOut => linear_io(x.clone(), weight, Some(bias)),
+                    WeightLayout::OutIn => linear(x.clone(), weight, Some(bias)),
+                    WeightLayout::InOut => linear_io(x.clone(), weight, Some(bias)),
                 };
                 let y = add_lora(y, x, leaves[3].d2(), leaves[4].d2(), LORA_SCALE);
                 flat_or_strided(y, lies != Lies::Straight)
             },
             reference: &|inputs| {
                 let weight = match layout {
-                    Layout::OutIn => inputs[1].clone(),
-                    Layout::InOut => reference::transposed(&inputs[1], d_out),
+                    WeightLayout::OutIn => inputs[1].clone(),
+                    WeightLayout::InOut => reference::transposed(&inputs[1], d_out),
                 };
                 let mut y = reference::product(&inputs[0], &weight, d_in);
                 reference::add_bias(&mut y, &inputs[2]);

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 use kernels::{
-    Adapter, Layout, LinearMap, Precision, Read, embedding, linear_cross_entropy, linear_logprobs,
-    project, round_weight, with_precision,
+    Adapter, LinearInput, LinearMap, Precision, WeightLayout, embedding, fused_linear,
+    linear_cross_entropy, linear_logprobs, round_weight, with_precision,
 };
 use testkit::{Tolerance, assert_close, values};
 
@@ -26,10 +26,10 @@ fn maps() -> Vec<Vec<f32>> {
         bias_o: None,
         adapter: None,
     };
-    let maps = [map(0, Layout::OutIn), map(1, Layout::InOut)];
+    let maps = [map(0, WeightLayout::OutIn), map(1, WeightLayout::InOut)];
     let residual_bto = random::<3>([1, n, 98], 5, &device).require_grad();
-    let read = Read::RmsNorm { x_btd: x_btd.clone(), weight_d: norm_d.clone(), eps: 1e-5 };
-    let out = project(read, &maps, Some(residual_bto.clone()));
+    let read = LinearInput::RmsNorm { x_btd: x_btd.clone(), weight_d: norm_d.clone(), eps: 1e-5 };
+    let out = fused_linear(read, &maps, Some(residual_bto.clone()));
     let upstream = random::<3>([1, n, 98], 6, &device);
     let gradients = (out.clone() * upstream).sum().backward();
     let mut all = vec![values(&out)];
@@ -84,11 +84,11 @@ fn the_backward_pass_has_the_precision_of_the_forward_pass() {
         let weight = random::<2>([30, 40], 2, &device).require_grad();
         let maps = [LinearMap {
             weight: weight.clone(),
-            layout: Layout::OutIn,
+            layout: WeightLayout::OutIn,
             bias_o: None,
             adapter: None,
         }];
-        let out = with_precision(of_forward, || project(Read::Plain(x), &maps, None));
+        let out = with_precision(of_forward, || fused_linear(LinearInput::Plain(x), &maps, None));
         let upstream = random::<3>([1, 20, 30], 3, &device);
         let gradients = with_precision(of_backward, || (out * upstream).sum().backward());
         values(&weight.grad(&gradients).expect("a gradient"))
@@ -122,8 +122,10 @@ fn frozen(stored: bool) -> Vec<Vec<f32>> {
     let adapter = Adapter { a_ri: factors[0].clone(), b_or: factors[1].clone(), scale: 0.5 };
     let map =
         |layout, adapter| LinearMap { weight: weight([d, d], 4), layout, bias_o: None, adapter };
-    let x_btd = project(Read::Plain(x_btd), &[map(Layout::OutIn, Some(adapter))], None);
-    let x_btd = project(Read::Plain(x_btd * 0.2), &[map(Layout::InOut, None)], None);
+    let x_btd =
+        fused_linear(LinearInput::Plain(x_btd), &[map(WeightLayout::OutIn, Some(adapter))], None);
+    let x_btd =
+        fused_linear(LinearInput::Plain(x_btd * 0.2), &[map(WeightLayout::InOut, None)], None);
     let hidden_nd = x_btd.clone().reshape([b * t, d]) * 0.2;
     let targets = ints(&ids, [b * t]);
     let loss = linear_cross_entropy(hidden_nd.clone(), table_vd.clone(), targets.clone());

@@ -1,6 +1,6 @@
 //! Every operation at shapes that nobody chose.
 
-use kernels::Layout;
+use kernels::WeightLayout;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -16,8 +16,8 @@ fn lies() -> impl Strategy<Value = Lies> {
     prop_oneof![Just(Lies::Straight), Just(Lies::Transposed), Just(Lies::Sliced)]
 }
 
-fn layout() -> impl Strategy<Value = Layout> {
-    prop_oneof![Just(Layout::OutIn), Just(Layout::InOut)]
+fn layout() -> impl Strategy<Value = WeightLayout> {
+    prop_oneof![Just(WeightLayout::OutIn), Just(WeightLayout::InOut)]
 }
 
 prop_compose! {
@@ -83,8 +83,8 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn project_of_any_shape(project in projects()) {
-        project.check();
+    fn project_of_any_shape(fused_linear in projects()) {
+        fused_linear.check();
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use burn::module::Module;
 use burn::tensor::Device;
 use lora::{AdapterError, Error, Targets, adapter_names, attach, train_adapters_only};
-use model::{ScalarHead, named_parameters};
+use model::{ScalarModel, named_parameters};
 
 use super::support::{device, logits, names, settings, tiny_gpt2, tiny_llama, weights};
 
@@ -79,7 +79,7 @@ fn everything_else_is_frozen_and_stays_so() {
 fn a_head_that_the_base_lacks_is_trained() {
     let lm = tiny_llama(&device());
     let config = lm.config().clone();
-    let scalar = ScalarHead::from_backbone(lm.backbone, &config, 5);
+    let scalar = ScalarModel::from_backbone(lm.backbone, &config, 5);
     let adapted = attach(scalar, &settings(names(&["q_proj"])), 7).expect("attached");
     let trained: Vec<String> = named_parameters(&adapted.model)
         .into_iter()

@@ -5,7 +5,7 @@ use std::path::Path;
 use arch::Dtype;
 use fsio::DirWriter;
 use lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoraConfig, Targets, attach, export, load};
-use model::{Adaptable, ScalarHead};
+use model::{Adaptable, ScalarModel};
 use serde_json::Value;
 use testkit::{Tolerance, assert_close, values};
 
@@ -101,14 +101,14 @@ fn a_score_head_travels_with_its_adapter() {
     let scalar = || {
         let lm = tiny_llama(&device());
         let config = lm.config().clone();
-        ScalarHead::from_backbone(lm.backbone, &config, 5)
+        ScalarModel::from_backbone(lm.backbone, &config, 5)
     };
     let config = settings(names(&["q_proj"]));
     let model = attach(scalar(), &config, 7).expect("attached").model;
     // Only factors and head are in the file.
     let trained = with_waves(model);
     let (base, _) = lora::detach(trained.clone());
-    let fresh_head = ScalarHead::from_backbone(base.backbone, trained.config(), 6);
+    let fresh_head = ScalarModel::from_backbone(base.backbone, trained.config(), 6);
     let dir = out.path().join("reward");
     write(&trained, &config, Dtype::F32, &dir);
     let (read, peft) = load(fresh_head, &dir).expect("loaded");

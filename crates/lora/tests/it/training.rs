@@ -4,7 +4,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use lora::{LoraConfig, Targets, adapter_names, attach, train_adapters_only};
 use loss::{LossSum, pairwise_reward};
-use model::{Adaptable, CausalLm, ScalarHead};
+use model::{Adaptable, CausalLm, ScalarModel};
 use nn::TokenBatch;
 use recipe::{ChecksSection, Optimizer, OptimizerKind};
 use train::{AdamW, Checks, FirstLoss, Gradients, ParameterNames, StepPlace};
@@ -15,7 +15,14 @@ const N_STEPS: u64 = 10;
 
 fn optimizer() -> Optimizer {
     let kind = OptimizerKind::AdamW;
-    Optimizer { kind, lr: 1e-2, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, clip: 1.0 }
+    Optimizer {
+        kind,
+        lr: 1e-2,
+        betas: [0.9, 0.95],
+        eps: 1e-8,
+        weight_decay: 0.1,
+        max_grad_norm: 1.0,
+    }
 }
 
 fn tokens(step: u64) -> (TokenBatch, Vec<i32>) {
@@ -32,7 +39,7 @@ fn next_token_loss(model: &CausalLm, step: u64) -> LossSum {
     loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n as u64)
 }
 
-fn pair_loss(model: &ScalarHead, step: u64) -> LossSum {
+fn pair_loss(model: &ScalarModel, step: u64) -> LossSum {
     let (tokens, _) = tokens(step);
     let scores = model.scores_at(&tokens, &[11, 8]);
     pairwise_reward(scores.clone().narrow(0, 0, 1), scores.narrow(0, 1, 1), None)
@@ -106,7 +113,7 @@ fn adapters_alone_learn() {
 fn a_score_head_learns_beside_adapters() {
     let lm = tiny_llama(&device());
     let config = lm.config().clone();
-    let scalar = ScalarHead::from_backbone(lm.backbone, &config, 5);
+    let scalar = ScalarModel::from_backbone(lm.backbone, &config, 5);
     train_and_compare(scalar, &settings(Targets::AllLinear), pair_loss);
 }
 

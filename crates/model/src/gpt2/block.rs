@@ -5,8 +5,8 @@
 use arch::{Activation, Gpt2Config};
 use burn::module::Module;
 use burn::tensor::{Tensor, activation};
-use kernels::{AttentionMask, GeluKind, Read};
-use nn::{Conv1d, HeadLayout, LayerCache, LayerNorm, Projection, attend, pin_masks, project};
+use kernels::{AttentionMask, GeluKind, LinearInput};
+use nn::{Conv1d, HeadLayout, LayerCache, LayerNorm, Projection, attend, fused_linear, pin_masks};
 
 use crate::Result;
 use crate::build::Builder;
@@ -92,14 +92,14 @@ impl Attention {
     /// What the attention adds to the residual stream `x`, added to it.
     fn forward(
         &self,
-        read: Read,
+        read: LinearInput,
         x_btd: Tensor<3>,
         mask: &AttentionMask,
         cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
-        let qkv_bt3d = project(read, &[&self.c_attn], None);
+        let qkv_bt3d = fused_linear(read, &[&self.c_attn], None);
         let joined_btd = attend(&self.heads, qkv_bt3d, None, mask, cache);
-        project(Read::Plain(joined_btd), &[&self.c_proj], Some(x_btd))
+        fused_linear(LinearInput::Plain(joined_btd), &[&self.c_proj], Some(x_btd))
     }
 }
 
@@ -114,14 +114,14 @@ impl Mlp {
     }
 
     /// What the MLP adds to the residual stream `x`, added to it.
-    fn forward(&self, read: Read, x_btd: Tensor<3>) -> Tensor<3> {
-        let inner_btf = project(read, &[&self.c_fc], None);
+    fn forward(&self, read: LinearInput, x_btd: Tensor<3>) -> Tensor<3> {
+        let inner_btf = fused_linear(read, &[&self.c_fc], None);
         let read = match self.activation {
-            Activation::GeluTanh => Read::GeluTanh(inner_btf),
-            Activation::GeluExact => Read::Plain(kernels::gelu(inner_btf, GeluKind::Exact)),
-            Activation::Relu => Read::Plain(activation::relu(inner_btf)),
-            Activation::Silu => Read::Plain(kernels::silu(inner_btf)),
+            Activation::GeluTanh => LinearInput::GeluTanh(inner_btf),
+            Activation::GeluExact => LinearInput::Plain(kernels::gelu(inner_btf, GeluKind::Exact)),
+            Activation::Relu => LinearInput::Plain(activation::relu(inner_btf)),
+            Activation::Silu => LinearInput::Plain(kernels::silu(inner_btf)),
         };
-        project(read, &[&self.c_proj], Some(x_btd))
+        fused_linear(read, &[&self.c_proj], Some(x_btd))
     }
 }

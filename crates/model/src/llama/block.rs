@@ -5,15 +5,15 @@
 use arch::LlamaConfig;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use kernels::{AttentionMask, Read};
-use nn::{HeadLayout, LayerCache, Linear, Projection, RmsNorm, attend, pin_masks, project};
+use kernels::{AttentionMask, LinearInput};
+use nn::{HeadLayout, LayerCache, Linear, Projection, RmsNorm, attend, fused_linear, pin_masks};
 
 use crate::Result;
 use crate::build::Builder;
 
 /// What all blocks share for one batch.
 #[derive(Clone)]
-pub(super) struct Reading {
+pub(super) struct BlockContext {
     pub(super) cos_btc: Tensor<3>,
     pub(super) sin_btc: Tensor<3>,
     pub(super) mask: AttentionMask,
@@ -71,21 +71,21 @@ impl Block {
     }
 
     /// [`Self::forward`] without a cache, of which a graph keeps `x` alone.
-    pub(super) fn recomputed(&self, x_btd: Tensor<3>, reading: &Reading) -> Tensor<3> {
+    pub(super) fn recomputed(&self, x_btd: Tensor<3>, context: &BlockContext) -> Tensor<3> {
         let mut block = self.clone();
         pin_masks(block.projections_mut().map(|(_, layer)| layer));
-        let reading = reading.clone();
-        kernels::recompute(block, x_btd, move |block, x_btd| block.forward(x_btd, &reading, None))
+        let context = context.clone();
+        kernels::recompute(block, x_btd, move |block, x_btd| block.forward(x_btd, &context, None))
     }
 
     pub(super) fn forward(
         &self,
         x_btd: Tensor<3>,
-        reading: &Reading,
+        context: &BlockContext,
         cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
         let read = self.input_layernorm.read(x_btd.clone());
-        let x_btd = self.self_attn.forward(read, x_btd, reading, cache);
+        let x_btd = self.self_attn.forward(read, x_btd, context, cache);
         self.mlp.forward(self.post_attention_layernorm.read(x_btd.clone()), x_btd)
     }
 }
@@ -111,16 +111,16 @@ impl SelfAttention {
     /// What the attention adds to the residual stream `x`, added to it.
     fn forward(
         &self,
-        read: Read,
+        read: LinearInput,
         x_btd: Tensor<3>,
-        reading: &Reading,
+        context: &BlockContext,
         cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
         let heads = &self.heads;
-        let qkv_btw = project(read, &[&self.q_proj, &self.k_proj, &self.v_proj], None);
-        let rope = Some((reading.cos_btc.clone(), reading.sin_btc.clone()));
-        let joined_btd = attend(heads, qkv_btw, rope, &reading.mask, cache);
-        project(Read::Plain(joined_btd), &[&self.o_proj], Some(x_btd))
+        let qkv_btw = fused_linear(read, &[&self.q_proj, &self.k_proj, &self.v_proj], None);
+        let rope = Some((context.cos_btc.clone(), context.sin_btc.clone()));
+        let joined_btd = attend(heads, qkv_btw, rope, &context.mask, cache);
+        fused_linear(LinearInput::Plain(joined_btd), &[&self.o_proj], Some(x_btd))
     }
 }
 
@@ -135,8 +135,8 @@ impl Mlp {
     }
 
     /// What the MLP adds to the residual stream `x`, added to it.
-    fn forward(&self, read: Read, x_btd: Tensor<3>) -> Tensor<3> {
-        let gate_up_btf = project(read, &[&self.gate_proj, &self.up_proj], None);
-        project(Read::SwiGlu(gate_up_btf), &[&self.down_proj], Some(x_btd))
+    fn forward(&self, read: LinearInput, x_btd: Tensor<3>) -> Tensor<3> {
+        let gate_up_btf = fused_linear(read, &[&self.gate_proj, &self.up_proj], None);
+        fused_linear(LinearInput::SwiGlu(gate_up_btf), &[&self.down_proj], Some(x_btd))
     }
 }

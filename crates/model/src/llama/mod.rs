@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use kernels::AttentionMask;
 use nn::{Embedding, KvCache, Projection, RmsNorm, RopeTables, TokenBatch};
 
-use self::block::{Block, Reading};
+use self::block::{Block, BlockContext};
 use crate::Result;
 use crate::backbone::Decoder;
 use crate::build::Builder;
@@ -77,14 +77,14 @@ impl Decoder for LlamaModel {
             None => AttentionMask::new(segments_bt.clone(), segments_bt.clone(), None),
         };
         let (cos_btc, sin_btc) = self.rope.gather(tokens.positions_bt.clone(), tokens.max_position);
-        let reading = Reading { cos_btc, sin_btc, mask };
+        let context = BlockContext { cos_btc, sin_btc, mask };
         let mut x_btd = self.embed_tokens.forward(tokens.ids_bt.clone());
         for (idx, layer) in self.layers.iter().enumerate() {
             observe(&x_btd);
             let cache = cache.as_mut().map(|cache| cache.layer(idx));
             x_btd = match cache {
-                None if self.recomputes => layer.recomputed(x_btd, &reading),
-                cache => layer.forward(x_btd, &reading, cache),
+                None if self.recomputes => layer.recomputed(x_btd, &context),
+                cache => layer.forward(x_btd, &context, cache),
             };
         }
         self.norm.forward(x_btd)

@@ -2,7 +2,7 @@
 
 use arch::{Init, ParamSpec};
 use burn::tensor::Device;
-use model::{CausalLm, ScalarHead, named_parameters, visit_tensors};
+use model::{CausalLm, ScalarModel, named_parameters, visit_tensors};
 use testkit::{tiny_gpt2, tiny_llama};
 
 use crate::support::config;
@@ -33,7 +33,7 @@ fn names_and_shapes_are_those_of_arch_in_module_order() {
             found.into_iter().map(|parameter| (parameter.name, parameter.shape)).collect()
         };
         assert_eq!(names(named_parameters(&model)), table(config.parameters()));
-        let scored = ScalarHead::from_backbone(model.backbone, &config, 1);
+        let scored = ScalarModel::from_backbone(model.backbone, &config, 1);
         assert_eq!(
             names(named_parameters(&scored)),
             table(config.sequence_classifier_parameters())

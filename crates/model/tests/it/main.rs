@@ -8,6 +8,6 @@ mod files;
 mod golden;
 mod init;
 mod packing;
-mod scalar_head;
+mod scalar_model;
 mod support;
 mod threads;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use arch::{Dtype, LoraConfig, ModelConfig, Targets};
 use burn::tensor::Device;
-use model::{Adaptable, CausalLm, ScalarHead};
+use model::{Adaptable, CausalLm, ScalarModel};
 use plan::{BASE_FILE, BaseFile, Plan, Request, StagePlan, Unwatched, weights_hash};
 use serde_json::Value;
 use tokenizer::{Tokenizer, default_special_tokens};
@@ -87,7 +87,7 @@ impl Place {
         let policy = CausalLm::init(&config, 3, &device);
         let sft = self.path().join("sft");
         export::hugging_face(&policy, &tokenizer, Dtype::F32, &sft).expect("the policy");
-        let scorer = ScalarHead::from_backbone(policy.backbone, &config, 4);
+        let scorer = ScalarModel::from_backbone(policy.backbone, &config, 4);
         let judge = self.path().join("judge");
         export::hugging_face(&scorer, &tokenizer, Dtype::F32, &judge).expect("a scorer");
 
@@ -140,7 +140,7 @@ impl Place {
             device: &device,
             progress: &mut watched,
             stop,
-            replicas: &train::Alone,
+            replicas: &train::SingleReplica,
         })
     }
 

@@ -96,12 +96,12 @@ fn another_tool_s_key_shows_ours() {
      9 | n_embd = 64
        | ^^^^^^ here it is called `hidden_size`
     ");
-    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\nmax_grad_norm = 1.0\n"), @r"
-    error: unknown key `max_grad_norm` in [sft]
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\ngrad_clip = 1.0\n"), @r"
+    error: unknown key `grad_clip` in [sft]
       --> recipes/mine.toml:28:1
        |
-    28 | max_grad_norm = 1.0
-       | ^^^^^^^^^^^^^ it is called `clip` and belongs in [sft.optimizer]
+    28 | grad_clip = 1.0
+       | ^^^^^^^^^ it is called `max_grad_norm` and belongs in [sft.optimizer]
     ");
     insta::assert_snapshot!(refused("kind = \"byte-bpe\", vocab_size = 512", "kind = \"char\", vocab_size = 512"), @r#"
     error: unknown key `vocab_size` in [tokenizer.train]
@@ -128,17 +128,17 @@ fn a_key_like_no_other_shows_what_there_is() {
        |
     19 | optimizer = { lr = 1e-3, momentum = 0.9 }
        |                          ^^^^^^^^
-      hint: [pretrain.optimizer] has `kind`, `lr`, `betas`, `eps`, `weight_decay`, `clip`
+      hint: [pretrain.optimizer] has `kind`, `lr`, `betas`, `eps`, `weight_decay`, `max_grad_norm`
     ");
 }
 
 #[test]
 fn a_missing_key_shows_what_it_would_say() {
-    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ clip = 0.5 }"), @r"
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ max_grad_norm = 0.5 }"), @r"
     error: missing key `lr` in [pretrain.optimizer]
       --> recipes/mine.toml:19:1
        |
-    19 | optimizer = { clip = 0.5 }
+    19 | optimizer = { max_grad_norm = 0.5 }
        | ^^^^^^^^^
       hint: `lr`: The peak learning rate
     ");

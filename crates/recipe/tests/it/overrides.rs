@@ -95,7 +95,7 @@ fn the_resolved_recipe_keeps_comments_and_reads_back_the_same() {
 
 #[test]
 fn every_way_of_writing_a_table_takes_overrides() {
-    let good = parse_with(GOOD, &["sft.optimizer.clip=2"]).unwrap().recipe;
+    let good = parse_with(GOOD, &["sft.optimizer.max_grad_norm=2"]).unwrap().recipe;
     let inline = "optimizer = { lr = 1e-4 }\n";
     for other in [
         "optimizer.lr = 1e-4\n",
@@ -103,9 +103,10 @@ fn every_way_of_writing_a_table_takes_overrides() {
         "\"optimizer\" = { \"lr\" = 1e-4 }",
     ] {
         let text = GOOD.replace(inline, other);
-        let loaded = parse_with(&text, &["sft.optimizer.clip=2"]).unwrap();
+        let loaded = parse_with(&text, &["sft.optimizer.max_grad_norm=2"]).unwrap();
         assert_eq!(loaded.recipe, good, "{}", loaded.resolved_toml);
-        let replaced = parse_with(&text, &["sft.optimizer={ lr = 1e-4, clip = 2 }"]).unwrap();
+        let replaced =
+            parse_with(&text, &["sft.optimizer={ lr = 1e-4, max_grad_norm = 2 }"]).unwrap();
         assert_eq!(replaced.recipe, good, "{}", replaced.resolved_toml);
         assert_eq!(parse(&replaced.resolved_toml).unwrap().recipe, good);
     }

@@ -1,7 +1,7 @@
 //! What is saved is what is loaded: a new process scores as the one that trained (trl#1379).
 
 use burn::tensor::Device;
-use model::{Dtype, SavedModel, ScalarHead};
+use model::{Dtype, SavedModel, ScalarModel};
 use testkit::ByteIds;
 use tokenizer::{Tokenizer, default_special_tokens};
 
@@ -24,7 +24,7 @@ fn a_saved_scorer_is_a_sequence_classifier_with_one_label_and_the_same_scores() 
     assert!(config["pad_token_id"].is_u64(), "transformers finds the last token by it");
     assert!(!out.join("generation_config.json").exists(), "it generates nothing");
 
-    let again = ScalarHead::load(&out, &device).expect("the model");
+    let again = ScalarModel::load(&out, &device).expect("the model");
     let texts: Vec<Vec<u32>> = ["one", "another"].map(ByteIds::encode).into();
     assert_eq!(scores(&again, &texts, 0), scores(&model, &texts, 0));
 }

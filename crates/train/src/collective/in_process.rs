@@ -16,7 +16,7 @@ type Tensors = Vec<Tensor<1>>;
 #[derive(Debug)]
 pub struct InProcess {
     rank: usize,
-    world: usize,
+    world_size: usize,
     shared: Arc<Meetings>,
 }
 
@@ -28,10 +28,12 @@ struct Meetings {
 
 impl InProcess {
     /// As many replicas as wanted, by rank.
-    pub fn replicas(world: usize) -> Vec<Self> {
-        let shared =
-            Arc::new(Meetings { numbers: Meeting::of(world), tensors: Meeting::of(world) });
-        (0..world).map(|rank| Self { rank, world, shared: Arc::clone(&shared) }).collect()
+    pub fn replicas(world_size: usize) -> Vec<Self> {
+        let shared = Arc::new(Meetings {
+            numbers: Meeting::of(world_size),
+            tensors: Meeting::of(world_size),
+        });
+        (0..world_size).map(|rank| Self { rank, world_size, shared: Arc::clone(&shared) }).collect()
     }
 
     fn lost(&self) -> Error {
@@ -44,8 +46,8 @@ impl Collective for InProcess {
         self.rank
     }
 
-    fn world(&self) -> usize {
-        self.world
+    fn world_size(&self) -> usize {
+        self.world_size
     }
 
     fn all_gather(&self, mine: Vec<f64>) -> Result<Vec<Vec<f64>>> {

@@ -26,8 +26,8 @@ struct Round<T, R> {
 }
 
 impl<T, R: Clone> Meeting<T, R> {
-    pub(super) fn of(world: usize) -> Self {
-        let brought = (0..world).map(|_| None).collect();
+    pub(super) fn of(world_size: usize) -> Self {
+        let brought = (0..world_size).map(|_| None).collect();
         let round = Round { brought, outcome: None, n_taken: 0, somebody_left: false };
         Self { round: Mutex::new(round), changed: Condvar::new() }
     }

@@ -12,8 +12,9 @@ use model::{CausalLm, load_causal_lm};
 use nn::TokenBatch;
 use plan::{Plan, Request, StagePlan, Unwatched, base_of};
 use train::{
-    Bases, Context, Error, Gradients, Kept, Role, RunDir, Silent, StepPlace, StepReport, StopFlag,
-    Weights, begin, first_weights, load_trained, lr, save_trained, write_checkpoint, write_model,
+    BaseModelCache, Context, Error, Gradients, ModelSource, RunDir, SaveFormat, Silent, StepPlace,
+    StepReport, StopFlag, Weights, first_weights, load_trained, lr, save_trained, start_or_resume,
+    write_checkpoint, write_model,
 };
 
 use super::toy::{bits, device, model_of_width, tiny_model};
@@ -156,10 +157,24 @@ fn run_stage(
     let (device, mut silent) = (device(), Silent);
     let progress = &mut silent;
     let stop = StopFlag::manual();
-    let context =
-        Context { plan, stage, run_dir, device: &device, progress, stop, replicas: &train::Alone };
-    let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
-        begin(context)?;
+    let context = Context {
+        plan,
+        stage,
+        run_dir,
+        device: &device,
+        progress,
+        stop,
+        replicas: &train::SingleReplica,
+    };
+    let train::StageState {
+        mut run,
+        mut model,
+        mut optimizer,
+        names,
+        mut checks,
+        save_format,
+        dropout,
+    } = start_or_resume(context)?;
     while !run.is_done() {
         let step = run.step();
         let batch = stage.dataset.batch(step);
@@ -188,9 +203,9 @@ fn run_stage(
         if run.step() == until {
             return Ok(None);
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &kept, &model, &optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &optimizer))?;
     }
-    write_model(&run.dir().model(), &kept, &model, stage)?;
+    write_model(&run.dir().model(), &save_format, &model, stage)?;
     run.finish(serde_json::Value::Null)?;
     Ok(Some(model))
 }
@@ -262,8 +277,8 @@ fn frozen_weights_keep_every_bit_and_every_factor_moves() {
     let stage = stage_of(&plan, "sft");
     let first = {
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
-        let bases = &mut Bases::new(&device());
-        let first = first_weights::<CausalLm>(&plan, Role::of(stage), &run_dir, bases);
+        let bases = &mut BaseModelCache::new(&device());
+        let first = first_weights::<CausalLm>(&plan, ModelSource::of(stage), &run_dir, bases);
         bits(&first.expect("weights").model)
     };
     let last = bits(&place.run("x", "sft"));
@@ -305,12 +320,14 @@ fn an_adapter_behind_an_adapter_keeps_its_merged_base_in_its_own_folder() {
     // A fresh adapter changes nothing, so the stage began where fine-tuning ended.
     let plan = place.plan("x");
     let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
-    let role = Role::of(stage_of(&plan, "dpo"));
-    let again = first_weights::<CausalLm>(&plan, role, &run_dir, &mut Bases::new(&device()));
-    let Kept::Adapter { config, base: kept, .. } = again.expect("weights").kept else {
+    let role = ModelSource::of(stage_of(&plan, "dpo"));
+    let again =
+        first_weights::<CausalLm>(&plan, role, &run_dir, &mut BaseModelCache::new(&device()));
+    let SaveFormat::Adapter { config, base: save_format, .. } = again.expect("weights").save_format
+    else {
         panic!("an adapter")
     };
-    assert_eq!((config.rank, kept), (2, base));
+    assert_eq!((config.rank, save_format), (2, base));
 }
 
 #[test]
@@ -321,14 +338,16 @@ fn an_adapter_goes_on_beside_the_same_base() {
     let stage = stage_of(&plan, "dpo");
     {
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
-        let bases = &mut Bases::new(&device());
+        let bases = &mut BaseModelCache::new(&device());
         let first: Weights<CausalLm> =
-            first_weights(&plan, Role::of(stage), &run_dir, bases).expect("weights");
+            first_weights(&plan, ModelSource::of(stage), &run_dir, bases).expect("weights");
         let sft = place.stage_dir("x", "sft").join("model");
-        first.kept.compare(&sft, &first.model).expect("fine-tuning's factors, to the bit");
-        let Kept::Adapter { config, .. } = &first.kept else { panic!("an adapter") };
+        first.save_format.compare(&sft, &first.model).expect("fine-tuning's factors, to the bit");
+        let SaveFormat::Adapter { config, .. } = &first.save_format else { panic!("an adapter") };
         assert_eq!((config.rank, config.dropout, config.rslora), (3, 0.2, true));
-        let Kept::Adapter { config, .. } = first.without_dropout().kept else { panic!() };
+        let SaveFormat::Adapter { config, .. } = first.without_dropout().save_format else {
+            panic!()
+        };
         assert_eq!((config.rank, config.dropout), (3, 0.0));
     }
     place.run("x", "dpo");
@@ -354,10 +373,10 @@ fn an_adapter_beside_other_weights_than_its_own_is_refused() {
     let error = refused.expect_err("another base");
     assert!(matches!(error, Error::Plan(plan::Error::BaseChanged { .. })), "{error}");
     let adapter = place.stage_dir("x", "sft").join("model");
-    let opened = Bases::new(&device()).open_beside::<CausalLm>(&other, &adapter);
+    let opened = BaseModelCache::new(&device()).open_on_base::<CausalLm>(&other, &adapter);
     assert!(matches!(opened, Err(Error::Plan(plan::Error::BaseChanged { .. }))));
     let own = place.stage_dir("x", "pretrain").join("model");
-    Bases::new(&device()).open_beside::<CausalLm>(&own, &adapter).expect("its own base");
+    BaseModelCache::new(&device()).open_on_base::<CausalLm>(&own, &adapter).expect("its own base");
 }
 
 /// What a checkpoint holds of a second model is all that was trained, or loading fails (trl#1379, LlamaFactory#9369: heads

@@ -149,14 +149,15 @@ fn check_retention(all: &[u64], best: Option<u64>, latest: u64, keep: usize) {
     assert!(!deleted.contains(&latest), "{case}");
     assert!(best.is_none_or(|best| !deleted.contains(&best)), "{case}");
     assert!(deleted.iter().all(|step| *step <= latest), "{case}");
-    let kept: Vec<u64> =
+    let save_format: Vec<u64> =
         all.iter().copied().filter(|s| *s <= latest && !deleted.contains(s)).collect();
     let n_known = all.iter().filter(|step| **step <= latest).count();
     let wanted = keep.max(2).min(n_known);
     let newest: Vec<u64> =
         all.iter().copied().filter(|s| *s <= latest).rev().take(wanted).collect();
-    assert!(newest.iter().all(|step| kept.contains(step)), "{case}");
-    let extra = kept.iter().filter(|step| !newest.contains(step) && Some(**step) != best).count();
+    assert!(newest.iter().all(|step| save_format.contains(step)), "{case}");
+    let extra =
+        save_format.iter().filter(|step| !newest.contains(step) && Some(**step) != best).count();
     assert_eq!(extra, 0, "{case}");
     // The order in which a listing comes must not matter.
     let mut shuffled = all.to_vec();

@@ -20,8 +20,14 @@ fn training_follows_torch() {
     let mut model = load_causal_lm(&dir.join("start"), &device()).expect("model");
     let names = ParameterNames::of(&model);
     let kind = OptimizerKind::AdamW;
-    let settings =
-        Optimizer { kind, lr: 3e-3, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, clip: 1.0 };
+    let settings = Optimizer {
+        kind,
+        lr: 3e-3,
+        betas: [0.9, 0.95],
+        eps: 1e-8,
+        weight_decay: 0.1,
+        max_grad_norm: 1.0,
+    };
     let schedule = Schedule {
         kind: ScheduleKind::Cosine,
         warmup_steps: 4,

@@ -6,7 +6,7 @@ use arch::ModelConfig;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use lora::{LoraConfig, Targets};
-use model::{Adaptable, CausalLm, ScalarHead, parameter_names};
+use model::{Adaptable, CausalLm, ScalarModel, parameter_names};
 use nn::TokenBatch;
 use testkit::{tiny_gpt2, tiny_llama, values};
 use train::{Gradients, ParameterNames};
@@ -48,7 +48,7 @@ fn language_loss(model: &CausalLm) -> Tensor<1> {
 }
 
 /// A clipped value loss over all positions, as PPO's value model has it.
-fn value_loss(model: &ScalarHead) -> Tensor<1> {
+fn value_loss(model: &ScalarModel) -> Tensor<1> {
     let n = ROWS * T;
     let constant = |factor: f32| {
         let values: Vec<f32> = (0..n).map(|i| (i as f32 * factor).sin()).collect();
@@ -76,12 +76,12 @@ fn gradients<M: Module>(model: &M, loss: &dyn Fn(&M) -> Tensor<1>) -> BTreeMap<S
 
 /// Compares with and without, and gives how many gradients there are.
 fn compare<M: Adaptable>(mut model: M, loss: &dyn Fn(&M) -> Tensor<1>) -> usize {
-    let kept = gradients(&model, loss);
+    let save_format = gradients(&model, loss);
     model.backbone_mut().recompute_blocks(true);
     let recomputed = gradients(&model, loss);
-    let names: Vec<&String> = kept.keys().collect();
+    let names: Vec<&String> = save_format.keys().collect();
     assert_eq!(recomputed.keys().collect::<Vec<_>>(), names);
-    for (name, want) in &kept {
+    for (name, want) in &save_format {
         assert!(want.iter().any(|value| *value != 0.0), "{name} has a gradient of zeros");
         assert_eq!(recomputed.get(name), Some(want), "{name}");
     }
@@ -116,7 +116,7 @@ fn all_weights_of_both_families() {
 fn a_value_model() {
     for model in models() {
         let config = model.config().clone();
-        let model = ScalarHead::from_backbone(model.backbone, &config, 5);
+        let model = ScalarModel::from_backbone(model.backbone, &config, 5);
         let n = parameter_names(&model).len();
         assert_eq!(compare(model, &value_loss), n);
     }

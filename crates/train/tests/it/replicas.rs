@@ -12,18 +12,18 @@ use nn::TokenBatch;
 use plan::{Plan, Request, Unwatched};
 use serde_json::Value;
 use train::{
-    AdamW, Alone, Collective, Context, Error, EvalRow, Event, Gradients, InProcess, Outcome,
-    ParameterNames, Progress, Recorder, RunDir, StepPlace, StepReport, StopFlag, begin,
-    compare_replicas, on_replicas, write_checkpoint, write_model,
+    AdamW, Collective, Context, Error, EvalRow, Event, Gradients, InProcess, Outcome,
+    ParameterNames, Progress, Recorder, RunDir, SingleReplica, StepPlace, StepReport, StopFlag,
+    compare_replicas, on_replicas, start_or_resume, write_checkpoint, write_model,
 };
 
 use super::toy::{Pair, device, place, settings, tiny_model};
 
 /// Runs `run` on a thread for each replica and gives what each returned, by rank.
-fn on_threads<R: Send>(world: usize, run: impl Fn(InProcess) -> R + Sync) -> Vec<R> {
+fn on_threads<R: Send>(world_size: usize, run: impl Fn(InProcess) -> R + Sync) -> Vec<R> {
     thread::scope(|scope| {
         let run = &run;
-        let threads: Vec<_> = InProcess::replicas(world)
+        let threads: Vec<_> = InProcess::replicas(world_size)
             .into_iter()
             .map(|replica| scope.spawn(move || run(replica)))
             .collect();
@@ -43,11 +43,12 @@ fn values(tensor: &Tensor<1>) -> Vec<f32> {
 fn sums_are_those_of_all_replicas_in_the_order_of_ranks() {
     // 1e8 + 1 − 1e8 is 0 in f32, and 1 in another order; with f64 the same takes 1e17.
     let parts: [f32; 4] = [1e8, 1.0, -1e8, 0.25];
-    for world in 1..=4 {
-        let wanted = parts[..world].iter().copied().reduce(|sum, part| sum + part).expect("a part");
+    for world_size in 1..=4 {
+        let wanted =
+            parts[..world_size].iter().copied().reduce(|sum, part| sum + part).expect("a part");
         // Whoever comes first: each replica in turn is the late one.
-        for late in 0..world {
-            let found = on_threads(world, |replica| {
+        for late in 0..world_size {
+            let found = on_threads(world_size, |replica| {
                 let rank = replica.rank();
                 if rank == late {
                     thread::sleep(Duration::from_millis(20));
@@ -55,16 +56,20 @@ fn sums_are_those_of_all_replicas_in_the_order_of_ranks() {
                 let mine = vec![tensor(&[parts[rank], rank as f32]), tensor(&[2.0; 3])];
                 let tensors = replica.all_reduce(mine).expect("sums");
                 let number = replica.sum(f64::from(parts[rank]) * 1e9).expect("a sum");
-                let of_leader = replica.of_leader(vec![rank as f64 + 7.0]).expect("a number");
-                (tensors, number, of_leader)
+                let broadcast = replica.broadcast(vec![rank as f64 + 7.0]).expect("a number");
+                (tensors, number, broadcast)
             });
-            for (tensors, number, of_leader) in found {
-                let ranks: f32 = (0..world).map(|rank| rank as f32).sum();
-                assert_eq!(values(&tensors[0]), [wanted, ranks], "{world} replicas, {late} late");
-                assert_eq!(values(&tensors[1]), [2.0 * world as f32; 3]);
-                let wanted = parts[..world].iter().map(|part| f64::from(*part) * 1e9);
+            for (tensors, number, broadcast) in found {
+                let ranks: f32 = (0..world_size).map(|rank| rank as f32).sum();
+                assert_eq!(
+                    values(&tensors[0]),
+                    [wanted, ranks],
+                    "{world_size} replicas, {late} late"
+                );
+                assert_eq!(values(&tensors[1]), [2.0 * world_size as f32; 3]);
+                let wanted = parts[..world_size].iter().map(|part| f64::from(*part) * 1e9);
                 assert_eq!(number, wanted.reduce(|sum, part| sum + part).expect("a part"));
-                assert_eq!(of_leader, [7.0]);
+                assert_eq!(broadcast, [7.0]);
             }
         }
     }
@@ -145,7 +150,7 @@ fn weights_that_differ_are_found() {
         assert_eq!(text, "step 4: the weights of replica `1` are not those of replica `0`");
         assert!(error.hint().is_some());
     }
-    assert!(compare_replicas(&Alone, &tiny_model(1), 4).is_ok());
+    assert!(compare_replicas(&SingleReplica, &tiny_model(1), 4).is_ok());
 }
 
 const RECIPE: &str = r#"
@@ -226,7 +231,7 @@ impl Place {
             device: &devices[0],
             progress: &mut progress,
             stop,
-            replicas: &Alone,
+            replicas: &SingleReplica,
         };
         on_replicas(context, &devices, |context| pretrain(context, disturb))
     }
@@ -281,8 +286,15 @@ type Disturb = dyn Fn(usize, u64) -> train::Result<()> + Sync;
 /// The loop of a stage as the stage crates have it.
 fn pretrain(context: Context<'_>, disturb: &Disturb) -> train::Result<Outcome> {
     let (stage, device, replicas) = (context.stage, context.device, context.replicas);
-    let train::Begun { mut run, mut model, mut optimizer, names, mut checks, kept, dropout } =
-        begin(context)?;
+    let train::StageState {
+        mut run,
+        mut model,
+        mut optimizer,
+        names,
+        mut checks,
+        save_format,
+        dropout,
+    } = start_or_resume(context)?;
     while !run.is_done() {
         let step = run.step();
         let batch = stage.dataset.batch(step);
@@ -312,13 +324,13 @@ fn pretrain(context: Context<'_>, disturb: &Disturb) -> train::Result<Outcome> {
             let (step, eval_loss) = (run.step(), run.step() as f64);
             run.log_eval(EvalRow { step, eval_loss, n_targets: 1, extra: BTreeMap::new() })?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &kept, &model, &optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &optimizer))?;
         if run.stop_requested() && !run.is_done() {
             return Ok(Outcome::Stopped { step: run.step() });
         }
     }
-    if replicas.leads() {
-        write_model(&run.dir().model(), &kept, &model, stage)?;
+    if replicas.is_leader() {
+        write_model(&run.dir().model(), &save_format, &model, stage)?;
     }
     Ok(Outcome::Finished(run.finish(Value::Null)?))
 }
@@ -428,17 +440,19 @@ fn shares_are_all_rows_once_and_pairs_stay_whole() {
     let plan = place.plan("shares", 1);
     let batch = plan.stages[0].dataset.batch(0);
     let seen = Mutex::new(Vec::new());
-    for world in 1..=4 {
+    for world_size in 1..=4 {
         for (unit, rows) in [(1, 3), (1, 8), (2, 2), (2, 4)] {
             let (mut ids, mut numbers) = (Vec::new(), Vec::new());
-            for rank in 0..world {
-                for (number, micro) in batch.micro_batches_of(Share { rank, world }, unit, rows) {
+            for rank in 0..world_size {
+                for (number, micro) in
+                    batch.micro_batches_of(Share { rank, world_size }, unit, rows)
+                {
                     assert!(micro.rows <= rows && micro.rows % unit == 0);
                     ids.extend(micro.ids);
                     numbers.push(number);
                 }
             }
-            assert_eq!(ids, batch.ids, "{world} shares in units of {unit}");
+            assert_eq!(ids, batch.ids, "{world_size} shares in units of {unit}");
             assert!(numbers.iter().copied().eq(0..numbers.len()), "{numbers:?}");
             seen.lock().expect("a lock").push(numbers.len());
         }

@@ -10,8 +10,8 @@ use model::{CausalLm, load_causal_lm};
 use recipe::Recipe;
 use serde_json::{Value, json};
 use train::{
-    AdamW, Checks, Error, EvalRow, Event, FirstLoss, Kept, ParameterNames, Progress, Recorder,
-    RunDir, SampleRow, Silent, StageDir, StageRun, StageSettings, StageStatus, StepReport,
+    AdamW, Checks, Error, EvalRow, Event, FirstLoss, ParameterNames, Progress, Recorder, RunDir,
+    SampleRow, SaveFormat, Silent, StageDir, StageRun, StageSettings, StageStatus, StepReport,
     StopFlag, lr, save_model,
 };
 
@@ -88,7 +88,7 @@ fn run_stage(
         first_loss = FirstLoss::Fresh { vocab_size: testkit::ByteIds::VOCAB_SIZE };
         run.dry_save(
             |dir| save_model(dir, |out| model.write_safetensors(out, Dtype::F32)),
-            |dir| Kept::Whole.compare(dir, &model),
+            |dir| SaveFormat::Whole.compare(dir, &model),
         )?;
     }
     let mut checks = Checks::start(recipe.checks, &model, &names, first_loss);

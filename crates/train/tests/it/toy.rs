@@ -47,9 +47,9 @@ impl Pair {
     }
 }
 
-pub(crate) fn settings(weight_decay: f64, clip: f64) -> Optimizer {
+pub(crate) fn settings(weight_decay: f64, max_grad_norm: f64) -> Optimizer {
     let kind = OptimizerKind::AdamW;
-    Optimizer { kind, lr: 1e-2, betas: [0.9, 0.95], eps: 1e-8, weight_decay, clip }
+    Optimizer { kind, lr: 1e-2, betas: [0.9, 0.95], eps: 1e-8, weight_decay, max_grad_norm }
 }
 
 pub(crate) fn place(step: u64) -> StepPlace<'static> {

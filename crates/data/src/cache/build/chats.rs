@@ -9,7 +9,7 @@ use super::{RowCounter, SampleEnd, Writer};
 use crate::error::Result;
 use crate::place::Place;
 use crate::row_problem::RowProblem;
-use crate::rows::{Shape, Wanted, chat_hash};
+use crate::rows::{SampleKind, Shape, chat_hash};
 use crate::source::Row;
 
 /// One chat.
@@ -20,7 +20,7 @@ pub(super) struct ChatUnit {
 }
 
 impl Unit for ChatUnit {
-    const WANTED: Wanted = Wanted::Chats;
+    const WANTED: SampleKind = SampleKind::Chats;
     type Encoded = Encoded;
 
     fn of_row(

@@ -15,7 +15,7 @@ use crate::limits;
 use crate::place::Place;
 use crate::reading::{SourceRows, decide_shape, make};
 use crate::row_problem::RowProblem;
-use crate::rows::{Wanted, short_hash};
+use crate::rows::{SampleKind, short_hash};
 use crate::source::{BytesRead, TextDocument, file_format};
 use crate::spec::SourceSpec;
 
@@ -148,7 +148,7 @@ fn read_documents(
     read: &BytesRead,
     batcher: &mut Batcher<'_>,
 ) -> Result<RowCounter> {
-    let Some(shape) = decide_shape(spec, Wanted::Documents)? else {
+    let Some(shape) = decide_shape(spec, SampleKind::Documents)? else {
         return counter.without_good_rows(spec);
     };
     let mut rows = SourceRows::open(spec, &shape, read.clone());

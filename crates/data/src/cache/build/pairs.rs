@@ -10,7 +10,7 @@ use super::{RowCounter, SampleEnd, Writer};
 use crate::error::Result;
 use crate::place::Place;
 use crate::row_problem::RowProblem;
-use crate::rows::{Pair, Shape, Wanted, chat_hash, text_hash};
+use crate::rows::{Pair, SampleKind, Shape, chat_hash, text_hash};
 use crate::source::Row;
 
 /// The pair of one row.
@@ -21,7 +21,7 @@ pub(super) struct PairUnit {
 }
 
 impl Unit for PairUnit {
-    const WANTED: Wanted = Wanted::Pairs;
+    const WANTED: SampleKind = SampleKind::Pairs;
     type Encoded = [Encoded; 2];
 
     fn of_row(

@@ -9,7 +9,7 @@ use super::{RowCounter, SampleEnd, Writer};
 use crate::error::Result;
 use crate::place::Place;
 use crate::row_problem::RowProblem;
-use crate::rows::{Pooled, PooledText, Shape, Side, Wanted, chat_hash, text_hash};
+use crate::rows::{Pooled, PooledText, SampleKind, Shape, Side, chat_hash, text_hash};
 use crate::source::Row;
 
 /// The text of one row.
@@ -20,7 +20,7 @@ pub(super) struct PoolUnit {
 }
 
 impl Unit for PoolUnit {
-    const WANTED: Wanted = Wanted::Pairs;
+    const WANTED: SampleKind = SampleKind::Pairs;
     type Encoded = Encoded;
 
     fn of_row(

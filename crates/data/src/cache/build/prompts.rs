@@ -9,7 +9,7 @@ use super::{RowCounter, SampleEnd, Writer};
 use crate::error::Result;
 use crate::place::Place;
 use crate::row_problem::RowProblem;
-use crate::rows::{Shape, Wanted, chat_hash};
+use crate::rows::{SampleKind, Shape, chat_hash};
 use crate::source::Row;
 
 /// The prompt of one row.
@@ -19,7 +19,7 @@ pub(super) struct PromptUnit {
 }
 
 impl Unit for PromptUnit {
-    const WANTED: Wanted = Wanted::Prompts;
+    const WANTED: SampleKind = SampleKind::Prompts;
     type Encoded = Encoded;
 
     fn of_row(

@@ -15,14 +15,14 @@ use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::reading::{SourceRows, decide_shape, make};
 use crate::row_problem::RowProblem;
-use crate::rows::{Shape, Wanted};
+use crate::rows::{SampleKind, Shape};
 use crate::source::{BytesRead, Row};
 use crate::spec::SourceSpec;
 
 /// What rows are made into: a chat, a pair, a text of a pool, a prompt.
 pub(super) trait Unit: Sized + Send + Sync {
     /// What a stage calls it.
-    const WANTED: Wanted;
+    const WANTED: SampleKind;
     /// Its ids, before they are written.
     type Encoded: Send;
 

@@ -16,7 +16,7 @@ use crate::{GeluKind, add_lora, gelu, layer_norm, linear, linear_io, rms_norm, s
 #[derive(Clone, Debug)]
 // A handful live at a time: what they take on the stack does not matter.
 #[allow(clippy::large_enum_variant)]
-pub enum Read {
+pub enum LinearInput {
     /// The tensor as it is.
     Plain(Tensor<3>),
     /// [`rms_norm`] of it.
@@ -47,7 +47,7 @@ pub enum Read {
 
 /// Which index of a weight is which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum WeightLayout {
     /// `[out, in]`, as Hugging Face's Linear.
     OutIn,
     /// `[in, out]`, as GPT-2's Conv1D.
@@ -71,7 +71,7 @@ pub struct LinearMap {
     /// The weight, in the given layout.
     pub weight: Tensor<2>,
     /// The weight's layout.
-    pub layout: Layout,
+    pub layout: WeightLayout,
     /// `[out]`
     pub bias_o: Option<Tensor<1>>,
     /// What is added to the weight.
@@ -81,14 +81,14 @@ pub struct LinearMap {
 impl LinearMap {
     fn d_out(&self) -> usize {
         let [rows, columns] = self.weight.dims();
-        if self.layout == Layout::OutIn { rows } else { columns }
+        if self.layout == WeightLayout::OutIn { rows } else { columns }
     }
 
     fn apply(&self, x_bti: Tensor<3>) -> Tensor<3> {
         let (weight, bias_o) = (self.weight.clone(), self.bias_o.clone());
         let y_bto = match self.layout {
-            Layout::OutIn => linear(x_bti.clone(), weight, bias_o),
-            Layout::InOut => linear_io(x_bti.clone(), weight, bias_o),
+            WeightLayout::OutIn => linear(x_bti.clone(), weight, bias_o),
+            WeightLayout::InOut => linear_io(x_bti.clone(), weight, bias_o),
         };
         match &self.adapter {
             None => y_bto,
@@ -106,14 +106,18 @@ impl LinearMap {
 ///
 /// # Panics
 /// If there is no map, or shapes don't fit.
-pub fn project(read: Read, maps: &[LinearMap], residual_bto: Option<Tensor<3>>) -> Tensor<3> {
+pub fn fused_linear(
+    read: LinearInput,
+    maps: &[LinearMap],
+    residual_bto: Option<Tensor<3>>,
+) -> Tensor<3> {
     if fused::fits(&read, maps, residual_bto.as_ref()) {
-        return fused::project(read, maps, residual_bto);
+        return fused::fused_linear(read, maps, residual_bto);
     }
     plain(read, maps, residual_bto)
 }
 
-impl Read {
+impl LinearInput {
     /// What the maps read, as a tensor of its own.
     pub fn tensor(self) -> Tensor<3> {
         match self {
@@ -132,7 +136,7 @@ impl Read {
     }
 }
 
-fn plain(read: Read, maps: &[LinearMap], residual_bto: Option<Tensor<3>>) -> Tensor<3> {
+fn plain(read: LinearInput, maps: &[LinearMap], residual_bto: Option<Tensor<3>>) -> Tensor<3> {
     let x_bti = read.tensor();
     let mut outs: Vec<Tensor<3>> = maps.iter().map(|map| map.apply(x_bti.clone())).collect();
     let out_bto = if outs.len() == 1 { outs.remove(0) } else { Tensor::cat(outs, 2) };

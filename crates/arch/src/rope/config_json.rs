@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{RopeParameters, RopeScaling};
+use crate::config_reader::Keys;
 use crate::error::Result;
-use crate::keys::Keys;
 use crate::limits;
 
 impl RopeParameters {

@@ -10,12 +10,12 @@ use crate::{Collective, Result};
 
 /// One of several replicas, each on a card of its own.
 #[derive(Debug)]
-pub struct Cards {
+pub struct Nccl {
     host: InProcess,
     devices: Vec<Device>,
 }
 
-impl Cards {
+impl Nccl {
     /// A replica for each device, by rank. The devices differ and are CUDA's.
     pub fn replicas(devices: &[Device]) -> Vec<Self> {
         // Gradients lie off the autodiff device.
@@ -25,13 +25,13 @@ impl Cards {
     }
 }
 
-impl Collective for Cards {
+impl Collective for Nccl {
     fn rank(&self) -> usize {
         self.host.rank()
     }
 
-    fn world(&self) -> usize {
-        self.host.world()
+    fn world_size(&self) -> usize {
+        self.host.world_size()
     }
 
     fn all_gather(&self, mine: Vec<f64>) -> Result<Vec<Vec<f64>>> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use loss::{ppo_policy, ppo_value};
-use model::{CausalLm, ScalarHead};
+use model::{CausalLm, ScalarModel};
 use train::{AdamW, Collective, Gradients, ParameterNames, StepPlace};
 
 use crate::batch::{EpisodeBatch, n_predicted};
@@ -20,18 +20,18 @@ use crate::{Error, Result};
 
 /// The two models that learn, under one optimizer: names are `policy.` and `value.` and then as ever.
 #[derive(Module, Debug)]
-pub struct Actors {
+pub struct ActorCritic {
     /// What samples.
     pub policy: CausalLm,
     /// What expects rewards.
-    pub value: ScalarHead,
+    pub value: ScalarModel,
 }
 
 /// What an update gives.
 #[derive(Debug)]
 pub struct Updated {
     /// The models after it.
-    pub actors: Actors,
+    pub actors: ActorCritic,
     /// Its figures, under TRL's names.
     pub metrics: BTreeMap<String, f64>,
     /// How many steps were made: fewer than epochs × mini-batches where `target_kl` stopped it.
@@ -42,7 +42,7 @@ pub struct Updated {
 
 /// What turns gradients into steps.
 pub struct Learner<'a> {
-    /// Over [`Actors`].
+    /// Over [`ActorCritic`].
     pub optimizer: &'a mut AdamW,
     /// The learning rate of every step of the update.
     pub lr: f64,
@@ -59,7 +59,7 @@ pub struct Learner<'a> {
 ///
 /// Errors: orders that are no permutations, a first ratio that is not 1, a gradient that is not finite.
 pub fn update(
-    mut actors: Actors,
+    mut actors: ActorCritic,
     learner: Learner<'_>,
     scored: &Scored,
     orders: &[Vec<usize>],
@@ -124,7 +124,7 @@ struct Sums {
 
 /// Adds the gradients and figures of a share of one mini-batch.
 fn learn(
-    actors: &Actors,
+    actors: &ActorCritic,
     sums: &mut Sums,
     scored: &Scored,
     share: &[usize],

@@ -10,7 +10,7 @@ use train::EvalRow;
 use crate::{Figures, Objective, Reference, Result, answer_logprobs};
 
 /// Loss, accuracy and margin of what is held out, or of the share of it that the recipe asks for. No graph is built.
-pub(crate) fn held_out(
+pub(crate) fn validation(
     stage: &StagePlan,
     objective: Objective,
     model: &CausalLm,

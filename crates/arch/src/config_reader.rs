@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::harmless::{HARMLESS, SWITCHED_OFF};
+use crate::ignored_keys::{HARMLESS, SWITCHED_OFF};
 
 /// The keys of one JSON object, each of which must be asked for or be known as harmless.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use burn::backend::TensorMetadata;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::Read;
+use super::LinearInput;
 use super::layer_norm::LayerNorm;
 use crate::activation::fused::{gelu_block, gelu_block_backward};
 use crate::autodiff::{Cpu, InputGradients, fits};
@@ -18,7 +18,7 @@ use crate::vector::{sigmoid, widest};
 /// Rows whose part of a norm weight's gradient is summed first.
 const BLOCK: usize = 64;
 
-/// [`Read`] on the CPU. The input is the operation's first, a norm's weight its second.
+/// [`LinearInput`] on the CPU. The input is the operation's first, a norm's weight its second.
 #[derive(Clone, Debug)]
 // A handful live at a time: what they take on the stack does not matter.
 #[allow(clippy::large_enum_variant)]
@@ -35,42 +35,42 @@ pub(super) enum CpuRead {
     SwiGlu(FlexTensor),
 }
 
-pub(super) fn read_fits(read: &Read) -> bool {
+pub(super) fn read_fits(read: &LinearInput) -> bool {
     match read {
-        Read::Plain(x) | Read::SwiGlu(x) | Read::GeluTanh(x) => fits(x),
-        Read::LayerNorm { x_btd, weight_d, bias_d, .. } => {
+        LinearInput::Plain(x) | LinearInput::SwiGlu(x) | LinearInput::GeluTanh(x) => fits(x),
+        LinearInput::LayerNorm { x_btd, weight_d, bias_d, .. } => {
             fits(x_btd) && fits(weight_d) && bias_d.as_ref().is_none_or(fits)
         }
-        Read::RmsNorm { x_btd, weight_d, .. } => fits(x_btd) && fits(weight_d),
+        LinearInput::RmsNorm { x_btd, weight_d, .. } => fits(x_btd) && fits(weight_d),
     }
 }
 
 /// The inputs of the operation, in order, and what the maps read with `n` rows of it.
-pub(super) fn split(read: Read) -> (Vec<Cpu>, CpuRead) {
+pub(super) fn split(read: LinearInput) -> (Vec<Cpu>, CpuRead) {
     match read {
-        Read::Plain(x) => {
+        LinearInput::Plain(x) => {
             let x = Cpu::new(x);
             let value = x.value().clone();
             (vec![x], CpuRead::Plain(Some(value)))
         }
-        Read::SwiGlu(x) => {
+        LinearInput::SwiGlu(x) => {
             let x = Cpu::new(x);
             let value = x.value().clone();
             (vec![x], CpuRead::SwiGlu(value))
         }
-        Read::GeluTanh(x) => {
+        LinearInput::GeluTanh(x) => {
             let x = Cpu::new(x);
             let value = x.value().clone();
             (vec![x], CpuRead::GeluTanh(value))
         }
-        Read::LayerNorm { x_btd, weight_d, bias_d, eps } => {
+        LinearInput::LayerNorm { x_btd, weight_d, bias_d, eps } => {
             let mut inputs = vec![Cpu::new(x_btd), Cpu::new(weight_d)];
             inputs.extend(bias_d.map(Cpu::new));
             let value = |idx: usize| inputs.get(idx).map(|input: &Cpu| input.value().clone());
             let read = LayerNorm::new(inputs[0].value(), inputs[1].value(), value(2), eps as f32);
             (inputs, CpuRead::LayerNorm(read))
         }
-        Read::RmsNorm { x_btd, weight_d, eps } => {
+        LinearInput::RmsNorm { x_btd, weight_d, eps } => {
             let [b, t, d] = x_btd.dims();
             let (x, weight) = (Cpu::new(x_btd), Cpu::new(weight_d));
             let values = flex::values(x.value());

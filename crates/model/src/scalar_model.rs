@@ -15,7 +15,7 @@ use crate::{Backbone, Result};
 
 /// A backbone with a head of width 1, as `..ForSequenceClassification` with one label.
 #[derive(Module, Debug)]
-pub struct ScalarHead {
+pub struct ScalarModel {
     /// Token ids to hidden states.
     pub backbone: Backbone,
     /// Hidden states to one score.
@@ -24,7 +24,7 @@ pub struct ScalarHead {
     config: ModelConfig,
 }
 
-impl ScalarHead {
+impl ScalarModel {
     /// The backbone of a language model with a new head, whose values are a function of `seed`.
     ///
     /// The backbone's parameters are shared as handles until one of the two models changes them.

@@ -6,7 +6,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::LogProbs;
-use model::{CausalLm, ScalarHead};
+use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
 
 use crate::rollout::{Rollout, Sampling};
@@ -67,14 +67,14 @@ impl EpisodeBatch {
     }
 
     /// What the value model expects from each position on: `[n]`, episode after episode.
-    pub(crate) fn values(&self, model: &ScalarHead) -> Tensor<1> {
+    pub(crate) fn values(&self, model: &ScalarModel) -> Tensor<1> {
         let hidden_nd = pick(model.backbone.forward(&self.tokens), &self.valued);
         model.score.forward(hidden_nd).reshape([self.valued.len()])
     }
 }
 
 /// What the reward model gives each episode, read at its last real token.
-pub(crate) fn scores(episodes: &[&Rollout], model: &ScalarHead, device: &Device) -> Vec<f32> {
+pub(crate) fn scores(episodes: &[&Rollout], model: &ScalarModel, device: &Device) -> Vec<f32> {
     let rows: Vec<&[u32]> = episodes.iter().map(|episode| episode.episode()).collect();
     let (tokens, _) = padded(&rows, device);
     let last: Vec<usize> = rows.iter().map(|row| row.len() - 1).collect();
@@ -82,7 +82,7 @@ pub(crate) fn scores(episodes: &[&Rollout], model: &ScalarHead, device: &Device)
 }
 
 /// What the reward model gives each episode, a few at a time, off autodiff.
-pub fn scores_of(episodes: &[Rollout], model: &ScalarHead, device: &Device) -> Vec<f32> {
+pub fn scores_of(episodes: &[Rollout], model: &ScalarModel, device: &Device) -> Vec<f32> {
     const AT_ONCE: usize = 16;
     let model = valid(model);
     let chunks = episodes.chunks(AT_ONCE).map(|chunk| chunk.iter().collect::<Vec<_>>());
@@ -90,7 +90,7 @@ pub fn scores_of(episodes: &[Rollout], model: &ScalarHead, device: &Device) -> V
 }
 
 /// The model without autodiff.
-pub(crate) fn valid(model: &ScalarHead) -> ScalarHead {
+pub(crate) fn valid(model: &ScalarModel) -> ScalarModel {
     if model.score.weight.val().is_autodiff() { model.valid() } else { model.clone() }
 }
 

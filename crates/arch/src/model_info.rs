@@ -5,15 +5,15 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::config_reader::Keys;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::keys::Keys;
 use crate::token_ids::TokenIds;
 use crate::{Architecture, FAMILIES, Family, FamilyEntry, ModelConfig, limits};
 
 /// Everything that config.json says.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Description {
+pub struct ModelInfo {
     /// The model's shape.
     pub config: ModelConfig,
     /// What stands on top.
@@ -26,7 +26,7 @@ pub struct Description {
     pub notes: Vec<String>,
 }
 
-impl Description {
+impl ModelInfo {
     /// Reads a config.json in today's or the older spelling. `origin` stands in messages.
     pub fn from_json(value: &Value, origin: &Path) -> Result<Self> {
         let mut keys = Keys::new(value, origin)?;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use arch::ModelConfig;
 use burn::tensor::Device;
-use model::{CausalLm, ScalarHead};
-use policy::{Actors, Conventions, KlEstimator, Rollouts, Sampling, Settings};
+use model::{CausalLm, ScalarModel};
+use rl::{ActorCritic, Conventions, KlEstimator, Rollouts, Sampling, Settings};
 use testkit::tiny_llama;
 
 /// Ids of the tiny models, and the one that ends an answer.
@@ -13,9 +13,9 @@ pub(crate) const VOCAB_SIZE: usize = 40;
 pub(crate) const END: u32 = 2;
 
 pub(crate) struct Roles {
-    pub(crate) actors: Actors,
+    pub(crate) actors: ActorCritic,
     pub(crate) reference: CausalLm,
-    pub(crate) reward: ScalarHead,
+    pub(crate) reward: ScalarModel,
 }
 
 fn config() -> ModelConfig {
@@ -26,10 +26,14 @@ fn config() -> ModelConfig {
 pub(crate) fn roles() -> Roles {
     let training = Device::flex().autodiff();
     let head = |seed, device: &Device| {
-        ScalarHead::from_backbone(CausalLm::init(&config(), seed, device).backbone, &config(), seed)
+        ScalarModel::from_backbone(
+            CausalLm::init(&config(), seed, device).backbone,
+            &config(),
+            seed,
+        )
     };
     Roles {
-        actors: Actors {
+        actors: ActorCritic {
             policy: CausalLm::init(&config(), 1, &training),
             value: head(3, &training),
         },

@@ -4,14 +4,14 @@
 
 use burn::tensor::{Device, Tensor};
 use loss::{Whitening, gae, kl_k1, kl_k3, whiten};
-use model::{CausalLm, ScalarHead};
-use train::{Alone, Collective};
+use model::{CausalLm, ScalarModel};
+use train::{Collective, SingleReplica};
 
 use crate::batch::{EpisodeBatch, n_predicted, scores, valid};
 use crate::checks::check_reward_sum;
 use crate::rollout::{EndReason, Rollout, Rollouts, Sampling};
 use crate::settings::{KlEstimator, Settings};
-use crate::update::Actors;
+use crate::update::ActorCritic;
 use crate::{Error, Result};
 
 /// One episode's numbers; index 0 is the answer's first token.
@@ -50,22 +50,22 @@ pub struct Scored {
 /// Errors: settings out of range, no episodes, a score or log-probability that is not finite.
 pub fn score(
     rollouts: Rollouts,
-    actors: &Actors,
+    actors: &ActorCritic,
     reference: &CausalLm,
-    reward: &ScalarHead,
+    reward: &ScalarModel,
     settings: &Settings,
     device: &Device,
 ) -> Result<Scored> {
-    score_together(rollouts, actors, reference, reward, settings, device, &Alone)
+    score_together(rollouts, actors, reference, reward, settings, device, &SingleReplica)
 }
 
 /// The same rollouts scored by several replicas with the same models: each asks its models about its share of the
 /// episodes, and all get the numbers of all.
 pub fn score_together(
     rollouts: Rollouts,
-    actors: &Actors,
+    actors: &ActorCritic,
     reference: &CausalLm,
-    reward: &ScalarHead,
+    reward: &ScalarModel,
     settings: &Settings,
     device: &Device,
     replicas: &dyn Collective,
@@ -83,7 +83,7 @@ pub fn score_together(
 }
 
 /// What the models say of an episode.
-struct Asked {
+struct ModelOutputs {
     logprobs: Vec<f32>,
     ref_logprobs: Vec<f32>,
     kl: Vec<f32>,
@@ -95,12 +95,12 @@ struct Asked {
 fn ask(
     episodes: &[Rollout],
     sampling: &Sampling,
-    actors: &Actors,
+    actors: &ActorCritic,
     reference: &CausalLm,
-    reward: &ScalarHead,
+    reward: &ScalarModel,
     settings: &Settings,
     device: &Device,
-) -> Vec<Asked> {
+) -> Vec<ModelOutputs> {
     let policy = generate::without_autodiff(&actors.policy);
     let reference = generate::without_autodiff(reference);
     let value = valid(&actors.value);
@@ -141,7 +141,7 @@ fn ask(
             // Positions behind the end have log-probabilities in one convention and not the other.
             token += n_predicted(rollout, settings.conventions);
             valued += n_values;
-            asked.push(Asked { logprobs, ref_logprobs, kl, values, score });
+            asked.push(ModelOutputs { logprobs, ref_logprobs, kl, values, score });
         }
     }
     asked
@@ -149,15 +149,15 @@ fn ask(
 
 /// What all replicas have asked, in the order of the episodes.
 fn gathered(
-    mine: Vec<Asked>,
+    mine: Vec<ModelOutputs>,
     rollouts: &Rollouts,
     settings: &Settings,
     replicas: &dyn Collective,
-) -> Result<Vec<Asked>> {
-    if replicas.world() == 1 {
+) -> Result<Vec<ModelOutputs>> {
+    if replicas.world_size() == 1 {
         return Ok(mine);
     }
-    let numbers = |asked: &Asked| -> Vec<f64> {
+    let numbers = |asked: &ModelOutputs| -> Vec<f64> {
         let parts = [&asked.logprobs, &asked.ref_logprobs, &asked.kl, &asked.values];
         let score = std::iter::once(&asked.score);
         parts.into_iter().flatten().chain(score).map(|x| f64::from(*x)).collect()
@@ -171,13 +171,13 @@ fn gathered(
         let n_values = settings.conventions.n_values(n, max_new_tokens);
         let (logprobs, ref_logprobs, kl) = (next(n), next(n), next(n));
         let (values, score) = (next(n_values), next(1).first().copied().unwrap_or(f32::NAN));
-        Asked { logprobs, ref_logprobs, kl, values, score }
+        ModelOutputs { logprobs, ref_logprobs, kl, values, score }
     };
     Ok(rollouts.episodes.iter().map(of_episode).collect())
 }
 
 /// Steps 4 to 6, on all episodes of an update.
-fn judged(rollouts: Rollouts, asked: Vec<Asked>, settings: &Settings) -> Result<Scored> {
+fn judged(rollouts: Rollouts, asked: Vec<ModelOutputs>, settings: &Settings) -> Result<Scored> {
     let ends = rollouts.episodes.iter().map(|rollout| rollout.span().end);
     let mut episodes: Vec<ScoredEpisode> =
         asked.into_iter().zip(ends).map(|(asked, end)| rewarded(asked, end, settings)).collect();
@@ -204,8 +204,8 @@ fn judged(rollouts: Rollouts, asked: Vec<Asked>, settings: &Settings) -> Result<
 
 /// 4. Each token costs β times its KL; the score, less the penalty for a missing end, comes at the
 ///    episode's last position.
-fn rewarded(asked: Asked, end: EndReason, settings: &Settings) -> ScoredEpisode {
-    let Asked { logprobs, ref_logprobs, kl, values, score } = asked;
+fn rewarded(asked: ModelOutputs, end: EndReason, settings: &Settings) -> ScoredEpisode {
+    let ModelOutputs { logprobs, ref_logprobs, kl, values, score } = asked;
     let penalty = match end {
         EndReason::EndToken => 0.0,
         EndReason::Length => settings.missing_eos_penalty.unwrap_or(0.0),

@@ -11,7 +11,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::read::{CpuRead, read_fits, split};
-use super::{Layout, LinearMap, Read};
+use super::{LinearInput, LinearMap, WeightLayout};
 use crate::autodiff::{self, Cpu, InputGradients, Op, record};
 use crate::buffer::{self, filled, rows_per_task};
 use crate::few_rows;
@@ -24,7 +24,7 @@ use crate::vector::widest;
 /// Rows whose part of a bias's gradient is summed first.
 const BLOCK: usize = 64;
 
-pub(super) fn fits(read: &Read, maps: &[LinearMap], residual: Option<&Tensor<3>>) -> bool {
+pub(super) fn fits(read: &LinearInput, maps: &[LinearMap], residual: Option<&Tensor<3>>) -> bool {
     let map_fits = |map: &LinearMap| {
         weight_fits(&map.weight)
             && map.bias_o.as_ref().is_none_or(autodiff::fits)
@@ -42,7 +42,7 @@ pub(super) fn fits(read: &Read, maps: &[LinearMap], residual: Option<&Tensor<3>>
 #[derive(Clone, Debug)]
 struct CpuMap {
     weight: Cpu,
-    layout: Layout,
+    layout: WeightLayout,
     weight_idx: usize,
     bias_idx: Option<usize>,
     adapter: Option<CpuAdapter>,
@@ -75,8 +75,8 @@ struct Project {
     residual_idx: Option<usize>,
 }
 
-pub(super) fn project(
-    read: Read,
+pub(super) fn fused_linear(
+    read: LinearInput,
     maps: &[LinearMap],
     residual_bto: Option<Tensor<3>>,
 ) -> Tensor<3> {
@@ -183,8 +183,8 @@ impl CpuMap {
     /// The weight as `[out, in]`.
     fn matrix<'a>(&self, weight: &'a Stored<'_>) -> WeightMatrix<'a> {
         match self.layout {
-            Layout::OutIn => weight.matrix(self.d_out, self.d_in),
-            Layout::InOut => weight.matrix(self.d_in, self.d_out).transposed(),
+            WeightLayout::OutIn => weight.matrix(self.d_out, self.d_in),
+            WeightLayout::InOut => weight.matrix(self.d_in, self.d_out).transposed(),
         }
     }
 
@@ -192,7 +192,7 @@ impl CpuMap {
     /// whatever the size of its batches.
     fn suits_few_rows(&self, n: usize) -> bool {
         matches!(self.weight, Cpu::Constant(_))
-            && self.layout == Layout::OutIn
+            && self.layout == WeightLayout::OutIn
             && n <= few_rows::MAX_ROWS
             && few_rows::is_supported()
     }
@@ -262,8 +262,8 @@ impl CpuMap {
         }
         if let Some(x) = x.filter(|_| inputs.wants(self.weight_idx)) {
             let (a, b) = match self.layout {
-                Layout::OutIn => (d_out.transposed(), x),
-                Layout::InOut => (x.transposed(), d_out),
+                WeightLayout::OutIn => (d_out.transposed(), x),
+                WeightLayout::InOut => (x.transposed(), d_out),
             };
             add_product(&self.weight, self.weight_idx, (a, b), 1.0, precision, inputs);
         }

@@ -1,7 +1,7 @@
 //! Linear maps that read one input, fused against plain: outputs and all gradients.
 
 use burn::tensor::{Device, Tensor};
-use kernels::{Adapter, Layout, LinearMap, Read, project};
+use kernels::{Adapter, LinearInput, LinearMap, WeightLayout, fused_linear};
 use testkit::{Tolerance, values};
 
 use crate::support::{fused_against_plain, random};
@@ -25,7 +25,7 @@ struct Case {
     d_in: usize,
     /// Widths of the outputs.
     outs: &'static [usize],
-    layout: Layout,
+    layout: WeightLayout,
     bias: bool,
     /// Rank of the adapters, if there are some; then weights are frozen.
     rank: Option<usize>,
@@ -40,7 +40,7 @@ const PLAIN: Case = Case {
     t: 7,
     d_in: 12,
     outs: &[9],
-    layout: Layout::OutIn,
+    layout: WeightLayout::OutIn,
     bias: false,
     rank: None,
     residual: false,
@@ -52,7 +52,7 @@ fn cases() -> Vec<Case> {
         PLAIN,
         Case { b: 1, t: 1, d_in: 1, outs: &[1], ..PLAIN },
         Case { views: true, residual: true, ..PLAIN },
-        Case { layout: Layout::InOut, bias: true, ..PLAIN },
+        Case { layout: WeightLayout::InOut, bias: true, ..PLAIN },
         Case { bias: true, residual: true, outs: &[9, 4], ..PLAIN },
         Case { b: 3, t: 129, d_in: 70, outs: &[65, 33, 17], ..PLAIN },
     ];
@@ -66,7 +66,7 @@ fn cases() -> Vec<Case> {
             Case { kind, b: 2, t: 150, d_in: 96, outs: &[96, 32, 32], rank: Some(8), ..PLAIN },
         ]);
     }
-    cases.push(Case { rank: Some(1), layout: Layout::InOut, outs: &[9, 4], ..PLAIN });
+    cases.push(Case { rank: Some(1), layout: WeightLayout::InOut, outs: &[9, 4], ..PLAIN });
     cases
 }
 
@@ -92,7 +92,7 @@ fn run(case: Case, trained: impl Fn(usize) -> bool) -> Vec<Vec<f32>> {
     let norm = random([d_in], 2, &device).set_require_grad(track());
     let mut maps = Vec::new();
     for (seed, out) in (10..).step_by(10).zip(outs) {
-        let shape = if layout == Layout::OutIn { [*out, d_in] } else { [d_in, *out] };
+        let shape = if layout == WeightLayout::OutIn { [*out, d_in] } else { [d_in, *out] };
         let tracked = track() && rank.is_none();
         let weight = random(shape, seed, &device).set_require_grad(tracked);
         let bias = random([*out], seed + 1, &device).set_require_grad(track());
@@ -110,15 +110,18 @@ fn run(case: Case, trained: impl Fn(usize) -> bool) -> Vec<Vec<f32>> {
     let residual = random([b, t, total], 3, &device).set_require_grad(track());
     leaves1.push(norm.clone());
     let read = match kind {
-        Kind::Plain => Read::Plain(x_in),
-        Kind::RmsNorm => Read::RmsNorm { x_btd: x_in, weight_d: norm, eps: 1e-5 },
-        Kind::LayerNorm => {
-            Read::LayerNorm { x_btd: x_in, weight_d: norm.clone(), bias_d: Some(norm), eps: 1e-5 }
-        }
-        Kind::GeluTanh => Read::GeluTanh(x_in),
-        Kind::SwiGlu => Read::SwiGlu(x_in),
+        Kind::Plain => LinearInput::Plain(x_in),
+        Kind::RmsNorm => LinearInput::RmsNorm { x_btd: x_in, weight_d: norm, eps: 1e-5 },
+        Kind::LayerNorm => LinearInput::LayerNorm {
+            x_btd: x_in,
+            weight_d: norm.clone(),
+            bias_d: Some(norm),
+            eps: 1e-5,
+        },
+        Kind::GeluTanh => LinearInput::GeluTanh(x_in),
+        Kind::SwiGlu => LinearInput::SwiGlu(x_in),
     };
-    let out = project(read, &maps, case.residual.then(|| residual.clone()));
+    let out = fused_linear(read, &maps, case.residual.then(|| residual.clone()));
     assert_eq!(out.dims(), [b, t, total]);
     let upstream = on_strides(random([b, t, total], 4, &Device::flex()), case.views);
     let mut found = vec![values(&out)];
@@ -164,12 +167,12 @@ fn a_weight_used_twice_gets_both_gradients() {
         let x = random([2, 5, 6], 2, &device);
         let map = LinearMap {
             weight: weight.clone(),
-            layout: Layout::OutIn,
+            layout: WeightLayout::OutIn,
             bias_o: None,
             adapter: None,
         };
-        let once = project(Read::Plain(x), std::slice::from_ref(&map), None);
-        let twice = project(Read::Plain(once), &[map], None);
+        let once = fused_linear(LinearInput::Plain(x), std::slice::from_ref(&map), None);
+        let twice = fused_linear(LinearInput::Plain(once), &[map], None);
         let gradients = twice.square().sum().backward();
         vec![values(&weight.grad(&gradients).expect("a gradient"))]
     };
@@ -180,11 +183,11 @@ fn a_weight_used_twice_gets_both_gradients() {
 fn without_autodiff_nothing_is_recorded() {
     let map = LinearMap {
         weight: random([5, 4], 1, &Device::flex()),
-        layout: Layout::OutIn,
+        layout: WeightLayout::OutIn,
         bias_o: None,
         adapter: None,
     };
-    let out = project(Read::Plain(random([1, 3, 4], 2, &Device::flex())), &[map], None);
+    let out = fused_linear(LinearInput::Plain(random([1, 3, 4], 2, &Device::flex())), &[map], None);
     assert!(!out.is_autodiff());
 }
 
@@ -195,26 +198,29 @@ fn products_add_to_a_sum_that_was_lent() {
     let x = random([2, 5, 6], 3, &device);
     let map = |weight: &Tensor<2>| LinearMap {
         weight: weight.clone(),
-        layout: Layout::OutIn,
+        layout: WeightLayout::OutIn,
         bias_o: None,
         adapter: None,
     };
     let gradient = || {
-        let out = project(Read::Plain(x.clone()), &[map(&used)], None);
+        let out = fused_linear(LinearInput::Plain(x.clone()), &[map(&used)], None);
         out.square().sum().backward()
     };
     let alone = values(&used.grad(&gradient()).expect("a gradient"));
     let earlier = random::<1>([36], 4, &Device::flex());
     for parameter in [&used, &other] {
-        assert!(kernels::lend_gradient(parameter, earlier.clone()).is_none(), "it was not lent");
+        assert!(
+            kernels::donate_grad_buffer(parameter, earlier.clone()).is_none(),
+            "it was not lent"
+        );
     }
     let both = values(&used.grad(&gradient()).expect("a gradient"));
     let want: Vec<f32> = alone.iter().zip(values(&earlier)).map(|(new, old)| new + old).collect();
     testkit::assert_close("the sum", &both, &want, CLOSE);
-    assert!(kernels::take_lent(&used).is_none(), "it was added to");
-    let back = kernels::take_lent(&other).expect("nothing used it");
+    assert!(kernels::reclaim_grad_buffer(&used).is_none(), "it was added to");
+    let back = kernels::reclaim_grad_buffer(&other).expect("nothing used it");
     assert_eq!(values(&back), values(&earlier));
-    assert!(kernels::take_lent(&other).is_none());
+    assert!(kernels::reclaim_grad_buffer(&other).is_none());
     let frozen = random::<2>([6, 6], 5, &device);
-    assert!(kernels::lend_gradient(&frozen, earlier).is_some(), "nothing adds to it");
+    assert!(kernels::donate_grad_buffer(&frozen, earlier).is_some(), "nothing adds to it");
 }

@@ -39,4 +39,4 @@ pub use kl_control::adapted_kl_coef;
 pub use rollout::{EndReason, Rollout, Rollouts, Sampling, Span};
 pub use score::{Scored, ScoredEpisode, score, score_together};
 pub use settings::{Conventions, KlEstimator, Settings};
-pub use update::{Actors, Learner, Updated, update};
+pub use update::{ActorCritic, Learner, Updated, update};

@@ -11,10 +11,11 @@ use plan::{Plan, StagePlan};
 use recipe::Checkpointing;
 use seed::Purpose;
 
-use crate::weights::{Role, first_weights, resumed_weights};
+use crate::weights::{ModelSource, first_weights, resumed_weights};
 use crate::{
-    AdamW, Bases, Checks, Collective, Error, Finished, FirstLoss, Kept, Origin, ParameterNames,
-    Progress, Result, RunDir, StageRun, StageSettings, StopFlag, TrainedModel, Weights,
+    AdamW, BaseModelCache, Checks, Collective, Error, Finished, FirstLoss, ParameterNames,
+    Progress, Result, RunDir, SaveFormat, StageRun, StageSettings, StopFlag, TrainedModel,
+    WeightSource, Weights,
 };
 
 /// What a stage is given to run.
@@ -31,7 +32,7 @@ pub struct Context<'a> {
     pub progress: &'a mut dyn Progress,
     /// Whether somebody asked to stop.
     pub stop: StopFlag,
-    /// The replicas that take part; [`crate::Alone`] on one device.
+    /// The replicas that take part; [`crate::SingleReplica`] on one device.
     pub replicas: &'a dyn Collective,
 }
 
@@ -48,7 +49,7 @@ pub enum Outcome {
 }
 
 /// What a stage's loop works on.
-pub struct Begun<'a, M = CausalLm> {
+pub struct StageState<'a, M = CausalLm> {
     /// The session: logs, counters, checkpoints.
     pub run: StageRun<'a>,
     /// The weights, with gradients for what is trained.
@@ -60,7 +61,7 @@ pub struct Begun<'a, M = CausalLm> {
     /// The checks of the first minute.
     pub checks: Checks,
     /// The form in which the weights are kept.
-    pub kept: Kept,
+    pub save_format: SaveFormat,
     /// The masks of an adapter's dropout.
     pub dropout: Dropout,
 }
@@ -83,11 +84,11 @@ impl Dropout {
 }
 
 /// Begins a stage that trains a language model on the next token.
-pub fn begin(context: Context<'_>) -> Result<Begun<'_>> {
+pub fn start_or_resume(context: Context<'_>) -> Result<StageState<'_>> {
     let vocab_size = context.stage.config.vocab_size();
-    begin_with(context, |origin| match origin {
-        Origin::New => FirstLoss::Fresh { vocab_size },
-        Origin::Trained | Origin::NewHead => FirstLoss::Pretrained { vocab_size },
+    start_or_resume_with(context, |origin| match origin {
+        WeightSource::New => FirstLoss::Fresh { vocab_size },
+        WeightSource::Trained | WeightSource::NewHead => FirstLoss::Pretrained { vocab_size },
     })
 }
 
@@ -96,25 +97,25 @@ pub fn begin(context: Context<'_>) -> Result<Begun<'_>> {
 ///
 /// Before a first step a checkpoint is written, read back, compared and removed, so that a disk or a model that
 /// cannot be saved stops the run while nothing is lost.
-pub fn begin_with<M: TrainedModel>(
+pub fn start_or_resume_with<M: TrainedModel>(
     context: Context<'_>,
-    first_loss: impl FnOnce(Origin) -> FirstLoss,
-) -> Result<Begun<'_, M>> {
+    first_loss: impl FnOnce(WeightSource) -> FirstLoss,
+) -> Result<StageState<'_, M>> {
     let Context { plan, stage, run_dir, device, progress, stop, replicas } = context;
-    let turn = Turn::wait(replicas)?;
+    let turn = LeaderFirst::wait(replicas)?;
     let settings = StageSettings::of(plan, stage);
     let mut run = StageRun::open_as(replicas, run_dir, settings, progress, stop)?;
     let resumed = run.resume()?;
     let weights: Weights<M> = match &resumed {
         Some(checkpoint) => resumed_weights(plan, stage, &checkpoint.dir, device)?,
         None => {
-            let mut bases = Bases::new(device).beside(stage.lora.as_ref());
-            first_weights(plan, Role::of(stage), run_dir, &mut bases)?
+            let mut bases = BaseModelCache::new(device).with_base_dtype(stage.lora.as_ref());
+            first_weights(plan, ModelSource::of(stage), run_dir, &mut bases)?
         }
     };
-    let Weights { model, kept, origin, dropout } = weights;
+    let Weights { model, save_format, origin, dropout } = weights;
     let model = with_checkpointing(model, stage, device)?;
-    run.set_side_files(kept.side_files::<M>(stage)?);
+    run.set_side_files(save_format.side_files::<M>(stage)?);
     let first_loss = if resumed.is_some() { FirstLoss::Unknown } else { first_loss(origin) };
     let names = ParameterNames::of(&model);
     let settings = stage.keys.optimizer.clone();
@@ -123,15 +124,15 @@ pub fn begin_with<M: TrainedModel>(
         None => AdamW::new(settings, &names),
     };
     let checks = Checks::start(plan.checks, &model, &names, first_loss);
-    if resumed.is_none() && plan.checks.dry_save && replicas.leads() {
+    if resumed.is_none() && plan.checks.dry_save && replicas.is_leader() {
         run.dry_save(
-            |dir| write_checkpoint(dir, &kept, &model, &optimizer),
-            |dir| kept.compare(dir, &model),
+            |dir| write_checkpoint(dir, &save_format, &model, &optimizer),
+            |dir| save_format.compare(dir, &model),
         )?;
     }
     let dropout = Dropout { key: dropout, seed: plan.seed, stage: stage.name.clone() };
     turn.end()?;
-    Ok(Begun { run, model, optimizer, names, checks, kept, dropout })
+    Ok(StageState { run, model, optimizer, names, checks, save_format, dropout })
 }
 
 /// The model as the stage's `checkpointing` says.
@@ -152,14 +153,14 @@ pub fn with_checkpointing<M: Adaptable>(
 
 /// A replica's turn at the files of a run: the leader's comes first, for it may write what the others read.
 #[must_use]
-pub struct Turn<'a> {
+pub struct LeaderFirst<'a> {
     replicas: &'a dyn Collective,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> LeaderFirst<'a> {
     /// Waits until the leader has had its turn.
     pub fn wait(replicas: &'a dyn Collective) -> Result<Self> {
-        if !replicas.leads() {
+        if !replicas.is_leader() {
             replicas.barrier()?;
         }
         Ok(Self { replicas })
@@ -167,35 +168,35 @@ impl<'a> Turn<'a> {
 
     /// Lets the others go on.
     pub fn end(self) -> Result<()> {
-        if self.replicas.leads() { self.replicas.barrier() } else { Ok(()) }
+        if self.replicas.is_leader() { self.replicas.barrier() } else { Ok(()) }
     }
 }
 
 /// Writes weights and moments into a checkpoint's folder.
 pub fn write_checkpoint<M: TrainedModel>(
     dir: &mut DirWriter,
-    kept: &Kept,
+    save_format: &SaveFormat,
     model: &M,
     optimizer: &AdamW,
 ) -> Result<()> {
-    kept.write(dir, model)?;
+    save_format.write(dir, model)?;
     optimizer.save(dir)
 }
 
 /// Writes a finished stage's `model/`: a Hugging Face folder, or an adapter's.
 pub fn write_model<M: TrainedModel>(
     dir: &Path,
-    kept: &Kept,
+    save_format: &SaveFormat,
     model: &M,
     stage: &StagePlan,
 ) -> Result<()> {
-    if *kept == Kept::Whole {
+    if *save_format == SaveFormat::Whole {
         export::hugging_face(model, &stage.tokenizer, arch::Dtype::F32, dir)?;
         return Ok(());
     }
     let mut writer = DirWriter::begin(dir)?;
-    kept.write(&mut writer, model)?;
-    for (name, bytes) in kept.side_files::<M>(stage)? {
+    save_format.write(&mut writer, model)?;
+    for (name, bytes) in save_format.side_files::<M>(stage)? {
         writer.write(&name, bytes)?;
     }
     writer.commit(serde_json::Value::Null)?;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{Scored, Settings};
+use rl::{Scored, Settings};
 use train::EvalRow;
 
 /// An update's figures: those that TRL logs, what a nat cost, and how long answers were.

@@ -6,7 +6,7 @@ use crate::vector::{self, widest};
 
 /// Exponentials of logits, relative to the largest.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Weights {
+pub struct SamplingWeights {
     /// The largest logit; minus infinity if there is none, not a number never (NaNs are passed over).
     pub largest: f32,
     /// e^(logit - largest), each to about one unit in the last place; 0 below e^-87.
@@ -16,10 +16,10 @@ pub struct Weights {
 }
 
 /// The exponentials of `logits / temperature`.
-pub fn exponentials(logits: &[f32], temperature: f64) -> Weights {
+pub fn exponentials(logits: &[f32], temperature: f64) -> SamplingWeights {
     let mut values = logits.to_vec();
     let (largest, sum) = fill(&mut values, (1.0 / temperature) as f32);
-    Weights { largest, values, sum }
+    SamplingWeights { largest, values, sum }
 }
 
 widest! {

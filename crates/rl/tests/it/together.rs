@@ -3,8 +3,8 @@
 use std::thread;
 
 use burn::tensor::Device;
-use policy::{Learner, Scored, Settings, Updated};
 use recipe::{Optimizer, OptimizerKind};
+use rl::{Learner, Scored, Settings, Updated};
 use testkit::{Tolerance, assert_close};
 use train::{AdamW, Collective, InProcess, ParameterNames};
 
@@ -14,7 +14,7 @@ fn scored_and_learned(replicas: &dyn Collective, settings: &Settings) -> (Scored
     let (roles, device) = (roles(), Device::flex());
     let (actors, reference, reward) = (&roles.actors, &roles.reference, &roles.reward);
     let scored =
-        policy::score_together(rollouts(), actors, reference, reward, settings, &device, replicas);
+        rl::score_together(rollouts(), actors, reference, reward, settings, &device, replicas);
     let scored = scored.expect("scored");
     let optimizer = Optimizer {
         kind: OptimizerKind::default(),
@@ -22,25 +22,25 @@ fn scored_and_learned(replicas: &dyn Collective, settings: &Settings) -> (Scored
         betas: [0.9, 0.999],
         eps: 1e-8,
         weight_decay: 0.0,
-        clip: 0.0,
+        max_grad_norm: 0.0,
     };
     let mut optimizer = AdamW::new(optimizer, &ParameterNames::of(&roles.actors));
     let (optimizer, observe) = (&mut optimizer, &mut |_: &train::Gradients| ());
     let learner = Learner { optimizer, lr: 1e-2, observe, device: &device, replicas };
     let orders = [vec![2, 0, 3, 1], vec![1, 2, 3, 0]];
-    let updated = policy::update(roles.actors, learner, &scored, &orders, settings);
+    let updated = rl::update(roles.actors, learner, &scored, &orders, settings);
     (scored, updated.expect("an update"))
 }
 
 #[test]
 fn replicas_share_scoring_and_learning() {
     let settings = Settings { whiten_rewards: true, target_kl: Some(10.0), ..settings() };
-    let (wanted, alone) = scored_and_learned(&train::Alone, &settings);
+    let (wanted, alone) = scored_and_learned(&train::SingleReplica, &settings);
     // With three, one of them has no episode of a mini-batch of two.
-    for world in [2, 3] {
+    for world_size in [2, 3] {
         let found: Vec<(Scored, Updated)> = thread::scope(|scope| {
             let settings = &settings;
-            let threads: Vec<_> = InProcess::replicas(world)
+            let threads: Vec<_> = InProcess::replicas(world_size)
                 .into_iter()
                 .map(|replica| scope.spawn(move || scored_and_learned(&replica, settings)))
                 .collect();
@@ -58,7 +58,7 @@ fn replicas_share_scoring_and_learning() {
                 assert_close(name, &[updated.metrics[name] as f32], &[*value as f32], close);
             }
             // All replicas have the same weights, to the bit.
-            let hash = |updated: &Updated| policy::weights_hash(&updated.actors.policy);
+            let hash = |updated: &Updated| rl::weights_hash(&updated.actors.policy);
             assert_eq!(hash(updated), hash(&found[0].1));
             assert_eq!(updated.metrics, found[0].1.metrics);
         }

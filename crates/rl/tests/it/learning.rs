@@ -1,10 +1,10 @@
 //! What is learned from scored episodes, and what is refused.
 
 use burn::tensor::Device;
-use policy::{
-    Actors, Conventions, Error, Learner, Rollouts, Scored, Settings, Updated, weights_hash,
-};
 use recipe::{Optimizer, OptimizerKind};
+use rl::{
+    ActorCritic, Conventions, Error, Learner, Rollouts, Scored, Settings, Updated, weights_hash,
+};
 use testkit::{Tolerance, assert_close};
 use train::{AdamW, ParameterNames};
 
@@ -12,23 +12,22 @@ use crate::support::{END, Roles, roles, rollouts, settings};
 
 fn score(roles: &Roles, rollouts: Rollouts, settings: &Settings) -> Scored {
     let device = Device::flex();
-    policy::score(rollouts, &roles.actors, &roles.reference, &roles.reward, settings, &device)
-        .unwrap()
+    rl::score(rollouts, &roles.actors, &roles.reference, &roles.reward, settings, &device).unwrap()
 }
 
 fn update(
-    actors: Actors,
+    actors: ActorCritic,
     scored: &Scored,
     orders: &[Vec<usize>],
     settings: &Settings,
-) -> policy::Result<Updated> {
+) -> rl::Result<Updated> {
     let optimizer = Optimizer {
         kind: OptimizerKind::default(),
         lr: 1e-2,
         betas: [0.9, 0.999],
         eps: 1e-8,
         weight_decay: 0.0,
-        clip: 0.0,
+        max_grad_norm: 0.0,
     };
     let mut adamw = AdamW::new(optimizer, &ParameterNames::of(&actors));
     let learner = Learner {
@@ -36,16 +35,16 @@ fn update(
         lr: 1e-2,
         observe: &mut |_| (),
         device: &Device::flex(),
-        replicas: &train::Alone,
+        replicas: &train::SingleReplica,
     };
-    policy::update(actors, learner, scored, orders, settings)
+    rl::update(actors, learner, scored, orders, settings)
 }
 
 fn orders() -> Vec<Vec<usize>> {
     vec![vec![2, 0, 3, 1], vec![1, 2, 3, 0]]
 }
 
-fn weights(actors: &Actors) -> Vec<f32> {
+fn weights(actors: &ActorCritic) -> Vec<f32> {
     let mut all = Vec::new();
     model::visit_tensors(actors, |_, _, values| {
         all.extend_from_slice(values);

@@ -10,7 +10,7 @@ use train::EvalRow;
 use crate::{Result, measure};
 
 /// Loss, perplexity and bits per byte over the stage's validation part, or the share of it that the recipe asks for.
-pub fn held_out(
+pub fn validation(
     stage: &StagePlan,
     model: &CausalLm,
     step: u64,

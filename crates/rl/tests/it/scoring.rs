@@ -1,7 +1,7 @@
 //! Episodes, their scores and their refusals.
 
 use burn::tensor::Device;
-use policy::{
+use rl::{
     Conventions, EndReason, Error, KlEstimator, Rollout, Rollouts, Sampling, Scored, Settings,
     adapted_kl_coef,
 };
@@ -12,8 +12,7 @@ use crate::support::{END, roles, rollouts, sampling, settings};
 fn score(rollouts: Rollouts, settings: &Settings) -> Scored {
     let roles = roles();
     let device = Device::flex();
-    policy::score(rollouts, &roles.actors, &roles.reference, &roles.reward, settings, &device)
-        .unwrap()
+    rl::score(rollouts, &roles.actors, &roles.reference, &roles.reward, settings, &device).unwrap()
 }
 
 #[test]
@@ -65,14 +64,8 @@ fn a_policy_that_is_its_reference_has_no_kl() {
     let mut roles = roles();
     roles.reference = generate::without_autodiff(&roles.actors.policy).into_owned();
     let device = Device::flex();
-    let scored = policy::score(
-        rollouts(),
-        &roles.actors,
-        &roles.reference,
-        &roles.reward,
-        &settings(),
-        &device,
-    );
+    let scored =
+        rl::score(rollouts(), &roles.actors, &roles.reference, &roles.reward, &settings(), &device);
     assert!(scored.unwrap().episodes.iter().all(|episode| episode.kl.iter().all(|kl| *kl == 0.0)));
 }
 

@@ -1,7 +1,7 @@
 //! Scores of a sequence classifier against the reference implementation.
 
 use burn::tensor::Device;
-use model::{Dtype, load_causal_lm, load_scalar_head};
+use model::{Dtype, load_causal_lm, load_scalar_model};
 use testkit::{Tolerance, assert_close, shared_golden_dir, values};
 
 use crate::support::Io;
@@ -13,7 +13,7 @@ fn scores_at_the_last_token() {
         return;
     };
     let device = Device::flex();
-    let model = load_scalar_head(&dir, &device).expect("a golden model");
+    let model = load_scalar_model(&dir, &device).expect("a golden model");
     let io = Io::open(&dir);
     let tokens = io.tokens(&device);
     let last = |row: &[bool]| row.iter().rposition(|real| *real).expect("a token");
@@ -32,7 +32,7 @@ fn scores_at_the_last_token() {
     let copy = tempfile::tempdir().expect("a folder");
     std::fs::copy(dir.join("config.json"), copy.path().join("config.json")).expect("a copy");
     std::fs::write(copy.path().join("model.safetensors"), bytes).expect("a file");
-    let again = load_scalar_head(copy.path(), &device).expect("the model");
+    let again = load_scalar_model(copy.path(), &device).expect("the model");
     assert_eq!(values(&again.scores_at(&tokens, &at)), got);
     let error = load_causal_lm(&dir, &device).expect_err("another head").to_string();
     assert!(error.ends_with("holds a sequence classifier, not a language model"), "{error}");

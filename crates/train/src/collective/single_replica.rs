@@ -6,14 +6,14 @@ use crate::{Collective, Result};
 
 /// No other replica: every sum is what it was, at no cost.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Alone;
+pub struct SingleReplica;
 
-impl Collective for Alone {
+impl Collective for SingleReplica {
     fn rank(&self) -> usize {
         0
     }
 
-    fn world(&self) -> usize {
+    fn world_size(&self) -> usize {
         1
     }
 
