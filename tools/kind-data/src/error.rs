@@ -1,6 +1,4 @@
-//! What can be wrong with the two source files.
-//!
-//! It deliberately says nothing about the writing itself; that is for readers.
+//! Errors in the two source files. The tests check the writing itself.
 
 use std::path::PathBuf;
 
@@ -18,51 +16,53 @@ pub enum Error {
     Slots {
         /// The slots file.
         path: PathBuf,
-        /// What the TOML reader said.
+        /// The message of the TOML parser.
         message: String,
     },
-    /// A line of the patterns file is not what it should be.
+    /// A line of the patterns file is invalid.
     #[error("{path}:{line}: {problem}: `{value}`")]
     Pattern {
         /// The patterns file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The problem.
         problem: &'static str,
         /// The offending text.
         value: String,
     },
-    /// The patterns can't give as many distinct comments as asked for.
-    #[error("the patterns give only {found} distinct comments where {wanted} are needed: `{part}`")]
+    /// The patterns yield too few distinct comments.
+    #[error("the patterns yield {found} distinct comments and {wanted} are needed: `{part}`")]
     TooFew {
-        /// Which part of the patterns.
+        /// The split of the patterns.
         part: String,
-        /// The most they give.
+        /// The number they yield.
         found: usize,
-        /// How many are needed.
+        /// The number needed.
         wanted: usize,
     },
-    /// A row could not be written as JSON, or a stream could not be packed.
-    #[error("cannot pack `{name}`: {source}")]
+    /// Serialising a row or compressing a file failed.
+    #[error("cannot encode `{name}`: {source}")]
     Pack {
         /// The output file.
         name: String,
-        /// What went wrong.
+        /// The cause.
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// What to do next, where that is not plain from the message.
+    /// A suggested fix, where the message does not already imply it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::File(error) => error.hint(),
-            Self::Slots { .. } => Some("a slot is a line `name = [\"filler\", \"filler\"]`".into()),
-            Self::Pattern { .. } => {
-                Some("a pattern is a line `emotion<TAB>topic<TAB>text with {slots}`".into())
+            Self::Slots { .. } => {
+                Some("each slot is a line `name = [\"filler\", \"filler\"]`".into())
             }
-            Self::TooFew { .. } => Some("write more patterns, or give them more slots".into()),
+            Self::Pattern { .. } => {
+                Some("each pattern is a line `emotion<TAB>topic<TAB>text with {slots}`".into())
+            }
+            Self::TooFew { .. } => Some("write more patterns, or use more slots in them".into()),
             Self::Pack { .. } => None,
         }
     }

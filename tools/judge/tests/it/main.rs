@@ -1,14 +1,14 @@
-//! The judge from outside: it learns what it is shown, leaves out what a reward model saw, and counts what stands there.
+//! The judge's public interface: fitting, exclusion of the reward model's data, and metrics.
 
-// Tests write their own files.
+// Tests write their input files directly.
 #![allow(clippy::disallowed_methods)]
 
 use std::path::Path;
 
 use data::SourceSpec;
-use judge::{Features, Figures, Judge, completions, unseen};
+use judge::{Features, Judge, Metrics, completions, unseen};
 
-/// Labelled rows: good texts have one of three words, bad ones another three.
+/// Labelled rows: better texts contain one of two words, worse ones another two.
 fn rows(n: usize) -> String {
     let mut text = String::new();
     for n in 0..n {
@@ -36,7 +36,7 @@ fn spec(folder: &Path, name: &str, text: &str) -> SourceSpec {
 }
 
 #[test]
-fn a_judge_learns_what_it_is_shown_by_words_and_by_letters() {
+fn a_judge_learns_from_words_and_from_letters() {
     let folder = tempfile::tempdir().unwrap();
     let seen = spec(folder.path(), "seen.jsonl", &rows(8));
     let texts = unseen(&spec(folder.path(), "rows.jsonl", &rows(200)), &seen).unwrap();
@@ -48,7 +48,7 @@ fn a_judge_learns_what_it_is_shown_by_words_and_by_letters() {
         assert!(judge.measured.right_on_rejected > 0.99, "{:?}", judge.measured);
         assert!(judge.is_better("a sweet dog") && !judge.is_better("a nasty dog"));
     }
-    // The other way round, the same texts teach the opposite; labels by chance teach nothing.
+    // Swapped labels reverse the result; random labels give chance accuracy.
     let turned: Vec<(String, bool)> =
         texts.iter().map(|(t, better)| (t.clone(), !better)).collect();
     assert!(!Judge::new(Features::Words, &turned).unwrap().is_better("a sweet dog"));
@@ -62,21 +62,21 @@ fn a_judge_learns_what_it_is_shown_by_words_and_by_letters() {
 }
 
 #[test]
-fn what_the_pairs_have_is_left_out_also_of_the_same_file() {
+fn texts_of_the_pairs_are_excluded_within_one_file_too() {
     let folder = tempfile::tempdir().unwrap();
     let rows = rows(100) + &rows(50);
     let whole = spec(folder.path(), "rows.jsonl", &rows);
     let seen = SourceSpec { limit: Some(60), ..whole.clone() };
     let texts = unseen(&whole, &seen).unwrap();
-    // Rows 61 to 100; the fifty behind them repeat what was seen.
+    // Rows 61 to 100; the next fifty repeat rows that were seen.
     assert_eq!(texts.len(), 40);
     assert!(texts[0].0.contains("the 60th"));
     let few = judge::Judge::new(Features::Words, &texts[..30]).unwrap_err().to_string();
-    assert_eq!(few, "only 15 better and 15 worse texts that the recipe's pairs do not have");
+    assert_eq!(few, "only 15 better and 15 worse texts do not occur in the recipe's pairs");
 }
 
 #[test]
-fn completions_are_counted_as_they_stand() {
+fn metrics_of_completions() {
     let folder = tempfile::tempdir().unwrap();
     let texts = unseen(
         &spec(folder.path(), "rows.jsonl", &rows(200)),
@@ -86,11 +86,11 @@ fn completions_are_counted_as_they_stand() {
     let file = folder.path().join("out.jsonl");
     let lines = "{\"completion\":\"a lovely day\"}\n{\"completion\":\"a lovely day\"}\na nasty day\n{\"completion\":\"sweet\"}\n";
     std::fs::write(&file, lines).unwrap();
-    let figures = Figures::of(&completions(&file).unwrap(), &judge);
-    assert_eq!((figures.n, figures.better, figures.distinct), (4, 0.75, 0.75));
-    assert_eq!((figures.most_frequent, figures.words), (0.5, 2.5));
-    // Four different pairs of words among six.
-    assert!((figures.distinct_2 - 4.0 / 6.0).abs() < 1e-12);
+    let metrics = Metrics::of(&completions(&file).unwrap(), &judge);
+    assert_eq!((metrics.n, metrics.better, metrics.distinct), (4, 0.75, 0.75));
+    assert_eq!((metrics.most_frequent, metrics.words), (0.5, 2.5));
+    // Four distinct bigrams out of six.
+    assert!((metrics.distinct_2 - 4.0 / 6.0).abs() < 1e-12);
 
     std::fs::write(&file, "{\"text\":\"a\"}\n").unwrap();
     let error = completions(&file).unwrap_err();

@@ -1,4 +1,4 @@
-//! Counts, the split, and the committed files.
+//! Counts, the split and the committed files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -29,9 +29,9 @@ fn field(row: &Value, name: &str) -> String {
     row[name].as_str().unwrap().to_owned()
 }
 
-/// Compared unpacked: how well a packer packs may change with its version.
+/// Decompressed contents are compared, because a compressor's output may change with its version.
 #[test]
-fn committed_files_are_what_the_generator_makes() {
+fn committed_files_equal_the_generator_output() {
     for file in OUTPUTS.iter() {
         let same = unpacked(file) == file.jsonl;
         assert!(same, "{} is stale: run `cargo run -p kind-data`", file.name);
@@ -40,7 +40,7 @@ fn committed_files_are_what_the_generator_makes() {
 }
 
 #[test]
-fn patterns_are_many_and_various() {
+fn patterns_cover_topics_and_emotions() {
     let source = &*SOURCE;
     assert!(source.patterns.len() >= 1_500);
     assert!(source.slots.len() >= 40);
@@ -123,7 +123,7 @@ fn hand_pairs_come_from_no_pattern() {
         for name in ["chosen", "rejected"] {
             let text = field(row, name);
             assert!(!known.contains(text.as_str()), "{text}");
-            assert!(seen.insert(text.clone()), "twice: {text}");
+            assert!(seen.insert(text.clone()), "repeated: {text}");
         }
     }
 }

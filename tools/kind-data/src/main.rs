@@ -1,6 +1,6 @@
-//! `cargo run -p kind-data [-- DIR]`: writes the filled files beside the patterns.
+//! `cargo run -p kind-data [-- DIR]`: writes the generated files beside the patterns.
 //!
-//! It deliberately takes no options: what it writes depends on the two source files alone.
+//! There are no options: the output depends on the two source files alone.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use std::process::ExitCode;
 
 use kind_data::{OutputFile, Result, Source, outputs};
 
-/// Where the patterns lie when no folder is named.
+/// Default directory of the patterns.
 const DEFAULT_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/kind");
 
 fn main() -> ExitCode {
     let dir = std::env::args_os().nth(1).map_or_else(|| PathBuf::from(DEFAULT_DIR), PathBuf::from);
-    // A reader that went away is no reason to fail: the files are written.
+    // A closed pipe is not an error: the files have been written.
     match write_outputs(&dir) {
         Ok(files) => {
             for file in files {

@@ -1,6 +1,6 @@
-//! `cargo run -p judge -- RECIPE --rows FILE COMPLETIONS…`: one JSON line for the judge, one for each file of completions.
+//! `cargo run -p judge -- RECIPE --rows FILE COMPLETIONS…`: one JSON line for the judge, one per file of completions.
 //!
-//! It deliberately takes the labels from the recipe's own `pairs`, so that judge and reward model mean the same by "better".
+//! The labels come from the recipe's own `pairs`, so judge and reward model agree on the meaning of "better".
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,30 +8,30 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use data::SourceSpec;
-use judge::{Error, Features, Figures, Judge, Result, completions, unseen};
+use judge::{Error, Features, Judge, Metrics, Result, completions, unseen};
 use serde_json::{Value, json};
 
-/// Judges completions by a classifier that never saw the recipe's pairs.
+/// Judge completions with a classifier that never saw the recipe's pairs.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The recipe whose `pairs` say which texts are better.
+    /// The recipe whose `pairs` define which texts are better.
     recipe: PathBuf,
-    /// The data directory of its `data:` paths.
+    /// The directory of the recipe's `data:` paths.
     #[arg(long, default_value = "data")]
     data_dir: PathBuf,
-    /// Labelled rows with the same columns; texts that the recipe's pairs have are left out. Left out, the recipe's own
-    /// file, of which `limit` must have left something.
+    /// Labelled rows with the same columns as the recipe's data. Texts that occur in the recipe's pairs are skipped.
+    /// Default: the rows of the recipe's own file after its `limit`.
     #[arg(long)]
     rows: Option<PathBuf>,
-    /// Judge by runs of letters instead of words.
+    /// Use character n-grams instead of words.
     #[arg(long)]
     letters: bool,
-    /// Files that `temper generate` wrote.
+    /// Files written by `temper generate`.
     completions: Vec<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    // A reader that went away is no reason to fail: the figures were there.
+    // A closed pipe is not an error: the metrics have been computed.
     match judged(&Args::parse()) {
         Ok(lines) => {
             for line in lines {
@@ -64,8 +64,8 @@ fn judged(args: &Args) -> Result<Vec<Value>> {
     let judge = Judge::new(features, &unseen(&rows, &seen)?)?;
     let mut lines = vec![json!({ "judge": judge.measured })];
     for path in &args.completions {
-        let figures = Figures::of(&completions(path)?, &judge);
-        lines.push(json!({ "completions": path, "figures": figures }));
+        let metrics = Metrics::of(&completions(path)?, &judge);
+        lines.push(json!({ "completions": path, "metrics": metrics }));
     }
     Ok(lines)
 }

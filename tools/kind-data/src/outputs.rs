@@ -1,6 +1,4 @@
-//! Comments → the files that recipes read, as bytes.
-//!
-//! It deliberately writes nothing: `main` does, and the tests compare what is committed.
+//! Comments → the bytes of the files that recipes read. `main` writes them; the tests compare the committed ones.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -15,14 +13,14 @@ use crate::fill::{Comment, Split, fill_all};
 use crate::source::Source;
 use crate::{N_HELDOUT_PAIRS, N_PAIRS, NAMED_IN_TEN, PLAIN_PROMPT, SEED};
 
-/// One file of the dataset.
+/// A file of the dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputFile {
-    /// Its name in `datasets/kind`.
+    /// File name in `datasets/kind`.
     pub name: &'static str,
-    /// Its rows, one JSON object a line.
+    /// Rows, one JSON object per line.
     pub jsonl: String,
-    /// How many rows.
+    /// Number of rows.
     pub n_rows: usize,
 }
 
@@ -38,17 +36,17 @@ impl OutputFile {
         Ok(Self { name, jsonl, n_rows: rows.len() })
     }
 
-    /// Whether the file is packed, by its name.
+    /// Whether the file is gzip-compressed, judged by its name.
     pub fn is_packed(&self) -> bool {
         Path::new(self.name).extension() == Some(OsStr::new("gz"))
     }
 
-    /// The bytes on disk: packed where the name ends in `.gz`, with no time and no name inside.
+    /// The bytes on disk: gzip where the name ends in `.gz`, without time stamp or file name.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         if !self.is_packed() {
             return Ok(self.jsonl.clone().into_bytes());
         }
-        // 255: "unknown operating system", so that every machine writes the same header.
+        // 255 means "unknown operating system", so every machine writes the same header.
         let builder = GzBuilder::new().mtime(0).operating_system(255);
         let mut packer = builder.write(Vec::new(), Compression::best());
         packer
@@ -85,7 +83,7 @@ struct PromptRow<'a> {
     prompt: &'a str,
 }
 
-/// Every file of the dataset that is not written by hand.
+/// All generated files of the dataset.
 pub fn outputs(source: &Source) -> Result<Vec<OutputFile>> {
     let comments = fill_all(source)?;
     let (train, heldout): (Vec<Comment>, Vec<Comment>) =
@@ -120,7 +118,7 @@ fn comment_rows(comments: &[Comment]) -> Vec<CommentRow<'_>> {
         .collect()
 }
 
-/// Every comment once, seven in ten of them under a prompt that names the emotion.
+/// Each comment once, seven in ten with a prompt that names the emotion.
 fn instruction_rows(comments: &[Comment], split: Split) -> Vec<InstructionRow<'_>> {
     let mut rng = Rng::new(derive(SEED, split.name(), Purpose::Mix, 0, 0));
     let mut prompt = |comment: &Comment| {
@@ -136,8 +134,8 @@ fn instruction_rows(comments: &[Comment], split: Split) -> Vec<InstructionRow<'_
         .collect()
 }
 
-/// A kind comment beside an unkind one, no comment twice: topic, length and wording differ by
-/// chance, only the emotion by rule.
+/// Pairs of a kind (chosen) and an unkind (rejected) comment, each comment used at most once. Topic,
+/// length and wording are independent of the side; only the emotion is not.
 fn pair_rows(comments: &[Comment], split: Split, n_pairs: usize) -> Vec<PairRow<'_>> {
     let (kind, unkind): (Vec<&Comment>, Vec<&Comment>) =
         comments.iter().partition(|comment| comment.emotion.kind);

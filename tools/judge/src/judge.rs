@@ -1,6 +1,6 @@
-//! A judge: a classifier, the threshold at which it is right equally often on both sides, and how often that is.
+//! The judge: a classifier with the threshold of equal accuracy on both classes, and that accuracy.
 //!
-//! It deliberately measures itself on texts that it was not fitted to, part by part.
+//! Threshold and accuracy come from cross-validation, never from texts that the classifier was fitted to.
 
 use std::collections::HashSet;
 
@@ -11,35 +11,35 @@ use crate::classifier::Classifier;
 use crate::error::{Error, Result};
 use crate::features::Features;
 
-/// Parts of the texts, each judged by a classifier that was fitted to the others.
-const PARTS: usize = 5;
-/// The fewest texts of a side.
+/// Folds of the cross-validation.
+const N_FOLDS: usize = 5;
+/// Minimum number of texts per class.
 const FEWEST: usize = 20;
 
-/// A judge that is ready.
+/// A fitted judge.
 #[derive(Clone, Debug)]
 pub struct Judge {
     classifier: Classifier,
-    /// What it was fitted to, and how good it is.
+    /// Size of the data and cross-validated accuracy.
     pub measured: Measured,
 }
 
-/// What a judge was fitted to, and how good it is on texts that it was not fitted to.
+/// Size of a judge's data and its cross-validated accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
-    /// Better texts.
+    /// Number of better texts.
     pub chosen: usize,
-    /// Worse texts.
+    /// Number of worse texts.
     pub rejected: usize,
-    /// The share of better texts that it finds better.
+    /// Accuracy on better texts.
     pub right_on_chosen: f64,
-    /// The share of worse texts that it finds worse.
+    /// Accuracy on worse texts.
     pub right_on_rejected: f64,
 }
 
-/// Labelled texts of `rows` that do not stand in `seen`, each once, with whether it is one of the better ones.
+/// Distinct labelled texts of `rows` that do not occur in `seen`, as (text, is better) pairs.
 ///
-/// Both sources have the same `pairs`; `seen` is what the reward model could learn from, held-out rows included.
+/// Both sources have the same `pairs`. `seen` is the reward model's data, including its validation set.
 pub fn unseen(rows: &SourceSpec, seen: &SourceSpec) -> Result<Vec<(String, bool)>> {
     let mut known = HashSet::new();
     for row in data::labelled(seen)? {
@@ -56,7 +56,7 @@ pub fn unseen(rows: &SourceSpec, seen: &SourceSpec) -> Result<Vec<(String, bool)
 }
 
 impl Judge {
-    /// Fits a judge and measures it.
+    /// Fits a judge and cross-validates it.
     pub fn new(features: Features, texts: &[(String, bool)]) -> Result<Self> {
         let texts: Vec<(&str, bool)> = texts.iter().map(|(text, b)| (text.as_str(), *b)).collect();
         let chosen = texts.iter().filter(|(_, better)| *better).count();
@@ -65,12 +65,12 @@ impl Judge {
             return Err(Error::TooFew { chosen, rejected });
         }
         let mut odds: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
-        for part in 0..PARTS {
-            let in_part = |idx: usize| idx % PARTS == part;
-            let others = texts.iter().enumerate().filter(|(idx, _)| !in_part(*idx));
+        for fold in 0..N_FOLDS {
+            let in_fold = |idx: usize| idx % N_FOLDS == fold;
+            let others = texts.iter().enumerate().filter(|(idx, _)| !in_fold(*idx));
             let others: Vec<(&str, bool)> = others.map(|(_, text)| *text).collect();
             let classifier = Classifier::fit(features, &others);
-            for (text, better) in texts.iter().skip(part).step_by(PARTS) {
+            for (text, better) in texts.iter().skip(fold).step_by(N_FOLDS) {
                 odds[usize::from(*better)].push(classifier.log_odds(text));
             }
         }
@@ -88,13 +88,13 @@ impl Judge {
         Ok(Self { classifier, measured })
     }
 
-    /// Whether a text counts as one of the better ones.
+    /// Whether a text is classified as better.
     pub fn is_better(&self, text: &str) -> bool {
         self.classifier.is_better(text)
     }
 }
 
-/// The threshold at which as large a share of the worse texts lies below as of the better ones above.
+/// The threshold at which both classes have the same accuracy.
 fn even_threshold(worse: &[f64], better: &[f64]) -> f64 {
     let sorted = |odds: &[f64]| {
         let mut odds = odds.to_vec();
@@ -103,7 +103,7 @@ fn even_threshold(worse: &[f64], better: &[f64]) -> f64 {
     };
     let (worse, better) = (sorted(worse), sorted(better));
     let below = |odds: &[f64], z: f64| odds.partition_point(|x| *x <= z) as f64 / odds.len() as f64;
-    // From below, the share of worse texts that are right rises and that of better ones falls.
+    // With a rising threshold, accuracy on worse texts rises and accuracy on better texts falls.
     let mut candidates = worse.iter().chain(&better).copied().collect::<Vec<f64>>();
     candidates.sort_by(f64::total_cmp);
     let at = candidates.partition_point(|z| below(&worse, *z) + below(&better, *z) < 1.0);

@@ -1,23 +1,23 @@
-//! A text as the set of things that stand in it: words, or runs of letters.
+//! Text features: the set of words, or of character n-grams, that occur in a text.
 //!
-//! It deliberately knows no language: a word is letters, digits and apostrophes in a row, in small letters.
+//! Independent of the language: a word is a run of letters, digits and apostrophes, in lower case.
 
 use std::collections::BTreeSet;
 
-/// The longest run of letters that counts.
+/// Longest character n-gram.
 const LONGEST_RUN: usize = 3;
 
-/// What a text is taken apart into.
+/// The kind of features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Features {
-    /// Its words, and `!` and `?`: for languages that put spaces between words.
+    /// Words, `!` and `?`: for languages with spaces between words.
     Words,
-    /// Its runs of one to three letters, spaces among them: for all others.
+    /// Character n-grams of one to three, spaces included: for all other languages.
     Letters,
 }
 
 impl Features {
-    /// Each feature once, in alphabetical order.
+    /// The distinct features of a text, sorted.
     pub fn of(self, text: &str) -> BTreeSet<String> {
         let text = text.to_lowercase();
         match self {
@@ -32,7 +32,7 @@ impl Features {
     }
 }
 
-/// The words of a text in order, and the marks that say how it is meant.
+/// The words of a text in order, with `!` and `?`.
 fn words(text: &str) -> Vec<&str> {
     let is_word = |c: char| c.is_alphanumeric() || c == '\'';
     let mut found = Vec::new();
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_its_words_or_its_letters() {
+    fn features_are_words_or_character_n_grams() {
         let of = |features: Features, text: &str| {
             features.of(text).into_iter().collect::<Vec<_>>().join("|")
         };

@@ -1,6 +1,4 @@
-//! The two hand-written files, `patterns.tsv` and `slots.toml`, read and checked.
-//!
-//! It deliberately draws nothing at random: which patterns are held out is decided in `fill`.
+//! Parsing and validation of the two hand-written files, `patterns.tsv` and `slots.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,15 +8,15 @@ use crate::error::{Error, Result};
 /// Slot names and their fillers.
 pub type Slots = BTreeMap<String, Vec<String>>;
 
-/// The most that either file may hold, in bytes.
+/// Size limit of either file, in bytes.
 const SOURCE_BYTES: u64 = 4 << 20;
 
-/// An emotion under GoEmotions' name, and whether we call it kind.
+/// An emotion, named as in GoEmotions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Emotion {
     /// GoEmotions' label.
     pub name: &'static str,
-    /// Kind emotions are what the reward model learns to prefer.
+    /// Whether the reward model should prefer comments with this emotion.
     pub kind: bool,
 }
 
@@ -49,45 +47,45 @@ impl Emotion {
     }
 }
 
-/// A stretch of a pattern.
+/// A piece of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// Text that stands as it is.
+    /// Literal text.
     Text(String),
     /// A slot, by its index in [`Pattern::slots`].
     Slot(usize),
 }
 
-/// One pattern: a comment with slots.
+/// A comment with slots.
 #[derive(Clone, Debug)]
 pub struct Pattern {
-    /// Its number: the line in `patterns.tsv`, not counting the heading, from 1.
+    /// Line in `patterns.tsv`, from 1, without the header.
     pub id: usize,
-    /// What it expresses.
+    /// The emotion it expresses.
     pub emotion: Emotion,
-    /// What it is about.
+    /// The topic.
     pub topic: String,
-    /// As it was written, with `{slots}`.
+    /// The text as written, with `{slots}`.
     pub text: String,
-    /// The same, cut at its slots.
+    /// The text, split at its slots.
     pub pieces: Vec<Piece>,
-    /// The names of its slots in order of appearance; no name twice.
+    /// Slot names in order of appearance, without repetition.
     pub slots: Vec<String>,
-    /// How many ways there are to fill it.
+    /// Number of combinations of fillers.
     pub n_fills: usize,
 }
 
-/// Both files.
+/// The contents of both files.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// In the order of the file.
+    /// Patterns in file order.
     pub patterns: Vec<Pattern>,
-    /// By name.
+    /// Fillers by slot name.
     pub slots: Slots,
 }
 
 impl Source {
-    /// Reads `patterns.tsv` and `slots.toml` from a folder.
+    /// Reads `patterns.tsv` and `slots.toml` from a directory.
     pub fn read(dir: &Path) -> Result<Self> {
         let slots_path = dir.join("slots.toml");
         let slots = parse_slots(&slots_path, &fsio::read_text_capped(&slots_path, SOURCE_BYTES)?)?;
@@ -109,7 +107,7 @@ fn parse_slots(path: &Path, text: &str) -> Result<Slots> {
     for (name, fillers) in &slots {
         let distinct: BTreeSet<&String> = fillers.iter().collect();
         if fillers.is_empty() || distinct.len() != fillers.len() {
-            return Err(fail(format!("empty slot, or a filler twice: `{name}`")));
+            return Err(fail(format!("empty slot or repeated filler: `{name}`")));
         }
     }
     Ok(slots)
@@ -131,7 +129,7 @@ fn parse_patterns(path: &Path, text: &str, slots: &Slots) -> Result<Vec<Pattern>
         };
         let emotion = Emotion::named(emotion).ok_or_else(|| fail("unknown emotion", emotion))?;
         if !seen.insert(text) {
-            return Err(fail("pattern twice", text));
+            return Err(fail("repeated pattern", text));
         }
         let (pieces, names) = cut(text).map_err(|(problem, value)| fail(problem, &value))?;
         let mut n_fills = 1_usize;
@@ -152,19 +150,19 @@ fn parse_patterns(path: &Path, text: &str, slots: &Slots) -> Result<Vec<Pattern>
     Ok(patterns)
 }
 
-/// Pieces and slot names, or what is wrong and where.
+/// Pieces and slot names, or the problem and the offending text.
 type Cut = std::result::Result<(Vec<Piece>, Vec<String>), (&'static str, String)>;
 
-/// Cuts a pattern at its slots; fails on an open brace or a slot that comes twice, because two
-/// fillings could then read the same.
+/// Splits a pattern at its slots. Fails on an unclosed brace and on a repeated slot, with which two
+/// combinations could give the same text.
 fn cut(text: &str) -> Cut {
     let mut pieces = Vec::new();
     let mut names: Vec<String> = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
-        let (name, after) = after.split_once('}').ok_or(("open brace", text.to_owned()))?;
+        let (name, after) = after.split_once('}').ok_or(("unclosed brace", text.to_owned()))?;
         if names.iter().any(|known| known == name) {
-            return Err(("slot twice in one pattern", name.to_owned()));
+            return Err(("slot occurs twice in one pattern", name.to_owned()));
         }
         if !before.is_empty() {
             pieces.push(Piece::Text(before.to_owned()));

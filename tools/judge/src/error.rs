@@ -1,16 +1,14 @@
-//! What can be wrong with what a judge is given.
-//!
-//! It deliberately repeats no message of the crates that read recipes and rows.
+//! Errors of the judge. Errors of the crates that read recipes and rows are passed through.
 
 use std::path::PathBuf;
 
 /// The result of everything in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error, place first.
+/// An error of the judge; messages start with the file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The recipe is wrong.
+    /// The recipe is invalid.
     #[error(transparent)]
     Recipe(#[from] recipe::Error),
     /// Rows could not be read.
@@ -19,28 +17,28 @@ pub enum Error {
     /// A file of completions could not be read.
     #[error(transparent)]
     File(#[from] fsio::Error),
-    /// No source of the recipe says which texts are better.
-    #[error("{}: no source has `pairs`", path.display())]
+    /// No data source of the recipe has `pairs`.
+    #[error("{}: no data source has `pairs`", path.display())]
     NoPairs {
         /// The recipe.
         path: PathBuf,
     },
-    /// Too few labelled rows are left to fit a judge and to measure it.
-    #[error("only {chosen} better and {rejected} worse texts that the recipe's pairs do not have")]
+    /// Too few labelled texts remain for fitting and cross-validation.
+    #[error("only {chosen} better and {rejected} worse texts do not occur in the recipe's pairs")]
     TooFew {
-        /// Texts on the better side.
+        /// Number of better texts.
         chosen: usize,
-        /// Texts on the worse side.
+        /// Number of worse texts.
         rejected: usize,
     },
-    /// A line of completions is not what `temper generate` writes.
+    /// A line is not in the format of `temper generate`.
     #[error("{}:{line}: {problem}", path.display())]
     Completion {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A file has no completions.
@@ -52,7 +50,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to do next.
+    /// A suggested fix, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Recipe(_) => None,
@@ -62,7 +60,7 @@ impl Error {
                 Some("the labels come from `pairs = { from = …, chosen = …, rejected = … }`".into())
             }
             Self::TooFew { .. } => {
-                Some("name another file with --rows, or read less of this one with `limit`".into())
+                Some("pass a larger file with --rows, or lower the recipe's `limit` so that more rows are unseen".into())
             }
             Self::Completion { .. } | Self::NoCompletions { .. } => Some(
                 "write the file with `temper generate MODEL --chat --prompt \"…\" --n 256`".into(),

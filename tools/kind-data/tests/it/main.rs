@@ -1,4 +1,4 @@
-//! The committed dataset is what the generator makes, and what its README promises.
+//! The committed dataset equals the generator's output and has the properties that its README lists.
 
 mod outputs;
 mod text;
@@ -12,7 +12,7 @@ static SOURCE: LazyLock<Source> = LazyLock::new(|| Source::read(&dir()).unwrap()
 static COMMENTS: LazyLock<Vec<Comment>> = LazyLock::new(|| fill_all(&SOURCE).unwrap());
 static OUTPUTS: LazyLock<Vec<OutputFile>> = LazyLock::new(|| outputs(&SOURCE).unwrap());
 
-/// `datasets/kind` of this checkout.
+/// The directory `datasets/kind`.
 fn dir() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/kind"))
 }

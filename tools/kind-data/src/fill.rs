@@ -1,7 +1,7 @@
 //! Patterns → distinct comments, split by pattern.
 //!
-//! Each pattern is filled in a shuffled order over all its combinations, so that every filler comes
-//! about equally often. It deliberately knows nothing of prompts and pairs.
+//! Each pattern is filled in a shuffled order over all its combinations, so all fillers occur about
+//! equally often. Prompts and pairs are made in `outputs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,17 +11,17 @@ use crate::error::{Error, Result};
 use crate::source::{Emotion, Pattern, Piece, Source};
 use crate::{HELDOUT_ONE_IN, N_COMMENTS, N_HELDOUT_COMMENTS, SEED};
 
-/// Which side of the split a pattern, and every comment made from it, is on.
+/// Split of a pattern and of every comment made from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Split {
-    /// For training.
+    /// Training set.
     Train,
-    /// Never seen in training, down to its pattern.
+    /// Validation set: neither the comment nor its pattern occurs in training.
     Heldout,
 }
 
 impl Split {
-    /// As it stands in the files.
+    /// The name used in the files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -33,20 +33,20 @@ impl Split {
 /// One filled comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comment {
-    /// What it says.
+    /// The text.
     pub text: String,
-    /// What it expresses.
+    /// The emotion it expresses.
     pub emotion: Emotion,
-    /// What it is about.
+    /// The topic.
     pub topic: String,
-    /// The number of its pattern.
+    /// Index of its pattern.
     pub pattern: usize,
-    /// Its pattern's side of the split.
+    /// Split of its pattern.
     pub split: Split,
 }
 
-/// Fills [`N_COMMENTS`] distinct comments, half of them kind on either side of the split, in
-/// shuffled order: training comments first, then held-out ones.
+/// Fills [`N_COMMENTS`] distinct comments, half of them kind in each split, in shuffled order:
+/// training comments first, then held-out ones.
 pub fn fill_all(source: &Source) -> Result<Vec<Comment>> {
     let heldout = heldout_patterns(&source.patterns);
     let mut seen = BTreeSet::new();
@@ -69,9 +69,9 @@ pub fn fill_all(source: &Source) -> Result<Vec<Comment>> {
     Ok(comments)
 }
 
-/// The pattern filled in one of its [`Pattern::n_fills`] ways.
+/// The pattern with one of its [`Pattern::n_fills`] combinations of fillers.
 ///
-/// A filler that opens a sentence gets a capital.
+/// A filler at the start of a sentence is capitalised.
 pub fn fill_pattern(source: &Source, pattern: &Pattern, fill: usize) -> String {
     let mut text = String::with_capacity(pattern.text.len() + 24);
     let mut rest = fill;
@@ -90,8 +90,8 @@ pub fn fill_pattern(source: &Source, pattern: &Pattern, fill: usize) -> String {
     text
 }
 
-/// A tenth of the patterns of every emotion: those with the smallest keys, where a pattern's key
-/// depends on its text alone, so that adding a pattern moves few others across the split.
+/// A tenth of the patterns of each emotion: those with the smallest keys. A pattern's key depends
+/// on its text alone, so adding a pattern moves few others to the other split.
 fn heldout_patterns(patterns: &[Pattern]) -> BTreeSet<usize> {
     let mut keys: BTreeMap<Emotion, Vec<(u64, usize)>> = BTreeMap::new();
     for pattern in patterns {
@@ -107,7 +107,7 @@ fn heldout_patterns(patterns: &[Pattern]) -> BTreeSet<usize> {
     heldout
 }
 
-/// Adds `total` comments, as evenly over the patterns as their numbers of fillings allow.
+/// Adds `total` comments, spread over the patterns as evenly as their numbers of combinations allow.
 fn fill_part(
     source: &Source,
     patterns: &[&Pattern],
@@ -116,7 +116,7 @@ fn fill_part(
     seen: &mut BTreeSet<String>,
     comments: &mut Vec<Comment>,
 ) -> Result<()> {
-    // Those with the fewest fillings first: what they can't give, the later ones share.
+    // Patterns with the fewest combinations first, so later ones can make up the rest.
     let mut order: Vec<&Pattern> = patterns.to_vec();
     order.sort_by_key(|pattern| (pattern.n_fills, pattern.id));
     let mut missing = total;

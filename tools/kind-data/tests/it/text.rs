@@ -1,4 +1,4 @@
-//! The writing itself, as far as a machine can read it.
+//! Checks of the writing: articles, spacing, lengths, slots.
 
 use std::collections::BTreeSet;
 
@@ -18,8 +18,7 @@ fn wants_an(word: &str) -> bool {
     AN_BEFORE.contains(&word) || word.starts_with(['a', 'e', 'i', 'o', 'u'])
 }
 
-/// Every filler of every slot stands once in each pattern that has the slot, whether or not one of
-/// the comments drew it.
+/// Checks every filler of every slot in each pattern, whether or not a comment uses it.
 #[test]
 fn a_and_an_agree_with_every_filler() {
     for pattern in &SOURCE.patterns {
@@ -71,21 +70,24 @@ fn every_slot_is_used_and_within_its_size() {
     let used: BTreeSet<&String> = source.patterns.iter().flat_map(|p| &p.slots).collect();
     for (name, fillers) in &source.slots {
         assert!(used.contains(name), "no pattern uses `{name}`");
-        // Days and seasons are what they are.
+        // There are only seven days and four seasons.
         let least = if ["day", "season"].contains(&name.as_str()) { 4 } else { 8 };
         assert!((least..=30).contains(&fillers.len()), "{name}: {} fillers", fillers.len());
     }
 }
 
 #[test]
-fn mistakes_in_the_sources_are_named_with_their_line() {
+fn errors_name_the_line() {
     let cases = [
         ("joy\tpets\tI pat the {dog}.", "patterns.tsv:2: unknown slot: `dog`"),
         ("glee\tpets\tI pat the {pet}.", "patterns.tsv:2: unknown emotion: `glee`"),
         ("joy\tI pat the {pet}.", "patterns.tsv:2: expected emotion, topic and pattern"),
-        ("joy\tpets\tI pat the {pet.", "patterns.tsv:2: open brace"),
-        ("joy\tpets\tA {pet} and a {pet}.", "patterns.tsv:2: slot twice in one pattern: `pet`"),
-        ("joy\tpets\tHi {pet}.\njoy\tpets\tHi {pet}.", "patterns.tsv:3: pattern twice"),
+        ("joy\tpets\tI pat the {pet.", "patterns.tsv:2: unclosed brace"),
+        (
+            "joy\tpets\tA {pet} and a {pet}.",
+            "patterns.tsv:2: slot occurs twice in one pattern: `pet`",
+        ),
+        ("joy\tpets\tHi {pet}.\njoy\tpets\tHi {pet}.", "patterns.tsv:3: repeated pattern"),
     ];
     for (patterns, message) in cases {
         let dir = tempfile::tempdir().unwrap();
@@ -99,7 +101,7 @@ fn mistakes_in_the_sources_are_named_with_their_line() {
 }
 
 #[test]
-fn too_few_fillings_are_an_error() {
+fn too_few_combinations_are_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let text = "emotion\ttopic\tpattern\njoy\tpets\tHi {pet}, hello.\n";
     fsio::write_atomic(dir.path().join("patterns.tsv"), text).unwrap();

@@ -1,6 +1,6 @@
-//! Logistic regression over sets of features, by AdaGrad (Duchi et al. 2011), with both classes weighing the same.
+//! Logistic regression over sets of features, fitted with AdaGrad (Duchi et al. 2011) and balanced class weights.
 //!
-//! It deliberately draws its order from a fixed seed: the same texts give the same weights.
+//! The order of the texts comes from a fixed seed, so the same texts give the same weights.
 
 use std::collections::HashMap;
 
@@ -10,23 +10,23 @@ use crate::features::Features;
 
 /// Passes over the texts.
 const EPOCHS: u64 = 5;
-/// AdaGrad's rate.
+/// Learning rate of AdaGrad.
 const LR: f64 = 0.1;
-/// How strongly a weight is drawn to zero whenever its feature is seen.
+/// L2 penalty, applied to a weight whenever its feature occurs.
 const WEIGHT_DECAY: f64 = 1e-4;
 
-/// Tells better texts from worse ones.
+/// Binary classifier: better texts against worse ones.
 #[derive(Clone, Debug)]
 pub struct Classifier {
     features: Features,
     ids: HashMap<String, usize>,
     weights: Vec<f64>,
     bias: f64,
-    /// The log-odds above which a text counts as a better one.
+    /// Log-odds above which a text is classified as better.
     pub(crate) threshold: f64,
 }
 
-/// A weight with the sum of its squared gradients.
+/// A weight and the sum of its squared gradients.
 #[derive(Clone, Copy, Default)]
 struct Adaptive {
     value: f64,
@@ -41,7 +41,7 @@ impl Adaptive {
 }
 
 impl Classifier {
-    /// Fits texts, each with whether it is one of the better ones.
+    /// Fits the classifier to (text, is better) pairs.
     pub fn fit(features: Features, texts: &[(&str, bool)]) -> Self {
         let mut ids = HashMap::new();
         let rows: Vec<(Vec<usize>, bool)> = texts
@@ -56,7 +56,7 @@ impl Classifier {
             })
             .collect();
         let n_better = rows.iter().filter(|(_, better)| *better).count();
-        // Both classes weigh as much as half of all texts.
+        // Balanced class weights: each class counts for half of the texts.
         let weigh = |n: usize| rows.len() as f64 / (2 * n.max(1)) as f64;
         let (of_better, of_worse) = (weigh(n_better), weigh(rows.len() - n_better));
         let mut weights = vec![Adaptive::default(); ids.len()];
@@ -82,14 +82,14 @@ impl Classifier {
         Self { features, ids, weights, bias: bias.value, threshold: 0.0 }
     }
 
-    /// The log-odds that a text is one of the better ones; features that were never seen count nothing.
+    /// Log-odds that a text is better. Unknown features are ignored.
     pub fn log_odds(&self, text: &str) -> f64 {
         let of_text = self.features.of(text).into_iter();
         let known = of_text.filter_map(|feature| self.ids.get(&feature));
         self.bias + known.filter_map(|id| self.weights.get(*id)).sum::<f64>()
     }
 
-    /// Whether a text counts as one of the better ones.
+    /// Whether a text is classified as better.
     pub fn is_better(&self, text: &str) -> bool {
         self.log_odds(text) > self.threshold
     }

@@ -1,6 +1,6 @@
-//! What a judge and a counter say of completions: how many are of the better kind, and whether they are more than one.
+//! Metrics of a file of completions: the share that the judge classifies as better, and diversity.
 //!
-//! It deliberately counts texts as they are, without trimming or small letters.
+//! Diversity is computed on the texts as they are, without trimming or lower-casing.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,29 +11,29 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::judge::Judge;
 
-/// Bytes that a file of completions may have.
+/// Size limit of a file of completions, in bytes.
 const FILE_BYTES: u64 = 256 << 20;
 
-/// Figures of a file of completions.
+/// Metrics of a file of completions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figures {
-    /// How many there are.
+pub struct Metrics {
+    /// Number of completions.
     pub n: usize,
-    /// The share that the judge finds to be of the better kind.
+    /// Share that the judge classifies as better.
     pub better: f64,
-    /// The share of different texts among them.
+    /// Share of distinct texts.
     pub distinct: f64,
-    /// The share of the text that occurs most often.
+    /// Share of the most frequent text.
     pub most_frequent: f64,
-    /// Different pairs of neighbouring words, of all such pairs (Li et al. 2016, "A Diversity-Promoting Objective Function
+    /// Distinct word bigrams divided by all word bigrams (Li et al. 2016, "A Diversity-Promoting Objective Function
     /// for Neural Conversation Models", section 5.2).
     pub distinct_2: f64,
-    /// Words of a completion, on average.
+    /// Mean number of words in a completion.
     pub words: f64,
 }
 
-impl Figures {
-    /// Counts completions; there is at least one.
+impl Metrics {
+    /// Computes the metrics of at least one completion.
     pub fn of(texts: &[String], judge: &Judge) -> Self {
         let share = |n: usize, of: usize| n as f64 / of.max(1) as f64;
         let mut times: HashMap<&str, usize> = HashMap::new();
@@ -58,7 +58,7 @@ impl Figures {
     }
 }
 
-/// The completions of a file: JSON lines as `temper generate` writes them, or one text a line.
+/// Reads completions: JSON lines as `temper generate` writes them, or one text per line.
 pub fn completions(path: &Path) -> Result<Vec<String>> {
     let text = fsio::read_text_capped(path, FILE_BYTES)?;
     let mut texts = Vec::new();
