@@ -8,7 +8,7 @@ use crate::support::root;
 
 /// From the bottom up; arrows point to lower layers only.
 const LAYERS: &[&[&str]] = &[
-    &["fsio", "seed"],
+    &["fsio", "seed", "workspace-hack"],
     &["recipe", "arch", "kernels"],
     &["tokenizer", "loss"],
     &["data", "nn"],
