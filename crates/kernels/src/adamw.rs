@@ -97,18 +97,30 @@ pub fn accumulate<const D: usize>(sum: Option<Tensor<D>>, grad: Tensor<D>) -> Te
     }
 }
 
-/// Σ x², in f64 over blocks whose borders depend on the length alone.
-pub fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> f64 {
-    let n: usize = x.dims().iter().product();
-    let x = x.clone().inner().reshape([n]);
-    if !fits(&x) {
-        // Two stages keep the partial sums small.
-        return f64::from(x.square().sum().into_scalar::<f32>());
+/// Σ x² of each flat tensor, in order. All of them are on one device.
+///
+/// On the CPU each sum is made in f64 over blocks whose borders depend on the length alone. On other
+/// devices it is an f32, and all sums are read in one transfer.
+pub fn sums_of_squares(tensors: &[&Tensor<1>]) -> Vec<f64> {
+    let tensors: Vec<Tensor<1>> = tensors.iter().map(|x| (*x).clone().inner()).collect();
+    if !tensors.iter().all(fits) {
+        return generic_sums_of_squares(tensors);
     }
-    let x = dense(x);
-    let values = x.storage::<f32>();
-    let blocks: Vec<f64> = values.par_chunks(BLOCK).map(squares).collect();
-    blocks.iter().sum()
+    let sum = |x: Tensor<1>| {
+        let x = dense(x);
+        let blocks: Vec<f64> = x.storage::<f32>().par_chunks(BLOCK).map(squares).collect();
+        blocks.iter().sum()
+    };
+    tensors.into_iter().map(sum).collect()
+}
+
+fn generic_sums_of_squares(tensors: Vec<Tensor<1>>) -> Vec<f64> {
+    let sums: Vec<Tensor<1>> =
+        tensors.into_iter().map(|x| x.square().sum().cast(DType::F32)).collect();
+    if sums.is_empty() {
+        return Vec::new();
+    }
+    Tensor::cat(sums, 0).into_data().iter::<f32>().map(f64::from).collect()
 }
 
 #[derive(Clone, Copy)]

@@ -18,7 +18,7 @@
 //! | [`attention`] | scaled dot products with grouped heads under an [`AttentionMask`] |
 //! | [`linear_cross_entropy`], [`linear_logprobs`] | the head with its loss; logits never whole |
 //! | [`recompute`] | a block of which a graph keeps the input alone |
-//! | [`adamw_step`], [`accumulate`], [`sum_of_squares`] | what an optimizer does to one tensor |
+//! | [`adamw_step`], [`accumulate`], [`sums_of_squares`] | what an optimizer does to one tensor |
 
 mod activation;
 mod adamw;
@@ -55,7 +55,7 @@ mod threads;
 mod vector;
 
 pub use activation::{GeluKind, gelu, silu, swiglu};
-pub use adamw::{AdamwStep, Moments, accumulate, adamw_step, sum_of_squares};
+pub use adamw::{AdamwStep, Moments, accumulate, adamw_step, sums_of_squares};
 pub use allocator::{CountingAllocator, configure_allocator};
 pub use attention::{AttentionMask, Heads, attention, attention_packed};
 pub use autodiff::{donate_grad_buffer, fused, reclaim_grad_buffer, set_fused, with_plain_bodies};

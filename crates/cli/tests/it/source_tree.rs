@@ -114,3 +114,37 @@ fn every_device_is_named() {
         assert!(found.is_none(), "{name} lets burn choose a device: {}", found.unwrap_or_default());
     }
 }
+
+/// An operation that a backend is not registered for panics at its first call there.
+#[test]
+fn every_backend_extension_names_the_gpu_backends() {
+    let mut n_extensions = 0;
+    for (name, text) in sources() {
+        let code: Vec<&str> =
+            text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for extension in code.join(" ").split("#[backend_extension(").skip(1) {
+            let backends = extension.split(")]").next().unwrap_or_default();
+            for backend in ["Flex", "Autodiff", "Cube", "Fusion"] {
+                assert!(
+                    backends.split([',', ':', ' ']).any(|word| word == backend),
+                    "{name}: a `backend_extension` lacks {backend}: {backends}"
+                );
+            }
+            n_extensions += 1;
+        }
+    }
+    assert!(n_extensions >= 2, "found {n_extensions} uses of `backend_extension`");
+}
+
+/// On a GPU each scalar that is read waits for the device: values are stacked and read in one transfer.
+#[test]
+fn gradients_are_not_read_one_scalar_at_a_time() {
+    let files = sources();
+    let hot = |name: &str| {
+        name.starts_with("crates/kernels/src/") || name == "crates/train/src/gradients.rs"
+    };
+    assert!(files.iter().any(|(name, _)| name == "crates/train/src/gradients.rs"));
+    for (name, text) in files.iter().filter(|(name, _)| hot(name)) {
+        assert!(!text.contains("into_scalar"), "{name} reads a single scalar from the device");
+    }
+}

@@ -21,14 +21,16 @@ const TWO_ROOT: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 
 /// The operations on each backend: plain ones, fused ones on the CPU.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Autodiff, Cube: cfg(feature = "cuda"), Fusion: cfg(feature = "cuda"))]
 pub(crate) trait GateOps: Backend {
+    #[fusion(default)]
     fn swiglu_forward(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         let gate = Self::float_mul(gate.clone(), Self::sigmoid(gate));
         Self::float_mul(gate, up)
     }
 
     /// Gradients of gate and up.
+    #[fusion(default)]
     fn swiglu_backward(
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
@@ -43,10 +45,12 @@ pub(crate) trait GateOps: Backend {
         (Self::float_mul(Self::float_mul(d_out, up), slope), d_up)
     }
 
+    #[fusion(default)]
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::swiglu_forward(gate, up)
     }
 
+    #[fusion(default)]
     fn gelu_tanh_forward(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let square = Self::float_mul(x.clone(), x.clone());
         let cubic =
@@ -55,6 +59,7 @@ pub(crate) trait GateOps: Backend {
         Self::float_mul(x, Self::sigmoid(two_u))
     }
 
+    #[fusion(default)]
     fn gelu_tanh_backward(x: FloatTensor<Self>, d_out: FloatTensor<Self>) -> FloatTensor<Self> {
         let square = Self::float_mul(x.clone(), x.clone());
         let add_one = |x| Self::float_add_scalar(x, 1.0.into());
@@ -70,6 +75,7 @@ pub(crate) trait GateOps: Backend {
         Self::float_mul(d_out, slope)
     }
 
+    #[fusion(default)]
     fn gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::gelu_tanh_forward(x)
     }
@@ -144,6 +150,10 @@ impl<B: GateOps, C: CheckpointStrategy> GateOps for Autodiff<B, C> {
         }
     }
 }
+
+/// The plain bodies, which burn's fusion joins.
+#[cfg(feature = "cuda")]
+impl GateOps for burn_cubecl::CubeBackend {}
 
 impl GateOps for Flex {
     fn swiglu_forward(gate: FlexTensor, up: FlexTensor) -> FlexTensor {

@@ -2,7 +2,7 @@
 //! number of threads.
 
 use burn::tensor::{Device, Tensor};
-use kernels::{AdamwStep, Moments, accumulate, adamw_step, exponentials, sum_of_squares};
+use kernels::{AdamwStep, Moments, accumulate, adamw_step, exponentials, sums_of_squares};
 use testkit::{Tolerance, assert_close, values};
 
 use crate::check::{Lies, lay};
@@ -51,19 +51,20 @@ pub(crate) fn check_adamw(shape: [usize; 2], n_steps: u64, lr: f64, weight_decay
     }
 }
 
-/// [`accumulate`] and [`sum_of_squares`].
+/// [`accumulate`] and [`sums_of_squares`].
 pub(crate) fn check_sums(shape: [usize; 2], lies: Lies) {
     let part = |seed| lay(random(shape, seed, &Device::flex()), lies);
+    let squares = || sums_of_squares(&[&part(1).reshape([shape[0] * shape[1]])])[0];
     let found = on_any_threads(|| {
         let sum = accumulate(Some(accumulate(None, part(1))), part(2));
-        vec![values(&sum), vec![sum_of_squares(&part(1)) as f32]]
+        vec![values(&sum), vec![squares() as f32]]
     });
     let (a, b) = (f64s(&part(1)), f64s(&part(2)));
     let want: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
     assert_close("accumulate", &found[0], &f32s(&want), Tolerance::absolute(1e-6));
     let want: f64 = a.iter().map(|a| a * a).sum();
-    assert!((sum_of_squares(&part(1)) - want).abs() <= 1e-12 * want, "{shape:?} {lies:?}");
-    let plain = kernels::with_plain_bodies(|| sum_of_squares(&part(1)));
+    assert!((squares() - want).abs() <= 1e-12 * want, "{shape:?} {lies:?}");
+    let plain = kernels::with_plain_bodies(squares);
     assert!((plain - want).abs() <= 1e-5 * want, "plain {shape:?} {lies:?}");
 }
 
