@@ -13,7 +13,7 @@ use burn::tensor::Device;
 pub use facts::{CudaFacts, CudaProblem, DriverFacts, GpuFacts, HeaderFacts, Version};
 pub use failure::{DeviceFailure, device_failure};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A device's name, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -129,11 +129,11 @@ fn each_sum_of_squares_is_that_of_its_tensor() {
     }
     assert!(found[3].is_nan(), "one value that is not a number must show");
     // Off the CPU each sum is burn's f32, stacked with the others: the same bits as on its own.
-    let generic = kernels::with_plain_bodies(|| sums_of_squares(&all));
+    let generic = kernels::with_generic_kernels(|| sums_of_squares(&all));
     for (generic, x) in generic.iter().zip(&all) {
         let one = f64::from((*x).clone().square().sum().into_scalar::<f32>());
         assert_eq!(generic.to_bits(), one.to_bits());
     }
     assert!(sums_of_squares(&[]).is_empty());
-    assert!(kernels::with_plain_bodies(|| sums_of_squares(&[])).is_empty());
+    assert!(kernels::with_generic_kernels(|| sums_of_squares(&[])).is_empty());
 }

@@ -165,7 +165,7 @@ impl Operation<'_> {
         let found = on_any_threads(|| self.forward_backward(&upstream));
         let again = self.forward_backward(&upstream);
         assert!(bits(&found) == bits(&again), "{}: another run gives other bits", self.name);
-        let plain = kernels::with_plain_bodies(|| self.forward_backward(&upstream));
+        let plain = kernels::with_generic_kernels(|| self.forward_backward(&upstream));
         for (idx, (found, plain)) in found.iter().zip(&plain).enumerate() {
             assert_close(&format!("{}: plain, {idx}", self.name), found, plain, self.tolerance);
         }

@@ -234,7 +234,7 @@ fn log_probabilities_without_targets_have_gradients_of_zero_too() {
 #[test]
 fn a_panic_leaves_no_plain_bodies_behind() {
     let before = kernels::fused();
-    let caught = std::panic::catch_unwind(|| kernels::with_plain_bodies(|| panic!("on purpose")));
+    let caught = std::panic::catch_unwind(|| kernels::with_generic_kernels(|| panic!("on purpose")));
     assert!(caught.is_err());
     assert_eq!(kernels::fused(), before);
 }

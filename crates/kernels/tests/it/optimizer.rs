@@ -29,7 +29,7 @@ pub(crate) fn check_adamw(shape: [usize; 2], n_steps: u64, lr: f64, weight_decay
         vec![values(&weight), values(&moments.m), values(&moments.v)]
     };
     let found = on_any_threads(run);
-    let plain = kernels::with_plain_bodies(run);
+    let plain = kernels::with_generic_kernels(run);
     let mut w = f64s(&random(shape, 1, &Device::flex()));
     let (mut m, mut v) = (vec![0.0; w.len()], vec![0.0; w.len()]);
     for step in 1..=n_steps {
@@ -64,7 +64,7 @@ pub(crate) fn check_sums(shape: [usize; 2], lies: Lies) {
     assert_close("accumulate", &found[0], &f32s(&want), Tolerance::absolute(1e-6));
     let want: f64 = a.iter().map(|a| a * a).sum();
     assert!((squares() - want).abs() <= 1e-12 * want, "{shape:?} {lies:?}");
-    let plain = kernels::with_plain_bodies(squares);
+    let plain = kernels::with_generic_kernels(squares);
     assert!((plain - want).abs() <= 1e-5 * want, "plain {shape:?} {lies:?}");
 }
 

@@ -140,7 +140,7 @@ fn frozen(stored: bool) -> Vec<Vec<f32>> {
 fn stored_in_bf16_a_weight_means_the_same() {
     let exact = Tolerance { absolute: 1e-6, of_largest: 1e-5 };
     let (stored, widened) = (on_any_threads(|| frozen(true)), frozen(false));
-    let plain = kernels::with_plain_bodies(|| frozen(true));
+    let plain = kernels::with_generic_kernels(|| frozen(true));
     for (idx, want) in widened.iter().enumerate() {
         assert_close(&format!("fused, value {idx}"), &stored[idx], want, exact);
         assert_close(&format!("plain, value {idx}"), &plain[idx], want, exact);

@@ -69,7 +69,7 @@ pub(crate) fn fused_against_plain(
     run: impl Fn() -> Vec<Vec<f32>> + Sync,
 ) {
     let fused = on_any_threads(&run);
-    let plain = kernels::with_plain_bodies(&run);
+    let plain = kernels::with_generic_kernels(&run);
     assert_eq!(fused.len(), plain.len());
     for (idx, (fused, plain)) in fused.iter().zip(&plain).enumerate() {
         assert_close(&format!("{name}, value {idx}"), fused, plain, tolerance);
