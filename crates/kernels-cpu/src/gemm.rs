@@ -1,15 +1,15 @@
-//! Matrix products into a given buffer, over plain slices.
+//! Matrix products of slices into a given buffer.
 //!
-//! Borders of its blocks follow from the shape alone, so results don't depend on the threads.
+//! Borders of blocks follow from the shape alone, so results do not depend on the number of threads.
 
 use crate::bf16;
 use crate::precision::Precision;
 use crate::weight_storage;
 
-/// Below this many multiply-adds threads cost more than they save.
+/// Up to this many multiply-adds, threads cost more time than they save.
 const ALONE: usize = 192 * 192 * 192;
 
-/// A matrix in a slice: how far apart rows and columns stand.
+/// A matrix in a slice, with the strides of rows and columns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a, T = f32> {
     values: &'a [T],
@@ -19,7 +19,7 @@ pub(crate) struct Matrix<'a, T = f32> {
     column_stride: usize,
 }
 
-// What only instructions chosen at run time need is idle in the portable build.
+// The portable build does not use the parts for instructions that are selected at run time.
 #[cfg_attr(feature = "portable", allow(dead_code))]
 impl<'a, T: Copy> Matrix<'a, T> {
     /// Row after row.
@@ -34,13 +34,13 @@ impl<'a, T: Copy> Matrix<'a, T> {
     /// Rows that start `row_stride` values apart.
     ///
     /// # Panics
-    /// If the last row ends behind the slice, or rows overlap.
+    /// If the last row ends after the slice, or rows overlap.
     pub(crate) fn strided(values: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert_rows(values.len(), rows, columns, row_stride);
         Self { values, rows, columns, row_stride, column_stride: 1 }
     }
 
-    /// Where it stands, whole.
+    /// The whole slice.
     pub(crate) fn values(&self) -> &'a [T] {
         self.values
     }
@@ -53,10 +53,10 @@ impl<'a, T: Copy> Matrix<'a, T> {
         self.columns
     }
 
-    /// Other values in the same places.
+    /// The same matrix of other values.
     ///
     /// # Panics
-    /// If there are not as many.
+    /// If the number of values differs.
     pub(crate) fn with_values<U>(self, values: &[U]) -> Matrix<'_, U> {
         assert_eq!(values.len(), self.values.len(), "as many values");
         Matrix {
@@ -68,7 +68,7 @@ impl<'a, T: Copy> Matrix<'a, T> {
         }
     }
 
-    /// Rows for columns.
+    /// The transpose.
     pub(crate) fn transposed(self) -> Self {
         Self {
             rows: self.columns,
@@ -80,21 +80,21 @@ impl<'a, T: Copy> Matrix<'a, T> {
     }
 }
 
-// What only products of our own need.
+// For the products in bf16.
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 impl<T> Matrix<'_, T> {
-    /// Whether values of a column, not of a row, stand side by side.
+    /// Whether the values of a column are contiguous, not those of a row.
     pub(crate) fn is_transposed(&self) -> bool {
         self.column_stride != 1
     }
 
-    /// The place of a value, which may lie one beyond the last.
+    /// The address of a value, which may be one after the last.
     pub(crate) fn at(&self, row: usize, column: usize) -> *const T {
         self.values.as_ptr().wrapping_add(row * self.row_stride + column * self.column_stride)
     }
 }
 
-/// A matrix to write to; values in a row stand side by side.
+/// A matrix to write to; the values of a row are contiguous.
 #[derive(Debug)]
 pub(crate) struct MatrixMut<'a> {
     values: &'a mut [f32],
@@ -113,10 +113,10 @@ impl<'a> MatrixMut<'a> {
         Self::strided(values, rows, columns, columns)
     }
 
-    /// Rows that start `row_stride` values apart; what stands between them is not touched.
+    /// Rows that start `row_stride` values apart; the values between them are not touched.
     ///
     /// # Panics
-    /// If the last row ends behind the slice, or rows overlap.
+    /// If the last row ends after the slice, or rows overlap.
     pub(crate) fn strided(
         values: &'a mut [f32],
         rows: usize,
@@ -156,7 +156,7 @@ impl MatrixMut<'_> {
 
 impl MatrixMut<'_> {
     /// # Panics
-    /// If it is not as large as `a · b`, or they don't fit.
+    /// If its size is not that of `a · b`, or the two do not fit.
     pub(crate) fn assert_product<T>(&self, a: Matrix, b: Matrix<'_, T>) {
         let (m, n, k) = (a.rows, b.columns, a.columns);
         assert!(
@@ -177,24 +177,24 @@ fn assert_rows(len: usize, rows: usize, columns: usize, row_stride: usize) {
     );
 }
 
-/// Whether a product is added to what stands there.
+/// Whether a product overwrites the output or is added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Write {
-    /// What stood there is not read.
+    /// The output is not read.
     Over,
-    /// The product is added to it.
+    /// The product is added to the output.
     Add,
 }
 
-/// `out = a · b`, or `out += a · b`, on as many threads as pay.
+/// `out = a · b`, or `out += a · b`; on all threads if the product is large enough.
 ///
 /// # Panics
-/// If the shapes don't fit.
+/// If the shapes do not fit.
 pub(crate) fn gemm(out: MatrixMut, a: Matrix, b: Matrix, write: Write, precision: Precision) {
     scaled_gemm(out, a, b, write, 1.0, precision);
 }
 
-/// As [`gemm`], the product times `scale`.
+/// Like [`gemm`], with the product times `scale`.
 pub(crate) fn scaled_gemm(
     out: MatrixMut,
     a: Matrix,
@@ -210,7 +210,7 @@ pub(crate) fn scaled_gemm(
     }
 }
 
-/// As [`scaled_gemm`] with a weight, whatever its values are stored in.
+/// Like [`scaled_gemm`], with a weight in f32 or bf16.
 pub(crate) fn weight_gemm(
     out: MatrixMut,
     a: Matrix,
@@ -233,7 +233,7 @@ pub(crate) fn weight_gemm(
     }
 }
 
-/// A weight, as it is stored.
+/// A weight in its stored format.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WeightMatrix<'a> {
     F32(Matrix<'a>),
@@ -241,7 +241,7 @@ pub(crate) enum WeightMatrix<'a> {
 }
 
 impl WeightMatrix<'_> {
-    /// Rows for columns.
+    /// The transpose.
     pub(crate) fn transposed(self) -> Self {
         match self {
             Self::F32(matrix) => Self::F32(matrix.transposed()),
@@ -250,7 +250,7 @@ impl WeightMatrix<'_> {
     }
 }
 
-/// As [`gemm`], on the calling thread.
+/// Like [`gemm`], on the calling thread.
 pub(crate) fn gemm_alone(out: MatrixMut, a: Matrix, b: Matrix, write: Write, precision: Precision) {
     match precision {
         Precision::Bf16 => bf16::multiply(out, a, b, write, 1.0, false),
@@ -276,9 +276,8 @@ pub(crate) fn multiply_f32(
     checked(out, a, b, write, scale, parallelism);
     #[cfg(not(feature = "portable"))]
     #[allow(unsafe_code)]
-    // SAFETY: the constructors of the matrices checked that each index of rows and columns lies
-    // within its slice; the output is borrowed mutably for the lifetime of `out`, so it overlaps
-    // neither input. With `Write::Over` the output is not read.
+    // SAFETY: the constructors of the matrices checked that every row and column is within its slice; the output is
+    // borrowed mutably for the lifetime of `out`, so it overlaps neither input. With `Write::Over` it is not read.
     unsafe {
         gemm::gemm(
             out.rows,
@@ -304,7 +303,7 @@ pub(crate) fn multiply_f32(
     }
 }
 
-/// The product by plain loops, each access checked.
+/// The product by loops over slices.
 #[cfg(feature = "portable")]
 fn checked(out: MatrixMut, a: Matrix, b: Matrix, write: Write, scale: f32, _: gemm::Parallelism) {
     for row in 0..out.rows {
@@ -341,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn strided_rows_leave_the_rest_alone() {
+    fn values_between_strided_rows_are_not_touched() {
         let a = [1.0, 2.0, 9.0, 3.0, 4.0];
         let b = [1.0, 0.0, 0.0, 1.0];
         let mut out = [7.0; 5];
@@ -358,7 +357,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "2 rows of 2 every 3 in 4 values")]
-    fn a_matrix_ends_within_its_slice() {
+    fn a_matrix_beyond_its_slice_panics() {
         Matrix::strided(&[0.0; 4], 2, 2, 3);
     }
 }

@@ -1,15 +1,15 @@
-//! Arithmetic on slices that the compiler turns into vector instructions.
+//! Arithmetic on slices that the compiler vectorizes.
 //!
-//! Only multiplications and additions in a fixed order, sixteen lanes at a time and never fused, so
-//! that every processor gives the same bits, however wide its vectors.
+//! Multiplications and additions are in a fixed order, sixteen lanes at a time and never fused, so that results are equal
+//! to the bit on every processor, whatever the width of its vectors.
 
 /// Lanes of a partial sum or maximum.
 const LANES: usize = 16;
 
-/// Compiles a function for the vectors that this processor has, chosen when it runs.
+/// Compiles a function for several instruction sets and selects one at run time.
 ///
-/// The portable build compiles it once, for what every processor of the target has; the bits are the
-/// same. A function so compiled calls only what is always inlined, or the choice ends there.
+/// The portable build compiles it once, for the target's baseline; results are equal to the bit. Such a function may call
+/// only functions that are always inlined: others are compiled for the baseline.
 macro_rules! multiversion {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$doc])*
@@ -30,12 +30,12 @@ macro_rules! multiversion {
                 }
                 if $crate::simd::has_avx512() {
                     #[allow(unsafe_code)]
-                    // SAFETY: the processor was just asked whether it has the instructions.
+                    // SAFETY: the processor has the instructions, as was just checked.
                     return unsafe { avx512($($arg),*) };
                 }
                 if std::arch::is_x86_feature_detected!("avx2") {
                     #[allow(unsafe_code)]
-                    // SAFETY: the processor was just asked whether it has the instructions.
+                    // SAFETY: the processor has the instructions, as was just checked.
                     return unsafe { avx2($($arg),*) };
                 }
             }
@@ -45,10 +45,10 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
-/// Whether the processor has the parts of AVX-512 that functions are compiled for.
+/// Whether the processor has the parts of AVX-512 that [`multiversion`] compiles for.
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 pub(crate) fn has_avx512() -> bool {
-    // Asked for every row of a tensor, so asked of the processor once.
+    // Called for every row of a tensor, so the processor is queried once.
     static FOUND: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     *FOUND.get_or_init(|| {
         std::arch::is_x86_feature_detected!("avx512f")
@@ -58,23 +58,23 @@ pub(crate) fn has_avx512() -> bool {
     })
 }
 
-/// e^x to about one unit in the last place; 0 below -87, not beyond 2.4e38 above 88. NaN stays NaN.
+/// e^x to about one unit in the last place; 0 below -87, at most 2.4e38 above 88. NaN stays NaN.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const LOWEST: f32 = -87.0;
     const HIGHEST: f32 = 88.3;
-    // ln 2 in two parts, the first of so few bits that its product with a small integer is exact.
+    // ln 2 in two parts; the first has so few bits that its product with a small integer is exact.
     const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = (std::f64::consts::LN_2 - LN_2_HIGH as f64) as f32;
-    // Adding it rounds to an integer, which then stands in the lowest bits.
+    // Adding it rounds to an integer in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let within = if x > HIGHEST { HIGHEST } else { x };
     let within = if within < LOWEST { LOWEST } else { within };
     let shifted = within * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = (within - n * LN_2_HIGH) - n * LN_2_LOW;
-    // Taylor's series; |r| <= ln(2) / 2, so what is left out is below 5e-9.
+    // Taylor series; |r| <= ln(2) / 2, so the remainder is below 5e-9.
     let series = 1.0 / 5040.0;
     let series = series * r + 1.0 / 720.0;
     let series = series * r + 1.0 / 120.0;
@@ -94,7 +94,7 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The largest value; NaNs are passed over.
+/// The largest value; NaNs are skipped.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 pub(crate) fn max(values: &[f32]) -> f32 {
@@ -109,7 +109,7 @@ pub(crate) fn max(values: &[f32]) -> f32 {
     rest.iter().fold(lanes.iter().fold(f32::NEG_INFINITY, larger), larger)
 }
 
-/// Replaces each value by e^(value - largest) and gives their sum.
+/// Replaces each value by e^(value - largest); returns their sum.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 pub(crate) fn exp_and_sum(values: &mut [f32], largest: f32) -> f32 {
@@ -128,7 +128,7 @@ pub(crate) fn exp_and_sum(values: &mut [f32], largest: f32) -> f32 {
     sum_lanes(lanes)
 }
 
-/// The sum of all lanes, by halves: a chain of sixteen additions would be longer than what it sums.
+/// The sum of all lanes, by halves: a chain of sixteen additions would take longer than many of the sums.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn sum_lanes(lanes: [f32; LANES]) -> f32 {

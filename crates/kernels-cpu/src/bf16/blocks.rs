@@ -1,7 +1,7 @@
-//! A product cut into tasks, tasks into tiles.
+//! Division of a product into tasks and tiles.
 //!
-//! The smaller side is packed once for all tasks, the larger by the task that reads it, so that it
-//! comes from memory once. Borders follow from the shape alone, so results don't depend on threads.
+//! The smaller side is packed once for all tasks; the larger one is packed by the task that uses it, so that it is read
+//! from memory once. Borders follow from the shape alone, so results do not depend on the number of threads.
 
 use std::cell::Cell;
 
@@ -12,17 +12,17 @@ use super::micro::{self, Tile};
 use super::pack::{self, COLUMNS, Line, PAIRS, ROWS, lines_of_columns, lines_of_rows};
 use crate::gemm::{Matrix, MatrixMut, Write};
 
-/// Panels of rows in a task whose rows all tasks share.
+/// Panels of rows in a task if all tasks share the rows.
 const SHARED_ROW_PANELS: usize = 64;
 /// Panels of columns in such a task.
 const OWN_COLUMN_PANELS: usize = 2;
-/// Panels of rows in a task that packs them itself: a quarter of a megabyte.
+/// Panels of rows in a task that packs its own rows: a quarter of a megabyte.
 const OWN_ROW_PANELS: usize = 8;
 /// Panels of columns in such a task.
 const SHARED_COLUMN_PANELS: usize = 16;
 
-/// How a product is cut.
-struct Cut {
+/// Division of a product.
+struct Division {
     /// Panels of all rows and columns.
     row_panels: usize,
     column_panels: usize,
@@ -35,7 +35,7 @@ struct Cut {
     inner: usize,
 }
 
-impl Cut {
+impl Division {
     fn new<T: Value>(a: Matrix, b: Matrix<'_, T>) -> Self {
         let (row_panels, column_panels) =
             (a.n_rows().div_ceil(ROWS), b.n_columns().div_ceil(COLUMNS));
@@ -56,7 +56,7 @@ impl Cut {
         }
     }
 
-    /// Where each block of the inner index starts, and its pairs: blocks of nearly one size.
+    /// Start and number of pairs of each block of the inner index; the blocks have nearly one size.
     fn inner_blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let inner = self.inner;
         let n_blocks = inner.div_ceil(2 * PAIRS).max(1);
@@ -78,7 +78,7 @@ impl Cut {
         if rows { lines_of_rows(self.interleaved, pairs) } else { lines_of_columns(pairs) }
     }
 
-    /// Where the panels of each block of the inner index start in the side that is shared.
+    /// Index of the first panel of each block of the inner index in the shared side.
     fn shared_starts(&self) -> Vec<usize> {
         let panels = if self.rows_are_shared { self.row_panels } else { self.column_panels };
         let sizes =
@@ -91,7 +91,7 @@ impl Cut {
     }
 }
 
-/// Part `idx` of `n` things in `parts` parts of nearly one size.
+/// Part `idx` of `0..n` in `parts` parts of nearly one size.
 fn part(n: usize, parts: usize, idx: usize) -> std::ops::Range<usize> {
     n * idx / parts..n * (idx + 1) / parts
 }
@@ -101,13 +101,13 @@ thread_local! {
     static OWN: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-/// At least so many lines that hold anything, kept by the thread.
+/// Calls `run` with `n` lines of arbitrary contents, which the thread keeps for the next call.
 fn with_lines<R>(
     kept: &'static std::thread::LocalKey<Cell<Vec<Line>>>,
     n: usize,
     run: impl FnOnce(&mut [Line]) -> R,
 ) -> R {
-    // A call inside of `run` finds nothing and makes its own.
+    // A nested call finds no buffer here and allocates its own.
     let mut lines = kept.take();
     if lines.len() < n {
         lines.resize(n, Line::ZERO);
@@ -117,7 +117,7 @@ fn with_lines<R>(
     out
 }
 
-/// The output, as tasks see it.
+/// The output, shared by tasks.
 #[derive(Clone, Copy)]
 struct Out {
     values: *mut f32,
@@ -127,7 +127,7 @@ struct Out {
 }
 
 #[allow(unsafe_code)]
-// SAFETY: tasks write tiles of their own.
+// SAFETY: each task writes its own tiles.
 unsafe impl Send for Out {}
 #[allow(unsafe_code)]
 // SAFETY: as above.
@@ -145,7 +145,7 @@ impl Out {
     }
 }
 
-/// As [`super::multiply`], on a processor with bf16 products.
+/// Like [`super::multiply`], on a processor with bf16 products.
 pub(super) fn multiply<T: Value>(
     mut out: MatrixMut,
     a: Matrix,
@@ -166,14 +166,14 @@ pub(super) fn multiply<T: Value>(
     }
     let (rows, columns, row_stride) = (out.n_rows(), out.n_columns(), out.row_stride());
     let out = Out { values: out.as_mut_ptr(), row_stride, rows, columns };
-    let cut = Cut::new(a, b);
-    let starts = cut.shared_starts();
+    let division = Division::new(a, b);
+    let starts = division.shared_starts();
     with_lines(&SHARED, starts[starts.len() - 1], |shared| {
-        pack_shared(shared, &cut, &starts, &Side::of(&cut, true, a, b), parallel);
-        let (shared, own) = (&*shared, Side::of(&cut, false, a, b));
+        pack_shared(shared, &division, &starts, &Side::of(&division, true, a, b), parallel);
+        let (shared, own) = (&*shared, Side::of(&division, false, a, b));
         let run =
-            |task: usize| multiply_task(out, &cut, (shared, &starts), &own, task, write, scale);
-        let tasks = cut.row_tasks * cut.column_tasks;
+            |task: usize| multiply_task(out, &division, (shared, &starts), &own, task, write, scale);
+        let tasks = division.row_tasks * division.column_tasks;
         if parallel && tasks > 1 {
             (0..tasks).into_par_iter().for_each(run);
         } else {
@@ -182,7 +182,7 @@ pub(super) fn multiply<T: Value>(
     });
 }
 
-/// One side of a product, with the number of a panel and where in the inner index it starts.
+/// One side of a product.
 enum Side<'a, T> {
     Rows(Matrix<'a>),
     Columns(Matrix<'a, T>),
@@ -190,13 +190,13 @@ enum Side<'a, T> {
 
 impl<'a, T: Value> Side<'a, T> {
     /// The side whose panels all tasks share, or the other.
-    fn of(cut: &Cut, shared: bool, a: Matrix<'a>, b: Matrix<'a, T>) -> Self {
-        if cut.rows_are_shared == shared { Self::Rows(a) } else { Self::Columns(b) }
+    fn of(division: &Division, shared: bool, a: Matrix<'a>, b: Matrix<'a, T>) -> Self {
+        if division.rows_are_shared == shared { Self::Rows(a) } else { Self::Columns(b) }
     }
 
     fn pack(&self, lines: &mut [Line], panel: usize, start: usize, pairs: usize) {
         #[allow(unsafe_code)]
-        // SAFETY: products come here only where the processor was asked.
+        // SAFETY: the caller checked that the processor has the instructions.
         unsafe {
             match self {
                 Self::Rows(a) => pack::rows(lines, *a, panel * ROWS, start, pairs),
@@ -208,14 +208,14 @@ impl<'a, T: Value> Side<'a, T> {
 
 fn pack_shared<T: Value>(
     shared: &mut [Line],
-    cut: &Cut,
+    division: &Division,
     starts: &[usize],
     side: &Side<'_, T>,
     parallel: bool,
 ) {
-    for ((start, pairs), bounds) in cut.inner_blocks().zip(starts.windows(2)) {
+    for ((start, pairs), bounds) in division.inner_blocks().zip(starts.windows(2)) {
         let lines = &mut shared[bounds[0]..bounds[1]];
-        let size = cut.lines(cut.rows_are_shared, pairs);
+        let size = division.lines(division.rows_are_shared, pairs);
         let pack = |(panel, lines): (usize, &mut [Line])| side.pack(lines, panel, start, pairs);
         if parallel {
             lines.par_chunks_mut(size).enumerate().for_each(pack);
@@ -227,20 +227,20 @@ fn pack_shared<T: Value>(
 
 fn multiply_task<T: Value>(
     out: Out,
-    cut: &Cut,
+    division: &Division,
     (shared, starts): (&[Line], &[usize]),
     own: &Side<'_, T>,
     task: usize,
     write: Write,
     scale: f32,
 ) {
-    let (row_panels, column_panels) = (cut.rows_of(task), cut.columns_of(task));
-    let own_rows = !cut.rows_are_shared;
+    let (row_panels, column_panels) = (division.rows_of(task), division.columns_of(task));
+    let own_rows = !division.rows_are_shared;
     let own_panels = if own_rows { row_panels.clone() } else { column_panels.clone() };
-    with_lines(&OWN, own_panels.len() * cut.lines(own_rows, PAIRS), |own_lines| {
-        for (block, (start, pairs)) in cut.inner_blocks().enumerate() {
-            let (rows_size, columns_size) = (cut.lines(true, pairs), cut.lines(false, pairs));
-            let own_size = cut.lines(own_rows, pairs);
+    with_lines(&OWN, own_panels.len() * division.lines(own_rows, PAIRS), |own_lines| {
+        for (block, (start, pairs)) in division.inner_blocks().enumerate() {
+            let (rows_size, columns_size) = (division.lines(true, pairs), division.lines(false, pairs));
+            let own_size = division.lines(own_rows, pairs);
             for (panel, lines) in own_panels.clone().zip(own_lines.chunks_mut(own_size)) {
                 own.pack(lines, panel, start, pairs);
             }
@@ -255,11 +255,10 @@ fn multiply_task<T: Value>(
                     let a = &a[(row_panel - first_row) * rows_size..][..rows_size];
                     let tile = out.tile(row_panel, column_panel);
                     #[allow(unsafe_code)]
-                    // SAFETY: the processor was asked; the tile is this task's alone and lies in the
-                    // output, which is borrowed; what is added to was written by the caller or by the
-                    // block before.
+                    // SAFETY: the processor has the instructions; only this task writes the tile, which is
+                    // within the borrowed output; if `add`, the caller or the previous block wrote it.
                     unsafe {
-                        if cut.interleaved {
+                        if division.interleaved {
                             micro::tile::<true>(tile, a, b, pairs, add, scale);
                         } else {
                             micro::tile::<false>(tile, a, b, pairs, add, scale);

@@ -1,6 +1,4 @@
-//! One tile of a product, its sums in registers.
-//!
-//! It deliberately knows no matrix: both sides come packed (see [`super::pack`]).
+//! One tile of a product of packed sides (see [`super::pack`]), with its sums in registers.
 
 use std::arch::x86_64::{
     __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_dpbf16_ps, _mm512_fmadd_ps,
@@ -10,23 +8,23 @@ use std::arch::x86_64::{
 
 use super::pack::{COLUMNS, Line, PAIRS, ROWS, lines_of_columns, lines_of_rows};
 
-/// Where a tile goes.
+/// The output of a tile.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile {
-    /// Its first value.
+    /// The first value.
     pub(super) values: *mut f32,
-    /// How far apart its rows stand.
+    /// Stride of the rows.
     pub(super) row_stride: usize,
-    /// How many of its rows and columns there are.
+    /// Number of rows and columns within the matrix.
     pub(super) rows: usize,
     pub(super) columns: usize,
 }
 
-/// `tile = scale · a · b` over `pairs` pairs of the inner index, or added to what stands there.
+/// `tile = scale · a · b` over `pairs` pairs of the inner index, or added to the tile.
 ///
 /// # Safety
-/// The processor has AVX-512 F, BW and BF16. The rows of the tile lie in memory that nobody else
-/// reads or writes meanwhile; if `add`, they hold values.
+/// The processor has AVX-512 F, BW and BF16. The rows of the tile are in memory that nothing else reads or writes
+/// during the call; if `add`, they are initialised.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 #[allow(unsafe_code)]
 pub(super) unsafe fn tile<const INTERLEAVED: bool>(
@@ -40,7 +38,7 @@ pub(super) unsafe fn tile<const INTERLEAVED: bool>(
     assert!(a.len() >= lines_of_rows(INTERLEAVED, pairs) && b.len() >= lines_of_columns(pairs));
     assert!(tile.rows <= ROWS && tile.columns <= COLUMNS && pairs <= PAIRS);
     let (a, b) = (a.as_ptr().cast::<i32>(), b.as_ptr().cast::<__m512i>());
-    // The tile comes from memory meanwhile.
+    // Prefetches the tile.
     for row in 0..tile.rows {
         for half in 0..2 {
             let at = tile.values.wrapping_add(row * tile.row_stride + 16 * half);
@@ -65,7 +63,7 @@ pub(super) unsafe fn tile<const INTERLEAVED: bool>(
     let masks = [mask(tile.columns), mask(tile.columns.saturating_sub(16))];
     for (row, sums) in sums.iter().enumerate().take(tile.rows) {
         for (half, sum) in sums.iter().enumerate() {
-            // SAFETY: only values of the tile are touched: those beyond its columns are masked out.
+            // SAFETY: values beyond the tile's columns are masked out.
             unsafe {
                 let at = tile.values.wrapping_add(row * tile.row_stride + 16 * half);
                 let value = if add {

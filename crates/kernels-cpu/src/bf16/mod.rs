@@ -1,8 +1,8 @@
-//! Matrix products of f32 values rounded to bf16, summed in f32.
+//! Matrix products of values rounded to bf16, summed in f32.
 //!
-//! Both sides are rounded while they are copied into the order in which the instruction `vdpbf16ps`
-//! reads them; nothing else of a computation is in bf16. On processors without that instruction
-//! values are rounded and multiplied as f32: the same numbers but for the order of sums, at no gain.
+//! Both sides are rounded while they are packed in the order of the instruction `vdpbf16ps`; nothing else is bf16.
+//! Processors without that instruction multiply the rounded values as f32: the same products in another order of sums, and
+//! no faster than f32.
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod blocks;
@@ -21,7 +21,7 @@ use crate::gemm::{Matrix, MatrixMut, Write};
 pub(crate) fn is_supported() -> bool {
     #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     {
-        // Asked for every product, so asked of the processor once.
+        // Called for every product, so the processor is queried once.
         static FOUND: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
         *FOUND.get_or_init(|| {
             std::arch::is_x86_feature_detected!("avx512f")
@@ -36,23 +36,23 @@ pub(crate) fn is_supported() -> bool {
     }
 }
 
-/// What a matrix may hold: f32 that are rounded while they are packed, or bf16.
+/// Element of a matrix: f32, which is rounded while it is packed, or bf16.
 pub(crate) trait Value: Copy + Send + Sync {
     /// Rounded to bf16.
     fn rounded(self) -> f32;
 
-    /// `n` (at most 16) pairs of a value at `low` and its partner at `high`, zero if there is none.
+    /// `n` (at most 16) pairs of the values at `low` and those at `high`, or zeros without `high`.
     ///
     /// # Safety
-    /// The processor has AVX-512 F, BW and BF16; `n` values stand at `low` and at `high`.
+    /// The processor has AVX-512 F, BW and BF16; `n` values can be read at `low` and at `high`.
     #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     #[allow(unsafe_code)]
     unsafe fn pairs(low: *const Self, high: Option<*const Self>, n: usize) -> pack::Pairs;
 
-    /// Pairs of neighbours among the first `n` (at most 32) values, zeros behind them.
+    /// Pairs of neighbours among the first `n` (at most 32) values, then zeros.
     ///
     /// # Safety
-    /// As of [`Self::pairs`].
+    /// As for [`Self::pairs`].
     #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     #[allow(unsafe_code)]
     unsafe fn pairs_along(values: *const Self, n: usize) -> pack::Pairs;
@@ -61,7 +61,7 @@ pub(crate) trait Value: Copy + Send + Sync {
 /// `out = scale · a · b`, or added to it, with both sides rounded to bf16.
 ///
 /// # Panics
-/// If the shapes don't fit.
+/// If the shapes do not fit.
 pub(crate) fn multiply<T: Value>(
     out: MatrixMut,
     a: Matrix,
@@ -78,14 +78,14 @@ pub(crate) fn multiply<T: Value>(
     rounding::multiply(out, a, b, write, scale, parallel);
 }
 
-// A skipped test says so.
+// A skipped test prints a note.
 #[cfg(test)]
 #[allow(clippy::print_stdout)]
 mod tests {
     use super::{is_supported, multiply, round};
     use crate::gemm::{Matrix, MatrixMut, Write, multiply_f32};
 
-    /// Values that bf16 doesn't hold exactly.
+    /// Values that bf16 cannot represent exactly.
     fn values(n: usize, from: usize) -> Vec<f32> {
         (from..from + n).map(|i| (i * 7919 % 1009) as f32 / 504.5 - 1.0).collect()
     }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_stays_so() {
+    fn values_that_are_not_finite_stay_so() {
         let (a, b) = ([f32::NAN, 1.0], [1.0, f32::INFINITY]);
         for (row, want) in [(&a, f32::NAN), (&b, f32::INFINITY)] {
             let mut out = [0.0];

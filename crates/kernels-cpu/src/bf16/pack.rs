@@ -1,8 +1,8 @@
-//! From f32 matrices to panels of bf16 pairs in the order that [`super::micro`] reads.
+//! Packing of f32 and bf16 matrices into panels of bf16 pairs, in the order that [`super::micro`] reads.
 //!
-//! A pair is two neighbours of the inner index in one u32. A panel of columns holds for each pair two
-//! vectors of sixteen columns. A panel of rows holds a pair of each row side by side where that is how
-//! the matrix lies (`interleaved`), else row after row. What lies beyond the matrix is zero.
+//! A pair is two neighbours of the inner index in one u32. A panel of columns has two vectors of sixteen columns per pair.
+//! A panel of rows has one pair of every row side by side if the matrix is transposed (`interleaved`), otherwise row after
+//! row. Values beyond the matrix are zero.
 
 use std::arch::x86_64::{
     __m256i, __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_maskz_loadu_epi16,
@@ -21,14 +21,13 @@ use crate::gemm::Matrix;
 pub(super) const ROWS: usize = 14;
 /// Columns of a tile.
 pub(super) const COLUMNS: usize = 32;
-/// Pairs of the inner index that a panel holds at most: 32 kB of columns stay in the first-level
-/// cache.
+/// The maximum number of pairs of the inner index in a panel: 32 kB of columns stay in the first-level cache.
 pub(super) const PAIRS: usize = 256;
 
-/// A vector's worth of pairs, in a register.
+/// A vector of pairs in a register.
 pub(crate) type Pairs = __m512i;
 
-/// A vector's worth of pairs.
+/// A vector of pairs in memory.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Line([u32; 16]);
@@ -73,7 +72,7 @@ pub(super) unsafe fn rows(panel: &mut [Line], a: Matrix, first: usize, start: us
                 continue;
             }
             let at = 32 * idx;
-            // The next row comes from memory meanwhile.
+            // Prefetches the next row.
             let next = a.at(first + row + 1, start + at);
             _mm_prefetch::<_MM_HINT_T0>(next.cast());
             _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(16).cast());
@@ -112,7 +111,7 @@ pub(super) unsafe fn columns<T: Value>(
                     // SAFETY: at most the rest of the column from `at` on.
                     unsafe { store(line, T::pairs_along(b.at(at, first + column), rest)) };
                 }
-                // SAFETY: the caller vouches for the instructions.
+                // SAFETY: the processor has the instructions, by the caller's contract.
                 let lines = unsafe { transposed(&lines) };
                 let out = panel.iter_mut().skip(2 * from + half).step_by(2);
                 out.zip(lines).for_each(|(out, line)| *out = line);
@@ -137,7 +136,7 @@ impl Value for f32 {
     #[allow(unsafe_code)]
     #[inline]
     unsafe fn pairs(low: *const Self, high: Option<*const Self>, n: usize) -> Pairs {
-        // SAFETY: the caller has `n` values at both.
+        // SAFETY: `n` values can be read at both, by the caller's contract.
         unsafe {
             let high = high.map_or_else(|| _mm512_setzero_ps(), |high| load(high, n));
             interleave(rounded_pair(load(low, n), high))
@@ -148,7 +147,7 @@ impl Value for f32 {
     #[allow(unsafe_code)]
     #[inline]
     unsafe fn pairs_along(values: *const Self, n: usize) -> Pairs {
-        // SAFETY: the caller has `n` values there.
+        // SAFETY: `n` values can be read there, by the caller's contract.
         unsafe {
             let high = load(values.wrapping_add(16), n.saturating_sub(16));
             rounded_pair(load(values, n), high)
@@ -165,13 +164,13 @@ impl Value for half::bf16 {
     #[allow(unsafe_code)]
     #[inline]
     unsafe fn pairs(low: *const Self, high: Option<*const Self>, n: usize) -> Pairs {
-        // SAFETY: the caller has `n` values at both; what is masked out is not read.
+        // SAFETY: `n` values can be read at both, by the caller's contract; masked values are not read.
         unsafe {
             let load = |values: *const Self| -> __m256i {
                 _mm256_maskz_loadu_epi16(mask(n), values.cast())
             };
             let lows = _mm512_castsi256_si512(load(low));
-            // What the cast leaves in the upper half is replaced in both cases.
+            // The upper half is undefined after the cast and replaced in both cases.
             let high = high.map_or_else(|| _mm256_setzero_si256(), load);
             interleave(_mm512_inserti64x4::<1>(lows, high))
         }
@@ -182,21 +181,21 @@ impl Value for half::bf16 {
     #[inline]
     unsafe fn pairs_along(values: *const Self, n: usize) -> Pairs {
         let mask = if n >= 32 { u32::MAX } else { (1 << n) - 1 };
-        // SAFETY: the caller has `n` values there; what is masked out is not read.
+        // SAFETY: `n` values can be read there, by the caller's contract; masked values are not read.
         unsafe { _mm512_maskz_loadu_epi16(mask, values.cast()) }
     }
 }
 
-/// The first `n` of sixteen values, zeros behind them.
+/// The first `n` of sixteen values, then zeros.
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
 #[inline]
 unsafe fn load(values: *const f32, n: usize) -> __m512 {
-    // SAFETY: the caller has `n` values there, and what is masked out is not read.
+    // SAFETY: `n` values can be read there, by the caller's contract; masked values are not read.
     unsafe { _mm512_maskz_loadu_ps(mask(n), values) }
 }
 
-/// Sixteen lows, then sixteen highs, rounded to bf16.
+/// Sixteen low values, then sixteen high values, rounded to bf16.
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[inline]
 fn rounded_pair(low: __m512, high: __m512) -> Pairs {
@@ -208,7 +207,7 @@ fn rounded_pair(low: __m512, high: __m512) -> Pairs {
     }
 }
 
-/// Lows and highs side by side.
+/// Low and high values interleaved.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[allow(unsafe_code)]
 #[inline]
@@ -235,7 +234,7 @@ fn store(line: &mut Line, bits: __m512i) {
     unsafe { _mm512_store_si512(std::ptr::from_mut(line).cast(), bits) };
 }
 
-/// Rows for columns of sixteen by sixteen pairs.
+/// The transpose of sixteen by sixteen pairs.
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
 #[inline]
@@ -243,7 +242,7 @@ unsafe fn transposed(rows: &[Line; 16]) -> [Line; 16] {
     // SAFETY: a line is a vector.
     let r: [__m512i; 16] =
         rows.map(|row| unsafe { _mm512_loadu_si512(std::ptr::from_ref(&row).cast()) });
-    // Pairs of rows, then fours, within each quarter of a vector; then the quarters.
+    // Interleaves pairs of rows, then fours, within each quarter of a vector; then exchanges the quarters.
     let twos: [__m512i; 16] = std::array::from_fn(|idx| {
         let (a, b) = (r[idx & !1], r[idx | 1]);
         if idx % 2 == 0 { _mm512_unpacklo_epi32(a, b) } else { _mm512_unpackhi_epi32(a, b) }

@@ -1,6 +1,4 @@
-//! The same products on processors without bf16 arithmetic.
-//!
-//! It deliberately gains nothing: it is there so that a recipe means the same numbers everywhere.
+//! Products in bf16 on processors without bf16 arithmetic: not faster, but the precision is that of the recipe.
 
 use super::Value;
 use crate::gemm::{Matrix, MatrixMut, Write, multiply_f32};
@@ -15,7 +13,7 @@ pub(crate) fn round(value: f32) -> f32 {
     f32::from_bits(rounded)
 }
 
-/// As [`super::multiply`], by f32 products of rounded values.
+/// Like [`super::multiply`], by f32 products of rounded values.
 pub(super) fn multiply<T: Value>(
     out: MatrixMut,
     a: Matrix,

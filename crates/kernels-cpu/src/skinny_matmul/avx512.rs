@@ -1,6 +1,4 @@
-//! The loops over the inner dimension, with the sums in registers.
-//!
-//! It deliberately asks for no instructions: its callers did.
+//! The loops over the inner dimension in AVX-512, with the sums in registers.
 
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps,
@@ -30,7 +28,7 @@ pub(super) unsafe fn columns<const N: usize>(
     assert!(vector < vectors && weight.len() == N * d_in && columns.len() == d_in * stride);
     assert!(tile.len() >= (N - 1) * stride + (vector + 1) * LANES);
     let (x, w) = (columns.as_ptr(), weight.as_ptr());
-    // Two sums each, so that one addition need not wait for the last.
+    // Two sums each, so that an addition does not wait for the one before.
     let mut even = [_mm512_setzero_ps(); N];
     let mut odd = [_mm512_setzero_ps(); N];
     let mut idx = 0;
@@ -58,7 +56,7 @@ pub(super) unsafe fn columns<const N: usize>(
     }
 }
 
-/// As [`columns`], the weight widened from bf16.
+/// Like [`columns`], with the weight widened from bf16.
 ///
 /// # Safety
 /// The processor must have AVX-512F.
@@ -103,7 +101,7 @@ pub(super) unsafe fn widened<const N: usize>(
     unsafe { store_sums(&mut tile[vector * LANES..], stride, even, odd) };
 }
 
-/// As [`columns`], both sides in bf16, two columns at a time.
+/// Like [`columns`], with both sides in bf16, two columns at a time.
 ///
 /// # Safety
 /// The processor must have AVX-512 F and BF16.
@@ -143,7 +141,7 @@ pub(super) unsafe fn pairs<const N: usize>(
     unsafe { store_sums(&mut tile[vector * LANES..], stride, even, odd) };
 }
 
-/// Writes the sums of each row of the weight, `stride` apart.
+/// Stores the sums of each row of the weight, `stride` apart.
 ///
 /// # Safety
 /// The processor has AVX-512F; the tile holds `(N - 1) * stride + LANES` values.
@@ -157,20 +155,20 @@ unsafe fn store_sums<const N: usize>(
     odd: [__m512; N],
 ) {
     for (out, (even, odd)) in even.into_iter().zip(odd).enumerate() {
-        // SAFETY: the caller says that the tile is long enough.
+        // SAFETY: the tile is long enough, by the caller's contract.
         unsafe { _mm512_storeu_ps(tile.as_mut_ptr().add(out * stride), _mm512_add_ps(even, odd)) };
     }
 }
 
-/// Two neighbours of a weight in every lane, or one and a zero.
+/// Two neighbouring values of a weight in every lane, or one and a zero.
 ///
 /// # Safety
-/// The one at `at`, and if `is_whole` the next, lie within the weight.
+/// The value at `at`, and if `is_whole` the next one, are within the weight.
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
 #[inline]
 unsafe fn weight_pair(weight: &[bf16], at: usize, is_whole: bool) -> __m512i {
-    // SAFETY: the caller says so; the read needs no alignment.
+    // SAFETY: by the caller's contract; the read needs no alignment.
     let bits = unsafe {
         if is_whole {
             weight.as_ptr().add(at).cast::<i32>().read_unaligned()

@@ -1,7 +1,6 @@
-//! The product of few rows with a weight, as decoding needs it: the weight is read once, as it lies.
+//! Product of few rows with a weight `[out, in]`, for decoding: the weight is read once, in its own order.
 //!
-//! General products copy the weight into another order first, which costs more than the product
-//! itself where rows are few. It deliberately knows no layout but `[out, in]`.
+//! General products first copy the weight into another order, which costs more than the product itself for few rows.
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod avx512;
@@ -15,18 +14,18 @@ use crate::buffer::{Shared, scratch};
 use crate::precision::Precision;
 use crate::weight_storage::StoredWeight;
 
-/// The most rows that are few.
+/// The maximum number of rows.
 pub(crate) const MAX_ROWS: usize = 64;
-/// Rows of the weight in a task: about as many as a second-level cache holds of a small model's.
+/// Rows of the weight per task: about as many of a small model's as a second-level cache holds.
 const TASK_OUTS: usize = 64;
-/// Lanes of a vector of input rows.
+/// Input rows per vector.
 const LANES: usize = 16;
-/// Rows of the weight that are multiplied at a time.
+/// Rows of the weight per tile.
 const OUTS: usize = 8;
 
-/// Whether this processor has the instructions that [`add_product`] is written in.
+/// Whether this processor has the instructions of [`add_product`].
 ///
-/// The portable build has them written out, for the sake of its tests.
+/// The portable build emulates them, for its tests.
 pub(crate) fn is_supported() -> bool {
     #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     {
@@ -43,7 +42,7 @@ pub(crate) fn is_supported() -> bool {
 /// A weight that is stored in bf16 is widened, or x rounded if `precision` says so.
 ///
 /// # Panics
-/// If shapes don't fit, rows are too many, or the processor lacks the instructions.
+/// If shapes do not fit, there are too many rows, or the processor lacks the instructions.
 pub(crate) fn add_product(
     out: &mut [f32],
     width: usize,
@@ -81,13 +80,13 @@ pub(crate) fn add_product(
 struct Sizes {
     n: usize,
     d_in: usize,
-    /// Vectors that hold a value of each row of x.
+    /// Vectors per column of x.
     vectors: usize,
-    /// How far apart rows of the output stand.
+    /// Stride of the output's rows.
     width: usize,
 }
 
-/// Columns of x as vectors, so that one value of the weight meets all rows at once.
+/// Columns of x as vectors, so that one value of the weight is multiplied with all rows at once.
 fn columns(x: &[f32], Sizes { d_in, vectors, .. }: Sizes) -> Vec<f32> {
     let mut columns = vec![0.0_f32; d_in * vectors * LANES];
     for (row, x) in x.chunks(d_in).enumerate() {
@@ -98,7 +97,7 @@ fn columns(x: &[f32], Sizes { d_in, vectors, .. }: Sizes) -> Vec<f32> {
     columns
 }
 
-/// The same rounded to bf16, two columns side by side in each lane.
+/// The same rounded to bf16, two columns per lane.
 fn pairs_of_columns(x: &[f32], Sizes { d_in, vectors, .. }: Sizes) -> Vec<u32> {
     let bits = |value: f32| u32::from(bf16::from_f32(value).to_bits());
     let mut columns = vec![0; d_in.div_ceil(2) * vectors * LANES];
@@ -111,7 +110,7 @@ fn pairs_of_columns(x: &[f32], Sizes { d_in, vectors, .. }: Sizes) -> Vec<u32> {
     columns
 }
 
-/// Adds what `multiply` makes of [`OUTS`] rows of the weight at a time, `tile[out][row]`.
+/// Adds the tiles that `multiply` computes of [`OUTS`] rows of the weight each, `tile[out][row]`.
 fn in_tasks<T: Sync>(
     out: &mut [f32],
     weight: &[T],
@@ -132,7 +131,7 @@ fn in_tasks<T: Sync>(
                         }
                     };
                     #[allow(unsafe_code)]
-                    // SAFETY: these columns of the output are this task's alone.
+                    // SAFETY: only this task writes these columns of the output.
                     unsafe {
                         out.with(row * width + first, n_outs, add);
                     }
@@ -161,7 +160,7 @@ macro_rules! tile_of {
             #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
             for vector in 0..vectors {
                 #[allow(unsafe_code)]
-                // SAFETY: the caller asked for the instructions; the lengths are checked inside.
+                // SAFETY: the caller checked for the instructions; the kernel checks the lengths.
                 unsafe {
                     if weight.len() == OUTS * d_in {
                         avx512::$kernel::<OUTS>(tile, columns, weight, d_in, vectors, vector);
@@ -175,7 +174,7 @@ macro_rules! tile_of {
             }
             #[cfg(not(any(target_arch = "x86_64", feature = "portable")))]
             unreachable!(
-                "the caller asked: {} {} {vectors}",
+                "the caller checked for the instructions: {} {} {vectors}",
                 tile.len(),
                 columns.len() + weight.len() + d_in
             )
@@ -187,7 +186,7 @@ tile_of!(f32s, columns, f32, f32);
 tile_of!(widened, widened, f32, bf16);
 tile_of!(pairs, pairs, u32, bf16);
 
-// A skipped test says so.
+// A skipped test prints a note.
 #[cfg(test)]
 #[allow(clippy::print_stdout)]
 mod tests {

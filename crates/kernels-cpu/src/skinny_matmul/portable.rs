@@ -1,6 +1,4 @@
-//! The loops over the inner dimension, each access checked.
-//!
-//! The sums are those of the vector instructions, in the same order. It deliberately uses none.
+//! The loops over the inner dimension without vector instructions; sums are in the same order as with them.
 
 use half::bf16;
 
@@ -10,12 +8,12 @@ pub(super) fn columns(tile: &mut [f32], x: &[f32], weight: &[f32], d_in: usize, 
     sums(tile, weight, d_in, vectors, |value| *value, |at, _| x[at]);
 }
 
-/// As [`columns`], the weight widened from bf16.
+/// Like [`columns`], with the weight widened from bf16.
 pub(super) fn widened(tile: &mut [f32], x: &[f32], weight: &[bf16], d_in: usize, vectors: usize) {
     sums(tile, weight, d_in, vectors, |value| value.to_f32(), |at, _| x[at]);
 }
 
-/// As [`columns`], both sides in bf16, two columns side by side.
+/// Like [`columns`], with both sides in bf16, two columns per lane.
 pub(super) fn pairs(tile: &mut [f32], x: &[u32], weight: &[bf16], d_in: usize, vectors: usize) {
     let of_pair = |at: usize, idx: usize| {
         let stride = vectors * LANES;
@@ -25,7 +23,7 @@ pub(super) fn pairs(tile: &mut [f32], x: &[u32], weight: &[bf16], d_in: usize, v
     sums(tile, weight, d_in, vectors, |value| value.to_f32(), of_pair);
 }
 
-/// `x` gets the place of a column's value and the column.
+/// `x` maps the index of a column's value, and the column, to the value.
 fn sums<T>(
     tile: &mut [f32],
     weight: &[T],

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use kernels::{Adapter, LinearInput, LinearMap, WeightLayout, fused_linear};
 use testkit::{Tolerance, values};
 
-use crate::support::{fused_against_plain, random};
+use crate::support::{cpu_against_generic, random};
 
 const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 4e-6 };
 
@@ -141,7 +141,7 @@ fn run(case: Case, trained: impl Fn(usize) -> bool) -> Vec<Vec<f32>> {
 #[test]
 fn maps_agree_with_their_plain_bodies() {
     for case in cases() {
-        fused_against_plain(&format!("{case:?}"), CLOSE, || run(case, |_| true));
+        cpu_against_generic(&format!("{case:?}"), CLOSE, || run(case, |_| true));
     }
 }
 
@@ -154,8 +154,8 @@ fn what_is_frozen_gets_no_gradient_and_changes_no_other() {
         if kept == 2 {
             continue;
         }
-        fused_against_plain(&format!("only {kept}"), CLOSE, || run(case, |idx| idx == kept));
-        fused_against_plain(&format!("not {kept}"), CLOSE, || run(case, |idx| idx != kept));
+        cpu_against_generic(&format!("only {kept}"), CLOSE, || run(case, |idx| idx == kept));
+        cpu_against_generic(&format!("not {kept}"), CLOSE, || run(case, |idx| idx != kept));
     }
 }
 
@@ -176,7 +176,7 @@ fn a_weight_used_twice_gets_both_gradients() {
         let gradients = twice.square().sum().backward();
         vec![values(&weight.grad(&gradients).expect("a gradient"))]
     };
-    fused_against_plain("twice", Tolerance { absolute: 0.0, of_largest: 3e-6 }, run);
+    cpu_against_generic("twice", Tolerance { absolute: 0.0, of_largest: 3e-6 }, run);
 }
 
 #[test]

@@ -6,8 +6,7 @@
 use burn::tensor::{Device, Tensor};
 use kernels::{
     Adapter, AttentionMask, GeluKind, Heads, LinearInput, LinearMap, LogProbs, WeightLayout,
-    add_layer_norm, add_lora, add_rms_norm, attention, attention_packed, embedding, fused_linear,
-    gelu, layer_norm, linear, linear_cross_entropy, linear_io, linear_logprobs, rms_norm, rope,
+    add_lora, attention, attention_packed, embedding, fused_linear, gelu, layer_norm, linear, linear_cross_entropy, linear_io, linear_logprobs, rms_norm, rope,
     silu, swiglu,
 };
 use testkit::{Tolerance, values};
@@ -289,7 +288,7 @@ pub(crate) fn check_rope([b, t, h, k]: [usize; 4], lies: Lies) {
     operation.check(b * t * h * k);
 }
 
-/// What a norm is added to, and which it is.
+/// [`rms_norm`] and [`layer_norm`].
 pub(crate) fn check_norms([b, t, d]: [usize; 3], lies: Lies) {
     let x = |seed| Input::random(&[b, t, d], seed).lies(lies);
     let weight = |seed| Input::random(&[d], seed);
@@ -314,34 +313,6 @@ pub(crate) fn check_norms([b, t, d]: [usize; 3], lies: Lies) {
         vec![x(1), weight(2), weight(3)],
         &|leaves| flat(layer_norm(leaves[0].d3(), leaves[1].d1(), Some(leaves[2].d1()), EPS)),
         &|inputs: &Inputs| reference::layer_norm(&inputs[0], &inputs[1], Some(&inputs[2]), EPS),
-    );
-    // Norm and sum side by side: a block uses both.
-    check(
-        "add_rms_norm",
-        vec![x(1), x(4), weight(2)],
-        &|leaves| {
-            let [x, residual] = [0, 1].map(|idx: usize| leaves[idx].d3());
-            let (normed, sum) = add_rms_norm(x, residual, leaves[2].d1(), EPS);
-            Tensor::cat(vec![flat(normed), flat(sum)], 0)
-        },
-        &|inputs: &Inputs| {
-            let sum = reference::sum(&inputs[0], &inputs[1]);
-            [reference::rms_norm(&sum, &inputs[2], EPS), sum].concat()
-        },
-    );
-    check(
-        "add_layer_norm",
-        vec![x(1), x(4), weight(2), weight(3)],
-        &|leaves| {
-            let [x, residual] = [0, 1].map(|idx: usize| leaves[idx].d3());
-            let bias = Some(leaves[3].d1());
-            let (normed, sum) = add_layer_norm(x, residual, leaves[2].d1(), bias, EPS);
-            Tensor::cat(vec![flat(normed), flat(sum)], 0)
-        },
-        &|inputs: &Inputs| {
-            let sum = reference::sum(&inputs[0], &inputs[1]);
-            [reference::layer_norm(&sum, &inputs[2], Some(&inputs[3]), EPS), sum].concat()
-        },
     );
 }
 
