@@ -128,7 +128,7 @@ fn each_sum_of_squares_is_that_of_its_tensor() {
         assert!(want.is_nan() && found.is_nan() || (found / want - 1.0).abs() < 1e-12);
     }
     assert!(found[3].is_nan(), "one value that is not a number must show");
-    // Off the CPU each sum is burn's f32, stacked with the others: the same bits as on its own.
+    // Each generic sum is burn's f32; stacking it with the others keeps its bits.
     let generic = kernels::with_generic_kernels(|| sums_of_squares(&all));
     for (generic, x) in generic.iter().zip(&all) {
         let one = f64::from((*x).clone().square().sum().into_scalar::<f32>());
