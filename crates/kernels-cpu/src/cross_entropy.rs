@@ -9,9 +9,9 @@ use rayon::prelude::*;
 use crate::autodiff::{CpuTensor, InputGradients, Op, record};
 use crate::buffer::{TASK, filled};
 use crate::flex;
-use crate::vocab_chunks::{TargetRows, VocabChunks};
 use crate::precision::Precision;
 use crate::simd::{self, multiversion};
+use crate::vocab_chunks::{TargetRows, VocabChunks};
 
 /// Gradients of the loss with respect to hidden states and weight, where they are needed.
 #[derive(Clone, Debug)]

@@ -37,7 +37,9 @@ mod weight_storage;
 pub use activation::{gelu_tanh, swiglu};
 pub use adamw::{AdamwCoefficients, adamw_update, sum_of_squares};
 pub use attention::{Heads, VisibleKeys, attention, attention_packed};
-pub use autodiff::{CpuTensor, InputGradients, Op, donate_grad_buffer, reclaim_grad_buffer, record};
+pub use autodiff::{
+    CpuTensor, InputGradients, Op, donate_grad_buffer, reclaim_grad_buffer, record,
+};
 pub use bf16::is_supported as has_bf16_products;
 pub use cross_entropy::cross_entropy;
 pub use embedding::embedding;

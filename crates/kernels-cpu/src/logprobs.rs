@@ -9,9 +9,9 @@ use rayon::prelude::*;
 use crate::autodiff::{CpuTensor, InputGradients, Op, record};
 use crate::buffer::filled;
 use crate::flex;
-use crate::vocab_chunks::{TargetRows, VocabChunks};
 use crate::precision::Precision;
 use crate::simd::{self, multiversion};
+use crate::vocab_chunks::{TargetRows, VocabChunks};
 
 #[derive(Clone, Debug)]
 struct LinearLogProbs {
@@ -51,7 +51,8 @@ pub fn logprobs(
                 [logit - log_sum, log_sum, entropy]
             })
             .collect();
-        for ([logprob, log_sum, entropy], row) in found.into_iter().zip(&target_rows.rows[start..]) {
+        for ([logprob, log_sum, entropy], row) in found.into_iter().zip(&target_rows.rows[start..])
+        {
             (out[*row], out[n_all + row]) = (logprob, entropy);
             rows.push((log_sum, entropy));
         }
@@ -83,7 +84,8 @@ impl Op for LinearLogProbs {
                     d_weight.fill(0.0);
                 }
                 chunks.for_chunks(|start, logits| {
-                    let picked_rows = target_rows.rows[start..].par_iter().zip(&target_rows.targets[start..]);
+                    let picked_rows =
+                        target_rows.rows[start..].par_iter().zip(&target_rows.targets[start..]);
                     let places = picked_rows.zip(&rows[start..]);
                     logits.par_chunks_mut(v).zip(places).for_each(
                         |(logits, ((row, target), (log_sum, entropy)))| {

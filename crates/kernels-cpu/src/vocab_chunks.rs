@@ -93,11 +93,13 @@ impl<'a> VocabChunks<'a> {
         } else {
             filled(target_rows.rows.len() * d, |out| {
                 let n = rows_per_task(d);
-                out.par_chunks_mut(n * d).zip(target_rows.rows.par_chunks(n)).for_each(|(out, rows)| {
-                    for (out, row) in out.chunks_mut(d).zip(rows) {
-                        out.copy_from_slice(&all[row * d..(row + 1) * d]);
-                    }
-                });
+                out.par_chunks_mut(n * d).zip(target_rows.rows.par_chunks(n)).for_each(
+                    |(out, rows)| {
+                        for (out, row) in out.chunks_mut(d).zip(rows) {
+                            out.copy_from_slice(&all[row * d..(row + 1) * d]);
+                        }
+                    },
+                );
             })
             .into()
         };
@@ -160,7 +162,10 @@ mod tests {
     #[test]
     fn rows_are_spread_to_their_indices() {
         let target_rows = TargetRows::new(&[-100, 4, -1, 0]);
-        assert_eq!((target_rows.rows.as_slice(), target_rows.targets.as_slice()), (&[1, 3][..], &[4, 0][..]));
+        assert_eq!(
+            (target_rows.rows.as_slice(), target_rows.targets.as_slice()),
+            (&[1, 3][..], &[4, 0][..])
+        );
         let spread = target_rows.spread(vec![1.0, 2.0, 3.0, 4.0], 2);
         assert_eq!(spread, [0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 3.0, 4.0]);
         assert_eq!(TargetRows::new(&[1, 2]).spread(vec![1.0, 2.0], 1), [1.0, 2.0]);

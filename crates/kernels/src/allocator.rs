@@ -1,6 +1,6 @@
 //! Settings of the C library's allocator for large, short-lived buffers, and an allocator that counts, for measurements.
 
-use std::alloc::{GlobalAlloc, System, Layout};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Keeps freed buffers in the process instead of returning them to the operating system.

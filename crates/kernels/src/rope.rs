@@ -22,11 +22,7 @@ pub fn rope(x_bthk: Tensor<4>, cos_btc: Tensor<3>, sin_btc: Tensor<3>) -> Tensor
     }
 }
 
-pub(crate) fn generic_rope(
-    x_bthk: Tensor<4>,
-    cos_btc: Tensor<3>,
-    sin_btc: Tensor<3>,
-) -> Tensor<4> {
+pub(crate) fn generic_rope(x_bthk: Tensor<4>, cos_btc: Tensor<3>, sin_btc: Tensor<3>) -> Tensor<4> {
     let [b, t, h, k] = x_bthk.dims();
     let half = k / 2;
     let first = x_bthk.clone().slice([0..b, 0..t, 0..h, 0..half]);

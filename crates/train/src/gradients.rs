@@ -114,7 +114,9 @@ impl Gradients {
 
     /// Whether each parameter, in module order, has a gradient that is not all zeros.
     pub(crate) fn are_nonzero(&self) -> impl Iterator<Item = bool> {
-        self.sums_of_squares().into_iter().map(|squares| squares.is_some_and(|squares| squares > 0.0))
+        self.sums_of_squares()
+            .into_iter()
+            .map(|squares| squares.is_some_and(|squares| squares > 0.0))
     }
 
     /// Σ g² of each parameter that has a gradient, in module order: one transfer from the device.

@@ -26,7 +26,8 @@ const LAYERS: &[&[&str]] = &[
 const WITHOUT_BURN: &[&str] = &["fsio", "seed", "recipe", "arch", "tokenizer", "data", "plan"];
 
 /// Tools and test kits that stand beside the house.
-const BESIDE: &[&str] = &["testkit", "kernels-portable", "kernels-cpu-portable", "kind-data", "judge"];
+const BESIDE: &[&str] =
+    &["testkit", "kernels-portable", "kernels-cpu-portable", "kind-data", "judge"];
 
 fn packages() -> BTreeMap<String, Package> {
     let metadata = MetadataCommand::new()

@@ -63,7 +63,9 @@ fn every_file_says_what_it_is() {
 #[test]
 fn unsafe_stays_in_kernels_and_fsio() {
     let allowed = |name: &str| {
-        ["kernels-cpu", "kernels", "fsio"].iter().any(|own| name.starts_with(&format!("crates/{own}/")))
+        ["kernels-cpu", "kernels", "fsio"]
+            .iter()
+            .any(|own| name.starts_with(&format!("crates/{own}/")))
     };
     for (name, text) in sources() {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));

@@ -109,9 +109,10 @@ fn run(
     let Heads { h, k, .. } = heads;
     let keep = inputs.iter().any(|input| input.is_tracked());
     let mut log_sums = vec![0.0; if keep { b * h * t } else { 0 }];
-    let out = with_problem(&source, rope.as_ref(), &visible, heads, (b, t, s), measure, |problem| {
-        filled(b * t * h * k, |out| forward(problem, out, &mut log_sums))
-    });
+    let out =
+        with_problem(&source, rope.as_ref(), &visible, heads, (b, t, s), measure, |problem| {
+            filled(b * t * h * k, |out| forward(problem, out, &mut log_sums))
+        });
     let out = flex::tensor(out, shape);
     let kept = out.clone();
     record(inputs, out, || Attention {

@@ -171,8 +171,9 @@ pub(super) fn multiply<T: Value>(
     with_lines(&SHARED, starts[starts.len() - 1], |shared| {
         pack_shared(shared, &division, &starts, &Side::of(&division, true, a, b), parallel);
         let (shared, own) = (&*shared, Side::of(&division, false, a, b));
-        let run =
-            |task: usize| multiply_task(out, &division, (shared, &starts), &own, task, write, scale);
+        let run = |task: usize| {
+            multiply_task(out, &division, (shared, &starts), &own, task, write, scale)
+        };
         let tasks = division.row_tasks * division.column_tasks;
         if parallel && tasks > 1 {
             (0..tasks).into_par_iter().for_each(run);
@@ -239,7 +240,8 @@ fn multiply_task<T: Value>(
     let own_panels = if own_rows { row_panels.clone() } else { column_panels.clone() };
     with_lines(&OWN, own_panels.len() * division.lines(own_rows, PAIRS), |own_lines| {
         for (block, (start, pairs)) in division.inner_blocks().enumerate() {
-            let (rows_size, columns_size) = (division.lines(true, pairs), division.lines(false, pairs));
+            let (rows_size, columns_size) =
+                (division.lines(true, pairs), division.lines(false, pairs));
             let own_size = division.lines(own_rows, pairs);
             for (panel, lines) in own_panels.clone().zip(own_lines.chunks_mut(own_size)) {
                 own.pack(lines, panel, start, pairs);

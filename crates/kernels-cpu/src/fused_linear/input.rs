@@ -11,7 +11,7 @@ use crate::autodiff::{CpuTensor, InputGradients};
 use crate::buffer::{TASK, filled, rows_per_task};
 use crate::flex;
 use crate::norm_rows::{norm_row, norm_row_backward, rstd};
-use crate::simd::{sigmoid, multiversion};
+use crate::simd::{multiversion, sigmoid};
 
 /// Rows per partial sum of a norm weight's gradient.
 const BLOCK: usize = 64;

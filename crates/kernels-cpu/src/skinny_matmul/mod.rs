@@ -65,7 +65,9 @@ pub(crate) fn add_product(
             let columns = columns(x, sizes);
             in_tasks(out, weight, sizes, |tile, weight| f32s(tile, &columns, weight, sizes));
         }
-        StoredWeight::Bf16(weight) if precision == Precision::Bf16 && crate::bf16::is_supported() => {
+        StoredWeight::Bf16(weight)
+            if precision == Precision::Bf16 && crate::bf16::is_supported() =>
+        {
             let columns = pairs_of_columns(x, sizes);
             in_tasks(out, weight, sizes, |tile, weight| pairs(tile, &columns, weight, sizes));
         }

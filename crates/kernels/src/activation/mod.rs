@@ -39,7 +39,9 @@ pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
 pub fn gelu<const D: usize>(x: Tensor<D>, kind: GeluKind) -> Tensor<D> {
     match (kind, Select::new().float(&x).kernel_set()) {
         (GeluKind::Exact, _) => activation::gelu(x),
-        (GeluKind::Tanh, KernelSet::Cpu) => kernels_cpu::gelu_tanh(&CpuTensor::new(x)).into_tensor(),
+        (GeluKind::Tanh, KernelSet::Cpu) => {
+            kernels_cpu::gelu_tanh(&CpuTensor::new(x)).into_tensor()
+        }
         (GeluKind::Tanh, KernelSet::Generic) => generic_gelu_tanh(x),
     }
 }

@@ -65,7 +65,11 @@ pub(crate) trait MatmulOps: Backend {
 
     /// `lhs · rhs` of f32 operands, rounded to bf16 first if `half`; the differentiable form.
     #[fusion(default)]
-    fn matmul_rounded(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, half: bool) -> FloatTensor<Self> {
+    fn matmul_rounded(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        half: bool,
+    ) -> FloatTensor<Self> {
         Self::matmul_f32(rounded::<Self>(lhs, half), rounded::<Self>(rhs, half))
     }
 }
@@ -83,7 +87,11 @@ impl<B: MatmulOps, C: CheckpointStrategy> MatmulOps for Autodiff<B, C> {
         Self::matmul_rounded(lhs, rhs, false)
     }
 
-    fn matmul_rounded(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, half: bool) -> FloatTensor<Self> {
+    fn matmul_rounded(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        half: bool,
+    ) -> FloatTensor<Self> {
         let step = MatmulStep.prepare::<C>([lhs.node(), rhs.node()]).compute_bound().stateful();
         let tracked = [lhs.is_tracked(), rhs.is_tracked()];
         let lhs = rounded::<B>(lhs.into_primitive(), half);
@@ -117,7 +125,12 @@ struct MatmulStep;
 impl<B: MatmulOps> Backward<B, 2> for MatmulStep {
     type State = SavedOperands<B>;
 
-    fn backward(self, ops: Ops<SavedOperands<B>, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<SavedOperands<B>, 2>,
+        gradients: &mut Gradients,
+        _: &mut Checkpointer,
+    ) {
         let [lhs_node, rhs_node] = ops.parents;
         let SavedOperands { lhs, rhs, half } = ops.state;
         let d_out = rounded::<B>(gradients.consume::<B>(&ops.node), half);

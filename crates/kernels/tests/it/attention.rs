@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use kernels::{AttentionMask, Heads, attention, attention_packed, rope};
 use testkit::{Tolerance, assert_close, values};
 
-use crate::support::{f32s, f64s, cpu_against_generic, ints, numeric_gradient, random};
+use crate::support::{cpu_against_generic, f32s, f64s, ints, numeric_gradient, random};
 
 struct Case {
     b: usize,

@@ -173,7 +173,12 @@ impl Operation<'_> {
         // Without autodiff: decoding has code paths of its own.
         let leaves: Vec<Leaf> = self.inputs.iter().map(|i| i.leaf(&Device::flex())).collect();
         let out = values(&(self.run)(&leaves));
-        assert_close(&format!("{}: without autodiff", self.name), &out, &f32s(&want), self.tolerance);
+        assert_close(
+            &format!("{}: without autodiff", self.name),
+            &out,
+            &f32s(&want),
+            self.tolerance,
+        );
 
         self.check_spoiled(&inputs);
 
@@ -227,7 +232,8 @@ fn some_of(n: usize, most: usize) -> Vec<usize> {
 #[test]
 fn views_have_the_intended_strides() {
     let x = crate::support::random([3, 4, 5], 1, &Device::flex());
-    for (view, dense) in [(View::Contiguous, true), (View::Transposed, false), (View::Sliced, false)]
+    for (view, dense) in
+        [(View::Contiguous, true), (View::Transposed, false), (View::Sliced, false)]
     {
         let view = as_view(x.clone(), view);
         assert_eq!(values(&view), values(&x));

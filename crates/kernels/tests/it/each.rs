@@ -5,8 +5,8 @@ use kernels::WeightLayout;
 
 use crate::check::View;
 use crate::operations::{
-    Kind, FusedLinear, check_activations, check_attention, check_embedding, check_head, check_linear,
-    check_norms, check_packed, check_rope,
+    FusedLinear, Kind, check_activations, check_attention, check_embedding, check_head,
+    check_linear, check_norms, check_packed, check_rope,
 };
 use crate::reference::Attention;
 
@@ -41,7 +41,8 @@ fn fused_linear_of_every_kind() {
     for kind in KINDS {
         for layout in [WeightLayout::OutIn, WeightLayout::InOut] {
             for view in ALL {
-                let full = FusedLinear { kind, layout, view, outs: vec![3, 1, 5], ..fused_linear() };
+                let full =
+                    FusedLinear { kind, layout, view, outs: vec![3, 1, 5], ..fused_linear() };
                 full.check();
                 FusedLinear { bias: true, residual: true, ..full.clone() }.check();
                 FusedLinear { rank: Some(2), bias: true, residual: true, ..full }.check();
@@ -57,7 +58,8 @@ fn fused_linear_of_one_element_and_of_many() {
         one.check();
         FusedLinear { bias: true, rank: Some(1), residual: true, ..one }.check();
         // More rows than a block of sums, widths that are no multiple of a vector.
-        let many = FusedLinear { kind, b: 3, t: 67, d_in: 35, outs: vec![33, 17, 1], ..fused_linear() };
+        let many =
+            FusedLinear { kind, b: 3, t: 67, d_in: 35, outs: vec![33, 17, 1], ..fused_linear() };
         many.check();
         FusedLinear { bias: true, rank: Some(5), residual: true, view: View::Transposed, ..many }
             .check();
@@ -68,7 +70,8 @@ fn fused_linear_of_one_element_and_of_many() {
 #[test]
 fn fused_linear_of_every_number_of_few_rows() {
     for t in [1, 2, 15, 16, 17, 33, 63, 64, 65] {
-        FusedLinear { b: 1, t, d_in: 19, outs: vec![11, 70], residual: true, ..fused_linear() }.check();
+        FusedLinear { b: 1, t, d_in: 19, outs: vec![11, 70], residual: true, ..fused_linear() }
+            .check();
     }
 }
 

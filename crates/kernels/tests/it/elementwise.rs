@@ -84,12 +84,7 @@ fn gradients_of_norms() {
         |x, w| layer_norm(x, w.clone(), Some(w), 0.1),
         |x, w| layer_oracle(x, w, Some(w), 0.1),
     );
-    check_gradients(
-        x,
-        w,
-        |x, w| layer_norm(x, w, None, 0.1),
-        |x, w| layer_oracle(x, w, None, 0.1),
-    );
+    check_gradients(x, w, |x, w| layer_norm(x, w, None, 0.1), |x, w| layer_oracle(x, w, None, 0.1));
 }
 
 fn silu64(x: f64) -> f64 {

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use kernels::{LogProbs, linear_cross_entropy, linear_logprobs};
 use testkit::{Tolerance, assert_close, values};
 
-use crate::support::{f32s, f64s, cpu_against_generic, ints, random};
+use crate::support::{cpu_against_generic, f32s, f64s, ints, random};
 
 const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 2e-6 };
 

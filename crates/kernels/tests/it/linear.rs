@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use kernels::{embedding, linear, linear_io};
 use testkit::{Tolerance, assert_close, values};
 
-use crate::support::{f32s, f64s, cpu_against_generic, ints, random};
+use crate::support::{cpu_against_generic, f32s, f64s, ints, random};
 
 fn oracle(x: &[f64], weight_oi: &[f64], bias: Option<&[f64]>, d_in: usize) -> Vec<f64> {
     let row = |x: &[f64]| -> Vec<f64> {

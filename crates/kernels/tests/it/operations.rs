@@ -6,12 +6,12 @@
 use burn::tensor::{Device, Tensor};
 use kernels::{
     Adapter, AttentionMask, GeluKind, Heads, LinearInput, LinearMap, LogProbs, WeightLayout,
-    add_lora, attention, attention_packed, embedding, fused_linear, gelu, layer_norm, linear, linear_cross_entropy, linear_io, linear_logprobs, rms_norm, rope,
-    silu, swiglu,
+    add_lora, attention, attention_packed, embedding, fused_linear, gelu, layer_norm, linear,
+    linear_cross_entropy, linear_io, linear_logprobs, rms_norm, rope, silu, swiglu,
 };
 use testkit::{Tolerance, values};
 
-use crate::check::{Input, Leaf, View, Operation, as_view};
+use crate::check::{Input, Leaf, Operation, View, as_view};
 use crate::reference::{self, Inputs};
 use crate::support::{ints, random};
 

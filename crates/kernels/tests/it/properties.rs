@@ -6,8 +6,8 @@ use proptest::test_runner::RngSeed;
 
 use crate::check::View;
 use crate::operations::{
-    Kind, FusedLinear, check_activations, check_attention, check_embedding, check_head, check_linear,
-    check_norms, check_packed, check_rope,
+    FusedLinear, Kind, check_activations, check_attention, check_embedding, check_head,
+    check_linear, check_norms, check_packed, check_rope,
 };
 use crate::optimizer::{check_adamw, check_exponentials, check_sums};
 use crate::reference::Attention;
