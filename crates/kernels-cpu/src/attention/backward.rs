@@ -182,7 +182,7 @@ impl Tile<'_> {
     ) {
         let (out, strides) = &gradients.q;
         for (idx, d_query) in self.d_queries.chunks(problem.k).enumerate() {
-            let chunks = group * problem.r() + idx / block.n;
+            let head = group * problem.r() + idx / block.n;
             let position = block.start + idx % block.n;
             let angles = problem.angles(row, position);
             #[allow(unsafe_code)]

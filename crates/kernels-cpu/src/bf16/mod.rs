@@ -18,7 +18,7 @@ pub(crate) use rounding::round;
 use crate::gemm::{Matrix, MatrixMut, Write};
 
 /// Whether this processor multiplies bf16 faster than f32.
-pub(crate) fn is_supported() -> bool {
+pub fn is_supported() -> bool {
     #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     {
         // Called for every product, so the processor is queried once.

@@ -235,9 +235,9 @@ fn views_have_the_intended_strides() {
     for (view, dense) in
         [(View::Contiguous, true), (View::Transposed, false), (View::Sliced, false)]
     {
-        let view = as_view(x.clone(), view);
-        assert_eq!(values(&view), values(&x));
-        let flex = view.try_into_primitive::<burn::backend::Flex>().expect("the CPU");
+        let viewed = as_view(x.clone(), view);
+        assert_eq!(values(&viewed), values(&x));
+        let flex = viewed.try_into_primitive::<burn::backend::Flex>().expect("the CPU");
         assert_eq!(flex.as_slice::<f32>().is_some(), dense, "{view:?}");
     }
 }
