@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use super::forward::{BLOCK, Block, CHUNK, Problem, blocks, chunks};
 use super::heads::{HeadView, Strides, store};
 use crate::buffer::{Shared, scratch};
-use crate::gemm::{Matrix, MatrixMut, Write, gemm_alone};
+use crate::gemm::gemm_alone;
+use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::simd::{self, multiversion};
 
 /// Where gradients of queries, keys and values go.

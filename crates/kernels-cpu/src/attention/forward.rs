@@ -10,7 +10,8 @@ use super::dots::dots;
 use super::heads::{HeadView, Rope, load};
 use super::visible::VisibleKeys;
 use crate::buffer::{Shared, scratch};
-use crate::gemm::{Matrix, MatrixMut, Write, gemm_alone};
+use crate::gemm::gemm_alone;
+use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::precision::Precision;
 use crate::simd::{self, multiversion};
 

@@ -6,7 +6,7 @@ use burn::tensor::DType;
 use burn_flex::FlexTensor;
 
 use crate::buffer::Shared;
-use crate::gemm::Matrix;
+use crate::matrix::Matrix;
 use crate::rotation::{rotate, rotate_back};
 use crate::simd::multiversion;
 
