@@ -8,7 +8,8 @@ use crate::support::root;
 
 /// From the bottom up; arrows point to lower layers only.
 const LAYERS: &[&[&str]] = &[
-    &["fsio", "seed", "workspace-hack"],
+    &["workspace-hack"],
+    &["fsio", "seed", "kernels-cpu"],
     &["recipe", "arch", "kernels"],
     &["tokenizer", "loss"],
     &["data", "nn"],
@@ -16,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan", "lora"],
     &["generate", "export"],
     &["train"],
-    &["policy"],
+    &["rl"],
     &["evaluate"],
     &["pretrain", "sft", "reward", "dpo", "ppo", "bench"],
     &["cli"],
@@ -26,7 +27,8 @@ const LAYERS: &[&[&str]] = &[
 const WITHOUT_BURN: &[&str] = &["fsio", "seed", "recipe", "arch", "tokenizer", "data", "plan"];
 
 /// Test support and development tools: no crate of a layer may depend on them.
-const OUTSIDE_LAYERS: &[&str] = &["testkit", "kernels-portable", "kind-data", "judge"];
+const OUTSIDE_LAYERS: &[&str] =
+    &["testkit", "kernels-portable", "kernels-cpu-portable", "kind-data", "judge"];
 
 fn packages() -> BTreeMap<String, Package> {
     let metadata = MetadataCommand::new()
