@@ -1,26 +1,23 @@
 //! Scaled dot-product attention with grouped key-value heads.
 //!
-//! On the CPU in tiles, without a matrix of all scores; elsewhere in tensor operations. There is
-//! deliberately no attention without a mask.
+//! On the CPU in tiles, without a matrix of all scores; elsewhere by tensor operations. Every attention takes a mask.
 
-mod backward;
-mod dots;
-mod forward;
-mod fused;
-mod heads;
 mod mask;
 
 use burn::tensor::{Tensor, activation};
+use kernels_cpu::CpuTensor;
 
-pub(crate) use self::heads::{Turn, turn};
 pub use self::mask::AttentionMask;
 use self::mask::HIDDEN;
-use crate::product::matmul;
+use crate::dispatch::{KernelSet, Select};
+use crate::matmul::matmul;
+use crate::precision::precision;
+use crate::rope::generic_rope;
 
 /// `softmax(q·kᵀ · scale + mask) · v`, each group of `h / g` query heads sharing one key-value head.
 ///
-/// q `[b, t, h, k]`, k and v `[b, s, g, k]` (views are fine) → `[b, t, h, k]`. A query that sees
-/// nothing gets zeros.
+/// q `[b, t, h, k]`, k and v `[b, s, g, k]` (views are fine) → `[b, t, h, k]`. The output of a query without visible keys
+/// is zero.
 pub fn attention(
     q_bthk: Tensor<4>,
     k_bsgk: Tensor<4>,
@@ -28,9 +25,23 @@ pub fn attention(
     mask: &AttentionMask,
     scale: f64,
 ) -> Tensor<4> {
-    if fused::fits(&[&q_bthk, &k_bsgk, &v_bsgk]) {
-        return fused::attention([q_bthk, k_bsgk, v_bsgk], mask, scale);
+    match Select::new().float(&q_bthk).float(&k_bsgk).float(&v_bsgk).kernel_set() {
+        KernelSet::Cpu => {
+            let inputs = [q_bthk, k_bsgk, v_bsgk].map(CpuTensor::new);
+            let scale = scale as f32;
+            kernels_cpu::attention(inputs, mask.visible(), scale, precision()).into_tensor()
+        }
+        KernelSet::Generic => generic_attention(q_bthk, k_bsgk, v_bsgk, mask, scale),
     }
+}
+
+fn generic_attention(
+    q_bthk: Tensor<4>,
+    k_bsgk: Tensor<4>,
+    v_bsgk: Tensor<4>,
+    mask: &AttentionMask,
+    scale: f64,
+) -> Tensor<4> {
     let [b, t, h, k] = q_bthk.dims();
     let [_, s, g, _] = k_bsgk.dims();
     // The query heads of a group are stacked along time, so one product serves the whole group.
@@ -40,14 +51,14 @@ pub fn attention(
     let scores_bhts = scores_bgrs.reshape([b, h, t, s]);
     let additive_b1ts = mask.additive();
     let probs_bhts = activation::softmax(scores_bhts.mul_scalar(scale) + additive_b1ts.clone(), 3);
-    // Where all keys are hidden, the softmax would spread over them.
+    // Without visible keys the softmax would be uniform over hidden ones.
     let probs_bhts = probs_bhts * (additive_b1ts.div_scalar(-HIDDEN) + 1.0);
     let probs_bgrs = probs_bhts.reshape([b, g, rows, s]);
     let out_bgrk = matmul(probs_bgrs, v_bsgk.swap_dims(1, 2));
     out_bgrk.reshape([b, h, t, k]).swap_dims(1, 2)
 }
 
-/// How many heads stand side by side, and how wide each is.
+/// Numbers of heads, and their width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
     /// Query heads.
@@ -59,12 +70,21 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Queries `[b, t, h, k]`, keys and values `[b, t, g, k]` of `[b, t, (h + 2g) · k]`; queries and
-    /// keys rotated if `rope` gives cosines and sines.
+    /// Queries `[b, t, h, k]`, keys and values `[b, t, g, k]` of `[b, t, (h + 2g) · k]`; queries and keys are rotated if
+    /// `rope` has cosines and sines.
     pub fn split(
         self,
         qkv_btw: Tensor<3>,
         rope: Option<(Tensor<3>, Tensor<3>)>,
+    ) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+        self.split_with(qkv_btw, rope, crate::rope::rope)
+    }
+
+    fn split_with(
+        self,
+        qkv_btw: Tensor<3>,
+        rope: Option<(Tensor<3>, Tensor<3>)>,
+        rotate: fn(Tensor<4>, Tensor<3>, Tensor<3>) -> Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
         let Self { h, g, k } = self;
         let [b, t, _] = qkv_btw.dims();
@@ -74,13 +94,13 @@ impl Heads {
         };
         let (q_bthk, k_btgk, v_btgk) = (part(0, h), part(h, g), part(h + g, g));
         let Some((cos_btc, sin_btc)) = rope else { return (q_bthk, k_btgk, v_btgk) };
-        let rotated = |x| crate::rope(x, cos_btc.clone(), sin_btc.clone());
+        let rotated = |x| rotate(x, cos_btc.clone(), sin_btc.clone());
         (rotated(q_bthk), rotated(k_btgk), v_btgk)
     }
 }
 
-/// [`attention`] of queries, keys and values that stand side by side, rotated first if `rope` gives
-/// cosines and sines `[b, t, k / 2]`: `[b, t, (h + 2g) · k]` → `[b, t, h · k]`.
+/// [`attention`] of queries, keys and values in one tensor, `[b, t, (h + 2g) · k]` → `[b, t, h · k]`. Queries and keys are
+/// rotated first if `rope` has cosines and sines `[b, t, k / 2]`.
 pub fn attention_packed(
     qkv_btw: Tensor<3>,
     heads: Heads,
@@ -88,11 +108,33 @@ pub fn attention_packed(
     mask: &AttentionMask,
     scale: f64,
 ) -> Tensor<3> {
-    let rope_fits = rope.as_ref().is_none_or(|(cos, sin)| !cos.is_autodiff() && !sin.is_autodiff());
-    if crate::autodiff::fits(&qkv_btw) && rope_fits {
-        return fused::packed(qkv_btw, heads, rope, mask, scale);
+    let select = Select::new().float(&qkv_btw);
+    let select = match &rope {
+        Some((cos, sin)) => select.constant(cos).constant(sin),
+        None => select,
+    };
+    match select.kernel_set() {
+        KernelSet::Cpu => {
+            let Heads { h, g, k } = heads;
+            let value = |x: Tensor<3>| CpuTensor::new(x).into_value();
+            let rope = rope.map(|(cos, sin)| (value(cos), value(sin)));
+            let (qkv, heads) = (CpuTensor::new(qkv_btw), kernels_cpu::Heads { h, g, k });
+            let (visible, scale) = (mask.visible(), scale as f32);
+            kernels_cpu::attention_packed(qkv, heads, rope, visible, scale, precision())
+                .into_tensor()
+        }
+        KernelSet::Generic => generic_packed(qkv_btw, heads, rope, mask, scale),
     }
+}
+
+fn generic_packed(
+    qkv_btw: Tensor<3>,
+    heads: Heads,
+    rope: Option<(Tensor<3>, Tensor<3>)>,
+    mask: &AttentionMask,
+    scale: f64,
+) -> Tensor<3> {
     let [b, t, _] = qkv_btw.dims();
-    let (q_bthk, k_btgk, v_btgk) = heads.split(qkv_btw, rope);
-    attention(q_bthk, k_btgk, v_btgk, mask, scale).reshape([b, t, heads.h * heads.k])
+    let (q_bthk, k_btgk, v_btgk) = heads.split_with(qkv_btw, rope, generic_rope);
+    generic_attention(q_bthk, k_btgk, v_btgk, mask, scale).reshape([b, t, heads.h * heads.k])
 }
