@@ -16,7 +16,7 @@ pub fn answer_logprobs(model: &CausalLm, batch: &Batch, device: &Device) -> Pair
     let Batch { rows: b, sequence_length: t, ids, positions, segments, targets, .. } = batch;
     let (p, t) = (b / 2, *t);
     let tokens = TokenBatch::new(ids, positions, segments, *b, t, device);
-    let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+    let hidden_nd = model.forward(&tokens).hidden_nd();
     let targets_n = Tensor::<1, Int>::from_data(targets.as_slice(), device);
     // Positions without a target are left out of the product with the head.
     let logprobs = kernels::linear_logprobs(hidden_nd, model.head_weight(), targets_n, 1.0);

@@ -23,7 +23,7 @@ fn pefts_merged_weights() {
             assert_close(name, values, &golden.f32(name), Tolerance::absolute(1e-6));
         }
         let (tokens, expected) = io_of(&dir);
-        let merged_logits = values(&merged.logits(merged.forward(&tokens)));
+        let merged_logits = values(&merged.logits(merged.forward(&tokens).hidden_btd));
         assert_close("logits", &merged_logits, &expected, Tolerance::LOGITS);
     }
 }
