@@ -28,6 +28,7 @@ use train::{
 
 pub use error::{Error, Result};
 pub use logprobs::answer_logprobs;
+use logprobs::answer_logprobs_and_aux_loss;
 pub use metrics::Figures;
 pub use objective::Objective;
 pub use reference::{REFERENCE_DIR, Reference, reference_key};
@@ -74,10 +75,12 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         for (idx, micro) in batch.micro_batches_of(replicas.share(), 2, 2 * stage.micro_batch) {
             let micro = micro.trimmed();
             dropout.draw(step, idx);
-            let policy = answer_logprobs(&model, &micro, device);
+            let (policy, aux_loss) = answer_logprobs_and_aux_loss(&model, &micro, device);
             let reference = reference.of(stage, &micro, &policy)?;
             figures.add(objective, &policy, &reference);
             let loss = LossSum::of(objective.losses(&policy, &reference));
+            let n_pairs = loss.count;
+            let loss = loss.with_aux_loss(aux_loss, n_pairs);
             loss_sum += loss.value();
             gradients.accumulate(&model, || loss.sum.backward());
         }

@@ -61,7 +61,8 @@ impl Error {
             Self::Occupied { .. } => "merge the adapter before you attach another".to_owned(),
             Self::NoAdapter => "attach or load an adapter first".to_owned(),
             Self::MissingTensor { .. } | Self::LeftOver { .. } => {
-                "adapter_config.json, the adapter's weights and the base model must belong together".to_owned()
+                "adapter_config.json, the adapter's weights and the base model must belong together"
+                    .to_owned()
             }
         })
     }

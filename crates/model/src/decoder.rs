@@ -78,5 +78,7 @@ pub(crate) fn projections_of<'a, B: Block>(
     blocks: &'a mut [B],
 ) -> Vec<NamedProjection<'a>> {
     let blocks = blocks.iter_mut().enumerate();
-    blocks.flat_map(|(idx, block)| prefixed(&format!("{name}.{idx}"), block.projections_mut())).collect()
+    blocks
+        .flat_map(|(idx, block)| prefixed(&format!("{name}.{idx}"), block.projections_mut()))
+        .collect()
 }

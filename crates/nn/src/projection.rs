@@ -45,7 +45,9 @@ pub trait Projection {
         let layout = self.base().layout;
         self.weight_mut().update(|weight| match layout {
             kernels::WeightLayout::OutIn => adapter.merge(weight),
-            kernels::WeightLayout::InOut => row_major(adapter.merge(weight.transpose()).transpose()),
+            kernels::WeightLayout::InOut => {
+                row_major(adapter.merge(weight.transpose()).transpose())
+            }
         });
         Some(adapter)
     }

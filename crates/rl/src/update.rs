@@ -142,7 +142,7 @@ fn learn(
         let old = Old::new(scored, micro, conventions, device);
 
         // 8. The clipped policy loss, equation 7.
-        let new = batch.logprobs(&actors.policy, sampling, conventions);
+        let (new, aux_loss) = batch.logprobs(&actors.policy, sampling, conventions);
         let policy = ppo_policy(
             new.logprobs_n,
             old.logprobs_n,
@@ -160,13 +160,17 @@ fn learn(
         figures.approx_kl += sum(policy.approx_kl_n);
         figures.entropy += sum(new.entropy_n);
         figures.n_predicted += policy.ratio_n.dims()[0];
-        figures.ratio += sum(policy.ratio_n);
+        figures.ratio += sum(policy.ratio_n.clone());
         // The two models share no trained weight: one after the other, each graph is gone before the next is built.
-        gradients.accumulate(actors, || policy.loss.mean_over(n_tokens).backward());
+        let n_predicted = policy.ratio_n.dims()[0] as u64;
+        let loss = policy.loss.with_aux_loss(aux_loss, n_predicted).mean_over(n_tokens);
+        gradients.accumulate(actors, || loss.backward());
 
         // 9. The clipped value loss.
+        let (values_n, aux_loss) = batch.values(&actors.value);
+        let n_micro = values_n.dims()[0] as u64;
         let value = ppo_value(
-            batch.values(&actors.value),
+            values_n,
             old.values_n,
             old.returns_n,
             old.is_value_n,
@@ -177,7 +181,8 @@ fn learn(
         figures.n_values_clipped += sum(value.n_clipped);
 
         // 10. Both are means over the whole mini-batch, the value's by its weight.
-        let loss = value.loss.mean_over(n_values).mul_scalar(settings.vf_coef);
+        let loss = value.loss.with_aux_loss(aux_loss, n_micro).mean_over(n_values);
+        let loss = loss.mul_scalar(settings.vf_coef);
         gradients.accumulate(actors, || loss.backward());
     }
     Ok(())

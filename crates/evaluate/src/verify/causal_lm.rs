@@ -205,7 +205,7 @@ pub(super) fn summed_loss(
     n_targets: u64,
 ) -> loss::LossSum {
     let n = targets.len();
-    let hidden_nd = model.forward(tokens).reshape([n, model.config().hidden_size()]);
+    let hidden_nd = model.forward(tokens).hidden_nd();
     let device = tokens.ids_bt.device();
     let targets_n = Tensor::<1, Int>::from_data(TensorData::new(targets.to_vec(), [n]), &device);
     loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets)

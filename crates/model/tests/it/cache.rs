@@ -139,13 +139,13 @@ fn rows_of_a_cache_can_be_chosen_and_repeated() {
     let model = load_causal_lm(&dir, &device).expect("a golden model");
     let ids = [7, 8, 9, 30, 31, 32];
     let mut cache = model.new_cache(2, 5);
-    model.backbone.forward_cached(&TokenBatch::of_rows(&ids, 2, &device), &mut cache).hidden_btd;
+    model.backbone.forward_cached(&TokenBatch::of_rows(&ids, 2, &device), &mut cache);
     let mut chosen = cache.select_rows(&[1, 0, 1]);
     let next = TokenBatch::new(&[40, 41, 42], &[3; 3], &[0; 3], 3, 1, &device);
-    let got = values(&model.backbone.forward_cached(&next, &mut chosen));
+    let got = values(&model.backbone.forward_cached(&next, &mut chosen).hidden_btd);
     let d = got.len() / 3;
     for (row, text) in [[30, 31, 32, 40], [7, 8, 9, 41], [30, 31, 32, 42]].iter().enumerate() {
-        let whole = values(&model.forward(&TokenBatch::of_rows(text, 1, &device)));
+        let whole = values(&model.forward(&TokenBatch::of_rows(text, 1, &device)).hidden_btd);
         assert_close("row", &got[row * d..(row + 1) * d], &whole[3 * d..], SAME);
     }
     assert_eq!(cache.len(), 3, "the cache chosen from is as it was");
