@@ -48,9 +48,9 @@ impl Error {
             Self::ReferenceNotFinite { .. } => {
                 Some("evaluate the model that the stage starts from: `temper eval`".to_owned())
             }
-            Self::NotInReference { .. } => {
-                Some("remove the directory `reference` of the stage; it is computed again".to_owned())
-            }
+            Self::NotInReference { .. } => Some(
+                "remove the directory `reference` of the stage; it is computed again".to_owned(),
+            ),
             Self::Read { .. } => Some("check `start` in [dpo]".to_owned()),
             Self::Train(error) => error.hint(),
             Self::Evaluate(error) => error.hint(),

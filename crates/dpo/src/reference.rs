@@ -183,7 +183,9 @@ fn precompute(
     };
     reference.save(&run.dir().path().join(REFERENCE_DIR), key)?;
     let (n_pairs, seconds) = (reference.n_texts() / 2, start.elapsed().as_secs_f64());
-    run.note(format!("precomputed the reference log-probabilities of {n_pairs} pairs in {seconds:.1} s"));
+    run.note(format!(
+        "precomputed the reference log-probabilities of {n_pairs} pairs in {seconds:.1} s"
+    ));
     Ok(reference)
 }
 

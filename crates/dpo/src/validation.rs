@@ -7,7 +7,7 @@ use model::CausalLm;
 use plan::StagePlan;
 use train::EvalRow;
 
-use crate::{PreferenceMetrics, Objective, Reference, Result, answer_logprobs};
+use crate::{Objective, PreferenceMetrics, Reference, Result, answer_logprobs};
 
 /// Loss, accuracy and margin on the validation set, up to `eval.max_rows`. No autodiff graph is built.
 pub(crate) fn validate(

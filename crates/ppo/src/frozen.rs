@@ -6,9 +6,9 @@ use model::{CausalLm, ScalarModel};
 use plan::{Plan, PpoPlan, StagePlan};
 use rl::ActorCritic;
 use train::{
-    AdamW, BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, Learner, ModelSource, ParameterNames,
-    RunDir, SaveFormat, StageRun, StageSettings, Weights, compare_trained, first_weights,
-    load_trained, start_dir, with_checkpointing,
+    AdamW, BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, Learner, ModelSource,
+    ParameterNames, RunDir, SaveFormat, StageRun, StageSettings, Weights, compare_trained,
+    first_weights, load_trained, start_dir, with_checkpointing,
 };
 
 use crate::{Error, Result, VALUE_FILE, inner, write_checkpoint};

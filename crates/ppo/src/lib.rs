@@ -102,8 +102,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         return Ok(Outcome::Finished(run.finish(serde_json::Value::Null)?));
     }
     let policy = weights_to_export(&mut run, actors.policy, &save_format)?;
-    let result =
-        answers::result(&before, run.exported_eval(), &policy, plan, stage, section)?;
+    let result = answers::result(&before, run.exported_eval(), &policy, plan, stage, section)?;
     write_model(&run.dir().model(), &save_format, &policy, stage)?;
     Ok(Outcome::Finished(run.finish(result)?))
 }

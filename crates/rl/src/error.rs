@@ -56,7 +56,9 @@ pub enum Error {
         n_episodes: usize,
     },
     /// Rewards with a wrong or non-finite sum.
-    #[error("episode {episode}: rewards sum to `{rewards}`, but score − kl_coef × KL is `{expected}`")]
+    #[error(
+        "episode {episode}: rewards sum to `{rewards}`, but score − kl_coef × KL is `{expected}`"
+    )]
     RewardSum {
         /// 0-based episode.
         episode: usize,

@@ -84,8 +84,9 @@ pub(crate) fn metrics(
     let kl = per_episode(&|i| sum(&scored.episodes[i].kl));
     let scores = per_episode(&|i| f64::from(scored.episodes[i].score));
     let entropy = per_episode(&|i| -sum(&scored.episodes[i].logprobs));
-    let over =
-        |of: &dyn Fn(&MinibatchMetrics) -> f64| -> Vec<f64> { minibatches.iter().map(of).collect() };
+    let over = |of: &dyn Fn(&MinibatchMetrics) -> f64| -> Vec<f64> {
+        minibatches.iter().map(of).collect()
+    };
     let ratios = over(&|m| m.ratio / m.n_positions as f64);
     let means = [
         ("policy/approxkl_avg", over(&MinibatchMetrics::mean_approx_kl)),

@@ -150,8 +150,11 @@ fn with_advantages(
     settings: &Settings,
 ) -> Result<Scored> {
     let ends = rollouts.episodes.iter().map(|rollout| rollout.span().end);
-    let mut episodes: Vec<ScoredEpisode> =
-        outputs.into_iter().zip(ends).map(|(outputs, end)| rewarded(outputs, end, settings)).collect();
+    let mut episodes: Vec<ScoredEpisode> = outputs
+        .into_iter()
+        .zip(ends)
+        .map(|(outputs, end)| rewarded(outputs, end, settings))
+        .collect();
     for (number, episode) in episodes.iter().enumerate() {
         check_reward_sum(number, episode, settings.kl_coef)?;
     }

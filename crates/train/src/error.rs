@@ -129,7 +129,9 @@ pub enum Error {
         place: FailedStep,
     },
     /// A non-finite gradient.
-    #[error("{place}: gradient is not finite: `{parameter}`; the weights are those before this step")]
+    #[error(
+        "{place}: gradient is not finite: `{parameter}`; the weights are those before this step"
+    )]
     NonFiniteGradient {
         /// The first parameter with such a gradient.
         parameter: String,
@@ -211,8 +213,7 @@ pub enum Error {
 impl Error {
     /// A remedy, if there is one.
     pub fn hint(&self) -> Option<String> {
-        let switch =
-            |key: &str| Some(format!("`{key} = false` in [checks] disables this check"));
+        let switch = |key: &str| Some(format!("`{key} = false` in [checks] disables this check"));
         match self {
             Self::File(e) => e.hint(),
             Self::Model(e) => e.hint(),

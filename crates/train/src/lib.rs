@@ -50,8 +50,8 @@ pub use schedule::lr;
 pub use signals::StopFlag;
 pub use stage_run::{StageRun, StageSettings, StepReport};
 pub use stage_state::{
-    Context, Dropout, LeaderFirst, Outcome, StageState, finish_stage, start_or_resume, start_or_resume_with,
-    weights_to_export, with_checkpointing, write_checkpoint, write_model,
+    Context, Dropout, LeaderFirst, Outcome, StageState, finish_stage, start_or_resume,
+    start_or_resume_with, weights_to_export, with_checkpointing, write_checkpoint, write_model,
 };
 pub use step_place::{FailedStep, StepPlace};
 pub use tensorboard::EventWriter;

@@ -7,7 +7,7 @@ use std::thread;
 use burn::tensor::Device;
 
 use crate::collective::{Collective, InProcess, Nccl, SingleReplica};
-use crate::{Context, Error, Event, Outcome, Result, Silent, StopFlag};
+use crate::{Context, Event, Outcome, Silent, StopFlag};
 
 /// Runs a stage with one replica on each of `devices`; the first one gets `context`. A single device runs without replicas.
 ///

@@ -134,6 +134,13 @@ fn first_format() -> u32 {
     1
 }
 
+impl Finished {
+    /// The step of the best checkpoint, if its weights were exported instead of those of the last step.
+    pub fn best_step(&self) -> Option<u64> {
+        (1..self.steps).contains(&self.exported_step).then_some(self.exported_step)
+    }
+}
+
 impl StageDir {
     /// The directory of a stage in a run; it is neither created nor locked.
     pub fn in_run(root: &Path, stage: &str) -> Self {

@@ -12,8 +12,8 @@ use recipe::TrainKeys;
 use serde_json::Value;
 
 use crate::checkpoint::{
-    CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, TrainState, checkpoint_name,
-    checkpoint_steps, delete_checkpoint, load_newest, retain, save_checkpoint,
+    CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, TrainState, checkpoint_name, checkpoint_steps,
+    delete_checkpoint, load_newest, retain, save_checkpoint,
 };
 use crate::environment::Environment;
 use crate::metrics::{EvalRow, Logs, SampleRow, StepRow};

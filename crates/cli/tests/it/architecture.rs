@@ -16,8 +16,9 @@ const LAYERS: &[&[&str]] = &[
     &["plan", "lora"],
     &["generate", "export"],
     &["train"],
-    &["policy"],
+    &["rl"],
     &["evaluate"],
+    &["next-token"],
     &["pretrain", "sft", "reward", "dpo", "ppo", "bench"],
     &["cli"],
 ];

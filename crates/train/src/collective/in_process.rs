@@ -56,7 +56,8 @@ impl Collective for InProcess {
 
     fn all_reduce(&self, mine: Tensors) -> Result<Tensors> {
         let devices: Vec<Device> = mine.iter().map(Tensor::device).collect();
-        let sums = self.shared.tensors.exchange(self.rank, mine, in_order).map_err(|_| self.lost())?;
+        let sums =
+            self.shared.tensors.exchange(self.rank, mine, in_order).map_err(|_| self.lost())?;
         Ok(sums.into_iter().zip(devices).map(|(sum, device)| sum.to_device(&device)).collect())
     }
 }

@@ -1,7 +1,6 @@
 //! A stage that trains an adapter: what it writes, what stays as it was, what it is after a cut, and what a later stage
 //! makes of it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,9 +11,9 @@ use model::{CausalLm, load_causal_lm};
 use nn::TokenBatch;
 use plan::{Plan, Request, StagePlan, Unwatched, base_of};
 use train::{
-    BaseModelCache, Context, Error, Gradients, ModelSource, RunDir, SaveFormat, Silent, StepPlace,
-    StepReport, StopFlag, Weights, first_weights, load_trained, lr, save_trained, start_or_resume,
-    write_checkpoint, write_model,
+    BaseModelCache, Context, Error, ModelSource, RunDir, SaveFormat, Silent, StageState, StepPlace,
+    StepReport, StopFlag, Weights, apply_update, first_weights, load_trained, lr, save_trained,
+    start_or_resume, write_checkpoint, write_model,
 };
 
 use super::toy::{bits, device, model_of_width, tiny_model};
@@ -166,20 +165,13 @@ fn run_stage(
         stop,
         replicas: &train::SingleReplica,
     };
-    let train::StageState {
-        mut run,
-        mut model,
-        mut optimizer,
-        names,
-        mut checks,
-        save_format,
-        dropout,
-    } = start_or_resume(context)?;
-    while !run.is_done() {
+    let StageState { mut run, mut model, mut learner, save_format, dropout } =
+        start_or_resume(context)?;
+    while run.has_next_step() {
         let step = run.step();
         let batch = stage.dataset.batch(step);
         let place = StepPlace { step: step + 1, samples: &batch.samples };
-        let (mut gradients, mut sum) = (Gradients::new(&names), 0.0);
+        let mut sums = learner.begin_step(batch.n_targets as u64, place)?;
         for (idx, micro) in batch.micro_batches(stage.micro_batch).enumerate() {
             dropout.draw(step, idx);
             let (b, t) = (micro.rows, micro.sequence_length);
@@ -189,21 +181,17 @@ fn run_stage(
             let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
             let count = micro.n_targets as u64;
             let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
-            sum += loss.value();
-            gradients.accumulate(&model, || loss.sum.backward());
+            sums.loss += loss.value();
+            sums.gradients.accumulate(&model, || loss.sum.backward());
         }
-        let norm = gradients.norm(batch.n_targets as u64, place)?;
         let rate = lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
-        checks.gradients(&gradients);
-        let grad_norm = norm.value();
-        model = optimizer.step(model, gradients, norm, rate);
-        checks.updated(&model, rate, place)?;
-        let (loss, extra) = (sum / batch.n_targets as f64, BTreeMap::new());
-        run.log_step(StepReport { loss, grad_norm, lr: rate, tokens: 1, extra })?;
+        let report;
+        (model, report) = apply_update(model, &mut learner, sums, rate)?;
+        run.log_step(StepReport { tokens: 1, ..report })?;
         if run.step() == until {
             return Ok(None);
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
     }
     write_model(&run.dir().model(), &save_format, &model, stage)?;
     run.finish(serde_json::Value::Null)?;
