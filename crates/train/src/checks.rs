@@ -120,8 +120,8 @@ impl Checks {
     /// Records which parameters have a nonzero gradient. Call it before the optimizer consumes the gradients.
     pub fn gradients(&mut self, gradients: &Gradients) {
         let Some(updates) = &mut self.updates else { return };
-        for (idx, had) in updates.had_gradient.iter_mut().enumerate() {
-            *had = *had || gradients.is_nonzero(idx);
+        for (had, is_nonzero) in updates.had_gradient.iter_mut().zip(gradients.are_nonzero()) {
+            *had = *had || is_nonzero;
         }
     }
 
