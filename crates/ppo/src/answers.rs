@@ -233,9 +233,9 @@ fn question(prompt: &[u32], tokenizer: &Tokenizer) -> String {
         let mark = [Message::new(Role::User, MARK)];
         Some(tokenizer.decode(&tokenizer.encode_prompt(&mark, template).ok()?, false))
     });
-    let asked = framed.as_deref().and_then(|framed| {
+    let question = framed.as_deref().and_then(|framed| {
         let (before, after) = framed.split_once(MARK)?;
         whole.strip_prefix(before)?.strip_suffix(after)
     });
-    asked.unwrap_or(&whole).trim().to_owned()
+    question.unwrap_or(&whole).trim().to_owned()
 }

@@ -17,7 +17,7 @@ fn pair(chosen: [f32; 3], rejected: [f32; 3]) -> PairLogprobs {
             Tensor::<2>::from_data([mask], &device),
         )
     };
-    // What stands outside the mask counts in no sum and in no length.
+    // Tokens outside the mask count in no sum and no length.
     PairLogprobs { chosen: side(chosen, [1.0, 1.0, 0.0]), rejected: side(rejected, [1.0; 3]) }
 }
 

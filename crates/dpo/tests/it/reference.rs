@@ -83,7 +83,7 @@ fn one_of_other_weights_or_data_is_not_read() {
     };
     let usual = key(&[]);
     assert_eq!(usual, key(&[]));
-    // What changes neither weights nor texts nor which are visited, changes no number.
+    // Keys that change neither weights nor texts nor the visited pairs change no number.
     assert_eq!(usual, key(&[("dpo.optimizer.lr", "1e-4")]));
     for change in [
         ("seed", "4"),

@@ -1,4 +1,4 @@
-//! A folder with a recipe and its pairs, and a tiny model trained on them.
+//! A directory with a recipe and its pairs, and a tiny model trained on them.
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ save_every_minutes = 0.0
 log_every_steps = 1
 "#;
 
-/// A folder that goes away with the test.
+/// A directory that is removed after the test.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
@@ -87,7 +87,7 @@ impl Place {
         plan::plan(&loaded, &request, &mut Unwatched).expect("a plan")
     }
 
-    /// Where the stage of a run lies.
+    /// The directory of the stage of a run.
     pub(crate) fn stage_dir(&self, name: &str) -> PathBuf {
         self.path().join("runs").join(name).join("dpo")
     }

@@ -14,7 +14,7 @@ fn metrics_of_four_answers_by_hand() {
     // Squares of −2, −1, 0, 3: 14 over 4.
     assert!((metrics.score_std - 3.5_f64.sqrt()).abs() < 1e-12);
     assert_eq!(metrics.ended, 0.75);
-    // Three texts of four; one of them stands twice.
+    // Three texts of four; one of them occurs twice.
     assert_eq!((metrics.distinct, metrics.most_frequent), (0.75, 0.5));
     // Pairs: ab ba ab, ab, ab, none: two of five are different.
     assert_eq!(metrics.distinct_2, 0.4);

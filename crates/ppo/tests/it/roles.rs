@@ -67,7 +67,7 @@ fn a_language_model_is_no_reward_model() {
     assert!(error.hint().is_some());
 }
 
-/// An adapter that was trained with dropout goes on as policy without it.
+/// An adapter that was trained with dropout continues as policy without it.
 #[test]
 fn a_policy_that_goes_on_drops_nothing() {
     let place = Place::new();

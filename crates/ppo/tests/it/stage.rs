@@ -22,7 +22,7 @@ fn assert_same(place: &Place, cut: &str, policy: &str) {
     for log in ["metrics.jsonl", "samples.jsonl"] {
         assert_eq!(place.rows(cut, log), place.rows("whole", log), "{cut}: {log}");
     }
-    // Answers before the first update are asked of the reference again: it is the one of the beginning.
+    // The reference samples the answers before the first update again: it has not changed.
     assert_eq!(place.result(cut), place.result("whole"));
 }
 

@@ -1,4 +1,4 @@
-//! What is learned from scored episodes, and what is refused.
+//! Updates on scored episodes, and refused inputs.
 
 use burn::tensor::Device;
 use recipe::{Optimizer, OptimizerKind};

@@ -36,7 +36,7 @@ fn scored_and_learned(replicas: &dyn Collective, settings: &Settings) -> (Scored
 fn replicas_share_scoring_and_learning() {
     let settings = Settings { whiten_rewards: true, target_kl: Some(10.0), ..settings() };
     let (wanted, alone) = scored_and_learned(&train::SingleReplica, &settings);
-    // With three, one of them has no episode of a mini-batch of two.
+    // With three, one of them has no episode of a minibatch of two.
     for world_size in [2, 3] {
         let found: Vec<(Scored, Updated)> = thread::scope(|scope| {
             let settings = &settings;

@@ -56,7 +56,7 @@ max_steps = 2
 optimizer = { lr = 1e-2 }
 "#;
 
-/// A folder with the recipe, its data, and the runs.
+/// A directory with the recipe, its data and the runs.
 struct Place {
     dir: tempfile::TempDir,
 }
@@ -82,7 +82,7 @@ impl Place {
         self.dir.path()
     }
 
-    /// The recipe with more keys for its last stage; a `start` among them stands for its own.
+    /// The recipe with more keys for its last stage; a `start` among them replaces its own.
     fn recipe(&self, keys: &str) {
         let recipe = if keys.contains("start = ") {
             RECIPE.replace("start = \"sft\"\n", "")
@@ -128,7 +128,7 @@ impl Place {
         place
     }
 
-    /// Fine-tuning's adapter merged into its base by hand, as a folder.
+    /// A directory with the adapter of fine-tuning merged into its base model by hand.
     fn merged_by_hand(&self, name: &str) -> PathBuf {
         let plan = self.plan(name);
         let out = self.path().join("merged");
@@ -367,7 +367,7 @@ fn an_adapter_beside_other_weights_than_its_own_is_refused() {
     BaseModelCache::new(&device()).open_on_base::<CausalLm>(&own, &adapter).expect("its own base");
 }
 
-/// What a checkpoint holds of a second model is all that was trained, or loading fails (trl#1379, LlamaFactory#9369: heads
+/// A checkpoint has all trainable parameters of a second model, or loading fails (trl#1379, LlamaFactory#9369: heads
 /// that came back random).
 #[test]
 fn a_second_models_file_holds_all_that_is_trained_or_is_refused() {
@@ -390,7 +390,7 @@ fn a_second_models_file_holds_all_that_is_trained_or_is_refused() {
     let more = |name: &str| is_trained(name) || name.contains("k_proj");
     let error =
         load_trained(model::train_only(tiny_model(2), &more), &path, "").expect_err("a gap");
-    assert!(error.to_string().contains("lacks a trained tensor"), "{error}");
+    assert!(error.to_string().contains("lacks a trainable tensor"), "{error}");
     let wide = model::train_only(model_of_width(40, 2), &is_trained);
     let error = load_trained(wide, &path, "").expect_err("another width");
     assert!(error.to_string().contains("has another shape"), "{error}");

@@ -149,7 +149,7 @@ fn run_to_end(root: &Path) -> CausalLm {
     run_stage(root, u64::MAX, StopFlag::manual(), falling, &mut Silent).expect("run").expect("end")
 }
 
-/// Rows of a log without the one figure that depends on the clock.
+/// Rows of a log without the metric that depends on the clock.
 fn rows(root: &Path, log: &str) -> Vec<Value> {
     let text = fs::read_to_string(root.join("pretrain").join(log)).expect("log");
     let row = |line: &str| {
@@ -437,7 +437,7 @@ fn a_log_cut_by_hand_is_a_warning() {
 
 #[test]
 fn a_full_disk_leaves_the_checkpoint_before() {
-    // A file where a folder must stand fails like a full disk does, at the first call.
+    // The write fails as on a full disk.
     let root = tempfile::tempdir().expect("tempdir");
     run_stage(root.path(), 7, StopFlag::manual(), falling, &mut Silent).expect("cut");
     let checkpoints = root.path().join("pretrain/checkpoints");
