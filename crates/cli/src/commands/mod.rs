@@ -98,7 +98,7 @@ pub(crate) fn plan_recipe(args: &RecipeArgs, log: LogStyle) -> Result<::plan::Pl
         stage: args.stage.clone(),
         limit: args.limit,
         runs_dir: None,
-        bodies: bodies(&loaded.recipe.device)?,
+        kernel_path: kernel_path(&loaded.recipe.device)?,
     };
     // A device that is not there is told before any data is read.
     replica_devices(&loaded.recipe.device, loaded.recipe.replicas)?;
@@ -138,8 +138,8 @@ pub(crate) fn precision_note(plan: &::plan::Plan) -> Option<&'static str> {
     )
 }
 
-/// The bodies that compute on a device. One that is not there is told before any data is read.
-fn bodies(device: &str) -> Result<arch::KernelPath> {
+/// The kernels that compute on a device. A missing device is reported before data is read.
+fn kernel_path(device: &str) -> Result<arch::KernelPath> {
     let on_cpu = kernels::recomputes_on(&kernels::device(device)?);
     Ok(if on_cpu && kernels::fused() { arch::KernelPath::Cpu } else { arch::KernelPath::Generic })
 }
