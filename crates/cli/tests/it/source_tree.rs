@@ -73,6 +73,21 @@ fn unsafe_stays_in_kernels_and_fsio() {
     }
 }
 
+/// `kernels` selects the kernels of a call, from its tensors and the setting; `kernels-cpu` computes.
+#[test]
+fn kernels_are_selected_in_one_place() {
+    for (name, text) in sources() {
+        let reads_setting = text.contains("\"TEMPER_KERNELS\"");
+        assert!(
+            !reads_setting || name == "crates/kernels/src/dispatch.rs",
+            "{name} reads the setting"
+        );
+        if name.starts_with("crates/kernels-cpu/") {
+            assert!(!text.contains("std::env"), "{name} reads a setting");
+        }
+    }
+}
+
 #[test]
 fn a_family_is_named_in_its_own_files() {
     for (name, text) in sources() {
