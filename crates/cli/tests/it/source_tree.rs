@@ -17,13 +17,15 @@ const NAME_FAMILIES: &[&str] = &[
     "crates/recipe/src/model.rs",
 ];
 
-/// Every Rust file under `crates/*/src`, with its path from the root.
+/// Every Rust file under `crates/*/src` and `tools/*/src`, with its path from the root.
 fn sources() -> Vec<(String, String)> {
     let root = root();
     let mut files = Vec::new();
-    let crates = std::fs::read_dir(root.join("crates")).expect("crates");
-    for entry in crates.flatten() {
-        collect(&entry.path().join("src"), &mut files);
+    for parent in ["crates", "tools"] {
+        let crates = std::fs::read_dir(root.join(parent)).expect("a directory of crates");
+        for entry in crates.flatten() {
+            collect(&entry.path().join("src"), &mut files);
+        }
     }
     files.sort();
     files
