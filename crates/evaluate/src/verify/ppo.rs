@@ -9,11 +9,11 @@ use burn::tensor::Device;
 use model::{load_causal_lm, load_scalar_model};
 use recipe::{Optimizer, OptimizerKind};
 use rl::{
-    ActorCritic, Conventions, KlEstimator, Learner, Rollouts, Sampling, Scored, ScoredEpisode,
-    Settings, weights_hash,
+    ActorCritic, Conventions, KlEstimator, Rollouts, Sampling, Scored, ScoredEpisode, Settings,
+    weights_hash,
 };
 use serde::Deserialize;
-use train::{AdamW, ParameterNames, SingleReplica};
+use train::{AdamW, Learner, ParameterNames};
 
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
@@ -22,8 +22,10 @@ use crate::error::{Error, Result};
 const ROLLOUT: Tolerance = Tolerance::absolute(2e-5);
 /// Of figures, whose sums reach 70, where a step of f32 is 8e-6: relative above 1.
 const METRICS: f64 = 1e-5;
-/// The worst weight, after learning from the reference's own numbers of the rollouts.
-const WORST_WEIGHT: f64 = 1e-4;
+/// Largest difference of a single weight after learning from the reference's rollout values. Where a gradient is
+/// rounding error, AdamW's first steps follow its sign, which depends on the processor's order of sums; this allows half
+/// a step at the references' learning rate, and `MOST_WEIGHTS` bounds all other weights.
+const WORST_WEIGHT: f64 = 5e-4;
 /// All but one weight in a thousand, after learning from ours. Where a gradient is as small as AdamW's
 /// epsilon, a step of rounding in the returns makes a whole step of that weight.
 const MOST_WEIGHTS: f64 = 1e-6;
@@ -103,15 +105,10 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let orders = &expected.episode_order_of_each_epoch;
     let learn = |scored: &Scored| {
         let actors = actors.clone();
-        let mut adamw = AdamW::new(optimizer.clone(), &ParameterNames::of(&actors));
-        let learner = Learner {
-            optimizer: &mut adamw,
-            lr: optimizer.lr,
-            observe: &mut |_| (),
-            device,
-            replicas: &SingleReplica,
-        };
-        rl::update(actors, learner, scored, orders, &settings)
+        let names = ParameterNames::of(&actors);
+        let adamw = AdamW::new(optimizer.clone(), &names);
+        let mut learner = Learner::unchecked(adamw, names, device);
+        rl::update(actors, &mut learner, optimizer.lr, scored, orders, &settings)
     };
     let updated = learn(&scored)?;
     quantities.push(compare_metrics(&updated.metrics, expected.metrics.first()));

@@ -1,0 +1,242 @@
+//! Start and end of a stage: initial or resumed weights, optimizer state and run-time checks before the loop, `model/` after
+//! it. The loop between them is in the stage's own crate.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use fsio::DirWriter;
+use model::{Adaptable, CausalLm};
+use nn::DropoutKey;
+use plan::{Plan, StagePlan};
+use recipe::Checkpointing;
+use seed::Purpose;
+use serde_json::json;
+
+use crate::weights::{ModelSource, first_weights, resumed_weights};
+use crate::{
+    AdamW, BaseModelCache, Checks, Collective, Error, Finished, FirstLoss, Learner, ParameterNames,
+    Progress, Result, RunDir, SaveFormat, StageRun, StageSettings, StopFlag, TrainedModel,
+    WeightSource, Weights,
+};
+
+/// The inputs of a stage.
+pub struct Context<'a> {
+    /// The plan of the pipeline.
+    pub plan: &'a Plan,
+    /// The stage to run.
+    pub stage: &'a StagePlan,
+    /// The run directory, locked by this process.
+    pub run_dir: &'a RunDir,
+    /// The device of the trained model, with autodiff.
+    pub device: &'a Device,
+    /// Receives progress events.
+    pub progress: &'a mut dyn Progress,
+    /// Set by a signal, or by a caller that wants the stage to stop.
+    pub stop: StopFlag,
+    /// The replicas that share each step; [`crate::SingleReplica`] on one device.
+    pub replicas: &'a dyn Collective,
+}
+
+/// How a stage ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The stage is complete, and so is `model/`.
+    Finished(Finished),
+    /// A signal stopped the stage after it saved a checkpoint.
+    Stopped {
+        /// Number of updates made.
+        step: u64,
+    },
+}
+
+/// The state that the loop of a stage updates.
+pub struct StageState<'a, M = CausalLm> {
+    /// Directory, logs, counters and checkpoints.
+    pub run: StageRun<'a>,
+    /// The model; its trainable parameters require gradients.
+    pub model: M,
+    /// Optimizer, run-time checks and replicas.
+    pub learner: Learner<'a>,
+    /// The form in which weights are saved.
+    pub save_format: SaveFormat,
+    /// Dropout masks of an adapter.
+    pub dropout: Dropout,
+}
+
+/// Dropout masks of an adapter: functions of the run's seed, the step and the micro-batch, so that a resumed run draws the
+/// same masks.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    key: DropoutKey,
+    seed: u64,
+    stage: String,
+}
+
+impl Dropout {
+    /// Draws the masks of the next forward pass; does nothing without dropout.
+    pub fn draw(&self, step: u64, micro_idx: usize) {
+        let index = micro_idx as u64;
+        self.key.set(seed::derive(self.seed, &self.stage, Purpose::Dropout, step, index));
+    }
+}
+
+/// Starts or resumes a stage that trains a language model on the next token.
+pub fn start_or_resume(context: Context<'_>) -> Result<StageState<'_>> {
+    let vocab_size = context.stage.config.vocab_size();
+    start_or_resume_with(context, |source| match source {
+        WeightSource::New => FirstLoss::Fresh { vocab_size },
+        WeightSource::Trained | WeightSource::NewHead => FirstLoss::Pretrained { vocab_size },
+    })
+}
+
+/// Resumes from the newest checkpoint, or starts from the weights that the plan names; `first_loss` gives the expected
+/// first loss by the source of those weights.
+///
+/// Before the first step a checkpoint is written, read back, compared and removed, so that a full disk or a model that
+/// cannot be saved stops the run before anything is lost.
+pub fn start_or_resume_with<M: TrainedModel>(
+    context: Context<'_>,
+    first_loss: impl FnOnce(WeightSource) -> FirstLoss,
+) -> Result<StageState<'_, M>> {
+    let Context { plan, stage, run_dir, device, progress, stop, replicas } = context;
+    let turn = LeaderFirst::wait(replicas)?;
+    let settings = StageSettings::of(plan, stage);
+    let mut run = StageRun::open_as(replicas, run_dir, settings, progress, stop)?;
+    let resumed = run.resume()?;
+    let weights: Weights<M> = match &resumed {
+        Some(checkpoint) => resumed_weights(plan, stage, &checkpoint.dir, device)?,
+        None => {
+            let mut bases = BaseModelCache::new(device).with_base_dtype(stage.lora.as_ref());
+            first_weights(plan, ModelSource::of(stage), run_dir, &mut bases)?
+        }
+    };
+    let Weights { model, save_format, source, dropout } = weights;
+    let model = with_checkpointing(model, stage, device)?;
+    run.set_side_files(save_format.side_files::<M>(stage)?);
+    let first_loss = if resumed.is_some() { FirstLoss::Unknown } else { first_loss(source) };
+    let names = ParameterNames::of(&model);
+    let settings = stage.keys.optimizer.clone();
+    let optimizer = match &resumed {
+        Some(checkpoint) => AdamW::load(&checkpoint.dir, settings, &names, device)?,
+        None => AdamW::new(settings, &names),
+    };
+    let checks = Checks::start(plan.checks, &model, &names, first_loss);
+    if resumed.is_none() && plan.checks.dry_save && replicas.is_leader() {
+        run.dry_save(
+            |dir| write_checkpoint(dir, &save_format, &model, &optimizer),
+            |dir| save_format.compare(dir, &model),
+        )?;
+    }
+    let dropout = Dropout { key: dropout, seed: plan.seed, stage: stage.name.clone() };
+    turn.end()?;
+    let learner = Learner { optimizer, names, checks, replicas, device };
+    Ok(StageState { run, model, learner, save_format, dropout })
+}
+
+/// Turns recomputation of blocks on or off, by the stage's `checkpointing`.
+///
+/// Errors: `block` on a device where it saves no memory.
+pub fn with_checkpointing<M: Adaptable>(
+    mut model: M,
+    stage: &StagePlan,
+    device: &Device,
+) -> Result<M> {
+    let recomputes = stage.keys.checkpointing == Checkpointing::Block;
+    if recomputes && !kernels::recomputes_on(device) {
+        return Err(Error::Checkpointing { stage: stage.name.clone() });
+    }
+    model.backbone_mut().recompute_blocks(recomputes);
+    Ok(model)
+}
+
+/// Orders the replicas' access to the run's files: the leader goes first, because it may write files that the others read.
+#[must_use]
+pub struct LeaderFirst<'a> {
+    replicas: &'a dyn Collective,
+}
+
+impl<'a> LeaderFirst<'a> {
+    /// Waits until the leader has finished; returns at once on the leader.
+    pub fn wait(replicas: &'a dyn Collective) -> Result<Self> {
+        if !replicas.is_leader() {
+            replicas.barrier()?;
+        }
+        Ok(Self { replicas })
+    }
+
+    /// Releases the other replicas.
+    pub fn end(self) -> Result<()> {
+        if self.replicas.is_leader() { self.replicas.barrier() } else { Ok(()) }
+    }
+}
+
+/// Writes weights and optimizer state into a checkpoint.
+pub fn write_checkpoint<M: TrainedModel>(
+    dir: &mut DirWriter,
+    save_format: &SaveFormat,
+    model: &M,
+    optimizer: &AdamW,
+) -> Result<()> {
+    save_format.write(dir, model)?;
+    optimizer.save(dir)
+}
+
+/// Ends a stage: writes `model/` and marks the stage as finished, unless a signal stopped it before its last step.
+///
+/// `model` has the weights of the last step; see [`weights_to_export`].
+pub fn finish_stage<M: TrainedModel>(
+    mut run: StageRun<'_>,
+    model: M,
+    save_format: &SaveFormat,
+    stage: &StagePlan,
+    replicas: &dyn Collective,
+) -> Result<Outcome> {
+    if !run.is_done() {
+        return Ok(Outcome::Stopped { step: run.step() });
+    }
+    if replicas.is_leader() {
+        let model = weights_to_export(&mut run, model, save_format)?;
+        write_model(&run.dir().model(), save_format, &model, stage)?;
+    }
+    let result = json!(run.exported_eval());
+    Ok(Outcome::Finished(run.finish(result)?))
+}
+
+/// The weights for `model/`: those of the checkpoint with the best evaluation if early stopping or `eval.export_best` asks
+/// for them, else `model`, which has the weights of the last step.
+///
+/// Errors: that checkpoint is missing or damaged.
+pub fn weights_to_export<M: TrainedModel>(
+    run: &mut StageRun<'_>,
+    model: M,
+    save_format: &SaveFormat,
+) -> Result<M> {
+    let Some(best) = run.best_checkpoint()? else { return Ok(model) };
+    if let Some(eval) = run.exported_eval() {
+        let (step, loss, last) = (eval.step, eval.eval_loss, run.step());
+        run.note(format!(
+            "exporting the weights of step {step}, the best evaluation (loss {loss:.4}), not those of the last step, {last}"
+        ));
+    }
+    save_format.load_into(&best, model)
+}
+
+/// Writes the `model/` of a finished stage: a Hugging Face directory, or that of an adapter.
+pub fn write_model<M: TrainedModel>(
+    dir: &Path,
+    save_format: &SaveFormat,
+    model: &M,
+    stage: &StagePlan,
+) -> Result<()> {
+    if *save_format == SaveFormat::Whole {
+        export::hugging_face(model, &stage.tokenizer, arch::Dtype::F32, dir)?;
+        return Ok(());
+    }
+    let mut writer = DirWriter::begin(dir)?;
+    save_format.write(&mut writer, model)?;
+    for (name, bytes) in save_format.side_files::<M>(stage)? {
+        writer.write(&name, bytes)?;
+    }
+    writer.commit(serde_json::Value::Null)?;
+    Ok(())
+}

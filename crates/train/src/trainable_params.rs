@@ -1,0 +1,108 @@
+//! Trainable parameters of a model in one safetensors file, for additional models of a checkpoint such as PPO's value model.
+//!
+//! Frozen parameters are not in the file; they are read again from their source.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Tensor, TensorData};
+use fsio::DirWriter;
+use kernels::update_param;
+
+use crate::parameters::{ParameterNames, for_each_value};
+use crate::tensor_file::{TensorFile, write_tensors};
+use crate::{Error, Result};
+
+/// Writes every trainable parameter under its name.
+pub fn save_trained<M: Module>(dir: &mut DirWriter, file: &str, model: &M) -> Result<()> {
+    let names = ParameterNames::of(model);
+    let (mut names, mut tensors) = (names.iter(), Vec::new());
+    for_each_value(model, |values, shape, trained| {
+        let Some(name) = names.next().filter(|_| trained) else { return };
+        let data = TensorData::new(values.to_vec(), [values.len()]);
+        let flat = Tensor::<1>::from_data(data, &burn::tensor::Device::flex());
+        tensors.push((name.to_owned(), shape.to_vec(), flat));
+    });
+    let tensors: Vec<_> =
+        tensors.iter().map(|(name, shape, flat)| (name.clone(), shape.clone(), flat)).collect();
+    write_tensors(dir, file, &BTreeMap::new(), &tensors)
+}
+
+/// Replaces the trainable parameters of a model by those of a file, where each name has `prefix` before it.
+///
+/// Errors: a missing parameter or another shape.
+pub fn load_trained<M: Module>(model: M, path: &Path, prefix: &str) -> Result<M> {
+    let names = ParameterNames::of(&model);
+    let file = TensorFile::open(path)?;
+    let mut mapper = Load { file: &file, prefix, names: &names, idx: 0, error: None };
+    let model = model.map(&mut mapper);
+    match mapper.error {
+        Some(error) => Err(error),
+        None => Ok(model),
+    }
+}
+
+/// Compares every trainable parameter with a file bit by bit; names in the file have `prefix` before them.
+pub fn compare_trained<M: Module>(path: &Path, prefix: &str, model: &M) -> Result<()> {
+    let names = ParameterNames::of(model);
+    let (file, mut names) = (TensorFile::open(path)?, names.iter());
+    let (mut differing, mut failed) = (None, None);
+    for_each_value(model, |now, shape, trained| {
+        let Some(name) = names.next().filter(|_| trained) else { return };
+        match file.tensor(&format!("{prefix}{name}")) {
+            Ok(Some((saved_shape, saved))) if saved_shape == shape && bits_equal(now, &saved) => {}
+            Ok(_) => {
+                differing.get_or_insert_with(|| name.to_owned());
+            }
+            Err(e) => failed = Some(e),
+        }
+    });
+    match (failed, differing) {
+        (Some(error), _) => Err(error),
+        (None, Some(parameter)) => Err(Error::DrySave { path: path.to_owned(), parameter }),
+        (None, None) => Ok(()),
+    }
+}
+
+fn bits_equal(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+struct Load<'a> {
+    file: &'a TensorFile,
+    prefix: &'a str,
+    names: &'a ParameterNames,
+    idx: usize,
+    error: Option<Error>,
+}
+
+impl Load<'_> {
+    fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        match self.file.tensor(&format!("{}{name}", self.prefix))? {
+            Some((saved_shape, values)) if saved_shape == shape => Ok(values),
+            Some(_) => Err(self.file.error(&format!("has another shape: `{name}`"))),
+            None => Err(self.file.error(&format!("lacks a trainable tensor: `{name}`"))),
+        }
+    }
+}
+
+impl ModuleMapper for Load<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let idx = self.idx;
+        self.idx += 1;
+        if self.error.is_some() || !param.val().is_require_grad() {
+            return param;
+        }
+        update_param(param, |old| {
+            let shape = old.dims();
+            match self.values(self.names.get(idx), &shape) {
+                Ok(values) => Tensor::from_data(TensorData::new(values, shape), &old.device()),
+                Err(error) => {
+                    self.error = Some(error);
+                    old
+                }
+            }
+        })
+    }
+}
