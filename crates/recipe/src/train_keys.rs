@@ -168,6 +168,10 @@ pub struct Eval {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_rows: Option<u64>,
+    /// Export the weights with the lowest evaluation loss into `model/` instead of those of the last step. `early_stopping`
+    /// implies it.
+    #[serde(default)]
+    pub export_best: bool,
     /// End the stage when it stops getting better. Left out, it runs to its limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
@@ -251,17 +255,21 @@ impl Schedule {
 
 impl Eval {
     fn check(&self, path: &str, problems: &mut Problems) {
-        if self.early_stopping.is_some() && self.every_steps.is_none() {
-            problems.conflict(
-                &format!("{path}.early_stopping"),
-                "it needs `every_steps`: without it the model is measured once, at the end",
-            );
-        }
-        if self.early_stopping.is_some() && self.holdout == 0.0 {
-            problems.conflict(
-                &format!("{path}.early_stopping"),
-                "`holdout` is 0: there is nothing to measure on",
-            );
+        let keys =
+            [("early_stopping", self.early_stopping.is_some()), ("export_best", self.export_best)];
+        for (key, _) in keys.into_iter().filter(|(_, is_set)| *is_set) {
+            if self.every_steps.is_none() {
+                problems.conflict(
+                    &format!("{path}.{key}"),
+                    "it needs `every_steps`: without it the model is measured once, at the end",
+                );
+            }
+            if self.holdout == 0.0 {
+                problems.conflict(
+                    &format!("{path}.{key}"),
+                    "`holdout` is 0: there is nothing to measure on",
+                );
+            }
         }
     }
 }

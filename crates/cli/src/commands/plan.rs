@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use arch::HeadOutput;
 use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, CutReason, DrawnCounts};
 use model::{CausalLm, ScalarModel};
@@ -311,7 +312,7 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     if is_ppo {
         // By the operations of the whole stage against those of the probe.
         let length = stage.sequence_length as u64;
-        let probed = stage.config.training_flops(length, length * (length + 1) / 2);
+        let probed = stage.config.training_flops(1, length, HeadOutput::LogProbs);
         return Ok(per_row * stage.cost.flops / probed);
     }
     // A forward pass alone takes a third.
@@ -328,7 +329,7 @@ fn forward_backward(model: &CausalLm, micro: &Batch, device: &Device) {
     let (b, t) = (micro.rows, micro.sequence_length);
     let tokens = TokenBatch::new(&micro.ids, &micro.positions, &micro.segments, b, t, device);
     let targets_n = Tensor::<1, Int>::from_data(micro.targets.as_slice(), device);
-    let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+    let hidden_nd = model.forward(&tokens).hidden_nd();
     let count = micro.n_targets as u64;
     let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
     // The graph must be consumed, or it stays in memory.

@@ -1,16 +1,16 @@
-//! adapter_config.json as PEFT writes it: the keys that every PEFT since 0.8 takes. Reading it is arch's.
+//! Writing adapter_config.json with the keys that every PEFT since 0.8 reads. arch reads it.
 
 use std::path::Path;
 
-use arch::{AdapterError, Family, Peft, SCORE_HEADS};
+use arch::{AdapterError, AxisOrder, ModelConfig, Peft, SCORE_HEADS};
 use model::Adaptable;
 use serde_json::json;
 
 use super::ADAPTER_CONFIG;
-use crate::attach::is_factor;
+use crate::method::is_adapter_tensor;
 use crate::{LoraConfig, Result, Targets};
 
-/// Refuses a head that the model doesn't have.
+/// Refuses a head that the model does not have.
 pub(super) fn check_head<M: Adaptable>(peft: &Peft, model: &M, dir: &Path) -> Result<()> {
     if !peft.saves_head || model.own_head().is_some() {
         return Ok(());
@@ -31,12 +31,12 @@ pub(super) fn to_json<M: Adaptable>(
 ) -> Result<String> {
     config.check()?;
     let names = model::parameter_names(model);
-    let layers = names.iter().filter(|name| is_factor(name));
+    let layers = names.iter().filter(|name| is_adapter_tensor(name));
     let layers = layers.filter_map(|name| name.strip_suffix(".lora_A.weight"));
     let targets = match &config.targets {
         Targets::Names(names) => json!(names),
         Targets::Pattern(pattern) => json!(pattern),
-        // PEFT writes out what it found, too.
+        // PEFT writes the layers that it found, too.
         Targets::AllLinear => json!(layers.collect::<Vec<_>>()),
     };
     let whole = config.alpha.fract() == 0.0 && config.alpha < 1e15;
@@ -46,7 +46,7 @@ pub(super) fn to_json<M: Adaptable>(
         "alpha_pattern": {},
         "base_model_name_or_path": base,
         "bias": "none",
-        "fan_in_fan_out": model.config().family() == Family::Gpt2,
+        "fan_in_fan_out": stores_in_out(model.config()),
         "inference_mode": true,
         "init_lora_weights": true,
         "lora_alpha": alpha,
@@ -61,4 +61,9 @@ pub(super) fn to_json<M: Adaptable>(
         "use_rslora": config.rslora,
     });
     Ok(format!("{value:#}"))
+}
+
+/// Whether weights are stored as `[in, out]`, which PEFT calls `fan_in_fan_out`.
+fn stores_in_out(config: &ModelConfig) -> bool {
+    config.adaptable_layers().iter().any(|layer| layer.axis_order == AxisOrder::InOut)
 }

@@ -123,7 +123,7 @@ fn settings_that_make_no_sense() {
         ("target_modules", json!([1]), "`target_modules` is not a list of names"),
         ("target_modules", json!([]), "lora `target_modules` must be"),
         ("target_modules", json!("("), "not a regular expression"),
-        ("target_modules", json!(["x_proj"]), "names no layer of the model: `x_proj`"),
+        ("target_modules", json!(["x_proj"]), "matches no layer of the model: `x_proj`"),
         ("peft_type", json!(null), "missing key `peft_type`"),
     ] {
         let mut changed = config.clone();
@@ -175,9 +175,7 @@ fn weights_without_a_gap_or_a_left_over() {
     rewrite(&dir, |tensors| {
         tensors.push(("base_model.model.lm_head.weight".to_owned(), vec![1], vec![0.0]));
     });
-    assert!(
-        refusal(&dir).contains("without a place in model and settings: `base_model.model.lm_head")
-    );
+    assert!(refusal(&dir).contains("absent from model or settings: `base_model.model.lm_head"));
     // An adapter called by another name matches nothing.
     rewrite(&dir, |tensors| {
         for tensor in tensors {
