@@ -3,11 +3,12 @@
 //! It deliberately tokenises nothing and remembers nothing; rows are read as a stage reads them.
 
 use tokenizer::Message;
+use recipe::SampleKind;
 
 use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::reading::{SourceRows, decide_shape, make};
-use crate::rows::{SampleKind, Shape};
+use crate::rows::Shape;
 use crate::source::BytesRead;
 use crate::spec::SourceSpec;
 

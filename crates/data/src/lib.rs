@@ -30,7 +30,7 @@ pub use labelled::{Labelled, labelled};
 pub use paths::{expand, resolve};
 pub use place::{Place, Position};
 pub use row_problem::RowProblem;
-pub use rows::SampleKind;
 pub use source::{BytesRead, Row, Rows, format_of, read_rows};
+pub use recipe::SampleKind;
 pub use spec::SourceSpec;
 pub use texts::{texts, texts_key};

@@ -18,7 +18,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use loss::LossSum;
 use model::CausalLm;
-use plan::{Plan, StagePlan};
+use plan::{DpoPlan, Plan, StagePlan};
 use serde_json::json;
 use train::{
     BaseModelCache, Context, Gradients, LeaderFirst, ModelSource, Outcome, RunDir, StageRun,
@@ -33,11 +33,11 @@ pub use objective::Objective;
 pub use reference::{REFERENCE_DIR, Reference, reference_key};
 
 /// Trains from the newest checkpoint, or from the stage's start, to the last step.
-pub fn run(context: Context<'_>) -> Result<Outcome> {
+pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
     let (plan, stage, run_dir, device) =
         (context.plan, context.stage, context.run_dir, context.device);
     let replicas = context.replicas;
-    let objective = plan.recipe.dpo.as_ref().map(Objective::of).unwrap_or_default();
+    let objective = Objective::of(&dpo.section);
     let model_dir = run_dir.stage(&stage.name).model();
     let begun = start_or_resume_with::<CausalLm>(context, |_| objective.first_loss())?;
     let train::StageState {
@@ -52,7 +52,9 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     let reference = if objective.has_reference() {
         // The leader asks and keeps the answers; the others read them.
         let turn = LeaderFirst::wait(replicas)?;
-        let reference = precompute_ref_logprobs(plan, stage, run_dir, &mut run, &model, device)?;
+        let key = reference_key(plan, stage, dpo, run_dir)?;
+        let reference =
+            precompute_ref_logprobs(plan, stage, &key, run_dir, &mut run, &model, device)?;
         turn.end()?;
         reference
     } else {
@@ -126,14 +128,14 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
 fn precompute_ref_logprobs(
     plan: &Plan,
     stage: &StagePlan,
+    key: &str,
     run_dir: &RunDir,
     run: &mut StageRun<'_>,
     model: &CausalLm,
     device: &Device,
 ) -> Result<Reference> {
-    let key = reference_key(plan, stage, run_dir)?;
     let dir = run.dir().path().join(REFERENCE_DIR);
-    match Reference::load(&dir, &key) {
+    match Reference::load(&dir, key) {
         Ok(Some(reference)) => return Ok(reference),
         Ok(None) => {}
         Err(reason) => {
@@ -154,7 +156,7 @@ fn precompute_ref_logprobs(
         )?;
         Reference::ask(stage, &model, device)?
     };
-    reference.save(&dir, &key)?;
+    reference.save(&dir, key)?;
     let (n_pairs, seconds) = (reference.n_texts() / 2, asked.elapsed().as_secs_f64());
     run.note(format!("asked the starting weights about {n_pairs} pairs in {seconds:.1} s"));
     Ok(reference)

@@ -13,7 +13,7 @@ use fsio::{DirWriter, MappedFile};
 use generate::without_autodiff;
 use loss::{PairLogprobs, SequenceLogprobs};
 use model::CausalLm;
-use plan::{Plan, StagePlan};
+use plan::{DpoPlan, Plan, StagePlan};
 use serde_json::{Value, json};
 use train::RunDir;
 
@@ -160,7 +160,12 @@ fn place_of(stage: &StagePlan, sample: u64) -> String {
 }
 
 /// A hash of everything that the numbers depend on: the starting weights, the texts as ids, which of them are visited.
-pub fn reference_key(plan: &Plan, stage: &StagePlan, run_dir: &RunDir) -> Result<String> {
+pub fn reference_key(
+    plan: &Plan,
+    stage: &StagePlan,
+    dpo: &DpoPlan,
+    run_dir: &RunDir,
+) -> Result<String> {
     let adapter = stage.lora.as_ref().and_then(|lora| lora.adapter.as_ref());
     let mut weights = Vec::new();
     for start in std::iter::once(&stage.start).chain(adapter) {
@@ -169,17 +174,16 @@ pub fn reference_key(plan: &Plan, stage: &StagePlan, run_dir: &RunDir) -> Result
             Some(dir) => weight_hashes(&dir)?,
         });
     }
-    let section = plan.recipe.dpo.as_ref().map(|section| &section.input);
     let eval = stage.keys.eval.as_ref();
     let inputs = json!({
         "version": REFERENCE_VERSION,
         "weights": weights,
-        "lora": section.map(|section| &section.lora),
+        "lora": dpo.section.input.lora,
         "data": stage.inputs,
         "stage": stage.name,
         "seed": plan.seed,
         "sequence_length": stage.sequence_length,
-        "overlong": section.map(|section| section.overlong),
+        "overlong": dpo.section.input.overlong,
         "pairs_per_step": stage.rows_per_step,
         "steps": stage.max_steps,
         "eval": eval.map(|eval| json!([eval.holdout, eval.by, eval.max_rows])),

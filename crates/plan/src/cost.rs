@@ -5,9 +5,9 @@ use arch::{
     TrainingShape,
 };
 use data::Dataset;
-use recipe::{BaseDtype, Checkpointing, Eval, PpoSection};
+use recipe::{BaseDtype, Checkpointing, Eval, SampleKind};
 
-use crate::{Algorithm, LoraPlan, PpoPlan};
+use crate::stage::{LoraPlan, PpoPlan, Stage};
 
 /// A checkpoint holds the weights and two moments of each, four bytes apiece.
 const CHECKPOINT_BYTES_PER_PARAMETER: u64 = 12;
@@ -26,8 +26,6 @@ pub struct Cost {
     pub n_trained: u64,
     /// Positions that go through the model; of pairs, their tokens without padding.
     pub n_tokens: u64,
-    /// Pairs that the starting weights are asked about, once each; 0 for a stage without reference.
-    pub n_reference_pairs: u64,
     /// Floating-point operations of the whole stage, without evaluation.
     pub flops: f64,
     /// Memory of a step of one replica, by part.
@@ -41,25 +39,48 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// Cost of a stage; `sample_kind` says how its rows are padded.
     pub(crate) fn of(
         config: &ModelConfig,
-        algorithm: Algorithm,
+        stage: &Stage,
         lora: Option<&LoraPlan>,
         dataset: &Dataset,
+        sample_kind: SampleKind,
+        step: StepShape,
+    ) -> Self {
+        let output = match stage {
+            Stage::Pretrain(_) | Stage::Sft(_) => Output::CrossEntropy,
+            Stage::Reward(_) => Output::Scores,
+            Stage::Dpo(_) => Output::LogProbs,
+            Stage::Ppo(ppo) => return Self::of_ppo(config, lora, ppo, dataset.n_steps(), step),
+        };
+        let mut cost = Self::of_rows(config, output, lora, dataset, sample_kind, step);
+        if let Stage::Dpo(dpo) = stage {
+            cost.add_reference(config, dataset, dpo.n_reference_pairs, step.sequence_length);
+        }
+        cost
+    }
+
+    fn of_rows(
+        config: &ModelConfig,
+        output: Output,
+        lora: Option<&LoraPlan>,
+        dataset: &Dataset,
+        sample_kind: SampleKind,
         step: StepShape,
     ) -> Self {
         let StepShape { sequence_length, micro_batch, .. } = step;
-        let head = Head::of(config, algorithm);
+        let head = Head::of(config, output);
         let n_parameters = head.n_parameters;
         let rows = dataset.n_run_rows().saturating_mul(dataset.batch_rows());
-        let length = counted_length(algorithm, dataset, sequence_length);
+        let length = counted_length(sample_kind, dataset, sequence_length);
         let pairs = rows.saturating_mul(length * (length + 1) / 2);
         let n_tokens = rows.saturating_mul(length);
         let rows_at_once = micro_batch * dataset.batch_rows() as usize;
-        let longest = longest_row(algorithm, dataset, sequence_length);
+        let longest = longest_row(sample_kind, dataset, sequence_length);
         let shape = TrainingShape { rows: rows_at_once, sequence_length: longest };
         let n_trained = lora.map_or(n_parameters, |lora| lora.n_parameters + head.n_own);
-        let computation = step.computation(output_of(algorithm));
+        let computation = step.computation(output);
         let (memory, flops) = match lora {
             None => {
                 (config.training_memory(shape, computation), config.training_flops(n_tokens, pairs))
@@ -76,7 +97,6 @@ impl Cost {
             n_parameters: n_parameters + lora.map_or(0, |lora| lora.n_parameters),
             n_trained,
             n_tokens,
-            n_reference_pairs: 0,
             flops: flops - unused_flops,
             memory,
             peak_bytes: step.peak(&memory, step.rows_per_step),
@@ -87,41 +107,37 @@ impl Cost {
 }
 
 impl Cost {
-    /// Adds what the starting weights say of each pair once, those that are held out among them.
+    /// Adds the forward passes over `n_pairs` pairs that compute reference log-probabilities.
     ///
-    /// The memory is that of a step: nothing of it is held for a backward pass.
-    pub(crate) fn add_reference(
+    /// Memory does not grow: nothing of those passes is kept for a backward pass.
+    fn add_reference(
         &mut self,
         config: &ModelConfig,
         dataset: &Dataset,
-        eval: Option<&Eval>,
+        n_pairs: u64,
         sequence_length: usize,
     ) {
-        let held_out = dataset.n_eval_rows();
-        let measured = eval.and_then(|eval| eval.max_rows).unwrap_or(held_out).min(held_out);
-        let trained = dataset.n_run_rows().min(dataset.counts().train_samples);
-        self.n_reference_pairs = trained + measured;
-        let texts = self.n_reference_pairs.saturating_mul(dataset.batch_rows());
-        let length = counted_length(Algorithm::Dpo, dataset, sequence_length);
+        let texts = n_pairs.saturating_mul(dataset.batch_rows());
+        let length = counted_length(SampleKind::Pairs, dataset, sequence_length);
         let pairs = texts.saturating_mul(length * (length + 1) / 2);
         self.flops += config.forward_flops(texts.saturating_mul(length), pairs);
     }
 
     /// Updates of PPO, every answer counted at its full length: sampled once, read once by policy, reference, reward and
     /// value model, and then learned from by policy and value model in each epoch.
-    pub(crate) fn of_ppo(
+    fn of_ppo(
         config: &ModelConfig,
         lora: Option<&LoraPlan>,
         ppo: &PpoPlan,
-        section: &PpoSection,
         max_steps: u64,
         shape: StepShape,
     ) -> Self {
+        let section = &ppo.section;
         let length = shape.sequence_length as u64;
         let rows = max_steps.saturating_mul(shape.rows_per_step as u64);
         let (n_tokens, pairs) =
             (rows.saturating_mul(length), rows.saturating_mul(length * (length + 1) / 2));
-        let scorer = Head::of(config, Algorithm::Reward);
+        let scorer = Head::of(config, Output::Scores);
         let n_factors = |lora: Option<&LoraPlan>| lora.map_or(0, |lora| lora.n_parameters);
         let trained = |lora: Option<&LoraPlan>, whole: u64, head: u64| match lora {
             Some(lora) => lora.n_parameters + head,
@@ -168,7 +184,6 @@ impl Cost {
             flops,
             memory,
             peak_bytes: shape.peak(&memory, shape.rows_per_step / section.n_minibatches.max(1)),
-            n_reference_pairs: 0,
             checkpoint_bytes: n_trained.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
             model_bytes: n_policy.saturating_mul(MODEL_BYTES_PER_PARAMETER),
         }
@@ -179,13 +194,13 @@ impl Cost {
 ///
 /// A text of a pair has a row to itself, which padding fills: it counts by the mean text's length. Other rows are full, and
 /// counted as if each held one sample; packed ones attend to less.
-fn counted_length(algorithm: Algorithm, dataset: &Dataset, sequence_length: usize) -> u64 {
-    match algorithm {
-        Algorithm::Reward | Algorithm::Dpo => {
+fn counted_length(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usize) -> u64 {
+    match sample_kind {
+        SampleKind::Pairs => {
             let counts = dataset.counts();
             counts.tokens.div_ceil(counts.samples.max(1)).min(sequence_length as u64)
         }
-        Algorithm::Pretrain | Algorithm::Sft | Algorithm::Ppo => sequence_length as u64,
+        SampleKind::Documents | SampleKind::Chats | SampleKind::Prompts => sequence_length as u64,
     }
 }
 
@@ -193,9 +208,9 @@ fn counted_length(algorithm: Algorithm, dataset: &Dataset, sequence_length: usiz
 ///
 /// Pairs go through the model without the padding that all of them share. The first steps are looked at: what they have at
 /// most is about what all have.
-fn longest_row(algorithm: Algorithm, dataset: &Dataset, sequence_length: usize) -> usize {
+fn longest_row(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usize) -> usize {
     const N_STEPS: u64 = 32;
-    if !matches!(algorithm, Algorithm::Reward | Algorithm::Dpo) {
+    if sample_kind != SampleKind::Pairs {
         return sequence_length;
     }
     let steps = 0..dataset.n_steps().min(N_STEPS);
@@ -209,13 +224,11 @@ fn of_process(tensors: u64) -> u64 {
     tensors.saturating_add(tensors / 8).saturating_add(PROCESS_BYTES)
 }
 
-/// What a stage makes of hidden states.
-fn output_of(algorithm: Algorithm) -> Output {
-    match algorithm {
-        Algorithm::Pretrain | Algorithm::Sft => Output::CrossEntropy,
-        Algorithm::Dpo | Algorithm::Ppo => Output::LogProbs,
-        Algorithm::Reward => Output::Scores,
-    }
+/// Pairs whose reference log-probabilities a DPO stage computes: those that it trains on, and those that it evaluates on.
+pub(crate) fn n_reference_pairs(dataset: &Dataset, eval: Option<&Eval>) -> u64 {
+    let n_eval = dataset.n_eval_rows();
+    let evaluated = eval.and_then(|eval| eval.max_rows).unwrap_or(n_eval).min(n_eval);
+    dataset.n_run_rows().min(dataset.counts().train_samples) + evaluated
 }
 
 /// The frozen weights in the type that the adapter's keys ask for.
@@ -281,12 +294,12 @@ struct Head {
 }
 
 impl Head {
-    fn of(config: &ModelConfig, algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::Pretrain | Algorithm::Sft | Algorithm::Dpo | Algorithm::Ppo => {
+    fn of(config: &ModelConfig, output: Output) -> Self {
+        match output {
+            Output::CrossEntropy | Output::LogProbs => {
                 Self { n_parameters: config.n_parameters(), n_own: 0, unused_flops: 0.0 }
             }
-            Algorithm::Reward => {
+            Output::Scores => {
                 let parameters = config.sequence_classifier_parameters();
                 let logits = (config.vocab_size() * config.hidden_size()) as f64;
                 Self {

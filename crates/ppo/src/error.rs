@@ -28,9 +28,9 @@ pub enum Error {
     /// A frozen model changed.
     #[error("the reference's weights are not those of the beginning")]
     ReferenceMoved,
-    /// A plan of another stage.
-    #[error("the recipe has no [ppo]")]
-    NoSection,
+    /// A plan whose reward model is to be new.
+    #[error("the reward model has no weights to start from")]
+    NoRewardModel,
 }
 
 impl Error {
@@ -45,7 +45,7 @@ impl Error {
                     .to_owned(),
             ),
             Self::ReferenceMoved => Some("this is a fault in temper: please report it".to_owned()),
-            Self::NoSection => Some("add [ppo]".to_owned()),
+            Self::NoRewardModel => Some("name one with `reward` in [ppo]".to_owned()),
         }
     }
 }

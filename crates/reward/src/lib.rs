@@ -23,11 +23,10 @@ use train::{
 pub use error::{Error, Result};
 
 /// Trains from the newest checkpoint, or from the stage's start, to the last step.
-pub fn run(context: Context<'_>) -> Result<Outcome> {
-    let (plan, stage, run_dir, device) =
-        (context.plan, context.stage, context.run_dir, context.device);
+pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
+    let (stage, run_dir, device) = (context.stage, context.run_dir, context.device);
     let replicas = context.replicas;
-    let objective = plan.recipe.reward.as_ref().map(Objective::of).unwrap_or_default();
+    let objective = Objective::of(section);
     let model_dir = run_dir.stage(&stage.name).model();
     let first_margins = stage.dataset.batch(0).margins;
     let begun = start_or_resume_with::<ScalarModel>(context, |origin| match origin {

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan", "lora"],
     &["generate", "export"],
     &["train"],
-    &["policy"],
+    &["rl"],
     &["evaluate"],
     &["pretrain", "sft", "reward", "dpo", "ppo", "bench"],
     &["cli"],
