@@ -2,8 +2,8 @@
 //!
 //! It deliberately tokenises nothing and remembers nothing; rows are read as a stage reads them.
 
-use tokenizer::Message;
 use recipe::SampleKind;
+use tokenizer::Message;
 
 use crate::error::{Error, Result};
 use crate::place::Place;

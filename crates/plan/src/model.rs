@@ -37,8 +37,7 @@ pub(crate) fn check_fit(
     let (n_tokens, vocab_size) = (tokenizer.vocab_size(), config.vocab_size());
     if n_tokens > vocab_size {
         let is_new = loaded.recipe.model.as_ref().is_some_and(ModelSection::is_new);
-        let key =
-            if is_new { "model.vocab_size".to_owned() } else { format!("{name}.start") };
+        let key = if is_new { "model.vocab_size".to_owned() } else { format!("{name}.start") };
         return Err(Error::Recipe(loaded.spans.error(
             &key,
             format!("tokenizer and model do not match: {n_tokens} tokens, but `vocab_size` is {vocab_size}"),

@@ -65,14 +65,9 @@ pub(crate) fn plan_stage(
         StageSection::Dpo(section) => {
             Stage::Dpo(DpoPlan { section: section.clone(), n_reference_pairs: 0 })
         }
-        StageSection::Ppo(section) => Stage::Ppo(Box::new(plan_ppo(
-            loaded,
-            paths,
-            section,
-            &begin,
-            lora.as_ref(),
-            earlier,
-        )?)),
+        StageSection::Ppo(section) => {
+            Stage::Ppo(Box::new(plan_ppo(loaded, paths, section, &begin, lora.as_ref(), earlier)?))
+        }
     };
     let continues = lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&begin.start);
     let merges_start = begin.is_adapter && !continues;

@@ -6,7 +6,12 @@ use crate::stage::Stage;
 use crate::{Error, Result};
 
 /// Every replica has rows to work on in each update: those of a step, or of PPO's minibatch.
-pub(crate) fn check(loaded: &Loaded, name: &str, stage: &Stage, rows_per_step: usize) -> Result<()> {
+pub(crate) fn check(
+    loaded: &Loaded,
+    name: &str,
+    stage: &Stage,
+    rows_per_step: usize,
+) -> Result<()> {
     let (replicas, n) = (loaded.recipe.replicas, rows_per_step);
     let (rows, what, keys) = match stage {
         Stage::Pretrain(_) | Stage::Sft(_) => (n, "rows in a step", "raise `tokens_per_step`"),

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use data::SourceSpec;
-use recipe::{
-    ChatTemplate as TemplateKey, Loaded, SampleKind, TokenizerSection, TrainTokenizer,
-};
+use recipe::{ChatTemplate as TemplateKey, Loaded, SampleKind, TokenizerSection, TrainTokenizer};
 use serde_json::json;
 use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
 

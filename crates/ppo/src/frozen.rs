@@ -67,10 +67,7 @@ pub(crate) fn first(
 }
 
 /// Opens the session, reads the models, and takes up the newest checkpoint where there is one.
-pub(crate) fn start_or_resume<'a>(
-    context: Context<'a>,
-    ppo: &PpoPlan,
-) -> Result<StageState<'a>> {
+pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result<StageState<'a>> {
     let Context { plan, stage, run_dir, device, progress, stop, replicas } = context;
     let turn = LeaderFirst::wait(replicas)?;
     let settings = StageSettings::of(plan, stage);

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::pair_keys::PairKeys;
 use crate::diagnostics::Diagnostics;
+use crate::pair_keys::PairKeys;
 use crate::stage_keys::StageKeys;
 use crate::train_keys::TrainKeys;
 

@@ -4,8 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::lora::LoraKeys;
 use crate::diagnostics::Diagnostics;
+use crate::lora::LoraKeys;
 use crate::source::{SampleKind, Source};
 
 /// Keys of `[pretrain]` and `[sft]`: initial weights, data and the size of a step.

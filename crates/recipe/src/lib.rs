@@ -175,7 +175,10 @@ impl Recipe {
     /// Checks sections by themselves and against each other.
     fn check(&self, diagnostics: &mut Diagnostics) {
         if self.precision == Precision::Tf32 && !self.device.starts_with("cuda") {
-            diagnostics.conflict("precision", "`tf32` needs the tensor cores of a GPU: set `device = \"cuda\"`");
+            diagnostics.conflict(
+                "precision",
+                "`tf32` needs the tensor cores of a GPU: set `device = \"cuda\"`",
+            );
         }
         if let Some(tokenizer) = &self.tokenizer {
             tokenizer.check(diagnostics);
@@ -187,8 +190,7 @@ impl Recipe {
             stage.check(diagnostics);
         }
         if self.replicas > 1 && self.device.contains(':') {
-            let reason =
-                "`device` names one GPU and each replica needs its own: \"cuda\" uses the first ones";
+            let reason = "`device` names one GPU and each replica needs its own: \"cuda\" uses the first ones";
             diagnostics.conflict("replicas", reason);
         }
         self.check_starts(diagnostics);

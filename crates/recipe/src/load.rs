@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use fsio::limits::{RECIPE_BYTES, RECIPE_DEPTH};
 use toml_edit::Document;
 
-use crate::error::{Diagnostic, Error, Result};
 use crate::diagnostics::Diagnostics;
+use crate::error::{Diagnostic, Error, Result};
 use crate::spans::Spans;
 use crate::text_format::is_run_name;
 use crate::{Recipe, depth, overrides, validate};

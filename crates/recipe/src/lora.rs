@@ -61,7 +61,12 @@ impl LoraKeys {
     pub const ALL_LINEAR: &'static str = "all-linear";
 
     /// Checks the `lora` of a stage, which needs weights to start from.
-    pub(crate) fn check_beside(&self, stage: &str, start: Option<&str>, diagnostics: &mut Diagnostics) {
+    pub(crate) fn check_beside(
+        &self,
+        stage: &str,
+        start: Option<&str>,
+        diagnostics: &mut Diagnostics,
+    ) {
         if start.is_none() {
             diagnostics.conflict(
                 &format!("{stage}.lora"),

@@ -6,9 +6,9 @@ use toml_edit::{Decor, DocumentMut, InlineTable, Item, Table, Value};
 
 use crate::depth;
 use crate::error::{Error, Result, shown};
-use crate::toml_value::TomlValue;
 use crate::location::join;
 use crate::spans::Overridden;
+use crate::toml_value::TomlValue;
 
 /// Applies overrides in order; a later one wins over an earlier one of the same key.
 pub(crate) fn apply(

@@ -4,11 +4,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::chat_keys::{ChatTemplate, Overlong};
+use crate::diagnostics::Diagnostics;
 use crate::input_keys::{OnBadRow, default_max_bad_rows};
 use crate::lora::LoraKeys;
-use crate::diagnostics::Diagnostics;
 use crate::source::{SampleKind, Source};
-use crate::chat_keys::{ChatTemplate, Overlong};
 
 /// Keys of `[reward]` and `[dpo]`: initial weights, pairs of a chosen and a rejected answer, and
 /// the size of a step.

@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::chat_keys::ChatTemplate;
+use crate::diagnostics::Diagnostics;
 use crate::input_keys::{OnBadRow, default_max_bad_rows};
 use crate::lora::LoraKeys;
-use crate::diagnostics::Diagnostics;
 use crate::source::{SampleKind, Source};
-use crate::chat_keys::ChatTemplate;
 use crate::stage_keys::StageKeys;
 use crate::train_keys::TrainKeys;
 
@@ -235,8 +235,9 @@ impl PpoSection {
             }
         }
         // Models on one base share its weights, so those have one type; fully trained models are f32.
-        let dtype =
-            |model: &TrainedModel| model.lora.as_ref().and_then(|lora| lora.base_dtype).unwrap_or_default();
+        let dtype = |model: &TrainedModel| {
+            model.lora.as_ref().and_then(|lora| lora.base_dtype).unwrap_or_default()
+        };
         if self.value.as_ref().is_some_and(|value| dtype(value) != dtype(&self.policy)) {
             diagnostics.conflict(
                 &format!("{path}.value"),

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::input_keys::InputKeys;
 use crate::diagnostics::Diagnostics;
+use crate::input_keys::InputKeys;
 use crate::source::SampleKind;
 use crate::stage_keys::StageKeys;
 use crate::train_keys::TrainKeys;

@@ -61,7 +61,10 @@ struct Group {
 
 fn groups() -> [Group; 2] {
     [
-        Group { heading: "Keys of every stage that reads data", table: schema_tree::of::<InputKeys>() },
+        Group {
+            heading: "Keys of every stage that reads data",
+            table: schema_tree::of::<InputKeys>(),
+        },
         Group { heading: "Keys of every training stage", table: schema_tree::of::<TrainKeys>() },
     ]
 }
@@ -222,7 +225,7 @@ fn values(key: &Key) -> String {
             Node::List { item, .. } => format!("table: `column = […]` of {}s", scalar(item)),
             value => format!("table: `column =` {}", scalar(value)),
         },
-        scalar_node => scalar(scalar_shape),
+        scalar_node => scalar(scalar_node),
     }
 }
 

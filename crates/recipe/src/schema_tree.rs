@@ -168,9 +168,7 @@ impl Reader<'_> {
                 _ => Node::Table(self.table(schema)),
             },
             Some("array") => Node::List {
-                item: Box::new(
-                    schema.get("items").map_or(Node::Boolean, |items| self.node(items)),
-                ),
+                item: Box::new(schema.get("items").map_or(Node::Boolean, |items| self.node(items))),
                 min: integer(schema, "minItems").map_or(0, |n| n as usize),
                 max: integer(schema, "maxItems").map_or(usize::MAX, |n| n as usize),
             },

@@ -19,8 +19,7 @@ impl Source {
 
     fn check_beside_rows(&self, path: &str, diagnostics: &mut Diagnostics) {
         if self.text.is_some() {
-            diagnostics
-                .conflict(&format!("{path}.text"), "`rows` already defines the text");
+            diagnostics.conflict(&format!("{path}.text"), "`rows` already defines the text");
         }
         if self.columns.is_some() {
             diagnostics.conflict(&format!("{path}.columns"), "`rows` already names the columns");
@@ -31,7 +30,13 @@ impl Source {
     }
 
     /// Checks `pairs`, which replaces every other description of a row.
-    fn check_drawn(&self, pairs: &DrawnPairs, path: &str, kind: SampleKind, diagnostics: &mut Diagnostics) {
+    fn check_drawn(
+        &self,
+        pairs: &DrawnPairs,
+        path: &str,
+        kind: SampleKind,
+        diagnostics: &mut Diagnostics,
+    ) {
         if kind != SampleKind::Pairs {
             diagnostics.conflict(&format!("{path}.pairs"), ONLY_PAIRS);
         }
@@ -84,7 +89,9 @@ impl Source {
                 SampleKind::Pairs => Some(
                     "pairs have `prompt`, `chosen` and `rejected`: name them in `columns` or `rows`",
                 ),
-                SampleKind::Prompts => Some("the stage reads prompts: name them in `columns` or `rows`"),
+                SampleKind::Prompts => {
+                    Some("the stage reads prompts: name them in `columns` or `rows`")
+                }
             }
         {
             diagnostics.conflict(&format!("{path}.text"), reason);

@@ -1,9 +1,9 @@
 //! Keys that every stage has, read from its section under one name each.
 
+use crate::chat_keys::ChatTemplate;
 use crate::input_keys::{InputKeys, OnBadRow};
 use crate::lora::LoraKeys;
 use crate::pair_keys::PairKeys;
-use crate::chat_keys::ChatTemplate;
 use crate::source::{SampleKind, Source};
 use crate::train_keys::TrainKeys;
 
@@ -97,10 +97,7 @@ impl<'r> StageKeys<'r> {
     }
 }
 
-fn weights<'r>(
-    start: Option<&'r str>,
-    lora: Option<&'r LoraKeys>,
-) -> Vec<(&'static str, &'r str)> {
+fn weights<'r>(start: Option<&'r str>, lora: Option<&'r LoraKeys>) -> Vec<(&'static str, &'r str)> {
     let adapter = lora.and_then(|lora| lora.adapter.as_deref());
     let start = start.map(|start| ("start", start));
     start.into_iter().chain(adapter.map(|adapter| ("lora.adapter", adapter))).collect()

@@ -3,9 +3,9 @@
 
 use std::sync::LazyLock;
 
+use crate::location::join;
 use crate::nearest::nearest;
 use crate::schema_tree::{Marker, Node, Table, Variant};
-use crate::location::join;
 
 /// Other tools' names for what Temper's keys say. The first of ours that the section has is
 /// suggested.

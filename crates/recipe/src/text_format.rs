@@ -3,8 +3,8 @@
 use std::path::{Component, Path};
 
 use crate::chat_keys::ChatTemplate;
-use crate::source::DATA_PREFIX;
 use crate::nearest::nearest;
+use crate::source::DATA_PREFIX;
 use crate::template::Template;
 
 /// Format of a string, under its name in the JSON Schema.
@@ -84,7 +84,8 @@ fn run_name(text: &str) -> Result<(), String> {
     if starts_well && text.len() <= 64 && text.chars().all(plain) {
         return Ok(());
     }
-    Err("must be at most 64 letters, digits, `-`, `_` or `.`, and start with a letter or digit".to_owned())
+    Err("must be at most 64 letters, digits, `-`, `_` or `.`, and start with a letter or digit"
+        .to_owned())
 }
 
 fn device(text: &str) -> Result<(), String> {

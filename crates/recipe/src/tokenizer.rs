@@ -84,7 +84,11 @@ impl TokenizerSection {
     pub(crate) fn check(&self, diagnostics: &mut Diagnostics) {
         let Self::Train(train) = self else { return };
         for (idx, source) in train.data().unwrap_or_default().iter().enumerate() {
-            source.check(&format!("tokenizer.train.data[{idx}]"), SampleKind::Documents, diagnostics);
+            source.check(
+                &format!("tokenizer.train.data[{idx}]"),
+                SampleKind::Documents,
+                diagnostics,
+            );
         }
         let mut seen = BTreeSet::new();
         for (idx, token) in train.special_tokens().unwrap_or_default().iter().enumerate() {

@@ -222,11 +222,7 @@ impl Schedule {
         }
         match (self.kind, self.decay_steps) {
             (ScheduleKind::Wsd, None) => {
-                diagnostics.missing(
-                    path,
-                    "decay_steps",
-                    "`wsd` needs the length of its decay",
-                );
+                diagnostics.missing(path, "decay_steps", "`wsd` needs the length of its decay");
             }
             (ScheduleKind::Wsd, Some(_)) | (_, None) => {}
             (_, Some(_)) => diagnostics

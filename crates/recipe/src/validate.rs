@@ -3,13 +3,13 @@
 
 use toml_edit::{Item, TableLike, Value};
 
+use crate::diagnostics::{Diagnostics, Problem, Rank, bracketed, named};
 use crate::error::shown;
-use crate::toml_value::TomlValue;
-use crate::diagnostics::{Problem, Diagnostics, Rank, bracketed, named};
+use crate::location::{Target, join};
 use crate::nearest::nearest;
 use crate::schema_tree::{Bounds, Key, Marker, Node, Table, Text, Variant};
-use crate::location::{Target, join};
 use crate::suggest;
+use crate::toml_value::TomlValue;
 
 /// Collects everything in `document` that a recipe cannot have.
 pub(crate) fn validate(document: &dyn TableLike, diagnostics: &mut Diagnostics) {
@@ -206,7 +206,11 @@ impl Validator<'_> {
         });
         self.about = None;
         let text = Node::Text(Text { words: words.flatten().collect(), ..Text::default() });
-        self.value(&join(path, key), found.get(key).map_or(TomlValue::Nothing, TomlValue::of), &text);
+        self.value(
+            &join(path, key),
+            found.get(key).map_or(TomlValue::Nothing, TomlValue::of),
+            &text,
+        );
     }
 
     fn length(&mut self, path: &str, n: usize, min: usize, max: usize) {

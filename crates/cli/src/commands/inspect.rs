@@ -54,12 +54,7 @@ fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
 }
 
 /// Episodes of the first update, which need the models: sampled and scored as a run would do it.
-fn show_episodes(
-    plan: &Plan,
-    stage: &StagePlan,
-    ppo: &PpoPlan,
-    args: &InspectArgs,
-) -> Result<()> {
+fn show_episodes(plan: &Plan, stage: &StagePlan, ppo: &PpoPlan, args: &InspectArgs) -> Result<()> {
     let device = kernels::device(&plan.device)?.autodiff();
     let run_dir = RunDir::open(&plan.paths.run_dir)?;
     let scored = ppo::first_episodes(plan, stage, ppo, &run_dir, args.n, &device)?;

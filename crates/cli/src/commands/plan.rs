@@ -222,7 +222,9 @@ fn models_note(stage: &StagePlan) -> Option<String> {
         Stage::Pretrain(_) | Stage::Sft(_) | Stage::Reward(_) => None,
         Stage::Dpo(dpo) => (dpo.n_reference_pairs > 0).then(|| {
             let pairs = table::thousands(dpo.n_reference_pairs);
-            format!("reference log-probabilities of {pairs} pairs are computed once, before training")
+            format!(
+                "reference log-probabilities of {pairs} pairs are computed once, before training"
+            )
         }),
         Stage::Ppo(ppo) => {
             let bases = if ppo.n_bases == 1 { "base model" } else { "base models" };

@@ -57,17 +57,14 @@ fn repository_path(root: &Path, named: &str) -> Option<String> {
     let is_ours = match fixed.get(1) {
         // A file at the top of the repository; a bare name of a source file follows its directory's.
         None => is_file && segments.len() == 1 && !NOT_OURS.contains(&first),
-        Some(second) if in_crate(first) => ["src", "tests", "benches", "Cargo.toml"].contains(second),
+        Some(second) if in_crate(first) => {
+            ["src", "tests", "benches", "Cargo.toml"].contains(second)
+        }
         Some(_) => root.join(first).is_dir() && first != "runs",
     };
     is_ours.then(|| fixed.join("/"))
 }
 
 /// Names of files that exist in a run or a model's directory, not in the repository.
-const NOT_OURS: &[&str] = &[
-    "config.json",
-    "tokenizer.json",
-    "adapter_config.json",
-    "base.json",
-    "settings.json",
-];
+const NOT_OURS: &[&str] =
+    &["config.json", "tokenizer.json", "adapter_config.json", "base.json", "settings.json"];

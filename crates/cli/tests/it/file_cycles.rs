@@ -307,7 +307,8 @@ fn cycles(files: &[SourceFile]) -> Vec<String> {
             }
         }
     }
-    let reaches: Vec<BTreeSet<usize>> = (0..files.len()).map(|idx| reachable(idx, &imports)).collect();
+    let reaches: Vec<BTreeSet<usize>> =
+        (0..files.len()).map(|idx| reachable(idx, &imports)).collect();
     let mut seen = BTreeSet::new();
     let mut groups = Vec::new();
     for idx in 0..files.len() {
@@ -337,9 +338,8 @@ fn defining_file(
     by_module: &BTreeMap<&[String], usize>,
     depth: usize,
 ) -> Option<usize> {
-    let (n, idx) = (0..=path.len())
-        .rev()
-        .find_map(|n| by_module.get(&path[..n]).map(|idx| (n, *idx)))?;
+    let (n, idx) =
+        (0..=path.len()).rev().find_map(|n| by_module.get(&path[..n]).map(|idx| (n, *idx)))?;
     let Some(name) = path.get(n) else { return Some(idx) };
     let export = files[idx].exports.iter().find(|(exported, _)| exported == name);
     match export {

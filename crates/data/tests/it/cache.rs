@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use data::{Content, Dataset, PrepareOptions, Prepared, Progress, SourceSpec, cache_key, prepare};
-use recipe::{Columns, RowLayout, OnBadRow, Packing, Rows, Template};
+use recipe::{Columns, OnBadRow, Packing, RowLayout, Rows, Template};
 use tokenizer::{ChatTemplate, Tokenizer};
 
 use crate::support::{bpe, chars, file, folder, gzip, prepared, run, shared_data};

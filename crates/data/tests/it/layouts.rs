@@ -1,7 +1,7 @@
 //! Rows to documents and chats: every layout, what is learnt of it, and what is wrong with a row.
 
 use data::{Content, Dataset, PrepareOptions, SourceSpec, prepare};
-use recipe::{Columns, RowLayout, OnBadRow, Overlong, Rows, Template};
+use recipe::{Columns, OnBadRow, Overlong, RowLayout, Rows, Template};
 use tokenizer::ChatTemplate;
 
 use crate::support::{chars, file, folder, prepared, run, shared_data, shown};
