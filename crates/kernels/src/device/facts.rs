@@ -1,16 +1,16 @@
-//! What was found out about CUDA on a machine, and what follows from it in words.
+//! Facts about CUDA on a machine, and the problems, hints and warnings that follow from them.
 //!
-//! It deliberately looks at nothing itself: facts come in, sentences go out.
+//! Facts are plain values, so that every judgement can be tested without the hardware.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// A version of two numbers, as CUDA's parts have it.
+/// A CUDA version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// Before the dot.
+    /// Number before the dot.
     pub major: u32,
-    /// After it.
+    /// Number after the dot.
     pub minor: u32,
 }
 
@@ -20,7 +20,7 @@ impl Version {
         Self { major, minor }
     }
 
-    /// From the driver's and the toolkit's own spelling: 12080 is 12.8.
+    /// From the number that driver and toolkit use: 12080 is 12.8.
     pub const fn from_number(number: u32) -> Self {
         Self { major: number / 1000, minor: number % 1000 / 10 }
     }
@@ -32,56 +32,56 @@ impl fmt::Display for Version {
     }
 }
 
-/// What the NVIDIA driver answers.
+/// State of the NVIDIA driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DriverFacts {
     /// No library of the driver could be opened.
     Missing,
-    /// It was opened and refused to start, with its own words.
+    /// It could be opened but does not start.
     Refused {
-        /// As `CUDA_ERROR_NO_DEVICE`.
+        /// The error's name, such as `CUDA_ERROR_NO_DEVICE`.
         name: String,
-        /// As "no CUDA-capable device is detected".
+        /// The error's text, such as "no CUDA-capable device is detected".
         text: String,
     },
-    /// It works; the newest CUDA it can serve.
+    /// It works and supports CUDA up to this version.
     Works(Version),
 }
 
-/// One GPU that the driver shows.
+/// A GPU that the driver lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuFacts {
-    /// As "NVIDIA H100 80GB HBM3".
+    /// Such as "NVIDIA H100 80GB HBM3".
     pub name: String,
-    /// All of its memory, in bytes.
+    /// Total memory in bytes.
     pub memory: u64,
     /// Compute capability.
     pub capability: Version,
 }
 
-/// Where the toolkit's headers are, which kernels include.
+/// Location of the toolkit's headers, which kernels include.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderFacts {
-    /// No folder of a toolkit is known.
+    /// No directory of a toolkit is known.
     NoToolkit,
-    /// A folder is known, but this file isn't there.
+    /// The directory lacks this file.
     Missing(PathBuf),
-    /// The folder.
+    /// The directory.
     Found(PathBuf),
 }
 
-/// What a machine offers for CUDA, and what this binary asks of it.
+/// A machine's CUDA facts, and this binary's requirements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CudaFacts {
-    /// Whether the binary was built with it; without, nothing else was looked at.
+    /// Whether the binary was built with CUDA; if not, the other facts were not read.
     pub built: bool,
-    /// The CUDA whose functions the binary calls.
+    /// The CUDA version whose functions the binary calls.
     pub bindings: Version,
     /// The driver.
     pub driver: DriverFacts,
-    /// The GPUs, by number.
+    /// The GPUs, by index.
     pub gpus: Vec<GpuFacts>,
-    /// The compiler of kernels; none if its library could not be opened.
+    /// The version of NVRTC, which compiles kernels, if its library could be opened.
     pub nvrtc: Option<Version>,
     /// The toolkit's headers.
     pub headers: HeaderFacts,
@@ -90,7 +90,7 @@ pub struct CudaFacts {
 /// Why a GPU cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CudaProblem {
-    /// The binary lacks it.
+    /// The binary was built without CUDA.
     #[error("this binary was built without CUDA")]
     NotBuilt,
     /// No driver.
@@ -105,78 +105,78 @@ pub enum CudaProblem {
         text: String,
     },
     /// The driver lacks functions that the binary calls.
-    #[error("the NVIDIA driver is too old: it serves CUDA {found}, and {needed} is needed")]
+    #[error("the NVIDIA driver is too old: it supports CUDA {found}, but {needed} is required")]
     DriverTooOld {
-        /// What the driver serves.
+        /// The driver's version.
         found: Version,
-        /// What the binary needs.
+        /// The required version.
         needed: Version,
     },
-    /// The driver shows no GPU.
-    #[error("the NVIDIA driver shows no GPU")]
+    /// The driver lists no GPU.
+    #[error("the NVIDIA driver lists no GPU")]
     NoGpu,
-    /// No GPU of that number.
-    #[error("there is no GPU of number {index}: the driver shows {count}")]
+    /// No GPU with that index.
+    #[error("there is no GPU {index}: the driver lists {count}")]
     NoSuchGpu {
-        /// The number asked for.
+        /// The requested index.
         index: usize,
-        /// How many there are.
+        /// The number of GPUs.
         count: usize,
     },
-    /// No compiler of kernels.
+    /// No NVRTC.
     #[error("NVRTC, which compiles the kernels, was not found: libnvrtc.so could not be opened")]
     NoNvrtc,
     /// No toolkit.
     #[error("the headers of the CUDA toolkit, which the kernels include, were not found")]
     NoHeaders,
     /// A toolkit without headers.
-    #[error("the headers of the CUDA toolkit are incomplete: `{}` is not there", .0.display())]
+    #[error("the headers of the CUDA toolkit are incomplete: `{}` is missing", .0.display())]
     HeaderMissing(PathBuf),
 }
 
 impl CudaProblem {
-    /// What to do about it.
+    /// A suggestion for the user.
     pub fn hint(&self) -> String {
         match self {
             Self::NotBuilt => "build with `cargo build --release --locked --features cuda -p cli` \
                                (docs/cuda.md), or set device = \"cpu\""
                 .to_owned(),
             Self::NoDriver => "install the NVIDIA driver until `nvidia-smi` works; a container must be started with \
-                               its GPUs; a driver in an unusual folder is found through LD_LIBRARY_PATH"
+                               its GPUs; LD_LIBRARY_PATH must have the directory of a driver in an unusual place"
                 .to_owned(),
             Self::DriverRefuses { name, .. } if name == "CUDA_ERROR_NO_DEVICE" => {
                 "`nvidia-smi` must list a GPU, and CUDA_VISIBLE_DEVICES must not hide it".to_owned()
             }
             Self::DriverRefuses { name, .. } if name == "CUDA_ERROR_STUB_LIBRARY" => {
-                "LD_LIBRARY_PATH leads to the toolkit's stub of libcuda.so: put the driver's folder before it".to_owned()
+                "LD_LIBRARY_PATH has the toolkit's stub of libcuda.so: put the driver's directory before it".to_owned()
             }
             Self::DriverRefuses { .. } => {
-                "`nvidia-smi` says more; after an update of the driver the machine must be restarted".to_owned()
+                "`nvidia-smi` has details; after an update of the driver the machine must be restarted".to_owned()
             }
             Self::DriverTooOld { needed, found } => format!(
-                "update the driver (570 or newer serves CUDA 12.8), or build for the toolkit at hand: \
+                "update the driver (570 or newer supports CUDA 12.8), or build for the installed toolkit: \
                  CUDARC_CUDA_VERSION={}0{}0 cargo build …{}",
                 found.major,
                 found.minor,
                 if *needed > *found { "" } else { " (a newer one)" }
             ),
-            Self::NoGpu => "CUDA_VISIBLE_DEVICES may hide it; `nvidia-smi` lists what there is".to_owned(),
-            Self::NoSuchGpu { .. } => "`temper devices` lists them; numbers begin at 0".to_owned(),
-            Self::NoNvrtc => "install the CUDA toolkit, or `pip install nvidia-cuda-nvrtc`, and put the folder of \
-                              libnvrtc.so into LD_LIBRARY_PATH"
+            Self::NoGpu => "CUDA_VISIBLE_DEVICES may hide it; `nvidia-smi` lists the GPUs".to_owned(),
+            Self::NoSuchGpu { .. } => "`temper devices` lists the GPUs; indices start at 0".to_owned(),
+            Self::NoNvrtc => "install the CUDA toolkit, or `pip install nvidia-cuda-nvrtc`, and add the directory of \
+                              libnvrtc.so to LD_LIBRARY_PATH"
                 .to_owned(),
             Self::NoHeaders => "install the CUDA toolkit, or `pip install nvidia-cuda-runtime nvidia-cuda-cccl`, and set CUDA_PATH to \
-                                the folder whose `include` holds cuda_fp16.h"
+                                the directory whose `include` has cuda_fp16.h"
                 .to_owned(),
             Self::HeaderMissing(_) => {
-                "set CUDA_PATH to the folder whose `include` holds cuda_fp16.h".to_owned()
+                "set CUDA_PATH to the directory whose `include` has cuda_fp16.h".to_owned()
             }
         }
     }
 }
 
 impl CudaFacts {
-    /// Of a binary without CUDA.
+    /// The facts of a binary without CUDA.
     pub fn not_built() -> Self {
         Self {
             built: false,
@@ -188,8 +188,8 @@ impl CudaFacts {
         }
     }
 
-    /// The oldest driver that has every function the binary calls: bindings from 13.0 on time with a function that came
-    /// with 12.8; older ones need their own major version.
+    /// The oldest driver that has every function that the binary calls: bindings from 13.0 on use a function of 12.8 for
+    /// timing; older bindings need their own major version.
     pub fn oldest_driver(&self) -> Version {
         if self.bindings.major >= 13 {
             Version::new(12, 8)
@@ -198,7 +198,7 @@ impl CudaFacts {
         }
     }
 
-    /// What stands in the way of the GPU of that number; the first thing to do comes first.
+    /// The first problem that prevents the use of GPU `index`, in the order in which to solve them.
     pub fn check(&self, index: usize) -> Result<(), CudaProblem> {
         self.check_driver()?;
         match self.gpus.len() {
@@ -232,7 +232,7 @@ impl CudaFacts {
         }
     }
 
-    /// Everything that is missing, whichever GPU is asked for.
+    /// Every problem that concerns all GPUs.
     pub fn problems(&self) -> Vec<CudaProblem> {
         let mut problems = Vec::new();
         if let Err(problem) = self.check_driver() {
@@ -254,20 +254,20 @@ impl CudaFacts {
         problems
     }
 
-    /// What may go wrong although nothing is missing.
+    /// Possible problems although nothing is missing.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if let (DriverFacts::Works(driver), Some(nvrtc)) = (&self.driver, self.nvrtc) {
             if nvrtc > *driver {
                 warnings.push(format!(
-                    "NVRTC {nvrtc} is newer than the driver, which serves CUDA {driver} and may refuse what it compiles: \
+                    "NVRTC {nvrtc} is newer than the driver, which supports CUDA {driver} and may refuse its kernels: \
                      update the driver or use an NVRTC of {driver}"
                 ));
             }
             let oldest = self.bindings.min(Version::new(12, 9));
             if nvrtc < oldest {
                 warnings.push(format!(
-                    "NVRTC {nvrtc} is older than {oldest}, for which this binary writes kernels; some may not compile: \
+                    "NVRTC {nvrtc} is older than {oldest}, for which this binary generates kernels; some may not compile: \
                      use a newer one, or build with CUDARC_CUDA_VERSION={}0{}0",
                     nvrtc.major, nvrtc.minor
                 ));
@@ -276,7 +276,7 @@ impl CudaFacts {
         for (index, gpu) in self.gpus.iter().enumerate() {
             if gpu.capability < Version::new(8, 0) {
                 warnings.push(format!(
-                    "cuda:{index} has compute capability {}: tf32 and bf16 products on tensor cores begin at 8.0",
+                    "cuda:{index} has compute capability {}: tensor cores multiply tf32 and bf16 from 8.0 on",
                     gpu.capability
                 ));
             }

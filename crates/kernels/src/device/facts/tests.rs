@@ -1,4 +1,4 @@
-//! Every verdict from made-up facts, so that each sentence is seen without the machine that it is about.
+//! Problems, hints and warnings from made-up facts.
 
 use super::{CudaFacts, CudaProblem, DriverFacts, GpuFacts, HeaderFacts, Version};
 
@@ -6,7 +6,7 @@ fn h100() -> GpuFacts {
     GpuFacts { name: "NVIDIA H100".into(), memory: 80 << 30, capability: Version::new(9, 0) }
 }
 
-/// A machine on which everything is there.
+/// A machine without problems.
 fn complete() -> CudaFacts {
     CudaFacts {
         built: true,
@@ -22,7 +22,7 @@ fn refused(name: &str) -> DriverFacts {
     DriverFacts::Refused { name: name.into(), text: "some text".into() }
 }
 
-/// The problem, its sentence and its hint, for GPU 1.
+/// The problem, its text and its hint, for GPU 1.
 fn verdict(change: impl FnOnce(&mut CudaFacts)) -> (CudaProblem, String, String) {
     let mut facts = complete();
     change(&mut facts);
@@ -51,7 +51,7 @@ fn a_complete_machine_can_be_used() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_what_to_do() {
+fn each_problem_has_a_text_and_a_hint() {
     let (problem, text, hint) = verdict(|facts| facts.built = false);
     assert_eq!(problem, CudaProblem::NotBuilt);
     assert_eq!(text, "this binary was built without CUDA");
@@ -70,13 +70,13 @@ fn what_is_missing_is_named_with_what_to_do() {
     assert!(hint.contains("restarted"), "{hint}");
 
     let (_, text, hint) = verdict(|facts| facts.driver = DriverFacts::Works(Version::new(12, 4)));
-    assert_eq!(text, "the NVIDIA driver is too old: it serves CUDA 12.4, and 12.8 is needed");
+    assert_eq!(text, "the NVIDIA driver is too old: it supports CUDA 12.4, but 12.8 is required");
     assert!(hint.contains("CUDARC_CUDA_VERSION=12040"), "{hint}");
 
     let (problem, ..) = verdict(|facts| facts.gpus.clear());
     assert_eq!(problem, CudaProblem::NoGpu);
     let (_, text, hint) = verdict(|facts| facts.gpus.truncate(1));
-    assert_eq!(text, "there is no GPU of number 1: the driver shows 1");
+    assert_eq!(text, "there is no GPU 1: the driver lists 1");
     assert!(hint.contains("temper devices"), "{hint}");
 
     let (_, text, hint) = verdict(|facts| facts.nvrtc = None);
@@ -88,12 +88,12 @@ fn what_is_missing_is_named_with_what_to_do() {
     assert!(hint.contains("CUDA_PATH"), "{hint}");
     let (_, text, hint) =
         verdict(|facts| facts.headers = HeaderFacts::Missing("/cuda/include/mma.h".into()));
-    assert!(text.contains("`/cuda/include/mma.h` is not there"), "{text}");
+    assert!(text.contains("`/cuda/include/mma.h` is missing"), "{text}");
     assert!(hint.contains("CUDA_PATH"), "{hint}");
 }
 
 #[test]
-fn everything_that_is_missing_is_listed_at_once() {
+fn all_problems_are_listed_at_once() {
     let mut facts = complete();
     facts.driver = DriverFacts::Missing;
     facts.gpus.clear();
@@ -105,7 +105,7 @@ fn everything_that_is_missing_is_listed_at_once() {
 }
 
 #[test]
-fn a_binary_for_an_older_cuda_asks_less_of_the_driver() {
+fn a_binary_for_an_older_cuda_accepts_an_older_driver() {
     let mut facts = complete();
     facts.bindings = Version::new(12, 4);
     facts.driver = DriverFacts::Works(Version::new(12, 4));
@@ -117,7 +117,7 @@ fn a_binary_for_an_older_cuda_asks_less_of_the_driver() {
 }
 
 #[test]
-fn what_may_go_wrong_is_a_warning() {
+fn possible_problems_are_warnings() {
     let mut facts = complete();
     facts.nvrtc = Some(Version::new(13, 1));
     assert_eq!(facts.check(0), Ok(()));
