@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use crate::buffer::{filled, rows_per_task};
 use crate::flex;
-use crate::gemm::{Matrix, MatrixMut, WeightMatrix, Write, scaled_gemm, weight_gemm};
+use crate::gemm::{scaled_gemm, weight_gemm};
+use crate::matrix::{Matrix, MatrixMut, WeightMatrix, Write};
 use crate::precision::Precision;
 use crate::weight_storage::StoredWeight;
 

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::buffer::{TASK, filled};
 use crate::flex;
-use crate::gemm::{Matrix, WeightMatrix};
+use crate::matrix::{Matrix, WeightMatrix};
 
 /// A weight's values in row-major order.
 #[derive(Clone, Debug)]

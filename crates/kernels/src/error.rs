@@ -2,7 +2,7 @@
 //!
 //! Operations return no errors: a wrong shape is a mistake in the program and panics.
 
-use crate::device::CudaProblem;
+use crate::cuda_facts::CudaProblem;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]

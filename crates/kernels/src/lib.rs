@@ -27,6 +27,7 @@ mod adamw;
 mod allocator;
 mod attention;
 mod cross_entropy;
+mod cuda_facts;
 mod device;
 mod dispatch;
 mod embedding;
@@ -44,6 +45,8 @@ mod param;
 mod precision;
 mod recompute;
 mod rope;
+#[cfg(test)]
+mod selection_tests;
 mod target_rows;
 mod threads;
 mod weight;
@@ -54,10 +57,8 @@ pub use allocator::{CountingAllocator, configure_allocator};
 pub use attention::{AttentionMask, Heads, attention, attention_packed};
 pub use burn::tensor::Device;
 pub use cross_entropy::linear_cross_entropy;
-pub use device::{
-    CudaFacts, CudaProblem, DeviceFailure, DriverFacts, GpuFacts, HeaderFacts, Version, cuda_facts,
-    device, device_failure, is_cpu,
-};
+pub use cuda_facts::{CudaFacts, CudaProblem, DriverFacts, GpuFacts, HeaderFacts, Version};
+pub use device::{DeviceFailure, cuda_facts, device, device_failure, is_cpu};
 pub use dispatch::{KernelSet, check_kernel_setting, kernel_set, with_generic_kernels};
 pub use embedding::embedding;
 pub use error::{Error, Result};

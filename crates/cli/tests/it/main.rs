@@ -4,6 +4,7 @@ mod adapters;
 mod architecture;
 mod document_paths;
 mod errors;
+mod features;
 mod file_cycles;
 mod replicas;
 mod source_tree;

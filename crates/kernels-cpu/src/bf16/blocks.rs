@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::Value;
 use super::micro::{self, Tile};
 use super::pack::{self, COLUMNS, Line, PAIRS, ROWS, lines_of_columns, lines_of_rows};
-use crate::gemm::{Matrix, MatrixMut, Write};
+use crate::matrix::{Matrix, MatrixMut, Write};
 
 /// Panels of rows in a task if all tasks share the rows.
 const SHARED_ROW_PANELS: usize = 64;

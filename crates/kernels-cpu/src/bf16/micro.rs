@@ -6,7 +6,7 @@ use std::arch::x86_64::{
     _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
 };
 
-use super::pack::{COLUMNS, Line, PAIRS, ROWS, lines_of_columns, lines_of_rows};
+use super::pack::{COLUMNS, Line, PAIRS, ROWS, lines_of_columns, lines_of_rows, mask};
 
 /// The output of a tile.
 #[derive(Clone, Copy, Debug)]
@@ -75,11 +75,6 @@ pub(super) unsafe fn tile<const INTERLEAVED: bool>(
             }
         }
     }
-}
-
-/// The lowest `n` of sixteen lanes.
-pub(super) fn mask(n: usize) -> u16 {
-    if n >= 16 { u16::MAX } else { (1 << n) - 1 }
 }
 
 #[inline(always)]

@@ -15,7 +15,7 @@ mod rounding;
 #[cfg(test)]
 pub(crate) use rounding::round;
 
-use crate::gemm::{Matrix, MatrixMut, Write};
+use crate::matrix::{Matrix, MatrixMut, Write};
 
 /// Whether this processor multiplies bf16 faster than f32.
 pub fn is_supported() -> bool {
@@ -83,7 +83,8 @@ pub(crate) fn multiply<T: Value>(
 #[allow(clippy::print_stdout)]
 mod tests {
     use super::{is_supported, multiply, round};
-    use crate::gemm::{Matrix, MatrixMut, Write, multiply_f32};
+    use crate::gemm_f32::multiply_f32;
+    use crate::matrix::{Matrix, MatrixMut, Write};
 
     /// Values that bf16 cannot represent exactly.
     fn values(n: usize, from: usize) -> Vec<f32> {

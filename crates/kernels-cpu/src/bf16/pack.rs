@@ -13,9 +13,8 @@ use std::arch::x86_64::{
 };
 
 use super::Value;
-use super::micro::mask;
 use super::rounding::round;
-use crate::gemm::Matrix;
+use crate::matrix::Matrix;
 
 /// Rows of a tile.
 pub(super) const ROWS: usize = 14;
@@ -44,6 +43,11 @@ pub(super) fn lines_of_rows(interleaved: bool, pairs: usize) -> usize {
 /// The size of a panel of columns.
 pub(super) fn lines_of_columns(pairs: usize) -> usize {
     2 * pairs
+}
+
+/// The lowest `n` of sixteen lanes.
+pub(super) fn mask(n: usize) -> u16 {
+    if n >= 16 { u16::MAX } else { (1 << n) - 1 }
 }
 
 /// Packs rows `first..` of `a`, `pairs` pairs of the inner index from `start` on.

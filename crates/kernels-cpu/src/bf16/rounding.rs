@@ -1,7 +1,8 @@
 //! Products in bf16 on processors without bf16 arithmetic: not faster, but the precision is that of the recipe.
 
 use super::Value;
-use crate::gemm::{Matrix, MatrixMut, Write, multiply_f32};
+use crate::gemm_f32::multiply_f32;
+use crate::matrix::{Matrix, MatrixMut, Write};
 
 /// The nearest bf16 to a value, ties to even.
 pub(crate) fn round(value: f32) -> f32 {

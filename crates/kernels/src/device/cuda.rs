@@ -9,7 +9,7 @@ use cudarc::driver::result::{self, DriverError, device};
 use cudarc::driver::sys::{self, CUdevice_attribute};
 use cudarc::nvrtc;
 
-use super::{CudaFacts, DriverFacts, GpuFacts, HeaderFacts, Version};
+use crate::cuda_facts::{CudaFacts, DriverFacts, GpuFacts, HeaderFacts, Version};
 
 /// Headers that kernels include; the last one moved to another directory in CUDA 13.
 const HEADERS: [&[&str]; 3] =

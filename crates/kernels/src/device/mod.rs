@@ -1,18 +1,17 @@
 //! Device names of recipes and the command line → burn devices.
 //!
-//! Nothing is chosen automatically: a run names its device. `cuda` reads the machine's facts and `facts` judges them, so
+//! Nothing is chosen automatically: a run names its device. `cuda` reads the machine's facts and [`CudaFacts`] judges them, so
 //! that every judgement can be tested without the hardware.
 
 #[cfg(feature = "cuda")]
 mod cuda;
-mod facts;
 mod failure;
 
 use burn::tensor::Device;
 
-pub use facts::{CudaFacts, CudaProblem, DriverFacts, GpuFacts, HeaderFacts, Version};
 pub use failure::{DeviceFailure, device_failure};
 
+use crate::cuda_facts::CudaFacts;
 use crate::error::{Error, Result};
 
 /// A parsed device name.
@@ -74,7 +73,7 @@ fn open(index: usize, _: &str) -> Result<Device> {
 
 #[cfg(not(feature = "cuda"))]
 fn open(_: usize, name: &str) -> Result<Device> {
-    Err(Error::Cuda { device: name.to_owned(), problem: CudaProblem::NotBuilt })
+    Err(Error::Cuda { device: name.to_owned(), problem: crate::cuda_facts::CudaProblem::NotBuilt })
 }
 
 #[cfg(test)]
