@@ -16,7 +16,6 @@ const REMAINING: &[&str] = &[
     "evaluate",
     "export",
     "fsio",
-    "kernels",
     "model",
     "rl",
     "tokenizer",
