@@ -120,7 +120,7 @@ fn step_shape(loaded: &Loaded, request: &Request, keys: &StageKeys<'_>) -> StepS
         // Each card has a memory of its own.
         n_together: if loaded.recipe.device == "cpu" { replicas } else { 1 },
         micro_batch: keys.train.micro_batch.unwrap_or(share).min(share),
-        bodies: request.bodies,
+        kernel_path: request.kernel_path,
         checkpointing: keys.train.checkpointing,
     }
 }

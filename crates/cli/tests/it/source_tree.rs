@@ -11,8 +11,6 @@ const MOST_LINES: usize = 600;
 const NAME_FAMILIES: &[&str] = &[
     "crates/arch/src/lib.rs",
     "crates/arch/src/family.rs",
-    "crates/arch/src/description.rs",
-    "crates/arch/src/error.rs",
     "crates/model/src/lib.rs",
     "crates/model/src/backbone.rs",
     "crates/recipe/src/lib.rs",
