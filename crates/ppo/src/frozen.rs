@@ -1,41 +1,38 @@
-//! The four models of PPO as a stage begins: policy and value model, which learn, and their frozen company. Models on the
-//! same base share its weights.
-//!
-//! It deliberately has no loop.
+//! The four models of PPO at the start of a stage: the policy and value models are trained; the reference and reward models
+//! stay frozen. Models on the same base share its weights.
 
 use burn::tensor::Device;
 use model::{CausalLm, ScalarModel};
 use plan::{Plan, PpoPlan, StagePlan};
 use rl::ActorCritic;
 use train::{
-    AdamW, BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, ModelSource, ParameterNames,
-    RunDir, SaveFormat, StageRun, StageSettings, Weights, compare_trained, first_weights,
-    load_trained, start_dir, with_checkpointing,
+    AdamW, BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, Learner, ModelSource,
+    ParameterNames, RunDir, SaveFormat, StageRun, StageSettings, Weights, compare_trained,
+    first_weights, load_trained, start_dir, with_checkpointing,
 };
 
 use crate::{Error, Result, VALUE_FILE, inner, write_checkpoint};
 
-/// The models that do not learn.
+/// The frozen models.
 #[derive(Debug)]
 pub struct FrozenModels {
-    /// What the policy was before its first update.
+    /// Reference model: the policy before its first update.
     pub reference: CausalLm,
-    /// What scores answers.
+    /// Reward model.
     pub reward: ScalarModel,
 }
 
-/// What the loop works on.
+/// The state that the training loop updates.
 pub(crate) struct StageState<'a> {
     pub(crate) run: StageRun<'a>,
     pub(crate) actors: ActorCritic,
-    pub(crate) optimizer: AdamW,
-    pub(crate) checks: Checks,
-    /// How the policy is kept.
+    pub(crate) learner: Learner<'a>,
+    /// The form in which the policy is saved.
     pub(crate) save_format: SaveFormat,
     pub(crate) frozen: FrozenModels,
 }
 
-/// The models as a run begins with them.
+/// The models with their initial weights.
 pub(crate) struct First {
     pub(crate) actors: ActorCritic,
     pub(crate) save_format: SaveFormat,
@@ -66,7 +63,7 @@ pub(crate) fn first(
     Ok(First { actors, save_format, frozen })
 }
 
-/// Opens the session, reads the models, and takes up the newest checkpoint where there is one.
+/// Reads the models, and resumes from the newest checkpoint if there is one.
 pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result<StageState<'a>> {
     let Context { plan, stage, run_dir, device, progress, stop, replicas } = context;
     let turn = LeaderFirst::wait(replicas)?;
@@ -74,7 +71,7 @@ pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result
     let mut run = StageRun::open_as(replicas, run_dir, settings, progress, stop)?;
     let resumed = run.resume()?;
 
-    // First weights in any case: the reference is what the policy was before its first update.
+    // Initial weights are needed in any case: the reference is the policy before its first update.
     let First { actors, save_format, frozen } = first(plan, stage, ppo, run_dir, device)?;
     let actors = match &resumed {
         None => actors,
@@ -102,7 +99,8 @@ pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result
         )?;
     }
     turn.end()?;
-    Ok(StageState { run, actors, optimizer, checks, save_format, frozen })
+    let learner = Learner { optimizer, names, checks, replicas, device };
+    Ok(StageState { run, actors, learner, save_format, frozen })
 }
 
 fn reward_model(

@@ -165,6 +165,10 @@ pub struct Eval {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_rows: Option<u64>,
+    /// Export the weights of the best evaluation into `model/` instead of those of the last step. `early_stopping` implies
+    /// it.
+    #[serde(default)]
+    pub export_best: bool,
     /// Early stopping on the validation loss. Default: the stage runs to its limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
@@ -244,17 +248,21 @@ impl Schedule {
 
 impl Eval {
     fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
-        if self.early_stopping.is_some() && self.every_steps.is_none() {
-            diagnostics.conflict(
-                &format!("{path}.early_stopping"),
-                "it needs `every_steps`: without it there is one evaluation, at the end",
-            );
-        }
-        if self.early_stopping.is_some() && self.holdout == 0.0 {
-            diagnostics.conflict(
-                &format!("{path}.early_stopping"),
-                "`holdout` is 0: there is no validation data",
-            );
+        let keys =
+            [("early_stopping", self.early_stopping.is_some()), ("export_best", self.export_best)];
+        for (key, _) in keys.into_iter().filter(|(_, is_set)| *is_set) {
+            if self.every_steps.is_none() {
+                diagnostics.conflict(
+                    &format!("{path}.{key}"),
+                    "it needs `every_steps`: without it there is one evaluation, at the end",
+                );
+            }
+            if self.holdout == 0.0 {
+                diagnostics.conflict(
+                    &format!("{path}.{key}"),
+                    "`holdout` is 0: there is no validation data",
+                );
+            }
         }
     }
 }

@@ -126,7 +126,7 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
             stage.name.clone(),
             table::thousands(finished.steps),
             table::clock(finished.seconds),
-            result_text(&finished.result),
+            result_text(finished),
             plan.paths.run_dir.join(&stage.name).display().to_string(),
         ]
     });
@@ -158,7 +158,15 @@ fn example(result: &Value) -> Option<String> {
     Some(format!("before  {prompt}  →  {before}\nafter   {prompt}  →  {after}\n"))
 }
 
-fn result_text(result: &Value) -> String {
+fn result_text(finished: &Finished) -> String {
+    let metrics = metrics_text(&finished.result);
+    match finished.best_step() {
+        Some(step) => format!("{metrics}, best at step {}", table::thousands(step)),
+        None => metrics,
+    }
+}
+
+fn metrics_text(result: &Value) -> String {
     let figure = |key: &str| result.get(key).and_then(Value::as_f64);
     if let (Some(score), Some(kl)) = (figure("score"), figure("kl")) {
         let before = result.pointer("/before/score").and_then(Value::as_f64);

@@ -1,4 +1,4 @@
-//! An answer's log-probability is that of its own tokens and its end token, once, whatever stands around them
+//! An answer's log-probability sums over its own tokens and its end token once, independent of their surroundings
 //! (OpenRLHF#393, trl PR #4908, trl#1400: a start or end token too many on DPO answers; prompts counted as answers).
 
 use burn::tensor::Device;

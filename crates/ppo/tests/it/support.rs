@@ -1,4 +1,4 @@
-//! A folder with a tiny policy, reward models over it, prompts and a recipe.
+//! A directory with a tiny policy, reward models on it, prompts and a recipe.
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ pub(crate) const ROLES: &str =
     "policy = { start = \"sft\", lora = { rank = 2 } }\nreward = \"reward\"\n";
 pub(crate) const WHOLE_ROLES: &str = "policy = { start = \"sft\" }\nreward = \"judge\"\n";
 
-/// A folder that goes away with the test.
+/// A directory that is removed after the test.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
@@ -123,7 +123,7 @@ impl Place {
         plan::plan(&loaded, &request, &mut Unwatched).expect("a plan")
     }
 
-    /// Where the stage of a run lies.
+    /// The directory of the stage of a run.
     pub(crate) fn stage_dir(&self, name: &str) -> PathBuf {
         self.path().join("runs").join(name).join("ppo")
     }
@@ -147,7 +147,7 @@ impl Place {
         ppo::run(context, ppo_plan(&plan))
     }
 
-    /// Rows of a log, without the figures of the clock.
+    /// Rows of a log without the metrics that depend on the clock.
     pub(crate) fn rows(&self, name: &str, log: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(self.stage_dir(name).join(log)).expect(log);
         let row = |line: &str| {
@@ -163,7 +163,7 @@ impl Place {
         std::fs::read(self.stage_dir(name).join(file)).expect(file)
     }
 
-    /// What the finished stage says of itself.
+    /// The result of the finished stage.
     pub(crate) fn result(&self, name: &str) -> Value {
         let finished: Value =
             serde_json::from_slice(&self.bytes(name, "finished.json")).expect("JSON");

@@ -54,5 +54,5 @@ fn a_row_s_own_margin_comes_on_top() {
     assert!((found - wanted).abs() < 1e-6, "{found} {wanted}");
     assert_eq!(loss_with(objective, &[2.0, 1.0], &[0.0]), loss(objective, &[2.0, 1.0]));
     let equal = loss_with(objective, &[3.0, 3.0, 1.0, 1.0], &[1.5, 0.0]);
-    assert!((equal - objective.equal_scores(&[1.5, 0.0])).abs() < 1e-6, "{equal}");
+    assert!((equal - objective.loss_of_equal_scores(&[1.5, 0.0])).abs() < 1e-6, "{equal}");
 }

@@ -1,12 +1,10 @@
-//! What is learned from scored episodes, and what is refused.
+//! Updates on scored episodes, and refused inputs.
 
 use burn::tensor::Device;
 use recipe::{Optimizer, OptimizerKind};
-use rl::{
-    ActorCritic, Conventions, Error, Learner, Rollouts, Scored, Settings, Updated, weights_hash,
-};
+use rl::{ActorCritic, Conventions, Error, Rollouts, Scored, Settings, Updated, weights_hash};
 use testkit::{Tolerance, assert_close};
-use train::{AdamW, ParameterNames};
+use train::{AdamW, Learner, ParameterNames};
 
 use crate::support::{END, Roles, roles, rollouts, settings};
 
@@ -29,15 +27,9 @@ fn update(
         weight_decay: 0.0,
         max_grad_norm: 0.0,
     };
-    let mut adamw = AdamW::new(optimizer, &ParameterNames::of(&actors));
-    let learner = Learner {
-        optimizer: &mut adamw,
-        lr: 1e-2,
-        observe: &mut |_| (),
-        device: &Device::flex(),
-        replicas: &train::SingleReplica,
-    };
-    rl::update(actors, learner, scored, orders, settings)
+    let (names, device) = (ParameterNames::of(&actors), Device::flex());
+    let mut learner = Learner::unchecked(AdamW::new(optimizer, &names), names, &device);
+    rl::update(actors, &mut learner, 1e-2, scored, orders, settings)
 }
 
 fn orders() -> Vec<Vec<usize>> {

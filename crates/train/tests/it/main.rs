@@ -13,5 +13,5 @@ mod recompute;
 mod replicas;
 mod resume_rules;
 mod schedule;
-mod session;
+mod stage_run;
 mod toy;

@@ -138,7 +138,7 @@ fn adapters_beside_frozen_weights_with_and_without_dropout() {
             let found = compare(adapted.model.map(&mut Shaken), &|model| {
                 dropout.set(11);
                 let loss = language_loss(model);
-                // What is drawn later is not what this forward drew.
+                // A later draw differs from the one of this forward pass.
                 dropout.set(12);
                 loss
             });
