@@ -20,6 +20,7 @@ use train::{
 
 pub use error::{Error, Result};
 pub use logprobs::answer_logprobs;
+use logprobs::answer_logprobs_and_aux_loss;
 pub use metrics::PreferenceMetrics;
 pub use objective::Objective;
 pub use reference::{REFERENCE_DIR, Reference, reference_key};
@@ -53,10 +54,12 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
         for (idx, micro) in batch.micro_batches_of(replicas.share(), 2, 2 * stage.micro_batch) {
             dropout.draw(step, idx);
             let micro = micro.trimmed();
-            let policy = answer_logprobs(&model, &micro, device);
+            let (policy, aux_loss) = answer_logprobs_and_aux_loss(&model, &micro, device);
             let reference = reference.of(stage, &micro, &policy)?;
             metrics.add(objective, &policy, &reference);
             let loss = LossSum::of(objective.losses(&policy, &reference));
+            let n_pairs = loss.count;
+            let loss = loss.with_aux_loss(aux_loss, n_pairs);
             sums.loss += loss.value();
             sums.gradients.accumulate(&model, || loss.sum.backward());
         }

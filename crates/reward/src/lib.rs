@@ -42,11 +42,14 @@ pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
         let mut metrics = evaluate::PairMetrics::default();
         for (idx, micro) in batch.micro_batches_of(replicas.share(), 2, 2 * stage.micro_batch) {
             dropout.draw(step, idx);
-            let scores_b = evaluate::text_scores(&model, &micro.trimmed(), device);
+            let (scores_b, aux_loss) =
+                evaluate::text_scores_and_aux_loss(&model, &micro.trimmed(), device);
             for pair in scores_b.to_data().iter::<f64>().collect::<Vec<_>>().chunks_exact(2) {
                 metrics.add(pair[0], pair[1]);
             }
             let loss = objective.loss(scores_b, &micro.margins);
+            let n_pairs = loss.count;
+            let loss = loss.with_aux_loss(aux_loss, n_pairs);
             sums.loss += loss.value();
             sums.gradients.accumulate(&model, || loss.sum.backward());
         }
