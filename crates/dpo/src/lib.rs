@@ -12,6 +12,7 @@ mod validation;
 
 use loss::LossSum;
 use model::CausalLm;
+use plan::DpoPlan;
 use train::{
     Context, Outcome, StageState, StepPlace, StepReport, apply_update, finish_stage,
     start_or_resume_with, write_checkpoint,
@@ -25,15 +26,18 @@ pub use objective::Objective;
 pub use reference::{REFERENCE_DIR, Reference, reference_key};
 
 /// Trains from the newest checkpoint, or from the stage's initial weights, to the last step.
-pub fn run(context: Context<'_>) -> Result<Outcome> {
+pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
     let (plan, stage, run_dir, device) =
         (context.plan, context.stage, context.run_dir, context.device);
     let replicas = context.replicas;
-    let objective = plan.recipe.dpo.as_ref().map(Objective::of).unwrap_or_default();
+    let objective = Objective::of(&dpo.section);
     let state = start_or_resume_with::<CausalLm>(context, |_| objective.first_loss())?;
     let StageState { mut run, mut model, mut learner, save_format, dropout } = state;
     let reference = match objective.has_reference() {
-        true => reference::load_or_precompute(plan, stage, run_dir, &mut run, &model, &learner)?,
+        true => {
+            let key = reference_key(plan, stage, dpo, run_dir)?;
+            reference::load_or_precompute(plan, stage, &key, run_dir, &mut run, &model, &learner)?
+        }
         false => Reference::Unused,
     };
 

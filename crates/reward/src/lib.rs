@@ -8,6 +8,7 @@ mod objective;
 use std::collections::BTreeMap;
 
 use model::ScalarModel;
+use recipe::RewardSection;
 use train::{
     Context, FirstLoss, Outcome, StageState, StepPlace, StepReport, WeightSource, apply_update,
     finish_stage, start_or_resume_with, write_checkpoint,
@@ -17,9 +18,9 @@ pub use evaluate::{Error, Result};
 pub use objective::Objective;
 
 /// Trains from the newest checkpoint, or from the stage's initial weights, to the last step.
-pub fn run(context: Context<'_>) -> Result<Outcome> {
+pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
     let (stage, device, replicas) = (context.stage, context.device, context.replicas);
-    let objective = context.plan.recipe.reward.as_ref().map(Objective::of).unwrap_or_default();
+    let objective = Objective::of(section);
     let first_margins = stage.dataset.batch(0).margins;
     let state = start_or_resume_with::<ScalarModel>(context, |source| match source {
         WeightSource::Trained => FirstLoss::Unknown,
