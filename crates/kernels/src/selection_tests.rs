@@ -31,7 +31,7 @@ fn a_call_selects_once() {
             drop(add_lora(y, x.clone(), ones([1, 12]), ones([3, 1]), 1.0));
         }),
         ("fused_linear", &|| {
-            drop(fused_linear(LinearInput::SwiGlu(x.clone()), &[map.clone()], None));
+            drop(fused_linear(LinearInput::SwiGlu(x.clone()), std::slice::from_ref(&map), None));
         }),
         ("attention_packed", &|| {
             let rope = Some((angles.clone(), angles.clone()));
