@@ -20,9 +20,11 @@ pub(crate) fn plan_ppo(
     policy: &StartingPoint,
     policy_lora: Option<&LoraPlan>,
     earlier: &[StagePlan],
+    warnings: &mut Vec<String>,
 ) -> Result<PpoPlan> {
     let reward = of_name(paths, &section.reward, earlier)?;
     let value = of_name(paths, section.value_start(), earlier)?;
+    warnings.extend([&reward, &value].into_iter().flat_map(|begin| begin.warnings.clone()));
     check_vocabularies(loaded, policy, &reward, &value)?;
     let value_lora = value_lora(loaded, paths, section, &value, earlier)?;
     let mut bases = BaseCopies { earlier, seen: BTreeSet::new(), n_parameters: 0 };

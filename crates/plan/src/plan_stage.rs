@@ -58,6 +58,7 @@ pub(crate) fn plan_stage(
         }
         None => None,
     };
+    let mut warnings = begin.warnings.clone();
     let mut stage = match section {
         StageSection::Pretrain(section) => Stage::Pretrain(section.clone()),
         StageSection::Sft(section) => Stage::Sft(section.clone()),
@@ -66,7 +67,9 @@ pub(crate) fn plan_stage(
             Stage::Dpo(DpoPlan { section: section.clone(), n_reference_pairs: 0 })
         }
         StageSection::Ppo(section) => {
-            Stage::Ppo(Box::new(plan_ppo(loaded, paths, section, &begin, lora.as_ref(), earlier)?))
+            let ppo =
+                plan_ppo(loaded, paths, section, &begin, lora.as_ref(), earlier, &mut warnings)?;
+            Stage::Ppo(Box::new(ppo))
         }
     };
     let continues = lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&begin.start);
@@ -106,6 +109,7 @@ pub(crate) fn plan_stage(
         cost,
         inputs,
         notes: begin.notes,
+        warnings,
     })
 }
 
