@@ -31,9 +31,10 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
     let objective = plan.recipe.dpo.as_ref().map(Objective::of).unwrap_or_default();
     let state = start_or_resume_with::<CausalLm>(context, |_| objective.first_loss())?;
     let StageState { mut run, mut model, mut learner, save_format, dropout } = state;
-    let reference = match objective.has_reference() {
-        true => reference::load_or_precompute(plan, stage, run_dir, &mut run, &model, &learner)?,
-        false => Reference::Unused,
+    let reference = if objective.has_reference() {
+        reference::load_or_precompute(plan, stage, run_dir, &mut run, &model, &learner)?
+    } else {
+        Reference::Unused
     };
 
     while run.has_next_step() {
