@@ -12,6 +12,7 @@ mod validation;
 
 use loss::LossSum;
 use model::CausalLm;
+use plan::DpoPlan;
 use train::{
     Context, Outcome, StageState, StepPlace, StepReport, apply_update, finish_stage,
     start_or_resume_with, write_checkpoint,
@@ -19,20 +20,22 @@ use train::{
 
 pub use error::{Error, Result};
 pub use logprobs::answer_logprobs;
+use logprobs::answer_logprobs_and_aux_loss;
 pub use metrics::PreferenceMetrics;
 pub use objective::Objective;
 pub use reference::{REFERENCE_DIR, Reference, reference_key};
 
 /// Trains from the newest checkpoint, or from the stage's initial weights, to the last step.
-pub fn run(context: Context<'_>) -> Result<Outcome> {
+pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
     let (plan, stage, run_dir, device) =
         (context.plan, context.stage, context.run_dir, context.device);
     let replicas = context.replicas;
-    let objective = plan.recipe.dpo.as_ref().map(Objective::of).unwrap_or_default();
+    let objective = Objective::of(&dpo.section);
     let state = start_or_resume_with::<CausalLm>(context, |_| objective.first_loss())?;
     let StageState { mut run, mut model, mut learner, save_format, dropout } = state;
     let reference = if objective.has_reference() {
-        reference::load_or_precompute(plan, stage, run_dir, &mut run, &model, &learner)?
+        let key = reference_key(plan, stage, dpo, run_dir)?;
+        reference::load_or_precompute(plan, stage, &key, run_dir, &mut run, &model, &learner)?
     } else {
         Reference::Unused
     };
@@ -50,10 +53,12 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         for (idx, micro) in batch.micro_batches_of(replicas.share(), 2, 2 * stage.micro_batch) {
             dropout.draw(step, idx);
             let micro = micro.trimmed();
-            let policy = answer_logprobs(&model, &micro, device);
+            let (policy, aux_loss) = answer_logprobs_and_aux_loss(&model, &micro, device);
             let reference = reference.of(stage, &micro, &policy)?;
             metrics.add(objective, &policy, &reference);
             let loss = LossSum::of(objective.losses(&policy, &reference));
+            let n_pairs = loss.count;
+            let loss = loss.with_aux_loss(aux_loss, n_pairs);
             sums.loss += loss.value();
             sums.gradients.accumulate(&model, || loss.sum.backward());
         }

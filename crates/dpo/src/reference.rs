@@ -14,7 +14,7 @@ use fsio::{DirWriter, MappedFile};
 use generate::without_autodiff;
 use loss::{PairLogprobs, SequenceLogprobs};
 use model::CausalLm;
-use plan::{Plan, StagePlan};
+use plan::{DpoPlan, Plan, StagePlan};
 use serde_json::{Value, json};
 use train::{
     BaseModelCache, LeaderFirst, Learner, ModelSource, RunDir, StageRun, Weights, first_weights,
@@ -140,21 +140,21 @@ impl Reference {
 pub(crate) fn load_or_precompute(
     plan: &Plan,
     stage: &StagePlan,
+    key: &str,
     run_dir: &RunDir,
     run: &mut StageRun<'_>,
     model: &CausalLm,
     learner: &Learner<'_>,
 ) -> Result<Reference> {
     let turn = LeaderFirst::wait(learner.replicas)?;
-    let key = reference_key(plan, stage, run_dir)?;
     let dir = run.dir().path().join(REFERENCE_DIR);
-    let reference = match Reference::load(&dir, &key) {
+    let reference = match Reference::load(&dir, key) {
         Ok(Some(reference)) => reference,
-        Ok(None) => precompute(plan, stage, run_dir, run, model, learner.device, &key)?,
+        Ok(None) => precompute(plan, stage, run_dir, run, model, learner.device, key)?,
         Err(reason) => {
             run.warn(format!("{reason}; reference log-probabilities are computed again"));
             fsio::remove_dir_all(&dir)?;
-            precompute(plan, stage, run_dir, run, model, learner.device, &key)?
+            precompute(plan, stage, run_dir, run, model, learner.device, key)?
         }
     };
     turn.end()?;
@@ -220,7 +220,12 @@ fn place_of(stage: &StagePlan, sample: u64) -> String {
 }
 
 /// A hash of everything that the log-probabilities depend on: the initial weights, the token ids, the pairs visited.
-pub fn reference_key(plan: &Plan, stage: &StagePlan, run_dir: &RunDir) -> Result<String> {
+pub fn reference_key(
+    plan: &Plan,
+    stage: &StagePlan,
+    dpo: &DpoPlan,
+    run_dir: &RunDir,
+) -> Result<String> {
     let adapter = stage.lora.as_ref().and_then(|lora| lora.adapter.as_ref());
     let mut weights = Vec::new();
     for start in std::iter::once(&stage.start).chain(adapter) {
@@ -229,17 +234,16 @@ pub fn reference_key(plan: &Plan, stage: &StagePlan, run_dir: &RunDir) -> Result
             Some(dir) => weight_hashes(&dir)?,
         });
     }
-    let section = plan.recipe.dpo.as_ref().map(|section| &section.input);
     let eval = stage.keys.eval.as_ref();
     let inputs = json!({
         "version": REFERENCE_VERSION,
         "weights": weights,
-        "lora": section.map(|section| &section.lora),
+        "lora": dpo.section.input.lora,
         "data": stage.inputs,
         "stage": stage.name,
         "seed": plan.seed,
         "sequence_length": stage.sequence_length,
-        "overlong": section.map(|section| section.overlong),
+        "overlong": dpo.section.input.overlong,
         "pairs_per_step": stage.rows_per_step,
         "steps": stage.max_steps,
         "eval": eval.map(|eval| json!([eval.holdout, eval.by, eval.max_rows])),

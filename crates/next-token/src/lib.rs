@@ -38,9 +38,11 @@ pub fn run(context: Context<'_>, prompt: &SamplePrompt) -> Result<Outcome> {
             let tokens =
                 TokenBatch::new(&micro.ids, &micro.positions, &micro.segments, b, t, device);
             let targets_n = Tensor::<1, Int>::from_data(micro.targets.as_slice(), device);
-            let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+            let output = model.forward(&tokens);
             let count = micro.n_targets as u64;
-            let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
+            let loss =
+                loss::cross_entropy(output.hidden_nd(), model.head_weight(), targets_n, count)
+                    .with_aux_loss(output.aux_loss, count);
             sums.loss += loss.value();
             sums.gradients.accumulate(&model, || loss.sum.backward());
         }

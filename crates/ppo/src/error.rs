@@ -28,9 +28,9 @@ pub enum Error {
     /// The frozen reference model changed.
     #[error("the weights of the reference model have changed during the run")]
     ReferenceChanged,
-    /// A recipe without PPO.
-    #[error("the recipe has no [ppo]")]
-    NoSection,
+    /// A plan without weights for the reward model.
+    #[error("the reward model has no weights to start from")]
+    NoRewardModel,
 }
 
 impl Error {
@@ -45,7 +45,7 @@ impl Error {
                     .to_owned(),
             ),
             Self::ReferenceChanged => Some("this is a bug in Temper: please report it".to_owned()),
-            Self::NoSection => Some("add [ppo]".to_owned()),
+            Self::NoRewardModel => Some("name one with `reward` in [ppo]".to_owned()),
         }
     }
 }

@@ -43,10 +43,10 @@ pub(crate) struct First {
 pub(crate) fn first(
     plan: &Plan,
     stage: &StagePlan,
+    ppo: &PpoPlan,
     run_dir: &RunDir,
     device: &Device,
 ) -> Result<First> {
-    let ppo = stage.ppo.as_ref().ok_or(Error::NoSection)?;
     let mut bases = BaseModelCache::new(device).with_base_dtype(stage.lora.as_ref());
     let first: Weights<CausalLm> =
         first_weights(plan, ModelSource::of(stage), run_dir, &mut bases)?;
@@ -64,7 +64,7 @@ pub(crate) fn first(
 }
 
 /// Reads the models, and resumes from the newest checkpoint if there is one.
-pub(crate) fn start_or_resume(context: Context<'_>) -> Result<StageState<'_>> {
+pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result<StageState<'a>> {
     let Context { plan, stage, run_dir, device, progress, stop, replicas } = context;
     let turn = LeaderFirst::wait(replicas)?;
     let settings = StageSettings::of(plan, stage);
@@ -72,7 +72,7 @@ pub(crate) fn start_or_resume(context: Context<'_>) -> Result<StageState<'_>> {
     let resumed = run.resume()?;
 
     // Initial weights are needed in any case: the reference is the policy before its first update.
-    let First { actors, save_format, frozen } = first(plan, stage, run_dir, device)?;
+    let First { actors, save_format, frozen } = first(plan, stage, ppo, run_dir, device)?;
     let actors = match &resumed {
         None => actors,
         Some(checkpoint) => ActorCritic {
@@ -109,7 +109,7 @@ fn reward_model(
     run_dir: &RunDir,
     bases: &mut BaseModelCache,
 ) -> Result<ScalarModel> {
-    let dir = start_dir(stage, &ppo.reward, run_dir)?.ok_or(Error::NoSection)?;
+    let dir = start_dir(stage, &ppo.reward, run_dir)?.ok_or(Error::NoRewardModel)?;
     let reward: ScalarModel = bases.open(&dir)?;
     Ok(model::train_only(reward, &|_| false))
 }

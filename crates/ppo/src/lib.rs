@@ -9,7 +9,7 @@ mod settings;
 
 use burn::tensor::Device;
 use fsio::DirWriter;
-use plan::{Plan, StagePlan};
+use plan::{Plan, PpoPlan, StagePlan};
 use rl::{ActorCritic, Scored, adapted_kl_coef, weights_hash};
 use seed::Purpose;
 use train::{
@@ -31,12 +31,12 @@ pub const VALUE_FILE: &str = "value.safetensors";
 const LOWEST_KL: f64 = -5.0;
 
 /// Trains from the newest checkpoint, or from the initial weights of the four models, to the last update.
-pub fn run(context: Context<'_>) -> Result<Outcome> {
+pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
     let (plan, stage, device, replicas) =
         (context.plan, context.stage, context.device, context.replicas);
-    let section = plan.recipe.ppo.as_ref().ok_or(Error::NoSection)?;
+    let section = &ppo.section;
     let frozen::StageState { mut run, mut actors, mut learner, save_format, frozen } =
-        frozen::start_or_resume(context)?;
+        frozen::start_or_resume(context, ppo)?;
     let mut settings = settings(section, stage);
     let reference_hash = weights_hash(&frozen.reference);
     let before = if replicas.is_leader() {
@@ -111,12 +111,13 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
 pub fn first_episodes(
     plan: &Plan,
     stage: &StagePlan,
+    ppo: &PpoPlan,
     run_dir: &RunDir,
     n: usize,
     device: &Device,
 ) -> Result<Scored> {
-    let section = plan.recipe.ppo.as_ref().ok_or(Error::NoSection)?;
-    let frozen::First { actors, frozen, .. } = frozen::first(plan, stage, run_dir, device)?;
+    let section = &ppo.section;
+    let frozen::First { actors, frozen, .. } = frozen::first(plan, stage, ppo, run_dir, device)?;
     let batch = stage.dataset.batch(0);
     let prompts: Vec<Vec<u32>> = batch.texts().into_iter().take(n).map(<[u32]>::to_vec).collect();
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, 0, 0);

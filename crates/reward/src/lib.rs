@@ -8,6 +8,7 @@ mod objective;
 use std::collections::BTreeMap;
 
 use model::ScalarModel;
+use recipe::RewardSection;
 use train::{
     Context, FirstLoss, Outcome, StageState, StepPlace, StepReport, WeightSource, apply_update,
     finish_stage, start_or_resume_with, write_checkpoint,
@@ -17,9 +18,9 @@ pub use evaluate::{Error, Result};
 pub use objective::Objective;
 
 /// Trains from the newest checkpoint, or from the stage's initial weights, to the last step.
-pub fn run(context: Context<'_>) -> Result<Outcome> {
+pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
     let (stage, device, replicas) = (context.stage, context.device, context.replicas);
-    let objective = context.plan.recipe.reward.as_ref().map(Objective::of).unwrap_or_default();
+    let objective = Objective::of(section);
     let first_margins = stage.dataset.batch(0).margins;
     let state = start_or_resume_with::<ScalarModel>(context, |source| match source {
         WeightSource::Trained => FirstLoss::Unknown,
@@ -41,11 +42,14 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         let mut metrics = evaluate::PairMetrics::default();
         for (idx, micro) in batch.micro_batches_of(replicas.share(), 2, 2 * stage.micro_batch) {
             dropout.draw(step, idx);
-            let scores_b = evaluate::text_scores(&model, &micro.trimmed(), device);
+            let (scores_b, aux_loss) =
+                evaluate::text_scores_and_aux_loss(&model, &micro.trimmed(), device);
             for pair in scores_b.to_data().iter::<f64>().collect::<Vec<_>>().chunks_exact(2) {
                 metrics.add(pair[0], pair[1]);
             }
             let loss = objective.loss(scores_b, &micro.margins);
+            let n_pairs = loss.count;
+            let loss = loss.with_aux_loss(aux_loss, n_pairs);
             sums.loss += loss.value();
             sums.gradients.accumulate(&model, || loss.sum.backward());
         }

@@ -46,14 +46,15 @@ impl EpisodeBatch {
     }
 
     /// log π(token | previous tokens) under the sampling distribution, and the entropy of π at that position: `[n]` each,
-    /// in the order of episodes.
+    /// in the order of episodes. Last, the model's own loss, for training.
     pub(crate) fn logprobs(
         &self,
         model: &CausalLm,
         sampling: &Sampling,
         conventions: Conventions,
-    ) -> LogProbs {
-        let hidden_nd = pick(model.forward(&self.tokens), &self.predicting);
+    ) -> (LogProbs, Option<Tensor<1>>) {
+        let output = model.forward(&self.tokens);
+        let hidden_nd = pick(output.hidden_btd, &self.predicting);
         let device = self.tokens.ids_bt.device();
         let targets = TensorData::new(self.targets.clone(), [self.targets.len()]);
         let targets_n = Tensor::<1, Int>::from_data(targets, &device);
@@ -63,13 +64,15 @@ impl EpisodeBatch {
             weight_vd = weight_vd.slice([0..n_ids, 0..d]);
         }
         let temperature = conventions.temperature(sampling.temperature);
-        kernels::linear_logprobs(hidden_nd, weight_vd, targets_n, temperature)
+        (kernels::linear_logprobs(hidden_nd, weight_vd, targets_n, temperature), output.aux_loss)
     }
 
-    /// The expected return at each position by the value model: `[n]`, in the order of episodes.
-    pub(crate) fn values(&self, model: &ScalarModel) -> Tensor<1> {
-        let hidden_nd = pick(model.backbone.forward(&self.tokens), &self.valued);
-        model.score.forward(hidden_nd).reshape([self.valued.len()])
+    /// The expected return at each position by the value model: `[n]`, in the order of episodes. Last, the model's own
+    /// loss, for training.
+    pub(crate) fn values(&self, model: &ScalarModel) -> (Tensor<1>, Option<Tensor<1>>) {
+        let output = model.forward(&self.tokens);
+        let hidden_nd = pick(output.hidden_btd, &self.valued);
+        (model.score.forward(hidden_nd).reshape([self.valued.len()]), output.aux_loss)
     }
 }
 

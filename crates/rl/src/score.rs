@@ -81,8 +81,8 @@ fn model_outputs(
 
         // 1. Old and reference log-probabilities by the function that training uses, not those of
         //    the sampler: so the first ratio is 1. (Ouyang et al. 2022, section 3.5.)
-        let logprobs = batch.logprobs(&policy, sampling, settings.conventions);
-        let ref_logprobs = batch.logprobs(&reference, sampling, settings.conventions);
+        let (logprobs, _) = batch.logprobs(&policy, sampling, settings.conventions);
+        let (ref_logprobs, _) = batch.logprobs(&reference, sampling, settings.conventions);
         let (logprobs_n, ref_logprobs_n) = (logprobs.logprobs_n, ref_logprobs.logprobs_n);
 
         // 2. The KL of each token from the reference.
@@ -92,7 +92,7 @@ fn model_outputs(
         };
 
         // 3. Values of each position, and the reward model's score of the episode.
-        let values_n = batch.values(&value);
+        let (values_n, _) = batch.values(&value);
         let scores = scores(&chunk, &reward, device);
 
         let per_token = [host(&logprobs_n), host(&ref_logprobs_n), host(&kl_n)];

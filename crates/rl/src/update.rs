@@ -108,7 +108,7 @@ fn add_losses(
         let old = Old::new(scored, micro, conventions, device);
 
         // 8. The clipped policy loss, equation 7.
-        let new = batch.logprobs(&actors.policy, sampling, conventions);
+        let (new, aux_loss) = batch.logprobs(&actors.policy, sampling, conventions);
         let policy = ppo_policy(
             new.logprobs_n,
             old.logprobs_n,
@@ -126,15 +126,19 @@ fn add_losses(
         metrics.n_clipped += sum(policy.n_clipped);
         metrics.approx_kl += sum(policy.approx_kl_n);
         metrics.entropy += sum(new.entropy_n);
-        metrics.n_predicted += policy.ratio_n.dims()[0];
+        let n_predicted = policy.ratio_n.dims()[0];
+        metrics.n_predicted += n_predicted;
         metrics.ratio += sum(policy.ratio_n);
         // The two models share no trainable weight, so each graph is freed before the next one is built.
         sums.loss += policy_loss / n_tokens as f64;
-        sums.gradients.accumulate(actors, || policy.loss.mean_over(n_tokens).backward());
+        let loss = policy.loss.with_aux_loss(aux_loss, n_predicted as u64).mean_over(n_tokens);
+        sums.gradients.accumulate(actors, || loss.backward());
 
         // 9. The clipped value loss.
+        let (values_n, aux_loss) = batch.values(&actors.value);
+        let n_micro = values_n.dims()[0] as u64;
         let value = ppo_value(
-            batch.values(&actors.value),
+            values_n,
             old.values_n,
             old.returns_n,
             old.is_value_n,
@@ -146,7 +150,8 @@ fn add_losses(
         metrics.n_values_clipped += sum(value.n_clipped);
 
         // 10. Both losses are means over the whole minibatch; that of the values is weighted by `vf_coef`.
-        let loss = value.loss.mean_over(n_values).mul_scalar(settings.vf_coef);
+        let loss = value.loss.with_aux_loss(aux_loss, n_micro).mean_over(n_values);
+        let loss = loss.mul_scalar(settings.vf_coef);
         sums.loss += settings.vf_coef * value_loss / n_values as f64;
         sums.gradients.accumulate(actors, || loss.backward());
     }

@@ -75,7 +75,7 @@ fn an_answer_is_its_words_and_one_end_token() {
 fn by_hand(model: &CausalLm, ids: &[u32], n_prompt: usize, device: &Device) -> (f32, usize) {
     let positions: Vec<u32> = (0..ids.len() as u32).collect();
     let tokens = TokenBatch::new(ids, &positions, &vec![0; ids.len()], 1, ids.len(), device);
-    let logits = model.logits(model.forward(&tokens));
+    let logits = model.logits(model.forward(&tokens).hidden_btd);
     let [_, t, v] = logits.dims();
     let logprobs: Vec<f32> = log_softmax(logits, 2).into_data().iter::<f32>().collect();
     let sum =

@@ -6,7 +6,7 @@ use dpo::{REFERENCE_DIR, Reference};
 use model::CausalLm;
 use train::{BaseModelCache, ModelSource, Outcome, RunDir, Weights};
 
-use crate::support::{Place, metric, stage};
+use crate::support::{Place, dpo_plan, metric, stage};
 
 const FILE: &str = "reference/logprobs.bin";
 const MODEL: &str = "model/model.safetensors";
@@ -19,7 +19,7 @@ fn it_is_computed_once_by_the_initial_weights() {
     let plan = place.plan("whole", &[]);
     let dir = place.stage_dir("whole").join(REFERENCE_DIR);
     let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
-    let key = dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key");
+    let key = dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key");
     let saved = Reference::load(&dir, &key).expect("whole").expect("there");
     let first = train::first_weights(
         &plan,
@@ -79,7 +79,7 @@ fn one_of_other_weights_or_data_is_not_read() {
     let key = |set: &[(&str, &str)]| {
         let plan = place.plan("keys", set);
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
-        dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key")
+        dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key")
     };
     let usual = key(&[]);
     assert_eq!(usual, key(&[]));
@@ -113,7 +113,7 @@ fn weights_in_a_folder_are_told_apart_by_their_bytes() {
     let dir = place.path().join("start");
     plan.stages[0].start = plan::Start::Directory(dir.clone());
     let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
-    let key = || dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key");
+    let key = || dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key");
     fsio::create_dir_all(&dir).expect("a folder");
     fsio::write_atomic(dir.join("model.safetensors"), "one").expect("a file");
     let one = key();
@@ -139,7 +139,7 @@ fn beside_an_adapter_it_is_what_the_base_says() {
     let plan = place.plan("whole", &[]);
     let key = {
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
-        dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key")
+        dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key")
     };
     let saved = Reference::load(&place.stage_dir("whole").join(REFERENCE_DIR), &key);
     let computed = Reference::compute(stage(&plan), &base.expect("a model"), &Device::flex());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use plan::{Plan, Request, StagePlan, Unwatched};
+use plan::{DpoPlan, Plan, Request, Stage, StagePlan, Unwatched};
 use serde_json::Value;
 use train::{Context, Event, Outcome, Progress, RunDir, StopFlag};
 
@@ -109,7 +109,7 @@ impl Place {
             stop,
             replicas: &train::SingleReplica,
         };
-        watched.outcome = Some(dpo::run(context).expect("the stage runs"));
+        watched.outcome = Some(dpo::run(context, dpo_plan(&plan)).expect("the stage runs"));
         watched
     }
 
@@ -129,6 +129,14 @@ impl Place {
 /// The one stage of a plan.
 pub(crate) fn stage(plan: &Plan) -> &StagePlan {
     plan.stages.first().expect("a stage")
+}
+
+/// DPO's part of that stage.
+pub(crate) fn dpo_plan(plan: &Plan) -> &DpoPlan {
+    match &stage(plan).kind {
+        Stage::Dpo(dpo) => dpo,
+        other => panic!("not a DPO stage: {other:?}"),
+    }
 }
 
 /// Watches a run, and stops it.

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use ppo::{Error, check_kl, first_episodes, orders};
 use train::{Outcome, RunDir};
 
-use crate::support::{Place, WHOLE_ROLES, stage};
+use crate::support::{Place, WHOLE_ROLES, ppo_plan, stage};
 
 const LAST: &str = "checkpoints/step-000004";
 
@@ -78,7 +78,8 @@ fn the_reference_is_what_the_policy_was_whatever_was_learned_since() {
         let plan = place.plan("x");
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
         let device = Device::flex().autodiff();
-        first_episodes(&plan, stage(&plan), &run_dir, 5, &device).expect("episodes")
+        first_episodes(&plan, stage(&plan), ppo_plan(&plan), &run_dir, 5, &device)
+            .expect("episodes")
     };
     let before = first();
     assert_eq!(before.episodes.len(), 5);

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use arch::{Dtype, LoraConfig, ModelConfig, Targets};
 use burn::tensor::Device;
 use model::{Adaptable, CausalLm, ScalarModel};
-use plan::{BASE_FILE, BaseFile, Plan, Request, StagePlan, Unwatched, weights_hash};
+use plan::{
+    BASE_FILE, BaseFile, Plan, PpoPlan, Request, Stage, StagePlan, Unwatched, weights_hash,
+};
 use serde_json::Value;
 use tokenizer::{Tokenizer, default_special_tokens};
 use train::{Context, Event, Outcome, Progress, RunDir, StopFlag};
@@ -133,7 +135,7 @@ impl Place {
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
         let stop = StopFlag::manual();
         let mut watched = Watched { stop_at, stop: stop.clone() };
-        ppo::run(Context {
+        let context = Context {
             plan: &plan,
             stage: stage(&plan),
             run_dir: &run_dir,
@@ -141,7 +143,8 @@ impl Place {
             progress: &mut watched,
             stop,
             replicas: &train::SingleReplica,
-        })
+        };
+        ppo::run(context, ppo_plan(&plan))
     }
 
     /// Rows of a log without the metrics that depend on the clock.
@@ -171,6 +174,14 @@ impl Place {
 /// The one stage of a plan.
 pub(crate) fn stage(plan: &Plan) -> &StagePlan {
     plan.stages.first().expect("a stage")
+}
+
+/// PPO's part of that stage.
+pub(crate) fn ppo_plan(plan: &Plan) -> &PpoPlan {
+    match &stage(plan).kind {
+        Stage::Ppo(ppo) => ppo,
+        other => panic!("not a PPO stage: {other:?}"),
+    }
 }
 
 /// Stops a run.

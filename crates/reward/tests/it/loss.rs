@@ -1,7 +1,7 @@
 //! The loss of a pair: ln 2 where a head is zero, ahead by the margin, drawn to zero.
 
-use burn::module::Param;
 use burn::tensor::{Device, Tensor};
+use nn::Weight;
 use reward::Objective;
 use testkit::ByteIds;
 
@@ -22,7 +22,7 @@ fn a_zero_head_has_a_loss_of_ln_2() {
     let device = Device::flex();
     let mut model = scorer(&device);
     let zeros = model.score.weight.val().zeros_like();
-    model.score.weight = Param::from_tensor(zeros);
+    model.score.weight = Weight::new(zeros);
     let texts: Vec<Vec<u32>> = ["good", "bad", "better", "worst"].map(ByteIds::encode).into();
     let scores = scores(&model, &texts, ByteIds::PAD);
     assert_eq!(scores, [0.0; 4]);

@@ -178,7 +178,7 @@ fn run_stage(
             let tokens =
                 TokenBatch::new(&micro.ids, &micro.positions, &micro.segments, b, t, &device);
             let targets_n = Tensor::<1, Int>::from_data(micro.targets.as_slice(), &device);
-            let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+            let hidden_nd = model.forward(&tokens).hidden_nd();
             let count = micro.n_targets as u64;
             let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
             sums.loss += loss.value();

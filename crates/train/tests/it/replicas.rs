@@ -319,7 +319,7 @@ fn loss_of(model: &CausalLm, batch: &data::Batch, device: &Device) -> loss::Loss
     let (b, t) = (batch.rows, batch.sequence_length);
     let tokens = TokenBatch::new(&batch.ids, &batch.positions, &batch.segments, b, t, device);
     let targets_n = Tensor::<1, Int>::from_data(batch.targets.as_slice(), device);
-    let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+    let hidden_nd = model.forward(&tokens).hidden_nd();
     loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, batch.n_targets as u64)
 }
 

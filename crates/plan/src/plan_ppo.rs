@@ -6,25 +6,11 @@ use std::collections::BTreeSet;
 use recipe::{Loaded, PpoSection};
 
 use crate::base::base_of;
-use crate::lora::{LoraPlan, plan_lora};
-use crate::stage::StagePlan;
-use crate::start::{StartingPoint, of_name};
-use crate::{Error, Paths, Result, Start};
-
-/// Roles of PPO besides the policy, which is the stage's own.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PpoPlan {
-    /// Where the reward model lies.
-    pub reward: Start,
-    /// Where the value model's first weights lie.
-    pub value: Start,
-    /// The adapter that the value model trains.
-    pub value_lora: Option<LoraPlan>,
-    /// Elements of all whole copies of weights that stand in memory at once.
-    pub n_base_parameters: u64,
-    /// How many copies that is.
-    pub n_bases: usize,
-}
+use crate::plan_lora::plan_lora;
+use crate::stage::{LoraPlan, PpoPlan, Start};
+use crate::stage_plan::StagePlan;
+use crate::starting_point::{StartingPoint, of_name};
+use crate::{Error, Paths, Result};
 
 /// Plans the roles of `[ppo]`; `policy` is where the policy starts, `policy_lora` what it trains.
 pub(crate) fn plan_ppo(
@@ -52,7 +38,14 @@ pub(crate) fn plan_ppo(
         None => bases.add_copy(&value),
     }
     let (n_bases, n_base_parameters) = (bases.seen.len(), bases.n_parameters);
-    Ok(PpoPlan { reward: reward.start, value: value.start, value_lora, n_base_parameters, n_bases })
+    Ok(PpoPlan {
+        section: section.clone(),
+        reward: reward.start,
+        value: value.start,
+        value_lora,
+        n_base_parameters,
+        n_bases,
+    })
 }
 
 /// What the recipe says of the value model's adapter, or what stands for it: where the policy trains an adapter it does so
