@@ -15,7 +15,7 @@ fn a_call_selects_once() {
     let ones = |shape: [usize; 2]| Tensor::<2>::ones(shape, &device);
     let x = Tensor::<3>::ones([1, 2, 12], &device);
     let segments = Tensor::<2, Int>::zeros([1, 2], &device);
-    let mask = AttentionMask::new(segments.clone(), segments, None);
+    let mask = AttentionMask::causal(segments.clone(), segments);
     let angles = Tensor::<3>::ones([1, 2, 2], &Device::flex());
     let adapter = Adapter { a_ri: ones([1, 6]), b_or: ones([3, 1]), scale: 1.0 };
     let map = LinearMap {
