@@ -90,7 +90,7 @@ pub struct MemoryEstimate {
     pub weights: u64,
     /// One gradient of each trained weight.
     pub gradients: u64,
-    /// The two moments of AdamW.
+    /// The optimizer's state: the two moments of AdamW, unless [`Self::with_optimizer_state`] says otherwise.
     pub optimizer: u64,
     /// What is held from forward to backward.
     pub activations: u64,
@@ -133,6 +133,12 @@ impl MemoryEstimate {
     pub fn with_frozen_in_bf16(self) -> Self {
         let frozen = self.weights.saturating_sub(self.gradients);
         Self { weights: self.weights - frozen / 2, ..self }
+    }
+
+    /// The same with so many bytes of optimizer state.
+    #[must_use]
+    pub fn with_optimizer_state(self, bytes: u64) -> Self {
+        Self { optimizer: bytes, ..self }
     }
 
     /// All parts together, as if all stood at once.

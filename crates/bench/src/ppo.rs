@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use model::{CausalLm, ScalarModel};
 use rl::{ActorCritic, Conventions, KlEstimator, Learner, Rollouts, Sampling, Settings};
 use seed::{Purpose, Rng};
-use train::{AdamW, ParameterNames};
+use train::Optimizer;
 
 use crate::training::optimizer_settings;
 use crate::{Clock, Report, Result, Workload};
@@ -32,7 +32,7 @@ pub(crate) fn run(
     };
     let mut actors = ActorCritic { policy: model(0, &device), value: scorer(1, &device) };
     let (reference, reward) = (model(2, plain), scorer(3, plain));
-    let mut optimizer = AdamW::new(optimizer_settings(LR, 0.0), &ParameterNames::of(&actors));
+    let mut optimizer = Optimizer::new(optimizer_settings(LR, 0.0), &actors)?;
 
     let generation = generation(workload);
     let sampling = Sampling::of(&generation)?;

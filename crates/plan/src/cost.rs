@@ -9,10 +9,8 @@ use recipe::{BaseDtype, Checkpointing, Eval, PpoSection};
 
 use crate::{Algorithm, LoraPlan, PpoPlan};
 
-/// A checkpoint holds the weights and two moments of each, four bytes apiece.
-const CHECKPOINT_BYTES_PER_PARAMETER: u64 = 12;
-/// `model/` holds the weights.
-const MODEL_BYTES_PER_PARAMETER: u64 = 4;
+/// Bytes of a weight, in `model/` and in a checkpoint; the optimizer's state comes on top there.
+const BYTES_PER_PARAMETER: u64 = 4;
 
 /// What a process holds besides tensors: the binary, tokenizer, mapped data and batches (measured on small recipes).
 const PROCESS_BYTES: u64 = 25_000_000;
@@ -69,7 +67,7 @@ impl Cost {
                 config.adapter_training_flops(n_tokens, pairs, n_trained),
             ),
         };
-        let memory = as_held(memory, lora);
+        let memory = as_held(memory.with_optimizer_state(step.optimizer_state), lora);
         let unused_flops = head.unused_flops * n_tokens as f64;
         let unused_flops = if lora.is_some() { unused_flops * 2.0 / 3.0 } else { unused_flops };
         Self {
@@ -80,8 +78,8 @@ impl Cost {
             flops: flops - unused_flops,
             memory,
             peak_bytes: step.peak(&memory, step.rows_per_step),
-            checkpoint_bytes: n_trained.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
-            model_bytes: n_trained.saturating_mul(MODEL_BYTES_PER_PARAMETER),
+            checkpoint_bytes: step.checkpoint_bytes(n_trained),
+            model_bytes: n_trained.saturating_mul(BYTES_PER_PARAMETER),
         }
     }
 }
@@ -160,7 +158,8 @@ impl Cost {
             None => config.training_memory(rows, computation),
         };
         let n_weights = ppo.n_base_parameters + n_factors(lora) + n_factors(value_lora);
-        let memory = as_held(step.of_several_models(n_weights, n_trained), lora);
+        let memory = step.of_several_models(n_weights, n_trained);
+        let memory = as_held(memory.with_optimizer_state(shape.optimizer_state), lora);
         Self {
             n_parameters: n_weights,
             n_trained,
@@ -169,8 +168,8 @@ impl Cost {
             memory,
             peak_bytes: shape.peak(&memory, shape.rows_per_step / section.n_minibatches.max(1)),
             n_reference_pairs: 0,
-            checkpoint_bytes: n_trained.saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER),
-            model_bytes: n_policy.saturating_mul(MODEL_BYTES_PER_PARAMETER),
+            checkpoint_bytes: shape.checkpoint_bytes(n_trained),
+            model_bytes: n_policy.saturating_mul(BYTES_PER_PARAMETER),
         }
     }
 }
@@ -253,9 +252,15 @@ pub(crate) struct StepShape {
     pub(crate) bodies: KernelPath,
     /// What is kept for the backward pass.
     pub(crate) checkpointing: Checkpointing,
+    /// Bytes of the optimizer's state.
+    pub(crate) optimizer_state: u64,
 }
 
 impl StepShape {
+    fn checkpoint_bytes(&self, n_trained: u64) -> u64 {
+        n_trained.saturating_mul(BYTES_PER_PARAMETER).saturating_add(self.optimizer_state)
+    }
+
     fn computation(self, output: Output) -> Computation {
         let recomputes_blocks = self.checkpointing == Checkpointing::Block;
         Computation { bodies: self.bodies, recomputes_blocks, output }

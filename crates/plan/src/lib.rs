@@ -9,12 +9,14 @@ mod error;
 mod locate;
 mod lora;
 mod model;
+pub mod optimizer;
 mod paths;
 mod ppo;
 mod replicas;
 mod stage;
 mod start;
 mod tokenizers;
+mod trained;
 
 use std::path::PathBuf;
 

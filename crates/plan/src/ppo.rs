@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use arch::ModelConfig;
 use recipe::{Loaded, PpoSection};
 
 use crate::base::base_of;
@@ -18,6 +19,8 @@ pub struct PpoPlan {
     pub reward: Start,
     /// Where the value model's first weights lie.
     pub value: Start,
+    /// Shape of the value model.
+    pub value_config: ModelConfig,
     /// The adapter that the value model trains.
     pub value_lora: Option<LoraPlan>,
     /// Elements of all whole copies of weights that stand in memory at once.
@@ -26,12 +29,13 @@ pub struct PpoPlan {
     pub n_bases: usize,
 }
 
-/// Plans the roles of `[ppo]`; `policy` is where the policy starts, `policy_lora` what it trains.
+/// Plans the roles of `[ppo]`; `policy` is where the policy starts, `config` its shape, `policy_lora` what it trains.
 pub(crate) fn plan_ppo(
     loaded: &Loaded,
     paths: &Paths,
     section: &PpoSection,
     policy: &StartingPoint,
+    config: &ModelConfig,
     policy_lora: Option<&LoraPlan>,
     earlier: &[StagePlan],
 ) -> Result<PpoPlan> {
@@ -52,7 +56,16 @@ pub(crate) fn plan_ppo(
         None => bases.add_copy(&value),
     }
     let (n_bases, n_base_parameters) = (bases.seen.len(), bases.n_parameters);
-    Ok(PpoPlan { reward: reward.start, value: value.start, value_lora, n_base_parameters, n_bases })
+    // Every start but a new model has a config, and a value model is never new.
+    let value_config = value.config.as_ref().unwrap_or(config).clone();
+    Ok(PpoPlan {
+        reward: reward.start,
+        value: value.start,
+        value_config,
+        value_lora,
+        n_base_parameters,
+        n_bases,
+    })
 }
 
 /// What the recipe says of the value model's adapter, or what stands for it: where the policy trains an adapter it does so

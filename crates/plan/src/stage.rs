@@ -11,8 +11,10 @@ use tokenizer::Tokenizer;
 
 use crate::cost::StepShape;
 use crate::lora::{LoraPlan, plan_lora};
+use crate::optimizer::state_bytes;
 use crate::ppo::{PpoPlan, plan_ppo};
 use crate::start::{self, Start};
+use crate::trained::{check_groups, trained_parameters};
 use crate::{Cost, Error, Paths, Request, Result, Watch, model, replicas, tokenizers};
 
 /// What a stage does with its rows.
@@ -173,10 +175,15 @@ pub(crate) fn plan_stage(
     };
     let ppo = match (algorithm, &loaded.recipe.ppo) {
         (Algorithm::Ppo, Some(section)) => {
-            Some(plan_ppo(loaded, paths, section, &begin, lora.as_ref(), earlier)?)
+            Some(plan_ppo(loaded, paths, section, &begin, &config, lora.as_ref(), earlier)?)
         }
         _ => None,
     };
+    let optimizer = &stage.train.optimizer;
+    let trained = trained_parameters(&config, algorithm, lora.as_ref(), ppo.as_ref())?;
+    check_groups(loaded, &format!("{}.optimizer", stage.name), optimizer, &trained)?;
+    let shapes = trained.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+    let optimizer_state = state_bytes(optimizer, shapes);
     let goes_on = lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&begin.start);
     let merges_start = begin.is_adapter && !goes_on;
     let sequence_length = stage.sequence_length;
@@ -201,6 +208,7 @@ pub(crate) fn plan_stage(
         micro_batch,
         bodies,
         checkpointing,
+        optimizer_state,
     };
     let mut cost = match (&ppo, &loaded.recipe.ppo) {
         (Some(ppo), Some(section)) => {

@@ -8,9 +8,9 @@ use model::{CausalLm, ScalarModel};
 use plan::{Plan, PpoPlan, StagePlan};
 use rl::ActorCritic;
 use train::{
-    AdamW, BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, ModelSource, ParameterNames,
-    RunDir, SaveFormat, StageRun, StageSettings, Weights, compare_trained, first_weights,
-    load_trained, start_dir, with_checkpointing,
+    BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, ModelSource, Optimizer,
+    ParameterNames, RunDir, SaveFormat, StageRun, StageSettings, Weights, compare_trained,
+    first_weights, load_trained, start_dir, with_checkpointing,
 };
 
 use crate::{Error, Result, VALUE_FILE, inner, write_checkpoint};
@@ -28,7 +28,7 @@ pub struct FrozenModels {
 pub(crate) struct StageState<'a> {
     pub(crate) run: StageRun<'a>,
     pub(crate) actors: ActorCritic,
-    pub(crate) optimizer: AdamW,
+    pub(crate) optimizer: Optimizer,
     pub(crate) checks: Checks,
     /// How the policy is kept.
     pub(crate) save_format: SaveFormat,
@@ -88,8 +88,8 @@ pub(crate) fn start_or_resume(context: Context<'_>) -> Result<StageState<'_>> {
     let names = ParameterNames::of(&actors);
     let settings = stage.keys.optimizer.clone();
     let optimizer = match &resumed {
-        Some(checkpoint) => AdamW::load(&checkpoint.dir, settings, &names, &inner(device))?,
-        None => AdamW::new(settings, &names),
+        Some(checkpoint) => Optimizer::load(&checkpoint.dir, settings, &actors, device)?,
+        None => Optimizer::new(settings, &actors)?,
     };
     let checks = Checks::start(plan.checks, &actors, &names, FirstLoss::Unknown);
     if resumed.is_none() && plan.checks.dry_save && replicas.is_leader() {

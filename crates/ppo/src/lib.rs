@@ -16,8 +16,8 @@ use plan::{Plan, StagePlan};
 use rl::{ActorCritic, Learner, Scored, adapted_kl_coef, weights_hash};
 use seed::Purpose;
 use train::{
-    AdamW, Context, Outcome, RunDir, SaveFormat, StageRun, StepPlace, StepReport, compare_replicas,
-    save_trained, write_model,
+    Context, Optimizer, Outcome, RunDir, SaveFormat, StageRun, StepPlace, StepReport,
+    compare_replicas, save_trained, write_model,
 };
 
 pub use answers::{Answers, sampling};
@@ -180,7 +180,7 @@ fn write_checkpoint(
     dir: &mut DirWriter,
     save_format: &SaveFormat,
     actors: &ActorCritic,
-    optimizer: &AdamW,
+    optimizer: &Optimizer,
 ) -> train::Result<()> {
     save_format.write(dir, &actors.policy)?;
     save_trained(dir, VALUE_FILE, &actors.value)?;

@@ -17,6 +17,7 @@ mod input_keys;
 mod load;
 mod lora;
 mod model;
+mod optimizer;
 mod overrides;
 mod pair_keys;
 mod ppo;
@@ -52,6 +53,10 @@ pub use input_keys::{InputKeys, OnBadRow};
 pub use load::{Loaded, load, parse};
 pub use lora::{BaseDtype, LoraKeys};
 pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, StartModel};
+pub use optimizer::{
+    AdafactorKeys, AdamwKeys, AdjustLr, MuonAdamw, MuonKeys, Optimizer, OptimizerGroup,
+    OptimizerKind,
+};
 pub use pair_keys::PairKeys;
 pub use ppo::{Conventions, Kl, KlEstimator, PpoSection, Role};
 pub use precision::Precision;
@@ -65,8 +70,7 @@ pub use spans::{Place, Spans};
 pub use template::{Piece, Template};
 pub use tokenizer::{TokenizerSection, TrainByteBpe, TrainChar, TrainTokenizer};
 pub use train_keys::{
-    Checkpointing, EarlyStopping, Eval, Optimizer, OptimizerKind, Schedule, ScheduleKind, SplitBy,
-    TrainKeys,
+    Checkpointing, EarlyStopping, Eval, Schedule, ScheduleKind, SplitBy, TrainKeys,
 };
 
 use problems::Problems;

@@ -1,9 +1,10 @@
-//! The keys that every training stage has: limits, optimizer, schedule, evaluation, saving. Knows
+//! The keys that every training stage has: limits, schedule, evaluation, saving. Knows
 //! no stage's own keys.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::optimizer::Optimizer;
 use crate::problems::Problems;
 
 /// Keys of every training stage. At least one of `max_steps`, `epochs` and `max_tokens` is needed;
@@ -68,44 +69,6 @@ pub enum Checkpointing {
     /// The input of each of the model's blocks; what is inside is computed once more. Steps take about
     /// a third longer.
     Block,
-}
-
-/// How gradients change the weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Optimizer {
-    /// The rule.
-    #[serde(default)]
-    pub kind: OptimizerKind,
-    /// The peak learning rate.
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 10.0))]
-    pub lr: f64,
-    /// How slowly the running means of the gradient and of its square move; each from 0 to below 1.
-    #[serde(default = "default_betas")]
-    #[schemars(inner(range(min = 0.0, max = 0.999_999)))]
-    pub betas: [f64; 2],
-    /// What keeps the division by the gradient's size from dividing by zero.
-    #[serde(default = "default_eps")]
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1.0))]
-    pub eps: f64,
-    /// How much weights shrink, times the learning rate, each step. Matrices only: norms and biases
-    /// are left alone.
-    #[serde(default)]
-    #[schemars(range(min = 0.0, max = 10.0))]
-    pub weight_decay: f64,
-    /// The largest norm of the whole gradient; a larger one is scaled down to it. 0 turns this off.
-    #[serde(default = "default_clip")]
-    #[schemars(range(min = 0.0, max = 1e9))]
-    pub max_grad_norm: f64,
-}
-
-/// The rule of an optimizer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// Adam with decoupled weight decay.
-    #[default]
-    AdamW,
 }
 
 /// How the learning rate moves over the steps.
@@ -202,6 +165,7 @@ impl TrainKeys {
                 "add one of them here",
             );
         }
+        self.optimizer.check(&format!("{path}.optimizer"), problems);
         self.schedule.check(
             &format!("{path}.schedule"),
             self.optimizer.lr,
@@ -276,16 +240,4 @@ fn default_keep_checkpoints() -> usize {
 
 fn default_log_every_steps() -> u64 {
     10
-}
-
-fn default_betas() -> [f64; 2] {
-    [0.9, 0.95]
-}
-
-fn default_eps() -> f64 {
-    1e-8
-}
-
-fn default_clip() -> f64 {
-    1.0
 }

@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use loss::{ppo_policy, ppo_value};
 use model::{CausalLm, ScalarModel};
-use train::{AdamW, Collective, Gradients, ParameterNames, StepPlace};
+use train::{Collective, Gradients, Optimizer, ParameterNames, StepPlace};
 
 use crate::batch::{EpisodeBatch, n_predicted};
 use crate::checks::{check_first_ratio, check_orders};
@@ -43,7 +43,7 @@ pub struct Updated {
 /// What turns gradients into steps.
 pub struct Learner<'a> {
     /// Over [`ActorCritic`].
-    pub optimizer: &'a mut AdamW,
+    pub optimizer: &'a mut Optimizer,
     /// The learning rate of every step of the update.
     pub lr: f64,
     /// Sees the gradients of each step before they are used.
@@ -99,7 +99,7 @@ pub fn update(
             break;
         }
 
-        // 11. One AdamW over both models. The loss was a mean already, so it is divided by 1.
+        // 11. One optimizer over both models. The loss was a mean already, so it is divided by 1.
         gradients.all_reduce(replicas, device)?;
         let norm = gradients.norm(1, place)?;
         norms += norm.value();

@@ -67,6 +67,22 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A group of the optimizer is of no use.
+    #[error("optimizer group matches no trained parameter: `{pattern}`")]
+    UnmatchedGroup {
+        /// Its pattern.
+        pattern: String,
+    },
+    /// A checkpoint holds the state of another optimizer.
+    #[error("{path}: has the state of `{found}`, and the optimizer is `{wanted}`")]
+    OtherOptimizer {
+        /// The file.
+        path: PathBuf,
+        /// The kind that wrote it.
+        found: String,
+        /// The kind that reads it.
+        wanted: &'static str,
+    },
     /// Checkpoints exist, and none is usable.
     #[error("{path}: no usable checkpoint among `{n_rejected}`; the newest: {newest}")]
     NoUsableCheckpoint {
@@ -214,6 +230,14 @@ impl Error {
             Self::TensorFile { .. } | Self::State { .. } => {
                 Some("this checkpoint was written by another version; start the run anew".into())
             }
+            Self::UnmatchedGroup { .. } => Some(
+                "a pattern is a glob over checkpoint names such as \
+                 `model.layers.0.self_attn.q_proj.weight`; with `lora`, over those of the factors"
+                    .into(),
+            ),
+            Self::OtherOptimizer { found, .. } => Some(format!(
+                "resume with `kind = \"{found}\"`, or start the stage again under another name"
+            )),
             Self::NoUsableCheckpoint { path, .. } => Some(format!(
                 "restore one from a backup, or remove `{}` to start the stage anew",
                 path.display()

@@ -1,7 +1,7 @@
 //! What every training stage shares: functions and small structs, never a trainer.
 //!
 //! A stage keeps its loop in its own crate and calls what stands here: the learning rate of a step,
-//! gradients added up by name, AdamW, checks of the first minute, and a [`StageRun`] that owns the
+//! gradients added up by name, the optimizer, checks of the first minute, and a [`StageRun`] that owns the
 //! folder, the logs, the checkpoints and the signals. The crate deliberately has no loop.
 
 mod checkpoint;
@@ -38,7 +38,7 @@ pub use gradients::{GradNorm, Gradients};
 pub use machine::{BURN_VERSION, Machine};
 pub use metrics::{EvalRow, LogLengths, SampleRow, StepRow};
 pub use model_file::{MODEL_FILE, save_model};
-pub use optimizer::{AdamW, OPTIMIZER_FILE, clip_scale};
+pub use optimizer::{OPTIMIZER_FILE, Optimizer, clip_scale};
 pub use parameters::ParameterNames;
 pub use progress::{Event, Progress, Recorder, Silent};
 pub use replicas::{compare_replicas, on_replicas};

@@ -13,7 +13,7 @@ use seed::Purpose;
 
 use crate::weights::{ModelSource, first_weights, resumed_weights};
 use crate::{
-    AdamW, BaseModelCache, Checks, Collective, Error, Finished, FirstLoss, ParameterNames,
+    BaseModelCache, Checks, Collective, Error, Finished, FirstLoss, Optimizer, ParameterNames,
     Progress, Result, RunDir, SaveFormat, StageRun, StageSettings, StopFlag, TrainedModel,
     WeightSource, Weights,
 };
@@ -54,8 +54,8 @@ pub struct StageState<'a, M = CausalLm> {
     pub run: StageRun<'a>,
     /// The weights, with gradients for what is trained.
     pub model: M,
-    /// The moments.
-    pub optimizer: AdamW,
+    /// The optimizer with its state.
+    pub optimizer: Optimizer,
     /// The parameters in module order.
     pub names: ParameterNames,
     /// The checks of the first minute.
@@ -120,8 +120,8 @@ pub fn start_or_resume_with<M: TrainedModel>(
     let names = ParameterNames::of(&model);
     let settings = stage.keys.optimizer.clone();
     let optimizer = match &resumed {
-        Some(checkpoint) => AdamW::load(&checkpoint.dir, settings, &names, device)?,
-        None => AdamW::new(settings, &names),
+        Some(checkpoint) => Optimizer::load(&checkpoint.dir, settings, &model, device)?,
+        None => Optimizer::new(settings, &model)?,
     };
     let checks = Checks::start(plan.checks, &model, &names, first_loss);
     if resumed.is_none() && plan.checks.dry_save && replicas.is_leader() {
@@ -177,7 +177,7 @@ pub fn write_checkpoint<M: TrainedModel>(
     dir: &mut DirWriter,
     save_format: &SaveFormat,
     model: &M,
-    optimizer: &AdamW,
+    optimizer: &Optimizer,
 ) -> Result<()> {
     save_format.write(dir, model)?;
     optimizer.save(dir)

@@ -7,13 +7,13 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use model::{load_causal_lm, load_scalar_model};
-use recipe::{Optimizer, OptimizerKind};
+use recipe::{AdamwKeys, OptimizerKind};
 use rl::{
     ActorCritic, Conventions, KlEstimator, Learner, Rollouts, Sampling, Scored, ScoredEpisode,
     Settings, weights_hash,
 };
 use serde::Deserialize;
-use train::{AdamW, ParameterNames, SingleReplica};
+use train::{Optimizer, SingleReplica};
 
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
@@ -92,18 +92,17 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let scored = rl::score(rollouts, &actors, &reference, &reward, &settings, device)?;
     let mut quantities = compare_scored(&scored, &vectors, width)?;
 
-    let optimizer = Optimizer {
-        kind: OptimizerKind::default(),
-        lr: expected.settings.learning_rate,
-        betas: expected.optimizer.betas,
-        eps: expected.optimizer.eps,
+    let (betas, eps) = (expected.optimizer.betas, expected.optimizer.eps);
+    let optimizer = recipe::Optimizer {
+        kind: OptimizerKind::AdamW(AdamwKeys { betas, eps }),
         weight_decay: expected.optimizer.weight_decay,
         max_grad_norm: 0.0,
+        ..recipe::Optimizer::adamw(expected.settings.learning_rate)
     };
     let orders = &expected.episode_order_of_each_epoch;
     let learn = |scored: &Scored| {
         let actors = actors.clone();
-        let mut adamw = AdamW::new(optimizer.clone(), &ParameterNames::of(&actors));
+        let mut adamw = Optimizer::new(optimizer.clone(), &actors)?;
         let learner = Learner {
             optimizer: &mut adamw,
             lr: optimizer.lr,

@@ -1,12 +1,12 @@
 //! What is learned from scored episodes, and what is refused.
 
 use burn::tensor::Device;
-use recipe::{Optimizer, OptimizerKind};
+use recipe::{AdamwKeys, OptimizerKind};
 use rl::{
     ActorCritic, Conventions, Error, Learner, Rollouts, Scored, Settings, Updated, weights_hash,
 };
 use testkit::{Tolerance, assert_close};
-use train::{AdamW, ParameterNames};
+use train::Optimizer;
 
 use crate::support::{END, Roles, roles, rollouts, settings};
 
@@ -21,15 +21,12 @@ fn update(
     orders: &[Vec<usize>],
     settings: &Settings,
 ) -> rl::Result<Updated> {
-    let optimizer = Optimizer {
-        kind: OptimizerKind::default(),
-        lr: 1e-2,
-        betas: [0.9, 0.999],
-        eps: 1e-8,
-        weight_decay: 0.0,
+    let optimizer = recipe::Optimizer {
+        kind: OptimizerKind::AdamW(AdamwKeys { betas: [0.9, 0.999], eps: 1e-8 }),
         max_grad_norm: 0.0,
+        ..recipe::Optimizer::adamw(1e-2)
     };
-    let mut adamw = AdamW::new(optimizer, &ParameterNames::of(&actors));
+    let mut adamw = Optimizer::new(optimizer, &actors).expect("no groups");
     let learner = Learner {
         optimizer: &mut adamw,
         lr: 1e-2,

@@ -3,10 +3,10 @@
 use std::thread;
 
 use burn::tensor::Device;
-use recipe::{Optimizer, OptimizerKind};
+use recipe::{AdamwKeys, OptimizerKind};
 use rl::{Learner, Scored, Settings, Updated};
 use testkit::{Tolerance, assert_close};
-use train::{AdamW, Collective, InProcess, ParameterNames};
+use train::{Collective, InProcess, Optimizer};
 
 use crate::support::{roles, rollouts, settings};
 
@@ -16,15 +16,12 @@ fn scored_and_learned(replicas: &dyn Collective, settings: &Settings) -> (Scored
     let scored =
         rl::score_together(rollouts(), actors, reference, reward, settings, &device, replicas);
     let scored = scored.expect("scored");
-    let optimizer = Optimizer {
-        kind: OptimizerKind::default(),
-        lr: 1e-2,
-        betas: [0.9, 0.999],
-        eps: 1e-8,
-        weight_decay: 0.0,
+    let optimizer = recipe::Optimizer {
+        kind: OptimizerKind::AdamW(AdamwKeys { betas: [0.9, 0.999], eps: 1e-8 }),
         max_grad_norm: 0.0,
+        ..recipe::Optimizer::adamw(1e-2)
     };
-    let mut optimizer = AdamW::new(optimizer, &ParameterNames::of(&roles.actors));
+    let mut optimizer = Optimizer::new(optimizer, &roles.actors).expect("no groups");
     let (optimizer, observe) = (&mut optimizer, &mut |_: &train::Gradients| ());
     let learner = Learner { optimizer, lr: 1e-2, observe, device: &device, replicas };
     let orders = [vec![2, 0, 3, 1], vec![1, 2, 3, 0]];
