@@ -24,9 +24,9 @@ impl TrainingShape {
 pub enum KernelPath {
     /// Those for the CPU, each with a backward pass of its own.
     #[default]
-    Fused,
+    Cpu,
     /// Tensor operations one by one.
-    Plain,
+    Generic,
 }
 
 /// What a step makes of the hidden states.

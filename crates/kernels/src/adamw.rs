@@ -5,7 +5,7 @@
 
 use burn::backend::Flex;
 use burn::tensor::{Bytes, DType, Shape, Tensor};
-use burn_flex::{FlexTensor, WeightLayout};
+use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
 use crate::autodiff::fits;
@@ -225,7 +225,7 @@ fn dense(x: Tensor<1>) -> FlexTensor {
     match x.as_slice::<f32>() {
         Some(values) if !whole => {
             let bytes = Bytes::from_elems(values.to_vec());
-            FlexTensor::new(bytes, WeightLayout::contiguous(Shape::new([n])), DType::F32)
+            FlexTensor::new(bytes, Layout::contiguous(Shape::new([n])), DType::F32)
         }
         _ => x,
     }

@@ -3,7 +3,7 @@
 //! It deliberately replaces no allocator in a build that trains: two settings are enough. One that counts is there for
 //! measurements.
 
-use std::alloc::{GlobalAlloc, System, WeightLayout};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Keeps freed buffers in the process instead of giving each back to the kernel.
@@ -59,25 +59,25 @@ impl CountingAllocator {
 #[allow(unsafe_code)]
 // SAFETY: every call goes to the system's allocator as it comes; counting touches no memory of theirs.
 unsafe impl GlobalAlloc for CountingAllocator {
-    unsafe fn alloc(&self, layout: WeightLayout) -> *mut u8 {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::add(layout.size());
         // SAFETY: the caller keeps to the contract of this very function.
         unsafe { System.alloc(layout) }
     }
 
-    unsafe fn alloc_zeroed(&self, layout: WeightLayout) -> *mut u8 {
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         Self::add(layout.size());
         // SAFETY: as above.
         unsafe { System.alloc_zeroed(layout) }
     }
 
-    unsafe fn dealloc(&self, block: *mut u8, layout: WeightLayout) {
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         Self::remove(layout.size());
         // SAFETY: as above.
         unsafe { System.dealloc(block, layout) }
     }
 
-    unsafe fn realloc(&self, block: *mut u8, layout: WeightLayout, n: usize) -> *mut u8 {
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, n: usize) -> *mut u8 {
         Self::add(n);
         Self::remove(layout.size());
         // SAFETY: as above.

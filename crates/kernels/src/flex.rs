@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use burn::tensor::{Bytes, DType, Shape};
-use burn_flex::{FlexTensor, WeightLayout};
+use burn_flex::{FlexTensor, Layout};
 
 /// Row-major values: borrowed where they lie so already, copied where the tensor is a strided view.
 ///
@@ -21,7 +21,7 @@ pub(crate) fn values(x: &FlexTensor) -> Cow<'_, [f32]> {
 
 /// A tensor of row-major values; takes the buffer, copies nothing.
 pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(values), WeightLayout::contiguous(shape.into()), DType::F32)
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape.into()), DType::F32)
 }
 
 /// The tensor itself if its buffer holds its values and nothing else and nobody else holds it; else
