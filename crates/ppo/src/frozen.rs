@@ -13,7 +13,7 @@ use train::{
     first_weights, load_trained, start_dir, with_checkpointing,
 };
 
-use crate::{Error, Result, VALUE_FILE, inner, write_checkpoint};
+use crate::{Error, Result, VALUE_FILE, write_checkpoint};
 
 /// The models that do not learn.
 #[derive(Debug)]

@@ -186,8 +186,3 @@ fn write_checkpoint(
     save_trained(dir, VALUE_FILE, &actors.value)?;
     optimizer.save(dir)
 }
-
-/// The device of models that only read.
-fn inner(device: &Device) -> Device {
-    device.clone().inner()
-}

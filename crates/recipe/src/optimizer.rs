@@ -144,7 +144,7 @@ pub struct AdafactorKeys {
     pub decay_rate: f64,
     /// Added to the squared gradient; and the smallest root mean square that `scale_parameter` multiplies by.
     #[serde(default = "default_adafactor_eps")]
-    #[schemars(inner(extend("exclusiveMinimum" = 0.0), range(max = 1.0)))]
+    #[schemars(inner(range(min = 1e-37, max = 1.0)))]
     pub eps: [f64; 2],
 }
 

@@ -68,7 +68,7 @@ fn train<M: Adaptable>(mut model: M, loss_of: fn(&M, u64) -> LossSum) -> (M, Vec
         checks.updated(&model, 1e-2, place).expect("trained moved, frozen did not");
     }
     for name in names.iter() {
-        assert_eq!(adamw.moments(name).is_some(), trained.iter().any(|t| t == name), "{name}");
+        assert_eq!(adamw.state("m", name).is_some(), trained.iter().any(|t| t == name), "{name}");
     }
     (model, losses)
 }

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use model::CausalLm;
 use testkit::values;
-use train::{Error, Gradients, Optimizer, ParameterNames, clip_scale};
+use train::{Error, Gradients, ParameterNames, clip_scale};
 
 use super::toy::{
     Five, Pair, bits, constant, gradients_of, model_of_width, optimizer, param, place, settings,

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::module::Module;
 use burn::tensor::Tensor;
 use model::CausalLm;
 use recipe::{Optimizer as Settings, OptimizerGroup};
@@ -40,12 +39,7 @@ fn save(optimizer: &Optimizer, dir: &Path) -> PathBuf {
 }
 
 /// Updates on the rows of steps `from..to`.
-fn run(
-    mut model: CausalLm,
-    optimizer: &mut Optimizer,
-    from: u64,
-    to: u64,
-) -> CausalLm {
+fn run(mut model: CausalLm, optimizer: &mut Optimizer, from: u64, to: u64) -> CausalLm {
     let names = ParameterNames::of(&model);
     for step in from..to {
         model = update(model, optimizer, &names, step, 2, 1e-2).0;
@@ -83,7 +77,8 @@ fn state_takes_the_bytes_of_the_estimate() {
         let shapes = parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice()));
         let estimate = plan::optimizer::state_bytes(&settings, shapes);
         assert_eq!(optimizer.state_bytes(), estimate, "{settings:?}");
-        let file = std::fs::read(save(&optimizer, &root.path().join(idx.to_string()))).expect("file");
+        let file =
+            std::fs::read(save(&optimizer, &root.path().join(idx.to_string()))).expect("file");
         let header = u64::from_le_bytes(file[..8].try_into().expect("8 bytes"));
         assert_eq!(file.len() as u64, 8 + header + estimate, "{settings:?}");
         sizes.push(estimate);
@@ -119,7 +114,8 @@ fn every_kind_learns() {
 fn the_number_of_threads_changes_no_bit_of_any_kind() {
     for settings in kinds() {
         let run = |n_threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().expect("pool");
+            let pool =
+                rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().expect("pool");
             pool.install(|| {
                 let model = model_of_width(192, 3);
                 let mut optimizer = optimizer(settings.clone(), &model);
@@ -208,7 +204,10 @@ fn a_tensor_that_is_missing_is_named() {
         serde_json::from_value(json!({ "kind": "adafactor", "lr": 0.01, "beta1": 0.9 })).unwrap();
     let dir = root.path().join("whole");
     let error = Optimizer::load(&dir, with_momentum, &model, &device()).expect_err("refused");
-    assert!(error.to_string().ends_with("lacks a tensor: `m.model.embed_tokens.weight`"), "{error}");
+    assert!(
+        error.to_string().ends_with("lacks a tensor: `m.model.embed_tokens.weight`"),
+        "{error}"
+    );
 }
 
 fn group(pattern: &str, lr: Option<f64>, weight_decay: Option<f64>) -> OptimizerGroup {
@@ -261,7 +260,8 @@ fn moved(adjust_lr: &str, name: &str) -> f64 {
     });
     let config = arch::ModelConfig::from_json(&config, Path::new("tiny")).expect("tiny");
     let model = CausalLm::init(&config, 1, &device());
-    let settings = json!({ "kind": "muon", "lr": 0.01, "adjust_lr": adjust_lr, "adamw": { "lr": 0.01 } });
+    let settings =
+        json!({ "kind": "muon", "lr": 0.01, "adjust_lr": adjust_lr, "adamw": { "lr": 0.01 } });
     let mut optimizer = optimizer(serde_json::from_value(settings).expect("settings"), &model);
     let weights = |model: &CausalLm| -> Vec<f32> {
         let mut found = Vec::new();
