@@ -1,7 +1,7 @@
 //! What steps of training hold and need at most, counted by the allocator: the lines of
 //! `crates/arch/tests/it/measured_memory.txt`, which estimates are compared with.
 //!
-//! `cargo run --release -p bench --example memory [PART OF A NAME]`; `TEMPER_KERNELS=plain` switches the fused bodies off.
+//! `cargo run --release -p bench --example memory [PART OF A NAME]`; `TEMPER_KERNELS=generic` measures the generic kernels.
 //! It deliberately runs one case after the other on one model each: the count is the process's.
 
 // An example prints.
@@ -112,8 +112,8 @@ fn main() {
             );
             if name.contains(&part) {
                 let [held, peak] = measure(&case);
-                let bodies = if kernels::fused() { "fused" } else { "plain" };
-                println!("{bodies} {name} {held} {peak}");
+                let kernels = kernels::kernel_set(&kernels::Device::flex());
+                println!("{kernels:?} {name} {held} {peak}");
             }
         }
     });
@@ -205,5 +205,5 @@ fn steps<M: Module + Adaptable>(
             gradients.norm(n as u64, StepPlace { step: step + 1, samples: &[] }).expect("finite");
         model = optimizer.step(model, gradients, norm, 1e-4);
     }
-    [held, CountingAllocator::most() - before]
+    [held, CountingAllocator::peak() - before]
 }

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
+    kernels::check_kernel_setting()?;
     if let Some(threads) = cli.threads {
         kernels::set_threads(threads)?;
     }

@@ -1,34 +1,31 @@
-//! Settings of the C library's allocator that suit large, short-lived buffers.
-//!
-//! It deliberately replaces no allocator in a build that trains: two settings are enough. One that counts is there for
-//! measurements.
+//! Settings of the C library's allocator for large, short-lived buffers, and an allocator that counts, for measurements.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Keeps freed buffers in the process instead of giving each back to the kernel.
+/// Keeps freed buffers in the process instead of returning them to the operating system.
 ///
-/// glibc maps every block over 32 MiB afresh and unmaps it when freed, so each use page-faults it
-/// in again, 4 KiB at a time; without that, filling large tensors is 4 to 7 times faster. Call it
-/// once at the start of `main`. On other C libraries it does nothing.
+/// glibc maps every block over 32 MiB separately and unmaps it when freed, so each use page-faults again, 4 KiB at a
+/// time; without that, filling large tensors is 4 to 7 times faster. Call it once at the start of `main`. It has no
+/// effect with other C libraries.
 pub fn configure_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code)]
-    // SAFETY: mallopt only sets two of the allocator's own thresholds and takes no pointers; it is
-    // documented as callable at any time, and a refused value changes nothing.
+    // SAFETY: mallopt only sets two thresholds of the allocator and takes no pointers; it may be called at any time, and
+    // a refused value changes nothing.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
 }
 
-/// The system's allocator, with a count of the bytes in use and of the most there were: what measurements of memory
-/// install as `#[global_allocator]`. A process has one count.
+/// The system's allocator with a count of the bytes in use and their maximum, for measurements: install it as
+/// `#[global_allocator]`. A process has one count.
 #[derive(Debug)]
 pub struct CountingAllocator;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 impl CountingAllocator {
     /// Bytes in use.
@@ -36,19 +33,19 @@ impl CountingAllocator {
         IN_USE.load(Ordering::Relaxed)
     }
 
-    /// The most bytes in use since [`Self::start`].
-    pub fn most() -> usize {
-        MOST.load(Ordering::Relaxed)
+    /// The maximum of bytes in use since [`Self::start`].
+    pub fn peak() -> usize {
+        PEAK.load(Ordering::Relaxed)
     }
 
-    /// Counts the most anew.
+    /// Resets the maximum to the bytes in use.
     pub fn start() {
-        MOST.store(Self::in_use(), Ordering::Relaxed);
+        PEAK.store(Self::in_use(), Ordering::Relaxed);
     }
 
     fn add(n: usize) {
         let in_use = IN_USE.fetch_add(n, Ordering::Relaxed) + n;
-        MOST.fetch_max(in_use, Ordering::Relaxed);
+        PEAK.fetch_max(in_use, Ordering::Relaxed);
     }
 
     fn remove(n: usize) {
@@ -57,11 +54,11 @@ impl CountingAllocator {
 }
 
 #[allow(unsafe_code)]
-// SAFETY: every call goes to the system's allocator as it comes; counting touches no memory of theirs.
+// SAFETY: every call is passed on to the system's allocator unchanged; counting touches none of its memory.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::add(layout.size());
-        // SAFETY: the caller keeps to the contract of this very function.
+        // SAFETY: the caller keeps the contract of this function.
         unsafe { System.alloc(layout) }
     }
 

@@ -1,14 +1,13 @@
-//! What can go wrong when a device or a thread pool is asked for.
+//! Errors of devices, threads and settings.
 //!
-//! The operations themselves have no error: their shapes are checked by burn, and a wrong one is a
-//! mistake in the program.
+//! Operations return no errors: a wrong shape is a mistake in the program and panics.
 
-use crate::CudaProblem;
+use crate::cuda_facts::CudaProblem;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The name is no device's.
+    /// The name of no device.
     #[error("unknown device: `{0}`")]
     UnknownDevice(String),
     /// A GPU that cannot be used.
@@ -16,29 +15,32 @@ pub enum Error {
     Cuda {
         /// The device's name.
         device: String,
-        /// What is missing.
+        /// The reason.
         problem: CudaProblem,
     },
-    /// A number of threads that no machine can use.
+    /// A number of threads outside the accepted range.
     #[error("threads must be between 1 and {max}: `{given}`")]
     ThreadCount {
-        /// What was asked for.
+        /// The requested number.
         given: usize,
-        /// The most that is accepted.
+        /// The maximum.
         max: usize,
     },
-    /// The pool was already running with another number of threads.
+    /// The thread pool already runs with another number of threads.
     #[error("the thread pool already runs with {running} threads: `{given}`")]
     ThreadsFixed {
-        /// What was asked for.
+        /// The requested number.
         given: usize,
-        /// What the pool has.
+        /// The pool's number.
         running: usize,
     },
+    /// The environment variable `TEMPER_KERNELS` has an unknown value.
+    #[error("unknown value of TEMPER_KERNELS: `{0}`")]
+    UnknownKernels(String),
 }
 
 impl Error {
-    /// What to do next.
+    /// A suggestion for the user.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::UnknownDevice(_) => {
@@ -48,6 +50,9 @@ impl Error {
             Self::ThreadCount { .. } => "leave `threads` out to use every core",
             Self::ThreadsFixed { .. } => {
                 "set the number of threads before the first tensor is made"
+            }
+            Self::UnknownKernels(_) => {
+                "TEMPER_KERNELS is \"cpu\" (the default) or \"generic\", burn's tensor operations"
             }
         };
         Some(text.to_owned())

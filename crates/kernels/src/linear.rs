@@ -1,18 +1,18 @@
-//! Matrix products with a weight, in both layouts that checkpoints use.
-//!
-//! It deliberately holds no adapter: that is a second product, added by nn.
+//! Matrix products with a weight, in both layouts of checkpoints.
 
 use burn::tensor::Tensor;
+use kernels_cpu::{CpuLinearInput, CpuLinearMap, CpuTensor, WeightLayout};
 
-use crate::autodiff::fits;
-use crate::product::matmul;
-use crate::stored::{as_f32, weight_fits};
-use crate::{LinearInput, LinearMap, WeightLayout, fused_linear, is_cpu};
+use crate::device::is_cpu;
+use crate::dispatch::{KernelSet, Select};
+use crate::matmul::matmul;
+use crate::precision::precision;
+use crate::weight::as_f32;
 
-/// From this many rows on gemm is as fast with the weight on either side.
+/// From this many rows on, burn's matrix product on the CPU is as fast with the weight on either side.
 ///
-/// Below it (but for a single row) gemm's cost jumps many times over unless the weight stands on
-/// the left; generation with several prompts lives there.
+/// Below (except for a single row) it is several times slower unless the weight is on the left. Generation with several
+/// prompts has that many rows.
 const FEW_ROWS: usize = 64;
 
 /// `x · weightᵀ + bias` over the last dimension, weight `[out, in]` as in Hugging Face's Linear.
@@ -21,9 +21,51 @@ pub fn linear<const D: usize>(
     weight_oi: Tensor<2>,
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    if fits(&x) && weight_fits(&weight_oi) {
-        return mapped(x, weight_oi, WeightLayout::OutIn, bias_o);
+    match Select::new().float(&x).weight(&weight_oi).optional(bias_o.as_ref()).kernel_set() {
+        KernelSet::Cpu => cpu_linear(x, weight_oi, WeightLayout::OutIn, bias_o),
+        KernelSet::Generic => generic_linear(x, weight_oi, bias_o),
     }
+}
+
+/// `x · weight + bias` over the last dimension, weight `[in, out]` as in GPT-2's Conv1D.
+pub fn linear_io<const D: usize>(
+    x: Tensor<D>,
+    weight_io: Tensor<2>,
+    bias_o: Option<Tensor<1>>,
+) -> Tensor<D> {
+    match Select::new().float(&x).weight(&weight_io).optional(bias_o.as_ref()).kernel_set() {
+        KernelSet::Cpu => cpu_linear(x, weight_io, WeightLayout::InOut, bias_o),
+        KernelSet::Generic => generic_linear_io(x, weight_io, bias_o),
+    }
+}
+
+/// The CPU kernel, with all rows in one batch.
+pub(crate) fn cpu_linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    layout: WeightLayout,
+    bias_o: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let mut dims = x.dims();
+    let n_rows = dims[..D - 1].iter().product::<usize>();
+    let x_1ni: Tensor<3> = x.reshape([1, n_rows, dims[D - 1]]);
+    let map = CpuLinearMap {
+        weight: CpuTensor::new(weight),
+        layout,
+        bias: bias_o.map(CpuTensor::new),
+        adapter: None,
+    };
+    let input = CpuLinearInput::Plain(CpuTensor::new(x_1ni));
+    let y_1no = kernels_cpu::fused_linear(input, vec![map], None, precision()).into_tensor::<3>();
+    dims[D - 1] = y_1no.dims()[2];
+    y_1no.reshape(dims)
+}
+
+pub(crate) fn generic_linear<const D: usize>(
+    x: Tensor<D>,
+    weight_oi: Tensor<2>,
+    bias_o: Option<Tensor<1>>,
+) -> Tensor<D> {
     let weight_oi = as_f32(weight_oi);
     let dims = x.dims();
     let [d_out, d_in] = weight_oi.dims();
@@ -40,28 +82,21 @@ pub fn linear<const D: usize>(
         out_dims[D - 1] = d_out;
         return y_no.reshape(out_dims);
     }
-    product(x, weight_oi.transpose(), d_out, bias_o)
+    rows_matmul(x, weight_oi.transpose(), d_out, bias_o)
 }
 
-/// The fused body, over rows that stand in one batch.
-fn mapped<const D: usize>(
+pub(crate) fn generic_linear_io<const D: usize>(
     x: Tensor<D>,
-    weight: Tensor<2>,
-    layout: WeightLayout,
+    weight_io: Tensor<2>,
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    let mut dims = x.dims();
-    let n_rows = dims[..D - 1].iter().product::<usize>();
-    let x_1ni = x.reshape([1, n_rows, dims[D - 1]]);
-    let map = LinearMap { weight, layout, bias_o, adapter: None };
-    let y_1no = fused_linear(LinearInput::Plain(x_1ni), &[map], None);
-    dims[D - 1] = y_1no.dims()[2];
-    y_1no.reshape(dims)
+    let [_, d_out] = weight_io.dims();
+    rows_matmul(x, as_f32(weight_io), d_out, bias_o)
 }
 
-/// `x · weight + bias` with all rows in one matrix: with a batch dimension the weight's gradient would be made once for
+/// `x · weight + bias` with all rows in one matrix. With a batch dimension the weight's gradient would be computed for
 /// each member of the batch and then summed.
-fn product<const D: usize>(
+fn rows_matmul<const D: usize>(
     x: Tensor<D>,
     weight_io: Tensor<2>,
     d_out: usize,
@@ -77,17 +112,4 @@ fn product<const D: usize>(
     };
     dims[D - 1] = d_out;
     y_no.reshape(dims)
-}
-
-/// `x · weight + bias` over the last dimension, weight `[in, out]` as in GPT-2's Conv1D.
-pub fn linear_io<const D: usize>(
-    x: Tensor<D>,
-    weight_io: Tensor<2>,
-    bias_o: Option<Tensor<1>>,
-) -> Tensor<D> {
-    let [_, d_out] = weight_io.dims();
-    if fits(&x) && weight_fits(&weight_io) {
-        return mapped(x, weight_io, WeightLayout::InOut, bias_o);
-    }
-    product(x, as_f32(weight_io), d_out, bias_o)
 }

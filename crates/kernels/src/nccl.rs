@@ -1,15 +1,13 @@
-//! Whether NVIDIA's library for sums across cards can be found.
-//!
-//! It deliberately calls nothing in it: that is burn's to do.
+//! Detection of NCCL, NVIDIA's library for sums across GPUs. burn calls it.
 
-/// Whether the dynamic linker finds `libnccl.so`, the name under which burn's CUDA backend looks for NCCL.
+/// Whether the dynamic linker finds `libnccl.so`, the name that burn's CUDA backend opens.
 ///
-/// Packages for users may bring `libnccl.so.2` alone, which it does not look for.
+/// Packages for users may contain only `libnccl.so.2`, which burn does not open.
 pub fn has_nccl() -> bool {
     #[cfg(target_os = "linux")]
     #[allow(unsafe_code)]
-    // SAFETY: the name is a C string; a library that was opened is closed again, and its initialisers are those that
-    // burn's own opening would run.
+    // SAFETY: the name is a C string; the library is closed again, and its initialisers are the ones that run when burn
+    // opens it.
     unsafe {
         let library = libc::dlopen(c"libnccl.so".as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL);
         if library.is_null() {

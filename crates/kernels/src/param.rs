@@ -1,15 +1,12 @@
-//! Changing the value of a parameter without copying it.
-//!
-//! It deliberately knows no optimizer.
+//! Updates of a parameter's value without a copy.
 
 use burn::module::Param;
 use burn::tensor::Tensor;
 
-/// Replaces a parameter's value by `update` of it, keeping identity, device and `require_grad`.
+/// Replaces a parameter's value by `update(value)`, keeping identity, device and `require_grad`.
 ///
-/// `update` gets the value off the autodiff device. If nobody else holds the parameter (the graph
-/// is consumed, copies of the model dropped), it is the only handle, and writing to it in place
-/// copies nothing.
+/// `update` gets the value off the autodiff device. If the parameter has no other owner (the graph is consumed, copies
+/// of the model are dropped), the value is the only handle, and writing to it in place copies nothing.
 pub fn update_param<const D: usize>(
     param: Param<Tensor<D>>,
     update: impl FnOnce(Tensor<D>) -> Tensor<D>,

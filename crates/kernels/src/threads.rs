@@ -1,11 +1,10 @@
-//! How many threads the operations use.
+//! The number of threads that operations use: that of rayon's global pool.
 //!
-//! Everything follows rayon's global pool. Results don't depend on the number of threads: borders
-//! of blocks are functions of shapes alone.
+//! Results do not depend on it: borders of blocks are functions of shapes alone.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
-/// More than any machine we know of has; a larger number is a typing slip.
+/// More than any known machine has; a larger number is a typo.
 const MAX_THREADS: usize = 4096;
 
 /// Sets the number of threads; call it before the first tensor operation.
@@ -15,7 +14,7 @@ pub fn set_threads(n: usize) -> Result<()> {
     }
     match rayon::ThreadPoolBuilder::new().num_threads(n).build_global() {
         Ok(()) => Ok(()),
-        // A second call with the same number is no mistake.
+        // A second call with the same number is valid.
         Err(_) if n_threads() == n => Ok(()),
         Err(_) => Err(Error::ThreadsFixed { given: n, running: n_threads() }),
     }
@@ -26,10 +25,10 @@ pub fn n_threads() -> usize {
     rayon::current_num_threads()
 }
 
-/// Runs on a thread of the pool, and waits.
+/// Calls `run` on a thread of the pool, and waits.
 ///
-/// An operation that is called from elsewhere hands its work over and sleeps, thousands of times in a
-/// second of decoding; called from the pool it only shares the work.
+/// An operation that is called from another thread sends its work to the pool and sleeps, thousands of times per second
+/// of decoding. Called from the pool it only shares the work.
 pub fn on_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| run())
 }

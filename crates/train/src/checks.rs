@@ -149,8 +149,8 @@ impl Checks {
     /// Notes which parameters have a gradient; call it before the update takes the gradients.
     pub fn gradients(&mut self, gradients: &Gradients) {
         let Some(updates) = &mut self.updates else { return };
-        for (idx, had) in updates.had_gradient.iter_mut().enumerate() {
-            *had = *had || gradients.is_nonzero(idx);
+        for (had, is_nonzero) in updates.had_gradient.iter_mut().zip(gradients.are_nonzero()) {
+            *had = *had || is_nonzero;
         }
     }
 

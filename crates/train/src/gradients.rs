@@ -5,7 +5,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients as BurnGradients, Tensor};
-use kernels::{accumulate, donate_grad_buffer, reclaim_grad_buffer, sum_of_squares};
+use kernels::{accumulate, donate_grad_buffer, reclaim_grad_buffer, sums_of_squares};
 
 use crate::checks::StepPlace;
 use crate::parameters::ParameterNames;
@@ -88,9 +88,8 @@ impl Gradients {
     /// a norm there is no update, so it never reaches weights or moments.
     pub fn norm(&self, n_targets: u64, place: StepPlace<'_>) -> Result<GradNorm> {
         let mut sum = 0.0;
-        for (gradient, name) in self.sums.iter().zip(self.names.iter()) {
-            let Some(gradient) = gradient else { continue };
-            let squares = sum_of_squares(gradient);
+        for (name, squares) in self.names.iter().zip(self.sums_of_squares()) {
+            let Some(squares) = squares else { continue };
             if !squares.is_finite() {
                 return Err(Error::NonFiniteGradient {
                     parameter: name.to_owned(),
@@ -113,9 +112,18 @@ impl Gradients {
         self.sums.get(idx)?.as_ref()
     }
 
-    /// Whether the parameter number `idx` has a gradient that is not all zeros.
-    pub(crate) fn is_nonzero(&self, idx: usize) -> bool {
-        self.sums.get(idx).and_then(Option::as_ref).is_some_and(|sum| sum_of_squares(sum) > 0.0)
+    /// Whether each parameter, in module order, has a gradient that is not all zeros.
+    pub(crate) fn are_nonzero(&self) -> impl Iterator<Item = bool> {
+        self.sums_of_squares()
+            .into_iter()
+            .map(|squares| squares.is_some_and(|squares| squares > 0.0))
+    }
+
+    /// Σ g² of each parameter that has a gradient, in module order: one transfer from the device.
+    fn sums_of_squares(&self) -> Vec<Option<f64>> {
+        let gradients: Vec<&Tensor<1>> = self.sums.iter().flatten().collect();
+        let mut squares = sums_of_squares(&gradients).into_iter();
+        self.sums.iter().map(|sum| sum.as_ref().and_then(|_| squares.next())).collect()
     }
 
     pub(crate) fn take(&mut self, idx: usize) -> Option<Tensor<1>> {

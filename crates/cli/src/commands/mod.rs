@@ -138,8 +138,10 @@ pub(crate) fn precision_note(plan: &::plan::Plan) -> Option<&'static str> {
     )
 }
 
-/// The bodies that compute on a device. One that is not there is told before any data is read.
+/// The kernels that a device runs. An unusable device is reported before any data is read.
 fn bodies(device: &str) -> Result<arch::KernelPath> {
-    let on_cpu = kernels::recomputes_on(&kernels::device(device)?);
-    Ok(if on_cpu && kernels::fused() { arch::KernelPath::Cpu } else { arch::KernelPath::Generic })
+    Ok(match kernels::kernel_set(&kernels::device(device)?) {
+        kernels::KernelSet::Cpu => arch::KernelPath::Cpu,
+        kernels::KernelSet::Generic => arch::KernelPath::Generic,
+    })
 }

@@ -8,7 +8,7 @@ use crate::support::root;
 
 /// From the bottom up; arrows point to lower layers only.
 const LAYERS: &[&[&str]] = &[
-    &["fsio", "seed"],
+    &["fsio", "seed", "kernels-cpu"],
     &["recipe", "arch", "kernels"],
     &["tokenizer", "loss"],
     &["data", "nn"],
@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan", "lora"],
     &["generate", "export"],
     &["train"],
-    &["policy"],
+    &["rl"],
     &["evaluate"],
     &["pretrain", "sft", "reward", "dpo", "ppo", "bench"],
     &["cli"],
@@ -26,7 +26,8 @@ const LAYERS: &[&[&str]] = &[
 const WITHOUT_BURN: &[&str] = &["fsio", "seed", "recipe", "arch", "tokenizer", "data", "plan"];
 
 /// Tools and test kits that stand beside the house.
-const BESIDE: &[&str] = &["testkit", "kernels-portable", "kind-data", "judge"];
+const BESIDE: &[&str] =
+    &["testkit", "kernels-portable", "kernels-cpu-portable", "kind-data", "judge"];
 
 fn packages() -> BTreeMap<String, Package> {
     let metadata = MetadataCommand::new()

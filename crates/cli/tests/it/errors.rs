@@ -186,3 +186,17 @@ fn a_recipe_that_changed_under_a_run() {
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("skipped"), "{}", outcome.stderr);
 }
+
+#[test]
+fn an_unknown_value_of_temper_kernels() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_temper"))
+        .arg("devices")
+        .env("TEMPER_KERNELS", "plain")
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert_snapshot!(String::from_utf8_lossy(&output.stderr), @r#"
+    error: unknown value of TEMPER_KERNELS: `plain`
+      hint: TEMPER_KERNELS is "cpu" (the default) or "generic", burn's tensor operations
+    "#);
+}

@@ -97,7 +97,7 @@ fn report(path: &str, kind: &str, outcome: std::result::Result<Vec<Quantity>, St
 
 /// The plain CPU's numbers.
 fn reference<R>(run: impl FnOnce() -> R) -> R {
-    kernels::with_precision(Precision::F32, || kernels::with_plain_bodies(run))
+    kernels::with_precision(Precision::F32, || kernels::with_generic_kernels(run))
 }
 
 fn parity(config: &ModelConfig, device: &Device, bounds: &Bounds) -> Result<Vec<Quantity>> {

@@ -324,7 +324,7 @@ fn optimizer(n_trained: usize) -> Vec<Case> {
             1,
             n_trained,
             Box::new(move || {
-                std::hint::black_box(kernels::sum_of_squares(&grad_of_norm));
+                std::hint::black_box(kernels::sums_of_squares(&[&grad_of_norm]));
                 None
             }),
         ),

@@ -1,15 +1,17 @@
 //! Activations of the MLP blocks.
 //!
-//! They deliberately avoid `tanh` and `powf`, the slowest scalar functions of the CPU backend.
+//! They avoid `tanh` and `powf`, the slowest scalar functions of burn's CPU backend.
 
-pub(crate) mod fused;
+mod gates;
 
 use burn::backend::Dispatch;
 use burn::tensor::{Tensor, activation};
+use kernels_cpu::CpuTensor;
 
-use self::fused::GateOps;
+use self::gates::GateOps;
+use crate::dispatch::{KernelSet, Select};
 
-/// Which GELU a model was trained with.
+/// Variant of GELU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GeluKind {
     /// Hendrycks and Gimpel (2016), the tanh approximation; `gelu_new` and `gelu_pytorch_tanh`.
@@ -25,16 +27,30 @@ pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// `silu(gate) · up` (Shazeer 2020, "GLU Variants Improve Transformer").
 pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-    let out = <Dispatch as GateOps>::swiglu(gate.into_dispatch(), up.into_dispatch());
-    Tensor::from_dispatch(out)
+    match Select::new().float(&gate).float(&up).kernel_set() {
+        KernelSet::Cpu => {
+            kernels_cpu::swiglu(&CpuTensor::new(gate), &CpuTensor::new(up)).into_tensor()
+        }
+        KernelSet::Generic => generic_swiglu(gate, up),
+    }
 }
 
 /// Gaussian error linear unit.
 pub fn gelu<const D: usize>(x: Tensor<D>, kind: GeluKind) -> Tensor<D> {
-    match kind {
-        GeluKind::Exact => activation::gelu(x),
-        GeluKind::Tanh => {
-            Tensor::from_dispatch(<Dispatch as GateOps>::gelu_tanh(x.into_dispatch()))
+    match (kind, Select::new().float(&x).kernel_set()) {
+        (GeluKind::Exact, _) => activation::gelu(x),
+        (GeluKind::Tanh, KernelSet::Cpu) => {
+            kernels_cpu::gelu_tanh(&CpuTensor::new(x)).into_tensor()
         }
+        (GeluKind::Tanh, KernelSet::Generic) => generic_gelu_tanh(x),
     }
+}
+
+pub(crate) fn generic_swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    let out = <Dispatch as GateOps>::swiglu(gate.into_dispatch(), up.into_dispatch());
+    Tensor::from_dispatch(out)
+}
+
+pub(crate) fn generic_gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as GateOps>::gelu_tanh(x.into_dispatch()))
 }

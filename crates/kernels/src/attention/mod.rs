@@ -3,19 +3,17 @@
 //! On the CPU in tiles, without a matrix of all scores; elsewhere in tensor operations. There is
 //! deliberately no attention without a mask.
 
-mod backward;
-mod dots;
-mod forward;
-mod fused;
-mod heads;
 mod mask;
 
 use burn::tensor::{Tensor, activation};
+use kernels_cpu::CpuTensor;
 
-pub(crate) use self::heads::{Turn, turn};
 pub use self::mask::AttentionMask;
 use self::mask::HIDDEN;
-use crate::product::matmul;
+use crate::dispatch::{KernelSet, Select};
+use crate::matmul::matmul;
+use crate::precision::precision;
+use crate::rope::generic_rope;
 
 /// `softmax(q·kᵀ · scale + mask) · v`, each group of `h / g` query heads sharing one key-value head.
 ///
@@ -28,9 +26,23 @@ pub fn attention(
     mask: &AttentionMask,
     scale: f64,
 ) -> Tensor<4> {
-    if fused::fits(&[&q_bthk, &k_bsgk, &v_bsgk]) {
-        return fused::attention([q_bthk, k_bsgk, v_bsgk], mask, scale);
+    match Select::new().float(&q_bthk).float(&k_bsgk).float(&v_bsgk).kernel_set() {
+        KernelSet::Cpu => {
+            let inputs = [q_bthk, k_bsgk, v_bsgk].map(CpuTensor::new);
+            let scale = scale as f32;
+            kernels_cpu::attention(inputs, mask.visible(), scale, precision()).into_tensor()
+        }
+        KernelSet::Generic => generic_attention(q_bthk, k_bsgk, v_bsgk, mask, scale),
     }
+}
+
+fn generic_attention(
+    q_bthk: Tensor<4>,
+    k_bsgk: Tensor<4>,
+    v_bsgk: Tensor<4>,
+    mask: &AttentionMask,
+    scale: f64,
+) -> Tensor<4> {
     let [b, t, h, k] = q_bthk.dims();
     let [_, s, g, _] = k_bsgk.dims();
     // The query heads of a group are stacked along time, so one product serves the whole group.
@@ -66,6 +78,15 @@ impl Heads {
         qkv_btw: Tensor<3>,
         rope: Option<(Tensor<3>, Tensor<3>)>,
     ) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+        self.split_with(qkv_btw, rope, crate::rope::rope)
+    }
+
+    fn split_with(
+        self,
+        qkv_btw: Tensor<3>,
+        rope: Option<(Tensor<3>, Tensor<3>)>,
+        rotate: fn(Tensor<4>, Tensor<3>, Tensor<3>) -> Tensor<4>,
+    ) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
         let Self { h, g, k } = self;
         let [b, t, _] = qkv_btw.dims();
         let part = |start: usize, n: usize| {
@@ -74,7 +95,7 @@ impl Heads {
         };
         let (q_bthk, k_btgk, v_btgk) = (part(0, h), part(h, g), part(h + g, g));
         let Some((cos_btc, sin_btc)) = rope else { return (q_bthk, k_btgk, v_btgk) };
-        let rotated = |x| crate::rope(x, cos_btc.clone(), sin_btc.clone());
+        let rotated = |x| rotate(x, cos_btc.clone(), sin_btc.clone());
         (rotated(q_bthk), rotated(k_btgk), v_btgk)
     }
 }
@@ -88,11 +109,33 @@ pub fn attention_packed(
     mask: &AttentionMask,
     scale: f64,
 ) -> Tensor<3> {
-    let rope_fits = rope.as_ref().is_none_or(|(cos, sin)| !cos.is_autodiff() && !sin.is_autodiff());
-    if crate::autodiff::fits(&qkv_btw) && rope_fits {
-        return fused::packed(qkv_btw, heads, rope, mask, scale);
+    let select = Select::new().float(&qkv_btw);
+    let select = match &rope {
+        Some((cos, sin)) => select.constant(cos).constant(sin),
+        None => select,
+    };
+    match select.kernel_set() {
+        KernelSet::Cpu => {
+            let Heads { h, g, k } = heads;
+            let value = |x: Tensor<3>| CpuTensor::new(x).into_value();
+            let rope = rope.map(|(cos, sin)| (value(cos), value(sin)));
+            let (qkv, heads) = (CpuTensor::new(qkv_btw), kernels_cpu::Heads { h, g, k });
+            let (visible, scale) = (mask.visible(), scale as f32);
+            kernels_cpu::attention_packed(qkv, heads, rope, visible, scale, precision())
+                .into_tensor()
+        }
+        KernelSet::Generic => generic_packed(qkv_btw, heads, rope, mask, scale),
     }
+}
+
+fn generic_packed(
+    qkv_btw: Tensor<3>,
+    heads: Heads,
+    rope: Option<(Tensor<3>, Tensor<3>)>,
+    mask: &AttentionMask,
+    scale: f64,
+) -> Tensor<3> {
     let [b, t, _] = qkv_btw.dims();
-    let (q_bthk, k_btgk, v_btgk) = heads.split(qkv_btw, rope);
-    attention(q_bthk, k_btgk, v_btgk, mask, scale).reshape([b, t, heads.h * heads.k])
+    let (q_bthk, k_btgk, v_btgk) = heads.split_with(qkv_btw, rope, generic_rope);
+    generic_attention(q_bthk, k_btgk, v_btgk, mask, scale).reshape([b, t, heads.h * heads.k])
 }

@@ -1,8 +1,7 @@
-//! What the driver, NVRTC and the toolkit's folder say, by opening their libraries at run time.
+//! Facts about driver, NVRTC and toolkit, read by opening their libraries at run time.
 //!
-//! It deliberately makes no context and keeps nothing: facts are read and the libraries asked about stay cudarc's. Every
-//! function called here exists since CUDA 7, so a library that can be opened has it; without the library cudarc would
-//! panic, hence the question first.
+//! No context is created and nothing is kept. Every function called here exists since CUDA 7, so a library that can be
+//! opened has it; cudarc panics without the library, so its presence is checked first.
 
 use std::path::PathBuf;
 
@@ -10,13 +9,13 @@ use cudarc::driver::result::{self, DriverError, device};
 use cudarc::driver::sys::{self, CUdevice_attribute};
 use cudarc::nvrtc;
 
-use super::{CudaFacts, DriverFacts, GpuFacts, HeaderFacts, Version};
+use crate::cuda_facts::{CudaFacts, DriverFacts, GpuFacts, HeaderFacts, Version};
 
-/// Headers that kernels include; the last one moved into a folder of its own in CUDA 13.
+/// Headers that kernels include; the last one moved to another directory in CUDA 13.
 const HEADERS: [&[&str]; 3] =
     [&["cuda_fp16.h"], &["mma.h"], &["cuda/barrier", "cccl/cuda/barrier"]];
 
-/// Looks at everything.
+/// Reads all facts.
 pub(super) fn gather() -> CudaFacts {
     let (driver, gpus) = driver();
     CudaFacts {
@@ -31,7 +30,7 @@ pub(super) fn gather() -> CudaFacts {
 
 fn driver() -> (DriverFacts, Vec<GpuFacts>) {
     #[allow(unsafe_code)]
-    // SAFETY: opens libraries by name and closes them again; their initialisers are the driver's own.
+    // SAFETY: opens libraries by name and closes them again; only the driver's initialisers run.
     let present = unsafe { sys::is_culib_present() };
     if !present {
         return (DriverFacts::Missing, Vec::new());
@@ -39,7 +38,7 @@ fn driver() -> (DriverFacts, Vec<GpuFacts>) {
     let mut number = 0;
     #[allow(unsafe_code)]
     let answered = result::init().and_then(|()| {
-        // SAFETY: the pointer is to a local of the type that the function fills.
+        // SAFETY: the pointer is to a local of the type that the function writes.
         unsafe { sys::cuDriverGetVersion(&raw mut number) }.result()
     });
     if let Err(error) = answered {
@@ -87,7 +86,7 @@ fn gpu(ordinal: i32) -> Result<GpuFacts, DriverError> {
 fn nvrtc_version() -> Option<Version> {
     let (mut major, mut minor) = (0, 0);
     #[allow(unsafe_code)]
-    // SAFETY: the library is there, and the pointers are to locals of the type that the function fills.
+    // SAFETY: the library is present, and the pointers are to locals of the type that the function writes.
     let answered = unsafe {
         nvrtc::sys::is_culib_present()
             && nvrtc::sys::nvrtcVersion(&raw mut major, &raw mut minor).result().is_ok()

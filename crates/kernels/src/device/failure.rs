@@ -1,28 +1,28 @@
-//! What a panic's text says about a device: burn reports most failures of a GPU by panicking on its worker's thread.
+//! Classification of device failures by the text of a panic.
 //!
-//! It deliberately catches nothing: the boundary is where a stage is begun.
+//! burn reports most failures of a GPU by a panic on its worker thread. The panic is caught where a stage starts.
 
-/// What went wrong on a device.
+/// Failure of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceFailure {
-    /// The device's memory ran out.
+    /// The device is out of memory.
     OutOfMemory {
-        /// Bytes of the allocation that failed, where the text says.
+        /// Bytes of the failed allocation, if the text has them.
         asked: Option<u64>,
     },
     /// A kernel could not be compiled.
     Compilation(String),
-    /// The driver reported a fault after which the process cannot go on.
+    /// The driver reported a fault after which the process cannot continue.
     Fault(String),
-    /// Anything else; it may be a mistake in the program.
+    /// Any other failure, possibly a mistake in the program.
     Other(String),
 }
 
-/// Longest text of a failure that is shown, in characters: compilers quote whole kernels.
-const MOST_CHARS: usize = 300;
+/// Maximum length of a failure's text, in characters: compilers quote whole kernels.
+const MAX_CHARS: usize = 300;
 
-/// Judges the texts of the panics of a run, in the order in which they came: the worker's own text comes first, and what
-/// waits for the worker panics after it with nothing to say.
+/// Classifies the texts of a run's panics, in the order of their occurrence. The worker's text comes first; threads that
+/// wait for the worker panic after it without information.
 pub fn device_failure(panics: &[String]) -> DeviceFailure {
     let find = |words: &[&str]| {
         let has = |text: &&String| words.iter().any(|word| text.to_lowercase().contains(word));
@@ -42,7 +42,7 @@ pub fn device_failure(panics: &[String]) -> DeviceFailure {
     DeviceFailure::Other(panics.first().map_or_else(String::new, |text| shortened(text)))
 }
 
-/// The number before "bytes", or after "size:".
+/// The number before "bytes" or after "size:".
 fn bytes_in(text: &str) -> Option<u64> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let number = |word: &str| word.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok();
@@ -58,7 +58,7 @@ fn shortened(text: &str) -> String {
     let said = |line: &&str| !matches!(line.trim(), "" | "Backtrace");
     let lines = text.lines().take_while(|line| line.trim() != "Backtrace").filter(said);
     let joined = lines.map(str::trim).collect::<Vec<_>>().join(" ");
-    match joined.char_indices().nth(MOST_CHARS) {
+    match joined.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &joined[..end]),
         None => joined,
     }
@@ -73,8 +73,8 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_ran_out() {
-        // As cubecl-runtime 0.11.3 words it, launches and reads each in their own way.
+    fn out_of_memory() {
+        // Texts of cubecl-runtime 0.11.3, different for launches and reads.
         let asked = |text: &str| match judged(&[
             text,
             "called `Result::unwrap()` on an `Err` value: RecvError",
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_workers_text_counts_wherever_it_stands() {
+    fn the_workers_text_counts_at_any_position() {
         let late = judged(&["RecvError", "out of device memory allocating 7 bytes"]);
         assert_eq!(late, DeviceFailure::OutOfMemory { asked: Some(7) });
     }

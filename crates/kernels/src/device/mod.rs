@@ -1,25 +1,24 @@
 //! Device names of recipes and the command line → burn devices.
 //!
-//! It deliberately chooses nothing by itself: a run says where it computes. What a machine has is read in `cuda` and
-//! judged in `facts`, so that every verdict can be tested without the hardware.
+//! Nothing is chosen automatically: a run names its device. `cuda` reads the machine's facts and [`CudaFacts`] judges them, so
+//! that every judgement can be tested without the hardware.
 
 #[cfg(feature = "cuda")]
 mod cuda;
-mod facts;
 mod failure;
 
 use burn::tensor::Device;
 
-pub use facts::{CudaFacts, CudaProblem, DriverFacts, GpuFacts, HeaderFacts, Version};
 pub use failure::{DeviceFailure, device_failure};
 
-use crate::{Error, Result};
+use crate::cuda_facts::CudaFacts;
+use crate::error::{Error, Result};
 
-/// A device's name, taken apart.
+/// A parsed device name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     Cpu,
-    /// With its number among the GPUs that the driver shows.
+    /// With its index among the GPUs that the driver lists.
     Cuda(usize),
 }
 
@@ -28,7 +27,7 @@ fn parse(name: &str) -> Result<Name> {
     match name.split_once(':') {
         None if name == "cpu" => Ok(Name::Cpu),
         None if name == "cuda" => Ok(Name::Cuda(0)),
-        // `+1` parses as a number too, and is none here.
+        // `+1` would parse as a number too.
         Some(("cuda", index)) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
             index.parse().map(Name::Cuda).map_err(|_| unknown())
         }
@@ -36,10 +35,10 @@ fn parse(name: &str) -> Result<Name> {
     }
 }
 
-/// The device called `name`: `cpu`, or `cuda` (which is `cuda:0`) or `cuda:N` where a GPU of that number can be used.
+/// The device `name`: `cpu`, `cuda` (the same as `cuda:0`) or `cuda:N` with the index of a usable GPU.
 ///
-/// Everything that can be known before the first kernel is checked, so that nothing fails later for want of a driver or a
-/// library. The device has no autodiff; add it with [`Device::autodiff`].
+/// Driver, GPU and libraries are checked here, so that no kernel fails later because one is missing. The device has no
+/// autodiff; add it with [`Device::autodiff`].
 pub fn device(name: &str) -> Result<Device> {
     match parse(name)? {
         Name::Cpu => Ok(Device::flex()),
@@ -51,8 +50,8 @@ pub fn device(name: &str) -> Result<Device> {
     }
 }
 
-/// What this machine offers for CUDA, and whether this binary can use it. Opens no device; takes about a millisecond
-/// where there is no driver.
+/// The machine's CUDA facts, and whether this binary can use CUDA. Opens no device; takes about a millisecond without a
+/// driver.
 pub fn cuda_facts() -> CudaFacts {
     #[cfg(feature = "cuda")]
     let facts = cuda::gather();
@@ -61,7 +60,7 @@ pub fn cuda_facts() -> CudaFacts {
     facts
 }
 
-/// Whether it is the CPU's device, with autodiff or without.
+/// Whether the device is the CPU's, with or without autodiff.
 pub fn is_cpu(device: &Device) -> bool {
     *device == Device::flex() || *device == Device::flex().autodiff()
 }
@@ -74,7 +73,7 @@ fn open(index: usize, _: &str) -> Result<Device> {
 
 #[cfg(not(feature = "cuda"))]
 fn open(_: usize, name: &str) -> Result<Device> {
-    Err(Error::Cuda { device: name.to_owned(), problem: CudaProblem::NotBuilt })
+    Err(Error::Cuda { device: name.to_owned(), problem: crate::cuda_facts::CudaProblem::NotBuilt })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use burn::backend::Flex;
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
-use kernels::{AdamwStep, Moments, accumulate, adamw_step, sum_of_squares, update_param};
+use kernels::{AdamwStep, Moments, accumulate, adamw_step, sums_of_squares, update_param};
 use testkit::{Tolerance, assert_close, values};
 
 use crate::support::{f32s, f64s, random};
@@ -110,14 +110,30 @@ fn gradients_add_up_whatever_their_layout() {
 }
 
 #[test]
-fn sums_of_squares() {
+fn each_sum_of_squares_is_that_of_its_tensor() {
     let device = Device::flex();
-    for shape in [[1, 1], [7, 11], [300, 411]] {
-        let x = random(shape, 3, &device);
-        let want: f64 = f64s(&x).iter().map(|x| x * x).sum();
-        assert!((sum_of_squares(&x) / want - 1.0).abs() < 1e-12);
-        assert!((sum_of_squares(&x.transpose()) / want - 1.0).abs() < 1e-12);
+    let flat = |x: Tensor<2>| {
+        let n = x.dims().iter().product::<usize>();
+        x.reshape([n])
+    };
+    let tensors = [[1, 1], [7, 11], [300, 411]].map(|shape| flat(random(shape, 3, &device)));
+    let spoiled = flat(random([3, 4], 1, &device).slice_fill([1..2, 1..2], f32::NAN));
+    let cut = random::<1>([700], 2, &device).slice([3..601]);
+    let all: Vec<&Tensor<1>> = tensors.iter().chain([&spoiled, &cut]).collect();
+    let found = sums_of_squares(&all);
+    assert_eq!(found.len(), all.len());
+    for (found, x) in found.iter().zip(&all) {
+        assert_eq!(found.to_bits(), sums_of_squares(&[*x])[0].to_bits());
+        let want: f64 = f64s(*x).iter().map(|x| x * x).sum();
+        assert!(want.is_nan() && found.is_nan() || (found / want - 1.0).abs() < 1e-12);
     }
-    let spoiled = random([3, 4], 1, &device).slice_fill([1..2, 1..2], f32::NAN);
-    assert!(sum_of_squares(&spoiled).is_nan());
+    assert!(found[3].is_nan(), "one value that is not a number must show");
+    // Each generic sum is burn's f32; stacking it with the others keeps its bits.
+    let generic = kernels::with_generic_kernels(|| sums_of_squares(&all));
+    for (generic, x) in generic.iter().zip(&all) {
+        let one = f64::from((*x).clone().square().sum().into_scalar::<f32>());
+        assert_eq!(generic.to_bits(), one.to_bits());
+    }
+    assert!(sums_of_squares(&[]).is_empty());
+    assert!(kernels::with_generic_kernels(|| sums_of_squares(&[])).is_empty());
 }

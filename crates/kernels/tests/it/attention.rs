@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use kernels::{AttentionMask, Heads, attention, attention_packed, rope};
 use testkit::{Tolerance, assert_close, values};
 
-use crate::support::{f32s, f64s, fused_against_plain, ints, numeric_gradient, random};
+use crate::support::{cpu_against_generic, f32s, f64s, ints, numeric_gradient, random};
 
 struct Case {
     b: usize,
@@ -263,7 +263,7 @@ const CLOSE: Tolerance = Tolerance { absolute: 3e-6, of_largest: 6e-6 };
 fn tiles_agree_with_plain_tensor_operations() {
     for case in long_cases().into_iter().chain(cases()) {
         let Case { b, t, s, h, g, k, .. } = case;
-        fused_against_plain(&format!("{b} {t} {s} {h} {g} {k}"), CLOSE, || {
+        cpu_against_generic(&format!("{b} {t} {s} {h} {g} {k}"), CLOSE, || {
             let device = Device::flex().autodiff();
             let [q, key, v] = case.tensors(&device).map(Tensor::require_grad);
             let out = attention(q.clone(), key.clone(), v.clone(), &case.mask(), 0.4);
@@ -283,7 +283,7 @@ fn packed_heads_agree_with_plain_tensor_operations() {
         // Rotation needs pairs.
         let rotated = if k % 2 == 0 { [false, true].as_slice() } else { &[false] };
         for rotated in rotated {
-            fused_against_plain(&format!("{b} {t} {h} {g} {k} {rotated}"), CLOSE, || {
+            cpu_against_generic(&format!("{b} {t} {h} {g} {k} {rotated}"), CLOSE, || {
                 let device = Device::flex().autodiff();
                 let qkv = random([b, t, (h + 2 * g) * k], 1, &device).require_grad();
                 let angles = random([b, t, k / 2], 2, &Device::flex());

@@ -1,5 +1,5 @@
-//! Checks of one operation: values and gradients against the reference in f64, against the plain
-//! bodies, and the same bits on every run and with any number of threads.
+//! Checks of one operation: values and gradients against the reference in f64 and against the generic kernels, and equal
+//! bits in every run and with any number of threads.
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use testkit::{Tolerance, assert_close, values};
@@ -7,23 +7,23 @@ use testkit::{Tolerance, assert_close, values};
 use crate::reference::{Inputs, derivative};
 use crate::support::{bits, f32s, on_any_threads};
 
-/// How a tensor lies in memory; what it holds is the same.
+/// Order of a tensor's values in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lies {
-    /// Row after row.
-    Straight,
-    /// First and last axis exchanged.
+pub(crate) enum View {
+    /// Contiguous rows.
+    Contiguous,
+    /// First and last axis swapped.
     Transposed,
-    /// Within a larger tensor, one in from each side.
+    /// A slice of a larger tensor, without its first and last index of each axis.
     Sliced,
 }
 
-/// A tensor that an operation reads.
+/// An input of an operation.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
     shape: Vec<usize>,
     values: Vec<f32>,
-    lies: Lies,
+    view: View,
 }
 
 impl Input {
@@ -31,11 +31,11 @@ impl Input {
     pub(crate) fn random(shape: &[usize], seed: u64) -> Self {
         let n = shape.iter().product();
         let values = values(&crate::support::random([n], seed, &Device::flex()));
-        Self { shape: shape.to_vec(), values, lies: Lies::Straight }
+        Self { shape: shape.to_vec(), values, view: View::Contiguous }
     }
 
-    pub(crate) fn lies(self, lies: Lies) -> Self {
-        Self { lies, ..self }
+    pub(crate) fn view(self, view: View) -> Self {
+        Self { view, ..self }
     }
 
     pub(crate) fn scaled(mut self, factor: f32) -> Self {
@@ -52,7 +52,7 @@ impl Input {
             let shape: [usize; D] = input.shape.clone().try_into().expect("its rank");
             let x =
                 Tensor::from_data(TensorData::new(input.values.clone(), shape), &Device::flex());
-            let x = lay(x, input.lies);
+            let x = as_view(x, input.view);
             if device.is_autodiff() { x.autodiff().require_grad() } else { x }
         }
         match self.shape.len() {
@@ -64,13 +64,13 @@ impl Input {
     }
 }
 
-/// The same values with other strides.
-pub(crate) fn lay<const D: usize>(x: Tensor<D>, lies: Lies) -> Tensor<D> {
-    match lies {
-        Lies::Straight => x,
-        Lies::Transposed if D == 1 => x,
-        Lies::Transposed => x.swap_dims(0, D - 1).mul_scalar(1.0).swap_dims(0, D - 1),
-        Lies::Sliced => {
+/// The same values in the given order in memory.
+pub(crate) fn as_view<const D: usize>(x: Tensor<D>, view: View) -> Tensor<D> {
+    match view {
+        View::Contiguous => x,
+        View::Transposed if D == 1 => x,
+        View::Transposed => x.swap_dims(0, D - 1).mul_scalar(1.0).swap_dims(0, D - 1),
+        View::Sliced => {
             let dims = x.dims();
             let places = dims.map(|n| 1..n + 1);
             let larger = Tensor::<D>::full(dims.map(|n| n + 2), f32::NAN, &x.device());
@@ -109,7 +109,7 @@ impl Leaf {
         x.clone()
     }
 
-    /// Its gradient; zeros where the operation gives none, which says the same.
+    /// Its gradient; zeros if there is none.
     fn gradient(&self, gradients: &Gradients) -> Vec<f32> {
         fn of<const D: usize>(x: &Tensor<D>, gradients: &Gradients) -> Vec<f32> {
             let none = || vec![0.0; x.dims().iter().product()];
@@ -126,10 +126,10 @@ impl Leaf {
 
 /// An operation with its inputs.
 pub(crate) struct Operation<'a> {
-    /// Said where a check fails.
+    /// Printed where a check fails.
     pub(crate) name: String,
     pub(crate) inputs: Vec<Input>,
-    /// What is under test; its output flattened.
+    /// The operation under test, with its output flattened.
     pub(crate) run: &'a (dyn Fn(&[Leaf]) -> Tensor<1> + Sync),
     /// The same by [`crate::reference`].
     pub(crate) reference: &'a (dyn Fn(&Inputs) -> Vec<f64> + Sync),
@@ -137,13 +137,13 @@ pub(crate) struct Operation<'a> {
     pub(crate) tolerance: Tolerance,
 }
 
-/// Elements of an input whose derivative is checked; all of them in small ones.
-const MOST_ELEMENTS: usize = 150;
-/// Multiply-adds or so that references may take in all, so that large ones check fewer elements.
-const MOST_WORK: usize = 40_000_000;
+/// The maximum number of elements per input whose derivative is checked.
+const MAX_ELEMENTS: usize = 150;
+/// About the maximum number of multiply-adds of all references, so that large operations check fewer elements.
+const MAX_WORK: usize = 40_000_000;
 
 impl Operation<'_> {
-    /// Output and gradients of all inputs, under an upstream gradient.
+    /// Output and gradients of all inputs for an upstream gradient.
     fn forward_backward(&self, upstream: &[f32]) -> Vec<Vec<f32>> {
         let device = Device::flex().autodiff();
         let leaves: Vec<Leaf> = self.inputs.iter().map(|input| input.leaf(&device)).collect();
@@ -155,7 +155,7 @@ impl Operation<'_> {
         found
     }
 
-    /// Fails the test unless everything agrees. `work` is about what one reference costs.
+    /// Fails the test unless everything agrees. `work` is about the number of multiply-adds of one reference.
     pub(crate) fn check(&self, work: usize) {
         let inputs: Vec<Vec<f64>> = self.inputs.iter().map(Input::f64s).collect();
         let want = (self.reference)(&inputs);
@@ -165,19 +165,24 @@ impl Operation<'_> {
         let found = on_any_threads(|| self.forward_backward(&upstream));
         let again = self.forward_backward(&upstream);
         assert!(bits(&found) == bits(&again), "{}: another run gives other bits", self.name);
-        let plain = kernels::with_plain_bodies(|| self.forward_backward(&upstream));
-        for (idx, (found, plain)) in found.iter().zip(&plain).enumerate() {
-            assert_close(&format!("{}: plain, {idx}", self.name), found, plain, self.tolerance);
+        let generic = kernels::with_generic_kernels(|| self.forward_backward(&upstream));
+        for (idx, (found, generic)) in found.iter().zip(&generic).enumerate() {
+            assert_close(&format!("{}: generic, {idx}", self.name), found, generic, self.tolerance);
         }
         assert_close(&format!("{}: output", self.name), &found[0], &f32s(&want), self.tolerance);
-        // Without autodiff, where decoding has ways of its own.
+        // Without autodiff: decoding has code paths of its own.
         let leaves: Vec<Leaf> = self.inputs.iter().map(|i| i.leaf(&Device::flex())).collect();
         let out = values(&(self.run)(&leaves));
-        assert_close(&format!("{}: alone", self.name), &out, &f32s(&want), self.tolerance);
+        assert_close(
+            &format!("{}: without autodiff", self.name),
+            &out,
+            &f32s(&want),
+            self.tolerance,
+        );
 
         self.check_spoiled(&inputs);
 
-        let most = (MOST_WORK / work.max(1) / 2 / inputs.len()).clamp(3, MOST_ELEMENTS);
+        let most = (MAX_WORK / work.max(1) / 2 / inputs.len()).clamp(3, MAX_ELEMENTS);
         for (idx, gradient) in found[1..].iter().enumerate() {
             let elements = some_of(gradient.len(), most);
             let of = |element: &usize| {
@@ -186,7 +191,7 @@ impl Operation<'_> {
             let want: Vec<f32> = elements.iter().map(of).collect();
             let got: Vec<f32> = elements.iter().map(|element| gradient[*element]).collect();
             let name = format!("{}: gradient {idx} at {elements:?}", self.name);
-            // A share of the whole gradient's largest value, whatever elements were taken.
+            // A fraction of the whole gradient's largest value, whichever elements are checked.
             let largest = gradient.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
             let Tolerance { absolute, of_largest } = self.tolerance;
             let allowed = absolute + of_largest * f64::from(largest);
@@ -196,7 +201,7 @@ impl Operation<'_> {
 }
 
 impl Operation<'_> {
-    /// A value that is not a number must not vanish: training stops by it.
+    /// A NaN must not vanish: training stops at it.
     fn check_spoiled(&self, inputs: &Inputs) {
         for idx in 0..self.inputs.len() {
             let mut spoiled = inputs.to_vec();
@@ -215,23 +220,24 @@ impl Operation<'_> {
     }
 }
 
-/// All indices below `n`, or `most` of them from all over, the first and the last among them.
+/// All indices below `n`, or `most` of them, with the first and the last.
 fn some_of(n: usize, most: usize) -> Vec<usize> {
     if n <= most {
         return (0..n).collect();
     }
-    // Steps that share no factor with usual sizes, so that all columns have their turn.
+    // Steps that share no factor with usual sizes, so that all columns occur.
     (0..most - 1).map(|i| i * 7_919 % n).chain([n - 1]).collect()
 }
 
 #[test]
-fn views_have_the_strides_they_are_to_have() {
+fn views_have_the_intended_strides() {
     let x = crate::support::random([3, 4, 5], 1, &Device::flex());
-    for (lies, dense) in [(Lies::Straight, true), (Lies::Transposed, false), (Lies::Sliced, false)]
+    for (view, dense) in
+        [(View::Contiguous, true), (View::Transposed, false), (View::Sliced, false)]
     {
-        let view = lay(x.clone(), lies);
-        assert_eq!(values(&view), values(&x));
-        let flex = view.try_into_primitive::<burn::backend::Flex>().expect("the CPU");
-        assert_eq!(flex.as_slice::<f32>().is_some(), dense, "{lies:?}");
+        let viewed = as_view(x.clone(), view);
+        assert_eq!(values(&viewed), values(&x));
+        let flex = viewed.try_into_primitive::<burn::backend::Flex>().expect("the CPU");
+        assert_eq!(flex.as_slice::<f32>().is_some(), dense, "{view:?}");
     }
 }

@@ -1,10 +1,10 @@
-//! Linear maps that read one input, fused against plain: outputs and all gradients.
+//! Linear maps of one input, CPU kernels against generic ones: outputs and all gradients.
 
 use burn::tensor::{Device, Tensor};
 use kernels::{Adapter, LinearInput, LinearMap, WeightLayout, fused_linear};
 use testkit::{Tolerance, values};
 
-use crate::support::{fused_against_plain, random};
+use crate::support::{cpu_against_generic, random};
 
 const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 4e-6 };
 
@@ -27,7 +27,7 @@ struct Case {
     outs: &'static [usize],
     layout: WeightLayout,
     bias: bool,
-    /// Rank of the adapters, if there are some; then weights are frozen.
+    /// Rank of the adapters, if there are any; then the weights are frozen.
     rank: Option<usize>,
     residual: bool,
     /// Input and upstream gradient are views with other strides.
@@ -74,7 +74,7 @@ fn on_strides(x: Tensor<3>, views: bool) -> Tensor<3> {
     if views { x.swap_dims(1, 2).mul_scalar(1.0).swap_dims(1, 2) } else { x }
 }
 
-/// The output and the gradients of all inputs, in order; `trained` says which are tracked.
+/// The output and the gradients of all inputs, in order. The inputs for which `trained` is true are tracked.
 fn run(case: Case, trained: impl Fn(usize) -> bool) -> Vec<Vec<f32>> {
     let device = Device::flex().autodiff();
     let Case { kind, b, t, d_in, outs, layout, rank, .. } = case;
@@ -141,7 +141,7 @@ fn run(case: Case, trained: impl Fn(usize) -> bool) -> Vec<Vec<f32>> {
 #[test]
 fn maps_agree_with_their_plain_bodies() {
     for case in cases() {
-        fused_against_plain(&format!("{case:?}"), CLOSE, || run(case, |_| true));
+        cpu_against_generic(&format!("{case:?}"), CLOSE, || run(case, |_| true));
     }
 }
 
@@ -150,12 +150,12 @@ fn what_is_frozen_gets_no_gradient_and_changes_no_other() {
     let case = Case { kind: Kind::RmsNorm, bias: true, rank: Some(2), residual: true, ..PLAIN };
     // x, norm, weight, bias, a, b, residual.
     for kept in 0..7 {
-        // A weight beside an adapter is frozen in any case.
+        // A weight with an adapter is always frozen.
         if kept == 2 {
             continue;
         }
-        fused_against_plain(&format!("only {kept}"), CLOSE, || run(case, |idx| idx == kept));
-        fused_against_plain(&format!("not {kept}"), CLOSE, || run(case, |idx| idx != kept));
+        cpu_against_generic(&format!("only {kept}"), CLOSE, || run(case, |idx| idx == kept));
+        cpu_against_generic(&format!("not {kept}"), CLOSE, || run(case, |idx| idx != kept));
     }
 }
 
@@ -176,7 +176,7 @@ fn a_weight_used_twice_gets_both_gradients() {
         let gradients = twice.square().sum().backward();
         vec![values(&weight.grad(&gradients).expect("a gradient"))]
     };
-    fused_against_plain("twice", Tolerance { absolute: 0.0, of_largest: 3e-6 }, run);
+    cpu_against_generic("twice", Tolerance { absolute: 0.0, of_largest: 3e-6 }, run);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use kernels::{LogProbs, linear_cross_entropy, linear_logprobs};
 use testkit::{Tolerance, assert_close, values};
 
-use crate::support::{f32s, f64s, fused_against_plain, ints, random};
+use crate::support::{cpu_against_generic, f32s, f64s, ints, random};
 
 const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 2e-6 };
 
@@ -177,9 +177,9 @@ fn logprobs_and_entropy() {
 }
 
 #[test]
-fn losses_agree_with_plain_tensor_operations() {
+fn losses_agree_with_the_generic_kernels() {
     for (idx, head) in heads().into_iter().enumerate() {
-        fused_against_plain(&format!("cross-entropy {idx}"), CLOSE, || {
+        cpu_against_generic(&format!("cross-entropy {idx}"), CLOSE, || {
             let (hidden, weight) = (head.hidden.clone(), head.weight.clone());
             let loss = linear_cross_entropy(hidden, weight, head.targets());
             let found = values(&loss);
@@ -188,7 +188,7 @@ fn losses_agree_with_plain_tensor_operations() {
             vec![found, of(&head.hidden), of(&head.weight)]
         });
         for weight_of_entropy in [0.0, 0.7] {
-            fused_against_plain(&format!("log-probabilities {idx}"), CLOSE, || {
+            cpu_against_generic(&format!("log-probabilities {idx}"), CLOSE, || {
                 let (hidden, weight) = (head.hidden.clone(), head.weight.clone());
                 let found = linear_logprobs(hidden, weight, head.targets(), 0.8);
                 let upstream = random([head.n], 5, &Device::flex());
@@ -206,7 +206,7 @@ fn losses_agree_with_plain_tensor_operations() {
 #[test]
 fn gradients_of_a_frozen_head_or_of_constant_rows_are_not_made() {
     for (hidden_tracked, weight_tracked) in [(true, false), (false, true)] {
-        fused_against_plain("one of two", CLOSE, || {
+        cpu_against_generic("one of two", CLOSE, || {
             let device = Device::flex().autodiff();
             let hidden = random([6, 4], 1, &device).set_require_grad(hidden_tracked);
             let weight = random([9, 4], 2, &device).set_require_grad(weight_tracked);
@@ -222,19 +222,11 @@ fn gradients_of_a_frozen_head_or_of_constant_rows_are_not_made() {
 #[test]
 fn log_probabilities_without_targets_have_gradients_of_zero_too() {
     let head = Head::new(4, 5, 11, |_| true);
-    fused_against_plain("no targets", Tolerance::absolute(0.0), || {
+    cpu_against_generic("no targets", Tolerance::absolute(0.0), || {
         let (hidden, weight) = (head.hidden.clone(), head.weight.clone());
         let found = linear_logprobs(hidden, weight, head.targets(), 0.7);
         let gradients = (found.logprobs_n + found.entropy_n).sum().backward();
         let of = |x: &Tensor<2>| values(&x.grad(&gradients).expect("a gradient"));
         vec![of(&head.hidden), of(&head.weight), vec![0.0; 75]]
     });
-}
-
-#[test]
-fn a_panic_leaves_no_plain_bodies_behind() {
-    let before = kernels::fused();
-    let caught = std::panic::catch_unwind(|| kernels::with_plain_bodies(|| panic!("on purpose")));
-    assert!(caught.is_err());
-    assert_eq!(kernels::fused(), before);
 }

@@ -1,6 +1,6 @@
-//! Every function against plain loops in f64, and what must not depend on shapes or chunks.
+//! Every function against plain loops in f64 and against the generic kernels, at many shapes.
 
-// The portable build is a package of its own (portable/Cargo.toml).
+// The portable build is a separate package (portable/Cargo.toml).
 #[cfg(feature = "portable")]
 extern crate kernels_portable as kernels;
 

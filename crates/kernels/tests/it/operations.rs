@@ -1,27 +1,26 @@
-//! Each operation by its sizes and options, checked in every way that [`crate::check`] has.
+//! Each operation with its sizes and options, for the checks of [`crate::check`].
 //!
-//! Tolerances: f32 sums of up to some hundred products lie within 3e-6 of what the largest output
-//! or gradient is; 1e-6 where nothing is summed.
+//! Tolerances: f32 sums of up to a few hundred products are within 3e-6 of the largest output or gradient; 1e-6 where
+//! nothing is summed.
 
 use burn::tensor::{Device, Tensor};
 use kernels::{
     Adapter, AttentionMask, GeluKind, Heads, LinearInput, LinearMap, LogProbs, WeightLayout,
-    add_layer_norm, add_lora, add_rms_norm, attention, attention_packed, embedding, fused_linear,
-    gelu, layer_norm, linear, linear_cross_entropy, linear_io, linear_logprobs, rms_norm, rope,
-    silu, swiglu,
+    add_lora, attention, attention_packed, embedding, fused_linear, gelu, layer_norm, linear,
+    linear_cross_entropy, linear_io, linear_logprobs, rms_norm, rope, silu, swiglu,
 };
 use testkit::{Tolerance, values};
 
-use crate::check::{Input, Leaf, Lies, Operation, lay};
+use crate::check::{Input, Leaf, Operation, View, as_view};
 use crate::reference::{self, Inputs};
 use crate::support::{ints, random};
 
 const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 4e-6 };
-/// A row whose values nearly agree is divided by what is left of them, as little as 0.03 here.
+/// A row of nearly equal values is divided by their small deviation, down to 0.03 here.
 const NORMS: Tolerance = Tolerance { absolute: 1e-5, of_largest: 1e-5 };
 /// The same where products follow.
 const LAYER_NORM: Tolerance = Tolerance { absolute: 1e-5, of_largest: 1e-4 };
-/// A gradient of scores is a difference of sums over a head's width, which may cancel to nothing.
+/// A gradient of scores is a difference of sums over a head's width that may cancel.
 const ATTENTION: Tolerance = Tolerance { absolute: 1e-5, of_largest: 4e-6 };
 
 fn flat<const D: usize>(x: Tensor<D>) -> Tensor<1> {
@@ -29,12 +28,12 @@ fn flat<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     x.reshape([n])
 }
 
-/// As [`flat`]; where `strided`, the gradient that comes back has other strides than the output.
+/// Like [`flat`]; if `strided`, the upstream gradient has other strides than the output.
 fn flat_or_strided(x: Tensor<3>, strided: bool) -> Tensor<1> {
     flat(if strided { x.swap_dims(0, 2) } else { x })
 }
 
-/// What [`flat_or_strided`] makes of `[b, t, o]`.
+/// The order of [`flat_or_strided`] for `[b, t, o]`.
 fn exchanged(x: Vec<f64>, [b, t, o]: [usize; 3], strided: bool) -> Vec<f64> {
     if !strided {
         return x;
@@ -56,9 +55,9 @@ pub(crate) enum Kind {
     SwiGlu,
 }
 
-/// [`fused_linear`]: sizes and what stands around the products.
+/// [`fused_linear`]: sizes, and the operations around the products.
 #[derive(Clone, Debug)]
-pub(crate) struct Project {
+pub(crate) struct FusedLinear {
     pub(crate) kind: Kind,
     pub(crate) b: usize,
     pub(crate) t: usize,
@@ -69,17 +68,17 @@ pub(crate) struct Project {
     pub(crate) rank: Option<usize>,
     pub(crate) residual: bool,
     /// Of the input, the weights, the residual and the upstream gradient.
-    pub(crate) lies: Lies,
+    pub(crate) view: View,
 }
 
 const EPS: f64 = 1e-3;
 const LORA_SCALE: f64 = 0.7;
 
-impl Project {
+impl FusedLinear {
     fn inputs(&self) -> Vec<Input> {
-        let Self { b, t, d_in, lies, .. } = *self;
+        let Self { b, t, d_in, view, .. } = *self;
         let width = if self.kind == Kind::SwiGlu { 2 * d_in } else { d_in };
-        let mut inputs = vec![Input::random(&[b, t, width], 1).lies(lies)];
+        let mut inputs = vec![Input::random(&[b, t, width], 1).view(view)];
         if matches!(self.kind, Kind::RmsNorm | Kind::LayerNorm | Kind::LayerNormWithoutBias) {
             inputs.push(Input::random(&[d_in], 2));
         }
@@ -89,17 +88,17 @@ impl Project {
         for (seed, out) in (10..).step_by(10).zip(&self.outs) {
             let shape =
                 if self.layout == WeightLayout::OutIn { [*out, d_in] } else { [d_in, *out] };
-            inputs.push(Input::random(&shape, seed).lies(lies));
+            inputs.push(Input::random(&shape, seed).view(view));
             if self.bias {
                 inputs.push(Input::random(&[*out], seed + 1));
             }
             if let Some(rank) = self.rank {
-                inputs.push(Input::random(&[rank, d_in], seed + 2).lies(lies));
-                inputs.push(Input::random(&[*out, rank], seed + 3).lies(lies));
+                inputs.push(Input::random(&[rank, d_in], seed + 2).view(view));
+                inputs.push(Input::random(&[*out, rank], seed + 3).view(view));
             }
         }
         if self.residual {
-            inputs.push(Input::random(&[b, t, self.outs.iter().sum()], 3).lies(lies));
+            inputs.push(Input::random(&[b, t, self.outs.iter().sum()], 3).view(view));
         }
         inputs
     }
@@ -132,7 +131,7 @@ impl Project {
             })
             .collect();
         let out = fused_linear(read, &maps, self.residual.then(|| next().d3()));
-        flat_or_strided(out, self.lies != Lies::Straight)
+        flat_or_strided(out, self.view != View::Contiguous)
     }
 
     fn reference(&self, inputs: &Inputs) -> Vec<f64> {
@@ -179,7 +178,7 @@ impl Project {
         if self.residual {
             out = reference::sum(&out, next());
         }
-        exchanged(out, [self.b, self.t, width], self.lies != Lies::Straight)
+        exchanged(out, [self.b, self.t, width], self.view != View::Contiguous)
     }
 
     pub(crate) fn check(&self) {
@@ -198,15 +197,15 @@ impl Project {
     }
 }
 
-/// [`attention`]: q, k and v apart.
-pub(crate) fn check_attention(sizes: &reference::Attention, lies: Lies) {
+/// [`attention`]: q, k and v in tensors of their own.
+pub(crate) fn check_attention(sizes: &reference::Attention, view: View) {
     let reference::Attention { b, t, s, h, g, k, .. } = *sizes;
     let operation = Operation {
-        name: format!("{lies:?} {sizes:?}"),
+        name: format!("{view:?} {sizes:?}"),
         inputs: vec![
-            Input::random(&[b, t, h, k], 1).lies(lies),
-            Input::random(&[b, s, g, k], 2).lies(lies),
-            Input::random(&[b, s, g, k], 3).lies(lies),
+            Input::random(&[b, t, h, k], 1).view(view),
+            Input::random(&[b, s, g, k], 2).view(view),
+            Input::random(&[b, s, g, k], 3).view(view),
         ],
         run: &|leaves| {
             let [q, key, value] = [0, 1, 2].map(|idx: usize| leaves[idx].d4());
@@ -228,8 +227,8 @@ fn mask(sizes: &reference::Attention) -> AttentionMask {
     )
 }
 
-/// [`attention_packed`], turned by angles if `turned`; as many keys as queries.
-pub(crate) fn check_packed(sizes: &reference::Attention, turned: bool, lies: Lies) {
+/// [`attention_packed`], with rotation by angles if `rotated`; as many keys as queries.
+pub(crate) fn check_packed(sizes: &reference::Attention, rotated: bool, view: View) {
     let reference::Attention { b, t, h, g, k, .. } = *sizes;
     let angles = random([b, t, k / 2], 2, &Device::flex());
     let (cos, sin) = (angles.clone().cos(), angles.sin());
@@ -237,42 +236,42 @@ pub(crate) fn check_packed(sizes: &reference::Attention, turned: bool, lies: Lie
     let (cos64, sin64) = (f64s(&cos), f64s(&sin));
     let width = (h + 2 * g) * k;
     let operation = Operation {
-        name: format!("packed, {turned}, {lies:?} {sizes:?}"),
-        inputs: vec![Input::random(&[b, t, width], 1).lies(lies)],
+        name: format!("packed, {rotated}, {view:?} {sizes:?}"),
+        inputs: vec![Input::random(&[b, t, width], 1).view(view)],
         run: &|leaves| {
-            let rope = turned.then(|| (lay(cos.clone(), lies), lay(sin.clone(), lies)));
+            let rope = rotated.then(|| (as_view(cos.clone(), view), as_view(sin.clone(), view)));
             let heads = Heads { h, g, k };
             let out = attention_packed(leaves[0].d3(), heads, rope, &mask(sizes), sizes.scale);
-            flat_or_strided(out, lies != Lies::Straight)
+            flat_or_strided(out, view != View::Contiguous)
         },
         reference: &|inputs| {
             let part = |start: usize, n: usize| -> Vec<f64> {
                 let rows = inputs[0].chunks(width);
                 let part: Vec<f64> =
                     rows.flat_map(|row| row[start * k..(start + n) * k].to_vec()).collect();
-                if turned && start < h + g {
+                if rotated && start < h + g {
                     return reference::rope(&part, &cos64, &sin64, n, k);
                 }
                 part
             };
             let out = sizes.forward(&part(0, h), &part(h, g), &part(h + g, g));
-            exchanged(out, [b, t, h * k], lies != Lies::Straight)
+            exchanged(out, [b, t, h * k], view != View::Contiguous)
         },
         tolerance: ATTENTION,
     };
     operation.check(b * t * t * h * (2 * k + 10));
 }
 
-pub(crate) fn check_rope([b, t, h, k]: [usize; 4], lies: Lies) {
+pub(crate) fn check_rope([b, t, h, k]: [usize; 4], view: View) {
     let angles = random([b, t, k / 2], 2, &Device::flex());
     let (cos, sin) = (angles.clone().cos(), angles.sin());
     let (cos64, sin64) = (crate::support::f64s(&cos), crate::support::f64s(&sin));
     let operation = Operation {
-        name: format!("rope {b} {t} {h} {k} {lies:?}"),
-        inputs: vec![Input::random(&[b, t, h, k], 1).lies(lies)],
+        name: format!("rope {b} {t} {h} {k} {view:?}"),
+        inputs: vec![Input::random(&[b, t, h, k], 1).view(view)],
         run: &|leaves| {
             flat(
-                rope(leaves[0].d4(), lay(cos.clone(), lies), lay(sin.clone(), lies))
+                rope(leaves[0].d4(), as_view(cos.clone(), view), as_view(sin.clone(), view))
                     .swap_dims(1, 2),
             )
         },
@@ -289,12 +288,12 @@ pub(crate) fn check_rope([b, t, h, k]: [usize; 4], lies: Lies) {
     operation.check(b * t * h * k);
 }
 
-/// What a norm is added to, and which it is.
-pub(crate) fn check_norms([b, t, d]: [usize; 3], lies: Lies) {
-    let x = |seed| Input::random(&[b, t, d], seed).lies(lies);
+/// [`rms_norm`] and [`layer_norm`].
+pub(crate) fn check_norms([b, t, d]: [usize; 3], view: View) {
+    let x = |seed| Input::random(&[b, t, d], seed).view(view);
     let weight = |seed| Input::random(&[d], seed);
     let check = |name: &str, inputs, run: &(dyn Fn(&[Leaf]) -> Tensor<1> + Sync), reference: &_| {
-        let name = format!("{name} {b} {t} {d} {lies:?}");
+        let name = format!("{name} {b} {t} {d} {view:?}");
         Operation { name, inputs, run, reference, tolerance: NORMS }.check(b * t * d);
     };
     check(
@@ -315,42 +314,14 @@ pub(crate) fn check_norms([b, t, d]: [usize; 3], lies: Lies) {
         &|leaves| flat(layer_norm(leaves[0].d3(), leaves[1].d1(), Some(leaves[2].d1()), EPS)),
         &|inputs: &Inputs| reference::layer_norm(&inputs[0], &inputs[1], Some(&inputs[2]), EPS),
     );
-    // Norm and sum side by side: a block uses both.
-    check(
-        "add_rms_norm",
-        vec![x(1), x(4), weight(2)],
-        &|leaves| {
-            let [x, residual] = [0, 1].map(|idx: usize| leaves[idx].d3());
-            let (normed, sum) = add_rms_norm(x, residual, leaves[2].d1(), EPS);
-            Tensor::cat(vec![flat(normed), flat(sum)], 0)
-        },
-        &|inputs: &Inputs| {
-            let sum = reference::sum(&inputs[0], &inputs[1]);
-            [reference::rms_norm(&sum, &inputs[2], EPS), sum].concat()
-        },
-    );
-    check(
-        "add_layer_norm",
-        vec![x(1), x(4), weight(2), weight(3)],
-        &|leaves| {
-            let [x, residual] = [0, 1].map(|idx: usize| leaves[idx].d3());
-            let bias = Some(leaves[3].d1());
-            let (normed, sum) = add_layer_norm(x, residual, leaves[2].d1(), bias, EPS);
-            Tensor::cat(vec![flat(normed), flat(sum)], 0)
-        },
-        &|inputs: &Inputs| {
-            let sum = reference::sum(&inputs[0], &inputs[1]);
-            [reference::layer_norm(&sum, &inputs[2], Some(&inputs[3]), EPS), sum].concat()
-        },
-    );
 }
 
-pub(crate) fn check_activations(shape: [usize; 2], lies: Lies) {
-    // Up to 8 on both sides, where all of them are flat.
-    let input = |seed| Input::random(&shape, seed).lies(lies).scaled(4.0);
+pub(crate) fn check_activations(shape: [usize; 2], view: View) {
+    // Up to ±8, where all activations are flat.
+    let input = |seed| Input::random(&shape, seed).view(view).scaled(4.0);
     let check = |name: &str, n: u64, run: &(dyn Fn(&[Leaf]) -> Tensor<2> + Sync), reference: &_| {
         let operation = Operation {
-            name: format!("{name} {shape:?} {lies:?}"),
+            name: format!("{name} {shape:?} {view:?}"),
             inputs: (1..=n).map(input).collect(),
             run: &|leaves| flat(run(leaves).transpose()),
             reference: &|inputs: &Inputs| {
@@ -375,17 +346,17 @@ pub(crate) fn check_activations(shape: [usize; 2], lies: Lies) {
 }
 
 /// [`linear`], [`linear_io`] and [`add_lora`] over the last of two or three axes.
-pub(crate) fn check_linear([b, t, d_in, d_out]: [usize; 4], lies: Lies) {
+pub(crate) fn check_linear([b, t, d_in, d_out]: [usize; 4], view: View) {
     for layout in [WeightLayout::OutIn, WeightLayout::InOut] {
         let shape = if layout == WeightLayout::OutIn { [d_out, d_in] } else { [d_in, d_out] };
         let operation = Operation {
-            name: format!("linear {b} {t} {d_in} {d_out} {layout:?} {lies:?}"),
+            name: format!("linear {b} {t} {d_in} {d_out} {layout:?} {view:?}"),
             inputs: vec![
-                Input::random(&[b, t, d_in], 1).lies(lies),
-                Input::random(&shape, 2).lies(lies),
+                Input::random(&[b, t, d_in], 1).view(view),
+                Input::random(&shape, 2).view(view),
                 Input::random(&[d_out], 3),
-                Input::random(&[3, d_in], 4).lies(lies),
-                Input::random(&[d_out, 3], 5).lies(lies),
+                Input::random(&[3, d_in], 4).view(view),
+                Input::random(&[d_out, 3], 5).view(view),
             ],
             run: &|leaves| {
                 let (x, weight, bias) = (leaves[0].d3(), leaves[1].d2(), leaves[2].d1());
@@ -394,7 +365,7 @@ pub(crate) fn check_linear([b, t, d_in, d_out]: [usize; 4], lies: Lies) {
                     WeightLayout::InOut => linear_io(x.clone(), weight, Some(bias)),
                 };
                 let y = add_lora(y, x, leaves[3].d2(), leaves[4].d2(), LORA_SCALE);
-                flat_or_strided(y, lies != Lies::Straight)
+                flat_or_strided(y, view != View::Contiguous)
             },
             reference: &|inputs| {
                 let weight = match layout {
@@ -404,7 +375,7 @@ pub(crate) fn check_linear([b, t, d_in, d_out]: [usize; 4], lies: Lies) {
                 let mut y = reference::product(&inputs[0], &weight, d_in);
                 reference::add_bias(&mut y, &inputs[2]);
                 let lora = reference::lora(&inputs[0], &inputs[3], &inputs[4], d_in, LORA_SCALE);
-                exchanged(reference::sum(&y, &lora), [b, t, d_out], lies != Lies::Straight)
+                exchanged(reference::sum(&y, &lora), [b, t, d_out], view != View::Contiguous)
             },
             tolerance: CLOSE,
         };
@@ -412,35 +383,35 @@ pub(crate) fn check_linear([b, t, d_in, d_out]: [usize; 4], lies: Lies) {
     }
 }
 
-pub(crate) fn check_embedding(v: usize, d: usize, ids: &[i32], lies: Lies) {
+pub(crate) fn check_embedding(v: usize, d: usize, ids: &[i32], view: View) {
     let operation = Operation {
-        name: format!("embedding {v} {d} {} {lies:?}", ids.len()),
-        inputs: vec![Input::random(&[v, d], 1).lies(lies)],
+        name: format!("embedding {v} {d} {} {view:?}", ids.len()),
+        inputs: vec![Input::random(&[v, d], 1).view(view)],
         run: &|leaves| {
             let out = embedding(leaves[0].d2(), ints(ids, [1, ids.len()]));
-            flat_or_strided(out, lies != Lies::Straight)
+            flat_or_strided(out, view != View::Contiguous)
         },
         reference: &|inputs| {
             let rows = ids.iter().flat_map(|id| inputs[0][*id as usize * d..][..d].to_vec());
-            exchanged(rows.collect(), [1, ids.len(), d], lies != Lies::Straight)
+            exchanged(rows.collect(), [1, ids.len(), d], view != View::Contiguous)
         },
         tolerance: Tolerance { absolute: 1e-6, of_largest: 1e-6 },
     };
     operation.check(ids.len() * d);
 }
 
-/// [`linear_cross_entropy`] and [`linear_logprobs`]; a negative target is none.
-pub(crate) fn check_head(v: usize, d: usize, targets: &[i32], lies: Lies) {
+/// [`linear_cross_entropy`] and [`linear_logprobs`]; rows with a negative target have none.
+pub(crate) fn check_head(v: usize, d: usize, targets: &[i32], view: View) {
     let n = targets.len();
     // Logits of a trained model's size, whatever the width.
     let factor = 1.5 / (d as f32).sqrt();
     let inputs = vec![
-        Input::random(&[n, d], 1).lies(lies),
-        Input::random(&[v, d], 2).lies(lies).scaled(factor),
+        Input::random(&[n, d], 1).view(view),
+        Input::random(&[v, d], 2).view(view).scaled(factor),
     ];
     let ids = || ints(targets, [n]);
     let operation = Operation {
-        name: format!("linear_cross_entropy {v} {d} {targets:?} {lies:?}"),
+        name: format!("linear_cross_entropy {v} {d} {targets:?} {view:?}"),
         inputs: inputs.clone(),
         run: &|leaves| linear_cross_entropy(leaves[0].d2(), leaves[1].d2(), ids()),
         reference: &|inputs| {
@@ -452,7 +423,7 @@ pub(crate) fn check_head(v: usize, d: usize, targets: &[i32], lies: Lies) {
     operation.check(n * d * v + 20 * n * v);
     for temperature in [1.0, 0.6] {
         let operation = Operation {
-            name: format!("linear_logprobs {v} {d} {targets:?} {temperature} {lies:?}"),
+            name: format!("linear_logprobs {v} {d} {targets:?} {temperature} {view:?}"),
             inputs: inputs.clone(),
             run: &|leaves| {
                 let found = linear_logprobs(leaves[0].d2(), leaves[1].d2(), ids(), temperature);
@@ -464,7 +435,7 @@ pub(crate) fn check_head(v: usize, d: usize, targets: &[i32], lies: Lies) {
         };
         operation.check(n * d * v + 20 * n * v);
     }
-    // Both weight the same rows, so a whole batch without targets is a loss of exactly zero.
+    // The loss of a batch without targets is exactly zero.
     if targets.iter().all(|target| *target < 0) {
         let leaf = random([n, d], 1, &Device::flex());
         let loss = linear_cross_entropy(leaf, random([v, d], 2, &Device::flex()), ids());

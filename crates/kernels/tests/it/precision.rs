@@ -1,4 +1,4 @@
-//! Products in bf16: near those in f32, the same bits on any number of threads, and really rounded.
+//! Products in bf16: close to those in f32 but rounded, and equal to the bit on any number of threads.
 
 use burn::tensor::{Device, Tensor};
 use kernels::{
@@ -12,7 +12,7 @@ use crate::support::{ints, on_any_threads, random};
 /// Eight bits of mantissa in each factor; errors of many products mostly cancel.
 const NEAR: Tolerance = Tolerance { absolute: 1e-3, of_largest: 1e-2 };
 
-/// An output and the gradients of all inputs of two maps with a norm before and a residual after.
+/// The output of two maps with a norm before and a residual after, and the gradients of all inputs.
 fn maps() -> Vec<Vec<f32>> {
     let device = Device::flex().autodiff();
     let tensor = |shape, seed| random::<2>(shape, seed, &device).require_grad();
@@ -137,13 +137,13 @@ fn frozen(stored: bool) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn stored_in_bf16_a_weight_means_the_same() {
+fn a_weight_stored_in_bf16_computes_as_its_f32_form() {
     let exact = Tolerance { absolute: 1e-6, of_largest: 1e-5 };
     let (stored, widened) = (on_any_threads(|| frozen(true)), frozen(false));
-    let plain = kernels::with_plain_bodies(|| frozen(true));
+    let generic = kernels::with_generic_kernels(|| frozen(true));
     for (idx, want) in widened.iter().enumerate() {
-        assert_close(&format!("fused, value {idx}"), &stored[idx], want, exact);
-        assert_close(&format!("plain, value {idx}"), &plain[idx], want, exact);
+        assert_close(&format!("CPU kernels, value {idx}"), &stored[idx], want, exact);
+        assert_close(&format!("generic, value {idx}"), &generic[idx], want, exact);
     }
     let in_bf16 = on_any_threads(|| with_precision(Precision::Bf16, || frozen(true)));
     let of_f32 = with_precision(Precision::Bf16, || frozen(false));

@@ -1,19 +1,19 @@
-//! Every operation at shapes that nobody chose.
+//! Every operation at random shapes.
 
 use kernels::WeightLayout;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use crate::check::Lies;
+use crate::check::View;
 use crate::operations::{
-    Kind, Project, check_activations, check_attention, check_embedding, check_head, check_linear,
-    check_norms, check_packed, check_rope,
+    FusedLinear, Kind, check_activations, check_attention, check_embedding, check_head,
+    check_linear, check_norms, check_packed, check_rope,
 };
 use crate::optimizer::{check_adamw, check_exponentials, check_sums};
 use crate::reference::Attention;
 
-fn lies() -> impl Strategy<Value = Lies> {
-    prop_oneof![Just(Lies::Straight), Just(Lies::Transposed), Just(Lies::Sliced)]
+fn view() -> impl Strategy<Value = View> {
+    prop_oneof![Just(View::Contiguous), Just(View::Transposed), Just(View::Sliced)]
 }
 
 fn layout() -> impl Strategy<Value = WeightLayout> {
@@ -21,7 +21,7 @@ fn layout() -> impl Strategy<Value = WeightLayout> {
 }
 
 prop_compose! {
-    fn projects()(
+    fn fused_linears()(
         kind in prop_oneof![
             Just(Kind::Plain),
             Just(Kind::RmsNorm),
@@ -38,14 +38,14 @@ prop_compose! {
         bias in any::<bool>(),
         rank in prop::option::of(1_usize..5),
         residual in any::<bool>(),
-        lies in lies(),
-    ) -> Project {
-        Project { kind, b, t, d_in, outs, layout, bias, rank, residual, lies }
+        view in view(),
+    ) -> FusedLinear {
+        FusedLinear { kind, b, t, d_in, outs, layout, bias, rank, residual, view }
     }
 }
 
 prop_compose! {
-    /// Segments from few values, so that some queries see a part, some nothing, some everything.
+    /// Segments from few values, so that some queries see a part of the keys, some none, some all.
     fn attentions()(
         b in 1_usize..3,
         t in 1_usize..20,
@@ -71,7 +71,7 @@ prop_compose! {
     }
 }
 
-/// 24 cases of each, the same each time, or as many others as `PROPTEST_CASES` says.
+/// 24 fixed cases of each, or `PROPTEST_CASES` other ones.
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let rng_seed = if cases.is_some() { RngSeed::Random } else { RngSeed::Fixed(5) };
@@ -83,60 +83,60 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn project_of_any_shape(fused_linear in projects()) {
+    fn fused_linear_of_any_shape(fused_linear in fused_linears()) {
         fused_linear.check();
     }
 
     #[test]
-    fn attention_of_any_shape(sizes in attentions(), lies in lies(), turned: bool) {
-        check_attention(&sizes, lies);
+    fn attention_of_any_shape(sizes in attentions(), view in view(), turned: bool) {
+        check_attention(&sizes, view);
         if sizes.s == sizes.t {
-            check_packed(&sizes, turned, lies);
+            check_packed(&sizes, turned, view);
         }
     }
 
     #[test]
-    fn packed_attention_of_any_shape(sizes in attentions(), lies in lies(), turned: bool) {
+    fn packed_attention_of_any_shape(sizes in attentions(), view in view(), turned: bool) {
         let (t, s) = (sizes.t, sizes.s);
         let first = |row: &[i32]| row[..t].to_vec();
         let k_segments = sizes.k_segments.chunks(s).flat_map(first).collect();
-        check_packed(&Attention { s: t, k_segments, ..sizes }, turned, lies);
+        check_packed(&Attention { s: t, k_segments, ..sizes }, turned, view);
     }
 
     #[test]
     fn rope_of_any_shape(
         (b, t, h, half) in (1_usize..4, 1_usize..20, 1_usize..5, 1_usize..20),
-        lies in lies(),
+        view in view(),
     ) {
-        check_rope([b, t, h, 2 * half], lies);
+        check_rope([b, t, h, 2 * half], view);
     }
 
     #[test]
-    fn norms_of_any_shape((b, t, d) in (1_usize..4, 1_usize..20, 1_usize..70), lies in lies()) {
-        check_norms([b, t, d], lies);
+    fn norms_of_any_shape((b, t, d) in (1_usize..4, 1_usize..20, 1_usize..70), view in view()) {
+        check_norms([b, t, d], view);
     }
 
     #[test]
-    fn activations_of_any_shape(shape in (1_usize..40, 1_usize..70), lies in lies()) {
-        check_activations([shape.0, shape.1], lies);
+    fn activations_of_any_shape(shape in (1_usize..40, 1_usize..70), view in view()) {
+        check_activations([shape.0, shape.1], view);
     }
 
     #[test]
     fn linear_of_any_shape(
         (b, t, d_in, d_out) in (1_usize..4, 1_usize..40, 1_usize..40, 1_usize..40),
-        lies in lies(),
+        view in view(),
     ) {
-        check_linear([b, t, d_in, d_out], lies);
+        check_linear([b, t, d_in, d_out], view);
     }
 
     #[test]
     fn embedding_of_any_shape(
         (v, d) in (1_usize..60, 1_usize..40),
         ids in prop::collection::vec(any::<prop::sample::Index>(), 1..80),
-        lies in lies(),
+        view in view(),
     ) {
         let ids: Vec<i32> = ids.iter().map(|id| id.index(v) as i32).collect();
-        check_embedding(v, d, &ids, lies);
+        check_embedding(v, d, &ids, view);
     }
 
     #[test]
@@ -144,10 +144,10 @@ proptest! {
         shape in (1_usize..200, 1_usize..300),
         n_steps in 1_u64..4,
         (lr, weight_decay) in (1e-5_f64..1e-1, 0.0_f64..0.5),
-        lies in lies(),
+        view in view(),
     ) {
-        check_adamw([shape.0, shape.1], n_steps, lr, weight_decay, lies);
-        check_sums([shape.0, shape.1], lies);
+        check_adamw([shape.0, shape.1], n_steps, lr, weight_decay, view);
+        check_sums([shape.0, shape.1], view);
     }
 
     #[test]
@@ -162,11 +162,11 @@ proptest! {
     fn heads_of_any_shape(
         (v, d) in (1_usize..60, 1_usize..40),
         targets in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..40),
-        lies in lies(),
+        view in view(),
     ) {
         let target = |(id, is_one): &(prop::sample::Index, bool)| {
             if *is_one { id.index(v) as i32 } else { -1 }
         };
-        check_head(v, d, &targets.iter().map(target).collect::<Vec<i32>>(), lies);
+        check_head(v, d, &targets.iter().map(target).collect::<Vec<i32>>(), view);
     }
 }

@@ -1,4 +1,4 @@
-//! A block that is computed again: how often, what is kept in between, and what it is where nothing is trained.
+//! Recomputed blocks: number of calls, and gradients with trained and frozen parameters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use testkit::values;
 
 use crate::support::random;
 
-/// `tanh(x·w)·v`, of which `v` may be frozen.
+/// `tanh(x·w)·v`, where `v` may be frozen.
 #[derive(Module, Debug)]
 struct Block {
     w: Param<Tensor<2>>,
@@ -31,7 +31,7 @@ impl Block {
 }
 
 #[test]
-fn the_inside_is_computed_once_more_for_the_gradients_of_what_is_trained() {
+fn the_block_is_computed_again_for_the_gradients_of_trained_parameters() {
     for (trains_v, trains_x) in [(true, true), (false, true), (true, false), (false, false)] {
         let block = Block::new(trains_v);
         let device = Device::flex().autodiff();
@@ -48,7 +48,7 @@ fn the_inside_is_computed_once_more_for_the_gradients_of_what_is_trained() {
             } else {
                 forward(&block, x_btd.clone())
             };
-            // The output is used twice, and a block follows a block.
+            // The output is used twice, and another block follows.
             let out = recompute(block.clone(), out.clone() * out, Block::forward);
             let mut gradients = out.sum().backward();
             let of = [&block.w, &block.v]
@@ -64,7 +64,7 @@ fn the_inside_is_computed_once_more_for_the_gradients_of_what_is_trained() {
 }
 
 #[test]
-fn without_a_graph_it_is_the_function() {
+fn without_a_graph_the_function_is_called_once() {
     let (block, calls) = (Block::new(true), Arc::new(AtomicUsize::new(0)));
     for block in [block.valid(), block.no_grad()] {
         let x_btd = random([1, 2, 5], 3, &block.w.val().device());

@@ -1,6 +1,4 @@
-//! Every operation as plain loops in f64, and gradients by central differences of those.
-//!
-//! Formulas stand as the papers have them; nothing here knows tensors, tiles or threads.
+//! Every operation as plain loops in f64 after its paper's formula, and gradients by central differences.
 
 /// Tensors of an operation, in its own order.
 pub(crate) type Inputs = [Vec<f64>];
@@ -11,7 +9,7 @@ pub(crate) fn product(x: &[f64], weight_oi: &[f64], d_in: usize) -> Vec<f64> {
     x.chunks(d_in).flat_map(|x| weight_oi.chunks(d_in).map(move |w| dot(x, w))).collect()
 }
 
-/// Columns for rows of `[rows, columns]`.
+/// The transpose of `[rows, columns]`.
 pub(crate) fn transposed(x: &[f64], columns: usize) -> Vec<f64> {
     (0..columns).flat_map(|column| x.iter().skip(column).step_by(columns).copied()).collect()
 }
@@ -78,7 +76,7 @@ pub(crate) fn gelu_exact(x: f64) -> f64 {
     0.5 * x * (1.0 + sum * 2.0 / std::f64::consts::PI.sqrt())
 }
 
-/// Pairs `(x[j], x[j + k / 2])` of `[rows, heads · k]`, turned by the row's angles `[rows, k / 2]`.
+/// Pairs `(x[j], x[j + k / 2])` of `[rows, heads · k]`, rotated by the row's angles `[rows, k / 2]`.
 pub(crate) fn rope(x: &[f64], cos: &[f64], sin: &[f64], heads: usize, k: usize) -> Vec<f64> {
     let half = k / 2;
     let mut out = vec![0.0; x.len()];
@@ -93,7 +91,7 @@ pub(crate) fn rope(x: &[f64], cos: &[f64], sin: &[f64], heads: usize, k: usize) 
     out
 }
 
-/// Sizes of an attention, and who sees whom.
+/// Sizes and mask of an attention.
 #[derive(Clone, Debug)]
 pub(crate) struct Attention {
     pub(crate) b: usize,
@@ -166,8 +164,7 @@ pub(crate) fn logprobs(
 
 /// The derivative of `Σ upstream · f(inputs)` by one element, by central differences.
 ///
-/// In f64 with this step what is left out and what is rounded off both stay below 1e-8 of values
-/// about 1.
+/// In f64 with this step the truncation error and the rounding error are below 1e-8 of values about 1.
 pub(crate) fn derivative(
     f: &dyn Fn(&Inputs) -> Vec<f64>,
     inputs: &Inputs,
@@ -180,7 +177,7 @@ pub(crate) fn derivative(
         moved[input][element] += delta;
         f(&moved).iter().zip(upstream).map(|(out, up)| out * up).collect::<Vec<f64>>()
     };
-    // Differences element by element, so that equal parts vanish before anything is summed.
+    // Differences of elements, so that equal terms cancel before they are summed.
     let (up, down) = (at(STEP), at(-STEP));
     up.iter().zip(&down).map(|(up, down)| up - down).sum::<f64>() / (2.0 * STEP)
 }

@@ -44,12 +44,12 @@ pub(crate) fn numeric_gradient<const D: usize>(
         .collect()
 }
 
-/// The bits of values, which are equal where NaNs are too.
+/// The bits of values: equal for equal NaNs too.
 pub(crate) fn bits(values: &[Vec<f32>]) -> Vec<Vec<u32>> {
     values.iter().map(|values| values.iter().map(|value| value.to_bits()).collect()).collect()
 }
 
-/// What `run` gives on 1, 2 and 4 threads, which must be the same bits.
+/// The values of `run`, which must be equal to the bit on 1, 2 and 4 threads.
 pub(crate) fn on_any_threads(run: impl Fn() -> Vec<Vec<f32>> + Sync) -> Vec<Vec<f32>> {
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
@@ -62,16 +62,16 @@ pub(crate) fn on_any_threads(run: impl Fn() -> Vec<Vec<f32>> + Sync) -> Vec<Vec<
     one
 }
 
-/// `run` with the fused bodies and with the plain ones; both lists of values must be close.
-pub(crate) fn fused_against_plain(
+/// Fails unless the values of `run` with the CPU kernels are close to those with the generic ones.
+pub(crate) fn cpu_against_generic(
     name: &str,
     tolerance: Tolerance,
     run: impl Fn() -> Vec<Vec<f32>> + Sync,
 ) {
-    let fused = on_any_threads(&run);
-    let plain = kernels::with_plain_bodies(&run);
-    assert_eq!(fused.len(), plain.len());
-    for (idx, (fused, plain)) in fused.iter().zip(&plain).enumerate() {
-        assert_close(&format!("{name}, value {idx}"), fused, plain, tolerance);
+    let cpu = on_any_threads(&run);
+    let generic = kernels::with_generic_kernels(&run);
+    assert_eq!(cpu.len(), generic.len());
+    for (idx, (cpu, generic)) in cpu.iter().zip(&generic).enumerate() {
+        assert_close(&format!("{name}, value {idx}"), cpu, generic, tolerance);
     }
 }

@@ -151,7 +151,7 @@ fn adapters_beside_frozen_weights_with_and_without_dropout() {
 fn plain_bodies() {
     for model in models() {
         let n = parameter_names(&model).len();
-        let found = kernels::with_plain_bodies(|| compare(model, &language_loss));
+        let found = kernels::with_generic_kernels(|| compare(model, &language_loss));
         assert_eq!(found, n);
     }
 }

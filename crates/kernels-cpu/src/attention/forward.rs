@@ -1,0 +1,313 @@
+//! Attention forward in tiles: scores of a block of queries against a chunk of keys at a time.
+//!
+//! The running maximum and sum of each row (Milakov and Gimelshein 2018) join the chunks, so no
+//! matrix of all scores exists. Chunks that nothing in a block sees are left out. Borders of blocks
+//! and chunks are functions of shape and mask alone.
+
+use rayon::prelude::*;
+
+use super::dots::dots;
+use super::heads::{HeadView, Rope, load};
+use super::visible::VisibleKeys;
+use crate::buffer::{Shared, scratch};
+use crate::gemm::gemm_alone;
+use crate::matrix::{Matrix, MatrixMut, Write};
+use crate::precision::Precision;
+use crate::simd::{self, multiversion};
+
+/// Query positions of a block.
+pub(super) const BLOCK: usize = 64;
+/// Keys of a chunk.
+pub(super) const CHUNK: usize = 256;
+/// Up to so many rows of queries a tile isn't worth a product's packing.
+const FEW: usize = 8;
+/// With so many independent heads, each is one task; with fewer, each block of queries is one.
+const MANY: usize = 8;
+
+/// One attention's sizes, inputs and mask.
+#[derive(Clone, Copy)]
+pub(super) struct Problem<'a> {
+    pub(super) b: usize,
+    pub(super) t: usize,
+    pub(super) s: usize,
+    pub(super) h: usize,
+    pub(super) g: usize,
+    pub(super) k: usize,
+    pub(super) scale: f32,
+    /// Of the products of tiles; a few queries are taken to their keys in f32.
+    pub(super) precision: Precision,
+    pub(super) q: HeadView<'a>,
+    pub(super) key: HeadView<'a>,
+    pub(super) value: HeadView<'a>,
+    /// Rotates queries and keys, which are then equally many.
+    pub(super) rope: Option<Rope<'a>>,
+    pub(super) visible: &'a VisibleKeys,
+}
+
+impl<'a> Problem<'a> {
+    /// Query heads that share one key-value head.
+    pub(super) fn r(&self) -> usize {
+        self.h / self.g
+    }
+
+    pub(super) fn angles(&self, row: usize, position: usize) -> Option<(&'a [f32], &'a [f32])> {
+        self.rope.map(|rope| rope.row(row * self.t + position, self.k / 2))
+    }
+
+    /// Keys `0..s` of one head, rotated: `[s, k]`.
+    pub(super) fn load_keys(&self, keys: &mut [f32], row: usize, group: usize) {
+        for (position, out) in keys.chunks_mut(self.k).enumerate() {
+            load(out, self.key.row(row, position, group), self.angles(row, position), 1.0);
+        }
+    }
+
+    /// The queries of a block, rotated and scaled: `[r · n, k]`, head after head.
+    pub(super) fn load_queries(&self, tile: &mut [f32], row: usize, group: usize, block: Block) {
+        for (idx, out) in tile.chunks_mut(self.k).enumerate() {
+            let (head, position) = (group * self.r() + idx / block.n, block.start + idx % block.n);
+            let x = self.q.row(row, position, head);
+            load(out, x, self.angles(row, position), self.scale);
+        }
+    }
+}
+
+/// Query positions `start..start + n`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    pub(super) start: usize,
+    pub(super) n: usize,
+}
+
+pub(super) fn blocks(t: usize) -> impl DoubleEndedIterator<Item = Block> {
+    (0..t)
+        .step_by(BLOCK)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(move |start| Block { start, n: BLOCK.min(t - start) })
+}
+
+/// Chunks of keys within a span, at borders that are multiples of [`CHUNK`]: start and length.
+pub(super) fn chunks((start, end): (usize, usize)) -> impl Iterator<Item = (usize, usize)> {
+    let first = start / CHUNK * CHUNK;
+    (first..end).step_by(CHUNK).map(move |at| {
+        let from = at.max(start);
+        (from, (at + CHUNK).min(end) - from)
+    })
+}
+
+/// `out` `[b, t, h · k]`; the logarithm of each row's sum of exponentials `[b, h, t]` if it is wanted
+/// (not empty), infinite where nothing is seen, so that all probabilities are 0.
+pub(super) fn forward(problem: &Problem<'_>, out: &mut [f32], log_sums: &mut [f32]) {
+    let Problem { b, t, g, .. } = *problem;
+    let (out, log_sums) = (Shared::new(out), Shared::new(log_sums));
+    let heads: Vec<(usize, usize)> =
+        (0..b).flat_map(|row| (0..g).map(move |group| (row, group))).collect();
+    if t * problem.r() <= FEW {
+        heads.par_iter().for_each(|&(row, group)| few(problem, row, group, &out, &log_sums));
+    } else if heads.len() >= MANY {
+        heads.par_iter().for_each(|&(row, group)| {
+            many(problem, row, group, blocks(t), &out, &log_sums);
+        });
+    } else {
+        // The last blocks see most, so they go first.
+        let tasks: Vec<_> = blocks(t)
+            .rev()
+            .flat_map(|block| heads.iter().map(move |&(row, group)| (row, group, block)))
+            .collect();
+        tasks.par_iter().for_each(|&(row, group, block)| {
+            many(problem, row, group, std::iter::once(block), &out, &log_sums);
+        });
+    }
+}
+
+/// Some blocks of one key-value head's queries.
+fn many(
+    problem: &Problem<'_>,
+    row: usize,
+    group: usize,
+    blocks: impl Iterator<Item = Block>,
+    out: &Shared<'_>,
+    log_sums: &Shared<'_>,
+) {
+    let Problem { t, s, k, h, visible, precision, .. } = *problem;
+    let r = problem.r();
+    let rows = r * BLOCK.min(t);
+    scratch([s * k, rows * k, rows * k, rows * CHUNK, 2 * rows], |buffers| {
+        let [keys, queries, sums, scores, state] = buffers;
+        problem.load_keys(keys, row, group);
+        for block in blocks {
+            let rows = r * block.n;
+            let (queries, sums) = (&mut queries[..rows * k], &mut sums[..rows * k]);
+            let (max, total) = state.split_at_mut(state.len() / 2);
+            max.fill(f32::NEG_INFINITY);
+            total.fill(0.0);
+            sums.fill(0.0);
+            problem.load_queries(queries, row, group, block);
+            for (from, n) in chunks(visible.span(row, block.start..block.start + block.n)) {
+                let scores = &mut scores[..rows * n];
+                let keys = Matrix::new(&keys[from * k..(from + n) * k], n, k).transposed();
+                let queries = Matrix::new(queries, rows, k);
+                let out = MatrixMut::new(scores, rows, n);
+                gemm_alone(out, queries, keys, Write::Over, precision);
+                for (idx, scores) in scores.chunks_mut(n).enumerate() {
+                    let position = block.start + idx % block.n;
+                    let state = (&mut max[idx], &mut total[idx]);
+                    let sum = &mut sums[idx * k..(idx + 1) * k];
+                    weigh(visible, row, position, from, scores, state, sum);
+                }
+                let values = problem.value.matrix(row, from, n, group);
+                let scores = Matrix::new(scores, rows, n);
+                let out = MatrixMut::new(sums, rows, k);
+                gemm_alone(out, scores, values, Write::Add, precision);
+            }
+            for (idx, sum) in sums.chunks(k).enumerate() {
+                let (head, position) = (group * r + idx / block.n, block.start + idx % block.n);
+                let inverse = inverse_of(total[idx]);
+                let at = ((row * t + position) * h + head) * k;
+                let scaled = |out: &mut [f32]| {
+                    out.iter_mut().zip(sum).for_each(|(out, sum)| *out = sum * inverse);
+                };
+                #[allow(unsafe_code)]
+                // SAFETY: each task has its own head or block, so no other writes to this place.
+                unsafe {
+                    out.with(at, k, scaled);
+                }
+                put_log_sum(log_sums, (row * h + head) * t + position, max[idx], total[idx]);
+            }
+        }
+    });
+}
+
+fn put_log_sum(log_sums: &Shared<'_>, at: usize, max: f32, total: f32) {
+    if log_sums.is_empty() {
+        return;
+    }
+    let log_sum = if total == 0.0 { f32::INFINITY } else { max + total.ln() };
+    #[allow(unsafe_code)]
+    // SAFETY: each row of scores has a place of its own.
+    unsafe {
+        log_sums.with(at, 1, |out| out.fill(log_sum));
+    }
+}
+
+/// 1 / total; 0 where nothing is seen. What is not a number stays so.
+fn inverse_of(total: f32) -> f32 {
+    if total == 0.0 { 0.0 } else { 1.0 / total }
+}
+
+/// Turns a row's scores of a chunk into weights relative to the row's maximum so far, and what was
+/// summed up before into the same measure.
+fn weigh(
+    visible: &VisibleKeys,
+    row: usize,
+    position: usize,
+    from: usize,
+    scores: &mut [f32],
+    (max, total): (&mut f32, &mut f32),
+    sum: &mut [f32],
+) {
+    let range = visible.range(row, position);
+    let n = scores.len();
+    let start = range.start.clamp(from, from + n) - from;
+    let end = range.end.clamp(from, from + n).max(from + start) - from;
+    scores[..start].fill(0.0);
+    scores[end..].fill(0.0);
+    let scores = &mut scores[start..end];
+    if !range.whole {
+        visible.hide(row, position, from + start, scores);
+    }
+    let (factor, added) = exp_from(scores, max);
+    *total = *total * factor + added;
+    if factor != 1.0 {
+        for sum in sum.iter_mut() {
+            *sum *= factor;
+        }
+    }
+}
+
+multiversion! {
+    /// Raises the maximum, replaces scores by their exponentials relative to it, and gives the factor
+    /// for what was relative to the old one, and the new ones' sum.
+    fn exp_from(scores: &mut [f32], max: &mut f32) -> (f32, f32) {
+        let largest = simd::max(scores);
+        if largest == f32::NEG_INFINITY {
+            // Nothing is seen, unless all that is seen is not a number: that must show.
+            let none = if scores.iter().any(|score| score.is_nan()) { f32::NAN } else { 0.0 };
+            scores.fill(none);
+            return (1.0, none);
+        }
+        let before = *max;
+        let new = if largest > before { largest } else { before };
+        *max = new;
+        let added = simd::exp_and_sum(scores, new);
+        (simd::exp(before - new), added)
+    }
+}
+
+/// All queries of one key-value head where they are few, as in decoding: no tiles, no products.
+fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_sums: &Shared<'_>) {
+    let Problem { t, s, k, h, visible, .. } = *problem;
+    let rotated = if problem.rope.is_some() { s * k } else { 0 };
+    scratch([rotated, k, s, 0, 0], |[keys, query, scores, _, _]| {
+        if problem.rope.is_some() {
+            problem.load_keys(keys, row, group);
+        }
+        for head in group * problem.r()..(group + 1) * problem.r() {
+            for position in 0..t {
+                let angles = problem.angles(row, position);
+                load(query, problem.q.row(row, position, head), angles, problem.scale);
+                let range = visible.range(row, position);
+                let scores = &mut scores[range.start..range.end];
+                let (from, stride) = match problem.rope {
+                    Some(_) => (&keys[range.start * k..], k),
+                    None => problem.key.from(row, range.start, group),
+                };
+                dots(scores, query, from, stride);
+                if !range.whole {
+                    visible.hide(row, position, range.start, scores);
+                }
+                let mut max = f32::NEG_INFINITY;
+                let (_, total) = exp_from(scores, &mut max);
+                let inverse = inverse_of(total);
+                let at = ((row * t + position) * h + head) * k;
+                let (values, stride) = problem.value.from(row, range.start, group);
+                #[allow(unsafe_code)]
+                // SAFETY: each task has its own heads, so no other writes to this place.
+                unsafe {
+                    out.with(at, k, |out| weighted_sum(out, scores, inverse, values, stride));
+                }
+                put_log_sum(log_sums, (row * h + head) * t + position, max, total);
+            }
+        }
+    });
+}
+
+multiversion! {
+    /// Σ weight · factor · value, values `stride` apart.
+    fn weighted_sum(out: &mut [f32], weights: &[f32], factor: f32, values: &[f32], stride: usize) {
+        const WIDTH: usize = 32;
+        // A part of the output at a time stays in registers.
+        let width = out.len();
+        let stride = stride.max(width);
+        for (part, out) in out.chunks_mut(WIDTH).enumerate() {
+            let start = part * WIDTH;
+            if out.len() == WIDTH {
+                let mut sums = [0.0_f32; WIDTH];
+                for (weight, value) in weights.iter().zip(values.chunks(stride)) {
+                    let weight = weight * factor;
+                    for (sum, value) in sums.iter_mut().zip(&value[start..start + WIDTH]) {
+                        *sum += weight * value;
+                    }
+                }
+                out.copy_from_slice(&sums);
+            } else {
+                out.fill(0.0);
+                for (weight, value) in weights.iter().zip(values.chunks(stride)) {
+                    for (out, value) in out.iter_mut().zip(&value[start..width]) {
+                        *out += weight * factor * value;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Cross-entropy of the output head: logits, loss and both gradients in one pass over chunks of rows.
+//!
+//! The forward pass computes the gradients too, while a chunk's probabilities are in memory; the backward
+//! pass only scales them. The logits of all rows never exist at once.
+
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use crate::autodiff::{CpuTensor, InputGradients, Op, record};
+use crate::buffer::{TASK, filled};
+use crate::flex;
+use crate::precision::Precision;
+use crate::simd::{self, multiversion};
+use crate::vocab_chunks::{TargetRows, VocabChunks};
+
+/// Gradients of the loss with respect to hidden states and weight, where they are needed.
+#[derive(Clone, Debug)]
+struct CrossEntropy {
+    d_hidden: Option<FlexTensor>,
+    d_weight: Option<FlexTensor>,
+}
+
+/// Sum over the rows of `hidden` `[n, d]` with `target >= 0` of `-log softmax(hidden · weightᵀ)[target]`, with
+/// `weight` `[v, d]`: shape `[1]`.
+///
+/// # Panics
+/// If a target is not below v.
+pub fn cross_entropy(
+    hidden: &CpuTensor,
+    weight: &CpuTensor,
+    targets: &[i32],
+    precision: Precision,
+) -> CpuTensor {
+    let target_rows = TargetRows::new(targets);
+    let chunks = VocabChunks::new(hidden.value(), weight.value(), &target_rows, 1.0, precision);
+    let (n, d, v) = (target_rows.rows.len(), chunks.d, chunks.v);
+    let (needs_hidden, needs_weight) = (hidden.is_tracked(), weight.is_tracked());
+    let mut loss = 0.0;
+    let mut d_weight = Vec::new();
+    let d_hidden = filled(if needs_hidden { n * d } else { 0 }, |d_hidden| {
+        d_weight = filled(if needs_weight { v * d } else { 0 }, |d_weight| {
+            if n == 0 {
+                d_weight.fill(0.0);
+            }
+            chunks.for_chunks(|start, logits| {
+                let targets = &target_rows.targets[start..];
+                let rows = logits.par_chunks_mut(v).zip(targets);
+                let losses: Vec<f64> = rows.map(|(row, target)| row_loss(row, *target)).collect();
+                loss += losses.iter().sum::<f64>();
+                chunks.backward(start, logits, d_hidden, d_weight);
+            });
+        });
+    });
+    let d_hidden = needs_hidden.then(|| target_rows.spread(d_hidden, d));
+    let op = || CrossEntropy {
+        d_hidden: d_hidden.map(|values| flex::tensor(values, [target_rows.n_all, d])),
+        d_weight: needs_weight.then(|| flex::tensor(d_weight, [v, d])),
+    };
+    record(&[hidden, weight], flex::tensor(vec![loss as f32], [1]), op)
+}
+
+impl Op for CrossEntropy {
+    fn backward(self, d_out: FlexTensor, inputs: &mut InputGradients<'_>) {
+        let factor = flex::values(&d_out)[0];
+        for (idx, gradient) in [self.d_hidden, self.d_weight].into_iter().enumerate() {
+            if let Some(gradient) = gradient {
+                inputs.add(idx, scaled(gradient, factor));
+            }
+        }
+    }
+}
+
+fn scaled(gradient: FlexTensor, factor: f32) -> FlexTensor {
+    if factor == 1.0 {
+        return gradient;
+    }
+    let mut gradient = flex::own(gradient);
+    gradient.storage_mut::<f32>().par_chunks_mut(TASK).for_each(|values| scale(values, factor));
+    gradient
+}
+
+/// The loss of one row of logits; replaces the logits by their gradients.
+fn row_loss(row: &mut [f32], target: usize) -> f64 {
+    let logit = row[target];
+    let log_sum = softmax(row);
+    row[target] -= 1.0;
+    f64::from(log_sum - logit)
+}
+
+multiversion! {
+    fn scale(values: &mut [f32], factor: f32) {
+        for value in values.iter_mut() {
+            *value *= factor;
+        }
+    }
+}
+
+multiversion! {
+    /// Softmax of a row in place; returns the logarithm of the sum of exponentials.
+    fn softmax(row: &mut [f32]) -> f32 {
+        let largest = simd::max(row);
+        let sum = simd::exp_and_sum(row, largest);
+        let inverse = 1.0 / sum;
+        for value in row {
+            *value *= inverse;
+        }
+        sum.ln() + largest
+    }
+}

@@ -1,0 +1,57 @@
+//! The output head with its loss: the sum of the cross-entropies of hidden rows and target ids.
+//!
+//! The mean is the caller's: a loss is a sum and a count, and one place divides.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use kernels_cpu::CpuTensor;
+
+use crate::dispatch::{KernelSet, Select};
+use crate::matmul::matmul;
+use crate::precision::precision;
+use crate::target_rows::{gather_rows, host_ids, rows_per_chunk, target_rows};
+use crate::weight::as_f32;
+
+/// Sum over rows with `target >= 0` of `-log softmax(hidden · weightᵀ)[target]`, shape `[1]`.
+///
+/// Rows with a negative target are removed before the product and cost nothing. Reads the targets to the host.
+pub fn linear_cross_entropy(
+    hidden_nd: Tensor<2>,
+    weight_vd: Tensor<2>,
+    targets_n: Tensor<1, Int>,
+) -> Tensor<1> {
+    match Select::new().float(&hidden_nd).weight(&weight_vd).kernel_set() {
+        KernelSet::Cpu => {
+            let (hidden, weight) = (CpuTensor::new(hidden_nd), CpuTensor::new(weight_vd));
+            let targets = host_ids(targets_n);
+            kernels_cpu::cross_entropy(&hidden, &weight, &targets, precision()).into_tensor()
+        }
+        KernelSet::Generic => generic(hidden_nd, as_f32(weight_vd), targets_n),
+    }
+}
+
+fn generic(hidden_nd: Tensor<2>, weight_vd: Tensor<2>, targets_n: Tensor<1, Int>) -> Tensor<1> {
+    let device = hidden_nd.device().inner();
+    let rows = target_rows(targets_n);
+    let n = rows.targets.len();
+    if n == 0 {
+        // Part of the graph, so that a batch without targets has gradients of zero.
+        let corner = hidden_nd.slice([0..1, 0..1]) + weight_vd.slice([0..1, 0..1]);
+        return corner.mul_scalar(0.0).reshape([1]);
+    }
+    let hidden_nd = gather_rows(hidden_nd, rows.rows.as_ref());
+    let [_, d] = hidden_nd.dims();
+    let chunk = rows_per_chunk(weight_vd.dims()[0]);
+    let mut losses = Vec::new();
+    for (start, targets) in (0..n).step_by(chunk).zip(rows.targets.chunks(chunk)) {
+        let m = targets.len();
+        let hidden_md = hidden_nd.clone().slice([start..start + m, 0..d]);
+        let targets = TensorData::new(targets.to_vec(), [m, 1]);
+        let targets_m1 = Tensor::<2, Int>::from_data(targets, &device);
+        let logits_mv = matmul(hidden_md, weight_vd.clone().transpose());
+        let max_m1 = logits_mv.clone().inner().max_dim(1);
+        let shifted_mv = logits_mv - max_m1;
+        let log_sum_m1 = shifted_mv.clone().exp().sum_dim(1).log();
+        losses.push((log_sum_m1 - shifted_mv.gather(1, targets_m1)).sum());
+    }
+    Tensor::cat(losses, 0).sum()
+}
