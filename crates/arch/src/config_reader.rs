@@ -1,5 +1,5 @@
-//! Reads the keys of one config.json and remembers which were asked for, so that nothing in the file is passed over
-//! by accident. Knows no family's keys; those stand with the family.
+//! Reads the keys of one config.json and records which have been read, so that no key of the file is dropped silently.
+//! The keys of a family are listed in that family's file.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -8,38 +8,49 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::ignored_keys::{HARMLESS, SWITCHED_OFF};
+use crate::ignored_keys::{REQUIRED_OFF, is_ignored};
 
-/// The keys of one JSON object, each of which must be asked for or be known as harmless.
+/// The keys of one JSON object, with typed access and a record of those that have been read.
 #[derive(Debug)]
-pub(crate) struct Keys<'a> {
+pub(crate) struct ConfigReader<'a> {
     map: &'a Map<String, Value>,
     origin: &'a Path,
-    /// Put before a key in messages, such as `rope_scaling.`.
+    /// Prefix of keys in messages, such as `rope_scaling.`.
     scope: &'static str,
-    seen: BTreeSet<&'a str>,
-    notes: Vec<String>,
+    read: BTreeSet<&'a str>,
+    notes: Notes,
 }
 
-impl<'a> Keys<'a> {
+/// Messages that do not stop a file from being read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Notes {
+    /// Keys that were understood but have no effect.
+    pub(crate) notes: Vec<String>,
+    /// Unknown keys.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl<'a> ConfigReader<'a> {
     pub(crate) fn new(value: &'a Value, origin: &'a Path) -> Result<Self> {
-        let Some(map) = value.as_object() else {
-            return Err(Error::NotAnObject { origin: origin.to_owned() });
-        };
-        Ok(Self { map, origin, scope: "", seen: BTreeSet::new(), notes: Vec::new() })
+        match value.as_object() {
+            Some(map) => Ok(Self::scoped(map, origin, "")),
+            None => Err(Error::NotAnObject { origin: origin.to_owned() }),
+        }
     }
 
-    /// The object under `key`, read with the same care; `scope` is `key.` for messages.
-    pub(crate) fn section(&mut self, key: &str, scope: &'static str) -> Result<Option<Keys<'a>>> {
+    fn scoped(map: &'a Map<String, Value>, origin: &'a Path, scope: &'static str) -> Self {
+        Self { map, origin, scope, read: BTreeSet::new(), notes: Notes::default() }
+    }
+
+    /// A reader of the object under `key`. `scope` is `key.`, for messages; end it with [`Self::finish_section`].
+    pub(crate) fn section(
+        &mut self,
+        key: &str,
+        scope: &'static str,
+    ) -> Result<Option<ConfigReader<'a>>> {
         match self.value(key) {
             None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Keys {
-                map,
-                origin: self.origin,
-                scope,
-                seen: BTreeSet::new(),
-                notes: Vec::new(),
-            })),
+            Some(Value::Object(map)) => Ok(Some(Self::scoped(map, self.origin, scope))),
             Some(other) => Err(self.wrong_type(key, "an object", other)),
         }
     }
@@ -48,11 +59,18 @@ impl<'a> Keys<'a> {
         self.origin
     }
 
-    /// The value of `key`, which counts as read; null is the same as absent.
+    /// The value of `key`, which counts as read. Null is the same as absent.
     pub(crate) fn value(&mut self, key: &str) -> Option<&'a Value> {
         let (name, value) = self.map.get_key_value(key)?;
-        self.seen.insert(name);
+        self.read.insert(name);
         (!value.is_null()).then_some(value)
+    }
+
+    /// Marks keys as read whose values have no effect.
+    pub(crate) fn ignore(&mut self, keys: &[&str]) {
+        for key in keys {
+            self.value(key);
+        }
     }
 
     pub(crate) fn size(&mut self, key: &str, range: RangeInclusive<usize>) -> Result<usize> {
@@ -78,6 +96,25 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// The size under `key` or under `alias`, another name for it that transformers accepts. Both must agree.
+    pub(crate) fn size_with_alias(
+        &mut self,
+        key: &str,
+        alias: &str,
+        range: RangeInclusive<usize>,
+    ) -> Result<usize> {
+        let by_key = self.size_or_none(key, range.clone())?;
+        let by_alias = self.size_or_none(alias, range)?;
+        match (by_key, by_alias) {
+            (Some(a), Some(b)) if a != b => {
+                let message = format!("`{key}` is `{a}` but `{alias}`, its alias, is `{b}`");
+                Err(self.inconsistent(message, Some(&format!("keep `{key}` only"))))
+            }
+            (Some(n), _) | (None, Some(n)) => Ok(n),
+            (None, None) => Err(self.missing(key, None)),
+        }
+    }
+
     pub(crate) fn float(&mut self, key: &str, range: RangeInclusive<f64>) -> Result<f64> {
         self.float_or_none(key, range)?.ok_or_else(|| self.missing(key, None))
     }
@@ -91,8 +128,8 @@ impl<'a> Keys<'a> {
         match value.as_f64() {
             Some(x) if range.contains(&x) => Ok(Some(x)),
             Some(_) => {
-                let expected = format!("from {} to {}", plain(*range.start()), plain(*range.end()));
-                Err(self.out_of_range(key, expected, value))
+                let (low, high) = (plain(*range.start()), plain(*range.end()));
+                Err(self.out_of_range(key, format!("from {low} to {high}"), value))
             }
             None => Err(self.wrong_type(key, "a number", value)),
         }
@@ -114,8 +151,8 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Refuses `key` by name unless it is absent, null or accepted; `hint` says what is supported.
-    pub(crate) fn only(
+    /// Refuses `key` by name unless it is absent, null or accepted. `hint` lists the supported values.
+    pub(crate) fn require(
         &mut self,
         key: &str,
         accepted: impl Fn(&Value) -> bool,
@@ -127,14 +164,14 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Reads keys that only act during training in transformers; a value that would act is reported, not obeyed.
-    pub(crate) fn training_defaults(&mut self, keys: &[&str]) -> Result<()> {
+    /// Reads dropout rates, which transformers applies in training only. Rates above 0 are noted and not used.
+    pub(crate) fn training_dropout(&mut self, keys: &[&str]) -> Result<()> {
         for key in keys {
             if let Some(rate) = self.float_or_none(key, 0.0..=1.0)?
                 && rate > 0.0
             {
                 self.note(format!(
-                    "{}{key} = {rate} is a default for training and is not used; dropout is 0",
+                    "{}{key} = {rate} is a training setting and is not used: dropout is 0",
                     self.scope
                 ));
             }
@@ -143,35 +180,46 @@ impl<'a> Keys<'a> {
     }
 
     pub(crate) fn note(&mut self, note: String) {
-        self.notes.push(note);
+        self.notes.notes.push(note);
     }
 
-    /// Ends reading: whatever has not been asked for must be known as harmless. Returns the notes.
-    pub(crate) fn finish(mut self) -> Result<Vec<String>> {
-        if self.scope.is_empty() {
-            for (key, off) in SWITCHED_OFF {
-                self.only(key, |value| off.matches(value), "only a model without it is supported")?;
-            }
+    /// Ends reading the file. Keys that must be off are checked; other keys that have not been read become warnings.
+    pub(crate) fn finish(mut self) -> Result<Notes> {
+        for (key, off) in REQUIRED_OFF {
+            self.require(key, |value| off.matches(value), "only models without it are supported")?;
         }
-        for (key, value) in self.map {
-            let harmless = self.scope.is_empty() && HARMLESS.contains(&key.as_str());
-            // A null switches nothing on, whatever its key means.
-            if !self.seen.contains(key.as_str()) && !harmless && !value.is_null() {
-                return Err(Error::UnknownKey {
-                    origin: self.origin.to_owned(),
-                    key: format!("{}{key}", self.scope),
-                    found: shorten(value),
-                });
-            }
-        }
+        self.warn_of_unknown_keys();
         Ok(self.notes)
+    }
+
+    /// Ends reading an object inside `outer`, which takes over its messages.
+    pub(crate) fn finish_section(mut self, outer: &mut Self) {
+        self.warn_of_unknown_keys();
+        outer.notes.notes.append(&mut self.notes.notes);
+        outer.notes.warnings.append(&mut self.notes.warnings);
+    }
+
+    fn warn_of_unknown_keys(&mut self) {
+        for (key, value) in self.map {
+            // A null enables nothing, whatever its key means.
+            if self.read.contains(key.as_str()) || is_ignored(key) || value.is_null() {
+                continue;
+            }
+            self.notes.warnings.push(format!(
+                "{}: unknown key `{}{}` is ignored: `{}`",
+                self.origin.display(),
+                self.scope,
+                shorten(key),
+                shorten(&value_text(value)),
+            ));
+        }
     }
 
     pub(crate) fn missing(&self, key: &str, hint: Option<&str>) -> Error {
         Error::MissingKey {
             origin: self.origin.to_owned(),
             key: format!("{}{key}", self.scope),
-            hint: Some(hint.unwrap_or("the file must describe the whole model").to_owned()),
+            hint: Some(hint.unwrap_or("config.json must describe the whole model").to_owned()),
         }
     }
 
@@ -179,7 +227,7 @@ impl<'a> Keys<'a> {
         Error::Unsupported {
             origin: self.origin.to_owned(),
             key: format!("{}{key}", self.scope),
-            found: shorten(value),
+            found: shorten(&value_text(value)),
             hint: hint.to_owned(),
         }
     }
@@ -197,7 +245,7 @@ impl<'a> Keys<'a> {
             origin: self.origin.to_owned(),
             key: format!("{}{key}", self.scope),
             expected,
-            found: shorten(value),
+            found: shorten(&value_text(value)),
         }
     }
 
@@ -206,12 +254,12 @@ impl<'a> Keys<'a> {
             origin: self.origin.to_owned(),
             key: format!("{}{key}", self.scope),
             expected,
-            found: shorten(value),
+            found: shorten(&value_text(value)),
         }
     }
 }
 
-/// A bound for a message, without a row of zeros.
+/// A bound in a message, in scientific notation where it would have many zeros.
 fn plain(number: f64) -> String {
     if number == 0.0 || (1e-3..=1e4).contains(&number) {
         number.to_string()
@@ -220,12 +268,15 @@ fn plain(number: f64) -> String {
     }
 }
 
-/// A value for a message: at most 60 characters.
-pub(crate) fn shorten(value: &Value) -> String {
-    let text = match value {
+fn value_text(value: &Value) -> String {
+    match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
-    };
+    }
+}
+
+/// Text from a file for a message: at most 60 characters.
+fn shorten(text: &str) -> String {
     let mut short: String = text.chars().take(60).collect();
     if short.len() < text.len() {
         short.push('…');

@@ -1,14 +1,15 @@
-//! What a training step costs: floating-point operations and bytes, each part separately. Formulas only; nothing is
-//! measured here.
+//! Memory of a training step, by part, and the pairs that attention computes: the formulas that all families share.
+//! Nothing is measured here.
 
-use crate::family::Sizes;
+use crate::memory_estimate::{MemoryEstimate, adamw_state_bytes, bytes, product, sum};
+use crate::sizes::Sizes;
 
-/// The rows and tokens that go through the model at once.
+/// Rows and tokens that go through the model at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrainingShape {
     /// Rows of a micro-batch.
     pub rows: usize,
-    /// Tokens of a row.
+    /// Tokens per row.
     pub sequence_length: usize,
 }
 
@@ -19,177 +20,90 @@ impl TrainingShape {
     }
 }
 
-/// Which bodies compute a step.
+/// The kernels that compute a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KernelPath {
-    /// Those for the CPU, each with a backward pass of its own.
+    /// Fused CPU kernels, each with its own backward pass.
     #[default]
     Cpu,
-    /// Tensor operations one by one.
+    /// Separate tensor operations, on any device.
     Generic,
 }
 
-/// What a step makes of the hidden states.
+/// The values that a step computes from hidden states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
-    /// The cross-entropy of next tokens.
+pub enum HeadOutput {
+    /// Cross-entropy of the next tokens.
     CrossEntropy,
-    /// Log-probabilities of tokens, as preference losses and PPO's policy read them.
+    /// Log-probabilities of tokens, for preference losses and PPO's policy.
     LogProbs,
-    /// One number a position.
+    /// One score per position.
     Scores,
 }
 
 /// How a step is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Computation {
-    /// By which bodies.
-    pub bodies: KernelPath,
-    /// Whether blocks keep their input alone and are computed again in the backward pass.
+    /// The kernels.
+    pub kernel_path: KernelPath,
+    /// Whether blocks keep only their input and are recomputed in the backward pass.
     pub recomputes_blocks: bool,
-    /// To what end.
-    pub output: Output,
+    /// The values that are computed from hidden states.
+    pub output: HeadOutput,
 }
 
-/// Adapters as they count in memory, all layers of a model together.
+/// Sizes of a model's adapters, summed over all layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdapterShape {
-    /// Elements that are trained: factors, and a head that the base lacks.
+    /// Trained elements: factors, and the head if the base model has none.
     pub n_trained: u64,
-    /// The ranks of all layers.
-    pub ranks: u64,
-    /// What all layers read and write, for each token.
-    pub widths: u64,
-    /// Whether what they read is dropped out.
+    /// Sum of ranks.
+    pub total_rank: u64,
+    /// Sum of input and output widths of the layers.
+    pub total_width: u64,
+    /// Whether dropout is applied to inputs.
     pub has_dropout: bool,
 }
 
-/// Elements that a family's blocks need in a step, for each token but where said otherwise.
+/// Elements that a family's blocks hold or use in a step, per token unless stated otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ActivationCount {
-    /// Held from forward to backward by one block beside its input, without scores.
+    /// Held by one block from forward to backward, without its input and the attention scores.
     pub(crate) block: u64,
-    /// The part of that which norms hold for the gradient of their weights alone.
+    /// The part of `block` that norms hold only for the gradient of their weights.
     pub(crate) of_norm_weights: u64,
-    /// Held outside the blocks for the final norm's input, and for the gradient of its weight.
+    /// Held for the final norm: its input, and what the gradient of its weight needs.
     pub(crate) final_norm: [u64; 2],
-    /// In use while one block's backward runs, without the scores.
-    pub(crate) passing: u64,
-    /// Of the largest matrix of a block, however many tokens there are.
+    /// In use during the backward pass of one block, without the attention scores.
+    pub(crate) working: u64,
+    /// Size of the largest matrix of a block, for any number of tokens.
     pub(crate) matrix: u64,
-    /// However many tokens there are: tables.
+    /// Tables, for any number of tokens.
     pub(crate) fixed: u64,
-    /// Outside the blocks, besides: angles of positions, ids, masks.
+    /// Held outside the blocks: angles of positions, ids, masks.
     pub(crate) other: u64,
 }
 
-/// Bytes of a training step, by part; all weights and activations in f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MemoryEstimate {
-    /// The weights.
-    pub weights: u64,
-    /// One gradient of each trained weight.
-    pub gradients: u64,
-    /// The optimizer's state: the two moments of AdamW, unless [`Self::with_optimizer_state`] says otherwise.
-    pub optimizer: u64,
-    /// What is held from forward to backward.
-    pub activations: u64,
-    /// What is worked on at once: a chunk of logits in the loss, later the backward of one block.
-    pub logits: u64,
-    /// Gradients of models that learn beside this one.
-    beside: u64,
-    /// Whether products add to the sums of earlier micro-batches.
-    adds_in_place: bool,
-    /// Held until the loss is left behind.
-    loss: u64,
-    /// Worked on in the loss.
-    in_loss: u64,
-    /// Worked on in the backward pass of a block; what is computed again among it.
-    in_block: u64,
-    /// Held by one block.
-    of_block: u64,
-    /// The gradient of the last product's weight, which comes first and stays to the end.
-    head: u64,
-    /// The gradient of the token embedding, which comes last, where that is a weight of its own.
-    embedding: u64,
-    /// Besides, at the end: both gradients of a tied weight beside their sum.
-    twice: u64,
-    /// The token embedding, where it is trained: the first weight that is updated.
-    first_updated: u64,
+/// Number of (query, key) pairs in one head of one layer for a row of causal attention. With a window, a query attends to
+/// that many positions at most, itself included.
+pub(crate) fn attended_pairs(row_length: u64, window: Option<usize>) -> u64 {
+    let length = u128::from(row_length);
+    let window = window.map_or(length, |window| (window as u128).min(length));
+    // The first `window` queries see 1, 2, … keys; the others see `window`.
+    let n_pairs = window * (window + 1) / 2 + (length - window) * window;
+    u64::try_from(n_pairs).unwrap_or(u64::MAX)
 }
 
-impl MemoryEstimate {
-    /// A step of several models of this shape, whose graphs follow one another: `n_weights` elements stand in memory in
-    /// all, `n_trained` of them are trained.
-    #[must_use]
-    pub fn of_several_models(self, n_weights: u64, n_trained: u64) -> Self {
-        let (weights, trained) = (bytes(n_weights), bytes(n_trained));
-        let beside = trained.saturating_sub(self.gradients);
-        Self { weights, gradients: trained, optimizer: trained.saturating_mul(2), beside, ..self }
-    }
-
-    /// The same where weights that are not trained are held in bf16. What a product in f32 widens on the way is not counted.
-    #[must_use]
-    pub fn with_frozen_in_bf16(self) -> Self {
-        let frozen = self.weights.saturating_sub(self.gradients);
-        Self { weights: self.weights - frozen / 2, ..self }
-    }
-
-    /// The same with so many bytes of optimizer state.
-    #[must_use]
-    pub fn with_optimizer_state(self, bytes: u64) -> Self {
-        Self { optimizer: bytes, ..self }
-    }
-
-    /// All parts together, as if all stood at once.
-    pub fn total(&self) -> u64 {
-        sum(&[self.weights, self.gradients, self.optimizer, self.activations, self.logits])
-    }
-
-    /// The most that stands at once in a step of so many micro-batches.
-    ///
-    /// Activations go while gradients come, evenly over the blocks, so one of four moments counts: the loss, the last
-    /// block's backward pass, the first block's, the end. The sums over earlier micro-batches stand beside each; where
-    /// products add to them in place, only what the loss makes of the head is new.
-    pub fn peak(&self, n_micro_batches: u64) -> u64 {
-        let sums = if n_micro_batches > 1 { self.gradients } else { self.beside };
-        let own = self.gradients.saturating_sub(self.beside);
-        let held = self.activations.saturating_sub(self.loss);
-        let in_loss = sum(&[self.activations, self.in_loss, self.head]);
-        let last_block = sum(&[held, self.in_block, self.head]);
-        let own = if n_micro_batches > 1 && self.adds_in_place { self.head } else { own };
-        let blocks = own.saturating_sub(self.embedding);
-        let first_block = sum(&[self.of_block, self.in_block, blocks]);
-        let end = own.saturating_add(self.twice);
-        let most = in_loss.max(last_block).max(first_block).max(end);
-        // The first update finds gradients and makes moments, and copies each weight once.
-        let first = sum(&[self.weights, self.gradients, self.first_updated.saturating_mul(3)]);
-        sum(&[self.weights, self.optimizer, sums, most]).max(first)
-    }
-}
-
-fn sum(parts: &[u64]) -> u64 {
-    parts.iter().fold(0, |total, &part| total.saturating_add(part))
-}
-
-fn product(factors: &[u64]) -> u64 {
-    factors.iter().fold(1, |total, &factor| total.saturating_mul(factor))
-}
-
-fn bytes(elements: u64) -> u64 {
-    elements.saturating_mul(4)
-}
-
-/// The loss goes through the logits in chunks of this many elements at most, or of 16 rows; the second is of plain bodies.
+/// The loss computes logits in chunks of at most this many elements (but at least 16 rows), on CPU and generic kernels.
 const LOGITS_CHUNK: [u64; 2] = [24 << 20, 8 << 20];
-/// And of this many rows at most.
+/// The loss computes logits in chunks of at most this many rows.
 const CHUNK_ROWS: u64 = 1024;
 
-/// Bytes of one training step. Saturates, as no size that enters here is certain to be sensible.
+/// Memory of one training step. Saturates, because sizes may be unreasonable.
 ///
-/// The counts are what the bodies of `kernels` keep, fitted to what a counting allocator measured while one size after the
-/// other was changed (`estimates_are_near_what_was_measured`, the example `memory` of bench).
-pub(crate) fn memory(
+/// The counts are those of the tensors that `kernels` holds, fitted to measurements with a counting allocator in which one
+/// size at a time was varied (the example `memory` of bench; the test `estimates_are_near_what_was_measured`).
+pub(crate) fn training_memory(
     n_parameters: u64,
     sizes: Sizes,
     shape: TrainingShape,
@@ -197,79 +111,112 @@ pub(crate) fn memory(
     count: ActivationCount,
     adapters: Option<AdapterShape>,
 ) -> MemoryEstimate {
-    let Computation { bodies, recomputes_blocks, output } = computation;
+    let Computation { kernel_path, recomputes_blocks, output } = computation;
     let (n, v) = (shape.n_tokens(), sizes.vocab_size as u64);
     let (d, n_layers) = (sizes.hidden_size as u64, (sizes.n_layers as u64).max(1));
     let trains_all = adapters.is_none();
+    let block = block_elements(sizes, shape, kernel_path, count, adapters);
+    let loss = loss_elements(n, v, d, computation, trains_all);
 
-    // A block, for each token.
-    let all_scores = product(&[sizes.n_heads as u64, shape.sequence_length as u64]);
-    let scores = match bodies {
-        KernelPath::Cpu => [sizes.n_heads as u64, 0],
-        // Three tensors and a mask are held, half as many again are in use.
-        KernelPath::Generic => {
-            [all_scores.saturating_mul(25) / 8, all_scores.saturating_mul(3) / 2]
-        }
-    };
-    let of_adapters = adapters.map_or(0, |adapters| {
-        let dropped = if adapters.has_dropout { adapters.widths } else { 0 };
-        adapters.ranks.saturating_add(dropped) / n_layers
-    });
-    let of_norms = if trains_all { 0 } else { count.of_norm_weights };
-    let inside = sum(&[count.block.saturating_sub(of_norms), scores[0], of_adapters]);
-    let passing = count.passing.max(if scores[1] > 0 { scores[1] + 4 * d } else { 0 });
-    let matrix = if trains_all { count.matrix } else { 0 };
-
-    // The loss.
-    let elements = LOGITS_CHUNK[usize::from(bodies == KernelPath::Generic)];
-    let rows = (elements / v.max(1)).clamp(16, CHUNK_ROWS).min(n);
-    let chunk = product(&[rows, v]);
-    let logits = product(&[n, v]);
-    let [held_by_loss, in_loss] = match (output, bodies) {
-        (Output::Scores, _) => [product(&[n, d]), 0],
-        // A gradient of hidden states, and products of transposed chunks are packed.
-        (_, KernelPath::Cpu) => [
-            product(&[n, d]),
-            sum(&[product(&[n, d]), chunk, if trains_all { chunk / 2 } else { 0 }]),
-        ],
-        (Output::CrossEntropy, KernelPath::Generic) => {
-            [logits, sum(&[product(&[n, d]), logits / 4 * 3, chunk.saturating_mul(5) / 2])]
-        }
-        (Output::LogProbs, KernelPath::Generic) => [
-            logits.saturating_mul(2),
-            sum(&[product(&[n, d]), logits / 4 * 5, chunk.saturating_mul(5) / 2]),
-        ],
-    };
     let final_norm = count.final_norm[0] + if trains_all { count.final_norm[1] } else { 0 };
-    let loss = product(&[n, final_norm]).saturating_add(held_by_loss);
-
-    let kept = d.saturating_add(if recomputes_blocks { 0 } else { inside });
+    let loss_activations = product(&[n, final_norm]).saturating_add(loss.held);
+    let kept = d.saturating_add(if recomputes_blocks { 0 } else { block.held });
     let blocks = product(&[n, n_layers, kept]);
     let other = product(&[n, count.other]).saturating_add(count.fixed);
-    let again = if recomputes_blocks { inside } else { 0 };
-    let in_block = product(&[n, again.saturating_add(passing)]).saturating_add(matrix);
+    let recomputed = if recomputes_blocks { block.held } else { 0 };
+    let matrix = if trains_all { count.matrix } else { 0 };
+    let block_working =
+        product(&[n, recomputed.saturating_add(block.working)]).saturating_add(matrix);
 
     let n_trained = adapters.map_or(n_parameters, |adapters| adapters.n_trained);
     let n_weights = n_parameters.saturating_add(if trains_all { 0 } else { n_trained });
     let table = if trains_all { product(&[v, d]) } else { 0 };
-    let has_logits = output != Output::Scores;
+    let has_logits = output != HeadOutput::Scores;
     let is_tied = sizes.tied && has_logits;
-    let twice = if is_tied && bodies == KernelPath::Generic { table.saturating_mul(2) } else { 0 };
+    let adds_tied_gradients = is_tied && kernel_path == KernelPath::Generic;
     MemoryEstimate {
         weights: bytes(n_weights),
         gradients: bytes(n_trained),
-        optimizer: bytes(n_trained).saturating_mul(2),
-        activations: bytes(sum(&[blocks, loss, other])),
-        logits: bytes(in_loss.max(in_block)),
-        beside: 0,
-        adds_in_place: bodies == KernelPath::Cpu && !recomputes_blocks,
-        loss: bytes(loss),
-        in_loss: bytes(in_loss),
-        in_block: bytes(in_block),
-        of_block: bytes(product(&[n, kept]).saturating_add(other)),
-        head: if has_logits { bytes(table) } else { 0 },
-        embedding: if is_tied { 0 } else { bytes(table) },
-        twice: bytes(twice),
+        optimizer: adamw_state_bytes(n_trained),
+        activations: bytes(sum(&[blocks, loss_activations, other])),
+        logits: bytes(loss.working.max(block_working)),
+        other_gradients: 0,
+        accumulates_in_place: kernel_path == KernelPath::Cpu && !recomputes_blocks,
+        loss_activations: bytes(loss_activations),
+        loss_working: bytes(loss.working),
+        block_working: bytes(block_working),
+        block_activations: bytes(product(&[n, kept]).saturating_add(other)),
+        head_gradient: if has_logits { bytes(table) } else { 0 },
+        embedding_gradient: if is_tied { 0 } else { bytes(table) },
+        tied_gradients: if adds_tied_gradients { bytes(table.saturating_mul(2)) } else { 0 },
         first_updated: bytes(table),
+    }
+}
+
+/// Elements held from forward to backward, and elements in use at once.
+struct Elements {
+    held: u64,
+    working: u64,
+}
+
+/// Elements of one block per token.
+fn block_elements(
+    sizes: Sizes,
+    shape: TrainingShape,
+    kernel_path: KernelPath,
+    count: ActivationCount,
+    adapters: Option<AdapterShape>,
+) -> Elements {
+    let d = sizes.hidden_size as u64;
+    let all_scores = product(&[sizes.n_heads as u64, shape.sequence_length as u64]);
+    let (scores, scores_working) = match kernel_path {
+        KernelPath::Cpu => (sizes.n_heads as u64, 0),
+        // Three tensors and a mask are held, half as many again are in use.
+        KernelPath::Generic => {
+            (all_scores.saturating_mul(25) / 8, all_scores.saturating_mul(3) / 2)
+        }
+    };
+    let of_adapters = adapters.map_or(0, |adapters| {
+        let dropped = if adapters.has_dropout { adapters.total_width } else { 0 };
+        adapters.total_rank.saturating_add(dropped) / (sizes.n_layers as u64).max(1)
+    });
+    let of_norms = if adapters.is_some() { count.of_norm_weights } else { 0 };
+    let held = sum(&[count.block.saturating_sub(of_norms), scores, of_adapters]);
+    let working = count.working.max(if scores_working > 0 {
+        scores_working.saturating_add(4 * d)
+    } else {
+        0
+    });
+    Elements { held, working }
+}
+
+/// Elements of the loss for `n` tokens, a vocabulary of `v` and a width of `d`.
+fn loss_elements(n: u64, v: u64, d: u64, computation: Computation, trains_all: bool) -> Elements {
+    let Computation { kernel_path, output, .. } = computation;
+    let hidden = product(&[n, d]);
+    let chunk_elements = match kernel_path {
+        KernelPath::Cpu => LOGITS_CHUNK[0],
+        KernelPath::Generic => LOGITS_CHUNK[1],
+    };
+    let rows = (chunk_elements / v.max(1)).clamp(16, CHUNK_ROWS).min(n);
+    let chunk = product(&[rows, v]);
+    let logits = product(&[n, v]);
+    let chunks_working = chunk.saturating_mul(5) / 2;
+    match (output, kernel_path) {
+        (HeadOutput::Scores, KernelPath::Cpu | KernelPath::Generic) => {
+            Elements { held: hidden, working: 0 }
+        }
+        // The gradient of hidden states, a chunk, and the packed transpose of a chunk.
+        (HeadOutput::CrossEntropy | HeadOutput::LogProbs, KernelPath::Cpu) => {
+            let packed = if trains_all { chunk / 2 } else { 0 };
+            Elements { held: hidden, working: sum(&[hidden, chunk, packed]) }
+        }
+        (HeadOutput::CrossEntropy, KernelPath::Generic) => {
+            Elements { held: logits, working: sum(&[hidden, logits / 4 * 3, chunks_working]) }
+        }
+        (HeadOutput::LogProbs, KernelPath::Generic) => Elements {
+            held: logits.saturating_mul(2),
+            working: sum(&[hidden, logits / 4 * 5, chunks_working]),
+        },
     }
 }

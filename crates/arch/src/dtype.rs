@@ -1,21 +1,21 @@
-//! The number formats in which weights are stored; converts nothing.
+//! Number formats of stored weights.
 
 /// A number format of stored weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
-    /// 32-bit IEEE float.
+    /// IEEE single precision.
     F32,
-    /// The upper half of a 32-bit float.
+    /// bfloat16: the upper 16 bits of a single-precision number.
     Bf16,
-    /// 16-bit IEEE float.
+    /// IEEE half precision.
     F16,
 }
 
 impl Dtype {
-    /// Every format, in the order in which messages list them.
+    /// All formats, in the order in which messages list them.
     pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
 
-    /// The short name that the command line uses: `f32`, `bf16`, `f16`.
+    /// The name on the command line: `f32`, `bf16`, `f16`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -24,7 +24,7 @@ impl Dtype {
         }
     }
 
-    /// The name that config.json uses: `float32`, `bfloat16`, `float16`.
+    /// The name in config.json: `float32`, `bfloat16`, `float16`.
     pub fn config_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -33,7 +33,7 @@ impl Dtype {
         }
     }
 
-    /// Bytes of one number.
+    /// Bytes per number.
     pub fn n_bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
@@ -41,7 +41,7 @@ impl Dtype {
         }
     }
 
-    /// The format with this short name or config name; also `torch.float32` and the like.
+    /// Parses either name, with or without the prefix `torch.`.
     pub fn from_name(name: &str) -> Option<Self> {
         let name = name.strip_prefix("torch.").unwrap_or(name);
         Self::ALL.into_iter().find(|dtype| name == dtype.name() || name == dtype.config_name())

@@ -1,49 +1,74 @@
-//! What every family's config answers, so that `lib.rs` names a family in one `match`. Not public: callers use
-//! `ModelConfig`.
+//! The list of model families. Each has a file in `family/` and one line in `families!`; nothing else lists them.
 
-use serde_json::{Map, Value};
+mod gpt2;
+mod llama;
 
-use crate::cost::{ActivationCount, KernelPath};
-use crate::params::ParamSpec;
+use crate::config_reader::ConfigReader;
+use crate::error::Result;
+use crate::family_config::{FamilyConfig, FamilyNames};
 
-/// The part of a config that differs from family to family.
-pub(crate) trait FamilyConfig {
-    /// The sizes that families spell differently.
-    fn sizes(&self) -> Sizes;
+pub use gpt2::{Activation, Gpt2Config};
+pub use llama::LlamaConfig;
 
-    /// Parameters of the language model in module order.
-    fn parameters(&self) -> Vec<ParamSpec>;
+/// Declares [`Family`] and [`ModelConfig`] with a variant per family, and every match over them.
+macro_rules! families {
+    ($($(#[$doc:meta])* $family:ident($config:ident),)+) => {
+        /// A model's configuration, as read from its config.json.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum ModelConfig {
+            $($(#[$doc])* $family($config),)+
+        }
 
-    /// Parameters that a Hugging Face file of the language model holds; those beyond `parameters` are zeros.
-    fn file_parameters(&self) -> Vec<ParamSpec> {
-        self.parameters()
-    }
+        /// The model families.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Family {
+            $($(#[$doc])* $family,)+
+        }
 
-    /// Parameters of the model with one score in place of the logits, in module order.
-    fn sequence_classifier_parameters(&self) -> Vec<ParamSpec>;
+        impl Family {
+            /// All families.
+            pub const ALL: &[Self] = &[$(Self::$family),+];
 
-    /// What names of the backbone start with; files of the bare backbone leave it out.
-    fn base_prefix(&self) -> &'static str;
+            pub(crate) fn names(self) -> FamilyNames {
+                match self {
+                    $(Self::$family => $config::names(),)+
+                }
+            }
 
-    /// Whether a file's tensor is one that older transformers saved although it follows from the config.
-    fn is_derived_tensor(&self, name: &str) -> bool;
+            pub(crate) fn read(self, reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
+                match self {
+                    $(Self::$family => $config::read(reader, vocab_size).map(ModelConfig::$family),)+
+                }
+            }
+        }
 
-    /// The family's own keys of config.json.
-    fn keys(&self) -> Map<String, Value>;
+        impl ModelConfig {
+            /// The family.
+            pub fn family(&self) -> Family {
+                match self {
+                    $(Self::$family(_) => Family::$family,)+
+                }
+            }
 
-    /// Elements that its blocks need in a step.
-    fn activations(&self, bodies: KernelPath) -> ActivationCount;
+            pub(crate) fn as_family(&self) -> &dyn FamilyConfig {
+                match self {
+                    $(Self::$family(config) => config,)+
+                }
+            }
+        }
+    };
 }
 
-/// The sizes that families spell differently.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sizes {
-    pub(crate) vocab_size: usize,
-    pub(crate) hidden_size: usize,
-    pub(crate) n_layers: usize,
-    pub(crate) n_heads: usize,
-    pub(crate) n_kv_heads: usize,
-    pub(crate) head_dim: usize,
-    pub(crate) max_positions: usize,
-    pub(crate) tied: bool,
+families! {
+    /// RMSNorm, rotary positions, SwiGLU.
+    Llama(LlamaConfig),
+    /// LayerNorm, learned positions, GELU.
+    Gpt2(Gpt2Config),
+}
+
+impl Family {
+    /// The value of `model_type` in config.json.
+    pub fn name(self) -> &'static str {
+        self.names().model_type
+    }
 }

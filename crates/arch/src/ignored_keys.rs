@@ -1,49 +1,57 @@
-//! Keys of config.json that any family may have and that change nothing: either always, or with the value that
-//! switches them off. Families' own keys stand with the family.
+//! Keys of config.json that are the same for all families: those that change no forward pass, and those that must be off.
 
 use serde_json::{Map, Value};
 
-/// Keys that transformers writes into any config.json and that change nothing in a forward pass.
-pub(crate) const HARMLESS: &[&str] = &[
-    // Who wrote the file, and for which program.
-    "_name_or_path",
+/// Attributes of transformers' base configuration (4.57 and 5.23), and keys of other tools, that change no forward pass.
+///
+/// Keys with a leading underscore (`_name_or_path`, `_attn_implementation`) are ignored by rule. Keys of one family are
+/// listed in that family's file.
+const IGNORED: &[&str] = &[
+    // Origin of the file.
     "name_or_path",
     "transformers_version",
-    "_commit_hash",
     "transformers.js_config",
     "is_llama_config",
     "unsloth_fixed",
     "unsloth_version",
+    // Tokenizer and input pipeline.
     "tokenizer_class",
     "finetuning_task",
     "task_specific_params",
     "prefix",
-    // How outputs are packed, and which kernels compute them.
+    "sep_token_id",
+    "unk_token_id",
+    "decoder_start_token_id",
+    // Format of the output, caching and choice of kernels.
     "use_cache",
     "return_dict",
+    "use_return_dict",
     "output_attentions",
     "output_hidden_states",
+    "output_past",
     "torchscript",
-    "_attn_implementation",
-    "_attn_implementation_autoset",
     "attn_implementation",
-    "_flash_attn_2_enabled",
+    "experts_implementation",
     "use_bfloat16",
     "gradient_checkpointing",
-    "output_past",
+    "chunk_size_feed_forward",
+    // Losses of TensorFlow models, and options of encoder–decoder models: `is_encoder_decoder` itself must be off.
     "tf_legacy_loss",
-    "is_decoder",
     "mask_value",
-    // Labels of classification heads.
+    "is_decoder",
+    "tie_encoder_decoder",
+    "cross_attention_hidden_size",
+    // Labels of classification heads. The number of scores is checked with the shape of the head's weight.
     "id2label",
     "label2id",
     "num_labels",
-    "_num_labels",
     "problem_type",
     "classifier_dropout",
-    // Defaults for sampling, which belong to generation_config.json.
+    // Default sampling parameters, which belong in generation_config.json.
     "max_length",
     "min_length",
+    "max_new_tokens",
+    "min_new_tokens",
     "do_sample",
     "early_stopping",
     "num_beams",
@@ -52,6 +60,7 @@ pub(crate) const HARMLESS: &[&str] = &[
     "temperature",
     "top_k",
     "top_p",
+    "min_p",
     "typical_p",
     "repetition_penalty",
     "length_penalty",
@@ -67,29 +76,29 @@ pub(crate) const HARMLESS: &[&str] = &[
     "exponential_decay_length_penalty",
     "suppress_tokens",
     "begin_suppress_tokens",
-    "sep_token_id",
-    "decoder_start_token_id",
 ];
 
-/// Keys that change the mathematics unless they have the value that switches them off.
-pub(crate) const SWITCHED_OFF: &[(&str, Off)] = &[
+/// Keys of any family that change the forward pass unless they have this value.
+pub(crate) const REQUIRED_OFF: &[(&str, Off)] = &[
     ("add_cross_attention", Off::False),
     ("is_encoder_decoder", Off::False),
-    ("tie_encoder_decoder", Off::False),
-    ("use_sliding_window", Off::False),
-    ("cross_attention_hidden_size", Off::Null),
     ("quantization_config", Off::Null),
+    ("compression_config", Off::Null),
     ("auto_map", Off::Null),
     ("pruned_heads", Off::Empty),
-    ("chunk_size_feed_forward", Off::Zero),
+    ("per_layer_config", Off::Empty),
 ];
 
-/// The value with which a feature is absent; null always is.
+/// Whether a key changes no forward pass in any family.
+pub(crate) fn is_ignored(key: &str) -> bool {
+    key.starts_with('_') || IGNORED.contains(&key)
+}
+
+/// The value that turns a feature off; null always does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Off {
     Null,
     False,
-    Zero,
     Empty,
 }
 
@@ -98,7 +107,6 @@ impl Off {
         match self {
             Self::Null => value.is_null(),
             Self::False => value.is_null() || value.as_bool() == Some(false),
-            Self::Zero => value.is_null() || value.as_f64() == Some(0.0),
             Self::Empty => value.is_null() || value.as_object().is_some_and(Map::is_empty),
         }
     }

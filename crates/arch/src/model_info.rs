@@ -1,57 +1,68 @@
-//! Reads config.json, and generation_config.json beside it, into a checked description of a model. Reads no weights
-//! and no tokenizer.
+//! Reads config.json and generation_config.json of a Hugging Face directory and checks them.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::config_reader::Keys;
+use crate::config_reader::{ConfigReader, Notes};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::family::{Family, ModelConfig};
+use crate::limits;
+use crate::model_config::Architecture;
 use crate::token_ids::TokenIds;
-use crate::{Architecture, FAMILIES, Family, FamilyEntry, ModelConfig, limits};
 
-/// Everything that config.json says.
+/// The contents of config.json.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelInfo {
-    /// The model's shape.
+    /// The model's configuration.
     pub config: ModelConfig,
-    /// What stands on top.
+    /// The output layer.
     pub architecture: Architecture,
-    /// Ids that begin, end and pad a text.
+    /// Ids of special tokens.
     pub token_ids: TokenIds,
-    /// The format in which the weights are said to be stored.
+    /// The number format of the weights, according to config.json.
     pub dtype: Option<Dtype>,
-    /// What was read but is not acted on, as sentences for the user.
+    /// Keys that were understood but have no effect, as sentences for the user.
     pub notes: Vec<String>,
+    /// Unknown keys, which are ignored, as sentences for the user.
+    pub warnings: Vec<String>,
 }
 
 impl ModelInfo {
-    /// Reads a config.json in today's or the older spelling. `origin` stands in messages.
+    /// Reads a config.json of transformers 5 or older. `origin` is the file's path in messages.
     pub fn from_json(value: &Value, origin: &Path) -> Result<Self> {
-        let mut keys = Keys::new(value, origin)?;
-        let entry = read_family(&mut keys)?;
-        let architecture = read_architecture(&mut keys, entry)?;
-        let dtype = read_dtype(&mut keys)?;
-        let vocab_size = keys.size("vocab_size", 1..=limits::VOCABULARY)?;
-        let token_ids = TokenIds::read(&mut keys, vocab_size)?;
-        let config = (entry.read)(&mut keys, vocab_size)?;
-        let notes = keys.finish()?;
+        let mut reader = ConfigReader::new(value, origin)?;
+        let family = read_family(&mut reader)?;
+        let architecture = read_architecture(&mut reader, family)?;
+        let dtype = read_dtype(&mut reader)?;
+        let vocab_size = reader.size("vocab_size", 1..=limits::VOCABULARY)?;
+        let token_ids = TokenIds::read(&mut reader, vocab_size)?;
+        let config = family.read(&mut reader, vocab_size)?;
+        let Notes { notes, warnings } = reader.finish()?;
         check_size(&config, origin)?;
-        Ok(Self { config, architecture, token_ids, dtype, notes })
+        Ok(Self { config, architecture, token_ids, dtype, notes, warnings })
     }
 
-    /// Reads config.json of a Hugging Face directory, and generation_config.json, where there is one, for its ids.
+    /// Reads config.json of a Hugging Face directory and, if present, the token ids of generation_config.json.
     pub fn read(dir: &Path) -> Result<Self> {
         let origin = dir.join("config.json");
-        let mut description = Self::from_json(&read_json(&origin)?, &origin)?;
+        let mut info = Self::from_json(&read_json(&origin)?, &origin)?;
         let generation = dir.join("generation_config.json");
         if generation.exists() {
             let value = read_json(&generation)?;
-            let vocab_size = description.config.vocab_size();
-            description.token_ids.merge_generation_config(&value, vocab_size);
+            let vocab_size = info.config.vocab_size();
+            info.token_ids.merge_generation_config(&value, vocab_size);
         }
-        Ok(description)
+        Ok(info)
+    }
+}
+
+impl ModelConfig {
+    /// The model's configuration alone. [`ModelInfo::from_json`] also returns warnings, which users should see for files
+    /// that Temper did not write.
+    pub fn from_json(value: &Value, origin: &Path) -> Result<Self> {
+        Ok(ModelInfo::from_json(value, origin)?.config)
     }
 }
 
@@ -61,43 +72,46 @@ fn read_json(path: &Path) -> Result<Value> {
         .map_err(|error| Error::Json { origin: path.to_owned(), message: error.to_string() })
 }
 
-fn read_family(keys: &mut Keys) -> Result<&'static FamilyEntry> {
-    let known = Family::names().join(", ");
-    let Some(name) = keys.text("model_type")? else {
-        return Err(keys.missing("model_type", Some(&format!("known families: {known}"))));
+fn read_family(reader: &mut ConfigReader) -> Result<Family> {
+    let names: Vec<&str> = Family::ALL.iter().map(|family| family.name()).collect();
+    let known = names.join(", ");
+    let Some(name) = reader.text("model_type")? else {
+        return Err(reader.missing("model_type", Some(&format!("supported families: {known}"))));
     };
-    FAMILIES.iter().find(|entry| entry.name == name).ok_or_else(|| Error::UnknownFamily {
-        origin: keys.origin().to_owned(),
+    let family = Family::ALL.iter().find(|family| family.name() == name);
+    family.copied().ok_or_else(|| Error::UnknownFamily {
+        origin: reader.origin().to_owned(),
         found: name.chars().take(60).collect(),
         known,
     })
 }
 
-fn read_architecture(keys: &mut Keys, entry: &FamilyEntry) -> Result<Architecture> {
-    let Some(value) = keys.value("architectures") else { return Ok(Architecture::CausalLm) };
-    let names: Vec<&str> = value
+fn read_architecture(reader: &mut ConfigReader, family: Family) -> Result<Architecture> {
+    let Some(value) = reader.value("architectures") else { return Ok(Architecture::CausalLm) };
+    let given: Vec<&str> = value
         .as_array()
         .map(|list| list.iter().filter_map(Value::as_str).collect())
         .unwrap_or_default();
-    match names.as_slice() {
-        [name] if entry.causal_lm.contains(name) => Ok(Architecture::CausalLm),
-        [name] if entry.sequence_classifier.contains(name) => Ok(Architecture::SequenceClassifier),
+    let names = family.names();
+    match given.as_slice() {
+        [name] if names.causal_lm.contains(name) => Ok(Architecture::CausalLm),
+        [name] if names.sequence_classifier.contains(name) => Ok(Architecture::SequenceClassifier),
         _ => {
-            let known = [entry.causal_lm, entry.sequence_classifier].concat().join(", ");
-            let hint = format!("supported with model_type `{}`: {known}", entry.name);
-            Err(keys.unsupported("architectures", value, &hint))
+            let known = [names.causal_lm, names.sequence_classifier].concat().join(", ");
+            let hint = format!("supported with model_type `{}`: {known}", names.model_type);
+            Err(reader.unsupported("architectures", value, &hint))
         }
     }
 }
 
-/// Today's key is `dtype`, the older `torch_dtype`. Weights say themselves what they are; this is only reported.
-fn read_dtype(keys: &mut Keys) -> Result<Option<Dtype>> {
-    let today = keys.text("dtype")?;
-    let older = keys.text("torch_dtype")?;
-    Ok(today.or(older).and_then(Dtype::from_name))
+/// Reads `dtype`, or `torch_dtype` in older files. For information only: weights have their own dtype.
+fn read_dtype(reader: &mut ConfigReader) -> Result<Option<Dtype>> {
+    let dtype = reader.text("dtype")?;
+    let torch_dtype = reader.text("torch_dtype")?;
+    Ok(dtype.or(torch_dtype).and_then(Dtype::from_name))
 }
 
-/// Refuses models whose tables of parameters could not be held; every single size is in range already.
+/// Refuses models that are too large. Each single size has been checked already.
 fn check_size(config: &ModelConfig, origin: &Path) -> Result<()> {
     let too_large = |message: String| Err(Error::TooLarge { origin: origin.to_owned(), message });
     let mut total: u64 = 0;

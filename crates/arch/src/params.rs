@@ -1,111 +1,138 @@
-//! The table of a model's parameters: names, shapes, kinds, starting values. Holds no numbers of any model.
+//! Parameter tables: name, shape, kind and initial values of each parameter, and the linear layers among them.
 
-/// What a parameter is used for.
+/// The role of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ParamKind {
-    /// Rows looked up by token or position.
+    /// Rows that are looked up by token or position.
     Embedding,
-    /// The weight of a product inside a block.
+    /// Weight of a linear layer inside a block.
     Matrix,
-    /// A gain of a normalisation.
+    /// Gain of a normalisation.
     Norm,
-    /// An addend, of a product or of a normalisation.
+    /// Bias of a linear layer or of a normalisation.
     Bias,
-    /// The weight of the last product: to logits or to a score.
+    /// Weight of the output layer: logits or a score.
     Head,
 }
 
-/// How the two axes of a matrix are ordered.
+/// The order of the two axes of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AxisOrder {
-    /// `[out, in]`, as `torch.nn.Linear` stores it; also every embedding (`[rows, width]`) and every vector.
+    /// `[out, in]`, as in `torch.nn.Linear`. Also all embeddings (`[rows, width]`) and all vectors.
     OutIn,
-    /// `[in, out]`, as the `Conv1D` of GPT-2 stores it.
+    /// `[in, out]`, as in the `Conv1D` of GPT-2.
     InOut,
 }
 
-/// How a parameter starts when a model is trained from scratch.
+/// Initial values of a parameter in a model that is trained from scratch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// Independent draws from a normal distribution around 0.
+    /// Independent samples of a normal distribution with mean 0.
     Normal {
         /// Standard deviation.
         std: f64,
     },
-    /// All zeros.
+    /// Zeros.
     Zeros,
-    /// All ones.
+    /// Ones.
     Ones,
 }
 
-/// One parameter of a model.
+/// A parameter of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParamSpec {
-    /// The name in a Hugging Face checkpoint.
+    /// Name in a Hugging Face checkpoint.
     pub name: String,
-    /// Sizes of the axes, in the order in which they are stored.
+    /// Shape as stored.
     pub shape: Vec<usize>,
-    /// What it is used for.
+    /// Role.
     pub kind: ParamKind,
-    /// Order of the axes of a matrix.
-    pub layout: AxisOrder,
-    /// How it starts.
+    /// Axis order of a matrix.
+    pub axis_order: AxisOrder,
+    /// Initial values.
     pub init: Init,
 }
 
 impl ParamSpec {
-    /// Number of elements. Shapes come from checked configs, so the product cannot overflow.
+    /// Number of elements. Shapes come from checked configurations, so the product cannot overflow.
     pub fn n_elements(&self) -> u64 {
         self.shape.iter().map(|&size| size as u64).product()
     }
 
-    /// Whether weight decay applies: to everything with two axes, embeddings included.
-    pub fn is_matrix(&self) -> bool {
-        self.shape.len() >= 2
-    }
-
-    /// Whether the parameter is the weight of a matrix product, which is what FLOP counts go by.
-    pub fn is_product(&self) -> bool {
-        matches!(self.kind, ParamKind::Matrix | ParamKind::Head)
+    /// The linear layer that this parameter is the weight of.
+    fn linear_layer(&self) -> Option<LinearLayer> {
+        let name = self.name.strip_suffix(".weight")?.to_owned();
+        let axis_order = self.axis_order;
+        match (self.kind, axis_order, self.shape.as_slice()) {
+            (ParamKind::Matrix, AxisOrder::OutIn, &[d_out, d_in])
+            | (ParamKind::Matrix, AxisOrder::InOut, &[d_in, d_out]) => {
+                Some(LinearLayer { name, d_in, d_out, axis_order })
+            }
+            _ => None,
+        }
     }
 }
 
-/// Collects a family's table in module order.
+/// A linear layer inside a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinearLayer {
+    /// Module name in a Hugging Face checkpoint: the weight's name without `.weight`.
+    pub name: String,
+    /// Input width.
+    pub d_in: usize,
+    /// Output width.
+    pub d_out: usize,
+    /// Axis order of the weight.
+    pub axis_order: AxisOrder,
+}
+
+/// All linear layers inside blocks, in the order of `parameters`.
+pub(crate) fn linear_layers(parameters: &[ParamSpec]) -> Vec<LinearLayer> {
+    parameters.iter().filter_map(ParamSpec::linear_layer).collect()
+}
+
+/// Builds a family's parameter table in module order.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub(crate) struct ParamTable {
     specs: Vec<ParamSpec>,
 }
 
-impl Table {
+/// The shape of a linear layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LinearShape {
+    pub(crate) d_in: usize,
+    pub(crate) d_out: usize,
+    pub(crate) bias: bool,
+    /// Standard deviation of the initial weight.
+    pub(crate) std: f64,
+}
+
+impl ParamTable {
     pub(crate) fn embedding(&mut self, name: String, shape: [usize; 2], std: f64) {
-        self.push(
-            name,
-            shape.to_vec(),
-            ParamKind::Embedding,
-            AxisOrder::OutIn,
-            Init::Normal { std },
-        );
+        let init = Init::Normal { std };
+        self.push(name, shape.to_vec(), ParamKind::Embedding, AxisOrder::OutIn, init);
     }
 
-    pub(crate) fn head(&mut self, name: &str, n_out: usize, n_in: usize, std: f64) {
-        let shape = vec![n_out, n_in];
-        self.push(name.to_owned(), shape, ParamKind::Head, AxisOrder::OutIn, Init::Normal { std });
+    pub(crate) fn head(&mut self, name: &str, d_out: usize, d_in: usize, std: f64) {
+        let (shape, init) = (vec![d_out, d_in], Init::Normal { std });
+        self.push(name.to_owned(), shape, ParamKind::Head, AxisOrder::OutIn, init);
     }
 
-    /// A product of `n_in` to `n_out` named `prefix.weight`, and `prefix.bias` where it has one.
-    pub(crate) fn linear(&mut self, prefix: &str, layout: AxisOrder, product: Product) {
-        let Product { n_in, n_out, bias, std } = product;
-        let shape = match layout {
-            AxisOrder::OutIn => vec![n_out, n_in],
-            AxisOrder::InOut => vec![n_in, n_out],
+    /// Adds `prefix.weight`, and `prefix.bias` if the layer has a bias.
+    pub(crate) fn linear(&mut self, prefix: &str, axis_order: AxisOrder, shape: LinearShape) {
+        let LinearShape { d_in, d_out, bias, std } = shape;
+        let shape = match axis_order {
+            AxisOrder::OutIn => vec![d_out, d_in],
+            AxisOrder::InOut => vec![d_in, d_out],
         };
         let init = Init::Normal { std };
-        self.push(format!("{prefix}.weight"), shape, ParamKind::Matrix, layout, init);
+        self.push(format!("{prefix}.weight"), shape, ParamKind::Matrix, axis_order, init);
         if bias {
-            self.bias(format!("{prefix}.bias"), n_out);
+            self.bias(format!("{prefix}.bias"), d_out);
         }
     }
 
+    /// Adds `prefix.weight`, and `prefix.bias` if the normalisation has a bias.
     pub(crate) fn norm(&mut self, prefix: &str, width: usize, bias: bool) {
         let name = format!("{prefix}.weight");
         self.push(name, vec![width], ParamKind::Norm, AxisOrder::OutIn, Init::Ones);
@@ -127,18 +154,9 @@ impl Table {
         name: String,
         shape: Vec<usize>,
         kind: ParamKind,
-        layout: AxisOrder,
+        axis_order: AxisOrder,
         init: Init,
     ) {
-        self.specs.push(ParamSpec { name, shape, kind, layout, init });
+        self.specs.push(ParamSpec { name, shape, kind, axis_order, init });
     }
-}
-
-/// The sizes of one linear product.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Product {
-    pub(crate) n_in: usize,
-    pub(crate) n_out: usize,
-    pub(crate) bias: bool,
-    pub(crate) std: f64,
 }

@@ -1,33 +1,34 @@
-//! adapter_config.json, of today's PEFT and of older ones: what it says, or why it is refused.
+//! Reads adapter_config.json of PEFT, current and older versions.
 //!
-//! A key is understood, known to change no result, or empty; anything else is refused by name, for
-//! it may change the mathematics. It deliberately opens no weights and follows no path.
+//! A key is honoured, ignored because it changes no result, or empty. All others are refused by name, because they may
+//! change the forward pass. No weights are opened, and paths in the file are not followed.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::adapter::{AdapterError, AdapterResult, LoraConfig, Targets};
+use crate::adapter::{LoraConfig, Targets};
+use crate::adapter_error::{AdapterError, AdapterResult};
 
-/// The settings' file of an adapter's directory.
+/// File name of an adapter's configuration.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
-/// What adapter_config.json says.
+/// The contents of adapter_config.json.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Peft {
-    /// The adapter's shape and strength.
+    /// Configuration of the adapter.
     pub lora: LoraConfig,
-    /// The base that it was made for, as it was named there; nothing is opened by it.
+    /// Name or path of the base model, as written there. It is not opened.
     pub base: Option<String>,
-    /// Whether the score head stands in the adapter's file (`modules_to_save`).
+    /// Whether the adapter's file contains a score head (`modules_to_save`).
     pub saves_head: bool,
 }
 
-/// Keys that say where something came from, or how to start training, and change no result.
-const HARMLESS: [&str; 10] = [
+/// Keys that change no result: origin of the file, and how training starts.
+const IGNORED: [&str; 10] = [
     "auto_mapping",
     "inference_mode",
-    // Conv1D or Linear: the layer itself knows how its weight lies.
+    // Whether the base layer is a Conv1D. The axis order is known from the family.
     "fan_in_fan_out",
     "megatron_core",
     "peft_version",
@@ -38,14 +39,14 @@ const HARMLESS: [&str; 10] = [
     "runtime_config",
 ];
 
-/// Ways to start training that leave the base as it is.
-const PLAIN_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
+/// Initialisations that leave the base weights unchanged.
+const BASE_PRESERVING_INITS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 
-/// PEFT's names of the head of a sequence classifier.
+/// Names of the head of a sequence classifier in PEFT.
 pub const SCORE_HEADS: [&str; 2] = ["classifier", "score"];
 
 impl Peft {
-    /// Reads the settings of an adapter's directory.
+    /// Reads adapter_config.json of an adapter's directory.
     pub fn read(dir: &Path) -> AdapterResult<Self> {
         let path = dir.join(ADAPTER_CONFIG);
         if !path.exists() {
@@ -62,7 +63,7 @@ impl Peft {
     }
 }
 
-/// Takes key after key; what is left at the end must be empty.
+/// Removes keys as they are read. Remaining keys must be ignored ones or empty.
 struct Reader {
     path: PathBuf,
     map: Map<String, Value>,
@@ -86,16 +87,16 @@ impl Reader {
         let base = match self.take("base_model_name_or_path") {
             Some(Value::String(name)) => Some(name),
             None => None,
-            Some(_) => return Err(self.malformed("`base_model_name_or_path` is not a text")),
+            Some(_) => return Err(self.malformed("`base_model_name_or_path` is not a string")),
         };
         let saves_head = self.saved_modules()?;
-        self.start()?;
+        self.init()?;
         self.bias()?;
         self.finish()?;
         Ok(Peft { lora, base, saves_head })
     }
 
-    /// A key's value; null is as good as absent.
+    /// Removes and returns the value of a key. Null is the same as absent.
     fn take(&mut self, key: &str) -> Option<Value> {
         self.map.shift_remove(key).filter(|value| !value.is_null())
     }
@@ -126,7 +127,7 @@ impl Reader {
             }
             Some(Value::String(pattern)) => Ok(Targets::Pattern(pattern)),
             Some(value) => self.names("target_modules", &value).map(Targets::Names),
-            // PEFT falls back on a table by model type.
+            // PEFT has defaults by model type; they are not used here.
             None => Err(self.malformed("missing key `target_modules`")),
         }
     }
@@ -147,11 +148,11 @@ impl Reader {
         Ok(!names.is_empty())
     }
 
-    /// Some ways to start (PiSSA, OLoRA, LoftQ ..) change the base too.
-    fn start(&mut self) -> AdapterResult<()> {
+    /// Some initialisations (PiSSA, OLoRA, LoftQ) change the base weights too.
+    fn init(&mut self) -> AdapterResult<()> {
         match self.take("init_lora_weights") {
             None | Some(Value::Bool(_)) => Ok(()),
-            Some(Value::String(start)) if PLAIN_STARTS.contains(&start.as_str()) => Ok(()),
+            Some(Value::String(init)) if BASE_PRESERVING_INITS.contains(&init.as_str()) => Ok(()),
             Some(other) => Err(self.unsupported("init_lora_weights", &other)),
         }
     }
@@ -165,7 +166,7 @@ impl Reader {
     }
 
     fn finish(&mut self) -> AdapterResult<()> {
-        self.map.retain(|key, value| !HARMLESS.contains(&key.as_str()) && !is_empty(value));
+        self.map.retain(|key, value| !IGNORED.contains(&key.as_str()) && !is_empty(value));
         match self.map.iter().next() {
             None => Ok(()),
             Some((key, value)) => Err(self.unsupported(key, value)),
@@ -182,7 +183,7 @@ impl Reader {
     }
 }
 
-/// What switches a feature off.
+/// Whether a value turns its feature off.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -1,33 +1,33 @@
-//! The ids of the tokens that begin, end and pad a text, as config.json and generation_config.json give them; does
-//! not know the tokenizer, whose ids go before these.
+//! Ids of the beginning, end and padding tokens in config.json and generation_config.json. The tokenizer's own ids take
+//! precedence over these; that is decided elsewhere.
 
 use serde_json::{Map, Value, json};
 
-use crate::config_reader::Keys;
+use crate::config_reader::ConfigReader;
 use crate::error::Result;
 
-/// The special ids of a model.
+/// The special token ids of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenIds {
-    /// The token that begins a text.
+    /// Beginning of text.
     pub bos: Option<u32>,
-    /// Every token that ends a text, the main one first, none twice.
+    /// End of text: all ids that end a text, the main one first, without duplicates.
     pub eos: Vec<u32>,
-    /// The token that fills rows up.
+    /// Padding.
     pub pad: Option<u32>,
 }
 
 impl TokenIds {
     /// Reads `bos_token_id`, `eos_token_id` (a number or a list) and `pad_token_id`. Ids outside the vocabulary,
-    /// such as the -1 that some old files hold, are none.
-    pub(crate) fn read(keys: &mut Keys, vocab_size: usize) -> Result<Self> {
-        let bos = one(keys, "bos_token_id", vocab_size);
-        let pad = one(keys, "pad_token_id", vocab_size);
-        let eos = many(keys, "eos_token_id", vocab_size);
+    /// such as the -1 in some older files, count as absent.
+    pub(crate) fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<Self> {
+        let bos = one(reader, "bos_token_id", vocab_size);
+        let pad = one(reader, "pad_token_id", vocab_size);
+        let eos = many(reader, "eos_token_id", vocab_size);
         Ok(Self { bos: bos?, eos: eos?, pad: pad? })
     }
 
-    /// Adds what generation_config.json says: its end ids join the list, its others fill what is absent.
+    /// Merges the ids of generation_config.json: end ids are appended, the others fill absent ones.
     pub fn merge_generation_config(&mut self, value: &Value, vocab_size: usize) {
         let get = |key: &str| value.get(key).map(ids).unwrap_or_default();
         let known = |id: &i64| u32::try_from(*id).ok().filter(|&id| (id as usize) < vocab_size);
@@ -40,7 +40,7 @@ impl TokenIds {
         self.pad = self.pad.or_else(|| get("pad_token_id").iter().find_map(known));
     }
 
-    /// The keys as config.json and generation_config.json hold them; what is absent is null.
+    /// The keys of config.json and generation_config.json; absent ids are null.
     pub fn to_json(&self) -> Map<String, Value> {
         let eos = match self.eos.as_slice() {
             [] => Value::Null,
@@ -55,20 +55,17 @@ impl TokenIds {
     }
 }
 
-fn one(keys: &mut Keys, key: &str, vocab_size: usize) -> Result<Option<u32>> {
-    Ok(many(keys, key, vocab_size)?.first().copied())
+fn one(reader: &mut ConfigReader, key: &str, vocab_size: usize) -> Result<Option<u32>> {
+    Ok(many(reader, key, vocab_size)?.first().copied())
 }
 
-fn many(keys: &mut Keys, key: &str, vocab_size: usize) -> Result<Vec<u32>> {
-    let Some(value) = keys.value(key) else { return Ok(Vec::new()) };
+fn many(reader: &mut ConfigReader, key: &str, vocab_size: usize) -> Result<Vec<u32>> {
+    let Some(value) = reader.value(key) else { return Ok(Vec::new()) };
     let found = ids(value);
     let n_values = value.as_array().map_or(1, Vec::len);
     if found.len() != n_values {
-        return Err(keys.unsupported(
-            key,
-            value,
-            "a token id is a whole number; a list holds several",
-        ));
+        let hint = "a token id is a whole number, or a list of them";
+        return Err(reader.unsupported(key, value, hint));
     }
     let mut known: Vec<u32> = Vec::new();
     for id in found {
@@ -76,7 +73,7 @@ fn many(keys: &mut Keys, key: &str, vocab_size: usize) -> Result<Vec<u32>> {
             Some(id) if known.contains(&id) => {}
             Some(id) => known.push(id),
             None if id < 0 => {}
-            None => keys.note(format!("{key} = {id} lies outside the vocabulary and is not used")),
+            None => reader.note(format!("{key} = {id} is outside the vocabulary and is not used")),
         }
     }
     Ok(known)

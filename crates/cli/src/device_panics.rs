@@ -84,16 +84,16 @@ struct Budget<'a> {
 
 impl Budget<'_> {
     fn failure(&self, failure: &DeviceFailure) -> Failure {
-        let DeviceFailure::OutOfMemory { asked } = failure else {
+        let DeviceFailure::OutOfMemory { requested } = failure else {
             let (message, hint) = other_failure(self.device, failure);
             return Failure::input(message, hint);
         };
-        let asked = asked.map(|n| format!(": {} more were asked for", table::bytes(n)));
+        let requested = requested.map(|n| format!(": {} more were requested", table::bytes(n)));
         let in_use = self.in_use.map(|n| format!(", {} were in use", table::bytes(n)));
         let Self { device, stage, micro_batch, sequence_length, .. } = self;
         let message = format!(
             "out of memory on `{device}` in `{stage}`{}{}; the plan's estimate is {}",
-            asked.unwrap_or_default(),
+            requested.unwrap_or_default(),
             in_use.unwrap_or_default(),
             table::bytes(self.estimate)
         );
@@ -143,7 +143,7 @@ mod tests {
         });
         let panics = outcome.expect_err("it panicked");
         assert_eq!(panics.len(), 2);
-        assert_eq!(device_failure(&panics), DeviceFailure::OutOfMemory { asked: Some(7) });
+        assert_eq!(device_failure(&panics), DeviceFailure::OutOfMemory { requested: Some(7) });
         assert_eq!(recorded(|| 3), Ok(3));
     }
 
@@ -157,7 +157,7 @@ mod tests {
             micro_batch: 8,
             sequence_length: 1024,
         };
-        let out = |asked| DeviceFailure::OutOfMemory { asked };
+        let out = |requested| DeviceFailure::OutOfMemory { requested };
         let failure = budget.failure(&out(Some(1_610_612_736)));
         insta::assert_snapshot!(failure.text());
         budget.in_use = None;

@@ -74,10 +74,9 @@ fn make(dir: &Path) -> Result<()> {
         ("gpt2-no-bias-shards", &bytes, gpt2(json!({ "bias": false })), small_shards),
         ("gpt2-scaled", &bytes, gpt2(scaled), f32),
     ] {
-        let (family, keys) = keys;
-        let keys = keys.as_object().ok_or("keys are an object")?;
-        let config =
-            ModelConfig::for_new_model(family, keys, tokenizer.vocab_size(), Path::new(name))?;
+        let mut keys = keys;
+        keys["vocab_size"] = json!(tokenizer.vocab_size());
+        let config = ModelConfig::from_json(&keys, Path::new(name))?;
         let model = CausalLm::init(&config, 1, &kernels::device("cpu")?);
         let out = dir.join(name);
         hugging_face_with(&model, tokenizer, options, &out)?;
@@ -86,22 +85,24 @@ fn make(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn config(family: Family, more: Value) -> (Family, Value) {
+fn config(family: Family, more: Value) -> Value {
     // A wide start: with the usual 0.02 all logits would be near 0 and a mistake would not show.
     let mut keys = match family {
         Family::Llama => json!({
             "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64,
-            "initializer_range": 0.3,
+            "initializer_range": 0.3, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
         }),
         Family::Gpt2 => json!({
             "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "initializer_range": 0.3,
+            "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
         }),
     };
+    keys["model_type"] = json!(family.name());
     if let (Value::Object(keys), Value::Object(more)) = (&mut keys, more) {
         keys.extend(more);
     }
-    (family, keys)
+    keys
 }
 
 fn byte_tokenizer() -> Result<Tokenizer> {

@@ -1,7 +1,8 @@
-//! What a stage costs: operations, memory by part, disk. Estimates from formulas; the time comes from a probe elsewhere.
+//! Cost of a stage: floating-point operations, memory by part, disk space. Estimates from formulas; running time is
+//! measured by a probe elsewhere.
 
 use arch::{
-    AdapterShape, Computation, KernelPath, MemoryEstimate, ModelConfig, Output, ParamSpec,
+    AdapterShape, Computation, HeadOutput, KernelPath, MemoryEstimate, ModelConfig, ParamSpec,
     TrainingShape,
 };
 use data::Dataset;
@@ -9,32 +10,37 @@ use recipe::{BaseDtype, Checkpointing, Eval, PpoSection};
 
 use crate::{Algorithm, LoraPlan, PpoPlan};
 
-/// Bytes of a weight, in `model/` and in a checkpoint; the optimizer's state comes on top there.
-const BYTES_PER_PARAMETER: u64 = 4;
+/// Weights are saved in f32.
+const BYTES_PER_WEIGHT: u64 = 4;
 
-/// What a process holds besides tensors: the binary, tokenizer, mapped data and batches (measured on small recipes).
+/// Memory of a process besides tensors: the binary, tokenizer, mapped data and batches (measured with small recipes).
 const PROCESS_BYTES: u64 = 25_000_000;
 
-/// The cost of one stage.
+/// Size of saved weights.
+fn model_bytes(n_weights: u64) -> u64 {
+    n_weights.saturating_mul(BYTES_PER_WEIGHT)
+}
+
+/// Cost of a stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cost {
-    /// Parameters of the model.
+    /// Number of parameters of the model.
     pub n_parameters: u64,
-    /// Parameters that are trained.
+    /// Number of trained parameters.
     pub n_trained: u64,
-    /// Positions that go through the model; of pairs, their tokens without padding.
+    /// Number of tokens in the stage. Padding of pairs is not counted.
     pub n_tokens: u64,
-    /// Pairs that the starting weights are asked about, once each; 0 for a stage without reference.
+    /// Number of pairs whose reference log-probabilities are precomputed; 0 in stages without a reference model.
     pub n_reference_pairs: u64,
-    /// Floating-point operations of the whole stage, without evaluation.
+    /// Floating-point operations of the stage, without evaluation.
     pub flops: f64,
-    /// Memory of a step of one replica, by part.
+    /// Memory of a training step in one replica, by part.
     pub memory: MemoryEstimate,
-    /// The most that stands at once, the rest of the process included; of all replicas where they share a memory.
+    /// Peak memory of the process, for all replicas that share a device's memory.
     pub peak_bytes: u64,
-    /// Bytes of one checkpoint.
+    /// Size of a checkpoint.
     pub checkpoint_bytes: u64,
-    /// Bytes of the finished model.
+    /// Size of the finished model.
     pub model_bytes: u64,
 }
 
@@ -47,47 +53,33 @@ impl Cost {
         step: StepShape,
     ) -> Self {
         let StepShape { sequence_length, micro_batch, .. } = step;
-        let head = Head::of(config, algorithm);
-        let n_parameters = head.n_parameters;
+        let output = output_of(algorithm);
+        let head = Head::of(config, output);
         let rows = dataset.n_run_rows().saturating_mul(dataset.batch_rows());
-        let length = counted_length(algorithm, dataset, sequence_length);
-        let pairs = rows.saturating_mul(length * (length + 1) / 2);
-        let n_tokens = rows.saturating_mul(length);
-        let rows_at_once = micro_batch * dataset.batch_rows() as usize;
-        let longest = longest_row(algorithm, dataset, sequence_length);
-        let shape = TrainingShape { rows: rows_at_once, sequence_length: longest };
-        let n_trained = lora.map_or(n_parameters, |lora| lora.n_parameters + head.n_own);
-        let computation = step.computation(output_of(algorithm));
-        let (memory, flops) = match lora {
-            None => {
-                (config.training_memory(shape, computation), config.training_flops(n_tokens, pairs))
-            }
-            Some(lora) => (
-                config.adapter_training_memory(shape, computation, adapters(lora, n_trained)),
-                config.adapter_training_flops(n_tokens, pairs, n_trained),
-            ),
+        let length = mean_length(algorithm, dataset, sequence_length);
+        let shape = TrainingShape {
+            rows: micro_batch * dataset.batch_rows() as usize,
+            sequence_length: longest_row(algorithm, dataset, sequence_length),
         };
-        let memory = as_held(memory.with_optimizer_state(step.optimizer_state), lora);
-        let unused_flops = head.unused_flops * n_tokens as f64;
-        let unused_flops = if lora.is_some() { unused_flops * 2.0 / 3.0 } else { unused_flops };
+        let n_trained = head.n_trained(lora);
+        let memory = memory(config, lora, shape, step.computation(output), n_trained)
+            .with_optimizer_state(step.optimizer_state);
         Self {
-            n_parameters: n_parameters + lora.map_or(0, |lora| lora.n_parameters),
+            n_parameters: head.n_parameters + lora.map_or(0, |lora| lora.n_parameters),
             n_trained,
-            n_tokens,
+            n_tokens: rows.saturating_mul(length),
             n_reference_pairs: 0,
-            flops: flops - unused_flops,
+            flops: training_flops(config, lora, rows, length, output, n_trained),
             memory,
             peak_bytes: step.peak(&memory, step.rows_per_step),
             checkpoint_bytes: step.checkpoint_bytes(n_trained),
-            model_bytes: n_trained.saturating_mul(BYTES_PER_PARAMETER),
+            model_bytes: model_bytes(n_trained),
         }
     }
-}
 
-impl Cost {
-    /// Adds what the starting weights say of each pair once, those that are held out among them.
+    /// Adds the reference log-probabilities of DPO: one forward pass over each pair, the validation pairs included.
     ///
-    /// The memory is that of a step: nothing of it is held for a backward pass.
+    /// Memory is unchanged, because nothing is held for a backward pass.
     pub(crate) fn add_reference(
         &mut self,
         config: &ModelConfig,
@@ -95,18 +87,17 @@ impl Cost {
         eval: Option<&Eval>,
         sequence_length: usize,
     ) {
-        let held_out = dataset.n_eval_rows();
-        let measured = eval.and_then(|eval| eval.max_rows).unwrap_or(held_out).min(held_out);
+        let n_validation = dataset.n_eval_rows();
+        let measured = eval.and_then(|eval| eval.max_rows).unwrap_or(n_validation);
         let trained = dataset.n_run_rows().min(dataset.counts().train_samples);
-        self.n_reference_pairs = trained + measured;
+        self.n_reference_pairs = trained + measured.min(n_validation);
         let texts = self.n_reference_pairs.saturating_mul(dataset.batch_rows());
-        let length = counted_length(Algorithm::Dpo, dataset, sequence_length);
-        let pairs = texts.saturating_mul(length * (length + 1) / 2);
-        self.flops += config.forward_flops(texts.saturating_mul(length), pairs);
+        let length = mean_length(Algorithm::Dpo, dataset, sequence_length);
+        self.flops += config.forward_flops(texts, length, HeadOutput::LogProbs);
     }
 
-    /// Updates of PPO, every answer counted at its full length: sampled once, read once by policy, reference, reward and
-    /// value model, and then learned from by policy and value model in each epoch.
+    /// Cost of PPO, with every completion at full length: sampled once, scored once by policy, reference, reward and value
+    /// model, and used by policy and value model in each epoch.
     pub(crate) fn of_ppo(
         config: &ModelConfig,
         lora: Option<&LoraPlan>,
@@ -116,32 +107,19 @@ impl Cost {
         shape: StepShape,
     ) -> Self {
         let length = shape.sequence_length as u64;
-        let rows = max_steps.saturating_mul(shape.rows_per_step as u64);
-        let (n_tokens, pairs) =
-            (rows.saturating_mul(length), rows.saturating_mul(length * (length + 1) / 2));
-        let scorer = Head::of(config, Algorithm::Reward);
-        let n_factors = |lora: Option<&LoraPlan>| lora.map_or(0, |lora| lora.n_parameters);
-        let trained = |lora: Option<&LoraPlan>, whole: u64, head: u64| match lora {
-            Some(lora) => lora.n_parameters + head,
-            None => whole,
-        };
+        let n_rows = max_steps.saturating_mul(shape.rows_per_step as u64);
         let value_lora = ppo.value_lora.as_ref();
-        let n_policy = trained(lora, config.n_parameters(), 0);
-        let n_value = trained(value_lora, scorer.n_parameters, scorer.n_own);
+        let n_policy = Head::of(config, HeadOutput::LogProbs).n_trained(lora);
+        let n_value = Head::of(config, HeadOutput::Scores).n_trained(value_lora);
 
-        let forward = config.forward_flops(n_tokens, pairs);
-        // Scores need no logits.
-        let scored = forward - scorer.unused_flops / 3.0 * n_tokens as f64;
-        let learned = |lora: Option<&LoraPlan>, n_trained: u64, unused: f64| match lora {
-            Some(_) => {
-                config.adapter_training_flops(n_tokens, pairs, n_trained)
-                    - unused * 2.0 / 3.0 * n_tokens as f64
-            }
-            None => config.training_flops(n_tokens, pairs) - unused * n_tokens as f64,
-        };
-        let epoch =
-            learned(lora, n_policy, 0.0) + learned(value_lora, n_value, scorer.unused_flops);
-        let flops = 3.0 * forward + 2.0 * scored + section.n_ppo_epochs as f64 * epoch;
+        let forward = config.forward_flops(n_rows, length, HeadOutput::LogProbs);
+        let scored = config.forward_flops(n_rows, length, HeadOutput::Scores);
+        let policy_epoch =
+            training_flops(config, lora, n_rows, length, HeadOutput::LogProbs, n_policy);
+        let value_epoch =
+            training_flops(config, value_lora, n_rows, length, HeadOutput::Scores, n_value);
+        let epochs = section.n_ppo_epochs as f64 * (policy_epoch + value_epoch);
+        let flops = 3.0 * forward + 2.0 * scored + epochs;
 
         let n_minibatch = shape.rows_per_step / section.n_minibatches.max(1);
         let rows = TrainingShape {
@@ -149,7 +127,7 @@ impl Cost {
             sequence_length: shape.sequence_length,
         };
         let n_trained = n_policy + n_value;
-        let computation = shape.computation(Output::LogProbs);
+        let computation = shape.computation(HeadOutput::LogProbs);
         let step = match lora {
             Some(lora) => {
                 let adapters = AdapterShape { has_dropout: false, ..adapters(lora, n_policy) };
@@ -157,28 +135,59 @@ impl Cost {
             }
             None => config.training_memory(rows, computation),
         };
+        let n_factors = |lora: Option<&LoraPlan>| lora.map_or(0, |lora| lora.n_parameters);
         let n_weights = ppo.n_base_parameters + n_factors(lora) + n_factors(value_lora);
-        let memory = step.of_several_models(n_weights, n_trained);
-        let memory = as_held(memory.with_optimizer_state(shape.optimizer_state), lora);
+        let step = step.of_several_models(n_weights, n_trained);
+        let memory = as_stored(step.with_optimizer_state(shape.optimizer_state), lora);
         Self {
             n_parameters: n_weights,
             n_trained,
-            n_tokens,
+            n_tokens: n_rows.saturating_mul(length),
+            n_reference_pairs: 0,
             flops,
             memory,
-            peak_bytes: shape.peak(&memory, shape.rows_per_step / section.n_minibatches.max(1)),
-            n_reference_pairs: 0,
+            peak_bytes: shape.peak(&memory, n_minibatch),
             checkpoint_bytes: shape.checkpoint_bytes(n_trained),
-            model_bytes: n_policy.saturating_mul(BYTES_PER_PARAMETER),
+            model_bytes: model_bytes(n_policy),
         }
     }
 }
 
-/// The tokens that a row is counted at.
+/// Memory of a training step of one model.
+fn memory(
+    config: &ModelConfig,
+    lora: Option<&LoraPlan>,
+    shape: TrainingShape,
+    computation: Computation,
+    n_trained: u64,
+) -> MemoryEstimate {
+    let step = match lora {
+        None => config.training_memory(shape, computation),
+        Some(lora) => config.adapter_training_memory(shape, computation, adapters(lora, n_trained)),
+    };
+    as_stored(step, lora)
+}
+
+/// Floating-point operations of training on `n_rows` rows of `row_length` tokens.
+fn training_flops(
+    config: &ModelConfig,
+    lora: Option<&LoraPlan>,
+    n_rows: u64,
+    row_length: u64,
+    output: HeadOutput,
+    n_trained: u64,
+) -> f64 {
+    match lora {
+        None => config.training_flops(n_rows, row_length, output),
+        Some(_) => config.adapter_training_flops(n_rows, row_length, output, n_trained),
+    }
+}
+
+/// Tokens per row for counting operations.
 ///
-/// A text of a pair has a row to itself, which padding fills: it counts by the mean text's length. Other rows are full, and
-/// counted as if each held one sample; packed ones attend to less.
-fn counted_length(algorithm: Algorithm, dataset: &Dataset, sequence_length: usize) -> u64 {
+/// Each text of a pair has a padded row of its own and counts with the mean length of texts. Other rows are full and count
+/// as one sample, although packed samples attend to fewer keys.
+fn mean_length(algorithm: Algorithm, dataset: &Dataset, sequence_length: usize) -> u64 {
     match algorithm {
         Algorithm::Reward | Algorithm::Dpo => {
             let counts = dataset.counts();
@@ -188,10 +197,9 @@ fn counted_length(algorithm: Algorithm, dataset: &Dataset, sequence_length: usiz
     }
 }
 
-/// The tokens that the rows of a micro-batch have at most.
+/// Maximum length of the rows of a micro-batch.
 ///
-/// Pairs go through the model without the padding that all of them share. The first steps are looked at: what they have at
-/// most is about what all have.
+/// Padding that all pairs of a micro-batch share is removed. The longest row of the first steps stands for all steps.
 fn longest_row(algorithm: Algorithm, dataset: &Dataset, sequence_length: usize) -> usize {
     const N_STEPS: u64 = 32;
     if !matches!(algorithm, Algorithm::Reward | Algorithm::Dpo) {
@@ -202,23 +210,23 @@ fn longest_row(algorithm: Algorithm, dataset: &Dataset, sequence_length: usize) 
     longest.unwrap_or(sequence_length).min(sequence_length)
 }
 
-/// What the system shows of a process: tensors, the gaps between them that the allocator keeps, and the rest. Measured on
-/// runs of all stages, from 30 MB to 800 MB.
-fn of_process(tensors: u64) -> u64 {
+/// Resident memory of a process: tensors, fragmentation of the allocator, and the rest. Fitted to runs of all stages, from
+/// 30 MB to 800 MB.
+fn process_bytes(tensors: u64) -> u64 {
     tensors.saturating_add(tensors / 8).saturating_add(PROCESS_BYTES)
 }
 
-/// What a stage makes of hidden states.
-fn output_of(algorithm: Algorithm) -> Output {
+/// The values that a stage computes from hidden states.
+fn output_of(algorithm: Algorithm) -> HeadOutput {
     match algorithm {
-        Algorithm::Pretrain | Algorithm::Sft => Output::CrossEntropy,
-        Algorithm::Dpo | Algorithm::Ppo => Output::LogProbs,
-        Algorithm::Reward => Output::Scores,
+        Algorithm::Pretrain | Algorithm::Sft => HeadOutput::CrossEntropy,
+        Algorithm::Dpo | Algorithm::Ppo => HeadOutput::LogProbs,
+        Algorithm::Reward => HeadOutput::Scores,
     }
 }
 
-/// The frozen weights in the type that the adapter's keys ask for.
-fn as_held(memory: MemoryEstimate, lora: Option<&LoraPlan>) -> MemoryEstimate {
+/// Applies the dtype of frozen weights (`lora.base_dtype`).
+fn as_stored(memory: MemoryEstimate, lora: Option<&LoraPlan>) -> MemoryEstimate {
     match lora.map(|lora| lora.base_dtype) {
         Some(BaseDtype::Bf16) => memory.with_frozen_in_bf16(),
         Some(BaseDtype::F32) | None => memory,
@@ -229,77 +237,77 @@ fn adapters(lora: &LoraPlan, n_trained: u64) -> AdapterShape {
     let rank = lora.config.rank as u64;
     AdapterShape {
         n_trained,
-        ranks: rank.saturating_mul(lora.n_layers as u64),
-        widths: lora.n_parameters / rank.max(1),
+        total_rank: rank.saturating_mul(lora.n_layers as u64),
+        total_width: lora.n_parameters / rank.max(1),
         has_dropout: lora.config.dropout > 0.0,
     }
 }
 
-/// The sizes of a step, and how it is computed.
+/// Sizes of a training step, and how it is computed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StepShape {
-    /// Tokens of a row.
+    /// Tokens per row.
     pub(crate) sequence_length: usize,
-    /// Rows, pairs or episodes of a step.
+    /// Rows, pairs or episodes per step.
     pub(crate) rows_per_step: usize,
-    /// Among how many replicas they are shared.
+    /// Number of replicas that share a step.
     pub(crate) replicas: usize,
-    /// How many of those stand in one memory.
+    /// Number of replicas in one device's memory.
     pub(crate) n_together: usize,
-    /// How many rows go through a model at once.
+    /// Rows per micro-batch.
     pub(crate) micro_batch: usize,
-    /// By which bodies.
-    pub(crate) bodies: KernelPath,
-    /// What is kept for the backward pass.
+    /// The kernels.
+    pub(crate) kernel_path: KernelPath,
+    /// Activation checkpointing.
     pub(crate) checkpointing: Checkpointing,
     /// Bytes of the optimizer's state.
     pub(crate) optimizer_state: u64,
 }
 
 impl StepShape {
+    /// A checkpoint contains the trained weights and the optimizer's state.
     fn checkpoint_bytes(&self, n_trained: u64) -> u64 {
-        n_trained.saturating_mul(BYTES_PER_PARAMETER).saturating_add(self.optimizer_state)
+        model_bytes(n_trained).saturating_add(self.optimizer_state)
     }
 
-    fn computation(self, output: Output) -> Computation {
+    fn computation(self, output: HeadOutput) -> Computation {
         let recomputes_blocks = self.checkpointing == Checkpointing::Block;
-        Computation { bodies: self.bodies, recomputes_blocks, output }
+        Computation { kernel_path: self.kernel_path, recomputes_blocks, output }
     }
-}
 
-impl StepShape {
-    /// The most that stands in one memory, where an update is made of so many rows.
+    /// Peak memory of the process for an update of `rows` rows.
     fn peak(&self, memory: &MemoryEstimate, rows: usize) -> u64 {
         let share = rows.div_ceil(self.replicas.max(1));
         let of_replica = memory.peak(share.div_ceil(self.micro_batch.max(1)) as u64);
-        of_process(of_replica.saturating_mul(self.n_together as u64))
+        process_bytes(of_replica.saturating_mul(self.n_together as u64))
     }
 }
 
-/// What the head of a stage's model changes.
+/// Parameters of a model by its head.
 struct Head {
     n_parameters: u64,
-    /// Those of a head that a language model does not have; it is trained whole beside an adapter.
+    /// Parameters of a head that language models lack. It is trained as a whole, next to an adapter.
     n_own: u64,
-    /// Operations a token that a language model's head would cost and this one does not.
-    unused_flops: f64,
 }
 
 impl Head {
-    fn of(config: &ModelConfig, algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::Pretrain | Algorithm::Sft | Algorithm::Dpo | Algorithm::Ppo => {
-                Self { n_parameters: config.n_parameters(), n_own: 0, unused_flops: 0.0 }
+    fn of(config: &ModelConfig, output: HeadOutput) -> Self {
+        match output {
+            HeadOutput::CrossEntropy | HeadOutput::LogProbs => {
+                Self { n_parameters: config.n_parameters(), n_own: 0 }
             }
-            Algorithm::Reward => {
+            HeadOutput::Scores => {
                 let parameters = config.sequence_classifier_parameters();
-                let logits = (config.vocab_size() * config.hidden_size()) as f64;
                 Self {
                     n_parameters: parameters.iter().map(ParamSpec::n_elements).sum(),
                     n_own: config.hidden_size() as u64,
-                    unused_flops: 6.0 * logits,
                 }
             }
         }
+    }
+
+    /// Number of parameters that are trained.
+    fn n_trained(&self, lora: Option<&LoraPlan>) -> u64 {
+        lora.map_or(self.n_parameters, |lora| lora.n_parameters + self.n_own)
     }
 }

@@ -45,8 +45,8 @@ pub struct Request {
     pub limit: Option<u64>,
     /// Where runs lie, if not in `runs` of the working directory.
     pub runs_dir: Option<PathBuf>,
-    /// Which bodies will compute, as memory depends on it.
-    pub bodies: arch::KernelPath,
+    /// The kernels that will compute, for the memory estimate.
+    pub kernel_path: arch::KernelPath,
 }
 
 /// A pipeline that can run.

@@ -197,7 +197,7 @@ pub(crate) fn plan_stage(
     let share = rows_per_step.div_ceil(replicas.max(1));
     let micro_batch = stage.train.micro_batch.unwrap_or(share).min(share);
     let max_steps = dataset.n_steps();
-    let (bodies, checkpointing) = (request.bodies, stage.train.checkpointing);
+    let (kernel_path, checkpointing) = (request.kernel_path, stage.train.checkpointing);
     // Each card has a memory of its own.
     let n_together = if loaded.recipe.device == "cpu" { replicas } else { 1 };
     let shape = StepShape {
@@ -206,7 +206,7 @@ pub(crate) fn plan_stage(
         replicas,
         n_together,
         micro_batch,
-        bodies,
+        kernel_path,
         checkpointing,
         optimizer_state,
     };

@@ -79,6 +79,6 @@ fn of_directory(paths: &Paths, start: &str) -> Result<StartingPoint> {
         config: Some(description.config),
         is_adapter: base.is_some(),
         start: Start::Directory(dir),
-        notes: description.notes,
+        notes: [description.warnings, description.notes].concat(),
     })
 }

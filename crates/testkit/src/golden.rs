@@ -6,19 +6,15 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 
-/// A folder of the golden vectors that the repository holds.
-pub fn golden_dir(name: &str) -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden")).join(name)
-}
-
-/// A folder of golden vectors that only the development machine holds, where it is there.
+/// A directory or file of the committed golden vectors, by its path under `tests/golden`.
 ///
-/// `TEMPER_GOLDEN` names the place, else it is sought beside the workspace.
-pub fn shared_golden_dir(name: &str) -> Option<PathBuf> {
-    let beside = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden"));
-    let root = std::env::var_os("TEMPER_GOLDEN").map_or_else(|| beside.to_owned(), PathBuf::from);
-    let dir = root.join(name);
-    dir.is_dir().then_some(dir)
+/// # Panics
+/// If it does not exist: a missing vector fails the test.
+pub fn golden_dir(name: &str) -> PathBuf {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden"));
+    let path = root.join(name);
+    assert!(path.exists(), "no golden vectors at tests/golden/{name}");
+    path
 }
 
 /// An open golden file.

@@ -8,7 +8,7 @@ mod golden;
 mod tiny;
 
 pub use compare::{Difference, Tolerance, assert_close, difference};
-pub use golden::{Golden, golden_dir, shared_golden_dir};
+pub use golden::{Golden, golden_dir};
 pub use tiny::{ByteIds, tiny_gpt2, tiny_llama};
 
 use burn::tensor::{Device, Tensor, TensorData};

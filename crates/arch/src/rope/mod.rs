@@ -1,67 +1,68 @@
-//! Rotary position embedding: which scalings of its frequencies are known, and the tables of cosines and sines.
-//! Tables are computed in f64 and cast last, so that position 131,071 is as exact as position 1; the rotation itself
-//! belongs to `kernels`. Shapes: p positions, k2 half of the head width (half-split layout: element i turns with
-//! element i + k2).
+//! Rotary position embedding (RoPE): scaling of frequencies, and tables of cosines and sines.
+//!
+//! Tables are computed in f64 and cast last, so that position 131,071 is as exact as position 1. The rotation itself is in
+//! `kernels`. Shapes: p positions, k2 half of the head width (half-split layout: element i rotates with element i + k2).
 
 mod config_json;
 
-/// The base of the frequencies and how they are stretched for longer texts.
+/// Base and scaling of the frequencies.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeParameters {
-    /// The base of the geometric series of wavelengths.
+    /// Base of the geometric series of wavelengths.
     pub rope_theta: f64,
-    /// How the frequencies are changed.
+    /// Scaling of the frequencies.
     pub scaling: RopeScaling,
 }
 
-/// How the frequencies of the plain series are changed.
+/// Scaling of the frequencies for longer contexts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RopeScaling {
-    /// Not at all (Su et al. 2021, RoFormer, section 3.2.2).
+    /// No scaling (Su et al. 2021, RoFormer, section 3.2.2).
     Default,
-    /// All divided by one factor (Chen et al. 2023, Position Interpolation, equation 4).
+    /// All frequencies divided by one factor (Chen et al. 2023, Position Interpolation, equation 4).
     Linear {
-        /// By how much.
+        /// Divisor of the frequencies.
         factor: f64,
     },
-    /// Long wavelengths divided by a factor, short ones kept, a ramp between (Llama 3.1, as published with its code).
+    /// Frequencies of long wavelengths divided by a factor, short ones kept, a ramp between (Llama 3.1, as in its published
+    /// code).
     Llama3 {
-        /// By how much long wavelengths are stretched.
+        /// Divisor of the frequencies of long wavelengths.
         factor: f64,
-        /// Wavelengths above `original / low_freq_factor` are stretched fully.
+        /// Wavelengths above `original / low_freq_factor` are scaled fully.
         low_freq_factor: f64,
         /// Wavelengths below `original / high_freq_factor` are kept.
         high_freq_factor: f64,
-        /// Context length before stretching.
+        /// Context length before scaling.
         original_max_position_embeddings: usize,
     },
-    /// As Llama3 but by number of rotations, with a temperature on attention (Peng et al. 2023, YaRN, section 3.4).
+    /// A ramp over the number of rotations, and a temperature of attention (Peng et al. 2023, YaRN, section 3.4).
     Yarn {
-        /// By how much slow dimensions are stretched.
+        /// Divisor of the frequencies of slow dimensions.
         factor: f64,
-        /// Context length before stretching.
+        /// Context length before scaling.
         original_max_position_embeddings: usize,
-        /// Multiplies cosines and sines; worked out from the factor where absent.
+        /// Multiplies cosines and sines. If absent, computed from `factor`.
         attention_factor: Option<f64>,
-        /// Dimensions that turn more often than this over the original context are kept.
+        /// Dimensions with more rotations than this over the original context are kept.
         beta_fast: f64,
-        /// Dimensions that turn less often than this are stretched fully.
+        /// Dimensions with fewer rotations than this are scaled fully.
         beta_slow: f64,
-        /// DeepSeek's numerator of the attention factor.
+        /// Numerator of the attention factor (DeepSeek).
         mscale: Option<f64>,
-        /// DeepSeek's denominator of the attention factor.
+        /// Denominator of the attention factor (DeepSeek).
         mscale_all_dim: Option<f64>,
-        /// Whether the borders of the ramp are rounded to whole dimensions.
+        /// Whether the ends of the ramp are rounded to whole dimensions.
         truncate: bool,
     },
 }
 
-/// Cosines and sines of each position, both `[p, k2]` in row-major order.
+/// Cosines and sines by position, both `[p, k2]` in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeTable {
-    /// Cosines, already multiplied by the attention factor.
+    /// Cosines times the attention factor.
     pub cos: Vec<f32>,
-    /// Sines, already multiplied by the attention factor.
+    /// Sines times the attention factor.
     pub sin: Vec<f32>,
     /// Number of positions p.
     pub n_positions: usize,
@@ -70,7 +71,7 @@ pub struct RopeTable {
 }
 
 impl RopeParameters {
-    /// Radians per position of each pair of a head of this width; `[k2]`.
+    /// Radians per position of each pair in a head of this width, `[k2]`.
     pub fn inverse_frequencies(&self, head_dim: usize) -> Vec<f64> {
         let plain = (0..head_dim / 2)
             .map(|pair| self.rope_theta.powf(-2.0 * pair as f64 / head_dim as f64))
@@ -89,22 +90,22 @@ impl RopeParameters {
                 high_freq_factor,
                 original_max_position_embeddings,
             } => {
-                let n_turns =
+                let n_rotations =
                     original_max_position_embeddings as f64 * frequency / std::f64::consts::TAU;
-                let ramp = (n_turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                let ramp = (n_rotations - low_freq_factor) / (high_freq_factor - low_freq_factor);
                 let kept = ramp.clamp(0.0, 1.0);
                 frequency * (kept + (1.0 - kept) / factor)
             }
             RopeScaling::Yarn { factor, .. } => {
-                let (low, high) = self.yarn_borders(head_dim);
-                let stretched = ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
-                frequency * (1.0 - stretched) + frequency / factor * stretched
+                let (low, high) = self.yarn_ramp(head_dim);
+                let scaled = ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                frequency * (1.0 - scaled) + frequency / factor * scaled
             }
         }
     }
 
-    /// The pairs between which YaRN's ramp runs: kept below the first, stretched above the second.
-    fn yarn_borders(&self, head_dim: usize) -> (f64, f64) {
+    /// The ends of YaRN's ramp: pairs below the first are kept, pairs above the second scaled.
+    fn yarn_ramp(&self, head_dim: usize) -> (f64, f64) {
         let RopeScaling::Yarn {
             original_max_position_embeddings,
             beta_fast,
@@ -115,10 +116,10 @@ impl RopeParameters {
         else {
             return (0.0, 1.0);
         };
-        // The pair that turns so many times over the original context (Peng et al. 2023, section 3.2, solved for it).
-        let pair_of = |n_turns: f64| {
+        // The pair with this many rotations over the original context (Peng et al. 2023, section 3.2, solved for the pair).
+        let pair_of = |n_rotations: f64| {
             let wavelength =
-                original_max_position_embeddings as f64 / (n_turns * std::f64::consts::TAU);
+                original_max_position_embeddings as f64 / (n_rotations * std::f64::consts::TAU);
             head_dim as f64 * wavelength.ln() / (2.0 * self.rope_theta.ln())
         };
         let (mut low, mut high) = (pair_of(beta_fast), pair_of(beta_slow));
@@ -127,18 +128,18 @@ impl RopeParameters {
         }
         low = low.max(0.0);
         high = high.min(head_dim as f64 - 1.0);
-        // transformers' guard against a ramp of no length.
+        // As in transformers, a ramp has a length above 0.
         if low == high { (low, high + 0.001) } else { (low, high) }
     }
 
-    /// What cosines and sines are multiplied by; 1 except for YaRN.
+    /// Factor of cosines and sines; 1 except for YaRN.
     pub fn attention_factor(&self) -> f64 {
         let RopeScaling::Yarn { factor, attention_factor, mscale, mscale_all_dim, .. } =
             self.scaling
         else {
             return 1.0;
         };
-        // Peng et al. 2023, equation 22: the temperature grows with the logarithm of the stretch.
+        // Peng et al. 2023, equation 22: the temperature grows with the logarithm of the factor.
         let grown = |scale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 };
         match (attention_factor, mscale, mscale_all_dim) {
             (Some(given), _, _) => given,
@@ -151,7 +152,7 @@ impl RopeParameters {
         }
     }
 
-    /// Cosines and sines of positions `0..n_positions` for heads of this width.
+    /// Cosines and sines of positions `0..n_positions` for a head of this width.
     pub fn table(&self, head_dim: usize, n_positions: usize) -> RopeTable {
         let inverse_frequencies = self.inverse_frequencies(head_dim);
         let half_width = inverse_frequencies.len();

@@ -1,10 +1,11 @@
-//! Tests of arch: what config.json may say, what is refused, and the numbers worked out from it.
+//! Tests of arch: config.json read, refused and written; parameter tables, RoPE and costs.
 
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod costs;
 mod hostile;
 mod parameters;
+mod published;
 mod reading;
 mod refusals;
 mod rope;
@@ -14,7 +15,7 @@ use std::path::Path;
 use arch::{ModelConfig, ModelInfo};
 use serde_json::Value;
 
-/// The text of a file in `tests/it/configs`; these are the reference vectors' own.
+/// The text of a file in `tests/it/configs`. They are those of the reference vectors.
 macro_rules! config {
     ($name:literal) => {
         include_str!(concat!("configs/", $name))

@@ -115,7 +115,7 @@ fn weights_start_as_the_papers_have_them() {
         }
         let in_out =
             if spec.kind == ParamKind::Matrix { AxisOrder::InOut } else { AxisOrder::OutIn };
-        assert_eq!(spec.layout, in_out);
+        assert_eq!(spec.axis_order, in_out);
     }
     let value = patched(config!("llama.json"), &json!({ "initializer_range": 0.01 }));
     let llama = ModelConfig::from_json(&value, Path::new("x")).expect("readable");

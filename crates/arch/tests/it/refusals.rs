@@ -1,4 +1,4 @@
-//! Every key that changes the mathematics in a way that is not implemented, and every mistake, is named.
+//! Refusals: keys that change the forward pass in an unsupported way, and invalid values, by name.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -32,51 +32,48 @@ fn gpt2(patches: &[Value]) -> String {
 }
 
 #[test]
-fn mathematics_that_are_not_implemented() {
+fn unsupported_forward_passes() {
     insta::assert_snapshot!(llama(&[
         json!({ "hidden_act": "gelu" }),
-        json!({ "pretraining_tp": 2 }),
         json!({ "partial_rotary_factor": 0.5 }),
         json!({ "sliding_window": 4096 }),
         json!({ "layer_types": ["full_attention", "sliding_attention"] }),
         json!({ "quantization_config": { "bits": 4 } }),
         json!({ "auto_map": { "AutoModelForCausalLM": "modeling.Model" } }),
-        json!({ "final_logit_softcapping": 30.0 }),
+        json!({ "per_layer_config": { "0": {} } }),
+        json!({ "pruned_heads": { "0": [1] } }),
         json!({ "is_encoder_decoder": true }),
     ]), @r#"
-    m/config.json: key `hidden_act` has a value that is not supported: `gelu`
-      hint: only `silu`
-    m/config.json: key `pretraining_tp` has a value that is not supported: `2`
-      hint: only 1
-    m/config.json: key `partial_rotary_factor` has a value that is not supported: `0.5`
+    m/config.json: unsupported value of key `hidden_act`: `gelu`
+      hint: supported: silu
+    m/config.json: unsupported value of key `partial_rotary_factor`: `0.5`
       hint: only rotation of the whole head is supported (1.0)
-    m/config.json: key `sliding_window` has a value that is not supported: `4096`
-      hint: only full attention (null)
-    m/config.json: key `layer_types` has a value that is not supported: `["full_attention","sliding_attention"]`
-      hint: only layers of full attention
-    m/config.json: key `quantization_config` has a value that is not supported: `{"bits":4}`
-      hint: only a model without it is supported
-    m/config.json: key `auto_map` has a value that is not supported: `{"AutoModelForCausalLM":"modeling.Model"}`
-      hint: only a model without it is supported
-    m/config.json: unknown key `final_logit_softcapping` with value: `30.0`
-      hint: a key that changes the mathematics must not be ignored; if `final_logit_softcapping` changes nothing, remove it from the file
-    m/config.json: key `is_encoder_decoder` has a value that is not supported: `true`
-      hint: only a model without it is supported
+    m/config.json: unsupported value of key `sliding_window`: `4096`
+      hint: only full attention (null) is supported
+    m/config.json: unsupported value of key `layer_types`: `["full_attention","sliding_attention"]`
+      hint: supported: full_attention in all layers
+    m/config.json: unsupported value of key `quantization_config`: `{"bits":4}`
+      hint: only models without it are supported
+    m/config.json: unsupported value of key `auto_map`: `{"AutoModelForCausalLM":"modeling.Model"}`
+      hint: only models without it are supported
+    m/config.json: unsupported value of key `per_layer_config`: `{"0":{}}`
+      hint: only models without it are supported
+    m/config.json: unsupported value of key `pruned_heads`: `{"0":[1]}`
+      hint: only models without it are supported
+    m/config.json: unsupported value of key `is_encoder_decoder`: `true`
+      hint: only models without it are supported
     "#);
     insta::assert_snapshot!(gpt2(&[
         json!({ "add_cross_attention": true }),
         json!({ "activation_function": "quick_gelu" }),
-        json!({ "n_ctx": 64 }),
-        json!({ "rope_theta": 1e4 }),
+        json!({ "hidden_size": 32 }),
     ]), @r"
-    m/config.json: key `add_cross_attention` has a value that is not supported: `true`
-      hint: only a model without it is supported
-    m/config.json: key `activation_function` has a value that is not supported: `quick_gelu`
+    m/config.json: unsupported value of key `add_cross_attention`: `true`
+      hint: only models without it are supported
+    m/config.json: unsupported value of key `activation_function`: `quick_gelu`
       hint: supported: gelu_new, gelu_pytorch_tanh, gelu_fast, gelu, relu, silu
-    m/config.json: `n_ctx` must equal `n_positions`: `64` and `128`
-      hint: `n_positions` is what counts; remove `n_ctx`
-    m/config.json: unknown key `rope_theta` with value: `10000.0`
-      hint: a key that changes the mathematics must not be ignored; if `rope_theta` changes nothing, remove it from the file
+    m/config.json: `n_embd` is `64` but `hidden_size`, its alias, is `32`
+      hint: keep `n_embd` only
     ");
 }
 
@@ -90,7 +87,6 @@ fn rope_types() {
         rope(json!({ "rope_type": "linear", "factor": 0.5, "rope_theta": 1e4 })),
         rope(json!({ "rope_type": "linear", "type": "yarn", "factor": 2.0, "rope_theta": 1e4 })),
         rope(json!({ "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25 })),
-        rope(json!({ "rope_type": "default", "rope_theta": 1e4, "factor": 2.0 })),
         rope(json!({ "rope_type": "llama3", "rope_theta": 1e4, "factor": 2.0,
                      "low_freq_factor": 4.0, "high_freq_factor": 1.0 })),
         rope(json!({ "full_attention": { "rope_type": "default", "rope_theta": 1e4 } })),
@@ -100,32 +96,30 @@ fn rope_types() {
         json!({ "rope_parameters": null }),
         json!({ "rope_parameters": null, "rope_theta": 0.0 }),
     ]), @r#"
-    m/config.json: key `rope_parameters.rope_type` has a value that is not supported: `dynamic`
+    m/config.json: unsupported value of key `rope_parameters.rope_type`: `dynamic`
       hint: supported rope types: default, linear, llama3, yarn
-    m/config.json: key `rope_parameters.rope_type` has a value that is not supported: `longrope`
+    m/config.json: unsupported value of key `rope_parameters.rope_type`: `longrope`
       hint: supported rope types: default, linear, llama3, yarn
     m/config.json: missing key `rope_parameters.factor`
-      hint: the file must describe the whole model
+      hint: config.json must describe the whole model
     m/config.json: key `rope_parameters.factor` must be from 1 to 1e6: `0.5`
       hint: compare it with the config.json that was published with the model
     m/config.json: `rope_parameters.rope_type` is `linear` and `rope_parameters.type` is `yarn`
-      hint: keep `rope_type` alone
-    m/config.json: key `rope_parameters.partial_rotary_factor` has a value that is not supported: `0.25`
+      hint: keep `rope_type` only
+    m/config.json: unsupported value of key `rope_parameters.partial_rotary_factor`: `0.25`
       hint: only rotation of the whole head is supported (1.0)
-    m/config.json: unknown key `rope_parameters.factor` with value: `2.0`
-      hint: a key that changes the mathematics must not be ignored; if `rope_parameters.factor` changes nothing, remove it from the file
     m/config.json: `high_freq_factor` must be above `low_freq_factor`: `1` and `4`
-      hint: Llama 3.1 has 4.0 and 1.0
+      hint: Llama 3.1 uses 4.0 and 1.0
     m/config.json: missing key `rope_parameters.rope_type`
       hint: supported rope types: default, linear, llama3, yarn
     m/config.json: key `rope_parameters` must be an object: `yarn`
       hint: compare it with the config.json that was published with the model
     m/config.json: `rope_theta` is given twice: `500000` and `10000`
-      hint: keep the one of `rope_parameters`
-    m/config.json: `rope_parameters` and `rope_scaling` say different things
-      hint: keep `rope_parameters` alone
+      hint: keep the one in `rope_parameters`
+    m/config.json: `rope_parameters` and `rope_scaling` contradict each other
+      hint: keep `rope_parameters` only
     m/config.json: missing key `rope_theta`
-      hint: the base of RoPE is never guessed; the first Llama models used `"rope_theta": 10000.0`
+      hint: the base of RoPE has no default; the first Llama models use `"rope_theta": 10000.0`
     m/config.json: key `rope_theta` must be from 1.000001 to 1e15: `0.0`
       hint: compare it with the config.json that was published with the model
     "#);
@@ -154,7 +148,7 @@ fn sizes_and_types() {
                 "num_attention_heads": 256, "head_dim": 128, "vocab_size": 2 }),
     ]), @r"
     m/config.json: missing key `hidden_size`
-      hint: the file must describe the whole model
+      hint: config.json must describe the whole model
     m/config.json: key `hidden_size` must be a whole number from 1 to 1048576: `0`
       hint: compare it with the config.json that was published with the model
     m/config.json: key `hidden_size` must be a whole number from 1 to 1048576: `-64`
@@ -168,23 +162,23 @@ fn sizes_and_types() {
     m/config.json: `hidden_size` must be a multiple of `num_attention_heads`: `66` and `4`
     m/config.json: `num_attention_heads` must be a multiple of `num_key_value_heads`: `4` and `3`
     m/config.json: `head_dim` must be even and at most 4096: `15`
-      hint: RoPE turns pairs; choose `head_dim`, or `hidden_size` / `num_attention_heads`, even
+      hint: RoPE rotates pairs of elements: make `head_dim`, or `hidden_size` / `num_attention_heads`, even
     m/config.json: missing key `rms_norm_eps`
-      hint: the file must describe the whole model
+      hint: config.json must describe the whole model
     m/config.json: key `rms_norm_eps` must be from 0 to 1: `-1.0`
       hint: compare it with the config.json that was published with the model
     m/config.json: key `tie_word_embeddings` must be true or false: `yes`
       hint: compare it with the config.json that was published with the model
-    m/config.json: key `eos_token_id` has a value that is not supported: `</s>`
-      hint: a token id is a whole number; a list holds several
-    m/config.json: key `eos_token_id` has a value that is not supported: `[2,2.5]`
-      hint: a token id is a whole number; a list holds several
-    m/config.json: `max_position_embeddings` is `128` and `max_sequence_length`, its older name, is `4096`
-      hint: keep `max_position_embeddings` alone
+    m/config.json: unsupported value of key `eos_token_id`: `</s>`
+      hint: a token id is a whole number, or a list of them
+    m/config.json: unsupported value of key `eos_token_id`: `[2,2.5]`
+      hint: a token id is a whole number, or a list of them
+    m/config.json: `max_position_embeddings` is `128` but `max_sequence_length`, its alias, is `4096`
+      hint: keep `max_position_embeddings` only
     m/config.json: the model is too large: `model.embed_tokens.weight` has 4398046511104 elements, the limit is 274877906944
-      hint: look for a wrong digit in the sizes
+      hint: check the sizes for a wrong digit
     m/config.json: the model is too large: `model.layers.0.mlp.gate_proj.weight` has 549755813888 elements, the limit is 274877906944
-      hint: look for a wrong digit in the sizes
+      hint: check the sizes for a wrong digit
     ");
 }
 
@@ -198,17 +192,17 @@ fn families_and_architectures() {
         json!({ "architectures": ["LlamaForCausalLM", "LlamaForSequenceClassification"] }),
         json!({ "architectures": "LlamaForCausalLM" }),
     ]), @r#"
-    m/config.json: unknown model family: `qwen2`
-      hint: known families: llama, gpt2
+    m/config.json: unsupported model family, key `model_type`: `qwen2`
+      hint: supported families: llama, gpt2
     m/config.json: missing key `model_type`
-      hint: known families: llama, gpt2
+      hint: supported families: llama, gpt2
     m/config.json: key `model_type` must be a string: `7`
       hint: compare it with the config.json that was published with the model
-    m/config.json: key `architectures` has a value that is not supported: `["MistralForCausalLM"]`
+    m/config.json: unsupported value of key `architectures`: `["MistralForCausalLM"]`
       hint: supported with model_type `llama`: LlamaForCausalLM, LLaMAForCausalLM, LlamaForSequenceClassification, LLaMAForSequenceClassification
-    m/config.json: key `architectures` has a value that is not supported: `["LlamaForCausalLM","LlamaForSequenceClassification"]`
+    m/config.json: unsupported value of key `architectures`: `["LlamaForCausalLM","LlamaForSequenceClassification"]`
       hint: supported with model_type `llama`: LlamaForCausalLM, LLaMAForCausalLM, LlamaForSequenceClassification, LLaMAForSequenceClassification
-    m/config.json: key `architectures` has a value that is not supported: `LlamaForCausalLM`
+    m/config.json: unsupported value of key `architectures`: `LlamaForCausalLM`
       hint: supported with model_type `llama`: LlamaForCausalLM, LLaMAForCausalLM, LlamaForSequenceClassification, LLaMAForSequenceClassification
     "#);
     let error = ModelInfo::from_json(&json!([1]), Path::new("m/config.json"));

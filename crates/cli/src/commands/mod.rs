@@ -98,7 +98,7 @@ pub(crate) fn plan_recipe(args: &RecipeArgs, log: LogStyle) -> Result<::plan::Pl
         stage: args.stage.clone(),
         limit: args.limit,
         runs_dir: None,
-        bodies: bodies(&loaded.recipe.device)?,
+        kernel_path: kernel_path(&loaded.recipe.device)?,
     };
     // A device that is not there is told before any data is read.
     replica_devices(&loaded.recipe.device, loaded.recipe.replicas)?;
@@ -139,7 +139,7 @@ pub(crate) fn precision_note(plan: &::plan::Plan) -> Option<&'static str> {
 }
 
 /// The kernels that a device runs. An unusable device is reported before any data is read.
-fn bodies(device: &str) -> Result<arch::KernelPath> {
+fn kernel_path(device: &str) -> Result<arch::KernelPath> {
     Ok(match kernels::kernel_set(&kernels::device(device)?) {
         kernels::KernelSet::Cpu => arch::KernelPath::Cpu,
         kernels::KernelSet::Generic => arch::KernelPath::Generic,

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use arch::HeadOutput;
 use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, CutReason, DrawnCounts};
 use model::{CausalLm, ScalarModel};
@@ -311,7 +312,7 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     if is_ppo {
         // By the operations of the whole stage against those of the probe.
         let length = stage.sequence_length as u64;
-        let probed = stage.config.training_flops(length, length * (length + 1) / 2);
+        let probed = stage.config.training_flops(1, length, HeadOutput::LogProbs);
         return Ok(per_row * stage.cost.flops / probed);
     }
     // A forward pass alone takes a third.

@@ -3,6 +3,7 @@
 mod adapters;
 mod architecture;
 mod errors;
+mod features;
 mod replicas;
 mod source_tree;
 mod support;

@@ -11,21 +11,21 @@ const MOST_LINES: usize = 600;
 const NAME_FAMILIES: &[&str] = &[
     "crates/arch/src/lib.rs",
     "crates/arch/src/family.rs",
-    "crates/arch/src/description.rs",
-    "crates/arch/src/error.rs",
     "crates/model/src/lib.rs",
     "crates/model/src/backbone.rs",
     "crates/recipe/src/lib.rs",
     "crates/recipe/src/model.rs",
 ];
 
-/// Every Rust file under `crates/*/src`, with its path from the root.
+/// Every Rust file under `crates/*/src` and `tools/*/src`, with its path from the root.
 fn sources() -> Vec<(String, String)> {
     let root = root();
     let mut files = Vec::new();
-    let crates = std::fs::read_dir(root.join("crates")).expect("crates");
-    for entry in crates.flatten() {
-        collect(&entry.path().join("src"), &mut files);
+    for parent in ["crates", "tools"] {
+        let crates = std::fs::read_dir(root.join(parent)).expect("a directory of crates");
+        for entry in crates.flatten() {
+            collect(&entry.path().join("src"), &mut files);
+        }
     }
     files.sort();
     files
@@ -72,6 +72,21 @@ fn unsafe_stays_in_kernels_and_fsio() {
         let found =
             code.clone().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
         assert!(allowed(&name) || !found, "{name} has unsafe code");
+    }
+}
+
+/// `kernels` selects the kernels of a call, from its tensors and the setting; `kernels-cpu` computes.
+#[test]
+fn kernels_are_selected_in_one_place() {
+    for (name, text) in sources() {
+        let reads_setting = text.contains("\"TEMPER_KERNELS\"");
+        assert!(
+            !reads_setting || name == "crates/kernels/src/dispatch.rs",
+            "{name} reads the setting"
+        );
+        if name.starts_with("crates/kernels-cpu/") {
+            assert!(!text.contains("std::env"), "{name} reads a setting");
+        }
     }
 }
 

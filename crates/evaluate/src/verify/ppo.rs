@@ -22,8 +22,10 @@ use crate::error::{Error, Result};
 const ROLLOUT: Tolerance = Tolerance::absolute(2e-5);
 /// Of figures, whose sums reach 70, where a step of f32 is 8e-6: relative above 1.
 const METRICS: f64 = 1e-5;
-/// The worst weight, after learning from the reference's own numbers of the rollouts.
-const WORST_WEIGHT: f64 = 1e-4;
+/// Largest difference of a single weight after learning from the reference's rollout values. Where a gradient is
+/// rounding error, AdamW's first steps follow its sign, which depends on the processor's order of sums; this allows half
+/// a step at the references' learning rate, and `MOST_WEIGHTS` bounds all other weights.
+const WORST_WEIGHT: f64 = 5e-4;
 /// All but one weight in a thousand, after learning from ours. Where a gradient is as small as AdamW's
 /// epsilon, a step of rounding in the returns makes a whole step of that weight.
 const MOST_WEIGHTS: f64 = 1e-6;

@@ -29,12 +29,18 @@ pub(crate) fn config(family: Family, vocab_size: usize, more: Value) -> ModelCon
         Family::Llama => json!({
             "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64,
+            "rms_norm_eps": 1e-6, "rope_theta": 1e4,
         }),
-        Family::Gpt2 => json!({ "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64 }),
+        Family::Gpt2 => json!({
+            "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64,
+            "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
+        }),
     };
     let mut map: Map<String, Value> = object(keys);
+    map.insert("model_type".to_owned(), json!(family.name()));
+    map.insert("vocab_size".to_owned(), json!(vocab_size));
     map.extend(object(more));
-    ModelConfig::for_new_model(family, &map, vocab_size, Path::new("test")).expect("a good config")
+    ModelConfig::from_json(&Value::Object(map), Path::new("test")).expect("a good config")
 }
 
 pub(crate) fn model(family: Family, vocab_size: usize, more: Value) -> CausalLm {

@@ -1,7 +1,7 @@
-//! Attention backward in the same tiles: probabilities are computed again from the kept logarithms
-//! of the sums (Dao et al. 2022, algorithm 4), so nothing of the size of all scores is kept.
+//! Attention backward in the same tiles: probabilities are computed again from the saved logarithms of the sums
+//! (Dao et al. 2022, algorithm 4), so nothing of the size of all scores is forward.
 //!
-//! Each key-value head is one task, which adds up the gradients of its keys and values alone.
+//! Each key-value head is one task, which alone adds up the gradients of its keys and values.
 
 use rayon::prelude::*;
 
@@ -12,33 +12,36 @@ use crate::gemm::gemm_alone;
 use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::simd::{self, multiversion};
 
-/// Where gradients of queries, keys and values go.
+/// Output buffers of the gradients of queries, keys and values.
 pub(super) struct Gradients<'a> {
     pub(super) q: (Shared<'a>, Strides),
     pub(super) key: (Shared<'a>, Strides),
     pub(super) value: (Shared<'a>, Strides),
 }
 
-/// What the forward pass left, and the gradient of its output, both `[b, t, h, k]` but the log sums,
-/// `[b, h, t]`.
+/// The saved output of the forward pass and the gradient of it, `[b, t, h, k]`, and the saved log sums, `[b, h, t]`.
 #[derive(Clone, Copy)]
-pub(super) struct Kept<'a> {
+pub(super) struct ForwardState<'a> {
     pub(super) out: HeadView<'a>,
     pub(super) d_out: HeadView<'a>,
     pub(super) log_sums: &'a [f32],
 }
 
 /// Writes every value of the three gradients.
-pub(super) fn backward(problem: &Problem<'_>, kept: &Kept<'_>, gradients: &Gradients<'_>) {
+pub(super) fn backward(
+    problem: &Problem<'_>,
+    forward: &ForwardState<'_>,
+    gradients: &Gradients<'_>,
+) {
     let Problem { b, g, .. } = *problem;
     let heads: Vec<(usize, usize)> =
         (0..b).flat_map(|row| (0..g).map(move |group| (row, group))).collect();
-    heads.par_iter().for_each(|&(row, group)| one_head(problem, kept, gradients, row, group));
+    heads.par_iter().for_each(|&(row, group)| one_head(problem, forward, gradients, row, group));
 }
 
 fn one_head(
     problem: &Problem<'_>,
-    kept: &Kept<'_>,
+    forward: &ForwardState<'_>,
     gradients: &Gradients<'_>,
     row: usize,
     group: usize,
@@ -63,8 +66,8 @@ fn one_head(
                 probs,
                 d_probs,
             };
-            tile.load(problem, kept, row, group, block);
-            tile.run(problem, kept.log_sums, (row, group, block), keys, d_keys, d_values);
+            tile.load(problem, forward, row, group, block);
+            tile.run(problem, forward.log_sums, (row, group, block), keys, d_keys, d_values);
             tile.store(problem, gradients, row, group, block);
         }
         for position in 0..s {
@@ -73,7 +76,7 @@ fn one_head(
             let (key_at, value_at) =
                 (key.1.at(row, position, group), value.1.at(row, position, group));
             #[allow(unsafe_code)]
-            // SAFETY: each task has its own key-value head, so no other writes to these places.
+            // SAFETY: each task has its own key-value head, so no other task writes to these ranges.
             unsafe {
                 let angles = problem.angles(row, position);
                 store(&key.0, key_at, &d_keys[of.clone()], angles, 1.0);
@@ -83,7 +86,7 @@ fn one_head(
     });
 }
 
-/// A block of one key-value head's queries, `[r · n, k]` each, and its scores against one chunk.
+/// A block of one key-value head's queries, `[r · n, k]` each, and its scores for one chunk of keys.
 struct Tile<'a> {
     queries: &'a mut [f32],
     d_out: &'a mut [f32],
@@ -98,7 +101,7 @@ impl Tile<'_> {
     fn load(
         &mut self,
         problem: &Problem<'_>,
-        kept: &Kept<'_>,
+        forward: &ForwardState<'_>,
         row: usize,
         group: usize,
         block: Block,
@@ -107,8 +110,8 @@ impl Tile<'_> {
         problem.load_queries(self.queries, row, group, block);
         for (idx, d_out) in self.d_out.chunks_mut(k).enumerate() {
             let (head, position) = (group * r + idx / block.n, block.start + idx % block.n);
-            d_out.copy_from_slice(kept.d_out.row(row, position, head));
-            self.means[idx] = dot(d_out, kept.out.row(row, position, head));
+            d_out.copy_from_slice(forward.d_out.row(row, position, head));
+            self.means[idx] = dot(d_out, forward.out.row(row, position, head));
         }
         self.d_queries.fill(0.0);
     }
@@ -187,7 +190,7 @@ impl Tile<'_> {
             let position = block.start + idx % block.n;
             let angles = problem.angles(row, position);
             #[allow(unsafe_code)]
-            // SAFETY: each task has its own heads, so no other writes to this place.
+            // SAFETY: each task has its own heads, so no other task writes to this range.
             unsafe {
                 let at = strides.at(row, position, head);
                 store(out, at, d_query, angles, problem.scale);
@@ -203,7 +206,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Scores become probabilities, and the gradients of probabilities those of scores.
+    /// Replaces scores by probabilities, and gradients of probabilities by gradients of scores.
     fn score_gradients(probs: &mut [f32], d_probs: &mut [f32], log_sum: f32, mean: f32) {
         for (prob, d_prob) in probs.iter_mut().zip(d_probs) {
             *prob = simd::exp(*prob - log_sum);

@@ -1,11 +1,11 @@
-//! A query times many keys, as decoding asks for it.
+//! Dot products of a query with many keys, for decoding.
 //!
-//! Sums run over sixteen lanes and then by halves, for one key as for sixteen at a time, so the bits
-//! are the same on every processor. It deliberately knows no mask.
+//! Sums are over sixteen lanes and then by halves, for one key as for sixteen at a time, so results are equal to the bit
+//! on every processor.
 
 use crate::simd::{self, multiversion};
 
-/// `scores[i]` = query · key number i, keys `stride` apart.
+/// `scores[i]` = query · key i, with keys `stride` apart.
 pub(super) fn dots(scores: &mut [f32], query: &[f32], keys: &[f32], stride: usize) {
     let stride = stride.max(query.len());
     #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
@@ -15,7 +15,7 @@ pub(super) fn dots(scores: &mut [f32], query: &[f32], keys: &[f32], stride: usiz
         let (sixteens, rest) = scores.as_chunks_mut::<16>();
         for (idx, scores) in sixteens.iter_mut().enumerate() {
             #[allow(unsafe_code)]
-            // SAFETY: the processor was asked; sixteen keys stand from there on, checked above.
+            // SAFETY: the processor has the instructions; sixteen keys start there, checked above.
             unsafe {
                 avx512::sixteen(scores, query, keys.as_ptr().add(idx * 16 * stride), stride);
             }
@@ -44,7 +44,7 @@ multiversion! {
     }
 }
 
-/// Of a width known to the compiler, which then needs no loop for what is left over.
+/// For a width known at compile time, without a loop for the remainder.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn dots_of_width<'a, const K: usize>(
@@ -61,8 +61,7 @@ fn dots_of_width<'a, const K: usize>(
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod avx512 {
-    //! Sixteen keys at a time: their lanes are summed by halves together, which leaves one sum in
-    //! each lane.
+    //! Sixteen keys at a time: their lanes are summed by halves together, which leaves one sum per lane.
 
     use std::arch::x86_64::{
         __m512, _mm512_add_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_permutexvar_ps,
@@ -71,8 +70,8 @@ mod avx512 {
     };
 
     /// # Safety
-    /// The processor has AVX-512F; a query's width of values stands at `keys` and at fifteen places
-    /// `stride` apart behind it.
+    /// The processor has AVX-512F; a key of the query's width can be read at `keys` and at the next fifteen positions
+    /// `stride` apart.
     #[target_feature(enable = "avx512f")]
     #[allow(unsafe_code)]
     pub(super) unsafe fn sixteen(
@@ -84,7 +83,7 @@ mod avx512 {
         let mut sums = [_mm512_setzero_ps(); 16];
         let (parts, _) = query.as_chunks::<16>();
         for (part, query) in parts.iter().enumerate() {
-            // SAFETY: the part is a vector long, and so is that part of each key.
+            // SAFETY: the part is one vector, and so is that part of each key.
             unsafe {
                 let query = _mm512_loadu_ps(query.as_ptr());
                 for (idx, sum) in sums.iter_mut().enumerate() {
@@ -116,7 +115,7 @@ mod avx512 {
         let sums = _mm512_add_ps(low, high);
         // Lane 4·i + j holds key 4·j + i.
         let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        // SAFETY: sixteen scores are a vector.
+        // SAFETY: sixteen scores are one vector.
         unsafe { _mm512_storeu_ps(scores.as_mut_ptr(), _mm512_permutexvar_ps(order, sums)) };
     }
 }

@@ -1,8 +1,7 @@
-//! Attention forward in tiles: scores of a block of queries against a chunk of keys at a time.
+//! Attention forward in tiles: the scores of a block of queries and a chunk of keys at a time.
 //!
-//! The running maximum and sum of each row (Milakov and Gimelshein 2018) join the chunks, so no
-//! matrix of all scores exists. Chunks that nothing in a block sees are left out. Borders of blocks
-//! and chunks are functions of shape and mask alone.
+//! The running maximum and sum of each row (Milakov and Gimelshein 2018) combine the chunks, so no matrix of all scores
+//! exists. Chunks without a visible key are skipped. Borders of blocks and chunks depend on shape and mask alone.
 
 use rayon::prelude::*;
 
@@ -15,16 +14,16 @@ use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::precision::Precision;
 use crate::simd::{self, multiversion};
 
-/// Query positions of a block.
+/// Query positions per block.
 pub(super) const BLOCK: usize = 64;
-/// Keys of a chunk.
+/// Keys per chunk.
 pub(super) const CHUNK: usize = 256;
-/// Up to so many rows of queries a tile isn't worth a product's packing.
+/// Up to this many rows of queries, packing for a product costs more than it saves.
 const FEW: usize = 8;
-/// With so many independent heads, each is one task; with fewer, each block of queries is one.
+/// With at least this many independent heads, a task is a head; with fewer, a block of queries of a head.
 const MANY: usize = 8;
 
-/// One attention's sizes, inputs and mask.
+/// Sizes, inputs and mask of an attention.
 #[derive(Clone, Copy)]
 pub(super) struct Problem<'a> {
     pub(super) b: usize,
@@ -34,12 +33,12 @@ pub(super) struct Problem<'a> {
     pub(super) g: usize,
     pub(super) k: usize,
     pub(super) scale: f32,
-    /// Of the products of tiles; a few queries are taken to their keys in f32.
+    /// Of the products of tiles; few queries are multiplied in f32.
     pub(super) precision: Precision,
     pub(super) q: HeadView<'a>,
     pub(super) key: HeadView<'a>,
     pub(super) value: HeadView<'a>,
-    /// Rotates queries and keys, which are then equally many.
+    /// Rotates queries and keys; their numbers are then equal.
     pub(super) rope: Option<Rope<'a>>,
     pub(super) visible: &'a VisibleKeys,
 }
@@ -95,8 +94,8 @@ pub(super) fn chunks((start, end): (usize, usize)) -> impl Iterator<Item = (usiz
     })
 }
 
-/// `out` `[b, t, h · k]`; the logarithm of each row's sum of exponentials `[b, h, t]` if it is wanted
-/// (not empty), infinite where nothing is seen, so that all probabilities are 0.
+/// Writes `out` `[b, t, h · k]` and, unless it is empty, the logarithm of each row's sum of exponentials `[b, h, t]`. That
+/// is infinite for a query without visible keys, so that all its probabilities are 0.
 pub(super) fn forward(problem: &Problem<'_>, out: &mut [f32], log_sums: &mut [f32]) {
     let Problem { b, t, g, .. } = *problem;
     let (out, log_sums) = (Shared::new(out), Shared::new(log_sums));
@@ -109,7 +108,7 @@ pub(super) fn forward(problem: &Problem<'_>, out: &mut [f32], log_sums: &mut [f3
             many(problem, row, group, blocks(t), &out, &log_sums);
         });
     } else {
-        // The last blocks see most, so they go first.
+        // The last blocks have the most visible keys, so they start first.
         let tasks: Vec<_> = blocks(t)
             .rev()
             .flat_map(|block| heads.iter().map(move |&(row, group)| (row, group, block)))
@@ -168,7 +167,7 @@ fn many(
                     out.iter_mut().zip(sum).for_each(|(out, sum)| *out = sum * inverse);
                 };
                 #[allow(unsafe_code)]
-                // SAFETY: each task has its own head or block, so no other writes to this place.
+                // SAFETY: each task has its own head or block, so no other task writes to this range.
                 unsafe {
                     out.with(at, k, scaled);
                 }
@@ -184,19 +183,19 @@ fn put_log_sum(log_sums: &Shared<'_>, at: usize, max: f32, total: f32) {
     }
     let log_sum = if total == 0.0 { f32::INFINITY } else { max + total.ln() };
     #[allow(unsafe_code)]
-    // SAFETY: each row of scores has a place of its own.
+    // SAFETY: each row of scores has its own index.
     unsafe {
         log_sums.with(at, 1, |out| out.fill(log_sum));
     }
 }
 
-/// 1 / total; 0 where nothing is seen. What is not a number stays so.
+/// 1 / total; 0 for a query without visible keys. NaN stays NaN.
 fn inverse_of(total: f32) -> f32 {
     if total == 0.0 { 0.0 } else { 1.0 / total }
 }
 
-/// Turns a row's scores of a chunk into weights relative to the row's maximum so far, and what was
-/// summed up before into the same measure.
+/// Replaces a row's scores of a chunk by weights relative to the row's maximum so far, and rescales the row's earlier sums
+/// to it.
 fn weigh(
     visible: &VisibleKeys,
     row: usize,
@@ -226,12 +225,12 @@ fn weigh(
 }
 
 multiversion! {
-    /// Raises the maximum, replaces scores by their exponentials relative to it, and gives the factor
-    /// for what was relative to the old one, and the new ones' sum.
+    /// Raises the maximum and replaces scores by their exponentials relative to it. Returns the factor for earlier sums,
+    /// and the sum of the new exponentials.
     fn exp_from(scores: &mut [f32], max: &mut f32) -> (f32, f32) {
         let largest = simd::max(scores);
         if largest == f32::NEG_INFINITY {
-            // Nothing is seen, unless all that is seen is not a number: that must show.
+            // No key is visible, or all visible scores are NaN, which must show in the result.
             let none = if scores.iter().any(|score| score.is_nan()) { f32::NAN } else { 0.0 };
             scores.fill(none);
             return (1.0, none);
@@ -244,7 +243,7 @@ multiversion! {
     }
 }
 
-/// All queries of one key-value head where they are few, as in decoding: no tiles, no products.
+/// All queries of one key-value head if they are few, as in decoding: without tiles.
 fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_sums: &Shared<'_>) {
     let Problem { t, s, k, h, visible, .. } = *problem;
     let rotated = if problem.rope.is_some() { s * k } else { 0 };
@@ -272,7 +271,7 @@ fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_su
                 let at = ((row * t + position) * h + head) * k;
                 let (values, stride) = problem.value.from(row, range.start, group);
                 #[allow(unsafe_code)]
-                // SAFETY: each task has its own heads, so no other writes to this place.
+                // SAFETY: each task has its own heads, so no other task writes to this range.
                 unsafe {
                     out.with(at, k, |out| weighted_sum(out, scores, inverse, values, stride));
                 }
@@ -283,7 +282,7 @@ fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_su
 }
 
 multiversion! {
-    /// Σ weight · factor · value, values `stride` apart.
+    /// Σ weight · factor · value, with values `stride` apart.
     fn weighted_sum(out: &mut [f32], weights: &[f32], factor: f32, values: &[f32], stride: usize) {
         const WIDTH: usize = 32;
         // A part of the output at a time stays in registers.

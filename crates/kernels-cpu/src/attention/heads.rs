@@ -1,6 +1,6 @@
-//! Where heads lie in tensors, read into dense tiles and written back, rotated on the way.
+//! Heads in tensors: read into dense tiles and written back, with rotation.
 //!
-//! It deliberately copies no tensor whose rows of a head stand in one piece.
+//! A tensor is copied only if the rows of its heads are not contiguous.
 
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
@@ -10,7 +10,7 @@ use crate::matrix::Matrix;
 use crate::rotation::{rotate, rotate_back};
 use crate::simd::multiversion;
 
-/// How far apart batch rows, positions and heads stand, and where the first begins.
+/// Strides of batch rows, positions and heads, and the index of the first value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Strides {
     pub(super) start: usize,
@@ -20,7 +20,7 @@ pub(super) struct Strides {
 }
 
 impl Strides {
-    /// Those of `[b, t, width]`, heads of width `k` from column `start` on.
+    /// The strides of `[b, t, width]` with heads of width `k` from column `start` on.
     pub(super) fn packed(t: usize, width: usize, k: usize, start: usize) -> Self {
         Self { start, row: t * width, position: width, head: k }
     }
@@ -30,9 +30,9 @@ impl Strides {
     }
 }
 
-/// A tensor `[b, t, n, k]` whose last axis is dense, and its strides; a copy where it is not so.
+/// A tensor `[b, t, n, k]` with a contiguous last axis, and its strides; a copy if the last axis is not contiguous.
 pub(super) fn dense_heads(x: FlexTensor) -> (FlexTensor, Strides) {
-    assert_eq!(x.dtype(), DType::F32, "fused operations work on f32");
+    assert_eq!(x.dtype(), DType::F32, "CPU kernels work on f32");
     let fits = |x: &FlexTensor| {
         let strides = x.layout().strides();
         strides.last() == Some(&1) && strides.iter().all(|stride| *stride > 0)
@@ -56,7 +56,7 @@ impl<'a> HeadView<'a> {
         &self.values[self.strides.at(row, position, head)..][..self.k]
     }
 
-    /// The values of one head from a position on, and how far apart its positions stand.
+    /// The values of one head from a position on, and the stride of its positions.
     pub(super) fn from(&self, row: usize, start: usize, head: usize) -> (&'a [f32], usize) {
         let start = self.strides.at(row, start, head).min(self.values.len());
         (&self.values[start..], self.strides.position)
@@ -77,13 +77,13 @@ pub(super) struct Rope<'a> {
 }
 
 impl<'a> Rope<'a> {
-    /// Those of row number `row` of `[b · t]`.
+    /// The cosines and sines of row `row` of `[b · t]`.
     pub(super) fn row(&self, row: usize, half: usize) -> (&'a [f32], &'a [f32]) {
         (&self.cos[row * half..][..half], &self.sin[row * half..][..half])
     }
 }
 
-/// Reads one position of a head: rotated if `rope` is given, times `scale`.
+/// Reads one position of a head, rotated if `rope` is given, times `scale`.
 pub(super) fn load(out: &mut [f32], x: &[f32], rope: Option<(&[f32], &[f32])>, scale: f32) {
     match rope {
         Some((cos, sin)) => rotate(out, x, cos, sin, scale),
@@ -91,7 +91,7 @@ pub(super) fn load(out: &mut [f32], x: &[f32], rope: Option<(&[f32], &[f32])>, s
     }
 }
 
-/// Writes the gradient of what [`load`] read.
+/// Writes the gradient of the input of [`load`].
 ///
 /// # Safety
 /// As [`Shared::with`].
@@ -107,7 +107,7 @@ pub(super) unsafe fn store(
         Some((cos, sin)) => rotate_back(out, d, cos, sin, scale),
         None => scaled(out, d, scale),
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: by the caller's contract.
     unsafe { out.with(at, d.len(), write) }
 }
 

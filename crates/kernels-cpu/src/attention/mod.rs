@@ -15,7 +15,7 @@ use burn::backend::TensorMetadata;
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
-use self::backward::{Gradients, Kept, backward};
+use self::backward::{ForwardState, Gradients, backward};
 use self::forward::{Problem, forward};
 use self::heads::{HeadView, Rope, Strides, dense_heads};
 pub use self::visible::VisibleKeys;
@@ -114,7 +114,7 @@ fn run(
             filled(b * t * h * k, |out| forward(problem, out, &mut log_sums))
         });
     let out = flex::tensor(out, shape);
-    let kept = out.clone();
+    let saved = out.clone();
     record(inputs, out, || Attention {
         source,
         rope,
@@ -124,7 +124,7 @@ fn run(
         t,
         s,
         measure,
-        out: kept,
+        out: saved,
         log_sums: flex::tensor(log_sums, [b * h * t]),
     })
 }
@@ -183,7 +183,7 @@ impl Op for Attention {
         let Heads { h, g, k } = heads;
         let (out, d_out) = (flex::values(&out), flex::values(&d_out));
         let strides = Strides::packed(t, h * k, k, 0);
-        let kept = Kept {
+        let forward = ForwardState {
             out: HeadView { values: &out, strides, k },
             d_out: HeadView { values: &d_out, strides, k },
             log_sums: &flex::values(&log_sums),
@@ -191,7 +191,7 @@ impl Op for Attention {
         let sizes = (b, t, s);
         let walk = |gradients: &Gradients<'_>| {
             with_problem(&source, rope.as_ref(), &visible, heads, sizes, measure, |problem| {
-                backward(problem, &kept, gradients);
+                backward(problem, &forward, gradients);
             });
         };
         match &source {

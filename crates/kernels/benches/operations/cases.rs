@@ -1,6 +1,5 @@
-//! The operations of a training step and of a decoded token, with what each costs at least.
-//!
-//! Multiplications and additions of products; bytes of every input, output and gradient, once.
+//! The operations of a training step and of a decoded token, with the minimum cost of each: multiplications and additions
+//! of products, and the bytes of every input, output and gradient once.
 //!
 //! Shape legend: b batch, t time, n positions (b × t), d width, h heads, g key-value heads, k head
 //! width, f inner width of the MLP, v vocabulary, r rank of adapters.
@@ -20,9 +19,9 @@ pub(crate) struct Case {
     pub(crate) shape: String,
     pub(crate) per_step: usize,
     pub(crate) forward: Cost,
-    /// None where there is no such pass.
+    /// `None` if there is no backward pass.
     pub(crate) backward: Option<Cost>,
-    /// Runs it forward; gives the output, flat, if it can be followed back.
+    /// Runs it forward; returns the flat output if it has a backward pass.
     pub(crate) run: Box<dyn FnMut() -> Option<Tensor<1>> + Send>,
 }
 
@@ -36,7 +35,7 @@ struct Shape {
     heads: Heads,
     f: usize,
     v: usize,
-    /// Of adapters; then the weights are frozen.
+    /// Rank of the adapters; with adapters the weights are frozen.
     rank: Option<usize>,
     tied: bool,
 }
@@ -65,7 +64,7 @@ const LARGE: Shape = Shape {
     tied: true,
 };
 
-/// Every workload with its operations; those that no step of it has count 0 times.
+/// Every workload with its operations; operations that its steps do not contain count 0 times.
 pub(crate) fn workloads() -> Vec<(&'static str, Vec<Case>)> {
     vec![
         ("pretrain7m", training(SMALL)),
@@ -93,7 +92,7 @@ fn training(shape: Shape) -> Vec<Case> {
     let n_trained = shape.n_trained();
     cases.extend(optimizer(n_trained));
     cases.iter_mut().take(5).for_each(|case| case.per_step = n_layers);
-    // What other families, stages and batches use.
+    // Operations of other families, stages and batches.
     cases.extend(others(shape));
     cases
 }
@@ -130,7 +129,7 @@ fn random<const D: usize>(dims: [usize; D], tracked: bool) -> Tensor<D> {
     if tracked { x.autodiff().require_grad() } else { x }
 }
 
-/// As [`random`], on the autodiff device, as the weights of a trained model are.
+/// Like [`random`], on the autodiff device, as the weights of a trained model.
 fn weight<const D: usize>(dims: [usize; D], trained: bool, grown: bool) -> Tensor<D> {
     let x = random(dims, false);
     if grown { x.autodiff().set_require_grad(trained) } else { x }
@@ -141,7 +140,7 @@ fn ids(n: usize, below: usize) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(ids, [n]), &Device::flex())
 }
 
-// An option, as cases have it.
+// An option, as in cases.
 #[allow(clippy::unnecessary_wraps)]
 fn flat<const D: usize>(x: Tensor<D>) -> Option<Tensor<1>> {
     let n: usize = x.dims().iter().product();
@@ -164,7 +163,7 @@ fn fused_linear(
     let (n, sum, trained) = (b * t, outs.iter().sum::<usize>(), shape.rank.is_none());
     let width = if kind == Kind::SwiGlu { 2 * d_in } else { d_in };
     let product = 2.0 * (n * d_in * sum) as f64;
-    // Both factors, from or to the narrow side.
+    // Both factors of the adapter.
     let narrow: usize = rank.map_or(0, |rank| outs.iter().map(|out| rank * (d_in + out)).sum());
     let of_narrow = 2.0 * (n * narrow) as f64;
     let (read, weights, written) = (n * width, d_in * sum, n * sum);
@@ -252,7 +251,7 @@ fn embedding(shape: Shape) -> Case {
         shape: format!("{n} of {v} × {d}"),
         per_step: 1,
         forward: (0.0, bytes(2 * n * d)),
-        // The gradient of a whole table is written, and the rows that were read are added to.
+        // The gradient of the whole table is written, and the gathered rows are added.
         backward: trained.then(|| (0.0, bytes(v * d + 3 * n * d))),
         run: Box::new(move || flat(kernels::embedding(table.clone(), ids.clone()))),
     }
@@ -271,7 +270,7 @@ fn final_norm(shape: Shape) -> Case {
     }
 }
 
-/// Gradients come with the forward pass; the backward pass scales them.
+/// The forward pass computes the gradients; the backward pass scales them.
 fn cross_entropy(shape: Shape) -> Case {
     let Shape { d, v, .. } = shape;
     let (n, trained) = (shape.b * shape.t, shape.rank.is_none());
@@ -294,7 +293,7 @@ fn cross_entropy(shape: Shape) -> Case {
 }
 
 fn optimizer(n_trained: usize) -> Vec<Case> {
-    // About ten operations an element, none of them a product.
+    // About ten operations per element, none of them a product.
     let grad = random([n_trained], false);
     let mut kept = Some(random([n_trained], false));
     let mut moments = Moments::zeros_like(&grad);
@@ -412,7 +411,7 @@ fn others(shape: Shape) -> Vec<Case> {
             }),
         ),
         Case {
-            // Its backward pass needs the angles and no input.
+            // The backward pass needs the angles and no input.
             backward: Some((0.0, bytes(2 * n * h * k))),
             ..pointwise(
                 "rotation alone",
@@ -466,7 +465,7 @@ fn others(shape: Shape) -> Vec<Case> {
     ]
 }
 
-/// One token of 16 sequences, the cache holding 80 positions of each (from 32 to 128 on average).
+/// One token of 16 sequences with 80 positions each in the cache (the average from 32 to 128).
 fn decoding(shape: Shape) -> Vec<Case> {
     let Shape { d, n_layers, heads: Heads { h, g, k }, f, v, .. } = shape;
     let (b, s) = (16, 80);

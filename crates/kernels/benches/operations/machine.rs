@@ -1,4 +1,4 @@
-//! What this machine can do: the rate of large products, and of memory by the size of what is held.
+//! The machine's rates: large products, and memory by the size of the working set.
 
 use std::time::Instant;
 
@@ -8,14 +8,14 @@ use rayon::prelude::*;
 /// Rows, inner width and columns of a product that is large enough for the best rate.
 const PRODUCT: [usize; 3] = [2048, 1024, 1024];
 const N_PRODUCTS: usize = 24;
-/// Bytes that a sweep over memory touches.
+/// Bytes per sweep over memory.
 const SIZES: [usize; 9] =
     [256 << 10, 1 << 20, 4 << 20, 8 << 20, 16 << 20, 32 << 20, 64 << 20, 128 << 20, 512 << 20];
 
 pub(crate) struct Machine {
-    /// Multiplications and additions a second.
+    /// Multiplications and additions per second.
     flop_per_s: f64,
-    /// Bytes and bytes a second.
+    /// Sizes in bytes, with bytes per second.
     memory: Vec<(f64, f64)>,
 }
 
@@ -27,7 +27,7 @@ impl Machine {
         }
     }
 
-    /// The least seconds that so much work takes, and whether memory is what limits it.
+    /// The minimum time of this work in seconds, and whether memory limits it.
     pub(crate) fn roofline(&self, flop: f64, bytes: f64) -> (f64, bool) {
         let distance = |size: f64| (size / bytes.max(1.0)).ln().abs();
         let nearest = self.memory.iter().min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)));
@@ -45,7 +45,7 @@ impl Machine {
     }
 }
 
-/// The fastest of some large products; a clock that rises while they run is past its slow start.
+/// The rate of the fastest of several large products, after the clock rate has risen.
 fn products() -> f64 {
     let [m, k, n] = PRODUCT;
     let random = |shape| Tensor::<2>::random(shape, Distribution::Default, &Device::flex());
@@ -61,7 +61,7 @@ fn products() -> f64 {
     2.0 * (m * k * n) as f64 / fastest
 }
 
-/// Bytes a second of `a = b + s · c` over `size` bytes in all (McCalpin's triad), the fastest of some.
+/// Bytes per second of `a = b + s · c` over `size` bytes in total (McCalpin's triad), the fastest of several runs.
 fn sweep(size: usize) -> f64 {
     let n = size / 3 / size_of::<f32>();
     let (mut a, b, c) = (vec![0.0_f32; n], vec![1.0_f32; n], vec![2.0_f32; n]);

@@ -1,11 +1,10 @@
-//! Each operation on the shapes of two workloads, beside the roofline of this machine.
+//! Times of each operation on the shapes of two workloads, with the machine's roofline.
 //!
 //! `cargo bench --workspace --bench operations -- [pretrain7m] [lora135m] [decoding] [--threads N]`
 //!
-//! The roofline of an operation is the larger of two times: its multiplications and additions at the
-//! rate of large products, and the bytes that it cannot avoid reading or writing at the rate of the
-//! memory that holds as many (Williams et al. 2009); both rates are measured here, first.
-//! Exponentials are not counted. It deliberately has no harness: those print times, not shares.
+//! The roofline of an operation is the larger of two times: its multiplications and additions at the rate of large
+//! products, and the bytes that it must read or write at the rate of memory for a working set of that size (Williams et
+//! al. 2009). Both rates are measured first. Exponentials are not counted.
 
 // Results go to stdout.
 #![allow(clippy::print_stdout)]
@@ -23,7 +22,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            // Cargo says so of itself.
+            // Passed by cargo.
             "--bench" => {}
             "--threads" => {
                 let n = arguments.next().and_then(|n| n.parse().ok()).expect("--threads N");

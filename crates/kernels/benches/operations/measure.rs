@@ -6,23 +6,23 @@ use burn::tensor::{Device, Tensor};
 
 use crate::cases::Case;
 
-/// Runs that are not counted.
+/// Warm-up runs.
 const N_WARM: usize = 2;
 const FEWEST: usize = 7;
 const MOST: usize = 200;
-/// Seconds after which no further run begins.
+/// Seconds after which no further run starts.
 const ENOUGH: f64 = 1.0;
 
-/// One direction of an operation, measured.
+/// Measurement of one direction of an operation.
 pub(crate) struct Pass {
     pub(crate) name: &'static str,
     pub(crate) shape: String,
     pub(crate) direction: &'static str,
-    /// How many of it a training step, or a decoded token, has.
+    /// Number of calls per training step or decoded token.
     pub(crate) per_step: usize,
     pub(crate) flop: f64,
     pub(crate) bytes: f64,
-    /// Median and fastest, in seconds.
+    /// Median and minimum, in seconds.
     pub(crate) median: f64,
     pub(crate) fastest: f64,
 }
@@ -50,7 +50,7 @@ pub(crate) fn passes(mut case: Case) -> Vec<Pass> {
         }
         n += 1;
     }
-    // The gradient that a backward pass starts with is made by autodiff, of ones: that is not counted.
+    // Autodiff creates the initial gradient of ones; that time is subtracted.
     if !backward.is_empty() {
         let bare = bare_backward(n_out);
         for seconds in &mut backward {
@@ -68,10 +68,10 @@ pub(crate) fn passes(mut case: Case) -> Vec<Pass> {
     passes
 }
 
-/// Seconds that the backward pass of nothing takes at least, from an output of `n` values.
+/// The minimum time in seconds of an empty backward pass from an output of `n` values.
 fn bare_backward(n: usize) -> f64 {
     let one = || {
-        // A graph can be followed back once.
+        // A graph has one backward pass.
         let leaf = Tensor::<1>::zeros([n], &Device::flex().autodiff()).require_grad();
         let start = Instant::now();
         let gradients = leaf.backward();

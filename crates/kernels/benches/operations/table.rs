@@ -1,4 +1,4 @@
-//! What was measured, as a table of Markdown.
+//! The measurements as a Markdown table.
 
 use crate::machine::Machine;
 use crate::measure::Pass;

@@ -1,7 +1,6 @@
 //! Scaled dot-product attention with grouped key-value heads.
 //!
-//! On the CPU in tiles, without a matrix of all scores; elsewhere in tensor operations. There is
-//! deliberately no attention without a mask.
+//! On the CPU in tiles, without a matrix of all scores; elsewhere by tensor operations. Every attention takes a mask.
 
 mod mask;
 
@@ -17,8 +16,8 @@ use crate::rope::generic_rope;
 
 /// `softmax(q·kᵀ · scale + mask) · v`, each group of `h / g` query heads sharing one key-value head.
 ///
-/// q `[b, t, h, k]`, k and v `[b, s, g, k]` (views are fine) → `[b, t, h, k]`. A query that sees
-/// nothing gets zeros.
+/// q `[b, t, h, k]`, k and v `[b, s, g, k]` (views are fine) → `[b, t, h, k]`. The output of a query without visible keys
+/// is zero.
 pub fn attention(
     q_bthk: Tensor<4>,
     k_bsgk: Tensor<4>,
@@ -52,14 +51,14 @@ fn generic_attention(
     let scores_bhts = scores_bgrs.reshape([b, h, t, s]);
     let additive_b1ts = mask.additive();
     let probs_bhts = activation::softmax(scores_bhts.mul_scalar(scale) + additive_b1ts.clone(), 3);
-    // Where all keys are hidden, the softmax would spread over them.
+    // Without visible keys the softmax would be uniform over hidden ones.
     let probs_bhts = probs_bhts * (additive_b1ts.div_scalar(-HIDDEN) + 1.0);
     let probs_bgrs = probs_bhts.reshape([b, g, rows, s]);
     let out_bgrk = matmul(probs_bgrs, v_bsgk.swap_dims(1, 2));
     out_bgrk.reshape([b, h, t, k]).swap_dims(1, 2)
 }
 
-/// How many heads stand side by side, and how wide each is.
+/// Numbers of heads, and their width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
     /// Query heads.
@@ -71,8 +70,8 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Queries `[b, t, h, k]`, keys and values `[b, t, g, k]` of `[b, t, (h + 2g) · k]`; queries and
-    /// keys rotated if `rope` gives cosines and sines.
+    /// Queries `[b, t, h, k]`, keys and values `[b, t, g, k]` of `[b, t, (h + 2g) · k]`; queries and keys are rotated if
+    /// `rope` has cosines and sines.
     pub fn split(
         self,
         qkv_btw: Tensor<3>,
@@ -100,8 +99,8 @@ impl Heads {
     }
 }
 
-/// [`attention`] of queries, keys and values that stand side by side, rotated first if `rope` gives
-/// cosines and sines `[b, t, k / 2]`: `[b, t, (h + 2g) · k]` → `[b, t, h · k]`.
+/// [`attention`] of queries, keys and values in one tensor, `[b, t, (h + 2g) · k]` → `[b, t, h · k]`. Queries and keys are
+/// rotated first if `rope` has cosines and sines `[b, t, k / 2]`.
 pub fn attention_packed(
     qkv_btw: Tensor<3>,
     heads: Heads,

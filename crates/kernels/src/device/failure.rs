@@ -8,7 +8,7 @@ pub enum DeviceFailure {
     /// The device is out of memory.
     OutOfMemory {
         /// Bytes of the failed allocation, if the text has them.
-        asked: Option<u64>,
+        requested: Option<u64>,
     },
     /// A kernel could not be compiled.
     Compilation(String),
@@ -31,7 +31,7 @@ pub fn device_failure(panics: &[String]) -> DeviceFailure {
     if let Some(text) =
         find(&["out of device memory", "out-of-memory", "out_of_memory", "can't allocate"])
     {
-        return DeviceFailure::OutOfMemory { asked: bytes_in(text) };
+        return DeviceFailure::OutOfMemory { requested: bytes_in(text) };
     }
     if let Some(text) = find(&["compilation error", "nvrtc", "cuda installation not found"]) {
         return DeviceFailure::Compilation(shortened(text));
@@ -75,37 +75,37 @@ mod tests {
     #[test]
     fn out_of_memory() {
         // Texts of cubecl-runtime 0.11.3, different for launches and reads.
-        let asked = |text: &str| match judged(&[
+        let requested = |text: &str| match judged(&[
             text,
             "called `Result::unwrap()` on an `Err` value: RecvError",
         ]) {
-            DeviceFailure::OutOfMemory { asked } => asked,
+            DeviceFailure::OutOfMemory { requested } => requested,
             other => panic!("{other:?}"),
         };
         assert_eq!(
-            asked("out of device memory allocating 1610612736 bytes\n   0: frame"),
+            requested("out of device memory allocating 1610612736 bytes\n   0: frame"),
             Some(1_610_612_736)
         );
-        assert_eq!(asked("can't allocate buffer of size: 99999\n"), Some(99_999));
+        assert_eq!(requested("can't allocate buffer of size: 99999\n"), Some(99_999));
         assert_eq!(
-            asked(
+            requested(
                 "Can't allocate 512 bytes: every page size the memory tracks still holds live allocations"
             ),
             Some(512)
         );
         assert_eq!(
-            asked(
+            requested(
                 "An out-of-memory error happened during launch\nCaused by:\n  no pages\nBacktrace\n"
             ),
             None
         );
-        assert_eq!(asked("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"), None);
+        assert_eq!(requested("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"), None);
     }
 
     #[test]
     fn the_workers_text_counts_at_any_position() {
         let late = judged(&["RecvError", "out of device memory allocating 7 bytes"]);
-        assert_eq!(late, DeviceFailure::OutOfMemory { asked: Some(7) });
+        assert_eq!(late, DeviceFailure::OutOfMemory { requested: Some(7) });
     }
 
     #[test]

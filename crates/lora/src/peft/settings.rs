@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arch::{AdapterError, Family, Peft, SCORE_HEADS};
+use arch::{AdapterError, AxisOrder, ModelConfig, Peft, SCORE_HEADS};
 use model::Adaptable;
 use serde_json::json;
 
@@ -46,7 +46,7 @@ pub(super) fn to_json<M: Adaptable>(
         "alpha_pattern": {},
         "base_model_name_or_path": base,
         "bias": "none",
-        "fan_in_fan_out": model.config().family() == Family::Gpt2,
+        "fan_in_fan_out": stores_in_out(model.config()),
         "inference_mode": true,
         "init_lora_weights": true,
         "lora_alpha": alpha,
@@ -61,4 +61,9 @@ pub(super) fn to_json<M: Adaptable>(
         "use_rslora": config.rslora,
     });
     Ok(format!("{value:#}"))
+}
+
+/// Whether weights are stored as `[in, out]`, which PEFT calls `fan_in_fan_out`.
+fn stores_in_out(config: &ModelConfig) -> bool {
+    config.adaptable_layers().iter().any(|layer| layer.axis_order == AxisOrder::InOut)
 }

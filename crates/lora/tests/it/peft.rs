@@ -23,7 +23,7 @@ fn write<M: Adaptable>(model: &M, config: &LoraConfig, dtype: Dtype, dir: &Path)
 #[test]
 fn pefts_logits_and_its_very_bytes() {
     for (case, n_layers) in [("lora", 4), ("rslora", 14), ("regex", 2)] {
-        let Some(dir) = adapter_case(case) else { continue };
+        let dir = adapter_case(case);
         let (adapted, peft) = load(adapter_base(&device()), &dir).expect("loaded");
         assert_eq!((adapted.layers.len(), peft.base.as_deref()), (n_layers, None), "{case}");
         assert_eq!(peft.lora.rslora, case == "rslora");
@@ -121,7 +121,7 @@ fn a_score_head_travels_with_its_adapter() {
 
 #[test]
 fn loading_changes_the_logits_only_by_the_adapter() {
-    let Some(dir) = adapter_case("lora") else { return };
+    let dir = adapter_case("lora");
     let base = adapter_base(&device());
     let before = logits(&base);
     let (adapted, _) = load(base, &dir).expect("loaded");

@@ -11,7 +11,7 @@ use lora::{LoraConfig, Targets};
 use model::{Adaptable, CausalLm, load_causal_lm};
 use nn::TokenBatch;
 use serde_json::Value;
-use testkit::{Golden, golden_dir, shared_golden_dir, values};
+use testkit::{Golden, golden_dir, values};
 
 pub(crate) fn device() -> Device {
     Device::flex().autodiff()
@@ -71,18 +71,9 @@ pub(crate) fn with_waves<M: Adaptable>(model: M) -> M {
     model::load_state_dict(model, &mut Waves).expect("values")
 }
 
-/// A case of the reference's adapters; only `lora` stands in the repository.
-pub(crate) fn adapter_case(case: &str) -> Option<PathBuf> {
-    let here = golden_dir("adapters").join(case);
-    let dir = if here.is_dir() {
-        Some(here)
-    } else {
-        shared_golden_dir("adapters").map(|d| d.join(case))
-    };
-    if dir.is_none() {
-        println!("skipped: no folder adapters/{case}");
-    }
-    dir
+/// The directory of a PEFT reference adapter.
+pub(crate) fn adapter_case(case: &str) -> PathBuf {
+    golden_dir(&format!("adapters/{case}"))
 }
 
 pub(crate) fn adapter_base(device: &Device) -> CausalLm {

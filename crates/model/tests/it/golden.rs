@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 use loss::cross_entropy;
 use model::{NamePath, load_causal_lm, load_causal_lm_cast_as_a_whole};
-use testkit::{Golden, Tolerance, assert_close, shared_golden_dir, values};
+use testkit::{Golden, Tolerance, assert_close, golden_dir, values};
 
 use crate::support::{Io, golden_models, logits, targets_tensor};
 
@@ -93,10 +93,7 @@ impl ModuleVisitor for Compare {
 
 #[test]
 fn bf16_weights_in_shards() {
-    let Some(dir) = shared_golden_dir("models/llama-bf16-sharded") else {
-        println!("skipped: golden models/llama-bf16-sharded is not on this machine");
-        return;
-    };
+    let dir = golden_dir("models/llama-bf16-sharded");
     let device = Device::flex();
     let io = Io::open(&dir);
     // The reference's module was cast to bf16 and back as a whole, its RoPE frequencies included.

@@ -2,16 +2,13 @@
 
 use burn::tensor::Device;
 use model::{Dtype, load_causal_lm, load_scalar_model};
-use testkit::{Tolerance, assert_close, shared_golden_dir, values};
+use testkit::{Tolerance, assert_close, golden_dir, values};
 
 use crate::support::Io;
 
 #[test]
 fn scores_at_the_last_token() {
-    let Some(dir) = shared_golden_dir("reward/llama") else {
-        println!("skipped: golden reward/llama is not on this machine");
-        return;
-    };
+    let dir = golden_dir("reward/llama");
     let device = Device::flex();
     let model = load_scalar_model(&dir, &device).expect("a golden model");
     let io = Io::open(&dir);

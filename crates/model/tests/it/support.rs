@@ -7,21 +7,14 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use model::CausalLm;
 use nn::TokenBatch;
 use serde_json::Value;
-use testkit::{Golden, golden_dir, shared_golden_dir};
+use testkit::{Golden, golden_dir};
 
-/// Golden model folders: three stand in the repository, the others only where they were made.
+/// The directories of the golden causal language models.
 pub(crate) fn golden_models() -> Vec<PathBuf> {
-    let here = ["llama", "llama-tied-rope3", "llama-bias-headdim"];
-    let there = ["llama-mlp-bias", "gpt2"];
-    let mut dirs: Vec<PathBuf> =
-        here.iter().map(|name| golden_dir(&format!("models/{name}"))).collect();
-    for name in there {
-        match shared_golden_dir(&format!("models/{name}")) {
-            Some(dir) => dirs.push(dir),
-            None => println!("skipped: golden models/{name} is not on this machine"),
-        }
-    }
-    dirs
+    ["llama", "llama-tied-rope3", "llama-bias-headdim", "llama-mlp-bias", "gpt2"]
+        .iter()
+        .map(|name| golden_dir(&format!("models/{name}")))
+        .collect()
 }
 
 pub(crate) fn config(value: &Value) -> ModelConfig {

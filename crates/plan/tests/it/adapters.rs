@@ -64,10 +64,13 @@ fn only_the_adapter_is_trained() {
 fn targets_that_are_no_layers_stop_the_plan_at_their_line() {
     let line = with_lora("x").lines().position(|line| line == "lora = x").expect("a line") + 1;
     for (keys, wanted) in [
-        ("{ target_modules = [\"q_proj\", \"query\"] }", "names no layer of the model: `query`"),
-        ("{ target_modules = [\"proj\"] }", "names no layer of the model: `proj`"),
-        ("{ target_modules = [\"norm\"] }", "names what can carry no adapter: `model.norm`"),
-        ("{ target_pattern = 'q_proj' }", "names no layer of the model: `q_proj`"),
+        ("{ target_modules = [\"q_proj\", \"query\"] }", "matches no layer of the model: `query`"),
+        ("{ target_modules = [\"proj\"] }", "matches no layer of the model: `proj`"),
+        (
+            "{ target_modules = [\"norm\"] }",
+            "matches a module that cannot have an adapter: `model.norm`",
+        ),
+        ("{ target_pattern = 'q_proj' }", "matches no layer of the model: `q_proj`"),
         ("{ target_pattern = '(' }", "is not a regular expression: `(`"),
     ] {
         let error = refused(&with_lora(keys));
@@ -83,7 +86,7 @@ fn targets_that_are_no_layers_stop_the_plan_at_their_line() {
 fn a_tied_matrix_carries_no_adapter() {
     for module in ["embed_tokens", "lm_head"] {
         let text = refused(&with_lora(&format!("{{ target_modules = [\"{module}\"] }}")));
-        assert!(text.to_string().contains("embedding and head at once"), "{text}");
+        assert!(text.to_string().contains("shared by embedding and output layer"), "{text}");
     }
 }
 

@@ -1,0 +1,117 @@
+//! The trait that a model family implements: everything this crate needs to know about one.
+
+use serde_json::{Map, Value};
+
+use crate::config_reader::ConfigReader;
+use crate::cost::{ActivationCount, HeadOutput, KernelPath, attended_pairs};
+use crate::error::Result;
+use crate::params::{LinearLayer, ParamKind, ParamSpec, linear_layers};
+use crate::sizes::Sizes;
+
+/// Names under which transformers knows a family.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FamilyNames {
+    /// `model_type` in config.json.
+    pub(crate) model_type: &'static str,
+    /// Entries of `architectures` for a language model. The first is written, all are read.
+    pub(crate) causal_lm: &'static [&'static str],
+    /// Entries of `architectures` for a sequence classifier. The first is written, all are read.
+    pub(crate) sequence_classifier: &'static [&'static str],
+}
+
+/// The configuration of a model of one family.
+///
+/// A new family implements this trait in a file of its own and is listed in `family.rs`. Methods with a body hold for
+/// dense decoders and are overridden where a family differs: mixtures of experts activate a part of their weights, for
+/// example.
+pub(crate) trait FamilyConfig {
+    /// The names of the family.
+    fn names() -> FamilyNames
+    where
+        Self: Sized;
+
+    /// Reads the family's keys of config.json. Keys that change the forward pass are honoured or refused by name; other
+    /// keys of the family's configuration class are ignored with [`ConfigReader::ignore`].
+    fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<Self>
+    where
+        Self: Sized;
+
+    /// The family's keys of config.json, for writing.
+    fn to_keys(&self) -> Map<String, Value>;
+
+    fn sizes(&self) -> Sizes;
+
+    /// Parameters of the language model in module order. A tied output layer is absent.
+    fn parameters(&self) -> Vec<ParamSpec>;
+
+    /// Parameters of the model with a score in place of the logits, in module order.
+    fn sequence_classifier_parameters(&self) -> Vec<ParamSpec>;
+
+    /// Parameters in a Hugging Face file of the language model. Those that are not in `parameters` are zeros.
+    fn file_parameters(&self) -> Vec<ParamSpec> {
+        self.parameters()
+    }
+
+    /// Prefix of all parameter names but the head's, with the dot. Files of a bare backbone omit it.
+    fn base_prefix(&self) -> &'static str;
+
+    /// Whether a tensor of this name, written by older versions of transformers, can be computed from the configuration.
+    fn is_derived_tensor(&self, name: &str) -> bool;
+
+    /// Linear layers that adapters can target, in module order: those inside blocks, no embeddings and no heads.
+    fn adaptable_layers(&self) -> Vec<LinearLayer> {
+        linear_layers(&self.parameters())
+    }
+
+    /// Number of positions that a query of this layer attends to, itself included; `None` for all earlier ones.
+    fn attention_window(&self, _layer_idx: usize) -> Option<usize> {
+        None
+    }
+
+    /// Elements of the key–value cache of one sequence.
+    fn kv_cache_elements(&self, n_positions: usize) -> u64 {
+        let Sizes { n_layers, n_kv_heads, head_dim, .. } = self.sizes();
+        let per_position = 2 * (n_kv_heads * head_dim) as u64;
+        let positions = (0..n_layers).map(|layer_idx| {
+            self.attention_window(layer_idx).map_or(n_positions, |window| window.min(n_positions))
+        });
+        positions.fold(0, |sum, n| per_position.saturating_mul(n as u64).saturating_add(sum))
+    }
+
+    /// Parameters of the language model that a token uses.
+    fn n_active_parameters(&self) -> u64 {
+        self.parameters().iter().map(ParamSpec::n_elements).sum()
+    }
+
+    /// Weights of linear layers inside blocks that a token is multiplied with.
+    fn n_active_matrix_weights(&self) -> u64 {
+        let parameters = self.parameters().into_iter();
+        let matrices = parameters.filter(|spec| spec.kind == ParamKind::Matrix);
+        matrices.map(|spec| spec.n_elements()).sum()
+    }
+
+    /// Floating-point operations of the matrix products with weights, for one token in one forward pass: two per weight.
+    ///
+    /// The output layer counts where logits are computed; a score's single column does not.
+    fn matmul_flops_per_token(&self, output: HeadOutput) -> f64 {
+        let Sizes { vocab_size, hidden_size, .. } = self.sizes();
+        let head = match output {
+            HeadOutput::CrossEntropy | HeadOutput::LogProbs => (vocab_size * hidden_size) as u64,
+            HeadOutput::Scores => 0,
+        };
+        2.0 * (self.n_active_matrix_weights() + head) as f64
+    }
+
+    /// Floating-point operations of attention in a forward pass over one row: for each pair of a query and a key that it
+    /// attends to, two for the score and two for the sum of values, per element of a head.
+    fn attention_flops_per_row(&self, row_length: u64) -> f64 {
+        let Sizes { n_layers, n_heads, head_dim, .. } = self.sizes();
+        let n_pairs = (0..n_layers).fold(0_u64, |sum, layer_idx| {
+            sum.saturating_add(attended_pairs(row_length, self.attention_window(layer_idx)))
+        });
+        4.0 * (n_heads * head_dim) as f64 * n_pairs as f64
+    }
+
+    /// Elements that the blocks hold and use in a training step.
+    fn activations(&self, kernel_path: KernelPath) -> ActivationCount;
+}
