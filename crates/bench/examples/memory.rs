@@ -151,7 +151,7 @@ fn measure(case: &Case) -> [usize; 2] {
         targets: Targets::AllLinear,
     };
     let loss = |model: &CausalLm, tokens: &TokenBatch, targets: &[i32]| {
-        let hidden_nd = model.forward(tokens).flatten::<2>(0, 1);
+        let hidden_nd = model.forward(tokens).hidden_nd();
         let targets_n = Tensor::<1, Int>::from_data(targets, &Device::flex());
         if matches!(case.task, Task::LogProbs | Task::LoraLogProbs) {
             return kernels::linear_logprobs(hidden_nd, model.head_weight(), targets_n, 1.0)

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use model::{CausalLm, ScalarModel};
-use rl::{ActorCritic, Conventions, KlEstimator, Learner, Rollouts, Sampling, Settings};
+use rl::{ActorCritic, Conventions, KlEstimator, Rollouts, Sampling, Settings};
 use seed::{Purpose, Rng};
-use train::Optimizer;
+use train::{Learner, Optimizer, ParameterNames};
 
 use crate::training::optimizer_settings;
 use crate::{Clock, Report, Result, Workload};
@@ -32,7 +32,9 @@ pub(crate) fn run(
     };
     let mut actors = ActorCritic { policy: model(0, &device), value: scorer(1, &device) };
     let (reference, reward) = (model(2, plain), scorer(3, plain));
-    let mut optimizer = Optimizer::new(optimizer_settings(LR, 0.0), &actors)?;
+    let names = ParameterNames::of(&actors);
+    let optimizer = Optimizer::new(optimizer_settings(LR, 0.0), &actors)?;
+    let mut learner = Learner::unchecked(optimizer, names, &device);
 
     let generation = generation(workload);
     let sampling = Sampling::of(&generation)?;
@@ -52,15 +54,8 @@ pub(crate) fn run(
         }
 
         let scored = rl::score(rollouts, &actors, &reference, &reward, &settings, &device)?;
-        let learner = Learner {
-            optimizer: &mut optimizer,
-            lr: LR,
-            observe: &mut |_| (),
-            device: &device,
-            replicas: &train::SingleReplica,
-        };
         let orders = orders(update as u64, workload.rows as u64);
-        actors = rl::update(actors, learner, &scored, &orders, &settings)?.actors;
+        actors = rl::update(actors, &mut learner, LR, &scored, &orders, &settings)?.actors;
         report.add(update, 0, start.elapsed().as_secs_f64(), clock);
     }
     Ok(report)

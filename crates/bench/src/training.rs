@@ -32,7 +32,7 @@ pub(crate) fn run(
     let n_steps = n_steps.unwrap_or(N_STEPS);
     let model = CausalLm::init(&config, 0, &device);
     let next_token = |model: &CausalLm, tokens: &TokenBatch, ids: &[u32]| {
-        let hidden_nd = model.backbone.forward(tokens).flatten::<2>(0, 1);
+        let hidden_nd = model.forward(tokens).hidden_nd();
         let targets = targets(ids, workload.length);
         let n_targets = targets.iter().filter(|target| **target >= 0).count() as u64;
         let targets_n = Tensor::<1, Int>::from_data(targets.as_slice(), &device);

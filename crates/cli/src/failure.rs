@@ -93,9 +93,6 @@ from_errors!(
     generate::Error,
     evaluate::Error,
     export::Error,
-    pretrain::Error,
-    sft::Error,
-    reward::Error,
     dpo::Error,
     ppo::Error,
 );

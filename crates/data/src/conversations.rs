@@ -2,12 +2,13 @@
 //!
 //! It deliberately tokenises nothing and remembers nothing; rows are read as a stage reads them.
 
+use recipe::SampleKind;
 use tokenizer::Message;
 
 use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::reading::{SourceRows, decide_shape, make};
-use crate::rows::{SampleKind, Shape};
+use crate::rows::Shape;
 use crate::source::BytesRead;
 use crate::spec::SourceSpec;
 

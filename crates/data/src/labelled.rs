@@ -2,10 +2,12 @@
 //!
 //! It deliberately draws no pairs and splits nothing: the dataset does.
 
+use recipe::SampleKind;
+
 use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::reading::{SourceRows, decide_shape, make};
-use crate::rows::{Pooled, SampleKind, Side};
+use crate::rows::{Pooled, Side};
 use crate::source::BytesRead;
 use crate::spec::SourceSpec;
 

@@ -2,12 +2,12 @@
 //!
 //! It deliberately makes nothing of a row but the choice whether it is read at all.
 
-use recipe::ColumnValues;
+use recipe::{ColumnValues, SampleKind};
 
 use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::row_problem::RowProblem;
-use crate::rows::{SampleKind, Shape, fits};
+use crate::rows::{Shape, fits};
 use crate::source::{BytesRead, Row, Rows, read_all};
 use crate::spec::SourceSpec;
 

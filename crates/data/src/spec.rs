@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use recipe::{ColumnValues, Columns, DrawnPairs, Format, Layout, Rows, Source};
+use recipe::{ColumnValues, Columns, DrawnPairs, Format, RowLayout, Rows, Source};
 
 use crate::error::Result;
 use crate::paths::{expand, resolve};
@@ -20,7 +20,7 @@ pub struct SourceSpec {
     /// The format of every file, where the recipe says it.
     pub format: Option<Format>,
     /// What a row is.
-    pub layout: Layout,
+    pub layout: RowLayout,
     /// The column of a document's text.
     pub text: Option<String>,
     /// Templates that make texts of columns.
@@ -68,7 +68,7 @@ impl SourceSpec {
             path: path.display().to_string(),
             files: vec![path],
             format: None,
-            layout: Layout::Auto,
+            layout: RowLayout::Auto,
             text: None,
             rows: None,
             columns: None,

@@ -4,13 +4,13 @@
 
 use std::path::Path;
 
-use recipe::Format;
+use recipe::{Format, SampleKind};
 use tokenizer::Message;
 
 use crate::cache::BUILDER_VERSION;
 use crate::error::{Error, Result};
 use crate::reading::{SourceRows, decide_shape, make};
-use crate::rows::{Pooled, SampleKind, Shape};
+use crate::rows::{Pooled, Shape};
 use crate::source::{BytesRead, Row, TextDocument, file_format, read_all};
 use crate::spec::SourceSpec;
 

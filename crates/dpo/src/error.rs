@@ -1,65 +1,59 @@
-//! What can stop the learning of preferences; most parts say so themselves.
+//! Errors of preference training.
 
 use std::path::PathBuf;
 
-/// The result of the stage.
+/// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why the stage stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The starting weights give an answer no probability.
-    #[error(
-        "{place}: the starting weights give an answer of this pair a log-probability of `{logprob}`"
-    )]
+    /// A non-finite reference log-probability.
+    #[error("{place}: the reference log-probability of an answer is not finite: `{logprob}`")]
     ReferenceNotFinite {
-        /// Where the pair stands.
+        /// File and line of the pair.
         place: String,
-        /// What they gave.
+        /// The log-probability.
         logprob: f32,
     },
-    /// A pair is trained on that the reference was not asked about.
-    #[error("{place}: the reference was not asked about this pair")]
+    /// A pair without a precomputed reference log-probability.
+    #[error("{place}: no reference log-probability was precomputed for this pair")]
     NotInReference {
-        /// Where the pair stands.
+        /// File and line of the pair.
         place: String,
     },
-    /// The folder of the starting weights cannot be listed.
+    /// The directory of the initial weights cannot be listed.
     #[error("{path}: cannot read: {source}")]
     Read {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// Training, its files or its checks.
+    /// Training.
     #[error(transparent)]
     Train(#[from] train::Error),
-    /// Measuring on what is held out.
+    /// Evaluation.
     #[error(transparent)]
     Evaluate(#[from] evaluate::Error),
-    /// Writing `model/`.
-    #[error(transparent)]
-    Export(#[from] export::Error),
-    /// The files of the reference.
+    /// Reading or writing the reference log-probabilities.
     #[error(transparent)]
     File(#[from] fsio::Error),
 }
 
 impl Error {
-    /// What to do next.
+    /// A remedy, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::ReferenceNotFinite { .. } => {
-                Some("measure the model that the stage starts from: temper eval".to_owned())
+                Some("evaluate the model that the stage starts from: `temper eval`".to_owned())
             }
-            Self::NotInReference { .. } => {
-                Some("remove the folder `reference` of the stage; it is computed anew".to_owned())
-            }
+            Self::NotInReference { .. } => Some(
+                "remove the directory `reference` of the stage; it is computed again".to_owned(),
+            ),
             Self::Read { .. } => Some("check `start` in [dpo]".to_owned()),
             Self::Train(error) => error.hint(),
             Self::Evaluate(error) => error.hint(),
-            Self::Export(error) => error.hint(),
             Self::File(error) => error.hint(),
         }
     }

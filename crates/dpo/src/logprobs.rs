@@ -1,7 +1,6 @@
-//! How probable a model finds the answers of pairs: the only place where it is read, for the policy, its reference and
-//! what is held out.
+//! Log-probabilities of the answers of pairs, by one function for policy, reference and validation.
 //!
-//! Which tokens are the answer, the batch's targets say. It deliberately knows no loss.
+//! The batch's targets mark the tokens of an answer.
 //!
 //! Shape legend: p pairs, b texts (2 × p), t time, n positions (b × t), d model width.
 
@@ -11,22 +10,32 @@ use loss::{PairLogprobs, SequenceLogprobs};
 use model::CausalLm;
 use nn::TokenBatch;
 
-/// log π(answer | prompt) of both answers of each pair; the rows of `batch` are chosen and rejected texts in turn.
+/// log π(answer | prompt) of both answers of each pair; the rows of `batch` are chosen and rejected texts, alternating.
 pub fn answer_logprobs(model: &CausalLm, batch: &Batch, device: &Device) -> PairLogprobs {
+    answer_logprobs_and_aux_loss(model, batch, device).0
+}
+
+/// As [`answer_logprobs`], with the model's own loss for training.
+pub(crate) fn answer_logprobs_and_aux_loss(
+    model: &CausalLm,
+    batch: &Batch,
+    device: &Device,
+) -> (PairLogprobs, Option<Tensor<1>>) {
     let Batch { rows: b, sequence_length: t, ids, positions, segments, targets, .. } = batch;
     let (p, t) = (b / 2, *t);
     let tokens = TokenBatch::new(ids, positions, segments, *b, t, device);
-    let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+    let output = model.forward(&tokens);
     let targets_n = Tensor::<1, Int>::from_data(targets.as_slice(), device);
-    // Positions without a target are left out of the product with the head.
-    let logprobs = kernels::linear_logprobs(hidden_nd, model.head_weight(), targets_n, 1.0);
+    // The product with the head skips positions without a target.
+    let logprobs =
+        kernels::linear_logprobs(output.hidden_nd(), model.head_weight(), targets_n, 1.0);
     let mask: Vec<f32> = targets.iter().map(|target| f32::from(u8::from(*target >= 0))).collect();
     let mask_n =
         Tensor::<1>::from_data(TensorData::new(mask, [b * t]), &logprobs.logprobs_n.device());
-    // A pair's two rows stand one behind the other.
+    // The two rows of a pair are consecutive.
     let side = |from: usize| {
         let of = |x_n: &Tensor<1>| x_n.clone().reshape([p, 2 * t]).slice([0..p, from..from + t]);
         SequenceLogprobs::from_tokens(of(&logprobs.logprobs_n), of(&mask_n))
     };
-    PairLogprobs { chosen: side(0), rejected: side(t) }
+    (PairLogprobs { chosen: side(0), rejected: side(t) }, output.aux_loss)
 }

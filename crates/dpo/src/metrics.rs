@@ -1,6 +1,4 @@
-//! What is said of pairs beside their loss: rewards, accuracy, margins, log-probabilities, under the names of TRL.
-//!
-//! It deliberately computes no loss.
+//! Metrics of preference training under TRL's names: implicit rewards, accuracy, margins, log-probabilities.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +10,19 @@ use crate::Objective;
 
 /// Sums over pairs.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Figures {
-    /// How many pairs there were.
+pub struct PreferenceMetrics {
+    /// Number of pairs.
     pub n_pairs: u64,
-    /// Those whose chosen answer has the higher reward; equal rewards are no choice.
+    /// Number of pairs whose chosen answer has the higher reward; equal rewards do not count.
     pub n_right: u64,
-    /// Rewards of chosen and rejected answers.
+    /// Implicit rewards of chosen and rejected answers.
     rewards: [f64; 2],
-    /// What the loss reads of chosen and rejected answers.
+    /// Log-probabilities of chosen and rejected answers, as [`Objective::reading`] defines them.
     logps: [f64; 2],
 }
 
-impl Figures {
-    /// Counts pairs. The rewards are β times what the policy reads less what the reference reads.
+impl PreferenceMetrics {
+    /// Adds pairs. The implicit reward of an answer is β (log π − log π_ref), on [`Objective::reading`].
     pub fn add(&mut self, objective: Objective, policy: &PairLogprobs, reference: &PairLogprobs) {
         let host = |x_p: Tensor<1>| kernels::with_host_values(&x_p, <[f32]>::to_vec);
         let read = |pairs: &PairLogprobs| {
@@ -44,7 +42,7 @@ impl Figures {
         }
     }
 
-    /// Adds up what all replicas have counted.
+    /// Sums the counts of all replicas.
     pub fn add_up(&mut self, replicas: &dyn Collective) -> train::Result<()> {
         let ([a, b], [c, d]) = (self.rewards, self.logps);
         let mut sums = [self.n_pairs as f64, self.n_right as f64, a, b, c, d];
@@ -55,30 +53,30 @@ impl Figures {
         Ok(())
     }
 
-    /// The share of pairs whose chosen answer has the higher reward.
+    /// Fraction of pairs whose chosen answer has the higher reward.
     pub fn accuracy(&self) -> f64 {
         self.mean(self.n_right as f64)
     }
 
-    /// Mean of how far the chosen answer's reward is above the rejected one's.
+    /// Mean difference between the rewards of chosen and rejected answers.
     pub fn margin(&self) -> f64 {
         self.mean(self.rewards[0] - self.rewards[1])
     }
 
-    /// The figures of a step, as TRL names them.
+    /// Metrics of a step under TRL's names.
     pub fn of_step(&self) -> BTreeMap<String, f64> {
-        let mut figures = self.means("");
-        figures.insert("rewards/accuracies".to_owned(), self.accuracy());
-        figures.insert("rewards/margins".to_owned(), self.margin());
-        figures
+        let mut metrics = self.means("");
+        metrics.insert("rewards/accuracies".to_owned(), self.accuracy());
+        metrics.insert("rewards/margins".to_owned(), self.margin());
+        metrics
     }
 
-    /// The figures of a measurement: TRL's names with `eval_` before them, so that they share no curve with a step's.
+    /// Metrics of an evaluation: TRL's names prefixed by `eval_`, so that they have curves of their own.
     pub fn of_eval(&self) -> BTreeMap<String, f64> {
-        let mut figures = self.means("eval_");
-        figures.insert("accuracy".to_owned(), self.accuracy());
-        figures.insert("margin".to_owned(), self.margin());
-        figures
+        let mut metrics = self.means("eval_");
+        metrics.insert("accuracy".to_owned(), self.accuracy());
+        metrics.insert("margin".to_owned(), self.margin());
+        metrics
     }
 
     fn means(&self, before: &str) -> BTreeMap<String, f64> {

@@ -1,7 +1,4 @@
-//! What is asked of a pair: the named losses of the recipe, and the rewards that they imply.
-//!
-//! The formulas and their sources stand in `loss`; this says which of them a recipe asks for, and what it reads of an
-//! answer.
+//! The loss of a recipe and the implicit rewards that it defines. `loss` has the formulas and their sources.
 //!
 //! Shape legend: p pairs.
 
@@ -13,36 +10,36 @@ use train::FirstLoss;
 /// The loss of a stage, with its coefficients.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Objective {
-    /// Against a reference.
+    /// DPO, relative to a reference model.
     Dpo {
-        /// How the difference to the reference is judged.
+        /// The function of the difference to the reference.
         loss: DpoLoss,
         /// β.
         beta: f64,
     },
-    /// SimPO, without reference.
+    /// SimPO, without a reference model.
     SimPo {
         /// β.
         beta: f64,
         /// γ.
         gamma: f64,
     },
-    /// ORPO, without reference.
+    /// ORPO, without a reference model.
     Orpo {
-        /// λ, which recipes call `beta`, as TRL does.
+        /// λ, which is `beta` in recipes, as in TRL.
         lambda: f64,
     },
 }
 
 impl Default for Objective {
-    /// That of a section without keys.
+    /// The loss of a section without keys.
     fn default() -> Self {
         Self::Dpo { loss: DpoLoss::Sigmoid { label_smoothing: 0.0 }, beta: 0.1 }
     }
 }
 
 impl Objective {
-    /// That of a recipe's section.
+    /// The loss of a recipe's section.
     pub fn of(section: &DpoSection) -> Self {
         let beta = section.beta();
         let dpo = |loss| Self::Dpo { loss, beta };
@@ -57,12 +54,12 @@ impl Objective {
         }
     }
 
-    /// Whether the reference is read.
+    /// Whether the loss depends on a reference model.
     pub fn has_reference(self) -> bool {
         matches!(self, Self::Dpo { .. })
     }
 
-    /// The loss of a policy that is still its reference; nothing is known of losses without one.
+    /// The loss while the policy equals its reference; unknown for losses without a reference.
     pub fn first_loss(self) -> FirstLoss {
         match self {
             Self::Dpo { loss: DpoLoss::Sigmoid { .. }, .. } => {
@@ -76,19 +73,20 @@ impl Objective {
         }
     }
 
-    /// One loss a pair, `[p]`.
+    /// The loss of each pair, `[p]`.
     pub fn losses(self, policy: &PairLogprobs, reference: &PairLogprobs) -> Tensor<1> {
         match self {
             Self::Dpo { loss, beta } => dpo(policy, reference, loss, beta),
             Self::SimPo { beta, gamma } => simpo(policy, beta, gamma),
-            // The chosen answer's own loss is that of a token, as the odds are: Hong et al. 2024, equation 6.
+            // The chosen answer's negative log-likelihood is a mean over tokens, as the odds are: Hong et al. 2024,
+            // equation 6.
             Self::Orpo { lambda } => {
                 orpo_odds_ratio(policy).mul_scalar(lambda) - policy.chosen.means()
             }
         }
     }
 
-    /// What the loss reads of an answer, `[p]`: its log-probability, or that of a token of it.
+    /// The log-probability of an answer on which the loss depends, `[p]`: a sum or a mean over its tokens.
     pub fn reading(self, answers: &SequenceLogprobs) -> Tensor<1> {
         match self {
             Self::Dpo { loss: DpoLoss::Sigmoid { .. } | DpoLoss::Hinge, .. } => answers.sums(),
@@ -98,7 +96,7 @@ impl Objective {
         }
     }
 
-    /// What a reading is multiplied by to be a reward.
+    /// The factor between a log-probability and its implicit reward.
     pub fn beta(self) -> f64 {
         match self {
             Self::Dpo { beta, .. } | Self::SimPo { beta, .. } => beta,

@@ -1,11 +1,12 @@
-//! What the starting weights say of each answer: asked once, before any update, kept in the stage's folder.
+//! Reference log-probabilities: those of the initial weights for each answer, precomputed before the first update.
 //!
-//! The file is checksummed and bears a key of everything that it depends on, so that a resumed run reads the same numbers
-//! to the bit, and a damaged or stale one is computed anew. No second model stays in memory. It deliberately asks about
-//! no pair that the stage does not visit.
+//! They are saved in the stage's directory with a checksum and a key over everything that they depend on. A resumed run reads
+//! the same numbers; a damaged or stale file is computed again. No second model stays in memory, and only pairs that the
+//! stage visits are computed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use data::Batch;
@@ -13,51 +14,55 @@ use fsio::{DirWriter, MappedFile};
 use generate::without_autodiff;
 use loss::{PairLogprobs, SequenceLogprobs};
 use model::CausalLm;
-use plan::{Plan, StagePlan};
+use plan::{DpoPlan, Plan, StagePlan};
 use serde_json::{Value, json};
-use train::RunDir;
+use train::{
+    BaseModelCache, LeaderFirst, Learner, ModelSource, RunDir, StageRun, Weights, first_weights,
+};
 
 use crate::{Error, Result, answer_logprobs};
 
-/// The folder in the stage's.
+/// The directory within the stage's.
 pub const REFERENCE_DIR: &str = "reference";
-/// Rows of a sample's number (8 bytes) and its log-probability (f32, 4 bytes), little-endian, by number.
+/// Rows of a sample index (8 bytes) and its log-probability (f32, 4 bytes), little-endian, in the order of indices.
 const LOGPROBS_FILE: &str = "logprobs.bin";
 const ROW_BYTES: usize = 12;
-/// Raise it whenever the same inputs would give other numbers.
+/// Raise it whenever the same inputs give other numbers.
 const REFERENCE_VERSION: u32 = 1;
 
-/// log π_ref(answer | prompt) of each text, by its sample's number.
+/// log π_ref(answer | prompt) of each text by its sample index.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reference {
-    /// The loss reads none: everything is 0.
+    /// The loss has no reference; all values are 0.
     Unused,
-    /// Sums over the tokens of the answers.
+    /// Sums over the tokens of each answer.
     Sums(BTreeMap<u64, f32>),
 }
 
 impl Reference {
-    /// Asks a model about every pair that the stage's steps and measurements visit.
+    /// Computes the log-probabilities of every pair that the stage's steps and evaluations visit.
     ///
-    /// Batches are those of the stage's steps, so that the first step's policy is its reference to the bit.
-    pub fn ask(stage: &StagePlan, model: &CausalLm, device: &Device) -> Result<Self> {
+    /// Batches are those of the steps, so that policy and reference of the first step are bit-identical.
+    pub fn compute(stage: &StagePlan, model: &CausalLm, device: &Device) -> Result<Self> {
         let model = without_autodiff(model);
         let mut sums = BTreeMap::new();
         let dataset = &stage.dataset;
         for step in 0..stage.max_steps {
             for micro in dataset.batch(step).micro_batches(2 * stage.micro_batch) {
-                ask_batch(stage, &model, &micro, device, &mut sums)?;
+                compute_batch(stage, &model, &micro, device, &mut sums)?;
             }
         }
         let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
         for batch in dataset.eval_batches(stage.micro_batch, max_rows) {
-            ask_batch(stage, &model, &batch, device, &mut sums)?;
+            compute_batch(stage, &model, &batch, device, &mut sums)?;
         }
         Ok(Self::Sums(sums))
     }
 
-    /// What it says of a batch whose rows are chosen and rejected texts in turn. The lengths are the policy's: both come
-    /// from one mask.
+    /// The log-probabilities of a batch whose rows are chosen and rejected texts, alternating. The lengths are the
+    /// policy's, because both come from one mask.
+    ///
+    /// Errors: a sample without a precomputed value.
     pub fn of(
         &self,
         stage: &StagePlan,
@@ -81,7 +86,7 @@ impl Reference {
         Ok(PairLogprobs { chosen: side(&policy.chosen, 0), rejected: side(&policy.rejected, 1) })
     }
 
-    /// How many texts it knows.
+    /// Number of texts.
     pub fn n_texts(&self) -> usize {
         match self {
             Self::Unused => 0,
@@ -89,7 +94,7 @@ impl Reference {
         }
     }
 
-    /// Writes it as a checksummed folder, which must not exist.
+    /// Writes a checksummed directory, which must not exist yet.
     pub fn save(&self, dir: &Path, key: &str) -> Result<()> {
         let mut rows = Vec::new();
         if let Self::Sums(sums) = self {
@@ -104,15 +109,16 @@ impl Reference {
         Ok(())
     }
 
-    /// Reads what `save` wrote under the same key; None where nothing lies there. The error is the reason why what lies
-    /// there is of no use.
+    /// Reads a directory that [`Self::save`] wrote under the same key; `None` if it does not exist.
+    ///
+    /// Errors: the reason why the directory cannot be used.
     pub fn load(dir: &Path, key: &str) -> std::result::Result<Option<Self>, String> {
         if std::fs::symlink_metadata(dir).is_err() {
             return Ok(None);
         }
         let manifest = fsio::verify_dir(dir).map_err(|error| error.to_string())?;
         if manifest.extra.get("key").and_then(Value::as_str) != Some(key) {
-            return Err(format!("{}: of other weights or data", dir.display()));
+            return Err(format!("{}: belongs to other weights or data", dir.display()));
         }
         let path = dir.join(LOGPROBS_FILE);
         let bytes = MappedFile::open(&path).map_err(|error| error.to_string())?;
@@ -129,14 +135,68 @@ impl Reference {
     }
 }
 
-fn ask_batch(
+/// Reads the reference log-probabilities from the stage's directory, or computes and saves them. The leader computes; the
+/// other replicas read.
+pub(crate) fn load_or_precompute(
+    plan: &Plan,
+    stage: &StagePlan,
+    key: &str,
+    run_dir: &RunDir,
+    run: &mut StageRun<'_>,
+    model: &CausalLm,
+    learner: &Learner<'_>,
+) -> Result<Reference> {
+    let turn = LeaderFirst::wait(learner.replicas)?;
+    let dir = run.dir().path().join(REFERENCE_DIR);
+    let reference = match Reference::load(&dir, key) {
+        Ok(Some(reference)) => reference,
+        Ok(None) => precompute(plan, stage, run_dir, run, model, learner.device, key)?,
+        Err(reason) => {
+            run.warn(format!("{reason}; reference log-probabilities are computed again"));
+            fsio::remove_dir_all(&dir)?;
+            precompute(plan, stage, run_dir, run, model, learner.device, key)?
+        }
+    };
+    turn.end()?;
+    Ok(reference)
+}
+
+/// Computes the reference log-probabilities by the stage's initial weights and saves them.
+fn precompute(
+    plan: &Plan,
+    stage: &StagePlan,
+    run_dir: &RunDir,
+    run: &mut StageRun<'_>,
+    model: &CausalLm,
+    device: &Device,
+    key: &str,
+) -> Result<Reference> {
+    let start = Instant::now();
+    let reference = if run.step() == 0 {
+        Reference::compute(stage, model, device)?
+    } else {
+        // The policy has been trained, so the initial weights are read again, in the data type of the first time.
+        let mut bases = BaseModelCache::new(device).with_base_dtype(stage.lora.as_ref());
+        let source = ModelSource::of(stage);
+        let Weights { model, .. } = first_weights::<CausalLm>(plan, source, run_dir, &mut bases)?;
+        Reference::compute(stage, &model, device)?
+    };
+    reference.save(&run.dir().path().join(REFERENCE_DIR), key)?;
+    let (n_pairs, seconds) = (reference.n_texts() / 2, start.elapsed().as_secs_f64());
+    run.note(format!(
+        "precomputed the reference log-probabilities of {n_pairs} pairs in {seconds:.1} s"
+    ));
+    Ok(reference)
+}
+
+fn compute_batch(
     stage: &StagePlan,
     model: &CausalLm,
     batch: &Batch,
     device: &Device,
     sums: &mut BTreeMap<u64, f32>,
 ) -> Result<()> {
-    // A pair that comes again in a later epoch has its answer.
+    // A later epoch visits the same pairs again.
     if batch.samples.iter().all(|sample| sums.contains_key(sample)) {
         return Ok(());
     }
@@ -159,8 +219,13 @@ fn place_of(stage: &StagePlan, sample: u64) -> String {
     place.map_or_else(|| format!("sample {sample}"), |place| place.to_string())
 }
 
-/// A hash of everything that the numbers depend on: the starting weights, the texts as ids, which of them are visited.
-pub fn reference_key(plan: &Plan, stage: &StagePlan, run_dir: &RunDir) -> Result<String> {
+/// A hash of everything that the log-probabilities depend on: the initial weights, the token ids, the pairs visited.
+pub fn reference_key(
+    plan: &Plan,
+    stage: &StagePlan,
+    dpo: &DpoPlan,
+    run_dir: &RunDir,
+) -> Result<String> {
     let adapter = stage.lora.as_ref().and_then(|lora| lora.adapter.as_ref());
     let mut weights = Vec::new();
     for start in std::iter::once(&stage.start).chain(adapter) {
@@ -169,17 +234,16 @@ pub fn reference_key(plan: &Plan, stage: &StagePlan, run_dir: &RunDir) -> Result
             Some(dir) => weight_hashes(&dir)?,
         });
     }
-    let section = plan.recipe.dpo.as_ref().map(|section| &section.input);
     let eval = stage.keys.eval.as_ref();
     let inputs = json!({
         "version": REFERENCE_VERSION,
         "weights": weights,
-        "lora": section.map(|section| &section.lora),
+        "lora": dpo.section.input.lora,
         "data": stage.inputs,
         "stage": stage.name,
         "seed": plan.seed,
         "sequence_length": stage.sequence_length,
-        "overlong": section.map(|section| section.overlong),
+        "overlong": dpo.section.input.overlong,
         "pairs_per_step": stage.rows_per_step,
         "steps": stage.max_steps,
         "eval": eval.map(|eval| json!([eval.holdout, eval.by, eval.max_rows])),
@@ -187,7 +251,7 @@ pub fn reference_key(plan: &Plan, stage: &StagePlan, run_dir: &RunDir) -> Result
     Ok(fsio::sha256_hex(inputs.to_string().as_bytes()))
 }
 
-/// The hashes of a folder's weights by file name; an adapter's record of its base counts as such.
+/// The hashes of a directory's weight files by name, and of an adapter's record of its base model.
 fn weight_hashes(dir: &Path) -> Result<Value> {
     let unread = |source| Error::Read { path: dir.to_owned(), source };
     let mut hashes = BTreeMap::new();

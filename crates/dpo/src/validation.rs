@@ -1,4 +1,4 @@
-//! The measurement that the stage takes of itself, on the pairs that its recipe holds out.
+//! Evaluation of preference training on its validation pairs.
 
 use burn::tensor::Device;
 use generate::without_autodiff;
@@ -7,10 +7,10 @@ use model::CausalLm;
 use plan::StagePlan;
 use train::EvalRow;
 
-use crate::{Figures, Objective, Reference, Result, answer_logprobs};
+use crate::{Objective, PreferenceMetrics, Reference, Result, answer_logprobs};
 
-/// Loss, accuracy and margin of what is held out, or of the share of it that the recipe asks for. No graph is built.
-pub(crate) fn validation(
+/// Loss, accuracy and margin on the validation set, up to `eval.max_rows`. No autodiff graph is built.
+pub(crate) fn validate(
     stage: &StagePlan,
     objective: Objective,
     model: &CausalLm,
@@ -20,20 +20,20 @@ pub(crate) fn validation(
 ) -> Result<EvalRow> {
     let model = without_autodiff(model);
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
-    let (mut figures, mut loss_sum) = (Figures::default(), 0.0);
+    let (mut metrics, mut loss_sum) = (PreferenceMetrics::default(), 0.0);
     for batch in stage.dataset.eval_batches(stage.micro_batch, max_rows) {
         let batch = batch.trimmed();
         let policy = answer_logprobs(&model, &batch, device);
         let reference = reference.of(stage, &batch, &policy)?;
         loss_sum += LossSum::of(objective.losses(&policy, &reference)).value();
-        figures.add(objective, &policy, &reference);
+        metrics.add(objective, &policy, &reference);
     }
-    if figures.n_pairs == 0 {
+    if metrics.n_pairs == 0 {
         return Err(evaluate::Error::NoPairs.into());
     }
-    let eval_loss = loss_sum / figures.n_pairs as f64;
+    let eval_loss = loss_sum / metrics.n_pairs as f64;
     if !eval_loss.is_finite() {
         return Err(evaluate::Error::NotFinite(eval_loss).into());
     }
-    Ok(EvalRow { step, eval_loss, n_targets: figures.n_pairs, extra: figures.of_eval() })
+    Ok(EvalRow { step, eval_loss, n_targets: metrics.n_pairs, extra: metrics.of_eval() })
 }

@@ -76,7 +76,7 @@ fn loss_sum(model: &CausalLm, batch: &Batch, device: &Device) -> f64 {
     let Batch { rows, sequence_length: t, ids, positions, segments, targets, .. } = batch;
     let tokens = TokenBatch::new(ids, positions, segments, *rows, *t, device);
     let n = rows * t;
-    let hidden_nd = model.forward(&tokens).reshape([n, model.config().hidden_size()]);
+    let hidden_nd = model.forward(&tokens).hidden_nd();
     let targets = TensorData::new(targets.clone(), [n]);
     let targets_n = Tensor::<1, Int>::from_data(targets, &device.clone().inner());
     loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, batch.n_targets as u64).value()

@@ -204,7 +204,7 @@ fn greedy(model: &CausalLm, tokenizer: &Tokenizer, text: &str) -> Result<Value> 
 /// Logits of every position of one text.
 fn all_logits(model: &CausalLm, ids: &[u32]) -> Result<Vec<Vec<f32>>> {
     let batch = TokenBatch::of_rows(ids, 1, &kernels::device("cpu")?);
-    let logits = model.logits(model.forward(&batch));
+    let logits = model.logits(model.forward(&batch).hidden_btd);
     let values: Vec<f32> =
         logits.into_data().try_into_vec().map_err(|error| format!("{error:?}"))?;
     Ok(values.chunks(model.config().vocab_size()).map(<[f32]>::to_vec).collect())

@@ -86,7 +86,7 @@ impl<'a> Decoder<'a> {
         let device = self.model.head_weight().device();
         let t = ids.len() / rows.max(1);
         let tokens = TokenBatch::new(ids, positions, segments, rows, t, &device);
-        self.model.backbone.forward_cached(&tokens, &mut self.cache)
+        self.model.backbone.forward_cached(&tokens, &mut self.cache).hidden_btd
     }
 }
 

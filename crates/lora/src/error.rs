@@ -1,6 +1,4 @@
-//! What can be wrong with an adapter: its settings, its files, or the model that it is meant for.
-//!
-//! It deliberately guesses no repair; a hint says what the user can do.
+//! Errors of adapters: in their settings, their files, or the model that they belong to.
 
 use std::path::PathBuf;
 
@@ -16,25 +14,19 @@ pub enum Error {
     /// A weight file is wrong.
     #[error(transparent)]
     Model(#[from] model::Error),
-    /// The description of the adapter makes none, or none of this model.
+    /// The adapter's configuration is invalid, or does not fit the model.
     #[error(transparent)]
     Config(#[from] arch::AdapterError),
-    /// The model carries an adapter already.
-    #[error("the layer has an adapter already: `{layer}`")]
+    /// The model already has an adapter.
+    #[error("the layer already has an adapter: `{layer}`")]
     Occupied {
         /// The first such layer.
         layer: String,
     },
-    /// The model carries no adapter.
+    /// The model has no adapter.
     #[error("the model has no adapter")]
     NoAdapter,
-    /// A removed adapter does not fit the model that it is to be put back into.
-    #[error("the model has no free layer of that name and shape: `{layer}`")]
-    WrongModel {
-        /// The layer.
-        layer: String,
-    },
-    /// The adapter's file lacks a tensor that its settings promise.
+    /// The adapter's file lacks a tensor of its settings.
     #[error("{}: tensor missing: `{name}`{}", path.display(), others(*more))]
     MissingTensor {
         /// The file.
@@ -44,8 +36,8 @@ pub enum Error {
         /// How many more are absent.
         more: usize,
     },
-    /// The adapter's file holds a tensor that its settings or the model have no place for.
-    #[error("{}: tensor without a place in model and settings: `{name}`{}", path.display(), others(*more))]
+    /// The adapter's file has a tensor that is not in its settings or not in the model.
+    #[error("{}: unexpected tensor, absent from model or settings: `{name}`{}", path.display(), others(*more))]
     LeftOver {
         /// The file.
         path: PathBuf,
@@ -62,17 +54,15 @@ impl Error {
         Some(match self {
             Self::File(error) => return error.hint(),
             Self::Model(model::Error::Shape { .. }) => {
-                "the adapter was made for another base, or with another `r`".to_owned()
+                "the adapter was trained on a different base model, or with another `r`".to_owned()
             }
             Self::Model(error) => return error.hint(),
             Self::Config(error) => return error.hint(),
-            Self::Occupied { .. } => "merge the adapter before another is attached".to_owned(),
+            Self::Occupied { .. } => "merge the adapter before you attach another".to_owned(),
             Self::NoAdapter => "attach or load an adapter first".to_owned(),
-            Self::WrongModel { .. } => {
-                "put an adapter back into the model that it was taken from".to_owned()
-            }
             Self::MissingTensor { .. } | Self::LeftOver { .. } => {
-                "the adapter's settings, its weights and the base must belong together".to_owned()
+                "adapter_config.json, the adapter's weights and the base model must belong together"
+                    .to_owned()
             }
         })
     }

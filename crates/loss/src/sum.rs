@@ -20,6 +20,16 @@ impl LossSum {
         Self { sum: terms_n.sum(), count }
     }
 
+    /// The sum with a loss of the model's own, such as the load balancing of a mixture of experts.
+    ///
+    /// `aux_loss` is a mean over the batch of one forward, of which this sum has `n_terms` terms. Added `n_terms` times,
+    /// its mean over a step weighs each micro-batch by its terms, as the loss itself does.
+    #[must_use]
+    pub fn with_aux_loss(self, aux_loss: Option<Tensor<1>>, n_terms: u64) -> Self {
+        let Some(aux_loss) = aux_loss else { return self };
+        Self { sum: self.sum + aux_loss.mul_scalar(n_terms as f64), ..self }
+    }
+
     /// The share of this sum in the mean over `total` terms: those of the whole step, counted before
     /// its first forward. Shares of micro-batches add up to the step's loss.
     pub fn mean_over(self, total: u64) -> Tensor<1> {

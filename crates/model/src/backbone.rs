@@ -1,54 +1,36 @@
 //! The one place that lists model families.
 //!
-//! Everything else works on [`Backbone`]; a new family is a folder and an arm in each `match` here.
+//! Everything else works on [`Backbone`]; a new family is a file or directory and an arm in each `match` here.
 
 use arch::ModelConfig;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use nn::{KvCache, Projection, TokenBatch};
+use nn::{Input, KvCache, NamedProjection, prefixed};
 
-use crate::Result;
 use crate::build::Builder;
+use crate::decoder::Decoder;
 use crate::gpt2::{self, Gpt2Model};
-use crate::llama::{self, LlamaModel};
+use crate::llama;
+use crate::rope_decoder::RopeDecoder;
+use crate::{Output, Result};
 
-/// A model without its head: token ids in, hidden states out.
+/// A model without its head: token ids or embeddings to hidden states.
 // A process holds a handful of models, so their size on the stack does not matter.
 #[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Backbone {
     /// RMSNorm, RoPE, SwiGLU.
-    Llama(LlamaModel),
+    Llama(RopeDecoder),
     /// LayerNorm, learned positions, GELU.
     Gpt2(Gpt2Model),
-}
-
-/// What a family implements.
-pub(crate) trait Decoder {
-    /// The hidden states after the final norm. `observe` sees the embeddings and what each block but
-    /// the last gives; with a cache, earlier tokens are read from it and these added to it.
-    fn run(
-        &self,
-        tokens: &TokenBatch,
-        cache: Option<&mut KvCache>,
-        observe: &mut dyn FnMut(&Tensor<3>),
-    ) -> Tensor<3>;
-
-    /// See [`Backbone::recompute_blocks`].
-    fn recompute_blocks(&mut self, on: bool);
-
-    /// The token embedding, `[v, d]`.
-    fn embedding_weight(&self) -> Tensor<2>;
-
-    /// Every linear layer with its name behind the family's prefix, in module order.
-    fn projections_mut(&mut self) -> Vec<(String, &mut dyn Projection)>;
 }
 
 impl Backbone {
     pub(crate) fn build(config: &ModelConfig, from: &mut Builder) -> Result<Self> {
         Ok(match config {
             ModelConfig::Llama(config) => {
-                Self::Llama(LlamaModel::build(config, &mut from.inside(llama::PREFIX))?)
+                let spec = llama::spec(config);
+                Self::Llama(RopeDecoder::build(&spec, &mut from.inside(llama::PREFIX))?)
             }
             ModelConfig::Gpt2(config) => {
                 Self::Gpt2(Gpt2Model::build(config, &mut from.inside(gpt2::PREFIX))?)
@@ -56,7 +38,7 @@ impl Backbone {
         })
     }
 
-    /// What names of parameters start with in place of the variant's name.
+    /// First part of parameter names, in place of the variant's name.
     pub(crate) fn prefix_of(variant: &str) -> Option<&'static str> {
         match variant {
             "Llama" => Some(llama::PREFIX),
@@ -72,41 +54,42 @@ impl Backbone {
         }
     }
 
-    /// Whether a tracked forward keeps each block's input alone and computes the rest again in the backward pass. It
-    /// changes memory and time, and no value.
-    pub fn recompute_blocks(&mut self, on: bool) {
+    fn decoder_mut(&mut self) -> (&'static str, &mut dyn Decoder) {
         match self {
-            Self::Llama(model) => model.recompute_blocks(on),
-            Self::Gpt2(model) => model.recompute_blocks(on),
+            Self::Llama(model) => (llama::PREFIX, model),
+            Self::Gpt2(model) => (gpt2::PREFIX, model),
         }
     }
 
-    /// Every linear layer with its Hugging Face name (without `.weight`), in module order.
-    pub fn projections_mut(&mut self) -> Vec<(String, &mut dyn Projection)> {
-        let (prefix, decoder): (_, &mut dyn Decoder) = match self {
-            Self::Llama(model) => (llama::PREFIX, model),
-            Self::Gpt2(model) => (gpt2::PREFIX, model),
-        };
-        let named = decoder.projections_mut().into_iter();
-        named.map(|(name, layer)| (format!("{prefix}.{name}"), layer)).collect()
+    /// Switches block recomputation: a tracked forward then keeps each block's input only and the rest is computed again
+    /// in the backward pass. Memory and time change, values do not.
+    pub fn recompute_blocks(&mut self, on: bool) {
+        self.decoder_mut().1.recompute_blocks(on);
     }
 
-    /// Hidden states after the final norm, `[b, t, d]`.
-    pub fn forward(&self, tokens: &TokenBatch) -> Tensor<3> {
-        self.decoder().run(tokens, None, &mut |_| ())
+    /// Every linear layer with its Hugging Face name (without `.weight`), in module order.
+    pub fn projections_mut(&mut self) -> Vec<NamedProjection<'_>> {
+        let (prefix, decoder) = self.decoder_mut();
+        prefixed(prefix, decoder.projections_mut())
+    }
+
+    /// Runs the model on token ids, `&TokenBatch`, or on an [`Input`].
+    pub fn forward(&self, input: impl Into<Input>) -> Output {
+        self.decoder().run(&input.into(), None, &mut |_| ())
     }
 
     /// As [`Self::forward`] for the newest tokens only: earlier ones are read from the cache, and
     /// these are added to it. Call it on a model without autodiff.
-    pub fn forward_cached(&self, tokens: &TokenBatch, cache: &mut KvCache) -> Tensor<3> {
-        self.decoder().run(tokens, Some(cache), &mut |_| ())
+    pub fn forward_cached(&self, input: impl Into<Input>, cache: &mut KvCache) -> Output {
+        self.decoder().run(&input.into(), Some(cache), &mut |_| ())
     }
 
-    /// The embeddings, what each block gives, the last after the final norm: `n_layers + 1` tensors,
-    /// as `output_hidden_states` of transformers.
-    pub fn hidden_states(&self, tokens: &TokenBatch) -> Vec<Tensor<3>> {
+    /// The embeddings and each block's output, the last after the final norm: `n_layers + 1` tensors,
+    /// as with `output_hidden_states` in transformers.
+    pub fn hidden_states(&self, input: impl Into<Input>) -> Vec<Tensor<3>> {
         let mut states = Vec::new();
-        let last = self.decoder().run(tokens, None, &mut |state| states.push(state.clone()));
+        let mut observe = |state: &Tensor<3>| states.push(state.clone());
+        let last = self.decoder().run(&input.into(), None, &mut observe).hidden_btd;
         states.push(last);
         states
     }

@@ -1,26 +1,25 @@
 //! Building modules parameter by parameter, from seeded random numbers or from files.
 //!
-//! A module asks for each of its parameters by its Hugging Face name, in module order; where the
-//! values come from it deliberately doesn't know.
+//! A module requests each of its parameters by its Hugging Face name, in module order, from a
+//! [`ParameterSource`].
 
 use std::collections::BTreeMap;
 
-use arch::{Init, ParamSpec};
+use arch::{Init, ParamSpec, RopeParameters, RopeTable};
 use burn::tensor::{Device, Tensor, TensorData};
-use nn::{Conv1d, Embedding, LayerNorm, Linear, RmsNorm};
+use nn::{Conv1d, Embedding, LayerNorm, Linear, RmsNorm, RopeTables};
 use seed::{Purpose, Rng};
 
 use crate::{Error, Result};
 
-/// Where the values of parameters come from.
+/// A source of parameter values.
 pub trait ParameterSource {
     /// The values of one parameter in row-major order, as many as the shape says.
     fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
 }
 
-/// Starting values as a family's papers ask for them, each parameter's keyed by its name.
-///
-/// So a parameter starts the same whatever else the model has.
+/// Starting values by a family's papers, each parameter's keyed by its name, so they do not depend on the model's other
+/// parameters.
 pub(crate) struct SeededInit {
     init: BTreeMap<String, Init>,
     seed: u64,
@@ -52,7 +51,7 @@ impl ParameterSource for SeededInit {
     }
 }
 
-/// Asks a source for the parameters of one module after the other.
+/// Reads the parameters of one module after the other from a source.
 pub(crate) struct Builder<'a> {
     source: &'a mut dyn ParameterSource,
     device: &'a Device,
@@ -65,20 +64,27 @@ impl<'a> Builder<'a> {
         Self { source, device, prefix: String::new(), rounds_frequencies: false }
     }
 
-    /// Asks for RoPE frequencies as a module has them that was cast to bf16 as a whole.
+    /// Rounds RoPE's frequencies to bf16: those of a torch module that was cast to bf16 as a whole.
     pub(crate) fn rounding_frequencies(self) -> Self {
         Self { rounds_frequencies: true, ..self }
     }
 
-    pub(crate) fn rounds_frequencies(&self) -> bool {
-        self.rounds_frequencies
+    /// The rotary angles of heads of width `head_dim` at positions `0..n_positions`.
+    pub(crate) fn rope_tables(
+        &self,
+        rope: &RopeParameters,
+        head_dim: usize,
+        n_positions: usize,
+    ) -> RopeTables {
+        let table = if self.rounds_frequencies {
+            rounded_rope_table(rope, head_dim, n_positions)
+        } else {
+            rope.table(head_dim, n_positions)
+        };
+        RopeTables::new(table.cos, table.sin, table.n_positions, self.device)
     }
 
-    pub(crate) fn device(&self) -> &Device {
-        self.device
-    }
-
-    /// The same source for a module inside: its names start with `name` and a dot.
+    /// The same source for an inner module: its names start with `name` and a dot.
     pub(crate) fn inside(&mut self, name: &str) -> Builder<'_> {
         let prefix = format!("{}{name}.", self.prefix);
         let rounds_frequencies = self.rounds_frequencies;
@@ -138,4 +144,19 @@ impl<'a> Builder<'a> {
         let weight = self.tensor(&format!("{name}.weight"), [width])?;
         Ok(LayerNorm::new(weight, self.bias(name, width, bias)?, eps))
     }
+}
+
+/// The table of a module that was cast to bf16 as a whole: its frequencies are a buffer, so the cast rounds them too, and
+/// angles are computed from the rounded frequencies in f32.
+fn rounded_rope_table(rope: &RopeParameters, head_dim: usize, n_positions: usize) -> RopeTable {
+    let frequencies = rope.inverse_frequencies(head_dim);
+    let frequencies: Vec<f32> =
+        frequencies.iter().map(|f| half::bf16::from_f32(*f as f32).to_f32()).collect();
+    let factor = rope.attention_factor();
+    let angles = (0..n_positions).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f));
+    let (sin, cos) = angles
+        .map(|angle| f64::from(angle).sin_cos())
+        .map(|(sin, cos)| ((sin * factor) as f32, (cos * factor) as f32))
+        .unzip();
+    RopeTable { cos, sin, n_positions, half_width: frequencies.len() }
 }

@@ -1,18 +1,17 @@
 //! A language model: a backbone and logits over the vocabulary.
 //!
-//! It deliberately holds no loss: loss takes hidden states and the head's weight, so that logits of
-//! a whole batch never exist at once.
+//! Losses take hidden states and the head's weight, so that the logits of a batch never exist at once.
 
 use std::io;
 
 use arch::{Dtype, ModelConfig};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn::{KvCache, Linear, TokenBatch};
+use nn::{Input, KvCache, Linear};
 
 use crate::build::{Builder, ParameterSource, SeededInit};
 use crate::names::write_parameters;
-use crate::{Backbone, Result};
+use crate::{Backbone, Output, Result};
 
 /// A backbone with its language-model head.
 #[derive(Module, Debug)]
@@ -26,19 +25,19 @@ pub struct CausalLm {
 }
 
 impl CausalLm {
-    /// A model with the starting values that its family's papers ask for.
+    /// A model with the starting values of its family's papers.
     ///
     /// Each parameter's values are a function of `seed` and its name.
     pub fn init(config: &ModelConfig, seed: u64, device: &Device) -> Self {
         let mut source = SeededInit::new(config.parameters(), seed);
         match Self::from_source(config, &mut source, device) {
             Ok(model) => model,
-            // arch's table names every parameter that the modules ask for; a test compares the two.
+            // arch's table has every parameter that the modules request; a test compares the two.
             Err(error) => unreachable!("{error}"),
         }
     }
 
-    /// A model whose parameters come from `source`, each asked for once, in module order.
+    /// A model whose parameters come from `source`, each requested once, in module order.
     pub fn from_source(
         config: &ModelConfig,
         source: &mut dyn ParameterSource,
@@ -75,12 +74,12 @@ impl CausalLm {
         kernels::linear(hidden, self.head_weight(), None)
     }
 
-    /// Hidden states after the final norm, `[b, t, d]`.
-    pub fn forward(&self, tokens: &TokenBatch) -> Tensor<3> {
-        self.backbone.forward(tokens)
+    /// Runs the backbone on token ids, `&TokenBatch`, or on an [`Input`].
+    pub fn forward(&self, input: impl Into<Input>) -> Output {
+        self.backbone.forward(input)
     }
 
-    /// An empty cache for [`Backbone::forward_cached`], on the model's device.
+    /// An empty cache for [`Backbone::forward_cached`], on the model's device, for `rows` texts of up to `capacity` tokens.
     pub fn new_cache(&self, rows: usize, capacity: usize) -> KvCache {
         let config = &self.config;
         let device = self.head_weight().device();
@@ -96,8 +95,7 @@ impl CausalLm {
 
     /// Writes the weights as a safetensors file that transformers opens beside config.json.
     ///
-    /// Where a family's file holds tensors that the model is trained without (`bias = false`), they
-    /// are written as zeros.
+    /// Tensors of a family's file that the model is trained without (`bias = false`) are written as zeros.
     pub fn write_safetensors(&self, out: &mut dyn io::Write, dtype: Dtype) -> Result<()> {
         write_parameters(self, &self.config.file_parameters(), dtype, out)
     }

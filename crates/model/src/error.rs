@@ -1,6 +1,4 @@
-//! What can be wrong with the files of a model: always the file, and the tensor where there is one.
-//!
-//! It deliberately guesses no repair; a hint says what the user can do.
+//! Errors in the files of a model: the file, the tensor if there is one, and a hint.
 
 use std::io;
 use std::path::PathBuf;
@@ -116,7 +114,7 @@ pub enum Error {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// What it should be and is not.
+        /// How it contradicts config.json.
         reason: &'static str,
     },
     /// A value does not fit in the format that weights are to be written in.
@@ -131,17 +129,23 @@ pub enum Error {
         /// The format's short name.
         dtype: &'static str,
     },
-    /// The directory describes a model with another head than the one asked for.
+    /// A weight is packed into 4 or 8 bits, which no file format of this crate stores.
+    #[error("weight `{name}` is packed into fewer bits and cannot be written")]
+    Packed {
+        /// The tensor.
+        name: String,
+    },
+    /// The directory describes a model with another head than the one requested.
     #[error("{}: holds {found}, not {expected}", dir.display())]
     WrongHead {
         /// The directory.
         dir: PathBuf,
-        /// What it holds.
+        /// The directory's model.
         found: &'static str,
-        /// What was asked for.
+        /// The requested model.
         expected: &'static str,
     },
-    /// A list of tensors and what was written for them do not agree; a mistake in the program.
+    /// The tensors written do not match the list of tensors; a mistake in the program.
     #[error("weights were written out of order: `{name}`")]
     OutOfOrder {
         /// The tensor.
@@ -155,8 +159,8 @@ impl Error {
         let text = match self {
             Self::File(error) => return error.hint(),
             Self::Config(error) => return error.hint(),
-            Self::Read { .. } => "check that the disk is well and that you may read the file",
-            Self::Write { .. } => "check free space and who owns the folder",
+            Self::Read { .. } => "check the disk, and that you have permission to read the file",
+            Self::Write { .. } => "check free space and the directory's permissions",
             Self::NoWeights { pickled: true, .. } => {
                 "files in PyTorch's own format can run code and are not read; \
                  convert them with save_pretrained(.., safe_serialization=True) of transformers"
@@ -179,6 +183,7 @@ impl Error {
             Self::WrongHead { .. } => {
                 "name a model of the right kind; see `architectures` in config.json"
             }
+            Self::Packed { .. } => "write the adapter, or load the base in f32 or bf16",
             Self::OutOfOrder { .. } => return None,
         };
         Some(text.to_owned())

@@ -1,19 +1,23 @@
 //! Model families as burn modules, read from and written as Hugging Face directories.
 //!
-//! One folder a family; [`Backbone`] is the one place that lists them. All weights are f32 in
-//! memory. The crate deliberately trains nothing, samples nothing and knows no tokenizer.
+//! A family is a file or directory; [`Backbone`] is the one place that lists them. Trained weights are f32 in memory;
+//! frozen ones may be bf16 or packed. Training, sampling and tokenizers are in other crates.
 //!
-//! Shape legend: b batch, t time, d width, h heads, g key-value heads, k head width, v vocabulary.
+//! Shape legend: b batch, t time, d width, h heads, g key-value heads, k head width, c half of k, v vocabulary,
+//! n rows (b × t).
 
 mod adaptable;
 mod backbone;
 mod build;
 mod causal_lm;
+mod decoder;
 mod error;
 mod gpt2;
 mod llama;
 mod load;
 mod names;
+mod output;
+mod rope_decoder;
 mod safetensors;
 mod saved;
 mod scalar_model;
@@ -25,12 +29,13 @@ pub use build::ParameterSource;
 pub use causal_lm::CausalLm;
 pub use error::{Error, Result};
 pub use gpt2::Gpt2Model;
-pub use llama::LlamaModel;
 pub use load::{WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole, load_scalar_model};
 pub use names::{
     NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names, store_in_bf16,
     train_only, visit_tensors, write_parameters,
 };
+pub use output::Output;
+pub use rope_decoder::RopeDecoder;
 pub use safetensors::{SafetensorsFile, SafetensorsWriter, TensorInfo};
 pub use saved::SavedModel;
 pub use scalar_model::ScalarModel;

@@ -1,18 +1,19 @@
 //! Parameters by their Hugging Face names, in module order.
 //!
-//! Field paths are checkpoint keys but for two places: the `backbone` field and the family's variant
-//! become the family's prefix, and a layer's slot for an adapter has no name. It deliberately keys nothing by burn's random parameter ids.
+//! Field paths are checkpoint keys, except that the `backbone` field and the family's variant become the family's
+//! prefix, and that the slot of an adapter and the variants of weights and adapters have no name. Nothing is keyed by
+//! burn's random parameter ids.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use arch::{Dtype, ParamSpec};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::{Backbone, Error, ParameterSource, Result, SafetensorsWriter};
 
-/// The name of where a traversal stands; hand it each module that the traversal enters and leaves.
+/// The name of a traversal's current place; call it for each module that the traversal enters and leaves.
 #[derive(Clone, Debug, Default)]
 pub struct NamePath {
     parts: Vec<String>,
@@ -23,8 +24,10 @@ impl NamePath {
     pub fn enter(&mut self, name: &str, container: &str) {
         let part = match name {
             "backbone" => "",
-            // The slot of a layer; PEFT names factors beside the weight.
+            // PEFT names an adapter's tensors after the layer.
             "adapter" if matches!(container, "Struct:Linear" | "Struct:Conv1d") => "",
+            // How a weight is stored and which method an adapter uses is no part of a name.
+            _ if matches!(container, "Enum:Weight" | "Struct:PackedWeight" | "Enum:Adapter") => "",
             variant if container == "Enum:Backbone" => {
                 Backbone::prefix_of(variant).unwrap_or(variant)
             }
@@ -46,7 +49,7 @@ impl NamePath {
     }
 }
 
-/// What is known of a parameter without its values.
+/// A parameter without its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedParameter {
     /// Its Hugging Face name.
@@ -86,8 +89,8 @@ pub fn visit_tensors<M: Module, E>(
     Ok(())
 }
 
-/// Writes parameters as a safetensors file that holds exactly `specs`, in that order; what the model
-/// does not have is written as zeros.
+/// Writes parameters as a safetensors file of exactly `specs`, in that order; those that the model does not have are
+/// written as zeros. A packed weight is an error.
 pub fn write_parameters<M: Module>(
     model: &M,
     specs: &[ParamSpec],
@@ -96,6 +99,9 @@ pub fn write_parameters<M: Module>(
 ) -> Result<()> {
     let mut visitor = Collect::default();
     model.visit(&mut visitor);
+    if let Some(name) = visitor.packed.into_iter().next() {
+        return Err(Error::Packed { name });
+    }
     let mut found: BTreeMap<String, (NamedParameter, Tensor<1>)> = visitor
         .found
         .into_iter()
@@ -118,7 +124,7 @@ pub fn write_parameters<M: Module>(
     }
 }
 
-/// The model with every parameter's values replaced by those of `source`, asked for by name in
+/// The model with every parameter's values replaced by those of `source`, requested by name in
 /// module order; identity, device and `require_grad` stay.
 pub fn load_state_dict<M: Module>(model: M, source: &mut dyn ParameterSource) -> Result<M> {
     let mut mapper = Replace { path: NamePath::default(), source, error: None };
@@ -129,17 +135,16 @@ pub fn load_state_dict<M: Module>(model: M, source: &mut dyn ParameterSource) ->
     }
 }
 
-/// The model with gradients for the parameters that `trained` names, and for no other.
+/// The model with gradients only for the parameters whose names `trained` accepts.
 ///
-/// This is the one place that freezes: a frozen parameter gets no gradient, no update, no moments.
+/// This is the one place that freezes: a frozen parameter gets no gradient, no update and no optimizer state.
 /// On a model without autodiff it changes nothing.
 #[must_use]
 pub fn train_only<M: Module>(model: M, trained: &dyn Fn(&str) -> bool) -> M {
     model.map(&mut Freeze { path: NamePath::default(), trained })
 }
 
-/// The model with its matrices rounded to bf16 and stored so, to be read and not trained. Norms, biases and a head of one
-/// row stay f32.
+/// The model with its matrices stored in bf16 and frozen. Norms, biases and a head of one row stay f32.
 #[must_use]
 pub fn store_in_bf16<M: Module>(model: M) -> M {
     model.map(&mut StoreInBf16)
@@ -182,6 +187,8 @@ impl ModuleMapper for Freeze<'_> {
 struct Collect {
     path: NamePath,
     found: Vec<(NamedParameter, Tensor<1>)>,
+    /// Names of packed weights.
+    packed: Vec<String>,
 }
 
 impl ModuleVisitor for Collect {
@@ -204,6 +211,10 @@ impl ModuleVisitor for Collect {
         let n: usize = parameter.shape.iter().product();
         // A handle, no copy: values are read one parameter at a time.
         self.found.push((parameter, value.inner().reshape([n])));
+    }
+
+    fn visit_int<const D: usize>(&mut self, _: &Param<Tensor<D, Int>>) {
+        self.packed.push(self.path.name());
     }
 }
 

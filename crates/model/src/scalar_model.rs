@@ -1,19 +1,19 @@
-//! A backbone with one score a position: reward and value models.
+//! Reward and value models: a backbone with one score at each position.
 //!
-//! It deliberately finds no last token by a padding id: the caller says where to read.
+//! The caller gives the positions to score; no padding id is compared.
 
 use std::io;
 
 use arch::{Dtype, ModelConfig};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use nn::{Linear, TokenBatch};
+use nn::{Input, Linear};
 
 use crate::build::{Builder, ParameterSource, SeededInit};
 use crate::names::write_parameters;
-use crate::{Backbone, Result};
+use crate::{Backbone, Output, Result};
 
-/// A backbone with a head of width 1, as `..ForSequenceClassification` with one label.
+/// A backbone with a head of width 1: `..ForSequenceClassification` with one label.
 #[derive(Module, Debug)]
 pub struct ScalarModel {
     /// Token ids to hidden states.
@@ -39,7 +39,7 @@ impl ScalarModel {
         }
     }
 
-    /// A model whose parameters come from `source`, each asked for once, in module order.
+    /// A model whose parameters come from `source`, each requested once, in module order.
     pub fn from_source(
         config: &ModelConfig,
         source: &mut dyn ParameterSource,
@@ -56,25 +56,34 @@ impl ScalarModel {
         &self.config
     }
 
-    /// The score of every position, `[b, t]`.
-    pub fn values(&self, tokens: &TokenBatch) -> Tensor<2> {
-        let [b, t] = tokens.dims();
-        self.score.forward(self.backbone.forward(tokens)).reshape([b, t])
+    /// Runs the backbone on token ids, `&TokenBatch`, or on an [`Input`].
+    pub fn forward(&self, input: impl Into<Input>) -> Output {
+        self.backbone.forward(input)
+    }
+
+    /// The score at every position, `[b, t]`.
+    pub fn values(&self, input: impl Into<Input>) -> Tensor<2> {
+        let hidden_btd = self.forward(input).hidden_btd;
+        let [b, t, _] = hidden_btd.dims();
+        self.score.forward(hidden_btd).reshape([b, t])
     }
 
     /// The score of each row at the given position (an index into the row): `[b]`.
     ///
     /// # Panics
-    /// If there is not one position a row, or one lies outside its row.
-    pub fn scores_at(&self, tokens: &TokenBatch, at: &[usize]) -> Tensor<1> {
-        let [b, t] = tokens.dims();
+    /// If there is not one position for each row, or one is outside its row.
+    pub fn scores_at(&self, input: impl Into<Input>, at: &[usize]) -> Tensor<1> {
+        self.scores_of(&self.forward(input), at)
+    }
+
+    /// As [`Self::scores_at`] from the backbone's output.
+    pub fn scores_of(&self, output: &Output, at: &[usize]) -> Tensor<1> {
+        let [b, t, d] = output.hidden_btd.dims();
         assert!(at.len() == b && at.iter().all(|at| *at < t), "one position in each of {b} rows");
-        let hidden_btd = self.backbone.forward(tokens);
-        let d = hidden_btd.dims()[2];
         let rows: Vec<i32> = at.iter().enumerate().map(|(row, at)| (row * t + at) as i32).collect();
-        let device = tokens.ids_bt.device();
+        let device = output.hidden_btd.device().inner();
         let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [b]), &device);
-        let last_bd = hidden_btd.reshape([b * t, d]).select(0, rows);
+        let last_bd = output.hidden_btd.clone().reshape([b * t, d]).select(0, rows);
         self.score.forward(last_bd).reshape([b])
     }
 

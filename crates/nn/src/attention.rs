@@ -1,13 +1,13 @@
-//! Between the projections of an attention block: heads split, rotated, cached, attended, joined.
+//! Attention between the projections of a block: split into heads, normalise, rotate, cache, attend, join.
 //!
-//! It deliberately holds no projection: families name and shape theirs differently.
+//! Projections belong to the families, which name and shape them differently.
 
 use burn::tensor::Tensor;
 use kernels::{AttentionMask, Heads, attention_packed};
 
-use crate::LayerCache;
+use crate::{LayerCache, RmsNorm};
 
-/// How a projection's width is divided into heads.
+/// Number and width of heads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeadLayout {
     /// Query heads.
@@ -16,8 +16,17 @@ pub struct HeadLayout {
     pub n_kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Multiplies the scores.
+    /// Factor of the scores.
     pub scale: f64,
+}
+
+/// Steps between projections and scores that some families have and others lack.
+#[derive(Clone, Debug, Default)]
+pub struct HeadTransforms<'a> {
+    /// Norms of each query head and each key head, before the rotation.
+    pub norms: Option<(&'a RmsNorm, &'a RmsNorm)>,
+    /// Cosines and sines of the positions, `[b, t, k / 2]` each: queries and keys are rotated.
+    pub rope: Option<(Tensor<3>, Tensor<3>)>,
 }
 
 impl HeadLayout {
@@ -26,25 +35,60 @@ impl HeadLayout {
     }
 }
 
-/// Attention of queries to the keys and values beside them, or, with a cache, to earlier ones too.
+/// Self-attention, with a cache over earlier keys and values too.
 ///
-/// `qkv_btw` holds each position's queries, keys and values side by side, `w = (h + 2g) · k`; queries
-/// and keys are rotated here if `rope` gives the cosines and sines of their positions, `[b, t, k / 2]`
-/// each → `[b, t, h · k]`.
+/// `qkv_btw` has each position's queries, keys and values side by side, `w = (h + 2g) · k`
+/// → `[b, t, h · k]`. With a cache, give its layer and the number of tokens in it.
 pub fn attend(
     layout: &HeadLayout,
     qkv_btw: Tensor<3>,
-    rope: Option<(Tensor<3>, Tensor<3>)>,
+    transforms: HeadTransforms<'_>,
     mask: &AttentionMask,
     cache: Option<(&mut LayerCache, usize)>,
 ) -> Tensor<3> {
     let heads = layout.heads();
-    let Some((layer, end)) = cache else {
-        return attention_packed(qkv_btw, heads, rope, mask, layout.scale);
-    };
     let [b, t, _] = qkv_btw.dims();
-    let (q_bthk, k_btgk, v_btgk) = heads.split(qkv_btw, rope);
-    let (k_bsgk, v_bsgk) = layer.extend(k_btgk, v_btgk, end);
+    let HeadTransforms { norms, rope } = transforms;
+    if norms.is_none() && cache.is_none() {
+        return attention_packed(qkv_btw, heads, rope, mask, layout.scale);
+    }
+    let (q_bthk, k_btgk, v_btgk) = match norms {
+        None => heads.split(qkv_btw, rope),
+        Some((q_norm, k_norm)) => {
+            let (q_bthk, k_btgk, v_btgk) = heads.split(qkv_btw, None);
+            let (q_bthk, k_btgk) = (q_norm.forward_heads(q_bthk), k_norm.forward_heads(k_btgk));
+            match rope {
+                None => (q_bthk, k_btgk, v_btgk),
+                Some((cos_btc, sin_btc)) => (
+                    kernels::rope(q_bthk, cos_btc.clone(), sin_btc.clone()),
+                    kernels::rope(k_btgk, cos_btc, sin_btc),
+                    v_btgk,
+                ),
+            }
+        }
+    };
+    let (k_bsgk, v_bsgk) = match cache {
+        None => (k_btgk, v_btgk),
+        Some((layer, end)) => layer.extend(k_btgk, v_btgk, end),
+    };
     let out_bthk = kernels::attention(q_bthk, k_bsgk, v_bsgk, mask, layout.scale);
     out_bthk.reshape([b, t, heads.h * heads.k])
+}
+
+/// Cross-attention: queries `[b, t, h · k]` attend to keys and values of another sequence, side by side in
+/// `kv_bsw`, `w = 2g · k` → `[b, t, h · k]`.
+pub fn cross_attend(
+    layout: &HeadLayout,
+    q_btw: Tensor<3>,
+    kv_bsw: Tensor<3>,
+    mask: &AttentionMask,
+) -> Tensor<3> {
+    let Heads { h, g, k } = layout.heads();
+    let ([b, t, _], [_, s, _]) = (q_btw.dims(), kv_bsw.dims());
+    let part = |start: usize| {
+        kv_bsw.clone().slice([0..b, 0..s, start..start + g * k]).reshape([b, s, g, k])
+    };
+    let q_bthk = q_btw.reshape([b, t, h, k]);
+    let out_bthk = kernels::attention(q_bthk, part(0), part(g * k), mask, layout.scale);
+    out_bthk.reshape([b, t, h * k])
 }

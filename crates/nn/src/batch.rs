@@ -1,11 +1,10 @@
-//! What a model reads: ids, positions and segments of one shape, made from host slices.
+//! Token batches: ids, positions and segments of one shape, made from host slices.
 //!
-//! It deliberately has no attention mask of zeros and ones and no padding id: who sees whom follows
-//! from segments alone.
+//! There is no attention mask of zeros and ones and no padding id: visibility follows from segments.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// The segment of padded positions: they see each other and nothing else, and nothing sees them.
+/// The segment of padded positions. They attend to each other only, and no other position attends to them.
 pub const PAD_SEGMENT: i32 = -1;
 
 /// Token ids with each token's position in its own text and the number of that text in its row.
@@ -24,7 +23,7 @@ pub struct TokenBatch {
 impl TokenBatch {
     /// A batch of `rows` rows of `t` tokens each, row after row.
     ///
-    /// The tensors are constants, so they stand on `device` without autodiff.
+    /// The tensors are constants, so they are on `device` without autodiff.
     ///
     /// # Panics
     /// If a slice has another length than `rows * t`.
@@ -48,7 +47,7 @@ impl TokenBatch {
         }
     }
 
-    /// Each row one text from its first token to its last: positions count up, no padding.
+    /// A batch in which each row is one text: positions count from 0, no padding.
     pub fn of_rows(ids: &[u32], rows: usize, device: &Device) -> Self {
         let t = ids.len() / rows.max(1);
         let positions: Vec<u32> = (0..rows).flat_map(|_| 0..t as u32).collect();
@@ -63,7 +62,7 @@ impl TokenBatch {
         for row in mask.chunks(t.max(1)) {
             let mut next = 0;
             for real in row {
-                // Padding stands at position 0: it counts nothing and needs no table beyond it.
+                // Padding gets position 0, which every position table has.
                 positions.push(if *real { next } else { 0 });
                 segments.push(if *real { 0 } else { PAD_SEGMENT });
                 next += u32::from(*real);

@@ -1,14 +1,14 @@
-//! Keys and values of the tokens read so far, so that generation reads each token once.
+//! Key-value cache: the keys and values of earlier tokens, so that generation computes each token once.
 //!
-//! Allocated once for a stated number of positions. It deliberately has no per-row length: rows of
-//! unequal length are padded on the left, and padding is hidden by its segment.
+//! Allocated once for a stated number of positions. Rows have one common length: shorter ones are padded on the left,
+//! and padding is hidden by its segment.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::AttentionMask;
 
-use crate::{PAD_SEGMENT, TokenBatch};
+use crate::PAD_SEGMENT;
 
-/// The cache of a whole model.
+/// The cache of a model.
 #[derive(Debug)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
@@ -16,8 +16,8 @@ pub struct KvCache {
     len: usize,
 }
 
-/// Keys and values of one layer, `[b, g, capacity, k]` each: a head's positions stand in one piece,
-/// as reading them one after the other wants it.
+/// Keys and values of one layer, `[b, g, capacity, k]` each: the positions of a head are contiguous, the order in which
+/// decoding reads them.
 #[derive(Debug)]
 pub struct LayerCache {
     keys: Tensor<4>,
@@ -41,38 +41,38 @@ impl KvCache {
         Self { layers, segments_bs: Tensor::from_data(segments, &device), len: 0 }
     }
 
-    /// Tokens held in each row, padding included.
+    /// Number of tokens in each row, padding included.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing was read yet.
+    /// Whether it holds no token.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Tokens each row has room for.
+    /// Number of tokens that a row has room for.
     pub fn capacity(&self) -> usize {
         self.segments_bs.dims()[1]
     }
 
-    /// Makes room for the tokens of a batch and says what they may see: earlier tokens, and each
-    /// other up to themselves. Each layer then hands its keys and values to [`LayerCache::extend`].
+    /// Makes room for tokens of these segments and returns their causal mask over all tokens so far. Each layer then
+    /// passes its keys and values to [`LayerCache::extend`].
     ///
     /// # Panics
     /// If the cache has no room left.
-    pub fn advance(&mut self, tokens: &TokenBatch, window: Option<usize>) -> AttentionMask {
-        let [b, t] = tokens.dims();
+    pub fn advance(&mut self, segments_bt: Tensor<2, Int>) -> AttentionMask {
+        let [b, t] = segments_bt.dims();
         let (start, end) = (self.len, self.len + t);
         assert!(end <= self.capacity(), "a cache of {} positions: {end}", self.capacity());
-        let segments_bt = tokens.segments_bt.clone();
-        self.segments_bs.inplace(|all| all.slice_assign([0..b, start..end], segments_bt));
+        let new_bt = segments_bt.clone();
+        self.segments_bs.inplace(|all| all.slice_assign([0..b, start..end], new_bt));
         self.len = end;
         let seen_bs = self.segments_bs.clone().slice([0..b, 0..end]);
-        AttentionMask::new(tokens.segments_bt.clone(), seen_bs, window)
+        AttentionMask::causal(segments_bt, seen_bs)
     }
 
-    /// The cache of one layer with the number of tokens held, the newest included.
+    /// The cache of one layer and the number of tokens, the newest included.
     ///
     /// # Panics
     /// If there is no such layer.
@@ -80,9 +80,9 @@ impl KvCache {
         (&mut self.layers[index], self.len)
     }
 
-    /// A cache of the given rows, in that order; a row may be named several times or not at all.
+    /// A cache of the given rows, in that order; a row may be repeated or left out.
     ///
-    /// One prompt read once can so be continued many times, and finished texts dropped.
+    /// One prompt can then be continued many times, and finished texts dropped.
     #[must_use]
     pub fn select_rows(&self, rows: &[usize]) -> Self {
         let device = self.segments_bs.device();
@@ -100,10 +100,9 @@ impl KvCache {
 }
 
 impl LayerCache {
-    /// Writes the newest keys and values behind the older ones and returns all `end` of them,
-    /// `[b, end, g, k]` each, as views.
+    /// Appends the newest keys and values and returns all `end` of them, `[b, end, g, k]` each, as views.
     ///
-    /// Drop the views before the next call: while one lives, writing copies the whole buffer.
+    /// Drop the views before the next call: while one exists, writing copies the whole buffer.
     pub fn extend(
         &mut self,
         k_btgk: Tensor<4>,
@@ -111,10 +110,10 @@ impl LayerCache {
         end: usize,
     ) -> (Tensor<4>, Tensor<4>) {
         let [b, t, g, k] = k_btgk.dims();
-        let place = [0..b, 0..g, end - t..end, 0..k];
+        let new = [0..b, 0..g, end - t..end, 0..k];
         let by_head = |x_btgk: Tensor<4>| x_btgk.inner().swap_dims(1, 2);
-        self.keys.inplace(|keys| keys.slice_assign(place.clone(), by_head(k_btgk)));
-        self.values.inplace(|values| values.slice_assign(place, by_head(v_btgk)));
+        self.keys.inplace(|keys| keys.slice_assign(new.clone(), by_head(k_btgk)));
+        self.values.inplace(|values| values.slice_assign(new, by_head(v_btgk)));
         let seen = [0..b, 0..g, 0..end, 0..k];
         let keys = self.keys.clone().slice(seen.clone()).swap_dims(1, 2);
         (keys, self.values.clone().slice(seen).swap_dims(1, 2))

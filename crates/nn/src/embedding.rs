@@ -1,6 +1,4 @@
 //! A table of vectors, read by id: tokens, or GPT-2's positions.
-//!
-//! It deliberately knows no padding id: a padded position carries its own segment instead.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};

@@ -1,27 +1,36 @@
-//! The blocks that model families are made of; each calls kernels for its mathematics.
+//! Blocks that model families are made of; kernels computes their mathematics.
 //!
-//! Fields carry Hugging Face names, so a field path is a checkpoint key. The crate deliberately
-//! touches no file, no clock, no global state, and knows no config: values come down from model.
+//! Fields carry Hugging Face names, so a field path is a checkpoint key. The crate touches no file, no clock and no
+//! global state, and knows no config: the crate model passes plain values.
 //!
 //! Shape legend: b batch, t query time, s key time, d width, h heads, g key-value heads,
-//! k head width, c half of k, v vocabulary, o output width, i input width.
+//! k head width, c half of k, v vocabulary, o output width, i input width, r rank.
 
+mod adapter;
 mod attention;
+mod base_layer;
 mod batch;
 mod cache;
 mod embedding;
+mod input;
 mod linear;
 mod lora;
 mod norm;
+mod projection;
 mod rope;
+mod weight;
 
-pub use attention::{HeadLayout, attend};
+pub use adapter::Adapter;
+pub use attention::{HeadLayout, HeadTransforms, attend, cross_attend};
+pub use base_layer::BaseLayer;
 pub use batch::{PAD_SEGMENT, TokenBatch};
 pub use cache::{KvCache, LayerCache};
 pub use embedding::Embedding;
+pub use input::{Input, InputValues};
+pub use kernels::PackedFormat;
 pub use linear::{Conv1d, Linear};
-pub use lora::{
-    DropoutKey, LoraAdapter, LoraDropout, LoraFactor, Projection, fused_linear, pin_masks,
-};
+pub use lora::{DropoutKey, LoraAdapter, LoraDropout, LoraFactor};
 pub use norm::{LayerNorm, RmsNorm};
+pub use projection::{NamedProjection, Projection, fused_linear, pin_dropout, prefixed};
 pub use rope::RopeTables;
+pub use weight::{PackedWeight, Weight};

@@ -1,6 +1,7 @@
 //! RMSNorm and LayerNorm with their weights.
 //!
-//! They deliberately expose the form that linear layers read: inside a block no norm exists as a tensor.
+//! Inside a block a norm is part of the linear layer that reads it, and its output is never a tensor of its own:
+//! [`RmsNorm::linear_input`], [`LayerNorm::linear_input`].
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -15,18 +16,24 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// A norm of given weight.
+    /// A norm of a given weight.
     pub fn new(weight_d: Tensor<1>, eps: f64) -> Self {
         Self { weight: Param::from_tensor(weight_d), eps }
     }
 
-    /// The norm of `x`.
+    /// The norm of `x` over its last dimension.
     pub fn forward(&self, x_btd: Tensor<3>) -> Tensor<3> {
         kernels::rms_norm(x_btd, self.weight.val(), self.eps)
     }
 
-    /// The norm of `x` as what linear layers read.
-    pub fn read(&self, x_btd: Tensor<3>) -> kernels::LinearInput {
+    /// The norm of each head's vector: `[b, t, h, k]`, the weight `[k]`.
+    pub fn forward_heads(&self, x_bthk: Tensor<4>) -> Tensor<4> {
+        let [b, t, h, k] = x_bthk.dims();
+        self.forward(x_bthk.reshape([b, t * h, k])).reshape([b, t, h, k])
+    }
+
+    /// The norm of `x`, computed by the linear layers that read it.
+    pub fn linear_input(&self, x_btd: Tensor<3>) -> kernels::LinearInput {
         kernels::LinearInput::RmsNorm { x_btd, weight_d: self.weight.val(), eps: self.eps }
     }
 }
@@ -48,8 +55,8 @@ impl LayerNorm {
         Self { weight: Param::from_tensor(weight_d), bias: bias_d.map(Param::from_tensor), eps }
     }
 
-    /// The norm of `x` as what linear layers read.
-    pub fn read(&self, x_btd: Tensor<3>) -> kernels::LinearInput {
+    /// The norm of `x`, computed by the linear layers that read it.
+    pub fn linear_input(&self, x_btd: Tensor<3>) -> kernels::LinearInput {
         let bias_d = self.bias.as_ref().map(Param::val);
         kernels::LinearInput::LayerNorm {
             x_btd,

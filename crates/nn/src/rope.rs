@@ -1,6 +1,6 @@
 //! Tables of rotary angles and their rows for a batch's positions.
 //!
-//! It deliberately computes no angle: arch does, in f64, for each kind of scaling.
+//! The angles come from arch, which computes them in f64 for each kind of scaling.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -14,7 +14,7 @@ pub struct RopeTables {
 impl RopeTables {
     /// Tables `[n_positions, c]`, row after row; a model's attention factor is already in them.
     ///
-    /// They are constants, so they stand on `device` without autodiff.
+    /// They are constants, so they are on `device` without autodiff.
     ///
     /// # Panics
     /// If a table has another length than `n_positions * c`.
@@ -31,7 +31,7 @@ impl RopeTables {
     /// The rows of each position: `(cos, sin)`, both `[b, t, c]`.
     ///
     /// # Panics
-    /// If `max_position` is beyond the tables: a caller let a text grow longer than its model reads.
+    /// If `max_position` is beyond the tables: the text is longer than the model's context.
     pub fn gather(
         &self,
         positions_bt: Tensor<2, Int>,

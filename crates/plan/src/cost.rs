@@ -6,9 +6,9 @@ use arch::{
     TrainingShape,
 };
 use data::Dataset;
-use recipe::{BaseDtype, Checkpointing, Eval, PpoSection};
+use recipe::{BaseDtype, Checkpointing, Eval, SampleKind};
 
-use crate::{Algorithm, LoraPlan, PpoPlan};
+use crate::stage::{LoraPlan, PpoPlan, Stage};
 
 /// Weights are saved in f32.
 const BYTES_PER_WEIGHT: u64 = 4;
@@ -30,8 +30,6 @@ pub struct Cost {
     pub n_trained: u64,
     /// Number of tokens in the stage. Padding of pairs is not counted.
     pub n_tokens: u64,
-    /// Number of pairs whose reference log-probabilities are precomputed; 0 in stages without a reference model.
-    pub n_reference_pairs: u64,
     /// Floating-point operations of the stage, without evaluation.
     pub flops: f64,
     /// Memory of a training step in one replica, by part.
@@ -45,21 +43,45 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// Cost of a stage; `sample_kind` says how its rows are padded.
     pub(crate) fn of(
         config: &ModelConfig,
-        algorithm: Algorithm,
+        stage: &Stage,
         lora: Option<&LoraPlan>,
         dataset: &Dataset,
+        sample_kind: SampleKind,
+        step: StepShape,
+    ) -> Self {
+        let output = match stage {
+            Stage::Pretrain(_) | Stage::Sft(_) => HeadOutput::CrossEntropy,
+            Stage::Reward(_) => HeadOutput::Scores,
+            Stage::Dpo(dpo) => {
+                let output = HeadOutput::LogProbs;
+                let mut cost = Self::of_rows(config, output, lora, dataset, sample_kind, step);
+                cost.add_reference(config, dataset, dpo.n_reference_pairs, step.sequence_length);
+                return cost;
+            }
+            Stage::Ppo(ppo) => return Self::of_ppo(config, lora, ppo, dataset.n_steps(), step),
+        };
+        Self::of_rows(config, output, lora, dataset, sample_kind, step)
+    }
+
+    /// Cost of training on the rows of `dataset`.
+    fn of_rows(
+        config: &ModelConfig,
+        output: HeadOutput,
+        lora: Option<&LoraPlan>,
+        dataset: &Dataset,
+        sample_kind: SampleKind,
         step: StepShape,
     ) -> Self {
         let StepShape { sequence_length, micro_batch, .. } = step;
-        let output = output_of(algorithm);
         let head = Head::of(config, output);
         let rows = dataset.n_run_rows().saturating_mul(dataset.batch_rows());
-        let length = mean_length(algorithm, dataset, sequence_length);
+        let length = mean_length(sample_kind, dataset, sequence_length);
         let shape = TrainingShape {
             rows: micro_batch * dataset.batch_rows() as usize,
-            sequence_length: longest_row(algorithm, dataset, sequence_length),
+            sequence_length: longest_row(sample_kind, dataset, sequence_length),
         };
         let n_trained = head.n_trained(lora);
         let memory = memory(config, lora, shape, step.computation(output), n_trained)
@@ -68,7 +90,6 @@ impl Cost {
             n_parameters: head.n_parameters + lora.map_or(0, |lora| lora.n_parameters),
             n_trained,
             n_tokens: rows.saturating_mul(length),
-            n_reference_pairs: 0,
             flops: training_flops(config, lora, rows, length, output, n_trained),
             memory,
             peak_bytes: step.peak(&memory, step.rows_per_step),
@@ -80,32 +101,28 @@ impl Cost {
     /// Adds the reference log-probabilities of DPO: one forward pass over each pair, the validation pairs included.
     ///
     /// Memory is unchanged, because nothing is held for a backward pass.
-    pub(crate) fn add_reference(
+    fn add_reference(
         &mut self,
         config: &ModelConfig,
         dataset: &Dataset,
-        eval: Option<&Eval>,
+        n_pairs: u64,
         sequence_length: usize,
     ) {
-        let n_validation = dataset.n_eval_rows();
-        let measured = eval.and_then(|eval| eval.max_rows).unwrap_or(n_validation);
-        let trained = dataset.n_run_rows().min(dataset.counts().train_samples);
-        self.n_reference_pairs = trained + measured.min(n_validation);
-        let texts = self.n_reference_pairs.saturating_mul(dataset.batch_rows());
-        let length = mean_length(Algorithm::Dpo, dataset, sequence_length);
+        let texts = n_pairs.saturating_mul(dataset.batch_rows());
+        let length = mean_length(SampleKind::Pairs, dataset, sequence_length);
         self.flops += config.forward_flops(texts, length, HeadOutput::LogProbs);
     }
 
     /// Cost of PPO, with every completion at full length: sampled once, scored once by policy, reference, reward and value
     /// model, and used by policy and value model in each epoch.
-    pub(crate) fn of_ppo(
+    fn of_ppo(
         config: &ModelConfig,
         lora: Option<&LoraPlan>,
         ppo: &PpoPlan,
-        section: &PpoSection,
         max_steps: u64,
         shape: StepShape,
     ) -> Self {
+        let section = &ppo.section;
         let length = shape.sequence_length as u64;
         let n_rows = max_steps.saturating_mul(shape.rows_per_step as u64);
         let value_lora = ppo.value_lora.as_ref();
@@ -143,7 +160,6 @@ impl Cost {
             n_parameters: n_weights,
             n_trained,
             n_tokens: n_rows.saturating_mul(length),
-            n_reference_pairs: 0,
             flops,
             memory,
             peak_bytes: shape.peak(&memory, n_minibatch),
@@ -187,22 +203,22 @@ fn training_flops(
 ///
 /// Each text of a pair has a padded row of its own and counts with the mean length of texts. Other rows are full and count
 /// as one sample, although packed samples attend to fewer keys.
-fn mean_length(algorithm: Algorithm, dataset: &Dataset, sequence_length: usize) -> u64 {
-    match algorithm {
-        Algorithm::Reward | Algorithm::Dpo => {
+fn mean_length(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usize) -> u64 {
+    match sample_kind {
+        SampleKind::Pairs => {
             let counts = dataset.counts();
             counts.tokens.div_ceil(counts.samples.max(1)).min(sequence_length as u64)
         }
-        Algorithm::Pretrain | Algorithm::Sft | Algorithm::Ppo => sequence_length as u64,
+        SampleKind::Documents | SampleKind::Chats | SampleKind::Prompts => sequence_length as u64,
     }
 }
 
 /// Maximum length of the rows of a micro-batch.
 ///
 /// Padding that all pairs of a micro-batch share is removed. The longest row of the first steps stands for all steps.
-fn longest_row(algorithm: Algorithm, dataset: &Dataset, sequence_length: usize) -> usize {
+fn longest_row(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usize) -> usize {
     const N_STEPS: u64 = 32;
-    if !matches!(algorithm, Algorithm::Reward | Algorithm::Dpo) {
+    if sample_kind != SampleKind::Pairs {
         return sequence_length;
     }
     let steps = 0..dataset.n_steps().min(N_STEPS);
@@ -216,13 +232,12 @@ fn process_bytes(tensors: u64) -> u64 {
     tensors.saturating_add(tensors / 8).saturating_add(PROCESS_BYTES)
 }
 
-/// The values that a stage computes from hidden states.
-fn output_of(algorithm: Algorithm) -> HeadOutput {
-    match algorithm {
-        Algorithm::Pretrain | Algorithm::Sft => HeadOutput::CrossEntropy,
-        Algorithm::Dpo | Algorithm::Ppo => HeadOutput::LogProbs,
-        Algorithm::Reward => HeadOutput::Scores,
-    }
+/// Number of pairs whose reference log-probabilities a DPO stage computes: those that it trains on, and those that it
+/// evaluates on.
+pub(crate) fn n_reference_pairs(dataset: &Dataset, eval: Option<&Eval>) -> u64 {
+    let n_validation = dataset.n_eval_rows();
+    let evaluated = eval.and_then(|eval| eval.max_rows).unwrap_or(n_validation);
+    dataset.n_run_rows().min(dataset.counts().train_samples) + evaluated.min(n_validation)
 }
 
 /// Applies the dtype of frozen weights (`lora.base_dtype`).

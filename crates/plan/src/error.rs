@@ -35,6 +35,12 @@ pub enum Error {
         /// The recipe's stages.
         stages: String,
     },
+    /// A stage on chats whose tokenizer has no chat template.
+    #[error("the tokenizer of [{stage}] has no chat template")]
+    NoChatTemplate {
+        /// Name of the stage.
+        stage: String,
+    },
     /// The thread that reads texts died.
     #[error("reading the text to train a tokenizer on failed")]
     ReaderFailed,
@@ -120,6 +126,9 @@ impl Error {
                  weights back"
                     .to_owned(),
             ),
+            Self::NoChatTemplate { stage } => {
+                Some(format!("add `chat_template = \"chatml\"` to [{stage}]"))
+            }
             Self::NoSuchStage { stages, .. } => Some(format!("the recipe has: {stages}")),
             Self::ReaderFailed => Some("this is a fault in temper: please report it".to_owned()),
             Self::NoSuchModel { .. } => Some(

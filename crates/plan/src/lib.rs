@@ -7,14 +7,16 @@ mod base;
 mod cost;
 mod error;
 mod locate;
-mod lora;
 mod model;
 pub mod optimizer;
 mod paths;
-mod ppo;
+mod plan_lora;
+mod plan_ppo;
+mod plan_stage;
 mod replicas;
 mod stage;
-mod start;
+mod stage_plan;
+mod starting_point;
 mod tokenizers;
 mod trained;
 
@@ -24,11 +26,9 @@ pub use base::{BASE_FILE, BaseFile, base_of, check_base, is_adapter, weights_has
 pub use cost::Cost;
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, locate_model};
-pub use lora::LoraPlan;
 pub use paths::{Paths, RUNS_DIR};
-pub use ppo::PpoPlan;
-pub use stage::{Algorithm, StagePlan};
-pub use start::Start;
+pub use stage::{DpoPlan, LoraPlan, PpoPlan, Stage, Start};
+pub use stage_plan::StagePlan;
 
 use recipe::{ChecksSection, Loaded, Recipe};
 
@@ -96,21 +96,21 @@ impl Watch for Unwatched {
 /// Plans a recipe: everything that can fail is tried, in the order in which a run would meet it.
 pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result<Plan> {
     let paths = Paths::new(loaded, request);
-    let wanted = stage::check_wanted(loaded, request.stage.as_deref())?;
+    let wanted = plan_stage::check_wanted(loaded, request.stage.as_deref())?;
     let tokenizer = tokenizers::of_recipe(loaded, request, &paths, watch)?;
     let mut stages: Vec<StagePlan> = Vec::new();
     for section in loaded.recipe.stages() {
-        let planned = stage::plan_stage(
+        let planned = plan_stage::plan_stage(
             loaded,
             request,
             &paths,
-            &section,
+            section,
             tokenizer.as_ref(),
             &stages,
             watch,
         )?;
         stages.push(planned);
-        if wanted == Some(section.name) {
+        if wanted == Some(section.name()) {
             break;
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arch::ModelConfig;
-use recipe::{Loaded, ModelSection, Stage};
+use recipe::{Loaded, ModelSection, StageKeys};
 use tokenizer::Tokenizer;
 
 use crate::{Error, Result};
@@ -30,15 +30,14 @@ pub(crate) fn check_fit(
     loaded: &Loaded,
     config: &ModelConfig,
     tokenizer: &Tokenizer,
-    stage: &Stage<'_>,
+    name: &str,
+    keys: &StageKeys<'_>,
 ) -> Result<()> {
-    let (name, sequence_length) = (stage.name, stage.sequence_length);
+    let sequence_length = keys.sequence_length;
     let (n_tokens, vocab_size) = (tokenizer.vocab_size(), config.vocab_size());
     if n_tokens > vocab_size {
-        let key = match &loaded.recipe.model {
-            Some(ModelSection::Start(_)) | None => format!("{name}.start"),
-            Some(_) => "model.vocab_size".to_owned(),
-        };
+        let is_new = loaded.recipe.model.as_ref().is_some_and(ModelSection::is_new);
+        let key = if is_new { "model.vocab_size".to_owned() } else { format!("{name}.start") };
         return Err(Error::Recipe(loaded.spans.error(
             &key,
             format!("tokenizer and model do not match: {n_tokens} tokens, but `vocab_size` is {vocab_size}"),
@@ -48,7 +47,7 @@ pub(crate) fn check_fit(
     }
     if sequence_length > config.max_positions() {
         return Err(Error::Recipe(loaded.spans.error(
-            &format!("{name}.{}", stage.length_key()),
+            &format!("{name}.{}", keys.length_key),
             format!(
                 "the model takes at most {} tokens: a text may have {sequence_length}",
                 config.max_positions()

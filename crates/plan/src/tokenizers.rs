@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use data::{SampleKind, SourceSpec};
-use recipe::{ChatTemplate as TemplateKey, Loaded, TokenizerSection, TrainTokenizer};
+use data::SourceSpec;
+use recipe::{ChatTemplate as TemplateKey, Loaded, SampleKind, TokenizerSection, TrainTokenizer};
 use serde_json::json;
 use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
 
-use crate::stage::Algorithm;
 use crate::{Error, Paths, Request, Result, Watch};
 
 /// Raise it whenever the same texts would give another tokenizer.
@@ -38,13 +37,13 @@ fn trained(
     paths: &Paths,
     watch: &mut dyn Watch,
 ) -> Result<Tokenizer> {
-    let first_stage = loaded.recipe.stages().into_iter().next();
+    let first_stage = loaded.recipe.stages().into_iter().next().map(|stage| stage.keys());
     // Only pretraining reads documents; the words of every message stand in for them elsewhere.
     let wanted = match (train.data(), &first_stage) {
-        (None, Some(stage)) => Algorithm::of(stage).reads(),
+        (None, Some(stage)) => stage.sample_kind,
         (Some(_), _) | (None, None) => SampleKind::Documents,
     };
-    let sources = train.data().or(first_stage.map(|stage| stage.data));
+    let sources = train.data().or(first_stage.as_ref().map(|stage| stage.data));
     let specs = sources
         .unwrap_or_default()
         .iter()

@@ -4,7 +4,8 @@ use arch::{AdapterResult, LoraConfig, ModelConfig, ParamKind, ParamSpec};
 use recipe::{Loaded, Optimizer};
 
 use crate::optimizer::unmatched_group;
-use crate::{Algorithm, Error, LoraPlan, PpoPlan, Result};
+use crate::stage::{LoraPlan, Stage};
+use crate::{Error, Result};
 
 /// A parameter's checkpoint name and its shape.
 pub(crate) type NamedShape = (String, Vec<usize>);
@@ -13,15 +14,14 @@ pub(crate) type NamedShape = (String, Vec<usize>);
 /// together have names that begin with their role.
 pub(crate) fn trained_parameters(
     config: &ModelConfig,
-    algorithm: Algorithm,
+    stage: &Stage,
     lora: Option<&LoraPlan>,
-    ppo: Option<&PpoPlan>,
 ) -> Result<Vec<NamedShape>> {
-    let is_scalar = match algorithm {
-        Algorithm::Reward => true,
-        Algorithm::Pretrain | Algorithm::Sft | Algorithm::Dpo | Algorithm::Ppo => false,
+    let ppo = match stage {
+        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Dpo(_) => return of_model(config, lora, false),
+        Stage::Reward(_) => return of_model(config, lora, true),
+        Stage::Ppo(ppo) => ppo,
     };
-    let Some(ppo) = ppo else { return of_model(config, lora, is_scalar) };
     let policy = of_model(config, lora, false)?;
     let value = of_model(&ppo.value_config, ppo.value_lora.as_ref(), true)?;
     let roles = [("policy", policy), ("value", value)];

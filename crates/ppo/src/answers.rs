@@ -1,7 +1,5 @@
-//! Answers of the policy: those that it learns from, and those that show what it has learned. Text is a view of ids here,
-//! never the other way round.
-//!
-//! It deliberately learns nothing.
+//! Answers sampled from the policy, for training, validation and the samples of the log. Ids are decoded to text for display
+//! only.
 
 use burn::tensor::Device;
 use generate::Settings as Generation;
@@ -14,26 +12,26 @@ use serde_json::{Value, json};
 use tokenizer::{Message, Role, Tokenizer};
 use train::{Collective, EvalRow, SampleRow};
 
-use crate::metrics::Figures;
+use crate::metrics::AnswerMetrics;
 use crate::{FrozenModels, Result};
 
-/// Answers to held-out prompts at least, where there are fewer prompts.
-const HELD_OUT_ANSWERS: usize = 256;
-/// Prompts whose answers are shown while training.
+/// Minimum number of answers of a validation; prompts get several answers where there are fewer prompts.
+const VALIDATION_ANSWERS: usize = 256;
+/// Number of prompts whose answers are logged.
 const SHOWN: usize = 3;
 
-/// What held-out prompts were answered before the first update.
+/// Answers before the first update.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
-    /// Figures over all of them; none where nothing is held out.
-    pub figures: Option<Figures>,
-    /// The prompts that are shown.
+    /// Metrics of the validation prompts; `None` without validation.
+    pub metrics: Option<AnswerMetrics>,
+    /// The logged prompts.
     pub prompts: Vec<Vec<u32>>,
-    /// The answers to those.
+    /// The answers to the logged prompts.
     pub texts: Vec<String>,
 }
 
-/// How answers are sampled: from the whole distribution at the recipe's temperature.
+/// The sampling settings: the full distribution at the recipe's temperature.
 pub fn sampling(section: &PpoSection, stage: &StagePlan) -> Generation {
     Generation {
         sampling: generate::Sampling {
@@ -48,7 +46,7 @@ pub fn sampling(section: &PpoSection, stage: &StagePlan) -> Generation {
     }
 }
 
-/// `n` answers to each prompt, prompt after prompt.
+/// Samples `n` answers to each prompt, in the order of prompts.
 pub(crate) fn sample(
     policy: &CausalLm,
     prompts: &[Vec<u32>],
@@ -66,8 +64,8 @@ pub(crate) fn sample(
     Ok(rollouts)
 }
 
-/// One answer to each prompt, of which each replica samples its share and gets all; the draws are a prompt's own, whoever
-/// answers it.
+/// Samples one answer to each prompt: each replica samples its share and receives all. Draws depend on the prompt, not on
+/// the replica.
 pub(crate) fn sample_together(
     policy: &CausalLm,
     prompts: &[Vec<u32>],
@@ -94,7 +92,7 @@ pub(crate) fn sample_together(
     Ok(rollouts)
 }
 
-/// The reference's answers, before anything is learned; a resumed run gets the same ones.
+/// The reference's answers, which are the policy's before the first update; a resumed run samples the same ones.
 pub(crate) fn before(
     plan: &Plan,
     stage: &StagePlan,
@@ -105,17 +103,17 @@ pub(crate) fn before(
 ) -> Result<Answers> {
     let prompts = shown_prompts(stage);
     let texts = shown(&frozen.reference, &prompts, plan, stage, section)?;
-    let mut figures = None;
+    let mut metrics = None;
     if stage.dataset.n_eval_rows() > 0 {
-        // The value model is asked too, and its answer not used.
+        // Scoring needs a value model, whose output is not used here.
         let value = frozen.reward.clone();
         let actors = ActorCritic { policy: frozen.reference.clone(), value };
-        figures = Some(validation(plan, stage, section, &actors, frozen, settings, device)?);
+        metrics = Some(validation(plan, stage, section, &actors, frozen, settings, device)?);
     }
-    Ok(Answers { figures, prompts, texts })
+    Ok(Answers { metrics, prompts, texts })
 }
 
-/// The figures of answers to held-out prompts; the draws are the same at every step.
+/// The metrics of answers to the validation prompts; the random draws are the same at every step.
 pub(crate) fn validation(
     plan: &Plan,
     stage: &StagePlan,
@@ -124,13 +122,13 @@ pub(crate) fn validation(
     frozen: &FrozenModels,
     settings: &Settings,
     device: &Device,
-) -> Result<Figures> {
+) -> Result<AnswerMetrics> {
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
     let batches = stage.dataset.eval_batches(stage.micro_batch, max_rows);
     let prompts: Vec<Vec<u32>> = batches
         .flat_map(|batch| batch.texts().into_iter().map(<[u32]>::to_vec).collect::<Vec<_>>())
         .collect();
-    let n = HELD_OUT_ANSWERS.div_ceil(prompts.len().max(1));
+    let n = VALIDATION_ANSWERS.div_ceil(prompts.len().max(1));
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
     let rollouts = sample(&actors.policy, &prompts, n, section, stage, seed)?;
     let device = device.clone().inner();
@@ -142,10 +140,10 @@ pub(crate) fn validation(
     let scores: Vec<f64> = scored.episodes.iter().map(|e| f64::from(e.score)).collect();
     let kls: Vec<f64> = scored.episodes.iter().map(|episode| sum(&episode.kl)).collect();
     let n_ended = episodes.iter().filter(|e| e.span().end == EndReason::EndToken).count();
-    Ok(Figures::of(&texts, &scores, &kls, n_ended))
+    Ok(AnswerMetrics::of(&texts, &scores, &kls, n_ended))
 }
 
-/// The same few prompts as before, answered by the policy as it is now.
+/// The current policy's answers to the logged prompts.
 pub(crate) fn table(
     actors: &ActorCritic,
     frozen: &FrozenModels,
@@ -170,22 +168,23 @@ pub(crate) fn table(
         .collect())
 }
 
-/// What the stage came to: its last measurement, the one before the first update, and a prompt answered then and now.
+/// The result of the stage: the evaluation of the exported policy, that before the first update, and a prompt with its
+/// answers before and after.
 pub(crate) fn result(
     before: &Answers,
-    last: Option<&EvalRow>,
-    actors: &ActorCritic,
+    exported: Option<&EvalRow>,
+    policy: &CausalLm,
     plan: &Plan,
     stage: &StagePlan,
     section: &PpoSection,
 ) -> Result<Value> {
-    let after = shown(&actors.policy, &before.prompts, plan, stage, section)?;
-    let mut result = json!(last);
+    let after = shown(policy, &before.prompts, plan, stage, section)?;
+    let mut result = json!(exported);
     if result.is_null() {
         result = json!({});
     }
-    if let Some(figures) = &before.figures {
-        result["before"] = json!(figures.named());
+    if let Some(metrics) = &before.metrics {
+        result["before"] = json!(metrics.named());
     }
     if let (Some(prompt), Some(was), Some(is)) =
         (before.prompts.first(), before.texts.first(), after.first())
@@ -196,14 +195,14 @@ pub(crate) fn result(
     Ok(result)
 }
 
-/// The first prompts, of those held out where some are.
+/// The first prompts of the validation set, or of the training data without validation.
 fn shown_prompts(stage: &StagePlan) -> Vec<Vec<u32>> {
     let validation = stage.dataset.eval_batches(SHOWN, Some(SHOWN as u64)).next();
     let batch = validation.unwrap_or_else(|| stage.dataset.batch(0));
     batch.texts().into_iter().take(SHOWN).map(<[u32]>::to_vec).collect()
 }
 
-/// A model's answers to the prompts that are shown, with draws of their own.
+/// A model's answers to the logged prompts, with a random stream of their own.
 fn shown(
     policy: &CausalLm,
     prompts: &[Vec<u32>],
@@ -216,17 +215,17 @@ fn shown(
     Ok(rollouts.episodes.iter().map(|episode| text(episode, &stage.tokenizer)).collect())
 }
 
-/// Where the frozen models read.
+/// The device of the frozen models.
 fn reference_device(frozen: &FrozenModels) -> Device {
     frozen.reference.head_weight().device()
 }
 
-/// An answer as text, its end token left out.
+/// An answer as text without its end token.
 fn text(episode: &Rollout, tokenizer: &Tokenizer) -> String {
     tokenizer.decode(episode.response(), true).trim().to_owned()
 }
 
-/// What a prompt asks: its words between those that the template puts around every user's message.
+/// The user's words in a prompt, without the text that the chat template puts around them.
 fn question(prompt: &[u32], tokenizer: &Tokenizer) -> String {
     const MARK: &str = "\u{1}";
     let whole = tokenizer.decode(prompt, false);
@@ -234,9 +233,9 @@ fn question(prompt: &[u32], tokenizer: &Tokenizer) -> String {
         let mark = [Message::new(Role::User, MARK)];
         Some(tokenizer.decode(&tokenizer.encode_prompt(&mark, template).ok()?, false))
     });
-    let asked = framed.as_deref().and_then(|framed| {
+    let question = framed.as_deref().and_then(|framed| {
         let (before, after) = framed.split_once(MARK)?;
         whole.strip_prefix(before)?.strip_suffix(after)
     });
-    asked.unwrap_or(&whole).trim().to_owned()
+    question.unwrap_or(&whole).trim().to_owned()
 }

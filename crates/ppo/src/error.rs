@@ -1,51 +1,51 @@
-//! What can stop PPO; each part says so itself.
+//! Errors of PPO.
 
-/// The result of the stage.
+/// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why the stage stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Training, its files or its checks.
+    /// Training.
     #[error(transparent)]
     Train(#[from] train::Error),
-    /// Scoring answers, or learning from them.
+    /// Scoring rollouts or updating on them.
     #[error(transparent)]
-    Policy(#[from] rl::Error),
+    Rl(#[from] rl::Error),
     /// Sampling answers.
     #[error(transparent)]
     Generate(#[from] generate::Error),
-    /// The policy writes what it finds unlikely.
+    /// An estimated KL divergence far below 0.
     #[error(
-        "step {step}: the KL divergence from the reference is far below 0: `{kl:.2}` nats an answer"
+        "step {step}: the KL divergence from the reference is far below 0: `{kl:.2}` nats per answer"
     )]
     NegativeKl {
-        /// The update.
+        /// 1-based number of the update.
         step: u64,
-        /// The mean over its answers.
+        /// Mean over its answers, in nats.
         kl: f64,
     },
-    /// A frozen model changed.
-    #[error("the reference's weights are not those of the beginning")]
-    ReferenceMoved,
-    /// A plan of another stage.
-    #[error("the recipe has no [ppo]")]
-    NoSection,
+    /// The frozen reference model changed.
+    #[error("the weights of the reference model have changed during the run")]
+    ReferenceChanged,
+    /// A plan without weights for the reward model.
+    #[error("the reward model has no weights to start from")]
+    NoRewardModel,
 }
 
 impl Error {
-    /// What to do next.
+    /// A remedy, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Train(error) => error.hint(),
-            Self::Policy(error) => error.hint(),
+            Self::Rl(error) => error.hint(),
             Self::Generate(error) => error.hint(),
             Self::NegativeKl { .. } => Some(
-                "sample with temperature 1, and lower `optimizer.lr`; go on from an earlier checkpoint"
+                "sample with temperature 1, lower `optimizer.lr`, and resume from an earlier checkpoint"
                     .to_owned(),
             ),
-            Self::ReferenceMoved => Some("this is a fault in temper: please report it".to_owned()),
-            Self::NoSection => Some("add [ppo]".to_owned()),
+            Self::ReferenceChanged => Some("this is a bug in Temper: please report it".to_owned()),
+            Self::NoRewardModel => Some("name one with `reward` in [ppo]".to_owned()),
         }
     }
 }

@@ -1,41 +1,38 @@
-//! The four models of PPO as a stage begins: policy and value model, which learn, and their frozen company. Models on the
-//! same base share its weights.
-//!
-//! It deliberately has no loop.
+//! The four models of PPO at the start of a stage: the policy and value models are trained; the reference and reward models
+//! stay frozen. Models on the same base share its weights.
 
 use burn::tensor::Device;
 use model::{CausalLm, ScalarModel};
 use plan::{Plan, PpoPlan, StagePlan};
 use rl::ActorCritic;
 use train::{
-    BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, ModelSource, Optimizer,
+    BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, Learner, ModelSource, Optimizer,
     ParameterNames, RunDir, SaveFormat, StageRun, StageSettings, Weights, compare_trained,
     first_weights, load_trained, start_dir, with_checkpointing,
 };
 
-use crate::{Error, Result, VALUE_FILE, write_checkpoint};
+use crate::{Error, Result, VALUE_FILE, inner, write_checkpoint};
 
-/// The models that do not learn.
+/// The frozen models.
 #[derive(Debug)]
 pub struct FrozenModels {
-    /// What the policy was before its first update.
+    /// Reference model: the policy before its first update.
     pub reference: CausalLm,
-    /// What scores answers.
+    /// Reward model.
     pub reward: ScalarModel,
 }
 
-/// What the loop works on.
+/// The state that the training loop updates.
 pub(crate) struct StageState<'a> {
     pub(crate) run: StageRun<'a>,
     pub(crate) actors: ActorCritic,
-    pub(crate) optimizer: Optimizer,
-    pub(crate) checks: Checks,
-    /// How the policy is kept.
+    pub(crate) learner: Learner<'a>,
+    /// The form in which the policy is saved.
     pub(crate) save_format: SaveFormat,
     pub(crate) frozen: FrozenModels,
 }
 
-/// The models as a run begins with them.
+/// The models with their initial weights.
 pub(crate) struct First {
     pub(crate) actors: ActorCritic,
     pub(crate) save_format: SaveFormat,
@@ -46,10 +43,10 @@ pub(crate) struct First {
 pub(crate) fn first(
     plan: &Plan,
     stage: &StagePlan,
+    ppo: &PpoPlan,
     run_dir: &RunDir,
     device: &Device,
 ) -> Result<First> {
-    let ppo = stage.ppo.as_ref().ok_or(Error::NoSection)?;
     let mut bases = BaseModelCache::new(device).with_base_dtype(stage.lora.as_ref());
     let first: Weights<CausalLm> =
         first_weights(plan, ModelSource::of(stage), run_dir, &mut bases)?;
@@ -66,16 +63,16 @@ pub(crate) fn first(
     Ok(First { actors, save_format, frozen })
 }
 
-/// Opens the session, reads the models, and takes up the newest checkpoint where there is one.
-pub(crate) fn start_or_resume(context: Context<'_>) -> Result<StageState<'_>> {
+/// Reads the models, and resumes from the newest checkpoint if there is one.
+pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result<StageState<'a>> {
     let Context { plan, stage, run_dir, device, progress, stop, replicas } = context;
     let turn = LeaderFirst::wait(replicas)?;
     let settings = StageSettings::of(plan, stage);
     let mut run = StageRun::open_as(replicas, run_dir, settings, progress, stop)?;
     let resumed = run.resume()?;
 
-    // First weights in any case: the reference is what the policy was before its first update.
-    let First { actors, save_format, frozen } = first(plan, stage, run_dir, device)?;
+    // Initial weights are needed in any case: the reference is the policy before its first update.
+    let First { actors, save_format, frozen } = first(plan, stage, ppo, run_dir, device)?;
     let actors = match &resumed {
         None => actors,
         Some(checkpoint) => ActorCritic {
@@ -102,7 +99,8 @@ pub(crate) fn start_or_resume(context: Context<'_>) -> Result<StageState<'_>> {
         )?;
     }
     turn.end()?;
-    Ok(StageState { run, actors, optimizer, checks, save_format, frozen })
+    let learner = Learner { optimizer, names, checks, replicas, device };
+    Ok(StageState { run, actors, learner, save_format, frozen })
 }
 
 fn reward_model(
@@ -111,7 +109,7 @@ fn reward_model(
     run_dir: &RunDir,
     bases: &mut BaseModelCache,
 ) -> Result<ScalarModel> {
-    let dir = start_dir(stage, &ppo.reward, run_dir)?.ok_or(Error::NoSection)?;
+    let dir = start_dir(stage, &ppo.reward, run_dir)?.ok_or(Error::NoRewardModel)?;
     let reward: ScalarModel = bases.open(&dir)?;
     Ok(model::train_only(reward, &|_| false))
 }

@@ -1,13 +1,11 @@
-//! The figures of an update and of a set of answers, by the names that logs use.
-//!
-//! It deliberately samples and scores nothing.
+//! Metrics of an update and of a set of answers, under the names of the logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rl::{Scored, Settings};
 use train::EvalRow;
 
-/// An update's figures: those that TRL logs, what a nat cost, and how long answers were.
+/// Metrics of an update: TRL's, the KL coefficient and the mean length of answers.
 pub(crate) fn of_update(
     mut metrics: BTreeMap<String, f64>,
     scored: &Scored,
@@ -20,35 +18,35 @@ pub(crate) fn of_update(
     metrics
 }
 
-/// The loss that was minimised: the policy's, and the value model's by its weight.
+/// The minimized loss: policy loss + vf_coef × value loss.
 pub(crate) fn loss(metrics: &BTreeMap<String, f64>, settings: &Settings) -> f64 {
     let of = |name: &str| metrics.get(name).copied().unwrap_or_default();
     of("loss/policy_avg") + settings.vf_coef * of("loss/value_avg")
 }
 
-/// What is said of a set of answers.
+/// Metrics of a set of answers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Figures {
-    /// Answers.
+pub struct AnswerMetrics {
+    /// Number of answers.
     pub n: usize,
-    /// Mean score of the reward model.
+    /// Mean score by the reward model.
     pub score: f64,
     /// Standard deviation of the scores.
     pub score_std: f64,
-    /// Mean KL divergence of an answer from the reference, in nats, as estimated on it.
+    /// Mean estimated KL divergence of an answer from the reference, in nats.
     pub kl: f64,
-    /// Share that ended by themselves.
+    /// Fraction with an end token.
     pub ended: f64,
-    /// Share of different texts.
+    /// Fraction of distinct texts.
     pub distinct: f64,
-    /// Share of the text that occurs most often.
+    /// Fraction of the most frequent text.
     pub most_frequent: f64,
-    /// Different pairs of neighbouring words over all pairs (distinct-2; Li et al. 2016).
+    /// Fraction of distinct word bigrams (distinct-2; Li et al. 2016).
     pub distinct_2: f64,
 }
 
-impl Figures {
-    /// The figures of texts with their scores and divergences, and of how many ended.
+impl AnswerMetrics {
+    /// The metrics of texts, their scores and KL divergences, and the number that ended.
     pub fn of(texts: &[String], scores: &[f64], kls: &[f64], n_ended: usize) -> Self {
         let n = texts.len();
         let share = |count: usize| count as f64 / n.max(1) as f64;
@@ -79,9 +77,9 @@ impl Figures {
         }
     }
 
-    /// By the names that logs use.
+    /// The metrics by the names of the logs.
     pub fn named(&self) -> BTreeMap<String, f64> {
-        let figures = [
+        let metrics = [
             ("score", self.score),
             ("score_std", self.score_std),
             ("kl", self.kl),
@@ -90,10 +88,10 @@ impl Figures {
             ("most_frequent", self.most_frequent),
             ("distinct_2", self.distinct_2),
         ];
-        figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// A row of measurements. Its loss is the negated mean score: smaller is better, as everywhere.
+    /// A row of the evaluation log. Its loss is the negated mean score, so that smaller is better as in other stages.
     pub fn row(&self, step: u64) -> EvalRow {
         EvalRow { step, eval_loss: -self.score, n_targets: self.n as u64, extra: self.named() }
     }

@@ -1,10 +1,10 @@
-//! From `[ppo]` to the numbers of an update. Nothing is computed here.
+//! Conversion of `[ppo]` into the settings of an update.
 
 use plan::StagePlan;
 use recipe::PpoSection;
 use rl::{Conventions, KlEstimator, Settings};
 
-/// The numbers of an update, with β as it stands at the start.
+/// The settings of an update, with the initial KL coefficient.
 pub fn settings(section: &PpoSection, stage: &StagePlan) -> Settings {
     let penalty = section.missing_eos_penalty;
     Settings {

@@ -1,4 +1,4 @@
-//! Which rows are meant, by what stands in their columns. Looks at no row: `data` does.
+//! A filter on column values. `data` applies it to rows.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Columns, each with the values of which a row must have one: `{ emotions = ["joy", "love"] }`. A column may hold a text, a
-/// number or a list; of a list one entry is enough.
+/// Columns with the values to match: `{ emotions = ["joy", "love"] }`. A column may contain a text,
+/// a number or a list; a list matches if one entry does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ColumnValues(BTreeMap<String, Vec<String>>);
 
 impl ColumnValues {
-    /// Each column with its values, columns in alphabetical order.
+    /// Each column with its values, in alphabetical order.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &[String])> {
         self.0.iter().map(|(column, values)| (column.as_str(), values.as_slice()))
     }

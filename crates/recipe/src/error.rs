@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::spans::Place;
+use crate::location::KeyLocation;
 
 /// What reading a recipe returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -60,7 +60,7 @@ impl Error {
     }
 
     /// Where it is, if it has a place.
-    pub fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&KeyLocation> {
         match self {
             Self::Syntax(diagnostic) | Self::Invalid(diagnostic) => diagnostic.place.as_ref(),
             _ => None,
@@ -74,7 +74,7 @@ pub struct Diagnostic {
     /// What is wrong: lower case, no full stop.
     pub message: String,
     /// Where.
-    pub place: Option<Place>,
+    pub place: Option<KeyLocation>,
     /// The line, and what to underline.
     pub snippet: Option<Snippet>,
     /// What stands after the carets.
@@ -129,8 +129,8 @@ impl fmt::Display for Diagnostic {
         write!(f, "{}", self.message)?;
         if let Some(place) = &self.place {
             match place {
-                Place::Override { .. } => write!(f, "\n  --> the command line")?,
-                Place::File { .. } => write!(f, "\n  --> {place}")?,
+                KeyLocation::Override { .. } => write!(f, "\n  --> the command line")?,
+                KeyLocation::File { .. } => write!(f, "\n  --> {place}")?,
             }
         }
         let Some(snippet) = &self.snippet else {

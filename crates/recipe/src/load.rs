@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use fsio::limits::{RECIPE_BYTES, RECIPE_DEPTH};
 use toml_edit::Document;
 
+use crate::diagnostics::Diagnostics;
 use crate::error::{Diagnostic, Error, Result};
-use crate::problems::Problems;
 use crate::spans::Spans;
 use crate::text_format::is_run_name;
 use crate::{Recipe, depth, overrides, validate};
@@ -56,16 +56,16 @@ pub fn parse(bytes: &[u8], path: &Path, set: &[(String, String)]) -> Result<Load
     let mut document = document.into_mut();
     spans.set_overrides(overrides::apply(&mut document, set)?);
 
-    let mut problems = Problems::default();
-    validate::validate(document.as_table(), &mut problems);
-    invalid(problems, &spans)?;
+    let mut diagnostics = Diagnostics::default();
+    validate::validate(document.as_table(), &mut diagnostics);
+    invalid(diagnostics, &spans)?;
     let resolved_toml = if set.is_empty() { text.to_owned() } else { document.to_string() };
     let recipe: Recipe =
         toml_edit::de::from_str(&resolved_toml).map_err(|error| unforeseen(path, &error))?;
-    let mut problems = Problems::default();
-    recipe.check(&mut problems);
-    let name = run_name(&recipe, path, &mut problems);
-    invalid(problems, &spans)?;
+    let mut diagnostics = Diagnostics::default();
+    recipe.check(&mut diagnostics);
+    let name = run_name(&recipe, path, &mut diagnostics);
+    invalid(diagnostics, &spans)?;
     Ok(Loaded { recipe, name, resolved_toml, path: path.to_owned(), spans })
 }
 
@@ -111,8 +111,8 @@ fn syntax(path: &Path, text: &str, error: &toml_edit::TomlError) -> Error {
     }))
 }
 
-fn invalid(problems: Problems, spans: &Spans) -> Result<()> {
-    problems.first(spans).map_or(Ok(()), |diagnostic| Err(Error::Invalid(Box::new(diagnostic))))
+fn invalid(diagnostics: Diagnostics, spans: &Spans) -> Result<()> {
+    diagnostics.first(spans).map_or(Ok(()), |diagnostic| Err(Error::Invalid(Box::new(diagnostic))))
 }
 
 /// What serde refuses although the checks let it pass; a test over the schema keeps the two alike.
@@ -127,13 +127,13 @@ fn unforeseen(path: &Path, error: &toml_edit::de::Error) -> Error {
 }
 
 /// The recipe's own name, else its file's.
-fn run_name(recipe: &Recipe, path: &Path, problems: &mut Problems) -> String {
+fn run_name(recipe: &Recipe, path: &Path, diagnostics: &mut Diagnostics) -> String {
     if let Some(name) = &recipe.name {
         return name.clone();
     }
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     if !is_run_name(&stem) {
-        problems.section(
+        diagnostics.section(
             "",
             &format!("the file's name cannot name a run: `{}`", crate::error::shown(&stem)),
             "add `name = \"…\"` at the top of the recipe",

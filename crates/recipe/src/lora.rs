@@ -1,81 +1,86 @@
-//! `lora = { … }`: a low-rank adapter is trained in place of the weights. Which layers a model has is the plan's to check.
+//! `lora = { … }`: a low-rank adapter that is trained in place of the weights. The layers of a
+//! model are checked by `plan`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::problems::Problems;
+use crate::diagnostics::Diagnostics;
 
-/// Train a low-rank adapter (LoRA) beside frozen weights. Either a fresh one of a given shape, or
-/// one that is there already and goes on with its own.
+/// Low-rank adapter (LoRA) on frozen weights: a new one of a given shape, or an existing one to
+/// continue.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoraKeys {
-    /// The width of the adapter. Left out, 16.
+    /// Rank of the adapter. Default: 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4096))]
     pub rank: Option<usize>,
-    /// How strongly it counts: what it adds is multiplied by `alpha` / `rank`. Left out, twice the
-    /// rank.
+    /// Scale of the adapter: its output is multiplied by `alpha` / `rank`. Default: twice the rank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e6))]
     pub alpha: Option<f64>,
-    /// The share of its inputs that is dropped in training. Left out, none.
+    /// Dropout probability on the adapter's inputs during training. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 0.99))]
     pub dropout: Option<f64>,
-    /// Multiply by `alpha` / √`rank` instead: rank-stabilised LoRA. Left out, false.
+    /// Rank-stabilized LoRA: multiply by `alpha` / √`rank` instead. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rslora: Option<bool>,
-    /// The layers that get one, by their last names: `["q_proj", "v_proj"]`. Left out, or
-    /// `["all-linear"]`, every linear layer but the head.
+    /// Layers that get an adapter, by the last part of their names: `["q_proj", "v_proj"]`.
+    /// Default: `["all-linear"]`, every linear layer except the output layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000))]
     pub target_modules: Option<Vec<String>>,
-    /// The layers that get one, by a regular expression that a layer's whole name matches.
+    /// Layers that get an adapter, by a regular expression that must match the whole name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub target_pattern: Option<String>,
-    /// The adapter to go on with, made for the weights of `start`: a stage that was trained with
-    /// `lora`, or a PEFT folder. It keeps its shape, so no other key stands beside it.
+    /// Existing adapter to continue, made for the weights of `start`: a stage trained with `lora`,
+    /// or a PEFT directory. It keeps its shape, so only `base_dtype` may be set as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
     pub adapter: Option<String>,
-    /// How the frozen weights are held in memory. Left out, `f32`.
+    /// Type of the frozen base weights in memory. Default: `f32`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_dtype: Option<BaseDtype>,
 }
 
-/// How weights that are not trained are held in memory.
+/// Type of frozen weights in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BaseDtype {
-    /// As they are.
+    /// As stored.
     #[default]
     F32,
-    /// Matrices rounded to bf16: half the memory. They are widened inside each product.
+    /// Matrices rounded to bf16, which halves their memory. Products convert them to f32.
     Bf16,
 }
 
 impl LoraKeys {
-    /// The word for every linear layer, as PEFT has it.
+    /// Name for every linear layer, as in PEFT.
     pub const ALL_LINEAR: &'static str = "all-linear";
 
-    /// Checks the keys of a stage's `lora`, which needs weights to stand beside.
-    pub(crate) fn check_beside(&self, stage: &str, start: Option<&str>, problems: &mut Problems) {
+    /// Checks the `lora` of a stage, which needs weights to start from.
+    pub(crate) fn check_beside(
+        &self,
+        stage: &str,
+        start: Option<&str>,
+        diagnostics: &mut Diagnostics,
+    ) {
         if start.is_none() {
-            problems.conflict(
+            diagnostics.conflict(
                 &format!("{stage}.lora"),
-                "an adapter stands beside trained weights, and the stage has no `start`",
+                "an adapter needs trained weights, and the stage has no `start`",
             );
         }
-        self.check(&format!("{stage}.lora"), problems);
+        self.check(&format!("{stage}.lora"), diagnostics);
     }
 
-    pub(crate) fn check(&self, path: &str, problems: &mut Problems) {
+    pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
         if self.target_modules.is_some() && self.target_pattern.is_some() {
-            problems.conflict(
+            diagnostics.conflict(
                 &format!("{path}.target_pattern"),
-                "`target_modules` says which layers already",
+                "`target_modules` already names the layers",
             );
         }
         if self.adapter.is_none() {
@@ -90,8 +95,8 @@ impl LoraKeys {
             ("target_pattern", self.target_pattern.is_some()),
         ];
         for (key, _) in others.into_iter().filter(|(_, is_set)| *is_set) {
-            problems
-                .conflict(&format!("{path}.{key}"), "the adapter that it goes on with has its own");
+            diagnostics
+                .conflict(&format!("{path}.{key}"), "the adapter that it continues has its own");
         }
     }
 }

@@ -1,165 +1,172 @@
-//! `[model]`: a new model in config.json's own words, or the folder of one that exists. Knows no
-//! formula: sizes become parameters in `arch`.
+//! `[model]`: a new model with the keys of its config.json, or the directory of an existing one.
+//! Sizes become parameters in `arch`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::problems::Problems;
+use crate::diagnostics::Diagnostics;
 use crate::rope::RopeScaling;
 
-/// The model of the stages that have no `start`: exactly one of `family`, for new weights, and
-/// `start`, for a folder.
+/// Model of the stages that have no `start`: exactly one of `family`, for a new model, and `start`,
+/// for an existing one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "family", rename_all = "lowercase")]
 pub enum ModelSection {
-    /// RMSNorm, rotary positions, grouped key-value heads, SwiGLU.
+    /// Llama: RMSNorm, rotary position embeddings, grouped-query attention, SwiGLU.
     Llama(LlamaModel),
-    /// LayerNorm, learned positions, GELU.
+    /// GPT-2: LayerNorm, learned position embeddings, GELU.
     Gpt2(Gpt2Model),
-    /// Weights that exist already.
+    /// An existing model.
     #[serde(untagged)]
     Start(StartModel),
 }
 
-/// Weights that exist already.
+/// An existing model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartModel {
-    /// A Hugging Face folder (config.json, safetensors, tokenizer.json), beside the recipe or under
-    /// `data:`.
+    /// Hugging Face directory (config.json, safetensors, tokenizer.json), relative to the recipe or
+    /// under `data:`.
     #[schemars(extend("format" = "input-path"))]
     pub start: String,
 }
 
-/// A new model of the family `llama`; the keys are those of its config.json.
+/// A new model of the family `llama`. The keys are those of its config.json.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(clippy::struct_excessive_bools, reason = "config.json has these keys")]
 pub struct LlamaModel {
-    /// The width of the model.
+    /// Width of the model.
     #[schemars(range(min = 2, max = 65_536))]
     pub hidden_size: usize,
-    /// The number of blocks.
+    /// Number of blocks.
     #[schemars(range(min = 1, max = 1024))]
     pub num_hidden_layers: usize,
-    /// The number of query heads.
+    /// Number of query heads.
     #[schemars(range(min = 1, max = 1024))]
     pub num_attention_heads: usize,
-    /// The number of key and value heads; it divides the query heads. Left out, as many as query
-    /// heads.
+    /// Number of key and value heads; it must divide the number of query heads. Default: one per
+    /// query head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub num_key_value_heads: Option<usize>,
-    /// The width inside the feed-forward part.
+    /// Width of the feed-forward layers.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub intermediate_size: usize,
-    /// The width of a head, an even number. Left out, `hidden_size` over `num_attention_heads`.
+    /// Width of a head, an even number. Default: `hidden_size` / `num_attention_heads`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 4096))]
     pub head_dim: Option<usize>,
-    /// The number of tokens. Left out, the tokenizer's.
+    /// Vocabulary size. Default: that of the tokenizer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub vocab_size: Option<usize>,
-    /// The longest text that the model is made for, in tokens. Left out, the longest
-    /// `sequence_length` of the recipe.
+    /// Maximum sequence length, in tokens. Default: the longest `sequence_length` of the recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16_777_216))]
     pub max_position_embeddings: Option<usize>,
-    /// What keeps the norms from dividing by zero.
+    /// Added to the denominator of RMSNorm for numerical stability.
     #[serde(default = "default_rms_norm_eps")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 0.1))]
     pub rms_norm_eps: f64,
-    /// The base of the rotary positions.
+    /// Base of the rotary position embeddings.
     #[serde(default = "default_rope_theta")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e12))]
     pub rope_theta: f64,
-    /// How the rotary positions stretch to longer texts. Left out, not at all.
+    /// Scaling of the rotary position embeddings to longer sequences. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
-    /// Whether the output layer is the token embedding itself.
+    /// Whether the output layer shares the token embedding's weights.
     #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// Whether the attention's projections have biases.
+    /// Whether the attention projections have biases.
     #[serde(default)]
     pub attention_bias: bool,
-    /// Whether the feed-forward projections have biases.
+    /// Whether the feed-forward layers have biases.
     #[serde(default)]
     pub mlp_bias: bool,
-    /// The standard deviation of the new weights.
+    /// Standard deviation of new weights.
     #[serde(default = "default_initializer_range")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1.0))]
     pub initializer_range: f64,
-    /// The activation in the feed-forward part.
+    /// Activation function of the feed-forward layers.
     #[serde(default = "default_hidden_act")]
     pub hidden_act: Activation,
 }
 
-/// A new model of the family `gpt2`; the keys are those of its config.json, and `bias`.
+/// A new model of the family `gpt2`. The keys are those of its config.json, and `bias`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gpt2Model {
-    /// The width of the model; the heads divide it.
+    /// Width of the model, a multiple of the number of heads.
     #[schemars(range(min = 1, max = 65_536))]
     pub n_embd: usize,
-    /// The number of blocks.
+    /// Number of blocks.
     #[schemars(range(min = 1, max = 1024))]
     pub n_layer: usize,
-    /// The number of heads.
+    /// Number of heads.
     #[schemars(range(min = 1, max = 1024))]
     pub n_head: usize,
-    /// The number of learned positions: no text can be longer. Left out, the longest
+    /// Number of learned positions, the maximum sequence length. Default: the longest
     /// `sequence_length` of the recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16_777_216))]
     pub n_positions: Option<usize>,
-    /// The width inside the feed-forward part. Left out, 4 × `n_embd`.
+    /// Width of the feed-forward layers. Default: 4 × `n_embd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub n_inner: Option<usize>,
-    /// The number of tokens. Left out, the tokenizer's.
+    /// Vocabulary size. Default: that of the tokenizer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub vocab_size: Option<usize>,
-    /// What keeps the norms from dividing by zero.
+    /// Added to the denominator of LayerNorm for numerical stability.
     #[serde(default = "default_layer_norm_epsilon")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 0.1))]
     pub layer_norm_epsilon: f64,
-    /// The activation in the feed-forward part.
+    /// Activation function of the feed-forward layers.
     #[serde(default = "default_activation_function")]
     pub activation_function: Activation,
-    /// Whether the output layer is the token embedding itself.
+    /// Whether the output layer shares the token embedding's weights.
     #[serde(default = "default_true")]
     pub tie_word_embeddings: bool,
-    /// The standard deviation of the new weights.
+    /// Standard deviation of new weights.
     #[serde(default = "default_initializer_range")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1.0))]
     pub initializer_range: f64,
-    /// Whether projections and norms have biases. Temper's own key: with `false` there are no such
-    /// parameters in training, and exports write them as zeros.
+    /// Whether projections and norms have biases. A key of Temper: with `false` these parameters do
+    /// not exist in training, and exports write them as zeros.
     #[serde(default = "default_true")]
     pub bias: bool,
 }
 
-/// An activation function, under the name that config.json gives it.
+/// Activation function, under its name in config.json.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// x times its sigmoid, as Llama's.
+    /// x · sigmoid(x), as in Llama.
     Silu,
-    /// GELU, exact.
+    /// Exact GELU.
     Gelu,
-    /// GELU by tanh, as GPT-2's.
+    /// GELU with the tanh approximation, as in GPT-2.
     GeluNew,
-    /// The same formula under its other name.
+    /// The same function under its other name.
     GeluPytorchTanh,
 }
 
 impl ModelSection {
     pub(crate) const PATH: &'static str = "model";
 
-    /// The vocabulary size, where the recipe names one.
+    /// Whether the section describes a new model.
+    pub fn is_new(&self) -> bool {
+        match self {
+            Self::Llama(_) | Self::Gpt2(_) => true,
+            Self::Start(_) => false,
+        }
+    }
+
+    /// Vocabulary size, where the recipe names one.
     pub fn vocab_size(&self) -> Option<usize> {
         match self {
             Self::Llama(keys) => keys.vocab_size,
@@ -168,8 +175,7 @@ impl ModelSection {
         }
     }
 
-    /// The most positions that the model takes, with the key that says it, where the recipe names
-    /// them.
+    /// Maximum sequence length with its key, where the recipe sets it.
     pub fn max_positions(&self) -> Option<(&'static str, usize)> {
         match self {
             Self::Llama(keys) => {
@@ -180,8 +186,8 @@ impl ModelSection {
         }
     }
 
-    /// config.json of a new model, `vocab_size` and the positions filled in where the recipe leaves
-    /// them out; `None` for a folder, which has its own.
+    /// config.json of a new model. A vocabulary size or maximum sequence length that the recipe
+    /// leaves out is filled in. None for an existing model, which has its own file.
     pub fn config_json(&self, vocab_size: usize, max_positions: usize) -> Option<Value> {
         let (keys, model_type, positions_key) = match self {
             Self::Llama(keys) => (serde_json::to_value(keys), "llama", "max_position_embeddings"),
@@ -197,22 +203,22 @@ impl ModelSection {
         Some(Value::Object(config))
     }
 
-    pub(crate) fn check(&self, problems: &mut Problems) {
+    pub(crate) fn check(&self, diagnostics: &mut Diagnostics) {
         match self {
-            Self::Llama(keys) => keys.check(problems),
-            Self::Gpt2(keys) => keys.check(problems),
+            Self::Llama(keys) => keys.check(diagnostics),
+            Self::Gpt2(keys) => keys.check(diagnostics),
             Self::Start(_) => {}
         }
     }
 }
 
 impl LlamaModel {
-    fn check(&self, problems: &mut Problems) {
+    fn check(&self, diagnostics: &mut Diagnostics) {
         let heads = self.num_attention_heads;
         if let Some(kv_heads) = self.num_key_value_heads
             && !heads.is_multiple_of(kv_heads)
         {
-            problems.value(
+            diagnostics.value(
                 "model.num_key_value_heads",
                 &format!("must divide `num_attention_heads` ({heads})"),
                 kv_heads,
@@ -220,9 +226,9 @@ impl LlamaModel {
         }
         match self.head_dim {
             Some(head_dim) if !head_dim.is_multiple_of(2) => {
-                problems.value("model.head_dim", "must be even for rotary positions", head_dim);
+                diagnostics.value("model.head_dim", "must be even for rotary positions", head_dim);
             }
-            None if !self.hidden_size.is_multiple_of(2 * heads) => problems.value(
+            None if !self.hidden_size.is_multiple_of(2 * heads) => diagnostics.value(
                 "model.hidden_size",
                 &format!("must be a multiple of 2 × `num_attention_heads` ({heads}) unless `head_dim` is given"),
                 self.hidden_size,
@@ -230,15 +236,15 @@ impl LlamaModel {
             Some(_) | None => {}
         }
         if let Some(rope) = &self.rope_scaling {
-            rope.check("model.rope_scaling", problems);
+            rope.check("model.rope_scaling", diagnostics);
         }
     }
 }
 
 impl Gpt2Model {
-    fn check(&self, problems: &mut Problems) {
+    fn check(&self, diagnostics: &mut Diagnostics) {
         if !self.n_embd.is_multiple_of(self.n_head) {
-            problems.value(
+            diagnostics.value(
                 "model.n_embd",
                 &format!("must be a multiple of `n_head` ({})", self.n_head),
                 self.n_embd,

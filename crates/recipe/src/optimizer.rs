@@ -6,7 +6,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::problems::Problems;
+use crate::diagnostics::Diagnostics;
 
 /// The optimizer: the update rule, its learning rate, weight decay and gradient clipping.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -175,11 +175,11 @@ impl Optimizer {
         Self { kind, lr, weight_decay: 0.0, max_grad_norm, groups: Vec::new() }
     }
 
-    pub(crate) fn check(&self, path: &str, problems: &mut Problems) {
+    pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
         for (idx, group) in self.groups.iter().enumerate() {
             if group.lr.is_none() && group.weight_decay.is_none() {
                 let section = format!("{path}.groups[{idx}]");
-                problems.section(
+                diagnostics.section(
                     &section,
                     &format!("[{section}] changes nothing: it has neither `lr` nor `weight_decay`"),
                     "give it one of them, or remove it",
@@ -187,7 +187,7 @@ impl Optimizer {
             }
         }
         match &self.kind {
-            OptimizerKind::Muon(keys) => keys.check(path, problems),
+            OptimizerKind::Muon(keys) => keys.check(path, diagnostics),
             OptimizerKind::AdamW(_) | OptimizerKind::AdamW8bit(_) | OptimizerKind::Adafactor(_) => {
             }
         }
@@ -207,11 +207,11 @@ impl OptimizerKind {
 }
 
 impl MuonKeys {
-    fn check(&self, path: &str, problems: &mut Problems) {
+    fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
         match self.adjust_lr {
             AdjustLr::MatchRmsAdamw => {}
             AdjustLr::Original | AdjustLr::SpectralUnclamped if self.adamw.lr.is_none() => {
-                problems.missing(
+                diagnostics.missing(
                     path,
                     "adamw.lr",
                     "with this `adjust_lr`, Muon's learning rate does not suit AdamW: \

@@ -6,8 +6,9 @@ use toml_edit::{Decor, DocumentMut, InlineTable, Item, Table, Value};
 
 use crate::depth;
 use crate::error::{Error, Result, shown};
-use crate::found::Found;
-use crate::spans::{Overridden, join};
+use crate::location::join;
+use crate::spans::Overridden;
+use crate::toml_value::TomlValue;
 
 /// Applies overrides in order; a later one wins over an earlier one of the same key.
 pub(crate) fn apply(
@@ -108,7 +109,7 @@ fn enter<'d>(
 ) -> std::result::Result<&'d mut Item, Refusal> {
     let at_top = path.is_empty();
     let before = path.clone();
-    let kind = Found::of(item).kind();
+    let kind = TomlValue::of(item).kind();
     match step {
         Step::Index(idx) => {
             let n = n_entries(item);
@@ -138,7 +139,7 @@ fn set(
     path: &mut String,
 ) -> std::result::Result<(), Refusal> {
     let before = path.clone();
-    let kind = Found::of(item).kind();
+    let kind = TomlValue::of(item).kind();
     match step {
         Step::Index(idx) => {
             let n = n_entries(item);

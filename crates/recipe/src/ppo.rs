@@ -1,144 +1,147 @@
-//! `[ppo]`: learn from the scores of a reward model (proximal policy optimisation).
+//! `[ppo]`: proximal policy optimization against a reward model.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::input_keys::default_max_bad_rows;
+use crate::chat_keys::ChatTemplate;
+use crate::diagnostics::Diagnostics;
+use crate::input_keys::{OnBadRow, default_max_bad_rows};
 use crate::lora::LoraKeys;
-use crate::problems::Problems;
-use crate::source::{Source, Use};
+use crate::source::{SampleKind, Source};
+use crate::stage_keys::StageKeys;
 use crate::train_keys::TrainKeys;
-use crate::{ChatTemplate, OnBadRow, Stage};
 
-/// Learn from the scores of a reward model: the policy answers prompts, the reward model scores the
-/// answers, a value model learns what to expect, and the policy is moved towards what was better
-/// than expected, but not far from where it started. A step is one update; `micro_batch` counts
-/// episodes.
+/// Proximal policy optimization: the policy answers prompts, the reward model scores the answers, a
+/// value model predicts the scores, and the policy is updated towards answers that scored better
+/// than predicted, with a KL penalty that keeps it close to its first weights. A step is one
+/// update; `micro_batch` counts episodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PpoSection {
-    /// What answers and learns. Its first weights, frozen, are the reference that it is kept near.
-    pub policy: Role,
-    /// The reward model: a stage of this recipe (`"reward"`), a run's stage, or a Hugging Face
-    /// sequence classifier with one label. It is not trained.
+    /// Policy model. Its first weights, frozen, are the reference model.
+    pub policy: TrainedModel,
+    /// Reward model: a stage of this recipe (`"reward"`), a run's stage, or a Hugging Face sequence
+    /// classifier with one label. It is not trained.
     #[schemars(extend("format" = "input-path"))]
     pub reward: String,
-    /// What learns to expect scores. Left out, it starts from the reward model, and trains an
-    /// adapter where the policy does: the reward model's own if that has one.
+    /// Value model. Default: starts from the reward model; if the policy trains an adapter, so does
+    /// the value model, and it continues the reward model's adapter if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<Role>,
-    /// Where the prompts lie: a list of sources. A row has `prompt`, a text or a list of messages,
-    /// or `messages` up to a user's.
+    pub value: Option<TrainedModel>,
+    /// Data sources of the prompts. A row has `prompt`, a text or a list of messages, or `messages`
+    /// that end with a user's.
     #[schemars(length(min = 1, max = 10_000))]
     pub prompts: Vec<Source>,
-    /// How a prompt is written out: `chatml`, `plain`, `model` (the policy's own) or a `.jinja`
-    /// file. Left out, `model` where it has one, else `chatml`.
+    /// Chat template: `chatml`, `plain`, `model` (that of the policy) or a `.jinja` file. Default:
+    /// `model` if it has one, else `chatml`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<ChatTemplate>,
-    /// The most tokens a prompt may have; longer ones are dropped and counted.
+    /// Maximum number of tokens of a prompt. Longer prompts are dropped and counted.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub max_prompt_tokens: usize,
-    /// The most tokens of an answer.
+    /// Maximum number of tokens of an answer.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub max_new_tokens: usize,
-    /// The answers of an update.
+    /// Number of answers per update.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub episodes_per_step: usize,
-    /// Divides the logits before sampling, and in the loss. Nothing else shapes what is sampled:
-    /// log-probabilities would not see it.
+    /// Divisor of the logits, in sampling and in the loss. Answers are sampled without top-k or
+    /// top-p, which log-probabilities would not reflect.
     #[serde(default = "default_temperature")]
     #[schemars(range(min = 0.01, max = 100.0))]
     pub temperature: f64,
-    /// What moving away from the reference costs.
+    /// Penalty on the KL divergence from the reference model.
     #[serde(default)]
     pub kl: Kl,
-    /// Taken from the score of an answer that did not end by itself. Left out, nothing.
+    /// Amount subtracted from the score of an answer without an end token.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1e6))]
     pub missing_eos_penalty: f64,
-    /// Scale rewards to a variance of 1 before advantages are estimated; their mean stays.
+    /// Whether rewards are scaled to a variance of 1 before advantages are estimated. The mean
+    /// stays.
     #[serde(default)]
     pub whiten_rewards: bool,
-    /// γ: what a reward a token later is worth.
+    /// Discount factor γ of rewards, per token.
     #[serde(default = "default_gamma")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub gamma: f64,
-    /// λ of generalised advantage estimation.
+    /// λ of generalized advantage estimation.
     #[serde(default = "default_lambda")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub lambda: f64,
-    /// ε: how far the ratio of new to old probability counts.
+    /// Clip range ε of the ratio between new and old probabilities.
     #[serde(default = "default_clip_range")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub clip_range: f64,
-    /// How far a value may move from its old one before the loss no longer counts it.
+    /// Clip range of value predictions around their old values.
     #[serde(default = "default_clip_range")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e6))]
     pub clip_range_value: f64,
-    /// The weight of the value loss beside the policy loss.
+    /// Coefficient of the value loss.
     #[serde(default = "default_vf_coef")]
     #[schemars(range(min = 0.0, max = 1e6))]
     pub vf_coef: f64,
-    /// How often an update goes over its answers.
+    /// Number of passes over the answers per update.
     #[serde(default = "default_n_ppo_epochs")]
     #[schemars(range(min = 1, max = 1000))]
     pub n_ppo_epochs: usize,
-    /// Optimizer steps in each such epoch; it divides `episodes_per_step`.
+    /// Number of optimizer steps per pass. It must divide `episodes_per_step`.
     #[serde(default = "default_n_minibatches")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub n_minibatches: usize,
-    /// End an update before a step once the new policy is this far from the old one, in nats a token
-    /// (approximate KL). Left out, it never ends early.
+    /// Approximate KL divergence between the new and the old policy, in nats per token, above which
+    /// an update stops early. Default: no early stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e6))]
     pub target_kl: Option<f64>,
-    /// What counts as a position: docs/design/ppo.md compares the two.
+    /// Definition of the token positions that count; see docs/design/ppo.md.
     #[serde(default)]
     pub conventions: Conventions,
-    /// Show sample answers every so many updates.
+    /// Number of updates between sample answers in the log.
     #[serde(default = "default_sample_every_steps")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub sample_every_steps: u64,
-    /// What happens when a row of prompts cannot be read.
+    /// Handling of rows that cannot be read.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
-    /// How many rows `on_bad_row = "skip"` leaves out before it stops after all.
+    /// Maximum number of rows that `on_bad_row = "skip"` skips before the stage stops.
     #[serde(default = "default_max_bad_rows")]
     pub max_bad_rows: u64,
-    /// How it trains.
+    /// Limits, optimizer, schedule, validation and checkpoints.
     #[serde(flatten)]
     pub train: TrainKeys,
 }
 
-/// A model of PPO that learns.
+/// A model that PPO trains.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Role {
-    /// The weights to start from: a stage of this recipe (`"sft"`), a run's stage, a checkpoint, or a
-    /// Hugging Face folder.
+pub struct TrainedModel {
+    /// Initial weights: a stage of this recipe (`"sft"`), a run's stage, a checkpoint, or a Hugging
+    /// Face directory.
     #[schemars(extend("format" = "input-path"))]
     pub start: String,
-    /// Train a low-rank adapter beside those weights. Left out, all weights are trained.
+    /// LoRA adapter to train. Default: all weights are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraKeys>,
 }
 
-/// What moving away from the reference costs.
+/// Penalty on the KL divergence from the reference model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kl {
-    /// How the divergence of a token is estimated.
+    /// Estimator of the divergence per token.
     #[serde(default)]
     pub estimator: KlEstimator,
-    /// β: what a nat of it costs; where `target` is given, at the start.
+    /// Coefficient β of the penalty, per nat; with `target`, its initial value.
     #[serde(default = "default_kl_coef")]
     #[schemars(range(min = 0.0, max = 1e6))]
     pub coef: f64,
-    /// Move `coef` so that the divergence of an answer comes to this many nats. Left out, `coef` stays.
+    /// Divergence per answer, in nats, that an adaptive `coef` aims at. Default: `coef` is
+    /// constant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e6))]
     pub target: Option<f64>,
-    /// Over how many answers `coef` moves.
+    /// Number of answers over which `coef` adapts.
     #[serde(default = "default_kl_horizon")]
     #[schemars(range(min = 1.0, max = 1e9))]
     pub horizon: f64,
@@ -151,44 +154,48 @@ impl Default for Kl {
     }
 }
 
-/// How the KL divergence of a token is estimated from its two log-probabilities.
+/// Estimator of the KL divergence of a token from its two log-probabilities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KlEstimator {
-    /// log π − log π_ref: right on average, of either sign.
+    /// log π − log π_ref: unbiased, of either sign.
     #[default]
     K1,
-    /// eʳ − 1 − r with r = log π_ref − log π: right on average, never below 0.
+    /// eʳ − 1 − r with r = log π_ref − log π: unbiased, never negative.
     K3,
 }
 
-/// What counts as a position.
+/// Definition of the token positions that count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Conventions {
-    /// Sampled tokens, the end token among them, and nothing else.
+    /// Sampled tokens and their end token.
     #[default]
     RealTokens,
-    /// As TRL 1.12 does it, to the letter.
+    /// The positions of TRL 1.12.
     Trl,
 }
 
 impl PpoSection {
-    pub(crate) const PATH: &'static str = "ppo";
-
-    /// The value model: what the recipe says, or what stands for it.
+    /// Initial weights of the value model: those of `value`, else the reward model's.
     pub fn value_start(&self) -> &str {
         self.value.as_ref().map_or(&self.reward, |value| &value.start)
     }
 
-    pub(crate) fn stage(&self) -> Stage<'_> {
-        Stage {
-            name: Self::PATH,
+    pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
+        StageKeys {
             start: Some(&self.policy.start),
             lora: self.policy.lora.as_ref(),
-            data_key: "prompts",
+            lora_key: "policy.lora",
+            weights: self.weights(),
             data: &self.prompts,
+            data_key: "prompts",
+            sample_kind: SampleKind::Prompts,
+            chat_template: self.chat_template.as_ref(),
+            sample_length: self.max_prompt_tokens,
             sequence_length: self.max_prompt_tokens.saturating_add(self.max_new_tokens),
+            length_key: "max_new_tokens",
+            added_length_key: Some("max_prompt_tokens"),
             rows_per_step: self.episodes_per_step,
             on_bad_row: self.on_bad_row,
             max_bad_rows: self.max_bad_rows,
@@ -196,56 +203,61 @@ impl PpoSection {
         }
     }
 
-    /// Every place of the section that names weights, with its key path.
-    pub(crate) fn starts(&self) -> Vec<(String, &str)> {
-        let mut starts = vec![("ppo.reward".to_owned(), self.reward.as_str())];
-        for (key, role) in [("policy", Some(&self.policy)), ("value", self.value.as_ref())] {
-            let Some(role) = role else { continue };
-            starts.push((format!("ppo.{key}.start"), &role.start));
-            let adapter = role.lora.as_ref().and_then(|lora| lora.adapter.as_deref());
-            starts.extend(adapter.map(|adapter| (format!("ppo.{key}.lora.adapter"), adapter)));
+    /// Every value of the section that names weights, with its path.
+    fn weights(&self) -> Vec<(&'static str, &str)> {
+        let mut weights = vec![("reward", self.reward.as_str())];
+        let models = [
+            ("policy.start", "policy.lora.adapter", Some(&self.policy)),
+            ("value.start", "value.lora.adapter", self.value.as_ref()),
+        ];
+        for (start_key, adapter_key, model) in models {
+            let Some(model) = model else { continue };
+            weights.push((start_key, &model.start));
+            let adapter = model.lora.as_ref().and_then(|lora| lora.adapter.as_deref());
+            weights.extend(adapter.map(|adapter| (adapter_key, adapter)));
         }
-        starts
+        weights
     }
 
-    pub(crate) fn check(&self, problems: &mut Problems) {
+    pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
         for (idx, source) in self.prompts.iter().enumerate() {
-            source.check(&format!("ppo.prompts[{idx}]"), Use::Prompts, problems);
+            source.check(&format!("{path}.prompts[{idx}]"), SampleKind::Prompts, diagnostics);
         }
-        for (key, role) in [("policy", Some(&self.policy)), ("value", self.value.as_ref())] {
-            let Some(lora) = role.and_then(|role| role.lora.as_ref()) else { continue };
-            let path = format!("ppo.{key}.lora");
-            lora.check(&path, problems);
+        for (key, model) in [("policy", Some(&self.policy)), ("value", self.value.as_ref())] {
+            let Some(lora) = model.and_then(|model| model.lora.as_ref()) else { continue };
+            let path = format!("{path}.{key}.lora");
+            lora.check(&path, diagnostics);
             if lora.dropout.is_some_and(|dropout| dropout > 0.0) {
-                problems.conflict(
+                diagnostics.conflict(
                     &format!("{path}.dropout"),
-                    "with dropout the policy that samples is not the one that learns",
+                    "with dropout, the policy that samples differs from the policy that is trained",
                 );
             }
         }
-        // Roles on one base share its weights, so those are held in one way; what is trained whole is f32.
-        let dtype =
-            |role: &Role| role.lora.as_ref().and_then(|lora| lora.base_dtype).unwrap_or_default();
+        // Models on one base share its weights, so those have one type; fully trained models are f32.
+        let dtype = |model: &TrainedModel| {
+            model.lora.as_ref().and_then(|lora| lora.base_dtype).unwrap_or_default()
+        };
         if self.value.as_ref().is_some_and(|value| dtype(value) != dtype(&self.policy)) {
-            problems.conflict(
-                "ppo.value",
-                "policy and value model hold their frozen weights in the same `lora.base_dtype`, or in f32",
+            diagnostics.conflict(
+                &format!("{path}.value"),
+                "policy and value model need the same `lora.base_dtype`",
             );
         }
         if !self.episodes_per_step.is_multiple_of(self.n_minibatches.max(1)) {
-            problems.value(
-                "ppo.n_minibatches",
+            diagnostics.value(
+                &format!("{path}.n_minibatches"),
                 &format!("must divide `episodes_per_step` ({})", self.episodes_per_step),
                 self.n_minibatches,
             );
         }
         if self.train.max_tokens.is_some() {
-            problems.conflict(
-                "ppo.max_tokens",
-                "how long answers will be is not known; `max_steps` or `epochs` over the prompts ends the stage",
+            diagnostics.conflict(
+                &format!("{path}.max_tokens"),
+                "the length of answers is not known in advance: use `max_steps` or `epochs`",
             );
         }
-        self.train.check(Self::PATH, problems);
+        self.train.check(path, diagnostics);
     }
 }
 

@@ -1,24 +1,24 @@
-//! `precision`: in what numbers matrix products are computed. Computes nothing: that is `kernels`'.
+//! `precision`: the type of the inputs of matrix products.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The numbers that enter matrix products; sums are f32.
+/// Type of the inputs of matrix products. Sums are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// f32 throughout.
     #[default]
     F32,
-    /// f32 rounded to ten bits of mantissa, as tensor cores take it; on CUDA only.
+    /// f32 rounded to a mantissa of ten bits by the tensor cores; on CUDA only.
     Tf32,
-    /// Rounded to bf16, eight bits of mantissa: products take about half the time where the processor
-    /// has such ones.
+    /// bf16, with a mantissa of eight bits. Products take about half the time on processors that
+    /// support it.
     Bf16,
 }
 
 impl Precision {
-    /// As recipes write it.
+    /// Name of the precision in a recipe.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",

@@ -1,49 +1,47 @@
-//! `[pretrain]`: learn to continue documents.
+//! `[pretrain]`: pretraining on documents.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Stage;
+use crate::diagnostics::Diagnostics;
 use crate::input_keys::InputKeys;
-use crate::problems::Problems;
-use crate::source::Use;
+use crate::source::SampleKind;
+use crate::stage_keys::StageKeys;
 use crate::train_keys::TrainKeys;
 
-/// Learn to continue documents: every token is a target.
+/// Pretraining on documents: every token is a target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainSection {
-    /// Where the stage starts and what it reads.
+    /// Initial weights and data.
     #[serde(flatten)]
     pub input: InputKeys,
-    /// How documents fill the rows.
+    /// How documents are packed into rows.
     #[serde(default)]
     pub packing: Packing,
-    /// How it trains.
+    /// Limits, optimizer, schedule, validation and checkpoints.
     #[serde(flatten)]
     pub train: TrainKeys,
 }
 
-/// How documents fill the rows of a batch.
+/// How documents are packed into rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Packing {
-    /// An end-of-text token between documents; attention and positions start anew at each.
+    /// An end-of-text token separates documents; attention and positions restart at each one.
     #[default]
     Documents,
-    /// One plain stream of text cut into rows, as nanoGPT does.
+    /// One stream of text cut into rows, as in nanoGPT.
     Stream,
 }
 
 impl PretrainSection {
-    pub(crate) const PATH: &'static str = "pretrain";
-
-    pub(crate) fn stage(&self) -> Stage<'_> {
-        Stage::of_rows(Self::PATH, &self.input, &self.train)
+    pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
+        StageKeys::of_rows(&self.input, SampleKind::Documents, None, &self.train)
     }
 
-    pub(crate) fn check(&self, problems: &mut Problems) {
-        self.input.check(Self::PATH, Use::Documents, problems);
-        self.train.check(Self::PATH, problems);
+    pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
+        self.input.check(path, SampleKind::Documents, diagnostics);
+        self.train.check(path, diagnostics);
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use crate::input_keys::InputKeys;
-use crate::shape::{self, Key, Marker, Shape, Table, Text, Variant};
+use crate::schema_tree::{self, Key, Marker, Node, Table, Text, Variant};
 use crate::train_keys::TrainKeys;
 use crate::validate::plain;
 
@@ -29,12 +29,12 @@ the environment's `TEMPER_DATA`, else `data_dir`, else `data` in the working dir
 pub fn reference_markdown() -> String {
     let mut page =
         Page { text: INTRO.to_owned(), written: Vec::new(), anchors: Vec::new(), groups: groups() };
-    let root = shape::recipe();
+    let root = schema_tree::recipe();
     page.heading(2, "The top level");
     page.paragraph(&root.doc);
     page.keys(root, "needed");
     for key in &root.keys {
-        page.section(&format!("`[{}]`", key.name), &key.shape);
+        page.section(&format!("`[{}]`", key.name), &key.node);
     }
     for group in groups() {
         page.heading(2, group.heading);
@@ -61,8 +61,11 @@ struct Group {
 
 fn groups() -> [Group; 2] {
     [
-        Group { heading: "Keys of every stage that reads data", table: shape::of::<InputKeys>() },
-        Group { heading: "Keys of every training stage", table: shape::of::<TrainKeys>() },
+        Group {
+            heading: "Keys of every stage that reads data",
+            table: schema_tree::of::<InputKeys>(),
+        },
+        Group { heading: "Keys of every training stage", table: schema_tree::of::<TrainKeys>() },
     ]
 }
 
@@ -87,14 +90,14 @@ impl Page {
     }
 
     /// A table or a choice of tables under a heading, and what lies within it.
-    fn section(&mut self, heading: &str, shape: &Shape) {
-        if let Shape::Table(Table { title, .. }) | Shape::Choice { title, .. } = shape
+    fn section(&mut self, heading: &str, node: &Node) {
+        if let Node::Table(Table { title, .. }) | Node::Choice { title, .. } = node
             && !self.written.contains(title)
         {
-            self.anchors.push((place_of(shape), slug(heading)));
+            self.anchors.push((place_of(node), slug(heading)));
         }
-        match shape {
-            Shape::Table(table) => {
+        match node {
+            Node::Table(table) => {
                 if self.is_written(table) {
                     return;
                 }
@@ -103,7 +106,7 @@ impl Page {
                 self.own_keys(table);
                 self.nested(&self.without_groups(table));
             }
-            Shape::Choice { title, doc, variants } => {
+            Node::Choice { title, doc, variants } => {
                 if self.written.contains(title) {
                     return;
                 }
@@ -181,9 +184,9 @@ impl Page {
     /// The tables within a table that have no section of their own.
     fn nested(&mut self, table: &Table) {
         for key in &table.keys {
-            match &key.shape {
-                Shape::List { item, .. } => self.section(&entry_heading(&key.name), item),
-                shape => self.section(&format!("`{}`", key.name), shape),
+            match &key.node {
+                Node::List { item, .. } => self.section(&entry_heading(&key.name), item),
+                node => self.section(&format!("`{}`", key.name), node),
             }
         }
     }
@@ -198,47 +201,47 @@ fn entry_heading(name: &str) -> String {
 }
 
 /// What stands for the anchor of a type until the page is whole: several keys may lead to one section.
-fn place_of(shape: &Shape) -> String {
-    match shape {
-        Shape::Table(Table { title, .. }) | Shape::Choice { title, .. } => format!("@{title}@"),
+fn place_of(node: &Node) -> String {
+    match node {
+        Node::Table(Table { title, .. }) | Node::Choice { title, .. } => format!("@{title}@"),
         _ => String::new(),
     }
 }
 
 /// What a key takes.
 fn values(key: &Key) -> String {
-    match &key.shape {
-        Shape::Table(_) | Shape::Choice { .. } => {
-            format!("[table](#{})", place_of(&key.shape))
+    match &key.node {
+        Node::Table(_) | Node::Choice { .. } => {
+            format!("[table](#{})", place_of(&key.node))
         }
-        Shape::List { item, min, max } => match item.as_ref() {
-            Shape::Table(_) | Shape::Choice { .. } => {
+        Node::List { item, min, max } => match item.as_ref() {
+            Node::Table(_) | Node::Choice { .. } => {
                 format!("list of [tables](#{})", place_of(item))
             }
             item if min == max => format!("list of {min}: {}", scalar(item)),
             item => format!("list of: {}", scalar(item)),
         },
-        Shape::Map(value) => match value.as_ref() {
-            Shape::List { item, .. } => format!("table: `column = […]` of {}s", scalar(item)),
+        Node::Map(value) => match value.as_ref() {
+            Node::List { item, .. } => format!("table: `column = […]` of {}s", scalar(item)),
             value => format!("table: `column =` {}", scalar(value)),
         },
-        scalar_shape => scalar(scalar_shape),
+        scalar_node => scalar(scalar_node),
     }
 }
 
-fn scalar(shape: &Shape) -> String {
-    match shape {
-        Shape::Text(Text { words, .. }) if !words.is_empty() => {
+fn scalar(node: &Node) -> String {
+    match node {
+        Node::Text(Text { words, .. }) if !words.is_empty() => {
             words.iter().map(|word| format!("`\"{}\"`", word.value)).collect::<Vec<_>>().join(", ")
         }
-        Shape::Text(Text { format: Some(format), .. }) => format.label().to_owned(),
-        Shape::Text(_) => "string".to_owned(),
-        Shape::Integer { min: i64::MIN | 0, max: i64::MAX } => "whole number".to_owned(),
-        Shape::Integer { min, max: i64::MAX } => format!("whole number, at least {min}"),
-        Shape::Integer { min, max } => format!("whole number, {min} to {}", grouped(*max)),
-        Shape::Number(bounds) => format!("number, {}", bounds.words()),
-        Shape::Switch => "`true`, `false`".to_owned(),
-        Shape::Table(_) | Shape::Choice { .. } | Shape::List { .. } | Shape::Map(_) => {
+        Node::Text(Text { format: Some(format), .. }) => format.label().to_owned(),
+        Node::Text(_) => "string".to_owned(),
+        Node::Integer { min: i64::MIN | 0, max: i64::MAX } => "whole number".to_owned(),
+        Node::Integer { min, max: i64::MAX } => format!("whole number, at least {min}"),
+        Node::Integer { min, max } => format!("whole number, {min} to {}", grouped(*max)),
+        Node::Number(bounds) => format!("number, {}", bounds.words()),
+        Node::Boolean => "`true`, `false`".to_owned(),
+        Node::Table(_) | Node::Choice { .. } | Node::List { .. } | Node::Map(_) => {
             "table".to_owned()
         }
     }
@@ -272,7 +275,7 @@ fn default(key: &Key, needed: &str) -> String {
 /// The key's documentation, then its words' own.
 fn meaning(key: &Key) -> String {
     let mut text = key.doc.clone();
-    if let Shape::Text(Text { words, .. }) = &key.shape {
+    if let Node::Text(Text { words, .. }) = &key.node {
         for word in words.iter().filter(|word| !word.doc.is_empty()) {
             let _ = write!(text, "<br>`{}`: {}", word.value, word.doc);
         }

@@ -1,45 +1,43 @@
-//! `[reward]`: learn to tell the better of two answers.
+//! `[reward]`: training of a reward model on preference pairs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Stage;
+use crate::diagnostics::Diagnostics;
 use crate::pair_keys::PairKeys;
-use crate::problems::Problems;
+use crate::stage_keys::StageKeys;
 use crate::train_keys::TrainKeys;
 
-/// Learn to tell the better of two answers: one score for each text, read at its last token. Here
-/// `micro_batch` counts pairs.
+/// Training of a reward model on preference pairs (Bradley–Terry): one score per text, read at its
+/// last token. `micro_batch` counts pairs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RewardSection {
-    /// Where the stage starts and which pairs it reads.
+    /// Initial weights and data.
     #[serde(flatten)]
     pub input: PairKeys,
-    /// By how much the chosen text's score must be above the rejected one's before the pair counts
-    /// as told apart: it is taken from the difference of the scores.
+    /// Margin by which the chosen text's score should exceed the rejected one's. It is subtracted
+    /// from the difference of the scores in the loss.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub margin: f64,
-    /// How strongly scores are drawn to a mean of zero: the factor of the squared sum of a pair's
-    /// scores in the loss. 0.01 is usual.
+    /// Coefficient of the penalty that centres scores around zero: the squared sum of a pair's
+    /// scores, added to the loss. A common value is 0.01.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub centering: f64,
-    /// How it trains.
+    /// Limits, optimizer, schedule, validation and checkpoints.
     #[serde(flatten)]
     pub train: TrainKeys,
 }
 
 impl RewardSection {
-    pub(crate) const PATH: &'static str = "reward";
-
-    pub(crate) fn stage(&self) -> Stage<'_> {
-        Stage::of_pairs(Self::PATH, &self.input, &self.train)
+    pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
+        StageKeys::of_pairs(&self.input, &self.train)
     }
 
-    pub(crate) fn check(&self, problems: &mut Problems) {
-        self.input.check(Self::PATH, problems);
-        self.train.check(Self::PATH, problems);
+    pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
+        self.input.check(path, diagnostics);
+        self.train.check(path, diagnostics);
     }
 }

@@ -1,4 +1,4 @@
-//! `[[…data]]`: where a stage's rows lie and how text is made of them. Opens no file: formats and
+//! `data = […]`: the files that rows come from, and the columns that text is made of. Formats and
 //! columns are checked by `data`.
 
 use std::path::{Path, PathBuf};
@@ -9,78 +9,76 @@ use serde::{Deserialize, Serialize};
 use crate::column_values::ColumnValues;
 use crate::template::Template;
 
-/// One place that rows come from: a file, a folder or a pattern, and what to read in it.
+/// A data source: a file, a directory or a pattern, and the columns to read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// A file, a folder or a pattern such as `texts/*.jsonl.gz`, beside the recipe;
-    /// `data:sft/x.json` lies under the data directory. `.gz` and `.zst` are unpacked while
+    /// A file, a directory or a pattern such as `texts/*.jsonl.gz`, relative to the recipe;
+    /// `data:sft/x.json` is under the data directory. `.gz` and `.zst` files are decompressed while
     /// reading.
     #[schemars(extend("format" = "input-path"))]
     pub path: String,
-    /// How often this source's rows are shown beside the others': 2.0 shows them twice as often as
-    /// a source of 1.0.
+    /// Relative frequency of this source's rows: 2.0 shows them twice as often as those of a source
+    /// with 1.0.
     #[serde(default = "default_weight")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1000.0))]
     pub weight: f64,
-    /// How the file is written. Left out, the file's extension says it.
+    /// File format. Default: by the file's extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// The column that holds the text, for rows of several columns. Left out, `text`.
+    /// Column of the text. Default: `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub text: Option<String>,
-    /// Texts made from any columns, `{column}` standing for a column's value.
+    /// Texts made from several columns by templates such as `"{title}: {body}"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<Rows>,
-    /// Other names for the columns that a layout looks for.
+    /// Names of the columns, where they differ from those that a layout expects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Columns>,
-    /// What a row is. Left to `auto`, the columns say it.
+    /// Layout of a row. `auto` detects it from the columns.
     #[serde(default)]
-    pub layout: Layout,
-    /// Only the rows whose columns have one of these values: `{ emotions = ["joy", "love"] }`. Of
-    /// several columns each must; the others are left out and counted.
+    pub layout: RowLayout,
+    /// Filter on column values: `{ emotions = ["joy", "love"] }` keeps the rows that have one of
+    /// them. With several columns all must match. Other rows are skipped and counted.
     #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<ColumnValues>,
-    /// Pairs drawn from rows of one text each, by what stands in their columns (stages that learn
-    /// from pairs).
+    /// Pairs drawn from rows of one text each, by the values of their columns ([reward] and [dpo]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<DrawnPairs>,
-    /// Use only the first rows of this source, for a quick try.
+    /// Maximum number of rows to read, for a quick trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub limit: Option<u64>,
 }
 
 /// Pairs drawn from rows of one text each: `{ from = "text", chosen = { emotions = ["joy"] },
-/// rejected = { emotions = ["anger"] } }`. A row that fits `chosen` and `rejected`, or neither, is
-/// in no pair. Every text of the larger side comes in one pair, those of the smaller one in as many
-/// as it takes; who stands beside whom is drawn by the recipe's seed. Texts are held out first, by
-/// their content, and pairs drawn on either side: no text is in a training pair and in a held-out
-/// one.
+/// rejected = { emotions = ["anger"] } }`. A row that matches both `chosen` and `rejected`, or
+/// neither, is in no pair. Every text of the larger group is in one pair; those of the smaller
+/// group are repeated. The recipe's seed decides which texts form a pair. Texts are split into
+/// training and validation by their content before pairs are drawn, so no text is in both.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrawnPairs {
-    /// The column of the text.
+    /// Column of the text.
     #[schemars(length(min = 1))]
     pub from: String,
-    /// Which rows are the better ones.
+    /// Filter of the better texts.
     pub chosen: ColumnValues,
-    /// Which rows are the worse ones.
+    /// Filter of the worse texts.
     pub rejected: ColumnValues,
-    /// What both texts answer, such as `"Write a comment."`. Left out, they stand alone.
+    /// Prompt that both texts answer, such as `"Write a comment."`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Template>,
 }
 
-/// How a data file is written.
+/// File format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Plain UTF-8 text; a file is one document.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl,
     /// One JSON array of objects.
     Json,
@@ -94,38 +92,38 @@ pub enum Format {
     Arrow,
 }
 
-/// What a row of a source is.
+/// Layout of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Layout {
-    /// Told from the columns.
+pub enum RowLayout {
+    /// Detected from the columns.
     #[default]
     Auto,
     /// One text.
     Text,
     /// A prompt and its completion.
     PromptCompletion,
-    /// A chat: a list of messages, each with `role` and `content`.
+    /// A chat: a list of messages with `role` and `content`.
     Messages,
     /// An instruction, often with an input, and its output.
     Instruction,
-    /// A tree of messages, as OpenAssistant's: each path from the root to an assistant's message is
-    /// a chat.
+    /// A tree of messages, as in OpenAssistant: each path from the root to an assistant's message
+    /// is a chat.
     Tree,
 }
 
-/// Texts made from any columns: `{column}` stands for a column's value, `{{` and `}}` for braces. A
-/// list is joined with " and ": `["joy", "love"]` reads "joy and love".
+/// Texts made from columns: `{column}` is replaced by a column's value, `{{` and `}}` are braces. A
+/// list is joined with " and ": `["joy", "love"]` becomes "joy and love".
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rows {
-    /// The document to learn from (pretraining), such as `"{title}\n{body}"`.
+    /// The document (pretraining), such as `"{title}\n{body}"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<Template>,
-    /// What the model is given, such as `"Write a comment that shows {emotions}."`.
+    /// The prompt, such as `"Write a comment that shows {emotions}."`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Template>,
-    /// What the model learns to answer, such as `"{text}"`.
+    /// The completion, such as `"{text}"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion: Option<Template>,
     /// The better of two answers (pairs).
@@ -136,78 +134,78 @@ pub struct Rows {
     pub rejected: Option<Template>,
 }
 
-/// Other names for the columns that a layout looks for: `columns = { prompt = "question" }`.
+/// Names of the columns, where they differ from those that a layout expects: `columns = { prompt =
+/// "question" }`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
-    /// The column of the prompt.
+    /// Column of the prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub prompt: Option<String>,
-    /// The column of the completion.
+    /// Column of the completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub completion: Option<String>,
-    /// The column of the list of messages.
+    /// Column of the list of messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub messages: Option<String>,
-    /// The column of the instruction.
+    /// Column of the instruction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub instruction: Option<String>,
-    /// The column of the instruction's input.
+    /// Column of the instruction's input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub input: Option<String>,
-    /// The column of the instruction's output.
+    /// Column of the instruction's output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub output: Option<String>,
-    /// The column of the better of two answers (pairs).
+    /// Column of the better of two answers (pairs).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub chosen: Option<String>,
-    /// The column of the worse of two answers (pairs).
+    /// Column of the worse of two answers (pairs).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub rejected: Option<String>,
-    /// The column of the margin (pairs for a reward model): by how much the chosen answer's score must be above the
-    /// rejected one's, on top of the section's own `margin`. Left out, none.
+    /// Column of a margin per pair ([reward]), added to the section's own `margin`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub margin: Option<String>,
 }
 
-/// What a stage makes of its rows: it decides which keys of a source mean anything.
+/// Samples that a stage makes of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Use {
+pub enum SampleKind {
     /// Documents to continue.
     Documents,
     /// Conversations to answer.
     Chats,
-    /// Pairs of answers, the better one first.
+    /// Pairs of answers, the chosen one first.
     Pairs,
-    /// Prompts to answer.
+    /// Conversations up to the point where an answer is due.
     Prompts,
 }
 
 impl Source {
-    /// The path on this machine: `data:` paths under `data_dir`, relative ones under `recipe_dir`.
+    /// Path on this machine: `data:` paths are under `data_dir`, relative ones under `recipe_dir`.
     pub fn resolve(&self, recipe_dir: &Path, data_dir: &Path) -> PathBuf {
         resolve(&self.path, recipe_dir, data_dir)
     }
 
-    /// Whether the path is one under the data directory.
+    /// Whether the path is under the data directory.
     pub fn needs_data_dir(&self) -> bool {
         self.path.starts_with(DATA_PREFIX)
     }
 }
 
-/// What a path under the data directory starts with.
+/// Prefix of paths under the data directory.
 pub const DATA_PREFIX: &str = "data:";
 
-/// A path of the recipe on this machine: `data:` paths under `data_dir`, relative ones under
+/// Path of a recipe on this machine: `data:` paths are under `data_dir`, relative ones under
 /// `recipe_dir`.
 pub fn resolve(path: &str, recipe_dir: &Path, data_dir: &Path) -> PathBuf {
     match path.strip_prefix(DATA_PREFIX) {

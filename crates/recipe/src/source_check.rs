@@ -1,96 +1,103 @@
-//! Whether the keys of a source agree with each other and with what a stage makes of its rows. Opens no file: whether a
-//! column is there is seen by `data`.
+//! Checks the keys of a source against each other and against the samples of its stage. Columns are
+//! checked by `data`, which opens the files.
 
-use crate::problems::Problems;
-use crate::source::{DrawnPairs, Layout, Rows, Source, Use};
+use crate::diagnostics::Diagnostics;
+use crate::source::{DrawnPairs, RowLayout, Rows, SampleKind, Source};
 
 impl Source {
-    pub(crate) fn check(&self, path: &str, wanted: Use, problems: &mut Problems) {
+    pub(crate) fn check(&self, path: &str, kind: SampleKind, diagnostics: &mut Diagnostics) {
         if let Some(rows) = &self.rows {
-            rows.check(&format!("{path}.rows"), wanted, problems);
-            self.check_beside_rows(path, problems);
+            rows.check(&format!("{path}.rows"), kind, diagnostics);
+            self.check_beside_rows(path, diagnostics);
         }
         if let Some(pairs) = &self.pairs {
-            self.check_drawn(pairs, path, wanted, problems);
+            self.check_drawn(pairs, path, kind, diagnostics);
         }
-        self.check_layout(path, wanted, problems);
-        self.check_columns(path, wanted, problems);
+        self.check_layout(path, kind, diagnostics);
+        self.check_columns(path, kind, diagnostics);
     }
 
-    fn check_beside_rows(&self, path: &str, problems: &mut Problems) {
+    fn check_beside_rows(&self, path: &str, diagnostics: &mut Diagnostics) {
         if self.text.is_some() {
-            problems
-                .conflict(&format!("{path}.text"), "`rows` already says where the text comes from");
+            diagnostics.conflict(&format!("{path}.text"), "`rows` already defines the text");
         }
         if self.columns.is_some() {
-            problems.conflict(&format!("{path}.columns"), "`rows` already names the columns");
+            diagnostics.conflict(&format!("{path}.columns"), "`rows` already names the columns");
         }
-        if !matches!(self.layout, Layout::Auto | Layout::Text | Layout::PromptCompletion) {
-            problems.conflict(&format!("{path}.layout"), "`rows` already says what a row is");
+        if !matches!(self.layout, RowLayout::Auto | RowLayout::Text | RowLayout::PromptCompletion) {
+            diagnostics.conflict(&format!("{path}.layout"), "`rows` already defines the layout");
         }
     }
 
-    /// `pairs` says everything about a row by itself.
-    fn check_drawn(&self, pairs: &DrawnPairs, path: &str, wanted: Use, problems: &mut Problems) {
-        if wanted != Use::Pairs {
-            problems.conflict(&format!("{path}.pairs"), ONLY_PAIRS);
+    /// Checks `pairs`, which replaces every other description of a row.
+    fn check_drawn(
+        &self,
+        pairs: &DrawnPairs,
+        path: &str,
+        kind: SampleKind,
+        diagnostics: &mut Diagnostics,
+    ) {
+        if kind != SampleKind::Pairs {
+            diagnostics.conflict(&format!("{path}.pairs"), ONLY_PAIRS);
         }
         let others = [("rows", self.rows.is_some()), ("columns", self.columns.is_some())];
         for (key, _) in others.into_iter().filter(|(_, is_there)| *is_there) {
-            problems.conflict(&format!("{path}.{key}"), "`pairs` already says what a row is");
+            diagnostics.conflict(&format!("{path}.{key}"), "`pairs` already defines the rows");
         }
         if pairs.chosen == pairs.rejected {
-            problems.conflict(
+            diagnostics.conflict(
                 &format!("{path}.pairs.rejected"),
-                "the rows that fit `chosen` fit it too, and none would be in a pair",
+                "it is equal to `chosen`, so no row would be in a pair",
             );
         }
         if let Some(prompt) = &pairs.prompt
             && prompt.columns().next().is_some()
         {
-            problems.value(
+            diagnostics.value(
                 &format!("{path}.pairs.prompt"),
-                "must have no `{column}`: the two texts of a pair are of different rows",
+                "must have no `{column}`: the two texts of a pair are from different rows",
                 prompt.as_str(),
             );
         }
     }
 
-    fn check_layout(&self, path: &str, wanted: Use, problems: &mut Problems) {
-        let refused = match wanted {
-            Use::Documents => !matches!(self.layout, Layout::Auto | Layout::Text),
-            Use::Chats => self.layout == Layout::Text,
-            Use::Pairs => self.layout != Layout::Auto,
-            Use::Prompts => matches!(self.layout, Layout::Text | Layout::Tree),
+    fn check_layout(&self, path: &str, kind: SampleKind, diagnostics: &mut Diagnostics) {
+        let refused = match kind {
+            SampleKind::Documents => !matches!(self.layout, RowLayout::Auto | RowLayout::Text),
+            SampleKind::Chats => self.layout == RowLayout::Text,
+            SampleKind::Pairs => self.layout != RowLayout::Auto,
+            SampleKind::Prompts => matches!(self.layout, RowLayout::Text | RowLayout::Tree),
         };
         if refused {
-            let reason = match wanted {
-                Use::Documents => "pretraining reads documents, not chats: `auto` or `text`",
-                Use::Chats => "fine-tuning needs to know what is asked and what is answered",
-                Use::Pairs => "a pair's columns say what it is: leave `layout` out",
-                Use::Prompts => "a prompt is a text or a list of messages",
+            let reason = match kind {
+                SampleKind::Documents => "pretraining reads documents: use `auto` or `text`",
+                SampleKind::Chats => "fine-tuning needs a prompt and a completion",
+                SampleKind::Pairs => "the columns of a pair define its layout: remove the key",
+                SampleKind::Prompts => "a prompt is a text or a list of messages",
             };
-            problems.conflict(&format!("{path}.layout"), reason);
+            diagnostics.conflict(&format!("{path}.layout"), reason);
         }
     }
 
-    fn check_columns(&self, path: &str, wanted: Use, problems: &mut Problems) {
+    fn check_columns(&self, path: &str, kind: SampleKind, diagnostics: &mut Diagnostics) {
         if self.text.is_some()
-            && let Some(reason) = match wanted {
-                Use::Documents => None,
-                Use::Chats => Some(
-                    "fine-tuning reads prompts and completions: `columns` or `rows` name theirs",
+            && let Some(reason) = match kind {
+                SampleKind::Documents => None,
+                SampleKind::Chats => Some(
+                    "fine-tuning reads prompts and completions: name them in `columns` or `rows`",
                 ),
-                Use::Pairs => Some(
-                    "pairs have `prompt`, `chosen` and `rejected`: `columns` or `rows` name theirs",
+                SampleKind::Pairs => Some(
+                    "pairs have `prompt`, `chosen` and `rejected`: name them in `columns` or `rows`",
                 ),
-                Use::Prompts => Some("prompts are read: `columns` or `rows` name theirs"),
+                SampleKind::Prompts => {
+                    Some("the stage reads prompts: name them in `columns` or `rows`")
+                }
             }
         {
-            problems.conflict(&format!("{path}.text"), reason);
+            diagnostics.conflict(&format!("{path}.text"), reason);
         }
         let Some(columns) = &self.columns else { return };
-        if wanted != Use::Pairs {
+        if kind != SampleKind::Pairs {
             let pairs = [
                 ("chosen", &columns.chosen),
                 ("rejected", &columns.rejected),
@@ -98,21 +105,21 @@ impl Source {
             ];
             for (key, column) in pairs {
                 if column.is_some() {
-                    problems.conflict(&format!("{path}.columns.{key}"), ONLY_PAIRS);
+                    diagnostics.conflict(&format!("{path}.columns.{key}"), ONLY_PAIRS);
                 }
             }
         }
-        if wanted == Use::Documents {
-            problems.conflict(
+        if kind == SampleKind::Documents {
+            diagnostics.conflict(
                 &format!("{path}.columns"),
-                "pretraining reads one text a row: `text` names its column",
+                "pretraining reads one text per row: name its column in `text`",
             );
         }
     }
 }
 
 impl Rows {
-    fn check(&self, path: &str, wanted: Use, problems: &mut Problems) {
+    fn check(&self, path: &str, kind: SampleKind, diagnostics: &mut Diagnostics) {
         let [text, prompt, completion, chosen, rejected] = [
             ("text", self.text.is_some()),
             ("prompt", self.prompt.is_some()),
@@ -120,43 +127,43 @@ impl Rows {
             ("chosen", self.chosen.is_some()),
             ("rejected", self.rejected.is_some()),
         ];
-        let (needed, why_needed, useless, why_useless) = match wanted {
-            Use::Documents => (
+        let (needed, why_needed, useless, why_useless) = match kind {
+            SampleKind::Documents => (
                 vec![text],
-                "pretraining makes one text of each row",
+                "pretraining makes one text per row",
                 vec![prompt, completion],
-                "pretraining makes one text of each row: `text`",
+                "pretraining makes one text per row: use `text`",
             ),
-            Use::Chats => (
+            SampleKind::Chats => (
                 vec![prompt, completion],
-                "fine-tuning needs what is asked and what is answered",
+                "fine-tuning needs a prompt and a completion",
                 vec![text],
-                "fine-tuning makes `prompt` and `completion` of each row",
+                "fine-tuning makes a `prompt` and a `completion` per row",
             ),
-            Use::Pairs => (
+            SampleKind::Pairs => (
                 vec![chosen, rejected],
                 "a pair needs `chosen` and `rejected`",
                 vec![text, completion],
-                "pairs are made of `prompt`, `chosen` and `rejected`",
+                "a pair has `prompt`, `chosen` and `rejected`",
             ),
-            Use::Prompts => (
+            SampleKind::Prompts => (
                 vec![prompt],
                 "the stage answers prompts",
                 vec![text, completion],
-                "the stage writes its answers itself: `prompt` is all that it reads",
+                "the stage samples its own answers: use `prompt`",
             ),
         };
         for (key, _) in needed.into_iter().filter(|(_, is_there)| !is_there) {
-            problems.missing(path, key, why_needed);
+            diagnostics.missing(path, key, why_needed);
         }
         for (key, _) in useless.into_iter().filter(|(_, is_there)| *is_there) {
-            problems.conflict(&format!("{path}.{key}"), why_useless);
+            diagnostics.conflict(&format!("{path}.{key}"), why_useless);
         }
         let pairs = [chosen, rejected].into_iter().filter(|(_, is_there)| *is_there);
-        for (key, _) in pairs.filter(|_| wanted != Use::Pairs) {
-            problems.conflict(&format!("{path}.{key}"), ONLY_PAIRS);
+        for (key, _) in pairs.filter(|_| kind != SampleKind::Pairs) {
+            diagnostics.conflict(&format!("{path}.{key}"), ONLY_PAIRS);
         }
     }
 }
 
-const ONLY_PAIRS: &str = "only a stage that learns from pairs reads it, such as [reward] or [dpo]";
+const ONLY_PAIRS: &str = "only stages that train on pairs use it, such as [reward] and [dpo]";

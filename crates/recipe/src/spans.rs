@@ -2,48 +2,13 @@
 //! Checks nothing itself.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Document, Item, TableLike};
 
 use crate::error::{Diagnostic, Error, Snippet};
-
-/// Where something of a recipe stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In the file.
-    File {
-        /// The recipe.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The character in the line, from 1.
-        column: usize,
-    },
-    /// On the command line.
-    Override {
-        /// The override, `key=value`.
-        argument: String,
-    },
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
-            Self::Override { argument } => write!(f, "--set {argument}"),
-        }
-    }
-}
-
-/// Which part of `key = value` a message is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    Key,
-    Value,
-}
+use crate::location::{KeyLocation, Target, join, leaf, parent};
 
 /// Where each key and each value of a recipe stands.
 #[derive(Clone, Debug, Default)]
@@ -117,7 +82,7 @@ impl Spans {
 
     /// Where a key's value stands, such as `pretrain.data[0].path`; for a key that the recipe
     /// leaves out, where its section does.
-    pub fn place(&self, key_path: &str) -> Option<Place> {
+    pub fn place(&self, key_path: &str) -> Option<KeyLocation> {
         self.locate(key_path, Target::Value).map(|(place, _)| place)
     }
 
@@ -162,7 +127,7 @@ impl Spans {
     }
 
     /// A diagnostic at a byte range of the file, for what has no key yet.
-    pub(crate) fn at_bytes(path: &Path, text: &str, span: Range<usize>) -> (Place, Snippet) {
+    pub(crate) fn at_bytes(path: &Path, text: &str, span: Range<usize>) -> (KeyLocation, Snippet) {
         let start = floor_char(text, span.start);
         let before = text.get(..start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -174,7 +139,7 @@ impl Spans {
         let end = floor_char(text, span.end).min(line_end);
         let snippet =
             Snippet::new(Some(number), line, start - line_start, end.max(start) - line_start);
-        (Place::File { path: path.to_owned(), line: number, column }, snippet)
+        (KeyLocation::File { path: path.to_owned(), line: number, column }, snippet)
     }
 
     /// A number that sorts places: by byte in the file, the command line after it.
@@ -185,7 +150,7 @@ impl Spans {
         self.range(key_path, target).map_or(0, |range| range.start)
     }
 
-    fn locate(&self, key_path: &str, target: Target) -> Option<(Place, Snippet)> {
+    fn locate(&self, key_path: &str, target: Target) -> Option<(KeyLocation, Snippet)> {
         if let Some(set) = self.overridden(key_path) {
             return Some(at_override(&set.argument, key_path, target));
         }
@@ -220,31 +185,12 @@ impl Spans {
     }
 }
 
-/// `a.b` and `c` make `a.b.c`; a name that is no bare key is quoted.
-pub(crate) fn join(path: &str, name: &str) -> String {
-    let bare =
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    let dot = if path.is_empty() { "" } else { "." };
-    if bare { format!("{path}{dot}{name}") } else { format!("{path}{dot}{name:?}") }
-}
-
-/// The section around a key path: `a.b[0].c` lies in `a.b[0]`, that in `a.b`.
-pub(crate) fn parent(path: &str) -> Option<&str> {
-    let at = path.rfind(['.', '['])?;
-    path.get(..at)
-}
-
-/// The last name of a key path: `c` of `a.b[0].c`.
-pub(crate) fn leaf(path: &str) -> &str {
-    path.rfind('.').and_then(|at| path.get(at + 1..)).unwrap_or(path)
-}
-
 /// Whether `inner` is `outer` or lies within it.
 fn covers(inner: &str, outer: &str) -> bool {
     inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-fn at_override(argument: &str, key_path: &str, target: Target) -> (Place, Snippet) {
+fn at_override(argument: &str, key_path: &str, target: Target) -> (KeyLocation, Snippet) {
     const COMMAND: &str = "--set ";
     let equals = argument.find('=').unwrap_or(argument.len());
     let name = leaf(key_path);
@@ -257,7 +203,7 @@ fn at_override(argument: &str, key_path: &str, target: Target) -> (Place, Snippe
     };
     let line = format!("{COMMAND}{argument}");
     let snippet = Snippet::new(None, &line, range.start + COMMAND.len(), range.end + COMMAND.len());
-    (Place::Override { argument: argument.to_owned() }, snippet)
+    (KeyLocation::Override { argument: argument.to_owned() }, snippet)
 }
 
 /// The start of the character that this byte belongs to.

@@ -3,8 +3,9 @@
 
 use std::sync::LazyLock;
 
-use crate::shape::{Marker, Shape, Table, Variant};
-use crate::spans::join;
+use crate::location::join;
+use crate::nearest::nearest;
+use crate::schema_tree::{Marker, Node, Table, Variant};
 
 /// Other tools' names for what Temper's keys say. The first of ours that the section has is
 /// suggested.
@@ -119,24 +120,6 @@ pub(crate) fn markers(variants: &[Variant]) -> String {
     format!("write {}", written.collect::<Vec<_>>().join(" or "))
 }
 
-/// The candidate that a wrong word is most like, if it is like one at all.
-pub(crate) fn nearest<'c>(
-    word: &str,
-    candidates: impl Iterator<Item = &'c str>,
-) -> Option<&'c str> {
-    if word.len() > 64 {
-        return None;
-    }
-    let word = word.to_lowercase().replace('-', "_");
-    let distance =
-        |candidate: &str| strsim::damerau_levenshtein(&word, &candidate.replace('-', "_"));
-    let near = candidates
-        .map(|candidate| (distance(candidate), candidate))
-        .min_by_key(|(distance, _)| *distance);
-    near.filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
-        .map(|(_, near)| near)
-}
-
 /// The first sentence of a doc comment, without its full stop.
 pub(crate) fn first_sentence(doc: &str) -> &str {
     let end = doc.find(". ").unwrap_or(doc.len());
@@ -169,7 +152,7 @@ fn alias(name: &str, is_known: impl Fn(&str) -> bool) -> Option<&'static str> {
 fn sections() -> &'static [(String, Vec<String>)] {
     static SECTIONS: LazyLock<Vec<(String, Vec<String>)>> = LazyLock::new(|| {
         let mut sections = Vec::new();
-        collect("", crate::shape::recipe(), &mut sections);
+        collect("", crate::schema_tree::recipe(), &mut sections);
         sections
     });
     &SECTIONS
@@ -178,19 +161,19 @@ fn sections() -> &'static [(String, Vec<String>)] {
 fn collect(path: &str, table: &Table, sections: &mut Vec<(String, Vec<String>)>) {
     sections.push((path.to_owned(), table.keys.iter().map(|key| key.name.clone()).collect()));
     for key in &table.keys {
-        collect_shape(&join(path, &key.name), &key.shape, sections);
+        collect_node(&join(path, &key.name), &key.node, sections);
     }
 }
 
-fn collect_shape(path: &str, shape: &Shape, sections: &mut Vec<(String, Vec<String>)>) {
-    match shape {
-        Shape::Table(table) => collect(path, table, sections),
-        Shape::Choice { variants, .. } => {
+fn collect_node(path: &str, node: &Node, sections: &mut Vec<(String, Vec<String>)>) {
+    match node {
+        Node::Table(table) => collect(path, table, sections),
+        Node::Choice { variants, .. } => {
             for variant in variants {
                 collect(path, &variant.table, sections);
             }
         }
-        Shape::List { item, .. } => collect_shape(&format!("{path}[]"), item, sections),
+        Node::List { item, .. } => collect_node(&format!("{path}[]"), item, sections),
         _ => {}
     }
 }

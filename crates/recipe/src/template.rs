@@ -1,12 +1,11 @@
-//! A row template: text with `{column}` in it. Looks up nothing itself: `render` is given the
-//! columns.
+//! Row templates: text with `{column}` placeholders.
 
 use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Text with `{column}` standing for a column's value; `{{` and `}}` are braces.
+/// Text with a `{column}` placeholder per column value; `{{` and `}}` are braces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Template {
@@ -14,17 +13,17 @@ pub struct Template {
     pieces: Vec<Piece>,
 }
 
-/// A part of a template.
+/// Part of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// Text that stands as it is.
+    /// Literal text.
     Text(String),
-    /// The value of a column.
+    /// Value of a column.
     Column(String),
 }
 
 impl Template {
-    /// Reads a template; the error says what is wrong with it, without its text.
+    /// Parses a template. The error is a predicate without the template's text, such as `is empty`.
     pub fn parse(source: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut text = String::new();
@@ -35,7 +34,7 @@ impl Template {
                     rest.next();
                     text.push(c);
                 }
-                '}' => return Err("has a `}` that closes nothing; `}}` is a brace".to_owned()),
+                '}' => return Err("has an unmatched `}`; write `}}` for a brace".to_owned()),
                 '{' => {
                     let mut column = String::new();
                     loop {
@@ -43,14 +42,14 @@ impl Template {
                             Some('}') => break,
                             Some('{') | None => {
                                 return Err(
-                                    "has a `{` that is not closed; `{{` is a brace".to_owned()
+                                    "has an unclosed `{`; write `{{` for a brace".to_owned()
                                 );
                             }
                             Some(c) => column.push(c),
                         }
                     }
                     if column.trim().is_empty() {
-                        return Err("has `{}` without a column's name in it".to_owned());
+                        return Err("has `{}` without a column name".to_owned());
                     }
                     if !text.is_empty() {
                         pieces.push(Piece::Text(std::mem::take(&mut text)));
@@ -69,17 +68,17 @@ impl Template {
         Ok(Self { source: source.to_owned(), pieces })
     }
 
-    /// The template as the recipe has it.
+    /// The template as written in the recipe.
     pub fn as_str(&self) -> &str {
         &self.source
     }
 
-    /// Its parts in order.
+    /// Parts of the template in order.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 
-    /// The columns that it needs, in order, each as often as it stands there.
+    /// Columns of the template in order, with repetitions.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Column(column) => Some(column.as_str()),
@@ -87,7 +86,7 @@ impl Template {
         })
     }
 
-    /// The text of one row; the first column that `value` does not know is the error.
+    /// Text of one row. The first column that `value` does not know is the error.
     pub fn render<'v>(
         &self,
         mut value: impl FnMut(&str) -> Option<Cow<'v, str>>,

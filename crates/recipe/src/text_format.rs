@@ -1,14 +1,13 @@
-//! Strings of a certain form: what each may be, and in which words a wrong one is refused. Opens no
-//! path.
+//! Formats of strings: paths, names, templates and devices, and the error for a wrong one.
 
 use std::path::{Component, Path};
 
-use crate::sft::ChatTemplate;
+use crate::chat_keys::ChatTemplate;
+use crate::nearest::nearest;
 use crate::source::DATA_PREFIX;
-use crate::suggest;
 use crate::template::Template;
 
-/// The form of a string, under the name that the JSON Schema gives it.
+/// Format of a string, under its name in the JSON Schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TextFormat {
     InputPath,
@@ -30,7 +29,7 @@ impl TextFormat {
         }
     }
 
-    /// How the reference page calls it.
+    /// Description in the reference page.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::InputPath => "path",
@@ -41,17 +40,17 @@ impl TextFormat {
         }
     }
 
-    /// The word that is likely meant by a wrong one.
+    /// The valid word that a wrong one was probably meant to be.
     pub(crate) fn meant(self, text: &str) -> Option<&'static str> {
         match self {
-            Self::ChatTemplate => suggest::nearest(text, ChatTemplate::NAMES.into_iter()),
+            Self::ChatTemplate => nearest(text, ChatTemplate::NAMES.into_iter()),
             Self::Device if text.starts_with("gpu") => Some("cuda"),
-            Self::Device => suggest::nearest(text, ["cpu", "cuda"].into_iter()),
+            Self::Device => nearest(text, ["cpu", "cuda"].into_iter()),
             _ => None,
         }
     }
 
-    /// What is wrong with a text, reading on after the key's name.
+    /// Checks a text. The error is a predicate that follows the key's name.
     pub(crate) fn check(self, text: &str) -> Result<(), String> {
         match self {
             Self::InputPath => input_path(text),
@@ -78,14 +77,15 @@ fn input_path(text: &str) -> Result<(), String> {
     if confined { Ok(()) } else { Err("must stay within the data directory".to_owned()) }
 }
 
-/// A run's name becomes the name of a folder under `runs/`.
+/// Checks the name of a run, which becomes a directory under `runs/`.
 fn run_name(text: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     if starts_well && text.len() <= 64 && text.chars().all(plain) {
         return Ok(());
     }
-    Err("must be at most 64 letters, digits, `-`, `_` or `.`, a letter or digit first".to_owned())
+    Err("must be at most 64 letters, digits, `-`, `_` or `.`, and start with a letter or digit"
+        .to_owned())
 }
 
 fn device(text: &str) -> Result<(), String> {
@@ -97,7 +97,7 @@ fn device(text: &str) -> Result<(), String> {
     Err("must be `cpu`, `cuda` or `cuda:N`".to_owned())
 }
 
-/// Whether a recipe's file stem can name its run.
+/// Whether a recipe's file stem is a valid run name.
 pub(crate) fn is_run_name(text: &str) -> bool {
     run_name(text).is_ok()
 }

@@ -1,23 +1,24 @@
-//! Compares a TOML document with the shape of a recipe: keys, types, words, ranges. Whether keys
+//! Compares a TOML document with the node of a recipe: keys, types, words, ranges. Whether keys
 //! agree with each other is each section's own `check`.
 
 use toml_edit::{Item, TableLike, Value};
 
+use crate::diagnostics::{Diagnostics, Problem, Rank, bracketed, named};
 use crate::error::shown;
-use crate::found::Found;
-use crate::problems::{Problem, Problems, Rank, bracketed, named};
-use crate::shape::{Bounds, Key, Marker, Shape, Table, Text, Variant};
-use crate::spans::{Target, join};
+use crate::location::{Target, join};
+use crate::nearest::nearest;
+use crate::schema_tree::{Bounds, Key, Marker, Node, Table, Text, Variant};
 use crate::suggest;
+use crate::toml_value::TomlValue;
 
 /// Collects everything in `document` that a recipe cannot have.
-pub(crate) fn validate(document: &dyn TableLike, problems: &mut Problems) {
-    let mut validator = Validator { problems, about: None };
-    validator.table("", document, crate::shape::recipe(), &[]);
+pub(crate) fn validate(document: &dyn TableLike, diagnostics: &mut Diagnostics) {
+    let mut validator = Validator { diagnostics, about: None };
+    validator.table("", document, crate::schema_tree::recipe(), &[]);
 }
 
 struct Validator<'p> {
-    problems: &'p mut Problems,
+    diagnostics: &'p mut Diagnostics,
     /// What the key at hand is for, as a hint at a wrong value.
     about: Option<String>,
 }
@@ -33,11 +34,11 @@ impl Validator<'_> {
                 continue;
             };
             self.about = Some(about(key));
-            self.value(&join(path, name), Found::of(item), &key.shape);
+            self.value(&join(path, name), TomlValue::of(item), &key.node);
         }
         self.about = outer;
         for key in table.keys.iter().filter(|key| key.required && !found.contains_key(&key.name)) {
-            self.problems.push(Problem {
+            self.diagnostics.push(Problem {
                 rank: Rank::Missing,
                 path: path.to_owned(),
                 target: Target::Key,
@@ -49,12 +50,12 @@ impl Validator<'_> {
     }
 
     fn unknown_key(&mut self, path: &str, name: &str, tables: &[&Table], siblings: &[Variant]) {
-        if self.problems.is_full() {
+        if self.diagnostics.is_full() {
             return;
         }
         let suggestion = suggest::key(path, name, tables, siblings);
         let hint = suggestion.is_none().then(|| suggest::known_keys(path, tables));
-        self.problems.push(Problem {
+        self.diagnostics.push(Problem {
             rank: Rank::UnknownKey,
             path: join(path, name),
             target: Target::Key,
@@ -64,68 +65,68 @@ impl Validator<'_> {
         });
     }
 
-    fn value(&mut self, path: &str, found: Found<'_>, shape: &Shape) {
-        match (shape, found) {
-            (Shape::Table(table), Found::Table(inner)) => self.table(path, inner, table, &[]),
-            (Shape::Choice { variants, .. }, Found::Table(inner)) => {
+    fn value(&mut self, path: &str, found: TomlValue<'_>, node: &Node) {
+        match (node, found) {
+            (Node::Table(table), TomlValue::Table(inner)) => self.table(path, inner, table, &[]),
+            (Node::Choice { variants, .. }, TomlValue::Table(inner)) => {
                 self.choice(path, inner, variants);
             }
-            (Shape::List { item, min, max }, Found::Value(Value::Array(values))) => {
+            (Node::List { item, min, max }, TomlValue::Value(Value::Array(values))) => {
                 self.length(path, values.len(), *min, *max);
                 for (idx, value) in values.iter().enumerate() {
-                    self.value(&format!("{path}[{idx}]"), Found::of_value(value), item);
+                    self.value(&format!("{path}[{idx}]"), TomlValue::of_value(value), item);
                 }
             }
-            (Shape::List { item, min, max }, Found::Tables(tables)) => {
+            (Node::List { item, min, max }, TomlValue::Tables(tables)) => {
                 self.length(path, tables.len(), *min, *max);
                 for (idx, table) in tables.iter().enumerate() {
-                    self.value(&format!("{path}[{idx}]"), Found::Table(table), item);
+                    self.value(&format!("{path}[{idx}]"), TomlValue::Table(table), item);
                 }
             }
-            (Shape::Map(shape), Found::Table(inner)) => {
+            (Node::Map(node), TomlValue::Table(inner)) => {
                 if inner.is_empty() {
                     self.wrong_value(path, "must not be empty", "{}");
                 }
                 for (name, item) in inner.iter() {
-                    self.value(&join(path, name), Found::of(item), shape);
+                    self.value(&join(path, name), TomlValue::of(item), node);
                 }
             }
-            (Shape::Text(text), Found::Value(Value::String(value))) => {
+            (Node::Text(text), TomlValue::Value(Value::String(value))) => {
                 self.text(path, value.value(), text);
             }
-            (Shape::Integer { min, max }, Found::Value(Value::Integer(value))) => {
+            (Node::Integer { min, max }, TomlValue::Value(Value::Integer(value))) => {
                 self.integer(path, *value.value(), *min, *max);
             }
-            (Shape::Number(bounds), Found::Value(Value::Float(value))) => {
+            (Node::Number(bounds), TomlValue::Value(Value::Float(value))) => {
                 self.number(path, *value.value(), bounds, found.text());
             }
-            (Shape::Number(bounds), Found::Value(Value::Integer(value))) => {
+            (Node::Number(bounds), TomlValue::Value(Value::Integer(value))) => {
                 self.number(path, *value.value() as f64, bounds, found.text());
             }
-            (Shape::Switch, Found::Value(Value::Boolean(_))) => {}
-            _ => self.wrong_kind(path, found, shape),
+            (Node::Boolean, TomlValue::Value(Value::Boolean(_))) => {}
+            _ => self.wrong_kind(path, found, node),
         }
     }
 
-    fn wrong_kind(&mut self, path: &str, found: Found<'_>, shape: &Shape) {
-        let hint = match (shape, found) {
-            (Shape::List { .. }, Found::Table(_)) => {
+    fn wrong_kind(&mut self, path: &str, found: TomlValue<'_>, node: &Node) {
+        let hint = match (node, found) {
+            (Node::List { .. }, TomlValue::Table(_)) => {
                 Some("put brackets around it: `[{ … }]`".to_owned())
             }
-            (Shape::List { .. }, _) => Some("put brackets around it: `[ … ]`".to_owned()),
-            (Shape::Integer { .. }, Found::Value(Value::Float(number)))
+            (Node::List { .. }, _) => Some("put brackets around it: `[ … ]`".to_owned()),
+            (Node::Integer { .. }, TomlValue::Value(Value::Float(number)))
                 if number.value().fract() == 0.0 =>
             {
                 Some(format!("write it without point or exponent: `{:.0}`", number.value()))
             }
             (
-                Shape::Integer { .. } | Shape::Number(_) | Shape::Switch,
-                Found::Value(Value::String(text)),
+                Node::Integer { .. } | Node::Number(_) | Node::Boolean,
+                TomlValue::Value(Value::String(text)),
             ) if text.value().parse::<Value>().is_ok() => {
                 Some("write it without quotes".to_owned())
             }
-            (Shape::Table(_) | Shape::Choice { .. }, Found::Value(value)) => {
-                match shape.default_table().and_then(Table::only_needed) {
+            (Node::Table(_) | Node::Choice { .. }, TomlValue::Value(value)) => {
+                match node.default_table().and_then(Table::only_needed) {
                     Some(key) => {
                         let value = shown(value.to_string().trim());
                         Some(format!("write it as `{{ {key} = {value} }}`"))
@@ -134,18 +135,18 @@ impl Validator<'_> {
                 }
             }
             (
-                Shape::Text(_),
-                Found::Value(
+                Node::Text(_),
+                TomlValue::Value(
                     Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_),
                 ),
             ) => Some("put quotes around it".to_owned()),
             _ => self.about.clone(),
         };
-        self.problems.push(Problem {
+        self.diagnostics.push(Problem {
             rank: Rank::WrongValue,
             path: path.to_owned(),
             target: Target::Value,
-            message: format!("{} must be {}: `{}`", named(path), kind(shape), found.text()),
+            message: format!("{} must be {}: `{}`", named(path), kind(node), found.text()),
             label: format!("this is {}", found.kind()),
             hint,
         });
@@ -171,7 +172,7 @@ impl Validator<'_> {
                 {
                     self.unknown_key(path, name, &tables, &[]);
                 }
-                self.problems.push(Problem {
+                self.diagnostics.push(Problem {
                     rank: Rank::Missing,
                     path: path.to_owned(),
                     target: Target::Key,
@@ -181,7 +182,7 @@ impl Validator<'_> {
                 });
             }
             ([key], _) => self.marked(path, found, key, variants),
-            ([first, second, ..], _) => self.problems.push(Problem {
+            ([first, second, ..], _) => self.diagnostics.push(Problem {
                 rank: Rank::WrongValue,
                 path: join(path, second),
                 target: Target::Key,
@@ -206,21 +207,25 @@ impl Validator<'_> {
             .iter()
             .filter(|variant| variant.marker.key() == key)
             .filter_map(|v| v.table.key(key));
-        let words = words.filter_map(|key| match &key.shape {
-            Shape::Text(text) => Some(text.words.clone()),
+        let words = words.filter_map(|key| match &key.node {
+            Node::Text(text) => Some(text.words.clone()),
             _ => None,
         });
         self.about = None;
-        let text = Shape::Text(Text { words: words.flatten().collect(), ..Text::default() });
-        self.value(&join(path, key), found.get(key).map_or(Found::Nothing, Found::of), &text);
+        let text = Node::Text(Text { words: words.flatten().collect(), ..Text::default() });
+        self.value(
+            &join(path, key),
+            found.get(key).map_or(TomlValue::Nothing, TomlValue::of),
+            &text,
+        );
     }
 
     fn length(&mut self, path: &str, n: usize, min: usize, max: usize) {
         if n < min && n == 0 {
             self.wrong_value(path, "must not be empty", "[]");
         } else if n < min || n > max {
-            let wanted = if min == max { format!("{min}") } else { format!("{min} to {max}") };
-            self.wrong_value(path, &format!("must have {wanted} entries"), &n.to_string());
+            let kind = if min == max { format!("{min}") } else { format!("{min} to {max}") };
+            self.wrong_value(path, &format!("must have {kind} entries"), &n.to_string());
         }
     }
 
@@ -238,13 +243,13 @@ impl Validator<'_> {
         } else if !words.contains(&value) {
             let known: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
             let rule = if known.len() == 1 { "must be" } else { "must be one of" };
-            let near = suggest::nearest(value, words.iter().copied());
+            let near = nearest(value, words.iter().copied());
             self.wrong_text(path, value, &format!("{rule} {}", known.join(", ")), near);
         }
     }
 
     fn wrong_text(&mut self, path: &str, value: &str, rule: &str, near: Option<&str>) {
-        self.problems.push(Problem {
+        self.diagnostics.push(Problem {
             rank: Rank::WrongValue,
             path: path.to_owned(),
             target: Target::Value,
@@ -318,15 +323,15 @@ fn about(key: &Key) -> String {
     format!("`{}`: {}", key.name, suggest::first_sentence(&key.doc))
 }
 
-/// What a shape takes, reading on after `must be`.
-fn kind(shape: &Shape) -> &'static str {
-    match shape {
-        Shape::Table(_) | Shape::Choice { .. } | Shape::Map(_) => "a table",
-        Shape::List { .. } => "a list",
-        Shape::Text(_) => "a string",
-        Shape::Integer { .. } => "a whole number",
-        Shape::Number(_) => "a number",
-        Shape::Switch => "true or false",
+/// What a node takes, reading on after `must be`.
+fn kind(node: &Node) -> &'static str {
+    match node {
+        Node::Table(_) | Node::Choice { .. } | Node::Map(_) => "a table",
+        Node::List { .. } => "a list",
+        Node::Text(_) => "a string",
+        Node::Integer { .. } => "a whole number",
+        Node::Number(_) => "a number",
+        Node::Boolean => "true or false",
     }
 }
 

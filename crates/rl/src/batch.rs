@@ -1,7 +1,7 @@
-//! Episodes side by side on the device, and the three things that models say of them.
+//! Batches of episodes, and the log-probabilities, values and scores that models compute for them.
 //!
-//! Scoring and training read through these same functions, so a log-probability has one definition.
-//! Rows are padded on the right with a segment of their own; nothing depends on the padding.
+//! Scoring and training call the same functions, so log-probabilities have one definition. Rows are padded on the right with
+//! a separate segment; no result depends on the padding.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -12,14 +12,14 @@ use nn::TokenBatch;
 use crate::rollout::{Rollout, Sampling};
 use crate::settings::Conventions;
 
-/// Some episodes as a batch, with the positions that matter.
+/// A batch of episodes with the positions at which models are evaluated.
 pub(crate) struct EpisodeBatch {
     tokens: TokenBatch,
-    /// Flat positions from which a token was sampled, episode after episode.
+    /// Flat positions from which a token was sampled, in the order of episodes.
     predicting: Vec<i32>,
-    /// The tokens that were sampled there.
+    /// The tokens sampled there.
     targets: Vec<i32>,
-    /// Flat positions whose value counts, episode after episode.
+    /// Flat positions with a value, in the order of episodes.
     valued: Vec<i32>,
 }
 
@@ -45,15 +45,16 @@ impl EpisodeBatch {
         Self { tokens, predicting, targets, valued }
     }
 
-    /// log π(token | what came before it), under the sampling that drew it, and the entropy of π
-    /// there: `[n]` each, episode after episode.
+    /// log π(token | previous tokens) under the sampling distribution, and the entropy of π at that position: `[n]` each,
+    /// in the order of episodes. Last, the model's own loss, for training.
     pub(crate) fn logprobs(
         &self,
         model: &CausalLm,
         sampling: &Sampling,
         conventions: Conventions,
-    ) -> LogProbs {
-        let hidden_nd = pick(model.forward(&self.tokens), &self.predicting);
+    ) -> (LogProbs, Option<Tensor<1>>) {
+        let output = model.forward(&self.tokens);
+        let hidden_nd = pick(output.hidden_btd, &self.predicting);
         let device = self.tokens.ids_bt.device();
         let targets = TensorData::new(self.targets.clone(), [self.targets.len()]);
         let targets_n = Tensor::<1, Int>::from_data(targets, &device);
@@ -63,17 +64,19 @@ impl EpisodeBatch {
             weight_vd = weight_vd.slice([0..n_ids, 0..d]);
         }
         let temperature = conventions.temperature(sampling.temperature);
-        kernels::linear_logprobs(hidden_nd, weight_vd, targets_n, temperature)
+        (kernels::linear_logprobs(hidden_nd, weight_vd, targets_n, temperature), output.aux_loss)
     }
 
-    /// What the value model expects from each position on: `[n]`, episode after episode.
-    pub(crate) fn values(&self, model: &ScalarModel) -> Tensor<1> {
-        let hidden_nd = pick(model.backbone.forward(&self.tokens), &self.valued);
-        model.score.forward(hidden_nd).reshape([self.valued.len()])
+    /// The expected return at each position by the value model: `[n]`, in the order of episodes. Last, the model's own
+    /// loss, for training.
+    pub(crate) fn values(&self, model: &ScalarModel) -> (Tensor<1>, Option<Tensor<1>>) {
+        let output = model.forward(&self.tokens);
+        let hidden_nd = pick(output.hidden_btd, &self.valued);
+        (model.score.forward(hidden_nd).reshape([self.valued.len()]), output.aux_loss)
     }
 }
 
-/// What the reward model gives each episode, read at its last real token.
+/// The reward model's score of each episode, at its last token.
 pub(crate) fn scores(episodes: &[&Rollout], model: &ScalarModel, device: &Device) -> Vec<f32> {
     let rows: Vec<&[u32]> = episodes.iter().map(|episode| episode.episode()).collect();
     let (tokens, _) = padded(&rows, device);
@@ -81,7 +84,7 @@ pub(crate) fn scores(episodes: &[&Rollout], model: &ScalarModel, device: &Device
     kernels::with_host_values(&model.scores_at(&tokens, &last), <[f32]>::to_vec)
 }
 
-/// What the reward model gives each episode, a few at a time, off autodiff.
+/// The reward model's score of each episode, in small batches and without autodiff.
 pub fn scores_of(episodes: &[Rollout], model: &ScalarModel, device: &Device) -> Vec<f32> {
     const AT_ONCE: usize = 16;
     let model = valid(model);
@@ -94,12 +97,12 @@ pub(crate) fn valid(model: &ScalarModel) -> ScalarModel {
     if model.score.weight.val().is_autodiff() { model.valid() } else { model.clone() }
 }
 
-/// How many tokens of an episode have a log-probability, those behind its end among them.
+/// Number of tokens of an episode with a log-probability, including those after its end.
 pub(crate) fn n_predicted(episode: &Rollout, conventions: Conventions) -> usize {
     fed(episode, conventions).len() - episode.span().prompt
 }
 
-/// The ids that policy, reference and value model read.
+/// The input ids of policy, reference and value model.
 fn fed(episode: &Rollout, conventions: Conventions) -> &[u32] {
     match conventions {
         Conventions::RealTokens => episode.episode(),
@@ -107,7 +110,7 @@ fn fed(episode: &Rollout, conventions: Conventions) -> &[u32] {
     }
 }
 
-/// Rows filled up to the longest, and its length.
+/// Rows padded to the longest, and its length.
 fn padded(rows: &[&[u32]], device: &Device) -> (TokenBatch, usize) {
     let t = rows.iter().map(|row| row.len()).max().unwrap_or(0);
     let (mut ids, mut mask) = (Vec::new(), Vec::new());

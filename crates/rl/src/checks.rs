@@ -1,14 +1,14 @@
-//! What must hold in every run of PPO; what does not stops the run. Nothing is repaired here.
+//! Invariants of PPO; a violation stops the run.
 
 use burn::module::Module;
 use fsio::Sha256;
 use model::visit_tensors;
 
-use crate::score::ScoredEpisode;
+use crate::scored::ScoredEpisode;
 use crate::{Error, Result};
 
-/// How far the first ratios may lie from 1, on average and at worst: one function computes both
-/// log-probabilities, but not always in products of one shape.
+/// Maximum distance of the first ratios from 1, on average and at worst. One function computes both log-probabilities, but
+/// its matrix products can differ in shape and so in the last bits.
 fn ratio_bounds(precision: kernels::Precision) -> (f32, f32) {
     match precision {
         kernels::Precision::F32 => (1e-4, 1e-4),
@@ -16,11 +16,10 @@ fn ratio_bounds(precision: kernels::Precision) -> (f32, f32) {
     }
 }
 
-/// How far a sum of f32 rewards may lie from its parts, beside 1 and the largest part.
+/// Relative tolerance for the sum of an episode's f32 rewards.
 const REWARD_SUM: f64 = 1e-5;
 
-/// A hash of all weights with their names: the same at the start and the end of a run for a model
-/// that is not trained.
+/// A hash of all weights with their names, equal at the start and the end of a run for a frozen model.
 pub fn weights_hash<M: Module>(model: &M) -> String {
     let mut hash = Sha256::new();
     let visited = visit_tensors(model, |name, shape, values| {
@@ -36,7 +35,7 @@ pub fn weights_hash<M: Module>(model: &M) -> String {
     }
 }
 
-/// The sum of an episode's rewards is its score less β times its KL. Fails for what is not finite.
+/// Requires that the rewards of an episode sum to its score minus β times its KL, and are finite.
 pub(crate) fn check_reward_sum(number: usize, episode: &ScoredEpisode, kl_coef: f64) -> Result<()> {
     let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
     let sizes = |values: &[f32]| values.iter().map(|value| f64::from(value.abs())).sum::<f64>();
@@ -47,7 +46,7 @@ pub(crate) fn check_reward_sum(number: usize, episode: &ScoredEpisode, kl_coef: 
     if is_close { Ok(()) } else { Err(Error::RewardSum { episode: number, rewards, expected }) }
 }
 
-/// Every ratio of the first mini-batch is 1: nothing has been learned yet.
+/// Requires that every ratio of the first minibatch is 1, because the policy has not changed yet.
 pub(crate) fn check_first_ratio(ratios: &[f32]) -> Result<()> {
     let off = |ratio: f32| {
         let difference = (ratio - 1.0).abs();
@@ -64,7 +63,7 @@ pub(crate) fn check_first_ratio(ratios: &[f32]) -> Result<()> {
     }
 }
 
-/// Each epoch's order names every episode once.
+/// Requires that the order of each epoch contains every episode once.
 pub(crate) fn check_orders(orders: &[Vec<usize>], n_episodes: usize) -> Result<()> {
     for (epoch, order) in orders.iter().enumerate() {
         let mut sorted = order.clone();

@@ -1,107 +1,107 @@
-//! What stops an update, with the remedy. It prints nothing.
+//! Errors of rollouts, scoring and updates.
 
-/// The result of everything in this crate.
+/// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong between sampling and new weights.
+/// Why rollouts could not be scored or trained on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting outside its range.
+    /// A setting out of range.
     #[error("`{name}` must be {range}: `{value}`")]
     Range {
         /// The setting.
         name: &'static str,
-        /// What is allowed.
+        /// The allowed range.
         range: &'static str,
-        /// What was given.
+        /// The value.
         value: f64,
     },
-    /// A way of sampling that log-probabilities would not see.
+    /// A sampling setting that log-probabilities do not model.
     #[error("rollouts for training cannot be sampled with `{name}`")]
     NotScorable {
         /// The setting.
         name: &'static str,
     },
-    /// An episode that lacks a part.
+    /// An episode with an empty prompt or answer.
     #[error("an episode has an empty {what}")]
     EmptyEpisode {
-        /// Which.
+        /// The empty part.
         what: &'static str,
     },
-    /// More tokens than the sampling allows.
-    #[error("an answer of `{n}` tokens is longer than the sampling allows: `{max_new_tokens}`")]
+    /// An answer longer than `max_new_tokens`.
+    #[error("an answer of `{n}` tokens is longer than max_new_tokens: `{max_new_tokens}`")]
     TooLong {
-        /// Its tokens.
+        /// Its number of tokens.
         n: usize,
-        /// The limit.
+        /// The maximum.
         max_new_tokens: usize,
     },
-    /// Nothing to learn from.
-    #[error("no episodes to learn from")]
+    /// An update without episodes.
+    #[error("no episodes to train on")]
     NoEpisodes,
     /// Episodes that cannot be split evenly.
-    #[error("`{n_episodes}` episodes do not make `{n_minibatches}` equal mini-batches")]
+    #[error("`{n_episodes}` episodes cannot be split into `{n_minibatches}` equal minibatches")]
     Minibatches {
-        /// The episodes of an update.
+        /// Episodes of an update.
         n_episodes: usize,
-        /// The mini-batches of an epoch.
+        /// Minibatches of an epoch.
         n_minibatches: usize,
     },
-    /// An order that is no permutation.
-    #[error("epoch {epoch}: the order does not name each of the `{n_episodes}` episodes once")]
+    /// An order that is not a permutation.
+    #[error("epoch {epoch}: the order is not a permutation of the `{n_episodes}` episodes")]
     Order {
-        /// Which epoch, from 0.
+        /// 0-based epoch.
         epoch: usize,
-        /// How many there are.
+        /// Number of episodes.
         n_episodes: usize,
     },
-    /// Rewards that are not what they are made of, or not finite.
+    /// Rewards with a wrong or non-finite sum.
     #[error(
-        "episode {episode}: rewards add up to `{rewards}`, but score − kl_coef × KL is `{expected}`"
+        "episode {episode}: rewards sum to `{rewards}`, but score − kl_coef × KL is `{expected}`"
     )]
     RewardSum {
-        /// Which, from 0.
+        /// 0-based episode.
         episode: usize,
-        /// Their sum.
+        /// Sum of the rewards.
         rewards: f64,
-        /// What it should be.
+        /// Expected sum.
         expected: f64,
     },
-    /// A ratio other than 1 before anything was learned.
-    #[error("the policy's ratio is not 1 before the first step: `{ratio}`")]
+    /// A policy ratio other than 1 before the first optimizer step.
+    #[error("the policy ratio is not 1 before the first optimizer step: `{ratio}`")]
     FirstRatio {
-        /// The one that is furthest off.
+        /// The ratio furthest from 1.
         ratio: f32,
     },
-    /// Gradients and steps.
+    /// Optimizer steps.
     #[error(transparent)]
     Train(#[from] train::Error),
 }
 
 impl Error {
-    /// What to do next, where something helps.
+    /// A remedy, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Range { .. } => Some("set it to a number in that range".into()),
+            Self::Range { .. } => Some("set it to a value in that range".into()),
             Self::NotScorable { .. } => Some(
-                "sample from the whole distribution: leave it out, a temperature is fine".into(),
+                "remove it: rollouts need the full distribution; `temperature` is allowed".into(),
             ),
             Self::EmptyEpisode { .. } => {
-                Some("a prompt needs at least one token, as does max_new_tokens".into())
+                Some("a prompt needs at least one token; max_new_tokens must be at least 1".into())
             }
             Self::TooLong { .. } => Some("raise max_new_tokens".into()),
             Self::NoEpisodes => Some("an update needs at least one prompt".into()),
             Self::Order { .. } => None,
             Self::Minibatches { .. } => {
-                Some("choose a number of mini-batches that divides the episodes".into())
+                Some("choose a number of minibatches that divides the number of episodes".into())
             }
             Self::RewardSum { .. } => Some(
-                "a score or log-probability is not finite: the reward model or the policy has \
+                "a non-finite score or log-probability means that the reward model or the policy has \
                  diverged; start from an earlier checkpoint"
                     .into(),
             ),
             Self::FirstRatio { .. } => {
-                Some("dropout must be 0, and the policy must be the one that was scored".into())
+                Some("dropout must be 0, and the scored policy must be the one that is trained".into())
             }
             Self::Train(error) => error.hint(),
         }

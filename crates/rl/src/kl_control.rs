@@ -1,6 +1,6 @@
-//! A KL coefficient that follows a target. It holds no state: the caller keeps the coefficient.
+//! The adaptive KL coefficient of Ziegler et al. 2019, as a pure function.
 
-/// The coefficient for the next update, after `n_episodes` whose mean KL was `kl` nats.
+/// The coefficient for the next update, after `n_episodes` with a mean KL of `kl` nats.
 ///
 /// β ← β·(1 + e·n/horizon) with e = clip(kl/target − 1, −0.2, 0.2): Ziegler et al. 2019, section 2.2.
 pub fn adapted_kl_coef(kl_coef: f64, kl: f64, target: f64, n_episodes: usize, horizon: f64) -> f64 {

@@ -1,27 +1,28 @@
-//! What PPO (Schulman et al. 2017; Ouyang et al. 2022 for language) does between sampling and new
-//! weights: [`score`] says what each sampled token was worth, [`update`] learns from it.
+//! Reinforcement learning on a reward model with PPO (Schulman et al. 2017; Ouyang et al. 2022 for language models):
+//! [`score`] computes rewards and advantages of rollouts, [`update`] trains policy and value model on them.
 //!
-//! The crate deliberately samples nothing, reads no file and has no loop over updates: a stage has.
-//! It stands below evaluate, so that `temper verify` replays the very functions that train.
+//! Sampling and the loop over updates are in the stage. The crate is below `evaluate`, so that `temper verify` replays the
+//! same functions.
 //!
 //! # Two conventions
 //!
-//! [`Conventions::Trl`] follows TRL 1.12 to the letter. [`Conventions::RealTokens`], the default,
-//! differs where TRL's numbers depend on positions that hold no sampled token:
+//! [`Conventions::Trl`] follows TRL 1.12 exactly. [`Conventions::RealTokens`], the default, differs where TRL's numbers
+//! depend on positions without a sampled token:
 //!
 //! | | real tokens (default) | TRL |
 //! | --- | --- | --- |
-//! | the score lands on | the last token, the sampled end token if there is one | the position after the end token, where there is one: its reward is discounted once more, and no token was chosen there |
-//! | values | one a token | one more, after the end token; it is trained and whitened with |
-//! | temperature | as sampled with | plus 1e-7 |
-//! | approximate KL, entropy, ratio | means over tokens | means over all positions up to the longest that was allowed; what stands behind the end pulls them towards 0 or 1 |
-//! | `val/num_eos_tokens` | episodes that ended | end tokens, also those sampled behind the first |
+//! | position of the score | the last token: the sampled end token, if there is one | the position after the end token, if there is one: its reward is discounted once more, although no token was sampled there |
+//! | values | one per token | one more after the end token, which is trained on and whitened with the others |
+//! | temperature | that of sampling | plus 1e-7 |
+//! | approximate KL, entropy, ratio | means over tokens | means over all positions up to the longest allowed; those after the end pull them towards 0 or 1 |
+//! | `val/num_eos_tokens` | episodes with an end token | end tokens, including those sampled after the first one |
 //!
-//! Both average losses over the tokens of a whole mini-batch, counted before its first forward, so
-//! micro-batches bound memory and change nothing else.
+//! Both average losses over the tokens of a whole minibatch, counted before its first forward pass, so micro-batches bound
+//! memory and change nothing else.
 //!
-//! Shape legend: b episodes, t time, n positions picked from a batch, d model width.
+//! Shape legend: b episodes, t time, n positions selected from a batch, d model width.
 
+mod actor_critic;
 mod batch;
 mod checks;
 mod error;
@@ -29,14 +30,17 @@ mod kl_control;
 mod metrics;
 mod rollout;
 mod score;
+mod scored;
 mod settings;
 mod update;
 
+pub use actor_critic::ActorCritic;
 pub use batch::scores_of;
 pub use checks::weights_hash;
 pub use error::{Error, Result};
 pub use kl_control::adapted_kl_coef;
 pub use rollout::{EndReason, Rollout, Rollouts, Sampling, Span};
-pub use score::{Scored, ScoredEpisode, score, score_together};
+pub use score::{score, score_together};
+pub use scored::{Scored, ScoredEpisode};
 pub use settings::{Conventions, KlEstimator, Settings};
-pub use update::{ActorCritic, Learner, Updated, update};
+pub use update::{Updated, update};

@@ -1,17 +1,16 @@
-//! The figures of an update, under the names that TRL gives them. They are read from the values that
-//! were used, never computed a second time.
+//! Metrics of an update under TRL's names, taken from the values that the update used.
 
 use std::collections::BTreeMap;
 
 use train::Collective;
 
 use crate::rollout::{EndReason, Rollout};
-use crate::score::Scored;
+use crate::scored::Scored;
 use crate::settings::{Conventions, Settings};
 
-/// Sums over a mini-batch, and what they are divided by.
+/// Sums over a minibatch and their denominators.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Minibatch {
+pub(crate) struct MinibatchMetrics {
     pub(crate) policy_loss: f64,
     pub(crate) value_loss: f64,
     pub(crate) n_clipped: f64,
@@ -19,18 +18,18 @@ pub(crate) struct Minibatch {
     pub(crate) approx_kl: f64,
     pub(crate) entropy: f64,
     pub(crate) ratio: f64,
-    /// Positions that have a ratio.
+    /// Number of positions with a ratio.
     pub(crate) n_predicted: usize,
-    /// Tokens that were learned from.
+    /// Number of trained tokens.
     pub(crate) n_tokens: usize,
-    /// Positions whose value was learned.
+    /// Number of trained values.
     pub(crate) n_values: usize,
-    /// Positions that means without a mask are taken over.
+    /// Denominator of means without a mask.
     pub(crate) n_positions: usize,
 }
 
-impl Minibatch {
-    /// The mini-batch's counts, known before its first forward.
+impl MinibatchMetrics {
+    /// The counts of a minibatch, known before its first forward pass.
     pub(crate) fn count(episodes: &[&Rollout], settings: &Settings, max_new_tokens: usize) -> Self {
         let lengths = episodes.iter().map(|episode| episode.span().response);
         let n_tokens = lengths.clone().sum();
@@ -42,7 +41,7 @@ impl Minibatch {
         Self { n_tokens, n_values, n_positions, ..Self::default() }
     }
 
-    /// Adds up what all replicas found in their shares.
+    /// Sums the metrics of all replicas.
     pub(crate) fn add_up(&mut self, replicas: &dyn Collective) -> train::Result<()> {
         let mut sums = [
             self.policy_loss,
@@ -61,21 +60,21 @@ impl Minibatch {
         (self.n_clipped, self.n_values_clipped) = (n_clipped, n_values_clipped);
         (self.approx_kl, self.entropy) = (approx_kl, entropy);
         self.n_predicted = n as usize;
-        // Where there is no token, the ratio is 1 by definition.
+        // Positions without a token have ratio 1.
         self.ratio = ratio + self.n_positions.saturating_sub(self.n_predicted) as f64;
         Ok(())
     }
 
-    /// The mean ½(log ratio)² of a position.
+    /// Mean of ½ (log ratio)² over positions.
     pub(crate) fn mean_approx_kl(&self) -> f64 {
         self.approx_kl / self.n_positions as f64
     }
 }
 
-/// All figures of an update.
+/// The metrics of an update.
 pub(crate) fn metrics(
     scored: &Scored,
-    minibatches: &[Minibatch],
+    minibatches: &[MinibatchMetrics],
     settings: &Settings,
 ) -> BTreeMap<String, f64> {
     let n = scored.episodes.len() as f64;
@@ -85,11 +84,12 @@ pub(crate) fn metrics(
     let kl = per_episode(&|i| sum(&scored.episodes[i].kl));
     let scores = per_episode(&|i| f64::from(scored.episodes[i].score));
     let entropy = per_episode(&|i| -sum(&scored.episodes[i].logprobs));
-    let over =
-        |of: &dyn Fn(&Minibatch) -> f64| -> Vec<f64> { minibatches.iter().map(of).collect() };
+    let over = |of: &dyn Fn(&MinibatchMetrics) -> f64| -> Vec<f64> {
+        minibatches.iter().map(of).collect()
+    };
     let ratios = over(&|m| m.ratio / m.n_positions as f64);
     let means = [
-        ("policy/approxkl_avg", over(&Minibatch::mean_approx_kl)),
+        ("policy/approxkl_avg", over(&MinibatchMetrics::mean_approx_kl)),
         ("policy/clipfrac_avg", over(&|m| m.n_clipped / m.n_tokens as f64)),
         ("policy/entropy_avg", over(&|m| m.entropy / m.n_positions as f64)),
         ("loss/policy_avg", over(&|m| m.policy_loss / m.n_tokens as f64)),
@@ -97,7 +97,7 @@ pub(crate) fn metrics(
         ("val/clipfrac_avg", over(&|m| m.n_values_clipped / m.n_values as f64)),
         ("val/ratio", ratios.clone()),
     ];
-    let mut figures = BTreeMap::from(
+    let mut metrics = BTreeMap::from(
         [
             ("objective/kl", kl),
             ("objective/entropy", entropy),
@@ -109,11 +109,11 @@ pub(crate) fn metrics(
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
-    figures.extend(means.map(|(name, values)| (name.to_owned(), mean(&values))));
-    figures
+    metrics.extend(means.map(|(name, values)| (name.to_owned(), mean(&values))));
+    metrics
 }
 
-/// Episodes that ended, or, in TRL's way, end tokens wherever they stand behind the prompts.
+/// Number of episodes with an end token; by TRL's conventions, number of end tokens after the prompts.
 fn n_ended(scored: &Scored, settings: &Settings) -> usize {
     let episodes = &scored.rollouts.episodes;
     match settings.conventions {

@@ -1,30 +1,28 @@
-//! Episodes as they were sampled: ids in, ids out, with where the prompt stops, where the answer
-//! stops and why.
+//! Rollouts: prompt and sampled token ids of an episode, with its span and the reason why it ended.
 //!
-//! Text is only a view of these. Nothing here compares an id with a pad id, and no token is ever
-//! added to what was sampled.
+//! Ids are never converted to text and back, never compared with a pad id, and none is added.
 
 use std::ops::Range;
 
 use crate::{Error, Result};
 
-/// What decides a rollout's distribution: log-probabilities are computed under exactly this.
+/// The sampling distribution of rollouts, under which their log-probabilities are computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// Logits were divided by this.
+    /// Divisor of the logits.
     pub temperature: f64,
-    /// Each of these ends an answer.
+    /// End tokens of an answer.
     pub end_ids: Vec<u32>,
-    /// Tokens of an answer at most.
+    /// Maximum number of tokens of an answer.
     pub max_new_tokens: usize,
-    /// Ids from this one on had no probability; `None` if all of the model's had.
+    /// Ids from this one on have probability 0; `None` if all of the model's ids can be sampled.
     pub vocab_size: Option<usize>,
 }
 
 impl Sampling {
-    /// The part of a generator's settings that scoring can follow.
+    /// The distribution of a generator's settings.
     ///
-    /// Errors: what changes the distribution in a way that the loss would not see, such as top-k.
+    /// Errors: settings such as top-k that change the distribution in a way that the loss does not model.
     pub fn of(settings: &generate::Settings) -> Result<Self> {
         let sampling = &settings.sampling;
         let refused = [
@@ -48,27 +46,27 @@ impl Sampling {
     }
 }
 
-/// Why an answer stopped.
+/// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// An end token was sampled; it is the answer's last token.
+    /// An end token was sampled; it is the last token of the answer.
     EndToken,
-    /// The limit was reached.
+    /// The maximum length was reached.
     Length,
 }
 
 /// The parts of an episode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Tokens of the prompt; never 0.
+    /// Number of prompt tokens, at least 1.
     pub prompt: usize,
-    /// Tokens of the answer, a sampled end token among them; never 0.
+    /// Number of answer tokens including a sampled end token, at least 1.
     pub response: usize,
-    /// Why the answer stopped.
+    /// Why the answer ended.
     pub end: EndReason,
 }
 
-/// One episode: the ids of a prompt and of what was sampled after it.
+/// One episode: the ids of a prompt and the ids sampled after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollout {
     ids: Vec<u32>,
@@ -78,9 +76,10 @@ pub struct Rollout {
 impl Rollout {
     /// An episode from a prompt and all tokens sampled after it.
     ///
-    /// The answer stops with the first end token among the sampled ones; an end token in the prompt
-    /// means nothing. What was sampled behind it is kept and never trained on: samplers that decode
-    /// on have it, ours doesn't. Errors: an empty prompt, no sampled token or too many.
+    /// The answer ends with the first sampled end token; end tokens in the prompt are ignored. Tokens sampled after it are
+    /// stored but not trained on; only samplers other than ours produce them.
+    ///
+    /// Errors: an empty prompt, no sampled token or too many.
     pub fn new(prompt: &[u32], sampled: &[u32], sampling: &Sampling) -> Result<Self> {
         if prompt.is_empty() || sampled.is_empty() {
             return Err(Error::EmptyEpisode {
@@ -102,7 +101,7 @@ impl Rollout {
         Ok(Self { ids: [prompt, sampled].concat(), span })
     }
 
-    /// Where its parts are.
+    /// The lengths of prompt and answer.
     pub fn span(&self) -> Span {
         self.span
     }
@@ -112,22 +111,22 @@ impl Rollout {
         self.part(0..self.span.prompt)
     }
 
-    /// The answer's ids, a sampled end token among them.
+    /// The answer's ids, including a sampled end token.
     pub fn response(&self) -> &[u32] {
         self.part(self.span.prompt..self.span.prompt + self.span.response)
     }
 
-    /// Prompt and answer: what a reward model reads.
+    /// Prompt and answer: the input of a reward model.
     pub fn episode(&self) -> &[u32] {
         self.part(0..self.span.prompt + self.span.response)
     }
 
-    /// All sampled ids, also those behind the end token.
+    /// All sampled ids, including those after the end token.
     pub fn sampled(&self) -> &[u32] {
         self.part(self.span.prompt..self.ids.len())
     }
 
-    /// Every id that was fed or sampled.
+    /// All ids: the prompt's and the sampled ones.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
@@ -137,22 +136,24 @@ impl Rollout {
     }
 }
 
-/// The episodes of one update, all sampled in one way.
+/// The episodes of one update, all from one sampling distribution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rollouts {
-    /// How they were sampled.
+    /// The sampling distribution.
     pub sampling: Sampling,
     /// The episodes.
     pub episodes: Vec<Rollout>,
 }
 
 impl Rollouts {
-    /// No episodes yet.
+    /// An empty set of episodes.
     pub fn new(sampling: Sampling) -> Self {
         Self { sampling, episodes: Vec::new() }
     }
 
-    /// Adds an episode; errors as [`Rollout::new`].
+    /// Adds an episode.
+    ///
+    /// Errors: those of [`Rollout::new`].
     pub fn push(&mut self, prompt: &[u32], sampled: &[u32]) -> Result<()> {
         self.episodes.push(Rollout::new(prompt, sampled, &self.sampling)?);
         Ok(())

@@ -1,6 +1,4 @@
-//! What each sampled token was worth: steps 1 to 6 of an update, before anything is learned.
-//!
-//! No graph is built here, and no weight changes.
+//! Scoring of rollouts: rewards and advantages of each sampled token, steps 1 to 6 of an update. No autodiff graph is built.
 
 use burn::tensor::{Device, Tensor};
 use loss::{Whitening, gae, kl_k1, kl_k3, whiten};
@@ -10,44 +8,13 @@ use train::{Collective, SingleReplica};
 use crate::batch::{EpisodeBatch, n_predicted, scores, valid};
 use crate::checks::check_reward_sum;
 use crate::rollout::{EndReason, Rollout, Rollouts, Sampling};
+use crate::scored::{Scored, ScoredEpisode};
 use crate::settings::{KlEstimator, Settings};
-use crate::update::ActorCritic;
-use crate::{Error, Result};
+use crate::{ActorCritic, Error, Result};
 
-/// One episode's numbers; index 0 is the answer's first token.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScoredEpisode {
-    /// log π of each token under the policy that sampled it.
-    pub logprobs: Vec<f32>,
-    /// The same under the reference.
-    pub ref_logprobs: Vec<f32>,
-    /// The KL of each token that its reward was charged with.
-    pub kl: Vec<f32>,
-    /// The reward model's score, less the penalty for a missing end.
-    pub score: f32,
-    /// What the value model expected at each position; see [`crate::Conventions`] for which.
-    pub values: Vec<f32>,
-    /// −β·KL of each position, plus the score at one; whitened where asked for.
-    pub rewards: Vec<f32>,
-    /// Generalised advantages of the tokens, whitened over the whole update.
-    pub advantages: Vec<f32>,
-    /// What the values should have been.
-    pub returns: Vec<f32>,
-}
-
-/// What was learned about the episodes of an update, in their order.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scored {
-    /// The rollouts.
-    pub rollouts: Rollouts,
-    /// One for each rollout.
-    pub episodes: Vec<ScoredEpisode>,
-}
-
-/// Scores rollouts with the policy that sampled them, its frozen reference, the reward model and the
-/// value model; with or without autodiff, no graph is built.
+/// Scores rollouts by the policy that sampled them, its frozen reference, the reward model and the value model.
 ///
-/// Errors: settings out of range, no episodes, a score or log-probability that is not finite.
+/// Errors: settings out of range, no episodes, a non-finite score or log-probability.
 pub fn score(
     rollouts: Rollouts,
     actors: &ActorCritic,
@@ -59,8 +26,8 @@ pub fn score(
     score_together(rollouts, actors, reference, reward, settings, device, &SingleReplica)
 }
 
-/// The same rollouts scored by several replicas with the same models: each asks its models about its share of the
-/// episodes, and all get the numbers of all.
+/// Like [`score`], on several replicas with the same models: each evaluates its share of the episodes, and all receive the
+/// numbers of every episode.
 pub fn score_together(
     rollouts: Rollouts,
     actors: &ActorCritic,
@@ -77,12 +44,12 @@ pub fn score_together(
     let share = replicas.share().of(rollouts.episodes.len());
     let mine = rollouts.episodes.get(share).unwrap_or_default();
     let sampling = &rollouts.sampling;
-    let asked = ask(mine, sampling, actors, reference, reward, settings, device);
-    let asked = gathered(asked, &rollouts, settings, replicas)?;
-    judged(rollouts, asked, settings)
+    let outputs = model_outputs(mine, sampling, actors, reference, reward, settings, device);
+    let outputs = gathered(outputs, &rollouts, settings, replicas)?;
+    with_advantages(rollouts, outputs, settings)
 }
 
-/// What the models say of an episode.
+/// The outputs of all models for one episode.
 struct ModelOutputs {
     logprobs: Vec<f32>,
     ref_logprobs: Vec<f32>,
@@ -91,8 +58,8 @@ struct ModelOutputs {
     score: f32,
 }
 
-/// Steps 1 to 3, on some of the episodes.
-fn ask(
+/// Steps 1 to 3 on some of the episodes.
+fn model_outputs(
     episodes: &[Rollout],
     sampling: &Sampling,
     actors: &ActorCritic,
@@ -106,7 +73,7 @@ fn ask(
     let value = valid(&actors.value);
     let reward = valid(reward);
 
-    let mut asked = Vec::with_capacity(episodes.len());
+    let mut outputs = Vec::with_capacity(episodes.len());
     for chunk in episodes.chunks(settings.micro_batch) {
         let chunk: Vec<&Rollout> = chunk.iter().collect();
         let max_new_tokens = sampling.max_new_tokens;
@@ -114,8 +81,8 @@ fn ask(
 
         // 1. Old and reference log-probabilities by the function that training uses, not those of
         //    the sampler: so the first ratio is 1. (Ouyang et al. 2022, section 3.5.)
-        let logprobs = batch.logprobs(&policy, sampling, settings.conventions);
-        let ref_logprobs = batch.logprobs(&reference, sampling, settings.conventions);
+        let (logprobs, _) = batch.logprobs(&policy, sampling, settings.conventions);
+        let (ref_logprobs, _) = batch.logprobs(&reference, sampling, settings.conventions);
         let (logprobs_n, ref_logprobs_n) = (logprobs.logprobs_n, ref_logprobs.logprobs_n);
 
         // 2. The KL of each token from the reference.
@@ -124,8 +91,8 @@ fn ask(
             KlEstimator::K3 => kl_k3(logprobs_n.clone(), ref_logprobs_n.clone()),
         };
 
-        // 3. What the value model expected, and what the reward model says of the whole.
-        let values_n = batch.values(&value);
+        // 3. Values of each position, and the reward model's score of the episode.
+        let (values_n, _) = batch.values(&value);
         let scores = scores(&chunk, &reward, device);
 
         let per_token = [host(&logprobs_n), host(&ref_logprobs_n), host(&kl_n)];
@@ -138,16 +105,16 @@ fn ask(
                 per_token[which].iter().copied().skip(token).take(span.response).collect()
             });
             let values = values.iter().copied().skip(valued).take(n_values).collect();
-            // Positions behind the end have log-probabilities in one convention and not the other.
+            // Positions after the end have log-probabilities by TRL's conventions only.
             token += n_predicted(rollout, settings.conventions);
             valued += n_values;
-            asked.push(ModelOutputs { logprobs, ref_logprobs, kl, values, score });
+            outputs.push(ModelOutputs { logprobs, ref_logprobs, kl, values, score });
         }
     }
-    asked
+    outputs
 }
 
-/// What all replicas have asked, in the order of the episodes.
+/// The outputs of all replicas in the order of episodes.
 fn gathered(
     mine: Vec<ModelOutputs>,
     rollouts: &Rollouts,
@@ -157,9 +124,9 @@ fn gathered(
     if replicas.world_size() == 1 {
         return Ok(mine);
     }
-    let numbers = |asked: &ModelOutputs| -> Vec<f64> {
-        let parts = [&asked.logprobs, &asked.ref_logprobs, &asked.kl, &asked.values];
-        let score = std::iter::once(&asked.score);
+    let numbers = |outputs: &ModelOutputs| -> Vec<f64> {
+        let parts = [&outputs.logprobs, &outputs.ref_logprobs, &outputs.kl, &outputs.values];
+        let score = std::iter::once(&outputs.score);
         parts.into_iter().flatten().chain(score).map(|x| f64::from(*x)).collect()
     };
     let all = replicas.all_gather(mine.iter().flat_map(numbers).collect())?;
@@ -176,21 +143,28 @@ fn gathered(
     Ok(rollouts.episodes.iter().map(of_episode).collect())
 }
 
-/// Steps 4 to 6, on all episodes of an update.
-fn judged(rollouts: Rollouts, asked: Vec<ModelOutputs>, settings: &Settings) -> Result<Scored> {
+/// Steps 4 to 6 on all episodes of an update.
+fn with_advantages(
+    rollouts: Rollouts,
+    outputs: Vec<ModelOutputs>,
+    settings: &Settings,
+) -> Result<Scored> {
     let ends = rollouts.episodes.iter().map(|rollout| rollout.span().end);
-    let mut episodes: Vec<ScoredEpisode> =
-        asked.into_iter().zip(ends).map(|(asked, end)| rewarded(asked, end, settings)).collect();
+    let mut episodes: Vec<ScoredEpisode> = outputs
+        .into_iter()
+        .zip(ends)
+        .map(|(outputs, end)| rewarded(outputs, end, settings))
+        .collect();
     for (number, episode) in episodes.iter().enumerate() {
         check_reward_sum(number, episode, settings.kl_coef)?;
     }
 
-    // 5. Rewards keep their mean when they are whitened: its sign means something.
+    // 5. Whitened rewards keep their mean, whose sign is meaningful.
     if settings.whiten_rewards {
         whiten_all(&mut episodes, Whitening::KeepMean, |episode| &mut episode.rewards);
     }
 
-    // 6. Advantages over each episode, returns from them, and only then whitening over all tokens.
+    // 6. Advantages and returns of each episode, then whitening of the advantages over all tokens.
     //    (Schulman et al. 2016, equation 16.)
     for episode in &mut episodes {
         let estimated = gae(&episode.rewards, &episode.values, settings.gamma, settings.lambda);
@@ -202,10 +176,10 @@ fn judged(rollouts: Rollouts, asked: Vec<ModelOutputs>, settings: &Settings) -> 
     Ok(Scored { rollouts, episodes })
 }
 
-/// 4. Each token costs β times its KL; the score, less the penalty for a missing end, comes at the
-///    episode's last position.
-fn rewarded(asked: ModelOutputs, end: EndReason, settings: &Settings) -> ScoredEpisode {
-    let ModelOutputs { logprobs, ref_logprobs, kl, values, score } = asked;
+/// 4. The reward of each token is −β times its KL; the last position adds the score minus the penalty for a missing end
+///    token.
+fn rewarded(outputs: ModelOutputs, end: EndReason, settings: &Settings) -> ScoredEpisode {
+    let ModelOutputs { logprobs, ref_logprobs, kl, values, score } = outputs;
     let penalty = match end {
         EndReason::EndToken => 0.0,
         EndReason::Length => settings.missing_eos_penalty.unwrap_or(0.0),

@@ -1,30 +1,29 @@
-//! The numbers that PPO is set by, under the field's names. Nothing is read or defaulted from a recipe
-//! here.
+//! Settings of a PPO update under their usual names.
 
 use crate::{Error, Result};
 
-/// How a token's KL divergence from the reference is estimated; Schulman 2020.
+/// Estimator of a token's KL divergence from the reference; Schulman 2020, "Approximating KL Divergence".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KlEstimator {
-    /// log π − log π_ref: unbiased, may be negative.
+    /// log π − log π_ref: unbiased, can be negative.
     #[default]
     K1,
     /// eʳ − 1 − r with r = log π_ref − log π: unbiased, never negative.
     K3,
 }
 
-/// What counts as a position; see the table in the crate's documentation.
+/// Definition of a position; see the table in the crate's documentation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Conventions {
-    /// Sampled tokens, the end token among them, and nothing else.
+    /// Sampled tokens only, including the end token.
     #[default]
     RealTokens,
-    /// As TRL 1.12 does it, to the letter.
+    /// The conventions of TRL 1.12.
     Trl,
 }
 
 impl Conventions {
-    /// How many positions of a response have a value.
+    /// Number of positions of a response with a value.
     pub(crate) fn n_values(self, n_tokens: usize, max_new_tokens: usize) -> usize {
         match self {
             Self::RealTokens => n_tokens,
@@ -32,7 +31,7 @@ impl Conventions {
         }
     }
 
-    /// What logits are divided by.
+    /// Divisor of the logits.
     pub(crate) fn temperature(self, temperature: f64) -> f64 {
         match self {
             Self::RealTokens => temperature,
@@ -41,39 +40,39 @@ impl Conventions {
     }
 }
 
-/// The numbers of one update.
+/// Settings of one update.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// What counts as a position.
+    /// Definition of a position.
     pub conventions: Conventions,
-    /// How the KL of a token is estimated.
+    /// Estimator of a token's KL divergence.
     pub kl_estimator: KlEstimator,
-    /// β, what a nat of KL costs.
+    /// β, the coefficient of the KL penalty per nat.
     pub kl_coef: f64,
-    /// What is subtracted from the score of an answer that did not end.
+    /// Subtracted from the score of an answer without an end token.
     pub missing_eos_penalty: Option<f64>,
-    /// Whether rewards are scaled to variance 1 before advantages are estimated.
+    /// Whether rewards are scaled to unit variance before advantages are estimated.
     pub whiten_rewards: bool,
-    /// γ, the discount of a later reward.
+    /// γ, the discount factor.
     pub gamma: f64,
     /// λ of generalised advantage estimation.
     pub lambda: f64,
-    /// ε of the policy's ratio.
+    /// ε, the clip range of the policy ratio.
     pub clip_range: f64,
-    /// How far values move from the old ones before they are clipped.
+    /// Clip range of values around the old ones.
     pub clip_range_value: f64,
     /// Weight of the value loss.
     pub vf_coef: f64,
-    /// Optimizer steps in each epoch over the episodes.
+    /// Optimizer steps per epoch.
     pub n_minibatches: usize,
-    /// The update ends before a step whose approximate KL from the old policy is above this.
+    /// The update stops before a step whose approximate KL from the old policy exceeds this.
     pub target_kl: Option<f64>,
-    /// Episodes in memory at once; changes no result.
+    /// Episodes in a forward pass; bounds memory and changes no result.
     pub micro_batch: usize,
 }
 
 impl Settings {
-    /// Refuses numbers outside their range, by name.
+    /// Checks the range of every number.
     pub fn check(&self) -> Result<()> {
         let range = |ok: bool, name, range, value: f64| {
             if ok { Ok(()) } else { Err(Error::Range { name, range, value }) }

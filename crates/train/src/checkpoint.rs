@@ -1,7 +1,7 @@
-//! A checkpoint: a Hugging Face folder with the optimizer and the run's counters beside it.
+//! Checkpoints: Hugging Face directories with optimizer state and the stage's counters.
 //!
-//! Written as a whole by `fsio::DirWriter`, newest verified first on load. It deliberately holds no
-//! random state and no loader state: both are functions of (seed, step).
+//! `fsio::DirWriter` writes them atomically; on load the newest is verified first. Neither random state nor data loader
+//! state is saved: both are functions of (seed, step).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,81 +10,73 @@ use std::path::{Path, PathBuf};
 use fsio::{DirWriter, limits, read_capped, verify_dir};
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Machine;
+use crate::environment::Environment;
 use crate::metrics::{EvalRow, LogLengths};
 use crate::progress::{Event, Progress};
 use crate::{Error, Result};
 
 /// The file with the counters.
 pub const STATE_FILE: &str = "state.json";
-/// The recipe of the run, as it was resolved.
+/// The resolved recipe of the run.
 pub const RECIPE_FILE: &str = "recipe.toml";
-/// The layout of a checkpoint; older ones stay readable.
-pub const CHECKPOINT_FORMAT: u32 = 1;
+/// The format of checkpoints and of `finished.json`. Raise it whenever a stored name or its meaning changes; runs of
+/// another format are refused. Format 2 renamed the recipe key `clip` to `max_grad_norm`.
+pub const CHECKPOINT_FORMAT: u32 = 2;
 
-/// The counters of a stage: all that a resumed run needs besides weights and moments.
+/// The counters of a stage: with weights and optimizer state, all that resuming needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainState {
-    /// Updates made.
+    /// Number of updates made.
     pub step: u64,
-    /// Tokens that went through the model.
+    /// Number of tokens processed.
     pub tokens: u64,
-    /// Seconds of training, interruptions left out.
+    /// Seconds of training, without interruptions.
     pub seconds: f64,
-    /// The best measurement so far.
-    pub best: Option<Best>,
-    /// The latest measurement.
+    /// The best evaluation so far: the one with the lowest loss.
+    pub best: Option<EvalRow>,
+    /// The latest evaluation.
     pub last_eval: Option<EvalRow>,
-    /// Measurements since the best one.
+    /// Number of evaluations since the best one.
     pub evals_without_gain: u64,
     /// Whether early stopping has ended the stage.
     pub stopped_early: bool,
     /// Lengths of the logs.
     pub logs: LogLengths,
-    /// A stage's own counters (a KL coefficient).
+    /// Counters of one algorithm, such as an adaptive KL coefficient.
     pub extra: BTreeMap<String, f64>,
 }
 
-/// The best measurement of a stage; smaller is better.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Best {
-    /// Updates made before it.
-    pub step: u64,
-    /// The loss.
-    pub metric: f64,
-}
-
-/// What MANIFEST says of a checkpoint besides its files.
+/// The part of MANIFEST that describes a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointInfo {
-    /// Layout of a checkpoint.
+    /// Format of the checkpoint: [`CHECKPOINT_FORMAT`] when it was written.
     pub checkpoint_format: u32,
-    /// Binary and processor.
-    pub machine: Machine,
-    /// The checkpoint before it, by name.
+    /// Binary and processor that wrote it.
+    pub environment: Environment,
+    /// Name of the checkpoint before it.
     pub previous: Option<String>,
-    /// Hashes of recipe, token caches, base model, tokenizer.
+    /// Hashes of token caches, base model and tokenizer.
     pub inputs: BTreeMap<String, String>,
 }
 
 /// A verified checkpoint.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// Its folder, which is a Hugging Face folder too.
+    /// Its directory, which is a Hugging Face directory too.
     pub dir: PathBuf,
     /// The counters.
     pub state: TrainState,
-    /// What MANIFEST says.
+    /// The description in MANIFEST.
     pub info: CheckpointInfo,
 }
 
-/// The name of a checkpoint's folder.
+/// The name of a checkpoint's directory.
 pub fn checkpoint_name(step: u64) -> String {
     format!("step-{step:06}")
 }
 
-/// The steps of the checkpoints in a folder, sorted; none if the folder isn't there.
+/// The steps of the checkpoints in a directory, sorted; empty if the directory does not exist.
 pub fn checkpoint_steps(checkpoints: &Path) -> Result<Vec<u64>> {
     let mut steps: Vec<u64> =
         names_in(checkpoints)?.iter().filter_map(|name| step_of(name)).collect();
@@ -92,9 +84,9 @@ pub fn checkpoint_steps(checkpoints: &Path) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-/// Writes a checkpoint: the caller's files, then counters and recipe, then MANIFEST.
+/// Writes a checkpoint: the caller's files, counters and recipe, then MANIFEST.
 ///
-/// The logs must be on disk up to the lengths in `state` before.
+/// The logs must already be on disk up to the lengths in `state`.
 pub fn save_checkpoint(
     checkpoints: &Path,
     state: &TrainState,
@@ -111,10 +103,10 @@ pub fn save_checkpoint(
     Ok(dir)
 }
 
-/// The newest checkpoint that is whole. Damaged ones are reported and set aside.
+/// The newest valid checkpoint; `None` if none was ever saved. Damaged ones are reported and set aside.
 ///
-/// Nothing was ever saved: `None`. Something was and none of it is usable: an error, never a silent
-/// start from step 0.
+/// Errors: checkpoints exist and all are damaged, so that a run never restarts silently from step 0; a checkpoint of
+/// another format, which stays where it is.
 pub fn load_newest(checkpoints: &Path, progress: &mut dyn Progress) -> Result<Option<Checkpoint>> {
     let names = names_in(checkpoints)?;
     let mut n_rejected = names.iter().filter(|name| name.contains(".rejected-")).count();
@@ -123,6 +115,7 @@ pub fn load_newest(checkpoints: &Path, progress: &mut dyn Progress) -> Result<Op
     steps.reverse();
     for (idx, step) in steps.iter().enumerate() {
         let name = checkpoint_name(*step);
+        check_format(&checkpoints.join(&name))?;
         match open_checkpoint(&checkpoints.join(&name)) {
             Ok(checkpoint) => return Ok(Some(checkpoint)),
             Err(reason) => {
@@ -142,7 +135,7 @@ pub fn load_newest(checkpoints: &Path, progress: &mut dyn Progress) -> Result<Op
     Err(Error::NoUsableCheckpoint { path: checkpoints.to_owned(), n_rejected, newest })
 }
 
-/// Verifies and reads one checkpoint; the error is the reason alone (`model.safetensors: …`).
+/// Verifies and reads one checkpoint; the error is the bare reason (`model.safetensors: …`).
 fn open_checkpoint(dir: &Path) -> std::result::Result<Checkpoint, String> {
     let manifest = verify_dir(dir).map_err(|error| match error {
         fsio::Error::Damaged { file, damage, .. } => format!("{file}: {damage}"),
@@ -150,20 +143,28 @@ fn open_checkpoint(dir: &Path) -> std::result::Result<Checkpoint, String> {
     })?;
     let info: CheckpointInfo =
         serde_json::from_value(manifest.extra).map_err(|e| format!("{}: {e}", fsio::MANIFEST))?;
-    if info.checkpoint_format > CHECKPOINT_FORMAT {
-        let format = info.checkpoint_format;
-        return Err(format!("{}: written by a newer version: format `{format}`", fsio::MANIFEST));
-    }
     let text = read_capped(dir.join(STATE_FILE), limits::STATE_BYTES).map_err(|e| e.to_string())?;
     let state: TrainState =
         serde_json::from_slice(&text).map_err(|e| format!("{STATE_FILE}: {e}"))?;
     if dir.file_name().is_none_or(|name| name != checkpoint_name(state.step).as_str()) {
-        return Err(format!("{STATE_FILE}: is of another step: `{}`", state.step));
+        return Err(format!("{STATE_FILE}: belongs to another step: `{}`", state.step));
     }
     Ok(Checkpoint { dir: dir.to_owned(), state, info })
 }
 
-/// Renames a damaged checkpoint, so that the run may reach its step again.
+/// Refuses a checkpoint of another format. A MANIFEST that cannot be read counts as damage, not as another format.
+pub(crate) fn check_format(dir: &Path) -> Result<()> {
+    let Ok(manifest) = fsio::read_manifest(dir) else { return Ok(()) };
+    let format = manifest.extra.get("checkpoint_format").and_then(serde_json::Value::as_u64);
+    match format.and_then(|format| u32::try_from(format).ok()) {
+        Some(found) if found != CHECKPOINT_FORMAT => {
+            Err(Error::Format { path: dir.to_owned(), found, known: CHECKPOINT_FORMAT })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Renames a damaged checkpoint, so that the run can save that step again.
 fn set_aside(checkpoints: &Path, name: &str) -> Result<PathBuf> {
     let mut k = 1;
     loop {
@@ -176,10 +177,10 @@ fn set_aside(checkpoints: &Path, name: &str) -> Result<PathBuf> {
     }
 }
 
-/// Which of a stage's checkpoints to delete after one was saved.
+/// The checkpoints to delete after the one of step `latest` was saved.
 ///
-/// The newest `keep` stay (at least 2, counting back from `latest`), and so does the best. What
-/// lies beyond `latest` is not ours to judge and stays as well.
+/// The newest `keep` (at least 2, up to `latest`) are retained, and so is the best. Checkpoints after `latest` are left
+/// alone.
 pub fn retain(all: &[u64], best: Option<u64>, latest: u64, keep: usize) -> Vec<u64> {
     let known: BTreeSet<u64> = all.iter().copied().filter(|step| *step <= latest).collect();
     let newest: BTreeSet<u64> = known.iter().rev().take(keep.max(2)).copied().collect();
@@ -189,7 +190,7 @@ pub fn retain(all: &[u64], best: Option<u64>, latest: u64, keep: usize) -> Vec<u
         .collect()
 }
 
-/// Deletes a checkpoint. It loses its name first: killed half-way, it is no checkpoint any more.
+/// Deletes a checkpoint. It is renamed first, so that a process killed half-way leaves no damaged checkpoint.
 pub(crate) fn delete_checkpoint(checkpoints: &Path, step: u64) -> Result<()> {
     let name = checkpoint_name(step);
     let doomed = checkpoints.join(format!("{name}.old.tmp-{}", std::process::id()));
@@ -216,7 +217,7 @@ fn step_of(name: &str) -> Option<u64> {
 }
 
 fn to_json(value: &impl Serialize) -> String {
-    // Counters under string keys always serialise.
+    // Counters under string keys always serialize.
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     text.push('\n');
     text

@@ -1,78 +1,37 @@
-//! Checks that stop a wrong run in its first minute, each named in `[checks]` of the recipe.
+//! Run-time checks that stop a faulty run within its first updates; each has a key in `[checks]` of the recipe.
 //!
-//! They read, they never repair. A loss or gradient that is not finite stops a run in any case.
-
-use std::fmt;
+//! A non-finite loss or gradient always stops the run.
 
 use burn::module::Module;
 use recipe::ChecksSection;
 
 use crate::gradients::Gradients;
 use crate::parameters::{Fingerprint, ParameterNames, fingerprints, max_abs};
-use crate::{Error, Result};
+use crate::{Error, Result, StepPlace};
 
-/// The step at hand and the numbers of the samples in it, for messages.
-#[derive(Clone, Copy, Debug)]
-pub struct StepPlace<'a> {
-    /// The update that is being made, from 1.
-    pub step: u64,
-    /// Sample numbers.
-    pub samples: &'a [u64],
-}
-
-impl StepPlace<'_> {
-    pub(crate) fn to_owned(self) -> FailedStep {
-        FailedStep {
-            step: self.step,
-            samples: self.samples.iter().copied().take(8).collect(),
-            n_samples: self.samples.len(),
-        }
-    }
-}
-
-/// Where a check failed; prints as `step 12, samples 3, 17, 40 and 5 more`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedStep {
-    step: u64,
-    samples: Vec<u64>,
-    n_samples: usize,
-}
-
-impl fmt::Display for FailedStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "step {}", self.step)?;
-        let samples: Vec<String> = self.samples.iter().map(u64::to_string).collect();
-        match self.n_samples.saturating_sub(samples.len()) {
-            _ if samples.is_empty() => Ok(()),
-            0 => write!(f, ", samples {}", samples.join(", ")),
-            more => write!(f, ", samples {} and {more} more", samples.join(", ")),
-        }
-    }
-}
-
-/// What the first loss is measured against.
+/// The expected first loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FirstLoss {
-    /// Untrained weights predict every token about equally: the loss is near ln(vocabulary).
+    /// Untrained weights: all tokens are about equally likely, so the loss is near ln(vocabulary size).
     Fresh {
         /// Number of logits.
         vocab_size: usize,
     },
-    /// Trained weights do no worse than that, or hardly.
+    /// Trained weights: the loss is hardly above that.
     Pretrained {
         /// Number of logits.
         vocab_size: usize,
     },
-    /// A new head on a trained model cannot yet tell anything apart.
+    /// A known value, such as the loss of equal scores for a new head.
     Near {
-        /// The loss of equal scores.
+        /// The expected loss.
         loss: f64,
     },
-    /// Nothing is known: a resumed run, or a loss that is no cross-entropy.
+    /// No expectation: a resumed run, or a loss without a known starting value.
     Unknown,
 }
 
-/// The checks of one stage.
+/// The run-time checks of one stage.
 #[derive(Debug)]
 pub struct Checks {
     on: ChecksSection,
@@ -81,22 +40,22 @@ pub struct Checks {
     updates: Option<FirstUpdates>,
 }
 
-/// What the first updates must show; gone once they have.
+/// State of the checks of the first updates; dropped once they pass.
 #[derive(Debug)]
 struct FirstUpdates {
     before: Vec<Fingerprint>,
     had_gradient: Vec<bool>,
-    /// Updates with a learning rate above 0.
+    /// Number of updates with a learning rate above 0.
     n_updates: u64,
     lr_sum: f64,
 }
 
-/// Updates after which every trained parameter must have moved. Tensors behind a zero-initialised
-/// one have no gradient in the first update, and may need one more.
+/// Updates after which every trainable parameter must have changed. Tensors behind a zero-initialized one have no gradient
+/// in the first update and may need one more.
 const UPDATES_TO_MOVE: u64 = 2;
 
 impl Checks {
-    /// Remembers what the weights are before the first update.
+    /// Records fingerprints of the weights before the first update.
     pub fn start<M: Module>(
         on: ChecksSection,
         model: &M,
@@ -112,7 +71,19 @@ impl Checks {
         Self { on, names: names.clone(), first_loss, updates }
     }
 
-    /// A step must have something to learn.
+    /// No check but that for a non-finite loss.
+    pub fn none(names: &ParameterNames) -> Self {
+        let on = ChecksSection {
+            targets: false,
+            first_loss: false,
+            gradients: false,
+            frozen: false,
+            dry_save: false,
+        };
+        Self { on, names: names.clone(), first_loss: FirstLoss::Unknown, updates: None }
+    }
+
+    /// Requires at least one target in the step.
     pub fn targets(&self, n_targets: u64, place: StepPlace<'_>) -> Result<()> {
         if self.on.targets && n_targets == 0 {
             return Err(Error::NoTargets { place: place.to_owned() });
@@ -120,7 +91,7 @@ impl Checks {
         Ok(())
     }
 
-    /// The loss must be finite, and the first one near what the vocabulary allows.
+    /// Requires a finite loss, and a first loss within the expected range.
     pub fn loss(&mut self, loss: f64, place: StepPlace<'_>) -> Result<()> {
         if !loss.is_finite() {
             return Err(Error::NonFiniteLoss { loss, place: place.to_owned() });
@@ -146,7 +117,7 @@ impl Checks {
         Ok(())
     }
 
-    /// Notes which parameters have a gradient; call it before the update takes the gradients.
+    /// Records which parameters have a nonzero gradient. Call it before the optimizer consumes the gradients.
     pub fn gradients(&mut self, gradients: &Gradients) {
         let Some(updates) = &mut self.updates else { return };
         for (had, is_nonzero) in updates.had_gradient.iter_mut().zip(gradients.are_nonzero()) {
@@ -154,8 +125,8 @@ impl Checks {
         }
     }
 
-    /// By the second update every trained parameter has had a gradient and moved, and no frozen
-    /// one moved.
+    /// Requires that after the first updates every trainable parameter has had a gradient and has changed, and that no frozen
+    /// parameter has changed.
     pub fn updated<M: Module>(&mut self, model: &M, lr: f64, place: StepPlace<'_>) -> Result<()> {
         let Some(updates) = &mut self.updates else { return Ok(()) };
         updates.n_updates += u64::from(lr > 0.0);
@@ -169,7 +140,7 @@ impl Checks {
                 self.updates = None;
                 return Ok(());
             }
-            // One more update for what lies behind a zero.
+            // Parameters behind a zero-initialized one get one more update.
             Some((_, problem))
                 if problem != Problem::FrozenMoved && updates.n_updates == UPDATES_TO_MOVE =>
             {
@@ -194,7 +165,7 @@ enum Problem {
 }
 
 impl FirstUpdates {
-    /// The first parameter in module order that breaks a rule.
+    /// The first parameter in module order that fails a check.
     fn find_problem<M: Module>(&self, model: &M, on: ChecksSection) -> Option<(usize, Problem)> {
         let now = fingerprints(model);
         let mut sizes: Option<Vec<f32>> = None;
@@ -213,8 +184,8 @@ impl FirstUpdates {
             if moved {
                 continue;
             }
-            // Adam moves an element by about the learning rate. Where that is below the spacing of
-            // its floats (a gain of 1 in a long warm-up), standing still is no mistake.
+            // Adam changes an element by about the learning rate. Below the spacing of floats at its magnitude (a norm's
+            // gain of 1 in a long warm-up), an unchanged element is no fault.
             let sizes = sizes.get_or_insert_with(|| max_abs(model));
             let size = f64::from(sizes.get(idx).copied().unwrap_or_default());
             if self.lr_sum > 2.0 * f64::from(f32::EPSILON) * size {

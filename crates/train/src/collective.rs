@@ -1,11 +1,11 @@
-//! What replicas of a model do together: bring numbers to one place, add up gradients.
+//! Collective operations between the replicas of a model: gathering numbers, summing gradients.
 //!
-//! The seam between a stage's loop and however many devices there are. It deliberately launches nothing: that is
-//! `replicas`' duty, and across machines a launcher's.
+//! [`Collective`] is the interface between the loop of a stage and any number of devices. `replicas` launches the replicas of
+//! one machine.
 
 mod in_process;
-mod meeting;
 mod nccl;
+mod rendezvous;
 mod single_replica;
 
 use burn::tensor::Tensor;
@@ -17,29 +17,29 @@ pub use in_process::InProcess;
 pub use nccl::Nccl;
 pub use single_replica::SingleReplica;
 
-/// One replica's hold on all of them.
+/// One replica's connection to all replicas.
 ///
-/// Every replica calls the same methods in the same order. Sums are taken in the order of ranks, so that the same number
-/// of replicas gives the same bits. If one of them ends early, the others get an error and none waits for ever.
+/// Every replica calls the same methods in the same order. Sums are computed in the order of ranks, so that the same number
+/// of replicas gives the same bits. If a replica exits early, the others get an error instead of a deadlock.
 pub trait Collective: Send + Sync {
-    /// Which replica this is, from 0. Number 0 leads: it alone writes, measures and hears signals.
+    /// The rank of this replica, from 0. Rank 0 is the leader: it alone writes, evaluates and reacts to signals.
     fn rank(&self) -> usize;
 
-    /// How many there are.
+    /// Number of replicas.
     fn world_size(&self) -> usize;
 
-    /// What each replica brought, by rank.
+    /// The numbers of every replica, by rank.
     fn all_gather(&self, mine: Vec<f64>) -> Result<Vec<Vec<f64>>>;
 
-    /// The sum of each tensor over all replicas, which bring as many of the same lengths.
+    /// The sum of each tensor over all replicas, which pass the same number of tensors with the same lengths.
     fn all_reduce(&self, mine: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>>;
 
-    /// Whether this is the replica that leads.
+    /// Whether this replica is the leader.
     fn is_leader(&self) -> bool {
         self.rank() == 0
     }
 
-    /// The share of a step's rows that falls to this replica.
+    /// This replica's share of the rows of a step.
     fn share(&self) -> Share {
         Share { rank: self.rank(), world_size: self.world_size() }
     }
@@ -51,20 +51,20 @@ pub trait Collective: Send + Sync {
         Ok(sums[0])
     }
 
-    /// Puts the sum over all replicas in the place of each number.
+    /// Replaces each number by its sum over all replicas.
     fn sums(&self, mine: &mut [f64]) -> Result<()> {
         if self.world_size() == 1 {
             return Ok(());
         }
-        for (rank, brought) in self.all_gather(mine.to_vec())?.into_iter().enumerate() {
-            for (sum, value) in mine.iter_mut().zip(brought) {
+        for (rank, numbers) in self.all_gather(mine.to_vec())?.into_iter().enumerate() {
+            for (sum, value) in mine.iter_mut().zip(numbers) {
                 *sum = if rank == 0 { value } else { *sum + value };
             }
         }
         Ok(())
     }
 
-    /// The leader's numbers, whatever the others bring.
+    /// The leader's numbers; those of the other replicas are ignored.
     fn broadcast(&self, mine: Vec<f64>) -> Result<Vec<f64>> {
         if self.world_size() == 1 {
             return Ok(mine);
@@ -72,7 +72,7 @@ pub trait Collective: Send + Sync {
         Ok(self.all_gather(mine)?.into_iter().next().unwrap_or_default())
     }
 
-    /// Waits until all replicas have come here.
+    /// Waits for all replicas.
     fn barrier(&self) -> Result<()> {
         if self.world_size() > 1 {
             self.all_gather(Vec::new())?;

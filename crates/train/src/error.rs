@@ -1,70 +1,68 @@
-//! What stops a run.
-//!
-//! Failed checks name the key that switches them off. It deliberately prints nothing.
+//! Errors of training. The hint of a failed check names the key that disables it.
 
 use std::io;
 use std::path::PathBuf;
 
-use crate::checks::FailedStep;
+use crate::step_place::FailedStep;
 
-/// The result of everything in this crate.
+/// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong while training.
+/// Why training failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file could not be read or written.
+    /// Reading or writing a file.
     #[error(transparent)]
     File(#[from] fsio::Error),
-    /// A model could not be read or written.
+    /// Reading or writing a model.
     #[error(transparent)]
     Model(#[from] model::Error),
-    /// An adapter could not be attached, read or written.
+    /// Attaching, reading or writing an adapter.
     #[error(transparent)]
     Lora(#[from] lora::Error),
-    /// What a plan found.
+    /// Resolving paths of a plan.
     #[error(transparent)]
     Plan(#[from] plan::Error),
-    /// A language model's adapter where scores are wanted.
-    #[error("{}: the adapter has no head that gives scores", dir.display())]
+    /// The adapter of a language model where a reward model is needed.
+    #[error("{}: the adapter has no scalar head, so it is no reward model", dir.display())]
     NoHead {
-        /// The adapter's folder.
+        /// The adapter's directory.
         dir: PathBuf,
     },
-    /// Blocks cannot be computed again on the device.
-    #[error("[{stage}] checkpointing: `block` works on the CPU alone")]
+    /// Recomputing blocks saves no memory on the device.
+    #[error("[{stage}] checkpointing: `block` is supported on the CPU only")]
     Checkpointing {
         /// The stage.
         stage: String,
     },
-    /// The files that describe a model could not be made.
+    /// Writing the files that describe a model.
     #[error(transparent)]
     Export(#[from] export::Error),
-    /// A stage starts from one that has not run.
-    #[error("[{stage}] starts from [{start}], which has not run to its end")]
+    /// A stage starts from one that is not finished.
+    #[error("[{stage}] starts from [{start}], which is not finished")]
     StageNotRun {
-        /// The stage that cannot begin.
+        /// The stage that cannot start.
         stage: String,
-        /// The one that it waits for.
+        /// The stage that it needs.
         start: String,
     },
-    /// The recipe in a checkpoint cannot be read.
+    /// Reading the recipe of a checkpoint.
     #[error(transparent)]
     Recipe(#[from] recipe::Error),
-    /// Tensors could not be written.
+    /// Writing tensors.
     #[error("{path}: cannot write: {source}")]
     WriteTensors {
         /// The file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A file of tensors is not what it should be.
+    /// A file of tensors with unexpected content.
     #[error("{path}: {reason}")]
     TensorFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// A group of the optimizer is of no use.
@@ -83,88 +81,111 @@ pub enum Error {
         /// The kind that reads it.
         wanted: &'static str,
     },
-    /// Checkpoints exist, and none is usable.
-    #[error("{path}: no usable checkpoint among `{n_rejected}`; the newest: {newest}")]
+    /// Checkpoints exist, and all are damaged.
+    #[error("{path}: all `{n_rejected}` checkpoints are damaged; the newest: {newest}")]
     NoUsableCheckpoint {
-        /// The folder of checkpoints.
+        /// The directory of checkpoints.
         path: PathBuf,
         /// How many were rejected.
         n_rejected: usize,
-        /// Why the newest was.
+        /// Why the newest was rejected.
         newest: String,
     },
-    /// A file in a verified checkpoint does not parse.
+    /// The checkpoint whose weights are to be exported cannot be read.
+    #[error("{path}: the checkpoint with the best evaluation cannot be exported: {reason}")]
+    BestCheckpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The problem.
+        reason: String,
+    },
+    /// A run or checkpoint of another format than this version's.
+    #[error(
+        "{path}: made by {}: format `{found}`, this version reads format `{known}`",
+        if found < known { "an older Temper" } else { "a newer Temper" }
+    )]
+    Format {
+        /// The checkpoint or file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format of this version.
+        known: u32,
+    },
+    /// A file of a stage or checkpoint cannot be parsed.
     #[error("{path}: {reason}")]
     State {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// The recipe changed in a way that changes the run.
-    #[error("{path}: the recipe differs from that of the run:{}", list(differences))]
+    /// The recipe changed in a way that changes the training trajectory.
+    #[error("{path}: the recipe differs from the recipe of this run:{}", list(differences))]
     RecipeChanged {
-        /// The run's folder.
+        /// The run directory.
         path: PathBuf,
         /// One line each.
         differences: Vec<String>,
     },
-    /// Data, tokenizer or starting weights are not those the run began with.
-    #[error("{path}: inputs differ from those of the run:{}", list(differences))]
+    /// Data, tokenizer or initial weights changed since the run started.
+    #[error("{path}: inputs changed since this run started:{}", list(differences))]
     InputsChanged {
         /// The checkpoint.
         path: PathBuf,
         /// One line each.
         differences: Vec<String>,
     },
-    /// A loss is not finite.
-    #[error("{place}: loss is not finite: `{loss}`; the weights are as before this step")]
+    /// A non-finite loss.
+    #[error("{place}: loss is not finite: `{loss}`; the weights are those before this step")]
     NonFiniteLoss {
         /// The loss.
         loss: f64,
-        /// Where.
+        /// Step and samples.
         place: FailedStep,
     },
-    /// A gradient is not finite.
-    #[error("{place}: gradient is not finite: `{parameter}`; the weights are as before this step")]
+    /// A non-finite gradient.
+    #[error(
+        "{place}: gradient is not finite: `{parameter}`; the weights are those before this step"
+    )]
     NonFiniteGradient {
         /// The first parameter with such a gradient.
         parameter: String,
-        /// Where.
+        /// Step and samples.
         place: FailedStep,
     },
-    /// A step has nothing to learn.
+    /// A step without targets.
     #[error("{place}: no position has a target")]
     NoTargets {
-        /// Where.
+        /// Step and samples.
         place: FailedStep,
     },
-    /// The first loss is far from what it should be.
+    /// The first loss is outside the expected range.
     #[error("{place}: first loss is `{loss:.4}`, expected between {low:.2} and {high:.2}")]
     FirstLoss {
         /// The loss.
         loss: f64,
-        /// The smallest that is sane.
+        /// Lower bound.
         low: f64,
-        /// The largest that is sane.
+        /// Upper bound.
         high: f64,
-        /// Where.
+        /// Step and samples.
         place: FailedStep,
     },
-    /// A trained parameter has had no gradient.
-    #[error("{place}: trained parameter has had no gradient: `{parameter}`")]
+    /// A trainable parameter never had a gradient.
+    #[error("{place}: trainable parameter has had no gradient: `{parameter}`")]
     NoGradient {
         /// The parameter.
         parameter: String,
-        /// Where.
+        /// Step and samples.
         place: FailedStep,
     },
-    /// A trained parameter has not changed.
-    #[error("{place}: trained parameter has not changed: `{parameter}`")]
+    /// A trainable parameter has not changed.
+    #[error("{place}: trainable parameter has not changed: `{parameter}`")]
     Unmoved {
         /// The parameter.
         parameter: String,
-        /// Where.
+        /// Step and samples.
         place: FailedStep,
     },
     /// A frozen parameter has changed.
@@ -172,44 +193,43 @@ pub enum Error {
     FrozenMoved {
         /// The parameter.
         parameter: String,
-        /// Where.
+        /// Step and samples.
         place: FailedStep,
     },
-    /// What was saved does not read back as it was.
-    #[error("{path}: saved parameter reads back differently: `{parameter}`")]
+    /// A saved parameter differs from the one in memory.
+    #[error("{path}: parameter differs after saving and reading back: `{parameter}`")]
     DrySave {
         /// The file.
         path: PathBuf,
         /// The parameter.
         parameter: String,
     },
-    /// Another replica has ended, and what was to be done together cannot be.
-    #[error("replica `{rank}`: another replica has ended")]
+    /// Another replica exited during a collective operation.
+    #[error("replica `{rank}`: another replica has exited")]
     ReplicaLost {
-        /// The one that waited.
+        /// The replica that waited.
         rank: usize,
     },
-    /// Replicas have other weights than the first.
-    #[error("step {step}: the weights of replica `{rank}` are not those of replica `0`")]
+    /// The weights of replicas differ.
+    #[error("step {step}: the weights of replica `{rank}` differ from those of replica `0`")]
     ReplicasDiffer {
-        /// The first such one.
+        /// The first replica that differs.
         rank: usize,
-        /// Updates made.
+        /// Number of updates made.
         step: u64,
     },
-    /// Signal handlers could not be installed.
+    /// Installing signal handlers.
     #[error("cannot install signal handlers: {source}")]
     Signals {
-        /// The operating system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// What to do next, where something helps.
+    /// A remedy, if there is one.
     pub fn hint(&self) -> Option<String> {
-        let switch =
-            |key: &str| Some(format!("`{key} = false` in [checks] switches this check off"));
+        let switch = |key: &str| Some(format!("`{key} = false` in [checks] disables this check"));
         match self {
             Self::File(e) => e.hint(),
             Self::Model(e) => e.hint(),
@@ -217,18 +237,18 @@ impl Error {
             Self::Plan(e) => e.hint(),
             Self::NoHead { .. } => Some("name the adapter of a reward model".into()),
             Self::Checkpointing { .. } => {
-                Some("leave `checkpointing` out, and bound memory by `micro_batch`".into())
+                Some("remove `checkpointing`; a smaller `micro_batch` saves memory, too".into())
             }
             Self::Recipe(e) => e.hint(),
             Self::Export(e) => e.hint(),
             Self::StageNotRun { start, .. } => {
-                Some(format!("run that first: `temper run RECIPE --stage {start}`, or all stages"))
+                Some(format!("run it first: `temper run RECIPE --stage {start}`, or all stages"))
             }
             Self::WriteTensors { .. } => {
-                Some("the checkpoint before is intact; free some space and resume".into())
+                Some("the previous checkpoint is intact; free disk space and resume".into())
             }
             Self::TensorFile { .. } | Self::State { .. } => {
-                Some("this checkpoint was written by another version; start the run anew".into())
+                Some("another version may have written this file; start a new run".into())
             }
             Self::UnmatchedGroup { .. } => Some(
                 "a pattern is a glob over checkpoint names such as \
@@ -239,17 +259,27 @@ impl Error {
                 "resume with `kind = \"{found}\"`, or start the stage again under another name"
             )),
             Self::NoUsableCheckpoint { path, .. } => Some(format!(
-                "restore one from a backup, or remove `{}` to start the stage anew",
+                "restore one from a backup, or remove `{}` to restart the stage",
                 path.display()
             )),
+            Self::BestCheckpoint { .. } => Some(
+                "restore it from a backup, or remove the directory of the stage to train it again"
+                    .into(),
+            ),
+            Self::Format { found, known, .. } if found < known => Some(
+                "continue with the version that made it, or train under another `--name`; its models \
+                 in `model/` can still be used"
+                    .into(),
+            ),
+            Self::Format { .. } => Some("update Temper, or train under another `--name`".into()),
             Self::RecipeChanged { .. } => {
-                Some("resume with the run's own recipe, or give the new one another name".into())
+                Some("resume with the run's own recipe, or start a new run under another `--name`".into())
             }
             Self::InputsChanged { .. } => {
-                Some("put the old files back, or start a run under another name".into())
+                Some("restore the old files, or start a new run under another `--name`".into())
             }
             Self::NonFiniteLoss { .. } | Self::NonFiniteGradient { .. } => Some(
-                "lower the learning rate, lengthen the warm-up, or look at the samples with \
+                "lower the learning rate, lengthen the warm-up, or inspect the samples with \
                  `temper data inspect`"
                     .into(),
             ),
@@ -259,7 +289,7 @@ impl Error {
             Self::FrozenMoved { .. } => switch("frozen"),
             Self::DrySave { .. } => switch("dry_save"),
             Self::ReplicasDiffer { .. } => {
-                Some("this is a fault in temper: please report it; `replicas = 1` goes on".into())
+                Some("this is a bug in Temper: please report it; `replicas = 1` avoids it".into())
             }
             Self::ReplicaLost { .. } | Self::Signals { .. } => None,
         }

@@ -1,24 +1,22 @@
-//! Gradients of a step, added up over its micro-batches in module order.
+//! Gradients of a step, accumulated over its micro-batches in module order.
 //!
-//! Losses are sums here: the division by the number of targets happens once, in the optimizer. It
-//! deliberately changes no weight.
+//! They are gradients of summed losses: the optimizer divides once by the number of targets.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients as BurnGradients, Tensor};
 use kernels::{accumulate, donate_grad_buffer, reclaim_grad_buffer, sums_of_squares};
 
-use crate::checks::StepPlace;
 use crate::parameters::ParameterNames;
-use crate::{Collective, Error, Result};
+use crate::{Collective, Error, Result, StepPlace};
 
-/// One flat sum of gradients for each parameter that has had one.
+/// One flat gradient sum for each parameter that has a gradient.
 #[derive(Debug)]
 pub struct Gradients {
     names: ParameterNames,
     sums: Vec<Option<Tensor<1>>>,
 }
 
-/// The global norm of the mean gradient: finite, and so the key to an update.
+/// The global norm of the mean gradient. It is finite: an update cannot be made without one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GradNorm {
     norm: f64,
@@ -31,7 +29,7 @@ impl GradNorm {
         self.norm
     }
 
-    /// What the gradients of the summed loss are divided by.
+    /// The number of targets by which gradients of the summed loss are divided.
     pub fn n_targets(self) -> u64 {
         self.n_targets
     }
@@ -43,19 +41,19 @@ impl Gradients {
         Self { names: names.clone(), sums: vec![None; names.len()] }
     }
 
-    /// Calls `backward` and adds the parameters' gradients to the sums.
+    /// Calls `backward` and adds the gradients of the parameters to the sums.
     ///
-    /// Products add to the sums in place where they can, so no second copy of all gradients stands beside them. The
-    /// graph must be gone by the time the optimizer runs, or every weight is copied.
+    /// Matrix products add to the sums in place where possible, which avoids a second copy of all gradients. Drop the graph
+    /// before the optimizer runs, or every weight is copied.
     pub fn accumulate<M: Module>(&mut self, model: &M, backward: impl FnOnce() -> BurnGradients) {
-        model.visit(&mut Lend { sums: &mut self.sums, idx: 0 });
+        model.visit(&mut DonateBuffers { sums: &mut self.sums, idx: 0 });
         let gradients = backward();
         model.visit(&mut Accumulate { gradients, sums: &mut self.sums, idx: 0 });
     }
 
-    /// Adds up what all replicas have, in the order of their ranks, so that each holds the sums of the whole step.
+    /// Sums the gradients of all replicas in the order of ranks, so that each has the sums of the whole step.
     ///
-    /// `device` is where this replica computes. One whose share of a step is empty has no gradients, and adds zeros.
+    /// `device` is this replica's device. A replica with an empty share of the step has no gradients and adds zeros.
     pub fn all_reduce(&mut self, replicas: &dyn Collective, device: &Device) -> Result<()> {
         if replicas.world_size() == 1 {
             return Ok(());
@@ -82,10 +80,10 @@ impl Gradients {
         Ok(())
     }
 
-    /// The global norm of the gradients divided by `n_targets`, summed in f64 in module order.
+    /// The global norm of the gradients divided by `n_targets`, accumulated in f64 in module order.
     ///
-    /// A gradient that is not finite is an error that names the parameter and the samples; without
-    /// a norm there is no update, so it never reaches weights or moments.
+    /// Errors: a non-finite gradient, with its parameter and samples. Without a norm there is no update, so it never reaches
+    /// weights or optimizer state.
     pub fn norm(&self, n_targets: u64, place: StepPlace<'_>) -> Result<GradNorm> {
         let mut sum = 0.0;
         for (name, squares) in self.names.iter().zip(self.sums_of_squares()) {
@@ -112,14 +110,14 @@ impl Gradients {
         self.sums.get(idx)?.as_ref()
     }
 
-    /// Whether each parameter, in module order, has a gradient that is not all zeros.
+    /// Whether each parameter, in module order, has a gradient with a nonzero element.
     pub(crate) fn are_nonzero(&self) -> impl Iterator<Item = bool> {
         self.sums_of_squares()
             .into_iter()
             .map(|squares| squares.is_some_and(|squares| squares > 0.0))
     }
 
-    /// Σ g² of each parameter that has a gradient, in module order: one transfer from the device.
+    /// Σ g² of each parameter that has a gradient, in module order, in one transfer from the device.
     fn sums_of_squares(&self) -> Vec<Option<f64>> {
         let gradients: Vec<&Tensor<1>> = self.sums.iter().flatten().collect();
         let mut squares = sums_of_squares(&gradients).into_iter();
@@ -131,12 +129,12 @@ impl Gradients {
     }
 }
 
-struct Lend<'a> {
+struct DonateBuffers<'a> {
     sums: &'a mut [Option<Tensor<1>>],
     idx: usize,
 }
 
-impl ModuleVisitor for Lend<'_> {
+impl ModuleVisitor for DonateBuffers<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let slot = self.sums.get_mut(self.idx);
         self.idx += 1;

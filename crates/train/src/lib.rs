@@ -1,15 +1,15 @@
-//! What every training stage shares: functions and small structs, never a trainer.
+//! Shared parts of all training stages: functions and small structs, never a trainer class.
 //!
-//! A stage keeps its loop in its own crate and calls what stands here: the learning rate of a step,
-//! gradients added up by name, the optimizer, checks of the first minute, and a [`StageRun`] that owns the
-//! folder, the logs, the checkpoints and the signals. The crate deliberately has no loop.
+//! A stage keeps its loop in its own crate. It starts by [`start_or_resume`], sums losses and [`Gradients`] over
+//! micro-batches, makes updates by [`apply_update`], and ends by [`finish_stage`]. A [`StageRun`] owns its directory, logs,
+//! checkpoints and reaction to signals.
 
 mod checkpoint;
 mod checks;
 mod collective;
+mod environment;
 mod error;
 mod gradients;
-mod machine;
 mod metrics;
 mod model_file;
 mod optimizer;
@@ -19,40 +19,44 @@ mod replicas;
 mod resume_rules;
 mod run_dir;
 mod schedule;
-mod session;
 pub mod signals;
-mod start;
+mod stage_run;
+mod stage_state;
+mod step_place;
 mod tensor_file;
 mod tensorboard;
-mod trained_file;
+mod trainable_params;
+mod update;
 mod weights;
 
 pub use checkpoint::{
-    Best, CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, RECIPE_FILE, STATE_FILE, TrainState,
+    CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, RECIPE_FILE, STATE_FILE, TrainState,
     checkpoint_name, checkpoint_steps, load_newest, retain, save_checkpoint,
 };
-pub use checks::{Checks, FailedStep, FirstLoss, StepPlace};
+pub use checks::{Checks, FirstLoss};
 pub use collective::{Collective, InProcess, Nccl, SingleReplica};
+pub use environment::{BURN_VERSION, Environment};
 pub use error::{Error, Result};
 pub use gradients::{GradNorm, Gradients};
-pub use machine::{BURN_VERSION, Machine};
 pub use metrics::{EvalRow, LogLengths, SampleRow, StepRow};
 pub use model_file::{MODEL_FILE, save_model};
 pub use optimizer::{OPTIMIZER_FILE, Optimizer, clip_scale};
 pub use parameters::ParameterNames;
 pub use progress::{Event, Progress, Recorder, Silent};
-pub use replicas::{compare_replicas, on_replicas};
+pub use replicas::on_replicas;
 pub use resume_rules::{Differences, differences};
 pub use run_dir::{Finished, RunDir, StageDir, StageStatus};
 pub use schedule::lr;
-pub use session::{StageRun, StageSettings, StepReport};
 pub use signals::StopFlag;
-pub use start::{
-    Context, Dropout, LeaderFirst, Outcome, StageState, start_or_resume, start_or_resume_with,
-    with_checkpointing, write_checkpoint, write_model,
+pub use stage_run::{StageRun, StageSettings, StepReport};
+pub use stage_state::{
+    Context, Dropout, LeaderFirst, Outcome, StageState, finish_stage, start_or_resume,
+    start_or_resume_with, weights_to_export, with_checkpointing, write_checkpoint, write_model,
 };
+pub use step_place::{FailedStep, StepPlace};
 pub use tensorboard::EventWriter;
-pub use trained_file::{compare_trained, load_trained, save_trained};
+pub use trainable_params::{compare_trained, load_trained, save_trained};
+pub use update::{Learner, StepSums, apply_update, compare_replicas};
 pub use weights::{
     BaseModelCache, ModelSource, SaveFormat, TrainedModel, WeightSource, Weights, first_weights,
     resumed_weights, start_dir,

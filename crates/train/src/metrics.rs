@@ -1,7 +1,6 @@
-//! The rows of metrics.jsonl and samples.jsonl, and the two logs themselves.
+//! The logs metrics.jsonl and samples.jsonl and their rows.
 //!
-//! Each step stands once: on resume the logs are cut back to what the checkpoint recorded. It
-//! deliberately computes no metric.
+//! Each step appears once: on resume the logs are truncated to the lengths that the checkpoint records.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,58 +11,58 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::tensorboard::EventWriter;
 
-/// One update.
+/// One update in metrics.jsonl.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepRow {
-    /// Updates made, this one included.
+    /// 1-based number of the update.
     pub step: u64,
     /// Mean loss over the step's targets, before the update.
     pub loss: f64,
-    /// Global norm of the gradient, before clipping.
+    /// Global gradient norm before clipping.
     pub grad_norm: f64,
     /// Learning rate of the update.
     pub lr: f64,
-    /// Tokens that went through the model so far.
+    /// Number of tokens processed so far.
     pub tokens: u64,
-    /// Tokens a second since the last row.
+    /// Tokens per second since the last row.
     pub tokens_per_s: f64,
-    /// A stage's own figures.
+    /// Metrics of the algorithm.
     #[serde(flatten)]
     pub extra: BTreeMap<String, f64>,
 }
 
-/// One measurement on held-out data.
+/// One evaluation on the validation data, in metrics.jsonl.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvalRow {
-    /// Updates made before it.
+    /// Number of updates made before it.
     pub step: u64,
     /// Mean loss over all targets.
     pub eval_loss: f64,
-    /// Targets measured on.
+    /// Number of targets.
     pub n_targets: u64,
-    /// A stage's own figures: perplexity, bits per byte, accuracy.
+    /// Metrics of the algorithm, such as perplexity or accuracy.
     #[serde(flatten)]
     pub extra: BTreeMap<String, f64>,
 }
 
-/// One text that the model wrote.
+/// One generated text in samples.jsonl.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SampleRow {
-    /// Updates made before it.
+    /// Number of updates made before it.
     pub step: u64,
-    /// What it was given.
+    /// The prompt.
     pub prompt: String,
-    /// What it wrote.
+    /// The generated text.
     pub text: String,
-    /// What it wrote before the stage began, where that is known.
+    /// The text generated from the same prompt before the first update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// The reward model's score of it, where there is one.
+    /// The reward model's score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
 }
 
-/// The logs of a stage: metrics.jsonl, samples.jsonl and TensorBoard's events.
+/// The logs of a stage: metrics.jsonl, samples.jsonl and TensorBoard events.
 pub(crate) struct Logs {
     metrics: AppendLog,
     samples: AppendLog,
@@ -79,15 +78,15 @@ impl Logs {
         })
     }
 
-    /// Cuts both logs back and starts a new event file at `step`.
-    pub(crate) fn cut_to(&mut self, lengths: LogLengths, step: u64) -> Result<()> {
+    /// Truncates both logs and starts a new event file at `step`.
+    pub(crate) fn truncate(&mut self, lengths: LogLengths, step: u64) -> Result<()> {
         self.metrics.truncate_to(lengths.metrics_bytes)?;
         self.samples.truncate_to(lengths.samples_bytes)?;
         self.events.start_session(step);
         Ok(())
     }
 
-    /// Makes both logs durable and says how long they are: what a checkpoint may record.
+    /// Syncs both logs to disk and returns their lengths, for a checkpoint to record.
     pub(crate) fn sync(&mut self) -> Result<LogLengths> {
         self.metrics.sync()?;
         self.samples.sync()?;
@@ -123,7 +122,7 @@ impl Logs {
         Ok(self.samples.append(&json(row))?)
     }
 
-    /// What went wrong with the events, once.
+    /// A failure of the event file, reported once.
     pub(crate) fn events_warning(&mut self) -> Option<String> {
         self.events.take_warning()
     }
@@ -138,12 +137,12 @@ pub struct LogLengths {
     pub samples_bytes: u64,
 }
 
-/// TRL's names bring their own group (`objective/kl`).
+/// TRL's names have their own group (`objective/kl`).
 fn tag(group: &str, name: &str) -> String {
     if name.contains('/') { name.to_owned() } else { format!("{group}/{name}") }
 }
 
 fn json(row: &impl Serialize) -> String {
-    // Numbers and strings under string keys always serialise.
+    // Numbers and strings under string keys always serialize.
     serde_json::to_string(row).unwrap_or_default()
 }

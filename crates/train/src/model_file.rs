@@ -1,6 +1,4 @@
-//! The model's part of a checkpoint, as Hugging Face names it.
-//!
-//! It deliberately doesn't load models: `model` does, strictly.
+//! The weights file of a checkpoint. `model` reads it.
 
 use std::io::Write;
 

@@ -1,6 +1,6 @@
-//! The names of a model's parameters in module order, and values by that order.
+//! Parameter names and values in module order.
 //!
-//! burn's own parameter ids are random numbers; nothing here is keyed by them.
+//! burn's parameter ids are random numbers, so they serve as no keys.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ pub struct ParameterNames {
 }
 
 impl ParameterNames {
-    /// The names of a model's parameters.
+    /// The parameter names of a model.
     pub fn of<M: Module>(model: &M) -> Self {
         Self { names: model::parameter_names(model).into() }
     }
 
-    /// Names in the order in which a visitor of the module meets them.
+    /// Names in the order in which a module visitor sees the parameters.
     pub fn from_names(names: Vec<String>) -> Self {
         Self { names: names.into() }
     }
 
-    /// How many there are.
+    /// Number of parameters.
     pub fn len(&self) -> usize {
         self.names.len()
     }
@@ -34,23 +34,23 @@ impl ParameterNames {
         self.names.is_empty()
     }
 
-    /// The names, in order.
+    /// The names in module order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
     }
 
-    /// The name of parameter number `idx`.
+    /// The name of the parameter at `idx`.
     pub fn get(&self, idx: usize) -> &str {
         self.names.get(idx).map_or("(unknown parameter)", String::as_str)
     }
 }
 
-/// What the run-time checks need to know of one parameter.
+/// A fingerprint of one parameter for the run-time checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
     /// A hash of all bits.
     pub(crate) hash: u64,
-    /// Whether training may change it.
+    /// Whether it is trainable.
     pub(crate) trained: bool,
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn max_abs<M: Module>(model: &M) -> Vec<f32> {
     out
 }
 
-/// Shows each parameter's values, shape and whether it is trained, in module order.
+/// Calls `see` with values, shape and trainability of each parameter in module order.
 pub(crate) fn for_each_value<M: Module>(model: &M, see: impl FnMut(&[f32], &[usize], bool)) {
     model.visit(&mut Values { see });
 }
@@ -91,7 +91,7 @@ impl<F: FnMut(&[f32], &[usize], bool)> ModuleVisitor for Values<F> {
     }
 }
 
-/// Not for enemies: only to see whether an update changed anything.
+/// A hash that detects changes by an update. Not cryptographic.
 fn hash(values: &[f32]) -> u64 {
     let step = |hash: u64, value: &f32| {
         (hash.rotate_left(5) ^ u64::from(value.to_bits())).wrapping_mul(0x517C_C1B7_2722_0A95)

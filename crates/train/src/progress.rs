@@ -1,96 +1,94 @@
-//! What a run tells whoever watches it.
-//!
-//! It deliberately prints nothing: the command line renders these events, tests record them.
+//! Progress events of a run. The command line renders them; tests record them.
 
 use std::path::PathBuf;
 
 use crate::metrics::{EvalRow, SampleRow, StepRow};
 
-/// One thing that happened.
+/// A progress event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A stage begins, or goes on from a checkpoint.
+    /// A stage starts or resumes.
     StageStarted {
         /// The stage.
         stage: String,
-        /// Updates made before: 0, or the checkpoint's step.
+        /// Number of updates made before: 0, or the checkpoint's step.
         step: u64,
-        /// Updates in all.
+        /// Total number of updates.
         max_steps: u64,
-        /// Parameters in all.
+        /// Number of parameters.
         n_parameters: u64,
-        /// Parameters that are trained.
+        /// Number of trainable parameters.
         n_trained: u64,
-        /// The checkpoint that it goes on from.
+        /// The checkpoint that it resumes from.
         resumed_from: Option<PathBuf>,
     },
-    /// An update was made; comes for every step, logged or not.
+    /// An update was made; sent for every step, logged or not.
     Step {
         /// The row.
         row: StepRow,
-        /// Whether it stands in metrics.jsonl too.
+        /// Whether it is in metrics.jsonl.
         logged: bool,
     },
-    /// The model was measured.
+    /// The model was evaluated.
     Eval {
         /// The row.
         row: EvalRow,
         /// Whether it is the best so far.
         is_best: bool,
     },
-    /// The model wrote something.
+    /// A text was generated.
     Sample(SampleRow),
-    /// A checkpoint is in place.
+    /// A checkpoint was saved.
     CheckpointSaved {
         /// Its step.
         step: u64,
-        /// Its folder.
+        /// Its directory.
         path: PathBuf,
-        /// How long saving took.
+        /// Seconds that saving took.
         seconds: f64,
     },
-    /// A checkpoint is damaged and was set aside.
+    /// A damaged checkpoint was set aside.
     CheckpointRejected {
         /// `checkpoint step-N rejected: <file>: checksum differs`.
         message: String,
-        /// Where it lies now.
+        /// Its new path.
         moved_to: PathBuf,
     },
-    /// Something a stage did besides its steps.
+    /// Work other than steps.
     Note {
-        /// What it was.
+        /// Its description.
         message: String,
     },
-    /// Something the user should know of that stops nothing.
+    /// Something that the user should know and that does not stop the run.
     Warning {
-        /// What it is.
+        /// Its description.
         message: String,
     },
-    /// A signal came: the run stops after this step.
+    /// A signal was received; the run stops after this step.
     Stopping {
-        /// The step that is being finished.
+        /// The step.
         step: u64,
     },
-    /// A stage reached its end.
+    /// A stage is finished.
     Finished {
         /// The stage.
         stage: String,
-        /// Updates made in all.
+        /// Total number of updates.
         steps: u64,
-        /// Seconds of training, interruptions left out.
+        /// Seconds of training, without interruptions.
         seconds: f64,
-        /// The stage's folder.
+        /// The directory of the stage.
         path: PathBuf,
     },
 }
 
-/// Whoever watches, on whatever thread the loop runs.
+/// Receives progress events.
 pub trait Progress: Send {
-    /// Called on the loop's thread: be quick.
+    /// Called on the thread of the training loop, so it must be quick.
     fn event(&mut self, event: &Event);
 }
 
-/// Nobody watches.
+/// Discards all events.
 #[derive(Debug, Default)]
 pub struct Silent;
 
@@ -98,7 +96,7 @@ impl Progress for Silent {
     fn event(&mut self, _event: &Event) {}
 }
 
-/// Keeps every event, for tests.
+/// Records all events, for tests.
 #[derive(Debug, Default)]
 pub struct Recorder {
     /// All events so far.

@@ -1,23 +1,17 @@
-//! Several replicas of a stage in one process: a plain thread for each, one outcome.
-//!
-//! It deliberately knows no stage and no loop.
+//! Launches the replicas of a stage on threads of one process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use burn::module::Module;
 use burn::tensor::Device;
 
 use crate::collective::{Collective, InProcess, Nccl, SingleReplica};
-use crate::parameters::fingerprints;
-use crate::{Context, Error, Event, Outcome, Result, Silent, StopFlag};
+use crate::{Context, Event, Outcome, Silent, StopFlag};
 
-/// Runs a stage on every device of `devices` at once, a replica on each; `context` is what the first of them gets. On one
-/// device it runs as it always does.
+/// Runs a stage with one replica on each of `devices`; the first one gets `context`. A single device runs without replicas.
 ///
-/// The same device may stand there several times, where that is the processor's. If a replica fails, all end, and the
-/// error is that of the first one that failed.
+/// The CPU may be listed several times. If a replica fails, all exit, and the error is that of the first one that failed.
 pub fn on_replicas<'a, E: Send>(
     context: Context<'a>,
     devices: &'a [Device],
@@ -32,19 +26,19 @@ pub fn on_replicas<'a, E: Send>(
         }
         [first, others @ ..] => (first, others),
     };
-    let are_cards = others.iter().any(|device| device != first);
-    if are_cards && kernels::has_nccl() {
+    let are_gpus = others.iter().any(|device| device != first);
+    if are_gpus && kernels::has_nccl() {
         return together(context, devices, Nccl::replicas(devices), run);
     }
-    if are_cards {
-        let message = "NCCL is not there under the name libnccl.so: gradients are added up without it, which takes longer; \
-                       a link to libnccl.so.2 in a folder of LD_LIBRARY_PATH is enough";
+    if are_gpus {
+        let message = "libnccl.so was not found: gradients are summed without NCCL, which is slower; a link to \
+                       libnccl.so.2 in a directory of LD_LIBRARY_PATH is enough";
         context.progress.event(&Event::Warning { message: message.to_owned() });
     }
     together(context, devices, InProcess::replicas(devices.len()), run)
 }
 
-/// Not on threads of the pool: a replica that sleeps until the others come would take a thread from their work.
+/// Runs replicas on threads outside the pool: a replica that waits for the others would block a pool thread.
 fn together<C: Collective, E: Send>(
     context: Context<'_>,
     devices: &[Device],
@@ -52,7 +46,7 @@ fn together<C: Collective, E: Send>(
     run: impl Fn(Context<'_>) -> std::result::Result<Outcome, E> + Sync,
 ) -> std::result::Result<Outcome, E> {
     let Context { plan, stage, run_dir, progress, stop, .. } = context;
-    // One that the others were waiting for fails before those: its error is the cause of theirs.
+    // The replica that fails first causes the errors of those that wait for it.
     let (any_failed, cause) = (AtomicBool::new(false), Mutex::new(None));
     let run_one = |context: Context<'_>| {
         let outcome = run(context);
@@ -79,25 +73,7 @@ fn together<C: Collective, E: Send>(
     match (cause.into_inner().unwrap_or_else(PoisonError::into_inner), outcome) {
         (Some(error), _) => Err(error),
         (None, Some(outcome)) => outcome,
-        // Nobody ran: nothing was trained.
+        // No devices, so no replica ran.
         (None, None) => Ok(Outcome::Stopped { step: 0 }),
-    }
-}
-
-/// Refuses to go on where replicas no longer have the same weights, which only a fault explains.
-///
-/// `step` is the number of the update that was made, from 1. Looks at updates 1, 2, 4, 8 and so on, and from there at every
-/// 1024th: a look reads all weights.
-pub fn compare_replicas<M: Module>(replicas: &dyn Collective, model: &M, step: u64) -> Result<()> {
-    if replicas.world_size() == 1 || !(step.is_power_of_two() || step.is_multiple_of(1024)) {
-        return Ok(());
-    }
-    let halves = |hash: u64| [(hash >> 32) as f64, f64::from(hash as u32)];
-    let mine = fingerprints(model).into_iter().flat_map(|print| halves(print.hash)).collect();
-    let all = replicas.all_gather(mine)?;
-    let first = all.first();
-    match all.iter().position(|other| Some(other) != first) {
-        Some(rank) => Err(Error::ReplicasDiffer { rank, step }),
-        None => Ok(()),
     }
 }

@@ -1,34 +1,33 @@
-//! Which changes of a recipe a resumed run may have: those that leave the trajectory alone.
+//! Recipe changes that a resumed run accepts: those that leave the training trajectory unchanged.
 //!
-//! Two resolved recipes are compared as trees, key by key. It deliberately knows no type of the
-//! recipe, so that a key that is added later is compared without a thought.
+//! Two resolved recipes are compared as trees, key by key, without the recipe's types, so that new keys are covered as they
+//! are added.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// What differs between the recipe of a run and a new one.
+/// Differences between the recipe of a run and a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Changes of the trajectory, one line each: the run may not go on.
+    /// Changes of the trajectory, one line each. The run is not resumed.
     pub refused: Vec<String>,
-    /// Changes after which the mathematics is the same and the last bits may not be.
+    /// Changes that keep the mathematics and may change the last bits.
     pub tolerated: Vec<String>,
 }
 
-/// Keys of a stage that say when to save and what to write.
+/// Keys of a stage that control saving and logging.
 const FREE: [&str; 4] =
     ["save_every_steps", "save_every_minutes", "keep_checkpoints", "log_every_steps"];
-/// Keys of a stage that say where it ends.
+/// Keys that set the length of a stage.
 const LENGTH: [&str; 3] = ["max_steps", "epochs", "max_tokens"];
-/// Keys that change the order of sums and nothing else.
+/// Keys that change only the order of summation.
 const BITS_ONLY: [&str; 4] = ["micro_batch", "checkpointing", "device", "replicas"];
-/// Keys of the recipe that every stage depends on.
-const COMMON: [&str; 7] =
-    ["seed", "device", "replicas", "precision", "deterministic", "tokenizer", "model"];
+/// Recipe keys that every stage depends on.
+const COMMON: [&str; 6] = ["seed", "device", "replicas", "precision", "tokenizer", "model"];
 
-/// Compares what one stage depends on in two recipes: the common keys, its own section, and the
-/// sections of the stages that it starts from.
+/// Compares the parts of two recipes that one stage depends on: the common keys, its own section, and the sections of the
+/// stages that it starts from.
 pub fn differences(old: &Value, new: &Value, stage: &str) -> Differences {
     let mut out = Differences::default();
     for key in COMMON {
@@ -49,13 +48,13 @@ pub fn differences(old: &Value, new: &Value, stage: &str) -> Differences {
     out
 }
 
-/// Whether the stage may become longer or shorter.
+/// Whether the length of the stage may change.
 enum Length {
-    /// The schedule does not depend on it.
+    /// The schedule does not depend on the length.
     Free,
-    /// It does; the text says what would help.
+    /// The schedule depends on the length; the text is a suffix of the message.
     Schedule(String),
-    /// A stage that others start from.
+    /// The stage is the start of another one.
     Fixed,
 }
 
@@ -72,8 +71,8 @@ impl Length {
             Self::Free
         } else {
             Self::Schedule(format!(
-                " (the {kind} schedule is laid out over the stage's steps; \
-                 `schedule.total_steps` would fix it)"
+                " (the {kind} schedule spans the steps of the stage; \
+                 `schedule.total_steps` would fix its length)"
             ))
         }
     }
@@ -95,10 +94,10 @@ fn compare(
         if old == new {
             continue;
         }
-        let shown = |value: Option<&String>| value.map_or("nothing".into(), |v| format!("`{v}`"));
-        let line = format!("{key}: {} then, {} now", shown(old), shown(new));
+        let shown = |value: Option<&String>| value.map_or("unset".into(), |v| format!("`{v}`"));
+        let line = format!("{key}: was {}, is now {}", shown(old), shown(new));
         let name = key.rsplit('.').next().unwrap_or(key);
-        // Only direct keys of a section have these meanings.
+        // These names have their meaning only as direct keys of a section.
         let direct = key.matches('.').count() <= 1;
         if direct && FREE.contains(&name) {
             continue;
@@ -117,7 +116,7 @@ fn compare(
     }
 }
 
-/// `a.b[2].c` → the value as text, for every leaf that is not null.
+/// Maps `a.b[2].c` to the value as text, for every leaf that is not null.
 fn flatten(path: &str, value: Option<&Value>, out: &mut BTreeMap<String, String>) {
     match value {
         None | Some(Value::Null) => {}

@@ -1,10 +1,9 @@
-//! A run's folder: where everything lies, one process at a time, what stage stands where.
+//! The run directory: its layout, its lock, and the status of each stage.
 //!
 //! ```text
 //! runs/<name>/recipe.toml LOCK
 //!   <stage>/checkpoints/step-000597/  model/  metrics.jsonl  samples.jsonl  events…  finished.json
 //! ```
-//! It deliberately opens no weights: that is `checkpoint`'s and the stages'.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +13,13 @@ use recipe::Recipe;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::checkpoint::{RECIPE_FILE, checkpoint_name, checkpoint_steps};
+use crate::checkpoint::{
+    CHECKPOINT_FORMAT, RECIPE_FILE, check_format, checkpoint_name, checkpoint_steps,
+};
 use crate::resume_rules::differences;
 use crate::{Error, Result};
 
-/// A run's folder, held by this process.
+/// A run directory, locked by this process.
 #[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
@@ -26,33 +27,37 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Creates the folder if need be, takes its LOCK, and removes what killed processes left.
+    /// Creates the directory if needed, takes its LOCK, and removes temporary files of killed processes.
+    ///
+    /// Errors: another process holds the LOCK; a stage of the run has another format, in which case nothing is changed.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref().to_owned();
         fsio::create_dir_all(&root)?;
         let lock = Lock::acquire(root.join("LOCK"))?;
+        check_formats(&root)?;
         fsio::remove_stale_tmps(&root)?;
         Ok(Self { root, _lock: lock })
     }
 
-    /// The folder.
+    /// The path of the directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The recipe as written, overrides applied.
+    /// Path of the run's resolved recipe.
     pub fn recipe_path(&self) -> PathBuf {
         self.root.join(RECIPE_FILE)
     }
 
-    /// The folder of a stage; nothing is created.
+    /// The directory of a stage; it is not created.
     pub fn stage(&self, stage: &str) -> StageDir {
         StageDir::in_run(&self.root, stage)
     }
 
-    /// Makes a recipe the run's own, if every stage that has begun may go on with it.
+    /// Stores a recipe as the run's own if every started stage can be resumed with it.
     ///
-    /// Returns warnings: changes after which the last bits may differ.
+    /// Returns warnings about changes after which results may differ in the last bits. Errors: the recipe changes the
+    /// trajectory of a started stage.
     pub fn adopt_recipe(&self, resolved_toml: &str, new: &Recipe) -> Result<Vec<String>> {
         let new = to_value(new);
         let (mut refused, mut warnings) = (Vec::new(), Vec::new());
@@ -60,7 +65,7 @@ impl RunDir {
             let dir = self.stage(&stage);
             let Some(step) = checkpoint_steps(&dir.checkpoints())?.pop() else { continue };
             let old_path = dir.checkpoints().join(checkpoint_name(step)).join(RECIPE_FILE);
-            // A damaged checkpoint is found, and named, when it is loaded.
+            // A damaged checkpoint is reported when it is loaded.
             let Ok(old) = recipe::load(&old_path, &[]) else { continue };
             let found = differences(&to_value(&old.recipe), &new, &stage);
             refused.extend(found.refused);
@@ -68,7 +73,7 @@ impl RunDir {
                 found
                     .tolerated
                     .into_iter()
-                    .map(|line| format!("the last bits of the run may differ: {line}")),
+                    .map(|line| format!("results may differ in the last bits: {line}")),
             );
         }
         refused.dedup();
@@ -85,71 +90,89 @@ impl RunDir {
     }
 }
 
-/// Where a stage's files lie.
+/// The directory of a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageDir {
     path: PathBuf,
 }
 
-/// How far a stage has come.
+/// The status of a stage.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StageStatus {
     /// No checkpoint yet.
     NotStarted,
-    /// Interrupted; the newest checkpoint (not verified) is of this step.
-    Cut {
-        /// Updates made.
+    /// Interrupted; its newest checkpoint is not verified here.
+    Interrupted {
+        /// Step of that checkpoint.
         step: u64,
     },
     /// `model/` is complete.
     Finished(Finished),
 }
 
-/// What `finished.json` holds.
+/// The content of `finished.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
-    /// Updates made in all.
+    /// Total number of updates.
     pub steps: u64,
-    /// Tokens that went through the model.
+    /// Number of tokens processed.
     pub tokens: u64,
-    /// Seconds of training, interruptions left out.
+    /// Seconds of training, without interruptions.
     pub seconds: f64,
-    /// The figures that matter to the stage.
+    /// The step whose weights are in `model/`: the last one, or the best one if `eval.export_best` or early stopping asks
+    /// for it.
+    #[serde(default)]
+    pub exported_step: u64,
+    /// Metrics of the exported weights.
     pub result: Value,
+    /// [`CHECKPOINT_FORMAT`] when the file was written. Format 1 had no such field.
+    #[serde(default = "first_format")]
+    pub format: u32,
+}
+
+fn first_format() -> u32 {
+    1
+}
+
+impl Finished {
+    /// The step of the best checkpoint, if its weights were exported instead of those of the last step.
+    pub fn best_step(&self) -> Option<u64> {
+        (1..self.steps).contains(&self.exported_step).then_some(self.exported_step)
+    }
 }
 
 impl StageDir {
-    /// The folder of a stage in a run; nothing is created or locked.
+    /// The directory of a stage in a run; it is neither created nor locked.
     pub fn in_run(root: &Path, stage: &str) -> Self {
         Self { path: root.join(stage) }
     }
 
-    /// The folder itself.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The folder of checkpoints.
+    /// The directory of checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
 
-    /// The finished stage as a Hugging Face folder.
+    /// The exported model, a Hugging Face directory.
     pub fn model(&self) -> PathBuf {
         self.path.join("model")
     }
 
-    /// The whole weights that the stage's adapter stands beside, where they had to be merged from an earlier adapter.
+    /// The base model of the stage's adapter, where an earlier adapter had to be merged into it.
     pub fn merged_base(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// The file that says that the stage is done.
+    /// The file that marks the stage as finished.
     pub fn finished(&self) -> PathBuf {
         self.path.join("finished.json")
     }
 
-    /// How far the stage has come.
+    /// The status of the stage.
     pub fn status(&self) -> Result<StageStatus> {
         match read_text_capped(self.finished(), limits::STATE_BYTES) {
             Ok(text) => {
@@ -161,13 +184,13 @@ impl StageDir {
             Err(e) => return Err(e.into()),
         }
         Ok(match checkpoint_steps(&self.checkpoints())?.pop() {
-            Some(step) => StageStatus::Cut { step },
+            Some(step) => StageStatus::Interrupted { step },
             None => StageStatus::NotStarted,
         })
     }
 
-    /// Creates the folders and removes what a killed process left: temporary folders, the dry save,
-    /// a `model/` whose stage never came to its end.
+    /// Creates the directories and removes leftovers of a killed process: temporary directories, the dry save, the `model/`
+    /// of an unfinished stage.
     pub(crate) fn prepare(&self) -> Result<()> {
         fsio::create_dir_all(self.checkpoints())?;
         fsio::remove_stale_tmps(&self.path)?;
@@ -196,7 +219,27 @@ fn to_value(recipe: &Recipe) -> Value {
     serde_json::to_value(recipe).unwrap_or_default()
 }
 
-/// The sections that are stages: those that say how they train.
+/// Refuses a run with a stage of another format; the format is in `finished.json` and in the newest checkpoint.
+fn check_formats(root: &Path) -> Result<()> {
+    let entries = fs::read_dir(root)
+        .map_err(|e| Error::State { path: root.to_owned(), reason: e.to_string() })?;
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    for stage in names.iter().filter_map(|name| name.to_str()) {
+        let dir = StageDir::in_run(root, stage);
+        if let Ok(StageStatus::Finished(Finished { format: found, .. })) = dir.status()
+            && found != CHECKPOINT_FORMAT
+        {
+            return Err(Error::Format { path: dir.finished(), found, known: CHECKPOINT_FORMAT });
+        }
+        if let Some(step) = checkpoint_steps(&dir.checkpoints()).ok().and_then(|mut s| s.pop()) {
+            check_format(&dir.checkpoints().join(checkpoint_name(step)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The stages of a recipe: its sections with an optimizer.
 fn stages_of(recipe: &Value) -> Vec<String> {
     let sections = recipe.as_object().into_iter().flatten();
     sections

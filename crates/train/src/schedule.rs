@@ -1,15 +1,15 @@
-//! The learning rate as a pure function of the step.
+//! Learning rate schedules: warm-up, then cosine, linear, constant or warm-up–stable–decay.
 //!
-//! It deliberately has no state: a resumed run asks for the same step and gets the same rate.
+//! The rate is a pure function of the step, so a resumed run needs no schedule state.
 
 use std::f64::consts::PI;
 
 use recipe::{Schedule, ScheduleKind};
 
-/// The learning rate of the update that comes after `step` updates; `peak` is the optimizer's `lr`.
+/// The learning rate of the update after `step` updates; `peak` is the optimizer's `lr`.
 ///
-/// Warm-up rises in a straight line from 0 at step 0; cosine and linear follow transformers'
-/// `get_cosine_schedule_with_warmup` and `get_linear_schedule_with_warmup`, down to `min_lr`.
+/// Warm-up is linear from 0 at step 0. Cosine and linear decay follow transformers' `get_cosine_schedule_with_warmup` and
+/// `get_linear_schedule_with_warmup`, down to `min_lr`.
 pub fn lr(schedule: &Schedule, peak: f64, step: u64, max_steps: u64) -> f64 {
     let warmup_steps = schedule.warmup_steps;
     if step < warmup_steps {
@@ -32,7 +32,7 @@ pub fn lr(schedule: &Schedule, peak: f64, step: u64, max_steps: u64) -> f64 {
     }
 }
 
-/// How much of the way from `start` to `end` lies behind `step`, in 0..=1.
+/// The fraction of the way from `start` to `end` at `step`, in 0..=1.
 fn share(step: u64, start: u64, end: u64) -> f64 {
     if step <= start {
         return 0.0;

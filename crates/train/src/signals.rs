@@ -1,7 +1,6 @@
-//! SIGTERM and SIGINT: the first asks the run to stop after its step, a second one ends it at once.
+//! SIGTERM and SIGINT: the first signal stops the run after its current step, a second one ends the process at once.
 //!
-//! The only place with signal handlers. It deliberately saves nothing: the loop does, when it sees
-//! the flag.
+//! These are the only signal handlers. The training loop polls the flag and saves a checkpoint.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,30 +10,30 @@ use signal_hook::flag;
 
 use crate::{Error, Result};
 
-/// Whether somebody asked the run to stop; cheap to clone, all clones see the same.
+/// A request to stop, shared by all clones.
 #[derive(Clone, Debug, Default)]
 pub struct StopFlag {
     flag: Arc<AtomicBool>,
 }
 
 impl StopFlag {
-    /// A flag that only `request` sets.
+    /// A flag that no signal sets.
     pub fn manual() -> Self {
         Self::default()
     }
 
-    /// Whether to stop.
+    /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
         self.flag.load(Ordering::SeqCst)
     }
 
-    /// Asks to stop, as a first signal does.
+    /// Requests a stop, as the first signal does.
     pub fn request(&self) {
         self.flag.store(true, Ordering::SeqCst);
     }
 }
 
-/// Installs the handlers, once a process; later calls return the same flag.
+/// Installs the handlers once per process; later calls return the same flag.
 pub fn install() -> Result<StopFlag> {
     static INSTALLED: OnceLock<StopFlag> = OnceLock::new();
     if let Some(flag) = INSTALLED.get() {
@@ -42,7 +41,7 @@ pub fn install() -> Result<StopFlag> {
     }
     let stop = StopFlag::default();
     for signal in [SIGINT, SIGTERM] {
-        // The order matters: the first signal must find the flag unset here and set it after.
+        // The order matters: the first signal must find the flag unset here and set it afterwards.
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.flag))
             .and_then(|_| flag::register(signal, Arc::clone(&stop.flag)))
             .map_err(|source| Error::Signals { source })?;

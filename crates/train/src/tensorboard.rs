@@ -1,10 +1,10 @@
-//! TensorBoard event files: a second copy of the metrics, never a reason to stop.
+//! TensorBoard event files, a second copy of the metrics whose failure never stops a run.
 //!
-//! Of tensorboard-rs it takes the record framing and the protocol buffers. Its own `SummaryWriter`
-//! is left alone: that one writes in a thread which panics when the disk is full, and takes the
-//! caller down with the next value. Any failure here ends the events of the run with one warning.
+//! Only the record framing and protocol buffers of tensorboard-rs are used. Its `SummaryWriter` writes on a thread that
+//! panics when the disk is full and takes the caller down with the next value. Here the first failure ends the events of
+//! the run with one warning.
 
-// The one exception to "only fsio writes files": records are appended by the library.
+// The only exception to "only fsio writes files": the library appends the records.
 #![allow(clippy::disallowed_methods)]
 
 use std::fs::{File, OpenOptions};
@@ -17,7 +17,7 @@ use tensorboard_proto::event::{Event, SessionLog, SessionLog_SessionStatus};
 use tensorboard_rs::record_writer::RecordWriter;
 use tensorboard_rs::summary::scalar;
 
-/// Writes the event files of one folder.
+/// Writes the event files of one directory.
 pub struct EventWriter {
     dir: PathBuf,
     state: State,
@@ -25,20 +25,20 @@ pub struct EventWriter {
 }
 
 enum State {
-    /// Nothing was written yet; the file is made with the first value.
+    /// Nothing is written yet; the first value creates the file.
     NotStarted,
     Open(RecordWriter<BufWriter<File>>),
-    /// Something failed; the run goes on without.
+    /// A write failed; the run continues without events.
     Off,
 }
 
 impl EventWriter {
-    /// A writer that has made no file yet.
+    /// A writer without a file yet.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into(), state: State::NotStarted, warning: None }
     }
 
-    /// Starts a new file; TensorBoard hides what older files hold from `step` on.
+    /// Starts a new file; TensorBoard hides values of older files from `step` on.
     pub fn start_session(&mut self, step: u64) {
         if matches!(self.state, State::Off) {
             return;
@@ -49,7 +49,7 @@ impl EventWriter {
         }
     }
 
-    /// One value of one curve.
+    /// Writes one value of one curve.
     pub fn scalar(&mut self, tag: &str, value: f64, step: u64) {
         if matches!(self.state, State::NotStarted) {
             self.start_session(step);
@@ -62,7 +62,7 @@ impl EventWriter {
         }
     }
 
-    /// Hands what is buffered to the operating system.
+    /// Flushes buffered records to the operating system.
     pub fn flush(&mut self) {
         if let State::Open(writer) = &mut self.state
             && let Err(e) = writer.flush()
@@ -71,7 +71,7 @@ impl EventWriter {
         }
     }
 
-    /// What went wrong, the first time it is asked for.
+    /// The warning about a failure; returned once.
     pub fn take_warning(&mut self) -> Option<String> {
         self.warning.take()
     }
@@ -97,7 +97,7 @@ fn open(dir: &Path, step: u64) -> io::Result<RecordWriter<BufWriter<File>>> {
     Ok(file)
 }
 
-/// Later files sort after earlier ones, also two of the same second.
+/// Creates a file whose name sorts after earlier ones, even within the same second.
 fn new_file(dir: &Path) -> io::Result<RecordWriter<BufWriter<File>>> {
     let seconds = now().as_secs();
     for count in 0..1000 {

@@ -1,7 +1,4 @@
-//! A stage's first weights, and the form in which it keeps them: whole, or as an adapter beside a base that stays where it
-//! is.
-//!
-//! Where weights come from is the plan's to say; this reads them. It deliberately trains nothing.
+//! Initial and resumed weights of a stage, and the form in which it saves them: all weights, or an adapter on a base model.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,23 +17,23 @@ use tokenizer::Tokenizer;
 use crate::model_file::{MODEL_FILE, save_model};
 use crate::{Error, Result, RunDir, compare_trained, load_trained};
 
-/// Where the first weights of a stage came from.
+/// The source of a stage's initial weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightSource {
     /// New random weights.
     New,
-    /// A trained model with a head of the wanted kind.
+    /// A trained model with the required head.
     Trained,
-    /// A trained language model, with a new head for scores.
+    /// A trained language model with a new scalar head.
     NewHead,
 }
 
-/// A model that a stage can train: whole, or by an adapter.
+/// A model that a stage can train, fully or by an adapter.
 pub trait TrainedModel: SavedModel + Adaptable {
     /// New random weights.
     fn fresh(stage: &StagePlan, seed: u64, device: &Device) -> Self;
 
-    /// The whole weights of a folder; `seed` is for a head that they lack.
+    /// Reads a directory with all weights; `seed` initializes a missing head.
     fn open(dir: &Path, seed: u64, bases: &mut BaseModelCache) -> Result<(Self, WeightSource)>;
 }
 
@@ -57,23 +54,20 @@ impl TrainedModel for ScalarModel {
     }
 
     fn open(dir: &Path, seed: u64, bases: &mut BaseModelCache) -> Result<(Self, WeightSource)> {
-        let description = ModelInfo::read(dir).map_err(model::Error::from)?;
-        match description.architecture {
+        let info = ModelInfo::read(dir).map_err(model::Error::from)?;
+        match info.architecture {
             Architecture::SequenceClassifier => Ok((bases.scorer(dir)?, WeightSource::Trained)),
             Architecture::CausalLm => {
                 let backbone = bases.language_model(dir)?.backbone;
-                Ok((
-                    Self::from_backbone(backbone, &description.config, seed),
-                    WeightSource::NewHead,
-                ))
+                Ok((Self::from_backbone(backbone, &info.config, seed), WeightSource::NewHead))
             }
         }
     }
 }
 
-/// Whole weights that were read, each folder's once: models that stand on the same share them as handles.
+/// Base models by directory, each read once: models on the same base share its weights.
 ///
-/// Drop it before training, or weights that are trained are copied at the first step.
+/// Drop it before training, or the first update copies every weight that it holds.
 #[derive(Debug)]
 pub struct BaseModelCache {
     device: Device,
@@ -83,20 +77,20 @@ pub struct BaseModelCache {
 }
 
 impl BaseModelCache {
-    /// Nothing read yet; what will be stands on `device`.
+    /// An empty cache for weights on `device`.
     pub fn new(device: &Device) -> Self {
         let (language_models, scorers) = (BTreeMap::new(), BTreeMap::new());
         let dtype = BaseDtype::F32;
         Self { device: device.clone(), dtype, language_models, scorers }
     }
 
-    /// Holds weights in `dtype`: in bf16 they can be read, and adapters trained beside them, but not trained.
+    /// Stores weights in `dtype`. Weights in bf16 cannot be trained, but adapters on them can.
     #[must_use]
     pub fn storing(self, dtype: BaseDtype) -> Self {
         Self { dtype, ..self }
     }
 
-    /// As weights are to be held beside the adapter of a plan, or without one.
+    /// Stores weights in the `base_dtype` of a planned adapter; in f32 without an adapter.
     #[must_use]
     pub fn with_base_dtype(self, lora: Option<&LoraPlan>) -> Self {
         self.storing(lora.map(|lora| lora.base_dtype).unwrap_or_default())
@@ -129,12 +123,12 @@ impl BaseModelCache {
         Ok(model)
     }
 
-    /// The model of a folder, whole or an adapter beside the base that the folder records; nothing of it is merged.
+    /// Reads the model of a directory: all weights, or an adapter, unmerged, on the base model that it records.
     pub fn open<M: TrainedModel>(&mut self, dir: &Path) -> Result<M> {
         match base_of(dir)? {
             None => {
-                let (model, origin) = M::open(dir, 0, self)?;
-                if origin == WeightSource::NewHead {
+                let (model, source) = M::open(dir, 0, self)?;
+                if source == WeightSource::NewHead {
                     return Err(Error::NoHead { dir: dir.to_owned() });
                 }
                 Ok(model)
@@ -143,34 +137,36 @@ impl BaseModelCache {
         }
     }
 
-    /// The model of a base's folder with the adapter of another, refused where that one records other weights.
+    /// Reads a base model and an adapter of another directory.
+    ///
+    /// Errors: the adapter was trained on a different base model.
     pub fn open_on_base<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
         plan::check_base(adapter, base)?;
         self.with_adapter(base, adapter)
     }
 
     fn with_adapter<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
-        let (model, origin) = M::open(base, 0, self)?;
+        let (model, source) = M::open(base, 0, self)?;
         let (Adapted { model, .. }, peft) = lora::load(model, adapter)?;
-        if origin == WeightSource::NewHead && !peft.saves_head {
+        if source == WeightSource::NewHead && !peft.saves_head {
             return Err(Error::NoHead { dir: adapter.to_owned() });
         }
         Ok(model)
     }
 }
 
-/// The form in which a stage keeps its weights.
+/// The form in which a stage saves its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SaveFormat {
-    /// All of them.
+    /// All weights.
     Whole,
-    /// An adapter beside whole weights that stay where they are.
+    /// An adapter on a base model, which is not copied.
     Adapter {
-        /// The adapter's shape.
+        /// The adapter's configuration.
         config: LoraConfig,
-        /// The folder of the whole weights.
+        /// The directory of the base model.
         base: PathBuf,
-        /// Their hash.
+        /// The hash of its weights.
         base_sha256: String,
     },
 }
@@ -181,7 +177,7 @@ impl SaveFormat {
         Ok(Self::Adapter { config, base, base_sha256 })
     }
 
-    /// Writes the weights into a folder, in f32, with what they need to be opened again, config.json apart.
+    /// Writes the weights in f32, for an adapter with its configuration and the record of its base model.
     pub fn write<M: TrainedModel>(&self, dir: &mut DirWriter, model: &M) -> Result<()> {
         match self {
             Self::Whole => save_model(dir, |out| model.write_safetensors(out, Dtype::F32)),
@@ -196,7 +192,7 @@ impl SaveFormat {
         }
     }
 
-    /// The files beside the weights: whole weights are described by config.json, an adapter's are by its base's.
+    /// The files beside the weights: tokenizer files, and config.json where all weights are saved.
     pub fn side_files<M: SavedModel>(&self, stage: &StagePlan) -> Result<Vec<(String, Vec<u8>)>> {
         let (config, tokenizer) = (&stage.config, &stage.tokenizer);
         match self {
@@ -207,19 +203,19 @@ impl SaveFormat {
         }
     }
 
-    /// Compares a folder that [`Self::write`] wrote with what is trained of the model in memory, bit by bit.
+    /// Compares the trainable parameters of a model bit by bit with a directory that [`Self::write`] wrote.
     pub fn compare<M: TrainedModel>(&self, dir: &Path, model: &M) -> Result<()> {
         let (file, prefix) = self.file();
         compare_trained(&dir.join(file), prefix, model)
     }
 
-    /// The model with its trained parameters as a folder has them that [`Self::write`] wrote.
+    /// Replaces the trainable parameters of a model by those of a directory that [`Self::write`] wrote.
     pub fn load_into<M: TrainedModel>(&self, dir: &Path, model: M) -> Result<M> {
         let (file, prefix) = self.file();
         load_trained(model, &dir.join(file), prefix)
     }
 
-    /// The file of the weights, and what stands before each name in it.
+    /// The file of the weights and the prefix of its parameter names.
     fn file(&self) -> (&'static str, &'static str) {
         match self {
             Self::Whole => (MODEL_FILE, ""),
@@ -228,21 +224,21 @@ impl SaveFormat {
     }
 }
 
-/// A stage's weights as it begins.
+/// The weights with which a stage starts or resumes.
 #[derive(Debug)]
 pub struct Weights<M> {
-    /// The model, with gradients for what is trained.
+    /// The model; its trainable parameters require gradients.
     pub model: M,
-    /// How it is kept.
+    /// The form in which it is saved.
     pub save_format: SaveFormat,
-    /// Where it came from.
-    pub origin: WeightSource,
+    /// The source of its weights.
+    pub source: WeightSource,
     /// The key of its dropout masks.
     pub dropout: DropoutKey,
 }
 
 impl<M: TrainedModel> Weights<M> {
-    /// The same weights with an adapter that drops nothing, whatever it did in an earlier stage.
+    /// The same weights with the adapter's dropout turned off, whatever it was in an earlier stage.
     #[must_use]
     pub fn without_dropout(mut self) -> Self {
         self.model = lora::without_dropout(self.model);
@@ -253,27 +249,27 @@ impl<M: TrainedModel> Weights<M> {
     }
 }
 
-/// Where weights start, and what is trained of them.
+/// The initial weights of a model and the part of them that is trained.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelSource<'a> {
-    /// The stage that this is for.
+    /// The stage that reads the model.
     pub stage: &'a StagePlan,
-    /// The folder, in the stage's own, of weights that had to be merged for it.
+    /// The directory, within the stage's, for a base model into which an earlier adapter is merged.
     pub name: &'a str,
-    /// Where the weights lie.
+    /// The initial weights.
     pub start: &'a Start,
-    /// The adapter that is trained in their place.
+    /// The adapter that is trained; `None` to train all weights.
     pub lora: Option<&'a LoraPlan>,
 }
 
 impl<'a> ModelSource<'a> {
-    /// What a stage of one model trains.
+    /// The source of the model that a stage trains.
     pub fn of(stage: &'a StagePlan) -> Self {
         Self { stage, name: "base", start: &stage.start, lora: stage.lora.as_ref() }
     }
 }
 
-/// The weights with which a stage begins, as its plan says; an adapter in the way is merged.
+/// Reads or initializes the weights with which a stage starts; an adapter that the stage does not train is merged.
 pub fn first_weights<M: TrainedModel>(
     plan: &Plan,
     role: ModelSource<'_>,
@@ -281,68 +277,60 @@ pub fn first_weights<M: TrainedModel>(
     bases: &mut BaseModelCache,
 ) -> Result<Weights<M>> {
     let seed = |purpose, index| seed::derive(plan.seed, &role.stage.name, purpose, 0, index);
+    let whole = |model, source| Weights {
+        model,
+        save_format: SaveFormat::Whole,
+        source,
+        dropout: DropoutKey::default(),
+    };
     let Some(dir) = start_dir(role.stage, role.start, run_dir)? else {
         let model = M::fresh(role.stage, seed(Purpose::Init, 0), &bases.device);
-        let dropout = DropoutKey::default();
-        return Ok(Weights {
-            model,
-            save_format: SaveFormat::Whole,
-            origin: WeightSource::New,
-            dropout,
-        });
+        return Ok(whole(model, WeightSource::New));
     };
     let head_seed = seed(Purpose::Init, 1);
     let Some(lora) = role.lora else {
-        let (model, origin) = merged(&dir, head_seed, bases)?;
-        let dropout = DropoutKey::default();
-        return Ok(Weights { model, save_format: SaveFormat::Whole, origin, dropout });
+        let (model, source) = merged(&dir, head_seed, bases)?;
+        return Ok(whole(model, source));
     };
     let base = adapter_base::<M>(role, &dir, run_dir, head_seed, &bases.device)?;
-    let (model, origin) = M::open(&base, head_seed, bases)?;
+    let (model, source) = M::open(&base, head_seed, bases)?;
     let adapter = lora.adapter.as_ref().map(|start| start_dir(role.stage, start, run_dir));
     let Some(adapter) = adapter.transpose()?.flatten() else {
         let Adapted { model, dropout, .. } =
             lora::attach(model, &lora.config, seed(Purpose::LoraInit, 0))?;
         let save_format = SaveFormat::adapter(lora.config.clone(), base)?;
-        return Ok(Weights { model, save_format, origin, dropout });
+        return Ok(Weights { model, save_format, source, dropout });
     };
     if adapter != dir {
         plan::check_base(&adapter, &base)?;
     }
     let (Adapted { model, dropout, .. }, peft) = lora::load(model, &adapter)?;
-    // A head that came with the adapter is trained already.
-    let origin = if peft.saves_head { WeightSource::Trained } else { origin };
-    Ok(Weights { model, save_format: SaveFormat::adapter(peft.lora, base)?, origin, dropout })
+    // A head that is saved with the adapter is already trained.
+    let source = if peft.saves_head { WeightSource::Trained } else { source };
+    Ok(Weights { model, save_format: SaveFormat::adapter(peft.lora, base)?, source, dropout })
 }
 
-/// Takes weights up again from a stage's own checkpoint.
+/// Reads weights from a checkpoint of the stage itself.
 pub fn resumed_weights<M: TrainedModel>(
     plan: &Plan,
     stage: &StagePlan,
     checkpoint: &Path,
     device: &Device,
 ) -> Result<Weights<M>> {
+    let source = WeightSource::Trained;
     let Some(base) = base_of(checkpoint)? else {
         let (model, dropout) = (M::load(checkpoint, device)?, DropoutKey::default());
-        return Ok(Weights {
-            model,
-            save_format: SaveFormat::Whole,
-            origin: WeightSource::Trained,
-            dropout,
-        });
+        return Ok(Weights { model, save_format: SaveFormat::Whole, source, dropout });
     };
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Init, 0, 1);
-    let (model, _) = M::open(
-        &base,
-        seed,
-        &mut BaseModelCache::new(device).with_base_dtype(stage.lora.as_ref()),
-    )?;
+    let bases = &mut BaseModelCache::new(device).with_base_dtype(stage.lora.as_ref());
+    let (model, _) = M::open(&base, seed, bases)?;
     let (Adapted { model, dropout, .. }, peft) = lora::load(model, checkpoint)?;
     let save_format = SaveFormat::adapter(peft.lora, base)?;
-    Ok(Weights { model, save_format, origin: WeightSource::Trained, dropout })
+    Ok(Weights { model, save_format, source, dropout })
 }
 
-/// Where a start lies; none for new weights.
+/// The directory of initial weights; `None` for new weights.
 pub fn start_dir(stage: &StagePlan, start: &Start, run_dir: &RunDir) -> Result<Option<PathBuf>> {
     match start {
         Start::Fresh => Ok(None),
@@ -357,22 +345,22 @@ pub fn start_dir(stage: &StagePlan, start: &Start, run_dir: &RunDir) -> Result<O
     }
 }
 
-/// The folder's weights, an adapter merged into its base.
+/// The weights of a directory, with an adapter merged into its base model.
 fn merged<M: TrainedModel>(
     dir: &Path,
     seed: u64,
     bases: &mut BaseModelCache,
 ) -> Result<(M, WeightSource)> {
     let Some(base) = base_of(dir)? else { return M::open(dir, seed, bases) };
-    let (model, origin) = M::open(&base, seed, bases)?;
+    let (model, source) = M::open(&base, seed, bases)?;
     let (Adapted { model, .. }, peft) = lora::load(model, dir)?;
-    let origin = if peft.saves_head { WeightSource::Trained } else { origin };
+    let source = if peft.saves_head { WeightSource::Trained } else { source };
     let (model, _) = lora::merge(model)?;
-    Ok((model::train_only(model, &|_| true), origin))
+    Ok((model::train_only(model, &|_| true), source))
 }
 
-/// The folder of the whole weights that an adapter is trained beside. Where the stage starts from an adapter that it does
-/// not go on with, that one is merged, and the result kept in the stage's folder.
+/// The directory of the base model of a trained adapter. If the stage starts from another adapter, that one is merged and
+/// the result is saved in the stage's directory.
 fn adapter_base<M: TrainedModel>(
     role: ModelSource<'_>,
     dir: &Path,
@@ -381,8 +369,8 @@ fn adapter_base<M: TrainedModel>(
     device: &Device,
 ) -> Result<PathBuf> {
     let Some(base) = base_of(dir)? else { return Ok(dir.to_owned()) };
-    let goes_on = role.lora.and_then(|lora| lora.adapter.as_ref()) == Some(role.start);
-    if goes_on {
+    let continues_adapter = role.lora.and_then(|lora| lora.adapter.as_ref()) == Some(role.start);
+    if continues_adapter {
         return Ok(base);
     }
     let merged_dir = run_dir.stage(&role.stage.name).merged_base(role.name);
@@ -393,8 +381,8 @@ fn adapter_base<M: TrainedModel>(
     Ok(merged_dir)
 }
 
-/// Writes an adapter merged into its base. That of a language model stays a language model, whatever the stage makes of it:
-/// a head for scores comes with what is trained.
+/// Writes an adapter merged into its base model. A language model stays one in every stage, because a scalar head is saved
+/// with the trainable parameters.
 fn write_merged<M: TrainedModel>(
     base: &Path,
     adapter: &Path,

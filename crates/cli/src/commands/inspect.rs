@@ -3,7 +3,8 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
-use plan::{Algorithm, Plan, StagePlan};
+use plan::{Plan, PpoPlan, Stage, StagePlan};
+use recipe::StageSection;
 use train::RunDir;
 
 use super::{plan_recipe, print};
@@ -19,7 +20,7 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
     let Some(stage) = plan.stages.last() else {
         return Err(Failure::input(
             "the recipe has no stage",
-            "add [pretrain], [sft], [reward] or [dpo]",
+            format!("add {}", StageSection::listed()),
         ));
     };
     if plan.stages.len() > 1 {
@@ -29,9 +30,16 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
             format!("say which with --stage: {}", names.join(", ")),
         ));
     }
-    if stage.algorithm == Algorithm::Ppo {
-        return show_episodes(&plan, stage, args);
+    match &stage.kind {
+        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Reward(_) | Stage::Dpo(_) => {
+            show_rows(stage, args)
+        }
+        Stage::Ppo(ppo) => show_episodes(&plan, stage, ppo, args),
     }
+}
+
+/// Rows of the first batches.
+fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
     let colour = std::io::stdout().is_terminal();
     for row in 0..args.n as u64 {
         let Some(view) = stage.dataset.view(row) else { break };
@@ -46,10 +54,10 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
 }
 
 /// Episodes of the first update, which need the models: sampled and scored as a run would do it.
-fn show_episodes(plan: &Plan, stage: &StagePlan, args: &InspectArgs) -> Result<()> {
+fn show_episodes(plan: &Plan, stage: &StagePlan, ppo: &PpoPlan, args: &InspectArgs) -> Result<()> {
     let device = kernels::device(&plan.device)?.autodiff();
     let run_dir = RunDir::open(&plan.paths.run_dir)?;
-    let scored = ppo::first_episodes(plan, stage, &run_dir, args.n, &device)?;
+    let scored = ppo::first_episodes(plan, stage, ppo, &run_dir, args.n, &device)?;
     for (rollout, episode) in scored.rollouts.episodes.iter().zip(&scored.episodes) {
         print(&if args.json {
             format!("{}\n", episodes::json(rollout, episode, &stage.tokenizer))

@@ -7,8 +7,8 @@ use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, CutReason, DrawnCounts};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
-use plan::{Algorithm, Plan, StagePlan, Start};
-use recipe::Precision;
+use plan::{Plan, Stage, StagePlan, Start};
+use recipe::{Precision, SampleKind};
 
 use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
@@ -84,20 +84,14 @@ fn per_step(stage: &StagePlan) -> String {
         micro if micro == rows => String::new(),
         micro => format!(", {micro} at a time"),
     };
-    match stage.algorithm {
-        Algorithm::Reward | Algorithm::Dpo => {
-            return format!("{rows} pairs (2 texts of up to {length}{at_once})");
+    match stage.sample_kind {
+        SampleKind::Documents | SampleKind::Chats => {
+            let tokens = table::thousands((rows * length) as u64);
+            format!("{tokens} tokens ({rows} rows × {length}{at_once})")
         }
-        Algorithm::Ppo => return format!("{rows} episodes (up to {length} tokens{at_once})"),
-        Algorithm::Pretrain | Algorithm::Sft => {}
+        SampleKind::Pairs => format!("{rows} pairs (2 texts of up to {length}{at_once})"),
+        SampleKind::Prompts => format!("{rows} episodes (up to {length} tokens{at_once})"),
     }
-    let micro = stage.micro_batch;
-    let split = if micro == rows {
-        format!("{rows} rows × {length}")
-    } else {
-        format!("{rows} rows × {length}, {micro} at a time")
-    };
-    format!("{} tokens ({split})", table::thousands((rows * length) as u64))
 }
 
 fn notes(plan: &Plan, list_cut: bool) -> String {
@@ -153,17 +147,11 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
             lora.n_layers
         ));
     }
-    if let Some(ppo) = &stage.ppo {
-        let copies = if ppo.n_bases == 1 { "copy" } else { "copies" };
-        lines.push(format!(
-            "policy, reference, reward and value model stand on {} {copies} of whole weights",
-            ppo.n_bases
-        ));
-    }
-    let sample = match stage.algorithm {
-        Algorithm::Reward | Algorithm::Dpo => "texts",
-        Algorithm::Ppo => "prompts",
-        Algorithm::Pretrain | Algorithm::Sft => "samples",
+    lines.extend(models_note(stage));
+    let sample = match stage.sample_kind {
+        SampleKind::Documents | SampleKind::Chats => "samples",
+        SampleKind::Pairs => "texts",
+        SampleKind::Prompts => "prompts",
     };
     lines.push(format!(
         "{} rows read, {} {sample}, {} tokens; one epoch is {} rows with {} targets, the run {:.2} epochs",
@@ -225,14 +213,25 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         table::bytes(memory.activations),
         table::bytes(memory.logits)
     ));
-    if stage.cost.n_reference_pairs > 0 {
-        lines.push(format!(
-            "the starting weights are asked once about {} pairs",
-            n(stage.cost.n_reference_pairs)
-        ));
-    }
     lines.extend(stage.notes.iter().cloned());
     lines
+}
+
+/// Models of a stage besides the trained one.
+fn models_note(stage: &StagePlan) -> Option<String> {
+    match &stage.kind {
+        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Reward(_) => None,
+        Stage::Dpo(dpo) => (dpo.n_reference_pairs > 0).then(|| {
+            let pairs = table::thousands(dpo.n_reference_pairs);
+            format!(
+                "reference log-probabilities of {pairs} pairs are computed once, before training"
+            )
+        }),
+        Stage::Ppo(ppo) => {
+            let bases = if ppo.n_bases == 1 { "base model" } else { "base models" };
+            Some(format!("policy, reference, reward and value model share {} {bases}", ppo.n_bases))
+        }
+    }
 }
 
 /// What pairs are drawn from, and how many.
@@ -278,30 +277,33 @@ fn timed(plan: &Plan, stage: &StagePlan) -> Result<f64> {
 fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let device = kernels::device(&plan.device)?.autodiff();
     let model = model::CausalLm::init(&stage.config, 0, &device);
-    let is_ppo = stage.algorithm == Algorithm::Ppo;
-    // Answers are not known yet: texts of full length stand for them.
-    let batch = if is_ppo {
-        Batch::of_texts(&vec![vec![0; stage.sequence_length]; stage.micro_batch], 0)
-    } else {
-        stage.dataset.batch(0)
+    let batch = match stage.sample_kind {
+        SampleKind::Documents | SampleKind::Chats | SampleKind::Pairs => stage.dataset.batch(0),
+        // Completions are not sampled yet: texts of full length take their place.
+        SampleKind::Prompts => {
+            Batch::of_texts(&vec![vec![0; stage.sequence_length]; stage.micro_batch], 0)
+        }
     };
     let at_once = stage.micro_batch * stage.dataset.batch_rows() as usize;
-    // Where a stage scores texts, the head of the language model is replaced.
-    let scorer = (is_ppo || stage.algorithm == Algorithm::Reward)
-        .then(|| ScalarModel::from_backbone(model.backbone.clone(), &stage.config, 0));
+    let scalar = || ScalarModel::from_backbone(model.backbone.clone(), &stage.config, 0);
+    let pass: Box<dyn Fn(&Batch)> = match &stage.kind {
+        Stage::Pretrain(_) | Stage::Sft(_) => {
+            Box::new(|micro| forward_backward(&model, micro, &device))
+        }
+        Stage::Dpo(_) => Box::new(|micro| forward_backward(&model, &micro.trimmed(), &device)),
+        Stage::Reward(_) | Stage::Ppo(_) => {
+            let scalar = scalar();
+            let device = device.clone();
+            Box::new(move |micro| score_backward(&scalar, micro, &device))
+        }
+    };
     let begun = Instant::now();
     let (mut rows, mut seconds) = (0, 0.0);
     // The first pass also allocates: the last ones are what a run is made of.
     while begun.elapsed().as_secs_f64() < PROBE_SECONDS {
         for micro in batch.micro_batches(at_once).take(1) {
             let start = Instant::now();
-            match &scorer {
-                Some(scorer) => score_backward(scorer, &micro, &device),
-                None if stage.algorithm == Algorithm::Dpo => {
-                    forward_backward(&model, &micro.trimmed(), &device);
-                }
-                None => forward_backward(&model, &micro, &device),
-            }
+            pass(&micro);
             (rows, seconds) = (micro.rows, start.elapsed().as_secs_f64());
         }
     }
@@ -309,15 +311,20 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     // Replicas on cards of their own work side by side; those on the processor share it.
     let n_cards = if plan.device == "cpu" { 1 } else { plan.replicas };
     let per_row = seconds / (rows.max(1) * n_cards) as f64;
-    if is_ppo {
-        // By the operations of the whole stage against those of the probe.
-        let length = stage.sequence_length as u64;
-        let probed = stage.config.training_flops(1, length, HeadOutput::LogProbs);
-        return Ok(per_row * stage.cost.flops / probed);
-    }
-    // A forward pass alone takes a third.
-    let n_asked = stage.cost.n_reference_pairs * stage.dataset.batch_rows();
-    Ok(per_row * (n_rows as f64 + n_asked as f64 / 3.0))
+    Ok(match &stage.kind {
+        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Reward(_) => per_row * n_rows as f64,
+        Stage::Dpo(dpo) => {
+            // A forward pass alone takes a third.
+            let n_reference = dpo.n_reference_pairs * stage.dataset.batch_rows();
+            per_row * (n_rows as f64 + n_reference as f64 / 3.0)
+        }
+        Stage::Ppo(_) => {
+            // By the operations of the whole stage against those of the probe.
+            let length = stage.sequence_length as u64;
+            let probed = stage.config.training_flops(1, length, HeadOutput::LogProbs);
+            per_row * stage.cost.flops / probed
+        }
+    })
 }
 
 fn score_backward(scorer: &ScalarModel, micro: &Batch, device: &Device) {
@@ -329,7 +336,7 @@ fn forward_backward(model: &CausalLm, micro: &Batch, device: &Device) {
     let (b, t) = (micro.rows, micro.sequence_length);
     let tokens = TokenBatch::new(&micro.ids, &micro.positions, &micro.segments, b, t, device);
     let targets_n = Tensor::<1, Int>::from_data(micro.targets.as_slice(), device);
-    let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+    let hidden_nd = model.forward(&tokens).hidden_nd();
     let count = micro.n_targets as u64;
     let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
     // The graph must be consumed, or it stays in memory.

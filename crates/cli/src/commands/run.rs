@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use plan::{Algorithm, Plan, RUNS_DIR, StagePlan};
+use plan::{Plan, RUNS_DIR, Stage, StagePlan};
 use serde_json::Value;
 use train::{
     Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, on_replicas,
@@ -107,14 +107,14 @@ fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
     Ok(())
 }
 
-/// The one match over algorithms.
+/// Calls the stage's crate.
 fn run_stage(context: Context<'_>) -> Result<Outcome> {
-    match context.stage.algorithm {
-        Algorithm::Pretrain => pretrain::run(context).map_err(Failure::from),
-        Algorithm::Sft => sft::run(context).map_err(Failure::from),
-        Algorithm::Reward => reward::run(context).map_err(Failure::from),
-        Algorithm::Dpo => dpo::run(context).map_err(Failure::from),
-        Algorithm::Ppo => ppo::run(context).map_err(Failure::from),
+    match &context.stage.kind {
+        Stage::Pretrain(_) => Ok(pretrain::run(context)?),
+        Stage::Sft(_) => Ok(sft::run(context)?),
+        Stage::Reward(section) => Ok(reward::run(context, section)?),
+        Stage::Dpo(dpo) => Ok(dpo::run(context, dpo)?),
+        Stage::Ppo(ppo) => Ok(ppo::run(context, ppo)?),
     }
 }
 
@@ -126,7 +126,7 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
             stage.name.clone(),
             table::thousands(finished.steps),
             table::clock(finished.seconds),
-            result_text(&finished.result),
+            result_text(finished),
             plan.paths.run_dir.join(&stage.name).display().to_string(),
         ]
     });
@@ -137,10 +137,10 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
     }
     if let Some((stage, _)) = rows.last() {
         let model = plan.paths.run_dir.join(&stage.name).display().to_string();
-        let first = match stage.algorithm {
-            Algorithm::Pretrain => format!("generate {model} --prompt \"…\""),
-            Algorithm::Sft | Algorithm::Dpo | Algorithm::Ppo => format!("chat {model}"),
-            Algorithm::Reward => format!("score {model} --pairs pairs.jsonl"),
+        let first = match &stage.kind {
+            Stage::Pretrain(_) => format!("generate {model} --prompt \"…\""),
+            Stage::Sft(_) | Stage::Dpo(_) | Stage::Ppo(_) => format!("chat {model}"),
+            Stage::Reward(_) => format!("score {model} --pairs pairs.jsonl"),
         };
         text += &format!("next    temper {first}\n");
         text += &format!("        temper export {model} --to out/{}\n", plan.name);
@@ -158,7 +158,15 @@ fn example(result: &Value) -> Option<String> {
     Some(format!("before  {prompt}  →  {before}\nafter   {prompt}  →  {after}\n"))
 }
 
-fn result_text(result: &Value) -> String {
+fn result_text(finished: &Finished) -> String {
+    let metrics = metrics_text(&finished.result);
+    match finished.best_step() {
+        Some(step) => format!("{metrics}, best at step {}", table::thousands(step)),
+        None => metrics,
+    }
+}
+
+fn metrics_text(result: &Value) -> String {
     let figure = |key: &str| result.get(key).and_then(Value::as_f64);
     if let (Some(score), Some(kl)) = (figure("score"), figure("kl")) {
         let before = result.pointer("/before/score").and_then(Value::as_f64);

@@ -52,8 +52,12 @@ fn stage_row(root: &Path, run: &str, stage: &str) -> Result<Option<StageRow>> {
     }
     let (state, step) = match dir.status()? {
         StageStatus::NotStarted => ("begun", 0),
-        StageStatus::Cut { step } => ("cut", step),
-        StageStatus::Finished(finished) => ("finished", finished.steps),
+        StageStatus::Interrupted { step } => ("interrupted", step),
+        // The step of the weights in `model/`: early stopping and `export_best` export the best ones.
+        StageStatus::Finished(finished) => match finished.best_step() {
+            Some(step) => ("finished (best)", step),
+            None => ("finished", finished.steps),
+        },
     };
     Ok(Some(StageRow {
         run: run.to_owned(),

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["train"],
     &["rl"],
     &["evaluate"],
+    &["next-token"],
     &["pretrain", "sft", "reward", "dpo", "ppo", "bench"],
     &["cli"],
 ];

@@ -200,3 +200,17 @@ fn an_unknown_value_of_temper_kernels() {
       hint: TEMPER_KERNELS is "cpu" (the default) or "generic", burn's tensor operations
     "#);
 }
+
+/// A run with a checkpoint as format 1 wrote it: exit code 2, and the directory stays as it was.
+#[test]
+fn a_run_made_by_an_older_temper() {
+    let place = trained();
+    let old = place.path().join("runs/old/pretrain/checkpoints/step-000003");
+    let mut writer = fsio::DirWriter::begin(&old).expect("a directory");
+    writer.write("recipe.toml", "seed = 1\n[pretrain.optimizer]\nclip = 1.0\n").expect("a file");
+    writer.write("state.json", "{\"step\":3}").expect("a file");
+    let info = json!({"checkpoint_format": 1, "machine": {}, "previous": null, "inputs": {}});
+    writer.commit(info).expect("a checkpoint");
+    assert_snapshot!(place.error(&["run", "tiny.toml", "--name", "old"]));
+    assert!(fsio::verify_dir(&old).is_ok());
+}

@@ -1,9 +1,11 @@
-//! The binary as a user meets it, and the shape of the house.
+//! The binary as a user meets it, and rules about the repository's layout.
 
 mod adapters;
 mod architecture;
+mod document_paths;
 mod errors;
 mod features;
+mod file_cycles;
 mod replicas;
 mod source_tree;
 mod support;

@@ -10,7 +10,7 @@ mod prompt;
 mod text;
 mod tree;
 
-use recipe::{Columns, DrawnPairs, Layout, Template};
+use recipe::{Columns, DrawnPairs, RowLayout, SampleKind, Template};
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
 
@@ -22,19 +22,6 @@ pub(crate) use fit::fits;
 pub(crate) use pair::Pair;
 pub(crate) use pool::{Pooled, PooledText, Side};
 pub(crate) use text::{chat_hash, short_hash, text_hash};
-
-/// What a stage makes of rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SampleKind {
-    /// Texts to continue.
-    Documents,
-    /// Conversations to answer.
-    Chats,
-    /// Pairs of answers, the better one first.
-    Pairs,
-    /// Conversations up to where an answer is due.
-    Prompts,
-}
 
 /// One chat of a row, and the hash by which it is held out: paths of one tree go the same way.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +74,7 @@ pub(crate) enum Field {
 /// The keys of a source that say how its rows are read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request<'a> {
-    pub(crate) layout: Layout,
+    pub(crate) layout: RowLayout,
     pub(crate) text: Option<&'a str>,
     pub(crate) rows: Option<&'a recipe::Rows>,
     pub(crate) columns: Option<&'a Columns>,
@@ -123,14 +110,14 @@ impl Shape {
         let named = request.columns.cloned().unwrap_or_default();
         let shape = match (wanted, request.layout) {
             (SampleKind::Documents, _) => Self::document(request.text, columns),
-            (SampleKind::Chats, Layout::Auto) => Self::detect(&named, columns),
-            (SampleKind::Chats, Layout::PromptCompletion) => {
+            (SampleKind::Chats, RowLayout::Auto) => Self::detect(&named, columns),
+            (SampleKind::Chats, RowLayout::PromptCompletion) => {
                 Some(Self::prompt_completion(&named, columns))
             }
-            (SampleKind::Chats, Layout::Messages) => Some(Self::messages(&named, columns)),
-            (SampleKind::Chats, Layout::Instruction) => Some(Self::instruction(&named, columns)),
-            (SampleKind::Chats, Layout::Tree) => Some(Self::tree(columns)),
-            (SampleKind::Chats, Layout::Text) => None,
+            (SampleKind::Chats, RowLayout::Messages) => Some(Self::messages(&named, columns)),
+            (SampleKind::Chats, RowLayout::Instruction) => Some(Self::instruction(&named, columns)),
+            (SampleKind::Chats, RowLayout::Tree) => Some(Self::tree(columns)),
+            (SampleKind::Chats, RowLayout::Text) => None,
             (SampleKind::Pairs, _) => Self::pair(&named, columns),
             (SampleKind::Prompts, layout) => Self::prompt(layout, &named, columns),
         };
@@ -241,17 +228,17 @@ impl Shape {
     }
 
     /// What is asked: a column of prompts goes before one of whole conversations.
-    fn prompt(layout: Layout, named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
+    fn prompt(layout: RowLayout, named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
         let has = |names: &[&str]| names.iter().any(|name| columns.contains_key(*name));
         let asked = |name: String| Self::Prompt(Field::Column(name));
         match layout {
-            Layout::Messages => return Some(Self::messages(named, columns)),
-            Layout::Instruction => return Some(Self::instruction(named, columns)),
-            Layout::PromptCompletion => {
+            RowLayout::Messages => return Some(Self::messages(named, columns)),
+            RowLayout::Instruction => return Some(Self::instruction(named, columns)),
+            RowLayout::PromptCompletion => {
                 return Some(asked(pick(named.prompt.as_ref(), PROMPTS, columns)));
             }
-            Layout::Text | Layout::Tree => return None,
-            Layout::Auto => {}
+            RowLayout::Text | RowLayout::Tree => return None,
+            RowLayout::Auto => {}
         }
         if named.prompt.is_some() {
             return named.prompt.clone().map(asked);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use data::{Content, Dataset, PrepareOptions, Prepared, Progress, SourceSpec, cache_key, prepare};
-use recipe::{Columns, Layout, OnBadRow, Packing, Rows, Template};
+use recipe::{Columns, OnBadRow, Packing, RowLayout, Rows, Template};
 use tokenizer::{ChatTemplate, Tokenizer};
 
 use crate::support::{bpe, chars, file, folder, gzip, prepared, run, shared_data};
@@ -135,8 +135,8 @@ fn the_key_covers_every_input_and_nothing_else() {
         changed(&|spec| spec.files = vec![array.clone()]),
         changed(&|spec| spec.files.push(other_content.clone())),
         changed(&|spec| spec.files.insert(0, other_content.clone())),
-        changed(&|spec| spec.layout = Layout::PromptCompletion),
-        changed(&|spec| spec.layout = Layout::Messages),
+        changed(&|spec| spec.layout = RowLayout::PromptCompletion),
+        changed(&|spec| spec.layout = RowLayout::Messages),
         changed(&|spec| spec.text = column()),
         changed(&|spec| spec.rows = Some(templates("{prompt}", "{text}", "{text}"))),
         changed(&|spec| spec.rows = Some(templates("{prompt}!", "{text}", "{text}"))),

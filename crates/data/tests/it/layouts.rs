@@ -1,7 +1,7 @@
 //! Rows to documents and chats: every layout, what is learnt of it, and what is wrong with a row.
 
 use data::{Content, Dataset, PrepareOptions, SourceSpec, prepare};
-use recipe::{Columns, Layout, OnBadRow, Overlong, Rows, Template};
+use recipe::{Columns, OnBadRow, Overlong, RowLayout, Rows, Template};
 use tokenizer::ChatTemplate;
 
 use crate::support::{chars, file, folder, prepared, run, shared_data, shown};
@@ -171,7 +171,7 @@ fn trees() {
     x.jsonl:1: message 2 has role `asistant`; known roles: system, prompter, assistant
       hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
     "#);
-    insta::assert_snapshot!(chats("x.jsonl", "{\"prompt\": \"hi\"}", |spec| spec.layout = Layout::Tree), @r#"
+    insta::assert_snapshot!(chats("x.jsonl", "{\"prompt\": \"hi\"}", |spec| spec.layout = RowLayout::Tree), @r#"
     x.jsonl:1: message 1 has no `role`
       hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
     "#);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use data::{
     Content, Dataset, Holdout, RunOptions, SampleKind, SourceSpec, TokenRole, conversations,
 };
-use recipe::{Layout, Rows, SplitBy, Template};
+use recipe::{RowLayout, Rows, SplitBy, Template};
 use tokenizer::{ChatTemplate, Message, Role};
 
 use crate::support::{chars, decoded, file, folder, prepared, run, shown};
@@ -196,17 +196,17 @@ fn decoded_length(prompt: &str) -> usize {
 
 #[test]
 fn rows_without_a_prompt_are_said_to_be_so() {
-    let error = |rows: &str, layout: Layout| {
+    let error = |rows: &str, layout: RowLayout| {
         let change = |spec: &mut SourceSpec| spec.layout = layout;
         let error = try_of("x.jsonl", rows, change, &run(100, 1, 1.0)).unwrap_err();
         shown(&error).lines().next().unwrap().rsplit_once('/').unwrap().1.to_owned()
     };
     assert_eq!(
-        error("{\"body\":\"x\"}", Layout::Auto),
+        error("{\"body\":\"x\"}", RowLayout::Auto),
         "x.jsonl:1: cannot tell how to read these columns: `body`"
     );
     assert_eq!(
-        error(r#"{"messages":[{"role":"assistant","content":"Hi"}]}"#, Layout::Messages),
+        error(r#"{"messages":[{"role":"assistant","content":"Hi"}]}"#, RowLayout::Messages),
         "x.jsonl:1: conversation has no messages"
     );
 }

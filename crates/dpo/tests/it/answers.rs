@@ -1,4 +1,4 @@
-//! An answer's log-probability is that of its own tokens and its end token, once, whatever stands around them
+//! An answer's log-probability sums over its own tokens and its end token once, independent of their surroundings
 //! (OpenRLHF#393, trl PR #4908, trl#1400: a start or end token too many on DPO answers; prompts counted as answers).
 
 use burn::tensor::Device;
@@ -75,7 +75,7 @@ fn an_answer_is_its_words_and_one_end_token() {
 fn by_hand(model: &CausalLm, ids: &[u32], n_prompt: usize, device: &Device) -> (f32, usize) {
     let positions: Vec<u32> = (0..ids.len() as u32).collect();
     let tokens = TokenBatch::new(ids, &positions, &vec![0; ids.len()], 1, ids.len(), device);
-    let logits = model.logits(model.forward(&tokens));
+    let logits = model.logits(model.forward(&tokens).hidden_btd);
     let [_, t, v] = logits.dims();
     let logprobs: Vec<f32> = log_softmax(logits, 2).into_data().iter::<f32>().collect();
     let sum =

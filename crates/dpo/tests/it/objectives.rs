@@ -1,7 +1,7 @@
 //! The named losses as the stage calls them: first values, lengths, what is reported.
 
 use burn::tensor::{Device, Tensor};
-use dpo::{Figures, Objective};
+use dpo::{Objective, PreferenceMetrics};
 use loss::{DpoLoss, PairLogprobs, SequenceLogprobs};
 use recipe::PreferenceLoss;
 use train::FirstLoss;
@@ -17,7 +17,7 @@ fn pair(chosen: [f32; 3], rejected: [f32; 3]) -> PairLogprobs {
             Tensor::<2>::from_data([mask], &device),
         )
     };
-    // What stands outside the mask counts in no sum and in no length.
+    // Tokens outside the mask count in no sum and no length.
     PairLogprobs { chosen: side(chosen, [1.0, 1.0, 0.0]), rejected: side(rejected, [1.0; 3]) }
 }
 
@@ -74,13 +74,13 @@ fn sums_and_lengths_come_from_one_mask() {
 }
 
 #[test]
-fn figures_have_the_names_of_trl_and_read_what_the_loss_reads() {
+fn metrics_have_the_names_of_trl_and_read_what_the_loss_reads() {
     let reference = pair([-1.0, -2.0, -9.0], [-1.0, -1.0, -1.0]);
-    let mut figures = Figures::default();
-    figures.add(sigmoid(0.1), &policy(), &reference);
+    let mut metrics = PreferenceMetrics::default();
+    metrics.add(sigmoid(0.1), &policy(), &reference);
     // A pair without a choice is not right.
-    figures.add(sigmoid(0.1), &policy(), &policy());
-    let found = figures.of_step();
+    metrics.add(sigmoid(0.1), &policy(), &policy());
+    let found = metrics.of_step();
     let wanted = [
         ("rewards/chosen", 0.05),
         ("rewards/rejected", -0.15),
@@ -95,9 +95,9 @@ fn figures_have_the_names_of_trl_and_read_what_the_loss_reads() {
     }
     // SimPO and ORPO have no reference and read means.
     let unused = pair([0.0; 3], [0.0; 3]);
-    let mut figures = Figures::default();
-    figures.add(Objective::SimPo { beta: 2.0, gamma: 0.5 }, &policy(), &unused);
-    let found = figures.of_step();
+    let mut metrics = PreferenceMetrics::default();
+    metrics.add(Objective::SimPo { beta: 2.0, gamma: 0.5 }, &policy(), &unused);
+    let found = metrics.of_step();
     assert!(
         (found["rewards/margins"] - 2.0).abs() < 1e-6 && (found["logps/chosen"] + 1.0).abs() < 1e-6
     );

@@ -6,21 +6,21 @@ use dpo::{REFERENCE_DIR, Reference};
 use model::CausalLm;
 use train::{BaseModelCache, ModelSource, Outcome, RunDir, Weights};
 
-use crate::support::{Place, figure, stage};
+use crate::support::{Place, dpo_plan, metric, stage};
 
 const FILE: &str = "reference/logprobs.bin";
 const MODEL: &str = "model/model.safetensors";
 
 #[test]
-fn it_is_asked_once_and_stays_what_the_starting_weights_said() {
+fn it_is_computed_once_by_the_initial_weights() {
     let place = Place::new();
     let whole = place.run("whole", &[], None);
-    assert_eq!(whole.told("asked the starting weights about 40 pairs"), 1);
+    assert_eq!(whole.told("reference log-probabilities of 40 pairs"), 1);
     let plan = place.plan("whole", &[]);
     let dir = place.stage_dir("whole").join(REFERENCE_DIR);
     let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
-    let key = dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key");
-    let save_format = Reference::load(&dir, &key).expect("whole").expect("there");
+    let key = dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key");
+    let saved = Reference::load(&dir, &key).expect("whole").expect("there");
     let first = train::first_weights(
         &plan,
         ModelSource::of(stage(&plan)),
@@ -29,32 +29,32 @@ fn it_is_asked_once_and_stays_what_the_starting_weights_said() {
     );
     let first: Weights<CausalLm> = first.expect("weights");
     // Those that the weights of step 0 give now, to the bit, and every pair of steps and measurements among them.
-    let now = Reference::ask(stage(&plan), &first.model, &Device::flex()).expect("asked");
-    assert_eq!(save_format, now);
-    assert_eq!(save_format.n_texts(), 80);
+    let now = Reference::compute(stage(&plan), &first.model, &Device::flex()).expect("computed");
+    assert_eq!(saved, now);
+    assert_eq!(saved.n_texts(), 80);
     // The weights did move.
     let last = model::load_causal_lm(&place.stage_dir("whole").join("model"), &Device::flex());
-    let moved =
-        Reference::ask(stage(&plan), &last.expect("a model"), &Device::flex()).expect("asked");
-    assert_ne!(save_format, moved);
+    let moved = Reference::compute(stage(&plan), &last.expect("a model"), &Device::flex())
+        .expect("computed");
+    assert_ne!(saved, moved);
 }
 
 #[test]
-fn a_resumed_run_reads_it_and_does_not_ask_again() {
+fn a_resumed_run_reads_it() {
     let place = Place::new();
     place.run("whole", &[], None);
     let cut = place.run("cut", &[], Some(3));
     assert_eq!(cut.outcome, Some(Outcome::Stopped { step: 3 }));
     let before = place.bytes("cut", FILE);
     let resumed = place.run("cut", &[], None);
-    assert_eq!(resumed.told("asked"), 0);
+    assert_eq!(resumed.told("precomputed"), 0);
     assert_eq!(place.bytes("cut", FILE), before);
     assert_eq!(before, place.bytes("whole", FILE));
     assert_eq!(place.bytes("cut", MODEL), place.bytes("whole", MODEL));
 }
 
 #[test]
-fn a_damaged_or_missing_one_is_asked_anew_of_the_starting_weights() {
+fn a_damaged_or_missing_one_is_computed_again_by_the_initial_weights() {
     let place = Place::new();
     place.run("whole", &[], None);
     let wanted = place.bytes("whole", FILE);
@@ -64,11 +64,11 @@ fn a_damaged_or_missing_one_is_asked_anew_of_the_starting_weights() {
     bytes[9] ^= 1;
     fsio::write_atomic(&path, bytes).expect("damaged");
     let resumed = place.run("cut", &[], Some(5));
-    assert_eq!((resumed.told("checksum"), resumed.told("asked the starting weights")), (1, 1));
+    assert_eq!((resumed.told("checksum"), resumed.told("precomputed")), (1, 1));
     assert_eq!(place.bytes("cut", FILE), wanted);
     fsio::remove_dir_all(place.stage_dir("cut").join(REFERENCE_DIR)).expect("removed");
     let resumed = place.run("cut", &[], None);
-    assert_eq!(resumed.told("asked the starting weights"), 1);
+    assert_eq!(resumed.told("precomputed"), 1);
     assert_eq!(place.bytes("cut", FILE), wanted);
     assert_eq!(place.bytes("cut", MODEL), place.bytes("whole", MODEL));
 }
@@ -79,11 +79,11 @@ fn one_of_other_weights_or_data_is_not_read() {
     let key = |set: &[(&str, &str)]| {
         let plan = place.plan("keys", set);
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
-        dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key")
+        dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key")
     };
     let usual = key(&[]);
     assert_eq!(usual, key(&[]));
-    // What changes neither weights nor texts nor which are visited, changes no number.
+    // Keys that change neither weights nor texts nor the visited pairs change no number.
     assert_eq!(usual, key(&[("dpo.optimizer.lr", "1e-4")]));
     for change in [
         ("seed", "4"),
@@ -97,12 +97,12 @@ fn one_of_other_weights_or_data_is_not_read() {
     ] {
         assert_ne!(usual, key(&[change]), "{change:?}");
     }
-    let dir = place.path().join("save_format");
+    let dir = place.path().join("saved");
     Reference::Sums([(0, -1.5), (1, -2.5)].into()).save(&dir, &usual).expect("saved");
     let read = Reference::load(&dir, &usual).expect("whole");
     assert_eq!(read, Some(Reference::Sums([(0, -1.5), (1, -2.5)].into())));
     let reason = Reference::load(&dir, "another").expect_err("of other weights");
-    assert!(reason.contains("of other weights or data"), "{reason}");
+    assert!(reason.contains("belongs to other weights or data"), "{reason}");
     assert_eq!(Reference::load(&place.path().join("nowhere"), &usual), Ok(None));
 }
 
@@ -113,7 +113,7 @@ fn weights_in_a_folder_are_told_apart_by_their_bytes() {
     let dir = place.path().join("start");
     plan.stages[0].start = plan::Start::Directory(dir.clone());
     let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
-    let key = || dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key");
+    let key = || dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key");
     fsio::create_dir_all(&dir).expect("a folder");
     fsio::write_atomic(dir.join("model.safetensors"), "one").expect("a file");
     let one = key();
@@ -135,28 +135,45 @@ fn beside_an_adapter_it_is_what_the_base_says() {
     place.start_with_lora("base");
     place.run("whole", &[], None);
     let first = place.metrics("whole").remove(0);
-    assert!((figure(&first, "loss") - std::f64::consts::LN_2).abs() < 1e-6, "{first}");
+    assert!((metric(&first, "loss") - std::f64::consts::LN_2).abs() < 1e-6, "{first}");
     let plan = place.plan("whole", &[]);
     let key = {
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
-        dpo::reference_key(&plan, stage(&plan), &run_dir).expect("a key")
+        dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key")
     };
-    let save_format = Reference::load(&place.stage_dir("whole").join(REFERENCE_DIR), &key);
-    let asked = Reference::ask(stage(&plan), &base.expect("a model"), &Device::flex());
-    assert_eq!(save_format.expect("whole"), Some(asked.expect("asked")));
+    let saved = Reference::load(&place.stage_dir("whole").join(REFERENCE_DIR), &key);
+    let computed = Reference::compute(stage(&plan), &base.expect("a model"), &Device::flex());
+    assert_eq!(saved.expect("whole"), Some(computed.expect("computed")));
     // Cut and resumed, with the masks of its dropout, it is the same adapter.
     place.run("cut", &[], Some(3));
-    assert_eq!(place.run("cut", &[], None).told("asked"), 0);
+    assert_eq!(place.run("cut", &[], None).told("precomputed"), 0);
     let adapter = "model/adapter_model.safetensors";
     assert_eq!(place.bytes("cut", adapter), place.bytes("whole", adapter));
 }
 
+/// Computed again after a resume, it is read in the data type of the first time, to the bit.
 #[test]
-fn losses_without_reference_ask_nothing() {
+fn on_a_base_in_bf16_it_is_computed_again_in_bf16() {
+    let place = Place::new();
+    place.run("base", &[("dpo.epochs", "0.5")], None);
+    place.start_with("rank = 4, base_dtype = \"bf16\"", "base");
+    place.run("cut", &[], Some(3));
+    let first = place.bytes("cut", FILE);
+    fsio::remove_dir_all(place.stage_dir("cut").join(REFERENCE_DIR)).expect("removed");
+    assert_eq!(place.run("cut", &[], None).told("precomputed"), 1);
+    assert_eq!(place.bytes("cut", FILE), first);
+    // In f32 the numbers differ, so the data type matters here.
+    place.start_with("rank = 4", "base");
+    place.run("f32", &[], Some(1));
+    assert_ne!(place.bytes("f32", FILE), first);
+}
+
+#[test]
+fn losses_without_reference_compute_none() {
     let place = Place::new();
     for loss in ["simpo", "orpo"] {
         let run = place.run(loss, &[("dpo.loss", loss), ("dpo.epochs", "0.5")], None);
-        assert_eq!(run.told("asked"), 0);
+        assert_eq!(run.told("precomputed"), 0);
         assert!(!place.stage_dir(loss).join(REFERENCE_DIR).exists());
     }
 }

@@ -1,6 +1,6 @@
 //! The stage as a whole: its first loss, its micro-batches, what it learns, what it logs and leaves.
 
-use crate::support::{Place, figure};
+use crate::support::{Place, metric};
 
 #[test]
 fn the_first_loss_is_ln_2_and_the_pairs_are_learnt() {
@@ -9,14 +9,14 @@ fn the_first_loss_is_ln_2_and_the_pairs_are_learnt() {
     place.run("learns", &set, None);
     let rows = place.metrics("learns");
     let first = rows.first().expect("a row");
-    assert!((figure(first, "loss") - std::f64::consts::LN_2).abs() < 1e-6, "{first}");
-    assert!(figure(first, "rewards/margins").abs() < 1e-5);
+    assert!((metric(first, "loss") - std::f64::consts::LN_2).abs() < 1e-6, "{first}");
+    assert!(metric(first, "rewards/margins").abs() < 1e-5);
     let evals: Vec<_> = rows.iter().filter(|row| row.get("eval_loss").is_some()).collect();
     let last = evals.last().expect("a measurement");
-    assert!(figure(last, "accuracy") > 0.95, "{last}");
-    assert!(figure(last, "margin") > 0.5, "{last}");
-    assert!(figure(last, "eval_loss") < 0.5 * std::f64::consts::LN_2, "{last}");
-    assert!(figure(last, "eval_rewards/chosen") > figure(last, "eval_rewards/rejected"));
+    assert!(metric(last, "accuracy") > 0.95, "{last}");
+    assert!(metric(last, "margin") > 0.5, "{last}");
+    assert!(metric(last, "eval_loss") < 0.5 * std::f64::consts::LN_2, "{last}");
+    assert!(metric(last, "eval_rewards/chosen") > metric(last, "eval_rewards/rejected"));
     // The finished stage says what the last measurement said.
     let finished = place.bytes("learns", "finished.json");
     let finished: serde_json::Value = serde_json::from_slice(&finished).expect("JSON");
@@ -39,9 +39,9 @@ fn micro_batches_change_nothing() {
         };
         let (whole, threes, ones) = (row("8"), row("3"), row("1"));
         for key in ["loss", "grad_norm", "rewards/margins", "logps/chosen"] {
-            let wanted = figure(&whole, key);
+            let wanted = metric(&whole, key);
             for split in [&threes, &ones] {
-                let gap = (figure(split, key) - wanted).abs();
+                let gap = (metric(split, key) - wanted).abs();
                 assert!(gap < 2e-4 * wanted.abs().max(0.01), "{loss} {key}: {split} not {whole}");
             }
         }
@@ -55,6 +55,6 @@ fn every_loss_moves_the_answers_apart() {
         place.run(loss, &[("dpo.loss", loss), ("dpo.epochs", "6")], None);
         let rows = place.metrics(loss);
         let last = rows.iter().rfind(|row| row.get("eval_loss").is_some()).expect("a measurement");
-        assert!(figure(last, "accuracy") > 0.9, "{loss}: {last}");
+        assert!(metric(last, "accuracy") > 0.9, "{loss}: {last}");
     }
 }

@@ -1,9 +1,9 @@
-//! A folder with a recipe and its pairs, and a tiny model trained on them.
+//! A directory with a recipe and its pairs, and a tiny model trained on them.
 
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use plan::{Plan, Request, StagePlan, Unwatched};
+use plan::{DpoPlan, Plan, Request, Stage, StagePlan, Unwatched};
 use serde_json::Value;
 use train::{Context, Event, Outcome, Progress, RunDir, StopFlag};
 
@@ -43,7 +43,7 @@ save_every_minutes = 0.0
 log_every_steps = 1
 "#;
 
-/// A folder that goes away with the test.
+/// A directory that is removed after the test.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
@@ -59,9 +59,13 @@ impl Place {
 
     /// From now on the stage starts from the finished stage of a run, with an adapter.
     pub(crate) fn start_with_lora(&self, name: &str) {
+        self.start_with("rank = 4, dropout = 0.1", name);
+    }
+
+    /// The same with these keys of the adapter.
+    pub(crate) fn start_with(&self, lora: &str, name: &str) {
         let start = self.stage_dir(name).join("model");
-        let keys =
-            format!("start = \"{}\"\nlora = {{ rank = 4, dropout = 0.1 }}\n", start.display());
+        let keys = format!("start = \"{}\"\nlora = {{ {lora} }}\n", start.display());
         let recipe = format!("seed = 3\n{STAGE}{keys}");
         fsio::write_atomic(self.path().join("r.toml"), recipe).expect("a recipe");
     }
@@ -83,7 +87,7 @@ impl Place {
         plan::plan(&loaded, &request, &mut Unwatched).expect("a plan")
     }
 
-    /// Where the stage of a run lies.
+    /// The directory of the stage of a run.
     pub(crate) fn stage_dir(&self, name: &str) -> PathBuf {
         self.path().join("runs").join(name).join("dpo")
     }
@@ -105,7 +109,7 @@ impl Place {
             stop,
             replicas: &train::SingleReplica,
         };
-        watched.outcome = Some(dpo::run(context).expect("the stage runs"));
+        watched.outcome = Some(dpo::run(context, dpo_plan(&plan)).expect("the stage runs"));
         watched
     }
 
@@ -125,6 +129,14 @@ impl Place {
 /// The one stage of a plan.
 pub(crate) fn stage(plan: &Plan) -> &StagePlan {
     plan.stages.first().expect("a stage")
+}
+
+/// DPO's part of that stage.
+pub(crate) fn dpo_plan(plan: &Plan) -> &DpoPlan {
+    match &stage(plan).kind {
+        Stage::Dpo(dpo) => dpo,
+        other => panic!("not a DPO stage: {other:?}"),
+    }
 }
 
 /// Watches a run, and stops it.
@@ -157,7 +169,7 @@ impl Progress for Watched {
     }
 }
 
-/// A figure of a row of metrics.
-pub(crate) fn figure(row: &Value, key: &str) -> f64 {
+/// A metric of a row of metrics.
+pub(crate) fn metric(row: &Value, key: &str) -> f64 {
     row[key].as_f64().unwrap_or_else(|| panic!("no `{key}` in {row}"))
 }

@@ -57,7 +57,7 @@ pub(super) fn settings() -> recipe::Optimizer {
 pub(super) fn train(model: CausalLm, n: u64, device: &Device) -> Result<Trained> {
     let (tokens, _) = batch(0, device);
     let valid = model.valid();
-    let logits = host(&valid.logits(valid.forward(&tokens)));
+    let logits = host(&valid.logits(valid.forward(&tokens).hidden_btd));
     drop(valid);
     let names = ParameterNames::of(&model);
     let mut first = Gradients::new(&names);
@@ -96,7 +96,7 @@ fn loss(model: &CausalLm, step: u64, device: &Device) -> (loss::LossSum, u64) {
     let (tokens, targets) = batch(step, device);
     let n_targets = targets.iter().filter(|target| **target >= 0).count() as u64;
     let targets_n = Tensor::<1, Int>::from_data(targets.as_slice(), &device.clone().inner());
-    let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+    let hidden_nd = model.forward(&tokens).hidden_nd();
     (loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets), n_targets)
 }
 

@@ -27,7 +27,7 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let expected = io.floats_of("logits", &shape)?;
     let logits = |name, model: &model::CausalLm| {
         let mut quantity = Quantity::new(name);
-        let got = host(&model.logits(model.forward(&tokens)));
+        let got = host(&model.logits(model.forward(&tokens).hidden_btd));
         quantity.add("all", &got, &expected, LOGITS);
         quantity
     };

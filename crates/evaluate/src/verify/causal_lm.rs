@@ -58,7 +58,7 @@ pub(super) fn replay_widened(dir: &Path, device: &Device) -> Result<Vec<Quantity
     let tokens = TokenBatch::of_rows(&ids.values, rows(&ids), device);
     let mut quantity = Quantity::new("logits");
     let expected = io.floats_of(WIDENED_LOGITS, &shape_of(&ids, model.config().vocab_size()))?;
-    quantity.add("", &host(&model.logits(model.forward(&tokens))), &expected, LOGITS);
+    quantity.add("", &host(&model.logits(model.forward(&tokens).hidden_btd)), &expected, LOGITS);
     Ok(vec![quantity])
 }
 
@@ -122,7 +122,7 @@ impl Io {
     fn compare_logits(&self, name: &str, model: &CausalLm, device: &Device) -> Result<Quantity> {
         let shape = shape_of(&self.ids, model.config().vocab_size());
         let expected = self.file.floats_of("logits", &shape)?;
-        let got = host(&model.logits(model.forward(&self.tokens(device))));
+        let got = host(&model.logits(model.forward(&self.tokens(device)).hidden_btd));
         let mut quantity = Quantity::new(name);
         quantity.add("", &self.real(&got), &self.real(&expected), LOGITS);
         Ok(quantity)
@@ -182,7 +182,7 @@ fn compare_long(
     let expected = file.floats_of("logits", &shape_of(&ids, model.config().vocab_size()))?;
     let mut whole = Quantity::new("long_logits");
     let tokens = TokenBatch::of_rows(&ids.values, 1, device);
-    whole.add("", &host(&model.logits(model.forward(&tokens))), &expected, LOGITS);
+    whole.add("", &host(&model.logits(model.forward(&tokens).hidden_btd)), &expected, LOGITS);
     to.push(whole);
     for (name, n_tokens) in [("cached_one_at_a_time", 1), ("cached_several_at_a_time", SEVERAL)] {
         let (mut decoder, hidden) = Decoder::prefill(model, &[&[*first]], ids.values.len());
@@ -205,7 +205,7 @@ pub(super) fn summed_loss(
     n_targets: u64,
 ) -> loss::LossSum {
     let n = targets.len();
-    let hidden_nd = model.forward(tokens).reshape([n, model.config().hidden_size()]);
+    let hidden_nd = model.forward(tokens).hidden_nd();
     let device = tokens.ids_bt.device();
     let targets_n = Tensor::<1, Int>::from_data(TensorData::new(targets.to_vec(), [n]), &device);
     loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets)

@@ -9,11 +9,11 @@ use burn::tensor::Device;
 use model::{load_causal_lm, load_scalar_model};
 use recipe::{AdamwKeys, OptimizerKind};
 use rl::{
-    ActorCritic, Conventions, KlEstimator, Learner, Rollouts, Sampling, Scored, ScoredEpisode,
-    Settings, weights_hash,
+    ActorCritic, Conventions, KlEstimator, Rollouts, Sampling, Scored, ScoredEpisode, Settings,
+    weights_hash,
 };
 use serde::Deserialize;
-use train::{Optimizer, SingleReplica};
+use train::{Learner, Optimizer, ParameterNames};
 
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
@@ -104,15 +104,10 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let orders = &expected.episode_order_of_each_epoch;
     let learn = |scored: &Scored| {
         let actors = actors.clone();
-        let mut adamw = Optimizer::new(optimizer.clone(), &actors)?;
-        let learner = Learner {
-            optimizer: &mut adamw,
-            lr: optimizer.lr,
-            observe: &mut |_| (),
-            device,
-            replicas: &SingleReplica,
-        };
-        rl::update(actors, learner, scored, orders, &settings)
+        let names = ParameterNames::of(&actors);
+        let adamw = Optimizer::new(optimizer.clone(), &actors)?;
+        let mut learner = Learner::unchecked(adamw, names, device);
+        rl::update(actors, &mut learner, optimizer.lr, scored, orders, &settings)
     };
     let updated = learn(&scored)?;
     quantities.push(compare_metrics(&updated.metrics, expected.metrics.first()));

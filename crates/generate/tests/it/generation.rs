@@ -102,7 +102,7 @@ fn logprobs_are_those_of_a_whole_forward() {
         let n_prompt = ids.len();
         ids.extend(&completion.tokens);
         let device = kernels::device("cpu").unwrap();
-        let logits = model.logits(model.forward(&TokenBatch::of_rows(&ids, 1, &device)));
+        let logits = model.logits(model.forward(&TokenBatch::of_rows(&ids, 1, &device)).hidden_btd);
         let logits = values(&logits);
         let rows = logits.chunks(model.config().vocab_size()).skip(n_prompt - 1);
         let expected: Vec<f32> = rows

@@ -41,6 +41,17 @@ impl AttentionMask {
         }
     }
 
+    /// The causal mask over keys `0..S` and the queries that are their last `T` positions.
+    pub fn causal(q_segments_bt: Tensor<2, Int>, k_segments_bs: Tensor<2, Int>) -> Self {
+        Self::new(q_segments_bt, k_segments_bs, None)
+    }
+
+    /// The same mask with a window.
+    #[must_use]
+    pub fn with_window(self, window: Option<usize>) -> Self {
+        Self { window, additive_b1ts: Arc::default(), visible: Arc::default(), ..self }
+    }
+
     /// 0 where a key is visible, a very large negative number where it is not: `[b, 1, t, s]`.
     pub fn additive(&self) -> Tensor<4> {
         self.additive_b1ts.get_or_init(|| self.build()).clone()

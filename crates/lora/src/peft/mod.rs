@@ -1,6 +1,6 @@
-//! PEFT directories: adapter_config.json and adapter_model.safetensors, in and out, strictly.
+//! PEFT directories: reading and writing adapter_config.json and adapter_model.safetensors, strictly.
 //!
-//! It deliberately reads no format that can carry code, follows no path in a file, and loads no base.
+//! Formats that can contain code are not read, and paths in files are not followed.
 
 mod settings;
 mod weights;
@@ -18,29 +18,27 @@ pub use arch::{ADAPTER_CONFIG, Peft};
 
 pub use self::weights::{PREFIX, write_weights};
 
-/// The weights' file of an adapter's directory.
+/// File name of an adapter's weights.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
-/// Attaches the adapter of a PEFT directory to its base and freezes the rest.
+/// Attaches the adapter of a PEFT directory to its base model and freezes the rest.
 ///
-/// Every tensor that the settings promise must be in the file, in the right shape and finite, and
-/// nothing else; names and shapes are checked before any data is read.
+/// The file must have exactly the tensors of its settings, in the right shape and finite; names and shapes are checked
+/// before any data is read.
 pub fn load<M: Adaptable>(mut model: M, dir: &Path) -> Result<(Adapted<M>, Peft)> {
     let peft = Peft::read(dir)?;
     settings::check_head(&peft, &model, dir)?;
     let config = &peft.lora;
     let layers = layers_of(&model, config)?;
     let mut file = weights::AdapterFile::open(dir, &mut model, config, &layers, peft.saves_head)?;
-    let dropout =
-        attach_from(&mut model, config, &layers, &mut |name, widths| file.factors(name, widths))?;
+    let dropout = attach_from(&mut model, config, &layers, &mut |tensor| file.read(tensor))?;
     file.read_head(&mut model)?;
     Ok((Adapted { model: train_adapters_only(model), layers, dropout }, peft))
 }
 
-/// Writes a model's adapter as a PEFT directory that opens on the named base.
+/// Writes a model's adapter as a PEFT directory for the base model `base`, with the head if the base model has none.
 ///
-/// A head that the base does not have is written along. The weights are f32 by default in PEFT;
-/// bf16 and f16 are rounded once.
+/// PEFT's default is f32; bf16 and f16 are rounded once.
 pub fn export<M: Adaptable>(
     model: &M,
     config: &LoraConfig,

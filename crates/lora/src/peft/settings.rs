@@ -1,4 +1,4 @@
-//! adapter_config.json as PEFT writes it: the keys that every PEFT since 0.8 takes. Reading it is arch's.
+//! Writing adapter_config.json with the keys that every PEFT since 0.8 reads. arch reads it.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use model::Adaptable;
 use serde_json::json;
 
 use super::ADAPTER_CONFIG;
-use crate::attach::is_factor;
+use crate::method::is_adapter_tensor;
 use crate::{LoraConfig, Result, Targets};
 
-/// Refuses a head that the model doesn't have.
+/// Refuses a head that the model does not have.
 pub(super) fn check_head<M: Adaptable>(peft: &Peft, model: &M, dir: &Path) -> Result<()> {
     if !peft.saves_head || model.own_head().is_some() {
         return Ok(());
@@ -31,12 +31,12 @@ pub(super) fn to_json<M: Adaptable>(
 ) -> Result<String> {
     config.check()?;
     let names = model::parameter_names(model);
-    let layers = names.iter().filter(|name| is_factor(name));
+    let layers = names.iter().filter(|name| is_adapter_tensor(name));
     let layers = layers.filter_map(|name| name.strip_suffix(".lora_A.weight"));
     let targets = match &config.targets {
         Targets::Names(names) => json!(names),
         Targets::Pattern(pattern) => json!(pattern),
-        // PEFT writes out what it found, too.
+        // PEFT writes the layers that it found, too.
         Targets::AllLinear => json!(layers.collect::<Vec<_>>()),
     };
     let whole = config.alpha.fract() == 0.0 && config.alpha < 1e15;

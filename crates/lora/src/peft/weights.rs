@@ -1,7 +1,6 @@
-//! adapter_model.safetensors: PEFT's names, read without a gap or a left-over, written in its order.
+//! adapter_model.safetensors: PEFT's names, read with no tensor missing or left over, written in PEFT's order.
 //!
-//! The file's own header says how each tensor is stored; f32, bf16 and f16 are read. It deliberately
-//! maps names by one prefix and nothing else.
+//! Each tensor is f32, bf16 or f16 by the file's header. PEFT's names are the model's after one prefix.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,16 +12,16 @@ use burn::tensor::{Tensor, TensorData};
 use model::{Adaptable, SafetensorsFile, SafetensorsWriter, visit_tensors};
 
 use super::ADAPTER_WEIGHTS;
-use crate::attach::{Factors, is_factor};
+use crate::attach::slot_of;
+use crate::method::{AdapterTensor, Method, is_adapter_tensor};
 use crate::{Error, LoraConfig, Result};
 
-/// What PEFT puts before the base's names.
+/// PEFT's prefix of the base model's names.
 pub const PREFIX: &str = "base_model.model.";
 
-/// An adapter's file whose names and shapes have been checked against model and settings.
+/// An adapter's file, its names and shapes checked against model and settings.
 pub(super) struct AdapterFile {
     file: SafetensorsFile,
-    rank: usize,
     head: Option<&'static str>,
 }
 
@@ -41,11 +40,11 @@ impl AdapterFile {
         let file = SafetensorsFile::open(&path)?;
         let head = model.own_head().filter(|_| saves_head);
         let mut expected: Vec<(String, [usize; 2])> = Vec::new();
-        for (name, slot) in model.backbone_mut().projections_mut() {
+        for (name, layer) in model.backbone_mut().projections_mut() {
             if layers.contains(&name) {
-                let (d_in, d_out) = slot.widths();
-                let [a, b] = factor_names(&name);
-                expected.extend([(a, [config.rank, d_in]), (b, [d_out, config.rank])]);
+                let tensors = Method::of(config).tensors(&slot_of(&name, layer), config);
+                let tensors = tensors.into_iter();
+                expected.extend(tensors.map(|tensor| (peft_name(&tensor.name), tensor.shape)));
             }
         }
         if let Some(name) = head {
@@ -55,43 +54,36 @@ impl AdapterFile {
         for (name, shape) in &expected {
             file.check(name, shape)?;
         }
-        Ok(Self { file, rank: config.rank, head })
+        Ok(Self { file, head })
     }
 
-    /// The values of a layer's A and B.
-    pub(super) fn factors(
-        &mut self,
-        layer: &str,
-        (d_in, d_out): (usize, usize),
-    ) -> Result<Factors> {
-        let [a, b] = factor_names(layer);
-        Ok((self.file.read(&a, &[self.rank, d_in])?, self.file.read(&b, &[d_out, self.rank])?))
+    /// The values of a tensor.
+    pub(super) fn read(&mut self, tensor: &AdapterTensor) -> Result<Vec<f32>> {
+        Ok(self.file.read(&peft_name(&tensor.name), &tensor.shape)?)
     }
 
-    /// Puts the file's head, if it has one, into the model.
+    /// Replaces the model's head by the file's, if it has one.
     pub(super) fn read_head<M: Adaptable>(&mut self, model: &mut M) -> Result<()> {
         let (Some(name), Some(head)) = (self.head, model.own_head_mut()) else { return Ok(()) };
         let shape = head.weight.dims();
         let values = self.file.read(&head_name(name), &shape)?;
-        head.weight = kernels::update_param(head.weight.clone(), |old| {
-            Tensor::from_data(TensorData::new(values, shape), &old.device())
-        });
+        head.weight.update(|old| Tensor::from_data(TensorData::new(values, shape), &old.device()));
         Ok(())
     }
 }
 
-/// Writes the factors of a model's adapters, and the head that its base does not have, under PEFT's
-/// names and in its order: equal weights give the very bytes that PEFT writes.
+/// Writes the tensors of a model's adapters, and a head that its base model does not have, under PEFT's names and in its
+/// order: equal weights give the bytes that PEFT writes.
 pub fn write_weights<M: Adaptable>(model: &M, dtype: Dtype, out: &mut dyn io::Write) -> Result<()> {
     let mut found: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     let head = model.own_head().map(|head| format!("{head}."));
     visit_tensors(model, |name, shape, values| {
-        if is_factor(name) || head.as_ref().is_some_and(|head| name.starts_with(head)) {
-            found.push((format!("{PREFIX}{name}"), shape.to_vec(), values.to_vec()));
+        if is_adapter_tensor(name) || head.as_ref().is_some_and(|head| name.starts_with(head)) {
+            found.push((peft_name(name), shape.to_vec(), values.to_vec()));
         }
         Ok::<(), Error>(())
     })?;
-    if !has_factors(model) {
+    if !has_adapters(model) {
         return Err(Error::NoAdapter);
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
@@ -103,12 +95,12 @@ pub fn write_weights<M: Adaptable>(model: &M, dtype: Dtype, out: &mut dyn io::Wr
     Ok(writer.finish()?)
 }
 
-fn has_factors<M: Module>(model: &M) -> bool {
+fn has_adapters<M: Module>(model: &M) -> bool {
     !crate::adapter_names(model).is_empty()
 }
 
-fn factor_names(layer: &str) -> [String; 2] {
-    ["A", "B"].map(|factor| format!("{PREFIX}{layer}.lora_{factor}.weight"))
+fn peft_name(name: &str) -> String {
+    format!("{PREFIX}{name}")
 }
 
 fn head_name(head: &str) -> String {
@@ -130,11 +122,11 @@ fn check_names(
         });
     }
     let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-    let mut left = file.tensors().iter().filter(|info| !known.contains(info.name.as_str()));
-    match left.next() {
+    let mut left_over = file.tensors().iter().filter(|info| !known.contains(info.name.as_str()));
+    match left_over.next() {
         None => Ok(()),
         Some(info) => {
-            Err(Error::LeftOver { path: path(), name: info.name.clone(), more: left.count() })
+            Err(Error::LeftOver { path: path(), name: info.name.clone(), more: left_over.count() })
         }
     }
 }

@@ -175,9 +175,7 @@ fn weights_without_a_gap_or_a_left_over() {
     rewrite(&dir, |tensors| {
         tensors.push(("base_model.model.lm_head.weight".to_owned(), vec![1], vec![0.0]));
     });
-    assert!(
-        refusal(&dir).contains("without a place in model and settings: `base_model.model.lm_head")
-    );
+    assert!(refusal(&dir).contains("absent from model or settings: `base_model.model.lm_head"));
     // An adapter called by another name matches nothing.
     rewrite(&dir, |tensors| {
         for tensor in tensors {

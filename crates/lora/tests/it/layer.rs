@@ -1,7 +1,10 @@
-//! One layer with an adapter against the same layer with a dense weight: values and gradients.
+//! A layer with an adapter against the same layer with a dense weight: values and gradients.
 
 use burn::tensor::{Device, Tensor};
-use nn::{Conv1d, DropoutKey, Linear, LoraAdapter, LoraDropout, Projection};
+use nn::{
+    Adapter, BaseLayer, Conv1d, DropoutKey, Linear, LoraAdapter, LoraDropout, PackedFormat,
+    Projection,
+};
 use testkit::{Tolerance, assert_close, values};
 
 const CLOSE: Tolerance = Tolerance { absolute: 1e-6, of_largest: 1e-6 };
@@ -11,8 +14,9 @@ fn wave<const D: usize>(shape: [usize; D], factor: f32, device: &Device) -> Tens
     Tensor::from_data(testkit::wave(shape, factor).into_data(), device)
 }
 
-fn adapter(device: &Device) -> LoraAdapter {
-    LoraAdapter::new(wave([3, 7], 0.3, device), wave([5, 3], 0.9, device), SCALE, None)
+fn adapter(device: &Device) -> Adapter {
+    let (a, b) = (wave([3, 7], 0.3, device), wave([5, 3], 0.9, device));
+    Adapter::Lora(LoraAdapter::new(a, b, SCALE, None))
 }
 
 #[test]
@@ -42,7 +46,7 @@ fn both_layouts_equal_a_dense_weight() {
     {
         assert_close("y", &values(&y), &values(&expected), CLOSE);
         let gradients = (y * weight.clone()).sum().backward();
-        let slot = layer.adapter().expect("an adapter");
+        let Some(Adapter::Lora(slot)) = layer.adapter() else { panic!("an adapter") };
         let of =
             |factor: &nn::LoraFactor| values(&factor.weight.val().grad(&gradients).expect("one"));
         assert_close("dA", &of(&slot.lora_A), &values(&da), CLOSE);
@@ -58,7 +62,7 @@ fn dropping(device: &Device, layer: &str) -> (Linear, DropoutKey) {
     let dropout = LoraDropout::new(0.5, layer.to_owned(), key.clone());
     let (a, b) = (wave([3, 7], 0.3, device), wave([5, 3], 0.9, device));
     let mut layer = Linear::new(wave([5, 7], 1.1, device), None);
-    layer.set_adapter(Some(LoraAdapter::new(a, b, SCALE, Some(dropout))));
+    layer.set_adapter(Some(Adapter::Lora(LoraAdapter::new(a, b, SCALE, Some(dropout)))));
     (layer, key)
 }
 
@@ -105,4 +109,83 @@ fn training_without_a_key_is_refused() {
     let device = Device::flex().autodiff();
     let (layer, _) = dropping(&device, "a");
     layer.forward(wave([4, 7], 0.6, &device));
+}
+
+/// Gradients of the factors and of the input beside a packed weight, which equal those beside its unpacked values.
+#[test]
+fn a_packed_base_is_frozen_and_passes_gradients_on() {
+    let device = Device::flex().autodiff();
+    let upstream = wave([2, 4, 5], 2.3, &device);
+    for format in [PackedFormat::Int8, PackedFormat::Nf4] {
+        let mut packed = Linear::new(wave([5, 7], 1.1, &device), Some(wave([5], 0.4, &device)));
+        packed.weight = packed.weight.pack(format);
+        let mut dense = Linear::new(packed.weight.val().autodiff(), Some(wave([5], 0.4, &device)));
+        let run = |layer: &mut Linear| {
+            layer.set_adapter(Some(adapter(&device)));
+            let x = wave([2, 4, 7], 0.6, &device).set_require_grad(true);
+            let y = nn::fused_linear(kernels::LinearInput::Plain(x.clone()), &[&*layer], None);
+            let found = values(&y);
+            let gradients = (y * upstream.clone()).sum().backward();
+            let Some(Adapter::Lora(lora)) = layer.adapter() else { panic!("an adapter") };
+            let of = |x: Option<Tensor<2>>| values(&x.expect("a gradient"));
+            let dx = values(&x.grad(&gradients).expect("a gradient"));
+            let factors = [&lora.lora_A, &lora.lora_B].map(|f| of(f.weight.val().grad(&gradients)));
+            let bias = layer.bias.as_ref().expect("a bias").val().grad(&gradients);
+            (found, dx, factors, values(&bias.expect("a gradient")))
+        };
+        let (got, want) = (run(&mut packed), run(&mut dense));
+        assert!(!packed.weight.val().is_require_grad());
+        assert_close("y", &got.0, &want.0, CLOSE);
+        assert_close("dx", &got.1, &want.1, CLOSE);
+        assert_close("dA", &got.2[0], &want.2[0], CLOSE);
+        assert_close("dB", &got.2[1], &want.2[1], CLOSE);
+        assert_close("dbias", &got.3, &want.3, CLOSE);
+        // Merging unpacks the weight.
+        let before = values(&packed.forward(wave([3, 7], 0.2, &device)));
+        assert!(packed.merge_adapter().is_some() && packed.weight.dense().is_some());
+        let merged = values(&packed.forward(wave([3, 7], 0.2, &device)));
+        assert_close("merged", &merged, &before, Tolerance { absolute: 1e-6, of_largest: 2e-6 });
+    }
+}
+
+/// DoRA (Liu et al. 2024, equation 5) from what [`Adapter::forward`] gives a method: with y = W·x + bias, the output is
+/// m / ‖W + s·B·A‖ · (W·x + s·B·A·x) + bias, norms over rows.
+fn dora(
+    x: Tensor<2>,
+    base: BaseLayer<'_>,
+    y: Tensor<2>,
+    (a, b, magnitude): (Tensor<2>, Tensor<2>, Tensor<1>),
+) -> Tensor<2> {
+    let bias = base.bias_o().expect("a bias").unsqueeze::<2>();
+    let directions = base.weight_oi() + b.clone().matmul(a.clone()).mul_scalar(SCALE);
+    let norms = directions.square().sum_dim(1).sqrt().squeeze_dim::<1>(1);
+    let low_rank = x.matmul(a.transpose()).matmul(b.transpose()).mul_scalar(SCALE);
+    (y - bias.clone() + low_rank) * (magnitude / norms).unsqueeze::<2>() + bias
+}
+
+#[test]
+fn a_method_that_rescales_the_base_output_can_be_written() {
+    let device = Device::flex();
+    let (w, bias) = (wave([5, 7], 1.1, &device), wave::<1>([5], 0.4, &device));
+    let (a, b) = (wave::<2>([3, 7], 0.3, &device), wave::<2>([5, 3], 0.9, &device));
+    let (x, m) = (wave::<2>([4, 7], 0.6, &device), wave::<1>([5], 0.8, &device));
+    // By plain loops over the dense weight.
+    let delta = values(&b.clone().matmul(a.clone()).mul_scalar(SCALE));
+    let dense: Vec<f32> = values(&w).iter().zip(&delta).map(|(w, d)| w + d).collect();
+    let (xs, biases, ms) = (values(&x), values(&bias), values(&m));
+    let mut want = Vec::new();
+    for row in xs.chunks(7) {
+        for (o, direction) in dense.chunks(7).enumerate() {
+            let norm = direction.iter().map(|d| d * d).sum::<f32>().sqrt();
+            let dot: f32 = direction.iter().zip(row).map(|(d, x)| d * x).sum();
+            want.push(ms[o] / norm * dot + biases[o]);
+        }
+    }
+    let linear = Linear::new(w.clone(), Some(bias.clone()));
+    let conv = Conv1d::new(w.transpose(), Some(bias));
+    for layer in [&linear as &dyn Projection, &conv] {
+        let base = layer.base();
+        let got = dora(x.clone(), base, base.forward(x.clone()), (a.clone(), b.clone(), m.clone()));
+        assert_close("DoRA", &values(&got), &want, Tolerance::absolute(1e-5));
+    }
 }

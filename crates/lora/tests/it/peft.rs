@@ -29,7 +29,7 @@ fn pefts_logits_and_its_very_bytes() {
         assert_eq!(peft.lora.rslora, case == "rslora");
         let (tokens, expected) = io_of(&dir);
         let model = &adapted.model;
-        let got = values(&model.logits(model.forward(&tokens)));
+        let got = values(&model.logits(model.forward(&tokens).hidden_btd));
         let largest = assert_close(case, &got, &expected, Tolerance::LOGITS);
         println!("{case}: logits differ by at most {largest:.1e}");
 

@@ -44,7 +44,7 @@ pub(crate) fn some_tokens(device: &Device) -> TokenBatch {
 
 pub(crate) fn logits(model: &CausalLm) -> Vec<f32> {
     let tokens = some_tokens(&Device::flex());
-    values(&model.logits(model.forward(&tokens)))
+    values(&model.logits(model.forward(&tokens).hidden_btd))
 }
 
 /// Every parameter's values by name.

@@ -26,7 +26,7 @@ fn tokens(step: u64) -> (TokenBatch, Vec<i32>) {
 fn next_token_loss(model: &CausalLm, step: u64) -> LossSum {
     let (tokens, targets) = tokens(step);
     let n = targets.len();
-    let hidden_nd = model.forward(&tokens).reshape([n, model.config().hidden_size()]);
+    let hidden_nd = model.forward(&tokens).hidden_nd();
     let targets_n = Tensor::<1, Int>::from_data(TensorData::new(targets, [n]), &Device::flex());
     loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n as u64)
 }

@@ -68,3 +68,41 @@ fn the_mean_is_over_the_given_total() {
 }
 
 const CLOSE: Tolerance = Tolerance::absolute(1e-6);
+
+/// A quarter of the mean square of the hidden states: a mean over its batch, as a model's own loss is.
+fn aux_loss(hidden: &Tensor<2>) -> Tensor<1> {
+    hidden.clone().square().mean().mul_scalar(0.25)
+}
+
+#[test]
+fn a_models_own_loss_is_weighed_by_the_terms_of_its_forward() {
+    let device = Device::flex().autodiff();
+    for micro in [3, 4, 12] {
+        let head = head(&device);
+        let (mut loss, mut want) = (0.0, 0.0);
+        for start in (0..N).step_by(micro) {
+            let (hidden, targets, count) = rows(start..start + micro, &device);
+            let hidden = hidden.set_require_grad(true);
+            let aux = aux_loss(&hidden);
+            want += f64::from(values(&aux)[0]) * count as f64;
+            let plain = cross_entropy(hidden.clone(), head.clone(), targets, count);
+            want += plain.value();
+            let without = plain.clone().with_aux_loss(None, count);
+            assert_eq!(without.value().to_bits(), plain.value().to_bits());
+            let sum = plain.with_aux_loss(Some(aux), count);
+            assert_eq!(sum.count, count);
+            loss += sum.value();
+            // d aux / d hidden = hidden / (2 · elements), added to that of the cross-entropy.
+            let (again, targets, _) = rows(start..start + micro, &device);
+            let again = again.set_require_grad(true);
+            let alone = cross_entropy(again.clone(), head.clone(), targets, count).sum.backward();
+            let alone = values(&again.grad(&alone).expect("a gradient"));
+            let added = count as f32 / (2.0 * (micro * D) as f32);
+            let x = values(&hidden);
+            let want: Vec<f32> = alone.iter().zip(&x).map(|(d, x)| d + added * x).collect();
+            let got = values(&hidden.grad(&sum.sum.backward()).expect("a gradient"));
+            assert_close("gradient", &got, &want, Tolerance::absolute(2e-6));
+        }
+        assert!((loss / want - 1.0).abs() < 1e-6, "{micro}: {loss} {want}");
+    }
+}

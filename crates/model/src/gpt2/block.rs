@@ -1,15 +1,19 @@
-//! One block: attention and MLP, each behind a norm and added to the residual stream.
+//! A block: attention and MLP, each after a norm and added to the residual stream.
 //!
-//! Fields stand in the order of Hugging Face's modules, which is the order of checkpoints.
+//! Fields are in the order of Hugging Face's modules, which is the order of checkpoints.
 
 use arch::{Activation, Gpt2Config};
 use burn::module::Module;
 use burn::tensor::{Tensor, activation};
 use kernels::{AttentionMask, GeluKind, LinearInput};
-use nn::{Conv1d, HeadLayout, LayerCache, LayerNorm, Projection, attend, fused_linear, pin_masks};
+use nn::{
+    Conv1d, HeadLayout, HeadTransforms, LayerCache, LayerNorm, NamedProjection, Projection, attend,
+    fused_linear,
+};
 
 use crate::Result;
 use crate::build::Builder;
+use crate::decoder;
 
 #[derive(Module, Debug)]
 pub(super) struct Block {
@@ -45,32 +49,29 @@ impl Block {
             mlp: Mlp::build(config, &mut from.inside("mlp"))?,
         })
     }
+}
 
-    pub(super) fn projections_mut(&mut self) -> [(&'static str, &mut dyn Projection); 4] {
-        [
-            ("attn.c_attn", &mut self.attn.c_attn),
-            ("attn.c_proj", &mut self.attn.c_proj),
-            ("mlp.c_fc", &mut self.mlp.c_fc),
-            ("mlp.c_proj", &mut self.mlp.c_proj),
-        ]
-    }
+impl decoder::Block for Block {
+    type Context = AttentionMask;
 
-    /// [`Self::forward`] without a cache, of which a graph keeps `x` alone.
-    pub(super) fn recomputed(&self, x_btd: Tensor<3>, mask: &AttentionMask) -> Tensor<3> {
-        let mut block = self.clone();
-        pin_masks(block.projections_mut().map(|(_, layer)| layer));
-        let mask = mask.clone();
-        kernels::recompute(block, x_btd, move |block, x_btd| block.forward(x_btd, &mask, None))
-    }
-
-    pub(super) fn forward(
+    fn forward(
         &self,
         x_btd: Tensor<3>,
         mask: &AttentionMask,
         cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
-        let x_btd = self.attn.forward(self.ln_1.read(x_btd.clone()), x_btd, mask, cache);
-        self.mlp.forward(self.ln_2.read(x_btd.clone()), x_btd)
+        let x_btd = self.attn.forward(self.ln_1.linear_input(x_btd.clone()), x_btd, mask, cache);
+        self.mlp.forward(self.ln_2.linear_input(x_btd.clone()), x_btd)
+    }
+
+    fn projections_mut(&mut self) -> Vec<NamedProjection<'_>> {
+        let layers: [(&str, &mut dyn Projection); 4] = [
+            ("attn.c_attn", &mut self.attn.c_attn),
+            ("attn.c_proj", &mut self.attn.c_proj),
+            ("mlp.c_fc", &mut self.mlp.c_fc),
+            ("mlp.c_proj", &mut self.mlp.c_proj),
+        ];
+        layers.into_iter().map(|(name, layer)| (name.to_owned(), layer)).collect()
     }
 }
 
@@ -89,16 +90,16 @@ impl Attention {
         })
     }
 
-    /// What the attention adds to the residual stream `x`, added to it.
+    /// Adds the attention's output to the residual stream `x`.
     fn forward(
         &self,
-        read: LinearInput,
+        input: LinearInput,
         x_btd: Tensor<3>,
         mask: &AttentionMask,
         cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
-        let qkv_bt3d = fused_linear(read, &[&self.c_attn], None);
-        let joined_btd = attend(&self.heads, qkv_bt3d, None, mask, cache);
+        let qkv_bt3d = fused_linear(input, &[&self.c_attn], None);
+        let joined_btd = attend(&self.heads, qkv_bt3d, HeadTransforms::default(), mask, cache);
         fused_linear(LinearInput::Plain(joined_btd), &[&self.c_proj], Some(x_btd))
     }
 }
@@ -113,15 +114,15 @@ impl Mlp {
         })
     }
 
-    /// What the MLP adds to the residual stream `x`, added to it.
-    fn forward(&self, read: LinearInput, x_btd: Tensor<3>) -> Tensor<3> {
-        let inner_btf = fused_linear(read, &[&self.c_fc], None);
-        let read = match self.activation {
+    /// Adds the MLP's output to the residual stream `x`.
+    fn forward(&self, input: LinearInput, x_btd: Tensor<3>) -> Tensor<3> {
+        let inner_btf = fused_linear(input, &[&self.c_fc], None);
+        let input = match self.activation {
             Activation::GeluTanh => LinearInput::GeluTanh(inner_btf),
             Activation::GeluExact => LinearInput::Plain(kernels::gelu(inner_btf, GeluKind::Exact)),
             Activation::Relu => LinearInput::Plain(activation::relu(inner_btf)),
             Activation::Silu => LinearInput::Plain(kernels::silu(inner_btf)),
         };
-        fused_linear(read, &[&self.c_proj], Some(x_btd))
+        fused_linear(input, &[&self.c_proj], Some(x_btd))
     }
 }

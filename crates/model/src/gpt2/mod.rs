@@ -1,21 +1,20 @@
 //! The family `gpt2` (Radford et al. 2019): LayerNorm, learned positions, GELU; biases may be absent.
 //!
-//! Its config and parameter table are in arch; here are only the modules.
+//! Its config and parameter table are in arch.
 
 mod block;
 
 use arch::Gpt2Config;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use kernels::AttentionMask;
-use nn::{Embedding, KvCache, LayerNorm, Projection, TokenBatch};
+use nn::{Embedding, Input, KvCache, LayerNorm, NamedProjection};
 
 use self::block::Block;
-use crate::Result;
-use crate::backbone::Decoder;
 use crate::build::Builder;
+use crate::decoder::{Decoder, projections_of, run_blocks};
+use crate::{Output, Result};
 
-/// What names of parameters start with.
+/// First part of parameter names.
 pub(crate) const PREFIX: &str = "transformer";
 
 /// A GPT-2-shaped backbone.
@@ -47,29 +46,17 @@ impl Gpt2Model {
 impl Decoder for Gpt2Model {
     fn run(
         &self,
-        tokens: &TokenBatch,
+        input: &Input,
         mut cache: Option<&mut KvCache>,
         observe: &mut dyn FnMut(&Tensor<3>),
-    ) -> Tensor<3> {
+    ) -> Output {
         let [n_positions, _] = self.wpe.weight.dims();
-        let last = tokens.max_position;
+        let last = input.max_position;
         assert!(last < n_positions, "position {last} of a model that reads {n_positions}");
-        let segments_bt = &tokens.segments_bt;
-        let mask = match &mut cache {
-            Some(cache) => cache.advance(tokens, None),
-            None => AttentionMask::new(segments_bt.clone(), segments_bt.clone(), None),
-        };
-        let words_btd = self.wte.forward(tokens.ids_bt.clone());
-        let mut x_btd = words_btd + self.wpe.forward(tokens.positions_bt.clone());
-        for (idx, block) in self.h.iter().enumerate() {
-            observe(&x_btd);
-            let cache = cache.as_mut().map(|cache| cache.layer(idx));
-            x_btd = match cache {
-                None if self.recomputes => block.recomputed(x_btd, &mask),
-                cache => block.forward(x_btd, &mask, cache),
-            };
-        }
-        self.ln_f.forward(x_btd)
+        let masks = vec![input.causal_mask(cache.as_deref_mut()); self.h.len()];
+        let x_btd = input.embed(&self.wte) + self.wpe.forward(input.positions_bt.clone());
+        let x_btd = run_blocks(&self.h, x_btd, &masks, cache, self.recomputes, observe);
+        Output::of_hidden(self.ln_f.forward(x_btd))
     }
 
     fn recompute_blocks(&mut self, on: bool) {
@@ -80,12 +67,7 @@ impl Decoder for Gpt2Model {
         self.wte.weight.val()
     }
 
-    fn projections_mut(&mut self) -> Vec<(String, &mut dyn Projection)> {
-        let blocks = self.h.iter_mut().enumerate();
-        let named = blocks.flat_map(|(idx, block)| {
-            let layers = block.projections_mut().into_iter();
-            layers.map(move |(name, layer)| (format!("h.{idx}.{name}"), layer))
-        });
-        named.collect()
+    fn projections_mut(&mut self) -> Vec<NamedProjection<'_>> {
+        projections_of("h", &mut self.h)
     }
 }

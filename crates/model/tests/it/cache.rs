@@ -18,7 +18,7 @@ fn steps(model: &CausalLm, ids: &[u32], step: usize, cache: &mut KvCache) -> Vec
         let positions: Vec<u32> = (start..start + chunk.len() as u32).collect();
         let segments = vec![0; chunk.len()];
         let tokens = TokenBatch::new(chunk, &positions, &segments, 1, chunk.len(), &device);
-        let hidden = model.backbone.forward_cached(&tokens, cache);
+        let hidden = model.backbone.forward_cached(&tokens, cache).hidden_btd;
         logits.extend(values(&model.logits(hidden)));
     }
     logits
@@ -31,7 +31,7 @@ fn cached_logits_equal_those_of_the_whole_text() {
         let model = load_causal_lm(&dir, &Device::flex()).expect("a golden model");
         let (ids, want) = (golden.ids("input_ids"), golden.f32("logits"));
         let whole = TokenBatch::of_rows(&ids, 1, &Device::flex());
-        let got = values(&model.logits(model.forward(&whole)));
+        let got = values(&model.logits(model.forward(&whole).hidden_btd));
         assert_close("at once", &got, &want, Tolerance::LOGITS);
         for step in [1, 2, 7, 50, 120] {
             let mut cache = model.new_cache(1, ids.len());
@@ -56,7 +56,7 @@ fn continue_greedily(
     let mut cache = model.new_cache(rows, t + n_new);
     let positions: Vec<i32> = prompt.positions_bt.to_data().convert::<i32>().iter().collect();
     let mut next: Vec<u32> = positions.chunks(t).map(|row| row[t - 1] as u32 + 1).collect();
-    let mut hidden = model.backbone.forward_cached(prompt, &mut cache);
+    let mut hidden = model.backbone.forward_cached(prompt, &mut cache).hidden_btd;
     let (mut ids, mut all_logits) = (vec![Vec::new(); rows], vec![Vec::new(); rows]);
     for _ in 0..n_new {
         let last = last_position(hidden);
@@ -78,7 +78,7 @@ fn continue_greedily(
         if cache.len() == cache.capacity() {
             break;
         }
-        hidden = model.backbone.forward_cached(&tokens, &mut cache);
+        hidden = model.backbone.forward_cached(&tokens, &mut cache).hidden_btd;
     }
     (ids, all_logits)
 }
@@ -142,10 +142,10 @@ fn rows_of_a_cache_can_be_chosen_and_repeated() {
     model.backbone.forward_cached(&TokenBatch::of_rows(&ids, 2, &device), &mut cache);
     let mut chosen = cache.select_rows(&[1, 0, 1]);
     let next = TokenBatch::new(&[40, 41, 42], &[3; 3], &[0; 3], 3, 1, &device);
-    let got = values(&model.backbone.forward_cached(&next, &mut chosen));
+    let got = values(&model.backbone.forward_cached(&next, &mut chosen).hidden_btd);
     let d = got.len() / 3;
     for (row, text) in [[30, 31, 32, 40], [7, 8, 9, 41], [30, 31, 32, 42]].iter().enumerate() {
-        let whole = values(&model.forward(&TokenBatch::of_rows(text, 1, &device)));
+        let whole = values(&model.forward(&TokenBatch::of_rows(text, 1, &device)).hidden_btd);
         assert_close("row", &got[row * d..(row + 1) * d], &whole[3 * d..], SAME);
     }
     assert_eq!(cache.len(), 3, "the cache chosen from is as it was");

@@ -40,9 +40,7 @@ fn loss_and_every_gradient() {
         let model = load_causal_lm(&dir, &device).expect("a golden model");
         let targets = io.targets();
         let count = targets.iter().filter(|target| **target >= 0).count() as u64;
-        let hidden_btd = model.forward(&io.tokens(&device));
-        let d = hidden_btd.dims()[2];
-        let hidden_nd = hidden_btd.reshape([io.rows * io.t, d]);
+        let hidden_nd = model.forward(&io.tokens(&device)).hidden_nd();
         let sum = cross_entropy(hidden_nd, model.head_weight(), targets_tensor(&targets), count);
         let loss = sum.mean_over(count);
         let want = io.golden.f32("loss");

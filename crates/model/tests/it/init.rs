@@ -109,7 +109,7 @@ fn a_new_model_predicts_evenly() {
         let ids: Vec<u32> = (0..30).map(|i| i * 7 % 40).collect();
         let tokens = nn::TokenBatch::of_rows(&ids, 1, &device);
         let targets: Vec<i32> = ids.iter().map(|id| (*id as i32 + 3) % 40).collect();
-        let hidden_nd = model.forward(&tokens).reshape([30, config.hidden_size()]);
+        let hidden_nd = model.forward(&tokens).hidden_nd();
         let targets = crate::support::targets_tensor(&targets);
         let sum = loss::cross_entropy(hidden_nd, model.head_weight(), targets, 30);
         let mean = sum.value() / 30.0;

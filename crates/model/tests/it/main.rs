@@ -7,6 +7,7 @@ mod cache;
 mod files;
 mod golden;
 mod init;
+mod input;
 mod packing;
 mod scalar_model;
 mod support;

@@ -72,5 +72,5 @@ pub(crate) fn targets_tensor(targets: &[i32]) -> Tensor<1, Int> {
 
 /// Logits of every position, row after row.
 pub(crate) fn logits(model: &CausalLm, tokens: &TokenBatch) -> Vec<f32> {
-    testkit::values(&model.logits(model.forward(tokens)))
+    testkit::values(&model.logits(model.forward(tokens).hidden_btd))
 }

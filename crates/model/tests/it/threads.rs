@@ -29,8 +29,7 @@ fn bits(config: &arch::ModelConfig) -> Vec<u32> {
     let targets: Vec<i32> =
         ids.iter().map(|id| if id % 5 == 0 { -1 } else { (*id * 3 % v as u32) as i32 }).collect();
     let model = CausalLm::init(config, 4, &device);
-    let hidden = model.forward(&TokenBatch::of_rows(&ids, rows, &device));
-    let hidden = hidden.reshape([rows * t, config.hidden_size()]);
+    let hidden = model.forward(&TokenBatch::of_rows(&ids, rows, &device)).hidden_nd();
     let loss = cross_entropy(hidden, model.head_weight(), targets_tensor(&targets), 1);
     let all = values(&loss.sum).into_iter().map(f32::to_bits).collect();
     let mut visitor = Bits { gradients: loss.sum.backward(), all };

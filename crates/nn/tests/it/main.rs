@@ -1,7 +1,10 @@
-//! Batches, tables and caches without a model around them.
+//! Batches, tables, caches, packed weights and attention between projections.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use nn::{HeadLayout, KvCache, PAD_SEGMENT, RopeTables, TokenBatch, attend};
+use nn::{
+    HeadLayout, HeadTransforms, Input, KvCache, Linear, PAD_SEGMENT, PackedFormat, RmsNorm,
+    RopeTables, TokenBatch, Weight, attend,
+};
 use testkit::{Tolerance, assert_close, values};
 
 fn ints(x: &Tensor<2, Int>) -> Vec<i32> {
@@ -55,8 +58,13 @@ fn tables_are_read_by_position() {
 
 const LAYOUT: HeadLayout = HeadLayout { n_heads: 4, n_kv_heads: 2, head_dim: 3, scale: 0.5 };
 
-/// The whole text of two rows at once, or its tokens from `from` to `to` with a cache.
-fn read(cache: Option<&mut KvCache>, segments: &[i32], from: usize, to: usize) -> Vec<f32> {
+/// Attention over two rows at once, or over their tokens from `from` to `to` with a cache.
+fn attended(
+    cache: Option<&mut KvCache>,
+    segments: &[i32],
+    window: Option<usize>,
+    (from, to): (usize, usize),
+) -> Vec<f32> {
     let t = segments.len() / 2;
     let cut = |x: Tensor<4>| {
         let [b, _, h, k] = x.dims();
@@ -71,30 +79,36 @@ fn read(cache: Option<&mut KvCache>, segments: &[i32], from: usize, to: usize) -
     let segments: Vec<i32> = segments.chunks(t).flat_map(|row| row[from..to].to_vec()).collect();
     let zeros = vec![0; 2 * n];
     let tokens = TokenBatch::new(&zeros, &zeros, &segments, 2, n, &Device::flex());
-    match cache {
+    let input = Input::from(&tokens);
+    let transforms = HeadTransforms::default();
+    let out = match cache {
         None => {
-            let segments = tokens.segments_bt;
-            let mask = kernels::AttentionMask::new(segments.clone(), segments, None);
-            values(&attend(&LAYOUT, qkv, None, &mask, None))
+            let mask = input.causal_mask(None).with_window(window);
+            attend(&LAYOUT, qkv, transforms, &mask, None)
         }
         Some(cache) => {
-            let mask = cache.advance(&tokens, None);
-            values(&attend(&LAYOUT, qkv, None, &mask, Some(cache.layer(0))))
+            let mask = input.causal_mask(Some(cache)).with_window(window);
+            attend(&LAYOUT, qkv, transforms, &mask, Some(cache.layer(0)))
         }
-    }
+    };
+    values(&out)
 }
 
 #[test]
 fn a_cache_gives_what_the_whole_gives() {
     let segments = [0, 0, 0, 0, 0, 0, 0, PAD_SEGMENT, PAD_SEGMENT, 0, 0, 0, 0, 0];
-    let whole = read(None, &segments, 0, 7);
     let width = 12;
-    for borders in [vec![0, 7], vec![0, 1, 2, 3, 4, 5, 6, 7], vec![0, 3, 4, 7], vec![0, 5, 7]] {
+    let steps = [vec![0, 7], vec![0, 1, 2, 3, 4, 5, 6, 7], vec![0, 3, 4, 7], vec![0, 5, 7]];
+    for (window, borders) in [None, Some(1), Some(3)]
+        .into_iter()
+        .flat_map(|w| steps.iter().map(move |borders| (w, borders)))
+    {
+        let whole = attended(None, &segments, window, (0, 7));
         let mut cache = KvCache::new(1, 2, 9, 2, 3, &Device::flex().autodiff());
         assert!(cache.is_empty());
         for step in borders.windows(2) {
             let (from, to) = (step[0], step[1]);
-            let got = read(Some(&mut cache), &segments, from, to);
+            let got = attended(Some(&mut cache), &segments, window, (from, to));
             for row in 0..2 {
                 let n = (to - from) * width;
                 let want = &whole[(row * 7 + from) * width..(row * 7 + to) * width];
@@ -109,5 +123,95 @@ fn a_cache_gives_what_the_whole_gives() {
 #[should_panic(expected = "a cache of 9 positions: 10")]
 fn a_full_cache_is_refused() {
     let mut cache = KvCache::new(1, 1, 9, 2, 3, &Device::flex());
-    cache.advance(&TokenBatch::of_rows(&[0; 10], 1, &Device::flex()), None);
+    cache.advance(TokenBatch::of_rows(&[0; 10], 1, &Device::flex()).segments_bt);
+}
+
+#[test]
+#[should_panic(expected = "embeddings of 2 rows of 3 positions")]
+fn embeddings_of_another_shape_are_refused() {
+    let tokens = TokenBatch::of_rows(&[0; 6], 2, &Device::flex());
+    let _ = Input::with_embeddings(&tokens, Tensor::zeros([2, 4, 5], &Device::flex()));
+}
+
+/// Heads of `x`, each normalised by hand: x / √(mean x² + ε) · weight.
+fn normed_by_hand(x_bthk: &Tensor<4>, weight: &[f32]) -> Tensor<4> {
+    let heads: Vec<f32> = values(x_bthk)
+        .chunks(weight.len())
+        .flat_map(|head| {
+            let mean = head.iter().map(|x| x * x).sum::<f32>() / head.len() as f32;
+            let factor = 1.0 / (mean + 1e-5).sqrt();
+            head.iter().zip(weight).map(move |(x, w)| x * factor * w).collect::<Vec<_>>()
+        })
+        .collect();
+    Tensor::from_data(TensorData::new(heads, x_bthk.dims()), &Device::flex())
+}
+
+#[test]
+fn heads_are_normed_before_they_are_rotated() {
+    let (b, t, k) = (2, 5, 6);
+    let layout = HeadLayout { n_heads: 4, n_kv_heads: 2, head_dim: k, scale: 0.4 };
+    let (q, key, value) =
+        (wave([b, t, 4, k], 1.3), wave([b, t, 2, k], 0.7), wave([b, t, 2, k], 1.9));
+    let joined = |x: Tensor<4>| {
+        let [b, t, h, k] = x.dims();
+        x.reshape([b, t, h * k])
+    };
+    let qkv = Tensor::cat(vec![joined(q.clone()), joined(key.clone()), joined(value.clone())], 2);
+    let angles = wave([b, t, k / 2], 0.9);
+    let rope = (angles.clone().cos(), angles.sin());
+    let weights = [wave::<1>([k], 0.3) + 1.0, wave::<1>([k], 0.8) + 1.0];
+    let norms = weights.each_ref().map(|weight| RmsNorm::new(weight.clone(), 1e-5));
+    let mask = Input::from(&TokenBatch::of_rows(&[0; 10], 2, &Device::flex())).causal_mask(None);
+    let transforms =
+        HeadTransforms { norms: Some((&norms[0], &norms[1])), rope: Some(rope.clone()) };
+    let got = values(&attend(&layout, qkv, transforms, &mask, None));
+
+    let by_hand = |x: &Tensor<4>, weight: &Tensor<1>| {
+        let normed = normed_by_hand(x, &values(weight));
+        kernels::rope(normed, rope.0.clone(), rope.1.clone())
+    };
+    let (q, key) = (by_hand(&q, &weights[0]), by_hand(&key, &weights[1]));
+    let want = values(&kernels::attention(q, key, value, &mask, layout.scale));
+    assert_close("normed heads", &got, &want, Tolerance::absolute(2e-6));
+}
+
+#[test]
+fn packed_weights_round_within_half_a_step() {
+    // Not a multiple of a block's 64 elements; one block of zeros.
+    let mut dense = values(&wave::<2>([13, 23], 0.37));
+    dense[64..128].fill(0.0);
+    let dense = Tensor::from_data(TensorData::new(dense, [13, 23]), &Device::flex());
+    for (format, largest_step) in [(PackedFormat::Int8, 1.0 / 127.0), (PackedFormat::Nf4, 0.31)] {
+        let weight = Weight::new(dense.clone());
+        let packed = weight.pack(format);
+        assert_eq!(packed.dims(), [13, 23]);
+        assert!(packed.dense().is_none() && weight.dense().is_some());
+        let (got, want) = (values(&packed.val()), values(&dense));
+        for (block, (got, want)) in got.chunks(64).zip(want.chunks(64)).enumerate() {
+            let largest = want.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
+            let allowed = largest * largest_step / 2.0 + 1e-6;
+            for (got, want) in got.iter().zip(want) {
+                assert!((got - want).abs() <= allowed, "{format:?} {block}: {got} {want}");
+            }
+            assert!(got.iter().any(|value| value.abs() == largest), "{format:?} {block}");
+        }
+        // What was packed is packed to the same codes again.
+        let again = Weight::new(packed.val()).pack(format);
+        assert_close("again", &values(&again.val()), &got, Tolerance::absolute(1e-6));
+    }
+}
+
+#[test]
+fn a_packed_layer_is_the_layer_of_its_unpacked_weight() {
+    let dense = wave([9, 70], 0.37);
+    for format in [PackedFormat::Int8, PackedFormat::Nf4] {
+        let mut packed = Linear::new(dense.clone(), Some(wave([9], 0.2)));
+        packed.weight = packed.weight.pack(format);
+        let plain = Linear::new(packed.weight.val(), Some(wave([9], 0.2)));
+        let x = wave([2, 3, 70], 0.11);
+        let want = values(&plain.forward(x.clone()));
+        assert_eq!(values(&packed.forward(x.clone())), want);
+        let original = values(&Linear::new(dense.clone(), Some(wave([9], 0.2))).forward(x));
+        assert_ne!(want, original, "{format:?}: nothing was rounded");
+    }
 }

@@ -1,6 +1,6 @@
 //! What a plan says of stages, and what it refuses.
 
-use plan::{Algorithm, Start};
+use plan::{Stage, Start};
 
 use crate::support::{RECIPE, folder, plan_in, write};
 
@@ -9,8 +9,10 @@ fn stages_follow_each_other() {
     let dir = folder(RECIPE);
     let plan = plan_in(dir.path(), &[], None).expect("a plan");
     let [pretrain, sft] = plan.stages.as_slice() else { panic!("two stages") };
-    assert_eq!((pretrain.algorithm, &pretrain.start), (Algorithm::Pretrain, &Start::Fresh));
-    assert_eq!((sft.algorithm, &sft.start), (Algorithm::Sft, &Start::Stage("pretrain".into())));
+    assert!(matches!(pretrain.kind, Stage::Pretrain(_)));
+    assert_eq!(pretrain.start, Start::Fresh);
+    assert!(matches!(sft.kind, Stage::Sft(_)));
+    assert_eq!(sft.start, Start::Stage("pretrain".into()));
     // The model's context is the longest row, its vocabulary the tokenizer's, and the second stage has the same shape.
     assert_eq!(pretrain.config.max_positions(), 64);
     assert_eq!(pretrain.config.vocab_size(), pretrain.tokenizer.vocab_size());
@@ -115,14 +117,15 @@ eval = {{ holdout = 0.25, max_rows = 3 }}
         write(dir.path(), "pairs.jsonl", &pairs);
         let plan = plan_in(dir.path(), &[], None).expect("a plan");
         let dpo = plan.stages.last().expect("a stage");
-        assert_eq!((dpo.algorithm, dpo.dataset.batch_rows()), (Algorithm::Dpo, 2));
-        (dpo.cost.clone(), dpo.dataset.counts().train_samples)
+        let Stage::Dpo(of_dpo) = &dpo.kind else { panic!("{:?}", dpo.kind) };
+        assert_eq!(dpo.dataset.batch_rows(), 2);
+        (of_dpo.n_reference_pairs, dpo.cost.flops, dpo.dataset.counts().train_samples)
     };
-    let ((with, n_train), (without, _)) = (cost("sigmoid"), cost("simpo"));
+    let ((n_with, with, n_train), (n_without, without, _)) = (cost("sigmoid"), cost("simpo"));
     // Each pair once, however many epochs, and of the held-out ones those that are measured.
-    assert_eq!((with.n_reference_pairs, without.n_reference_pairs), (n_train + 3, 0));
+    assert_eq!((n_with, n_without), (n_train + 3, 0));
     // A forward pass is a third of a step, and there were two epochs.
-    let share = (with.flops / without.flops - 1.0) * 6.0;
+    let share = (with / without - 1.0) * 6.0;
     let wanted = (n_train + 3) as f64 / n_train as f64;
     assert!((share - wanted).abs() < 0.02, "{share}, not {wanted}");
 }

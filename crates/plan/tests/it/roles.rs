@@ -1,6 +1,6 @@
 //! Who stands on whose weights in PPO, and what the value model is where nothing is said of it.
 
-use plan::{Plan, PpoPlan, Start};
+use plan::{Plan, PpoPlan, Stage, Start};
 
 use crate::support::{RECIPE, folder, plan_in};
 
@@ -45,10 +45,10 @@ fn plan_of(changes: &[(&str, &str)]) -> Plan {
 fn roles(changes: &[(&str, &str)]) -> (usize, PpoPlan) {
     let mut plan = plan_of(changes);
     let stage = plan.stages.remove(0);
-    let ppo = stage.ppo.expect("the roles");
+    let Stage::Ppo(ppo) = stage.kind else { panic!("{:?}", stage.kind) };
     let whole = stage.config.n_parameters();
     assert_eq!(ppo.n_base_parameters, ppo.n_bases as u64 * whole, "{changes:?}");
-    (ppo.n_bases, ppo)
+    (ppo.n_bases, *ppo)
 }
 
 fn stage(name: &str) -> Start {
@@ -105,7 +105,8 @@ fn an_adapter_that_a_stage_starts_from_is_merged_into_a_base_of_that_stage() {
     let goes_on = "policy = { start = \"sft\", lora = { adapter = \"sft\" } }";
     let plan = plan_of(&[sft, (POLICY, goes_on), (REWARD, LORA_REWARD)]);
     assert!(!plan.stages[0].merges_start);
-    assert_eq!(plan.stages[0].ppo.as_ref().map(|ppo| ppo.n_bases), Some(2));
+    let Stage::Ppo(ppo) = &plan.stages[0].kind else { panic!("{:?}", plan.stages[0].kind) };
+    assert_eq!(ppo.n_bases, 2);
 }
 
 #[test]

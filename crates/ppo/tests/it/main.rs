@@ -1,5 +1,5 @@
-//! Tests of the PPO stage: runs that are cut and resumed, the reference that never moves, who trains what, the figures of
-//! answers, the order of episodes.
+//! Tests of the PPO stage: interrupted and resumed runs, the frozen reference, trained and frozen models, metrics of answers,
+//! the order of episodes.
 
 mod metrics;
 mod roles;

@@ -63,11 +63,11 @@ fn a_language_model_is_no_reward_model() {
     let place = Place::new();
     place.roles(&ROLES.replace("reward = \"reward\"", "reward = \"sft\""));
     let error = place.run("x", None).expect_err("no head");
-    assert!(error.to_string().contains("no head that gives scores"), "{error}");
+    assert!(error.to_string().contains("no scalar head"), "{error}");
     assert!(error.hint().is_some());
 }
 
-/// An adapter that was trained with dropout goes on as policy without it.
+/// An adapter that was trained with dropout continues as policy without it.
 #[test]
 fn a_policy_that_goes_on_drops_nothing() {
     let place = Place::new();

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use ppo::{Error, check_kl, first_episodes, orders};
 use train::{Outcome, RunDir};
 
-use crate::support::{Place, WHOLE_ROLES, stage};
+use crate::support::{Place, WHOLE_ROLES, ppo_plan, stage};
 
 const LAST: &str = "checkpoints/step-000004";
 
@@ -22,7 +22,7 @@ fn assert_same(place: &Place, cut: &str, policy: &str) {
     for log in ["metrics.jsonl", "samples.jsonl"] {
         assert_eq!(place.rows(cut, log), place.rows("whole", log), "{cut}: {log}");
     }
-    // Answers before the first update are asked of the reference again: it is the one of the beginning.
+    // The reference samples the answers before the first update again: it has not changed.
     assert_eq!(place.result(cut), place.result("whole"));
 }
 
@@ -78,7 +78,8 @@ fn the_reference_is_what_the_policy_was_whatever_was_learned_since() {
         let plan = place.plan("x");
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
         let device = Device::flex().autodiff();
-        first_episodes(&plan, stage(&plan), &run_dir, 5, &device).expect("episodes")
+        first_episodes(&plan, stage(&plan), ppo_plan(&plan), &run_dir, 5, &device)
+            .expect("episodes")
     };
     let before = first();
     assert_eq!(before.episodes.len(), 5);
@@ -108,11 +109,11 @@ fn a_step_logs_the_figures_of_its_update_and_samples_say_what_was_before() {
     let evals: Vec<_> = rows.iter().filter(|row| row.get("eval_loss").is_some()).collect();
     assert_eq!((steps.len(), evals.len()), (4, 2));
     for row in &steps {
-        let figure = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
-        let wanted = figure("loss/policy_avg") + 0.1 * figure("loss/value_avg");
-        assert!((figure("loss") - wanted).abs() < 1e-12, "{row}");
-        assert!((1.0..=6.0).contains(&figure("val/response_length")), "{row}");
-        assert!((figure("val/ratio") - 1.0).abs() < 0.5, "{row}");
+        let metric = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
+        let wanted = metric("loss/policy_avg") + 0.1 * metric("loss/value_avg");
+        assert!((metric("loss") - wanted).abs() < 1e-12, "{row}");
+        assert!((1.0..=6.0).contains(&metric("val/response_length")), "{row}");
+        assert!((metric("val/ratio") - 1.0).abs() < 0.5, "{row}");
     }
     for row in &evals {
         assert_eq!(row["eval_loss"].as_f64(), row["score"].as_f64().map(|score| -score));

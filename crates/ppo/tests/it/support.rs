@@ -1,11 +1,13 @@
-//! A folder with a tiny policy, reward models over it, prompts and a recipe.
+//! A directory with a tiny policy, reward models on it, prompts and a recipe.
 
 use std::path::{Path, PathBuf};
 
 use arch::{Dtype, LoraConfig, ModelConfig, Targets};
 use burn::tensor::Device;
 use model::{Adaptable, CausalLm, ScalarModel};
-use plan::{BASE_FILE, BaseFile, Plan, Request, StagePlan, Unwatched, weights_hash};
+use plan::{
+    BASE_FILE, BaseFile, Plan, PpoPlan, Request, Stage, StagePlan, Unwatched, weights_hash,
+};
 use serde_json::Value;
 use tokenizer::{Tokenizer, default_special_tokens};
 use train::{Context, Event, Outcome, Progress, RunDir, StopFlag};
@@ -41,7 +43,7 @@ pub(crate) const ROLES: &str =
     "policy = { start = \"sft\", lora = { rank = 2 } }\nreward = \"reward\"\n";
 pub(crate) const WHOLE_ROLES: &str = "policy = { start = \"sft\" }\nreward = \"judge\"\n";
 
-/// A folder that goes away with the test.
+/// A directory that is removed after the test.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
@@ -121,7 +123,7 @@ impl Place {
         plan::plan(&loaded, &request, &mut Unwatched).expect("a plan")
     }
 
-    /// Where the stage of a run lies.
+    /// The directory of the stage of a run.
     pub(crate) fn stage_dir(&self, name: &str) -> PathBuf {
         self.path().join("runs").join(name).join("ppo")
     }
@@ -133,7 +135,7 @@ impl Place {
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
         let stop = StopFlag::manual();
         let mut watched = Watched { stop_at, stop: stop.clone() };
-        ppo::run(Context {
+        let context = Context {
             plan: &plan,
             stage: stage(&plan),
             run_dir: &run_dir,
@@ -141,10 +143,11 @@ impl Place {
             progress: &mut watched,
             stop,
             replicas: &train::SingleReplica,
-        })
+        };
+        ppo::run(context, ppo_plan(&plan))
     }
 
-    /// Rows of a log, without the figures of the clock.
+    /// Rows of a log without the metrics that depend on the clock.
     pub(crate) fn rows(&self, name: &str, log: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(self.stage_dir(name).join(log)).expect(log);
         let row = |line: &str| {
@@ -160,7 +163,7 @@ impl Place {
         std::fs::read(self.stage_dir(name).join(file)).expect(file)
     }
 
-    /// What the finished stage says of itself.
+    /// The result of the finished stage.
     pub(crate) fn result(&self, name: &str) -> Value {
         let finished: Value =
             serde_json::from_slice(&self.bytes(name, "finished.json")).expect("JSON");
@@ -171,6 +174,14 @@ impl Place {
 /// The one stage of a plan.
 pub(crate) fn stage(plan: &Plan) -> &StagePlan {
     plan.stages.first().expect("a stage")
+}
+
+/// PPO's part of that stage.
+pub(crate) fn ppo_plan(plan: &Plan) -> &PpoPlan {
+    match &stage(plan).kind {
+        Stage::Ppo(ppo) => ppo,
+        other => panic!("not a PPO stage: {other:?}"),
+    }
 }
 
 /// Stops a run.

@@ -92,17 +92,17 @@ fn ppo_refuses_dropout() {
     insta::assert_snapshot!(
         refused("policy = { start = \"sft\" }", "policy = { start = \"sft\", lora = { dropout = 0.1 } }"),
         @r#"
-    error: `dropout` in [ppo.policy.lora] does not fit: with dropout the policy that samples is not the one that learns
-      --> recipes/mine.toml:39:36
-       |
-    39 | policy = { start = "sft", lora = { dropout = 0.1 } }
-       |                                    ^^^^^^^
-      hint: leave `dropout` out, or change what it contradicts
-    "#
+        error: `dropout` in [ppo.policy.lora] does not fit: with dropout, the policy that samples differs from the policy that is trained
+          --> recipes/mine.toml:39:36
+           |
+        39 | policy = { start = "sft", lora = { dropout = 0.1 } }
+           |                                    ^^^^^^^
+          hint: leave `dropout` out, or change what it contradicts
+        "#
     );
     let value = "value = { start = \"sft\", lora = { dropout = 0.1 } }\nmax_prompt_tokens = 40";
     insta::assert_snapshot!(refused("max_prompt_tokens = 40", value), @r#"
-    error: `dropout` in [ppo.value.lora] does not fit: with dropout the policy that samples is not the one that learns
+    error: `dropout` in [ppo.value.lora] does not fit: with dropout, the policy that samples differs from the policy that is trained
       --> recipes/mine.toml:42:35
        |
     42 | value = { start = "sft", lora = { dropout = 0.1 } }
@@ -132,14 +132,14 @@ fn updates_are_whole_and_end_by_steps() {
     }
     insta::assert_snapshot!(
         refused("episodes_per_step = 12\nmax_steps = 5", "episodes_per_step = 12\nmax_tokens = 5000"),
-        @r"
-    error: `max_tokens` in [ppo] does not fit: how long answers will be is not known; `max_steps` or `epochs` over the prompts ends the stage
-      --> recipes/mine.toml:45:1
-       |
-    45 | max_tokens = 5000
-       | ^^^^^^^^^^
-      hint: leave `max_tokens` out, or change what it contradicts
-    "
+        @"
+        error: `max_tokens` in [ppo] does not fit: the length of answers is not known in advance: use `max_steps` or `epochs`
+          --> recipes/mine.toml:45:1
+           |
+        45 | max_tokens = 5000
+           | ^^^^^^^^^^
+          hint: leave `max_tokens` out, or change what it contradicts
+        "
     );
     insta::assert_snapshot!(refused("max_new_tokens = 24", "max_new_tokens = 24\ntop_p = 0.9"), @r"
     error: unknown key `top_p` in [ppo]
@@ -205,7 +205,7 @@ fn roles_come_from_stages_that_ran_before() {
 #[test]
 fn an_adapter_that_goes_on_keeps_its_shape() {
     insta::assert_snapshot!(refused_lora("{ adapter = \"sft\", rank = 8 }"), @r#"
-    error: `rank` in [reward.lora] does not fit: the adapter that it goes on with has its own
+    error: `rank` in [reward.lora] does not fit: the adapter that it continues has its own
       --> recipes/mine.toml:35:27
        |
     35 | lora = { adapter = "sft", rank = 8 }
@@ -216,14 +216,14 @@ fn an_adapter_that_goes_on_keeps_its_shape() {
         let said = refused_lora(&format!("{{ adapter = \"sft\", {key} }}"));
         let name = key.split(' ').next().expect("a name");
         let wanted = format!(
-            "error: `{name}` in [reward.lora] does not fit: the adapter that it goes on with has its own"
+            "error: `{name}` in [reward.lora] does not fit: the adapter that it continues has its own"
         );
         assert!(said.starts_with(&wanted), "{said}");
     }
     insta::assert_snapshot!(
         refused_lora("{ target_modules = [\"q_proj\"], target_pattern = '.*v_proj' }"),
         @r#"
-    error: `target_pattern` in [reward.lora] does not fit: `target_modules` says which layers already
+    error: `target_pattern` in [reward.lora] does not fit: `target_modules` already names the layers
       --> recipes/mine.toml:35:39
        |
     35 | lora = { target_modules = ["q_proj"], target_pattern = '.*v_proj' }
@@ -237,14 +237,14 @@ fn an_adapter_that_goes_on_keeps_its_shape() {
 fn an_adapter_stands_beside_trained_weights() {
     insta::assert_snapshot!(
         refused("max_steps = 20\n", "max_steps = 20\nlora = { rank = 4 }\n"),
-        @r"
-    error: `lora` in [pretrain] does not fit: an adapter stands beside trained weights, and the stage has no `start`
-      --> recipes/mine.toml:19:1
-       |
-    19 | lora = { rank = 4 }
-       | ^^^^
-      hint: leave `lora` out, or change what it contradicts
-    "
+        @"
+        error: `lora` in [pretrain] does not fit: an adapter needs trained weights, and the stage has no `start`
+          --> recipes/mine.toml:19:1
+           |
+        19 | lora = { rank = 4 }
+           | ^^^^
+          hint: leave `lora` out, or change what it contradicts
+        "
     );
     let with_base = format!("lora = {{}}\n{}", "start = \"sft\"");
     let text = aligned().replace("start = \"sft\"\ndata", &format!("{with_base}\ndata"));
@@ -269,21 +269,21 @@ fn a_slip_in_an_adapters_key_shows_the_key_that_was_meant() {
     35 | lora = { r = 4 }
        |          ^ here it is called `rank`
     ");
-    insta::assert_snapshot!(refused_lora("{ rank = 0 }"), @r"
+    insta::assert_snapshot!(refused_lora("{ rank = 0 }"), @"
     error: `rank` in [reward.lora] must be from 1 to 4096: `0`
       --> recipes/mine.toml:35:17
        |
     35 | lora = { rank = 0 }
        |                 ^
-      hint: `rank`: The width of the adapter
+      hint: `rank`: Rank of the adapter
     ");
-    insta::assert_snapshot!(refused_lora("{ alpha = 0 }"), @r"
+    insta::assert_snapshot!(refused_lora("{ alpha = 0 }"), @"
     error: `alpha` in [reward.lora] must be above 0 and at most 1e6: `0`
       --> recipes/mine.toml:35:18
        |
     35 | lora = { alpha = 0 }
        |                  ^
-      hint: `alpha`: How strongly it counts: what it adds is multiplied by `alpha` / `rank`
+      hint: `alpha`: Scale of the adapter: its output is multiplied by `alpha` / `rank`
     ");
     insta::assert_snapshot!(refused_lora("{ target_modules = \"q_proj\" }"), @r#"
     error: `target_modules` in [reward.lora] must be a list: `"q_proj"`
@@ -327,7 +327,7 @@ fn a_precision_that_the_device_lacks_is_refused() {
         shown(&parse(&text).expect_err("this recipe was taken"))
     };
     insta::assert_snapshot!(of("tf32"), @r#"
-    error: `precision` does not fit: `tf32` is what tensor cores do: only on `cuda`
+    error: `precision` does not fit: `tf32` needs the tensor cores of a GPU: set `device = "cuda"`
       --> recipes/mine.toml:1:1
        |
      1 | precision = "tf32"
@@ -340,7 +340,7 @@ fn a_precision_that_the_device_lacks_is_refused() {
        |
      1 | precision = "fp16"
        |             ^^^^^^
-      hint: `precision`: The numbers that enter the matrix products of layers; their sums, the weights, the optimizer, norms, softmax and losses are f32 whatever stands here
+      hint: `precision`: Type of the inputs of matrix products in layers
     "#);
 }
 
@@ -353,13 +353,13 @@ fn policy_and_value_model_hold_their_weights_in_one_way() {
             &format!("{policy}\nvalue = {{ start = \"reward\", lora = {{}} }}")
         ),
         @r#"
-    error: `value` in [ppo] does not fit: policy and value model hold their frozen weights in the same `lora.base_dtype`, or in f32
-      --> recipes/mine.toml:40:1
-       |
-    40 | value = { start = "reward", lora = {} }
-       | ^^^^^
-      hint: leave `value` out, or change what it contradicts
-    "#
+        error: `value` in [ppo] does not fit: policy and value model need the same `lora.base_dtype`
+          --> recipes/mine.toml:40:1
+           |
+        40 | value = { start = "reward", lora = {} }
+           | ^^^^^
+          hint: leave `value` out, or change what it contradicts
+        "#
     );
     let alone = aligned().replace("policy = { start = \"sft\" }", policy);
     assert!(parse(&alone).is_ok(), "the value model's adapter is made as the policy's");

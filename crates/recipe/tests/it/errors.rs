@@ -134,21 +134,21 @@ fn a_key_like_no_other_shows_what_there_is() {
 
 #[test]
 fn a_missing_key_shows_what_it_would_say() {
-    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ max_grad_norm = 0.5 }"), @r"
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ max_grad_norm = 0.5 }"), @"
     error: missing key `lr` in [pretrain.optimizer]
       --> recipes/mine.toml:19:1
        |
     19 | optimizer = { max_grad_norm = 0.5 }
        | ^^^^^^^^^
-      hint: `lr`: The peak learning rate
+      hint: `lr`: Peak learning rate
     ");
-    insta::assert_snapshot!(refused("intermediate_size = 128\n", ""), @r"
+    insta::assert_snapshot!(refused("intermediate_size = 128\n", ""), @"
     error: missing key `intermediate_size` in [model]
       --> recipes/mine.toml:7:2
        |
      7 | [model]
        |  ^^^^^
-      hint: `intermediate_size`: The width inside the feed-forward part
+      hint: `intermediate_size`: Width of the feed-forward layers
     ");
     insta::assert_snapshot!(refused("{ path = \"text.txt\" }", "{ weight = 2 }"), @r#"
     error: missing key `path` in [pretrain.data[0]]
@@ -156,15 +156,15 @@ fn a_missing_key_shows_what_it_would_say() {
        |
     15 | data = [{ weight = 2 }, { path = "data:more/*.jsonl.gz", text = "body" }]
        |         ^^^^^^^^^^^^^^
-      hint: `path`: A file, a folder or a pattern such as `texts/*.jsonl.gz`, beside the recipe; `data:sft/x.json` lies under the data directory
+      hint: `path`: A file, a directory or a pattern such as `texts/*.jsonl.gz`, relative to the recipe; `data:sft/x.json` is under the data directory
     "#);
-    insta::assert_snapshot!(refused("max_steps = 20\n", ""), @r"
-    error: [pretrain] has no end: it needs `max_steps`, `epochs` or `max_tokens`
+    insta::assert_snapshot!(refused("max_steps = 20\n", ""), @"
+    error: [pretrain] needs one of `max_steps`, `epochs` and `max_tokens`
       --> recipes/mine.toml:14:2
        |
     14 | [pretrain]
        |  ^^^^^^^^
-      hint: add one of them here
+      hint: add one of them
     ");
     insta::assert_snapshot!(refused("family = \"llama\"\n", ""), @r#"
     error: [model] needs one of `family` and `start`
@@ -179,7 +179,7 @@ fn a_missing_key_shows_what_it_would_say() {
       --> recipes/mine.toml:20:1
        |
     20 | schedule = { kind = "wsd", warmup_steps = 2 }
-       | ^^^^^^^^ `wsd` needs to know how long its last part is
+       | ^^^^^^^^ `wsd` needs the length of its decay
     "#);
 }
 
@@ -201,13 +201,13 @@ fn a_wrong_type_shows_the_right_one() {
        |             ^^^ this is a number with a fraction
       hint: write it without point or exponent: `2000`
     ");
-    insta::assert_snapshot!(refused("seed = 7", "seed = 7.5"), @r"
+    insta::assert_snapshot!(refused("seed = 7", "seed = 7.5"), @"
     error: `seed` must be a whole number: `7.5`
       --> recipes/mine.toml:2:8
        |
      2 | seed = 7.5
        |        ^^^ this is a number with a fraction
-      hint: `seed`: What every random choice is drawn from: the same recipe with the same seed gives the same weights
+      hint: `seed`: Seed of every random choice
     ");
     insta::assert_snapshot!(refused("seed = 7", "seed = 7\ndevice = 0"), @r"
     error: `device` must be a string: `0`
@@ -241,97 +241,97 @@ fn a_wrong_type_shows_the_right_one() {
        |            ^^^^^^^^ this is a string
       hint: write it as `{ kind = "cosine" }`
     "#);
-    insta::assert_snapshot!(refused("{ lr = 1e-4 }", "{ lr = 1e-4, betas = [0.9, true] }"), @r"
+    insta::assert_snapshot!(refused("{ lr = 1e-4 }", "{ lr = 1e-4, betas = [0.9, true] }"), @"
     error: `betas[1]` in [sft.optimizer] must be a number: `true`
       --> recipes/mine.toml:28:40
        |
     28 | optimizer = { lr = 1e-4, betas = [0.9, true] }
        |                                        ^^^^ this is true or false
-      hint: `betas`: How slowly the running means of the gradient and of its square move; each from 0 to below 1
+      hint: `betas`: Decay rates of the running means of the gradient and of its square
     ");
-    insta::assert_snapshot!(refused("[pretrain]", "[[pretrain]]"), @r"
+    insta::assert_snapshot!(refused("[pretrain]", "[[pretrain]]"), @"
     error: `pretrain` must be a table: `[ … ]`
       --> recipes/mine.toml:14:1
        |
     14 | [[pretrain]]
        | ^^^^^^^^^^^^ this is a list
-      hint: `pretrain`: A stage: learn to continue documents
+      hint: `pretrain`: Stage: pretraining on documents
     ");
 }
 
 #[test]
 fn a_value_out_of_range_shows_the_range() {
-    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 0.0 }"), @r"
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 0.0 }"), @"
     error: `lr` in [pretrain.optimizer] must be above 0 and at most 10: `0.0`
       --> recipes/mine.toml:19:20
        |
     19 | optimizer = { lr = 0.0 }
        |                    ^^^
-      hint: `lr`: The peak learning rate
+      hint: `lr`: Peak learning rate
     ");
-    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = nan }"), @r"
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = nan }"), @"
     error: `lr` in [pretrain.optimizer] must be above 0 and at most 10: `nan`
       --> recipes/mine.toml:19:20
        |
     19 | optimizer = { lr = nan }
        |                    ^^^
-      hint: `lr`: The peak learning rate
+      hint: `lr`: Peak learning rate
     ");
-    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 1e-3, betas = [0.9, 1.0] }"), @r"
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 1e-3, betas = [0.9, 1.0] }"), @"
     error: `betas[1]` in [pretrain.optimizer] must be at least 0 and at most 0.999999: `1.0`
       --> recipes/mine.toml:19:40
        |
     19 | optimizer = { lr = 1e-3, betas = [0.9, 1.0] }
        |                                        ^^^
-      hint: `betas`: How slowly the running means of the gradient and of its square move; each from 0 to below 1
+      hint: `betas`: Decay rates of the running means of the gradient and of its square
     ");
-    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 1e-3, betas = [0.9] }"), @r"
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 1e-3, betas = [0.9] }"), @"
     error: `betas` in [pretrain.optimizer] must have 2 entries: `1`
       --> recipes/mine.toml:19:34
        |
     19 | optimizer = { lr = 1e-3, betas = [0.9] }
        |                                  ^^^^^
-      hint: `betas`: How slowly the running means of the gradient and of its square move; each from 0 to below 1
+      hint: `betas`: Decay rates of the running means of the gradient and of its square
     ");
-    insta::assert_snapshot!(refused("seed = 7", "seed = -7"), @r"
+    insta::assert_snapshot!(refused("seed = 7", "seed = -7"), @"
     error: `seed` must be at least 0: `-7`
       --> recipes/mine.toml:2:8
        |
      2 | seed = -7
        |        ^^
-      hint: `seed`: What every random choice is drawn from: the same recipe with the same seed gives the same weights
+      hint: `seed`: Seed of every random choice
     ");
-    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\neval = { holdout = 0.7 }\n"), @r"
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\neval = { holdout = 0.7 }\n"), @"
     error: `holdout` in [sft.eval] must be at least 0 and at most 0.5: `0.7`
       --> recipes/mine.toml:28:20
        |
     28 | eval = { holdout = 0.7 }
        |                    ^^^
-      hint: `holdout`: The share of the data that is not trained on
+      hint: `holdout`: Share of the data that is held out for validation
     ");
-    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\nkeep_checkpoints = 1\n"), @r"
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\nkeep_checkpoints = 1\n"), @"
     error: `keep_checkpoints` in [sft] must be at least 2: `1`
       --> recipes/mine.toml:28:20
        |
     28 | keep_checkpoints = 1
        |                    ^
-      hint: `keep_checkpoints`: How many checkpoints stay; the best one stays besides
+      hint: `keep_checkpoints`: Number of checkpoints to keep, besides the best one
     ");
-    insta::assert_snapshot!(refused("[{ path = \"chats.jsonl\" }]", "[]"), @r"
+    insta::assert_snapshot!(refused("[{ path = \"chats.jsonl\" }]", "[]"), @"
     error: `data` in [sft] must not be empty: `[]`
       --> recipes/mine.toml:24:8
        |
     24 | data = []
        |        ^^
-      hint: `data`: Where the rows lie: a list of sources
+      hint: `data`: Data sources
     ");
     insta::assert_snapshot!(refused("seed = 7", "seed = 7\nname = \"../../etc\""), @r#"
-    error: `name` must be at most 64 letters, digits, `-`, `_` or `.`, a letter or digit first: `../../etc`
+    error: `name` must be at most 64 letters, digits, `-`, `_` or `.`, and start with a letter or digit: `../../etc`
       --> recipes/mine.toml:3:8
        |
      3 | name = "../../etc"
        |        ^^^^^^^^^^^
-      hint: `name`: The run's name: what it writes lies in `runs/NAME`
+      hint: `name`: Name of the run, which is saved to `runs/NAME`
     "#);
     insta::assert_snapshot!(refused("seed = 7", "seed = 7\ndevice = \"gpu\""), @r#"
     error: `device` must be `cpu`, `cuda` or `cuda:N`: `gpu`
@@ -353,7 +353,7 @@ fn a_value_out_of_range_shows_the_range() {
        |
     15 | data = [{ path = "text.txt" }, { path = "data:../secret", text = "body" }]
        |                                         ^^^^^^^^^^^^^^^^
-      hint: `path`: A file, a folder or a pattern such as `texts/*.jsonl.gz`, beside the recipe; `data:sft/x.json` lies under the data directory
+      hint: `path`: A file, a directory or a pattern such as `texts/*.jsonl.gz`, relative to the recipe; `data:sft/x.json` is under the data directory
     "#);
 }
 
@@ -395,12 +395,12 @@ fn a_word_that_is_none_of_the_known_shows_them() {
        |                 ^^^^^^^^ did you mean `chatml`?
     "#);
     insta::assert_snapshot!(refused("text = \"body\"", "rows = { text = \"{title\" }"), @r#"
-    error: `text` in [pretrain.data[1].rows] has a `{` that is not closed; `{{` is a brace: `{title`
+    error: `text` in [pretrain.data[1].rows] has an unclosed `{`; write `{{` for a brace: `{title`
       --> recipes/mine.toml:15:81
        |
     15 | data = [{ path = "text.txt" }, { path = "data:more/*.jsonl.gz", rows = { text = "{title" } }]
        |                                                                                 ^^^^^^^^
-      hint: `text`: The document to learn from (pretraining), such as `"{title}\n{body}"`
+      hint: `text`: The document (pretraining), such as `"{title}\n{body}"`
     "#);
     insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ kind = \"adam\", lr = 1e-3 }"), @r#"
     error: `kind` in [pretrain.optimizer] must be `adamw`: `adam`
@@ -443,7 +443,7 @@ fn keys_that_contradict_show_both() {
       hint: leave `family` or `start` out
     "#);
     insta::assert_snapshot!(refused("warmup_steps = 2", "warmup_steps = 30"), @r#"
-    error: `warmup_steps` in [pretrain.schedule] must leave warm-up and decay within the stage's 20 steps: `30`
+    error: `warmup_steps` in [pretrain.schedule] must keep warm-up and decay within 20 steps: `30`
       --> recipes/mine.toml:20:46
        |
     20 | schedule = { kind = "cosine", warmup_steps = 30 }
@@ -457,7 +457,7 @@ fn keys_that_contradict_show_both() {
        |                                        ^^^
     "#);
     insta::assert_snapshot!(refused("warmup_steps = 2", "decay_steps = 2"), @r#"
-    error: `decay_steps` in [pretrain.schedule] does not fit: only `kind = "wsd"` has such a part
+    error: `decay_steps` in [pretrain.schedule] does not fit: only `kind = "wsd"` uses it
       --> recipes/mine.toml:20:31
        |
     20 | schedule = { kind = "cosine", decay_steps = 2 }
@@ -465,7 +465,7 @@ fn keys_that_contradict_show_both() {
       hint: leave `decay_steps` out, or change what it contradicts
     "#);
     insta::assert_snapshot!(refused("{ path = \"chats.jsonl\" }", "{ path = \"chats.jsonl\", text = \"body\" }"), @r#"
-    error: `text` in [sft.data[0]] does not fit: fine-tuning reads prompts and completions: `columns` or `rows` name theirs
+    error: `text` in [sft.data[0]] does not fit: fine-tuning reads prompts and completions: name them in `columns` or `rows`
       --> recipes/mine.toml:24:33
        |
     24 | data = [{ path = "chats.jsonl", text = "body" }]
@@ -477,18 +477,18 @@ fn keys_that_contradict_show_both() {
       --> recipes/mine.toml:24:33
        |
     24 | data = [{ path = "chats.jsonl", rows = { prompt = "{a}" } }]
-       |                                 ^^^^ fine-tuning needs what is asked and what is answered
+       |                                 ^^^^ fine-tuning needs a prompt and a completion
     "#);
     insta::assert_snapshot!(refused("{ path = \"text.txt\" }", "{ path = \"text.txt\", layout = \"tree\" }"), @r#"
-    error: `layout` in [pretrain.data[0]] does not fit: pretraining reads documents, not chats: `auto` or `text`
+    error: `layout` in [pretrain.data[0]] does not fit: pretraining reads documents: use `auto` or `text`
       --> recipes/mine.toml:15:30
        |
     15 | data = [{ path = "text.txt", layout = "tree" }, { path = "data:more/*.jsonl.gz", text = "body" }]
        |                              ^^^^^^
       hint: leave `layout` out, or change what it contradicts
     "#);
-    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\neval = { holdout = 0.1, early_stopping = { patience = 2 } }\n"), @r"
-    error: `early_stopping` in [sft.eval] does not fit: it needs `every_steps`: without it the model is measured once, at the end
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\neval = { holdout = 0.1, early_stopping = { patience = 2 } }\n"), @"
+    error: `early_stopping` in [sft.eval] does not fit: it needs `every_steps`: without it there is one evaluation, at the end
       --> recipes/mine.toml:28:25
        |
     28 | eval = { holdout = 0.1, early_stopping = { patience = 2 } }
@@ -511,7 +511,7 @@ fn stages_without_a_start_or_a_model_are_refused() {
       --> recipes/mine.toml:22:2
        |
     22 | [sft]
-       |  ^^^ does it go on from [pretrain]? `start = "pretrain"`
+       |  ^^^ to continue from [pretrain]: `start = "pretrain"`
     "#);
     insta::assert_snapshot!(refused("start = \"pretrain\"\n", "start = \"sft\"\n"), @r#"
     error: `start` in [sft] must be a stage that runs before this one: `sft`
@@ -528,16 +528,16 @@ fn stages_without_a_start_or_a_model_are_refused() {
        |  ^^^^^
       hint: add [tokenizer] with `train = { kind = "byte-bpe", vocab_size = 2048 }` or `load = …`
     "#);
-    insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 20\nstart = \"hf\"\n"), @r"
+    insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 20\nstart = \"hf\"\n"), @"
     error: [model] is not used: every stage has a `start`
       --> recipes/mine.toml:7:2
        |
      7 | [model]
        |  ^^^^^
-      hint: take [model] out, or the `start` of the first stage
+      hint: remove [model], or the `start` of the first stage
     ");
-    insta::assert_snapshot!(shown(&parse("seed = 1\n").unwrap_err()), @r"
-    error: recipes/mine.toml: the recipe has no stage: nothing would be trained
+    insta::assert_snapshot!(shown(&parse("seed = 1\n").unwrap_err()), @"
+    error: recipes/mine.toml: the recipe has no stage
       hint: add [pretrain], [sft], [reward], [dpo] or [ppo]
     ");
 }
@@ -555,7 +555,7 @@ fn a_key_that_the_loss_does_not_read_is_refused() {
     assert!(parse(&recipe("loss = \"simpo\"\nsimpo_gamma = 1.0\nbeta = 2.5\n")).is_ok());
     assert!(parse(&recipe("loss = \"orpo\"\nbeta = 0.2\n")).is_ok());
     insta::assert_snapshot!(refused("loss = \"hinge\"\nlabel_smoothing = 0.1\n"), @r#"
-    error: `label_smoothing` in [dpo] does not fit: only `loss = "sigmoid"` reads it, and this one is `hinge`
+    error: `label_smoothing` in [dpo] does not fit: only `loss = "sigmoid"` uses it, and the loss is `hinge`
       --> recipes/mine.toml:10:1
        |
     10 | label_smoothing = 0.1
@@ -563,7 +563,7 @@ fn a_key_that_the_loss_does_not_read_is_refused() {
       hint: leave `label_smoothing` out, or change what it contradicts
     "#);
     insta::assert_snapshot!(refused("simpo_gamma = 0.1\n"), @r#"
-    error: `simpo_gamma` in [dpo] does not fit: only `loss = "simpo"` reads it, and this one is `sigmoid`
+    error: `simpo_gamma` in [dpo] does not fit: only `loss = "simpo"` uses it, and the loss is `sigmoid`
       --> recipes/mine.toml:9:1
        |
      9 | simpo_gamma = 0.1
@@ -577,22 +577,22 @@ fn a_key_that_the_loss_does_not_read_is_refused() {
      9 | loss = "dpo"
        |        ^^^^^ did you mean `ipo`?
     "#);
-    insta::assert_snapshot!(refused("beta = 0\n"), @r#"
+    insta::assert_snapshot!(refused("beta = 0\n"), @"
     error: `beta` in [dpo] must be above 0 and at most 1000: `0`
       --> recipes/mine.toml:9:8
        |
      9 | beta = 0
        |        ^
-      hint: `beta`: The loss's coefficient
-    "#);
-    insta::assert_snapshot!(refused("label_smoothing = 0.6\n"), @r#"
+      hint: `beta`: Coefficient β of the loss
+    ");
+    insta::assert_snapshot!(refused("label_smoothing = 0.6\n"), @"
     error: `label_smoothing` in [dpo] must be at least 0 and at most 0.5: `0.6`
       --> recipes/mine.toml:9:19
        |
      9 | label_smoothing = 0.6
        |                   ^^^
-      hint: `label_smoothing`: The share of pairs that are taken to have their answers swapped (`sigmoid` only)
-    "#);
+      hint: `label_smoothing`: Assumed share of pairs whose labels are swapped (`sigmoid` only)
+    ");
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn what_cannot_be_set_is_refused_with_the_override_s_words() {
        |
        | --set pretrain.max_steps=many
        |                          ^^^^ this is a string
-      hint: `max_steps`: End after this many optimizer steps
+      hint: `max_steps`: Maximum number of optimizer steps
     "#);
     insta::assert_snapshot!(refused_set(&["sft.optimizer={ learning_rate = 1 }"]), @r"
     error: unknown key `learning_rate` in [sft.optimizer]

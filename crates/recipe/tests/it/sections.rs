@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use recipe::{
-    AdamwKeys, ChatTemplate, Layout, ModelSection, OnBadRow, OptimizerKind, Overlong, Packing,
-    RopeScaling, ScheduleKind, SplitBy, TokenizerSection, TrainTokenizer,
+    ChatTemplate, ModelSection, OnBadRow, Overlong, Packing, RopeScaling, RowLayout, ScheduleKind,
+    SplitBy, TokenizerSection, TrainTokenizer,
 };
 
 use crate::{GOOD, parse};
@@ -26,10 +26,10 @@ fn what_is_left_out_has_its_default() {
     let pretrain = recipe.pretrain.as_ref().unwrap();
     assert_eq!(pretrain.packing, Packing::Documents);
     assert_eq!((pretrain.input.on_bad_row, pretrain.input.max_bad_rows), (OnBadRow::Stop, 100));
-    assert_eq!(pretrain.input.data[0].layout, Layout::Auto);
+    assert_eq!(pretrain.input.data[0].layout, RowLayout::Auto);
     let train = &pretrain.train;
-    let keys = AdamwKeys { betas: [0.9, 0.95], eps: 1e-8 };
-    assert_eq!(train.optimizer.kind, OptimizerKind::AdamW(keys));
+    let keys = recipe::AdamwKeys { betas: [0.9, 0.95], eps: 1e-8 };
+    assert_eq!(train.optimizer.kind, recipe::OptimizerKind::AdamW(keys));
     assert_eq!((train.optimizer.weight_decay, train.optimizer.max_grad_norm), (0.0, 1.0));
     assert_eq!(
         (train.save_every_minutes, train.keep_checkpoints, train.log_every_steps),
@@ -163,14 +163,14 @@ fn pairs_that_say_nothing_are_refused() {
         .replace(" }", ""),
     ];
     insta::assert_snapshot!(said.join("\n"), @r#"
-    error: `rejected` in [reward.data[0].pairs] does not fit: the rows that fit `chosen` fit it too, and none would be in a pair
+    error: `rejected` in [reward.data[0].pairs] does not fit: it is equal to `chosen`, so no row would be in a pair
     error: `chosen` in [reward.data[0].pairs] must not be empty: `{}`
     error: `a` in [reward.data[0].pairs.chosen] must not be empty: `[]`
     error: `a` in [reward.data[0].pairs.chosen] must be a list: `"x"`
     error: `a[0]` in [reward.data[0].pairs.chosen] must be a string: `5`
-    error: `prompt` in [reward.data[0].pairs] must have no `{column}`: the two texts of a pair are of different rows: `{a}`
+    error: `prompt` in [reward.data[0].pairs] must have no `{column}`: the two texts of a pair are from different rows: `{a}`
     error: missing key `from` in [reward.data[0].pairs]
-    error: `rows` in [reward.data[0]] does not fit: `pairs` already says what a row is
+    error: `rows` in [reward.data[0]] does not fit: `pairs` already defines the rows
     "#);
 
     // A margin belongs to scores: what no stage would read is refused.
@@ -182,8 +182,8 @@ fn pairs_that_say_nothing_are_refused() {
     };
     assert!(margin("[reward]").is_ok());
     let error = crate::shown(&margin("[dpo]").unwrap_err());
-    insta::assert_snapshot!(error.lines().next().unwrap(), @"error: `margin` in [dpo.data[0].columns] does not fit: only [reward] reads it");
+    insta::assert_snapshot!(error.lines().next().unwrap(), @"error: `margin` in [dpo.data[0].columns] does not fit: only [reward] uses margins");
 
     let text = GOOD.replace("text = \"body\"", &format!("pairs = {{ from = \"text\", {sides} }}"));
-    insta::assert_snapshot!(crate::shown(&parse(&text).unwrap_err()).lines().next().unwrap(), @"error: `pairs` in [pretrain.data[1]] does not fit: only a stage that learns from pairs reads it, such as [reward] or [dpo]");
+    insta::assert_snapshot!(crate::shown(&parse(&text).unwrap_err()).lines().next().unwrap(), @"error: `pairs` in [pretrain.data[1]] does not fit: only stages that train on pairs use it, such as [reward] and [dpo]");
 }

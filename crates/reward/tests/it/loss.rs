@@ -1,7 +1,7 @@
 //! The loss of a pair: ln 2 where a head is zero, ahead by the margin, drawn to zero.
 
-use burn::module::Param;
 use burn::tensor::{Device, Tensor};
+use nn::Weight;
 use reward::Objective;
 use testkit::ByteIds;
 
@@ -22,7 +22,7 @@ fn a_zero_head_has_a_loss_of_ln_2() {
     let device = Device::flex();
     let mut model = scorer(&device);
     let zeros = model.score.weight.val().zeros_like();
-    model.score.weight = Param::from_tensor(zeros);
+    model.score.weight = Weight::new(zeros);
     let texts: Vec<Vec<u32>> = ["good", "bad", "better", "worst"].map(ByteIds::encode).into();
     let scores = scores(&model, &texts, ByteIds::PAD);
     assert_eq!(scores, [0.0; 4]);
@@ -54,5 +54,5 @@ fn a_row_s_own_margin_comes_on_top() {
     assert!((found - wanted).abs() < 1e-6, "{found} {wanted}");
     assert_eq!(loss_with(objective, &[2.0, 1.0], &[0.0]), loss(objective, &[2.0, 1.0]));
     let equal = loss_with(objective, &[3.0, 3.0, 1.0, 1.0], &[1.5, 0.0]);
-    assert!((equal - objective.equal_scores(&[1.5, 0.0])).abs() < 1e-6, "{equal}");
+    assert!((equal - objective.loss_of_equal_scores(&[1.5, 0.0])).abs() < 1e-6, "{equal}");
 }

@@ -9,7 +9,7 @@ use crate::support::{scorer, scores, scores_of};
 
 fn texts() -> Vec<Vec<u32>> {
     let end = ByteIds::END_OF_TEXT;
-    // The end token stands inside as well, as it does in a chat of several turns.
+    // The end token also occurs inside, as in a chat of several turns.
     let chat = [ByteIds::encode("hi"), vec![end], ByteIds::encode("you"), vec![end]].concat();
     let long = [ByteIds::encode("a much longer text than that"), vec![end]].concat();
     vec![chat, long, vec![end], ByteIds::encode("no end")]

@@ -1,4 +1,4 @@
-//! What is saved is what is loaded: a new process scores as the one that trained (trl#1379).
+//! A saved and reloaded reward model gives the same scores (trl#1379).
 
 use burn::tensor::Device;
 use model::{Dtype, SavedModel, ScalarModel};

@@ -1,12 +1,10 @@
-//! What is learned from scored episodes, and what is refused.
+//! Updates on scored episodes, and refused inputs.
 
 use burn::tensor::Device;
 use recipe::{AdamwKeys, OptimizerKind};
-use rl::{
-    ActorCritic, Conventions, Error, Learner, Rollouts, Scored, Settings, Updated, weights_hash,
-};
+use rl::{ActorCritic, Conventions, Error, Rollouts, Scored, Settings, Updated, weights_hash};
 use testkit::{Tolerance, assert_close};
-use train::Optimizer;
+use train::{Learner, Optimizer, ParameterNames};
 
 use crate::support::{END, Roles, roles, rollouts, settings};
 
@@ -26,15 +24,10 @@ fn update(
         max_grad_norm: 0.0,
         ..recipe::Optimizer::adamw(1e-2)
     };
-    let mut adamw = Optimizer::new(optimizer, &actors).expect("no groups");
-    let learner = Learner {
-        optimizer: &mut adamw,
-        lr: 1e-2,
-        observe: &mut |_| (),
-        device: &Device::flex(),
-        replicas: &train::SingleReplica,
-    };
-    rl::update(actors, learner, scored, orders, settings)
+    let (names, device) = (ParameterNames::of(&actors), Device::flex());
+    let optimizer = Optimizer::new(optimizer, &actors).expect("no groups");
+    let mut learner = Learner::unchecked(optimizer, names, &device);
+    rl::update(actors, &mut learner, 1e-2, scored, orders, settings)
 }
 
 fn orders() -> Vec<Vec<usize>> {

@@ -25,7 +25,7 @@ fn an_end_token_counts_in_the_answer_only() {
     // The prompt holds an end token, the answer none: the limit ended it.
     let cut = Rollout::new(&[END, 5], &[6, 7], &sampling()).unwrap();
     assert_eq!(cut.span().end, EndReason::Length);
-    // What was sampled is kept as it is, also behind the end.
+    // Sampled ids are stored unchanged, including those after the end token.
     let on = Rollout::new(&[5], &[6, END, 7], &sampling()).unwrap();
     assert_eq!(
         (on.response(), on.sampled(), on.prompt()),

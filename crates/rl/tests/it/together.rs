@@ -4,9 +4,9 @@ use std::thread;
 
 use burn::tensor::Device;
 use recipe::{AdamwKeys, OptimizerKind};
-use rl::{Learner, Scored, Settings, Updated};
+use rl::{Scored, Settings, Updated};
 use testkit::{Tolerance, assert_close};
-use train::{Collective, InProcess, Optimizer};
+use train::{Collective, InProcess, Learner, Optimizer, ParameterNames};
 
 use crate::support::{roles, rollouts, settings};
 
@@ -21,11 +21,12 @@ fn scored_and_learned(replicas: &dyn Collective, settings: &Settings) -> (Scored
         max_grad_norm: 0.0,
         ..recipe::Optimizer::adamw(1e-2)
     };
-    let mut optimizer = Optimizer::new(optimizer, &roles.actors).expect("no groups");
-    let (optimizer, observe) = (&mut optimizer, &mut |_: &train::Gradients| ());
-    let learner = Learner { optimizer, lr: 1e-2, observe, device: &device, replicas };
+    let names = ParameterNames::of(&roles.actors);
+    let optimizer = Optimizer::new(optimizer, &roles.actors).expect("no groups");
+    let unchecked = Learner::unchecked(optimizer, names, &device);
+    let mut learner = Learner { replicas, ..unchecked };
     let orders = [vec![2, 0, 3, 1], vec![1, 2, 3, 0]];
-    let updated = rl::update(roles.actors, learner, &scored, &orders, settings);
+    let updated = rl::update(roles.actors, &mut learner, 1e-2, &scored, &orders, settings);
     (scored, updated.expect("an update"))
 }
 
@@ -33,7 +34,7 @@ fn scored_and_learned(replicas: &dyn Collective, settings: &Settings) -> (Scored
 fn replicas_share_scoring_and_learning() {
     let settings = Settings { whiten_rewards: true, target_kl: Some(10.0), ..settings() };
     let (wanted, alone) = scored_and_learned(&train::SingleReplica, &settings);
-    // With three, one of them has no episode of a mini-batch of two.
+    // With three, one of them has no episode of a minibatch of two.
     for world_size in [2, 3] {
         let found: Vec<(Scored, Updated)> = thread::scope(|scope| {
             let settings = &settings;

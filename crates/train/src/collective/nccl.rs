@@ -1,6 +1,6 @@
-//! Replicas on the graphics cards of one machine: a thread for each card, sums by NCCL through burn's own collective.
+//! Replicas on the GPUs of one machine: one thread for each GPU, sums by NCCL through burn's collective operations.
 //!
-//! It deliberately holds no pointers and no communicator: burn keeps one for each set of cards.
+//! burn owns the communicator of each set of GPUs.
 
 use burn::tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
 use burn::tensor::{Device, Tensor};
@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::in_process::InProcess;
 use crate::{Collective, Result};
 
-/// One of several replicas, each on a card of its own.
+/// One of several replicas, each on its own GPU.
 #[derive(Debug)]
 pub struct Nccl {
     host: InProcess,
@@ -16,9 +16,9 @@ pub struct Nccl {
 }
 
 impl Nccl {
-    /// A replica for each device, by rank. The devices differ and are CUDA's.
+    /// A replica for each device, by rank. The devices are distinct CUDA devices.
     pub fn replicas(devices: &[Device]) -> Vec<Self> {
-        // Gradients lie off the autodiff device.
+        // Gradients are on the device without autodiff.
         let devices: Vec<Device> = devices.iter().map(|device| device.clone().inner()).collect();
         let hosts = InProcess::replicas(devices.len());
         hosts.into_iter().map(|host| Self { host, devices: devices.clone() }).collect()
@@ -39,7 +39,7 @@ impl Collective for Nccl {
     }
 
     fn all_reduce(&self, mine: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>> {
-        // A card waits for the others on the device, where nobody could tell it that they are gone: they meet here first.
+        // A GPU that waits for a lost peer inside NCCL cannot be told. The host barrier fails first.
         self.host.barrier()?;
         let sum = |tensor| all_reduce(tensor, ReduceOperation::Sum, self.devices.clone());
         let begun: Vec<CollectiveTensor<1>> = mine.into_iter().map(sum).collect();

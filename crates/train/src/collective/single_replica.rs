@@ -1,10 +1,10 @@
-//! The one replica of a run on one device, for which nothing has to be added up.
+//! The only replica of a run on one device.
 
 use burn::tensor::Tensor;
 
 use crate::{Collective, Result};
 
-/// No other replica: every sum is what it was, at no cost.
+/// A world of one replica: sums return their input at no cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SingleReplica;
 

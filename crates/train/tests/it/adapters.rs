@@ -1,7 +1,6 @@
 //! A stage that trains an adapter: what it writes, what stays as it was, what it is after a cut, and what a later stage
 //! makes of it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,9 +11,9 @@ use model::{CausalLm, load_causal_lm};
 use nn::TokenBatch;
 use plan::{Plan, Request, StagePlan, Unwatched, base_of};
 use train::{
-    BaseModelCache, Context, Error, Gradients, ModelSource, RunDir, SaveFormat, Silent, StepPlace,
-    StepReport, StopFlag, Weights, first_weights, load_trained, lr, save_trained, start_or_resume,
-    write_checkpoint, write_model,
+    BaseModelCache, Context, Error, ModelSource, RunDir, SaveFormat, Silent, StageState, StepPlace,
+    StepReport, StopFlag, Weights, apply_update, first_weights, load_trained, lr, save_trained,
+    start_or_resume, write_checkpoint, write_model,
 };
 
 use super::toy::{bits, device, model_of_width, tiny_model};
@@ -57,7 +56,7 @@ max_steps = 2
 optimizer = { lr = 1e-2 }
 "#;
 
-/// A folder with the recipe, its data, and the runs.
+/// A directory with the recipe, its data and the runs.
 struct Place {
     dir: tempfile::TempDir,
 }
@@ -83,7 +82,7 @@ impl Place {
         self.dir.path()
     }
 
-    /// The recipe with more keys for its last stage; a `start` among them stands for its own.
+    /// The recipe with more keys for its last stage; a `start` among them replaces its own.
     fn recipe(&self, keys: &str) {
         let recipe = if keys.contains("start = ") {
             RECIPE.replace("start = \"sft\"\n", "")
@@ -129,7 +128,7 @@ impl Place {
         place
     }
 
-    /// Fine-tuning's adapter merged into its base by hand, as a folder.
+    /// A directory with the adapter of fine-tuning merged into its base model by hand.
     fn merged_by_hand(&self, name: &str) -> PathBuf {
         let plan = self.plan(name);
         let out = self.path().join("merged");
@@ -166,44 +165,33 @@ fn run_stage(
         stop,
         replicas: &train::SingleReplica,
     };
-    let train::StageState {
-        mut run,
-        mut model,
-        mut optimizer,
-        names,
-        mut checks,
-        save_format,
-        dropout,
-    } = start_or_resume(context)?;
-    while !run.is_done() {
+    let StageState { mut run, mut model, mut learner, save_format, dropout } =
+        start_or_resume(context)?;
+    while run.has_next_step() {
         let step = run.step();
         let batch = stage.dataset.batch(step);
         let place = StepPlace { step: step + 1, samples: &batch.samples };
-        let (mut gradients, mut sum) = (Gradients::new(&names), 0.0);
+        let mut sums = learner.begin_step(batch.n_targets as u64, place)?;
         for (idx, micro) in batch.micro_batches(stage.micro_batch).enumerate() {
             dropout.draw(step, idx);
             let (b, t) = (micro.rows, micro.sequence_length);
             let tokens =
                 TokenBatch::new(&micro.ids, &micro.positions, &micro.segments, b, t, &device);
             let targets_n = Tensor::<1, Int>::from_data(micro.targets.as_slice(), &device);
-            let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+            let hidden_nd = model.forward(&tokens).hidden_nd();
             let count = micro.n_targets as u64;
             let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
-            sum += loss.value();
-            gradients.accumulate(&model, || loss.sum.backward());
+            sums.loss += loss.value();
+            sums.gradients.accumulate(&model, || loss.sum.backward());
         }
-        let norm = gradients.norm(batch.n_targets as u64, place)?;
         let rate = lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
-        checks.gradients(&gradients);
-        let grad_norm = norm.value();
-        model = optimizer.step(model, gradients, norm, rate);
-        checks.updated(&model, rate, place)?;
-        let (loss, extra) = (sum / batch.n_targets as f64, BTreeMap::new());
-        run.log_step(StepReport { loss, grad_norm, lr: rate, tokens: 1, extra })?;
+        let report;
+        (model, report) = apply_update(model, &mut learner, sums, rate)?;
+        run.log_step(StepReport { tokens: 1, ..report })?;
         if run.step() == until {
             return Ok(None);
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
     }
     write_model(&run.dir().model(), &save_format, &model, stage)?;
     run.finish(serde_json::Value::Null)?;
@@ -379,7 +367,7 @@ fn an_adapter_beside_other_weights_than_its_own_is_refused() {
     BaseModelCache::new(&device()).open_on_base::<CausalLm>(&own, &adapter).expect("its own base");
 }
 
-/// What a checkpoint holds of a second model is all that was trained, or loading fails (trl#1379, LlamaFactory#9369: heads
+/// A checkpoint has all trainable parameters of a second model, or loading fails (trl#1379, LlamaFactory#9369: heads
 /// that came back random).
 #[test]
 fn a_second_models_file_holds_all_that_is_trained_or_is_refused() {
@@ -402,7 +390,7 @@ fn a_second_models_file_holds_all_that_is_trained_or_is_refused() {
     let more = |name: &str| is_trained(name) || name.contains("k_proj");
     let error =
         load_trained(model::train_only(tiny_model(2), &more), &path, "").expect_err("a gap");
-    assert!(error.to_string().contains("lacks a trained tensor"), "{error}");
+    assert!(error.to_string().contains("lacks a trainable tensor"), "{error}");
     let wide = model::train_only(model_of_width(40, 2), &is_trained);
     let error = load_trained(wide, &path, "").expect_err("another width");
     assert!(error.to_string().contains("has another shape"), "{error}");

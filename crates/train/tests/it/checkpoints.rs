@@ -5,15 +5,19 @@ use std::fs;
 use std::path::Path;
 
 use train::{
-    CHECKPOINT_FORMAT, CheckpointInfo, Error, Event, Machine, Recorder, Silent, TrainState,
+    CHECKPOINT_FORMAT, CheckpointInfo, Environment, Error, Event, Recorder, Silent, TrainState,
     checkpoint_steps, load_newest, retain, save_checkpoint,
 };
 
 fn save(checkpoints: &Path, step: u64) {
+    save_in_format(checkpoints, step, CHECKPOINT_FORMAT);
+}
+
+fn save_in_format(checkpoints: &Path, step: u64, checkpoint_format: u32) {
     let state = TrainState { step, tokens: step * 100, ..TrainState::default() };
     let info = CheckpointInfo {
-        checkpoint_format: CHECKPOINT_FORMAT,
-        machine: Machine::here(),
+        checkpoint_format,
+        environment: Environment::current(),
         previous: None,
         inputs: BTreeMap::new(),
     };
@@ -107,22 +111,41 @@ fn no_usable_checkpoint_is_an_error_every_time() {
     assert!(
         error
             .to_string()
-            .ends_with("no usable checkpoint among `2`; the newest: state.json: missing"),
+            .ends_with("all `2` checkpoints are damaged; the newest: state.json: missing"),
         "{error}"
     );
-    assert!(error.hint().expect("hint").contains("start the stage anew"));
+    assert!(error.hint().expect("hint").contains("restart the stage"));
     // The second try finds them set aside already, and is no fresh start either.
     let again = load_newest(root.path(), &mut Silent).expect_err("still not");
     assert!(matches!(again, Error::NoUsableCheckpoint { n_rejected: 2, .. }));
 }
 
+/// Refused by name, and left exactly as it is, even if it is damaged, too.
 #[test]
-fn a_renamed_or_newer_checkpoint_is_refused() {
+fn a_checkpoint_of_another_format_is_refused_and_stays() {
+    let known = CHECKPOINT_FORMAT;
+    for (format, who) in [(known - 1, "an older Temper"), (known + 1, "a newer Temper")] {
+        let root = tempfile::tempdir().expect("tempdir");
+        save_in_format(root.path(), 4, format);
+        fs::write(root.path().join("step-000004/model.safetensors"), [0; 500]).expect("damage");
+        let mut seen = Recorder::default();
+        let error = load_newest(root.path(), &mut seen).expect_err("another format");
+        let message =
+            format!("made by {who}: format `{format}`, this version reads format `{known}`");
+        assert!(error.to_string().ends_with(&message), "{error}");
+        assert!(error.hint().expect("hint").contains("`--name`"));
+        assert!(seen.events.is_empty());
+        assert_eq!(checkpoint_steps(root.path()).expect("list"), [4]);
+    }
+}
+
+#[test]
+fn a_renamed_checkpoint_is_refused() {
     let root = tempfile::tempdir().expect("tempdir");
     save(root.path(), 3);
     fs::rename(root.path().join("step-000003"), root.path().join("step-000009")).expect("rename");
     let error = load_newest(root.path(), &mut Silent).expect_err("another step's state");
-    assert!(error.to_string().contains("state.json: is of another step: `3`"), "{error}");
+    assert!(error.to_string().contains("state.json: belongs to another step: `3`"), "{error}");
 }
 
 /// All histories of up to 8 checkpoints: the newest `keep`, the best and the latest stay, and what
@@ -170,9 +193,9 @@ fn the_pinned_burn_version_is_the_workspaces() {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
     let text = fs::read_to_string(manifest).expect("Cargo.toml");
     assert!(text.contains(&format!("burn = {{ version = \"={}\"", train::BURN_VERSION)));
-    let here = Machine::here();
+    let here = Environment::current();
     assert!(here.differences(&here.clone()).is_empty());
-    let other = Machine { burn: "0.21.0".into(), threads: 64, ..here.clone() };
-    let line = format!("burn `0.21.0` then, `{}` now", train::BURN_VERSION);
+    let other = Environment { burn: "0.21.0".into(), threads: 64, ..here.clone() };
+    let line = format!("burn was `0.21.0`, is now `{}`", train::BURN_VERSION);
     assert_eq!(other.differences(&here), [line]);
 }

@@ -24,7 +24,7 @@ fn expect(error: Option<Error>, message: &str, key: &str) {
     assert_eq!(error.to_string(), message);
     assert_eq!(
         error.hint().expect("hint"),
-        format!("`{key} = false` in [checks] switches this check off")
+        format!("`{key} = false` in [checks] disables this check")
     );
 }
 
@@ -99,7 +99,7 @@ fn a_parameter_without_a_gradient_stops_the_third_update() {
     let all = ChecksSection::default();
     assert!(train_with(Pair::new(), all, &RATES, |_| ONES, |m, _| m).is_none());
     // The rate of step 1 is 0, so steps 2, 3, 4 are updates 1, 2, 3.
-    let message = "step 4, samples 3, 17, 40: trained parameter has had no gradient: `vector`";
+    let message = "step 4, samples 3, 17, 40: trainable parameter has had no gradient: `vector`";
     expect(train_with(Pair::new(), all, &RATES, |_| DEAD_VECTOR, |m, _| m), message, "gradients");
     // Behind a zero the gradient comes one update later.
     let late = |idx| if idx < 2 { DEAD_VECTOR } else { ONES };
@@ -112,7 +112,7 @@ fn a_parameter_that_does_not_move_stops_the_third_update() {
     let all = ChecksSection::default();
     let start = Pair::new();
     let stuck = |model: Pair, _| Pair { vector: Pair::new().vector, ..model };
-    let message = "step 4, samples 3, 17, 40: trained parameter has not changed: `vector`";
+    let message = "step 4, samples 3, 17, 40: trainable parameter has not changed: `vector`";
     expect(train_with(start, all, &RATES, |_| ONES, stuck), message, "gradients");
     // Gains of 1 cannot move by 1e-9: that is the warm-up's doing.
     let gains = Pair { vector: param(vec![1.0; 4], [4]), ..Pair::new() };

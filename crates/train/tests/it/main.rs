@@ -14,5 +14,5 @@ mod recompute;
 mod replicas;
 mod resume_rules;
 mod schedule;
-mod session;
+mod stage_run;
 mod toy;

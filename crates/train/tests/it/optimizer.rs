@@ -147,7 +147,7 @@ fn a_gradient_that_is_not_finite_has_no_norm() {
         assert_eq!(
             error.to_string(),
             "step 12, samples 3, 17, 40: gradient is not finite: `vector`; \
-             the weights are as before this step"
+             the weights are those before this step"
         );
         assert!(error.hint().is_some());
     }

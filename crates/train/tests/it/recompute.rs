@@ -42,7 +42,7 @@ fn language_loss(model: &CausalLm) -> Tensor<1> {
     let targets: Vec<i32> =
         (0..(ROWS * T) as i32).map(|i| if i % 3 == 0 { -1 } else { i * 7 % 96 }).collect();
     let n_targets = targets.iter().filter(|target| **target >= 0).count() as u64;
-    let hidden_nd = model.forward(&tokens()).flatten::<2>(0, 1);
+    let hidden_nd = model.forward(&tokens()).hidden_nd();
     let targets_n = Tensor::<1, Int>::from_data(targets.as_slice(), &device());
     loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets).sum
 }
@@ -138,7 +138,7 @@ fn adapters_beside_frozen_weights_with_and_without_dropout() {
             let found = compare(adapted.model.map(&mut Shaken), &|model| {
                 dropout.set(11);
                 let loss = language_loss(model);
-                // What is drawn later is not what this forward drew.
+                // A later draw differs from the one of this forward pass.
                 dropout.set(12);
                 loss
             });

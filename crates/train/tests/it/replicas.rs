@@ -1,6 +1,7 @@
-//! What replicas do together: sums in the order of ranks, no waiting for one that has gone, the same update as one alone.
+//! Replicas: sums in the order of ranks, no deadlock when a peer exits, the same updates as on one device.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,11 +14,11 @@ use plan::{Plan, Request, Unwatched};
 use serde_json::Value;
 use train::{
     Collective, Context, Error, EvalRow, Event, Gradients, InProcess, Outcome, ParameterNames,
-    Progress, Recorder, RunDir, SingleReplica, StepPlace, StepReport, StopFlag, compare_replicas,
-    on_replicas, start_or_resume, write_checkpoint, write_model,
+    Progress, Recorder, RunDir, SingleReplica, StageState, StepPlace, StepReport, StopFlag,
+    apply_update, compare_replicas, finish_stage, on_replicas, start_or_resume, write_checkpoint,
 };
 
-use super::toy::{Pair, device, optimizer, place, settings, tiny_model};
+use super::toy::{Pair, bits, device, optimizer, place, settings, tiny_model};
 
 /// Runs `run` on a thread for each replica and gives what each returned, by rank.
 fn on_threads<R: Send>(world_size: usize, run: impl Fn(InProcess) -> R + Sync) -> Vec<R> {
@@ -147,7 +148,7 @@ fn weights_that_differ_are_found() {
         assert!(same && unseen);
         let error = differ.expect_err("they differ");
         let text = error.to_string();
-        assert_eq!(text, "step 4: the weights of replica `1` are not those of replica `0`");
+        assert_eq!(text, "step 4: the weights of replica `1` differ from those of replica `0`");
         assert!(error.hint().is_some());
     }
     assert!(compare_replicas(&SingleReplica, &tiny_model(1), 4).is_ok());
@@ -175,7 +176,7 @@ save_every_minutes = 0.0
 log_every_steps = 1
 "#;
 
-/// A folder with the recipe, its data and the runs.
+/// A directory with the recipe, its data and the runs.
 struct Place {
     dir: tempfile::TempDir,
 }
@@ -286,60 +287,38 @@ type Disturb = dyn Fn(usize, u64) -> train::Result<()> + Sync;
 /// The loop of a stage as the stage crates have it.
 fn pretrain(context: Context<'_>, disturb: &Disturb) -> train::Result<Outcome> {
     let (stage, device, replicas) = (context.stage, context.device, context.replicas);
-    let train::StageState {
-        mut run,
-        mut model,
-        mut optimizer,
-        names,
-        mut checks,
-        save_format,
-        dropout,
-    } = start_or_resume(context)?;
-    while !run.is_done() {
+    let StageState { mut run, mut model, mut learner, save_format, dropout } =
+        start_or_resume(context)?;
+    while run.has_next_step() {
         let step = run.step();
         let batch = stage.dataset.batch(step);
         let place = StepPlace { step: step + 1, samples: &batch.samples };
-        let (mut gradients, mut sum) = (Gradients::new(&names), 0.0);
+        let mut sums = learner.begin_step(batch.n_targets as u64, place)?;
         disturb(replicas.rank(), step)?;
         for (idx, micro) in batch.micro_batches_of(replicas.share(), 1, stage.micro_batch) {
             dropout.draw(step, idx);
             let loss = loss_of(&model, &micro, device);
-            sum += loss.value();
-            gradients.accumulate(&model, || loss.sum.backward());
+            sums.loss += loss.value();
+            sums.gradients.accumulate(&model, || loss.sum.backward());
         }
-        let loss = replicas.sum(sum)? / batch.n_targets as f64;
-        checks.loss(loss, place)?;
-        gradients.all_reduce(replicas, device)?;
-        let norm = gradients.norm(batch.n_targets as u64, place)?;
-        let lr = stage.keys.optimizer.lr;
-        checks.gradients(&gradients);
-        let grad_norm = norm.value();
-        model = optimizer.step(model, gradients, norm, lr);
-        checks.updated(&model, lr, place)?;
-        compare_replicas(replicas, &model, step + 1)?;
-        let extra = BTreeMap::new();
-        run.log_step(StepReport { loss, grad_norm, lr, tokens: 256, extra })?;
+        let report;
+        (model, report) = apply_update(model, &mut learner, sums, stage.keys.optimizer.lr)?;
+        run.log_step(StepReport { tokens: 256, ..report })?;
         if run.eval_due() {
             // Worse each time.
             let (step, eval_loss) = (run.step(), run.step() as f64);
             run.log_eval(EvalRow { step, eval_loss, n_targets: 1, extra: BTreeMap::new() })?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &optimizer))?;
-        if run.stop_requested() && !run.is_done() {
-            return Ok(Outcome::Stopped { step: run.step() });
-        }
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
     }
-    if replicas.is_leader() {
-        write_model(&run.dir().model(), &save_format, &model, stage)?;
-    }
-    Ok(Outcome::Finished(run.finish(Value::Null)?))
+    finish_stage(run, model, &save_format, stage, replicas)
 }
 
 fn loss_of(model: &CausalLm, batch: &data::Batch, device: &Device) -> loss::LossSum {
     let (b, t) = (batch.rows, batch.sequence_length);
     let tokens = TokenBatch::new(&batch.ids, &batch.positions, &batch.segments, b, t, device);
     let targets_n = Tensor::<1, Int>::from_data(batch.targets.as_slice(), device);
-    let hidden_nd = model.backbone.forward(&tokens).flatten::<2>(0, 1);
+    let hidden_nd = model.forward(&tokens).hidden_nd();
     loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, batch.n_targets as u64)
 }
 
@@ -381,16 +360,51 @@ fn a_run_goes_on_with_another_number_of_replicas() {
     assert!(place.file("cut", optimizer) == place.file("uncut", optimizer));
 }
 
-/// Only the leader measures; all end where it gives up.
+/// Only the leader evaluates; all replicas end where it stops early, with the weights of the best evaluation.
 #[test]
-fn all_stop_early_together() {
+fn all_stop_early_together_with_the_best_weights() {
     let patient = "every_steps = 4, early_stopping = { patience = 2 }";
     let place = Place::with(&RECIPE.replace("every_steps = 5", patient));
     for replicas in [1, 3] {
         let name = format!("on-{replicas}");
         let Outcome::Finished(finished) = place.run(&name, replicas, None) else { panic!("cut") };
-        assert_eq!(finished.steps, 12, "{name}");
+        assert_eq!((finished.steps, finished.exported_step), (12, 4), "{name}");
+        assert_eq!(finished.result["step"], 4, "{name}");
+        assert_exported(&place, &name, 4);
+        assert!(
+            place.file(&name, MODEL)
+                != place.file(&name, "checkpoints/step-000012/model.safetensors")
+        );
     }
+}
+
+/// `eval.export_best` does the same in a stage that runs to its last step.
+#[test]
+fn the_best_weights_are_exported_without_early_stopping() {
+    let place =
+        Place::with(&RECIPE.replace("every_steps = 5", "every_steps = 5, export_best = true"));
+    for (name, stop_at) in [("whole", None), ("cut", Some(12))] {
+        if stop_at.is_some() {
+            place.run(name, 1, stop_at);
+        }
+        let Outcome::Finished(finished) = place.run(name, 1, None) else { panic!("cut") };
+        assert_eq!((finished.steps, finished.exported_step), (20, 5), "{name}");
+        assert_exported(&place, name, 5);
+    }
+    assert!(place.file("cut", MODEL) == place.file("whole", MODEL));
+    // By default the last weights are exported.
+    let place = Place::new();
+    let Outcome::Finished(finished) = place.run("last", 1, None) else { panic!("cut") };
+    assert_eq!((finished.steps, finished.exported_step), (20, 20));
+    assert_exported(&place, "last", 20);
+}
+
+/// `model/` has the weights of the checkpoint of a step.
+fn assert_exported(place: &Place, name: &str, step: u64) {
+    let dir = place.dir.path().join("runs").join(name).join("pretrain");
+    let weights = |dir: &Path| bits(&model::load_causal_lm(dir, &device()).expect("a model"));
+    let checkpoint = dir.join("checkpoints").join(train::checkpoint_name(step));
+    assert!(weights(&dir.join("model")) == weights(&checkpoint), "{name}: step {step}");
 }
 
 /// The error that is told is that of the replica that failed, not that of one that waited for it.

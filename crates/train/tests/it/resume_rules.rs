@@ -1,4 +1,4 @@
-//! What may change when a run goes on, and what may not.
+//! Recipe changes that a resumed run accepts or refuses.
 
 use serde_json::{Value, json};
 use train::differences;
@@ -33,18 +33,22 @@ fn after(stage: &str, pointer: &str, value: Value) -> (Vec<String>, Vec<String>)
 #[test]
 fn the_trajectory_is_fixed() {
     for (pointer, value, line) in [
-        ("/seed", json!(2), "seed: `1` then, `2` now"),
-        ("/model/hidden_size", json!(128), "model.hidden_size: `64` then, `128` now"),
-        ("/pretrain/optimizer/lr", json!(2e-3), "pretrain.optimizer.lr: `0.001` then, `0.002` now"),
+        ("/seed", json!(2), "seed: was `1`, is now `2`"),
+        ("/model/hidden_size", json!(128), "model.hidden_size: was `64`, is now `128`"),
+        (
+            "/pretrain/optimizer/lr",
+            json!(2e-3),
+            "pretrain.optimizer.lr: was `0.001`, is now `0.002`",
+        ),
         (
             "/pretrain/data/0/path",
             json!("b.txt"),
-            "pretrain.data[0].path: `a.txt` then, `b.txt` now",
+            "pretrain.data[0].path: was `a.txt`, is now `b.txt`",
         ),
         (
             "/pretrain/sequence_length",
             json!(64),
-            "pretrain.sequence_length: nothing then, `64` now",
+            "pretrain.sequence_length: was unset, is now `64`",
         ),
     ] {
         let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
@@ -75,9 +79,9 @@ fn saving_logging_and_other_stages_are_free() {
 
 #[test]
 fn what_changes_only_bits_is_tolerated() {
-    let line = "pretrain.micro_batch: `4` then, `2` now".to_owned();
+    let line = "pretrain.micro_batch: was `4`, is now `2`".to_owned();
     assert_eq!(after("pretrain", "/pretrain/micro_batch", json!(2)), (vec![], vec![line]));
-    let line = "device: `cpu` then, `cuda` now".to_owned();
+    let line = "device: was `cpu`, is now `cuda`".to_owned();
     assert_eq!(after("sft", "/device", json!("cuda")), (vec![], vec![line]));
 }
 
@@ -87,8 +91,10 @@ fn the_length_may_change_where_the_schedule_lets_it() {
     let (refused, _) = after("pretrain", "/pretrain/max_steps", json!(200));
     assert_eq!(
         refused,
-        ["pretrain.max_steps: `100` then, `200` now (the cosine schedule is laid out over the \
-          stage's steps; `schedule.total_steps` would fix it)"]
+        [
+            "pretrain.max_steps: was `100`, is now `200` (the cosine schedule spans the steps of the \
+          stage; `schedule.total_steps` would fix its length)"
+        ]
     );
     let (mut old, mut new) = (recipe(), recipe());
     for recipe in [&mut old, &mut new] {
@@ -101,7 +107,7 @@ fn the_length_may_change_where_the_schedule_lets_it() {
 #[test]
 fn a_stage_depends_on_those_it_starts_from() {
     let (refused, _) = after("sft", "/pretrain/optimizer/lr", json!(1.0));
-    assert_eq!(refused, ["pretrain.optimizer.lr: `0.001` then, `1.0` now"]);
+    assert_eq!(refused, ["pretrain.optimizer.lr: was `0.001`, is now `1.0`"]);
     let (refused, _) = after("sft", "/pretrain/max_steps", json!(1));
-    assert_eq!(refused, ["pretrain.max_steps: `100` then, `1` now"]);
+    assert_eq!(refused, ["pretrain.max_steps: was `100`, is now `1`"]);
 }

@@ -118,11 +118,9 @@ pub(crate) fn gradients_of(
 pub(crate) fn loss_of(model: &CausalLm, tokens: &TokenBatch, targets: &[i32]) -> loss::LossSum {
     let n = targets.len();
     let count = targets.iter().filter(|target| **target >= 0).count() as u64;
-    let hidden = model.forward(tokens);
-    let width = hidden.dims()[2];
     let targets: Tensor<1, Int> =
         Tensor::from_data(TensorData::new(targets.to_vec(), [n]), &Device::flex());
-    loss::cross_entropy(hidden.reshape([n, width]), model.head_weight(), targets, count)
+    loss::cross_entropy(model.forward(tokens).hidden_nd(), model.head_weight(), targets, count)
 }
 
 /// All weights as bits, in module order.

@@ -4,7 +4,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use recipe::Format;
+use recipe::{Format, SampleKind};
 use tokenizer::Tokenizer;
 
 use super::{Closed, RowCounter, SampleEnd, Writer, batch_bytes, pipeline};
@@ -15,7 +15,7 @@ use crate::limits;
 use crate::place::Place;
 use crate::reading::{SourceRows, decide_shape, make};
 use crate::row_problem::RowProblem;
-use crate::rows::{SampleKind, short_hash};
+use crate::rows::short_hash;
 use crate::source::{BytesRead, TextDocument, file_format};
 use crate::spec::SourceSpec;
 

@@ -7,10 +7,12 @@ use tokenizer::{ChatTemplate, Encoded, Tokenizer};
 
 use super::units::{Unit, marks_of, text_bytes};
 use super::{RowCounter, SampleEnd, Writer};
+use recipe::SampleKind;
+
 use crate::error::Result;
 use crate::place::Place;
 use crate::row_problem::RowProblem;
-use crate::rows::{Pair, SampleKind, Shape, chat_hash, text_hash};
+use crate::rows::{Pair, Shape, chat_hash, text_hash};
 use crate::source::Row;
 
 /// The pair of one row.

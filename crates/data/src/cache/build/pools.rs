@@ -6,10 +6,12 @@ use tokenizer::{ChatTemplate, Encoded, Tokenizer};
 
 use super::units::{Unit, marks_of, text_bytes};
 use super::{RowCounter, SampleEnd, Writer};
+use recipe::SampleKind;
+
 use crate::error::Result;
 use crate::place::Place;
 use crate::row_problem::RowProblem;
-use crate::rows::{Pooled, PooledText, SampleKind, Shape, Side, chat_hash, text_hash};
+use crate::rows::{Pooled, PooledText, Shape, Side, chat_hash, text_hash};
 use crate::source::Row;
 
 /// The text of one row.

@@ -6,10 +6,12 @@ use tokenizer::{ChatTemplate, Encoded, Message, Tokenizer};
 
 use super::units::{Unit, marks_of, text_bytes};
 use super::{RowCounter, SampleEnd, Writer};
+use recipe::SampleKind;
+
 use crate::error::Result;
 use crate::place::Place;
 use crate::row_problem::RowProblem;
-use crate::rows::{SampleKind, Shape, chat_hash};
+use crate::rows::{Shape, chat_hash};
 use crate::source::Row;
 
 /// The prompt of one row.

@@ -9,13 +9,15 @@ use rayon::prelude::*;
 use tokenizer::{ChatTemplate, Encoded, Message, Role, Tokenizer};
 
 use super::{Closed, RowCounter, Writer, batch_bytes, pipeline};
+use recipe::SampleKind;
+
 use crate::cache::PrepareOptions;
 use crate::cache::store::{TARGET_BIT, TokenRole};
 use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::reading::{SourceRows, decide_shape, make};
 use crate::row_problem::RowProblem;
-use crate::rows::{SampleKind, Shape};
+use crate::rows::Shape;
 use crate::source::{BytesRead, Row};
 use crate::spec::SourceSpec;
 

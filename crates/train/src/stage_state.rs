@@ -1,5 +1,5 @@
-//! How a stage begins: its session opened, weights and moments taken up from a checkpoint, from what it starts from, or
-//! fresh, and a save tried once. The loop that follows is the stage's own.
+//! Start and end of a stage: initial or resumed weights, optimizer state and run-time checks before the loop, `model/` after
+//! it. The loop between them is in the stage's own crate.
 
 use std::path::Path;
 
@@ -10,64 +10,61 @@ use nn::DropoutKey;
 use plan::{Plan, StagePlan};
 use recipe::Checkpointing;
 use seed::Purpose;
+use serde_json::json;
 
 use crate::weights::{ModelSource, first_weights, resumed_weights};
 use crate::{
-    BaseModelCache, Checks, Collective, Error, Finished, FirstLoss, Optimizer, ParameterNames,
-    Progress, Result, RunDir, SaveFormat, StageRun, StageSettings, StopFlag, TrainedModel,
-    WeightSource, Weights,
+    BaseModelCache, Checks, Collective, Error, Finished, FirstLoss, Learner, Optimizer,
+    ParameterNames, Progress, Result, RunDir, SaveFormat, StageRun, StageSettings, StopFlag,
+    TrainedModel, WeightSource, Weights,
 };
 
-/// What a stage is given to run.
+/// The inputs of a stage.
 pub struct Context<'a> {
-    /// The whole pipeline.
+    /// The plan of the pipeline.
     pub plan: &'a Plan,
-    /// This stage of it.
+    /// The stage to run.
     pub stage: &'a StagePlan,
-    /// The run's folder, locked by this process.
+    /// The run directory, locked by this process.
     pub run_dir: &'a RunDir,
-    /// Where it computes, with autodiff.
+    /// The device of the trained model, with autodiff.
     pub device: &'a Device,
-    /// Whoever watches.
+    /// Receives progress events.
     pub progress: &'a mut dyn Progress,
-    /// Whether somebody asked to stop.
+    /// Set by a signal, or by a caller that wants the stage to stop.
     pub stop: StopFlag,
-    /// The replicas that take part; [`crate::SingleReplica`] on one device.
+    /// The replicas that share each step; [`crate::SingleReplica`] on one device.
     pub replicas: &'a dyn Collective,
 }
 
 /// How a stage ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// All steps were made, and `model/` is in place.
+    /// The stage is complete, and so is `model/`.
     Finished(Finished),
-    /// A signal stopped it after this many steps, with a checkpoint saved.
+    /// A signal stopped the stage after it saved a checkpoint.
     Stopped {
-        /// Steps made.
+        /// Number of updates made.
         step: u64,
     },
 }
 
-/// What a stage's loop works on.
+/// The state that the loop of a stage updates.
 pub struct StageState<'a, M = CausalLm> {
-    /// The session: logs, counters, checkpoints.
+    /// Directory, logs, counters and checkpoints.
     pub run: StageRun<'a>,
-    /// The weights, with gradients for what is trained.
+    /// The model; its trainable parameters require gradients.
     pub model: M,
-    /// The optimizer with its state.
-    pub optimizer: Optimizer,
-    /// The parameters in module order.
-    pub names: ParameterNames,
-    /// The checks of the first minute.
-    pub checks: Checks,
-    /// The form in which the weights are kept.
+    /// Optimizer, run-time checks and replicas.
+    pub learner: Learner<'a>,
+    /// The form in which weights are saved.
     pub save_format: SaveFormat,
-    /// The masks of an adapter's dropout.
+    /// Dropout masks of an adapter.
     pub dropout: Dropout,
 }
 
-/// Draws the masks of an adapter's dropout: functions of the run's seed, the step and the micro-batch, so that a resumed
-/// run draws the same.
+/// Dropout masks of an adapter: functions of the run's seed, the step and the micro-batch, so that a resumed run draws the
+/// same masks.
 #[derive(Clone, Debug)]
 pub struct Dropout {
     key: DropoutKey,
@@ -76,27 +73,27 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Call it before each forward that is trained on; without dropout it changes nothing.
+    /// Draws the masks of the next forward pass; does nothing without dropout.
     pub fn draw(&self, step: u64, micro_idx: usize) {
         let index = micro_idx as u64;
         self.key.set(seed::derive(self.seed, &self.stage, Purpose::Dropout, step, index));
     }
 }
 
-/// Begins a stage that trains a language model on the next token.
+/// Starts or resumes a stage that trains a language model on the next token.
 pub fn start_or_resume(context: Context<'_>) -> Result<StageState<'_>> {
     let vocab_size = context.stage.config.vocab_size();
-    start_or_resume_with(context, |origin| match origin {
+    start_or_resume_with(context, |source| match source {
         WeightSource::New => FirstLoss::Fresh { vocab_size },
         WeightSource::Trained | WeightSource::NewHead => FirstLoss::Pretrained { vocab_size },
     })
 }
 
-/// Opens the session and takes up the newest checkpoint, or begins anew with the weights that the plan names; what the
-/// first loss must be near follows from where those came from.
+/// Resumes from the newest checkpoint, or starts from the weights that the plan names; `first_loss` gives the expected
+/// first loss by the source of those weights.
 ///
-/// Before a first step a checkpoint is written, read back, compared and removed, so that a disk or a model that
-/// cannot be saved stops the run while nothing is lost.
+/// Before the first step a checkpoint is written, read back, compared and removed, so that a full disk or a model that
+/// cannot be saved stops the run before anything is lost.
 pub fn start_or_resume_with<M: TrainedModel>(
     context: Context<'_>,
     first_loss: impl FnOnce(WeightSource) -> FirstLoss,
@@ -113,10 +110,10 @@ pub fn start_or_resume_with<M: TrainedModel>(
             first_weights(plan, ModelSource::of(stage), run_dir, &mut bases)?
         }
     };
-    let Weights { model, save_format, origin, dropout } = weights;
+    let Weights { model, save_format, source, dropout } = weights;
     let model = with_checkpointing(model, stage, device)?;
     run.set_side_files(save_format.side_files::<M>(stage)?);
-    let first_loss = if resumed.is_some() { FirstLoss::Unknown } else { first_loss(origin) };
+    let first_loss = if resumed.is_some() { FirstLoss::Unknown } else { first_loss(source) };
     let names = ParameterNames::of(&model);
     let settings = stage.keys.optimizer.clone();
     let optimizer = match &resumed {
@@ -132,12 +129,13 @@ pub fn start_or_resume_with<M: TrainedModel>(
     }
     let dropout = Dropout { key: dropout, seed: plan.seed, stage: stage.name.clone() };
     turn.end()?;
-    Ok(StageState { run, model, optimizer, names, checks, save_format, dropout })
+    let learner = Learner { optimizer, names, checks, replicas, device };
+    Ok(StageState { run, model, learner, save_format, dropout })
 }
 
-/// The model as the stage's `checkpointing` says.
+/// Turns recomputation of blocks on or off, by the stage's `checkpointing`.
 ///
-/// Errors: a device on which it would save nothing.
+/// Errors: `block` on a device where it saves no memory.
 pub fn with_checkpointing<M: Adaptable>(
     mut model: M,
     stage: &StagePlan,
@@ -151,14 +149,14 @@ pub fn with_checkpointing<M: Adaptable>(
     Ok(model)
 }
 
-/// A replica's turn at the files of a run: the leader's comes first, for it may write what the others read.
+/// Orders the replicas' access to the run's files: the leader goes first, because it may write files that the others read.
 #[must_use]
 pub struct LeaderFirst<'a> {
     replicas: &'a dyn Collective,
 }
 
 impl<'a> LeaderFirst<'a> {
-    /// Waits until the leader has had its turn.
+    /// Waits until the leader has finished; returns at once on the leader.
     pub fn wait(replicas: &'a dyn Collective) -> Result<Self> {
         if !replicas.is_leader() {
             replicas.barrier()?;
@@ -166,13 +164,13 @@ impl<'a> LeaderFirst<'a> {
         Ok(Self { replicas })
     }
 
-    /// Lets the others go on.
+    /// Releases the other replicas.
     pub fn end(self) -> Result<()> {
         if self.replicas.is_leader() { self.replicas.barrier() } else { Ok(()) }
     }
 }
 
-/// Writes weights and moments into a checkpoint's folder.
+/// Writes weights and optimizer state into a checkpoint.
 pub fn write_checkpoint<M: TrainedModel>(
     dir: &mut DirWriter,
     save_format: &SaveFormat,
@@ -183,7 +181,47 @@ pub fn write_checkpoint<M: TrainedModel>(
     optimizer.save(dir)
 }
 
-/// Writes a finished stage's `model/`: a Hugging Face folder, or an adapter's.
+/// Ends a stage: writes `model/` and marks the stage as finished, unless a signal stopped it before its last step.
+///
+/// `model` has the weights of the last step; see [`weights_to_export`].
+pub fn finish_stage<M: TrainedModel>(
+    mut run: StageRun<'_>,
+    model: M,
+    save_format: &SaveFormat,
+    stage: &StagePlan,
+    replicas: &dyn Collective,
+) -> Result<Outcome> {
+    if !run.is_done() {
+        return Ok(Outcome::Stopped { step: run.step() });
+    }
+    if replicas.is_leader() {
+        let model = weights_to_export(&mut run, model, save_format)?;
+        write_model(&run.dir().model(), save_format, &model, stage)?;
+    }
+    let result = json!(run.exported_eval());
+    Ok(Outcome::Finished(run.finish(result)?))
+}
+
+/// The weights for `model/`: those of the checkpoint with the best evaluation if early stopping or `eval.export_best` asks
+/// for them, else `model`, which has the weights of the last step.
+///
+/// Errors: that checkpoint is missing or damaged.
+pub fn weights_to_export<M: TrainedModel>(
+    run: &mut StageRun<'_>,
+    model: M,
+    save_format: &SaveFormat,
+) -> Result<M> {
+    let Some(best) = run.best_checkpoint()? else { return Ok(model) };
+    if let Some(eval) = run.exported_eval() {
+        let (step, loss, last) = (eval.step, eval.eval_loss, run.step());
+        run.note(format!(
+            "exporting the weights of step {step}, the best evaluation (loss {loss:.4}), not those of the last step, {last}"
+        ));
+    }
+    save_format.load_into(&best, model)
+}
+
+/// Writes the `model/` of a finished stage: a Hugging Face directory, or that of an adapter.
 pub fn write_model<M: TrainedModel>(
     dir: &Path,
     save_format: &SaveFormat,

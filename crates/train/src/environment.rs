@@ -1,32 +1,32 @@
-//! What a checkpoint records of the machine: enough to say that bits may differ on another one.
+//! The environment that a checkpoint records: versions and processor, whose change can change the last bits of results.
 //!
-//! It deliberately decides nothing: a run goes on with a warning.
+//! A resumed run warns about differences and continues.
 
 use serde::{Deserialize, Serialize};
 
-/// The burn version that the workspace pins; a test compares.
+/// The burn version that the workspace pins.
 pub const BURN_VERSION: &str = "0.22.1";
 
 /// Binary and processor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
-    /// Temper's version.
+pub struct Environment {
+    /// Version of Temper.
     pub temper: String,
-    /// burn's version.
+    /// Version of burn.
     pub burn: String,
     /// Processor architecture.
     pub arch: String,
-    /// Instruction sets that decide which product kernels run.
+    /// Instruction sets, which decide which matrix product kernels run.
     pub cpu_features: Vec<String>,
-    /// Cache sizes as the system tells them: they decide how products are blocked.
+    /// Cache sizes that the system reports, which decide the block sizes of matrix products.
     pub caches: Vec<String>,
-    /// Threads; results don't depend on them.
+    /// Number of threads. Results do not depend on it.
     pub threads: usize,
 }
 
-impl Machine {
-    /// This machine, this binary.
-    pub fn here() -> Self {
+impl Environment {
+    /// The environment of this process.
+    pub fn current() -> Self {
         Self {
             temper: env!("CARGO_PKG_VERSION").into(),
             burn: BURN_VERSION.into(),
@@ -37,12 +37,12 @@ impl Machine {
         }
     }
 
-    /// What makes bits differ between that machine and this one, for a warning.
+    /// Differences that can change the last bits of results, one line each.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut out = Vec::new();
         let mut compare = |what: &str, a: &str, b: &str| {
             if a != b {
-                out.push(format!("{what} `{a}` then, `{b}` now"));
+                out.push(format!("{what} was `{a}`, is now `{b}`"));
             }
         };
         compare("temper", &self.temper, &other.temper);
@@ -70,7 +70,7 @@ fn cpu_features() -> Vec<String> {
     Vec::new()
 }
 
-/// `L1 32K`, `L2 1024K`, …; empty where the system doesn't say.
+/// `L1 32K`, `L2 1024K`, …; empty where the system does not report them.
 fn caches() -> Vec<String> {
     let mut out = Vec::new();
     for idx in 0..8 {

@@ -4,7 +4,8 @@
 use std::fmt::Display;
 
 use crate::error::{Diagnostic, shown};
-use crate::spans::{Spans, Target, leaf};
+use crate::location::{Target, leaf};
+use crate::spans::Spans;
 
 /// How much a problem explains: an unknown key is often the reason why another one is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,14 +28,14 @@ pub(crate) struct Problem {
 
 /// Everything found wrong so far.
 #[derive(Debug, Default)]
-pub(crate) struct Problems {
+pub(crate) struct Diagnostics {
     list: Vec<Problem>,
 }
 
-/// The most problems that are kept: one is shown, and a hostile file may have a hundred thousand.
+/// The most diagnostics that are kept: one is shown, and a hostile file may have a hundred thousand.
 const MAX_PROBLEMS: usize = 100;
 
-impl Problems {
+impl Diagnostics {
     /// Whether looking for more is a waste of time.
     pub(crate) fn is_full(&self) -> bool {
         self.list.len() >= MAX_PROBLEMS

@@ -1,24 +1,13 @@
 //! What a stage starts from. Loads no weights.
 
-use std::path::PathBuf;
-
 use arch::{ModelConfig, ModelInfo};
-use recipe::{Loaded, ModelSection, Stage};
+use recipe::{Loaded, ModelSection};
 
 use crate::base::base_of;
-use crate::stage::StagePlan;
-use crate::{Paths, Result, locate_model, model};
-
-/// Where a stage's first weights come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// New random weights.
-    Fresh,
-    /// A stage of the same run, by its name; its `model/` is there once it has ended.
-    Stage(String),
-    /// A Hugging Face directory, a checkpoint, or an adapter's directory whose base is recorded there.
-    Directory(PathBuf),
-}
+use crate::locate::locate_model;
+use crate::stage::Start;
+use crate::stage_plan::StagePlan;
+use crate::{Paths, Result, model};
 
 /// A start with the shape that it gives.
 pub(crate) struct StartingPoint {
@@ -34,10 +23,10 @@ pub(crate) struct StartingPoint {
 pub(crate) fn of_stage(
     loaded: &Loaded,
     paths: &Paths,
-    stage: &Stage<'_>,
+    start: Option<&str>,
     earlier: &[StagePlan],
 ) -> Result<StartingPoint> {
-    let Some(start) = stage.start else {
+    let Some(start) = start else {
         return of_model_section(loaded, paths);
     };
     of_name(paths, start, earlier)

@@ -7,29 +7,14 @@ use arch::ModelConfig;
 use recipe::{Loaded, PpoSection};
 
 use crate::base::base_of;
-use crate::lora::{LoraPlan, plan_lora};
-use crate::stage::StagePlan;
-use crate::start::{StartingPoint, of_name};
-use crate::{Error, Paths, Result, Start};
+use crate::plan_lora::plan_lora;
+use crate::stage::{LoraPlan, PpoPlan, Start};
+use crate::stage_plan::StagePlan;
+use crate::starting_point::{StartingPoint, of_name};
+use crate::{Error, Paths, Result};
 
-/// Roles of PPO besides the policy, which is the stage's own.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PpoPlan {
-    /// Where the reward model lies.
-    pub reward: Start,
-    /// Where the value model's first weights lie.
-    pub value: Start,
-    /// Shape of the value model.
-    pub value_config: ModelConfig,
-    /// The adapter that the value model trains.
-    pub value_lora: Option<LoraPlan>,
-    /// Elements of all whole copies of weights that stand in memory at once.
-    pub n_base_parameters: u64,
-    /// How many copies that is.
-    pub n_bases: usize,
-}
-
-/// Plans the roles of `[ppo]`; `policy` is where the policy starts, `config` its shape, `policy_lora` what it trains.
+/// Plans the roles of `[ppo]`; `policy` is where the policy starts, `config` its shape,
+/// `policy_lora` what it trains.
 pub(crate) fn plan_ppo(
     loaded: &Loaded,
     paths: &Paths,
@@ -59,6 +44,7 @@ pub(crate) fn plan_ppo(
     // Every start but a new model has a config, and a value model is never new.
     let value_config = value.config.as_ref().unwrap_or(config).clone();
     Ok(PpoPlan {
+        section: section.clone(),
         reward: reward.start,
         value: value.start,
         value_config,

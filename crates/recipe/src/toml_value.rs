@@ -6,14 +6,14 @@ use crate::error::shown;
 
 /// A value as it stands in the document; sections and inline tables are the same thing here.
 #[derive(Clone, Copy)]
-pub(crate) enum Found<'d> {
+pub(crate) enum TomlValue<'d> {
     Table(&'d dyn TableLike),
     Tables(&'d toml_edit::ArrayOfTables),
     Value(&'d Value),
     Nothing,
 }
 
-impl<'d> Found<'d> {
+impl<'d> TomlValue<'d> {
     pub(crate) fn of(item: &'d Item) -> Self {
         match item {
             Item::Table(table) => Self::Table(table),

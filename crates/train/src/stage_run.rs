@@ -1,6 +1,6 @@
-//! What a stage's loop holds on to: its folder, its logs, its counters, when to save and to stop.
+//! The bookkeeping of a running stage: its directory, logs and counters, and when to evaluate, save and stop.
 //!
-//! It deliberately has no loop, no model and no optimizer: those stay in view in the stage.
+//! Model, optimizer and loop stay in the stage's own code.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,46 +12,50 @@ use recipe::TrainKeys;
 use serde_json::Value;
 
 use crate::checkpoint::{
-    Best, CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, TrainState, checkpoint_name,
-    checkpoint_steps, delete_checkpoint, load_newest, retain, save_checkpoint,
+    CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, TrainState, checkpoint_name, checkpoint_steps,
+    delete_checkpoint, load_newest, retain, save_checkpoint,
 };
-use crate::machine::Machine;
+use crate::environment::Environment;
 use crate::metrics::{EvalRow, Logs, SampleRow, StepRow};
 use crate::progress::{Event, Progress};
 use crate::run_dir::{Finished, RunDir, StageDir};
 use crate::signals::StopFlag;
 use crate::{Collective, Error, Result, SingleReplica};
 
-/// What a stage brings to its session.
+/// The settings of a stage's run.
 #[derive(Clone, Debug)]
 pub struct StageSettings {
-    /// The stage's name: its section and its folder.
+    /// The stage's name: its section in the recipe and its directory in the run.
     pub stage: String,
-    /// Updates in all.
+    /// Total number of updates.
     pub max_steps: u64,
-    /// Parameters in all, for whoever watches.
+    /// Number of parameters, shown in the progress output.
     pub n_parameters: u64,
-    /// Parameters that are trained.
+    /// Number of trainable parameters.
     pub n_trained: u64,
-    /// When to save, to log, to measure and to give up.
+    /// Intervals of saving, logging and evaluation, and early stopping.
     pub keys: TrainKeys,
-    /// The recipe, as resolved; goes into every checkpoint.
+    /// The resolved recipe, copied into every checkpoint.
     pub recipe_toml: String,
-    /// config.json, tokenizer files: what makes a checkpoint a Hugging Face folder.
+    /// config.json and tokenizer files, which make a checkpoint a Hugging Face directory.
     pub side_files: Vec<(String, Vec<u8>)>,
-    /// Hashes of token caches, base model and tokenizer, by name; a resumed run must have the same.
+    /// Hashes of token caches, base model and tokenizer by name. They must be unchanged when a run is resumed.
     pub inputs: BTreeMap<String, String>,
 }
 
 impl StageSettings {
-    /// What a plan says of a stage; the files beside its weights are named once those are known.
+    /// The settings of a planned stage. Its side files follow by [`StageRun::set_side_files`].
     pub fn of(plan: &Plan, stage: &StagePlan) -> Self {
+        let mut keys = stage.keys.clone();
+        if stage.dataset.n_eval_rows() == 0 {
+            keys.eval = None;
+        }
         Self {
             stage: stage.name.clone(),
             max_steps: stage.max_steps,
             n_parameters: stage.cost.n_parameters,
             n_trained: stage.cost.n_trained,
-            keys: stage.keys.clone(),
+            keys,
             recipe_toml: plan.recipe_toml.clone(),
             side_files: Vec::new(),
             inputs: stage.inputs.clone(),
@@ -59,30 +63,30 @@ impl StageSettings {
     }
 }
 
-/// A stage that is running.
+/// A running stage.
 pub struct StageRun<'a> {
     settings: StageSettings,
     dir: StageDir,
     replicas: &'a dyn Collective,
-    /// The leader's alone.
+    /// Open on the leader only.
     logs: Option<Logs>,
     state: TrainState,
     progress: &'a mut dyn Progress,
     stop: StopFlag,
     stopping: bool,
     previous: Option<String>,
-    machine: Machine,
+    environment: Environment,
     last_save: Instant,
     last_row: Instant,
     tokens_at_last_row: u64,
-    /// Training time up to `resumed_at`.
+    /// Seconds of training before `resumed_at`.
     seconds_before: f64,
     resumed_at: Instant,
     best_is_new: bool,
 }
 
 impl<'a> StageRun<'a> {
-    /// Prepares the stage's folder and opens its logs. The run's lock is held by `run`.
+    /// Prepares the stage's directory and opens its logs. `run` holds the lock of the run directory.
     pub fn open(
         run: &RunDir,
         settings: StageSettings,
@@ -92,8 +96,8 @@ impl<'a> StageRun<'a> {
         Self::open_as(&SingleReplica, run, settings, progress, stop)
     }
 
-    /// The same for one of several replicas. Only the leader writes, measures and hears signals; the others count along
-    /// with it, and are opened when it has resumed.
+    /// Like [`Self::open`], for one of several replicas. Only the leader writes, evaluates and reacts to signals; the
+    /// others keep the same counters and are opened after the leader has resumed.
     pub fn open_as(
         replicas: &'a dyn Collective,
         run: &RunDir,
@@ -118,7 +122,7 @@ impl<'a> StageRun<'a> {
             stop,
             stopping: false,
             previous: None,
-            machine: Machine::here(),
+            environment: Environment::current(),
             last_save: now,
             last_row: now,
             tokens_at_last_row: 0,
@@ -128,23 +132,23 @@ impl<'a> StageRun<'a> {
         })
     }
 
-    /// Takes up the newest whole checkpoint, or none if nothing was ever saved; call it once, first.
+    /// Restores the counters from the newest valid checkpoint; `None` if none was ever saved. Call it once, first.
     ///
-    /// The logs are cut back to what the checkpoint recorded, so that each step stands once. The
-    /// caller loads weights and moments from `Checkpoint::dir`.
+    /// Logs are truncated to the lengths that the checkpoint records, so that each step appears once. The caller loads
+    /// weights and optimizer state from `Checkpoint::dir`.
     pub fn resume(&mut self) -> Result<Option<Checkpoint>> {
         let checkpoint = load_newest(&self.dir.checkpoints(), self.progress)?;
         if let Some(checkpoint) = &checkpoint {
             self.compare_inputs(checkpoint)?;
-            for difference in checkpoint.info.machine.differences(&self.machine) {
-                self.warn(format!("the last bits of the run may differ: {difference}"));
+            for difference in checkpoint.info.environment.differences(&self.environment) {
+                self.warn(format!("results may differ in the last bits: {difference}"));
             }
             self.state = checkpoint.state.clone();
             self.previous = Some(checkpoint_name(self.state.step));
             self.seconds_before = self.state.seconds;
             self.tokens_at_last_row = self.state.tokens;
         }
-        self.cut_logs()?;
+        self.truncate_logs()?;
         let event = Event::StageStarted {
             stage: self.settings.stage.clone(),
             step: self.state.step,
@@ -158,55 +162,67 @@ impl<'a> StageRun<'a> {
         Ok(checkpoint)
     }
 
-    /// Names the files that stand beside the weights in each checkpoint, once it is known how weights are kept.
+    /// Sets the files that are written beside the weights of each checkpoint; they depend on the save format.
     pub fn set_side_files(&mut self, files: Vec<(String, Vec<u8>)>) {
         self.settings.side_files = files;
     }
 
-    /// The counters.
+    /// The counters of the stage.
     pub fn state(&self) -> &TrainState {
         &self.state
     }
 
-    /// A stage's own counters, saved with the rest.
+    /// Counters that belong to one algorithm, saved with the others.
     pub fn extra_state(&mut self) -> &mut BTreeMap<String, f64> {
         &mut self.state.extra
     }
 
-    /// Updates made: the number of the next update, from 0, as schedules and data count.
+    /// Number of updates made, which is the 0-based index of the next one in the schedule and the data.
     pub fn step(&self) -> u64 {
         self.state.step
     }
 
-    /// Where the stage's files lie.
+    /// The stage's directory.
     pub fn dir(&self) -> &StageDir {
         &self.dir
     }
 
-    /// Whether the stage has made all its updates, or early stopping ended it.
+    /// Whether another update follows: not at the last step, nor after early stopping or a stop signal.
+    pub fn has_next_step(&self) -> bool {
+        !self.is_done() && !self.stopping
+    }
+
+    /// Whether the stage is complete: all updates are made, or early stopping ended it.
     pub fn is_done(&self) -> bool {
         self.state.step >= self.settings.max_steps || self.state.stopped_early
     }
 
-    /// With early stopping, the checkpoint of the best measurement where it is not the latest one:
-    /// what the stage should give out instead of its last weights.
-    pub fn best_checkpoint(&self) -> Option<PathBuf> {
-        self.patience()?;
-        let best = self.state.best.filter(|best| best.step < self.state.step)?;
-        let dir = self.dir.checkpoints().join(checkpoint_name(best.step));
-        dir.is_dir().then_some(dir)
+    /// The latest evaluation, or the best one where the best checkpoint is exported: it describes the weights in `model/`.
+    pub fn exported_eval(&self) -> Option<&EvalRow> {
+        let best = self.state.best.as_ref().filter(|_| self.exports_best());
+        best.or(self.state.last_eval.as_ref())
     }
 
-    /// Whether a signal came before the last [`Self::save_if_due`], which saved because of it.
-    pub fn stop_requested(&self) -> bool {
-        self.stopping
+    /// The checkpoint whose weights belong into `model/`, verified; `None` if those are the weights of the last step.
+    ///
+    /// Errors: the checkpoint is missing or damaged.
+    pub fn best_checkpoint(&self) -> Result<Option<PathBuf>> {
+        let step = self.exported_step();
+        if step == self.state.step {
+            return Ok(None);
+        }
+        let path = self.dir.checkpoints().join(checkpoint_name(step));
+        match fsio::verify_dir(&path) {
+            Ok(_) => Ok(Some(path)),
+            Err(error) => Err(Error::BestCheckpoint { path, reason: error.to_string() }),
+        }
     }
 
-    /// Sees whether a signal came, and tells whoever watches the first time; all replicas go by what the leader sees.
-    fn agree(&mut self) -> Result<()> {
-        let seen = [self.stop.is_requested(), self.state.stopped_early];
-        let seen = seen.map(|seen| f64::from(u8::from(seen))).to_vec();
-        if let [stop, stopped_early] = self.replicas.broadcast(seen)?[..] {
+    /// Polls the stop signal. All replicas follow the leader's flags for stopping and early stopping.
+    fn synchronize_stop(&mut self) -> Result<()> {
+        let flags = [self.stop.is_requested(), self.state.stopped_early];
+        let flags = flags.map(|flag| f64::from(u8::from(flag))).to_vec();
+        if let [stop, stopped_early] = self.replicas.broadcast(flags)?[..] {
             self.state.stopped_early = stopped_early > 0.0;
             if stop > 0.0 && !self.stopping {
                 self.stopping = true;
@@ -216,23 +232,18 @@ impl<'a> StageRun<'a> {
         Ok(())
     }
 
-    /// Passes something on to whoever watches.
-    pub fn event(&mut self, event: &Event) {
-        self.progress.event(event);
-    }
-
-    /// Says what was done besides steps; it doesn't count as time per token.
+    /// Reports work other than steps. Its duration does not count in tokens per second.
     pub fn note(&mut self, message: String) {
         self.progress.event(&Event::Note { message });
         self.start_row();
     }
 
-    /// Says something that stops nothing.
+    /// Reports something that the user should know and that does not stop the run.
     pub fn warn(&mut self, message: String) {
         self.progress.event(&Event::Warning { message });
     }
 
-    /// Counts an update that was made, and logs every so many.
+    /// Counts an update, and logs it every `log_every_steps`.
     pub fn log_step(&mut self, report: StepReport) -> Result<()> {
         self.state.step += 1;
         self.state.tokens += report.tokens;
@@ -259,7 +270,7 @@ impl<'a> StageRun<'a> {
         Ok(())
     }
 
-    /// Whether the model is to be measured here and now: by the leader, every so many steps, and at the end.
+    /// Whether this replica evaluates the model now: the leader does, every `eval.every_steps` and at the last step.
     pub fn eval_due(&self) -> bool {
         let Some(eval) = &self.settings.keys.eval else { return false };
         if !self.replicas.is_leader() {
@@ -270,15 +281,15 @@ impl<'a> StageRun<'a> {
         every || self.state.step >= self.settings.max_steps
     }
 
-    /// Logs a measurement and counts it for early stopping. Returns whether it is the best so far.
+    /// Logs an evaluation and counts it for early stopping. Returns whether it is the best so far.
     pub fn log_eval(&mut self, row: EvalRow) -> Result<bool> {
         if let Some(logs) = &mut self.logs {
             logs.eval(&row)?;
         }
         self.warn_of_events();
-        let is_best = self.state.best.is_none_or(|best| row.eval_loss < best.metric);
+        let is_best = self.state.best.as_ref().is_none_or(|best| row.eval_loss < best.eval_loss);
         if is_best {
-            self.state.best = Some(Best { step: row.step, metric: row.eval_loss });
+            self.state.best = Some(row.clone());
             self.state.evals_without_gain = 0;
             self.best_is_new = true;
         } else {
@@ -289,12 +300,12 @@ impl<'a> StageRun<'a> {
             self.state.stopped_early |= self.state.evals_without_gain >= patience;
         }
         self.progress.event(&Event::Eval { row, is_best });
-        // Measuring is no training: it doesn't count as time per token.
+        // Evaluation time does not count in tokens per second.
         self.start_row();
         Ok(is_best)
     }
 
-    /// Logs a text that the model wrote.
+    /// Logs a generated text.
     pub fn log_sample(&mut self, row: SampleRow) -> Result<()> {
         if let Some(logs) = &mut self.logs {
             logs.sample(&row)?;
@@ -304,20 +315,20 @@ impl<'a> StageRun<'a> {
         Ok(())
     }
 
-    /// Saves if it is time: by steps, by the clock, at the end, at a signal, and with early stopping
-    /// at each best measurement. Call it last in the loop: this is where replicas agree to stop.
+    /// Saves a checkpoint if one is due: by steps, by the clock, at the last step, after a stop signal, and at each best
+    /// evaluation if the best checkpoint is exported. Call it last in the loop: here replicas agree on whether to stop.
     ///
-    /// `write` puts model and optimizer into the folder; the rest is added here.
+    /// `write` writes model and optimizer; the other files are added here.
     pub fn save_if_due(
         &mut self,
         write: impl FnOnce(&mut DirWriter) -> Result<()>,
     ) -> Result<Option<PathBuf>> {
-        self.agree()?;
+        self.synchronize_stop()?;
         let due = self.replicas.is_leader() && self.save_is_due();
         if due { self.save(write).map(Some) } else { Ok(None) }
     }
 
-    /// Saves now, and then deletes what is no longer kept.
+    /// Saves a checkpoint now, then deletes those that are no longer retained.
     pub fn save(&mut self, write: impl FnOnce(&mut DirWriter) -> Result<()>) -> Result<PathBuf> {
         let start = Instant::now();
         if let Some(logs) = &mut self.logs {
@@ -328,12 +339,12 @@ impl<'a> StageRun<'a> {
         let step = self.state.step;
         let name = checkpoint_name(step);
         if checkpoint_steps(&checkpoints)?.contains(&step) {
-            // A stage that is resumed after its last step has nothing new to save.
+            // Resumed after the last step: this checkpoint exists already.
             return Ok(checkpoints.join(name));
         }
         let info = CheckpointInfo {
             checkpoint_format: CHECKPOINT_FORMAT,
-            machine: self.machine.clone(),
+            environment: self.environment.clone(),
             previous: self.previous.clone(),
             inputs: self.settings.inputs.clone(),
         };
@@ -351,12 +362,12 @@ impl<'a> StageRun<'a> {
         self.last_save = Instant::now();
         let seconds = start.elapsed().as_secs_f64();
         self.progress.event(&Event::CheckpointSaved { step, path: path.clone(), seconds });
-        self.delete_old(&checkpoints)?;
+        self.apply_retention(&checkpoints)?;
         self.start_row();
         Ok(path)
     }
 
-    /// Writes a checkpoint before the first step, lets `read_back` compare it, and removes it.
+    /// Writes a checkpoint before the first step, compares it by `read_back`, and removes it.
     pub fn dry_save(
         &mut self,
         write: impl FnOnce(&mut DirWriter) -> Result<()>,
@@ -376,7 +387,7 @@ impl<'a> StageRun<'a> {
         compared
     }
 
-    /// Marks the stage as done. Its `model/` must be in place.
+    /// Marks the stage as finished. Its `model/` must be complete.
     pub fn finish(mut self, result: Value) -> Result<Finished> {
         if let Some(logs) = &mut self.logs {
             logs.sync()?;
@@ -385,7 +396,9 @@ impl<'a> StageRun<'a> {
             steps: self.state.step,
             tokens: self.state.tokens,
             seconds: self.seconds(),
+            exported_step: self.exported_step(),
             result,
+            format: CHECKPOINT_FORMAT,
         };
         if self.replicas.is_leader() {
             self.dir.write_finished(&finished)?;
@@ -399,8 +412,8 @@ impl<'a> StageRun<'a> {
         Ok(finished)
     }
 
-    /// Seconds of training so far, interruptions left out.
-    pub fn seconds(&self) -> f64 {
+    /// Seconds of training so far, without interruptions.
+    fn seconds(&self) -> f64 {
         self.seconds_before + self.resumed_at.elapsed().as_secs_f64()
     }
 
@@ -411,8 +424,20 @@ impl<'a> StageRun<'a> {
         let minutes = keys.save_every_minutes;
         let by_clock =
             minutes > 0.0 && self.last_save.elapsed() >= Duration::from_secs_f64(minutes * 60.0);
-        let at_best = self.best_is_new && self.patience().is_some();
+        let at_best = self.best_is_new && self.exports_best();
         by_steps || by_clock || at_best || self.is_done() || self.stopping
+    }
+
+    /// Whether `model/` gets the weights of the best evaluation: `eval.export_best`, which early stopping implies.
+    fn exports_best(&self) -> bool {
+        let eval = self.settings.keys.eval.as_ref();
+        eval.is_some_and(|eval| eval.export_best || eval.early_stopping.is_some())
+    }
+
+    /// The step whose weights are in `model/`.
+    fn exported_step(&self) -> u64 {
+        let best = self.state.best.as_ref().filter(|_| self.exports_best());
+        best.map_or(self.state.step, |best| best.step)
     }
 
     fn patience(&self) -> Option<u64> {
@@ -420,9 +445,9 @@ impl<'a> StageRun<'a> {
         Some(eval.early_stopping.as_ref()?.patience)
     }
 
-    fn delete_old(&mut self, checkpoints: &Path) -> Result<()> {
+    fn apply_retention(&mut self, checkpoints: &Path) -> Result<()> {
         let all = checkpoint_steps(checkpoints)?;
-        let best = self.state.best.map(|best| best.step);
+        let best = self.state.best.as_ref().map(|best| best.step);
         let keep = self.settings.keys.keep_checkpoints;
         for step in retain(&all, best, self.state.step, keep) {
             delete_checkpoint(checkpoints, step)?;
@@ -444,11 +469,11 @@ impl<'a> StageRun<'a> {
         Err(Error::InputsChanged { path: checkpoint.dir.clone(), differences })
     }
 
-    fn cut_logs(&mut self) -> Result<()> {
+    fn truncate_logs(&mut self) -> Result<()> {
         let Some(logs) = &mut self.logs else { return Ok(()) };
-        match logs.cut_to(self.state.logs, self.state.step) {
+        match logs.truncate(self.state.logs, self.state.step) {
             Err(Error::File(e @ fsio::Error::LogTooShort { .. })) => {
-                // Rows are missing, weights are not.
+                // Log rows are lost; the weights are complete.
                 self.warn(format!("{e}; rows before step {} are missing", self.state.step));
                 Ok(())
             }
@@ -474,17 +499,17 @@ impl<'a> StageRun<'a> {
     }
 }
 
-/// What the loop says of an update it has made.
+/// The metrics of one update.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepReport {
     /// Mean loss over the step's targets.
     pub loss: f64,
-    /// Global norm before clipping.
+    /// Global gradient norm before clipping.
     pub grad_norm: f64,
     /// Learning rate of the update.
     pub lr: f64,
-    /// Tokens of the step, padding left out.
+    /// Tokens of the step without padding.
     pub tokens: u64,
-    /// A stage's own figures.
+    /// Metrics of the algorithm.
     pub extra: BTreeMap<String, f64>,
 }

@@ -1,6 +1,6 @@
-//! The trained parameters of a model in one file, for models that a checkpoint holds besides the one it is named after.
+//! Trainable parameters of a model in one safetensors file, for additional models of a checkpoint such as PPO's value model.
 //!
-//! What is frozen is not in it: that is read again from where it came from. It deliberately knows no format but ours.
+//! Frozen parameters are not in the file; they are read again from their source.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::parameters::{ParameterNames, for_each_value};
 use crate::tensor_file::{TensorFile, TensorValues, write_tensors};
 use crate::{Error, Result};
 
-/// Writes every trained parameter under its name.
+/// Writes every trainable parameter under its name.
 pub fn save_trained<M: Module>(dir: &mut DirWriter, file: &str, model: &M) -> Result<()> {
     let names = ParameterNames::of(model);
     let mut names = names.iter();
@@ -30,7 +30,9 @@ pub fn save_trained<M: Module>(dir: &mut DirWriter, file: &str, model: &M) -> Re
     write_tensors(dir, file, &BTreeMap::new(), &tensors)
 }
 
-/// The model with its trained parameters as a file has them; `prefix` stands before each name there.
+/// Replaces the trainable parameters of a model by those of a file, where each name has `prefix` before it.
+///
+/// Errors: a missing parameter or another shape.
 pub fn load_trained<M: Module>(model: M, path: &Path, prefix: &str) -> Result<M> {
     let names = ParameterNames::of(&model);
     let file = TensorFile::open(path)?;
@@ -42,7 +44,7 @@ pub fn load_trained<M: Module>(model: M, path: &Path, prefix: &str) -> Result<M>
     }
 }
 
-/// Compares every trained parameter with a file, bit by bit.
+/// Compares every trainable parameter with a file bit by bit; names in the file have `prefix` before them.
 pub fn compare_trained<M: Module>(path: &Path, prefix: &str, model: &M) -> Result<()> {
     let names = ParameterNames::of(model);
     let (file, mut names) = (TensorFile::open(path)?, names.iter());
@@ -81,7 +83,7 @@ impl Load<'_> {
         match self.file.tensor(&format!("{}{name}", self.prefix))? {
             Some((saved_shape, values)) if saved_shape == shape => Ok(values),
             Some(_) => Err(self.file.error(&format!("has another shape: `{name}`"))),
-            None => Err(self.file.error(&format!("lacks a trained tensor: `{name}`"))),
+            None => Err(self.file.error(&format!("lacks a trainable tensor: `{name}`"))),
         }
     }
 }

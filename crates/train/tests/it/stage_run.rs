@@ -1,4 +1,4 @@
-//! A stage's loop over a session: cut anywhere and resumed, it is the run that was never cut.
+//! The bookkeeping of a stage: a run that is interrupted anywhere and resumed ends as one that never was.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,13 +6,15 @@ use std::path::Path;
 use std::process::Command;
 
 use arch::Dtype;
+use fsio::DirWriter;
 use model::{CausalLm, load_causal_lm};
 use recipe::Recipe;
 use serde_json::{Value, json};
 use train::{
-    Checks, Error, EvalRow, Event, FirstLoss, Optimizer, ParameterNames, Progress, Recorder,
-    RunDir, SampleRow, SaveFormat, Silent, StageDir, StageRun, StageSettings, StageStatus,
-    StepReport, StopFlag, lr, save_model,
+    Checks, Error, EvalRow, Event, FirstLoss, Learner, Optimizer, ParameterNames, Progress,
+    Recorder, RunDir, SampleRow, SaveFormat, Silent, SingleReplica, StageDir, StageRun,
+    StageSettings, StageStatus, StepReport, StopFlag, apply_update, lr, save_model,
+    weights_to_export,
 };
 
 use super::toy::{bits, device, gradients_of, place, tiny_model};
@@ -75,7 +77,7 @@ fn run_stage(
     let section = recipe.pretrain.expect("section");
     let mut run = StageRun::open(&run_dir, settings(RECIPE), progress, stop)?;
     let optimizer_settings = section.train.optimizer.clone();
-    let (mut model, mut optimizer, names, first_loss);
+    let (mut model, optimizer, names, first_loss);
     if let Some(checkpoint) = run.resume()? {
         model = load_causal_lm(&checkpoint.dir, &device())?;
         names = ParameterNames::of(&model);
@@ -91,24 +93,17 @@ fn run_stage(
             |dir| SaveFormat::Whole.compare(dir, &model),
         )?;
     }
-    let mut checks = Checks::start(recipe.checks, &model, &names, first_loss);
-    while !run.is_done() {
-        let (gradients, loss, n_targets) = gradients_of(&model, &names, run.step(), 2);
-        let place = place(run.step() + 1);
-        checks.targets(n_targets, place)?;
-        checks.loss(loss, place)?;
-        checks.gradients(&gradients);
-        let norm = gradients.norm(n_targets, place)?;
+    let checks = Checks::start(recipe.checks, &model, &names, first_loss);
+    let (device, replicas) = (&device(), &SingleReplica);
+    let mut learner = Learner { optimizer, names, checks, replicas, device };
+    while run.has_next_step() {
+        let (gradients, loss, n_targets) = gradients_of(&model, &learner.names, run.step(), 2);
+        let mut sums = learner.begin_step(n_targets, place(run.step() + 1))?;
+        (sums.gradients, sums.loss) = (gradients, loss * n_targets as f64);
         let rate = lr(&section.train.schedule, section.train.optimizer.lr, run.step(), 12);
-        model = optimizer.step(model, gradients, norm, rate);
-        checks.updated(&model, rate, place)?;
-        run.log_step(StepReport {
-            loss,
-            grad_norm: norm.value(),
-            lr: rate,
-            tokens: 256,
-            extra: BTreeMap::new(),
-        })?;
+        let report;
+        (model, report) = apply_update(model, &mut learner, sums, rate)?;
+        run.log_step(StepReport { tokens: 256, ..report })?;
         if run.eval_due() {
             let step = run.step();
             let extra = BTreeMap::from([("perplexity".into(), eval_loss(step).exp())]);
@@ -125,18 +120,23 @@ fn run_stage(
         }
         run.save_if_due(|dir| {
             save_model(dir, |out| model.write_safetensors(out, Dtype::F32))?;
-            optimizer.save(dir)
+            learner.optimizer.save(dir)
         })?;
-        if run.stop_requested() {
-            return Ok(None);
-        }
     }
-    fs::create_dir_all(run.dir().model()).expect("the stage exports its model here");
-    let best = run.best_checkpoint().map(|dir| fsio::verify_dir(dir).expect("the best is whole"));
-    let last_eval = run.state().last_eval.clone();
-    run.finish(json!({"last": last_eval, "has_other_best": best.is_some()}))?;
-    Ok(Some(model))
+    if !run.is_done() || until == BEFORE_EXPORT {
+        return Ok(None);
+    }
+    let exported = weights_to_export(&mut run, model, &SaveFormat::Whole)?;
+    let mut writer = DirWriter::begin(run.dir().model())?;
+    SaveFormat::Whole.write(&mut writer, &exported)?;
+    writer.commit(Value::Null)?;
+    let result = json!(run.exported_eval());
+    run.finish(result)?;
+    Ok(Some(exported))
 }
+
+/// As `until`: all steps are made and saved, and the process is killed before it exports the model.
+const BEFORE_EXPORT: u64 = 13;
 
 fn falling(step: u64) -> f64 {
     5.0 - step as f64 * 0.1
@@ -150,7 +150,7 @@ fn run_to_end(root: &Path) -> CausalLm {
     run_stage(root, u64::MAX, StopFlag::manual(), falling, &mut Silent).expect("run").expect("end")
 }
 
-/// Rows of a log without the one figure that depends on the clock.
+/// Rows of a log without the metric that depends on the clock.
 fn rows(root: &Path, log: &str) -> Vec<Value> {
     let text = fs::read_to_string(root.join("pretrain").join(log)).expect("log");
     let row = |line: &str| {
@@ -205,7 +205,7 @@ fn a_killed_process_is_resumed_to_the_same_bits() {
     let killed = tempfile::tempdir().expect("tempdir");
     for delay_ms in [30, 90, 50, 170] {
         let mut child = Command::new(std::env::current_exe().expect("exe"))
-            .args(["--exact", "session::killed_child"])
+            .args(["--exact", "stage_run::killed_child"])
             .env(CHILD, killed.path())
             .stdout(std::process::Stdio::null())
             .spawn()
@@ -274,32 +274,97 @@ fn a_signal_saves_and_the_run_goes_on() {
         let stopped = run_stage(root.path(), u64::MAX, stop.clone(), falling, &mut seen);
         assert!(stopped.expect("run").is_none());
         let status = StageDir::in_run(root.path(), "pretrain").status().expect("status");
-        assert_eq!(status, StageStatus::Cut { step });
+        assert_eq!(status, StageStatus::Interrupted { step });
         assert!(seen.events.contains(&Event::Stopping { step }));
     }
     assert!(bits(&run_to_end(root.path())) == want);
 }
 
+/// Measured at 4 (the best), 8 and 12: patience 2 ends the stage at 12, and `model/` has the weights of step 4.
 #[test]
-fn early_stopping_ends_a_stage_and_keeps_the_best() {
-    let root = tempfile::tempdir().expect("tempdir");
-    for until in [10, u64::MAX] {
-        run_stage(root.path(), until, StopFlag::manual(), rising, &mut Silent).expect("run");
-    }
-    let StageStatus::Finished(finished) =
-        StageDir::in_run(root.path(), "pretrain").status().expect("status")
-    else {
-        panic!("not finished")
-    };
-    // Measured at 4 (the best), 8 and 12: patience 2 ends it at 12.
-    assert_eq!(finished.steps, 12);
-    assert_eq!(finished.result["has_other_best"], true);
-    assert_eq!(finished.result["last"]["step"], 12);
-    let checkpoints = root.path().join("pretrain/checkpoints");
+fn early_stopping_exports_the_best_weights_wherever_it_is_cut() {
+    let whole = tempfile::tempdir().expect("tempdir");
+    let mut seen = Recorder::default();
+    let best = run_stage(whole.path(), u64::MAX, StopFlag::manual(), rising, &mut seen);
+    let best = bits(&best.expect("run").expect("end"));
+    let checkpoints = whole.path().join("pretrain/checkpoints");
     assert_eq!(names_in(&checkpoints), ["step-000004", "step-000009", "step-000012"]);
+    let weights = |dir: &Path| bits(&load_causal_lm(dir, &device()).expect("checkpoint"));
+    assert!(best == weights(&checkpoints.join("step-000004")));
+    assert!(best != weights(&checkpoints.join("step-000012")));
+    let noted = |event: &Event| matches!(event, Event::Note { message } if message.contains("step 4, the best evaluation"));
+    assert!(seen.events.iter().any(noted), "{:?}", seen.events);
     let newest = train::load_newest(&checkpoints, &mut Silent).expect("load").expect("one");
     assert!(newest.state.stopped_early);
     assert_eq!(newest.state.best.map(|best| best.step), Some(4));
+    for until in [4, 5, 10, 12, BEFORE_EXPORT] {
+        let cut = tempfile::tempdir().expect("tempdir");
+        for until in [until, u64::MAX] {
+            run_stage(cut.path(), until, StopFlag::manual(), rising, &mut Silent).expect("run");
+        }
+        let stage = StageDir::in_run(cut.path(), "pretrain");
+        let StageStatus::Finished(finished) = stage.status().expect("status") else {
+            panic!("not finished")
+        };
+        assert_eq!((finished.steps, finished.best_step()), (12, Some(4)), "cut at {until}");
+        assert_eq!(finished.result["step"], 4);
+        let exported = stage.model().join("model.safetensors");
+        let saved = fs::read(exported).expect("the model");
+        assert!(
+            saved == fs::read(checkpoints.join("step-000004/model.safetensors")).expect("best")
+        );
+    }
+}
+
+#[test]
+fn a_missing_or_damaged_best_checkpoint_is_an_error() {
+    for damage in [true, false] {
+        let root = tempfile::tempdir().expect("tempdir");
+        run_stage(root.path(), BEFORE_EXPORT, StopFlag::manual(), rising, &mut Silent)
+            .expect("cut");
+        let best = root.path().join("pretrain/checkpoints/step-000004");
+        if damage {
+            fs::write(best.join("model.safetensors"), b"x").expect("damage");
+        } else {
+            fs::remove_dir_all(&best).expect("remove");
+        }
+        let error = run_stage(root.path(), u64::MAX, StopFlag::manual(), rising, &mut Silent);
+        let error = error.expect_err("the best is lost");
+        assert!(matches!(error, Error::BestCheckpoint { .. }), "{error}");
+        assert!(error.hint().is_some());
+        assert!(!root.path().join("pretrain/finished.json").exists());
+    }
+}
+
+/// Checkpoints and `finished.json` as format 1 had them: refused before anything is changed.
+#[test]
+fn a_run_of_another_format_is_refused_and_stays() {
+    let format_1 = r#"{"steps":3,"tokens":9,"seconds":1.0,"result":null}"#;
+    let newer = r#"{"steps":3,"tokens":9,"seconds":1.0,"result":null,"format":99}"#;
+    for (finished, who) in [(None, "older"), (Some(format_1), "older"), (Some(newer), "newer")] {
+        let root = tempfile::tempdir().expect("tempdir");
+        let checkpoint = root.path().join("pretrain/checkpoints/step-000003");
+        let mut writer = DirWriter::begin(&checkpoint).expect("a directory");
+        writer.write("recipe.toml", "optimizer = { lr = 1e-3, clip = 1.0 }").expect("a file");
+        writer.write("state.json", r#"{"step":3,"best":{"step":3,"metric":2.5}}"#).expect("a file");
+        let info = json!({"checkpoint_format": 1, "machine": {}, "previous": null, "inputs": {}});
+        writer.commit(info).expect("a checkpoint");
+        if let Some(text) = finished {
+            fs::write(root.path().join("pretrain/finished.json"), text).expect("a file");
+        }
+        fs::create_dir(root.path().join("left.tmp-1")).expect("a leftover");
+        let error = RunDir::open(root.path()).expect_err("another format");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("made by an {who} Temper").replace("an newer", "a newer")),
+            "{error}"
+        );
+        assert!(matches!(error, Error::Format { .. }) && error.hint().is_some());
+        assert_eq!(names_in(root.path()), ["LOCK", "left.tmp-1", "pretrain"]);
+        assert_eq!(names_in(&root.path().join("pretrain/checkpoints")), ["step-000003"]);
+        assert!(fsio::verify_dir(&checkpoint).is_ok());
+    }
 }
 
 #[test]
@@ -314,7 +379,7 @@ fn leftovers_of_a_killed_process_are_removed() {
     fs::write(root.path().join(".recipe.toml.0.tmp-77"), b"x").expect("write");
     run_to_end(root.path());
     assert_eq!(names_in(&stage.join("checkpoints")), ["step-000009", "step-000012"]);
-    assert!(names_in(&stage.join("model")).is_empty());
+    assert_eq!(names_in(&stage.join("model")), ["MANIFEST", "model.safetensors"]);
     assert_eq!(names_in(root.path()), ["LOCK", "pretrain", "recipe.toml"]);
 }
 
@@ -336,14 +401,14 @@ fn changed_recipes_and_inputs_are_refused() {
     let changed = RECIPE.replace("lr = 1e-2", "lr = 2e-2").replace("seed = 1", "seed = 2");
     let error = run_dir.adopt_recipe(&changed, &parse(&changed)).expect_err("another run");
     let text = error.to_string();
-    assert!(text.contains("\n  seed: `1` then, `2` now"), "{text}");
-    assert!(text.contains("\n  pretrain.optimizer.lr: `0.01` then, `0.02` now"), "{text}");
+    assert!(text.contains("\n  seed: was `1`, is now `2`"), "{text}");
+    assert!(text.contains("\n  pretrain.optimizer.lr: was `0.01`, is now `0.02`"), "{text}");
     assert_eq!(fs::read_to_string(run_dir.recipe_path()).expect("recipe"), RECIPE);
     let slower = RECIPE.replace("tokens_per_step = 256", "tokens_per_step = 256\nmicro_batch = 2");
     let warnings = run_dir.adopt_recipe(&slower, &parse(&slower)).expect("the same mathematics");
     assert_eq!(
         warnings,
-        ["the last bits of the run may differ: pretrain.micro_batch: nothing then, `2` now"]
+        ["results may differ in the last bits: pretrain.micro_batch: was unset, is now `2`"]
     );
     assert_eq!(fs::read_to_string(run_dir.recipe_path()).expect("recipe"), slower);
 
@@ -352,7 +417,10 @@ fn changed_recipes_and_inputs_are_refused() {
     let mut silent = Silent;
     let mut run = StageRun::open(&run_dir, other, &mut silent, StopFlag::manual()).expect("open");
     let error = run.resume().expect_err("other data");
-    assert!(error.to_string().ends_with("inputs differ from those of the run:\n  data"), "{error}");
+    assert!(
+        error.to_string().ends_with("inputs changed since this run started:\n  data"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -370,7 +438,7 @@ fn a_log_cut_by_hand_is_a_warning() {
 
 #[test]
 fn a_full_disk_leaves_the_checkpoint_before() {
-    // A file where a folder must stand fails like a full disk does, at the first call.
+    // The write fails as on a full disk.
     let root = tempfile::tempdir().expect("tempdir");
     run_stage(root.path(), 7, StopFlag::manual(), falling, &mut Silent).expect("cut");
     let checkpoints = root.path().join("pretrain/checkpoints");
@@ -390,6 +458,6 @@ fn a_full_disk_leaves_the_checkpoint_before() {
             })
         })
         .expect_err("full");
-    assert!(error.hint().expect("hint").contains("the checkpoint before is intact"));
+    assert!(error.hint().expect("hint").contains("the previous checkpoint is intact"));
     assert_eq!(names_in(&checkpoints), before);
 }

@@ -1,29 +1,16 @@
 //! The plan of an adapter: its shape, the layers that it stands beside, and what it goes on from. Opens no weights.
 
 use arch::{LoraConfig, ModelConfig, Peft, Targets};
-use recipe::{BaseDtype, Loaded, LoraKeys};
+use recipe::{Loaded, LoraKeys};
 
 use crate::base::is_adapter;
-use crate::stage::StagePlan;
-use crate::{Error, MODEL_DIR, Paths, Result, Start};
+use crate::locate::MODEL_DIR;
+use crate::stage::{LoraPlan, Start};
+use crate::stage_plan::StagePlan;
+use crate::{Error, Paths, Result};
 
 /// Width of an adapter where the recipe names none.
 const RANK: usize = 16;
-
-/// An adapter that a stage trains.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoraPlan {
-    /// Its shape and strength.
-    pub config: LoraConfig,
-    /// How many layers carry it.
-    pub n_layers: usize,
-    /// Elements of its factors.
-    pub n_parameters: u64,
-    /// The adapter that it goes on from; none for a fresh one.
-    pub adapter: Option<Start>,
-    /// How the weights beside it are held in memory.
-    pub base_dtype: BaseDtype,
-}
 
 /// Plans the adapter of `keys`, which stand at `path` in the recipe, beside a model of shape `config`.
 pub(crate) fn plan_lora(

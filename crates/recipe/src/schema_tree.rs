@@ -10,7 +10,7 @@ use crate::text_format::TextFormat;
 
 /// What a value may be.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Shape {
+pub(crate) enum Node {
     Table(Table),
     /// One of several tables, told apart by a key.
     Choice {
@@ -19,19 +19,19 @@ pub(crate) enum Shape {
         variants: Vec<Variant>,
     },
     List {
-        item: Box<Shape>,
+        item: Box<Node>,
         min: usize,
         max: usize,
     },
     /// A table whose keys the user names, such as columns of the data.
-    Map(Box<Shape>),
+    Map(Box<Node>),
     Text(Text),
     Integer {
         min: i64,
         max: i64,
     },
     Number(Bounds),
-    Switch,
+    Boolean,
 }
 
 /// A section or an inline table.
@@ -48,7 +48,7 @@ pub(crate) struct Table {
 pub(crate) struct Key {
     pub(crate) name: String,
     pub(crate) doc: String,
-    pub(crate) shape: Shape,
+    pub(crate) node: Node,
     pub(crate) required: bool,
     pub(crate) default: Option<Value>,
 }
@@ -119,7 +119,7 @@ impl Variant {
     }
 }
 
-impl Shape {
+impl Node {
     /// The table, or the one that is meant where nothing says which.
     pub(crate) fn default_table(&self) -> Option<&Table> {
         match self {
@@ -132,7 +132,7 @@ impl Shape {
             | Self::Text(_)
             | Self::Integer { .. }
             | Self::Number(_)
-            | Self::Switch => None,
+            | Self::Boolean => None,
         }
     }
 }
@@ -145,18 +145,18 @@ impl Marker {
     }
 }
 
-/// The shape of a whole recipe.
+/// The node of a whole recipe.
 pub(crate) fn recipe() -> &'static Table {
     static RECIPE: LazyLock<Table> = LazyLock::new(of::<crate::Recipe>);
     &RECIPE
 }
 
-/// The shape of a type that is a table.
+/// The node of a type that is a table.
 pub(crate) fn of<T: JsonSchema>() -> Table {
     let root = crate::schema::of::<T>();
     let reader = Reader { definitions: root.get("$defs").and_then(Value::as_object) };
-    match reader.shape(&root) {
-        Shape::Table(table) => table,
+    match reader.node(&root) {
+        Node::Table(table) => table,
         _ => Table::default(),
     }
 }
@@ -167,55 +167,53 @@ struct Reader<'s> {
 }
 
 impl Reader<'_> {
-    fn shape(&self, schema: &Value) -> Shape {
+    fn node(&self, schema: &Value) -> Node {
         if let Some(name) = definition(schema)
             && let Some(schema) = self.definitions.and_then(|all| all.get(name))
         {
-            let mut shape = self.shape(schema);
-            if let Shape::Table(Table { title, .. }) | Shape::Choice { title, .. } = &mut shape {
+            let mut node = self.node(schema);
+            if let Node::Table(Table { title, .. }) | Node::Choice { title, .. } = &mut node {
                 name.clone_into(title);
             }
-            return shape;
+            return node;
         }
         if let Some(options) = variants_of(schema) {
             return match options.as_slice() {
-                [only] => self.shape(only),
+                [only] => self.node(only),
                 options if options.iter().all(|option| is_type(option, "string")) => {
-                    Shape::Text(words(options))
+                    Node::Text(words(options))
                 }
                 _ => {
                     // Properties beside the options belong to every one of them.
                     let shared = self.table(schema).keys;
                     let variants = options.iter().flat_map(|option| self.variants(option, &shared));
                     let variants = variants.collect();
-                    Shape::Choice { title: String::new(), doc: doc(schema), variants }
+                    Node::Choice { title: String::new(), doc: doc(schema), variants }
                 }
             };
         }
         match type_of(schema) {
             Some("object") => match schema.get("additionalProperties") {
-                Some(value @ Value::Object(_)) => Shape::Map(Box::new(self.shape(value))),
-                _ => Shape::Table(self.table(schema)),
+                Some(value @ Value::Object(_)) => Node::Map(Box::new(self.node(value))),
+                _ => Node::Table(self.table(schema)),
             },
-            Some("array") => Shape::List {
-                item: Box::new(
-                    schema.get("items").map_or(Shape::Switch, |items| self.shape(items)),
-                ),
+            Some("array") => Node::List {
+                item: Box::new(schema.get("items").map_or(Node::Boolean, |items| self.node(items))),
                 min: integer(schema, "minItems").map_or(0, |n| n as usize),
                 max: integer(schema, "maxItems").map_or(usize::MAX, |n| n as usize),
             },
-            Some("string") => Shape::Text(text(schema)),
-            Some("integer") => Shape::Integer {
+            Some("string") => Node::Text(text(schema)),
+            Some("integer") => Node::Integer {
                 min: integer(schema, "minimum").unwrap_or(i64::MIN),
                 max: integer(schema, "maximum").unwrap_or(i64::MAX),
             },
-            Some("number") => Shape::Number(Bounds {
+            Some("number") => Node::Number(Bounds {
                 min: schema.get("minimum").and_then(Value::as_f64),
                 above: schema.get("exclusiveMinimum").and_then(Value::as_f64),
                 max: schema.get("maximum").and_then(Value::as_f64),
                 below: schema.get("exclusiveMaximum").and_then(Value::as_f64),
             }),
-            _ => Shape::Switch,
+            _ => Node::Boolean,
         }
     }
 
@@ -225,8 +223,8 @@ impl Reader<'_> {
 
     /// The tables of one option of a choice, each with the `shared` keys; a choice within a choice is spread out.
     fn variants(&self, option: &Value, shared: &[Key]) -> Vec<Variant> {
-        match self.shape(option) {
-            Shape::Table(mut table) => {
+        match self.node(option) {
+            Node::Table(mut table) => {
                 let marker = marker(self.resolve(option), &table);
                 let at = table.keys.iter().position(|key| key.name == marker.key());
                 let at = at.map_or(0, |idx| idx + 1);
@@ -242,7 +240,7 @@ impl Reader<'_> {
                 }
                 vec![Variant { marker, table }]
             }
-            Shape::Choice { variants, .. } => variants,
+            Node::Choice { variants, .. } => variants,
             _ => Vec::new(),
         }
     }
@@ -255,7 +253,7 @@ impl Reader<'_> {
         let keys = properties.into_iter().flatten().map(|(name, schema)| Key {
             name: name.clone(),
             doc: doc(schema),
-            shape: self.shape(schema),
+            node: self.node(schema),
             required: is_required(name),
             default: schema.get("default").cloned(),
         });

@@ -1,0 +1,47 @@
+//! A linear layer without its adapter, as adapters see it.
+
+use burn::module::Param;
+use burn::tensor::Tensor;
+use kernels::WeightLayout;
+
+use crate::Weight;
+
+/// The weight, its layout and the bias of a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct BaseLayer<'a> {
+    /// The weight as it is stored.
+    pub weight: &'a Weight,
+    /// The weight's layout.
+    pub layout: WeightLayout,
+    /// `[out]`
+    pub bias: Option<&'a Param<Tensor<1>>>,
+}
+
+impl BaseLayer<'_> {
+    /// `(in, out)`
+    pub fn widths(&self) -> (usize, usize) {
+        let [rows, columns] = self.weight.dims();
+        match self.layout {
+            WeightLayout::OutIn => (columns, rows),
+            WeightLayout::InOut => (rows, columns),
+        }
+    }
+
+    /// `[out]`
+    pub fn bias_o(&self) -> Option<Tensor<1>> {
+        self.bias.map(Param::val)
+    }
+
+    /// The weight as `[out, in]`, whatever its layout.
+    pub fn weight_oi(&self) -> Tensor<2> {
+        match self.layout {
+            WeightLayout::OutIn => self.weight.val(),
+            WeightLayout::InOut => self.weight.val().transpose(),
+        }
+    }
+
+    /// `[.., in]` → `[.., out]`, bias included.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.weight.matmul(x, self.layout, self.bias_o())
+    }
+}

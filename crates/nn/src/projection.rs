@@ -1,0 +1,112 @@
+//! Linear layers as adapters and fused kernels see them, whatever the layout of their weights.
+
+use burn::tensor::Tensor;
+
+use crate::{Adapter, BaseLayer, Weight};
+
+/// A linear layer with a slot for an adapter.
+pub trait Projection {
+    /// The layer without its adapter.
+    fn base(&self) -> BaseLayer<'_>;
+
+    /// The weight, to be replaced.
+    fn weight_mut(&mut self) -> &mut Weight;
+
+    /// The adapter in the slot.
+    fn adapter(&self) -> Option<&Adapter>;
+
+    /// Replaces the adapter in the slot and returns the old one.
+    fn set_adapter(&mut self, adapter: Option<Adapter>) -> Option<Adapter>;
+
+    /// `(in, out)`
+    fn widths(&self) -> (usize, usize) {
+        self.base().widths()
+    }
+
+    /// `[b, t, in]` → `[b, t, out]`.
+    fn apply(&self, x_bti: Tensor<3>) -> Tensor<3> {
+        forward(self.base(), self.adapter(), x_bti)
+    }
+
+    /// The layer as fused kernels read it; `None` if its weight is packed or its adapter is not a plain low-rank product.
+    fn linear_map(&self) -> Option<kernels::LinearMap> {
+        let base = self.base();
+        let adapter = match self.adapter() {
+            Some(adapter) => Some(adapter.low_rank()?),
+            None => None,
+        };
+        let (weight, bias_o) = (base.weight.dense()?, base.bias_o());
+        Some(kernels::LinearMap { weight, layout: base.layout, bias_o, adapter })
+    }
+
+    /// Merges the adapter into the weight and returns it; the slot is empty then.
+    fn merge_adapter(&mut self) -> Option<Adapter> {
+        let adapter = self.set_adapter(None)?;
+        let layout = self.base().layout;
+        self.weight_mut().update(|weight| match layout {
+            kernels::WeightLayout::OutIn => adapter.merge(weight),
+            kernels::WeightLayout::InOut => {
+                row_major(adapter.merge(weight.transpose()).transpose())
+            }
+        });
+        Some(adapter)
+    }
+}
+
+/// A layer under its name.
+pub type NamedProjection<'a> = (String, &'a mut dyn Projection);
+
+/// The layers with `prefix` and a dot before their names.
+pub fn prefixed<'a>(
+    prefix: &str,
+    layers: impl IntoIterator<Item = NamedProjection<'a>>,
+) -> Vec<NamedProjection<'a>> {
+    layers.into_iter().map(|(name, layer)| (format!("{prefix}.{name}"), layer)).collect()
+}
+
+/// The output of a layer with an adapter or without one.
+pub(crate) fn forward<const D: usize>(
+    base: BaseLayer<'_>,
+    adapter: Option<&Adapter>,
+    x: Tensor<D>,
+) -> Tensor<D> {
+    match adapter {
+        None => base.forward(x),
+        Some(adapter) => adapter.forward(x.clone(), base, base.forward(x)),
+    }
+}
+
+/// The same values without a transposed view: kernels would copy one at each use.
+fn row_major(weight: Tensor<2>) -> Tensor<2> {
+    let device = weight.device();
+    Tensor::from_data(weight.into_data(), &device)
+}
+
+/// Pins the dropout masks of the layers' adapters; see [`Adapter::with_pinned_dropout`].
+pub fn pin_dropout<'a>(layers: impl IntoIterator<Item = &'a mut dyn Projection>) {
+    for layer in layers {
+        if let Some(adapter) = layer.set_adapter(None) {
+            layer.set_adapter(Some(adapter.with_pinned_dropout()));
+        }
+    }
+}
+
+/// Applies `layers` to one input, concatenates their outputs and adds `residual`; in one fused kernel where each layer
+/// has a form for it.
+pub fn fused_linear(
+    input: kernels::LinearInput,
+    layers: &[&dyn Projection],
+    residual_bto: Option<Tensor<3>>,
+) -> Tensor<3> {
+    let maps: Option<Vec<_>> = layers.iter().map(|layer| layer.linear_map()).collect();
+    if let Some(maps) = maps {
+        return kernels::fused_linear(input, &maps, residual_bto);
+    }
+    let x_bti = input.tensor();
+    let outs = layers.iter().map(|layer| layer.apply(x_bti.clone())).collect();
+    let out_bto = Tensor::cat(outs, 2);
+    match residual_bto {
+        Some(residual_bto) => out_bto + residual_bto,
+        None => out_bto,
+    }
+}

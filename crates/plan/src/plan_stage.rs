@@ -1,0 +1,278 @@
+//! The plan of one stage: data prepared and packed, steps counted, model and tokenizer checked against each other.
+
+use std::collections::BTreeMap;
+
+use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceSpec};
+use recipe::{Loaded, SampleKind, StageKeys, StageSection};
+use tokenizer::Tokenizer;
+
+use crate::cost::{Cost, StepShape, n_reference_pairs};
+use crate::optimizer::state_bytes;
+use crate::plan_lora::plan_lora;
+use crate::plan_ppo::plan_ppo;
+use crate::stage::{DpoPlan, Stage, Start};
+use crate::stage_plan::StagePlan;
+use crate::starting_point;
+use crate::trained::{check_groups, trained_parameters};
+use crate::{Error, Paths, Request, Result, Watch, model, replicas, tokenizers};
+
+/// The stage that `--stage` names, if it names one.
+pub(crate) fn check_wanted<'a>(
+    loaded: &Loaded,
+    wanted: Option<&'a str>,
+) -> Result<Option<&'a str>> {
+    let names: Vec<&str> = loaded.recipe.stages().iter().map(|stage| stage.name()).collect();
+    match wanted {
+        Some(name) if !names.contains(&name) => {
+            Err(Error::NoSuchStage { name: name.to_owned(), stages: names.join(", ") })
+        }
+        wanted => Ok(wanted),
+    }
+}
+
+/// Plans one stage; `earlier` are the stages before it in the recipe.
+pub(crate) fn plan_stage(
+    loaded: &Loaded,
+    request: &Request,
+    paths: &Paths,
+    section: StageSection<'_>,
+    of_recipe: Option<&Tokenizer>,
+    earlier: &[StagePlan],
+    watch: &mut dyn Watch,
+) -> Result<StagePlan> {
+    let (name, keys) = (section.name(), section.keys());
+    let begin = starting_point::of_stage(loaded, paths, keys.start, earlier)?;
+    let tokenizer = stage_tokenizer(loaded, &begin.start, of_recipe, earlier)?;
+    let tokenizer = match keys.sample_kind {
+        SampleKind::Documents => tokenizer,
+        SampleKind::Chats | SampleKind::Pairs | SampleKind::Prompts => {
+            tokenizers::with_template(loaded, paths, name, keys.chat_template, &tokenizer)?
+        }
+    };
+    let config = match &begin.config {
+        Some(config) => config.clone(),
+        None => model::fresh(loaded, &tokenizer)?,
+    };
+    let lora = match keys.lora {
+        Some(lora) => {
+            let path = format!("{name}.{}", keys.lora_key);
+            Some(plan_lora(loaded, paths, &path, lora, &config, earlier)?)
+        }
+        None => None,
+    };
+    let mut stage = match section {
+        StageSection::Pretrain(section) => Stage::Pretrain(section.clone()),
+        StageSection::Sft(section) => Stage::Sft(section.clone()),
+        StageSection::Reward(section) => Stage::Reward(section.clone()),
+        StageSection::Dpo(section) => {
+            Stage::Dpo(DpoPlan { section: section.clone(), n_reference_pairs: 0 })
+        }
+        StageSection::Ppo(section) => Stage::Ppo(Box::new(plan_ppo(
+            loaded,
+            paths,
+            section,
+            &begin,
+            &config,
+            lora.as_ref(),
+            earlier,
+        )?)),
+    };
+    let optimizer = &keys.train.optimizer;
+    let trained = trained_parameters(&config, &stage, lora.as_ref())?;
+    check_groups(loaded, &format!("{name}.optimizer"), optimizer, &trained)?;
+    let shapes = trained.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+    let optimizer_state = state_bytes(optimizer, shapes);
+    let continues = lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&begin.start);
+    let merges_start = begin.is_adapter && !continues;
+    model::check_fit(loaded, &config, &tokenizer, name, &keys)?;
+    replicas::check(loaded, name, &stage, keys.rows_per_step)?;
+    let prepared = prepare(request, paths, name, &keys, &tokenizer, watch)?;
+    let dataset = dataset(loaded, section, &keys, &prepared)?;
+    check_targets(loaded, name, &keys, &dataset)?;
+    if let Stage::Dpo(dpo) = &mut stage
+        && dpo.section.loss.has_reference()
+    {
+        dpo.n_reference_pairs = n_reference_pairs(&dataset, keys.train.eval.as_ref());
+    }
+    let step = step_shape(loaded, request, &keys, optimizer_state);
+    let cost = Cost::of(&config, &stage, lora.as_ref(), &dataset, keys.sample_kind, step);
+    let mut inputs = BTreeMap::new();
+    for (idx, key) in prepared.keys().enumerate() {
+        inputs.insert(format!("{name}.{}[{idx}]", keys.data_key), key.to_owned());
+    }
+    inputs.insert("tokenizer".to_owned(), tokenizer.hash()?);
+    Ok(StagePlan {
+        name: name.to_owned(),
+        kind: stage,
+        start: begin.start,
+        lora,
+        merges_start,
+        config,
+        tokenizer,
+        sample_kind: keys.sample_kind,
+        max_steps: dataset.n_steps(),
+        dataset,
+        keys: keys.train.clone(),
+        sequence_length: keys.sequence_length,
+        rows_per_step: keys.rows_per_step,
+        micro_batch: step.micro_batch,
+        cost,
+        inputs,
+        notes: begin.notes,
+    })
+}
+
+/// Sizes of a step on each replica.
+fn step_shape(
+    loaded: &Loaded,
+    request: &Request,
+    keys: &StageKeys<'_>,
+    optimizer_state: u64,
+) -> StepShape {
+    let replicas = loaded.recipe.replicas;
+    let share = keys.rows_per_step.div_ceil(replicas.max(1));
+    StepShape {
+        sequence_length: keys.sequence_length,
+        rows_per_step: keys.rows_per_step,
+        replicas,
+        // Each card has a memory of its own.
+        n_together: if loaded.recipe.device == "cpu" { replicas } else { 1 },
+        micro_batch: keys.train.micro_batch.unwrap_or(share).min(share),
+        kernel_path: request.kernel_path,
+        checkpointing: keys.train.checkpointing,
+        optimizer_state,
+    }
+}
+
+/// The recipe's tokenizer, else the one that belongs to what the stage starts from.
+fn stage_tokenizer(
+    loaded: &Loaded,
+    start: &Start,
+    of_recipe: Option<&Tokenizer>,
+    earlier: &[StagePlan],
+) -> Result<Tokenizer> {
+    if let Some(tokenizer) = of_recipe {
+        return Ok(tokenizer.clone());
+    }
+    let inherited = match start {
+        Start::Stage(name) => {
+            let previous = earlier.iter().find(|previous| previous.name == *name);
+            previous.map(|previous| previous.tokenizer.clone())
+        }
+        Start::Directory(dir) => Some(Tokenizer::from_dir_or_file(dir)?),
+        Start::Fresh => None,
+    };
+    inherited.ok_or_else(|| {
+        Error::Recipe(loaded.spans.error(
+            "model",
+            "a new model needs a tokenizer",
+            "its vocabulary is not known",
+            Some("add [tokenizer] with `train` or `load`".to_owned()),
+        ))
+    })
+}
+
+fn prepare(
+    request: &Request,
+    paths: &Paths,
+    name: &str,
+    keys: &StageKeys<'_>,
+    tokenizer: &Tokenizer,
+    watch: &mut dyn Watch,
+) -> Result<Prepared> {
+    let specs = keys
+        .data
+        .iter()
+        .map(|source| {
+            SourceSpec::resolve(source, &paths.recipe_dir, &paths.data_dir, request.limit)
+        })
+        .collect::<data::Result<Vec<_>>>()?;
+    fsio::create_dir_all(&paths.cache_dir)?;
+    let template = || {
+        let no_template = || Error::NoChatTemplate { stage: name.to_owned() };
+        tokenizer.chat_template().ok_or_else(no_template)
+    };
+    let content = match keys.sample_kind {
+        SampleKind::Documents => Content::Documents,
+        SampleKind::Chats => Content::Chats(template()?),
+        SampleKind::Pairs => Content::Pairs(template()?),
+        SampleKind::Prompts => Content::Prompts(template()?),
+    };
+    let options = PrepareOptions {
+        cache_dir: &paths.cache_dir,
+        tokenizer,
+        content,
+        on_bad_row: keys.on_bad_row,
+        max_bad_rows: keys.max_bad_rows,
+    };
+    Ok(data::prepare(&specs, &options, &mut |progress| watch.tokenising(name, progress))?)
+}
+
+fn dataset(
+    loaded: &Loaded,
+    section: StageSection<'_>,
+    keys: &StageKeys<'_>,
+    prepared: &Prepared,
+) -> Result<Dataset> {
+    let eval = keys.train.eval.as_ref().filter(|eval| eval.holdout > 0.0);
+    let options = RunOptions {
+        seed: loaded.recipe.seed,
+        stage: section.name().to_owned(),
+        sequence_length: keys.sample_length,
+        rows_per_step: keys.rows_per_step,
+        max_steps: keys.train.max_steps,
+        epochs: keys.train.epochs,
+        max_tokens: keys.train.max_tokens,
+        holdout: eval.map(|eval| Holdout { fraction: eval.holdout, by: eval.by }),
+    };
+    match section {
+        StageSection::Pretrain(section) => {
+            Ok(Dataset::pretrain(prepared, &options, section.packing)?)
+        }
+        StageSection::Sft(section) => {
+            Ok(Dataset::sft(prepared, &options, section.packing, section.overlong)?)
+        }
+        StageSection::Reward(section) => {
+            Ok(Dataset::pairs(prepared, &options, section.input.overlong)?)
+        }
+        StageSection::Dpo(section) => {
+            Ok(Dataset::preferences(prepared, &options, section.input.overlong)?)
+        }
+        StageSection::Ppo(_) => {
+            Dataset::prompts(prepared, &options).map_err(|error| no_prompt_fits(loaded, error))
+        }
+    }
+}
+
+fn no_prompt_fits(loaded: &Loaded, error: data::Error) -> Error {
+    let data::Error::NoTargets { sequence_length } = error else { return Error::Data(error) };
+    Error::Recipe(loaded.spans.error(
+        "ppo.max_prompt_tokens",
+        format!("no prompt has at most {sequence_length} tokens"),
+        "shorter than every prompt",
+        Some("raise it; the tokens of the chat template count too".to_owned()),
+    ))
+}
+
+/// Refuses a stage in which many samples lose every target when they are cut: the row length is probably wrong.
+fn check_targets(
+    loaded: &Loaded,
+    name: &str,
+    keys: &StageKeys<'_>,
+    dataset: &Dataset,
+) -> Result<()> {
+    const MOST: f64 = 0.01;
+    let share = dataset.counts().share_without_targets();
+    if !loaded.recipe.checks.targets || share <= MOST {
+        return Ok(());
+    }
+    Err(Error::Recipe(loaded.spans.error(
+        &format!("{name}.{}", keys.length_key),
+        format!("{:.1} % of the samples have no target left after cutting", 100.0 * share),
+        "too short for these samples",
+        Some(
+            "make it longer, or set `targets = false` in [checks]; `temper plan --list-cut` lists them"
+                .to_owned(),
+        ),
+    )))
+}

@@ -1,0 +1,64 @@
+//! The plan of one stage: everything that a run needs to train it.
+
+use std::collections::BTreeMap;
+
+use arch::ModelConfig;
+use data::Dataset;
+use recipe::{SampleKind, TrainKeys};
+use tokenizer::Tokenizer;
+
+use crate::cost::Cost;
+use crate::stage::{LoraPlan, Stage, Start};
+
+/// A stage that can run.
+#[derive(Debug)]
+pub struct StagePlan {
+    /// Name of the stage: its section and its directory within the run.
+    pub name: String,
+    /// Algorithm, with its own part of the plan.
+    pub kind: Stage,
+    /// Source of the first weights.
+    pub start: Start,
+    /// Adapter that is trained in place of the weights.
+    pub lora: Option<LoraPlan>,
+    /// Whether `start` is an adapter that is merged into its base model before training.
+    pub merges_start: bool,
+    /// Model configuration.
+    pub config: ModelConfig,
+    /// Tokenizer, with the chat template of this stage.
+    pub tokenizer: Tokenizer,
+    /// Samples that the dataset is made of.
+    pub sample_kind: SampleKind,
+    /// Training and validation batches.
+    pub dataset: Dataset,
+    /// Limits, optimizer, schedule, validation and checkpoints.
+    pub keys: TrainKeys,
+    /// Tokens of a row, or of each text of a pair.
+    pub sequence_length: usize,
+    /// Rows, pairs or episodes of a step.
+    pub rows_per_step: usize,
+    /// Rows, pairs or episodes in one forward pass of a replica.
+    pub micro_batch: usize,
+    /// Optimizer steps of the stage.
+    pub max_steps: u64,
+    /// Estimated operations, memory and disk space.
+    pub cost: Cost,
+    /// Hash of every input by name; a resumed stage must find the same ones.
+    pub inputs: BTreeMap<String, String>,
+    /// Configuration keys that were ignored or filled in, as sentences.
+    pub notes: Vec<String>,
+}
+
+impl StagePlan {
+    /// Names of the stages of the same run whose `model/` this stage reads.
+    pub fn needs(&self) -> Vec<&str> {
+        let adapter = self.lora.as_ref().and_then(|lora| lora.adapter.as_ref());
+        let starts = [&self.start].into_iter().chain(adapter).chain(self.kind.other_starts());
+        starts
+            .filter_map(|start| match start {
+                Start::Stage(name) => Some(name.as_str()),
+                Start::Fresh | Start::Directory(_) => None,
+            })
+            .collect()
+    }
+}

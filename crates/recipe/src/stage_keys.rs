@@ -1,0 +1,104 @@
+//! Keys that every stage has, read from its section under one name each.
+
+use crate::chat_keys::ChatTemplate;
+use crate::input_keys::{InputKeys, OnBadRow};
+use crate::lora::LoraKeys;
+use crate::pair_keys::PairKeys;
+use crate::source::{SampleKind, Source};
+use crate::train_keys::TrainKeys;
+
+/// Keys that every stage has, whatever its section calls them.
+///
+/// Fields that end in `_key` are paths within the section, for messages.
+#[derive(Clone, Debug)]
+pub struct StageKeys<'r> {
+    /// Weights to start from; none for a new model of `[model]`.
+    pub start: Option<&'r str>,
+    /// Adapter that is trained in place of the weights.
+    pub lora: Option<&'r LoraKeys>,
+    /// Path of `lora`.
+    pub lora_key: &'static str,
+    /// Every value that names weights, with its path.
+    pub weights: Vec<(&'static str, &'r str)>,
+    /// Data sources.
+    pub data: &'r [Source],
+    /// Path of `data`.
+    pub data_key: &'static str,
+    /// Samples that the stage makes of its rows.
+    pub sample_kind: SampleKind,
+    /// Chat template, where the section names one.
+    pub chat_template: Option<&'r ChatTemplate>,
+    /// Longest sample of the data, in tokens.
+    pub sample_length: usize,
+    /// Tokens of a row, or of each text of a pair, as the model sees it.
+    pub sequence_length: usize,
+    /// Path of the key that bounds `sequence_length`.
+    pub length_key: &'static str,
+    /// Key that is added to `length_key` to make `sequence_length`.
+    pub added_length_key: Option<&'static str>,
+    /// Rows, pairs or episodes of an optimizer step.
+    pub rows_per_step: usize,
+    /// Handling of rows that cannot be read.
+    pub on_bad_row: OnBadRow,
+    /// Largest number of such rows that are skipped.
+    pub max_bad_rows: u64,
+    /// Limits, optimizer, schedule, validation and checkpoints.
+    pub train: &'r TrainKeys,
+}
+
+impl<'r> StageKeys<'r> {
+    /// Keys of a stage that trains on rows of `sequence_length` tokens.
+    pub(crate) fn of_rows(
+        input: &'r InputKeys,
+        sample_kind: SampleKind,
+        chat_template: Option<&'r ChatTemplate>,
+        train: &'r TrainKeys,
+    ) -> Self {
+        Self {
+            start: input.start.as_deref(),
+            lora: input.lora.as_ref(),
+            lora_key: "lora",
+            weights: weights(input.start.as_deref(), input.lora.as_ref()),
+            data: &input.data,
+            data_key: "data",
+            sample_kind,
+            chat_template,
+            sample_length: input.sequence_length,
+            sequence_length: input.sequence_length,
+            length_key: "sequence_length",
+            added_length_key: None,
+            rows_per_step: input.rows_per_step(),
+            on_bad_row: input.on_bad_row,
+            max_bad_rows: input.max_bad_rows,
+            train,
+        }
+    }
+
+    /// Keys of a stage that trains on pairs of answers.
+    pub(crate) fn of_pairs(input: &'r PairKeys, train: &'r TrainKeys) -> Self {
+        Self {
+            start: input.start.as_deref(),
+            lora: input.lora.as_ref(),
+            lora_key: "lora",
+            weights: weights(input.start.as_deref(), input.lora.as_ref()),
+            data: &input.data,
+            data_key: "data",
+            sample_kind: SampleKind::Pairs,
+            chat_template: input.chat_template.as_ref(),
+            sample_length: input.sequence_length,
+            sequence_length: input.sequence_length,
+            length_key: "sequence_length",
+            added_length_key: None,
+            rows_per_step: input.pairs_per_step,
+            on_bad_row: input.on_bad_row,
+            max_bad_rows: input.max_bad_rows,
+            train,
+        }
+    }
+}
+
+fn weights<'r>(start: Option<&'r str>, lora: Option<&'r LoraKeys>) -> Vec<(&'static str, &'r str)> {
+    let adapter = lora.and_then(|lora| lora.adapter.as_deref());
+    let start = start.map(|start| ("start", start));
+    start.into_iter().chain(adapter.map(|adapter| ("lora.adapter", adapter))).collect()
+}

@@ -1,0 +1,99 @@
+//! One optimizer update: from the sums of a step to checked new weights, the same on every replica.
+//!
+//! Forward and backward passes stay in the loop of each stage.
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use crate::parameters::fingerprints;
+use crate::stage_run::StepReport;
+use crate::{
+    Checks, Collective, Error, Gradients, Optimizer, ParameterNames, Result, SingleReplica,
+    StepPlace,
+};
+
+/// Everything that turns gradients into an update, the model apart.
+pub struct Learner<'a> {
+    /// The optimizer and its state.
+    pub optimizer: Optimizer,
+    /// The parameters in module order.
+    pub names: ParameterNames,
+    /// The run-time checks.
+    pub checks: Checks,
+    /// The replicas that share each step.
+    pub replicas: &'a dyn Collective,
+    /// The device of the model, with autodiff.
+    pub device: &'a Device,
+}
+
+impl<'a> Learner<'a> {
+    /// A learner for one replica without run-time checks, for replays and benchmarks.
+    pub fn unchecked(optimizer: Optimizer, names: ParameterNames, device: &'a Device) -> Self {
+        let checks = Checks::none(&names);
+        Self { optimizer, names, checks, replicas: &SingleReplica, device }
+    }
+
+    /// Starts a step whose mean loss is over `n_terms` targets, pairs or episodes on all replicas together.
+    ///
+    /// Errors: `n_terms` is 0 and the check `targets` is on.
+    pub fn begin_step<'s>(&self, n_terms: u64, place: StepPlace<'s>) -> Result<StepSums<'s>> {
+        self.checks.targets(n_terms, place)?;
+        Ok(StepSums { gradients: Gradients::new(&self.names), loss: 0.0, n_terms, place })
+    }
+}
+
+/// Sums over one replica's share of a step: the loss is a sum over terms, divided once by their number in the whole step.
+/// Splitting the step into micro-batches therefore bounds memory and changes nothing else.
+#[derive(Debug)]
+pub struct StepSums<'s> {
+    /// Gradients of the summed loss.
+    pub gradients: Gradients,
+    /// The summed loss.
+    pub loss: f64,
+    /// Terms of the mean, in the whole step.
+    n_terms: u64,
+    place: StepPlace<'s>,
+}
+
+/// Makes one update with learning rate `lr`: reduces sums over replicas, checks loss and gradients, clips by the global
+/// norm, steps the optimizer, checks the new weights and compares them between replicas.
+///
+/// Errors: a non-finite loss or gradient, with the weights as before the step; a failed check; a lost replica.
+pub fn apply_update<M: Module>(
+    model: M,
+    learner: &mut Learner<'_>,
+    sums: StepSums<'_>,
+    lr: f64,
+) -> Result<(M, StepReport)> {
+    let Learner { optimizer, checks, replicas, device, .. } = learner;
+    let StepSums { mut gradients, loss, n_terms, place } = sums;
+    let loss = replicas.sum(loss)? / n_terms as f64;
+    checks.loss(loss, place)?;
+    gradients.all_reduce(*replicas, device)?;
+    // The norm of the mean gradient. A non-finite one is an error, so it never reaches weights or optimizer state.
+    let norm = gradients.norm(n_terms, place)?;
+    checks.gradients(&gradients);
+    let model = optimizer.step(model, gradients, norm, lr);
+    checks.updated(&model, lr, place)?;
+    compare_replicas(*replicas, &model, place.step)?;
+    let report = StepReport { loss, grad_norm: norm.value(), lr, ..StepReport::default() };
+    Ok((model, report))
+}
+
+/// Compares the weights of all replicas; a difference is a bug and an error.
+///
+/// `step` is the 1-based number of the update. The comparison reads all weights, so it is made at steps that are powers of
+/// two or multiples of 1024.
+pub fn compare_replicas<M: Module>(replicas: &dyn Collective, model: &M, step: u64) -> Result<()> {
+    if replicas.world_size() == 1 || !(step.is_power_of_two() || step.is_multiple_of(1024)) {
+        return Ok(());
+    }
+    let halves = |hash: u64| [(hash >> 32) as f64, f64::from(hash as u32)];
+    let mine = fingerprints(model).into_iter().flat_map(|print| halves(print.hash)).collect();
+    let all = replicas.all_gather(mine)?;
+    let first = all.first();
+    match all.iter().position(|other| Some(other) != first) {
+        Some(rank) => Err(Error::ReplicasDiffer { rank, step }),
+        None => Ok(()),
+    }
+}
