@@ -29,7 +29,7 @@ const WITHOUT_BURN: &[&str] = &["fsio", "seed", "recipe", "arch", "tokenizer", "
 
 /// Test support and development tools: no crate of a layer may depend on them.
 const OUTSIDE_LAYERS: &[&str] =
-    &["testkit", "kernels-portable", "kernels-cpu-portable", "kind-data", "judge"];
+    &["testkit", "kernels-portable", "kernels-cpu-portable", "kind-data", "judge", "readers"];
 
 fn packages() -> BTreeMap<String, Package> {
     let metadata = MetadataCommand::new()
