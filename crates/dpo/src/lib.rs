@@ -33,12 +33,11 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
     let objective = Objective::of(&dpo.section);
     let state = start_or_resume_with::<CausalLm>(context, |_| objective.first_loss())?;
     let StageState { mut run, mut model, mut learner, save_format, dropout } = state;
-    let reference = match objective.has_reference() {
-        true => {
-            let key = reference_key(plan, stage, dpo, run_dir)?;
-            reference::load_or_precompute(plan, stage, &key, run_dir, &mut run, &model, &learner)?
-        }
-        false => Reference::Unused,
+    let reference = if objective.has_reference() {
+        let key = reference_key(plan, stage, dpo, run_dir)?;
+        reference::load_or_precompute(plan, stage, &key, run_dir, &mut run, &model, &learner)?
+    } else {
+        Reference::Unused
     };
 
     while run.has_next_step() {

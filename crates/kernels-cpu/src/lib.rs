@@ -38,7 +38,9 @@ mod weight_storage;
 
 pub use activation::{gelu_tanh, swiglu};
 pub use adamw::{AdamwCoefficients, adamw_update, sum_of_squares};
-pub use attention::{Heads, VisibleKeys, attention, attention_packed};
+pub use attention::{
+    Direction, Heads, KeySegments, ScoreMeasure, VisibleKeys, attention, attention_packed,
+};
 pub use autodiff::{
     CpuTensor, InputGradients, Op, donate_grad_buffer, reclaim_grad_buffer, record,
 };

@@ -126,6 +126,11 @@ impl Select {
         Self { cpu: self.cpu && !x.is_autodiff() }.float(x)
     }
 
+    /// Adds a condition of the CPU kernels that no tensor shows.
+    pub(crate) fn supports(self, supported: bool) -> Self {
+        Self { cpu: self.cpu && supported }
+    }
+
     fn of_dtype<const D: usize>(self, x: &Tensor<D>, dtype: DType) -> Self {
         Self { cpu: self.cpu && is_cpu(&x.device()) && x.dtype() == dtype }
     }

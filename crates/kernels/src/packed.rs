@@ -97,5 +97,5 @@ pub fn unpack(
         }
     };
     let values = scaled * scales.reshape([n_blocks, 1]);
-    values.reshape([n_blocks * BLOCK]).slice([0..dims[0] * dims[1]]).reshape(dims)
+    values.reshape([n_blocks * BLOCK]).slice(0..dims[0] * dims[1]).reshape(dims)
 }

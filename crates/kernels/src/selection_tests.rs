@@ -15,7 +15,7 @@ fn a_call_selects_once() {
     let ones = |shape: [usize; 2]| Tensor::<2>::ones(shape, &device);
     let x = Tensor::<3>::ones([1, 2, 12], &device);
     let segments = Tensor::<2, Int>::zeros([1, 2], &device);
-    let mask = AttentionMask::new(segments.clone(), segments, None);
+    let mask = AttentionMask::causal(segments.clone(), segments);
     let angles = Tensor::<3>::ones([1, 2, 2], &Device::flex());
     let adapter = Adapter { a_ri: ones([1, 6]), b_or: ones([3, 1]), scale: 1.0 };
     let map = LinearMap {
@@ -31,7 +31,7 @@ fn a_call_selects_once() {
             drop(add_lora(y, x.clone(), ones([1, 12]), ones([3, 1]), 1.0));
         }),
         ("fused_linear", &|| {
-            drop(fused_linear(LinearInput::SwiGlu(x.clone()), &[map.clone()], None));
+            drop(fused_linear(LinearInput::SwiGlu(x.clone()), std::slice::from_ref(&map), None));
         }),
         ("attention_packed", &|| {
             let rope = Some((angles.clone(), angles.clone()));

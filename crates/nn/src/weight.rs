@@ -8,6 +8,8 @@ use burn::tensor::{Device, Int, Tensor};
 use kernels::{PackedFormat, WeightLayout};
 
 /// A weight matrix, in its layer's layout.
+// A model holds a few hundred weights, so their size on the stack does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Weight {
     /// f32, or bf16 if it is frozen: the tensor's own dtype says which, and kernels read both.

@@ -32,6 +32,19 @@ pub fn is_adapter(dir: &Path) -> bool {
 /// The folder of the whole weights that an adapter's folder belongs to, checked by their hash; none where the folder
 /// holds whole weights itself.
 pub fn base_of(dir: &Path) -> Result<Option<PathBuf>> {
+    let Some((base, file)) = recorded(dir)? else { return Ok(None) };
+    if weights_hash(&base)? != file.weights_sha256 {
+        return Err(Error::BaseChanged { dir: dir.to_owned(), base });
+    }
+    Ok(Some(base))
+}
+
+/// The base model's directory that an adapter records, without a check of its weights; none if `dir` is not an adapter.
+pub fn recorded_base(dir: &Path) -> Result<Option<PathBuf>> {
+    Ok(recorded(dir)?.map(|(base, _)| base))
+}
+
+fn recorded(dir: &Path) -> Result<Option<(PathBuf, BaseFile)>> {
     if !is_adapter(dir) {
         return Ok(None);
     }
@@ -42,10 +55,7 @@ pub fn base_of(dir: &Path) -> Result<Option<PathBuf>> {
     if !base.join("config.json").is_file() {
         return Err(Error::BaseGone { dir: dir.to_owned(), base });
     }
-    if weights_hash(&base)? != file.weights_sha256 {
-        return Err(Error::BaseChanged { dir: dir.to_owned(), base });
-    }
-    Ok(Some(base))
+    Ok(Some((base, file)))
 }
 
 /// Refuses other weights than those that an adapter's folder records, wherever they lie; without a record there is nothing

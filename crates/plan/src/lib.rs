@@ -22,7 +22,7 @@ mod trained;
 
 use std::path::PathBuf;
 
-pub use base::{BASE_FILE, BaseFile, base_of, check_base, is_adapter, weights_hash};
+pub use base::{BASE_FILE, BaseFile, base_of, check_base, is_adapter, recorded_base, weights_hash};
 pub use cost::Cost;
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, locate_model};
@@ -131,4 +131,17 @@ pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result
         stages,
         paths,
     })
+}
+
+impl Plan {
+    /// Warnings about the models that stages read, each once.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = Vec::new();
+        for warning in self.stages.iter().flat_map(|stage| &stage.warnings) {
+            if !warnings.contains(warning) {
+                warnings.push(warning.clone());
+            }
+        }
+        warnings
+    }
 }

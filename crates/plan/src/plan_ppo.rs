@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use arch::ModelConfig;
 use recipe::{Loaded, PpoSection};
 
 use crate::base::base_of;
@@ -13,19 +12,19 @@ use crate::stage_plan::StagePlan;
 use crate::starting_point::{StartingPoint, of_name};
 use crate::{Error, Paths, Result};
 
-/// Plans the roles of `[ppo]`; `policy` is where the policy starts, `config` its shape,
-/// `policy_lora` what it trains.
+/// Plans the roles of `[ppo]`; `policy` is where the policy starts, `policy_lora` what it trains.
 pub(crate) fn plan_ppo(
     loaded: &Loaded,
     paths: &Paths,
     section: &PpoSection,
     policy: &StartingPoint,
-    config: &ModelConfig,
     policy_lora: Option<&LoraPlan>,
     earlier: &[StagePlan],
+    warnings: &mut Vec<String>,
 ) -> Result<PpoPlan> {
     let reward = of_name(paths, &section.reward, earlier)?;
     let value = of_name(paths, section.value_start(), earlier)?;
+    warnings.extend([&reward, &value].into_iter().flat_map(|begin| begin.warnings.clone()));
     check_vocabularies(loaded, policy, &reward, &value)?;
     let value_lora = value_lora(loaded, paths, section, &value, earlier)?;
     let mut bases = BaseCopies { earlier, seen: BTreeSet::new(), n_parameters: 0 };
@@ -41,13 +40,11 @@ pub(crate) fn plan_ppo(
         None => bases.add_copy(&value),
     }
     let (n_bases, n_base_parameters) = (bases.seen.len(), bases.n_parameters);
-    // Every start but a new model has a config, and a value model is never new.
-    let value_config = value.config.as_ref().unwrap_or(config).clone();
     Ok(PpoPlan {
         section: section.clone(),
         reward: reward.start,
         value: value.start,
-        value_config,
+        value_config: value.config,
         value_lora,
         n_base_parameters,
         n_bases,

@@ -60,6 +60,7 @@ pub(crate) fn plan_stage(
         }
         None => None,
     };
+    let mut warnings = begin.warnings.clone();
     let mut stage = match section {
         StageSection::Pretrain(section) => Stage::Pretrain(section.clone()),
         StageSection::Sft(section) => Stage::Sft(section.clone()),
@@ -67,15 +68,11 @@ pub(crate) fn plan_stage(
         StageSection::Dpo(section) => {
             Stage::Dpo(DpoPlan { section: section.clone(), n_reference_pairs: 0 })
         }
-        StageSection::Ppo(section) => Stage::Ppo(Box::new(plan_ppo(
-            loaded,
-            paths,
-            section,
-            &begin,
-            &config,
-            lora.as_ref(),
-            earlier,
-        )?)),
+        StageSection::Ppo(section) => {
+            let ppo =
+                plan_ppo(loaded, paths, section, &begin, lora.as_ref(), earlier, &mut warnings)?;
+            Stage::Ppo(Box::new(ppo))
+        }
     };
     let optimizer = &keys.train.optimizer;
     let trained = trained_parameters(&config, &stage, lora.as_ref())?;
@@ -119,6 +116,7 @@ pub(crate) fn plan_stage(
         cost,
         inputs,
         notes: begin.notes,
+        warnings,
     })
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn check(
     }
     Err(Error::Recipe(loaded.spans.error(
         "replicas",
-        format!("[{}] has fewer {what} than replicas: `{rows}`", name),
+        format!("[{name}] has fewer {what} than replicas: `{rows}`"),
         "each replica needs at least one",
         Some(format!("lower it, or {keys}")),
     )))

@@ -47,6 +47,8 @@ pub struct StagePlan {
     pub inputs: BTreeMap<String, String>,
     /// Configuration keys that were ignored or filled in, as sentences.
     pub notes: Vec<String>,
+    /// Unknown keys in the config.json of models that the stage reads, as sentences.
+    pub warnings: Vec<String>,
 }
 
 impl StagePlan {

@@ -17,6 +17,8 @@ pub(crate) struct StartingPoint {
     /// Whether what lies there is an adapter beside its base.
     pub(crate) is_adapter: bool,
     pub(crate) notes: Vec<String>,
+    /// Unknown keys of its config.json.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Finds out where a stage starts: an earlier stage of the recipe, a directory, or `[model]`.
@@ -40,6 +42,7 @@ pub(crate) fn of_name(paths: &Paths, start: &str, earlier: &[StagePlan]) -> Resu
             config: Some(previous.config.clone()),
             is_adapter: previous.lora.is_some(),
             notes: Vec::new(),
+            warnings: Vec::new(),
         });
     }
     of_directory(paths, start)
@@ -54,6 +57,7 @@ fn of_model_section(loaded: &Loaded, paths: &Paths) -> Result<StartingPoint> {
             config: None,
             is_adapter: false,
             notes: Vec::new(),
+            warnings: Vec::new(),
         }),
     }
 }
@@ -62,12 +66,13 @@ fn of_directory(paths: &Paths, start: &str) -> Result<StartingPoint> {
     let dir = locate_model(&paths.input(start))?;
     let base = base_of(&dir)?;
     let weights = base.as_ref().unwrap_or(&dir);
-    let description = ModelInfo::read(weights)?;
+    let info = ModelInfo::read(weights)?;
     model::check_files(weights)?;
     Ok(StartingPoint {
-        config: Some(description.config),
+        config: Some(info.config),
         is_adapter: base.is_some(),
         start: Start::Directory(dir),
-        notes: [description.warnings, description.notes].concat(),
+        notes: info.notes,
+        warnings: info.warnings,
     })
 }

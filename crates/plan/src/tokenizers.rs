@@ -37,7 +37,7 @@ fn trained(
     paths: &Paths,
     watch: &mut dyn Watch,
 ) -> Result<Tokenizer> {
-    let first_stage = loaded.recipe.stages().into_iter().next().map(|stage| stage.keys());
+    let first_stage = loaded.recipe.stages().into_iter().next().map(recipe::StageSection::keys);
     // Only pretraining reads documents; the words of every message stand in for them elsewhere.
     let wanted = match (train.data(), &first_stage) {
         (None, Some(stage)) => stage.sample_kind,

@@ -23,7 +23,8 @@ pub(crate) fn trained_parameters(
         Stage::Ppo(ppo) => ppo,
     };
     let policy = of_model(config, lora, false)?;
-    let value = of_model(&ppo.value_config, ppo.value_lora.as_ref(), true)?;
+    let value_config = ppo.value_config.as_ref().unwrap_or(config);
+    let value = of_model(value_config, ppo.value_lora.as_ref(), true)?;
     let roles = [("policy", policy), ("value", value)];
     Ok(roles
         .into_iter()

@@ -11,7 +11,7 @@ use train::{
     first_weights, load_trained, start_dir, with_checkpointing,
 };
 
-use crate::{Error, Result, VALUE_FILE, inner, write_checkpoint};
+use crate::{Error, Result, VALUE_FILE, write_checkpoint};
 
 /// The frozen models.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use train::TrainedModel;
 
 use crate::args::{LogStyle, RecipeArgs};
 use crate::failure::{Failure, Result};
-use crate::render::progress::PlanProgress;
+use crate::render::progress::{PlanProgress, warn};
 
 /// Writes to stdout; a reader that has gone away ends the program quietly, as it does for other tools.
 pub(crate) fn print(text: &str) -> Result<()> {
@@ -72,6 +72,7 @@ fn open_model_in<M: TrainedModel>(
     let device = kernels::device(device)?;
     let mut bases = train::BaseModelCache::new(&device).storing(dtype);
     let Some(base) = base else {
+        warn_of_unknown_keys(&::plan::recorded_base(&dir)?.unwrap_or_else(|| dir.clone()));
         let model = bases.open(&dir)?;
         return Ok((model, Tokenizer::from_dir_or_file(&dir)?));
     };
@@ -82,11 +83,19 @@ fn open_model_in<M: TrainedModel>(
         ));
     }
     let base = ::plan::locate_model(base)?;
+    warn_of_unknown_keys(&base);
     let model = bases.open_on_base(&base, &dir)?;
     // PEFT saves a tokenizer with an adapter only where it was told to.
     let of_adapter = dir.join("tokenizer.json").is_file();
     let tokenizer = Tokenizer::from_dir_or_file(if of_adapter { &dir } else { &base })?;
     Ok((model, tokenizer))
+}
+
+/// Warns of unknown keys in config.json of a model's directory. A file that cannot be read is reported when the
+/// model is opened.
+fn warn_of_unknown_keys(dir: &Path) {
+    let warnings = arch::ModelInfo::read(dir).map(|info| info.warnings).unwrap_or_default();
+    warnings.iter().for_each(|warning| warn(warning));
 }
 
 /// Reads and plans a recipe.

@@ -96,6 +96,9 @@ fn per_step(stage: &StagePlan) -> String {
 
 fn notes(plan: &Plan, list_cut: bool) -> String {
     let mut text = precision_note(plan).map(|note| format!("  {note}\n")).unwrap_or_default();
+    for warning in plan.warnings() {
+        text += &format!("  warning: {warning}\n");
+    }
     for stage in &plan.stages {
         for line in stage_notes(stage) {
             text += &format!("  {}: {line}\n", stage.name);

@@ -54,7 +54,8 @@ pub(super) fn train_stages<'a>(
     let stop = train::signals::install()?;
     let run_dir = RunDir::open(&plan.paths.run_dir)?;
     let mut progress = RunProgress::new(log);
-    let warnings = run_dir.adopt_recipe(&plan.recipe_toml, &plan.recipe)?;
+    let mut warnings = run_dir.adopt_recipe(&plan.recipe_toml, &plan.recipe)?;
+    warnings.extend(plan.warnings());
     for message in warnings.into_iter().chain(precision_note(plan).map(str::to_owned)) {
         progress.event(&train::Event::Warning { message });
     }

@@ -78,6 +78,11 @@ fn write_stderr(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// Writes a warning to stderr, for commands without progress.
+pub(crate) fn warn(message: &str) {
+    write_stderr(&format!("warning: {message}\n"));
+}
+
 fn terminal_width() -> usize {
     terminal_size::terminal_size_of(std::io::stderr()).map_or(100, |(width, _)| width.0.into())
 }

@@ -568,7 +568,7 @@ fn tiny_shakespeare_is_split_as_nanogpt_splits_it() {
     let spec = SourceSpec::file(data.join("pretrain/tinyshakespeare.txt"));
     let mut texts = Vec::new();
     data::texts(std::slice::from_ref(&spec), data::SampleKind::Documents, &mut |text| {
-        texts.push(text)
+        texts.push(text);
     })
     .unwrap();
     let specials = tokenizer::default_special_tokens();

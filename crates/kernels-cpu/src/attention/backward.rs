@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::forward::{BLOCK, Block, CHUNK, Problem, blocks, chunks};
+use super::forward::{BLOCK, Block, CHUNK, Problem, blocks, cap_scores, chunks};
 use super::heads::{HeadView, Strides, store};
 use crate::buffer::{Shared, scratch};
 use crate::gemm::gemm_alone;
@@ -125,7 +125,7 @@ impl Tile<'_> {
         d_keys: &mut [f32],
         d_values: &mut [f32],
     ) {
-        let Problem { t, h, k, visible, precision, .. } = *problem;
+        let Problem { t, h, k, visible, soft_cap, precision, .. } = *problem;
         let r = problem.r();
         let rows = r * block.n;
         let queries = Matrix::new(self.queries, rows, k);
@@ -160,11 +160,19 @@ impl Tile<'_> {
                     d_probs[hidden].fill(0.0);
                 }
                 let (probs, d_probs) = (&mut probs[start..end], &mut d_probs[start..end]);
+                if let Some(cap) = soft_cap {
+                    cap_scores(probs, cap);
+                }
                 if !range.whole {
                     visible.hide(row, position, from + start, probs);
                 }
                 let log_sum = log_sums[(row * h + head) * t + position];
-                score_gradients(probs, d_probs, log_sum, self.means[idx]);
+                match soft_cap {
+                    None => score_gradients(probs, d_probs, log_sum, self.means[idx]),
+                    Some(cap) => {
+                        capped_score_gradients(probs, d_probs, log_sum, self.means[idx], cap);
+                    }
+                }
             }
             let (probs, d_scores) = (Matrix::new(probs, rows, n), Matrix::new(d_probs, rows, n));
             let d_values = MatrixMut::new(&mut d_values[of.clone()], n, k);
@@ -202,6 +210,27 @@ impl Tile<'_> {
 multiversion! {
     fn dot(a: &[f32], b: &[f32]) -> f32 {
         simd::dot(a, b)
+    }
+}
+
+multiversion! {
+    /// As [`score_gradients`] of capped scores; the gradients are those of the scores before the cap, whose slope is
+    /// 1 − tanh².
+    fn capped_score_gradients(
+        probs: &mut [f32],
+        d_probs: &mut [f32],
+        log_sum: f32,
+        mean: f32,
+        cap: f32,
+    ) {
+        let inverse = 1.0 / cap;
+        for (prob, d_prob) in probs.iter_mut().zip(d_probs) {
+            let tanh = *prob * inverse;
+            // The score of a hidden key is minus infinity; its probability is 0 and so is its gradient.
+            let slope = (1.0 - tanh * tanh).max(0.0);
+            *prob = simd::exp(*prob - log_sum);
+            *d_prob = (*d_prob - mean) * *prob * slope;
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Problem<'a> {
     pub(super) g: usize,
     pub(super) k: usize,
     pub(super) scale: f32,
+    /// Bound of the scores, if they are capped.
+    pub(super) soft_cap: Option<f32>,
     /// Of the products of tiles; few queries are multiplied in f32.
     pub(super) precision: Precision,
     pub(super) q: HeadView<'a>,
@@ -152,7 +154,7 @@ fn many(
                     let position = block.start + idx % block.n;
                     let state = (&mut max[idx], &mut total[idx]);
                     let sum = &mut sums[idx * k..(idx + 1) * k];
-                    weigh(visible, row, position, from, scores, state, sum);
+                    weigh(problem, row, position, from, scores, state, sum);
                 }
                 let values = problem.value.matrix(row, from, n, group);
                 let scores = Matrix::new(scores, rows, n);
@@ -197,7 +199,7 @@ fn inverse_of(total: f32) -> f32 {
 /// Replaces a row's scores of a chunk by weights relative to the row's maximum so far, and rescales the row's earlier sums
 /// to it.
 fn weigh(
-    visible: &VisibleKeys,
+    problem: &Problem<'_>,
     row: usize,
     position: usize,
     from: usize,
@@ -205,6 +207,7 @@ fn weigh(
     (max, total): (&mut f32, &mut f32),
     sum: &mut [f32],
 ) {
+    let Problem { visible, soft_cap, .. } = *problem;
     let range = visible.range(row, position);
     let n = scores.len();
     let start = range.start.clamp(from, from + n) - from;
@@ -212,6 +215,9 @@ fn weigh(
     scores[..start].fill(0.0);
     scores[end..].fill(0.0);
     let scores = &mut scores[start..end];
+    if let Some(cap) = soft_cap {
+        cap_scores(scores, cap);
+    }
     if !range.whole {
         visible.hide(row, position, from + start, scores);
     }
@@ -220,6 +226,16 @@ fn weigh(
     if factor != 1.0 {
         for sum in sum.iter_mut() {
             *sum *= factor;
+        }
+    }
+}
+
+multiversion! {
+    /// `cap · tanh(score / cap)` in place of each score.
+    fn cap_scores(scores: &mut [f32], cap: f32) {
+        let inverse = 1.0 / cap;
+        for score in scores.iter_mut() {
+            *score = cap * simd::tanh(*score * inverse);
         }
     }
 }
@@ -262,6 +278,9 @@ fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_su
                     None => problem.key.from(row, range.start, group),
                 };
                 dots(scores, query, from, stride);
+                if let Some(cap) = problem.soft_cap {
+                    cap_scores(scores, cap);
+                }
                 if !range.whole {
                     visible.hide(row, position, range.start, scores);
                 }

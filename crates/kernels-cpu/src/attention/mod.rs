@@ -18,7 +18,7 @@ use burn_flex::FlexTensor;
 use self::backward::{ForwardState, Gradients, backward};
 use self::forward::{Problem, forward};
 use self::heads::{HeadView, Rope, Strides, dense_heads};
-pub use self::visible::VisibleKeys;
+pub use self::visible::{Direction, KeySegments, VisibleKeys};
 use crate::autodiff::{CpuTensor, InputGradients, Op, record};
 use crate::buffer::{Shared, filled};
 use crate::flex;
@@ -33,6 +33,17 @@ pub struct Heads {
     pub g: usize,
     /// Width of a head.
     pub k: usize,
+}
+
+/// How scores are computed from queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoreMeasure {
+    /// Factor of the products.
+    pub scale: f32,
+    /// `cap · tanh(score / cap)` replaces each score.
+    pub soft_cap: Option<f32>,
+    /// Of the products of tiles.
+    pub precision: Precision,
 }
 
 /// The tensors that hold queries, keys and values.
@@ -55,18 +66,16 @@ struct Attention {
     b: usize,
     t: usize,
     s: usize,
-    /// The factor of the scores, and the precision of products.
-    measure: (f32, Precision),
+    measure: ScoreMeasure,
     out: FlexTensor,
     log_sums: FlexTensor,
 }
 
-/// `softmax(q·kᵀ · scale) · v` over the visible keys: q `[b, t, h, k]`, k and v `[b, s, g, k]` → `[b, t, h, k]`.
+/// `softmax(cap(q·kᵀ · scale)) · v` over the visible keys: q `[b, t, h, k]`, k and v `[b, s, g, k]` → `[b, t, h, k]`.
 pub fn attention(
     [q, key, value]: [CpuTensor; 3],
     visible: Arc<VisibleKeys>,
-    scale: f32,
-    precision: Precision,
+    measure: ScoreMeasure,
 ) -> CpuTensor {
     let [b, t, h, k] = q.dims();
     let [_, s, g, _] = key.dims();
@@ -74,7 +83,6 @@ pub fn attention(
     let heads = Heads { h, g, k };
     let source = Source::Apart(apart);
     let shape = Shape::new([b, t, h, k]);
-    let measure = (scale, precision);
     run(source, None, visible, heads, (b, t, s), measure, shape, &[&q, &key, &value])
 }
 
@@ -85,14 +93,13 @@ pub fn attention_packed(
     heads: Heads,
     rope: Option<(FlexTensor, FlexTensor)>,
     visible: Arc<VisibleKeys>,
-    scale: f32,
-    precision: Precision,
+    measure: ScoreMeasure,
 ) -> CpuTensor {
     let [b, t, _] = qkv.dims();
     let rope = rope.map(|(cos, sin)| (cos.to_contiguous(), sin.to_contiguous()));
     let source = Source::Packed(qkv.value().to_contiguous());
     let shape = Shape::new([b, t, heads.h * heads.k]);
-    run(source, rope, visible, heads, (b, t, t), (scale, precision), shape, &[&qkv])
+    run(source, rope, visible, heads, (b, t, t), measure, shape, &[&qkv])
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -102,7 +109,7 @@ fn run(
     visible: Arc<VisibleKeys>,
     heads: Heads,
     (b, t, s): (usize, usize, usize),
-    measure: (f32, Precision),
+    measure: ScoreMeasure,
     shape: Shape,
     inputs: &[&CpuTensor],
 ) -> CpuTensor {
@@ -135,7 +142,7 @@ fn with_problem<R>(
     visible: &VisibleKeys,
     Heads { h, g, k }: Heads,
     (b, t, s): (usize, usize, usize),
-    (scale, precision): (f32, Precision),
+    ScoreMeasure { scale, soft_cap, precision }: ScoreMeasure,
     run: impl FnOnce(&Problem<'_>) -> R,
 ) -> R {
     let rope = rope.map(|(cos, sin)| (flex::values(cos), flex::values(sin)));
@@ -149,6 +156,7 @@ fn with_problem<R>(
         g,
         k,
         scale,
+        soft_cap,
         precision,
         q,
         key,

@@ -172,7 +172,7 @@ pub(super) fn multiply<T: Value>(
         pack_shared(shared, &division, &starts, &Side::of(&division, true, a, b), parallel);
         let (shared, own) = (&*shared, Side::of(&division, false, a, b));
         let run = |task: usize| {
-            multiply_task(out, &division, (shared, &starts), &own, task, write, scale)
+            multiply_task(out, &division, (shared, &starts), &own, task, write, scale);
         };
         let tasks = division.row_tasks * division.column_tasks;
         if parallel && tasks > 1 {

@@ -227,7 +227,7 @@ fn attention(shape: Shape) -> Case {
     let angles = || random([b, t, k / 2], false);
     let (cos, sin) = (angles(), angles());
     let zeros = Tensor::<2, Int>::zeros([b, t], &Device::flex());
-    let mask = AttentionMask::new(zeros.clone(), zeros, None);
+    let mask = AttentionMask::causal(zeros.clone(), zeros);
     Case {
         name: "rotation, attention",
         shape: format!("{b} × {t}, {h} heads on {g} of {k}"),
@@ -474,10 +474,9 @@ fn decoding(shape: Shape) -> Vec<Case> {
     };
     let q = random([b, 1, h, k], false);
     let (key, value) = (random([b, s, g, k], false), random([b, s, g, k], false));
-    let mask = AttentionMask::new(
+    let mask = AttentionMask::causal(
         Tensor::zeros([b, 1], &Device::flex()),
         Tensor::zeros([b, s], &Device::flex()),
-        None,
     );
     let attention = Case {
         name: "attention, cached",

@@ -1,11 +1,11 @@
 //! Scaled dot-product attention with grouped key-value heads.
 //!
-//! On the CPU in tiles, without a matrix of all scores; elsewhere by tensor operations. Every attention takes a mask.
+//! On the CPU in tiles, without a matrix of all scores; elsewhere, and where scores have a bias, in tensor operations.
 
 mod mask;
 
 use burn::tensor::{Tensor, activation};
-use kernels_cpu::CpuTensor;
+use kernels_cpu::{CpuTensor, ScoreMeasure};
 
 pub use self::mask::AttentionMask;
 use self::mask::HIDDEN;
@@ -14,7 +14,8 @@ use crate::matmul::matmul;
 use crate::precision::precision;
 use crate::rope::generic_rope;
 
-/// `softmax(q·kᵀ · scale + mask) · v`, each group of `h / g` query heads sharing one key-value head.
+/// `softmax(cap(q·kᵀ · scale) + bias) · v` over the visible keys, each group of `h / g` query heads sharing one key-value
+/// head; the mask has visibility, cap and bias.
 ///
 /// q `[b, t, h, k]`, k and v `[b, s, g, k]` (views are fine) → `[b, t, h, k]`. The output of a query without visible keys
 /// is zero.
@@ -25,14 +26,20 @@ pub fn attention(
     mask: &AttentionMask,
     scale: f64,
 ) -> Tensor<4> {
-    match Select::new().float(&q_bthk).float(&k_bsgk).float(&v_bsgk).kernel_set() {
+    let select = Select::new().float(&q_bthk).float(&k_bsgk).float(&v_bsgk);
+    match select.supports(mask.bias().is_none()).kernel_set() {
         KernelSet::Cpu => {
             let inputs = [q_bthk, k_bsgk, v_bsgk].map(CpuTensor::new);
-            let scale = scale as f32;
-            kernels_cpu::attention(inputs, mask.visible(), scale, precision()).into_tensor()
+            kernels_cpu::attention(inputs, mask.visible(), measure(mask, scale)).into_tensor()
         }
         KernelSet::Generic => generic_attention(q_bthk, k_bsgk, v_bsgk, mask, scale),
     }
+}
+
+/// How the CPU's kernels compute the scores.
+fn measure(mask: &AttentionMask, scale: f64) -> ScoreMeasure {
+    let soft_cap = mask.soft_cap().map(|cap| cap as f32);
+    ScoreMeasure { scale: scale as f32, soft_cap, precision: precision() }
 }
 
 fn generic_attention(
@@ -49,8 +56,17 @@ fn generic_attention(
     let q_bgrk = q_bthk.swap_dims(1, 2).reshape([b, g, rows, k]);
     let scores_bgrs = matmul(q_bgrk, k_bsgk.permute([0, 2, 3, 1]));
     let scores_bhts = scores_bgrs.reshape([b, h, t, s]);
+    let scores_bhts = scores_bhts.mul_scalar(scale);
+    let scores_bhts = match mask.soft_cap() {
+        Some(cap) => scores_bhts.div_scalar(cap).tanh().mul_scalar(cap),
+        None => scores_bhts,
+    };
+    let scores_bhts = match mask.bias() {
+        Some(bias_bhts) => scores_bhts + bias_bhts.clone(),
+        None => scores_bhts,
+    };
     let additive_b1ts = mask.additive();
-    let probs_bhts = activation::softmax(scores_bhts.mul_scalar(scale) + additive_b1ts.clone(), 3);
+    let probs_bhts = activation::softmax(scores_bhts + additive_b1ts.clone(), 3);
     // Without visible keys the softmax would be uniform over hidden ones.
     let probs_bhts = probs_bhts * (additive_b1ts.div_scalar(-HIDDEN) + 1.0);
     let probs_bgrs = probs_bhts.reshape([b, g, rows, s]);
@@ -113,15 +129,14 @@ pub fn attention_packed(
         Some((cos, sin)) => select.constant(cos).constant(sin),
         None => select,
     };
-    match select.kernel_set() {
+    match select.supports(mask.bias().is_none()).kernel_set() {
         KernelSet::Cpu => {
             let Heads { h, g, k } = heads;
             let value = |x: Tensor<3>| CpuTensor::new(x).into_value();
             let rope = rope.map(|(cos, sin)| (value(cos), value(sin)));
             let (qkv, heads) = (CpuTensor::new(qkv_btw), kernels_cpu::Heads { h, g, k });
-            let (visible, scale) = (mask.visible(), scale as f32);
-            kernels_cpu::attention_packed(qkv, heads, rope, visible, scale, precision())
-                .into_tensor()
+            let (visible, measure) = (mask.visible(), measure(mask, scale));
+            kernels_cpu::attention_packed(qkv, heads, rope, visible, measure).into_tensor()
         }
         KernelSet::Generic => generic_packed(qkv_btw, heads, rope, mask, scale),
     }

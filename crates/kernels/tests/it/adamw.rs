@@ -118,7 +118,7 @@ fn each_sum_of_squares_is_that_of_its_tensor() {
     };
     let tensors = [[1, 1], [7, 11], [300, 411]].map(|shape| flat(random(shape, 3, &device)));
     let spoiled = flat(random([3, 4], 1, &device).slice_fill([1..2, 1..2], f32::NAN));
-    let cut = random::<1>([700], 2, &device).slice([3..601]);
+    let cut = random::<1>([700], 2, &device).slice(3..601);
     let all: Vec<&Tensor<1>> = tensors.iter().chain([&spoiled, &cut]).collect();
     let found = sums_of_squares(&all);
     assert_eq!(found.len(), all.len());

@@ -21,11 +21,8 @@ struct Case {
 impl Case {
     fn mask(&self) -> AttentionMask {
         let (b, t, s) = (self.b, self.t, self.s);
-        AttentionMask::new(
-            ints(&self.q_segments, [b, t]),
-            ints(&self.k_segments, [b, s]),
-            self.window,
-        )
+        AttentionMask::causal(ints(&self.q_segments, [b, t]), ints(&self.k_segments, [b, s]))
+            .with_window(self.window)
     }
 
     fn sees(&self, row: usize, t: usize, s: usize) -> bool {

@@ -5,8 +5,8 @@ use kernels::WeightLayout;
 
 use crate::check::View;
 use crate::operations::{
-    FusedLinear, Kind, check_activations, check_attention, check_embedding, check_head,
-    check_linear, check_norms, check_packed, check_rope,
+    FusedLinear, Kind, check_activations, check_attention, check_biased_attention, check_embedding,
+    check_head, check_linear, check_norms, check_packed, check_rope,
 };
 use crate::reference::Attention;
 
@@ -77,7 +77,20 @@ fn fused_linear_of_every_number_of_few_rows() {
 
 fn plain(b: usize, t: usize, s: usize, [h, g, k]: [usize; 3]) -> Attention {
     let (q_segments, k_segments) = (vec![0; b * t], vec![0; b * s]);
-    Attention { b, t, s, h, g, k, q_segments, k_segments, window: None, scale: 0.4 }
+    Attention {
+        b,
+        t,
+        s,
+        h,
+        g,
+        k,
+        q_segments,
+        k_segments,
+        window: None,
+        scale: 0.4,
+        bidirectional: false,
+        soft_cap: None,
+    }
 }
 
 fn segments(segments: Vec<i32>, window: Option<usize>, heads: [usize; 3]) -> Attention {
@@ -120,6 +133,102 @@ fn attention_of_every_mask() {
         let padded = [vec![0; 6], vec![-1, -1, 0, 0, 0, 0]].concat();
         check_attention(&Attention { k_segments: padded, ..plain(2, 2, 6, [2, 2, 4]) }, view);
     }
+}
+
+/// The same sizes over all keys of a segment, earlier and later.
+fn bidirectional(sizes: Attention) -> Attention {
+    Attention { bidirectional: true, ..sizes }
+}
+
+#[test]
+fn bidirectional_attention_of_every_mask() {
+    for view in ALL {
+        for sizes in small_attentions().into_iter().map(bidirectional) {
+            check_attention(&sizes, view);
+            check_packed(&sizes, sizes.k % 2 == 0, view);
+        }
+    }
+    let texts = |t: usize, length: usize| (0..t).map(|i| (i / length) as i32).collect();
+    let long = bidirectional(segments(texts(300, 131), Some(50), [2, 1, 2]));
+    check_packed(&long, true, View::Contiguous);
+    check_attention(&bidirectional(segments(texts(300, 41), None, [2, 1, 2])), View::Contiguous);
+}
+
+/// Keys of another sequence, shorter and longer than the queries', with padding on both sides.
+#[test]
+fn cross_attention() {
+    for (t, s) in [(5, 3), (3, 8), (1, 9), (9, 1), (70, 300)] {
+        let q_segments = (0..t).map(|i| (i * 2 / t) as i32).collect();
+        let k_segments = (0..s).map(|i| if i == s - 1 { -1 } else { (i * 2 / s) as i32 }).collect();
+        let sizes = Attention { q_segments, k_segments, ..plain(1, t, s, [4, 2, 4]) };
+        for view in ALL {
+            check_attention(&bidirectional(sizes.clone()), view);
+        }
+        check_biased_attention(&bidirectional(sizes), [1, 4], View::Contiguous);
+    }
+}
+
+#[test]
+fn capped_scores() {
+    let capped = |sizes: Attention| Attention { soft_cap: Some(0.8), scale: 1.1, ..sizes };
+    for sizes in small_attentions() {
+        for sizes in [capped(sizes.clone()), bidirectional(capped(sizes))] {
+            check_attention(&sizes, View::Sliced);
+            check_packed(&sizes, false, View::Contiguous);
+        }
+    }
+    check_attention(&capped(plain(2, 1, 9, [4, 2, 6])), View::Contiguous);
+    check_attention(&capped(plain(1, 65, 257, [2, 1, 4])), View::Contiguous);
+    let padded = [vec![0; 6], vec![-1, -1, 0, 0, 0, 0]].concat();
+    let padded = Attention { k_segments: padded, ..plain(2, 2, 6, [2, 2, 4]) };
+    check_biased_attention(&capped(padded.clone()), [2, 2], View::Contiguous);
+    check_attention(&capped(Attention { q_segments: vec![7; 4], ..padded }), View::Contiguous);
+}
+
+#[test]
+fn biased_scores() {
+    for sizes in small_attentions() {
+        let (b, h) = (sizes.b, sizes.h);
+        for shape in [[1, 1], [1, h], [b, 1], [b, h]] {
+            check_biased_attention(&sizes, shape, View::Contiguous);
+        }
+        check_biased_attention(&bidirectional(sizes), [1, h], View::Transposed);
+    }
+    let nothing = Attention { q_segments: vec![7; 3], ..plain(1, 3, 5, [2, 1, 4]) };
+    check_biased_attention(&nothing, [1, 2], View::Contiguous);
+}
+
+#[test]
+#[should_panic(expected = "a window over 3 queries and 5 other keys")]
+fn a_window_between_two_sequences_is_refused() {
+    let segments = |n| crate::support::ints(&vec![0; n], [1, n]);
+    let _ = kernels::AttentionMask::bidirectional(segments(3), segments(5)).with_window(Some(2));
+}
+
+#[test]
+#[should_panic(expected = "a causal mask of 5 queries and 3 keys")]
+fn more_queries_than_keys_are_refused() {
+    let segments = |n| crate::support::ints(&vec![0; n], [1, n]);
+    let _ = kernels::AttentionMask::causal(segments(5), segments(3));
+}
+
+#[test]
+fn variants_of_a_mask_are_independent() {
+    let ids = |n: usize| crate::support::ints(&vec![0; n], [1, n]);
+    let full = kernels::AttentionMask::causal(ids(4), ids(4));
+    // Built before and after the variants were made.
+    let before = testkit::values(&full.additive());
+    let near = full.clone().with_window(Some(2));
+    let visible = |mask: &kernels::AttentionMask| -> Vec<bool> {
+        testkit::values(&mask.additive()).iter().map(|value| *value == 0.0).collect()
+    };
+    let want = |window: usize| -> Vec<bool> {
+        (0..16).map(|i| i % 4 <= i / 4 && i / 4 - i % 4 < window).collect()
+    };
+    assert_eq!(visible(&near), want(2));
+    assert_eq!(visible(&full), want(4));
+    assert_eq!(testkit::values(&full.additive()), before);
+    assert_eq!(visible(&near.with_window(None)), want(4));
 }
 
 #[test]

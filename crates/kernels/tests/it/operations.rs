@@ -220,11 +220,42 @@ pub(crate) fn check_attention(sizes: &reference::Attention, view: View) {
 }
 
 fn mask(sizes: &reference::Attention) -> AttentionMask {
-    AttentionMask::new(
-        ints(&sizes.q_segments, [sizes.b, sizes.t]),
-        ints(&sizes.k_segments, [sizes.b, sizes.s]),
-        sizes.window,
-    )
+    let q_segments_bt = ints(&sizes.q_segments, [sizes.b, sizes.t]);
+    let k_segments_bs = ints(&sizes.k_segments, [sizes.b, sizes.s]);
+    let mask = if sizes.bidirectional {
+        AttentionMask::bidirectional(q_segments_bt, k_segments_bs)
+    } else {
+        AttentionMask::causal(q_segments_bt, k_segments_bs)
+    };
+    mask.with_window(sizes.window).with_soft_cap(sizes.soft_cap)
+}
+
+/// [`attention`] whose scores have a bias that is trained, for 1 or all rows and heads.
+pub(crate) fn check_biased_attention(
+    sizes: &reference::Attention,
+    [rows, heads]: [usize; 2],
+    view: View,
+) {
+    let reference::Attention { b, t, s, h, g, k, .. } = *sizes;
+    let operation = Operation {
+        name: format!("biased [{rows}, {heads}] {view:?} {sizes:?}"),
+        inputs: vec![
+            Input::random(&[b, t, h, k], 1).view(view),
+            Input::random(&[b, s, g, k], 2).view(view),
+            Input::random(&[b, s, g, k], 3).view(view),
+            Input::random(&[rows, heads, t, s], 4).view(view),
+        ],
+        run: &|leaves| {
+            let [q, key, value, bias] = [0, 1, 2, 3].map(|idx: usize| leaves[idx].d4());
+            flat(attention(q, key, value, &mask(sizes).with_bias(bias), sizes.scale))
+        },
+        reference: &|inputs| {
+            let bias = reference::Bias { values: &inputs[3], rows, heads };
+            sizes.forward_with_bias(&inputs[0], &inputs[1], &inputs[2], Some(bias))
+        },
+        tolerance: ATTENTION,
+    };
+    operation.check(b * t * s * h * (2 * k + 10));
 }
 
 /// [`attention_packed`], with rotation by angles if `rotated`; as many keys as queries.

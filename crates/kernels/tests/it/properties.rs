@@ -61,13 +61,30 @@ prop_compose! {
         same in any::<bool>(),
         (b, t, past, g, r, half) in Just((b, t, past, g, r, half)),
         (window, scale) in Just((window, scale)),
+        later_too in any::<bool>(),
+        soft_cap in prop::option::of(0.5_f64..5.0),
     ) -> Attention {
         let s = t + past;
         let last = |row: &[i32]| row[past..].to_vec();
         let own = segments.chunks(s).flat_map(last).collect();
         let q_segments = if same { own } else { others };
         let (h, k) = (g * r, 2 * half);
-        Attention { b, t, s, h, g, k, q_segments, k_segments: segments, window, scale }
+        // Windows need a common count of positions.
+        let bidirectional = later_too && (window.is_none() || past == 0);
+        Attention {
+            b,
+            t,
+            s,
+            h,
+            g,
+            k,
+            q_segments,
+            k_segments: segments,
+            window,
+            scale,
+            bidirectional,
+            soft_cap,
+        }
     }
 }
 

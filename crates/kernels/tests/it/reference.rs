@@ -104,18 +104,41 @@ pub(crate) struct Attention {
     pub(crate) k_segments: Vec<i32>,
     pub(crate) window: Option<usize>,
     pub(crate) scale: f64,
+    /// Whether later keys are visible too.
+    pub(crate) bidirectional: bool,
+    /// Bound of the scores.
+    pub(crate) soft_cap: Option<f64>,
+}
+
+/// A bias of the scores, `[rows, heads, t, s]` with 1 or all rows and heads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bias<'a> {
+    pub(crate) values: &'a [f64],
+    pub(crate) rows: usize,
+    pub(crate) heads: usize,
 }
 
 impl Attention {
     fn sees(&self, row: usize, query: usize, key: usize) -> bool {
-        let now = query + self.s - self.t;
+        let now = if self.bidirectional { query } else { query + self.s - self.t };
         self.q_segments[row * self.t + query] == self.k_segments[row * self.s + key]
-            && key <= now
-            && self.window.is_none_or(|window| now - key < window)
+            && (self.bidirectional || key <= now)
+            && self.window.is_none_or(|window| now.abs_diff(key) < window)
     }
 
     /// q `[b, t, h, k]`, key and value `[b, s, g, k]` → `[b, t, h, k]`.
     pub(crate) fn forward(&self, q: &[f64], key: &[f64], value: &[f64]) -> Vec<f64> {
+        self.forward_with_bias(q, key, value, None)
+    }
+
+    /// As [`Self::forward`], the scores with a bias after their cap.
+    pub(crate) fn forward_with_bias(
+        &self,
+        q: &[f64],
+        key: &[f64],
+        value: &[f64],
+        bias: Option<Bias<'_>>,
+    ) -> Vec<f64> {
         let Self { b, t, s, h, g, k, .. } = *self;
         let mut out = vec![0.0; b * t * h * k];
         for (idx, out) in out.chunks_mut(k).enumerate() {
@@ -125,7 +148,13 @@ impl Attention {
             let seen: Vec<usize> = (0..s).filter(|key| self.sees(row, query, *key)).collect();
             let score = |position: &usize| -> f64 {
                 let key = &key[at(*position)..][..k];
-                q.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() * self.scale
+                let score = q.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() * self.scale;
+                let score = self.soft_cap.map_or(score, |cap| cap * (score / cap).tanh());
+                let bias = bias.map_or(0.0, |bias| {
+                    let of = row % bias.rows * bias.heads + head % bias.heads;
+                    bias.values[(of * t + query) * s + position]
+                });
+                score + bias
             };
             let scores: Vec<f64> = seen.iter().map(score).collect();
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);

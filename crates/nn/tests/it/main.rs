@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use nn::{
     HeadLayout, HeadTransforms, Input, KvCache, Linear, PAD_SEGMENT, PackedFormat, RmsNorm,
-    RopeTables, TokenBatch, Weight, attend,
+    RopeTables, TokenBatch, Weight, attend, cross_attend,
 };
 use testkit::{Tolerance, assert_close, values};
 
@@ -214,4 +214,42 @@ fn a_packed_layer_is_the_layer_of_its_unpacked_weight() {
         let original = values(&Linear::new(dense.clone(), Some(wave([9], 0.2))).forward(x));
         assert_ne!(want, original, "{format:?}: nothing was rounded");
     }
+}
+
+#[test]
+fn cross_attention_joins_heads_of_another_sequence() {
+    let (b, t, s, k) = (2, 3, 5, 4);
+    let layout = HeadLayout { n_heads: 4, n_kv_heads: 2, head_dim: k, scale: 0.5 };
+    let (key, value) = (wave::<4>([b, s, 2, k], 0.7), wave::<4>([b, s, 2, k], 1.9));
+    let q = wave::<4>([b, t, 4, k], 1.3);
+    let joined = |x: Tensor<4>| {
+        let [b, n, h, k] = x.dims();
+        x.reshape([b, n, h * k])
+    };
+    let segments = |n: usize, values: &[i32]| {
+        Tensor::<2, Int>::from_data(TensorData::new(values.to_vec(), [b, n]), &Device::flex())
+    };
+    let k_segments = [0, 0, 0, PAD_SEGMENT, PAD_SEGMENT, 0, 0, 0, 0, 0];
+    let mask =
+        kernels::AttentionMask::bidirectional(segments(t, &[0; 6]), segments(s, &k_segments));
+    let kv = Tensor::cat(vec![joined(key.clone()), joined(value.clone())], 2);
+    let got = cross_attend(&layout, joined(q.clone()), kv, &mask);
+    assert_eq!(got.dims(), [b, t, 16]);
+    // By plain loops: softmax of the scaled products over the keys that are no padding.
+    let (q, key, value) = (values(&q), values(&key), values(&value));
+    let mut want = Vec::new();
+    for (idx, q) in q.chunks(k).enumerate() {
+        let (row, head) = (idx / (t * 4), idx % 4);
+        let at = |position: usize| ((row * s + position) * 2 + head / 2) * k;
+        let seen: Vec<usize> = (0..s).filter(|key| k_segments[row * s + key] == 0).collect();
+        let weight = |position: &usize| {
+            let dot: f32 = q.iter().zip(&key[at(*position)..][..k]).map(|(q, k)| q * k).sum();
+            (dot * 0.5).exp()
+        };
+        let total: f32 = seen.iter().map(weight).sum();
+        want.extend(
+            (0..k).map(|j| seen.iter().map(|s| weight(s) / total * value[at(*s) + j]).sum::<f32>()),
+        );
+    }
+    assert_close("cross-attention", &values(&got), &want, Tolerance::absolute(2e-6));
 }

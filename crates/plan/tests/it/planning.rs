@@ -198,3 +198,25 @@ fn a_group_that_matches_nothing_stops_the_plan() {
     let text = set(true).expect_err("no embedding").to_string();
     assert!(text.contains("no trained parameter has such a name: `*embed*`"), "{text}");
 }
+
+#[test]
+fn unknown_keys_of_a_starting_model_are_warnings_once() {
+    // Both stages start from the same directory, whose config.json has a key that no family has.
+    let recipe = RECIPE.replace("[sft]\nstart = \"pretrain\"", "[sft]\nstart = \"base\"");
+    let recipe = recipe.replace("[pretrain]\n", "[pretrain]\nstart = \"base\"\n");
+    let dir = folder(&recipe);
+    let base = dir.path().join("base");
+    fsio::create_dir_all(&base).expect("a directory");
+    let config = r#"{
+        "model_type": "llama", "vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "surprise": 7, "_private": 1
+    }"#;
+    write(&base, "config.json", config);
+    write(&base, "model.safetensors", "not read by a plan");
+    let plan = plan_in(dir.path(), &[], None).expect("a plan");
+    let warnings = plan.warnings();
+    let [warning] = warnings.as_slice() else { panic!("one warning: {warnings:?}") };
+    assert!(warning.ends_with("unknown key `surprise` is ignored: `7`"), "{warning}");
+    assert!(plan.stages.iter().all(|stage| stage.warnings == warnings));
+}

@@ -88,8 +88,8 @@ fn state_takes_the_bytes_of_the_estimate() {
         .map(|parameter| parameter.shape.iter().product::<usize>())
         .sum();
     assert_eq!(sizes[0], 8 * n as u64);
-    // A quarter and a little, between AdamW's and half of it, next to nothing.
-    assert!(sizes[1] * 100 < sizes[0] * 27, "{sizes:?}");
+    // Small tensors keep f32 moments; of the others a quarter is left.
+    assert!(sizes[1] * 100 < sizes[0] * 40, "{sizes:?}");
     assert!(sizes[2] < sizes[0] && sizes[2] > sizes[0] / 2, "{sizes:?}");
     assert!(sizes[4] * 20 < sizes[0], "{sizes:?}");
 }
@@ -256,7 +256,8 @@ fn a_group_has_to_match_a_trained_parameter() {
 fn moved(adjust_lr: &str, name: &str) -> f64 {
     let config = json!({
         "model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 32,
-        "vocab_size": 259, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
+        "vocab_size": 259, "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
     });
     let config = arch::ModelConfig::from_json(&config, Path::new("tiny")).expect("tiny");
     let model = CausalLm::init(&config, 1, &device());
@@ -298,7 +299,7 @@ fn muon_sees_gpt2_matrices_as_out_by_in() {
 #[test]
 fn adafactor_clips_its_updates() {
     let spike: [f32; 6] = [100.0, 0.01, 0.01, 0.01, 0.01, -100.0];
-    for threshold in [0.25, 1.0, 100.0] {
+    for threshold in [0.25, 0.5, 100.0] {
         let model = Pair::new();
         let settings = json!({ "kind": "adafactor", "lr": 0.01, "clip_threshold": threshold });
         let names = ParameterNames::of(&model);
@@ -310,8 +311,8 @@ fn adafactor_clips_its_updates() {
         let after: Tensor<2> = optimizer.step(model, gradients, norm, 0.01).matrix.val();
         let squares = before.iter().zip(values(&after)).map(|(a, b)| f64::from(a - b).powi(2));
         let rms = (squares.sum::<f64>() / 6.0).sqrt() / 0.01;
-        // Unclipped it is near 1.22.
-        let want = if threshold < 10.0 { threshold } else { 1.22 };
+        // Unclipped, the six elements are √2, 1, 0, 0, 1 and √2.
+        let want = f64::min(threshold, 1.0);
         assert!((rms / want - 1.0).abs() < 0.01, "{threshold}: {rms}");
     }
 }
