@@ -17,7 +17,7 @@ use lora::{LoraConfig, Targets};
 use model::{Adaptable, CausalLm, ScalarModel};
 use nn::TokenBatch;
 use serde_json::json;
-use train::{AdamW, Gradients, ParameterNames, StepPlace};
+use train::{Gradients, Optimizer, ParameterNames, StepPlace};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -185,15 +185,8 @@ fn steps<M: Module + Adaptable>(
     loss: impl Fn(&M, &TokenBatch, &[i32]) -> Tensor<1>,
 ) -> [usize; 2] {
     let names = ParameterNames::of(&model);
-    let settings = recipe::Optimizer {
-        kind: recipe::OptimizerKind::default(),
-        lr: 1e-4,
-        betas: [0.9, 0.999],
-        eps: 1e-8,
-        weight_decay: 0.01,
-        max_grad_norm: 1.0,
-    };
-    let mut optimizer = AdamW::new(settings, &names);
+    let settings = recipe::Optimizer { weight_decay: 0.01, ..recipe::Optimizer::adamw(1e-4) };
+    let mut optimizer = Optimizer::new(settings, &model).expect("no groups");
     let n = case.rows * case.length;
     let ids: Vec<u32> = (0..n).map(|i| (i * 31 % case.vocab_size) as u32).collect();
     let targets: Vec<i32> = ids.iter().map(|id| *id as i32).collect();

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use model::{CausalLm, ScalarModel};
 use rl::{ActorCritic, Conventions, KlEstimator, Rollouts, Sampling, Settings};
 use seed::{Purpose, Rng};
-use train::{AdamW, Learner, ParameterNames};
+use train::{Learner, Optimizer, ParameterNames};
 
 use crate::training::optimizer_settings;
 use crate::{Clock, Report, Result, Workload};
@@ -33,7 +33,7 @@ pub(crate) fn run(
     let mut actors = ActorCritic { policy: model(0, &device), value: scorer(1, &device) };
     let (reference, reward) = (model(2, plain), scorer(3, plain));
     let names = ParameterNames::of(&actors);
-    let optimizer = AdamW::new(optimizer_settings(LR, 0.0), &names);
+    let optimizer = Optimizer::new(optimizer_settings(LR, 0.0), &actors)?;
     let mut learner = Learner::unchecked(optimizer, names, &device);
 
     let generation = generation(workload);

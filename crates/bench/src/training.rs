@@ -11,7 +11,7 @@ use loss::LossSum;
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
 use seed::Rng;
-use train::{AdamW, Gradients, ParameterNames, StepPlace};
+use train::{Gradients, Optimizer, ParameterNames, StepPlace};
 
 use crate::workload::Kind;
 use crate::{Clock, Report, Result, Workload, finish};
@@ -85,12 +85,10 @@ fn pair_loss(model: &ScalarModel, tokens: &TokenBatch) -> LossSum {
 /// AdamW as it comes, clipped at 1.0.
 pub(crate) fn optimizer_settings(lr: f64, weight_decay: f64) -> recipe::Optimizer {
     recipe::Optimizer {
-        kind: recipe::OptimizerKind::default(),
-        lr,
-        betas: [0.9, 0.999],
-        eps: 1e-8,
+        kind: recipe::OptimizerKind::AdamW(recipe::AdamwKeys { betas: [0.9, 0.999], eps: 1e-8 }),
         weight_decay,
         max_grad_norm: 1.0,
+        ..recipe::Optimizer::adamw(lr)
     }
 }
 
@@ -104,7 +102,7 @@ fn steps<M: Module>(
 ) -> Result<Report> {
     let vocab_size = workload.config()?.vocab_size() as f64;
     let names = ParameterNames::of(&model);
-    let mut optimizer = AdamW::new(optimizer_settings(LR, 0.01), &names);
+    let mut optimizer = Optimizer::new(optimizer_settings(LR, 0.01), &model)?;
     let mut rng = Rng::new(0);
     let mut report = Report::new(workload);
     for step in 0..n_steps + N_WARM {

@@ -16,16 +16,6 @@ const BYTES_PER_WEIGHT: u64 = 4;
 /// Memory of a process besides tensors: the binary, tokenizer, mapped data and batches (measured with small recipes).
 const PROCESS_BYTES: u64 = 25_000_000;
 
-/// Optimizer state in memory and in checkpoints, in bytes: two moments of each trained parameter, in f32 (AdamW).
-fn optimizer_state_bytes(n_trained: u64) -> u64 {
-    n_trained.saturating_mul(8)
-}
-
-/// A checkpoint contains the trained weights and the optimizer state.
-fn checkpoint_bytes(n_trained: u64) -> u64 {
-    model_bytes(n_trained).saturating_add(optimizer_state_bytes(n_trained))
-}
-
 /// Size of saved weights.
 fn model_bytes(n_weights: u64) -> u64 {
     n_weights.saturating_mul(BYTES_PER_WEIGHT)
@@ -94,7 +84,8 @@ impl Cost {
             sequence_length: longest_row(sample_kind, dataset, sequence_length),
         };
         let n_trained = head.n_trained(lora);
-        let memory = memory(config, lora, shape, step.computation(output), n_trained);
+        let memory = memory(config, lora, shape, step.computation(output), n_trained)
+            .with_optimizer_state(step.optimizer_state);
         Self {
             n_parameters: head.n_parameters + lora.map_or(0, |lora| lora.n_parameters),
             n_trained,
@@ -102,7 +93,7 @@ impl Cost {
             flops: training_flops(config, lora, rows, length, output, n_trained),
             memory,
             peak_bytes: step.peak(&memory, step.rows_per_step),
-            checkpoint_bytes: checkpoint_bytes(n_trained),
+            checkpoint_bytes: step.checkpoint_bytes(n_trained),
             model_bytes: model_bytes(n_trained),
         }
     }
@@ -164,7 +155,7 @@ impl Cost {
         let n_factors = |lora: Option<&LoraPlan>| lora.map_or(0, |lora| lora.n_parameters);
         let n_weights = ppo.n_base_parameters + n_factors(lora) + n_factors(value_lora);
         let step = step.of_several_models(n_weights, n_trained);
-        let memory = as_stored(step.with_optimizer_state(optimizer_state_bytes(n_trained)), lora);
+        let memory = as_stored(step.with_optimizer_state(shape.optimizer_state), lora);
         Self {
             n_parameters: n_weights,
             n_trained,
@@ -172,7 +163,7 @@ impl Cost {
             flops,
             memory,
             peak_bytes: shape.peak(&memory, n_minibatch),
-            checkpoint_bytes: checkpoint_bytes(n_trained),
+            checkpoint_bytes: shape.checkpoint_bytes(n_trained),
             model_bytes: model_bytes(n_policy),
         }
     }
@@ -190,7 +181,7 @@ fn memory(
         None => config.training_memory(shape, computation),
         Some(lora) => config.adapter_training_memory(shape, computation, adapters(lora, n_trained)),
     };
-    as_stored(step.with_optimizer_state(optimizer_state_bytes(n_trained)), lora)
+    as_stored(step, lora)
 }
 
 /// Floating-point operations of training on `n_rows` rows of `row_length` tokens.
@@ -284,9 +275,16 @@ pub(crate) struct StepShape {
     pub(crate) kernel_path: KernelPath,
     /// Activation checkpointing.
     pub(crate) checkpointing: Checkpointing,
+    /// Bytes of the optimizer's state.
+    pub(crate) optimizer_state: u64,
 }
 
 impl StepShape {
+    /// A checkpoint contains the trained weights and the optimizer's state.
+    fn checkpoint_bytes(&self, n_trained: u64) -> u64 {
+        model_bytes(n_trained).saturating_add(self.optimizer_state)
+    }
+
     fn computation(self, output: HeadOutput) -> Computation {
         let recomputes_blocks = self.checkpointing == Checkpointing::Block;
         Computation { kernel_path: self.kernel_path, recomputes_blocks, output }

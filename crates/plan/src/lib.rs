@@ -8,6 +8,7 @@ mod cost;
 mod error;
 mod locate;
 mod model;
+pub mod optimizer;
 mod paths;
 mod plan_lora;
 mod plan_ppo;
@@ -17,6 +18,7 @@ mod stage;
 mod stage_plan;
 mod starting_point;
 mod tokenizers;
+mod trained;
 
 use std::path::PathBuf;
 

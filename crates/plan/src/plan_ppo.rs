@@ -44,6 +44,7 @@ pub(crate) fn plan_ppo(
         section: section.clone(),
         reward: reward.start,
         value: value.start,
+        value_config: value.config,
         value_lora,
         n_base_parameters,
         n_bases,

@@ -7,11 +7,13 @@ use recipe::{Loaded, SampleKind, StageKeys, StageSection};
 use tokenizer::Tokenizer;
 
 use crate::cost::{Cost, StepShape, n_reference_pairs};
+use crate::optimizer::state_bytes;
 use crate::plan_lora::plan_lora;
 use crate::plan_ppo::plan_ppo;
 use crate::stage::{DpoPlan, Stage, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point;
+use crate::trained::{check_groups, trained_parameters};
 use crate::{Error, Paths, Request, Result, Watch, model, replicas, tokenizers};
 
 /// The stage that `--stage` names, if it names one.
@@ -72,6 +74,11 @@ pub(crate) fn plan_stage(
             Stage::Ppo(Box::new(ppo))
         }
     };
+    let optimizer = &keys.train.optimizer;
+    let trained = trained_parameters(&config, &stage, lora.as_ref())?;
+    check_groups(loaded, &format!("{name}.optimizer"), optimizer, &trained)?;
+    let shapes = trained.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+    let optimizer_state = state_bytes(optimizer, shapes);
     let continues = lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&begin.start);
     let merges_start = begin.is_adapter && !continues;
     model::check_fit(loaded, &config, &tokenizer, name, &keys)?;
@@ -84,7 +91,7 @@ pub(crate) fn plan_stage(
     {
         dpo.n_reference_pairs = n_reference_pairs(&dataset, keys.train.eval.as_ref());
     }
-    let step = step_shape(loaded, request, &keys);
+    let step = step_shape(loaded, request, &keys, optimizer_state);
     let cost = Cost::of(&config, &stage, lora.as_ref(), &dataset, keys.sample_kind, step);
     let mut inputs = BTreeMap::new();
     for (idx, key) in prepared.keys().enumerate() {
@@ -114,7 +121,12 @@ pub(crate) fn plan_stage(
 }
 
 /// Sizes of a step on each replica.
-fn step_shape(loaded: &Loaded, request: &Request, keys: &StageKeys<'_>) -> StepShape {
+fn step_shape(
+    loaded: &Loaded,
+    request: &Request,
+    keys: &StageKeys<'_>,
+    optimizer_state: u64,
+) -> StepShape {
     let replicas = loaded.recipe.replicas;
     let share = keys.rows_per_step.div_ceil(replicas.max(1));
     StepShape {
@@ -126,6 +138,7 @@ fn step_shape(loaded: &Loaded, request: &Request, keys: &StageKeys<'_>) -> StepS
         micro_batch: keys.train.micro_batch.unwrap_or(share).min(share),
         kernel_path: request.kernel_path,
         checkpointing: keys.train.checkpointing,
+        optimizer_state,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use arch::LoraConfig;
+use arch::{LoraConfig, ModelConfig};
 use recipe::{BaseDtype, DpoSection, PpoSection, PretrainSection, RewardSection, SftSection};
 
 /// A stage's algorithm with its own part of the plan.
@@ -39,6 +39,8 @@ pub struct PpoPlan {
     pub reward: Start,
     /// First weights of the value model.
     pub value: Start,
+    /// Configuration of the value model; none if it is the policy's.
+    pub value_config: Option<ModelConfig>,
     /// Adapter that the value model trains.
     pub value_lora: Option<LoraPlan>,
     /// Parameters of all base models in memory.

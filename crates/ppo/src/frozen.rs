@@ -6,12 +6,12 @@ use model::{CausalLm, ScalarModel};
 use plan::{Plan, PpoPlan, StagePlan};
 use rl::ActorCritic;
 use train::{
-    AdamW, BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, Learner, ModelSource,
+    BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, Learner, ModelSource, Optimizer,
     ParameterNames, RunDir, SaveFormat, StageRun, StageSettings, Weights, compare_trained,
     first_weights, load_trained, start_dir, with_checkpointing,
 };
 
-use crate::{Error, Result, VALUE_FILE, inner, write_checkpoint};
+use crate::{Error, Result, VALUE_FILE, write_checkpoint};
 
 /// The frozen models.
 #[derive(Debug)]
@@ -85,8 +85,8 @@ pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result
     let names = ParameterNames::of(&actors);
     let settings = stage.keys.optimizer.clone();
     let optimizer = match &resumed {
-        Some(checkpoint) => AdamW::load(&checkpoint.dir, settings, &names, &inner(device))?,
-        None => AdamW::new(settings, &names),
+        Some(checkpoint) => Optimizer::load(&checkpoint.dir, settings, &actors, device)?,
+        None => Optimizer::new(settings, &actors)?,
     };
     let checks = Checks::start(plan.checks, &actors, &names, FirstLoss::Unknown);
     if resumed.is_none() && plan.checks.dry_save && replicas.is_leader() {

@@ -13,7 +13,7 @@ use plan::{Plan, PpoPlan, StagePlan};
 use rl::{ActorCritic, Scored, adapted_kl_coef, weights_hash};
 use seed::Purpose;
 use train::{
-    AdamW, Context, Outcome, RunDir, SaveFormat, StageRun, StepReport, save_trained,
+    Context, Optimizer, Outcome, RunDir, SaveFormat, StageRun, StepReport, save_trained,
     weights_to_export, write_model,
 };
 
@@ -166,14 +166,9 @@ fn write_checkpoint(
     dir: &mut DirWriter,
     save_format: &SaveFormat,
     actors: &ActorCritic,
-    optimizer: &AdamW,
+    optimizer: &Optimizer,
 ) -> train::Result<()> {
     save_format.write(dir, &actors.policy)?;
     save_trained(dir, VALUE_FILE, &actors.value)?;
     optimizer.save(dir)
-}
-
-/// The device without autodiff.
-fn inner(device: &Device) -> Device {
-    device.clone().inner()
 }

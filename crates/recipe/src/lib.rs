@@ -19,6 +19,7 @@ mod location;
 mod lora;
 mod model;
 mod nearest;
+mod optimizer;
 mod overrides;
 mod pair_keys;
 mod ppo;
@@ -58,6 +59,10 @@ pub use load::{Loaded, load, parse};
 pub use location::KeyLocation;
 pub use lora::{BaseDtype, LoraKeys};
 pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, StartModel};
+pub use optimizer::{
+    AdafactorKeys, AdamwKeys, AdjustLr, MuonAdamw, MuonKeys, Optimizer, OptimizerGroup,
+    OptimizerKind,
+};
 pub use pair_keys::PairKeys;
 pub use ppo::{Conventions, Kl, KlEstimator, PpoSection, TrainedModel};
 pub use precision::Precision;
@@ -75,8 +80,7 @@ pub use stages::StageSection;
 pub use template::{Piece, Template};
 pub use tokenizer::{TokenizerSection, TrainByteBpe, TrainChar, TrainTokenizer};
 pub use train_keys::{
-    Checkpointing, EarlyStopping, Eval, Optimizer, OptimizerKind, Schedule, ScheduleKind, SplitBy,
-    TrainKeys,
+    Checkpointing, EarlyStopping, Eval, Schedule, ScheduleKind, SplitBy, TrainKeys,
 };
 
 use diagnostics::Diagnostics;

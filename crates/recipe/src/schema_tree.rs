@@ -109,6 +109,34 @@ impl Table {
     }
 }
 
+impl Variant {
+    /// Whether a table without the marker is this one: its tag may be left out.
+    pub(crate) fn is_default(&self) -> bool {
+        match &self.marker {
+            Marker::Tag { key, .. } => self.table.key(key).is_some_and(|key| !key.required),
+            Marker::Key(_) => false,
+        }
+    }
+}
+
+impl Node {
+    /// The table, or the one that is meant where nothing says which.
+    pub(crate) fn default_table(&self) -> Option<&Table> {
+        match self {
+            Self::Table(table) => Some(table),
+            Self::Choice { variants, .. } => {
+                variants.iter().find(|variant| variant.is_default()).map(|variant| &variant.table)
+            }
+            Self::List { .. }
+            | Self::Map(_)
+            | Self::Text(_)
+            | Self::Integer { .. }
+            | Self::Number(_)
+            | Self::Boolean => None,
+        }
+    }
+}
+
 impl Marker {
     pub(crate) fn key(&self) -> &str {
         match self {
@@ -155,11 +183,13 @@ impl Reader<'_> {
                 options if options.iter().all(|option| is_type(option, "string")) => {
                     Node::Text(words(options))
                 }
-                _ => Node::Choice {
-                    title: String::new(),
-                    doc: doc(schema),
-                    variants: options.iter().flat_map(|option| self.variants(option)).collect(),
-                },
+                _ => {
+                    // Properties beside the options belong to every one of them.
+                    let shared = self.table(schema).keys;
+                    let variants = options.iter().flat_map(|option| self.variants(option, &shared));
+                    let variants = variants.collect();
+                    Node::Choice { title: String::new(), doc: doc(schema), variants }
+                }
             };
         }
         match type_of(schema) {
@@ -191,11 +221,14 @@ impl Reader<'_> {
         definition(schema).and_then(|name| self.definitions?.get(name)).unwrap_or(schema)
     }
 
-    /// The tables of one option of a choice; a choice within a choice is spread out.
-    fn variants(&self, option: &Value) -> Vec<Variant> {
+    /// The tables of one option of a choice, each with the `shared` keys; a choice within a choice is spread out.
+    fn variants(&self, option: &Value, shared: &[Key]) -> Vec<Variant> {
         match self.node(option) {
             Node::Table(mut table) => {
                 let marker = marker(self.resolve(option), &table);
+                let at = table.keys.iter().position(|key| key.name == marker.key());
+                let at = at.map_or(0, |idx| idx + 1);
+                table.keys.splice(at..at, shared.iter().cloned());
                 // The key of an externally tagged enum has no documentation of its own: its variant
                 // has.
                 for key in table

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostics::Diagnostics;
+use crate::optimizer::Optimizer;
 
 /// Keys of every stage. At least one of `max_steps`, `epochs` and `max_tokens` is required; the
 /// stage ends at the first limit it reaches.
@@ -65,45 +66,6 @@ pub enum Checkpointing {
     /// Keep the input of each block and recompute the rest in the backward pass. A step takes about
     /// a third longer.
     Block,
-}
-
-/// Optimizer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Optimizer {
-    /// Update rule.
-    #[serde(default)]
-    pub kind: OptimizerKind,
-    /// Peak learning rate.
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 10.0))]
-    pub lr: f64,
-    /// Decay rates of the running means of the gradient and of its square.
-    #[serde(default = "default_betas")]
-    #[schemars(inner(range(min = 0.0, max = 0.999_999)))]
-    pub betas: [f64; 2],
-    /// Added to the denominator of the update for numerical stability.
-    #[serde(default = "default_eps")]
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1.0))]
-    pub eps: f64,
-    /// Decoupled weight decay, multiplied by the learning rate. Applies to matrices, not to norms
-    /// and biases.
-    #[serde(default)]
-    #[schemars(range(min = 0.0, max = 10.0))]
-    pub weight_decay: f64,
-    /// Maximum norm of the gradient over all parameters; a larger one is scaled down. 0 disables
-    /// clipping.
-    #[serde(default = "default_clip")]
-    #[schemars(range(min = 0.0, max = 1e9))]
-    pub max_grad_norm: f64,
-}
-
-/// Update rule of an optimizer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// Adam with decoupled weight decay.
-    #[default]
-    AdamW,
 }
 
 /// Learning-rate schedule.
@@ -203,6 +165,7 @@ impl TrainKeys {
                 "add one of them",
             );
         }
+        self.optimizer.check(&format!("{path}.optimizer"), diagnostics);
         self.schedule.check(
             &format!("{path}.schedule"),
             self.optimizer.lr,
@@ -277,16 +240,4 @@ fn default_keep_checkpoints() -> usize {
 
 fn default_log_every_steps() -> u64 {
     10
-}
-
-fn default_betas() -> [f64; 2] {
-    [0.9, 0.95]
-}
-
-fn default_eps() -> f64 {
-    1e-8
-}
-
-fn default_clip() -> f64 {
-    1.0
 }

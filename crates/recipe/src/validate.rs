@@ -125,9 +125,14 @@ impl Validator<'_> {
             ) if text.value().parse::<Value>().is_ok() => {
                 Some("write it without quotes".to_owned())
             }
-            (Node::Table(table), TomlValue::Value(value)) if table.only_needed().is_some() => {
-                let key = table.only_needed().unwrap_or_default();
-                Some(format!("write it as `{{ {key} = {} }}`", shown(value.to_string().trim())))
+            (Node::Table(_) | Node::Choice { .. }, TomlValue::Value(value)) => {
+                match node.default_table().and_then(Table::only_needed) {
+                    Some(key) => {
+                        let value = shown(value.to_string().trim());
+                        Some(format!("write it as `{{ {key} = {value} }}`"))
+                    }
+                    None => self.about.clone(),
+                }
             }
             (
                 Node::Text(_),
@@ -156,8 +161,10 @@ impl Validator<'_> {
         }
         let present: Vec<&str> =
             markers.iter().copied().filter(|key| found.contains_key(key)).collect();
-        match present.as_slice() {
-            [] => {
+        let default = variants.iter().find(|variant| variant.is_default());
+        match (present.as_slice(), default) {
+            ([], Some(variant)) => self.table(path, found, &variant.table, variants),
+            ([], None) => {
                 let tables: Vec<&Table> = variants.iter().map(|variant| &variant.table).collect();
                 for (name, _) in found
                     .iter()
@@ -174,8 +181,8 @@ impl Validator<'_> {
                     hint: Some(suggest::markers(variants)),
                 });
             }
-            [key] => self.marked(path, found, key, variants),
-            [first, second, ..] => self.diagnostics.push(Problem {
+            ([key], _) => self.marked(path, found, key, variants),
+            ([first, second, ..], _) => self.diagnostics.push(Problem {
                 rank: Rank::WrongValue,
                 path: join(path, second),
                 target: Target::Key,

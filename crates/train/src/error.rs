@@ -65,6 +65,22 @@ pub enum Error {
         /// The problem.
         reason: String,
     },
+    /// A group of the optimizer is of no use.
+    #[error("optimizer group matches no trained parameter: `{pattern}`")]
+    UnmatchedGroup {
+        /// Its pattern.
+        pattern: String,
+    },
+    /// A checkpoint holds the state of another optimizer.
+    #[error("{path}: has the state of `{found}`, and the optimizer is `{wanted}`")]
+    OtherOptimizer {
+        /// The file.
+        path: PathBuf,
+        /// The kind that wrote it.
+        found: String,
+        /// The kind that reads it.
+        wanted: &'static str,
+    },
     /// Checkpoints exist, and all are damaged.
     #[error("{path}: all `{n_rejected}` checkpoints are damaged; the newest: {newest}")]
     NoUsableCheckpoint {
@@ -234,6 +250,14 @@ impl Error {
             Self::TensorFile { .. } | Self::State { .. } => {
                 Some("another version may have written this file; start a new run".into())
             }
+            Self::UnmatchedGroup { .. } => Some(
+                "a pattern is a glob over checkpoint names such as \
+                 `model.layers.0.self_attn.q_proj.weight`; with `lora`, over those of the factors"
+                    .into(),
+            ),
+            Self::OtherOptimizer { found, .. } => Some(format!(
+                "resume with `kind = \"{found}\"`, or start the stage again under another name"
+            )),
             Self::NoUsableCheckpoint { path, .. } => Some(format!(
                 "restore one from a backup, or remove `{}` to restart the stage",
                 path.display()

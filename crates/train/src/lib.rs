@@ -40,7 +40,7 @@ pub use error::{Error, Result};
 pub use gradients::{GradNorm, Gradients};
 pub use metrics::{EvalRow, LogLengths, SampleRow, StepRow};
 pub use model_file::{MODEL_FILE, save_model};
-pub use optimizer::{AdamW, OPTIMIZER_FILE, clip_scale};
+pub use optimizer::{OPTIMIZER_FILE, Optimizer, clip_scale};
 pub use parameters::ParameterNames;
 pub use progress::{Event, Progress, Recorder, Silent};
 pub use replicas::on_replicas;

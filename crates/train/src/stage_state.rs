@@ -14,9 +14,9 @@ use serde_json::json;
 
 use crate::weights::{ModelSource, first_weights, resumed_weights};
 use crate::{
-    AdamW, BaseModelCache, Checks, Collective, Error, Finished, FirstLoss, Learner, ParameterNames,
-    Progress, Result, RunDir, SaveFormat, StageRun, StageSettings, StopFlag, TrainedModel,
-    WeightSource, Weights,
+    BaseModelCache, Checks, Collective, Error, Finished, FirstLoss, Learner, Optimizer,
+    ParameterNames, Progress, Result, RunDir, SaveFormat, StageRun, StageSettings, StopFlag,
+    TrainedModel, WeightSource, Weights,
 };
 
 /// The inputs of a stage.
@@ -117,8 +117,8 @@ pub fn start_or_resume_with<M: TrainedModel>(
     let names = ParameterNames::of(&model);
     let settings = stage.keys.optimizer.clone();
     let optimizer = match &resumed {
-        Some(checkpoint) => AdamW::load(&checkpoint.dir, settings, &names, device)?,
-        None => AdamW::new(settings, &names),
+        Some(checkpoint) => Optimizer::load(&checkpoint.dir, settings, &model, device)?,
+        None => Optimizer::new(settings, &model)?,
     };
     let checks = Checks::start(plan.checks, &model, &names, first_loss);
     if resumed.is_none() && plan.checks.dry_save && replicas.is_leader() {
@@ -175,7 +175,7 @@ pub fn write_checkpoint<M: TrainedModel>(
     dir: &mut DirWriter,
     save_format: &SaveFormat,
     model: &M,
-    optimizer: &AdamW,
+    optimizer: &Optimizer,
 ) -> Result<()> {
     save_format.write(dir, model)?;
     optimizer.save(dir)

@@ -13,21 +13,68 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::{Error, Result};
 
+/// The values of a tensor to write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TensorValues<'a> {
+    /// f32, flat, on any device.
+    F32(&'a Tensor<1>),
+    /// f32 on the host.
+    HostF32(&'a [f32]),
+    /// Bytes on the host.
+    U8(&'a [u8]),
+}
+
+impl<'a> TensorValues<'a> {
+    /// Bytes of an element.
+    pub(crate) fn element_bytes(self) -> usize {
+        match self {
+            Self::F32(_) | Self::HostF32(_) => size_of::<f32>(),
+            Self::U8(_) => 1,
+        }
+    }
+
+    /// The tensor, where the values are in one.
+    pub(crate) fn as_tensor(self) -> Option<&'a Tensor<1>> {
+        match self {
+            Self::F32(tensor) => Some(tensor),
+            Self::HostF32(_) | Self::U8(_) => None,
+        }
+    }
+
+    fn dtype(self) -> &'static str {
+        match self {
+            Self::F32(_) | Self::HostF32(_) => "F32",
+            Self::U8(_) => "U8",
+        }
+    }
+
+    fn write(self, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::F32(tensor) => {
+                kernels::with_host_values(tensor, |values| write_values(out, values))
+            }
+            Self::HostF32(values) => write_values(out, values),
+            Self::U8(bytes) => out.write_all(bytes),
+        }
+    }
+}
+
 /// Writes flat tensors under their names and shapes, in the given order.
 pub(crate) fn write_tensors(
     dir: &mut DirWriter,
     file_name: &str,
     metadata: &BTreeMap<String, String>,
-    tensors: &[(String, Vec<usize>, &Tensor<1>)],
+    tensors: &[(String, Vec<usize>, TensorValues<'_>)],
 ) -> Result<()> {
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".into(), serde_json::json!(metadata));
     let mut end = 0;
-    for (name, shape, _) in tensors {
+    for (name, shape, values) in tensors {
         let start = end;
-        end += shape.iter().product::<usize>() * size_of::<f32>();
+        end += shape.iter().product::<usize>() * values.element_bytes();
+        let offsets = [start, end];
         let entry =
-            serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]});
+            serde_json::json!({"dtype": values.dtype(), "shape": shape, "data_offsets": offsets});
         header.insert(name.clone(), entry);
     }
     let mut header = serde_json::Value::Object(header).to_string();
@@ -39,9 +86,8 @@ pub(crate) fn write_tensors(
     let mut file = dir.create(file_name)?;
     file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
     file.write_all(header.as_bytes()).map_err(failed)?;
-    for (_, _, tensor) in tensors {
-        kernels::with_host_values(tensor, |values| write_values(&mut file, values))
-            .map_err(failed)?;
+    for (_, _, values) in tensors {
+        values.write(&mut file).map_err(failed)?;
     }
     file.finish()?;
     Ok(())
@@ -82,18 +128,33 @@ impl TensorFile {
         self.header.offset_keys().len()
     }
 
-    /// Shape and values of a tensor, or nothing if the file hasn't got it.
+    /// Whether it has a tensor of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.header.info(name).is_some()
+    }
+
+    /// Shape and values of an f32 tensor; none if the file lacks it.
     pub(crate) fn tensor(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
+        let Some((shape, data)) = self.data(name, Dtype::F32)? else { return Ok(None) };
+        let (words, _) = data.as_chunks::<4>();
+        Ok(Some((shape, words.iter().map(|word| f32::from_le_bytes(*word)).collect())))
+    }
+
+    /// Shape and values of a tensor of bytes; none if the file lacks it.
+    pub(crate) fn bytes(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<u8>)>> {
+        Ok(self.data(name, Dtype::U8)?.map(|(shape, data)| (shape, data.to_vec())))
+    }
+
+    fn data(&self, name: &str, dtype: Dtype) -> Result<Option<(Vec<usize>, &[u8])>> {
         let Some(info) = self.header.info(name) else { return Ok(None) };
-        if info.dtype != Dtype::F32 {
-            return Err(self.error(&format!("is not f32: `{name}`")));
+        if info.dtype != dtype {
+            return Err(self
+                .error(&format!("is of type {:?} where {dtype:?} belongs: `{name}`", info.dtype)));
         }
         let (start, end) = info.data_offsets;
         let data = self.bytes.get(self.data_start + start..self.data_start + end);
         let data = data.ok_or_else(|| self.error(&format!("is cut short: `{name}`")))?;
-        let (words, _) = data.as_chunks::<4>();
-        let values = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
-        Ok(Some((info.shape.clone(), values)))
+        Ok(Some((info.shape.clone(), data)))
     }
 
     pub(crate) fn error(&self, reason: &str) -> Error {

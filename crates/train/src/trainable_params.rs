@@ -11,21 +11,22 @@ use fsio::DirWriter;
 use kernels::update_param;
 
 use crate::parameters::{ParameterNames, for_each_value};
-use crate::tensor_file::{TensorFile, write_tensors};
+use crate::tensor_file::{TensorFile, TensorValues, write_tensors};
 use crate::{Error, Result};
 
 /// Writes every trainable parameter under its name.
 pub fn save_trained<M: Module>(dir: &mut DirWriter, file: &str, model: &M) -> Result<()> {
     let names = ParameterNames::of(model);
-    let (mut names, mut tensors) = (names.iter(), Vec::new());
+    let mut names = names.iter();
+    let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     for_each_value(model, |values, shape, trained| {
         let Some(name) = names.next().filter(|_| trained) else { return };
-        let data = TensorData::new(values.to_vec(), [values.len()]);
-        let flat = Tensor::<1>::from_data(data, &burn::tensor::Device::flex());
-        tensors.push((name.to_owned(), shape.to_vec(), flat));
+        tensors.push((name.to_owned(), shape.to_vec(), values.to_vec()));
     });
-    let tensors: Vec<_> =
-        tensors.iter().map(|(name, shape, flat)| (name.clone(), shape.clone(), flat)).collect();
+    let host = tensors
+        .iter()
+        .map(|(name, shape, values)| (name.clone(), shape.clone(), TensorValues::HostF32(values)));
+    let tensors: Vec<_> = host.collect();
     write_tensors(dir, file, &BTreeMap::new(), &tensors)
 }
 

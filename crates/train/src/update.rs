@@ -8,13 +8,14 @@ use burn::tensor::Device;
 use crate::parameters::fingerprints;
 use crate::stage_run::StepReport;
 use crate::{
-    AdamW, Checks, Collective, Error, Gradients, ParameterNames, Result, SingleReplica, StepPlace,
+    Checks, Collective, Error, Gradients, Optimizer, ParameterNames, Result, SingleReplica,
+    StepPlace,
 };
 
 /// Everything that turns gradients into an update, the model apart.
 pub struct Learner<'a> {
     /// The optimizer and its state.
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     /// The parameters in module order.
     pub names: ParameterNames,
     /// The run-time checks.
@@ -27,7 +28,7 @@ pub struct Learner<'a> {
 
 impl<'a> Learner<'a> {
     /// A learner for one replica without run-time checks, for replays and benchmarks.
-    pub fn unchecked(optimizer: AdamW, names: ParameterNames, device: &'a Device) -> Self {
+    pub fn unchecked(optimizer: Optimizer, names: ParameterNames, device: &'a Device) -> Self {
         let checks = Checks::none(&names);
         Self { optimizer, names, checks, replicas: &SingleReplica, device }
     }

@@ -8,7 +8,7 @@ use arch::ModelConfig;
 use burn::tensor::Device;
 use fsio::DirWriter;
 use model::CausalLm;
-use train::{AdamW, ParameterNames};
+use train::Optimizer;
 
 use super::model_on;
 use super::steps::{go_on, settings, train};
@@ -55,13 +55,12 @@ pub(super) fn compare(config: &ModelConfig, device: &Device, dir: &Path) -> Resu
     Ok(quantities)
 }
 
-fn load(config: &ModelConfig, dir: &Path, device: &Device) -> Result<(CausalLm, AdamW)> {
+fn load(config: &ModelConfig, dir: &Path, device: &Device) -> Result<(CausalLm, Optimizer)> {
     let model = train::load_trained(
         CausalLm::init(config, 12, &device.clone().autodiff()),
         &dir.join(train::MODEL_FILE),
         "",
     )?;
-    let names = ParameterNames::of(&model);
-    let optimizer = AdamW::load(dir, settings(), &names, device)?;
+    let optimizer = Optimizer::load(dir, settings(), &model, device)?;
     Ok((model, optimizer))
 }

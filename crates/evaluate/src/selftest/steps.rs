@@ -6,9 +6,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use model::CausalLm;
 use nn::TokenBatch;
-use recipe::{Optimizer, OptimizerKind};
+use recipe::{AdamwKeys, OptimizerKind};
 use seed::Rng;
-use train::{AdamW, Gradients, ParameterNames, StepPlace};
+use train::{Gradients, Optimizer, ParameterNames, StepPlace};
 
 use super::models::{LENGTH, ROWS, VOCABULARY};
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ const LR: f64 = 1e-3;
 /// A model after some steps, and what the first and all of them showed.
 pub(super) struct Trained {
     pub(super) model: CausalLm,
-    pub(super) optimizer: AdamW,
+    pub(super) optimizer: Optimizer,
     /// Of the first batch, before the first step.
     pub(super) logits: Vec<f32>,
     /// Of the first step, by parameter.
@@ -42,15 +42,14 @@ impl Trained {
     }
 }
 
-pub(super) fn settings() -> Optimizer {
-    Optimizer {
-        kind: OptimizerKind::default(),
-        lr: LR,
-        betas: [0.9, 0.95],
-        // Larger than rounding: where a gradient is zero but for noise, its sign would decide a whole step.
-        eps: 1e-6,
+pub(super) fn settings() -> recipe::Optimizer {
+    // Larger than rounding: where a gradient is zero but for noise, its sign would decide a whole step.
+    let keys = AdamwKeys { betas: [0.9, 0.95], eps: 1e-6 };
+    recipe::Optimizer {
+        kind: OptimizerKind::AdamW(keys),
         weight_decay: 0.1,
         max_grad_norm: 1.0,
+        ..recipe::Optimizer::adamw(LR)
     }
 }
 
@@ -68,7 +67,7 @@ pub(super) fn train(model: CausalLm, n: u64, device: &Device) -> Result<Trained>
         .iter()
         .filter_map(|name| first.get(name).map(|sum| (name.to_owned(), host(sum))))
         .collect();
-    let optimizer = AdamW::new(settings(), &names);
+    let optimizer = Optimizer::new(settings(), &model)?;
     let (model, optimizer, losses) = go_on(model, optimizer, 0..n, device)?;
     Ok(Trained { model, optimizer, logits, gradients, losses })
 }
@@ -76,10 +75,10 @@ pub(super) fn train(model: CausalLm, n: u64, device: &Device) -> Result<Trained>
 /// The steps of a range, with the mean loss of each.
 pub(super) fn go_on(
     mut model: CausalLm,
-    mut optimizer: AdamW,
+    mut optimizer: Optimizer,
     steps: std::ops::Range<u64>,
     device: &Device,
-) -> Result<(CausalLm, AdamW, Vec<f32>)> {
+) -> Result<(CausalLm, Optimizer, Vec<f32>)> {
     let names = ParameterNames::of(&model);
     let mut losses = Vec::new();
     for step in steps {

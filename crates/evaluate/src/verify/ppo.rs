@@ -7,13 +7,13 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use model::{load_causal_lm, load_scalar_model};
-use recipe::{Optimizer, OptimizerKind};
+use recipe::{AdamwKeys, OptimizerKind};
 use rl::{
     ActorCritic, Conventions, KlEstimator, Rollouts, Sampling, Scored, ScoredEpisode, Settings,
     weights_hash,
 };
 use serde::Deserialize;
-use train::{AdamW, Learner, ParameterNames};
+use train::{Learner, Optimizer, ParameterNames};
 
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
@@ -94,19 +94,18 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let scored = rl::score(rollouts, &actors, &reference, &reward, &settings, device)?;
     let mut quantities = compare_scored(&scored, &vectors, width)?;
 
-    let optimizer = Optimizer {
-        kind: OptimizerKind::default(),
-        lr: expected.settings.learning_rate,
-        betas: expected.optimizer.betas,
-        eps: expected.optimizer.eps,
+    let (betas, eps) = (expected.optimizer.betas, expected.optimizer.eps);
+    let optimizer = recipe::Optimizer {
+        kind: OptimizerKind::AdamW(AdamwKeys { betas, eps }),
         weight_decay: expected.optimizer.weight_decay,
         max_grad_norm: 0.0,
+        ..recipe::Optimizer::adamw(expected.settings.learning_rate)
     };
     let orders = &expected.episode_order_of_each_epoch;
     let learn = |scored: &Scored| {
         let actors = actors.clone();
         let names = ParameterNames::of(&actors);
-        let adamw = AdamW::new(optimizer.clone(), &names);
+        let adamw = Optimizer::new(optimizer.clone(), &actors)?;
         let mut learner = Learner::unchecked(adamw, names, device);
         rl::update(actors, &mut learner, optimizer.lr, scored, orders, &settings)
     };

@@ -1,5 +1,7 @@
-//! Replays steps of AdamW on all weights, or on an adapter's factors, with train's own gradients, optimizer and schedule. The
-//! settings are those that the reference was made with.
+//! Replays training steps, of all weights or of an adapter's factors, with the gradients, optimizer and schedule of `train`.
+//!
+//! `settings.json` has the optimizer and the schedule in a recipe's words. Without it, the settings are those of the oldest
+//! references: AdamW with a cosine schedule.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,16 +9,17 @@ use std::path::Path;
 use burn::tensor::Device;
 use model::{CausalLm, load_causal_lm};
 use nn::TokenBatch;
-use recipe::{Optimizer, OptimizerKind, Schedule, ScheduleKind};
+use recipe::{Schedule, ScheduleKind};
 use serde::Deserialize;
-use train::{AdamW, GradNorm, Gradients, ParameterNames, StepPlace, lr};
+use serde::de::DeserializeOwned;
+use train::{GradNorm, Gradients, Optimizer, ParameterNames, StepPlace, lr};
 
 use super::causal_lm::summed_loss;
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
 use crate::error::{Error, Result};
 
-/// Peak learning rates of the two references.
+/// Peak learning rates of the references without `settings.json`.
 const LR_OF_WEIGHTS: f64 = 3e-3;
 const LR_OF_ADAPTER: f64 = 1e-2;
 const LOSS: f64 = 2e-5;
@@ -28,8 +31,9 @@ const WORST_WEIGHT: f64 = 5e-4;
 const MOST_WEIGHTS: f64 = 1e-6;
 const MOST_FACTORS: f64 = 1e-5;
 const MOST: f64 = 0.999;
-/// A list of steps is small.
-const EXPECTED_BYTES: u64 = 1 << 20;
+/// Lists of steps and settings are small.
+const JSON_BYTES: u64 = 1 << 20;
+const SETTINGS_FILE: &str = "settings.json";
 
 /// One line of expected.json.
 #[derive(Debug, Deserialize)]
@@ -38,6 +42,17 @@ struct Expected {
     loss: f64,
     grad_norm: f64,
     lr: f64,
+    /// The rates of torch's parameter groups, where the reference has several.
+    #[serde(default)]
+    lr_by_group: Vec<f64>,
+}
+
+/// settings.json.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    optimizer: recipe::Optimizer,
+    schedule: Schedule,
 }
 
 /// Steps of all weights.
@@ -51,7 +66,7 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     Ok(quantities)
 }
 
-/// Steps of an adapter; its base must keep every bit.
+/// Steps of an adapter. Its base has to keep every bit.
 pub(super) fn replay_lora(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let base_dir = dir.join("base");
     let base = load_causal_lm(&base_dir, &device.clone().autodiff())?;
@@ -74,7 +89,9 @@ pub(super) fn replay_lora(dir: &Path, device: &Device) -> Result<Vec<Quantity>> 
     Ok(quantities)
 }
 
-/// Trains on a folder's batches and compares what each step shows.
+/// Trains on the batches of a directory and compares loss, gradient norm and learning rates of each step.
+///
+/// `peak` is the learning rate of a reference without settings.
 fn follow(
     mut model: CausalLm,
     dir: &Path,
@@ -84,21 +101,41 @@ fn follow(
     let expected = read_expected(&dir.join("expected.json"))?;
     let batches = Vectors::open(&dir.join("batches.safetensors"))?;
     let n_steps = expected.len() as u64;
-    let (optimizer, schedule) = settings(n_steps, peak);
+    let Settings { optimizer, schedule } = settings(dir, peak)?;
+    let peak = optimizer.lr;
     let names = ParameterNames::of(&model);
-    let mut adamw = AdamW::new(optimizer, &names);
+    let mut optimizer = Optimizer::new(optimizer, &model)?;
     let [mut losses, mut norms, mut lrs] = ["loss", "grad_norm", "lr"].map(Quantity::new);
+    let mut lrs_by_group = Quantity::new("lr_by_group");
     for (step, row) in (0..).zip(&expected) {
         let at = format!("step {}", row.step);
         let mut gradients = Gradients::new(&names);
         let (loss, norm) = read_step(&model, &mut gradients, &batches, step, device)?;
         let lr = lr(&schedule, peak, step, n_steps);
-        model = adamw.step(model, gradients, norm, lr);
+        model = optimizer.step(model, gradients, norm, lr);
         losses.add_difference(Some(&at), (loss - row.loss).abs(), LOSS, 1);
         norms.add_difference(Some(&at), (norm.value() - row.grad_norm).abs(), GRAD_NORM, 1);
         lrs.add_difference(Some(&at), (lr - row.lr).abs(), LR, 1);
+        if !row.lr_by_group.is_empty() {
+            let ours: Vec<f64> = optimizer.rates(lr).map(|(_, rate)| rate).collect();
+            let n = row.lr_by_group.len();
+            lrs_by_group.add_difference(Some(&at), distance(&ours, &row.lr_by_group), LR, n);
+        }
     }
-    Ok((model, vec![losses, norms, lrs]))
+    let mut quantities = vec![losses, norms, lrs];
+    if lrs_by_group.n_compared > 0 {
+        quantities.push(lrs_by_group);
+    }
+    Ok((model, quantities))
+}
+
+/// How far two sets of numbers are apart: the largest distance from a number of one to the nearest of the other.
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    let one_way = |from: &[f64], to: &[f64]| {
+        let nearest = |x: &f64| to.iter().map(|y| (x - y).abs()).fold(f64::INFINITY, f64::min);
+        from.iter().map(nearest).fold(0.0, f64::max)
+    };
+    one_way(a, b).max(one_way(b, a))
 }
 
 /// The mean loss of a step and the norm of its gradients, over all its micro-batches.
@@ -130,14 +167,14 @@ fn read_step(
     Ok((sum / n_targets.max(1) as f64, norm))
 }
 
-/// How far trained values may lie from the reference's: the worst, and all but one in a thousand.
+/// How far trained values may be from the reference's: the worst one, and all but one in a thousand.
 struct Bounds {
     what: &'static str,
     worst: f64,
     most: f64,
 }
 
-/// Compares the parameters of `names` (ours → the reference's) with a file that holds these alone.
+/// Compares the parameters of `names` (ours → the reference's) with a file that has exactly these.
 fn compare(
     model: &CausalLm,
     end: &Vectors,
@@ -157,7 +194,7 @@ fn compare(
     if names.len() != end.names()?.len() {
         worst.add_difference(Some("number of tensors"), f64::INFINITY, 0.0, 1);
     }
-    // NaN sorts last of all, so it can hide in the rest; the worst weight tells of it.
+    // NaN sorts last, so it can hide in the remainder; the worst weight reports it.
     differences.sort_by(f64::total_cmp);
     let rank = (differences.len() as f64 * MOST) as usize;
     let mut most = Quantity::new(&format!("{}_99_9_percent", bounds.what));
@@ -166,29 +203,36 @@ fn compare(
     Ok([worst, most])
 }
 
-fn settings(n_steps: u64, peak: f64) -> (Optimizer, Schedule) {
-    let optimizer = Optimizer {
-        kind: OptimizerKind::default(),
-        lr: peak,
-        betas: [0.9, 0.95],
-        eps: 1e-8,
-        weight_decay: 0.1,
-        max_grad_norm: 1.0,
-    };
+/// The settings of a reference; `peak` is the learning rate if it has none.
+fn settings(dir: &Path, peak: f64) -> Result<Settings> {
+    let path = dir.join(SETTINGS_FILE);
+    if path.exists() {
+        return read_json(&path, "settings of an optimizer and a schedule");
+    }
+    let optimizer = recipe::Optimizer { weight_decay: 0.1, ..recipe::Optimizer::adamw(peak) };
     let schedule = Schedule {
         kind: ScheduleKind::Cosine,
         warmup_steps: 4,
         min_lr: 0.0,
         decay_steps: None,
-        total_steps: Some(n_steps),
+        total_steps: None,
     };
-    (optimizer, schedule)
+    Ok(Settings { optimizer, schedule })
 }
 
 fn read_expected(path: &Path) -> Result<Vec<Expected>> {
-    let bad = |reason: String| Error::BadVectors { path: path.to_owned(), reason };
-    let text = fsio::read_text_capped(path, EXPECTED_BYTES)?;
-    let rows: Vec<Expected> = serde_json::from_str(&text)
-        .map_err(|error| bad(format!("not a list of steps: {error}")))?;
-    if rows.is_empty() { Err(bad("holds no steps".to_owned())) } else { Ok(rows) }
+    let rows: Vec<Expected> = read_json(path, "a list of steps")?;
+    if rows.is_empty() {
+        let reason = "holds no steps".to_owned();
+        return Err(Error::BadVectors { path: path.to_owned(), reason });
+    }
+    Ok(rows)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T> {
+    let text = fsio::read_text_capped(path, JSON_BYTES)?;
+    serde_json::from_str(&text).map_err(|error| Error::BadVectors {
+        path: path.to_owned(),
+        reason: format!("not {what}: {error}"),
+    })
 }

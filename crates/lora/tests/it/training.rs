@@ -6,23 +6,15 @@ use lora::{LoraConfig, Targets, adapter_names, attach, train_adapters_only};
 use loss::{LossSum, pairwise_reward};
 use model::{Adaptable, CausalLm, ScalarModel};
 use nn::TokenBatch;
-use recipe::{ChecksSection, Optimizer, OptimizerKind};
-use train::{AdamW, Checks, FirstLoss, Gradients, ParameterNames, StepPlace};
+use recipe::ChecksSection;
+use train::{Checks, FirstLoss, Gradients, Optimizer, ParameterNames, StepPlace};
 
 use super::support::{device, settings, tiny_gpt2, tiny_llama, weights};
 
 const N_STEPS: u64 = 10;
 
-fn optimizer() -> Optimizer {
-    let kind = OptimizerKind::AdamW;
-    Optimizer {
-        kind,
-        lr: 1e-2,
-        betas: [0.9, 0.95],
-        eps: 1e-8,
-        weight_decay: 0.1,
-        max_grad_norm: 1.0,
-    }
+fn optimizer() -> recipe::Optimizer {
+    recipe::Optimizer { weight_decay: 0.1, ..recipe::Optimizer::adamw(1e-2) }
 }
 
 fn tokens(step: u64) -> (TokenBatch, Vec<i32>) {
@@ -48,7 +40,7 @@ fn pair_loss(model: &ScalarModel, step: u64) -> LossSum {
 /// Trains with every check on; returns the losses of all steps.
 fn train<M: Adaptable>(mut model: M, loss_of: fn(&M, u64) -> LossSum) -> (M, Vec<f64>) {
     let names = ParameterNames::of(&model);
-    let mut adamw = AdamW::new(optimizer(), &names);
+    let mut adamw = Optimizer::new(optimizer(), &model).expect("no groups");
     let checks = ChecksSection::default();
     let mut checks = Checks::start(checks, &model, &names, FirstLoss::Unknown);
     let trained: Vec<String> = model::named_parameters(&model)
@@ -76,7 +68,7 @@ fn train<M: Adaptable>(mut model: M, loss_of: fn(&M, u64) -> LossSum) -> (M, Vec
         checks.updated(&model, 1e-2, place).expect("trained moved, frozen did not");
     }
     for name in names.iter() {
-        assert_eq!(adamw.moments(name).is_some(), trained.iter().any(|t| t == name), "{name}");
+        assert_eq!(adamw.state("m", name).is_some(), trained.iter().any(|t| t == name), "{name}");
     }
     (model, losses)
 }

@@ -148,6 +148,57 @@ fn replicas_share_rows_and_on_the_cpu_one_memory() {
     assert!(refused.hint().is_some_and(|hint| hint.contains("tokens_per_step")));
 }
 
+/// State is counted by the recipe's own kind, and by the names of what is trained.
+#[test]
+fn optimizer_state_follows_the_kind() {
+    let dir = folder(RECIPE);
+    let cost = |kind: &str| {
+        let set = [("pretrain.optimizer.kind", kind), ("pretrain.optimizer.groups", "[]")];
+        let plan = plan_in(dir.path(), &set, Some("pretrain")).expect("a plan");
+        plan.stages[0].cost.clone()
+    };
+    let adamw = cost("adamw");
+    let n = adamw.n_trained;
+    assert_eq!(adamw.memory.optimizer, 8 * n);
+    assert_eq!(adamw.checkpoint_bytes, 12 * n);
+    // The matrices of two blocks: queries, keys, values, outputs; gate, up, down.
+    let in_blocks = 2 * (4 * 16 * 16 + 3 * 16 * 32);
+    let muon = cost("muon");
+    assert_eq!(muon.memory.optimizer, 8 * n - 4 * in_blocks);
+    assert_eq!(muon.checkpoint_bytes, 12 * n - 4 * in_blocks);
+    assert!(muon.peak_bytes <= adamw.peak_bytes);
+    // 300 × 16, per block 4 × (16 + 16) and 3 × (16 + 32); five norms of 16.
+    let rows_and_columns = 316 + 2 * (4 * 32 + 3 * 48) + 5 * 16;
+    assert_eq!(cost("adafactor").memory.optimizer, 4 * rows_and_columns);
+    // Of these tensors only the embedding is large enough.
+    assert_eq!(cost("adamw8bit").memory.optimizer, 8 * (n - 4800) + 2 * (4800 + 4 * 19));
+}
+
+#[test]
+fn a_group_that_matches_nothing_stops_the_plan() {
+    let dir = folder(RECIPE);
+    let groups = "[{ match = \"*embed*\", lr = 1e-4 }, { match = \"*.lora_B.weight\", lr = 1e-2 }]";
+    let set = |lora: bool| {
+        let mut set = vec![("sft.optimizer.groups", groups)];
+        set.extend(lora.then_some(("sft.lora.rank", "2")));
+        plan_in(dir.path(), &set, None)
+    };
+    let error = set(false).expect_err("no factors");
+    let text = error.to_string();
+    assert!(text.contains("no trained parameter has such a name: `*.lora_B.weight`"), "{text}");
+    assert!(text.contains("--set sft.optimizer.groups"), "{text}");
+    assert_eq!(
+        error.hint().as_deref(),
+        Some(
+            "trained parameters have names such as `model.embed_tokens.weight`, \
+             `model.layers.0.self_attn.q_proj.weight`, `model.layers.0.self_attn.k_proj.weight`"
+        )
+    );
+    // With an adapter the factors are trained and the embedding is not.
+    let text = set(true).expect_err("no embedding").to_string();
+    assert!(text.contains("no trained parameter has such a name: `*embed*`"), "{text}");
+}
+
 #[test]
 fn unknown_keys_of_a_starting_model_are_warnings_once() {
     // Both stages start from the same directory, whose config.json has a key that no family has.

@@ -630,3 +630,20 @@ fn what_is_not_toml_shows_where() {
       hint: a line is `key = value`, `[section]` or `# comment`; text stands in quotes
     ");
 }
+
+/// Keys of one kind of optimizer are refused beside another, with the kind that has them.
+#[test]
+fn keys_of_another_optimizer() {
+    let with = |keys: &str| {
+        refused("optimizer = { lr = 1e-3 }\nschedule", &format!("optimizer = {keys}\nschedule"))
+    };
+    insta::assert_snapshot!(with("{ kind = \"adafactor\", lr = 1e-3, betas = [0.9, 0.95] }"), @"");
+    insta::assert_snapshot!(with("{ kind = \"muon\", lr = 1e-3, ns_step = 5 }"), @"");
+    insta::assert_snapshot!(with("{ kind = \"muon\", lr = 0.02, adjust_lr = \"original\" }"), @"");
+    insta::assert_snapshot!(with("{ kind = \"muon\", lr = 0.02, adjust_lr = \"spectral\" }"), @"");
+    insta::assert_snapshot!(with("{ kind = \"adafactor\", lr = 0.02, decay_rate = 0.8 }"), @"");
+    insta::assert_snapshot!(with("{ lr = 1e-3, groups = [{ match = \"*\" }] }"), @"");
+    insta::assert_snapshot!(with("{ lr = 1e-3, groups = [{ lr = 1e-3 }] }"), @"");
+    insta::assert_snapshot!(with("{ lr = 1e-3, groups = [{ match = \"*\", rate = 1e-3 }] }"), @"");
+    insta::assert_snapshot!(with("1e-3"), @"");
+}

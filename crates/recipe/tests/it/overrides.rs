@@ -1,6 +1,6 @@
 //! `--set`: what it changes, what it keeps, what it refuses.
 
-use recipe::{Format, ScheduleKind};
+use recipe::{AdamwKeys, Format, OptimizerKind, ScheduleKind};
 
 use crate::{GOOD, parse, parse_with, refused_set};
 
@@ -36,7 +36,9 @@ fn values_of_every_kind_are_set_where_they_are_meant() {
         (Some(5), Some(Format::Text))
     );
     let sft = recipe.sft.as_ref().unwrap();
-    assert_eq!((sft.train.optimizer.lr, sft.train.optimizer.betas), (1e-5, [0.8, 0.9]));
+    assert_eq!(sft.train.optimizer.lr, 1e-5);
+    let keys = AdamwKeys { betas: [0.8, 0.9], ..Default::default() };
+    assert_eq!(sft.train.optimizer.kind, OptimizerKind::AdamW(keys));
     assert_eq!(sft.train.schedule.kind, ScheduleKind::Linear);
     assert_eq!(sft.train.eval.as_ref().unwrap().holdout, 0.1);
     assert_eq!(sft.train.epochs, Some(0.5), "the last override of a key wins");

@@ -29,7 +29,8 @@ fn shakespeare_char_is_nanogpt_s_cpu_run() {
     assert_eq!(pretrain.packing, recipe::Packing::Stream);
     assert_eq!(pretrain.input.rows_per_step(), 12);
     assert_eq!(pretrain.train.max_steps, Some(2000));
-    assert_eq!(pretrain.train.optimizer.betas, [0.9, 0.99]);
+    let keys = recipe::AdamwKeys { betas: [0.9, 0.99], ..Default::default() };
+    assert_eq!(pretrain.train.optimizer.kind, recipe::OptimizerKind::AdamW(keys));
     let eval = pretrain.train.eval.as_ref().unwrap();
     assert_eq!((eval.holdout, eval.by), (0.1, recipe::SplitBy::Position));
 }

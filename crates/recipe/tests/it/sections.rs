@@ -28,7 +28,8 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((pretrain.input.on_bad_row, pretrain.input.max_bad_rows), (OnBadRow::Stop, 100));
     assert_eq!(pretrain.input.data[0].layout, RowLayout::Auto);
     let train = &pretrain.train;
-    assert_eq!((train.optimizer.betas, train.optimizer.eps), ([0.9, 0.95], 1e-8));
+    let keys = recipe::AdamwKeys { betas: [0.9, 0.95], eps: 1e-8 };
+    assert_eq!(train.optimizer.kind, recipe::OptimizerKind::AdamW(keys));
     assert_eq!((train.optimizer.weight_decay, train.optimizer.max_grad_norm), (0.0, 1.0));
     assert_eq!(
         (train.save_every_minutes, train.keep_checkpoints, train.log_every_steps),

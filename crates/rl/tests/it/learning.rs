@@ -1,10 +1,10 @@
 //! Updates on scored episodes, and refused inputs.
 
 use burn::tensor::Device;
-use recipe::{Optimizer, OptimizerKind};
+use recipe::{AdamwKeys, OptimizerKind};
 use rl::{ActorCritic, Conventions, Error, Rollouts, Scored, Settings, Updated, weights_hash};
 use testkit::{Tolerance, assert_close};
-use train::{AdamW, Learner, ParameterNames};
+use train::{Learner, Optimizer, ParameterNames};
 
 use crate::support::{END, Roles, roles, rollouts, settings};
 
@@ -19,16 +19,14 @@ fn update(
     orders: &[Vec<usize>],
     settings: &Settings,
 ) -> rl::Result<Updated> {
-    let optimizer = Optimizer {
-        kind: OptimizerKind::default(),
-        lr: 1e-2,
-        betas: [0.9, 0.999],
-        eps: 1e-8,
-        weight_decay: 0.0,
+    let optimizer = recipe::Optimizer {
+        kind: OptimizerKind::AdamW(AdamwKeys { betas: [0.9, 0.999], eps: 1e-8 }),
         max_grad_norm: 0.0,
+        ..recipe::Optimizer::adamw(1e-2)
     };
     let (names, device) = (ParameterNames::of(&actors), Device::flex());
-    let mut learner = Learner::unchecked(AdamW::new(optimizer, &names), names, &device);
+    let optimizer = Optimizer::new(optimizer, &actors).expect("no groups");
+    let mut learner = Learner::unchecked(optimizer, names, &device);
     rl::update(actors, &mut learner, 1e-2, scored, orders, settings)
 }
 

@@ -3,10 +3,10 @@
 use std::thread;
 
 use burn::tensor::Device;
-use recipe::{Optimizer, OptimizerKind};
+use recipe::{AdamwKeys, OptimizerKind};
 use rl::{Scored, Settings, Updated};
 use testkit::{Tolerance, assert_close};
-use train::{AdamW, Collective, InProcess, Learner, ParameterNames};
+use train::{Collective, InProcess, Learner, Optimizer, ParameterNames};
 
 use crate::support::{roles, rollouts, settings};
 
@@ -16,16 +16,14 @@ fn scored_and_learned(replicas: &dyn Collective, settings: &Settings) -> (Scored
     let scored =
         rl::score_together(rollouts(), actors, reference, reward, settings, &device, replicas);
     let scored = scored.expect("scored");
-    let optimizer = Optimizer {
-        kind: OptimizerKind::default(),
-        lr: 1e-2,
-        betas: [0.9, 0.999],
-        eps: 1e-8,
-        weight_decay: 0.0,
+    let optimizer = recipe::Optimizer {
+        kind: OptimizerKind::AdamW(AdamwKeys { betas: [0.9, 0.999], eps: 1e-8 }),
         max_grad_norm: 0.0,
+        ..recipe::Optimizer::adamw(1e-2)
     };
     let names = ParameterNames::of(&roles.actors);
-    let unchecked = Learner::unchecked(AdamW::new(optimizer, &names), names, &device);
+    let optimizer = Optimizer::new(optimizer, &roles.actors).expect("no groups");
+    let unchecked = Learner::unchecked(optimizer, names, &device);
     let mut learner = Learner { replicas, ..unchecked };
     let orders = [vec![2, 0, 3, 1], vec![1, 2, 3, 0]];
     let updated = rl::update(roles.actors, &mut learner, 1e-2, &scored, &orders, settings);

@@ -1,9 +1,9 @@
 //! Each check fails for the mistake it is made for, names its key, and can be switched off.
 
 use recipe::ChecksSection;
-use train::{AdamW, Checks, Error, FirstLoss, Gradients, ParameterNames};
+use train::{Checks, Error, FirstLoss, Gradients, ParameterNames};
 
-use super::toy::{Pair, param, place, settings};
+use super::toy::{Pair, optimizer, param, place, settings};
 
 fn off() -> ChecksSection {
     ChecksSection {
@@ -74,7 +74,7 @@ fn train_with(
     after: impl Fn(Pair, usize) -> Pair,
 ) -> Option<Error> {
     let names = ParameterNames::of(&model);
-    let mut optimizer = AdamW::new(settings(0.0, 1.0), &names);
+    let mut optimizer = optimizer(settings(0.0, 1.0), &model);
     let mut checks = checks(on, &model, FirstLoss::Unknown);
     for (idx, lr) in rates.iter().enumerate() {
         let mut sums = Gradients::new(&names);

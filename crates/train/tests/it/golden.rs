@@ -2,10 +2,10 @@
 
 use model::load_causal_lm;
 use nn::TokenBatch;
-use recipe::{Optimizer, OptimizerKind, Schedule, ScheduleKind};
+use recipe::{Schedule, ScheduleKind};
 use serde_json::Value;
 use testkit::{Golden, golden_dir};
-use train::{AdamW, Gradients, ParameterNames, StepPlace, lr};
+use train::{Gradients, Optimizer, ParameterNames, StepPlace, lr};
 
 use super::toy::{device, loss_of};
 
@@ -19,15 +19,7 @@ fn training_follows_torch() {
 
     let mut model = load_causal_lm(&dir.join("start"), &device()).expect("model");
     let names = ParameterNames::of(&model);
-    let kind = OptimizerKind::AdamW;
-    let settings = Optimizer {
-        kind,
-        lr: 3e-3,
-        betas: [0.9, 0.95],
-        eps: 1e-8,
-        weight_decay: 0.1,
-        max_grad_norm: 1.0,
-    };
+    let settings = recipe::Optimizer { weight_decay: 0.1, ..recipe::Optimizer::adamw(3e-3) };
     let schedule = Schedule {
         kind: ScheduleKind::Cosine,
         warmup_steps: 4,
@@ -35,7 +27,7 @@ fn training_follows_torch() {
         decay_steps: None,
         total_steps: None,
     };
-    let mut optimizer = AdamW::new(settings, &names);
+    let mut optimizer = Optimizer::new(settings, &model).expect("no groups");
     for (step, row) in expected.iter().enumerate() {
         let micro: Vec<(TokenBatch, Vec<i32>)> =
             (0..2).map(|j| micro_batch(&batches, step, j)).collect();

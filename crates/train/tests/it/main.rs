@@ -9,6 +9,7 @@ mod checks;
 mod events;
 mod golden;
 mod optimizer;
+mod optimizer_kinds;
 mod recompute;
 mod replicas;
 mod resume_rules;

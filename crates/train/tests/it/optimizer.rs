@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use model::CausalLm;
 use testkit::values;
-use train::{AdamW, Error, Gradients, ParameterNames, clip_scale};
+use train::{Error, Gradients, ParameterNames, clip_scale};
 
 use super::toy::{
-    Five, Pair, bits, constant, device, gradients_of, model_of_width, param, place, settings,
+    Five, Pair, bits, constant, gradients_of, model_of_width, optimizer, param, place, settings,
     tiny_model, update,
 };
 
@@ -23,7 +23,7 @@ fn three_steps_have_a_closed_form() {
     let mut model = Pair::new();
     let names = names(&model);
     assert_eq!(names.iter().collect::<Vec<_>>(), ["matrix", "vector"]);
-    let mut optimizer = AdamW::new(settings(0.1, 0.0), &names);
+    let mut optimizer = optimizer(settings(0.1, 0.0), &model);
     let mut want: Vec<f64> = [values(&model.matrix.val()), values(&model.vector.val())]
         .concat()
         .into_iter()
@@ -60,7 +60,7 @@ fn the_step_count_does_not_run_ahead() {
     let values_of = |part: usize| vec![part as f32 + 0.5; 3];
     let mut model = Five { parts: (0..5).map(|part| param(values_of(part), [3])).collect() };
     let names = ParameterNames::of(&model);
-    let mut optimizer = AdamW::new(settings(0.0, 0.0), &names);
+    let mut optimizer = optimizer(settings(0.0, 0.0), &model);
     let gradient_at = |step: u64, part: usize| (step as f64 - 1.5) * (part as f64 + 1.0);
     for step in 1..=3 {
         let mut loss: Tensor<1> = constant(vec![0.0], [1]);
@@ -105,7 +105,7 @@ fn clipping_is_that_of_torch() {
 fn decay_alone_shrinks_matrices_only() {
     let mut model = Pair::new();
     let names = names(&model);
-    let mut optimizer = AdamW::new(settings(0.1, 1.0), &names);
+    let mut optimizer = optimizer(settings(0.1, 1.0), &model);
     let before = (values(&model.matrix.val()), values(&model.vector.val()));
     let mut gradients = Gradients::new(&names);
     gradients.accumulate(&model, || model.linear_loss(&[0.0; 6], &[0.0; 4]).backward());
@@ -121,7 +121,7 @@ fn a_frozen_parameter_is_left_alone() {
     let mut model = Pair::new();
     model.matrix = model.matrix.set_require_grad(false);
     let names = names(&model);
-    let mut optimizer = AdamW::new(settings(0.1, 1.0), &names);
+    let mut optimizer = optimizer(settings(0.1, 1.0), &model);
     let before = values(&model.matrix.val());
     let mut gradients = Gradients::new(&names);
     gradients.accumulate(&model, || model.linear_loss(&[1.0; 6], &[1.0; 4]).backward());
@@ -131,7 +131,7 @@ fn a_frozen_parameter_is_left_alone() {
     model = optimizer.step(model, gradients, norm, 0.5);
     assert_eq!(values(&model.matrix.val()), before);
     assert!(!model.matrix.val().is_require_grad());
-    assert!(optimizer.moments("matrix").is_none() && optimizer.moments("vector").is_some());
+    assert!(optimizer.state("m", "matrix").is_none() && optimizer.state("m", "vector").is_some());
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn the_number_of_threads_changes_no_bit() {
         pool.install(|| {
             let mut model = model_of_width(192, 3);
             let names = ParameterNames::of(&model);
-            let mut optimizer = AdamW::new(settings(0.1, 1.0), &names);
+            let mut optimizer = optimizer(settings(0.1, 1.0), &model);
             let mut norms = Vec::new();
             for step in 0..3 {
                 let (next, loss, norm) = update(model, &mut optimizer, &names, step, 2, 1e-2);
@@ -201,7 +201,7 @@ fn the_number_of_threads_changes_no_bit() {
 fn an_update_copies_nothing() {
     let mut model = tiny_model(1);
     let names = names(&model);
-    let mut optimizer = AdamW::new(settings(0.1, 1.0), &names);
+    let mut optimizer = optimizer(settings(0.1, 1.0), &model);
     let addresses = |model: &CausalLm| {
         let mut out = Vec::new();
         let seen: Result<(), std::convert::Infallible> =
@@ -217,35 +217,10 @@ fn an_update_copies_nothing() {
     for step in 0..3 {
         model = update(model, &mut optimizer, &names, step, 2, 1e-2).0;
         assert_eq!(addresses(&model), before, "step {step}");
-        let (m, v) = optimizer.moments("lm_head.weight").expect("moments");
-        let now = [m, v].map(|x| kernels::with_host_values(x, |values| values.as_ptr().addr()));
+        let now = ["m", "v"].map(|prefix| {
+            let moment = optimizer.state(prefix, "lm_head.weight").expect("moments");
+            kernels::with_host_values(moment, |values| values.as_ptr().addr())
+        });
         assert_eq!(*moments.get_or_insert(now), now, "step {step}");
     }
-}
-
-#[test]
-fn moments_pass_through_a_file() {
-    let root = tempfile::tempdir().expect("tempdir");
-    let mut model = tiny_model(5);
-    let names = names(&model);
-    let mut optimizer = AdamW::new(settings(0.1, 1.0), &names);
-    for step in 0..2 {
-        model = update(model, &mut optimizer, &names, step, 1, 1e-2).0;
-    }
-    let dir = root.path().join("step");
-    let mut writer = fsio::DirWriter::begin(&dir).expect("begin");
-    optimizer.save(&mut writer).expect("save");
-    writer.commit(serde_json::Value::Null).expect("commit");
-    let mut loaded = AdamW::load(&dir, settings(0.1, 1.0), &names, &device()).expect("load");
-    assert_eq!(loaded.n_updates(), 2);
-    let go_on =
-        |optimizer: &mut AdamW| bits(&update(model.clone(), optimizer, &names, 2, 1, 1e-2).0);
-    assert!(go_on(&mut loaded) == go_on(&mut optimizer));
-
-    let other = ParameterNames::from_names(vec!["lm_head.weight".into()]);
-    let error = AdamW::load(&dir, settings(0.1, 1.0), &other, &device()).expect_err("foreign");
-    assert!(
-        error.to_string().ends_with("has moments of parameters that the model lacks"),
-        "{error}"
-    );
 }

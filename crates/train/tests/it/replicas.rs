@@ -13,13 +13,12 @@ use nn::TokenBatch;
 use plan::{Plan, Request, Unwatched};
 use serde_json::Value;
 use train::{
-    AdamW, Collective, Context, Error, EvalRow, Event, Gradients, InProcess, Outcome,
-    ParameterNames, Progress, Recorder, RunDir, SingleReplica, StageState, StepPlace, StepReport,
-    StopFlag, apply_update, compare_replicas, finish_stage, on_replicas, start_or_resume,
-    write_checkpoint,
+    Collective, Context, Error, EvalRow, Event, Gradients, InProcess, Outcome, ParameterNames,
+    Progress, Recorder, RunDir, SingleReplica, StageState, StepPlace, StepReport, StopFlag,
+    apply_update, compare_replicas, finish_stage, on_replicas, start_or_resume, write_checkpoint,
 };
 
-use super::toy::{Pair, bits, device, place, settings, tiny_model};
+use super::toy::{Pair, bits, device, optimizer, place, settings, tiny_model};
 
 /// Runs `run` on a thread for each replica and gives what each returned, by rank.
 fn on_threads<R: Send>(world_size: usize, run: impl Fn(InProcess) -> R + Sync) -> Vec<R> {
@@ -139,7 +138,7 @@ fn weights_that_differ_are_found() {
             let loss = model.linear_loss(&[1.0; 6], &[1.0; 4]);
             gradients.accumulate(&model, || loss.backward());
             let norm = gradients.norm(1, place(1)).expect("finite");
-            model = AdamW::new(settings(0.0, 0.0), &names).step(model, gradients, norm, 1e-6);
+            model = optimizer(settings(0.0, 0.0), &model).step(model, gradients, norm, 1e-6);
         }
         let same = compare_replicas(&replica, &Pair::new(), 1).is_ok();
         let unseen = compare_replicas(&replica, &model, 3).is_ok();

@@ -11,9 +11,10 @@ use model::{CausalLm, load_causal_lm};
 use recipe::Recipe;
 use serde_json::{Value, json};
 use train::{
-    AdamW, Checks, Error, EvalRow, Event, FirstLoss, Learner, ParameterNames, Progress, Recorder,
-    RunDir, SampleRow, SaveFormat, Silent, SingleReplica, StageDir, StageRun, StageSettings,
-    StageStatus, StepReport, StopFlag, apply_update, lr, save_model, weights_to_export,
+    Checks, Error, EvalRow, Event, FirstLoss, Learner, Optimizer, ParameterNames, Progress,
+    Recorder, RunDir, SampleRow, SaveFormat, Silent, SingleReplica, StageDir, StageRun,
+    StageSettings, StageStatus, StepReport, StopFlag, apply_update, lr, save_model,
+    weights_to_export,
 };
 
 use super::toy::{bits, device, gradients_of, place, tiny_model};
@@ -80,12 +81,12 @@ fn run_stage(
     if let Some(checkpoint) = run.resume()? {
         model = load_causal_lm(&checkpoint.dir, &device())?;
         names = ParameterNames::of(&model);
-        optimizer = AdamW::load(&checkpoint.dir, optimizer_settings, &names, &device())?;
+        optimizer = Optimizer::load(&checkpoint.dir, optimizer_settings, &model, &device())?;
         first_loss = FirstLoss::Unknown;
     } else {
         model = tiny_model(1);
         names = ParameterNames::of(&model);
-        optimizer = AdamW::new(optimizer_settings, &names);
+        optimizer = Optimizer::new(optimizer_settings, &model)?;
         first_loss = FirstLoss::Fresh { vocab_size: testkit::ByteIds::VOCAB_SIZE };
         run.dry_save(
             |dir| save_model(dir, |out| model.write_safetensors(out, Dtype::F32)),

@@ -4,8 +4,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use model::CausalLm;
 use nn::TokenBatch;
-use recipe::{Optimizer, OptimizerKind};
-use train::{AdamW, GradNorm, Gradients, ParameterNames, StepPlace};
+use train::{GradNorm, Gradients, Optimizer, ParameterNames, StepPlace};
 
 /// A matrix and a vector.
 #[derive(Module, Debug)]
@@ -47,9 +46,14 @@ impl Pair {
     }
 }
 
-pub(crate) fn settings(weight_decay: f64, max_grad_norm: f64) -> Optimizer {
-    let kind = OptimizerKind::AdamW;
-    Optimizer { kind, lr: 1e-2, betas: [0.9, 0.95], eps: 1e-8, weight_decay, max_grad_norm }
+/// AdamW.
+pub(crate) fn settings(weight_decay: f64, max_grad_norm: f64) -> recipe::Optimizer {
+    recipe::Optimizer { weight_decay, max_grad_norm, ..recipe::Optimizer::adamw(1e-2) }
+}
+
+/// An optimizer without groups.
+pub(crate) fn optimizer<M: Module>(settings: recipe::Optimizer, model: &M) -> Optimizer {
+    Optimizer::new(settings, model).expect("no groups")
 }
 
 pub(crate) fn place(step: u64) -> StepPlace<'static> {
@@ -73,7 +77,7 @@ pub(crate) fn model_of_width(hidden_size: usize, seed: u64) -> CausalLm {
 /// One update of `model` on rows that are a function of the step, in micro-batches.
 pub(crate) fn update(
     mut model: CausalLm,
-    optimizer: &mut AdamW,
+    optimizer: &mut Optimizer,
     names: &ParameterNames,
     step: u64,
     n_micro: usize,

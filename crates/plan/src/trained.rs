@@ -1,0 +1,83 @@
+//! Names and shapes of the parameters that a stage trains, known before any weights are read.
+
+use arch::{AdapterResult, LoraConfig, ModelConfig, ParamKind, ParamSpec};
+use recipe::{Loaded, Optimizer};
+
+use crate::optimizer::unmatched_group;
+use crate::stage::{LoraPlan, Stage};
+use crate::{Error, Result};
+
+/// A parameter's checkpoint name and its shape.
+pub(crate) type NamedShape = (String, Vec<usize>);
+
+/// What a stage trains: all weights, or an adapter's factors and a head that the base lacks. Models that PPO trains
+/// together have names that begin with their role.
+pub(crate) fn trained_parameters(
+    config: &ModelConfig,
+    stage: &Stage,
+    lora: Option<&LoraPlan>,
+) -> Result<Vec<NamedShape>> {
+    let ppo = match stage {
+        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Dpo(_) => return of_model(config, lora, false),
+        Stage::Reward(_) => return of_model(config, lora, true),
+        Stage::Ppo(ppo) => ppo,
+    };
+    let policy = of_model(config, lora, false)?;
+    let value_config = ppo.value_config.as_ref().unwrap_or(config);
+    let value = of_model(value_config, ppo.value_lora.as_ref(), true)?;
+    let roles = [("policy", policy), ("value", value)];
+    Ok(roles
+        .into_iter()
+        .flat_map(|(role, parameters)| {
+            parameters.into_iter().map(move |(name, shape)| (format!("{role}.{name}"), shape))
+        })
+        .collect())
+}
+
+/// Refuses a group of the optimizer at `path` that matches none of the trained parameters.
+pub(crate) fn check_groups(
+    loaded: &Loaded,
+    path: &str,
+    optimizer: &Optimizer,
+    trained: &[NamedShape],
+) -> Result<()> {
+    let names = trained.iter().map(|(name, _)| name.as_str());
+    let Some(idx) = unmatched_group(optimizer, names.clone()) else { return Ok(()) };
+    let pattern = optimizer.groups.get(idx).map(|group| group.pattern.as_str());
+    let examples: Vec<String> = names.take(3).map(|name| format!("`{name}`")).collect();
+    Err(Error::Recipe(loaded.spans.error(
+        &format!("{path}.groups[{idx}].match"),
+        format!("no trained parameter has such a name: `{}`", pattern.unwrap_or_default()),
+        "matches nothing",
+        Some(format!("trained parameters have names such as {}", examples.join(", "))),
+    )))
+}
+
+fn of_model(
+    config: &ModelConfig,
+    lora: Option<&LoraPlan>,
+    is_scalar: bool,
+) -> Result<Vec<NamedShape>> {
+    let parameters =
+        if is_scalar { config.sequence_classifier_parameters() } else { config.parameters() };
+    let named = |spec: ParamSpec| (spec.name, spec.shape);
+    let Some(lora) = lora else { return Ok(parameters.into_iter().map(named).collect()) };
+    let mut trained = factors(&lora.config, config)?;
+    if is_scalar {
+        let head = parameters.into_iter().filter(|spec| spec.kind == ParamKind::Head);
+        trained.extend(head.map(named));
+    }
+    Ok(trained)
+}
+
+fn factors(lora: &LoraConfig, config: &ModelConfig) -> AdapterResult<Vec<NamedShape>> {
+    let layers = lora.layers(config)?.into_iter();
+    Ok(layers
+        .flat_map(|layer| {
+            let factor = |which: &str, shape: [usize; 2]| {
+                (format!("{}.lora_{which}.weight", layer.name), shape.to_vec())
+            };
+            [factor("A", [lora.rank, layer.d_in]), factor("B", [layer.d_out, lora.rank])]
+        })
+        .collect())
+}
