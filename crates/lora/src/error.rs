@@ -49,7 +49,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to do next.
+    /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::File(error) => return error.hint(),

@@ -1,6 +1,4 @@
-//! What adapters need of a model, whatever its head.
-//!
-//! It deliberately attaches nothing: lora does.
+//! The interface of a model that can have adapters. The crate lora attaches them.
 
 use arch::ModelConfig;
 use burn::module::Module;
@@ -8,16 +6,16 @@ use nn::Linear;
 
 use crate::{Backbone, CausalLm, ScalarModel};
 
-/// A model whose backbone can carry adapters.
+/// A model whose backbone can have adapters.
 pub trait Adaptable: Module {
     /// The model's shape.
     fn config(&self) -> &ModelConfig;
 
-    /// The part whose layers can carry adapters.
+    /// The part whose layers can have adapters.
     fn backbone_mut(&mut self) -> &mut Backbone;
 
-    /// The name of a head that a language model as base does not have: it is trained whole, beside
-    /// the adapters.
+    /// The name of a head that a language model as base model does not have: all of it is trained, together with the
+    /// adapters.
     fn own_head(&self) -> Option<&'static str>;
 
     /// The head of that name.

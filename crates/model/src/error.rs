@@ -29,20 +29,20 @@ pub enum Error {
         /// The operating system's answer.
         source: io::Error,
     },
-    /// A directory holds no safetensors weights.
+    /// A directory without safetensors weights.
     #[error("{}: no model.safetensors and no model.safetensors.index.json", dir.display())]
     NoWeights {
         /// The directory.
         dir: PathBuf,
-        /// Whether weights in PyTorch's own format stand there.
+        /// Whether it has weights in PyTorch's own format.
         pickled: bool,
     },
-    /// A weight file or index is not what its format asks for.
+    /// A weight file or index does not follow its format.
     #[error("{}: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// A file that the index names is not there.
@@ -63,7 +63,7 @@ pub enum Error {
         /// How many more are absent.
         more: usize,
     },
-    /// A file holds a tensor that the model has no place for.
+    /// A file has a tensor that the model does not have.
     #[error("{}: tensor that the model has no place for: `{name}`{}", path.display(), others(*more))]
     LeftOver {
         /// The file.
@@ -95,7 +95,7 @@ pub enum Error {
         /// The format's name in the file.
         dtype: String,
     },
-    /// A tensor holds a value that is not a finite number.
+    /// A tensor has a value that is not a finite number.
     #[error("{}: tensor `{name}` holds {value} at element {index}", path.display())]
     NotFinite {
         /// The file.
@@ -154,7 +154,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to do next.
+    /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::File(error) => return error.hint(),

@@ -1,7 +1,7 @@
 //! Reading a Hugging Face directory, strictly: every parameter present once, nothing left over.
 //!
-//! Names, shapes and formats are checked before any data is read. It deliberately reads no format
-//! that can carry code and follows no name out of the directory.
+//! Names, shapes and formats are checked before any data is read. Formats that can contain code are not read, and no
+//! name leads out of the directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,22 +21,22 @@ pub fn load_causal_lm(dir: &Path, device: &Device) -> Result<CausalLm> {
     load(dir, device, false)
 }
 
-/// As [`load_causal_lm`], for comparing with a reference that was cast to bf16 and back as a whole:
-/// in torch that rounds RoPE's frequencies too, which loading a directory does not.
+/// As [`load_causal_lm`], for comparison with a reference that was cast to bf16 and back as a whole: in torch that rounds
+/// RoPE's frequencies too, and loading a directory does not.
 pub fn load_causal_lm_cast_as_a_whole(dir: &Path, device: &Device) -> Result<CausalLm> {
     load(dir, device, true)
 }
 
 fn load(dir: &Path, device: &Device, rounds_frequencies: bool) -> Result<CausalLm> {
-    let description = ModelInfo::read(dir)?;
-    if description.architecture != Architecture::CausalLm {
+    let info = ModelInfo::read(dir)?;
+    if info.architecture != Architecture::CausalLm {
         return Err(Error::WrongHead {
             dir: dir.to_owned(),
             found: "a sequence classifier",
             expected: "a language model",
         });
     }
-    let config = description.config;
+    let config = info.config;
     let parameters = config.parameters();
     let mut files = WeightFiles::open(dir, &config, &parameters, &config.file_parameters())?;
     let from = Builder::new(&mut files, device);
@@ -48,15 +48,15 @@ fn load(dir: &Path, device: &Device, rounds_frequencies: bool) -> Result<CausalL
 
 /// The reward or value model of a directory: a sequence classifier with one label.
 pub fn load_scalar_model(dir: &Path, device: &Device) -> Result<ScalarModel> {
-    let description = ModelInfo::read(dir)?;
-    if description.architecture != Architecture::SequenceClassifier {
+    let info = ModelInfo::read(dir)?;
+    if info.architecture != Architecture::SequenceClassifier {
         return Err(Error::WrongHead {
             dir: dir.to_owned(),
             found: "a language model",
             expected: "a sequence classifier",
         });
     }
-    let config = description.config;
+    let config = info.config;
     let parameters = config.sequence_classifier_parameters();
     let mut files = WeightFiles::open(dir, &config, &parameters, &parameters)?;
     let model = ScalarModel::from_source(&config, &mut files, device)?;
@@ -64,13 +64,13 @@ pub fn load_scalar_model(dir: &Path, device: &Device) -> Result<ScalarModel> {
     Ok(model)
 }
 
-/// The weight files of a directory, matched with what a model needs before any data is read.
+/// The weight files of a directory, matched with a model's parameters before any data is read.
 pub struct WeightFiles {
     dir: PathBuf,
     files: Vec<SafetensorsFile>,
     /// Model name → (file, name in that file, shape).
     places: BTreeMap<String, Place>,
-    /// Tensors that files may hold if they are all zeros.
+    /// Tensors that are allowed if they are all zeros.
     zeros: Vec<Place>,
     /// The embedding's name and the head that must equal it, where a tied model's file has both.
     tied_head: Option<(String, Place)>,
@@ -84,7 +84,7 @@ struct Place {
 }
 
 impl WeightFiles {
-    /// Opens the files and checks names, shapes and formats of everything in them.
+    /// Opens the files and checks the names, shapes and formats of all tensors.
     ///
     /// The model needs `parameters`; of `file_parameters`, the others may be there as zeros.
     pub fn open(
@@ -131,7 +131,7 @@ impl WeightFiles {
         Ok(open)
     }
 
-    /// Checks what is known only from data: tensors that must be zeros.
+    /// Checks the data of tensors that must be zeros.
     pub fn finish(mut self) -> Result<()> {
         for place in std::mem::take(&mut self.zeros) {
             let zeros = vec![0.0; place.shape.iter().product()];
@@ -148,8 +148,7 @@ impl WeightFiles {
     }
 
     fn check_names(&self, missing: Vec<String>, left: &BTreeMap<String, usize>) -> Result<()> {
-        // A left-over name explains an absent one (another prefix, another family), so both are told
-        // where both are there: the absent tensor first.
+        // The absent tensor is reported before a left-over one: a left-over name often explains it.
         if let Some((name, others)) = missing.split_first() {
             return Err(Error::MissingTensor {
                 place: self.place(),
@@ -208,7 +207,7 @@ impl ParameterSource for WeightFiles {
     }
 }
 
-/// The embedding's name, and the head that a file of a tied model may repeat it as.
+/// The embedding's name, and the head as which a tied model's file may repeat it.
 fn tied_head_spec(config: &ModelConfig, parameters: &[ParamSpec]) -> Option<(String, ParamSpec)> {
     let embedding = parameters.first()?;
     let causal = !parameters.iter().any(|spec| spec.kind == arch::ParamKind::Head);

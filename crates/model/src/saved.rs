@@ -1,6 +1,4 @@
-//! What a model needs so that others can write it down and take it up again without knowing its head.
-//!
-//! It deliberately has no way to make new weights: who starts a model says what it starts from.
+//! The interface of a model that is saved and loaded, whatever its head.
 
 use std::io;
 use std::path::Path;
@@ -11,9 +9,9 @@ use burn::tensor::Device;
 
 use crate::{CausalLm, Result, ScalarModel, load_causal_lm, load_scalar_model};
 
-/// A model that lies in Hugging Face directories under an architecture's name.
+/// A model with an architecture's name in Hugging Face directories.
 pub trait SavedModel: Module {
-    /// What config.json calls it.
+    /// Its architecture in config.json.
     const ARCHITECTURE: Architecture;
 
     /// Reads a directory, strictly.
@@ -22,7 +20,7 @@ pub trait SavedModel: Module {
     /// The model's shape.
     fn config(&self) -> &ModelConfig;
 
-    /// The parameters of its file, those included that it lacks in memory and that are zeros there.
+    /// The parameters of its file, including those that it does not have in memory and that are zeros in the file.
     fn file_parameters(&self) -> Vec<ParamSpec>;
 
     /// Writes its weights as one safetensors file.

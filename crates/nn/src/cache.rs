@@ -46,7 +46,7 @@ impl KvCache {
         self.len
     }
 
-    /// Whether it holds no token.
+    /// Whether it has no tokens.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -8,7 +8,7 @@ use crate::{Embedding, KvCache, TokenBatch};
 /// Input of a backbone: `b` rows of `t` positions.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// What is at each position.
+    /// Token ids or vectors.
     pub values: InputValues,
     /// Position of each token, from 0 at the start of its own text.
     pub positions_bt: Tensor<2, Int>,
