@@ -25,7 +25,7 @@ pub(crate) fn spec(config: &LlamaConfig) -> RopeDecoderSpec {
         qkv_bias: config.attention_bias,
         o_bias: config.attention_bias,
         mlp_bias: config.mlp_bias,
-        rope: config.rope_parameters.clone(),
+        rope: config.rope_parameters,
         n_positions: config.max_position_embeddings,
     }
 }

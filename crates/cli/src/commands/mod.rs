@@ -95,7 +95,9 @@ fn open_model_in<M: TrainedModel>(
 /// model is opened.
 fn warn_of_unknown_keys(dir: &Path) {
     let warnings = arch::ModelInfo::read(dir).map(|info| info.warnings).unwrap_or_default();
-    warnings.iter().for_each(|warning| warn(warning));
+    for warning in &warnings {
+        warn(warning);
+    }
 }
 
 /// Reads and plans a recipe.

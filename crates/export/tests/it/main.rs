@@ -1,8 +1,6 @@
 //! Exported directories: weights that come back bit by bit, ids, shards, zeros for absent biases, nothing left behind
 //! by a failure.
 
-#![expect(clippy::print_stderr, reason = "a skipped test says so")]
-
 mod directory;
 mod weights;
 

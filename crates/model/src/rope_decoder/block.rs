@@ -102,9 +102,12 @@ impl SelfAttention {
         let k_proj = linear("k_proj", d, kv, spec.qkv_bias)?;
         let v_proj = linear("v_proj", d, kv, spec.qkv_bias)?;
         let o_proj = linear("o_proj", q, d, spec.o_bias)?;
-        let mut norm = |name| match spec.qk_norm {
-            true => from.rms_norm(name, heads.head_dim, spec.rms_norm_eps).map(Some),
-            false => Ok(None),
+        let mut norm = |name| {
+            if spec.qk_norm {
+                from.rms_norm(name, heads.head_dim, spec.rms_norm_eps).map(Some)
+            } else {
+                Ok(None)
+            }
         };
         let (q_norm, k_norm) = (norm("q_norm")?, norm("k_norm")?);
         Ok(Self { q_proj, k_proj, v_proj, o_proj, q_norm, k_norm, heads })

@@ -19,6 +19,8 @@ pub(super) struct Adafactor {
 }
 
 /// Running means of the squared gradient.
+// One for each parameter, so its size does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 enum SecondMoment {
     /// Over each row and over each column, flat.

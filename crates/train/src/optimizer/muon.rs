@@ -145,13 +145,13 @@ mod tests {
                 for q in p + 1..n {
                     let angle = 0.5 * (2.0 * a[p][q]).atan2(a[q][q] - a[p][p]);
                     let (sin, cos) = angle.sin_cos();
-                    for k in 0..n {
-                        let (x, y) = (a[k][p], a[k][q]);
-                        (a[k][p], a[k][q]) = (cos * x - sin * y, sin * x + cos * y);
+                    for row in &mut a {
+                        let (x, y) = (row[p], row[q]);
+                        (row[p], row[q]) = (cos * x - sin * y, sin * x + cos * y);
                     }
-                    for k in 0..n {
-                        let (x, y) = (a[p][k], a[q][k]);
-                        (a[p][k], a[q][k]) = (cos * x - sin * y, sin * x + cos * y);
+                    let (upper, lower) = a.split_at_mut(q);
+                    for (x, y) in upper[p].iter_mut().zip(&mut lower[0]) {
+                        (*x, *y) = (cos * *x - sin * *y, sin * *x + cos * *y);
                     }
                 }
             }

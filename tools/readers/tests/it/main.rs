@@ -2,6 +2,8 @@
 //!
 //! The valid files are the seeds of the fuzz targets in `fuzz/seeds`.
 
+#![allow(clippy::print_stdout, reason = "the number of inputs tried belongs to the result")]
+
 mod mutation;
 mod seeds;
 
