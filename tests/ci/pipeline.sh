@@ -87,5 +87,8 @@ echo "Write a comment." | "$temper" chat runs/lora/ppo --max-new-tokens 16
 "$temper" generate out-adapter --base runs/lora/ppo/base --chat --prompt "Write a comment." --greedy --max-new-tokens 8
 "$temper" generate out-merged --chat --prompt "Write a comment." --greedy --max-new-tokens 8
 
+# Every kind of optimizer, killed and resumed.
+"$root/tests/ci/optimizers.sh" "$temper"
+
 "$temper" verify "$root/tests/golden" >verify.jsonl || { cat verify.jsonl; exit 1; }
 echo "verified $(wc -l <verify.jsonl) sets of reference vectors"

@@ -54,6 +54,52 @@ fn twenty_steps_of_training() {
     assert_eq!(names(&report), expected);
 }
 
+/// Optimizers of torch, transformers and PEFT, by the settings beside the vectors.
+#[test]
+fn twenty_steps_of_every_optimizer() {
+    let expected = ["loss", "grad_norm", "lr", "lr_by_group"];
+    for name in ["muon", "muon-original", "adafactor", "adafactor-scaled", "adafactor-momentum"] {
+        let report = passes(&golden_dir("training").join(name), "training-full");
+        let weights = ["weights_worst", "weights_99_9_percent"];
+        assert_eq!(names(&report), [&expected[..], &weights].concat(), "{name}");
+    }
+    let report = passes(&golden_dir("training/loraplus"), "training-lora");
+    let factors = ["factors_worst", "factors_99_9_percent", "frozen_weights"];
+    assert_eq!(names(&report), [&expected[..], &factors].concat());
+}
+
+/// Other settings than the reference's are seen, and settings that no recipe could have are refused.
+#[test]
+fn settings_of_a_reference_count() {
+    let work = tempfile::tempdir().unwrap();
+    let dir = work.path().join("muon");
+    copy_dir(&golden_dir("training/muon"), &dir);
+    let file = dir.join("settings.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\"nesterov\": true"));
+    let with = |from: &str, to: &str| {
+        fsio::write_atomic(&file, text.replace(from, to)).unwrap();
+        replay(&dir).remove(0)
+    };
+    let report = with("\"nesterov\": true", "\"nesterov\": false");
+    assert!(report.error.is_none() && !report.passed());
+    let report = with("\"nesterov\"", "\"nestorov\"");
+    assert!(report.error.unwrap().contains("unknown field `nestorov`"));
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fsio::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            fsio::write_atomic(&target, std::fs::read(entry.path()).unwrap()).unwrap();
+        }
+    }
+}
+
 #[test]
 fn sampling_distributions() {
     let report = passes(&golden_dir("sampling.safetensors"), "sampling");
@@ -68,9 +114,11 @@ fn a_folder_of_folders_gives_a_report_for_each() {
     let adapters = ["adapter"; 3];
     let models =
         ["causal-lm", "causal-lm", "causal-lm-widened", "causal-lm", "causal-lm", "causal-lm"];
-    let others =
-        ["ppo", "ppo", "preference", "reward", "sampling", "training-full", "training-lora"];
-    assert_eq!(kinds, [&adapters[..], &models, &others].concat());
+    let others = ["ppo", "ppo", "preference", "reward", "sampling"];
+    // adafactor, -momentum, -scaled, full; lora, loraplus; muon, -original.
+    let (full, lora) = ("training-full", "training-lora");
+    let training = [full, full, full, full, lora, lora, full, full];
+    assert_eq!(kinds, [&adapters[..], &models, &others, &training].concat());
     assert!(reports.iter().all(Report::passed));
 }
 
