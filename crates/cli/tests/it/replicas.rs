@@ -206,7 +206,7 @@ fn what_cannot_be_shared_is_refused() {
        |
        | --set replicas=0
        |                ^
-      hint: `replicas`: Copies of the model that share the rows of each step
+      hint: `replicas`: Number of data-parallel replicas that share the rows of each step
     "#);
     assert_snapshot!(refused(&["replicas=2", "device=\"cuda:1\""]), @r#"
     exit 2

@@ -129,13 +129,10 @@ fn follow(
     Ok((model, quantities))
 }
 
-/// How far two sets of numbers are apart: the largest distance from a number of one to the nearest of the other.
-fn distance(a: &[f64], b: &[f64]) -> f64 {
-    let one_way = |from: &[f64], to: &[f64]| {
-        let nearest = |x: &f64| to.iter().map(|y| (x - y).abs()).fold(f64::INFINITY, f64::min);
-        from.iter().map(nearest).fold(0.0, f64::max)
-    };
-    one_way(a, b).max(one_way(b, a))
+/// The largest distance from a rate of ours to the nearest one of torch's groups, which may have groups without parameters.
+fn distance(ours: &[f64], groups: &[f64]) -> f64 {
+    let nearest = |x: &f64| groups.iter().map(|y| (x - y).abs()).fold(f64::INFINITY, f64::min);
+    ours.iter().map(nearest).fold(0.0, f64::max)
 }
 
 /// The mean loss of a step and the norm of its gradients, over all its micro-batches.

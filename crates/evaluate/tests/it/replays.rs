@@ -157,13 +157,16 @@ fn unsupported_adapters_are_refused_by_key() {
         ("modules_to_save", json!(["lm_head"])),
     ] {
         let place = tempfile::tempdir().unwrap();
+        copy_dir(&golden_dir("adapters/base"), &place.path().join("base"));
+        let adapter = place.path().join("adapter");
+        fsio::create_dir_all(&adapter).unwrap();
         for file in ["adapter_model.safetensors", "io.safetensors", "merged.safetensors"] {
-            fsio::write_atomic(place.path().join(file), read(file)).unwrap();
+            fsio::write_atomic(adapter.join(file), read(file)).unwrap();
         }
         let mut config: Value = serde_json::from_slice(&read("adapter_config.json")).unwrap();
         config[key] = value;
-        fsio::write_atomic(place.path().join("adapter_config.json"), config.to_string()).unwrap();
-        let reports = replay(place.path());
+        fsio::write_atomic(adapter.join("adapter_config.json"), config.to_string()).unwrap();
+        let reports = replay(&adapter);
         let error = reports[0].error.clone().unwrap();
         assert!(error.contains(&format!("not supported: `{key}`")), "{error}");
     }

@@ -122,7 +122,7 @@ fn settings_that_make_no_sense() {
         ("target_modules", json!(null), "missing key `target_modules`"),
         ("target_modules", json!([1]), "`target_modules` is not a list of names"),
         ("target_modules", json!([]), "lora `target_modules` must be"),
-        ("target_modules", json!("("), "not a regular expression"),
+        ("target_modules", json!("("), "not a supported regular expression"),
         ("target_modules", json!(["x_proj"]), "matches no layer of the model: `x_proj`"),
         ("peft_type", json!(null), "missing key `peft_type`"),
     ] {

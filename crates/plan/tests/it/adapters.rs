@@ -71,7 +71,7 @@ fn targets_that_are_no_layers_stop_the_plan_at_their_line() {
             "matches a module that cannot have an adapter: `model.norm`",
         ),
         ("{ target_pattern = 'q_proj' }", "matches no layer of the model: `q_proj`"),
-        ("{ target_pattern = '(' }", "is not a regular expression: `(`"),
+        ("{ target_pattern = '(' }", "is not a supported regular expression: `(`"),
     ] {
         let error = refused(&with_lora(keys));
         let text = error.to_string();

@@ -204,6 +204,9 @@ fn unknown_keys_of_a_starting_model_are_warnings_once() {
     // Both stages start from the same directory, whose config.json has a key that no family has.
     let recipe = RECIPE.replace("[sft]\nstart = \"pretrain\"", "[sft]\nstart = \"base\"");
     let recipe = recipe.replace("[pretrain]\n", "[pretrain]\nstart = \"base\"\n");
+    let (model, pretrain) = (recipe.find("[model]"), recipe.find("[pretrain]"));
+    let (Some(model), Some(pretrain)) = (model, pretrain) else { panic!("sections: {recipe}") };
+    let recipe = format!("{}{}", &recipe[..model], &recipe[pretrain..]);
     let dir = folder(&recipe);
     let base = dir.path().join("base");
     fsio::create_dir_all(&base).expect("a directory");

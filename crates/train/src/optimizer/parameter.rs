@@ -44,12 +44,13 @@ impl ModuleVisitor for Collect {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.val();
-        let container = self.containers.last().map(String::as_str);
+        // How a weight is stored does not matter here; its layer does.
+        let layer = self.containers.iter().rfind(|container| *container != "Enum:Weight");
         self.found.push(Parameter {
             name: self.path.name(),
             shape: value.dims().to_vec(),
             trained: value.is_require_grad(),
-            is_in_out: container == Some("Struct:Conv1d"),
+            is_in_out: layer.is_some_and(|layer| layer == "Struct:Conv1d"),
         });
     }
 }
