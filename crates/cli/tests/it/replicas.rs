@@ -210,7 +210,7 @@ fn what_cannot_be_shared_is_refused() {
     "#);
     assert_snapshot!(refused(&["replicas=2", "device=\"cuda:1\""]), @r#"
     exit 2
-    error: `replicas` does not fit: `device` names one card, and each replica needs one: "cuda" takes the first
+    error: `replicas` does not fit: `device` names one GPU and each replica needs its own: "cuda" uses the first ones
       --> the command line
        |
        | --set replicas=2
