@@ -2,6 +2,7 @@
 
 mod gpt2;
 mod llama;
+mod qwen3;
 
 use crate::config_reader::ConfigReader;
 use crate::error::Result;
@@ -9,6 +10,7 @@ use crate::family_config::{FamilyConfig, FamilyNames};
 
 pub use gpt2::{Activation, Gpt2Config};
 pub use llama::LlamaConfig;
+pub use qwen3::Qwen3Config;
 
 /// Declares [`Family`] and [`ModelConfig`] with a variant per family, and every match over them.
 macro_rules! families {
@@ -64,6 +66,8 @@ families! {
     Llama(LlamaConfig),
     /// LayerNorm, learned positions, GELU.
     Gpt2(Gpt2Config),
+    /// Llama with norms on queries and keys.
+    Qwen3(Qwen3Config),
 }
 
 impl Family {

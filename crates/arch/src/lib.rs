@@ -30,7 +30,7 @@ pub use adapter_error::{AdapterError, AdapterResult};
 pub use cost::{AdapterShape, Computation, HeadOutput, KernelPath, TrainingShape};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
-pub use family::{Activation, Family, Gpt2Config, LlamaConfig, ModelConfig};
+pub use family::{Activation, Family, Gpt2Config, LlamaConfig, ModelConfig, Qwen3Config};
 pub use memory_estimate::MemoryEstimate;
 pub use model_config::Architecture;
 pub use model_info::ModelInfo;

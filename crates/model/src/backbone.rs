@@ -11,6 +11,7 @@ use crate::build::Builder;
 use crate::decoder::Decoder;
 use crate::gpt2::{self, Gpt2Model};
 use crate::llama;
+use crate::qwen3;
 use crate::rope_decoder::RopeDecoder;
 use crate::{Output, Result};
 
@@ -23,6 +24,8 @@ pub enum Backbone {
     Llama(RopeDecoder),
     /// LayerNorm, learned positions, GELU.
     Gpt2(Gpt2Model),
+    /// Llama with norms on queries and keys.
+    Qwen3(RopeDecoder),
 }
 
 impl Backbone {
@@ -35,6 +38,10 @@ impl Backbone {
             ModelConfig::Gpt2(config) => {
                 Self::Gpt2(Gpt2Model::build(config, &mut from.inside(gpt2::PREFIX))?)
             }
+            ModelConfig::Qwen3(config) => {
+                let spec = qwen3::spec(config);
+                Self::Qwen3(RopeDecoder::build(&spec, &mut from.inside(qwen3::PREFIX))?)
+            }
         })
     }
 
@@ -43,13 +50,14 @@ impl Backbone {
         match variant {
             "Llama" => Some(llama::PREFIX),
             "Gpt2" => Some(gpt2::PREFIX),
+            "Qwen3" => Some(qwen3::PREFIX),
             _ => None,
         }
     }
 
     fn decoder(&self) -> &dyn Decoder {
         match self {
-            Self::Llama(model) => model,
+            Self::Llama(model) | Self::Qwen3(model) => model,
             Self::Gpt2(model) => model,
         }
     }
@@ -58,6 +66,7 @@ impl Backbone {
         match self {
             Self::Llama(model) => (llama::PREFIX, model),
             Self::Gpt2(model) => (gpt2::PREFIX, model),
+            Self::Qwen3(model) => (qwen3::PREFIX, model),
         }
     }
 

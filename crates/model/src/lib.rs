@@ -17,6 +17,7 @@ mod llama;
 mod load;
 mod names;
 mod output;
+mod qwen3;
 mod rope_decoder;
 mod safetensors;
 mod saved;

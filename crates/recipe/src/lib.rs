@@ -61,7 +61,7 @@ pub use input_keys::{InputKeys, OnBadRow};
 pub use load::{Loaded, load, parse};
 pub use location::KeyLocation;
 pub use lora::{BaseDtype, LoraKeys};
-pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, StartModel};
+pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, Qwen3Model, StartModel};
 pub use optimizer::{
     AdafactorKeys, AdamwKeys, AdjustLr, MuonAdamw, MuonKeys, Optimizer, OptimizerGroup,
     OptimizerKind,

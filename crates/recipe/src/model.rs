@@ -17,6 +17,8 @@ pub enum ModelSection {
     Llama(LlamaModel),
     /// GPT-2: LayerNorm, learned position embeddings, GELU.
     Gpt2(Gpt2Model),
+    /// Qwen3: Llama with an RMSNorm on each query head and each key head.
+    Qwen3(Qwen3Model),
     /// An existing model.
     #[serde(untagged)]
     Start(StartModel),
@@ -95,6 +97,65 @@ pub struct LlamaModel {
     pub hidden_act: Activation,
 }
 
+/// A new model of the family `qwen3`, with full attention in all blocks. The keys are those of its config.json.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Qwen3Model {
+    /// Width of the model.
+    #[schemars(range(min = 2, max = 65_536))]
+    pub hidden_size: usize,
+    /// Number of blocks.
+    #[schemars(range(min = 1, max = 1024))]
+    pub num_hidden_layers: usize,
+    /// Number of query heads.
+    #[schemars(range(min = 1, max = 1024))]
+    pub num_attention_heads: usize,
+    /// Number of key and value heads; it must divide the number of query heads. Default: one per
+    /// query head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub num_key_value_heads: Option<usize>,
+    /// Width of the feed-forward layers.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub intermediate_size: usize,
+    /// Width of a head, an even number.
+    #[serde(default = "default_qwen3_head_dim")]
+    #[schemars(range(min = 2, max = 4096))]
+    pub head_dim: usize,
+    /// Vocabulary size. Default: that of the tokenizer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub vocab_size: Option<usize>,
+    /// Maximum sequence length, in tokens. Default: the longest `sequence_length` of the recipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub max_position_embeddings: Option<usize>,
+    /// Added to the denominator of RMSNorm for numerical stability.
+    #[serde(default = "default_qwen3_rms_norm_eps")]
+    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 0.1))]
+    pub rms_norm_eps: f64,
+    /// Base of the rotary position embeddings.
+    #[serde(default = "default_qwen3_rope_theta")]
+    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e12))]
+    pub rope_theta: f64,
+    /// Scaling of the rotary position embeddings to longer sequences. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
+    /// Whether the output layer shares the token embedding's weights.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+    /// Whether the attention projections have biases.
+    #[serde(default)]
+    pub attention_bias: bool,
+    /// Standard deviation of new weights.
+    #[serde(default = "default_initializer_range")]
+    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1.0))]
+    pub initializer_range: f64,
+    /// Activation function of the feed-forward layers.
+    #[serde(default = "default_hidden_act")]
+    pub hidden_act: Activation,
+}
+
 /// A new model of the family `gpt2`. The keys are those of its config.json, and `bias`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -161,7 +222,7 @@ impl ModelSection {
     /// Whether the section describes a new model.
     pub fn is_new(&self) -> bool {
         match self {
-            Self::Llama(_) | Self::Gpt2(_) => true,
+            Self::Llama(_) | Self::Gpt2(_) | Self::Qwen3(_) => true,
             Self::Start(_) => false,
         }
     }
@@ -171,6 +232,7 @@ impl ModelSection {
         match self {
             Self::Llama(keys) => keys.vocab_size,
             Self::Gpt2(keys) => keys.vocab_size,
+            Self::Qwen3(keys) => keys.vocab_size,
             Self::Start(_) => None,
         }
     }
@@ -182,6 +244,9 @@ impl ModelSection {
                 keys.max_position_embeddings.map(|n| ("max_position_embeddings", n))
             }
             Self::Gpt2(keys) => keys.n_positions.map(|n| ("n_positions", n)),
+            Self::Qwen3(keys) => {
+                keys.max_position_embeddings.map(|n| ("max_position_embeddings", n))
+            }
             Self::Start(_) => None,
         }
     }
@@ -192,6 +257,7 @@ impl ModelSection {
         let (keys, model_type, positions_key) = match self {
             Self::Llama(keys) => (serde_json::to_value(keys), "llama", "max_position_embeddings"),
             Self::Gpt2(keys) => (serde_json::to_value(keys), "gpt2", "n_positions"),
+            Self::Qwen3(keys) => (serde_json::to_value(keys), "qwen3", "max_position_embeddings"),
             Self::Start(_) => return None,
         };
         let Ok(Value::Object(keys)) = keys else { return None };
@@ -207,6 +273,7 @@ impl ModelSection {
         match self {
             Self::Llama(keys) => keys.check(diagnostics),
             Self::Gpt2(keys) => keys.check(diagnostics),
+            Self::Qwen3(keys) => keys.check(diagnostics),
             Self::Start(_) => {}
         }
     }
@@ -215,18 +282,10 @@ impl ModelSection {
 impl LlamaModel {
     fn check(&self, diagnostics: &mut Diagnostics) {
         let heads = self.num_attention_heads;
-        if let Some(kv_heads) = self.num_key_value_heads
-            && !heads.is_multiple_of(kv_heads)
-        {
-            diagnostics.value(
-                "model.num_key_value_heads",
-                &format!("must divide `num_attention_heads` ({heads})"),
-                kv_heads,
-            );
-        }
+        check_kv_heads(heads, self.num_key_value_heads, diagnostics);
         match self.head_dim {
             Some(head_dim) if !head_dim.is_multiple_of(2) => {
-                diagnostics.value("model.head_dim", "must be even for rotary positions", head_dim);
+                diagnostics.value("model.head_dim", HEAD_DIM_IS_EVEN, head_dim);
             }
             None if !self.hidden_size.is_multiple_of(2 * heads) => diagnostics.value(
                 "model.hidden_size",
@@ -238,6 +297,32 @@ impl LlamaModel {
         if let Some(rope) = &self.rope_scaling {
             rope.check("model.rope_scaling", diagnostics);
         }
+    }
+}
+
+impl Qwen3Model {
+    fn check(&self, diagnostics: &mut Diagnostics) {
+        check_kv_heads(self.num_attention_heads, self.num_key_value_heads, diagnostics);
+        if !self.head_dim.is_multiple_of(2) {
+            diagnostics.value("model.head_dim", HEAD_DIM_IS_EVEN, self.head_dim);
+        }
+        if let Some(rope) = &self.rope_scaling {
+            rope.check("model.rope_scaling", diagnostics);
+        }
+    }
+}
+
+const HEAD_DIM_IS_EVEN: &str = "must be even for rotary positions";
+
+fn check_kv_heads(heads: usize, kv_heads: Option<usize>, diagnostics: &mut Diagnostics) {
+    if let Some(kv_heads) = kv_heads
+        && !heads.is_multiple_of(kv_heads)
+    {
+        diagnostics.value(
+            "model.num_key_value_heads",
+            &format!("must divide `num_attention_heads` ({heads})"),
+            kv_heads,
+        );
     }
 }
 
@@ -259,6 +344,18 @@ fn default_true() -> bool {
 
 fn default_rms_norm_eps() -> f64 {
     1e-5
+}
+
+fn default_qwen3_head_dim() -> usize {
+    128
+}
+
+fn default_qwen3_rms_norm_eps() -> f64 {
+    1e-6
+}
+
+fn default_qwen3_rope_theta() -> f64 {
+    1_000_000.0
 }
 
 fn default_layer_norm_epsilon() -> f64 {

@@ -48,41 +48,46 @@ pub struct LlamaConfig {
 /// Files of transformers before this release have no key `rope_theta`: it was a constant.
 const FIRST_RELEASE_WITH_THETA: (u64, u64) = (4, 33);
 
-/// Checks that the heads divide the widths, and returns the width of a head.
-fn check_heads(
-    reader: &ConfigReader,
-    hidden_size: usize,
-    n_heads: usize,
-    n_kv_heads: usize,
-    head_dim: Option<usize>,
-) -> Result<usize> {
-    if !hidden_size.is_multiple_of(n_heads) {
-        let message = format!(
-            "`hidden_size` must be a multiple of `num_attention_heads`: `{hidden_size}` and `{n_heads}`"
-        );
-        return Err(reader.inconsistent(message, None));
+/// Numbers and width of attention heads.
+pub(super) struct HeadSizes {
+    pub(super) n_heads: usize,
+    pub(super) n_kv_heads: usize,
+    pub(super) head_dim: usize,
+}
+
+impl HeadSizes {
+    /// Reads and checks them. `default_head_dim` gives the width of a head from the number of heads where the file does
+    /// not state it.
+    pub(super) fn read(
+        reader: &mut ConfigReader,
+        default_head_dim: impl FnOnce(usize) -> usize,
+    ) -> Result<Self> {
+        let n_heads = reader.size("num_attention_heads", 1..=limits::HEADS)?;
+        let n_kv_heads = reader.size_or_none("num_key_value_heads", 1..=limits::HEADS)?;
+        let n_kv_heads = n_kv_heads.unwrap_or(n_heads);
+        if !n_heads.is_multiple_of(n_kv_heads) {
+            let message = format!(
+                "`num_attention_heads` must be a multiple of `num_key_value_heads`: `{n_heads}` and `{n_kv_heads}`"
+            );
+            return Err(reader.inconsistent(message, None));
+        }
+        let head_dim = reader.size_or_none("head_dim", 2..=limits::HEAD_WIDTH)?;
+        let head_dim = head_dim.unwrap_or_else(|| default_head_dim(n_heads));
+        if !head_dim.is_multiple_of(2) || head_dim > limits::HEAD_WIDTH {
+            let message =
+                format!("`head_dim` must be even and at most {}: `{head_dim}`", limits::HEAD_WIDTH);
+            let hint = "RoPE rotates pairs of elements: make `head_dim`, or `hidden_size` / `num_attention_heads`, even";
+            return Err(reader.inconsistent(message, Some(hint)));
+        }
+        if n_heads * head_dim > limits::WIDTH {
+            let message = format!(
+                "`num_attention_heads` × `head_dim` must be at most {}: `{n_heads}` × `{head_dim}`",
+                limits::WIDTH
+            );
+            return Err(reader.inconsistent(message, None));
+        }
+        Ok(Self { n_heads, n_kv_heads, head_dim })
     }
-    if !n_heads.is_multiple_of(n_kv_heads) {
-        let message = format!(
-            "`num_attention_heads` must be a multiple of `num_key_value_heads`: `{n_heads}` and `{n_kv_heads}`"
-        );
-        return Err(reader.inconsistent(message, None));
-    }
-    let head_dim = head_dim.unwrap_or(hidden_size / n_heads);
-    if !head_dim.is_multiple_of(2) || head_dim > limits::HEAD_WIDTH {
-        let message =
-            format!("`head_dim` must be even and at most {}: `{head_dim}`", limits::HEAD_WIDTH);
-        let hint = "RoPE rotates pairs of elements: make `head_dim`, or `hidden_size` / `num_attention_heads`, even";
-        return Err(reader.inconsistent(message, Some(hint)));
-    }
-    if n_heads * head_dim > limits::WIDTH {
-        let message = format!(
-            "`num_attention_heads` × `head_dim` must be at most {}: `{n_heads}` × `{head_dim}`",
-            limits::WIDTH
-        );
-        return Err(reader.inconsistent(message, None));
-    }
-    Ok(head_dim)
 }
 
 /// The first Llama files call the context length `max_sequence_length`.
@@ -130,19 +135,35 @@ impl LlamaConfig {
         self.num_key_value_heads * self.head_dim
     }
 
-    fn backbone(&self) -> ParamTable {
+    /// Parameters of the language model; `qk_norm`: with a norm on each query head and each key head.
+    pub(super) fn language_model(&self, qk_norm: bool) -> Vec<ParamSpec> {
+        let mut table = self.backbone(qk_norm);
+        if !self.tie_word_embeddings {
+            table.head("lm_head.weight", self.vocab_size, self.hidden_size, self.initializer_range);
+        }
+        table.finish()
+    }
+
+    /// Parameters of the sequence classifier; `qk_norm` as above.
+    pub(super) fn sequence_classifier(&self, qk_norm: bool) -> Vec<ParamSpec> {
+        let mut table = self.backbone(qk_norm);
+        table.head("score.weight", 1, self.hidden_size, self.initializer_range);
+        table.finish()
+    }
+
+    fn backbone(&self, qk_norm: bool) -> ParamTable {
         let std = self.initializer_range;
         let d = self.hidden_size;
         let mut table = ParamTable::default();
         table.embedding("model.embed_tokens.weight".to_owned(), [self.vocab_size, d], std);
         for layer in 0..self.num_hidden_layers {
-            self.block(&mut table, &format!("model.layers.{layer}"));
+            self.block(&mut table, &format!("model.layers.{layer}"), qk_norm);
         }
         table.norm("model.norm", d, false);
         table
     }
 
-    fn block(&self, table: &mut ParamTable, prefix: &str) {
+    fn block(&self, table: &mut ParamTable, prefix: &str, qk_norm: bool) {
         let std = self.initializer_range;
         let (d, inner) = (self.hidden_size, self.intermediate_size);
         let (q, kv) = (self.query_width(), self.key_value_width());
@@ -150,6 +171,10 @@ impl LlamaConfig {
         for (name, d_in, d_out) in attention {
             let shape = LinearShape { d_in, d_out, bias: self.attention_bias, std };
             table.linear(&format!("{prefix}.self_attn.{name}"), AxisOrder::OutIn, shape);
+        }
+        if qk_norm {
+            table.norm(&format!("{prefix}.self_attn.q_norm"), self.head_dim, false);
+            table.norm(&format!("{prefix}.self_attn.k_norm"), self.head_dim, false);
         }
         for (name, d_in, d_out) in
             [("gate_proj", d, inner), ("up_proj", d, inner), ("down_proj", inner, d)]
@@ -176,11 +201,14 @@ impl FamilyConfig for LlamaConfig {
 
     fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<Self> {
         let hidden_size = reader.size("hidden_size", 1..=limits::WIDTH)?;
-        let n_heads = reader.size("num_attention_heads", 1..=limits::HEADS)?;
-        let n_kv_heads = reader.size_or_none("num_key_value_heads", 1..=limits::HEADS)?;
-        let n_kv_heads = n_kv_heads.unwrap_or(n_heads);
-        let head_dim = reader.size_or_none("head_dim", 2..=limits::HEAD_WIDTH)?;
-        let head_dim = check_heads(reader, hidden_size, n_heads, n_kv_heads, head_dim)?;
+        let heads = HeadSizes::read(reader, |n_heads| hidden_size / n_heads)?;
+        if !hidden_size.is_multiple_of(heads.n_heads) {
+            let message = format!(
+                "`hidden_size` must be a multiple of `num_attention_heads`: `{hidden_size}` and `{}`",
+                heads.n_heads
+            );
+            return Err(reader.inconsistent(message, None));
+        }
         let max_position_embeddings = read_positions(reader)?;
         refuse_unsupported(reader)?;
         let default_theta = theta_of_old_file(reader);
@@ -190,9 +218,9 @@ impl FamilyConfig for LlamaConfig {
             hidden_size,
             intermediate_size: reader.size("intermediate_size", 1..=limits::WIDTH)?,
             num_hidden_layers: reader.size("num_hidden_layers", 1..=limits::LAYERS)?,
-            num_attention_heads: n_heads,
-            num_key_value_heads: n_kv_heads,
-            head_dim,
+            num_attention_heads: heads.n_heads,
+            num_key_value_heads: heads.n_kv_heads,
+            head_dim: heads.head_dim,
             max_position_embeddings,
             rms_norm_eps: reader.float("rms_norm_eps", 0.0..=1.0)?,
             rope_parameters: RopeParameters::read(reader, default_theta, max_position_embeddings)?,
@@ -226,17 +254,11 @@ impl FamilyConfig for LlamaConfig {
     }
 
     fn parameters(&self) -> Vec<ParamSpec> {
-        let mut table = self.backbone();
-        if !self.tie_word_embeddings {
-            table.head("lm_head.weight", self.vocab_size, self.hidden_size, self.initializer_range);
-        }
-        table.finish()
+        self.language_model(false)
     }
 
     fn sequence_classifier_parameters(&self) -> Vec<ParamSpec> {
-        let mut table = self.backbone();
-        table.head("score.weight", 1, self.hidden_size, self.initializer_range);
-        table.finish()
+        self.sequence_classifier(false)
     }
 
     fn base_prefix(&self) -> &'static str {

@@ -22,6 +22,7 @@ fn names_and_shapes_are_those_of_the_files() {
         (config!("llama-bias-headdim.json"), config!("llama-bias-headdim.tensors")),
         (config!("llama-mlp-bias.json"), config!("llama-mlp-bias.tensors")),
         (config!("gpt2.json"), config!("gpt2.tensors")),
+        (config!("qwen3.json"), config!("qwen3.tensors")),
     ] {
         let config = read(config);
         assert_eq!(table(&config.parameters()), tensors);

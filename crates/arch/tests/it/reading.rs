@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use crate::{config, describe, json as parse, patched, read};
 
-const GOLDEN: [(&str, Option<&str>); 5] = [
+const GOLDEN: [(&str, Option<&str>); 6] = [
     (config!("llama.json"), Some(config!("llama.legacy.json"))),
     (config!("llama-tied-rope3.json"), Some(config!("llama-tied-rope3.legacy.json"))),
     (config!("llama-bias-headdim.json"), Some(config!("llama-bias-headdim.legacy.json"))),
     (config!("llama-mlp-bias.json"), Some(config!("llama-mlp-bias.legacy.json"))),
     (config!("gpt2.json"), None),
+    (config!("qwen3.json"), Some(config!("qwen3.legacy.json"))),
 ];
 
 #[test]
@@ -85,11 +86,14 @@ fn written_files_equal_those_of_transformers() {
         let mut written = info.config.to_json(Dtype::F32, &info.token_ids);
         let mut expected = parse(text);
         let expected = expected.as_object_mut().expect("an object");
-        // Temper writes the size in place of null and does not write its version.
+        // Temper writes the size in place of null, all layers as those before a window, and no version of itself.
         expected.remove("transformers_version");
         expected.retain(|key, _| !key.starts_with("summary_"));
         if let Some(inner) = expected.get_mut("n_inner") {
             *inner = json!(256);
+        }
+        if let Some(n_full) = expected.get_mut("max_window_layers") {
+            *n_full = json!(2);
         }
         written.as_object_mut().expect("an object").sort_keys();
         assert_eq!(&written, &Value::Object(expected.clone()));
@@ -150,4 +154,37 @@ fn gpt2_accepts_the_names_of_other_families() {
     let value = patched(config!("gpt2.json"), &names);
     let info = ModelInfo::from_json(&value, Path::new("x")).expect("readable");
     assert_eq!(info, describe(config!("gpt2.json")));
+}
+
+/// Where qwen3 attends to a window, in both spellings of its config.json.
+#[test]
+fn windows_of_qwen3() {
+    let windows = |changes: serde_json::Value| {
+        let value = patched(config!("qwen3.json"), &changes);
+        let config = ModelConfig::from_json(&value, Path::new("x"))?;
+        let written = config.to_json(Dtype::F32, &TokenIds::default());
+        let again = ModelInfo::from_json(&written, Path::new("y"))?;
+        assert_eq!(again.config, config, "written and read again");
+        let ModelConfig::Qwen3(config) = config else { panic!("a qwen3") };
+        Ok::<_, arch::Error>(config.windows)
+    };
+    let on = json!({ "use_sliding_window": true, "sliding_window": 16, "layer_types": null });
+    let with = |changes: serde_json::Value| {
+        let mut all = on.clone();
+        let (Some(all_keys), Some(changes)) = (all.as_object_mut(), changes.as_object()) else {
+            panic!("objects")
+        };
+        all_keys.extend(changes.clone());
+        windows(all)
+    };
+    assert_eq!(windows(json!({})).expect("full"), [None, None]);
+    assert_eq!(with(json!({ "max_window_layers": 1 })).expect("one"), [None, Some(16)]);
+    assert_eq!(with(json!({ "use_sliding_window": false })).expect("off"), [None, None]);
+    let types = json!({ "layer_types": ["sliding_attention", "full_attention"] });
+    assert_eq!(with(types).expect("by type"), [Some(16), None]);
+    // A window that no key gives, and layers that nothing describes.
+    let types = json!({ "layer_types": ["sliding_attention", "full_attention"] });
+    assert!(windows(types).expect_err("no window").to_string().contains("there is no window"));
+    let types = json!({ "layer_types": ["full_attention"] });
+    assert!(windows(types).expect_err("one of two").to_string().contains("layer_types"));
 }

@@ -193,9 +193,9 @@ fn families_and_architectures() {
         json!({ "architectures": "LlamaForCausalLM" }),
     ]), @r#"
     m/config.json: unsupported model family, key `model_type`: `qwen2`
-      hint: supported families: llama, gpt2
+      hint: supported families: llama, gpt2, qwen3
     m/config.json: missing key `model_type`
-      hint: supported families: llama, gpt2
+      hint: supported families: llama, gpt2, qwen3
     m/config.json: key `model_type` must be a string: `7`
       hint: compare it with the config.json that was published with the model
     m/config.json: unsupported value of key `architectures`: `["MistralForCausalLM"]`

@@ -41,7 +41,7 @@ const CAUSAL_LM: [&str; 11] = [
 
 #[test]
 fn language_models() {
-    for name in ["llama", "llama-tied-rope3", "llama-bias-headdim", "llama-mlp-bias"] {
+    for name in ["llama", "llama-tied-rope3", "llama-bias-headdim", "llama-mlp-bias", "qwen3"] {
         let report = passes(&golden_dir("models").join(name), "causal-lm");
         assert_eq!(names(&report), [&CAUSAL_LM[..], &["legacy_logits"]].concat());
     }
@@ -112,9 +112,9 @@ fn a_folder_of_folders_gives_a_report_for_each() {
     let reports = replay(&golden_dir(""));
     let kinds: Vec<&str> = reports.iter().map(|report| report.kind.as_str()).collect();
     let adapters = ["adapter"; 3];
-    let models =
-        ["causal-lm", "causal-lm", "causal-lm-widened", "causal-lm", "causal-lm", "causal-lm"];
-    let others = ["ppo", "ppo", "preference", "reward", "sampling"];
+    let lm = "causal-lm";
+    let models = [lm, lm, "causal-lm-widened", lm, lm, lm, lm];
+    let others = ["ppo", "ppo", "preference", "reward", "reward", "sampling"];
     // adafactor, -momentum, -scaled, full; lora, loraplus; muon, -original.
     let (full, lora) = ("training-full", "training-lora");
     let training = [full, full, full, full, lora, lora, full, full];
@@ -174,9 +174,11 @@ fn unsupported_adapters_are_refused_by_key() {
 
 #[test]
 fn scores_losses_and_gradients_of_a_reward_model() {
-    let report = passes(&golden_dir("reward/llama"), "reward");
     let expected = ["scores", "loss", "loss_with_margin", "loss_centered", "gradients"];
-    assert_eq!(names(&report), expected);
+    for family in ["llama", "qwen3"] {
+        let report = passes(&golden_dir("reward").join(family), "reward");
+        assert_eq!(names(&report), expected);
+    }
 }
 
 #[test]

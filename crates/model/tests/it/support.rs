@@ -11,7 +11,7 @@ use testkit::{Golden, golden_dir};
 
 /// The directories of the golden causal language models.
 pub(crate) fn golden_models() -> Vec<PathBuf> {
-    ["llama", "llama-tied-rope3", "llama-bias-headdim", "llama-mlp-bias", "gpt2"]
+    ["llama", "llama-tied-rope3", "llama-bias-headdim", "llama-mlp-bias", "gpt2", "qwen3"]
         .iter()
         .map(|name| golden_dir(&format!("models/{name}")))
         .collect()

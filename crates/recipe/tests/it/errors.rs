@@ -171,7 +171,7 @@ fn a_missing_key_shows_what_it_would_say() {
        |
      7 | [model]
        |  ^^^^^
-      hint: write `family = "llama"` or `family = "gpt2"` or `start = …`
+      hint: write `family = "llama"` or `family = "gpt2"` or `family = "qwen3"` or `start = …`
     "#);
     insta::assert_snapshot!(refused("{ kind = \"cosine\", warmup_steps = 2 }", "{ kind = \"wsd\", warmup_steps = 2 }"), @r#"
     error: missing key `decay_steps` in [pretrain.schedule]
@@ -366,14 +366,14 @@ fn a_word_that_is_none_of_the_known_shows_them() {
        |                     ^^^^^^^ did you mean `cosine`?
     "#);
     insta::assert_snapshot!(refused("family = \"llama\"", "family = \"lama\""), @r#"
-    error: `family` in [model] must be one of `llama`, `gpt2`: `lama`
+    error: `family` in [model] must be one of `llama`, `gpt2`, `qwen3`: `lama`
       --> recipes/mine.toml:8:10
        |
      8 | family = "lama"
        |          ^^^^^^ did you mean `llama`?
     "#);
     insta::assert_snapshot!(refused("family = \"llama\"", "family = \"mixtral\""), @r#"
-    error: `family` in [model] must be one of `llama`, `gpt2`: `mixtral`
+    error: `family` in [model] must be one of `llama`, `gpt2`, `qwen3`: `mixtral`
       --> recipes/mine.toml:8:10
        |
      8 | family = "mixtral"
