@@ -10,10 +10,10 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::background_hasher::BackgroundHasher;
 use crate::dirs::{create_dir_all, parent_of, sync_dir};
 use crate::error::IoContext;
 use crate::hash::CHUNK;
-use crate::hasher::Hasher;
 use crate::manifest::{FileEntry, MANIFEST, Manifest};
 use crate::names::basename_only;
 use crate::read::open_regular;
@@ -84,7 +84,7 @@ impl DirWriter {
             shown,
             name: name.to_owned(),
             buffer: Vec::with_capacity(CHUNK),
-            hasher: Hasher::Idle,
+            hasher: BackgroundHasher::Idle,
             bytes: 0,
             files: Arc::clone(&self.files),
         })
@@ -153,7 +153,7 @@ pub struct HashingFile {
     shown: PathBuf,
     name: String,
     buffer: Vec<u8>,
-    hasher: Hasher,
+    hasher: BackgroundHasher,
     bytes: u64,
     files: Arc<Mutex<Files>>,
 }

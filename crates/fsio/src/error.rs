@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::dirs::free_space;
+use crate::disk_space::free_space;
 
 /// The result of everything in this crate.
 pub type Result<T> = std::result::Result<T, Error>;

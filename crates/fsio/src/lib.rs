@@ -8,11 +8,12 @@
 pub mod limits;
 
 mod append_log;
+mod background_hasher;
 mod dir_writer;
 mod dirs;
+mod disk_space;
 mod error;
 mod hash;
-mod hasher;
 mod lock;
 mod manifest;
 mod mapped;
@@ -22,9 +23,10 @@ mod read;
 pub use append_log::AppendLog;
 pub use dir_writer::{DirWriter, HashingFile};
 pub use dirs::{
-    create_dir_all, free_space, is_stale_tmp, remove_dir_all, remove_file, remove_stale_tmps,
-    rename, write_atomic,
+    create_dir_all, is_stale_tmp, remove_dir_all, remove_file, remove_stale_tmps, rename,
+    write_atomic,
 };
+pub use disk_space::free_space;
 pub use error::{Damage, Error, Result};
 pub use hash::{Sha256, sha256_file, sha256_hex};
 pub use lock::Lock;

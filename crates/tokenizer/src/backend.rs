@@ -8,8 +8,8 @@ use tokenizers::Tokenizer as Library;
 
 use crate::Result;
 use crate::files::{Files, token_ids, token_text};
-use crate::guard::guarded_result;
 use crate::load::load;
+use crate::untrusted::panics::catch;
 
 /// End-of-text tokens by name, for a tokenizer.json that comes without a config.
 pub(crate) const EOS_NAMES: [&str; 6] =
@@ -21,7 +21,7 @@ pub(crate) const UNK_NAMES: [&str; 3] = ["<|unk|>", "<unk>", "[UNK]"];
 
 /// The ids of the special tokens that mean something to us. An id is never tested for truth: 0 is one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Specials {
+pub(crate) struct SpecialTokens {
     pub(crate) bos: Option<u32>,
     pub(crate) eos: Option<u32>,
     pub(crate) pad: Option<u32>,
@@ -38,15 +38,15 @@ pub(crate) struct Backend {
     added: Vec<(u32, String, bool)>,
     /// The characters that added tokens start with, to pass over most texts quickly.
     first_chars: Vec<char>,
-    pub(crate) specials: Specials,
+    pub(crate) specials: SpecialTokens,
     pub(crate) prefix: Vec<u32>,
     pub(crate) n_ids: usize,
     /// Texts may be encoded in pieces without changing what their ids decode to.
-    pub(crate) separable: bool,
+    pub(crate) encodes_piecewise: bool,
     /// SHA-256 of the whole tokenizer.json, made when first needed.
     json_hash: OnceLock<String>,
     /// Settings of the source's tokenizer_config.json that a saved one keeps.
-    pub(crate) kept: Map<String, Value>,
+    pub(crate) kept_config: Map<String, Value>,
 }
 
 impl Backend {
@@ -62,27 +62,27 @@ impl Backend {
             by_name.or_else(by_config)
         };
         let special = |names: &[&str]| find_special(&library, names);
-        let specials = Specials {
+        let specials = SpecialTokens {
             bos: id("bos"),
             eos: id("eos").or_else(|| special(&EOS_NAMES)),
             pad: id("pad").or_else(|| special(&PAD_NAMES)),
             unk: id("unk").or_else(|| special(&UNK_NAMES)),
             more_eos: token_ids(files.ids.get("eos_token_id")),
         };
-        let mut kept = Map::new();
+        let mut kept_config = Map::new();
         for key in ["model_max_length", "padding_side"] {
             if let Some(value) = files.config.get(key) {
-                kept.insert(key.to_owned(), value.clone());
+                kept_config.insert(key.to_owned(), value.clone());
             }
         }
-        Ok(Self::new(library, n_ids, specials, kept))
+        Ok(Self::new(library, n_ids, specials, kept_config))
     }
 
     /// A backend from the text of a tokenizer.json that we made ourselves.
-    pub(crate) fn from_own(json: &str, names: &OwnNames) -> Result<Self> {
+    pub(crate) fn from_trained(json: &str, names: &SpecialTokenNames) -> Result<Self> {
         let (library, n_ids) = load(json, Path::new("tokenizer.json"), &Map::new())?;
         let id = |name: &Option<String>| name.as_ref().and_then(|n| library.token_to_id(n));
-        let specials = Specials {
+        let specials = SpecialTokens {
             bos: id(&names.eos),
             eos: id(&names.eos),
             pad: id(&names.pad),
@@ -95,8 +95,8 @@ impl Backend {
     fn new(
         library: Library,
         n_ids: usize,
-        mut specials: Specials,
-        kept: Map<String, Value>,
+        mut specials: SpecialTokens,
+        kept_config: Map<String, Value>,
     ) -> Self {
         let mut added: Vec<(u32, String, bool)> = library
             .get_added_tokens_decoder()
@@ -117,27 +117,27 @@ impl Backend {
             specials,
             prefix: Vec::new(),
             n_ids,
-            separable: false,
+            encodes_piecewise: false,
             json_hash: OnceLock::new(),
-            kept,
+            kept_config,
         };
         backend.prefix = backend.find_prefix();
         if backend.specials.bos.is_none() {
             backend.specials.bos = backend.prefix.first().copied();
         }
-        backend.separable = backend.find_separable();
+        backend.encodes_piecewise = backend.find_encodes_piecewise();
         backend
     }
 
     /// Ids of `text`, with what the post-processor adds if `add_special`.
     pub(crate) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
-        let encoding = guarded_result("encoding", || self.library.encode_fast(text, add_special))?;
+        let encoding = catch("encoding", || self.library.encode_fast(text, add_special))?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// Ids of `text` and the range of bytes of each.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, usize, usize)>> {
-        let encoding = guarded_result("encoding", || self.library.encode(text, false))?;
+        let encoding = catch("encoding", || self.library.encode(text, false))?;
         let offsets = encoding.get_offsets().iter();
         Ok(encoding.get_ids().iter().zip(offsets).map(|(id, (a, b))| (*id, *a, *b)).collect())
     }
@@ -147,7 +147,7 @@ impl Backend {
     /// Added tokens that are not special, such as `<think>` of some models, stay tokens.
     pub(crate) fn encode_literal(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.encode(text, false)?;
-        if !ids.iter().any(|id| self.is_control(*id)) {
+        if !ids.iter().any(|id| self.is_control_token(*id)) {
             return Ok(ids);
         }
         let literal = self.literal.get_or_init(|| {
@@ -155,25 +155,28 @@ impl Backend {
             copy.set_encode_special_tokens(true);
             copy
         });
-        let encoding = guarded_result("encoding", || literal.encode_fast(text, false))?;
+        let encoding = catch("encoding", || literal.encode_fast(text, false))?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// A special token that text can inject; the one for unknown characters is no control token.
-    pub(crate) fn is_control(&self, id: u32) -> bool {
+    pub(crate) fn is_control_token(&self, id: u32) -> bool {
         Some(id) != self.specials.unk
             && (self.added_token(id).is_some_and(|(_, special)| special)
                 || Some(id) == self.specials.eos)
     }
 
     /// Whether a special token stands in `text`.
-    pub(crate) fn holds_control(&self, text: &str) -> bool {
+    pub(crate) fn contains_control_token(&self, text: &str) -> bool {
         text.contains(self.first_chars.as_slice())
-            && self.added.iter().any(|(id, token, _)| self.is_control(*id) && text.contains(token))
+            && self
+                .added
+                .iter()
+                .any(|(id, token, _)| self.is_control_token(*id) && text.contains(token))
     }
 
     /// The added token that `text` starts with, the longest if several do.
-    pub(crate) fn added_at(&self, text: &str) -> Option<u32> {
+    pub(crate) fn leading_added_token(&self, text: &str) -> Option<u32> {
         let fitting = self.added.iter().filter(|(_, token, _)| text.starts_with(token.as_str()));
         fitting.max_by_key(|(_, token, _)| token.len()).map(|(id, _, _)| *id)
     }
@@ -185,7 +188,7 @@ impl Backend {
     }
 
     pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        guarded_result("decoding", || self.library.decode(ids, skip_special)).unwrap_or_else(|_| {
+        catch("decoding", || self.library.decode(ids, skip_special)).unwrap_or_else(|_| {
             // A decoder that fails is broken; the raw pieces still show what the ids are.
             ids.iter().filter_map(|id| self.token_text(*id)).collect()
         })
@@ -201,7 +204,7 @@ impl Backend {
 
     /// The whole tokenizer.json, the same bytes for the same tokenizer.
     pub(crate) fn to_json(&self, pretty: bool) -> Result<String> {
-        guarded_result("writing tokenizer.json", || self.library.to_string(pretty))
+        catch("writing tokenizer.json", || self.library.to_string(pretty))
     }
 
     /// The hash of [`Self::to_json`].
@@ -229,7 +232,7 @@ impl Backend {
     ///
     /// Byte-level and character tokenizers pass. Those that mark the start of a text (a prefix
     /// space, sentencepiece's `▁`) or put spaces between tokens don't.
-    fn find_separable(&self) -> bool {
+    fn find_encodes_piecewise(&self) -> bool {
         const PIECES: [(&str, &str); 6] = [
             ("ab", "cd"),
             ("ab ", "cd"),
@@ -253,7 +256,7 @@ impl Backend {
 
 /// The names of the special tokens in a tokenizer that we train.
 #[derive(Debug, Default)]
-pub(crate) struct OwnNames {
+pub(crate) struct SpecialTokenNames {
     pub(crate) eos: Option<String>,
     pub(crate) pad: Option<String>,
     pub(crate) unk: Option<String>,

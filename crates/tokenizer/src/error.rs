@@ -59,7 +59,7 @@ pub enum Error {
 
     /// A special token that is needed is not in the vocabulary.
     #[error("the tokenizer has no {what} token")]
-    NoSuchSpecial {
+    MissingSpecialToken {
         /// Which one: `end-of-text`, `bos`, ...
         what: &'static str,
     },
@@ -157,7 +157,7 @@ impl Error {
                     .to_owned()
             }
             Self::Training { hint, .. } | Self::Spans { hint, .. } => hint.clone(),
-            Self::NoSuchSpecial { what } => {
+            Self::MissingSpecialToken { what } => {
                 format!("name a {what} token in tokenizer_config.json beside the tokenizer.json")
             }
             Self::UnknownTemplate { .. } => {

@@ -51,7 +51,7 @@ fn object(path: &Path, limit: u64) -> Result<Map<String, Value>> {
     }
     let text = fsio::read_text_capped(path, limit)?;
     let json = |reason: String| Error::Json { path: path.to_owned(), reason };
-    crate::scan::check(&text).map_err(json)?;
+    crate::untrusted::json_limits::check(&text).map_err(json)?;
     serde_json::from_str(&text).map_err(|e| json(e.to_string()))
 }
 

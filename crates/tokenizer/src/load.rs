@@ -10,8 +10,9 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Library};
 
 use crate::files::token_text;
-use crate::guard::{guarded, guarded_result};
-use crate::{Error, Result, shape};
+use crate::untrusted::panics::{catch, catch_panic};
+use crate::untrusted::tokenizer_json;
+use crate::{Error, Result};
 
 /// The named special tokens, in the order in which transformers adds missing ones.
 const NAMED: [&str; 7] =
@@ -24,21 +25,21 @@ pub(crate) fn load(
     config: &Map<String, Value>,
 ) -> Result<(Library, usize)> {
     let (mut library, n_ids) = parse(json, path)?;
-    guarded("adding special tokens", || add_missing(&mut library, config))?;
+    catch_panic("adding special tokens", || add_missing(&mut library, config))?;
     update_post_processor(&mut library, config)?;
     let largest = library.get_added_tokens_decoder().into_keys().max();
     Ok((library, n_ids.max(largest.map_or(0, |id| id as usize + 1))))
 }
 
 fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
-    let refused = |refusal: shape::Refusal| Error::Refused {
+    let refused = |refusal: tokenizer_json::Refusal| Error::Refused {
         path: path.to_owned(),
         reason: refusal.reason,
         hint: refusal.hint,
     };
-    let checked = shape::check(json).map_err(refused)?;
-    let mut library = guarded_result("reading tokenizer.json", || Library::from_bytes(json))
-        .map_err(|e| match e {
+    let checked = tokenizer_json::check(json).map_err(refused)?;
+    let mut library =
+        catch("reading tokenizer.json", || Library::from_bytes(json)).map_err(|e| match e {
             Error::Backend { reason, .. } => refused(reason.into()),
             other => other,
         })?;
@@ -55,7 +56,7 @@ fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
         }
     }
     // transformers switches both off for each call, too: length is the caller's affair.
-    guarded_result("reading tokenizer.json", || library.with_truncation(None).map(|_| ()))?;
+    catch("reading tokenizer.json", || library.with_truncation(None).map(|_| ()))?;
     library.with_padding(None);
     Ok((library, checked.n_ids))
 }
@@ -120,9 +121,8 @@ fn update_post_processor(library: &mut Library, config: &Map<String, Value>) -> 
     let bos = token(bos_flag, "bos_token");
     let eos = token(eos_flag, "eos_token");
     let processor = post_processor(bos.as_ref(), eos.as_ref());
-    let processor: TemplateProcessing = guarded_result("setting bos and eos", || {
-        serde_json::from_value::<TemplateProcessing>(processor)
-    })?;
+    let processor: TemplateProcessing =
+        catch("setting bos and eos", || serde_json::from_value::<TemplateProcessing>(processor))?;
     library.with_post_processor(Some(PostProcessorWrapper::Template(processor)));
     Ok(())
 }

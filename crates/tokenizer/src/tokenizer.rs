@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::backend::{Backend, OwnNames};
+use crate::backend::{Backend, SpecialTokenNames};
 use crate::chat::ChatTemplate;
 use crate::{Error, Result, files};
 
@@ -39,8 +39,8 @@ impl Tokenizer {
     }
 
     /// A tokenizer from a tokenizer.json that we made.
-    pub(crate) fn from_own(json: &str, names: &OwnNames) -> Result<Self> {
-        Ok(Self::without_template(Backend::from_own(json, names)?))
+    pub(crate) fn from_trained(json: &str, names: &SpecialTokenNames) -> Result<Self> {
+        Ok(Self::without_template(Backend::from_trained(json, names)?))
     }
 
     fn without_template(backend: Backend) -> Self {
@@ -113,7 +113,7 @@ impl Tokenizer {
 
     /// [`Self::eos`], or an error that says where to name one.
     pub fn require_eos(&self) -> Result<u32> {
-        self.eos().ok_or(Error::NoSuchSpecial { what: "end-of-text" })
+        self.eos().ok_or(Error::MissingSpecialToken { what: "end-of-text" })
     }
 
     /// The padding token; it may be the end-of-text token, and nothing depends on its value.
@@ -185,15 +185,10 @@ impl Tokenizer {
                 config.insert(key.to_owned(), text.into());
             }
         }
-        config.extend(self.backend.kept.clone());
+        config.extend(self.backend.kept_config.clone());
         let mut bytes = format!("{:#}", Value::Object(config)).into_bytes();
         bytes.push(b'\n');
         bytes
-    }
-
-    /// A decoder that takes ids one by one and gives text that never splits a character.
-    pub fn stream(&self, skip_special: bool) -> crate::Stream {
-        crate::Stream::new(self.clone(), skip_special)
     }
 }
 

@@ -4,40 +4,13 @@
 //! turn. No id is compared with the padding token, and rendered text is never searched for markers.
 //! Cutting and packing are not done here.
 
-use std::ops::Range;
-
-use super::ids::{Chat, Token, no_end};
-use super::skeleton;
-use super::template::TemplateTokens;
-use super::{ChatTemplate, Message, Role};
+use super::chat_encoder::{ChatEncoder, Token, no_end};
+use super::locate::{locate_last_turn, locate_turns};
+use super::{AssistantTurn, ChatTemplate, Encoded, Message, Role, TemplateTokens};
 use crate::{Error, Result, Tokenizer};
 
 /// Stands for an answer that is not known yet.
 const ANSWER: &str = "answer";
-
-/// A conversation, or a prompt with its completion, as ids.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Encoded {
-    /// The ids.
-    pub ids: Vec<u32>,
-    /// Whose words each token belongs to; None for what the template writes around them.
-    pub roles: Vec<Option<Role>>,
-    /// Whether each token is one that the model must learn to write.
-    pub loss_mask: Vec<bool>,
-    /// The assistant's turns, in order.
-    pub turns: Vec<Turn>,
-}
-
-/// One turn of the assistant, in indices of tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
-    /// The message, by its index in the conversation.
-    pub message: usize,
-    /// How many ids the prompt for this turn has: they are the first ones of the conversation.
-    pub prompt_len: usize,
-    /// The assistant's words and, last, the end token.
-    pub targets: Range<usize>,
-}
 
 impl Tokenizer {
     /// Renders messages as text.
@@ -63,9 +36,9 @@ impl Tokenizer {
                 reason: "a conversation without messages".to_owned(),
             });
         }
-        let layout = skeleton::lay_out(template, messages, &self.template_tokens())?;
-        let chat = Chat { tokenizer: self, template, messages, layout: &layout };
-        chat.encoded(&chat.tokens()?)
+        let chat = locate_turns(template, messages, &self.template_tokens())?;
+        let encoder = ChatEncoder { tokenizer: self, template, messages, chat: &chat };
+        encoder.encoded(&encoder.tokens()?)
     }
 
     /// Ids of a conversation of which only the last message, the assistant's, is learnt.
@@ -77,20 +50,21 @@ impl Tokenizer {
             let reason = "the last message is not the assistant's".to_owned();
             return Err(Error::Conversation { reason });
         };
-        let layout = skeleton::lay_out_last(template, messages, &self.template_tokens())?;
-        let chat = Chat { tokenizer: self, template, messages, layout: &layout };
-        let span = layout.turns.first().filter(|_| self.backend.separable && !context.is_empty());
+        let chat = locate_last_turn(template, messages, &self.template_tokens())?;
+        let encoder = ChatEncoder { tokenizer: self, template, messages, chat: &chat };
+        let span =
+            chat.turns.first().filter(|_| self.backend.encodes_piecewise && !context.is_empty());
         let Some(span) = span else {
-            return chat.encoded(&chat.tokens()?);
+            return encoder.encoded(&encoder.tokens()?);
         };
         let prompt = self.prompt(context, template)?;
         let mut tokens: Vec<Token> = prompt
             .iter()
             .map(|(id, _)| Token { id: *id, start: 0, end: span.prompt_end })
             .collect();
-        chat.answer(span, &mut tokens)?;
-        chat.scaffold(span.content.end..layout.text.len(), &mut tokens)?;
-        let mut encoded = chat.encoded(&tokens)?;
+        encoder.answer(span, &mut tokens)?;
+        encoder.template_text(span.content.end..chat.text.len(), &mut tokens)?;
+        let mut encoded = encoder.encoded(&tokens)?;
         for (role, (_, of)) in encoded.roles.iter_mut().zip(prompt) {
             *role = of;
         }
@@ -142,14 +116,15 @@ impl Tokenizer {
     ) -> Result<Vec<(u32, Option<Role>)>> {
         let text = self.render_chat(messages, template, true)?;
         let answered = [messages, &[Message::new(Role::Assistant, ANSWER)]].concat();
-        if let Ok(layout) = skeleton::lay_out(template, &answered, &self.template_tokens())
-            && let Some(turn) = layout.turns.last()
-            && layout.text.get(..turn.prompt_end) == Some(text.as_str())
+        if let Ok(chat) = locate_turns(template, &answered, &self.template_tokens())
+            && let Some(turn) = chat.turns.last()
+            && chat.text.get(..turn.prompt_end) == Some(text.as_str())
         {
-            let chat = Chat { tokenizer: self, template, messages: &answered, layout: &layout };
-            let tokens = chat.tokens()?;
+            let encoder =
+                ChatEncoder { tokenizer: self, template, messages: &answered, chat: &chat };
+            let tokens = encoder.tokens()?;
             let prompt = tokens.iter().take_while(|token| token.start < turn.prompt_end);
-            return Ok(prompt.map(|token| (token.id, chat.role(*token))).collect());
+            return Ok(prompt.map(|token| (token.id, encoder.role(*token))).collect());
         }
         Ok(self.encode_plain(&text)?.into_iter().map(|id| (id, None)).collect())
     }
@@ -160,7 +135,7 @@ impl Tokenizer {
             [Message::new(Role::User, "question"), Message::new(Role::Assistant, ANSWER)];
         let text = self.render_chat(&messages, template, false)?;
         let tail = text.rsplit_once(ANSWER).map_or("", |(_, tail)| tail);
-        self.backend.added_at(tail.trim_start()).ok_or_else(|| no_end(template, 1, tail))
+        self.backend.leading_added_token(tail.trim_start()).ok_or_else(|| no_end(template, 1, tail))
     }
 
     /// Ids of a prompt and its completion without any template.
@@ -176,7 +151,7 @@ impl Tokenizer {
         let mut ids = self.prefix_ids();
         ids.extend(self.encode_plain(prompt)?);
         let prompt_len = ids.len();
-        if self.backend.separable {
+        if self.backend.encodes_piecewise {
             ids.extend(self.backend.encode_literal(completion)?);
         } else {
             let whole = self.encode_plain(&format!("{prompt}{completion}"))?;
@@ -205,7 +180,7 @@ impl Tokenizer {
         Ok(Encoded {
             roles: (0..ids.len()).map(|idx| (idx >= prefix_len).then(|| whose(idx))).collect(),
             loss_mask: (0..ids.len()).map(|idx| idx >= prompt_len).collect(),
-            turns: vec![Turn { message: 1, prompt_len, targets: prompt_len..ids.len() }],
+            turns: vec![AssistantTurn { message: 1, prompt_len, targets: prompt_len..ids.len() }],
             ids,
         })
     }

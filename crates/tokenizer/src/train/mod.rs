@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Value, json};
 
-use crate::backend::{EOS_NAMES, OwnNames, PAD_NAMES, UNK_NAMES};
+use crate::backend::{EOS_NAMES, PAD_NAMES, SpecialTokenNames, UNK_NAMES};
 use crate::load::post_processor;
 use crate::{Error, Result, Tokenizer};
 
@@ -35,7 +35,7 @@ impl Tokenizer {
         vocab_size: usize,
         specials: &[String],
     ) -> Result<Self> {
-        let names = own_names(specials)?;
+        let names = special_token_names(specials)?;
         let alphabet = merges::byte_alphabet();
         let least = specials.len() + alphabet.len();
         if vocab_size < least {
@@ -85,7 +85,7 @@ impl Tokenizer {
         if !specials.iter().any(|s| UNK_NAMES.contains(&s.as_str())) {
             specials.push(UNKNOWN.to_owned());
         }
-        let names = own_names(&specials)?;
+        let names = special_token_names(&specials)?;
         let mut characters = BTreeSet::new();
         for text in texts {
             for piece in words::outside_specials(&text, &specials) {
@@ -117,7 +117,7 @@ struct Parts {
 fn assemble(
     tokens: &[String],
     specials: &[String],
-    names: &OwnNames,
+    names: &SpecialTokenNames,
     parts: Parts,
 ) -> Result<Tokenizer> {
     let vocab: serde_json::Map<String, Value> =
@@ -152,11 +152,11 @@ fn assemble(
             "vocab": vocab, "merges": parts.merges,
         },
     });
-    Tokenizer::from_own(&json.to_string(), names)
+    Tokenizer::from_trained(&json.to_string(), names)
 }
 
 /// Finds the meaning of the special tokens by their names, and refuses lists that cannot work.
-fn own_names(specials: &[String]) -> Result<OwnNames> {
+fn special_token_names(specials: &[String]) -> Result<SpecialTokenNames> {
     for (idx, special) in specials.iter().enumerate() {
         let refuse = |why: &str| {
             Err(Error::Training {
@@ -181,7 +181,7 @@ fn own_names(specials: &[String]) -> Result<OwnNames> {
         });
     };
     let pad = find(&PAD_NAMES).unwrap_or_else(|| eos.clone());
-    Ok(OwnNames { eos: Some(eos), pad: Some(pad), unk: find(&UNK_NAMES) })
+    Ok(SpecialTokenNames { eos: Some(eos), pad: Some(pad), unk: find(&UNK_NAMES) })
 }
 
 fn empty() -> Error {

@@ -8,7 +8,7 @@ use tokenizers::{
     OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
 };
 
-use crate::guard::guarded_result;
+use crate::untrusted::panics::catch;
 use crate::{Error, Result};
 
 /// How GPT-2 cuts words; `ByteLevel` of the tokenizers library cuts by the same pattern.
@@ -70,7 +70,7 @@ pub(super) fn count(texts: impl Iterator<Item = String>, specials: &[String]) ->
 
 fn count_piece(split: &Split, piece: &str, counts: &mut HashMap<Vec<u8>, u64>) -> Result<()> {
     let mut text = PreTokenizedString::from(piece);
-    guarded_result("splitting words", || split.pre_tokenize(&mut text))?;
+    catch("splitting words", || split.pre_tokenize(&mut text))?;
     for (word, _, _) in text.get_splits(OffsetReferential::Original, OffsetType::None) {
         for part in word.as_bytes().chunks(WORD_BYTES) {
             if let Some(n) = counts.get_mut(part) {

@@ -8,9 +8,9 @@
 //! Nothing else about a template changes, and expressions are not parsed, only cut into words.
 
 /// The filter that checks a whole value.
-const WHOLE: &str = "|_whole";
+const CHECKED: &str = "|_checked";
 /// The filter that checks a value which a namespace will keep.
-const KEPT: &str = "|_kept";
+const STORED: &str = "|_stored";
 /// The filter that checks the length of a list before another one is added to it.
 const LENGTH: &str = "|_length";
 
@@ -73,7 +73,7 @@ struct Tag<'s> {
 }
 
 /// The template with its checks; `{% generation %}` becomes a block that changes nothing.
-pub(crate) fn guarded(source: &str) -> String {
+pub(crate) fn add_checks(source: &str) -> String {
     let mut out = String::with_capacity(source.len() * 2);
     let mut rest = source;
     while let Some(start) = rest.find('{') {
@@ -209,7 +209,7 @@ impl Tag<'_> {
             self.looping = true;
         } else if (word == "in" || word == "not") && self.last == Last::Operand && !self.tested {
             // `x in y` compares x with each item; `x not in y` does, too.
-            self.check_operand(WHOLE);
+            self.check_operand(CHECKED);
         }
         self.take(word.len());
         if OPERATORS.contains(&word) {
@@ -257,7 +257,7 @@ impl Tag<'_> {
         if value && !target {
             // An index or a method may follow, which a filter cannot have.
             self.out.insert(bracket.start, '(');
-            self.out.push_str("|_whole)");
+            self.out.push_str("|_checked)");
         }
         self.operand();
         self.tested = false;
@@ -267,7 +267,7 @@ impl Tag<'_> {
     fn close_argument(&mut self, bracket: &Bracket) {
         // Looking up a key walks through all of it.
         if bracket.kind == Inside::Call || (bracket.kind == Inside::Index && !bracket.slice) {
-            self.wrap(bracket.argument, WHOLE);
+            self.wrap(bracket.argument, CHECKED);
         }
     }
 
@@ -292,7 +292,7 @@ impl Tag<'_> {
 
     fn close_value(&mut self) {
         if let Some(start) = self.value.take() {
-            self.wrap(start, if self.attribute { KEPT } else { WHOLE });
+            self.wrap(start, if self.attribute { STORED } else { CHECKED });
         }
     }
 
@@ -302,7 +302,7 @@ impl Tag<'_> {
         let binary = self.last == Last::Operand && !self.tested;
         if comparison {
             if binary {
-                self.check_operand(WHOLE);
+                self.check_operand(CHECKED);
             }
             self.take(if two.ends_with('=') { 2 } else { 1 });
         } else if two == "**" || two == "//" {
@@ -333,7 +333,7 @@ impl Tag<'_> {
             bracket.comma = true;
             let (kind, argument) = (bracket.kind, bracket.argument);
             if kind == Inside::Call {
-                self.wrap(argument, WHOLE);
+                self.wrap(argument, CHECKED);
             }
         } else if self.name == "with" {
             self.close_value();
@@ -358,44 +358,44 @@ impl Tag<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::guarded;
+    use super::add_checks;
 
     #[test]
     fn checks_stand_where_values_are_stored_added_or_compared() {
         for (source, expected) in [
             ("a { b } {{ x }}", "a { b } {{ x }}"),
             ("{{- a + b -}}", "{{- a|_length + b -}}"),
-            ("{%+ if a == b and c in d +%}", "{%+ if a|_whole == b and c|_whole in d +%}"),
+            ("{%+ if a == b and c in d +%}", "{%+ if a|_checked == b and c|_checked in d +%}"),
             (
                 "{% if x is not none and y not in z %}",
-                "{% if x is not none and y|_whole not in z %}",
+                "{% if x is not none and y|_checked not in z %}",
             ),
             ("{% if x is divisibleby 3 == y %}", "{% if x is divisibleby 3 == y %}"),
             ("{% for a, b in x + y %}", "{% for a, b in x|_length + y %}"),
-            ("{% for (a, b) in x if a in b %}", "{% for (a, b) in x if a|_whole in b %}"),
+            ("{% for (a, b) in x if a in b %}", "{% for (a, b) in x if a|_checked in b %}"),
             (
                 "{% set x = [1, {'a': 2}] -%}",
-                "{% set x = (([1, ({'a': 2}|_whole)]|_whole))|_whole -%}",
+                "{% set x = (([1, ({'a': 2}|_checked)]|_checked))|_checked -%}",
             ),
             ("{% set x %}", "{% set x %}"),
             ("{% set ns.x = -1 %}", "{% set ns.x = -1 %}"),
-            ("{% set ns.x = ns.x + y.z %}", "{% set ns.x = (ns.x|_length + y.z)|_kept %}"),
-            ("{% with a = b, c = d %}", "{% with a = (b)|_whole, c = (d)|_whole %}"),
-            ("{{ f(a, k=b, *c) }}", "{{ f((a)|_whole, k=(b)|_whole, *c) }}"),
-            ("{{ x[y['a'][i]] }}", "{{ x[(y['a'][(i)|_whole])|_whole] }}"),
+            ("{% set ns.x = ns.x + y.z %}", "{% set ns.x = (ns.x|_length + y.z)|_stored %}"),
+            ("{% with a = b, c = d %}", "{% with a = (b)|_checked, c = (d)|_checked %}"),
+            ("{{ f(a, k=b, *c) }}", "{{ f((a)|_checked, k=(b)|_checked, *c) }}"),
+            ("{{ x[y['a'][i]] }}", "{{ x[(y['a'][(i)|_checked])|_checked] }}"),
             ("{{ x[1:] ~ y.z('a')[0] }}", "{{ x[1:] ~ y.z('a')[0] }}"),
-            ("{{ (a, b) ~ (c) ~ +1 ~ 2 ** 3 }}", "{{ ((a, b)|_whole) ~ (c) ~ +1 ~ 2 ** 3 }}"),
-            ("{% macro m(a, b=[]) %}", "{% macro m(a, b=([]|_whole)) %}"),
+            ("{{ (a, b) ~ (c) ~ +1 ~ 2 ** 3 }}", "{{ ((a, b)|_checked) ~ (c) ~ +1 ~ 2 ** 3 }}"),
+            ("{% macro m(a, b=[]) %}", "{% macro m(a, b=([]|_checked)) %}"),
             ("{{ 'a + b }}' + \"\\\"+\" }}", "{{ 'a + b }}'|_length + \"\\\"+\" }}"),
             (
                 "{# a + b #}{% raw %}{{ a + b }}{% endraw %}",
                 "{# a + b #}{% raw %}{{ a + b }}{% endraw %}",
             ),
             ("{%- generation -%}{{ x }}{% endgeneration%}", "{%- with -%}{{ x }}{% endwith%}"),
-            ("{{ {'a': {'b': 1}} }}", "{{ ({'a': ({'b': 1}|_whole)}|_whole) }}"),
+            ("{{ {'a': {'b': 1}} }}", "{{ ({'a': ({'b': 1}|_checked)}|_checked) }}"),
             ("{% unterminated + x", "{% unterminated + x"),
         ] {
-            assert_eq!(guarded(source), expected, "{source}");
+            assert_eq!(add_checks(source), expected, "{source}");
         }
     }
 }

@@ -53,7 +53,7 @@ fn is_namespace(value: &Value) -> bool {
 }
 
 /// Whether the widths in a text for `str.format` are small; the method pads before it pays.
-pub(crate) fn small_widths(format: &str) -> bool {
+pub(crate) fn has_small_widths(format: &str) -> bool {
     let mut open = 0usize;
     let mut digits = 0;
     for c in format.chars() {
@@ -75,13 +75,13 @@ fn exhausted(reason: String) -> Error {
     Error::new(ErrorKind::OutOfFuel, reason)
 }
 
-fn whole(state: &State, value: Value) -> Result<Value, Error> {
+fn checked(state: &State, value: Value) -> Result<Value, Error> {
     charge(state, &value, 1)?;
     Ok(value)
 }
 
 /// A namespace that keeps itself would be printed and compared without end.
-fn kept(state: &State, value: Value) -> Result<Value, Error> {
+fn stored(state: &State, value: Value) -> Result<Value, Error> {
     walk(state, &value, 1, false)?;
     Ok(value)
 }
@@ -96,8 +96,8 @@ fn length(value: Value) -> Result<Value, Error> {
 
 /// Adds the checks to `environment`, and the same checks to tests that compare.
 pub(crate) fn install(environment: &mut Environment) {
-    environment.add_filter("_whole", whole);
-    environment.add_filter("_kept", kept);
+    environment.add_filter("_checked", checked);
+    environment.add_filter("_stored", stored);
     environment.add_filter("_length", length);
     // They nest or join lists unchecked; Jinja has no `chain` and `zip`, and the others lay out
     // pages.

@@ -8,10 +8,9 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 
-use super::clock::Clock;
-use super::guards;
-use super::pyjson::{self, Options};
-use super::rewrite;
+use super::python_json::{self, Options};
+use super::strftime::Clock;
+use crate::untrusted::{template_rewrite, template_values};
 
 /// The one template of an environment.
 const NAME: &str = "chat_template";
@@ -35,11 +34,11 @@ impl fmt::Display for Raised {
 impl std::error::Error for Raised {}
 
 /// A compiled template.
-pub(crate) struct Engine {
+pub(crate) struct JinjaTemplate {
     environment: Environment<'static>,
 }
 
-impl Engine {
+impl JinjaTemplate {
     pub(crate) fn new(name: &Arc<str>, source: &str, clock: Clock) -> crate::Result<Self> {
         let bytes = source.len() as u64;
         if bytes > limits::TEMPLATE_BYTES {
@@ -64,7 +63,7 @@ impl Engine {
         environment.set_unknown_method_callback(method);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", move |format: &str| clock.strftime(format));
-        guards::install(&mut environment);
+        template_values::install(&mut environment);
         environment.add_filter("tojson", tojson);
         // Python cannot iterate over None; templates ask `tools is iterable` when there are none.
         environment.add_test("iterable", |value: &Value| {
@@ -74,18 +73,20 @@ impl Engine {
         environment.add_filter("float", float);
         environment.add_filter("sort", sort);
         environment.add_filter("unique", |state: &State, value: Value, kwargs: Kwargs| {
-            guards::charge(state, &value, 16)?;
+            template_values::charge(state, &value, 16)?;
             minijinja::filters::unique(state, value, kwargs)
         });
         environment.add_filter("min", |state: &State, value: Value, kwargs: Kwargs| {
-            guards::charge(state, &value, 1)?;
+            template_values::charge(state, &value, 1)?;
             minijinja::filters::min(state, value, kwargs)
         });
         environment.add_filter("max", |state: &State, value: Value, kwargs: Kwargs| {
-            guards::charge(state, &value, 1)?;
+            template_values::charge(state, &value, 1)?;
             minijinja::filters::max(state, value, kwargs)
         });
-        environment.add_template_owned(NAME, rewrite::guarded(source)).map_err(syntax_error)?;
+        environment
+            .add_template_owned(NAME, template_rewrite::add_checks(source))
+            .map_err(syntax_error)?;
         Ok(Self { environment })
     }
 
@@ -136,7 +137,7 @@ fn tojson(state: &State, value: Value, args: Rest<Value>, kwargs: Kwargs) -> Res
     let sort_keys = argument(3, "sort_keys")?.is_some_and(|v| v.is_true());
     kwargs.assert_all_used()?;
     let options = Options { indent, separators, sort_keys, ensure_ascii };
-    pyjson::dumps(state, &value, &options).map(Value::from_safe_string)
+    python_json::dumps(state, &value, &options).map(Value::from_safe_string)
 }
 
 /// `int(value, default=0, base=10)`: Jinja's default where the text is no number.
@@ -180,7 +181,7 @@ fn sort(state: &State, value: Value, args: Rest<Value>, kwargs: Kwargs) -> Resul
         }
     }
     kwargs.assert_all_used()?;
-    guards::charge(state, &value, 16)?;
+    template_values::charge(state, &value, 16)?;
     minijinja::filters::sort(state, value, named.into_iter().collect())
 }
 
@@ -189,10 +190,10 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
     if name == "count" {
         // It compares the argument with every item.
         for argument in args {
-            guards::charge(state, argument, value.len().unwrap_or(1))?;
+            template_values::charge(state, argument, value.len().unwrap_or(1))?;
         }
     }
-    if name == "format" && !value.as_str().is_none_or(guards::small_widths) {
+    if name == "format" && !value.as_str().is_none_or(template_values::has_small_widths) {
         let message = "a width of five digits or more, or one that is computed";
         return Err(Error::new(ErrorKind::InvalidOperation, message));
     }

@@ -14,7 +14,7 @@ const WAITING: usize = 4;
 
 /// A hash that is being computed.
 #[derive(Debug)]
-pub(crate) enum Hasher {
+pub(crate) enum BackgroundHasher {
     /// Nothing was hashed yet.
     Idle,
     /// A thread hashes.
@@ -28,7 +28,7 @@ pub(crate) enum Hasher {
     },
 }
 
-impl Hasher {
+impl BackgroundHasher {
     /// Hashes a full chunk and gives back an empty one.
     pub(crate) fn take(&mut self, chunk: Vec<u8>) -> io::Result<Vec<u8>> {
         if matches!(self, Self::Idle) {

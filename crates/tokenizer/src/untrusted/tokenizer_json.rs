@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use crate::{pattern, scan};
+use super::{json_limits, regex};
 
 /// Ids that may be unused below the largest one; some published vocabularies leave a few.
 const HOLES: usize = 4096;
@@ -20,15 +20,15 @@ const TOKEN_BYTES: usize = 4096;
 
 /// An added token as the file states it.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Added {
+pub(crate) struct AddedToken {
     pub(crate) id: u32,
     pub(crate) content: String,
 }
 
 #[derive(Deserialize)]
-struct Shape {
+struct TokenizerJson {
     #[serde(default)]
-    added_tokens: Vec<Added>,
+    added_tokens: Vec<AddedToken>,
     #[serde(default)]
     normalizer: Value,
     #[serde(default)]
@@ -101,48 +101,49 @@ impl From<String> for Refusal {
 /// What the caller needs of a sound tokenizer.json.
 pub(crate) struct Checked {
     /// The added tokens with the ids that the file states, which the library does not compare.
-    pub(crate) added: Vec<Added>,
+    pub(crate) added: Vec<AddedToken>,
     /// The largest id plus one.
     pub(crate) n_ids: usize,
 }
 
 /// Checks `json` before the library reads it.
 pub(crate) fn check(json: &str) -> Result<Checked, Refusal> {
-    scan::check(json)?;
-    let shape: Shape = serde_json::from_str(json).map_err(|e| format!("not a tokenizer: {e}"))?;
-    if let Some(dropout) = shape.model.dropout.filter(|p| *p != 0.0) {
+    json_limits::check(json)?;
+    let file: TokenizerJson =
+        serde_json::from_str(json).map_err(|e| format!("not a tokenizer: {e}"))?;
+    if let Some(dropout) = file.model.dropout.filter(|p| *p != 0.0) {
         return Err(Refusal {
             reason: format!("the model drops merges at random: `dropout` is `{dropout}`"),
             hint: Some("set model.dropout to null: ids must not change from run to run".to_owned()),
         });
     }
-    let entries = shape.model.vocab.ids.len() + shape.added_tokens.len();
+    let entries = file.model.vocab.ids.len() + file.added_tokens.len();
     if entries > limits::TOKENIZER_ENTRIES {
         let limit = limits::TOKENIZER_ENTRIES;
         return Err(format!("{entries} entries, more than the limit of {limit}").into());
     }
-    for added in &shape.added_tokens {
+    for added in &file.added_tokens {
         if added.content.is_empty() || added.content.len() > TOKEN_BYTES {
             return Err(format!("added token `{}` is empty or too long", added.id).into());
         }
     }
-    let n_ids = dense(&shape)?;
-    for part in [&shape.normalizer, &shape.pre_tokenizer, &shape.decoder] {
+    let n_ids = n_ids(&file)?;
+    for part in [&file.normalizer, &file.pre_tokenizer, &file.decoder] {
         patterns(part)?;
     }
-    Ok(Checked { added: shape.added_tokens, n_ids })
+    Ok(Checked { added: file.added_tokens, n_ids })
 }
 
 /// Every id once in the vocabulary, and nearly all ids below the largest one in use; gives the
 /// largest plus one.
-fn dense(shape: &Shape) -> Result<usize, Refusal> {
-    let mut ids = shape.model.vocab.ids.clone();
+fn n_ids(file: &TokenizerJson) -> Result<usize, Refusal> {
+    let mut ids = file.model.vocab.ids.clone();
     ids.sort_unstable();
     if let Some(pair) = ids.windows(2).find(|pair| pair.first() == pair.last()) {
         let id = pair.first().copied().unwrap_or_default();
         return Err(format!("two tokens have the same id: `{id}`").into());
     }
-    ids.extend(shape.added_tokens.iter().map(|a| a.id));
+    ids.extend(file.added_tokens.iter().map(|a| a.id));
     ids.sort_unstable();
     ids.dedup();
     match ids.last() {
@@ -161,7 +162,7 @@ fn patterns(value: &Value) -> Result<(), Refusal> {
         Value::Object(map) => {
             for (key, inner) in map {
                 match (key.as_str(), inner) {
-                    ("Regex", Value::String(text)) => pattern::check(text)?,
+                    ("Regex", Value::String(text)) => regex::check(text)?,
                     _ => patterns(inner)?,
                 }
             }

@@ -156,7 +156,7 @@ fn templates_come_from_the_folder() {
 
 /// What a stream gives, piece by piece.
 fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
-    let mut stream = tokenizer.stream(false);
+    let mut stream = tokenizer.decode_stream(false);
     let mut pieces: Vec<String> = ids.iter().map(|id| stream.push(*id)).collect();
     pieces.push(stream.finish());
     pieces

@@ -7,7 +7,7 @@ use crate::Tokenizer;
 const WAITING: usize = 64;
 
 /// Turns ids into text as they come.
-pub struct Stream {
+pub struct DecodeStream {
     tokenizer: Tokenizer,
     skip_special: bool,
     /// The last ids: some of them printed (for context), the rest not yet.
@@ -15,11 +15,17 @@ pub struct Stream {
     n_printed: usize,
 }
 
-impl Stream {
-    pub(crate) fn new(tokenizer: Tokenizer, skip_special: bool) -> Self {
-        Self { tokenizer, skip_special, window: Vec::new(), n_printed: 0 }
+impl Tokenizer {
+    /// A decoder that takes ids one by one and returns text without splitting characters.
+    ///
+    /// `skip_special` omits special tokens.
+    pub fn decode_stream(&self, skip_special: bool) -> DecodeStream {
+        let tokenizer = self.clone();
+        DecodeStream { tokenizer, skip_special, window: Vec::new(), n_printed: 0 }
     }
+}
 
+impl DecodeStream {
     /// Takes one id and gives the text that is complete by now, often one piece, sometimes none.
     pub fn push(&mut self, id: u32) -> String {
         if self.skip_special && self.tokenizer.is_special(id) {

@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use super::encode::{Encoded, Turn};
-use super::skeleton::Layout;
-use super::turn::{TurnSpan, hint};
-use super::{ChatTemplate, Message, Role};
+use super::assistant_turn::hint;
+use super::template_layout::{RenderedChat, TurnSpan};
+use super::{AssistantTurn, ChatTemplate, Encoded, Message, Role};
 use crate::{Error, Result, Tokenizer};
 
 /// A token with the bytes that it covers.
@@ -17,22 +16,22 @@ pub(crate) struct Token {
 }
 
 /// A rendered conversation while it becomes ids.
-pub(crate) struct Chat<'a> {
+pub(crate) struct ChatEncoder<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) template: &'a ChatTemplate,
     pub(crate) messages: &'a [Message],
-    pub(crate) layout: &'a Layout,
+    pub(crate) chat: &'a RenderedChat,
 }
 
-impl Chat<'_> {
+impl ChatEncoder<'_> {
     pub(crate) fn encoded(&self, tokens: &[Token]) -> Result<Encoded> {
         let mut encoded = Encoded {
             ids: tokens.iter().map(|token| token.id).collect(),
             roles: tokens.iter().map(|token| self.role(*token)).collect(),
             loss_mask: vec![false; tokens.len()],
-            turns: Vec::with_capacity(self.layout.turns.len()),
+            turns: Vec::with_capacity(self.chat.turns.len()),
         };
-        for span in &self.layout.turns {
+        for span in &self.chat.turns {
             let turn = self.turn(tokens, span)?;
             for idx in turn.targets.clone() {
                 if let (Some(mask), Some(role)) =
@@ -54,24 +53,24 @@ impl Chat<'_> {
     /// way get the whole text instead, and `turn` refuses tokens that reach over a border.
     pub(crate) fn tokens(&self) -> Result<Vec<Token>> {
         let mut tokens = Vec::new();
-        if !self.tokenizer.backend.separable {
-            self.scaffold(0..self.layout.text.len(), &mut tokens)?;
+        if !self.tokenizer.backend.encodes_piecewise {
+            self.template_text(0..self.chat.text.len(), &mut tokens)?;
             self.check_prompts(&tokens)?;
             return Ok(tokens);
         }
         let mut position = 0;
-        for span in &self.layout.turns {
-            self.scaffold(position..span.prompt_end, &mut tokens)?;
+        for span in &self.chat.turns {
+            self.template_text(position..span.prompt_end, &mut tokens)?;
             self.answer(span, &mut tokens)?;
             position = span.content.end;
         }
-        self.scaffold(position..self.layout.text.len(), &mut tokens)?;
+        self.template_text(position..self.chat.text.len(), &mut tokens)?;
         Ok(tokens)
     }
 
     /// Adds the tokens from the end of a prompt to the end of the assistant's words.
     pub(crate) fn answer(&self, span: &TurnSpan, tokens: &mut Vec<Token>) -> Result<()> {
-        self.scaffold(span.prompt_end..span.content.start, tokens)?;
+        self.template_text(span.prompt_end..span.content.start, tokens)?;
         self.literal(&span.content, tokens)
     }
 
@@ -86,27 +85,26 @@ impl Chat<'_> {
     ///
     /// It is encoded in one piece, as transformers would, unless a message in it holds the text of
     /// a special token: then the messages are cut out and theirs is text.
-    pub(crate) fn scaffold(&self, range: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
+    pub(crate) fn template_text(&self, range: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
         let backend = &self.tokenizer.backend;
         let inside =
             |content: &Range<usize>| range.start <= content.start && content.end <= range.end;
-        let dangerous =
-            backend.separable
-                && self.layout.contents.iter().any(|(_, content)| {
-                    inside(content) && backend.holds_control(self.slice(content))
-                });
+        let dangerous = backend.encodes_piecewise
+            && self.chat.contents.iter().any(|(_, content)| {
+                inside(content) && backend.contains_control_token(self.slice(content))
+            });
         let mut position = range.start;
         if dangerous {
-            for (_, content) in self.layout.contents.iter().filter(|(_, content)| inside(content)) {
-                self.piece(position..content.start, tokens)?;
+            for (_, content) in self.chat.contents.iter().filter(|(_, content)| inside(content)) {
+                self.plain(position..content.start, tokens)?;
                 self.literal(content, tokens)?;
                 position = content.end;
             }
         }
-        self.piece(position..range.end, tokens)
+        self.plain(position..range.end, tokens)
     }
 
-    fn piece(&self, range: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
+    fn plain(&self, range: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
         if range.is_empty() {
             return Ok(());
         }
@@ -121,7 +119,7 @@ impl Chat<'_> {
 
     /// Checks that the ids of each prompt are the first ids of the whole.
     fn check_prompts(&self, tokens: &[Token]) -> Result<()> {
-        for span in &self.layout.turns {
+        for span in &self.chat.turns {
             let prompt = self.tokenizer.encode_plain(self.slice(&(0..span.prompt_end)))?;
             let first = tokens.iter().take(prompt.len()).map(|token| token.id);
             let ends = tokens.get(prompt.len()).is_none_or(|next| next.start >= span.prompt_end);
@@ -132,7 +130,7 @@ impl Chat<'_> {
         Ok(())
     }
 
-    fn turn(&self, tokens: &[Token], span: &TurnSpan) -> Result<Turn> {
+    fn turn(&self, tokens: &[Token], span: &TurnSpan) -> Result<AssistantTurn> {
         let content = &span.content;
         let prompt_len = tokens.partition_point(|token| token.start < span.prompt_end);
         let first = tokens
@@ -172,7 +170,7 @@ impl Chat<'_> {
         {
             return Err(self.refuse(span.message, "holds the token that ends turns"));
         }
-        Ok(Turn { message: span.message, prompt_len, targets: start..idx + 1 })
+        Ok(AssistantTurn { message: span.message, prompt_len, targets: start..idx + 1 })
     }
 
     /// Whether `token` is a special token that follows the content whatever comes later.
@@ -185,7 +183,7 @@ impl Chat<'_> {
     }
 
     pub(crate) fn role(&self, token: Token) -> Option<Role> {
-        let contents = &self.layout.contents;
+        let contents = &self.chat.contents;
         let owner = contents
             .iter()
             .find(|(_, content)| token.start < content.end && token.end > content.start);
@@ -193,12 +191,12 @@ impl Chat<'_> {
     }
 
     fn slice(&self, range: &Range<usize>) -> &str {
-        self.layout.text.get(range.clone()).unwrap_or_default()
+        self.chat.text.get(range.clone()).unwrap_or_default()
     }
 
     fn no_end(&self, span: &TurnSpan) -> Error {
-        let last = self.tokenizer.backend.added_at(span.last_tail.trim_start());
-        if last != self.tokenizer.backend.added_at(span.tail.trim_start()) {
+        let last = self.tokenizer.backend.leading_added_token(span.last_tail.trim_start());
+        if last != self.tokenizer.backend.leading_added_token(span.tail.trim_start()) {
             return self.refuse(span.message, "ends in another way once later messages follow");
         }
         no_end(self.template, span.message, &span.last_tail)
