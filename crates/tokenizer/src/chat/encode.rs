@@ -1,19 +1,19 @@
-//! Conversations to ids: which tokens are whose, which are learnt, and where each turn lies.
+//! Encodes conversations: token ids with the role and the loss mask of each token.
 //!
-//! What is learnt is what the model has to write: the assistant's words and the token that ends the
-//! turn. No id is compared with the padding token, and rendered text is never searched for markers.
-//! Cutting and packing are not done here.
+//! The loss mask selects the tokens that the model must write: the assistant's words and the token
+//! that ends its turn. No id is compared with the padding id, and rendered text is never searched
+//! for role markers. Truncation and packing belong to the crate `data`.
 
 use super::chat_encoder::{ChatEncoder, Token, no_end};
 use super::locate::{locate_last_turn, locate_turns};
 use super::{AssistantTurn, ChatTemplate, Encoded, Message, Role, TemplateTokens};
 use crate::{Error, Result, Tokenizer};
 
-/// Stands for an answer that is not known yet.
+/// Placeholder for an answer that does not exist yet.
 const ANSWER: &str = "answer";
 
 impl Tokenizer {
-    /// Renders messages as text.
+    /// Renders messages as text, like `apply_chat_template(tokenize=False)`.
     pub fn render_chat(
         &self,
         messages: &[Message],
@@ -25,15 +25,15 @@ impl Tokenizer {
         template.render_messages(&plain, &self.template_tokens(), add_generation_prompt)
     }
 
-    /// Ids of a conversation, with the assistant's words and end tokens marked as what is learnt.
+    /// Encodes a conversation; the loss mask selects the assistant's words and end tokens.
     ///
-    /// Only the template writes special tokens: none is added, and one that stands in a message is
-    /// text there. Where the words of the assistant cannot be located exactly, or the rendering of
-    /// a shorter conversation is not the beginning of the longer one, it is refused by name.
+    /// Only the template writes special tokens: none is added, and their text in a message stays
+    /// text. [`Error::Spans`] if the assistant's words cannot be located exactly, or if the
+    /// rendering of a shorter conversation is not a prefix of the longer one.
     pub fn encode_chat(&self, messages: &[Message], template: &ChatTemplate) -> Result<Encoded> {
         if messages.is_empty() {
             return Err(Error::Conversation {
-                reason: "a conversation without messages".to_owned(),
+                reason: "the conversation has no messages".to_owned(),
             });
         }
         let chat = locate_turns(template, messages, &self.template_tokens())?;
@@ -41,10 +41,10 @@ impl Tokenizer {
         encoder.encoded(&encoder.tokens()?)
     }
 
-    /// Ids of a conversation of which only the last message, the assistant's, is learnt.
+    /// Encodes a conversation; the loss mask selects only the last message, the assistant's.
     ///
-    /// For templates that change earlier turns once later ones follow: one sample of each turn,
-    /// with the context as the template writes it then, which is what the model sees.
+    /// For templates that change earlier turns once later ones follow: one sample per turn, with the
+    /// context that the model sees when it answers.
     pub fn encode_answer(&self, messages: &[Message], template: &ChatTemplate) -> Result<Encoded> {
         let Some((Message { role: Role::Assistant, .. }, context)) = messages.split_last() else {
             let reason = "the last message is not the assistant's".to_owned();
@@ -71,11 +71,11 @@ impl Tokenizer {
         Ok(encoded)
     }
 
-    /// Ids of a conversation that is scored as a whole: up to the end token of the assistant's last
-    /// turn, which is where a rollout ends and where the score is read.
+    /// Encodes a conversation for a reward model: up to the end token of the assistant's last turn,
+    /// where a rollout ends and the score is read.
     ///
-    /// The one way in which texts come before a reward model: training, evaluation, `temper score`
-    /// and the rewards of rollouts all see these ids.
+    /// Reward-model training, evaluation, `temper score` and the rewards of rollouts all use these
+    /// ids.
     pub fn encode_for_scoring(
         &self,
         messages: &[Message],
@@ -89,16 +89,16 @@ impl Tokenizer {
         Ok(encoded)
     }
 
-    /// Ids of a conversation with the template's prompt for an answer at its end.
+    /// Ids of a conversation followed by the template's generation prompt.
     ///
-    /// They are the first ids of what [`Self::encode_chat`] and [`Self::encode_answer`] give for
-    /// the conversation with the answer. For a template that cannot be tracked, they are those of
-    /// the whole rendering, as transformers gives them.
+    /// A prefix of the ids that [`Self::encode_chat`] and [`Self::encode_answer`] return for the
+    /// conversation with an answer. If the template's answers cannot be located, these are the ids
+    /// of the whole rendering, as in transformers.
     pub fn encode_prompt(&self, messages: &[Message], template: &ChatTemplate) -> Result<Vec<u32>> {
         Ok(self.prompt(messages, template)?.into_iter().map(|(id, _)| id).collect())
     }
 
-    /// [`Self::encode_prompt`] with the role of each token; nothing of it is learnt.
+    /// [`Self::encode_prompt`] with the role of each token and an empty loss mask.
     pub fn encode_prompt_roles(
         &self,
         messages: &[Message],
@@ -129,7 +129,7 @@ impl Tokenizer {
         Ok(self.encode_plain(&text)?.into_iter().map(|id| (id, None)).collect())
     }
 
-    /// The token that ends the assistant's turns in `template`.
+    /// Token that ends the assistant's turns in `template`.
     pub fn end_token(&self, template: &ChatTemplate) -> Result<u32> {
         let messages =
             [Message::new(Role::User, "question"), Message::new(Role::Assistant, ANSWER)];
@@ -138,10 +138,11 @@ impl Tokenizer {
         self.backend.leading_added_token(tail.trim_start()).ok_or_else(|| no_end(template, 1, tail))
     }
 
-    /// Ids of a prompt and its completion without any template.
+    /// Encodes a prompt and its completion without a template.
     ///
-    /// What `encode` puts in front of texts, the prompt, the completion and the end-of-text token;
-    /// the last two are learnt. An end-of-text token that the completion ends with counts as that.
+    /// The ids are those that `encode` adds before texts, the prompt, the completion and the
+    /// end-of-text token. The loss mask selects the last two. If the completion ends with an
+    /// end-of-text token, no second one is added.
     pub fn encode_prompt_completion(&self, prompt: &str, completion: &str) -> Result<Encoded> {
         let eos = self.require_eos()?;
         let completion = self
@@ -171,7 +172,7 @@ impl Tokenizer {
         }
         if let Some(idx) = ids.iter().skip(prompt_len).position(|id| *id == eos) {
             return Err(Error::Conversation {
-                reason: format!("the completion holds the end-of-text token at its token {idx}"),
+                reason: format!("the completion contains the end-of-text token at its token {idx}"),
             });
         }
         ids.push(eos);
