@@ -82,7 +82,14 @@ impl Scan {
                 self.dots = 0;
                 self.in_key = self.open.last().is_some_and(|open| open.is_table);
             }
-            _ => {}
+            TokenKind::Dot
+            | TokenKind::Newline
+            | TokenKind::LiteralString
+            | TokenKind::BasicString
+            | TokenKind::MlLiteralString
+            | TokenKind::MlBasicString
+            | TokenKind::Atom
+            | TokenKind::Eof => {}
         }
         self.level().max(self.value_level) + self.dots
     }

@@ -63,7 +63,7 @@ impl Error {
     pub fn place(&self) -> Option<&KeyLocation> {
         match self {
             Self::Syntax(diagnostic) | Self::Invalid(diagnostic) => diagnostic.place.as_ref(),
-            _ => None,
+            Self::Read(_) | Self::NotUtf8 { .. } | Self::Override { .. } => None,
         }
     }
 }

@@ -115,7 +115,12 @@ impl Page {
                 self.paragraph(doc);
                 self.variants(variants);
             }
-            _ => {}
+            Node::List { .. }
+            | Node::Map(_)
+            | Node::Text(_)
+            | Node::Integer { .. }
+            | Node::Number(_)
+            | Node::Boolean => {}
         }
     }
 
@@ -184,9 +189,10 @@ impl Page {
     /// The tables within a table that have no section of their own.
     fn nested(&mut self, table: &Table) {
         for key in &table.keys {
-            match &key.node {
-                Node::List { item, .. } => self.section(&entry_heading(&key.name), item),
-                node => self.section(&format!("`{}`", key.name), node),
+            if let Node::List { item, .. } = &key.node {
+                self.section(&entry_heading(&key.name), item);
+            } else {
+                self.section(&format!("`{}`", key.name), &key.node);
             }
         }
     }
@@ -204,7 +210,12 @@ fn entry_heading(name: &str) -> String {
 fn place_of(node: &Node) -> String {
     match node {
         Node::Table(Table { title, .. }) | Node::Choice { title, .. } => format!("@{title}@"),
-        _ => String::new(),
+        Node::List { .. }
+        | Node::Map(_)
+        | Node::Text(_)
+        | Node::Integer { .. }
+        | Node::Number(_)
+        | Node::Boolean => String::new(),
     }
 }
 
@@ -218,14 +229,24 @@ fn values(key: &Key) -> String {
             Node::Table(_) | Node::Choice { .. } => {
                 format!("list of [tables](#{})", place_of(item))
             }
-            item if min == max => format!("list of {min}: {}", scalar(item)),
-            item => format!("list of: {}", scalar(item)),
+            Node::List { .. }
+            | Node::Map(_)
+            | Node::Text(_)
+            | Node::Integer { .. }
+            | Node::Number(_)
+            | Node::Boolean => {
+                let n = if min == max { format!(" {min}") } else { String::new() };
+                format!("list of{n}: {}", scalar(item))
+            }
         },
-        Node::Map(value) => match value.as_ref() {
-            Node::List { item, .. } => format!("table: `column = […]` of {}s", scalar(item)),
-            value => format!("table: `column =` {}", scalar(value)),
-        },
-        scalar_node => scalar(scalar_node),
+        Node::Map(value) => {
+            if let Node::List { item, .. } = value.as_ref() {
+                format!("table: `column = […]` of {}s", scalar(item))
+            } else {
+                format!("table: `column =` {}", scalar(value))
+            }
+        }
+        Node::Text(_) | Node::Integer { .. } | Node::Number(_) | Node::Boolean => scalar(&key.node),
     }
 }
 

@@ -39,6 +39,6 @@ fn drop_null(value: &mut Value) {
                 drop_null(value);
             }
         }
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -157,7 +157,13 @@ pub(crate) fn of<T: JsonSchema>() -> Table {
     let reader = Reader { definitions: root.get("$defs").and_then(Value::as_object) };
     match reader.node(&root) {
         Node::Table(table) => table,
-        _ => Table::default(),
+        Node::Choice { .. }
+        | Node::List { .. }
+        | Node::Map(_)
+        | Node::Text(_)
+        | Node::Integer { .. }
+        | Node::Number(_)
+        | Node::Boolean => Table::default(),
     }
 }
 
@@ -241,7 +247,12 @@ impl Reader<'_> {
                 vec![Variant { marker, table }]
             }
             Node::Choice { variants, .. } => variants,
-            _ => Vec::new(),
+            Node::List { .. }
+            | Node::Map(_)
+            | Node::Text(_)
+            | Node::Integer { .. }
+            | Node::Number(_)
+            | Node::Boolean => Vec::new(),
         }
     }
 

@@ -176,7 +176,7 @@ impl Spans {
                 let whole = path.len() == key_path.len();
                 let (first, second) = match target {
                     Target::Value if whole => (&entry.value, &entry.key),
-                    _ => (&entry.key, &entry.value),
+                    Target::Value | Target::Key => (&entry.key, &entry.value),
                 };
                 return first.clone().or_else(|| second.clone());
             }

@@ -174,7 +174,7 @@ fn collect_node(path: &str, node: &Node, sections: &mut Vec<(String, Vec<String>
             }
         }
         Node::List { item, .. } => collect_node(&format!("{path}[]"), item, sections),
-        _ => {}
+        Node::Map(_) | Node::Text(_) | Node::Integer { .. } | Node::Number(_) | Node::Boolean => {}
     }
 }
 

@@ -24,10 +24,7 @@ impl<'d> TomlValue<'d> {
     }
 
     pub(crate) fn of_value(value: &'d Value) -> Self {
-        match value {
-            Value::InlineTable(table) => Self::Table(table),
-            value => Self::Value(value),
-        }
+        if let Value::InlineTable(table) = value { Self::Table(table) } else { Self::Value(value) }
     }
 
     /// What it is, in the words of TOML's beginners.

@@ -209,7 +209,13 @@ impl Validator<'_> {
             .filter_map(|v| v.table.key(key));
         let words = words.filter_map(|key| match &key.node {
             Node::Text(text) => Some(text.words.clone()),
-            _ => None,
+            Node::Table(_)
+            | Node::Choice { .. }
+            | Node::List { .. }
+            | Node::Map(_)
+            | Node::Integer { .. }
+            | Node::Number(_)
+            | Node::Boolean => None,
         });
         self.about = None;
         let text = Node::Text(Text { words: words.flatten().collect(), ..Text::default() });

@@ -38,9 +38,8 @@ fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
     };
     let checked = shape::check(json).map_err(refused)?;
     let mut library = guarded_result("reading tokenizer.json", || Library::from_bytes(json))
-        .map_err(|e| match e {
-            Error::Backend { reason, .. } => refused(reason.into()),
-            other => other,
+        .map_err(|error| {
+            if let Error::Backend { reason, .. } = error { refused(reason.into()) } else { error }
         })?;
     for token in checked.added {
         let actual = library.token_to_id(&token.content);

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
-use plan::{Plan, PpoPlan, Stage, StagePlan};
+use plan::{Plan, PpoPlan, StagePlan, Work};
 use recipe::StageSection;
 use train::RunDir;
 
@@ -30,11 +30,9 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
             format!("say which with --stage: {}", names.join(", ")),
         ));
     }
-    match &stage.kind {
-        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Reward(_) | Stage::Dpo(_) => {
-            show_rows(stage, args)
-        }
-        Stage::Ppo(ppo) => show_episodes(&plan, stage, ppo, args),
+    match stage.kind.work() {
+        Work::Rows { .. } => show_rows(stage, args),
+        Work::Rollouts(ppo) => show_episodes(&plan, stage, ppo, args),
     }
 }
 

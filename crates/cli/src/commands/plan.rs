@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, CutReason, DrawnCounts};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
-use plan::{Plan, Stage, StagePlan, Start};
+use plan::{Plan, StagePlan, Start, Work};
 use recipe::{Precision, SampleKind};
 
 use super::{plan_recipe, precision_note, print, set_up_kernels};
@@ -222,15 +222,14 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
 
 /// Models of a stage besides the trained one.
 fn models_note(stage: &StagePlan) -> Option<String> {
-    match &stage.kind {
-        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Reward(_) => None,
-        Stage::Dpo(dpo) => (dpo.n_reference_pairs > 0).then(|| {
-            let pairs = table::thousands(dpo.n_reference_pairs);
+    match stage.kind.work() {
+        Work::Rows { n_reference_pairs, .. } => (n_reference_pairs > 0).then(|| {
+            let pairs = table::thousands(n_reference_pairs);
             format!(
                 "reference log-probabilities of {pairs} pairs are computed once, before training"
             )
         }),
-        Stage::Ppo(ppo) => {
+        Work::Rollouts(ppo) => {
             let bases = if ppo.n_bases == 1 { "base model" } else { "base models" };
             Some(format!("policy, reference, reward and value model share {} {bases}", ppo.n_bases))
         }
@@ -289,12 +288,14 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     };
     let at_once = stage.micro_batch * stage.dataset.batch_rows() as usize;
     let scalar = || ScalarModel::from_backbone(model.backbone.clone(), &stage.config, 0);
-    let pass: Box<dyn Fn(&Batch)> = match &stage.kind {
-        Stage::Pretrain(_) | Stage::Sft(_) => {
+    let pass: Box<dyn Fn(&Batch)> = match stage.kind.work() {
+        Work::Rows { output: HeadOutput::CrossEntropy, .. } => {
             Box::new(|micro| forward_backward(&model, micro, &device))
         }
-        Stage::Dpo(_) => Box::new(|micro| forward_backward(&model, &micro.trimmed(), &device)),
-        Stage::Reward(_) | Stage::Ppo(_) => {
+        Work::Rows { output: HeadOutput::LogProbs, .. } => {
+            Box::new(|micro| forward_backward(&model, &micro.trimmed(), &device))
+        }
+        Work::Rows { output: HeadOutput::Scores, .. } | Work::Rollouts(_) => {
             let scalar = scalar();
             let device = device.clone();
             Box::new(move |micro| score_backward(&scalar, micro, &device))
@@ -314,14 +315,13 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     // Replicas on cards of their own work side by side; those on the processor share it.
     let n_cards = if plan.device == "cpu" { 1 } else { plan.replicas };
     let per_row = seconds / (rows.max(1) * n_cards) as f64;
-    Ok(match &stage.kind {
-        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Reward(_) => per_row * n_rows as f64,
-        Stage::Dpo(dpo) => {
+    Ok(match stage.kind.work() {
+        Work::Rows { n_reference_pairs, .. } => {
             // A forward pass alone takes a third.
-            let n_reference = dpo.n_reference_pairs * stage.dataset.batch_rows();
+            let n_reference = n_reference_pairs * stage.dataset.batch_rows();
             per_row * (n_rows as f64 + n_reference as f64 / 3.0)
         }
-        Stage::Ppo(_) => {
+        Work::Rollouts(_) => {
             // By the operations of the whole stage against those of the probe.
             let length = stage.sequence_length as u64;
             let probed = stage.config.training_flops(1, length, HeadOutput::LogProbs);

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use plan::{Plan, RUNS_DIR, Stage, StagePlan};
+use arch::HeadOutput;
+use plan::{Plan, RUNS_DIR, Stage, StagePlan, Work};
+use recipe::SampleKind;
 use serde_json::Value;
 use train::{
     Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, on_replicas,
@@ -138,10 +140,14 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
     }
     if let Some((stage, _)) = rows.last() {
         let model = plan.paths.run_dir.join(&stage.name).display().to_string();
-        let first = match &stage.kind {
-            Stage::Pretrain(_) => format!("generate {model} --prompt \"…\""),
-            Stage::Sft(_) | Stage::Dpo(_) | Stage::Ppo(_) => format!("chat {model}"),
-            Stage::Reward(_) => format!("score {model} --pairs pairs.jsonl"),
+        let first = match (stage.kind.work(), stage.sample_kind) {
+            (Work::Rows { output: HeadOutput::Scores, .. }, _) => {
+                format!("score {model} --pairs pairs.jsonl")
+            }
+            (Work::Rows { .. }, SampleKind::Documents) => {
+                format!("generate {model} --prompt \"…\"")
+            }
+            (Work::Rows { .. } | Work::Rollouts(_), _) => format!("chat {model}"),
         };
         text += &format!("next    temper {first}\n");
         text += &format!("        temper export {model} --to out/{}\n", plan.name);

@@ -103,11 +103,11 @@ impl plan::Watch for PlanProgress {
     fn training_tokenizer(&mut self) {
         match self.screen.style {
             Style::Json => write_json(&json!({"event": "training_tokenizer"})),
-            _ => self.screen.line("tokenizer  training …"),
+            Style::Live | Style::Plain => self.screen.line("tokenizer  training …"),
         }
     }
 
-    fn tokenising(&mut self, stage: &str, progress: &data::Progress) {
+    fn tokenizing(&mut self, stage: &str, progress: &data::Progress) {
         let share = progress.bytes_read as f64 / progress.n_bytes.max(1) as f64;
         let text = format!(
             "{stage:<10} reading {}  {:3.0} %  {} rows, {} tokens",
@@ -119,7 +119,7 @@ impl plan::Watch for PlanProgress {
         match self.screen.style {
             Style::Live => self.screen.live(&text, false),
             Style::Json => write_json(&json!({
-                "event": "tokenising", "stage": stage, "path": progress.path,
+                "event": "tokenizing", "stage": stage, "path": progress.path,
                 "bytes_read": progress.bytes_read, "bytes": progress.n_bytes,
                 "rows": progress.n_rows, "tokens": progress.n_tokens,
             })),
@@ -170,7 +170,7 @@ impl RunProgress {
     pub(crate) fn note(&mut self, text: &str) {
         match self.screen.style {
             Style::Json => write_json(&json!({"event": "note", "message": text})),
-            _ => self.screen.line(text),
+            Style::Live | Style::Plain => self.screen.line(text),
         }
     }
 
@@ -188,12 +188,12 @@ impl RunProgress {
                 "━".repeat(filled as usize),
                 "┈".repeat((BAR_CELLS - filled) as usize)
             ),
-            _ => String::new(),
+            Style::Plain | Style::Json => String::new(),
         };
         let trend = match self.last_loss {
             Some(before) if row.loss < before => " ↓",
             Some(before) if row.loss > before => " ↑",
-            _ => "",
+            Some(_) | None => "",
         };
         // A policy's loss says little: what its answers are worth does.
         let figure = |name: &str| row.extra.get(name).copied();
@@ -244,8 +244,11 @@ impl Progress for RunProgress {
                 let line = self.step_line(row);
                 match self.screen.style {
                     Style::Live => self.screen.live(&line, *logged),
-                    _ if *logged => self.screen.line(&line),
-                    _ => {}
+                    Style::Plain | Style::Json => {
+                        if *logged {
+                            self.screen.line(&line);
+                        }
+                    }
                 }
                 if *logged {
                     self.last_loss = Some(row.loss);

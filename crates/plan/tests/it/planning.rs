@@ -42,7 +42,7 @@ fn a_tokenizer_is_trained_once() {
         fn training_tokenizer(&mut self) {
             self.0 += 1;
         }
-        fn tokenising(&mut self, _stage: &str, _progress: &data::Progress) {}
+        fn tokenizing(&mut self, _stage: &str, _progress: &data::Progress) {}
     }
     let dir = folder(RECIPE);
     let loaded = recipe::load(&dir.path().join("r.toml"), &[]).expect("a recipe");
