@@ -1,5 +1,5 @@
-//! Recipe: the TOML that a user writes, one type per section, checked by itself. The recipe is the
-//! only file that is opened; paths, columns and sizes are checked by `plan`.
+//! Recipe: the TOML file that describes a run, with one type per section. No other file is opened;
+//! `plan` checks paths, columns and sizes.
 //!
 //! A section is a file with its types, their documentation and its own `check`. The JSON Schema of
 //! the types drives everything else: unknown keys and hints, types and ranges, the reference page.

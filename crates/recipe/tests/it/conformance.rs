@@ -51,7 +51,7 @@ fn invalid_toml_is_refused_with_a_place() {
         let error = recipe::load(&path, &[]).expect_err("the suite holds no recipe");
         let has_place = match &error {
             Error::NotUtf8 { .. } => true,
-            Error::Syntax(diagnostic) => diagnostic.place.is_some(),
+            Error::Syntax(diagnostic) => diagnostic.location.is_some(),
             Error::Read(_) | Error::Invalid(_) | Error::Override { .. } => false,
         };
         assert!(has_place, "{}: {}", path.display(), shown(&error));

@@ -53,7 +53,7 @@ fn a_recipe_with_one_letter_of_one_key_changed_is_refused() {
                         "{}: `{name}` with letter {at} changed",
                         path.display()
                     ));
-                    let place = error.place().map(ToString::to_string).unwrap_or_default();
+                    let place = error.location().map(ToString::to_string).unwrap_or_default();
                     let column = line[..start].chars().count() + 1;
                     let expected = format!("{}:{}:{column}", path.display(), line_idx + 1);
                     assert_eq!(place, expected, "{}", shown(&error));

@@ -81,7 +81,7 @@ fn sources_have_key_paths_and_places() {
     let sources = loaded.recipe.sources();
     let paths: Vec<&str> = sources.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(paths, ["pretrain.data[0]", "pretrain.data[1]", "sft.data[0]"]);
-    let place = loaded.spans.place("pretrain.data[1].path").unwrap().to_string();
+    let place = loaded.spans.location("pretrain.data[1].path").unwrap().to_string();
     assert_eq!(place, "recipes/mine.toml:15:41");
     assert!(
         loaded.spans.is_set("pretrain.data[1].text")
