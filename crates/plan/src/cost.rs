@@ -213,7 +213,7 @@ fn mean_length(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usiz
 
 /// Maximum length of the rows of a micro-batch.
 ///
-/// Padding that all pairs of a micro-batch share is removed. The longest row of the first steps stands for all steps.
+/// Padding that all pairs of a micro-batch share is removed. The longest row of the first steps is used for all steps.
 fn longest_row(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usize) -> usize {
     const N_STEPS: u64 = 32;
     if sample_kind != SampleKind::Pairs {

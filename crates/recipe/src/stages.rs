@@ -1,4 +1,4 @@
-//! The table of a recipe's stages. The crate root has the table itself, beside the sections.
+//! The table of a recipe's stages. The crate root has the table itself.
 
 use crate::StageSection;
 

@@ -6,7 +6,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 use crate::support::root;
 
-/// Crates that plan and parse: they build without tensors.
+/// Crates that build without tensors.
 const WITHOUT_BURN: &[&str] = &["fsio", "seed", "recipe", "arch", "tokenizer", "data", "plan"];
 
 /// Test support and development tools: no crate of a layer may depend on them.

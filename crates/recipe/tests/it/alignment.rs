@@ -1,4 +1,4 @@
-//! Adapters and PPO: what their keys are without a word, and which of them contradict.
+//! Adapters and PPO: defaults of their keys, and conflicts between them.
 
 use recipe::{Conventions, Kl, KlEstimator, OnBadRow};
 
@@ -26,7 +26,7 @@ max_steps = 5
 optimizer = { lr = 1e-4 }
 "#;
 
-/// The good recipe with a reward model and PPO behind it.
+/// The valid recipe, followed by a reward model and PPO.
 fn aligned() -> String {
     format!("{GOOD}{REWARD}{PPO}")
 }
@@ -43,7 +43,7 @@ fn refused_lora(keys: &str) -> String {
     refused("pairs_per_step = 8", &format!("pairs_per_step = 8\nlora = {keys}"))
 }
 
-/// Everything of `[ppo]` that docs/recipe.md and docs/ppo.md promise for a key that is left out.
+/// Defaults of `[ppo]`, as documented in docs/recipe.md and docs/ppo.md.
 #[test]
 fn ppo_without_a_word_has_the_published_values() {
     let ppo = parse(&aligned()).expect("a recipe").recipe.ppo.expect("the section");
@@ -58,14 +58,14 @@ fn ppo_without_a_word_has_the_published_values() {
         (10, 100, OnBadRow::Stop)
     );
     assert!(ppo.chat_template.is_none() && ppo.policy.lora.is_none());
-    // The value model is the reward model where nothing else is said.
+    // The value model starts from the reward model by default.
     assert!(ppo.value.is_none());
     assert_eq!(ppo.value_start(), "reward");
     let own =
         aligned().replace("max_prompt_tokens", "value = { start = \"sft\" }\nmax_prompt_tokens");
     let own = parse(&own).expect("a recipe").recipe.ppo.expect("the section");
     assert_eq!(own.value_start(), "sft");
-    // A part of `kl` leaves the rest as it was.
+    // The other keys of `kl` keep their defaults.
     let part = aligned().replace("episodes_per_step", "kl = { target = 6 }\nepisodes_per_step");
     let part = parse(&part).expect("a recipe").recipe.ppo.expect("the section");
     assert_eq!((part.kl.coef, part.kl.target, part.kl.horizon), (0.05, Some(6.0), 1e4));
@@ -86,7 +86,7 @@ fn a_model_has_room_for_a_prompt_and_its_answer() {
     ");
 }
 
-/// Row 36 of the field's bugs: dropout while scoring makes ratios and divergences of noise.
+/// Row 36 of the field's bugs: dropout during scoring makes ratios and KL noisy.
 #[test]
 fn ppo_refuses_dropout() {
     insta::assert_snapshot!(
@@ -151,7 +151,7 @@ fn updates_are_whole_and_end_by_steps() {
     ");
 }
 
-/// What a role names must be there by the time it is read.
+/// Models must be trained before they are used.
 #[test]
 fn roles_come_from_stages_that_ran_before() {
     let beside = "max_prompt_tokens = 40";
@@ -252,7 +252,7 @@ fn an_adapter_stands_beside_trained_weights() {
     assert_eq!(reward.input.lora, Some(recipe::LoraKeys::default()));
 }
 
-/// Row 71 of the field's bugs: `lora_ranl = 4` trained with the default rank, without a word.
+/// Row 71 of the field's bugs: `lora_ranl = 4` trained with the default rank, without an error.
 #[test]
 fn a_slip_in_an_adapters_key_shows_the_key_that_was_meant() {
     insta::assert_snapshot!(refused_lora("{ ranl = 4 }"), @r"

@@ -1,4 +1,4 @@
-//! What a person reads after a mistake.
+//! Error messages of recipes.
 
 use crate::{parse, refused, shown};
 
@@ -630,7 +630,7 @@ fn what_is_not_toml_shows_where() {
     ");
 }
 
-/// Keys of one kind of optimizer are refused beside another, with the kind that has them.
+/// Keys of another kind of optimizer are refused, and the error names that kind.
 #[test]
 fn keys_of_another_optimizer() {
     let with = |keys: &str| {

@@ -1,4 +1,4 @@
-//! `--set`: what it changes, what it keeps, what it refuses.
+//! `--set`: changed values, kept comments, and errors.
 
 use recipe::{AdamwKeys, Format, OptimizerKind, ScheduleKind};
 

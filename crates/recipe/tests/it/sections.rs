@@ -1,4 +1,4 @@
-//! What the sections mean once they are read: values, defaults, the helpers that callers use.
+//! Parsed sections: values, defaults and helper functions.
 
 use std::path::Path;
 
@@ -111,7 +111,7 @@ fn a_later_check_shows_the_line_of_its_key() {
     "#);
 }
 
-/// The good recipe with a stage of pairs that are drawn.
+/// The valid recipe with a stage of drawn pairs.
 fn with_pairs(pairs: &str) -> String {
     let source = format!("data = [{{ path = \"rows.jsonl\", pairs = {pairs} }}]");
     format!(
@@ -137,7 +137,7 @@ fn pairs_are_drawn_by_columns() {
     let filter = pretrain.input.data[1].filter.as_ref().unwrap();
     let values = ["en".to_owned(), "de".to_owned()];
     assert_eq!(filter.entries().collect::<Vec<_>>(), [("lang", &values[..])]);
-    // Written out again, it is the key that a recipe has.
+    // Serialized, it has the name of the key in a recipe.
     let written = toml_edit::ser::to_string(&pretrain.input.data[1]).unwrap();
     assert!(written.contains("where = { lang = [\"en\", \"de\"] }"), "{written}");
 }
@@ -173,7 +173,7 @@ fn pairs_that_say_nothing_are_refused() {
     error: `rows` in [reward.data[0]] does not fit: `pairs` already defines the rows
     "#);
 
-    // A margin belongs to scores: what no stage would read is refused.
+    // Only reward models use margins.
     let margin = |section: &str| {
         let with = with_pairs(&format!("{{ from = \"text\", {sides} }}"));
         let drawn = format!("pairs = {{ from = \"text\", {sides} }}");
