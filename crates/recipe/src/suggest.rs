@@ -79,7 +79,7 @@ pub(crate) fn key(
         return Some(did_you_mean(near));
     }
     if let Some(known) = alias(name, |known| here().any(|key| key == known)) {
-        return Some(format!("the key is `{known}` here"));
+        return Some(format!("use `{known}` instead"));
     }
     if let Some(other) = siblings.iter().find(|variant| variant.table.key(name).is_some()) {
         return Some(match &other.marker {

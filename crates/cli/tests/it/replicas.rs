@@ -210,11 +210,11 @@ fn what_cannot_be_shared_is_refused() {
     "#);
     assert_snapshot!(refused(&["replicas=2", "device=\"cuda:1\""]), @r#"
     exit 2
-    error: `replicas` does not fit: `device` names one GPU and each replica needs its own: "cuda" uses the first ones
+    error: `replicas` cannot be used: `device` names one GPU and each replica needs its own: "cuda" uses the first ones
       --> the command line
        |
        | --set replicas=2
        |       ^^^^^^^^
-      hint: leave `replicas` out, or change what it contradicts
+      hint: remove `replicas`, or change the keys it conflicts with
     "#);
 }

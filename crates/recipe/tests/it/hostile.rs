@@ -35,7 +35,7 @@ fn a_recipe_of_more_than_a_mebibyte_is_refused() {
     let error = recipe::parse(large.as_bytes(), Path::new("large.toml"), &[]).unwrap_err();
     insta::assert_snapshot!(shown(&error), @r"
     error: large.toml: file is larger than 1048576 bytes
-      hint: a recipe names data by path and holds none
+      hint: a recipe contains paths of data, not the data
     ");
 }
 

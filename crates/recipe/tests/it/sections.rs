@@ -163,14 +163,14 @@ fn pairs_that_say_nothing_are_refused() {
         .replace(" }", ""),
     ];
     insta::assert_snapshot!(said.join("\n"), @r#"
-    error: `rejected` in [reward.data[0].pairs] does not fit: it is equal to `chosen`, so no row would be in a pair
+    error: `rejected` in [reward.data[0].pairs] cannot be used: it is equal to `chosen`, so no row would be in a pair
     error: `chosen` in [reward.data[0].pairs] must not be empty: `{}`
     error: `a` in [reward.data[0].pairs.chosen] must not be empty: `[]`
     error: `a` in [reward.data[0].pairs.chosen] must be a list: `"x"`
     error: `a[0]` in [reward.data[0].pairs.chosen] must be a string: `5`
     error: `prompt` in [reward.data[0].pairs] must have no `{column}`: the two texts of a pair are from different rows: `{a}`
     error: missing key `from` in [reward.data[0].pairs]
-    error: `rows` in [reward.data[0]] does not fit: `pairs` already defines the rows
+    error: `rows` in [reward.data[0]] cannot be used: `pairs` already defines the rows
     "#);
 
     // Only reward models use margins.
@@ -182,8 +182,12 @@ fn pairs_that_say_nothing_are_refused() {
     };
     assert!(margin("[reward]").is_ok());
     let error = crate::shown(&margin("[dpo]").unwrap_err());
-    insta::assert_snapshot!(error.lines().next().unwrap(), @"error: `margin` in [dpo.data[0].columns] does not fit: only [reward] uses margins");
+    insta::assert_snapshot!(error.lines().next().unwrap(), @r"
+    error: `margin` in [dpo.data[0].columns] cannot be used: only [reward] uses margins
+    ");
 
     let text = GOOD.replace("text = \"body\"", &format!("pairs = {{ from = \"text\", {sides} }}"));
-    insta::assert_snapshot!(crate::shown(&parse(&text).unwrap_err()).lines().next().unwrap(), @"error: `pairs` in [pretrain.data[1]] does not fit: only stages that train on pairs use it, such as [reward] and [dpo]");
+    insta::assert_snapshot!(crate::shown(&parse(&text).unwrap_err()).lines().next().unwrap(), @r"
+    error: `pairs` in [pretrain.data[1]] cannot be used: only stages that train on pairs use it, such as [reward] and [dpo]
+    ");
 }
