@@ -2,7 +2,7 @@
 //! the scales as stored.
 
 use super::put_scale;
-use super::search::{Grid, ScaleMin, nearest, scale_and_min, signed_scale};
+use super::search::{Fit, Grid, nearest, scale_and_min, signed_scale};
 
 pub(super) fn q4_k(values: &[f32; 256], block: &mut [u8; 144]) {
     let grid = Grid { max_code: 15, first: -1.0, n_steps: 20 };
@@ -31,13 +31,12 @@ pub(super) fn q5_k(values: &[f32; 256], block: &mut [u8; 176]) {
 
 pub(super) fn q6_k(values: &[f32; 256], block: &mut [u8; 210]) {
     let (groups, _) = values.as_chunks::<16>();
-    let mut scales = [0.0_f32; 16];
-    for (scale, group) in scales.iter_mut().zip(groups) {
-        *scale = signed_scale(group);
-    }
-    let extreme = scales
-        .iter()
-        .fold(0.0_f32, |extreme, scale| if scale.abs() > extreme.abs() { *scale } else { extreme });
+    let found: Vec<(f32, [f32; 16])> = groups.iter().map(signed_scale).collect();
+    let extreme =
+        found.iter().fold(
+            0.0_f32,
+            |extreme, (scale, _)| if scale.abs() > extreme.abs() { *scale } else { extreme },
+        );
     block.fill(0);
     if extreme.abs() < 1e-15 {
         return;
@@ -45,14 +44,14 @@ pub(super) fn q6_k(values: &[f32; 256], block: &mut [u8; 210]) {
     let inverse = -128.0 / extreme;
     let d = put_scale(block, 208, 1.0 / inverse);
     let mut codes = [0_u8; 256];
-    for (idx, group) in groups.iter().enumerate() {
-        let stored = nearest(inverse * scales[idx]).min(127) as i8;
+    for (idx, (group, (scale, searched))) in groups.iter().zip(found).enumerate() {
+        let stored = nearest(inverse * scale).min(127) as i8;
         block[192 + idx] = stored.cast_unsigned();
         let scale = d * f32::from(stored);
         for (j, x) in group.iter().enumerate() {
-            // A scale of zero leaves nothing to choose; any code stands for zero.
-            let code = if scale == 0.0 { 0 } else { nearest(x / scale).clamp(-32, 31) };
-            codes[idx * 16 + j] = (code + 32) as u8;
+            // A stored scale of zero leaves the codes of the search, which all stand for zero.
+            let code = if scale == 0.0 { searched[j] as i32 } else { nearest(x / scale) };
+            codes[idx * 16 + j] = (code.clamp(-32, 31) + 32) as u8;
         }
     }
     for (half, codes) in codes.chunks_exact(128).enumerate() {
@@ -70,7 +69,7 @@ pub(super) fn q6_k(values: &[f32; 256], block: &mut [u8; 210]) {
 /// Writes d, d_min and the packed scales of eight groups to `head` and returns the codes.
 fn with_minimum(values: &[f32; 256], grid: &Grid, head: &mut [u8]) -> [u8; 256] {
     let (groups, _) = values.as_chunks::<32>();
-    let found: Vec<ScaleMin> = groups.iter().map(|group| scale_and_min(group, grid)).collect();
+    let found: Vec<Fit> = groups.iter().map(|group| scale_and_min(group, grid)).collect();
     let max_scale = found.iter().fold(0.0_f32, |max, group| max.max(group.scale));
     let max_min = found.iter().fold(0.0_f32, |max, group| max.max(group.min));
     let per_code = |max: f32| if max > 0.0 { 63.0 / max } else { 0.0 };
@@ -81,15 +80,15 @@ fn with_minimum(values: &[f32; 256], grid: &Grid, head: &mut [u8]) -> [u8; 256] 
     packed.fill(0);
     let mut codes = [0_u8; 256];
     for (idx, (group, found)) in groups.iter().zip(found).enumerate() {
+        let searched = found.codes;
         let scale = (nearest(scale_codes * found.scale) as u8).min(63);
         let min = (nearest(min_codes * found.min) as u8).min(63);
         pack(packed, idx, scale, min);
         let (scale, min) = (d * f32::from(scale), d_min * f32::from(min));
         for (j, x) in group.iter().enumerate() {
-            let max_code = i32::from(grid.max_code);
-            // As in `q6_k`; ggml keeps the codes of the search here, which stand for the same values.
-            let code = if scale == 0.0 { 0 } else { nearest((x + min) / scale).clamp(0, max_code) };
-            codes[idx * 32 + j] = code as u8;
+            // A stored scale of zero leaves the codes of the search, which all stand for one value.
+            let code = if scale == 0.0 { searched[j] as i32 } else { nearest((x + min) / scale) };
+            codes[idx * 32 + j] = code.clamp(0, i32::from(grid.max_code)) as u8;
         }
     }
     codes

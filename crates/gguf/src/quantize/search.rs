@@ -13,15 +13,17 @@ pub(super) struct Grid {
     pub(super) n_steps: u8,
 }
 
-/// A scale and the amount that is subtracted from every element.
-pub(super) struct ScaleMin {
+/// A scale, the amount that is subtracted from every element, and the codes.
+pub(super) struct Fit {
     pub(super) scale: f32,
     pub(super) min: f32,
+    /// Whole numbers.
+    pub(super) codes: [f32; 32],
 }
 
 /// Finds scale s and minimum m ≥ 0 for codes c in `0..=max_code` such that Σ w (s c − m − x)² is small, where the
 /// weight w of an element is the group's root mean square plus its magnitude.
-pub(super) fn scale_and_min(values: &[f32; 32], grid: &Grid) -> ScaleMin {
+pub(super) fn scale_and_min(values: &[f32; 32], grid: &Grid) -> Fit {
     let weights = weights(values);
     let (mut low, mut high) = (values[0], values[0]);
     let (mut sum_w, mut sum_x) = (weights[0], weights[0] * values[0]);
@@ -33,45 +35,46 @@ pub(super) fn scale_and_min(values: &[f32; 32], grid: &Grid) -> ScaleMin {
     }
     let low = low.min(0.0);
     if high == low {
-        return ScaleMin { scale: 0.0, min: -low };
+        return Fit { scale: 0.0, min: -low, codes: [0.0; 32] };
     }
     let max_code = f32::from(grid.max_code);
     // Candidates start from the best minimum so far, as in ggml.
     let codes = |inverse: f32, min: f32| {
         values.map(|x| nearest(inverse * (x - min)).clamp(0, i32::from(grid.max_code)) as f32)
     };
-    let error = |codes: &[f32; 32], scale: f32, min: f32| {
+    let error = |fit: &Fit| {
         let mut sum = 0.0;
-        for ((code, x), w) in codes.iter().zip(values).zip(weights) {
-            let difference = scale * code + min - x;
+        for ((code, x), w) in fit.codes.iter().zip(values).zip(weights) {
+            let difference = fit.scale * code + fit.min - x;
             sum += w * (difference * difference);
         }
         sum
     };
     let inverse = max_code / (high - low);
-    let mut best = ScaleMin { scale: 1.0 / inverse, min: low };
-    let mut best_error = error(&codes(inverse, low), best.scale, best.min);
+    let mut best = Fit { scale: 1.0 / inverse, min: low, codes: codes(inverse, low) };
+    let mut best_error = error(&best);
     for step in 0..=grid.n_steps {
         let inverse = (grid.first + 0.1 * f32::from(step) + max_code) / (high - best.min);
         let codes = codes(inverse, best.min);
-        let Some(fit) = least_squares(&codes, values, &weights, sum_w, sum_x) else { continue };
-        let found = error(&codes, fit.scale, fit.min);
+        let Some(fit) = least_squares(codes, values, &weights, sum_w, sum_x) else { continue };
+        let found = error(&fit);
         if found < best_error {
             best_error = found;
             best = fit;
         }
     }
-    ScaleMin { scale: best.scale, min: -best.min }
+    best.min = -best.min;
+    best
 }
 
 /// Scale and minimum (here added, not subtracted) of smallest weighted error for given codes; none if all codes are equal.
 fn least_squares(
-    codes: &[f32; 32],
+    codes: [f32; 32],
     values: &[f32; 32],
     weights: &[f32; 32],
     sum_w: f32,
     sum_x: f32,
-) -> Option<ScaleMin> {
+) -> Option<Fit> {
     let (mut sum_l, mut sum_l2, mut sum_xl) = (0.0, 0.0, 0.0);
     for ((code, x), w) in codes.iter().zip(values).zip(weights) {
         sum_l += w * code;
@@ -84,42 +87,45 @@ fn least_squares(
     }
     let min = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
     Some(if min > 0.0 {
-        ScaleMin { scale: sum_xl / sum_l2, min: 0.0 }
+        Fit { scale: sum_xl / sum_l2, min: 0.0, codes }
     } else {
-        ScaleMin { scale: (sum_w * sum_xl - sum_x * sum_l) / determinant, min }
+        Fit { scale: (sum_w * sum_xl - sum_x * sum_l) / determinant, min, codes }
     })
 }
 
-/// Finds a scale s for codes c in −32..32 such that Σ x² (s c − x)² is small.
-pub(super) fn signed_scale(values: &[f32; 16]) -> f32 {
-    const MAX: i32 = 32;
+/// Finds a scale s for codes c in −32..32 such that Σ x² (s c − x)² is small. Returns both.
+pub(super) fn signed_scale(values: &[f32; 16]) -> (f32, [f32; 16]) {
+    const MAX: f32 = 32.0;
     let extreme = values
         .iter()
         .fold(0.0_f32, |extreme, x| if x.abs() > extreme.abs() { *x } else { extreme });
     if extreme.abs() < NEGLIGIBLE {
-        return 0.0;
+        return (0.0, [-MAX; 16]);
     }
-    let sums = |inverse: f32| {
-        let (mut sum_xl, mut sum_l2) = (0.0, 0.0);
-        for x in values {
-            let code = nearest(inverse * x).clamp(-MAX, MAX - 1) as f32;
+    let codes = |inverse: f32| values.map(|x| nearest(inverse * x).clamp(-32, 31) as f32);
+    let sums = |codes: &[f32; 16]| {
+        let (mut sum_xl, mut sum_l2) = (0.0_f32, 0.0_f32);
+        for (x, code) in values.iter().zip(codes) {
             let w = x * x;
             sum_xl += w * x * code;
             sum_l2 += w * code * code;
         }
         (sum_xl, sum_l2)
     };
-    let (sum_xl, sum_l2) = sums(-(MAX as f32) / extreme);
-    let mut scale: f32 = if sum_l2 == 0.0 { 0.0 } else { sum_xl / sum_l2 };
+    let mut best_codes = codes(-MAX / extreme);
+    let (sum_xl, sum_l2) = sums(&best_codes);
+    let mut scale = if sum_l2 == 0.0 { 0.0 } else { sum_xl / sum_l2 };
     let mut best = scale * sum_xl;
     for step in (-9_i8..=9).filter(|step| *step != 0) {
-        let (sum_xl, sum_l2): (f32, f32) = sums(-(MAX as f32 + 0.1 * f32::from(step)) / extreme);
+        let codes = codes(-(MAX + 0.1 * f32::from(step)) / extreme);
+        let (sum_xl, sum_l2) = sums(&codes);
         if sum_l2 > 0.0 && sum_xl * sum_xl > best * sum_l2 {
             scale = sum_xl / sum_l2;
             best = scale * sum_xl;
+            best_codes = codes;
         }
     }
-    scale
+    (scale, best_codes)
 }
 
 /// The nearest integer; ties go to the even one.

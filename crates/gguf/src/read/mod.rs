@@ -7,7 +7,8 @@ mod header;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::BufReader;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Metadata, Result, TensorType, dequantize};
@@ -85,14 +86,14 @@ impl GgufFile {
     }
 
     /// The values of a tensor as f32, all finite.
-    pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let info = self.expect(name)?;
         let n = info.n_elements();
         self.read_values(&info, 0, n)
     }
 
     /// `n` elements of a tensor from element `first` on; both are whole rows.
-    pub fn read_part(&mut self, name: &str, first: usize, n: usize) -> Result<Vec<f32>> {
+    pub fn read_part(&self, name: &str, first: usize, n: usize) -> Result<Vec<f32>> {
         let info = self.expect(name)?;
         let end = first.checked_add(n);
         let row = info.shape.last().copied().unwrap_or(1);
@@ -105,7 +106,7 @@ impl GgufFile {
     }
 
     /// The stored bytes of a tensor.
-    pub fn read_bytes(&mut self, name: &str) -> Result<Vec<u8>> {
+    pub fn read_bytes(&self, name: &str) -> Result<Vec<u8>> {
         let info = self.expect(name)?;
         self.bytes(info.start, info.n_bytes)
     }
@@ -116,7 +117,7 @@ impl GgufFile {
             .ok_or_else(|| Error::MissingTensor { path: self.path.clone(), name: name.to_owned() })
     }
 
-    fn read_values(&mut self, info: &TensorInfo, first: usize, n: usize) -> Result<Vec<f32>> {
+    fn read_values(&self, info: &TensorInfo, first: usize, n: usize) -> Result<Vec<f32>> {
         let size = |n: usize| info.ty.bytes(n as u64).unwrap_or(0);
         let bytes = self.bytes(info.start + size(first), size(n))?;
         let mut values = vec![0.0; n];
@@ -132,10 +133,10 @@ impl GgufFile {
         }
     }
 
-    fn bytes(&mut self, start: u64, n: u64) -> Result<Vec<u8>> {
+    fn bytes(&self, start: u64, n: u64) -> Result<Vec<u8>> {
         let mut bytes = vec![0; n as usize];
-        let read = self.file.seek(SeekFrom::Start(start)).map(|_| ());
-        read.and_then(|()| self.file.read_exact(&mut bytes))
+        self.file
+            .read_exact_at(&mut bytes, start)
             .map_err(|source| Error::Read { path: self.path.clone(), source })?;
         Ok(bytes)
     }

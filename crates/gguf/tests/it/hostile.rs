@@ -43,7 +43,7 @@ fn find(bytes: &[u8], needle: &[u8]) -> usize {
 #[test]
 fn the_valid_file_opens() {
     let (_dir, path) = file(&valid(&key("k", Value::U8(1))));
-    let mut opened = GgufFile::open(&path).unwrap();
+    let opened = GgufFile::open(&path).unwrap();
     assert_eq!(opened.read("t").unwrap(), vec![1.0; 64]);
 }
 

@@ -60,7 +60,7 @@ fn metadata_and_tensors_survive() {
     writer.finish().unwrap();
 
     let (_dir, path) = file(&bytes);
-    let mut opened = GgufFile::open(&path).unwrap();
+    let opened = GgufFile::open(&path).unwrap();
     assert_eq!(opened.metadata().pairs(), metadata);
     for (spec, values) in specs.iter().zip(data) {
         let info = opened.tensor(&spec.name).unwrap();
