@@ -21,10 +21,7 @@ fn key(name: &str, value: Value) -> Vec<(String, Value)> {
 /// The message of opening these bytes, without the path.
 fn refusal(bytes: &[u8]) -> String {
     let (_dir, path) = file(bytes);
-    let error = match GgufFile::open(&path) {
-        Ok(_) => panic!("the file was accepted"),
-        Err(error) => error,
-    };
+    let Err(error) = GgufFile::open(&path) else { panic!("the file was accepted") };
     assert!(error.hint().is_some_and(|hint| !hint.is_empty()), "{error} has no hint");
     let message = error.to_string();
     let message = message.strip_prefix(&format!("{}: ", path.display())).expect("the path");
