@@ -7,7 +7,8 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use crate::support::root;
 
 /// Crates that build without tensors.
-const WITHOUT_BURN: &[&str] = &["fsio", "seed", "recipe", "arch", "tokenizer", "data", "plan"];
+const WITHOUT_BURN: &[&str] =
+    &["fsio", "gguf", "seed", "recipe", "arch", "tokenizer", "data", "plan"];
 
 /// Test support and development tools: no crate of a layer may depend on them.
 const OUTSIDE_LAYERS: &[&str] =
