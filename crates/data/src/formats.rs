@@ -58,7 +58,7 @@ impl Compression {
     pub(crate) fn stem(path: &Path) -> String {
         let name = match Self::of(path) {
             Self::None => path.file_name(),
-            _ => path.file_stem(),
+            Self::Gzip | Self::Zstd => path.file_stem(),
         };
         name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }

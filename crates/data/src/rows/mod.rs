@@ -153,7 +153,10 @@ impl RowFormat {
                 })
             }
             (SampleKind::Prompts, _, Some(prompt), _) => Some(Self::Prompt(field(prompt))),
-            _ => None,
+            (
+                SampleKind::Documents | SampleKind::Chats | SampleKind::Pairs | SampleKind::Prompts,
+                ..,
+            ) => None,
         };
         row_format.ok_or_else(|| Error::BadSource {
             source_path: first.location.file.display().to_string(),
@@ -310,7 +313,13 @@ impl RowFormat {
     pub(crate) fn document_of(&self, row: &Row) -> std::result::Result<String, RowProblem> {
         match self {
             Self::Text(field) => field.read(&row.columns),
-            _ => Err(RowProblem::NoMessages),
+            Self::PromptCompletion { .. }
+            | Self::Messages { .. }
+            | Self::Instruction { .. }
+            | Self::Tree { .. }
+            | Self::Pair { .. }
+            | Self::Pool(_)
+            | Self::Prompt(_) => Err(RowProblem::NoMessages),
         }
     }
 
@@ -320,7 +329,13 @@ impl RowFormat {
             Self::Pair { prompt, chosen, rejected, .. } => {
                 pair::read(prompt.as_ref(), chosen, rejected, &row.columns)
             }
-            _ => Err(RowProblem::NoMessages),
+            Self::Text(_)
+            | Self::PromptCompletion { .. }
+            | Self::Messages { .. }
+            | Self::Instruction { .. }
+            | Self::Tree { .. }
+            | Self::Pool(_)
+            | Self::Prompt(_) => Err(RowProblem::NoMessages),
         }
     }
 
@@ -330,7 +345,14 @@ impl RowFormat {
             Self::Pair { margin: Some(column), .. } => {
                 text::number_column(column, &row.columns).map(Some)
             }
-            _ => Ok(None),
+            Self::Text(_)
+            | Self::PromptCompletion { .. }
+            | Self::Messages { .. }
+            | Self::Instruction { .. }
+            | Self::Tree { .. }
+            | Self::Pair { .. }
+            | Self::Pool(_)
+            | Self::Prompt(_) => Ok(None),
         }
     }
 
@@ -338,7 +360,13 @@ impl RowFormat {
     pub(crate) fn pool_entry(&self, row: &Row) -> std::result::Result<PoolEntry, RowProblem> {
         match self {
             Self::Pool(pairs) => label_pools::read(pairs, &row.columns),
-            _ => Err(RowProblem::NoMessages),
+            Self::Text(_)
+            | Self::PromptCompletion { .. }
+            | Self::Messages { .. }
+            | Self::Instruction { .. }
+            | Self::Tree { .. }
+            | Self::Pair { .. }
+            | Self::Prompt(_) => Err(RowProblem::NoMessages),
         }
     }
 
@@ -356,7 +384,11 @@ impl RowFormat {
                 let prompt = chat::instruction(instruction, input.as_deref(), &row.columns)?;
                 Ok(vec![Message::new(Role::User, prompt)])
             }
-            _ => Err(RowProblem::NoMessages),
+            Self::Text(_)
+            | Self::PromptCompletion { .. }
+            | Self::Tree { .. }
+            | Self::Pair { .. }
+            | Self::Pool(_) => Err(RowProblem::NoMessages),
         }
     }
 

@@ -121,13 +121,17 @@ fn allow_one_record(allowance: &AtomicU64) {
 }
 
 fn record_error(path: &Path, location: &Location, error: csv::Error) -> Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) if is_too_long(&error) => {
-            Error::row(location.clone(), RowProblem::TooLong { limit: limits::ROW_BYTES as u64 })
-        }
-        csv::ErrorKind::Io(error) => open::read_error(path, error),
-        other => Error::bad_file(path, format!("not valid CSV: {other:?}")),
+    let kind = error.into_kind();
+    let csv::ErrorKind::Io(error) = kind else {
+        return Error::bad_file(path, format!("not valid CSV: {kind:?}"));
+    };
+    if is_too_long(&error) {
+        return Error::row(
+            location.clone(),
+            RowProblem::TooLong { limit: limits::ROW_BYTES as u64 },
+        );
     }
+    open::read_error(path, error)
 }
 
 /// Passes bytes on until the allowance is used up, so that an unclosed quote does not consume a whole file.

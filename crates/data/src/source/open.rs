@@ -90,14 +90,13 @@ pub(crate) fn read_error(path: &Path, error: std::io::Error) -> Error {
     if compression == Compression::None || error.raw_os_error().is_some() {
         return Error::io(path, error);
     }
-    let reason = match error.kind() {
-        ErrorKind::UnexpectedEof => {
-            format!(
-                "{} data ends early: the file is truncated, or other bytes follow it",
-                compression.name()
-            )
-        }
-        _ => format!("{} data is damaged: {error}", compression.name()),
+    let reason = if error.kind() == ErrorKind::UnexpectedEof {
+        format!(
+            "{} data ends early: the file is truncated, or other bytes follow it",
+            compression.name()
+        )
+    } else {
+        format!("{} data is damaged: {error}", compression.name())
     };
     Error::bad_file(path, reason)
 }
@@ -119,7 +118,9 @@ fn check_start(path: &Path, compression: Compression, start: &[u8]) -> Result<()
             Compression::None => {
                 format!("contains {} data, but its name has no such ending", found.name())
             }
-            _ => format!("is not {} data, although its name says so", compression.name()),
+            Compression::Gzip | Compression::Zstd => {
+                format!("is not {} data, although its name says so", compression.name())
+            }
         },
     ))
 }

@@ -23,12 +23,14 @@ pub(super) fn not_parquet(path: &Path, reason: &str) -> Error {
 }
 
 pub(super) fn parquet_reason(error: &ParquetError) -> String {
-    match error {
-        ParquetError::General(reason)
-        | ParquetError::NYI(reason)
-        | ParquetError::EOF(reason)
-        | ParquetError::ArrowError(reason) => without_layers(reason),
-        other => without_layers(&other.to_string()),
+    if let ParquetError::General(reason)
+    | ParquetError::NYI(reason)
+    | ParquetError::EOF(reason)
+    | ParquetError::ArrowError(reason) = error
+    {
+        without_layers(reason)
+    } else {
+        without_layers(&error.to_string())
     }
 }
 
