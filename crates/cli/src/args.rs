@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// Inspect training data
     #[command(subcommand)]
     Data(DataCommand),
+    /// Encode and decode text, and render conversations with a chat template
+    #[command(subcommand)]
+    Tokenizer(TokenizerCommand),
 }
 
 /// Arguments of every command that reads a recipe.
@@ -361,6 +364,60 @@ pub(crate) struct InspectArgs {
     /// Print row N of a data file, which is named in place of the recipe
     #[arg(long, value_name = "N", conflicts_with_all = ["stage", "n"])]
     pub(crate) line: Option<u64>,
+}
+
+/// `temper tokenizer …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenizerCommand {
+    /// Encode texts; print one JSON array of token ids per line
+    Encode(EncodeArgs),
+    /// Decode JSON arrays of token ids, one per line; print one JSON string per line
+    Decode(DecodeArgs),
+    /// Render a conversation with the model's chat template
+    Render(RenderArgs),
+}
+
+/// `temper tokenizer encode`
+#[derive(Debug, Args)]
+pub(crate) struct EncodeArgs {
+    /// A Hugging Face directory, a tokenizer.json, or a run's stage
+    pub(crate) tokenizer: PathBuf,
+    /// File with one text per line (default: stdin). A line that is a JSON string is decoded first,
+    /// so that a text can contain line breaks
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Add the special tokens that the model expects around a text, such as bos
+    #[arg(long)]
+    pub(crate) add_special_tokens: bool,
+}
+
+/// `temper tokenizer decode`
+#[derive(Debug, Args)]
+pub(crate) struct DecodeArgs {
+    /// A Hugging Face directory, a tokenizer.json, or a run's stage
+    pub(crate) tokenizer: PathBuf,
+    /// File with one JSON array of token ids per line (default: stdin)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Omit special tokens from the text
+    #[arg(long)]
+    pub(crate) skip_special_tokens: bool,
+}
+
+/// `temper tokenizer render`
+#[derive(Debug, Args)]
+pub(crate) struct RenderArgs {
+    /// A Hugging Face directory with a chat template, or a run's stage
+    pub(crate) tokenizer: PathBuf,
+    /// JSON file with the messages: a list of objects with `role` and `content`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) messages: PathBuf,
+    /// JSON file with the list of tools that the template describes to the model
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tools: Option<PathBuf>,
+    /// End with the prompt for the assistant's next message
+    #[arg(long)]
+    pub(crate) generation_prompt: bool,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -4,6 +4,8 @@
 //! that ends its turn. No id is compared with the padding id, and rendered text is never searched
 //! for role markers. Truncation and packing belong to the crate `data`.
 
+use serde_json::Value;
+
 use super::chat_encoder::{ChatEncoder, Token, no_end};
 use super::locate::{locate_last_turn, locate_turns};
 use super::{AssistantTurn, ChatTemplate, Encoded, Message, Role, TemplateTokens};
@@ -23,6 +25,19 @@ impl Tokenizer {
         let plain: Vec<(Role, &str)> =
             messages.iter().map(|m| (m.role, m.content.as_str())).collect();
         template.render_messages(&plain, &self.template_tokens(), add_generation_prompt)
+    }
+
+    /// Renders a conversation with all fields of its messages, such as `tool_calls`, and with tools.
+    ///
+    /// `messages` and `tools` are JSON lists, like the arguments of `apply_chat_template`.
+    pub fn render_chat_json(
+        &self,
+        messages: &Value,
+        tools: Option<&Value>,
+        template: &ChatTemplate,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        template.render_json(messages, tools, &self.template_tokens(), add_generation_prompt)
     }
 
     /// Encodes a conversation; the loss mask selects the assistant's words and end tokens.

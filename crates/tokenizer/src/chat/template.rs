@@ -121,13 +121,24 @@ impl ChatTemplate {
         tokens: &TemplateTokens,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let messages: Vec<serde_json::Value> = messages
+        let messages: serde_json::Value = messages
             .iter()
             .map(|(role, content)| json!({"role": role.as_str(), "content": content}))
             .collect();
+        self.render_json(&messages, None, tokens, add_generation_prompt)
+    }
+
+    /// Renders messages and tools, given as JSON lists.
+    pub(crate) fn render_json(
+        &self,
+        messages: &serde_json::Value,
+        tools: Option<&serde_json::Value>,
+        tokens: &TemplateTokens,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let mut context = json!({
             "messages": messages,
-            "tools": null,
+            "tools": tools,
             "documents": null,
             "add_generation_prompt": add_generation_prompt,
         });
