@@ -66,7 +66,7 @@ pub(crate) enum Command {
     /// Inspect training data
     #[command(subcommand)]
     Data(DataCommand),
-    /// Encode and decode text, and render conversations with a chat template
+    /// Encode and decode text, render conversations, train a tokenizer
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
 }
@@ -375,6 +375,8 @@ pub(crate) enum TokenizerCommand {
     Decode(DecodeArgs),
     /// Render a conversation with the model's chat template
     Render(RenderArgs),
+    /// Train a tokenizer on the texts of files
+    Train(TrainTokenizerArgs),
 }
 
 /// `temper tokenizer encode`
@@ -418,6 +420,36 @@ pub(crate) struct RenderArgs {
     /// End with the prompt for the assistant's next message
     #[arg(long)]
     pub(crate) generation_prompt: bool,
+}
+
+/// `temper tokenizer train`
+#[derive(Debug, Args)]
+pub(crate) struct TrainTokenizerArgs {
+    /// Training text: files, directories or patterns, read as documents of pretraining
+    #[arg(required = true, value_name = "FILES")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Kind of tokenizer
+    #[arg(long)]
+    pub(crate) kind: TokenizerKind,
+    /// Number of tokens of a byte-bpe, including bytes and special tokens
+    #[arg(long, value_name = "N", required_if_eq("kind", "byte-bpe"))]
+    pub(crate) vocab_size: Option<usize>,
+    /// Special token; can be repeated, in the order of the ids (default: `<|endoftext|>`,
+    /// `<|im_start|>`, `<|im_end|>` and `<|pad|>`)
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) special_token: Vec<String>,
+    /// New directory for the tokenizer; a recipe reads it with `[tokenizer] load = "DIR"`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+}
+
+/// Kind of a tokenizer to train, as in a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenizerKind {
+    /// Byte-level byte-pair encoding, as in GPT-2
+    ByteBpe,
+    /// One token per character of the files
+    Char,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -52,5 +52,6 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Tokenizer(TokenizerCommand::Encode(args)) => commands::tokenizer::encode(&args),
         Command::Tokenizer(TokenizerCommand::Decode(args)) => commands::tokenizer::decode(&args),
         Command::Tokenizer(TokenizerCommand::Render(args)) => commands::tokenizer::render(&args),
+        Command::Tokenizer(TokenizerCommand::Train(args)) => commands::tokenizer::train(&args),
     }
 }

@@ -6,6 +6,7 @@ mod cache;
 mod conversations;
 mod dataset;
 mod error;
+mod files;
 mod formats;
 mod labelled_texts;
 pub mod limits;
@@ -13,9 +14,11 @@ mod location;
 mod paths;
 mod row_problem;
 mod rows;
+mod saved_dataset;
 mod source;
 mod source_rows;
 mod spec;
+mod splits;
 mod texts;
 
 pub use batch::{Batch, Share};
@@ -26,12 +29,13 @@ pub use dataset::{
     SampleIssue, Segment,
 };
 pub use error::{Error, Result};
+pub use files::{ReadOptions, SourceFiles};
 pub use formats::format_of;
 pub use labelled_texts::{LabelledText, labelled_texts};
 pub use location::{Location, Position};
 pub use paths::{expand, resolve};
 pub use recipe::SampleKind;
 pub use row_problem::RowProblem;
-pub use source::{BytesRead, Row, RowIter, read_rows};
+pub use source::{BytesRead, Row, RowIter, read_rows, read_rows_with};
 pub use spec::SourceSpec;
 pub use texts::{texts, texts_key};

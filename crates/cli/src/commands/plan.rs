@@ -165,6 +165,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         n(counts.epoch_targets),
         stage.dataset.epoch_of(stage.max_steps),
     ));
+    lines.extend(counts.file_choices.iter().cloned());
     if counts.eval_rows > 0 {
         lines.push(format!(
             "validation: {} samples in {} rows with {} targets",
@@ -174,6 +175,12 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         ));
     }
     lines.extend(counts.drawn.iter().map(drawn));
+    if counts.not_finite > 0 {
+        lines.push(format!(
+            "{} values `NaN` or `Infinity` in JSON files read as missing",
+            n(counts.not_finite)
+        ));
+    }
     if counts.filtered > 0 {
         lines.push(format!("{} rows skipped by `where`", n(counts.filtered)));
     }

@@ -1,15 +1,17 @@
-//! `temper tokenizer`: text to token ids and back, and conversations rendered as text.
+//! `temper tokenizer`: text to token ids and back, conversations rendered as text, training.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use ::tokenizer::Tokenizer;
+use ::tokenizer::{Tokenizer, default_special_tokens};
+use data::SourceSpec;
 use serde_json::Value;
 
 use super::print;
-use crate::args::{DecodeArgs, EncodeArgs, RenderArgs};
+use crate::args::{DecodeArgs, EncodeArgs, RenderArgs, TokenizerKind, TrainTokenizerArgs};
 use crate::failure::{Failure, Result};
+use crate::render::table;
 
 /// Output bytes that are collected before they are printed.
 const PRINT_BYTES: usize = 1 << 16;
@@ -67,6 +69,50 @@ pub(crate) fn render(args: &RenderArgs) -> Result<()> {
     let text =
         tokenizer.render_chat_json(&messages, tools.as_ref(), template, args.generation_prompt)?;
     print(&text)
+}
+
+/// Trains a tokenizer on the documents of files and saves it in a new directory.
+pub(crate) fn train(args: &TrainTokenizerArgs) -> Result<()> {
+    if args.to.exists() {
+        return Err(Failure::input(
+            format!("`{}` already exists", args.to.display()),
+            "choose a new directory; nothing is overwritten",
+        ));
+    }
+    let specials = match args.special_token.as_slice() {
+        [] => default_special_tokens(),
+        named => named.to_vec(),
+    };
+    let sources = args
+        .files
+        .iter()
+        .map(|path| Ok(SourceSpec { files: data::expand(path, None, None)?, ..SourceSpec::file(path) }))
+        .collect::<data::Result<Vec<_>>>()?;
+    let documents = recipe::SampleKind::Documents;
+    let tokenizer = match (args.kind, args.vocab_size) {
+        (TokenizerKind::ByteBpe, vocab_size) => {
+            let vocab_size = vocab_size.unwrap_or_default();
+            ::plan::train_tokenizer(&sources, documents, |texts| {
+                Tokenizer::train_byte_bpe(texts, vocab_size, &specials)
+            })?
+        }
+        (TokenizerKind::Char, None) => ::plan::train_tokenizer(&sources, documents, |texts| {
+            Tokenizer::train_char(texts, &specials)
+        })?,
+        (TokenizerKind::Char, Some(_)) => {
+            return Err(Failure::input(
+                "--vocab-size does not apply to --kind char, which has a token per character",
+                "remove --vocab-size",
+            ));
+        }
+    };
+    let mut out = fsio::DirWriter::begin(&args.to)?;
+    for (name, bytes) in tokenizer.files()? {
+        out.write(&name, bytes)?;
+    }
+    out.commit(Value::Null)?;
+    let n_tokens = table::thousands(tokenizer.vocab_size() as u64);
+    print(&format!("{}: {n_tokens} tokens\n", args.to.display()))
 }
 
 /// The tokenizer of a directory, file or stage.

@@ -38,6 +38,7 @@ impl SafetensorsFile {
         if !metadata.is_file() {
             return Err(fsio::Error::NotAFile { path: path.to_owned() }.into());
         }
+        fsio::refuse_lfs_pointer(path)?;
         let mut file = File::open(path).map_err(read_error)?;
         let malformed = |reason: String| Error::Malformed { path: path.to_owned(), reason };
         let file_bytes = metadata.len();
