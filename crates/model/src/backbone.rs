@@ -5,7 +5,7 @@
 use arch::ModelConfig;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use nn::{Input, KvCache, NamedProjection, prefixed};
+use nn::{Embedding, Input, KvCache, NamedProjection, prefixed};
 
 use crate::build::Builder;
 use crate::decoder::Decoder;
@@ -103,7 +103,14 @@ impl Backbone {
         states
     }
 
-    /// The token embedding, `[v, d]`.
+    /// The token embedding with its Hugging Face name (without `.weight`).
+    pub fn embedding_mut(&mut self) -> (String, &mut Embedding) {
+        let (prefix, decoder) = self.decoder_mut();
+        let (name, embedding) = decoder.embedding_mut();
+        (format!("{prefix}.{name}"), embedding)
+    }
+
+    /// The token embedding as the weight of an output layer that shares it, `[v, d]`.
     pub fn embedding_weight(&self) -> Tensor<2> {
         self.decoder().embedding_weight()
     }

@@ -64,7 +64,11 @@ impl Decoder for Gpt2Model {
     }
 
     fn embedding_weight(&self) -> Tensor<2> {
-        self.wte.weight.val()
+        self.wte.output_weight()
+    }
+
+    fn embedding_mut(&mut self) -> (&'static str, &mut Embedding) {
+        ("wte", &mut self.wte)
     }
 
     fn projections_mut(&mut self) -> Vec<NamedProjection<'_>> {

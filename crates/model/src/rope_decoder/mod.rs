@@ -97,7 +97,11 @@ impl Decoder for RopeDecoder {
     }
 
     fn embedding_weight(&self) -> Tensor<2> {
-        self.embed_tokens.weight.val()
+        self.embed_tokens.output_weight()
+    }
+
+    fn embedding_mut(&mut self) -> (&'static str, &mut Embedding) {
+        ("embed_tokens", &mut self.embed_tokens)
     }
 
     fn projections_mut(&mut self) -> Vec<NamedProjection<'_>> {
