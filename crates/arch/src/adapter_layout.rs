@@ -174,7 +174,8 @@ impl AdapterLayout {
 
     /// Number of elements that are added to the base model.
     pub fn n_added(&self) -> u64 {
-        let n = |tensor: &AdapterTensor| -> u64 { tensor.shape.iter().map(|n| *n as u64).product() };
+        let n =
+            |tensor: &AdapterTensor| -> u64 { tensor.shape.iter().map(|n| *n as u64).product() };
         self.tensors().iter().map(n).sum()
     }
 
@@ -236,7 +237,8 @@ impl LoraConfig {
         let layers = self.layers(config, modules, &saved)?;
         let tokens = self.token_rows(config, &parameters, is_scalar)?;
         let is_tied = config.tied() && !is_scalar;
-        let is_shared = |name: &str| is_tied && (name == OUTPUT_LAYER || is_embedding(name, &parameters));
+        let is_shared =
+            |name: &str| is_tied && (name == OUTPUT_LAYER || is_embedding(name, &parameters));
         let of_layers = layers.iter().find(|layer| is_shared(&layer.name)).map(|layer| &layer.name);
         let unties = of_layers.is_some() || saved.iter().any(|name| is_shared(module_of(name)));
         if let Some(rows) = tokens.first()
@@ -244,7 +246,8 @@ impl LoraConfig {
         {
             return Err(AdapterError::Tied { module: rows.module.clone() });
         }
-        if let Some(rows) = tokens.iter().find(|rows| layers.iter().any(|l| l.name == rows.module)) {
+        if let Some(rows) = tokens.iter().find(|rows| layers.iter().any(|l| l.name == rows.module))
+        {
             return Err(AdapterError::Twice { module: rows.module.clone() });
         }
         let has_adapter: BTreeSet<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
@@ -254,7 +257,9 @@ impl LoraConfig {
                 || match self.bias {
                     BiasTraining::None => false,
                     BiasTraining::All => is_bias,
-                    BiasTraining::LoraOnly => is_bias && has_adapter.contains(module_of(&spec.name)),
+                    BiasTraining::LoraOnly => {
+                        is_bias && has_adapter.contains(module_of(&spec.name))
+                    }
                 }
         };
         let base_parameters = parameters.iter().filter(|spec| is_trained(spec)).cloned().collect();

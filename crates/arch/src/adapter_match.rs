@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn values_belong_to_the_first_pattern_that_matches_last_parts() {
-        let patterns =
-            [("k_proj", 1), (r"layers\.1\.self_attn\..*", 2), ("proj", 3)].map(|(p, r)| (p.to_owned(), r));
+        let patterns = [("k_proj", 1), (r"layers\.1\.self_attn\..*", 2), ("proj", 3)]
+            .map(|(p, r)| (p.to_owned(), r));
         let ranks = ByPattern::new("rank_pattern", &patterns).expect("patterns");
         assert_eq!(ranks.get("model.layers.1.self_attn.k_proj"), Some(1));
         assert_eq!(ranks.get("model.layers.1.self_attn.q_proj"), Some(2));

@@ -149,6 +149,34 @@ pub fn load_state_dict<M: Module>(model: M, source: &mut dyn ParameterSource) ->
     }
 }
 
+/// The model with the values of the named parameters replaced, which are taken out of `values`; all others stay.
+#[must_use]
+pub fn replace_parameters<M: Module>(model: M, values: &mut BTreeMap<String, Vec<f32>>) -> M {
+    model.map(&mut ReplaceSome { path: NamePath::default(), values })
+}
+
+struct ReplaceSome<'a> {
+    path: NamePath,
+    values: &'a mut BTreeMap<String, Vec<f32>>,
+}
+
+impl ModuleMapper for ReplaceSome<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(values) = self.values.remove(&self.path.name()) else { return param };
+        kernels::update_param(param, |old| {
+            Tensor::from_data(TensorData::new(values, old.dims()), &old.device())
+        })
+    }
+}
+
 /// The model with gradients only for the parameters whose names `trained` accepts.
 ///
 /// This is the one place that freezes: a frozen parameter gets no gradient, no update and no optimizer state.

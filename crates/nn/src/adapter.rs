@@ -31,9 +31,7 @@ impl Adapter {
         match self {
             Self::Lora(lora) => lora.forward(x, y),
             Self::Dora(dora) => dora.forward(x, base, y),
-            Self::Tokens(rows) => {
-                kernels::linear(x, rows.replace(base.weight_oi()), base.bias_o())
-            }
+            Self::Tokens(rows) => kernels::linear(x, rows.replace(base.weight_oi()), base.bias_o()),
         }
     }
 
