@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use arch::{LoraConfig, ModelConfig};
+use arch::{AdapterLayout, LoraConfig, ModelConfig};
 use recipe::{BaseDtype, DpoSection, PpoSection, PretrainSection, RewardSection, SftSection};
 
 /// A stage's algorithm with its own part of the plan.
@@ -52,12 +52,10 @@ pub struct PpoPlan {
 /// An adapter that a stage trains.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraPlan {
-    /// Rank, scale and targets.
+    /// PEFT's settings.
     pub config: LoraConfig,
-    /// Layers that carry it.
-    pub n_layers: usize,
-    /// Parameters of its factors.
-    pub n_parameters: u64,
+    /// Its layers and tensors on the stage's model.
+    pub layout: AdapterLayout,
     /// Adapter that training continues from; none for a new one.
     pub adapter: Option<Start>,
     /// Type of the frozen base weights in memory.

@@ -1,6 +1,6 @@
 //! Names and shapes of the parameters that a stage trains, known before any weights are read.
 
-use arch::{AdapterResult, LoraConfig, ModelConfig, ParamKind, ParamSpec};
+use arch::{ModelConfig, ParamKind, ParamSpec};
 use recipe::{Loaded, Optimizer};
 
 use crate::optimizer::unmatched_group;
@@ -62,22 +62,10 @@ fn of_model(
         if is_scalar { config.sequence_classifier_parameters() } else { config.parameters() };
     let named = |spec: ParamSpec| (spec.name, spec.shape);
     let Some(lora) = lora else { return Ok(parameters.into_iter().map(named).collect()) };
-    let mut trained = factors(&lora.config, config)?;
+    let mut trained = lora.layout.trained();
     if is_scalar {
         let head = parameters.into_iter().filter(|spec| spec.kind == ParamKind::Head);
         trained.extend(head.map(named));
     }
     Ok(trained)
-}
-
-fn factors(lora: &LoraConfig, config: &ModelConfig) -> AdapterResult<Vec<NamedShape>> {
-    let layers = lora.layers(config)?.into_iter();
-    Ok(layers
-        .flat_map(|layer| {
-            let factor = |which: &str, shape: [usize; 2]| {
-                (format!("{}.lora_{which}.weight", layer.name), shape.to_vec())
-            };
-            [factor("A", [lora.rank, layer.d_in]), factor("B", [layer.d_out, lora.rank])]
-        })
-        .collect())
 }

@@ -60,7 +60,7 @@ pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow};
 pub use load::{Loaded, load, parse};
 pub use location::KeyLocation;
-pub use lora::{BaseDtype, LoraKeys};
+pub use lora::{BaseDtype, LoraBias, LoraInit, LoraKeys};
 pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, Qwen3Model, StartModel};
 pub use optimizer::{
     AdafactorKeys, AdamwKeys, AdjustLr, MuonAdamw, MuonKeys, Optimizer, OptimizerGroup,

@@ -147,7 +147,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
             if lora.adapter.is_some() { "goes on with an adapter" } else { "a fresh adapter" },
             lora.config.rank,
             lora.config.scale(),
-            lora.n_layers
+            lora.layout.layers.len()
         ));
     }
     lines.extend(models_note(stage));

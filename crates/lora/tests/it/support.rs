@@ -34,7 +34,7 @@ pub(crate) fn names(targets: &[&str]) -> Targets {
 }
 
 pub(crate) fn settings(targets: Targets) -> LoraConfig {
-    LoraConfig { rank: 3, alpha: 6.0, dropout: 0.0, rslora: false, targets }
+    LoraConfig { rank: 3, alpha: 6.0, targets, ..LoraConfig::default() }
 }
 
 pub(crate) fn some_tokens(device: &Device) -> TokenBatch {
