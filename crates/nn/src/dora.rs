@@ -26,6 +26,11 @@ impl DoraAdapter {
         Self { lora, lora_magnitude_vector: Param::from_tensor(magnitude_o) }
     }
 
+    /// The low-rank factors.
+    pub fn lora(&self) -> &LoraAdapter {
+        &self.lora
+    }
+
     pub(crate) fn map_lora(self, change: impl FnOnce(LoraAdapter) -> LoraAdapter) -> Self {
         Self { lora: change(self.lora), ..self }
     }

@@ -149,6 +149,13 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
             lora.config.scale(),
             lora.layout.layers.len()
         ));
+        if lora.layout.unties {
+            lines.push(
+                "embedding and output layer are one weight in the base model; with this adapter they are two, and \
+                 merged weights have an output layer of their own"
+                    .to_owned(),
+            );
+        }
     }
     lines.extend(models_note(stage));
     let sample = match stage.sample_kind {

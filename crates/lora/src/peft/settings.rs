@@ -56,7 +56,7 @@ pub(super) fn to_json<M: Adaptable>(
     let patterns = config.layers_pattern.as_slice();
     // Targets by their whole names are not filtered by block.
     let blocks = config.layers_to_transform.as_ref().filter(|_| !all_linear);
-    let value = json!({
+    let mut value = json!({
         "alpha_pattern": map(alphas),
         "base_model_name_or_path": base,
         "bias": bias,
@@ -84,7 +84,18 @@ pub(super) fn to_json<M: Adaptable>(
         "use_dora": config.use_dora,
         "use_rslora": config.rslora,
     });
+    if let Some(map) = value.as_object_mut() {
+        // Older versions refuse keys that they do not know.
+        map.retain(|key, value| !NEWER_KEYS.contains(&key.as_str()) || is_set(value));
+    }
     Ok(format!("{value:#}"))
+}
+
+/// Keys that PEFT has learned since 0.10.
+const NEWER_KEYS: [&str; 3] = ["exclude_modules", "lora_bias", "trainable_token_indices"];
+
+fn is_set(value: &Value) -> bool {
+    !matches!(value, Value::Null | Value::Bool(false))
 }
 
 fn names(targets: &Targets, found: &[&str]) -> Value {
