@@ -271,9 +271,9 @@ impl LoraConfig {
 
     /// Refuses names and patterns that have no effect on this model. PEFT ignores them, so adapters from elsewhere may have
     /// some.
-    pub fn check_use(&self, layout: &AdapterLayout) -> AdapterResult<()> {
+    pub fn check_use(&self, layout: &AdapterLayout, config: &ModelConfig) -> AdapterResult<()> {
         let names = || layout.layers.iter().map(|layer| layer.name.as_str());
-        let known = || last_parts(names());
+        let known = || names_of_layers(config);
         if let Targets::Names(targets) = &self.targets
             && let Some(target) =
                 targets.iter().find(|target| !names().any(|name| is_name_suffix(name, target)))
@@ -319,10 +319,7 @@ impl LoraConfig {
         let is_saved = |name: &str| saved.iter().any(|parameter| module_of(parameter) == name);
         let ranks = ByPattern::new("rank_pattern", &self.rank_pattern)?;
         let alphas = ByPattern::new("alpha_pattern", &self.alpha_pattern)?;
-        let known = || {
-            let layers = config.adaptable_layers();
-            last_parts(layers.iter().map(|layer| layer.name.as_str()))
-        };
+        let known = || names_of_layers(config);
         let mut found = Vec::new();
         for Module { name, layer } in modules {
             let is_linear = layer.as_ref().is_some_and(|l| l.role == LayerRole::Linear);
@@ -526,6 +523,12 @@ fn is_embedding(module: &str, parameters: &[ParamSpec]) -> bool {
 /// A parameter's name without its last part.
 fn module_of(parameter: &str) -> &str {
     parameter.rsplit_once('.').map_or(parameter, |(module, _)| module)
+}
+
+/// The last parts of the names of all layers inside blocks.
+fn names_of_layers(config: &ModelConfig) -> Vec<String> {
+    let layers = config.adaptable_layers();
+    last_parts(layers.iter().map(|layer| layer.name.as_str()))
 }
 
 /// The last parts of names in order, without duplicates.

@@ -30,7 +30,7 @@ pub struct Adapted<M> {
 /// Errors: a setting does not fit the model, or has no effect on it.
 pub fn attach<M: Adaptable>(model: M, config: &LoraConfig, seed: u64) -> Result<Adapted<M>> {
     let layout = layout_of(&model, config)?;
-    config.check_use(&layout)?;
+    config.check_use(&layout, model.config())?;
     attach_from(model, config, &layout, &mut Source::New { seed })
 }
 

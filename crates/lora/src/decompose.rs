@@ -235,8 +235,8 @@ mod tests {
         let factors = olora(&w, [m, n], rank, 1.0);
         for i in 0..rank {
             for j in 0..rank {
-                let column = |k: usize| (0..m).map(move |row| f64::from(factors.b[row * rank + k]));
-                let product: f64 = column(i).zip(column(j)).map(|(x, y)| x * y).sum();
+                let at = |row: usize, k: usize| f64::from(factors.b[row * rank + k]);
+                let product: f64 = (0..m).map(|row| at(row, i) * at(row, j)).sum();
                 assert!((product - f64::from(u8::from(i == j))).abs() < 1e-5);
                 assert!(j >= i || factors.a[i * n + j].abs() < 1e-5);
             }

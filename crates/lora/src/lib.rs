@@ -15,6 +15,7 @@ mod eigen;
 mod error;
 mod merge;
 mod peft;
+mod plain;
 
 pub use arch::{AdapterError, AdapterLayout, BiasTraining, LoraConfig, LoraInit, Targets};
 pub use attach::{Adapted, adapter_names, attach, layout_of, train_adapters_only, without_dropout};
@@ -23,3 +24,4 @@ pub use merge::{Removed, detach, merge};
 pub use peft::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, Peft, export, load, peft_name, write_weights,
 };
+pub use plain::as_plain_lora;

@@ -40,7 +40,7 @@ pub(crate) fn plan_lora(
     let layout = if is_scalar { lora.scalar_layout(config) } else { lora.layout(config) };
     let layout = layout.map_err(refused)?;
     if adapter.is_none() {
-        lora.check_use(&layout).map_err(refused)?;
+        lora.check_use(&layout, config).map_err(refused)?;
     }
     let base_dtype = keys.base_dtype.unwrap_or_default();
     Ok(LoraPlan { config: lora, layout, adapter, base_dtype })

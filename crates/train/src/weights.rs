@@ -149,6 +149,11 @@ impl BaseModelCache {
         }
     }
 
+    /// Reads a base model as it is; a head that it lacks is new.
+    pub fn open_base<M: TrainedModel>(&mut self, base: &Path) -> Result<M> {
+        Ok(M::open(base, 0, self)?.0)
+    }
+
     /// Reads a base model and an adapter of another directory.
     ///
     /// Errors: the adapter was trained on a different base model.

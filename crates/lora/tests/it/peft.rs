@@ -119,6 +119,30 @@ fn what_is_written_is_read_again() {
     }
 }
 
+/// PiSSA and OLoRA leave as plain LoRA of twice the rank on the unchanged base model.
+#[test]
+fn factors_taken_out_of_the_weights_are_converted() {
+    let out = tempfile::tempdir().expect("a directory");
+    for (idx, (config, base)) in variants().into_iter().enumerate() {
+        let model = attach(base.clone(), &config, 7).expect("attached").model;
+        let model = with_trained_waves(model, &config);
+        let (changed, as_it_is) = (logits(&model), weights(&model));
+        let (plain, converted) =
+            lora::as_plain_lora(model, base.clone(), &config).expect("converted");
+        if config.init == lora::LoraInit::Default || config.use_dora {
+            assert_eq!((weights(&plain), converted), (as_it_is, config));
+            continue;
+        }
+        assert_eq!((converted.rank, converted.scale()), (2 * config.rank, config.scale()));
+        let dir = out.path().join(format!("{idx}"));
+        write(&plain, &converted, Dtype::F32, &dir);
+        let (read, peft) = load(base, &dir).expect("loaded");
+        assert_eq!(peft.lora.init, lora::LoraInit::Default);
+        let close = Tolerance { absolute: 1e-4, of_largest: 3e-5 };
+        assert_close("converted", &logits(&read.model), &changed, close);
+    }
+}
+
 #[test]
 fn each_format_is_read_by_its_header() {
     let out = tempfile::tempdir().expect("a directory");
