@@ -104,7 +104,7 @@ pub(crate) fn build_linear(
     let Some(tensor) = magnitude else { return Ok(Adapter::Lora(lora)) };
     let norms = |_| {
         let weight_oi = slot.base().weight_f32_oi().inner();
-        host(row_norms(lora.effective_weight(weight_oi).inner()))
+        host(row_norms(lora.merge(weight_oi)))
     };
     let magnitude_o = vector(source.values(&tensor, norms)?, &device);
     Ok(Adapter::Dora(DoraAdapter::new(lora, magnitude_o)))

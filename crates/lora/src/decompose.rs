@@ -89,7 +89,9 @@ fn householder(column: &[f64], step: usize) -> Vec<f64> {
     reflection[step] += if column[step] < 0.0 { -norm } else { norm };
     let length = dot(&reflection, &reflection).sqrt();
     if length > 0.0 {
-        reflection.iter_mut().for_each(|x| *x *= std::f64::consts::SQRT_2 / length);
+        for x in &mut reflection {
+            *x *= std::f64::consts::SQRT_2 / length;
+        }
     }
     reflection
 }

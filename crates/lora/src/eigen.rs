@@ -49,7 +49,9 @@ fn tridiagonalise(matrix: &mut [f64], n: usize) -> (Tridiagonal, Vec<(usize, Vec
         if length == 0.0 {
             continue;
         }
-        v.iter_mut().for_each(|x| *x *= std::f64::consts::SQRT_2 / length);
+        for x in &mut v {
+            *x *= std::f64::consts::SQRT_2 / length;
+        }
         // A ← H·A·H = A − v·wᵀ − w·vᵀ with w = A·v − (vᵀ·A·v / 2)·v.
         let mut w: Vec<f64> =
             (start..n).map(|row| dot(&matrix[row * n + start..(row + 1) * n], &v)).collect();
@@ -127,7 +129,9 @@ impl Tridiagonal {
             }
             let length = dot(&x, &x).sqrt();
             if length > 0.0 {
-                x.iter_mut().for_each(|x| *x /= length);
+                for x in x.iter_mut() {
+                    *x /= length;
+                }
             }
         }
         x
@@ -168,7 +172,9 @@ impl Tridiagonal {
         // Kept in range for the next solution.
         let largest = x.iter().fold(0.0_f64, |max, x| max.max(x.abs()));
         if largest > 0.0 && largest.is_finite() {
-            x.iter_mut().for_each(|x| *x /= largest);
+            for x in x.iter_mut() {
+                *x /= largest;
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use arch::ModelConfig;
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use nn::{Embedding, Input, KvCache, NamedProjection, prefixed};
 
 use crate::build::Builder;
@@ -103,6 +103,16 @@ impl Backbone {
         states
     }
 
+    /// The device of the weights.
+    pub fn device(&self) -> Device {
+        self.decoder().embedding().weight.val().device()
+    }
+
+    /// Whether the weights are on a device with autodiff.
+    pub fn is_autodiff(&self) -> bool {
+        self.decoder().embedding().weight.val().is_autodiff()
+    }
+
     /// The token embedding with its Hugging Face name (without `.weight`).
     pub fn embedding_mut(&mut self) -> (String, &mut Embedding) {
         let (prefix, decoder) = self.decoder_mut();
@@ -112,6 +122,6 @@ impl Backbone {
 
     /// The token embedding as the weight of an output layer that shares it, `[v, d]`.
     pub fn embedding_weight(&self) -> Tensor<2> {
-        self.decoder().embedding_weight()
+        self.decoder().embedding().output_weight()
     }
 }

@@ -71,7 +71,10 @@ impl CausalLm {
 
     /// Hidden states `[.., d]` to logits `[.., v]`.
     pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
-        kernels::linear(hidden, self.head_weight(), None)
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => kernels::linear(hidden, self.backbone.embedding_weight(), None),
+        }
     }
 
     /// Gives a model whose output layer is the token embedding an output layer of its own, with the same values. Both share
@@ -94,7 +97,7 @@ impl CausalLm {
     /// An empty cache for [`Backbone::forward_cached`], on the model's device, for `rows` texts of up to `capacity` tokens.
     pub fn new_cache(&self, rows: usize, capacity: usize) -> KvCache {
         let config = &self.config;
-        let device = self.head_weight().device();
+        let device = self.backbone.device();
         KvCache::new(
             config.n_layers(),
             rows,

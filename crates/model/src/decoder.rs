@@ -20,8 +20,8 @@ pub(crate) trait Decoder {
     /// See [`crate::Backbone::recompute_blocks`].
     fn recompute_blocks(&mut self, on: bool);
 
-    /// The token embedding as the weight of an output layer that shares it, `[v, d]`.
-    fn embedding_weight(&self) -> Tensor<2>;
+    /// The token embedding.
+    fn embedding(&self) -> &Embedding;
 
     /// The token embedding with its name after the family's prefix.
     fn embedding_mut(&mut self) -> (&'static str, &mut Embedding);

@@ -48,7 +48,11 @@ impl Adapter {
     /// The weight that gives the adapted layer's output without an adapter; `[out, in]` both, off
     /// autodiff.
     pub fn merge(&self, weight_oi: Tensor<2>) -> Tensor<2> {
-        self.effective_weight(weight_oi).inner()
+        match self {
+            Self::Lora(lora) => lora.merge(weight_oi),
+            Self::Dora(dora) => dora.merge(weight_oi),
+            Self::Tokens(rows) => rows.merge(weight_oi),
+        }
     }
 
     /// What the adapter adds to the bias of its layer, `[out]`, off autodiff.

@@ -66,10 +66,17 @@ impl DoraAdapter {
         self.lora.effective_weight(weight_oi) * factor_o.unsqueeze_dim(1)
     }
 
-    /// Magnitude over norm of each row, `[out]`.
+    /// See [`crate::Adapter::merge`].
+    pub(crate) fn merge(&self, weight_oi: Tensor<2>) -> Tensor<2> {
+        let adapted_oi = self.lora.merge(weight_oi);
+        let norms_o = row_norms(adapted_oi.clone());
+        let factor_o = self.lora_magnitude_vector.val().inner() / norms_o;
+        adapted_oi * factor_o.unsqueeze_dim(1)
+    }
+
+    /// Magnitude over norm of each row, `[out]`; the norms stay outside the graph.
     fn factor(&self, weight_oi: Tensor<2>) -> Tensor<1> {
-        let adapted_oi = self.lora.effective_weight(weight_oi).inner();
-        self.lora_magnitude_vector.val() / row_norms(adapted_oi)
+        self.lora_magnitude_vector.val() / row_norms(self.lora.merge(weight_oi))
     }
 }
 

@@ -68,12 +68,9 @@ impl Embedding {
     pub fn merge_adapter(&mut self) -> Option<EmbeddingAdapter> {
         let adapter = self.adapter.take()?;
         let weight = self.weight.clone();
-        self.weight = kernels::update_param(weight, |weight_vd| {
-            let merged_vd = match &adapter {
-                EmbeddingAdapter::Lora(lora) => lora.effective_weight(widened(weight_vd)),
-                EmbeddingAdapter::Tokens(rows) => rows.replace(widened(weight_vd)),
-            };
-            merged_vd.inner()
+        self.weight = kernels::update_param(weight, |weight_vd| match &adapter {
+            EmbeddingAdapter::Lora(lora) => lora.merge(widened(weight_vd)),
+            EmbeddingAdapter::Tokens(rows) => rows.merge(widened(weight_vd)),
         });
         Some(adapter)
     }
@@ -108,31 +105,25 @@ impl LoraEmbedding {
         let narrow_btr = kernels::embedding(self.lora_embedding_A.val().transpose(), ids_bt);
         let b_dr = self.lora_embedding_B.val();
         let change_btd = kernels::linear(narrow_btr.mul_scalar(self.scale), b_dr, None);
-        match self.factor(&widened(weight.val())) {
-            None => out_btd + change_btd,
-            Some(factor_d) => (out_btd + change_btd) * factor_d.unsqueeze(),
-        }
+        let Some(magnitude) = &self.lora_magnitude_vector else { return out_btd + change_btd };
+        // The norms are constants in the backward pass.
+        let norms_d = row_norms(self.updated(widened(weight.val())).transpose());
+        (out_btd + change_btd) * (magnitude.val() / norms_d).unsqueeze()
     }
 
-    fn effective_weight(&self, weight_vd: Tensor<2>) -> Tensor<2> {
-        let adapted_vd = self.updated(weight_vd.clone());
-        match self.factor(&weight_vd) {
-            None => adapted_vd,
-            Some(factor_d) => adapted_vd * factor_d.unsqueeze(),
-        }
+    /// The table that gives the adapted embedding's output, `[v, d]`, off autodiff.
+    fn merge(&self, weight_vd: Tensor<2>) -> Tensor<2> {
+        let adapted_vd = self.updated(weight_vd);
+        let Some(magnitude) = &self.lora_magnitude_vector else { return adapted_vd };
+        let norms_d = row_norms(adapted_vd.clone().transpose());
+        adapted_vd * (magnitude.val().inner() / norms_d).unsqueeze()
     }
 
-    /// `W + scale · (B·A)ᵀ`, `[v, d]`.
+    /// `W + scale · (B·A)ᵀ`, `[v, d]`, off autodiff.
     fn updated(&self, weight_vd: Tensor<2>) -> Tensor<2> {
-        let (a_rv, b_dr) = (self.lora_embedding_A.val(), self.lora_embedding_B.val());
-        weight_vd + kernels::linear(a_rv.transpose(), b_dr, None).mul_scalar(self.scale)
-    }
-
-    /// Magnitude over norm of each column, `[d]`; the norm is a constant in the backward pass.
-    fn factor(&self, weight_vd: &Tensor<2>) -> Option<Tensor<1>> {
-        let magnitude_d = self.lora_magnitude_vector.as_ref()?.val();
-        let adapted_vd = self.updated(weight_vd.clone()).inner();
-        Some(magnitude_d / row_norms(adapted_vd.transpose()))
+        let a_rv = self.lora_embedding_A.val().inner();
+        let b_dr = self.lora_embedding_B.val().inner();
+        weight_vd.inner() + kernels::linear(a_rv.transpose(), b_dr, None).mul_scalar(self.scale)
     }
 }
 

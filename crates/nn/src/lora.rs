@@ -171,7 +171,13 @@ impl LoraAdapter {
         self.lora_B.bias.as_ref().map(|bias| bias.val().inner().mul_scalar(self.scale))
     }
 
-    /// `W + scale · B·A`, `[out, in]`; computed in f32.
+    /// `W + scale · B·A`, `[out, in]`, off autodiff; computed in f32.
+    pub fn merge(&self, weight_oi: Tensor<2>) -> Tensor<2> {
+        let (a_ri, b_or) = (self.lora_A.weight.val().inner(), self.lora_B.weight.val().inner());
+        weight_oi.inner() + b_or.matmul(a_ri).mul_scalar(self.scale)
+    }
+
+    /// As [`Self::merge`], with gradients to the factors.
     pub fn effective_weight(&self, weight_oi: Tensor<2>) -> Tensor<2> {
         let (a_ri, b_or) = (self.lora_A.weight.val(), self.lora_B.weight.val());
         weight_oi + b_or.matmul(a_ri).mul_scalar(self.scale)

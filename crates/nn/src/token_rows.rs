@@ -40,22 +40,31 @@ impl TokenRows {
         let rows_bt = self.row_of_v.clone().select(0, ids_bt.reshape([b * t])).reshape([b, t]);
         let mask_bt1 = rows_bt.clone().greater_elem(0).float().unsqueeze_dim::<3>(2);
         let kept_btd = out_btd * (mask_bt1.neg() + 1.0);
-        kept_btd + kernels::embedding(self.with_zero_row(), rows_bt)
+        let rows_nd = self.trainable_tokens_delta.val();
+        kept_btd + kernels::embedding(with_zero_row(rows_nd), rows_bt)
     }
 
     /// A table with the rows of trained tokens replaced: `[v, d]`.
     pub(crate) fn replace(&self, weight_vd: Tensor<2>) -> Tensor<2> {
+        self.with_rows(weight_vd, self.trainable_tokens_delta.val())
+    }
+
+    /// As [`Self::replace`], off autodiff.
+    pub(crate) fn merge(&self, weight_vd: Tensor<2>) -> Tensor<2> {
+        self.with_rows(weight_vd.inner(), self.trainable_tokens_delta.val().inner())
+    }
+
+    fn with_rows(&self, weight_vd: Tensor<2>, rows_nd: Tensor<2>) -> Tensor<2> {
         let [v, d] = weight_vd.dims();
         let rows_1v: Tensor<2, Int> = self.row_of_v.clone().reshape([1, v]);
         let mask_v1 = rows_1v.clone().greater_elem(0).float().reshape([v, 1]);
-        let new_vd = kernels::embedding(self.with_zero_row(), rows_1v).reshape([v, d]);
+        let new_vd = kernels::embedding(with_zero_row(rows_nd), rows_1v).reshape([v, d]);
         weight_vd * (mask_v1.neg() + 1.0) + new_vd
     }
+}
 
-    /// `[1 + n, d]`: the row of tokens that keep theirs, then the new ones.
-    fn with_zero_row(&self) -> Tensor<2> {
-        let rows_nd = self.trainable_tokens_delta.val();
-        let [_, d] = rows_nd.dims();
-        Tensor::cat(vec![Tensor::zeros([1, d], &rows_nd.device()), rows_nd], 0)
-    }
+/// `[1 + n, d]`: the row of tokens that keep theirs, then the new ones.
+fn with_zero_row(rows_nd: Tensor<2>) -> Tensor<2> {
+    let [_, d] = rows_nd.dims();
+    Tensor::cat(vec![Tensor::zeros([1, d], &rows_nd.device()), rows_nd], 0)
 }

@@ -83,7 +83,9 @@ fn write<M: TrainedModel>(args: &ExportArgs, dir: &Path, dtype: Dtype) -> Result
         _ => (model, peft.lora),
     };
     if config.init != LoraInit::Default {
-        warn("`init` changed the base weights, and DoRA has no conversion: a reader decomposes them again");
+        warn(
+            "`init` changed the base weights, and DoRA has no conversion: a reader decomposes them again",
+        );
     }
     let named = base.map(|base| base.display().to_string());
     let mut out = DirWriter::begin(&args.to)?;

@@ -63,8 +63,8 @@ impl Decoder for Gpt2Model {
         self.recomputes = on;
     }
 
-    fn embedding_weight(&self) -> Tensor<2> {
-        self.wte.output_weight()
+    fn embedding(&self) -> &Embedding {
+        &self.wte
     }
 
     fn embedding_mut(&mut self) -> (&'static str, &mut Embedding) {

@@ -96,8 +96,8 @@ impl Decoder for RopeDecoder {
         self.recomputes = on;
     }
 
-    fn embedding_weight(&self) -> Tensor<2> {
-        self.embed_tokens.output_weight()
+    fn embedding(&self) -> &Embedding {
+        &self.embed_tokens
     }
 
     fn embedding_mut(&mut self) -> (&'static str, &mut Embedding) {

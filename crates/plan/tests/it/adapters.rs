@@ -28,7 +28,10 @@ fn counts_of_a_llama_are_those_of_the_formula() {
     assert_eq!((all.layout.layers.len(), all.layout.n_trained()), (14, 2 * 16 * (4 * 32 + 3 * 48)));
     assert_eq!(all.adapter, None);
     let two = planned(&with_lora("{ rank = 3, target_modules = [\"q_proj\", \"mlp.down_proj\"] }"));
-    assert_eq!((two.layout.layers.len(), two.layout.n_trained(), two.config.alpha), (4, 2 * 3 * (32 + 48), 6.0));
+    assert_eq!(
+        (two.layout.layers.len(), two.layout.n_trained(), two.config.alpha),
+        (4, 2 * 3 * (32 + 48), 6.0)
+    );
     let one = planned(&with_lora("{ rank = 1, target_pattern = '.*\\.1\\..*(q|k)_proj' }"));
     assert_eq!((one.layout.layers.len(), one.layout.n_trained()), (2, 2 * 32));
     let named = planned(&with_lora("{ target_modules = [\"all-linear\"] }"));
@@ -43,7 +46,10 @@ fn counts_of_a_gpt2_are_those_of_the_formula() {
     let model = "family = \"gpt2\"\nn_embd = 16\nn_layer = 3\nn_head = 2\n\n";
     let gpt2 = |keys: &str| with_lora(keys).replace(&RECIPE[from..to], model);
     let all = planned(&gpt2("{ rank = 2 }"));
-    assert_eq!((all.layout.layers.len(), all.layout.n_trained()), (12, 3 * 2 * (64 + 32 + 80 + 80)));
+    assert_eq!(
+        (all.layout.layers.len(), all.layout.n_trained()),
+        (12, 3 * 2 * (64 + 32 + 80 + 80))
+    );
     let both = planned(&gpt2("{ rank = 2, target_modules = [\"c_proj\"] }"));
     assert_eq!((both.layout.layers.len(), both.layout.n_trained()), (6, 3 * 2 * (32 + 80)));
     let one = planned(&gpt2("{ rank = 2, target_modules = [\"attn.c_proj\"] }"));
@@ -85,14 +91,15 @@ fn targets_that_are_no_layers_stop_the_plan_at_their_line() {
 /// repeats one token. Here the two uses are two weights from then on.
 #[test]
 fn an_adapter_on_a_tied_matrix_unties_it() {
-    let tied = |keys: &str| with_lora(keys).replace("family", "tie_word_embeddings = true\nfamily");
+    let untied = |keys: &str| with_lora(keys).replace("embeddings = true", "embeddings = false");
     for module in ["embed_tokens", "lm_head"] {
         let keys = format!("{{ rank = 2, target_modules = [\"{module}\"] }}");
-        assert!(planned(&tied(&keys)).layout.unties, "{module}");
-        assert!(!planned(&with_lora(&keys)).layout.unties, "{module}");
+        assert!(planned(&with_lora(&keys)).layout.unties, "{module}");
+        assert!(!planned(&untied(&keys)).layout.unties, "{module}");
         // The next stage merges it.
-        let reward = behind_an_adapter("").replace("lora = { rank = 2 }", &format!("lora = {keys}"));
-        let dir = folder(&reward.replace("family", "tie_word_embeddings = true\nfamily"));
+        let reward =
+            behind_an_adapter("").replace("lora = { rank = 2 }", &format!("lora = {keys}"));
+        let dir = folder(&reward);
         let plan = plan_in(dir.path(), &[], None).expect("a plan");
         let tied: Vec<bool> = plan.stages.iter().map(|stage| stage.config.tied()).collect();
         assert_eq!(tied, [true, true, false], "{module}");
