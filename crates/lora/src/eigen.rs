@@ -129,7 +129,7 @@ impl Tridiagonal {
             }
             let length = dot(&x, &x).sqrt();
             if length > 0.0 {
-                for x in x.iter_mut() {
+                for x in &mut x {
                     *x /= length;
                 }
             }
@@ -172,7 +172,7 @@ impl Tridiagonal {
         // Kept in range for the next solution.
         let largest = x.iter().fold(0.0_f64, |max, x| max.max(x.abs()));
         if largest > 0.0 && largest.is_finite() {
-            for x in x.iter_mut() {
+            for x in &mut *x {
                 *x /= largest;
             }
         }

@@ -100,6 +100,8 @@ pub(crate) fn some_tokens(device: &Device) -> TokenBatch {
 
 pub(crate) fn logits(model: &CausalLm) -> Vec<f32> {
     let tokens = some_tokens(&Device::flex());
+    // A tracked forward pass without a backward pass would leave its graph behind.
+    let model = if model.backbone.is_autodiff() { model.valid() } else { model.clone() };
     values(&model.logits(model.forward(&tokens).hidden_btd))
 }
 
