@@ -121,20 +121,15 @@ pub(crate) fn build_embedding(
     let device = weight_vd.device();
     let (mut factors, mut magnitude_d) = (Vec::new(), None);
     for tensor in layout.tensors_of(layer) {
-        let values = match tensor.kind {
-            AdapterTensorKind::EmbeddingA => source.values(&tensor, |_| zeros(&tensor))?,
-            AdapterTensorKind::EmbeddingB => {
-                source.values(&tensor, |seed| normal(&tensor, seed))?
-            }
+        if tensor.kind == AdapterTensorKind::Magnitude {
             // A is zero at the start, so these are the norms of the table's columns.
-            _ => source.values(&tensor, |_| {
-                host(row_norms(in_f32(weight_vd.clone()).inner().transpose()))
-            })?,
-        };
-        match tensor.kind {
-            AdapterTensorKind::Magnitude => magnitude_d = Some(vector(values, &device)),
-            _ => factors.push(matrix(values, &tensor, &device)),
+            let norms = |_| host(row_norms(in_f32(weight_vd.clone()).inner().transpose()));
+            magnitude_d = Some(vector(source.values(&tensor, norms)?, &device));
+            continue;
         }
+        let is_a = tensor.kind == AdapterTensorKind::EmbeddingA;
+        let start = |seed| if is_a { zeros(&tensor) } else { normal(&tensor, seed) };
+        factors.push(matrix(source.values(&tensor, start)?, &tensor, &device));
     }
     let mut factors = factors.into_iter();
     let (Some(a_rv), Some(b_dr)) = (factors.next(), factors.next()) else {

@@ -57,7 +57,13 @@ fn key_of(error: &AdapterError, keys: &LoraKeys) -> &'static str {
         AdapterError::Pattern { key: "exclude_modules", .. } => "exclude_pattern",
         AdapterError::Pattern { key, .. } if *key != "target_modules" => key,
         AdapterError::Tied { .. } | AdapterError::Twice { .. } => "trainable_token_indices",
-        _ => targets,
+        AdapterError::File(_)
+        | AdapterError::Unsupported { .. }
+        | AdapterError::Malformed { .. }
+        | AdapterError::NotAnAdapter { .. }
+        | AdapterError::NoSuchTarget { .. }
+        | AdapterError::NotALayer { .. }
+        | AdapterError::Pattern { .. } => targets,
     }
 }
 

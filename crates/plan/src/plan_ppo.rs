@@ -80,10 +80,8 @@ fn value_lora(
 
 /// The keys of the policy for a model that has a score in place of the output layer.
 fn without_output_layer(mut keys: recipe::LoraKeys) -> recipe::LoraKeys {
-    for names in [&mut keys.target_modules, &mut keys.modules_to_save] {
-        if let Some(names) = names {
-            names.retain(|name| name != "lm_head");
-        }
+    for names in [&mut keys.target_modules, &mut keys.modules_to_save].into_iter().flatten() {
+        names.retain(|name| name != "lm_head");
     }
     keys.modules_to_save = keys.modules_to_save.filter(|names| !names.is_empty());
     keys

@@ -75,7 +75,7 @@ pub(crate) fn plan_stage(
         plan_ppo(loaded, paths, section, &starting_point, lora.as_ref(), earlier, &mut warnings)
     })?;
     let optimizer = &keys.train.optimizer;
-    let trained = trained_parameters(&config, &stage, lora.as_ref())?;
+    let trained = trained_parameters(&config, &stage, lora.as_ref());
     check_groups(loaded, &format!("{name}.optimizer"), optimizer, &trained)?;
     let shapes = trained.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
     let optimizer_state = state_bytes(optimizer, shapes);
