@@ -173,6 +173,8 @@ impl BaseModelCache {
 }
 
 /// The form in which a stage saves its weights.
+// A stage has a handful, so their size on the stack does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum SaveFormat {
     /// All weights.

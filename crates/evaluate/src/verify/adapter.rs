@@ -18,8 +18,11 @@ use super::vectors::Vectors;
 use crate::error::{Error, Result};
 
 const MERGED: Tolerance = Tolerance::absolute(1e-6);
-/// Singular vectors of a decomposition in f32 against one in f64.
-const FACTORS: Tolerance = Tolerance { absolute: 2e-6, relative: 1e-5 };
+/// Starting values: the reference decomposes in f32, and where two singular values are near each other its vectors are off
+/// by 5e-5 from those of a decomposition in f64, which ours are.
+const FACTORS: Tolerance = Tolerance::absolute(1e-4);
+/// Logits with the reference's factors on a residual of ours; see [`FACTORS`].
+const LOADED: Tolerance = Tolerance::absolute(1e-3);
 
 /// An adapter with logits and merged weights.
 pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
@@ -82,7 +85,7 @@ fn replay_on(base_dir: &Path, dir: &Path, device: &Device) -> Result<Vec<Quantit
     let base = load_causal_lm(base_dir, device)?;
     let (adapted, _) = lora::load(base.clone(), dir)?;
     let io = Vectors::open(&dir.join("io.safetensors"))?;
-    let with_adapter = compare_logits("logits", &adapted.model, &io, device)?;
+    let with_adapter = compare_logits("logits", &adapted.model, &io, LOGITS, device)?;
     let (model, _) = lora::merge(adapted.model)?;
     let mut quantities = vec![with_adapter];
     let reference = dir.join("merged.safetensors");
@@ -90,11 +93,17 @@ fn replay_on(base_dir: &Path, dir: &Path, device: &Device) -> Result<Vec<Quantit
     if reference.exists() {
         quantities.push(compare_merged(&model, &base, &Vectors::open(&reference)?)?);
     }
-    quantities.push(compare_logits("merged_logits", &model, &io, device)?);
+    quantities.push(compare_logits("merged_logits", &model, &io, LOGITS, device)?);
     Ok(quantities)
 }
 
-fn compare_logits(name: &str, model: &CausalLm, io: &Vectors, device: &Device) -> Result<Quantity> {
+fn compare_logits(
+    name: &str,
+    model: &CausalLm,
+    io: &Vectors,
+    tolerance: Tolerance,
+    device: &Device,
+) -> Result<Quantity> {
     let ids = io.ids("input_ids")?;
     let rows = ids.shape.first().copied().unwrap_or(0);
     let tokens = TokenBatch::of_rows(&ids.values, rows, device);
@@ -102,7 +111,7 @@ fn compare_logits(name: &str, model: &CausalLm, io: &Vectors, device: &Device) -
     shape.push(model.config().vocab_size());
     let mut quantity = Quantity::new(name);
     let got = host(&model.logits(model.forward(&tokens).hidden_btd));
-    quantity.add("all", &got, &io.floats_of("logits", &shape)?, LOGITS);
+    quantity.add("all", &got, &io.floats_of("logits", &shape)?, tolerance);
     Ok(quantity)
 }
 
@@ -143,8 +152,8 @@ fn replay_init_on(base_dir: &Path, dir: &Path, device: &Device) -> Result<Vec<Qu
     let config = Peft::read(dir).map_err(lora::Error::from)?.lora;
     let Adapted { model, layers, .. } = lora::attach(base.clone(), &config, 0)?;
     let mut quantities = vec![
-        compare_logits("logits", &model, &io, device)?,
-        compare_logits("loaded_logits", &lora::load(base, dir)?.0.model, &io, device)?,
+        compare_logits("logits", &model, &io, LOGITS, device)?,
+        compare_logits("loaded_logits", &lora::load(base, dir)?.0.model, &io, LOADED, device)?,
     ];
     let ours = values_of(&model)?;
     let (mut factors, mut residuals) = (Quantity::new("factors"), Quantity::new("residuals"));
