@@ -58,7 +58,7 @@ pub use checks::ChecksSection;
 pub use column_values::ColumnValues;
 pub use dpo::{DpoSection, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
-pub use input_keys::{InputKeys, OnBadRow};
+pub use input_keys::{InputKeys, OnBadRow, Packing};
 pub use load::{Loaded, load, parse};
 pub use location::KeyLocation;
 pub use lora::{BaseDtype, LoraBias, LoraInit, LoraKeys};
@@ -70,7 +70,7 @@ pub use optimizer::{
 pub use pair_keys::PairKeys;
 pub use ppo::{Conventions, Kl, KlEstimator, PpoModel, PpoSection};
 pub use precision::Precision;
-pub use pretrain::{Packing, PretrainSection};
+pub use pretrain::PretrainSection;
 pub use reference::{json_schema, reference_markdown};
 pub use reward::RewardSection;
 pub use rope::{LinearRope, Llama3Rope, RopeScaling, YarnRope};
