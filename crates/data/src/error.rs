@@ -296,6 +296,11 @@ impl Error {
                 "`{column}` is replaced with a column's value; write `{{` and `}}` for braces"
                     .into(),
             ),
+            Self::UnknownRowFormat { location, hint, .. }
+                if location.file.extension().is_some_and(|ending| ending == "json") =>
+            {
+                Some(format!("{hint}; `field` names the key of a JSON object that has the rows"))
+            }
             Self::UnknownRowFormat { hint, .. } => Some((*hint).into()),
             Self::TokenizerUse { source } => source.hint(),
             Self::ReaderFailed => Some("this is a bug in Temper: please report it".into()),

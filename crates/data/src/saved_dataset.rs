@@ -83,5 +83,6 @@ fn locate(directory: &Path, name: &str) -> Result<PathBuf> {
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
     let text = fsio::read_text_capped(path, fsio::limits::CONFIG_BYTES)?;
-    serde_json::from_str(&text).map_err(|error| Error::bad_file(path, format!("not valid: {error}")))
+    serde_json::from_str(&text)
+        .map_err(|error| Error::bad_file(path, format!("not valid: {error}")))
 }

@@ -86,7 +86,9 @@ pub(crate) fn train(args: &TrainTokenizerArgs) -> Result<()> {
     let sources = args
         .files
         .iter()
-        .map(|path| Ok(SourceSpec { files: data::expand(path, None, None)?, ..SourceSpec::file(path) }))
+        .map(|path| {
+            Ok(SourceSpec { files: data::expand(path, None, None)?, ..SourceSpec::file(path) })
+        })
         .collect::<data::Result<Vec<_>>>()?;
     let documents = recipe::SampleKind::Documents;
     let tokenizer = match (args.kind, args.vocab_size) {

@@ -135,10 +135,7 @@ fn record_error(path: &Path, location: &Location, row_bytes: usize, error: csv::
         return Error::bad_file(path, format!("not valid CSV: {kind:?}"));
     };
     if is_too_long(&error) {
-        return Error::row(
-            location.clone(),
-            RowProblem::TooLong { limit: row_bytes as u64 },
-        );
+        return Error::row(location.clone(), RowProblem::TooLong { limit: row_bytes as u64 });
     }
     open::read_error(path, error)
 }

@@ -55,10 +55,22 @@ fn a_directory_with_splits_uses_the_one_for_training() {
     let choice = |keys: &str| source(root, keys).unwrap().files.choice;
     assert_eq!(choice(r#"path = "splits""#).unwrap(), "split `train`: 2 of 6 files");
     assert_eq!(choice(r#"path = "plain""#), None);
-    insta::assert_snapshot!(texts(root, r#"path = "tests""#), @"");
-    insta::assert_snapshot!(texts(root, r#"path = "splits", split = "tset""#), @"");
-    insta::assert_snapshot!(texts(root, r#"path = "plain", split = "train""#), @"");
-    insta::assert_snapshot!(texts(root, r#"path = "plain/a.jsonl", split = "train""#), @"");
+    insta::assert_snapshot!(texts(root, r#"path = "tests""#), @"
+    DIR/tests: no split `train` in this directory; its splits: `test`
+      hint: name one of them with `split` in the source
+    ");
+    insta::assert_snapshot!(texts(root, r#"path = "splits", split = "tset""#), @"
+    DIR/splits: no split `tset` in this directory; its splits: `test`, `train`, `validation`
+      hint: name one of them with `split` in the source
+    ");
+    insta::assert_snapshot!(texts(root, r#"path = "plain", split = "train""#), @"
+    DIR/plain: no split `train` in this directory; its splits: none
+      hint: name one of them with `split` in the source
+    ");
+    insta::assert_snapshot!(texts(root, r#"path = "plain/a.jsonl", split = "train""#), @"
+    `split` applies to a directory: `DIR/plain/a.jsonl`
+      hint: name a file, a directory or a pattern, relative to the recipe
+    ");
 }
 
 #[test]
@@ -69,7 +81,8 @@ fn the_choice_of_a_split_is_counted_for_the_plan() {
     let spec = source(folder.path(), r#"path = "x""#).unwrap();
     let cache = folder.path().join("cache");
     let prepared = prepared(&cache, &[spec], &chars(), Content::Documents).unwrap();
-    let dataset = Dataset::pretrain(&prepared, &run(16, 1, 1.0), recipe::Packing::default()).unwrap();
+    let dataset =
+        Dataset::pretrain(&prepared, &run(16, 1, 1.0), recipe::Packing::default()).unwrap();
     assert_eq!(dataset.counts().file_choices, ["x: split `train`: 1 of 2 files"]);
 }
 
@@ -105,18 +118,38 @@ fn a_saved_dataset_has_the_files_of_its_state() {
     assert_eq!(texts(root, r#"path = "saved", format = "arrow", split = "train""#), "c|a|b");
     let choice = source(root, r#"path = "saved""#).unwrap().files.choice;
     assert_eq!(choice.unwrap(), "saved dataset: 2 files of state.json");
-    insta::assert_snapshot!(texts(root, r#"path = "saved", format = "json""#), @"");
-    insta::assert_snapshot!(texts(root, r#"path = "saved", split = "test""#), @"");
+    insta::assert_snapshot!(texts(root, r#"path = "saved", format = "json""#), @"
+    a saved dataset has files of the format `arrow`: `DIR/saved`
+      hint: name a file, a directory or a pattern, relative to the recipe
+    ");
+    insta::assert_snapshot!(texts(root, r#"path = "saved", split = "test""#), @"
+    DIR/saved: no split `test` in this directory; its splits: `train`
+      hint: name one of them with `split` in the source
+    ");
 
     // After `shuffle` and `select`, indices give the rows in order; one may occur twice.
     let indices = |values: Vec<u64>| arrow_column("indices", Arc::new(UInt64Array::from(values)));
     file(root, "saved/indices.arrow", indices(vec![2, 0, 2]));
-    file(root, "saved/state.json", state(r#", "_indices_data_files": [{"filename": "indices.arrow"}]"#));
+    file(
+        root,
+        "saved/state.json",
+        state(r#", "_indices_data_files": [{"filename": "indices.arrow"}]"#),
+    );
     assert_eq!(texts(root, r#"path = "saved""#), "b|c|b");
     file(root, "saved/indices.arrow", indices(vec![1, 3]));
-    insta::assert_snapshot!(texts(root, r#"path = "saved""#), @"");
-    file(root, "saved/state.json", state(r#", "_indices_data_files": [{"filename": "../x.arrow"}]"#));
-    insta::assert_snapshot!(texts(root, r#"path = "saved""#), @"");
+    insta::assert_snapshot!(texts(root, r#"path = "saved""#), @"
+    DIR/saved/indices.arrow: index `3`, but the dataset has 3 rows
+      hint: create or copy the file again
+    ");
+    file(
+        root,
+        "saved/state.json",
+        state(r#", "_indices_data_files": [{"filename": "../x.arrow"}]"#),
+    );
+    insta::assert_snapshot!(texts(root, r#"path = "saved""#), @"
+    not a bare file name: `../x.arrow`
+      hint: names inside files must not contain a path
+    ");
 
     // Several splits, each in its directory.
     file(root, "dict/dataset_dict.json", r#"{"splits": ["train", "test"]}"#);
@@ -158,7 +191,10 @@ fn an_array_in_json_lines_is_named() {
     let rows = "[\n  {\n    \"text\": \"a\"\n  },\n  {\"text\": \"b\"}\n]\n";
     file(root, "array.jsonl", rows);
     file(root, "line.jsonl", "\n[{\"text\": \"a\"}]");
-    insta::assert_snapshot!(texts(root, r#"path = "array.jsonl""#), @"");
+    insta::assert_snapshot!(texts(root, r#"path = "array.jsonl""#), @r#"
+    DIR/array.jsonl: one JSON array, not one JSON object per line
+      hint: set `format = "json"` in the source, or write one object per line
+    "#);
     assert!(texts(root, r#"path = "line.jsonl""#).contains("one JSON array"));
     assert_eq!(texts(root, r#"path = "array.jsonl", format = "json""#), "a|b");
     // A row that is a list of numbers is only a bad row.
@@ -170,7 +206,8 @@ fn an_array_in_json_lines_is_named() {
 fn numbers_that_are_not_finite_are_missing_values() {
     let folder = folder();
     let root = folder.path();
-    let rows = ["{\"text\": \"NaN\", \"score\": NaN}", "{\"text\": \"b\", \"s\": [-Infinity, Infinity]}"];
+    let rows =
+        ["{\"text\": \"NaN\", \"score\": NaN}", "{\"text\": \"b\", \"s\": [-Infinity, Infinity]}"];
     file(root, "a.jsonl", rows.join("\n"));
     file(root, "a.json", format!("[{}]", rows.join(",\n")));
     for name in ["a.jsonl", "a.json"] {
@@ -188,7 +225,10 @@ fn numbers_that_are_not_finite_are_missing_values() {
     }
     // As the text itself it is missing.
     file(root, "b.jsonl", "{\"text\": NaN}\n");
-    insta::assert_snapshot!(texts(root, r#"path = "b.jsonl", text = "text""#), @"");
+    insta::assert_snapshot!(texts(root, r#"path = "b.jsonl", text = "text""#), @r#"
+    DIR/b.jsonl:1: column `text` is null, expected a text
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
+    "#);
     file(root, "c.jsonl", "{\"text\": \"a\"}\n{\"text\": NaN, x}\n");
     let options = data::PrepareOptions {
         cache_dir: &root.join("cache"),
@@ -199,7 +239,7 @@ fn numbers_that_are_not_finite_are_missing_values() {
     };
     let spec = source(root, r#"path = "c.jsonl""#).unwrap();
     let error = prepare(&[spec], &options, &mut |_| {}).unwrap_err().to_string();
-    insta::assert_snapshot!(error.replace(&root.display().to_string(), "DIR"), @"");
+    insta::assert_snapshot!(error.replace(&root.display().to_string(), "DIR"), @"DIR/c.jsonl:2: invalid JSON at column 15: key must be a string");
 }
 
 #[test]
@@ -216,11 +256,23 @@ fn rows_under_a_key_of_an_object() {
     file(root, "d.json", r#"{"a": 1, "#);
     file(root, "a.jsonl", "{\"text\": \"a\"}\n");
     assert_eq!(texts(root, r#"path = "a.json", field = "data""#), "a|b");
-    insta::assert_snapshot!(texts(root, r#"path = "a.json", field = "date""#), @"");
-    insta::assert_snapshot!(texts(root, r#"path = "b.json", field = "data""#), @"");
-    insta::assert_snapshot!(texts(root, r#"path = "c.json", field = "data""#), @"");
-    insta::assert_snapshot!(texts(root, r#"path = "d.json", field = "data""#), @"");
-    insta::assert_snapshot!(texts(root, r#"path = "a.jsonl", field = "data""#), @"");
+    insta::assert_snapshot!(texts(root, r#"path = "a.json", field = "date""#), @r#"
+    DIR/a.json: no key `date` in the JSON object; its keys: `version`, `x"`, `n`, `data`, `end`
+      hint: `field` names the key of a JSON object whose value is the list of rows
+    "#);
+    insta::assert_snapshot!(texts(root, r#"path = "b.json", field = "data""#), @"
+    DIR/b.json: not a JSON object, so it has no key `data`
+      hint: `field` names the key of a JSON object whose value is the list of rows
+    ");
+    insta::assert_snapshot!(texts(root, r#"path = "c.json", field = "data""#), @"
+    DIR/c.json: the value of the key `data` is not a list
+      hint: `field` names the key of a JSON object whose value is the list of rows
+    ");
+    insta::assert_snapshot!(texts(root, r#"path = "d.json", field = "data""#), @"
+    DIR/d.json: line 1: the file is truncated inside an object
+      hint: create or copy the file again
+    ");
+    insta::assert_snapshot!(texts(root, r#"path = "a.jsonl", field = "data""#), @"a.jsonl: `field` is for JSON files: `DIR/a.jsonl`; set `format`");
 }
 
 #[test]
@@ -230,12 +282,17 @@ fn delimiter_and_size_of_rows() {
     file(root, "a.csv", "id;text\n1;\"a;b,c\"\n2;d\n");
     assert_eq!(texts(root, r#"path = "a.csv", delimiter = ";", text = "text""#), "a;b,c|d");
     file(root, "a.jsonl", "{\"text\": \"abcdefghij\"}\n{\"text\": \"a\"}\n");
-    insta::assert_snapshot!(texts(root, r#"path = "a.jsonl", delimiter = ";""#), @"");
+    insta::assert_snapshot!(texts(root, r#"path = "a.jsonl", delimiter = ";""#), @"a.jsonl: `delimiter` is for CSV files: `DIR/a.jsonl`; set `format`");
     // Rows over the limit are bad ones; without any good row the first is reported.
     assert_eq!(texts(root, r#"path = "a.jsonl", max_row_bytes = 15"#), "a");
-    insta::assert_snapshot!(texts(root, r#"path = "a.jsonl", max_row_bytes = 5"#), @"");
+    insta::assert_snapshot!(texts(root, r#"path = "a.jsonl", max_row_bytes = 5"#), @r#"
+    DIR/a.jsonl:1: row is longer than the limit of 5 bytes
+      hint: raise `max_row_bytes` in the source if such rows are right; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
+    "#);
     let long = "x".repeat(5 << 20);
     file(root, "long.json", format!("[{{\"text\": \"{long}\"}}]"));
-    assert!(texts(root, r#"path = "long.json""#).contains("longer than the limit of 4194304 bytes"));
+    assert!(
+        texts(root, r#"path = "long.json""#).contains("longer than the limit of 4194304 bytes")
+    );
     assert_eq!(texts(root, r#"path = "long.json", max_row_bytes = 6000000"#), long);
 }

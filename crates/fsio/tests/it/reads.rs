@@ -27,7 +27,8 @@ fn limits_and_encodings_are_checked() {
 fn pointers_of_git_lfs_are_refused() {
     let root = tempfile::tempdir().expect("tempdir");
     let path = root.path().join("model.safetensors");
-    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:8be3fc1d\nsize 12345678\n";
+    let pointer =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:8be3fc1d\nsize 12345678\n";
     fs::write(&path, pointer).expect("write");
     let error = refuse_lfs_pointer(&path).expect_err("a pointer");
     assert!(matches!(error, Error::LfsPointer { .. }), "{error}");
