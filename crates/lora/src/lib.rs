@@ -20,7 +20,7 @@ mod plain;
 pub use arch::{AdapterError, AdapterLayout, BiasTraining, LoraConfig, LoraInit, Targets};
 pub use attach::{Adapted, adapter_names, attach, layout_of, train_adapters_only, without_dropout};
 pub use error::{Error, Result};
-pub use merge::{Removed, detach, merge};
+pub use merge::{Removed, dequantised, detach, merge};
 pub use peft::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, Peft, export, load, peft_name, write_weights,
 };
