@@ -61,8 +61,8 @@ pub(super) fn replay_blocks(path: &Path) -> Result<Vec<Quantity>> {
     let weight = Tensor::from_data(TensorData::new(array.values, dims), &Device::flex());
     let (codes, layout) = kernels::pack(weight, PackedFormat::Int8);
     let got = host(&kernels::unpack(codes, &layout));
-    // The reference packs values rounded to f16, so a code may be the next one.
-    let steps = layout.scales.values().into_iter().map(|scale| f64::from(scale) / 126.0);
+    // The reference packs values rounded to f16, so a code may be the next one, and the scale a little different.
+    let steps = layout.scales.values().into_iter().map(|scale| f64::from(scale) / 120.0);
     for (row, step) in steps.enumerate() {
         let part =
             |values: &[f32]| values.get(row * dims[1]..(row + 1) * dims[1]).map(<[f32]>::to_vec);
