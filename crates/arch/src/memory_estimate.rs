@@ -60,7 +60,7 @@ impl MemoryEstimate {
         let weights = self.weights.saturating_sub(bytes(n_elements)).saturating_add(packed_bytes);
         let block_working = self.block_working.saturating_add(bytes(largest));
         let logits = self.logits.max(block_working);
-        Self { weights, block_working, logits, ..self }
+        Self { weights, logits, block_working, ..self }
     }
 
     /// The same step with this many bytes of optimizer state.

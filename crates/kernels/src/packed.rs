@@ -268,7 +268,7 @@ fn host_unpack(codes: Tensor<1, Int>, layout: &PackedLayout) -> Tensor<2> {
             {
                 let scaled = table.map(|value| value * scale);
                 let first = idx * layout.block;
-                if first % 2 == 0 {
+                if first.is_multiple_of(2) {
                     for (out, byte) in out.chunks_mut(2).zip(&bytes[first / 2..]) {
                         out[0] = scaled[usize::from(byte >> 4)];
                         if let Some(second) = out.get_mut(1) {
@@ -278,7 +278,7 @@ fn host_unpack(codes: Tensor<1, Int>, layout: &PackedLayout) -> Tensor<2> {
                 } else {
                     for (position, out) in (first..).zip(out.iter_mut()) {
                         let byte = bytes[position / 2];
-                        let code = if position % 2 == 0 { byte >> 4 } else { byte & 15 };
+                        let code = if position.is_multiple_of(2) { byte >> 4 } else { byte & 15 };
                         *out = scaled[usize::from(code)];
                     }
                 }
