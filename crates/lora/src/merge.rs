@@ -41,6 +41,12 @@ pub fn merge<M: Adaptable>(mut model: M) -> Result<(M, Removed)> {
     if layers.is_empty() { Err(Error::NoAdapter) } else { Ok((model, Removed { layers })) }
 }
 
+/// Whether some weight of the model is packed into 4 or 8 bits.
+pub fn is_packed<M: Adaptable>(model: &mut M) -> bool {
+    let mut layers = model.backbone_mut().projections_mut().into_iter();
+    layers.any(|(_, layer)| layer.base().weight.dense().is_none())
+}
+
 /// The model with all packed weights unpacked.
 #[must_use]
 pub fn dequantised<M: Adaptable>(mut model: M) -> M {

@@ -163,9 +163,8 @@ pub(super) fn replay_model(dir: &Path, device: &Device) -> Result<Vec<Quantity>>
     }
     quantities.push(quantity);
     let (merged, _) = lora::merge(adapted.model)?;
-    let mut merged = compare("qlora.logits", &merged)?;
-    merged.name = "qlora.merged_logits".to_owned();
-    quantities.push(merged);
+    let merged = compare("qlora.logits", &merged)?;
+    quantities.push(Quantity { name: "qlora.merged_logits".to_owned(), ..merged });
     Ok(quantities)
 }
 

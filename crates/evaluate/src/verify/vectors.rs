@@ -54,10 +54,11 @@ impl Vectors {
     pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         let file = self.file()?;
         let tensor = file.tensor(name).map_err(|_| self.bad(format!("no tensor `{name}`")))?;
-        match tensor.dtype() {
-            Dtype::U8 | Dtype::I8 => Ok(tensor.data().to_vec()),
-            dtype => Err(self.bad(format!("tensor `{name}` is {dtype:?}, not bytes"))),
+        let dtype = tensor.dtype();
+        if [Dtype::U8, Dtype::I8].contains(&dtype) {
+            return Ok(tensor.data().to_vec());
         }
+        Err(self.bad(format!("tensor `{name}` is {dtype:?}, not bytes")))
     }
 
     /// Token ids `[rows, t]`.
