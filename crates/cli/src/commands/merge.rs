@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arch::{Architecture, Dtype, ModelInfo, Peft};
 use fsio::{DirWriter, Manifest};
-use model::{CausalLm, ScalarModel};
+use model::{CausalLm, SavedModel, ScalarModel};
 use plan::{BASE_FILE, base_of, is_adapter, weights_hash};
 use tokenizer::Tokenizer;
 use train::{BaseModelCache, TrainedModel};
@@ -66,7 +66,8 @@ fn whole<M: TrainedModel>(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -
     let mut first: Option<M> = None;
     for (dir, weight) in dirs.iter().zip(weights) {
         let model = lora::dequantised(M::load(dir, &device)?);
-        if first.as_ref().is_some_and(|first| first.config() != model.config()) {
+        let config = SavedModel::config;
+        if first.as_ref().is_some_and(|first| config(first) != config(&model)) {
             return Err(Failure::input(
                 format!("`{}` has another shape than `{}`", dir.display(), dirs[0].display()),
                 "merge models with equal config.json",
