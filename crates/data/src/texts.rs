@@ -117,7 +117,7 @@ struct PlainTexts {
 
 impl PlainTexts {
     fn new(spec: &SourceSpec) -> Self {
-        let files = spec.files.to_vec().into_iter();
+        let files = spec.files.paths.clone().into_iter();
         Self { files, lines_left: spec.limit, document: None, rest: String::new(), failed: false }
     }
 
