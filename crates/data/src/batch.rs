@@ -3,10 +3,12 @@
 //! It deliberately holds no tensors and makes no copies in shifted form: `targets` is already the
 //! next token, and nothing downstream compares an id with a padding id.
 
+mod row_writer;
+
 use std::ops::Range;
 
 use crate::cache::TokenRole;
-use crate::dataset::RowWriter;
+pub(crate) use row_writer::RowWriter;
 
 /// One of several shares of a step's rows: that of one replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::place::Place;
+use crate::location::Location;
 use crate::row_problem::RowProblem;
 
 /// The result of anything in this crate.
@@ -15,10 +15,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// One row cannot be used; `on_bad_row = "skip"` leaves such rows out.
-    #[error("{place}: {problem}")]
+    #[error("{location}: {problem}")]
     Row {
         /// Where the row stands.
-        place: Place,
+        location: Location,
         /// What is wrong with it.
         problem: RowProblem,
     },
@@ -42,7 +42,7 @@ pub enum Error {
     },
     /// A pattern matches no file.
     #[error("no file matches: `{pattern}`")]
-    NothingMatches {
+    PatternMatchesNothing {
         /// The pattern, resolved.
         pattern: String,
     },
@@ -56,13 +56,13 @@ pub enum Error {
     },
     /// A folder holds no data file.
     #[error("{}: no data files in this folder", path.display())]
-    EmptyFolder {
+    EmptyDirectory {
         /// The folder.
         path: PathBuf,
     },
     /// A folder holds files of several formats and the recipe names none.
     #[error("{}: files of several formats in this folder: {formats}", path.display())]
-    MixedFolder {
+    MixedFormats {
         /// The folder.
         path: PathBuf,
         /// The formats found.
@@ -106,19 +106,19 @@ pub enum Error {
     },
     /// `where` fits no row.
     #[error("{source_path}: `where` leaves none of its {n_rows} rows")]
-    NothingFits {
+    FilterMatchesNothing {
         /// The source as the recipe writes it.
         source_path: String,
         /// How many rows there are.
         n_rows: u64,
     },
     /// No row can be on one side of the pairs that are to be drawn.
-    #[error("{source_path}: none of its {n_rows} rows fits `{side}` alone")]
+    #[error("{source_path}: none of its {n_rows} rows fits `{label}` alone")]
     EmptyPool {
         /// The source as the recipe writes it.
         source_path: String,
-        /// The side without a text.
-        side: &'static str,
+        /// `chosen` or `rejected`.
+        label: &'static str,
         /// How many rows there are.
         n_rows: u64,
     },
@@ -151,14 +151,14 @@ pub enum Error {
         problem: &'static str,
     },
     /// The columns give no clue how to read the rows.
-    #[error("{place}: cannot tell how to read these columns: {columns}")]
-    UnknownLayout {
+    #[error("{location}: cannot tell how to read these columns: {columns}")]
+    UnknownRowFormat {
         /// The first row.
-        place: Place,
+        location: Location,
         /// Its columns.
         columns: String,
         /// What the stage needs.
-        wanted: &'static str,
+        hint: &'static str,
     },
     /// The source's keys contradict each other or the stage.
     #[error("{source_path}: {problem}")]
@@ -184,12 +184,12 @@ pub enum Error {
     #[error("the tokenizer has no end-of-text token")]
     NoEndToken,
     /// The split leaves nothing on one side.
-    #[error("holdout = {fraction} leaves no {side} rows: {n_rows} rows in all")]
-    EmptySide {
+    #[error("holdout = {fraction} leaves no {split} rows: {n_rows} rows in all")]
+    EmptySplit {
         /// The holdout asked for.
         fraction: f64,
         /// `training` or `validation`.
-        side: &'static str,
+        split: &'static str,
         /// Rows before the split.
         n_rows: u64,
     },
@@ -209,8 +209,8 @@ pub enum Error {
 
 impl Error {
     /// A bad row.
-    pub(crate) fn row(place: Place, problem: RowProblem) -> Self {
-        Self::Row { place, problem }
+    pub(crate) fn row(location: Location, problem: RowProblem) -> Self {
+        Self::Row { location, problem }
     }
 
     /// An operating-system error on a file.
@@ -226,7 +226,7 @@ impl Error {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Row { place, problem } => Some(problem.hint(place)),
+            Self::Row { location, problem } => Some(problem.hint(location)),
             Self::TooManyBadRows { .. } | Self::AllRowsBad { .. } => {
                 Some("repair the file, or raise `max_bad_rows`".into())
             }
@@ -236,22 +236,22 @@ impl Error {
                          the data directory (--data-dir, TEMPER_DATA, `data_dir`)"
                     .into(),
             }),
-            Self::NothingMatches { .. } => {
+            Self::PatternMatchesNothing { .. } => {
                 Some("`*` matches within one folder, `**` over folders".into())
             }
             Self::BadPath { .. } => {
                 Some("name a file, a folder or a pattern, relative to the recipe".into())
             }
-            Self::EmptyFolder { .. } | Self::UnknownFormat { .. } => Some(format!(
+            Self::EmptyDirectory { .. } | Self::UnknownFormat { .. } => Some(format!(
                 "known endings: {}, each also with .gz or .zst; `format` in the source names one",
-                crate::source::KNOWN_ENDINGS
+                crate::formats::KNOWN_ENDINGS
             )),
-            Self::MixedFolder { .. } => Some("name one with `format` in the source".into()),
+            Self::MixedFormats { .. } => Some("name one with `format` in the source".into()),
             Self::Io { .. } => None,
             Self::EmptyFile { .. } | Self::NoRows { .. } => {
                 Some("remove it from the source's `path`, or fill it".into())
             }
-            Self::NothingFits { .. } | Self::EmptyPool { .. } => Some(
+            Self::FilterMatchesNothing { .. } | Self::EmptyPool { .. } => Some(
                 "values are compared as they stand in the file: `temper data inspect FILE --line 1` \
                  shows a row"
                     .into(),
@@ -266,7 +266,7 @@ impl Error {
                 "`{column}` stands for a column's value; write `{{` and `}}` for plain braces"
                     .into(),
             ),
-            Self::UnknownLayout { wanted, .. } => Some((*wanted).into()),
+            Self::UnknownRowFormat { hint, .. } => Some((*hint).into()),
             Self::BadSource { .. } => None,
             Self::TokenizerUse { source } => source.hint(),
             Self::ReaderFailed => Some("this is a bug in Temper: please report it".into()),
@@ -276,7 +276,7 @@ impl Error {
                  `special_tokens`"
                     .into(),
             ),
-            Self::EmptySide { .. } => Some(
+            Self::EmptySplit { .. } => Some(
                 "a split by content needs several rows: use `by = \"position\"`, or another \
                  `holdout`"
                     .into(),

@@ -31,9 +31,9 @@ pub const ARROW_BATCH_BYTES: u64 = 1 << 30;
 /// Files that one source may expand to.
 pub const SOURCE_FILES: usize = 100_000;
 /// Folders within folders that a source is looked for in.
-pub const FOLDER_DEPTH: usize = 16;
+pub const DIRECTORY_DEPTH: usize = 16;
 /// Text that a tokenizer without safe borders must take in one piece, in bytes.
-pub const PIECE_BYTES: usize = 16 << 20;
+pub const CHUNK_BYTES: usize = 16 << 20;
 /// Messages of one conversation.
 pub const MESSAGES: usize = 10_000;
 /// Chats that one tree may unfold to.

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use recipe::Format;
 
 use crate::error::{Error, Result};
+use crate::formats::{format_name, format_of};
 use crate::limits;
-use crate::place::tidy;
+use crate::location::normalized;
 use crate::row_problem::nearest;
-use crate::source::format_of;
 
 /// A source's path on this machine: `data:` paths under `data_dir`, relative ones beside the recipe.
 ///
@@ -25,9 +25,9 @@ pub fn resolve(path: &str, recipe_dir: &Path, data_dir: &Path) -> Result<PathBuf
         return Err(bad("the path is empty"));
     }
     match inside {
-        Some(inside) if is_confined(Path::new(inside)) => Ok(tidy(&data_dir.join(inside))),
+        Some(inside) if is_confined(Path::new(inside)) => Ok(normalized(&data_dir.join(inside))),
         Some(_) => Err(bad("a `data:` path must stay under the data directory")),
-        None => Ok(tidy(&recipe_dir.join(path))),
+        None => Ok(normalized(&recipe_dir.join(path))),
     }
 }
 
@@ -63,22 +63,25 @@ fn folder_files(folder: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
         (None, Some(_)) => false,
     });
     if files.is_empty() {
-        return Err(Error::EmptyFolder { path: folder.to_path_buf() });
+        return Err(Error::EmptyDirectory { path: folder.to_path_buf() });
     }
     files.sort();
     let mut formats: Vec<&str> =
-        files.iter().filter_map(|file| format_of(file)).map(crate::source::format_name).collect();
+        files.iter().filter_map(|file| format_of(file)).map(format_name).collect();
     formats.sort_unstable();
     formats.dedup();
     if formats.len() > 1 {
-        return Err(Error::MixedFolder { path: folder.to_path_buf(), formats: formats.join(", ") });
+        return Err(Error::MixedFormats {
+            path: folder.to_path_buf(),
+            formats: formats.join(", "),
+        });
     }
     Ok(files)
 }
 
 fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    if depth > limits::FOLDER_DEPTH {
-        return Err(too_many(folder, "depth of folders", depth, limits::FOLDER_DEPTH));
+    if depth > limits::DIRECTORY_DEPTH {
+        return Err(too_many(folder, "depth of folders", depth, limits::DIRECTORY_DEPTH));
     }
     let entries = std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))?;
     for entry in entries {
@@ -117,19 +120,19 @@ fn pattern_files(pattern: &str, format: Option<Format>) -> Result<Vec<PathBuf>> 
     let mut files = Vec::new();
     for found in matches {
         let path = found.map_err(|error| {
-            let place = error.path().to_path_buf();
-            Error::Io { path: place, source: error.into() }
+            let location = error.path().to_path_buf();
+            Error::Io { path: location, source: error.into() }
         })?;
         if path.is_file() {
             files.push(path);
         }
         if files.len() > limits::SOURCE_FILES {
-            let place = Path::new(pattern);
-            return Err(too_many(place, "number of files", files.len(), limits::SOURCE_FILES));
+            let location = Path::new(pattern);
+            return Err(too_many(location, "number of files", files.len(), limits::SOURCE_FILES));
         }
     }
     if files.is_empty() {
-        return Err(Error::NothingMatches { pattern: pattern.to_owned() });
+        return Err(Error::PatternMatchesNothing { pattern: pattern.to_owned() });
     }
     if format.is_none()
         && let Some(file) = files.iter().find(|file| format_of(file).is_none())

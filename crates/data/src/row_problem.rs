@@ -2,7 +2,7 @@
 //!
 //! It deliberately knows nothing of files: a place is named by the error around it.
 
-use crate::place::Place;
+use crate::location::Location;
 
 /// What is wrong with one row.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -93,7 +93,7 @@ pub enum RowProblem {
     },
     /// A tokenizer must take a text whole, and it is too long for that.
     #[error("text of more than {limit} bytes that this tokenizer cannot take in pieces")]
-    Uncuttable {
+    Indivisible {
         /// The limit.
         limit: u64,
     },
@@ -120,7 +120,7 @@ pub enum RowProblem {
 
 impl RowProblem {
     /// What to do next.
-    pub(crate) fn hint(&self, place: &Place) -> String {
+    pub(crate) fn hint(&self, location: &Location) -> String {
         let skip =
             "`on_bad_row = \"skip\"` in the stage's section leaves such rows out and counts them";
         match self {
@@ -135,10 +135,10 @@ impl RowProblem {
             }
             Self::UnknownRole { .. } => format!(
                 "`temper data inspect {} --line {}` shows it; {skip}",
-                place.file.display(),
-                place.position.number()
+                location.file.display(),
+                location.position.number()
             ),
-            Self::Uncuttable { .. } => {
+            Self::Indivisible { .. } => {
                 "write the text as JSON lines, a chapter or a page a line".into()
             }
             Self::Encoding { hint: Some(hint), .. } => hint.clone(),

@@ -8,7 +8,7 @@ use recipe::{ColumnValues, Columns, DrawnPairs, Format, RowLayout, Rows, Source}
 
 use crate::error::Result;
 use crate::paths::{expand, resolve};
-use crate::rows::Request;
+use crate::rows::FormatRequest;
 
 /// One source, ready to be read.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,8 +79,8 @@ impl SourceSpec {
         }
     }
 
-    pub(crate) fn request(&self) -> Request<'_> {
-        Request {
+    pub(crate) fn request(&self) -> FormatRequest<'_> {
+        FormatRequest {
             layout: self.layout,
             text: self.text.as_deref(),
             rows: self.rows.as_ref(),

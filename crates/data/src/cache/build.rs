@@ -17,16 +17,16 @@ use crate::spec::SourceSpec;
 
 mod chats;
 mod documents;
+mod examples;
+mod label_pools;
 mod pairs;
-mod pools;
 mod prompts;
-mod units;
 mod writer;
 
-use chats::ChatUnit;
-use pairs::PairUnit;
-use pools::PoolUnit;
-use prompts::PromptUnit;
+use chats::ChatExample;
+use label_pools::LabelledExample;
+use pairs::PairExample;
+use prompts::PromptExample;
 use writer::{SampleEnd, Writer};
 
 /// Text that one batch holds for each core; large enough that no core waits long for the last.
@@ -57,16 +57,21 @@ pub(crate) fn build(
     let counts = match options.content {
         Content::Documents => documents::run(spec, options, &read, columns, &mut on_batch)?,
         Content::Chats(template) => {
-            units::run::<ChatUnit>(spec, options, template, &read, columns, &mut on_batch)?
+            examples::run::<ChatExample>(spec, options, template, &read, columns, &mut on_batch)?
         }
-        Content::Pairs(template) if spec.pairs.is_some() => {
-            units::run::<PoolUnit>(spec, options, template, &read, columns, &mut on_batch)?
-        }
+        Content::Pairs(template) if spec.pairs.is_some() => examples::run::<LabelledExample>(
+            spec,
+            options,
+            template,
+            &read,
+            columns,
+            &mut on_batch,
+        )?,
         Content::Pairs(template) => {
-            units::run::<PairUnit>(spec, options, template, &read, columns, &mut on_batch)?
+            examples::run::<PairExample>(spec, options, template, &read, columns, &mut on_batch)?
         }
         Content::Prompts(template) => {
-            units::run::<PromptUnit>(spec, options, template, &read, columns, &mut on_batch)?
+            examples::run::<PromptExample>(spec, options, template, &read, columns, &mut on_batch)?
         }
     };
     counts.check_pools(spec)?;
@@ -103,7 +108,7 @@ fn pipeline<T: Send, R: Send>(
 /// The reader's side of the pipeline was closed: the other side has an error to tell.
 struct Closed;
 
-/// Counts rows, and leaves out or stops at bad ones as the recipe says.
+/// DatasetCounts rows, and leaves out or stops at bad ones as the recipe says.
 #[derive(Debug)]
 struct RowCounter {
     on_bad_row: OnBadRow,
@@ -113,7 +118,7 @@ struct RowCounter {
     n_bad: u64,
     bad: Vec<String>,
     /// Rows that `where` leaves out, among those counted.
-    n_left_out: u64,
+    n_filtered: u64,
     /// Rows without text in a pool.
     n_empty: u64,
     /// What rows are to the pairs that are drawn from them.
@@ -129,22 +134,22 @@ impl RowCounter {
             n_rows: 0,
             n_bad: 0,
             bad: Vec::new(),
-            n_left_out: 0,
+            n_filtered: 0,
             n_empty: 0,
             pools: PoolCounts::default(),
         }
     }
 
-    /// Counts one row; None if it is bad and left out.
+    /// DatasetCounts one row; None if it is bad and left out.
     fn accept<T>(&mut self, row: Result<T>) -> Result<Option<T>> {
         self.n_rows += 1;
         self.check(row)
     }
 
-    /// Counts the rows that `where` has left out.
-    fn leave_out(&mut self, n_left_out: u64) {
-        self.n_rows += n_left_out;
-        self.n_left_out += n_left_out;
+    /// DatasetCounts the rows that `where` has left out.
+    fn leave_out(&mut self, n_filtered: u64) {
+        self.n_rows += n_filtered;
+        self.n_filtered += n_filtered;
     }
 
     /// Pairs need texts on both sides.
@@ -152,12 +157,12 @@ impl RowCounter {
         if spec.pairs.is_none() {
             return Ok(());
         }
-        let sides = [("chosen", self.pools.chosen), ("rejected", self.pools.rejected)];
-        match sides.into_iter().find(|(_, n)| *n == 0) {
+        let labels = [("chosen", self.pools.chosen), ("rejected", self.pools.rejected)];
+        match labels.into_iter().find(|(_, n)| *n == 0) {
             None => Ok(()),
-            Some((side, _)) => Err(Error::EmptyPool {
+            Some((label, _)) => Err(Error::EmptyPool {
                 source_path: self.source_path.clone(),
-                side,
+                label,
                 n_rows: self.n_rows,
             }),
         }
@@ -193,7 +198,7 @@ impl RowCounter {
         Ok(())
     }
 
-    /// Counts the rows of a source that has no good one, to say what is wrong with them.
+    /// DatasetCounts the rows of a source that has no good one, to say what is wrong with them.
     fn without_good_rows(mut self, spec: &SourceSpec) -> Result<Self> {
         let files = spec.files.clone();
         for row in read_all(files, spec.format, None, BytesRead::default()) {
@@ -207,9 +212,9 @@ impl RowCounter {
         if self.n_rows == 0 {
             return Err(Error::NoRows { source_path: self.source_path });
         }
-        if self.n_left_out == self.n_rows {
+        if self.n_filtered == self.n_rows {
             let (source_path, n_rows) = (self.source_path, self.n_rows);
-            return Err(Error::NothingFits { source_path, n_rows });
+            return Err(Error::FilterMatchesNothing { source_path, n_rows });
         }
         if self.n_bad >= self.n_rows {
             let first = self.bad.first().cloned().unwrap_or_default();

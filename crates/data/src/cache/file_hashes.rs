@@ -17,7 +17,7 @@ const NOTE_BYTES: u64 = 4096;
 const SETTLED_SECONDS: i64 = 2;
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Note {
+struct HashRecord {
     path: String,
     bytes: u64,
     inode: u64,
@@ -33,7 +33,7 @@ pub(crate) fn file_hash(cache_dir: &Path, path: &Path) -> Result<String> {
     let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
     let name = fsio::sha256_hex(absolute.as_os_str().as_encoded_bytes());
     let note_path = cache_dir.join(FOLDER).join(format!("{name}.json"));
-    let note = |sha256: String| Note {
+    let note = |sha256: String| HashRecord {
         path: absolute.to_string_lossy().into_owned(),
         bytes: metadata.len(),
         inode: metadata.ino(),
@@ -42,7 +42,7 @@ pub(crate) fn file_hash(cache_dir: &Path, path: &Path) -> Result<String> {
         changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
         sha256,
     };
-    if let Some(known) = read_note(&note_path)
+    if let Some(known) = read_record(&note_path)
         && known == note(known.sha256.clone())
     {
         return Ok(known.sha256);
@@ -50,7 +50,7 @@ pub(crate) fn file_hash(cache_dir: &Path, path: &Path) -> Result<String> {
     let sha256 = fsio::sha256_file(path)?;
     let newest = metadata.mtime().max(metadata.ctime());
     if now_seconds() - newest >= SETTLED_SECONDS {
-        write_note(&note_path, &note(sha256.clone()));
+        write_record(&note_path, &note(sha256.clone()));
     }
     Ok(sha256)
 }
@@ -63,13 +63,13 @@ fn now_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
-fn read_note(path: &Path) -> Option<Note> {
+fn read_record(path: &Path) -> Option<HashRecord> {
     let bytes = fsio::read_capped(path, NOTE_BYTES).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
 /// A note that cannot be written only costs a read next time.
-fn write_note(path: &Path, note: &Note) {
+fn write_record(path: &Path, note: &HashRecord) {
     let Ok(bytes) = serde_json::to_vec(note) else { return };
     let parent = path.parent().unwrap_or(Path::new("."));
     if fsio::create_dir_all(parent).is_ok() {

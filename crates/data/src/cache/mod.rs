@@ -6,8 +6,8 @@
 //! It deliberately deletes nothing but a cache that is damaged.
 
 mod build;
+mod chunks;
 mod file_hashes;
-mod pieces;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -18,11 +18,12 @@ use serde_json::{Value, json};
 use tokenizer::{ChatTemplate, Tokenizer};
 
 use crate::error::{Error, Result};
-use crate::source::{Compression, file_format, format_name};
+use crate::formats::{Compression, format_name};
+use crate::source::file_format;
 use crate::spec::SourceSpec;
 
 pub use store::TokenRole;
-pub(crate) use store::{PoolCounts, Store, TARGET_BIT};
+pub(crate) use store::{PoolCounts, TokenStore};
 
 /// Raise it whenever the same inputs would give other tokens.
 pub(crate) const BUILDER_VERSION: u32 = 1;
@@ -88,7 +89,7 @@ pub(crate) struct PreparedSource {
     pub(crate) path: String,
     pub(crate) weight: f64,
     pub(crate) key: String,
-    pub(crate) store: Store,
+    pub(crate) store: TokenStore,
 }
 
 /// The ids that packing adds.
@@ -235,14 +236,14 @@ fn total_bytes(files: &[PathBuf]) -> Result<u64> {
 }
 
 /// Opens a cache that is whole and that the recipe accepts; removes a damaged one.
-fn open(dir: &Path, spec: &SourceSpec, options: &PrepareOptions<'_>) -> Option<Store> {
+fn open(dir: &Path, spec: &SourceSpec, options: &PrepareOptions<'_>) -> Option<TokenStore> {
     if !dir.exists() {
         return None;
     }
     let summary = fsio::verify_dir(dir)
         .ok()
         .and_then(|manifest| serde_json::from_value(manifest.extra["summary"].clone()).ok());
-    let store = summary.and_then(|summary| Store::open(dir, summary, &spec.files).ok());
+    let store = summary.and_then(|summary| TokenStore::open(dir, summary, &spec.files).ok());
     let Some(store) = store else {
         // It can be made again, so nothing is lost by removing it.
         let _ = fsio::remove_dir_all(dir);

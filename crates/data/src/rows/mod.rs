@@ -3,12 +3,12 @@
 //! It deliberately stops at text: templates of chats and tokens belong to the tokenizer.
 
 mod chat;
-mod fit;
+mod label_pools;
 mod pair;
-mod pool;
 mod prompt;
 mod text;
 mod tree;
+mod where_filter;
 
 use recipe::{Columns, DrawnPairs, RowLayout, SampleKind, Template};
 use serde_json::{Map, Value};
@@ -18,10 +18,10 @@ use crate::error::{Error, Result};
 use crate::row_problem::{RowProblem, name_list};
 use crate::source::Row;
 
-pub(crate) use fit::fits;
+pub(crate) use label_pools::{Label, PoolEntry, PoolText};
 pub(crate) use pair::Pair;
-pub(crate) use pool::{Pooled, PooledText, Side};
 pub(crate) use text::{chat_hash, short_hash, text_hash};
+pub(crate) use where_filter::matches_filter;
 
 /// One chat of a row, and the hash by which it is held out: paths of one tree go the same way.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +32,7 @@ pub(crate) struct Chat {
 
 /// How the rows of a source are read, decided once from the recipe and the first row.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Shape {
+pub(crate) enum RowFormat {
     Text(Field),
     PromptCompletion {
         prompt: Field,
@@ -73,7 +73,7 @@ pub(crate) enum Field {
 
 /// The keys of a source that say how its rows are read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Request<'a> {
+pub(crate) struct FormatRequest<'a> {
     pub(crate) layout: RowLayout,
     pub(crate) text: Option<&'a str>,
     pub(crate) rows: Option<&'a recipe::Rows>,
@@ -97,20 +97,24 @@ const PAIR_HINT: &str = "pairs are read from `chosen` and `rejected`, often with
 const PROMPT_HINT: &str = "prompts are read from `prompt`, `messages` or `instruction`: name another column with `columns`, or make texts \
      with `rows`";
 
-impl Shape {
+impl RowFormat {
     /// Decides how to read a source from its keys and its first row.
-    pub(crate) fn decide(request: Request<'_>, wanted: SampleKind, first: &Row) -> Result<Self> {
+    pub(crate) fn detect(
+        request: FormatRequest<'_>,
+        kind: SampleKind,
+        first: &Row,
+    ) -> Result<Self> {
         let columns = &first.columns;
-        if let (SampleKind::Pairs, Some(pairs)) = (wanted, request.pairs) {
+        if let (SampleKind::Pairs, Some(pairs)) = (kind, request.pairs) {
             return Ok(Self::Pool(pairs.clone()));
         }
         if let Some(rows) = request.rows {
-            return Self::from_templates(rows, wanted, first);
+            return Self::from_templates(rows, kind, first);
         }
         let named = request.columns.cloned().unwrap_or_default();
-        let shape = match (wanted, request.layout) {
+        let row_format = match (kind, request.layout) {
             (SampleKind::Documents, _) => Self::document(request.text, columns),
-            (SampleKind::Chats, RowLayout::Auto) => Self::detect(&named, columns),
+            (SampleKind::Chats, RowLayout::Auto) => Self::detect_chat(&named, columns),
             (SampleKind::Chats, RowLayout::PromptCompletion) => {
                 Some(Self::prompt_completion(&named, columns))
             }
@@ -121,10 +125,10 @@ impl Shape {
             (SampleKind::Pairs, _) => Self::pair(&named, columns),
             (SampleKind::Prompts, layout) => Self::prompt(layout, &named, columns),
         };
-        shape.ok_or_else(|| Error::UnknownLayout {
-            place: first.place.clone(),
+        row_format.ok_or_else(|| Error::UnknownRowFormat {
+            location: first.location.clone(),
             columns: name_list(columns.keys().map(String::as_str)),
-            wanted: match wanted {
+            hint: match kind {
                 SampleKind::Documents => DOCUMENT_HINT,
                 SampleKind::Chats => CHAT_HINT,
                 SampleKind::Pairs => PAIR_HINT,
@@ -133,16 +137,16 @@ impl Shape {
         })
     }
 
-    fn from_templates(rows: &recipe::Rows, wanted: SampleKind, first: &Row) -> Result<Self> {
+    fn from_templates(rows: &recipe::Rows, kind: SampleKind, first: &Row) -> Result<Self> {
         let field = |template: &Template| Field::Template(template.clone());
         if let (SampleKind::Pairs, Some(chosen), Some(rejected)) =
-            (wanted, &rows.chosen, &rows.rejected)
+            (kind, &rows.chosen, &rows.rejected)
         {
             let prompt = rows.prompt.as_ref().map(field);
             let (chosen, rejected) = (field(chosen), field(rejected));
             return Ok(Self::Pair { prompt, chosen, rejected, margin: None });
         }
-        let shape = match (wanted, &rows.text, &rows.prompt, &rows.completion) {
+        let row_format = match (kind, &rows.text, &rows.prompt, &rows.completion) {
             (SampleKind::Documents, Some(text), _, _) => Some(Self::Text(field(text))),
             (SampleKind::Chats, _, Some(prompt), Some(completion)) => {
                 Some(Self::PromptCompletion {
@@ -153,9 +157,9 @@ impl Shape {
             (SampleKind::Prompts, _, Some(prompt), _) => Some(Self::Prompt(field(prompt))),
             _ => None,
         };
-        shape.ok_or_else(|| Error::BadSource {
-            source_path: first.place.file.display().to_string(),
-            problem: match wanted {
+        row_format.ok_or_else(|| Error::BadSource {
+            source_path: first.location.file.display().to_string(),
+            problem: match kind {
                 SampleKind::Documents => "`rows` needs `text` in pretraining".into(),
                 SampleKind::Chats => "`rows` needs `prompt` and `completion` in fine-tuning".into(),
                 SampleKind::Pairs => "`rows` needs `chosen` and `rejected` for pairs".into(),
@@ -178,7 +182,7 @@ impl Shape {
         }
     }
 
-    fn detect(named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
+    fn detect_chat(named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
         let has = |names: &[&str]| names.iter().any(|name| columns.contains_key(*name));
         if named.messages.is_some() {
             return Some(Self::messages(named, columns));
@@ -277,7 +281,7 @@ impl Shape {
     }
 
     /// The columns that will be read; none where a row is read whole.
-    pub(crate) fn needed(&self) -> Option<Vec<String>> {
+    pub(crate) fn columns(&self) -> Option<Vec<String>> {
         let mut names = Vec::new();
         match self {
             Self::Text(field) => field.add_columns(&mut names),
@@ -298,7 +302,7 @@ impl Shape {
                     field.add_columns(&mut names);
                 }
             }
-            Self::Pool(pairs) => pool::add_columns(pairs, &mut names),
+            Self::Pool(pairs) => label_pools::add_columns(pairs, &mut names),
             Self::Prompt(field) => field.add_columns(&mut names),
         }
         Some(names)
@@ -333,9 +337,9 @@ impl Shape {
     }
 
     /// What a row of single texts is to the pairs that are drawn.
-    pub(crate) fn pooled(&self, row: &Row) -> std::result::Result<Pooled, RowProblem> {
+    pub(crate) fn pool_entry(&self, row: &Row) -> std::result::Result<PoolEntry, RowProblem> {
         match self {
-            Self::Pool(pairs) => pool::read(pairs, &row.columns),
+            Self::Pool(pairs) => label_pools::read(pairs, &row.columns),
             _ => Err(RowProblem::NoMessages),
         }
     }

@@ -15,9 +15,9 @@ use ::arrow::ipc::{MessageHeader, root_as_message};
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::place::{Place, shared_path};
-use crate::source::columns::{check_schema, guarded, row_values, wanted_columns};
-use crate::source::open::{self, Bytes};
+use crate::location::{Location, shared_path};
+use crate::source::columns::{catch_panics, check_schema, row_values, wanted_columns};
+use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
 const FILE_MAGIC: &[u8] = b"ARROW1\0\0";
@@ -26,7 +26,7 @@ const CONTINUATION: [u8; 4] = [0xff; 4];
 /// The rows of one file.
 pub(crate) struct ArrowRows {
     file: Arc<Path>,
-    bytes: Bytes,
+    bytes: ByteReader,
     decoder: StreamDecoder,
     /// Whether the first message, which is the schema, was read.
     schema_seen: bool,
@@ -182,7 +182,7 @@ impl ArrowRows {
         let mut buffer = Buffer::from_vec(bytes);
         while !buffer.is_empty() {
             let decoder = &mut self.decoder;
-            let decoded = guarded(|| decoder.decode(&mut buffer).map_err(|e| e.to_string()));
+            let decoded = catch_panics(|| decoder.decode(&mut buffer).map_err(|e| e.to_string()));
             let batch = decoded.map_err(|reason| self.bad(&reason))?;
             if !self.schema_checked
                 && let Some(schema) = self.decoder.schema()
@@ -217,13 +217,13 @@ impl ArrowRows {
                     let row = self.at;
                     self.at += 1;
                     self.n_rows += 1;
-                    let place = Place::row(&self.file, self.n_rows);
+                    let location = Location::row(&self.file, self.n_rows);
                     let strict = self.needed.is_some();
-                    let values = guarded(|| Ok(row_values(batch, row, strict)))
+                    let values = catch_panics(|| Ok(row_values(batch, row, strict)))
                         .map_err(|reason| self.bad(&reason))?;
                     return match values {
-                        Ok(columns) => Ok(Some(Row { columns, place })),
-                        Err(problem) => Err(Error::row(place, problem)),
+                        Ok(columns) => Ok(Some(Row { columns, location })),
+                        Err(problem) => Err(Error::row(location, problem)),
                     };
                 }
                 self.batches.pop_front();

@@ -206,7 +206,7 @@ pub(crate) fn wanted_columns(schema: &Schema, needed: Option<&[String]>) -> Vec<
 }
 
 /// Runs a decoder that may panic on damaged bytes; a panic is an error like any other.
-pub(crate) fn guarded<T>(
+pub(crate) fn catch_panics<T>(
     decode: impl FnOnce() -> std::result::Result<T, String>,
 ) -> std::result::Result<T, String> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::place::{Place, shared_path};
+use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
 use crate::source::jsonl::{kind_of, parser_reason};
-use crate::source::open::{self, Bytes};
+use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
 /// The elements of one file.
@@ -84,26 +84,33 @@ impl JsonArray {
         let line = self.scanner.line;
         let start = self.scanner.offset;
         let column_before = self.scanner.column();
-        let place = Place::line(&self.scanner.file, line);
+        let location = Location::line(&self.scanner.file, line);
         let element = self.scanner.element()?;
         let bytes = match element {
             Ok(bytes) => bytes,
-            Err(problem) => return Err(Error::row(place, problem)),
+            Err(problem) => return Err(Error::row(location, problem)),
         };
         if let Err(error) = std::str::from_utf8(bytes) {
             let offset = start + error.valid_up_to() as u64;
-            return Err(Error::row(place, RowProblem::Utf8 { offset }));
+            return Err(Error::row(location, RowProblem::Utf8 { offset }));
         }
         match serde_json::from_slice(bytes) {
-            Ok(serde_json::Value::Object(columns)) => Ok(Some(Row { columns, place })),
-            Ok(other) => Err(Error::row(place, RowProblem::NotAnObject { found: kind_of(&other) })),
+            Ok(serde_json::Value::Object(columns)) => Ok(Some(Row { columns, location })),
+            Ok(other) => {
+                Err(Error::row(location, RowProblem::NotAnObject { found: kind_of(&other) }))
+            }
             Err(error) => {
                 // The parser counts from the element's start; the message counts from the file's.
                 let first = error.line() <= 1;
                 let column = error.column() + if first { column_before } else { 0 };
-                let place =
-                    Place::line(&self.scanner.file, line + (error.line() as u64).saturating_sub(1));
-                Err(Error::row(place, RowProblem::Json { column, reason: parser_reason(&error) }))
+                let location = Location::line(
+                    &self.scanner.file,
+                    line + (error.line() as u64).saturating_sub(1),
+                );
+                Err(Error::row(
+                    location,
+                    RowProblem::Json { column, reason: parser_reason(&error) },
+                ))
             }
         }
     }
@@ -125,7 +132,7 @@ impl Iterator for JsonArray {
 /// A cursor over the bytes that knows line and offset.
 struct Scanner {
     file: Arc<Path>,
-    bytes: Bytes,
+    bytes: ByteReader,
     buffer: Vec<u8>,
     at: usize,
     end: usize,
@@ -175,7 +182,7 @@ impl Scanner {
         self.at += 1;
     }
 
-    /// Bytes between the line's start and the cursor.
+    /// ByteReader between the line's start and the cursor.
     fn column(&self) -> usize {
         (self.offset - self.line_start) as usize
     }

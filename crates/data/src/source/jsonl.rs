@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::place::{Place, shared_path};
+use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
-use crate::source::open::{self, Bytes};
+use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
 /// The rows of one file.
@@ -41,10 +41,10 @@ impl Iterator for JsonLines {
                         continue;
                     }
                     self.n_rows += 1;
-                    let place = line.place;
+                    let location = line.location;
                     return Some(match line.text.and_then(|text| parse_object(text.as_bytes())) {
-                        Ok(columns) => Ok(Row { columns, place }),
-                        Err(problem) => Err(Error::row(place, problem)),
+                        Ok(columns) => Ok(Row { columns, location }),
+                        Err(problem) => Err(Error::row(location, problem)),
                     });
                 }
                 Ok(None) => {
@@ -126,7 +126,7 @@ fn json_depth(bytes: &[u8]) -> usize {
 /// The lines of a text file, each no longer than the limit, checked to be UTF-8.
 pub(crate) struct Lines {
     pub(crate) file: Arc<Path>,
-    bytes: Bytes,
+    bytes: ByteReader,
     buffer: Vec<u8>,
     n_lines: u64,
     offset: u64,
@@ -134,7 +134,7 @@ pub(crate) struct Lines {
 
 /// One line without its line break.
 pub(crate) struct Line<'a> {
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     pub(crate) text: std::result::Result<&'a str, RowProblem>,
 }
 
@@ -173,16 +173,16 @@ impl Lines {
         self.n_lines += 1;
         let start = self.offset;
         self.offset += n_bytes;
-        let place = Place::line(&self.file, self.n_lines);
+        let location = Location::line(&self.file, self.n_lines);
         if self.buffer.len() > limit {
             let problem = RowProblem::TooLong { limit: limit as u64 };
-            return Ok(Some(Line { place, text: Err(problem) }));
+            return Ok(Some(Line { location, text: Err(problem) }));
         }
         if self.buffer.last() == Some(&b'\r') {
             self.buffer.pop();
         }
         let text = std::str::from_utf8(&self.buffer)
             .map_err(|error| RowProblem::Utf8 { offset: start + error.valid_up_to() as u64 });
-        Ok(Some(Line { place, text }))
+        Ok(Some(Line { location, text }))
     }
 }

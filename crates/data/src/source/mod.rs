@@ -21,15 +21,11 @@ use recipe::Format;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::place::Place;
+use crate::formats::format_of;
+use crate::location::Location;
 
 pub(crate) use jsonl::kind_of as json_kind;
-pub(crate) use open::Compression;
 pub(crate) use text::TextDocument;
-
-/// The file endings that name a format.
-pub(crate) const KNOWN_ENDINGS: &str =
-    ".txt, .text, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .ipc, .feather";
 
 /// One row: named values and the place that they came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,11 +33,11 @@ pub struct Row {
     /// The values by column, in file order.
     pub columns: Map<String, Value>,
     /// Where the row stands.
-    pub place: Place,
+    pub location: Location,
 }
 
-/// Rows of one file, one after the other; a `Err(Error::Row)` may be skipped, any other error ends.
-pub type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
+/// RowIter of one file, one after the other; a `Err(Error::Row)` may be skipped, any other error ends.
+pub type RowIter = Box<dyn Iterator<Item = Result<Row>> + Send>;
 
 /// How far a file has been read, for progress lines: bytes as they lie on disk.
 #[derive(Clone, Debug, Default)]
@@ -55,35 +51,6 @@ impl BytesRead {
 
     pub(crate) fn add(&self, n_bytes: u64) {
         self.0.fetch_add(n_bytes, Ordering::Relaxed);
-    }
-}
-
-/// The format that a file's name says, its `.gz` or `.zst` aside.
-pub fn format_of(path: &Path) -> Option<Format> {
-    let name = Compression::stem(path);
-    let extension = Path::new(&name).extension()?.to_str()?.to_ascii_lowercase();
-    Some(match extension.as_str() {
-        "txt" | "text" => Format::Text,
-        "jsonl" | "ndjson" => Format::Jsonl,
-        "json" => Format::Json,
-        "csv" => Format::Csv,
-        "tsv" => Format::Tsv,
-        "parquet" => Format::Parquet,
-        "arrow" | "ipc" | "feather" => Format::Arrow,
-        _ => return None,
-    })
-}
-
-/// A format's name as a recipe writes it.
-pub(crate) fn format_name(format: Format) -> &'static str {
-    match format {
-        Format::Text => "text",
-        Format::Jsonl => "jsonl",
-        Format::Json => "json",
-        Format::Csv => "csv",
-        Format::Tsv => "tsv",
-        Format::Parquet => "parquet",
-        Format::Arrow => "arrow",
     }
 }
 
@@ -103,7 +70,7 @@ pub fn read_rows(
     format: Option<Format>,
     needed: Option<&[String]>,
     progress: &BytesRead,
-) -> Result<Rows> {
+) -> Result<RowIter> {
     let format = file_format(path, format)?;
     Ok(match format {
         Format::Text => Box::new(text::lines(path, progress)?),
@@ -122,11 +89,11 @@ pub(crate) fn read_all(
     format: Option<Format>,
     needed: Option<Vec<String>>,
     progress: BytesRead,
-) -> Rows {
+) -> RowIter {
     let rows = files.into_iter().flat_map(move |file| {
         match read_rows(&file, format, needed.as_deref(), &progress) {
             Ok(rows) => rows,
-            Err(error) => Box::new(std::iter::once(Err(error))) as Rows,
+            Err(error) => Box::new(std::iter::once(Err(error))) as RowIter,
         }
     });
     Box::new(rows)

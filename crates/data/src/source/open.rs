@@ -8,63 +8,28 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::formats::Compression;
 use crate::limits;
 use crate::source::BytesRead;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// What a file is packed with, by its last ending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
-impl Compression {
-    pub(crate) fn of(path: &Path) -> Self {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some(extension) if extension.eq_ignore_ascii_case("gz") => Self::Gzip,
-            Some(extension) if extension.eq_ignore_ascii_case("zst") => Self::Zstd,
-            _ => Self::None,
-        }
-    }
-
-    /// The file's name without the packing's ending.
-    pub(crate) fn stem(path: &Path) -> String {
-        let name = match Self::of(path) {
-            Self::None => path.file_name(),
-            _ => path.file_stem(),
-        };
-        name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
-
-    /// Its name in messages and cache keys.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::None => "plain",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-}
-
 /// The unpacked bytes of a file.
-pub(crate) type Bytes = Box<dyn BufRead + Send>;
+pub(crate) type ByteReader = Box<dyn BufRead + Send>;
 
 /// Opens a file for reading, unpacking it by its ending; an empty file is an error.
-pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<Bytes> {
+pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<ByteReader> {
     let file = File::open(path).map_err(|error| Error::io(path, error))?;
     let length = file.metadata().map_err(|error| Error::io(path, error))?.len();
     if length == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }
     let mut counted =
-        BufReader::with_capacity(BUFFER_BYTES, Counted { file, progress: progress.clone() });
+        BufReader::with_capacity(BUFFER_BYTES, CountingReader { file, progress: progress.clone() });
     let compression = Compression::of(path);
     let start = counted.fill_buf().map_err(|error| Error::io(path, error))?;
     check_start(path, compression, start)?;
-    let mut bytes: Bytes = match compression {
+    let mut bytes: ByteReader = match compression {
         Compression::None => Box::new(counted),
         Compression::Gzip => Box::new(BufReader::with_capacity(
             BUFFER_BYTES,
@@ -86,7 +51,7 @@ pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<Bytes> {
 /// Opens a text format: as `open`, and a byte-order mark in front is passed over.
 ///
 /// Returns the number of bytes passed over, so that offsets stay those of the file.
-pub(crate) fn open_text(path: &Path, progress: &BytesRead) -> Result<(Bytes, u64)> {
+pub(crate) fn open_text(path: &Path, progress: &BytesRead) -> Result<(ByteReader, u64)> {
     const MARK: &[u8] = b"\xef\xbb\xbf";
     let mut bytes = open(path, progress)?;
     let start = bytes.fill_buf().map_err(|error| read_error(path, error))?;
@@ -160,12 +125,12 @@ fn check_start(path: &Path, compression: Compression, start: &[u8]) -> Result<()
     ))
 }
 
-struct Counted {
+struct CountingReader {
     file: File,
     progress: BytesRead,
 }
 
-impl Read for Counted {
+impl Read for CountingReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n_bytes = self.file.read(buffer)?;
         self.progress.add(n_bytes as u64);

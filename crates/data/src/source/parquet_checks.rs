@@ -14,10 +14,11 @@ use ::parquet::file::metadata::ColumnChunkMetaData;
 use ::parquet::file::reader::{ChunkReader, Length};
 
 use crate::error::{Error, Result};
+use crate::formats::Compression;
 use crate::limits;
 use crate::source::BytesRead;
-use crate::source::open::{self, Compression};
-use crate::source::thrift::{Damage, walk_struct};
+use crate::source::open;
+use crate::source::thrift::{ThriftError, walk_struct};
 
 pub(super) fn not_parquet(path: &Path, reason: &str) -> Error {
     Error::bad_file(path, format!("damaged parquet file: {reason}"))
@@ -28,13 +29,13 @@ pub(super) fn parquet_reason(error: &ParquetError) -> String {
         ParquetError::General(reason)
         | ParquetError::NYI(reason)
         | ParquetError::EOF(reason)
-        | ParquetError::ArrowError(reason) => bare(reason),
-        other => bare(&other.to_string()),
+        | ParquetError::ArrowError(reason) => without_layers(reason),
+        other => without_layers(&other.to_string()),
     }
 }
 
 /// A reason without the names of the layers that it went through.
-pub(super) fn bare(reason: &str) -> String {
+pub(super) fn without_layers(reason: &str) -> String {
     let layers = ["Parquet argument error: ", "Parquet error: ", "External: "];
     let mut rest = reason;
     while let Some(inner) = layers.iter().find_map(|layer| rest.strip_prefix(layer)) {
@@ -80,8 +81,8 @@ pub(super) fn check_footer(path: &Path, input: &Input) -> Result<()> {
     });
     match walked {
         Ok(_) => Ok(()),
-        Err(Damage::Short) => bad("its footer is cut off"),
-        Err(Damage::Wrong(reason)) => bad(reason),
+        Err(ThriftError::Short) => bad("its footer is cut off"),
+        Err(ThriftError::Wrong(reason)) => bad(reason),
     }
 }
 
@@ -184,14 +185,14 @@ fn page_header(path: &Path, input: &Input, at: u64, end: u64) -> Result<PageHead
         });
         let header_bytes = match walked {
             Ok(header_bytes) => header_bytes as u64,
-            Err(Damage::Short)
+            Err(ThriftError::Short)
                 if length < (end - at) as usize && window < limits::PARQUET_PAGE_HEADER_BYTES =>
             {
                 window *= 8;
                 continue;
             }
-            Err(Damage::Short) => return Err(not_parquet(path, "a page header is cut off")),
-            Err(Damage::Wrong(reason)) => return Err(not_parquet(path, reason)),
+            Err(ThriftError::Short) => return Err(not_parquet(path, "a page header is cut off")),
+            Err(ThriftError::Wrong(reason)) => return Err(not_parquet(path, reason)),
         };
         let (Ok(packed_bytes), Ok(unpacked_bytes)) =
             (u64::try_from(packed), u64::try_from(unpacked))

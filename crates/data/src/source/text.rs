@@ -10,10 +10,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::place::{Place, shared_path};
+use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
 use crate::source::jsonl::Lines;
-use crate::source::open::{self, Bytes};
+use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
 /// The lines of a file as rows with the one column `text`; blank lines are passed over.
@@ -31,9 +31,9 @@ pub(crate) fn lines(
                     Ok(text) => {
                         let mut columns = Map::new();
                         columns.insert("text".into(), Value::String(text.to_owned()));
-                        return Some(Ok(Row { columns, place: line.place }));
+                        return Some(Ok(Row { columns, location: line.location }));
                     }
-                    Err(problem) => return Some(Err(Error::row(line.place, problem))),
+                    Err(problem) => return Some(Err(Error::row(line.location, problem))),
                 },
                 Ok(None) => done = true,
                 Err(error) => {
@@ -49,7 +49,7 @@ pub(crate) fn lines(
 /// A text file, known to exist, that is read as one document.
 pub(crate) struct TextDocument {
     pub(crate) file: Arc<Path>,
-    bytes: Bytes,
+    bytes: ByteReader,
     offset: u64,
     n_lines: u64,
     max_lines: Option<u64>,
@@ -93,7 +93,7 @@ impl TextDocument {
     }
 
     /// The next piece of about `size` bytes, cut between characters; none at the end.
-    pub(crate) fn next_piece(&mut self, size: usize) -> Result<Option<String>> {
+    pub(crate) fn next_chunk(&mut self, size: usize) -> Result<Option<String>> {
         if self.ended && self.rest.is_empty() {
             return Ok(None);
         }
@@ -119,7 +119,10 @@ impl TextDocument {
                 let valid = &buffer[..error.valid_up_to()];
                 let line = self.n_lines + count_breaks(valid) + 1;
                 let offset = self.offset + valid.len() as u64;
-                return Err(Error::row(Place::line(&self.file, line), RowProblem::Utf8 { offset }));
+                return Err(Error::row(
+                    Location::line(&self.file, line),
+                    RowProblem::Utf8 { offset },
+                ));
             }
         };
         self.rest = buffer.split_off(valid);

@@ -9,14 +9,14 @@ const DEPTH: usize = 24;
 
 /// Why the bytes are not what they should be.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Damage {
+pub(crate) enum ThriftError {
     /// The bytes end inside a value: reading more may help.
     Short,
     /// The bytes are wrong.
     Wrong(&'static str),
 }
 
-type Walk<T> = std::result::Result<T, Damage>;
+type Walk<T> = std::result::Result<T, ThriftError>;
 
 /// Walks one struct; returns how many bytes it takes.
 ///
@@ -43,7 +43,7 @@ type Visit<'v> = &'v mut dyn FnMut(&[i16], i64) -> std::result::Result<(), &'sta
 
 impl Cursor<'_> {
     fn byte(&mut self) -> Walk<u8> {
-        let byte = *self.bytes.get(self.at).ok_or(Damage::Short)?;
+        let byte = *self.bytes.get(self.at).ok_or(ThriftError::Short)?;
         self.at += 1;
         Ok(byte)
     }
@@ -57,7 +57,7 @@ impl Cursor<'_> {
                 return Ok(value);
             }
         }
-        Err(Damage::Wrong("an integer of more than ten bytes"))
+        Err(ThriftError::Wrong("an integer of more than ten bytes"))
     }
 
     fn zigzag(&mut self) -> Walk<i64> {
@@ -68,7 +68,7 @@ impl Cursor<'_> {
     fn skip(&mut self, n_bytes: u64) -> Walk<()> {
         let left = (self.bytes.len() - self.at) as u64;
         if n_bytes > left {
-            return Err(Damage::Short);
+            return Err(ThriftError::Short);
         }
         self.at += n_bytes as usize;
         Ok(())
@@ -83,10 +83,10 @@ impl Cursor<'_> {
             }
             field = match head >> 4 {
                 0 => i16::try_from(self.zigzag()?)
-                    .map_err(|_| Damage::Wrong("a field id out of range"))?,
+                    .map_err(|_| ThriftError::Wrong("a field id out of range"))?,
                 delta => field
                     .checked_add(i16::from(delta))
-                    .ok_or(Damage::Wrong("a field id out of range"))?,
+                    .ok_or(ThriftError::Wrong("a field id out of range"))?,
             };
             path.push(field);
             // A boolean field has its value in the type itself.
@@ -100,7 +100,7 @@ impl Cursor<'_> {
     fn value(&mut self, kind: u8, path: &mut Vec<i16>, visit: Visit<'_>) -> Walk<()> {
         self.depth += 1;
         if self.depth > DEPTH {
-            return Err(Damage::Wrong("nested too deeply"));
+            return Err(ThriftError::Wrong("nested too deeply"));
         }
         let walked = self.value_inside(kind, path, visit);
         self.depth -= 1;
@@ -112,7 +112,7 @@ impl Cursor<'_> {
             1..=3 => self.skip(1),
             4..=6 => {
                 let value = self.zigzag()?;
-                visit(path, value).map_err(Damage::Wrong)
+                visit(path, value).map_err(ThriftError::Wrong)
             }
             7 => self.skip(8),
             8 => {
@@ -123,7 +123,7 @@ impl Cursor<'_> {
             11 => self.map(path, visit),
             12 => self.structure(path, visit),
             13 => self.skip(16),
-            _ => Err(Damage::Wrong("an unknown type")),
+            _ => Err(ThriftError::Wrong("an unknown type")),
         }
     }
 
@@ -135,13 +135,13 @@ impl Cursor<'_> {
         };
         // Every element takes a byte at least: a longer list cannot be there.
         if length > (self.bytes.len() - self.at) as u64 {
-            return Err(Damage::Short);
+            return Err(ThriftError::Short);
         }
         for index in 0..length {
             path.push(0);
             let shown = visit(path, index as i64);
             path.pop();
-            shown.map_err(Damage::Wrong)?;
+            shown.map_err(ThriftError::Wrong)?;
             self.value(head & 0x0f, path, visit)?;
         }
         Ok(())
@@ -153,7 +153,7 @@ impl Cursor<'_> {
             return Ok(());
         }
         if length > (self.bytes.len() - self.at) as u64 {
-            return Err(Damage::Short);
+            return Err(ThriftError::Short);
         }
         let kinds = self.byte()?;
         for _ in 0..length {

@@ -70,7 +70,7 @@ fn a_damaged_cache_is_made_anew() {
     let (first, _) = prepare_one(&cache, &spec, &tokenizer);
     let ids = tokens(&first, 100);
     let dir = cache.join(first.keys().next().unwrap());
-    for name in ["tokens.bin", "offsets.bin", "hashes.bin", "places.bin", "MANIFEST"] {
+    for name in ["tokens.bin", "offsets.bin", "hashes.bin", "locations.bin", "MANIFEST"] {
         let path = dir.join(name);
         let mut bytes = std::fs::read(&path).unwrap();
         let middle = bytes.len() / 2;

@@ -64,7 +64,7 @@ fn read(path: &Path) -> String {
     };
     let folder = format!("{}/", path.parent().unwrap().display());
     let lines = rows.map(|row| match row {
-        Ok(row) => format!("{} {}", row.place, serde_json::Value::Object(row.columns)),
+        Ok(row) => format!("{} {}", row.location, serde_json::Value::Object(row.columns)),
         Err(error) => shown(&error),
     });
     lines.collect::<Vec<_>>().join("\n").replace(&folder, "")

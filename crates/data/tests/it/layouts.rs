@@ -29,7 +29,7 @@ fn show_chats(cache: &std::path::Path, spec: SourceSpec) -> data::Result<String>
     let dataset = Dataset::sft(&prepared, &run(4000, 1, 1.0), false, Overlong::Cut)?;
     let mut lines: Vec<(u64, String)> = Vec::new();
     for row in 0..dataset.n_run_rows() {
-        let view = dataset.view(row).unwrap();
+        let view = dataset.inspect_row(row).unwrap();
         let mut line = String::new();
         let segment = &view.segments[0];
         let spans = view.target_spans();
@@ -46,7 +46,7 @@ fn show_chats(cache: &std::path::Path, spec: SourceSpec) -> data::Result<String>
         }
         // The end token closes the span and opens the next turn: it is shown once.
         let line = line.replace("<|im_end|>]<|im_end|>", "<|im_end|>] ").replace("<|im_end|>", "|");
-        let number = segment.place.as_ref().unwrap().position.number();
+        let number = segment.location.as_ref().unwrap().position.number();
         lines.push((segment.sample, format!("{number}: {line}")));
     }
     lines.sort();

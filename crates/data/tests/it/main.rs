@@ -4,9 +4,9 @@
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 mod cache;
-mod drawn;
 mod formats;
 mod hostile;
+mod label_pools;
 mod layouts;
 mod packing;
 mod pairs;

@@ -393,8 +393,8 @@ proptest! {
         }
         prop_assert_eq!(samples, expected);
         let counts = dataset.counts();
-        prop_assert_eq!((counts.cut, counts.dropped, counts.without_targets), (n_cut, n_dropped, n_without));
-        prop_assert_eq!(dataset.cut_samples().count() as u64, n_cut + n_dropped + n_without);
+        prop_assert_eq!((counts.truncated, counts.too_long, counts.without_targets), (n_cut, n_dropped, n_without));
+        prop_assert_eq!(dataset.sample_issues().count() as u64, n_cut + n_dropped + n_without);
         let n_targets: usize = batches.iter().map(|batch| batch.n_targets).sum();
         prop_assert_eq!(n_targets as u64, dataset.run_targets());
         if !packing {
@@ -444,21 +444,21 @@ fn the_view_of_a_row_is_the_batch_with_roles() {
     let specs = [chats(folder.path(), "c", &[(3, 4), (5, 2), (1, 9)])];
     let prepared = prepared(folder.path(), &specs, &tokenizer, Content::Chats(&template)).unwrap();
     let dataset = Dataset::sft(&prepared, &run(256, 1, 1.0), true, Overlong::Cut).unwrap();
-    let view = dataset.view(0).unwrap();
+    let view = dataset.inspect_row(0).unwrap();
     assert_eq!(view.batch, dataset.batch(0));
-    assert!(dataset.view(1).is_none());
+    assert!(dataset.inspect_row(1).is_none());
     let spans = view.target_spans();
     let answers: Vec<String> =
         spans.iter().map(|span| tokenizer.decode(&view.target_ids(span), false)).collect();
     let mut sorted = answers.clone();
     sorted.sort();
     assert_eq!(sorted, ["0!c0<|im_end|>", "1!<|im_end|>", "2!c2!c2!c<|im_end|>"]);
-    let places: Vec<String> = view
+    let locations: Vec<String> = view
         .segments
         .iter()
-        .map(|segment| segment.place.as_ref().unwrap().position.number().to_string())
+        .map(|segment| segment.location.as_ref().unwrap().position.number().to_string())
         .collect();
-    assert_eq!(places.len(), 3);
+    assert_eq!(locations.len(), 3);
     assert_eq!(view.roles.len(), 256);
     assert_eq!(view.roles[255], data::TokenRole::Padding);
 }

@@ -33,7 +33,10 @@ fn a_pair_is_two_rows_each_encoded_as_a_text_that_is_scored_later() {
     let tokenizer = chars();
     let template = ChatTemplate::builtin("chatml").unwrap();
     let end = tokenizer.end_token(&template).unwrap();
-    assert_eq!((dataset.batch_rows(), dataset.n_steps(), dataset.counts().alike), (2, 2, 1));
+    assert_eq!(
+        (dataset.batch_rows(), dataset.n_steps(), dataset.counts().identical_texts),
+        (2, 2, 1)
+    );
     let mut seen = Vec::new();
     for step in 0..2 {
         let batch = dataset.batch(step);
@@ -107,9 +110,9 @@ fn answers_to_different_prompts_are_dropped_and_counted() {
 {"chosen":"\n\nHuman: A\n\nAssistant: B","rejected":"\n\nHuman: Z\n\nAssistant: B!"}
 "#;
     let dataset = preferences(rows, 200, Overlong::Drop);
-    assert_eq!((dataset.counts().other_prompts, dataset.counts().train_samples), (1, 1));
-    let reasons: Vec<_> = dataset.cut_samples().map(|cut| cut.reason).collect();
-    assert_eq!(reasons, [data::CutReason::OtherPrompt]);
+    assert_eq!((dataset.counts().different_prompts, dataset.counts().train_samples), (1, 1));
+    let kinds: Vec<_> = dataset.sample_issues().map(|issue| issue.kind).collect();
+    assert_eq!(kinds, [data::IssueKind::DifferentPrompts]);
     // A reward model may compare them.
     assert_eq!(pairs(rows, 200, Overlong::Drop).counts().train_samples, 2);
 }
@@ -129,16 +132,19 @@ fn a_pair_whose_answer_is_cut_off_is_dropped_and_counted() {
 #[test]
 fn what_is_too_long_or_alike_is_dropped_and_counted() {
     let dropped = pairs(ROWS, 60, Overlong::Drop);
-    assert_eq!((dropped.counts().dropped, dropped.counts().alike), (1, 1));
+    assert_eq!((dropped.counts().too_long, dropped.counts().identical_texts), (1, 1));
     assert_eq!(dropped.counts().train_samples, 2);
     let cut = pairs(ROWS, 60, Overlong::Cut);
-    assert_eq!((cut.counts().cut, cut.counts().alike, cut.counts().train_samples), (1, 1, 3));
+    assert_eq!(
+        (cut.counts().truncated, cut.counts().identical_texts, cut.counts().train_samples),
+        (1, 1, 3)
+    );
     // Cut where both still say the same, a pair teaches nothing.
     let rows = r#"{"prompt":"Hi","chosen":"One way or another","rejected":"One way or the other"}
 {"prompt":"Hi","chosen":"Yes","rejected":"No"}
 "#;
     let cut = pairs(rows, 30, Overlong::Cut);
-    assert_eq!((cut.counts().alike, cut.counts().train_samples), (1, 1));
+    assert_eq!((cut.counts().identical_texts, cut.counts().train_samples), (1, 1));
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_prompt_has_the_ids_and_roles_that_generation_begins_with() {
     let dataset = of("x.jsonl", "{\"prompt\":\"Hi\"}\n", |_| {}, &run(100, 1, 1.0));
     let (tokenizer, template) = (chars(), ChatTemplate::builtin("chatml").unwrap());
     let ids = tokenizer.encode_prompt(&[Message::new(Role::User, "Hi")], &template).unwrap();
-    let view = dataset.view(0).unwrap();
+    let view = dataset.inspect_row(0).unwrap();
     assert_eq!(view.batch.texts(), [ids.as_slice()]);
     let user: Vec<u32> = (0..view.batch.ids.len())
         .filter(|at| view.roles[*at] == TokenRole::User)
@@ -182,9 +182,9 @@ fn a_prompt_that_is_too_long_is_dropped_whole_and_counted() {
     let rows = "{\"prompt\":\"short\"}\n{\"prompt\":\"much too long to be asked here\"}\n";
     let length = decoded_length("short");
     let dataset = of("x.jsonl", rows, |_| {}, &run(length, 1, 1.0));
-    assert_eq!((dataset.counts().dropped, dataset.counts().train_samples), (1, 1));
-    let cut: Vec<_> = dataset.cut_samples().collect();
-    assert_eq!((cut.len(), cut[0].place.as_ref().unwrap().position.number()), (1, 2));
+    assert_eq!((dataset.counts().too_long, dataset.counts().train_samples), (1, 1));
+    let cut: Vec<_> = dataset.sample_issues().collect();
+    assert_eq!((cut.len(), cut[0].location.as_ref().unwrap().position.number()), (1, 2));
     let error = try_of("x.jsonl", rows, |_| {}, &run(length - 1, 1, 1.0)).unwrap_err();
     assert!(error.to_string().contains("no sample"), "{error}");
 }

@@ -5,38 +5,38 @@
 
 use tokenizer::{ChatTemplate, Encoded, Tokenizer};
 
-use super::units::{Unit, marks_of, text_bytes};
+use super::examples::{Example, role_bytes, text_bytes};
 use super::{RowCounter, SampleEnd, Writer};
 use recipe::SampleKind;
 
 use crate::error::Result;
-use crate::place::Place;
+use crate::location::Location;
 use crate::row_problem::RowProblem;
-use crate::rows::{Pair, Shape, chat_hash, text_hash};
+use crate::rows::{Pair, RowFormat, chat_hash, text_hash};
 use crate::source::Row;
 
 /// The pair of one row.
-pub(super) struct PairUnit {
-    place: Place,
+pub(super) struct PairExample {
+    location: Location,
     pair: Pair,
     margin: Option<f32>,
 }
 
-impl Unit for PairUnit {
-    const WANTED: SampleKind = SampleKind::Pairs;
+impl Example for PairExample {
+    const KIND: SampleKind = SampleKind::Pairs;
     type Encoded = [Encoded; 2];
 
-    fn of_row(
-        shape: &Shape,
+    fn from_row(
+        row_format: &RowFormat,
         row: &Row,
         _: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem> {
-        let (pair, margin) = (shape.pair_of(row)?, shape.margin_of(row)?);
-        Ok(vec![Self { pair, margin, place: row.place.clone() }])
+        let (pair, margin) = (row_format.pair_of(row)?, row_format.margin_of(row)?);
+        Ok(vec![Self { pair, margin, location: row.location.clone() }])
     }
 
-    fn place(&self) -> &Place {
-        &self.place
+    fn location(&self) -> &Location {
+        &self.location
     }
 
     fn n_bytes(&self) -> usize {
@@ -61,9 +61,9 @@ impl Unit for PairUnit {
         let group = text_hash(&format!("{:016x}{:016x}", hashes[0], hashes[1]));
         for ((messages, encoded), hash) in self.pair.iter().zip(encoded).zip(hashes) {
             writer.write_tokens(&encoded.ids)?;
-            writer.write_marks(&marks_of(encoded))?;
-            let (place, n_bytes) = (self.place.clone(), text_bytes(messages) as u64);
-            writer.end_sample(&SampleEnd { place, hash, group, n_bytes })?;
+            writer.write_roles(&role_bytes(encoded))?;
+            let (location, n_bytes) = (self.location.clone(), text_bytes(messages) as u64);
+            writer.end_sample(&SampleEnd { location, hash, group, n_bytes })?;
         }
         Ok(())
     }

@@ -10,18 +10,19 @@ use serde_json::{Value, json};
 
 use super::RowCounter;
 use crate::cache::store::{
-    GROUPS, HASHES, MARGINS, MARKS, OFFSETS, PLACES, SIDES, SPANS, Summary, TOKENS, Targets,
+    GROUPS, HASHES, LABELS, LOCATIONS, MARGINS, OFFSETS, ROLES, SourceSummary, TARGET_SPANS,
+    TOKENS, TargetSpan,
 };
 use crate::cache::{Content, PrepareOptions};
 use crate::error::{Error, Result};
-use crate::place::Place;
-use crate::rows::Side;
+use crate::location::Location;
+use crate::rows::Label;
 use crate::source::file_format;
 use crate::spec::SourceSpec;
 
 /// What a finished sample adds to the columns besides its tokens.
 pub(super) struct SampleEnd {
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) hash: u64,
     pub(super) group: u64,
     pub(super) n_bytes: u64,
@@ -33,18 +34,18 @@ pub(super) struct Writer {
     tokens: Column,
     offsets: Column,
     hashes: Column,
-    places: Column,
+    locations: Column,
     /// Marks, groups and spans.
     chats: Option<[Column; 3]>,
     /// Which side of a pair each text is for, where pairs are drawn.
-    sides: Option<Column>,
+    labels: Option<Column>,
     /// How much better each pair's chosen text is, where the recipe names a column for it.
     margins: Option<Column>,
     files: Vec<PathBuf>,
     scratch: Vec<u8>,
     /// Tokens when the last sample ended.
     ended_at: u64,
-    pub(super) summary: Summary,
+    pub(super) summary: SourceSummary,
 }
 
 impl Writer {
@@ -62,26 +63,29 @@ impl Writer {
         let mut column = |name| Column::create(&mut dir, name);
         let mut offsets = column(OFFSETS)?;
         offsets.write(&0_u64.to_le_bytes())?;
-        let (tokens, hashes, places) = (column(TOKENS)?, column(HASHES)?, column(PLACES)?);
-        let chat_columns =
-            if chats { Some([column(MARKS)?, column(GROUPS)?, column(SPANS)?]) } else { None };
+        let (tokens, hashes, locations) = (column(TOKENS)?, column(HASHES)?, column(LOCATIONS)?);
+        let chat_columns = if chats {
+            Some([column(ROLES)?, column(GROUPS)?, column(TARGET_SPANS)?])
+        } else {
+            None
+        };
         let names_margins = spec.columns.as_ref().is_some_and(|columns| columns.margin.is_some());
         let margins = if chats && names_margins { Some(column(MARGINS)?) } else { None };
-        let sides = if pools { Some(column(SIDES)?) } else { None };
-        let summary = Summary {
+        let labels = if pools { Some(column(LABELS)?) } else { None };
+        let summary = SourceSummary {
             wide: options.tokenizer.vocab_size() > 1 << 16,
             binary,
             chats,
-            ..Summary::default()
+            ..SourceSummary::default()
         };
         Ok(Self {
             dir,
             tokens,
             offsets,
             hashes,
-            places,
+            locations,
             chats: chat_columns,
-            sides,
+            labels,
             margins,
             files: spec.files.clone(),
             scratch: Vec::new(),
@@ -104,17 +108,17 @@ impl Writer {
     }
 
     /// A chat's roles and targets, whole.
-    pub(super) fn write_marks(&mut self, marks: &[u8]) -> Result<()> {
+    pub(super) fn write_roles(&mut self, role_bytes: &[u8]) -> Result<()> {
         if let Some([column, _, spans]) = &mut self.chats {
-            column.write(marks)?;
-            spans.write(&Targets::of(marks).to_bytes())?;
+            column.write(role_bytes)?;
+            spans.write(&TargetSpan::of(role_bytes).to_bytes())?;
         }
         Ok(())
     }
 
     /// The side of a text that pairs are drawn from.
-    pub(super) fn write_side(&mut self, side: Side) -> Result<()> {
-        self.sides.as_mut().map_or(Ok(()), |column| column.write(&[side as u8]))
+    pub(super) fn write_label(&mut self, label: Label) -> Result<()> {
+        self.labels.as_mut().map_or(Ok(()), |column| column.write(&[label as u8]))
     }
 
     /// By how much a pair's chosen text is the better one.
@@ -128,9 +132,9 @@ impl Writer {
     }
 
     pub(super) fn end_sample(&mut self, end: &SampleEnd) -> Result<()> {
-        let file = self.files.iter().position(|file| file.as_path() == &*end.place.file);
-        self.places.write(&(file.unwrap_or(0) as u32).to_le_bytes())?;
-        self.places.write(&end.place.position.number().to_le_bytes())?;
+        let file = self.files.iter().position(|file| file.as_path() == &*end.location.file);
+        self.locations.write(&(file.unwrap_or(0) as u32).to_le_bytes())?;
+        self.locations.write(&end.location.position.number().to_le_bytes())?;
         self.offsets.write(&self.summary.n_tokens.to_le_bytes())?;
         self.hashes.write(&end.hash.to_le_bytes())?;
         if let Some([_, groups, _]) = &mut self.chats {
@@ -141,7 +145,7 @@ impl Writer {
         self.summary.n_bytes += end.n_bytes;
         if self.summary.n_samples > u64::from(u32::MAX) {
             return Err(Error::TooLarge {
-                path: end.place.file.to_path_buf(),
+                path: end.location.file.to_path_buf(),
                 what: "samples of a source",
                 value: self.summary.n_samples,
                 limit: u64::from(u32::MAX),
@@ -154,12 +158,12 @@ impl Writer {
         self.summary.n_rows = counts.n_rows;
         self.summary.n_bad = counts.n_bad;
         self.summary.bad = counts.bad;
-        self.summary.n_left_out = counts.n_left_out;
+        self.summary.n_filtered = counts.n_filtered;
         self.summary.n_empty += counts.n_empty;
         self.summary.margins = self.margins.is_some();
-        self.summary.pools = self.sides.is_some().then_some(counts.pools);
-        let columns = [self.tokens, self.offsets, self.hashes, self.places];
-        let more = self.chats.into_iter().flatten().chain(self.sides).chain(self.margins);
+        self.summary.pools = self.labels.is_some().then_some(counts.pools);
+        let columns = [self.tokens, self.offsets, self.hashes, self.locations];
+        let more = self.chats.into_iter().flatten().chain(self.labels).chain(self.margins);
         for column in columns.into_iter().chain(more) {
             column.file.finish()?;
         }

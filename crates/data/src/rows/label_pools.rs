@@ -7,14 +7,14 @@ use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
 
 use crate::row_problem::RowProblem;
-use crate::rows::{fits, text};
+use crate::rows::{matches_filter, text};
 
 type Checked<T> = std::result::Result<T, RowProblem>;
 
 /// A side of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Side {
+pub(crate) enum Label {
     /// The better text.
     Chosen = 0,
     /// The worse one.
@@ -23,7 +23,7 @@ pub(crate) enum Side {
 
 /// What a row is to the pairs.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Pooled {
+pub(crate) enum PoolEntry {
     /// It fits neither side.
     Neither,
     /// It fits both, so it says nothing.
@@ -31,12 +31,12 @@ pub(crate) enum Pooled {
     /// It has no text.
     Empty,
     /// A text of one side.
-    On(Side, PooledText),
+    Text(Label, PoolText),
 }
 
 /// A text of a pool.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct PooledText {
+pub(crate) struct PoolText {
     /// The text by itself: by it the row is held out.
     pub(crate) text: String,
     /// The conversation that is scored: the prompt, where there is one, and the text as its answer.
@@ -51,20 +51,23 @@ pub(crate) fn add_columns(pairs: &DrawnPairs, names: &mut Vec<String>) {
 }
 
 /// A row of the pools.
-pub(crate) fn read(pairs: &DrawnPairs, columns: &Map<String, Value>) -> Checked<Pooled> {
-    let side = match (fits(&pairs.chosen, columns)?, fits(&pairs.rejected, columns)?) {
-        (true, false) => Side::Chosen,
-        (false, true) => Side::Rejected,
-        (true, true) => return Ok(Pooled::Both),
-        (false, false) => return Ok(Pooled::Neither),
+pub(crate) fn read(pairs: &DrawnPairs, columns: &Map<String, Value>) -> Checked<PoolEntry> {
+    let label = match (
+        matches_filter(&pairs.chosen, columns)?,
+        matches_filter(&pairs.rejected, columns)?,
+    ) {
+        (true, false) => Label::Chosen,
+        (false, true) => Label::Rejected,
+        (true, true) => return Ok(PoolEntry::Both),
+        (false, false) => return Ok(PoolEntry::Neither),
     };
     let text = text::text_column(&pairs.from, columns)?;
     if text.trim().is_empty() {
-        return Ok(Pooled::Empty);
+        return Ok(PoolEntry::Empty);
     }
     let prompt = pairs.prompt.iter().map(|prompt| Message::new(Role::User, constant(prompt)));
     let messages = prompt.chain([Message::new(Role::Assistant, text.clone())]).collect();
-    Ok(Pooled::On(side, PooledText { text, messages }))
+    Ok(PoolEntry::Text(label, PoolText { text, messages }))
 }
 
 /// The text of a template that names no column, as the recipe has checked.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// A row's place in a file, printed as `chats.jsonl:1873` or `part-0.parquet: row 12`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file as it was opened.
     pub file: Arc<Path>,
     /// Where in the file.
@@ -33,7 +33,7 @@ impl Position {
     }
 }
 
-impl Place {
+impl Location {
     /// A line of a file.
     pub fn line(file: &Arc<Path>, number: u64) -> Self {
         Self { file: Arc::clone(file), position: Position::Line(number) }
@@ -45,7 +45,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.position {
             Position::Line(number) => write!(f, "{}:{number}", self.file.display()),
@@ -55,7 +55,7 @@ impl fmt::Display for Place {
 }
 
 /// A path as shown in messages: `.` components and `a/..` pairs are gone, nothing is looked up.
-pub(crate) fn tidy(path: &Path) -> PathBuf {
+pub(crate) fn normalized(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut parts: Vec<Component<'_>> = Vec::new();
     for part in path.components() {

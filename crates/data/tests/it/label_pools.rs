@@ -55,13 +55,13 @@ fn held_out(fraction: f64) -> RunOptions {
 /// The texts of both sides of each pair without the prompt and the marks around them.
 fn pairs_of(batches: impl IntoIterator<Item = Batch>) -> Vec<[String; 2]> {
     let tokenizer = chars();
-    let bare = |text: &String| {
+    let without_layers = |text: &String| {
         let text = text.rsplit_once("assistant\n").unwrap().1;
         text.strip_suffix("<|im_end|>").unwrap().to_owned()
     };
     let texts = batches.into_iter().flat_map(|batch| decoded(&batch, &tokenizer));
     let texts: Vec<String> = texts.collect();
-    texts.chunks(2).map(|pair| [bare(&pair[0]), bare(&pair[1])]).collect()
+    texts.chunks(2).map(|pair| [without_layers(&pair[0]), without_layers(&pair[1])]).collect()
 }
 
 fn trained(dataset: &Dataset) -> Vec<[String; 2]> {
@@ -91,9 +91,9 @@ fn every_text_of_the_larger_side_comes_once_beside_one_of_the_smaller() {
     assert_eq!((drawn.path.as_str(), drawn.chosen, drawn.rejected), ("rows.jsonl", 60, 25));
     assert_eq!((drawn.both, drawn.neither, counts.empty, counts.rows), (1, 2, 1, 89));
     assert_eq!((drawn.train_pairs, drawn.eval_pairs, counts.train_samples), (60, 0, 60));
-    let view = dataset.view(0).unwrap();
+    let view = dataset.inspect_row(0).unwrap();
     let lines: Vec<u64> =
-        view.segments.iter().map(|s| s.place.as_ref().unwrap().position.number()).collect();
+        view.segments.iter().map(|s| s.location.as_ref().unwrap().position.number()).collect();
     assert!(lines[0] <= 60 && (61..=85).contains(&lines[1]), "{lines:?}");
 }
 
@@ -148,8 +148,8 @@ fn both_texts_answer_the_prompt_and_are_encoded_as_texts_that_are_scored() {
     let dataset = Dataset::pairs(&prepared, &run(100, 4, 1.0), Overlong::Drop).unwrap();
     let (tokenizer, template) = (chars(), ChatTemplate::builtin("chatml").unwrap());
     let batch = dataset.batch(0);
-    let bare = pairs_of([batch.clone()]);
-    for (ids, text) in batch.texts().iter().zip(bare.as_flattened()) {
+    let without_layers = pairs_of([batch.clone()]);
+    for (ids, text) in batch.texts().iter().zip(without_layers.as_flattened()) {
         let messages = [
             tokenizer::Message::new(tokenizer::Role::User, "Say {it}."),
             tokenizer::Message::new(tokenizer::Role::Assistant, text.as_str()),
@@ -172,10 +172,13 @@ fn texts_that_are_too_long_are_left_out_before_pairs_are_drawn() {
     };
     let dropped = dataset(Overlong::Drop);
     // A text that stands on both sides makes no pair with itself.
-    assert_eq!((dropped.counts().dropped, dropped.counts().alike), (1, 1));
+    assert_eq!((dropped.counts().too_long, dropped.counts().identical_texts), (1, 1));
     assert_eq!(trained(&dropped), [["yes".to_owned(), "no".to_owned()]]);
     let cut = dataset(Overlong::Cut);
-    assert_eq!((cut.counts().cut, cut.counts().dropped, cut.counts().train_samples), (1, 0, 2));
+    assert_eq!(
+        (cut.counts().truncated, cut.counts().too_long, cut.counts().train_samples),
+        (1, 0, 2)
+    );
 }
 
 #[test]
@@ -225,7 +228,7 @@ fn where_leaves_rows_out_of_every_kind_of_source_and_counts_them() {
     let options = run(16, 4, 1.0);
     let dataset = Dataset::pretrain(&documents, &options, recipe::Packing::Documents).unwrap();
     let counts = dataset.counts();
-    assert_eq!((counts.rows, counts.left_out, counts.samples, counts.bad), (89, 4, 85, 0));
+    assert_eq!((counts.rows, counts.filtered, counts.samples, counts.bad), (89, 4, 85, 0));
 
     let mut texts = Vec::new();
     data::texts(&[spec.clone()], SampleKind::Documents, &mut |text| texts.push(text)).unwrap();
@@ -243,7 +246,7 @@ fn where_leaves_rows_out_of_every_kind_of_source_and_counts_them() {
     let content = Content::Chats(&template);
     let chats = prepared(folder.path(), &[spec.clone()], &chars(), content).unwrap();
     let dataset = Dataset::sft(&chats, &run(100, 1, 1.0), true, Overlong::Cut).unwrap();
-    assert_eq!((dataset.counts().rows, dataset.counts().left_out), (62, 60));
+    assert_eq!((dataset.counts().rows, dataset.counts().filtered), (62, 60));
     assert_eq!(dataset.counts().samples, 2);
     assert_ne!(
         chats.keys().collect::<Vec<_>>(),
@@ -256,7 +259,7 @@ fn where_leaves_rows_out_of_every_kind_of_source_and_counts_them() {
     lines.filter = Some(values(&[("text", &["yes"])]));
     let lines = prepared(folder.path(), &[lines], &chars(), Content::Documents).unwrap();
     let dataset = Dataset::pretrain(&lines, &options, recipe::Packing::Documents).unwrap();
-    assert_eq!((dataset.counts().samples, dataset.counts().left_out), (2, 1));
+    assert_eq!((dataset.counts().samples, dataset.counts().filtered), (2, 1));
 }
 
 #[test]

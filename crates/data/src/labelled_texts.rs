@@ -5,17 +5,17 @@
 use recipe::SampleKind;
 
 use crate::error::{Error, Result};
-use crate::place::Place;
-use crate::reading::{SourceRows, decide_shape, make};
-use crate::rows::{Pooled, Side};
+use crate::location::Location;
+use crate::rows::{Label, PoolEntry};
 use crate::source::BytesRead;
+use crate::source_rows::{SourceRows, convert_row, detect_format};
 use crate::spec::SourceSpec;
 
 /// A text that `pairs` puts on one side.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Labelled {
+pub struct LabelledText {
     /// Where its row stands.
-    pub place: Place,
+    pub location: Location,
     /// The text.
     pub text: String,
     /// Whether it can be chosen; else it can be rejected.
@@ -23,7 +23,9 @@ pub struct Labelled {
 }
 
 /// The texts of a source with `pairs` that fit one side, in file order.
-pub fn labelled(spec: &SourceSpec) -> Result<impl Iterator<Item = Result<Labelled>> + use<>> {
+pub fn labelled_texts(
+    spec: &SourceSpec,
+) -> Result<impl Iterator<Item = Result<LabelledText>> + use<>> {
     let bad = |problem: &str| Error::BadSource {
         source_path: spec.path.clone(),
         problem: problem.to_owned(),
@@ -32,12 +34,12 @@ pub fn labelled(spec: &SourceSpec) -> Result<impl Iterator<Item = Result<Labelle
         return Err(bad("`pairs` says which texts are better, and it is not there"));
     }
     let no_rows = || Error::NoRows { source_path: spec.path.clone() };
-    let shape = decide_shape(spec, SampleKind::Pairs)?.ok_or_else(no_rows)?;
-    let rows = SourceRows::open(spec, &shape, BytesRead::default());
-    Ok(rows.filter_map(move |row| match make(row, |row| shape.pooled(row)) {
-        Ok((Pooled::On(side, text), place)) => {
-            let (text, chosen) = (text.text, side == Side::Chosen);
-            Some(Ok(Labelled { place, text, chosen }))
+    let row_format = detect_format(spec, SampleKind::Pairs)?.ok_or_else(no_rows)?;
+    let rows = SourceRows::open(spec, &row_format, BytesRead::default());
+    Ok(rows.filter_map(move |row| match convert_row(row, |row| row_format.pool_entry(row)) {
+        Ok((PoolEntry::Text(label, text), location)) => {
+            let (text, chosen) = (text.text, label == Label::Chosen);
+            Some(Ok(LabelledText { location, text, chosen }))
         }
         Ok(_) => None,
         Err(error) => Some(Err(error)),

@@ -4,50 +4,50 @@
 
 use tokenizer::{ChatTemplate, Encoded, Tokenizer};
 
-use super::units::{Unit, marks_of, text_bytes};
+use super::examples::{Example, role_bytes, text_bytes};
 use super::{RowCounter, SampleEnd, Writer};
 use recipe::SampleKind;
 
 use crate::error::Result;
-use crate::place::Place;
+use crate::location::Location;
 use crate::row_problem::RowProblem;
-use crate::rows::{Pooled, PooledText, Shape, Side, chat_hash, text_hash};
+use crate::rows::{Label, PoolEntry, PoolText, RowFormat, chat_hash, text_hash};
 use crate::source::Row;
 
 /// The text of one row.
-pub(super) struct PoolUnit {
-    place: Place,
-    side: Side,
-    text: PooledText,
+pub(super) struct LabelledExample {
+    location: Location,
+    label: Label,
+    text: PoolText,
 }
 
-impl Unit for PoolUnit {
-    const WANTED: SampleKind = SampleKind::Pairs;
+impl Example for LabelledExample {
+    const KIND: SampleKind = SampleKind::Pairs;
     type Encoded = Encoded;
 
-    fn of_row(
-        shape: &Shape,
+    fn from_row(
+        row_format: &RowFormat,
         row: &Row,
         counter: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem> {
         let pools = &mut counter.pools;
-        match shape.pooled(row)? {
-            Pooled::Neither => pools.neither += 1,
-            Pooled::Both => pools.both += 1,
-            Pooled::Empty => counter.n_empty += 1,
-            Pooled::On(side, text) => {
-                match side {
-                    Side::Chosen => pools.chosen += 1,
-                    Side::Rejected => pools.rejected += 1,
+        match row_format.pool_entry(row)? {
+            PoolEntry::Neither => pools.neither += 1,
+            PoolEntry::Both => pools.both += 1,
+            PoolEntry::Empty => counter.n_empty += 1,
+            PoolEntry::Text(label, text) => {
+                match label {
+                    Label::Chosen => pools.chosen += 1,
+                    Label::Rejected => pools.rejected += 1,
                 }
-                return Ok(vec![Self { place: row.place.clone(), side, text }]);
+                return Ok(vec![Self { location: row.location.clone(), label, text }]);
             }
         }
         Ok(Vec::new())
     }
 
-    fn place(&self) -> &Place {
-        &self.place
+    fn location(&self) -> &Location {
+        &self.location
     }
 
     fn n_bytes(&self) -> usize {
@@ -60,10 +60,10 @@ impl Unit for PoolUnit {
 
     fn write(&self, encoded: &Encoded, writer: &mut Writer) -> Result<()> {
         writer.write_tokens(&encoded.ids)?;
-        writer.write_marks(&marks_of(encoded))?;
-        writer.write_side(self.side)?;
+        writer.write_roles(&role_bytes(encoded))?;
+        writer.write_label(self.label)?;
         writer.end_sample(&SampleEnd {
-            place: self.place.clone(),
+            location: self.location.clone(),
             hash: chat_hash(&self.text.messages),
             // Rows with the same text are held out together, whichever side they are on.
             group: text_hash(&self.text.text),

@@ -8,14 +8,14 @@ use tokenizer::Tokenizer;
 use crate::limits;
 
 /// Documents longer than this are cut.
-pub(crate) const PIECE_BYTES: usize = 256 << 10;
+pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 /// Text on either side of a cut that is tokenised to judge it.
 const CONTEXT_BYTES: usize = 192;
 /// Places that are tried before the piece is made longer.
 const TRIES: usize = 24;
 
 /// Cuts one document's text, which arrives bit by bit.
-pub(crate) struct Cutter<'t> {
+pub(crate) struct Chunker<'t> {
     tokenizer: &'t Tokenizer,
     text: String,
     /// Length at which the next cut is looked for.
@@ -24,34 +24,34 @@ pub(crate) struct Cutter<'t> {
 
 /// A document cannot be cut anywhere and is longer than the limit.
 #[derive(Debug)]
-pub(crate) struct Uncuttable;
+pub(crate) struct Indivisible;
 
-impl<'t> Cutter<'t> {
+impl<'t> Chunker<'t> {
     pub(crate) fn new(tokenizer: &'t Tokenizer) -> Self {
-        Self { tokenizer, text: String::new(), target: PIECE_BYTES }
+        Self { tokenizer, text: String::new(), target: CHUNK_BYTES }
     }
 
     /// Adds text; gives the pieces that are ready.
-    pub(crate) fn push(&mut self, text: &str) -> Result<Vec<String>, Uncuttable> {
+    pub(crate) fn push(&mut self, text: &str) -> Result<Vec<String>, Indivisible> {
         self.text.push_str(text);
-        let mut pieces = Vec::new();
+        let mut chunks = Vec::new();
         while self.text.len() >= self.target + CONTEXT_BYTES {
             match self.find_cut() {
                 Some(cut) => {
                     let rest = self.text.split_off(cut);
-                    pieces.push(std::mem::replace(&mut self.text, rest));
-                    self.target = PIECE_BYTES;
+                    chunks.push(std::mem::replace(&mut self.text, rest));
+                    self.target = CHUNK_BYTES;
                 }
-                None if self.target > limits::PIECE_BYTES => return Err(Uncuttable),
+                None if self.target > limits::CHUNK_BYTES => return Err(Indivisible),
                 None => self.target += self.target / 2,
             }
         }
-        Ok(pieces)
+        Ok(chunks)
     }
 
     /// The last piece; the cutter is then ready for another document.
     pub(crate) fn finish(&mut self) -> String {
-        self.target = PIECE_BYTES;
+        self.target = CHUNK_BYTES;
         std::mem::take(&mut self.text)
     }
 

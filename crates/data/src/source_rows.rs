@@ -5,35 +5,35 @@
 use recipe::{ColumnValues, SampleKind};
 
 use crate::error::{Error, Result};
-use crate::place::Place;
+use crate::location::Location;
 use crate::row_problem::RowProblem;
-use crate::rows::{Shape, fits};
-use crate::source::{BytesRead, Row, Rows, read_all};
+use crate::rows::{RowFormat, matches_filter};
+use crate::source::{BytesRead, Row, RowIter, read_all};
 use crate::spec::SourceSpec;
 
 /// The rows of a source that its `where` lets through, and those that cannot be read.
 pub(crate) struct SourceRows {
-    rows: std::iter::Take<Rows>,
+    rows: std::iter::Take<RowIter>,
     filter: Option<ColumnValues>,
-    n_left_out: u64,
+    n_filtered: u64,
 }
 
 impl SourceRows {
     /// Opens a source; only the columns are decoded that its shape or its filter needs.
-    pub(crate) fn open(spec: &SourceSpec, shape: &Shape, read: BytesRead) -> Self {
-        let needed = shape.needed().map(|mut columns| {
+    pub(crate) fn open(spec: &SourceSpec, row_format: &RowFormat, read: BytesRead) -> Self {
+        let needed = row_format.columns().map(|mut columns| {
             let more = spec.filter.iter().flat_map(ColumnValues::entries);
             columns.extend(more.map(|(column, _)| column.to_owned()));
             columns
         });
         let limit = usize::try_from(spec.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         let rows = read_all(spec.files.clone(), spec.format, needed, read).take(limit);
-        Self { rows, filter: spec.filter.clone(), n_left_out: 0 }
+        Self { rows, filter: spec.filter.clone(), n_filtered: 0 }
     }
 
-    /// Rows that `where` has left out so far.
-    pub(crate) fn n_left_out(&self) -> u64 {
-        self.n_left_out
+    /// RowIter that `where` has left out so far.
+    pub(crate) fn n_filtered(&self) -> u64 {
+        self.n_filtered
     }
 }
 
@@ -44,37 +44,37 @@ impl Iterator for SourceRows {
         loop {
             let row = self.rows.next()?;
             let (Ok(read), Some(filter)) = (&row, &self.filter) else { return Some(row) };
-            match fits(filter, &read.columns) {
+            match matches_filter(filter, &read.columns) {
                 Ok(true) => return Some(row),
-                Ok(false) => self.n_left_out += 1,
-                Err(problem) => return Some(Err(bad(read.place.clone(), problem))),
+                Ok(false) => self.n_filtered += 1,
+                Err(problem) => return Some(Err(bad(read.location.clone(), problem))),
             }
         }
     }
 }
 
 /// A row as something is made of it; what is wrong with the row gets its place.
-pub(crate) fn make<T>(
+pub(crate) fn convert_row<T>(
     row: Result<Row>,
     of: impl FnOnce(&Row) -> std::result::Result<T, RowProblem>,
-) -> Result<(T, Place)> {
+) -> Result<(T, Location)> {
     let row = row?;
     match of(&row) {
-        Ok(made) => Ok((made, row.place)),
-        Err(problem) => Err(bad(row.place, problem)),
+        Ok(made) => Ok((made, row.location)),
+        Err(problem) => Err(bad(row.location, problem)),
     }
 }
 
-fn bad(place: Place, problem: RowProblem) -> Error {
-    Error::row(place, problem)
+fn bad(location: Location, problem: RowProblem) -> Error {
+    Error::row(location, problem)
 }
 
 /// How the rows of a source are read, by its keys and its first good row; None without any row.
-pub(crate) fn decide_shape(spec: &SourceSpec, wanted: SampleKind) -> Result<Option<Shape>> {
+pub(crate) fn detect_format(spec: &SourceSpec, kind: SampleKind) -> Result<Option<RowFormat>> {
     let mut rows = read_all(spec.files.clone(), spec.format, None, BytesRead::default());
     let first = rows.find(|row| !matches!(row, Err(Error::Row { .. })));
     match first.transpose()? {
-        Some(first) => Shape::decide(spec.request(), wanted, &first).map(Some),
+        Some(first) => RowFormat::detect(spec.request(), kind, &first).map(Some),
         None => Ok(None),
     }
 }

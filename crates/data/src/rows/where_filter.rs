@@ -11,7 +11,7 @@ use crate::rows::text::{column, plain};
 type Checked<T> = std::result::Result<T, RowProblem>;
 
 /// Whether every column has one of its values; of a list one entry is enough.
-pub(crate) fn fits(wanted: &ColumnValues, columns: &Map<String, Value>) -> Checked<bool> {
+pub(crate) fn matches_filter(wanted: &ColumnValues, columns: &Map<String, Value>) -> Checked<bool> {
     let mut all = true;
     for (name, values) in wanted.entries() {
         // Every column is looked at: one that is missing is an error whatever the others hold.
