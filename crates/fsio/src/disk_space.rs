@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Free bytes for this user on the file system of a path, or of its nearest existing parent.
+/// Free bytes for this user on the file system of a path, or of its nearest existing ancestor.
 pub fn free_space(path: impl AsRef<Path>) -> Option<u64> {
     let path = path.as_ref();
     let existing = path.ancestors().find(|p| p.exists()).unwrap_or_else(|| Path::new("."));

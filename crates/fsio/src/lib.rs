@@ -1,8 +1,9 @@
-//! The only crate that writes files or maps them: atomic commits, checksums, capped reads, locks.
+//! Writing and mapping files: atomic commits, checksums, size-limited reads and locks.
 //!
-//! It deliberately knows no format but its own MANIFEST, and never decides where a run lies.
+//! No other crate writes or maps files. The only format known here is MANIFEST; the paths of runs
+//! are up to the caller.
 
-// The wall that sends every other crate here.
+// The workspace denies these calls so that other crates use this one.
 #![allow(clippy::disallowed_methods)]
 
 pub mod limits;

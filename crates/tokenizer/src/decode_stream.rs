@@ -1,16 +1,16 @@
-//! Decoding for printing, id by id; it never gives out half a character and keeps few ids.
+//! Decodes ids one by one into text that never splits a character.
 
 use crate::Tokenizer;
 
-/// Ids that may wait for the rest of a character, which has four bytes at most. A model that writes
-/// bytes of no character must not be kept waiting for ever.
+/// Maximum number of ids that wait for the rest of a character. A character has at most four bytes,
+/// but a model may write bytes that never form one.
 const WAITING: usize = 64;
 
-/// Turns ids into text as they come.
+/// Decodes ids incrementally, like transformers' `TextStreamer`.
 pub struct DecodeStream {
     tokenizer: Tokenizer,
     skip_special: bool,
-    /// The last ids: some of them printed (for context), the rest not yet.
+    /// The last ids: `n_printed` printed ones as context, then pending ones.
     window: Vec<u32>,
     n_printed: usize,
 }
@@ -26,27 +26,27 @@ impl Tokenizer {
 }
 
 impl DecodeStream {
-    /// Takes one id and gives the text that is complete by now, often one piece, sometimes none.
+    /// Adds one id and returns the text that is now complete, which may be empty.
     pub fn push(&mut self, id: u32) -> String {
         if self.skip_special && self.tokenizer.is_special(id) {
             return String::new();
         }
         self.window.push(id);
         let text = self.pending();
-        // A character cut in two decodes to a replacement character at the end: wait for more. One
-        // that stands in the text itself only waits for the next id, or for `finish`.
+        // A partial character decodes to a replacement character at the end: wait for more. A
+        // replacement character of the text itself waits until the next id or `finish`.
         let waits = text.is_empty() || text.ends_with('\u{fffd}');
         if waits && self.window.len() - self.n_printed < WAITING {
             return String::new();
         }
-        // Sentencepiece decoders drop a space at the start of what they decode, so the ids just
-        // printed stay as context for the next ones.
+        // Sentencepiece decoders drop a space at the start of a text, so the ids just printed stay as
+        // context for the next ones.
         self.window.drain(..self.n_printed);
         self.n_printed = self.window.len();
         text
     }
 
-    /// What is left, complete or not.
+    /// Returns the remaining text, complete or not.
     pub fn finish(&mut self) -> String {
         let text = self.pending();
         self.window.clear();
@@ -54,7 +54,7 @@ impl DecodeStream {
         text
     }
 
-    /// The text of the ids that have not been printed.
+    /// Text of the ids that have not been printed.
     fn pending(&self) -> String {
         let context = self.window.get(..self.n_printed).unwrap_or_default();
         let before = self.tokenizer.decode(context, self.skip_special);

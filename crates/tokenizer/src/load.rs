@@ -1,7 +1,6 @@
-//! Reading a tokenizer.json into the tokenizers library, with what the files beside it change.
+//! Loads a tokenizer.json into the tokenizers library and applies its tokenizer_config.json.
 //!
-//! It follows transformers in which tokens are added and when bos and eos are put around texts. It
-//! gives special tokens no meaning.
+//! Added tokens, and bos and eos around texts, follow transformers.
 
 use std::path::Path;
 
@@ -14,11 +13,11 @@ use crate::untrusted::panics::{catch, catch_panic};
 use crate::untrusted::tokenizer_json;
 use crate::{Error, Result};
 
-/// The named special tokens, in the order in which transformers adds missing ones.
+/// Config keys of special tokens, in the order in which transformers adds missing ones.
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// The library's tokenizer from the text of a tokenizer.json and its config, with the number of ids.
+/// The library's tokenizer from the text of a tokenizer.json and its config; also the number of ids.
 pub(crate) fn load(
     json: &str,
     path: &Path,
@@ -47,7 +46,7 @@ fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
         let actual = library.token_to_id(&token.content);
         if actual != Some(token.id) {
             let reason = format!(
-                "added token `{}` says its id is `{}`, but the vocabulary makes it `{}`",
+                "added token `{}` has id `{}` in added_tokens, but `{}` in the vocabulary",
                 token.content,
                 token.id,
                 actual.map_or_else(|| "none".to_owned(), |id| id.to_string())
@@ -55,13 +54,13 @@ fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
             return Err(refused(reason.into()));
         }
     }
-    // transformers switches both off for each call, too: length is the caller's affair.
+    // transformers disables both for each call too: the caller decides about lengths.
     catch("reading tokenizer.json", || library.with_truncation(None).map(|_| ()))?;
     library.with_padding(None);
     Ok((library, checked.n_ids))
 }
 
-/// Adds tokens that only the config names, as transformers does.
+/// Adds tokens that are only in the config, as transformers does.
 fn add_missing(library: &mut Library, config: &Map<String, Value>) {
     let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
     let mut described: Vec<(u32, &Value)> = decoder
@@ -102,12 +101,12 @@ fn add(library: &mut Library, text: &str, description: Option<&Value>) {
         .rstrip(flag("rstrip", false))
         .single_word(flag("single_word", false))
         .normalized(flag("normalized", false));
-    // It fails only where the token's automaton cannot be built; the token is then missing, and
-    // whoever needs it says so by name.
+    // Fails only if the token's automaton cannot be built. The token is then missing, and code that
+    // needs it returns an error with its name.
     let _ = library.add_special_tokens([token]);
 }
 
-/// Follows `add_bos_token` and `add_eos_token`, which overrule the post-processor where present.
+/// Applies `add_bos_token` and `add_eos_token`, which override the post-processor.
 fn update_post_processor(library: &mut Library, config: &Map<String, Value>) -> Result<()> {
     let flag = |key: &str| config.get(key).map(|value| value.as_bool().unwrap_or(false));
     let (bos_flag, eos_flag) = (flag("add_bos_token"), flag("add_eos_token"));
@@ -127,7 +126,7 @@ fn update_post_processor(library: &mut Library, config: &Map<String, Value>) -> 
     Ok(())
 }
 
-/// A post-processor that puts `bos` in front of each text and `eos` behind it.
+/// A post-processor that adds `bos` before each text and `eos` after it.
 pub(crate) fn post_processor(bos: Option<&(String, u32)>, eos: Option<&(String, u32)>) -> Value {
     let special = |token: Option<&(String, u32)>, type_id: u32| {
         token.map(|(text, _)| json!({"SpecialToken": {"id": text, "type_id": type_id}}))

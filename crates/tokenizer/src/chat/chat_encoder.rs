@@ -1,4 +1,4 @@
-//! From a rendering with known places to ids, and from places to tokens; it renders nothing.
+//! Turns a rendered conversation with located contents into token ids, roles and a loss mask.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::template_layout::{RenderedChat, TurnSpan};
 use super::{AssistantTurn, ChatTemplate, Encoded, Message, Role};
 use crate::{Error, Result, Tokenizer};
 
-/// A token with the bytes that it covers.
+/// A token with its byte range in the rendering.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Token {
     pub(crate) id: u32,
@@ -15,7 +15,7 @@ pub(crate) struct Token {
     pub(crate) end: usize,
 }
 
-/// A rendered conversation while it becomes ids.
+/// Encodes one rendered conversation.
 pub(crate) struct ChatEncoder<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) template: &'a ChatTemplate,
@@ -47,11 +47,11 @@ impl ChatEncoder<'_> {
         Ok(encoded)
     }
 
-    /// The tokens of the rendering, cut at the borders of what the model writes if that can be.
+    /// The tokens of the rendering, split at the boundaries of the assistant's words if possible.
     ///
-    /// At inference the model gets the ids of the prompt and writes the ids of its answer, so no
-    /// token may reach over that border. Tokenizers that treat the start of a text in a special
-    /// way get the whole text instead, and `turn` refuses tokens that reach over a border.
+    /// At inference the model receives the ids of the prompt and writes the ids of its answer, so no
+    /// token may cross that boundary. Tokenizers that treat the start of a text in a special way
+    /// encode the whole text instead, and `turn` refuses tokens that cross a boundary.
     pub(crate) fn tokens(&self) -> Result<Vec<Token>> {
         let mut tokens = Vec::new();
         if !self.tokenizer.backend.encodes_piecewise {
@@ -95,8 +95,8 @@ impl ChatEncoder<'_> {
 
     /// Adds the tokens of a part of the rendering outside of the assistant's words.
     ///
-    /// It is encoded in one piece, as transformers would, unless a message in it holds the text of
-    /// a special token: then the messages are cut out and theirs is text.
+    /// The part is encoded in one piece, as in transformers, unless a message in it contains the
+    /// text of a special token. Then messages are encoded separately, with special tokens as text.
     pub(crate) fn template_text(&self, range: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
         let backend = &self.tokenizer.backend;
         let inside =
@@ -129,7 +129,7 @@ impl ChatEncoder<'_> {
         Ok(())
     }
 
-    /// Checks that the ids of each prompt are the first ids of the whole.
+    /// Checks that the ids of each prompt are a prefix of the whole.
     fn check_prompts(&self, tokens: &[Token]) -> Result<()> {
         for span in &self.chat.turns {
             let prompt = self.tokenizer.encode_plain(self.slice(&(0..span.prompt_end)))?;
@@ -160,7 +160,7 @@ impl ChatEncoder<'_> {
         };
         let mut words = written.iter().take(n_words);
         if words.any(|token| token.id == end_id || Some(token.id) == self.tokenizer.eos()) {
-            return Err(self.refuse(span.message, "holds the token that ends turns"));
+            return Err(self.refuse(span.message, "contains the token that ends turns"));
         }
         let targets = prompt_len..prompt_len + n_words + 1;
         Ok(AssistantTurn { message: span.message, prompt_len, targets })
@@ -199,7 +199,7 @@ impl ChatEncoder<'_> {
     fn no_end(&self, span: &TurnSpan) -> Error {
         let last = self.tokenizer.backend.leading_added_token(span.last_tail.trim_start());
         if last != self.tokenizer.backend.leading_added_token(span.tail.trim_start()) {
-            return self.refuse(span.message, "ends in another way once later messages follow");
+            return self.refuse(span.message, "ends differently once later messages follow");
         }
         no_end(self.template, span.message, &span.last_tail)
     }
@@ -220,8 +220,9 @@ pub(crate) fn no_end(template: &ChatTemplate, message: usize, tail: &str) -> Err
         reason: format!(
             "no special token ends message {message} (assistant); what follows it is {after:?}"
         ),
-        hint: "a model trained so would never stop; choose a template whose end token the \
-               tokenizer knows, such as `plain`"
-            .to_owned(),
+        hint:
+            "a model trained on it would never stop; choose a template whose end token is in the \
+               tokenizer, such as `plain`"
+                .to_owned(),
     }
 }

@@ -1,8 +1,8 @@
-//! Conversations to ids: which tokens are whose, which are learnt, and where each turn lies.
+//! Encodes conversations: token ids with the role and the loss mask of each token.
 //!
 //! Targets are all that the model has to write after a turn's prompt, up to the token that ends the
 //! turn. No id is compared with the padding token, and rendered text is never searched for markers.
-//! Cutting and packing are not done here.
+//! Truncation and packing belong to the crate `data`.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::template::MessageView;
 use super::{AssistantTurn, ChatTemplate, Conversation, Encoded, Message, Role, TemplateTokens};
 use crate::{Error, Result, Tokenizer};
 
-/// Stands for an answer that is not known yet.
+/// Placeholder for an answer that does not exist yet.
 const ANSWER: &str = "answer";
 
 impl Tokenizer {
@@ -47,7 +47,7 @@ impl Tokenizer {
         let messages = conversation.messages;
         if messages.is_empty() {
             return Err(Error::Conversation {
-                reason: "a conversation without messages".to_owned(),
+                reason: "the conversation has no messages".to_owned(),
             });
         }
         self.check_fields(conversation)?;
@@ -162,7 +162,7 @@ impl Tokenizer {
         Ok(self.encode_plain(&text)?.into_iter().map(|id| (id, None)).collect())
     }
 
-    /// The token that ends the assistant's turns in `template`.
+    /// Token that ends the assistant's turns in `template`.
     pub fn end_token(&self, template: &ChatTemplate) -> Result<u32> {
         let messages =
             [Message::new(Role::User, "question"), Message::new(Role::Assistant, ANSWER)];
@@ -171,10 +171,11 @@ impl Tokenizer {
         self.backend.leading_added_token(tail.trim_start()).ok_or_else(|| no_end(template, 1, tail))
     }
 
-    /// Ids of a prompt and its completion without any template.
+    /// Encodes a prompt and its completion without a template.
     ///
-    /// What `encode` puts in front of texts, the prompt, the completion and the end-of-text token;
-    /// the last two are learnt. An end-of-text token that the completion ends with counts as that.
+    /// The ids are those that `encode` adds before texts, the prompt, the completion and the
+    /// end-of-text token. The loss mask selects the last two. If the completion ends with an
+    /// end-of-text token, no second one is added.
     pub fn encode_prompt_completion(&self, prompt: &str, completion: &str) -> Result<Encoded> {
         let eos = self.require_eos()?;
         let completion = self
@@ -204,7 +205,7 @@ impl Tokenizer {
         }
         if let Some(idx) = ids.iter().skip(prompt_len).position(|id| *id == eos) {
             return Err(Error::Conversation {
-                reason: format!("the completion holds the end-of-text token at its token {idx}"),
+                reason: format!("the completion contains the end-of-text token at its token {idx}"),
             });
         }
         ids.push(eos);

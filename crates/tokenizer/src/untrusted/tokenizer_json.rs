@@ -1,7 +1,7 @@
-//! What a tokenizer.json must look like before the tokenizers library sees it; it builds nothing.
+//! Checks a tokenizer.json before the tokenizers library reads it.
 //!
-//! The library trusts its input: it takes any id, panics on some inconsistencies and runs any
-//! pattern. What we refuse is listed here, each with the offending value.
+//! The library trusts its input: it accepts any id, panics on some inconsistencies and runs any
+//! pattern. Each refusal here contains the offending value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,12 +13,12 @@ use serde_json::Value;
 
 use super::{json_limits, regex};
 
-/// Ids that may be unused below the largest one; some published vocabularies leave a few.
+/// Number of ids below the largest one that may be unused, as in some published vocabularies.
 const HOLES: usize = 4096;
-/// Length of one token in bytes.
+/// Maximum length of a token in bytes.
 const TOKEN_BYTES: usize = 4096;
 
-/// An added token as the file states it.
+/// An added token of the file.
 #[derive(Debug, Deserialize)]
 pub(crate) struct AddedToken {
     pub(crate) id: u32,
@@ -44,7 +44,7 @@ struct Model {
     vocab: Vocabulary,
 }
 
-/// The ids of the model's vocabulary; a list (Unigram) numbers its tokens itself.
+/// Ids of the model's vocabulary; in a list (Unigram) the position is the id.
 struct Vocabulary {
     ids: Vec<u32>,
 }
@@ -85,7 +85,7 @@ impl<'de> Visitor<'de> for VocabularyVisitor {
     }
 }
 
-/// Why a tokenizer.json is refused, and what can be done.
+/// Reason for refusing a tokenizer.json, and advice.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) reason: String,
@@ -98,11 +98,11 @@ impl From<String> for Refusal {
     }
 }
 
-/// What the caller needs of a sound tokenizer.json.
+/// Parts of a valid tokenizer.json that the caller needs.
 pub(crate) struct Checked {
-    /// The added tokens with the ids that the file states, which the library does not compare.
+    /// Added tokens with the ids in the file, which the library does not compare.
     pub(crate) added: Vec<AddedToken>,
-    /// The largest id plus one.
+    /// Largest id plus one.
     pub(crate) n_ids: usize,
 }
 
@@ -114,7 +114,9 @@ pub(crate) fn check(json: &str) -> Result<Checked, Refusal> {
     if let Some(dropout) = file.model.dropout.filter(|p| *p != 0.0) {
         return Err(Refusal {
             reason: format!("the model drops merges at random: `dropout` is `{dropout}`"),
-            hint: Some("set model.dropout to null: ids must not change from run to run".to_owned()),
+            hint: Some(
+                "set model.dropout to null, so that ids do not change from run to run".to_owned(),
+            ),
         });
     }
     let entries = file.model.vocab.ids.len() + file.added_tokens.len();
@@ -134,8 +136,8 @@ pub(crate) fn check(json: &str) -> Result<Checked, Refusal> {
     Ok(Checked { added: file.added_tokens, n_ids })
 }
 
-/// Every id once in the vocabulary, and nearly all ids below the largest one in use; gives the
-/// largest plus one.
+/// Checks that each id occurs once and that nearly all ids below the largest one are used; returns
+/// the largest plus one.
 fn n_ids(file: &TokenizerJson) -> Result<usize, Refusal> {
     let mut ids = file.model.vocab.ids.clone();
     ids.sort_unstable();
@@ -156,7 +158,7 @@ fn n_ids(file: &TokenizerJson) -> Result<usize, Refusal> {
     }
 }
 
-/// Checks every regular expression in a part of the file.
+/// Checks all regular expressions in a part of the file.
 fn patterns(value: &Value) -> Result<(), Refusal> {
     match value {
         Value::Object(map) => {

@@ -1,4 +1,4 @@
-//! The tests of the tokenizer crate in one binary; what needs the shared data skips without it.
+//! Tests of the tokenizer crate; those that need the shared data skip where it is missing.
 
 mod chats;
 mod encode_decode;
