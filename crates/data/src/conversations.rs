@@ -1,6 +1,4 @@
-//! The conversations of a file, row by row, for scoring texts that no run trains on.
-//!
-//! It deliberately tokenises nothing and remembers nothing; rows are read as a stage reads them.
+//! Conversations of a file, row by row, for scoring texts outside of a run. Rows are read as a stage reads them.
 
 use recipe::SampleKind;
 use tokenizer::Message;
@@ -12,16 +10,16 @@ use crate::source::BytesRead;
 use crate::source_rows::{SourceRows, convert_row, detect_format};
 use crate::spec::SourceSpec;
 
-/// The conversations of a row.
+/// Conversations of one row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conversations {
-    /// Where the row stands.
+    /// Location of the row.
     pub location: Location,
-    /// One chat or several; of a pair the chosen one and the rejected one.
+    /// One chat or several; the chosen and the rejected one if the row is a pair.
     pub chats: Vec<Vec<Message>>,
 }
 
-/// The rows of a source as conversations, in file order: pairs or prompts where they are wanted, else chats.
+/// Rows of a source as conversations of a kind, in file order. Documents are read as chats.
 pub fn conversations(
     spec: &SourceSpec,
     kind: SampleKind,
@@ -29,7 +27,8 @@ pub fn conversations(
     let no_rows = || Error::NoRows { source_path: spec.path.clone() };
     let row_format = detect_format(spec, kind)?.ok_or_else(no_rows)?;
     if matches!(row_format, RowFormat::Pool(_)) {
-        let problem = "`pairs` draws pairs by a run's seed: they are no rows of the file".into();
+        let problem =
+            "its `pairs` are drawn with the seed of a run, so they are not rows of the file".into();
         return Err(Error::BadSource { source_path: spec.path.clone(), problem });
     }
     let rows = SourceRows::open(spec, &row_format, BytesRead::default());

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use recipe::Format;
 
-/// The file endings that name a format.
+/// File endings that name a format.
 pub(crate) const KNOWN_ENDINGS: &str =
     ".txt, .text, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .ipc, .feather";
 
-/// The format that a file's name says, its `.gz` or `.zst` aside.
+/// Format that the name of a file shows, without its `.gz` or `.zst`.
 pub fn format_of(path: &Path) -> Option<Format> {
     let name = Compression::stem(path);
     let extension = Path::new(&name).extension()?.to_str()?.to_ascii_lowercase();
@@ -24,7 +24,7 @@ pub fn format_of(path: &Path) -> Option<Format> {
     })
 }
 
-/// A format's name as a recipe writes it.
+/// Name of a format in recipes.
 pub(crate) fn format_name(format: Format) -> &'static str {
     match format {
         Format::Text => "text",
@@ -37,7 +37,7 @@ pub(crate) fn format_name(format: Format) -> &'static str {
     }
 }
 
-/// What a file is packed with, by its last ending.
+/// Compression of a file, from its last ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compression {
     None,
@@ -54,16 +54,16 @@ impl Compression {
         }
     }
 
-    /// The file's name without the packing's ending.
+    /// Name of the file without the ending of its compression.
     pub(crate) fn stem(path: &Path) -> String {
         let name = match Self::of(path) {
             Self::None => path.file_name(),
-            _ => path.file_stem(),
+            Self::Gzip | Self::Zstd => path.file_stem(),
         };
         name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// Its name in messages and cache keys.
+    /// Name in messages and cache keys.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::None => "plain",

@@ -1,6 +1,4 @@
-//! The single texts that a source's pairs are drawn from, each with its side.
-//!
-//! It deliberately draws no pairs and splits nothing: the dataset does.
+//! Texts that pairs are drawn from, with their labels. Pairs themselves are drawn by the dataset.
 
 use recipe::SampleKind;
 
@@ -11,18 +9,18 @@ use crate::source::BytesRead;
 use crate::source_rows::{SourceRows, convert_row, detect_format};
 use crate::spec::SourceSpec;
 
-/// A text that `pairs` puts on one side.
+/// A text that matches one label of `pairs`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledText {
-    /// Where its row stands.
+    /// Location of its row.
     pub location: Location,
     /// The text.
     pub text: String,
-    /// Whether it can be chosen; else it can be rejected.
+    /// Whether it matches `chosen`; otherwise it matches `rejected`.
     pub chosen: bool,
 }
 
-/// The texts of a source with `pairs` that fit one side, in file order.
+/// Texts of a source with `pairs` that match one label, in file order.
 pub fn labelled_texts(
     spec: &SourceSpec,
 ) -> Result<impl Iterator<Item = Result<LabelledText>> + use<>> {
@@ -31,7 +29,7 @@ pub fn labelled_texts(
         problem: problem.to_owned(),
     };
     if spec.pairs.is_none() {
-        return Err(bad("`pairs` says which texts are better, and it is not there"));
+        return Err(bad("it has no `pairs`, which decides the label of each text"));
     }
     let no_rows = || Error::NoRows { source_path: spec.path.clone() };
     let row_format = detect_format(spec, SampleKind::Pairs)?.ok_or_else(no_rows)?;

@@ -1,7 +1,5 @@
-//! Foreign files to batches: rows of any format, tokenised once into a checksummed cache, dealt out
-//! as a pure function of (seed, step).
-//!
-//! It deliberately knows no model and no loss, keeps no loader state, and trains no tokenizer.
+//! From foreign files to batches: rows of any common format, tokenized once into a checksummed cache, then batched as a
+//! pure function of (seed, step). There is no loader state.
 
 mod batch;
 mod cache;

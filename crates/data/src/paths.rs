@@ -1,6 +1,6 @@
-//! From a source's path to the list of its files, in an order that is the same everywhere.
+//! From the path of a source to the list of its files, in an order that is the same on every machine.
 //!
-//! It deliberately opens no file and follows no link to a folder (a loop would never end).
+//! Symbolic links to directories are not followed, because they may form a loop.
 
 use std::path::{Path, PathBuf};
 
@@ -12,13 +12,13 @@ use crate::limits;
 use crate::location::normalized;
 use crate::row_problem::nearest;
 
-/// A source's path on this machine: `data:` paths under `data_dir`, relative ones beside the recipe.
+/// Path of a source on this machine. `data:` paths start at `data_dir`, relative paths at the recipe's directory.
 ///
-/// A `data:` path that leads out of the data directory is refused.
+/// A `data:` path that leaves the data directory is an error.
 pub fn resolve(path: &str, recipe_dir: &Path, data_dir: &Path) -> Result<PathBuf> {
     let bad = |problem| Error::BadPath { path: path.to_owned(), problem };
     if path.contains('\0') {
-        return Err(bad("a path cannot hold a zero byte"));
+        return Err(bad("a path cannot contain a zero byte"));
     }
     let inside = path.strip_prefix(recipe::DATA_PREFIX);
     if inside.unwrap_or(path).is_empty() {
@@ -36,16 +36,15 @@ fn is_confined(path: &Path) -> bool {
     path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// The files of a resolved path: itself, a folder's data files, or what a pattern matches; sorted.
+/// Files of a resolved path, sorted: the file itself, the data files of a directory, or the matches of a pattern.
 ///
-/// In a folder, names that begin with a dot are passed over, and so are files whose ending names no
-/// format, or another format than the one asked for.
+/// In a directory, hidden files are ignored, and so are files of unknown formats or of another format than `format`.
 pub fn expand(path: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_path_buf()]);
     }
     if path.is_dir() {
-        return folder_files(path, format);
+        return directory_files(path, format);
     }
     let text = path.to_string_lossy();
     if text.contains(['*', '?', '[']) {
@@ -54,16 +53,16 @@ pub fn expand(path: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
     Err(not_found(path))
 }
 
-fn folder_files(folder: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
+fn directory_files(directory: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    collect(folder, 0, &mut files)?;
+    collect(directory, 0, &mut files)?;
     files.retain(|file| match (format_of(file), format) {
         (Some(found), Some(wanted)) => found == wanted,
         (found, None) => found.is_some(),
         (None, Some(_)) => false,
     });
     if files.is_empty() {
-        return Err(Error::EmptyDirectory { path: folder.to_path_buf() });
+        return Err(Error::EmptyDirectory { path: directory.to_path_buf() });
     }
     files.sort();
     let mut formats: Vec<&str> =
@@ -72,20 +71,20 @@ fn folder_files(folder: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
     formats.dedup();
     if formats.len() > 1 {
         return Err(Error::MixedFormats {
-            path: folder.to_path_buf(),
+            path: directory.to_path_buf(),
             formats: formats.join(", "),
         });
     }
     Ok(files)
 }
 
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+fn collect(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
     if depth > limits::DIRECTORY_DEPTH {
-        return Err(too_many(folder, "depth of folders", depth, limits::DIRECTORY_DEPTH));
+        return Err(too_many(directory, "depth of directories", depth, limits::DIRECTORY_DEPTH));
     }
-    let entries = std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))?;
+    let entries = std::fs::read_dir(directory).map_err(|error| Error::io(directory, error))?;
     for entry in entries {
-        let entry = entry.map_err(|error| Error::io(folder, error))?;
+        let entry = entry.map_err(|error| Error::io(directory, error))?;
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
@@ -97,7 +96,7 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
             files.push(path);
         }
         if files.len() > limits::SOURCE_FILES {
-            return Err(too_many(folder, "number of files", files.len(), limits::SOURCE_FILES));
+            return Err(too_many(directory, "number of files", files.len(), limits::SOURCE_FILES));
         }
     }
     Ok(())
@@ -147,7 +146,7 @@ fn not_found(path: &Path) -> Error {
     let wanted = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let siblings: Vec<String> = path
         .parent()
-        .and_then(|folder| std::fs::read_dir(folder).ok())
+        .and_then(|directory| std::fs::read_dir(directory).ok())
         .map(|entries| {
             let names = entries.take(10_000).filter_map(std::result::Result::ok);
             let mut names: Vec<String> =

@@ -1,6 +1,4 @@
-//! The rows of a source as every reader of it meets them: all files in order, `limit` and `where` heeded.
-//!
-//! It deliberately makes nothing of a row but the choice whether it is read at all.
+//! Rows of a source: those of all its files in order, after `limit` and `where`.
 
 use recipe::{ColumnValues, SampleKind};
 
@@ -11,7 +9,7 @@ use crate::rows::{RowFormat, matches_filter};
 use crate::source::{BytesRead, Row, RowIter, read_all};
 use crate::spec::SourceSpec;
 
-/// The rows of a source that its `where` lets through, and those that cannot be read.
+/// Rows of a source that its `where` matches, and errors for the rows that cannot be read.
 pub(crate) struct SourceRows {
     rows: std::iter::Take<RowIter>,
     filter: Option<ColumnValues>,
@@ -19,7 +17,7 @@ pub(crate) struct SourceRows {
 }
 
 impl SourceRows {
-    /// Opens a source; only the columns are decoded that its shape or its filter needs.
+    /// Opens a source. Only the columns that its row format or its filter reads are decoded.
     pub(crate) fn open(spec: &SourceSpec, row_format: &RowFormat, read: BytesRead) -> Self {
         let needed = row_format.columns().map(|mut columns| {
             let more = spec.filter.iter().flat_map(ColumnValues::entries);
@@ -31,7 +29,7 @@ impl SourceRows {
         Self { rows, filter: spec.filter.clone(), n_filtered: 0 }
     }
 
-    /// RowIter that `where` has left out so far.
+    /// Number of rows that `where` has removed so far.
     pub(crate) fn n_filtered(&self) -> u64 {
         self.n_filtered
     }
@@ -47,13 +45,13 @@ impl Iterator for SourceRows {
             match matches_filter(filter, &read.columns) {
                 Ok(true) => return Some(row),
                 Ok(false) => self.n_filtered += 1,
-                Err(problem) => return Some(Err(bad(read.location.clone(), problem))),
+                Err(problem) => return Some(Err(Error::row(read.location.clone(), problem))),
             }
         }
     }
 }
 
-/// A row as something is made of it; what is wrong with the row gets its place.
+/// Converts a row and returns the result with the row's location, which is part of any error.
 pub(crate) fn convert_row<T>(
     row: Result<Row>,
     of: impl FnOnce(&Row) -> std::result::Result<T, RowProblem>,
@@ -61,20 +59,16 @@ pub(crate) fn convert_row<T>(
     let row = row?;
     match of(&row) {
         Ok(made) => Ok((made, row.location)),
-        Err(problem) => Err(bad(row.location, problem)),
+        Err(problem) => Err(Error::row(row.location, problem)),
     }
 }
 
-fn bad(location: Location, problem: RowProblem) -> Error {
-    Error::row(location, problem)
-}
-
-/// How the rows of a source are read, by its keys and its first good row; None without any row.
+/// Row format of a source, from its keys and its first good row. `None` if the source has no rows.
 pub(crate) fn detect_format(spec: &SourceSpec, kind: SampleKind) -> Result<Option<RowFormat>> {
     let mut rows = read_all(spec.files.clone(), spec.format, None, BytesRead::default());
     let first = rows.find(|row| !matches!(row, Err(Error::Row { .. })));
     match first.transpose()? {
-        Some(first) => RowFormat::detect(spec.request(), kind, &first).map(Some),
+        Some(first) => RowFormat::detect(spec.format_request(), kind, &first).map(Some),
         None => Ok(None),
     }
 }

@@ -1,6 +1,4 @@
-//! The bare texts of a source, for training a tokenizer and for looking at data.
-//!
-//! It deliberately tokenises nothing and remembers nothing.
+//! Texts of a source without tokens, for training a tokenizer and for inspection.
 
 use std::path::Path;
 
@@ -14,17 +12,17 @@ use crate::source::{BytesRead, Row, TextDocument, file_format, read_all};
 use crate::source_rows::{SourceRows, convert_row, detect_format};
 use crate::spec::SourceSpec;
 
-/// Texts one after the other.
+/// Iterator of texts.
 type Texts = Box<dyn Iterator<Item = Result<String>> + Send>;
 
-/// Text of one piece of a long plain file.
+/// Size of a chunk of a plain text file, in bytes.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Hands out the texts of sources in order: each document, or the content of each message.
+/// Calls `take` with the texts of sources in order: each document, or the content of each message.
 ///
-/// A plain text file comes in pieces that end at a line's end. Bad rows are passed over: whether
-/// they stop a run is decided, and told, when its stage is prepared. A source that gives no text at
-/// all is an error: that of its first bad row, where there is one.
+/// A plain text file arrives in chunks that end with a line. Bad rows are skipped here; preparing the stage decides
+/// whether they stop the run, and reports them. A source without any text is an error: that of its first bad row, if
+/// there is one.
 pub fn texts(specs: &[SourceSpec], kind: SampleKind, take: &mut dyn FnMut(String)) -> Result<()> {
     for spec in specs {
         let (mut n_taken, mut first_bad) = (0_u64, None);
@@ -47,7 +45,7 @@ pub fn texts(specs: &[SourceSpec], kind: SampleKind, take: &mut dyn FnMut(String
     Ok(())
 }
 
-/// A key that changes whenever `texts` would hand out other texts.
+/// Key that changes whenever `texts` would return other texts.
 pub fn texts_key(specs: &[SourceSpec], kind: SampleKind, cache_dir: &Path) -> Result<String> {
     let mut sources = Vec::with_capacity(specs.len());
     for spec in specs {
@@ -107,12 +105,12 @@ fn row_texts(row: Result<Row>, row_format: &RowFormat, kind: SampleKind) -> Resu
     texts.map(|(texts, _)| texts)
 }
 
-/// Plain text files in pieces.
+/// Plain text files in chunks.
 struct PlainTexts {
     files: std::vec::IntoIter<std::path::PathBuf>,
     lines_left: Option<u64>,
     document: Option<TextDocument>,
-    /// The unfinished line at the end of the last piece.
+    /// Unfinished line at the end of the last chunk.
     rest: String,
     failed: bool,
 }

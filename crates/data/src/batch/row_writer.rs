@@ -44,7 +44,7 @@ impl<'a> RowWriter<'a> {
 
     /// Adds one position: the id that is read and the target, if any.
     pub(crate) fn push(&mut self, id: u32, target: Option<u32>, role: TokenRole) {
-        debug_assert!(self.room() > 0, "a row has no room left");
+        debug_assert!(self.room() > 0, "the row is full");
         self.batch.ids.push(id);
         self.batch.positions.push(self.position);
         self.batch.segments.push(self.segment);

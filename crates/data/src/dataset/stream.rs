@@ -147,7 +147,7 @@ impl StreamRows {
         let n_targets = self.streams[item.source].n_targets();
         // Keys 0 and 1 belong to the orders; every pass over every source has its own phase.
         let n_streams = self.streams.len() as u64;
-        let key = order.key(2 + item.copy * n_streams + item.source as u64).unwrap_or(0);
+        let key = order.key(2 + item.pass * n_streams + item.source as u64).unwrap_or(0);
         (item, windows(n_targets, self.sequence_length, key % self.sequence_length, item.index))
     }
 }

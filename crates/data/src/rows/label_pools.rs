@@ -1,6 +1,4 @@
-//! Rows of one text each that pairs are drawn from: which side a row is on, by what stands in its columns.
-//!
-//! It deliberately draws nothing: who stands beside whom is the dataset's.
+//! Labelled texts, from which pairs are drawn: the columns of a row decide its label. The dataset draws the pairs.
 
 use recipe::{ColumnValues, DrawnPairs, Piece, Template};
 use serde_json::{Map, Value};
@@ -11,46 +9,46 @@ use crate::rows::{matches_filter, text};
 
 type Checked<T> = std::result::Result<T, RowProblem>;
 
-/// A side of a pair.
+/// Label of a text: the pool that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Label {
-    /// The better text.
+    /// Better text of a pair.
     Chosen = 0,
-    /// The worse one.
+    /// Worse text of a pair.
     Rejected = 1,
 }
 
-/// What a row is to the pairs.
+/// Label and text of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum PoolEntry {
-    /// It fits neither side.
+    /// The row matches neither label.
     Neither,
-    /// It fits both, so it says nothing.
+    /// The row matches both labels, so it has none.
     Both,
-    /// It has no text.
+    /// The row has a label but no text.
     Empty,
-    /// A text of one side.
+    /// A text with its label.
     Text(Label, PoolText),
 }
 
 /// A text of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PoolText {
-    /// The text by itself: by it the row is held out.
+    /// The text alone; its hash decides the split.
     pub(crate) text: String,
-    /// The conversation that is scored: the prompt, where there is one, and the text as its answer.
+    /// Conversation that is scored: the prompt, if there is one, and the text as its answer.
     pub(crate) messages: Vec<Message>,
 }
 
-/// The columns that are read.
+/// Adds the columns that are read.
 pub(crate) fn add_columns(pairs: &DrawnPairs, names: &mut Vec<String>) {
     names.push(pairs.from.clone());
     let sides = [&pairs.chosen, &pairs.rejected].into_iter().flat_map(ColumnValues::entries);
     names.extend(sides.map(|(column, _)| column.to_owned()));
 }
 
-/// A row of the pools.
+/// Reads the label and the text of a row.
 pub(crate) fn read(pairs: &DrawnPairs, columns: &Map<String, Value>) -> Checked<PoolEntry> {
     let label = match (
         matches_filter(&pairs.chosen, columns)?,
@@ -70,7 +68,7 @@ pub(crate) fn read(pairs: &DrawnPairs, columns: &Map<String, Value>) -> Checked<
     Ok(PoolEntry::Text(label, PoolText { text, messages }))
 }
 
-/// The text of a template that names no column, as the recipe has checked.
+/// Text of a template without columns; the recipe has checked that there are none.
 fn constant(template: &Template) -> String {
     let texts = template.pieces().iter().filter_map(|piece| match piece {
         Piece::Text(text) => Some(text.as_str()),

@@ -1,6 +1,4 @@
-//! Comma- or tab-separated values with a header line; every value is a text.
-//!
-//! It deliberately guesses no types and accepts no ragged rows.
+//! Comma- or tab-separated values with a header line. Every value is a text, and a row with missing fields is an error.
 
 use std::io::{BufRead, Read};
 use std::path::Path;
@@ -16,14 +14,14 @@ use crate::row_problem::RowProblem;
 use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
-/// How much the parser reads ahead; a record may be seen to be too long only this much later.
+/// Bytes that the parser reads ahead; a record that is too long may be detected this much later.
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// The records of one file.
 pub(crate) struct CsvRows {
     file: Arc<Path>,
     reader: csv::Reader<RecordLimiter>,
-    /// ByteReader that the parser may still read before the current record counts as too long.
+    /// Bytes that the parser may still read before the current record is too long.
     allowance: Arc<AtomicU64>,
     header: Vec<String>,
     record: csv::ByteRecord,
@@ -85,8 +83,8 @@ impl CsvRows {
 }
 
 impl CsvRows {
-    /// The line on which the record begins. The parser counts blank lines in front of a record to
-    /// it: they are what is left of its lines after its own line breaks and the one that ends it.
+    /// Line on which the record starts. The parser counts the blank lines before a record as part of it: they are the
+    /// lines that remain after the line breaks within the record and the one that ends it.
     fn record_line(&self, start: u64) -> u64 {
         let own = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
         let passed = self.reader.position().line().saturating_sub(start);
@@ -110,7 +108,7 @@ fn header_names(header: &csv::ByteRecord, location: &Location) -> Result<Vec<Str
         if names.iter().any(|other| other == name) {
             return Err(Error::bad_file(
                 &location.file,
-                format!("the header names a column twice: `{name}`"),
+                format!("the header has a column twice: `{name}`"),
             ));
         }
         names.push(name.to_owned());
@@ -123,22 +121,26 @@ fn allow_one_record(allowance: &AtomicU64) {
 }
 
 fn record_error(path: &Path, location: &Location, error: csv::Error) -> Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) if is_too_long(&error) => {
-            Error::row(location.clone(), RowProblem::TooLong { limit: limits::ROW_BYTES as u64 })
-        }
-        csv::ErrorKind::Io(error) => open::read_error(path, error),
-        other => Error::bad_file(path, format!("not valid CSV: {other:?}")),
+    let kind = error.into_kind();
+    let csv::ErrorKind::Io(error) = kind else {
+        return Error::bad_file(path, format!("not valid CSV: {kind:?}"));
+    };
+    if is_too_long(&error) {
+        return Error::row(
+            location.clone(),
+            RowProblem::TooLong { limit: limits::ROW_BYTES as u64 },
+        );
     }
+    open::read_error(path, error)
 }
 
-/// Hands bytes on until the allowance is used up: an unclosed quote must not swallow a whole file.
+/// Passes bytes on until the allowance is used up, so that an unclosed quote does not consume a whole file.
 struct RecordLimiter {
     bytes: ByteReader,
     allowance: Arc<AtomicU64>,
 }
 
-/// The parser asked for more than one record may hold.
+/// The record is longer than the limit.
 #[derive(Debug)]
 struct RecordTooLong;
 

@@ -1,6 +1,4 @@
-//! Foreign files as streams of rows: one file here per format, each plain, .gz or .zst.
-//!
-//! It deliberately knows nothing of tokenizers or layouts: a row is a place and named values.
+//! Foreign files as iterators of rows: one module per format, each plain, .gz or .zst. A row is a location and named values.
 
 mod arrow;
 mod columns;
@@ -27,24 +25,24 @@ use crate::location::Location;
 pub(crate) use jsonl::kind_of as json_kind;
 pub(crate) use text::TextDocument;
 
-/// One row: named values and the place that they came from.
+/// One row: its location and named values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// The values by column, in file order.
+    /// Values by column, in file order.
     pub columns: Map<String, Value>,
-    /// Where the row stands.
+    /// Location of the row.
     pub location: Location,
 }
 
-/// RowIter of one file, one after the other; a `Err(Error::Row)` may be skipped, any other error ends.
+/// Iterator over rows. An `Err(Error::Row)` may be skipped; any other error ends the iteration.
 pub type RowIter = Box<dyn Iterator<Item = Result<Row>> + Send>;
 
-/// How far a file has been read, for progress lines: bytes as they lie on disk.
+/// Bytes read from disk, before decompression, for progress lines.
 #[derive(Clone, Debug, Default)]
 pub struct BytesRead(Arc<AtomicU64>);
 
 impl BytesRead {
-    /// Bytes read so far.
+    /// Number of bytes read so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -54,17 +52,17 @@ impl BytesRead {
     }
 }
 
-/// The format to read a file as: the one asked for, else the one its name says.
+/// Format of a file: `format`, or the one that its name shows.
 pub(crate) fn file_format(path: &Path, format: Option<Format>) -> Result<Format> {
     format
         .or_else(|| format_of(path))
         .ok_or_else(|| Error::UnknownFormat { path: path.to_path_buf() })
 }
 
-/// Opens a file as rows. Plain text gives a row a line, in the column `text`.
+/// Opens a file as rows. Each line of plain text is a row with the column `text`.
 ///
-/// `needed` names the columns that the caller will read, where it knows them: binary formats decode
-/// no others. Without it, values that have no text form come as null.
+/// Binary formats decode only the columns in `needed`. If it is `None`, they decode all columns, and values without a
+/// text form are null.
 pub fn read_rows(
     path: &Path,
     format: Option<Format>,
@@ -83,7 +81,7 @@ pub fn read_rows(
     })
 }
 
-/// The rows of several files in order.
+/// Rows of several files in order.
 pub(crate) fn read_all(
     files: Vec<PathBuf>,
     format: Option<Format>,

@@ -1,7 +1,7 @@
 //! Parquet: row group by row group, only the columns that are needed.
 //!
-//! It deliberately lets the parquet crate decode nothing that was not checked first: the footer's
-//! structure, and the sizes that each page header declares, since the crate allocates what they say.
+//! The structure of the footer and the sizes in each page header are checked before the parquet crate decodes them, since
+//! it allocates the declared sizes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::source::parquet_checks::{
 };
 use crate::source::{BytesRead, Row};
 
-/// Rows decoded at once, where the pages are small.
+/// Maximum number of rows decoded at once; fewer if pages are large.
 const BATCH_ROWS: u64 = 4096;
 
 /// The rows of one file.
@@ -76,7 +76,7 @@ impl ParquetRows {
         })
     }
 
-    /// Checks and opens the next row group; false when there is none.
+    /// Checks and opens the next row group. Returns false if there is none.
     fn open_group(&mut self) -> Result<bool> {
         let group = self.next_group;
         let parquet = Arc::clone(self.metadata.metadata());
@@ -137,7 +137,7 @@ impl ParquetRows {
         }
     }
 
-    /// Decodes a batch, or opens a row group; false at the end.
+    /// Decodes a batch, or opens a row group. Returns false at the end.
     fn decode(&mut self) -> Result<bool> {
         if let Some(batches) = &mut self.batches {
             let next = catch_panics(|| {

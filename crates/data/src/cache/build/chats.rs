@@ -1,6 +1,4 @@
-//! Chats of a source: each row is one, or as many as a tree has answers.
-//!
-//! It deliberately keeps every chat whole: cutting to a row's length is the dataset's.
+//! Chats of a source: one per row, or one per assistant message of a tree. The dataset truncates them.
 
 use tokenizer::{ChatTemplate, Encoded, Message, Tokenizer};
 

@@ -1,6 +1,4 @@
-//! Documents of a source: long ones in pieces, tokenised in batches over all cores.
-//!
-//! It deliberately adds no special token: what stands around a document is the dataset's choice.
+//! Documents of a source, long ones in chunks, tokenized in batches over all cores. The dataset adds special tokens.
 
 use std::sync::mpsc::SyncSender;
 
@@ -19,7 +17,7 @@ use crate::source::{BytesRead, TextDocument, file_format};
 use crate::source_rows::{SourceRows, convert_row, detect_format};
 use crate::spec::SourceSpec;
 
-/// A piece of a document; the last one carries what the document ends with.
+/// A chunk of a document; the last chunk contains the end of the sample.
 struct Chunk {
     text: String,
     end: Option<SampleEnd>,
@@ -34,7 +32,7 @@ pub(super) fn run(
 ) -> Result<RowCounter> {
     let tokenizer = options.tokenizer;
     let counter = RowCounter::new(spec, options);
-    // With `where`, a line is a row with the one column `text`.
+    // With `where`, a line is a row with the single column `text`.
     let plain = is_plain_text(spec)? && spec.filter.is_none();
     writer.summary.plain_text = plain;
     pipeline(
@@ -45,7 +43,7 @@ pub(super) fn run(
             } else {
                 read_documents(spec, counter, read, &mut batcher)?
             };
-            // A closed pipe has its reason on the other side.
+            // If the channel is closed, the other side reports the error.
             let _ = batcher.flush();
             Ok(counter)
         },
@@ -80,7 +78,7 @@ fn write_batch(batch: &[Chunk], tokenizer: &Tokenizer, writer: &mut Writer) -> R
     Ok(())
 }
 
-/// Fills batches and sends them.
+/// Collects chunks into batches and sends them.
 struct Batcher<'a> {
     sender: &'a SyncSender<Vec<Chunk>>,
     tokenizer: &'a Tokenizer,
@@ -104,7 +102,7 @@ impl Batcher<'_> {
     }
 }
 
-/// A file is a document.
+/// Reads plain text: a file is a document.
 fn read_texts(
     spec: &SourceSpec,
     mut counter: RowCounter,
@@ -141,7 +139,7 @@ fn read_texts(
     counter.finish()
 }
 
-/// A row is a document.
+/// Reads rows: a row is a document.
 fn read_documents(
     spec: &SourceSpec,
     mut counter: RowCounter,
@@ -159,11 +157,11 @@ fn read_documents(
             return Ok(counter);
         }
     }
-    counter.leave_out(rows.n_filtered());
+    counter.add_filtered(rows.n_filtered());
     counter.finish()
 }
 
-/// None if nobody listens any more.
+/// Adds one document. Returns `None` if the channel is closed.
 fn add_document(text: String, location: Location, batcher: &mut Batcher<'_>) -> Result<Option<()>> {
     let hash = crate::rows::text_hash(&text);
     let end = SampleEnd { location, hash, group: hash, n_bytes: text.len() as u64 };

@@ -1,7 +1,7 @@
-//! Conversations of a source: read on one thread, rendered and tokenised over all cores, written in the file's order.
+//! Conversations of a source: read on one thread, rendered and tokenized on all cores, written in the order of the file.
 //!
-//! What a row gives, and how that is encoded and written, is each [`Example`]'s own. It deliberately keeps every text whole:
-//! cutting and dropping are the dataset's.
+//! Each kind of [`Example`] implements reading, encoding and writing. Texts are stored in full; the dataset truncates and
+//! drops them.
 
 use std::sync::mpsc::SyncSender;
 
@@ -21,34 +21,34 @@ use crate::source::{BytesRead, Row};
 use crate::source_rows::{SourceRows, convert_row, detect_format};
 use crate::spec::SourceSpec;
 
-/// What rows are made into: a chat, a pair, a text of a pool, a prompt.
+/// An example built from a row: a chat, a pair, a labelled text or a prompt.
 pub(super) trait Example: Sized + Send + Sync {
-    /// What a stage calls it.
+    /// Kind of sample in a recipe.
     const KIND: SampleKind;
-    /// Its ids, before they are written.
+    /// Ids of the example with their roles.
     type Encoded: Send;
 
-    /// What a row gives; the counter notes what it doesn't give.
+    /// Examples of a row. The counter counts rows without any.
     fn from_row(
         row_format: &RowFormat,
         row: &Row,
         counter: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem>;
 
-    /// Where it stands.
+    /// Location of the row.
     fn location(&self) -> &Location;
 
-    /// Bytes of its texts, by which batches are filled.
+    /// Bytes of the texts.
     fn n_bytes(&self) -> usize;
 
-    /// Its ids.
+    /// Renders and tokenizes the texts.
     fn encode(
         &self,
         tokenizer: &Tokenizer,
         template: &ChatTemplate,
     ) -> tokenizer::Result<Self::Encoded>;
 
-    /// Writes its samples.
+    /// Writes the samples.
     fn write(&self, encoded: &Self::Encoded, writer: &mut Writer) -> Result<()>;
 }
 
@@ -62,7 +62,7 @@ pub(super) fn run<U: Example>(
     on_batch: &mut dyn FnMut(&Writer),
 ) -> Result<RowCounter> {
     let tokenizer = options.tokenizer;
-    // Rows that cannot be read are counted by the reader, those that cannot be encoded here.
+    // Rows that cannot be read are counted by the reader, rows that cannot be encoded here.
     let mut encoding = RowCounter::new(spec, options);
     let counter = RowCounter::new(spec, options);
     let encode = |example: &U| {
@@ -111,8 +111,8 @@ fn read_examples<U: Example>(
             }
         }
     }
-    counter.leave_out(rows.n_filtered());
-    // A closed pipe has its reason on the other side.
+    counter.add_filtered(rows.n_filtered());
+    // If the channel is closed, the other side reports the error.
     let _ = send(sender, &mut batch);
     Ok(counter)
 }
@@ -129,7 +129,7 @@ pub(super) fn text_bytes(messages: &[Message]) -> usize {
     messages.iter().map(|message| message.content.len()).sum()
 }
 
-/// Each token's role, and whether it is a target.
+/// Role byte of each token, with the loss mask bit.
 pub(super) fn role_bytes(encoded: &Encoded) -> Vec<u8> {
     let byte = |(role, target): (&Option<Role>, &bool)| {
         role_of(*role) as u8 | if *target { LOSS_MASK_BIT } else { 0 }

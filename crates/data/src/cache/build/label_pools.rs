@@ -1,6 +1,4 @@
-//! Texts that pairs are drawn from: each row that fits one side becomes one sample, with its side beside it.
-//!
-//! It deliberately draws nothing: which texts are held out must be known first, and that is the dataset's.
+//! Labelled texts: each row that matches one label becomes one sample. The dataset splits them first, then draws pairs.
 
 use tokenizer::{ChatTemplate, Encoded, Tokenizer};
 
@@ -14,7 +12,7 @@ use crate::row_problem::RowProblem;
 use crate::rows::{Label, PoolEntry, PoolText, RowFormat, chat_hash, text_hash};
 use crate::source::Row;
 
-/// The text of one row.
+/// Labelled text of one row.
 pub(super) struct LabelledExample {
     location: Location,
     label: Label,
@@ -65,7 +63,7 @@ impl Example for LabelledExample {
         writer.end_sample(&SampleEnd {
             location: self.location.clone(),
             hash: chat_hash(&self.text.messages),
-            // Rows with the same text are held out together, whichever side they are on.
+            // Rows with the same text are in the same split, whatever their labels.
             group: text_hash(&self.text.text),
             n_bytes: self.n_bytes() as u64,
         })

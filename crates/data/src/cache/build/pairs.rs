@@ -1,7 +1,7 @@
-//! Pairs of a source: each row becomes two samples, the chosen text and, behind it, the rejected one.
+//! Pairs of a source: each row becomes two samples, the chosen text followed by the rejected text.
 //!
-//! Both are encoded by [`tokenizer::Tokenizer::encode_for_scoring`], which is also what scores a text later. It
-//! deliberately keeps every pair whole: cutting and dropping are the dataset's.
+//! Both are encoded by [`tokenizer::Tokenizer::encode_for_scoring`], which also encodes the texts that are scored later.
+//! The dataset truncates and drops pairs.
 
 use tokenizer::{ChatTemplate, Encoded, Tokenizer};
 
@@ -43,7 +43,7 @@ impl Example for PairExample {
         self.pair.iter().map(|messages| text_bytes(messages)).sum()
     }
 
-    /// Both texts or neither: a pair is never written by halves.
+    /// Encodes both texts or fails, so that no half of a pair is written.
     fn encode(
         &self,
         tokenizer: &Tokenizer,
@@ -57,7 +57,7 @@ impl Example for PairExample {
     fn write(&self, encoded: &[Encoded; 2], writer: &mut Writer) -> Result<()> {
         let hashes = self.pair.each_ref().map(|messages| chat_hash(messages));
         writer.write_margin(self.margin.unwrap_or(0.0))?;
-        // A pair is held out as a whole, whatever else its texts stand in.
+        // Both texts of a pair are in the same split, whatever other pairs contain them.
         let group = text_hash(&format!("{:016x}{:016x}", hashes[0], hashes[1]));
         for ((messages, encoded), hash) in self.pair.iter().zip(encoded).zip(hashes) {
             writer.write_tokens(&encoded.ids)?;

@@ -1,6 +1,5 @@
-//! Prompts of a source: each row becomes one sample, the conversation up to where the assistant's words begin.
-//!
-//! It deliberately cuts nothing: a prompt that is too long is dropped by the dataset, whole.
+//! Prompts of a source: each row becomes one sample, the conversation up to the start of the assistant message.
+//! The dataset drops prompts that are too long.
 
 use tokenizer::{ChatTemplate, Encoded, Message, Tokenizer};
 
@@ -14,7 +13,7 @@ use crate::row_problem::RowProblem;
 use crate::rows::{RowFormat, chat_hash};
 use crate::source::Row;
 
-/// The prompt of one row.
+/// Prompt of one row.
 pub(super) struct PromptExample {
     location: Location,
     messages: Vec<Message>,

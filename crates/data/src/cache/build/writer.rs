@@ -1,6 +1,4 @@
-//! Writes the columns of one source as they grow; nothing of a source stays in memory.
-//!
-//! It deliberately finishes nothing by itself: without `finish` no cache appears.
+//! Writes the columns of one source to disk, sample by sample. Only `finish` makes the cache visible.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,7 +18,7 @@ use crate::rows::Label;
 use crate::source::file_format;
 use crate::spec::SourceSpec;
 
-/// What a finished sample adds to the columns besides its tokens.
+/// Values of a finished sample besides its tokens.
 pub(super) struct SampleEnd {
     pub(super) location: Location,
     pub(super) hash: u64,
@@ -35,15 +33,15 @@ pub(super) struct Writer {
     offsets: Column,
     hashes: Column,
     locations: Column,
-    /// Marks, groups and spans.
+    /// Roles, groups and target spans.
     chats: Option<[Column; 3]>,
-    /// Which side of a pair each text is for, where pairs are drawn.
+    /// Label of each text, if pairs are drawn.
     labels: Option<Column>,
-    /// How much better each pair's chosen text is, where the recipe names a column for it.
+    /// Margin of each pair, if the recipe names a column for it.
     margins: Option<Column>,
     files: Vec<PathBuf>,
     scratch: Vec<u8>,
-    /// Tokens when the last sample ended.
+    /// Number of tokens at the end of the last sample.
     ended_at: u64,
     pub(super) summary: SourceSummary,
 }
@@ -107,7 +105,7 @@ impl Writer {
         self.tokens.write(&self.scratch)
     }
 
-    /// A chat's roles and targets, whole.
+    /// Writes the roles and the loss mask of a whole chat.
     pub(super) fn write_roles(&mut self, role_bytes: &[u8]) -> Result<()> {
         if let Some([column, _, spans]) = &mut self.chats {
             column.write(role_bytes)?;
@@ -116,17 +114,17 @@ impl Writer {
         Ok(())
     }
 
-    /// The side of a text that pairs are drawn from.
+    /// Writes the label of a text, if pairs are drawn.
     pub(super) fn write_label(&mut self, label: Label) -> Result<()> {
         self.labels.as_mut().map_or(Ok(()), |column| column.write(&[label as u8]))
     }
 
-    /// By how much a pair's chosen text is the better one.
+    /// Writes the margin of a pair, if the recipe names a column for it.
     pub(super) fn write_margin(&mut self, margin: f32) -> Result<()> {
         self.margins.as_mut().map_or(Ok(()), |column| column.write(&margin.to_le_bytes()))
     }
 
-    /// Whether no token came since the last sample ended.
+    /// Whether the current sample has no token.
     pub(super) fn sample_is_empty(&self) -> bool {
         self.ended_at == self.summary.n_tokens
     }
@@ -170,14 +168,14 @@ impl Writer {
         let final_dir = self.dir.final_dir().to_path_buf();
         match self.dir.commit(json!({ "inputs": inputs, "summary": self.summary })) {
             Ok(_) => Ok(()),
-            // Another process was quicker with the same inputs; its cache is as good as ours.
+            // Another process was faster with the same inputs; its cache is equally valid.
             Err(_) if fsio::verify_dir(&final_dir).is_ok() => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// One file of the cache, with the path that it will have for messages.
+/// One file of the cache, with its final path for messages.
 struct Column {
     file: fsio::HashingFile,
     path: PathBuf,
