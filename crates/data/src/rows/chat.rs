@@ -14,10 +14,7 @@ type Checked<T> = std::result::Result<T, RowProblem>;
 
 /// A chat of two messages: a prompt and its completion.
 pub(crate) fn prompt_and_completion(prompt: String, completion: String) -> Vec<Message> {
-    vec![
-        Message { role: Role::User, content: prompt },
-        Message { role: Role::Assistant, content: completion },
-    ]
+    vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, completion)]
 }
 
 /// An instruction and its input as one text, separated by an empty line. The input may be missing or empty.
@@ -85,7 +82,7 @@ fn message(index: usize, value: &Value) -> Checked<Message> {
         })?,
         None => return Err(bad(format!("has no `{content_key}`"))),
     };
-    Ok(Message { role, content })
+    Ok(Message::new(role, content))
 }
 
 const KNOWN_ROLES: &str = "system, user, assistant, tool";

@@ -74,7 +74,7 @@ impl Walk {
             }
         };
         let group = *self.group.get_or_insert_with(|| text_hash(content));
-        self.path.push(Message { role, content: content.to_owned() });
+        self.path.push(Message::new(role, content));
         if role == Role::Assistant {
             if self.chats.len() >= limits::TREE_PATHS {
                 return Err(RowProblem::TooMany {
