@@ -5,6 +5,7 @@ mod batch;
 mod cache;
 mod conversations;
 mod dataset;
+mod dialogue;
 mod error;
 mod formats;
 mod labelled_texts;
@@ -25,6 +26,7 @@ pub use dataset::{
     Dataset, DatasetCounts, DrawnPairCounts, Holdout, InspectedRow, IssueKind, RunOptions,
     SampleIssue, Segment,
 };
+pub use dialogue::Dialogue;
 pub use error::{Error, Result};
 pub use formats::format_of;
 pub use labelled_texts::{LabelledText, labelled_texts};

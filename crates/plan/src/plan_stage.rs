@@ -75,7 +75,7 @@ pub(crate) fn plan_stage(
     let merges_start = starting_point.is_adapter && !continues;
     model::check_fit(loaded, &config, &tokenizer, name, &keys)?;
     replicas::check(loaded, name, &stage, &keys)?;
-    let prepared = prepare(request, paths, name, &keys, &tokenizer, watch)?;
+    let prepared = prepare(loaded, request, paths, name, &keys, &tokenizer, watch)?;
     let dataset = dataset(loaded, name, &keys, &prepared)?;
     check_targets(loaded, name, &keys, &dataset)?;
     if let Stage::Dpo(dpo) = &mut stage
@@ -163,6 +163,7 @@ fn stage_tokenizer(
 }
 
 fn prepare(
+    loaded: &Loaded,
     request: &Request,
     paths: &Paths,
     name: &str,
@@ -184,7 +185,7 @@ fn prepare(
     };
     let content = match keys.samples.kind() {
         SampleKind::Documents => Content::Documents,
-        SampleKind::Chats => Content::Chats(template()?),
+        SampleKind::Chats => Content::Chats(template()?, keys.samples.chat_targets()),
         SampleKind::Pairs => Content::Pairs(template()?),
         SampleKind::Prompts => Content::Prompts(template()?),
     };
@@ -194,6 +195,7 @@ fn prepare(
         content,
         on_bad_row: keys.on_bad_row,
         max_bad_rows: keys.max_bad_rows,
+        check_prompts: loaded.recipe.checks.prompt_ids,
     };
     Ok(data::prepare(&specs, &options, &mut |progress| watch.tokenizing(name, progress))?)
 }
@@ -217,7 +219,7 @@ fn dataset(
     };
     match keys.samples {
         Samples::Documents { packing } => Ok(Dataset::pretrain(prepared, &options, packing)?),
-        Samples::Chats { packing, overlong } => {
+        Samples::Chats { packing, overlong, targets: _ } => {
             Ok(Dataset::sft(prepared, &options, packing, overlong)?)
         }
         Samples::ScoredPairs { overlong } => Ok(Dataset::pairs(prepared, &options, overlong)?),

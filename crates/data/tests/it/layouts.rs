@@ -25,7 +25,12 @@ fn show_chats(cache: &std::path::Path, spec: SourceSpec) -> data::Result<String>
         "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}{{ '<|im_end|>' }}{% endfor %}",
     )
     .unwrap();
-    let prepared = prepared(cache, &[spec], &tokenizer, Content::Chats(&template))?;
+    let prepared = prepared(
+        cache,
+        &[spec],
+        &tokenizer,
+        Content::Chats(&template, recipe::ChatTargets::default()),
+    )?;
     let dataset = Dataset::sft(&prepared, &run(4000, 1, 1.0), false, Overlong::Cut)?;
     let mut lines: Vec<(u64, String)> = Vec::new();
     for row in 0..dataset.n_run_rows() {
@@ -326,8 +331,13 @@ fn real_files_of_every_layout() {
         "instruct-tiny.json",
     ] {
         let spec = SourceSpec::file(data.join("sft").join(name));
-        let prepared =
-            prepared(cache.path(), &[spec], &tokenizer, Content::Chats(&template)).unwrap();
+        let prepared = prepared(
+            cache.path(),
+            &[spec],
+            &tokenizer,
+            Content::Chats(&template, recipe::ChatTargets::default()),
+        )
+        .unwrap();
         let dataset = Dataset::sft(&prepared, &run(1024, 4, 1.0), true, Overlong::Cut).unwrap();
         let counts = dataset.counts();
         told.push_str(&format!(

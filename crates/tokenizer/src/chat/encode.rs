@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::chat_encoder::{ChatEncoder, Token, no_end};
 use super::locate::{locate_last_turn, locate_turns};
+use super::message_fields::rendered_fields;
 use super::template::MessageView;
 use super::{AssistantTurn, ChatTemplate, Conversation, Encoded, Message, Role, TemplateTokens};
 use crate::{Error, Result, Tokenizer};
@@ -23,9 +24,15 @@ impl Tokenizer {
         template: &ChatTemplate,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let Conversation { messages, tools } = conversation.into();
+        let conversation = conversation.into();
+        let messages = rendered_fields(template, conversation)?;
         let messages: Vec<MessageView<'_>> = messages.iter().map(MessageView::of).collect();
-        template.render_messages(&messages, tools, &self.template_tokens(), add_generation_prompt)
+        template.render_messages(
+            &messages,
+            conversation.tools,
+            &self.template_tokens(),
+            add_generation_prompt,
+        )
     }
 
     /// Token ids of a conversation, with the assistant's turns as targets.
@@ -44,7 +51,9 @@ impl Tokenizer {
         template: &ChatTemplate,
     ) -> Result<Encoded> {
         let conversation = conversation.into();
-        let messages = conversation.messages;
+        let messages = rendered_fields(template, conversation)?;
+        let messages = messages.as_ref();
+        let conversation = Conversation { messages, tools: conversation.tools };
         if messages.is_empty() {
             return Err(Error::Conversation {
                 reason: "the conversation has no messages".to_owned(),
@@ -67,7 +76,9 @@ impl Tokenizer {
         template: &ChatTemplate,
     ) -> Result<Encoded> {
         let conversation = conversation.into();
-        let messages = conversation.messages;
+        let messages = rendered_fields(template, conversation)?;
+        let messages = messages.as_ref();
+        let conversation = Conversation { messages, tools: conversation.tools };
         let Some((Message { role: Role::Assistant, .. }, context)) = messages.split_last() else {
             let reason = "the last message is not the assistant's".to_owned();
             return Err(Error::Conversation { reason });
@@ -141,7 +152,10 @@ impl Tokenizer {
         conversation: Conversation<'_>,
         template: &ChatTemplate,
     ) -> Result<Vec<(u32, Option<Role>)>> {
-        let Conversation { messages, tools } = conversation;
+        let tools = conversation.tools;
+        let messages = rendered_fields(template, conversation)?;
+        let messages = messages.as_ref();
+        let conversation = Conversation { messages, tools };
         self.check_fields(conversation)?;
         let text = self.render_chat(conversation, template, true)?;
         let answered = [messages, &[Message::new(Role::Assistant, ANSWER)]].concat();
@@ -217,6 +231,34 @@ impl Tokenizer {
             turns: vec![AssistantTurn { message: 1, prompt_len, targets: prompt_len..ids.len() }],
             ids,
         })
+    }
+
+    /// Checks that each turn of `encoded` continues the ids that the model gets as its prompt at
+    /// generation.
+    ///
+    /// # Errors
+    /// [`Error::PromptIds`] with both lists of ids.
+    pub fn check_prompts<'a>(
+        &self,
+        conversation: impl Into<Conversation<'a>>,
+        template: &ChatTemplate,
+        encoded: &Encoded,
+    ) -> Result<()> {
+        let conversation = conversation.into();
+        // The first message has no prompt.
+        for turn in encoded.turns.iter().filter(|turn| turn.message > 0) {
+            let prompt = self.encode_prompt(conversation.first(turn.message), template)?;
+            let row = encoded.ids.get(..turn.targets.start).unwrap_or_default();
+            if prompt != row {
+                return Err(Error::PromptIds {
+                    name: template.name().to_owned(),
+                    message: turn.message,
+                    prompt,
+                    row: row.to_vec(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Refuses special tokens in tools and in the fields of messages.

@@ -8,6 +8,7 @@ mod encode;
 mod encoded;
 mod jinja;
 mod locate;
+mod message_fields;
 mod python_json;
 mod strftime;
 mod template;

@@ -40,7 +40,7 @@ impl Example for PairExample {
     }
 
     fn n_bytes(&self) -> usize {
-        self.pair.iter().map(|messages| text_bytes(messages)).sum()
+        self.pair.iter().map(|messages| text_bytes(&messages.messages)).sum()
     }
 
     /// Encodes both texts or fails, so that no half of a pair is written.
@@ -62,7 +62,8 @@ impl Example for PairExample {
         for ((messages, encoded), hash) in self.pair.iter().zip(encoded).zip(hashes) {
             writer.write_tokens(&encoded.ids)?;
             writer.write_roles(&role_bytes(encoded))?;
-            let (location, n_bytes) = (self.location.clone(), text_bytes(messages) as u64);
+            let (location, n_bytes) =
+                (self.location.clone(), text_bytes(&messages.messages) as u64);
             writer.end_sample(&SampleEnd { location, hash, group, n_bytes })?;
         }
         Ok(())
