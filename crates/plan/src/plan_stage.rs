@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use arch::ModelConfig;
-use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceSpec};
+use data::{
+    Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceReport, SourceSpec,
+};
 use recipe::{Loaded, SampleKind, Samples, StageKeys, StageSection};
 use tokenizer::Tokenizer;
 
@@ -81,7 +83,7 @@ pub(crate) fn plan_stage(
     let optimizer_state = state_bytes(optimizer, shapes);
     model::check_fit(loaded, &config, &tokenizer, name, &keys)?;
     replicas::check(loaded, name, &stage, &keys)?;
-    let prepared = prepare(loaded, request, paths, name, &keys, &tokenizer, watch)?;
+    let (prepared, sources) = prepare(loaded, request, paths, name, &keys, &tokenizer, watch)?;
     let dataset = dataset(loaded, name, &keys, &prepared)?;
     check_targets(loaded, name, &keys, &dataset)?;
     if let Stage::Dpo(dpo) = &mut stage
@@ -105,6 +107,7 @@ pub(crate) fn plan_stage(
         config,
         tokenizer,
         sample_kind,
+        sources,
         max_steps: dataset.n_steps(),
         dataset,
         keys: keys.train.clone(),
@@ -176,7 +179,7 @@ fn prepare(
     keys: &StageKeys<'_>,
     tokenizer: &Tokenizer,
     watch: &mut dyn Watch,
-) -> Result<Prepared> {
+) -> Result<(Prepared, Vec<SourceReport>)> {
     let specs = keys
         .data
         .iter()
@@ -203,7 +206,17 @@ fn prepare(
         max_bad_rows: keys.max_bad_rows,
         check_prompts: loaded.recipe.checks.prompt_ids,
     };
-    Ok(data::prepare(&specs, &options, &mut |progress| watch.tokenizing(name, progress))?)
+    let prepared =
+        data::prepare(&specs, &options, &mut |progress| watch.tokenizing(name, progress))?;
+    let mut sources = Vec::with_capacity(specs.len());
+    for spec in &specs {
+        sources.extend(data::describe_source(
+            spec,
+            keys.samples.kind(),
+            tokenizer.chat_template(),
+        )?);
+    }
+    Ok((prepared, sources))
 }
 
 fn dataset(

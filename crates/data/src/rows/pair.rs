@@ -98,10 +98,11 @@ fn field_value(
     reader: &MessageReader,
     columns: &Map<String, Value>,
 ) -> Checked<FieldValue> {
-    if let Field::Column(name) = field
-        && let value @ (Value::Array(_) | Value::Object(_)) = text::column(name, columns)?
-    {
-        return reader.messages(name, value).map(FieldValue::Messages);
+    if let Field::Column(name) = field {
+        let value = text::column(name, columns)?;
+        if value.is_object() || value.get(0).is_some_and(Value::is_object) {
+            return reader.messages(name, value).map(FieldValue::Messages);
+        }
     }
     field.read(columns).map(FieldValue::Text)
 }

@@ -348,7 +348,7 @@ proptest! {
 
     #[test]
     fn chats_are_packed_whole_and_once(
-        lengths in prop::collection::vec((1_usize..30, 0_usize..30), 1..40),
+        lengths in prop::collection::vec((1_usize..30, 1_usize..30), 1..40),
         sequence_length in 60_usize..120,
         packing in any::<bool>(),
         cut in any::<bool>(),

@@ -22,7 +22,7 @@ pub(crate) fn rendered_fields<'a>(
     let not_rendered = |field: &str| {
         Err(Error::FieldNotRendered { name: template.name().to_owned(), field: field.to_owned() })
     };
-    let reads = |field: &str| template.source().contains(field);
+    let reads = |field: &str| template.reads(field);
     if !conversation.tools.is_empty() && !reads("tools") {
         return not_rendered("tools");
     }

@@ -90,7 +90,7 @@ pub struct Conversation<'a> {
     pub tools: &'a [Value],
 }
 
-impl<'a> Conversation<'a> {
+impl Conversation<'_> {
     /// The first `n` messages with the same tools.
     #[must_use]
     pub fn first(self, n: usize) -> Self {

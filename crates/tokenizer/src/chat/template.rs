@@ -54,7 +54,7 @@ impl<'a> MessageView<'a> {
         Self { role: message.role, content: &message.content, fields: &message.fields }
     }
 
-    fn to_json(&self) -> serde_json::Value {
+    fn to_json(self) -> serde_json::Value {
         let mut json = json!({"role": self.role.as_str(), "content": self.content});
         if let Some(object) = json.as_object_mut() {
             // Templates test an absent content for null, so it stays one.
@@ -128,6 +128,12 @@ impl ChatTemplate {
         &self.inner.source
     }
 
+    /// Whether the template may read a field of messages, or a variable such as `tools`: its source
+    /// names it.
+    pub fn reads(&self, field: &str) -> bool {
+        self.source().contains(field)
+    }
+
     /// Source of the time for `strftime_now`.
     pub fn clock(&self) -> Clock {
         self.inner.clock
@@ -147,7 +153,7 @@ impl ChatTemplate {
         tokens: &TemplateTokens,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let messages: Vec<serde_json::Value> = messages.iter().map(MessageView::to_json).collect();
+        let messages: Vec<serde_json::Value> = messages.iter().map(|view| view.to_json()).collect();
         let mut context = json!({
             "messages": messages,
             "tools": (!tools.is_empty()).then_some(tools),

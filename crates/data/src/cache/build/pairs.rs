@@ -55,7 +55,7 @@ impl Example for PairExample {
     }
 
     fn write(&self, encoded: &[Encoded; 2], writer: &mut Writer) -> Result<()> {
-        let hashes = self.pair.each_ref().map(|messages| chat_hash(messages));
+        let hashes = self.pair.each_ref().map(chat_hash);
         writer.write_margin(self.margin.unwrap_or(0.0))?;
         // Both texts of a pair are in the same split, whatever other pairs contain them.
         let group = text_hash(&format!("{:016x}{:016x}", hashes[0], hashes[1]));
