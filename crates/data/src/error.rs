@@ -184,7 +184,7 @@ pub enum Error {
         /// The row.
         location: Location,
         /// The tokenizer's error, with the tokens.
-        source: tokenizer::Error,
+        source: Box<tokenizer::Error>,
     },
     /// The keys of a source contradict each other or the stage.
     #[error("{source_path}: {problem}")]
@@ -300,7 +300,8 @@ impl Error {
                  `where`; up to 5 % are left out and counted"
                     .into(),
             ),
-            Self::TokenizerUse { source } | Self::PromptTokens { source, .. } => source.hint(),
+            Self::TokenizerUse { source } => source.hint(),
+            Self::PromptTokens { source, .. } => source.hint(),
             Self::ReaderFailed => Some("this is a bug in Temper: please report it".into()),
             Self::Fs(source) => source.hint(),
             Self::NoEndToken => Some(

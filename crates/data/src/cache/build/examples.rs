@@ -94,7 +94,8 @@ pub(super) fn run<U: Example>(
                     if n_to_check > 0 {
                         n_to_check -= 1;
                         example.check_prompts(&encoded, tokenizer, template).map_err(|source| {
-                            Error::PromptTokens { location: example.location().clone(), source }
+                            let location = example.location().clone();
+                            Error::PromptTokens { location, source: Box::new(source) }
                         })?;
                     }
                     example.write(&encoded, writer)?;
