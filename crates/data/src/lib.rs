@@ -5,6 +5,7 @@ mod batch;
 mod cache;
 mod conversations;
 mod dataset;
+mod dialogue;
 mod error;
 mod files;
 mod formats;
@@ -16,6 +17,7 @@ mod row_problem;
 mod rows;
 mod saved_dataset;
 mod source;
+mod source_report;
 mod source_rows;
 mod spec;
 mod splits;
@@ -28,6 +30,7 @@ pub use dataset::{
     Dataset, DatasetCounts, DrawnPairCounts, Holdout, InspectedRow, IssueKind, RunOptions,
     SampleIssue, Segment,
 };
+pub use dialogue::Dialogue;
 pub use error::{Error, Result};
 pub use files::{ReadOptions, SourceFiles};
 pub use formats::format_of;
@@ -37,5 +40,6 @@ pub use paths::{expand, resolve};
 pub use recipe::SampleKind;
 pub use row_problem::RowProblem;
 pub use source::{BytesRead, Row, RowIter, read_rows, read_rows_with};
+pub use source_report::{SourceReport, describe_source};
 pub use spec::SourceSpec;
 pub use texts::{texts, texts_key};

@@ -157,7 +157,10 @@ fn for_each_line(
 ) -> Result<()> {
     let name = file.map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
     let unreadable = |e: &io::Error, place: &str| {
-        Failure::input(format!("{place}: cannot read: {e}"), "the input must be UTF-8 text")
+        Failure::input(
+            format!("{place}: cannot read: {e}"),
+            "the input must be a file of UTF-8 text",
+        )
     };
     let input: Box<dyn BufRead> = match file {
         Some(path) => {

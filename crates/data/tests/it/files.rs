@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
-use data::{Content, Dataset, SourceSpec, prepare};
-use recipe::{OnBadRow, Source};
+use data::{Content, Dataset, SourceSpec};
+use recipe::Source;
 
-use crate::support::{bpe, chars, file, folder, prepared, run, shown};
+use crate::support::{chars, file, folder, prepared, run, shown};
 
 /// A source as a recipe in `folder` describes it.
 fn source(folder: &Path, keys: &str) -> data::Result<SourceSpec> {
@@ -230,15 +230,9 @@ fn numbers_that_are_not_finite_are_missing_values() {
       hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     file(root, "c.jsonl", "{\"text\": \"a\"}\n{\"text\": NaN, x}\n");
-    let options = data::PrepareOptions {
-        cache_dir: &root.join("cache"),
-        tokenizer: &bpe(),
-        content: Content::Documents,
-        on_bad_row: OnBadRow::Stop,
-        max_bad_rows: 0,
-    };
     let spec = source(root, r#"path = "c.jsonl""#).unwrap();
-    let error = prepare(&[spec], &options, &mut |_| {}).unwrap_err().to_string();
+    let ready = prepared(&root.join("cache"), &[spec], &chars(), Content::Documents);
+    let error = ready.unwrap_err().to_string();
     insta::assert_snapshot!(error.replace(&root.display().to_string(), "DIR"), @"DIR/c.jsonl:2: invalid JSON at column 15: key must be a string");
 }
 
