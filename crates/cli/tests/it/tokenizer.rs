@@ -140,17 +140,33 @@ fn train_saves_a_tokenizer_that_encodes() {
     let encode = |dir| place.temper_with_input(&["tokenizer", "encode", dir], "the cat\n").stdout;
     let n_ids = |line: &str| serde_json::from_str::<Vec<u32>>(line).expect("ids").len();
     assert!(n_ids(&encode("out/bpe")) < "the cat".len());
-    assert_snapshot!(place.error(&bpe.concat()), @"");
+    assert_snapshot!(place.error(&bpe.concat()), @"
+    exit 2
+    error: `out/bpe` already exists
+      hint: choose a new directory; nothing is overwritten
+    ");
 
     // Only the training split is read: `z` is not a character of the vocabulary.
     let char =
         [&train[..], &["--kind", "char", "--special-token", "<|endoftext|>", "--to", "out/c"]];
     let trained = place.temper(&char.concat());
-    assert_snapshot!(trained.stdout, @"");
-    assert_snapshot!(place.temper_with_input(&["tokenizer", "encode", "out/c"], "zog").stdout, @"");
+    assert_snapshot!(trained.stdout, @"out/c: 12 tokens");
+    assert_snapshot!(place.temper_with_input(&["tokenizer", "encode", "out/c"], "zog").stdout, @"[1,10,7]");
 
     let error = |args: &[&str]| place.error(&[&train[..], args, &["--to", "x"]].concat());
-    assert_snapshot!(error(&["--kind", "char", "--vocab-size", "300"]), @"");
-    assert_snapshot!(error(&["--kind", "byte-bpe", "--vocab-size", "10"]), @"");
-    assert_snapshot!(place.error(&["tokenizer", "train", "no.txt", "--kind", "char", "--to", "x"]), @"");
+    assert_snapshot!(error(&["--kind", "char", "--vocab-size", "300"]), @"
+    exit 2
+    error: --vocab-size does not apply to --kind char, which has a token per character
+      hint: remove --vocab-size
+    ");
+    assert_snapshot!(error(&["--kind", "byte-bpe", "--vocab-size", "10"]), @"
+    exit 2
+    error: cannot train a tokenizer: `vocab_size` is `10`, but bytes and special tokens need 260
+      hint: set vocab_size to 260 or more
+    ");
+    assert_snapshot!(place.error(&["tokenizer", "train", "no.txt", "--kind", "char", "--to", "x"]), @"
+    exit 2
+    error: no such file or directory: `no.txt`
+      hint: relative paths start at the recipe's directory, `data:` paths at the data directory (--data-dir, TEMPER_DATA, `data_dir`)
+    ");
 }
