@@ -135,6 +135,15 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
+    /// A list of numbers.
+    pub(crate) fn floats(&mut self, key: &str, range: RangeInclusive<f64>) -> Result<Vec<f64>> {
+        let Some(value) = self.value(key) else { return Err(self.missing(key, None)) };
+        let numbers = value.as_array().and_then(|list| {
+            list.iter().map(|number| number.as_f64().filter(|x| range.contains(x))).collect()
+        });
+        numbers.ok_or_else(|| self.wrong_type(key, "a list of numbers above 0", value))
+    }
+
     pub(crate) fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
         match self.value(key) {
             None => Ok(default),
@@ -175,6 +184,16 @@ impl<'a> ConfigReader<'a> {
                     self.scope
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// Reads the strength of a noise that transformers adds in training only. A strength above 0 is noted and not used.
+    pub(crate) fn training_noise(&mut self, key: &str) -> Result<()> {
+        if let Some(strength) = self.float_or_none(key, 0.0..=1e6)?
+            && strength > 0.0
+        {
+            self.note(format!("{key} = {strength} is a training setting and is not used"));
         }
         Ok(())
     }

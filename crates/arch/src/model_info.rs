@@ -38,7 +38,7 @@ impl ModelInfo {
         let dtype = read_dtype(&mut reader)?;
         let vocab_size = reader.size("vocab_size", 1..=limits::VOCABULARY)?;
         let token_ids = TokenIds::read(&mut reader, vocab_size)?;
-        let config = family.read(&mut reader, vocab_size)?;
+        let config = (family.entry().read)(&mut reader, vocab_size)?;
         let Notes { notes, warnings } = reader.finish()?;
         check_size(&config, origin)?;
         Ok(Self { config, architecture, token_ids, dtype, notes, warnings })
@@ -92,7 +92,7 @@ fn read_architecture(reader: &mut ConfigReader, family: Family) -> Result<Archit
         .as_array()
         .map(|list| list.iter().filter_map(Value::as_str).collect())
         .unwrap_or_default();
-    let names = family.names();
+    let names = family.entry();
     match given.as_slice() {
         [name] if names.causal_lm.contains(name) => Ok(Architecture::CausalLm),
         [name] if names.sequence_classifier.contains(name) => Ok(Architecture::SequenceClassifier),

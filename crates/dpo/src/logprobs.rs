@@ -27,8 +27,7 @@ pub(crate) fn answer_logprobs_and_aux_loss(
     let output = model.forward(&tokens);
     let targets_n = Tensor::<1, Int>::from_data(targets.as_slice(), device);
     // The product with the head skips positions without a target.
-    let logprobs =
-        kernels::linear_logprobs(output.hidden_nd(), model.head_weight(), targets_n, 1.0);
+    let logprobs = kernels::linear_logprobs(output.hidden_nd(), model.head(), targets_n, 1.0);
     let mask: Vec<f32> = targets.iter().map(|target| f32::from(u8::from(*target >= 0))).collect();
     let mask_n =
         Tensor::<1>::from_data(TensorData::new(mask, [b * t]), &logprobs.logprobs_n.device());

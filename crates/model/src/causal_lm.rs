@@ -7,6 +7,7 @@ use std::io;
 use arch::{Dtype, ModelConfig};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use kernels::Head;
 use nn::{Input, KvCache, Linear};
 
 use crate::build::{Builder, ParameterSource, SeededInit};
@@ -61,7 +62,7 @@ impl CausalLm {
         &self.config
     }
 
-    /// The weight of the logits, `[v, d]`: the head's, or the token embedding.
+    /// The weight of the head, `[v, d]`: its own, or the token embedding. Losses take [`Self::head`].
     pub fn head_weight(&self) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.weight.val(),
@@ -69,9 +70,22 @@ impl CausalLm {
         }
     }
 
+    /// The output head: weight, factor and soft cap of the logits.
+    pub fn head(&self) -> Head {
+        let weight_vd = self.head_weight();
+        match &self.config {
+            ModelConfig::Decoder(config) => Head {
+                weight_vd,
+                scale: 1.0 / config.logits_scaling,
+                soft_cap: config.final_logit_softcapping,
+            },
+            ModelConfig::Gpt2(_) => weight_vd.into(),
+        }
+    }
+
     /// Hidden states `[.., d]` to logits `[.., v]`.
     pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
-        kernels::linear(hidden, self.head_weight(), None)
+        self.head().logits(hidden)
     }
 
     /// Runs the backbone on token ids, `&TokenBatch`, or on an [`Input`].

@@ -18,6 +18,7 @@ mod lora;
 mod norm;
 mod projection;
 mod rope;
+mod routing;
 mod weight;
 
 pub use adapter::Adapter;
@@ -33,4 +34,5 @@ pub use lora::{DropoutKey, LoraAdapter, LoraDropout, LoraFactor};
 pub use norm::{LayerNorm, RmsNorm};
 pub use projection::{NamedProjection, Projection, fused_linear, pin_dropout, prefixed};
 pub use rope::RopeTables;
+pub use routing::Routing;
 pub use weight::{PackedWeight, Weight};

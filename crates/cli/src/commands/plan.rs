@@ -341,7 +341,7 @@ fn forward_backward(model: &CausalLm, micro: &Batch, device: &Device) {
     let targets_n = Tensor::<1, Int>::from_data(micro.targets.as_slice(), device);
     let hidden_nd = model.forward(&tokens).hidden_nd();
     let count = micro.n_targets as u64;
-    let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
+    let loss = loss::cross_entropy(hidden_nd, model.head(), targets_n, count);
     // The graph must be consumed, or it stays in memory.
     drop(loss.sum.backward());
 }

@@ -208,7 +208,7 @@ pub(super) fn summed_loss(
     let hidden_nd = model.forward(tokens).hidden_nd();
     let device = tokens.ids_bt.device();
     let targets_n = Tensor::<1, Int>::from_data(TensorData::new(targets.to_vec(), [n]), &device);
-    loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets)
+    loss::cross_entropy(hidden_nd, model.head(), targets_n, n_targets)
 }
 
 /// A tensor's values on the host.
