@@ -84,7 +84,6 @@ pub(crate) const REQUIRED_OFF: &[(&str, Off)] = &[
     ("is_encoder_decoder", Off::False),
     ("quantization_config", Off::Null),
     ("compression_config", Off::Null),
-    ("auto_map", Off::Null),
     ("pruned_heads", Off::Empty),
     ("per_layer_config", Off::Empty),
 ];

@@ -155,6 +155,18 @@ impl ModelConfig {
         }
     }
 
+    /// Whether the rotary angles of a token depend on the length of its text, for texts of any length.
+    pub fn rope_depends_on_length(&self) -> bool {
+        let ropes = self.decoder().map(|config| config.ropes.as_slice()).unwrap_or_default();
+        ropes.iter().any(|rope| rope.fixed_up_to().is_some())
+    }
+
+    /// The length at which generation reads a text again, because the keys in its cache were rotated by other frequencies
+    /// than longer texts have. `None`: never.
+    pub fn rereads_at(&self) -> Option<usize> {
+        self.decoder()?.rereads_at()
+    }
+
     /// Number of parameters of the language model that a token uses. All of them in a dense model.
     pub fn n_active_parameters(&self) -> u64 {
         self.as_family().n_active_parameters()

@@ -73,13 +73,13 @@ impl CausalLm {
     /// The output head: weight, factor and soft cap of the logits.
     pub fn head(&self) -> Head {
         let weight_vd = self.head_weight();
-        match &self.config {
-            ModelConfig::Decoder(config) => Head {
+        match self.config.decoder() {
+            Some(config) => Head {
                 weight_vd,
                 scale: 1.0 / config.logits_scaling,
                 soft_cap: config.final_logit_softcapping,
             },
-            ModelConfig::Gpt2(_) => weight_vd.into(),
+            None => weight_vd.into(),
         }
     }
 

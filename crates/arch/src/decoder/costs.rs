@@ -38,7 +38,7 @@ pub(super) fn activations(config: &DecoderConfig, kernel_path: KernelPath) -> Ac
         None => config.intermediate_size as u64,
     };
     ActivationCount {
-        block: block + of_variants(config, kernel_path),
+        block: block + of_variants(config),
         of_norm_weights,
         final_norm: [d, d],
         working: 4 * inner + d,
@@ -62,7 +62,7 @@ fn inner_width(config: &DecoderConfig) -> u64 {
 }
 
 /// What a block of this family holds beyond one of Llama.
-fn of_variants(config: &DecoderConfig, kernel_path: KernelPath) -> u64 {
+fn of_variants(config: &DecoderConfig) -> u64 {
     let d = config.hidden_size as u64;
     let rotated = (config.query_width() + config.key_value_width()) as u64;
     let inner = config.intermediate_size as u64;
@@ -76,10 +76,10 @@ fn of_variants(config: &DecoderConfig, kernel_path: KernelPath) -> u64 {
         NormPlacement::Before => 0,
         NormPlacement::After | NormPlacement::Both => 2 * 3 * d,
     };
-    // The activation of the gate, and both halves as separate tensors. SiLU is part of the CPU kernel.
-    let of_activation = match (config.hidden_act, kernel_path) {
-        (Activation::Silu, KernelPath::Cpu) => 0,
-        _ => 2 * inner,
+    // The activation of the gate, and both halves as separate tensors. SiLU has a kernel for all of it.
+    let of_activation = match config.hidden_act {
+        Activation::Silu => 0,
+        Activation::GeluTanh | Activation::GeluExact | Activation::Relu => 2 * inner,
     };
     let of_scales = if config.residual_multiplier == 1.0 { 0 } else { 2 * d };
     // Gathered inputs, outputs and weighted outputs of a token's experts.

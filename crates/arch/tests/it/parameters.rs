@@ -23,6 +23,23 @@ fn names_and_shapes_are_those_of_the_files() {
         (config!("llama-mlp-bias.json"), config!("llama-mlp-bias.tensors")),
         (config!("gpt2.json"), config!("gpt2.tensors")),
         (config!("qwen3.json"), config!("qwen3.tensors")),
+        (config!("mistral-window.json"), config!("mistral-window.tensors")),
+        (config!("qwen2.json"), config!("qwen2.tensors")),
+        (config!("qwen2-window.json"), config!("qwen2-window.tensors")),
+        (config!("gemma2.json"), config!("gemma2.tensors")),
+        (config!("gemma3.json"), config!("gemma3.tensors")),
+        (config!("gemma3-linear.json"), config!("gemma3-linear.tensors")),
+        (config!("phi3.json"), config!("phi3.tensors")),
+        (config!("phi3-longrope.json"), config!("phi3-longrope.tensors")),
+        (config!("olmo2.json"), config!("olmo2.tensors")),
+        (config!("smollm3.json"), config!("smollm3.tensors")),
+        (config!("granite.json"), config!("granite.tensors")),
+        (config!("mixtral.json"), config!("mixtral.tensors")),
+        (config!("qwen2_moe.json"), config!("qwen2_moe.tensors")),
+        (config!("qwen3_moe.json"), config!("qwen3_moe.tensors")),
+        (config!("qwen3_moe-mixed.json"), config!("qwen3_moe-mixed.tensors")),
+        (config!("llama-longrope.json"), config!("llama-longrope.tensors")),
+        (config!("llama-dynamic.json"), config!("llama-dynamic.tensors")),
     ] {
         let config = read(config);
         assert_eq!(table(&config.parameters()), tensors);
