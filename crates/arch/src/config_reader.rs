@@ -96,6 +96,28 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
+    /// The size under `key`, `None` if it is null, and `default` in files without the key.
+    pub(crate) fn size_or_null(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<usize>,
+        default: usize,
+    ) -> Result<Option<usize>> {
+        let found = self.size_or_none(key, range)?;
+        Ok(found.or((!self.map.contains_key(key)).then_some(default)))
+    }
+
+    /// The number under `key`, `None` if it is null, and `default` in files without the key.
+    pub(crate) fn float_or_null(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<f64>,
+        default: Option<f64>,
+    ) -> Result<Option<f64>> {
+        let found = self.float_or_none(key, range)?;
+        Ok(found.or(default.filter(|_| !self.map.contains_key(key))))
+    }
+
     /// The size under `key` or under `alias`, another name for it that transformers accepts. Both must agree.
     pub(crate) fn size_with_alias(
         &mut self,

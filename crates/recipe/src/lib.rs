@@ -12,6 +12,7 @@
 mod chat_keys;
 mod checks;
 mod column_values;
+mod decoder_model;
 mod depth;
 mod diagnostics;
 mod dpo;
@@ -61,7 +62,7 @@ pub use input_keys::{InputKeys, OnBadRow};
 pub use load::{Loaded, load, parse};
 pub use location::KeyLocation;
 pub use lora::{BaseDtype, LoraKeys};
-pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, Qwen3Model, StartModel};
+pub use model::{Activation, Gpt2Model, ModelSection, StartModel};
 pub use optimizer::{
     AdafactorKeys, AdamwKeys, AdjustLr, MuonAdamw, MuonKeys, Optimizer, OptimizerGroup,
     OptimizerKind,

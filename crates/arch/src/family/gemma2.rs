@@ -25,11 +25,22 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
 /// Width of a head in files that do not state it.
 const HEAD_DIM: HeadDim = HeadDim::Constant(256);
 
-/// Reads what Gemma 2 and 3 share, but for the windows.
+/// The window in files that do not have the key.
+const DEFAULT_WINDOW: usize = 4096;
+const CAP: std::ops::RangeInclusive<f64> = 1e-3..=1e6;
+
+/// The window of blocks that have one.
+pub(super) fn read_window(reader: &mut ConfigReader) -> Result<Option<usize>> {
+    reader.size_or_null("sliding_window", 1..=limits::POSITIONS, DEFAULT_WINDOW)
+}
+
+/// Reads what Gemma 2 and 3 share, but for the windows. `caps` are the soft caps of scores and logits in files that do not
+/// have the keys.
 pub(super) fn read_common(
     reader: &mut ConfigReader,
     vocab_size: usize,
     family: Family,
+    caps: [Option<f64>; 2],
 ) -> Result<DecoderConfig> {
     let keys = CommonKeys {
         head_dim: HEAD_DIM,
@@ -56,8 +67,8 @@ pub(super) fn read_common(
         qkv_bias: bias,
         o_bias: bias,
         attention_scale: AttentionScale::InverseRoot(scalar),
-        attn_logit_softcapping: reader.float_or_none("attn_logit_softcapping", 1e-3..=1e6)?,
-        final_logit_softcapping: reader.float_or_none("final_logit_softcapping", 1e-3..=1e6)?,
+        attn_logit_softcapping: reader.float_or_null("attn_logit_softcapping", CAP, caps[0])?,
+        final_logit_softcapping: reader.float_or_null("final_logit_softcapping", CAP, caps[1])?,
         embedding_multiplier: (common.hidden_size as f64).sqrt(),
         ..common
     })
@@ -84,10 +95,10 @@ pub(super) fn write_common(config: &DecoderConfig, keys: &mut Map<String, Value>
 }
 
 fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
-    let mut config = read_common(reader, vocab_size, Family::Gemma2)?;
-    let window = reader.size_or_none("sliding_window", 1..=limits::POSITIONS)?;
+    let caps = [Some(50.0), Some(30.0)];
+    let mut config = read_common(reader, vocab_size, Family::Gemma2, caps)?;
     let types = LayerTypes {
-        window,
+        window: read_window(reader)?,
         is_sliding: &|layer_idx| layer_idx.is_multiple_of(2),
         hint: "set `sliding_window`",
     };

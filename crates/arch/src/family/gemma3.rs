@@ -29,17 +29,16 @@ const DEFAULT_PATTERN: usize = 6;
 const DEFAULT_LOCAL_THETA: f64 = 10_000.0;
 
 fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
-    let mut config = gemma2::read_common(reader, vocab_size, Family::Gemma3Text)?;
+    let mut config = gemma2::read_common(reader, vocab_size, Family::Gemma3Text, [None; 2])?;
     config.qk_norm = QkNorm::Heads;
     let local_theta = reader.float_or_none("rope_local_base_freq", 1.000_001..=1e15)?;
     if config.ropes.len() == 1 {
         config.ropes.push(RopeParameters::plain(local_theta.unwrap_or(DEFAULT_LOCAL_THETA)));
     }
-    let window = reader.size_or_none("sliding_window", 1..=limits::POSITIONS)?;
     let pattern = reader.size_or_none("sliding_window_pattern", 1..=limits::LAYERS)?;
     let pattern = pattern.unwrap_or(DEFAULT_PATTERN);
     let types = LayerTypes {
-        window,
+        window: gemma2::read_window(reader)?,
         is_sliding: &|layer_idx| !(layer_idx + 1).is_multiple_of(pattern),
         hint: "set `sliding_window`",
     };

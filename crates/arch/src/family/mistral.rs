@@ -17,9 +17,13 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     rereads_longrope: false,
 };
 
+/// The window in files that do not have the key.
+const DEFAULT_WINDOW: usize = 4096;
+
 fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
     let mut config = CommonKeys::of_llama(Family::Mistral).read(reader, vocab_size)?;
-    let window = reader.size_or_none("sliding_window", 1..=limits::POSITIONS)?;
+    let range = 1..=limits::POSITIONS;
+    let window = reader.size_or_null("sliding_window", range, DEFAULT_WINDOW)?;
     config.set_windows(std::iter::repeat(window));
     Ok(ModelConfig::Decoder(config))
 }

@@ -93,18 +93,21 @@ fn unsupported_values_of_decoders() {
     let refused = |text, patches: &[Value]| -> String {
         patches.iter().map(|patch| refused(text, patch)).collect()
     };
+    // A patch of null removes the key, which leaves the default.
+    let mut without = crate::json(config!("gemma2.json"));
+    without["sliding_window"] = Value::Null;
+    let error = ModelInfo::from_json(&without, Path::new("m/config.json")).expect_err("no window");
+    let message = "`layer_types` has sliding_attention, but there is no window";
+    assert_eq!(error.to_string(), format!("m/config.json: {message}"));
     insta::assert_snapshot!(refused(config!("gemma2.json"), &[
         json!({ "hidden_activation": "silu" }),
         json!({ "use_bidirectional_attention": true }),
-        json!({ "sliding_window": null }),
         json!({ "layer_types": ["full_attention", "chunked_attention"] }),
     ]), @r#"
     m/config.json: unsupported value of key `hidden_activation`: `silu`
       hint: supported: gelu_pytorch_tanh
     m/config.json: unsupported value of key `use_bidirectional_attention`: `true`
       hint: only causal attention is supported
-    m/config.json: `layer_types` has sliding_attention, but there is no window
-      hint: set `sliding_window`
     m/config.json: unsupported value of key `layer_types`: `["full_attention","chunked_attention"]`
       hint: supported: full_attention and sliding_attention, one entry for each layer
     "#);
