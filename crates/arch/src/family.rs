@@ -8,6 +8,7 @@ mod llama;
 mod mistral;
 mod mixtral;
 mod olmo2;
+mod olmo3;
 mod phi3;
 mod qwen2;
 mod qwen2_moe;
@@ -83,6 +84,8 @@ families! {
     Phi3(phi3::FAMILY),
     /// Norms after each half of a block, and over whole queries and keys.
     Olmo2(olmo2::FAMILY),
+    /// OLMo 2 with windows in three of four layers.
+    Olmo3(olmo3::FAMILY),
     /// Llama with layers without positions.
     SmolLm3(smollm3::FAMILY),
     /// Llama with multipliers of embeddings, scores, residual stream and logits.

@@ -174,7 +174,8 @@ mod tests {
 
     use arch::ModelConfig;
     use model::CausalLm;
-    use testkit::{Tolerance, assert_close, tiny_gpt2, tiny_llama, values};
+    use nn::TokenBatch;
+    use testkit::{Tolerance, assert_close, tiny_decoders, tiny_gpt2, tiny_llama, values};
 
     use super::Decoder;
 
@@ -183,8 +184,13 @@ mod tests {
         let device = kernels::device("cpu").unwrap();
         let long: Vec<u32> = (0..37).map(|i| (i * 7) % 50).collect();
         let prompts = [&long[..], &long[3..9], &long[..1], &long[5..30]];
-        for config in [tiny_llama(50), tiny_gpt2(50, true)] {
+        let few = [tiny_llama(50), tiny_gpt2(50, true)];
+        for config in few.into_iter().chain(tiny_decoders(50)) {
             let config = ModelConfig::from_json(&config, Path::new("tiny")).unwrap();
+            // Pieces of such a text have other angles than the whole; a prompt is never read in pieces.
+            if config.rope_depends_on_length() {
+                continue;
+            }
             let model = CausalLm::init(&config, 3, &device);
             let (mut whole, expected) = Decoder::prefill(&model, &prompts, 40);
             let next = whole.feed(&[1, 2, 3, 4]);
@@ -194,6 +200,33 @@ mod tests {
                 assert_close("last", &values(&got), &values(&expected), tolerance);
                 let got = pieces.feed(&[1, 2, 3, 4]);
                 assert_close("next", &values(&got), &values(&next), tolerance);
+            }
+        }
+    }
+
+    /// Where Phi-3 changes to the long factors, each row has the hidden state of a pass over its whole text.
+    #[test]
+    fn texts_are_read_again_where_the_factors_change() {
+        let device = kernels::device("cpu").unwrap();
+        let phi3 = tiny_decoders(50).into_iter().find(|keys| keys["model_type"] == "phi3").unwrap();
+        let config = ModelConfig::from_json(&phi3, Path::new("tiny")).unwrap();
+        assert_eq!(config.rereads_at(), Some(9));
+        let model = CausalLm::init(&config, 3, &device);
+        let mut texts = [vec![3, 1, 4, 1, 5], vec![9, 2, 6]];
+        let prompts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        let (mut decoder, _) = Decoder::prefill(&model, &prompts, 20);
+        for step in 0..10_u32 {
+            let ids = [step + 10, step + 30];
+            let hidden = values(&decoder.feed(&ids));
+            for (text, id) in texts.iter_mut().zip(ids) {
+                text.push(id);
+            }
+            for (row, text) in texts.iter().enumerate() {
+                let tokens = TokenBatch::of_rows(text, 1, &device);
+                let whole = values(&model.forward(&tokens).hidden_btd);
+                let last = &whole[whole.len() - 32..];
+                let got = &hidden[row * 32..(row + 1) * 32];
+                assert_close("last", got, last, Tolerance::absolute(1e-5));
             }
         }
     }

@@ -7,6 +7,7 @@
 //! n rows (b × t).
 
 mod adaptable;
+mod auxiliary;
 mod backbone;
 mod build;
 mod causal_lm;
@@ -23,6 +24,7 @@ mod scalar_model;
 
 pub use adaptable::Adaptable;
 pub use arch::Dtype;
+pub use auxiliary::{Auxiliary, ExpertLoad};
 pub use backbone::Backbone;
 pub use build::ParameterSource;
 pub use causal_lm::CausalLm;

@@ -3,6 +3,8 @@
 use burn::tensor::Tensor;
 use nn::Routing;
 
+use crate::{Auxiliary, ExpertLoad};
+
 /// Hidden states, and a loss of the backbone's own if its family has one.
 #[derive(Clone, Debug)]
 pub struct Output {
@@ -19,6 +21,11 @@ impl Output {
     /// Hidden states without a loss.
     pub fn of_hidden(hidden_btd: Tensor<3>) -> Self {
         Self { hidden_btd, aux_loss: None, routing: Vec::new() }
+    }
+
+    /// The model's own loss and the load of its experts.
+    pub fn auxiliary(&self) -> Auxiliary {
+        Auxiliary { loss: self.aux_loss.clone(), expert_load: ExpertLoad::of(&self.routing) }
     }
 
     /// The hidden states of all positions, row after row: `[b · t, d]`.

@@ -74,6 +74,8 @@ families! {
     "phi3" Phi3(Phi3Model),
     /// OLMo 2: norms after each half of a block, and over whole queries and keys.
     "olmo2" Olmo2(Olmo2Model),
+    /// OLMo 3: OLMo 2 with windows in three of four blocks.
+    "olmo3" Olmo3(Olmo3Model),
     /// SmolLM3: Llama with blocks without positions.
     "smollm3" SmolLm3(SmolLm3Model),
     /// Granite: Llama with multipliers of embeddings, scores, residual stream and logits.
@@ -230,6 +232,20 @@ decoder_model! {
     /// A new model of the family `olmo2`. The keys are those of its config.json.
     Olmo2Model {
         head_dim: Divided, rms_norm_eps: "eps_5", rope_theta: "theta_1e4", tie_word_embeddings: "no";
+        /// Whether the attention projections have biases.
+        #[serde(default)]
+        attention_bias: bool,
+    }
+}
+
+decoder_model! {
+    /// A new model of the family `olmo3`. The keys are those of its config.json.
+    Olmo3Model {
+        head_dim: Divided, rms_norm_eps: "eps_5", rope_theta: "theta_5e5", tie_word_embeddings: "no";
+        /// Number of tokens that a token attends to in blocks with a window, itself included.
+        #[serde(default = "default_window")]
+        #[schemars(range(min = 1, max = 16_777_216))]
+        sliding_window: usize,
         /// Whether the attention projections have biases.
         #[serde(default)]
         attention_bias: bool,
@@ -511,6 +527,10 @@ fn eps_6() -> f64 {
 
 fn theta_1e4() -> f64 {
     10_000.0
+}
+
+fn theta_5e5() -> f64 {
+    500_000.0
 }
 
 fn theta_1e6() -> f64 {

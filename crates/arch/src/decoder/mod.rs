@@ -8,7 +8,7 @@ mod keys;
 mod layer_types;
 mod parameters;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::cost::{ActivationCount, KernelPath};
 use crate::family::{Activation, Family};
@@ -211,6 +211,22 @@ impl DecoderConfig {
     /// The one window of all blocks that have one.
     pub(crate) fn window(&self) -> Option<usize> {
         self.layers.iter().find_map(|layer| layer.window)
+    }
+
+    /// Gives blocks with full attention the first rotary embedding, and those with a window the second.
+    pub(crate) fn rotate_by_layer_type(&mut self) {
+        for layer in &mut self.layers {
+            layer.rope = Some(usize::from(layer.window.is_some()));
+        }
+    }
+
+    /// Writes `rope_parameters` with an entry for each type of layer.
+    pub(crate) fn write_ropes_by_layer_type(&self, keys: &mut Map<String, Value>) {
+        if let [full, sliding] = self.ropes.as_slice() {
+            let (full, sliding) = (full.to_json(), sliding.to_json());
+            let both = json!({ "full_attention": full, "sliding_attention": sliding });
+            keys.insert("rope_parameters".to_owned(), both);
+        }
     }
 
     /// Sets the window of each block.

@@ -44,18 +44,12 @@ fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
     };
     let windows = read_layer_types(reader, config.layers.len(), &types)?;
     config.set_windows(windows);
-    for layer in &mut config.layers {
-        layer.rope = Some(usize::from(layer.window.is_some()));
-    }
+    config.rotate_by_layer_type();
     Ok(ModelConfig::Decoder(config))
 }
 
 fn write(config: &DecoderConfig, keys: &mut Map<String, Value>) {
     gemma2::write_common(config, keys);
     keys.insert("use_bidirectional_attention".to_owned(), json!(false));
-    if let [full, sliding] = config.ropes.as_slice() {
-        let both =
-            json!({ "full_attention": full.to_json(), "sliding_attention": sliding.to_json() });
-        keys.insert("rope_parameters".to_owned(), both);
-    }
+    config.write_ropes_by_layer_type(keys);
 }

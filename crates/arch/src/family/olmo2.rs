@@ -17,16 +17,27 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     rereads_longrope: false,
 };
 
-fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
-    let common = CommonKeys::of_llama(Family::Olmo2).read(reader, vocab_size)?;
+/// Reads what OLMo 2 and 3 share, but for the windows.
+pub(super) fn read_common(
+    reader: &mut ConfigReader,
+    vocab_size: usize,
+    family: Family,
+) -> Result<DecoderConfig> {
+    let has_rope_by_layer_type = family == Family::Olmo3;
+    let keys = CommonKeys { has_rope_by_layer_type, ..CommonKeys::of_llama(family) };
+    let common = keys.read(reader, vocab_size)?;
     let bias = reader.flag("attention_bias", false)?;
-    Ok(ModelConfig::Decoder(DecoderConfig {
+    Ok(DecoderConfig {
         norm_placement: NormPlacement::After,
         qk_norm: QkNorm::Whole,
         qkv_bias: bias,
         o_bias: bias,
         ..common
-    }))
+    })
+}
+
+fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
+    read_common(reader, vocab_size, Family::Olmo2).map(ModelConfig::Decoder)
 }
 
 fn write(config: &DecoderConfig, keys: &mut Map<String, Value>) {

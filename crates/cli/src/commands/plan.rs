@@ -68,13 +68,19 @@ fn stages(plan: &Plan, seconds: &[Option<f64>]) -> String {
     table::columns(&rows, &[1, 3, 4, 5, 6, 7])
 }
 
-/// Parameters that are trained, and of how many where that is not all.
+/// Parameters that are trained, of how many where that is not all, and how many a token uses in a mixture of experts.
 fn parameters(stage: &StagePlan) -> String {
-    let trained = table::millions(stage.cost.n_trained);
-    if stage.cost.n_trained == stage.cost.n_parameters {
-        return trained;
+    let cost = &stage.cost;
+    let trained = table::millions(cost.n_trained);
+    let text = if cost.n_trained == cost.n_parameters {
+        trained
+    } else {
+        format!("{trained} of {}", table::millions(cost.n_parameters))
+    };
+    match cost.n_idle {
+        0 => text,
+        n_idle => format!("{text}, {} active", table::millions(cost.n_parameters - n_idle)),
     }
-    format!("{trained} of {}", table::millions(stage.cost.n_parameters))
 }
 
 /// Every product of batch sizes: tokens of a step, and the rows that make them.

@@ -1,6 +1,6 @@
 //! Replays of the committed reference vectors.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use evaluate::{Report, verify};
 use serde_json::{Value, json};
@@ -44,6 +44,57 @@ fn language_models() {
     for name in ["llama", "llama-tied-rope3", "llama-bias-headdim", "llama-mlp-bias", "qwen3"] {
         let report = passes(&golden_dir("models").join(name), "causal-lm");
         assert_eq!(names(&report), [&CAUSAL_LM[..], &["legacy_logits"]].concat());
+    }
+}
+
+/// A model of each kind of decoder; the vocabulary is half of that of the others.
+#[test]
+fn decoders() {
+    for name in ["gemma2", "gemma3-linear", "olmo2", "smollm3", "granite"] {
+        let report = passes(&golden_dir("models").join(name), "causal-lm");
+        assert_eq!(names(&report), [&CAUSAL_LM[..], &["legacy_logits"]].concat());
+    }
+}
+
+#[test]
+fn decoders_whose_angles_depend_on_the_length_of_a_text() {
+    let several = CAUSAL_LM.iter().filter(|name| **name != "cached_several_at_a_time");
+    let expected: Vec<&str> =
+        several.copied().chain(["crossing_logits", "legacy_logits"]).collect();
+    for name in ["phi3-longrope", "llama-dynamic"] {
+        let report = passes(&golden_dir("models").join(name), "causal-lm");
+        assert_eq!(names(&report), expected);
+    }
+}
+
+#[test]
+fn mixtures_of_experts() {
+    let own = ["router_probabilities", "aux_loss", "loss_with_aux", "gradients_aux"];
+    let report = passes(&golden_dir("models/qwen3_moe-mixed"), "causal-lm");
+    let expected = [&CAUSAL_LM[..4], &own[..], &CAUSAL_LM[4..], &["legacy_logits"]].concat();
+    assert_eq!(names(&report), expected);
+}
+
+/// Every model of the reference vectors outside the repository, which are too large for it.
+#[test]
+fn models_outside_the_repository() {
+    let data = std::env::var_os("TEMPER_DATA").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
+        PathBuf::from,
+    );
+    let models = data.join("../golden/models");
+    let Ok(found) = std::fs::read_dir(&models) else {
+        eprintln!(
+            "skipped: no {}; set TEMPER_DATA to the data directory beside it",
+            models.display()
+        );
+        return;
+    };
+    for entry in found {
+        let path = entry.expect("an entry").path();
+        let kind =
+            if path.ends_with("llama-bf16-sharded") { "causal-lm-widened" } else { "causal-lm" };
+        passes(&path, kind);
     }
 }
 

@@ -1,11 +1,12 @@
 //! Adapters merged into the weights, and removed.
 
 use lora::{Error, Targets, attach, detach, load, merge};
+use model::CausalLm;
 use testkit::{Golden, Tolerance, assert_close, values};
 
 use super::support::{
-    adapter_base, adapter_case, device, io_of, logits, settings, tiny_gpt2, tiny_llama, weights,
-    with_waves,
+    adapter_base, adapter_case, config_of, device, io_of, logits, settings, tiny_gpt2, tiny_llama,
+    weights, with_waves,
 };
 
 #[test]
@@ -30,7 +31,9 @@ fn pefts_merged_weights() {
 
 #[test]
 fn merged_and_removed() {
-    for model in [tiny_llama(&device()), tiny_gpt2(&device())] {
+    let decoders = testkit::tiny_decoders(96);
+    let decoders = decoders.iter().map(|value| CausalLm::init(&config_of(value), 3, &device()));
+    for model in [tiny_llama(&device()), tiny_gpt2(&device())].into_iter().chain(decoders) {
         let base = weights(&model);
         let adapted = attach(model, &settings(Targets::AllLinear), 7).expect("attached");
         let model = with_waves(adapted.model);
