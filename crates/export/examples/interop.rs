@@ -89,16 +89,17 @@ fn make(dir: &Path) -> Result<()> {
 fn config(family: Family, more: Value) -> Value {
     // A wide start: with the usual 0.02 all logits would be near 0 and a mistake would not show.
     // Decoders with rotary positions have the same keys.
-    let mut keys = match family {
-        Family::Gpt2 => json!({
+    let mut keys = if family == Family::Gpt2 {
+        json!({
             "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "initializer_range": 0.3,
             "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
-        }),
-        _ => json!({
+        })
+    } else {
+        json!({
             "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64,
             "initializer_range": 0.3, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
-        }),
+        })
     };
     keys["model_type"] = json!(family.name());
     if let (Value::Object(keys), Value::Object(more)) = (&mut keys, more) {

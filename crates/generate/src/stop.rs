@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use tokenizer::{Stream, Tokenizer};
+use tokenizer::{DecodeStream, Tokenizer};
 
 /// Texts that end a completion.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl Stop {
 
     /// Starts watching one completion.
     pub(crate) fn watch(&self) -> Watcher {
-        Watcher { stream: self.tokenizer.stream(true), text: String::new() }
+        Watcher { stream: self.tokenizer.decode_stream(true), text: String::new() }
     }
 
     /// The text before the first stop text in `text`, looking only from byte `from` on.
@@ -53,7 +53,7 @@ impl Stop {
 
 /// The text of one growing completion; each token is decoded a bounded number of times.
 pub(crate) struct Watcher {
-    stream: Stream,
+    stream: DecodeStream,
     text: String,
 }
 

@@ -104,30 +104,35 @@ pub struct DynamicRope {
 impl RopeScaling {
     pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
         match self {
-            Self::Llama3(rope) if rope.high_freq_factor <= rope.low_freq_factor => diagnostics
-                .value(
-                    &format!("{path}.high_freq_factor"),
-                    &format!("must be above `low_freq_factor` ({})", rope.low_freq_factor),
-                    rope.high_freq_factor,
-                ),
-            Self::Yarn(rope) if rope.beta_fast <= rope.beta_slow => diagnostics.value(
-                &format!("{path}.beta_fast"),
-                &format!("must be above `beta_slow` ({})", rope.beta_slow),
-                rope.beta_fast,
-            ),
-            Self::LongRope(rope) if rope.short_factor.len() != rope.long_factor.len() => {
-                let n = rope.short_factor.len();
-                diagnostics.value(
-                    &format!("{path}.long_factor"),
-                    &format!("must have as many numbers as `short_factor` ({n})"),
-                    rope.long_factor.len(),
-                );
+            Self::Linear(_) | Self::Dynamic(_) => {}
+            Self::Llama3(rope) => {
+                if rope.high_freq_factor <= rope.low_freq_factor {
+                    diagnostics.value(
+                        &format!("{path}.high_freq_factor"),
+                        &format!("must be above `low_freq_factor` ({})", rope.low_freq_factor),
+                        rope.high_freq_factor,
+                    );
+                }
             }
-            Self::Linear(_)
-            | Self::Llama3(_)
-            | Self::Yarn(_)
-            | Self::LongRope(_)
-            | Self::Dynamic(_) => {}
+            Self::Yarn(rope) => {
+                if rope.beta_fast <= rope.beta_slow {
+                    diagnostics.value(
+                        &format!("{path}.beta_fast"),
+                        &format!("must be above `beta_slow` ({})", rope.beta_slow),
+                        rope.beta_fast,
+                    );
+                }
+            }
+            Self::LongRope(rope) => {
+                let n = rope.short_factor.len();
+                if rope.long_factor.len() != n {
+                    diagnostics.value(
+                        &format!("{path}.long_factor"),
+                        &format!("must have as many numbers as `short_factor` ({n})"),
+                        rope.long_factor.len(),
+                    );
+                }
+            }
         }
     }
 }

@@ -24,16 +24,17 @@ pub(crate) fn chat_tokenizer() -> Tokenizer {
 
 pub(crate) fn config(family: Family, vocab_size: usize, more: Value) -> ModelConfig {
     // Decoders with rotary positions have the same keys.
-    let keys = match family {
-        Family::Gpt2 => json!({
+    let keys = if family == Family::Gpt2 {
+        json!({
             "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64,
             "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
-        }),
-        _ => json!({
+        })
+    } else {
+        json!({
             "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64,
             "rms_norm_eps": 1e-6, "rope_theta": 1e4,
-        }),
+        })
     };
     let mut map: Map<String, Value> = object(keys);
     map.insert("model_type".to_owned(), json!(family.name()));
@@ -53,8 +54,5 @@ pub(crate) fn read_json(path: &Path) -> Value {
 }
 
 fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
+    if let Value::Object(map) = value { map } else { Map::new() }
 }

@@ -1,0 +1,401 @@
+//! Rewrites a template so that the size and nesting of all its values are checked.
+//!
+//! The engine's fuel counts instructions and bytes, but not the contents of lists: adding a list to
+//! itself 40 times allocates 2^40 items, comparing lists that share their parts takes as many steps,
+//! and dropping a list nested 100,000 levels deep overflows the stack and ends the process. A value
+//! must be stored, passed or put into a literal to be used twice, so the rewritten template checks
+//! it there, and before lists are added or compared. `template_values` contains the checks.
+//! Nothing else about a template changes. Expressions are split into words, not parsed.
+
+/// The filter that checks a whole value.
+const CHECKED: &str = "|_checked";
+/// The filter that checks a value before a namespace stores it.
+const STORED: &str = "|_stored";
+/// The filter that checks the length of a list before another one is added to it.
+const LENGTH: &str = "|_length";
+
+/// Words before an operand: a `+` or `(` after them is neither a binary operator nor a call.
+const OPERATORS: [&str; 9] = ["and", "or", "not", "in", "is", "if", "else", "elif", "recursive"];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Last {
+    /// Nothing, an operator, an opening bracket or a comma: an operand follows.
+    Open,
+    /// An operand: an operator can follow.
+    Operand,
+}
+
+/// An open bracket.
+struct Bracket {
+    kind: Inside,
+    /// Its position in the output.
+    start: usize,
+    /// Start of the current argument in the output.
+    argument: usize,
+    comma: bool,
+    /// An index with a colon, which accepts numbers only.
+    slice: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Inside {
+    /// The arguments of a call, each checked.
+    Call,
+    /// The parameters of a macro.
+    Parameters,
+    /// An index or slice.
+    Index,
+    /// A list or dict literal.
+    Literal,
+    /// Parentheses of a group or tuple.
+    Group,
+}
+
+/// The state of rewriting one tag.
+struct Tag<'s> {
+    rest: &'s str,
+    out: String,
+    last: Last,
+    /// End of the last operand in the output.
+    operand_end: usize,
+    /// The operand belongs to an `is`, whose result is a boolean.
+    tested: bool,
+    brackets: Vec<Bracket>,
+    /// First word, such as `set` or `for`; empty for an output.
+    name: String,
+    n_words: usize,
+    /// Start of the value of a `set` or `with` in the output.
+    value: Option<usize>,
+    /// The target of a `set` has a dot: a namespace stores the value.
+    attribute: bool,
+    /// The `in` of a `for` has been seen.
+    looping: bool,
+}
+
+/// The template with checks added; `{% generation %}` becomes a block without effect.
+pub(crate) fn add_checks(source: &str) -> String {
+    let mut out = String::with_capacity(source.len() * 2);
+    let mut rest = source;
+    while let Some(start) = rest.find('{') {
+        let (text, tag) = rest.split_at(start);
+        out.push_str(text);
+        rest = match tag.get(..2) {
+            Some("{#") => copy_until(tag, "#}", &mut out),
+            Some("{{") => rewrite(tag, "}}", &mut out),
+            Some("{%") if first_word(tag) == "raw" => copy_raw(tag, &mut out),
+            Some("{%") => rewrite(tag, "%}", &mut out),
+            _ => copy_until(tag, "{", &mut out),
+        };
+    }
+    out.push_str(rest);
+    out
+}
+
+fn first_word(tag: &str) -> &str {
+    let inner = tag.get(2..).unwrap_or_default().trim_start_matches(['-', '+']).trim_start();
+    inner.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+}
+
+fn copy_until<'s>(text: &'s str, end: &str, out: &mut String) -> &'s str {
+    let end = text.find(end).map_or(text.len(), |at| at + end.len());
+    let (done, rest) = text.split_at(end);
+    out.push_str(done);
+    rest
+}
+
+fn copy_raw<'s>(text: &'s str, out: &mut String) -> &'s str {
+    let mut rest = copy_until(text, "%}", out);
+    while !rest.is_empty() && first_word(rest) != "endraw" {
+        let next = rest.get(1..).and_then(|tail| tail.find("{%")).map_or(rest.len(), |at| at + 1);
+        // A tag starts with ASCII, so this is a character boundary; otherwise all is copied.
+        let (done, tail) = rest.split_at_checked(next).unwrap_or((rest, ""));
+        out.push_str(done);
+        rest = tail;
+    }
+    copy_until(rest, "%}", out)
+}
+
+fn rewrite<'s>(tag: &'s str, end: &str, out: &mut String) -> &'s str {
+    let mut state = Tag {
+        rest: tag.get(2..).unwrap_or_default(),
+        out: tag.get(..2).unwrap_or_default().to_owned(),
+        last: Last::Open,
+        operand_end: 0,
+        tested: false,
+        brackets: Vec::new(),
+        name: String::new(),
+        n_words: 0,
+        value: None,
+        attribute: false,
+        looping: false,
+    };
+    state.run(end);
+    out.push_str(&state.out);
+    state.rest
+}
+
+impl Tag<'_> {
+    fn run(&mut self, end: &str) {
+        // A whitespace sign after the opening is not an operator.
+        self.take(self.rest.len() - self.rest.trim_start_matches(['-', '+']).len());
+        while let Some(c) = self.rest.chars().next() {
+            if self.brackets.is_empty() && self.at_end(end) {
+                self.close_value();
+                self.take(self.rest.find(end).map_or(0, |at| at + end.len()));
+                return;
+            }
+            match c {
+                '\'' | '"' => self.string(c),
+                c if c.is_alphanumeric() || c == '_' => self.word(),
+                '(' | '[' | '{' => self.open(c),
+                ')' | ']' | '}' => self.close(),
+                c if c.is_whitespace() => self.take(c.len_utf8()),
+                _ => self.operator(c),
+            }
+        }
+    }
+
+    /// Whether the tag ends here, with or without a whitespace sign.
+    fn at_end(&self, end: &str) -> bool {
+        self.rest.strip_prefix(['-', '+']).unwrap_or(self.rest).starts_with(end)
+    }
+
+    /// Copies the next `n` bytes.
+    fn take(&mut self, n: usize) {
+        let (taken, rest) = self.rest.split_at_checked(n).unwrap_or((self.rest, ""));
+        self.out.push_str(taken);
+        self.rest = rest;
+    }
+
+    fn operand(&mut self) {
+        self.last = Last::Operand;
+        self.operand_end = self.out.len();
+    }
+
+    /// Adds a check after the last operand.
+    fn check_operand(&mut self, filter: &str) {
+        self.out.insert_str(self.operand_end, filter);
+    }
+
+    fn string(&mut self, quote: char) {
+        let mut escaped = false;
+        let end = self.rest.char_indices().skip(1).find(|(_, c)| {
+            let ends = *c == quote && !escaped;
+            escaped = *c == '\\' && !escaped;
+            ends
+        });
+        self.take(end.map_or(self.rest.len(), |(at, _)| at + 1));
+        self.operand();
+    }
+
+    fn word(&mut self) {
+        let end = self.rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+        let word = self.rest.get(..end.unwrap_or(self.rest.len())).unwrap_or_default();
+        self.n_words += 1;
+        let first = self.n_words == 1 && self.out.starts_with("{%");
+        if first {
+            self.name = word.to_owned();
+            let plain = match word {
+                "generation" => "with",
+                "endgeneration" => "endwith",
+                other => other,
+            };
+            self.out.push_str(plain);
+            self.rest = self.rest.get(word.len()..).unwrap_or_default();
+            self.last = Last::Open;
+            return;
+        }
+        if word == "in" && self.name == "for" && !self.looping && self.brackets.is_empty() {
+            self.looping = true;
+        } else if (word == "in" || word == "not") && self.last == Last::Operand && !self.tested {
+            // `x in y` and `x not in y` compare x with each item.
+            self.check_operand(CHECKED);
+        }
+        self.take(word.len());
+        if OPERATORS.contains(&word) {
+            self.last = Last::Open;
+            self.tested = word == "is" || (word == "not" && self.tested);
+        } else {
+            self.operand();
+        }
+    }
+
+    fn open(&mut self, c: char) {
+        let parameters = matches!(self.name.as_str(), "macro" | "call") && !self.out.contains('(');
+        let kind = match (c, self.last) {
+            ('(', _) if parameters => Inside::Parameters,
+            ('(', Last::Operand) => Inside::Call,
+            ('(', Last::Open) => Inside::Group,
+            ('[', Last::Operand) => Inside::Index,
+            _ => Inside::Literal,
+        };
+        let start = self.out.len();
+        self.take(1);
+        self.brackets.push(Bracket {
+            kind,
+            start,
+            argument: self.out.len(),
+            comma: false,
+            slice: false,
+        });
+        self.last = Last::Open;
+        self.tested = false;
+    }
+
+    fn close(&mut self) {
+        let Some(bracket) = self.brackets.pop() else {
+            self.take(1);
+            return;
+        };
+        self.close_argument(&bracket);
+        self.take(1);
+        // Names on the left of `=` or `in` may be in brackets; they are not values.
+        let target =
+            (self.name == "for" && !self.looping) || (self.name == "set" && self.value.is_none());
+        let value =
+            bracket.kind == Inside::Literal || (bracket.kind == Inside::Group && bracket.comma);
+        if value && !target {
+            // An index or a method may follow, which is not possible after a bare filter.
+            self.out.insert(bracket.start, '(');
+            self.out.push_str("|_checked)");
+        }
+        self.operand();
+        self.tested = false;
+    }
+
+    /// Adds a check around the argument that ends here.
+    fn close_argument(&mut self, bracket: &Bracket) {
+        // Looking up a key traverses all of it.
+        if bracket.kind == Inside::Call || (bracket.kind == Inside::Index && !bracket.slice) {
+            self.wrap(bracket.argument, CHECKED);
+        }
+    }
+
+    /// Adds `check` around the output since `start`, unless it cannot need one.
+    fn wrap(&mut self, start: usize, check: &str) {
+        let text = self.out.get(start..).unwrap_or_default();
+        let inner = text.trim();
+        // A splat is not an expression; a number or a string needs no check.
+        let plain = inner.is_empty()
+            || inner.starts_with('*')
+            || inner.parse::<f64>().is_ok()
+            || (inner.starts_with(['\'', '"'])
+                && !inner.contains(['|', '~', '+', '*', '%', ',', '[', '(']));
+        if !plain {
+            let first = start + text.len() - text.trim_start().len();
+            let end = first + inner.len();
+            self.out.insert_str(end, check);
+            self.out.insert(end, ')');
+            self.out.insert(first, '(');
+        }
+    }
+
+    fn close_value(&mut self) {
+        if let Some(start) = self.value.take() {
+            self.wrap(start, if self.attribute { STORED } else { CHECKED });
+        }
+    }
+
+    fn operator(&mut self, c: char) {
+        let two = self.rest.get(..2).unwrap_or_default();
+        let comparison = matches!(two, "==" | "!=" | "<=" | ">=") || c == '<' || c == '>';
+        let binary = self.last == Last::Operand && !self.tested;
+        if comparison {
+            if binary {
+                self.check_operand(CHECKED);
+            }
+            self.take(if two.ends_with('=') { 2 } else { 1 });
+        } else if two == "**" || two == "//" {
+            self.take(2);
+        } else {
+            if (c == '+' || c == '*') && binary {
+                self.check_operand(LENGTH);
+            }
+            if c == ',' {
+                self.comma();
+            } else {
+                self.take(c.len_utf8());
+            }
+            match c {
+                '=' => self.assign(),
+                ':' => self.brackets.last_mut().into_iter().for_each(|b| b.slice = true),
+                '.' if self.name == "set" && self.value.is_none() => self.attribute = true,
+                _ => {}
+            }
+        }
+        // A name follows a dot and a filter follows a bar; both can be called.
+        self.last = Last::Open;
+        self.tested = false;
+    }
+
+    fn comma(&mut self) {
+        if let Some(bracket) = self.brackets.last_mut() {
+            bracket.comma = true;
+            let (kind, argument) = (bracket.kind, bracket.argument);
+            if kind == Inside::Call {
+                self.wrap(argument, CHECKED);
+            }
+        } else if self.name == "with" {
+            self.close_value();
+        }
+        self.take(1);
+        let next = self.out.len();
+        if let Some(bracket) = self.brackets.last_mut() {
+            bracket.argument = next;
+        }
+    }
+
+    fn assign(&mut self) {
+        let next = self.out.len();
+        if let Some(bracket) = self.brackets.last_mut() {
+            // A keyword argument: the value starts here.
+            bracket.argument = next;
+        } else if matches!(self.name.as_str(), "set" | "with") && self.value.is_none() {
+            self.value = Some(next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::add_checks;
+
+    #[test]
+    fn checks_stand_where_values_are_stored_added_or_compared() {
+        for (source, expected) in [
+            ("a { b } {{ x }}", "a { b } {{ x }}"),
+            ("{{- a + b -}}", "{{- a|_length + b -}}"),
+            ("{%+ if a == b and c in d +%}", "{%+ if a|_checked == b and c|_checked in d +%}"),
+            (
+                "{% if x is not none and y not in z %}",
+                "{% if x is not none and y|_checked not in z %}",
+            ),
+            ("{% if x is divisibleby 3 == y %}", "{% if x is divisibleby 3 == y %}"),
+            ("{% for a, b in x + y %}", "{% for a, b in x|_length + y %}"),
+            ("{% for (a, b) in x if a in b %}", "{% for (a, b) in x if a|_checked in b %}"),
+            (
+                "{% set x = [1, {'a': 2}] -%}",
+                "{% set x = (([1, ({'a': 2}|_checked)]|_checked))|_checked -%}",
+            ),
+            ("{% set x %}", "{% set x %}"),
+            ("{% set ns.x = -1 %}", "{% set ns.x = -1 %}"),
+            ("{% set ns.x = ns.x + y.z %}", "{% set ns.x = (ns.x|_length + y.z)|_stored %}"),
+            ("{% with a = b, c = d %}", "{% with a = (b)|_checked, c = (d)|_checked %}"),
+            ("{{ f(a, k=b, *c) }}", "{{ f((a)|_checked, k=(b)|_checked, *c) }}"),
+            ("{{ x[y['a'][i]] }}", "{{ x[(y['a'][(i)|_checked])|_checked] }}"),
+            ("{{ x[1:] ~ y.z('a')[0] }}", "{{ x[1:] ~ y.z('a')[0] }}"),
+            ("{{ (a, b) ~ (c) ~ +1 ~ 2 ** 3 }}", "{{ ((a, b)|_checked) ~ (c) ~ +1 ~ 2 ** 3 }}"),
+            ("{% macro m(a, b=[]) %}", "{% macro m(a, b=([]|_checked)) %}"),
+            ("{{ 'a + b }}' + \"\\\"+\" }}", "{{ 'a + b }}'|_length + \"\\\"+\" }}"),
+            (
+                "{# a + b #}{% raw %}{{ a + b }}{% endraw %}",
+                "{# a + b #}{% raw %}{{ a + b }}{% endraw %}",
+            ),
+            ("{%- generation -%}{{ x }}{% endgeneration%}", "{%- with -%}{{ x }}{% endwith%}"),
+            ("{{ {'a': {'b': 1}} }}", "{{ ({'a': ({'b': 1}|_checked)}|_checked) }}"),
+            ("{% unterminated + x", "{% unterminated + x"),
+        ] {
+            assert_eq!(add_checks(source), expected, "{source}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The checks that a rewritten template applies to its values; `template_rewrite` inserts them.
+
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+
+/// Maximum number of parts of a value: items of lists, keys and values of maps, at all levels.
+const PARTS: usize = 100_000;
+/// Maximum nesting of lists and maps.
+const DEPTH: usize = 64;
+
+/// Checks the limits of `value` and consumes fuel for traversing it `times` times.
+pub(crate) fn charge(state: &State, value: &Value, times: usize) -> Result<(), Error> {
+    walk(state, value, times, true)
+}
+
+fn walk(state: &State, value: &Value, times: usize, namespaces: bool) -> Result<(), Error> {
+    let mut parts = 0usize;
+    let mut open = vec![(value.clone(), 1usize)];
+    while let Some((value, depth)) = open.pop() {
+        if !is_container(&value) {
+            continue;
+        }
+        if depth > DEPTH {
+            return Err(exhausted(format!("a value of more than {DEPTH} levels")));
+        }
+        if !namespaces && is_namespace(&value) {
+            return Err(exhausted("a namespace inside a namespace".to_owned()));
+        }
+        let is_map = value.kind() == ValueKind::Map;
+        // Values that are not iterable have no parts.
+        for item in value.try_iter().into_iter().flatten() {
+            parts += 1;
+            if parts > PARTS {
+                return Err(exhausted(format!("a value of more than {PARTS} parts")));
+            }
+            if is_map {
+                open.push((value.get_item(&item).unwrap_or_default(), depth + 1));
+            }
+            // A key may be a list or a namespace too.
+            open.push((item, depth + 1));
+        }
+    }
+    state.consume_fuel((parts.saturating_mul(times) / 4) as u64)
+}
+
+fn is_container(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map)
+}
+
+/// Whether a value is a namespace, the only kind of value that can change.
+fn is_namespace(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace"))
+}
+
+/// Whether the widths in a format string are small: `str.format` pads before it consumes fuel.
+pub(crate) fn has_small_widths(format: &str) -> bool {
+    let mut open = 0usize;
+    let mut digits = 0;
+    for c in format.chars() {
+        match c {
+            '{' => open += 1,
+            '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
+        if open > 1 && c != '{' || open > 0 && digits > 4 {
+            return false;
+        }
+    }
+    true
+}
+
+/// The error for a value over the limits, of the engine's kind for exhausted fuel.
+fn exhausted(reason: String) -> Error {
+    Error::new(ErrorKind::OutOfFuel, reason)
+}
+
+fn checked(state: &State, value: Value) -> Result<Value, Error> {
+    charge(state, &value, 1)?;
+    Ok(value)
+}
+
+/// Checks a value for storage in a namespace: printing or comparing a namespace that contains
+/// itself would never end.
+fn stored(state: &State, value: Value) -> Result<Value, Error> {
+    walk(state, &value, 1, false)?;
+    Ok(value)
+}
+
+fn length(value: Value) -> Result<Value, Error> {
+    let is_list = matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable);
+    if is_list && value.len().is_some_and(|n| n > PARTS) {
+        return Err(exhausted(format!("a list of more than {PARTS} items")));
+    }
+    Ok(value)
+}
+
+/// Adds the checks to `environment`, as filters and in the tests that compare.
+pub(crate) fn install(environment: &mut Environment) {
+    environment.add_filter("_checked", checked);
+    environment.add_filter("_stored", stored);
+    environment.add_filter("_length", length);
+    // These nest or join lists without checks. Jinja has no `chain` and `zip`, and the others are
+    // for page layout.
+    for name in ["chain", "zip", "batch", "slice", "groupby"] {
+        environment.remove_filter(name);
+    }
+    environment.remove_global("debug");
+    type Comparison = fn(&Value, &Value) -> bool;
+    let comparisons: [(&[&str], Comparison); 6] = [
+        (&["eq", "equalto", "=="], |a, b| a == b),
+        (&["ne", "!="], |a, b| a != b),
+        (&["lt", "lessthan", "<"], |a, b| a < b),
+        (&["le", "<="], |a, b| a <= b),
+        (&["gt", "greaterthan", ">"], |a, b| a > b),
+        (&["ge", ">="], |a, b| a >= b),
+    ];
+    for (names, compare) in comparisons {
+        for name in names {
+            let test = move |state: &State, a: Value, b: Value| {
+                charge(state, &a, 1).map(|()| compare(&a, &b))
+            };
+            environment.add_test(*name, test);
+        }
+    }
+    environment.add_test("in", |state: &State, a: Value, b: Value| {
+        charge(state, &a, b.len().unwrap_or(1))?;
+        minijinja::tests::is_in(state, &a, &b)
+    });
+}
