@@ -25,7 +25,11 @@ impl From<Tensor<2>> for Head {
 impl Head {
     /// Hidden states `[.., d]` to logits `[.., v]`.
     pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
-        let logits = linear(self.scaled(hidden), self.weight_vd.clone(), None);
+        self.capped(linear(self.scaled(hidden), self.weight_vd.clone(), None))
+    }
+
+    /// Logits under the soft cap.
+    pub fn capped<const D: usize>(&self, logits: Tensor<D>) -> Tensor<D> {
         match self.soft_cap {
             Some(cap) => capped(logits, cap),
             None => logits,
@@ -33,7 +37,7 @@ impl Head {
     }
 
     /// Hidden states with the factor of the logits.
-    pub(crate) fn scaled<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
+    pub fn scaled<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
         if self.scale == 1.0 { hidden } else { hidden.mul_scalar(self.scale) }
     }
 }

@@ -1,10 +1,31 @@
 //! The keys that new models of all families with rotary positions have, and their checks.
 
+use serde_json::Value;
+
 use crate::diagnostics::Diagnostics;
 use crate::rope::RopeScaling;
 
+/// The keys of a new model.
+pub(crate) trait NewModel {
+    /// Vocabulary size, where the recipe names one.
+    fn vocab_size(&self) -> Option<usize>;
+
+    /// The key of the maximum sequence length.
+    fn positions_key(&self) -> &'static str {
+        "max_position_embeddings"
+    }
+
+    /// Maximum sequence length, where the recipe sets it.
+    fn max_positions(&self) -> Option<usize>;
+
+    /// The keys as in config.json.
+    fn keys(&self) -> serde_json::Result<Value>;
+
+    fn check(&self, diagnostics: &mut Diagnostics);
+}
+
 /// Declares the section of a family: the keys that all decoders with rotary positions have, with the family's defaults, and
-/// the family's own keys. Defaults name functions beside the declaration.
+/// the family's own keys. Defaults name functions that the declaring file imports or has.
 macro_rules! decoder_model {
     (
         $(#[$doc:meta])*
@@ -151,4 +172,40 @@ impl DecoderCheck<'_> {
             rope.check("model.rope_scaling", diagnostics);
         }
     }
+}
+
+pub(crate) fn no() -> bool {
+    false
+}
+
+pub(crate) fn yes() -> bool {
+    true
+}
+
+pub(crate) fn eps_5() -> f64 {
+    1e-5
+}
+
+pub(crate) fn eps_6() -> f64 {
+    1e-6
+}
+
+pub(crate) fn theta_1e4() -> f64 {
+    10_000.0
+}
+
+pub(crate) fn theta_5e5() -> f64 {
+    500_000.0
+}
+
+pub(crate) fn theta_1e6() -> f64 {
+    1_000_000.0
+}
+
+pub(crate) fn theta_2e6() -> f64 {
+    2_000_000.0
+}
+
+pub(crate) fn default_initializer_range() -> f64 {
+    0.02
 }

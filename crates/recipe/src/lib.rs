@@ -9,15 +9,18 @@
 // Doc comments name sections of a recipe as `[reward]`; the reference page is generated from the same text.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod activation;
 mod chat_keys;
 mod checks;
 mod column_values;
 mod cross_checks;
 mod decoder_model;
+mod dense_models;
 mod depth;
 mod diagnostics;
 mod dpo;
 mod error;
+mod expert_models;
 mod input_keys;
 mod load;
 mod location;
@@ -54,16 +57,17 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use activation::Activation;
 pub use chat_keys::{ChatTemplate, Overlong};
 pub use checks::ChecksSection;
 pub use column_values::ColumnValues;
 pub use dpo::{DpoSection, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
-pub use input_keys::{InputKeys, OnBadRow};
+pub use input_keys::{InputKeys, OnBadRow, Packing};
 pub use load::{Loaded, load, parse};
 pub use location::KeyLocation;
-pub use lora::{BaseDtype, LoraKeys};
-pub use model::{Activation, Gpt2Model, ModelSection, StartModel};
+pub use lora::{BaseDtype, LoraBias, LoraInit, LoraKeys};
+pub use model::{Gpt2Model, ModelSection, StartModel};
 pub use optimizer::{
     AdafactorKeys, AdamwKeys, AdjustLr, MuonAdamw, MuonKeys, Optimizer, OptimizerGroup,
     OptimizerKind,
@@ -71,7 +75,7 @@ pub use optimizer::{
 pub use pair_keys::PairKeys;
 pub use ppo::{Conventions, Kl, KlEstimator, PpoModel, PpoSection};
 pub use precision::Precision;
-pub use pretrain::{Packing, PretrainSection};
+pub use pretrain::PretrainSection;
 pub use reference::{json_schema, reference_markdown};
 pub use reward::RewardSection;
 pub use rope::{LinearRope, Llama3Rope, RopeScaling, YarnRope};

@@ -15,6 +15,8 @@ const NAME_FAMILIES: &[&str] = &[
     "crates/model/src/lib.rs",
     "crates/model/src/backbone.rs",
     "crates/recipe/src/lib.rs",
+    "crates/recipe/src/dense_models.rs",
+    "crates/recipe/src/expert_models.rs",
     "crates/recipe/src/model.rs",
 ];
 
