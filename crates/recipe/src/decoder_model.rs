@@ -157,7 +157,7 @@ impl DecoderCheck<'_> {
         }
         match self.head_dim {
             Some(head_dim) if !head_dim.is_multiple_of(2) => {
-                diagnostics.value("model.head_dim", "must be even for rotary positions", head_dim)
+                diagnostics.value("model.head_dim", "must be even for rotary positions", head_dim);
             }
             None if self.divides_width && !self.hidden_size.is_multiple_of(2 * heads) => {
                 diagnostics.value(

@@ -84,7 +84,7 @@ fn models_outside_the_repository() {
     );
     let models = data.join("../golden/models");
     let Ok(found) = std::fs::read_dir(&models) else {
-        eprintln!(
+        println!(
             "skipped: no {}; set TEMPER_DATA to the data directory beside it",
             models.display()
         );
