@@ -11,6 +11,7 @@ mod adapter;
 mod adapter_error;
 mod adapter_layout;
 mod adapter_match;
+mod adapter_targets;
 mod config_reader;
 mod cost;
 mod decoder;
@@ -29,11 +30,12 @@ mod rope;
 mod sizes;
 mod token_ids;
 
-pub use adapter::{BiasTraining, LoraConfig, LoraInit, Targets, TrainableTokens};
+pub use adapter::{BiasTraining, LoraConfig, LoraInit, TrainableTokens};
 pub use adapter_error::{AdapterError, AdapterResult};
 pub use adapter_layout::{
     AdaptedLayer, AdapterLayout, AdapterTensor, AdapterTensorKind, LayerRole, TokenRows,
 };
+pub use adapter_targets::Targets;
 pub use cost::{AdapterShape, Computation, HeadOutput, KernelPath, TrainingShape};
 pub use decoder::{
     AttentionScale, DecoderConfig, ExpertNaming, ExpertsConfig, LayerConfig, NormPlacement, QkNorm,
@@ -44,7 +46,7 @@ pub use error::{Error, Result};
 pub use family::{Activation, Family, Gpt2Config, ModelConfig};
 pub use memory_estimate::MemoryEstimate;
 pub use model_config::Architecture;
-pub use model_info::ModelInfo;
+pub use model_info::{ModelInfo, Quantization};
 pub use params::{AxisOrder, Init, LinearLayer, ParamKind, ParamSpec};
 pub use peft::{ADAPTER_CONFIG, Peft, SCORE_HEADS};
 pub use rope::{RopeParameters, RopeScaling, RopeTable};

@@ -28,7 +28,7 @@ pub use attention::{HeadLayout, HeadTransforms, attend, cross_attend};
 pub use base_layer::BaseLayer;
 pub use batch::{PAD_SEGMENT, TokenBatch};
 pub use cache::{KvCache, LayerCache};
-pub use dora::{DoraAdapter, row_norms};
+pub use dora::DoraAdapter;
 pub use embedding::{Embedding, EmbeddingAdapter, LoraEmbedding};
 pub use input::{Input, InputValues};
 pub use kernels::PackedFormat;
@@ -39,4 +39,4 @@ pub use projection::{NamedProjection, Projection, fused_linear, pin_dropout, pre
 pub use rope::RopeTables;
 pub use routing::Routing;
 pub use token_rows::TokenRows;
-pub use weight::{PackedWeight, Weight};
+pub use weight::{PackedWeight, Weight, row_norms};
