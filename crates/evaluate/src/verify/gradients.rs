@@ -10,7 +10,7 @@ use super::vectors::Vectors;
 use crate::error::Result;
 
 /// Each gradient tensor.
-const GRADIENTS: Tolerance = Tolerance { absolute: 1e-6, relative: 3e-6 };
+pub(super) const GRADIENTS: Tolerance = Tolerance { absolute: 1e-6, relative: 3e-6 };
 
 /// The parameters that a file of reference gradients has.
 #[derive(Clone, Copy, PartialEq, Eq)]
