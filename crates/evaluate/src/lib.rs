@@ -13,7 +13,7 @@ mod verify;
 
 pub use error::{Error, Result};
 pub use measure::{Measured, measure};
-pub use pairs::{PairMetrics, held_out_pairs, judge_pairs, text_scores, text_scores_and_aux_loss};
+pub use pairs::{PairMetrics, held_out_pairs, judge_pairs, text_scores, text_scores_and_auxiliary};
 pub use selftest::selftest;
 pub use validation::validation;
 pub use verify::{Quantity, Report, Tolerance, verify};

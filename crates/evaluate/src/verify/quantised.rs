@@ -9,7 +9,8 @@ use model::{CausalLm, load_causal_lm};
 use nn::{Adapter, Linear, LoraAdapter, Projection, TokenBatch, Weight};
 use train::{Gradients, ParameterNames};
 
-use super::causal_lm::{GRADIENTS, LOGITS, host, summed_loss};
+use super::causal_lm::{LOGITS, host, summed_loss};
+use super::gradients::GRADIENTS;
 use super::report::{Quantity, Tolerance};
 use super::vectors::{Array, Vectors};
 use crate::error::{Error, Result};

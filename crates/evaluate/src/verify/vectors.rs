@@ -1,6 +1,7 @@
 //! Reads reference vectors: safetensors files with f32 and integer tensors, whole, with a limit.
 //! It checks names, types and lengths, and interprets nothing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
@@ -40,6 +41,15 @@ impl Vectors {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         self.file().is_ok_and(|file| file.tensor(name).is_ok())
+    }
+
+    /// Matrices of which the file has every s-th row only, by name: the metadata entry `row_stride`, a JSON object.
+    pub(crate) fn row_strides(&self) -> Result<BTreeMap<String, usize>> {
+        let metadata = SafeTensors::read_metadata(&self.bytes);
+        let (_, metadata) = metadata.map_err(|error| self.bad(error.to_string()))?;
+        let entry = metadata.metadata().as_ref().and_then(|map| map.get("row_stride"));
+        let Some(text) = entry else { return Ok(BTreeMap::new()) };
+        serde_json::from_str(text).map_err(|error| self.bad(format!("row_stride: {error}")))
     }
 
     pub(crate) fn floats(&self, name: &str) -> Result<Array<f32>> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use model::{CausalLm, Dtype, SafetensorsFile, SafetensorsWriter, load_causal_lm, visit_tensors};
-use testkit::{tiny_gpt2, tiny_llama};
+use testkit::{tiny_decoders, tiny_gpt2, tiny_llama};
 
 use crate::support::config;
 
@@ -75,7 +75,8 @@ fn tiny() -> (serde_json::Value, Tensors) {
 fn what_is_written_reads_back() {
     let mut tied = tiny_llama(40);
     tied["tie_word_embeddings"] = true.into();
-    for value in [tiny_llama(40), tied, tiny_gpt2(40, true), tiny_gpt2(40, false)] {
+    let few = [tiny_llama(40), tied, tiny_gpt2(40, true), tiny_gpt2(40, false)];
+    for value in few.into_iter().chain(tiny_decoders(40)) {
         let model = CausalLm::init(&config(&value), 1, &Device::flex());
         for dtype in Dtype::ALL {
             let dir = Dir::with_config(&value);
