@@ -241,6 +241,28 @@ fn more_adapters_where_they_are() {
     assert!(n >= 19, "{n} sets of vectors");
 }
 
+/// Settings of PEFT that were refused once; they are outside of the repository, and without weights.
+#[test]
+fn settings_of_peft_where_they_are() {
+    let data = std::env::var_os("TEMPER_DATA").map_or_else(
+        || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).to_owned(),
+        Into::into,
+    );
+    let refused = data.with_file_name("field").join("turn2-interop/peft-refused");
+    let Ok(entries) = std::fs::read_dir(&refused) else {
+        println!("skipped: no settings at {}", refused.display());
+        return;
+    };
+    let base = arch::ModelInfo::read(&golden_dir("adapters/base")).unwrap().config;
+    let mut n = 0;
+    for dir in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        let peft = lora::Peft::read(&dir).unwrap();
+        assert!(peft.lora.layout(&base).is_ok(), "{}", dir.display());
+        n += 1;
+    }
+    assert!(n >= 12, "{n} directories");
+}
+
 #[test]
 fn unsupported_adapters_are_refused_by_key() {
     let golden = golden_dir("adapters/lora");
