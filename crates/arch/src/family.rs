@@ -1,4 +1,5 @@
-//! The list of model families. Each has a file in `family/` and one line in `families!`; nothing else lists them.
+//! What a family consists of, and the entry of each. Each family has a file in `family/`, its module here and a line in
+//! `family_list`.
 
 mod gemma2;
 mod gemma3;
@@ -22,8 +23,11 @@ use crate::config_reader::ConfigReader;
 use crate::decoder::DecoderConfig;
 use crate::error::Result;
 use crate::family_config::FamilyConfig;
+use crate::family_list::for_each_family;
 
-pub use gpt2::{Activation, Gpt2Config};
+pub use crate::activation::Activation;
+pub use crate::family_list::Family;
+pub use gpt2::Gpt2Config;
 
 /// A family: its names, and its keys of config.json.
 #[derive(Debug, Clone, Copy)]
@@ -43,60 +47,20 @@ pub(crate) struct FamilyEntry {
     pub(crate) rereads_longrope: bool,
 }
 
-/// Declares [`Family`] with a variant per family, and the match over its entries.
-macro_rules! families {
-    ($($(#[$doc:meta])* $family:ident($entry:path),)+) => {
-        /// The model families.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Family {
-            $($(#[$doc])* $family,)+
-        }
-
+/// Declares the entry of each family, which its file calls `FAMILY`.
+macro_rules! entries {
+    ($($(#[$doc:meta])* $family:ident($module:ident),)+) => {
         impl Family {
-            /// All families.
-            pub const ALL: &[Self] = &[$(Self::$family),+];
-
             pub(crate) fn entry(self) -> &'static FamilyEntry {
                 match self {
-                    $(Self::$family => &$entry,)+
+                    $(Self::$family => &$module::FAMILY,)+
                 }
             }
         }
     };
 }
 
-families! {
-    /// RMSNorm, rotary positions, SwiGLU.
-    Llama(llama::FAMILY),
-    /// LayerNorm, learned positions, GELU.
-    Gpt2(gpt2::FAMILY),
-    /// Llama with norms on queries and keys.
-    Qwen3(qwen3::FAMILY),
-    /// Llama with an attention window in all layers.
-    Mistral(mistral::FAMILY),
-    /// Llama with biases of queries, keys and values, and windows in the upper layers.
-    Qwen2(qwen2::FAMILY),
-    /// Norms before and after each half of a block, soft caps, alternating windows, GeGLU.
-    Gemma2(gemma2::FAMILY),
-    /// Gemma 2 with norms on queries and keys in place of soft caps, and a rotary base of its own in windowed layers.
-    Gemma3Text(gemma3::FAMILY),
-    /// Llama with packed projections and LongRoPE.
-    Phi3(phi3::FAMILY),
-    /// Norms after each half of a block, and over whole queries and keys.
-    Olmo2(olmo2::FAMILY),
-    /// OLMo 2 with windows in three of four layers.
-    Olmo3(olmo3::FAMILY),
-    /// Llama with layers without positions.
-    SmolLm3(smollm3::FAMILY),
-    /// Llama with multipliers of embeddings, scores, residual stream and logits.
-    Granite(granite::FAMILY),
-    /// Mistral with experts in place of the MLP.
-    Mixtral(mixtral::FAMILY),
-    /// Qwen2 with experts, one of which every token is sent to.
-    Qwen2Moe(qwen2_moe::FAMILY),
-    /// Qwen3 with experts.
-    Qwen3Moe(qwen3_moe::FAMILY),
-}
+for_each_family!(entries);
 
 /// A model's configuration, as read from its config.json.
 #[derive(Debug, Clone, PartialEq)]

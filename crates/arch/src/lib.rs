@@ -7,6 +7,7 @@
 //! Most families are variants of the decoder that [`DecoderConfig`] describes. A family has one file, `family/<name>.rs`,
 //! which reads its config.json into that description and writes it.
 
+mod activation;
 mod adapter;
 mod adapter_error;
 mod adapter_layout;
@@ -19,6 +20,7 @@ mod dtype;
 mod error;
 mod family;
 mod family_config;
+mod family_list;
 mod ignored_keys;
 pub mod limits;
 mod memory_estimate;

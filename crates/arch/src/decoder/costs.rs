@@ -1,8 +1,8 @@
 //! Active parameters and activation counts of a decoder.
 
 use super::{DecoderConfig, NormPlacement, QkNorm, is_expert_parameter};
+use crate::activation::Activation;
 use crate::cost::{ActivationCount, KernelPath};
-use crate::family::Activation;
 use crate::family_config::FamilyConfig;
 use crate::params::{ParamKind, ParamSpec};
 

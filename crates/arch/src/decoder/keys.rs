@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::{AttentionScale, DecoderConfig, ExpertsConfig, LayerConfig, NormPlacement, QkNorm};
+use crate::activation::Activation;
 use crate::config_reader::ConfigReader;
 use crate::error::Result;
-use crate::family::{Activation, Family};
+use crate::family_list::Family;
 use crate::limits;
 use crate::rope::{RopeKeys, RopeParameters, RopeScaling};
 

@@ -10,9 +10,10 @@ mod parameters;
 
 use serde_json::{Map, Value, json};
 
+use crate::activation::Activation;
 use crate::cost::{ActivationCount, KernelPath};
-use crate::family::{Activation, Family};
 use crate::family_config::FamilyConfig;
+use crate::family_list::Family;
 use crate::params::ParamSpec;
 use crate::rope::{RopeParameters, RopeScaling, RopeTable};
 use crate::sizes::Sizes;

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{FamilyEntry, ModelConfig};
+use crate::activation::Activation;
 use crate::config_reader::ConfigReader;
 use crate::cost::{ActivationCount, KernelPath};
 use crate::error::Result;
@@ -44,49 +45,6 @@ pub struct Gpt2Config {
     pub bias: bool,
     /// Standard deviation of initial weights.
     pub initializer_range: f64,
-}
-
-/// Activation function of an MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// GELU, tanh approximation (`gelu_new`, `gelu_pytorch_tanh`, `gelu_fast`).
-    GeluTanh,
-    /// GELU, exact (`gelu`).
-    GeluExact,
-    /// max(x, 0).
-    Relu,
-    /// x × sigmoid(x) (`silu`, `swish`).
-    Silu,
-}
-
-impl Activation {
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Some(Self::GeluTanh),
-            "gelu" | "gelu_python" => Some(Self::GeluExact),
-            "relu" => Some(Self::Relu),
-            "silu" | "swish" => Some(Self::Silu),
-            _ => None,
-        }
-    }
-
-    /// The name in config.json of GPT-2.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::GeluTanh => "gelu_new",
-            Self::GeluExact => "gelu",
-            Self::Relu => "relu",
-            Self::Silu => "silu",
-        }
-    }
-
-    /// The name in config.json of decoders with rotary positions.
-    pub fn name_in_decoders(self) -> &'static str {
-        match self {
-            Self::GeluTanh => "gelu_pytorch_tanh",
-            Self::GeluExact | Self::Relu | Self::Silu => self.name(),
-        }
-    }
 }
 
 /// Reads the number of positions. `n_ctx`, a second name in older files, has no effect in transformers.

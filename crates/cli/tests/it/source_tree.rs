@@ -11,6 +11,8 @@ const MOST_LINES: usize = 600;
 const NAME_FAMILIES: &[&str] = &[
     "crates/arch/src/lib.rs",
     "crates/arch/src/family.rs",
+    "crates/arch/src/family_list.rs",
+    "crates/gguf/src/hugging_face/architecture.rs",
     "crates/arch/src/model_config.rs",
     "crates/model/src/lib.rs",
     "crates/model/src/backbone.rs",

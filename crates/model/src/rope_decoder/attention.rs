@@ -9,7 +9,7 @@ use nn::{
     fused_linear,
 };
 
-use super::block::BlockContext;
+use super::context::BlockContext;
 use super::norm;
 use crate::Result;
 use crate::build::Builder;

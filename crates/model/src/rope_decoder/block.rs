@@ -2,33 +2,20 @@
 //!
 //! Fields have the names of Hugging Face's modules, in the order of the parameter table in arch.
 
-use std::sync::Arc;
-
 use arch::{Activation, DecoderConfig, ExpertNaming, LayerConfig, NormPlacement};
 use burn::module::Module;
 use burn::tensor::Tensor;
-use kernels::{AttentionMask, LinearInput};
+use kernels::LinearInput;
 use nn::{LayerCache, NamedProjection, RmsNorm, Routing, pin_dropout, prefixed};
 
 use super::attention::SelfAttention;
+use super::context::BlockContext;
 use super::experts::Experts;
 use super::mlp::{Mlp, MlpNames};
 use super::norm;
 use crate::Result;
 use crate::build::Builder;
 use crate::decoder;
-
-/// The positions' rotary angles, the mask of a block, and settings of the forward pass.
-#[derive(Clone)]
-pub(super) struct BlockContext {
-    /// Cosines and sines, `[b, t, c]` each; `None` in a block without positions.
-    pub(super) rope: Option<(Tensor<3>, Tensor<3>)>,
-    pub(super) mask: AttentionMask,
-    /// Tells tokens from padding; empty in models without experts.
-    pub(super) is_real: Arc<Vec<bool>>,
-    /// Whether a sparse block recomputes its parts in the backward pass. Dense blocks are recomputed as a whole.
-    pub(super) recomputes: bool,
-}
 
 #[derive(Module, Debug)]
 pub(super) struct Block {

@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, TensorData, activation};
 use kernels::LinearInput;
 use nn::{Linear, NamedProjection, Routing, pin_dropout, prefixed};
 
-use super::block::BlockContext;
+use super::context::BlockContext;
 use super::mlp::{Mlp, MlpNames};
 use crate::Result;
 use crate::build::Builder;

@@ -4,6 +4,7 @@
 
 mod attention;
 mod block;
+mod context;
 mod experts;
 mod mlp;
 mod rope;
@@ -19,7 +20,8 @@ use burn::tensor::Tensor;
 use kernels::AttentionMask;
 use nn::{Embedding, Input, KvCache, NamedProjection, PAD_SEGMENT, RmsNorm};
 
-use self::block::{Block, BlockContext};
+use self::block::Block;
+use self::context::BlockContext;
 use self::rope::Rope;
 use crate::build::Builder;
 use crate::decoder::{Decoder, Run, projections_of, run_blocks};
