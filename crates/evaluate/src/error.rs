@@ -32,6 +32,9 @@ pub enum Error {
         /// The folder or file.
         path: PathBuf,
     },
+    /// A file of reference vectors that cannot be read, or lacks a tensor.
+    #[error(transparent)]
+    Tensors(#[from] tensor_file::Error),
     /// A file.
     #[error(transparent)]
     File(#[from] fsio::Error),
@@ -68,8 +71,8 @@ impl Error {
             Self::NotFinite(_) => {
                 Some("the model has diverged: evaluate an earlier checkpoint".to_owned())
             }
-            Self::BadVectors { .. } => {
-                Some("make the vectors anew with make_golden.py of the reference".to_owned())
+            Self::BadVectors { .. } | Self::Tensors(_) => {
+                Some("create the vectors again with make_golden.py of the reference".to_owned())
             }
             Self::NoReference { .. } => Some(
                 "a model folder needs io.safetensors, a training folder batches.safetensors"

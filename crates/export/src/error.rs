@@ -9,9 +9,12 @@ pub enum Error {
     /// The folder could not be written.
     #[error(transparent)]
     File(#[from] fsio::Error),
-    /// The weights could not be written.
+    /// The model's weights cannot be written.
     #[error(transparent)]
     Model(#[from] model::Error),
+    /// A weight file cannot be written.
+    #[error(transparent)]
+    Weights(#[from] tensor_file::Error),
     /// The tokenizer could not be written.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
@@ -31,6 +34,7 @@ impl Error {
         match self {
             Self::File(error) => error.hint(),
             Self::Model(error) => error.hint(),
+            Self::Weights(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
             Self::Vocabulary { .. } => {
                 Some("export with the tokenizer that the model was trained with".to_owned())

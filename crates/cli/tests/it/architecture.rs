@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["workspace-hack"],
     &["fsio", "seed", "kernels-cpu"],
     &["recipe", "arch", "kernels"],
-    &["tokenizer", "loss"],
+    &["tokenizer", "loss", "tensor-file"],
     &["data", "nn"],
     &["model"],
     &["plan", "lora"],
@@ -25,7 +25,8 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Crates that plan and parse: they build without tensors.
-const WITHOUT_BURN: &[&str] = &["fsio", "seed", "recipe", "arch", "tokenizer", "data", "plan"];
+const WITHOUT_BURN: &[&str] =
+    &["fsio", "seed", "recipe", "arch", "tensor-file", "tokenizer", "data", "plan"];
 
 /// Test support and development tools: no crate of a layer may depend on them.
 const OUTSIDE_LAYERS: &[&str] =

@@ -50,7 +50,7 @@ impl Kind {
             return Self::of_folder(path);
         }
         let vectors = Vectors::open(path)?;
-        let names = vectors.names()?;
+        let names = vectors.names();
         if names.iter().any(|name| name.starts_with("probs.")) {
             return Ok(Some(Self::Sampling));
         }

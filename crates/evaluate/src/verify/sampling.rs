@@ -14,7 +14,7 @@ pub(super) fn replay(path: &Path) -> Result<Vec<Quantity>> {
     let vectors = Vectors::open(path)?;
     let logits = vectors.floats("logits")?;
     let seen = vectors.ids("input_ids")?;
-    let names = vectors.names()?;
+    let names = vectors.names();
     let (&[rows, n_vocab], &[seen_rows, n_seen]) = (&logits.shape[..], &seen.shape[..]) else {
         return Err(vectors.bad("tensor `logits` has not two dimensions".to_owned()));
     };
