@@ -66,9 +66,7 @@ impl Error {
                 tensor_file::Error::MissingTensor { .. } | tensor_file::Error::Shape { .. },
             ) => "config.json and the weights are not of the same model; fetch both again",
             Self::Tensors(error) => return error.hint(),
-            Self::Contradiction { .. } => {
-                "correct the key in config.json, or remove the tensor"
-            }
+            Self::Contradiction { .. } => "correct the key in config.json, or remove the tensor",
             Self::WrongHead { .. } => {
                 "name a model of the right kind; see `architectures` in config.json"
             }

@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
     };
     let mut spec = SourceSpec::file(file);
     spec.limit = args.limit;
-    let mut judged = evaluate::PairMetrics::default();
+    let mut metrics = evaluate::PairMetrics::default();
     let mut rows = conversations(&spec, wanted)?.peekable();
     while rows.peek().is_some() {
         let rows = rows.by_ref().take(ROWS).collect::<data::Result<Vec<_>>>()?;
@@ -44,13 +44,13 @@ pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
         let mut lines = String::new();
         for row in &rows {
             let scores: Vec<f64> = scores.by_ref().take(row.chats.len()).collect();
-            lines += &format!("{}\n", line(row, &scores, wanted, &mut judged));
+            lines += &format!("{}\n", line(row, &scores, wanted, &mut metrics));
         }
         print(&lines)?;
     }
-    if judged.n_pairs > 0 {
-        let mut summary = json!({ "pairs": judged.n_pairs, "loss": judged.loss() });
-        for (name, value) in judged.figures() {
+    if metrics.n_pairs > 0 {
+        let mut summary = json!({ "pairs": metrics.n_pairs, "loss": metrics.loss() });
+        for (name, value) in metrics.metrics() {
             summary[name] = json!(value);
         }
         print(&format!("{}\n", json!({ "summary": summary })))?;
@@ -82,10 +82,10 @@ fn line(
     row: &Conversations,
     scores: &[f64],
     wanted: SampleKind,
-    judged: &mut evaluate::PairMetrics,
+    metrics: &mut evaluate::PairMetrics,
 ) -> Value {
     if let (SampleKind::Pairs, [chosen, rejected]) = (wanted, scores) {
-        judged.add(*chosen, *rejected);
+        metrics.add(*chosen, *rejected);
         let margin = chosen - rejected;
         return json!({ "chosen": chosen, "rejected": rejected, "margin": margin });
     }

@@ -6,6 +6,9 @@ use tensor_file::{Element, TensorFile};
 
 use crate::error::{Error, Result};
 
+/// The tensor that identifies a directory with 16-bit weights.
+pub(crate) const WIDENED_LOGITS: &str = "logits_of_weights_widened_to_f32";
+
 /// A file of reference vectors.
 pub(crate) struct Vectors {
     file: TensorFile,
@@ -57,9 +60,8 @@ impl Vectors {
         let array = self.integers(name)?;
         match array.shape.as_slice() {
             [rows, t] if rows * t > 0 => Ok(array),
-            shape => {
-                Err(self.bad(format!("tensor `{name}` has shape {shape:?}, not two dimensions")))
-            }
+            shape => Err(self
+                .bad(format!("tensor `{name}` must have two dimensions, but has shape {shape:?}"))),
         }
     }
 

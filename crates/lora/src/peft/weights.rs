@@ -109,11 +109,7 @@ fn head_name(head: &str) -> String {
     format!("{PREFIX}{head}.weight")
 }
 
-fn check_names(
-    path: &Path,
-    file: &TensorFile,
-    expected: &[(String, [usize; 2])],
-) -> Result<()> {
+fn check_names(path: &Path, file: &TensorFile, expected: &[(String, [usize; 2])]) -> Result<()> {
     let path = || -> PathBuf { path.to_owned() };
     let mut missing = expected.iter().filter(|(name, _)| file.get(name).is_none());
     if let Some((name, _)) = missing.next() {

@@ -5,8 +5,8 @@ use std::path::Path;
 use arch::Dtype;
 use fsio::DirWriter;
 use lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Peft, Targets, attach, export, load};
-use tensor_file::SafetensorsWriter;
 use serde_json::{Value, json};
+use tensor_file::SafetensorsWriter;
 
 use super::support::{device, names, settings, tiny_gpt2, tiny_llama};
 

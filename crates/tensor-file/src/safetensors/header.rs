@@ -31,7 +31,9 @@ pub(crate) fn read_header(source: &Source) -> Result<Header> {
     let header_bytes = u64::from_le_bytes(length);
     if header_bytes > SAFETENSORS_HEADER_BYTES {
         let limit = SAFETENSORS_HEADER_BYTES;
-        return Err(malformed(format!("the header is longer than {limit} bytes: `{header_bytes}`")));
+        return Err(malformed(format!(
+            "the header is longer than {limit} bytes: `{header_bytes}`"
+        )));
     }
     let data_start = length.len() as u64 + header_bytes;
     let Some(data_bytes) = source.n_bytes().checked_sub(data_start) else {
