@@ -74,10 +74,9 @@ impl Sampling {
         Ok(())
     }
 
-    /// Turns raw logits into filtered ones in place: what is cut is minus infinity.
+    /// Filters logits in place: those of removed tokens become minus infinity.
     ///
-    /// `seen` are the ids that the repetition penalty is for (prompt and completion, no padding);
-    /// an id that stands there twice is penalised once.
+    /// The repetition penalty applies to the ids in `seen` (prompt and completion without padding), once to each.
     pub fn filter(&self, logits: &mut [f32], seen: &[u32]) {
         if self.repetition_penalty != 1.0 {
             penalise(logits, seen, self.repetition_penalty as f32);

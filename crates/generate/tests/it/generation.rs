@@ -24,20 +24,20 @@ fn prompts() -> Vec<Vec<u32>> {
 
 #[test]
 fn greedy_continuations_equal_those_of_transformers() {
-    for folder in ["models/llama", "models/llama-tied-rope3", "models/llama-bias-headdim"] {
-        let dir = golden_dir(folder);
+    for name in ["models/llama", "models/llama-tied-rope3", "models/llama-bias-headdim"] {
+        let dir = golden_dir(name);
         let model = model::load_causal_lm(&dir, &kernels::device("cpu").unwrap()).unwrap();
         let golden = Golden::open(&dir.join("greedy.safetensors"));
         let settings = Settings { min_new_tokens: 24, eos_ids: vec![2], ..greedy(24) };
         let alone = run(&model, &[golden.ids("prompt")], &settings);
-        assert_eq!(alone[0].tokens, golden.ids("sequence")[7..], "{folder}");
+        assert_eq!(alone[0].tokens, golden.ids("sequence")[7..], "{name}");
 
         let padded = golden.ids("left_padded_prompts");
         let settings = Settings { max_new_tokens: 16, ..settings };
         let both = run(&model, &[padded[..9].to_vec(), padded[13..].to_vec()], &settings);
         let expected = golden.ids("left_padded_sequences");
-        assert_eq!(both[0].tokens, expected[9..25], "{folder}");
-        assert_eq!(both[1].tokens, expected[34..], "{folder}");
+        assert_eq!(both[0].tokens, expected[9..25], "{name}");
+        assert_eq!(both[1].tokens, expected[34..], "{name}");
     }
 }
 
