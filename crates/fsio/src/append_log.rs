@@ -1,6 +1,6 @@
-//! A log of lines that only grows, and can be cut back to a recorded length.
+//! An append-only log of lines that can be truncated to a recorded length.
 //!
-//! It deliberately doesn't sync on each line: `sync` does, and whoever records the length calls it.
+//! Lines are not synced one by one. Call `sync` before you record the length.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -19,7 +19,7 @@ pub struct AppendLog {
 }
 
 impl AppendLog {
-    /// Opens a log, creating it (durably) if it isn't there.
+    /// Opens a log; creates it durably if it is missing.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let is_new = !path.exists();
@@ -31,13 +31,13 @@ impl AppendLog {
         Ok(Self { file, path: path.to_owned(), bytes })
     }
 
-    /// Writes one line; the line end is added.
+    /// Writes one line and adds the line feed.
     ///
-    /// A line that could only be written in part (a full disk) is taken back.
+    /// A line that was written only in part, as on a full disk, is removed again.
     pub fn append(&mut self, line: &str) -> Result<()> {
         let bytes = format!("{line}\n");
         if let Err(e) = self.file.write_all(bytes.as_bytes()) {
-            // If this fails too, the next resume cuts the log to its recorded length.
+            // If this fails too, the next resume truncates the log to its recorded length.
             let _ = self.file.set_len(self.bytes);
             return Err(e).at(&self.path, "write");
         }
@@ -50,28 +50,28 @@ impl AppendLog {
         self.bytes
     }
 
-    /// Whether nothing has been written yet.
+    /// Whether the log has no lines.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// The log's path.
+    /// Path of the log.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes everything written so far durable.
+    /// Makes all lines durable.
     pub fn sync(&mut self) -> Result<()> {
         self.file.sync_all().at(&self.path, "sync")
     }
 
-    /// Cuts the log back to a length that was recorded before.
+    /// Truncates the log to a length that was recorded before.
     pub fn truncate_to(&mut self, recorded: u64) -> Result<()> {
         let bytes = self.file.metadata().at(&self.path, "read")?.len();
         if bytes < recorded {
             return Err(Error::LogTooShort { path: self.path.clone(), bytes, recorded });
         }
-        self.file.set_len(recorded).at(&self.path, "cut")?;
+        self.file.set_len(recorded).at(&self.path, "truncate")?;
         self.bytes = recorded;
         self.sync()
     }

@@ -1,8 +1,8 @@
-//! A folder that appears whole or not at all, with a MANIFEST of its files' lengths and hashes.
+//! Writes a directory atomically, with a MANIFEST of its files' lengths and hashes.
 //!
-//! The order of the system calls is the protocol: each file written and synced, MANIFEST last and
-//! synced, the temporary folder synced, renamed, its parent synced. Leave out one sync and a power
-//! cut can leave a folder that looks finished and isn't. It deliberately never overwrites a folder.
+//! The order of system calls: write and sync each file, write and sync MANIFEST, sync the temporary
+//! directory, rename it, sync its parent. Without any one of these syncs, a power failure can leave
+//! a directory that looks complete and is not. Existing directories are never overwritten.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -10,16 +10,16 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::background_hasher::BackgroundHasher;
 use crate::dirs::{create_dir_all, parent_of, sync_dir};
 use crate::error::IoContext;
 use crate::hash::CHUNK;
-use crate::hasher::Hasher;
 use crate::manifest::{FileEntry, MANIFEST, Manifest};
 use crate::names::basename_only;
 use crate::read::open_regular;
 use crate::{Error, Result};
 
-/// A folder under construction. Dropping it without `commit` removes what was written.
+/// A directory under construction. Dropping it without `commit` removes its files.
 #[derive(Debug)]
 pub struct DirWriter {
     tmp_dir: PathBuf,
@@ -35,7 +35,7 @@ struct Files {
 }
 
 impl DirWriter {
-    /// Starts `<final_dir>.tmp-<pid>`; missing parents are created.
+    /// Creates `<final_dir>.tmp-<pid>` and missing parents.
     pub fn begin(final_dir: impl AsRef<Path>) -> Result<Self> {
         let final_dir = final_dir.as_ref();
         let Some(name) = final_dir.file_name() else {
@@ -49,10 +49,10 @@ impl DirWriter {
         let tmp_name = format!("{}.tmp-{}", name.to_string_lossy(), std::process::id());
         let tmp_dir = parent.join(tmp_name);
         if fs::symlink_metadata(&tmp_dir).is_ok() {
-            // It bears our process id, so the process that made it is gone (ids are reused).
-            fs::remove_dir_all(&tmp_dir).at(&tmp_dir, "remove the folder")?;
+            // It has this process's id, so the process that created it has exited: ids are reused.
+            fs::remove_dir_all(&tmp_dir).at(&tmp_dir, "remove the directory")?;
         }
-        fs::create_dir(&tmp_dir).at(&tmp_dir, "create the folder")?;
+        fs::create_dir(&tmp_dir).at(&tmp_dir, "create the directory")?;
         Ok(Self {
             tmp_dir,
             final_dir: final_dir.to_owned(),
@@ -61,15 +61,15 @@ impl DirWriter {
         })
     }
 
-    /// Where the folder will stand.
+    /// Path of the directory after the commit.
     pub fn final_dir(&self) -> &Path {
         &self.final_dir
     }
 
-    /// Opens a new file; it belongs to the folder once `HashingFile::finish` has returned.
+    /// Opens a new file, which joins the directory when `HashingFile::finish` returns.
     pub fn create(&mut self, name: &str) -> Result<HashingFile> {
         let path = self.tmp_dir.join(basename_only(name)?);
-        // Dotfiles are what `verify_dir` overlooks, so none may carry data.
+        // `verify_dir` ignores dotfiles, so none may contain data.
         if name == MANIFEST || name.starts_with('.') {
             return Err(Error::BadName { name: name.to_owned() });
         }
@@ -84,7 +84,7 @@ impl DirWriter {
             shown,
             name: name.to_owned(),
             buffer: Vec::with_capacity(CHUNK),
-            hasher: Hasher::Idle,
+            hasher: BackgroundHasher::Idle,
             bytes: 0,
             files: Arc::clone(&self.files),
         })
@@ -97,7 +97,7 @@ impl DirWriter {
         file.finish()
     }
 
-    /// Copies a file from elsewhere.
+    /// Copies a file into the directory.
     pub fn copy_from(&mut self, name: &str, path: impl AsRef<Path>) -> Result<FileEntry> {
         let path = path.as_ref();
         let mut source = open_regular(path)?;
@@ -112,7 +112,7 @@ impl DirWriter {
         }
     }
 
-    /// Writes the MANIFEST and moves the folder to its place.
+    /// Writes the MANIFEST and renames the directory to its final path.
     pub fn commit(mut self, extra: serde_json::Value) -> Result<Manifest> {
         let manifest = {
             let mut files = locked(&self.files);
@@ -129,7 +129,7 @@ impl DirWriter {
         sync_dir(&self.tmp_dir)?;
         fs::rename(&self.tmp_dir, &self.final_dir)
             .at(&self.tmp_dir, &format!("rename to `{}`", self.final_dir.display()))?;
-        // From here on the folder is in place; whatever fails must not remove it.
+        // The directory has its final name; a later failure must not remove it.
         self.committed = true;
         sync_dir(parent_of(&self.final_dir))?;
         Ok(manifest)
@@ -139,27 +139,27 @@ impl DirWriter {
 impl Drop for DirWriter {
     fn drop(&mut self) {
         if !self.committed {
-            // Best effort: a leftover is removed at the next start (`remove_stale_tmps`).
+            // Best effort: `remove_stale_tmps` removes a leftover at the next start.
             let _ = fs::remove_dir_all(&self.tmp_dir);
         }
     }
 }
 
-/// A file of a `DirWriter`: buffers 1 MiB, hashes and counts what is written.
+/// A file of a `DirWriter`: buffers 1 MiB, hashes and counts the bytes written.
 #[derive(Debug)]
 pub struct HashingFile {
     file: File,
-    /// The path after the commit, for messages.
+    /// Path after the commit, for errors.
     shown: PathBuf,
     name: String,
     buffer: Vec<u8>,
-    hasher: Hasher,
+    hasher: BackgroundHasher,
     bytes: u64,
     files: Arc<Mutex<Files>>,
 }
 
 impl HashingFile {
-    /// Writes what is buffered, syncs the file and lists it in the coming MANIFEST.
+    /// Writes the buffer, syncs the file and adds it to the MANIFEST.
     pub fn finish(mut self) -> Result<FileEntry> {
         let shown = &self.shown;
         self.file.write_all(&self.buffer).at(shown, "write")?;
@@ -197,13 +197,13 @@ impl Write for HashingFile {
         Ok(n)
     }
 
-    /// Does nothing: what counts is `finish`, and small writes would make small chunks.
+    /// Does nothing: `finish` writes the rest, and small writes would make small chunks.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
 fn locked(files: &Mutex<Files>) -> MutexGuard<'_, Files> {
-    // The lists stay valid whatever a panicking thread was doing.
+    // A panic of another thread leaves the lists valid.
     files.lock().unwrap_or_else(PoisonError::into_inner)
 }

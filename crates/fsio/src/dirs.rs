@@ -1,7 +1,6 @@
-//! Durable changes of folders: create, rename, remove, replace one file atomically.
+//! Durable changes of directories: create, rename, remove, replace one file atomically.
 //!
-//! A change counts as done when its folder is on disk too. It deliberately doesn't commit several
-//! files as one: that is what `DirWriter` is for.
+//! A change is durable once its directory is synced too. `DirWriter` commits several files at once.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::IoContext;
 use crate::{Error, Result};
 
-/// Makes a folder's entries durable.
+/// Makes a directory's entries durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).at(dir, "sync")
 }
 
-/// The folder that holds a path; `.` for a bare name.
+/// The directory that contains a path; `.` for a bare name.
 pub(crate) fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -25,7 +24,7 @@ pub(crate) fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// Creates a folder with all its missing parents, each durable in the one above it.
+/// Creates a directory and its missing parents, each durable in its own parent.
 pub fn create_dir_all(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     if path.is_dir() {
@@ -37,16 +36,16 @@ pub fn create_dir_all(path: impl AsRef<Path>) -> Result<()> {
     }
     match fs::create_dir(path) {
         Ok(()) => sync_dir(parent),
-        // Another thread or process may have been faster.
+        // Another thread or process may have created it first.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(e) => Err(Error::io(path, "create the folder", e)),
+        Err(e) => Err(Error::io(path, "create the directory", e)),
     }
 }
 
-/// Removes a folder and everything in it.
+/// Removes a directory and its contents.
 pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    fs::remove_dir_all(path).at(path, "remove the folder")
+    fs::remove_dir_all(path).at(path, "remove the directory")
 }
 
 /// Removes a file.
@@ -55,7 +54,7 @@ pub fn remove_file(path: impl AsRef<Path>) -> Result<()> {
     fs::remove_file(path).at(path, "remove")
 }
 
-/// Renames a file or folder, and makes both folders durable.
+/// Renames a file or directory and syncs both parents.
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
     let (from, to) = (from.as_ref(), to.as_ref());
     fs::rename(from, to).at(from, &format!("rename to `{}`", to.display()))?;
@@ -66,7 +65,7 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
-/// Replaces a file as a whole: whoever reads it sees the old bytes or the new ones.
+/// Replaces a file atomically: a reader sees the old bytes or the new ones.
 pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let path = path.as_ref();
@@ -78,7 +77,7 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(
     let tmp = parent_of(path).join(tmp_name);
     let written = write_and_sync(&tmp, bytes.as_ref(), path).and_then(|()| rename(&tmp, path));
     if written.is_err() {
-        // The first error is the one to report; the file may not even exist.
+        // The first error is the one to report; the temporary file may not exist.
         let _ = fs::remove_file(&tmp);
     }
     written
@@ -90,17 +89,17 @@ fn write_and_sync(tmp: &Path, bytes: &[u8], shown: &Path) -> Result<()> {
     file.sync_all().at(shown, "sync")
 }
 
-/// Whether a name is that of a temporary file or folder of this crate (`….tmp-<pid>`).
+/// Whether a name is that of a temporary file or directory of this crate (`….tmp-<pid>`).
 pub fn is_stale_tmp(name: &str) -> bool {
     name.rsplit_once(".tmp-").is_some_and(|(stem, pid)| {
         !stem.is_empty() && !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())
     })
 }
 
-/// Removes what killed processes left in a folder, and returns the names, sorted.
+/// Removes temporary files and directories of killed processes; returns their names, sorted.
 ///
-/// Call it only while holding the lock under which the folder is written: it asks nobody whether
-/// the process of a temporary folder still lives.
+/// Call it only while you hold the lock under which the directory is written: it does not check
+/// whether the process of a temporary directory is still running.
 pub fn remove_stale_tmps(parent: impl AsRef<Path>) -> Result<Vec<String>> {
     let parent = parent.as_ref();
     let mut removed = Vec::new();
@@ -118,7 +117,7 @@ pub fn remove_stale_tmps(parent: impl AsRef<Path>) -> Result<Vec<String>> {
     Ok(removed)
 }
 
-/// The entries of a folder by name, sorted; names that are not UTF-8 lossily.
+/// The entries of a directory, sorted by name; invalid UTF-8 in names is replaced.
 pub(crate) fn sorted_entries(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir).at(dir, "list")? {
@@ -127,12 +126,4 @@ pub(crate) fn sorted_entries(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     }
     entries.sort();
     Ok(entries)
-}
-
-/// Free bytes for this user on the file system of a path, or of its nearest existing parent.
-pub fn free_space(path: impl AsRef<Path>) -> Option<u64> {
-    let path = path.as_ref();
-    let existing = path.ancestors().find(|p| p.exists()).unwrap_or_else(|| Path::new("."));
-    let stats = rustix::fs::statvfs(existing).ok()?;
-    Some(stats.f_bavail.saturating_mul(stats.f_frsize))
 }

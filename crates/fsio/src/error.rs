@@ -1,29 +1,27 @@
-//! What can go wrong with a file, always with its path.
-//!
-//! It deliberately holds no advice about recipes or runs; callers that know more say more.
+//! Errors of file operations, each with its path.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::dirs::free_space;
+use crate::disk_space::free_space;
 
-/// The result of everything in this crate.
+/// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error with the path it happened at.
+/// A failed file operation, with the path.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system returned an error.
     #[error("{path}: cannot {action}: {source}{}", free_note(*free))]
     Io {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
-        /// What was tried, as a verb: "write", "rename to `x`".
+        /// The failed operation as a verb: "write", "rename to `x`".
         action: String,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: io::Error,
-        /// Free bytes on the file system, where the error is about space.
+        /// Free bytes on the file system, if the error is about space.
         free: Option<u64>,
     },
     /// A file is larger than its reader allows.
@@ -34,13 +32,13 @@ pub enum Error {
         /// The reader's limit in bytes.
         limit: u64,
     },
-    /// A folder, device or pipe stands where a file was expected.
+    /// A directory, device or pipe in place of a file.
     #[error("{path}: not a regular file")]
     NotAFile {
-        /// What is not a file.
+        /// The path.
         path: PathBuf,
     },
-    /// A text file holds bytes that are not UTF-8.
+    /// A text file is not valid UTF-8.
     #[error("{path}: invalid UTF-8 at byte {offset}")]
     NotUtf8 {
         /// The file.
@@ -48,13 +46,13 @@ pub enum Error {
         /// The first byte that is not part of a valid character.
         offset: usize,
     },
-    /// A name, often from a foreign file, that is not a bare file name.
+    /// A name, often from an untrusted file, that is not a bare file name.
     #[error("not a bare file name: `{}`", name.escape_debug())]
     BadName {
         /// The name.
         name: String,
     },
-    /// A directory that was to be created is already there.
+    /// The directory to be created exists.
     #[error("{path}: already exists")]
     Exists {
         /// The directory.
@@ -65,17 +63,17 @@ pub enum Error {
     Unfinished {
         /// The file.
         path: PathBuf,
-        /// Which of the two.
+        /// `was created twice` or `was not finished`.
         reason: &'static str,
     },
-    /// A directory does not hold exactly what its MANIFEST says.
+    /// A directory differs from its MANIFEST.
     #[error("{dir}: {file}: {damage}")]
     Damaged {
         /// The directory.
         dir: PathBuf,
         /// The file's name in it.
         file: String,
-        /// What is wrong with it.
+        /// The difference.
         damage: Damage,
     },
     /// Another process holds a lock.
@@ -83,40 +81,40 @@ pub enum Error {
     Locked {
         /// The lock file.
         path: PathBuf,
-        /// The process that holds it, if it left its id.
+        /// Id of the process that holds it, if it is known.
         pid: Option<u32>,
     },
-    /// A log is shorter than what a checkpoint recorded.
+    /// A log is shorter than the length in a checkpoint.
     #[error("{path}: log has {bytes} bytes, fewer than the recorded {recorded}")]
     LogTooShort {
         /// The log.
         path: PathBuf,
-        /// Its length.
+        /// Length of the log in bytes.
         bytes: u64,
-        /// The length that was asked for.
+        /// Recorded length in bytes.
         recorded: u64,
     },
 }
 
-/// What is wrong with a file of a checksummed directory.
+/// Damage to a file of a checksummed directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Damage {
-    /// Listed, but not there.
+    /// Listed, but missing.
     Missing,
-    /// There, but not listed.
+    /// Present, but not listed.
     Extra,
-    /// A link, folder or device instead of a file.
+    /// A link, directory or device in place of a file.
     NotAFile,
-    /// Another length than listed.
+    /// A length other than the listed one.
     Length {
-        /// The listed length.
+        /// Listed length in bytes.
         expected: u64,
-        /// The length found.
+        /// Actual length in bytes.
         found: u64,
     },
-    /// The length is right and the content is not.
+    /// The right length, but other contents.
     Checksum,
-    /// The MANIFEST cannot be understood.
+    /// The MANIFEST cannot be read, with the reason.
     Unreadable(String),
 }
 
@@ -136,15 +134,15 @@ impl fmt::Display for Damage {
 }
 
 impl Error {
-    /// What to do next, where something helps.
+    /// Advice for the user, if there is any.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Io { free: Some(_), .. } => {
-                Some("free some space and start again; what was saved before is intact".into())
+                Some("free some space and start again; files saved before are intact".into())
             }
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => {
-                    Some("check the path; relative paths in a recipe start at the recipe".into())
+                    Some("check the path; paths in a recipe are relative to the recipe".into())
                 }
                 io::ErrorKind::PermissionDenied => {
                     Some("check who owns the file and its permissions".into())
@@ -152,22 +150,22 @@ impl Error {
                 _ => None,
             },
             Self::TooLarge { .. } => Some("check that this is the file you meant".into()),
-            Self::NotAFile { .. } => Some("name a file, not a folder, device or pipe".into()),
+            Self::NotAFile { .. } => Some("name a file, not a directory, device or pipe".into()),
             Self::NotUtf8 { .. } => Some("convert the file to UTF-8".into()),
-            Self::BadName { .. } => {
-                Some("names inside files may not lead out of their own folder".into())
-            }
-            Self::Exists { .. } => Some("remove it or choose another place".into()),
-            Self::Damaged { .. } => {
-                Some("the folder was changed or damaged after it was written; do not use it".into())
-            }
+            Self::BadName { .. } => Some("names inside files must not contain a path".into()),
+            Self::Exists { .. } => Some("remove it or choose another path".into()),
+            Self::Damaged { .. } => Some(
+                "the directory was changed or damaged after it was written; do not use it".into(),
+            ),
             Self::Locked { .. } => Some("wait for the other process or stop it".into()),
-            Self::LogTooShort { .. } => Some("the log was cut or replaced by hand".into()),
+            Self::LogTooShort { .. } => {
+                Some("the log was truncated or replaced after the checkpoint was saved".into())
+            }
             Self::Unfinished { .. } => None,
         }
     }
 
-    /// Whether the file or folder is simply not there.
+    /// Whether the file or directory does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
@@ -182,7 +180,7 @@ impl Error {
     }
 }
 
-/// Attaches a path and a verb to a plain I/O error.
+/// Adds a path and a verb to an I/O error.
 pub(crate) trait IoContext<T> {
     fn at(self, path: &Path, action: &str) -> Result<T>;
 }

@@ -1,6 +1,4 @@
-//! SHA-256 of bytes, streams and files, as lower-case hex.
-//!
-//! It deliberately offers one hash only: a checksum in a file never needs to say which it is.
+//! SHA-256 of bytes, streams and files, as lower-case hex. No other hash is used in files.
 
 use std::fmt::Write as _;
 use std::io::Read;
@@ -12,7 +10,7 @@ use crate::Result;
 use crate::error::IoContext;
 use crate::read::open_regular;
 
-/// How much is read or written at a time.
+/// Bytes that are read or written at a time.
 pub(crate) const CHUNK: usize = 1 << 20;
 
 /// SHA-256 of bytes that arrive in pieces.
@@ -22,7 +20,7 @@ pub struct Sha256 {
 }
 
 impl Sha256 {
-    /// The hash of nothing yet.
+    /// The hash of no bytes.
     pub fn new() -> Self {
         Self::default()
     }

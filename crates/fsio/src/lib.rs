@@ -1,18 +1,20 @@
-//! The only crate that writes files or maps them: atomic commits, checksums, capped reads, locks.
+//! Writing and mapping files: atomic commits, checksums, size-limited reads and locks.
 //!
-//! It deliberately knows no format but its own MANIFEST, and never decides where a run lies.
+//! No other crate writes or maps files. The only format known here is MANIFEST; the paths of runs
+//! are up to the caller.
 
-// The wall that sends every other crate here.
+// The workspace denies these calls so that other crates use this one.
 #![allow(clippy::disallowed_methods)]
 
 pub mod limits;
 
 mod append_log;
+mod background_hasher;
 mod dir_writer;
 mod dirs;
+mod disk_space;
 mod error;
 mod hash;
-mod hasher;
 mod lock;
 mod manifest;
 mod mapped;
@@ -22,9 +24,10 @@ mod read;
 pub use append_log::AppendLog;
 pub use dir_writer::{DirWriter, HashingFile};
 pub use dirs::{
-    create_dir_all, free_space, is_stale_tmp, remove_dir_all, remove_file, remove_stale_tmps,
-    rename, write_atomic,
+    create_dir_all, is_stale_tmp, remove_dir_all, remove_file, remove_stale_tmps, rename,
+    write_atomic,
 };
+pub use disk_space::free_space;
 pub use error::{Damage, Error, Result};
 pub use hash::{Sha256, sha256_file, sha256_hex};
 pub use lock::Lock;

@@ -1,6 +1,4 @@
-//! Every size limit of a reader, in one place.
-//!
-//! Nothing is read here; a reader names the constant that it holds to.
+//! The size limits of all readers.
 
 /// A recipe file, in bytes.
 pub const RECIPE_BYTES: u64 = 1 << 20;
@@ -8,13 +6,13 @@ pub const RECIPE_BYTES: u64 = 1 << 20;
 pub const RECIPE_DEPTH: usize = 32;
 /// A tokenizer.json, in bytes.
 pub const TOKENIZER_BYTES: u64 = 64 << 20;
-/// Entries of a vocabulary; ids must be dense.
+/// Entries of a vocabulary.
 pub const TOKENIZER_ENTRIES: usize = 1_000_000;
 /// A chat template, in bytes.
 pub const TEMPLATE_BYTES: u64 = 64 << 10;
 /// Recursion of a chat template.
 pub const TEMPLATE_RECURSION: usize = 64;
-/// What a chat template may write, in bytes.
+/// Output of a chat template, in bytes.
 pub const TEMPLATE_OUTPUT_BYTES: usize = 4 << 20;
 /// A config.json and other small JSON files of a model directory, in bytes.
 pub const CONFIG_BYTES: u64 = 1 << 20;
@@ -26,9 +24,9 @@ pub const SAFETENSORS_INDEX_BYTES: u64 = 16 << 20;
 pub const JSONL_LINE_BYTES: usize = 4 << 20;
 /// Nesting of a JSONL line.
 pub const JSONL_DEPTH: usize = 64;
-/// What the decoding of one parquet file may hold, in bytes.
+/// Memory for decoding one parquet file, in bytes.
 pub const PARQUET_MEMORY_BYTES: u64 = 2 << 30;
-/// How long the decoding of one parquet file may compute, in seconds.
+/// CPU time for decoding one parquet file, in seconds.
 pub const PARQUET_CPU_SECONDS: u64 = 600;
 /// A MANIFEST, in bytes.
 pub const MANIFEST_BYTES: u64 = 16 << 20;

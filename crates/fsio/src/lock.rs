@@ -1,7 +1,7 @@
-//! One process at a time: an advisory lock (flock) on a file that names its holder.
+//! An advisory lock (flock) on a file that contains the id of the process that holds it.
 //!
-//! The kernel drops the lock with the process, however it dies. It deliberately never removes the
-//! file: a waiting process may have it open, and would then hold a lock nobody else sees.
+//! The kernel releases the lock when the process ends, however it ends. The file is never removed:
+//! a waiting process may have it open and would then lock a file that no other process finds.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::error::IoContext;
 use crate::read::read_text_capped;
 use crate::{Error, Result, limits};
 
-/// A held lock; dropping it lets go.
+/// A lock; dropping it releases it.
 #[derive(Debug)]
 pub struct Lock {
     // Closing the file releases the lock.
@@ -20,7 +20,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock at once or says which process holds it.
+    /// Takes the lock without waiting; fails with the id of the process that holds it.
     pub fn acquire(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut file = OpenOptions::new()
@@ -38,13 +38,13 @@ impl Lock {
             }
             Err(TryLockError::Error(e)) => return Err(e).at(path, "lock"),
         }
-        // Only a courtesy to whoever finds the lock taken.
+        // For the error message of another process that finds the lock taken.
         file.set_len(0).at(path, "write")?;
         file.write_all(format!("{}\n", std::process::id()).as_bytes()).at(path, "write")?;
         Ok(Self { _file: file, path: path.to_owned() })
     }
 
-    /// The lock file.
+    /// Path of the lock file.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,6 +1,4 @@
-//! MANIFEST: the list of a folder's files with their lengths and hashes, itself checksummed.
-//!
-//! It deliberately doesn't say what the files mean; `extra` belongs to the caller.
+//! MANIFEST: the list of a directory's files with their lengths and hashes, itself checksummed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,21 +13,21 @@ use crate::names::basename_only;
 use crate::read::read_capped;
 use crate::{Damage, Error, Result, limits};
 
-/// The file's name.
+/// Name of the file.
 pub const MANIFEST: &str = "MANIFEST";
 
-/// The version of the layout that this binary writes.
+/// Format version that this binary reads and writes.
 pub const MANIFEST_FORMAT: u32 = 1;
 
-/// What a checksummed folder holds.
+/// Contents of a checksummed directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of this layout.
+    /// Format version.
     pub format: u32,
-    /// Every file but the MANIFEST itself.
+    /// All files except MANIFEST.
     pub files: BTreeMap<String, FileEntry>,
-    /// What the writer wants to remember with the files.
+    /// The caller's own data.
     pub extra: serde_json::Value,
 }
 
@@ -48,9 +46,9 @@ impl Manifest {
         Self { format: MANIFEST_FORMAT, files, extra }
     }
 
-    /// JSON, and after it one line with the JSON's own hash, so that no flipped bit goes unseen.
+    /// JSON, followed by one line with its hash, so that any flipped bit is detected.
     pub(crate) fn to_text(&self) -> String {
-        // Strings, integers and a JSON value always serialise.
+        // Serialising strings, integers and a JSON value cannot fail.
         let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
         text.push('\n');
         let hash = sha256_hex(text.as_bytes());
@@ -60,12 +58,12 @@ impl Manifest {
     fn from_text(bytes: &[u8]) -> std::result::Result<Self, Damage> {
         let unreadable = |reason: &str| Damage::Unreadable(reason.to_owned());
         let text = std::str::from_utf8(bytes).map_err(|_| unreadable("not UTF-8"))?;
-        let cut = || unreadable("cut short");
+        let cut = || unreadable("truncated");
         let (json, hash) = text.rsplit_once("sha256 ").ok_or_else(cut)?;
         if hash != format!("{}\n", sha256_hex(json.as_bytes())) {
             return Err(Damage::Checksum);
         }
-        // A newer format may have other fields: look at the version before the rest.
+        // Another format may have other fields, so the version is checked first.
         let value: serde_json::Value =
             serde_json::from_str(json).map_err(|e| Damage::Unreadable(e.to_string()))?;
         let format = value.get("format").and_then(serde_json::Value::as_u64);
@@ -79,7 +77,7 @@ impl Manifest {
     }
 }
 
-/// Reads a folder's MANIFEST and checks its own hash, not the files it lists.
+/// Reads a directory's MANIFEST and checks its hash, but not the files.
 pub fn read_manifest(dir: impl AsRef<Path>) -> Result<Manifest> {
     let dir = dir.as_ref();
     let damaged = |damage| damaged(dir, MANIFEST, damage);
@@ -95,9 +93,9 @@ pub fn read_manifest(dir: impl AsRef<Path>) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Checks that a folder holds exactly what its MANIFEST lists, dotfiles aside.
+/// Checks that a directory contains exactly the files of its MANIFEST, apart from dotfiles.
 ///
-/// Lengths come first: a truncated folder is refused without reading gigabytes.
+/// Lengths are checked before hashes, so a truncated directory is refused without reading it all.
 pub fn verify_dir(dir: impl AsRef<Path>) -> Result<Manifest> {
     let dir = dir.as_ref();
     let manifest = read_manifest(dir)?;
@@ -121,7 +119,7 @@ pub fn verify_dir(dir: impl AsRef<Path>) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// The length of a file of the folder; links, folders and devices are damage.
+/// Length of a file of the directory; a link, directory or device is damage.
 fn check_regular(dir: &Path, name: &str) -> Result<u64> {
     let path = dir.join(name);
     let metadata = match fs::symlink_metadata(&path) {

@@ -1,7 +1,7 @@
-//! The one function that maps a file into memory.
+//! Memory-mapped files.
 //!
-//! It deliberately serves only files that this program wrote and verified: a mapped file that
-//! someone truncates kills the process, so foreign files are read instead.
+//! For files that this program wrote and verified only: truncating a mapped file kills the process,
+//! so other files are read instead.
 
 use std::fs::File;
 use std::ops::Deref;
@@ -11,14 +11,14 @@ use crate::Result;
 use crate::error::IoContext;
 use crate::read::open_regular;
 
-/// A file's bytes, mapped read-only.
+/// A file, mapped read-only.
 #[derive(Debug)]
 pub struct MappedFile {
     map: memmap2::Mmap,
 }
 
 impl MappedFile {
-    /// Maps a file of a folder that `verify_dir` has accepted.
+    /// Maps a file of a directory that `verify_dir` has accepted.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = open_regular(path)?;
@@ -31,12 +31,12 @@ impl MappedFile {
     }
 }
 
-/// The only `unsafe` of this crate.
+/// The only unsafe code of this crate.
 #[allow(unsafe_code)]
 fn map_file(file: &File) -> std::io::Result<memmap2::Mmap> {
     // SAFETY: the mapping is read-only and private to readers. Changing or truncating the file
-    // while it is mapped would be undefined behaviour; the files mapped here lie in folders that
-    // only appear by rename, are never written again, and are read under the run's lock.
+    // while it is mapped would be undefined behaviour; the files mapped here are in directories
+    // that appear by rename, are never written again, and are read under the run's lock.
     unsafe { memmap2::Mmap::map(file) }
 }
 

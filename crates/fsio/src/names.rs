@@ -1,12 +1,11 @@
-//! Names that foreign files give to other files, confined to one folder.
-//!
-//! It deliberately repairs nothing: a name is usable as it stands or refused.
+//! File names found inside untrusted files, confined to one directory.
 
 use crate::{Error, Result};
 
-/// The name itself if it is a bare file name: one component, no `..`, no control characters.
+/// Returns the name if it is a bare file name: one component, no `..`, no control characters.
 ///
-/// Backslashes are refused too, so that a name means the same on every system.
+/// Backslashes are refused too, so that a name means the same on every system. Names are never
+/// repaired.
 pub fn basename_only(name: &str) -> Result<&str> {
     let bad = name.is_empty()
         || name.len() > 255

@@ -1,6 +1,4 @@
-//! Reads of whole files with a stated limit.
-//!
-//! It deliberately has no unlimited read: whoever reads a file says how large it may be.
+//! Reads of whole files, each with a size limit.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,7 +7,7 @@ use std::path::Path;
 use crate::error::IoContext;
 use crate::{Error, Result};
 
-/// Opens a regular file for reading; a pipe or device would block or never end.
+/// Opens a regular file for reading. Pipes and devices are refused: they may block or never end.
 pub(crate) fn open_regular(path: &Path) -> Result<File> {
     let metadata = std::fs::metadata(path).at(path, "read")?;
     if !metadata.is_file() {
@@ -18,7 +16,7 @@ pub(crate) fn open_regular(path: &Path) -> Result<File> {
     File::open(path).at(path, "read")
 }
 
-/// A whole file, if it is no longer than `limit` bytes.
+/// Reads a file of at most `limit` bytes.
 pub fn read_capped(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     let path = path.as_ref();
     let file = open_regular(path)?;
@@ -28,12 +26,12 @@ pub fn read_capped(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut out = Vec::with_capacity(bytes as usize);
-    // The file may have grown since, and files under /proc give no length: count what is read.
+    // The file may have grown, and files under /proc report no length: count the bytes read.
     file.take(limit.saturating_add(1)).read_to_end(&mut out).at(path, "read")?;
     if out.len() as u64 > limit { Err(too_large()) } else { Ok(out) }
 }
 
-/// A whole text file, if it is no longer than `limit` bytes and valid UTF-8.
+/// Reads a UTF-8 text file of at most `limit` bytes.
 pub fn read_text_capped(path: impl AsRef<Path>, limit: u64) -> Result<String> {
     let path = path.as_ref();
     String::from_utf8(read_capped(path, limit)?)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tokenizer::{Stream, Tokenizer};
+use tokenizer::{DecodeStream, Tokenizer};
 
 /// Texts that end a completion.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ impl Stop {
 
     /// A watcher of one completion.
     pub(crate) fn watch(&self) -> Watcher {
-        Watcher { stream: self.tokenizer.stream(true), text: String::new() }
+        Watcher { stream: self.tokenizer.decode_stream(true), text: String::new() }
     }
 
     /// The text before the first stop text in `text`, searched from byte `from` on.
@@ -51,7 +51,7 @@ impl Stop {
 
 /// The text of one growing completion; each token is decoded a bounded number of times.
 pub(crate) struct Watcher {
-    stream: Stream,
+    stream: DecodeStream,
     text: String,
 }
 

@@ -1,4 +1,4 @@
-//! The tokenizers library behind guards: loading, special tokens, encoding, decoding. No chats.
+//! The tokenizers library with its panics caught: special tokens, encoding, decoding.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -8,45 +8,45 @@ use tokenizers::Tokenizer as Library;
 
 use crate::Result;
 use crate::files::{Files, token_ids, token_text};
-use crate::guard::guarded_result;
 use crate::load::load;
+use crate::untrusted::panics::catch;
 
-/// End-of-text tokens by name, for a tokenizer.json that comes without a config.
+/// Names of end-of-text tokens, for a tokenizer.json without a config.
 pub(crate) const EOS_NAMES: [&str; 6] =
     ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eot_id|>", "<｜end▁of▁sentence｜>"];
-/// Padding tokens by name, for the same case.
+/// Names of padding tokens, for the same case.
 pub(crate) const PAD_NAMES: [&str; 4] = ["<|pad|>", "<pad>", "[PAD]", "<|padding|>"];
-/// Unknown-character tokens by name, for the same case.
+/// Names of unknown-character tokens, for the same case.
 pub(crate) const UNK_NAMES: [&str; 3] = ["<|unk|>", "<unk>", "[UNK]"];
 
-/// The ids of the special tokens that mean something to us. An id is never tested for truth: 0 is one.
+/// Ids of the special tokens with a known meaning; 0 is a valid id.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Specials {
+pub(crate) struct SpecialTokens {
     pub(crate) bos: Option<u32>,
     pub(crate) eos: Option<u32>,
     pub(crate) pad: Option<u32>,
     pub(crate) unk: Option<u32>,
-    /// Ids at which generation stops by generation_config.json, `eos` aside.
+    /// Ids in generation_config.json that end generation, besides `eos`.
     pub(crate) more_eos: Vec<u32>,
 }
 
 pub(crate) struct Backend {
     library: Library,
-    /// The same, but special tokens in the text are text; made when first needed.
+    /// The same, but special tokens in the text stay text; created on first use.
     literal: OnceLock<Library>,
-    /// Added tokens by id: the text, and whether it is special.
+    /// Added tokens, sorted by id, with their text and whether they are special.
     added: Vec<(u32, String, bool)>,
-    /// The characters that added tokens start with, to pass over most texts quickly.
+    /// First characters of added tokens, to skip most texts quickly.
     first_chars: Vec<char>,
-    pub(crate) specials: Specials,
+    pub(crate) specials: SpecialTokens,
     pub(crate) prefix: Vec<u32>,
     pub(crate) n_ids: usize,
-    /// Texts may be encoded in pieces without changing what their ids decode to.
-    pub(crate) separable: bool,
-    /// SHA-256 of the whole tokenizer.json, made when first needed.
+    /// Pieces of a text, encoded one by one, decode to the whole text.
+    pub(crate) encodes_piecewise: bool,
+    /// SHA-256 of the tokenizer.json; computed on first use.
     json_hash: OnceLock<String>,
-    /// Settings of the source's tokenizer_config.json that a saved one keeps.
-    pub(crate) kept: Map<String, Value>,
+    /// Settings of the original tokenizer_config.json that are saved again.
+    pub(crate) kept_config: Map<String, Value>,
 }
 
 impl Backend {
@@ -62,27 +62,27 @@ impl Backend {
             by_name.or_else(by_config)
         };
         let special = |names: &[&str]| find_special(&library, names);
-        let specials = Specials {
+        let specials = SpecialTokens {
             bos: id("bos"),
             eos: id("eos").or_else(|| special(&EOS_NAMES)),
             pad: id("pad").or_else(|| special(&PAD_NAMES)),
             unk: id("unk").or_else(|| special(&UNK_NAMES)),
             more_eos: token_ids(files.ids.get("eos_token_id")),
         };
-        let mut kept = Map::new();
+        let mut kept_config = Map::new();
         for key in ["model_max_length", "padding_side"] {
             if let Some(value) = files.config.get(key) {
-                kept.insert(key.to_owned(), value.clone());
+                kept_config.insert(key.to_owned(), value.clone());
             }
         }
-        Ok(Self::new(library, n_ids, specials, kept))
+        Ok(Self::new(library, n_ids, specials, kept_config))
     }
 
-    /// A backend from the text of a tokenizer.json that we made ourselves.
-    pub(crate) fn from_own(json: &str, names: &OwnNames) -> Result<Self> {
+    /// A backend from the tokenizer.json of a tokenizer trained here.
+    pub(crate) fn from_trained(json: &str, names: &SpecialTokenNames) -> Result<Self> {
         let (library, n_ids) = load(json, Path::new("tokenizer.json"), &Map::new())?;
         let id = |name: &Option<String>| name.as_ref().and_then(|n| library.token_to_id(n));
-        let specials = Specials {
+        let specials = SpecialTokens {
             bos: id(&names.eos),
             eos: id(&names.eos),
             pad: id(&names.pad),
@@ -95,8 +95,8 @@ impl Backend {
     fn new(
         library: Library,
         n_ids: usize,
-        mut specials: Specials,
-        kept: Map<String, Value>,
+        mut specials: SpecialTokens,
+        kept_config: Map<String, Value>,
     ) -> Self {
         let mut added: Vec<(u32, String, bool)> = library
             .get_added_tokens_decoder()
@@ -117,37 +117,37 @@ impl Backend {
             specials,
             prefix: Vec::new(),
             n_ids,
-            separable: false,
+            encodes_piecewise: false,
             json_hash: OnceLock::new(),
-            kept,
+            kept_config,
         };
         backend.prefix = backend.find_prefix();
         if backend.specials.bos.is_none() {
             backend.specials.bos = backend.prefix.first().copied();
         }
-        backend.separable = backend.find_separable();
+        backend.encodes_piecewise = backend.probe_piecewise();
         backend
     }
 
-    /// Ids of `text`, with what the post-processor adds if `add_special`.
+    /// Ids of `text`; `add_special` adds the tokens of the post-processor.
     pub(crate) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
-        let encoding = guarded_result("encoding", || self.library.encode_fast(text, add_special))?;
+        let encoding = catch("encoding", || self.library.encode_fast(text, add_special))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Ids of `text` and the range of bytes of each.
+    /// Ids of `text`, each with its start and end in bytes.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, usize, usize)>> {
-        let encoding = guarded_result("encoding", || self.library.encode(text, false))?;
+        let encoding = catch("encoding", || self.library.encode(text, false))?;
         let offsets = encoding.get_offsets().iter();
         Ok(encoding.get_ids().iter().zip(offsets).map(|(id, (a, b))| (*id, *a, *b)).collect())
     }
 
-    /// Ids of a text in which special tokens are only text, so that data cannot end a turn.
+    /// Ids of a text in which special tokens count as plain text, so that data cannot end a turn.
     ///
-    /// Added tokens that are not special, such as `<think>` of some models, stay tokens.
+    /// Added tokens that are not special, such as `<think>` in some models, stay tokens.
     pub(crate) fn encode_literal(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.encode(text, false)?;
-        if !ids.iter().any(|id| self.is_control(*id)) {
+        if !ids.iter().any(|id| self.is_control_token(*id)) {
             return Ok(ids);
         }
         let literal = self.literal.get_or_init(|| {
@@ -155,38 +155,41 @@ impl Backend {
             copy.set_encode_special_tokens(true);
             copy
         });
-        let encoding = guarded_result("encoding", || literal.encode_fast(text, false))?;
+        let encoding = catch("encoding", || literal.encode_fast(text, false))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// A special token that text can inject; the one for unknown characters is no control token.
-    pub(crate) fn is_control(&self, id: u32) -> bool {
+    /// Whether text can inject this special token; the unknown-character token does not count.
+    pub(crate) fn is_control_token(&self, id: u32) -> bool {
         Some(id) != self.specials.unk
             && (self.added_token(id).is_some_and(|(_, special)| special)
                 || Some(id) == self.specials.eos)
     }
 
-    /// Whether a special token stands in `text`.
-    pub(crate) fn holds_control(&self, text: &str) -> bool {
+    /// Whether `text` contains a special token.
+    pub(crate) fn contains_control_token(&self, text: &str) -> bool {
         text.contains(self.first_chars.as_slice())
-            && self.added.iter().any(|(id, token, _)| self.is_control(*id) && text.contains(token))
+            && self
+                .added
+                .iter()
+                .any(|(id, token, _)| self.is_control_token(*id) && text.contains(token))
     }
 
-    /// The added token that `text` starts with, the longest if several do.
-    pub(crate) fn added_at(&self, text: &str) -> Option<u32> {
+    /// The longest added token at the start of `text`.
+    pub(crate) fn leading_added_token(&self, text: &str) -> Option<u32> {
         let fitting = self.added.iter().filter(|(_, token, _)| text.starts_with(token.as_str()));
         fitting.max_by_key(|(_, token, _)| token.len()).map(|(id, _, _)| *id)
     }
 
-    /// The text of an added token and whether it is special.
+    /// Text of an added token, and whether it is special.
     pub(crate) fn added_token(&self, id: u32) -> Option<(&str, bool)> {
         let idx = self.added.binary_search_by_key(&id, |(id, _, _)| *id).ok()?;
         self.added.get(idx).map(|(_, text, special)| (text.as_str(), *special))
     }
 
     pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        guarded_result("decoding", || self.library.decode(ids, skip_special)).unwrap_or_else(|_| {
-            // A decoder that fails is broken; the raw pieces still show what the ids are.
+        catch("decoding", || self.library.decode(ids, skip_special)).unwrap_or_else(|_| {
+            // The decoder is broken; the raw pieces still show the tokens.
             ids.iter().filter_map(|id| self.token_text(*id)).collect()
         })
     }
@@ -199,12 +202,12 @@ impl Backend {
         self.library.token_to_id(token)
     }
 
-    /// The whole tokenizer.json, the same bytes for the same tokenizer.
+    /// The tokenizer.json; the same bytes for the same tokenizer.
     pub(crate) fn to_json(&self, pretty: bool) -> Result<String> {
-        guarded_result("writing tokenizer.json", || self.library.to_string(pretty))
+        catch("writing tokenizer.json", || self.library.to_string(pretty))
     }
 
-    /// The hash of [`Self::to_json`].
+    /// SHA-256 of [`Self::to_json`].
     pub(crate) fn json_hash(&self) -> Result<String> {
         if let Some(hash) = self.json_hash.get() {
             return Ok(hash.clone());
@@ -213,7 +216,7 @@ impl Backend {
         Ok(self.json_hash.get_or_init(|| hash).clone())
     }
 
-    /// What `encode` puts in front of every text.
+    /// Ids that `encode` adds before every text.
     fn find_prefix(&self) -> Vec<u32> {
         let (Ok(plain), Ok(full)) = (self.encode("a", false), self.encode("a", true)) else {
             return Vec::new();
@@ -225,11 +228,11 @@ impl Backend {
         start.and_then(|start| full.get(..start)).map(<[u32]>::to_vec).unwrap_or_default()
     }
 
-    /// Whether pieces of a text, encoded one by one, decode to what the whole text decodes to.
+    /// Whether pieces of a text, encoded one by one, decode to the same text as the whole.
     ///
-    /// Byte-level and character tokenizers pass. Those that mark the start of a text (a prefix
-    /// space, sentencepiece's `▁`) or put spaces between tokens don't.
-    fn find_separable(&self) -> bool {
+    /// True for byte-level and character tokenizers; false for those that mark the start of a text
+    /// (a prefix space, sentencepiece's `▁`) or put spaces between tokens.
+    fn probe_piecewise(&self) -> bool {
         const PIECES: [(&str, &str); 6] = [
             ("ab", "cd"),
             ("ab ", "cd"),
@@ -251,9 +254,9 @@ impl Backend {
     }
 }
 
-/// The names of the special tokens in a tokenizer that we train.
+/// Special tokens of a tokenizer that is trained here.
 #[derive(Debug, Default)]
-pub(crate) struct OwnNames {
+pub(crate) struct SpecialTokenNames {
     pub(crate) eos: Option<String>,
     pub(crate) pad: Option<String>,
     pub(crate) unk: Option<String>,

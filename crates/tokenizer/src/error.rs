@@ -1,73 +1,73 @@
-//! The errors of this crate and what to do about each; it prints nothing.
+//! The errors of this crate, each with advice for the user.
 
 use std::path::PathBuf;
 
-/// What every function of this crate returns.
+/// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a tokenizer or a chat template could not be read or used.
+/// A tokenizer or a chat template that cannot be read or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read, is too large or is not UTF-8.
     #[error(transparent)]
     File(#[from] fsio::Error),
 
-    /// A JSON file does not parse.
+    /// A file is not valid JSON.
     #[error("{path}: not valid JSON: {reason}")]
     Json {
         /// The file.
         path: PathBuf,
-        /// What the parser said, with line and column.
+        /// The parser's message, with line and column.
         reason: String,
     },
 
-    /// There is no tokenizer in the place that was named.
+    /// There is no tokenizer at this path.
     #[error("no tokenizer.json: `{path}`")]
     Missing {
-        /// The folder or file that was looked at.
+        /// The directory or file.
         path: PathBuf,
     },
 
-    /// A tokenizer.json is malformed, hostile or asks for something we refuse.
+    /// A tokenizer.json is malformed or has parts that are not supported.
     #[error("{path}: {reason}")]
     Refused {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with the offending value.
+        /// The problem, with the offending value.
         reason: String,
-        /// What to do about it, where something can be done.
+        /// Advice, if there is any.
         hint: Option<String>,
     },
 
-    /// The tokenizers library failed, or panicked, on some input.
+    /// The tokenizers library failed or panicked.
     #[error("tokenizer failed while {doing}: {reason}")]
     Backend {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// What the library said.
+        /// The library's message.
         reason: String,
     },
 
-    /// A tokenizer cannot be trained as asked.
+    /// A tokenizer cannot be trained with these settings or texts.
     #[error("cannot train a tokenizer: {reason}")]
     Training {
-        /// What is wrong, with the offending value.
+        /// The problem, with the offending value.
         reason: String,
-        /// What to do about it.
+        /// Advice.
         hint: String,
     },
 
-    /// A special token that is needed is not in the vocabulary.
+    /// The vocabulary lacks a special token that is needed.
     #[error("the tokenizer has no {what} token")]
-    NoSuchSpecial {
-        /// Which one: `end-of-text`, `bos`, ...
+    MissingSpecialToken {
+        /// The token: `end-of-text`, `bos`, ...
         what: &'static str,
     },
 
-    /// No chat template goes by this name.
+    /// There is no chat template of this name.
     #[error("unknown chat template: `{name}`")]
     UnknownTemplate {
-        /// The name as given.
+        /// The name.
         name: String,
     },
 
@@ -76,7 +76,7 @@ pub enum Error {
     TemplateSyntax {
         /// The template's name.
         name: String,
-        /// What the parser said, with the line.
+        /// The parser's message, with the line.
         reason: String,
     },
 
@@ -85,97 +85,102 @@ pub enum Error {
     TemplateSize {
         /// The template's name.
         name: String,
-        /// Its size.
+        /// Size of the template in bytes.
         bytes: u64,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
 
-    /// A chat template raised an error by itself (`raise_exception`).
+    /// A chat template called `raise_exception`.
     #[error("chat template `{name}` refuses these messages: `{message}`")]
     TemplateRaised {
         /// The template's name.
         name: String,
-        /// What the template said.
+        /// The template's message.
         message: String,
     },
 
-    /// A chat template used more work, memory or depth than it may.
-    #[error("chat template `{name}` exceeded its budget: {reason}")]
+    /// A chat template exceeded its limit of work, memory or depth.
+    #[error("chat template `{name}` exceeded a limit: {reason}")]
     TemplateBudget {
         /// The template's name.
         name: String,
-        /// Which budget.
+        /// The limit that was exceeded.
         reason: String,
     },
 
-    /// A chat template failed while it was rendered.
+    /// A chat template failed during rendering.
     #[error("chat template `{name}` failed: {reason}")]
     TemplateRender {
         /// The template's name.
         name: String,
-        /// What the engine said, with the line.
+        /// The engine's message, with the line.
         reason: String,
     },
 
-    /// The assistant's words cannot be located exactly in what the template renders.
+    /// The assistant's words cannot be located exactly in the rendered conversation.
     #[error("chat template `{name}`: {reason}")]
     Spans {
         /// The template's name.
         name: String,
-        /// What cannot be located and why.
+        /// The message that cannot be located, and why.
         reason: String,
-        /// What to do about it.
+        /// Advice.
         hint: String,
     },
 
-    /// A role that no template knows.
+    /// A role other than system, user, assistant and tool.
     #[error("unknown role: `{role}`")]
     UnknownRole {
-        /// The role as given.
+        /// The role.
         role: String,
     },
 
-    /// A conversation that holds nothing to train on.
+    /// A conversation without anything to train on.
     #[error("{reason}")]
     Conversation {
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
 }
 
 impl Error {
-    /// What to do next, in one sentence; None where nothing helps.
+    /// Advice for the user in one sentence, if there is any.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::File(inner) => return inner.hint(),
-            Self::Json { .. } => "restore the file from where it came".to_owned(),
-            Self::Missing { .. } => "name a tokenizer.json, or a folder that holds one".to_owned(),
+            Self::Json { .. } => "restore the file from its source".to_owned(),
+            Self::Missing { .. } => {
+                "name a tokenizer.json, or a directory that contains one".to_owned()
+            }
             Self::Refused { hint, .. } => return hint.clone(),
             Self::Backend { .. } => {
-                "the tokenizer.json is broken or hostile; take it from its publisher again"
+                "the tokenizer.json is damaged or malicious; get it from its publisher again"
                     .to_owned()
             }
             Self::Training { hint, .. } | Self::Spans { hint, .. } => hint.clone(),
-            Self::NoSuchSpecial { what } => {
-                format!("name a {what} token in tokenizer_config.json beside the tokenizer.json")
+            Self::MissingSpecialToken { what } => {
+                format!("set the {what} token in tokenizer_config.json, next to the tokenizer.json")
             }
             Self::UnknownTemplate { .. } => {
                 "use `chatml`, `plain`, `model` or the path of a .jinja file".to_owned()
             }
             Self::TemplateSyntax { .. } => {
-                "the template must be Jinja as transformers reads it".to_owned()
+                "the template must be Jinja in the dialect of transformers".to_owned()
             }
-            Self::TemplateSize { .. } => "real templates have a few KiB; check the file".to_owned(),
+            Self::TemplateSize { .. } => {
+                "chat templates usually have a few KiB; check the file".to_owned()
+            }
             Self::TemplateRaised { .. } => {
-                "change the conversation as the template asks, or choose another template"
+                "change the conversation to what the template expects, or choose another template"
                     .to_owned()
             }
             Self::TemplateBudget { .. } => {
-                "a template that needs this much is broken or hostile; choose another".to_owned()
+                "a template that exceeds the limits is broken or malicious; choose another"
+                    .to_owned()
             }
             Self::TemplateRender { .. } => {
-                "the template may need fields that plain messages lack; choose another template, \
+                "the template may need fields that these messages lack; choose another template, \
                  such as `chatml`"
                     .to_owned()
             }

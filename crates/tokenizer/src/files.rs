@@ -1,4 +1,4 @@
-//! The files of a tokenizer as Hugging Face lays them out, read with limits; it interprets little.
+//! Reads the files of a Hugging Face tokenizer directory, within size limits.
 
 use std::path::{Path, PathBuf};
 
@@ -7,22 +7,22 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 
-/// The files that lie beside a tokenizer.json, each empty where it is missing.
+/// A tokenizer.json and the files in its directory, each empty if it is missing.
 pub(crate) struct Files {
-    /// The tokenizer.json, for messages.
+    /// Path of the tokenizer.json, for errors.
     pub(crate) path: PathBuf,
     pub(crate) tokenizer: String,
-    /// tokenizer_config.json over special_tokens_map.json.
+    /// tokenizer_config.json, which overrides special_tokens_map.json.
     pub(crate) config: Map<String, Value>,
-    /// generation_config.json, or else config.json, for token ids only.
+    /// generation_config.json, or else config.json; used for token ids only.
     pub(crate) ids: Map<String, Value>,
-    /// The chat template's source.
+    /// Source of the chat template.
     pub(crate) template: Option<String>,
 }
 
-/// Reads a folder, or a tokenizer.json and what lies beside it.
+/// Reads a directory, or a tokenizer.json and the files next to it.
 pub(crate) fn read(path: &Path) -> Result<Files> {
-    let (folder, file) = if path.is_dir() {
+    let (dir, file) = if path.is_dir() {
         (path.to_owned(), path.join("tokenizer.json"))
     } else {
         (path.parent().map(Path::to_owned).unwrap_or_default(), path.to_owned())
@@ -31,33 +31,33 @@ pub(crate) fn read(path: &Path) -> Result<Files> {
         return Err(Error::Missing { path: path.to_owned() });
     }
     let tokenizer = fsio::read_text_capped(&file, limits::TOKENIZER_BYTES)?;
-    let mut config = object(&folder.join("special_tokens_map.json"), limits::CONFIG_BYTES)?;
-    // The configs of large vocabularies list thousands of added tokens, so the larger limit.
-    config.extend(object(&folder.join("tokenizer_config.json"), limits::TOKENIZER_BYTES)?);
-    let mut ids = object(&folder.join("generation_config.json"), limits::CONFIG_BYTES)?;
+    let mut config = object(&dir.join("special_tokens_map.json"), limits::CONFIG_BYTES)?;
+    // Configs of large vocabularies list thousands of added tokens and need the larger limit.
+    config.extend(object(&dir.join("tokenizer_config.json"), limits::TOKENIZER_BYTES)?);
+    let mut ids = object(&dir.join("generation_config.json"), limits::CONFIG_BYTES)?;
     if !ids.contains_key("eos_token_id") {
-        for (key, value) in object(&folder.join("config.json"), limits::CONFIG_BYTES)? {
+        for (key, value) in object(&dir.join("config.json"), limits::CONFIG_BYTES)? {
             ids.entry(key).or_insert(value);
         }
     }
-    let template = template(&folder, &config)?;
+    let template = template(&dir, &config)?;
     Ok(Files { path: file, tokenizer, config, ids, template })
 }
 
-/// A JSON object, or an empty one where there is no such file.
+/// Reads a JSON object; empty if the file is missing.
 fn object(path: &Path, limit: u64) -> Result<Map<String, Value>> {
     if !path.is_file() {
         return Ok(Map::new());
     }
     let text = fsio::read_text_capped(path, limit)?;
     let json = |reason: String| Error::Json { path: path.to_owned(), reason };
-    crate::scan::check(&text).map_err(json)?;
+    crate::untrusted::json_limits::check(&text).map_err(json)?;
     serde_json::from_str(&text).map_err(|e| json(e.to_string()))
 }
 
-/// The chat template: its own file, or the config's field (a text, or a list of named ones).
-fn template(folder: &Path, config: &Map<String, Value>) -> Result<Option<String>> {
-    let file = folder.join("chat_template.jinja");
+/// Chat template from its own file, or else from the config: a text or a list of named ones.
+fn template(dir: &Path, config: &Map<String, Value>) -> Result<Option<String>> {
+    let file = dir.join("chat_template.jinja");
     if file.is_file() {
         return Ok(Some(fsio::read_text_capped(&file, limits::TEMPLATE_BYTES)?));
     }
@@ -72,7 +72,7 @@ fn template(folder: &Path, config: &Map<String, Value>) -> Result<Option<String>
     })
 }
 
-/// The string of a special token, which configs write as a text or as an object.
+/// Text of a special token, which is a string or an object in configs.
 pub(crate) fn token_text(value: &Value) -> Option<&str> {
     match value {
         Value::String(text) => Some(text.as_str()),

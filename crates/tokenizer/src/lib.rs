@@ -1,23 +1,20 @@
-//! Text to token ids and back, special tokens, chat templates, and which tokens are learnt.
+//! Text to token ids and back, special tokens, chat templates and loss masks.
 //!
-//! It trains byte-level BPE and character tokenizers and reads any tokenizer.json within limits. It
-//! writes no files, builds no batches and knows no recipe.
+//! Trains byte-level BPE and character tokenizers and reads any tokenizer.json within limits. Depends
+//! neither on recipes nor on burn.
 
 mod backend;
 mod chat;
+mod decode_stream;
 mod error;
 mod files;
-mod guard;
 mod load;
-mod pattern;
-mod scan;
-mod shape;
-mod stream;
 mod tokenizer;
 mod train;
+mod untrusted;
 
-pub use chat::{ChatTemplate, Clock, Encoded, Message, Role, Turn};
+pub use chat::{AssistantTurn, ChatTemplate, Clock, Encoded, Message, Role};
+pub use decode_stream::DecodeStream;
 pub use error::{Error, Result};
-pub use stream::Stream;
 pub use tokenizer::Tokenizer;
 pub use train::{END_OF_TEXT, UNKNOWN, default_special_tokens};

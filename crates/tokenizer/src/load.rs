@@ -1,7 +1,6 @@
-//! Reading a tokenizer.json into the tokenizers library, with what the files beside it change.
+//! Loads a tokenizer.json into the tokenizers library and applies its tokenizer_config.json.
 //!
-//! It follows transformers in which tokens are added and when bos and eos are put around texts. It
-//! gives special tokens no meaning.
+//! Added tokens, and bos and eos around texts, follow transformers.
 
 use std::path::Path;
 
@@ -10,35 +9,36 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Library};
 
 use crate::files::token_text;
-use crate::guard::{guarded, guarded_result};
-use crate::{Error, Result, shape};
+use crate::untrusted::panics::{catch, catch_panic};
+use crate::untrusted::tokenizer_json;
+use crate::{Error, Result};
 
-/// The named special tokens, in the order in which transformers adds missing ones.
+/// Config keys of special tokens, in the order in which transformers adds missing ones.
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// The library's tokenizer from the text of a tokenizer.json and its config, with the number of ids.
+/// The library's tokenizer from the text of a tokenizer.json and its config; also the number of ids.
 pub(crate) fn load(
     json: &str,
     path: &Path,
     config: &Map<String, Value>,
 ) -> Result<(Library, usize)> {
     let (mut library, n_ids) = parse(json, path)?;
-    guarded("adding special tokens", || add_missing(&mut library, config))?;
+    catch_panic("adding special tokens", || add_missing(&mut library, config))?;
     update_post_processor(&mut library, config)?;
     let largest = library.get_added_tokens_decoder().into_keys().max();
     Ok((library, n_ids.max(largest.map_or(0, |id| id as usize + 1))))
 }
 
 fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
-    let refused = |refusal: shape::Refusal| Error::Refused {
+    let refused = |refusal: tokenizer_json::Refusal| Error::Refused {
         path: path.to_owned(),
         reason: refusal.reason,
         hint: refusal.hint,
     };
-    let checked = shape::check(json).map_err(refused)?;
-    let mut library = guarded_result("reading tokenizer.json", || Library::from_bytes(json))
-        .map_err(|e| match e {
+    let checked = tokenizer_json::check(json).map_err(refused)?;
+    let mut library =
+        catch("reading tokenizer.json", || Library::from_bytes(json)).map_err(|e| match e {
             Error::Backend { reason, .. } => refused(reason.into()),
             other => other,
         })?;
@@ -46,7 +46,7 @@ fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
         let actual = library.token_to_id(&token.content);
         if actual != Some(token.id) {
             let reason = format!(
-                "added token `{}` says its id is `{}`, but the vocabulary makes it `{}`",
+                "added token `{}` has id `{}` in added_tokens, but `{}` in the vocabulary",
                 token.content,
                 token.id,
                 actual.map_or_else(|| "none".to_owned(), |id| id.to_string())
@@ -54,13 +54,13 @@ fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
             return Err(refused(reason.into()));
         }
     }
-    // transformers switches both off for each call, too: length is the caller's affair.
-    guarded_result("reading tokenizer.json", || library.with_truncation(None).map(|_| ()))?;
+    // transformers disables both for each call too: the caller decides about lengths.
+    catch("reading tokenizer.json", || library.with_truncation(None).map(|_| ()))?;
     library.with_padding(None);
     Ok((library, checked.n_ids))
 }
 
-/// Adds tokens that only the config names, as transformers does.
+/// Adds tokens that are only in the config, as transformers does.
 fn add_missing(library: &mut Library, config: &Map<String, Value>) {
     let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
     let mut described: Vec<(u32, &Value)> = decoder
@@ -101,12 +101,12 @@ fn add(library: &mut Library, text: &str, description: Option<&Value>) {
         .rstrip(flag("rstrip", false))
         .single_word(flag("single_word", false))
         .normalized(flag("normalized", false));
-    // It fails only where the token's automaton cannot be built; the token is then missing, and
-    // whoever needs it says so by name.
+    // Fails only if the token's automaton cannot be built. The token is then missing, and code that
+    // needs it returns an error with its name.
     let _ = library.add_special_tokens([token]);
 }
 
-/// Follows `add_bos_token` and `add_eos_token`, which overrule the post-processor where present.
+/// Applies `add_bos_token` and `add_eos_token`, which override the post-processor.
 fn update_post_processor(library: &mut Library, config: &Map<String, Value>) -> Result<()> {
     let flag = |key: &str| config.get(key).map(|value| value.as_bool().unwrap_or(false));
     let (bos_flag, eos_flag) = (flag("add_bos_token"), flag("add_eos_token"));
@@ -120,14 +120,13 @@ fn update_post_processor(library: &mut Library, config: &Map<String, Value>) -> 
     let bos = token(bos_flag, "bos_token");
     let eos = token(eos_flag, "eos_token");
     let processor = post_processor(bos.as_ref(), eos.as_ref());
-    let processor: TemplateProcessing = guarded_result("setting bos and eos", || {
-        serde_json::from_value::<TemplateProcessing>(processor)
-    })?;
+    let processor: TemplateProcessing =
+        catch("setting bos and eos", || serde_json::from_value::<TemplateProcessing>(processor))?;
     library.with_post_processor(Some(PostProcessorWrapper::Template(processor)));
     Ok(())
 }
 
-/// A post-processor that puts `bos` in front of each text and `eos` behind it.
+/// A post-processor that adds `bos` before each text and `eos` after it.
 pub(crate) fn post_processor(bos: Option<&(String, u32)>, eos: Option<&(String, u32)>) -> Value {
     let special = |token: Option<&(String, u32)>, type_id: u32| {
         token.map(|(text, _)| json!({"SpecialToken": {"id": text, "type_id": type_id}}))

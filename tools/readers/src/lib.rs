@@ -11,12 +11,13 @@ use tempfile::TempDir;
 pub type Reader = fn(&[u8]) -> bool;
 
 /// All readers by the name of their fuzz target and of their directory in `fuzz/seeds`.
-pub const READERS: [(&str, Reader); 7] = [
+pub const READERS: [(&str, Reader); 8] = [
     ("recipe", recipe),
     ("config_json", config_json),
     ("tokenizer_json", tokenizer_json),
     ("chat_template", chat_template),
     ("safetensors", safetensors),
+    ("gguf", gguf),
     ("jsonl", jsonl),
     ("parquet", parquet),
 ];
@@ -76,6 +77,22 @@ pub fn safetensors(bytes: &[u8]) -> bool {
         let elements = tensor.shape().iter().try_fold(1_usize, |n, size| n.checked_mul(*size));
         elements.is_none_or(|n| n > TENSOR_ELEMENTS) || tensor.weights().is_ok()
     })
+}
+
+/// A GGUF file: the header, then the values of small tensors.
+pub fn gguf(bytes: &[u8]) -> bool {
+    let (_dir, path) = file("model.gguf", bytes);
+    let opened = gguf::GgufFile::open(&path);
+    let Ok(file) = opened.map_err(|error| (error.to_string(), error.hint())) else {
+        return false;
+    };
+    let small: Vec<String> = file
+        .tensors()
+        .iter()
+        .filter(|info| info.n_elements() <= TENSOR_ELEMENTS)
+        .map(|info| info.name.clone())
+        .collect();
+    small.iter().all(|name| file.read(name).is_ok())
 }
 
 /// Rows of a JSON-lines file.

@@ -78,7 +78,7 @@ fn answer(
         vocab_size: Some(tokenizer.vocab_size()),
         ..Settings::default()
     };
-    let mut stream = tokenizer.stream(true);
+    let mut stream = tokenizer.decode_stream(true);
     let mut out = io::stdout().lock();
     let mut written = Ok(());
     let mut show = |text: &str| {

@@ -9,7 +9,7 @@ use crate::support::root;
 /// From the bottom up; arrows point to lower layers only.
 const LAYERS: &[&[&str]] = &[
     &["workspace-hack"],
-    &["fsio", "seed", "kernels-cpu"],
+    &["fsio", "gguf", "seed", "kernels-cpu"],
     &["recipe", "arch", "kernels"],
     &["tokenizer", "loss", "tensor-file"],
     &["data", "nn"],
@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// Crates that plan and parse: they build without tensors.
 const WITHOUT_BURN: &[&str] =
-    &["fsio", "seed", "recipe", "arch", "tensor-file", "tokenizer", "data", "plan"];
+    &["fsio", "gguf", "seed", "recipe", "arch", "tensor-file", "tokenizer", "data", "plan"];
 
 /// Test support and development tools: no crate of a layer may depend on them.
 const OUTSIDE_LAYERS: &[&str] =

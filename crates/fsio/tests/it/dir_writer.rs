@@ -1,4 +1,4 @@
-//! A folder appears whole or not at all.
+//! Atomic directories: complete or absent.
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{names, sample_dir};
 
 #[test]
-fn nothing_is_left_without_commit() {
+fn a_dropped_writer_removes_its_files() {
     let root = tempfile::tempdir().expect("tempdir");
     let dir = root.path().join("deep/er/step-000001");
     let mut writer = DirWriter::begin(&dir).expect("begin");
@@ -35,12 +35,12 @@ fn an_unfinished_file_stops_the_commit() {
 }
 
 #[test]
-fn a_folder_is_never_overwritten() {
+fn an_existing_directory_is_never_overwritten() {
     let root = tempfile::tempdir().expect("tempdir");
     let dir = root.path().join("d");
     sample_dir(&dir);
     assert!(matches!(DirWriter::begin(&dir), Err(Error::Exists { .. })));
-    // Even where the folder appears between begin and commit.
+    // Nor one that appears between begin and commit.
     let late = root.path().join("late");
     let mut writer = DirWriter::begin(&late).expect("begin");
     writer.write("a", b"mine").expect("write");
@@ -70,7 +70,7 @@ fn names_are_confined() {
 }
 
 #[test]
-fn files_may_be_written_side_by_side_and_in_any_pieces() {
+fn files_can_be_written_concurrently_in_any_pieces() {
     let root = tempfile::tempdir().expect("tempdir");
     let dir = root.path().join("d");
     let mut writer = DirWriter::begin(&dir).expect("begin");
@@ -92,7 +92,7 @@ fn files_may_be_written_side_by_side_and_in_any_pieces() {
 }
 
 #[test]
-fn stale_temporaries_go_and_nothing_else() {
+fn only_stale_temporaries_are_removed() {
     let root = tempfile::tempdir().expect("tempdir");
     for name in ["step-000001.tmp-4242", "keep", "x.tmp-", "x.tmp-12a", "tmp-12", ".tmp-12"] {
         fs::create_dir(root.path().join(name)).expect("mkdir");
@@ -103,7 +103,7 @@ fn stale_temporaries_go_and_nothing_else() {
     assert_eq!(removed, [".plan.json.0.tmp-17", "step-000001.tmp-4242"]);
     assert_eq!(names(root.path()), [".tmp-12", "keep", "tmp-12", "x.tmp-", "x.tmp-12a"]);
     assert!(is_stale_tmp("step-000001.tmp-1") && !is_stale_tmp("step-000001"));
-    // One that bears our own process id is from an earlier life of that id.
+    // One with this process's id is from an earlier process with the same id.
     let own = root.path().join(format!("d.tmp-{}", std::process::id()));
     fs::create_dir(&own).expect("mkdir");
     fs::write(own.join("old"), b"x").expect("write");
@@ -112,17 +112,17 @@ fn stale_temporaries_go_and_nothing_else() {
 }
 
 #[test]
-fn single_files_are_replaced_whole() {
+fn single_files_are_replaced_atomically() {
     let root = tempfile::tempdir().expect("tempdir");
     let path = root.path().join("plan.json");
     write_atomic(&path, b"one").expect("write");
     write_atomic(&path, b"two").expect("write");
     assert_eq!(fs::read(&path).expect("read"), b"two");
     assert_eq!(names(root.path()), ["plan.json"]);
-    write_atomic(root.path().join("nowhere/plan.json"), b"x").expect_err("no folder");
+    write_atomic(root.path().join("nowhere/plan.json"), b"x").expect_err("no directory");
 }
 
-/// The fault is the kernel's own: a file size limit would need a child process, /dev/full doesn't.
+/// /dev/full makes the kernel report a full disk, without a child process.
 #[test]
 fn a_full_disk_names_path_and_free_space() {
     let mut log = fsio::AppendLog::open("/dev/full").expect("open");

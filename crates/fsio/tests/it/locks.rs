@@ -1,4 +1,4 @@
-//! One process at a time.
+//! Locks between processes.
 
 use std::process::{Command, Stdio};
 
@@ -6,7 +6,7 @@ use fsio::{Error, Lock};
 
 const CHILD: &str = "FSIO_TEST_LOCK_CHILD";
 
-/// Runs in a child process only: tries to take the lock that its parent names.
+/// Runs in a child process only: tries to take the lock at the parent's path.
 #[test]
 fn lock_child() {
     let Ok(path) = std::env::var(CHILD) else { return };
@@ -36,10 +36,10 @@ fn another_process_cannot_take_a_held_lock() {
             .code()
     };
     let lock = Lock::acquire(&path).expect("free");
-    assert_eq!(child(), Some(11), "the child must see it held, by us");
-    let error = Lock::acquire(&path).expect_err("held, even by ourselves").to_string();
+    assert_eq!(child(), Some(11), "the child must see that the parent holds it");
+    let error = Lock::acquire(&path).expect_err("held by this process").to_string();
     assert!(error.contains(&format!("locked by another process: `{}`", std::process::id())));
     drop(lock);
-    assert_eq!(child(), Some(10), "and free afterwards");
-    Lock::acquire(&path).expect("a dead process holds nothing");
+    assert_eq!(child(), Some(10), "free after the drop");
+    Lock::acquire(&path).expect("a process that ended holds no lock");
 }

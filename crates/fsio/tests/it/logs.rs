@@ -1,11 +1,11 @@
-//! Logs that grow and are cut back.
+//! Append-only logs and their truncation.
 
 use std::fs;
 
 use fsio::{AppendLog, Error};
 
 #[test]
-fn a_log_is_cut_back_to_what_was_recorded() {
+fn a_log_is_truncated_to_the_recorded_length() {
     let root = tempfile::tempdir().expect("tempdir");
     let path = root.path().join("metrics.jsonl");
     let mut log = AppendLog::open(&path).expect("open");
@@ -15,13 +15,13 @@ fn a_log_is_cut_back_to_what_was_recorded() {
     let recorded = log.len();
     log.append(r#"{"step":2}"#).expect("append");
     drop(log);
-    // A process killed while writing leaves half a line.
+    // A process that is killed during a write leaves a partial line.
     let mut bytes = fs::read(&path).expect("read");
     bytes.extend(b"{\"st");
     fs::write(&path, bytes).expect("write");
 
     let mut log = AppendLog::open(&path).expect("open");
-    log.truncate_to(recorded).expect("cut");
+    log.truncate_to(recorded).expect("truncate");
     assert_eq!(log.len(), recorded);
     log.append(r#"{"step":2,"again":true}"#).expect("append");
     let text = fs::read_to_string(&path).expect("read");

@@ -1,4 +1,4 @@
-//! Faults that must be found, and folders that must stay whole.
+//! Damage that must be detected, and directories that must stay complete.
 
 // The tests damage files on purpose.
 #![allow(clippy::disallowed_methods)]
@@ -15,7 +15,7 @@ use std::path::Path;
 use fsio::DirWriter;
 use serde_json::json;
 
-/// A folder with three files, one of them empty.
+/// Writes a directory with three files, one of them empty.
 fn sample_dir(dir: &Path) {
     let mut writer = DirWriter::begin(dir).expect("begin");
     writer.write("model.safetensors", vec![7_u8; 3000]).expect("write");
@@ -24,7 +24,7 @@ fn sample_dir(dir: &Path) {
     writer.commit(json!({"previous": "step-000001"})).expect("commit");
 }
 
-/// The names in a folder, sorted.
+/// Names in a directory, sorted.
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(dir)
         .expect("list")

@@ -1,4 +1,4 @@
-//! What `verify_dir` finds.
+//! Damage that `verify_dir` detects.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use fsio::{Damage, Error, MANIFEST, verify_dir};
 use super::{names, sample_dir};
 
 fn damage(dir: &Path) -> (String, Damage) {
-    match verify_dir(dir).expect_err("damage must be found") {
+    match verify_dir(dir).expect_err("damage must be detected") {
         Error::Damaged { file, damage, .. } => (file, damage),
         other => panic!("unexpected error: {other}"),
     }
@@ -22,19 +22,19 @@ fn with_sample(test: impl Fn(&Path)) {
 }
 
 #[test]
-fn a_whole_folder_is_accepted() {
+fn an_intact_directory_is_accepted() {
     with_sample(|dir| {
         let manifest = verify_dir(dir).expect("verify");
         assert_eq!(manifest.files.len(), 3);
         assert_eq!(manifest.files["model.safetensors"].bytes, 3000);
         assert_eq!(manifest.extra["previous"], "step-000001");
         fs::write(dir.join(".DS_Store"), b"x").expect("write");
-        assert_eq!(verify_dir(dir).expect("dotfiles are overlooked"), manifest);
+        assert_eq!(verify_dir(dir).expect("dotfiles are ignored"), manifest);
     });
 }
 
 #[test]
-fn every_flipped_bit_is_found() {
+fn every_flipped_bit_is_detected() {
     with_sample(|dir| {
         for name in names(dir) {
             let path = dir.join(&name);
@@ -53,7 +53,7 @@ fn every_flipped_bit_is_found() {
 }
 
 #[test]
-fn every_truncation_is_found() {
+fn every_truncation_is_detected() {
     with_sample(|dir| {
         for name in names(dir) {
             let path = dir.join(&name);
@@ -81,9 +81,9 @@ fn missing_and_extra_files_are_named() {
         fs::write(dir.join("evil.bin"), b"").expect("write");
         assert_eq!(damage(dir), ("evil.bin".into(), Damage::Extra));
         fs::remove_file(dir.join("evil.bin")).expect("remove");
-        fs::create_dir(dir.join("folder")).expect("mkdir");
-        assert_eq!(damage(dir), ("folder".into(), Damage::Extra));
-        fs::remove_dir(dir.join("folder")).expect("rmdir");
+        fs::create_dir(dir.join("directory")).expect("mkdir");
+        assert_eq!(damage(dir), ("directory".into(), Damage::Extra));
+        fs::remove_dir(dir.join("directory")).expect("rmdir");
         fs::remove_file(dir.join(MANIFEST)).expect("remove");
         assert_eq!(damage(dir), (MANIFEST.into(), Damage::Missing));
     });
@@ -99,14 +99,14 @@ fn a_link_is_not_a_file() {
 }
 
 #[test]
-fn a_missing_folder_is_not_damage() {
-    let error = verify_dir("/nowhere/step-000001").expect_err("no such folder");
+fn a_missing_directory_is_not_damage() {
+    let error = verify_dir("/nowhere/step-000001").expect_err("no such directory");
     assert!(error.is_not_found(), "{error}");
 }
 
-/// An attacker can hash: a MANIFEST with a correct hash is still read with care.
+/// An attacker can compute hashes, so a MANIFEST with a correct hash is still untrusted.
 #[test]
-fn hostile_manifests_are_refused() {
+fn malicious_manifests_are_refused() {
     let entry = r#"{"bytes": 0, "sha256": "e3"}"#;
     let cases = [
         (r#"{"format": 2, "files": {}, "extra": null}"#.into(), "unknown format: `2`"),

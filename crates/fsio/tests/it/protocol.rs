@@ -1,5 +1,5 @@
-//! The protocol's system calls, seen from outside: their order, and what is left when the process is
-//! killed at each of them or each of them fails. Needs strace; says so and passes where it is absent.
+//! The system calls of a commit: their order, and the state on disk when the process is killed at
+//! any of them or any of them fails. Needs strace; prints that it was skipped where it is missing.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::{names, sample_dir};
 
 const CHILD: &str = "FSIO_TEST_PROTOCOL_CHILD";
 
-/// Runs in a child process only: commits `new` beside `old`.
+/// Runs in a child process only: commits `new` next to `old`.
 #[test]
 fn protocol_child() {
     let Ok(root) = std::env::var(CHILD) else { return };
@@ -27,7 +27,7 @@ fn protocol_child() {
     std::process::exit(code);
 }
 
-/// Runs the child under strace; the trace, and the exit code where there is one.
+/// Runs the child under strace; returns the trace and the exit code, if there is one.
 fn trace(root: &Path, options: &[&str]) -> Option<(String, Option<i32>)> {
     let log = root.join("trace");
     let status = Command::new("strace")
@@ -43,7 +43,7 @@ fn trace(root: &Path, options: &[&str]) -> Option<(String, Option<i32>)> {
     match status {
         Ok(status) => {
             let trace = fs::read_to_string(&log).unwrap_or_default();
-            // strace may be there and not be allowed to trace.
+            // strace may be present but not allowed to trace.
             if trace.is_empty() { None } else { Some((trace, status.code())) }
         }
         Err(_) => None,
@@ -51,7 +51,7 @@ fn trace(root: &Path, options: &[&str]) -> Option<(String, Option<i32>)> {
 }
 
 #[test]
-fn every_sync_stands_where_it_must() {
+fn system_calls_are_in_the_right_order() {
     let root = tempfile::tempdir().expect("tempdir");
     let calls = "trace=mkdir,write,fsync,fdatasync,rename,renameat,renameat2";
     let Some((trace, code)) = trace(root.path(), &["-e", calls]) else {
@@ -92,11 +92,11 @@ fn every_sync_stands_where_it_must() {
 }
 
 #[test]
-fn killed_or_failing_at_any_call_the_folder_is_whole_or_absent() {
+fn a_kill_or_failure_at_any_call_leaves_a_complete_directory_or_none() {
     let mut n_points = 0;
     for fault in ["signal=KILL", "error=ENOSPC", "error=EIO"] {
         for call in ["mkdir", "openat", "write", "fsync", "rename", "close"] {
-            // Failing opens and closes of other files than ours break the process itself.
+            // Failed opens and closes of other files break the process itself.
             if fault != "signal=KILL" && (call == "openat" || call == "close") {
                 continue;
             }
@@ -137,5 +137,5 @@ fn check_state(root: &Path, fault: &str, case: &str) {
 
 fn eprintln_skipped() {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "skipped: strace is not here or may not trace");
+    let _ = writeln!(std::io::stderr(), "skipped: strace is missing or not allowed to trace");
 }

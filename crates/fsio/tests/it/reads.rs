@@ -1,11 +1,11 @@
-//! Reads hold to their limits.
+//! Size limits of reads.
 
 use std::fs;
 
 use fsio::{Error, MappedFile, read_capped, read_text_capped, sha256_file, sha256_hex};
 
 #[test]
-fn limits_and_encodings_are_held() {
+fn limits_and_encodings_are_checked() {
     let root = tempfile::tempdir().expect("tempdir");
     let path = root.path().join("x");
     fs::write(&path, b"abc").expect("write");
@@ -15,7 +15,7 @@ fn limits_and_encodings_are_held() {
     assert!(matches!(read_text_capped(&path, 100), Err(Error::NotUtf8 { offset: 2, .. })));
     assert!(matches!(read_capped("/dev/zero", 100), Err(Error::NotAFile { .. })));
     assert!(matches!(read_capped(root.path(), 100), Err(Error::NotAFile { .. })));
-    // A file without a known length is counted while it is read.
+    // The bytes of a file without a known length are counted during the read.
     assert!(matches!(read_capped("/proc/self/status", 100), Err(Error::TooLarge { .. })));
     let error = read_capped(root.path().join("nowhere"), 1).expect_err("missing");
     assert!(error.is_not_found() && error.hint().is_some());
@@ -32,7 +32,7 @@ fn hashes_are_sha_256() {
 }
 
 #[test]
-fn mapped_bytes_outlive_their_name() {
+fn mapped_bytes_outlive_the_file_name() {
     let root = tempfile::tempdir().expect("tempdir");
     let path = root.path().join("tokens");
     fs::write(&path, b"0123456789").expect("write");

@@ -1,46 +1,19 @@
-//! Conversations to ids: which tokens are whose, which are learnt, and where each turn lies.
+//! Encodes conversations: token ids with the role and the loss mask of each token.
 //!
-//! What is learnt is what the model has to write: the assistant's words and the token that ends the
-//! turn. No id is compared with the padding token, and rendered text is never searched for markers.
-//! Cutting and packing are not done here.
+//! The loss mask selects the tokens that the model must write: the assistant's words and the token
+//! that ends its turn. No id is compared with the padding id, and rendered text is never searched
+//! for role markers. Truncation and packing belong to the crate `data`.
 
-use std::ops::Range;
-
-use super::ids::{Chat, Token, no_end};
-use super::skeleton;
-use super::template::TemplateTokens;
-use super::{ChatTemplate, Message, Role};
+use super::chat_encoder::{ChatEncoder, Token, no_end};
+use super::locate::{locate_last_turn, locate_turns};
+use super::{AssistantTurn, ChatTemplate, Encoded, Message, Role, TemplateTokens};
 use crate::{Error, Result, Tokenizer};
 
-/// Stands for an answer that is not known yet.
+/// Placeholder for an answer that does not exist yet.
 const ANSWER: &str = "answer";
 
-/// A conversation, or a prompt with its completion, as ids.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Encoded {
-    /// The ids.
-    pub ids: Vec<u32>,
-    /// Whose words each token belongs to; None for what the template writes around them.
-    pub roles: Vec<Option<Role>>,
-    /// Whether each token is one that the model must learn to write.
-    pub loss_mask: Vec<bool>,
-    /// The assistant's turns, in order.
-    pub turns: Vec<Turn>,
-}
-
-/// One turn of the assistant, in indices of tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
-    /// The message, by its index in the conversation.
-    pub message: usize,
-    /// How many ids the prompt for this turn has: they are the first ones of the conversation.
-    pub prompt_len: usize,
-    /// The assistant's words and, last, the end token.
-    pub targets: Range<usize>,
-}
-
 impl Tokenizer {
-    /// Renders messages as text.
+    /// Renders messages as text, like `apply_chat_template(tokenize=False)`.
     pub fn render_chat(
         &self,
         messages: &[Message],
@@ -52,56 +25,57 @@ impl Tokenizer {
         template.render_messages(&plain, &self.template_tokens(), add_generation_prompt)
     }
 
-    /// Ids of a conversation, with the assistant's words and end tokens marked as what is learnt.
+    /// Encodes a conversation; the loss mask selects the assistant's words and end tokens.
     ///
-    /// Only the template writes special tokens: none is added, and one that stands in a message is
-    /// text there. Where the words of the assistant cannot be located exactly, or the rendering of
-    /// a shorter conversation is not the beginning of the longer one, it is refused by name.
+    /// Only the template writes special tokens: none is added, and their text in a message stays
+    /// text. [`Error::Spans`] if the assistant's words cannot be located exactly, or if the
+    /// rendering of a shorter conversation is not a prefix of the longer one.
     pub fn encode_chat(&self, messages: &[Message], template: &ChatTemplate) -> Result<Encoded> {
         if messages.is_empty() {
             return Err(Error::Conversation {
-                reason: "a conversation without messages".to_owned(),
+                reason: "the conversation has no messages".to_owned(),
             });
         }
-        let layout = skeleton::lay_out(template, messages, &self.template_tokens())?;
-        let chat = Chat { tokenizer: self, template, messages, layout: &layout };
-        chat.encoded(&chat.tokens()?)
+        let chat = locate_turns(template, messages, &self.template_tokens())?;
+        let encoder = ChatEncoder { tokenizer: self, template, messages, chat: &chat };
+        encoder.encoded(&encoder.tokens()?)
     }
 
-    /// Ids of a conversation of which only the last message, the assistant's, is learnt.
+    /// Encodes a conversation; the loss mask selects only the last message, the assistant's.
     ///
-    /// For templates that change earlier turns once later ones follow: one sample of each turn,
-    /// with the context as the template writes it then, which is what the model sees.
+    /// For templates that change earlier turns once later ones follow: one sample per turn, with the
+    /// context that the model sees when it answers.
     pub fn encode_answer(&self, messages: &[Message], template: &ChatTemplate) -> Result<Encoded> {
         let Some((Message { role: Role::Assistant, .. }, context)) = messages.split_last() else {
             let reason = "the last message is not the assistant's".to_owned();
             return Err(Error::Conversation { reason });
         };
-        let layout = skeleton::lay_out_last(template, messages, &self.template_tokens())?;
-        let chat = Chat { tokenizer: self, template, messages, layout: &layout };
-        let span = layout.turns.first().filter(|_| self.backend.separable && !context.is_empty());
+        let chat = locate_last_turn(template, messages, &self.template_tokens())?;
+        let encoder = ChatEncoder { tokenizer: self, template, messages, chat: &chat };
+        let span =
+            chat.turns.first().filter(|_| self.backend.encodes_piecewise && !context.is_empty());
         let Some(span) = span else {
-            return chat.encoded(&chat.tokens()?);
+            return encoder.encoded(&encoder.tokens()?);
         };
         let prompt = self.prompt(context, template)?;
         let mut tokens: Vec<Token> = prompt
             .iter()
             .map(|(id, _)| Token { id: *id, start: 0, end: span.prompt_end })
             .collect();
-        chat.answer(span, &mut tokens)?;
-        chat.scaffold(span.content.end..layout.text.len(), &mut tokens)?;
-        let mut encoded = chat.encoded(&tokens)?;
+        encoder.answer(span, &mut tokens)?;
+        encoder.template_text(span.content.end..chat.text.len(), &mut tokens)?;
+        let mut encoded = encoder.encoded(&tokens)?;
         for (role, (_, of)) in encoded.roles.iter_mut().zip(prompt) {
             *role = of;
         }
         Ok(encoded)
     }
 
-    /// Ids of a conversation that is scored as a whole: up to the end token of the assistant's last
-    /// turn, which is where a rollout ends and where the score is read.
+    /// Encodes a conversation for a reward model: up to the end token of the assistant's last turn,
+    /// where a rollout ends and the score is read.
     ///
-    /// The one way in which texts come before a reward model: training, evaluation, `temper score`
-    /// and the rewards of rollouts all see these ids.
+    /// Reward-model training, evaluation, `temper score` and the rewards of rollouts all use these
+    /// ids.
     pub fn encode_for_scoring(
         &self,
         messages: &[Message],
@@ -115,16 +89,16 @@ impl Tokenizer {
         Ok(encoded)
     }
 
-    /// Ids of a conversation with the template's prompt for an answer at its end.
+    /// Ids of a conversation followed by the template's generation prompt.
     ///
-    /// They are the first ids of what [`Self::encode_chat`] and [`Self::encode_answer`] give for
-    /// the conversation with the answer. For a template that cannot be tracked, they are those of
-    /// the whole rendering, as transformers gives them.
+    /// A prefix of the ids that [`Self::encode_chat`] and [`Self::encode_answer`] return for the
+    /// conversation with an answer. If the template's answers cannot be located, these are the ids
+    /// of the whole rendering, as in transformers.
     pub fn encode_prompt(&self, messages: &[Message], template: &ChatTemplate) -> Result<Vec<u32>> {
         Ok(self.prompt(messages, template)?.into_iter().map(|(id, _)| id).collect())
     }
 
-    /// [`Self::encode_prompt`] with the role of each token; nothing of it is learnt.
+    /// [`Self::encode_prompt`] with the role of each token and an empty loss mask.
     pub fn encode_prompt_roles(
         &self,
         messages: &[Message],
@@ -142,31 +116,33 @@ impl Tokenizer {
     ) -> Result<Vec<(u32, Option<Role>)>> {
         let text = self.render_chat(messages, template, true)?;
         let answered = [messages, &[Message::new(Role::Assistant, ANSWER)]].concat();
-        if let Ok(layout) = skeleton::lay_out(template, &answered, &self.template_tokens())
-            && let Some(turn) = layout.turns.last()
-            && layout.text.get(..turn.prompt_end) == Some(text.as_str())
+        if let Ok(chat) = locate_turns(template, &answered, &self.template_tokens())
+            && let Some(turn) = chat.turns.last()
+            && chat.text.get(..turn.prompt_end) == Some(text.as_str())
         {
-            let chat = Chat { tokenizer: self, template, messages: &answered, layout: &layout };
-            let tokens = chat.tokens()?;
+            let encoder =
+                ChatEncoder { tokenizer: self, template, messages: &answered, chat: &chat };
+            let tokens = encoder.tokens()?;
             let prompt = tokens.iter().take_while(|token| token.start < turn.prompt_end);
-            return Ok(prompt.map(|token| (token.id, chat.role(*token))).collect());
+            return Ok(prompt.map(|token| (token.id, encoder.role(*token))).collect());
         }
         Ok(self.encode_plain(&text)?.into_iter().map(|id| (id, None)).collect())
     }
 
-    /// The token that ends the assistant's turns in `template`.
+    /// Token that ends the assistant's turns in `template`.
     pub fn end_token(&self, template: &ChatTemplate) -> Result<u32> {
         let messages =
             [Message::new(Role::User, "question"), Message::new(Role::Assistant, ANSWER)];
         let text = self.render_chat(&messages, template, false)?;
         let tail = text.rsplit_once(ANSWER).map_or("", |(_, tail)| tail);
-        self.backend.added_at(tail.trim_start()).ok_or_else(|| no_end(template, 1, tail))
+        self.backend.leading_added_token(tail.trim_start()).ok_or_else(|| no_end(template, 1, tail))
     }
 
-    /// Ids of a prompt and its completion without any template.
+    /// Encodes a prompt and its completion without a template.
     ///
-    /// What `encode` puts in front of texts, the prompt, the completion and the end-of-text token;
-    /// the last two are learnt. An end-of-text token that the completion ends with counts as that.
+    /// The ids are those that `encode` adds before texts, the prompt, the completion and the
+    /// end-of-text token. The loss mask selects the last two. If the completion ends with an
+    /// end-of-text token, no second one is added.
     pub fn encode_prompt_completion(&self, prompt: &str, completion: &str) -> Result<Encoded> {
         let eos = self.require_eos()?;
         let completion = self
@@ -176,7 +152,7 @@ impl Tokenizer {
         let mut ids = self.prefix_ids();
         ids.extend(self.encode_plain(prompt)?);
         let prompt_len = ids.len();
-        if self.backend.separable {
+        if self.backend.encodes_piecewise {
             ids.extend(self.backend.encode_literal(completion)?);
         } else {
             let whole = self.encode_plain(&format!("{prompt}{completion}"))?;
@@ -196,7 +172,7 @@ impl Tokenizer {
         }
         if let Some(idx) = ids.iter().skip(prompt_len).position(|id| *id == eos) {
             return Err(Error::Conversation {
-                reason: format!("the completion holds the end-of-text token at its token {idx}"),
+                reason: format!("the completion contains the end-of-text token at its token {idx}"),
             });
         }
         ids.push(eos);
@@ -205,7 +181,7 @@ impl Tokenizer {
         Ok(Encoded {
             roles: (0..ids.len()).map(|idx| (idx >= prefix_len).then(|| whose(idx))).collect(),
             loss_mask: (0..ids.len()).map(|idx| idx >= prompt_len).collect(),
-            turns: vec![Turn { message: 1, prompt_len, targets: prompt_len..ids.len() }],
+            turns: vec![AssistantTurn { message: 1, prompt_len, targets: prompt_len..ids.len() }],
             ids,
         })
     }

@@ -1,41 +1,41 @@
-//! Conversations: roles, messages, templates, and their ids with the assistant's words marked.
+//! Conversations: roles, messages, chat templates, and their token ids with a loss mask.
 //!
-//! Batches, cutting to a length and shifting of targets are not done here.
+//! Batches, truncation and shifted targets belong to the crate `data`.
 
-mod clock;
+mod assistant_turn;
+mod chat_encoder;
 mod encode;
-mod engine;
-mod guards;
-mod ids;
-mod pyjson;
-mod rewrite;
-mod skeleton;
+mod encoded;
+mod jinja;
+mod locate;
+mod python_json;
+mod strftime;
 mod template;
-mod turn;
+mod template_layout;
 
 use std::str::FromStr;
 
-pub use clock::Clock;
-pub use encode::{Encoded, Turn};
+pub use encoded::{AssistantTurn, Encoded};
+pub use strftime::Clock;
 pub use template::ChatTemplate;
 
 use crate::{Error, Result};
 
-/// Who speaks.
+/// Author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// Instructions for the whole conversation.
     System,
     /// The person.
     User,
-    /// The model; its words are what is learnt.
+    /// The model; its messages are the training targets.
     Assistant,
-    /// What a tool answered.
+    /// The output of a tool.
     Tool,
 }
 
 impl Role {
-    /// The name that templates know.
+    /// The role's name in templates.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -60,15 +60,19 @@ impl FromStr for Role {
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Who speaks.
+    /// Author of the message.
     pub role: Role,
-    /// What is said, as plain text.
+    /// Plain text.
     pub content: String,
 }
 
 impl Message {
-    /// A message.
+    /// A message from its parts.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
         Self { role, content: content.into() }
     }
 }
+
+/// Names and texts of the special tokens that a template can write, such as `bos_token`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TemplateTokens(pub(crate) Vec<(String, String)>);

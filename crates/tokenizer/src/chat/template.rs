@@ -1,4 +1,4 @@
-//! A chat template: messages to text. Which ids that gives, and which are learnt, is in `encode`.
+//! A chat template: messages to text.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,10 +9,11 @@ use minijinja::Value;
 use minijinja::value::Serde;
 use serde_json::json;
 
-use super::clock::Clock;
-use super::engine::Engine;
-use super::skeleton::{self, Skeleton};
-use super::{Message, Role};
+use super::jinja::JinjaTemplate;
+use super::strftime::Clock;
+use super::template_layout::{CachedLayout, LayoutKey};
+use super::{Role, TemplateTokens};
+use crate::untrusted::panics::catch_panic;
 use crate::{Error, Result};
 
 const CHATML: &str = "\
@@ -37,10 +38,10 @@ const PLAIN: &str = "\
 {%- endif -%}
 ";
 
-/// Layouts that are remembered; conversations of more shapes are worked out each time.
-const SHAPES: usize = 4096;
+/// Layouts kept per template; those of further combinations of roles are computed each time.
+const CACHED_LAYOUTS: usize = 4096;
 
-/// A chat template, compiled. Cheap to clone.
+/// A compiled chat template. Cheap to clone.
 #[derive(Clone)]
 pub struct ChatTemplate {
     inner: Arc<Inner>,
@@ -50,18 +51,13 @@ struct Inner {
     name: Arc<str>,
     source: String,
     clock: Clock,
-    engine: Engine,
-    /// What the template makes of conversations of a shape, or why it cannot be tracked.
-    skeletons: Mutex<BTreeMap<skeleton::Shape, skeleton::Cached>>,
+    jinja: JinjaTemplate,
+    layouts: Mutex<BTreeMap<LayoutKey, CachedLayout>>,
 }
 
-/// The special tokens that a template can write.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TemplateTokens(pub(crate) Vec<(String, String)>);
-
 impl ChatTemplate {
-    /// `chatml`, with `<|im_start|>` and `<|im_end|>`, or `plain`, which needs no special token but
-    /// the end-of-text token.
+    /// A builtin template: `chatml`, with `<|im_start|>` and `<|im_end|>`, or `plain`, whose only
+    /// special token is end-of-text.
     pub fn builtin(name: &str) -> Result<Self> {
         match name {
             "chatml" => Self::from_source("chatml", CHATML),
@@ -70,12 +66,12 @@ impl ChatTemplate {
         }
     }
 
-    /// A template from its text; `name` is for messages.
+    /// A template from its Jinja source; errors contain `name`.
     pub fn from_source(name: &str, source: impl Into<String>) -> Result<Self> {
         Self::new(name, source.into(), Clock::System)
     }
 
-    /// A template from a .jinja file.
+    /// Reads a .jinja file.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let source = fsio::read_text_capped(path, limits::TEMPLATE_BYTES)?;
@@ -84,41 +80,41 @@ impl ChatTemplate {
 
     fn new(name: &str, source: String, clock: Clock) -> Result<Self> {
         let name: Arc<str> = name.into();
-        // The engine parses hostile text; a panic there must not end the run.
-        let engine = crate::guard::guarded("compiling a chat template", || {
-            Engine::new(&name, &source, clock)
+        // The source is untrusted; a panic of the parser must not end the run.
+        let jinja = catch_panic("compiling a chat template", || {
+            JinjaTemplate::new(&name, &source, clock)
         })??;
-        let skeletons = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { name, source, clock, engine, skeletons }) })
+        let layouts = Mutex::default();
+        Ok(Self { inner: Arc::new(Inner { name, source, clock, jinja, layouts }) })
     }
 
-    /// The same template with another clock, for templates that write today's date.
+    /// The same template with another clock, for templates that write the date.
     pub fn with_clock(&self, clock: Clock) -> Result<Self> {
         Self::new(&self.inner.name, self.inner.source.clone(), clock)
     }
 
-    /// The name for messages: a builtin's, `model`, or a path.
+    /// Name for errors: that of a builtin, `model`, or a path.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// The Jinja text as it was given.
+    /// Jinja source.
     pub fn source(&self) -> &str {
         &self.inner.source
     }
 
-    /// Where `strftime_now` takes its time from.
+    /// Source of the time for `strftime_now`.
     pub fn clock(&self) -> Clock {
         self.inner.clock
     }
 
-    /// Renders any context, as `messages`, `tools`, `add_generation_prompt` and others give it.
+    /// Renders a context: an object with `messages`, `tools`, `add_generation_prompt` and so on.
     pub fn render(&self, context: &serde_json::Value) -> Result<String> {
-        let render = || self.inner.engine.render(self.name(), Value::from(Serde(context)));
-        crate::guard::guarded("rendering a chat template", render)?
+        let render = || self.inner.jinja.render(self.name(), Value::from(Serde(context)));
+        catch_panic("rendering a chat template", render)?
     }
 
-    /// Renders plain messages. `contents` stand in the place of the messages' own.
+    /// Renders messages, given as roles with contents.
     pub(crate) fn render_messages(
         &self,
         messages: &[(Role, &str)],
@@ -143,25 +139,23 @@ impl ChatTemplate {
         self.render(&context)
     }
 
-    /// The layout of conversations shaped like `messages`, worked out once for each shape.
-    pub(crate) fn skeleton(
+    /// The layout for `key`, from the cache or computed by `track`.
+    pub(crate) fn cached_layout(
         &self,
-        messages: &[Message],
-        tokens: &TemplateTokens,
-    ) -> skeleton::Cached {
-        let shape = skeleton::Shape::of(messages, tokens);
-        // A poisoned lock means that another thread panicked; the map is still a map.
-        let lock =
-            || self.inner.skeletons.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(known) = lock().get(&shape) {
+        key: LayoutKey,
+        track: impl FnOnce() -> CachedLayout,
+    ) -> CachedLayout {
+        // A lock is poisoned when another thread panicked; the map stays valid.
+        let lock = || self.inner.layouts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(known) = lock().get(&key) {
             return known.clone();
         }
-        let made = Skeleton::track_all(self, messages, tokens).map(Arc::new);
-        let mut known = lock();
-        if known.len() < SHAPES {
-            known.insert(shape, made.clone());
+        let layout = track();
+        let mut layouts = lock();
+        if layouts.len() < CACHED_LAYOUTS {
+            layouts.insert(key, layout.clone());
         }
-        made
+        layout
     }
 }
 

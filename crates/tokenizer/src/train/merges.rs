@@ -1,8 +1,7 @@
-//! The merges of byte-level BPE, learnt from counted words on one thread in a fixed order.
+//! Learns the merges of byte-level BPE from word counts, on one thread in a fixed order.
 //!
-//! The trainer of the tokenizers library is not used: it counts pairs in 32 bits, and where two
-//! merges spell the same token it holds a pair twice in its queue, in an order that depends on a
-//! randomly seeded hash.
+//! The trainer of the tokenizers library is not used: it counts pairs in 32 bits, and if two merges
+//! spell the same token it queues a pair twice, in an order that depends on a randomly seeded hash.
 //! Algorithm: Sennrich, Haddow, Birch (2016), "Neural Machine Translation of Rare Words with
 //! Subword Units", algorithm 1, on bytes, with an index from pairs to words.
 
@@ -15,7 +14,7 @@ use super::words::Word;
 /// A pair must occur this often to become a token.
 const MIN_COUNT: u64 = 2;
 
-/// Two byte strings that become one token.
+/// Two tokens, as bytes, that become one.
 pub(super) struct Merge {
     pub(super) left: Rc<[u8]>,
     pub(super) right: Rc<[u8]>,
@@ -23,7 +22,7 @@ pub(super) struct Merge {
 
 type Pair = (u32, u32);
 
-/// A pair in the queue: the most frequent first, then the one with the greater bytes.
+/// A queued pair: the most frequent one first, then the one with the greater bytes.
 #[derive(PartialEq, Eq)]
 struct Candidate {
     count: u64,
@@ -53,7 +52,7 @@ impl PartialOrd for Candidate {
 #[derive(Default)]
 struct PairStats {
     count: u64,
-    /// Words that hold the pair, or held it; one may stand twice.
+    /// Words that contain or contained the pair; a word may occur twice.
     words: Vec<u32>,
 }
 
@@ -64,9 +63,9 @@ struct Learner {
     queue: BinaryHeap<Candidate>,
 }
 
-/// Learns merges until they have made `n_merges` new tokens, or no pair is left.
+/// Learns merges until there are `n_merges` new tokens or no pair is left.
 ///
-/// Bytes are tokens 0 to 255; each merge that spells a new token makes the next one.
+/// Bytes are tokens 0 to 255; each merge that spells a new token adds the next one.
 pub(super) fn learn(words: Vec<Word>, n_merges: usize) -> Vec<Merge> {
     let mut learner = Learner {
         tokens: (0..=255u8).map(|byte| Rc::from([byte])).collect(),
@@ -85,14 +84,14 @@ pub(super) fn learn(words: Vec<Word>, n_merges: usize) -> Vec<Merge> {
         let Some(top) = learner.queue.pop() else { break };
         let count = learner.pairs.get(&top.pair).map_or(0, |stats| stats.count);
         if count != top.count {
-            // The count has changed since the entry was made. Where it fell, the pair comes back
-            // with its count of now; where it rose, it was entered again then.
+            // The count has changed since the pair was queued. If it fell, the pair is queued again
+            // with its current count; if it rose, it was queued again at that time.
             if count < top.count && count >= MIN_COUNT {
                 learner.enter(top.pair, count);
             }
             continue;
         }
-        // Two pairs may spell the same token; it has one id all the same.
+        // Two pairs that spell the same token share its id.
         let bytes: Rc<[u8]> = Rc::from([&*top.left, &*top.right].concat());
         let token = *known.entry(Rc::clone(&bytes)).or_insert_with(|| {
             learner.tokens.push(bytes);
@@ -134,7 +133,7 @@ impl Learner {
         }
     }
 
-    /// Replaces `pair` by `token` in every word that holds it.
+    /// Replaces `pair` by `token` in every word that contains it.
     fn apply(&mut self, pair: Pair, token: u32) {
         let words = self.pairs.remove(&pair).map(|stats| stats.words).unwrap_or_default();
         let mut grown: Vec<Pair> = Vec::new();
@@ -167,7 +166,7 @@ impl Learner {
     }
 }
 
-/// The word with `pair` merged from left to right; None where it does not hold the pair.
+/// The word with `pair` merged from left to right; None if it does not contain the pair.
 fn merge_word(symbols: &[u32], pair: Pair, token: u32) -> Option<Vec<u32>> {
     let mut merged = Vec::with_capacity(symbols.len());
     let mut rest = symbols;
@@ -186,10 +185,10 @@ fn merge_word(symbols: &[u32], pair: Pair, token: u32) -> Option<Vec<u32>> {
     (merged.len() < symbols.len()).then_some(merged)
 }
 
-/// The character that stands for each byte in a byte-level vocabulary.
+/// The character for each byte in a byte-level vocabulary.
 ///
-/// Printable bytes stand for themselves, the others take the characters from U+0100 on, as in
-/// GPT-2 (Radford et al. 2019, `bytes_to_unicode`).
+/// Printable bytes map to themselves, the others to the characters from U+0100 on, as in GPT-2
+/// (Radford et al. 2019, `bytes_to_unicode`).
 pub(super) fn byte_alphabet() -> Vec<char> {
     let mut next = 0x100;
     (0..=255u32)

@@ -1,7 +1,7 @@
 //! Trains byte-level BPE and character tokenizers; the same texts give the same bytes.
 //!
-//! It writes tokenizer.json as JSON and has the tokenizers library read it back, so that a trained
-//! tokenizer and a loaded one are the same thing. It reads no files.
+//! Training produces a tokenizer.json, which the tokenizers library then loads, so a trained
+//! tokenizer behaves exactly like a loaded one.
 
 mod merges;
 mod words;
@@ -10,16 +10,16 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Value, json};
 
-use crate::backend::{EOS_NAMES, OwnNames, PAD_NAMES, UNK_NAMES};
+use crate::backend::{EOS_NAMES, PAD_NAMES, SpecialTokenNames, UNK_NAMES};
 use crate::load::post_processor;
 use crate::{Error, Result, Tokenizer};
 
-/// Ends a document and stands in front of the first one.
+/// Token that ends each document and precedes the first one.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
-/// Stands for a character that a character tokenizer has not seen.
+/// Token of a character tokenizer for characters outside its vocabulary.
 pub const UNKNOWN: &str = "<|unk|>";
 
-/// The special tokens of a tokenizer that we train, unless the recipe lists others.
+/// Special tokens of a trained tokenizer, unless the recipe lists others.
 pub fn default_special_tokens() -> Vec<String> {
     [END_OF_TEXT, "<|im_start|>", "<|im_end|>", "<|pad|>"].map(str::to_owned).to_vec()
 }
@@ -27,15 +27,15 @@ pub fn default_special_tokens() -> Vec<String> {
 impl Tokenizer {
     /// Trains a byte-level BPE of at most `vocab_size` tokens, special tokens included.
     ///
-    /// Words are cut as GPT-2 cuts them. A pair must occur twice to be merged, so a small text may
-    /// give fewer tokens. Of pairs with the same count, the one with the greater bytes is merged:
-    /// the result depends on the texts alone, not on their order, on threads or on hashing.
+    /// Texts are split into words like in GPT-2. A pair must occur twice to be merged, so a small
+    /// text may give fewer tokens. Of pairs with the same count, the one with the greater bytes is
+    /// merged first: the result depends on the texts alone, not on their order, threads or hashing.
     pub fn train_byte_bpe(
         texts: impl Iterator<Item = String>,
         vocab_size: usize,
         specials: &[String],
     ) -> Result<Self> {
-        let names = own_names(specials)?;
+        let names = special_token_names(specials)?;
         let alphabet = merges::byte_alphabet();
         let least = specials.len() + alphabet.len();
         if vocab_size < least {
@@ -77,15 +77,15 @@ impl Tokenizer {
         assemble(&tokens, specials, &names, parts)
     }
 
-    /// Trains a tokenizer with one token a character (a Unicode scalar value, as Python counts).
+    /// Trains a tokenizer with one token per character (Unicode scalar value, as in Python).
     ///
-    /// Adds `<|unk|>` for characters that the texts do not hold.
+    /// Adds `<|unk|>` for characters that do not occur in the texts.
     pub fn train_char(texts: impl Iterator<Item = String>, specials: &[String]) -> Result<Self> {
         let mut specials = specials.to_vec();
         if !specials.iter().any(|s| UNK_NAMES.contains(&s.as_str())) {
             specials.push(UNKNOWN.to_owned());
         }
-        let names = own_names(&specials)?;
+        let names = special_token_names(&specials)?;
         let mut characters = BTreeSet::new();
         for text in texts {
             for piece in words::outside_specials(&text, &specials) {
@@ -97,8 +97,8 @@ impl Tokenizer {
         }
         let mut tokens = specials.clone();
         tokens.extend(characters.into_iter().map(String::from));
-        // A BPE without merges and without a pre-tokenizer: each character is a token, line feeds
-        // and spaces too, and a text of a million characters stays one piece.
+        // BPE without merges and without a pre-tokenizer: each character is a token, including line
+        // feeds and spaces, and a text of a million characters stays one piece.
         let parts = Parts {
             pre_tokenizer: Value::Null,
             decoder: json!({"type": "Fuse"}),
@@ -117,7 +117,7 @@ struct Parts {
 fn assemble(
     tokens: &[String],
     specials: &[String],
-    names: &OwnNames,
+    names: &SpecialTokenNames,
     parts: Parts,
 ) -> Result<Tokenizer> {
     let vocab: serde_json::Map<String, Value> =
@@ -152,16 +152,16 @@ fn assemble(
             "vocab": vocab, "merges": parts.merges,
         },
     });
-    Tokenizer::from_own(&json.to_string(), names)
+    Tokenizer::from_trained(&json.to_string(), names)
 }
 
-/// Finds the meaning of the special tokens by their names, and refuses lists that cannot work.
-fn own_names(specials: &[String]) -> Result<OwnNames> {
+/// Assigns roles to the special tokens by their names; refuses lists that cannot work.
+fn special_token_names(specials: &[String]) -> Result<SpecialTokenNames> {
     for (idx, special) in specials.iter().enumerate() {
         let refuse = |why: &str| {
             Err(Error::Training {
                 reason: format!("special token `{special}` {why}"),
-                hint: "write special tokens like `<|name|>`, each once".to_owned(),
+                hint: "write special tokens like `<|name|>`, each of them once".to_owned(),
             })
         };
         if special.chars().count() < 2 {
@@ -181,7 +181,7 @@ fn own_names(specials: &[String]) -> Result<OwnNames> {
         });
     };
     let pad = find(&PAD_NAMES).unwrap_or_else(|| eos.clone());
-    Ok(OwnNames { eos: Some(eos), pad: Some(pad), unk: find(&UNK_NAMES) })
+    Ok(SpecialTokenNames { eos: Some(eos), pad: Some(pad), unk: find(&UNK_NAMES) })
 }
 
 fn empty() -> Error {

@@ -1,4 +1,4 @@
-//! Counts the words of texts on all cores; what it returns is sorted, so no order shows.
+//! Counts the words of texts on all cores; the result is sorted and does not depend on threads.
 
 use std::collections::HashMap;
 
@@ -8,23 +8,23 @@ use tokenizers::{
     OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
 };
 
-use crate::guard::guarded_result;
+use crate::untrusted::panics::catch;
 use crate::{Error, Result};
 
-/// How GPT-2 cuts words; `ByteLevel` of the tokenizers library cuts by the same pattern.
+/// GPT-2's pattern for words, which `ByteLevel` of the tokenizers library uses too.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// Bytes of text that are counted at once.
+/// Bytes of text per parallel batch.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Longest word that counts as one. Merging takes time by the length of the words that a pair is
-/// in, and a megabyte without a space would be one word; its pieces tell the same about pairs.
+/// Length at which a word is split. The time for a merge grows with the length of the words that
+/// contain the pair, and a megabyte without spaces would be one word; the pieces have the same pairs.
 const WORD_BYTES: usize = 256;
 
-/// A word as bytes and how often it occurs.
+/// A word as bytes, with its count.
 pub(super) type Word = (Vec<u8>, u64);
 
-/// The words of all texts with their counts, sorted. Special tokens in the texts are left out.
+/// The words of all texts with their counts, sorted. Special tokens in the texts are skipped.
 pub(super) fn count(texts: impl Iterator<Item = String>, specials: &[String]) -> Result<Vec<Word>> {
     let split =
         Split::new(SplitPattern::Regex(GPT2.to_owned()), SplitDelimiterBehavior::Isolated, false)
@@ -70,7 +70,7 @@ pub(super) fn count(texts: impl Iterator<Item = String>, specials: &[String]) ->
 
 fn count_piece(split: &Split, piece: &str, counts: &mut HashMap<Vec<u8>, u64>) -> Result<()> {
     let mut text = PreTokenizedString::from(piece);
-    guarded_result("splitting words", || split.pre_tokenize(&mut text))?;
+    catch("splitting words", || split.pre_tokenize(&mut text))?;
     for (word, _, _) in text.get_splits(OffsetReferential::Original, OffsetType::None) {
         for part in word.as_bytes().chunks(WORD_BYTES) {
             if let Some(n) = counts.get_mut(part) {
@@ -83,7 +83,7 @@ fn count_piece(split: &Split, piece: &str, counts: &mut HashMap<Vec<u8>, u64>) -
     Ok(())
 }
 
-/// The parts of `text` between special tokens, the longest special first where several fit.
+/// The parts of `text` between special tokens; of several at one position, the longest counts.
 pub(super) fn outside_specials<'t>(text: &'t str, specials: &[String]) -> Vec<&'t str> {
     let mut parts = Vec::new();
     let mut rest = text;

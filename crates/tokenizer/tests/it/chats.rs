@@ -1,5 +1,5 @@
-//! Chats: targets are the assistant's words and end token exactly, prompts are prefixes, and what
-//! cannot be located is refused. Renderings themselves are compared in `renderings`.
+//! Chats: the targets are exactly the assistant's words and end tokens, prompts are prefixes, and
+//! templates whose turns cannot be located are refused. `renderings` compares the texts.
 
 use proptest::prelude::*;
 use tokenizer::{ChatTemplate, Encoded, Error, Message, Role, Tokenizer, default_special_tokens};
@@ -14,7 +14,7 @@ fn specials(list: &[&str]) -> Vec<String> {
     list.iter().map(|s| (*s).to_owned()).collect()
 }
 
-/// Texts that tokenizers here are trained on; every character of the random texts is in it.
+/// Training text of the tokenizers; it contains all characters of the random texts.
 const CORPUS: &str = "hello there, hello world: user assistant system tool\n\n 0123456789 \
     ABCDEFGHIJKLMNOPQRSTUVWXYZ abcdefghijklmnopqrstuvwxyz \t\r .,:;!?'\"<>|/\\[]{}()_-+=*&^%$#@~` \
     你好世界こんにちは안녕 éüßñ 🙂👍🏽🇩🇪👩\u{200d}👧 \u{301}\u{a0}\u{2028}\u{feff}";
@@ -27,7 +27,7 @@ fn character(list: &[String]) -> Tokenizer {
     Tokenizer::train_char(std::iter::once(CORPUS.to_owned()), list).expect("trains")
 }
 
-/// Random texts: words, runs of white space, CJK, emoji, combining marks, special tokens as text.
+/// Random texts: words, whitespace, CJK, emoji, combining marks, special tokens as text.
 fn text() -> impl Strategy<Value = String> {
     let characters: Vec<char> = CORPUS.chars().collect();
     let character = prop::sample::select(characters).prop_map(String::from);
@@ -56,13 +56,13 @@ fn conversation() -> impl Strategy<Value = Vec<Message>> {
     })
 }
 
-/// The text of the last turn's targets.
+/// Text of the last turn's targets.
 fn target_text(tokenizer: &Tokenizer, encoded: &Encoded) -> String {
     let turn = encoded.turns.last().expect("a turn");
     tokenizer.decode(&encoded.ids[turn.targets.clone()], false)
 }
 
-/// Checks all that must hold whatever the template; returns the text of each turn's targets.
+/// Checks the properties of every template; returns the text of each turn's targets.
 fn check(
     tokenizer: &Tokenizer,
     template: &ChatTemplate,
@@ -88,7 +88,7 @@ fn check(
         texts.push(tokenizer.decode(targets, false));
     }
     if messages.last().is_some_and(|last| last.role == Role::Assistant) {
-        // One sample of the last turn has the same words, behind the same prompt.
+        // A sample of the last turn has the same words after the same prompt.
         let answer = tokenizer.encode_answer(messages, template).expect("encodes");
         assert_eq!(answer.ids, encoded.ids);
         assert_eq!(answer.turns.first(), encoded.turns.last());
@@ -96,10 +96,10 @@ fn check(
     texts
 }
 
-/// The builtin templates with tokenizers whose end-of-text id is 0, with and without a pad token.
+/// Builtin templates with tokenizers whose end-of-text id is 0, with and without a pad token.
 #[test]
-fn builtin_templates_mark_the_words_and_the_end_token() {
-    // Without a pad token of its own, pad is the end-of-text token.
+fn builtin_templates_mask_the_words_and_the_end_token() {
+    // Without a pad token, end-of-text is the pad token.
     let no_pad = specials(&["<|endoftext|>", "<|im_start|>", "<|im_end|>"]);
     let tokenizers = [
         byte_bpe(&default_special_tokens()),
@@ -131,10 +131,10 @@ fn builtin_templates_mark_the_words_and_the_end_token() {
     }
 }
 
-/// Published templates, with a tokenizer that has their special tokens: tracked or refused by name.
+/// Published templates with a tokenizer that has their special tokens.
 #[test]
-fn published_templates_are_tracked_or_refused() {
-    let Some(folder) = support::data("chat-templates/llamacpp") else { return };
+fn turns_of_published_templates_are_located_or_refused() {
+    let Some(dir) = support::data("chat-templates/llamacpp") else { return };
     let tokenizer = byte_bpe(&specials(&[
         "<|endoftext|>",
         "<|im_start|>",
@@ -149,17 +149,17 @@ fn published_templates_are_tracked_or_refused() {
         "<|message_sep|>",
         "<|assistant_end|>",
     ]));
-    // Templates that no model can be trained with as they are, and why.
+    // Templates that cannot be used for training, and why.
     let refused = [
         ("Apertus-8B-Instruct", "it writes no end token after the last turn"),
         ("Qwen-QwQ-32B", "its prompt ends in <think>, which a conversation does not have"),
         ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "as QwQ"),
         ("llama-cpp-deepseek-r1", "as QwQ"),
     ];
-    // Templates that change earlier turns: single turns are tracked, several refused.
+    // Templates that change earlier turns: single turns are located, several are refused.
     let single = ["Qwen-Qwen3-0.6B", "Qwen3.5-4B", "openai-gpt-oss-120b"];
     let mut n_tracked = 0;
-    for entry in std::fs::read_dir(folder).expect("a folder") {
+    for entry in std::fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         let template = ChatTemplate::from_file(&path).expect("parses");
@@ -176,7 +176,7 @@ fn published_templates_are_tracked_or_refused() {
             let messages = if single { &messages[..from + 2] } else { &messages[..] };
             let encoded = match tokenizer.encode_chat(messages, &template) {
                 Ok(encoded) => encoded,
-                // A template may leave out a message of white space, or read commands in others.
+                // A template may omit a message of whitespace, or interpret commands in others.
                 Err(Error::Spans { .. }) if messages.iter().any(|m| m.content.trim().is_empty()) => {
                     return Ok(());
                 }
@@ -185,7 +185,7 @@ fn published_templates_are_tracked_or_refused() {
             let texts = check(&tokenizer, &template, messages, &encoded);
             let words = messages.iter().filter(|m| m.role == Role::Assistant);
             for (text, words) in texts.iter().zip(words) {
-                // Templates may trim contents, and may write white space before the end token.
+                // Templates may trim contents and write whitespace before the end token.
                 let end = text.rfind(['<']).expect("an end token");
                 prop_assert_eq!(text[..end].trim(), words.content.trim(), "{}", &name);
             }
@@ -194,9 +194,9 @@ fn published_templates_are_tracked_or_refused() {
     assert_eq!(n_tracked, 12);
 }
 
-/// Qwen3 drops the reasoning of earlier turns: their prefixes are no prefixes of the whole.
+/// Qwen3 omits the reasoning of earlier turns, so shorter conversations are not prefixes.
 #[test]
-fn templates_that_rewrite_earlier_turns_are_refused_by_name() {
+fn templates_that_rewrite_earlier_turns_are_refused() {
     let Some(path) = support::data("chat-templates/llamacpp/Qwen-Qwen3-0.6B.jinja") else { return };
     let template = ChatTemplate::from_file(path).expect("parses");
     let tokenizer = byte_bpe(&default_special_tokens());
@@ -211,13 +211,13 @@ fn templates_that_rewrite_earlier_turns_are_refused_by_name() {
         error.ends_with("it rewrites, once later messages follow, message 1 (assistant)"),
         "{error}"
     );
-    // One sample of each turn works: the context is what the model sees when it answers.
+    // One sample per turn works, with the context that the model sees when it answers.
     let answer = tokenizer.encode_answer(&turns, &template).expect("the last turn");
     assert_eq!(target_text(&tokenizer, &answer), "6<|im_end|>");
     assert_eq!(answer.turns.len(), 1);
     let prompt = tokenizer.encode_prompt(&turns[..3], &template).expect("a prompt");
     assert_eq!(answer.ids[..answer.turns[0].prompt_len], prompt);
-    // Reasoning in the words is located, too, where the template leaves it as it is.
+    // Words with reasoning are located too, if the template leaves them unchanged.
     let reasoning = "<think>\nTwo and two.\n</think>\n\n4";
     let turn = [turns[0].clone(), message(Role::Assistant, reasoning)];
     for encoded in [
@@ -245,7 +245,7 @@ fn a_template_whose_end_token_is_unknown_is_refused() {
          \"<|im_end|>\\n\""
     );
     assert!(error.hint().is_some_and(|hint| hint.contains("`plain`")));
-    // The plain template needs nothing but the end-of-text token.
+    // The plain template needs only the end-of-text token.
     let plain = ChatTemplate::builtin("plain").expect("a builtin");
     let encoded = gpt2.encode_chat(&messages, &plain).expect("encodes");
     assert_eq!(
@@ -254,9 +254,9 @@ fn a_template_whose_end_token_is_unknown_is_refused() {
     );
 }
 
-/// A sentencepiece-like tokenizer cannot be encoded in pieces: spans are found by offsets.
+/// Sentencepiece tokenizers cannot encode pieces of a text; turns are located by offsets.
 #[test]
-fn spans_by_offsets_where_texts_cannot_be_cut() {
+fn turns_are_located_by_offsets_where_texts_cannot_be_split() {
     let Some(phi3) = published::load("phi-3-mini") else { return };
     let template = phi3.chat_template().expect("its template").clone();
     let messages = [
@@ -268,13 +268,13 @@ fn spans_by_offsets_where_texts_cannot_be_cut() {
     let encoded = phi3.encode_chat(&messages, &template).expect("encodes");
     let texts = check(&phi3, &template, &messages, &encoded);
     assert_eq!(texts, ["It is 4.\n\nReally: 你好 🙂<|end|>", "Six.<|end|>"]);
-    // Its <|assistant|> swallows white space that follows, so this answer has no first token.
+    // Its <|assistant|> includes the whitespace after it, so this answer has no first token.
     let messages = [message(Role::User, "a"), message(Role::Assistant, "\n b")];
     let error = phi3.encode_chat(&messages, &template).expect_err("refused");
     assert!(matches!(error, Error::Spans { .. }), "{error}");
 }
 
-/// A bos that the template writes is the only one; none is added on top.
+/// The bos of the template is the only one.
 #[test]
 fn one_bos() {
     let tokenizer = byte_bpe(&default_special_tokens());
@@ -289,7 +289,7 @@ fn one_bos() {
         let prompt = tokenizer.encode_prompt(&messages[..1], &template).expect("encodes");
         assert_eq!(prompt.iter().filter(|id| **id == bos).count(), 1);
     }
-    // A template without bos gets none: only the template decides.
+    // None is added to a template without bos.
     let template = ChatTemplate::from_source(
         "bare",
         "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}",
@@ -303,11 +303,11 @@ fn one_bos() {
 fn a_prompt_and_its_completion() {
     let tokenizer = byte_bpe(&default_special_tokens());
     let eos = tokenizer.eos().expect("eos");
-    for (prompt, completion, learnt) in [
+    for (prompt, completion, target_text) in [
         ("hello", " world", " world<|endoftext|>"),
         ("hello wor", "ld", "ld<|endoftext|>"),
         ("hello\n", "\nworld", "\nworld<|endoftext|>"),
-        // Data that brings its own end token has one all the same.
+        // Data with its own end token gets no second one.
         ("hello", "world<|endoftext|>", "world<|endoftext|>"),
         ("hello", "", "<|endoftext|>"),
         ("", "world", "world<|endoftext|>"),
@@ -315,7 +315,7 @@ fn a_prompt_and_its_completion() {
         let encoded = tokenizer.encode_prompt_completion(prompt, completion).expect("encodes");
         let turn = &encoded.turns[0];
         let targets = &encoded.ids[turn.targets.clone()];
-        assert_eq!(tokenizer.decode(targets, false), learnt);
+        assert_eq!(tokenizer.decode(targets, false), target_text);
         assert_eq!(targets.iter().filter(|id| **id == eos).count(), 1);
         assert_eq!(encoded.ids[..turn.prompt_len], tokenizer.encode(prompt).expect("ids"));
         assert_eq!(encoded.loss_mask.iter().position(|target| *target), Some(turn.prompt_len));
@@ -329,7 +329,7 @@ fn a_prompt_and_its_completion() {
     }
 }
 
-/// Whatever stands in a message, it neither ends a turn nor begins one.
+/// The text of a message can neither end nor start a turn.
 #[test]
 fn special_tokens_in_messages_are_text() {
     let tokenizer = byte_bpe(&default_special_tokens());
@@ -339,12 +339,12 @@ fn special_tokens_in_messages_are_text() {
     let encoded = tokenizer.encode_chat(&messages, &template).expect("encodes");
     let end = tokenizer.end_token(&template).expect("an end token");
     assert_eq!(encoded.ids.iter().filter(|id| **id == end).count(), 2);
-    // Raw text is another matter: there special tokens are themselves, as in transformers.
+    // In raw text, special tokens become their ids, as in transformers.
     assert!(tokenizer.encode_plain(attack).expect("ids").contains(&end));
 }
 
 #[test]
-fn roles_follow_the_words() {
+fn each_token_has_the_role_of_its_message() {
     let tokenizer = byte_bpe(&default_special_tokens());
     let template = ChatTemplate::builtin("chatml").expect("a builtin");
     let messages = [

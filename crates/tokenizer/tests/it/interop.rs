@@ -1,6 +1,6 @@
-//! Writes tokenizers and what they give for tests/interop/check_tokenizer.py to compare.
+//! Writes tokenizers and their outputs, which tests/interop/check_tokenizer.py compares with transformers.
 //!
-//! It runs only where TEMPER_INTEROP names a folder; the comparison is made in Python.
+//! Runs only if TEMPER_INTEROP names a directory.
 
 use std::path::Path;
 
@@ -58,10 +58,10 @@ fn as_json(messages: &[Message]) -> Value {
     messages.iter().map(message).collect()
 }
 
-fn save(folder: &Path, tokenizer: &Tokenizer) {
-    fsio::create_dir_all(folder).expect("a folder");
+fn save(dir: &Path, tokenizer: &Tokenizer) {
+    fsio::create_dir_all(dir).expect("a directory");
     for (name, bytes) in tokenizer.files().expect("files") {
-        fsio::write_atomic(folder.join(name), &bytes).expect("written");
+        fsio::write_atomic(dir.join(name), &bytes).expect("written");
     }
 }
 
@@ -97,11 +97,11 @@ fn chats_of(tokenizer: &Tokenizer, template: &ChatTemplate) -> Value {
         .collect()
 }
 
-/// Published templates as transformers calls them: with `tools` and `documents` that are None.
+/// Renderings of published templates with the arguments of transformers: `tools` and `documents` are None.
 fn renderings() -> Value {
-    let folder = support::data("chat-templates/llamacpp").expect("templates");
-    let mut sources: Vec<String> = std::fs::read_dir(folder)
-        .expect("a folder")
+    let dir = support::data("chat-templates/llamacpp").expect("templates");
+    let mut sources: Vec<String> = std::fs::read_dir(dir)
+        .expect("a directory")
         .map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).expect("UTF-8"))
         .collect();
     let list = support::text("chat-templates/huggingfacejs-cases.json").expect("templates");
@@ -110,7 +110,7 @@ fn renderings() -> Value {
     sources.extend(texts.map(|case| case["template"].as_str().expect("a text").to_owned()));
     let mut out = Vec::new();
     for source in sources {
-        // The date of a template is that of the day, in UTC here and local time there.
+        // The time may differ between the two programs.
         if source.contains("strftime_now") {
             continue;
         }
@@ -135,8 +135,8 @@ fn renderings() -> Value {
 
 #[test]
 fn write_cases_for_python() {
-    let Some(folder) = std::env::var_os("TEMPER_INTEROP") else { return };
-    let folder = Path::new(&folder);
+    let Some(dir) = std::env::var_os("TEMPER_INTEROP") else { return };
+    let dir = Path::new(&dir);
     let corpus = support::text("tokenizers/bpe-train-reference/corpus.en").expect("a corpus");
     let specials = default_special_tokens();
     let texts = || [corpus.clone(), TEXTS.concat()].into_iter();
@@ -150,9 +150,9 @@ fn write_cases_for_python() {
             let template = ChatTemplate::builtin(builtin).expect("a builtin");
             let tokenizer = tokenizer.with_chat_template(template.clone());
             let name = format!("{name}-{builtin}");
-            save(&folder.join(&name), &tokenizer);
-            // AutoTokenizer looks at the model's type, too, where there is a config.
-            let config = folder.join(&name).join("config.json");
+            save(&dir.join(&name), &tokenizer);
+            // AutoTokenizer reads the model's type too, if there is a config.
+            let config = dir.join(&name).join("config.json");
             fsio::write_atomic(config, br#"{"model_type": "llama"}"#).expect("written");
             let chats = chats_of(&tokenizer, &template);
             all.push(json!({"name": name, "cases": cases_of(&tokenizer), "chats": chats}));
@@ -169,9 +169,9 @@ fn write_cases_for_python() {
         "torchtune-small",
     ] {
         let tokenizer = published::load(name).expect("a tokenizer");
-        save(&folder.join(name), &tokenizer);
+        save(&dir.join(name), &tokenizer);
         all.push(json!({"name": name, "cases": cases_of(&tokenizer), "chats": []}));
     }
     let cases = json!({"tokenizers": all, "renderings": renderings()});
-    fsio::write_atomic(folder.join("cases.json"), cases.to_string().as_bytes()).expect("written");
+    fsio::write_atomic(dir.join("cases.json"), cases.to_string().as_bytes()).expect("written");
 }

@@ -1,11 +1,11 @@
-//! Ids of published tokenizers against the cases of other implementations.
+//! Ids of published tokenizers compared with test cases of other implementations.
 
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
 use crate::support;
 
-/// A tokenizer of the shared data by the name of its folder.
+/// A tokenizer of the shared data, by the name of its directory.
 pub(crate) fn load(name: &str) -> Option<Tokenizer> {
     if name == "qwen2" {
         return qwen2();
@@ -37,7 +37,7 @@ fn qwen2() -> Option<Tokenizer> {
             "vocab": vocab, "merges": merges},
     });
     let files = [("tokenizer.json", json.to_string()), ("tokenizer_config.json", config)];
-    Some(Tokenizer::from_dir_or_file(support::folder(&files).path()).expect("loads"))
+    Some(Tokenizer::from_dir_or_file(support::directory(&files).path()).expect("loads"))
 }
 
 fn ids(value: &Value) -> Vec<u32> {
@@ -47,13 +47,13 @@ fn ids(value: &Value) -> Vec<u32> {
 /// llama.cpp's inputs and ids, without special tokens.
 #[test]
 fn ids_of_llama_cpp() {
-    for (folder, file) in [
+    for (dir, file) in [
         ("gpt2", "gpt-2"),
         ("qwen2", "qwen2"),
         ("phi-3-mini", "phi-3"),
         ("bert-base-uncased", "bert-bge"),
     ] {
-        let Some(tokenizer) = load(folder) else { return };
+        let Some(tokenizer) = load(dir) else { return };
         let path = format!("tokenizers/cases/ggml-vocab-{file}.gguf");
         let inputs = support::text(&format!("{path}.inp")).expect("inputs");
         let outputs = support::text(&format!("{path}.out")).expect("outputs");
@@ -63,7 +63,7 @@ fn ids_of_llama_cpp() {
         for (input, output) in inputs.iter().zip(outputs) {
             let expected: Vec<u32> =
                 output.split_whitespace().map(|id| id.parse().expect("an id")).collect();
-            assert_eq!(tokenizer.encode_plain(input).expect("ids"), expected, "{folder} {input:?}");
+            assert_eq!(tokenizer.encode_plain(input).expect("ids"), expected, "{dir} {input:?}");
         }
     }
 }
@@ -71,39 +71,39 @@ fn ids_of_llama_cpp() {
 /// transformers.js's cases, with special tokens.
 #[test]
 fn ids_of_transformers_js() {
-    for (folder, decodes) in
+    for (dir, decodes) in
         [("gpt2", true), ("qwen2", true), ("bert-base-uncased", false), ("t5-small", false)]
     {
-        let Some(tokenizer) = load(folder) else { return };
-        let path = format!("tokenizers/cases/transformersjs-{folder}.json");
+        let Some(tokenizer) = load(dir) else { return };
+        let path = format!("tokenizers/cases/transformersjs-{dir}.json");
         let cases: Value =
             serde_json::from_str(&support::text(&path).expect("cases")).expect("JSON");
         let cases = cases["cases"].as_array().expect("cases");
         assert!(cases.len() >= 25);
-        // We never encode pairs of texts.
+        // Pairs of texts are not supported.
         for case in cases.iter().filter(|case| case.get("text_pair").is_none()) {
             let text = case["text"].as_str().expect("a text");
             let expected = ids(&case["ids"]);
-            assert_eq!(tokenizer.encode(text).expect("ids"), expected, "{folder} {text:?}");
+            assert_eq!(tokenizer.encode(text).expect("ids"), expected, "{dir} {text:?}");
             if decodes {
-                // Byte level loses nothing, so this is the text, not what clean-up makes of it.
+                // Byte-level decoding is lossless, so this is the text without clean-up.
                 assert_eq!(tokenizer.decode(&expected, false), text);
             }
         }
     }
 }
 
-/// swift-transformers' cases for the tokenizers that are here.
+/// swift-transformers' cases for the tokenizers in the shared data.
 #[test]
 fn ids_of_swift_transformers() {
     let Some(text) = support::text("tokenizers/cases/swift-tokenizer_tests.json") else { return };
     let all: Value = serde_json::from_str(&text).expect("JSON");
-    for (name, folder) in [
+    for (name, dir) in [
         ("google-bert/bert-base-uncased", "bert-base-uncased"),
         ("distilgpt2", "gpt2"),
         ("t5-base", "t5-small"),
     ] {
-        let tokenizer = load(folder).expect("a tokenizer");
+        let tokenizer = load(dir).expect("a tokenizer");
         let cases = all[name].as_array().expect("cases");
         assert!(cases.len() >= 18);
         for case in cases {
@@ -112,8 +112,8 @@ fn ids_of_swift_transformers() {
             assert_eq!(tokenizer.encode(text).expect("ids"), expected, "{name} {text:?}");
         }
     }
-    for (file, folder) in [("gpt2_encoded_tokens", "gpt2"), ("t5_base_encoded", "t5-small")] {
-        let tokenizer = load(folder).expect("a tokenizer");
+    for (file, dir) in [("gpt2_encoded_tokens", "gpt2"), ("t5_base_encoded", "t5-small")] {
+        let tokenizer = load(dir).expect("a tokenizer");
         let path = format!("tokenizers/cases/swift-{file}.json");
         let case: Value =
             serde_json::from_str(&support::text(&path).expect("a case")).expect("JSON");
@@ -122,9 +122,9 @@ fn ids_of_swift_transformers() {
     }
 }
 
-/// Special ids, prefixes and templates that come from the files beside a tokenizer.json.
+/// Special ids, prefixes and templates from the files next to a tokenizer.json.
 #[test]
-fn what_lies_beside_a_tokenizer_is_read() {
+fn files_next_to_a_tokenizer_json_are_read() {
     let Some(qwen2) = load("qwen2") else { return };
     assert_eq!(qwen2.eos(), Some(151_643));
     assert_eq!(qwen2.bos(), None);
@@ -136,11 +136,11 @@ fn what_lies_beside_a_tokenizer_is_read() {
 
     let phi3 = load("phi-3-mini").expect("a tokenizer");
     assert_eq!((phi3.bos(), phi3.eos(), phi3.unk()), (Some(1), Some(32_000), Some(0)));
-    // add_bos_token is false in its config, which overrules the post-processor.
+    // add_bos_token is false in its config, which overrides the post-processor.
     assert!(phi3.prefix_ids().is_empty());
     assert_eq!(phi3.vocab_size(), 32_011);
 
-    // A bare tokenizer.json: the end-of-text token goes by its name.
+    // A bare tokenizer.json: the end-of-text token is found by its name.
     let gpt2 = load("gpt2").expect("a tokenizer");
     assert_eq!((gpt2.eos(), gpt2.bos()), (Some(50_256), None));
     let bert = load("bert-base-uncased").expect("a tokenizer");

@@ -1,11 +1,11 @@
-//! Renderings against what Jinja2 gives under transformers' settings: 96, 25 and 64 cases.
+//! Renderings compared with those of Jinja2 under transformers' settings: 96, 25 and 64 cases.
 
 use serde_json::Value;
 use tokenizer::{ChatTemplate, Clock, Error};
 
 use crate::support;
 
-/// 2025-07-10 12:00:00, at which the expected renderings were made.
+/// 2025-07-10 12:00:00, the time of the expected renderings.
 const NOW: Clock = Clock::Fixed(1_752_148_800);
 
 fn render(name: &str, source: &str, context: &Value) -> Result<String, Error> {
@@ -16,7 +16,7 @@ fn cases(path: &str) -> Option<Value> {
     support::text(path).map(|text| serde_json::from_str(&text).expect("test data is JSON"))
 }
 
-/// Checks that exactly the cases named in `known` differ, and says how each other one differs.
+/// Checks that exactly the cases in `known` differ, and reports every other difference.
 fn check(outcomes: Vec<(String, Result<(), String>)>, n: usize, known: &[(&str, &str)]) {
     assert_eq!(outcomes.len(), n);
     let mut report = Vec::new();
@@ -24,7 +24,7 @@ fn check(outcomes: Vec<(String, Result<(), String>)>, n: usize, known: &[(&str, 
         let expected_to_fail = known.iter().any(|(known, _)| *known == name);
         match outcome {
             Err(how) if !expected_to_fail => report.push(format!("== {name}: {how}")),
-            Ok(()) if expected_to_fail => report.push(format!("== {name} passes by now")),
+            Ok(()) if expected_to_fail => report.push(format!("== {name} passes now")),
             _ => {}
         }
     }
@@ -60,7 +60,7 @@ fn renderings_of_published_templates() {
     }
     let known = [(
         "llamacpp/llama-cpp-deepseek-r1.jinja tool_use",
-        "the template passes a generator to tojson, which Python refuses; here it is a list",
+        "the template passes a generator to tojson, which is an error in Python; here it is a list",
     )];
     check(outcomes, 96, &known);
 }

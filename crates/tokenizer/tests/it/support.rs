@@ -1,8 +1,8 @@
-//! Where test data lies and how tests that need it skip; it asserts nothing.
+//! Locates shared test data; tests that need it skip where it is missing.
 
 use std::path::PathBuf;
 
-/// A path under the shared data, or None (with a line that says so) where it is absent.
+/// A path under the shared data; None, with a line on stderr, if it is missing.
 pub(crate) fn data(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("TEMPER_DATA").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
@@ -14,7 +14,7 @@ pub(crate) fn data(path: &str) -> Option<PathBuf> {
     }
     #[allow(clippy::print_stderr)]
     {
-        eprintln!("skipped: no {path} in the data folder");
+        eprintln!("skipped: no {path} in the shared data");
     }
     None
 }
@@ -24,11 +24,11 @@ pub(crate) fn text(path: &str) -> Option<String> {
     data(path).map(|path| std::fs::read_to_string(path).expect("test data is UTF-8"))
 }
 
-/// A new folder with these files, removed when it is dropped.
-pub(crate) fn folder<T: AsRef<str>>(files: &[(&str, T)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+/// A temporary directory with these files.
+pub(crate) fn directory<T: AsRef<str>>(files: &[(&str, T)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
     for (name, text) in files {
-        fsio::write_atomic(folder.path().join(name), text.as_ref().as_bytes()).expect("written");
+        fsio::write_atomic(dir.path().join(name), text.as_ref().as_bytes()).expect("written");
     }
-    folder
+    dir
 }

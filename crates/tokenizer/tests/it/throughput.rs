@@ -1,4 +1,4 @@
-//! How fast texts become ids, against the tokenizers crate itself; run by hand, not in CI.
+//! Speed of encoding compared with the tokenizers crate; run by hand, not in CI.
 //!
 //! cargo test --profile ci -p tokenizer throughput -- --ignored --nocapture
 
@@ -17,11 +17,11 @@ fn fastest(mut f: impl FnMut()) -> Duration {
     times.min().unwrap_or_default()
 }
 
-/// Shakespeare in documents of 40 lines and in one piece.
+/// Tiny Shakespeare in documents of 40 lines and as one text.
 #[test]
 #[ignore = "a measurement"]
 #[allow(clippy::print_stderr)]
-fn encoding_costs_no_more_than_the_crates_own() {
+fn encoding_is_as_fast_as_the_tokenizers_crate() {
     let Some(path) = support::data("pretrain/tinyshakespeare.txt") else { return };
     let text = std::fs::read_to_string(path).expect("UTF-8");
     let lines: Vec<&str> = text.split_inclusive('\n').collect();

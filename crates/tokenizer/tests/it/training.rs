@@ -1,4 +1,4 @@
-//! Training of tokenizers: the reference merges, determinism, round trips. No chats.
+//! Training of tokenizers: the reference merges, determinism, round trips.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ fn specials(list: &[&str]) -> Vec<String> {
     list.iter().map(|s| (*s).to_owned()).collect()
 }
 
-/// All 243 merges and all 500 ids, ties included.
+/// All 243 merges and all 500 ids, including ties.
 #[test]
 fn bpe_training_gives_the_reference_merges() {
     let Some(corpus) = support::text("tokenizers/bpe-train-reference/corpus.en") else { return };
-    let merges = support::text("tokenizers/bpe-train-reference/merges.txt").expect("beside it");
-    let vocab = support::text("tokenizers/bpe-train-reference/vocab.json").expect("beside it");
+    let merges = support::text("tokenizers/bpe-train-reference/merges.txt").expect("next to it");
+    let vocab = support::text("tokenizers/bpe-train-reference/vocab.json").expect("next to it");
     let vocab: BTreeMap<String, u32> = serde_json::from_str(&vocab).expect("a vocabulary");
 
     let tokenizer =
@@ -38,7 +38,7 @@ fn bpe_training_gives_the_reference_merges() {
 }
 
 #[test]
-fn a_character_tokenizer_has_every_character_and_one_for_the_others() {
+fn a_character_tokenizer_has_all_characters_and_an_unknown_token() {
     let text = "To be,\nor not  to be: 再见 🙂\t!";
     let tokenizer =
         Tokenizer::train_char(std::iter::once(text.to_owned()), &default_special_tokens())
@@ -51,7 +51,7 @@ fn a_character_tokenizer_has_every_character_and_one_for_the_others() {
     assert_eq!(unknown, [tokenizer.unk().expect("unk"); 2]);
 }
 
-/// The bytes of tokenizer.json, trained on `n` threads.
+/// The tokenizer.json of training on `n` threads.
 fn trained(n: usize, texts: Vec<String>) -> Vec<u8> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().expect("a pool");
     let specials = default_special_tokens();
@@ -61,7 +61,7 @@ fn trained(n: usize, texts: Vec<String>) -> Vec<u8> {
     tokenizer.files().expect("files").swap_remove(0).1
 }
 
-/// Texts with many pairs of equal counts.
+/// Texts in which many pairs have equal counts.
 fn ties() -> Vec<String> {
     let letters: Vec<char> = "abcdefghijklmnopqrstuvwxyzäöü你好🙂".chars().collect();
     let mut texts = Vec::new();
@@ -85,7 +85,7 @@ fn training_depends_on_the_texts_alone() {
 }
 
 #[test]
-fn special_tokens_in_the_texts_are_not_learnt() {
+fn special_tokens_in_the_texts_are_skipped() {
     let texts = || std::iter::repeat_n("<|im_start|>hello<|im_end|>".to_owned(), 50);
     let specials = default_special_tokens();
     let tokenizer = Tokenizer::train_byte_bpe(texts(), 300, &specials).expect("trains");
@@ -100,7 +100,7 @@ fn special_tokens_in_the_texts_are_not_learnt() {
 }
 
 #[test]
-fn a_small_text_gives_fewer_tokens_and_long_words_end() {
+fn small_texts_give_fewer_tokens_and_long_words_are_split() {
     let specials = default_special_tokens();
     let small = Tokenizer::train_byte_bpe(std::iter::once("ab".to_owned()), 5000, &specials);
     assert_eq!(small.expect("trains").vocab_size(), 260);
@@ -110,7 +110,7 @@ fn a_small_text_gives_fewer_tokens_and_long_words_end() {
 }
 
 #[test]
-fn what_training_refuses() {
+fn invalid_settings_and_empty_texts_are_refused() {
     let texts = || std::iter::once("hello".to_owned());
     let error = |vocab_size, list: &[&str]| {
         let error = Tokenizer::train_byte_bpe(texts(), vocab_size, &specials(list));

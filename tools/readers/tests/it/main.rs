@@ -92,6 +92,11 @@ fn safetensors() {
 }
 
 #[test]
+fn gguf() {
+    survives("gguf");
+}
+
+#[test]
 fn jsonl() {
     survives("jsonl");
 }

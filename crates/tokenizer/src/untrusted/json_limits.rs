@@ -1,19 +1,19 @@
-//! Counts and nesting of a JSON text before any parser allocates for it; it validates no grammar.
+//! Limits the number of values and the nesting of a JSON text before it is parsed.
 //!
-//! A parser that builds values needs some 70 bytes for each `0,` of the text, so 64 MiB of hostile
-//! JSON would cost gigabytes. Counting first costs one pass over the bytes and no memory.
+//! A parser needs about 70 bytes for each `0,` of the text, so 64 MiB of malicious JSON would need
+//! gigabytes. Counting takes one pass over the bytes and no memory. The grammar is not checked.
 
 use fsio::limits;
 
-/// Nesting of a tokenizer.json; real ones stay under 10.
+/// Nesting of a tokenizer.json; published ones have fewer than 10 levels.
 const DEPTH: usize = 64;
-/// Values in a whole tokenizer.json: as many as the largest Unigram vocabulary has. The largest
-/// published BPE vocabularies, with three values for a merge, have two thirds of that.
+/// Values in a tokenizer.json: as many as in the largest Unigram vocabulary. The largest published
+/// BPE vocabularies, with three values per merge, have two thirds of that.
 const VALUES: usize = 3 * limits::TOKENIZER_ENTRIES + SECTION_VALUES;
-/// Values in each part other than the model and the added tokens.
+/// Values in each top-level key other than `model` and `added_tokens`.
 const SECTION_VALUES: usize = 100_000;
 
-/// Checks that parsing `text` cannot need much more memory than its size; returns what is wrong.
+/// Checks that parsing `text` cannot need much more memory than its size; returns the problem.
 pub(crate) fn check(text: &str) -> std::result::Result<(), String> {
     let bytes = text.as_bytes();
     let mut position = 0;
@@ -60,7 +60,7 @@ pub(crate) fn check(text: &str) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// The position of the quote that ends the string starting at `start`, or the end of the text.
+/// Position of the quote that ends the string at `start`, or the end of the text.
 fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut position = start + 1;
     while let Some(&byte) = bytes.get(position) {

@@ -1,32 +1,32 @@
-//! Refuses regular expressions that can run exponentially; it does not match anything.
+//! Refuses regular expressions with exponential run time.
 //!
-//! Patterns come from foreign tokenizer.json files and run in Oniguruma, which backtracks. A
-//! repetition inside a repetition is what makes that exponential, so it is refused by structure,
-//! with back-references, recursion and absent operators. No published tokenizer needs them.
+//! The patterns of a tokenizer.json run in Oniguruma, which backtracks. Nested repetitions make
+//! that exponential. They are refused by structure, along with back-references, recursion and
+//! absent operators. No published tokenizer needs any of these.
 
-/// Length of a pattern in bytes.
+/// Maximum length of a pattern in bytes.
 const PATTERN_BYTES: usize = 16 << 10;
-/// The largest count in `{n,m}`.
+/// Maximum count in `{n,m}`.
 const COUNT: u32 = 1000;
-/// Repetitions in one branch: each may add one power to the time.
+/// Maximum number of repetitions in a branch: each can raise the run time by one power.
 const REPEATS_IN_BRANCH: usize = 6;
 
 #[derive(Default)]
 struct Group {
-    /// Some branch of this group repeats something.
+    /// Whether a branch of this group contains a repetition.
     repeats: bool,
-    /// Repetitions in the branch being read.
+    /// Repetitions in the current branch.
     in_branch: usize,
 }
 
 struct Reader<'a> {
     chars: std::iter::Peekable<std::str::Chars<'a>>,
     groups: Vec<Group>,
-    /// What the last atom was: None where a quantifier has nothing to repeat.
+    /// Whether the last atom contains a repetition; None if a quantifier has nothing to repeat.
     atom_repeats: Option<bool>,
 }
 
-/// Checks one pattern; returns what is wrong with it.
+/// Checks one pattern; returns the problem.
 pub(crate) fn check(pattern: &str) -> std::result::Result<(), String> {
     if pattern.len() > PATTERN_BYTES {
         return Err(format!("a pattern of {} bytes (limit {PATTERN_BYTES})", pattern.len()));
@@ -79,7 +79,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A character class, with classes nested in it; the opening bracket has been read.
+    /// Reads a character class with its nested classes, after the opening bracket.
     fn class(&mut self) -> std::result::Result<(), &'static str> {
         let mut depth = 1usize;
         // A bracket right after the opening one (or its `^`) is an ordinary character.
@@ -117,7 +117,7 @@ impl Reader<'_> {
                     // Look-behind.
                     self.chars.next();
                 } else {
-                    // A name; it could be called or referred to, and both are refused.
+                    // A name. References and calls to it are refused.
                     while self.chars.next().is_some_and(|c| c != '>' && c != '\'') {}
                 }
                 Ok(())
@@ -128,7 +128,7 @@ impl Reader<'_> {
                 Ok(())
             }
             Some('a'..='z' | 'A'..='Z' | '-') => {
-                // Options: `(?i:...)` opens a group, `(?i)` is no group at all.
+                // Options: `(?i:...)` opens a group, `(?i)` does not.
                 for c in self.chars.by_ref() {
                     match c {
                         ':' => return Ok(()),
@@ -169,7 +169,7 @@ impl Reader<'_> {
         if matches!(self.chars.peek(), Some('+' | '?')) {
             self.chars.next();
         }
-        // Whatever follows directly would repeat this repetition.
+        // A quantifier that follows directly would repeat this repetition.
         self.atom_repeats = Some(repeats || nested);
         if repeats && let Some(group) = self.groups.last_mut() {
             group.repeats = true;
@@ -181,7 +181,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// `{n}`, `{n,}`, `{,m}` or `{n,m}`; anything else is an ordinary brace.
+    /// Reads `{n}`, `{n,}`, `{,m}` or `{n,m}`; anything else is an ordinary brace.
     fn count(&mut self) -> std::result::Result<(), &'static str> {
         let mut ahead = self.chars.clone();
         let mut text = String::new();

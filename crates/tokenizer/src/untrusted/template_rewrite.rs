@@ -1,39 +1,39 @@
-//! Rewrites a template so that no value in it can grow or nest without being counted.
+//! Rewrites a template so that the size and nesting of all its values are checked.
 //!
-//! The engine's fuel counts instructions and bytes, but not what hides in lists: adding a list to
-//! itself 40 times asks for 2^40 items at once, comparing lists that share their parts takes as
-//! many steps, and dropping a list nested 100,000 deep overflows the stack and ends the process. A
-//! value has to be stored, passed or put into a literal to be used twice, so the rewritten template
-//! checks it there, and before lists are added or compared. The checks themselves are in `guards`.
-//! Nothing else about a template changes, and expressions are not parsed, only cut into words.
+//! The engine's fuel counts instructions and bytes, but not the contents of lists: adding a list to
+//! itself 40 times allocates 2^40 items, comparing lists that share their parts takes as many steps,
+//! and dropping a list nested 100,000 levels deep overflows the stack and ends the process. A value
+//! must be stored, passed or put into a literal to be used twice, so the rewritten template checks
+//! it there, and before lists are added or compared. `template_values` contains the checks.
+//! Nothing else about a template changes. Expressions are split into words, not parsed.
 
 /// The filter that checks a whole value.
-const WHOLE: &str = "|_whole";
-/// The filter that checks a value which a namespace will keep.
-const KEPT: &str = "|_kept";
+const CHECKED: &str = "|_checked";
+/// The filter that checks a value before a namespace stores it.
+const STORED: &str = "|_stored";
 /// The filter that checks the length of a list before another one is added to it.
 const LENGTH: &str = "|_length";
 
-/// Words after which an operand follows, so that a `+` or `(` there is no binary operator or call.
+/// Words before an operand: a `+` or `(` after them is neither a binary operator nor a call.
 const OPERATORS: [&str; 9] = ["and", "or", "not", "in", "is", "if", "else", "elif", "recursive"];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Last {
-    /// Nothing, an operator, an opening bracket or a comma.
+    /// Nothing, an operator, an opening bracket or a comma: an operand follows.
     Open,
-    /// Something that an operator can follow.
+    /// An operand: an operator can follow.
     Operand,
 }
 
 /// An open bracket.
 struct Bracket {
     kind: Inside,
-    /// Where it stands in the output.
+    /// Its position in the output.
     start: usize,
-    /// Where the text of the current argument starts in the output.
+    /// Start of the current argument in the output.
     argument: usize,
     comma: bool,
-    /// An index with a colon, which takes numbers only.
+    /// An index with a colon, which accepts numbers only.
     slice: bool,
 }
 
@@ -47,33 +47,33 @@ enum Inside {
     Index,
     /// A list or dict literal.
     Literal,
-    /// Round brackets that group, or make a tuple.
+    /// Parentheses of a group or tuple.
     Group,
 }
 
-/// One tag while it is rewritten.
+/// The state of rewriting one tag.
 struct Tag<'s> {
     rest: &'s str,
     out: String,
     last: Last,
-    /// Where the last operand ends in the output.
+    /// End of the last operand in the output.
     operand_end: usize,
-    /// The operand belongs to an `is`, whose result is true or false.
+    /// The operand belongs to an `is`, whose result is a boolean.
     tested: bool,
     brackets: Vec<Bracket>,
-    /// The first word: `set`, `for`, ... or empty for an output.
+    /// First word, such as `set` or `for`; empty for an output.
     name: String,
     n_words: usize,
-    /// Where the value of a `set` or `with` starts in the output.
+    /// Start of the value of a `set` or `with` in the output.
     value: Option<usize>,
-    /// The target of a `set` has a dot: a namespace keeps the value.
+    /// The target of a `set` has a dot: a namespace stores the value.
     attribute: bool,
     /// The `in` of a `for` has been seen.
     looping: bool,
 }
 
-/// The template with its checks; `{% generation %}` becomes a block that changes nothing.
-pub(crate) fn guarded(source: &str) -> String {
+/// The template with checks added; `{% generation %}` becomes a block without effect.
+pub(crate) fn add_checks(source: &str) -> String {
     let mut out = String::with_capacity(source.len() * 2);
     let mut rest = source;
     while let Some(start) = rest.find('{') {
@@ -107,7 +107,7 @@ fn copy_raw<'s>(text: &'s str, out: &mut String) -> &'s str {
     let mut rest = copy_until(text, "%}", out);
     while !rest.is_empty() && first_word(rest) != "endraw" {
         let next = rest.get(1..).and_then(|tail| tail.find("{%")).map_or(rest.len(), |at| at + 1);
-        // A tag starts with ASCII, so this is no middle of a character; else all is copied.
+        // A tag starts with ASCII, so this is a character boundary; otherwise all is copied.
         let (done, tail) = rest.split_at_checked(next).unwrap_or((rest, ""));
         out.push_str(done);
         rest = tail;
@@ -136,7 +136,7 @@ fn rewrite<'s>(tag: &'s str, end: &str, out: &mut String) -> &'s str {
 
 impl Tag<'_> {
     fn run(&mut self, end: &str) {
-        // The sign for white space after the opening is no operator.
+        // A whitespace sign after the opening is not an operator.
         self.take(self.rest.len() - self.rest.trim_start_matches(['-', '+']).len());
         while let Some(c) = self.rest.chars().next() {
             if self.brackets.is_empty() && self.at_end(end) {
@@ -155,7 +155,7 @@ impl Tag<'_> {
         }
     }
 
-    /// At the end of the tag, with or without a sign for white space.
+    /// Whether the tag ends here, with or without a whitespace sign.
     fn at_end(&self, end: &str) -> bool {
         self.rest.strip_prefix(['-', '+']).unwrap_or(self.rest).starts_with(end)
     }
@@ -172,7 +172,7 @@ impl Tag<'_> {
         self.operand_end = self.out.len();
     }
 
-    /// Puts a check behind the last operand.
+    /// Adds a check after the last operand.
     fn check_operand(&mut self, filter: &str) {
         self.out.insert_str(self.operand_end, filter);
     }
@@ -208,8 +208,8 @@ impl Tag<'_> {
         if word == "in" && self.name == "for" && !self.looping && self.brackets.is_empty() {
             self.looping = true;
         } else if (word == "in" || word == "not") && self.last == Last::Operand && !self.tested {
-            // `x in y` compares x with each item; `x not in y` does, too.
-            self.check_operand(WHOLE);
+            // `x in y` and `x not in y` compare x with each item.
+            self.check_operand(CHECKED);
         }
         self.take(word.len());
         if OPERATORS.contains(&word) {
@@ -249,33 +249,33 @@ impl Tag<'_> {
         };
         self.close_argument(&bracket);
         self.take(1);
-        // Names on the left of `=` or `in` may stand in brackets; they are no values.
+        // Names on the left of `=` or `in` may be in brackets; they are not values.
         let target =
             (self.name == "for" && !self.looping) || (self.name == "set" && self.value.is_none());
         let value =
             bracket.kind == Inside::Literal || (bracket.kind == Inside::Group && bracket.comma);
         if value && !target {
-            // An index or a method may follow, which a filter cannot have.
+            // An index or a method may follow, which is not possible after a bare filter.
             self.out.insert(bracket.start, '(');
-            self.out.push_str("|_whole)");
+            self.out.push_str("|_checked)");
         }
         self.operand();
         self.tested = false;
     }
 
-    /// Puts the check around an argument that ends here.
+    /// Adds a check around the argument that ends here.
     fn close_argument(&mut self, bracket: &Bracket) {
-        // Looking up a key walks through all of it.
+        // Looking up a key traverses all of it.
         if bracket.kind == Inside::Call || (bracket.kind == Inside::Index && !bracket.slice) {
-            self.wrap(bracket.argument, WHOLE);
+            self.wrap(bracket.argument, CHECKED);
         }
     }
 
-    /// Puts `check` around what has been written since `start`, unless that cannot need it.
+    /// Adds `check` around the output since `start`, unless it cannot need one.
     fn wrap(&mut self, start: usize, check: &str) {
         let text = self.out.get(start..).unwrap_or_default();
         let inner = text.trim();
-        // A splat is no expression; a number or a string needs no check.
+        // A splat is not an expression; a number or a string needs no check.
         let plain = inner.is_empty()
             || inner.starts_with('*')
             || inner.parse::<f64>().is_ok()
@@ -292,7 +292,7 @@ impl Tag<'_> {
 
     fn close_value(&mut self) {
         if let Some(start) = self.value.take() {
-            self.wrap(start, if self.attribute { KEPT } else { WHOLE });
+            self.wrap(start, if self.attribute { STORED } else { CHECKED });
         }
     }
 
@@ -302,7 +302,7 @@ impl Tag<'_> {
         let binary = self.last == Last::Operand && !self.tested;
         if comparison {
             if binary {
-                self.check_operand(WHOLE);
+                self.check_operand(CHECKED);
             }
             self.take(if two.ends_with('=') { 2 } else { 1 });
         } else if two == "**" || two == "//" {
@@ -323,7 +323,7 @@ impl Tag<'_> {
                 _ => {}
             }
         }
-        // After a dot comes a name and after a bar a filter, both of which can be called.
+        // A name follows a dot and a filter follows a bar; both can be called.
         self.last = Last::Open;
         self.tested = false;
     }
@@ -333,7 +333,7 @@ impl Tag<'_> {
             bracket.comma = true;
             let (kind, argument) = (bracket.kind, bracket.argument);
             if kind == Inside::Call {
-                self.wrap(argument, WHOLE);
+                self.wrap(argument, CHECKED);
             }
         } else if self.name == "with" {
             self.close_value();
@@ -358,44 +358,44 @@ impl Tag<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::guarded;
+    use super::add_checks;
 
     #[test]
     fn checks_stand_where_values_are_stored_added_or_compared() {
         for (source, expected) in [
             ("a { b } {{ x }}", "a { b } {{ x }}"),
             ("{{- a + b -}}", "{{- a|_length + b -}}"),
-            ("{%+ if a == b and c in d +%}", "{%+ if a|_whole == b and c|_whole in d +%}"),
+            ("{%+ if a == b and c in d +%}", "{%+ if a|_checked == b and c|_checked in d +%}"),
             (
                 "{% if x is not none and y not in z %}",
-                "{% if x is not none and y|_whole not in z %}",
+                "{% if x is not none and y|_checked not in z %}",
             ),
             ("{% if x is divisibleby 3 == y %}", "{% if x is divisibleby 3 == y %}"),
             ("{% for a, b in x + y %}", "{% for a, b in x|_length + y %}"),
-            ("{% for (a, b) in x if a in b %}", "{% for (a, b) in x if a|_whole in b %}"),
+            ("{% for (a, b) in x if a in b %}", "{% for (a, b) in x if a|_checked in b %}"),
             (
                 "{% set x = [1, {'a': 2}] -%}",
-                "{% set x = (([1, ({'a': 2}|_whole)]|_whole))|_whole -%}",
+                "{% set x = (([1, ({'a': 2}|_checked)]|_checked))|_checked -%}",
             ),
             ("{% set x %}", "{% set x %}"),
             ("{% set ns.x = -1 %}", "{% set ns.x = -1 %}"),
-            ("{% set ns.x = ns.x + y.z %}", "{% set ns.x = (ns.x|_length + y.z)|_kept %}"),
-            ("{% with a = b, c = d %}", "{% with a = (b)|_whole, c = (d)|_whole %}"),
-            ("{{ f(a, k=b, *c) }}", "{{ f((a)|_whole, k=(b)|_whole, *c) }}"),
-            ("{{ x[y['a'][i]] }}", "{{ x[(y['a'][(i)|_whole])|_whole] }}"),
+            ("{% set ns.x = ns.x + y.z %}", "{% set ns.x = (ns.x|_length + y.z)|_stored %}"),
+            ("{% with a = b, c = d %}", "{% with a = (b)|_checked, c = (d)|_checked %}"),
+            ("{{ f(a, k=b, *c) }}", "{{ f((a)|_checked, k=(b)|_checked, *c) }}"),
+            ("{{ x[y['a'][i]] }}", "{{ x[(y['a'][(i)|_checked])|_checked] }}"),
             ("{{ x[1:] ~ y.z('a')[0] }}", "{{ x[1:] ~ y.z('a')[0] }}"),
-            ("{{ (a, b) ~ (c) ~ +1 ~ 2 ** 3 }}", "{{ ((a, b)|_whole) ~ (c) ~ +1 ~ 2 ** 3 }}"),
-            ("{% macro m(a, b=[]) %}", "{% macro m(a, b=([]|_whole)) %}"),
+            ("{{ (a, b) ~ (c) ~ +1 ~ 2 ** 3 }}", "{{ ((a, b)|_checked) ~ (c) ~ +1 ~ 2 ** 3 }}"),
+            ("{% macro m(a, b=[]) %}", "{% macro m(a, b=([]|_checked)) %}"),
             ("{{ 'a + b }}' + \"\\\"+\" }}", "{{ 'a + b }}'|_length + \"\\\"+\" }}"),
             (
                 "{# a + b #}{% raw %}{{ a + b }}{% endraw %}",
                 "{# a + b #}{% raw %}{{ a + b }}{% endraw %}",
             ),
             ("{%- generation -%}{{ x }}{% endgeneration%}", "{%- with -%}{{ x }}{% endwith%}"),
-            ("{{ {'a': {'b': 1}} }}", "{{ ({'a': ({'b': 1}|_whole)}|_whole) }}"),
+            ("{{ {'a': {'b': 1}} }}", "{{ ({'a': ({'b': 1}|_checked)}|_checked) }}"),
             ("{% unterminated + x", "{% unterminated + x"),
         ] {
-            assert_eq!(guarded(source), expected, "{source}");
+            assert_eq!(add_checks(source), expected, "{source}");
         }
     }
 }

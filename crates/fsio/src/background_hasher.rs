@@ -1,7 +1,6 @@
-//! Hashing beside writing: a thread of its own takes over once a file is longer than one chunk.
+//! Hashes a file in a background thread while it is written, if it is longer than one chunk.
 //!
-//! SHA-256 takes about as long as writing; side by side they take as long as one of them. It
-//! deliberately never touches the file.
+//! SHA-256 takes about as long as writing; in parallel both take as long as one.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -9,27 +8,27 @@ use std::thread::JoinHandle;
 
 use crate::hash::{CHUNK, Sha256};
 
-/// Chunks that wait to be hashed; more would only use memory.
+/// Maximum number of chunks in the queue; more would only use memory.
 const WAITING: usize = 4;
 
 /// A hash that is being computed.
 #[derive(Debug)]
-pub(crate) enum Hasher {
-    /// Nothing was hashed yet.
+pub(crate) enum BackgroundHasher {
+    /// No chunk so far.
     Idle,
-    /// A thread hashes.
+    /// A thread computes the hash.
     Thread {
-        /// Full chunks go there.
+        /// Sends full chunks to the thread.
         full: SyncSender<Vec<u8>>,
-        /// Empty ones come back.
+        /// Receives empty chunks for reuse.
         empty: Receiver<Vec<u8>>,
-        /// Gives the hash of all chunks, in order.
+        /// Returns the hash of all chunks, in order.
         thread: JoinHandle<Sha256>,
     },
 }
 
-impl Hasher {
-    /// Hashes a full chunk and gives back an empty one.
+impl BackgroundHasher {
+    /// Hashes a full chunk and returns an empty one.
     pub(crate) fn take(&mut self, chunk: Vec<u8>) -> io::Result<Vec<u8>> {
         if matches!(self, Self::Idle) {
             *self = Self::start()?;
@@ -39,12 +38,12 @@ impl Hasher {
         Ok(empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK)))
     }
 
-    /// The hash of all chunks so far and of what is left.
+    /// The hash of all chunks and of `rest`.
     pub(crate) fn finish(self, rest: &[u8]) -> io::Result<String> {
         let mut hash = match self {
             Self::Idle => Sha256::new(),
             Self::Thread { full, thread, .. } => {
-                // The thread ends when nobody can send any more.
+                // The thread ends when its channel is closed.
                 drop(full);
                 thread.join().map_err(|_| io::Error::other("the hashing thread panicked"))?
             }
@@ -61,7 +60,7 @@ impl Hasher {
             for mut chunk in chunks {
                 hash.update(&chunk);
                 chunk.clear();
-                // Nobody may be waiting for it any more.
+                // Fails if the receiver has been dropped, which is fine.
                 let _ = give_back.send(chunk);
             }
             hash

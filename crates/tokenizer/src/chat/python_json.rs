@@ -1,16 +1,16 @@
-//! JSON as Python's `json.dumps(ensure_ascii=False)` writes it; it reads nothing.
+//! Writes JSON like Python's `json.dumps(ensure_ascii=False)`.
 
 use std::fmt::Write;
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// Nesting of a value; deeper ones can only be made on purpose.
+/// Maximum nesting of a value.
 const DEPTH: usize = 64;
-/// Length of the text.
+/// Maximum length of the text in bytes.
 const BYTES: usize = fsio::limits::TEMPLATE_OUTPUT_BYTES;
 
-/// The options of `tojson` as transformers defines it.
+/// Options of transformers' `tojson` filter.
 pub(crate) struct Options {
     pub(crate) indent: Option<String>,
     pub(crate) separators: (String, String),
@@ -18,7 +18,7 @@ pub(crate) struct Options {
     pub(crate) ensure_ascii: bool,
 }
 
-/// Writes `value`; the fuel of `state` pays for the text.
+/// Writes `value` as JSON; consumes fuel of `state` for the text.
 pub(crate) fn dumps(state: &State, value: &Value, options: &Options) -> Result<String, Error> {
     let mut writer = Writer { state, options, out: String::new(), paid: 0 };
     writer.value(value, 0)?;
@@ -52,14 +52,14 @@ impl Writer<'_, '_> {
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
             ValueKind::Seq | ValueKind::Iterable => self.list(value, depth)?,
             ValueKind::Map => self.map(value, depth)?,
-            // What json.dumps raises a TypeError for.
+            // json.dumps raises a TypeError.
             kind => return Err(fail(format!("a value of type {kind} is not JSON serializable"))),
         }
         Ok(())
     }
 
     fn number(&mut self, value: &Value) {
-        // Python writes floats with a fraction even where they are whole, as the engine does.
+        // Python and the engine both write integral floats with a fraction.
         let text = value.to_string();
         self.out.push_str(match text.as_str() {
             "inf" => "Infinity",

@@ -1,7 +1,7 @@
-//! What a tokenizer.json must look like before the tokenizers library sees it; it builds nothing.
+//! Checks a tokenizer.json before the tokenizers library reads it.
 //!
-//! The library trusts its input: it takes any id, panics on some inconsistencies and runs any
-//! pattern. What we refuse is listed here, each with the offending value.
+//! The library trusts its input: it accepts any id, panics on some inconsistencies and runs any
+//! pattern. Each refusal here contains the offending value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,24 +11,24 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use crate::{pattern, scan};
+use super::{json_limits, regex};
 
-/// Ids that may be unused below the largest one; some published vocabularies leave a few.
+/// Number of ids below the largest one that may be unused, as in some published vocabularies.
 const HOLES: usize = 4096;
-/// Length of one token in bytes.
+/// Maximum length of a token in bytes.
 const TOKEN_BYTES: usize = 4096;
 
-/// An added token as the file states it.
+/// An added token of the file.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Added {
+pub(crate) struct AddedToken {
     pub(crate) id: u32,
     pub(crate) content: String,
 }
 
 #[derive(Deserialize)]
-struct Shape {
+struct TokenizerJson {
     #[serde(default)]
-    added_tokens: Vec<Added>,
+    added_tokens: Vec<AddedToken>,
     #[serde(default)]
     normalizer: Value,
     #[serde(default)]
@@ -44,7 +44,7 @@ struct Model {
     vocab: Vocabulary,
 }
 
-/// The ids of the model's vocabulary; a list (Unigram) numbers its tokens itself.
+/// Ids of the model's vocabulary; in a list (Unigram) the position is the id.
 struct Vocabulary {
     ids: Vec<u32>,
 }
@@ -85,7 +85,7 @@ impl<'de> Visitor<'de> for VocabularyVisitor {
     }
 }
 
-/// Why a tokenizer.json is refused, and what can be done.
+/// Reason for refusing a tokenizer.json, and advice.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) reason: String,
@@ -98,51 +98,54 @@ impl From<String> for Refusal {
     }
 }
 
-/// What the caller needs of a sound tokenizer.json.
+/// Parts of a valid tokenizer.json that the caller needs.
 pub(crate) struct Checked {
-    /// The added tokens with the ids that the file states, which the library does not compare.
-    pub(crate) added: Vec<Added>,
-    /// The largest id plus one.
+    /// Added tokens with the ids in the file, which the library does not compare.
+    pub(crate) added: Vec<AddedToken>,
+    /// Largest id plus one.
     pub(crate) n_ids: usize,
 }
 
 /// Checks `json` before the library reads it.
 pub(crate) fn check(json: &str) -> Result<Checked, Refusal> {
-    scan::check(json)?;
-    let shape: Shape = serde_json::from_str(json).map_err(|e| format!("not a tokenizer: {e}"))?;
-    if let Some(dropout) = shape.model.dropout.filter(|p| *p != 0.0) {
+    json_limits::check(json)?;
+    let file: TokenizerJson =
+        serde_json::from_str(json).map_err(|e| format!("not a tokenizer: {e}"))?;
+    if let Some(dropout) = file.model.dropout.filter(|p| *p != 0.0) {
         return Err(Refusal {
             reason: format!("the model drops merges at random: `dropout` is `{dropout}`"),
-            hint: Some("set model.dropout to null: ids must not change from run to run".to_owned()),
+            hint: Some(
+                "set model.dropout to null, so that ids do not change from run to run".to_owned(),
+            ),
         });
     }
-    let entries = shape.model.vocab.ids.len() + shape.added_tokens.len();
+    let entries = file.model.vocab.ids.len() + file.added_tokens.len();
     if entries > limits::TOKENIZER_ENTRIES {
         let limit = limits::TOKENIZER_ENTRIES;
         return Err(format!("{entries} entries, more than the limit of {limit}").into());
     }
-    for added in &shape.added_tokens {
+    for added in &file.added_tokens {
         if added.content.is_empty() || added.content.len() > TOKEN_BYTES {
             return Err(format!("added token `{}` is empty or too long", added.id).into());
         }
     }
-    let n_ids = dense(&shape)?;
-    for part in [&shape.normalizer, &shape.pre_tokenizer, &shape.decoder] {
+    let n_ids = n_ids(&file)?;
+    for part in [&file.normalizer, &file.pre_tokenizer, &file.decoder] {
         patterns(part)?;
     }
-    Ok(Checked { added: shape.added_tokens, n_ids })
+    Ok(Checked { added: file.added_tokens, n_ids })
 }
 
-/// Every id once in the vocabulary, and nearly all ids below the largest one in use; gives the
-/// largest plus one.
-fn dense(shape: &Shape) -> Result<usize, Refusal> {
-    let mut ids = shape.model.vocab.ids.clone();
+/// Checks that each id occurs once and that nearly all ids below the largest one are used; returns
+/// the largest plus one.
+fn n_ids(file: &TokenizerJson) -> Result<usize, Refusal> {
+    let mut ids = file.model.vocab.ids.clone();
     ids.sort_unstable();
     if let Some(pair) = ids.windows(2).find(|pair| pair.first() == pair.last()) {
         let id = pair.first().copied().unwrap_or_default();
         return Err(format!("two tokens have the same id: `{id}`").into());
     }
-    ids.extend(shape.added_tokens.iter().map(|a| a.id));
+    ids.extend(file.added_tokens.iter().map(|a| a.id));
     ids.sort_unstable();
     ids.dedup();
     match ids.last() {
@@ -155,13 +158,13 @@ fn dense(shape: &Shape) -> Result<usize, Refusal> {
     }
 }
 
-/// Checks every regular expression in a part of the file.
+/// Checks all regular expressions in a part of the file.
 fn patterns(value: &Value) -> Result<(), Refusal> {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
                 match (key.as_str(), inner) {
-                    ("Regex", Value::String(text)) => pattern::check(text)?,
+                    ("Regex", Value::String(text)) => regex::check(text)?,
                     _ => patterns(inner)?,
                 }
             }

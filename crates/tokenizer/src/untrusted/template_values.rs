@@ -1,14 +1,14 @@
-//! The checks that a rewritten template calls on its values; where they stand is up to `rewrite`.
+//! The checks that a rewritten template applies to its values; `template_rewrite` inserts them.
 
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
-/// Parts of one value: items of lists, keys and values of maps, at all levels.
+/// Maximum number of parts of a value: items of lists, keys and values of maps, at all levels.
 const PARTS: usize = 100_000;
-/// Levels of lists and maps inside each other.
+/// Maximum nesting of lists and maps.
 const DEPTH: usize = 64;
 
-/// Lets a template pay for walking through `value` so many times, if it is within the limits.
+/// Checks the limits of `value` and consumes fuel for traversing it `times` times.
 pub(crate) fn charge(state: &State, value: &Value, times: usize) -> Result<(), Error> {
     walk(state, value, times, true)
 }
@@ -24,10 +24,10 @@ fn walk(state: &State, value: &Value, times: usize, namespaces: bool) -> Result<
             return Err(exhausted(format!("a value of more than {DEPTH} levels")));
         }
         if !namespaces && is_namespace(&value) {
-            return Err(exhausted("a namespace that keeps a namespace".to_owned()));
+            return Err(exhausted("a namespace inside a namespace".to_owned()));
         }
         let is_map = value.kind() == ValueKind::Map;
-        // Values that cannot be walked have no parts.
+        // Values that are not iterable have no parts.
         for item in value.try_iter().into_iter().flatten() {
             parts += 1;
             if parts > PARTS {
@@ -36,7 +36,7 @@ fn walk(state: &State, value: &Value, times: usize, namespaces: bool) -> Result<
             if is_map {
                 open.push((value.get_item(&item).unwrap_or_default(), depth + 1));
             }
-            // A key may be a list or a namespace, too.
+            // A key may be a list or a namespace too.
             open.push((item, depth + 1));
         }
     }
@@ -47,13 +47,13 @@ fn is_container(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map)
 }
 
-/// The only values that change after they were made.
+/// Whether a value is a namespace, the only kind of value that can change.
 fn is_namespace(value: &Value) -> bool {
     value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace"))
 }
 
-/// Whether the widths in a text for `str.format` are small; the method pads before it pays.
-pub(crate) fn small_widths(format: &str) -> bool {
+/// Whether the widths in a format string are small: `str.format` pads before it consumes fuel.
+pub(crate) fn has_small_widths(format: &str) -> bool {
     let mut open = 0usize;
     let mut digits = 0;
     for c in format.chars() {
@@ -70,18 +70,19 @@ pub(crate) fn small_widths(format: &str) -> bool {
     true
 }
 
-/// A limit of ours that a template exceeded; the engine's own kind for it.
+/// The error for a value over the limits, of the engine's kind for exhausted fuel.
 fn exhausted(reason: String) -> Error {
     Error::new(ErrorKind::OutOfFuel, reason)
 }
 
-fn whole(state: &State, value: Value) -> Result<Value, Error> {
+fn checked(state: &State, value: Value) -> Result<Value, Error> {
     charge(state, &value, 1)?;
     Ok(value)
 }
 
-/// A namespace that keeps itself would be printed and compared without end.
-fn kept(state: &State, value: Value) -> Result<Value, Error> {
+/// Checks a value for storage in a namespace: printing or comparing a namespace that contains
+/// itself would never end.
+fn stored(state: &State, value: Value) -> Result<Value, Error> {
     walk(state, &value, 1, false)?;
     Ok(value)
 }
@@ -94,13 +95,13 @@ fn length(value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// Adds the checks to `environment`, and the same checks to tests that compare.
+/// Adds the checks to `environment`, as filters and in the tests that compare.
 pub(crate) fn install(environment: &mut Environment) {
-    environment.add_filter("_whole", whole);
-    environment.add_filter("_kept", kept);
+    environment.add_filter("_checked", checked);
+    environment.add_filter("_stored", stored);
     environment.add_filter("_length", length);
-    // They nest or join lists unchecked; Jinja has no `chain` and `zip`, and the others lay out
-    // pages.
+    // These nest or join lists without checks. Jinja has no `chain` and `zip`, and the others are
+    // for page layout.
     for name in ["chain", "zip", "batch", "slice", "groupby"] {
         environment.remove_filter(name);
     }

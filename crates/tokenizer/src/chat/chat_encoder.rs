@@ -1,14 +1,13 @@
-//! From a rendering with known places to ids, and from places to tokens; it renders nothing.
+//! Turns a rendered conversation with located contents into token ids, roles and a loss mask.
 
 use std::ops::Range;
 
-use super::encode::{Encoded, Turn};
-use super::skeleton::Layout;
-use super::turn::{TurnSpan, hint};
-use super::{ChatTemplate, Message, Role};
+use super::assistant_turn::hint;
+use super::template_layout::{RenderedChat, TurnSpan};
+use super::{AssistantTurn, ChatTemplate, Encoded, Message, Role};
 use crate::{Error, Result, Tokenizer};
 
-/// A token with the bytes that it covers.
+/// A token with its byte range in the rendering.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Token {
     pub(crate) id: u32,
@@ -16,23 +15,23 @@ pub(crate) struct Token {
     pub(crate) end: usize,
 }
 
-/// A rendered conversation while it becomes ids.
-pub(crate) struct Chat<'a> {
+/// Encodes one rendered conversation.
+pub(crate) struct ChatEncoder<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) template: &'a ChatTemplate,
     pub(crate) messages: &'a [Message],
-    pub(crate) layout: &'a Layout,
+    pub(crate) chat: &'a RenderedChat,
 }
 
-impl Chat<'_> {
+impl ChatEncoder<'_> {
     pub(crate) fn encoded(&self, tokens: &[Token]) -> Result<Encoded> {
         let mut encoded = Encoded {
             ids: tokens.iter().map(|token| token.id).collect(),
             roles: tokens.iter().map(|token| self.role(*token)).collect(),
             loss_mask: vec![false; tokens.len()],
-            turns: Vec::with_capacity(self.layout.turns.len()),
+            turns: Vec::with_capacity(self.chat.turns.len()),
         };
-        for span in &self.layout.turns {
+        for span in &self.chat.turns {
             let turn = self.turn(tokens, span)?;
             for idx in turn.targets.clone() {
                 if let (Some(mask), Some(role)) =
@@ -47,31 +46,31 @@ impl Chat<'_> {
         Ok(encoded)
     }
 
-    /// The tokens of the rendering, cut at the borders of what the model writes if that can be.
+    /// The tokens of the rendering, split at the boundaries of the assistant's words if possible.
     ///
-    /// At inference the model gets the ids of the prompt and writes the ids of its answer, so no
-    /// token may reach over that border. Tokenizers that treat the start of a text in a special
-    /// way get the whole text instead, and `turn` refuses tokens that reach over a border.
+    /// At inference the model receives the ids of the prompt and writes the ids of its answer, so no
+    /// token may cross that boundary. Tokenizers that treat the start of a text in a special way
+    /// encode the whole text instead, and `turn` refuses tokens that cross a boundary.
     pub(crate) fn tokens(&self) -> Result<Vec<Token>> {
         let mut tokens = Vec::new();
-        if !self.tokenizer.backend.separable {
-            self.scaffold(0..self.layout.text.len(), &mut tokens)?;
+        if !self.tokenizer.backend.encodes_piecewise {
+            self.template_text(0..self.chat.text.len(), &mut tokens)?;
             self.check_prompts(&tokens)?;
             return Ok(tokens);
         }
         let mut position = 0;
-        for span in &self.layout.turns {
-            self.scaffold(position..span.prompt_end, &mut tokens)?;
+        for span in &self.chat.turns {
+            self.template_text(position..span.prompt_end, &mut tokens)?;
             self.answer(span, &mut tokens)?;
             position = span.content.end;
         }
-        self.scaffold(position..self.layout.text.len(), &mut tokens)?;
+        self.template_text(position..self.chat.text.len(), &mut tokens)?;
         Ok(tokens)
     }
 
     /// Adds the tokens from the end of a prompt to the end of the assistant's words.
     pub(crate) fn answer(&self, span: &TurnSpan, tokens: &mut Vec<Token>) -> Result<()> {
-        self.scaffold(span.prompt_end..span.content.start, tokens)?;
+        self.template_text(span.prompt_end..span.content.start, tokens)?;
         self.literal(&span.content, tokens)
     }
 
@@ -84,29 +83,28 @@ impl Chat<'_> {
 
     /// Adds the tokens of a part of the rendering outside of the assistant's words.
     ///
-    /// It is encoded in one piece, as transformers would, unless a message in it holds the text of
-    /// a special token: then the messages are cut out and theirs is text.
-    pub(crate) fn scaffold(&self, range: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
+    /// The part is encoded in one piece, as in transformers, unless a message in it contains the
+    /// text of a special token. Then messages are encoded separately, with special tokens as text.
+    pub(crate) fn template_text(&self, range: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
         let backend = &self.tokenizer.backend;
         let inside =
             |content: &Range<usize>| range.start <= content.start && content.end <= range.end;
-        let dangerous =
-            backend.separable
-                && self.layout.contents.iter().any(|(_, content)| {
-                    inside(content) && backend.holds_control(self.slice(content))
-                });
+        let dangerous = backend.encodes_piecewise
+            && self.chat.contents.iter().any(|(_, content)| {
+                inside(content) && backend.contains_control_token(self.slice(content))
+            });
         let mut position = range.start;
         if dangerous {
-            for (_, content) in self.layout.contents.iter().filter(|(_, content)| inside(content)) {
-                self.piece(position..content.start, tokens)?;
+            for (_, content) in self.chat.contents.iter().filter(|(_, content)| inside(content)) {
+                self.plain(position..content.start, tokens)?;
                 self.literal(content, tokens)?;
                 position = content.end;
             }
         }
-        self.piece(position..range.end, tokens)
+        self.plain(position..range.end, tokens)
     }
 
-    fn piece(&self, range: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
+    fn plain(&self, range: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
         if range.is_empty() {
             return Ok(());
         }
@@ -119,9 +117,9 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Checks that the ids of each prompt are the first ids of the whole.
+    /// Checks that the ids of each prompt are a prefix of the whole.
     fn check_prompts(&self, tokens: &[Token]) -> Result<()> {
-        for span in &self.layout.turns {
+        for span in &self.chat.turns {
             let prompt = self.tokenizer.encode_plain(self.slice(&(0..span.prompt_end)))?;
             let first = tokens.iter().take(prompt.len()).map(|token| token.id);
             let ends = tokens.get(prompt.len()).is_none_or(|next| next.start >= span.prompt_end);
@@ -132,14 +130,14 @@ impl Chat<'_> {
         Ok(())
     }
 
-    fn turn(&self, tokens: &[Token], span: &TurnSpan) -> Result<Turn> {
+    fn turn(&self, tokens: &[Token], span: &TurnSpan) -> Result<AssistantTurn> {
         let content = &span.content;
         let prompt_len = tokens.partition_point(|token| token.start < span.prompt_end);
         let first = tokens
             .iter()
             .position(|token| token.end > content.start || token.start >= content.start);
         let start = first.unwrap_or(tokens.len());
-        // A token may take white space of the scaffold along where the model writes that, too.
+        // A token may include whitespace of the template if the model writes that too.
         let reaches_back = tokens.get(start).is_some_and(|token| {
             token.start < content.start
                 && (token.start < span.prompt_end
@@ -170,22 +168,22 @@ impl Chat<'_> {
             .iter()
             .any(|token| Some(token.id) == end_id || Some(token.id) == self.tokenizer.eos())
         {
-            return Err(self.refuse(span.message, "holds the token that ends turns"));
+            return Err(self.refuse(span.message, "contains the token that ends turns"));
         }
-        Ok(Turn { message: span.message, prompt_len, targets: start..idx + 1 })
+        Ok(AssistantTurn { message: span.message, prompt_len, targets: start..idx + 1 })
     }
 
-    /// Whether `token` is a special token that follows the content whatever comes later.
+    /// Whether `token` is a special token that follows the content whether or not messages follow.
     fn ends_turn(&self, token: Token, span: &TurnSpan) -> bool {
         let added = self.tokenizer.backend.added_token(token.id);
         let Some((text, _)) = added else { return false };
         let offset = token.start - span.content.end.min(token.start);
-        // With `lstrip` a token covers white space before it.
+        // With `lstrip` a token includes whitespace before it.
         span.tail.get(offset..).is_some_and(|tail| tail.trim_start().starts_with(text))
     }
 
     pub(crate) fn role(&self, token: Token) -> Option<Role> {
-        let contents = &self.layout.contents;
+        let contents = &self.chat.contents;
         let owner = contents
             .iter()
             .find(|(_, content)| token.start < content.end && token.end > content.start);
@@ -193,13 +191,13 @@ impl Chat<'_> {
     }
 
     fn slice(&self, range: &Range<usize>) -> &str {
-        self.layout.text.get(range.clone()).unwrap_or_default()
+        self.chat.text.get(range.clone()).unwrap_or_default()
     }
 
     fn no_end(&self, span: &TurnSpan) -> Error {
-        let last = self.tokenizer.backend.added_at(span.last_tail.trim_start());
-        if last != self.tokenizer.backend.added_at(span.tail.trim_start()) {
-            return self.refuse(span.message, "ends in another way once later messages follow");
+        let last = self.tokenizer.backend.leading_added_token(span.last_tail.trim_start());
+        if last != self.tokenizer.backend.leading_added_token(span.tail.trim_start()) {
+            return self.refuse(span.message, "ends differently once later messages follow");
         }
         no_end(self.template, span.message, &span.last_tail)
     }
@@ -220,8 +218,9 @@ pub(crate) fn no_end(template: &ChatTemplate, message: usize, tail: &str) -> Err
         reason: format!(
             "no special token ends message {message} (assistant); what follows it is {after:?}"
         ),
-        hint: "a model trained so would never stop; choose a template whose end token the \
-               tokenizer knows, such as `plain`"
-            .to_owned(),
+        hint:
+            "a model trained on it would never stop; choose a template whose end token is in the \
+               tokenizer, such as `plain`"
+                .to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! Jinja as transformers sets it up for chat templates, inside limits; it loads no other template.
+//! Renders chat templates in transformers' dialect of Jinja, within limits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,21 +8,20 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 
-use super::clock::Clock;
-use super::guards;
-use super::pyjson::{self, Options};
-use super::rewrite;
+use super::python_json::{self, Options};
+use super::strftime::Clock;
+use crate::untrusted::{template_rewrite, template_values};
 
-/// The one template of an environment.
+/// Name of the only template in an environment.
 const NAME: &str = "chat_template";
 
-/// Work that one rendering may do: an instruction costs 1, 64 bytes of made data cost 1.
+/// Maximum work of one rendering: an instruction counts 1, and so do 64 bytes of new data.
 ///
-/// A conversation of 4 MiB through a template that copies it a dozen times stays below; a hostile
-/// loop ends within a fraction of a second and 64 MiB.
+/// A template that copies a conversation of 4 MiB a dozen times stays below this limit. An endless
+/// loop stops within a fraction of a second and 64 MiB.
 const FUEL: u64 = 1_000_000;
 
-/// What `raise_exception` throws.
+/// The error of `raise_exception`.
 #[derive(Debug)]
 struct Raised(String);
 
@@ -35,11 +34,11 @@ impl fmt::Display for Raised {
 impl std::error::Error for Raised {}
 
 /// A compiled template.
-pub(crate) struct Engine {
+pub(crate) struct JinjaTemplate {
     environment: Environment<'static>,
 }
 
-impl Engine {
+impl JinjaTemplate {
     pub(crate) fn new(name: &Arc<str>, source: &str, clock: Clock) -> crate::Result<Self> {
         let bytes = source.len() as u64;
         if bytes > limits::TEMPLATE_BYTES {
@@ -64,9 +63,9 @@ impl Engine {
         environment.set_unknown_method_callback(method);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", move |format: &str| clock.strftime(format));
-        guards::install(&mut environment);
+        template_values::install(&mut environment);
         environment.add_filter("tojson", tojson);
-        // Python cannot iterate over None; templates ask `tools is iterable` when there are none.
+        // None is not iterable in Python; templates test `tools is iterable` without tools.
         environment.add_test("iterable", |value: &Value| {
             !value.is_none() && (value.is_undefined() || value.try_iter().is_ok())
         });
@@ -74,18 +73,20 @@ impl Engine {
         environment.add_filter("float", float);
         environment.add_filter("sort", sort);
         environment.add_filter("unique", |state: &State, value: Value, kwargs: Kwargs| {
-            guards::charge(state, &value, 16)?;
+            template_values::charge(state, &value, 16)?;
             minijinja::filters::unique(state, value, kwargs)
         });
         environment.add_filter("min", |state: &State, value: Value, kwargs: Kwargs| {
-            guards::charge(state, &value, 1)?;
+            template_values::charge(state, &value, 1)?;
             minijinja::filters::min(state, value, kwargs)
         });
         environment.add_filter("max", |state: &State, value: Value, kwargs: Kwargs| {
-            guards::charge(state, &value, 1)?;
+            template_values::charge(state, &value, 1)?;
             minijinja::filters::max(state, value, kwargs)
         });
-        environment.add_template_owned(NAME, rewrite::guarded(source)).map_err(syntax_error)?;
+        environment
+            .add_template_owned(NAME, template_rewrite::add_checks(source))
+            .map_err(syntax_error)?;
         Ok(Self { environment })
     }
 
@@ -130,16 +131,16 @@ fn tojson(state: &State, value: Value, args: Rest<Value>, kwargs: Kwargs) -> Res
             let part = |idx: usize| pair.get_item_by_index(idx).map(|v| v.to_string());
             (part(0)?, part(1)?)
         }
-        // json.dumps leaves out the space after a comma that ends a line.
+        // json.dumps omits the space after a comma at the end of a line.
         None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
     };
     let sort_keys = argument(3, "sort_keys")?.is_some_and(|v| v.is_true());
     kwargs.assert_all_used()?;
     let options = Options { indent, separators, sort_keys, ensure_ascii };
-    pyjson::dumps(state, &value, &options).map(Value::from_safe_string)
+    python_json::dumps(state, &value, &options).map(Value::from_safe_string)
 }
 
-/// `int(value, default=0, base=10)`: Jinja's default where the text is no number.
+/// `int(value, default=0, base=10)`, with Jinja's default for a text that is not a number.
 fn int(
     state: &State,
     value: &Value,
@@ -151,7 +152,7 @@ fn int(
     minijinja::filters::int(state, value, Some(default), base, kwargs)
 }
 
-/// `float(value, default=0.0)`: Jinja's default where the text is no number.
+/// `float(value, default=0.0)`, with Jinja's default for a text that is not a number.
 fn float(
     state: &State,
     value: &Value,
@@ -180,20 +181,20 @@ fn sort(state: &State, value: Value, args: Rest<Value>, kwargs: Kwargs) -> Resul
         }
     }
     kwargs.assert_all_used()?;
-    guards::charge(state, &value, 16)?;
+    template_values::charge(state, &value, 16)?;
     minijinja::filters::sort(state, value, named.into_iter().collect())
 }
 
 /// Python's methods on strings, lists and dicts.
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     if name == "count" {
-        // It compares the argument with every item.
+        // `count` compares the argument with every item.
         for argument in args {
-            guards::charge(state, argument, value.len().unwrap_or(1))?;
+            template_values::charge(state, argument, value.len().unwrap_or(1))?;
         }
     }
-    if name == "format" && !value.as_str().is_none_or(guards::small_widths) {
-        let message = "a width of five digits or more, or one that is computed";
+    if name == "format" && !value.as_str().is_none_or(template_values::has_small_widths) {
+        let message = "a width of five digits or more, or a computed width";
         return Err(Error::new(ErrorKind::InvalidOperation, message));
     }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
@@ -222,7 +223,7 @@ fn convert(name: &str, error: &Error) -> crate::Error {
     crate::Error::TemplateRender { name, reason: describe(error) }
 }
 
-/// The engine's message with the line, without the template's internal name.
+/// The engine's message and line, without the template's internal name.
 fn describe(error: &Error) -> String {
     let mut text = error.kind().to_string();
     if let Some(detail) = error.detail() {

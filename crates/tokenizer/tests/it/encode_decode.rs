@@ -1,4 +1,4 @@
-//! Text to ids and back: documents, batches, streams, and folders that are saved and read again.
+//! Text to ids and back: documents, batches, streams, and directories that are saved and read again.
 
 use proptest::prelude::*;
 use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
@@ -7,7 +7,7 @@ use crate::{published, support};
 
 const CORPUS: &str = "hello there, hello world! naïve 你好 🙂👩\u{200d}👧\n\t 0123";
 
-fn own() -> [Tokenizer; 2] {
+fn trained() -> [Tokenizer; 2] {
     let specials = default_special_tokens();
     let texts = || std::iter::repeat_n(CORPUS.to_owned(), 3);
     [
@@ -16,10 +16,10 @@ fn own() -> [Tokenizer; 2] {
     ]
 }
 
-/// A document is: end-of-text, text, end-of-text; ids of special tokens are their places.
+/// A document is end-of-text, text, end-of-text; special tokens have the first ids.
 #[test]
-fn special_tokens_of_our_own_tokenizers() {
-    for tokenizer in own() {
+fn special_tokens_of_trained_tokenizers() {
+    for tokenizer in trained() {
         assert_eq!(
             (tokenizer.bos(), tokenizer.eos(), tokenizer.pad()),
             (Some(0), Some(0), Some(3))
@@ -34,7 +34,7 @@ fn special_tokens_of_our_own_tokenizers() {
         assert_eq!(tokenizer.decode(&[0, 1, 3], true), "");
         let chatml = ChatTemplate::builtin("chatml").expect("a builtin");
         assert_eq!(tokenizer.with_chat_template(chatml).eos_ids(), [0, 2]);
-        // Ids beyond the vocabulary decode to nothing: a model may have spare rows.
+        // Ids beyond the vocabulary decode to an empty text: a model may have spare rows.
         assert_eq!(tokenizer.decode(&[1_000_000], false), "");
     }
 }
@@ -43,7 +43,7 @@ fn special_tokens_of_our_own_tokenizers() {
 fn batches_keep_their_order() {
     let texts: Vec<String> =
         (0..500).map(|i| format!("hello {i} world{}", "!".repeat(i % 7))).collect();
-    for tokenizer in own() {
+    for tokenizer in trained() {
         let batch = tokenizer.encode_batch_plain(&texts).expect("ids");
         for (text, ids) in texts.iter().zip(batch) {
             assert_eq!(tokenizer.encode_plain(text).expect("ids"), ids);
@@ -51,10 +51,10 @@ fn batches_keep_their_order() {
     }
 }
 
-/// A folder that is saved and read again is the same tokenizer, to the hash and the byte.
+/// Saving and reading a directory gives the same tokenizer, with the same hash and bytes.
 #[test]
-fn saved_folders_read_back() {
-    let mut all = own().to_vec();
+fn saved_directories_read_back() {
+    let mut all = trained().to_vec();
     all.extend(
         ["gpt2", "phi-3-mini", "t5-small", "oasst-collator"]
             .map(published::load)
@@ -69,7 +69,8 @@ fn saved_folders_read_back() {
                 .iter()
                 .map(|(name, bytes)| (name.as_str(), std::str::from_utf8(bytes).expect("UTF-8")))
                 .collect();
-            let again = Tokenizer::from_dir_or_file(support::folder(&texts).path()).expect("reads");
+            let again =
+                Tokenizer::from_dir_or_file(support::directory(&texts).path()).expect("reads");
             assert_eq!(again.hash().expect("a hash"), tokenizer.hash().expect("a hash"));
             assert_eq!(again.files().expect("files"), files);
             assert_eq!(again.eos_ids(), tokenizer.eos_ids());
@@ -79,8 +80,8 @@ fn saved_folders_read_back() {
 }
 
 #[test]
-fn the_hash_covers_what_decides_ids() {
-    let [bpe, character] = own();
+fn the_hash_covers_everything_that_determines_ids() {
+    let [bpe, character] = trained();
     let hash = |tokenizer: &Tokenizer| tokenizer.hash().expect("a hash");
     let chatml = ChatTemplate::builtin("chatml").expect("a builtin");
     let plain = ChatTemplate::builtin("plain").expect("a builtin");
@@ -90,21 +91,21 @@ fn the_hash_covers_what_decides_ids() {
         hash(&bpe.with_chat_template(chatml)),
         hash(&bpe.with_chat_template(plain)),
     ];
-    assert_eq!(hash(&bpe), hash(&own()[0]));
+    assert_eq!(hash(&bpe), hash(&trained()[0]));
     hashes.sort();
     hashes.dedup();
     assert_eq!(hashes.len(), 4);
 }
 
-/// Ids of generation_config.json, and of config.json where that is missing, end texts, too.
+/// Ids in generation_config.json, or in config.json without one, end texts too.
 #[test]
 fn end_ids_come_from_every_file() {
-    let [bpe, _] = own();
+    let [bpe, _] = trained();
     let files = bpe.files().expect("files");
     let json = std::str::from_utf8(&files[0].1).expect("UTF-8");
     let load = |more: &[(&str, &str)]| {
-        let folder = support::folder(&[&[("tokenizer.json", json)], more].concat());
-        Tokenizer::from_dir_or_file(folder.path()).expect("reads")
+        let dir = support::directory(&[&[("tokenizer.json", json)], more].concat());
+        Tokenizer::from_dir_or_file(dir.path()).expect("reads")
     };
     assert_eq!(load(&[]).eos_ids(), [0]);
     assert_eq!(
@@ -118,29 +119,29 @@ fn end_ids_come_from_every_file() {
     let config = r#"{"eos_token": {"content": "<|im_end|>"}, "pad_token": "<|new|>"}"#;
     let tokenizer = load(&[("tokenizer_config.json", config)]);
     assert_eq!(tokenizer.eos(), Some(2));
-    // A token that only the config names is added, as transformers adds it.
+    // A token that is only in the config is added, as in transformers.
     assert_eq!(tokenizer.pad(), Some(bpe.vocab_size() as u32));
     assert_eq!(tokenizer.vocab_size(), bpe.vocab_size() + 1);
-    // add_bos_token and add_eos_token overrule the post-processor.
+    // add_bos_token and add_eos_token override the post-processor.
     let config = r#"{"eos_token": "<|im_end|>", "bos_token": "<|im_start|>", "add_bos_token": true, "add_eos_token": true}"#;
     let tokenizer = load(&[("tokenizer_config.json", config)]);
     assert_eq!(tokenizer.encode("<|pad|>").expect("ids"), [1, 3, 2]);
     assert_eq!(tokenizer.prefix_ids(), [1]);
-    // A broken neighbour is named.
-    let folder = support::folder(&[("tokenizer.json", json), ("tokenizer_config.json", "{")]);
-    let error = Tokenizer::from_dir_or_file(folder.path()).expect_err("broken").to_string();
+    // The error names the damaged file.
+    let dir = support::directory(&[("tokenizer.json", json), ("tokenizer_config.json", "{")]);
+    let error = Tokenizer::from_dir_or_file(dir.path()).expect_err("broken").to_string();
     assert!(error.contains("tokenizer_config.json: not valid JSON: EOF"), "{error}");
 }
 
-/// The template of a folder: its own file first, then the config's, which may be a list.
+/// Chat template from its own file, or else from the config, where it may be a list.
 #[test]
-fn templates_come_from_the_folder() {
-    let [bpe, _] = own();
+fn templates_come_from_the_directory() {
+    let [bpe, _] = trained();
     let files = bpe.files().expect("files");
     let json = std::str::from_utf8(&files[0].1).expect("UTF-8");
     let source = |more: &[(&str, &str)]| {
-        let folder = support::folder(&[&[("tokenizer.json", json)], more].concat());
-        let tokenizer = Tokenizer::from_dir_or_file(folder.path()).expect("reads");
+        let dir = support::directory(&[&[("tokenizer.json", json)], more].concat());
+        let tokenizer = Tokenizer::from_dir_or_file(dir.path()).expect("reads");
         tokenizer.chat_template().map(|template| template.source().to_owned())
     };
     assert_eq!(source(&[]), None);
@@ -154,17 +155,17 @@ fn templates_come_from_the_folder() {
     assert_eq!(source(&[one, ("chat_template.jinja", "three")]).as_deref(), Some("three"));
 }
 
-/// What a stream gives, piece by piece.
+/// The pieces of a decode stream.
 fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
-    let mut stream = tokenizer.stream(false);
+    let mut stream = tokenizer.decode_stream(false);
     let mut pieces: Vec<String> = ids.iter().map(|id| stream.push(*id)).collect();
     pieces.push(stream.finish());
     pieces
 }
 
 #[test]
-fn streams_give_whole_characters() {
-    let mut all = own().to_vec();
+fn streams_never_split_characters() {
+    let mut all = trained().to_vec();
     all.extend(["gpt2", "phi-3-mini"].map(published::load).into_iter().flatten());
     for tokenizer in &all {
         for text in ["hello there, 你好 🙂👩\u{200d}👧 naïve\n", " x", "a  b   c", "🙂", ""]
@@ -179,8 +180,8 @@ fn streams_give_whole_characters() {
             );
         }
     }
-    // Random ids are no UTF-8 in places; what is printed is still what they decode to.
-    let [bpe, _] = own();
+    // Random ids are not all valid UTF-8; the stream still prints what `decode` returns.
+    let [bpe, _] = trained();
     let ids = prop::collection::vec(0..bpe.vocab_size() as u32, 0..40);
     proptest!(|(ids in ids)| {
         prop_assert_eq!(streamed(&bpe, &ids).concat(), bpe.decode(&ids, false));

@@ -1,4 +1,4 @@
-//! Hostile tokenizer.json files and chat templates: an error each, no panic, no hang, no memory.
+//! Malicious tokenizer.json files and chat templates: errors, but no panic, hang or memory exhaustion.
 
 use std::time::{Duration, Instant};
 
@@ -8,20 +8,20 @@ use tokenizer::{ChatTemplate, Error, Message, Role, Tokenizer, default_special_t
 
 use crate::support;
 
-/// What one hostile input may take. Builds of the profile dev are not optimised, and machines are
-/// shared; what is measured there and printed for the log stays far below.
+/// Time limit for one input: far above the usual time, since builds of the profile dev are not
+/// optimised and machines are shared.
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn load(json: &str) -> Result<Tokenizer, Error> {
-    let folder = support::folder(&[("tokenizer.json", json)]);
+    let dir = support::directory(&[("tokenizer.json", json)]);
     let start = Instant::now();
-    let outcome = Tokenizer::from_dir_or_file(folder.path());
+    let outcome = Tokenizer::from_dir_or_file(dir.path());
     assert!(start.elapsed() < LIMIT, "{:?}", start.elapsed());
     outcome
 }
 
-/// A small tokenizer.json that is fine.
-fn sound() -> Value {
+/// A small valid tokenizer.json.
+fn valid() -> Value {
     json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [{"id": 3, "content": "</s>", "single_word": false, "lstrip": false,
@@ -34,15 +34,15 @@ fn sound() -> Value {
 }
 
 fn with(path: &str, value: Value) -> String {
-    let mut json = sound();
+    let mut json = valid();
     *json.pointer_mut(path).expect("the path") = value;
     json.to_string()
 }
 
 #[test]
-fn what_we_refuse_in_a_tokenizer_json() {
+fn an_invalid_tokenizer_json_is_refused_with_its_reason() {
     assert_eq!(
-        load(&sound().to_string()).expect("it is sound").encode("abb").expect("ids"),
+        load(&valid().to_string()).expect("it is valid").encode("abb").expect("ids"),
         [2, 1]
     );
     let regex = |pattern: &str| {
@@ -61,7 +61,7 @@ fn what_we_refuse_in_a_tokenizer_json() {
         ),
         (
             with("/added_tokens/0/id", json!(7)),
-            "added token `</s>` says its id is `7`, but the vocabulary makes it `3`",
+            "added token `</s>` has id `7` in added_tokens, but `3` in the vocabulary",
         ),
         (with("/model/vocab", json!({})), "Token `a` out of vocabulary"),
         (with("/pre_tokenizer", regex("(a+)+$")), "a repetition inside a repetition"),
@@ -85,13 +85,13 @@ fn what_we_refuse_in_a_tokenizer_json() {
         let error = Tokenizer::from_dir_or_file(path).expect_err("refused").to_string();
         assert!(error.contains("Token `He` out of vocabulary"), "{error}");
     }
-    let missing = Tokenizer::from_dir_or_file("/no/such/folder").expect_err("missing");
-    assert_eq!(missing.to_string(), "no tokenizer.json: `/no/such/folder`");
+    let missing = Tokenizer::from_dir_or_file("/no/such/directory").expect_err("missing");
+    assert_eq!(missing.to_string(), "no tokenizer.json: `/no/such/directory`");
 }
 
-/// Parts on which the library itself panics or misbehaves: an error or a tokenizer that works.
+/// Parts on which the library panics or misbehaves give an error or a working tokenizer.
 #[test]
-fn parts_that_the_library_trusts() {
+fn parts_that_the_library_does_not_check() {
     let template = |single: Value, special: Value| json!({"type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": special});
     let special = json!([{"SpecialToken": {"id": "X", "type_id": 0}}]);
     let charsmap = json!({"type": "Precompiled", "precompiled_charsmap": "AAAAAAAAAAAAAAAA"});
@@ -170,17 +170,17 @@ fn parts_that_the_library_trusts() {
     assert!(n_loaded > 5, "{n_loaded}");
 }
 
-/// Random damage to a tokenizer.json never panics.
+/// Random damage to a tokenizer.json causes no panic.
 #[test]
 fn damaged_files_are_errors_or_tokenizers() {
-    let sound = Tokenizer::train_byte_bpe(
+    let valid = Tokenizer::train_byte_bpe(
         std::iter::once("hello there, hello world".repeat(9)),
         280,
         &default_special_tokens(),
     )
     .and_then(|tokenizer| tokenizer.files())
     .expect("trains");
-    let json = &sound[0].1;
+    let json = &valid[0].1;
     let damage =
         (0..json.len(), prop::sample::select(b"{}[],:\"0919aenu\\-. \xff".to_vec()), 0..40usize);
     proptest!(ProptestConfig::with_cases(300), |(damage in prop::collection::vec(damage, 1..4))| {
@@ -208,7 +208,7 @@ fn render(source: &str) -> Result<String, Error> {
 }
 
 #[test]
-fn templates_end_within_their_budget() {
+fn templates_stop_at_their_limits() {
     let nested_loops = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}\
                         {{ c }}{% endfor %}{% endfor %}{% endfor %}";
     let silent_loops =
@@ -295,9 +295,9 @@ fn templates_end_within_their_budget() {
     }
 }
 
-/// Odd arithmetic and arguments: any result but a panic or a hang.
+/// Unusual arithmetic and arguments may give any result except a panic or a hang.
 #[test]
-fn odd_expressions_do_not_panic() {
+fn unusual_expressions_do_not_panic() {
     for source in [
         "{{ '%1000000000d' % 1 }}",
         "{{ 1.5 | round(1000000000) }}{{ 1.5 | round(-1000000000) }}",
@@ -321,7 +321,7 @@ fn odd_expressions_do_not_panic() {
 }
 
 #[test]
-fn templates_have_nothing_but_their_context() {
+fn templates_can_access_only_their_context() {
     for source in [
         "{% include '/etc/passwd' %}",
         "{% extends 'base' %}",
@@ -357,7 +357,7 @@ fn templates_have_nothing_but_their_context() {
     );
 }
 
-/// A long conversation is no attack.
+/// A long conversation stays within the limits.
 #[test]
 fn long_conversations_render() {
     let tokenizer =
@@ -374,7 +374,7 @@ fn long_conversations_render() {
     assert!(text.len() > 60_000);
 }
 
-/// A published template file that is damaged anywhere gives an error or a template.
+/// Random damage to a published template causes no panic.
 #[test]
 fn damaged_templates_never_panic() {
     let Some(source) = support::text("chat-templates/llamacpp/Qwen-Qwen3-0.6B.jinja") else {

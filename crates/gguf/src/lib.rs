@@ -1,0 +1,22 @@
+//! GGUF, the model files of llama.cpp: header, metadata and tensors are read and written, without a tensor library.
+//!
+//! Sizes, counts and offsets are checked before memory is reserved; nothing is mapped.
+
+mod dequantize;
+mod error;
+pub mod limits;
+mod metadata;
+mod quantize;
+mod read;
+mod tensor_type;
+mod value;
+mod write;
+
+pub use dequantize::dequantize;
+pub use error::{Error, Result};
+pub use metadata::Metadata;
+pub use quantize::{is_written, quantize};
+pub use read::{GgufFile, TensorInfo};
+pub use tensor_type::TensorType;
+pub use value::{Array, Value};
+pub use write::{GgufWriter, TensorSpec};

@@ -1,0 +1,6 @@
+//! Tests of the GGUF format against the `gguf` package and ggml, and against hostile files.
+
+mod golden;
+mod hostile;
+mod round_trip;
+mod support;

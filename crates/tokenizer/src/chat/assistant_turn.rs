@@ -1,0 +1,91 @@
+//! Locates one assistant turn in a rendering: its prompt, its words and the text after them.
+//!
+//! A turn counts only where the rendering of the shorter conversation is a prefix of the longer one.
+
+use super::template_layout::{TRIMS, TurnLayout, TurnSpan, Untracked};
+use super::{ChatTemplate, Role, TemplateTokens};
+
+/// One assistant turn among messages with their contents, or with placeholders for them.
+pub(crate) struct TurnLocator<'a> {
+    pub(crate) template: &'a ChatTemplate,
+    pub(crate) messages: &'a [(Role, &'a str)],
+    pub(crate) tokens: &'a TemplateTokens,
+    pub(crate) idx: usize,
+}
+
+impl TurnLocator<'_> {
+    /// The template's text around this turn's placeholder in `text`.
+    pub(crate) fn layout(&self, text: &str) -> Result<TurnLayout, Untracked> {
+        let idx = self.idx;
+        let mark = self.messages.get(idx).map(|(_, mark)| *mark).unwrap_or_default();
+        let mut places = text.match_indices(mark).map(|(start, _)| start);
+        let (start, end) = match (places.next(), places.next()) {
+            (Some(start), None) => (start, start + mark.len()),
+            (None, _) => return Err(self.refuse("omits or changes the words of")),
+            _ => return Err(self.refuse("writes more than once")),
+        };
+        // The rendering in which this turn is the last message.
+        let so_far = self.render(idx + 1, false)?;
+        let Some(tail) = common_prefix(&so_far, text).get(end..) else {
+            return Err(self.refuse("rewrites, once later messages follow,"));
+        };
+        let before = text.get(..start).unwrap_or_default();
+        // The first message has no prompt to compare with.
+        let prompt = if idx == 0 { before.to_owned() } else { self.render(idx, true)? };
+        if let Some(gap) = before.strip_prefix(prompt.as_str()) {
+            let last_tail = so_far.get(end..).unwrap_or_default().to_owned();
+            return Ok(TurnLayout {
+                message: idx,
+                gap: gap.len(),
+                tail: tail.to_owned(),
+                last_tail,
+            });
+        }
+        let ending = prompt.get(common_prefix(&prompt, before).len()..).unwrap_or_default();
+        Err(Untracked {
+            reason: format!(
+                "the prompt for message {idx} ends in {ending:?}, which is not in the conversation \
+                 at that point"
+            ),
+            hint: hint(),
+        })
+    }
+
+    /// This turn's location, if `text` continues the turn's prompt with its words.
+    pub(crate) fn after_prompt(&self, text: &str) -> Option<TurnSpan> {
+        let content = self.messages.get(self.idx)?.1;
+        let prompt = self.render(self.idx, true).ok()?;
+        let rest = text.strip_prefix(prompt.as_str())?;
+        let words = TRIMS.iter().map(|trim| trim(content)).find(|words| rest.starts_with(words))?;
+        let content = prompt.len()..prompt.len() + words.len();
+        let so_far = self.render(self.idx + 1, false).ok()?;
+        let tail = common_prefix(&so_far, text).get(content.end..)?.to_owned();
+        let last_tail = so_far.get(content.end..)?.to_owned();
+        Some(TurnSpan { message: self.idx, prompt_end: prompt.len(), content, tail, last_tail })
+    }
+
+    fn render(&self, n: usize, prompt: bool) -> Result<String, Untracked> {
+        let messages = self.messages.get(..n).unwrap_or_default();
+        self.template.render_messages(messages, self.tokens, prompt).map_err(|e| Untracked {
+            reason: format!("message {} has no prompt of its own: {e}", self.idx),
+            hint: e.hint().unwrap_or_default(),
+        })
+    }
+
+    fn refuse(&self, what: &str) -> Untracked {
+        Untracked { reason: format!("it {what} message {} (assistant)", self.idx), hint: hint() }
+    }
+}
+
+/// The common start of two texts, in whole characters.
+fn common_prefix<'a>(left: &'a str, right: &str) -> &'a str {
+    let same = left.chars().zip(right.chars()).take_while(|(a, b)| a == b);
+    left.get(..same.map(|(c, _)| c.len_utf8()).sum()).unwrap_or_default()
+}
+
+/// Advice for a template whose assistant turns cannot all be located.
+pub(crate) fn hint() -> String {
+    "make one sample of each assistant turn, or choose a template that leaves earlier turns \
+     unchanged, such as `chatml`"
+        .to_owned()
+}
