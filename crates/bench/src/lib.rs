@@ -22,6 +22,8 @@ pub use names::NAMES;
 pub use report::Report;
 pub use workload::Workload;
 
+use workload::Kind;
+
 /// Runs a workload on a device (without autodiff) and times it. `steps` is the number of timed repetitions; `None` for the
 /// workload's default.
 pub fn run(
@@ -31,9 +33,9 @@ pub fn run(
     device: &Device,
 ) -> Result<Report> {
     kernels::on_pool(|| match workload.kind {
-        workload::Kind::Generation => generation::run(workload, steps, clock, device),
-        workload::Kind::Ppo => ppo::run(workload, steps, clock, device),
-        _ => training::run(workload, steps, clock, device),
+        Kind::Generation => generation::run(workload, steps, clock, device),
+        Kind::Ppo => ppo::run(workload, steps, clock, device),
+        Kind::Pretrain | Kind::Lora | Kind::Reward => training::run(workload, steps, clock, device),
     })
 }
 
