@@ -35,6 +35,12 @@ pub enum Error {
         /// The first such layer.
         layer: String,
     },
+    /// Adapters whose sum is not a low-rank product.
+    #[error("adapters with `{feature}` cannot be added")]
+    NoSum {
+        /// The setting.
+        feature: &'static str,
+    },
     /// The model has no adapter.
     #[error("the model has no adapter")]
     NoAdapter,
@@ -74,6 +80,10 @@ impl Error {
             Self::NotInF32 { .. } => "set `base_dtype = \"f32\"`".to_owned(),
             Self::NoBias { .. } => {
                 "use the adapter unmerged, or train one without `lora_bias`".to_owned()
+            }
+            Self::NoSum { .. } => {
+                "merge each into its base model first (`temper export --merge`), then merge the results"
+                    .to_owned()
             }
             Self::NoAdapter => "attach or load an adapter first".to_owned(),
             Self::MissingTensor { .. } | Self::LeftOver { .. } => {

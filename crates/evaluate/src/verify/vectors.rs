@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tensor_file::{Element, TensorFile};
+use tensor_file::{Element, StoredDtype, TensorFile};
 
 use crate::error::{Error, Result};
 
@@ -44,6 +44,15 @@ impl Vectors {
 
     pub(crate) fn integers(&self, name: &str) -> Result<Array<i64>> {
         self.read(name)
+    }
+
+    /// The bytes of a tensor of signed or unsigned bytes.
+    pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        let tensor = self.file.tensor(name)?;
+        if tensor.dtype() == Some(StoredDtype::I8) {
+            return Ok(tensor.values::<i8>()?.into_iter().map(i8::cast_unsigned).collect());
+        }
+        Ok(tensor.values()?)
     }
 
     /// Token ids `[rows, t]`.
