@@ -14,6 +14,9 @@ pub enum Error {
     /// The adapter's weights cannot be read or written.
     #[error(transparent)]
     Weights(#[from] tensor_file::Error),
+    /// The model cannot have the adapter.
+    #[error(transparent)]
+    Model(#[from] model::Error),
     /// The adapter's configuration is invalid, or does not fit the model.
     #[error(transparent)]
     Config(#[from] arch::AdapterError),
@@ -75,6 +78,7 @@ impl Error {
                 "the adapter was trained on a different base model, or with another `r`".to_owned()
             }
             Self::Weights(error) => return error.hint(),
+            Self::Model(error) => return error.hint(),
             Self::Config(error) => return error.hint(),
             Self::Occupied { .. } => "merge the adapter before you attach another".to_owned(),
             Self::NotInF32 { .. } => "set `base_dtype = \"f32\"`".to_owned(),
