@@ -96,6 +96,28 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
+    /// The size under `key`, `None` if it is null, and `default` in files without the key.
+    pub(crate) fn size_or_null(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<usize>,
+        default: usize,
+    ) -> Result<Option<usize>> {
+        let found = self.size_or_none(key, range)?;
+        Ok(found.or((!self.map.contains_key(key)).then_some(default)))
+    }
+
+    /// The number under `key`, `None` if it is null, and `default` in files without the key.
+    pub(crate) fn float_or_null(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<f64>,
+        default: Option<f64>,
+    ) -> Result<Option<f64>> {
+        let found = self.float_or_none(key, range)?;
+        Ok(found.or(default.filter(|_| !self.map.contains_key(key))))
+    }
+
     /// The size under `key` or under `alias`, another name for it that transformers accepts. Both must agree.
     pub(crate) fn size_with_alias(
         &mut self,
@@ -133,6 +155,15 @@ impl<'a> ConfigReader<'a> {
             }
             None => Err(self.wrong_type(key, "a number", value)),
         }
+    }
+
+    /// A list of numbers.
+    pub(crate) fn floats(&mut self, key: &str, range: RangeInclusive<f64>) -> Result<Vec<f64>> {
+        let Some(value) = self.value(key) else { return Err(self.missing(key, None)) };
+        let numbers = value.as_array().and_then(|list| {
+            list.iter().map(|number| number.as_f64().filter(|x| range.contains(x))).collect()
+        });
+        numbers.ok_or_else(|| self.wrong_type(key, "a list of numbers above 0", value))
     }
 
     pub(crate) fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
@@ -175,6 +206,16 @@ impl<'a> ConfigReader<'a> {
                     self.scope
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// Reads the strength of a noise that transformers adds in training only. A strength above 0 is noted and not used.
+    pub(crate) fn training_noise(&mut self, key: &str) -> Result<()> {
+        if let Some(strength) = self.float_or_none(key, 0.0..=1e6)?
+            && strength > 0.0
+        {
+            self.note(format!("{key} = {strength} is a training setting and is not used"));
         }
         Ok(())
     }

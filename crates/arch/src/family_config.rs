@@ -2,40 +2,16 @@
 
 use serde_json::{Map, Value};
 
-use crate::config_reader::ConfigReader;
 use crate::cost::{ActivationCount, HeadOutput, KernelPath, attended_pairs};
-use crate::error::Result;
 use crate::params::{LinearLayer, ParamKind, ParamSpec, linear_layers};
 use crate::sizes::Sizes;
 
-/// Names under which transformers knows a family.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FamilyNames {
-    /// `model_type` in config.json.
-    pub(crate) model_type: &'static str,
-    /// Entries of `architectures` for a language model. The first is written, all are read.
-    pub(crate) causal_lm: &'static [&'static str],
-    /// Entries of `architectures` for a sequence classifier. The first is written, all are read.
-    pub(crate) sequence_classifier: &'static [&'static str],
-}
-
 /// The configuration of a model of one family.
 ///
-/// A new family implements this trait in a file of its own and is listed in `family.rs`. Methods with a body hold for
-/// dense decoders and are overridden where a family differs: mixtures of experts activate a part of their weights, for
-/// example.
+/// Most families share one implementation, [`crate::DecoderConfig`], and have a file with their keys alone. Methods with a
+/// body hold for dense decoders and are overridden where a family differs: mixtures of experts activate a part of their
+/// weights, for example.
 pub(crate) trait FamilyConfig {
-    /// The names of the family.
-    fn names() -> FamilyNames
-    where
-        Self: Sized;
-
-    /// Reads the family's keys of config.json. Keys that change the forward pass are honoured or refused by name; other
-    /// keys of the family's configuration class are ignored with [`ConfigReader::ignore`].
-    fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<Self>
-    where
-        Self: Sized;
-
     /// The family's keys of config.json, for writing.
     fn to_keys(&self) -> Map<String, Value>;
 

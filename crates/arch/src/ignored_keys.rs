@@ -83,7 +83,6 @@ pub(crate) const REQUIRED_OFF: &[(&str, Off)] = &[
     ("add_cross_attention", Off::False),
     ("is_encoder_decoder", Off::False),
     ("compression_config", Off::Null),
-    ("auto_map", Off::Null),
     ("pruned_heads", Off::Empty),
     ("per_layer_config", Off::Empty),
 ];

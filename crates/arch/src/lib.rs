@@ -4,7 +4,8 @@
 //! Keys of config.json that change the forward pass are honoured or refused by name. Keys that cannot change it are
 //! ignored. Unknown keys are ignored with a warning, so that published directories open ([`ModelInfo::warnings`]).
 //!
-//! A family is described in one file, `family/<name>.rs`, by an implementation of the trait in `family_config.rs`.
+//! Most families are variants of the decoder that [`DecoderConfig`] describes. A family has one file, `family/<name>.rs`,
+//! which reads its config.json into that description and writes it.
 
 mod adapter;
 mod adapter_error;
@@ -13,6 +14,7 @@ mod adapter_match;
 mod adapter_targets;
 mod config_reader;
 mod cost;
+mod decoder;
 mod dtype;
 mod error;
 mod family;
@@ -35,9 +37,13 @@ pub use adapter_layout::{
 };
 pub use adapter_targets::Targets;
 pub use cost::{AdapterShape, Computation, HeadOutput, KernelPath, TrainingShape};
+pub use decoder::{
+    AttentionScale, DecoderConfig, ExpertNaming, ExpertsConfig, LayerConfig, NormPlacement, QkNorm,
+    is_expert_parameter,
+};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
-pub use family::{Activation, Family, Gpt2Config, LlamaConfig, ModelConfig, Qwen3Config};
+pub use family::{Activation, Family, Gpt2Config, ModelConfig};
 pub use memory_estimate::MemoryEstimate;
 pub use model_config::Architecture;
 pub use model_info::{ModelInfo, Quantization};

@@ -16,3 +16,5 @@ pub const POSITIONS: usize = 1 << 24;
 pub const TENSOR_PARAMETERS: u64 = 1 << 38;
 /// Largest number of parameters of a model.
 pub const PARAMETERS: u64 = 1 << 42;
+/// Largest number of experts of a block.
+pub const EXPERTS: usize = 1 << 12;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::cost::{AdapterShape, Computation, HeadOutput, TrainingShape, training_memory};
+use crate::decoder::DecoderConfig;
 use crate::dtype::Dtype;
 use crate::family::ModelConfig;
 use crate::memory_estimate::MemoryEstimate;
@@ -33,7 +34,7 @@ impl ModelConfig {
         dtype: Dtype,
         token_ids: &TokenIds,
     ) -> Value {
-        let names = self.family().names();
+        let names = self.family().entry();
         let architectures = match architecture {
             Architecture::CausalLm => names.causal_lm,
             Architecture::SequenceClassifier => names.sequence_classifier,
@@ -155,6 +156,26 @@ impl ModelConfig {
     /// Number of parameters of the language model.
     pub fn n_parameters(&self) -> u64 {
         self.parameters().iter().map(ParamSpec::n_elements).sum()
+    }
+
+    /// The decoder with rotary positions, if it is one.
+    pub fn decoder(&self) -> Option<&DecoderConfig> {
+        match self {
+            Self::Decoder(config) => Some(config),
+            Self::Gpt2(_) => None,
+        }
+    }
+
+    /// Whether the rotary angles of a token depend on the length of its text, for texts of any length.
+    pub fn rope_depends_on_length(&self) -> bool {
+        let ropes = self.decoder().map(|config| config.ropes.as_slice()).unwrap_or_default();
+        ropes.iter().any(|rope| rope.fixed_up_to().is_some())
+    }
+
+    /// The length at which generation reads a text again, because the keys in its cache were rotated by other frequencies
+    /// than longer texts have. `None`: never.
+    pub fn rereads_at(&self) -> Option<usize> {
+        self.decoder()?.rereads_at()
     }
 
     /// Number of parameters of the language model that a token uses. All of them in a dense model.

@@ -46,11 +46,12 @@ impl ModelInfo {
         let mut reader = ConfigReader::new(value, origin)?;
         let family = read_family(&mut reader)?;
         let architecture = read_architecture(&mut reader, family)?;
+        read_auto_map(&mut reader, family)?;
         let dtype = read_dtype(&mut reader)?;
         let quantization = read_quantization(&mut reader)?;
         let vocab_size = reader.size("vocab_size", 1..=limits::VOCABULARY)?;
         let token_ids = TokenIds::read(&mut reader, vocab_size)?;
-        let config = family.read(&mut reader, vocab_size)?;
+        let config = (family.entry().read)(&mut reader, vocab_size)?;
         let Notes { notes, warnings } = reader.finish()?;
         check_size(&config, origin)?;
         Ok(Self { config, architecture, token_ids, dtype, quantization, notes, warnings })
@@ -104,7 +105,7 @@ fn read_architecture(reader: &mut ConfigReader, family: Family) -> Result<Archit
         .as_array()
         .map(|list| list.iter().filter_map(Value::as_str).collect())
         .unwrap_or_default();
-    let names = family.names();
+    let names = family.entry();
     match given.as_slice() {
         [name] if names.causal_lm.contains(name) => Ok(Architecture::CausalLm),
         [name] if names.sequence_classifier.contains(name) => Ok(Architecture::SequenceClassifier),
@@ -114,6 +115,23 @@ fn read_architecture(reader: &mut ConfigReader, family: Family) -> Result<Archit
             Err(reader.unsupported("architectures", value, &hint))
         }
     }
+}
+
+/// Reads the code that a directory brings for its model. It is never run: classes of the family's own names are those that
+/// transformers has meanwhile, others are refused.
+fn read_auto_map(reader: &mut ConfigReader, family: Family) -> Result<()> {
+    let entry = family.entry();
+    let is_known = |class: &Value| {
+        let name = class.as_str().and_then(|class| class.rsplit('.').next());
+        name.is_some_and(|name| {
+            entry.causal_lm.contains(&name) || entry.sequence_classifier.contains(&name)
+        })
+    };
+    let are_known = |map: &Value| {
+        let models = |(key, _): &(&String, &Value)| key.starts_with("AutoModel");
+        map.as_object().is_some_and(|map| map.iter().filter(models).all(|(_, c)| is_known(c)))
+    };
+    reader.require("auto_map", are_known, "only models without it are supported")
 }
 
 /// Reads `dtype`, or `torch_dtype` in older files. For information only: weights have their own dtype.

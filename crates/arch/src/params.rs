@@ -142,11 +142,16 @@ impl ParamTable {
 
     /// Adds `prefix.weight`, and `prefix.bias` if the normalisation has a bias.
     pub(crate) fn norm(&mut self, prefix: &str, width: usize, bias: bool) {
-        let name = format!("{prefix}.weight");
-        self.push(name, vec![width], ParamKind::Norm, AxisOrder::OutIn, Init::Ones);
+        self.norm_from(prefix, width, Init::Ones);
         if bias {
             self.bias(format!("{prefix}.bias"), width);
         }
+    }
+
+    /// Adds `prefix.weight` of a normalisation that starts with these values.
+    pub(crate) fn norm_from(&mut self, prefix: &str, width: usize, init: Init) {
+        let name = format!("{prefix}.weight");
+        self.push(name, vec![width], ParamKind::Norm, AxisOrder::OutIn, init);
     }
 
     pub(crate) fn finish(self) -> Vec<ParamSpec> {

@@ -34,7 +34,7 @@ pub(crate) fn run(
         let targets = targets(ids, workload.length);
         let n_targets = targets.iter().filter(|target| **target >= 0).count() as u64;
         let targets_n = Tensor::<1, Int>::from_data(targets.as_slice(), &device);
-        loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets)
+        loss::cross_entropy(hidden_nd, model.head(), targets_n, n_targets)
     };
     match workload.kind {
         Kind::Reward => {

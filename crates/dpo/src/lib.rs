@@ -14,13 +14,13 @@ use loss::LossSum;
 use model::CausalLm;
 use plan::DpoPlan;
 use train::{
-    Context, Outcome, StageState, StepPlace, StepReport, apply_update, finish_stage,
-    start_or_resume_with, write_checkpoint,
+    Context, Outcome, StageState, StepPlace, apply_update, finish_stage, start_or_resume_with,
+    write_checkpoint,
 };
 
 pub use error::{Error, Result};
 pub use logprobs::answer_logprobs;
-use logprobs::answer_logprobs_and_aux_loss;
+use logprobs::answer_logprobs_and_auxiliary;
 pub use metrics::PreferenceMetrics;
 pub use objective::Objective;
 pub use reference::{REFERENCE_DIR, Reference, reference_key};
@@ -53,12 +53,13 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
         for (idx, micro) in batch.micro_batches_of(replicas.share(), 2, 2 * stage.micro_batch) {
             dropout.draw(step, idx);
             let micro = micro.trimmed();
-            let (policy, aux_loss) = answer_logprobs_and_aux_loss(&model, &micro, device);
+            let (policy, auxiliary) = answer_logprobs_and_auxiliary(&model, &micro, device);
+            sums.expert_load.add(&auxiliary.expert_load);
             let reference = reference.of(stage, &micro, &policy)?;
             metrics.add(objective, &policy, &reference);
             let loss = LossSum::of(objective.losses(&policy, &reference));
             let n_pairs = loss.count;
-            let loss = loss.with_aux_loss(aux_loss, n_pairs);
+            let loss = loss.with_aux_loss(auxiliary.loss, n_pairs);
             sums.loss += loss.value();
             sums.gradients.accumulate(&model, || loss.sum.backward());
         }
@@ -68,7 +69,7 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
         let report;
         (model, report) = apply_update(model, &mut learner, sums, lr)?;
         let tokens = batch.lengths().into_iter().sum::<usize>() as u64;
-        run.log_step(StepReport { tokens, extra: metrics.of_step(), ..report })?;
+        run.log_step(report.with(tokens, metrics.of_step()))?;
 
         if run.eval_due() {
             let step = run.step();

@@ -14,7 +14,7 @@ mod verify;
 
 pub use error::{Error, Result};
 pub use measure::{Measured, measure};
-pub use pairs::{PairMetrics, pair_metrics, text_scores, text_scores_and_aux_loss};
+pub use pairs::{PairMetrics, pair_metrics, text_scores, text_scores_and_auxiliary};
 pub use selftest::selftest;
 pub use validation::{validation, validation_pairs};
 pub use verify::{Quantity, Report, Tolerance, verify};

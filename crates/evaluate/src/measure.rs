@@ -77,5 +77,5 @@ fn loss_sum(model: &CausalLm, batch: &Batch, device: &Device) -> f64 {
     let hidden_nd = model.forward(&tokens).hidden_nd();
     let targets = TensorData::new(targets.clone(), [n]);
     let targets_n = Tensor::<1, Int>::from_data(targets, &device.clone().inner());
-    loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, batch.n_targets as u64).value()
+    loss::cross_entropy(hidden_nd, model.head(), targets_n, batch.n_targets as u64).value()
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use data::Batch;
-use model::ScalarModel;
+use model::{Auxiliary, ScalarModel};
 use nn::TokenBatch;
 use train::Collective;
 
@@ -21,21 +21,21 @@ const BINS: usize = 10;
 
 /// The score of each row of a batch, read at its last token: `[b]`.
 pub fn text_scores(model: &ScalarModel, batch: &Batch, device: &Device) -> Tensor<1> {
-    text_scores_and_aux_loss(model, batch, device).0
+    text_scores_and_auxiliary(model, batch, device).0
 }
 
-/// As [`text_scores`], with the model's auxiliary loss.
-pub fn text_scores_and_aux_loss(
+/// As [`text_scores`], with the model's auxiliary loss and the load of its experts.
+pub fn text_scores_and_auxiliary(
     model: &ScalarModel,
     batch: &Batch,
     device: &Device,
-) -> (Tensor<1>, Option<Tensor<1>>) {
+) -> (Tensor<1>, Auxiliary) {
     let Batch { rows, sequence_length: t, ids, positions, segments, .. } = batch;
     let tokens = TokenBatch::new(ids, positions, segments, *rows, *t, device);
     let last: Vec<usize> =
         batch.lengths().into_iter().map(|length| length.saturating_sub(1)).collect();
     let output = model.forward(&tokens);
-    (model.scores_of(&output, &last), output.aux_loss)
+    (model.scores_of(&output, &last), output.auxiliary())
 }
 
 /// Metrics of pairs, as sums.

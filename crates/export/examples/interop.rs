@@ -73,7 +73,7 @@ fn make(dir: &Path) -> Result<()> {
         ("gpt2-no-bias-char", &chars, gpt2(json!({ "bias": false })), f32),
         ("gpt2-no-bias-shards", &bytes, gpt2(json!({ "bias": false })), small_shards),
         ("gpt2-scaled", &bytes, gpt2(scaled), f32),
-        ("qwen3", &bytes, config(Family::Qwen3, json!({})), f32),
+        ("qwen3", &bytes, config(Family::Qwen3, json!({ "head_dim": 16 })), f32),
     ] {
         let mut keys = keys;
         keys["vocab_size"] = json!(tokenizer.vocab_size());
@@ -88,21 +88,18 @@ fn make(dir: &Path) -> Result<()> {
 
 fn config(family: Family, more: Value) -> Value {
     // A large standard deviation: with the usual 0.02 all logits would be near 0, and errors would not show.
-    let mut keys = match family {
-        Family::Llama => json!({
+    // Decoders with rotary positions have the same keys.
+    let mut keys = if family == Family::Gpt2 {
+        json!({
+            "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "initializer_range": 0.3,
+            "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
+        })
+    } else {
+        json!({
             "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64,
             "initializer_range": 0.3, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
-        }),
-        Family::Qwen3 => json!({
-            "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16,
-            "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64,
-            "initializer_range": 0.3, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
-        }),
-        Family::Gpt2 => json!({
-            "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "initializer_range": 0.3,
-            "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
-        }),
+        })
     };
     keys["model_type"] = json!(family.name());
     if let (Value::Object(keys), Value::Object(more)) = (&mut keys, more) {

@@ -17,6 +17,15 @@ pub struct Decoder<'a> {
     model: &'a CausalLm,
     cache: KvCache,
     next_positions: Vec<u32>,
+    /// The texts so far, in models that read a text again at some length.
+    reread: Option<Reread>,
+}
+
+/// Texts that are read again when one of them reaches a length.
+#[derive(Debug)]
+struct Reread {
+    at: usize,
+    texts: Vec<Vec<u32>>,
 }
 
 impl<'a> Decoder<'a> {
@@ -29,7 +38,10 @@ impl<'a> Decoder<'a> {
     pub fn prefill(model: &'a CausalLm, prompts: &[&[u32]], capacity: usize) -> (Self, Tensor<3>) {
         let width = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
         let scores_per_column = (prompts.len() * model.config().n_heads() * width).max(1);
-        Self::prefill_by(model, prompts, capacity, (MAX_SCORES / scores_per_column).max(16))
+        let n_columns = (MAX_SCORES / scores_per_column).max(16);
+        // Where the angles of a token depend on the length of its text, all of it is read at once.
+        let n_columns = if model.config().rope_depends_on_length() { width } else { n_columns };
+        Self::prefill_by(model, prompts, capacity, n_columns)
     }
 
     /// As [`Self::prefill`], `n_columns` positions at a time.
@@ -42,7 +54,12 @@ impl<'a> Decoder<'a> {
         let (rows, width) = (prompts.len(), prompts.iter().map(|p| p.len()).max().unwrap_or(0));
         assert!(prompts.iter().all(|prompt| !prompt.is_empty()), "an empty prompt");
         let next_positions = prompts.iter().map(|prompt| prompt.len() as u32).collect();
-        let mut decoder = Self { model, cache: model.new_cache(rows, capacity), next_positions };
+        let reread = model.config().rereads_at().map(|at| {
+            let texts = prompts.iter().map(|prompt| prompt.to_vec()).collect();
+            Reread { at, texts }
+        });
+        let cache = model.new_cache(rows, capacity);
+        let mut decoder = Self { model, cache, next_positions, reread };
         let mut start = 0;
         loop {
             let end = (start + n_columns).min(width);
@@ -63,6 +80,9 @@ impl<'a> Decoder<'a> {
     pub fn feed(&mut self, ids: &[u32]) -> Tensor<3> {
         let rows = self.next_positions.len();
         let t = ids.len() / rows.max(1);
+        if self.extend_texts(ids, t) {
+            return self.read_again(t);
+        }
         let positions =
             self.next_positions.iter().flat_map(|&next| next..next + t as u32).collect();
         self.next_positions.iter_mut().for_each(|next| *next += t as u32);
@@ -70,10 +90,36 @@ impl<'a> Decoder<'a> {
         self.read(&columns, rows)
     }
 
+    /// Appends `t` tokens to each stored text; returns whether one of them reaches the length at which all are read again.
+    fn extend_texts(&mut self, ids: &[u32], t: usize) -> bool {
+        let Some(Reread { at, texts }) = &mut self.reread else { return false };
+        let mut reaches = false;
+        for (text, ids) in texts.iter_mut().zip(ids.chunks(t.max(1))) {
+            reaches |= text.len() < *at && text.len() + t >= *at;
+            text.extend_from_slice(ids);
+        }
+        reaches
+    }
+
+    /// Reads all texts into a new cache. Returns the hidden states of the last `t` tokens, `[rows, t, d]`.
+    fn read_again(&mut self, t: usize) -> Tensor<3> {
+        let texts = self.reread.as_ref().map(|reread| reread.texts.clone()).unwrap_or_default();
+        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        let width = texts.iter().map(|text| text.len()).max().unwrap_or(0);
+        self.next_positions = texts.iter().map(|text| text.len() as u32).collect();
+        self.cache = self.model.new_cache(texts.len(), self.cache.capacity());
+        let hidden = self.read(&left_padded(&texts, width, 0, width), texts.len());
+        let [b, _, d] = hidden.dims();
+        hidden.slice([0..b, width - t..width, 0..d])
+    }
+
     /// Keeps these rows only, in this order; a row may be selected several times.
     pub fn select_rows(&mut self, rows: &[usize]) {
         self.cache = self.cache.select_rows(rows);
         self.next_positions = rows.iter().map(|&row| self.next_positions[row]).collect();
+        if let Some(Reread { texts, .. }) = &mut self.reread {
+            *texts = rows.iter().map(|&row| texts[row].clone()).collect();
+        }
     }
 
     /// The model.
@@ -127,7 +173,8 @@ mod tests {
 
     use arch::ModelConfig;
     use model::CausalLm;
-    use testkit::{Tolerance, assert_close, tiny_gpt2, tiny_llama, values};
+    use nn::TokenBatch;
+    use testkit::{Tolerance, assert_close, tiny_decoders, tiny_gpt2, tiny_llama, values};
 
     use super::Decoder;
 
@@ -136,8 +183,13 @@ mod tests {
         let device = kernels::device("cpu").unwrap();
         let long: Vec<u32> = (0..37).map(|i| (i * 7) % 50).collect();
         let prompts = [&long[..], &long[3..9], &long[..1], &long[5..30]];
-        for config in [tiny_llama(50), tiny_gpt2(50, true)] {
+        let few = [tiny_llama(50), tiny_gpt2(50, true)];
+        for config in few.into_iter().chain(tiny_decoders(50)) {
             let config = ModelConfig::from_json(&config, Path::new("tiny")).unwrap();
+            // Pieces of such a text have other angles than the whole; a prompt is never read in pieces.
+            if config.rope_depends_on_length() {
+                continue;
+            }
             let model = CausalLm::init(&config, 3, &device);
             let (mut whole, expected) = Decoder::prefill(&model, &prompts, 40);
             let next = whole.feed(&[1, 2, 3, 4]);
@@ -147,6 +199,33 @@ mod tests {
                 assert_close("last", &values(&got), &values(&expected), tolerance);
                 let got = pieces.feed(&[1, 2, 3, 4]);
                 assert_close("next", &values(&got), &values(&next), tolerance);
+            }
+        }
+    }
+
+    /// Where Phi-3 changes to the long factors, each row has the hidden state of a pass over its whole text.
+    #[test]
+    fn texts_are_read_again_where_the_factors_change() {
+        let device = kernels::device("cpu").unwrap();
+        let phi3 = tiny_decoders(50).into_iter().find(|keys| keys["model_type"] == "phi3").unwrap();
+        let config = ModelConfig::from_json(&phi3, Path::new("tiny")).unwrap();
+        assert_eq!(config.rereads_at(), Some(9));
+        let model = CausalLm::init(&config, 3, &device);
+        let mut texts = [vec![3, 1, 4, 1, 5], vec![9, 2, 6]];
+        let prompts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        let (mut decoder, _) = Decoder::prefill(&model, &prompts, 20);
+        for step in 0..10_u32 {
+            let ids = [step + 10, step + 30];
+            let hidden = values(&decoder.feed(&ids));
+            for (text, id) in texts.iter_mut().zip(ids) {
+                text.push(id);
+            }
+            for (row, text) in texts.iter().enumerate() {
+                let tokens = TokenBatch::of_rows(text, 1, &device);
+                let whole = values(&model.forward(&tokens).hidden_btd);
+                let last = &whole[whole.len() - 32..];
+                let got = &hidden[row * 32..(row + 1) * 32];
+                assert_close("last", got, last, Tolerance::absolute(1e-5));
             }
         }
     }

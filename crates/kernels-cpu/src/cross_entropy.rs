@@ -11,6 +11,7 @@ use crate::buffer::{TASK, filled};
 use crate::flex;
 use crate::precision::Precision;
 use crate::simd::{self, multiversion};
+use crate::soft_cap::{soft_cap, soft_cap_gradient};
 use crate::vocab_chunks::{TargetRows, VocabChunks};
 
 /// Gradients of the loss with respect to hidden states and weight, where they are needed.
@@ -21,7 +22,7 @@ struct CrossEntropy {
 }
 
 /// Sum over the rows of `hidden` `[n, d]` with `target >= 0` of `-log softmax(hidden · weightᵀ)[target]`, with
-/// `weight` `[v, d]`: shape `[1]`.
+/// `weight` `[v, d]`: shape `[1]`. With a soft cap, logits are capped before the softmax.
 ///
 /// # Panics
 /// If a target is not below v.
@@ -29,6 +30,7 @@ pub fn cross_entropy(
     hidden: &CpuTensor,
     weight: &CpuTensor,
     targets: &[i32],
+    cap: Option<f32>,
     precision: Precision,
 ) -> CpuTensor {
     let target_rows = TargetRows::new(targets);
@@ -45,7 +47,8 @@ pub fn cross_entropy(
             chunks.for_chunks(|start, logits| {
                 let targets = &target_rows.targets[start..];
                 let rows = logits.par_chunks_mut(v).zip(targets);
-                let losses: Vec<f64> = rows.map(|(row, target)| row_loss(row, *target)).collect();
+                let losses: Vec<f64> =
+                    rows.map(|(row, target)| row_loss(row, *target, cap)).collect();
                 loss += losses.iter().sum::<f64>();
                 chunks.backward(start, logits, d_hidden, d_weight);
             });
@@ -80,10 +83,17 @@ fn scaled(gradient: FlexTensor, factor: f32) -> FlexTensor {
 }
 
 /// The loss of one row of logits; replaces the logits by their gradients.
-fn row_loss(row: &mut [f32], target: usize) -> f64 {
+fn row_loss(row: &mut [f32], target: usize, cap: Option<f32>) -> f64 {
+    let capped = cap.map(|cap| {
+        soft_cap(row, cap);
+        (cap, row.to_vec())
+    });
     let logit = row[target];
     let log_sum = softmax(row);
     row[target] -= 1.0;
+    if let Some((cap, capped)) = capped {
+        soft_cap_gradient(row, &capped, cap);
+    }
     f64::from(log_sum - logit)
 }
 

@@ -33,6 +33,7 @@ mod sampling_weights;
 mod shared;
 mod simd;
 mod skinny_matmul;
+mod soft_cap;
 mod vocab_chunks;
 mod weight_storage;
 

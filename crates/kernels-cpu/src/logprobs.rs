@@ -11,6 +11,7 @@ use crate::buffer::filled;
 use crate::flex;
 use crate::precision::Precision;
 use crate::simd::{self, multiversion};
+use crate::soft_cap::{soft_cap, soft_cap_gradient};
 use crate::vocab_chunks::{TargetRows, VocabChunks};
 
 #[derive(Clone, Debug)]
@@ -19,13 +20,15 @@ struct LinearLogProbs {
     weight: FlexTensor,
     target_rows: TargetRows,
     scale: f32,
+    /// Cap of the scaled logits.
+    cap: Option<f32>,
     precision: Precision,
     /// log Σ e^z and entropy of each row with a target.
     rows: Vec<(f32, f32)>,
 }
 
 /// `log softmax(hidden · weightᵀ · scale)` at each row's target, and the entropy of each row: `[2, n]`, 0 in rows
-/// with a negative target. `hidden` is `[n, d]`, `weight` `[v, d]`.
+/// with a negative target. `hidden` is `[n, d]`, `weight` `[v, d]`. With a soft cap, the scaled logits are capped.
 ///
 /// # Panics
 /// If a target is not below v.
@@ -34,6 +37,7 @@ pub fn logprobs(
     weight: &CpuTensor,
     targets: &[i32],
     scale: f32,
+    cap: Option<f32>,
     precision: Precision,
 ) -> CpuTensor {
     let target_rows = TargetRows::new(targets);
@@ -46,6 +50,9 @@ pub fn logprobs(
             .par_chunks_mut(chunks.v)
             .zip(&target_rows.targets[start..])
             .map(|(row, target)| {
+                if let Some(cap) = cap {
+                    soft_cap(row, cap);
+                }
                 let logit = row[*target];
                 let (log_sum, entropy) = log_sum_and_entropy(row);
                 [logit - log_sum, log_sum, entropy]
@@ -63,6 +70,7 @@ pub fn logprobs(
         weight: weight.value().clone(),
         target_rows,
         scale,
+        cap,
         precision,
         rows,
     };
@@ -71,7 +79,7 @@ pub fn logprobs(
 
 impl Op for LinearLogProbs {
     fn backward(self, d_out: FlexTensor, inputs: &mut InputGradients<'_>) {
-        let Self { hidden, weight, target_rows, scale, precision, rows } = self;
+        let Self { hidden, weight, target_rows, scale, cap, precision, rows } = self;
         let d_out = flex::values(&d_out);
         let (d_logprobs, d_entropies) = d_out.split_at(target_rows.n_all);
         let chunks = VocabChunks::new(&hidden, &weight, &target_rows, scale, precision);
@@ -90,8 +98,15 @@ impl Op for LinearLogProbs {
                     logits.par_chunks_mut(v).zip(places).for_each(
                         |(logits, ((row, target), (log_sum, entropy)))| {
                             let (d_logprob, d_entropy) = (d_logprobs[*row], d_entropies[*row]);
+                            let capped = cap.map(|cap| {
+                                soft_cap(logits, cap);
+                                (cap, logits.to_vec())
+                            });
                             gradient(logits, *log_sum, *entropy, d_logprob, d_entropy);
                             logits[*target] += d_logprob;
+                            if let Some((cap, capped)) = capped {
+                                soft_cap_gradient(logits, &capped, cap);
+                            }
                         },
                     );
                     chunks.backward(start, logits, d_hidden, d_weight);

@@ -6,30 +6,39 @@ use burn::tensor::{Int, Tensor, TensorData};
 use kernels_cpu::CpuTensor;
 
 use crate::dispatch::{KernelSet, Select};
+use crate::head::{Head, capped};
 use crate::matmul::matmul;
 use crate::precision::precision;
 use crate::target_rows::{gather_rows, host_ids, rows_per_chunk, target_rows};
 use crate::weight::as_f32;
 
-/// Sum over rows with `target >= 0` of `-log softmax(hidden · weightᵀ)[target]`, shape `[1]`.
+/// Sum over rows with `target >= 0` of `-log softmax(logits)[target]`, shape `[1]`; logits are those of the [`Head`].
 ///
 /// Rows with a negative target are removed before the product and cost nothing. Reads the targets to the host.
 pub fn linear_cross_entropy(
     hidden_nd: Tensor<2>,
-    weight_vd: Tensor<2>,
+    head: impl Into<Head>,
     targets_n: Tensor<1, Int>,
 ) -> Tensor<1> {
+    let head = head.into();
+    let hidden_nd = head.scaled(hidden_nd);
+    let Head { weight_vd, soft_cap, .. } = head;
     match Select::new().float(&hidden_nd).weight(&weight_vd).kernel_set() {
         KernelSet::Cpu => {
             let (hidden, weight) = (CpuTensor::new(hidden_nd), CpuTensor::new(weight_vd));
-            let targets = host_ids(targets_n);
-            kernels_cpu::cross_entropy(&hidden, &weight, &targets, precision()).into_tensor()
+            let (targets, cap) = (host_ids(targets_n), soft_cap.map(|cap| cap as f32));
+            kernels_cpu::cross_entropy(&hidden, &weight, &targets, cap, precision()).into_tensor()
         }
-        KernelSet::Generic => generic(hidden_nd, as_f32(weight_vd), targets_n),
+        KernelSet::Generic => generic(hidden_nd, as_f32(weight_vd), targets_n, soft_cap),
     }
 }
 
-fn generic(hidden_nd: Tensor<2>, weight_vd: Tensor<2>, targets_n: Tensor<1, Int>) -> Tensor<1> {
+fn generic(
+    hidden_nd: Tensor<2>,
+    weight_vd: Tensor<2>,
+    targets_n: Tensor<1, Int>,
+    soft_cap: Option<f64>,
+) -> Tensor<1> {
     let device = hidden_nd.device().inner();
     let rows = target_rows(targets_n);
     let n = rows.targets.len();
@@ -48,6 +57,10 @@ fn generic(hidden_nd: Tensor<2>, weight_vd: Tensor<2>, targets_n: Tensor<1, Int>
         let targets = TensorData::new(targets.to_vec(), [m, 1]);
         let targets_m1 = Tensor::<2, Int>::from_data(targets, &device);
         let logits_mv = matmul(hidden_md, weight_vd.clone().transpose());
+        let logits_mv = match soft_cap {
+            Some(cap) => capped(logits_mv, cap),
+            None => logits_mv,
+        };
         let max_m1 = logits_mv.clone().inner().max_dim(1);
         let shifted_mv = logits_mv - max_m1;
         let log_sum_m1 = shifted_mv.clone().exp().sum_dim(1).log();

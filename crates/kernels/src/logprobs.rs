@@ -4,6 +4,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use kernels_cpu::CpuTensor;
 
 use crate::dispatch::{KernelSet, Select};
+use crate::head::{Head, capped};
 use crate::matmul::matmul;
 use crate::precision::precision;
 use crate::target_rows::{gather_rows, host_ids, rows_per_chunk, target_rows};
@@ -18,25 +19,32 @@ pub struct LogProbs {
     pub entropy_n: Tensor<1>,
 }
 
-/// `log softmax(hidden · weightᵀ / temperature)` at each row's target, and the entropy.
+/// `log softmax(logits / temperature)` at each row's target, and the entropy; logits are those of the [`Head`].
 ///
 /// Rows with a negative target are removed before the product and are 0 in both.
 pub fn linear_logprobs(
     hidden_nd: Tensor<2>,
-    weight_vd: Tensor<2>,
+    head: impl Into<Head>,
     targets_n: Tensor<1, Int>,
     temperature: f64,
 ) -> LogProbs {
+    let head = head.into();
+    let hidden_nd = head.scaled(hidden_nd);
+    let Head { weight_vd, soft_cap, .. } = head;
     match Select::new().float(&hidden_nd).weight(&weight_vd).kernel_set() {
         KernelSet::Cpu => {
             let (hidden, weight) = (CpuTensor::new(hidden_nd), CpuTensor::new(weight_vd));
             let (targets, scale) = (host_ids(targets_n), (1.0 / temperature) as f32);
-            let both = kernels_cpu::logprobs(&hidden, &weight, &targets, scale, precision());
+            // The kernel caps logits that are already divided by the temperature.
+            let cap = soft_cap.map(|cap| (cap / temperature) as f32);
+            let both = kernels_cpu::logprobs(&hidden, &weight, &targets, scale, cap, precision());
             let (both_2n, n): (Tensor<2>, _) = (both.into_tensor(), targets.len());
             let part = |idx: usize| both_2n.clone().slice([idx..idx + 1, 0..n]).reshape([n]);
             LogProbs { logprobs_n: part(0), entropy_n: part(1) }
         }
-        KernelSet::Generic => generic(hidden_nd, as_f32(weight_vd), targets_n, temperature),
+        KernelSet::Generic => {
+            generic(hidden_nd, as_f32(weight_vd), targets_n, temperature, soft_cap)
+        }
     }
 }
 
@@ -45,6 +53,7 @@ fn generic(
     weight_vd: Tensor<2>,
     targets_n: Tensor<1, Int>,
     temperature: f64,
+    soft_cap: Option<f64>,
 ) -> LogProbs {
     let [n_all, d] = hidden_nd.dims();
     let device = hidden_nd.device();
@@ -65,7 +74,12 @@ fn generic(
         let hidden_md = hidden_nd.clone().slice([start..start + m, 0..d]);
         let ids = TensorData::new(targets.to_vec(), [m, 1]);
         let targets_m1 = Tensor::<2, Int>::from_data(ids, &device.clone().inner());
-        let logits_mv = matmul(hidden_md, weight_vd.clone().transpose()).div_scalar(temperature);
+        let logits_mv = matmul(hidden_md, weight_vd.clone().transpose());
+        let logits_mv = match soft_cap {
+            Some(cap) => capped(logits_mv, cap),
+            None => logits_mv,
+        };
+        let logits_mv = logits_mv.div_scalar(temperature);
         let max_m1 = logits_mv.clone().inner().max_dim(1);
         let shifted_mv = logits_mv - max_m1;
         let exp_mv = shifted_mv.clone().exp();

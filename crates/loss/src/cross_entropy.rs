@@ -11,9 +11,9 @@ use crate::LossSum;
 /// The caller knows `count` from the host's batch; counting on the device would have to wait for it.
 pub fn cross_entropy(
     hidden_nd: Tensor<2>,
-    head_vd: Tensor<2>,
+    head: impl Into<kernels::Head>,
     targets_n: Tensor<1, Int>,
     count: u64,
 ) -> LossSum {
-    LossSum { sum: kernels::linear_cross_entropy(hidden_nd, head_vd, targets_n), count }
+    LossSum { sum: kernels::linear_cross_entropy(hidden_nd, head, targets_n), count }
 }

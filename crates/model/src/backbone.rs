@@ -1,6 +1,4 @@
-//! The one place that lists model families.
-//!
-//! Everything else works on [`Backbone`]; a new family is a file or directory and an arm in each `match` here.
+//! The two kinds of backbone: the decoder with rotary positions, which most families configure, and GPT-2.
 
 use arch::ModelConfig;
 use burn::module::Module;
@@ -10,9 +8,7 @@ use nn::{Embedding, Input, KvCache, NamedProjection, prefixed};
 use crate::build::Builder;
 use crate::decoder::Decoder;
 use crate::gpt2::{self, Gpt2Model};
-use crate::llama;
-use crate::qwen3;
-use crate::rope_decoder::RopeDecoder;
+use crate::rope_decoder::{self, RopeDecoder};
 use crate::{Output, Result};
 
 /// A model without its head: token ids or embeddings to hidden states.
@@ -20,27 +16,21 @@ use crate::{Output, Result};
 #[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Backbone {
-    /// RMSNorm, RoPE, SwiGLU.
-    Llama(RopeDecoder),
+    /// RMSNorm, RoPE, gated MLP or experts.
+    RopeDecoder(RopeDecoder),
     /// LayerNorm, learned positions, GELU.
     Gpt2(Gpt2Model),
-    /// Llama with norms on queries and keys.
-    Qwen3(RopeDecoder),
 }
 
 impl Backbone {
     pub(crate) fn build(config: &ModelConfig, from: &mut Builder) -> Result<Self> {
         Ok(match config {
-            ModelConfig::Llama(config) => {
-                let spec = llama::spec(config);
-                Self::Llama(RopeDecoder::build(&spec, &mut from.inside(llama::PREFIX))?)
+            ModelConfig::Decoder(config) => {
+                let from = &mut from.inside(rope_decoder::PREFIX);
+                Self::RopeDecoder(RopeDecoder::build(config, from)?)
             }
             ModelConfig::Gpt2(config) => {
                 Self::Gpt2(Gpt2Model::build(config, &mut from.inside(gpt2::PREFIX))?)
-            }
-            ModelConfig::Qwen3(config) => {
-                let spec = qwen3::spec(config);
-                Self::Qwen3(RopeDecoder::build(&spec, &mut from.inside(qwen3::PREFIX))?)
             }
         })
     }
@@ -48,25 +38,23 @@ impl Backbone {
     /// First part of parameter names, in place of the variant's name.
     pub(crate) fn prefix_of(variant: &str) -> Option<&'static str> {
         match variant {
-            "Llama" => Some(llama::PREFIX),
+            "RopeDecoder" => Some(rope_decoder::PREFIX),
             "Gpt2" => Some(gpt2::PREFIX),
-            "Qwen3" => Some(qwen3::PREFIX),
             _ => None,
         }
     }
 
     fn decoder(&self) -> &dyn Decoder {
         match self {
-            Self::Llama(model) | Self::Qwen3(model) => model,
+            Self::RopeDecoder(model) => model,
             Self::Gpt2(model) => model,
         }
     }
 
     fn decoder_mut(&mut self) -> (&'static str, &mut dyn Decoder) {
         match self {
-            Self::Llama(model) => (llama::PREFIX, model),
+            Self::RopeDecoder(model) => (rope_decoder::PREFIX, model),
             Self::Gpt2(model) => (gpt2::PREFIX, model),
-            Self::Qwen3(model) => (qwen3::PREFIX, model),
         }
     }
 

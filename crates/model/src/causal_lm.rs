@@ -7,6 +7,7 @@ use std::io;
 use arch::{Dtype, ModelConfig};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use kernels::Head;
 use nn::{Input, KvCache, Linear, Projection};
 
 use crate::build::{Builder, ParameterSource, SeededInit};
@@ -61,7 +62,7 @@ impl CausalLm {
         &self.config
     }
 
-    /// The weight of the logits, `[v, d]`: the head's with its adapter, or the token embedding.
+    /// The weight of the head, `[v, d]`: its own with its adapter, or the token embedding. Losses take [`Self::head`].
     pub fn head_weight(&self) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.effective_weight(),
@@ -69,11 +70,27 @@ impl CausalLm {
         }
     }
 
+    /// The output head: weight, factor and soft cap of the logits.
+    pub fn head(&self) -> Head {
+        let weight_vd = self.head_weight();
+        match self.config.decoder() {
+            Some(config) => Head {
+                weight_vd,
+                scale: 1.0 / config.logits_scaling,
+                soft_cap: config.final_logit_softcapping,
+            },
+            None => weight_vd.into(),
+        }
+    }
+
     /// Hidden states `[.., d]` to logits `[.., v]`.
     pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
         match &self.lm_head {
-            Some(head) => head.forward(hidden),
-            None => kernels::linear(hidden, self.backbone.embedding_weight(), None),
+            Some(head) if head.adapter.is_some() => {
+                let of_layer = self.head();
+                of_layer.capped(head.forward(of_layer.scaled(hidden)))
+            }
+            Some(_) | None => self.head().logits(hidden),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use nn::{Embedding, Input, KvCache, LayerCache, NamedProjection, pin_dropout, prefixed};
+use nn::{Embedding, Input, KvCache, LayerCache, NamedProjection, Routing, pin_dropout, prefixed};
 
 use crate::Output;
 
@@ -35,44 +35,63 @@ pub(crate) trait Block: Module + 'static {
     /// Inputs that blocks share: the mask, rotary angles.
     type Context: Clone + Send + 'static;
 
-    /// `[b, t, d]` → `[b, t, d]`.
+    /// `[b, t, d]` → `[b, t, d]`, and how a sparse block routed the tokens.
     fn forward(
         &self,
         x_btd: Tensor<3>,
         context: &Self::Context,
         cache: Option<(&mut LayerCache, usize)>,
-    ) -> Tensor<3>;
+    ) -> (Tensor<3>, Option<Routing>);
+
+    /// Whether the block is a mixture of experts. Such a block recomputes its parts itself, because its routing is an
+    /// output too.
+    fn is_sparse(&self) -> bool {
+        false
+    }
 
     /// The block's linear layers with their names in the block, in module order.
     fn projections_mut(&mut self) -> Vec<NamedProjection<'_>>;
 }
 
-/// Applies blocks one after the other, each with its own context.
-///
-/// If `recomputes`, a graph keeps each block's input only and its inside is computed again in the backward pass.
+/// One pass through the blocks of a model.
+pub(crate) struct Run<'a, C> {
+    /// The context of each block.
+    pub(crate) contexts: &'a [C],
+    /// Keys and values of earlier tokens.
+    pub(crate) cache: Option<&'a mut KvCache>,
+    /// Whether a graph keeps each block's input only and its inside is computed again in the backward pass.
+    pub(crate) recomputes: bool,
+    /// Receives the input of each block.
+    pub(crate) observe: &'a mut dyn FnMut(&Tensor<3>),
+}
+
+/// Applies blocks one after the other. Returns the last output and the routing of each sparse block.
 pub(crate) fn run_blocks<B: Block>(
     blocks: &[B],
     mut x_btd: Tensor<3>,
-    contexts: &[B::Context],
-    mut cache: Option<&mut KvCache>,
-    recomputes: bool,
-    observe: &mut dyn FnMut(&Tensor<3>),
-) -> Tensor<3> {
+    run: Run<'_, B::Context>,
+) -> (Tensor<3>, Vec<Routing>) {
+    let Run { contexts, mut cache, recomputes, observe } = run;
+    let mut routings = Vec::new();
     for (idx, (block, context)) in blocks.iter().zip(contexts).enumerate() {
         observe(&x_btd);
         x_btd = match cache.as_mut().map(|cache| cache.layer(idx)) {
-            None if recomputes => recomputed(block, x_btd, context),
-            cache => block.forward(x_btd, context, cache),
+            None if recomputes && !block.is_sparse() => recomputed(block, x_btd, context),
+            cache => {
+                let (out_btd, routing) = block.forward(x_btd, context, cache);
+                routings.extend(routing);
+                out_btd
+            }
         };
     }
-    x_btd
+    (x_btd, routings)
 }
 
 fn recomputed<B: Block>(block: &B, x_btd: Tensor<3>, context: &B::Context) -> Tensor<3> {
     let mut block = block.clone();
     pin_dropout(block.projections_mut().into_iter().map(|(_, layer)| layer));
     let context = context.clone();
-    kernels::recompute(block, x_btd, move |block, x_btd| block.forward(x_btd, &context, None))
+    kernels::recompute(block, x_btd, move |block, x_btd| block.forward(x_btd, &context, None).0)
 }
 
 /// The linear layers of `blocks`, each named by its block's index in the list `name`.

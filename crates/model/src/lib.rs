@@ -1,29 +1,29 @@
 //! Model families as burn modules, read from and written as Hugging Face directories.
 //!
-//! A family is a file or directory; [`Backbone`] is the one place that lists them. Trained weights are f32 in memory;
+//! A [`Backbone`] is a decoder with rotary positions, which most families configure, or GPT-2. Trained weights are f32 in memory;
 //! frozen ones may be bf16 or packed. Training, sampling and tokenizers are in other crates.
 //!
 //! Shape legend: b batch, t time, d width, h heads, g key-value heads, k head width, c half of k, v vocabulary,
 //! n rows (b × t).
 
 mod adaptable;
+mod auxiliary;
 mod backbone;
 mod build;
 mod causal_lm;
 mod decoder;
 mod error;
 mod gpt2;
-mod llama;
 mod load;
 mod names;
 mod output;
-mod qwen3;
 mod rope_decoder;
 mod saved;
 mod scalar_model;
 
 pub use adaptable::Adaptable;
 pub use arch::Dtype;
+pub use auxiliary::{Auxiliary, ExpertLoad};
 pub use backbone::Backbone;
 pub use build::ParameterSource;
 pub use causal_lm::CausalLm;

@@ -20,6 +20,17 @@ pub struct NamePath {
     parts: Vec<String>,
 }
 
+/// Containers whose parts have no name in checkpoints.
+const UNNAMED: [&str; 7] = [
+    "Enum:Weight",
+    "Struct:PackedWeight",
+    "Enum:Adapter",
+    "Enum:EmbeddingAdapter",
+    "Enum:Qkv",
+    "Enum:Mlp",
+    "Enum:FeedForward",
+];
+
 impl NamePath {
     /// Follows `enter_module` of a visitor or mapper.
     pub fn enter(&mut self, name: &str, container: &str) {
@@ -35,14 +46,9 @@ impl NamePath {
                 "token_adapter"
             }
             "lora" if container == "Struct:DoraAdapter" => "",
-            // How a weight is stored and which method an adapter uses is no part of a name.
-            _ if matches!(
-                container,
-                "Enum:Weight" | "Struct:PackedWeight" | "Enum:Adapter" | "Enum:EmbeddingAdapter"
-            ) =>
-            {
-                ""
-            }
+            // How a weight is stored, which method an adapter uses and which form a layer has is no part of a name.
+            _ if UNNAMED.contains(&container) => "",
+            "qkv" if container == "Struct:SelfAttention" => "",
             variant if container == "Enum:Backbone" => {
                 Backbone::prefix_of(variant).unwrap_or(variant)
             }

@@ -40,9 +40,9 @@ pub fn run(context: Context<'_>, prompt: &SamplePrompt) -> Result<Outcome> {
             let targets_n = Tensor::<1, Int>::from_data(micro.targets.as_slice(), device);
             let output = model.forward(&tokens);
             let count = micro.n_targets as u64;
-            let loss =
-                loss::cross_entropy(output.hidden_nd(), model.head_weight(), targets_n, count)
-                    .with_aux_loss(output.aux_loss, count);
+            sums.expert_load.add(&output.auxiliary().expert_load);
+            let loss = loss::cross_entropy(output.hidden_nd(), model.head(), targets_n, count)
+                .with_aux_loss(output.aux_loss, count);
             sums.loss += loss.value();
             sums.gradients.accumulate(&model, || loss.sum.backward());
         }

@@ -23,9 +23,10 @@ pub struct HeadLayout {
 /// Steps between projections and scores that some families have and others lack.
 #[derive(Clone, Debug, Default)]
 pub struct HeadTransforms<'a> {
-    /// Norms of each query head and each key head, before the rotation.
+    /// Norms of queries and keys, before the rotation.
     pub norms: Option<(&'a RmsNorm, &'a RmsNorm)>,
-    /// Cosines and sines of the positions, `[b, t, k / 2]` each: queries and keys are rotated.
+    /// Cosines and sines of the positions, `[b, t, c]` each: the first `2c` elements of each query head and each key head
+    /// are rotated.
     pub rope: Option<(Tensor<3>, Tensor<3>)>,
 }
 
@@ -49,15 +50,22 @@ pub fn attend(
     let heads = layout.heads();
     let [b, t, _] = qkv_btw.dims();
     let HeadTransforms { norms, rope } = transforms;
-    if norms.is_none() && cache.is_none() {
-        return attention_packed(qkv_btw, heads, rope, mask, layout.scale);
+    // The fused kernels rotate whole heads.
+    let (whole, partial) = match rope {
+        Some((cos_btc, sin_btc)) if 2 * cos_btc.dims()[2] < heads.k => {
+            (None, Some((cos_btc, sin_btc)))
+        }
+        rope => (rope, None),
+    };
+    if norms.is_none() && partial.is_none() && cache.is_none() {
+        return attention_packed(qkv_btw, heads, whole, mask, layout.scale);
     }
     let (q_bthk, k_btgk, v_btgk) = match norms {
-        None => heads.split(qkv_btw, rope),
+        None => heads.split(qkv_btw, whole),
         Some((q_norm, k_norm)) => {
             let (q_bthk, k_btgk, v_btgk) = heads.split(qkv_btw, None);
             let (q_bthk, k_btgk) = (q_norm.forward_heads(q_bthk), k_norm.forward_heads(k_btgk));
-            match rope {
+            match whole {
                 None => (q_bthk, k_btgk, v_btgk),
                 Some((cos_btc, sin_btc)) => (
                     kernels::rope(q_bthk, cos_btc.clone(), sin_btc.clone()),
@@ -67,12 +75,27 @@ pub fn attend(
             }
         }
     };
+    let (q_bthk, k_btgk) = match partial {
+        None => (q_bthk, k_btgk),
+        Some((cos_btc, sin_btc)) => (
+            rotate_first(q_bthk, cos_btc.clone(), sin_btc.clone()),
+            rotate_first(k_btgk, cos_btc, sin_btc),
+        ),
+    };
     let (k_bsgk, v_bsgk) = match cache {
         None => (k_btgk, v_btgk),
         Some((layer, end)) => layer.extend(k_btgk, v_btgk, end),
     };
     let out_bthk = kernels::attention(q_bthk, k_bsgk, v_bsgk, mask, layout.scale);
     out_bthk.reshape([b, t, heads.h * heads.k])
+}
+
+/// Rotates the first elements of each head, twice as many as there are angles.
+fn rotate_first(x_bthk: Tensor<4>, cos_btc: Tensor<3>, sin_btc: Tensor<3>) -> Tensor<4> {
+    let [b, t, h, k] = x_bthk.dims();
+    let width = 2 * cos_btc.dims()[2];
+    let part = |range: std::ops::Range<usize>| x_bthk.clone().slice([0..b, 0..t, 0..h, range]);
+    Tensor::cat(vec![kernels::rope(part(0..width), cos_btc, sin_btc), part(width..k)], 3)
 }
 
 /// Cross-attention: queries `[b, t, h · k]` attend to keys and values of another sequence, side by side in

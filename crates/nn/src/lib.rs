@@ -19,6 +19,7 @@ mod lora;
 mod norm;
 mod projection;
 mod rope;
+mod routing;
 mod token_rows;
 mod weight;
 
@@ -36,5 +37,6 @@ pub use lora::{DropoutKey, LoraAdapter, LoraDropout, LoraFactor};
 pub use norm::{LayerNorm, RmsNorm};
 pub use projection::{NamedProjection, Projection, fused_linear, pin_dropout, prefixed};
 pub use rope::RopeTables;
+pub use routing::Routing;
 pub use token_rows::TokenRows;
 pub use weight::{PackedWeight, Weight, row_norms};

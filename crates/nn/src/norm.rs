@@ -13,28 +13,44 @@ pub struct RmsNorm {
     pub weight: Param<Tensor<1>>,
     #[module(skip)]
     eps: f64,
+    #[module(skip)]
+    adds_one: bool,
 }
 
 impl RmsNorm {
     /// A norm of a given weight.
     pub fn new(weight_d: Tensor<1>, eps: f64) -> Self {
-        Self { weight: Param::from_tensor(weight_d), eps }
+        Self { weight: Param::from_tensor(weight_d), eps, adds_one: false }
+    }
+
+    /// The same norm, which multiplies by 1 + weight (Gemma).
+    #[must_use]
+    pub fn adding_one(self) -> Self {
+        Self { adds_one: true, ..self }
+    }
+
+    /// The factors of the normalised values, `[d]`.
+    fn gain(&self) -> Tensor<1> {
+        let weight_d = self.weight.val();
+        if self.adds_one { weight_d.add_scalar(1.0) } else { weight_d }
     }
 
     /// The norm of `x` over its last dimension.
     pub fn forward(&self, x_btd: Tensor<3>) -> Tensor<3> {
-        kernels::rms_norm(x_btd, self.weight.val(), self.eps)
+        kernels::rms_norm(x_btd, self.gain(), self.eps)
     }
 
-    /// The norm of each head's vector: `[b, t, h, k]`, the weight `[k]`.
+    /// The norm of heads, `[b, t, h, k]`: of each head's vector if the weight is `[k]`, of all heads together if it is
+    /// `[h · k]`.
     pub fn forward_heads(&self, x_bthk: Tensor<4>) -> Tensor<4> {
         let [b, t, h, k] = x_bthk.dims();
-        self.forward(x_bthk.reshape([b, t * h, k])).reshape([b, t, h, k])
+        let width = self.weight.dims()[0];
+        self.forward(x_bthk.reshape([b, t * h * k / width, width])).reshape([b, t, h, k])
     }
 
     /// The norm of `x`, computed by the linear layers that read it.
     pub fn linear_input(&self, x_btd: Tensor<3>) -> kernels::LinearInput {
-        kernels::LinearInput::RmsNorm { x_btd, weight_d: self.weight.val(), eps: self.eps }
+        kernels::LinearInput::RmsNorm { x_btd, weight_d: self.gain(), eps: self.eps }
     }
 }
 

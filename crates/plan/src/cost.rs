@@ -26,6 +26,8 @@ fn model_bytes(n_weights: u64) -> u64 {
 pub struct Cost {
     /// Number of parameters of the model.
     pub n_parameters: u64,
+    /// Number of parameters that a token does not use: those of experts that it is not sent to.
+    pub n_idle: u64,
     /// Number of trained parameters.
     pub n_trained: u64,
     /// Number of tokens in the stage. Padding of pairs is not counted.
@@ -86,6 +88,7 @@ impl Cost {
             .with_optimizer_state(step.optimizer_state);
         Self {
             n_parameters: head.n_parameters + lora.map_or(0, |lora| lora.layout.n_added()),
+            n_idle: config.n_parameters() - config.n_active_parameters(),
             n_trained,
             n_tokens: rows.saturating_mul(length),
             flops: training_flops(config, lora, rows, length, output, n_trained),
@@ -161,6 +164,7 @@ impl Cost {
         );
         Self {
             n_parameters: n_weights,
+            n_idle: config.n_parameters() - config.n_active_parameters(),
             n_trained,
             n_tokens: n_rows.saturating_mul(length),
             flops,

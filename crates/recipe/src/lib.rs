@@ -9,14 +9,18 @@
 // Doc comments name sections of a recipe as `[reward]`; the reference page is generated from the same text.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod activation;
 mod chat_keys;
 mod checks;
 mod column_values;
 mod cross_checks;
+mod decoder_model;
+mod dense_models;
 mod depth;
 mod diagnostics;
 mod dpo;
 mod error;
+mod expert_models;
 mod input_keys;
 mod load;
 mod location;
@@ -53,6 +57,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use activation::Activation;
 pub use chat_keys::{ChatTargets, ChatTemplate, Learn, Overlong};
 pub use checks::ChecksSection;
 pub use column_values::ColumnValues;
@@ -62,7 +67,7 @@ pub use input_keys::{InputKeys, OnBadRow, Packing};
 pub use load::{Loaded, load, parse};
 pub use location::KeyLocation;
 pub use lora::{BaseDtype, LoraBias, LoraInit, LoraKeys};
-pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, Qwen3Model, StartModel};
+pub use model::{Gpt2Model, ModelSection, StartModel};
 pub use optimizer::{
     AdafactorKeys, AdamwKeys, AdjustLr, MuonAdamw, MuonKeys, Optimizer, OptimizerGroup,
     OptimizerKind,

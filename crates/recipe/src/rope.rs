@@ -18,6 +18,10 @@ pub enum RopeScaling {
     /// YaRN: low frequencies are divided by the factor, high ones are kept, and attention is
     /// sharpened slightly.
     Yarn(YarnRope),
+    /// LongRoPE: a divisor for each pair, one list for texts up to the original length and one for longer texts.
+    LongRope(LongRope),
+    /// The base grows with the length of the text beyond the model's own.
+    Dynamic(DynamicRope),
 }
 
 /// Linear scaling.
@@ -71,10 +75,36 @@ pub struct YarnRope {
     pub attention_factor: Option<f64>,
 }
 
+/// LongRoPE.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LongRope {
+    /// Divisor of each pair's frequency in texts up to the original length.
+    pub short_factor: Vec<f64>,
+    /// Divisor of each pair's frequency in longer texts.
+    pub long_factor: Vec<f64>,
+    /// Maximum sequence length before scaling.
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub original_max_position_embeddings: usize,
+    /// Multiplier of queries and keys. Default: √(1 + ln(ratio of the lengths) / ln(original length)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 100.0))]
+    pub attention_factor: Option<f64>,
+}
+
+/// Scaling by length.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DynamicRope {
+    /// Factor by which texts may be longer than the model's maximum length.
+    #[schemars(range(min = 1.0, max = 1000.0))]
+    pub factor: f64,
+}
+
 impl RopeScaling {
     pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
         match self {
-            Self::Linear(_) => {}
+            Self::Linear(_) | Self::Dynamic(_) => {}
             Self::Llama3(rope) => {
                 if rope.high_freq_factor <= rope.low_freq_factor {
                     diagnostics.value(
@@ -90,6 +120,16 @@ impl RopeScaling {
                         &format!("{path}.beta_fast"),
                         &format!("must be above `beta_slow` ({})", rope.beta_slow),
                         rope.beta_fast,
+                    );
+                }
+            }
+            Self::LongRope(rope) => {
+                let n = rope.short_factor.len();
+                if rope.long_factor.len() != n {
+                    diagnostics.value(
+                        &format!("{path}.long_factor"),
+                        &format!("must have as many numbers as `short_factor` ({n})"),
+                        rope.long_factor.len(),
                     );
                 }
             }

@@ -111,13 +111,29 @@ pub(crate) fn known_keys(path: &str, tables: &[&Table]) -> String {
     format!("{subject} {}", names.join(", "))
 }
 
+/// Number of values of one key that a hint lists.
+const LISTED: usize = 3;
+
 /// Ways to choose one of several tables.
 pub(crate) fn markers(variants: &[Variant]) -> String {
-    let written = variants.iter().map(|variant| match &variant.marker {
-        Marker::Tag { key, value } => format!("`{key} = \"{value}\"`"),
-        Marker::Key(key) => format!("`{key} = …`"),
-    });
-    format!("use {}", written.collect::<Vec<_>>().join(" or "))
+    let is_tag = |variant: &&Variant| matches!(variant.marker, Marker::Tag { .. });
+    let n_unlisted = variants.iter().filter(is_tag).count().saturating_sub(LISTED);
+    let mut n_tags = 0;
+    let mut written = Vec::new();
+    for variant in variants {
+        match &variant.marker {
+            Marker::Tag { key, value } => {
+                n_tags += 1;
+                if n_tags <= LISTED {
+                    written.push(format!("`{key} = \"{value}\"`"));
+                } else if n_tags == LISTED + 1 {
+                    written.push(format!("{n_unlisted} other values of `{key}`"));
+                }
+            }
+            Marker::Key(key) => written.push(format!("`{key} = …`")),
+        }
+    }
+    format!("use {}", written.join(" or "))
 }
 
 /// First sentence of a doc comment, without its full stop.

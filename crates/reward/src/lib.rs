@@ -5,13 +5,11 @@
 
 mod objective;
 
-use std::collections::BTreeMap;
-
 use model::ScalarModel;
 use recipe::RewardSection;
 use train::{
-    Context, FirstLoss, Outcome, StageState, StepPlace, StepReport, WeightSource, apply_update,
-    finish_stage, start_or_resume_with, write_checkpoint,
+    Context, FirstLoss, Outcome, StageState, StepPlace, WeightSource, apply_update, finish_stage,
+    start_or_resume_with, write_checkpoint,
 };
 
 pub use evaluate::{Error, Result};
@@ -42,14 +40,15 @@ pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
         let mut metrics = evaluate::PairMetrics::default();
         for (idx, micro) in batch.micro_batches_of(replicas.share(), 2, 2 * stage.micro_batch) {
             dropout.draw(step, idx);
-            let (scores_b, aux_loss) =
-                evaluate::text_scores_and_aux_loss(&model, &micro.trimmed(), device);
+            let (scores_b, auxiliary) =
+                evaluate::text_scores_and_auxiliary(&model, &micro.trimmed(), device);
+            sums.expert_load.add(&auxiliary.expert_load);
             for pair in scores_b.to_data().iter::<f64>().collect::<Vec<_>>().chunks_exact(2) {
                 metrics.add(pair[0], pair[1]);
             }
             let loss = objective.loss(scores_b, &micro.margins);
             let n_pairs = loss.count;
-            let loss = loss.with_aux_loss(aux_loss, n_pairs);
+            let loss = loss.with_aux_loss(auxiliary.loss, n_pairs);
             sums.loss += loss.value();
             sums.gradients.accumulate(&model, || loss.sum.backward());
         }
@@ -60,8 +59,8 @@ pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
         (model, report) = apply_update(model, &mut learner, sums, lr)?;
         let tokens = batch.lengths().into_iter().sum::<usize>() as u64;
         let extra = [("accuracy", metrics.accuracy()), ("margin", metrics.margin())];
-        let extra: BTreeMap<_, _> = extra.map(|(name, value)| (name.to_owned(), value)).into();
-        run.log_step(StepReport { tokens, extra, ..report })?;
+        let extra = extra.map(|(name, value)| (name.to_owned(), value));
+        run.log_step(report.with(tokens, extra))?;
 
         if run.eval_due() {
             run.log_eval(evaluate::validation_pairs(stage, &model, run.step(), device)?)?;

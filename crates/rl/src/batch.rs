@@ -58,13 +58,13 @@ impl EpisodeBatch {
         let device = self.tokens.ids_bt.device();
         let targets = TensorData::new(self.targets.clone(), [self.targets.len()]);
         let targets_n = Tensor::<1, Int>::from_data(targets, &device);
-        let mut weight_vd = model.head_weight();
-        let [v, d] = weight_vd.dims();
+        let mut head = model.head();
+        let [v, d] = head.weight_vd.dims();
         if let Some(n_ids) = sampling.vocab_size.filter(|n_ids| *n_ids < v) {
-            weight_vd = weight_vd.slice([0..n_ids, 0..d]);
+            head.weight_vd = head.weight_vd.slice([0..n_ids, 0..d]);
         }
         let temperature = conventions.temperature(sampling.temperature);
-        (kernels::linear_logprobs(hidden_nd, weight_vd, targets_n, temperature), output.aux_loss)
+        (kernels::linear_logprobs(hidden_nd, head, targets_n, temperature), output.aux_loss)
     }
 
     /// The expected return at each position by the value model: `[n]`, in the order of episodes. Last, the model's own

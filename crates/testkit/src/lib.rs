@@ -9,7 +9,7 @@ mod tiny;
 
 pub use compare::{Difference, Tolerance, assert_close, difference};
 pub use golden::{Golden, golden_dir};
-pub use tiny::{ByteIds, tiny_gpt2, tiny_llama};
+pub use tiny::{ByteIds, tiny_decoders, tiny_gpt2, tiny_llama};
 
 use burn::tensor::{Device, Tensor, TensorData};
 

@@ -135,7 +135,7 @@ impl Checks {
         if lr <= 0.0 || updates.n_updates < UPDATES_TO_MOVE {
             return Ok(());
         }
-        let problem = updates.find_problem(model, self.on);
+        let problem = updates.find_problem(model, &self.names, self.on);
         let (idx, problem) = match problem {
             None => {
                 self.updates = None;
@@ -167,7 +167,14 @@ enum Problem {
 
 impl FirstUpdates {
     /// The first parameter in module order that fails a check.
-    fn find_problem<M: Module>(&self, model: &M, on: ChecksSection) -> Option<(usize, Problem)> {
+    ///
+    /// An expert of a mixture may have had no token, so it may be without a gradient, and unmoved.
+    fn find_problem<M: Module>(
+        &self,
+        model: &M,
+        names: &ParameterNames,
+        on: ChecksSection,
+    ) -> Option<(usize, Problem)> {
         let now = fingerprints(model);
         let mut sizes: Option<Vec<f32>> = None;
         let rows = self.before.iter().zip(&now).zip(&self.had_gradient).enumerate();
@@ -180,6 +187,9 @@ impl FirstUpdates {
                 continue;
             }
             if !had_gradient {
+                if arch::is_expert_parameter(names.get(idx)) {
+                    continue;
+                }
                 return Some((idx, Problem::NoGradient));
             }
             if moved {

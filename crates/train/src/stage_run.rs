@@ -513,3 +513,13 @@ pub struct StepReport {
     /// Metrics of the algorithm.
     pub extra: BTreeMap<String, f64>,
 }
+
+impl StepReport {
+    /// The same report with the step's number of tokens and further metrics of the algorithm.
+    #[must_use]
+    pub fn with(self, tokens: u64, metrics: impl IntoIterator<Item = (String, f64)>) -> Self {
+        let mut extra = self.extra;
+        extra.extend(metrics);
+        Self { tokens, extra, ..self }
+    }
+}

@@ -4,6 +4,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
+use model::ExpertLoad;
 
 use crate::parameters::fingerprints;
 use crate::stage_run::StepReport;
@@ -38,7 +39,8 @@ impl<'a> Learner<'a> {
     /// Errors: `n_terms` is 0 and the check `targets` is on.
     pub fn begin_step<'s>(&self, n_terms: u64, place: StepPlace<'s>) -> Result<StepSums<'s>> {
         self.checks.targets(n_terms, place)?;
-        Ok(StepSums { gradients: Gradients::new(&self.names), loss: 0.0, n_terms, place })
+        let (gradients, expert_load) = (Gradients::new(&self.names), ExpertLoad::default());
+        Ok(StepSums { gradients, loss: 0.0, expert_load, n_terms, place })
     }
 }
 
@@ -50,6 +52,8 @@ pub struct StepSums<'s> {
     pub gradients: Gradients,
     /// The summed loss.
     pub loss: f64,
+    /// Tokens of each expert in this replica's share; metrics have those of the leader.
+    pub expert_load: ExpertLoad,
     /// Terms of the mean, in the whole step.
     n_terms: u64,
     place: StepPlace<'s>,
@@ -66,7 +70,7 @@ pub fn apply_update<M: Module>(
     lr: f64,
 ) -> Result<(M, StepReport)> {
     let Learner { optimizer, checks, replicas, device, .. } = learner;
-    let StepSums { mut gradients, loss, n_terms, place } = sums;
+    let StepSums { mut gradients, loss, expert_load, n_terms, place } = sums;
     let loss = replicas.sum(loss)? / n_terms as f64;
     checks.loss(loss, place)?;
     gradients.all_reduce(*replicas, device)?;
@@ -76,7 +80,8 @@ pub fn apply_update<M: Module>(
     let model = optimizer.step(model, gradients, norm, lr);
     checks.updated(&model, lr, place)?;
     compare_replicas(*replicas, &model, place.step)?;
-    let report = StepReport { loss, grad_norm: norm.value(), lr, ..StepReport::default() };
+    let (grad_norm, extra) = (norm.value(), expert_load.metrics());
+    let report = StepReport { loss, grad_norm, lr, extra, ..StepReport::default() };
     Ok((model, report))
 }
 

@@ -3,10 +3,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::{FamilyEntry, ModelConfig};
 use crate::config_reader::ConfigReader;
 use crate::cost::{ActivationCount, KernelPath};
 use crate::error::Result;
-use crate::family_config::{FamilyConfig, FamilyNames};
+use crate::family_config::FamilyConfig;
 use crate::limits;
 use crate::params::{AxisOrder, LinearShape, ParamSpec, ParamTable};
 use crate::sizes::Sizes;
@@ -59,7 +60,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Some(Self::GeluTanh),
             "gelu" | "gelu_python" => Some(Self::GeluExact),
@@ -69,13 +70,21 @@ impl Activation {
         }
     }
 
-    /// The name in config.json.
+    /// The name in config.json of GPT-2.
     pub fn name(self) -> &'static str {
         match self {
             Self::GeluTanh => "gelu_new",
             Self::GeluExact => "gelu",
             Self::Relu => "relu",
             Self::Silu => "silu",
+        }
+    }
+
+    /// The name in config.json of decoders with rotary positions.
+    pub fn name_in_decoders(self) -> &'static str {
+        match self {
+            Self::GeluTanh => "gelu_pytorch_tanh",
+            Self::GeluExact | Self::Relu | Self::Silu => self.name(),
         }
     }
 }
@@ -100,6 +109,48 @@ fn read_activation(reader: &mut ConfigReader) -> Result<Activation> {
 }
 
 impl Gpt2Config {
+    fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<Self> {
+        let n_embd = reader.size_with_alias("n_embd", "hidden_size", 1..=limits::WIDTH / 4)?;
+        let n_head = reader.size_with_alias("n_head", "num_attention_heads", 1..=limits::HEADS)?;
+        if !n_embd.is_multiple_of(n_head) {
+            let message =
+                format!("`n_embd` must be a multiple of `n_head`: `{n_embd}` and `{n_head}`");
+            return Err(reader.inconsistent(message, None));
+        }
+        let n_inner = reader.size_or_none("n_inner", 1..=limits::WIDTH)?;
+        let initializer_range = reader.float_or_none("initializer_range", 1e-6..=1.0)?;
+        let config = Self {
+            vocab_size,
+            n_embd,
+            n_layer: reader.size_with_alias("n_layer", "num_hidden_layers", 1..=limits::LAYERS)?,
+            n_head,
+            n_positions: read_positions(reader)?,
+            n_inner: n_inner.unwrap_or(4 * n_embd),
+            activation_function: read_activation(reader)?,
+            layer_norm_epsilon: reader.float("layer_norm_epsilon", 0.0..=1.0)?,
+            scale_attn_weights: reader.flag("scale_attn_weights", true)?,
+            scale_attn_by_inverse_layer_idx: reader
+                .flag("scale_attn_by_inverse_layer_idx", false)?,
+            reorder_and_upcast_attn: reader.flag("reorder_and_upcast_attn", false)?,
+            tie_word_embeddings: reader.flag("tie_word_embeddings", true)?,
+            bias: reader.flag("bias", true)?,
+            initializer_range: initializer_range.unwrap_or(0.02),
+        };
+        reader.training_dropout(&["attn_pdrop", "embd_pdrop", "resid_pdrop"])?;
+        reader.ignore(&[
+            // The multiple-choice head.
+            "summary_activation",
+            "summary_first_dropout",
+            "summary_proj_to_labels",
+            "summary_type",
+            "summary_use_proj",
+            // The original GPT's tokenizer.
+            "n_special",
+            "predict_special_tokens",
+        ]);
+        Ok(config)
+    }
+
     /// Factor of attention scores in this block (from 0).
     pub fn attention_scale(&self, layer_idx: usize) -> f64 {
         let head_dim = (self.n_embd / self.n_head) as f64;
@@ -144,57 +195,16 @@ impl Gpt2Config {
     }
 }
 
+pub(super) const FAMILY: FamilyEntry = FamilyEntry {
+    model_type: "gpt2",
+    causal_lm: &["GPT2LMHeadModel"],
+    sequence_classifier: &["GPT2ForSequenceClassification"],
+    read: |reader, vocab_size| Gpt2Config::read(reader, vocab_size).map(ModelConfig::Gpt2),
+    write: |_, _| (),
+    rereads_longrope: false,
+};
+
 impl FamilyConfig for Gpt2Config {
-    fn names() -> FamilyNames {
-        FamilyNames {
-            model_type: "gpt2",
-            causal_lm: &["GPT2LMHeadModel"],
-            sequence_classifier: &["GPT2ForSequenceClassification"],
-        }
-    }
-
-    fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<Self> {
-        let n_embd = reader.size_with_alias("n_embd", "hidden_size", 1..=limits::WIDTH / 4)?;
-        let n_head = reader.size_with_alias("n_head", "num_attention_heads", 1..=limits::HEADS)?;
-        if !n_embd.is_multiple_of(n_head) {
-            let message =
-                format!("`n_embd` must be a multiple of `n_head`: `{n_embd}` and `{n_head}`");
-            return Err(reader.inconsistent(message, None));
-        }
-        let n_inner = reader.size_or_none("n_inner", 1..=limits::WIDTH)?;
-        let initializer_range = reader.float_or_none("initializer_range", 1e-6..=1.0)?;
-        let config = Self {
-            vocab_size,
-            n_embd,
-            n_layer: reader.size_with_alias("n_layer", "num_hidden_layers", 1..=limits::LAYERS)?,
-            n_head,
-            n_positions: read_positions(reader)?,
-            n_inner: n_inner.unwrap_or(4 * n_embd),
-            activation_function: read_activation(reader)?,
-            layer_norm_epsilon: reader.float("layer_norm_epsilon", 0.0..=1.0)?,
-            scale_attn_weights: reader.flag("scale_attn_weights", true)?,
-            scale_attn_by_inverse_layer_idx: reader
-                .flag("scale_attn_by_inverse_layer_idx", false)?,
-            reorder_and_upcast_attn: reader.flag("reorder_and_upcast_attn", false)?,
-            tie_word_embeddings: reader.flag("tie_word_embeddings", true)?,
-            bias: reader.flag("bias", true)?,
-            initializer_range: initializer_range.unwrap_or(0.02),
-        };
-        reader.training_dropout(&["attn_pdrop", "embd_pdrop", "resid_pdrop"])?;
-        reader.ignore(&[
-            // The multiple-choice head.
-            "summary_activation",
-            "summary_first_dropout",
-            "summary_proj_to_labels",
-            "summary_type",
-            "summary_use_proj",
-            // The original GPT's tokenizer.
-            "n_special",
-            "predict_special_tokens",
-        ]);
-        Ok(config)
-    }
-
     fn sizes(&self) -> Sizes {
         Sizes {
             vocab_size: self.vocab_size,

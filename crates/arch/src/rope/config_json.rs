@@ -7,22 +7,29 @@ use crate::config_reader::ConfigReader;
 use crate::error::Result;
 use crate::limits;
 
+/// How families differ in the keys of RoPE.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RopeKeys {
+    /// The base in files that do not state it. Without a default, such a file is refused.
+    pub(crate) default_theta: Option<f64>,
+    /// Whether the family can rotate a part of each head.
+    pub(crate) has_partial: bool,
+}
+
 impl RopeParameters {
     /// Reads `rope_parameters`, or `rope_theta` and `rope_scaling`. If both are present they must agree.
-    /// `default_theta` is the base in files without either.
     pub(crate) fn read(
         reader: &mut ConfigReader,
-        default_theta: Option<f64>,
+        keys: RopeKeys,
         max_position_embeddings: usize,
     ) -> Result<Self> {
         let outer_original = reader.size_or_none(ORIGINAL, 1..=limits::POSITIONS)?;
         let outer_theta = reader.float_or_none("rope_theta", THETA)?;
-        reader.require("partial_rotary_factor", |v| v.as_f64() == Some(1.0), WHOLE_HEAD)?;
+        let outer_partial = read_partial(reader, keys)?;
         reader.require("rope_interleaved", |v| v.as_bool() == Some(false), HALF_SPLIT)?;
-        let original =
-            OriginalContext { top_level: outer_original, model: max_position_embeddings };
-        let today = read_section(reader, "rope_parameters", "rope_parameters.", original)?;
-        let older = read_section(reader, "rope_scaling", "rope_scaling.", original)?;
+        let context = Context { keys, top_level_original: outer_original, max_position_embeddings };
+        let today = read_section(reader, "rope_parameters", "rope_parameters.", context)?;
+        let older = read_section(reader, "rope_scaling", "rope_scaling.", context)?;
         if let (Some(a), Some(b)) = (&today, &older)
             && a.scaling != b.scaling
         {
@@ -37,24 +44,66 @@ impl RopeParameters {
             let message = format!("`rope_theta` is given twice: `{outer}` and `{inner}`");
             return Err(reader.inconsistent(message, Some("keep the one in `rope_parameters`")));
         }
-        let rope_theta = match (inner_theta.or(outer_theta), default_theta) {
+        let rope_theta = match (inner_theta.or(outer_theta), keys.default_theta) {
             (Some(theta), _) => theta,
             (None, Some(theta)) => {
-                reader.note(format!("rope_theta is absent and set to {theta}, the constant of transformers before 4.33"));
+                reader.note(format!(
+                    "rope_theta is absent and set to {theta}, the constant of transformers before 4.33"
+                ));
                 theta
             }
             (None, None) => return Err(reader.missing("rope_theta", Some(NO_THETA))),
         };
+        let inner_partial = found.as_ref().and_then(|section| section.partial);
+        let partial_rotary_factor = inner_partial.or(outer_partial).unwrap_or(1.0);
         let scaling = found.map_or(RopeScaling::Default, |section| section.scaling);
-        Ok(Self { rope_theta, scaling })
+        Ok(Self { rope_theta, partial_rotary_factor, scaling })
+    }
+
+    /// Reads the two entries of `rope_parameters` in files that have one for each type of layer: full attention, sliding
+    /// attention. `None` in files without them.
+    pub(crate) fn read_by_layer_type(
+        reader: &mut ConfigReader,
+        max_position_embeddings: usize,
+    ) -> Result<Option<[Self; 2]>> {
+        let has_types = reader
+            .value("rope_parameters")
+            .is_some_and(|value| value.get("full_attention").is_some_and(Value::is_object));
+        if !has_types {
+            return Ok(None);
+        }
+        let Some(mut types) = reader.section("rope_parameters", "rope_parameters.")? else {
+            return Ok(None);
+        };
+        let context = Context {
+            keys: RopeKeys::default(),
+            top_level_original: None,
+            max_position_embeddings,
+        };
+        let mut of_type = |key: &str, scope: &'static str| {
+            let Some(section) = read_section(&mut types, key, scope, context)? else {
+                return Err(types.missing(key, Some("one entry for each type of layer")));
+            };
+            let Some(rope_theta) = section.theta else {
+                return Err(types.missing(&format!("{key}.rope_theta"), Some(NO_THETA)));
+            };
+            Ok(Self { rope_theta, partial_rotary_factor: 1.0, scaling: section.scaling })
+        };
+        let full = of_type("full_attention", "rope_parameters.full_attention.")?;
+        let sliding = of_type("sliding_attention", "rope_parameters.sliding_attention.")?;
+        types.finish_section(reader);
+        Ok(Some([full, sliding]))
     }
 
     /// The value of `rope_parameters`.
-    pub(crate) fn to_json(self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let mut map = Map::new();
         let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
         put("rope_theta", json!(self.rope_theta));
-        match self.scaling {
+        if self.partial_rotary_factor < 1.0 {
+            put("partial_rotary_factor", json!(self.partial_rotary_factor));
+        }
+        match &self.scaling {
             RopeScaling::Default => _ = put("rope_type", json!("default")),
             RopeScaling::Linear { factor } => {
                 put("rope_type", json!("linear"));
@@ -99,6 +148,28 @@ impl RopeParameters {
                     }
                 }
             }
+            RopeScaling::LongRope {
+                short_factor,
+                long_factor,
+                original_max_position_embeddings,
+                factor,
+                max_position_embeddings: _,
+                attention_factor,
+            } => {
+                put("rope_type", json!("longrope"));
+                put("short_factor", json!(short_factor));
+                put("long_factor", json!(long_factor));
+                put("original_max_position_embeddings", json!(original_max_position_embeddings));
+                for (key, value) in [("factor", factor), ("attention_factor", attention_factor)] {
+                    if let Some(value) = value {
+                        put(key, json!(value));
+                    }
+                }
+            }
+            RopeScaling::Dynamic { factor, max_position_embeddings: _ } => {
+                put("rope_type", json!("dynamic"));
+                put("factor", json!(factor));
+            }
         }
         Value::Object(map)
     }
@@ -110,33 +181,45 @@ const WHOLE_HEAD: &str = "only rotation of the whole head is supported (1.0)";
 const HALF_SPLIT: &str = "only the half-split layout is supported (false)";
 const NO_THETA: &str =
     "the base of RoPE has no default; the first Llama models use `\"rope_theta\": 10000.0`";
-const TYPES: &str = "supported rope types: default, linear, llama3, yarn";
+const TYPES: &str = "supported rope types: default, linear, llama3, yarn, longrope, dynamic";
 
 const ORIGINAL: &str = "original_max_position_embeddings";
+const PARTIAL: &str = "partial_rotary_factor";
 
-/// Candidates for the context length before scaling, if the scaling itself does not state it.
+/// What a section of RoPE depends on outside itself.
 #[derive(Debug, Clone, Copy)]
-struct OriginalContext {
-    /// The key of that name at the top level of some files.
-    top_level: Option<usize>,
-    /// The context length of the model.
-    model: usize,
+struct Context {
+    keys: RopeKeys,
+    /// `original_max_position_embeddings` at the top level, where some files have it.
+    top_level_original: Option<usize>,
+    /// Context length of the model.
+    max_position_embeddings: usize,
 }
 
 struct Section {
     theta: Option<f64>,
+    partial: Option<f64>,
     scaling: RopeScaling,
+}
+
+/// The share of a head that is rotated; anything but 1 is refused where the family rotates whole heads.
+fn read_partial(reader: &mut ConfigReader, keys: RopeKeys) -> Result<Option<f64>> {
+    if keys.has_partial {
+        return reader.float_or_none(PARTIAL, 0.01..=1.0);
+    }
+    reader.require(PARTIAL, |v| v.as_f64() == Some(1.0), WHOLE_HEAD)?;
+    Ok(None)
 }
 
 fn read_section(
     outer: &mut ConfigReader,
     key: &str,
     scope: &'static str,
-    original: OriginalContext,
+    context: Context,
 ) -> Result<Option<Section>> {
     let Some(mut reader) = outer.section(key, scope)? else { return Ok(None) };
     let theta = reader.float_or_none("rope_theta", THETA)?;
-    reader.require("partial_rotary_factor", |v| v.as_f64() == Some(1.0), WHOLE_HEAD)?;
+    let partial = read_partial(&mut reader, context.keys)?;
     let today = reader.text("rope_type")?;
     let older = reader.text("type")?;
     if let (Some(a), Some(b)) = (today, older)
@@ -154,8 +237,18 @@ fn read_section(
             reader.value(ORIGINAL);
             RopeScaling::Linear { factor: reader.float("factor", FACTOR)? }
         }
-        Some("llama3") => read_llama3(&mut reader, original)?,
-        Some("yarn") => read_yarn(&mut reader, original)?,
+        Some("llama3") => read_llama3(&mut reader, context)?,
+        Some("yarn") => read_yarn(&mut reader, context)?,
+        // The name in the first files of Phi-3.
+        Some("longrope" | "su") => read_longrope(&mut reader, context)?,
+        Some("dynamic") => {
+            reader.value(ORIGINAL);
+            let max_position_embeddings = context.max_position_embeddings;
+            RopeScaling::Dynamic {
+                factor: reader.float("factor", FACTOR)?,
+                max_position_embeddings,
+            }
+        }
         Some(other) => {
             return Err(reader.unsupported("rope_type", &json!(other), TYPES));
         }
@@ -164,10 +257,30 @@ fn read_section(
         None => return Err(reader.missing("rope_type", Some(TYPES))),
     };
     reader.finish_section(outer);
-    Ok(Some(Section { theta, scaling }))
+    Ok(Some(Section { theta, partial, scaling }))
 }
 
-fn read_llama3(reader: &mut ConfigReader, original: OriginalContext) -> Result<RopeScaling> {
+fn read_longrope(reader: &mut ConfigReader, context: Context) -> Result<RopeScaling> {
+    let short_factor = reader.floats("short_factor", 1e-6..=1e6)?;
+    let long_factor = reader.floats("long_factor", 1e-6..=1e6)?;
+    if short_factor.len() != long_factor.len() {
+        let (short, long) = (short_factor.len(), long_factor.len());
+        let message = format!(
+            "`short_factor` and `long_factor` must have the same length: `{short}` and `{long}`"
+        );
+        return Err(reader.inconsistent(message, Some("one divisor for each rotated pair")));
+    }
+    Ok(RopeScaling::LongRope {
+        short_factor,
+        long_factor,
+        original_max_position_embeddings: read_original(reader, context)?,
+        factor: reader.float_or_none("factor", FACTOR)?,
+        max_position_embeddings: context.max_position_embeddings,
+        attention_factor: reader.float_or_none("attention_factor", 1e-6..=1e6)?,
+    })
+}
+
+fn read_llama3(reader: &mut ConfigReader, context: Context) -> Result<RopeScaling> {
     let low_freq_factor = reader.float("low_freq_factor", 1e-6..=1e6)?;
     let high_freq_factor = reader.float("high_freq_factor", 1e-6..=1e6)?;
     if high_freq_factor <= low_freq_factor {
@@ -180,11 +293,11 @@ fn read_llama3(reader: &mut ConfigReader, original: OriginalContext) -> Result<R
         factor: reader.float("factor", FACTOR)?,
         low_freq_factor,
         high_freq_factor,
-        original_max_position_embeddings: read_original(reader, original)?,
+        original_max_position_embeddings: read_original(reader, context)?,
     })
 }
 
-fn read_yarn(reader: &mut ConfigReader, original: OriginalContext) -> Result<RopeScaling> {
+fn read_yarn(reader: &mut ConfigReader, context: Context) -> Result<RopeScaling> {
     let beta_fast = reader.float_or_none("beta_fast", 1e-6..=1e6)?.unwrap_or(32.0);
     let beta_slow = reader.float_or_none("beta_slow", 1e-6..=1e6)?.unwrap_or(1.0);
     if beta_fast < beta_slow {
@@ -194,7 +307,7 @@ fn read_yarn(reader: &mut ConfigReader, original: OriginalContext) -> Result<Rop
     }
     Ok(RopeScaling::Yarn {
         factor: reader.float("factor", FACTOR)?,
-        original_max_position_embeddings: read_original(reader, original)?,
+        original_max_position_embeddings: read_original(reader, context)?,
         attention_factor: reader.float_or_none("attention_factor", 1e-6..=1e6)?,
         beta_fast,
         beta_slow,
@@ -204,13 +317,13 @@ fn read_yarn(reader: &mut ConfigReader, original: OriginalContext) -> Result<Rop
     })
 }
 
-fn read_original(reader: &mut ConfigReader, original: OriginalContext) -> Result<usize> {
+fn read_original(reader: &mut ConfigReader, context: Context) -> Result<usize> {
     let inner = reader.size_or_none(ORIGINAL, 1..=limits::POSITIONS)?;
-    match (inner, original.top_level) {
+    match (inner, context.top_level_original) {
         (Some(inner), Some(outer)) if inner != outer => {
             let message = format!("`{ORIGINAL}` is given twice: `{outer}` and `{inner}`");
             Err(reader.inconsistent(message, Some("keep the one next to `rope_type`")))
         }
-        (inner, outer) => Ok(inner.or(outer).unwrap_or(original.model)),
+        (inner, outer) => Ok(inner.or(outer).unwrap_or(context.max_position_embeddings)),
     }
 }

@@ -46,6 +46,38 @@ fn all_parameters_of_a_dense_model_are_active() {
     }
 }
 
+/// A token of a mixture of experts uses a share of the experts, the router and all else.
+#[test]
+fn a_token_uses_a_few_of_many_experts() {
+    let of = |text, n_experts: u64, n_used: u64, inner: u64, n_sparse: u64| {
+        let config = read(text);
+        let idle = n_sparse * (n_experts - n_used) * 3 * 64 * inner;
+        assert_eq!(config.n_parameters() - config.n_active_parameters(), idle);
+        let flops = config.forward_flops(1, 1, HeadOutput::Scores);
+        let head_dim = config.head_dim() as u64;
+        let attention = 64 * head_dim * (4 + 2 + 2) + 64 * head_dim * 4;
+        let router = 64 * n_experts;
+        let sparse = n_used * 3 * 64 * inner + router;
+        let dense = (2 - n_sparse) * 3 * 64 * 112;
+        let weights = 2 * attention + n_sparse * sparse + dense;
+        assert_eq!(flops, (2 * weights + 2 * 4 * 4 * head_dim) as f64);
+    };
+    of(config!("mixtral.json"), 4, 2, 48, 2);
+    of(config!("qwen3_moe.json"), 6, 2, 32, 2);
+    of(config!("qwen3_moe-mixed.json"), 6, 3, 32, 1);
+}
+
+#[test]
+fn windows_bound_the_cache_and_the_attended_pairs() {
+    let gemma2 = read(config!("gemma2.json"));
+    assert_eq!(gemma2.kv_cache_elements(100), 2 * (2 * 24) * (8 + 100));
+    let full = gemma2.forward_flops(1, 8, HeadOutput::Scores);
+    let longer = gemma2.forward_flops(1, 9, HeadOutput::Scores);
+    // The ninth token: 8 pairs in the windowed block, 9 in the other.
+    let weights = full - 4.0 * (4 * 24) as f64 * 36.0 * 2.0;
+    assert_eq!(longer - full, weights / 8.0 + 4.0 * (4 * 24) as f64 * 17.0);
+}
+
 #[test]
 fn the_cache_has_keys_and_values_of_every_layer() {
     let llama = read(config!("llama.json"));

@@ -92,7 +92,7 @@ fn use_all(info: &ModelInfo) {
     assert!(config.training_memory(shape, crate::costs::FUSED).peak(2) > 0);
     assert!(config.training_flops(1 << 40, 1 << 50, HeadOutput::Scores).is_finite());
     assert!(config.n_parameters() > 0);
-    if let arch::ModelConfig::Llama(llama) = config {
+    if let Some(llama) = config.decoder() {
         let table = llama.rope_table(3);
         assert!(table.cos.iter().chain(&table.sin).all(|value| value.is_finite()));
     }

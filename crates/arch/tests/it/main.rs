@@ -12,7 +12,7 @@ mod rope;
 
 use std::path::Path;
 
-use arch::{ModelConfig, ModelInfo};
+use arch::{DecoderConfig, ModelConfig, ModelInfo};
 use serde_json::Value;
 
 /// The text of a file in `tests/it/configs`. They are those of the reference vectors.
@@ -33,6 +33,13 @@ pub(crate) fn describe(text: &str) -> ModelInfo {
 
 pub(crate) fn read(text: &str) -> ModelConfig {
     describe(text).config
+}
+
+pub(crate) fn decoder(text: &str) -> DecoderConfig {
+    match read(text) {
+        ModelConfig::Decoder(config) => config,
+        ModelConfig::Gpt2(_) => panic!("not a decoder with rotary positions"),
+    }
 }
 
 /// `text` with the keys of `patch` set; a null patch value removes the key.

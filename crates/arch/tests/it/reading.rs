@@ -2,18 +2,38 @@
 
 use std::path::Path;
 
-use arch::{Activation, Architecture, Dtype, ModelConfig, ModelInfo, RopeScaling, TokenIds};
+use arch::{
+    Activation, Architecture, Dtype, ModelConfig, ModelInfo, RopeParameters, RopeScaling, TokenIds,
+};
 use serde_json::{Value, json};
 
-use crate::{config, describe, json as parse, patched, read};
+use crate::{config, decoder, describe, json as parse, patched, read};
 
-const GOLDEN: [(&str, Option<&str>); 6] = [
+pub(crate) const GOLDEN: [(&str, Option<&str>); 24] = [
     (config!("llama.json"), Some(config!("llama.legacy.json"))),
     (config!("llama-tied-rope3.json"), Some(config!("llama-tied-rope3.legacy.json"))),
     (config!("llama-bias-headdim.json"), Some(config!("llama-bias-headdim.legacy.json"))),
     (config!("llama-mlp-bias.json"), Some(config!("llama-mlp-bias.legacy.json"))),
     (config!("gpt2.json"), None),
     (config!("qwen3.json"), Some(config!("qwen3.legacy.json"))),
+    (config!("mistral-window.json"), Some(config!("mistral-window.legacy.json"))),
+    (config!("qwen2.json"), Some(config!("qwen2.legacy.json"))),
+    (config!("qwen2-window.json"), Some(config!("qwen2-window.legacy.json"))),
+    (config!("gemma2.json"), Some(config!("gemma2.legacy.json"))),
+    (config!("gemma3.json"), Some(config!("gemma3.legacy.json"))),
+    (config!("gemma3-linear.json"), Some(config!("gemma3-linear.legacy.json"))),
+    (config!("phi3.json"), Some(config!("phi3.legacy.json"))),
+    (config!("phi3-longrope.json"), Some(config!("phi3-longrope.legacy.json"))),
+    (config!("olmo2.json"), Some(config!("olmo2.legacy.json"))),
+    (config!("olmo3.json"), Some(config!("olmo3.legacy.json"))),
+    (config!("smollm3.json"), Some(config!("smollm3.legacy.json"))),
+    (config!("granite.json"), Some(config!("granite.legacy.json"))),
+    (config!("mixtral.json"), Some(config!("mixtral.legacy.json"))),
+    (config!("qwen2_moe.json"), Some(config!("qwen2_moe.legacy.json"))),
+    (config!("qwen3_moe.json"), Some(config!("qwen3_moe.legacy.json"))),
+    (config!("qwen3_moe-mixed.json"), Some(config!("qwen3_moe-mixed.legacy.json"))),
+    (config!("llama-longrope.json"), Some(config!("llama-longrope.legacy.json"))),
+    (config!("llama-dynamic.json"), Some(config!("llama-dynamic.legacy.json"))),
 ];
 
 #[test]
@@ -27,28 +47,68 @@ fn both_versions_of_a_config_are_the_same_model() {
 
 #[test]
 fn keys_are_read() {
-    let ModelConfig::Llama(llama) = read(config!("llama-bias-headdim.json")) else {
-        panic!("the family is llama")
-    };
+    let llama = decoder(config!("llama-bias-headdim.json"));
     assert_eq!(llama.head_dim, 24);
     assert_eq!(llama.num_key_value_heads, 2);
     assert_eq!(llama.rms_norm_eps, 1e-5);
-    assert!(llama.attention_bias && !llama.mlp_bias && !llama.tie_word_embeddings);
-    let ModelConfig::Llama(llama) = read(config!("llama-tied-rope3.json")) else {
-        panic!("the family is llama")
-    };
+    assert!(llama.qkv_bias && llama.o_bias && !llama.mlp_bias && !llama.tie_word_embeddings);
+    let llama = decoder(config!("llama-tied-rope3.json"));
     assert!(llama.tie_word_embeddings);
-    assert_eq!(llama.rope_parameters.rope_theta, 500_000.0);
+    assert_eq!(llama.rope_parameters().rope_theta, 500_000.0);
     let expected = RopeScaling::Llama3 {
         factor: 8.0,
         low_freq_factor: 1.0,
         high_freq_factor: 4.0,
         original_max_position_embeddings: 32,
     };
-    assert_eq!(llama.rope_parameters.scaling, expected);
+    assert_eq!(llama.rope_parameters().scaling, expected);
     let ModelConfig::Gpt2(gpt2) = read(config!("gpt2.json")) else { panic!("the family is gpt2") };
     assert_eq!((gpt2.n_inner, gpt2.activation_function), (256, Activation::GeluTanh));
     assert!(gpt2.bias && gpt2.tie_word_embeddings);
+}
+
+/// What the reference vectors of each family are there to show.
+#[test]
+fn keys_of_decoders_are_read() {
+    let windows = |text| -> Vec<Option<usize>> {
+        decoder(text).layers.iter().map(|layer| layer.window).collect()
+    };
+    assert_eq!(windows(config!("mistral-window.json")), [Some(5), Some(5)]);
+    assert_eq!(windows(config!("qwen2-window.json")), [None, Some(5)]);
+    assert_eq!(windows(config!("gemma2.legacy.json")), [Some(8), None]);
+    let gemma2 = decoder(config!("gemma2.json"));
+    assert_eq!(gemma2.score_scale(), 20f64.powf(-0.5));
+    assert_eq!(gemma2.embedding_multiplier, 8.0);
+    assert_eq!(
+        (gemma2.attn_logit_softcapping, gemma2.final_logit_softcapping),
+        (Some(50.0), Some(30.0))
+    );
+    let gemma3 = decoder(config!("gemma3-linear.legacy.json"));
+    assert_eq!(gemma3.ropes[0].scaling, RopeScaling::Linear { factor: 8.0 });
+    assert_eq!(gemma3.ropes[1], RopeParameters::plain(1e4));
+    assert_eq!([gemma3.layers[0].rope, gemma3.layers[1].rope], [Some(1), Some(0)]);
+    let phi3 = decoder(config!("phi3-longrope.json"));
+    assert_eq!(phi3.rope_parameters().rotary_dim(phi3.head_dim), 12);
+    assert_eq!(phi3.rereads_at(), Some(33));
+    assert_eq!(decoder(config!("llama-longrope.json")).rereads_at(), None);
+    let smollm3 = decoder(config!("smollm3.json"));
+    assert_eq!([smollm3.layers[0].rope, smollm3.layers[1].rope], [Some(0), None]);
+    let mixed = decoder(config!("qwen3_moe-mixed.json"));
+    assert_eq!([mixed.layers[0].is_sparse, mixed.layers[1].is_sparse], [false, true]);
+    assert!(!mixed.experts.expect("experts").norm_topk_prob);
+    let dynamic = read(config!("llama-dynamic.json"));
+    assert_eq!(dynamic.max_positions(), 4 * 64);
+}
+
+/// Blocks without positions where a file gives their distance alone.
+#[test]
+fn every_fourth_block_of_smollm3_has_no_positions() {
+    let patch = json!({ "num_hidden_layers": 5, "no_rope_layers": null, "layer_types": null });
+    let value = patched(config!("smollm3.json"), &patch);
+    let config = ModelConfig::from_json(&value, Path::new("x")).expect("readable");
+    let layers = &config.decoder().expect("a decoder").layers;
+    let have: Vec<bool> = layers.iter().map(|layer| layer.rope.is_some()).collect();
+    assert_eq!(have, [true, true, true, false, true]);
 }
 
 #[test]
@@ -95,6 +155,14 @@ fn written_files_equal_those_of_transformers() {
         if let Some(n_full) = expected.get_mut("max_window_layers") {
             *n_full = json!(2);
         }
+        // The context before scaling, which counts with LongRoPE alone.
+        let has_longrope = text.contains("longrope");
+        if let Some(original) = expected.get_mut("original_max_position_embeddings")
+            && !has_longrope
+        {
+            *original = json!(128);
+        }
+        expected.remove("_sliding_window_pattern");
         written.as_object_mut().expect("an object").sort_keys();
         assert_eq!(&written, &Value::Object(expected.clone()));
     }
@@ -165,8 +233,8 @@ fn windows_of_qwen3() {
         let written = config.to_json(Dtype::F32, &TokenIds::default());
         let again = ModelInfo::from_json(&written, Path::new("y"))?;
         assert_eq!(again.config, config, "written and read again");
-        let ModelConfig::Qwen3(config) = config else { panic!("a qwen3") };
-        Ok::<_, arch::Error>(config.windows)
+        let layers = &config.decoder().expect("a decoder").layers;
+        Ok::<_, arch::Error>(layers.iter().map(|layer| layer.window).collect::<Vec<_>>())
     };
     let on = json!({ "use_sliding_window": true, "sliding_window": 16, "layer_types": null });
     let with = |changes: serde_json::Value| {

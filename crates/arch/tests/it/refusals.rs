@@ -77,12 +77,81 @@ fn unsupported_forward_passes() {
     ");
 }
 
+/// The code that a directory brings is not run; classes of the family's own names are built in.
+#[test]
+fn code_beside_a_model() {
+    let map = |class: &str| json!({ "auto_map": { "AutoConfig": "configuration.Any", "AutoModelForCausalLM": class } });
+    let accepted = refused(config!("llama.json"), &map("modeling_llama.LlamaForCausalLM"));
+    assert!(accepted.starts_with("accepted"), "{accepted}");
+    let other = refused(config!("llama.json"), &map("modeling_llama.MyLlamaForCausalLM"));
+    assert!(other.contains("`auto_map`"), "{other}");
+}
+
+/// Keys of decoders whose values cannot be honoured.
+#[test]
+fn unsupported_values_of_decoders() {
+    let refused = |text, patches: &[Value]| -> String {
+        patches.iter().map(|patch| refused(text, patch)).collect()
+    };
+    // A patch of null removes the key, which leaves the default.
+    let mut without = crate::json(config!("gemma2.json"));
+    without["sliding_window"] = Value::Null;
+    let error = ModelInfo::from_json(&without, Path::new("m/config.json")).expect_err("no window");
+    let message = "`layer_types` has sliding_attention, but there is no window";
+    assert_eq!(error.to_string(), format!("m/config.json: {message}"));
+    insta::assert_snapshot!(refused(config!("gemma2.json"), &[
+        json!({ "hidden_activation": "silu" }),
+        json!({ "use_bidirectional_attention": true }),
+        json!({ "layer_types": ["full_attention", "chunked_attention"] }),
+    ]), @r#"
+    m/config.json: unsupported value of key `hidden_activation`: `silu`
+      hint: supported: gelu_pytorch_tanh
+    m/config.json: unsupported value of key `use_bidirectional_attention`: `true`
+      hint: only causal attention is supported
+    m/config.json: unsupported value of key `layer_types`: `["full_attention","chunked_attention"]`
+      hint: supported: full_attention and sliding_attention, one entry for each layer
+    "#);
+    insta::assert_snapshot!(refused(config!("phi3.json"), &[
+        json!({ "partial_rotary_factor": 0.001 }),
+        json!({ "rope_parameters": { "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.2 } }),
+    ]), @r"
+    m/config.json: key `partial_rotary_factor` must be from 0.01 to 1: `0.001`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: `partial_rotary_factor` rotates `3` elements of a head
+      hint: an even number of them must be rotated
+    ");
+    insta::assert_snapshot!(refused(config!("smollm3.json"), &[
+        json!({ "no_rope_layers": [1] }),
+        json!({ "no_rope_layers": [1, 2] }),
+    ]), @r"
+    m/config.json: unsupported value of key `no_rope_layers`: `[1]`
+      hint: one 0 or 1 for each layer; 1 means that the layer has positions
+    m/config.json: unsupported value of key `no_rope_layers`: `[1,2]`
+      hint: one 0 or 1 for each layer; 1 means that the layer has positions
+    ");
+    insta::assert_snapshot!(refused(config!("qwen3_moe.json"), &[
+        json!({ "num_experts_per_tok": 7 }),
+        json!({ "num_experts": 8 }),
+        json!({ "mlp_only_layers": "none" }),
+    ]), @r"
+    m/config.json: key `num_experts_per_tok` must be a whole number from 1 to 6: `7`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: `num_experts` is `8` but `num_local_experts`, its alias, is `6`
+      hint: keep `num_experts` only
+    m/config.json: unsupported value of key `mlp_only_layers`: `none`
+      hint: a list of layer numbers, from 0
+    ");
+}
+
 #[test]
 fn rope_types() {
     let rope = |value: Value| json!({ "rope_parameters": value });
     insta::assert_snapshot!(llama(&[
-        rope(json!({ "rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4 })),
+        rope(json!({ "rope_type": "ntk", "factor": 2.0, "rope_theta": 1e4 })),
         rope(json!({ "rope_type": "longrope", "rope_theta": 1e4 })),
+        rope(json!({ "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 2.0], "long_factor": [0.0] })),
+        rope(json!({ "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 2.0], "long_factor": [1.0] })),
+        rope(json!({ "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0], "long_factor": [1.0] })),
         rope(json!({ "rope_type": "linear", "rope_theta": 1e4 })),
         rope(json!({ "rope_type": "linear", "factor": 0.5, "rope_theta": 1e4 })),
         rope(json!({ "rope_type": "linear", "type": "yarn", "factor": 2.0, "rope_theta": 1e4 })),
@@ -96,10 +165,15 @@ fn rope_types() {
         json!({ "rope_parameters": null }),
         json!({ "rope_parameters": null, "rope_theta": 0.0 }),
     ]), @r#"
-    m/config.json: unsupported value of key `rope_parameters.rope_type`: `dynamic`
-      hint: supported rope types: default, linear, llama3, yarn
-    m/config.json: unsupported value of key `rope_parameters.rope_type`: `longrope`
-      hint: supported rope types: default, linear, llama3, yarn
+    m/config.json: unsupported value of key `rope_parameters.rope_type`: `ntk`
+      hint: supported rope types: default, linear, llama3, yarn, longrope, dynamic
+    m/config.json: missing key `rope_parameters.short_factor`
+      hint: config.json must describe the whole model
+    m/config.json: key `rope_parameters.long_factor` must be a list of numbers above 0: `[0.0]`
+      hint: compare it with the config.json that was published with the model
+    m/config.json: `short_factor` and `long_factor` must have the same length: `2` and `1`
+      hint: one divisor for each rotated pair
+    m/config.json: `short_factor` and `long_factor` must have one number for each of `8` rotated pairs: `1`
     m/config.json: missing key `rope_parameters.factor`
       hint: config.json must describe the whole model
     m/config.json: key `rope_parameters.factor` must be from 1 to 1e6: `0.5`
@@ -111,7 +185,7 @@ fn rope_types() {
     m/config.json: `high_freq_factor` must be above `low_freq_factor`: `1` and `4`
       hint: Llama 3.1 uses 4.0 and 1.0
     m/config.json: missing key `rope_parameters.rope_type`
-      hint: supported rope types: default, linear, llama3, yarn
+      hint: supported rope types: default, linear, llama3, yarn, longrope, dynamic
     m/config.json: key `rope_parameters` must be an object: `yarn`
       hint: compare it with the config.json that was published with the model
     m/config.json: `rope_theta` is given twice: `500000` and `10000`
@@ -185,17 +259,17 @@ fn sizes_and_types() {
 #[test]
 fn families_and_architectures() {
     insta::assert_snapshot!(llama(&[
-        json!({ "model_type": "qwen2" }),
+        json!({ "model_type": "bert" }),
         json!({ "model_type": null }),
         json!({ "model_type": 7 }),
         json!({ "architectures": ["MistralForCausalLM"] }),
         json!({ "architectures": ["LlamaForCausalLM", "LlamaForSequenceClassification"] }),
         json!({ "architectures": "LlamaForCausalLM" }),
     ]), @r#"
-    m/config.json: unsupported model family, key `model_type`: `qwen2`
-      hint: supported families: llama, gpt2, qwen3
+    m/config.json: unsupported model family, key `model_type`: `bert`
+      hint: supported families: llama, gpt2, qwen3, mistral, qwen2, gemma2, gemma3_text, phi3, olmo2, olmo3, smollm3, granite, mixtral, qwen2_moe, qwen3_moe
     m/config.json: missing key `model_type`
-      hint: supported families: llama, gpt2, qwen3
+      hint: supported families: llama, gpt2, qwen3, mistral, qwen2, gemma2, gemma3_text, phi3, olmo2, olmo3, smollm3, granite, mixtral, qwen2_moe, qwen3_moe
     m/config.json: key `model_type` must be a string: `7`
       hint: compare it with the config.json that was published with the model
     m/config.json: unsupported value of key `architectures`: `["MistralForCausalLM"]`

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arch::{LlamaConfig, ModelConfig};
+use arch::{DecoderConfig, ModelConfig};
 use serde_json::{Value, json};
 
 use crate::{config, patched};
@@ -11,19 +11,20 @@ const HEAD_DIM: usize = 128;
 /// The pairs at which frequencies are compared.
 const PAIRS: [usize; 9] = [0, 1, 13, 24, 29, 37, 40, 47, 63];
 
-fn llama(rope_parameters: &Value) -> LlamaConfig {
+fn llama(rope_parameters: &Value) -> DecoderConfig {
     let patch = json!({
         "head_dim": HEAD_DIM, "max_position_embeddings": 131_072, "rope_parameters": rope_parameters,
     });
     let value = patched(config!("llama.json"), &patch);
     match ModelConfig::from_json(&value, Path::new("config.json")) {
-        Ok(ModelConfig::Llama(config)) => config,
+        Ok(ModelConfig::Decoder(config)) => config,
         other => panic!("expected llama, found {other:?}"),
     }
 }
 
 fn check(rope_parameters: &Value, attention_factor: f64, frequencies: [f64; 9]) {
-    let rope = llama(rope_parameters).rope_parameters;
+    let config = llama(rope_parameters);
+    let rope = config.rope_parameters();
     assert!((rope.attention_factor() - attention_factor).abs() < 1e-14, "{rope_parameters}");
     let found = rope.inverse_frequencies(HEAD_DIM);
     assert_eq!(found.len(), HEAD_DIM / 2);

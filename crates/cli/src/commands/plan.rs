@@ -71,13 +71,19 @@ fn stages(plan: &Plan, seconds: &[Option<f64>]) -> String {
     table::columns(&rows, &[1, 3, 4, 5, 6, 7])
 }
 
-/// Number of trained parameters, and the total if it differs.
+/// Number of trained parameters, the total if it differs, and in a mixture of experts the number that a token uses.
 fn parameters(stage: &StagePlan) -> String {
-    let trained = table::millions(stage.cost.n_trained);
-    if stage.cost.n_trained == stage.cost.n_parameters {
-        return trained;
+    let cost = &stage.cost;
+    let trained = table::millions(cost.n_trained);
+    let text = if cost.n_trained == cost.n_parameters {
+        trained
+    } else {
+        format!("{trained} of {}", table::millions(cost.n_parameters))
+    };
+    match cost.n_idle {
+        0 => text,
+        n_idle => format!("{text}, {} active", table::millions(cost.n_parameters - n_idle)),
     }
-    format!("{trained} of {}", table::millions(stage.cost.n_parameters))
 }
 
 /// Size of a step: tokens, rows and row length.
@@ -381,7 +387,7 @@ fn forward_backward(model: &CausalLm, micro: &Batch, device: &Device) {
     let targets_n = Tensor::<1, Int>::from_data(micro.targets.as_slice(), device);
     let hidden_nd = model.forward(&tokens).hidden_nd();
     let count = micro.n_targets as u64;
-    let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
+    let loss = loss::cross_entropy(hidden_nd, model.head(), targets_n, count);
     // The backward pass frees the graph.
     drop(loss.sum.backward());
 }

@@ -98,7 +98,7 @@ fn loss(model: &CausalLm, step: u64, device: &Device) -> (loss::LossSum, u64) {
     let n_targets = targets.iter().filter(|target| **target >= 0).count() as u64;
     let targets_n = Tensor::<1, Int>::from_data(targets.as_slice(), &device.clone().inner());
     let hidden_nd = model.forward(&tokens).hidden_nd();
-    (loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets), n_targets)
+    (loss::cross_entropy(hidden_nd, model.head(), targets_n, n_targets), n_targets)
 }
 
 /// Random ids, two texts per row; the targets are the next ids, and none at the end of a text.

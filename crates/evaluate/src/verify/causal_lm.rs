@@ -12,8 +12,9 @@ use nn::TokenBatch;
 use train::{Gradients, ParameterNames};
 
 use super::continuation;
+use super::gradients::{self, Covers};
 use super::report::{Quantity, Tolerance};
-use super::summed_loss::summed_loss;
+use super::summed_loss::losses;
 use super::vectors::{Array, Vectors, WIDENED_LOGITS};
 use crate::error::{Error, Result};
 use crate::host_values::host_values;
@@ -29,7 +30,11 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let model = trained.valid();
     let mut quantities = Vec::new();
     io.compare_states(&model, device, &mut quantities)?;
-    io.compare_gradients(&trained, &dir.join("grads.safetensors"), device, &mut quantities)?;
+    io.compare_gradients(&trained, dir, device, &mut quantities)?;
+    if io.file.has("aux_loss") {
+        io.compare_routing(&model, device, &mut quantities)?;
+        io.compare_aux_loss(&trained, dir, device, &mut quantities)?;
+    }
     let eos_ids = ModelInfo::read(dir)?.token_ids.eos;
     continuation::compare(&model, &dir.join("greedy.safetensors"), &eos_ids, &mut quantities)?;
     compare_long(&model, &dir.join("long.safetensors"), device, &mut quantities)?;
@@ -130,32 +135,89 @@ impl Io {
     fn compare_gradients(
         &self,
         model: &CausalLm,
-        path: &Path,
+        dir: &Path,
         device: &Device,
         to: &mut Vec<Quantity>,
     ) -> Result<()> {
-        let n_targets = self.targets.iter().filter(|target| **target >= 0).count() as u64;
-        let loss = summed_loss(model, &self.tokens(device), &self.targets, n_targets);
+        let (loss, n_targets, _) = self.loss(model, device);
         let mean = loss.mean_over(n_targets);
-        let expected = self.file.floats_of("loss", &[1])?;
         let value = f64::from(mean.clone().inner().into_scalar::<f32>());
-        let expected = expected.first().map_or(f64::NAN, |&loss| f64::from(loss));
-        to.push(Quantity::number("loss", value, expected, LOSS));
+        to.push(Quantity::number("loss", value, self.number("loss")?, LOSS));
 
         let names = ParameterNames::of(model);
         let mut gradients = Gradients::new(&names);
         gradients.accumulate(model, || mean.backward());
-        let reference = Vectors::open(path)?;
-        let mut quantity = Quantity::new("gradients");
-        for name in reference.names() {
-            let got = gradients.get(&name).map(host_values).unwrap_or_default();
-            quantity.add(&name, &got, &reference.floats(&name)?.values, Tolerance::GRADIENTS);
-        }
-        for name in names.iter().filter(|name| !reference.has(name)) {
-            quantity.add_difference(Some(name), f64::INFINITY, 0.0, 1);
+        let path = dir.join("grads.safetensors");
+        to.push(gradients::compare("gradients", &gradients, &names, &path, Covers::All)?);
+        Ok(())
+    }
+
+    /// The probabilities of experts in each sparse block.
+    fn compare_routing(
+        &self,
+        model: &CausalLm,
+        device: &Device,
+        to: &mut Vec<Quantity>,
+    ) -> Result<()> {
+        let mut quantity = Quantity::new("router_probabilities");
+        let output = model.forward(&self.tokens(device));
+        // The reference numbers sparse blocks alone.
+        for (idx, routing) in output.routing.iter().enumerate() {
+            let [_, n_experts] = routing.probs_ne.dims();
+            let name = format!("router_logits.{idx}");
+            let logits = self.real(&self.file.floats_of(&name, &shape_of(&self.ids, n_experts))?);
+            let expected: Vec<f32> = logits.chunks(n_experts).flat_map(softmax).collect();
+            quantity.add(
+                &name,
+                &self.real(&host_values(&routing.probs_ne)),
+                &expected,
+                Tolerance::LOGITS,
+            );
         }
         to.push(quantity);
         Ok(())
+    }
+
+    /// The load-balancing loss, and gradients of its sum with the loss.
+    fn compare_aux_loss(
+        &self,
+        model: &CausalLm,
+        dir: &Path,
+        device: &Device,
+        to: &mut Vec<Quantity>,
+    ) -> Result<()> {
+        let (loss, n_targets, aux_loss) = self.loss(model, device);
+        let Some(aux_loss) = aux_loss else {
+            to.push(Quantity::new("aux_loss"));
+            return Ok(());
+        };
+        let experts = model.config().decoder().and_then(|config| config.experts);
+        let factor = experts.map_or(1.0, |experts| experts.router_aux_loss_coef);
+        let expected = self.number("aux_loss")?;
+        let value = f64::from(aux_loss.clone().inner().into_scalar::<f32>());
+        to.push(Quantity::number("aux_loss", value / factor, expected, LOSS));
+        let with_aux = loss.with_aux_loss(Some(aux_loss), n_targets).mean_over(n_targets);
+        let value = f64::from(with_aux.clone().inner().into_scalar::<f32>());
+        to.push(Quantity::number("loss_with_aux", value, self.number("loss_with_aux")?, LOSS));
+        let names = ParameterNames::of(model);
+        let mut gradients = Gradients::new(&names);
+        gradients.accumulate(model, || with_aux.backward());
+        let path = dir.join("grads_aux.safetensors");
+        to.push(gradients::compare("gradients_aux", &gradients, &names, &path, Covers::Some)?);
+        Ok(())
+    }
+
+    /// The summed loss, its number of targets, and the model's own loss.
+    fn loss(&self, model: &CausalLm, device: &Device) -> (LossSum, u64, Option<Tensor<1>>) {
+        let n_targets = self.targets.iter().filter(|target| **target >= 0).count() as u64;
+        let tokens = self.tokens(device);
+        let (loss, aux_loss) = losses(model, &tokens, &self.targets, n_targets);
+        (loss, n_targets, aux_loss)
+    }
+
+    fn number(&self, name: &str) -> Result<f64> {
+        let values = self.file.floats_of(name, &[1])?;
+        Ok(values.first().map_or(f64::NAN, |&value| f64::from(value)))
     }
 
     /// The values at unpadded positions of a tensor `[rows, t, ..]`.
@@ -188,7 +250,21 @@ fn compare_long(
         Tolerance::LOGITS,
     );
     to.push(whole);
-    for (name, n_tokens) in [("cached_one_at_a_time", 1), ("cached_several_at_a_time", SEVERAL)] {
+    let mut passes = vec![("cached_one_at_a_time", 1, expected.clone())];
+    if model.config().rope_depends_on_length() {
+        // The reference has its own logits where keys in the cache keep the angles of the text so far.
+        let shape = shape_of(&ids, model.config().vocab_size());
+        let mut one_at_a_time = file.floats_of("logits_one_token_at_a_time", &shape)?;
+        if let Some(length) = model.config().rereads_at() {
+            // From there on, all of the text has been read again.
+            let start = (length - 1) * model.config().vocab_size();
+            one_at_a_time.splice(start.., expected.iter().skip(start).copied());
+        }
+        passes = vec![("cached_one_at_a_time", 1, one_at_a_time)];
+    } else {
+        passes.push(("cached_several_at_a_time", SEVERAL, expected));
+    }
+    for (name, n_tokens, expected) in passes {
         let (mut decoder, hidden) = Decoder::prefill(model, &[&[*first]], ids.values.len());
         let mut logits = host_values(&model.logits(hidden));
         for ids in rest.chunks(n_tokens) {
@@ -198,7 +274,18 @@ fn compare_long(
         quantity.add("", &logits, &expected, Tolerance::LOGITS);
         to.push(quantity);
     }
+    if file.has("crossing_sequence") {
+        continuation::compare_crossing(model, &file, to)?;
+    }
     Ok(())
+}
+
+/// The softmax of one row.
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let sum: f32 = exponentials.iter().sum();
+    exponentials.into_iter().map(|value| value / sum).collect()
 }
 
 fn rows<T>(array: &Array<T>) -> usize {

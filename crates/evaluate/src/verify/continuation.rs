@@ -37,6 +37,26 @@ pub(super) fn compare(
     padded.compare(model, eos_ids, "left_padded", to)
 }
 
+/// Compares the logits of a continuation in which RoPE's frequencies change. The prompt is the part before the logits.
+pub(super) fn compare_crossing(
+    model: &CausalLm,
+    file: &Vectors,
+    to: &mut Vec<Quantity>,
+) -> Result<()> {
+    let sequence = file.ids("crossing_sequence")?;
+    let logits = file.floats("crossing_logits")?;
+    let n_new = logits.shape.get(1).copied().unwrap_or(0);
+    let n_prompt = sequence.values.len().saturating_sub(n_new);
+    let prompt = Array {
+        shape: vec![1, n_prompt],
+        values: sequence.values.iter().take(n_prompt).copied().collect(),
+    };
+    let all = vec![true; n_prompt];
+    let crossing = Continuation::read(file, &prompt, &all, "crossing_sequence", "crossing_logits")?;
+    to.push(crossing.compare_logits(model, "crossing_logits"));
+    Ok(())
+}
+
 /// Prompts and the reference's continuations.
 struct Continuation {
     prompts: Vec<Vec<u32>>,

@@ -5,6 +5,7 @@
 mod adapter;
 mod causal_lm;
 mod continuation;
+mod gradients;
 mod kind;
 mod ppo;
 mod preference;

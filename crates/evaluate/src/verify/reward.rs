@@ -9,6 +9,7 @@ use model::load_scalar_model;
 use nn::TokenBatch;
 use train::{Gradients, ParameterNames};
 
+use super::gradients::{self, Covers};
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
 use crate::error::Result;
@@ -61,20 +62,7 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let mut gradients = Gradients::new(&names);
     let count = plain.count;
     gradients.accumulate(&model, || plain.mean_over(count).backward());
-    quantities.push(compare(&gradients, &names, &dir.join("grads.safetensors"))?);
+    let path = dir.join("grads.safetensors");
+    quantities.push(gradients::compare("gradients", &gradients, &names, &path, Covers::All)?);
     Ok(quantities)
-}
-
-/// Compares each gradient; a gradient that either side lacks fails.
-fn compare(gradients: &Gradients, names: &ParameterNames, path: &Path) -> Result<Quantity> {
-    let reference = Vectors::open(path)?;
-    let mut quantity = Quantity::new("gradients");
-    for name in reference.names() {
-        let got = gradients.get(&name).map(host_values).unwrap_or_default();
-        quantity.add(&name, &got, &reference.floats(&name)?.values, Tolerance::GRADIENTS);
-    }
-    for name in names.iter().filter(|name| !reference.has(name)) {
-        quantity.add_difference(Some(name), f64::INFINITY, 0.0, 1);
-    }
-    Ok(quantity)
 }

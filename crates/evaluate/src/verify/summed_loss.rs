@@ -1,6 +1,7 @@
 //! The next-token loss of a replayed batch.
 
 use burn::tensor::{Int, Tensor, TensorData};
+use loss::LossSum;
 use model::CausalLm;
 use nn::TokenBatch;
 
@@ -10,10 +11,21 @@ pub(super) fn summed_loss(
     tokens: &TokenBatch,
     targets: &[i32],
     n_targets: u64,
-) -> loss::LossSum {
-    let n = targets.len();
-    let hidden_nd = model.forward(tokens).hidden_nd();
+) -> LossSum {
+    losses(model, tokens, targets, n_targets).0
+}
+
+/// The summed loss of a batch, and the model's auxiliary loss.
+pub(super) fn losses(
+    model: &CausalLm,
+    tokens: &TokenBatch,
+    targets: &[i32],
+    n_targets: u64,
+) -> (LossSum, Option<Tensor<1>>) {
+    let output = model.forward(tokens);
     let device = tokens.ids_bt.device();
-    let targets_n = Tensor::<1, Int>::from_data(TensorData::new(targets.to_vec(), [n]), &device);
-    loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets)
+    let targets = TensorData::new(targets.to_vec(), [targets.len()]);
+    let targets_n = Tensor::<1, Int>::from_data(targets, &device);
+    let loss = loss::cross_entropy(output.hidden_nd(), model.head(), targets_n, n_targets);
+    (loss, output.aux_loss)
 }

@@ -1,5 +1,6 @@
 //! Reference vectors: a safetensors file with f32 and integer tensors, read with checks of dtype and shape.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tensor_file::{Element, StoredDtype, TensorFile};
@@ -36,6 +37,12 @@ impl Vectors {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         self.file.get(name).is_some()
+    }
+
+    /// The row strides of matrices of which the file has only every s-th row, by name: the metadata `row_stride`, a JSON object.
+    pub(crate) fn row_strides(&self) -> Result<BTreeMap<String, usize>> {
+        let Some(text) = self.file.metadata("row_stride") else { return Ok(BTreeMap::new()) };
+        serde_json::from_str(text).map_err(|error| self.bad(format!("row_stride: {error}")))
     }
 
     pub(crate) fn floats(&self, name: &str) -> Result<Array<f32>> {

@@ -1,6 +1,6 @@
 //! Replays of the committed reference vectors.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use evaluate::{Report, verify};
 use serde_json::{Value, json};
@@ -44,6 +44,57 @@ fn language_models() {
     for name in ["llama", "llama-tied-rope3", "llama-bias-headdim", "llama-mlp-bias", "qwen3"] {
         let report = passes(&golden_dir("models").join(name), "causal-lm");
         assert_eq!(names(&report), [&CAUSAL_LM[..], &["legacy_logits"]].concat());
+    }
+}
+
+/// A model of each kind of decoder; the vocabulary is half of that of the others.
+#[test]
+fn decoders() {
+    for name in ["gemma2", "gemma3-linear", "olmo2", "smollm3", "granite"] {
+        let report = passes(&golden_dir("models").join(name), "causal-lm");
+        assert_eq!(names(&report), [&CAUSAL_LM[..], &["legacy_logits"]].concat());
+    }
+}
+
+#[test]
+fn decoders_whose_angles_depend_on_the_length_of_a_text() {
+    let several = CAUSAL_LM.iter().filter(|name| **name != "cached_several_at_a_time");
+    let expected: Vec<&str> =
+        several.copied().chain(["crossing_logits", "legacy_logits"]).collect();
+    for name in ["phi3-longrope", "llama-dynamic"] {
+        let report = passes(&golden_dir("models").join(name), "causal-lm");
+        assert_eq!(names(&report), expected);
+    }
+}
+
+#[test]
+fn mixtures_of_experts() {
+    let own = ["router_probabilities", "aux_loss", "loss_with_aux", "gradients_aux"];
+    let report = passes(&golden_dir("models/qwen3_moe-mixed"), "causal-lm");
+    let expected = [&CAUSAL_LM[..4], &own[..], &CAUSAL_LM[4..], &["legacy_logits"]].concat();
+    assert_eq!(names(&report), expected);
+}
+
+/// Every model of the reference vectors outside the repository, which are too large for it.
+#[test]
+fn models_outside_the_repository() {
+    let data = std::env::var_os("TEMPER_DATA").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
+        PathBuf::from,
+    );
+    let models = data.join("../golden/models");
+    let Ok(found) = std::fs::read_dir(&models) else {
+        println!(
+            "skipped: no {}; set TEMPER_DATA to the data directory beside it",
+            models.display()
+        );
+        return;
+    };
+    for entry in found {
+        let path = entry.expect("an entry").path();
+        let kind =
+            if path.ends_with("llama-bf16-sharded") { "causal-lm-widened" } else { "causal-lm" };
+        passes(&path, kind);
     }
 }
 
@@ -188,6 +239,28 @@ fn more_adapters_where_they_are() {
         }
     }
     assert!(n >= 19, "{n} sets of vectors");
+}
+
+/// Settings of PEFT that were refused once; they are outside of the repository, and without weights.
+#[test]
+fn settings_of_peft_where_they_are() {
+    let data = std::env::var_os("TEMPER_DATA").map_or_else(
+        || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).to_owned(),
+        Into::into,
+    );
+    let refused = data.with_file_name("field").join("turn2-interop/peft-refused");
+    let Ok(entries) = std::fs::read_dir(&refused) else {
+        println!("skipped: no settings at {}", refused.display());
+        return;
+    };
+    let base = arch::ModelInfo::read(&golden_dir("adapters/base")).unwrap().config;
+    let mut n = 0;
+    for dir in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        let peft = lora::Peft::read(&dir).unwrap();
+        assert!(peft.lora.layout(&base).is_ok(), "{}", dir.display());
+        n += 1;
+    }
+    assert!(n >= 12, "{n} directories");
 }
 
 #[test]

@@ -22,21 +22,18 @@ pub(crate) fn chat_tokenizer() -> Tokenizer {
 }
 
 pub(crate) fn config(family: Family, vocab_size: usize, more: Value) -> ModelConfig {
-    let keys = match family {
-        Family::Llama => json!({
+    // Decoders with rotary positions have the same keys.
+    let keys = if family == Family::Gpt2 {
+        json!({
+            "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64,
+            "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
+        })
+    } else {
+        json!({
             "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64,
             "rms_norm_eps": 1e-6, "rope_theta": 1e4,
-        }),
-        Family::Qwen3 => json!({
-            "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 12,
-            "intermediate_size": 32, "max_position_embeddings": 64, "rms_norm_eps": 1e-6,
-            "rope_theta": 10000.0,
-        }),
-        Family::Gpt2 => json!({
-            "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64,
-            "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
-        }),
+        })
     };
     let mut map: Map<String, Value> = object(keys);
     map.insert("model_type".to_owned(), json!(family.name()));

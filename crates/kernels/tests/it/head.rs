@@ -14,6 +14,8 @@ struct Head {
     hidden: Tensor<2>,
     weight: Tensor<2>,
     targets: Vec<i32>,
+    scale: f64,
+    soft_cap: Option<f64>,
 }
 
 impl Head {
@@ -26,6 +28,30 @@ impl Head {
             hidden: random([n, d], 1, &device).require_grad(),
             weight: random([v, d], 2, &device).require_grad(),
             targets: (0..n).map(target).collect(),
+            scale: 1.0,
+            soft_cap: None,
+        }
+    }
+
+    /// The same rows under a factor and a soft cap of the logits.
+    fn capped(self, scale: f64, soft_cap: f64) -> Self {
+        Self { scale, soft_cap: Some(soft_cap), ..self }
+    }
+
+    fn kernel(&self) -> kernels::Head {
+        let weight_vd = self.weight.clone();
+        kernels::Head { weight_vd, scale: self.scale, soft_cap: self.soft_cap }
+    }
+
+    /// A logit from the product of a row with the weight, and its derivative.
+    fn logit(&self, product: f64) -> (f64, f64) {
+        let scaled = product * self.scale;
+        match self.soft_cap {
+            None => (scaled, self.scale),
+            Some(cap) => {
+                let tanh = (scaled / cap).tanh();
+                (cap * tanh, self.scale * (1.0 - tanh * tanh))
+            }
         }
     }
 
@@ -40,7 +66,7 @@ impl Head {
         for (h, target) in hidden.chunks(self.d).zip(&self.targets) {
             let logits: Vec<f64> = weight
                 .chunks(self.d)
-                .map(|w| h.iter().zip(w).map(|(h, w)| h * w).sum::<f64>() / temperature)
+                .map(|w| self.logit(h.iter().zip(w).map(|(h, w)| h * w).sum()).0 / temperature)
                 .collect();
             let sum = logits.iter().map(|z| z.exp()).sum::<f64>().ln();
             let p: Vec<f64> = logits.iter().map(|z| (z - sum).exp()).collect();
@@ -60,7 +86,9 @@ impl Head {
         let (mut dh, mut dw) = (vec![0.0; hidden.len()], vec![0.0; weight.len()]);
         for (row, target) in self.targets.iter().enumerate().filter(|(_, target)| **target >= 0) {
             for (id, p) in p[row].iter().enumerate() {
-                let dz = p - f64::from(u8::from(id == *target as usize));
+                let (h, w) = (&hidden[row * self.d..], &weight[id * self.d..]);
+                let product = (0..self.d).map(|j| h[j] * w[j]).sum();
+                let dz = (p - f64::from(u8::from(id == *target as usize))) * self.logit(product).1;
                 for j in 0..self.d {
                     dh[row * self.d + j] += dz * weight[id * self.d + j];
                     dw[id * self.d + j] += dz * hidden[row * self.d + j];
@@ -78,13 +106,15 @@ fn heads() -> Vec<Head> {
         Head::new(9, 4, 6, |i| i != 4),
         // More than one chunk of rows.
         Head::new(1300, 3, 8, |i| i % 5 == 2),
+        Head::new(7, 5, 11, |i| i % 3 == 0).capped(0.7, 1.3),
+        Head::new(1300, 3, 8, |i| i % 5 == 2).capped(1.0, 0.9),
     ]
 }
 
 #[test]
 fn cross_entropy_and_its_gradients() {
     for head in heads() {
-        let loss = linear_cross_entropy(head.hidden.clone(), head.weight.clone(), head.targets());
+        let loss = linear_cross_entropy(head.hidden.clone(), head.kernel(), head.targets());
         let (logprobs, _, _) = head.oracle(1.0);
         let want = -logprobs.iter().sum::<f64>();
         assert_close("loss", &values(&loss), &[want as f32], CLOSE);
@@ -151,17 +181,13 @@ fn logprobs_and_entropy() {
     for head in heads() {
         for temperature in [1.0, 0.7, 2.5] {
             let (logprobs, entropies, _) = head.oracle(temperature);
-            let got = linear_logprobs(
-                head.hidden.clone(),
-                head.weight.clone(),
-                head.targets(),
-                temperature,
-            );
+            let got =
+                linear_logprobs(head.hidden.clone(), head.kernel(), head.targets(), temperature);
             let LogProbs { logprobs_n, entropy_n } = got;
             assert_close("logprobs", &values(&logprobs_n), &f32s(&logprobs), CLOSE);
             assert_close("entropy", &values(&entropy_n), &f32s(&entropies), CLOSE);
         }
-        let got = linear_logprobs(head.hidden.clone(), head.weight.clone(), head.targets(), 1.0);
+        let got = linear_logprobs(head.hidden.clone(), head.kernel(), head.targets(), 1.0);
         let gradients = got.logprobs_n.sum().backward();
         let (dh, dw) = head.gradients();
         let negative = |x: &[f64]| f32s(&x.iter().map(|x| -x).collect::<Vec<_>>());
@@ -180,8 +206,7 @@ fn logprobs_and_entropy() {
 fn losses_agree_with_the_generic_kernels() {
     for (idx, head) in heads().into_iter().enumerate() {
         cpu_against_generic(&format!("cross-entropy {idx}"), CLOSE, || {
-            let (hidden, weight) = (head.hidden.clone(), head.weight.clone());
-            let loss = linear_cross_entropy(hidden, weight, head.targets());
+            let loss = linear_cross_entropy(head.hidden.clone(), head.kernel(), head.targets());
             let found = values(&loss);
             let gradients = loss.mul_scalar(0.3).backward();
             let of = |x: &Tensor<2>| values(&x.grad(&gradients).expect("a gradient"));
@@ -189,8 +214,8 @@ fn losses_agree_with_the_generic_kernels() {
         });
         for weight_of_entropy in [0.0, 0.7] {
             cpu_against_generic(&format!("log-probabilities {idx}"), CLOSE, || {
-                let (hidden, weight) = (head.hidden.clone(), head.weight.clone());
-                let found = linear_logprobs(hidden, weight, head.targets(), 0.8);
+                let hidden = head.hidden.clone();
+                let found = linear_logprobs(hidden, head.kernel(), head.targets(), 0.8);
                 let upstream = random([head.n], 5, &Device::flex());
                 let both = found.logprobs_n.clone() * upstream.clone()
                     + found.entropy_n.clone() * upstream.square().mul_scalar(weight_of_entropy);

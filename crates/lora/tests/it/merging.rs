@@ -2,11 +2,12 @@
 
 use burn::tensor::Device;
 use lora::{Error, LoraConfig, Targets, attach, detach, load, merge};
+use model::CausalLm;
 use testkit::{Golden, Tolerance, assert_close, values};
 
 use super::support::{
-    adapter_cases, device, io_of, logits, names, settings, tiny_gpt2, tiny_llama, weights,
-    with_trained_waves, with_waves,
+    adapter_cases, config_of, device, io_of, logits, names, settings, tiny_gpt2, tiny_llama,
+    weights, with_trained_waves, with_waves,
 };
 
 #[test]
@@ -43,7 +44,9 @@ fn a_bias_of_the_adapter_needs_one_of_the_layer() {
 
 #[test]
 fn merged_and_removed() {
-    for model in [tiny_llama(&device()), tiny_gpt2(&device())] {
+    let decoders = testkit::tiny_decoders(96);
+    let decoders = decoders.iter().map(|value| CausalLm::init(&config_of(value), 3, &device()));
+    for model in [tiny_llama(&device()), tiny_gpt2(&device())].into_iter().chain(decoders) {
         let base = weights(&model);
         let adapted = attach(model, &settings(Targets::AllLinear), 7).expect("attached");
         let model = with_waves(adapted.model);

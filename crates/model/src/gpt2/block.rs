@@ -7,8 +7,8 @@ use burn::module::Module;
 use burn::tensor::{Tensor, activation};
 use kernels::{AttentionMask, GeluKind, LinearInput};
 use nn::{
-    Conv1d, HeadLayout, HeadTransforms, LayerCache, LayerNorm, NamedProjection, Projection, attend,
-    fused_linear,
+    Conv1d, HeadLayout, HeadTransforms, LayerCache, LayerNorm, NamedProjection, Projection,
+    Routing, attend, fused_linear,
 };
 
 use crate::Result;
@@ -59,9 +59,9 @@ impl decoder::Block for Block {
         x_btd: Tensor<3>,
         mask: &AttentionMask,
         cache: Option<(&mut LayerCache, usize)>,
-    ) -> Tensor<3> {
+    ) -> (Tensor<3>, Option<Routing>) {
         let x_btd = self.attn.forward(self.ln_1.linear_input(x_btd.clone()), x_btd, mask, cache);
-        self.mlp.forward(self.ln_2.linear_input(x_btd.clone()), x_btd)
+        (self.mlp.forward(self.ln_2.linear_input(x_btd.clone()), x_btd), None)
     }
 
     fn projections_mut(&mut self) -> Vec<NamedProjection<'_>> {

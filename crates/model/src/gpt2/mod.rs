@@ -11,7 +11,7 @@ use nn::{Embedding, Input, KvCache, LayerNorm, NamedProjection};
 
 use self::block::Block;
 use crate::build::Builder;
-use crate::decoder::{Decoder, projections_of, run_blocks};
+use crate::decoder::{Decoder, Run, projections_of, run_blocks};
 use crate::{Output, Result};
 
 /// First part of parameter names.
@@ -55,7 +55,8 @@ impl Decoder for Gpt2Model {
         assert!(last < n_positions, "position {last} of a model that reads {n_positions}");
         let masks = vec![input.causal_mask(cache.as_deref_mut()); self.h.len()];
         let x_btd = input.embed(&self.wte) + self.wpe.forward(input.positions_bt.clone());
-        let x_btd = run_blocks(&self.h, x_btd, &masks, cache, self.recomputes, observe);
+        let run = Run { contexts: &masks, cache, recomputes: self.recomputes, observe };
+        let (x_btd, _) = run_blocks(&self.h, x_btd, run);
         Output::of_hidden(self.ln_f.forward(x_btd))
     }
 

@@ -1,66 +1,174 @@
-//! A block: attention and MLP, each after a norm and added to the residual stream.
+//! A block: attention and MLP or experts, each with norms before or after and added to the residual stream.
 //!
-//! Fields are in the order of Hugging Face's modules, which is the order of checkpoints.
+//! Fields have the names of Hugging Face's modules, in the order of the parameter table in arch.
 
+use std::sync::Arc;
+
+use arch::{Activation, DecoderConfig, ExpertNaming, LayerConfig, NormPlacement};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use kernels::{AttentionMask, LinearInput};
-use nn::{
-    HeadLayout, HeadTransforms, LayerCache, Linear, NamedProjection, Projection, RmsNorm, attend,
-    fused_linear,
-};
+use nn::{LayerCache, NamedProjection, RmsNorm, Routing, pin_dropout, prefixed};
 
-use super::RopeDecoderSpec;
+use super::attention::SelfAttention;
+use super::experts::Experts;
+use super::mlp::{Mlp, MlpNames};
+use super::norm;
 use crate::Result;
 use crate::build::Builder;
 use crate::decoder;
 
-/// The positions' rotary angles, and the mask of a block.
+/// The positions' rotary angles, the mask of a block, and settings of the forward pass.
 #[derive(Clone)]
 pub(super) struct BlockContext {
-    pub(super) cos_btc: Tensor<3>,
-    pub(super) sin_btc: Tensor<3>,
+    /// Cosines and sines, `[b, t, c]` each; `None` in a block without positions.
+    pub(super) rope: Option<(Tensor<3>, Tensor<3>)>,
     pub(super) mask: AttentionMask,
+    /// Tells tokens from padding; empty in models without experts.
+    pub(super) is_real: Arc<Vec<bool>>,
+    /// Whether a sparse block recomputes its parts in the backward pass. Dense blocks are recomputed as a whole.
+    pub(super) recomputes: bool,
 }
 
 #[derive(Module, Debug)]
 pub(super) struct Block {
     self_attn: SelfAttention,
-    mlp: Mlp,
-    input_layernorm: RmsNorm,
-    post_attention_layernorm: RmsNorm,
-}
-
-#[derive(Module, Debug)]
-struct SelfAttention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    o_proj: Linear,
-    q_norm: Option<RmsNorm>,
-    k_norm: Option<RmsNorm>,
+    mlp: Option<FeedForward>,
+    block_sparse_moe: Option<Experts>,
+    input_layernorm: Option<RmsNorm>,
+    post_attention_layernorm: Option<RmsNorm>,
+    pre_feedforward_layernorm: Option<RmsNorm>,
+    post_feedforward_layernorm: Option<RmsNorm>,
     #[module(skip)]
-    heads: HeadLayout,
+    norm_placement: NormPlacement,
+    #[module(skip)]
+    hidden_act: Activation,
+    #[module(skip)]
+    residual_multiplier: f64,
 }
 
-// Field names are checkpoint keys.
-#[allow(clippy::struct_field_names)]
+/// The second half of a block. The alternatives have no name of their own in checkpoints.
+// A model has one of these per block, so their size on the stack does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
-struct Mlp {
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
+enum FeedForward {
+    Dense(Mlp),
+    Sparse(Experts),
 }
 
 impl Block {
-    pub(super) fn build(spec: &RopeDecoderSpec, from: &mut Builder) -> Result<Self> {
-        let (d, eps) = (spec.hidden_size, spec.rms_norm_eps);
+    pub(super) fn build(
+        config: &DecoderConfig,
+        layer: &LayerConfig,
+        from: &mut Builder,
+    ) -> Result<Self> {
+        let self_attn = SelfAttention::build(config, &mut from.inside("self_attn"))?;
+        let (mlp, block_sparse_moe) = feed_forward(config, layer, from)?;
+        let has_pre = config.norm_placement != NormPlacement::After;
+        let has_post = config.norm_placement != NormPlacement::Before;
+        let has_both = config.norm_placement == NormPlacement::Both;
+        let mut optional = |name: &str, is_present: bool| {
+            is_present.then(|| norm(config, name, config.hidden_size, from)).transpose()
+        };
         Ok(Self {
-            self_attn: SelfAttention::build(spec, &mut from.inside("self_attn"))?,
-            mlp: Mlp::build(spec, &mut from.inside("mlp"))?,
-            input_layernorm: from.rms_norm("input_layernorm", d, eps)?,
-            post_attention_layernorm: from.rms_norm("post_attention_layernorm", d, eps)?,
+            self_attn,
+            mlp,
+            block_sparse_moe,
+            input_layernorm: optional("input_layernorm", has_pre)?,
+            post_attention_layernorm: optional("post_attention_layernorm", true)?,
+            pre_feedforward_layernorm: optional("pre_feedforward_layernorm", has_both)?,
+            post_feedforward_layernorm: optional("post_feedforward_layernorm", has_post)?,
+            norm_placement: config.norm_placement,
+            hidden_act: config.hidden_act,
+            residual_multiplier: config.residual_multiplier,
         })
+    }
+
+    /// The norm before the MLP, and those after attention and after the MLP.
+    fn norms(&self) -> [Option<&RmsNorm>; 3] {
+        let after_attention = self.post_attention_layernorm.as_ref();
+        match self.norm_placement {
+            NormPlacement::Before => [after_attention, None, None],
+            NormPlacement::After => {
+                [None, after_attention, self.post_feedforward_layernorm.as_ref()]
+            }
+            NormPlacement::Both => [
+                self.pre_feedforward_layernorm.as_ref(),
+                after_attention,
+                self.post_feedforward_layernorm.as_ref(),
+            ],
+        }
+    }
+
+    /// Adds attention to the residual stream.
+    fn attention(
+        &self,
+        x_btd: Tensor<3>,
+        context: &BlockContext,
+        cache: Option<(&mut LayerCache, usize)>,
+    ) -> Tensor<3> {
+        let input = normed(self.input_layernorm.as_ref(), &x_btd);
+        let [_, after, _] = self.norms();
+        self.add(x_btd, after, |residual_btd| {
+            self.self_attn.forward(input, residual_btd, context, cache)
+        })
+    }
+
+    /// Adds the MLP or the experts to the residual stream.
+    fn feed_forward(
+        &self,
+        x_btd: Tensor<3>,
+        context: &BlockContext,
+    ) -> (Tensor<3>, Option<Routing>) {
+        let [before, _, after] = self.norms();
+        let input = normed(before, &x_btd);
+        if let Some(experts) = self.experts() {
+            let (out_btd, routing) = experts.forward(input.tensor(), context);
+            let add = |residual_btd: Option<Tensor<3>>| match residual_btd {
+                Some(residual_btd) => out_btd + residual_btd,
+                None => out_btd,
+            };
+            return (self.add(x_btd, after, add), Some(routing));
+        }
+        let Some(FeedForward::Dense(mlp)) = &self.mlp else { return (x_btd, None) };
+        let add = |residual_btd| mlp.forward(input, self.hidden_act, residual_btd);
+        (self.add(x_btd, after, add), None)
+    }
+
+    /// `x + multiplier · norm(half)`. A half without both adds `x` itself, in its last product.
+    fn add(
+        &self,
+        x_btd: Tensor<3>,
+        after: Option<&RmsNorm>,
+        half: impl FnOnce(Option<Tensor<3>>) -> Tensor<3>,
+    ) -> Tensor<3> {
+        let is_scaled = self.residual_multiplier != 1.0;
+        if after.is_none() && !is_scaled {
+            return half(Some(x_btd));
+        }
+        let out_btd = half(None);
+        let out_btd = match after {
+            Some(norm) => norm.forward(out_btd),
+            None => out_btd,
+        };
+        let out_btd =
+            if is_scaled { out_btd.mul_scalar(self.residual_multiplier) } else { out_btd };
+        x_btd + out_btd
+    }
+
+    fn experts(&self) -> Option<&Experts> {
+        match &self.mlp {
+            Some(FeedForward::Sparse(experts)) => Some(experts),
+            Some(FeedForward::Dense(_)) | None => self.block_sparse_moe.as_ref(),
+        }
+    }
+
+    /// The attention of a sparse block, recomputed in the backward pass.
+    fn recomputed_attention(&self, x_btd: Tensor<3>, context: &BlockContext) -> Tensor<3> {
+        let mut half = Self { mlp: None, block_sparse_moe: None, ..self.clone() };
+        pin_dropout(half.self_attn.projections_mut().into_iter().map(|(_, layer)| layer));
+        let context = context.clone();
+        kernels::recompute(half, x_btd, move |half, x_btd| half.attention(x_btd, &context, None))
     }
 }
 
@@ -72,78 +180,65 @@ impl decoder::Block for Block {
         x_btd: Tensor<3>,
         context: &BlockContext,
         cache: Option<(&mut LayerCache, usize)>,
-    ) -> Tensor<3> {
-        let normed = self.input_layernorm.linear_input(x_btd.clone());
-        let x_btd = self.self_attn.forward(normed, x_btd, context, cache);
-        self.mlp.forward(self.post_attention_layernorm.linear_input(x_btd.clone()), x_btd)
+    ) -> (Tensor<3>, Option<Routing>) {
+        let x_btd = if context.recomputes && self.is_sparse() && cache.is_none() {
+            self.recomputed_attention(x_btd, context)
+        } else {
+            self.attention(x_btd, context, cache)
+        };
+        self.feed_forward(x_btd, context)
+    }
+
+    fn is_sparse(&self) -> bool {
+        self.experts().is_some()
     }
 
     fn projections_mut(&mut self) -> Vec<NamedProjection<'_>> {
-        let (attention, mlp) = (&mut self.self_attn, &mut self.mlp);
-        let layers: [(&str, &mut dyn Projection); 7] = [
-            ("self_attn.q_proj", &mut attention.q_proj),
-            ("self_attn.k_proj", &mut attention.k_proj),
-            ("self_attn.v_proj", &mut attention.v_proj),
-            ("self_attn.o_proj", &mut attention.o_proj),
-            ("mlp.gate_proj", &mut mlp.gate_proj),
-            ("mlp.up_proj", &mut mlp.up_proj),
-            ("mlp.down_proj", &mut mlp.down_proj),
-        ];
-        layers.into_iter().map(|(name, layer)| (name.to_owned(), layer)).collect()
-    }
-}
-
-impl SelfAttention {
-    fn build(spec: &RopeDecoderSpec, from: &mut Builder) -> Result<Self> {
-        let (d, heads) = (spec.hidden_size, spec.heads);
-        let (q, kv) = (heads.n_heads * heads.head_dim, heads.n_kv_heads * heads.head_dim);
-        let mut linear = |name, d_in, d_out, bias| from.linear(name, d_in, d_out, bias);
-        let q_proj = linear("q_proj", d, q, spec.qkv_bias)?;
-        let k_proj = linear("k_proj", d, kv, spec.qkv_bias)?;
-        let v_proj = linear("v_proj", d, kv, spec.qkv_bias)?;
-        let o_proj = linear("o_proj", q, d, spec.o_bias)?;
-        let mut norm = |name| {
-            if spec.qk_norm {
-                from.rms_norm(name, heads.head_dim, spec.rms_norm_eps).map(Some)
-            } else {
-                Ok(None)
+        let mut layers = prefixed("self_attn", self.self_attn.projections_mut());
+        match &mut self.mlp {
+            Some(FeedForward::Dense(mlp)) => layers.extend(prefixed("mlp", mlp.projections_mut())),
+            Some(FeedForward::Sparse(experts)) => {
+                layers.extend(prefixed("mlp", experts.projections_mut()));
             }
-        };
-        let (q_norm, k_norm) = (norm("q_norm")?, norm("k_norm")?);
-        Ok(Self { q_proj, k_proj, v_proj, o_proj, q_norm, k_norm, heads })
-    }
-
-    /// Adds the attention's output to the residual stream `x`.
-    fn forward(
-        &self,
-        input: LinearInput,
-        x_btd: Tensor<3>,
-        context: &BlockContext,
-        cache: Option<(&mut LayerCache, usize)>,
-    ) -> Tensor<3> {
-        let qkv_btw = fused_linear(input, &[&self.q_proj, &self.k_proj, &self.v_proj], None);
-        let transforms = HeadTransforms {
-            norms: self.q_norm.as_ref().zip(self.k_norm.as_ref()),
-            rope: Some((context.cos_btc.clone(), context.sin_btc.clone())),
-        };
-        let joined_btd = attend(&self.heads, qkv_btw, transforms, &context.mask, cache);
-        fused_linear(LinearInput::Plain(joined_btd), &[&self.o_proj], Some(x_btd))
+            None => {}
+        }
+        if let Some(experts) = &mut self.block_sparse_moe {
+            layers.extend(prefixed("block_sparse_moe", experts.projections_mut()));
+        }
+        layers
     }
 }
 
-impl Mlp {
-    fn build(spec: &RopeDecoderSpec, from: &mut Builder) -> Result<Self> {
-        let (d, inner, bias) = (spec.hidden_size, spec.intermediate_size, spec.mlp_bias);
-        Ok(Self {
-            gate_proj: from.linear("gate_proj", d, inner, bias)?,
-            up_proj: from.linear("up_proj", d, inner, bias)?,
-            down_proj: from.linear("down_proj", inner, d, bias)?,
-        })
+/// The input of a half: the norm of `x`, computed by the layers that read it, or `x` itself.
+fn normed(norm: Option<&RmsNorm>, x_btd: &Tensor<3>) -> LinearInput {
+    match norm {
+        Some(norm) => norm.linear_input(x_btd.clone()),
+        None => LinearInput::Plain(x_btd.clone()),
     }
+}
 
-    /// Adds the MLP's output to the residual stream `x`.
-    fn forward(&self, input: LinearInput, x_btd: Tensor<3>) -> Tensor<3> {
-        let gate_up_btf = fused_linear(input, &[&self.gate_proj, &self.up_proj], None);
-        fused_linear(LinearInput::SwiGlu(gate_up_btf), &[&self.down_proj], Some(x_btd))
+/// The second half of a block under the name `mlp`, or under `block_sparse_moe`.
+fn feed_forward(
+    config: &DecoderConfig,
+    layer: &LayerConfig,
+    from: &mut Builder,
+) -> Result<(Option<FeedForward>, Option<Experts>)> {
+    match config.experts.as_ref().filter(|_| layer.is_sparse) {
+        None => {
+            let names = if config.is_mlp_packed { MlpNames::Packed } else { MlpNames::Separate };
+            let (d, inner, bias) = (config.hidden_size, config.intermediate_size, config.mlp_bias);
+            let mlp = Mlp::build(names, d, inner, bias, &mut from.inside("mlp"))?;
+            Ok((Some(FeedForward::Dense(mlp)), None))
+        }
+        Some(experts) => match experts.naming {
+            ExpertNaming::Mlp => {
+                let experts = Experts::build(config, experts, &mut from.inside("mlp"))?;
+                Ok((Some(FeedForward::Sparse(experts)), None))
+            }
+            ExpertNaming::BlockSparse => {
+                let from = &mut from.inside("block_sparse_moe");
+                Ok((None, Some(Experts::build(config, experts, from)?)))
+            }
+        },
     }
 }

@@ -1,43 +1,32 @@
-//! The decoder that most families are variants of: RMSNorm before each sublayer, RoPE, grouped key-value heads, SwiGLU.
+//! The decoder that most families are variants of: RMSNorm, RoPE, grouped key-value heads, gated MLP or experts.
 //!
-//! A family gives a [`RopeDecoderSpec`]; its config and parameter table are in arch.
+//! [`arch::DecoderConfig`] describes a model; what a family lacks is not computed.
 
+mod attention;
 mod block;
+mod experts;
+mod mlp;
+mod rope;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arch::RopeParameters;
+use arch::{DecoderConfig, ExpertsConfig, LayerConfig, ModelConfig};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use kernels::AttentionMask;
-use nn::{Embedding, HeadLayout, Input, KvCache, NamedProjection, RmsNorm, RopeTables};
+use nn::{Embedding, Input, KvCache, NamedProjection, PAD_SEGMENT, RmsNorm};
 
 use self::block::{Block, BlockContext};
+use self::rope::Rope;
 use crate::build::Builder;
-use crate::decoder::{Decoder, projections_of, run_blocks};
+use crate::decoder::{Decoder, Run, projections_of, run_blocks};
 use crate::{Output, Result};
 
-/// Sizes and choices in which families differ.
-#[derive(Clone, Debug)]
-pub(crate) struct RopeDecoderSpec {
-    pub(crate) vocab_size: usize,
-    pub(crate) hidden_size: usize,
-    /// Width between gate, up and down projection.
-    pub(crate) intermediate_size: usize,
-    pub(crate) heads: HeadLayout,
-    /// The attention window of each block; `None`: all earlier positions.
-    pub(crate) windows: Vec<Option<usize>>,
-    pub(crate) rms_norm_eps: f64,
-    /// Whether each query head and each key head has an RMSNorm before the rotation.
-    pub(crate) qk_norm: bool,
-    pub(crate) qkv_bias: bool,
-    pub(crate) o_bias: bool,
-    pub(crate) mlp_bias: bool,
-    pub(crate) rope: RopeParameters,
-    pub(crate) n_positions: usize,
-}
+/// First part of parameter names.
+pub(crate) const PREFIX: &str = "model";
 
 /// A decoder with rotary positions.
 #[derive(Module, Debug)]
@@ -46,35 +35,81 @@ pub struct RopeDecoder {
     layers: Vec<Block>,
     norm: RmsNorm,
     #[module(skip)]
-    rope: RopeTables,
+    ropes: Vec<Rope>,
     #[module(skip)]
-    windows: Vec<Option<usize>>,
+    layer_configs: Vec<LayerConfig>,
+    #[module(skip)]
+    experts: Option<ExpertsConfig>,
+    #[module(skip)]
+    embedding_multiplier: f64,
+    #[module(skip)]
+    soft_cap: Option<f64>,
     #[module(skip)]
     recomputes: bool,
 }
 
+/// An RMSNorm as the family computes it.
+fn norm(config: &DecoderConfig, name: &str, width: usize, from: &mut Builder) -> Result<RmsNorm> {
+    let norm = from.rms_norm(name, width, config.rms_norm_eps)?;
+    Ok(if config.norm_adds_one { norm.adding_one() } else { norm })
+}
+
 impl RopeDecoder {
-    pub(crate) fn build(spec: &RopeDecoderSpec, from: &mut Builder) -> Result<Self> {
-        let embed_tokens = from.embedding("embed_tokens", spec.vocab_size, spec.hidden_size)?;
-        let layers = (0..spec.windows.len())
-            .map(|layer| Block::build(spec, &mut from.inside(&format!("layers.{layer}"))))
+    pub(crate) fn build(config: &DecoderConfig, from: &mut Builder) -> Result<Self> {
+        let embed_tokens = from.embedding("embed_tokens", config.vocab_size, config.hidden_size)?;
+        let layers = config.layers.iter().enumerate();
+        let layers = layers
+            .map(|(idx, layer)| {
+                Block::build(config, layer, &mut from.inside(&format!("layers.{idx}")))
+            })
             .collect::<Result<_>>()?;
-        let norm = from.rms_norm("norm", spec.hidden_size, spec.rms_norm_eps)?;
-        let rope = from.rope_tables(&spec.rope, spec.heads.head_dim, spec.n_positions);
-        let windows = spec.windows.clone();
-        Ok(Self { embed_tokens, layers, norm, rope, windows, recomputes: false })
+        let norm = norm(config, "norm", config.hidden_size, from)?;
+        let n_positions = ModelConfig::Decoder(config.clone()).max_positions();
+        let rope = |rope| Rope::build(rope, config.head_dim, n_positions, from);
+        Ok(Self {
+            embed_tokens,
+            layers,
+            norm,
+            ropes: config.ropes.iter().map(rope).collect(),
+            layer_configs: config.layers.clone(),
+            experts: config.experts,
+            embedding_multiplier: config.embedding_multiplier,
+            soft_cap: config.attn_logit_softcapping,
+            recomputes: false,
+        })
     }
 
-    /// The context of each block; blocks of one window share a mask, and all share its segments.
-    fn contexts(&self, input: &Input, mask: &AttentionMask) -> Vec<BlockContext> {
-        let (cos_btc, sin_btc) = self.rope.gather(input.positions_bt.clone(), input.max_position);
+    /// The context of each block; blocks of one window share a mask, all masks their segments, and blocks of one rotary
+    /// embedding its angles.
+    fn contexts(
+        &self,
+        input: &Input,
+        mask: AttentionMask,
+        is_real: &Arc<Vec<bool>>,
+    ) -> Vec<BlockContext> {
+        let angles: Vec<_> = self.ropes.iter().map(|rope| rope.angles(input)).collect();
+        let mask = mask.with_soft_cap(self.soft_cap);
         let mut masks: BTreeMap<Option<usize>, AttentionMask> = BTreeMap::new();
-        let of_window = |window: &Option<usize>| {
-            let mask = masks.entry(*window).or_insert_with(|| mask.clone().with_window(*window));
-            let (cos_btc, sin_btc) = (cos_btc.clone(), sin_btc.clone());
-            BlockContext { cos_btc, sin_btc, mask: mask.clone() }
+        let of_layer = |layer: &LayerConfig| {
+            let window = layer.window;
+            let mask = masks.entry(window).or_insert_with(|| mask.clone().with_window(window));
+            BlockContext {
+                rope: layer.rope.map(|rope| angles[rope].clone()),
+                mask: mask.clone(),
+                is_real: is_real.clone(),
+                recomputes: self.recomputes,
+            }
         };
-        self.windows.iter().map(of_window).collect()
+        self.layer_configs.iter().map(of_layer).collect()
+    }
+
+    /// Tells tokens from padding, for the router of a mixture of experts.
+    fn is_real(&self, input: &Input) -> Arc<Vec<bool>> {
+        if self.experts.is_none() {
+            return Arc::default();
+        }
+        let segments = input.segments_bt.clone().into_data().convert::<i32>();
+        Arc::new(segments.iter::<i32>().map(|segment| segment != PAD_SEGMENT).collect())
     }
 }
 
@@ -86,10 +121,20 @@ impl Decoder for RopeDecoder {
         observe: &mut dyn FnMut(&Tensor<3>),
     ) -> Output {
         let mask = input.causal_mask(cache.as_deref_mut());
-        let contexts = self.contexts(input, &mask);
+        let is_real = self.is_real(input);
+        let contexts = self.contexts(input, mask, &is_real);
         let x_btd = input.embed(&self.embed_tokens);
-        let x_btd = run_blocks(&self.layers, x_btd, &contexts, cache, self.recomputes, observe);
-        Output::of_hidden(self.norm.forward(x_btd))
+        let x_btd = match self.embedding_multiplier {
+            1.0 => x_btd,
+            multiplier => x_btd.mul_scalar(multiplier),
+        };
+        let run = Run { contexts: &contexts, cache, recomputes: self.recomputes, observe };
+        let (x_btd, routing) = run_blocks(&self.layers, x_btd, run);
+        let aux_loss = self
+            .experts
+            .as_ref()
+            .and_then(|experts| experts::aux_loss(&routing, &is_real, experts));
+        Output { hidden_btd: self.norm.forward(x_btd), aux_loss, routing }
     }
 
     fn recompute_blocks(&mut self, on: bool) {

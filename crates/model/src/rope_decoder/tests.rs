@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use arch::{RopeParameters, RopeScaling};
+use arch::{AttentionScale, DecoderConfig, ModelConfig, QkNorm};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn::{HeadLayout, Input, KvCache, TokenBatch};
+use nn::{Input, KvCache, TokenBatch};
+use serde_json::json;
 use testkit::{Tolerance, assert_close, values};
 
-use super::{RopeDecoder, RopeDecoderSpec};
+use super::RopeDecoder;
 use crate::build::{Builder, ParameterSource};
 use crate::decoder::Decoder;
 use crate::{Result, parameter_names};
@@ -25,26 +26,23 @@ impl ParameterSource for Waves {
     }
 }
 
-fn spec(windows: &[Option<usize>], qk_norm: bool) -> RopeDecoderSpec {
-    RopeDecoderSpec {
-        vocab_size: 40,
-        hidden_size: 12,
-        intermediate_size: 20,
+fn config(windows: &[Option<usize>], qk_norm: QkNorm) -> DecoderConfig {
+    let keys = json!({
+        "model_type": "llama", "vocab_size": 40, "hidden_size": 12, "intermediate_size": 20,
+        "num_hidden_layers": windows.len(), "num_attention_heads": 4, "num_key_value_heads": 2,
         // Heads whose width is not hidden size / number of heads.
-        heads: HeadLayout { n_heads: 4, n_kv_heads: 2, head_dim: 8, scale: 0.35 },
-        windows: windows.to_vec(),
-        rms_norm_eps: 1e-6,
-        qk_norm,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        rope: RopeParameters { rope_theta: 10_000.0, scaling: RopeScaling::Default },
-        n_positions: 64,
+        "head_dim": 8, "rms_norm_eps": 1e-6, "max_position_embeddings": 64, "rope_theta": 1e4,
+    });
+    let config = ModelConfig::from_json(&keys, "test".as_ref()).expect("a good config");
+    let ModelConfig::Decoder(mut config) = config else { panic!("a decoder") };
+    for (layer, window) in config.layers.iter_mut().zip(windows) {
+        layer.window = *window;
     }
+    DecoderConfig { qk_norm, attention_scale: AttentionScale::Factor(0.35), ..config }
 }
 
-fn decoder(spec: &RopeDecoderSpec, device: &Device) -> RopeDecoder {
-    RopeDecoder::build(spec, &mut Builder::new(&mut Waves, device)).expect("waves")
+fn decoder(config: &DecoderConfig, device: &Device) -> RopeDecoder {
+    RopeDecoder::build(config, &mut Builder::new(&mut Waves, device)).expect("waves")
 }
 
 fn tokens(ids: &[u32]) -> TokenBatch {
@@ -67,8 +65,9 @@ fn reach(model: &RopeDecoder) -> Vec<usize> {
 
 #[test]
 fn each_layer_sees_its_own_window() {
-    let reach_of =
-        |windows: &[Option<usize>]| reach(&decoder(&spec(windows, false), &Device::flex()));
+    let reach_of = |windows: &[Option<usize>]| {
+        reach(&decoder(&config(windows, QkNorm::None), &Device::flex()))
+    };
     let first = |n: usize| (0..n).collect::<Vec<usize>>();
     assert_eq!(reach_of(&[Some(1)]), first(1));
     assert_eq!(reach_of(&[Some(4)]), first(4));
@@ -80,8 +79,8 @@ fn each_layer_sees_its_own_window() {
 
 #[test]
 fn windows_and_norms_of_heads_are_the_same_with_a_cache() {
-    let spec = spec(&[Some(3), None, Some(5)], true);
-    let model = decoder(&spec, &Device::flex());
+    let config = config(&[Some(3), None, Some(5)], QkNorm::Heads);
+    let model = decoder(&config, &Device::flex());
     let ids: Vec<u32> = (0..16).map(|i| i * 11 % 40).collect();
     let whole = hidden(&model, &ids);
     for step in [1, 3, 16] {
@@ -101,8 +100,8 @@ fn windows_and_norms_of_heads_are_the_same_with_a_cache() {
 
 #[test]
 fn norms_of_heads_are_parameters_and_change_the_output() {
-    let with = decoder(&spec(&[None, None], true), &Device::flex());
-    let without = decoder(&spec(&[None, None], false), &Device::flex());
+    let with = decoder(&config(&[None, None], QkNorm::Heads), &Device::flex());
+    let without = decoder(&config(&[None, None], QkNorm::None), &Device::flex());
     let names = parameter_names(&with);
     let known = parameter_names(&without);
     let added: Vec<&String> = names.iter().filter(|name| !known.contains(name)).collect();
@@ -155,8 +154,8 @@ impl burn::module::ModuleVisitor for Found<'_> {
 
 #[test]
 fn recomputed_blocks_with_windows_give_the_same_gradients() {
-    let spec = spec(&[Some(3), None], true);
-    let mut model = decoder(&spec, &Device::flex().autodiff());
+    let config = config(&[Some(3), None], QkNorm::Heads);
+    let mut model = decoder(&config, &Device::flex().autodiff());
     let ids: Vec<u32> = (0..12).map(|i| i * 5 % 40).collect();
     let want = gradients(&model, &ids);
     assert!(want.keys().any(|name| name.ends_with("q_norm.weight")));

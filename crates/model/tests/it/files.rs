@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use model::{CausalLm, Dtype, load_causal_lm, visit_tensors};
 use tensor_file::SafetensorsWriter;
-use testkit::{tiny_gpt2, tiny_llama};
+use testkit::{tiny_decoders, tiny_gpt2, tiny_llama};
 
 use crate::support::config;
 
@@ -77,7 +77,8 @@ fn tiny() -> (serde_json::Value, Tensors) {
 fn written_weights_read_back() {
     let mut tied = tiny_llama(40);
     tied["tie_word_embeddings"] = true.into();
-    for value in [tiny_llama(40), tied, tiny_gpt2(40, true), tiny_gpt2(40, false)] {
+    let few = [tiny_llama(40), tied, tiny_gpt2(40, true), tiny_gpt2(40, false)];
+    for value in few.into_iter().chain(tiny_decoders(40)) {
         let model = CausalLm::init(&config(&value), 1, &Device::flex());
         for dtype in Dtype::ALL {
             let dir = Dir::with_config(&value);

@@ -3,7 +3,7 @@
 use arch::{Init, ParamSpec};
 use burn::tensor::Device;
 use model::{CausalLm, ScalarModel, named_parameters, visit_tensors};
-use testkit::{tiny_gpt2, tiny_llama};
+use testkit::{tiny_decoders, tiny_gpt2, tiny_llama};
 
 use crate::support::config;
 
@@ -15,10 +15,8 @@ fn configs() -> Vec<arch::ModelConfig> {
     biased["mlp_bias"] = true.into();
     let mut untied = tiny_gpt2(40, true);
     untied["tie_word_embeddings"] = false.into();
-    [tiny_llama(40), tied, biased, tiny_gpt2(40, true), tiny_gpt2(40, false), untied]
-        .iter()
-        .map(config)
-        .collect()
+    let few = [tiny_llama(40), tied, biased, tiny_gpt2(40, true), tiny_gpt2(40, false), untied];
+    few.iter().chain(&tiny_decoders(40)).map(config).collect()
 }
 
 fn table(specs: Vec<ParamSpec>) -> Vec<(String, Vec<usize>)> {

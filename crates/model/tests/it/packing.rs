@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use model::CausalLm;
 use nn::{PAD_SEGMENT, TokenBatch};
-use testkit::{Tolerance, assert_close, tiny_gpt2, tiny_llama};
+use testkit::{Tolerance, assert_close, tiny_decoders, tiny_gpt2, tiny_llama};
 
 use crate::support::{config, logits};
 
@@ -11,8 +11,9 @@ const V: usize = 70;
 const CLOSE: Tolerance = Tolerance::absolute(1e-5);
 
 fn models() -> Vec<CausalLm> {
-    [tiny_llama(V), tiny_gpt2(V, true), tiny_gpt2(V, false)]
-        .iter()
+    let few = [tiny_llama(V), tiny_gpt2(V, true), tiny_gpt2(V, false)];
+    few.iter()
+        .chain(&tiny_decoders(V))
         .map(|value| CausalLm::init(&config(value), 3, &Device::flex()))
         .map(louder)
         .collect()

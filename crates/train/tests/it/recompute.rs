@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use lora::{LoraConfig, Targets};
 use model::{Adaptable, CausalLm, ScalarModel, parameter_names};
 use nn::TokenBatch;
-use testkit::{tiny_gpt2, tiny_llama, values};
+use testkit::{tiny_decoders, tiny_gpt2, tiny_llama, values};
 use train::{Gradients, ParameterNames};
 
 const VOCAB: usize = 96;
@@ -21,8 +21,9 @@ fn device() -> Device {
 }
 
 fn models() -> Vec<CausalLm> {
-    [tiny_llama(VOCAB), tiny_gpt2(VOCAB, true), tiny_gpt2(VOCAB, false)]
-        .iter()
+    let few = [tiny_llama(VOCAB), tiny_gpt2(VOCAB, true), tiny_gpt2(VOCAB, false)];
+    few.iter()
+        .chain(&tiny_decoders(VOCAB))
         .map(|value| {
             let config = ModelConfig::from_json(value, "test".as_ref()).expect("a config");
             CausalLm::init(&config, 3, &device())
@@ -44,7 +45,7 @@ fn language_loss(model: &CausalLm) -> Tensor<1> {
     let n_targets = targets.iter().filter(|target| **target >= 0).count() as u64;
     let hidden_nd = model.forward(&tokens()).hidden_nd();
     let targets_n = Tensor::<1, Int>::from_data(targets.as_slice(), &device());
-    loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets).sum
+    loss::cross_entropy(hidden_nd, model.head(), targets_n, n_targets).sum
 }
 
 /// A clipped value loss over all positions, as for PPO's value model.

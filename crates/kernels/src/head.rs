@@ -1,0 +1,48 @@
+//! The output head of a language model: hidden states to logits.
+
+use burn::tensor::Tensor;
+
+use crate::linear::linear;
+
+/// `cap(hidden · weightᵀ · scale)`.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The weight, `[v, d]`.
+    pub weight_vd: Tensor<2>,
+    /// Factor of the logits.
+    pub scale: f64,
+    /// Soft cap of the scaled logits: `cap · tanh(logit / cap)` (Gemma Team 2024, Gemma 2, section 2).
+    pub soft_cap: Option<f64>,
+}
+
+impl From<Tensor<2>> for Head {
+    /// A head without factor and cap.
+    fn from(weight_vd: Tensor<2>) -> Self {
+        Self { weight_vd, scale: 1.0, soft_cap: None }
+    }
+}
+
+impl Head {
+    /// Hidden states `[.., d]` to logits `[.., v]`.
+    pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
+        self.capped(linear(self.scaled(hidden), self.weight_vd.clone(), None))
+    }
+
+    /// Logits under the soft cap.
+    pub fn capped<const D: usize>(&self, logits: Tensor<D>) -> Tensor<D> {
+        match self.soft_cap {
+            Some(cap) => capped(logits, cap),
+            None => logits,
+        }
+    }
+
+    /// Hidden states with the factor of the logits.
+    pub fn scaled<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
+        if self.scale == 1.0 { hidden } else { hidden.mul_scalar(self.scale) }
+    }
+}
+
+/// `cap · tanh(x / cap)`.
+pub(crate) fn capped<const D: usize>(x: Tensor<D>, cap: f64) -> Tensor<D> {
+    x.div_scalar(cap).tanh().mul_scalar(cap)
+}
