@@ -5,8 +5,9 @@ use std::path::Path;
 
 use arch::{ModelConfig, ModelInfo};
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use generate::Decoder;
+use loss::LossSum;
 use model::{CausalLm, WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole};
 use nn::TokenBatch;
 use train::{Gradients, ParameterNames};
