@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Cli, Command, DataCommand};
+use args::{Cli, Command, DataCommand, TokenizerCommand};
 
 fn main() -> ExitCode {
     // glibc returns large blocks to the system at each free unless configured otherwise, before the first tensor.
@@ -50,5 +50,9 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Devices => commands::devices::run(),
         Command::Runs(args) => commands::runs::run(&args),
         Command::Data(DataCommand::Inspect(args)) => commands::inspect::run(&args, cli.log),
+        Command::Tokenizer(TokenizerCommand::Encode(args)) => commands::tokenizer::encode(&args),
+        Command::Tokenizer(TokenizerCommand::Decode(args)) => commands::tokenizer::decode(&args),
+        Command::Tokenizer(TokenizerCommand::Render(args)) => commands::tokenizer::render(&args),
+        Command::Tokenizer(TokenizerCommand::Train(args)) => commands::tokenizer::train(&args),
     }
 }

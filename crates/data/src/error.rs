@@ -68,6 +68,30 @@ pub enum Error {
         /// The formats found.
         formats: String,
     },
+    /// A directory whose files have the names of splits lacks the wanted one.
+    #[error("{}: no split `{wanted}` in this directory; its splits: {found}", path.display())]
+    NoSplit {
+        /// The directory.
+        path: PathBuf,
+        /// The wanted split.
+        wanted: String,
+        /// Names of the splits.
+        found: String,
+    },
+    /// A file of JSON lines contains one JSON array.
+    #[error("{}: one JSON array, not one JSON object per line", path.display())]
+    ArrayInLines {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A JSON file has no list of rows under the key that the recipe names.
+    #[error("{}: {problem}", path.display())]
+    BadField {
+        /// The file.
+        path: PathBuf,
+        /// The problem, with the key.
+        problem: String,
+    },
     /// The name of a file does not show its format.
     #[error("{}: unknown format", path.display())]
     UnknownFormat {
@@ -271,6 +295,13 @@ impl Error {
             Self::EmptyDirectory { .. } | Self::UnknownFormat { .. } => Some(format!(
                 "known endings: {KNOWN_ENDINGS}, each also with .gz or .zst; otherwise set `format` in the source"
             )),
+            Self::NoSplit { .. } => Some("name one of them with `split` in the source".into()),
+            Self::ArrayInLines { .. } => Some(
+                "set `format = \"json\"` in the source, or write one object per line".into(),
+            ),
+            Self::BadField { .. } => {
+                Some("`field` names the key of a JSON object whose value is the list of rows".into())
+            }
             Self::MixedFormats { .. } => Some("choose one with `format` in the source".into()),
             Self::Io { .. } | Self::BadSource { .. } => None,
             Self::EmptyFile { .. } | Self::NoRows { .. } => {
@@ -291,6 +322,11 @@ impl Error {
                 "`{column}` is replaced with a column's value; write `{{` and `}}` for braces"
                     .into(),
             ),
+            Self::UnknownRowFormat { location, hint, .. }
+                if location.file.extension().is_some_and(|ending| ending == "json") =>
+            {
+                Some(format!("{hint}; `field` names the key of a JSON object that has the rows"))
+            }
             Self::UnknownRowFormat { hint, .. } => Some((*hint).into()),
             Self::UnreadableColumn { column, .. } => Some(format!(
                 "to train without it, set `ignore_columns = [\"{column}\"]` in the source"

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use recipe::Format;
 
 use crate::error::{Error, Result};
+use crate::files::SourceFiles;
 use crate::formats::{format_name, format_of};
 use crate::limits;
 use crate::location::normalized;
 use crate::row_problem::nearest;
+use crate::saved_dataset::saved_dataset;
+use crate::splits;
 
 /// Path of a source on this machine. `data:` paths start at `data_dir`, relative paths at the recipe's directory.
 ///
@@ -39,21 +42,38 @@ fn is_confined(path: &Path) -> bool {
 /// Files of a resolved path, sorted: the file itself, the data files of a directory, or the matches of a pattern.
 ///
 /// In a directory, hidden files are ignored, and so are files of unknown formats or of another format than `format`.
-pub fn expand(path: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
-    if path.is_file() {
-        return Ok(vec![path.to_path_buf()]);
-    }
+/// Where names show splits, only the files of `split` are used, by default those of `train`. A directory that
+/// `datasets.save_to_disk` wrote has the files that its state.json lists.
+pub fn expand(path: &Path, format: Option<Format>, split: Option<&str>) -> Result<SourceFiles> {
     if path.is_dir() {
-        return directory_files(path, format);
+        return match saved_dataset(path, split)? {
+            Some(saved) if matches!(format, None | Some(Format::Arrow)) => Ok(saved),
+            Some(_) => Err(Error::BadPath {
+                path: path.display().to_string(),
+                problem: "a saved dataset has files of the format `arrow`",
+            }),
+            None => directory_files(path, format, split),
+        };
+    }
+    if split.is_some() {
+        let problem = "`split` applies to a directory";
+        return Err(Error::BadPath { path: path.display().to_string(), problem });
+    }
+    if path.is_file() {
+        return Ok(vec![path.to_path_buf()].into());
     }
     let text = path.to_string_lossy();
     if text.contains(['*', '?', '[']) {
-        return pattern_files(&text, format);
+        return Ok(pattern_files(&text, format)?.into());
     }
     Err(not_found(path))
 }
 
-fn directory_files(directory: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
+fn directory_files(
+    directory: &Path,
+    format: Option<Format>,
+    split: Option<&str>,
+) -> Result<SourceFiles> {
     let mut files = Vec::new();
     collect(directory, 0, &mut files)?;
     files.retain(|file| match (format_of(file), format) {
@@ -65,6 +85,7 @@ fn directory_files(directory: &Path, format: Option<Format>) -> Result<Vec<PathB
         return Err(Error::EmptyDirectory { path: directory.to_path_buf() });
     }
     files.sort();
+    let (files, choice) = splits::choose(directory, files, split)?;
     let mut formats: Vec<&str> =
         files.iter().filter_map(|file| format_of(file)).map(format_name).collect();
     formats.sort_unstable();
@@ -75,7 +96,7 @@ fn directory_files(directory: &Path, format: Option<Format>) -> Result<Vec<PathB
             formats: formats.join(", "),
         });
     }
-    Ok(files)
+    Ok(SourceFiles { choice, ..files.into() })
 }
 
 fn collect(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {

@@ -145,9 +145,11 @@ impl RowProblem {
                 "write the text as JSON lines, one chapter or page per line".into()
             }
             Self::Encoding { hint: Some(hint), .. } => hint.clone(),
+            Self::TooLong { .. } => {
+                format!("raise `max_row_bytes` in the source if such rows are right; {skip}")
+            }
             Self::Json { .. }
             | Self::NotAnObject { .. }
-            | Self::TooLong { .. }
             | Self::TooDeep { .. }
             | Self::FieldCount { .. }
             | Self::WrongType { .. }

@@ -68,7 +68,7 @@ pub fn describe_source(
     let is_read = |field: &String| template.is_some_and(|template| template.reads(field));
     Ok(Some(SourceReport {
         path: spec.path.clone(),
-        files: spec.files.clone(),
+        files: spec.files.to_vec(),
         layout: format.name(),
         unread,
         read: read.unwrap_or_default(),

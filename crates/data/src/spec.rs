@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 
 use recipe::{ColumnValues, Columns, DrawnPairs, Format, RoleName, RowLayout, Rows, Source};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::files::{ReadOptions, SourceFiles};
 use crate::paths::{expand, resolve};
 use crate::rows::FormatRequest;
+use crate::source::file_format;
 
 /// A resolved source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceSpec {
     /// Path as written in the recipe, for messages.
     pub path: String,
-    /// Files in reading order.
-    pub files: Vec<PathBuf>,
+    /// Files in reading order, and how to read them.
+    pub files: SourceFiles,
     /// Format of every file, if the recipe sets it.
     pub format: Option<Format>,
     /// Layout of the rows.
@@ -49,9 +51,16 @@ impl SourceSpec {
         limit: Option<u64>,
     ) -> Result<Self> {
         let path = resolve(&source.path, recipe_dir, data_dir)?;
+        let mut files = expand(&path, source.format, source.split.as_deref())?;
+        files.options = ReadOptions {
+            field: source.field.clone(),
+            delimiter: source.delimiter.as_ref().and_then(|text| text.bytes().next()),
+            max_row_bytes: source.max_row_bytes,
+        };
+        check_options(source, &files)?;
         Ok(Self {
             path: source.path.clone(),
-            files: expand(&path, source.format)?,
+            files,
             format: source.format,
             layout: source.layout,
             text: source.text.clone(),
@@ -71,7 +80,7 @@ impl SourceSpec {
         let path = path.into();
         Self {
             path: path.display().to_string(),
-            files: vec![path],
+            files: vec![path].into(),
             format: None,
             layout: RowLayout::Auto,
             text: None,
@@ -97,4 +106,23 @@ impl SourceSpec {
             ignored: &self.ignore_columns,
         }
     }
+}
+
+/// Checks that the files have the formats that the keys of the source are for.
+fn check_options(source: &Source, files: &SourceFiles) -> Result<()> {
+    let keys: [(&str, bool, &[Format], &str); 2] = [
+        ("field", source.field.is_some(), &[Format::Json], "is for JSON files"),
+        ("delimiter", source.delimiter.is_some(), &[Format::Csv, Format::Tsv], "is for CSV files"),
+    ];
+    for (key, _, formats, purpose) in keys.into_iter().filter(|(_, is_set, ..)| *is_set) {
+        for file in files {
+            if !formats.contains(&file_format(file, source.format)?) {
+                return Err(Error::BadSource {
+                    source_path: source.path.clone(),
+                    problem: format!("`{key}` {purpose}: `{}`; set `format`", file.display()),
+                });
+            }
+        }
+    }
+    Ok(())
 }

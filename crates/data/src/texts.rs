@@ -115,7 +115,7 @@ struct PlainTexts {
 
 impl PlainTexts {
     fn new(spec: &SourceSpec) -> Self {
-        let files = spec.files.clone().into_iter();
+        let files = spec.files.paths.clone().into_iter();
         Self { files, lines_left: spec.limit, document: None, rest: String::new(), failed: false }
     }
 

@@ -38,6 +38,12 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// A pointer of Git LFS in place of the file that it names.
+    #[error("{path}: a Git LFS pointer, not the file itself")]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
     /// A text file is not valid UTF-8.
     #[error("{path}: invalid UTF-8 at byte {offset}")]
     NotUtf8 {
@@ -149,6 +155,7 @@ impl Error {
             Self::Io { .. } => None,
             Self::TooLarge { .. } => Some("check that this is the file you meant".into()),
             Self::NotAFile { .. } => Some("name a file, not a directory, device or pipe".into()),
+            Self::LfsPointer { .. } => Some("run `git lfs pull` in the file's repository".into()),
             Self::NotUtf8 { .. } => Some("convert the file to UTF-8".into()),
             Self::BadName { .. } => Some("names inside files must not contain a path".into()),
             Self::Exists { .. } => Some("remove it or choose another path".into()),

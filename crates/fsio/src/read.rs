@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::error::IoContext;
+use crate::lfs::{POINTER_BYTES, refuse_pointer};
 use crate::{Error, Result};
 
 /// Opens a regular file for reading. Pipes and devices are refused: they may block or never end.
@@ -16,7 +17,19 @@ pub(crate) fn open_regular(path: &Path) -> Result<File> {
     File::open(path).at(path, "read")
 }
 
-/// Reads a file of at most `limit` bytes.
+/// Returns an error if a file is a pointer of Git LFS. Larger files are not read.
+pub fn refuse_lfs_pointer(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let file = open_regular(path)?;
+    if file.metadata().at(path, "read")?.len() >= POINTER_BYTES {
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    file.take(POINTER_BYTES).read_to_end(&mut bytes).at(path, "read")?;
+    refuse_pointer(path, &bytes)
+}
+
+/// Reads a file of at most `limit` bytes. A pointer of Git LFS is an error.
 pub fn read_capped(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     let path = path.as_ref();
     let file = open_regular(path)?;
@@ -28,7 +41,11 @@ pub fn read_capped(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes as usize);
     // The file may have grown, and files under /proc report no length: count the bytes read.
     file.take(limit.saturating_add(1)).read_to_end(&mut out).at(path, "read")?;
-    if out.len() as u64 > limit { Err(too_large()) } else { Ok(out) }
+    if out.len() as u64 > limit {
+        return Err(too_large());
+    }
+    refuse_pointer(path, &out)?;
+    Ok(out)
 }
 
 /// Reads a UTF-8 text file of at most `limit` bytes.

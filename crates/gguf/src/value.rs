@@ -107,6 +107,18 @@ impl Value {
         }
     }
 
+    /// A finite float of either width, to the bit.
+    pub(crate) fn as_float(&self) -> Option<f64> {
+        let value = if let Self::F32(x) = self {
+            f64::from(*x)
+        } else if let Self::F64(x) = self {
+            *x
+        } else {
+            return None;
+        };
+        value.is_finite().then_some(value)
+    }
+
     /// A short form for messages.
     pub(crate) fn preview(&self) -> String {
         let text = match self {

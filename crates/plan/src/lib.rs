@@ -33,6 +33,7 @@ pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, locate_model};
 pub use paths::{Paths, RUNS_DIR};
 pub use stage::{DpoPlan, LoraPlan, PpoPlan, Stage, Start, Work};
 pub use stage_plan::StagePlan;
+pub use tokenizers::train_tokenizer;
 
 use recipe::{ChecksSection, Loaded, Recipe};
 

@@ -63,11 +63,11 @@ fn trained(
     if fsio::verify_dir(&dir).is_err() {
         watch.training_tokenizer();
         let tokenizer = match train {
-            TrainTokenizer::ByteBpe(keys) => from_texts(&specs, kind, |texts| {
+            TrainTokenizer::ByteBpe(keys) => train_tokenizer(&specs, kind, |texts| {
                 Tokenizer::train_byte_bpe(texts, keys.vocab_size, &specials)
             })?,
             TrainTokenizer::Char(_) => {
-                from_texts(&specs, kind, |texts| Tokenizer::train_char(texts, &specials))?
+                train_tokenizer(&specs, kind, |texts| Tokenizer::train_char(texts, &specials))?
             }
         };
         save(&tokenizer, &dir)?;
@@ -76,8 +76,8 @@ fn trained(
     Ok(Tokenizer::from_dir_or_file(&dir)?)
 }
 
-/// Runs a trainer on texts that another thread reads, with a small buffer between the two.
-fn from_texts(
+/// Runs a trainer on the texts of sources, which another thread reads, with a small buffer between the two.
+pub fn train_tokenizer(
     specs: &[SourceSpec],
     kind: SampleKind,
     train: impl FnOnce(&mut dyn Iterator<Item = String>) -> tokenizer::Result<Tokenizer>,

@@ -27,6 +27,25 @@ pub struct Source {
     /// File format. Default: by the file's extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// Split of a directory whose files or sub-directories have the names of splits, such as
+    /// `train-00000-of-00002.parquet` and `test.jsonl`. Default: `train`; other files are not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub split: Option<String>,
+    /// Key of a JSON object that contains the list of rows: `field = "data"` reads
+    /// `{"version": 1, "data": [...]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub field: Option<String>,
+    /// Character between the values of a CSV file, such as `";"`. Default: `,`, and a tab in a TSV
+    /// file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1))]
+    pub delimiter: Option<String>,
+    /// Maximum size of a row of a text, JSON or CSV file in bytes. Default: 4 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_073_741_824))]
+    pub max_row_bytes: Option<usize>,
     /// Column of the text. Default: `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]

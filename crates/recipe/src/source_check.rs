@@ -13,6 +13,15 @@ impl Source {
         if let Some(pairs) = &self.pairs {
             self.check_drawn(pairs, path, kind, diagnostics);
         }
+        if let Some(delimiter) = &self.delimiter
+            && !matches!(delimiter.as_bytes(), [byte] if byte.is_ascii() && !b"\"\r\n\0".contains(byte))
+        {
+            diagnostics.value(
+                &format!("{path}.delimiter"),
+                "must be one ASCII character, not a quote or a line break",
+                delimiter,
+            );
+        }
         self.check_layout(path, kind, diagnostics);
         self.check_columns(path, kind, diagnostics);
     }

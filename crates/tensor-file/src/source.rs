@@ -31,6 +31,7 @@ impl Source {
         if !metadata.is_file() {
             return Err(fsio::Error::NotAFile { path: path.to_owned() }.into());
         }
+        fsio::refuse_lfs_pointer(path)?;
         let file = File::open(path).map_err(failed)?;
         Ok(Self { path: path.to_owned(), n_bytes: metadata.len(), data: Data::Read(file) })
     }

@@ -14,13 +14,14 @@ pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod score;
 pub(crate) mod selftest;
+pub(crate) mod tokenizer;
 pub(crate) mod verify;
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use ::tokenizer::Tokenizer;
 use recipe::{BaseDtype, Precision};
-use tokenizer::Tokenizer;
 use train::TrainedModel;
 
 use crate::args::{LogStyle, RecipeArgs};

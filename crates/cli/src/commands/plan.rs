@@ -182,6 +182,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         counted(counts.epoch_targets, "target"),
         stage.dataset.epoch_of(stage.max_steps),
     ));
+    lines.extend(counts.file_choices.iter().cloned());
     if counts.eval_rows > 0 {
         lines.push(format!(
             "validation: {} in {} with {}",
@@ -191,6 +192,12 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         ));
     }
     lines.extend(counts.drawn.iter().map(drawn));
+    if counts.not_finite > 0 {
+        lines.push(format!(
+            "{} in JSON files, `NaN` or `Infinity`, read as missing",
+            table::counted(counts.not_finite, "value")
+        ));
+    }
     if counts.filtered > 0 {
         lines.push(format!("{} rows skipped by `where`", n(counts.filtered)));
     }

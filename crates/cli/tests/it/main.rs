@@ -9,3 +9,4 @@ mod file_cycles;
 mod replicas;
 mod source_tree;
 mod support;
+mod tokenizer;

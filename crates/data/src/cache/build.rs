@@ -75,6 +75,7 @@ pub(crate) fn build(
         }
     };
     counts.check_pools(spec)?;
+    writer.summary.n_not_finite = read.n_not_finite();
     writer.finish(counts, inputs)
 }
 

@@ -89,6 +89,8 @@ pub struct Prepared {
 pub(crate) struct PreparedSource {
     /// Path as written in the recipe, for display.
     pub(crate) path: String,
+    /// Choice that was made among the files of a directory.
+    pub(crate) choice: Option<String>,
     pub(crate) weight: f64,
     pub(crate) key: String,
     pub(crate) store: TokenStore,
@@ -149,7 +151,13 @@ pub fn prepare(
                 })?
             }
         };
-        prepared.push(PreparedSource { path: spec.path.clone(), weight: spec.weight, key, store });
+        prepared.push(PreparedSource {
+            path: spec.path.clone(),
+            choice: spec.files.choice.clone(),
+            weight: spec.weight,
+            key,
+            store,
+        });
     }
     let tokenizer = options.tokenizer;
     let ids = SpecialIds {
@@ -230,6 +238,20 @@ pub(crate) fn reading_inputs(spec: &SourceSpec, cache_dir: &Path) -> Result<Valu
     }
     if let Some(pairs) = &spec.pairs {
         inputs["pairs"] = value(pairs);
+    }
+    let options = &spec.files.options;
+    if let Some(field) = &options.field {
+        inputs["field"] = value(field);
+    }
+    if let Some(delimiter) = options.delimiter {
+        inputs["delimiter"] = value(&delimiter);
+    }
+    if let Some(max_row_bytes) = options.max_row_bytes {
+        inputs["max_row_bytes"] = value(&max_row_bytes);
+    }
+    if !spec.files.indices.is_empty() {
+        let hashes = spec.files.indices.iter().map(|path| file_hashes::file_hash(cache_dir, path));
+        inputs["indices"] = value(&hashes.collect::<Result<Vec<String>>>()?);
     }
     if !spec.roles.is_empty() {
         inputs["roles"] = value(&spec.roles);

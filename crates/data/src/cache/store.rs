@@ -89,6 +89,9 @@ pub(crate) struct SourceSummary {
     pub(crate) chats: bool,
     /// Rows that `where` removed, among those read.
     pub(crate) n_filtered: u64,
+    /// Number of `NaN` and `Infinity` in JSON files, read as null.
+    #[serde(default)]
+    pub(crate) n_not_finite: u64,
     /// Pool sizes of a source whose pairs are drawn; `None` for other sources.
     pub(crate) pools: Option<PoolCounts>,
     /// Whether each pair has a margin.

@@ -24,6 +24,10 @@ pub struct DatasetCounts {
     pub bad_rows: Vec<String>,
     /// Rows that `where` removed.
     pub filtered: u64,
+    /// Number of `NaN` and `Infinity` in JSON files, read as missing values.
+    pub not_finite: u64,
+    /// Choices made among the files of directories, each after the source's path.
+    pub file_choices: Vec<String>,
     /// Documents, or texts for pairs, dropped because they have no text.
     pub empty: u64,
     /// Samples whose content occurred before.
@@ -96,6 +100,9 @@ impl DatasetCounts {
             counts.bad += summary.n_bad;
             counts.empty += summary.n_empty;
             counts.filtered += summary.n_filtered;
+            counts.not_finite += summary.n_not_finite;
+            let choice = source.choice.iter();
+            counts.file_choices.extend(choice.map(|choice| format!("{}: {choice}", source.path)));
             counts.bad_rows.extend(summary.bad.iter().cloned());
         }
         for (sample, kind) in &dataset.issues {

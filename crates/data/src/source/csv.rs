@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::files::ReadOptions;
 use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
 use crate::source::open::{self, ByteReader};
@@ -23,37 +23,45 @@ pub(crate) struct CsvRows {
     reader: csv::Reader<RecordLimiter>,
     /// Bytes that the parser may still read before the current record is too long.
     allowance: Arc<AtomicU64>,
+    row_bytes: usize,
     header: Vec<String>,
     record: csv::ByteRecord,
     done: bool,
 }
 
 impl CsvRows {
-    pub(crate) fn open(path: &Path, delimiter: u8, progress: &BytesRead) -> Result<Self> {
+    /// Opens a file; `delimiter` is the usual one of its format.
+    pub(crate) fn open(
+        path: &Path,
+        delimiter: u8,
+        options: &ReadOptions,
+        progress: &BytesRead,
+    ) -> Result<Self> {
+        let row_bytes = options.row_bytes();
         let (bytes, _) = open::open_text(path, progress)?;
         let file = shared_path(path);
         let allowance = Arc::new(AtomicU64::new(0));
         let mut reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter)
+            .delimiter(options.delimiter.unwrap_or(delimiter))
             .flexible(true)
             .buffer_capacity(BUFFER_BYTES)
             .from_reader(RecordLimiter { bytes, allowance: Arc::clone(&allowance) });
-        allow_one_record(&allowance);
+        allow_one_record(&allowance, row_bytes);
         let location = Location::line(&file, 1);
         let header = match reader.byte_headers() {
             Ok(header) => header.clone(),
-            Err(error) => return Err(record_error(&file, &location, error)),
+            Err(error) => return Err(record_error(&file, &location, row_bytes, error)),
         };
         let header = header_names(&header, &location)?;
         if header.is_empty() {
             return Err(Error::EmptyFile { path: path.to_path_buf() });
         }
         let record = csv::ByteRecord::new();
-        Ok(Self { file, reader, allowance, header, record, done: false })
+        Ok(Self { file, reader, allowance, row_bytes, header, record, done: false })
     }
 
     fn next_row(&mut self) -> Result<Option<Row>> {
-        allow_one_record(&self.allowance);
+        allow_one_record(&self.allowance, self.row_bytes);
         let line = self.reader.position().line();
         match self.reader.read_byte_record(&mut self.record) {
             Ok(true) => {}
@@ -63,7 +71,8 @@ impl CsvRows {
             }
             Err(error) => {
                 self.done = true;
-                return Err(record_error(&self.file, &Location::line(&self.file, line), error));
+                let location = Location::line(&self.file, line);
+                return Err(record_error(&self.file, &location, self.row_bytes, error));
             }
         }
         let location = Location::line(&self.file, self.record_line(line));
@@ -116,20 +125,17 @@ fn header_names(header: &csv::ByteRecord, location: &Location) -> Result<Vec<Str
     Ok(names)
 }
 
-fn allow_one_record(allowance: &AtomicU64) {
-    allowance.store((limits::ROW_BYTES + BUFFER_BYTES) as u64, Ordering::Relaxed);
+fn allow_one_record(allowance: &AtomicU64, row_bytes: usize) {
+    allowance.store((row_bytes + BUFFER_BYTES) as u64, Ordering::Relaxed);
 }
 
-fn record_error(path: &Path, location: &Location, error: csv::Error) -> Error {
+fn record_error(path: &Path, location: &Location, row_bytes: usize, error: csv::Error) -> Error {
     let kind = error.into_kind();
     let csv::ErrorKind::Io(error) = kind else {
         return Error::bad_file(path, format!("not valid CSV: {kind:?}"));
     };
     if is_too_long(&error) {
-        return Error::row(
-            location.clone(),
-            RowProblem::TooLong { limit: limits::ROW_BYTES as u64 },
-        );
+        return Error::row(location.clone(), RowProblem::TooLong { limit: row_bytes as u64 });
     }
     open::read_error(path, error)
 }

@@ -1,4 +1,4 @@
-//! A JSON array of objects, or concatenated objects, read element by element.
+//! A JSON array of objects, alone or under a key of an object, or concatenated objects, read element by element.
 //!
 //! An element is found by its brackets and parsed alone, so a file of any length needs the memory of one row.
 
@@ -7,26 +7,37 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::files::ReadOptions;
 use crate::limits;
 use crate::location::{Location, shared_path};
-use crate::row_problem::RowProblem;
+use crate::row_problem::{RowProblem, name_list};
 use crate::source::jsonl::{kind_of, parser_reason};
+use crate::source::not_finite;
 use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
+
+/// Maximum size of a key of the outer object in bytes.
+const KEY_BYTES: usize = 4096;
 
 /// The elements of one file.
 pub(crate) struct JsonArray {
     scanner: Scanner,
-    /// Whether the file is one array rather than concatenated objects.
+    /// Whether the rows are one array rather than concatenated objects.
     is_array: bool,
+    /// Whether the array is the value of a key, so that other keys may follow it.
+    in_object: bool,
+    read: BytesRead,
     n_rows: u64,
     done: bool,
 }
 
 impl JsonArray {
-    pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<Self> {
-        let mut scanner = Scanner::open(path, progress)?;
+    pub(crate) fn open(path: &Path, options: &ReadOptions, read: &BytesRead) -> Result<Self> {
+        let mut scanner = Scanner::open(path, options, read)?;
         scanner.skip_space()?;
+        if let Some(field) = &options.field {
+            scanner.seek_field(field)?;
+        }
         let is_array = match scanner.peek()? {
             Some(b'[') => {
                 scanner.advance();
@@ -38,7 +49,8 @@ impl JsonArray {
             }
             None => return Err(Error::EmptyFile { path: path.to_path_buf() }),
         };
-        Ok(Self { scanner, is_array, n_rows: 0, done: false })
+        let in_object = options.field.is_some();
+        Ok(Self { scanner, is_array, in_object, read: read.clone(), n_rows: 0, done: false })
     }
 
     /// Moves to the next element; false at the end of the file.
@@ -50,6 +62,9 @@ impl JsonArray {
         match self.scanner.peek()? {
             Some(b']') => {
                 self.scanner.advance();
+                if self.in_object {
+                    return Ok(false);
+                }
                 self.scanner.skip_space()?;
                 match self.scanner.peek()? {
                     None => Ok(false),
@@ -95,9 +110,12 @@ impl JsonArray {
             let offset = start + error.valid_up_to() as u64;
             return Err(Error::row(location, RowProblem::Utf8 { offset }));
         }
-        match serde_json::from_slice(bytes) {
-            Ok(serde_json::Value::Object(columns)) => Ok(Some(Row { columns, location })),
-            Ok(other) => {
+        match not_finite::parse(bytes) {
+            Ok((serde_json::Value::Object(columns), n_not_finite)) => {
+                self.read.add_not_finite(n_not_finite);
+                Ok(Some(Row { columns, location }))
+            }
+            Ok((other, _)) => {
                 Err(Error::row(location, RowProblem::NotAnObject { found: kind_of(&other) }))
             }
             Err(error) => {
@@ -134,6 +152,7 @@ impl Iterator for JsonArray {
 struct Scanner {
     file: Arc<Path>,
     bytes: ByteReader,
+    row_bytes: usize,
     buffer: Vec<u8>,
     at: usize,
     end: usize,
@@ -144,11 +163,12 @@ struct Scanner {
 }
 
 impl Scanner {
-    fn open(path: &Path, progress: &BytesRead) -> Result<Self> {
-        let (bytes, offset) = open::open_text(path, progress)?;
+    fn open(path: &Path, options: &ReadOptions, read: &BytesRead) -> Result<Self> {
+        let (bytes, offset) = open::open_text(path, read)?;
         Ok(Self {
             file: shared_path(path),
             bytes,
+            row_bytes: options.row_bytes(),
             buffer: vec![0; 64 << 10],
             at: 0,
             end: 0,
@@ -195,6 +215,76 @@ impl Scanner {
         Ok(())
     }
 
+    /// Moves into the object at the cursor, to the value of its key `field`, which must be an array.
+    fn seek_field(&mut self, field: &str) -> Result<()> {
+        let path = self.file.to_path_buf();
+        let bad = |problem| Err(Error::BadField { path: path.clone(), problem });
+        if self.peek()? != Some(b'{') {
+            return bad(format!("not a JSON object, so it has no key `{field}`"));
+        }
+        self.advance();
+        let mut keys: Vec<String> = Vec::new();
+        loop {
+            self.skip_space()?;
+            match self.peek()? {
+                Some(b'}') => {
+                    let found = name_list(keys.iter().map(String::as_str));
+                    return bad(format!("no key `{field}` in the JSON object; its keys: {found}"));
+                }
+                Some(b',') if !keys.is_empty() => {
+                    self.advance();
+                    self.skip_space()?;
+                }
+                _ => {}
+            }
+            let key = self.key()?;
+            self.skip_space()?;
+            if key == field {
+                return match self.peek()? {
+                    Some(b'[') => Ok(()),
+                    _ => bad(format!("the value of the key `{field}` is not a list")),
+                };
+            }
+            keys.push(key);
+            if let Err(problem @ RowProblem::TooDeep { .. }) = self.element()? {
+                return Err(Error::row(Location::line(&self.file, self.line), problem));
+            }
+        }
+    }
+
+    /// A key of an object and its colon.
+    fn key(&mut self) -> Result<String> {
+        match self.peek()? {
+            Some(b'"') => {}
+            Some(_) => return Err(self.fail("a key of the object is not a text")),
+            None => return Err(self.fail("the file is truncated inside an object")),
+        }
+        let mut key = vec![b'"'];
+        self.advance();
+        let mut escaped = false;
+        loop {
+            let Some(byte) = self.peek()? else {
+                return Err(self.fail("the file is truncated inside a key"));
+            };
+            self.advance();
+            key.push(byte);
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => break,
+                _ if key.len() > KEY_BYTES => return Err(self.fail("a key is too long")),
+                _ => {}
+            }
+        }
+        let key = serde_json::from_slice(&key).map_err(|_| self.fail("a key is not valid JSON"))?;
+        self.skip_space()?;
+        if self.peek()? != Some(b':') {
+            return Err(self.fail("no colon after a key"));
+        }
+        self.advance();
+        Ok(key)
+    }
+
     fn fail(&self, reason: &str) -> Error {
         Error::bad_file(&self.file, format!("line {}: {reason}", self.line))
     }
@@ -217,7 +307,7 @@ impl Scanner {
             }
             self.advance();
             n_bytes += 1;
-            if n_bytes <= limits::ROW_BYTES {
+            if n_bytes <= self.row_bytes {
                 self.element.push(byte);
             }
             if in_string {
@@ -240,8 +330,8 @@ impl Scanner {
                 }
             }
         }
-        if n_bytes > limits::ROW_BYTES {
-            return Ok(Err(RowProblem::TooLong { limit: limits::ROW_BYTES as u64 }));
+        if n_bytes > self.row_bytes {
+            return Ok(Err(RowProblem::TooLong { limit: self.row_bytes as u64 }));
         }
         if deepest > limits::JSON_DEPTH {
             return Ok(Err(RowProblem::TooDeep { limit: limits::JSON_DEPTH }));

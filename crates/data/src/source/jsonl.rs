@@ -8,22 +8,26 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::files::ReadOptions;
 use crate::limits;
 use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
+use crate::source::not_finite;
 use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
 /// The rows of one file.
 pub(crate) struct JsonLines {
     lines: Lines,
+    read: BytesRead,
     n_rows: u64,
     done: bool,
 }
 
 impl JsonLines {
-    pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<Self> {
-        Ok(Self { lines: Lines::open(path, progress)?, n_rows: 0, done: false })
+    pub(crate) fn open(path: &Path, options: &ReadOptions, read: &BytesRead) -> Result<Self> {
+        let lines = Lines::open(path, options, read)?;
+        Ok(Self { lines, read: read.clone(), n_rows: 0, done: false })
     }
 }
 
@@ -41,9 +45,17 @@ impl Iterator for JsonLines {
                         continue;
                     }
                     self.n_rows += 1;
+                    if self.n_rows == 1 && line.text.as_ref().is_ok_and(|text| opens_array(text)) {
+                        self.done = true;
+                        let path = line.location.file.to_path_buf();
+                        return Some(Err(Error::ArrayInLines { path }));
+                    }
                     let location = line.location;
                     return Some(match line.text.and_then(|text| parse_object(text.as_bytes())) {
-                        Ok(columns) => Ok(Row { columns, location }),
+                        Ok((columns, n_not_finite)) => {
+                            self.read.add_not_finite(n_not_finite);
+                            Ok(Row { columns, location })
+                        }
                         Err(problem) => Err(Error::row(location, problem)),
                     });
                 }
@@ -61,14 +73,23 @@ impl Iterator for JsonLines {
     }
 }
 
-/// Parses one JSON object. Its depth is checked before the recursive parser runs.
-pub(crate) fn parse_object(bytes: &[u8]) -> std::result::Result<Map<String, Value>, RowProblem> {
+/// Whether the first line of a file starts a JSON array of objects, which may end on a later line.
+fn opens_array(line: &str) -> bool {
+    line.trim_start().strip_prefix('[').is_some_and(|rest| {
+        let rest = rest.trim_start();
+        rest.is_empty() || rest.starts_with('{')
+    })
+}
+
+/// Parses one JSON object; also returns the number of values that are not finite. Its depth is checked before the
+/// recursive parser runs.
+fn parse_object(bytes: &[u8]) -> std::result::Result<(Map<String, Value>, u64), RowProblem> {
     if json_depth(bytes) > limits::JSON_DEPTH {
         return Err(RowProblem::TooDeep { limit: limits::JSON_DEPTH });
     }
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(columns)) => Ok(columns),
-        Ok(other) => Err(RowProblem::NotAnObject { found: kind_of(&other) }),
+    match not_finite::parse(bytes) {
+        Ok((Value::Object(columns), n_not_finite)) => Ok((columns, n_not_finite)),
+        Ok((other, _)) => Err(RowProblem::NotAnObject { found: kind_of(&other) }),
         Err(error) => {
             Err(RowProblem::Json { column: error.column(), reason: parser_reason(&error) })
         }
@@ -128,6 +149,7 @@ pub(crate) struct Lines {
     pub(crate) file: Arc<Path>,
     bytes: ByteReader,
     buffer: Vec<u8>,
+    row_bytes: usize,
     n_lines: u64,
     offset: u64,
 }
@@ -139,14 +161,15 @@ pub(crate) struct Line<'a> {
 }
 
 impl Lines {
-    pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<Self> {
-        let (bytes, offset) = open::open_text(path, progress)?;
-        Ok(Self { file: shared_path(path), bytes, buffer: Vec::new(), n_lines: 0, offset })
+    pub(crate) fn open(path: &Path, options: &ReadOptions, read: &BytesRead) -> Result<Self> {
+        let (bytes, offset) = open::open_text(path, read)?;
+        let (file, row_bytes) = (shared_path(path), options.row_bytes());
+        Ok(Self { file, bytes, buffer: Vec::new(), row_bytes, n_lines: 0, offset })
     }
 
     pub(crate) fn next_line(&mut self) -> Result<Option<Line<'_>>> {
         self.buffer.clear();
-        let limit = limits::ROW_BYTES;
+        let limit = self.row_bytes;
         let (mut n_bytes, mut ended) = (0_u64, false);
         while !ended {
             let chunk = match self.bytes.fill_buf() {

@@ -5,13 +5,15 @@ mod columns;
 mod csv;
 mod json;
 mod jsonl;
+mod not_finite;
 mod open;
 mod parquet;
 mod parquet_checks;
+mod selected;
 mod text;
 mod thrift;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +21,7 @@ use recipe::Format;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::files::{ReadOptions, SourceFiles};
 use crate::formats::format_of;
 use crate::location::Location;
 
@@ -37,18 +40,33 @@ pub struct Row {
 /// Iterator over rows. An `Err(Error::Row)` may be skipped; any other error ends the iteration.
 pub type RowIter = Box<dyn Iterator<Item = Result<Row>> + Send>;
 
-/// Bytes read from disk, before decompression, for progress lines.
+/// Counts of a reader: bytes read from disk, before decompression, for progress lines; and values that are no JSON.
 #[derive(Clone, Debug, Default)]
-pub struct BytesRead(Arc<AtomicU64>);
+pub struct BytesRead(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    n_bytes: AtomicU64,
+    n_not_finite: AtomicU64,
+}
 
 impl BytesRead {
     /// Number of bytes read so far.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.n_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Number of `NaN` and `Infinity` in JSON files that were read as null so far.
+    pub fn n_not_finite(&self) -> u64 {
+        self.0.n_not_finite.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self, n_bytes: u64) {
-        self.0.fetch_add(n_bytes, Ordering::Relaxed);
+        self.0.n_bytes.fetch_add(n_bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_not_finite(&self, n: u64) {
+        self.0.n_not_finite.fetch_add(n, Ordering::Relaxed);
     }
 }
 
@@ -59,40 +77,55 @@ pub(crate) fn file_format(path: &Path, format: Option<Format>) -> Result<Format>
         .ok_or_else(|| Error::UnknownFormat { path: path.to_path_buf() })
 }
 
-/// Opens a file as rows. Each line of plain text is a row with the column `text`.
-///
-/// Binary formats decode only the columns in `needed`. If it is `None`, they decode all columns, and values without a
-/// text form are null.
+/// As [`read_rows_with`], with the default value of every key of a source.
 pub fn read_rows(
     path: &Path,
     format: Option<Format>,
     needed: Option<&[String]>,
     progress: &BytesRead,
 ) -> Result<RowIter> {
+    read_rows_with(path, format, &ReadOptions::default(), needed, progress)
+}
+
+/// Opens a file as rows. Each line of plain text is a row with the column `text`.
+///
+/// Binary formats decode only the columns in `needed`. If it is `None`, they decode all columns, and values without a
+/// text form are null.
+pub fn read_rows_with(
+    path: &Path,
+    format: Option<Format>,
+    options: &ReadOptions,
+    needed: Option<&[String]>,
+    progress: &BytesRead,
+) -> Result<RowIter> {
     let format = file_format(path, format)?;
     Ok(match format {
-        Format::Text => Box::new(text::lines(path, progress)?),
-        Format::Jsonl => Box::new(jsonl::JsonLines::open(path, progress)?),
-        Format::Json => Box::new(json::JsonArray::open(path, progress)?),
-        Format::Csv => Box::new(csv::CsvRows::open(path, b',', progress)?),
-        Format::Tsv => Box::new(csv::CsvRows::open(path, b'\t', progress)?),
+        Format::Text => Box::new(text::lines(path, options, progress)?),
+        Format::Jsonl => Box::new(jsonl::JsonLines::open(path, options, progress)?),
+        Format::Json => Box::new(json::JsonArray::open(path, options, progress)?),
+        Format::Csv => Box::new(csv::CsvRows::open(path, b',', options, progress)?),
+        Format::Tsv => Box::new(csv::CsvRows::open(path, b'\t', options, progress)?),
         Format::Parquet => Box::new(parquet::ParquetRows::open(path, needed, progress)?),
         Format::Arrow => Box::new(arrow::ArrowRows::open(path, needed, progress)?),
     })
 }
 
-/// Rows of several files in order.
+/// Rows of the files of a source in order.
 pub(crate) fn read_all(
-    files: Vec<PathBuf>,
+    files: SourceFiles,
     format: Option<Format>,
     needed: Option<Vec<String>>,
     progress: BytesRead,
 ) -> RowIter {
-    let rows = files.into_iter().flat_map(move |file| {
-        match read_rows(&file, format, needed.as_deref(), &progress) {
+    let SourceFiles { paths, options, indices, choice: _ } = files;
+    let rows = paths.into_iter().flat_map(move |file| {
+        match read_rows_with(&file, format, &options, needed.as_deref(), &progress) {
             Ok(rows) => rows,
             Err(error) => Box::new(std::iter::once(Err(error))) as RowIter,
         }
     });
-    Box::new(rows)
+    if indices.is_empty() {
+        return Box::new(rows);
+    }
+    Box::new(selected::Selected::new(indices, Box::new(rows)))
 }

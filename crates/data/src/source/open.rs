@@ -23,6 +23,7 @@ pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<ByteReader> {
     if length == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }
+    fsio::refuse_lfs_pointer(path)?;
     let mut counted =
         BufReader::with_capacity(BUFFER_BYTES, CountingReader { file, progress: progress.clone() });
     let compression = Compression::of(path);

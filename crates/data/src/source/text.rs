@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::files::ReadOptions;
 use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
 use crate::source::jsonl::Lines;
@@ -18,9 +19,10 @@ use crate::source::{BytesRead, Row};
 /// Lines of a file as rows with the single column `text`; blank lines are skipped.
 pub(crate) fn lines(
     path: &Path,
+    options: &ReadOptions,
     progress: &BytesRead,
 ) -> Result<impl Iterator<Item = Result<Row>> + Send + use<>> {
-    let mut lines = Lines::open(path, progress)?;
+    let mut lines = Lines::open(path, options, progress)?;
     let mut done = false;
     Ok(std::iter::from_fn(move || {
         while !done {

@@ -134,11 +134,11 @@ fn the_key_covers_every_input_and_nothing_else() {
         key_of(&base, &other_tokenizer, Content::Chats(&chatml, recipe::ChatTargets::default())),
         key_of(&base, &tokenizer, Content::Chats(&plain, recipe::ChatTargets::default())),
         key_of(&base, &tokenizer, Content::Documents),
-        changed(&|spec| spec.files = vec![other_content.clone()]),
-        changed(&|spec| spec.files = vec![packed.clone()]),
-        changed(&|spec| spec.files = vec![array.clone()]),
-        changed(&|spec| spec.files.push(other_content.clone())),
-        changed(&|spec| spec.files.insert(0, other_content.clone())),
+        changed(&|spec| spec.files = vec![other_content.clone()].into()),
+        changed(&|spec| spec.files = vec![packed.clone()].into()),
+        changed(&|spec| spec.files = vec![array.clone()].into()),
+        changed(&|spec| spec.files.paths.push(other_content.clone())),
+        changed(&|spec| spec.files.paths.insert(0, other_content.clone())),
         changed(&|spec| spec.layout = RowLayout::PromptCompletion),
         changed(&|spec| spec.layout = RowLayout::Messages),
         changed(&|spec| spec.text = column()),
@@ -154,13 +154,19 @@ fn the_key_covers_every_input_and_nothing_else() {
         named(&|columns| columns.output = column()),
         changed(&|spec| spec.limit = Some(1)),
         changed(&|spec| spec.limit = Some(2)),
+        changed(&|spec| spec.files.options.field = Some("data".into())),
+        changed(&|spec| spec.files.options.delimiter = Some(b';')),
+        changed(&|spec| spec.files.options.max_row_bytes = Some(99)),
+        changed(&|spec| spec.files.indices = vec![other_content.clone()]),
+        changed(&|spec| spec.files.indices = vec![array.clone()]),
     ];
     for (index, one) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(one), "input number {index} does not change the key");
     }
     let renamed = file(folder.path(), "elsewhere/z.jsonl", rows);
-    assert_eq!(changed(&|spec| spec.files = vec![renamed.clone()]), keys[0]);
+    assert_eq!(changed(&|spec| spec.files = vec![renamed.clone()].into()), keys[0]);
     assert_eq!(changed(&|spec| spec.weight = 0.5), keys[0]);
+    assert_eq!(changed(&|spec| spec.files.choice = Some("split".into())), keys[0]);
     assert_eq!(changed(&|spec| spec.path = "other".into()), keys[0]);
     assert_eq!(changed(&|spec| spec.format = Some(recipe::Format::Jsonl)), keys[0]);
     // Texts for training a tokenizer have keys of their own.

@@ -5,6 +5,7 @@
 
 mod cache;
 mod columns;
+mod files;
 mod formats;
 mod hostile;
 mod label_pools;

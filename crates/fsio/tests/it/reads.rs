@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use fsio::{Error, MappedFile, read_capped, read_text_capped, sha256_file, sha256_hex};
+use fsio::{
+    Error, MappedFile, read_capped, read_text_capped, refuse_lfs_pointer, sha256_file, sha256_hex,
+};
 
 #[test]
 fn limits_and_encodings_are_checked() {
@@ -19,6 +21,25 @@ fn limits_and_encodings_are_checked() {
     assert!(matches!(read_capped("/proc/self/status", 100), Err(Error::TooLarge { .. })));
     let error = read_capped(root.path().join("nowhere"), 1).expect_err("missing");
     assert!(error.is_not_found() && error.hint().is_some());
+}
+
+#[test]
+fn pointers_of_git_lfs_are_refused() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let path = root.path().join("model.safetensors");
+    let pointer =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:8be3fc1d\nsize 12345678\n";
+    fs::write(&path, pointer).expect("write");
+    let error = refuse_lfs_pointer(&path).expect_err("a pointer");
+    assert!(matches!(error, Error::LfsPointer { .. }), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("git lfs pull")));
+    assert!(matches!(read_text_capped(&path, 9999), Err(Error::LfsPointer { .. })));
+    // A file that quotes the first line is none, nor is one larger than a pointer.
+    for text in [pointer.lines().next().expect("a line").to_owned(), pointer.repeat(20)] {
+        fs::write(&path, &text).expect("write");
+        refuse_lfs_pointer(&path).expect("no pointer");
+        assert_eq!(read_text_capped(&path, 9999).expect("text"), text);
+    }
 }
 
 #[test]

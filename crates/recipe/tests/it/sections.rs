@@ -7,7 +7,7 @@ use recipe::{
     SplitBy, TokenizerSection, TrainTokenizer,
 };
 
-use crate::{GOOD, parse};
+use crate::{GOOD, parse, refused};
 
 #[test]
 fn what_is_left_out_has_its_default() {
@@ -190,4 +190,26 @@ fn pairs_that_say_nothing_are_refused() {
     insta::assert_snapshot!(crate::shown(&parse(&text).unwrap_err()).lines().next().unwrap(), @r"
     error: `pairs` in [pretrain.data[1]] cannot be used: only stages that train on pairs use it, such as [reward] and [dpo]
     ");
+}
+
+#[test]
+fn keys_of_a_source_that_decide_how_files_are_read() {
+    let keys = "path = \"chats.jsonl\", split = \"dev\", field = \"data\", delimiter = \"\\t\", max_row_bytes = 9";
+    let recipe = parse(&GOOD.replace("path = \"chats.jsonl\"", keys)).unwrap().recipe;
+    let source = &recipe.sft.unwrap().input.data[0];
+    assert_eq!(source.split.as_deref(), Some("dev"));
+    assert_eq!(source.field.as_deref(), Some("data"));
+    assert_eq!((source.delimiter.as_deref(), source.max_row_bytes), (Some("\t"), Some(9)));
+    for delimiter in ["\\\"", "\\n", "é", "ab", ""] {
+        let keys = format!("path = \"chats.jsonl\", delimiter = \"{delimiter}\"");
+        let error = refused("path = \"chats.jsonl\"", &keys);
+        assert!(error.contains("`delimiter`"), "{error}");
+    }
+    insta::assert_snapshot!(refused("path = \"chats.jsonl\"", "path = \"x\", delimiter = \"\\\"\""), @r#"
+    error: `delimiter` in [sft.data[0]] must be one ASCII character, not a quote or a line break: `"`
+      --> recipes/mine.toml:24:35
+       |
+    24 | data = [{ path = "x", delimiter = "\"" }]
+       |                                   ^^^^
+    "#);
 }

@@ -35,6 +35,19 @@ impl Tokenizer {
         )
     }
 
+    /// Renders a conversation with all fields of its messages, such as `tool_calls`, and with tools.
+    ///
+    /// `messages` and `tools` are JSON lists, like the arguments of `apply_chat_template`.
+    pub fn render_chat_json(
+        &self,
+        messages: &Value,
+        tools: Option<&Value>,
+        template: &ChatTemplate,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        template.render_json(messages, tools, &self.template_tokens(), add_generation_prompt)
+    }
+
     /// Token ids of a conversation, with the assistant's turns as targets.
     ///
     /// A turn's targets are everything that the model has to write once it got the turn's prompt:

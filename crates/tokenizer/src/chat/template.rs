@@ -153,10 +153,22 @@ impl ChatTemplate {
         tokens: &TemplateTokens,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let messages: Vec<serde_json::Value> = messages.iter().map(|view| view.to_json()).collect();
+        let messages: serde_json::Value = messages.iter().map(|view| view.to_json()).collect();
+        let tools = (!tools.is_empty()).then(|| serde_json::json!(tools));
+        self.render_json(&messages, tools.as_ref(), tokens, add_generation_prompt)
+    }
+
+    /// Renders messages and tools, given as JSON lists.
+    pub(crate) fn render_json(
+        &self,
+        messages: &serde_json::Value,
+        tools: Option<&serde_json::Value>,
+        tokens: &TemplateTokens,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let mut context = json!({
             "messages": messages,
-            "tools": (!tools.is_empty()).then_some(tools),
+            "tools": tools,
             "documents": null,
             "add_generation_prompt": add_generation_prompt,
         });

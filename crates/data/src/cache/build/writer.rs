@@ -85,7 +85,7 @@ impl Writer {
             chats: chat_columns,
             labels,
             margins,
-            files: spec.files.clone(),
+            files: spec.files.to_vec(),
             scratch: Vec::new(),
             ended_at: 0,
             summary,

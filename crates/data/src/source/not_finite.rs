@@ -1,0 +1,82 @@
+//! JSON as Python writes it: `NaN`, `Infinity` and `-Infinity`, which JSON does not have, are read as null.
+
+use serde_json::Value;
+
+/// Words that Python writes, each with a valid number of the same length.
+const WORDS: [(&[u8], &[u8]); 3] =
+    [(b"NaN", b"1e0"), (b"Infinity", b"1e000000"), (b"-Infinity", b"-1e000000")];
+
+/// Parses a JSON value; also returns the number of values that were read as null because they are not finite.
+pub(super) fn parse(bytes: &[u8]) -> Result<(Value, u64), serde_json::Error> {
+    let error = match serde_json::from_slice(bytes) {
+        Ok(value) => return Ok((value, 0)),
+        Err(error) => error,
+    };
+    let (nulls, n_not_finite) = replaced(bytes, |_| b"null");
+    if n_not_finite == 0 {
+        return Err(error);
+    }
+    match serde_json::from_slice(&nulls) {
+        Ok(value) => Ok((value, n_not_finite)),
+        // The value has another error. Words of the same length keep its position.
+        Err(error) => {
+            let (numbers, _) = replaced(bytes, |word| word);
+            Err(serde_json::from_slice::<Value>(&numbers).err().unwrap_or(error))
+        }
+    }
+}
+
+/// The bytes with each of the words outside of strings replaced, and the number of words. `by` receives the number of
+/// the same length.
+fn replaced<'a>(bytes: &[u8], by: impl Fn(&'a [u8]) -> &'a [u8]) -> (Vec<u8>, u64) {
+    let mut out = Vec::with_capacity(bytes.len());
+    let (mut at, mut n_words) = (0, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    while let Some(&byte) = bytes.get(at) {
+        if !in_string
+            && let Some((word, number)) =
+                WORDS.iter().find(|(word, _)| bytes[at..].starts_with(word))
+        {
+            out.extend_from_slice(by(number));
+            n_words += 1;
+            at += word.len();
+            continue;
+        }
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ => {}
+        }
+        out.push(byte);
+        at += 1;
+    }
+    (out, n_words)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn words_of_python_are_null_outside_of_strings() {
+        let text = br#"{"a": NaN, "b \" NaN": "-Infinity \\", "c": [Infinity, -Infinity, 2]}"#;
+        let expected = json!({"a": null, "b \" NaN": "-Infinity \\", "c": [null, null, 2]});
+        assert_eq!(parse(text).unwrap(), (expected, 3));
+        assert_eq!(parse(br#"{"NaN": 1}"#).unwrap(), (json!({"NaN": 1}), 0));
+    }
+
+    #[test]
+    fn other_errors_keep_their_position() {
+        for text in ["[NaN, Infinity, x]", "[NaN", "[NaN NaN]", "[nan]"] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            let numbers = text.replace("Infinity", "1e000000").replace("NaN", "1e0");
+            let expected = serde_json::from_str::<Value>(&numbers).unwrap_err();
+            assert_eq!(error.to_string(), expected.to_string(), "{text}");
+        }
+        // Python has no negative NaN.
+        assert!(parse(b"[-NaN]").is_err());
+    }
+}
