@@ -136,8 +136,9 @@ impl RowProblem {
             Self::Utf8 { .. } | Self::ColumnUtf8 { .. } => {
                 format!("convert the file to UTF-8; {skip}")
             }
-            Self::UnknownRole { .. } => format!(
-                "`temper data inspect {} --line {}` shows it; {skip}",
+            Self::UnknownRole { role, .. } => format!(
+                "`roles = {{ {role:?} = \"system\" }}` in the source maps it; `temper data inspect {} --line {}` \
+                 shows it; {skip}",
                 location.file.display(),
                 location.position.number()
             ),

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use tokenizers::Tokenizer as Library;
 
 use crate::Result;
-use crate::files::{Files, token_ids, token_text};
+use crate::config_values::{token_ids, token_text};
+use crate::files::Files;
 use crate::load::load;
 use crate::untrusted::panics::catch;
 

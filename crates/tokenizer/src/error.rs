@@ -176,7 +176,7 @@ impl Error {
             Self::File(inner) => return inner.hint(),
             Self::Json { .. } => "restore the file from its source".to_owned(),
             Self::Missing { .. } => {
-                "name a tokenizer.json, or a directory that contains one".to_owned()
+                "name a tokenizer.json or tokenizer.model, or a directory that contains one, or vocab.json and merges.txt".to_owned()
             }
             Self::Refused { hint, .. } => return hint.clone(),
             Self::Backend { .. } => {

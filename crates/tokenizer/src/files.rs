@@ -1,11 +1,16 @@
-//! Reads the files of a Hugging Face tokenizer directory, within size limits.
+//! Reads the files of a Hugging Face tokenizer directory, within size limits. A directory without a
+//! tokenizer.json is converted.
 
 use std::path::{Path, PathBuf};
 
 use fsio::limits;
 use serde_json::{Map, Value};
 
+use crate::convert::{self, Converted};
 use crate::{Error, Result};
+
+/// Files that are no tokenizer.json, but part of a tokenizer in their directory.
+const OTHER_FILES: [&str; 3] = ["vocab.json", "merges.txt", "vocab.txt"];
 
 /// A tokenizer.json and the files in its directory, each empty if it is missing.
 pub(crate) struct Files {
@@ -27,10 +32,6 @@ pub(crate) fn read(path: &Path) -> Result<Files> {
     } else {
         (path.parent().map(Path::to_owned).unwrap_or_default(), path.to_owned())
     };
-    if !file.is_file() {
-        return Err(Error::Missing { path: path.to_owned() });
-    }
-    let tokenizer = fsio::read_text_capped(&file, limits::TOKENIZER_BYTES)?;
     let mut config = object(&dir.join("special_tokens_map.json"), limits::CONFIG_BYTES)?;
     // Configs of large vocabularies list thousands of added tokens and need the larger limit.
     config.extend(object(&dir.join("tokenizer_config.json"), limits::TOKENIZER_BYTES)?);
@@ -41,7 +42,30 @@ pub(crate) fn read(path: &Path) -> Result<Files> {
         }
     }
     let template = template(&dir, &config)?;
-    Ok(Files { path: file, tokenizer, config, ids, template })
+    let Converted { path, json } = tokenizer(path, &dir, file, &mut config)?;
+    Ok(Files { path, tokenizer: json, config, ids, template })
+}
+
+/// The tokenizer.json, or one that is converted from other files.
+fn tokenizer(
+    path: &Path,
+    dir: &Path,
+    file: PathBuf,
+    config: &mut Map<String, Value>,
+) -> Result<Converted> {
+    let missing = || Error::Missing { path: path.to_owned() };
+    if !file.is_file() {
+        return if path.is_dir() { convert::directory(dir, config)? } else { None }
+            .ok_or_else(missing);
+    }
+    if file.extension().is_some_and(|ending| ending == "model") {
+        return convert::model_file(&file, config);
+    }
+    if file.file_name().is_some_and(|name| OTHER_FILES.iter().any(|other| name == *other)) {
+        return convert::directory(dir, config)?.ok_or_else(missing);
+    }
+    let json = fsio::read_text_capped(&file, limits::TOKENIZER_BYTES)?;
+    Ok(Converted { path: file, json })
 }
 
 /// Reads a JSON object; empty if the file is missing.
@@ -70,24 +94,4 @@ fn template(dir: &Path, config: &Map<String, Value>) -> Result<Option<String>> {
         Some(value) => text(value),
         None => None,
     })
-}
-
-/// Text of a special token, which is a string or an object in configs.
-pub(crate) fn token_text(value: &Value) -> Option<&str> {
-    match value {
-        Value::String(text) => Some(text.as_str()),
-        Value::Object(map) => map.get("content").and_then(Value::as_str),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => None,
-    }
-    .filter(|text| !text.is_empty())
-}
-
-/// One id or a list of ids.
-pub(crate) fn token_ids(value: Option<&Value>) -> Vec<u32> {
-    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value {
-        Some(Value::Array(items)) => items.iter().filter_map(id).collect(),
-        Some(value) => id(value).into_iter().collect(),
-        None => Vec::new(),
-    }
 }

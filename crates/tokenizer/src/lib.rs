@@ -5,6 +5,8 @@
 
 mod backend;
 mod chat;
+mod config_values;
+mod convert;
 mod decode_stream;
 mod error;
 mod files;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Library};
 
-use crate::files::token_text;
+use crate::config_values::token_text;
 use crate::untrusted::panics::{catch, catch_panic};
 use crate::untrusted::tokenizer_json;
 use crate::{Error, Result};
@@ -59,50 +59,58 @@ fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
     Ok((library, checked.n_ids))
 }
 
-/// Adds tokens that are only in the config, as transformers does.
+/// Adds the tokens of the config, as transformers does: those that the config describes with their
+/// settings there, which override the tokenizer.json, then those that are only named.
 fn add_missing(library: &mut Library, config: &Map<String, Value>) {
-    let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
-    let mut described: Vec<(u32, &Value)> = decoder
-        .into_iter()
-        .flatten()
-        .filter_map(|(id, token)| Some((id.parse().ok()?, token)))
-        .collect();
-    described.sort_unstable_by_key(|(id, _)| *id);
-    for (_, token) in &described {
-        if let Some(text) = token_text(token)
-            && library.token_to_id(text).is_none()
-        {
-            add(library, text, Some(token));
-        }
-    }
     let extra = ["additional_special_tokens", "extra_special_tokens"]
         .into_iter()
         .filter_map(|key| config.get(key).and_then(Value::as_array))
         .flatten();
-    for value in NAMED.iter().filter_map(|key| config.get(*key)).chain(extra) {
-        let Some(text) = token_text(value) else { continue };
-        let known = library.token_to_id(text).is_some_and(|id| {
-            library.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
-        });
+    let named: Vec<(&str, &Value)> = NAMED
+        .iter()
+        .filter_map(|key| config.get(*key))
+        .chain(extra)
+        .filter_map(|value| Some((token_text(value)?, value)))
+        .collect();
+    let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
+    let mut described: Vec<(u32, &str, &Value)> = decoder
+        .into_iter()
+        .flatten()
+        .filter_map(|(id, token)| Some((id.parse().ok()?, token_text(token)?, token)))
+        .collect();
+    described.sort_unstable_by_key(|(id, _, _)| *id);
+    let is_named = |text: &str| named.iter().any(|(name, _)| *name == text);
+    let mut tokens: Vec<AddedToken> = described
+        .iter()
+        .map(|(_, text, token)| {
+            let special = token.get("special").and_then(Value::as_bool).unwrap_or(false);
+            added_token(text, special || is_named(text), token)
+        })
+        .collect();
+    let added = library.get_added_tokens_decoder();
+    for (text, value) in &named {
+        let known = described.iter().any(|(_, other, _)| other == text)
+            || library
+                .token_to_id(text)
+                .is_some_and(|id| added.get(&id).is_some_and(|token| token.special));
         if !known {
-            let description = described.iter().find(|(_, token)| token_text(token) == Some(text));
-            add(library, text, description.map(|(_, token)| *token).or(Some(value)));
+            tokens.push(added_token(text, true, value));
         }
     }
+    // Fails only if the tokens' automaton cannot be built. A token is then missing, and code that
+    // needs it returns an error with its name.
+    let _ = library.add_tokens(tokens);
 }
 
-fn add(library: &mut Library, text: &str, description: Option<&Value>) {
-    let flag = |key: &str, default: bool| {
-        description.and_then(|d| d.get(key)).and_then(Value::as_bool).unwrap_or(default)
-    };
-    let token = AddedToken::from(text, true)
+fn added_token(text: &str, special: bool, settings: &Value) -> AddedToken {
+    let flag =
+        |key: &str, default: bool| settings.get(key).and_then(Value::as_bool).unwrap_or(default);
+    let described = settings.get("content").is_some();
+    AddedToken::from(text, special)
         .lstrip(flag("lstrip", false))
         .rstrip(flag("rstrip", false))
         .single_word(flag("single_word", false))
-        .normalized(flag("normalized", false));
-    // Fails only if the token's automaton cannot be built. The token is then missing, and code that
-    // needs it returns an error with its name.
-    let _ = library.add_special_tokens([token]);
+        .normalized(flag("normalized", described && !special))
 }
 
 /// Applies `add_bos_token` and `add_eos_token`, which override the post-processor.

@@ -184,8 +184,10 @@ impl RowFormat {
             }
             RowColumns::Tree { root } => {
                 let chats = match root {
-                    Some(column) => tree::chats_in(column, text::column(column, columns)?)?,
-                    None => tree::chats(columns)?,
+                    Some(column) => {
+                        tree::chats_in(column, text::column(column, columns)?, &self.reader.roles)?
+                    }
+                    None => tree::chats(columns, &self.reader.roles)?,
                 };
                 return Ok(chats.into_iter().flat_map(|chat| self.with_targets(chat)).collect());
             }

@@ -2,6 +2,8 @@
 //!
 //! Every reply is used, whatever its rank. Deleted messages are dropped with all their replies.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
 
@@ -11,6 +13,8 @@ use crate::row_problem::RowProblem;
 use crate::rows::{Chat, text_hash};
 use crate::source::json_kind;
 
+/// Roles by the names of the data, from the recipe.
+type Roles = BTreeMap<String, Role>;
 type Checked<T> = std::result::Result<T, RowProblem>;
 
 /// Whether a row is itself the root message of a tree.
@@ -19,9 +23,9 @@ pub(crate) fn is_node(columns: &Map<String, Value>) -> bool {
 }
 
 /// Chats of a tree whose root is the value of a column.
-pub(crate) fn chats_in(column: &str, value: &Value) -> Checked<Vec<Chat>> {
+pub(crate) fn chats_in(column: &str, value: &Value, roles: &Roles) -> Checked<Vec<Chat>> {
     match value {
-        Value::Object(root) => chats(root),
+        Value::Object(root) => chats(root, roles),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             Err(RowProblem::WrongType {
                 column: column.to_owned(),
@@ -33,8 +37,8 @@ pub(crate) fn chats_in(column: &str, value: &Value) -> Checked<Vec<Chat>> {
 }
 
 /// Chats of a tree, depth first, which is the order of the file.
-pub(crate) fn chats(root: &Map<String, Value>) -> Checked<Vec<Chat>> {
-    let mut walk = Walk { path: Vec::new(), chats: Vec::new(), n_messages: 0, group: None };
+pub(crate) fn chats(root: &Map<String, Value>, roles: &Roles) -> Checked<Vec<Chat>> {
+    let mut walk = Walk { roles, path: Vec::new(), chats: Vec::new(), n_messages: 0, group: None };
     walk.message(root)?;
     if walk.n_messages == 0 {
         return Err(RowProblem::NoMessages);
@@ -42,7 +46,8 @@ pub(crate) fn chats(root: &Map<String, Value>) -> Checked<Vec<Chat>> {
     Ok(walk.chats)
 }
 
-struct Walk {
+struct Walk<'a> {
+    roles: &'a Roles,
     path: Vec<Message>,
     chats: Vec<Chat>,
     n_messages: usize,
@@ -50,7 +55,7 @@ struct Walk {
     group: Option<u64>,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Recurses as deep as the JSON is nested, which the readers limit.
     fn message(&mut self, node: &Map<String, Value>) -> Checked<()> {
         if node.get("deleted").and_then(Value::as_bool) == Some(true) {
@@ -62,18 +67,18 @@ impl Walk {
         let role = node.get("role").and_then(Value::as_str).ok_or_else(|| bad("has no `role`"))?;
         let content =
             node.get("text").and_then(Value::as_str).ok_or_else(|| bad("has no `text`"))?;
-        let role = match role {
-            "prompter" | "user" => Role::User,
-            "assistant" => Role::Assistant,
-            "system" => Role::System,
-            other => {
-                return Err(RowProblem::UnknownRole {
-                    index,
-                    role: other.to_owned(),
-                    known: "system, prompter, assistant",
-                });
-            }
+        let known = match role {
+            "prompter" | "user" => Some(Role::User),
+            "assistant" => Some(Role::Assistant),
+            "system" => Some(Role::System),
+            _ => None,
         };
+        let role =
+            self.roles.get(role).copied().or(known).ok_or_else(|| RowProblem::UnknownRole {
+                index,
+                role: role.to_owned(),
+                known: "system, prompter, assistant",
+            })?;
         let group = *self.group.get_or_insert_with(|| text_hash(content));
         self.path.push(Message::new(role, content));
         if role == Role::Assistant {

@@ -116,11 +116,11 @@ fn broken_messages() {
     let good = r#"{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}"#;
     insta::assert_snapshot!(said(&format!(r#"[{good}, {{"role": "asistant", "content": "b"}}]"#)), @r#"
     x.jsonl:1: message 3 has role `asistant`; known roles: system, user, assistant, tool
-      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
+      hint: `roles = { "asistant" = "system" }` in the source maps it; `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(r#"[{"from": "gtp", "value": "b"}]"#), @r#"
     x.jsonl:1: message 1 has role `gtp`; known roles: system, human, gpt, tool, function_call, observation
-      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
+      hint: `roles = { "gtp" = "system" }` in the source maps it; `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said("[]"), @r#"
     x.jsonl:1: conversation has no messages
@@ -180,7 +180,7 @@ fn trees() {
     insta::assert_snapshot!(chats("x.jsonl", root, any), @"1: u:q|a:[a|]");
     insta::assert_snapshot!(chats("x.jsonl", &root.replace("assistant", "asistant"), any), @r#"
     x.jsonl:1: message 2 has role `asistant`; known roles: system, prompter, assistant
-      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
+      hint: `roles = { "asistant" = "system" }` in the source maps it; `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(chats("x.jsonl", "{\"prompt\": \"hi\"}", |spec| spec.layout = RowLayout::Tree), @r#"
     x.jsonl:1: message 1 has no `role`

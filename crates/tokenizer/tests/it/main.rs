@@ -1,6 +1,7 @@
 //! Tests of the tokenizer crate; those that need the shared data skip where it is missing.
 
 mod chats;
+mod conversion;
 mod encode_decode;
 mod interop;
 mod published;

@@ -1,43 +1,14 @@
 //! Ids of published tokenizers compared with test cases of other implementations.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokenizer::Tokenizer;
 
 use crate::support;
 
 /// A tokenizer of the shared data, by the name of its directory.
 pub(crate) fn load(name: &str) -> Option<Tokenizer> {
-    if name == "qwen2" {
-        return qwen2();
-    }
     let path = support::data(&format!("tokenizers/{name}"))?;
     Some(Tokenizer::from_dir_or_file(path).unwrap_or_else(|e| panic!("{name}: {e}")))
-}
-
-/// Qwen2's tokenizer.json from its vocab.json and merges.txt: NFC, its split pattern, byte level.
-fn qwen2() -> Option<Tokenizer> {
-    let config = support::text("tokenizers/qwen2/tokenizer_config.json")?;
-    let vocab = support::text("tokenizers/qwen2/vocab.json")?;
-    let merges = support::text("tokenizers/qwen2/merges.txt")?;
-    let vocab: Value = serde_json::from_str(&vocab).expect("a vocabulary");
-    let merges: Vec<&str> =
-        merges.lines().filter(|line| !line.is_empty() && !line.starts_with("#version")).collect();
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false,
-        "trim_offsets": false, "use_regex": false});
-    let pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-    let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated",
-        "invert": false});
-    let json = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "normalizer": {"type": "NFC"},
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-        "post_processor": byte_level, "decoder": byte_level,
-        "model": {"type": "BPE", "dropout": null, "unk_token": null,
-            "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": false,
-            "vocab": vocab, "merges": merges},
-    });
-    let files = [("tokenizer.json", json.to_string()), ("tokenizer_config.json", config)];
-    Some(Tokenizer::from_dir_or_file(support::directory(&files).path()).expect("loads"))
 }
 
 fn ids(value: &Value) -> Vec<u32> {

@@ -1,0 +1,216 @@
+//! Tokenizers without a tokenizer.json: sentencepiece, vocab.json with merges.txt, vocab.txt; and settings of added
+//! tokens in tokenizer_config.json.
+//!
+//! The expected ids in tests/golden/tokenizers/sentencepiece.json are those of sentencepiece itself, and of transformers
+//! 5.23 where it differs (`bpe_transformers`).
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tokenizer::Tokenizer;
+
+use crate::support::{self, directory};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tokenizers").join(name)
+}
+
+/// Compares the ids of a model with the expected ones. With `lossless`, decoding must return the text.
+fn check_ids(name: &str, tokenizer: &Tokenizer, lossless: bool) {
+    let cases: Value =
+        serde_json::from_slice(&std::fs::read(golden("sentencepiece.json")).expect("cases"))
+            .expect("JSON");
+    let cases = cases[name].as_array().expect("cases");
+    assert!(cases.len() >= 10);
+    for case in cases {
+        let text = case[0].as_str().expect("a text");
+        let expected: Vec<u32> = serde_json::from_value(case[1].clone()).expect("ids");
+        let ids = tokenizer.encode_plain(text).expect("ids");
+        assert_eq!(ids, expected, "{name}: {text:?}");
+        if lossless {
+            assert_eq!(tokenizer.decode(&ids, false), text.replace('▁', " "), "{name}");
+        }
+    }
+}
+
+#[test]
+fn ids_of_sentencepiece_bpe() {
+    let open = |legacy: bool| {
+        let config = json!({"tokenizer_class": "LlamaTokenizer", "legacy": legacy});
+        let dir = directory(&[("tokenizer_config.json", config.to_string())]);
+        std::fs::copy(golden("bpe.model"), dir.path().join("tokenizer.model")).expect("copied");
+        Tokenizer::from_dir_or_file(dir.path()).expect("loads")
+    };
+    check_ids("bpe", &open(true), true);
+    // In its newer form the class writes no further mark before a space, unlike sentencepiece.
+    let tokenizer = open(false);
+    check_ids("bpe_transformers", &tokenizer, false);
+    // Special tokens are in the text, and the class adds bos.
+    let bos = tokenizer.bos().expect("bos");
+    assert_eq!(
+        (tokenizer.token_text(bos).as_deref(), tokenizer.prefix_ids()),
+        (Some("<s>"), vec![bos])
+    );
+    let ids = tokenizer.encode_plain("a<|im_end|>b</s>").expect("ids");
+    let tokens: Vec<_> = ids.iter().filter_map(|id| tokenizer.token_text(*id)).collect();
+    assert_eq!(tokens, ["▁a", "<|im_end|>", "b", "</s>"]);
+    assert!(!tokenizer.is_special(tokenizer.token_id("<|im_end|>").expect("an id")));
+    // The saved form is a tokenizer.json with the same ids.
+    let saved: Vec<(String, String)> = tokenizer
+        .files()
+        .expect("files")
+        .into_iter()
+        .map(|(name, bytes)| (name, String::from_utf8(bytes).expect("UTF-8")))
+        .collect();
+    let saved: Vec<(&str, &String)> =
+        saved.iter().map(|(name, text)| (name.as_str(), text)).collect();
+    let again = Tokenizer::from_dir_or_file(directory(&saved).path()).expect("loads");
+    check_ids("bpe_transformers", &again, false);
+    assert_eq!(again.prefix_ids(), [bos]);
+}
+
+#[test]
+fn ids_of_sentencepiece_unigram() {
+    let tokenizer = Tokenizer::from_dir_or_file(golden("unigram.model")).expect("loads");
+    check_ids("unigram", &tokenizer, false);
+    assert_eq!((tokenizer.unk(), tokenizer.eos(), tokenizer.pad()), (Some(0), Some(2), Some(3)));
+    for name in ["m", "test_model"] {
+        let path = format!("tokenizers/sentencepiece/{name}.model");
+        let Some(path) = support::data(&path) else { return };
+        check_ids(name, &Tokenizer::from_dir_or_file(path).expect("loads"), false);
+    }
+}
+
+#[test]
+fn damaged_models_are_refused() {
+    let model = std::fs::read(golden("bpe.model")).expect("a model");
+    let refused = |bytes: &[u8]| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.model");
+        fsio::write_atomic(&path, bytes).expect("written");
+        let error = Tokenizer::from_dir_or_file(&path).err();
+        error.map(|error| error.to_string().replace(&path.display().to_string(), "x.model"))
+    };
+    assert_eq!(refused(b"[]").as_deref(), Some("x.model: not a sentencepiece model"));
+    assert_eq!(refused(b"").as_deref(), Some("x.model: not a sentencepiece model"));
+    let tiktoken = "x.model: a tiktoken file, which does not contain the pattern that splits words";
+    assert_eq!(refused(b"IQ== 0\nIg== 1\n").as_deref(), Some(tiktoken));
+    // Truncated anywhere, the file is refused or a smaller model, but never a panic.
+    for length in (0..model.len()).step_by(97) {
+        let _ = refused(&model[..length]);
+    }
+    for at in (0..model.len()).step_by(61) {
+        let mut damaged = model.clone();
+        damaged[at] ^= 0x55;
+        let _ = refused(&damaged);
+    }
+}
+
+/// vocab.json and merges.txt of a trained tokenizer.
+fn two_files(tokenizer: &Tokenizer) -> [(&'static str, String); 2] {
+    let files = tokenizer.files().expect("files");
+    let (_, json) = files.iter().find(|(name, _)| name == "tokenizer.json").expect("one");
+    let json: Value = serde_json::from_slice(json).expect("JSON");
+    let merges = json["model"]["merges"].as_array().expect("merges").iter().map(|merge| {
+        let part = |at: usize| merge[at].as_str().expect("a part").to_owned();
+        format!("{} {}\n", part(0), part(1))
+    });
+    let merges = std::iter::once("#version: 0.2\n".to_owned()).chain(merges).collect();
+    [("vocab.json", json["model"]["vocab"].to_string()), ("merges.txt", merges)]
+}
+
+#[test]
+fn vocabulary_and_merges_are_a_byte_level_tokenizer() {
+    let corpus = "the cat sat on the mat, and the hat isn't the cat's. ".repeat(20);
+    let specials = vec!["<|endoftext|>".to_owned()];
+    let trained =
+        Tokenizer::train_byte_bpe(std::iter::once(corpus), 300, &specials).expect("trains");
+    let [vocab, merges] = two_files(&trained);
+    let open = |class: &str| {
+        let config = ("tokenizer_config.json", format!("{{\"tokenizer_class\": \"{class}\"}}"));
+        Tokenizer::from_dir_or_file(directory(&[vocab.clone(), merges.clone(), config]).path())
+    };
+    let texts = ["the cat's hat  isn't", " on\n\nthe mat <|endoftext|> ü"];
+    let gpt2 = open("GPT2TokenizerFast").expect("loads");
+    for text in texts {
+        let ids = trained.encode_plain(text).expect("ids");
+        assert_eq!(gpt2.encode(text).expect("ids"), ids, "{text:?}");
+        assert_eq!(gpt2.decode(&ids, false), text);
+    }
+    assert_eq!((gpt2.bos(), gpt2.eos(), gpt2.unk()), (Some(0), Some(0), Some(0)));
+    // Qwen2 normalizes characters and has no bos.
+    let qwen2 = open("Qwen2Tokenizer").expect("loads");
+    assert_eq!((qwen2.bos(), qwen2.eos(), qwen2.pad()), (None, Some(0), Some(0)));
+    let (composed, decomposed) = ("\u{fc}", "u\u{308}");
+    assert_eq!(
+        qwen2.encode(decomposed).expect("ids"),
+        trained.encode_plain(composed).expect("ids")
+    );
+    assert_ne!(gpt2.encode(decomposed).expect("ids"), gpt2.encode(composed).expect("ids"));
+    let error = open("RobertaTokenizer").expect_err("refused");
+    assert!(
+        error.to_string().ends_with("no conversion for the tokenizer class `RobertaTokenizer`")
+    );
+    assert!(error.hint().is_some_and(|hint| hint.contains("save_pretrained")));
+}
+
+/// The ids of vocab.txt equal those of the published tokenizer.json.
+#[test]
+fn words_of_bert() {
+    let Some(published) = support::text("tokenizers/bert-base-uncased/tokenizer.json") else {
+        return;
+    };
+    let json: Value = serde_json::from_str(&published).expect("JSON");
+    let vocab = json["model"]["vocab"].as_object().expect("a vocabulary");
+    let mut tokens: Vec<(u64, &str)> =
+        vocab.iter().map(|(token, id)| (id.as_u64().expect("an id"), token.as_str())).collect();
+    tokens.sort_unstable();
+    let tokens: Vec<&str> = tokens.iter().map(|(_, token)| *token).collect();
+    let text = tokens.join("\n");
+    let converted =
+        Tokenizer::from_dir_or_file(directory(&[("vocab.txt", text)]).path()).expect("loads");
+    let published = crate::published::load("bert-base-uncased").expect("loads");
+    for text in ["Hello, Wörld! 你好", "unaffable [MASK] tokens'", "  a\tb\n"] {
+        assert_eq!(
+            converted.encode(text).expect("ids"),
+            published.encode(text).expect("ids"),
+            "{text:?}"
+        );
+    }
+}
+
+/// Settings of added tokens in tokenizer_config.json override those of tokenizer.json, as in transformers.
+#[test]
+fn settings_of_added_tokens_are_those_of_the_config() {
+    let characters = "abc \n".to_owned();
+    let trained =
+        Tokenizer::train_char(std::iter::once(characters), &tokenizer::default_special_tokens())
+            .expect("trains");
+    let files = trained.files().expect("files");
+    let (_, json) = files.iter().find(|(name, _)| name == "tokenizer.json").expect("one");
+    let json = String::from_utf8(json.clone()).expect("UTF-8");
+    let tokens_of = |config: Value| {
+        let files =
+            [("tokenizer.json", json.clone()), ("tokenizer_config.json", config.to_string())];
+        let tokenizer = Tokenizer::from_dir_or_file(directory(&files).path()).expect("loads");
+        let ids = tokenizer.encode_plain("a <|im_end|> \n b").expect("ids");
+        let tokens: Vec<String> = ids.iter().filter_map(|id| tokenizer.token_text(*id)).collect();
+        (tokens.concat(), tokenizer.is_special(tokenizer.token_id("<|im_end|>").expect("an id")))
+    };
+    let plain = tokens_of(json!({}));
+    assert_eq!(plain, ("a <|im_end|> \n b".to_owned(), true));
+    let token = |flags: &[(&str, bool)]| {
+        let mut token = json!({"content": "<|im_end|>", "special": true, "normalized": false});
+        for (key, value) in flags {
+            token[*key] = (*value).into();
+        }
+        json!({"added_tokens_decoder": {"2": token}})
+    };
+    assert_eq!(tokens_of(token(&[("rstrip", true)])).0, "a <|im_end|>b");
+    assert_eq!(tokens_of(token(&[("lstrip", true)])).0, "a<|im_end|> \n b");
+    assert!(!tokens_of(token(&[("special", false)])).1);
+    // A token that the config names is special.
+    let mut named = token(&[("special", false)]);
+    named["eos_token"] = "<|im_end|>".into();
+    assert!(tokens_of(named).1);
+}
