@@ -1,17 +1,17 @@
-//! Reads sequences through a model's key-value cache, several at a time, any number of tokens a call.
+//! Forward passes over sequences with a KV cache, for several sequences and any number of tokens per call.
 //!
-//! Prompts of unequal length are padded on the left in a segment of their own, which nothing sees,
-//! and positions count real tokens only: padding changes no result. It chooses no tokens.
+//! Prompts of different lengths are padded on the left. Padding is a segment of its own, which no token attends to, and
+//! positions count tokens only, so padding changes no result.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 use model::CausalLm;
 use nn::{KvCache, PAD_SEGMENT, TokenBatch};
 
-/// Attention scores of a call at most (rows × heads × queries × keys): 64 MiB of f32.
+/// The largest number of attention scores in a call (rows × heads × queries × keys): 64 MiB of f32.
 const MAX_SCORES: usize = 16 << 20;
 
-/// A model with the sequences that it has read so far.
+/// A model and the KV cache of the sequences read so far.
 #[derive(Debug)]
 pub struct Decoder<'a> {
     model: &'a CausalLm,
@@ -29,9 +29,9 @@ struct Reread {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads prompts and gives the hidden state of each one's last token, `[rows, 1, d]`.
+    /// Reads prompts; returns the hidden state of each prompt's last token, `[rows, 1, d]`.
     ///
-    /// `capacity` counts the positions of the longest prompt and of all that will follow it.
+    /// `capacity` is the number of positions of the longest prompt and of all tokens that will follow it.
     ///
     /// # Panics
     /// If there is no prompt, one is empty, or one is longer than `capacity` or the model's context.
@@ -52,7 +52,7 @@ impl<'a> Decoder<'a> {
         n_columns: usize,
     ) -> (Self, Tensor<3>) {
         let (rows, width) = (prompts.len(), prompts.iter().map(|p| p.len()).max().unwrap_or(0));
-        assert!(prompts.iter().all(|prompt| !prompt.is_empty()), "a prompt without tokens");
+        assert!(prompts.iter().all(|prompt| !prompt.is_empty()), "an empty prompt");
         let next_positions = prompts.iter().map(|prompt| prompt.len() as u32).collect();
         let reread = model.config().rereads_at().map(|at| {
             let texts = prompts.iter().map(|prompt| prompt.to_vec()).collect();
@@ -72,11 +72,11 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Reads further tokens, as many for each row, row after row: `[rows, t]`. Gives the hidden
-    /// states of these, `[rows, t, d]`.
+    /// Reads further tokens, the same number for each row: `[rows, t]`, row-major. Returns their hidden states,
+    /// `[rows, t, d]`.
     ///
     /// # Panics
-    /// If the capacity or the model's context is used up.
+    /// If the capacity or the model's context is exceeded.
     pub fn feed(&mut self, ids: &[u32]) -> Tensor<3> {
         let rows = self.next_positions.len();
         let t = ids.len() / rows.max(1);
@@ -90,7 +90,7 @@ impl<'a> Decoder<'a> {
         self.read(&columns, rows)
     }
 
-    /// Appends `t` tokens to each text that is kept; whether one of them reaches the length at which all are read again.
+    /// Appends `t` tokens to each stored text; returns whether one of them reaches the length at which all are read again.
     fn extend_texts(&mut self, ids: &[u32], t: usize) -> bool {
         let Some(Reread { at, texts }) = &mut self.reread else { return false };
         let mut reaches = false;
@@ -101,7 +101,7 @@ impl<'a> Decoder<'a> {
         reaches
     }
 
-    /// Reads all texts into a new cache. Gives the hidden states of the last `t` tokens, `[rows, t, d]`.
+    /// Reads all texts into a new cache. Returns the hidden states of the last `t` tokens, `[rows, t, d]`.
     fn read_again(&mut self, t: usize) -> Tensor<3> {
         let texts = self.reread.as_ref().map(|reread| reread.texts.clone()).unwrap_or_default();
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
@@ -113,7 +113,7 @@ impl<'a> Decoder<'a> {
         hidden.slice([0..b, width - t..width, 0..d])
     }
 
-    /// Goes on with these rows only, in this order; a row may be named several times.
+    /// Keeps these rows only, in this order; a row may be selected several times.
     pub fn select_rows(&mut self, rows: &[usize]) {
         self.cache = self.cache.select_rows(rows);
         self.next_positions = rows.iter().map(|&row| self.next_positions[row]).collect();
@@ -136,8 +136,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// What a model may be decoded with: itself, or its copy without autodiff, whose graph would
-/// otherwise grow with each token. The copy shares the weights.
+/// The model without autodiff, on the same weights: with autodiff, the graph would grow with each token.
 pub fn without_autodiff(model: &CausalLm) -> std::borrow::Cow<'_, CausalLm> {
     if model.backbone.is_autodiff() {
         std::borrow::Cow::Owned(model.valid())
@@ -146,7 +145,7 @@ pub fn without_autodiff(model: &CausalLm) -> std::borrow::Cow<'_, CausalLm> {
     }
 }
 
-/// Some columns of a batch, row after row.
+/// Some columns of a batch, row-major.
 struct Columns {
     ids: Vec<u32>,
     positions: Vec<u32>,
@@ -180,7 +179,7 @@ mod tests {
     use super::Decoder;
 
     #[test]
-    fn a_prompt_read_in_pieces_gives_the_same() {
+    fn a_prompt_read_in_pieces_gives_the_same_states() {
         let device = kernels::device("cpu").unwrap();
         let long: Vec<u32> = (0..37).map(|i| (i * 7) % 50).collect();
         let prompts = [&long[..], &long[3..9], &long[..1], &long[5..30]];

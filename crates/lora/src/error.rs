@@ -11,7 +11,10 @@ pub enum Error {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] fsio::Error),
-    /// A weight file is wrong.
+    /// The adapter's weights cannot be read or written.
+    #[error(transparent)]
+    Weights(#[from] tensor_file::Error),
+    /// The model cannot have the adapter.
     #[error(transparent)]
     Model(#[from] model::Error),
     /// The adapter's configuration is invalid, or does not fit the model.
@@ -71,9 +74,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::File(error) => return error.hint(),
-            Self::Model(model::Error::Shape { .. }) => {
+            Self::Weights(tensor_file::Error::Shape { .. }) => {
                 "the adapter was trained on a different base model, or with another `r`".to_owned()
             }
+            Self::Weights(error) => return error.hint(),
             Self::Model(error) => return error.hint(),
             Self::Config(error) => return error.hint(),
             Self::Occupied { .. } => "merge the adapter before you attach another".to_owned(),

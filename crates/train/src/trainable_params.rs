@@ -9,9 +9,10 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 use fsio::DirWriter;
 use kernels::update_param;
+use tensor_file::{TensorFile, TensorView};
 
 use crate::parameters::{ParameterNames, for_each_value};
-use crate::tensor_file::{TensorFile, TensorValues, write_tensors};
+use crate::saved_tensors::{TensorValues, write_tensors};
 use crate::{Error, Result};
 
 /// Writes every trainable parameter under its name.
@@ -39,7 +40,7 @@ pub fn load_trained<M: Module>(
     in_file: &dyn Fn(&str) -> String,
 ) -> Result<M> {
     let names = ParameterNames::of(&model);
-    let file = TensorFile::open(path)?;
+    let file = TensorFile::map(path)?;
     let mut mapper = Load { file: &file, in_file, names: &names, idx: 0, error: None };
     let model = model.map(&mut mapper);
     match mapper.error {
@@ -55,12 +56,13 @@ pub fn compare_trained<M: Module>(
     model: &M,
 ) -> Result<()> {
     let names = ParameterNames::of(model);
-    let (file, mut names) = (TensorFile::open(path)?, names.iter());
+    let (file, mut names) = (TensorFile::map(path)?, names.iter());
     let (mut differing, mut failed) = (None, None);
     for_each_value(model, |now, shape, trained| {
         let Some(name) = names.next().filter(|_| trained) else { return };
-        match file.tensor(&in_file(name)) {
-            Ok(Some((saved_shape, saved))) if saved_shape == shape && bits_equal(now, &saved) => {}
+        let saved = file.get(&in_file(name)).filter(|saved| saved.shape() == shape);
+        match saved.map(TensorView::values).transpose() {
+            Ok(Some(saved)) if bits_equal(now, &saved) => {}
             Ok(_) => {
                 differing.get_or_insert_with(|| name.to_owned());
             }
@@ -68,7 +70,7 @@ pub fn compare_trained<M: Module>(
         }
     });
     match (failed, differing) {
-        (Some(error), _) => Err(error),
+        (Some(error), _) => Err(error.into()),
         (None, Some(parameter)) => Err(Error::DrySave { path: path.to_owned(), parameter }),
         (None, None) => Ok(()),
     }
@@ -88,11 +90,8 @@ struct Load<'a> {
 
 impl Load<'_> {
     fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        match self.file.tensor(&(self.in_file)(name))? {
-            Some((saved_shape, values)) if saved_shape == shape => Ok(values),
-            Some(_) => Err(self.file.error(&format!("has another shape: `{name}`"))),
-            None => Err(self.file.error(&format!("lacks a trainable tensor: `{name}`"))),
-        }
+        let saved = self.file.tensor(&(self.in_file)(name))?;
+        Ok(saved.with_shape(shape)?.values()?)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Replays a PEFT directory on its base model: logits with the adapter, the merged weights, and the logits after merging; or
-//! the starting values of PiSSA.
+//! Replays a PEFT directory on its base model: logits with the adapter, merged weights, and logits after merging; or the
+//! starting values of PiSSA.
 //!
 //! References do not name their base model. It is a directory `base` or `base-…` beside them; of several, the one on which
 //! the logits are nearest.
@@ -12,10 +12,10 @@ use lora::{Adapted, Peft};
 use model::{CausalLm, load_causal_lm};
 use nn::TokenBatch;
 
-use super::causal_lm::{LOGITS, host};
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
 use crate::error::{Error, Result};
+use crate::host_values::host_values;
 
 const MERGED: Tolerance = Tolerance::absolute(1e-6);
 /// Starting values: the reference decomposes in f32, and where two singular values are near each other its vectors are off
@@ -85,7 +85,7 @@ fn replay_on(base_dir: &Path, dir: &Path, device: &Device) -> Result<Vec<Quantit
     let base = load_causal_lm(base_dir, device)?;
     let (adapted, _) = lora::load(base.clone(), dir)?;
     let io = Vectors::open(&dir.join("io.safetensors"))?;
-    let with_adapter = compare_logits("logits", &adapted.model, &io, LOGITS, device)?;
+    let with_adapter = compare_logits("logits", &adapted.model, &io, Tolerance::LOGITS, device)?;
     let (model, _) = lora::merge(adapted.model)?;
     let mut quantities = vec![with_adapter];
     let reference = dir.join("merged.safetensors");
@@ -93,7 +93,7 @@ fn replay_on(base_dir: &Path, dir: &Path, device: &Device) -> Result<Vec<Quantit
     if reference.exists() {
         quantities.push(compare_merged(&model, &base, &Vectors::open(&reference)?)?);
     }
-    quantities.push(compare_logits("merged_logits", &model, &io, LOGITS, device)?);
+    quantities.push(compare_logits("merged_logits", &model, &io, Tolerance::LOGITS, device)?);
     Ok(quantities)
 }
 
@@ -110,7 +110,7 @@ fn compare_logits(
     let mut shape = ids.shape.clone();
     shape.push(model.config().vocab_size());
     let mut quantity = Quantity::new(name);
-    let got = host(&model.logits(model.forward(&tokens).hidden_btd));
+    let got = host_values(&model.logits(model.forward(&tokens).hidden_btd));
     quantity.add("all", &got, &io.floats_of("logits", &shape)?, tolerance);
     Ok(quantity)
 }
@@ -118,7 +118,7 @@ fn compare_logits(
 /// Compares merged weights with a file of all of them, or of those that differ from the base model's.
 fn compare_merged(model: &CausalLm, base: &CausalLm, reference: &Vectors) -> Result<Quantity> {
     let of_base = values_of(base)?;
-    let mut left: BTreeSet<String> = reference.names()?.into_iter().collect();
+    let mut left: BTreeSet<String> = reference.names().into_iter().collect();
     let mut merged = Quantity::new("merged_weights");
     model::visit_tensors(model, |name, shape, values| {
         if left.remove(name) {
@@ -152,7 +152,7 @@ fn replay_init_on(base_dir: &Path, dir: &Path, device: &Device) -> Result<Vec<Qu
     let config = Peft::read(dir).map_err(lora::Error::from)?.lora;
     let Adapted { model, layers, .. } = lora::attach(base.clone(), &config, 0)?;
     let mut quantities = vec![
-        compare_logits("logits", &model, &io, LOGITS, device)?,
+        compare_logits("logits", &model, &io, Tolerance::LOGITS, device)?,
         compare_logits("loaded_logits", &lora::load(base, dir)?.0.model, &io, LOADED, device)?,
     ];
     let ours = values_of(&model)?;

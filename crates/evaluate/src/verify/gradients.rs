@@ -4,13 +4,10 @@ use std::path::Path;
 
 use train::{Gradients, ParameterNames};
 
-use super::causal_lm::host;
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
 use crate::error::Result;
-
-/// Each gradient tensor.
-pub(super) const GRADIENTS: Tolerance = Tolerance { absolute: 1e-6, relative: 3e-6 };
+use crate::host_values::host_values;
 
 /// The parameters that a file of reference gradients has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,8 +18,8 @@ pub(super) enum Covers {
     Some,
 }
 
-/// Each gradient of the file, under the quantity's name. A parameter without a gradient fails, but for an expert without
-/// tokens, whose gradient the reference has as zeros.
+/// Compares each gradient of the file. A parameter without a gradient fails, except an expert without tokens, whose gradient
+/// is zeros in the reference.
 pub(super) fn compare(
     quantity: &str,
     gradients: &Gradients,
@@ -33,10 +30,10 @@ pub(super) fn compare(
     let reference = Vectors::open(path)?;
     let strides = reference.row_strides()?;
     let mut quantity = Quantity::new(quantity);
-    for name in reference.names()? {
+    for name in reference.names() {
         let expected = reference.floats(&name)?;
         let got = match gradients.get(&name) {
-            Some(gradient) => host(gradient),
+            Some(gradient) => host_values(gradient),
             None if arch::is_expert_parameter(&name) => vec![0.0; expected.values.len()],
             None => Vec::new(),
         };
@@ -46,7 +43,7 @@ pub(super) fn compare(
             }
             _ => got,
         };
-        quantity.add(&name, &got, &expected.values, GRADIENTS);
+        quantity.add(&name, &got, &expected.values, Tolerance::GRADIENTS);
     }
     if covers == Covers::All {
         for name in names.iter().filter(|name| !reference.has(name)) {

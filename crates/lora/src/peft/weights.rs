@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use arch::{AdapterError, AdapterLayout, AdapterTensor, Dtype, LayerRole};
 use burn::tensor::{Tensor, TensorData};
-use model::{Adaptable, SafetensorsFile, SafetensorsWriter, visit_tensors};
+use model::{Adaptable, visit_tensors};
+use tensor_file::{SafetensorsWriter, TensorFile};
 
 use super::ADAPTER_WEIGHTS;
 use crate::attach::{is_adapter_tensor, layout_of};
@@ -24,7 +25,7 @@ const SAVED_WITH_BASE: [&str; 2] = ["embed_tokens", "lm_head"];
 
 /// An adapter's file, its names and shapes checked against model and settings.
 pub(super) struct AdapterFile {
-    file: SafetensorsFile,
+    file: TensorFile,
     /// Parameters of the model besides the adapter's own: the model's name, the file's name, the shape.
     base: Vec<(String, String, Vec<usize>)>,
 }
@@ -41,7 +42,7 @@ impl AdapterFile {
         if !path.exists() {
             return Err(AdapterError::absent(dir, ADAPTER_WEIGHTS).into());
         }
-        let file = SafetensorsFile::open(&path)?;
+        let file = TensorFile::open(&path)?;
         let mut base: Vec<(String, Vec<usize>)> = layout
             .base_parameters
             .iter()
@@ -62,30 +63,30 @@ impl AdapterFile {
         // Older versions of PEFT leave these out.
         let optional = base_layers(config, layout).into_iter();
         let optional = optional.map(|(name, shape)| (peft_name(layout, &name), shape.to_vec()));
-        expected.extend(optional.filter(|(name, _)| file.tensor(name).is_some()));
+        expected.extend(optional.filter(|(name, _)| file.get(name).is_some()));
         check_names(&path, &file, &expected)?;
         for (name, shape) in &expected {
-            file.check(name, shape)?;
+            file.tensor(name)?.with_shape(shape)?.weight_dtype()?;
         }
         Ok(Self { file, base })
     }
 
     /// Replaces the base weights of embedding and output layer by the file's, if it has them.
     pub(super) fn replace_base_layers<M: Adaptable>(
-        &mut self,
+        &self,
         model: &mut M,
         layout: &AdapterLayout,
     ) -> Result<()> {
         for layer in &layout.layers {
             let name = format!("{PREFIX}{}.base_layer.weight", layer.name);
-            if layer.role == LayerRole::Linear || self.file.tensor(&name).is_none() {
+            if layer.role == LayerRole::Linear || self.file.get(&name).is_none() {
                 continue;
             }
             let shape = match layer.role {
                 LayerRole::Linear | LayerRole::Head => [layer.d_out, layer.d_in],
                 LayerRole::Embedding => [layer.d_in, layer.d_out],
             };
-            let values = TensorData::new(self.file.read(&name, &shape)?, shape);
+            let values = TensorData::new(self.stored_values(&name, &shape)?, shape);
             if layer.role == LayerRole::Embedding {
                 let (_, embedding) = model.backbone_mut().embedding_mut();
                 let weight = embedding.weight.clone();
@@ -104,16 +105,20 @@ impl AdapterFile {
     }
 
     /// Replaces parameters of the model by the file's: biases, saved modules, a head of its own.
-    pub(super) fn read_base<M: Adaptable>(&mut self, model: &mut M) -> Result<()> {
+    pub(super) fn read_base<M: Adaptable>(&self, model: &mut M) -> Result<()> {
         let mut values = BTreeMap::new();
         for (name, in_file, shape) in &self.base {
-            values.insert(name.clone(), self.file.read(in_file, shape)?);
+            values.insert(name.clone(), self.stored_values(in_file, shape)?);
         }
         if !values.is_empty() {
             let replaced = model::replace_parameters(model.clone(), &mut values);
             *model = replaced;
         }
         Ok(())
+    }
+
+    fn stored_values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        Ok(self.file.tensor(name)?.with_shape(shape)?.weights()?)
     }
 }
 
@@ -123,7 +128,7 @@ impl Source for AdapterFile {
         tensor: &AdapterTensor,
         _: &mut dyn FnMut(u64) -> Vec<f32>,
     ) -> Result<Vec<f32>> {
-        Ok(self.file.read(&format!("{PREFIX}{}", tensor.name), &tensor.shape)?)
+        self.stored_values(&format!("{PREFIX}{}", tensor.name), &tensor.shape)
     }
 }
 
@@ -177,10 +182,10 @@ pub fn write_weights<M: Adaptable>(
         Ok::<(), Error>(())
     })?;
     found.sort_by(|a, b| a.0.cmp(&b.0));
-    let table = found.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
-    let mut writer = SafetensorsWriter::begin(out, table, dtype)?;
+    let weights = found.iter().map(|(name, shape, _)| (name.clone(), shape.clone()));
+    let mut writer = SafetensorsWriter::begin_weights(out, weights, dtype)?;
     for (name, _, values) in &found {
-        writer.tensor(name, values)?;
+        writer.weights(name, values)?;
     }
     Ok(writer.finish()?)
 }
@@ -195,13 +200,9 @@ pub fn peft_name(layout: &AdapterLayout, name: &str) -> String {
     }
 }
 
-fn check_names(
-    path: &Path,
-    file: &SafetensorsFile,
-    expected: &[(String, Vec<usize>)],
-) -> Result<()> {
+fn check_names(path: &Path, file: &TensorFile, expected: &[(String, Vec<usize>)]) -> Result<()> {
     let path = || -> PathBuf { path.to_owned() };
-    let mut missing = expected.iter().filter(|(name, _)| file.tensor(name).is_none());
+    let mut missing = expected.iter().filter(|(name, _)| file.get(name).is_none());
     if let Some((name, _)) = missing.next() {
         return Err(Error::MissingTensor {
             path: path(),
@@ -210,11 +211,13 @@ fn check_names(
         });
     }
     let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-    let mut left_over = file.tensors().iter().filter(|info| !known.contains(info.name.as_str()));
+    let mut left_over = file.tensors().filter(|tensor| !known.contains(tensor.name()));
     match left_over.next() {
         None => Ok(()),
-        Some(info) => {
-            Err(Error::LeftOver { path: path(), name: info.name.clone(), more: left_over.count() })
-        }
+        Some(tensor) => Err(Error::LeftOver {
+            path: path(),
+            name: tensor.name().to_owned(),
+            more: left_over.count(),
+        }),
     }
 }
