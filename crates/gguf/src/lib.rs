@@ -1,9 +1,10 @@
 //! GGUF, the model files of llama.cpp: header, metadata and tensors are read and written, without a tensor library.
 //!
-//! Sizes, counts and offsets are checked before memory is reserved; nothing is mapped.
+//! [`ModelFile`] shows a file as a Hugging Face directory. Sizes, counts and offsets are checked before memory is reserved; nothing is mapped.
 
 mod dequantize;
 mod error;
+mod hugging_face;
 pub mod limits;
 mod metadata;
 mod quantize;
@@ -14,6 +15,7 @@ mod write;
 
 pub use dequantize::dequantize;
 pub use error::{Error, Result};
+pub use hugging_face::{FileType, ModelExport, ModelFile, ModelWriter, TokenizerSource, is_gguf};
 pub use metadata::Metadata;
 pub use quantize::{is_written, quantize};
 pub use read::{GgufFile, TensorInfo};

@@ -97,6 +97,16 @@ impl Value {
         }
     }
 
+    /// A finite float of either width, to the bit.
+    pub(crate) fn as_float(&self) -> Option<f64> {
+        match *self {
+            Self::F32(x) => Some(f64::from(x)),
+            Self::F64(x) => Some(x),
+            _ => None,
+        }
+        .filter(|x| x.is_finite())
+    }
+
     /// A short form for messages.
     pub(crate) fn preview(&self) -> String {
         let text = match self {

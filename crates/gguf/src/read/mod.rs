@@ -111,6 +111,23 @@ impl GgufFile {
         self.bytes(info.start, info.n_bytes)
     }
 
+    /// Whether two tensors have the same stored bytes; reads up to the first difference.
+    pub(crate) fn same_data(&self, a: &TensorInfo, b: &TensorInfo) -> Result<bool> {
+        const CHUNK: u64 = 1 << 20;
+        if a.n_bytes != b.n_bytes {
+            return Ok(false);
+        }
+        let mut done = 0;
+        while done < a.n_bytes {
+            let n = CHUNK.min(a.n_bytes - done);
+            if self.bytes(a.start + done, n)? != self.bytes(b.start + done, n)? {
+                return Ok(false);
+            }
+            done += n;
+        }
+        Ok(true)
+    }
+
     fn expect(&self, name: &str) -> Result<TensorInfo> {
         self.tensor(name)
             .cloned()
