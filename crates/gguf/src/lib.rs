@@ -15,7 +15,9 @@ mod write;
 
 pub use dequantize::dequantize;
 pub use error::{Error, Result};
-pub use hugging_face::{FileType, ModelExport, ModelFile, ModelWriter, TokenizerSource, is_gguf};
+pub use hugging_face::{
+    FileType, ModelExport, ModelFile, ModelWriter, TokenizerFile, TokenizerSource, is_gguf,
+};
 pub use metadata::Metadata;
 pub use quantize::{is_written, quantize};
 pub use read::{GgufFile, TensorInfo};

@@ -59,10 +59,10 @@ pub(crate) fn check_fit(
     Ok(())
 }
 
-/// A directory must hold weights; which ones is checked when they are read.
+/// A directory must hold weights, as a GGUF file does; which ones is checked when they are read.
 pub(crate) fn check_files(dir: &Path) -> Result<()> {
     let has = |name: &str| dir.join(name).is_file();
-    if has("model.safetensors") || has("model.safetensors.index.json") {
+    if gguf::is_gguf(dir) || has("model.safetensors") || has("model.safetensors.index.json") {
         return Ok(());
     }
     Err(Error::NoWeights { path: dir.to_path_buf() })

@@ -1,4 +1,4 @@
-//! Reads the files of a Hugging Face tokenizer directory, within size limits.
+//! Reads the files of a Hugging Face tokenizer directory, within size limits, or the tokenizer of a GGUF file.
 
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,11 @@ pub(crate) struct Files {
     pub(crate) template: Option<String>,
 }
 
-/// Reads a directory, or a tokenizer.json and the files next to it.
+/// Reads a directory, a tokenizer.json and the files next to it, or a GGUF file.
 pub(crate) fn read(path: &Path) -> Result<Files> {
+    if gguf::is_gguf(path) {
+        return from_gguf(path);
+    }
     let (dir, file) = if path.is_dir() {
         (path.to_owned(), path.join("tokenizer.json"))
     } else {
@@ -42,6 +45,21 @@ pub(crate) fn read(path: &Path) -> Result<Files> {
     }
     let template = template(&dir, &config)?;
     Ok(Files { path: file, tokenizer, config, ids, template })
+}
+
+/// The files that a GGUF file stands for.
+fn from_gguf(path: &Path) -> Result<Files> {
+    let file = gguf::TokenizerFile::open(path)?;
+    let Some(tokenizer) = file.tokenizer_json()? else {
+        return Err(Error::Missing { path: path.to_owned() });
+    };
+    Ok(Files {
+        path: path.to_owned(),
+        tokenizer,
+        config: file.config()?,
+        ids: file.token_ids()?,
+        template: file.chat_template()?,
+    })
 }
 
 /// Reads a JSON object; empty if the file is missing.

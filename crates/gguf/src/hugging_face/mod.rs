@@ -12,7 +12,7 @@ mod transform;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json};
 
 use self::architecture::Architecture;
 use self::names::FromGguf;
@@ -197,20 +197,35 @@ fn check_heads(file: &GgufFile, info: &crate::TensorInfo, transform: Transform) 
     Err(Error::Malformed { path: file.path().to_owned(), reason })
 }
 
-impl ModelFile {
-    /// The text of a JSON or template file of the directory; none if the directory would not have it.
-    ///
-    /// Files: config.json, generation_config.json, tokenizer.json, tokenizer_config.json, chat_template.jinja.
-    pub fn text(&self, name: &str) -> Result<Option<String>> {
-        let metadata = self.file.metadata();
-        let json = |value: Json| Some(value.to_string());
-        Ok(match name {
-            "config.json" => json(self.config.clone()),
-            "generation_config.json" => json(json!(tokenizer::token_ids(metadata)?)),
-            "tokenizer.json" => tokenizer::tokenizer_json(metadata)?.and_then(json),
-            "tokenizer_config.json" => json(tokenizer::tokenizer_config(metadata)?),
-            "chat_template.jinja" => metadata.text("tokenizer.chat_template")?.map(str::to_owned),
-            _ => None,
-        })
+/// The tokenizer of a file under the names of a Hugging Face directory.
+#[derive(Debug)]
+pub struct TokenizerFile {
+    file: GgufFile,
+}
+
+impl TokenizerFile {
+    /// Opens a file.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self { file: GgufFile::open(path)? })
+    }
+
+    /// tokenizer.json; none if the file has no vocabulary.
+    pub fn tokenizer_json(&self) -> Result<Option<String>> {
+        Ok(tokenizer::tokenizer_json(self.file.metadata())?.map(|json| json.to_string()))
+    }
+
+    /// tokenizer_config.json.
+    pub fn config(&self) -> Result<Map<String, Json>> {
+        tokenizer::tokenizer_config(self.file.metadata())
+    }
+
+    /// The ids of generation_config.json: `bos_token_id`, `eos_token_id` (every id that ends a text), `pad_token_id`.
+    pub fn token_ids(&self) -> Result<Map<String, Json>> {
+        tokenizer::token_ids(self.file.metadata())
+    }
+
+    /// The chat template.
+    pub fn chat_template(&self) -> Result<Option<String>> {
+        Ok(self.file.metadata().text("tokenizer.chat_template")?.map(str::to_owned))
     }
 }

@@ -165,7 +165,26 @@ fn solve_llama3(stored: &[f64], shape: RopeShape, original: Option<u64>) -> Opti
     let stretched = (shape.context as f64 / factor).round();
     let originals = original.map(|n| n as f64).into_iter().chain([8192.0, stretched]);
     let published = |original| Llama3 { factor, low: 1.0, high: 4.0, original };
-    originals.map(published).find(fits).or_else(|| fitted(stored, shape, factor).filter(fits))
+    let guessed = originals.chain(original_context(stored, shape, factor));
+    guessed.map(published).find(fits).or_else(|| fitted(stored, shape, factor).filter(fits))
+}
+
+/// The context length that explains the factors with `low` = 1 and `high` = 4.
+fn original_context(stored: &[f64], shape: RopeShape, factor: f64) -> Option<f64> {
+    let points = wavelengths(shape).into_iter().zip(stored);
+    let (mut kept, mut divided) = (0.0_f64, f64::INFINITY);
+    for (wavelength, stored) in points {
+        if *stored == 1.0 {
+            kept = kept.max(wavelength);
+        } else if *stored >= factor * (1.0 - TOLERANCE) {
+            divided = divided.min(wavelength);
+        } else {
+            let smooth = (1.0 / stored - 1.0 / factor) / (1.0 - 1.0 / factor);
+            return Some((wavelength * (3.0 * smooth + 1.0)).round());
+        }
+    }
+    // No frequency is between the thresholds: any length that separates the two groups will do.
+    (kept > 0.0 && divided.is_finite()).then(|| (4.0 * kept * divided).sqrt().round())
 }
 
 /// With `low` = 1: the factors between 1 and `factor` are linear in the frequency, which gives the other two.

@@ -2,5 +2,7 @@
 
 mod golden;
 mod hostile;
+mod models;
 mod round_trip;
 mod support;
+mod tokenizers;

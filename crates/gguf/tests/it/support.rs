@@ -14,18 +14,26 @@ pub(crate) struct Vectors(BTreeMap<String, Vec<u8>>);
 impl Vectors {
     /// A file in tests/golden/quant.
     pub(crate) fn open(name: &str) -> Self {
-        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/quant"));
-        let path = root.join(name);
-        let file = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self::read(&golden().join("quant").join(name)).0
+    }
+
+    /// Any safetensors file of f32, with the shapes of its tensors in the order of their names.
+    pub(crate) fn read(path: &Path) -> (Self, Vec<(String, Vec<usize>)>) {
+        let file = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut shapes = Vec::new();
         let n = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
         let header: serde_json::Value = serde_json::from_slice(&file[8..8 + n]).unwrap();
         let mut tensors = BTreeMap::new();
         for (name, entry) in header.as_object().unwrap() {
             let Some(offsets) = entry.get("data_offsets") else { continue };
+            let shape = entry["shape"].as_array().unwrap();
+            shapes
+                .push((name.clone(), shape.iter().map(|n| n.as_u64().unwrap() as usize).collect()));
             let at = |idx: usize| 8 + n + offsets[idx].as_u64().unwrap() as usize;
             tensors.insert(name.clone(), file[at(0)..at(1)].to_vec());
         }
-        Self(tensors)
+        shapes.sort();
+        (Self(tensors), shapes)
     }
 
     pub(crate) fn bytes(&self, name: &str) -> &[u8] {
@@ -41,6 +49,11 @@ impl Vectors {
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
+}
+
+/// The directory of committed reference vectors.
+pub(crate) fn golden() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden")).to_owned()
 }
 
 /// A temporary file `model.gguf` with these bytes.

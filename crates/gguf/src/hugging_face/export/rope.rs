@@ -71,7 +71,10 @@ pub(super) fn write(
             rope.keys.push(("rope.scaling.factor", Value::F32(factor as f32)));
         }
         Some("llama3") if matches!(arch.gguf, "llama" | "granite") => {
-            let factors = llama3(scaling, settings, shape)?.factors(shape);
+            let scaling = llama3(scaling, settings, shape)?;
+            let original = Value::U32(scaling.original as u32);
+            rope.keys.push(("rope.scaling.original_context_length", original));
+            let factors = scaling.factors(shape);
             let factors = factors.into_iter().map(|factor| factor as f32).collect();
             rope.tensors.push(("rope_freqs.weight", factors));
         }

@@ -62,11 +62,11 @@ pub(in super::super) fn token_ids(metadata: &Metadata) -> Result<Map<String, Jso
 }
 
 /// tokenizer_config.json: the texts of special tokens.
-pub(in super::super) fn tokenizer_config(metadata: &Metadata) -> Result<Json> {
+pub(in super::super) fn tokenizer_config(metadata: &Metadata) -> Result<Map<String, Json>> {
     let mut map = Map::new();
     map.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
     map.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
-    let Some(vocabulary) = Vocabulary::read(metadata)? else { return Ok(Json::Object(map)) };
+    let Some(vocabulary) = Vocabulary::read(metadata)? else { return Ok(map) };
     let specials = [
         ("bos_token", vocabulary.bos()?),
         ("eos_token", vocabulary.eos()?),
@@ -78,7 +78,7 @@ pub(in super::super) fn tokenizer_config(metadata: &Metadata) -> Result<Json> {
             map.insert(key.to_owned(), json!(text));
         }
     }
-    Ok(Json::Object(map))
+    Ok(map)
 }
 
 /// tokenizer.json; none if the file has no vocabulary.
