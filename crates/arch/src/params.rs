@@ -68,7 +68,15 @@ impl ParamSpec {
             | (ParamKind::Matrix, AxisOrder::InOut, &[d_in, d_out]) => {
                 Some(LinearLayer { name, d_in, d_out, axis_order })
             }
-            _ => None,
+            (
+                ParamKind::Matrix
+                | ParamKind::Embedding
+                | ParamKind::Head
+                | ParamKind::Norm
+                | ParamKind::Bias,
+                _,
+                _,
+            ) => None,
         }
     }
 }

@@ -58,7 +58,11 @@ impl Peft {
             .map_err(|error| malformed(format!("not valid JSON: {error}")))?;
         match value {
             Value::Object(map) => Reader { path, map }.read(),
-            _ => Err(malformed("not a JSON object".to_owned())),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => Err(malformed("not a JSON object".to_owned())),
         }
     }
 }

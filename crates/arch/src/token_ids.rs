@@ -82,6 +82,8 @@ fn many(reader: &mut ConfigReader, key: &str, vocab_size: usize) -> Result<Vec<u
 fn ids(value: &Value) -> Vec<i64> {
     match value {
         Value::Array(values) => values.iter().filter_map(Value::as_i64).collect(),
-        other => other.as_i64().into_iter().collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            value.as_i64().into_iter().collect()
+        }
     }
 }

@@ -174,7 +174,7 @@ fn measure(case: &Case) -> [usize; 2] {
             adapted.dropout.set(1);
             steps(case, before, adapted.model, loss)
         }
-        _ => steps(case, before, model, loss),
+        Task::CrossEntropy | Task::LogProbs => steps(case, before, model, loss),
     }
 }
 

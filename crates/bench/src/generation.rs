@@ -25,7 +25,7 @@ pub(crate) fn run(
     let model = CausalLm::init(&config, 0, device);
     let model = match kernels::precision() {
         kernels::Precision::Bf16 => model::store_in_bf16(model),
-        _ => model,
+        kernels::Precision::F32 | kernels::Precision::Tf32 => model,
     };
     let settings = Settings {
         max_new_tokens: workload.n_new,

@@ -20,6 +20,8 @@ pub use error::{Error, Result};
 pub use report::Report;
 pub use workload::{NAMES, Workload};
 
+use workload::Kind;
+
 /// Runs a workload on a device (without autodiff) and measures it. `steps` counts the timed repetitions; none is the
 /// workload's usual number.
 pub fn run(
@@ -29,9 +31,9 @@ pub fn run(
     device: &Device,
 ) -> Result<Report> {
     kernels::on_pool(|| match workload.kind {
-        workload::Kind::Generation => generation::run(workload, steps, clock, device),
-        workload::Kind::Ppo => ppo::run(workload, steps, clock, device),
-        _ => training::run(workload, steps, clock, device),
+        Kind::Generation => generation::run(workload, steps, clock, device),
+        Kind::Ppo => ppo::run(workload, steps, clock, device),
+        Kind::Pretrain | Kind::Lora | Kind::Reward => training::run(workload, steps, clock, device),
     })
 }
 

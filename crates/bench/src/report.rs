@@ -54,7 +54,7 @@ impl Report {
         let round = |x: f64, digits: i32| (x * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
         let (unit, digits) = match self.workload.kind {
             Kind::Ppo => ("episodes_per_s", 3),
-            _ => ("tokens_per_s", 1),
+            Kind::Pretrain | Kind::Lora | Kind::Reward | Kind::Generation => ("tokens_per_s", 1),
         };
         let mut line = json!({
             "workload": self.workload.name,

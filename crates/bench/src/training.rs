@@ -62,7 +62,9 @@ pub(crate) fn run(
                 next_token,
             )
         }
-        _ => steps(workload, n_steps, clock, &device, model, next_token),
+        Kind::Pretrain | Kind::Generation | Kind::Ppo => {
+            steps(workload, n_steps, clock, &device, model, next_token)
+        }
     }
 }
 

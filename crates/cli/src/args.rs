@@ -1,4 +1,4 @@
-//! The command line, as clap types; what each command does stands in `commands`.
+//! Command-line arguments, as clap types. The commands themselves are in `commands`.
 
 use std::path::PathBuf;
 
@@ -12,80 +12,80 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
                         is wrong, 75 stopped by a signal with a checkpoint saved."
 )]
 pub(crate) struct Cli {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// How progress is shown on stderr: a live line, plain lines, or JSON lines
+    /// Format of progress on stderr
     #[arg(long, global = true, value_enum, default_value_t = LogStyle::Auto)]
     pub(crate) log: LogStyle,
-    /// Threads for tensor work (default: the recipe's `threads`, else all cores)
+    /// Number of CPU threads [default: the recipe's `threads`, or one per core]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) threads: Option<usize>,
 }
 
-/// How progress reaches the person.
+/// Format of progress on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogStyle {
-    /// A live line on a terminal, plain lines elsewhere.
+    /// A live line on a terminal, plain lines otherwise
     Auto,
-    /// One line a logged step.
+    /// One line per logged step
     Plain,
-    /// One JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
-/// The commands.
+/// Commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check a recipe and print what it would do and cost; nothing is trained
+    /// Check a recipe and print its steps, memory and time, without training
     Plan(PlanArgs),
-    /// Run a recipe's stages; finished ones are skipped, a cut one goes on
+    /// Run the stages of a recipe; skips finished stages and resumes interrupted ones
     Run(RunArgs),
-    /// Go on with a run where it stopped
+    /// Resume an interrupted run
     Resume(ResumeArgs),
-    /// Continue prompts with a model; one JSON line a completion
+    /// Complete prompts; prints one JSON line per completion
     Generate(GenerateArgs),
-    /// Talk with a model; answers appear as they are written
+    /// Chat with a model in the terminal
     Chat(ChatArgs),
-    /// Loss, perplexity and bits per byte of a model on a file
+    /// Measure loss, perplexity and bits per byte of a model on a file
     Eval(EvalArgs),
-    /// Score texts or pairs with a reward model; one JSON line each
+    /// Score texts or pairs with a reward model; prints one JSON line per row
     Score(ScoreArgs),
-    /// Replay reference vectors and print the largest differences
+    /// Compare a model's numbers with reference vectors
     Verify(VerifyArgs),
-    /// Write a model as a Hugging Face directory
+    /// Export a model as a Hugging Face directory
     Export(ExportArgs),
-    /// Time one workload of fixed shape on random weights; one JSON line
+    /// Time a standard workload on random weights; prints one JSON line
     Bench(BenchArgs),
-    /// List where a recipe can compute on this machine, and what is missing
+    /// List the devices of this machine, and anything that they lack
     Devices,
-    /// Compare a device with the CPU, train every kind of stage on it and time it; prints a report
+    /// Test a device: compare it with the CPU, train every kind of stage, and time it
     Selftest(SelftestArgs),
-    /// List runs with their state, step, last loss and size
+    /// List runs with state, step, last loss and size
     Runs(RunsArgs),
-    /// Look at data as the model will see it
+    /// Inspect training data
     #[command(subcommand)]
     Data(DataCommand),
 }
 
-/// What every command that reads a recipe takes.
+/// Arguments of every command that reads a recipe.
 #[derive(Debug, Args)]
 pub(crate) struct RecipeArgs {
-    /// The recipe, a TOML file
+    /// Recipe, a TOML file
     pub(crate) recipe: PathBuf,
-    /// Where `data:` paths lie (else TEMPER_DATA, else the recipe's data_dir, else data/)
+    /// Directory of `data:` paths [default: TEMPER_DATA, or the recipe's `data_dir`, or data/]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Override a value of the recipe, as in `--set pretrain.max_steps=60`
+    /// Override a key of the recipe, as in `--set pretrain.max_steps=60`
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) set: Vec<(String, String)>,
     /// Use only the first N rows of each source
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
-    /// Name of the run (default: the recipe's)
+    /// Name of the run [default: the recipe's]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Only this stage
+    /// Only this stage of the recipe
     #[arg(long, value_name = "STAGE")]
     pub(crate) stage: Option<String>,
 }
@@ -95,10 +95,10 @@ pub(crate) struct RecipeArgs {
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) recipe: RecipeArgs,
-    /// Skip the short probe that estimates the time
+    /// Skip the probe that estimates the running time
     #[arg(long)]
     pub(crate) no_probe: bool,
-    /// List every sample that was cut or dropped, with its place
+    /// List every sample that is cut or dropped, with its location
     #[arg(long)]
     pub(crate) list_cut: bool,
 }
@@ -113,12 +113,12 @@ pub(crate) struct RunArgs {
 /// `temper resume`
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
-    /// The run: its name under runs/, or its directory
+    /// Name of the run, or its directory
     pub(crate) run: PathBuf,
-    /// Override a value that may change without changing the trajectory
+    /// Override a key that does not change the result, such as `log_every_steps`
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) set: Vec<(String, String)>,
-    /// Where `data:` paths lie now
+    /// Directory of `data:` paths, if it has moved
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }
@@ -126,54 +126,54 @@ pub(crate) struct ResumeArgs {
 /// `temper generate`
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// A run's stage (runs/x/sft), a checkpoint, or a Hugging Face directory
+    /// Stage of a run (runs/x/sft), checkpoint, or Hugging Face directory
     pub(crate) model: PathBuf,
-    /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
+    /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
-    /// In what numbers weights are held and multiplied: f32, or bf16 in half the memory
+    /// Type of weights and matrix products: f32, or bf16, which halves memory
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     pub(crate) dtype: String,
-    /// A prompt, raw text unless --chat; may be given several times
+    /// Prompt, as raw text unless --chat is set; can be repeated
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Vec<String>,
-    /// Rows of {"prompt"} (raw) or {"messages"} (templated), or plain lines
+    /// File of prompts: JSON lines with `prompt` or `messages`, or plain text lines
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub(crate) prompts: Option<PathBuf>,
-    /// Put each prompt into the model's chat template as a user's message
+    /// Send each prompt as a user message in the model's chat template
     #[arg(long)]
     pub(crate) chat: bool,
-    /// Completions a prompt
+    /// Completions per prompt
     #[arg(long, default_value_t = 1)]
     pub(crate) n: usize,
-    /// Most tokens a completion may have
+    /// Maximum number of tokens per completion
     #[arg(long, default_value_t = 128)]
     pub(crate) max_new_tokens: usize,
-    /// Divides the logits before sampling
+    /// Sampling temperature
     #[arg(long, default_value_t = 1.0, conflicts_with = "greedy")]
     pub(crate) temperature: f64,
-    /// Sample among the K most probable tokens only
+    /// Sample from the K most probable tokens
     #[arg(long, conflicts_with = "greedy")]
     pub(crate) top_k: Option<usize>,
-    /// Sample among the most probable tokens that together reach P
+    /// Sample from the most probable tokens whose probabilities add up to P
     #[arg(long, conflicts_with = "greedy")]
     pub(crate) top_p: Option<f64>,
-    /// Leave out tokens below P times the most probable one's probability
+    /// Ignore tokens less probable than P times the most probable one
     #[arg(long, conflicts_with = "greedy")]
     pub(crate) min_p: Option<f64>,
-    /// Divide the logits of tokens that already stand in the text
+    /// Penalty on tokens that are already in the text; 1 means none
     #[arg(long)]
     pub(crate) repetition_penalty: Option<f64>,
-    /// Always the most probable token
+    /// Choose the most probable token instead of sampling
     #[arg(long)]
     pub(crate) greedy: bool,
-    /// End a completion where this text appears; may be given several times
+    /// End a completion at this text; can be repeated
     #[arg(long, value_name = "TEXT")]
     pub(crate) stop: Vec<String>,
-    /// Seed of the sampling
+    /// Seed of sampling
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Where to run
+    /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -181,27 +181,27 @@ pub(crate) struct GenerateArgs {
 /// `temper eval`
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// A run's stage, a checkpoint, or a Hugging Face directory
+    /// Stage of a run (runs/x/sft), checkpoint, or Hugging Face directory
     pub(crate) model: PathBuf,
-    /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
+    /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
-    /// Text, JSONL with a text column, or any source a recipe takes
+    /// Text file, JSONL with a text column, or any other data source
     #[arg(long, value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// The column that holds the text, for rows of several columns
+    /// Column of the text, if rows have several columns
     #[arg(long, value_name = "COLUMN")]
     pub(crate) text: Option<String>,
-    /// Length of the windows (default: the model's context)
+    /// Tokens per row [default: the model's context, at most 1024]
     #[arg(long)]
     pub(crate) sequence_length: Option<usize>,
-    /// One plain stream instead of separate documents
+    /// Read the file as one stream instead of separate documents
     #[arg(long)]
     pub(crate) stream: bool,
-    /// Only the last part, as a recipe holds it out by position: 0.1 is the last tenth
+    /// Use only the end of the file, as `by = "position"` does in a recipe: 0.1 is the last tenth
     #[arg(long, value_name = "FRACTION")]
     pub(crate) part: Option<f64>,
-    /// Where to run
+    /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -209,21 +209,21 @@ pub(crate) struct EvalArgs {
 /// `temper score`
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
-    /// A reward stage of a run, a checkpoint, or a Hugging Face sequence classifier with one label
+    /// Reward stage of a run, its checkpoint, or Hugging Face sequence classifier with one label
     pub(crate) model: PathBuf,
-    /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
+    /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
-    /// Rows of {"prompt", "chosen", "rejected"}, as a reward stage reads them
+    /// File of pairs, with `prompt`, `chosen` and `rejected`
     #[arg(long, value_name = "FILE", required_unless_present = "texts")]
     pub(crate) pairs: Option<PathBuf>,
-    /// Rows of {"prompt", "completion"} or {"messages"}, as fine-tuning reads them
+    /// File of texts, with `prompt` and `completion`, or `messages`
     #[arg(long, value_name = "FILE", conflicts_with = "pairs")]
     pub(crate) texts: Option<PathBuf>,
     /// Only the first N rows
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
-    /// Where to run
+    /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -231,10 +231,10 @@ pub(crate) struct ScoreArgs {
 /// `temper verify`
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Folders or single files of reference vectors
+    /// Directories or files of reference vectors
     #[arg(required = true)]
     pub(crate) paths: Vec<PathBuf>,
-    /// Where to run
+    /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -242,21 +242,21 @@ pub(crate) struct VerifyArgs {
 /// `temper export`
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// A run's stage, a checkpoint, or a Hugging Face directory
+    /// Stage of a run (runs/x/sft), checkpoint, or Hugging Face directory
     pub(crate) model: PathBuf,
-    /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
+    /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
-    /// The directory to write; must not exist
+    /// Directory to create
     #[arg(long)]
     pub(crate) to: PathBuf,
-    /// Write the adapter alone, as a PEFT directory
+    /// Export only the adapter, as a PEFT directory
     #[arg(long, conflicts_with = "merge")]
     pub(crate) adapter: bool,
-    /// Write whole weights with the adapter merged in; so it is without either flag
+    /// Merge the adapter into its base model; this is the default
     #[arg(long)]
     pub(crate) merge: bool,
-    /// Type of the weights in the file
+    /// Type of the exported weights
     #[arg(long, value_parser = ["f32", "bf16", "f16"], default_value = "f32")]
     pub(crate) dtype: String,
 }
@@ -264,33 +264,33 @@ pub(crate) struct ExportArgs {
 /// `temper chat`
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// A run's stage (runs/x/sft), a checkpoint, or a Hugging Face directory with a chat template
+    /// Stage of a run (runs/x/sft), checkpoint, or Hugging Face directory, with a chat template
     pub(crate) model: PathBuf,
-    /// The whole weights beside which MODEL, an adapter's folder that does not record them, was trained
+    /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
-    /// In what numbers weights are held and multiplied: f32, or bf16 in half the memory
+    /// Type of weights and matrix products: f32, or bf16, which halves memory
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     pub(crate) dtype: String,
-    /// What the system says before the conversation
+    /// System message at the start of the conversation
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
-    /// Most tokens an answer may have
+    /// Maximum number of tokens per answer
     #[arg(long, default_value_t = 256)]
     pub(crate) max_new_tokens: usize,
-    /// Divides the logits before sampling
+    /// Sampling temperature
     #[arg(long, default_value_t = 0.8, conflicts_with = "greedy")]
     pub(crate) temperature: f64,
-    /// Sample among the most probable tokens that together reach P
+    /// Sample from the most probable tokens whose probabilities add up to P
     #[arg(long, conflicts_with = "greedy")]
     pub(crate) top_p: Option<f64>,
-    /// Always the most probable token
+    /// Choose the most probable token instead of sampling
     #[arg(long)]
     pub(crate) greedy: bool,
-    /// Seed of the sampling
+    /// Seed of sampling
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Where to run
+    /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -298,19 +298,19 @@ pub(crate) struct ChatArgs {
 /// `temper bench`
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// pretrain7m, reward7m, long4096, lora135m, full135m, gen7m, gen135m, ppo7m; gpt124m, full1b, lora1b, gen1b; or
-    /// products, their rate alone
+    /// pretrain7m, reward7m, long4096, lora135m, full135m, gen7m, gen135m, ppo7m, gpt124m, full1b,
+    /// lora1b, gen1b, or products (matrix products only)
     pub(crate) workload: String,
-    /// Timed repetitions (default: 8 steps of training, 3 generations, 5 updates)
+    /// Number of timed repetitions [default: 8 training steps, 3 generations, or 5 PPO updates]
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<usize>,
-    /// Other than the workload's number of rows: the line then says that it is not comparable
+    /// Number of rows; results are then marked as not comparable
     #[arg(long, value_name = "N")]
     pub(crate) rows: Option<usize>,
-    /// The numbers that enter matrix products: f32 or bf16; on a GPU tf32 too
+    /// Type of the inputs of matrix products: f32, bf16, or tf32 on a GPU
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub(crate) dtype: String,
-    /// Where to run
+    /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -318,13 +318,13 @@ pub(crate) struct BenchArgs {
 /// `temper selftest`
 #[derive(Debug, Args)]
 pub(crate) struct SelftestArgs {
-    /// What to test
+    /// Device to test: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
-    /// The numbers that enter matrix products: f32 or bf16; on a GPU tf32 too
+    /// Type of the inputs of matrix products: f32, bf16, or tf32 on a GPU
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub(crate) precision: String,
-    /// Leave out the timed part
+    /// Skip the timing
     #[arg(long)]
     pub(crate) no_bench: bool,
 }
@@ -332,10 +332,10 @@ pub(crate) struct SelftestArgs {
 /// `temper runs`
 #[derive(Debug, Args)]
 pub(crate) struct RunsArgs {
-    /// Where runs lie
+    /// Directory of runs
     #[arg(long, default_value = "runs")]
     pub(crate) dir: PathBuf,
-    /// One JSON object a stage instead of a table
+    /// Print one JSON object per stage instead of a table
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -343,7 +343,7 @@ pub(crate) struct RunsArgs {
 /// `temper data …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
-    /// Print ids, text by role, targets, borders and positions of a stage's batches
+    /// Print the tokens of a stage's first batches with ids, roles, targets and positions
     Inspect(InspectArgs),
 }
 
@@ -352,13 +352,13 @@ pub(crate) enum DataCommand {
 pub(crate) struct InspectArgs {
     #[command(flatten)]
     pub(crate) recipe: RecipeArgs,
-    /// How many rows of the first batches to show
+    /// Number of rows
     #[arg(long, default_value_t = 1)]
     pub(crate) n: usize,
-    /// One JSON object a row instead of coloured text
+    /// Print one JSON object per row
     #[arg(long)]
     pub(crate) json: bool,
-    /// Show one row of a data file, given in place of the recipe, as it is read
+    /// Print row N of a data file, which is named in place of the recipe
     #[arg(long, value_name = "N", conflicts_with_all = ["stage", "n"])]
     pub(crate) line: Option<u64>,
 }

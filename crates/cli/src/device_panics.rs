@@ -1,7 +1,6 @@
-//! The boundary around work on a GPU: burn panics where a device fails, on its worker's thread first; here that becomes one
-//! error.
+//! Turns panics of a GPU into errors. When a device fails, burn panics, first on the thread of its worker.
 //!
-//! On the CPU nothing is caught: a panic there is a mistake in the program, and its text is wanted.
+//! On the CPU no panic is caught: it is a bug of the program, and its text is needed.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
@@ -13,7 +12,7 @@ use plan::StagePlan;
 use crate::failure::{Failure, Result};
 use crate::render::table;
 
-/// Does a stage's work; a device that fails ends as an error of the run.
+/// Runs the work of a stage. A failure of the device is returned as an error of the run.
 pub(crate) fn run_stage<T>(
     stage: &StagePlan,
     name: &str,
@@ -38,7 +37,7 @@ pub(crate) fn run_stage<T>(
     Err(budget.failure(&device_failure(&panics)).during_run())
 }
 
-/// Does work that is no stage's: what a device does wrong there is told without a plan's estimate.
+/// Runs other work on a device. Error messages have no estimate of a plan.
 pub(crate) fn run<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     if name == "cpu" {
         return work();
@@ -49,7 +48,7 @@ pub(crate) fn run<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> 
     })
 }
 
-/// The texts of all panics while `work` ran, if it ended by one; nothing of them is printed.
+/// Runs `work`. If it panics, returns the texts of all panics without printing them.
 fn recorded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, Vec<String>> {
     let panics = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&panics);
@@ -66,13 +65,13 @@ fn recorded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, Vec<String>> 
     outcome.map_err(|_| panics)
 }
 
-/// Bytes that the device's allocator holds; none where a failed device no longer answers.
+/// Bytes reserved by the device's allocator; none if the device no longer responds.
 fn in_use(device: &Device) -> Option<u64> {
     let device = device.clone().inner();
     recorded(|| device.memory_pool_usage().map(|usage| usage.bytes_reserved)).ok().flatten()
 }
 
-/// What a person needs to know to make a stage fit.
+/// Memory of a stage, and the keys that it depends on.
 struct Budget<'a> {
     device: &'a str,
     estimate: u64,
@@ -88,8 +87,8 @@ impl Budget<'_> {
             let (message, hint) = other_failure(self.device, failure);
             return Failure::input(message, hint);
         };
-        let requested = requested.map(|n| format!(": {} more were requested", table::bytes(n)));
-        let in_use = self.in_use.map(|n| format!(", {} were in use", table::bytes(n)));
+        let requested = requested.map(|n| format!(": {} requested", table::bytes(n)));
+        let in_use = self.in_use.map(|n| format!(", {} in use", table::bytes(n)));
         let Self { device, stage, micro_batch, sequence_length, .. } = self;
         let message = format!(
             "out of memory on `{device}` in `{stage}`{}{}; the plan's estimate is {}",
@@ -98,30 +97,30 @@ impl Budget<'_> {
             table::bytes(self.estimate)
         );
         let hint = format!(
-            "lower {stage}.micro_batch (now {micro_batch}), which changes no result beyond rounding, or \
-             {stage}.sequence_length (now {sequence_length}); the last checkpoint is whole: `temper resume` goes on from it"
+            "lower {stage}.micro_batch (now {micro_batch}), which changes results only by rounding, or \
+             {stage}.sequence_length (now {sequence_length}); `temper resume` continues from the last checkpoint"
         );
         Failure::input(message, hint)
     }
 }
 
-/// What is said of failures that no key of the recipe would help against.
+/// Message and hint for failures that no key of the recipe can prevent.
 fn other_failure(device: &str, failure: &DeviceFailure) -> (String, String) {
     let (what, hint) = match failure {
         DeviceFailure::OutOfMemory { .. } => {
-            let hint = "give it fewer or shorter rows at a time".to_owned();
+            let hint = "use fewer or shorter rows at a time".to_owned();
             return (format!("out of memory on `{device}`"), hint);
         }
         DeviceFailure::Compilation(text) => (
             format!("a kernel could not be compiled: {text}"),
-            "`temper devices` lists the versions that must fit together; docs/cuda.md says which do",
+            "compare the versions in `temper devices` with those in docs/cuda.md",
         ),
         DeviceFailure::Fault(text) => (
             format!("the device failed: {text}"),
-            "the last checkpoint is whole: `temper resume` goes on from it",
+            "`temper resume` continues from the last checkpoint",
         ),
         DeviceFailure::Other(text) => {
-            (format!("the work stopped: {text}"), "this may be a fault in temper: please report it")
+            (format!("the work stopped: {text}"), "this may be a bug in temper: please report it")
         }
     };
     (format!("`{device}`: {what}"), hint.to_owned())
@@ -133,7 +132,7 @@ mod tests {
 
     use super::{Budget, other_failure, recorded};
 
-    /// burn's way: the worker panics with the reason, whoever waits for it with nothing to say.
+    /// As in burn: the worker panics with the reason, and the thread that waits for it without one.
     #[test]
     fn panics_of_all_threads_are_recorded_and_the_hook_is_put_back() {
         let outcome = recorded(|| {

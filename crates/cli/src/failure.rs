@@ -1,17 +1,17 @@
-//! What a command can fail with: an exit code, one message, one hint. The only place that prints errors.
+//! Failures of commands: exit code, message and hint. Errors are printed only here.
 
 use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// The recipe or the command line is wrong, or a file it names is.
+/// The recipe, the command line or an input file is wrong.
 pub(crate) const WRONG_INPUT: u8 = 2;
-/// The run itself failed.
+/// The run failed.
 pub(crate) const RUN_FAILED: u8 = 1;
 /// Stopped by a signal with a checkpoint saved.
 pub(crate) const STOPPED: u8 = 75;
 
-/// A failure ready to be shown.
+/// A failure of a command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
@@ -22,37 +22,37 @@ pub(crate) struct Failure {
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
-    /// The command line or an input is wrong: exit code 2.
+    /// A wrong command line or input: exit code 2.
     pub(crate) fn input(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { code: WRONG_INPUT, message: message.into(), hint: Some(hint.into()) }
     }
 
-    /// The same failure, but of the run rather than of its input: exit code 1.
+    /// The same failure as one of the run: exit code 1.
     pub(crate) fn during_run(mut self) -> Self {
         self.code = RUN_FAILED;
         self
     }
 
-    /// A signal stopped the run after a checkpoint was saved: exit code 75, nothing to print.
+    /// A run stopped by a signal, with a checkpoint saved: exit code 75, without a message.
     pub(crate) fn stopped() -> Self {
         Self { code: STOPPED, message: String::new(), hint: None }
     }
 
-    /// Nothing to tell: whoever read our output has gone away.
+    /// A closed stdout: exit code 0, without a message.
     pub(crate) fn quiet() -> Self {
         Self { code: 0, message: String::new(), hint: None }
     }
 
-    /// Prints the message and the hint to stderr and gives the exit code.
+    /// Prints message and hint to stderr and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
-            // Nobody is left to tell where even stderr is closed.
+            // A closed stderr is ignored.
             let _ = std::io::stderr().write_all(self.text().as_bytes());
         }
         ExitCode::from(self.code)
     }
 
-    /// The message and the hint, as they are printed.
+    /// Message and hint as printed.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.message.trim_end());
         if let Some(hint) = &self.hint {
@@ -61,21 +61,23 @@ impl Failure {
         text
     }
 
-    fn from_error(error: &dyn Error, hint: Option<String>) -> Self {
+    pub(crate) fn from_error(error: &dyn Error, hint: Option<String>) -> Self {
         Self { code: WRONG_INPUT, message: error.to_string(), hint }
     }
 }
 
-/// Every crate's error has a message and a hint; this is where they meet the exit codes.
+/// Converts errors of other crates, which have a message and a hint.
 macro_rules! from_errors {
     ($($error:ty),+ $(,)?) => {$(
-        impl From<$error> for Failure {
+        impl From<$error> for $crate::failure::Failure {
             fn from(error: $error) -> Self {
                 Self::from_error(&error, error.hint())
             }
         }
     )+};
 }
+
+pub(crate) use from_errors;
 
 from_errors!(
     fsio::Error,
@@ -93,6 +95,4 @@ from_errors!(
     generate::Error,
     evaluate::Error,
     export::Error,
-    dpo::Error,
-    ppo::Error,
 );

@@ -1,4 +1,4 @@
-//! The `temper` binary: reads the command line, hands it to one command, turns what comes back into an exit code.
+//! The `temper` binary: parses the command line, runs the command and returns its exit code.
 
 mod args;
 mod commands;
@@ -13,7 +13,7 @@ use clap::Parser as _;
 use args::{Cli, Command, DataCommand};
 
 fn main() -> ExitCode {
-    // glibc gives large blocks back at each free unless told not to; it must be told before the first tensor.
+    // glibc returns large blocks to the system at each free unless configured otherwise, before the first tensor.
     let clock = bench::Clock::start();
     kernels::configure_allocator();
     let cli = Cli::parse();

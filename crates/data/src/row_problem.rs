@@ -142,7 +142,16 @@ impl RowProblem {
                 "write the text as JSON lines, a chapter or a page a line".into()
             }
             Self::Encoding { hint: Some(hint), .. } => hint.clone(),
-            _ => skip.into(),
+            Self::Json { .. }
+            | Self::NotAnObject { .. }
+            | Self::TooLong { .. }
+            | Self::TooDeep { .. }
+            | Self::FieldCount { .. }
+            | Self::WrongType { .. }
+            | Self::BadMessage { .. }
+            | Self::TooMany { .. }
+            | Self::NoMessages
+            | Self::Encoding { hint: None, .. } => skip.into(),
         }
     }
 }

@@ -140,15 +140,13 @@ impl Error {
             Self::Io { free: Some(_), .. } => {
                 Some("free some space and start again; files saved before are intact".into())
             }
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => {
-                    Some("check the path; paths in a recipe are relative to the recipe".into())
-                }
-                io::ErrorKind::PermissionDenied => {
-                    Some("check who owns the file and its permissions".into())
-                }
-                _ => None,
-            },
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("check the path; paths in a recipe are relative to the recipe".into())
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("check who owns the file and its permissions".into())
+            }
+            Self::Io { .. } => None,
             Self::TooLarge { .. } => Some("check that this is the file you meant".into()),
             Self::NotAFile { .. } => Some("name a file, not a directory, device or pipe".into()),
             Self::NotUtf8 { .. } => Some("convert the file to UTF-8".into()),

@@ -125,7 +125,7 @@ impl Completion {
     pub fn text_tokens(&self) -> &[u32] {
         match (self.finish_reason, self.tokens.split_last()) {
             (FinishReason::Eos, Some((_, before))) => before,
-            _ => &self.tokens,
+            (FinishReason::Eos | FinishReason::Stop | FinishReason::Length, _) => &self.tokens,
         }
     }
 

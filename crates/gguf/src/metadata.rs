@@ -54,25 +54,26 @@ impl Metadata {
 
     /// True or false.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
-        self.typed(key, "true or false", |value| match value {
-            Value::Bool(flag) => Some(*flag),
-            _ => None,
+        self.typed(key, "true or false", |value| {
+            if let Value::Bool(flag) = value { Some(*flag) } else { None }
         })
     }
 
     /// A string.
     pub fn text(&self, key: &str) -> Result<Option<&str>> {
-        self.typed(key, "a string", |value| match value {
-            Value::String(text) => Some(text.as_str()),
-            _ => None,
+        self.typed(key, "a string", |value| {
+            if let Value::String(text) = value { Some(text.as_str()) } else { None }
         })
     }
 
     /// An array of strings.
     pub fn strings(&self, key: &str) -> Result<Option<&[String]>> {
-        self.typed(key, "an array of strings", |value| match value {
-            Value::Array(Array::String(texts)) => Some(texts.as_slice()),
-            _ => None,
+        self.typed(key, "an array of strings", |value| {
+            if let Value::Array(Array::String(texts)) = value {
+                Some(texts.as_slice())
+            } else {
+                None
+            }
         })
     }
 
@@ -83,11 +84,9 @@ impl Metadata {
         expected: &'static str,
         convert: impl Fn(&Value) -> Option<T>,
     ) -> Result<Option<Vec<T>>> {
-        self.typed(key, expected, |value| match value {
-            Value::Array(array) => {
-                (0..array.len()).map(|idx| convert(&array.value(idx)?)).collect()
-            }
-            _ => None,
+        self.typed(key, expected, |value| {
+            let Value::Array(array) = value else { return None };
+            (0..array.len()).map(|idx| convert(&array.value(idx)?)).collect()
         })
     }
 

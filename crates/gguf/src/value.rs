@@ -81,7 +81,7 @@ impl Value {
             Self::I16(n) => u64::try_from(n).ok(),
             Self::I32(n) => u64::try_from(n).ok(),
             Self::I64(n) => u64::try_from(n).ok(),
-            _ => None,
+            Self::F32(_) | Self::F64(_) | Self::Bool(_) | Self::String(_) | Self::Array(_) => None,
         }
     }
 
@@ -93,7 +93,17 @@ impl Value {
         match *self {
             Self::F32(x) => Some(shortest(x)),
             Self::F64(x) => Some(x),
-            _ => self.as_u64().map(|n| n as f64),
+            Self::U8(_)
+            | Self::I8(_)
+            | Self::U16(_)
+            | Self::I16(_)
+            | Self::U32(_)
+            | Self::I32(_)
+            | Self::U64(_)
+            | Self::I64(_)
+            | Self::Bool(_)
+            | Self::String(_)
+            | Self::Array(_) => self.as_u64().map(|n| n as f64),
         }
     }
 

@@ -67,10 +67,12 @@ impl<'a> GgufWriter<'a> {
             return Err(wrong());
         }
         let does_not_fit = |value: &f32| {
-            let narrowed = match spec.ty {
-                TensorType::F16 => half::f16::from_f32(*value).to_f32(),
-                TensorType::Bf16 => half::bf16::from_f32(*value).to_f32(),
-                _ => *value,
+            let narrowed = if spec.ty == TensorType::F16 {
+                half::f16::from_f32(*value).to_f32()
+            } else if spec.ty == TensorType::Bf16 {
+                half::bf16::from_f32(*value).to_f32()
+            } else {
+                *value
             };
             !narrowed.is_finite()
         };

@@ -129,7 +129,7 @@ impl InputGradients<'_> {
                 let found = self.gradients.remove::<Flex>(parameter);
                 found.or_else(|| take_donated(parameter.id())).map(flex::own)
             }
-            _ => None,
+            CpuTensor::Graph(_) | CpuTensor::Constant(_) => None,
         }
     }
 }
@@ -153,7 +153,7 @@ pub fn donate_grad_buffer(parameter: &CpuTensor, sum: FlexTensor) -> Option<Flex
             DONATED.with_borrow_mut(|donated| donated.insert(parameter.id(), sum));
             None
         }
-        _ => Some(sum),
+        CpuTensor::Graph(_) | CpuTensor::Constant(_) => Some(sum),
     }
 }
 
@@ -183,7 +183,7 @@ pub fn record<O: Op>(inputs: &[&CpuTensor], out: FlexTensor, op: impl FnOnce() -
     let nothing = FloatTensor::<Graph>::new(flex::tensor(Vec::new(), Shape::new([0])));
     let nodes = std::array::from_fn(|idx| match inputs.get(idx) {
         Some(CpuTensor::Graph(x)) => x.node(),
-        _ => nothing.node(),
+        Some(CpuTensor::Constant(_)) | None => nothing.node(),
     });
     let step = RecordedStep(PhantomData::<O>);
     let recorded = match step.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {

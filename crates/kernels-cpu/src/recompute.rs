@@ -136,7 +136,7 @@ where
         let mut gradients = end.backward();
         let take = |leaf: CpuTensor| match leaf {
             CpuTensor::Graph(leaf) if leaf.is_tracked() => gradients.remove::<Flex>(&leaf),
-            _ => None,
+            CpuTensor::Graph(_) | CpuTensor::Constant(_) => None,
         };
         leaves.into_iter().map(take).collect()
     }

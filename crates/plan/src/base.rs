@@ -1,7 +1,7 @@
-//! Which weights an adapter stands beside: `base.json`, a file of ours in every adapter's folder that Temper writes.
+//! The base model of an adapter: `base.json`, which Temper writes into every adapter's directory.
 //!
-//! PEFT's own settings name a base, too; that name is never opened, for it comes from elsewhere. Here the place is
-//! checked by the hash of its weights.
+//! PEFT's `adapter_config.json` names a base model too. That path is never opened, because it comes from elsewhere. The
+//! path in `base.json` is checked by the hash of the weights.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// The file beside an adapter's settings.
+/// Name of the file in an adapter's directory.
 pub const BASE_FILE: &str = "base.json";
 
-/// The weights that an adapter was trained beside.
+/// Record of the base model that an adapter was trained on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseFile {
-    /// The folder of the base, relative to the adapter's where both belong to one run.
+    /// Directory of the base model, relative to the adapter's if both are in one run.
     pub base: PathBuf,
-    /// [`weights_hash`] of that folder.
+    /// [`weights_hash`] of that directory.
     pub weights_sha256: String,
 }
 
@@ -29,13 +29,12 @@ pub(crate) fn holds_weights(path: &Path) -> bool {
     path.join("config.json").is_file() || gguf::is_gguf(path)
 }
 
-/// Whether a folder holds an adapter in place of whole weights.
+/// Whether a directory has an adapter instead of whole weights.
 pub fn is_adapter(dir: &Path) -> bool {
     dir.join(ADAPTER_CONFIG).is_file()
 }
 
-/// The folder of the whole weights that an adapter's folder belongs to, checked by their hash; none where the folder
-/// holds whole weights itself.
+/// Directory of an adapter's base model, checked by the hash of its weights; none if `dir` has whole weights.
 pub fn base_of(dir: &Path) -> Result<Option<PathBuf>> {
     let Some((base, file)) = recorded(dir)? else { return Ok(None) };
     if weights_hash(&base)? != file.weights_sha256 {
@@ -56,26 +55,25 @@ fn recorded(dir: &Path) -> Result<Option<(PathBuf, BaseFile)>> {
     let Some(file) = BaseFile::read(dir)? else {
         return Err(Error::NoBase { dir: dir.to_owned() });
     };
-    let base = plain(&dir.join(&file.base));
+    let base = normalized(&dir.join(&file.base));
     if !holds_weights(&base) {
         return Err(Error::BaseGone { dir: dir.to_owned(), base });
     }
     Ok(Some((base, file)))
 }
 
-/// Refuses other weights than those that an adapter's folder records, wherever they lie; without a record there is nothing
-/// to hold against them.
+/// Refuses a base model whose weights differ from those that an adapter records. An adapter without a record fits any.
 pub fn check_base(dir: &Path, base: &Path) -> Result<()> {
     match BaseFile::read(dir)? {
         Some(file) if weights_hash(base)? != file.weights_sha256 => {
             Err(Error::BaseChanged { dir: dir.to_owned(), base: base.to_owned() })
         }
-        _ => Ok(()),
+        Some(_) | None => Ok(()),
     }
 }
 
 impl BaseFile {
-    /// What an adapter's folder records, if it records anything.
+    /// The record in an adapter's directory, if it has one.
     fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(BASE_FILE);
         if !path.is_file() {
@@ -86,13 +84,13 @@ impl BaseFile {
         file.map(Some).map_err(|error| Error::BaseFile { path, reason: error.to_string() })
     }
 
-    /// What an adapter's folder at `dir` records of the base in folder `base`, whose [`weights_hash`] is given.
+    /// Record for an adapter in `dir` of the base model in `base`, whose [`weights_hash`] is given.
     pub fn new(dir: &Path, base: &Path, weights_sha256: &str) -> Self {
         Self { base: relative(dir, base), weights_sha256: weights_sha256.to_owned() }
     }
 }
 
-/// A hash over the names and contents of all weight files of a folder, or over the content of a GGUF file.
+/// Hash over the names and contents of all weight files of a directory, or of a GGUF file's content.
 pub fn weights_hash(dir: &Path) -> Result<String> {
     if gguf::is_gguf(dir) {
         return Ok(fsio::sha256_file(dir)?);
@@ -115,14 +113,15 @@ pub fn weights_hash(dir: &Path) -> Result<String> {
     Ok(hash.finish_hex())
 }
 
-/// The way from one folder to another where they share their run, else the other's whole path.
+/// Path from one directory to another, relative if both are in one run, else absolute.
 fn relative(from: &Path, to: &Path) -> PathBuf {
-    let whole =
-        |path: &Path| std::path::absolute(path).map_or_else(|_| path.to_owned(), |p| plain(&p));
-    let (from, to) = (whole(from), whole(to));
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_or_else(|_| path.to_owned(), |p| normalized(&p))
+    };
+    let (from, to) = (absolute(from), absolute(to));
     let n_shared = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
     let n_up = from.components().count() - n_shared;
-    // At most as deep as a checkpoint lies in its run.
+    // A checkpoint is three levels below its run.
     if n_up > 3 {
         return to;
     }
@@ -130,8 +129,8 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
     std::iter::repeat_n(Component::ParentDir, n_up).chain(down).collect()
 }
 
-/// A path without `x/..`, so that messages show where it leads.
-fn plain(path: &Path) -> PathBuf {
+/// Removes `x/..` from a path, so that messages are easy to read.
+fn normalized(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for component in path.components() {
         let is_name = matches!(out.components().next_back(), Some(Component::Normal(_)));
@@ -148,7 +147,7 @@ fn plain(path: &Path) -> PathBuf {
 mod tests {
     use std::path::Path;
 
-    use super::{plain, relative};
+    use super::{normalized, relative};
 
     #[test]
     fn paths_within_a_run_are_relative() {
@@ -157,7 +156,7 @@ mod tests {
         let model = Path::new("runs/x/reward/model");
         assert_eq!(relative(model, Path::new("runs/x/sft/model")), Path::new("../../sft/model"));
         assert!(relative(model, Path::new("/elsewhere/deep/below")).is_absolute());
-        let led = plain(&model.join("../../sft/model"));
-        assert_eq!(led, Path::new("runs/x/sft/model"));
+        let target = normalized(&model.join("../../sft/model"));
+        assert_eq!(target, Path::new("runs/x/sft/model"));
     }
 }

@@ -1,5 +1,5 @@
-//! Cost of a stage: floating-point operations, memory by part, disk space. Estimates from formulas; running time is
-//! measured by a probe elsewhere.
+//! Cost of a stage: floating-point operations, memory by part, disk space. All are estimates from formulas; `temper plan`
+//! measures the running time by a probe.
 
 use arch::{
     AdapterShape, Computation, HeadOutput, KernelPath, MemoryEstimate, ModelConfig, ParamSpec,
@@ -8,7 +8,7 @@ use arch::{
 use data::Dataset;
 use recipe::{BaseDtype, Checkpointing, Eval, SampleKind};
 
-use crate::stage::{LoraPlan, PpoPlan, Stage};
+use crate::stage::{LoraPlan, PpoPlan, Stage, Work};
 
 /// Weights are saved in f32.
 const BYTES_PER_WEIGHT: u64 = 4;
@@ -52,18 +52,16 @@ impl Cost {
         sample_kind: SampleKind,
         step: StepShape,
     ) -> Self {
-        let output = match stage {
-            Stage::Pretrain(_) | Stage::Sft(_) => HeadOutput::CrossEntropy,
-            Stage::Reward(_) => HeadOutput::Scores,
-            Stage::Dpo(dpo) => {
-                let output = HeadOutput::LogProbs;
+        match stage.work() {
+            Work::Rows { output, n_reference_pairs } => {
                 let mut cost = Self::of_rows(config, output, lora, dataset, sample_kind, step);
-                cost.add_reference(config, dataset, dpo.n_reference_pairs, step.sequence_length);
-                return cost;
+                if n_reference_pairs > 0 {
+                    cost.add_reference(config, dataset, n_reference_pairs, step.sequence_length);
+                }
+                cost
             }
-            Stage::Ppo(ppo) => return Self::of_ppo(config, lora, ppo, dataset.n_steps(), step),
-        };
-        Self::of_rows(config, output, lora, dataset, sample_kind, step)
+            Work::Rollouts(ppo) => Self::of_ppo(config, lora, ppo, dataset.n_steps(), step),
+        }
     }
 
     /// Cost of training on the rows of `dataset`.
@@ -98,7 +96,7 @@ impl Cost {
         }
     }
 
-    /// Adds the reference log-probabilities of DPO: one forward pass over each pair, the validation pairs included.
+    /// Adds reference log-probabilities: one forward pass over each pair, the validation pairs included.
     ///
     /// Memory is unchanged, because nothing is held for a backward pass.
     fn add_reference(
@@ -215,7 +213,7 @@ fn mean_length(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usiz
 
 /// Maximum length of the rows of a micro-batch.
 ///
-/// Padding that all pairs of a micro-batch share is removed. The longest row of the first steps stands for all steps.
+/// Padding that all pairs of a micro-batch share is removed. The longest row of the first steps is used for all steps.
 fn longest_row(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usize) -> usize {
     const N_STEPS: u64 = 32;
     if sample_kind != SampleKind::Pairs {

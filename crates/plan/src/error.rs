@@ -1,38 +1,38 @@
-//! What can be wrong with a recipe once its files have been looked at.
+//! Errors of planning: a recipe whose files do not fit it.
 
 use std::path::PathBuf;
 
-/// The result of planning.
+/// Result of planning.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a recipe cannot run.
+/// Error of planning.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The recipe itself.
+    /// A mistake in the recipe.
     #[error(transparent)]
     Recipe(#[from] recipe::Error),
-    /// A data file.
+    /// A mistake in a data file.
     #[error(transparent)]
     Data(#[from] data::Error),
-    /// A tokenizer or a template.
+    /// A mistake in a tokenizer or a chat template.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
-    /// A config.json or a `[model]` section.
+    /// A mistake in a config.json or a `[model]` section.
     #[error(transparent)]
     Arch(#[from] arch::Error),
-    /// An adapter's settings.
+    /// A mistake in an adapter's configuration.
     #[error(transparent)]
     Adapter(#[from] arch::AdapterError),
-    /// A file of our own.
+    /// A file that cannot be read or written.
     #[error(transparent)]
     Files(#[from] fsio::Error),
-    /// `--stage` names none of the recipe's.
+    /// `--stage` names a stage that the recipe lacks.
     #[error("no such stage: `{name}`")]
     NoSuchStage {
-        /// What was named.
+        /// The stage.
         name: String,
-        /// The recipe's stages.
+        /// Stages of the recipe.
         stages: String,
     },
     /// A stage on chats whose tokenizer has no chat template.
@@ -41,19 +41,19 @@ pub enum Error {
         /// Name of the stage.
         stage: String,
     },
-    /// The thread that reads texts died.
-    #[error("reading the text to train a tokenizer on failed")]
+    /// The thread that reads texts panicked.
+    #[error("reading the training text of the tokenizer failed")]
     ReaderFailed,
-    /// A MODEL that is not there.
+    /// A MODEL that does not exist.
     #[error("no model at `{}`", path.display())]
     NoSuchModel {
-        /// What was named.
+        /// The path.
         path: PathBuf,
     },
-    /// A folder without a model.
+    /// A directory without a model.
     #[error("not a model: `{}` has no config.json and no checkpoints", path.display())]
     NotAModel {
-        /// What was named.
+        /// The path.
         path: PathBuf,
     },
     /// A model directory without weights.
@@ -62,48 +62,48 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// An adapter of which nobody knows what it stands beside.
-    #[error("an adapter without its base: `{}`", dir.display())]
+    /// An adapter without a record of its base model.
+    #[error("the base model of the adapter `{}` is unknown", dir.display())]
     NoBase {
-        /// The adapter's folder.
+        /// The adapter's directory.
         dir: PathBuf,
     },
-    /// The record of an adapter's base is damaged.
-    #[error("{}: not what temper writes: {reason}", path.display())]
+    /// The record of an adapter's base model is damaged.
+    #[error("{}: not a base model record: {reason}", path.display())]
     BaseFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Message of the parser.
         reason: String,
     },
-    /// The base of an adapter is not where it was.
-    #[error("the base of the adapter `{}` is not there: `{}`", dir.display(), base.display())]
+    /// The base model of an adapter is missing.
+    #[error("the base model of the adapter `{}` is missing: `{}`", dir.display(), base.display())]
     BaseGone {
-        /// The adapter's folder.
+        /// The adapter's directory.
         dir: PathBuf,
-        /// Where its base was.
+        /// The recorded directory of its base model.
         base: PathBuf,
     },
-    /// The base of an adapter holds other weights than it was trained beside.
-    #[error("the adapter `{}` was trained beside other weights than those of `{}`", dir.display(), base.display())]
+    /// The weights of a base model differ from those that the adapter was trained on.
+    #[error("the adapter `{}` was trained on a different base model than `{}`", dir.display(), base.display())]
     BaseChanged {
-        /// The adapter's folder.
+        /// The adapter's directory.
         dir: PathBuf,
-        /// Its base.
+        /// The base model's directory.
         base: PathBuf,
     },
-    /// A run where a stage was wanted.
+    /// A run instead of one of its stages.
     #[error("a run, not a model: `{}`", path.display())]
     RunNotStage {
-        /// What was named.
+        /// The path.
         path: PathBuf,
-        /// The stages it has.
+        /// Its stages.
         stages: Vec<String>,
     },
 }
 
 impl Error {
-    /// What to do next.
+    /// Advice on what to do.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Recipe(error) => error.hint(),
@@ -113,40 +113,40 @@ impl Error {
             Self::Adapter(error) => error.hint(),
             Self::Files(error) => error.hint(),
             Self::NoBase { .. } => Some(
-                "give the base as the model and the adapter beside it: `start` and \
-                 `lora.adapter` in a recipe, --base on the command line"
+                "name both: `start` and `lora.adapter` in a recipe, MODEL and --base on the command \
+                 line"
                     .to_owned(),
             ),
             Self::BaseFile { .. } => Some("export or train the adapter again".to_owned()),
             Self::BaseGone { .. } => {
-                Some("put it back, or merge adapters before a run is cleaned up".to_owned())
+                Some("restore it; `temper export --merge` makes a model that needs no base".to_owned())
             }
             Self::BaseChanged { .. } => Some(
-                "an adapter means nothing beside other weights: train it again, or put the old \
-                 weights back"
+                "an adapter fits only the weights that it was trained on: restore them, or train the \
+                 adapter again"
                     .to_owned(),
             ),
             Self::NoChatTemplate { stage } => {
                 Some(format!("add `chat_template = \"chatml\"` to [{stage}]"))
             }
             Self::NoSuchStage { stages, .. } => Some(format!("the recipe has: {stages}")),
-            Self::ReaderFailed => Some("this is a fault in temper: please report it".to_owned()),
+            Self::ReaderFailed => Some("this is a bug in temper: please report it".to_owned()),
             Self::NoSuchModel { .. } => Some(
-                "name a run's stage (runs/x/sft), a checkpoint, or a Hugging Face directory; \
-                 `temper runs` lists what there is"
+                "use a run's stage (runs/x/sft), a checkpoint, or a Hugging Face directory; `temper \
+                 runs` lists all runs"
                     .to_owned(),
             ),
             Self::NoWeights { .. } => {
-                Some("weights in other formats must be converted to safetensors first".to_owned())
+                Some("convert weights in other formats to safetensors".to_owned())
             }
             Self::NotAModel { .. } => Some(
-                "a model directory holds config.json, model.safetensors and tokenizer.json"
+                "a model directory has config.json, model.safetensors and tokenizer.json"
                     .to_owned(),
             ),
             Self::RunNotStage { path, stages } => {
                 let named: Vec<String> =
                     stages.iter().map(|stage| path.join(stage).display().to_string()).collect();
-                Some(format!("name one of its stages: {}", named.join(", ")))
+                Some(format!("use one of its stages: {}", named.join(", ")))
             }
         }
     }

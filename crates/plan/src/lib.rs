@@ -1,7 +1,8 @@
-//! From what a user wrote to what will happen: paths found, tokenizer and model known, samples packed and counted,
-//! costs estimated, and every check made that can fail before training. Holding a [`Plan`] means that the run can start.
+//! Plans a recipe: resolves paths, reads tokenizer and model configuration, packs and counts samples, estimates costs,
+//! and makes every check that can fail before training. A run that has a [`Plan`] can start.
 //!
-//! It trains no model and opens no weights; it may train a tokenizer and tokenise data, both kept under `runs/.cache`.
+//! Planning opens no weights and trains no model. It may train a tokenizer and tokenize data; both are cached in
+//! `runs/.cache`.
 
 mod base;
 mod cost;
@@ -27,12 +28,12 @@ pub use cost::Cost;
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, locate_model};
 pub use paths::{Paths, RUNS_DIR};
-pub use stage::{DpoPlan, LoraPlan, PpoPlan, Stage, Start};
+pub use stage::{DpoPlan, LoraPlan, PpoPlan, Stage, Start, Work};
 pub use stage_plan::StagePlan;
 
 use recipe::{ChecksSection, Loaded, Recipe};
 
-/// What the command line adds to a recipe.
+/// Options of the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// `--data-dir`.
@@ -43,60 +44,60 @@ pub struct Request {
     pub stage: Option<String>,
     /// `--limit`.
     pub limit: Option<u64>,
-    /// Where runs lie, if not in `runs` of the working directory.
+    /// Directory of all runs. Default: `runs` in the working directory.
     pub runs_dir: Option<PathBuf>,
-    /// The kernels that will compute, for the memory estimate.
+    /// Kernels that the run will use, for the memory estimate.
     pub kernel_path: arch::KernelPath,
 }
 
-/// A pipeline that can run.
+/// A checked pipeline, ready to run.
 #[derive(Debug)]
 pub struct Plan {
-    /// The run's name.
+    /// Name of the run.
     pub name: String,
-    /// What every draw derives from.
+    /// Seed of every random choice.
     pub seed: u64,
-    /// Where it computes.
+    /// Device to compute on.
     pub device: String,
-    /// The numbers that enter matrix products.
+    /// Type of the inputs of matrix products.
     pub precision: recipe::Precision,
-    /// How many copies of the model share a step.
+    /// Number of replicas that share a step.
     pub replicas: usize,
-    /// Threads, where the recipe says how many.
+    /// Number of threads, if the recipe sets it.
     pub threads: Option<usize>,
-    /// Where things lie.
+    /// Directories of the run.
     pub paths: Paths,
-    /// What the user wrote.
+    /// Recipe with overrides applied.
     pub recipe: Recipe,
-    /// The recipe with overrides applied, as it goes into the run's folder.
+    /// The same recipe as TOML, which is saved in the run directory.
     pub recipe_toml: String,
-    /// Checks of the first minute.
+    /// Checks that stop a faulty run in its first minute.
     pub checks: ChecksSection,
-    /// The stages asked for, in order.
+    /// Stages to run, in order.
     pub stages: Vec<StagePlan>,
 }
 
-/// Whoever watches a plan being made.
+/// Receives progress events of planning.
 pub trait Watch {
-    /// A tokenizer is being trained; called once when that begins.
+    /// Training of a tokenizer starts.
     fn training_tokenizer(&mut self);
-    /// Data is being tokenised.
-    fn tokenising(&mut self, stage: &str, progress: &data::Progress);
+    /// Progress of tokenizing the data of `stage`.
+    fn tokenizing(&mut self, stage: &str, progress: &data::Progress);
 }
 
-/// Nobody watches.
+/// Ignores progress events.
 #[derive(Debug, Default)]
 pub struct Unwatched;
 
 impl Watch for Unwatched {
     fn training_tokenizer(&mut self) {}
-    fn tokenising(&mut self, _stage: &str, _progress: &data::Progress) {}
+    fn tokenizing(&mut self, _stage: &str, _progress: &data::Progress) {}
 }
 
-/// Plans a recipe: everything that can fail is tried, in the order in which a run would meet it.
+/// Plans a recipe. Checks are made in the order in which a run would fail.
 pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result<Plan> {
     let paths = Paths::new(loaded, request);
-    let wanted = plan_stage::check_wanted(loaded, request.stage.as_deref())?;
+    let wanted = plan_stage::check_stage_name(loaded, request.stage.as_deref())?;
     let tokenizer = tokenizers::of_recipe(loaded, request, &paths, watch)?;
     let mut stages: Vec<StagePlan> = Vec::new();
     for section in loaded.recipe.stages() {
@@ -115,7 +116,7 @@ pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result
         }
     }
     if let Some(wanted) = wanted {
-        // The stages before it were planned for their shapes alone.
+        // Earlier stages were planned only because this one may start from them.
         stages.retain(|stage| stage.name == wanted);
     }
     Ok(Plan {
@@ -134,7 +135,7 @@ pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result
 }
 
 impl Plan {
-    /// Warnings about the models that stages read, each once.
+    /// Warnings about the models that stages read, without repetitions.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = Vec::new();
         for warning in self.stages.iter().flat_map(|stage| &stage.warnings) {

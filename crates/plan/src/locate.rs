@@ -1,18 +1,19 @@
-//! Which directory a MODEL is: a run's stage, a checkpoint, a Hugging Face directory or an adapter's. Opens no weights.
+//! Finds the directory of a MODEL: a run's stage, a checkpoint, a Hugging Face directory or an adapter. Opens no weights.
 
 use std::path::{Path, PathBuf};
 
 use crate::base::{holds_weights, is_adapter};
 use crate::{Error, Result};
 
-/// The name of a finished stage's Hugging Face directory.
+/// Name of a finished stage's Hugging Face directory.
 pub const MODEL_DIR: &str = "model";
-/// The name of a stage's folder of checkpoints.
+/// Name of a stage's directory of checkpoints.
 pub const CHECKPOINTS_DIR: &str = "checkpoints";
 
-/// The Hugging Face directory behind a path that names a run's stage (`runs/x/sft`), a checkpoint, or such a directory
-/// itself. A stage that was cut has its newest checkpoint; a run with several stages has none of its own. A stage that
-/// was trained with LoRA has its adapter's folder, whose base `base_of` gives.
+/// The Hugging Face directory of a run's stage (`runs/x/sft`), of a checkpoint, or the path itself if it is one.
+///
+/// An interrupted stage has that of its newest checkpoint. A stage trained with LoRA has its adapter's directory, whose
+/// base model [`crate::base_of`] finds. A whole run is refused with the names of its stages.
 pub fn locate_model(path: &Path) -> Result<PathBuf> {
     if is_model(path) {
         return Ok(path.to_path_buf());
@@ -37,9 +38,9 @@ fn is_model(dir: &Path) -> bool {
     holds_weights(dir) || is_adapter(dir)
 }
 
-/// The newest `step-N` folder that holds a model.
+/// The newest `step-N` directory with a model.
 fn newest_checkpoint(checkpoints: &Path) -> Option<PathBuf> {
-    folders(checkpoints)
+    subdirectories(checkpoints)
         .into_iter()
         .filter_map(|(name, path)| {
             let step = name.strip_prefix("step-")?.parse::<u64>().ok()?;
@@ -49,17 +50,17 @@ fn newest_checkpoint(checkpoints: &Path) -> Option<PathBuf> {
         .map(|(_, path)| path)
 }
 
-/// Names of the folders in a run that hold a model or checkpoints.
+/// Names of the directories in a run that have a model or checkpoints.
 fn stages_of(run: &Path) -> Vec<String> {
-    folders(run)
+    subdirectories(run)
         .into_iter()
         .filter(|(_, path)| path.join(MODEL_DIR).is_dir() || path.join(CHECKPOINTS_DIR).is_dir())
         .map(|(name, _)| name)
         .collect()
 }
 
-/// The folders inside a folder, sorted by name; none where it cannot be read.
-fn folders(dir: &Path) -> Vec<(String, PathBuf)> {
+/// Subdirectories by name, in order; none if the directory cannot be read.
+fn subdirectories(dir: &Path) -> Vec<(String, PathBuf)> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let mut found: Vec<(String, PathBuf)> = entries
         .flatten()

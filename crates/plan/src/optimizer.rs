@@ -1,10 +1,10 @@
-//! Per-parameter view of a recipe's optimizer: update rule, rates, and the bytes of its state.
+//! A recipe's optimizer, parameter by parameter: update rule, rates, and size of the state.
 //!
-//! `train` makes its updates by these, and the estimate of a stage's memory adds them up.
+//! `train` applies these rules; the memory estimate sums the sizes.
 
 use recipe::{AdafactorKeys, AdamwKeys, MuonKeys, Optimizer, OptimizerKind};
 
-/// Elements of a block that shares one scale, in the moments of 8-bit AdamW.
+/// Elements of a block with one scale, in the moments of 8-bit AdamW.
 pub const QUANTISED_BLOCK: usize = 256;
 /// Tensors with fewer elements keep f32 moments under 8-bit AdamW (bitsandbytes' `min_8bit_size`).
 const MIN_QUANTISED: usize = 4096;
@@ -12,20 +12,20 @@ const MIN_QUANTISED: usize = 4096;
 /// The update rule of one parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum UpdateRule {
-    /// Moments in f32.
+    /// AdamW with moments in f32.
     AdamW(AdamwKeys),
-    /// Moments in 8 bits.
+    /// AdamW with moments in 8 bits.
     AdamW8bit(AdamwKeys),
-    /// A momentum that is orthogonalised; a matrix.
+    /// Orthogonalized momentum, for a matrix.
     Muon(MuonKeys),
-    /// Factored second moments.
+    /// Adafactor: factored second moments.
     Adafactor(AdafactorKeys),
 }
 
-/// How an optimizer updates one parameter.
+/// Update of one parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ParameterUpdate {
-    /// The rule.
+    /// Update rule.
     pub rule: UpdateRule,
     /// Peak learning rate.
     pub lr: f64,
@@ -34,8 +34,8 @@ pub struct ParameterUpdate {
 }
 
 impl ParameterUpdate {
-    /// The rule and rates of the parameter with this checkpoint name and shape: those of its kind, overridden by the
-    /// first group that matches the name.
+    /// Rule and rates of the parameter with this checkpoint name and shape. The first group that matches the name
+    /// overrides the rates.
     pub fn of(optimizer: &Optimizer, name: &str, shape: &[usize]) -> Self {
         let (mut lr, mut weight_decay) = (optimizer.lr, optimizer.weight_decay);
         let rule = match &optimizer.kind {
@@ -62,7 +62,7 @@ impl ParameterUpdate {
         Self { rule, lr, weight_decay }
     }
 
-    /// Bytes that the state of a parameter of this shape takes, in memory and in a checkpoint.
+    /// Size in bytes of the state of a parameter of this shape, in memory and in a checkpoint.
     pub fn state_bytes(&self, shape: &[usize]) -> u64 {
         let n = n_elements(shape) as u64;
         match self.rule {
@@ -86,7 +86,7 @@ impl ParameterUpdate {
     }
 }
 
-/// Bytes of the whole state of an optimizer over parameters of these names and shapes.
+/// Size in bytes of an optimizer's whole state, over parameters of these names and shapes.
 pub fn state_bytes<'a>(
     optimizer: &Optimizer,
     parameters: impl IntoIterator<Item = (&'a str, &'a [usize])>,
@@ -97,7 +97,7 @@ pub fn state_bytes<'a>(
     bytes.fold(0, u64::saturating_add)
 }
 
-/// The first group, by index, whose pattern matches none of the names.
+/// Index of the first group whose pattern matches none of the names.
 pub fn unmatched_group<'a>(
     optimizer: &Optimizer,
     names: impl Iterator<Item = &'a str> + Clone,
@@ -112,7 +112,7 @@ fn is_block_matrix(name: &str, shape: &[usize]) -> bool {
     shape.len() == 2 && name.split('.').any(is_number)
 }
 
-/// Elements of a tensor; the product saturates.
+/// Number of elements of a tensor. The product saturates.
 fn n_elements(shape: &[usize]) -> usize {
     shape.iter().fold(1, |n, size| n.saturating_mul(*size))
 }

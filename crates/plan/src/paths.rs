@@ -1,4 +1,4 @@
-//! Where a run reads and writes. Decides no file names inside those folders.
+//! Directories of a run. Names of files in them are decided elsewhere.
 
 use std::path::{Path, PathBuf};
 
@@ -6,25 +6,25 @@ use recipe::{DATA_PREFIX, Loaded};
 
 use crate::Request;
 
-/// The folder of all runs, in the working directory.
+/// Default directory of all runs, in the working directory.
 pub const RUNS_DIR: &str = "runs";
-/// Tokenised data and trained tokenizers, shared by all runs.
+/// Tokenized data and trained tokenizers, shared by all runs.
 const CACHE_DIR: &str = ".cache";
-/// Names the data directory, after `--data-dir` and before the recipe's key.
+/// Environment variable of the data directory. `--data-dir` precedes it; the recipe's key follows.
 const DATA_ENV: &str = "TEMPER_DATA";
 
-/// The folders of one run.
+/// Directories of one run.
 #[derive(Clone, Debug)]
 pub struct Paths {
-    /// The run's name.
+    /// Name of the run.
     pub name: String,
-    /// The recipe's folder: relative paths start here.
+    /// Directory of the recipe, where its relative paths start.
     pub recipe_dir: PathBuf,
-    /// `data:` paths start here.
+    /// Data directory, where `data:` paths start.
     pub data_dir: PathBuf,
-    /// `runs/NAME`.
+    /// Directory of the run, `runs/NAME`.
     pub run_dir: PathBuf,
-    /// `runs/.cache`.
+    /// Cache of all runs, `runs/.cache`.
     pub cache_dir: PathBuf,
 }
 
@@ -49,13 +49,13 @@ impl Paths {
         }
     }
 
-    /// A path of the recipe that names a model or a template: under the data directory, beside the recipe, or, where
-    /// nothing lies there, in the working directory, as `runs/x/sft` does.
+    /// Path of a model or a template in the recipe: in the data directory, relative to the recipe, or, if that does not
+    /// exist, relative to the working directory, as in `runs/x/sft`.
     pub(crate) fn input(&self, path: &str) -> PathBuf {
         if path.starts_with(DATA_PREFIX) {
             return recipe::resolve(path, &self.recipe_dir, &self.data_dir);
         }
-        let beside = self.recipe_dir.join(path);
-        if beside.exists() { beside } else { PathBuf::from(path) }
+        let relative = self.recipe_dir.join(path);
+        if relative.exists() { relative } else { PathBuf::from(path) }
     }
 }

@@ -1,4 +1,4 @@
-//! The plan of an adapter: its shape, the layers that it stands beside, and what it goes on from. Opens no weights.
+//! Plans an adapter: its configuration, its layers, and the adapter that it continues. Opens no weights.
 
 use arch::{LoraConfig, ModelConfig, Peft, Targets};
 use recipe::{Loaded, LoraKeys};
@@ -9,10 +9,10 @@ use crate::stage::{LoraPlan, Start};
 use crate::stage_plan::StagePlan;
 use crate::{Error, Paths, Result};
 
-/// Width of an adapter where the recipe names none.
+/// Default rank.
 const RANK: usize = 16;
 
-/// Plans the adapter of `keys`, which stand at `path` in the recipe, beside a model of shape `config`.
+/// Plans the adapter of `keys`, at `path` in the recipe, for a model with configuration `config`.
 pub(crate) fn plan_lora(
     loaded: &Loaded,
     paths: &Paths,
@@ -58,7 +58,7 @@ fn fresh(keys: &LoraKeys) -> LoraConfig {
     }
 }
 
-/// The shape of an adapter that is there, or will be once an earlier stage has ended.
+/// Configuration of an existing adapter, or of one that an earlier stage will train.
 fn existing(
     loaded: &Loaded,
     paths: &Paths,
@@ -71,9 +71,9 @@ fn existing(
             Some(lora) => Ok((lora.config.clone(), Start::Stage(name.to_owned()))),
             None => Err(Error::Recipe(loaded.spans.error(
                 &format!("{path}.adapter"),
-                format!("[{name}] trains all weights: there is no adapter to go on with"),
+                format!("[{name}] trains all weights and has no adapter to continue"),
                 "not trained with `lora`",
-                Some("leave `adapter` out: a fresh one is made".to_owned()),
+                Some("remove `adapter` to train a new one".to_owned()),
             ))),
         };
     }

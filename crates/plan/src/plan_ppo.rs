@@ -1,5 +1,5 @@
-//! The plan of PPO's roles besides the policy: where reward and value model start, and how many whole copies of weights
-//! stand in memory. Opens no weights.
+//! Plans PPO's models besides the policy: the weights of reward and value model, and the number of base models in memory.
+//! Opens no weights.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::stage_plan::StagePlan;
 use crate::starting_point::{StartingPoint, of_name};
 use crate::{Error, Paths, Result};
 
-/// Plans the roles of `[ppo]`; `policy` is where the policy starts, `policy_lora` what it trains.
+/// Plans the models of `[ppo]`. `policy` is the policy's starting point, `policy_lora` its adapter.
 pub(crate) fn plan_ppo(
     loaded: &Loaded,
     paths: &Paths,
@@ -24,19 +24,19 @@ pub(crate) fn plan_ppo(
 ) -> Result<PpoPlan> {
     let reward = of_name(paths, &section.reward, earlier)?;
     let value = of_name(paths, section.value_start(), earlier)?;
-    warnings.extend([&reward, &value].into_iter().flat_map(|begin| begin.warnings.clone()));
+    warnings.extend([&reward, &value].into_iter().flat_map(|point| point.warnings.clone()));
     check_vocabularies(loaded, policy, &reward, &value)?;
     let value_lora = value_lora(loaded, paths, section, &value, earlier)?;
     let mut bases = BaseCopies { earlier, seen: BTreeSet::new(), n_parameters: 0 };
     bases.add(policy, policy_lora, false)?;
     if policy_lora.is_none() {
-        // What stands there now stays the reference; the policy moves away from it.
+        // The starting weights stay in memory as the reference model.
         bases.add_copy(policy);
     }
     bases.add(&reward, None, true)?;
     match &value_lora {
         Some(lora) => bases.add(&value, Some(lora), false)?,
-        // Trained as a whole, it parts from whatever it started from.
+        // All its weights are trained, so it shares them with no other model.
         None => bases.add_copy(&value),
     }
     let (n_bases, n_base_parameters) = (bases.seen.len(), bases.n_parameters);
@@ -51,8 +51,8 @@ pub(crate) fn plan_ppo(
     })
 }
 
-/// What the recipe says of the value model's adapter, or what stands for it: where the policy trains an adapter it does so
-/// too, the one that it starts from if that is one.
+/// The value model's adapter. Default: if the policy trains an adapter, so does the value model, and it continues the
+/// adapter that it starts from, if there is one.
 fn value_lora(
     loaded: &Loaded,
     paths: &Paths,
@@ -78,30 +78,35 @@ fn value_lora(
     plan_lora(loaded, paths, path, &keys, config, earlier).map(Some)
 }
 
-/// Policy, reward and value model read the same ids.
+/// Refuses models with different vocabularies: policy, reward and value model read the same ids.
 fn check_vocabularies(
     loaded: &Loaded,
     policy: &StartingPoint,
     reward: &StartingPoint,
     value: &StartingPoint,
 ) -> Result<()> {
-    let size = |begin: &StartingPoint| begin.config.as_ref().map(arch::ModelConfig::vocab_size);
+    let size = |point: &StartingPoint| point.config.as_ref().map(arch::ModelConfig::vocab_size);
     for (key, other) in [("ppo.reward", reward), ("ppo.value.start", value)] {
         if let (Some(wanted), Some(found)) = (size(policy), size(other))
             && wanted != found
         {
-            return Err(Error::Recipe(loaded.spans.error(
-                key,
-                format!("its vocabulary has {found} ids, the policy's has {wanted}"),
-                "reads other ids than the policy writes",
-                Some("train it on the policy's tokenizer: start it from the same model".to_owned()),
-            )));
+            return Err(Error::Recipe(
+                loaded.spans.error(
+                    key,
+                    format!("its vocabulary has {found} tokens and the policy's has {wanted}"),
+                    "must have the policy's vocabulary",
+                    Some(
+                        "train it with the policy's tokenizer: start both from the same model"
+                            .to_owned(),
+                    ),
+                ),
+            ));
         }
     }
     Ok(())
 }
 
-/// The whole copies of weights that roles stand on, each counted once.
+/// Base models in memory, each counted once.
 struct BaseCopies<'a> {
     earlier: &'a [StagePlan],
     seen: BTreeSet<String>,
@@ -109,35 +114,35 @@ struct BaseCopies<'a> {
 }
 
 impl BaseCopies<'_> {
-    /// A role: on a base that others may share, or on weights of its own. A frozen one keeps its adapter beside its base.
+    /// Adds the base of a model: shared with others, or its own. A frozen model keeps its adapter separate.
     fn add(
         &mut self,
-        begin: &StartingPoint,
+        point: &StartingPoint,
         lora: Option<&LoraPlan>,
         is_frozen: bool,
     ) -> Result<()> {
-        let goes_on = lora.and_then(|lora| lora.adapter.as_ref()) == Some(&begin.start);
-        let key = if begin.is_adapter && (goes_on || is_frozen) {
-            self.base_key(&begin.start)?
-        } else if begin.is_adapter {
+        let continues = lora.and_then(|lora| lora.adapter.as_ref()) == Some(&point.start);
+        let key = if point.is_adapter && (continues || is_frozen) {
+            self.base_key(&point.start)?
+        } else if point.is_adapter {
             // Merged into weights of its own.
-            format!("merged {:?} {}", begin.start, lora.is_some())
+            format!("merged {:?} {}", point.start, lora.is_some())
         } else {
-            format!("{:?}", begin.start)
+            format!("{:?}", point.start)
         };
-        self.insert(key, begin);
+        self.insert(key, point);
         Ok(())
     }
 
-    /// A copy that nobody shares.
-    fn add_copy(&mut self, begin: &StartingPoint) {
-        let key = format!("copy {} {:?}", self.seen.len(), begin.start);
-        self.insert(key, begin);
+    /// Adds weights that no other model shares.
+    fn add_copy(&mut self, point: &StartingPoint) {
+        let key = format!("copy {} {:?}", self.seen.len(), point.start);
+        self.insert(key, point);
     }
 
-    fn insert(&mut self, key: String, begin: &StartingPoint) {
+    fn insert(&mut self, key: String, point: &StartingPoint) {
         if self.seen.insert(key) {
-            self.n_parameters += begin.config.as_ref().map_or(0, arch::ModelConfig::n_parameters);
+            self.n_parameters += point.config.as_ref().map_or(0, arch::ModelConfig::n_parameters);
         }
     }
 

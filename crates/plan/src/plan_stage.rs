@@ -1,23 +1,23 @@
-//! The plan of one stage: data prepared and packed, steps counted, model and tokenizer checked against each other.
+//! Plans one stage: prepares and packs its data, counts its steps, and checks that model, tokenizer and data fit together.
 
 use std::collections::BTreeMap;
 
 use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceSpec};
-use recipe::{Loaded, SampleKind, StageKeys, StageSection};
+use recipe::{Loaded, SampleKind, Samples, StageKeys, StageSection};
 use tokenizer::Tokenizer;
 
 use crate::cost::{Cost, StepShape, n_reference_pairs};
 use crate::optimizer::state_bytes;
 use crate::plan_lora::plan_lora;
 use crate::plan_ppo::plan_ppo;
-use crate::stage::{DpoPlan, Stage, Start};
+use crate::stage::{Stage, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point;
 use crate::trained::{check_groups, trained_parameters};
 use crate::{Error, Paths, Request, Result, Watch, model, replicas, tokenizers};
 
-/// The stage that `--stage` names, if it names one.
-pub(crate) fn check_wanted<'a>(
+/// Checks that the recipe has the stage that `--stage` names.
+pub(crate) fn check_stage_name<'a>(
     loaded: &Loaded,
     wanted: Option<&'a str>,
 ) -> Result<Option<&'a str>> {
@@ -41,15 +41,16 @@ pub(crate) fn plan_stage(
     watch: &mut dyn Watch,
 ) -> Result<StagePlan> {
     let (name, keys) = (section.name(), section.keys());
-    let begin = starting_point::of_stage(loaded, paths, keys.start, earlier)?;
-    let tokenizer = stage_tokenizer(loaded, &begin.start, of_recipe, earlier)?;
-    let tokenizer = match keys.sample_kind {
+    let starting_point = starting_point::of_stage(loaded, paths, keys.start, earlier)?;
+    let tokenizer = stage_tokenizer(loaded, &starting_point.start, of_recipe, earlier)?;
+    let sample_kind = keys.samples.kind();
+    let tokenizer = match sample_kind {
         SampleKind::Documents => tokenizer,
         SampleKind::Chats | SampleKind::Pairs | SampleKind::Prompts => {
             tokenizers::with_template(loaded, paths, name, keys.chat_template, &tokenizer)?
         }
     };
-    let config = match &begin.config {
+    let config = match &starting_point.config {
         Some(config) => config.clone(),
         None => model::fresh(loaded, &tokenizer)?,
     };
@@ -60,31 +61,22 @@ pub(crate) fn plan_stage(
         }
         None => None,
     };
-    let mut warnings = begin.warnings.clone();
-    let mut stage = match section {
-        StageSection::Pretrain(section) => Stage::Pretrain(section.clone()),
-        StageSection::Sft(section) => Stage::Sft(section.clone()),
-        StageSection::Reward(section) => Stage::Reward(section.clone()),
-        StageSection::Dpo(section) => {
-            Stage::Dpo(DpoPlan { section: section.clone(), n_reference_pairs: 0 })
-        }
-        StageSection::Ppo(section) => {
-            let ppo =
-                plan_ppo(loaded, paths, section, &begin, lora.as_ref(), earlier, &mut warnings)?;
-            Stage::Ppo(Box::new(ppo))
-        }
-    };
+    let mut warnings = starting_point.warnings.clone();
+    let mut stage = Stage::new(section, |section| {
+        plan_ppo(loaded, paths, section, &starting_point, lora.as_ref(), earlier, &mut warnings)
+    })?;
     let optimizer = &keys.train.optimizer;
     let trained = trained_parameters(&config, &stage, lora.as_ref())?;
     check_groups(loaded, &format!("{name}.optimizer"), optimizer, &trained)?;
     let shapes = trained.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
     let optimizer_state = state_bytes(optimizer, shapes);
-    let continues = lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&begin.start);
-    let merges_start = begin.is_adapter && !continues;
+    let continues =
+        lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&starting_point.start);
+    let merges_start = starting_point.is_adapter && !continues;
     model::check_fit(loaded, &config, &tokenizer, name, &keys)?;
-    replicas::check(loaded, name, &stage, keys.rows_per_step)?;
+    replicas::check(loaded, name, &stage, &keys)?;
     let prepared = prepare(request, paths, name, &keys, &tokenizer, watch)?;
-    let dataset = dataset(loaded, section, &keys, &prepared)?;
+    let dataset = dataset(loaded, name, &keys, &prepared)?;
     check_targets(loaded, name, &keys, &dataset)?;
     if let Stage::Dpo(dpo) = &mut stage
         && dpo.section.loss.has_reference()
@@ -92,7 +84,7 @@ pub(crate) fn plan_stage(
         dpo.n_reference_pairs = n_reference_pairs(&dataset, keys.train.eval.as_ref());
     }
     let step = step_shape(loaded, request, &keys, optimizer_state);
-    let cost = Cost::of(&config, &stage, lora.as_ref(), &dataset, keys.sample_kind, step);
+    let cost = Cost::of(&config, &stage, lora.as_ref(), &dataset, sample_kind, step);
     let mut inputs = BTreeMap::new();
     for (idx, key) in prepared.keys().enumerate() {
         inputs.insert(format!("{name}.{}[{idx}]", keys.data_key), key.to_owned());
@@ -101,12 +93,12 @@ pub(crate) fn plan_stage(
     Ok(StagePlan {
         name: name.to_owned(),
         kind: stage,
-        start: begin.start,
+        start: starting_point.start,
         lora,
         merges_start,
         config,
         tokenizer,
-        sample_kind: keys.sample_kind,
+        sample_kind,
         max_steps: dataset.n_steps(),
         dataset,
         keys: keys.train.clone(),
@@ -115,7 +107,7 @@ pub(crate) fn plan_stage(
         micro_batch: step.micro_batch,
         cost,
         inputs,
-        notes: begin.notes,
+        notes: starting_point.notes,
         warnings,
     })
 }
@@ -133,7 +125,7 @@ fn step_shape(
         sequence_length: keys.sequence_length,
         rows_per_step: keys.rows_per_step,
         replicas,
-        // Each card has a memory of its own.
+        // Each GPU has its own memory.
         n_together: if loaded.recipe.device == "cpu" { replicas } else { 1 },
         micro_batch: keys.train.micro_batch.unwrap_or(share).min(share),
         kernel_path: request.kernel_path,
@@ -142,7 +134,7 @@ fn step_shape(
     }
 }
 
-/// The recipe's tokenizer, else the one that belongs to what the stage starts from.
+/// The recipe's tokenizer, or else that of the starting weights.
 fn stage_tokenizer(
     loaded: &Loaded,
     start: &Start,
@@ -164,7 +156,7 @@ fn stage_tokenizer(
         Error::Recipe(loaded.spans.error(
             "model",
             "a new model needs a tokenizer",
-            "its vocabulary is not known",
+            "the vocabulary is unknown",
             Some("add [tokenizer] with `train` or `load`".to_owned()),
         ))
     })
@@ -190,7 +182,7 @@ fn prepare(
         let no_template = || Error::NoChatTemplate { stage: name.to_owned() };
         tokenizer.chat_template().ok_or_else(no_template)
     };
-    let content = match keys.sample_kind {
+    let content = match keys.samples.kind() {
         SampleKind::Documents => Content::Documents,
         SampleKind::Chats => Content::Chats(template()?),
         SampleKind::Pairs => Content::Pairs(template()?),
@@ -203,19 +195,19 @@ fn prepare(
         on_bad_row: keys.on_bad_row,
         max_bad_rows: keys.max_bad_rows,
     };
-    Ok(data::prepare(&specs, &options, &mut |progress| watch.tokenising(name, progress))?)
+    Ok(data::prepare(&specs, &options, &mut |progress| watch.tokenizing(name, progress))?)
 }
 
 fn dataset(
     loaded: &Loaded,
-    section: StageSection<'_>,
+    name: &str,
     keys: &StageKeys<'_>,
     prepared: &Prepared,
 ) -> Result<Dataset> {
     let eval = keys.train.eval.as_ref().filter(|eval| eval.holdout > 0.0);
     let options = RunOptions {
         seed: loaded.recipe.seed,
-        stage: section.name().to_owned(),
+        stage: name.to_owned(),
         sequence_length: keys.sample_length,
         rows_per_step: keys.rows_per_step,
         max_steps: keys.train.max_steps,
@@ -223,45 +215,44 @@ fn dataset(
         max_tokens: keys.train.max_tokens,
         holdout: eval.map(|eval| Holdout { fraction: eval.holdout, by: eval.by }),
     };
-    match section {
-        StageSection::Pretrain(section) => {
-            Ok(Dataset::pretrain(prepared, &options, section.packing)?)
+    match keys.samples {
+        Samples::Documents { packing } => Ok(Dataset::pretrain(prepared, &options, packing)?),
+        Samples::Chats { packing, overlong } => {
+            Ok(Dataset::sft(prepared, &options, packing, overlong)?)
         }
-        StageSection::Sft(section) => {
-            Ok(Dataset::sft(prepared, &options, section.packing, section.overlong)?)
+        Samples::ScoredPairs { overlong } => Ok(Dataset::pairs(prepared, &options, overlong)?),
+        Samples::AnswerPairs { overlong } => {
+            Ok(Dataset::preferences(prepared, &options, overlong)?)
         }
-        StageSection::Reward(section) => {
-            Ok(Dataset::pairs(prepared, &options, section.input.overlong)?)
-        }
-        StageSection::Dpo(section) => {
-            Ok(Dataset::preferences(prepared, &options, section.input.overlong)?)
-        }
-        StageSection::Ppo(_) => {
-            Dataset::prompts(prepared, &options).map_err(|error| no_prompt_fits(loaded, error))
+        Samples::Prompts => {
+            let key = format!("{name}.{}", keys.added_length_key.unwrap_or(keys.length_key));
+            Dataset::prompts(prepared, &options)
+                .map_err(|error| no_prompt_fits(loaded, &key, error))
         }
     }
 }
 
-fn no_prompt_fits(loaded: &Loaded, error: data::Error) -> Error {
+fn no_prompt_fits(loaded: &Loaded, key: &str, error: data::Error) -> Error {
     let data::Error::NoTargets { sequence_length } = error else { return Error::Data(error) };
     Error::Recipe(loaded.spans.error(
-        "ppo.max_prompt_tokens",
+        key,
         format!("no prompt has at most {sequence_length} tokens"),
-        "shorter than every prompt",
+        "every prompt is longer",
         Some("raise it; the tokens of the chat template count too".to_owned()),
     ))
 }
 
-/// Refuses a stage in which many samples lose every target when they are cut: the row length is probably wrong.
+/// Refuses a stage in which more than 1 % of the samples have no target left after cutting: the row length is probably
+/// wrong.
 fn check_targets(
     loaded: &Loaded,
     name: &str,
     keys: &StageKeys<'_>,
     dataset: &Dataset,
 ) -> Result<()> {
-    const MOST: f64 = 0.01;
+    const MAX_SHARE: f64 = 0.01;
     let share = dataset.counts().share_without_targets();
-    if !loaded.recipe.checks.targets || share <= MOST {
+    if !loaded.recipe.checks.targets || share <= MAX_SHARE {
         return Ok(());
     }
     Err(Error::Recipe(loaded.spans.error(
@@ -269,7 +260,7 @@ fn check_targets(
         format!("{:.1} % of the samples have no target left after cutting", 100.0 * share),
         "too short for these samples",
         Some(
-            "make it longer, or set `targets = false` in [checks]; `temper plan --list-cut` lists them"
+            "raise it, or set `targets = false` in [checks]; `temper plan --list-cut` lists the samples"
                 .to_owned(),
         ),
     )))

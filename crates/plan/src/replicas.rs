@@ -1,22 +1,25 @@
-//! Whether the steps of a stage can be shared among as many replicas as the recipe wants. Looks for no device.
+//! Whether the rows of a step are enough for the recipe's replicas. Opens no device.
 
-use recipe::Loaded;
+use recipe::{Loaded, SampleKind, StageKeys};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, Work};
 use crate::{Error, Result};
 
-/// Every replica has rows to work on in each update: those of a step, or of PPO's minibatch.
+/// Refuses replicas without rows in an update: in a step, or in one of PPO's minibatches.
 pub(crate) fn check(
     loaded: &Loaded,
     name: &str,
     stage: &Stage,
-    rows_per_step: usize,
+    keys: &StageKeys<'_>,
 ) -> Result<()> {
-    let (replicas, n) = (loaded.recipe.replicas, rows_per_step);
-    let (rows, what, keys) = match stage {
-        Stage::Pretrain(_) | Stage::Sft(_) => (n, "rows in a step", "raise `tokens_per_step`"),
-        Stage::Reward(_) | Stage::Dpo(_) => (n, "pairs in a step", "raise `pairs_per_step`"),
-        Stage::Ppo(ppo) => (
+    let (replicas, n) = (loaded.recipe.replicas, keys.rows_per_step);
+    let (rows, unit, remedy) = match (stage.work(), keys.samples.kind()) {
+        (Work::Rows { .. }, SampleKind::Documents | SampleKind::Chats) => {
+            (n, "rows in a step", "raise `tokens_per_step`")
+        }
+        (Work::Rows { .. }, SampleKind::Pairs) => (n, "pairs in a step", "raise `pairs_per_step`"),
+        (Work::Rows { .. }, SampleKind::Prompts) => (n, "prompts in a step", "use more prompts"),
+        (Work::Rollouts(ppo), _) => (
             n / ppo.section.n_minibatches.max(1),
             "episodes in a minibatch",
             "raise `episodes_per_step`, or lower `n_minibatches`",
@@ -27,8 +30,8 @@ pub(crate) fn check(
     }
     Err(Error::Recipe(loaded.spans.error(
         "replicas",
-        format!("[{name}] has fewer {what} than replicas: `{rows}`"),
+        format!("[{name}] has fewer {unit} than replicas: `{rows}`"),
         "each replica needs at least one",
-        Some(format!("lower it, or {keys}")),
+        Some(format!("lower it, or {remedy}")),
     )))
 }

@@ -3,8 +3,12 @@
 
 use std::path::PathBuf;
 
-use arch::{LoraConfig, ModelConfig};
-use recipe::{BaseDtype, DpoSection, PpoSection, PretrainSection, RewardSection, SftSection};
+use arch::{HeadOutput, LoraConfig, ModelConfig};
+use recipe::{
+    BaseDtype, DpoSection, PpoSection, PretrainSection, RewardSection, SftSection, StageSection,
+};
+
+use crate::Result;
 
 /// A stage's algorithm with its own part of the plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,12 +79,56 @@ pub enum Start {
     Directory(PathBuf),
 }
 
+/// Work of a stage, from which its cost, its trained parameters and its probe follow.
+#[derive(Clone, Copy, Debug)]
+pub enum Work<'p> {
+    /// Training on the rows of the data set.
+    Rows {
+        /// Output of the model that the loss reads.
+        output: HeadOutput,
+        /// Pairs whose reference log-probabilities are computed before training.
+        n_reference_pairs: u64,
+    },
+    /// Training on answers that the policy samples, with the models of this plan.
+    Rollouts(&'p PpoPlan),
+}
+
 impl Stage {
+    /// The stage of a section; `plan_ppo` plans the models of a PPO stage.
+    pub(crate) fn new(
+        section: StageSection<'_>,
+        plan_ppo: impl FnOnce(&PpoSection) -> Result<PpoPlan>,
+    ) -> Result<Self> {
+        Ok(match section {
+            StageSection::Pretrain(section) => Self::Pretrain(section.clone()),
+            StageSection::Sft(section) => Self::Sft(section.clone()),
+            StageSection::Reward(section) => Self::Reward(section.clone()),
+            StageSection::Dpo(section) => {
+                Self::Dpo(DpoPlan { section: section.clone(), n_reference_pairs: 0 })
+            }
+            StageSection::Ppo(section) => Self::Ppo(Box::new(plan_ppo(section)?)),
+        })
+    }
+
+    /// Work of the stage.
+    pub fn work(&self) -> Work<'_> {
+        let rows = |output| Work::Rows { output, n_reference_pairs: 0 };
+        match self {
+            Self::Pretrain(_) | Self::Sft(_) => rows(HeadOutput::CrossEntropy),
+            Self::Reward(_) => rows(HeadOutput::Scores),
+            Self::Dpo(dpo) => Work::Rows {
+                output: HeadOutput::LogProbs,
+                n_reference_pairs: dpo.n_reference_pairs,
+            },
+            Self::Ppo(ppo) => Work::Rollouts(ppo),
+        }
+    }
+
     /// Every source of weights besides the trained model's own.
     pub(crate) fn other_starts(&self) -> Vec<&Start> {
-        match self {
-            Self::Pretrain(_) | Self::Sft(_) | Self::Reward(_) | Self::Dpo(_) => Vec::new(),
-            Self::Ppo(ppo) => {
+        match self.work() {
+            Work::Rows { .. } => Vec::new(),
+            Work::Rollouts(ppo) => {
                 let adapter = ppo.value_lora.as_ref().and_then(|lora| lora.adapter.as_ref());
                 [&ppo.reward, &ppo.value].into_iter().chain(adapter).collect()
             }

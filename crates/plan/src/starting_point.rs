@@ -1,4 +1,4 @@
-//! What a stage starts from. Loads no weights.
+//! Starting point of a stage: source and configuration of its first weights. Loads no weights.
 
 use arch::{ModelConfig, ModelInfo};
 use recipe::{Loaded, ModelSection};
@@ -9,19 +9,19 @@ use crate::stage::Start;
 use crate::stage_plan::StagePlan;
 use crate::{Paths, Result, model};
 
-/// A start with the shape that it gives.
+/// Source of weights with their configuration.
 pub(crate) struct StartingPoint {
     pub(crate) start: Start,
-    /// None where the shape waits for the tokenizer's size.
+    /// None for a new model, whose vocabulary size follows from the tokenizer.
     pub(crate) config: Option<ModelConfig>,
-    /// Whether what lies there is an adapter beside its base.
+    /// Whether the source is an adapter with a base model.
     pub(crate) is_adapter: bool,
     pub(crate) notes: Vec<String>,
-    /// Unknown keys of its config.json.
+    /// Unknown keys in config.json, as sentences.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Finds out where a stage starts: an earlier stage of the recipe, a directory, or `[model]`.
+/// Starting point of a stage: an earlier stage of the recipe, a directory, or `[model]`.
 pub(crate) fn of_stage(
     loaded: &Loaded,
     paths: &Paths,
@@ -34,7 +34,7 @@ pub(crate) fn of_stage(
     of_name(paths, start, earlier)
 }
 
-/// What the name of an earlier stage or a path leads to.
+/// Starting point for the name of an earlier stage or a path.
 pub(crate) fn of_name(paths: &Paths, start: &str, earlier: &[StagePlan]) -> Result<StartingPoint> {
     if let Some(previous) = earlier.iter().find(|previous| previous.name == start) {
         return Ok(StartingPoint {
@@ -51,7 +51,7 @@ pub(crate) fn of_name(paths: &Paths, start: &str, earlier: &[StagePlan]) -> Resu
 fn of_model_section(loaded: &Loaded, paths: &Paths) -> Result<StartingPoint> {
     match &loaded.recipe.model {
         Some(ModelSection::Start(section)) => of_directory(paths, &section.start),
-        // The recipe's own check refuses a stage that has neither `start` nor `[model]`.
+        // `recipe` refuses a stage that has neither `start` nor `[model]`.
         Some(_) | None => Ok(StartingPoint {
             start: Start::Fresh,
             config: None,

@@ -1,4 +1,4 @@
-//! The tokenizer of a recipe: loaded, or trained once and kept, and the chat template of a stage.
+//! Tokenizer of a recipe, loaded or trained once and cached, and chat template of a stage.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
 
 use crate::{Error, Paths, Request, Result, Watch};
 
-/// Raise it whenever the same texts would give another tokenizer.
+/// Version of the trainer, part of the cache key. To be raised when the same texts give a different tokenizer.
 const TRAINER_VERSION: u32 = 1;
 
 /// The tokenizer that `[tokenizer]` describes; none without that section.
@@ -38,9 +38,9 @@ fn trained(
     watch: &mut dyn Watch,
 ) -> Result<Tokenizer> {
     let first_stage = loaded.recipe.stages().into_iter().next().map(recipe::StageSection::keys);
-    // Only pretraining reads documents; the words of every message stand in for them elsewhere.
-    let wanted = match (train.data(), &first_stage) {
-        (None, Some(stage)) => stage.sample_kind,
+    // Stages without documents train the tokenizer on the text of their messages.
+    let kind = match (train.data(), &first_stage) {
+        (None, Some(stage)) => stage.samples.kind(),
         (Some(_), _) | (None, None) => SampleKind::Documents,
     };
     let sources = train.data().or(first_stage.as_ref().map(|stage| stage.data));
@@ -57,36 +57,36 @@ fn trained(
         TrainTokenizer::Char(_) => json!(["char", specials]),
     };
     fsio::create_dir_all(&paths.cache_dir)?;
-    let texts = data::texts_key(&specs, wanted, &paths.cache_dir)?;
+    let texts = data::texts_key(&specs, kind, &paths.cache_dir)?;
     let key = json!([TRAINER_VERSION, settings, texts]).to_string();
     let dir = paths.cache_dir.join(format!("tokenizer-{}", fsio::sha256_hex(key.as_bytes())));
     if fsio::verify_dir(&dir).is_err() {
         watch.training_tokenizer();
         let tokenizer = match train {
-            TrainTokenizer::ByteBpe(keys) => from_texts(&specs, wanted, |texts| {
+            TrainTokenizer::ByteBpe(keys) => from_texts(&specs, kind, |texts| {
                 Tokenizer::train_byte_bpe(texts, keys.vocab_size, &specials)
             })?,
             TrainTokenizer::Char(_) => {
-                from_texts(&specs, wanted, |texts| Tokenizer::train_char(texts, &specials))?
+                from_texts(&specs, kind, |texts| Tokenizer::train_char(texts, &specials))?
             }
         };
-        keep(&tokenizer, &dir)?;
+        save(&tokenizer, &dir)?;
     }
-    // Read back, so that a run that trained it and one that found it hold the same thing.
+    // Read back, so that a run that trained it and a run that found it in the cache have the same tokenizer.
     Ok(Tokenizer::from_dir_or_file(&dir)?)
 }
 
-/// Runs a trainer over texts that are read on another thread, at most a few ahead.
+/// Runs a trainer on texts that another thread reads, with a small buffer between the two.
 fn from_texts(
     specs: &[SourceSpec],
-    wanted: SampleKind,
+    kind: SampleKind,
     train: impl FnOnce(&mut dyn Iterator<Item = String>) -> tokenizer::Result<Tokenizer>,
 ) -> Result<Tokenizer> {
     std::thread::scope(|scope| {
         let (sender, receiver) = std::sync::mpsc::sync_channel(64);
         let reader = scope.spawn(move || {
-            data::texts(specs, wanted, &mut |text| {
-                // Nobody listens once the trainer has failed; its error is the one to tell.
+            data::texts(specs, kind, &mut |text| {
+                // Sending fails only after the trainer has failed, and its error is reported.
                 let _ = sender.send(text);
             })
         });
@@ -99,8 +99,8 @@ fn from_texts(
     })
 }
 
-/// Keeps a trained tokenizer, whole or not at all.
-fn keep(tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
+/// Saves a trained tokenizer atomically.
+fn save(tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
     if dir.exists() {
         fsio::remove_dir_all(dir)?;
     }
@@ -112,7 +112,7 @@ fn keep(tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The tokenizer with the template by which a stage writes out its chats.
+/// The tokenizer with the chat template of a stage.
 pub(crate) fn with_template(
     loaded: &Loaded,
     paths: &Paths,
@@ -133,12 +133,12 @@ pub(crate) fn with_template(
             return Err(Error::Recipe(loaded.spans.error(
                 &format!("{stage}.chat_template"),
                 "the starting model has no chat template",
-                "it brings none",
-                Some("name `chatml`, `plain` or a .jinja file".to_owned()),
+                "no template to inherit",
+                Some("use `chatml`, `plain` or a .jinja file".to_owned()),
             )));
         }
     };
-    // Refused here, before any row is read, where the vocabulary lacks the template's end token.
+    // Checked before any row is read: the vocabulary must have the template's end token.
     tokenizer.end_token(&template)?;
     Ok(tokenizer.with_chat_template(template))
 }

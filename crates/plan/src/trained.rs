@@ -1,40 +1,41 @@
-//! Names and shapes of the parameters that a stage trains, known before any weights are read.
+//! Names and shapes of the parameters that a stage trains. Reads no weights.
 
-use arch::{AdapterResult, LoraConfig, ModelConfig, ParamKind, ParamSpec};
+use arch::{AdapterResult, HeadOutput, LoraConfig, ModelConfig, ParamKind, ParamSpec};
 use recipe::{Loaded, Optimizer};
 
 use crate::optimizer::unmatched_group;
-use crate::stage::{LoraPlan, Stage};
+use crate::stage::{LoraPlan, Stage, Work};
 use crate::{Error, Result};
 
-/// A parameter's checkpoint name and its shape.
+/// Checkpoint name and shape of a parameter.
 pub(crate) type NamedShape = (String, Vec<usize>);
 
-/// What a stage trains: all weights, or an adapter's factors and a head that the base lacks. Models that PPO trains
-/// together have names that begin with their role.
+/// Trained parameters of a stage: all weights, or an adapter's factors and a head that the base model lacks. In PPO,
+/// names have the prefix `policy.` or `value.`.
 pub(crate) fn trained_parameters(
     config: &ModelConfig,
     stage: &Stage,
     lora: Option<&LoraPlan>,
 ) -> Result<Vec<NamedShape>> {
-    let ppo = match stage {
-        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Dpo(_) => return of_model(config, lora, false),
-        Stage::Reward(_) => return of_model(config, lora, true),
-        Stage::Ppo(ppo) => ppo,
+    let ppo = match stage.work() {
+        Work::Rows { output, .. } => {
+            return of_model(config, lora, output == HeadOutput::Scores);
+        }
+        Work::Rollouts(ppo) => ppo,
     };
     let policy = of_model(config, lora, false)?;
     let value_config = ppo.value_config.as_ref().unwrap_or(config);
     let value = of_model(value_config, ppo.value_lora.as_ref(), true)?;
-    let roles = [("policy", policy), ("value", value)];
-    Ok(roles
+    let models = [("policy", policy), ("value", value)];
+    Ok(models
         .into_iter()
-        .flat_map(|(role, parameters)| {
-            parameters.into_iter().map(move |(name, shape)| (format!("{role}.{name}"), shape))
+        .flat_map(|(prefix, parameters)| {
+            parameters.into_iter().map(move |(name, shape)| (format!("{prefix}.{name}"), shape))
         })
         .collect())
 }
 
-/// Refuses a group of the optimizer at `path` that matches none of the trained parameters.
+/// Refuses a group of the optimizer at `path` that matches no trained parameter.
 pub(crate) fn check_groups(
     loaded: &Loaded,
     path: &str,
@@ -47,8 +48,8 @@ pub(crate) fn check_groups(
     let examples: Vec<String> = names.take(3).map(|name| format!("`{name}`")).collect();
     Err(Error::Recipe(loaded.spans.error(
         &format!("{path}.groups[{idx}].match"),
-        format!("no trained parameter has such a name: `{}`", pattern.unwrap_or_default()),
-        "matches nothing",
+        format!("no trained parameter matches: `{}`", pattern.unwrap_or_default()),
+        "matches no name",
         Some(format!("trained parameters have names such as {}", examples.join(", "))),
     )))
 }

@@ -1,34 +1,34 @@
-//! How deep a TOML text nests, found from its tokens alone: the parser, and all that walks its
-//! tree, recurse. Parses nothing.
+//! Nesting depth of a TOML text, computed from its tokens before it is parsed, because the parser
+//! and all code that walks its tree recurse.
 
 use std::ops::Range;
 
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
-/// An open bracket: how deep it lies, and whether keys stand in it.
+/// An open bracket: its level, and whether it contains keys.
 struct Open {
     level: usize,
     is_table: bool,
 }
 
-/// The tokens read so far, as far as nesting goes.
+/// State of the scan.
 #[derive(Default)]
 struct Scan {
-    /// The level of the `[section]` that the scan is in.
+    /// Level of the current `[section]`.
     section: usize,
     open: Vec<Open>,
-    /// Where a value that starts now would lie.
+    /// Level of a value that starts here.
     value_level: usize,
-    /// The dots of the key being read.
+    /// Number of dots in the current key.
     dots: usize,
     in_key: bool,
     in_header: bool,
-    /// Nothing but space has been read of this statement.
+    /// Whether only whitespace has been read of this statement.
     at_start: bool,
 }
 
-/// The place of the first token that lies deeper than `limit`.
+/// Byte range of the first token deeper than `limit`.
 pub(crate) fn too_deep(text: &str, limit: usize) -> Option<Range<usize>> {
     let mut scan = Scan { at_start: true, in_key: true, ..Scan::default() };
     for token in Source::new(text).lex() {
@@ -40,7 +40,7 @@ pub(crate) fn too_deep(text: &str, limit: usize) -> Option<Range<usize>> {
 }
 
 impl Scan {
-    /// Takes one token; returns how deep it lies.
+    /// Reads one token and returns its level.
     fn step(&mut self, kind: TokenKind) -> usize {
         let at_start = std::mem::replace(&mut self.at_start, false);
         match kind {
@@ -56,7 +56,7 @@ impl Scan {
             }
             TokenKind::RightSquareBracket if self.in_header => {
                 self.section += std::mem::take(&mut self.dots);
-                // `[a]` lies one level below the file; a second `]` adds no more.
+                // `[a]` is one level below the file; a second `]` adds none.
                 self.section += usize::from(self.in_key);
                 self.in_key = false;
             }
@@ -82,7 +82,14 @@ impl Scan {
                 self.dots = 0;
                 self.in_key = self.open.last().is_some_and(|open| open.is_table);
             }
-            _ => {}
+            TokenKind::Dot
+            | TokenKind::Newline
+            | TokenKind::LiteralString
+            | TokenKind::BasicString
+            | TokenKind::MlLiteralString
+            | TokenKind::MlBasicString
+            | TokenKind::Atom
+            | TokenKind::Eof => {}
         }
         self.level().max(self.value_level) + self.dots
     }
@@ -104,7 +111,7 @@ impl Scan {
 mod tests {
     use super::*;
 
-    /// The least limit that takes a text.
+    /// The smallest limit that accepts a text.
     fn depth(text: &str) -> usize {
         (0..100).find(|limit| too_deep(text, *limit).is_none()).unwrap()
     }

@@ -1,5 +1,4 @@
-//! A list of what is wrong, of which the reader sees the one that explains the most. Finds nothing
-//! itself.
+//! Collects the problems of a recipe and selects the one to report, which explains the most.
 
 use std::fmt::Display;
 
@@ -7,7 +6,8 @@ use crate::error::{Diagnostic, shown};
 use crate::location::{Target, leaf};
 use crate::spans::Spans;
 
-/// How much a problem explains: an unknown key is often the reason why another one is missing.
+/// Rank of a problem. An unknown key is often the reason why another key is missing, so it comes
+/// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
     UnknownKey,
@@ -15,7 +15,7 @@ pub(crate) enum Rank {
     Missing,
 }
 
-/// Something wrong at a key path.
+/// A problem at a key path.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
     pub(crate) rank: Rank,
@@ -26,17 +26,17 @@ pub(crate) struct Problem {
     pub(crate) hint: Option<String>,
 }
 
-/// Everything found wrong so far.
+/// Problems found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Diagnostics {
     list: Vec<Problem>,
 }
 
-/// The most diagnostics that are kept: one is shown, and a hostile file may have a hundred thousand.
+/// Maximum number of problems that are kept. One is reported, and a hostile file may have many.
 const MAX_PROBLEMS: usize = 100;
 
 impl Diagnostics {
-    /// Whether looking for more is a waste of time.
+    /// Whether no more problems are kept.
     pub(crate) fn is_full(&self) -> bool {
         self.list.len() >= MAX_PROBLEMS
     }
@@ -47,8 +47,7 @@ impl Diagnostics {
         }
     }
 
-    /// A value that breaks a rule of its own or of its section: `rule` reads on after the key's
-    /// name.
+    /// A value that breaks a rule. `rule` follows the key's name in the message.
     pub(crate) fn value(&mut self, path: &str, rule: &str, value: impl Display) {
         self.push(Problem {
             rank: Rank::WrongValue,
@@ -60,19 +59,19 @@ impl Diagnostics {
         });
     }
 
-    /// A key that contradicts another one, or means nothing beside it.
+    /// A key that conflicts with another key.
     pub(crate) fn conflict(&mut self, path: &str, reason: &str) {
         self.push(Problem {
             rank: Rank::WrongValue,
             path: path.to_owned(),
             target: Target::Key,
-            message: format!("{} does not fit: {reason}", named(path)),
+            message: format!("{} cannot be used: {reason}", named(path)),
             label: String::new(),
-            hint: Some(format!("leave `{}` out, or change what it contradicts", leaf(path))),
+            hint: Some(format!("remove `{}`, or change the keys it conflicts with", leaf(path))),
         });
     }
 
-    /// A key that the section needs because of another key.
+    /// A key that another key requires.
     pub(crate) fn missing(&mut self, section: &str, key: &str, reason: &str) {
         self.push(Problem {
             rank: Rank::Missing,
@@ -84,7 +83,7 @@ impl Diagnostics {
         });
     }
 
-    /// Something wrong with a whole section.
+    /// A problem of a whole section.
     pub(crate) fn section(&mut self, section: &str, message: &str, hint: &str) {
         self.push(Problem {
             rank: Rank::Missing,
@@ -96,7 +95,7 @@ impl Diagnostics {
         });
     }
 
-    /// The problem to show: of those that explain the most, the first one in the file.
+    /// The problem to report: the first one in the file of the highest rank.
     pub(crate) fn first(self, spans: &Spans) -> Option<Diagnostic> {
         let first = self
             .list
@@ -106,9 +105,9 @@ impl Diagnostics {
     }
 }
 
-/// `lr` of [pretrain.optimizer], as messages name it.
+/// Name of a key in messages: `lr` in [pretrain.optimizer].
 pub(crate) fn named(path: &str) -> String {
-    // An entry of a list is named with its list: `betas[1]` in [sft.optimizer].
+    // An entry of a list keeps the name of the list: `betas[1]` in [sft.optimizer].
     let section = path.rfind('.').and_then(|at| path.get(..at));
     match section {
         Some(section) => format!("`{}` in {}", shown(leaf(path)), bracketed(section)),
@@ -116,7 +115,7 @@ pub(crate) fn named(path: &str) -> String {
     }
 }
 
-/// A section's name in brackets; the recipe itself for none.
+/// Name of a section in brackets, or `the recipe`.
 pub(crate) fn bracketed(section: &str) -> String {
     if section.is_empty() { "the recipe".to_owned() } else { format!("[{}]", shown(section)) }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostics::Diagnostics;
 use crate::pair_keys::PairKeys;
-use crate::stage_keys::StageKeys;
+use crate::stage_keys::{Samples, StageKeys};
 use crate::train_keys::TrainKeys;
 
 /// Direct preference optimization and its variants: the chosen answer becomes more probable than
@@ -93,7 +93,8 @@ impl DpoSection {
     }
 
     pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
-        StageKeys::of_pairs(&self.input, &self.train)
+        let samples = Samples::AnswerPairs { overlong: self.input.overlong };
+        StageKeys::of_pairs(&self.input, samples, &self.train)
     }
 
     pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {

@@ -1,17 +1,17 @@
-//! What can be wrong with a recipe, and how it is shown. Prints nothing itself.
+//! Errors of recipes and their format.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::location::KeyLocation;
 
-/// What reading a recipe returns.
+/// Result of reading a recipe.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can be wrong with a recipe or an override.
+/// Error of a recipe or an override.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file cannot be read, or is larger than a recipe may be.
+    /// The file cannot be read or is too large.
     #[error(transparent)]
     Read(#[from] fsio::Error),
     /// The file is not UTF-8 text.
@@ -19,18 +19,18 @@ pub enum Error {
     NotUtf8 {
         /// The recipe.
         path: PathBuf,
-        /// The line of the first wrong byte, from 1.
+        /// Line of the first invalid byte, from 1.
         line: usize,
         /// Its column, from 1.
         column: usize,
         /// The byte.
         byte: u8,
     },
-    /// The file is not TOML.
+    /// The file is not valid TOML.
     #[error("{0}")]
     Syntax(Box<Diagnostic>),
-    /// The file is TOML, but not a recipe: an unknown key, a wrong type, a value out of range, or
-    /// two keys that contradict.
+    /// The recipe is invalid: an unknown key, a wrong type, a value out of range, or conflicting
+    /// keys.
     #[error("{0}")]
     Invalid(Box<Diagnostic>),
     /// An override that cannot be applied.
@@ -38,19 +38,19 @@ pub enum Error {
     Override {
         /// The override, `key=value`.
         argument: String,
-        /// Why not.
+        /// Reason.
         reason: String,
-        /// What to do about it.
+        /// Advice on what to do.
         hint: String,
     },
 }
 
 impl Error {
-    /// What to do about it; `None` where the message itself says it.
+    /// Advice on what to do; none if the message contains it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read(fsio::Error::TooLarge { .. }) => {
-                Some("a recipe names data by path and holds none".to_owned())
+                Some("a recipe contains paths of data, not the data".to_owned())
             }
             Self::Read(error) => error.hint(),
             Self::NotUtf8 { .. } => Some("save the file as UTF-8".to_owned()),
@@ -59,49 +59,49 @@ impl Error {
         }
     }
 
-    /// Where it is, if it has a place.
-    pub fn place(&self) -> Option<&KeyLocation> {
+    /// Location of the error, if known.
+    pub fn location(&self) -> Option<&KeyLocation> {
         match self {
-            Self::Syntax(diagnostic) | Self::Invalid(diagnostic) => diagnostic.place.as_ref(),
-            _ => None,
+            Self::Syntax(diagnostic) | Self::Invalid(diagnostic) => diagnostic.location.as_ref(),
+            Self::Read(_) | Self::NotUtf8 { .. } | Self::Override { .. } => None,
         }
     }
 }
 
-/// A message with its place, the line it is about and a caret under the words it means.
+/// A message with its location and the line of the recipe, with the relevant part underlined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// What is wrong: lower case, no full stop.
+    /// The message: lower case, no full stop.
     pub message: String,
-    /// Where.
-    pub place: Option<KeyLocation>,
-    /// The line, and what to underline.
+    /// The location.
+    pub location: Option<KeyLocation>,
+    /// The line with its underlined part.
     pub snippet: Option<Snippet>,
-    /// What stands after the carets.
+    /// Text after the carets.
     pub label: String,
-    /// What to do about it, where the label does not say it.
+    /// Advice on what to do, if the label does not contain it.
     pub hint: Option<String>,
 }
 
-/// A line of a recipe and the part of it to underline.
+/// A line of a recipe with an underlined part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snippet {
-    /// The line's number, from 1; none for the command line.
+    /// Line number, from 1; none for the command line.
     pub line_number: Option<usize>,
-    /// The line's text, safe to print.
+    /// Text of the line, without control characters.
     pub text: String,
-    /// The characters before the underlined part.
+    /// Number of characters before the underlined part.
     pub start: usize,
-    /// The underlined characters.
+    /// Number of underlined characters.
     pub len: usize,
 }
 
-/// The most characters of a line that are shown.
+/// Maximum number of characters of a line.
 const SNIPPET_WIDTH: usize = 100;
 
 impl Snippet {
-    /// Cuts a line to what fits a terminal around the bytes `start..end`, and makes control
-    /// characters visible.
+    /// Cuts a line to the width of a terminal around the bytes `start..end`, and replaces control
+    /// characters.
     pub(crate) fn new(line_number: Option<usize>, line: &str, start: usize, end: usize) -> Self {
         let chars_to = |byte: usize| line.char_indices().take_while(|(at, _)| *at < byte).count();
         let (mut start, end) = (chars_to(start), chars_to(end));
@@ -127,10 +127,10 @@ impl Snippet {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.message)?;
-        if let Some(place) = &self.place {
-            match place {
+        if let Some(location) = &self.location {
+            match location {
                 KeyLocation::Override { .. } => write!(f, "\n  --> the command line")?,
-                KeyLocation::File { .. } => write!(f, "\n  --> {place}")?,
+                KeyLocation::File { .. } => write!(f, "\n  --> {location}")?,
             }
         }
         let Some(snippet) = &self.snippet else {
@@ -155,7 +155,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// A character that cannot move the cursor or change colours: tabs and line ends become spaces.
+/// Replaces control characters, which could move the cursor or change colours. Tabs and line ends become spaces.
 fn printable(c: char) -> char {
     match c {
         '\t' | '\n' | '\r' => ' ',
@@ -164,12 +164,12 @@ fn printable(c: char) -> char {
     }
 }
 
-/// Marks that reorder what is shown, so that a line could look like another one.
+/// Whether a character changes the direction of text, which could disguise a line.
 fn is_direction_mark(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A foreign text for a message: one line, at most 60 characters, nothing that a terminal obeys.
+/// A foreign text for a message: one line of at most 60 characters, without control characters.
 pub(crate) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(60).map(printable).collect();
     if text.chars().nth(60).is_some() {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_not_obeyed() {
+    fn control_characters_are_replaced() {
         let snippet = Snippet::new(Some(1), "a\x1b[31m = 1\r", 0, 1);
         assert!(!snippet.text.contains('\x1b'));
         assert_eq!(shown("a\nb\u{202e}"), "a b\u{fffd}");

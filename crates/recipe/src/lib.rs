@@ -1,10 +1,10 @@
-//! Recipe: the TOML that a user writes, one type per section, checked by itself. The recipe is the
-//! only file that is opened; paths, columns and sizes are checked by `plan`.
+//! Recipe: the TOML file that describes a run, with one type per section. No other file is opened;
+//! `plan` checks paths, columns and sizes.
 //!
 //! A section is a file with its types, their documentation and its own `check`. The JSON Schema of
 //! the types drives everything else: unknown keys and hints, types and ranges, the reference page.
 //! A new key is a field with a doc comment. A new section is a file and a field of [`Recipe`]; a
-//! new stage is also a line in `stages.rs`.
+//! new stage is also a line of the table `stages!` in this file.
 
 // Doc comments name sections of a recipe as `[reward]`; the reference page is generated from the same text.
 #![allow(rustdoc::broken_intra_doc_links)]
@@ -12,6 +12,7 @@
 mod chat_keys;
 mod checks;
 mod column_values;
+mod cross_checks;
 mod depth;
 mod diagnostics;
 mod dpo;
@@ -67,7 +68,7 @@ pub use optimizer::{
     OptimizerKind,
 };
 pub use pair_keys::PairKeys;
-pub use ppo::{Conventions, Kl, KlEstimator, PpoSection, TrainedModel};
+pub use ppo::{Conventions, Kl, KlEstimator, PpoModel, PpoSection};
 pub use precision::Precision;
 pub use pretrain::{Packing, PretrainSection};
 pub use reference::{json_schema, reference_markdown};
@@ -78,15 +79,27 @@ pub use source::{
     Columns, DATA_PREFIX, DrawnPairs, Format, RowLayout, Rows, SampleKind, Source, resolve,
 };
 pub use spans::Spans;
-pub use stage_keys::StageKeys;
-pub use stages::StageSection;
+pub use stage_keys::{Samples, StageKeys};
 pub use template::{Piece, Template};
 pub use tokenizer::{TokenizerSection, TrainByteBpe, TrainChar, TrainTokenizer};
 pub use train_keys::{
     Checkpointing, EarlyStopping, Eval, Schedule, ScheduleKind, SplitBy, TrainKeys,
 };
 
-use diagnostics::Diagnostics;
+use stages::stages;
+
+stages! {
+    /// Pretraining on documents.
+    Pretrain(pretrain: PretrainSection),
+    /// Supervised fine-tuning on chats.
+    Sft(sft: SftSection),
+    /// Reward model on pairs.
+    Reward(reward: RewardSection),
+    /// Preference optimization on pairs.
+    Dpo(dpo: DpoSection),
+    /// Policy optimization against a reward model.
+    Ppo(ppo: PpoSection),
+}
 
 /// A pipeline: the data, the model, and how each stage trains it. The stages of a recipe run in the
 /// order of this page.
@@ -156,7 +169,7 @@ impl Recipe {
     pub fn sources(&self) -> Vec<(String, &Source)> {
         let tokenizer = match &self.tokenizer {
             Some(TokenizerSection::Train(train)) => train.data().unwrap_or_default(),
-            _ => &[],
+            Some(TokenizerSection::Load(_)) | None => &[],
         };
         let lists = std::iter::once(("tokenizer.train.data".to_owned(), tokenizer)).chain(
             self.stages()
@@ -177,111 +190,6 @@ impl Recipe {
     /// Longest sequence of any stage, in tokens.
     pub fn longest_sequence(&self) -> Option<usize> {
         self.stages().iter().map(|stage| stage.keys().sequence_length).max()
-    }
-
-    /// Checks sections by themselves and against each other.
-    fn check(&self, diagnostics: &mut Diagnostics) {
-        if self.precision == Precision::Tf32 && !self.device.starts_with("cuda") {
-            diagnostics.conflict(
-                "precision",
-                "`tf32` needs the tensor cores of a GPU: set `device = \"cuda\"`",
-            );
-        }
-        if let Some(tokenizer) = &self.tokenizer {
-            tokenizer.check(diagnostics);
-        }
-        if let Some(model) = &self.model {
-            model.check(diagnostics);
-        }
-        for stage in self.stages() {
-            stage.check(diagnostics);
-        }
-        if self.replicas > 1 && self.device.contains(':') {
-            let reason = "`device` names one GPU and each replica needs its own: \"cuda\" uses the first ones";
-            diagnostics.conflict("replicas", reason);
-        }
-        self.check_starts(diagnostics);
-        self.check_positions(diagnostics);
-    }
-
-    /// Checks that every stage has weights to start from, and that some stage uses [model].
-    fn check_starts(&self, diagnostics: &mut Diagnostics) {
-        let stages = self.stages();
-        if stages.is_empty() {
-            diagnostics.section(
-                "",
-                "the recipe has no stage",
-                &format!("add {}", StageSection::listed()),
-            );
-        }
-        for (idx, stage) in stages.iter().enumerate() {
-            let (path, keys) = (stage.name(), stage.keys());
-            let earlier = stages.get(..idx).unwrap_or_default();
-            for (key, start) in keys.weights {
-                if stages.iter().skip(idx).any(|later| later.name() == start) {
-                    let key = format!("{path}.{key}");
-                    diagnostics.value(&key, "must be a stage that runs before this one", start);
-                }
-            }
-            match (keys.start, &self.model) {
-                (None, _) if !earlier.is_empty() => {
-                    let last = earlier.last().map(|stage| stage.name()).unwrap_or_default();
-                    diagnostics.missing(
-                        path,
-                        "start",
-                        &format!("to continue from [{last}]: `start = \"{last}\"`"),
-                    );
-                }
-                (None, None) => diagnostics.section(
-                    path,
-                    &format!("[{path}] has nothing to start from"),
-                    "set its `start`, or describe a new model in [model]",
-                ),
-                (Some(_), _) | (None, Some(_)) => {}
-            }
-        }
-        let uses_model = stages.iter().any(|stage| stage.keys().start.is_none());
-        if self.model.is_some() && !uses_model && !stages.is_empty() {
-            diagnostics.section(
-                "model",
-                "[model] is not used: every stage has a `start`",
-                "remove [model], or the `start` of the first stage",
-            );
-        }
-        let is_new = self.model.as_ref().is_some_and(ModelSection::is_new);
-        if is_new && self.tokenizer.is_none() {
-            diagnostics.section(
-                "model",
-                "a new model needs a tokenizer",
-                "add [tokenizer] with `train = { kind = \"byte-bpe\", vocab_size = 2048 }` or `load = …`",
-            );
-        }
-    }
-
-    /// Checks that a new model has a position for every token of a sequence.
-    fn check_positions(&self, diagnostics: &mut Diagnostics) {
-        let Some((key, n_positions)) = self.model.as_ref().and_then(ModelSection::max_positions)
-        else {
-            return;
-        };
-        for stage in self.stages() {
-            let (name, keys) = (stage.name(), stage.keys());
-            let length = keys.sequence_length;
-            let (others, together) = match keys.added_length_key {
-                Some(added) => (format!("and `{added}` "), "together "),
-                None => (String::new(), ""),
-            };
-            if length > n_positions {
-                diagnostics.value(
-                    &format!("{name}.{}", keys.length_key),
-                    &format!(
-                        "{others}must {together}be at most `{key}` of [{}] ({n_positions})",
-                        ModelSection::PATH
-                    ),
-                    length,
-                );
-            }
-        }
     }
 }
 

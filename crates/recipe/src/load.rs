@@ -1,5 +1,5 @@
-//! From the recipe's text to a checked `Recipe`: limits, TOML, overrides, keys and types, and
-//! whether they agree. Opens the recipe and nothing else.
+//! Reads a recipe: checks limits, parses TOML, applies overrides, checks keys and types. Opens no
+//! other file.
 
 use std::path::{Path, PathBuf};
 
@@ -12,24 +12,23 @@ use crate::spans::Spans;
 use crate::text_format::is_run_name;
 use crate::{Recipe, depth, overrides, validate};
 
-/// A recipe that was read and checked, with what is needed to talk about it.
+/// A checked recipe, with the locations of its keys.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What the recipe says, overrides applied.
+    /// Recipe with overrides applied.
     pub recipe: Recipe,
-    /// The run's name: the recipe's `name`, else the file's name without `.toml`.
+    /// Name of the run: the recipe's `name`, or the file name without `.toml`.
     pub name: String,
-    /// The recipe as TOML with the overrides applied, comments kept. It reads back as the same
-    /// recipe.
+    /// Recipe as TOML, with overrides applied and comments kept.
     pub resolved_toml: String,
-    /// The recipe's file.
+    /// File of the recipe.
     pub path: PathBuf,
-    /// Where each key stands.
+    /// Locations of the keys.
     pub spans: Spans,
 }
 
 impl Loaded {
-    /// The folder that relative paths of the recipe start from.
+    /// Directory that relative paths of the recipe start from.
     pub fn dir(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
@@ -38,7 +37,7 @@ impl Loaded {
 /// Reads and checks a recipe; `overrides` are `--set` keys and values, in order.
 ///
 /// # Errors
-/// Whatever is wrong with the file, a key or an override: the first mistake that explains the most.
+/// A mistake in the file, a key or an override. Of several, the one that explains the most.
 pub fn load(path: &Path, overrides: &[(String, String)]) -> Result<Loaded> {
     let bytes = fsio::read_capped(path, RECIPE_BYTES)?;
     parse(&bytes, path, overrides)
@@ -47,7 +46,7 @@ pub fn load(path: &Path, overrides: &[(String, String)]) -> Result<Loaded> {
 /// Checks a recipe's bytes as `load` does; `path` names it in messages.
 ///
 /// # Errors
-/// Whatever is wrong with the text, a key or an override: the first mistake that explains the most.
+/// A mistake in the text, a key or an override. Of several, the one that explains the most.
 pub fn parse(bytes: &[u8], path: &Path, set: &[(String, String)]) -> Result<Loaded> {
     let text = decode(bytes, path)?;
     check_depth(text, path)?;
@@ -87,26 +86,26 @@ fn decode<'t>(bytes: &'t [u8], path: &Path) -> Result<&'t str> {
 
 fn check_depth(text: &str, path: &Path) -> Result<()> {
     let Some(span) = depth::too_deep(text, RECIPE_DEPTH) else { return Ok(()) };
-    let (place, snippet) = Spans::at_bytes(path, text, span);
+    let (location, snippet) = Spans::at_bytes(path, text, span);
     Err(Error::Syntax(Box::new(Diagnostic {
-        message: format!("the recipe nests more than {RECIPE_DEPTH} levels deep"),
-        place: Some(place),
+        message: format!("the recipe is nested more than {RECIPE_DEPTH} levels deep"),
+        location: Some(location),
         snippet: Some(snippet),
         label: String::new(),
-        hint: Some("no key of a recipe lies that deep; is a bracket left open?".to_owned()),
+        hint: Some("no key is nested so deeply; a closing bracket may be missing".to_owned()),
     })))
 }
 
 fn syntax(path: &Path, text: &str, error: &toml_edit::TomlError) -> Error {
-    let (place, snippet) = error.span().map(|span| Spans::at_bytes(path, text, span)).unzip();
+    let (location, snippet) = error.span().map(|span| Spans::at_bytes(path, text, span)).unzip();
     let message = error.message().trim();
     Error::Syntax(Box::new(Diagnostic {
-        message: format!("the recipe is not TOML: {}", crate::error::shown(message)),
-        place,
+        message: format!("the recipe is not valid TOML: {}", crate::error::shown(message)),
+        location,
         snippet,
         label: String::new(),
         hint: Some(
-            "a line is `key = value`, `[section]` or `# comment`; text stands in quotes".to_owned(),
+            "a line is `key = value`, `[section]` or `# comment`; strings are in quotes".to_owned(),
         ),
     }))
 }
@@ -115,18 +114,18 @@ fn invalid(diagnostics: Diagnostics, spans: &Spans) -> Result<()> {
     diagnostics.first(spans).map_or(Ok(()), |diagnostic| Err(Error::Invalid(Box::new(diagnostic))))
 }
 
-/// What serde refuses although the checks let it pass; a test over the schema keeps the two alike.
+/// Error of serde in a recipe that passed the checks. A test over the schema prevents this.
 fn unforeseen(path: &Path, error: &toml_edit::de::Error) -> Error {
     Error::Invalid(Box::new(Diagnostic {
         message: format!("{}: {}", path.display(), crate::error::shown(error.message())),
-        place: None,
+        location: None,
         snippet: None,
         label: String::new(),
-        hint: Some("docs/recipe.md lists every key".to_owned()),
+        hint: Some("docs/recipe.md lists all keys".to_owned()),
     }))
 }
 
-/// The recipe's own name, else its file's.
+/// Name of the run: the recipe's `name`, or its file name.
 fn run_name(recipe: &Recipe, path: &Path, diagnostics: &mut Diagnostics) -> String {
     if let Some(name) = &recipe.name {
         return name.clone();
@@ -135,7 +134,7 @@ fn run_name(recipe: &Recipe, path: &Path, diagnostics: &mut Diagnostics) -> Stri
     if !is_run_name(&stem) {
         diagnostics.section(
             "",
-            &format!("the file's name cannot name a run: `{}`", crate::error::shown(&stem)),
+            &format!("the file name is not a valid run name: `{}`", crate::error::shown(&stem)),
             "add `name = \"…\"` at the top of the recipe",
         );
     }

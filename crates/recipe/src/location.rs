@@ -1,18 +1,18 @@
-//! Locations in a recipe: key paths, and the file position or override that a message points at.
+//! Key paths, and locations in a recipe or on the command line.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where something of a recipe stands.
+/// Location of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyLocation {
-    /// In the file.
+    /// In a file.
     File {
         /// The recipe.
         path: PathBuf,
-        /// The line, from 1.
+        /// Line, from 1.
         line: usize,
-        /// The character in the line, from 1.
+        /// Character in the line, from 1.
         column: usize,
     },
     /// On the command line.
@@ -31,14 +31,14 @@ impl fmt::Display for KeyLocation {
     }
 }
 
-/// Which part of `key = value` a message is about.
+/// The part of `key = value` that a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Key,
     Value,
 }
 
-/// `a.b` and `c` make `a.b.c`; a name that is no bare key is quoted.
+/// Joins `a.b` and `c` to `a.b.c`. A name that is not a bare key is quoted.
 pub(crate) fn join(path: &str, name: &str) -> String {
     let bare =
         !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
@@ -46,7 +46,7 @@ pub(crate) fn join(path: &str, name: &str) -> String {
     if bare { format!("{path}{dot}{name}") } else { format!("{path}{dot}{name:?}") }
 }
 
-/// The section around a key path: `a.b[0].c` lies in `a.b[0]`, that in `a.b`.
+/// The section around a key path: `a.b[0]` for `a.b[0].c`, `a.b` for `a.b[0]`.
 pub(crate) fn parent(path: &str) -> Option<&str> {
     let at = path.rfind(['.', '['])?;
     path.get(..at)

@@ -1,6 +1,6 @@
-//! The known word that is closest to a mistyped one.
+//! Finds the known word most similar to a mistyped one.
 
-/// The candidate that a wrong word is most like, if it is like one at all.
+/// The candidate most similar to a word, if one is similar enough.
 pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl Iterator<Item = &'c str>,

@@ -1,5 +1,5 @@
 //! The `optimizer` key of every training stage: update rule, learning rate, weight decay, clipping and parameter groups.
-//! The rules themselves are in `train`; what each parameter gets, and how much memory its state takes, is in `plan`.
+//! The rules are in `train`; the rule of each parameter and the size of its state are in `plan`.
 
 use schemars::{JsonSchema, Schema};
 use serde::de::Error as _;
@@ -195,7 +195,7 @@ impl Optimizer {
 }
 
 impl OptimizerKind {
-    /// The word of the recipe, which is also recorded with saved state.
+    /// Name in a recipe, which is also recorded with saved state.
     pub fn name(&self) -> &'static str {
         match self {
             Self::AdamW(_) => ADAMW,
@@ -224,7 +224,7 @@ impl MuonKeys {
 }
 
 impl OptimizerGroup {
-    /// Whether a parameter of this checkpoint name belongs to the group, unless an earlier one has it.
+    /// Whether the pattern matches this checkpoint name.
     pub fn matches(&self, name: &str) -> bool {
         glob_matches(self.pattern.as_bytes(), name.as_bytes())
     }
@@ -232,7 +232,7 @@ impl OptimizerGroup {
 
 /// Whether `pattern`, in which `*` is any bytes and `?` is one, is all of `text`.
 ///
-/// On a mismatch only the last `*` has to take one byte more: linear memory, and quadratic time at worst.
+/// On a mismatch only the last `*` is extended by one byte, so the time is at most quadratic.
 fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut last_star = None;
@@ -259,7 +259,7 @@ fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
     pattern.iter().skip(p).all(|byte| *byte == b'*')
 }
 
-/// The kind of an optimizer that names none.
+/// Default kind.
 const ADAMW: &str = "adamw";
 
 /// The keys of an optimizer, with those of its kind apart.
@@ -276,7 +276,7 @@ struct Keys {
     kind: Map<String, Value>,
 }
 
-// By hand for the sake of the default kind: serde has none for a tag, and refuses unknown keys beside no flattened enum.
+// By hand because serde has no default for a tag and does not refuse unknown keys next to a flattened enum.
 impl<'de> Deserialize<'de> for Optimizer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Keys { lr, weight_decay, max_grad_norm, groups, mut kind } =
@@ -287,7 +287,7 @@ impl<'de> Deserialize<'de> for Optimizer {
     }
 }
 
-/// `kind` may be left out where it is `adamw`.
+/// Makes `adamw` the default of `kind` in the schema.
 fn adamw_is_default(schema: &mut Schema) {
     let options = schema.get_mut("oneOf").and_then(Value::as_array_mut);
     for option in options.into_iter().flatten() {

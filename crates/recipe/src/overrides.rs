@@ -1,5 +1,5 @@
-//! `--set key=value`: changes a recipe's document in place, so that its comments stay. Whether the
-//! key exists is checked with the rest of the recipe.
+//! `--set key=value`: changes the TOML document of a recipe and keeps its comments. The result is
+//! checked like any recipe.
 
 use fsio::limits::RECIPE_DEPTH;
 use toml_edit::{Decor, DocumentMut, InlineTable, Item, Table, Value};
@@ -10,7 +10,7 @@ use crate::location::join;
 use crate::spans::Overridden;
 use crate::toml_value::TomlValue;
 
-/// Applies overrides in order; a later one wins over an earlier one of the same key.
+/// Applies overrides in order. A later override of a key replaces an earlier one.
 pub(crate) fn apply(
     document: &mut DocumentMut,
     overrides: &[(String, String)],
@@ -38,11 +38,11 @@ impl Refusal {
     }
 }
 
-/// A step on the way to a value.
+/// A step of a key path.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Name(String),
-    /// A number: an entry of a list.
+    /// An entry of a list.
     Index(usize),
 }
 
@@ -53,19 +53,19 @@ fn apply_one(
 ) -> std::result::Result<String, Refusal> {
     let steps = steps(key)?;
     let value = parse_value(text)?;
-    let Some((last, way)) = steps.split_last() else {
+    let Some((last, parents)) = steps.split_last() else {
         return Err(bad_key());
     };
     let mut path = String::new();
     let mut item = document.as_item_mut();
-    for step in way {
+    for step in parents {
         item = enter(item, step, &mut path)?;
     }
     set(item, last, value, &mut path)?;
     Ok(path)
 }
 
-/// `a.b[0].c` and `a.b.0.c` are the same way.
+/// Splits a key path. `a.b[0].c` and `a.b.0.c` are equal.
 fn steps(key: &str) -> std::result::Result<Vec<Step>, Refusal> {
     let dotted = key.replace('[', ".").replace(']', "");
     let steps: Vec<Step> = dotted
@@ -85,23 +85,23 @@ fn steps(key: &str) -> std::result::Result<Vec<Step>, Refusal> {
 
 fn bad_key() -> Refusal {
     Refusal::new(
-        "that is no key",
-        "write it as `--set sft.optimizer.lr=1e-4` or `--set sft.data[0].limit=100`",
+        "not a key",
+        "examples: `--set sft.optimizer.lr=1e-4`, `--set sft.data[0].limit=100`",
     )
 }
 
-/// A TOML value, or the text itself where it is none.
+/// A TOML value, or the text itself if it is not valid TOML.
 fn parse_value(text: &str) -> std::result::Result<Value, Refusal> {
     if depth::too_deep(&format!("value = {text}"), RECIPE_DEPTH).is_some() {
         return Err(Refusal::new(
-            format!("the value nests more than {RECIPE_DEPTH} levels deep"),
-            "write it into the recipe",
+            format!("the value is nested more than {RECIPE_DEPTH} levels deep"),
+            "edit the recipe instead",
         ));
     }
     Ok(text.trim().parse().unwrap_or_else(|_| Value::from(text)))
 }
 
-/// Goes one step down; a table that is not there yet is made.
+/// Follows one step. A missing table is created.
 fn enter<'d>(
     item: &'d mut Item,
     step: &Step,
@@ -148,7 +148,7 @@ fn set(
                 let Value::InlineTable(inline) = value else {
                     return Err(Refusal::new(
                         format!("`{before}` is a list of tables"),
-                        "its entries are `{ key = value }`",
+                        "write a table: `{ key = value }`",
                     ));
                 };
                 let table = tables.get_mut(*idx).ok_or_else(|| no_entry(&before, *idx, n))?;
@@ -176,7 +176,7 @@ fn set(
     Ok(())
 }
 
-/// Adds a key at the end of a table; in `{ … }` the space before the bracket stays there.
+/// Adds a key at the end of a table. In `{ … }`, the space before the bracket is kept.
 fn insert(item: &mut Item, name: &str, mut value: Value) {
     if let Some(inline) = item.as_inline_table_mut()
         && let Some((_, last)) = inline.iter_mut().last()
@@ -190,7 +190,7 @@ fn insert(item: &mut Item, name: &str, mut value: Value) {
     }
 }
 
-/// Puts a value where another was, with the space and the comment around it.
+/// Replaces a value and keeps the space and the comment around it.
 fn replace(old: &mut Value, mut new: Value) {
     *new.decor_mut() = old.decor().clone();
     *old = new;
@@ -207,11 +207,11 @@ fn no_entry(path: &str, idx: usize, n: Option<usize>) -> Refusal {
     match n {
         Some(n) => Refusal::new(
             format!("`{path}` has no entry {idx}"),
-            format!("its {n} entries are numbered from 0"),
+            format!("it has {n} entries, numbered from 0"),
         ),
         None => Refusal::new(
-            format!("`{path}` is no list"),
-            format!("`{path}[{idx}]` means an entry of a list"),
+            format!("`{path}` is not a list"),
+            format!("`{path}[{idx}]` is an entry of a list"),
         ),
     }
 }

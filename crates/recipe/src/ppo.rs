@@ -8,7 +8,7 @@ use crate::diagnostics::Diagnostics;
 use crate::input_keys::{OnBadRow, default_max_bad_rows};
 use crate::lora::LoraKeys;
 use crate::source::{SampleKind, Source};
-use crate::stage_keys::StageKeys;
+use crate::stage_keys::{Samples, StageKeys};
 use crate::train_keys::TrainKeys;
 
 /// Proximal policy optimization: the policy answers prompts, the reward model scores the answers, a
@@ -19,7 +19,7 @@ use crate::train_keys::TrainKeys;
 #[serde(deny_unknown_fields)]
 pub struct PpoSection {
     /// Policy model. Its first weights, frozen, are the reference model.
-    pub policy: TrainedModel,
+    pub policy: PpoModel,
     /// Reward model: a stage of this recipe (`"reward"`), a run's stage, or a Hugging Face sequence
     /// classifier with one label. It is not trained.
     #[schemars(extend("format" = "input-path"))]
@@ -27,7 +27,7 @@ pub struct PpoSection {
     /// Value model. Default: starts from the reward model; if the policy trains an adapter, so does
     /// the value model, and it continues the reward model's adapter if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<TrainedModel>,
+    pub value: Option<PpoModel>,
     /// Data sources of the prompts. A row has `prompt`, a text or a list of messages, or `messages`
     /// that end with a user's.
     #[schemars(length(min = 1, max = 10_000))]
@@ -115,7 +115,7 @@ pub struct PpoSection {
 /// A model that PPO trains.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct TrainedModel {
+pub struct PpoModel {
     /// Initial weights: a stage of this recipe (`"sft"`), a run's stage, a checkpoint, or a Hugging
     /// Face directory.
     #[schemars(extend("format" = "input-path"))]
@@ -190,7 +190,7 @@ impl PpoSection {
             weights: self.weights(),
             data: &self.prompts,
             data_key: "prompts",
-            sample_kind: SampleKind::Prompts,
+            samples: Samples::Prompts,
             chat_template: self.chat_template.as_ref(),
             sample_length: self.max_prompt_tokens,
             sequence_length: self.max_prompt_tokens.saturating_add(self.max_new_tokens),
@@ -235,7 +235,7 @@ impl PpoSection {
             }
         }
         // Models on one base share its weights, so those have one type; fully trained models are f32.
-        let dtype = |model: &TrainedModel| {
+        let dtype = |model: &PpoModel| {
             model.lora.as_ref().and_then(|lora| lora.base_dtype).unwrap_or_default()
         };
         if self.value.as_ref().is_some_and(|value| dtype(value) != dtype(&self.policy)) {

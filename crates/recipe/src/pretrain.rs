@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostics::Diagnostics;
 use crate::input_keys::InputKeys;
 use crate::source::SampleKind;
-use crate::stage_keys::StageKeys;
+use crate::stage_keys::{Samples, StageKeys};
 use crate::train_keys::TrainKeys;
 
 /// Pretraining on documents: every token is a target.
@@ -37,7 +37,8 @@ pub enum Packing {
 
 impl PretrainSection {
     pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
-        StageKeys::of_rows(&self.input, SampleKind::Documents, None, &self.train)
+        let samples = Samples::Documents { packing: self.packing };
+        StageKeys::of_rows(&self.input, samples, None, &self.train)
     }
 
     pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {

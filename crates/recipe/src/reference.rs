@@ -1,5 +1,5 @@
-//! The reference page and the JSON Schema for editors, from the types' own documentation. Writes no
-//! file: a test compares the committed ones.
+//! Reference page and JSON Schema, generated from the documentation of the types. Writes no file; a
+//! test compares the committed ones.
 
 use std::fmt::Write;
 
@@ -11,49 +11,49 @@ use crate::train_keys::TrainKeys;
 use crate::validate::plain;
 
 const INTRO: &str = "\
-<!-- Made from the doc comments in crates/recipe by `UPDATE_DOCS=1 cargo test -p recipe`. Change those, not this page. -->
+<!-- Generated from the doc comments in crates/recipe by `UPDATE_DOCS=1 cargo test -p recipe`. Edit those, not this page. -->
 
-# Every key of a recipe
+# Recipe reference
 
-A recipe is a TOML file. `recipes/` has commented examples; `docs/recipe.schema.json` is a JSON Schema for editors that
-complete TOML. A key that this page does not name is refused.
+A recipe is a TOML file. `recipes/` has commented examples, and `docs/recipe.schema.json` is a JSON Schema for editors
+that complete TOML. Keys that are not on this page are errors.
 
-Every value can be set for one run: `--set pretrain.max_steps=60`, `--set sft.data[0].limit=100`, `--set device=cuda`.
-What is not TOML there is taken as a string.
+`--set` overrides a key for one run: `--set pretrain.max_steps=60`, `--set sft.data[0].limit=100`, `--set device=cuda`.
+A value that is not TOML is read as a string.
 
-A path is taken from the recipe's folder; `data:sft/x.json` lies under the data directory, which is `--data-dir`, else
-the environment's `TEMPER_DATA`, else `data_dir`, else `data` in the working directory.
+Paths are relative to the recipe. `data:sft/x.json` is a path in the data directory: `--data-dir`, or the environment
+variable `TEMPER_DATA`, or the key `data_dir`, or `data` in the working directory, in this order.
 ";
 
-/// docs/recipe.md: every key with its values, its default and what it does.
+/// Content of docs/recipe.md: every key with its values, default and description.
 pub fn reference_markdown() -> String {
     let mut page =
         Page { text: INTRO.to_owned(), written: Vec::new(), anchors: Vec::new(), groups: groups() };
     let root = schema_tree::recipe();
-    page.heading(2, "The top level");
+    page.heading(2, "Top level");
     page.paragraph(&root.doc);
-    page.keys(root, "needed");
+    page.keys(root, "required");
     for key in &root.keys {
         page.section(&format!("`[{}]`", key.name), &key.node);
     }
     for group in groups() {
         page.heading(2, group.heading);
         page.paragraph(&group.table.doc);
-        page.keys(&group.table, "needed");
+        page.keys(&group.table, "required");
         page.nested(&group.table);
     }
-    for (place, anchor) in page.anchors {
-        page.text = page.text.replace(&place, &anchor);
+    for (placeholder, anchor) in page.anchors {
+        page.text = page.text.replace(&placeholder, &anchor);
     }
     page.text
 }
 
-/// docs/recipe.schema.json.
+/// Content of docs/recipe.schema.json.
 pub fn json_schema() -> Value {
     crate::schema::of::<crate::Recipe>()
 }
 
-/// Keys that several sections have and that the page shows once.
+/// Keys of several sections, which the page lists once.
 struct Group {
     heading: &'static str,
     table: Table,
@@ -71,9 +71,9 @@ fn groups() -> [Group; 2] {
 
 struct Page {
     text: String,
-    /// The types that the page has shown already.
+    /// Types that are already on the page.
     written: Vec<String>,
-    /// What stands for each type's anchor, and the anchor.
+    /// Placeholder and anchor of each type.
     anchors: Vec<(String, String)>,
     groups: [Group; 2],
 }
@@ -89,12 +89,12 @@ impl Page {
         }
     }
 
-    /// A table or a choice of tables under a heading, and what lies within it.
+    /// A table or a choice of tables under a heading, with its nested tables.
     fn section(&mut self, heading: &str, node: &Node) {
         if let Node::Table(Table { title, .. }) | Node::Choice { title, .. } = node
             && !self.written.contains(title)
         {
-            self.anchors.push((place_of(node), slug(heading)));
+            self.anchors.push((placeholder(node), slug(heading)));
         }
         match node {
             Node::Table(table) => {
@@ -115,7 +115,12 @@ impl Page {
                 self.paragraph(doc);
                 self.variants(variants);
             }
-            _ => {}
+            Node::List { .. }
+            | Node::Map(_)
+            | Node::Text(_)
+            | Node::Integer { .. }
+            | Node::Number(_)
+            | Node::Boolean => {}
         }
     }
 
@@ -126,7 +131,7 @@ impl Page {
     }
 
     fn variants(&mut self, variants: &[Variant]) {
-        // Where the tables differ in nothing but one key each, they are one list of keys.
+        // Tables that differ by one key each form one list of keys.
         if variants.iter().all(|variant| matches!(variant.marker, Marker::Key(_))) {
             let keys = variants.iter().flat_map(|variant| variant.table.keys.clone()).collect();
             let table = Table { keys, ..Table::default() };
@@ -139,14 +144,14 @@ impl Page {
                 Marker::Key(key) => self.heading(3, &format!("`{key} = …`")),
             }
             self.paragraph(&variant.table.doc);
-            self.keys(&variant.table, "needed");
+            self.keys(&variant.table, "required");
         }
         for variant in variants {
             self.nested(&variant.table);
         }
     }
 
-    /// The keys of a section, those aside that the page shows once for all stages.
+    /// Keys of a section, without those of a group.
     fn own_keys(&mut self, table: &Table) {
         let links: Vec<String> = self
             .groups
@@ -155,9 +160,12 @@ impl Page {
             .map(|group| format!("[{}](#{})", lower_first(group.heading), slug(group.heading)))
             .collect();
         if !links.is_empty() {
-            self.paragraph(&format!("It has the {}, and these:", links.join(" and the ")));
+            self.paragraph(&format!(
+                "This section has the {}, and these:",
+                links.join(" and the ")
+            ));
         }
-        self.keys(&self.without_groups(table), "needed");
+        self.keys(&self.without_groups(table), "required");
     }
 
     fn without_groups(&self, table: &Table) -> Table {
@@ -170,23 +178,25 @@ impl Page {
         Table { keys, ..table.clone() }
     }
 
-    /// `needed` stands for the default of a key that has none.
-    fn keys(&mut self, table: &Table, needed: &str) {
+    /// A table of keys. `required` is the text for a required key, in place of a default.
+    fn keys(&mut self, table: &Table, required: &str) {
         self.text
-            .push_str("\n| key | value | default | what it does |\n| --- | --- | --- | --- |\n");
+            .push_str("\n| key | value | default | description |\n| --- | --- | --- | --- |\n");
         for key in &table.keys {
-            let row = [format!("`{}`", key.name), values(key), default(key, needed), meaning(key)];
+            let row =
+                [format!("`{}`", key.name), values(key), default(key, required), description(key)];
             let row: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
             let _ = writeln!(self.text, "| {} |", row.join(" | "));
         }
     }
 
-    /// The tables within a table that have no section of their own.
+    /// Sections of the tables within a table.
     fn nested(&mut self, table: &Table) {
         for key in &table.keys {
-            match &key.node {
-                Node::List { item, .. } => self.section(&entry_heading(&key.name), item),
-                node => self.section(&format!("`{}`", key.name), node),
+            if let Node::List { item, .. } = &key.node {
+                self.section(&entry_heading(&key.name), item);
+            } else {
+                self.section(&format!("`{}`", key.name), &key.node);
             }
         }
     }
@@ -200,32 +210,47 @@ fn entry_heading(name: &str) -> String {
     format!("An entry of `{name}`")
 }
 
-/// What stands for the anchor of a type until the page is whole: several keys may lead to one section.
-fn place_of(node: &Node) -> String {
+/// Placeholder for the anchor of a type, which is known once its section has been written.
+fn placeholder(node: &Node) -> String {
     match node {
         Node::Table(Table { title, .. }) | Node::Choice { title, .. } => format!("@{title}@"),
-        _ => String::new(),
+        Node::List { .. }
+        | Node::Map(_)
+        | Node::Text(_)
+        | Node::Integer { .. }
+        | Node::Number(_)
+        | Node::Boolean => String::new(),
     }
 }
 
-/// What a key takes.
+/// Values of a key.
 fn values(key: &Key) -> String {
     match &key.node {
         Node::Table(_) | Node::Choice { .. } => {
-            format!("[table](#{})", place_of(&key.node))
+            format!("[table](#{})", placeholder(&key.node))
         }
         Node::List { item, min, max } => match item.as_ref() {
             Node::Table(_) | Node::Choice { .. } => {
-                format!("list of [tables](#{})", place_of(item))
+                format!("list of [tables](#{})", placeholder(item))
             }
-            item if min == max => format!("list of {min}: {}", scalar(item)),
-            item => format!("list of: {}", scalar(item)),
+            Node::List { .. }
+            | Node::Map(_)
+            | Node::Text(_)
+            | Node::Integer { .. }
+            | Node::Number(_)
+            | Node::Boolean => {
+                let n = if min == max { format!(" {min}") } else { String::new() };
+                format!("list of{n}: {}", scalar(item))
+            }
         },
-        Node::Map(value) => match value.as_ref() {
-            Node::List { item, .. } => format!("table: `column = […]` of {}s", scalar(item)),
-            value => format!("table: `column =` {}", scalar(value)),
-        },
-        scalar_node => scalar(scalar_node),
+        Node::Map(value) => {
+            if let Node::List { item, .. } = value.as_ref() {
+                format!("table: `column = […]` of {}s", scalar(item))
+            } else {
+                format!("table: `column =` {}", scalar(value))
+            }
+        }
+        Node::Text(_) | Node::Integer { .. } | Node::Number(_) | Node::Boolean => scalar(&key.node),
     }
 }
 
@@ -236,9 +261,9 @@ fn scalar(node: &Node) -> String {
         }
         Node::Text(Text { format: Some(format), .. }) => format.label().to_owned(),
         Node::Text(_) => "string".to_owned(),
-        Node::Integer { min: i64::MIN | 0, max: i64::MAX } => "whole number".to_owned(),
-        Node::Integer { min, max: i64::MAX } => format!("whole number, at least {min}"),
-        Node::Integer { min, max } => format!("whole number, {min} to {}", grouped(*max)),
+        Node::Integer { min: i64::MIN | 0, max: i64::MAX } => "integer".to_owned(),
+        Node::Integer { min, max: i64::MAX } => format!("integer, at least {min}"),
+        Node::Integer { min, max } => format!("integer, {min} to {}", grouped(*max)),
         Node::Number(bounds) => format!("number, {}", bounds.words()),
         Node::Boolean => "`true`, `false`".to_owned(),
         Node::Table(_) | Node::Choice { .. } | Node::List { .. } | Node::Map(_) => {
@@ -247,7 +272,7 @@ fn scalar(node: &Node) -> String {
     }
 }
 
-/// A whole number as TOML lets it be written: `1_048_576`.
+/// An integer with digit groups, as in TOML: `1_048_576`.
 fn grouped(number: i64) -> String {
     let digits = number.to_string();
     let start = digits.len() % 3;
@@ -261,9 +286,9 @@ fn grouped(number: i64) -> String {
     text
 }
 
-fn default(key: &Key, needed: &str) -> String {
+fn default(key: &Key, required: &str) -> String {
     match &key.default {
-        _ if key.required => needed.to_owned(),
+        _ if key.required => required.to_owned(),
         None | Some(Value::Object(_)) => String::new(),
         Some(Value::Number(number)) if number.is_f64() => {
             format!("`{}`", plain(number.as_f64().unwrap_or_default()))
@@ -272,8 +297,8 @@ fn default(key: &Key, needed: &str) -> String {
     }
 }
 
-/// The key's documentation, then its words' own.
-fn meaning(key: &Key) -> String {
+/// Documentation of a key and of its words.
+fn description(key: &Key) -> String {
     let mut text = key.doc.clone();
     if let Node::Text(Text { words, .. }) = &key.node {
         for word in words.iter().filter(|word| !word.doc.is_empty()) {
@@ -283,7 +308,7 @@ fn meaning(key: &Key) -> String {
     text
 }
 
-/// The anchor that a heading gets where Markdown is shown.
+/// Anchor of a heading in rendered Markdown.
 fn slug(heading: &str) -> String {
     let kept = heading.to_lowercase();
     kept.chars()
@@ -292,7 +317,7 @@ fn slug(heading: &str) -> String {
         .collect()
 }
 
-/// A sentence that goes on after a colon; names written in capitals stay.
+/// Text with a lower-case first letter, unless it starts with an acronym.
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostics::Diagnostics;
 use crate::pair_keys::PairKeys;
-use crate::stage_keys::StageKeys;
+use crate::stage_keys::{Samples, StageKeys};
 use crate::train_keys::TrainKeys;
 
 /// Training of a reward model on preference pairs (Bradley–Terry): one score per text, read at its
@@ -33,7 +33,8 @@ pub struct RewardSection {
 
 impl RewardSection {
     pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
-        StageKeys::of_pairs(&self.input, &self.train)
+        let samples = Samples::ScoredPairs { overlong: self.input.overlong };
+        StageKeys::of_pairs(&self.input, samples, &self.train)
     }
 
     pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {

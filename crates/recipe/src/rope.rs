@@ -74,18 +74,25 @@ pub struct YarnRope {
 impl RopeScaling {
     pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
         match self {
-            Self::Llama3(rope) if rope.high_freq_factor <= rope.low_freq_factor => diagnostics
-                .value(
-                    &format!("{path}.high_freq_factor"),
-                    &format!("must be above `low_freq_factor` ({})", rope.low_freq_factor),
-                    rope.high_freq_factor,
-                ),
-            Self::Yarn(rope) if rope.beta_fast <= rope.beta_slow => diagnostics.value(
-                &format!("{path}.beta_fast"),
-                &format!("must be above `beta_slow` ({})", rope.beta_slow),
-                rope.beta_fast,
-            ),
-            _ => {}
+            Self::Linear(_) => {}
+            Self::Llama3(rope) => {
+                if rope.high_freq_factor <= rope.low_freq_factor {
+                    diagnostics.value(
+                        &format!("{path}.high_freq_factor"),
+                        &format!("must be above `low_freq_factor` ({})", rope.low_freq_factor),
+                        rope.high_freq_factor,
+                    );
+                }
+            }
+            Self::Yarn(rope) => {
+                if rope.beta_fast <= rope.beta_slow {
+                    diagnostics.value(
+                        &format!("{path}.beta_fast"),
+                        &format!("must be above `beta_slow` ({})", rope.beta_slow),
+                        rope.beta_fast,
+                    );
+                }
+            }
         }
     }
 }

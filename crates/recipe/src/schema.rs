@@ -1,10 +1,10 @@
-//! The JSON Schema of a type, as TOML needs it. Reads nothing out of it: `shape` does.
+//! JSON Schema of a type, adapted to TOML. `schema_tree` reads it.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-/// The schema of a type with its definitions.
+/// Schema of a type with its definitions.
 pub(crate) fn of<T: JsonSchema>() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.into_root_schema_for::<T>().to_value();
@@ -12,7 +12,7 @@ pub(crate) fn of<T: JsonSchema>() -> Value {
     schema
 }
 
-/// TOML has no null: a key that may be left out is not a key that may be null.
+/// Removes null from optional keys, because TOML has no null.
 fn drop_null(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(drop_null),
@@ -39,6 +39,6 @@ fn drop_null(value: &mut Value) {
                 drop_null(value);
             }
         }
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -1,5 +1,5 @@
-//! What a recipe may look like, read from the JSON Schema of its types: one description for the
-//! checks, the hints and the reference page. Checks nothing itself.
+//! Tree of the keys and values of a recipe, read from the JSON Schema of its types. Checks, hints and
+//! the reference page use it.
 
 use std::sync::LazyLock;
 
@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 
 use crate::text_format::TextFormat;
 
-/// What a value may be.
+/// Type of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Node {
     Table(Table),
-    /// One of several tables, told apart by a key.
+    /// One of several tables, selected by a key.
     Choice {
         title: String,
         doc: String,
@@ -23,7 +23,7 @@ pub(crate) enum Node {
         min: usize,
         max: usize,
     },
-    /// A table whose keys the user names, such as columns of the data.
+    /// A table with arbitrary keys, such as columns of the data.
     Map(Box<Node>),
     Text(Text),
     Integer {
@@ -37,7 +37,7 @@ pub(crate) enum Node {
 /// A section or an inline table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Table {
-    /// The name of the Rust type, for links between tables.
+    /// Name of the Rust type, for links between tables.
     pub(crate) title: String,
     pub(crate) doc: String,
     pub(crate) keys: Vec<Key>,
@@ -60,16 +60,16 @@ pub(crate) struct Variant {
     pub(crate) table: Table,
 }
 
-/// The key that tells a table from its siblings.
+/// The key that selects a table of a choice.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Marker {
-    /// This key has this value.
+    /// Selected by the value of this key.
     Tag { key: String, value: String },
-    /// This key is there.
+    /// Selected by the presence of this key.
     Key(String),
 }
 
-/// A string: one of some words, or one of some form.
+/// A string: one of several words, or text of a format.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Text {
     pub(crate) words: Vec<Word>,
@@ -77,14 +77,14 @@ pub(crate) struct Text {
     pub(crate) non_empty: bool,
 }
 
-/// A word that a string may be.
+/// A valid word of a string.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Word {
     pub(crate) value: String,
     pub(crate) doc: String,
 }
 
-/// The range of a number.
+/// Range of a number.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Bounds {
     pub(crate) min: Option<f64>,
@@ -98,19 +98,19 @@ impl Table {
         self.keys.iter().find(|key| key.name == name)
     }
 
-    /// The key that a lone value in the table's place is likely meant for.
-    pub(crate) fn only_needed(&self) -> Option<&str> {
-        let mut needed = self.keys.iter().filter(|key| key.required);
-        match (needed.next(), needed.next()) {
+    /// The key that a value written in place of the table is probably meant for.
+    pub(crate) fn only_required(&self) -> Option<&str> {
+        let mut required = self.keys.iter().filter(|key| key.required);
+        match (required.next(), required.next()) {
             (Some(only), None) => Some(&only.name),
             (None, _) => self.key("kind").map(|key| key.name.as_str()),
-            _ => None,
+            (Some(_), Some(_)) => None,
         }
     }
 }
 
 impl Variant {
-    /// Whether a table without the marker is this one: its tag may be left out.
+    /// Whether a table without the marker selects this variant.
     pub(crate) fn is_default(&self) -> bool {
         match &self.marker {
             Marker::Tag { key, .. } => self.table.key(key).is_some_and(|key| !key.required),
@@ -120,7 +120,7 @@ impl Variant {
 }
 
 impl Node {
-    /// The table, or the one that is meant where nothing says which.
+    /// The table, or the default of a choice.
     pub(crate) fn default_table(&self) -> Option<&Table> {
         match self {
             Self::Table(table) => Some(table),
@@ -145,23 +145,29 @@ impl Marker {
     }
 }
 
-/// The node of a whole recipe.
+/// Table of a whole recipe.
 pub(crate) fn recipe() -> &'static Table {
     static RECIPE: LazyLock<Table> = LazyLock::new(of::<crate::Recipe>);
     &RECIPE
 }
 
-/// The node of a type that is a table.
+/// Table of a type.
 pub(crate) fn of<T: JsonSchema>() -> Table {
     let root = crate::schema::of::<T>();
     let reader = Reader { definitions: root.get("$defs").and_then(Value::as_object) };
     match reader.node(&root) {
         Node::Table(table) => table,
-        _ => Table::default(),
+        Node::Choice { .. }
+        | Node::List { .. }
+        | Node::Map(_)
+        | Node::Text(_)
+        | Node::Integer { .. }
+        | Node::Number(_)
+        | Node::Boolean => Table::default(),
     }
 }
 
-/// Reads shapes from a schema and its definitions.
+/// Converts a schema with its definitions to nodes.
 struct Reader<'s> {
     definitions: Option<&'s Map<String, Value>>,
 }
@@ -184,7 +190,7 @@ impl Reader<'_> {
                     Node::Text(words(options))
                 }
                 _ => {
-                    // Properties beside the options belong to every one of them.
+                    // Properties next to the options belong to each of them.
                     let shared = self.table(schema).keys;
                     let variants = options.iter().flat_map(|option| self.variants(option, &shared));
                     let variants = variants.collect();
@@ -221,7 +227,7 @@ impl Reader<'_> {
         definition(schema).and_then(|name| self.definitions?.get(name)).unwrap_or(schema)
     }
 
-    /// The tables of one option of a choice, each with the `shared` keys; a choice within a choice is spread out.
+    /// Tables of one option of a choice, each with the `shared` keys. A nested choice is flattened.
     fn variants(&self, option: &Value, shared: &[Key]) -> Vec<Variant> {
         match self.node(option) {
             Node::Table(mut table) => {
@@ -229,8 +235,7 @@ impl Reader<'_> {
                 let at = table.keys.iter().position(|key| key.name == marker.key());
                 let at = at.map_or(0, |idx| idx + 1);
                 table.keys.splice(at..at, shared.iter().cloned());
-                // The key of an externally tagged enum has no documentation of its own: its variant
-                // has.
+                // The key of an externally tagged enum has the documentation of its variant.
                 for key in table
                     .keys
                     .iter_mut()
@@ -241,7 +246,12 @@ impl Reader<'_> {
                 vec![Variant { marker, table }]
             }
             Node::Choice { variants, .. } => variants,
-            _ => Vec::new(),
+            Node::List { .. }
+            | Node::Map(_)
+            | Node::Text(_)
+            | Node::Integer { .. }
+            | Node::Number(_)
+            | Node::Boolean => Vec::new(),
         }
     }
 
@@ -261,17 +271,17 @@ impl Reader<'_> {
     }
 }
 
-/// The name of the type that a schema refers to.
+/// Name of the type that a schema refers to.
 fn definition(schema: &Value) -> Option<&str> {
     schema.get("$ref")?.as_str()?.rsplit('/').next()
 }
 
-/// The options of a schema that is a choice.
+/// Options of a choice.
 fn variants_of(schema: &Value) -> Option<&Vec<Value>> {
     schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()
 }
 
-/// The key that a table of a choice is known by: one with a fixed value, else its first needed one.
+/// Marker of a table of a choice: a key with a fixed value, or else the first required key.
 fn marker(schema: &Value, table: &Table) -> Marker {
     let properties = schema.get("properties").and_then(Value::as_object);
     let tag = properties.into_iter().flatten().find_map(|(key, schema)| {

@@ -7,7 +7,7 @@ use crate::chat_keys::{ChatTemplate, Overlong};
 use crate::diagnostics::Diagnostics;
 use crate::input_keys::InputKeys;
 use crate::source::SampleKind;
-use crate::stage_keys::StageKeys;
+use crate::stage_keys::{Samples, StageKeys};
 use crate::train_keys::TrainKeys;
 
 /// Supervised fine-tuning on chats: the targets are the assistant's tokens and end tokens.
@@ -34,7 +34,8 @@ pub struct SftSection {
 
 impl SftSection {
     pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
-        StageKeys::of_rows(&self.input, SampleKind::Chats, self.chat_template.as_ref(), &self.train)
+        let samples = Samples::Chats { packing: self.packing, overlong: self.overlong };
+        StageKeys::of_rows(&self.input, samples, self.chat_template.as_ref(), &self.train)
     }
 
     pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {

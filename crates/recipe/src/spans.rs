@@ -1,5 +1,4 @@
-//! Where each key of a recipe stands, so that a check made much later can still show the line.
-//! Checks nothing itself.
+//! Locations of the keys of a recipe, for the messages of later checks.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,7 +9,7 @@ use toml_edit::{Document, Item, TableLike};
 use crate::error::{Diagnostic, Error, Snippet};
 use crate::location::{KeyLocation, Target, join, leaf, parent};
 
-/// Where each key and each value of a recipe stands.
+/// Locations of the keys and values of a recipe.
 #[derive(Clone, Debug, Default)]
 pub struct Spans {
     path: PathBuf,
@@ -80,20 +79,19 @@ impl Spans {
         }
     }
 
-    /// Where a key's value stands, such as `pretrain.data[0].path`; for a key that the recipe
-    /// leaves out, where its section does.
-    pub fn place(&self, key_path: &str) -> Option<KeyLocation> {
-        self.locate(key_path, Target::Value).map(|(place, _)| place)
+    /// Location of a key's value, such as `pretrain.data[0].path`, or of its section if the recipe
+    /// does not set the key.
+    pub fn location(&self, key_path: &str) -> Option<KeyLocation> {
+        self.locate(key_path, Target::Value).map(|(location, _)| location)
     }
 
-    /// Whether the recipe or an override sets this very key.
+    /// Whether the recipe or an override sets this key.
     pub fn is_set(&self, key_path: &str) -> bool {
         self.entries.contains_key(key_path)
             || self.overrides.iter().any(|set| covers(key_path, &set.key_path))
     }
 
-    /// An error about a key's value, shown as this crate shows its own: for checks that need more
-    /// than the recipe.
+    /// An error about a key's value, in the format of this crate, for checks of other crates.
     pub fn error(
         &self,
         key_path: &str,
@@ -118,15 +116,15 @@ impl Spans {
         label: String,
         hint: Option<String>,
     ) -> Diagnostic {
-        let (place, snippet) = self.locate(key_path, target).unzip();
-        let message = match &place {
+        let (location, snippet) = self.locate(key_path, target).unzip();
+        let message = match &location {
             Some(_) => message,
             None => format!("{}: {message}", self.path.display()),
         };
-        Diagnostic { message, place, snippet, label, hint }
+        Diagnostic { message, location, snippet, label, hint }
     }
 
-    /// A diagnostic at a byte range of the file, for what has no key yet.
+    /// Location and snippet of a byte range of the file.
     pub(crate) fn at_bytes(path: &Path, text: &str, span: Range<usize>) -> (KeyLocation, Snippet) {
         let start = floor_char(text, span.start);
         let before = text.get(..start).unwrap_or_default();
@@ -142,7 +140,7 @@ impl Spans {
         (KeyLocation::File { path: path.to_owned(), line: number, column }, snippet)
     }
 
-    /// A number that sorts places: by byte in the file, the command line after it.
+    /// Sort key of locations: by position in the file, then the command line.
     pub(crate) fn order(&self, key_path: &str, target: Target) -> usize {
         if self.overridden(key_path).is_some() {
             return usize::MAX;
@@ -158,8 +156,8 @@ impl Spans {
         Some(Self::at_bytes(&self.path, &self.text, range))
     }
 
-    /// The override that decides this key: the last one that sets it or something around it, or,
-    /// where the file has no such key, something within it.
+    /// The override that sets this key: the last one of the key or of a table around it, or, if the
+    /// file lacks the key, of a key within it.
     fn overridden(&self, key_path: &str) -> Option<&Overridden> {
         let mut sets = self.overrides.iter().rev();
         sets.clone().find(|set| covers(key_path, &set.key_path)).or_else(|| {
@@ -168,7 +166,7 @@ impl Spans {
         })
     }
 
-    /// The bytes of the key, or of the nearest section around it.
+    /// Byte range of the key, or of the nearest section around it.
     fn range(&self, key_path: &str, target: Target) -> Option<Range<usize>> {
         let mut path = key_path;
         loop {
@@ -176,7 +174,7 @@ impl Spans {
                 let whole = path.len() == key_path.len();
                 let (first, second) = match target {
                     Target::Value if whole => (&entry.value, &entry.key),
-                    _ => (&entry.key, &entry.value),
+                    Target::Value | Target::Key => (&entry.key, &entry.value),
                 };
                 return first.clone().or_else(|| second.clone());
             }
@@ -185,7 +183,7 @@ impl Spans {
     }
 }
 
-/// Whether `inner` is `outer` or lies within it.
+/// Whether `inner` is `outer` or within it.
 fn covers(inner: &str, outer: &str) -> bool {
     inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
@@ -206,7 +204,7 @@ fn at_override(argument: &str, key_path: &str, target: Target) -> (KeyLocation, 
     (KeyLocation::Override { argument: argument.to_owned() }, snippet)
 }
 
-/// The start of the character that this byte belongs to.
+/// Start of the character that contains this byte.
 fn floor_char(text: &str, byte: usize) -> usize {
     text.floor_char_boundary(byte.min(text.len()))
 }
@@ -220,9 +218,9 @@ mod tests {
     }
 
     #[test]
-    fn keys_values_lists_and_sections_have_places() {
+    fn keys_values_lists_and_sections_have_locations() {
         let spans = spans("seed = 1\n[a]\nb = [{ c = 2 }, { c = 33 }]\n[[d]]\n[[d]]\ne.f = 4\n");
-        let at = |path: &str| spans.place(path).map(|place| place.to_string());
+        let at = |path: &str| spans.location(path).map(|location| location.to_string());
         assert_eq!(at("seed").as_deref(), Some("r.toml:1:8"));
         assert_eq!(at("a.b[1].c").as_deref(), Some("r.toml:3:23"));
         assert_eq!(at("a.b[1].left_out").as_deref(), Some("r.toml:3:17"));

@@ -1,9 +1,10 @@
 //! Keys that every stage has, read from its section under one name each.
 
-use crate::chat_keys::ChatTemplate;
+use crate::chat_keys::{ChatTemplate, Overlong};
 use crate::input_keys::{InputKeys, OnBadRow};
 use crate::lora::LoraKeys;
 use crate::pair_keys::PairKeys;
+use crate::pretrain::Packing;
 use crate::source::{SampleKind, Source};
 use crate::train_keys::TrainKeys;
 
@@ -25,7 +26,7 @@ pub struct StageKeys<'r> {
     /// Path of `data`.
     pub data_key: &'static str,
     /// Samples that the stage makes of its rows.
-    pub sample_kind: SampleKind,
+    pub samples: Samples,
     /// Chat template, where the section names one.
     pub chat_template: Option<&'r ChatTemplate>,
     /// Longest sample of the data, in tokens.
@@ -50,7 +51,7 @@ impl<'r> StageKeys<'r> {
     /// Keys of a stage that trains on rows of `sequence_length` tokens.
     pub(crate) fn of_rows(
         input: &'r InputKeys,
-        sample_kind: SampleKind,
+        samples: Samples,
         chat_template: Option<&'r ChatTemplate>,
         train: &'r TrainKeys,
     ) -> Self {
@@ -61,7 +62,7 @@ impl<'r> StageKeys<'r> {
             weights: weights(input.start.as_deref(), input.lora.as_ref()),
             data: &input.data,
             data_key: "data",
-            sample_kind,
+            samples,
             chat_template,
             sample_length: input.sequence_length,
             sequence_length: input.sequence_length,
@@ -75,7 +76,7 @@ impl<'r> StageKeys<'r> {
     }
 
     /// Keys of a stage that trains on pairs of answers.
-    pub(crate) fn of_pairs(input: &'r PairKeys, train: &'r TrainKeys) -> Self {
+    pub(crate) fn of_pairs(input: &'r PairKeys, samples: Samples, train: &'r TrainKeys) -> Self {
         Self {
             start: input.start.as_deref(),
             lora: input.lora.as_ref(),
@@ -83,7 +84,7 @@ impl<'r> StageKeys<'r> {
             weights: weights(input.start.as_deref(), input.lora.as_ref()),
             data: &input.data,
             data_key: "data",
-            sample_kind: SampleKind::Pairs,
+            samples,
             chat_template: input.chat_template.as_ref(),
             sample_length: input.sequence_length,
             sequence_length: input.sequence_length,
@@ -93,6 +94,47 @@ impl<'r> StageKeys<'r> {
             on_bad_row: input.on_bad_row,
             max_bad_rows: input.max_bad_rows,
             train,
+        }
+    }
+}
+
+/// Samples of a stage, with the keys that decide how they become rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Samples {
+    /// Documents, of which every token is a target.
+    Documents {
+        /// Packing into rows.
+        packing: Packing,
+    },
+    /// Chats, of which the assistant's tokens are targets.
+    Chats {
+        /// Whether several chats share a row.
+        packing: bool,
+        /// Handling of long chats.
+        overlong: Overlong,
+    },
+    /// Pairs of texts that are scored, without targets.
+    ScoredPairs {
+        /// Handling of long texts.
+        overlong: Overlong,
+    },
+    /// Pairs of texts whose answers are targets.
+    AnswerPairs {
+        /// Handling of long texts.
+        overlong: Overlong,
+    },
+    /// Prompts that the stage answers.
+    Prompts,
+}
+
+impl Samples {
+    /// Kind of the samples, which decides the columns that are read.
+    pub fn kind(self) -> SampleKind {
+        match self {
+            Self::Documents { .. } => SampleKind::Documents,
+            Self::Chats { .. } => SampleKind::Chats,
+            Self::ScoredPairs { .. } | Self::AnswerPairs { .. } => SampleKind::Pairs,
+            Self::Prompts => SampleKind::Prompts,
         }
     }
 }

@@ -1,16 +1,10 @@
-//! The stages of a recipe and the order in which they run. A new stage is a line of the table below.
+//! The table of a recipe's stages. The crate root has the table itself.
 
-use crate::Recipe;
-use crate::diagnostics::Diagnostics;
-use crate::dpo::DpoSection;
-use crate::ppo::PpoSection;
-use crate::pretrain::PretrainSection;
-use crate::reward::RewardSection;
-use crate::sft::SftSection;
-use crate::stage_keys::StageKeys;
+use crate::StageSection;
 
-/// Makes [`StageSection`] and everything that lists stages from one table of variants, each with
-/// the field of [`Recipe`] that holds its section. The field's name is the stage's name.
+/// Defines `StageSection` and everything that lists stages from one table of variants, each with
+/// the field of `Recipe` that has its section. The field's name is the stage's name. The order of
+/// the table is the order in which stages run.
 macro_rules! stages {
     ($($(#[$doc:meta])* $variant:ident($field:ident: $section:ty),)+) => {
         /// The section of a stage.
@@ -31,13 +25,13 @@ macro_rules! stages {
             }
 
             /// Keys that every stage has.
-            pub fn keys(self) -> StageKeys<'r> {
+            pub fn keys(self) -> $crate::StageKeys<'r> {
                 match self {
                     $(Self::$variant(section) => section.stage_keys(),)+
                 }
             }
 
-            pub(crate) fn check(self, diagnostics: &mut Diagnostics) {
+            pub(crate) fn check(self, diagnostics: &mut $crate::diagnostics::Diagnostics) {
                 match self {
                     $(Self::$variant(section) => section.check(self.name(), diagnostics),)+
                 }
@@ -54,18 +48,7 @@ macro_rules! stages {
     };
 }
 
-stages! {
-    /// Pretraining on documents.
-    Pretrain(pretrain: PretrainSection),
-    /// Supervised fine-tuning on chats.
-    Sft(sft: SftSection),
-    /// Reward model on pairs.
-    Reward(reward: RewardSection),
-    /// Preference optimization on pairs.
-    Dpo(dpo: DpoSection),
-    /// Policy optimization against a reward model.
-    Ppo(ppo: PpoSection),
-}
+pub(crate) use stages;
 
 impl StageSection<'_> {
     /// All stages as a message lists them: `[pretrain], [sft] or [reward]`.
@@ -81,15 +64,20 @@ impl StageSection<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::StageSection;
-    use crate::schema_tree;
+    use crate::{StageSection, schema_tree};
 
     #[test]
     fn every_section_that_trains_is_a_stage() {
         let keys = &schema_tree::recipe().keys;
         let trains = |key: &schema_tree::Key| match &key.node {
             schema_tree::Node::Table(table) => table.key("optimizer").is_some(),
-            _ => false,
+            schema_tree::Node::Choice { .. }
+            | schema_tree::Node::List { .. }
+            | schema_tree::Node::Map(_)
+            | schema_tree::Node::Text(_)
+            | schema_tree::Node::Integer { .. }
+            | schema_tree::Node::Number(_)
+            | schema_tree::Node::Boolean => false,
         };
         let names: Vec<&str> =
             keys.iter().filter(|key| trains(key)).map(|key| key.name.as_str()).collect();

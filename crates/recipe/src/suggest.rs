@@ -1,5 +1,5 @@
-//! What was probably meant: the nearest key, the section that a misplaced key belongs in, the name
-//! that Temper has for another tool's.
+//! Suggestions for unknown keys: a similar key, the section that has the key, or the equivalent of
+//! another tool's key.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use crate::location::join;
 use crate::nearest::nearest;
 use crate::schema_tree::{Marker, Node, Table, Variant};
 
-/// Other tools' names for what Temper's keys say. The first of ours that the section has is
+/// Keys of other tools with their equivalents here. The first one that the section has is
 /// suggested.
 const ALIASES: [(&str, &[&str]); 42] = [
     ("learning_rate", &["lr", "optimizer"]),
@@ -54,7 +54,7 @@ const ALIASES: [(&str, &[&str]); 42] = [
     ("reward_model", &["reward"]),
 ];
 
-/// Keys of one family and what the other one calls them.
+/// Keys of GPT-2 with their equivalents in Llama.
 const FAMILY_NAMES: [(&str, &str); 8] = [
     ("n_embd", "hidden_size"),
     ("n_layer", "num_hidden_layers"),
@@ -66,7 +66,7 @@ const FAMILY_NAMES: [(&str, &str); 8] = [
     ("bias", "attention_bias"),
 ];
 
-/// A label for an unknown key, reading on under it: what was meant, or where it belongs.
+/// Label for an unknown key: the key that was probably meant, or its section.
 pub(crate) fn key(
     path: &str,
     name: &str,
@@ -79,25 +79,25 @@ pub(crate) fn key(
         return Some(did_you_mean(near));
     }
     if let Some(known) = alias(name, |known| here().any(|key| key == known)) {
-        return Some(format!("here it is called `{known}`"));
+        return Some(format!("use `{known}` instead"));
     }
     if let Some(other) = siblings.iter().find(|variant| variant.table.key(name).is_some()) {
         return Some(match &other.marker {
             Marker::Tag { key, value } => format!("only `{key} = \"{value}\"` has this key"),
-            Marker::Key(key) => format!("it belongs beside `{key}`"),
+            Marker::Key(key) => format!("only tables with `{key}` have this key"),
         });
     }
     if let Some(section) = section_of(path, name) {
-        return Some(format!("it belongs {}", place_of(section)));
+        return Some(format!("move it {}", section_text(section)));
     }
     if let Some(known) = alias(name, |known| section_of(path, known).is_some()) {
         let section = section_of(path, known).unwrap_or_default();
-        return Some(format!("it is called `{known}` and belongs {}", place_of(section)));
+        return Some(format!("move it {} as `{known}`", section_text(section)));
     }
     near.map(did_you_mean)
 }
 
-/// The keys that a section has, for an unknown key that is like none of them.
+/// Keys of a section, for an unknown key that is similar to none of them.
 pub(crate) fn known_keys(path: &str, tables: &[&Table]) -> String {
     let mut names: Vec<String> = Vec::new();
     for key in tables.iter().flat_map(|table| table.keys.iter()) {
@@ -106,21 +106,21 @@ pub(crate) fn known_keys(path: &str, tables: &[&Table]) -> String {
             names.push(name);
         }
     }
-    let place =
+    let subject =
         if path.is_empty() { "the top level has".to_owned() } else { format!("[{path}] has") };
-    format!("{place} {}", names.join(", "))
+    format!("{subject} {}", names.join(", "))
 }
 
-/// How to choose between tables that are told apart by a key.
+/// Ways to choose one of several tables.
 pub(crate) fn markers(variants: &[Variant]) -> String {
     let written = variants.iter().map(|variant| match &variant.marker {
         Marker::Tag { key, value } => format!("`{key} = \"{value}\"`"),
         Marker::Key(key) => format!("`{key} = …`"),
     });
-    format!("write {}", written.collect::<Vec<_>>().join(" or "))
+    format!("use {}", written.collect::<Vec<_>>().join(" or "))
 }
 
-/// The first sentence of a doc comment, without its full stop.
+/// First sentence of a doc comment, without its full stop.
 pub(crate) fn first_sentence(doc: &str) -> &str {
     let end = doc.find(". ").unwrap_or(doc.len());
     doc.get(..end).unwrap_or(doc).trim_end_matches('.')
@@ -130,12 +130,12 @@ fn did_you_mean(key: &str) -> String {
     format!("did you mean `{key}`?")
 }
 
-/// One letter more, less or other: a slip of the hand, which nothing else explains better.
+/// Whether a word differs from a key by one letter: a typing mistake.
 fn is_slip(word: &str, key: &str) -> bool {
     key.len() > 2 && strsim::damerau_levenshtein(&word.to_lowercase().replace('-', "_"), key) <= 1
 }
 
-/// What Temper calls another tool's key, of the names that `is_known` takes.
+/// Equivalent of another tool's key, of the keys that satisfy `is_known`.
 fn alias(name: &str, is_known: impl Fn(&str) -> bool) -> Option<&'static str> {
     let name = name.to_lowercase().replace('-', "_");
     let ours =
@@ -148,7 +148,7 @@ fn alias(name: &str, is_known: impl Fn(&str) -> bool) -> Option<&'static str> {
     ours.iter().copied().chain(family).find(|known| is_known(known))
 }
 
-/// Every section with the names of its keys, in the order of the reference page.
+/// Sections with the names of their keys, in the order of the reference page.
 fn sections() -> &'static [(String, Vec<String>)] {
     static SECTIONS: LazyLock<Vec<(String, Vec<String>)>> = LazyLock::new(|| {
         let mut sections = Vec::new();
@@ -174,11 +174,11 @@ fn collect_node(path: &str, node: &Node, sections: &mut Vec<(String, Vec<String>
             }
         }
         Node::List { item, .. } => collect_node(&format!("{path}[]"), item, sections),
-        _ => {}
+        Node::Map(_) | Node::Text(_) | Node::Integer { .. } | Node::Number(_) | Node::Boolean => {}
     }
 }
 
-/// The section that has this key: the one nearest to where it stands.
+/// The section that has this key, nearest to `path`.
 fn section_of(path: &str, name: &str) -> Option<&'static str> {
     let first = |path: &str| path.split(['.', '[']).next().unwrap_or_default().to_owned();
     let here = first(path);
@@ -187,12 +187,12 @@ fn section_of(path: &str, name: &str) -> Option<&'static str> {
         .map(|(section, _)| section.as_str())
 }
 
-fn place_of(section: &str) -> String {
+fn section_text(section: &str) -> String {
     match section.strip_suffix("[]") {
-        Some(list) => format!("in an entry of [{list}]"),
+        Some(list) => format!("to an entry of [{list}]"),
         None if section.is_empty() => {
-            "at the top of the file, before the first [section]".to_owned()
+            "to the top of the file, before the first [section]".to_owned()
         }
-        None => format!("in [{}]", section.replace("[]", "")),
+        None => format!("to [{}]", section.replace("[]", "")),
     }
 }

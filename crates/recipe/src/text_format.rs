@@ -46,7 +46,7 @@ impl TextFormat {
             Self::ChatTemplate => nearest(text, ChatTemplate::NAMES.into_iter()),
             Self::Device if text.starts_with("gpu") => Some("cuda"),
             Self::Device => nearest(text, ["cpu", "cuda"].into_iter()),
-            _ => None,
+            Self::InputPath | Self::RowTemplate | Self::RunName => None,
         }
     }
 

@@ -1,10 +1,10 @@
-//! A value of a TOML document, however it is written. Judges none.
+//! Values of a TOML document, independent of how they are written.
 
 use toml_edit::{Item, TableLike, Value};
 
 use crate::error::shown;
 
-/// A value as it stands in the document; sections and inline tables are the same thing here.
+/// A value of the document. Sections and inline tables are both tables.
 #[derive(Clone, Copy)]
 pub(crate) enum TomlValue<'d> {
     Table(&'d dyn TableLike),
@@ -24,19 +24,16 @@ impl<'d> TomlValue<'d> {
     }
 
     pub(crate) fn of_value(value: &'d Value) -> Self {
-        match value {
-            Value::InlineTable(table) => Self::Table(table),
-            value => Self::Value(value),
-        }
+        if let Value::InlineTable(table) = value { Self::Table(table) } else { Self::Value(value) }
     }
 
-    /// What it is, in the words of TOML's beginners.
+    /// Type of the value, for messages.
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::Table(_) | Self::Value(Value::InlineTable(_)) => "a table",
             Self::Tables(_) | Self::Value(Value::Array(_)) => "a list",
             Self::Value(Value::String(_)) => "a string",
-            Self::Value(Value::Integer(_)) => "a whole number",
+            Self::Value(Value::Integer(_)) => "an integer",
             Self::Value(Value::Float(_)) => "a number with a fraction",
             Self::Value(Value::Boolean(_)) => "true or false",
             Self::Value(Value::Datetime(_)) => "a date",
@@ -44,7 +41,7 @@ impl<'d> TomlValue<'d> {
         }
     }
 
-    /// How it is written, where that is short.
+    /// The value as written; lists and tables are abbreviated.
     pub(crate) fn text(self) -> String {
         match self {
             Self::Table(_) => "{ … }".to_owned(),

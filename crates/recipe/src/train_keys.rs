@@ -46,7 +46,7 @@ pub struct TrainKeys {
     #[serde(default = "default_save_every_minutes")]
     #[schemars(range(min = 0.0, max = 100_000.0))]
     pub save_every_minutes: f64,
-    /// Number of checkpoints to keep, besides the best one.
+    /// Number of checkpoints to keep, in addition to the best one.
     #[serde(default = "default_keep_checkpoints")]
     #[schemars(range(min = 2))]
     pub keep_checkpoints: usize,
@@ -113,7 +113,7 @@ pub enum ScheduleKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Eval {
-    /// Share of the data that is held out for validation.
+    /// Share of the data that is used for validation instead of training.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub holdout: f64,
     /// Choice of the validation rows.

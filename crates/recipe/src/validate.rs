@@ -1,5 +1,5 @@
-//! Compares a TOML document with the node of a recipe: keys, types, words, ranges. Whether keys
-//! agree with each other is each section's own `check`.
+//! Checks a TOML document against the schema of a recipe: keys, types, words, ranges. Conflicts
+//! between keys are found by the `check` of each section.
 
 use toml_edit::{Item, TableLike, Value};
 
@@ -11,32 +11,32 @@ use crate::schema_tree::{Bounds, Key, Marker, Node, Table, Text, Variant};
 use crate::suggest;
 use crate::toml_value::TomlValue;
 
-/// Collects everything in `document` that a recipe cannot have.
+/// Collects the violations of the schema in `document`.
 pub(crate) fn validate(document: &dyn TableLike, diagnostics: &mut Diagnostics) {
-    let mut validator = Validator { diagnostics, about: None };
+    let mut validator = Validator { diagnostics, description: None };
     validator.table("", document, crate::schema_tree::recipe(), &[]);
 }
 
 struct Validator<'p> {
     diagnostics: &'p mut Diagnostics,
-    /// What the key at hand is for, as a hint at a wrong value.
-    about: Option<String>,
+    /// Description of the current key, as a hint for a wrong value.
+    description: Option<String>,
 }
 
 impl Validator<'_> {
-    /// `siblings` are the other tables that could stand here, for the hint at a key that one of
-    /// them has.
+    /// `siblings` are the alternatives to this table, for the hint when one of them has an unknown
+    /// key.
     fn table(&mut self, path: &str, found: &dyn TableLike, table: &Table, siblings: &[Variant]) {
-        let outer = self.about.take();
+        let outer = self.description.take();
         for (name, item) in found.iter() {
             let Some(key) = table.key(name) else {
                 self.unknown_key(path, name, &[table], siblings);
                 continue;
             };
-            self.about = Some(about(key));
+            self.description = Some(description(key));
             self.value(&join(path, name), TomlValue::of(item), &key.node);
         }
-        self.about = outer;
+        self.description = outer;
         for key in table.keys.iter().filter(|key| key.required && !found.contains_key(&key.name)) {
             self.diagnostics.push(Problem {
                 rank: Rank::Missing,
@@ -44,7 +44,7 @@ impl Validator<'_> {
                 target: Target::Key,
                 message: format!("missing key `{}` in {}", key.name, bracketed(path)),
                 label: String::new(),
-                hint: Some(about(key)),
+                hint: Some(description(key)),
             });
         }
     }
@@ -110,28 +110,24 @@ impl Validator<'_> {
 
     fn wrong_kind(&mut self, path: &str, found: TomlValue<'_>, node: &Node) {
         let hint = match (node, found) {
-            (Node::List { .. }, TomlValue::Table(_)) => {
-                Some("put brackets around it: `[{ … }]`".to_owned())
-            }
-            (Node::List { .. }, _) => Some("put brackets around it: `[ … ]`".to_owned()),
+            (Node::List { .. }, TomlValue::Table(_)) => Some("write a list: `[{ … }]`".to_owned()),
+            (Node::List { .. }, _) => Some("write a list: `[ … ]`".to_owned()),
             (Node::Integer { .. }, TomlValue::Value(Value::Float(number)))
                 if number.value().fract() == 0.0 =>
             {
-                Some(format!("write it without point or exponent: `{:.0}`", number.value()))
+                Some(format!("write `{:.0}`", number.value()))
             }
             (
                 Node::Integer { .. } | Node::Number(_) | Node::Boolean,
                 TomlValue::Value(Value::String(text)),
-            ) if text.value().parse::<Value>().is_ok() => {
-                Some("write it without quotes".to_owned())
-            }
+            ) if text.value().parse::<Value>().is_ok() => Some("remove the quotes".to_owned()),
             (Node::Table(_) | Node::Choice { .. }, TomlValue::Value(value)) => {
-                match node.default_table().and_then(Table::only_needed) {
+                match node.default_table().and_then(Table::only_required) {
                     Some(key) => {
                         let value = shown(value.to_string().trim());
-                        Some(format!("write it as `{{ {key} = {value} }}`"))
+                        Some(format!("write `{{ {key} = {value} }}`"))
                     }
-                    None => self.about.clone(),
+                    None => self.description.clone(),
                 }
             }
             (
@@ -139,8 +135,8 @@ impl Validator<'_> {
                 TomlValue::Value(
                     Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_),
                 ),
-            ) => Some("put quotes around it".to_owned()),
-            _ => self.about.clone(),
+            ) => Some("put the value in quotes".to_owned()),
+            _ => self.description.clone(),
         };
         self.diagnostics.push(Problem {
             rank: Rank::WrongValue,
@@ -188,19 +184,19 @@ impl Validator<'_> {
                 target: Target::Key,
                 message: format!("{} takes only one of `{first}` and `{second}`", bracketed(path)),
                 label: String::new(),
-                hint: Some(format!("leave `{first}` or `{second}` out")),
+                hint: Some(format!("remove `{first}` or `{second}`")),
             }),
         }
     }
 
-    /// A choice whose marker is there: the table that it means, or the words that it may have.
+    /// A choice with a marker: checks the table that the marker selects, or the marker's value.
     fn marked(&mut self, path: &str, found: &dyn TableLike, key: &str, variants: &[Variant]) {
         let value = found.get(key).and_then(Item::as_str);
-        let meant = variants.iter().find(|variant| match &variant.marker {
+        let selected = variants.iter().find(|variant| match &variant.marker {
             Marker::Tag { key: tag, value: word } => tag == key && value == Some(word),
             Marker::Key(marker) => marker == key,
         });
-        if let Some(variant) = meant {
+        if let Some(variant) = selected {
             return self.table(path, found, &variant.table, variants);
         }
         let words = variants
@@ -209,9 +205,15 @@ impl Validator<'_> {
             .filter_map(|v| v.table.key(key));
         let words = words.filter_map(|key| match &key.node {
             Node::Text(text) => Some(text.words.clone()),
-            _ => None,
+            Node::Table(_)
+            | Node::Choice { .. }
+            | Node::List { .. }
+            | Node::Map(_)
+            | Node::Integer { .. }
+            | Node::Number(_)
+            | Node::Boolean => None,
         });
-        self.about = None;
+        self.description = None;
         let text = Node::Text(Text { words: words.flatten().collect(), ..Text::default() });
         self.value(
             &join(path, key),
@@ -255,7 +257,7 @@ impl Validator<'_> {
             target: Target::Value,
             message: format!("{} {rule}: `{}`", named(path), shown(value)),
             label: near.map(|near| format!("did you mean `{near}`?")).unwrap_or_default(),
-            hint: if near.is_none() { self.about.clone() } else { None },
+            hint: if near.is_none() { self.description.clone() } else { None },
         });
     }
 
@@ -288,7 +290,7 @@ impl Validator<'_> {
 }
 
 impl Bounds {
-    /// The range in words, reading on after `must be`.
+    /// The range in words, after `must be`.
     pub(crate) fn words(&self) -> String {
         let low = match (self.min, self.above) {
             (_, Some(above)) => Some(format!("above {}", plain(above))),
@@ -308,7 +310,7 @@ impl Bounds {
     }
 }
 
-/// A number as a person writes it: large and tiny ones with an exponent.
+/// A number as text; large and tiny ones have an exponent.
 pub(crate) fn plain(number: f64) -> String {
     let size = number.abs();
     if size != 0.0 && !(1e-3..1e6).contains(&size) {
@@ -318,18 +320,18 @@ pub(crate) fn plain(number: f64) -> String {
     }
 }
 
-/// What a key is for.
-fn about(key: &Key) -> String {
+/// Name and first sentence of a key.
+fn description(key: &Key) -> String {
     format!("`{}`: {}", key.name, suggest::first_sentence(&key.doc))
 }
 
-/// What a node takes, reading on after `must be`.
+/// Type of a node, after `must be`.
 fn kind(node: &Node) -> &'static str {
     match node {
         Node::Table(_) | Node::Choice { .. } | Node::Map(_) => "a table",
         Node::List { .. } => "a list",
         Node::Text(_) => "a string",
-        Node::Integer { .. } => "a whole number",
+        Node::Integer { .. } => "an integer",
         Node::Number(_) => "a number",
         Node::Boolean => "true or false",
     }

@@ -95,7 +95,7 @@ pub(crate) fn token_text(value: &Value) -> Option<&str> {
     match value {
         Value::String(text) => Some(text.as_str()),
         Value::Object(map) => map.get("content").and_then(Value::as_str),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => None,
     }
     .filter(|text| !text.is_empty())
 }

@@ -38,9 +38,8 @@ fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
     };
     let checked = tokenizer_json::check(json).map_err(refused)?;
     let mut library =
-        catch("reading tokenizer.json", || Library::from_bytes(json)).map_err(|e| match e {
-            Error::Backend { reason, .. } => refused(reason.into()),
-            other => other,
+        catch("reading tokenizer.json", || Library::from_bytes(json)).map_err(|error| {
+            if let Error::Backend { reason, .. } = error { refused(reason.into()) } else { error }
         })?;
     for token in checked.added {
         let actual = library.token_to_id(&token.content);

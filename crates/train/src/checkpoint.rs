@@ -137,9 +137,12 @@ pub fn load_newest(checkpoints: &Path, progress: &mut dyn Progress) -> Result<Op
 
 /// Verifies and reads one checkpoint; the error is the bare reason (`model.safetensors: …`).
 fn open_checkpoint(dir: &Path) -> std::result::Result<Checkpoint, String> {
-    let manifest = verify_dir(dir).map_err(|error| match error {
-        fsio::Error::Damaged { file, damage, .. } => format!("{file}: {damage}"),
-        other => other.to_string(),
+    let manifest = verify_dir(dir).map_err(|error| {
+        if let fsio::Error::Damaged { file, damage, .. } = &error {
+            format!("{file}: {damage}")
+        } else {
+            error.to_string()
+        }
     })?;
     let info: CheckpointInfo =
         serde_json::from_value(manifest.extra).map_err(|e| format!("{}: {e}", fsio::MANIFEST))?;

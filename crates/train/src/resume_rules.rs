@@ -111,7 +111,7 @@ fn compare(
             Length::Schedule(why) if direct && LENGTH.contains(&name) => {
                 out.refused.push(line + why);
             }
-            _ => out.refused.push(line),
+            Length::Free | Length::Schedule(_) | Length::Fixed => out.refused.push(line),
         }
     }
 }

@@ -15,10 +15,8 @@ const CONFIGS: [&str; 4] = [
 ];
 
 fn object(text: &str) -> Map<String, Value> {
-    match parse(text) {
-        Value::Object(map) => map,
-        other => panic!("a config is an object, not {other}"),
-    }
+    let Value::Object(map) = parse(text) else { panic!("not an object: {text}") };
+    map
 }
 
 #[test]

@@ -111,8 +111,10 @@ fn weights_start_as_the_papers_have_them() {
         match spec.kind {
             ParamKind::Bias => assert_eq!(spec.init, Init::Zeros),
             ParamKind::Norm => assert_eq!(spec.init, Init::Ones),
-            _ if residual => assert_eq!(spec.init, Init::Normal { std: 0.02 / 4f64.sqrt() }),
-            _ => assert_eq!(spec.init, Init::Normal { std: 0.02 }),
+            ParamKind::Embedding | ParamKind::Matrix | ParamKind::Head => {
+                let std = if residual { 0.02 / 4f64.sqrt() } else { 0.02 };
+                assert_eq!(spec.init, Init::Normal { std });
+            }
         }
         let in_out =
             if spec.kind == ParamKind::Matrix { AxisOrder::InOut } else { AxisOrder::OutIn };
@@ -124,7 +126,9 @@ fn weights_start_as_the_papers_have_them() {
         match spec.kind {
             ParamKind::Bias => assert_eq!(spec.init, Init::Zeros),
             ParamKind::Norm => assert_eq!(spec.init, Init::Ones),
-            _ => assert_eq!(spec.init, Init::Normal { std: 0.01 }),
+            ParamKind::Embedding | ParamKind::Matrix | ParamKind::Head => {
+                assert_eq!(spec.init, Init::Normal { std: 0.01 });
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `temper bench`: one workload of fixed shape on random weights and ids, or the rate of products alone; one JSON line.
+//! `temper bench`: times a workload of fixed shape on random weights and ids, or matrix products alone.
 
 use bench::Clock;
 

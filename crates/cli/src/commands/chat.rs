@@ -1,6 +1,6 @@
-//! `temper chat`: a conversation with a model, answers printed as they are written.
+//! `temper chat`: a conversation with a model. Answers are printed token by token.
 //!
-//! What the model wrote goes back to it as the ids of the whole conversation in its template, as in training.
+//! The prompt of each turn is the whole conversation in the model's chat template, as in training.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -18,7 +18,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<()> {
     let template = tokenizer.chat_template().ok_or_else(|| {
         Failure::input(
             "the model has no chat template",
-            "chat with a model that was tuned on chats, or use `temper generate`",
+            "use a model trained on chats, or `temper generate`",
         )
     })?;
     let mut messages: Vec<Message> = Vec::new();
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<()> {
     Ok(())
 }
 
-/// Writes the model's next turn to stdout, token by token, and gives it back.
+/// Samples the model's answer, prints it token by token and returns it.
 fn answer(
     args: &ChatArgs,
     model: &CausalLm,
@@ -60,10 +60,10 @@ fn answer(
     if prompt.len() >= context {
         return Err(Failure::input(
             format!(
-                "the conversation has {} tokens, the model's context is {context}",
+                "the conversation has {} tokens and the model's context is {context}",
                 prompt.len()
             ),
-            "start a new one",
+            "start a new conversation",
         ));
     }
     let settings = Settings {

@@ -1,4 +1,4 @@
-//! `temper devices`: where a recipe can compute on this machine, and what is missing where it cannot.
+//! `temper devices`: the devices of this machine, and anything that they lack.
 
 use kernels::{CudaFacts, DriverFacts, HeaderFacts};
 
@@ -16,7 +16,7 @@ fn report(facts: &CudaFacts, threads: usize) -> String {
     for (index, gpu) in facts.gpus.iter().enumerate() {
         text += &format!(
             "cuda:{index}  {}, {}, {}, compute capability {}\n",
-            if facts.check(index).is_ok() { "ready" } else { "cannot be used" },
+            if facts.check(index).is_ok() { "ready" } else { "not usable" },
             gpu.name,
             table::bytes(gpu.memory),
             gpu.capability
@@ -33,17 +33,17 @@ fn report(facts: &CudaFacts, threads: usize) -> String {
         text += &format!("        warning: {warning}\n");
     }
     if problems.is_empty() {
-        text += "use one with device = \"cuda:0\" in a recipe or --device cuda:0; try it with `temper selftest --device \
+        text += "to use a GPU: device = \"cuda:0\" in a recipe, or --device cuda:0; to test it: `temper selftest --device \
                  cuda:0`\n";
     }
     text
 }
 
-/// The versions of what a GPU needs beside it.
+/// Versions of the driver, the compiler and the headers.
 fn parts(facts: &CudaFacts) -> String {
     let driver = match &facts.driver {
         DriverFacts::Missing => "no driver".to_owned(),
-        DriverFacts::Refused { .. } => "a driver that does not start".to_owned(),
+        DriverFacts::Refused { .. } => "a driver that fails to start".to_owned(),
         DriverFacts::Works(version) => format!("driver for CUDA {version}"),
     };
     let nvrtc =

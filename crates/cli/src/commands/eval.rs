@@ -1,4 +1,4 @@
-//! `temper eval`: loss, perplexity and bits per byte of a model on a file.
+//! `temper eval`: measures loss, perplexity and bits per byte of a model on a file.
 
 use data::{Content, Dataset, Holdout, PrepareOptions, RunOptions, SourceSpec};
 use model::CausalLm;
@@ -10,7 +10,7 @@ use super::{open_model, print};
 use crate::args::EvalArgs;
 use crate::failure::{Failure, Result};
 
-/// Rows that go through the model at once.
+/// Rows per forward pass.
 const ROWS: usize = 8;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     if sequence_length == 0 || sequence_length > longest {
         return Err(Failure::input(
             format!("--sequence-length must be from 1 to {longest}: `{sequence_length}`"),
-            "longer rows than the model's context have no meaning",
+            "rows cannot be longer than the model's context",
         ));
     }
     let cache_dir = std::path::Path::new(RUNS_DIR).join(".cache");

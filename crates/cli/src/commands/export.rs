@@ -1,4 +1,4 @@
-//! `temper export`: a model as a Hugging Face directory, or its adapter as a PEFT directory.
+//! `temper export`: writes a model as a Hugging Face directory, or its adapter as a PEFT directory.
 
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,12 @@ use crate::render::table;
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     if args.to.exists() {
         return Err(Failure::input(
-            format!("already there: `{}`", args.to.display()),
-            "name a directory that does not exist; nothing is overwritten",
+            format!("`{}` already exists", args.to.display()),
+            "choose a new directory; export overwrites nothing",
         ));
     }
     let dtype = Dtype::from_name(&args.dtype).ok_or_else(|| {
-        Failure::input(format!("unknown dtype: `{}`", args.dtype), "one of f32, bf16, f16")
+        Failure::input(format!("unknown dtype: `{}`", args.dtype), "use f32, bf16 or f16")
     })?;
     let dir = plan::locate_model(&args.model)?;
     let manifest = match architecture(&dir, args.base.as_deref())? {
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     ))
 }
 
-/// What stands on the backbone: an adapter may bring a head that its base does not have.
+/// Architecture of a model. An adapter may have a head that its base model lacks.
 fn architecture(dir: &Path, base: Option<&Path>) -> Result<Architecture> {
     if !is_adapter(dir) {
         return Ok(ModelInfo::read(dir)?.architecture);
@@ -56,8 +56,8 @@ fn write<M: TrainedModel>(args: &ExportArgs, dir: &Path, dtype: Dtype) -> Result
     let has_adapter = is_adapter(dir);
     if (args.adapter || args.merge) && !has_adapter {
         return Err(Failure::input(
-            format!("no adapter in `{}`: all its weights were trained", dir.display()),
-            "leave --adapter and --merge out",
+            format!("`{}` has no adapter: all its weights were trained", dir.display()),
+            "remove --adapter or --merge",
         ));
     }
     let (model, tokenizer) = open_model::<M>(&args.model, args.base.as_deref(), "cpu")?;

@@ -1,4 +1,4 @@
-//! `temper generate`: continuations of prompts, one JSON line each.
+//! `temper generate`: completes prompts and prints one JSON line per completion.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use super::{open_model_as, print};
 use crate::args::GenerateArgs;
 use crate::failure::{Failure, Result};
 
-/// Bytes that a file of prompts may have.
+/// Maximum size of a file of prompts.
 const PROMPTS_BYTES: u64 = 1 << 30;
 
-/// A prompt as the user gave it, and as the model sees it.
+/// A prompt as given, for the output, and its ids.
 struct Prompt {
     shown: Value,
     ids: Vec<u32>,
@@ -83,7 +83,7 @@ fn rows(path: &Path) -> Result<Vec<(Value, String)>> {
             serde_json::from_str(line).map_err(|error| {
                 Failure::input(
                     format!("{place}: not valid JSON: {error}"),
-                    "each line is {\"prompt\": …}, {\"messages\": […]} or plain text",
+                    "a line is {\"prompt\": …}, {\"messages\": […]} or plain text",
                 )
             })?
         } else {
@@ -105,14 +105,14 @@ fn encode(value: Value, place: &str, chat: bool, tokenizer: &Tokenizer) -> Resul
         (None, None) => {
             return Err(Failure::input(
                 format!("{place}: neither `prompt` nor `messages`"),
-                "each line is {\"prompt\": …}, {\"messages\": […]} or plain text",
+                "a line is {\"prompt\": …}, {\"messages\": […]} or plain text",
             ));
         }
     };
     let template = tokenizer.chat_template().ok_or_else(|| {
         Failure::input(
             "the model has no chat template",
-            "leave --chat out and give raw prompts, or use a model that was tuned on chats",
+            "remove --chat, or use a model trained on chats",
         )
     })?;
     let ids = tokenizer.encode_prompt(&messages, template)?;
@@ -131,7 +131,7 @@ fn messages_of(value: &Value, place: &str) -> Result<Vec<Message>> {
              assistant and tool",
         )
     };
-    let list = value.as_array().ok_or_else(|| wrong("`messages` is no list"))?;
+    let list = value.as_array().ok_or_else(|| wrong("`messages` is not a list"))?;
     list.iter()
         .map(|message| {
             let text = |key: &str| message.get(key).and_then(Value::as_str);

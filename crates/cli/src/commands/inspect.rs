@@ -1,9 +1,9 @@
-//! `temper data inspect`: what the model will see, from the code that builds batches.
+//! `temper data inspect`: prints a stage's first batches, from the same code that builds them in training.
 
 use std::io::IsTerminal;
 use std::path::Path;
 
-use plan::{Plan, PpoPlan, Stage, StagePlan};
+use plan::{Plan, PpoPlan, StagePlan, Work};
 use recipe::StageSection;
 use train::RunDir;
 
@@ -27,18 +27,16 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
         let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
         return Err(Failure::input(
             "the recipe has several stages",
-            format!("say which with --stage: {}", names.join(", ")),
+            format!("choose one with --stage: {}", names.join(", ")),
         ));
     }
-    match &stage.kind {
-        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Reward(_) | Stage::Dpo(_) => {
-            show_rows(stage, args)
-        }
-        Stage::Ppo(ppo) => show_episodes(&plan, stage, ppo, args),
+    match stage.kind.work() {
+        Work::Rows { .. } => show_rows(stage, args),
+        Work::Rollouts(ppo) => show_episodes(&plan, stage, ppo, args),
     }
 }
 
-/// Rows of the first batches.
+/// Prints rows of the first batches.
 fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
     let colour = std::io::stdout().is_terminal();
     for row in 0..args.n as u64 {
@@ -53,7 +51,7 @@ fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
     Ok(())
 }
 
-/// Episodes of the first update, which need the models: sampled and scored as a run would do it.
+/// Prints episodes of the first update, sampled and scored as in a run. Loads the models.
 fn show_episodes(plan: &Plan, stage: &StagePlan, ppo: &PpoPlan, args: &InspectArgs) -> Result<()> {
     let device = kernels::device(&plan.device)?.autodiff();
     let run_dir = RunDir::open(&plan.paths.run_dir)?;
@@ -68,14 +66,14 @@ fn show_episodes(plan: &Plan, stage: &StagePlan, ppo: &PpoPlan, args: &InspectAr
     Ok(())
 }
 
-/// One row of a data file with its columns; rows count from 1, as messages about them do.
+/// Prints one row of a data file with its columns. Rows count from 1, as in error messages.
 fn show_row(path: &Path, number: u64) -> Result<()> {
     let skipped = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
     let mut rows = data::read_rows(path, None, None, &data::BytesRead::default())?;
     let Some(row) = rows.nth(skipped) else {
         return Err(Failure::input(
-            format!("{}: has no row {number}", path.display()),
-            "rows count from 1",
+            format!("{} has no row {number}", path.display()),
+            "rows are numbered from 1",
         ));
     };
     let columns = serde_json::Value::Object(row?.columns);

@@ -1,4 +1,4 @@
-//! One file a command. A command reads its arguments, calls the crates below and prints; it decides nothing else.
+//! Commands, one file each. A command reads its arguments, calls other crates and prints.
 
 pub(crate) mod bench;
 pub(crate) mod chat;
@@ -25,7 +25,7 @@ use crate::args::{LogStyle, RecipeArgs};
 use crate::failure::{Failure, Result};
 use crate::render::progress::{PlanProgress, warn};
 
-/// Writes to stdout; a reader that has gone away ends the program quietly, as it does for other tools.
+/// Writes to stdout. A closed pipe ends the program without an error, as is usual for command-line tools.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -38,8 +38,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// A model with its tokenizer, from whatever a MODEL argument names; `base` is the folder of the whole weights where MODEL
-/// is an adapter that does not record them.
+/// Opens the model of a MODEL argument with its tokenizer. `base` is the base model of an adapter that does not record it.
 pub(crate) fn open_model<M: TrainedModel>(
     path: &Path,
     base: Option<&Path>,
@@ -48,7 +47,7 @@ pub(crate) fn open_model<M: TrainedModel>(
     open_model_in(BaseDtype::F32, path, base, device)
 }
 
-/// As [`open_model`], for answering: its weights held in the type of that name, and multiplied in it.
+/// As [`open_model`], for generation: weights and matrix products have the named type.
 pub(crate) fn open_model_as<M: TrainedModel>(
     dtype: &str,
     path: &Path,
@@ -79,13 +78,13 @@ fn open_model_in<M: TrainedModel>(
     if !::plan::is_adapter(&dir) {
         return Err(Failure::input(
             format!("not an adapter: `{}`", dir.display()),
-            "--base is for adapters; whole weights have none",
+            "--base is for adapters; this model has all its weights",
         ));
     }
     let base = ::plan::locate_model(base)?;
     warn_of_unknown_keys(&base);
     let model = bases.open_on_base(&base, &dir)?;
-    // PEFT saves a tokenizer with an adapter only where it was told to.
+    // A tokenizer in a PEFT directory is optional.
     let of_adapter = dir.join("tokenizer.json").is_file();
     let tokenizer = Tokenizer::from_dir_or_file(if of_adapter { &dir } else { &base })?;
     Ok((model, tokenizer))
@@ -111,12 +110,12 @@ pub(crate) fn plan_recipe(args: &RecipeArgs, log: LogStyle) -> Result<::plan::Pl
         runs_dir: None,
         kernel_path: kernel_path(&loaded.recipe.device)?,
     };
-    // A device that is not there is told before any data is read.
+    // Devices are checked before any data is read.
     replica_devices(&loaded.recipe.device, loaded.recipe.replicas)?;
     Ok(::plan::plan(&loaded, &request, &mut PlanProgress::new(log))?)
 }
 
-/// The device of each replica: of several cards the first ones, and of a processor the one that there is.
+/// The device of each replica: the first GPUs, or the CPU for all of them.
 pub(crate) fn replica_devices(device: &str, replicas: usize) -> Result<Vec<kernels::Device>> {
     let of = |rank: usize| match device {
         "cuda" if replicas > 1 => kernels::device(&format!("{device}:{rank}")),
@@ -125,8 +124,7 @@ pub(crate) fn replica_devices(device: &str, replicas: usize) -> Result<Vec<kerne
     Ok((0..replicas).map(of).collect::<kernels::Result<_>>()?)
 }
 
-/// Sets what holds for the whole process: the threads that compute (the command line's, else the recipe's, else all) and
-/// the precision of products.
+/// Sets the number of threads and the precision of matrix products for the whole process. `--threads` precedes the recipe.
 pub(crate) fn set_up_kernels(threads: Option<usize>, plan: &::plan::Plan) -> Result<()> {
     if let (None, Some(threads)) = (threads, plan.threads) {
         kernels::set_threads(threads)?;
@@ -139,13 +137,13 @@ pub(crate) fn set_up_kernels(threads: Option<usize>, plan: &::plan::Plan) -> Res
     Ok(())
 }
 
-/// What is worth saying about the precision on this machine.
+/// Warning about a precision that is slow on this machine.
 pub(crate) fn precision_note(plan: &::plan::Plan) -> Option<&'static str> {
-    let in_vain = plan.device == "cpu"
+    let is_slow = plan.device == "cpu"
         && plan.precision == Precision::Bf16
         && !kernels::is_fast_on_cpu(kernels::Precision::Bf16);
-    in_vain.then_some(
-        "precision: this processor has no bf16 products; f32 would be faster and more exact",
+    is_slow.then_some(
+        "precision: this processor has no bf16 instructions; f32 is faster and more accurate",
     )
 }
 

@@ -1,4 +1,4 @@
-//! `temper plan`: what a recipe would do and cost. Trains nothing.
+//! `temper plan`: checks a recipe and prints its steps, memory, time and disk space. Trains nothing.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, CutReason, DrawnCounts};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
-use plan::{Plan, Stage, StagePlan, Start};
+use plan::{Plan, StagePlan, Start, Work};
 use recipe::{Precision, SampleKind};
 
 use super::{plan_recipe, precision_note, print, set_up_kernels};
@@ -16,7 +16,7 @@ use crate::device_panics;
 use crate::failure::Result;
 use crate::render::table;
 
-/// Seconds that the probe of a stage may take, about.
+/// Approximate duration of the probe of a stage, in seconds.
 const PROBE_SECONDS: f64 = 2.0;
 
 pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
@@ -68,7 +68,7 @@ fn stages(plan: &Plan, seconds: &[Option<f64>]) -> String {
     table::columns(&rows, &[1, 3, 4, 5, 6, 7])
 }
 
-/// Parameters that are trained, and of how many where that is not all.
+/// Number of trained parameters, and the total if it differs.
 fn parameters(stage: &StagePlan) -> String {
     let trained = table::millions(stage.cost.n_trained);
     if stage.cost.n_trained == stage.cost.n_parameters {
@@ -77,7 +77,7 @@ fn parameters(stage: &StagePlan) -> String {
     format!("{trained} of {}", table::millions(stage.cost.n_parameters))
 }
 
-/// Every product of batch sizes: tokens of a step, and the rows that make them.
+/// Size of a step: tokens, rows and row length.
 fn per_step(stage: &StagePlan) -> String {
     let (rows, length) = (stage.rows_per_step, stage.sequence_length);
     let at_once = match stage.micro_batch {
@@ -105,11 +105,11 @@ fn notes(plan: &Plan, list_cut: bool) -> String {
         }
         if list_cut {
             for cut in stage.dataset.cut_samples() {
-                let place = cut.place.as_ref().map(ToString::to_string).unwrap_or_default();
+                let location = cut.place.as_ref().map(ToString::to_string).unwrap_or_default();
                 text += &format!(
-                    "    {place}: {} tokens, {}\n",
+                    "    {location}: {} tokens, {}\n",
                     table::thousands(cut.n_tokens),
-                    what_became(cut.reason)
+                    cut_text(cut.reason)
                 );
             }
         }
@@ -117,12 +117,12 @@ fn notes(plan: &Plan, list_cut: bool) -> String {
     text + &disk(plan)
 }
 
-fn what_became(reason: CutReason) -> &'static str {
+fn cut_text(reason: CutReason) -> &'static str {
     match reason {
         CutReason::Cut => "cut off at the end",
         CutReason::Overlong => "dropped: longer than a row",
         CutReason::NoTargets => "dropped: no target left",
-        CutReason::Alike => "dropped: both texts of the pair are alike",
+        CutReason::Alike => "dropped: both texts of the pair are equal",
         CutReason::OtherPrompt => "dropped: the answers of the pair follow different prompts",
     }
 }
@@ -133,18 +133,18 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
     let mut lines = Vec::new();
     let from = match &stage.start {
         Start::Fresh => "new weights".to_owned(),
-        Start::Stage(name) => format!("starts from [{name}], with its tokenizer and shape"),
+        Start::Stage(name) => format!("starts from [{name}], with its tokenizer and configuration"),
         Start::Directory(dir) => format!("starts from {}", dir.display()),
     };
-    let merged = if stage.merges_start { ", its adapter merged first" } else { "" };
+    let merged = if stage.merges_start { " and merges its adapter" } else { "" };
     lines.push(format!(
         "{from}{merged}; vocabulary of {} tokens",
         n(stage.tokenizer.vocab_size() as u64)
     ));
     if let Some(lora) = &stage.lora {
         lines.push(format!(
-            "{} of rank {}, scale {}, beside {} layers; all other weights are frozen",
-            if lora.adapter.is_some() { "goes on with an adapter" } else { "a fresh adapter" },
+            "{} of rank {} and scale {} on {} layers; all other weights are frozen",
+            if lora.adapter.is_some() { "continues an adapter" } else { "new adapter" },
             lora.config.rank,
             lora.config.scale(),
             lora.n_layers
@@ -157,7 +157,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         SampleKind::Prompts => "prompts",
     };
     lines.push(format!(
-        "{} rows read, {} {sample}, {} tokens; one epoch is {} rows with {} targets, the run {:.2} epochs",
+        "{} rows read: {} {sample}, {} tokens; an epoch has {} rows with {} targets; {:.2} epochs",
         n(counts.rows),
         n(counts.samples),
         n(counts.tokens),
@@ -167,7 +167,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
     ));
     if counts.eval_rows > 0 {
         lines.push(format!(
-            "{} samples held out: {} rows with {} targets",
+            "validation: {} samples in {} rows with {} targets",
             n(counts.eval_samples),
             n(counts.eval_rows),
             n(counts.eval_targets)
@@ -175,21 +175,21 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
     }
     lines.extend(counts.drawn.iter().map(drawn));
     if counts.left_out > 0 {
-        lines.push(format!("{} rows are left out by `where`", n(counts.left_out)));
+        lines.push(format!("{} rows skipped by `where`", n(counts.left_out)));
     }
     if counts.alike > 0 {
-        lines.push(format!("{} pairs with equal texts are left out", n(counts.alike)));
+        lines.push(format!("{} pairs dropped: both texts are equal", n(counts.alike)));
     }
     if counts.other_prompts > 0 {
         lines.push(format!(
-            "{} pairs whose answers follow different prompts are left out",
+            "{} pairs dropped: the answers follow different prompts",
             n(counts.other_prompts)
         ));
     }
     if counts.cut + counts.dropped + counts.without_targets > 0 {
         lines.push(format!(
-            "{} of {} samples cut at {} tokens, {} dropped as longer, {} left without targets and dropped \
-             (--list-cut shows them)",
+            "{} of {} samples cut at {} tokens, {} dropped because they are longer, {} dropped because no target is left \
+             (--list-cut lists them)",
             n(counts.cut),
             n(counts.samples),
             stage.sequence_length,
@@ -198,14 +198,14 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         ));
     }
     if counts.bad > 0 {
-        lines.push(format!("{} rows could not be read and are left out", n(counts.bad)));
+        lines.push(format!("{} unreadable rows skipped", n(counts.bad)));
         lines.extend(counts.bad_rows.iter().take(3).map(|row| format!("  {row}")));
     }
     if counts.empty > 0 {
-        lines.push(format!("{} rows without text are left out", n(counts.empty)));
+        lines.push(format!("{} rows without text skipped", n(counts.empty)));
     }
     if counts.duplicates > 0 {
-        lines.push(format!("{} samples occur more than once", n(counts.duplicates)));
+        lines.push(format!("{} samples are duplicates", n(counts.duplicates)));
     }
     let memory = &stage.cost.memory;
     lines.push(format!(
@@ -222,27 +222,26 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
 
 /// Models of a stage besides the trained one.
 fn models_note(stage: &StagePlan) -> Option<String> {
-    match &stage.kind {
-        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Reward(_) => None,
-        Stage::Dpo(dpo) => (dpo.n_reference_pairs > 0).then(|| {
-            let pairs = table::thousands(dpo.n_reference_pairs);
+    match stage.kind.work() {
+        Work::Rows { n_reference_pairs, .. } => (n_reference_pairs > 0).then(|| {
+            let pairs = table::thousands(n_reference_pairs);
             format!(
                 "reference log-probabilities of {pairs} pairs are computed once, before training"
             )
         }),
-        Stage::Ppo(ppo) => {
+        Work::Rollouts(ppo) => {
             let bases = if ppo.n_bases == 1 { "base model" } else { "base models" };
             Some(format!("policy, reference, reward and value model share {} {bases}", ppo.n_bases))
         }
     }
 }
 
-/// What pairs are drawn from, and how many.
+/// Numbers of drawn pairs, and of the texts that they are drawn from.
 fn drawn(source: &DrawnCounts) -> String {
     let n = table::thousands;
     format!(
-        "{}: {} rows can be chosen, {} rejected ({} fit both and {} neither: in no pair); {} pairs drawn for \
-         training, {} from what is held out",
+        "{}: {} rows match `chosen` and {} match `rejected` ({} match both and {} neither, and are not used); {} pairs \
+         drawn for training, {} for validation",
         source.path,
         n(source.chosen),
         n(source.rejected),
@@ -263,47 +262,49 @@ fn disk(plan: &Plan) -> String {
     }
     let free = fsio::free_space(".").map(|free| format!(", {} free", table::bytes(free)));
     format!(
-        "  disk: a checkpoint is {}; about {} in all{} · nothing is downloaded\n",
+        "  disk: checkpoint size {}; about {} in total{}\n",
         parts.join(", "),
         table::bytes(total),
         free.unwrap_or_default()
     )
 }
 
-/// The probe, on a device that may fail.
+/// Runs the probe of a stage. A failure of the device is returned as an error.
 fn timed(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let device = kernels::device(&plan.device)?;
     device_panics::run_stage(stage, &plan.device, &device, || probe(plan, stage))
 }
 
-/// Seconds that a stage will take, from a few forward and backward passes on its first rows.
+/// Estimates the running time of a stage in seconds, from a few forward and backward passes on its first rows.
 fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let device = kernels::device(&plan.device)?.autodiff();
     let model = model::CausalLm::init(&stage.config, 0, &device);
     let batch = match stage.sample_kind {
         SampleKind::Documents | SampleKind::Chats | SampleKind::Pairs => stage.dataset.batch(0),
-        // Completions are not sampled yet: texts of full length take their place.
+        // Completions do not exist yet, so rows of full length replace them.
         SampleKind::Prompts => {
             Batch::of_texts(&vec![vec![0; stage.sequence_length]; stage.micro_batch], 0)
         }
     };
     let at_once = stage.micro_batch * stage.dataset.batch_rows() as usize;
     let scalar = || ScalarModel::from_backbone(model.backbone.clone(), &stage.config, 0);
-    let pass: Box<dyn Fn(&Batch)> = match &stage.kind {
-        Stage::Pretrain(_) | Stage::Sft(_) => {
+    let pass: Box<dyn Fn(&Batch)> = match stage.kind.work() {
+        Work::Rows { output: HeadOutput::CrossEntropy, .. } => {
             Box::new(|micro| forward_backward(&model, micro, &device))
         }
-        Stage::Dpo(_) => Box::new(|micro| forward_backward(&model, &micro.trimmed(), &device)),
-        Stage::Reward(_) | Stage::Ppo(_) => {
+        Work::Rows { output: HeadOutput::LogProbs, .. } => {
+            Box::new(|micro| forward_backward(&model, &micro.trimmed(), &device))
+        }
+        Work::Rows { output: HeadOutput::Scores, .. } | Work::Rollouts(_) => {
             let scalar = scalar();
             let device = device.clone();
             Box::new(move |micro| score_backward(&scalar, micro, &device))
         }
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     let (mut rows, mut seconds) = (0, 0.0);
-    // The first pass also allocates: the last ones are what a run is made of.
-    while begun.elapsed().as_secs_f64() < PROBE_SECONDS {
+    // The first pass also allocates memory, so the last one counts.
+    while started.elapsed().as_secs_f64() < PROBE_SECONDS {
         for micro in batch.micro_batches(at_once).take(1) {
             let start = Instant::now();
             pass(&micro);
@@ -311,18 +312,17 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
         }
     }
     let n_rows = stage.dataset.n_run_rows() * stage.dataset.batch_rows();
-    // Replicas on cards of their own work side by side; those on the processor share it.
-    let n_cards = if plan.device == "cpu" { 1 } else { plan.replicas };
-    let per_row = seconds / (rows.max(1) * n_cards) as f64;
-    Ok(match &stage.kind {
-        Stage::Pretrain(_) | Stage::Sft(_) | Stage::Reward(_) => per_row * n_rows as f64,
-        Stage::Dpo(dpo) => {
-            // A forward pass alone takes a third.
-            let n_reference = dpo.n_reference_pairs * stage.dataset.batch_rows();
+    // Replicas on GPUs run in parallel; those on the CPU share it.
+    let n_devices = if plan.device == "cpu" { 1 } else { plan.replicas };
+    let per_row = seconds / (rows.max(1) * n_devices) as f64;
+    Ok(match stage.kind.work() {
+        Work::Rows { n_reference_pairs, .. } => {
+            // A forward pass takes a third of forward and backward.
+            let n_reference = n_reference_pairs * stage.dataset.batch_rows();
             per_row * (n_rows as f64 + n_reference as f64 / 3.0)
         }
-        Stage::Ppo(_) => {
-            // By the operations of the whole stage against those of the probe.
+        Work::Rollouts(_) => {
+            // Scaled by floating-point operations.
             let length = stage.sequence_length as u64;
             let probed = stage.config.training_flops(1, length, HeadOutput::LogProbs);
             per_row * stage.cost.flops / probed
@@ -342,6 +342,6 @@ fn forward_backward(model: &CausalLm, micro: &Batch, device: &Device) {
     let hidden_nd = model.forward(&tokens).hidden_nd();
     let count = micro.n_targets as u64;
     let loss = loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, count);
-    // The graph must be consumed, or it stays in memory.
+    // The backward pass frees the graph.
     drop(loss.sum.backward());
 }

@@ -1,8 +1,10 @@
-//! `temper run` and `temper resume`: the stages of a recipe in order, each skipped, taken up or begun.
+//! `temper run` and `temper resume`: run the stages of a recipe in order; skip finished ones and resume interrupted ones.
 
 use std::path::{Path, PathBuf};
 
-use plan::{Plan, RUNS_DIR, Stage, StagePlan};
+use arch::HeadOutput;
+use plan::{Plan, RUNS_DIR, Stage, StagePlan, Work};
+use recipe::SampleKind;
 use serde_json::Value;
 use train::{
     Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, on_replicas,
@@ -11,7 +13,7 @@ use train::{
 use super::{plan_recipe, precision_note, print, replica_devices, set_up_kernels};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
 use crate::device_panics;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, from_errors};
 use crate::render::progress::RunProgress;
 use crate::render::table;
 
@@ -40,7 +42,7 @@ fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize
     print(&summary(plan, &rows))
 }
 
-/// Trains what is not finished yet; each stage with what it came to.
+/// Trains the unfinished stages. Returns every stage with its result.
 pub(super) fn train_stages<'a>(
     plan: &'a Plan,
     args: &RecipeArgs,
@@ -64,7 +66,7 @@ pub(super) fn train_stages<'a>(
     let mut rows = Vec::new();
     for stage in &plan.stages {
         if let StageStatus::Finished(finished) = run_dir.stage(&stage.name).status()? {
-            progress.note(&format!("{:<10} finished before, unchanged: skipped", stage.name));
+            progress.note(&format!("{:<10} already finished: skipped", stage.name));
             rows.push((stage, finished));
             continue;
         }
@@ -84,7 +86,7 @@ pub(super) fn train_stages<'a>(
             Outcome::Finished(finished) => rows.push((stage, finished)),
             Outcome::Stopped { .. } => {
                 progress.note(&format!(
-                    "stopped. go on with: temper resume {}",
+                    "stopped; to continue: temper resume {}",
                     plan.paths.run_dir.display()
                 ));
                 return Err(Failure::stopped());
@@ -94,7 +96,7 @@ pub(super) fn train_stages<'a>(
     Ok(rows)
 }
 
-/// With `--stage`, the stage before it may be missing: told before anything is begun.
+/// Refuses a run whose starting stages have not been trained, which `--stage` makes possible.
 fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
     for (idx, stage) in plan.stages.iter().enumerate() {
         for name in stage.needs() {
@@ -108,7 +110,10 @@ fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
     Ok(())
 }
 
-/// Calls the stage's crate.
+// Errors of stages that have a type of their own.
+from_errors!(dpo::Error, ppo::Error);
+
+/// Calls the crate of the stage.
 fn run_stage(context: Context<'_>) -> Result<Outcome> {
     match &context.stage.kind {
         Stage::Pretrain(_) => Ok(pretrain::run(context)?),
@@ -119,9 +124,9 @@ fn run_stage(context: Context<'_>) -> Result<Outcome> {
     }
 }
 
-/// The table at the end: what each stage came to and where it lies.
+/// The table at the end of a run: result and directory of each stage, and suggestions for what to do next.
 fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
-    let head = ["", "steps", "time", "result", "lies in"].map(str::to_owned).to_vec();
+    let head = ["", "steps", "time", "result", "saved in"].map(str::to_owned).to_vec();
     let lines = rows.iter().map(|(stage, finished)| {
         vec![
             stage.name.clone(),
@@ -138,10 +143,14 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
     }
     if let Some((stage, _)) = rows.last() {
         let model = plan.paths.run_dir.join(&stage.name).display().to_string();
-        let first = match &stage.kind {
-            Stage::Pretrain(_) => format!("generate {model} --prompt \"…\""),
-            Stage::Sft(_) | Stage::Dpo(_) | Stage::Ppo(_) => format!("chat {model}"),
-            Stage::Reward(_) => format!("score {model} --pairs pairs.jsonl"),
+        let first = match (stage.kind.work(), stage.sample_kind) {
+            (Work::Rows { output: HeadOutput::Scores, .. }, _) => {
+                format!("score {model} --pairs pairs.jsonl")
+            }
+            (Work::Rows { .. }, SampleKind::Documents) => {
+                format!("generate {model} --prompt \"…\"")
+            }
+            (Work::Rows { .. } | Work::Rollouts(_), _) => format!("chat {model}"),
         };
         text += &format!("next    temper {first}\n");
         text += &format!("        temper export {model} --to out/{}\n", plan.name);
@@ -150,7 +159,7 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
     text
 }
 
-/// A prompt answered before a stage and after it, where it has one.
+/// A sample prompt with its answers before and after training, if the stage has one.
 fn example(result: &Value) -> Option<String> {
     let example = result.get("example")?;
     let text =
@@ -168,23 +177,23 @@ fn result_text(finished: &Finished) -> String {
 }
 
 fn metrics_text(result: &Value) -> String {
-    let figure = |key: &str| result.get(key).and_then(Value::as_f64);
-    if let (Some(score), Some(kl)) = (figure("score"), figure("kl")) {
+    let metric = |key: &str| result.get(key).and_then(Value::as_f64);
+    if let (Some(score), Some(kl)) = (metric("score"), metric("kl")) {
         let before = result.pointer("/before/score").and_then(Value::as_f64);
         let from = before.map(|before| format!("{before:.2} → ")).unwrap_or_default();
         return format!("reward {from}{score:.2}, KL {kl:.1} nats/answer");
     }
-    if let (Some(accuracy), Some(margin)) = (figure("accuracy"), figure("margin")) {
-        return format!("{:.1} % of pairs right, mean margin {margin:.2}", 100.0 * accuracy);
+    if let (Some(accuracy), Some(margin)) = (metric("accuracy"), metric("margin")) {
+        return format!("accuracy {:.1} %, mean margin {margin:.2}", 100.0 * accuracy);
     }
-    match (figure("eval_loss"), figure("bits_per_byte")) {
+    match (metric("eval_loss"), metric("bits_per_byte")) {
         (Some(loss), Some(bits)) => format!("val loss {loss:.4} ({bits:.3} bits/byte)"),
         (Some(loss), None) => format!("val loss {loss:.4}"),
         _ => "-".to_owned(),
     }
 }
 
-/// How a run was launched: what `resume` needs besides the run's folder.
+/// Arguments of a run, which `resume` reads from the run directory.
 struct Launch {
     recipe: PathBuf,
     data_dir: Option<PathBuf>,
@@ -209,8 +218,8 @@ fn read_launch(run_dir: &Path) -> Result<Launch> {
     let text = fsio::read_text_capped(&path, 1 << 20)?;
     let broken = || {
         Failure::input(
-            format!("{}: not what `temper run` writes", path.display()),
-            "go on with `temper run RECIPE --name NAME` instead",
+            format!("{}: the file is damaged", path.display()),
+            "resume with `temper run RECIPE --name NAME`",
         )
     };
     let value: Value = serde_json::from_str(&text).map_err(|_| broken())?;
@@ -225,9 +234,9 @@ fn read_launch(run_dir: &Path) -> Result<Launch> {
     })
 }
 
-/// The folder of a run and its name, by its path or by its name under runs/.
+/// Directory and name of a run, which is given by path or by name.
 fn run_dir_of(run: &Path) -> Result<(PathBuf, String)> {
-    // The folder's own name counts, not the one it was started under: a copy is a run of its own.
+    // The directory's present name counts, so a copy of a run is a run of its own.
     let name = run.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let dir = Path::new(RUNS_DIR).join(name);
     let elsewhere = run.components().count() > 1
@@ -235,7 +244,7 @@ fn run_dir_of(run: &Path) -> Result<(PathBuf, String)> {
     if name.is_empty() || elsewhere || !dir.join(LAUNCH_FILE).is_file() {
         return Err(Failure::input(
             format!("no such run: `{}`", run.display()),
-            "`temper runs` lists the runs of this directory",
+            "`temper runs` lists all runs",
         ));
     }
     Ok((dir, name.to_owned()))

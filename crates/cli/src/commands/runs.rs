@@ -1,4 +1,4 @@
-//! `temper runs`: every run with its stages, their state, step, last loss and size.
+//! `temper runs`: lists the stages of all runs with state, step, last loss and size.
 
 use std::path::Path;
 
@@ -23,14 +23,14 @@ struct StageRow {
 pub(crate) fn run(args: &RunsArgs) -> Result<()> {
     if !args.dir.is_dir() {
         return Err(Failure::input(
-            format!("no runs here: `{}`", args.dir.display()),
-            "runs lie in runs/ of the directory where they were started; name it with --dir",
+            format!("no such directory: `{}`", args.dir.display()),
+            "runs are saved in runs/ of the directory where they were started; choose another with --dir",
         ));
     }
     let mut rows = Vec::new();
-    for run in folders(&args.dir) {
+    for run in subdirectories(&args.dir) {
         let path = args.dir.join(&run);
-        for stage in folders(&path) {
+        for stage in subdirectories(&path) {
             if let Some(row) = stage_row(&path, &run, &stage)? {
                 rows.push(row);
             }
@@ -51,7 +51,7 @@ fn stage_row(root: &Path, run: &str, stage: &str) -> Result<Option<StageRow>> {
         return Ok(None);
     }
     let (state, step) = match dir.status()? {
-        StageStatus::NotStarted => ("begun", 0),
+        StageStatus::NotStarted => ("started", 0),
         StageStatus::Interrupted { step } => ("interrupted", step),
         // The step of the weights in `model/`: early stopping and `export_best` export the best ones.
         StageStatus::Finished(finished) => match finished.best_step() {
@@ -69,7 +69,7 @@ fn stage_row(root: &Path, run: &str, stage: &str) -> Result<Option<StageRow>> {
     }))
 }
 
-/// The loss in the last row of the metrics that has one.
+/// Loss in the last row of the metrics that has one.
 fn last_loss(path: &Path) -> Option<f64> {
     let text = fsio::read_text_capped(path, 1 << 30).ok()?;
     text.lines().rev().find_map(|line| {
@@ -90,7 +90,7 @@ fn size_of(dir: &Path) -> u64 {
         .sum()
 }
 
-fn folders(dir: &Path) -> Vec<String> {
+fn subdirectories(dir: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let mut names: Vec<String> = entries
         .flatten()

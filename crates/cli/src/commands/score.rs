@@ -1,4 +1,4 @@
-//! `temper score`: a reward model's scores of texts or pairs, one JSON line a row.
+//! `temper score`: scores texts or pairs with a reward model and prints one JSON line per row.
 
 use data::{Batch, Conversations, SampleKind, SourceSpec, conversations};
 use model::ScalarModel;
@@ -9,7 +9,7 @@ use super::{open_model, print};
 use crate::args::ScoreArgs;
 use crate::failure::{Failure, Result};
 
-/// Rows of the file that go through the model at once.
+/// Rows per forward pass.
 const ROWS: usize = 16;
 
 pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
@@ -17,20 +17,17 @@ pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
         open_model::<ScalarModel>(&args.model, args.base.as_deref(), &args.device)?;
     let device = kernels::device(&args.device)?;
     let template = tokenizer.chat_template().ok_or_else(|| {
-        Failure::input(
-            "the model has no chat template",
-            "score with a model that was trained on pairs or chats",
-        )
+        Failure::input("the model has no chat template", "use a model trained on pairs or chats")
     })?;
-    let (file, wanted) = match (&args.pairs, &args.texts) {
+    let (file, kind) = match (&args.pairs, &args.texts) {
         (Some(file), _) => (file, SampleKind::Pairs),
         (None, Some(file)) => (file, SampleKind::Chats),
         (None, None) => return Err(Failure::input("nothing to score", "give --pairs or --texts")),
     };
     let mut spec = SourceSpec::file(file);
     spec.limit = args.limit;
-    let mut judged = evaluate::PairMetrics::default();
-    let mut rows = conversations(&spec, wanted)?.peekable();
+    let mut metrics = evaluate::PairMetrics::default();
+    let mut rows = conversations(&spec, kind)?.peekable();
     while rows.peek().is_some() {
         let rows = rows.by_ref().take(ROWS).collect::<data::Result<Vec<_>>>()?;
         let longest = model.config().max_positions();
@@ -44,13 +41,13 @@ pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
         let mut lines = String::new();
         for row in &rows {
             let scores: Vec<f64> = scores.by_ref().take(row.chats.len()).collect();
-            lines += &format!("{}\n", line(row, &scores, wanted, &mut judged));
+            lines += &format!("{}\n", line(row, &scores, kind, &mut metrics));
         }
         print(&lines)?;
     }
-    if judged.n_pairs > 0 {
-        let mut summary = json!({ "pairs": judged.n_pairs, "loss": judged.loss() });
-        for (name, value) in judged.figures() {
+    if metrics.n_pairs > 0 {
+        let mut summary = json!({ "pairs": metrics.n_pairs, "loss": metrics.loss() });
+        for (name, value) in metrics.figures() {
             summary[name] = json!(value);
         }
         print(&format!("{}\n", json!({ "summary": summary })))?;
@@ -58,7 +55,7 @@ pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-/// The ids of a row's texts, from the function that trained on them.
+/// Ids of a row's texts, from the same function as in training.
 fn encode(
     row: &Conversations,
     tokenizer: &Tokenizer,
@@ -69,7 +66,7 @@ fn encode(
         let ids = tokenizer.encode_for_scoring(messages, template)?.ids;
         if ids.len() > longest {
             return Err(Failure::input(
-                format!("{}: text of {} tokens", row.place, ids.len()),
+                format!("{}: the text has {} tokens", row.place, ids.len()),
                 format!("the model's context is {longest} tokens"),
             ));
         }
@@ -81,11 +78,11 @@ fn encode(
 fn line(
     row: &Conversations,
     scores: &[f64],
-    wanted: SampleKind,
-    judged: &mut evaluate::PairMetrics,
+    kind: SampleKind,
+    metrics: &mut evaluate::PairMetrics,
 ) -> Value {
-    if let (SampleKind::Pairs, [chosen, rejected]) = (wanted, scores) {
-        judged.add(*chosen, *rejected);
+    if let (SampleKind::Pairs, [chosen, rejected]) = (kind, scores) {
+        metrics.add(*chosen, *rejected);
         let margin = chosen - rejected;
         return json!({ "chosen": chosen, "rejected": rejected, "margin": margin });
     }

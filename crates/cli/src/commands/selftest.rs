@@ -1,7 +1,7 @@
-//! `temper selftest`: one command that says whether a device computes what the CPU computes, and how fast.
+//! `temper selftest`: compares a device with the CPU and times it.
 //!
-//! Needs nothing but the binary: models are made from a seed, rows are written into a temporary folder. Results come as they
-//! are found; the exit code says whether all of them are right.
+//! Models are initialized from a seed and data is written to a temporary directory, so no other files are needed. Results
+//! are printed as they are found; the exit code is 1 if one of them is wrong.
 
 mod stages;
 
@@ -14,7 +14,7 @@ use super::print;
 use crate::args::SelftestArgs;
 use crate::failure::{Failure, Result};
 
-/// What is timed, and for how many repetitions.
+/// Timed workloads with their numbers of repetitions.
 const TIMED: [(&str, usize); 2] = [("pretrain7m", 4), ("gen7m", 1)];
 
 pub(crate) fn run(args: &SelftestArgs, clock: Clock) -> Result<()> {
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &SelftestArgs, clock: Clock) -> Result<()> {
     let mut wrong = Vec::new();
     let reports = kernels::on_pool(|| evaluate::selftest(&device, &scratch.0.join("models")));
     for report in &reports {
-        print(&told(report))?;
+        print(&report_text(report))?;
         if !report.passed() {
             wrong.push(format!("{} of {}", report.kind, report.path));
         }
@@ -49,19 +49,14 @@ pub(crate) fn run(args: &SelftestArgs, clock: Clock) -> Result<()> {
         return print("passed\n");
     }
     Err(Failure::input(
-        format!(
-            "`{}` in {}: wrong or not computed: {}",
-            args.device,
-            precision.name(),
-            wrong.join(", ")
-        ),
-        "please report it with the lines above and what `temper devices` prints",
+        format!("`{}` in {} failed: {}", args.device, precision.name(), wrong.join(", ")),
+        "please report it with the lines above and the output of `temper devices`",
     )
     .during_run())
 }
 
-/// A line for each quantity.
-fn told(report: &Report) -> String {
+/// One line per quantity.
+fn report_text(report: &Report) -> String {
     let mut text = String::new();
     if let Some(error) = &report.error {
         text += &format!("{:<8} {}: FAILED, {error}\n", report.kind, report.path);
@@ -77,11 +72,11 @@ fn line(quantity: &Quantity) -> String {
     let at = at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
     let verdict = if quantity.passed() { "ok" } else { "FAILED" };
     format!(
-        "{verdict:<7} {name}: off by {largest_difference:.1e}{at}, {tolerance:.1e} allowed ({n_compared} values)"
+        "{verdict:<7} {name}: largest difference {largest_difference:.1e}{at}, tolerance {tolerance:.1e} ({n_compared} values)"
     )
 }
 
-/// A folder that goes when the test ends.
+/// A temporary directory that is removed when the test ends.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -94,7 +89,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is the system's to clean.
+        // The system cleans its temporary directory.
         let _ = fsio::remove_dir_all(&self.0);
     }
 }

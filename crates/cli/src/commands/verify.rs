@@ -1,4 +1,4 @@
-//! `temper verify`: replays of reference vectors, one JSON line each.
+//! `temper verify`: replays reference vectors and prints one JSON line per replay.
 
 use super::print;
 use crate::args::VerifyArgs;
@@ -14,7 +14,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     }
     if n_failed > 0 {
         return Err(Failure::input(
-            format!("{n_failed} of {n_replays} replays are outside their tolerances"),
+            format!("{n_failed} of {n_replays} replays exceed their tolerance"),
             "the lines above name the quantities",
         )
         .during_run());

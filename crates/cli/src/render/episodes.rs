@@ -1,5 +1,4 @@
-//! Episodes of PPO as a person reads them: one line a token, with what policy, reference, value and reward model said of
-//! it. It computes nothing.
+//! Tables of PPO episodes: one line per token, with the numbers of policy, reference, value and reward model.
 
 use rl::{EndReason, Rollout, ScoredEpisode};
 use serde_json::{Value, json};
@@ -7,10 +6,10 @@ use tokenizer::Tokenizer;
 
 use super::table;
 
-/// An episode as a table. Prompt tokens have no figures: nothing of them is learned.
+/// An episode as a table. Prompt tokens have no numbers, because they are not targets.
 pub(crate) fn text(rollout: &Rollout, episode: &ScoredEpisode, tokenizer: &Tokenizer) -> String {
     let ended = match rollout.span().end {
-        EndReason::EndToken => "ended by itself",
+        EndReason::EndToken => "with end token",
         EndReason::Length => "cut at the limit",
     };
     let kl: f32 = episode.kl.iter().sum();
@@ -29,12 +28,12 @@ pub(crate) fn text(rollout: &Rollout, episode: &ScoredEpisode, tokenizer: &Token
             lines.push(line);
             continue;
         };
-        let figure = |values: &[f32]| values.get(at).map_or("-".to_owned(), |x| format!("{x:.4}"));
-        line.extend(columns(episode).map(figure));
+        let metric = |values: &[f32]| values.get(at).map_or("-".to_owned(), |x| format!("{x:.4}"));
+        line.extend(columns(episode).map(metric));
         lines.push(line);
     }
     let head = format!(
-        "── {} prompt tokens, {} of the answer, {ended}; score {:.4}, KL {kl:.4} nats\n",
+        "── {} prompt tokens, {} answer tokens, {ended}; score {:.4}, KL {kl:.4} nats\n",
         rollout.prompt().len(),
         rollout.response().len(),
         episode.score
@@ -42,7 +41,7 @@ pub(crate) fn text(rollout: &Rollout, episode: &ScoredEpisode, tokenizer: &Token
     head + &table::columns(&lines, &[0, 1, 3, 4, 5, 6, 7, 8, 9])
 }
 
-/// The same as JSON.
+/// An episode as JSON.
 pub(crate) fn json(rollout: &Rollout, episode: &ScoredEpisode, tokenizer: &Tokenizer) -> Value {
     let [logprobs, ref_logprobs, kl, values, rewards, advantages, returns] = columns(episode);
     json!({
@@ -61,7 +60,7 @@ pub(crate) fn json(rollout: &Rollout, episode: &ScoredEpisode, tokenizer: &Token
     })
 }
 
-/// The figures of an answer's tokens, column by column.
+/// Numbers of an answer's tokens, by column.
 fn columns(episode: &ScoredEpisode) -> [&[f32]; 7] {
     [
         &episode.logprobs,

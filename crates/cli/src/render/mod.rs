@@ -1,4 +1,4 @@
-//! How things look: tables, progress, tokens. Prints nothing itself but progress, which goes to stderr.
+//! Rendering of tables, tokens and progress. Progress is printed to stderr; everything else is returned as text.
 
 pub(crate) mod episodes;
 pub(crate) mod progress;

@@ -1,6 +1,6 @@
-//! Progress on stderr: a live line on a terminal, plain lines on a pipe, JSON where asked for.
+//! Progress on stderr: a live line on a terminal, plain lines on a pipe, or JSON.
 //!
-//! It deliberately never fails: a closed stderr must not end a training run.
+//! Errors of writing are ignored, because a closed stderr must not end a training run.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -11,14 +11,14 @@ use train::{Event, Progress};
 use super::table;
 use crate::args::LogStyle;
 
-/// The live line is drawn at most this often.
+/// Minimum interval between two drawings of the live line.
 const REDRAW: Duration = Duration::from_millis(100);
-/// Cells of the bar.
+/// Width of the progress bar.
 const BAR_CELLS: u64 = 30;
-/// Characters of a sample that are shown.
+/// Maximum number of characters of a sample.
 const SAMPLE_CHARS: usize = 100;
 
-/// How lines are written.
+/// Style of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
     Live,
@@ -37,7 +37,7 @@ impl Style {
     }
 }
 
-/// Where the lines go, and the one line that lives.
+/// Output to stderr, with at most one live line at the end.
 struct Screen {
     style: Style,
     has_live_line: bool,
@@ -49,14 +49,14 @@ impl Screen {
         Self { style: Style::of(log), has_live_line: false, drawn: Instant::now() }
     }
 
-    /// A line that stays.
+    /// Prints a permanent line.
     fn line(&mut self, text: &str) {
         let clear = if self.has_live_line { "\r\x1b[2K" } else { "" };
         self.has_live_line = false;
         write_stderr(&format!("{clear}{text}\n"));
     }
 
-    /// The line that is drawn anew; cut to the terminal's width, so that it never wraps.
+    /// Redraws the live line, cut to the terminal's width so that it does not wrap.
     fn live(&mut self, text: &str, force: bool) {
         if self.has_live_line && !force && self.drawn.elapsed() < REDRAW {
             return;
@@ -74,7 +74,7 @@ fn write_json(value: &Value) {
 }
 
 fn write_stderr(text: &str) {
-    // Nobody is left to tell where stderr is closed; the run goes on.
+    // A closed stderr does not end the run.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
@@ -87,7 +87,7 @@ fn terminal_width() -> usize {
     terminal_size::terminal_size_of(std::io::stderr()).map_or(100, |(width, _)| width.0.into())
 }
 
-/// Watches a plan being made.
+/// Progress of planning.
 pub(crate) struct PlanProgress {
     screen: Screen,
     last: Option<Instant>,
@@ -103,11 +103,11 @@ impl plan::Watch for PlanProgress {
     fn training_tokenizer(&mut self) {
         match self.screen.style {
             Style::Json => write_json(&json!({"event": "training_tokenizer"})),
-            _ => self.screen.line("tokenizer  training …"),
+            Style::Live | Style::Plain => self.screen.line("tokenizer  training"),
         }
     }
 
-    fn tokenising(&mut self, stage: &str, progress: &data::Progress) {
+    fn tokenizing(&mut self, stage: &str, progress: &data::Progress) {
         let share = progress.bytes_read as f64 / progress.n_bytes.max(1) as f64;
         let text = format!(
             "{stage:<10} reading {}  {:3.0} %  {} rows, {} tokens",
@@ -119,12 +119,12 @@ impl plan::Watch for PlanProgress {
         match self.screen.style {
             Style::Live => self.screen.live(&text, false),
             Style::Json => write_json(&json!({
-                "event": "tokenising", "stage": stage, "path": progress.path,
+                "event": "tokenizing", "stage": stage, "path": progress.path,
                 "bytes_read": progress.bytes_read, "bytes": progress.n_bytes,
                 "rows": progress.n_rows, "tokens": progress.n_tokens,
             })),
             Style::Plain => {
-                // On a pipe a line every few seconds is enough.
+                // At most one line every five seconds on a pipe.
                 if self.last.is_none_or(|last| last.elapsed() > Duration::from_secs(5)) {
                     self.last = Some(Instant::now());
                     self.screen.line(&text);
@@ -142,7 +142,7 @@ impl Drop for PlanProgress {
     }
 }
 
-/// Watches a run.
+/// Progress of a run.
 pub(crate) struct RunProgress {
     screen: Screen,
     stage: String,
@@ -166,14 +166,15 @@ impl RunProgress {
         }
     }
 
-    /// A line that stays.
+    /// Prints a permanent line.
     pub(crate) fn note(&mut self, text: &str) {
         match self.screen.style {
             Style::Json => write_json(&json!({"event": "note", "message": text})),
-            _ => self.screen.line(text),
+            Style::Live | Style::Plain => self.screen.line(text),
         }
     }
 
+    /// Estimated seconds until the stage ends.
     fn left(&self, step: u64) -> f64 {
         let done = step.saturating_sub(self.first_step).max(1);
         let per_step = self.started.elapsed().as_secs_f64() / done as f64;
@@ -188,21 +189,21 @@ impl RunProgress {
                 "━".repeat(filled as usize),
                 "┈".repeat((BAR_CELLS - filled) as usize)
             ),
-            _ => String::new(),
+            Style::Plain | Style::Json => String::new(),
         };
         let trend = match self.last_loss {
             Some(before) if row.loss < before => " ↓",
             Some(before) if row.loss > before => " ↑",
-            _ => "",
+            Some(_) | None => "",
         };
-        // A policy's loss says little: what its answers are worth does.
-        let figure = |name: &str| row.extra.get(name).copied();
-        let worth = match (figure("objective/scores"), figure("objective/kl")) {
+        // The loss of a policy means little, so score and KL are shown too.
+        let metric = |name: &str| row.extra.get(name).copied();
+        let rewards = match (metric("objective/scores"), metric("objective/kl")) {
             (Some(score), Some(kl)) => format!("score {score:.3}  KL {kl:.2}  "),
             _ => String::new(),
         };
         format!(
-            "{:<10} {bar}{}/{}  {worth}loss {:.4}{trend}  norm {:.2}  lr {:.2e}  {} tok/s  left {}",
+            "{:<10} {bar}{}/{}  {rewards}loss {:.4}{trend}  norm {:.2}  lr {:.2e}  {} tok/s  left {}",
             self.stage,
             row.step,
             self.max_steps,
@@ -233,19 +234,22 @@ impl Progress for RunProgress {
                 self.started = Instant::now();
                 self.last_loss = None;
                 let how = match resumed_from {
-                    Some(path) => format!("goes on from {}", path.display()),
-                    None => "begins".to_owned(),
+                    Some(path) => format!("resuming from {}", path.display()),
+                    None => "starting".to_owned(),
                 };
                 let size = table::millions(*n_parameters);
                 self.screen
-                    .line(&format!("{stage:<10} {how}, {max_steps} steps, {size} parameters"));
+                    .line(&format!("{stage:<10} {how}: {max_steps} steps, {size} parameters"));
             }
             Event::Step { row, logged } => {
                 let line = self.step_line(row);
                 match self.screen.style {
                     Style::Live => self.screen.live(&line, *logged),
-                    _ if *logged => self.screen.line(&line),
-                    _ => {}
+                    Style::Plain | Style::Json => {
+                        if *logged {
+                            self.screen.line(&line);
+                        }
+                    }
                 }
                 if *logged {
                     self.last_loss = Some(row.loss);
@@ -255,12 +259,12 @@ impl Progress for RunProgress {
                 let best = if *is_best { "  best so far" } else { "" };
                 let bits = row.extra.get("bits_per_byte");
                 let bits = bits.map(|bits| format!(" ({bits:.3} bits/byte)")).unwrap_or_default();
-                let right = row.extra.get("accuracy");
-                let right = right.map(|right| format!(" ({:.1} % right)", 100.0 * right));
-                let figure = right.unwrap_or(bits);
+                let accuracy = row.extra.get("accuracy");
+                let accuracy = accuracy.map(|share| format!(" (accuracy {:.1} %)", 100.0 * share));
+                let detail = accuracy.unwrap_or(bits);
                 let measured = match (row.extra.get("score"), row.extra.get("kl")) {
                     (Some(score), Some(kl)) => format!("score {score:.3}  KL {kl:.2} nats/answer"),
-                    _ => format!("val loss {:.4}{figure}", row.eval_loss),
+                    _ => format!("val loss {:.4}{detail}", row.eval_loss),
                 };
                 self.screen
                     .line(&format!("{:<10} step {}  {measured}{best}", self.stage, row.step));
@@ -297,14 +301,16 @@ impl Progress for RunProgress {
             }
             Event::Finished { stage, steps, seconds, path } => {
                 let time = table::clock(*seconds);
-                self.screen
-                    .line(&format!("{stage:<10} {steps} steps in {time}, in {}", path.display()));
+                self.screen.line(&format!(
+                    "{stage:<10} {steps} steps in {time}, saved in {}",
+                    path.display()
+                ));
             }
         }
     }
 }
 
-/// One object a line; steps that are not logged say nothing.
+/// The event as one JSON object; none for a step that is not logged.
 fn as_json(stage: &str, event: &Event) -> Option<Value> {
     let (kind, body) = match event {
         Event::StageStarted { stage, step, max_steps, n_parameters, n_trained, resumed_from } => {

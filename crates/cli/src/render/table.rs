@@ -1,6 +1,6 @@
-//! Aligned columns and short human forms of numbers; no colour, so that a table can be piped.
+//! Tables and short forms of numbers. Without colour, so that a table can be piped.
 
-/// Lays out rows in columns; `right` lists the columns that are aligned to the right.
+/// Aligns rows in columns. `right` lists the columns that are aligned to the right.
 pub(crate) fn columns(rows: &[Vec<String>], right: &[usize]) -> String {
     let n_columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..n_columns)

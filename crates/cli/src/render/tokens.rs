@@ -1,13 +1,13 @@
 //! Tokens as a person can read them: text coloured by role, targets marked, borders and positions shown.
 //!
-//! Colour is never the only carrier of meaning: targets have a mark, roles a letter.
+//! Without colour, targets still have a mark and roles a letter.
 
 use data::{RowView, TokenRole};
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
-/// The letter and the ANSI colour of a role.
-fn role_look(role: TokenRole) -> (&'static str, &'static str) {
+/// Letter and ANSI colour of a role.
+fn role_style(role: TokenRole) -> (&'static str, &'static str) {
     match role {
         TokenRole::Document => ("d", "\x1b[0m"),
         TokenRole::System => ("s", "\x1b[35m"),
@@ -19,7 +19,7 @@ fn role_look(role: TokenRole) -> (&'static str, &'static str) {
     }
 }
 
-/// One row: a line a token, borders between samples, and the texts that the targets make.
+/// One row: a line per token, borders between samples, and the decoded targets.
 pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> String {
     let batch = &view.batch;
     let mut out = format!(
@@ -30,8 +30,8 @@ pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> Strin
         batch.n_targets,
         view.segments.len()
     );
-    out += "   at  pos     id  role  text                     learns to write\n";
-    let (mut last_segment, mut n_begun) = (None, 0);
+    out += "   at  pos     id  role  text                     target\n";
+    let (mut last_segment, mut n_samples) = (None, 0);
     let mut n_padding = 0;
     for at in 0..batch.ids.len() {
         let segment = batch.segments[at];
@@ -39,20 +39,19 @@ pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> Strin
             n_padding += 1;
             continue;
         }
-        // A pair has two rows, and each counts its samples anew.
+        // A pair has two rows, each with its own segments.
         let border = (at / batch.sequence_length.max(1), segment);
         if last_segment != Some(border) {
             last_segment = Some(border);
-            let place = view.segments.get(n_begun).and_then(|s| s.place.as_ref());
+            let place = view.segments.get(n_samples).and_then(|s| s.place.as_ref());
             let place = place.map(|place| format!("  {place}")).unwrap_or_default();
-            n_begun += 1;
-            out += &format!("  ── sample {n_begun}{}{place}\n", side(view, n_begun));
+            n_samples += 1;
+            out += &format!("  ── sample {n_samples}{}{place}\n", side(view, n_samples));
         }
         out += &token_line(view, at, tokenizer, colour);
     }
     if n_padding > 0 {
-        out +=
-            &format!("  ── {n_padding} positions of padding: seen by nothing, learnt by nothing\n");
+        out += &format!("  ── {n_padding} padding positions, masked\n");
     }
     for span in view.target_spans() {
         let decoded = tokenizer.decode(&view.target_ids(&span), false);
@@ -61,13 +60,13 @@ pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> Strin
     out
 }
 
-/// Which text of a pair a sample is; nothing where the row is no pair.
+/// Side of a text in a pair; empty if the row is not a pair.
 fn side(view: &RowView, number: usize) -> &'static str {
     match (view.batch.rows, number) {
         (2, 1) => " (chosen)",
-        // Where no token is a target, the texts are scored.
+        // Without targets, the texts are scored.
         (2, 2) if view.batch.n_targets == 0 => {
-            " (rejected), its score read at the last token as the chosen one's is"
+            " (rejected); scores are read at the last token of each text"
         }
         (2, 2) => " (rejected)",
         _ => "",
@@ -77,10 +76,10 @@ fn side(view: &RowView, number: usize) -> &'static str {
 fn token_line(view: &RowView, at: usize, tokenizer: &Tokenizer, colour: bool) -> String {
     let batch = &view.batch;
     let role = view.roles.get(at).copied().unwrap_or(TokenRole::Document);
-    let (letter, ansi) = role_look(role);
+    let (letter, ansi) = role_style(role);
     let shown = |id: u32| format!("{:?}", tokenizer.decode(&[id], false));
     let text = shown(batch.ids[at]);
-    // Padded by characters before colour goes around it.
+    // Padded before colour is added, because escape codes have no width.
     let text = format!("{text:<24}");
     let text = if colour { format!("{ansi}{text}\x1b[0m") } else { text };
     let target = match u32::try_from(batch.targets[at]) {
@@ -98,7 +97,7 @@ fn token_line(view: &RowView, at: usize, tokenizer: &Tokenizer, colour: bool) ->
 /// One row as JSON.
 pub(crate) fn json(view: &RowView, tokenizer: &Tokenizer) -> Value {
     let batch = &view.batch;
-    let roles: Vec<&str> = view.roles.iter().map(|role| role_look(*role).0).collect();
+    let roles: Vec<&str> = view.roles.iter().map(|role| role_style(*role).0).collect();
     let targets: Vec<Value> = view
         .target_spans()
         .iter()

@@ -1,11 +1,11 @@
-//! Adapters and conversations on the command line: what is written, what is refused, what is answered.
+//! Adapters and conversations on the command line: exports, errors and answers.
 
 use insta::assert_snapshot;
 use serde_json::Value;
 
 use crate::support::{Place, tiny_recipe};
 
-/// A folder with a run of two stages, the second one an adapter that was tuned on chats.
+/// A directory with a run of two stages, the second one an adapter trained on chats.
 fn tuned() -> Place {
     let place = Place::new();
     let text = "The quick brown fox jumps over the lazy dog, again and again.\n".repeat(40);
@@ -32,7 +32,7 @@ impl Place {
         outcome.stdout
     }
 
-    /// What a model says greedily to a user, by `generate`.
+    /// Greedy answer of a model to a user message, by `generate`.
     fn says(&self, model: &[&str]) -> String {
         let rest = ["--chat", "--prompt", "Hi?", "--greedy", "--max-new-tokens", "6"];
         let line = self.succeeds(&[&["generate"], model, &rest].concat());
@@ -45,7 +45,7 @@ impl Place {
 fn adapters_are_written_alone_or_merged_and_say_the_same() {
     let place = tuned();
     let said = place.says(&[ADAPTER]);
-    // Alone it names no base that would be opened: the base is given.
+    // A PEFT export has no base model that would be opened, so `--base` is required.
     place.succeeds(&["export", ADAPTER, "--adapter", "--to", "peft"]);
     for name in ["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"] {
         assert!(place.path().join("peft").join(name).is_file(), "{name}");
@@ -56,7 +56,7 @@ fn adapters_are_written_alone_or_merged_and_say_the_same() {
         place.error(&["generate", "peft", "--prompt", "a"])
     );
     assert_eq!(place.says(&["peft", "--base", WHOLE]), said);
-    // Merged, with the flag or without one, it is a whole model.
+    // Adapters are merged by default and with `--merge`.
     place.succeeds(&["export", ADAPTER, "--merge", "--to", "merged"]);
     place.succeeds(&["export", ADAPTER, "--to", "merged-too"]);
     let weights = |dir: &str| std::fs::read(place.path().join(dir).join("model.safetensors"));
@@ -65,7 +65,7 @@ fn adapters_are_written_alone_or_merged_and_say_the_same() {
     assert!(merged != weights("runs/tiny/pretrain/model").expect("whole weights"));
     assert_eq!(place.says(&["merged"]), said);
 
-    // Whole weights have no adapter, and stand beside no base.
+    // Whole weights have no adapter and no base model.
     let export = |flag| ["export", WHOLE, flag, "--to", "out"];
     assert_snapshot!("whole_weights_have_no_adapter", place.error(&export("--adapter")));
     assert_snapshot!("whole_weights_have_nothing_to_merge", place.error(&export("--merge")));
@@ -76,7 +76,7 @@ fn adapters_are_written_alone_or_merged_and_say_the_same() {
     let both = place.temper(&["export", ADAPTER, "--adapter", "--merge", "--to", "out"]);
     assert_eq!(both.code, Some(2));
     assert!(!place.path().join("out").exists());
-    // An adapter knows its base: others are refused.
+    // Other base models than the recorded one are refused.
     let other = ["generate", ADAPTER, "--base", "merged", "--prompt", "a"];
     assert_snapshot!("another_base_than_its_own", place.error(&other));
 }
@@ -91,19 +91,19 @@ fn a_conversation_on_stdin_is_answered_line_by_line() {
     let one = chat("Hi?\n", ADAPTER);
     assert_eq!(one.code, Some(0), "{}", one.stderr);
     assert_eq!(one.stdout, format!("{}\n", place.says(&[ADAPTER])));
-    // No prompt sign where nobody types; the last line needs no newline; an empty one ends it.
+    // Without a terminal there is no prompt sign. The last line needs no newline; an empty line ends the chat.
     assert_eq!(chat("Hi?", ADAPTER).stdout, one.stdout);
     assert_eq!(chat("Hi?\n\nMore?\n", ADAPTER).stdout, one.stdout);
     assert_eq!(chat("", ADAPTER).stdout, "");
     let two = chat("Hi?\nHo?\n", ADAPTER);
     assert_eq!(two.code, Some(0), "{}", two.stderr);
     assert!(two.stdout.starts_with(&one.stdout) && two.stdout.len() > one.stdout.len());
-    // A conversation that no longer fits says so.
+    // A conversation longer than the context is refused.
     let long = chat(&"What do you say? ".repeat(40), ADAPTER);
     assert_eq!((long.code, long.stdout.as_str()), (Some(2), ""));
     assert!(long.stderr.contains("the model's context is 160"), "{}", long.stderr);
     assert!(long.stderr.contains("hint:"), "{}", long.stderr);
-    // A model that was never tuned on chats has no way to write one.
+    // A model that was not trained on chats has no chat template.
     assert_snapshot!("no_chat_template", place.error(&["chat", WHOLE]));
 }
 

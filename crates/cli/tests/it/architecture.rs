@@ -1,4 +1,4 @@
-//! The crates and their arrows: what ARCHITECTURE.md draws is what cargo builds.
+//! Dependencies between crates follow the layers in ARCHITECTURE.md.
 
 use std::collections::BTreeMap;
 
@@ -6,25 +6,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 use crate::support::root;
 
-/// From the bottom up; arrows point to lower layers only.
-const LAYERS: &[&[&str]] = &[
-    &["workspace-hack"],
-    &["fsio", "gguf", "seed", "kernels-cpu"],
-    &["recipe", "arch", "kernels"],
-    &["tokenizer", "loss"],
-    &["data", "nn"],
-    &["model"],
-    &["plan", "lora"],
-    &["generate", "export"],
-    &["train"],
-    &["rl"],
-    &["evaluate"],
-    &["next-token"],
-    &["pretrain", "sft", "reward", "dpo", "ppo", "bench"],
-    &["cli"],
-];
-
-/// Crates that plan and parse: they build without tensors.
+/// Crates that build without tensors.
 const WITHOUT_BURN: &[&str] =
     &["fsio", "gguf", "seed", "recipe", "arch", "tokenizer", "data", "plan"];
 
@@ -51,25 +33,44 @@ fn dependencies(package: &Package) -> Vec<&str> {
         .collect()
 }
 
-fn layer(name: &str) -> Option<usize> {
-    LAYERS.iter().position(|layer| layer.contains(&name))
+/// Layers of ARCHITECTURE.md from the bottom up, above the crate that only unifies features.
+fn layers() -> Vec<Vec<String>> {
+    let page = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let section = page.split("\n## Crates\n").nth(1).expect("the section of crates");
+    let picture = section.split("```").nth(1).expect("the picture of the layers");
+    let mut layers = vec![vec!["workspace-hack".to_owned()]];
+    for (number, line) in picture.trim().lines().rev().enumerate() {
+        let mut words = line.split_whitespace();
+        assert_eq!(words.next(), Some(number.to_string().as_str()), "layers count up from 0");
+        layers.push(words.map(str::to_owned).collect());
+    }
+    assert!(layers.len() > 10, "{layers:?}");
+    layers
+}
+
+fn layer(layers: &[Vec<String>], name: &str) -> Option<usize> {
+    layers.iter().position(|layer| layer.iter().any(|known| known == name))
 }
 
 #[test]
 fn every_crate_has_its_place() {
-    for name in packages().keys() {
+    let (layers, packages) = (layers(), packages());
+    for name in packages.keys() {
         let outside = OUTSIDE_LAYERS.contains(&name.as_str());
-        assert!(layer(name).is_some() != outside, "{name} is in no layer, or in two places");
+        let is_layered = layer(&layers, name).is_some();
+        assert!(is_layered != outside, "{name} is in no layer, or in two places");
     }
+    let unknown = layers.iter().flatten().find(|name| !packages.contains_key(*name));
+    assert!(unknown.is_none(), "no such crate: {unknown:?}");
 }
 
 #[test]
 fn arrows_point_down() {
-    let packages = packages();
+    let (layers, packages) = (layers(), packages());
     for (name, package) in &packages {
-        let Some(own) = layer(name) else { continue };
+        let Some(own) = layer(&layers, name) else { continue };
         for dependency in dependencies(package) {
-            let Some(below) = layer(dependency) else { continue };
+            let Some(below) = layer(&layers, dependency) else { continue };
             assert!(below < own, "{name} (layer {own}) depends on {dependency} (layer {below})");
         }
         let outside = dependencies(package).into_iter().find(|name| OUTSIDE_LAYERS.contains(name));

@@ -1,4 +1,4 @@
-//! Paths in the pages that explain the code: each one exists.
+//! Every path that the documentation names exists.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Every mistake gets one message with its place, the value and a remedy, and exit code 2.
+//! Every mistake causes one message with location, value and hint, and exit code 2.
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::support::{Place, tiny_recipe};
 
 const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again.\n";
 
-/// A folder with a text and a recipe that trains on it.
+/// A directory with a text and a recipe that trains on it.
 fn trained() -> Place {
     let place = Place::new();
     place
@@ -181,7 +181,7 @@ fn a_recipe_that_changed_under_a_run() {
     let place = trained();
     let changed = ["run", "tiny.toml", "--set", "pretrain.optimizer.lr=0.5"];
     assert_snapshot!(place.error(&changed));
-    // What changes nothing may change.
+    // Keys that do not affect the result may change.
     let outcome = place.temper(&["run", "tiny.toml", "--set", "pretrain.log_every_steps=1"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("skipped"), "{}", outcome.stderr);

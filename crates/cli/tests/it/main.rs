@@ -1,4 +1,4 @@
-//! The binary as a user meets it, and rules about the repository's layout.
+//! Tests of the binary, and rules about the repository's layout.
 
 mod adapters;
 mod architecture;

@@ -1,5 +1,5 @@
-//! Every stage on several replicas by the binary: the same losses as on one, the same run after a change of their number,
-//! and what cannot be shared is refused.
+//! Every stage of the binary on several replicas: the losses equal those of one replica, also after a change of their
+//! number; too many replicas are refused.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ fn recipe(lora: &str) -> String {
     .concat()
 }
 
-/// A folder with the data and the recipe.
+/// A directory with the data and the recipe.
 fn place(lora: &str) -> Place {
     let rows = |row: fn(usize) -> String| (0..80).map(row).collect::<String>();
     let place = Place::new();
@@ -107,7 +107,7 @@ impl Place {
         losses
     }
 
-    /// How far the losses of two runs are apart at most, by stage: relative where they are not small.
+    /// Largest difference between the losses of two runs, by stage; relative unless they are small.
     fn gaps(&self, one: &str, other: &str) -> BTreeMap<&'static str, f64> {
         let gap = |stage: &str| {
             let (one, other) = (self.losses(one, stage), self.losses(other, stage));
@@ -128,7 +128,7 @@ fn every_stage_is_the_same_on_any_number_of_replicas() {
         for replicas in ["2", "3"] {
             place.copy("1", replicas);
             let set = format!("replicas={replicas}");
-            // The last stage first: each starts from what one replica made.
+            // The last stage first, so that each starts from the weights of one replica.
             for stage in STAGES.into_iter().rev() {
                 place.remove(replicas, stage);
                 place.runs(&[
@@ -141,7 +141,7 @@ fn every_stage_is_the_same_on_any_number_of_replicas() {
     }
 }
 
-/// Where shares end as micro-batches do, an adapter's dropout draws the masks that it draws on one.
+/// If shares end where micro-batches do, an adapter's dropout masks equal those of one replica.
 #[test]
 fn masks_of_dropout_belong_to_a_micro_batch_of_the_whole_step() {
     let place = place("lora = { rank = 2 }\n");
@@ -210,11 +210,11 @@ fn what_cannot_be_shared_is_refused() {
     "#);
     assert_snapshot!(refused(&["replicas=2", "device=\"cuda:1\""]), @r#"
     exit 2
-    error: `replicas` does not fit: `device` names one GPU and each replica needs its own: "cuda" uses the first ones
+    error: `replicas` cannot be used: `device` names one GPU and each replica needs its own: "cuda" uses the first ones
       --> the command line
        |
        | --set replicas=2
        |       ^^^^^^^^
-      hint: leave `replicas` out, or change what it contradicts
+      hint: remove `replicas`, or change the keys it conflicts with
     "#);
 }

@@ -1,4 +1,4 @@
-//! Rules about the source text that no lint knows.
+//! Rules about the source text that are not lints.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Running the binary in a folder of its own.
+//! Runs the binary in a temporary directory.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// An empty folder to run in, and how to run there.
+/// An empty directory to run in.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
 
-/// What a command did.
+/// Outcome of a command.
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -54,7 +54,7 @@ impl Place {
             .spawn()
             .expect("the binary runs");
         let mut stdin = child.stdin.take().expect("a pipe");
-        // A command that reads nothing may have ended already.
+        // A command that reads no input may have ended already.
         let _ = stdin.write_all(input.as_bytes());
         drop(stdin);
         let output = child.wait_with_output().expect("the binary ends");
@@ -66,7 +66,7 @@ impl Place {
         }
     }
 
-    /// The exit code and what stands on stderr, progress lines left out, for a snapshot.
+    /// The exit code and the text of stderr without progress lines, for a snapshot.
     pub(crate) fn error(&self, args: &[&str]) -> String {
         let outcome = self.temper(args);
         let from = outcome.stderr.find("error:").unwrap_or(0);

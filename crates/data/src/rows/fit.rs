@@ -30,6 +30,8 @@ fn has_one_of(name: &str, value: &Value, values: &[String]) -> Checked<bool> {
             }
             Ok(found)
         }
-        one => Ok(values.contains(&plain(name, one)?)),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            Ok(values.contains(&plain(name, value)?))
+        }
     }
 }

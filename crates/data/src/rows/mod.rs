@@ -151,7 +151,10 @@ impl Shape {
                 })
             }
             (SampleKind::Prompts, _, Some(prompt), _) => Some(Self::Prompt(field(prompt))),
-            _ => None,
+            (
+                SampleKind::Documents | SampleKind::Chats | SampleKind::Pairs | SampleKind::Prompts,
+                ..,
+            ) => None,
         };
         shape.ok_or_else(|| Error::BadSource {
             source_path: first.place.file.display().to_string(),
@@ -308,7 +311,13 @@ impl Shape {
     pub(crate) fn document_of(&self, row: &Row) -> std::result::Result<String, RowProblem> {
         match self {
             Self::Text(field) => field.read(&row.columns),
-            _ => Err(RowProblem::NoMessages),
+            Self::PromptCompletion { .. }
+            | Self::Messages { .. }
+            | Self::Instruction { .. }
+            | Self::Tree { .. }
+            | Self::Pair { .. }
+            | Self::Pool(_)
+            | Self::Prompt(_) => Err(RowProblem::NoMessages),
         }
     }
 
@@ -318,7 +327,13 @@ impl Shape {
             Self::Pair { prompt, chosen, rejected, .. } => {
                 pair::read(prompt.as_ref(), chosen, rejected, &row.columns)
             }
-            _ => Err(RowProblem::NoMessages),
+            Self::Text(_)
+            | Self::PromptCompletion { .. }
+            | Self::Messages { .. }
+            | Self::Instruction { .. }
+            | Self::Tree { .. }
+            | Self::Pool(_)
+            | Self::Prompt(_) => Err(RowProblem::NoMessages),
         }
     }
 
@@ -328,7 +343,14 @@ impl Shape {
             Self::Pair { margin: Some(column), .. } => {
                 text::number_column(column, &row.columns).map(Some)
             }
-            _ => Ok(None),
+            Self::Text(_)
+            | Self::PromptCompletion { .. }
+            | Self::Messages { .. }
+            | Self::Instruction { .. }
+            | Self::Tree { .. }
+            | Self::Pair { .. }
+            | Self::Pool(_)
+            | Self::Prompt(_) => Ok(None),
         }
     }
 
@@ -336,7 +358,13 @@ impl Shape {
     pub(crate) fn pooled(&self, row: &Row) -> std::result::Result<Pooled, RowProblem> {
         match self {
             Self::Pool(pairs) => pool::read(pairs, &row.columns),
-            _ => Err(RowProblem::NoMessages),
+            Self::Text(_)
+            | Self::PromptCompletion { .. }
+            | Self::Messages { .. }
+            | Self::Instruction { .. }
+            | Self::Tree { .. }
+            | Self::Pair { .. }
+            | Self::Prompt(_) => Err(RowProblem::NoMessages),
         }
     }
 
@@ -352,7 +380,11 @@ impl Shape {
                 let asked = chat::instruction(instruction, input.as_deref(), &row.columns)?;
                 Ok(vec![Message::new(Role::User, asked)])
             }
-            _ => Err(RowProblem::NoMessages),
+            Self::Text(_)
+            | Self::PromptCompletion { .. }
+            | Self::Tree { .. }
+            | Self::Pair { .. }
+            | Self::Pool(_) => Err(RowProblem::NoMessages),
         }
     }
 

@@ -30,7 +30,9 @@ pub(crate) fn number_column(name: &str, columns: &Map<String, Value>) -> Checked
     let value = column(name, columns)?;
     let number = match value {
         Value::String(text) => text.trim().parse::<f32>().ok(),
-        value => value.as_f64().map(|number| number as f32),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.as_f64().map(|number| number as f32)
+        }
     };
     number.filter(|number| number.is_finite()).ok_or_else(|| RowProblem::WrongType {
         column: name.to_owned(),
@@ -45,9 +47,9 @@ pub(crate) fn plain(name: &str, value: &Value) -> Checked<String> {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(value) => Ok(value.to_string()),
-        other => Err(RowProblem::WrongType {
+        Value::Null | Value::Array(_) | Value::Object(_) => Err(RowProblem::WrongType {
             column: name.to_owned(),
-            found: json_kind(other),
+            found: json_kind(value),
             expected: "a text",
         }),
     }
@@ -76,7 +78,9 @@ fn joined(name: &str, value: &Value) -> Checked<String> {
             let texts: Checked<Vec<String>> = items.iter().map(|item| plain(name, item)).collect();
             Ok(texts?.join(" and "))
         }
-        other => plain(name, other),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            plain(name, value)
+        }
     }
 }
 

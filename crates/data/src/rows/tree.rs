@@ -21,11 +21,13 @@ pub(crate) fn is_node(columns: &Map<String, Value>) -> bool {
 pub(crate) fn chats_in(column: &str, value: &Value) -> Checked<Vec<Chat>> {
     match value {
         Value::Object(root) => chats(root),
-        other => Err(RowProblem::WrongType {
-            column: column.to_owned(),
-            found: json_kind(other),
-            expected: "a message with `role`, `text` and `replies`",
-        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(RowProblem::WrongType {
+                column: column.to_owned(),
+                found: json_kind(value),
+                expected: "a message with `role`, `text` and `replies`",
+            })
+        }
     }
 }
 

@@ -123,13 +123,14 @@ fn allow_one_record(allowance: &AtomicU64) {
 }
 
 fn record_error(path: &Path, place: &Place, error: csv::Error) -> Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) if is_too_long(&error) => {
-            Error::row(place.clone(), RowProblem::TooLong { limit: limits::ROW_BYTES as u64 })
-        }
-        csv::ErrorKind::Io(error) => open::read_error(path, error),
-        other => Error::bad_file(path, format!("not valid CSV: {other:?}")),
+    let kind = error.into_kind();
+    let csv::ErrorKind::Io(error) = kind else {
+        return Error::bad_file(path, format!("not valid CSV: {kind:?}"));
+    };
+    if is_too_long(&error) {
+        return Error::row(place.clone(), RowProblem::TooLong { limit: limits::ROW_BYTES as u64 });
     }
+    open::read_error(path, error)
 }
 
 /// Hands bytes on until the allowance is used up: an unclosed quote must not swallow a whole file.

@@ -34,7 +34,7 @@ impl Compression {
     pub(crate) fn stem(path: &Path) -> String {
         let name = match Self::of(path) {
             Self::None => path.file_name(),
-            _ => path.file_stem(),
+            Self::Gzip | Self::Zstd => path.file_stem(),
         };
         name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
@@ -126,14 +126,13 @@ pub(crate) fn read_error(path: &Path, error: std::io::Error) -> Error {
     if compression == Compression::None || error.raw_os_error().is_some() {
         return Error::io(path, error);
     }
-    let reason = match error.kind() {
-        ErrorKind::UnexpectedEof => {
-            format!(
-                "{} data ends early: the file is cut off, or other bytes follow it",
-                compression.name()
-            )
-        }
-        _ => format!("{} data is damaged: {error}", compression.name()),
+    let reason = if error.kind() == ErrorKind::UnexpectedEof {
+        format!(
+            "{} data ends early: the file is cut off, or other bytes follow it",
+            compression.name()
+        )
+    } else {
+        format!("{} data is damaged: {error}", compression.name())
     };
     Error::bad_file(path, reason)
 }
@@ -155,7 +154,9 @@ fn check_start(path: &Path, compression: Compression, start: &[u8]) -> Result<()
             Compression::None => {
                 format!("holds {} data, which its name does not say", found.name())
             }
-            _ => format!("is not {} data, as its name says", compression.name()),
+            Compression::Gzip | Compression::Zstd => {
+                format!("is not {} data, as its name says", compression.name())
+            }
         },
     ))
 }

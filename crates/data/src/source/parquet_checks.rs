@@ -24,12 +24,14 @@ pub(super) fn not_parquet(path: &Path, reason: &str) -> Error {
 }
 
 pub(super) fn parquet_reason(error: &ParquetError) -> String {
-    match error {
-        ParquetError::General(reason)
-        | ParquetError::NYI(reason)
-        | ParquetError::EOF(reason)
-        | ParquetError::ArrowError(reason) => bare(reason),
-        other => bare(&other.to_string()),
+    if let ParquetError::General(reason)
+    | ParquetError::NYI(reason)
+    | ParquetError::EOF(reason)
+    | ParquetError::ArrowError(reason) = error
+    {
+        bare(reason)
+    } else {
+        bare(&error.to_string())
     }
 }
 

@@ -133,10 +133,8 @@ pub(crate) fn stage(plan: &Plan) -> &StagePlan {
 
 /// DPO's part of that stage.
 pub(crate) fn dpo_plan(plan: &Plan) -> &DpoPlan {
-    match &stage(plan).kind {
-        Stage::Dpo(dpo) => dpo,
-        other => panic!("not a DPO stage: {other:?}"),
-    }
+    let Stage::Dpo(dpo) = &stage(plan).kind else { panic!("not a DPO stage") };
+    dpo
 }
 
 /// Watches a run, and stops it.
@@ -150,9 +148,9 @@ pub(crate) struct Watched {
 impl Watched {
     /// How many notes and warnings hold this text.
     pub(crate) fn told(&self, text: &str) -> usize {
-        let told = |event: &&Event| match event {
-            Event::Note { message } | Event::Warning { message } => message.contains(text),
-            _ => false,
+        let told = |event: &&Event| {
+            matches!(event, Event::Note { message } | Event::Warning { message }
+                if message.contains(text))
         };
         self.events.iter().filter(told).count()
     }

@@ -8,10 +8,9 @@ use fsio::{Damage, Error, MANIFEST, verify_dir};
 use super::{names, sample_dir};
 
 fn damage(dir: &Path) -> (String, Damage) {
-    match verify_dir(dir).expect_err("damage must be detected") {
-        Error::Damaged { file, damage, .. } => (file, damage),
-        other => panic!("unexpected error: {other}"),
-    }
+    let error = verify_dir(dir).expect_err("damage must be detected");
+    let Error::Damaged { file, damage, .. } = error else { panic!("unexpected error: {error}") };
+    (file, damage)
 }
 
 fn with_sample(test: impl Fn(&Path)) {

@@ -89,7 +89,9 @@ impl InputState {
     pub(super) fn without_values(&self) -> Self {
         match self {
             Self::Plain(_) => Self::Plain(None),
-            other => other.clone(),
+            Self::RmsNorm { .. } | Self::LayerNorm(_) | Self::GeluTanh(_) | Self::SwiGlu(_) => {
+                self.clone()
+            }
         }
     }
 

@@ -75,12 +75,10 @@ mod tests {
     #[test]
     fn out_of_memory() {
         // Texts of cubecl-runtime 0.11.3, different for launches and reads.
-        let requested = |text: &str| match judged(&[
-            text,
-            "called `Result::unwrap()` on an `Err` value: RecvError",
-        ]) {
-            DeviceFailure::OutOfMemory { requested } => requested,
-            other => panic!("{other:?}"),
+        let requested = |text: &str| {
+            let failure = judged(&[text, "called `Result::unwrap()` on an `Err` value: RecvError"]);
+            let DeviceFailure::OutOfMemory { requested } = failure else { panic!("{failure:?}") };
+            requested
         };
         assert_eq!(
             requested("out of device memory allocating 1610612736 bytes\n   0: frame"),

@@ -189,7 +189,7 @@ impl FusedLinear {
             reference: &|inputs| self.reference(inputs),
             tolerance: match self.kind {
                 Kind::LayerNorm | Kind::LayerNormWithoutBias => LAYER_NORM,
-                _ => CLOSE,
+                Kind::Plain | Kind::RmsNorm | Kind::GeluTanh | Kind::SwiGlu => CLOSE,
             },
         };
         let width: usize = self.outs.iter().sum();

@@ -1,10 +1,10 @@
-//! Adapters in a plan: how many layers and parameters, what is merged, what is refused and where.
+//! Adapters in a plan: numbers of layers and parameters, merging, and errors.
 
 use plan::{Error, LoraPlan, Start};
 
 use crate::support::{RECIPE, folder, plan_in};
 
-/// The small recipe, its second stage with this `lora`.
+/// The small recipe with this `lora` in its second stage.
 fn with_lora(keys: &str) -> String {
     RECIPE.replace("start = \"pretrain\"", &format!("start = \"pretrain\"\nlora = {keys}"))
 }
@@ -59,7 +59,7 @@ fn only_the_adapter_is_trained() {
     assert!(stage.cost.n_trained < stage.cost.n_parameters);
 }
 
-/// A target that is no layer would be an adapter that does nothing (peft PR #2084, peft#2699).
+/// An adapter on a target that is not a layer would do nothing (peft PR #2084, peft#2699).
 #[test]
 fn targets_that_are_no_layers_stop_the_plan_at_their_line() {
     let line = with_lora("x").lines().position(|line| line == "lora = x").expect("a line") + 1;
@@ -81,7 +81,7 @@ fn targets_that_are_no_layers_stop_the_plan_at_their_line() {
     }
 }
 
-/// peft#2018, transformers#45127: an adapter on a tied matrix ends in a model that repeats one token.
+/// peft#2018, transformers#45127: a merged adapter on a tied matrix makes a model that repeats one token.
 #[test]
 fn a_tied_matrix_carries_no_adapter() {
     for module in ["embed_tokens", "lm_head"] {
@@ -90,7 +90,7 @@ fn a_tied_matrix_carries_no_adapter() {
     }
 }
 
-/// The small recipe with a third stage behind an adapter.
+/// The small recipe with a third stage that starts from an adapter.
 fn behind_an_adapter(keys: &str) -> String {
     let reward = "[reward]\nstart = \"sft\"\ndata = [{ path = \"pairs.jsonl\" }]\nsequence_length = 64\n\
                   pairs_per_step = 4\nmax_steps = 3\noptimizer = { lr = 1e-3 }\n";
@@ -111,7 +111,7 @@ fn a_stage_behind_an_adapter_merges_it_or_goes_on_with_it() {
         assert_eq!(stage.merges_start, merges, "{keys}");
         let planned = stage.lora.as_ref().and_then(|lora| lora.adapter.clone());
         assert_eq!(planned, adapter, "{keys}");
-        // One that goes on keeps its shape.
+        // A continued adapter keeps its configuration.
         let rank = stage.lora.as_ref().map(|lora| lora.config.rank);
         assert_eq!(rank.filter(|_| adapter.is_some()), adapter.as_ref().map(|_| 2));
     }

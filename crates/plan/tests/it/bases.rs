@@ -1,5 +1,5 @@
-//! Which weights an adapter belongs to: found again, and told apart from others (peft#1035, qlora#254: an adapter beside
-//! another base than the one it was trained on answers, and answers wrongly).
+//! The base model of an adapter is found, and other base models are refused: they would give wrong answers without an
+//! error (peft#1035, qlora#254).
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use plan::{BASE_FILE, BaseFile, Error, base_of, check_base, weights_hash};
 
 use crate::support::write;
 
-/// A run whose stage `reward` is an adapter beside the weights of its stage `sft`.
+/// A run whose stage `reward` is an adapter on the weights of its stage `sft`.
 struct Run {
     dir: tempfile::TempDir,
 }
@@ -52,7 +52,7 @@ fn an_adapter_finds_its_base_and_whole_weights_have_none() {
     let run = Run::new();
     assert_eq!(base_of(&run.adapter()).expect("a base"), Some(run.base()));
     assert_eq!(base_of(&run.base()).expect("whole weights"), None);
-    // Within a run the way is relative, so a run that moves takes its bases along.
+    // Within a run the path is relative, so a run can be moved.
     let record = std::fs::read_to_string(run.adapter().join(BASE_FILE)).expect("the record");
     let record: BaseFile = serde_json::from_str(&record).expect("JSON");
     assert_eq!(record.base, Path::new("../../sft/model"));
@@ -98,7 +98,7 @@ fn a_base_that_is_given_must_be_the_recorded_one() {
     write(&copy, "model.safetensors", "others");
     let error = check_base(&run.adapter(), &copy).expect_err("other weights");
     assert!(matches!(error, Error::BaseChanged { .. }), "{error}");
-    // An adapter of PEFT records nothing that could be held against it.
+    // A PEFT adapter has no record of its base model.
     fsio::remove_file(run.adapter().join(BASE_FILE)).expect("removed");
     check_base(&run.adapter(), &copy).expect("not known to be another");
 }

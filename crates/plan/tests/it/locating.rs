@@ -1,4 +1,4 @@
-//! What a MODEL argument may name.
+//! Directories of MODEL arguments.
 
 use plan::{Error, locate_model};
 

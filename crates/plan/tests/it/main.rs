@@ -1,4 +1,4 @@
-//! Plans of small recipes over files in a temporary folder; nothing is trained but tokenizers.
+//! Plans of small recipes over files in a temporary directory. Only tokenizers are trained.
 
 mod adapters;
 mod bases;

@@ -1,4 +1,4 @@
-//! What a plan says of stages, and what it refuses.
+//! Plans of stages, and errors of planning.
 
 use plan::{Stage, Start};
 
@@ -13,7 +13,7 @@ fn stages_follow_each_other() {
     assert_eq!(pretrain.start, Start::Fresh);
     assert!(matches!(sft.kind, Stage::Sft(_)));
     assert_eq!(sft.start, Start::Stage("pretrain".into()));
-    // The model's context is the longest row, its vocabulary the tokenizer's, and the second stage has the same shape.
+    // The model's context is the longest row, its vocabulary the tokenizer's. The second stage has the same configuration.
     assert_eq!(pretrain.config.max_positions(), 64);
     assert_eq!(pretrain.config.vocab_size(), pretrain.tokenizer.vocab_size());
     assert_eq!(pretrain.config, sft.config);
@@ -42,7 +42,7 @@ fn a_tokenizer_is_trained_once() {
         fn training_tokenizer(&mut self) {
             self.0 += 1;
         }
-        fn tokenising(&mut self, _stage: &str, _progress: &data::Progress) {}
+        fn tokenizing(&mut self, _stage: &str, _progress: &data::Progress) {}
     }
     let dir = folder(RECIPE);
     let loaded = recipe::load(&dir.path().join("r.toml"), &[]).expect("a recipe");
@@ -52,7 +52,7 @@ fn a_tokenizer_is_trained_once() {
     let second = plan::plan(&loaded, &request, &mut count).expect("a plan");
     assert_eq!(count.0, 1);
     assert_eq!(first.stages[0].inputs, second.stages[0].inputs);
-    // Another text gives another tokenizer, and other inputs for a run to be held to.
+    // A different text gives a different tokenizer and different hashes of inputs.
     write(dir.path(), "rows.jsonl", &crate::support::rows().replace("number", "figure"));
     let third = plan::plan(&loaded, &request, &mut count).expect("a plan");
     assert_eq!(count.0, 2);
@@ -122,7 +122,7 @@ eval = {{ holdout = 0.25, max_rows = 3 }}
         (of_dpo.n_reference_pairs, dpo.cost.flops, dpo.dataset.counts().train_samples)
     };
     let ((n_with, with, n_train), (n_without, without, _)) = (cost("sigmoid"), cost("simpo"));
-    // Each pair once, however many epochs, and of the held-out ones those that are measured.
+    // Each training pair once, for any number of epochs, and the validation pairs that are evaluated.
     assert_eq!((n_with, n_without), (n_train + 3, 0));
     // A forward pass is a third of a step, and there were two epochs.
     let share = (with / without - 1.0) * 6.0;
@@ -139,7 +139,7 @@ fn replicas_share_rows_and_on_the_cpu_one_memory() {
     let (one, two) = (&one.stages[0], &two.stages[0]);
     assert_eq!((two.rows_per_step, two.micro_batch, two.max_steps), (8, 4, one.max_steps));
     assert_eq!((two.cost.memory, two.cost.flops), (one.cost.memory, one.cost.flops));
-    // A replica has one micro-batch where one alone has two, and so no sums beside its gradients.
+    // A replica has one micro-batch instead of two, so it needs no memory for sums of gradients.
     let of_two = 2 * one.cost.memory.peak(1);
     assert!(two.cost.peak_bytes > of_two && two.cost.peak_bytes < of_two + 30_000_000);
 
@@ -148,7 +148,7 @@ fn replicas_share_rows_and_on_the_cpu_one_memory() {
     assert!(refused.hint().is_some_and(|hint| hint.contains("tokens_per_step")));
 }
 
-/// State is counted by the recipe's own kind, and by the names of what is trained.
+/// The size of the state depends on the optimizer's kind and on the trained parameters.
 #[test]
 fn optimizer_state_follows_the_kind() {
     let dir = folder(RECIPE);
@@ -185,7 +185,7 @@ fn a_group_that_matches_nothing_stops_the_plan() {
     };
     let error = set(false).expect_err("no factors");
     let text = error.to_string();
-    assert!(text.contains("no trained parameter has such a name: `*.lora_B.weight`"), "{text}");
+    assert!(text.contains("no trained parameter matches: `*.lora_B.weight`"), "{text}");
     assert!(text.contains("--set sft.optimizer.groups"), "{text}");
     assert_eq!(
         error.hint().as_deref(),
@@ -194,9 +194,9 @@ fn a_group_that_matches_nothing_stops_the_plan() {
              `model.layers.0.self_attn.q_proj.weight`, `model.layers.0.self_attn.k_proj.weight`"
         )
     );
-    // With an adapter the factors are trained and the embedding is not.
+    // With an adapter, the factors are trained and the embedding is frozen.
     let text = set(true).expect_err("no embedding").to_string();
-    assert!(text.contains("no trained parameter has such a name: `*embed*`"), "{text}");
+    assert!(text.contains("no trained parameter matches: `*embed*`"), "{text}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who stands on whose weights in PPO, and what the value model is where nothing is said of it.
+//! Base models shared in PPO, and the default value model.
 
 use plan::{Plan, PpoPlan, Stage, Start};
 
@@ -41,7 +41,7 @@ fn plan_of(changes: &[(&str, &str)]) -> Plan {
     plan_in(dir.path(), &[], Some("ppo")).expect("a plan")
 }
 
-/// How many whole copies of weights stand in memory, and the roles.
+/// Number of base models in memory, and the plan.
 fn roles(changes: &[(&str, &str)]) -> (usize, PpoPlan) {
     let mut plan = plan_of(changes);
     let stage = plan.stages.remove(0);
@@ -59,7 +59,7 @@ fn stage(name: &str) -> Start {
 fn four_models_on_one_base_where_all_are_adapters_of_it() {
     let (n, ppo) = roles(&[(POLICY, LORA_POLICY), (REWARD, LORA_REWARD)]);
     assert_eq!(n, 1);
-    // The value model goes on with the reward model's adapter, in its shape.
+    // The value model continues the reward model's adapter.
     assert_eq!((ppo.reward, ppo.value), (stage("reward"), stage("reward")));
     let value = ppo.value_lora.expect("an adapter");
     assert_eq!((value.adapter, value.config.rank), (Some(stage("reward")), 3));
@@ -69,10 +69,10 @@ fn four_models_on_one_base_where_all_are_adapters_of_it() {
 fn a_reward_model_of_its_own_is_a_second_base() {
     let (n, ppo) = roles(&[(POLICY, LORA_POLICY)]);
     assert_eq!(n, 2);
-    // The value model trains a fresh adapter of the policy's shape beside the reward model's weights.
+    // The value model trains a new adapter like the policy's on the reward model's weights.
     let value = ppo.value_lora.expect("an adapter");
     assert_eq!((value.adapter, value.config.rank), (None, 2));
-    // From the policy's start it shares the policy's base.
+    // A value model that starts like the policy shares its base model.
     let value = "value = { start = \"sft\", lora = { rank = 5 } }\nmax_prompt_tokens";
     let (n, ppo) = roles(&[(POLICY, LORA_POLICY), ("max_prompt_tokens", value)]);
     assert_eq!(n, 2);
@@ -84,12 +84,12 @@ fn whole_weights_that_are_trained_are_shared_with_nobody() {
     // Policy, reference, reward model, value model.
     let (n, ppo) = roles(&[]);
     assert_eq!((n, ppo.value_lora), (4, None));
-    // The value model's first weights are the reference's; they part at the first step.
+    // The value model's first weights are those of the reference model, but they are trained.
     let value = "value = { start = \"sft\" }\nmax_prompt_tokens";
     assert_eq!(roles(&[("max_prompt_tokens", value)]).0, 4);
-    // The reward model's adapter stands beside the reference.
+    // The reward model is an adapter on the reference model's weights.
     assert_eq!(roles(&[(REWARD, LORA_REWARD)]).0, 3);
-    // Beside an adapter as policy, a value model that is trained whole.
+    // The policy trains an adapter, the value model all weights.
     let value = "value = { start = \"reward\" }\nmax_prompt_tokens";
     assert_eq!(roles(&[(POLICY, LORA_POLICY), ("max_prompt_tokens", value)]).0, 3);
 }
@@ -97,11 +97,11 @@ fn whole_weights_that_are_trained_are_shared_with_nobody() {
 #[test]
 fn an_adapter_that_a_stage_starts_from_is_merged_into_a_base_of_that_stage() {
     let sft = ("start = \"pretrain\"", "start = \"pretrain\"\nlora = { rank = 2 }");
-    // Policy and reward model each merged fine-tuning's adapter for themselves.
+    // Policy and reward model each merge the adapter of fine-tuning.
     let (n, ppo) = roles(&[sft, (POLICY, LORA_POLICY), (REWARD, LORA_REWARD)]);
     assert_eq!(n, 2);
     assert_eq!(ppo.value_lora.expect("an adapter").adapter, Some(stage("reward")));
-    // A policy that goes on with it stands on pretraining's weights.
+    // A policy that continues it has pretraining's weights as its base.
     let goes_on = "policy = { start = \"sft\", lora = { adapter = \"sft\" } }";
     let plan = plan_of(&[sft, (POLICY, goes_on), (REWARD, LORA_REWARD)]);
     assert!(!plan.stages[0].merges_start);

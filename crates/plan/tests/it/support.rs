@@ -1,4 +1,4 @@
-//! A folder with a recipe and its data.
+//! A directory with a recipe and its data.
 
 use std::path::Path;
 
@@ -62,7 +62,7 @@ pub(crate) fn write(dir: &Path, name: &str, text: &str) {
     fsio::write_atomic(dir.join(name), text).expect("a file");
 }
 
-/// A folder with the recipe and its data.
+/// A directory with the recipe and its data.
 pub(crate) fn folder(recipe: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     write(dir.path(), "r.toml", recipe);
@@ -72,7 +72,7 @@ pub(crate) fn folder(recipe: &str) -> tempfile::TempDir {
     dir
 }
 
-/// Plans `r.toml` of a folder, with `--set` overrides.
+/// Plans `r.toml` of a directory, with `--set` overrides.
 pub(crate) fn plan_in(dir: &Path, set: &[(&str, &str)], stage: Option<&str>) -> Result<Plan> {
     let set: Vec<(String, String)> =
         set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

@@ -178,10 +178,8 @@ pub(crate) fn stage(plan: &Plan) -> &StagePlan {
 
 /// PPO's part of that stage.
 pub(crate) fn ppo_plan(plan: &Plan) -> &PpoPlan {
-    match &stage(plan).kind {
-        Stage::Ppo(ppo) => ppo,
-        other => panic!("not a PPO stage: {other:?}"),
-    }
+    let Stage::Ppo(ppo) = &stage(plan).kind else { panic!("not a PPO stage") };
+    ppo
 }
 
 /// Stops a run.

@@ -1,4 +1,4 @@
-//! Adapters and PPO: what their keys are without a word, and which of them contradict.
+//! Adapters and PPO: defaults of their keys, and conflicts between them.
 
 use recipe::{Conventions, Kl, KlEstimator, OnBadRow};
 
@@ -26,7 +26,7 @@ max_steps = 5
 optimizer = { lr = 1e-4 }
 "#;
 
-/// The good recipe with a reward model and PPO behind it.
+/// The valid recipe, followed by a reward model and PPO.
 fn aligned() -> String {
     format!("{GOOD}{REWARD}{PPO}")
 }
@@ -43,7 +43,7 @@ fn refused_lora(keys: &str) -> String {
     refused("pairs_per_step = 8", &format!("pairs_per_step = 8\nlora = {keys}"))
 }
 
-/// Everything of `[ppo]` that docs/recipe.md and docs/ppo.md promise for a key that is left out.
+/// Defaults of `[ppo]`, as documented in docs/recipe.md and docs/ppo.md.
 #[test]
 fn ppo_without_a_word_has_the_published_values() {
     let ppo = parse(&aligned()).expect("a recipe").recipe.ppo.expect("the section");
@@ -58,14 +58,14 @@ fn ppo_without_a_word_has_the_published_values() {
         (10, 100, OnBadRow::Stop)
     );
     assert!(ppo.chat_template.is_none() && ppo.policy.lora.is_none());
-    // The value model is the reward model where nothing else is said.
+    // The value model starts from the reward model by default.
     assert!(ppo.value.is_none());
     assert_eq!(ppo.value_start(), "reward");
     let own =
         aligned().replace("max_prompt_tokens", "value = { start = \"sft\" }\nmax_prompt_tokens");
     let own = parse(&own).expect("a recipe").recipe.ppo.expect("the section");
     assert_eq!(own.value_start(), "sft");
-    // A part of `kl` leaves the rest as it was.
+    // The other keys of `kl` keep their defaults.
     let part = aligned().replace("episodes_per_step", "kl = { target = 6 }\nepisodes_per_step");
     let part = parse(&part).expect("a recipe").recipe.ppo.expect("the section");
     assert_eq!((part.kl.coef, part.kl.target, part.kl.horizon), (0.05, Some(6.0), 1e4));
@@ -86,28 +86,28 @@ fn a_model_has_room_for_a_prompt_and_its_answer() {
     ");
 }
 
-/// Row 36 of the field's bugs: dropout while scoring makes ratios and divergences of noise.
+/// Row 36 of the field's bugs: dropout during scoring makes ratios and KL noisy.
 #[test]
 fn ppo_refuses_dropout() {
     insta::assert_snapshot!(
         refused("policy = { start = \"sft\" }", "policy = { start = \"sft\", lora = { dropout = 0.1 } }"),
         @r#"
-        error: `dropout` in [ppo.policy.lora] does not fit: with dropout, the policy that samples differs from the policy that is trained
+        error: `dropout` in [ppo.policy.lora] cannot be used: with dropout, the policy that samples differs from the policy that is trained
           --> recipes/mine.toml:39:36
            |
         39 | policy = { start = "sft", lora = { dropout = 0.1 } }
            |                                    ^^^^^^^
-          hint: leave `dropout` out, or change what it contradicts
+          hint: remove `dropout`, or change the keys it conflicts with
         "#
     );
     let value = "value = { start = \"sft\", lora = { dropout = 0.1 } }\nmax_prompt_tokens = 40";
     insta::assert_snapshot!(refused("max_prompt_tokens = 40", value), @r#"
-    error: `dropout` in [ppo.value.lora] does not fit: with dropout, the policy that samples differs from the policy that is trained
+    error: `dropout` in [ppo.value.lora] cannot be used: with dropout, the policy that samples differs from the policy that is trained
       --> recipes/mine.toml:42:35
        |
     42 | value = { start = "sft", lora = { dropout = 0.1 } }
        |                                   ^^^^^^^
-      hint: leave `dropout` out, or change what it contradicts
+      hint: remove `dropout`, or change the keys it conflicts with
     "#);
     let none =
         aligned().replace("{ start = \"sft\" }", "{ start = \"sft\", lora = { dropout = 0 } }");
@@ -132,13 +132,13 @@ fn updates_are_whole_and_end_by_steps() {
     }
     insta::assert_snapshot!(
         refused("episodes_per_step = 12\nmax_steps = 5", "episodes_per_step = 12\nmax_tokens = 5000"),
-        @"
-        error: `max_tokens` in [ppo] does not fit: the length of answers is not known in advance: use `max_steps` or `epochs`
+        @r"
+        error: `max_tokens` in [ppo] cannot be used: the length of answers is not known in advance: use `max_steps` or `epochs`
           --> recipes/mine.toml:45:1
            |
         45 | max_tokens = 5000
            | ^^^^^^^^^^
-          hint: leave `max_tokens` out, or change what it contradicts
+          hint: remove `max_tokens`, or change the keys it conflicts with
         "
     );
     insta::assert_snapshot!(refused("max_new_tokens = 24", "max_new_tokens = 24\ntop_p = 0.9"), @r"
@@ -151,7 +151,7 @@ fn updates_are_whole_and_end_by_steps() {
     ");
 }
 
-/// What a role names must be there by the time it is read.
+/// Models must be trained before they are used.
 #[test]
 fn roles_come_from_stages_that_ran_before() {
     let beside = "max_prompt_tokens = 40";
@@ -205,30 +205,30 @@ fn roles_come_from_stages_that_ran_before() {
 #[test]
 fn an_adapter_that_goes_on_keeps_its_shape() {
     insta::assert_snapshot!(refused_lora("{ adapter = \"sft\", rank = 8 }"), @r#"
-    error: `rank` in [reward.lora] does not fit: the adapter that it continues has its own
+    error: `rank` in [reward.lora] cannot be used: the adapter that it continues has its own
       --> recipes/mine.toml:35:27
        |
     35 | lora = { adapter = "sft", rank = 8 }
        |                           ^^^^
-      hint: leave `rank` out, or change what it contradicts
+      hint: remove `rank`, or change the keys it conflicts with
     "#);
     for key in ["alpha = 8", "dropout = 0.1", "rslora = true", "target_modules = [\"q_proj\"]"] {
         let said = refused_lora(&format!("{{ adapter = \"sft\", {key} }}"));
         let name = key.split(' ').next().expect("a name");
         let wanted = format!(
-            "error: `{name}` in [reward.lora] does not fit: the adapter that it continues has its own"
+            "error: `{name}` in [reward.lora] cannot be used: the adapter that it continues has its own"
         );
         assert!(said.starts_with(&wanted), "{said}");
     }
     insta::assert_snapshot!(
         refused_lora("{ target_modules = [\"q_proj\"], target_pattern = '.*v_proj' }"),
         @r#"
-    error: `target_pattern` in [reward.lora] does not fit: `target_modules` already names the layers
+    error: `target_pattern` in [reward.lora] cannot be used: `target_modules` already names the layers
       --> recipes/mine.toml:35:39
        |
     35 | lora = { target_modules = ["q_proj"], target_pattern = '.*v_proj' }
        |                                       ^^^^^^^^^^^^^^
-      hint: leave `target_pattern` out, or change what it contradicts
+      hint: remove `target_pattern`, or change the keys it conflicts with
     "#
     );
 }
@@ -237,13 +237,13 @@ fn an_adapter_that_goes_on_keeps_its_shape() {
 fn an_adapter_stands_beside_trained_weights() {
     insta::assert_snapshot!(
         refused("max_steps = 20\n", "max_steps = 20\nlora = { rank = 4 }\n"),
-        @"
-        error: `lora` in [pretrain] does not fit: an adapter needs trained weights, and the stage has no `start`
+        @r"
+        error: `lora` in [pretrain] cannot be used: an adapter needs trained weights, and the stage has no `start`
           --> recipes/mine.toml:19:1
            |
         19 | lora = { rank = 4 }
            | ^^^^
-          hint: leave `lora` out, or change what it contradicts
+          hint: remove `lora`, or change the keys it conflicts with
         "
     );
     let with_base = format!("lora = {{}}\n{}", "start = \"sft\"");
@@ -252,7 +252,7 @@ fn an_adapter_stands_beside_trained_weights() {
     assert_eq!(reward.input.lora, Some(recipe::LoraKeys::default()));
 }
 
-/// Row 71 of the field's bugs: `lora_ranl = 4` trained with the default rank, without a word.
+/// Row 71 of the field's bugs: `lora_ranl = 4` trained with the default rank, without an error.
 #[test]
 fn a_slip_in_an_adapters_key_shows_the_key_that_was_meant() {
     insta::assert_snapshot!(refused_lora("{ ranl = 4 }"), @r"
@@ -267,7 +267,7 @@ fn a_slip_in_an_adapters_key_shows_the_key_that_was_meant() {
       --> recipes/mine.toml:35:10
        |
     35 | lora = { r = 4 }
-       |          ^ here it is called `rank`
+       |          ^ use `rank` instead
     ");
     insta::assert_snapshot!(refused_lora("{ rank = 0 }"), @"
     error: `rank` in [reward.lora] must be from 1 to 4096: `0`
@@ -291,17 +291,17 @@ fn a_slip_in_an_adapters_key_shows_the_key_that_was_meant() {
        |
     35 | lora = { target_modules = "q_proj" }
        |                           ^^^^^^^^ this is a string
-      hint: put brackets around it: `[ … ]`
+      hint: write a list: `[ … ]`
     "#);
     insta::assert_snapshot!(
         refused("policy = { start = \"sft\" }", "policy = { start = \"sft\", rank = 4 }"),
         @r#"
-    error: unknown key `rank` in [ppo.policy]
-      --> recipes/mine.toml:39:27
-       |
-    39 | policy = { start = "sft", rank = 4 }
-       |                           ^^^^ it belongs in [ppo.policy.lora]
-    "#
+        error: unknown key `rank` in [ppo.policy]
+          --> recipes/mine.toml:39:27
+           |
+        39 | policy = { start = "sft", rank = 4 }
+           |                           ^^^^ move it to [ppo.policy.lora]
+        "#
     );
     insta::assert_snapshot!(refused("policy = { start = \"sft\" }", "policy = \"sft\""), @r#"
     error: `policy` in [ppo] must be a table: `"sft"`
@@ -309,14 +309,14 @@ fn a_slip_in_an_adapters_key_shows_the_key_that_was_meant() {
        |
     39 | policy = "sft"
        |          ^^^^^ this is a string
-      hint: write it as `{ start = "sft" }`
+      hint: write `{ start = "sft" }`
     "#);
     insta::assert_snapshot!(refused("episodes_per_step = 12", "episodes_per_step = 12\nkl_coef = 0.1"), @r"
     error: unknown key `kl_coef` in [ppo]
       --> recipes/mine.toml:45:1
        |
     45 | kl_coef = 0.1
-       | ^^^^^^^ here it is called `kl`
+       | ^^^^^^^ use `kl` instead
     ");
 }
 
@@ -327,12 +327,12 @@ fn a_precision_that_the_device_lacks_is_refused() {
         shown(&parse(&text).expect_err("this recipe was taken"))
     };
     insta::assert_snapshot!(of("tf32"), @r#"
-    error: `precision` does not fit: `tf32` needs the tensor cores of a GPU: set `device = "cuda"`
+    error: `precision` cannot be used: `tf32` needs the tensor cores of a GPU: set `device = "cuda"`
       --> recipes/mine.toml:1:1
        |
      1 | precision = "tf32"
        | ^^^^^^^^^
-      hint: leave `precision` out, or change what it contradicts
+      hint: remove `precision`, or change the keys it conflicts with
     "#);
     insta::assert_snapshot!(of("fp16"), @r#"
     error: `precision` must be one of `f32`, `tf32`, `bf16`: `fp16`
@@ -353,12 +353,12 @@ fn policy_and_value_model_hold_their_weights_in_one_way() {
             &format!("{policy}\nvalue = {{ start = \"reward\", lora = {{}} }}")
         ),
         @r#"
-        error: `value` in [ppo] does not fit: policy and value model need the same `lora.base_dtype`
+        error: `value` in [ppo] cannot be used: policy and value model need the same `lora.base_dtype`
           --> recipes/mine.toml:40:1
            |
         40 | value = { start = "reward", lora = {} }
            | ^^^^^
-          hint: leave `value` out, or change what it contradicts
+          hint: remove `value`, or change the keys it conflicts with
         "#
     );
     let alone = aligned().replace("policy = { start = \"sft\" }", policy);

@@ -1,5 +1,5 @@
-//! The public TOML suite: what is TOML is refused as no recipe, what is not TOML is refused as
-//! that.
+//! The public TOML test suite: valid files are refused because they are not recipes, invalid ones
+//! because they are not TOML.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use recipe::Error;
 
 use crate::shown;
 
-/// The shared data folder, if this machine has it.
+/// The directory of shared test data, if it exists.
 fn suite() -> Option<PathBuf> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data");
     let data = std::env::var_os("TEMPER_DATA").unwrap_or_else(|| default.into());
@@ -19,7 +19,7 @@ fn suite() -> Option<PathBuf> {
     None
 }
 
-/// The files of TOML 1.1 under `folder`, of those that the data folder has.
+/// The files of TOML 1.1 under `folder`, that exist.
 fn files(suite: &Path, folder: &str) -> Vec<PathBuf> {
     let list = std::fs::read_to_string(suite.join("files-toml-1.1.0")).unwrap();
     let names = list.lines().map(Path::new);
@@ -51,8 +51,8 @@ fn invalid_toml_is_refused_with_a_place() {
         let error = recipe::load(&path, &[]).expect_err("the suite holds no recipe");
         let has_place = match &error {
             Error::NotUtf8 { .. } => true,
-            Error::Syntax(diagnostic) => diagnostic.place.is_some(),
-            _ => false,
+            Error::Syntax(diagnostic) => diagnostic.location.is_some(),
+            Error::Read(_) | Error::Invalid(_) | Error::Override { .. } => false,
         };
         assert!(has_place, "{}: {}", path.display(), shown(&error));
     }

@@ -1,10 +1,10 @@
-//! The generated pages are those that are committed.
+//! The committed pages are up to date.
 
 use std::path::Path;
 
 use crate::root;
 
-/// Compares a committed page with what the types say, or writes it where `UPDATE_DOCS` is set.
+/// Compares a committed page with the generated one, or writes it if `UPDATE_DOCS` is set.
 #[track_caller]
 fn check(name: &str, expected: &str) {
     let path = root().join("docs").join(name);
@@ -57,8 +57,7 @@ fn every_key_is_documented_and_every_link_leads_somewhere() {
     }
 }
 
-/// The schema refuses nothing that the recipes need: its own checks and serde's agree on the
-/// defaults.
+/// The defaults of the schema and of serde agree.
 #[test]
 fn defaults_of_the_schema_are_those_of_the_types() {
     let text = crate::GOOD;

@@ -1,4 +1,4 @@
-//! What a person reads after a mistake.
+//! Error messages of recipes.
 
 use crate::{parse, refused, shown};
 
@@ -41,35 +41,35 @@ fn a_key_of_another_section_shows_where_it_belongs() {
       --> recipes/mine.toml:19:1
        |
     19 | lr = 1e-3
-       | ^^ it belongs in [pretrain.optimizer]
+       | ^^ move it to [pretrain.optimizer]
     ");
     insta::assert_snapshot!(refused("start = \"pretrain\"\n", "start = \"pretrain\"\nseed = 3\n"), @r"
     error: unknown key `seed` in [sft]
       --> recipes/mine.toml:24:1
        |
     24 | seed = 3
-       | ^^^^ it belongs at the top of the file, before the first [section]
+       | ^^^^ move it to the top of the file, before the first [section]
     ");
     insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 20\noverlong = \"cut\"\n"), @r#"
     error: unknown key `overlong` in [pretrain]
       --> recipes/mine.toml:19:1
        |
     19 | overlong = "cut"
-       | ^^^^^^^^ it belongs in [sft]
+       | ^^^^^^^^ move it to [sft]
     "#);
     insta::assert_snapshot!(refused("seed = 7\n", "seed = 7\nholdout = 0.1\n"), @r"
     error: unknown key `holdout` in the recipe
       --> recipes/mine.toml:3:1
        |
      3 | holdout = 0.1
-       | ^^^^^^^ it belongs in [pretrain.eval]
+       | ^^^^^^^ move it to [pretrain.eval]
     ");
     insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 20\nlimit = 9\n"), @r"
     error: unknown key `limit` in [pretrain]
       --> recipes/mine.toml:19:1
        |
     19 | limit = 9
-       | ^^^^^ it belongs in an entry of [pretrain.data]
+       | ^^^^^ move it to an entry of [pretrain.data]
     ");
 }
 
@@ -80,28 +80,28 @@ fn another_tool_s_key_shows_ours() {
       --> recipes/mine.toml:19:15
        |
     19 | optimizer = { learning_rate = 1e-3 }
-       |               ^^^^^^^^^^^^^ here it is called `lr`
+       |               ^^^^^^^^^^^^^ use `lr` instead
     ");
     insta::assert_snapshot!(refused("max_steps = 20\n", "max_iters = 20\n"), @r"
     error: unknown key `max_iters` in [pretrain]
       --> recipes/mine.toml:18:1
        |
     18 | max_iters = 20
-       | ^^^^^^^^^ here it is called `max_steps`
+       | ^^^^^^^^^ use `max_steps` instead
     ");
     insta::assert_snapshot!(refused("hidden_size = 64\n", "n_embd = 64\n"), @r"
     error: unknown key `n_embd` in [model]
       --> recipes/mine.toml:9:1
        |
      9 | n_embd = 64
-       | ^^^^^^ here it is called `hidden_size`
+       | ^^^^^^ use `hidden_size` instead
     ");
     insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\ngrad_clip = 1.0\n"), @r"
     error: unknown key `grad_clip` in [sft]
       --> recipes/mine.toml:28:1
        |
     28 | grad_clip = 1.0
-       | ^^^^^^^^^ it is called `max_grad_norm` and belongs in [sft.optimizer]
+       | ^^^^^^^^^ move it to [sft.optimizer] as `max_grad_norm`
     ");
     insta::assert_snapshot!(refused("kind = \"byte-bpe\", vocab_size = 512", "kind = \"char\", vocab_size = 512"), @r#"
     error: unknown key `vocab_size` in [tokenizer.train]
@@ -171,7 +171,7 @@ fn a_missing_key_shows_what_it_would_say() {
        |
      7 | [model]
        |  ^^^^^
-      hint: write `family = "llama"` or `family = "gpt2"` or `family = "qwen3"` or `start = …`
+      hint: use `family = "llama"` or `family = "gpt2"` or `family = "qwen3"` or `start = …`
     "#);
     insta::assert_snapshot!(refused("{ kind = \"cosine\", warmup_steps = 2 }", "{ kind = \"wsd\", warmup_steps = 2 }"), @r#"
     error: missing key `decay_steps` in [pretrain.schedule]
@@ -185,23 +185,23 @@ fn a_missing_key_shows_what_it_would_say() {
 #[test]
 fn a_wrong_type_shows_the_right_one() {
     insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = \"20\"\n"), @r#"
-    error: `max_steps` in [pretrain] must be a whole number: `"20"`
+    error: `max_steps` in [pretrain] must be an integer: `"20"`
       --> recipes/mine.toml:18:13
        |
     18 | max_steps = "20"
        |             ^^^^ this is a string
-      hint: write it without quotes
+      hint: remove the quotes
     "#);
     insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 2e3\n"), @r"
-    error: `max_steps` in [pretrain] must be a whole number: `2e3`
+    error: `max_steps` in [pretrain] must be an integer: `2e3`
       --> recipes/mine.toml:18:13
        |
     18 | max_steps = 2e3
        |             ^^^ this is a number with a fraction
-      hint: write it without point or exponent: `2000`
+      hint: write `2000`
     ");
-    insta::assert_snapshot!(refused("seed = 7", "seed = 7.5"), @"
-    error: `seed` must be a whole number: `7.5`
+    insta::assert_snapshot!(refused("seed = 7", "seed = 7.5"), @r"
+    error: `seed` must be an integer: `7.5`
       --> recipes/mine.toml:2:8
        |
      2 | seed = 7.5
@@ -213,8 +213,8 @@ fn a_wrong_type_shows_the_right_one() {
       --> recipes/mine.toml:3:10
        |
      3 | device = 0
-       |          ^ this is a whole number
-      hint: put quotes around it
+       |          ^ this is an integer
+      hint: put the value in quotes
     ");
     insta::assert_snapshot!(refused("data = [{ path = \"chats.jsonl\" }]", "data = { path = \"chats.jsonl\" }"), @r#"
     error: `data` in [sft] must be a list: `{ … }`
@@ -222,7 +222,7 @@ fn a_wrong_type_shows_the_right_one() {
        |
     24 | data = { path = "chats.jsonl" }
        |        ^^^^^^^^^^^^^^^^^^^^^^^^ this is a table
-      hint: put brackets around it: `[{ … }]`
+      hint: write a list: `[{ … }]`
     "#);
     insta::assert_snapshot!(refused("data = [{ path = \"chats.jsonl\" }]", "data = [\"chats.jsonl\"]"), @r#"
     error: `data[0]` in [sft] must be a table: `"chats.jsonl"`
@@ -230,7 +230,7 @@ fn a_wrong_type_shows_the_right_one() {
        |
     24 | data = ["chats.jsonl"]
        |         ^^^^^^^^^^^^^ this is a string
-      hint: write it as `{ path = "chats.jsonl" }`
+      hint: write `{ path = "chats.jsonl" }`
     "#);
     insta::assert_snapshot!(refused("schedule = { kind = \"cosine\", warmup_steps = 2 }", "schedule = \"cosine\""), @r#"
     error: `schedule` in [pretrain] must be a table: `"cosine"`
@@ -238,7 +238,7 @@ fn a_wrong_type_shows_the_right_one() {
        |
     20 | schedule = "cosine"
        |            ^^^^^^^^ this is a string
-      hint: write it as `{ kind = "cosine" }`
+      hint: write `{ kind = "cosine" }`
     "#);
     insta::assert_snapshot!(refused("{ lr = 1e-4 }", "{ lr = 1e-4, betas = [0.9, true] }"), @r"
     error: `betas[1]` in [sft.optimizer] must be a number: `true`
@@ -300,21 +300,21 @@ fn a_value_out_of_range_shows_the_range() {
        |        ^^
       hint: `seed`: Seed of every random choice
     ");
-    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\neval = { holdout = 0.7 }\n"), @"
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\neval = { holdout = 0.7 }\n"), @r"
     error: `holdout` in [sft.eval] must be at least 0 and at most 0.5: `0.7`
       --> recipes/mine.toml:28:20
        |
     28 | eval = { holdout = 0.7 }
        |                    ^^^
-      hint: `holdout`: Share of the data that is held out for validation
+      hint: `holdout`: Share of the data that is used for validation instead of training
     ");
-    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\nkeep_checkpoints = 1\n"), @"
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\nkeep_checkpoints = 1\n"), @r"
     error: `keep_checkpoints` in [sft] must be at least 2: `1`
       --> recipes/mine.toml:28:20
        |
     28 | keep_checkpoints = 1
        |                    ^
-      hint: `keep_checkpoints`: Number of checkpoints to keep, besides the best one
+      hint: `keep_checkpoints`: Number of checkpoints to keep, in addition to the best one
     ");
     insta::assert_snapshot!(refused("[{ path = \"chats.jsonl\" }]", "[]"), @"
     error: `data` in [sft] must not be empty: `[]`
@@ -439,7 +439,7 @@ fn keys_that_contradict_show_both() {
        |
      9 | start = "hf"
        | ^^^^^
-      hint: leave `family` or `start` out
+      hint: remove `family` or `start`
     "#);
     insta::assert_snapshot!(refused("warmup_steps = 2", "warmup_steps = 30"), @r#"
     error: `warmup_steps` in [pretrain.schedule] must keep warm-up and decay within 20 steps: `30`
@@ -456,20 +456,20 @@ fn keys_that_contradict_show_both() {
        |                                        ^^^
     "#);
     insta::assert_snapshot!(refused("warmup_steps = 2", "decay_steps = 2"), @r#"
-    error: `decay_steps` in [pretrain.schedule] does not fit: only `kind = "wsd"` uses it
+    error: `decay_steps` in [pretrain.schedule] cannot be used: only `kind = "wsd"` uses it
       --> recipes/mine.toml:20:31
        |
     20 | schedule = { kind = "cosine", decay_steps = 2 }
        |                               ^^^^^^^^^^^
-      hint: leave `decay_steps` out, or change what it contradicts
+      hint: remove `decay_steps`, or change the keys it conflicts with
     "#);
     insta::assert_snapshot!(refused("{ path = \"chats.jsonl\" }", "{ path = \"chats.jsonl\", text = \"body\" }"), @r#"
-    error: `text` in [sft.data[0]] does not fit: fine-tuning reads prompts and completions: name them in `columns` or `rows`
+    error: `text` in [sft.data[0]] cannot be used: fine-tuning reads prompts and completions: name them in `columns` or `rows`
       --> recipes/mine.toml:24:33
        |
     24 | data = [{ path = "chats.jsonl", text = "body" }]
        |                                 ^^^^
-      hint: leave `text` out, or change what it contradicts
+      hint: remove `text`, or change the keys it conflicts with
     "#);
     insta::assert_snapshot!(refused("{ path = \"chats.jsonl\" }", "{ path = \"chats.jsonl\", rows = { prompt = \"{a}\" } }"), @r#"
     error: missing key `completion` in [sft.data[0].rows]
@@ -479,20 +479,20 @@ fn keys_that_contradict_show_both() {
        |                                 ^^^^ fine-tuning needs a prompt and a completion
     "#);
     insta::assert_snapshot!(refused("{ path = \"text.txt\" }", "{ path = \"text.txt\", layout = \"tree\" }"), @r#"
-    error: `layout` in [pretrain.data[0]] does not fit: pretraining reads documents: use `auto` or `text`
+    error: `layout` in [pretrain.data[0]] cannot be used: pretraining reads documents: use `auto` or `text`
       --> recipes/mine.toml:15:30
        |
     15 | data = [{ path = "text.txt", layout = "tree" }, { path = "data:more/*.jsonl.gz", text = "body" }]
        |                              ^^^^^^
-      hint: leave `layout` out, or change what it contradicts
+      hint: remove `layout`, or change the keys it conflicts with
     "#);
-    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\neval = { holdout = 0.1, early_stopping = { patience = 2 } }\n"), @"
-    error: `early_stopping` in [sft.eval] does not fit: it needs `every_steps`: without it there is one evaluation, at the end
+    insta::assert_snapshot!(refused("epochs = 1\n", "epochs = 1\neval = { holdout = 0.1, early_stopping = { patience = 2 } }\n"), @r"
+    error: `early_stopping` in [sft.eval] cannot be used: it needs `every_steps`: without it there is one evaluation, at the end
       --> recipes/mine.toml:28:25
        |
     28 | eval = { holdout = 0.1, early_stopping = { patience = 2 } }
        |                         ^^^^^^^^^^^^^^
-      hint: leave `early_stopping` out, or change what it contradicts
+      hint: remove `early_stopping`, or change the keys it conflicts with
     ");
     insta::assert_snapshot!(refused("intermediate_size = 128\n", "intermediate_size = 128\nmax_position_embeddings = 32\n"), @r"
     error: `sequence_length` in [pretrain] must be at most `max_position_embeddings` of [model] (32): `64`
@@ -554,20 +554,20 @@ fn a_key_that_the_loss_does_not_read_is_refused() {
     assert!(parse(&recipe("loss = \"simpo\"\nsimpo_gamma = 1.0\nbeta = 2.5\n")).is_ok());
     assert!(parse(&recipe("loss = \"orpo\"\nbeta = 0.2\n")).is_ok());
     insta::assert_snapshot!(refused("loss = \"hinge\"\nlabel_smoothing = 0.1\n"), @r#"
-    error: `label_smoothing` in [dpo] does not fit: only `loss = "sigmoid"` uses it, and the loss is `hinge`
+    error: `label_smoothing` in [dpo] cannot be used: only `loss = "sigmoid"` uses it, and the loss is `hinge`
       --> recipes/mine.toml:10:1
        |
     10 | label_smoothing = 0.1
        | ^^^^^^^^^^^^^^^
-      hint: leave `label_smoothing` out, or change what it contradicts
+      hint: remove `label_smoothing`, or change the keys it conflicts with
     "#);
     insta::assert_snapshot!(refused("simpo_gamma = 0.1\n"), @r#"
-    error: `simpo_gamma` in [dpo] does not fit: only `loss = "simpo"` uses it, and the loss is `sigmoid`
+    error: `simpo_gamma` in [dpo] cannot be used: only `loss = "simpo"` uses it, and the loss is `sigmoid`
       --> recipes/mine.toml:9:1
        |
      9 | simpo_gamma = 0.1
        | ^^^^^^^^^^^
-      hint: leave `simpo_gamma` out, or change what it contradicts
+      hint: remove `simpo_gamma`, or change the keys it conflicts with
     "#);
     insta::assert_snapshot!(refused("loss = \"dpo\"\n"), @r#"
     error: `loss` in [dpo] must be one of `sigmoid`, `hinge`, `ipo`, `simpo`, `orpo`: `dpo`
@@ -597,40 +597,40 @@ fn a_key_that_the_loss_does_not_read_is_refused() {
 #[test]
 fn what_is_not_toml_shows_where() {
     insta::assert_snapshot!(refused("seed = 7", "seed: 7"), @r"
-    error: the recipe is not TOML: key with no value, expected `=`
+    error: the recipe is not valid TOML: key with no value, expected `=`
       --> recipes/mine.toml:2:7
        |
      2 | seed: 7
        |       ^
-      hint: a line is `key = value`, `[section]` or `# comment`; text stands in quotes
+      hint: a line is `key = value`, `[section]` or `# comment`; strings are in quotes
     ");
     insta::assert_snapshot!(refused("[pretrain]", "[pretrain"), @r"
-    error: the recipe is not TOML: unclosed table, expected `]`
+    error: the recipe is not valid TOML: unclosed table, expected `]`
       --> recipes/mine.toml:14:10
        |
     14 | [pretrain
        |          ^
-      hint: a line is `key = value`, `[section]` or `# comment`; text stands in quotes
+      hint: a line is `key = value`, `[section]` or `# comment`; strings are in quotes
     ");
     insta::assert_snapshot!(refused("seed = 7", "seed = 7\nseed = 8"), @r"
-    error: the recipe is not TOML: duplicate key
+    error: the recipe is not valid TOML: duplicate key
       --> recipes/mine.toml:3:1
        |
      3 | seed = 8
        | ^^^^
-      hint: a line is `key = value`, `[section]` or `# comment`; text stands in quotes
+      hint: a line is `key = value`, `[section]` or `# comment`; strings are in quotes
     ");
     insta::assert_snapshot!(refused("family = \"llama\"", "family = llama"), @r"
-    error: the recipe is not TOML: string values must be quoted, expected literal string
+    error: the recipe is not valid TOML: string values must be quoted, expected literal string
       --> recipes/mine.toml:8:10
        |
      8 | family = llama
        |          ^^^^^
-      hint: a line is `key = value`, `[section]` or `# comment`; text stands in quotes
+      hint: a line is `key = value`, `[section]` or `# comment`; strings are in quotes
     ");
 }
 
-/// Keys of one kind of optimizer are refused beside another, with the kind that has them.
+/// Keys of another kind of optimizer are refused, and the error names that kind.
 #[test]
 fn keys_of_another_optimizer() {
     let with = |keys: &str| {
@@ -703,6 +703,6 @@ fn keys_of_another_optimizer() {
        |
     19 | optimizer = 1e-3
        |             ^^^^ this is a number with a fraction
-      hint: write it as `{ lr = 1e-3 }`
+      hint: write `{ lr = 1e-3 }`
     ");
 }

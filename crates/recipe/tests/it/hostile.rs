@@ -1,4 +1,4 @@
-//! No bytes make it panic, hang or overflow the stack.
+//! No input causes a panic, a hang or a stack overflow.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ fn a_recipe_of_more_than_a_mebibyte_is_refused() {
     let error = recipe::parse(large.as_bytes(), Path::new("large.toml"), &[]).unwrap_err();
     insta::assert_snapshot!(shown(&error), @r"
     error: large.toml: file is larger than 1048576 bytes
-      hint: a recipe names data by path and holds none
+      hint: a recipe contains paths of data, not the data
     ");
 }
 
@@ -52,7 +52,7 @@ fn a_recipe_full_of_mistakes_is_refused_without_a_long_look() {
     ] {
         let start = std::time::Instant::now();
         assert!(recipe::parse(text.as_bytes(), Path::new("r.toml"), &[]).is_err());
-        // A second is what the release build may take; this one is not optimised.
+        // The limit of a release build is one second; this build may be slower.
         assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
     }
 }
@@ -85,7 +85,7 @@ fn escape_sequences_in_keys_and_values_do_not_reach_the_terminal() {
     }
 }
 
-/// Pieces that TOML texts are made of.
+/// Pieces of TOML texts.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(vec![
@@ -166,7 +166,7 @@ proptest! {
         let _ = recipe::parse(GOOD.as_bytes(), Path::new("r.toml"), &set).map_err(|error| shown(&error));
     }
 
-    /// What is taken with overrides reads back from its resolved text as the same recipe.
+    /// The resolved text of an accepted recipe reads back as the same recipe.
     #[test]
     fn a_resolved_recipe_reads_back(key in prop::sample::select(vec!["seed", "pretrain.max_steps", "pretrain.data[1].limit", "sft.eval.holdout", "sft.schedule.warmup_steps", "model.tie_word_embeddings", "name", "threads"]), value in piece()) {
         let set = [(key.to_owned(), value)];

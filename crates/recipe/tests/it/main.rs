@@ -1,5 +1,4 @@
-//! Tests of the recipe crate as its callers meet it. What one function does by itself is tested
-//! beside it.
+//! Tests of the crate's public functions. Unit tests are in the source files.
 
 #![allow(clippy::print_stderr, reason = "a test says why it skipped")]
 
@@ -16,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use recipe::{Error, Loaded};
 
-/// A small recipe that is right.
+/// A small valid recipe.
 const GOOD: &str = r#"# A comment that stays.
 seed = 7
 
@@ -60,24 +59,24 @@ fn parse_with(text: &str, overrides: &[&str]) -> recipe::Result<Loaded> {
     recipe::parse(text.as_bytes(), Path::new("recipes/mine.toml"), &overrides)
 }
 
-/// An error as the command line shows it.
+/// An error as printed by the command line.
 fn shown(error: &Error) -> String {
     let hint = error.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
     format!("error: {error}{hint}")
 }
 
-/// The error of the good recipe with one text in place of another.
+/// The error of the valid recipe with one text replaced.
 fn refused(from: &str, to: &str) -> String {
     assert_eq!(GOOD.matches(from).count(), 1, "`{from}` must stand in the good recipe once");
     shown(&parse(&GOOD.replace(from, to)).expect_err("this recipe was taken"))
 }
 
-/// The error of the good recipe with overrides.
+/// The error of the valid recipe with overrides.
 fn refused_set(overrides: &[&str]) -> String {
     shown(&parse_with(GOOD, overrides).expect_err("these overrides were taken"))
 }
 
-/// The repository's root.
+/// Root of the repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

@@ -1,4 +1,4 @@
-//! `--set`: what it changes, what it keeps, what it refuses.
+//! `--set`: changed values, kept comments, and errors.
 
 use recipe::{AdamwKeys, Format, OptimizerKind, ScheduleKind};
 
@@ -143,10 +143,10 @@ fn what_cannot_be_set_is_refused_with_the_override_s_words() {
       --> the command line
        |
        | --set lr=1e-3
-       |       ^^ it belongs in [pretrain.optimizer]
+       |       ^^ move it to [pretrain.optimizer]
     ");
     insta::assert_snapshot!(refused_set(&["pretrain.max_steps=many"]), @r#"
-    error: `max_steps` in [pretrain] must be a whole number: `"many"`
+    error: `max_steps` in [pretrain] must be an integer: `"many"`
       --> the command line
        |
        | --set pretrain.max_steps=many
@@ -158,19 +158,19 @@ fn what_cannot_be_set_is_refused_with_the_override_s_words() {
       --> the command line
        |
        | --set sft.optimizer={ learning_rate = 1 }
-       |                       ^^^^^^^^^^^^^ here it is called `lr`
+       |                       ^^^^^^^^^^^^^ use `lr` instead
     ");
     insta::assert_snapshot!(refused_set(&["pretrain.data[2].limit=1"]), @r"
     error: cannot set `pretrain.data[2].limit=1`: `pretrain.data` has no entry 2
-      hint: its 2 entries are numbered from 0
+      hint: it has 2 entries, numbered from 0
     ");
     insta::assert_snapshot!(refused_set(&["pretrain.max_steps.x=1"]), @r"
-    error: cannot set `pretrain.max_steps.x=1`: `pretrain.max_steps` has no keys: it is a whole number
+    error: cannot set `pretrain.max_steps.x=1`: `pretrain.max_steps` has no keys: it is an integer
       hint: set `pretrain.max_steps` itself
     ");
     insta::assert_snapshot!(refused_set(&["pretrain.max_steps[0]=1"]), @r"
-    error: cannot set `pretrain.max_steps[0]=1`: `pretrain.max_steps` is no list
-      hint: `pretrain.max_steps[0]` means an entry of a list
+    error: cannot set `pretrain.max_steps[0]=1`: `pretrain.max_steps` is not a list
+      hint: `pretrain.max_steps[0]` is an entry of a list
     ");
     insta::assert_snapshot!(refused_set(&["pretrain.tokens_per_step=100"]), @r"
     error: `tokens_per_step` in [pretrain] must be a multiple of `sequence_length` (64), such as 64: `100`
@@ -180,8 +180,8 @@ fn what_cannot_be_set_is_refused_with_the_override_s_words() {
        |                                ^^^
     ");
     insta::assert_snapshot!(refused_set(&["pretrain..x=100"]), @r"
-    error: cannot set `pretrain..x=100`: that is no key
-      hint: write it as `--set sft.optimizer.lr=1e-4` or `--set sft.data[0].limit=100`
+    error: cannot set `pretrain..x=100`: not a key
+      hint: examples: `--set sft.optimizer.lr=1e-4`, `--set sft.data[0].limit=100`
     ");
     insta::assert_snapshot!(refused_set(&["tokenizer.load=tokenizer.json"]), @r"
     error: [tokenizer] takes only one of `train` and `load`
@@ -189,7 +189,7 @@ fn what_cannot_be_set_is_refused_with_the_override_s_words() {
        |
        | --set tokenizer.load=tokenizer.json
        |                 ^^^^
-      hint: leave `train` or `load` out
+      hint: remove `train` or `load`
     ");
 }
 

@@ -1,4 +1,4 @@
-//! The committed recipes: each is right, and each of their keys matters.
+//! The committed recipes are valid, and a mistake in any key is refused.
 
 use crate::{committed, shown};
 
@@ -35,7 +35,7 @@ fn shakespeare_char_is_nanogpt_s_cpu_run() {
     assert_eq!((eval.holdout, eval.by), (0.1, recipe::SplitBy::Position));
 }
 
-/// A slip of one letter in any key of any recipe is refused, at the place where it stands.
+/// A wrong letter in any key of any recipe is refused, with the location of the key.
 #[test]
 fn a_recipe_with_one_letter_of_one_key_changed_is_refused() {
     let mut n_slips = 0;
@@ -53,7 +53,7 @@ fn a_recipe_with_one_letter_of_one_key_changed_is_refused() {
                         "{}: `{name}` with letter {at} changed",
                         path.display()
                     ));
-                    let place = error.place().map(ToString::to_string).unwrap_or_default();
+                    let place = error.location().map(ToString::to_string).unwrap_or_default();
                     let column = line[..start].chars().count() + 1;
                     let expected = format!("{}:{}:{column}", path.display(), line_idx + 1);
                     assert_eq!(place, expected, "{}", shown(&error));
@@ -65,7 +65,7 @@ fn a_recipe_with_one_letter_of_one_key_changed_is_refused() {
     assert!(n_slips > 1000, "only {n_slips} slips were tried");
 }
 
-/// Columns that recipes choose rows by: their names are the data's, and a wrong one is told when that is read.
+/// Columns that recipes choose rows by: their names depend on the data, and are checked when it is read.
 fn is_column(name: &str) -> bool {
     ["emotions", "rating"].contains(&name)
 }

@@ -1,4 +1,4 @@
-//! What the sections mean once they are read: values, defaults, the helpers that callers use.
+//! Parsed sections: values, defaults and helper functions.
 
 use std::path::Path;
 
@@ -81,7 +81,7 @@ fn sources_have_key_paths_and_places() {
     let sources = loaded.recipe.sources();
     let paths: Vec<&str> = sources.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(paths, ["pretrain.data[0]", "pretrain.data[1]", "sft.data[0]"]);
-    let place = loaded.spans.place("pretrain.data[1].path").unwrap().to_string();
+    let place = loaded.spans.location("pretrain.data[1].path").unwrap().to_string();
     assert_eq!(place, "recipes/mine.toml:15:41");
     assert!(
         loaded.spans.is_set("pretrain.data[1].text")
@@ -111,7 +111,7 @@ fn a_later_check_shows_the_line_of_its_key() {
     "#);
 }
 
-/// The good recipe with a stage of pairs that are drawn.
+/// The valid recipe with a stage of drawn pairs.
 fn with_pairs(pairs: &str) -> String {
     let source = format!("data = [{{ path = \"rows.jsonl\", pairs = {pairs} }}]");
     format!(
@@ -137,7 +137,7 @@ fn pairs_are_drawn_by_columns() {
     let filter = pretrain.input.data[1].filter.as_ref().unwrap();
     let values = ["en".to_owned(), "de".to_owned()];
     assert_eq!(filter.entries().collect::<Vec<_>>(), [("lang", &values[..])]);
-    // Written out again, it is the key that a recipe has.
+    // Serialized, it has the name of the key in a recipe.
     let written = toml_edit::ser::to_string(&pretrain.input.data[1]).unwrap();
     assert!(written.contains("where = { lang = [\"en\", \"de\"] }"), "{written}");
 }
@@ -163,17 +163,17 @@ fn pairs_that_say_nothing_are_refused() {
         .replace(" }", ""),
     ];
     insta::assert_snapshot!(said.join("\n"), @r#"
-    error: `rejected` in [reward.data[0].pairs] does not fit: it is equal to `chosen`, so no row would be in a pair
+    error: `rejected` in [reward.data[0].pairs] cannot be used: it is equal to `chosen`, so no row would be in a pair
     error: `chosen` in [reward.data[0].pairs] must not be empty: `{}`
     error: `a` in [reward.data[0].pairs.chosen] must not be empty: `[]`
     error: `a` in [reward.data[0].pairs.chosen] must be a list: `"x"`
     error: `a[0]` in [reward.data[0].pairs.chosen] must be a string: `5`
     error: `prompt` in [reward.data[0].pairs] must have no `{column}`: the two texts of a pair are from different rows: `{a}`
     error: missing key `from` in [reward.data[0].pairs]
-    error: `rows` in [reward.data[0]] does not fit: `pairs` already defines the rows
+    error: `rows` in [reward.data[0]] cannot be used: `pairs` already defines the rows
     "#);
 
-    // A margin belongs to scores: what no stage would read is refused.
+    // Only reward models use margins.
     let margin = |section: &str| {
         let with = with_pairs(&format!("{{ from = \"text\", {sides} }}"));
         let drawn = format!("pairs = {{ from = \"text\", {sides} }}");
@@ -182,8 +182,12 @@ fn pairs_that_say_nothing_are_refused() {
     };
     assert!(margin("[reward]").is_ok());
     let error = crate::shown(&margin("[dpo]").unwrap_err());
-    insta::assert_snapshot!(error.lines().next().unwrap(), @"error: `margin` in [dpo.data[0].columns] does not fit: only [reward] uses margins");
+    insta::assert_snapshot!(error.lines().next().unwrap(), @r"
+    error: `margin` in [dpo.data[0].columns] cannot be used: only [reward] uses margins
+    ");
 
     let text = GOOD.replace("text = \"body\"", &format!("pairs = {{ from = \"text\", {sides} }}"));
-    insta::assert_snapshot!(crate::shown(&parse(&text).unwrap_err()).lines().next().unwrap(), @"error: `pairs` in [pretrain.data[1]] does not fit: only stages that train on pairs use it, such as [reward] and [dpo]");
+    insta::assert_snapshot!(crate::shown(&parse(&text).unwrap_err()).lines().next().unwrap(), @r"
+    error: `pairs` in [pretrain.data[1]] cannot be used: only stages that train on pairs use it, such as [reward] and [dpo]
+    ");
 }

@@ -37,6 +37,7 @@ fn fail(message: impl Into<String>) -> Error {
 }
 
 impl Writer<'_, '_> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "minijinja may add kinds, which JSON lacks")]
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > DEPTH || self.out.len() > BYTES {
             return Err(fail("a value that is too deep or too large for JSON"));
@@ -109,6 +110,7 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "minijinja may add kinds, which JSON lacks")]
     fn map(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         let mut keys: Vec<Value> = value.try_iter()?.collect();
         if self.options.sort_keys {

@@ -53,9 +53,11 @@ fn the_trajectory_is_fixed() {
     ] {
         let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
         let (old, mut new) = (recipe(), recipe());
-        match new.pointer_mut(parent).expect("parent") {
-            Value::Array(items) => items[key.parse::<usize>().expect("index")] = value,
-            parent => parent[key] = value,
+        let parent = new.pointer_mut(parent).expect("parent");
+        if let Value::Array(items) = parent {
+            items[key.parse::<usize>().expect("index")] = value;
+        } else {
+            parent[key] = value;
         }
         let found = differences(&old, &new, "pretrain");
         assert_eq!((found.refused, found.tolerated), (vec![line.to_owned()], vec![]));

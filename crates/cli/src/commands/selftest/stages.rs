@@ -1,4 +1,4 @@
-//! Each kind of stage for a few steps on made-up rows, by the same code as `temper run`.
+//! Trains each kind of stage for a few steps on generated rows, by the same code as `temper run`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,10 +8,10 @@ use crate::commands::run::train_stages;
 use crate::failure::Result;
 use crate::render::progress::PlanProgress;
 
-/// All stages on a model of a hundred thousand parameters, DPO by an adapter.
+/// All stages, with a model of a hundred thousand parameters. DPO trains an adapter.
 const RECIPE: &str = include_str!("stages.toml");
 
-/// Trains them and gives their names. Progress goes to stderr, as a run's does.
+/// Trains the stages and returns their names. Progress is printed to stderr.
 pub(super) fn run(scratch: &Path, device: &str, precision: &str) -> Result<Vec<String>> {
     let dir = scratch.join("stages");
     fsio::create_dir_all(&dir)?;
@@ -42,7 +42,7 @@ pub(super) fn run(scratch: &Path, device: &str, precision: &str) -> Result<Vec<S
 
 const WORDS: [&str; 8] = ["a", "small", "model", "learns", "to", "count", "its", "steps"];
 
-/// The words in an order that depends on the number.
+/// Words in an order that depends on `n`.
 fn sentence(n: usize) -> String {
     (0..6 + n % 5)
         .map(|i| WORDS[(n * 3 + i * (1 + n % 7)) % WORDS.len()])

@@ -72,6 +72,11 @@ pub(super) fn convert(settings: Settings, arch: &'static Architecture) -> Result
         "phi3" => {
             let window = settings.uint("sliding_window").unwrap_or(0);
             converted.keys.push(("attention.sliding_window", u32_value(window)?));
+            let key = "rope.scaling.original_context_length";
+            if !converted.keys.iter().any(|(other, _)| *other == key) {
+                let original = settings.uint("original_max_position_embeddings");
+                converted.keys.push((key, u32_value(original.unwrap_or(context))?));
+            }
         }
         "smollm3" => check_layers_without_rope(settings, n_layers)?,
         _ => {}

@@ -1,0 +1,111 @@
+//! Checks the sections of a recipe against each other. Each section checks itself.
+
+use crate::diagnostics::Diagnostics;
+use crate::{ModelSection, Precision, Recipe, StageSection};
+
+impl Recipe {
+    /// Checks sections by themselves and against each other.
+    pub(crate) fn check(&self, diagnostics: &mut Diagnostics) {
+        if self.precision == Precision::Tf32 && !self.device.starts_with("cuda") {
+            diagnostics.conflict(
+                "precision",
+                "`tf32` needs the tensor cores of a GPU: set `device = \"cuda\"`",
+            );
+        }
+        if let Some(tokenizer) = &self.tokenizer {
+            tokenizer.check(diagnostics);
+        }
+        if let Some(model) = &self.model {
+            model.check(diagnostics);
+        }
+        for stage in self.stages() {
+            stage.check(diagnostics);
+        }
+        if self.replicas > 1 && self.device.contains(':') {
+            let reason = "`device` names one GPU and each replica needs its own: \"cuda\" uses the first ones";
+            diagnostics.conflict("replicas", reason);
+        }
+        self.check_starts(diagnostics);
+        self.check_positions(diagnostics);
+    }
+
+    /// Checks that every stage has weights to start from, and that some stage uses [model].
+    fn check_starts(&self, diagnostics: &mut Diagnostics) {
+        let stages = self.stages();
+        if stages.is_empty() {
+            diagnostics.section(
+                "",
+                "the recipe has no stage",
+                &format!("add {}", StageSection::listed()),
+            );
+        }
+        for (idx, stage) in stages.iter().enumerate() {
+            let (path, keys) = (stage.name(), stage.keys());
+            let earlier = stages.get(..idx).unwrap_or_default();
+            for (key, start) in keys.weights {
+                if stages.iter().skip(idx).any(|later| later.name() == start) {
+                    let key = format!("{path}.{key}");
+                    diagnostics.value(&key, "must be a stage that runs before this one", start);
+                }
+            }
+            match (keys.start, &self.model) {
+                (None, _) if !earlier.is_empty() => {
+                    let last = earlier.last().map(|stage| stage.name()).unwrap_or_default();
+                    diagnostics.missing(
+                        path,
+                        "start",
+                        &format!("to continue from [{last}]: `start = \"{last}\"`"),
+                    );
+                }
+                (None, None) => diagnostics.section(
+                    path,
+                    &format!("[{path}] has nothing to start from"),
+                    "set its `start`, or describe a new model in [model]",
+                ),
+                (Some(_), _) | (None, Some(_)) => {}
+            }
+        }
+        let uses_model = stages.iter().any(|stage| stage.keys().start.is_none());
+        if self.model.is_some() && !uses_model && !stages.is_empty() {
+            diagnostics.section(
+                "model",
+                "[model] is not used: every stage has a `start`",
+                "remove [model], or the `start` of the first stage",
+            );
+        }
+        let is_new = self.model.as_ref().is_some_and(ModelSection::is_new);
+        if is_new && self.tokenizer.is_none() {
+            diagnostics.section(
+                "model",
+                "a new model needs a tokenizer",
+                "add [tokenizer] with `train = { kind = \"byte-bpe\", vocab_size = 2048 }` or `load = …`",
+            );
+        }
+    }
+
+    /// Checks that a new model has a position for every token of a sequence.
+    fn check_positions(&self, diagnostics: &mut Diagnostics) {
+        let Some((key, n_positions)) = self.model.as_ref().and_then(ModelSection::max_positions)
+        else {
+            return;
+        };
+        for stage in self.stages() {
+            let (name, keys) = (stage.name(), stage.keys());
+            let length = keys.sequence_length;
+            let (others, together) = match keys.added_length_key {
+                Some(added) => (format!("and `{added}` "), "together "),
+                None => (String::new(), ""),
+            };
+            if length > n_positions {
+                diagnostics.value(
+                    &format!("{name}.{}", keys.length_key),
+                    &format!(
+                        "{others}must {together}be at most `{key}` of [{}] ({n_positions})",
+                        ModelSection::PATH
+                    ),
+                    length,
+                );
+            }
+        }
+    }
+}
