@@ -1,8 +1,8 @@
-//! What steps of training hold and need at most, counted by the allocator: the lines of
-//! `crates/arch/tests/it/measured_memory.txt`, which estimates are compared with.
+//! Memory of training steps, retained and at the peak, counted by the allocator. It prints the lines of
+//! `crates/arch/tests/it/measured_memory.txt`, with which a test compares the estimates.
 //!
 //! `cargo run --release -p bench --example memory [PART OF A NAME]`; `TEMPER_KERNELS=generic` measures the generic kernels.
-//! It deliberately runs one case after the other on one model each: the count is the process's.
+//! Cases run one after the other, because the count is the whole process's.
 
 // An example prints.
 #![allow(clippy::print_stdout)]
@@ -136,7 +136,8 @@ fn config(case: &Case) -> ModelConfig {
     ModelConfig::from_json(&value, Path::new("memory")).expect("a config")
 }
 
-/// Bytes held after a forward pass beyond weights and moments, and the most of three steps beyond what was there before.
+/// Bytes retained after a forward pass in addition to weights and moments, and the peak of three steps, in addition to
+/// the bytes before them.
 fn measure(case: &Case) -> [usize; 2] {
     let before = CountingAllocator::in_use();
     let device = Device::flex().autodiff();

@@ -1,37 +1,35 @@
-//! What can go wrong in a benchmark: a name, or a crate below.
-//!
-//! It deliberately adds no text of its own to what the crates below say.
+//! Errors of benchmarks: an unknown name, or an error of a crate below.
 
-use crate::NAMES;
+use crate::names::NAMES;
 
-/// An error of this crate.
+/// A benchmark that cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No workload of that name.
+    /// No workload has this name.
     #[error("unknown workload: `{0}`")]
     UnknownWorkload(String),
-    /// No precision of that name.
+    /// The device has no precision of this name.
     #[error("unknown precision: `{0}`")]
     UnknownPrecision(String),
-    /// The shape of a workload was refused.
+    /// The model of a workload is invalid.
     #[error(transparent)]
     Arch(#[from] arch::Error),
-    /// An adapter could not be attached.
+    /// An adapter cannot be attached.
     #[error(transparent)]
     Lora(#[from] lora::Error),
-    /// A step went wrong.
+    /// A training step failed.
     #[error(transparent)]
     Train(#[from] train::Error),
-    /// Generation went wrong.
+    /// Generation failed.
     #[error(transparent)]
     Generate(#[from] generate::Error),
-    /// An update went wrong.
+    /// A PPO update failed.
     #[error(transparent)]
-    Policy(#[from] rl::Error),
+    Rl(#[from] rl::Error),
 }
 
 impl Error {
-    /// What to do next.
+    /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownWorkload(_) => Some(format!("workloads are {}", NAMES.join(", "))),
@@ -42,7 +40,7 @@ impl Error {
             Self::Lora(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::Generate(error) => error.hint(),
-            Self::Policy(error) => error.hint(),
+            Self::Rl(error) => error.hint(),
         }
     }
 }

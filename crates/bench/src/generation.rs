@@ -1,6 +1,4 @@
-//! Sampling from the whole vocabulary, every row to its full length.
-//!
-//! It deliberately has no tokenizer: prompts are random ids.
+//! Sampling from the whole vocabulary with a KV cache, every row to its full length. Prompts are random ids.
 
 use std::time::Instant;
 
@@ -11,7 +9,7 @@ use seed::Rng;
 
 use crate::{Clock, Report, Result, Workload};
 
-/// Repetitions that are not counted.
+/// Untimed repetitions at the start.
 const N_WARM: usize = 1;
 const N_REPETITIONS: usize = 3;
 

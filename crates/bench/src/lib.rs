@@ -1,12 +1,13 @@
-//! Fixed workloads on random weights and ids, timed: what training and generation cost on this machine.
+//! Training and generation of fixed shapes on random weights and ids, timed on this machine.
 //!
-//! Shapes and fields of the report are those that other stacks are measured with, so that two reports divide into a
-//! ratio. It deliberately reads no data and keeps no result.
+//! Benchmarks of other frameworks have the same shapes and report fields, so that two reports can be compared. Results
+//! are returned, not stored.
 //!
 //! Shape legend: b batch, t time, n positions (b × t).
 
 mod error;
 mod generation;
+mod names;
 mod ppo;
 mod products;
 mod report;
@@ -17,13 +18,14 @@ use burn::tensor::Device;
 use kernels::Precision;
 
 pub use error::{Error, Result};
+pub use names::NAMES;
 pub use report::Report;
-pub use workload::{NAMES, Workload};
+pub use workload::Workload;
 
 use workload::Kind;
 
-/// Runs a workload on a device (without autodiff) and measures it. `steps` counts the timed repetitions; none is the
-/// workload's usual number.
+/// Runs a workload on a device (without autodiff) and times it. `steps` is the number of timed repetitions; `None` for the
+/// workload's default.
 pub fn run(
     workload: Workload,
     steps: Option<usize>,
@@ -37,22 +39,22 @@ pub fn run(
     })
 }
 
-/// The precision of that name, if the device has it: a processor has no tf32.
+/// The precision with a name, if the device has it: a CPU has no tf32.
 pub fn precision(name: &str, device: &Device) -> Result<kernels::Precision> {
     let found = kernels::Precision::named(name)
         .filter(|precision| *precision != Precision::Tf32 || !kernels::is_cpu(device));
     found.ok_or_else(|| Error::UnknownPrecision(name.to_owned()))
 }
 
-/// Waits until a device has done what it was given, so that a clock measures it; the CPU always has.
+/// Waits for a GPU to finish its queue, so that its work is timed; the CPU has no queue.
 fn finish(device: &Device) {
     if !kernels::is_cpu(device) {
-        // What went wrong is told where a result is read.
+        // An error is reported where a result is read.
         let _ = device.clone().inner().sync();
     }
 }
 
-/// The rate of products on this machine, as one JSON line: `workload`, `threads`, `dtype`, `gflop_per_s`.
+/// The rate of matrix products on this machine, as one JSON line: `workload`, `threads`, `dtype`, `gflop_per_s`.
 pub fn products() -> serde_json::Value {
     let rate = products::gflop_per_second();
     serde_json::json!({
@@ -63,12 +65,12 @@ pub fn products() -> serde_json::Value {
     })
 }
 
-/// When the process began, so that the time to the first step counts everything.
+/// The start of the process, from which the time to the first step is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(std::time::Instant);
 
 impl Clock {
-    /// Starts now; call it first in `main`.
+    /// A clock that starts now; call it first in `main`.
     pub fn start() -> Self {
         Self(std::time::Instant::now())
     }

@@ -1,7 +1,7 @@
-//! Whole updates of PPO: answers sampled, scored by four models, and learned from in several epochs. The functions are those
-//! that train; the loop stands in [`run`].
+//! Whole updates of PPO: sampling, scores of four models, and several epochs of training on the rollouts, with the functions
+//! that the stage calls.
 //!
-//! It deliberately has no tokenizer, so no answer ends early: each has its full length.
+//! Without a tokenizer no completion ends early: each has its full length.
 
 use std::time::Instant;
 
@@ -47,10 +47,10 @@ pub(crate) fn run(
         let prompts: Vec<Vec<u32>> =
             (0..workload.rows).map(|_| (0..workload.length).map(|_| id()).collect()).collect();
         let mut rollouts = Rollouts::new(sampling.clone());
-        let answers =
+        let completions =
             generate::generate(&actors.policy, &prompts, &generation, update as u64, |_| ())?;
-        for (prompt, answer) in prompts.iter().zip(answers) {
-            rollouts.push(prompt, &answer.tokens)?;
+        for (prompt, completion) in prompts.iter().zip(completions) {
+            rollouts.push(prompt, &completion.tokens)?;
         }
 
         let scored = rl::score(rollouts, &actors, &reference, &reward, &settings, &device)?;
@@ -70,7 +70,7 @@ fn generation(workload: Workload) -> generate::Settings {
     }
 }
 
-/// What TRL's `PPOConfig` says where nothing else is said; all episodes at once.
+/// The defaults of TRL's `PPOConfig`, with all episodes in one minibatch.
 fn settings(n_episodes: usize) -> Settings {
     Settings {
         conventions: Conventions::default(),

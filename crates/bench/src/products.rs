@@ -1,6 +1,6 @@
-//! The rate of products of the shapes that small models are made of: the limit that training is measured against.
+//! The rate of matrix products in the shapes of small models: the upper bound on the speed of training.
 //!
-//! It deliberately calls the same products as training does, so that nothing but the rest of a step is left to compare.
+//! Products are computed by the kernels of training, so the rest of a step explains the difference.
 
 use std::time::Instant;
 
@@ -9,10 +9,10 @@ use burn::tensor::{Device, Distribution, Tensor};
 /// Rows, inner width, columns.
 const SHAPES: [[usize; 3]; 4] =
     [[2048, 256, 768], [2048, 768, 256], [512, 576, 1536], [1024, 256, 4096]];
-/// Repetitions of each shape; the fastest counts.
+/// Repetitions of each shape; the fastest one is used.
 const N_REPETITIONS: usize = 40;
 
-/// Billions of multiplications and additions a second, over all shapes.
+/// Billions of multiplications and additions per second, over all shapes.
 pub(crate) fn gflop_per_second() -> f64 {
     let device = Device::flex();
     let (mut flop, mut seconds) = (0.0, 0.0);

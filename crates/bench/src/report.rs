@@ -1,6 +1,4 @@
-//! What a benchmark found, as one JSON line.
-//!
-//! It deliberately gives the median and all times: who compares may want another statistic.
+//! The result of a benchmark as one JSON line. It has all times, so that other statistics than the median can be computed.
 
 use burn::tensor::Device;
 use serde_json::{Value, json};
@@ -8,13 +6,13 @@ use serde_json::{Value, json};
 use crate::workload::Kind;
 use crate::{Clock, Workload};
 
-/// What a benchmark found.
+/// The result of a benchmark.
 #[derive(Clone, Debug)]
 pub struct Report {
     workload: Workload,
     times: Vec<f64>,
     first_step_s: f64,
-    /// Bytes that a GPU's allocator holds at the end: it gives nothing back, so they are the most that it has held.
+    /// Bytes that a GPU's allocator holds at the end. It returns no memory, so they are the peak.
     device_memory: Option<u64>,
 }
 
@@ -23,7 +21,7 @@ impl Report {
         Self { workload, times: Vec::new(), first_step_s: 0.0, device_memory: None }
     }
 
-    /// Notes repetition number `idx`, of which the first `n_warm` are not counted.
+    /// Records repetition number `idx`; the first `n_warm` are not timed.
     pub(crate) fn add(&mut self, idx: usize, n_warm: usize, seconds: f64, clock: Clock) {
         if idx == 0 {
             self.first_step_s = clock.seconds();
@@ -33,13 +31,13 @@ impl Report {
         }
     }
 
-    /// Notes what a GPU's allocator holds; nothing on the CPU.
+    /// Records the memory of a GPU's allocator; nothing on the CPU.
     pub(crate) fn note_memory(&mut self, device: &Device) {
         let usage = device.clone().inner().memory_pool_usage();
         self.device_memory = usage.map(|usage| usage.bytes_reserved);
     }
 
-    /// Tokens a second at the median time; of `ppo7m`, episodes a second over all updates.
+    /// Tokens per second at the median time; for `ppo7m`, episodes per second over all updates.
     pub fn rate(&self) -> f64 {
         let n = self.workload.n_counted() as f64;
         if self.workload.kind == Kind::Ppo {
@@ -48,8 +46,8 @@ impl Report {
         median(&self.times).map_or(0.0, |seconds| n / seconds)
     }
 
-    /// The line: workload, threads, dtype, `tokens_per_s` or `episodes_per_s`, times, `peak_rss_mb`, `first_step_s`; with rows and
-    /// `comparable: false` where the shape is not that of the name.
+    /// The line: workload, threads, dtype, `tokens_per_s` or `episodes_per_s`, times, `peak_rss_mb`, `first_step_s`; with
+    /// `rows` and `comparable: false` if the number of rows is not the workload's own.
     pub fn to_json(&self) -> Value {
         let round = |x: f64, digits: i32| (x * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
         let (unit, digits) = match self.workload.kind {
@@ -87,7 +85,7 @@ fn median(times: &[f64]) -> Option<f64> {
     }
 }
 
-/// The most memory that the process has held; none where the system doesn't say.
+/// The peak resident memory of the process; `None` if the system does not report it.
 fn peak_rss_mb() -> Option<u64> {
     let status = fsio::read_text_capped("/proc/self/status", 64 << 10).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

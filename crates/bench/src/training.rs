@@ -1,6 +1,4 @@
-//! Steps of training: forward, backward, clipping at 1.0, AdamW. The loop stands in [`steps`].
-//!
-//! It deliberately has no session: nothing is saved and nothing logged.
+//! Training steps: forward pass, backward pass, clipping at 1.0, AdamW. Nothing is saved or logged.
 
 use std::time::Instant;
 
@@ -16,7 +14,7 @@ use train::{Gradients, Optimizer, ParameterNames, StepPlace};
 use crate::workload::Kind;
 use crate::{Clock, Report, Result, Workload, finish};
 
-/// Repetitions that are not counted.
+/// Untimed repetitions at the start.
 const N_WARM: usize = 2;
 const N_STEPS: usize = 8;
 const LR: f64 = 1e-4;
@@ -68,7 +66,7 @@ pub(crate) fn run(
     }
 }
 
-/// Each token's successor in its row; the last has none.
+/// The next token of each position in its row; -1 for the last one.
 fn targets(ids: &[u32], length: usize) -> Vec<i32> {
     let row = |ids: &[u32]| {
         let next = ids.iter().skip(1).map(|id| *id as i32);
@@ -84,7 +82,7 @@ fn pair_loss(model: &ScalarModel, tokens: &TokenBatch) -> LossSum {
     loss::pairwise_reward(side(0), side(b / 2), None)
 }
 
-/// AdamW as it comes, clipped at 1.0.
+/// AdamW with torch's defaults and clipping at 1.0.
 pub(crate) fn optimizer_settings(lr: f64, weight_decay: f64) -> recipe::Optimizer {
     recipe::Optimizer {
         kind: recipe::OptimizerKind::AdamW(recipe::AdamwKeys { betas: [0.9, 0.999], eps: 1e-8 }),

@@ -1,29 +1,14 @@
-//! The workloads by name: shape of the model, of the batch, and what is trained.
+//! The workloads by name: model, shape of the batch, and what is trained.
 //!
-//! It deliberately offers one way to change a shape, and a workload so changed says that it is not comparable.
+//! Only the number of rows can be changed; the report of such a workload says that it is not comparable.
 
 use std::path::Path;
 
 use arch::ModelConfig;
 use serde_json::{Value, json};
 
+use crate::names::NAMES;
 use crate::{Error, Result};
-
-/// Every workload's name.
-pub const NAMES: &[&str] = &[
-    "pretrain7m",
-    "reward7m",
-    "long4096",
-    "lora135m",
-    "full135m",
-    "gen7m",
-    "gen135m",
-    "ppo7m",
-    "gpt124m",
-    "full1b",
-    "lora1b",
-    "gen1b",
-];
 
 /// The shape of a workload's model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,24 +17,24 @@ enum Size {
     Small,
     /// SmolLM2's 135 M.
     Medium,
-    /// GPT-2's 124 M; what a GPU is timed with, as are the larger ones.
+    /// GPT-2's 124 M. This and larger models are for GPUs.
     Gpt,
     /// TinyLlama's 1.1 B.
     Large,
 }
 
-/// What is done with the model.
+/// The task of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Next-token loss on all weights.
     Pretrain,
-    /// The same with adapters of rank 16 on every linear layer, the rest frozen.
+    /// Next-token loss on adapters of rank 16 on every linear layer.
     Lora,
-    /// Pairs and a scalar head.
+    /// Pairwise loss on all weights and a scalar head.
     Reward,
-    /// Sampling with a cache.
+    /// Sampling with a KV cache.
     Generation,
-    /// Whole updates: sampling, scores of four models, several epochs over two of them.
+    /// Whole PPO updates: sampling, scores of four models, several epochs of training on two of them.
     Ppo,
 }
 
@@ -59,17 +44,17 @@ pub struct Workload {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) rows: usize,
-    /// Tokens of a row; of a prompt where it is continued.
+    /// Tokens of a row; for generation, of a prompt.
     pub(crate) length: usize,
-    /// Tokens that each row is continued by.
+    /// Tokens sampled for each row.
     pub(crate) n_new: usize,
-    /// Whether the rows are those of the name.
+    /// Whether the number of rows is the workload's own.
     pub(crate) is_comparable: bool,
     size: Size,
 }
 
 impl Workload {
-    /// The workload of that name.
+    /// The workload with a name.
     pub fn named(name: &str) -> Result<Self> {
         let known = NAMES.iter().copied().find(|known| *known == name);
         let name = known.ok_or_else(|| Error::UnknownWorkload(name.to_owned()))?;
@@ -93,15 +78,15 @@ impl Workload {
         Ok(Self { name, kind, rows, length, n_new, is_comparable: true, size })
     }
 
-    /// The same with another number of rows, to see how the cost of a token depends on it. Pairs are even in number, so
-    /// `reward7m` has one row more where it is asked for an odd one.
+    /// The same workload with another number of rows, to measure how the cost of a token depends on it. `reward7m` rounds
+    /// an odd number up, because its rows are pairs.
     #[must_use]
     pub fn with_rows(self, rows: usize) -> Self {
         let rows = rows.max(1).next_multiple_of(if self.kind == Kind::Reward { 2 } else { 1 });
         Self { rows, is_comparable: false, ..self }
     }
 
-    /// What one repetition counts: episodes, or tokens read in training, or tokens made in generation.
+    /// The number of episodes, training tokens or generated tokens in one repetition.
     pub(crate) fn n_counted(&self) -> usize {
         let tokens = if self.n_new > 0 { self.n_new } else { self.length };
         if self.kind == Kind::Ppo { self.rows } else { self.rows * tokens }
@@ -153,7 +138,8 @@ fn gpt2_small() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{NAMES, Workload};
+    use super::Workload;
+    use crate::names::NAMES;
 
     #[test]
     fn shapes_have_the_sizes_of_their_names() {

@@ -62,7 +62,7 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
             sums.loss += loss.value();
             sums.gradients.accumulate(&model, || loss.sum.backward());
         }
-        metrics.add_up(replicas)?;
+        metrics.sum_over_replicas(replicas)?;
 
         let lr = train::lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
         let report;

@@ -43,7 +43,7 @@ impl PreferenceMetrics {
     }
 
     /// Sums the counts of all replicas.
-    pub fn add_up(&mut self, replicas: &dyn Collective) -> train::Result<()> {
+    pub fn sum_over_replicas(&mut self, replicas: &dyn Collective) -> train::Result<()> {
         let ([a, b], [c, d]) = (self.rewards, self.logps);
         let mut sums = [self.n_pairs as f64, self.n_right as f64, a, b, c, d];
         replicas.sums(&mut sums)?;

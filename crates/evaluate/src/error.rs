@@ -1,62 +1,65 @@
-//! What can go wrong in an evaluation or a replay, with the remedy. Differences beyond a tolerance are
-//! no errors: they are what a report says.
+//! Errors of evaluations and replays, with hints. A difference above its tolerance is not an error but a result, which the
+//! report has.
 
 use std::path::PathBuf;
 
-/// Result of this crate.
+/// Result with this crate's error.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why something could not be measured or replayed.
+/// A failed evaluation or replay.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Batches without a single target: a mean over nothing.
-    #[error("nothing to measure: the batches hold no targets")]
+    /// The batches have no targets, so there is no mean.
+    #[error("nothing to measure: the batches have no targets")]
     NoTargets,
-    /// Batches without a single pair: a mean over nothing.
+    /// The batches have no pairs, so there is no mean.
     #[error("nothing to measure: there are no pairs")]
     NoPairs,
-    /// A model whose loss is NaN or infinite.
+    /// The loss is NaN or infinite.
     #[error("the evaluation loss is not finite: `{0}`")]
     NotFinite(f64),
-    /// A file of reference vectors that lacks something or holds something else.
+    /// A file of reference vectors has unexpected contents.
     #[error("{path}: {reason}", path = path.display())]
     BadVectors {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with the name of the tensor.
+        /// The problem, with the name of the tensor.
         reason: String,
     },
-    /// A folder or file that holds no reference vectors of any kind.
-    #[error("{}: not a folder or file of reference vectors", .path.display())]
+    /// A directory or file has no reference vectors of any kind.
+    #[error("{}: not a directory or file of reference vectors", .path.display())]
     NoReference {
-        /// The folder or file.
+        /// The directory or file.
         path: PathBuf,
     },
-    /// A file.
+    /// A file of reference vectors cannot be read, or lacks a tensor.
+    #[error(transparent)]
+    Tensors(#[from] tensor_file::Error),
+    /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] fsio::Error),
-    /// A config.json.
+    /// A config.json is wrong.
     #[error(transparent)]
     Config(#[from] arch::Error),
-    /// A model directory.
+    /// A model directory cannot be read.
     #[error(transparent)]
     Model(#[from] model::Error),
-    /// An adapter.
+    /// An adapter cannot be read.
     #[error(transparent)]
     Lora(#[from] lora::Error),
-    /// A continuation.
+    /// Generation failed.
     #[error(transparent)]
     Generate(#[from] generate::Error),
-    /// A PPO update.
+    /// A PPO update failed.
     #[error(transparent)]
-    Policy(#[from] rl::Error),
-    /// A training step.
+    Rl(#[from] rl::Error),
+    /// A training step failed.
     #[error(transparent)]
     Train(#[from] train::Error),
 }
 
 impl Error {
-    /// What to do next.
+    /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoTargets => {
@@ -68,11 +71,11 @@ impl Error {
             Self::NotFinite(_) => {
                 Some("the model has diverged: evaluate an earlier checkpoint".to_owned())
             }
-            Self::BadVectors { .. } => {
-                Some("make the vectors anew with make_golden.py of the reference".to_owned())
+            Self::BadVectors { .. } | Self::Tensors(_) => {
+                Some("create the vectors again with make_golden.py of the reference".to_owned())
             }
             Self::NoReference { .. } => Some(
-                "a model folder needs io.safetensors, a training folder batches.safetensors"
+                "a model's directory needs io.safetensors, a training run's batches.safetensors"
                     .to_owned(),
             ),
             Self::File(error) => error.hint(),
@@ -80,7 +83,7 @@ impl Error {
             Self::Model(error) => error.hint(),
             Self::Lora(error) => error.hint(),
             Self::Generate(error) => error.hint(),
-            Self::Policy(error) => error.hint(),
+            Self::Rl(error) => error.hint(),
             Self::Train(error) => error.hint(),
         }
     }

@@ -1,9 +1,10 @@
-//! Measures models: loss, perplexity, bits per byte, accuracy on pairs; and replays reference vectors (`temper verify`).
+//! Evaluation of models: loss, perplexity, bits per byte, accuracy on pairs; and replays of reference vectors
+//! (`temper verify`).
 //!
-//! A mean is one sum divided once by one count. Replays go through the same crates as training and
-//! generation, not through copies of them. It trains nothing else and prints nothing.
+//! A mean is one sum divided by one count. Replays call the crates that train and generate.
 
 mod error;
+mod host_values;
 mod measure;
 mod pairs;
 mod selftest;
@@ -13,7 +14,7 @@ mod verify;
 
 pub use error::{Error, Result};
 pub use measure::{Measured, measure};
-pub use pairs::{PairMetrics, held_out_pairs, judge_pairs, text_scores, text_scores_and_aux_loss};
+pub use pairs::{PairMetrics, pair_metrics, text_scores, text_scores_and_aux_loss};
 pub use selftest::selftest;
-pub use validation::validation;
+pub use validation::{validation, validation_pairs};
 pub use verify::{Quantity, Report, Tolerance, verify};

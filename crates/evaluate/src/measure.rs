@@ -1,6 +1,4 @@
 //! Loss, perplexity and bits per byte of a model over batches: one sum, one count, one division.
-//!
-//! It deliberately makes no batches: which text is read in which windows is data's matter.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use data::Batch;
@@ -12,21 +10,22 @@ use tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::token_bytes::TokenBytes;
 
-/// What was measured over all batches together.
+/// Sums over all batches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// Sum of -ln p(target) over all targets.
     pub loss_sum: f64,
-    /// How many targets there were; never 0.
+    /// The number of targets; never 0.
     pub n_targets: u64,
-    /// Bytes of the text that the targets stand for; special tokens stand for none.
+    /// Bytes of the targets' text; special tokens have none.
     pub n_bytes: u64,
 }
 
-/// The loss of a model over batches, each target once, each weighing the same.
+/// The loss of a model over batches, with the same weight for every target.
 ///
-/// Errors: no targets at all, or a loss that is not finite. No graph is built, also where the model
-/// is being trained. `device` is the model's, with or without autodiff.
+/// No graph is built, even for a model in training. `device` is the model's, with or without autodiff.
+///
+/// Errors: no targets, or a loss that is not finite.
 pub fn measure(
     model: &CausalLm,
     tokenizer: &Tokenizer,
@@ -52,20 +51,19 @@ pub fn measure(
 }
 
 impl Measured {
-    /// The mean loss of a target, in nats.
+    /// The mean loss per target, in nats.
     pub fn loss(&self) -> f64 {
         self.loss_sum / self.n_targets as f64
     }
 
-    /// e to the mean loss.
+    /// exp of the mean loss.
     pub fn perplexity(&self) -> f64 {
         self.loss().exp()
     }
 
-    /// Bits for each byte of the text that the targets stand for; none if they stand for no text.
+    /// Bits per byte of the targets' text; `None` if they have no text.
     ///
-    /// The loss of special tokens counts, though they have no bytes: where a text ends is
-    /// information.
+    /// The loss of special tokens is included although they have no bytes: the end of a text is information.
     pub fn bits_per_byte(&self) -> Option<f64> {
         let n_bits = self.loss_sum / std::f64::consts::LN_2;
         (self.n_bytes > 0).then(|| n_bits / self.n_bytes as f64)

@@ -1,7 +1,7 @@
-//! Scores of texts, and how well they tell the better text of a pair: accuracy, margin, calibration.
+//! Scores of texts, and metrics of pairs: accuracy, margin, calibration.
 //!
-//! [`text_scores`] is the only place where a score is read: training, evaluation and `temper score` call it. It
-//! deliberately knows no ids: where a text ends, its length says.
+//! Training, evaluation and `temper score` all read scores with [`text_scores`]. The last token of a text is found by its
+//! length, not by an id.
 //!
 //! Shape legend: b batch.
 
@@ -12,12 +12,11 @@ use burn::tensor::{Device, Tensor};
 use data::Batch;
 use model::ScalarModel;
 use nn::TokenBatch;
-use plan::StagePlan;
-use train::{Collective, EvalRow};
+use train::Collective;
 
 use crate::{Error, Result};
 
-/// Bins of the probability that a model gives its own choice, from 0.5 to 1.
+/// Number of bins of the probability that a model gives to its own choice, from 0.5 to 1.
 const BINS: usize = 10;
 
 /// The score of each row of a batch, read at its last token: `[b]`.
@@ -25,7 +24,7 @@ pub fn text_scores(model: &ScalarModel, batch: &Batch, device: &Device) -> Tenso
     text_scores_and_aux_loss(model, batch, device).0
 }
 
-/// As [`text_scores`], with the model's own loss for training.
+/// As [`text_scores`], with the model's auxiliary loss.
 pub fn text_scores_and_aux_loss(
     model: &ScalarModel,
     batch: &Batch,
@@ -39,27 +38,27 @@ pub fn text_scores_and_aux_loss(
     (model.scores_of(&output, &last), output.aux_loss)
 }
 
-/// What a model makes of pairs, all together.
+/// Metrics of pairs, as sums.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PairMetrics {
-    /// How many pairs there were.
+    /// The number of pairs.
     pub n_pairs: u64,
-    /// Those whose chosen text has the higher score.
+    /// The number of pairs whose chosen text has the higher score.
     pub n_right: u64,
     /// Sum of −ln σ(chosen − rejected).
     pub loss_sum: f64,
     /// Sum of chosen − rejected.
     pub margin_sum: f64,
-    /// Sum of all scores, two a pair.
+    /// Sum of all scores, two per pair.
     pub score_sum: f64,
-    /// Sum of their squares.
+    /// Sum of the squared scores.
     pub square_sum: f64,
-    /// By the probability that the model gives its choice: pairs, right ones, sum of probabilities.
+    /// By the probability that the model gives to its choice: number of pairs, number of correct ones, sum of probabilities.
     bins: [(u64, u64, f64); BINS],
 }
 
 impl PairMetrics {
-    /// Counts a pair by its two scores.
+    /// Adds a pair's two scores.
     pub fn add(&mut self, chosen: f64, rejected: f64) {
         let margin = chosen - rejected;
         let right = u64::from(margin > 0.0);
@@ -79,8 +78,8 @@ impl PairMetrics {
         }
     }
 
-    /// Adds up what all replicas have counted.
-    pub fn add_up(&mut self, replicas: &dyn Collective) -> train::Result<()> {
+    /// Sums the metrics over all replicas.
+    pub fn sum_over_replicas(&mut self, replicas: &dyn Collective) -> train::Result<()> {
         let mut sums = vec![self.n_pairs as f64, self.n_right as f64];
         sums.extend([self.loss_sum, self.margin_sum, self.score_sum, self.square_sum]);
         sums.extend(self.bins.iter().flat_map(|(n, right, sum)| [*n as f64, *right as f64, *sum]));
@@ -96,7 +95,7 @@ impl PairMetrics {
         Ok(())
     }
 
-    /// The share of pairs whose chosen text has the higher score; equal scores are no choice.
+    /// The share of pairs whose chosen text has the higher score; equal scores count as wrong.
     pub fn accuracy(&self) -> f64 {
         self.n_right as f64 / self.n_pairs as f64
     }
@@ -118,69 +117,55 @@ impl PairMetrics {
         (mean, (self.square_sum / n - mean * mean).max(0.0).sqrt())
     }
 
-    /// How far σ(|margin|) is from the share of right choices, over ten bins: the expected
-    /// calibration error of Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
+    /// The expected calibration error of σ(|margin|) over ten bins: Guo et al. 2017, "On Calibration of Modern Neural
+    /// Networks", equation 3.
     pub fn calibration_error(&self) -> f64 {
         let gaps = self.bins.iter().map(|(_, n_right, sum)| (*n_right as f64 - sum).abs());
         gaps.sum::<f64>() / self.n_pairs as f64
     }
 
-    /// The figures by the names that logs use.
-    pub fn figures(&self) -> BTreeMap<String, f64> {
+    /// The metrics by their names in logs.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
         let (mean, std) = self.scores();
-        let figures = [
+        let metrics = [
             ("accuracy", self.accuracy()),
             ("margin", self.margin()),
             ("calibration_error", self.calibration_error()),
             ("score_mean", mean),
             ("score_std", std),
         ];
-        figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 
-/// Judges the pairs of batches, whose rows are chosen and rejected texts in turn.
+/// The metrics of the pairs of batches, whose rows alternate: chosen, rejected. No graph is built, even for a model in
+/// training.
 ///
-/// Errors: no pairs at all, or scores that are not finite. No graph is built, also where the model is
-/// being trained.
-pub fn judge_pairs(
+/// Errors: no pairs, or scores that are not finite.
+pub fn pair_metrics(
     model: &ScalarModel,
     batches: impl IntoIterator<Item = Batch>,
     device: &Device,
 ) -> Result<PairMetrics> {
     let model = without_autodiff(model);
-    let mut judged = PairMetrics::default();
+    let mut metrics = PairMetrics::default();
     for batch in batches {
         let scores = text_scores(&model, &batch.trimmed(), device);
         let scores: Vec<f32> = scores.into_data().iter::<f32>().collect();
         for pair in scores.chunks_exact(2) {
-            judged.add(f64::from(pair[0]), f64::from(pair[1]));
+            metrics.add(f64::from(pair[0]), f64::from(pair[1]));
         }
     }
-    if judged.n_pairs == 0 {
+    if metrics.n_pairs == 0 {
         return Err(Error::NoPairs);
     }
-    if !judged.loss_sum.is_finite() {
-        return Err(Error::NotFinite(judged.loss()));
+    if !metrics.loss_sum.is_finite() {
+        return Err(Error::NotFinite(metrics.loss()));
     }
-    Ok(judged)
+    Ok(metrics)
 }
 
-/// The measurement that a reward stage takes of itself, on the pairs that its recipe holds out.
-pub fn held_out_pairs(
-    stage: &StagePlan,
-    model: &ScalarModel,
-    step: u64,
-    device: &Device,
-) -> Result<EvalRow> {
-    let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
-    let batches = stage.dataset.eval_batches(stage.micro_batch, max_rows);
-    let judged = judge_pairs(model, batches, device)?;
-    let extra = judged.figures();
-    Ok(EvalRow { step, eval_loss: judged.loss(), n_targets: judged.n_pairs, extra })
-}
-
-/// A copy that shares the weights and builds no graph.
+/// The model on the same weights without a graph.
 fn without_autodiff(model: &ScalarModel) -> ScalarModel {
     if model.score.weight.val().is_autodiff() { model.valid() } else { model.clone() }
 }

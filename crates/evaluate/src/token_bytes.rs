@@ -1,14 +1,14 @@
-//! How many bytes of text a token stands for, for any kind of tokenizer. It counts no texts.
+//! The number of bytes of text of each token, for any kind of tokenizer.
 
 use tokenizer::Tokenizer;
 
-/// What a decoder gives for bytes that are no whole character.
+/// A decoder's output for bytes that are not a whole character.
 const INCOMPLETE: char = '\u{FFFD}';
 
-/// Byte lengths of a tokenizer's tokens, each found when it is first asked for.
+/// Byte lengths of a tokenizer's tokens, each computed at its first use.
 pub(crate) struct TokenBytes<'a> {
     tokenizer: &'a Tokenizer,
-    /// Ordinary tokens that stand in front, since some decoders drop a space at a text's start.
+    /// Ordinary tokens that are decoded before the token, because some decoders drop a space at the start of a text.
     anchor: Vec<u32>,
     n_anchor_bytes: usize,
     known: Vec<Option<usize>>,
@@ -21,7 +21,7 @@ impl<'a> TokenBytes<'a> {
         Self { tokenizer, anchor, n_anchor_bytes, known: vec![None; tokenizer.vocab_size()] }
     }
 
-    /// Bytes that a token adds to a text; none for special tokens and ids that are no token.
+    /// Bytes that a token adds to a text; 0 for special tokens and ids without a token.
     pub(crate) fn of(&mut self, id: u32) -> usize {
         let Some(known) = self.known.get(id as usize) else { return 0 };
         known.unwrap_or_else(|| {
@@ -42,8 +42,8 @@ impl<'a> TokenBytes<'a> {
         if !text.contains(INCOMPLETE) || piece.contains(INCOMPLETE) {
             return text.len().saturating_sub(self.n_anchor_bytes);
         }
-        // Part of a character: `<0xE2>` of a sentencepiece model is one byte, and a byte-level piece
-        // has one letter for each byte.
+        // Part of a character: `<0xE2>` of a sentencepiece model is one byte, and a byte-level token has one letter per
+        // byte.
         let is_byte = piece.len() == 6 && piece.starts_with("<0x") && piece.ends_with('>');
         if is_byte { 1 } else { piece.chars().count() }
     }

@@ -1,8 +1,8 @@
-//! What Temper says about an exported directory, as JSON for `tests/interop/check_transformers.py`.
+//! Temper's logits and completions for an exported directory, as JSON for `tests/interop/check_transformers.py`.
 //!
 //! `interop make DIR` exports small random models of every family and both kinds of tokenizer, each with its
-//! expected.json; `interop describe DIR` writes expected.json into a directory that `temper export` made. It trains
-//! nothing: random weights show a mistake sooner than good ones.
+//! expected.json; `interop describe DIR` writes expected.json into a directory of `temper export`. Weights are random,
+//! because they show errors sooner than trained ones.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -27,9 +27,9 @@ const TEXTS: &[&str] = &[
     "unseen: ж\u{0}\u{7f}",
 ];
 const PROMPTS: &[&str] = &["the cat", "the dog sat on", "a"];
-/// Long enough for every position that the small models have to matter.
+/// Long enough to use every position of the small models.
 const LONG: &str = "the cat sat on the mat, the dog sat on the cat; a cat and a dog; the end of it";
-/// Tokens of a greedy completion, and positions whose logits are compared.
+/// Number of tokens of a greedy completion, and of positions whose logits are compared.
 const N_NEW: usize = 24;
 const N_LOGITS: usize = 60;
 
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// One directory a case: families, tokenizers, formats, and the keys that change the mathematics.
+/// One directory per case: families, tokenizers, dtypes, and the keys that change the computation.
 fn make(dir: &Path) -> Result<()> {
     let bytes = byte_tokenizer()?;
     let chat = bytes.with_chat_template(ChatTemplate::builtin("chatml")?);
@@ -87,7 +87,7 @@ fn make(dir: &Path) -> Result<()> {
 }
 
 fn config(family: Family, more: Value) -> Value {
-    // A wide start: with the usual 0.02 all logits would be near 0 and a mistake would not show.
+    // A large standard deviation: with the usual 0.02 all logits would be near 0, and errors would not show.
     let mut keys = match family {
         Family::Llama => json!({
             "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -121,7 +121,7 @@ fn char_tokenizer() -> Result<Tokenizer> {
     Ok(Tokenizer::train_char(std::iter::once(text.to_owned()), &default_special_tokens())?)
 }
 
-/// Writes expected.json beside config.json.
+/// Writes expected.json into the directory.
 fn describe(dir: &Path) -> Result<()> {
     let tokenizer = Tokenizer::from_dir_or_file(dir)?;
     let model = load_causal_lm(dir, &kernels::device("cpu")?)?;
@@ -183,7 +183,7 @@ fn logits(model: &CausalLm, tokenizer: &Tokenizer, text: &str) -> Result<Value> 
     Ok(json!({ "ids": ids, "logits": rows }))
 }
 
-/// The plainest greedy decoding there is: the whole text again for each token.
+/// Greedy decoding without a cache: a forward pass over the whole text for each token.
 fn greedy(model: &CausalLm, tokenizer: &Tokenizer, text: &str) -> Result<Value> {
     let prompt_ids = tokenizer.encode(text)?;
     let mut ids = prompt_ids.clone();

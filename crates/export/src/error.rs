@@ -1,22 +1,27 @@
-//! What can go wrong while a model is written out; nothing is left behind where it does.
+//! Errors of an export. A failed export leaves no directory behind.
 
-/// The result type of this crate.
+/// Result with this crate's error.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An export that could not be finished.
+/// A failed export.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder could not be written.
+    /// The directory cannot be written.
     #[error(transparent)]
     File(#[from] fsio::Error),
-    /// The weights could not be written.
+    /// The model's weights cannot be written.
     #[error(transparent)]
     Model(#[from] model::Error),
-    /// The tokenizer could not be written.
+    /// A weight file cannot be written.
+    #[error(transparent)]
+    Weights(#[from] tensor_file::Error),
+    /// The tokenizer cannot be written.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
-    /// The tokenizer gives ids for which the model has no embedding.
-    #[error("the tokenizer has {n_tokens} ids, the model's vocabulary only: `{vocab_size}`")]
+    /// The tokenizer has ids without a row in the model's embedding.
+    #[error(
+        "the tokenizer has {n_tokens} ids, but the model's vocabulary has only: `{vocab_size}`"
+    )]
     Vocabulary {
         /// Largest id of the tokenizer plus one.
         n_tokens: usize,
@@ -26,11 +31,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to do next.
+    /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::File(error) => error.hint(),
             Self::Model(error) => error.hint(),
+            Self::Weights(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
             Self::Vocabulary { .. } => {
                 Some("export with the tokenizer that the model was trained with".to_owned())

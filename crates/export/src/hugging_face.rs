@@ -1,5 +1,4 @@
-//! The files of a Hugging Face directory. It deliberately adds nothing that differs between two
-//! exports of equal weights.
+//! The files of a Hugging Face directory. Equal weights give equal files.
 
 use std::path::Path;
 
@@ -10,23 +9,7 @@ use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
 use crate::shards;
-use crate::{Error, Result};
-
-/// How weights are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
-    /// The format of every weight.
-    pub dtype: Dtype,
-    /// Bytes above which weights go into several files with an index.
-    pub shard_bytes: u64,
-}
-
-impl Options {
-    /// Weights in this format, in files of up to 5 GB.
-    pub fn new(dtype: Dtype) -> Self {
-        Self { dtype, shard_bytes: 5_000_000_000 }
-    }
-}
+use crate::{Error, Options, Result};
 
 /// Writes the directory `out_dir`, which must not exist, with a MANIFEST of its files.
 pub fn hugging_face<M: SavedModel>(
@@ -38,7 +21,7 @@ pub fn hugging_face<M: SavedModel>(
     hugging_face_with(model, tokenizer, Options::new(dtype), out_dir)
 }
 
-/// As [`hugging_face`], with every choice open.
+/// As [`hugging_face`], with options.
 pub fn hugging_face_with<M: SavedModel>(
     model: &M,
     tokenizer: &Tokenizer,
@@ -65,8 +48,8 @@ pub fn write_files<M: SavedModel>(
     shards::write(dir, model, options)
 }
 
-/// Every file of the directory but the weights: config.json, a language model's generation_config.json, the tokenizer's
-/// files. With these beside it a checkpoint is itself a Hugging Face directory.
+/// Every file of the directory except the weights: config.json, generation_config.json for a language model, and the
+/// tokenizer's files. They make a checkpoint a Hugging Face directory.
 pub fn description_files(
     config: &ModelConfig,
     architecture: Architecture,
@@ -92,7 +75,7 @@ fn token_ids(tokenizer: &Tokenizer) -> TokenIds {
     TokenIds { bos: tokenizer.bos(), eos: tokenizer.eos_ids(), pad: tokenizer.pad() }
 }
 
-/// The ids and nothing else: how to sample is for the caller to say.
+/// generation_config.json with the special token ids; it sets no sampling parameters.
 fn generation_config(token_ids: &TokenIds) -> Value {
     let mut map = token_ids.to_json();
     map.retain(|_, value| !value.is_null());

@@ -1,63 +1,43 @@
-//! Weights as one safetensors file, or as several with an index where they are large.
+//! Weights as one safetensors file, or as shards with an index if they are large.
 //!
-//! Which tensor goes where is a function of the table of parameters alone. It deliberately holds
-//! one tensor at a time.
+//! The list of parameters alone determines which shard a tensor is in. One tensor at a time is in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use arch::{Dtype, ParamSpec};
 use fsio::DirWriter;
-use model::{SafetensorsWriter, SavedModel, visit_tensors};
-use serde_json::json;
+use model::{SavedModel, visit_tensors};
+use tensor_file::{
+    INDEX_FILE, SafetensorsWriter, WEIGHTS_FILE, index_json, shard_name, split_by_bytes,
+};
 
 use crate::{Options, Result};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-
-/// Writes every weight; parameters that the model was trained without are zeros in the file.
+/// Writes every weight; parameters that the model is trained without are zeros in the file.
 pub(crate) fn write<M: SavedModel>(dir: &mut DirWriter, model: &M, options: Options) -> Result<()> {
     let specs = model.file_parameters();
-    let shards = split(&specs, options);
+    let element_bytes = options.dtype.n_bytes();
+    let bytes: Vec<u64> = specs.iter().map(|spec| spec.n_elements() * element_bytes).collect();
+    let shards = split_by_bytes(&bytes, options.shard_bytes);
     if shards.len() <= 1 {
-        let mut file = dir.create(SINGLE)?;
+        let mut file = dir.create(WEIGHTS_FILE)?;
         model.write_safetensors(&mut file, options.dtype)?;
         file.finish()?;
         return Ok(());
     }
     let zeros = model.config().zero_parameters().into_iter().map(|spec| spec.name).collect();
     let mut weight_map = BTreeMap::new();
-    for (shard_idx, shard) in shards.iter().enumerate() {
-        let name = format!("model-{:05}-of-{:05}.safetensors", shard_idx + 1, shards.len());
+    for (shard_idx, range) in shards.iter().enumerate() {
+        let name = shard_name(shard_idx, shards.len());
+        let shard = specs.get(range.clone()).unwrap_or_default();
         let mut file = dir.create(&name)?;
         write_shard(&mut file, model, shard, &zeros, options.dtype)?;
         file.finish()?;
         weight_map.extend(shard.iter().map(|spec| (spec.name.as_str(), name.clone())));
     }
-    let total_parameters: u64 = specs.iter().map(ParamSpec::n_elements).sum();
-    let total_size = total_parameters * options.dtype.n_bytes();
-    let index = json!({
-        "metadata": { "total_parameters": total_parameters, "total_size": total_size },
-        "weight_map": weight_map,
-    });
-    dir.write(INDEX, format!("{index:#}\n"))?;
+    let total_parameters = specs.iter().map(ParamSpec::n_elements).sum();
+    dir.write(INDEX_FILE, index_json(&weight_map, total_parameters, bytes.iter().sum()))?;
     Ok(())
-}
-
-/// Runs of parameters of at most `shard_bytes`; a larger parameter stands alone.
-fn split(specs: &[ParamSpec], options: Options) -> Vec<&[ParamSpec]> {
-    let mut shards = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (idx, spec) in specs.iter().enumerate() {
-        let more = spec.n_elements() * options.dtype.n_bytes();
-        if idx > start && bytes + more > options.shard_bytes {
-            shards.push(&specs[start..idx]);
-            (start, bytes) = (idx, 0);
-        }
-        bytes += more;
-    }
-    shards.push(&specs[start..]);
-    shards
 }
 
 fn write_shard<M: SavedModel>(
@@ -67,18 +47,18 @@ fn write_shard<M: SavedModel>(
     zeros: &BTreeSet<String>,
     dtype: Dtype,
 ) -> Result<()> {
-    let table = shard.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
-    let mut writer = SafetensorsWriter::begin(file, table, dtype)?;
+    let weights = shard.iter().map(|spec| (spec.name.clone(), spec.shape.clone()));
+    let mut writer = SafetensorsWriter::begin_weights(file, weights, dtype)?;
     let mut pending = shard;
     visit_tensors(model, |name, _, values| {
-        // Both lists are in module order, so what stands before `name` is what the model lacks.
+        // Both lists are in module order, so the model lacks the parameters before `name`.
         let Some(n_zeros) = pending.iter().position(|spec| spec.name == name) else {
             return Ok(());
         };
         let (lacking, rest) = pending.split_at(n_zeros);
         write_zeros(&mut writer, lacking, zeros)?;
         pending = rest.get(1..).unwrap_or_default();
-        writer.tensor(name, values)
+        writer.weights(name, values)
     })?;
     write_zeros(&mut writer, pending, zeros)?;
     Ok(writer.finish()?)
@@ -88,12 +68,12 @@ fn write_zeros(
     writer: &mut SafetensorsWriter,
     lacking: &[ParamSpec],
     zeros: &BTreeSet<String>,
-) -> model::Result<()> {
+) -> tensor_file::Result<()> {
     for spec in lacking {
         if !zeros.contains(&spec.name) {
-            return Err(model::Error::OutOfOrder { name: spec.name.clone() });
+            return Err(tensor_file::Error::OutOfOrder { name: spec.name.clone() });
         }
-        writer.tensor(&spec.name, &vec![0.0; spec.n_elements() as usize])?;
+        writer.weights(&spec.name, &vec![0.0; spec.n_elements() as usize])?;
     }
     Ok(())
 }

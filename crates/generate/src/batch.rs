@@ -1,5 +1,5 @@
-//! The decoding loop of one batch: logits to the host, a token for each row, finished rows leave.
-//! It trusts its arguments; lib.rs has checked them.
+//! The decoding loop of one batch: logits are copied to the host, a token is sampled for each row, finished rows leave.
+//! lib.rs checks the arguments.
 
 use burn::tensor::Tensor;
 use model::CausalLm;
@@ -12,7 +12,7 @@ use crate::sampling::logprob;
 use crate::settings::{Completion, FinishReason, NewToken, Settings};
 use crate::stop::{Stop, Watcher};
 
-/// What every batch of one call shares.
+/// The arguments that all batches of a call share.
 pub(crate) struct Job<'a> {
     pub(crate) model: &'a CausalLm,
     pub(crate) prompts: &'a [Vec<u32>],
@@ -20,28 +20,28 @@ pub(crate) struct Job<'a> {
     pub(crate) seed: u64,
 }
 
-/// One sequence that is being continued.
+/// One unfinished sequence.
 struct Row {
     completion: Completion,
-    /// Prompt and completion: what the repetition penalty is for.
+    /// The ids of prompt and completion, to which the repetition penalty applies.
     seen: Vec<u32>,
     max_new_tokens: usize,
     key: u64,
-    /// Looks for stop texts, where there are some.
+    /// Searches for stop texts, if there are any.
     watcher: Option<Watcher>,
 }
 
 /// A token with its log-probability.
 type Choice = (u32, f32);
 
-/// What became of a row with its newest token.
-enum Taken {
-    Going(Row),
+/// A row after its newest token.
+enum Appended {
+    Unfinished(Row),
     Finished(Completion),
 }
 
 impl Job<'_> {
-    /// Continues the sequences `(prompt, completion)` together and gives them in any order.
+    /// Continues the sequences `(prompt, completion)` together and returns them in any order.
     pub(crate) fn run(
         &self,
         members: &[(usize, usize)],
@@ -51,12 +51,12 @@ impl Job<'_> {
         let n_prompt_tokens = rows.iter().map(|row| row.seen.len()).max().unwrap_or(0);
         let n_new_tokens = rows.iter().map(|row| row.max_new_tokens).max().unwrap_or(0);
 
-        // Members stand in order of their prompts; each is read once, however many completions it gets.
+        // Members are sorted by prompt; each prompt is read once for all of its completions.
         let mut prompts: Vec<usize> = members.iter().map(|&(prompt_idx, _)| prompt_idx).collect();
         prompts.dedup();
-        let place = |(prompt_idx, _)| prompts.partition_point(|&earlier| earlier < prompt_idx);
-        // For each row, where its logits stand; from the second token on, at its own place.
-        let mut sources: Vec<usize> = members.iter().copied().map(place).collect();
+        let source = |(prompt_idx, _)| prompts.partition_point(|&earlier| earlier < prompt_idx);
+        // For each row, the index of its logits; from the second token on, the row's own index.
+        let mut sources: Vec<usize> = members.iter().copied().map(source).collect();
         let prompts: Vec<&[u32]> = prompts.iter().map(|&p| self.prompts[p].as_slice()).collect();
 
         let capacity = n_prompt_tokens + n_new_tokens;
@@ -65,17 +65,17 @@ impl Job<'_> {
         let mut finished = Vec::new();
         loop {
             let choices = self.choose_all(&rows, &sources, hidden)?;
-            let mut going = Vec::new();
+            let mut unfinished = Vec::new();
             for ((row, source), choice) in rows.into_iter().zip(sources).zip(choices) {
-                match self.take(row, choice, on_token) {
-                    Taken::Finished(completion) => finished.push(completion),
-                    Taken::Going(row) => going.push((row, source)),
+                match self.append(row, choice, on_token) {
+                    Appended::Finished(completion) => finished.push(completion),
+                    Appended::Unfinished(row) => unfinished.push((row, source)),
                 }
             }
-            if going.is_empty() {
+            if unfinished.is_empty() {
                 return Ok(finished);
             }
-            (rows, sources) = going.into_iter().unzip();
+            (rows, sources) = unfinished.into_iter().unzip();
             if !sources.iter().copied().eq(0..n_cached) {
                 decoder.select_rows(&sources);
                 n_cached = sources.len();
@@ -128,7 +128,7 @@ impl Job<'_> {
         })
     }
 
-    /// The next token of one row from its logits `[v]`; none if they are not finite.
+    /// The next token of one row from its logits `[v]`; `None` if they are not finite.
     fn choose(&self, row: &Row, logits: &[f32]) -> Option<Choice> {
         let n_new = row.completion.tokens.len();
         let mut filtered = logits.to_vec();
@@ -148,13 +148,13 @@ impl Job<'_> {
         Some((id, logprob(logits, id, sampling.temperature)))
     }
 
-    /// Appends a token and hands it out; the completion may end with it.
-    fn take(
+    /// Appends a token and reports it; the completion may end with it.
+    fn append(
         &self,
         mut row: Row,
         (id, logprob): Choice,
         on_token: &mut impl FnMut(&NewToken),
-    ) -> Taken {
+    ) -> Appended {
         let completion = &mut row.completion;
         completion.tokens.push(id);
         completion.logprobs.push(logprob);
@@ -171,8 +171,10 @@ impl Job<'_> {
         let Completion { prompt_idx, completion_idx, .. } = *completion;
         on_token(&NewToken { prompt_idx, completion_idx, id, logprob, finish_reason });
         match finish_reason {
-            Some(finish_reason) => Taken::Finished(Completion { finish_reason, ..row.completion }),
-            None => Taken::Going(row),
+            Some(finish_reason) => {
+                Appended::Finished(Completion { finish_reason, ..row.completion })
+            }
+            None => Appended::Unfinished(row),
         }
     }
 }

@@ -1,17 +1,17 @@
-//! Reads sequences through a model's key-value cache, several at a time, any number of tokens a call.
+//! Forward passes over sequences with a KV cache, for several sequences and any number of tokens per call.
 //!
-//! Prompts of unequal length are padded on the left in a segment of their own, which nothing sees,
-//! and positions count real tokens only: padding changes no result. It chooses no tokens.
+//! Prompts of different lengths are padded on the left. Padding is a segment of its own, which no token attends to, and
+//! positions count tokens only, so padding changes no result.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 use model::CausalLm;
 use nn::{KvCache, PAD_SEGMENT, TokenBatch};
 
-/// Attention scores of a call at most (rows × heads × queries × keys): 64 MiB of f32.
+/// The largest number of attention scores in a call (rows × heads × queries × keys): 64 MiB of f32.
 const MAX_SCORES: usize = 16 << 20;
 
-/// A model with the sequences that it has read so far.
+/// A model and the KV cache of the sequences read so far.
 #[derive(Debug)]
 pub struct Decoder<'a> {
     model: &'a CausalLm,
@@ -20,9 +20,9 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads prompts and gives the hidden state of each one's last token, `[rows, 1, d]`.
+    /// Reads prompts; returns the hidden state of each prompt's last token, `[rows, 1, d]`.
     ///
-    /// `capacity` counts the positions of the longest prompt and of all that will follow it.
+    /// `capacity` is the number of positions of the longest prompt and of all tokens that will follow it.
     ///
     /// # Panics
     /// If there is no prompt, one is empty, or one is longer than `capacity` or the model's context.
@@ -40,7 +40,7 @@ impl<'a> Decoder<'a> {
         n_columns: usize,
     ) -> (Self, Tensor<3>) {
         let (rows, width) = (prompts.len(), prompts.iter().map(|p| p.len()).max().unwrap_or(0));
-        assert!(prompts.iter().all(|prompt| !prompt.is_empty()), "a prompt without tokens");
+        assert!(prompts.iter().all(|prompt| !prompt.is_empty()), "an empty prompt");
         let next_positions = prompts.iter().map(|prompt| prompt.len() as u32).collect();
         let mut decoder = Self { model, cache: model.new_cache(rows, capacity), next_positions };
         let mut start = 0;
@@ -55,11 +55,11 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Reads further tokens, as many for each row, row after row: `[rows, t]`. Gives the hidden
-    /// states of these, `[rows, t, d]`.
+    /// Reads further tokens, the same number for each row: `[rows, t]`, row-major. Returns their hidden states,
+    /// `[rows, t, d]`.
     ///
     /// # Panics
-    /// If the capacity or the model's context is used up.
+    /// If the capacity or the model's context is exceeded.
     pub fn feed(&mut self, ids: &[u32]) -> Tensor<3> {
         let rows = self.next_positions.len();
         let t = ids.len() / rows.max(1);
@@ -70,7 +70,7 @@ impl<'a> Decoder<'a> {
         self.read(&columns, rows)
     }
 
-    /// Goes on with these rows only, in this order; a row may be named several times.
+    /// Keeps these rows only, in this order; a row may be selected several times.
     pub fn select_rows(&mut self, rows: &[usize]) {
         self.cache = self.cache.select_rows(rows);
         self.next_positions = rows.iter().map(|&row| self.next_positions[row]).collect();
@@ -90,8 +90,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// What a model may be decoded with: itself, or its copy without autodiff, whose graph would
-/// otherwise grow with each token. The copy shares the weights.
+/// The model without autodiff, on the same weights: with autodiff, the graph would grow with each token.
 pub fn without_autodiff(model: &CausalLm) -> std::borrow::Cow<'_, CausalLm> {
     if model.head_weight().is_autodiff() {
         std::borrow::Cow::Owned(model.valid())
@@ -100,7 +99,7 @@ pub fn without_autodiff(model: &CausalLm) -> std::borrow::Cow<'_, CausalLm> {
     }
 }
 
-/// Some columns of a batch, row after row.
+/// Some columns of a batch, row-major.
 struct Columns {
     ids: Vec<u32>,
     positions: Vec<u32>,
@@ -133,7 +132,7 @@ mod tests {
     use super::Decoder;
 
     #[test]
-    fn a_prompt_read_in_pieces_gives_the_same() {
+    fn a_prompt_read_in_pieces_gives_the_same_states() {
         let device = kernels::device("cpu").unwrap();
         let long: Vec<u32> = (0..37).map(|i| (i * 7) % 50).collect();
         let prompts = [&long[..], &long[3..9], &long[..1], &long[5..30]];

@@ -1,67 +1,67 @@
-//! What can go wrong in generation, with the remedy of each. It prints nothing.
+//! Errors of generation, with hints.
 
-/// Result of this crate.
+/// Result with this crate's error.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why nothing could be generated.
+/// A failed generation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A sampling option outside its range.
+    /// A sampling option is out of range.
     #[error("{name} must be {range}: `{value}`")]
     Range {
-        /// The option as the command line spells it.
+        /// The option's name on the command line.
         name: &'static str,
-        /// The values that are allowed.
+        /// The accepted values.
         range: &'static str,
-        /// The value that was given.
+        /// The value.
         value: String,
     },
-    /// A prompt without a single token has nothing to continue.
+    /// A prompt has no tokens.
     #[error("prompt {prompt_idx} has no tokens")]
     EmptyPrompt {
-        /// Index of the prompt among those given.
+        /// Index of the prompt.
         prompt_idx: usize,
     },
-    /// A prompt that leaves no room for one new token.
+    /// A prompt leaves no room for a new token.
     #[error("prompt {prompt_idx} does not fit into the model's context of {n_positions}: `{len}`")]
     PromptTooLong {
-        /// Index of the prompt among those given.
+        /// Index of the prompt.
         prompt_idx: usize,
-        /// Its tokens.
+        /// Its number of tokens.
         len: usize,
-        /// Positions that the model has.
+        /// Number of positions of the model.
         n_positions: usize,
     },
-    /// A token id that the model has no embedding for.
+    /// A token id has no row in the model's embedding.
     #[error(
-        "prompt {prompt_idx} holds a token beyond the model's vocabulary of {vocab_size}: `{id}`"
+        "prompt {prompt_idx} has a token outside the model's vocabulary of {vocab_size}: `{id}`"
     )]
     UnknownToken {
-        /// Index of the prompt among those given.
+        /// Index of the prompt.
         prompt_idx: usize,
         /// The id.
         id: u32,
-        /// Rows of the model's embedding.
+        /// Number of rows of the model's embedding.
         vocab_size: usize,
     },
-    /// The model's logits hold NaN, or nothing but minus infinity.
+    /// A logit is NaN or infinite, or all are minus infinity.
     #[error("the logits of prompt {prompt_idx} after {n_new} new tokens are not finite")]
     NotFinite {
-        /// Index of the prompt among those given.
+        /// Index of the prompt.
         prompt_idx: usize,
-        /// Tokens generated before.
+        /// Number of tokens generated before.
         n_new: usize,
     },
 }
 
 impl Error {
-    /// What to do next.
+    /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Range { name: "temperature", .. } => {
-                "use --greedy to take the likeliest token each time".to_owned()
+                "use --greedy to choose the most likely token each time".to_owned()
             }
-            Self::Range { range, name, .. } => format!("leave {name} out, or make it {range}"),
+            Self::Range { range, name, .. } => format!("omit {name}, or make it {range}"),
             Self::EmptyPrompt { .. } => {
                 "a tokenizer without a start token needs at least one character of prompt"
                     .to_owned()

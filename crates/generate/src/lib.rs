@@ -1,9 +1,8 @@
-//! Continues prompts with a model: sampling with a key-value cache, many sequences at a time.
+//! Text generation: sampling with a KV cache, for many sequences at a time. Prompts and completions are token ids.
 //!
-//! What a sequence becomes is a function of (seed, prompt index, completion index, position) and the
-//! model, whatever else is in the batch. Text stays outside: prompts and completions are ids. Logits
-//! of one sequence in another batch are equal to about 1e-5, not to the bit, so a token can differ
-//! where a draw falls within that of a border.
+//! A completion is a function of the model and (seed, prompt index, completion index, position), independent of the rest of
+//! the batch. Logits of a sequence in different batches are equal to about 1e-5, not to the bit, so a token can differ if
+//! its draw is that close to a border.
 
 mod batch;
 mod decoder;
@@ -20,11 +19,11 @@ pub use sampling::{Sampling, argmax, logprob};
 pub use settings::{Completion, FinishReason, NewToken, Settings};
 pub use stop::Stop;
 
-/// Continues every prompt `settings.n` times; completions come sorted by prompt, then number.
+/// Samples `settings.n` completions of every prompt, sorted by prompt, then number.
 ///
-/// `on_token` sees every token as it is chosen. Works on a model with autodiff too, without a graph.
-/// Errors: settings out of range, a prompt that is empty, too long or holds unknown ids, logits that
-/// are not finite.
+/// `on_token` is called for every token as soon as it is chosen. No graph is built, even for a model with autodiff.
+///
+/// Errors: settings out of range; a prompt that is empty, too long or has unknown ids; logits that are not finite.
 pub fn generate(
     model: &CausalLm,
     prompts: &[Vec<u32>],

@@ -1,38 +1,35 @@
-//! From one position's logits to the next token: the filters of transformers, in its order, then a
-//! draw. It works on host slices of one row and knows neither tensors nor batches.
+//! Sampling of the next token from one position's logits: the filters of transformers, then a draw.
 //!
-//! Order (transformers, `_get_logits_processor`): repetition penalty, temperature, top-k, top-p,
-//! min-p. Sums are kept in f64; logits stay f32, as the reference has them.
+//! The order is that of transformers' `_get_logits_processor`: repetition penalty, temperature, top-k, top-p, min-p. Sums
+//! are f64; logits are f32, as in the reference.
 
 use seed::Rng;
 
 use crate::error::{Error, Result};
 
-/// Candidates sorted at first when the mass of top-p is looked for; most borders lie within.
+/// Number of candidates that top-p sorts at first; most borders are among them.
 const FIRST_SORTED: usize = 256;
-/// Far more than the relative error of [`kernels::exponentials`], and far less than matters.
+/// A bound on the relative error of [`kernels::exponentials`], with a wide margin, and small enough to skip most logarithms.
 const SLACK: f64 = 1e-4;
-/// Clocks that are drawn and looked at together.
+/// Number of clocks that are drawn together.
 const CLOCKS: usize = 32;
-/// Above every exponential that is given as 0.
+/// Larger than every exponential that is flushed to 0.
 const TINY: f64 = 1e-37;
 
-/// How the next token is chosen. The default draws from the model's own distribution, uncut.
+/// The choice of the next token. The default samples from the model's distribution without filters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by this; above 0.
+    /// The divisor of logits; above 0.
     pub temperature: f64,
-    /// Only the k likeliest tokens stay (and those equal to the k-th).
+    /// Keeps the k most likely tokens, and those equal to the k-th.
     pub top_k: Option<usize>,
-    /// Only the likeliest tokens that together reach this mass stay, in (0, 1].
+    /// Keeps the most likely tokens that together reach this probability, in (0, 1].
     pub top_p: Option<f64>,
-    /// Only tokens with at least this fraction of the likeliest one's probability stay, in [0, 1].
+    /// Keeps tokens with at least this fraction of the most likely token's probability, in [0, 1].
     pub min_p: Option<f64>,
-    /// Logits of tokens already seen are divided by it where positive, multiplied where negative;
-    /// 1 changes nothing.
+    /// Positive logits of tokens already seen are divided by this, negative ones multiplied; 1 changes nothing.
     pub repetition_penalty: f64,
-    /// Take the likeliest token (the lowest id among equals); of the filters, only the repetition
-    /// penalty still counts.
+    /// Chooses the most likely token, the lowest id among equals. Of the filters, only the repetition penalty applies.
     pub greedy: bool,
 }
 
@@ -55,7 +52,7 @@ impl Sampling {
         Self { greedy: true, ..Self::default() }
     }
 
-    /// Refuses values outside their range, by name.
+    /// Checks the ranges of all values.
     pub fn check(&self) -> Result<()> {
         let range = |ok: bool, name, range, value: &dyn std::fmt::Display| {
             if ok { Ok(()) } else { Err(Error::Range { name, range, value: value.to_string() }) }
@@ -77,10 +74,9 @@ impl Sampling {
         Ok(())
     }
 
-    /// Turns raw logits into filtered ones in place: what is cut is minus infinity.
+    /// Filters logits in place: those of removed tokens become minus infinity.
     ///
-    /// `seen` are the ids that the repetition penalty is for (prompt and completion, no padding);
-    /// an id that stands there twice is penalised once.
+    /// The repetition penalty applies to the ids in `seen` (prompt and completion without padding), once to each.
     pub fn filter(&self, logits: &mut [f32], seen: &[u32]) {
         if self.repetition_penalty != 1.0 {
             penalise(logits, seen, self.repetition_penalty as f32);
@@ -118,7 +114,7 @@ impl Sampling {
     }
 }
 
-/// The likeliest id, the lowest among equals; `None` where a logit is NaN or none is finite.
+/// The most likely id, the lowest among equals; `None` if a logit is NaN or none is finite.
 pub fn argmax(logits: &[f32]) -> Option<u32> {
     let mut best: Option<(usize, f32)> = None;
     for (id, &x) in logits.iter().enumerate() {
@@ -132,7 +128,7 @@ pub fn argmax(logits: &[f32]) -> Option<u32> {
     best.map(|(id, _)| id as u32)
 }
 
-/// ln of the probability of `id` under `logits / temperature`, nothing cut: what PPO calls logprobs.
+/// ln of the probability of `id` under `logits / temperature` without filters: the log-probability of PPO.
 pub fn logprob(logits: &[f32], id: u32, temperature: f64) -> f32 {
     let weights = kernels::exponentials(logits, temperature);
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
@@ -168,9 +164,9 @@ fn keep_top_k(logits: &mut [f32], k: usize) {
     logits.iter_mut().filter(|x| **x < kth).for_each(|x| *x = f32::NEG_INFINITY);
 }
 
-/// A token goes if those above it hold `p` already. The reference sorts upwards and cuts from below,
-/// so among equal logits the higher id counts as the likelier one (with many equals the reference's
-/// own order is its sort's affair).
+/// Removes a token if those above it have a total probability of `p` already. The reference sorts in ascending order and
+/// removes from below, so among equal logits the higher id counts as more likely. With many equal ones the reference's
+/// order depends on its sort.
 fn keep_top_p(logits: &mut [f32], p: f64) {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
     let weight = |x: f32| (x as f64 - top).exp();
@@ -179,7 +175,7 @@ fn keep_top_p(logits: &mut [f32], p: f64) {
     let wanted = p * ranked.iter().map(|&(x, _)| weight(x)).sum::<f64>();
     let down = |a: &(f32, usize), b: &(f32, usize)| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1));
 
-    // Sorting a whole vocabulary costs more than a small model's forward: sort a growing head.
+    // Sorting a whole vocabulary is slower than a small model's forward pass, so a growing part is sorted.
     let (mut mass, mut n_kept, mut n_sorted) = (0.0, 0, 0);
     while mass < wanted && n_kept < ranked.len() {
         if n_kept == n_sorted {
@@ -204,11 +200,10 @@ fn keep_min_p(logits: &mut [f32], p: f64) {
     logits.iter_mut().filter(|x| (**x as f64 - top).exp() < p).for_each(|x| *x = f32::NEG_INFINITY);
 }
 
-/// Draws an id with probability proportional to exp(logit): the race of exponential clocks.
+/// Draws an id with probability proportional to exp(logit), as the fastest of independent exponential clocks.
 ///
-/// Every id has its own clock, whatever the filters cut, so a distribution that differs by rounding
-/// (the same sequence in another batch) gives another token only as often as the rounding's size;
-/// with a cumulative sum every later border would move.
+/// Every id has its own clock, filtered or not. A distribution that differs by rounding (the same sequence in another
+/// batch) then rarely gives another token; with a cumulative sum all later borders would move.
 fn draw(logits: &[f32], rng: &mut Rng) -> Option<u32> {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
     if !top.is_finite() || logits.iter().any(|x| x.is_nan()) {
@@ -221,7 +216,7 @@ fn draw(logits: &[f32], rng: &mut Rng) -> Option<u32> {
         let uniforms = &mut uniforms[..logits.len()];
         rng.fill_f64(uniforms);
         let weights = &weights.values[chunk * CLOCKS..];
-        // A clock is at least its uniform number, so most ids cannot be the fastest: no logarithm.
+        // A clock is at least its uniform number, which rules out most ids without a logarithm.
         let can_win = |weight: f32, uniform: f64, fastest: f64| {
             (f64::from(weight) * (1.0 + SLACK)).max(TINY) >= fastest * uniform
         };

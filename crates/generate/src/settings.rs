@@ -1,5 +1,4 @@
-//! What a caller asks for and what it gets back: settings, tokens as they come, completions.
-//! No decoding happens here.
+//! Arguments and results of generation: settings, tokens, completions.
 
 use tokenizer::Tokenizer;
 
@@ -7,28 +6,27 @@ use crate::error::{Error, Result};
 use crate::sampling::Sampling;
 use crate::stop::Stop;
 
-/// Everything that decides what is generated, besides model, prompts and seed.
+/// All arguments of generation except model, prompts and seed.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How each token is chosen.
+    /// The choice of each token.
     pub sampling: Sampling,
-    /// Completions of each prompt.
+    /// Number of completions per prompt.
     pub n: usize,
-    /// The number of the first prompt among those that are answered with the same seed, elsewhere or in other calls: draws
-    /// are those of a prompt's number.
+    /// The number of the first prompt among all prompts with the same seed, in this call and others. Random draws depend on
+    /// a prompt's number.
     pub first_prompt: usize,
-    /// Tokens of a completion at most; the model's context may end it sooner.
+    /// The largest number of tokens of a completion; the model's context may end it earlier.
     pub max_new_tokens: usize,
-    /// End ids have no probability before this many tokens.
+    /// End ids are not chosen before this many tokens.
     pub min_new_tokens: usize,
-    /// Each of these ends a completion (`finish_reason` eos).
+    /// Ids that end a completion (`finish_reason` eos).
     pub eos_ids: Vec<u32>,
     /// Texts that end a completion.
     pub stop: Option<Stop>,
-    /// Ids from this one on are never chosen: the tokenizer's size, where the model's embedding is
-    /// padded to a larger one.
+    /// Ids from this one on are never chosen: the tokenizer's size, for a model whose embedding is padded to a larger one.
     pub vocab_size: Option<usize>,
-    /// Sequences decoded together; bounds the memory of the KV cache and changes no result.
+    /// Number of sequences decoded together; limits the memory of the KV cache and changes no result.
     pub batch_rows: usize,
 }
 
@@ -49,7 +47,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Refuses values outside their range, by name.
+    /// Checks the ranges of all values.
     pub fn check(&self) -> Result<()> {
         self.sampling.check()?;
         for (name, value) in [
@@ -65,7 +63,7 @@ impl Settings {
     }
 }
 
-/// Why a completion ended.
+/// The reason for the end of a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
     /// An end id was chosen.
@@ -77,7 +75,7 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// The word that stands in output: `eos`, `stop` or `length`.
+    /// The name in output: `eos`, `stop` or `length`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Eos => "eos",
@@ -87,41 +85,40 @@ impl FinishReason {
     }
 }
 
-/// One token, handed out as soon as it is chosen.
+/// One token, reported as soon as it is chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct NewToken {
-    /// Index of the prompt among those given.
+    /// Index of the prompt.
     pub prompt_idx: usize,
-    /// Which of the prompt's completions.
+    /// Index among the prompt's completions.
     pub completion_idx: usize,
     /// The id.
     pub id: u32,
     /// Its log-probability, as in [`Completion::logprobs`].
     pub logprob: f32,
-    /// Set at a completion's last token.
+    /// Set for a completion's last token.
     pub finish_reason: Option<FinishReason>,
 }
 
 /// One continuation of one prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
-    /// Index of the prompt among those given.
+    /// Index of the prompt.
     pub prompt_idx: usize,
-    /// Which of the prompt's completions.
+    /// Index among the prompt's completions.
     pub completion_idx: usize,
-    /// Every id chosen, the end id too.
+    /// Every chosen id, including the end id.
     pub tokens: Vec<u32>,
-    /// ln of each token's probability under `logits / temperature` of the whole vocabulary, before
-    /// any cut or penalty.
+    /// ln of each token's probability under `logits / temperature` of the whole vocabulary, without filters or penalty.
     pub logprobs: Vec<f32>,
-    /// Why it ended.
+    /// The reason for its end.
     pub finish_reason: FinishReason,
-    /// The text before the stop text; only where `finish_reason` is [`FinishReason::Stop`].
+    /// The text before the stop text; only if `finish_reason` is [`FinishReason::Stop`].
     pub stopped_text: Option<String>,
 }
 
 impl Completion {
-    /// The ids that make text: all but an end id.
+    /// The ids of the text: all but an end id.
     pub fn text_tokens(&self) -> &[u32] {
         match (self.finish_reason, self.tokens.split_last()) {
             (FinishReason::Eos, Some((_, before))) => before,
@@ -129,7 +126,7 @@ impl Completion {
         }
     }
 
-    /// The completion's text without special tokens: up to the stop text where there was one.
+    /// The completion's text without special tokens, up to the stop text if there was one.
     pub fn text(&self, tokenizer: &Tokenizer) -> String {
         match &self.stopped_text {
             Some(text) => text.clone(),

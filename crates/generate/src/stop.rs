@@ -1,5 +1,4 @@
-//! Texts that end a completion, found as soon as they are complete, also across tokens. It chooses
-//! nothing and ends nothing itself.
+//! Stop texts: texts that end a completion, found as soon as they are complete, even across tokens.
 
 use std::fmt;
 
@@ -20,10 +19,9 @@ impl fmt::Debug for Stop {
 }
 
 impl Stop {
-    /// Stops before the first of `texts`; empty ones are left out.
+    /// Stops before the first of `texts`; empty ones are ignored.
     ///
-    /// Special tokens are no part of a completion's text, so a stop text that is one of them is
-    /// looked for by its id.
+    /// Special tokens are not part of a completion's text, so a stop text that is one of them is found by its id.
     pub fn new(texts: Vec<String>, tokenizer: &Tokenizer) -> Self {
         let texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
         let special =
@@ -32,12 +30,12 @@ impl Stop {
         Self { texts, special_ids, tokenizer: tokenizer.clone() }
     }
 
-    /// Starts watching one completion.
+    /// A watcher of one completion.
     pub(crate) fn watch(&self) -> Watcher {
         Watcher { stream: self.tokenizer.decode_stream(true), text: String::new() }
     }
 
-    /// The text before the first stop text in `text`, looking only from byte `from` on.
+    /// The text before the first stop text in `text`, searched from byte `from` on.
     fn cut<'a>(&self, text: &'a str, from: usize) -> Option<&'a str> {
         let from = (0..=from.min(text.len())).rev().find(|&i| text.is_char_boundary(i))?;
         let tail = text.get(from..)?;
@@ -45,7 +43,7 @@ impl Stop {
         text.get(..from + at)
     }
 
-    /// Bytes before new text in which a stop text may have begun.
+    /// Number of bytes before new text in which a stop text may start.
     fn overlap(&self) -> usize {
         self.texts.iter().map(String::len).max().unwrap_or(1) - 1
     }
@@ -58,7 +56,7 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Takes one more token; gives the text before the stop text once there is one.
+    /// Appends a token; returns the text before a stop text once there is one.
     pub(crate) fn push(&mut self, id: u32, stop: &Stop) -> Option<String> {
         if stop.special_ids.contains(&id) {
             self.text.push_str(&self.stream.finish());
@@ -76,14 +74,14 @@ mod tests {
 
     use super::Stop;
 
-    /// One token a byte.
+    /// One token per byte.
     fn bytes() -> Tokenizer {
         let specials = default_special_tokens();
         let texts = std::iter::once("ab".to_owned());
         Tokenizer::train_byte_bpe(texts, 256 + specials.len(), &specials).unwrap()
     }
 
-    /// How many tokens were read, and the text before the stop text.
+    /// The number of tokens read, and the text before the stop text.
     fn run(stops: &[&str], ids: &[u32]) -> Option<(usize, String)> {
         let stop = Stop::new(stops.iter().map(|&text| text.to_owned()).collect(), &bytes());
         let mut watcher = stop.watch();
@@ -95,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_text_across_tokens_ends_at_once_and_is_left_out() {
+    fn a_stop_text_across_tokens_ends_at_once_and_is_omitted() {
         let stops = ["\n\n", "END"];
         assert_eq!(run(&stops, &of("ab\n\ncd")), Some((4, "ab".to_owned())));
         assert_eq!(run(&stops, &of("a\nENEND\n\n")), Some((7, "a\nEN".to_owned())));

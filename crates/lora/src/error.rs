@@ -11,9 +11,9 @@ pub enum Error {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] fsio::Error),
-    /// A weight file is wrong.
+    /// The adapter's weights cannot be read or written.
     #[error(transparent)]
-    Model(#[from] model::Error),
+    Weights(#[from] tensor_file::Error),
     /// The adapter's configuration is invalid, or does not fit the model.
     #[error(transparent)]
     Config(#[from] arch::AdapterError),
@@ -53,10 +53,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::File(error) => return error.hint(),
-            Self::Model(model::Error::Shape { .. }) => {
+            Self::Weights(tensor_file::Error::Shape { .. }) => {
                 "the adapter was trained on a different base model, or with another `r`".to_owned()
             }
-            Self::Model(error) => return error.hint(),
+            Self::Weights(error) => return error.hint(),
             Self::Config(error) => return error.hint(),
             Self::Occupied { .. } => "merge the adapter before you attach another".to_owned(),
             Self::NoAdapter => "attach or load an adapter first".to_owned(),

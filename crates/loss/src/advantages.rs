@@ -1,14 +1,13 @@
-//! What a rollout's rewards are worth: generalised advantages, and whitening.
+//! Generalised advantage estimation, and whitening.
 //!
-//! Plain host code in f64, over the tokens that count and no others: what is masked is left out by
-//! the caller, so it cannot leak in.
+//! Host code in f64. The caller passes unmasked tokens only.
 
 /// Advantages and returns of one episode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Advantages {
-    /// How much better each token was than expected.
+    /// Advantage of each token.
     pub advantages: Vec<f32>,
-    /// What the value of each token should have been: advantage plus value.
+    /// Return of each token, the target of the value model: advantage plus value.
     pub returns: Vec<f32>,
 }
 
@@ -33,18 +32,18 @@ pub fn gae(rewards: &[f32], values: &[f32], gamma: f64, lambda: f64) -> Advantag
     Advantages { advantages, returns }
 }
 
-/// Which moments whitening takes away.
+/// The moments that whitening normalises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whitening {
-    /// Mean 0 and variance 1: for advantages.
+    /// Mean 0 and variance 1, for advantages.
     Shift,
-    /// Variance 1 around the mean that was: for rewards, whose sign means something.
+    /// Variance 1 and the original mean, for rewards, whose sign matters.
     KeepMean,
 }
 
-/// Values scaled to variance 1, as TRL does: (x − mean)/√(var + 1e-8), the variance with n − 1.
+/// Scales values to variance 1 as TRL does: (x − mean)/√(var + 1e-8), with the n − 1 variance.
 ///
-/// A single value has no variance: it is shifted only.
+/// A single value has no variance and is only shifted.
 pub fn whiten(values: &mut [f32], whitening: Whitening) {
     let n = values.len() as f64;
     if values.is_empty() {

@@ -1,15 +1,14 @@
 //! Next-token cross-entropy over the positions that have a target.
 //!
-//! Nothing is shifted here: targets are already the next tokens, shifted once where batches are
-//! made. A negative target means none, whatever its value.
+//! Targets are already shifted by one: data does that once, when it builds a batch. Any negative target means none.
 
 use burn::tensor::{Int, Tensor};
 
 use crate::LossSum;
 
-/// Sum of `-log p(target)` over rows with a target; `count` is how many those are.
+/// Sum of `-log p(target)` over the `count` rows with a target.
 ///
-/// `count` comes from the host, where the batch was made: reading it back would wait for the device.
+/// The caller knows `count` from the host's batch; counting on the device would have to wait for it.
 pub fn cross_entropy(
     hidden_nd: Tensor<2>,
     head_vd: Tensor<2>,

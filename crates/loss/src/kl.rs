@@ -1,7 +1,7 @@
-//! Estimates of the KL divergence of a policy from its reference, token by token.
+//! Per-token estimates of the KL divergence of a policy from its reference model.
 //!
-//! Estimates from tokens that the policy sampled (Schulman 2020, "Approximating KL Divergence"). They
-//! deliberately have no reduction: rewards need each token's own.
+//! The estimators are those of Schulman 2020, "Approximating KL Divergence", for tokens that the policy sampled. Rewards
+//! need the estimate of each token, so nothing is reduced.
 
 use burn::tensor::Tensor;
 
@@ -10,7 +10,7 @@ pub fn kl_k1<const D: usize>(logprobs: Tensor<D>, ref_logprobs: Tensor<D>) -> Te
     logprobs - ref_logprobs
 }
 
-/// k3 = eʳ − 1 − r with r = log π_ref − log π: unbiased, never negative, less variance.
+/// k3 = eʳ − 1 − r with r = log π_ref − log π: unbiased, never negative, with less variance than k1.
 pub fn kl_k3<const D: usize>(logprobs: Tensor<D>, ref_logprobs: Tensor<D>) -> Tensor<D> {
     let log_ratio = ref_logprobs - logprobs;
     // Rounding must not make it negative.

@@ -1,7 +1,7 @@
-//! Losses as pure functions of tensors: each gives a sum and a count, and one place divides.
+//! Losses as pure functions of tensors: each returns a sum and a count, which are divided in one place.
 //!
-//! The mean of a step is the sum over all its micro-batches divided by all their terms, so splitting
-//! a step changes nothing. The crate deliberately touches no files, no clock, no state.
+//! The mean of a step is the sum over all its micro-batches divided by the number of all their terms, so it does not
+//! depend on how the step is split.
 //!
 //! Shape legend: d width, v vocabulary, n rows (positions of a batch), p pairs, t time.
 

@@ -1,7 +1,7 @@
-//! The clipped losses of PPO (Schulman et al. 2017), over tokens under a mask.
+//! The clipped losses of PPO (Schulman et al. 2017), over the tokens of a mask.
 //!
-//! What stands where the mask is false, were it infinite, changes neither loss nor gradient. Old
-//! log-probabilities, advantages and returns are constants; they deliberately carry no graph.
+//! Values at masked-out tokens, even infinite ones, change neither loss nor gradient. Old log-probabilities, advantages
+//! and returns are constants without a graph.
 //!
 //! Shape legend: n tokens.
 
@@ -9,16 +9,16 @@ use burn::tensor::{Bool, Tensor};
 
 use crate::LossSum;
 
-/// The policy's loss with what tells how far it has moved.
+/// The policy's loss, with measures of its change since the rollout.
 #[derive(Clone, Debug)]
 pub struct PolicyLoss {
     /// The loss, over the tokens of the mask.
     pub loss: LossSum,
-    /// π/π_old of each token, 1 where the mask is false, `[n]`; without graph.
+    /// π/π_old of each token, 1 where the mask is false, `[n]`; without a graph.
     pub ratio_n: Tensor<1>,
-    /// ½(log π − log π_old)² of each token, 0 where the mask is false, `[n]`; without graph.
+    /// ½(log π − log π_old)² of each token, 0 where the mask is false, `[n]`; without a graph.
     pub approx_kl_n: Tensor<1>,
-    /// How many tokens were clipped, `[1]`.
+    /// Number of clipped tokens, `[1]`.
     pub n_clipped: Tensor<1>,
 }
 
@@ -27,13 +27,13 @@ pub struct PolicyLoss {
 pub struct ValueLoss {
     /// The loss, over the tokens of the mask.
     pub loss: LossSum,
-    /// How many tokens were clipped, `[1]`.
+    /// Number of clipped tokens, `[1]`.
     pub n_clipped: Tensor<1>,
 }
 
-/// max(−Â·ρ, −Â·clip(ρ, 1 − ε, 1 + ε)) with ρ = π/π_old: equation 7, with its sign turned.
+/// max(−Â·ρ, −Â·clip(ρ, 1 − ε, 1 + ε)) with ρ = π/π_old: equation 7, negated.
 ///
-/// `count` is how many tokens the mask has, known on the host.
+/// `count` is the number of tokens of the mask.
 pub fn ppo_policy(
     logprobs_n: Tensor<1>,
     old_logprobs_n: Tensor<1>,
@@ -43,7 +43,7 @@ pub fn ppo_policy(
     clip_range: f64,
 ) -> PolicyLoss {
     let outside_n = mask_n.clone().bool_not();
-    // Masked before anything else is computed, so that no gradient is ever infinity times zero.
+    // Masked before anything else is computed, so that no gradient is infinity times zero.
     let log_ratio_n = (logprobs_n - old_logprobs_n).mask_fill(outside_n.clone(), 0.0);
     let advantages_n = advantages_n.mask_fill(outside_n, 0.0);
     let ratio_n = log_ratio_n.clone().exp();
@@ -59,10 +59,10 @@ pub fn ppo_policy(
     }
 }
 
-/// ½·max((V − R)², (clip(V, V_old − ε, V_old + ε) − R)²): as the reference implementation of PPO
-/// (openai/baselines, ppo2) clips values; the paper does not.
+/// ½·max((V − R)², (clip(V, V_old − ε, V_old + ε) − R)²): the value clipping of the reference implementation of PPO
+/// (openai/baselines, ppo2), which the paper does not have.
 ///
-/// The half belongs to the loss here, so `vf_coef` is what TRL calls by that name.
+/// The factor ½ is part of the loss, so `vf_coef` means the same as in TRL.
 pub fn ppo_value(
     values_n: Tensor<1>,
     old_values_n: Tensor<1>,
@@ -75,7 +75,7 @@ pub fn ppo_value(
     let values_n = values_n.mask_fill(outside_n.clone(), 0.0);
     let old_values_n = old_values_n.mask_fill(outside_n.clone(), 0.0);
     let returns_n = returns_n.mask_fill(outside_n, 0.0);
-    // A value inside the range stays what it is, to the bit: rounding must not count as clipping.
+    // A value inside the range is not changed by a bit: rounding must not count as clipping.
     let low_n = old_values_n.clone().sub_scalar(clip_range_value);
     let clamped_n = values_n.clone().max_pair(low_n).min_pair(old_values_n + clip_range_value);
     let plain_n = (values_n - returns_n.clone()).square();
@@ -88,7 +88,7 @@ pub fn ppo_value(
     }
 }
 
-/// The value without its graph.
+/// The tensor without its graph.
 fn constant(x: Tensor<1>) -> Tensor<1> {
     if x.is_autodiff() { x.inner() } else { x }
 }

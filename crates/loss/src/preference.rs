@@ -1,7 +1,7 @@
-//! Losses that learn from pairs of answers without a reward model: DPO and its relatives.
+//! Preference losses without a reward model: DPO and related ones.
 //!
-//! Sums and lengths come from one mask, in one place. The functions give one loss a pair;
-//! [`LossSum::of`](crate::LossSum::of) adds them up. They deliberately know no reference model.
+//! Sums and lengths of answers come from one mask. The functions return one loss per pair, which
+//! [`LossSum::of`](crate::LossSum::of) sums.
 //!
 //! Shape legend: p pairs, t time.
 
@@ -16,7 +16,7 @@ pub struct SequenceLogprobs {
 }
 
 impl SequenceLogprobs {
-    /// Sums over the tokens whose mask is 1; the others count nowhere, whatever stands there.
+    /// Sums over the tokens whose mask is 1. Values at the others have no effect.
     pub fn from_tokens(logprobs_pt: Tensor<2>, mask_pt: Tensor<2>) -> Self {
         let [p, _] = logprobs_pt.dims();
         let outside_pt = mask_pt.clone().equal_elem(0.0);
@@ -25,8 +25,7 @@ impl SequenceLogprobs {
         Self { sums_p, n_tokens_p }
     }
 
-    /// From sums that were taken before, of answers of so many tokens, `[p]` each: what a reference
-    /// model said once and for all.
+    /// From precomputed sums and numbers of tokens, `[p]` each, such as those of a reference model.
     pub fn from_sums(sums_p: Tensor<1>, n_tokens_p: Tensor<1>) -> Self {
         Self { sums_p, n_tokens_p }
     }
@@ -41,16 +40,16 @@ impl SequenceLogprobs {
         self.sums_p.clone()
     }
 
-    /// log π a token, `[p]`; 0 for an answer without tokens.
+    /// Mean log π per token, `[p]`; 0 for an answer without tokens.
     pub fn means(&self) -> Tensor<1> {
         self.sums_p.clone() / self.n_tokens_p.clone().clamp_min(1.0)
     }
 }
 
-/// Sums over time in four strands, every fourth token in one, which are then added.
+/// Sums over time in four strands, each of every fourth token, which are then added.
 ///
-/// Rounding grows a quarter as fast with the length, and it is the order of torch's own sums: IPO
-/// squares numbers near 5, which would show another order as a few 1e-6.
+/// Rounding errors grow a quarter as fast with the length, and torch sums in the same order: IPO squares numbers near 5, so
+/// another order would change the loss by a few 1e-6.
 fn sum_over_time(x_pt: Tensor<2>) -> Tensor<1> {
     let [p, t] = x_pt.dims();
     let n_missing = t.next_multiple_of(STRANDS) - t;
@@ -66,17 +65,16 @@ fn sum_over_time(x_pt: Tensor<2>) -> Tensor<1> {
 
 const STRANDS: usize = 4;
 
-/// Both answers of each pair under one model.
+/// Log-probabilities of both answers of each pair under one model.
 #[derive(Clone, Debug)]
 pub struct PairLogprobs {
     /// The preferred answers.
     pub chosen: SequenceLogprobs,
-    /// The others.
+    /// The rejected answers.
     pub rejected: SequenceLogprobs,
 }
 
-/// What one reading of both models gives: log π − log π_ref of the chosen answer less that of the
-/// rejected one, in the order of the papers' formulas.
+/// log π − log π_ref of the chosen answer minus that of the rejected one, in the order of the papers' formulas.
 fn log_ratio_difference(
     policy: &PairLogprobs,
     reference: &PairLogprobs,
@@ -87,23 +85,23 @@ fn log_ratio_difference(
     chosen_p - rejected_p
 }
 
-/// Losses over how much more the policy prefers the chosen answer than its reference does.
+/// Losses over the difference between the preferences of policy and reference model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum DpoLoss {
     /// −(1 − ε)·log σ(βz) − ε·log σ(−βz): Rafailov et al. 2023, equation 7; with ε above 0,
     /// Mitchell 2023, "A note on DPO with noisy preferences & relationship to IPO".
     Sigmoid {
-        /// ε: the share of pairs whose answers were swapped, 0 for none.
+        /// ε: the share of pairs with swapped answers, 0 for none.
         label_smoothing: f64,
     },
-    /// max(0, 1 − βz): Zhao et al. 2023, "SLiC-HF", as Liu et al. 2024 normalise it.
+    /// max(0, 1 − βz): Zhao et al. 2023, "SLiC-HF", normalised as in Liu et al. 2024.
     Hinge,
-    /// (z̄ − 1/(2β))² with log-probabilities a token: Azar et al. 2023, equation 17, by its authors'
-    /// advice averaged over tokens.
+    /// (z̄ − 1/(2β))² with mean log-probabilities per token: Azar et al. 2023, equation 17, averaged over tokens as its
+    /// authors advise.
     Ipo,
 }
 
-/// One loss a pair, `[p]`, where z = (log π⁺ − log π_ref⁺) − (log π⁻ − log π_ref⁻).
+/// One loss per pair, `[p]`, with z = (log π⁺ − log π_ref⁺) − (log π⁻ − log π_ref⁻).
 pub fn dpo(policy: &PairLogprobs, reference: &PairLogprobs, loss: DpoLoss, beta: f64) -> Tensor<1> {
     let scaled_p =
         || log_ratio_difference(policy, reference, SequenceLogprobs::sums).mul_scalar(beta);
@@ -121,8 +119,8 @@ pub fn dpo(policy: &PairLogprobs, reference: &PairLogprobs, loss: DpoLoss, beta:
     }
 }
 
-/// The rewards that a policy implies, β(log π − log π_ref), of chosen and rejected answers, `[p]`
-/// each: what TRL reports as `rewards/chosen` and `rewards/rejected`.
+/// The implicit rewards β(log π − log π_ref) of chosen and rejected answers, `[p]` each: TRL's `rewards/chosen` and
+/// `rewards/rejected`.
 pub fn dpo_rewards(
     policy: &PairLogprobs,
     reference: &PairLogprobs,
@@ -134,18 +132,17 @@ pub fn dpo_rewards(
     (reward(&policy.chosen, &reference.chosen), reward(&policy.rejected, &reference.rejected))
 }
 
-/// −log σ(β(log π⁺/|y⁺| − log π⁻/|y⁻|) − γ), one a pair: SimPO (Meng et al. 2024, equation 6), which
-/// needs no reference.
+/// −log σ(β(log π⁺/|y⁺| − log π⁻/|y⁻|) − γ) per pair: SimPO (Meng et al. 2024, equation 6), which needs no reference
+/// model.
 pub fn simpo(policy: &PairLogprobs, beta: f64, gamma: f64) -> Tensor<1> {
     let difference_p = policy.chosen.means() - policy.rejected.means();
     log_sigmoid(difference_p.mul_scalar(beta).sub_scalar(gamma)).neg()
 }
 
-/// −log σ(log odds⁺ − log odds⁻) with odds = p/(1 − p) of the mean log-probability a token, one a
-/// pair: the term of ORPO (Hong et al. 2024, equation 7) that is added, times λ, to the chosen
-/// answer's cross-entropy.
+/// −log σ(log odds⁺ − log odds⁻) per pair, with odds = p/(1 − p) of the mean log-probability per token: the term of ORPO
+/// (Hong et al. 2024, equation 7) that is added, times λ, to the chosen answer's cross-entropy.
 ///
-/// A probability within 1e-6 of 1 is taken as that far from it, so that its odds are finite.
+/// Mean log-probabilities are at most -1e-6, so that the odds are finite.
 pub fn orpo_odds_ratio(policy: &PairLogprobs) -> Tensor<1> {
     let log_odds = |mean_p: Tensor<1>| {
         let mean_p = mean_p.clamp_max(-1e-6);

@@ -1,6 +1,4 @@
-//! Losses of reward models: one score for each text of a pair.
-//!
-//! Where a score is read is deliberately not known here: the batch says it, by length.
+//! Losses of reward models, from one score per text.
 //!
 //! Shape legend: p pairs.
 
@@ -24,8 +22,8 @@ pub fn pairwise_reward(
     LossSum::of(log_sigmoid(difference_p).neg())
 }
 
-/// (s⁺ + s⁻)² for each pair, which keeps scores centred on zero (Eisenstein et al. 2023, "Helping or
-/// Herding?"). Multiply it by a small coefficient and add it to the pair loss.
+/// (s⁺ + s⁻)² for each pair, which centres scores on zero (Eisenstein et al. 2023, "Helping or Herding?"). The caller
+/// multiplies it by a small coefficient and adds it to the pair loss.
 pub fn reward_centering(chosen_p: Tensor<1>, rejected_p: Tensor<1>) -> LossSum {
     LossSum::of((chosen_p + rejected_p).square())
 }

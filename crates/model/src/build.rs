@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use nn::{Conv1d, Embedding, LayerNorm, Linear, RmsNorm, RopeTables};
 use seed::{Purpose, Rng};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// A source of parameter values.
 pub trait ParameterSource {
@@ -35,8 +35,8 @@ impl ParameterSource for SeededInit {
     fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let n = shape.iter().product();
         let Some(init) = self.init.get(name) else {
-            let place = "the table of parameters".into();
-            return Err(Error::MissingTensor { place, name: name.to_owned(), more: 0 });
+            let (path, name) = ("the table of parameters".into(), name.to_owned());
+            return Err(tensor_file::Error::MissingTensor { path, name, more: 0 }.into());
         };
         Ok(match init {
             Init::Zeros => vec![0.0; n],

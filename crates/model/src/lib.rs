@@ -19,7 +19,6 @@ mod names;
 mod output;
 mod qwen3;
 mod rope_decoder;
-mod safetensors;
 mod saved;
 mod scalar_model;
 
@@ -37,6 +36,5 @@ pub use names::{
 };
 pub use output::Output;
 pub use rope_decoder::RopeDecoder;
-pub use safetensors::{SafetensorsFile, SafetensorsWriter, TensorInfo};
 pub use saved::SavedModel;
 pub use scalar_model::ScalarModel;

@@ -10,8 +10,9 @@ use std::io;
 use arch::{Dtype, ParamSpec};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Int, Tensor, TensorData};
+use tensor_file::SafetensorsWriter;
 
-use crate::{Backbone, Error, ParameterSource, Result, SafetensorsWriter};
+use crate::{Backbone, Error, ParameterSource, Result};
 
 /// The name of a traversal's current place; call it for each module that the traversal enters and leaves.
 #[derive(Clone, Debug, Default)]
@@ -107,20 +108,21 @@ pub fn write_parameters<M: Module>(
         .into_iter()
         .map(|(parameter, values)| (parameter.name.clone(), (parameter, values)))
         .collect();
-    let table = specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
-    let mut writer = SafetensorsWriter::begin(out, table, dtype)?;
+    let weights = specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone()));
+    let mut writer = SafetensorsWriter::begin_weights(out, weights, dtype)?;
+    let out_of_order = |name| Err(tensor_file::Error::OutOfOrder { name }.into());
     for spec in specs {
         match found.remove(&spec.name) {
             Some((parameter, values)) if parameter.shape == spec.shape => {
-                kernels::with_host_values(&values, |values| writer.tensor(&spec.name, values))?;
+                kernels::with_host_values(&values, |values| writer.weights(&spec.name, values))?;
             }
-            Some(_) => return Err(Error::OutOfOrder { name: spec.name.clone() }),
-            None => writer.tensor(&spec.name, &vec![0.0; spec.shape.iter().product()])?,
+            Some(_) => return out_of_order(spec.name.clone()),
+            None => writer.weights(&spec.name, &vec![0.0; spec.shape.iter().product()])?,
         }
     }
     match found.into_keys().next() {
-        Some(name) => Err(Error::OutOfOrder { name }),
-        None => writer.finish(),
+        Some(name) => out_of_order(name),
+        None => Ok(writer.finish()?),
     }
 }
 

@@ -53,7 +53,7 @@ pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
             sums.loss += loss.value();
             sums.gradients.accumulate(&model, || loss.sum.backward());
         }
-        metrics.add_up(replicas)?;
+        metrics.sum_over_replicas(replicas)?;
 
         let lr = train::lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
         let report;
@@ -64,7 +64,7 @@ pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
         run.log_step(StepReport { tokens, extra, ..report })?;
 
         if run.eval_due() {
-            run.log_eval(evaluate::held_out_pairs(stage, &model, run.step(), device)?)?;
+            run.log_eval(evaluate::validation_pairs(stage, &model, run.step(), device)?)?;
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
     }

@@ -42,7 +42,7 @@ impl MinibatchMetrics {
     }
 
     /// Sums the metrics of all replicas.
-    pub(crate) fn add_up(&mut self, replicas: &dyn Collective) -> train::Result<()> {
+    pub(crate) fn sum_over_replicas(&mut self, replicas: &dyn Collective) -> train::Result<()> {
         let mut sums = [
             self.policy_loss,
             self.value_loss,

@@ -65,7 +65,7 @@ pub fn update(
         let share = share.unwrap_or_default();
         let device = learner.device;
         add_losses(&actors, &mut sums, &mut metrics, scored, share, settings, device, is_first)?;
-        metrics.add_up(learner.replicas)?;
+        metrics.sum_over_replicas(learner.replicas)?;
         let is_too_far = settings.target_kl.is_some_and(|limit| metrics.mean_approx_kl() > limit);
         all_metrics.push(metrics);
         if is_too_far {

@@ -1,14 +1,13 @@
-//! Comparing values with a reference, by the tolerances that golden vectors come with.
+//! Comparison of values with a reference, within a tolerance.
 //!
-//! It deliberately gives no single number for "close": a tolerance is absolute plus a share of the
-//! reference's largest value.
+//! A tolerance has an absolute part and a part relative to the largest value of the reference.
 
-/// How far values may lie from their reference.
+/// The largest accepted difference between values and their reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
-    /// In any case.
+    /// The part that does not depend on the reference.
     pub absolute: f64,
-    /// Times the largest magnitude in the reference.
+    /// The factor of the largest magnitude in the reference.
     pub of_largest: f64,
 }
 
@@ -18,18 +17,18 @@ impl Tolerance {
     /// Each gradient tensor against the reference implementation.
     pub const GRADIENTS: Self = Self { absolute: 1e-6, of_largest: 3e-6 };
 
-    /// An absolute bound alone.
+    /// An absolute tolerance.
     pub const fn absolute(absolute: f64) -> Self {
         Self { absolute, of_largest: 0.0 }
     }
 }
 
-/// The largest difference between two lists and what of it is allowed.
+/// The largest difference between two lists, and the bound on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
     /// The largest |got - want|; infinite if one side is not a number.
     pub largest: f64,
-    /// Where it is.
+    /// Its index.
     pub index: usize,
     /// The bound.
     pub allowed: f64,
@@ -61,15 +60,15 @@ pub fn difference(got: &[f32], want: &[f32], tolerance: Tolerance) -> Difference
     found
 }
 
-/// Fails the test unless `got` lies within the tolerance; returns the largest difference.
+/// Fails the test unless `got` is within the tolerance; returns the largest difference.
 ///
 /// # Panics
-/// If a bound is broken, saying which value and by how much.
+/// If a value is out of bounds; the message has the value and the difference.
 pub fn assert_close(name: &str, got: &[f32], want: &[f32], tolerance: Tolerance) -> f64 {
     let found = difference(got, want, tolerance);
     assert!(
         found.is_within(),
-        "{name}: element {} is {} instead of {}: differs by {:e}, allowed are {:e}",
+        "{name}: element {} is {} instead of {}: differs by {:e}, the tolerance is {:e}",
         found.index,
         got[found.index],
         want[found.index],

@@ -1,10 +1,8 @@
-//! Golden files: tensors made by the reference implementations, by name.
-//!
-//! It deliberately has no way to write one.
+//! Golden files: tensors computed by the reference implementations, by name.
 
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors};
+use tensor_file::{Element, TensorFile, TensorView};
 
 /// A directory or file of the committed golden vectors, by its path under `tests/golden`.
 ///
@@ -20,81 +18,69 @@ pub fn golden_dir(name: &str) -> PathBuf {
 /// An open golden file.
 #[derive(Debug)]
 pub struct Golden {
-    path: PathBuf,
-    bytes: Vec<u8>,
+    file: TensorFile,
 }
 
 impl Golden {
     /// Opens a file.
     ///
     /// # Panics
-    /// If it cannot be read.
+    /// If it cannot be read, or is not a safetensors file.
     pub fn open(path: &Path) -> Self {
-        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Self { path: path.to_owned(), bytes }
+        Self { file: TensorFile::open(path).unwrap_or_else(|error| panic!("{error}")) }
     }
 
     /// The names of all tensors, sorted.
-    ///
-    /// # Panics
-    /// If the file is no safetensors file.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.parse().names().into_iter().map(str::to_owned).collect();
+        let mut names: Vec<String> =
+            self.file.tensors().map(|tensor| tensor.name().to_owned()).collect();
         names.sort();
         names
     }
 
     /// Whether the file has a tensor.
     pub fn has(&self, name: &str) -> bool {
-        self.parse().tensor(name).is_ok()
+        self.file.get(name).is_some()
     }
 
     /// A tensor's shape.
     ///
     /// # Panics
-    /// If the file has none of this name.
+    /// If the file lacks it.
     pub fn shape(&self, name: &str) -> Vec<usize> {
-        self.tensor(name).0
+        self.tensor(name).shape().to_vec()
     }
 
-    /// Values of an F32 tensor.
+    /// Values of an f32 tensor.
     ///
     /// # Panics
-    /// If the file has none of this name.
+    /// If the file lacks it, or stores it in another dtype.
     pub fn f32(&self, name: &str) -> Vec<f32> {
-        let (_, dtype, data) = self.tensor(name);
-        assert_eq!(dtype, Dtype::F32, "{name}");
-        data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        self.values(name)
     }
 
-    /// Values of an I64 tensor.
+    /// Values of an i64 tensor.
     ///
     /// # Panics
-    /// If the file has none of this name.
+    /// If the file lacks it, or stores it in another dtype.
     pub fn i64(&self, name: &str) -> Vec<i64> {
-        let (_, dtype, data) = self.tensor(name);
-        assert_eq!(dtype, Dtype::I64, "{name}");
-        data.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
+        self.values(name)
     }
 
-    /// Token ids: values of an I64 tensor, none negative.
+    /// Token ids: values of an i64 tensor, none negative.
     ///
     /// # Panics
-    /// If the file has none of this name or a value is no id.
+    /// If the file lacks it, stores it in another dtype, or a value is not an id.
     pub fn ids(&self, name: &str) -> Vec<u32> {
         let id = |value: i64| u32::try_from(value).unwrap_or_else(|_| panic!("{name}: {value}"));
         self.i64(name).into_iter().map(id).collect()
     }
 
-    fn tensor(&self, name: &str) -> (Vec<usize>, Dtype, &[u8]) {
-        match self.parse().tensor(name) {
-            Ok(view) => (view.shape().to_vec(), view.dtype(), view.data()),
-            Err(error) => panic!("{}: {name}: {error}", self.path.display()),
-        }
+    fn values<T: Element>(&self, name: &str) -> Vec<T> {
+        self.tensor(name).values().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn parse(&self) -> SafeTensors<'_> {
-        SafeTensors::deserialize(&self.bytes)
-            .unwrap_or_else(|error| panic!("{}: {error}", self.path.display()))
+    fn tensor(&self, name: &str) -> TensorView<'_> {
+        self.file.tensor(name).unwrap_or_else(|error| panic!("{error}"))
     }
 }

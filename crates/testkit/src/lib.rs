@@ -1,7 +1,7 @@
-//! What tests share: golden files, comparisons that say where two tensors differ, tiny models.
+//! Shared by tests: golden files, comparisons that report where two tensors differ, tiny models.
 //!
-//! A development dependency only. It deliberately depends on no crate of ours, so that every crate
-//! may use it; tiny models are therefore config.json values.
+//! A development dependency only. Of the workspace's crates it depends on tensor-file alone, so that every crate may use
+//! it; tiny models are therefore config.json values.
 
 mod compare;
 mod golden;
@@ -13,7 +13,7 @@ pub use tiny::{ByteIds, tiny_gpt2, tiny_llama};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The values of a tensor in row-major order, off its device.
+/// The row-major values of a tensor, on the host.
 ///
 /// # Panics
 /// If they cannot be read.
@@ -21,7 +21,7 @@ pub fn values<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
     x.clone().inner().into_data().convert::<f32>().iter::<f32>().collect()
 }
 
-/// A tensor of values in -2..2 that don't repeat, on the CPU; another `factor` gives others.
+/// A tensor on the CPU with non-repeating values in -2..2, which depend on `factor`.
 pub fn wave<const D: usize>(shape: [usize; D], factor: f32) -> Tensor<D> {
     let n = shape.iter().product();
     let values: Vec<f32> = (0..n).map(|i| (i as f32 * factor + factor).sin() * 2.0).collect();

@@ -1,6 +1,6 @@
-//! Tiny models as config.json values, and ids of bytes in place of a tokenizer.
+//! Tiny models as config.json values, and byte ids as a stand-in for a tokenizer.
 //!
-//! Sizes are odd on purpose where they may be, so that a mixed-up axis cannot pass.
+//! Sizes differ from each other where possible, so that swapped axes fail a test.
 
 use serde_json::{Value, json};
 
@@ -42,18 +42,18 @@ pub fn tiny_gpt2(vocab_size: usize, bias: bool) -> Value {
     })
 }
 
-/// A byte is its own id; three ids follow.
+/// Each byte is its own id; three special ids follow.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteIds;
 
 impl ByteIds {
-    /// Ends and separates texts.
+    /// Separates texts.
     pub const END_OF_TEXT: u32 = 256;
     /// Ends a turn of a chat.
     pub const END_OF_TURN: u32 = 257;
-    /// Fills rows up.
+    /// Pads rows.
     pub const PAD: u32 = 258;
-    /// How many ids there are.
+    /// The number of ids.
     pub const VOCAB_SIZE: usize = 259;
 
     /// The ids of a text.
@@ -61,7 +61,7 @@ impl ByteIds {
         text.bytes().map(u32::from).collect()
     }
 
-    /// The text of ids; others than bytes are left out.
+    /// The text of ids; ids of no byte are omitted.
     pub fn decode(ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
         String::from_utf8_lossy(&bytes).into_owned()

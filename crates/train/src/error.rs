@@ -57,6 +57,9 @@ pub enum Error {
         /// The operating system's error.
         source: io::Error,
     },
+    /// A file of tensors that a checkpoint has and that cannot be read.
+    #[error(transparent)]
+    Tensors(#[from] tensor_file::Error),
     /// A file of tensors with unexpected content.
     #[error("{path}: {reason}")]
     TensorFile {
@@ -247,7 +250,7 @@ impl Error {
             Self::WriteTensors { .. } => {
                 Some("the previous checkpoint is intact; free disk space and resume".into())
             }
-            Self::TensorFile { .. } | Self::State { .. } => {
+            Self::Tensors(_) | Self::TensorFile { .. } | Self::State { .. } => {
                 Some("another version may have written this file; start a new run".into())
             }
             Self::UnmatchedGroup { .. } => Some(

@@ -9,9 +9,10 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 use fsio::DirWriter;
 use kernels::update_param;
+use tensor_file::{TensorFile, TensorView};
 
 use crate::parameters::{ParameterNames, for_each_value};
-use crate::tensor_file::{TensorFile, TensorValues, write_tensors};
+use crate::saved_tensors::{TensorValues, write_tensors};
 use crate::{Error, Result};
 
 /// Writes every trainable parameter under its name.
@@ -35,7 +36,7 @@ pub fn save_trained<M: Module>(dir: &mut DirWriter, file: &str, model: &M) -> Re
 /// Errors: a missing parameter or another shape.
 pub fn load_trained<M: Module>(model: M, path: &Path, prefix: &str) -> Result<M> {
     let names = ParameterNames::of(&model);
-    let file = TensorFile::open(path)?;
+    let file = TensorFile::map(path)?;
     let mut mapper = Load { file: &file, prefix, names: &names, idx: 0, error: None };
     let model = model.map(&mut mapper);
     match mapper.error {
@@ -47,12 +48,13 @@ pub fn load_trained<M: Module>(model: M, path: &Path, prefix: &str) -> Result<M>
 /// Compares every trainable parameter with a file bit by bit; names in the file have `prefix` before them.
 pub fn compare_trained<M: Module>(path: &Path, prefix: &str, model: &M) -> Result<()> {
     let names = ParameterNames::of(model);
-    let (file, mut names) = (TensorFile::open(path)?, names.iter());
+    let (file, mut names) = (TensorFile::map(path)?, names.iter());
     let (mut differing, mut failed) = (None, None);
     for_each_value(model, |now, shape, trained| {
         let Some(name) = names.next().filter(|_| trained) else { return };
-        match file.tensor(&format!("{prefix}{name}")) {
-            Ok(Some((saved_shape, saved))) if saved_shape == shape && bits_equal(now, &saved) => {}
+        let saved = file.get(&format!("{prefix}{name}")).filter(|saved| saved.shape() == shape);
+        match saved.map(TensorView::values).transpose() {
+            Ok(Some(saved)) if bits_equal(now, &saved) => {}
             Ok(_) => {
                 differing.get_or_insert_with(|| name.to_owned());
             }
@@ -60,7 +62,7 @@ pub fn compare_trained<M: Module>(path: &Path, prefix: &str, model: &M) -> Resul
         }
     });
     match (failed, differing) {
-        (Some(error), _) => Err(error),
+        (Some(error), _) => Err(error.into()),
         (None, Some(parameter)) => Err(Error::DrySave { path: path.to_owned(), parameter }),
         (None, None) => Ok(()),
     }
@@ -80,11 +82,8 @@ struct Load<'a> {
 
 impl Load<'_> {
     fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        match self.file.tensor(&format!("{}{name}", self.prefix))? {
-            Some((saved_shape, values)) if saved_shape == shape => Ok(values),
-            Some(_) => Err(self.file.error(&format!("has another shape: `{name}`"))),
-            None => Err(self.file.error(&format!("lacks a trainable tensor: `{name}`"))),
-        }
+        let saved = self.file.tensor(&format!("{}{name}", self.prefix))?;
+        Ok(saved.with_shape(shape)?.values()?)
     }
 }
 

@@ -72,12 +72,10 @@ pub fn chat_template(bytes: &[u8]) -> bool {
 /// A safetensors file: the header, then the values of small tensors.
 pub fn safetensors(bytes: &[u8]) -> bool {
     let (_dir, path) = file("model.safetensors", bytes);
-    let Ok(mut file) = model::SafetensorsFile::open(&path) else { return false };
-    let tensors: Vec<(String, Vec<usize>)> =
-        file.tensors().iter().map(|info| (info.name.clone(), info.shape.clone())).collect();
-    tensors.iter().all(|(name, shape)| {
-        let elements = shape.iter().try_fold(1_usize, |n, size| n.checked_mul(*size));
-        elements.is_none_or(|n| n > TENSOR_ELEMENTS) || file.read(name, shape).is_ok()
+    let Ok(file) = tensor_file::TensorFile::open(&path) else { return false };
+    file.tensors().all(|tensor| {
+        let elements = tensor.shape().iter().try_fold(1_usize, |n, size| n.checked_mul(*size));
+        elements.is_none_or(|n| n > TENSOR_ELEMENTS) || tensor.weights().is_ok()
     })
 }
 

@@ -1,15 +1,15 @@
-//! Names, and the line that a workload ends with.
+//! Names of workloads, and the JSON line of a report.
 
 use bench::{Clock, NAMES, Report, Workload};
 
-/// The workload once, on the CPU.
+/// One repetition of a workload on the CPU.
 fn once(workload: Workload) -> Report {
     let cpu = kernels::device("cpu").expect("the CPU");
     bench::run(workload, Some(1), Clock::start(), &cpu).expect("a report")
 }
 
 #[test]
-fn every_name_is_known_and_another_is_refused_with_the_list() {
+fn every_name_is_known_and_an_unknown_one_is_refused_with_the_list() {
     for name in NAMES {
         assert!(Workload::named(name).is_ok(), "{name}");
     }
@@ -19,7 +19,7 @@ fn every_name_is_known_and_another_is_refused_with_the_list() {
 }
 
 #[test]
-fn a_report_has_the_fields_that_others_have() {
+fn a_report_has_the_fields_of_other_frameworks() {
     let workload = Workload::named("gen7m").expect("a name");
     let line = once(workload).to_json();
     assert_eq!(line["workload"], "gen7m");
@@ -40,7 +40,7 @@ fn an_update_counts_episodes() {
 }
 
 #[test]
-fn a_changed_shape_says_so() {
+fn a_changed_shape_is_not_comparable() {
     let named = Workload::named("reward7m").expect("a name");
     let changed = once(named.with_rows(3));
     let line = changed.to_json();

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
     }
     if metrics.n_pairs > 0 {
         let mut summary = json!({ "pairs": metrics.n_pairs, "loss": metrics.loss() });
-        for (name, value) in metrics.figures() {
+        for (name, value) in metrics.metrics() {
             summary[name] = json!(value);
         }
         print(&format!("{}\n", json!({ "summary": summary })))?;

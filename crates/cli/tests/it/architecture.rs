@@ -8,7 +8,7 @@ use crate::support::root;
 
 /// Crates that build without tensors.
 const WITHOUT_BURN: &[&str] =
-    &["fsio", "gguf", "seed", "recipe", "arch", "tokenizer", "data", "plan"];
+    &["fsio", "gguf", "seed", "recipe", "arch", "tensor-file", "tokenizer", "data", "plan"];
 
 /// Test support and development tools: no crate of a layer may depend on them.
 const OUTSIDE_LAYERS: &[&str] =

@@ -1,7 +1,7 @@
-//! A device against the CPU, on models made from a seed: what `temper selftest` runs where there is nothing but the binary.
+//! `temper selftest`: compares a device with the CPU on models initialized from a seed, so that it needs no files.
 //!
-//! The reference is the CPU with plain bodies in f32: each fused operation, and each product of a GPU, is compared with
-//! burn's own tensor operations. It deliberately times nothing and knows no stage.
+//! The reference is the CPU with generic kernels in f32, so that each CPU kernel, and each product of a GPU, is compared
+//! with burn's tensor operations.
 
 mod models;
 mod resume;
@@ -18,10 +18,10 @@ use self::steps::{Trained, train};
 use crate::error::Result;
 use crate::verify::{Quantity, Report, Tolerance};
 
-/// Steps that are compared.
+/// Number of training steps.
 const N_STEPS: u64 = 4;
 
-/// Allowed differences of a device from the CPU, by the numbers that enter its products.
+/// Tolerances of a device's differences from the CPU, by the precision of its products.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     /// Logits, hidden states, losses.
@@ -30,7 +30,7 @@ struct Bounds {
     gradients: Tolerance,
     /// Weights after the steps.
     weights: Tolerance,
-    /// Losses of those steps.
+    /// Losses of the steps.
     losses: Tolerance,
 }
 
@@ -60,8 +60,8 @@ impl Bounds {
     }
 }
 
-/// Compares the device with the CPU on a small model of each family: logits, loss, gradients, steps of AdamW; then saves,
-/// loads and goes on, on the device and on the CPU. `scratch` is an empty folder for what is saved.
+/// Compares a device with the CPU on a small model of each family: logits, losses, gradients, steps of AdamW; then saves,
+/// loads and resumes, on the device and on the CPU. Files are written to the empty directory `scratch`.
 ///
 /// `device` has no autodiff. Products are in the precision of the process; the reference's are f32.
 pub fn selftest(device: &Device, scratch: &Path) -> Vec<Report> {
@@ -95,7 +95,7 @@ fn report(path: &str, kind: &str, outcome: std::result::Result<Vec<Quantity>, St
     Report { path: path.to_owned(), kind: kind.to_owned(), quantities, error, hint: None }
 }
 
-/// The plain CPU's numbers.
+/// Runs with generic kernels in f32.
 fn reference<R>(run: impl FnOnce() -> R) -> R {
     kernels::with_precision(Precision::F32, || kernels::with_generic_kernels(run))
 }
@@ -110,10 +110,10 @@ fn parity(config: &ModelConfig, device: &Device, bounds: &Bounds) -> Result<Vec<
         one("losses", &got.losses, &expected.losses, bounds.losses),
         each("weights", &got.weights()?, &expected.weights()?, bounds.weights),
     ];
-    // The steps must have moved something, or equal weights say nothing.
+    // If the steps changed no weight, equal weights would prove nothing.
     let start = Trained::weights_of(&model_on(config, &cpu))?;
-    let n_unmoved = expected.weights()?.iter().zip(&start).filter(|(a, b)| a.1 == b.1).count();
-    quantities.push(Quantity::mistakes("tensors_that_no_step_moved", n_unmoved, start.len()));
+    let n_unchanged = expected.weights()?.iter().zip(&start).filter(|(a, b)| a.1 == b.1).count();
+    quantities.push(Quantity::mistakes("tensors_unchanged_by_training", n_unchanged, start.len()));
     Ok(quantities)
 }
 
@@ -127,7 +127,7 @@ fn one(name: &str, got: &[f32], expected: &[f32], tolerance: Tolerance) -> Quant
     quantity
 }
 
-/// Tensors by name; a list of other names counts as infinitely different.
+/// Compares tensors by name; an infinite difference if the names differ.
 fn each(
     name: &str,
     got: &[(String, Vec<f32>)],
@@ -155,8 +155,8 @@ mod tests {
     use crate::verify::Quantity;
 
     #[test]
-    fn the_cpu_is_right_and_goes_on_to_the_bit() {
-        let scratch = tempfile::tempdir().expect("a folder");
+    fn the_cpu_passes_and_resumes_to_the_bit() {
+        let scratch = tempfile::tempdir().expect("a directory");
         let device = kernels::device("cpu").expect("the CPU");
         let reports = selftest(&device, scratch.path());
         assert_eq!(reports.len(), 4);
@@ -168,9 +168,9 @@ mod tests {
         }
     }
 
-    /// Rounded products stand for a device that computes something else.
+    /// Rounded products stand in for a device with wrong results.
     #[test]
-    fn a_device_that_rounds_is_found_out_in_f32_and_right_in_bf16() {
+    fn a_device_that_rounds_fails_in_f32_and_passes_in_bf16() {
         let device = kernels::device("cpu").expect("the CPU");
         for (family, description) in models::descriptions() {
             let config = ModelConfig::from_json(&description, Path::new(family)).expect("a shape");

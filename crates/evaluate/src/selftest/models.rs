@@ -1,6 +1,6 @@
-//! The models of the self-test, as config.json values: one of each family, small enough for a second on a slow CPU.
+//! The models of the self-test, as config.json values: one per architecture, each fast enough for a second on a slow CPU.
 //!
-//! Widths are those at which tiles end in the middle, so that a border that is handled wrongly shows.
+//! Widths are not multiples of the kernels' tiles, so that errors at the borders of tiles are found.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ pub(super) const VOCABULARY: u64 = 515;
 pub(super) const ROWS: usize = 3;
 pub(super) const LENGTH: usize = 72;
 
-/// Name and description of each.
+/// Name and config.json of each model.
 pub(super) fn descriptions() -> [(&'static str, Value); 2] {
     let llama = json!({
         "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 96, "num_hidden_layers": 2,

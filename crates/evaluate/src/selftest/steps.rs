@@ -1,6 +1,6 @@
-//! Steps of training on random rows, two texts a row, with what they show.
+//! Training steps on random batches with two texts per row, and the values that are compared.
 //!
-//! Batches are functions of the step alone, so a run that is taken up again sees the same ones.
+//! A batch is a function of its step, so a resumed run gets the same batches.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
@@ -12,16 +12,17 @@ use train::{Gradients, Optimizer, ParameterNames, StepPlace};
 
 use super::models::{LENGTH, ROWS, VOCABULARY};
 use crate::error::{Error, Result};
+use crate::host_values::host_values;
 
 const LR: f64 = 1e-3;
 
-/// A model after some steps, and what the first and all of them showed.
+/// A model after some training steps, with values of the first step and losses of all.
 pub(super) struct Trained {
     pub(super) model: CausalLm,
     pub(super) optimizer: Optimizer,
-    /// Of the first batch, before the first step.
+    /// Logits of the first batch before the first step.
     pub(super) logits: Vec<f32>,
-    /// Of the first step, by parameter.
+    /// Gradients of the first step by parameter.
     pub(super) gradients: Vec<(String, Vec<f32>)>,
     /// Mean loss of each step.
     pub(super) losses: Vec<f32>,
@@ -43,7 +44,7 @@ impl Trained {
 }
 
 pub(super) fn settings() -> recipe::Optimizer {
-    // Larger than rounding: where a gradient is zero but for noise, its sign would decide a whole step.
+    // eps is larger than rounding errors: with a small one, the sign of a gradient that is noise would decide a whole step.
     let keys = AdamwKeys { betas: [0.9, 0.95], eps: 1e-6 };
     recipe::Optimizer {
         kind: OptimizerKind::AdamW(keys),
@@ -57,7 +58,7 @@ pub(super) fn settings() -> recipe::Optimizer {
 pub(super) fn train(model: CausalLm, n: u64, device: &Device) -> Result<Trained> {
     let (tokens, _) = batch(0, device);
     let valid = model.valid();
-    let logits = host(&valid.logits(valid.forward(&tokens).hidden_btd));
+    let logits = host_values(&valid.logits(valid.forward(&tokens).hidden_btd));
     drop(valid);
     let names = ParameterNames::of(&model);
     let mut first = Gradients::new(&names);
@@ -65,15 +66,15 @@ pub(super) fn train(model: CausalLm, n: u64, device: &Device) -> Result<Trained>
     first.accumulate(&model, || loss.sum.backward());
     let gradients = names
         .iter()
-        .filter_map(|name| first.get(name).map(|sum| (name.to_owned(), host(sum))))
+        .filter_map(|name| first.get(name).map(|sum| (name.to_owned(), host_values(sum))))
         .collect();
     let optimizer = Optimizer::new(settings(), &model)?;
-    let (model, optimizer, losses) = go_on(model, optimizer, 0..n, device)?;
+    let (model, optimizer, losses) = continue_training(model, optimizer, 0..n, device)?;
     Ok(Trained { model, optimizer, logits, gradients, losses })
 }
 
-/// The steps of a range, with the mean loss of each.
-pub(super) fn go_on(
+/// Trains for a range of steps; returns the mean loss of each.
+pub(super) fn continue_training(
     mut model: CausalLm,
     mut optimizer: Optimizer,
     steps: std::ops::Range<u64>,
@@ -100,7 +101,7 @@ fn loss(model: &CausalLm, step: u64, device: &Device) -> (loss::LossSum, u64) {
     (loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets), n_targets)
 }
 
-/// Random ids, two texts a row; the targets are the next ids, none at a text's end.
+/// Random ids, two texts per row; the targets are the next ids, and none at the end of a text.
 fn batch(step: u64, device: &Device) -> (TokenBatch, Vec<i32>) {
     let mut rng = Rng::new(step);
     let n = ROWS * LENGTH;
@@ -117,8 +118,4 @@ fn batch(step: u64, device: &Device) -> (TokenBatch, Vec<i32>) {
     };
     let targets = (0..n).map(next).collect();
     (TokenBatch::new(&ids, &positions, &segments, ROWS, LENGTH, device), targets)
-}
-
-fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
-    kernels::with_host_values(x, <[f32]>::to_vec)
 }

@@ -1,5 +1,4 @@
-//! Replays a PEFT directory on its base: logits with the adapter, the merged weights, and the logits
-//! after merging.
+//! Replays a PEFT directory on its base model: logits with the adapter, merged weights, and logits after merging.
 
 use std::path::Path;
 
@@ -7,15 +6,15 @@ use burn::tensor::Device;
 use model::load_causal_lm;
 use nn::TokenBatch;
 
-use super::causal_lm::{LOGITS, host};
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
 use crate::error::{Error, Result};
+use crate::host_values::host_values;
 
 const MERGED: Tolerance = Tolerance::absolute(1e-6);
 
 pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
-    // The reference names no base; it lies beside its adapters.
+    // The reference names no base model; it is in the same directory as the adapters.
     let base = load_causal_lm(&dir.with_file_name("base"), device)?;
     let (adapted, _) = lora::load(base, dir)?;
     let io = Vectors::open(&dir.join("io.safetensors"))?;
@@ -27,8 +26,8 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let expected = io.floats_of("logits", &shape)?;
     let logits = |name, model: &model::CausalLm| {
         let mut quantity = Quantity::new(name);
-        let got = host(&model.logits(model.forward(&tokens).hidden_btd));
-        quantity.add("all", &got, &expected, LOGITS);
+        let got = host_values(&model.logits(model.forward(&tokens).hidden_btd));
+        quantity.add("all", &got, &expected, Tolerance::LOGITS);
         quantity
     };
     let with_adapter = logits("logits", &adapted.model);
@@ -36,13 +35,13 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let (model, _) = lora::merge(adapted.model)?;
     let reference = Vectors::open(&dir.join("merged.safetensors"))?;
     let mut merged = Quantity::new("merged_weights");
-    let mut n_found = 0;
+    let mut n_compared = 0;
     model::visit_tensors(&model, |name, shape, values| {
         merged.add(name, values, &reference.floats_of(name, shape)?, MERGED);
-        n_found += 1;
+        n_compared += 1;
         Ok::<(), Error>(())
     })?;
-    if n_found != reference.names()?.len() {
+    if n_compared != reference.names().len() {
         merged.add_difference(Some("number of tensors"), f64::INFINITY, 0.0, 1);
     }
     Ok(vec![with_adapter, merged, logits("merged_logits", &model)])

@@ -1,11 +1,11 @@
-//! Replays a language model's folder: hidden states, logits, loss, gradients, continuations, and a
-//! cache fed in pieces. Tolerances are those of the reference's own noise, several times over.
+//! Replays a language model's directory: hidden states, logits, loss, gradients, continuations, and a KV cache that is fed
+//! in pieces. Tolerances are several times the reference's own rounding errors.
 
 use std::path::Path;
 
 use arch::{ModelConfig, ModelInfo};
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Device;
 use generate::Decoder;
 use model::{CausalLm, WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole};
 use nn::TokenBatch;
@@ -13,21 +13,16 @@ use train::{Gradients, ParameterNames};
 
 use super::continuation;
 use super::report::{Quantity, Tolerance};
-use super::vectors::{Array, Vectors};
+use super::summed_loss::summed_loss;
+use super::vectors::{Array, Vectors, WIDENED_LOGITS};
 use crate::error::{Error, Result};
+use crate::host_values::host_values;
 
-/// The tensor by which a folder with half-precision weights is known.
-pub(super) const WIDENED_LOGITS: &str = "logits_of_weights_widened_to_f32";
-
-/// Logits and hidden states.
-pub(super) const LOGITS: Tolerance = Tolerance { absolute: 1e-5, relative: 3e-6 };
-/// Each gradient tensor.
-pub(super) const GRADIENTS: Tolerance = Tolerance { absolute: 1e-6, relative: 3e-6 };
 const LOSS: f64 = 1e-5;
-/// Tokens a call when a cache is fed several at a time.
+/// Tokens per call when a cache is fed several at a time.
 const SEVERAL: usize = 7;
 
-/// A model in f32 with everything that the reference computed.
+/// Replays a model in f32 with all of the reference's results.
 pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let trained = load_causal_lm(dir, &device.clone().autodiff())?;
     let io = Io::open(dir)?;
@@ -46,11 +41,10 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     Ok(quantities)
 }
 
-/// A model whose weights are stored in half precision, of which only the logits are known.
+/// Replays a model with 16-bit weights, for which the reference has only logits.
 ///
-/// The reference's module was cast to bf16 as a whole and then widened, which rounded its RoPE
-/// frequencies too; a directory that is only read (as [`load_causal_lm`] and transformers read it)
-/// keeps them exact. So this replay rounds them as well.
+/// The reference's module was cast to bf16 as a whole and then widened, which rounded its RoPE frequencies too, so this
+/// replay rounds them. [`load_causal_lm`] and transformers keep them exact when they read a directory.
 pub(super) fn replay_widened(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let model = load_causal_lm_cast_as_a_whole(dir, device)?;
     let io = Vectors::open(&dir.join("io.safetensors"))?;
@@ -58,11 +52,16 @@ pub(super) fn replay_widened(dir: &Path, device: &Device) -> Result<Vec<Quantity
     let tokens = TokenBatch::of_rows(&ids.values, rows(&ids), device);
     let mut quantity = Quantity::new("logits");
     let expected = io.floats_of(WIDENED_LOGITS, &shape_of(&ids, model.config().vocab_size()))?;
-    quantity.add("", &host(&model.logits(model.forward(&tokens).hidden_btd)), &expected, LOGITS);
+    quantity.add(
+        "",
+        &host_values(&model.logits(model.forward(&tokens).hidden_btd)),
+        &expected,
+        Tolerance::LOGITS,
+    );
     Ok(vec![quantity])
 }
 
-/// The model of a folder as another config.json describes it.
+/// The weights of a directory in a model with another config.json.
 fn load_with(dir: &Path, config: &Path, device: &Device) -> Result<CausalLm> {
     let text = fsio::read_text_capped(config, fsio::limits::CONFIG_BYTES)?;
     let value = serde_json::from_str(&text).map_err(|error| Error::BadVectors {
@@ -75,12 +74,12 @@ fn load_with(dir: &Path, config: &Path, device: &Device) -> Result<CausalLm> {
     Ok(CausalLm::from_source(&config, &mut files, device)?)
 }
 
-/// What the reference read, padded on the right, and the file with what it computed.
+/// The reference's input, padded on the right, and the file of its results.
 struct Io {
     file: Vectors,
     ids: Array<u32>,
     mask: Vec<bool>,
-    /// The next token at each position; -1 where there is no target.
+    /// The target of each position; -1 for none.
     targets: Vec<i32>,
 }
 
@@ -109,7 +108,7 @@ impl Io {
         for (idx, state) in states.iter().enumerate() {
             let name = format!("hidden_states.{idx}");
             let expected = self.real(&self.file.floats_of(&name, &shape)?);
-            quantity.add(&name, &self.real(&host(state)), &expected, LOGITS);
+            quantity.add(&name, &self.real(&host_values(state)), &expected, Tolerance::LOGITS);
         }
         if self.file.has(&format!("hidden_states.{}", states.len())) {
             quantity.add_difference(Some("number of states"), f64::INFINITY, 0.0, 1);
@@ -122,9 +121,9 @@ impl Io {
     fn compare_logits(&self, name: &str, model: &CausalLm, device: &Device) -> Result<Quantity> {
         let shape = shape_of(&self.ids, model.config().vocab_size());
         let expected = self.file.floats_of("logits", &shape)?;
-        let got = host(&model.logits(model.forward(&self.tokens(device)).hidden_btd));
+        let got = host_values(&model.logits(model.forward(&self.tokens(device)).hidden_btd));
         let mut quantity = Quantity::new(name);
-        quantity.add("", &self.real(&got), &self.real(&expected), LOGITS);
+        quantity.add("", &self.real(&got), &self.real(&expected), Tolerance::LOGITS);
         Ok(quantity)
     }
 
@@ -148,9 +147,9 @@ impl Io {
         gradients.accumulate(model, || mean.backward());
         let reference = Vectors::open(path)?;
         let mut quantity = Quantity::new("gradients");
-        for name in reference.names()? {
-            let got = gradients.get(&name).map(host).unwrap_or_default();
-            quantity.add(&name, &got, &reference.floats(&name)?.values, GRADIENTS);
+        for name in reference.names() {
+            let got = gradients.get(&name).map(host_values).unwrap_or_default();
+            quantity.add(&name, &got, &reference.floats(&name)?.values, Tolerance::GRADIENTS);
         }
         for name in names.iter().filter(|name| !reference.has(name)) {
             quantity.add_difference(Some(name), f64::INFINITY, 0.0, 1);
@@ -167,7 +166,7 @@ impl Io {
     }
 }
 
-/// A long text at once, and through a cache one token and several tokens at a time.
+/// Compares the logits of a long text: in one pass, and with a cache one token or several tokens at a time.
 fn compare_long(
     model: &CausalLm,
     path: &Path,
@@ -182,38 +181,24 @@ fn compare_long(
     let expected = file.floats_of("logits", &shape_of(&ids, model.config().vocab_size()))?;
     let mut whole = Quantity::new("long_logits");
     let tokens = TokenBatch::of_rows(&ids.values, 1, device);
-    whole.add("", &host(&model.logits(model.forward(&tokens).hidden_btd)), &expected, LOGITS);
+    whole.add(
+        "",
+        &host_values(&model.logits(model.forward(&tokens).hidden_btd)),
+        &expected,
+        Tolerance::LOGITS,
+    );
     to.push(whole);
     for (name, n_tokens) in [("cached_one_at_a_time", 1), ("cached_several_at_a_time", SEVERAL)] {
         let (mut decoder, hidden) = Decoder::prefill(model, &[&[*first]], ids.values.len());
-        let mut logits = host(&model.logits(hidden));
+        let mut logits = host_values(&model.logits(hidden));
         for ids in rest.chunks(n_tokens) {
-            logits.extend(host(&model.logits(decoder.feed(ids))));
+            logits.extend(host_values(&model.logits(decoder.feed(ids))));
         }
         let mut quantity = Quantity::new(name);
-        quantity.add("", &logits, &expected, LOGITS);
+        quantity.add("", &logits, &expected, Tolerance::LOGITS);
         to.push(quantity);
     }
     Ok(())
-}
-
-/// The loss over a batch as a sum, with its graph if the model has one.
-pub(super) fn summed_loss(
-    model: &CausalLm,
-    tokens: &TokenBatch,
-    targets: &[i32],
-    n_targets: u64,
-) -> loss::LossSum {
-    let n = targets.len();
-    let hidden_nd = model.forward(tokens).hidden_nd();
-    let device = tokens.ids_bt.device();
-    let targets_n = Tensor::<1, Int>::from_data(TensorData::new(targets.to_vec(), [n]), &device);
-    loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets)
-}
-
-/// A tensor's values on the host.
-pub(super) fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
-    kernels::with_host_values(x, <[f32]>::to_vec)
 }
 
 fn rows<T>(array: &Array<T>) -> usize {

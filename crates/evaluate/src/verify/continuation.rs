@@ -1,21 +1,23 @@
-//! Replays greedy continuations: of one prompt, and of prompts padded on the left, which must go on
-//! as if each were alone. The ids come from generate; the logits of each step from the reference's
-//! own ids, so that one near tie doesn't hide what follows.
+//! Replays greedy continuations: of one prompt, and of left-padded prompts, whose continuations must not depend on the
+//! batch.
+//!
+//! generate samples the ids. The logits of each step are computed from the reference's ids, so that a near tie does not
+//! affect later steps.
 
 use std::path::Path;
 
 use generate::{Decoder, Sampling, Settings, generate};
 use model::CausalLm;
 
-use super::causal_lm::{LOGITS, host};
-use super::report::Quantity;
+use super::report::{Quantity, Tolerance};
 use super::vectors::{Array, Vectors};
 use crate::error::Result;
+use crate::host_values::host_values;
 
-/// Ids must be the reference's wherever its two best logits differ by more than this.
+/// Ids must equal the reference's where its two largest logits differ by more than this.
 const TIE: f32 = 1e-4;
 
-/// Compares both continuations of a file. The reference gives `eos_ids` no probability.
+/// Compares both continuations of a file. The reference never samples `eos_ids`.
 pub(super) fn compare(
     model: &CausalLm,
     path: &Path,
@@ -35,7 +37,7 @@ pub(super) fn compare(
     padded.compare(model, eos_ids, "left_padded", to)
 }
 
-/// Prompts with what the reference made of them.
+/// Prompts and the reference's continuations.
 struct Continuation {
     prompts: Vec<Vec<u32>>,
     /// The new ids of each prompt.
@@ -54,7 +56,11 @@ impl Continuation {
         sequences_name: &str,
         logits_name: &str,
     ) -> Result<Self> {
-        let bad = || file.bad(format!("tensors `{sequences_name}` and `{logits_name}` do not fit"));
+        let bad = || {
+            file.bad(format!(
+                "tensors `{sequences_name}` and `{logits_name}` have shapes that do not match"
+            ))
+        };
         let sequences = file.ids(sequences_name)?;
         let logits = file.floats(logits_name)?;
         let (&[rows, width], &[n_rows, n_new, n_vocab]) = (&prompts.shape[..], &logits.shape[..])
@@ -92,8 +98,8 @@ impl Continuation {
             for step in 0..self.n_new {
                 n_compared += 1;
                 if completion.tokens.get(step) != self.id(row, step).as_ref() {
-                    n_wrong += usize::from(self.lead(row, step, eos_ids) > TIE);
-                    // Whatever follows another token is another text.
+                    n_wrong += usize::from(self.margin(row, step, eos_ids) > TIE);
+                    // After a different token the texts differ.
                     break;
                 }
             }
@@ -110,10 +116,10 @@ impl Continuation {
         let mut quantity = Quantity::new(name);
         let (mut decoder, mut hidden) = Decoder::prefill(model, &prompts, longest + self.n_new);
         for step in 0..self.n_new {
-            let got = host(&model.logits(hidden));
+            let got = host_values(&model.logits(hidden));
             for (row, got) in got.chunks(self.n_vocab).enumerate() {
                 let expected = self.step_logits(row, step);
-                quantity.add(&format!("row {row}, step {step}"), got, expected, LOGITS);
+                quantity.add(&format!("row {row}, step {step}"), got, expected, Tolerance::LOGITS);
             }
             if step + 1 == self.n_new {
                 break;
@@ -133,8 +139,8 @@ impl Continuation {
         self.logits.get(start..start + self.n_vocab).unwrap_or_default()
     }
 
-    /// By how much the best logit of the reference leads the second best.
-    fn lead(&self, row: usize, step: usize, eos_ids: &[u32]) -> f32 {
+    /// The difference between the two largest logits of the reference.
+    fn margin(&self, row: usize, step: usize, eos_ids: &[u32]) -> f32 {
         let (mut best, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
         for (id, &logit) in self.step_logits(row, step).iter().enumerate() {
             if eos_ids.contains(&(id as u32)) {

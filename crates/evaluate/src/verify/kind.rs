@@ -1,26 +1,26 @@
-//! Sees what kind of reference a folder or file is, from the files in it. It replays nothing.
+//! The kind of a reference, determined from its files.
 
 use std::path::Path;
 
-use super::vectors::Vectors;
+use super::vectors::{Vectors, WIDENED_LOGITS};
 use crate::error::{Error, Result};
 
-/// The kinds of reference vectors that there are.
+/// The kinds of reference vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A causal model's folder with logits, hidden states, loss, gradients, continuations.
+    /// A language model's directory with logits, hidden states, loss, gradients, continuations.
     CausalLm,
-    /// A model folder of which only the logits of widened weights are known.
+    /// A language model's directory with logits of widened weights only.
     WidenedLm,
-    /// Steps of AdamW on all weights.
+    /// Training steps on all weights.
     TrainingFull,
     /// Next-token distributions.
     Sampling,
-    /// A sequence classifier's folder with scores and pair losses.
+    /// A sequence classifier's directory with scores and pair losses.
     Reward,
     /// A PEFT directory with logits and merged weights.
     Adapter,
-    /// Steps of AdamW on an adapter.
+    /// Training steps on an adapter.
     TrainingLora,
     /// A whole PPO update.
     Ppo,
@@ -29,7 +29,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The word that stands in reports.
+    /// The name in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::CausalLm => "causal-lm",
@@ -44,13 +44,13 @@ impl Kind {
         }
     }
 
-    /// The kind of a folder or file; `None` for a folder that holds no reference itself.
+    /// The kind of a directory or file; `None` for a directory that is not a reference itself.
     pub(crate) fn of(path: &Path) -> Result<Option<Self>> {
         if path.is_dir() {
-            return Self::of_folder(path);
+            return Self::of_dir(path);
         }
         let vectors = Vectors::open(path)?;
-        let names = vectors.names()?;
+        let names = vectors.names();
         if names.iter().any(|name| name.starts_with("probs.")) {
             return Ok(Some(Self::Sampling));
         }
@@ -60,8 +60,8 @@ impl Kind {
         Err(Error::NoReference { path: path.to_owned() })
     }
 
-    fn of_folder(folder: &Path) -> Result<Option<Self>> {
-        let has = |name: &str| folder.join(name).exists();
+    fn of_dir(dir: &Path) -> Result<Option<Self>> {
+        let has = |name: &str| dir.join(name).exists();
         if has("batches.safetensors") {
             let lora = has("adapter_start");
             return Ok(Some(if lora { Self::TrainingLora } else { Self::TrainingFull }));
@@ -75,10 +75,10 @@ impl Kind {
         if has("adapter_config.json") {
             return Ok(Some(Self::Adapter));
         }
-        let io = Vectors::open(&folder.join("io.safetensors"))?;
+        let io = Vectors::open(&dir.join("io.safetensors"))?;
         Ok(Some(if io.has("scores") {
             Self::Reward
-        } else if io.has(super::causal_lm::WIDENED_LOGITS) {
+        } else if io.has(WIDENED_LOGITS) {
             Self::WidenedLm
         } else {
             Self::CausalLm

@@ -1,5 +1,6 @@
-//! Replays reference vectors: sees what kind they are, computes the same, reports the differences.
-//! Each kind has a file of its own; the tolerances stand there.
+//! Replays reference vectors: determines their kind, computes the same values, reports the differences.
+//!
+//! Each kind has its own file, with its tolerances.
 
 mod adapter;
 mod causal_lm;
@@ -10,6 +11,7 @@ mod preference;
 mod report;
 mod reward;
 mod sampling;
+mod summed_loss;
 mod training;
 mod vectors;
 
@@ -21,13 +23,13 @@ use self::kind::Kind;
 pub use self::report::{Quantity, Report, Tolerance};
 use crate::error::{Error, Result};
 
-/// How deep a folder of folders is searched.
+/// The depth to which a directory is searched.
 const MAX_DEPTH: usize = 4;
 
-/// Replays the reference vectors at a path, or, for a folder of several, each of them in order.
+/// Replays the reference vectors at a path, or those of every reference in a directory, in order.
 ///
-/// `device` has no autodiff. What cannot be replayed is a report with an error, so there is at
-/// least one report for each path.
+/// `device` has no autodiff. A reference that cannot be replayed gives a report with an error, so there is at least one
+/// report.
 pub fn verify(path: &Path, device: &Device) -> Vec<Report> {
     let mut reports = Vec::new();
     search(path, device, 0, &mut reports);
@@ -46,13 +48,13 @@ fn search(path: &Path, device: &Device, depth: usize, reports: &mut Vec<Report>)
             Err(error) => reports.push(report(path, "unknown", Err(error))),
         },
         Ok(None) => {}
-        // In a folder that is searched, a file of another sort is nothing to complain about.
+        // Other files of a searched directory are ignored.
         Err(Error::NoReference { .. }) if depth > 0 => {}
         Err(error) => reports.push(report(path, "unknown", Err(error))),
     }
 }
 
-/// The one place that says which kinds can be replayed, and how.
+/// Replays a reference of a kind.
 fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
     match kind {
         Kind::CausalLm => causal_lm::replay(path, device),
@@ -67,15 +69,15 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
     }
 }
 
-/// What may hold reference vectors inside a folder: folders, and files beside no model.
-fn candidates(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The entries of a directory that may be references: directories, and safetensors files unless they belong to a model.
+fn candidates(dir: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = |source: std::io::Error| Error::BadVectors {
-        path: folder.to_owned(),
+        path: dir.to_owned(),
         reason: format!("cannot be listed: {source}"),
     };
-    let is_model = ["config.json", "adapter_config.json"].iter().any(|f| folder.join(f).exists());
+    let is_model = ["config.json", "adapter_config.json"].iter().any(|f| dir.join(f).exists());
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let is_vectors = path.extension().is_some_and(|e| e == "safetensors") && !is_model;
         if path.is_dir() || is_vectors {

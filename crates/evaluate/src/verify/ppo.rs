@@ -1,5 +1,5 @@
-//! Replays a whole PPO update of TRL with the functions that train: what the rollouts were worth, the
-//! figures, and the weights after all mini-batches. The sampling is given, and so is the order.
+//! Replays a whole PPO update of TRL with the functions that train: advantages and returns of the rollouts, metrics, and
+//! weights after all minibatches. The completions and the order of the episodes are the reference's.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,20 +20,20 @@ use super::vectors::Vectors;
 use crate::error::{Error, Result};
 
 const ROLLOUT: Tolerance = Tolerance::absolute(2e-5);
-/// Of figures, whose sums reach 70, where a step of f32 is 8e-6: relative above 1.
+/// Tolerance of metrics, relative above 1: their sums reach 70, where f32 has a resolution of 8e-6.
 const METRICS: f64 = 1e-5;
-/// Largest difference of a single weight after learning from the reference's rollout values. Where a gradient is
+/// Tolerance of each weight after an update from the reference's rollout values. Where a gradient is
 /// rounding error, AdamW's first steps follow its sign, which depends on the processor's order of sums; this allows half
 /// a step at the references' learning rate, and `MOST_WEIGHTS` bounds all other weights.
 const WORST_WEIGHT: f64 = 5e-4;
-/// All but one weight in a thousand, after learning from ours. Where a gradient is as small as AdamW's
-/// epsilon, a step of rounding in the returns makes a whole step of that weight.
+/// Tolerance of all but one weight in a thousand, after an update from our rollout values. If a gradient is as small as
+/// AdamW's epsilon, a rounding error in the returns can become a whole step of that weight.
 const MOST_WEIGHTS: f64 = 1e-6;
 const MOST: f64 = 0.999;
-/// The end token that the reference was made with, and what it fills prompts with.
+/// The reference's end token and padding.
 const END_ID: u32 = 2;
 const PAD_ID: u32 = 0;
-/// What TRL writes where there is no token.
+/// TRL's log-probability of positions without a token.
 const NO_LOGPROB: f32 = 1.0;
 const EXPECTED_BYTES: u64 = 1 << 20;
 
@@ -102,20 +102,20 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
         ..recipe::Optimizer::adamw(expected.settings.learning_rate)
     };
     let orders = &expected.episode_order_of_each_epoch;
-    let learn = |scored: &Scored| {
+    let update = |scored: &Scored| {
         let actors = actors.clone();
         let names = ParameterNames::of(&actors);
         let adamw = Optimizer::new(optimizer.clone(), &actors)?;
         let mut learner = Learner::unchecked(adamw, names, device);
         rl::update(actors, &mut learner, optimizer.lr, scored, orders, &settings)
     };
-    let updated = learn(&scored)?;
+    let updated = update(&scored)?;
     quantities.push(compare_metrics(&updated.metrics, expected.metrics.first()));
     quantities.push(compare_weights("policy_after", &updated.actors.policy, dir)?.most());
     quantities.push(compare_weights("value_after", &updated.actors.value, dir)?.most());
 
-    // The same from the reference's numbers, so that differences of the two halves don't add up.
-    let updated = learn(&as_reference(scored, &vectors, width)?)?;
+    // The update again from the reference's rollout values, so that differences of the two halves do not add up.
+    let updated = update(&as_reference(scored, &vectors, width)?)?;
     quantities.push(compare_weights("policy_after", &updated.actors.policy, dir)?.worst());
     quantities.push(compare_weights("value_after", &updated.actors.value, dir)?.worst());
     let is_unchanged = weights_hash(&reference) == hash;
@@ -140,21 +140,25 @@ fn settings(expected: &ExpectedSettings) -> Settings {
         vf_coef: expected.vf_coef,
         n_minibatches: expected.num_mini_batches,
         target_kl: None,
-        // No divisor of a mini-batch: splitting must change nothing.
+        // Not a divisor of the minibatch: splitting must not change results.
         micro_batch: 3,
     }
 }
 
-/// The episodes as sampled; the padding in front of prompts is no part of them.
+/// The reference's episodes, without the padding before prompts.
 fn read_rollouts(vectors: &Vectors, temperature: f64) -> Result<Rollouts> {
     let (prompts, responses) = (vectors.ids("queries")?, vectors.ids("responses")?);
     let (&[n_prompts, prompt_width], &[n_responses, width]) =
         (&prompts.shape[..], &responses.shape[..])
     else {
-        return Err(vectors.bad("`queries` and `responses` are no matrices".to_owned()));
+        return Err(
+            vectors.bad("tensors `queries` and `responses` must have two dimensions".to_owned())
+        );
     };
     if n_prompts != n_responses {
-        return Err(vectors.bad("there is not one of `responses` for each query".to_owned()));
+        return Err(vectors.bad(
+            "tensors `queries` and `responses` must have the same number of rows".to_owned(),
+        ));
     }
     let mut rollouts = Rollouts::new(Sampling {
         temperature,
@@ -170,8 +174,7 @@ fn read_rollouts(vectors: &Vectors, temperature: f64) -> Result<Rollouts> {
     Ok(rollouts)
 }
 
-/// Everything that is known of the rollouts, laid out as TRL has it: a row of `width` positions for
-/// each episode.
+/// Compares all values of the rollouts in TRL's layout: one row of `width` positions per episode.
 fn compare_scored(scored: &Scored, vectors: &Vectors, width: usize) -> Result<Vec<Quantity>> {
     type Field = fn(&ScoredEpisode) -> Vec<f32>;
     let n = scored.episodes.len();
@@ -186,11 +189,11 @@ fn compare_scored(scored: &Scored, vectors: &Vectors, width: usize) -> Result<Ve
         ("returns", |episode| episode.returns.clone(), 0.0),
     ];
     let mut quantities = Vec::new();
-    for (name, field, elsewhere) in fields {
+    for (name, field, padding) in fields {
         let mut got = Vec::with_capacity(n * width);
         for episode in &scored.episodes {
             let mut row = field(episode);
-            row.resize(width, elsewhere);
+            row.resize(width, padding);
             got.extend(row);
         }
         let mut quantity = Quantity::new(name);
@@ -211,7 +214,7 @@ fn compare_scored(scored: &Scored, vectors: &Vectors, width: usize) -> Result<Ve
     Ok(quantities)
 }
 
-/// Advantages as they were before whitening.
+/// Advantages before whitening.
 fn unwhitened(episode: &ScoredEpisode) -> Vec<f32> {
     episode.returns.iter().zip(&episode.values).map(|(returned, value)| returned - value).collect()
 }
@@ -221,9 +224,9 @@ fn compare_metrics(
     expected: Option<&BTreeMap<String, f64>>,
 ) -> Quantity {
     let mut quantity = Quantity::new("metrics");
-    let figures = expected.into_iter().flatten();
-    // What the loop around the update adds; the update has no say in it.
-    for (name, expected) in figures.filter(|(name, _)| !["lr", "episode"].contains(&name.as_str()))
+    let metrics = expected.into_iter().flatten();
+    // The loop around the update computes these two.
+    for (name, expected) in metrics.filter(|(name, _)| !["lr", "episode"].contains(&name.as_str()))
     {
         let got = got.get(name).copied().unwrap_or(f64::NAN);
         let tolerance = METRICS * expected.abs().max(1.0);
@@ -232,7 +235,7 @@ fn compare_metrics(
     quantity
 }
 
-/// The rollouts with the reference's numbers in place of ours.
+/// The rollouts with the reference's values.
 fn as_reference(mut scored: Scored, vectors: &Vectors, width: usize) -> Result<Scored> {
     type Field = fn(&mut ScoredEpisode) -> &mut Vec<f32>;
     let fields: [(&str, Field); 4] = [
@@ -251,14 +254,14 @@ fn as_reference(mut scored: Scored, vectors: &Vectors, width: usize) -> Result<S
     Ok(scored)
 }
 
-/// How far a trained model's weights lie from the reference's.
+/// Differences of a trained model's weights from the reference's.
 struct Weights {
     name: &'static str,
     differences: Vec<f64>,
     worst: Quantity,
 }
 
-/// All weights of a trained model against the folder of that name.
+/// Compares all weights of a trained model with the directory `name`.
 fn compare_weights<M: Module>(name: &'static str, model: &M, dir: &Path) -> Result<Weights> {
     let after = Vectors::open(&dir.join(name).join("model.safetensors"))?;
     let mut worst = Quantity::new(&format!("{name}_worst"));
@@ -271,7 +274,7 @@ fn compare_weights<M: Module>(name: &'static str, model: &M, dir: &Path) -> Resu
         differences.extend(pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()));
         Ok::<(), Error>(())
     })?;
-    if n_compared != after.names()?.len() {
+    if n_compared != after.names().len() {
         worst.add_difference(Some("number of tensors"), f64::INFINITY, 0.0, 1);
     }
     Ok(Weights { name, differences, worst })
@@ -282,7 +285,7 @@ impl Weights {
         self.worst
     }
 
-    /// All but one weight in a thousand. NaN sorts last; the worst weight tells of it.
+    /// All but one weight in a thousand. NaN sorts last; [`Self::worst`] reports it.
     fn most(mut self) -> Quantity {
         self.differences.sort_by(f64::total_cmp);
         let rank = (self.differences.len() as f64 * MOST) as usize;
@@ -297,6 +300,6 @@ fn read_expected(path: &Path) -> Result<Expected> {
     let text = fsio::read_text_capped(path, EXPECTED_BYTES)?;
     serde_json::from_str(&text).map_err(|error| Error::BadVectors {
         path: path.to_owned(),
-        reason: format!("not the description of an update: {error}"),
+        reason: format!("not the settings and metrics of an update: {error}"),
     })
 }

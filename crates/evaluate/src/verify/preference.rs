@@ -1,15 +1,15 @@
-//! Replays losses over pairs of answers: DPO and its relatives, one value a pair. Coefficients are
-//! those of the reference; the names of its tensors say them.
+//! Replays losses over pairs of answers: DPO and related losses, one value per pair. Coefficients are those in the names
+//! of the reference's tensors.
 
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use loss::{DpoLoss, PairLogprobs, SequenceLogprobs, dpo, orpo_odds_ratio, simpo};
 
-use super::causal_lm::host;
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
 use crate::error::Result;
+use crate::host_values::host_values;
 
 const TOLERANCE: Tolerance = Tolerance::absolute(1e-6);
 const BETA: f64 = 0.1;
@@ -30,7 +30,7 @@ pub(super) fn replay(path: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let mut quantities = Vec::new();
     for (name, got) in losses {
         let mut quantity = Quantity::new(name);
-        quantity.add("all", &host(&got), &file.floats_of(name, &got.dims())?, TOLERANCE);
+        quantity.add("all", &host_values(&got), &file.floats_of(name, &got.dims())?, TOLERANCE);
         quantities.push(quantity);
     }
     Ok(quantities)
@@ -41,7 +41,7 @@ fn pairs(file: &Vectors, model: &str, device: &Device) -> Result<PairLogprobs> {
         let logprobs = file.floats(&format!("{model}_{side}_logprobs"))?;
         let &[p, t] = &logprobs.shape[..] else {
             return Err(
-                file.bad(format!("tensor `{model}_{side}_logprobs` has not two dimensions"))
+                file.bad(format!("tensor `{model}_{side}_logprobs` must have two dimensions"))
             );
         };
         let mask = file.floats_of(&format!("{side}_mask"), &logprobs.shape)?;

@@ -1,19 +1,23 @@
-//! What a replay found: the largest difference of each quantity, and whether it is within tolerance.
-//! It computes differences of host slices; it reads no file.
+//! The result of a replay: the largest difference of each quantity, and whether it is within tolerance.
 
 use serde_json::{Map, Value, json};
 
-/// How far a value may lie from its reference: `absolute + relative × largest reference value`.
+/// The largest accepted difference from a reference: `absolute + relative × largest reference value`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
-    /// Part that doesn't depend on the values.
+    /// The part that does not depend on the values.
     pub absolute: f64,
-    /// Part for each unit of the tensor's largest reference value.
+    /// The factor of the tensor's largest reference value.
     pub relative: f64,
 }
 
 impl Tolerance {
-    /// The same bound whatever the values.
+    /// Logits and hidden states against the reference implementation.
+    pub(crate) const LOGITS: Self = Self { absolute: 1e-5, relative: 3e-6 };
+    /// Each gradient tensor against the reference implementation.
+    pub(crate) const GRADIENTS: Self = Self { absolute: 1e-6, relative: 3e-6 };
+
+    /// An absolute tolerance.
     pub const fn absolute(absolute: f64) -> Self {
         Self { absolute, relative: 0.0 }
     }
@@ -27,20 +31,20 @@ impl Tolerance {
 /// One quantity of a replay: its largest difference from the reference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantity {
-    /// What was compared.
+    /// Its name.
     pub name: String,
-    /// The difference closest to its tolerance, or beyond it; NaN if either side was not a number.
+    /// The difference that is largest relative to its tolerance; NaN if either side was NaN.
     pub largest_difference: f64,
-    /// The tolerance there.
+    /// The tolerance of that difference.
     pub tolerance: f64,
-    /// The tensor, row or step where it was, if the quantity has several.
+    /// The tensor, row or step of that difference, if the quantity has several.
     pub at: Option<String>,
-    /// Values compared.
+    /// Number of values compared.
     pub n_compared: usize,
 }
 
 impl Quantity {
-    /// A quantity of which nothing has been compared yet: it fails until something is.
+    /// A quantity without comparisons, which fails until something is compared.
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -51,22 +55,21 @@ impl Quantity {
         }
     }
 
-    /// A quantity that is one number.
+    /// A quantity of one number.
     pub(crate) fn number(name: &str, got: f64, expected: f64, tolerance: f64) -> Self {
         let mut quantity = Self::new(name);
         quantity.add_difference(None, (got - expected).abs(), tolerance, 1);
         quantity
     }
 
-    /// A quantity that counts mistakes; none is allowed.
+    /// A quantity that counts mistakes; the tolerance is 0.
     pub(crate) fn mistakes(name: &str, n_mistakes: usize, n_compared: usize) -> Self {
         let mut quantity = Self::new(name);
         quantity.add_difference(None, n_mistakes as f64, 0.0, n_compared);
         quantity
     }
 
-    /// Takes in one tensor, called `at` if there are several; lengths that differ count as an
-    /// infinite difference.
+    /// Adds one tensor, named `at` if there are several. Different lengths are an infinite difference.
     pub(crate) fn add(&mut self, at: &str, got: &[f32], expected: &[f32], tolerance: Tolerance) {
         let difference = if got.len() == expected.len() {
             largest_difference(got, expected)
@@ -77,7 +80,7 @@ impl Quantity {
         self.add_difference(at, difference, tolerance.bound(expected), expected.len());
     }
 
-    /// Takes in a difference that was found elsewhere.
+    /// Adds a difference.
     pub(crate) fn add_difference(
         &mut self,
         at: Option<&str>,
@@ -93,7 +96,7 @@ impl Quantity {
         self.n_compared += n_compared;
     }
 
-    /// Whether something was compared and all of it lies within tolerance.
+    /// Whether something was compared and all differences are within tolerance.
     pub fn passed(&self) -> bool {
         self.n_compared > 0 && self.largest_difference <= self.tolerance
     }
@@ -117,23 +120,23 @@ impl Quantity {
     }
 }
 
-/// The replay of one folder or file.
+/// The replay of one directory or file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// The folder or file as it was named.
+    /// The directory or file as the caller named it.
     pub path: String,
-    /// Which kind of reference it was found to be.
+    /// The kind of reference.
     pub kind: String,
-    /// What was compared, in the order of the replay.
+    /// The compared quantities, in the order of the replay.
     pub quantities: Vec<Quantity>,
-    /// Why the replay could not be made.
+    /// The error that stopped the replay.
     pub error: Option<String>,
-    /// What to do about that.
+    /// The error's hint.
     pub hint: Option<String>,
 }
 
 impl Report {
-    /// Whether everything was compared and is within tolerance.
+    /// Whether the replay finished and all quantities are within tolerance.
     pub fn passed(&self) -> bool {
         self.error.is_none()
             && !self.quantities.is_empty()
@@ -158,7 +161,7 @@ impl Report {
     }
 }
 
-/// max |a - b|; NaN if any value on either side is NaN, infinite where only one side is infinite.
+/// max |a - b|; NaN if any value on either side is NaN, infinite if only one side is infinite.
 pub(crate) fn largest_difference(a: &[f32], b: &[f32]) -> f64 {
     let mut largest = 0.0_f64;
     for (a, b) in a.iter().zip(b) {
@@ -171,7 +174,7 @@ pub(crate) fn largest_difference(a: &[f32], b: &[f32]) -> f64 {
     largest
 }
 
-/// Order of differences by how close they come to their tolerance; NaN comes last of all.
+/// The ratio of a difference to its tolerance, by which differences are ordered; NaN is the largest.
 fn excess(difference: f64, tolerance: f64) -> f64 {
     if difference.is_nan() {
         f64::INFINITY
@@ -182,7 +185,7 @@ fn excess(difference: f64, tolerance: f64) -> f64 {
     }
 }
 
-/// Three digits say all that a difference has to say; JSON has no NaN, so that becomes null.
+/// A difference in three digits; NaN becomes null, because JSON has none.
 fn rounded(x: f64) -> Value {
     let short = format!("{x:.2e}").parse::<f64>().unwrap_or(x);
     serde_json::Number::from_f64(short).map_or(Value::Null, Value::Number)
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_against_its_own_tolerance_is_reported() {
+    fn the_largest_relative_to_its_tolerance_is_reported() {
         let tolerance = Tolerance { absolute: 0.1, relative: 0.01 };
         let mut quantity = Quantity::new("logits");
         quantity.add("a", &[1.05], &[1.0], tolerance);
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn nan_fails_on_either_side_and_stays_the_worst() {
+    fn nan_on_either_side_fails_and_is_reported() {
         for (got, expected) in [(f32::NAN, 1.0), (1.0, f32::NAN), (f32::NAN, f32::NAN)] {
             let mut quantity = Quantity::new("x");
             quantity.add("good", &[1.0], &[1.0], Tolerance::absolute(1.0));
@@ -228,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_compared_and_other_lengths_fail() {
+    fn no_comparison_and_different_lengths_fail() {
         assert!(!Quantity::new("x").passed());
         assert!(!report(Vec::new()).passed());
         let mut quantity = Quantity::new("x");

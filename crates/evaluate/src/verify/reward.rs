@@ -1,5 +1,5 @@
-//! Replays a reward model's folder: scores at each text's last token, the three pair losses, and the
-//! gradients of the plain one. Rows alternate: chosen, rejected.
+//! Replays a reward model's directory: scores at each text's last token, the three pair losses, and the gradients of the
+//! loss without margin and centring. Rows alternate: chosen, rejected.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use model::load_scalar_model;
 use nn::TokenBatch;
 use train::{Gradients, ParameterNames};
 
-use super::causal_lm::{GRADIENTS, host};
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
 use crate::error::Result;
+use crate::host_values::host_values;
 
 const SCORES: Tolerance = Tolerance::absolute(1e-5);
 const LOSS: f64 = 1e-5;
@@ -25,18 +25,18 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let ids = io.ids("input_ids")?;
     let mask = io.mask("attention_mask", &ids.shape)?;
     let &[rows, t] = &ids.shape[..] else {
-        return Err(io.bad("tensor `input_ids` has not two dimensions".to_owned()));
+        return Err(io.bad("tensor `input_ids` must have two dimensions".to_owned()));
     };
     let lengths: Vec<usize> =
         mask.chunks(t.max(1)).map(|row| row.iter().filter(|real| **real).count()).collect();
     if rows % 2 != 0 || lengths.contains(&0) {
-        return Err(io.bad("rows are no pairs of texts".to_owned()));
+        return Err(io.bad("rows must be pairs of non-empty texts".to_owned()));
     }
     let last: Vec<usize> = lengths.iter().map(|length| length - 1).collect();
     let tokens = TokenBatch::padded(&ids.values, &mask, rows, device);
     let scores = model.scores_at(&tokens, &last);
     let mut quantity = Quantity::new("scores");
-    quantity.add("all", &host(&scores), &io.floats_of("scores", &[rows])?, SCORES);
+    quantity.add("all", &host_values(&scores), &io.floats_of("scores", &[rows])?, SCORES);
     let mut quantities = vec![quantity];
 
     let pairs = scores.reshape([rows / 2, 2]);
@@ -65,13 +65,13 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     Ok(quantities)
 }
 
-/// Each gradient; a parameter without one on either side fails.
+/// Compares each gradient; a gradient that either side lacks fails.
 fn compare(gradients: &Gradients, names: &ParameterNames, path: &Path) -> Result<Quantity> {
     let reference = Vectors::open(path)?;
     let mut quantity = Quantity::new("gradients");
-    for name in reference.names()? {
-        let got = gradients.get(&name).map(host).unwrap_or_default();
-        quantity.add(&name, &got, &reference.floats(&name)?.values, GRADIENTS);
+    for name in reference.names() {
+        let got = gradients.get(&name).map(host_values).unwrap_or_default();
+        quantity.add(&name, &got, &reference.floats(&name)?.values, Tolerance::GRADIENTS);
     }
     for name in names.iter().filter(|name| !reference.has(name)) {
         quantity.add_difference(Some(name), f64::INFINITY, 0.0, 1);

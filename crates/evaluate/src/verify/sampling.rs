@@ -1,4 +1,4 @@
-//! Replays next-token distributions after each of the sampling filters, and after all of them.
+//! Replays next-token distributions after each sampling filter, and after all of them.
 
 use std::path::Path;
 
@@ -14,17 +14,18 @@ pub(super) fn replay(path: &Path) -> Result<Vec<Quantity>> {
     let vectors = Vectors::open(path)?;
     let logits = vectors.floats("logits")?;
     let seen = vectors.ids("input_ids")?;
-    let names = vectors.names()?;
+    let names = vectors.names();
     let (&[rows, n_vocab], &[seen_rows, n_seen]) = (&logits.shape[..], &seen.shape[..]) else {
-        return Err(vectors.bad("tensor `logits` has not two dimensions".to_owned()));
+        return Err(vectors.bad("tensor `logits` must have two dimensions".to_owned()));
     };
     if rows != seen_rows || n_vocab == 0 || n_seen == 0 {
-        return Err(vectors.bad("tensors `logits` and `input_ids` do not fit".to_owned()));
+        return Err(vectors
+            .bad("tensors `logits` and `input_ids` have shapes that do not match".to_owned()));
     }
     let mut quantities = Vec::new();
     for name in names.iter().filter_map(|name| name.strip_prefix("probs.")) {
         let sampling = settings(name)
-            .ok_or_else(|| vectors.bad(format!("no settings are known for `probs.{name}`")))?;
+            .ok_or_else(|| vectors.bad(format!("unknown settings: `probs.{name}`")))?;
         let expected = vectors.floats_of(&format!("probs.{name}"), &[rows, n_vocab])?;
         let mut quantity = Quantity::new(name);
         let all = logits.values.chunks(n_vocab).zip(seen.values.chunks(n_seen));
@@ -37,7 +38,7 @@ pub(super) fn replay(path: &Path) -> Result<Vec<Quantity>> {
     Ok(quantities)
 }
 
-/// The settings that a distribution's name in the reference stands for.
+/// The settings of a distribution, by its name in the reference.
 fn settings(name: &str) -> Option<Sampling> {
     let plain = Sampling::default();
     Some(match name {

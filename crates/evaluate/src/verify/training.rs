@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use train::{GradNorm, Gradients, Optimizer, ParameterNames, StepPlace, lr};
 
-use super::causal_lm::summed_loss;
 use super::report::{Quantity, Tolerance};
+use super::summed_loss::summed_loss;
 use super::vectors::Vectors;
 use crate::error::{Error, Result};
 
@@ -24,14 +24,14 @@ const LR_OF_WEIGHTS: f64 = 3e-3;
 const LR_OF_ADAPTER: f64 = 1e-2;
 const LOSS: f64 = 2e-5;
 const GRAD_NORM: f64 = 1e-4;
-/// Both sides compute it in f64.
+/// Both sides compute the learning rate in f64.
 const LR: f64 = 1e-12;
-/// Weights after the last step: the worst one, and all but one in a thousand.
+/// Tolerances of weights after the last step: of each one, and of all but one in a thousand.
 const WORST_WEIGHT: f64 = 5e-4;
 const MOST_WEIGHTS: f64 = 1e-6;
 const MOST_FACTORS: f64 = 1e-5;
 const MOST: f64 = 0.999;
-/// Lists of steps and settings are small.
+/// The largest accepted size of a list of steps or settings.
 const JSON_BYTES: u64 = 1 << 20;
 const SETTINGS_FILE: &str = "settings.json";
 
@@ -55,7 +55,7 @@ struct Settings {
     schedule: Schedule,
 }
 
-/// Steps of all weights.
+/// Replays training of all weights.
 pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let model = load_causal_lm(&dir.join("start"), &device.clone().autodiff())?;
     let (model, mut quantities) = follow(model, dir, LR_OF_WEIGHTS, device)?;
@@ -66,7 +66,7 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     Ok(quantities)
 }
 
-/// Steps of an adapter. Its base has to keep every bit.
+/// Replays training of an adapter. The base model must not change by a bit.
 pub(super) fn replay_lora(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let base_dir = dir.join("base");
     let base = load_causal_lm(&base_dir, &device.clone().autodiff())?;
@@ -110,7 +110,7 @@ fn follow(
     for (step, row) in (0..).zip(&expected) {
         let at = format!("step {}", row.step);
         let mut gradients = Gradients::new(&names);
-        let (loss, norm) = read_step(&model, &mut gradients, &batches, step, device)?;
+        let (loss, norm) = loss_and_norm(&model, &mut gradients, &batches, step, device)?;
         let lr = lr(&schedule, peak, step, n_steps);
         model = optimizer.step(model, gradients, norm, lr);
         losses.add_difference(Some(&at), (loss - row.loss).abs(), LOSS, 1);
@@ -129,14 +129,14 @@ fn follow(
     Ok((model, quantities))
 }
 
-/// The largest distance from a rate of ours to the nearest one of torch's groups, which may have groups without parameters.
+/// The largest distance from a rate of ours to the nearest rate of torch's groups, some of which have no parameters.
 fn distance(ours: &[f64], groups: &[f64]) -> f64 {
     let nearest = |x: &f64| groups.iter().map(|y| (x - y).abs()).fold(f64::INFINITY, f64::min);
     ours.iter().map(nearest).fold(0.0, f64::max)
 }
 
 /// The mean loss of a step and the norm of its gradients, over all its micro-batches.
-fn read_step(
+fn loss_and_norm(
     model: &CausalLm,
     gradients: &mut Gradients,
     batches: &Vectors,
@@ -164,7 +164,7 @@ fn read_step(
     Ok((sum / n_targets.max(1) as f64, norm))
 }
 
-/// How far trained values may be from the reference's: the worst one, and all but one in a thousand.
+/// Tolerances of trained values: of each one, and of all but one in a thousand.
 struct Bounds {
     what: &'static str,
     worst: f64,
@@ -188,10 +188,10 @@ fn compare(
         differences.extend(pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()));
         Ok::<(), Error>(())
     })?;
-    if names.len() != end.names()?.len() {
+    if names.len() != end.names().len() {
         worst.add_difference(Some("number of tensors"), f64::INFINITY, 0.0, 1);
     }
-    // NaN sorts last, so it can hide in the remainder; the worst weight reports it.
+    // NaN sorts last, so it may be in the remainder; `worst` reports it.
     differences.sort_by(f64::total_cmp);
     let rank = (differences.len() as f64 * MOST) as usize;
     let mut most = Quantity::new(&format!("{}_99_9_percent", bounds.what));
@@ -220,7 +220,7 @@ fn settings(dir: &Path, peak: f64) -> Result<Settings> {
 fn read_expected(path: &Path) -> Result<Vec<Expected>> {
     let rows: Vec<Expected> = read_json(path, "a list of steps")?;
     if rows.is_empty() {
-        let reason = "holds no steps".to_owned();
+        let reason = "has no steps".to_owned();
         return Err(Error::BadVectors { path: path.to_owned(), reason });
     }
     Ok(rows)

@@ -1,22 +1,20 @@
-//! Reads reference vectors: safetensors files with f32 and integer tensors, whole, with a limit.
-//! It checks names, types and lengths, and interprets nothing.
+//! Reference vectors: a safetensors file with f32 and integer tensors, read with checks of dtype and shape.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use tensor_file::{Element, TensorFile};
 
 use crate::error::{Error, Result};
 
-/// A file of reference vectors is small; this is far above any.
-const MAX_BYTES: u64 = 256 << 20;
+/// The tensor that identifies a directory with 16-bit weights.
+pub(crate) const WIDENED_LOGITS: &str = "logits_of_weights_widened_to_f32";
 
-/// One safetensors file of reference vectors.
+/// A file of reference vectors.
 pub(crate) struct Vectors {
-    path: PathBuf,
-    bytes: Vec<u8>,
+    file: TensorFile,
 }
 
-/// A tensor's values, row-major, with its shape.
+/// The row-major values of a tensor, with its shape.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Array<T> {
     pub(crate) shape: Vec<usize>,
@@ -25,29 +23,27 @@ pub(crate) struct Array<T> {
 
 impl Vectors {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let bytes = fsio::read_capped(path, MAX_BYTES)?;
-        let vectors = Self { path: path.to_owned(), bytes };
-        vectors.file()?;
-        Ok(vectors)
+        Ok(Self { file: TensorFile::open(path)? })
     }
 
-    /// Names of all tensors, sorted.
-    pub(crate) fn names(&self) -> Result<Vec<String>> {
-        let mut names: Vec<String> = self.file()?.names().into_iter().map(str::to_owned).collect();
+    /// The names of all tensors, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.file.tensors().map(|tensor| tensor.name().to_owned()).collect();
         names.sort();
-        Ok(names)
+        names
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.file().is_ok_and(|file| file.tensor(name).is_ok())
+        self.file.get(name).is_some()
     }
 
     pub(crate) fn floats(&self, name: &str) -> Result<Array<f32>> {
-        self.read(name, Dtype::F32, f32::from_le_bytes)
+        self.read(name)
     }
 
     pub(crate) fn integers(&self, name: &str) -> Result<Array<i64>> {
-        self.read(name, Dtype::I64, i64::from_le_bytes)
+        self.read(name)
     }
 
     /// Token ids `[rows, t]`.
@@ -55,7 +51,7 @@ impl Vectors {
         let array = self.matrix(name)?;
         let values =
             array.values.iter().map(|&id| u32::try_from(id)).collect::<std::result::Result<_, _>>();
-        let values = values.map_err(|_| self.bad(format!("tensor `{name}` holds ids below 0")))?;
+        let values = values.map_err(|_| self.bad(format!("tensor `{name}` has ids below 0")))?;
         Ok(Array { shape: array.shape, values })
     }
 
@@ -64,9 +60,8 @@ impl Vectors {
         let array = self.integers(name)?;
         match array.shape.as_slice() {
             [rows, t] if rows * t > 0 => Ok(array),
-            shape => {
-                Err(self.bad(format!("tensor `{name}` has shape {shape:?}, not two dimensions")))
-            }
+            shape => Err(self
+                .bad(format!("tensor `{name}` must have two dimensions, but has shape {shape:?}"))),
         }
     }
 
@@ -76,7 +71,7 @@ impl Vectors {
         Ok(array.iter().map(|&value| value != 0).collect())
     }
 
-    /// Labels as transformers has them → the token that each position must predict, -1 for none.
+    /// The target of each position from transformers' labels, shifted by one; -1 for none.
     pub(crate) fn targets(&self, name: &str, shape: &[usize]) -> Result<Vec<i32>> {
         let labels = self.matrix_of(name, shape)?;
         let t = shape.last().copied().unwrap_or(1);
@@ -89,46 +84,22 @@ impl Vectors {
     }
 
     fn matrix_of(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
-        let array = self.matrix(name)?;
-        if array.shape == shape {
-            return Ok(array.values);
-        }
-        Err(self.bad(format!("tensor `{name}` has shape {:?} instead of {shape:?}", array.shape)))
+        self.file.tensor(name)?.with_shape(shape)?;
+        Ok(self.matrix(name)?.values)
     }
 
     /// Floats that must have this shape.
     pub(crate) fn floats_of(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let array = self.floats(name)?;
-        if array.shape == shape {
-            return Ok(array.values);
-        }
-        Err(self.bad(format!("tensor `{name}` has shape {:?} instead of {shape:?}", array.shape)))
+        Ok(self.file.tensor(name)?.with_shape(shape)?.values()?)
     }
 
-    fn file(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.bytes).map_err(|e| self.bad(e.to_string()))
-    }
-
-    fn read<T, const N: usize>(
-        &self,
-        name: &str,
-        dtype: Dtype,
-        convert: fn([u8; N]) -> T,
-    ) -> Result<Array<T>> {
-        let file = self.file()?;
-        let tensor = file.tensor(name).map_err(|_| self.bad(format!("no tensor `{name}`")))?;
-        if tensor.dtype() != dtype {
-            return Err(self.bad(format!("tensor `{name}` is {:?}, not {dtype:?}", tensor.dtype())));
-        }
-        let (chunks, _) = tensor.data().as_chunks::<N>();
-        Ok(Array {
-            shape: tensor.shape().to_vec(),
-            values: chunks.iter().map(|chunk| convert(*chunk)).collect(),
-        })
+    fn read<T: Element>(&self, name: &str) -> Result<Array<T>> {
+        let tensor = self.file.tensor(name)?;
+        Ok(Array { shape: tensor.shape().to_vec(), values: tensor.values()? })
     }
 
     /// An error about this file.
     pub(crate) fn bad(&self, reason: String) -> Error {
-        Error::BadVectors { path: self.path.clone(), reason }
+        Error::BadVectors { path: self.file.path().to_owned(), reason }
     }
 }

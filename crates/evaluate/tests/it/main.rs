@@ -1,5 +1,5 @@
-//! Tests of evaluate: what is measured, and replays of the reference vectors.
-#![allow(clippy::print_stdout)] // A skipped test says so, and a replay shows its differences.
+//! Tests of evaluate: measurements, and replays of the reference vectors.
+#![allow(clippy::print_stdout)] // Replays print their differences.
 
 mod measuring;
 mod replays;

@@ -63,7 +63,7 @@ fn the_loss_is_one_sum_over_one_count() {
     assert_eq!(got.n_targets, ids.len() as u64 - 1);
     assert!((got.loss() - expected / n).abs() < 1e-6, "{} and {}", got.loss(), expected / n);
     assert!((got.perplexity() - (expected / n).exp()).abs() < 1e-3);
-    // However the rows are dealt out, the mean is the same; a batch of pads alone changes nothing.
+    // The mean does not depend on the batches; a batch of padding alone changes nothing.
     let mut pieces: Vec<Batch> = whole.micro_batches(2).collect();
     let mut pads = whole.micro_batches(1).next().unwrap();
     (pads.n_targets, pads.targets) = (0, vec![-1; 11]);
@@ -76,7 +76,7 @@ fn the_loss_is_one_sum_over_one_count() {
 #[test]
 fn bits_per_byte_counts_the_bytes_of_the_text() {
     let tokenizer = tokenizer();
-    // The end-of-text token in front is context, the one behind a target without bytes.
+    // The end-of-text token before the text is context, the one after it a target without bytes.
     let mut ids = tokenizer.encode(TEXT).unwrap();
     ids.push(tokenizer.eos().unwrap());
     let got = measured(vec![batch(&ids, 16)]);
@@ -98,7 +98,7 @@ fn nothing_to_measure_is_an_error() {
 }
 
 #[test]
-fn a_model_that_is_being_trained_measures_the_same_without_a_graph() {
+fn a_model_in_training_gives_the_same_loss_without_a_graph() {
     let device = kernels::device("cpu").unwrap();
     let dir = golden_dir("models/llama");
     let plain = model::load_causal_lm(&dir, &device).unwrap();

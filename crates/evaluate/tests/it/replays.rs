@@ -14,7 +14,7 @@ fn names(report: &Report) -> Vec<&str> {
     report.quantities.iter().map(|quantity| quantity.name.as_str()).collect()
 }
 
-/// One report, within tolerance, of the expected kind; prints it, so that differences can be read.
+/// The only report, which must pass and be of the expected kind; printed to show the differences.
 fn passes(path: &Path, kind: &str) -> Report {
     let mut reports = replay(path);
     assert_eq!(reports.len(), 1, "{}", path.display());
@@ -54,7 +54,7 @@ fn twenty_steps_of_training() {
     assert_eq!(names(&report), expected);
 }
 
-/// Optimizers of torch, transformers and PEFT, by the settings beside the vectors.
+/// Optimizers of torch, transformers and PEFT, by the settings.json of their vectors.
 #[test]
 fn twenty_steps_of_every_optimizer() {
     let expected = ["loss", "grad_norm", "lr", "lr_by_group"];
@@ -68,9 +68,9 @@ fn twenty_steps_of_every_optimizer() {
     assert_eq!(names(&report), [&expected[..], &factors].concat());
 }
 
-/// Other settings than the reference's are seen, and settings that no recipe could have are refused.
+/// Other settings than the reference's fail, and unknown settings are refused.
 #[test]
-fn settings_of_a_reference_count() {
+fn settings_of_a_reference_are_used() {
     let work = tempfile::tempdir().unwrap();
     let dir = work.path().join("muon");
     copy_dir(&golden_dir("training/muon"), &dir);
@@ -108,7 +108,7 @@ fn sampling_distributions() {
 }
 
 #[test]
-fn a_folder_of_folders_gives_a_report_for_each() {
+fn a_directory_of_references_gives_a_report_for_each() {
     let reports = replay(&golden_dir(""));
     let kinds: Vec<&str> = reports.iter().map(|report| report.kind.as_str()).collect();
     let adapters = ["adapter"; 3];
@@ -122,7 +122,7 @@ fn a_folder_of_folders_gives_a_report_for_each() {
     assert!(reports.iter().all(Report::passed));
 }
 
-/// GPT-2 has no legacy spelling of its config, and the bf16 weights come with logits only.
+/// GPT-2 has no legacy config.json, and the bf16 reference has only logits.
 #[test]
 fn gpt2_and_bf16_shards() {
     let report = passes(&golden_dir("models/gpt2"), "causal-lm");

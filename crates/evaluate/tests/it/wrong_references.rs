@@ -1,5 +1,4 @@
-//! References that were tampered with must fail, each in the quantity that was touched; what is no
-//! reference is told by name.
+//! Altered references fail in the altered quantity; files that are not references are named in the error.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use safetensors::tensor::TensorView;
 use tempfile::TempDir;
 use testkit::golden_dir;
 
-/// A copy of a golden folder that may be changed.
+/// A copy of a golden directory.
 fn copy_of(name: &str) -> (TempDir, PathBuf) {
     let keep = tempfile::tempdir().unwrap();
     let to = keep.path().join("reference");
@@ -105,7 +104,7 @@ fn nan_in_a_reference_fails() {
 }
 
 #[test]
-fn values_at_padding_are_nobodys_business() {
+fn values_at_padding_are_ignored() {
     let (_keep, dir) = copy_of("models/llama");
     // Row 1 is padded from position 14 on.
     change(&dir.join("io.safetensors"), "logits", add((19 + 14) * 320, 9.0));
@@ -116,7 +115,7 @@ fn values_at_padding_are_nobodys_business() {
 fn another_greedy_id_fails_unless_the_best_two_logits_tie() {
     let (_keep, dir) = copy_of("models/llama");
     let path = dir.join("greedy.safetensors");
-    // Step 5 of the continuation, behind 7 ids of the prompt.
+    // Step 5 of the continuation, after the prompt's 7 ids.
     change(&path, "sequence", |bytes| bytes[(7 + 5) * 8] ^= 1);
     let report = replay(&dir);
     assert!(failing(&report).contains(&"greedy_ids"), "{}", report.to_json());
@@ -144,7 +143,7 @@ fn weights_that_differ_fail_training() {
 }
 
 #[test]
-fn factors_and_bases_that_differ_fail() {
+fn factors_and_merged_weights_that_differ_fail() {
     let (_keep, dir) = copy_of("training/lora");
     let name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
     change(&dir.join("adapter_end/adapter_model.safetensors"), name, add(0, 1e-3));
@@ -174,7 +173,7 @@ fn scores_and_losses_that_differ_fail() {
 }
 
 #[test]
-fn a_wrong_older_spelling_fails() {
+fn a_wrong_legacy_config_fails() {
     let (_keep, dir) = copy_of("models/llama");
     let path = dir.join("config.legacy.json");
     let text = std::fs::read_to_string(&path).unwrap().replace("10000.0", "20000.0");
@@ -196,7 +195,7 @@ fn updates_that_differ_fail() {
 }
 
 #[test]
-fn what_is_no_reference_is_told_by_name() {
+fn files_that_are_not_references_are_named() {
     let (_keep, dir) = copy_of("models/llama");
     fsio::remove_file(dir.join("long.safetensors")).unwrap();
     let error = replay(&dir).error.unwrap();
@@ -208,7 +207,7 @@ fn what_is_no_reference_is_told_by_name() {
     assert!(!report.passed() && report.quantities.is_empty());
 
     fsio::remove_file(dir.join("io.safetensors")).unwrap();
-    let expected = format!("{}: not a folder or file of reference vectors", dir.display());
+    let expected = format!("{}: not a directory or file of reference vectors", dir.display());
     assert_eq!(replay(&dir).error.unwrap(), expected);
     assert!(replay(&dir).hint.is_some());
 

@@ -1,4 +1,4 @@
-//! The files beside the weights, and what a failure leaves.
+//! The files other than weights, and failed exports.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,10 +19,10 @@ fn names(dir: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_file_that_transformers_asks_for_is_there() {
+fn every_file_that_transformers_reads_is_written() {
     let tokenizer = chat_tokenizer();
     let model = model(Family::Llama, tokenizer.vocab_size(), json!({}));
-    let place = tempfile::tempdir().expect("a temporary folder");
+    let place = tempfile::tempdir().expect("a temporary directory");
     let out = place.path().join("runs/out");
     hugging_face(&model, &tokenizer, Dtype::F32, &out).expect("exported");
     let expected = [
@@ -48,7 +48,7 @@ fn every_end_id_is_in_both_configs() {
     let id = |token: &str| tokenizer.token_id(token).expect("a special token");
     let (end_of_text, end_of_turn, pad) = (id("<|endoftext|>"), id("<|im_end|>"), id("<|pad|>"));
     let model = model(Family::Gpt2, tokenizer.vocab_size(), json!({}));
-    let place = tempfile::tempdir().expect("a temporary folder");
+    let place = tempfile::tempdir().expect("a temporary directory");
     let out = place.path().join("out");
     hugging_face(&model, &tokenizer, Dtype::F16, &out).expect("exported");
     let generation = read_json(&out.join("generation_config.json"));
@@ -65,10 +65,10 @@ fn every_end_id_is_in_both_configs() {
 }
 
 #[test]
-fn a_tokenizer_that_the_model_has_no_rows_for_is_refused() {
+fn a_tokenizer_larger_than_the_models_vocabulary_is_refused() {
     let tokenizer = byte_tokenizer();
     let model = model(Family::Llama, tokenizer.vocab_size() - 1, json!({}));
-    let place = tempfile::tempdir().expect("a temporary folder");
+    let place = tempfile::tempdir().expect("a temporary directory");
     let error = hugging_face(&model, &tokenizer, Dtype::F32, &place.path().join("out"));
     let error = error.expect_err("too few rows");
     assert!(matches!(error, Error::Vocabulary { .. }), "{error}");
@@ -77,8 +77,8 @@ fn a_tokenizer_that_the_model_has_no_rows_for_is_refused() {
 }
 
 #[test]
-fn a_failure_leaves_nothing_and_a_directory_is_never_overwritten() {
-    /// All values the same, beyond what f16 holds.
+fn a_failure_leaves_no_files_and_a_directory_is_never_overwritten() {
+    /// All values are equal and too large for f16.
     struct Large;
     impl model::ParameterSource for Large {
         fn values(&mut self, _: &str, shape: &[usize]) -> model::Result<Vec<f32>> {
@@ -88,7 +88,7 @@ fn a_failure_leaves_nothing_and_a_directory_is_never_overwritten() {
     let tokenizer = byte_tokenizer();
     let model = model(Family::Llama, tokenizer.vocab_size(), json!({}));
     let model = load_state_dict(model, &mut Large).expect("shapes fit");
-    let place = tempfile::tempdir().expect("a temporary folder");
+    let place = tempfile::tempdir().expect("a temporary directory");
     let out = place.path().join("out");
     let error = hugging_face(&model, &tokenizer, Dtype::F16, &out).expect_err("f16 is too small");
     assert!(error.to_string().contains("f16"), "{error}");
@@ -102,9 +102,9 @@ fn a_failure_leaves_nothing_and_a_directory_is_never_overwritten() {
 }
 
 #[test]
-fn the_key_for_absent_biases_is_written_only_where_they_are_absent() {
+fn the_key_for_absent_biases_is_written_only_if_they_are_absent() {
     let tokenizer = byte_tokenizer();
-    let place = tempfile::tempdir().expect("a temporary folder");
+    let place = tempfile::tempdir().expect("a temporary directory");
     for (more, key) in [(json!({}), Value::Null), (json!({ "bias": false }), json!(false))] {
         let model = model(Family::Gpt2, tokenizer.vocab_size(), more);
         let out = place.path().join(key.to_string());

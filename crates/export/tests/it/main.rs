@@ -1,5 +1,4 @@
-//! Exported directories: weights that come back bit by bit, ids, shards, zeros for absent biases, nothing left behind
-//! by a failure.
+//! Exported directories: weights read back to the bit, ids, shards, zeros for absent biases, no files after a failure.
 
 mod directory;
 mod weights;

@@ -1,4 +1,4 @@
-//! What stands in the weight files.
+//! The contents of weight files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::{byte_tokenizer, model, read_json};
 
 type Tensors = BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>;
 
-/// Every tensor of a directory, read by the reference reader of the format.
+/// Every tensor of a directory, read by the reference implementation of the format.
 fn tensors(dir: &Path) -> Tensors {
     let mut found = Tensors::new();
     for entry in std::fs::read_dir(dir).expect("a directory") {
@@ -28,7 +28,7 @@ fn tensors(dir: &Path) -> Tensors {
         let bytes = std::fs::read(&path).expect("a weight file");
         for (name, view) in SafeTensors::deserialize(&bytes).expect("well-formed").tensors() {
             let tensor = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
-            assert!(found.insert(name.clone(), tensor).is_none(), "{name} stands twice");
+            assert!(found.insert(name.clone(), tensor).is_none(), "{name} is in two files");
         }
     }
     found
@@ -45,16 +45,16 @@ fn values(model: &CausalLm) -> Vec<(String, Vec<f32>)> {
 }
 
 fn import_and_export(dir: &Path, dtype: Dtype) {
-    let device = kernels::device("cpu").expect("every machine has one");
+    let device = kernels::device("cpu").expect("a CPU");
     let model = load_causal_lm(dir, &device).expect("a golden model");
-    let place = tempfile::tempdir().expect("a temporary folder");
+    let place = tempfile::tempdir().expect("a temporary directory");
     let out = place.path().join("out");
     hugging_face(&model, &byte_tokenizer(), dtype, &out).expect("exported");
     assert_eq!(tensors(&out), tensors(dir), "{}", dir.display());
 }
 
 #[test]
-fn what_is_imported_is_exported_bit_by_bit() {
+fn imported_weights_are_exported_to_the_bit() {
     for name in ["llama", "llama-tied-rope3", "llama-bias-headdim", "llama-mlp-bias", "gpt2"] {
         import_and_export(&testkit::golden_dir(&format!("models/{name}")), Dtype::F32);
     }
@@ -65,7 +65,7 @@ fn what_is_imported_is_exported_bit_by_bit() {
 fn absent_biases_are_zeros_in_the_file_and_absent_again_when_read() {
     let tokenizer = byte_tokenizer();
     let model = model(Family::Gpt2, tokenizer.vocab_size(), json!({ "bias": false }));
-    let place = tempfile::tempdir().expect("a temporary folder");
+    let place = tempfile::tempdir().expect("a temporary directory");
     for shard_bytes in [u64::MAX, 3000] {
         let out = place.path().join(format!("out-{shard_bytes}"));
         let options = Options { dtype: Dtype::F32, shard_bytes };
@@ -77,7 +77,7 @@ fn absent_biases_are_zeros_in_the_file_and_absent_again_when_read() {
             assert_eq!(shape, &spec.shape);
             assert!(data.iter().all(|&byte| byte == 0), "{} is not zero", spec.name);
         }
-        let device = kernels::device("cpu").expect("every machine has one");
+        let device = kernels::device("cpu").expect("a CPU");
         let again = load_causal_lm(&out, &device).expect("readable");
         assert_eq!(again.config(), model.config());
         assert_eq!(values(&again), values(&model));
@@ -85,10 +85,10 @@ fn absent_biases_are_zeros_in_the_file_and_absent_again_when_read() {
 }
 
 #[test]
-fn shards_hold_what_the_single_file_holds() {
+fn shards_have_the_tensors_of_the_single_file() {
     let tokenizer = byte_tokenizer();
     let model = model(Family::Llama, tokenizer.vocab_size(), json!({}));
-    let place = tempfile::tempdir().expect("a temporary folder");
+    let place = tempfile::tempdir().expect("a temporary directory");
     let (single, sharded) = (place.path().join("single"), place.path().join("sharded"));
     hugging_face(&model, &tokenizer, Dtype::Bf16, &single).expect("exported");
     let options = Options { dtype: Dtype::Bf16, shard_bytes: 4000 };
@@ -101,7 +101,7 @@ fn shards_hold_what_the_single_file_holds() {
     assert_eq!(index["metadata"]["total_size"], json!(2 * n_parameters));
     let weight_map = index["weight_map"].as_object().expect("an object");
     assert_eq!(weight_map.len(), model.config().parameters().len());
-    // A tensor larger than a shard, such as the embedding, stands alone; otherwise the limit holds.
+    // A tensor larger than a shard, such as the embedding, has its own shard; otherwise the limit holds.
     assert!(
         weight_map["model.embed_tokens.weight"].as_str().is_some_and(|f| f.contains("-00001-"))
     );
@@ -111,17 +111,17 @@ fn shards_hold_what_the_single_file_holds() {
         let (header_bytes, metadata) = SafeTensors::read_metadata(&bytes).expect("well-formed");
         assert!(metadata.tensors().len() == 1 || bytes.len() - 8 - header_bytes <= 4000);
     }
-    let device = kernels::device("cpu").expect("every machine has one");
+    let device = kernels::device("cpu").expect("a CPU");
     let [single, sharded] =
         [single, sharded].map(|dir| load_causal_lm(&dir, &device).expect("readable"));
     assert_eq!(values(&single), values(&sharded));
 }
 
 #[test]
-fn weight_files_hold_constant_metadata_only() {
+fn weight_files_have_constant_metadata_only() {
     let tokenizer = byte_tokenizer();
     let model = model(Family::Llama, tokenizer.vocab_size(), json!({}));
-    let place = tempfile::tempdir().expect("a temporary folder");
+    let place = tempfile::tempdir().expect("a temporary directory");
     let mut files = Vec::new();
     for name in ["one", "two"] {
         let out = place.path().join(name);

@@ -1,4 +1,4 @@
-//! Whole generations: the reference's continuations, padding, batches, seeds, and every way to end.
+//! Whole generations: the reference's continuations, padding, batches, seeds, and every finish reason.
 
 use burn::module::Module;
 use generate::{Completion, FinishReason, Sampling, Settings, Stop, generate};
@@ -23,26 +23,26 @@ fn prompts() -> Vec<Vec<u32>> {
 }
 
 #[test]
-fn greedy_continuations_are_those_of_transformers() {
-    for folder in ["models/llama", "models/llama-tied-rope3", "models/llama-bias-headdim"] {
-        let dir = golden_dir(folder);
+fn greedy_continuations_equal_those_of_transformers() {
+    for name in ["models/llama", "models/llama-tied-rope3", "models/llama-bias-headdim"] {
+        let dir = golden_dir(name);
         let model = model::load_causal_lm(&dir, &kernels::device("cpu").unwrap()).unwrap();
         let golden = Golden::open(&dir.join("greedy.safetensors"));
         let settings = Settings { min_new_tokens: 24, eos_ids: vec![2], ..greedy(24) };
         let alone = run(&model, &[golden.ids("prompt")], &settings);
-        assert_eq!(alone[0].tokens, golden.ids("sequence")[7..], "{folder}");
+        assert_eq!(alone[0].tokens, golden.ids("sequence")[7..], "{name}");
 
         let padded = golden.ids("left_padded_prompts");
         let settings = Settings { max_new_tokens: 16, ..settings };
         let both = run(&model, &[padded[..9].to_vec(), padded[13..].to_vec()], &settings);
         let expected = golden.ids("left_padded_sequences");
-        assert_eq!(both[0].tokens, expected[9..25], "{folder}");
-        assert_eq!(both[1].tokens, expected[34..], "{folder}");
+        assert_eq!(both[0].tokens, expected[9..25], "{name}");
+        assert_eq!(both[1].tokens, expected[34..], "{name}");
     }
 }
 
 #[test]
-fn company_and_padding_change_nothing() {
+fn the_rest_of_the_batch_and_padding_change_nothing() {
     for model in [golden_llama(), tiny(&tiny_gpt2(310, true))] {
         let sampled = Settings { max_new_tokens: 20, n: 3, ..Settings::default() };
         let cut = Sampling {
@@ -84,7 +84,7 @@ fn completions_differ_by_seed_prompt_and_number_and_repeat_by_them() {
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 16);
-    // More completions of a prompt leave the first ones as they were.
+    // More completions of a prompt do not change the first ones.
     let more = run(&model, &twice[..1], &Settings { n: 6, ..settings });
     let tokens = |completions: &[Completion]| -> Vec<Vec<u32>> {
         completions.iter().map(|completion| completion.tokens.clone()).collect()
@@ -93,7 +93,7 @@ fn completions_differ_by_seed_prompt_and_number_and_repeat_by_them() {
 }
 
 #[test]
-fn logprobs_are_those_of_a_whole_forward() {
+fn logprobs_equal_those_of_a_whole_forward_pass() {
     let model = golden_llama();
     let sampling = Sampling { temperature: 0.7, top_k: Some(50), ..Sampling::default() };
     let settings = Settings { sampling, max_new_tokens: 30, n: 2, ..Settings::default() };
@@ -114,10 +114,10 @@ fn logprobs_are_those_of_a_whole_forward() {
 }
 
 #[test]
-fn several_end_ids_end_and_stay_out_of_the_text() {
+fn several_end_ids_end_a_completion_and_are_not_in_its_text() {
     let model = golden_llama();
     let plain = run(&model, &prompts(), &greedy(20));
-    // Ids that the second and the third continuation hold: each ends where its first one stands.
+    // Ids of the second and the third continuation: each ends at the first of them.
     let eos_ids = vec![plain[1].tokens[6], plain[2].tokens[11]];
     let ended = run(&model, &prompts(), &Settings { eos_ids: eos_ids.clone(), ..greedy(20) });
     for (ended, plain) in ended.iter().zip(&plain) {
@@ -142,7 +142,7 @@ fn several_end_ids_end_and_stay_out_of_the_text() {
 }
 
 #[test]
-fn stop_texts_end_a_completion_and_are_cut_off() {
+fn stop_texts_end_a_completion_and_are_removed() {
     let model = golden_llama();
     let specials = tokenizer::default_special_tokens();
     let texts = std::iter::once("ab".to_owned());
@@ -182,7 +182,7 @@ fn ids_beyond_the_tokenizer_are_never_chosen() {
 }
 
 #[test]
-fn tokens_are_handed_out_as_they_come() {
+fn tokens_are_reported_when_they_are_chosen() {
     let model = golden_llama();
     let settings =
         Settings { max_new_tokens: 6, n: 2, eos_ids: (100..140).collect(), ..Settings::default() };
@@ -202,7 +202,7 @@ fn tokens_are_handed_out_as_they_come() {
 }
 
 #[test]
-fn a_model_that_is_being_trained_gives_the_same() {
+fn a_model_in_training_generates_the_same() {
     let model = golden_llama();
     let device = kernels::device("cpu").unwrap().autodiff();
     let trained = model::load_causal_lm(&golden_dir("models/llama"), &device).unwrap();
@@ -212,7 +212,7 @@ fn a_model_that_is_being_trained_gives_the_same() {
 }
 
 #[test]
-fn draws_are_those_of_a_prompts_number() {
+fn draws_depend_on_a_prompts_number() {
     let model = golden_llama();
     let settings = Settings { max_new_tokens: 12, n: 2, ..Settings::default() };
     let whole = run(&model, &prompts(), &settings);

@@ -16,7 +16,7 @@ fn golden_llama() -> CausalLm {
     model::load_causal_lm(&golden_dir("models/llama"), &device).unwrap()
 }
 
-/// A model of random weights from a config.json value.
+/// A model with random weights from a config.json value.
 fn tiny(config: &serde_json::Value) -> CausalLm {
     let config = ModelConfig::from_json(config, Path::new("tiny")).unwrap();
     CausalLm::init(&config, 1, &kernels::device("cpu").unwrap())

@@ -1,4 +1,4 @@
-//! What generate refuses, each with a message that names the value.
+//! Refused arguments, each with a message that has the value.
 
 use generate::{Error, Sampling, Settings, generate};
 use model::{CausalLm, ParameterSource};
@@ -16,7 +16,7 @@ fn prompts_that_cannot_be_read() {
     for (bad, message) in [
         (vec![], "prompt 1 has no tokens"),
         (vec![1; 128], "prompt 1 does not fit into the model's context of 128: `128`"),
-        (vec![1, 320], "prompt 1 holds a token beyond the model's vocabulary of 320: `320`"),
+        (vec![1, 320], "prompt 1 has a token outside the model's vocabulary of 320: `320`"),
     ] {
         let error = refusal(&[good.clone(), bad], &settings);
         assert_eq!(error.to_string(), message);
@@ -40,7 +40,7 @@ fn settings_out_of_range() {
 }
 
 #[test]
-fn logits_that_are_not_numbers() {
+fn logits_that_are_not_finite() {
     struct Broken;
     impl ParameterSource for Broken {
         fn values(&mut self, name: &str, shape: &[usize]) -> model::Result<Vec<f32>> {

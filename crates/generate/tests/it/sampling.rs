@@ -1,12 +1,11 @@
-//! The filters against transformers' distributions, and against plain definitions of each.
-//! Nothing here runs a model.
+//! The filters against transformers' distributions, and against a plain definition of each.
 
 use generate::Sampling;
 use seed::Rng;
 use testkit::{Golden, golden_dir};
 
 #[test]
-fn distributions_are_those_of_transformers() {
+fn distributions_equal_those_of_transformers() {
     let file = Golden::open(&golden_dir("sampling.safetensors"));
     let (logits, seen) = (file.f32("logits"), file.ids("input_ids"));
     let plain = Sampling::default();
@@ -39,7 +38,7 @@ fn distributions_are_those_of_transformers() {
     }
 }
 
-/// The definition: sort upwards, stably, and cut while the sum from below stays within 1 - p.
+/// The definition: sort in ascending order, stably, and remove while the sum from below is at most 1 - p.
 fn top_p_by_definition(logits: &[f32], p: f64) -> Vec<bool> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[a].total_cmp(&logits[b]));
@@ -53,7 +52,7 @@ fn top_p_by_definition(logits: &[f32], p: f64) -> Vec<bool> {
 }
 
 #[test]
-fn top_p_finds_the_border_wherever_it_lies() {
+fn top_p_finds_the_border_at_any_position() {
     let mut rng = Rng::new(7);
     for (size, spread) in [(3, 1.0), (300, 0.1), (5_000, 0.01), (5_000, 4.0)] {
         let mut logits = vec![0.0; size];
@@ -75,7 +74,7 @@ fn top_p_keeps_the_higher_id_of_equals() {
 }
 
 #[test]
-fn top_k_keeps_what_equals_the_last_kept() {
+fn top_k_keeps_tokens_equal_to_the_last_kept() {
     let mut logits = [1.0, 3.0, 2.0, 2.0];
     Sampling { top_k: Some(2), ..Sampling::default() }.filter(&mut logits, &[]);
     assert_eq!(logits, [f32::NEG_INFINITY, 3.0, 2.0, 2.0]);
@@ -85,7 +84,7 @@ fn top_k_keeps_what_equals_the_last_kept() {
 }
 
 #[test]
-fn greedy_ignores_every_filter_but_the_penalty() {
+fn greedy_ignores_every_filter_except_the_penalty() {
     let sampling = Sampling { temperature: 0.1, repetition_penalty: 2.0, ..Sampling::greedy() };
     let mut logits = [3.0, 2.0, -1.0, 2.0];
     sampling.filter(&mut logits, &[0, 0, 2]);
@@ -116,7 +115,7 @@ fn draws_follow_the_distribution() {
 }
 
 #[test]
-fn logprobs_are_at_the_temperature_and_uncut() {
+fn logprobs_are_at_the_temperature_and_unfiltered() {
     let logits = [1.0, 2.0, 3.0];
     let total: f64 = logits.iter().map(|x| f64::from(x / 0.5_f32).exp()).sum();
     let expected = (2.0 / 0.5 - total.ln()) as f32;

@@ -30,7 +30,7 @@ pub fn load<M: Adaptable>(mut model: M, dir: &Path) -> Result<(Adapted<M>, Peft)
     settings::check_head(&peft, &model, dir)?;
     let config = &peft.lora;
     let layers = layers_of(&model, config)?;
-    let mut file = weights::AdapterFile::open(dir, &mut model, config, &layers, peft.saves_head)?;
+    let file = weights::AdapterFile::open(dir, &mut model, config, &layers, peft.saves_head)?;
     let dropout = attach_from(&mut model, config, &layers, &mut |tensor| file.read(tensor))?;
     file.read_head(&mut model)?;
     Ok((Adapted { model: train_adapters_only(model), layers, dropout }, peft))

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use arch::{AdapterError, Dtype};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use model::{Adaptable, SafetensorsFile, SafetensorsWriter, visit_tensors};
+use model::{Adaptable, visit_tensors};
+use tensor_file::{SafetensorsWriter, TensorFile};
 
 use super::ADAPTER_WEIGHTS;
 use crate::attach::slot_of;
@@ -21,7 +22,7 @@ pub const PREFIX: &str = "base_model.model.";
 
 /// An adapter's file, its names and shapes checked against model and settings.
 pub(super) struct AdapterFile {
-    file: SafetensorsFile,
+    file: TensorFile,
     head: Option<&'static str>,
 }
 
@@ -37,7 +38,7 @@ impl AdapterFile {
         if !path.exists() {
             return Err(AdapterError::absent(dir, ADAPTER_WEIGHTS).into());
         }
-        let file = SafetensorsFile::open(&path)?;
+        let file = TensorFile::open(&path)?;
         let head = model.own_head().filter(|_| saves_head);
         let mut expected: Vec<(String, [usize; 2])> = Vec::new();
         for (name, layer) in model.backbone_mut().projections_mut() {
@@ -52,21 +53,22 @@ impl AdapterFile {
         }
         check_names(&path, &file, &expected)?;
         for (name, shape) in &expected {
-            file.check(name, shape)?;
+            file.tensor(name)?.with_shape(shape)?.weight_dtype()?;
         }
         Ok(Self { file, head })
     }
 
     /// The values of a tensor.
-    pub(super) fn read(&mut self, tensor: &AdapterTensor) -> Result<Vec<f32>> {
-        Ok(self.file.read(&peft_name(&tensor.name), &tensor.shape)?)
+    pub(super) fn read(&self, tensor: &AdapterTensor) -> Result<Vec<f32>> {
+        let stored = self.file.tensor(&peft_name(&tensor.name))?;
+        Ok(stored.with_shape(&tensor.shape)?.weights()?)
     }
 
     /// Replaces the model's head by the file's, if it has one.
-    pub(super) fn read_head<M: Adaptable>(&mut self, model: &mut M) -> Result<()> {
+    pub(super) fn read_head<M: Adaptable>(&self, model: &mut M) -> Result<()> {
         let (Some(name), Some(head)) = (self.head, model.own_head_mut()) else { return Ok(()) };
         let shape = head.weight.dims();
-        let values = self.file.read(&head_name(name), &shape)?;
+        let values = self.file.tensor(&head_name(name))?.with_shape(&shape)?.weights()?;
         head.weight.update(|old| Tensor::from_data(TensorData::new(values, shape), &old.device()));
         Ok(())
     }
@@ -87,10 +89,10 @@ pub fn write_weights<M: Adaptable>(model: &M, dtype: Dtype, out: &mut dyn io::Wr
         return Err(Error::NoAdapter);
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
-    let table = found.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
-    let mut writer = SafetensorsWriter::begin(out, table, dtype)?;
+    let weights = found.iter().map(|(name, shape, _)| (name.clone(), shape.clone()));
+    let mut writer = SafetensorsWriter::begin_weights(out, weights, dtype)?;
     for (name, _, values) in &found {
-        writer.tensor(name, values)?;
+        writer.weights(name, values)?;
     }
     Ok(writer.finish()?)
 }
@@ -107,13 +109,9 @@ fn head_name(head: &str) -> String {
     format!("{PREFIX}{head}.weight")
 }
 
-fn check_names(
-    path: &Path,
-    file: &SafetensorsFile,
-    expected: &[(String, [usize; 2])],
-) -> Result<()> {
+fn check_names(path: &Path, file: &TensorFile, expected: &[(String, [usize; 2])]) -> Result<()> {
     let path = || -> PathBuf { path.to_owned() };
-    let mut missing = expected.iter().filter(|(name, _)| file.tensor(name).is_none());
+    let mut missing = expected.iter().filter(|(name, _)| file.get(name).is_none());
     if let Some((name, _)) = missing.next() {
         return Err(Error::MissingTensor {
             path: path(),
@@ -122,11 +120,13 @@ fn check_names(
         });
     }
     let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-    let mut left_over = file.tensors().iter().filter(|info| !known.contains(info.name.as_str()));
+    let mut left_over = file.tensors().filter(|tensor| !known.contains(tensor.name()));
     match left_over.next() {
         None => Ok(()),
-        Some(info) => {
-            Err(Error::LeftOver { path: path(), name: info.name.clone(), more: left_over.count() })
-        }
+        Some(tensor) => Err(Error::LeftOver {
+            path: path(),
+            name: tensor.name().to_owned(),
+            more: left_over.count(),
+        }),
     }
 }

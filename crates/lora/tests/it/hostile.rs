@@ -5,8 +5,8 @@ use std::path::Path;
 use arch::Dtype;
 use fsio::DirWriter;
 use lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Peft, Targets, attach, export, load};
-use model::SafetensorsWriter;
 use serde_json::{Value, json};
+use tensor_file::SafetensorsWriter;
 
 use super::support::{device, names, settings, tiny_gpt2, tiny_llama};
 
@@ -153,11 +153,12 @@ fn rewrite(dir: &Path, change: impl Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)
         }
     }
     change(&mut tensors);
-    let table = tensors.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
+    let weights = tensors.iter().map(|(name, shape, _)| (name.clone(), shape.clone()));
     let mut bytes = Vec::new();
-    let mut writer = SafetensorsWriter::begin(&mut bytes, table, Dtype::F32).expect("a header");
+    let mut writer =
+        SafetensorsWriter::begin_weights(&mut bytes, weights, Dtype::F32).expect("a header");
     for (name, _, values) in &tensors {
-        writer.tensor(name, values).expect("a tensor");
+        writer.weights(name, values).expect("a tensor");
     }
     writer.finish().expect("a file");
     fsio::write_atomic(dir.join(ADAPTER_WEIGHTS), bytes).expect("written");

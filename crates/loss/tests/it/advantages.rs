@@ -1,4 +1,4 @@
-//! GAE and whitening against plain sums and against TRL's rollouts.
+//! GAE and whitening against plain sums and TRL's rollouts.
 
 use loss::{Whitening, gae, kl_k1, kl_k3, whiten};
 use testkit::{Golden, Tolerance, assert_close, golden_dir, values};
@@ -6,7 +6,7 @@ use testkit::{Golden, Tolerance, assert_close, golden_dir, values};
 use super::support::{constant, wave};
 
 #[test]
-fn advantages_are_discounted_sums_of_surprises() {
+fn advantages_are_discounted_sums_of_td_errors() {
     let (rewards, value) = (wave(7, 0.9), wave(7, 1.7));
     let (gamma, lambda) = (0.97, 0.9);
     let got = gae(&rewards, &value, gamma, lambda);
@@ -17,14 +17,14 @@ fn advantages_are_discounted_sums_of_surprises() {
         assert!((f64::from(got.advantages[t]) - sum).abs() < 1e-6);
         assert!((f64::from(got.returns[t]) - sum - v(t)).abs() < 1e-6);
     }
-    // With lambda 1 and gamma 1 a return is what is still to come, whatever the values say.
+    // With lambda 1 and gamma 1 a return is the sum of the rewards that follow, for any values.
     let sums = gae(&[0.0, 1.0, -3.0], &[5.0, -2.0, 0.5], 1.0, 1.0);
     assert_eq!(sums.returns, [-2.0, -2.0, -3.0]);
     assert!(gae(&[], &[], 1.0, 1.0).returns.is_empty());
 }
 
 #[test]
-fn whitening_takes_scale_and_mean() {
+fn whitening_removes_scale_and_mean() {
     let values = wave(50, 0.61);
     let mean = |x: &[f32]| x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64;
     let mut shifted = values.clone();
@@ -42,7 +42,7 @@ fn whitening_takes_scale_and_mean() {
 }
 
 #[test]
-fn estimates_of_the_divergence() {
+fn kl_estimators() {
     let (p, q) = (constant(&[-1.0, -2.0, -0.5]), constant(&[-1.0, -1.0, -3.0]));
     assert_eq!(values(&kl_k1(p.clone(), q.clone())), [0.0, -1.0, 2.5]);
     let expected = [0.0, 1.0_f64.exp() - 2.0, (-2.5_f64).exp() + 1.5].map(|x| x as f32);
@@ -72,7 +72,7 @@ fn follow_rollout(file: &Golden, whitened: bool) {
     let kl = values(&kl);
     assert_close("kl", &kl, &file.f32("kl"), close);
 
-    // The score lands behind the end token; 0.05 is the reference's coefficient.
+    // The score is added after the end token; 0.05 is the reference's coefficient.
     let lengths = file.i64("sequence_lengths");
     let mut scores = file.f32("scores");
     let mut rewards: Vec<f32> = kl.iter().map(|kl| -0.05 * kl).collect();

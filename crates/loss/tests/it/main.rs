@@ -1,5 +1,4 @@
-//! Losses against plain loops in f64, against the reference's vectors, and under hostile masks.
-#![allow(clippy::print_stdout)] // A skipped test says so.
+//! Losses against plain loops in f64, against the reference's vectors, and with extreme values at masked-out places.
 
 mod advantages;
 mod ppo;

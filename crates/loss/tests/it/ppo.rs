@@ -1,4 +1,4 @@
-//! PPO's clipped losses against plain loops, at the clips' edges and under hostile masks.
+//! PPO's clipped losses against plain loops, at the edges of clipping, and with extreme values at masked-out places.
 
 use loss::{ppo_policy, ppo_value};
 use testkit::{Tolerance, assert_close, values};
@@ -12,7 +12,7 @@ fn real() -> Vec<bool> {
     (0..N).map(|i| i % 5 != 3).collect()
 }
 
-/// (loss, gradient with regard to the log-probability, clipped) of one token.
+/// (loss, gradient with respect to the log-probability, clipped) of one token.
 fn policy_by_hand(logprob: f32, old: f32, advantage: f32) -> (f64, f64, bool) {
     let ratio = (f64::from(logprob) - f64::from(old)).exp();
     let advantage = f64::from(advantage);
@@ -29,7 +29,7 @@ fn value_by_hand(value: f32, old: f32, target: f32) -> (f64, f64, bool) {
 
 type ByHand = fn(f32, f32, f32) -> (f64, f64, bool);
 
-/// The sum, each token's gradient, and how many were clipped.
+/// The sum, the gradient of each token, and the number of clipped ones.
 fn sum_up(by_hand: ByHand, a: &[f32], b: &[f32], c: &[f32]) -> (f64, Vec<f32>, f32) {
     let (mut sum, mut slopes, mut n_clipped) = (0.0, vec![0.0; N], 0.0);
     for i in (0..N).filter(|i| real()[*i]) {
@@ -41,7 +41,7 @@ fn sum_up(by_hand: ByHand, a: &[f32], b: &[f32], c: &[f32]) -> (f64, Vec<f32>, f
     (sum, slopes, n_clipped)
 }
 
-/// Values where the mask is true, something hostile elsewhere.
+/// Values where the mask is true, and an extreme value elsewhere.
 fn with(hostile: Option<f32>, x: &[f32]) -> Vec<f32> {
     let Some(hostile) = hostile else { return x.to_vec() };
     x.iter().zip(real()).map(|(x, real)| if real { *x } else { hostile }).collect()

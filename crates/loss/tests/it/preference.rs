@@ -1,4 +1,4 @@
-//! DPO and its relatives against the reference's vectors, plain loops, and under hostile masks.
+//! DPO and related losses against the reference's vectors and plain loops, and with extreme values at masked-out places.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use loss::{
@@ -30,7 +30,7 @@ fn pair_of(file: &Golden, model: &str) -> PairLogprobs {
 }
 
 #[test]
-fn every_loss_of_the_reference() {
+fn losses_equal_the_references() {
     let file = golden();
     let (policy, reference) = (pair_of(&file, "policy"), pair_of(&file, "ref"));
     let losses = [
@@ -77,7 +77,7 @@ fn sums_and_means_come_from_one_mask() {
 }
 
 #[test]
-fn what_is_masked_changes_nothing() {
+fn masked_out_values_change_nothing() {
     let plain = by_hand(0.0);
     for hostile in [1e9, f32::NEG_INFINITY, f32::NAN] {
         let other = by_hand(hostile);
@@ -92,7 +92,7 @@ fn what_is_masked_changes_nothing() {
 }
 
 #[test]
-fn a_policy_that_is_its_reference_learns_all_the_same() {
+fn a_policy_equal_to_its_reference_has_a_gradient() {
     let device = Device::flex().autodiff();
     let flat: Vec<f32> = CHOSEN.iter().flatten().copied().collect();
     let leaf = matrix(&flat, 2, &device).set_require_grad(true);

@@ -1,4 +1,4 @@
-//! Pair losses of reward models against the reference, and at the ends of f32.
+//! Pair losses of reward models against the reference, and for extreme scores.
 
 use loss::{LossSum, pairwise_reward, reward_centering};
 use testkit::{Golden, Tolerance, assert_close, golden_dir, values};
@@ -6,7 +6,7 @@ use testkit::{Golden, Tolerance, assert_close, golden_dir, values};
 use super::support::{constant, gradient, sigmoid, softplus_of_minus, tracked, wave};
 
 #[test]
-fn the_reference_of_three_losses() {
+fn three_losses_equal_the_references() {
     let io = Golden::open(&golden_dir("reward/llama").join("io.safetensors"));
     let scores = io.f32("scores");
     // Rows alternate: chosen, rejected.
@@ -51,7 +51,7 @@ fn far_and_equal_scores_are_finite() {
 }
 
 #[test]
-fn centring_pulls_both_scores() {
+fn centring_has_a_gradient_for_both_scores() {
     let (chosen, rejected) = (tracked(&[1.0, -0.5]), tracked(&[0.5, 0.25]));
     let loss = reward_centering(chosen, rejected.clone());
     assert_eq!(loss.value(), 1.5 * 1.5 + 0.25 * 0.25);

@@ -1,4 +1,4 @@
-//! Losses are sums with counts: splitting a step changes nothing.
+//! Losses are sums with counts, so splitting a step does not change its result.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use loss::cross_entropy;
@@ -19,7 +19,7 @@ fn head(device: &Device) -> Tensor<2> {
 
 fn rows(range: std::ops::Range<usize>, device: &Device) -> (Tensor<2>, Tensor<1, Int>, u64) {
     let hidden = &wave(N * D, 1.3)[range.start * D..range.end * D];
-    // Targets lie unevenly, so that a mean of means would show.
+    // Targets are spread unevenly, so that a mean of means would fail.
     let targets: Vec<i32> =
         range.clone().map(|i| if i < 4 && i != 2 { -100 } else { (i * 5 % V) as i32 }).collect();
     let count = targets.iter().filter(|target| **target >= 0).count() as u64;
@@ -69,13 +69,13 @@ fn the_mean_is_over_the_given_total() {
 
 const CLOSE: Tolerance = Tolerance::absolute(1e-6);
 
-/// A quarter of the mean square of the hidden states: a mean over its batch, as a model's own loss is.
+/// A quarter of the mean square of the hidden states: a mean over its micro-batch, as an auxiliary loss is.
 fn aux_loss(hidden: &Tensor<2>) -> Tensor<1> {
     hidden.clone().square().mean().mul_scalar(0.25)
 }
 
 #[test]
-fn a_models_own_loss_is_weighed_by_the_terms_of_its_forward() {
+fn an_auxiliary_loss_is_weighted_by_the_terms_of_its_micro_batch() {
     let device = Device::flex().autodiff();
     for micro in [3, 4, 12] {
         let head = head(&device);

@@ -3,7 +3,7 @@
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use testkit::values;
 
-/// Numbers in -2..2 that don't repeat.
+/// Non-repeating numbers in -2..2.
 pub(crate) fn wave(n: usize, factor: f32) -> Vec<f32> {
     (0..n).map(|i| (i as f32 * factor + factor).sin() * 2.0).collect()
 }
@@ -12,7 +12,7 @@ pub(crate) fn constant(values: &[f32]) -> Tensor<1> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &Device::flex())
 }
 
-/// A constant on the autodiff device, where tracked tensors live.
+/// A constant on the autodiff device.
 pub(crate) fn untracked(values: &[f32]) -> Tensor<1> {
     let device = Device::flex().autodiff();
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &device)
@@ -27,7 +27,7 @@ pub(crate) fn mask(values: &[bool]) -> Tensor<1, Bool> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &device)
 }
 
-/// The gradient of a loss with regard to a leaf.
+/// The gradient of a loss with respect to a leaf.
 pub(crate) fn gradient(loss: &Tensor<1>, leaf: &Tensor<1>) -> Vec<f32> {
     values(&leaf.grad(&loss.backward()).expect("a gradient"))
 }

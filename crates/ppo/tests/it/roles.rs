@@ -1,8 +1,8 @@
 //! Which models learn, and what of them a checkpoint holds.
 
 use burn::tensor::Device;
-use model::SafetensorsFile;
 use ppo::VALUE_FILE;
+use tensor_file::TensorFile;
 
 use crate::support::{Place, ROLES, WHOLE_ROLES};
 
@@ -12,8 +12,8 @@ fn value_file(roles: &str) -> Vec<(String, Vec<usize>)> {
     place.roles(roles);
     place.run("x", Some(1)).expect("a run");
     let path = place.stage_dir("x").join("checkpoints/step-000001").join(VALUE_FILE);
-    let file = SafetensorsFile::open(&path).expect("the file");
-    file.tensors().iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
+    let file = TensorFile::open(&path).expect("the file");
+    file.tensors().map(|tensor| (tensor.name().to_owned(), tensor.shape().to_vec())).collect()
 }
 
 /// Factors of seven layers and the head.

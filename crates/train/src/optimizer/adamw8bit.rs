@@ -13,7 +13,7 @@ use super::adamw;
 use super::blockwise::{Quantised, signed, unsigned};
 use super::state::{ParameterState, StateReader, StateTensor, Step};
 use crate::Result;
-use crate::tensor_file::TensorValues;
+use crate::saved_tensors::TensorValues;
 
 /// Blocks that one task updates.
 const TASK_BLOCKS: usize = 64;

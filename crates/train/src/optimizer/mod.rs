@@ -19,6 +19,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use fsio::DirWriter;
 use plan::optimizer::{ParameterUpdate, UpdateRule, unmatched_group};
+use tensor_file::TensorFile;
 
 use self::adafactor::Adafactor;
 use self::adamw::AdamW;
@@ -27,7 +28,7 @@ use self::muon::Muon;
 use self::parameter::Parameter;
 use self::state::{ParameterState, StateReader, Step};
 use crate::gradients::{GradNorm, Gradients};
-use crate::tensor_file::{TensorFile, write_tensors};
+use crate::saved_tensors::write_tensors;
 use crate::{Error, Result};
 
 /// The optimizer's file in a checkpoint.
@@ -129,8 +130,12 @@ impl Optimizer {
         model: &M,
         device: &Device,
     ) -> Result<Self> {
-        let file = TensorFile::open(&dir.join(OPTIMIZER_FILE))?;
-        let kind = file.metadata(KIND).ok_or_else(|| file.error("has no kind of optimizer"))?;
+        let file = TensorFile::map(&dir.join(OPTIMIZER_FILE))?;
+        let unexpected = |reason: &str| Error::TensorFile {
+            path: file.path().to_owned(),
+            reason: reason.to_owned(),
+        };
+        let kind = file.metadata(KIND).ok_or_else(|| unexpected("has no kind of optimizer"))?;
         if kind != settings.kind.name() {
             return Err(Error::OtherOptimizer {
                 path: dir.join(OPTIMIZER_FILE),
@@ -139,7 +144,7 @@ impl Optimizer {
             });
         }
         let n_updates = file.metadata(N_UPDATES).and_then(|text| text.parse().ok());
-        let n_updates = n_updates.ok_or_else(|| file.error("has no number of updates"))?;
+        let n_updates = n_updates.ok_or_else(|| unexpected("has no number of updates"))?;
         let mut optimizer = Self { n_updates, ..Self::new(settings, model)? };
         let device = device.clone().inner();
         let mut n_read = 0;
@@ -152,8 +157,8 @@ impl Optimizer {
                 slot.state = Some(state);
             }
         }
-        if n_read != file.len() {
-            return Err(file.error("has state of parameters that the model does not train"));
+        if n_read != file.n_tensors() {
+            return Err(unexpected("has state of parameters that the model does not train"));
         }
         Ok(optimizer)
     }

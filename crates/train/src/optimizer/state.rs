@@ -3,9 +3,10 @@
 use std::fmt;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use tensor_file::{Element, TensorFile};
 
 use crate::Result;
-use crate::tensor_file::{TensorFile, TensorValues};
+use crate::saved_tensors::TensorValues;
 
 /// Numbers of one update of one parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,7 +52,7 @@ impl<'a> StateTensor<'a> {
     }
 
     pub(super) fn n_bytes(&self) -> u64 {
-        (self.shape.iter().product::<usize>() * self.values.element_bytes()) as u64
+        self.shape.iter().product::<usize>() as u64 * self.values.element_bytes()
     }
 }
 
@@ -71,7 +72,7 @@ impl<'a> StateReader<'a> {
 
     /// Whether the file has at least one of these tensors.
     pub(super) fn has_any(&self, tensors: &[StateTensor<'_>]) -> bool {
-        tensors.iter().any(|tensor| self.file.has(&self.name(tensor.prefix)))
+        tensors.iter().any(|tensor| self.file.get(&self.name(tensor.prefix)).is_some())
     }
 
     pub(super) fn n_read(&self) -> usize {
@@ -87,33 +88,18 @@ impl<'a> StateReader<'a> {
 
     /// The values of a tensor of f32.
     pub(super) fn host_f32(&mut self, prefix: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let name = self.name(prefix);
-        let found = self.file.tensor(&name)?;
-        self.checked(&name, found, shape)
+        self.values(prefix, shape)
     }
 
     /// The values of a tensor of bytes.
     pub(super) fn u8(&mut self, prefix: &str, shape: &[usize]) -> Result<Vec<u8>> {
-        let name = self.name(prefix);
-        let found = self.file.bytes(&name)?;
-        self.checked(&name, found, shape)
+        self.values(prefix, shape)
     }
 
-    fn checked<T>(
-        &mut self,
-        name: &str,
-        found: Option<(Vec<usize>, Vec<T>)>,
-        shape: &[usize],
-    ) -> Result<Vec<T>> {
-        let Some((found, values)) = found else {
-            return Err(self.file.error(&format!("lacks a tensor: `{name}`")));
-        };
-        if found != shape {
-            let reason = format!("has the shape {found:?} where {shape:?} belongs: `{name}`");
-            return Err(self.file.error(&reason));
-        }
+    fn values<T: Element>(&mut self, prefix: &str, shape: &[usize]) -> Result<Vec<T>> {
+        let tensor = self.file.tensor(&self.name(prefix))?.with_shape(shape)?;
         self.n_read += 1;
-        Ok(values)
+        Ok(tensor.values()?)
     }
 
     fn name(&self, prefix: &str) -> String {

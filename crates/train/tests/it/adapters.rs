@@ -249,11 +249,10 @@ fn checkpoints_hold_the_adapter_and_no_whole_weights() {
     }
     // Its base was there before: nothing of it is copied.
     assert!(!stage.join("base").exists());
-    let file = model::SafetensorsFile::open(&stage.join(ADAPTER)).expect("a file");
-    let tensors = file.tensors();
-    assert_eq!(tensors.len(), 2 * 2 * 7);
+    let file = tensor_file::TensorFile::open(&stage.join(ADAPTER)).expect("a file");
+    assert_eq!(file.n_tensors(), 2 * 2 * 7);
     let down = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight";
-    assert_eq!(file.tensor(down).expect("a factor").shape, [3, 28]);
+    assert_eq!(file.tensor(down).expect("a factor").shape(), [3, 28]);
 }
 
 /// microsoft/LoRA#120 (B stays zero), burn PR #5537 (frozen weights that move).
@@ -390,8 +389,8 @@ fn a_second_models_file_holds_all_that_is_trained_or_is_refused() {
     let more = |name: &str| is_trained(name) || name.contains("k_proj");
     let error =
         load_trained(model::train_only(tiny_model(2), &more), &path, "").expect_err("a gap");
-    assert!(error.to_string().contains("lacks a trainable tensor"), "{error}");
+    assert!(error.to_string().contains("tensor missing: `"), "{error}");
     let wide = model::train_only(model_of_width(40, 2), &is_trained);
     let error = load_trained(wide, &path, "").expect_err("another width");
-    assert!(error.to_string().contains("has another shape"), "{error}");
+    assert!(error.to_string().contains("has shape ["), "{error}");
 }

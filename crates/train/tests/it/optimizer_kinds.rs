@@ -181,7 +181,7 @@ fn state_of_another_kind_or_model_is_refused() {
     );
     assert_eq!(
         refused(&all[2], &model_of_width(64, 1)),
-        "FILE: has the shape [259, 32] where [259, 64] belongs: `m.model.embed_tokens.weight`"
+        "FILE: tensor `m.model.embed_tokens.weight` has shape [259, 32], not [259, 64]"
     );
     // A parameter that is no longer trained.
     let frozen = model::train_only(model, &|name| name != "lm_head.weight");
@@ -205,7 +205,7 @@ fn a_tensor_that_is_missing_is_named() {
     let dir = root.path().join("whole");
     let error = Optimizer::load(&dir, with_momentum, &model, &device()).expect_err("refused");
     assert!(
-        error.to_string().ends_with("lacks a tensor: `m.model.embed_tokens.weight`"),
+        error.to_string().ends_with("tensor missing: `m.model.embed_tokens.weight`"),
         "{error}"
     );
 }

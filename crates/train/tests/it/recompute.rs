@@ -1,4 +1,4 @@
-//! Blocks that are computed again in the backward pass give the gradients of blocks that are kept, to the bit.
+//! Blocks that are recomputed in the backward pass have the same gradients, to the bit, as blocks that store their activations.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ fn language_loss(model: &CausalLm) -> Tensor<1> {
     loss::cross_entropy(hidden_nd, model.head_weight(), targets_n, n_targets).sum
 }
 
-/// A clipped value loss over all positions, as PPO's value model has it.
+/// A clipped value loss over all positions, as for PPO's value model.
 fn value_loss(model: &ScalarModel) -> Tensor<1> {
     let n = ROWS * T;
     let constant = |factor: f32| {
@@ -74,7 +74,7 @@ fn gradients<M: Module>(model: &M, loss: &dyn Fn(&M) -> Tensor<1>) -> BTreeMap<S
     found
 }
 
-/// Compares with and without, and gives how many gradients there are.
+/// Compares the gradients with and without recomputation; returns their number.
 fn compare<M: Adaptable>(mut model: M, loss: &dyn Fn(&M) -> Tensor<1>) -> usize {
     let save_format = gradients(&model, loss);
     model.backbone_mut().recompute_blocks(true);
@@ -88,7 +88,7 @@ fn compare<M: Adaptable>(mut model: M, loss: &dyn Fn(&M) -> Tensor<1>) -> usize 
     names.len() - 1
 }
 
-/// Moves every parameter that is trained, so that no factor of an adapter is zero.
+/// Changes every trainable parameter, so that no factor of an adapter is zero.
 struct Shaken;
 
 impl ModuleMapper for Shaken {
@@ -123,7 +123,7 @@ fn a_value_model() {
 }
 
 #[test]
-fn adapters_beside_frozen_weights_with_and_without_dropout() {
+fn adapters_on_frozen_weights_with_and_without_dropout() {
     for dropout in [0.0, 0.25] {
         for model in models() {
             let config = LoraConfig {
@@ -148,7 +148,7 @@ fn adapters_beside_frozen_weights_with_and_without_dropout() {
 }
 
 #[test]
-fn plain_bodies() {
+fn generic_kernels() {
     for model in models() {
         let n = parameter_names(&model).len();
         let found = kernels::with_generic_kernels(|| compare(model, &language_loss));

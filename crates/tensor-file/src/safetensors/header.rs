@@ -1,61 +1,69 @@
-//! The header of a safetensors file, checked completely before any data is read.
+//! The header of a safetensors file, checked completely before any tensor is read.
 //!
-//! Tensors must cover the data exactly, without gap or overlap, so that no byte of a file is
-//! unexplained. It deliberately reads no metadata: nothing there may change a model.
+//! Tensors must cover the data exactly, without gaps or overlaps, so that every byte of a file belongs to a tensor.
 
-use std::path::Path;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use fsio::limits::SAFETENSORS_HEADER_BYTES;
 
-use arch::Dtype;
-
+use crate::info::TensorInfo;
+use crate::source::Source;
 use crate::{Error, Result};
 
-/// Where a tensor stands in its file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorInfo {
-    /// Its name.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Its format's name as the file has it; see [`TensorInfo::dtype`].
-    pub stored_as: String,
-    /// First byte, counted from the end of the header.
-    pub(super) start: u64,
-    /// Byte behind the last.
-    pub(super) end: u64,
+/// The contents of a header.
+#[derive(Debug)]
+pub(crate) struct Header {
+    /// `__metadata__`; null if the header has none.
+    pub(crate) metadata: Value,
+    /// The tensors in the header's order.
+    pub(crate) tensors: Vec<TensorInfo>,
 }
 
-impl TensorInfo {
-    /// The format, if it is one that is read.
-    pub fn dtype(&self) -> Option<Dtype> {
-        match self.stored_as.as_str() {
-            "F32" => Some(Dtype::F32),
-            "BF16" => Some(Dtype::Bf16),
-            "F16" => Some(Dtype::F16),
-            _ => None,
-        }
+/// Reads and checks the header of a file.
+pub(crate) fn read_header(source: &Source) -> Result<Header> {
+    let malformed = |reason: String| Error::Malformed { path: source.path().to_owned(), reason };
+    let mut length = [0; 8];
+    if source.n_bytes() < length.len() as u64 {
+        return Err(malformed("too short to be a safetensors file".to_owned()));
     }
+    source.read_at(0, &mut length)?;
+    let header_bytes = u64::from_le_bytes(length);
+    if header_bytes > SAFETENSORS_HEADER_BYTES {
+        let limit = SAFETENSORS_HEADER_BYTES;
+        return Err(malformed(format!(
+            "the header is longer than {limit} bytes: `{header_bytes}`"
+        )));
+    }
+    let data_start = length.len() as u64 + header_bytes;
+    let Some(data_bytes) = source.n_bytes().checked_sub(data_start) else {
+        return Err(malformed("the file ends within its header".to_owned()));
+    };
+    let mut json = vec![0; header_bytes as usize];
+    source.read_at(length.len() as u64, &mut json)?;
+    parse(&json, data_start, data_bytes).map_err(malformed)
 }
 
-/// Parses and checks a header; `data_bytes` is what follows it in the file.
-pub(super) fn parse(path: &Path, json: &[u8], data_bytes: u64) -> Result<Vec<TensorInfo>> {
-    let malformed = |reason: String| Error::Malformed { path: path.to_owned(), reason };
-    let Entries(entries) = serde_json::from_slice(json)
-        .map_err(|error| malformed(format!("the header is not valid: {error}")))?;
+fn parse(json: &[u8], data_start: u64, data_bytes: u64) -> std::result::Result<Header, String> {
+    let Entries { metadata, tensors: entries } = serde_json::from_slice(json)
+        .map_err(|error| format!("the header is not valid: {error}"))?;
     let mut tensors = Vec::with_capacity(entries.len());
     for (name, entry) in entries {
         let [start, end] = entry.data_offsets;
         let info = TensorInfo { name, shape: entry.shape, stored_as: entry.dtype, start, end };
-        check_length(&info).map_err(malformed)?;
+        check_length(&info)?;
         tensors.push(info);
     }
-    check_cover(&tensors, data_bytes).map_err(malformed)?;
-    Ok(tensors)
+    check_cover(&tensors, data_bytes)?;
+    for info in &mut tensors {
+        info.start += data_start;
+        info.end += data_start;
+    }
+    Ok(Header { metadata, tensors })
 }
 
-/// A tensor's bytes are as many as its shape and format say. Formats that are not read are passed
-/// over here: whether they matter depends on who asks for the tensor.
+/// Checks a tensor's number of bytes against its shape and dtype. Unknown dtypes are accepted here: they matter only if
+/// the tensor is read.
 fn check_length(info: &TensorInfo) -> std::result::Result<(), String> {
     let name = &info.name;
     let Some(bytes) = info.end.checked_sub(info.start) else {
@@ -103,8 +111,11 @@ struct Entry {
     data_offsets: [u64; 2],
 }
 
-/// The header's tensors in its own order; a name that stands twice is an error.
-struct Entries(Vec<(String, Entry)>);
+/// The header's tensors in its own order; a repeated name is an error.
+struct Entries {
+    metadata: Value,
+    tensors: Vec<(String, Entry)>,
+}
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -121,19 +132,19 @@ impl<'de> Deserialize<'de> for Entries {
                 mut map: A,
             ) -> std::result::Result<Entries, A::Error> {
                 let mut seen = std::collections::BTreeSet::new();
-                let mut entries = Vec::new();
+                let mut entries = Entries { metadata: Value::Null, tensors: Vec::new() };
                 while let Some(name) = map.next_key::<String>()? {
                     if !seen.insert(name.clone()) {
-                        let message = format!("tensor `{name}` stands twice");
+                        let message = format!("tensor `{name}` is listed twice");
                         return Err(serde::de::Error::custom(message));
                     }
                     if name == "__metadata__" {
-                        map.next_value::<IgnoredAny>()?;
+                        entries.metadata = map.next_value()?;
                     } else {
-                        entries.push((name, map.next_value()?));
+                        entries.tensors.push((name, map.next_value()?));
                     }
                 }
-                Ok(Entries(entries))
+                Ok(entries)
             }
         }
         deserializer.deserialize_map(Names)
