@@ -148,7 +148,7 @@ impl ModelExport {
         for (spec, values) in &self.constants {
             writer.tensor(&spec.name, values)?;
         }
-        Ok(ModelWriter { writer, places: self.places, pending: Vec::new() })
+        Ok(ModelWriter { writer, places: self.places, pending: BTreeMap::new() })
     }
 }
 
@@ -156,8 +156,8 @@ impl ModelExport {
 pub struct ModelWriter<'a> {
     writer: GgufWriter<'a>,
     places: BTreeMap<String, Place>,
-    /// Values of the experts of one tensor up to the last one.
-    pending: Vec<f32>,
+    /// Values of experts by the tensor of the file, until the last one comes.
+    pending: BTreeMap<String, Vec<f32>>,
 }
 
 impl ModelWriter<'_> {
@@ -167,14 +167,16 @@ impl ModelWriter<'_> {
             return Err(Error::OutOfOrder { name: name.to_owned() });
         };
         if let Some((expert, n_experts)) = place.expert {
-            if self.pending.len() != expert * values.len() {
+            let pending = self.pending.entry(place.gguf_name.clone()).or_default();
+            if pending.len() != expert * values.len() {
                 return Err(Error::OutOfOrder { name: name.to_owned() });
             }
-            self.pending.extend_from_slice(values);
-            if expert + 1 == n_experts {
-                self.writer.tensor(&place.gguf_name, &std::mem::take(&mut self.pending))?;
+            pending.extend_from_slice(values);
+            if expert + 1 < n_experts {
+                return Ok(());
             }
-            return Ok(());
+            let whole = self.pending.remove(&place.gguf_name).unwrap_or_default();
+            return self.writer.tensor(&place.gguf_name, &whole);
         }
         if place.transform == Transform::None && place.scale == 1.0 {
             return self.writer.tensor(&place.gguf_name, values);
