@@ -1,4 +1,4 @@
-//! How fast a source is prepared, beside the tokenizers crate's own batch encoding of the same rows.
+//! Throughput of preparing a source, compared with the batch encoding of the tokenizers crate on the same rows.
 //!
 //! ```text
 //! cargo build --release -p data --example throughput
@@ -6,8 +6,7 @@
 //! throughput DATA_DIR reference      # encode_batch over all cores, texts in memory
 //! throughput DATA_DIR prepare        # reading, hashing, tokenising and writing the cache
 //! ```
-//! Each measurement is a process of its own, so that neither inherits the other's heap. It
-//! deliberately says nothing of quality and is no test: wall time means little on a busy machine.
+//! Each measurement is a separate process, so that neither inherits the heap of the other. Measure on an idle machine.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::print_stderr)]
 
@@ -27,10 +26,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: throughput DATA_DIR rows|reference|prepare".into());
     };
     let data_dir = Path::new(data_dir);
-    let folder = std::env::temp_dir().join("temper-throughput");
-    let rows_path = folder.join("rows.jsonl");
+    let dir = std::env::temp_dir().join("temper-throughput");
+    let rows_path = dir.join("rows.jsonl");
     if mode == "rows" {
-        std::fs::create_dir_all(&folder)?;
+        std::fs::create_dir_all(&dir)?;
         std::fs::write(&rows_path, rows(data_dir)?)?;
         return Ok(());
     }
@@ -49,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         started.elapsed().as_secs_f64()
     } else {
         let tokenizer = Tokenizer::from_dir_or_file(tokenizer_dir)?;
-        let cache_dir = folder.join("cache");
+        let cache_dir = dir.join("cache");
         let _ = std::fs::remove_dir_all(&cache_dir);
         let options = PrepareOptions {
             cache_dir: &cache_dir,
@@ -66,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Paragraphs of three books, eight times over, as JSON lines.
+/// Paragraphs of three books as JSON lines, repeated eight times.
 fn rows(data_dir: &Path) -> Result<String, Box<dyn Error>> {
     let mut lines = String::new();
     for book in BOOKS {

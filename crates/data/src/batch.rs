@@ -1,60 +1,61 @@
-//! A batch on the host: rows of equal length, everything that a model and a loss need to know.
+//! A batch on the host: rows of equal length with everything that a model and a loss need.
 //!
-//! It deliberately holds no tensors and makes no copies in shifted form: `targets` is already the
-//! next token, and nothing downstream compares an id with a padding id.
+//! `targets` is already the next token, so nothing downstream shifts ids or compares them with a padding id.
+
+mod row_writer;
 
 use std::ops::Range;
 
 use crate::cache::TokenRole;
-use crate::dataset::RowWriter;
+pub(crate) use row_writer::RowWriter;
 
-/// One of several shares of a step's rows: that of one replica.
+/// Share of a step's rows that one replica processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Which of them, from 0.
+    /// Index of the replica, from 0.
     pub rank: usize,
-    /// How many there are.
+    /// Number of replicas.
     pub world_size: usize,
 }
 
 impl Share {
-    /// Everything.
+    /// All rows.
     pub const WHOLE: Self = Self { rank: 0, world_size: 1 };
 
-    /// Which of `n` things are its own: neighbours, at most one more than another share has.
+    /// Range of this share among `n` items. Sizes of shares differ by at most one.
     pub fn of(self, n: usize) -> Range<usize> {
         let world_size = self.world_size.max(1);
         n * self.rank / world_size..n * (self.rank + 1) / world_size
     }
 }
 
-/// Rows of one step, one after the other: position `t` of row `r` is at `r * sequence_length + t`.
+/// Rows of one step, concatenated: position `t` of row `r` has index `r * sequence_length + t`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// Rows in this batch.
+    /// Number of rows.
     pub rows: usize,
     /// Positions of each row.
     pub sequence_length: usize,
-    /// What the model reads.
+    /// Token ids that the model reads, `[rows * sequence_length]`.
     pub ids: Vec<u32>,
-    /// Positions within the sample, from 0 at each border.
+    /// Positions within each sample, from 0.
     pub positions: Vec<u32>,
-    /// Number of the sample within its row, from 0; -1 behind the last sample.
+    /// Index of the sample within its row, from 0; -1 for padding.
     pub segments: Vec<i32>,
-    /// The token that each position must predict; -1 for none.
+    /// Token that each position predicts; -1 for none.
     pub targets: Vec<i32>,
-    /// How many targets there are.
+    /// Number of targets.
     pub n_targets: usize,
-    /// The samples inside, row by row; `Dataset::place` says where each came from.
+    /// Numbers of the samples, row by row; see `Dataset::location`.
     pub samples: Vec<u64>,
-    /// Where each row's samples begin in `samples`, and behind the last row their number.
+    /// Start of each row's samples in `samples`, then the length of `samples`.
     pub sample_starts: Vec<usize>,
-    /// By how much the chosen text of each pair is the better one; empty where no row says so.
+    /// By how much the chosen text of each pair is better; empty without margins.
     pub margins: Vec<f32>,
 }
 
 impl Batch {
-    /// An empty batch with room for some rows.
+    /// An empty batch with capacity for `rows` rows.
     pub(crate) fn with_capacity(rows: usize, sequence_length: usize) -> Self {
         let n = rows * sequence_length;
         Self {
@@ -71,7 +72,7 @@ impl Batch {
         }
     }
 
-    /// One text a row, each from its first token to its last, filled up with `pad` behind.
+    /// One text per row, padded at the end with `pad`.
     pub fn of_texts(texts: &[Vec<u32>], pad: u32) -> Self {
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0).max(1);
         let mut batch = Self::with_capacity(texts.len(), longest);
@@ -86,16 +87,16 @@ impl Batch {
         batch
     }
 
-    /// The same rows in batches of at most `rows` rows.
+    /// Splits the rows into batches of at most `rows` rows.
     pub fn micro_batches(&self, rows: usize) -> impl Iterator<Item = Self> + '_ {
         let rows = rows.max(1);
         (0..self.rows).step_by(rows).map(move |from| self.slice(from, (from + rows).min(self.rows)))
     }
 
-    /// A share of the rows in batches of at most `rows` rows, each with its number among those of the whole step, share
-    /// after share. `unit` rows that follow each other stay together: 2 for pairs.
+    /// Splits a share of the rows into batches of at most `rows` rows, each with its index among the micro-batches of the
+    /// whole step. Groups of `unit` adjacent rows stay together: 2 for pairs.
     ///
-    /// Where shares end as micro-batches do, these are the micro-batches of the whole.
+    /// If the shares end at boundaries of micro-batches, these are the micro-batches of an undivided step.
     pub fn micro_batches_of(
         &self,
         share: Share,
@@ -114,20 +115,19 @@ impl Batch {
         starts.map(move |(idx, from)| (before + idx, self.slice(from, (from + rows).min(mine.end))))
     }
 
-    /// Tokens of each row in front of its padding: where the last one stands is known by counting,
-    /// never by comparing ids.
+    /// Number of tokens of each row before its padding, from the segments. No ids are compared.
     pub fn lengths(&self) -> Vec<usize> {
         let rows = self.segments.chunks(self.sequence_length.max(1));
         rows.map(|row| row.iter().filter(|segment| **segment >= 0).count()).collect()
     }
 
-    /// Each row's ids in front of its padding, by length: the texts of pairs, or prompts to go on from.
+    /// Ids of each row before its padding: the texts of pairs, or prompts.
     pub fn texts(&self) -> Vec<&[u32]> {
         let rows = self.ids.chunks(self.sequence_length.max(1)).zip(self.lengths());
         rows.map(|(row, length)| row.get(..length).unwrap_or_default()).collect()
     }
 
-    /// The same rows without the positions at their ends that are padding in all of them.
+    /// The same rows without the positions at their ends that are padding in every row.
     #[must_use]
     pub fn trimmed(&self) -> Self {
         let t = self.lengths().into_iter().max().unwrap_or(0).max(1).min(self.sequence_length);
@@ -145,7 +145,7 @@ impl Batch {
         }
     }
 
-    /// Rows `from..to` as a batch of their own.
+    /// Rows `from..to` as a batch.
     fn slice(&self, from: usize, to: usize) -> Self {
         let t = self.sequence_length;
         let (a, b) = (from * t, to * t);
@@ -160,7 +160,7 @@ impl Batch {
             n_targets: targets.iter().filter(|target| **target >= 0).count(),
             targets,
             samples: self.samples[first..last].to_vec(),
-            // A pair is two rows and never divided.
+            // A pair is two rows and never split.
             margins: self.margins.get(from / 2..to / 2).unwrap_or_default().to_vec(),
             sample_starts: self.sample_starts[from..=to]
                 .iter()

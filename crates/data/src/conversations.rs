@@ -1,46 +1,45 @@
-//! The conversations of a file, row by row, for scoring texts that no run trains on.
-//!
-//! It deliberately tokenises nothing and remembers nothing; rows are read as a stage reads them.
+//! Conversations of a file, row by row, for scoring texts outside of a run. Rows are read as a stage reads them.
 
 use recipe::SampleKind;
 use tokenizer::Message;
 
 use crate::error::{Error, Result};
-use crate::place::Place;
-use crate::reading::{SourceRows, decide_shape, make};
-use crate::rows::Shape;
+use crate::location::Location;
+use crate::rows::RowFormat;
 use crate::source::BytesRead;
+use crate::source_rows::{SourceRows, convert_row, detect_format};
 use crate::spec::SourceSpec;
 
-/// The conversations of a row.
+/// Conversations of one row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conversations {
-    /// Where the row stands.
-    pub place: Place,
-    /// One chat or several; of a pair the chosen one and the rejected one.
+    /// Location of the row.
+    pub location: Location,
+    /// One chat or several; the chosen and the rejected one if the row is a pair.
     pub chats: Vec<Vec<Message>>,
 }
 
-/// The rows of a source as conversations, in file order: pairs or prompts where they are wanted, else chats.
+/// Rows of a source as conversations of a kind, in file order. Documents are read as chats.
 pub fn conversations(
     spec: &SourceSpec,
-    wanted: SampleKind,
+    kind: SampleKind,
 ) -> Result<impl Iterator<Item = Result<Conversations>> + use<>> {
     let no_rows = || Error::NoRows { source_path: spec.path.clone() };
-    let shape = decide_shape(spec, wanted)?.ok_or_else(no_rows)?;
-    if matches!(shape, Shape::Pool(_)) {
-        let problem = "`pairs` draws pairs by a run's seed: they are no rows of the file".into();
+    let row_format = detect_format(spec, kind)?.ok_or_else(no_rows)?;
+    if matches!(row_format, RowFormat::Pool(_)) {
+        let problem =
+            "its `pairs` are drawn with the seed of a run, so they are not rows of the file".into();
         return Err(Error::BadSource { source_path: spec.path.clone(), problem });
     }
-    let rows = SourceRows::open(spec, &shape, BytesRead::default());
+    let rows = SourceRows::open(spec, &row_format, BytesRead::default());
     Ok(rows.map(move |row| {
-        let made = make(row, |row| match wanted {
-            SampleKind::Pairs => shape.pair_of(row).map(Vec::from),
-            SampleKind::Prompts => shape.prompt_of(row).map(|messages| vec![messages]),
-            SampleKind::Documents | SampleKind::Chats => shape
+        let made = convert_row(row, |row| match kind {
+            SampleKind::Pairs => row_format.pair_of(row).map(Vec::from),
+            SampleKind::Prompts => row_format.prompt_of(row).map(|messages| vec![messages]),
+            SampleKind::Documents | SampleKind::Chats => row_format
                 .chats_of(row)
                 .map(|chats| chats.into_iter().map(|chat| chat.messages).collect()),
         });
-        made.map(|(chats, place)| Conversations { place, chats })
+        made.map(|(chats, location)| Conversations { location, chats })
     }))
 }

@@ -1,25 +1,25 @@
-//! What can go wrong between a foreign file and a batch, with what to do about it.
+//! Errors between a foreign file and a batch, with a hint on what to do.
 //!
-//! It deliberately separates a bad row, which a recipe may skip and count, from a bad file or a bad
-//! request, which always stop.
+//! A bad row, which a recipe may skip and count, is a variant of its own; every other error stops the run.
 
 use std::path::{Path, PathBuf};
 
-use crate::place::Place;
+use crate::formats::KNOWN_ENDINGS;
+use crate::location::Location;
 use crate::row_problem::RowProblem;
 
-/// The result of anything in this crate.
+/// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, place first.
+/// Error of this crate. Messages start with the location.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// One row cannot be used; `on_bad_row = "skip"` leaves such rows out.
-    #[error("{place}: {problem}")]
+    /// One row cannot be used; `on_bad_row = "skip"` skips such rows.
+    #[error("{location}: {problem}")]
     Row {
-        /// Where the row stands.
-        place: Place,
-        /// What is wrong with it.
+        /// Location of the row.
+        location: Location,
+        /// The problem.
         problem: RowProblem,
     },
     /// More rows were skipped than the recipe allows.
@@ -27,117 +27,117 @@ pub enum Error {
     TooManyBadRows {
         /// Rows skipped so far.
         n_bad: u64,
-        /// The recipe's limit.
+        /// Limit of the recipe.
         cap: u64,
-        /// The first bad row's message.
+        /// Message of the first bad row.
         first: String,
     },
-    /// A file or folder is not there.
-    #[error("no such file or folder: `{}`", path.display())]
+    /// A file or directory does not exist.
+    #[error("no such file or directory: `{}`", path.display())]
     NotFound {
-        /// Where it was looked for.
+        /// The missing path.
         path: PathBuf,
-        /// A name in the same folder that looks alike.
+        /// A similar name in the same directory.
         nearest: Option<String>,
     },
     /// A pattern matches no file.
     #[error("no file matches: `{pattern}`")]
-    NothingMatches {
+    PatternMatchesNothing {
         /// The pattern, resolved.
         pattern: String,
     },
-    /// A source's path cannot be used.
+    /// The path of a source cannot be used.
     #[error("{problem}: `{path}`")]
     BadPath {
         /// The path as written.
         path: String,
-        /// Why not.
+        /// The problem.
         problem: &'static str,
     },
-    /// A folder holds no data file.
-    #[error("{}: no data files in this folder", path.display())]
-    EmptyFolder {
-        /// The folder.
+    /// A directory contains no data file.
+    #[error("{}: no data files in this directory", path.display())]
+    EmptyDirectory {
+        /// The directory.
         path: PathBuf,
     },
-    /// A folder holds files of several formats and the recipe names none.
-    #[error("{}: files of several formats in this folder: {formats}", path.display())]
-    MixedFolder {
-        /// The folder.
+    /// A directory contains files of several formats and the recipe names none.
+    #[error("{}: files of several formats in this directory: {formats}", path.display())]
+    MixedFormats {
+        /// The directory.
         path: PathBuf,
         /// The formats found.
         formats: String,
     },
-    /// A file's name says nothing about its format.
+    /// The name of a file does not show its format.
     #[error("{}: unknown format", path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
     },
-    /// The operating system refused.
+    /// An input or output error of the operating system.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Its reason.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A file has no bytes, or none but white space.
+    /// A file has no bytes, or only white space.
     #[error("{}: file is empty", path.display())]
     EmptyFile {
         /// The file.
         path: PathBuf,
     },
-    /// A source gave no row at all.
+    /// A source has no rows.
     #[error("{source_path}: no rows")]
     NoRows {
-        /// The source as the recipe writes it.
+        /// The source as written in the recipe.
         source_path: String,
     },
-    /// Every row of a source was bad.
+    /// Every row of a source is bad.
     #[error("{source_path}: all {n_bad} rows are bad; the first: {first}")]
     AllRowsBad {
-        /// The source as the recipe writes it.
+        /// The source as written in the recipe.
         source_path: String,
-        /// How many there are.
+        /// Number of rows.
         n_bad: u64,
-        /// The first bad row's message.
+        /// Message of the first bad row.
         first: String,
     },
-    /// `where` fits no row.
-    #[error("{source_path}: `where` leaves none of its {n_rows} rows")]
-    NothingFits {
-        /// The source as the recipe writes it.
+    /// `where` matches no row.
+    #[error("{source_path}: `where` matches none of its {n_rows} rows")]
+    FilterMatchesNothing {
+        /// The source as written in the recipe.
         source_path: String,
-        /// How many rows there are.
+        /// Number of rows.
         n_rows: u64,
     },
-    /// No row can be on one side of the pairs that are to be drawn.
-    #[error("{source_path}: none of its {n_rows} rows fits `{side}` alone")]
+    /// No row has one of the two labels that pairs are drawn from.
+    #[error("{source_path}: none of its {n_rows} rows matches `{label}` alone")]
     EmptyPool {
-        /// The source as the recipe writes it.
+        /// The source as written in the recipe.
         source_path: String,
-        /// The side without a text.
-        side: &'static str,
-        /// How many rows there are.
+        /// `chosen` or `rejected`.
+        label: &'static str,
+        /// Number of rows.
         n_rows: u64,
     },
-    /// A file is damaged or not what its name says.
+    /// A file is damaged, or its content differs from its name.
     #[error("{}: {reason}", path.display())]
     BadFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// A file asks for more memory than the limits allow.
+    /// A file declares more memory than the limits allow.
     #[error("{}: {what} over the limit of {limit}: `{value}`", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// What is too large.
+        /// The quantity.
         what: &'static str,
-        /// Its size.
+        /// Its value.
         value: u64,
         /// The limit.
         limit: u64,
@@ -147,31 +147,31 @@ pub enum Error {
     BadTemplate {
         /// The template.
         template: String,
-        /// What is wrong.
+        /// The problem.
         problem: &'static str,
     },
-    /// The columns give no clue how to read the rows.
-    #[error("{place}: cannot tell how to read these columns: {columns}")]
-    UnknownLayout {
+    /// The columns match no known row format.
+    #[error("{location}: cannot tell how to read these columns: {columns}")]
+    UnknownRowFormat {
         /// The first row.
-        place: Place,
+        location: Location,
         /// Its columns.
         columns: String,
-        /// What the stage needs.
-        wanted: &'static str,
+        /// The columns that the stage reads.
+        hint: &'static str,
     },
-    /// The source's keys contradict each other or the stage.
+    /// The keys of a source contradict each other or the stage.
     #[error("{source_path}: {problem}")]
     BadSource {
-        /// The source as the recipe writes it.
+        /// The source as written in the recipe.
         source_path: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// The tokenizer failed, whatever the row.
+    /// The tokenizer failed for a reason that does not depend on the row.
     #[error(transparent)]
     TokenizerUse {
-        /// Its reason.
+        /// The tokenizer's error.
         source: tokenizer::Error,
     },
     /// The thread that reads a source failed.
@@ -180,37 +180,37 @@ pub enum Error {
     /// A file could not be written or read back.
     #[error(transparent)]
     Fs(#[from] fsio::Error),
-    /// A tokenizer lacks what packing needs.
+    /// The tokenizer lacks a token that packing needs.
     #[error("the tokenizer has no end-of-text token")]
     NoEndToken,
-    /// The split leaves nothing on one side.
-    #[error("holdout = {fraction} leaves no {side} rows: {n_rows} rows in all")]
-    EmptySide {
-        /// The holdout asked for.
+    /// The split leaves one set empty.
+    #[error("holdout = {fraction} leaves no {split} rows: {n_rows} rows in all")]
+    EmptySplit {
+        /// The requested fraction.
         fraction: f64,
         /// `training` or `validation`.
-        side: &'static str,
+        split: &'static str,
         /// Rows before the split.
         n_rows: u64,
     },
-    /// Nothing is left to train on.
+    /// There is nothing to train on.
     #[error("no sample has a target at sequence_length = {sequence_length}")]
     NoTargets {
-        /// The row length.
+        /// Positions per row.
         sequence_length: usize,
     },
-    /// No limit says when the stage ends, or the limits leave no step.
+    /// No limit ends the stage, or the limits leave no step.
     #[error("the stage has no steps: {problem}")]
     NoSteps {
-        /// Why.
+        /// The reason.
         problem: &'static str,
     },
 }
 
 impl Error {
     /// A bad row.
-    pub(crate) fn row(place: Place, problem: RowProblem) -> Self {
-        Self::Row { place, problem }
+    pub(crate) fn row(location: Location, problem: RowProblem) -> Self {
+        Self::Row { location, problem }
     }
 
     /// An operating-system error on a file.
@@ -223,66 +223,64 @@ impl Error {
         Self::BadFile { path: path.to_path_buf(), reason: reason.into() }
     }
 
-    /// What to do next.
+    /// A hint on what to do.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Row { place, problem } => Some(problem.hint(place)),
+            Self::Row { location, problem } => Some(problem.hint(location)),
             Self::TooManyBadRows { .. } | Self::AllRowsBad { .. } => {
                 Some("repair the file, or raise `max_bad_rows`".into())
             }
             Self::NotFound { nearest, .. } => Some(match nearest {
-                Some(name) => format!("a similar name there: `{name}`"),
-                None => "a relative path is looked for beside the recipe, a `data:` path under \
-                         the data directory (--data-dir, TEMPER_DATA, `data_dir`)"
+                Some(name) => format!("similar name in that directory: `{name}`"),
+                None => "relative paths start at the recipe's directory, `data:` paths at the data \
+                         directory (--data-dir, TEMPER_DATA, `data_dir`)"
                     .into(),
             }),
-            Self::NothingMatches { .. } => {
-                Some("`*` matches within one folder, `**` over folders".into())
+            Self::PatternMatchesNothing { .. } => {
+                Some("`*` matches within one directory, `**` across directories".into())
             }
             Self::BadPath { .. } => {
-                Some("name a file, a folder or a pattern, relative to the recipe".into())
+                Some("name a file, a directory or a pattern, relative to the recipe".into())
             }
-            Self::EmptyFolder { .. } | Self::UnknownFormat { .. } => Some(format!(
-                "known endings: {}, each also with .gz or .zst; `format` in the source names one",
-                crate::source::KNOWN_ENDINGS
+            Self::EmptyDirectory { .. } | Self::UnknownFormat { .. } => Some(format!(
+                "known endings: {KNOWN_ENDINGS}, each also with .gz or .zst; otherwise set `format` in the source"
             )),
-            Self::MixedFolder { .. } => Some("name one with `format` in the source".into()),
-            Self::Io { .. } => None,
+            Self::MixedFormats { .. } => Some("choose one with `format` in the source".into()),
+            Self::Io { .. } | Self::BadSource { .. } => None,
             Self::EmptyFile { .. } | Self::NoRows { .. } => {
-                Some("remove it from the source's `path`, or fill it".into())
+                Some("remove it from the source's `path`, or add rows to it".into())
             }
-            Self::NothingFits { .. } | Self::EmptyPool { .. } => Some(
-                "values are compared as they stand in the file: `temper data inspect FILE --line 1` \
+            Self::FilterMatchesNothing { .. } | Self::EmptyPool { .. } => Some(
+                "values are compared exactly as the file has them: `temper data inspect FILE --line 1` \
                  shows a row"
                     .into(),
             ),
-            Self::BadFile { .. } => Some("make or copy the file anew".into()),
+            Self::BadFile { .. } => Some("create or copy the file again".into()),
             Self::TooLarge { .. } => Some(
-                "limits keep a damaged or hostile file from taking the machine down; write the \
-                 data as JSON lines or with smaller pages"
+                "the limits protect against damaged and hostile files; write the data as JSON lines \
+                 or with smaller pages"
                     .into(),
             ),
             Self::BadTemplate { .. } => Some(
-                "`{column}` stands for a column's value; write `{{` and `}}` for plain braces"
+                "`{column}` is replaced with a column's value; write `{{` and `}}` for braces"
                     .into(),
             ),
-            Self::UnknownLayout { wanted, .. } => Some((*wanted).into()),
-            Self::BadSource { .. } => None,
+            Self::UnknownRowFormat { hint, .. } => Some((*hint).into()),
             Self::TokenizerUse { source } => source.hint(),
             Self::ReaderFailed => Some("this is a bug in Temper: please report it".into()),
             Self::Fs(source) => source.hint(),
             Self::NoEndToken => Some(
-                "name one as `eos_token` in tokenizer_config.json, or train a tokenizer with \
+                "set `eos_token` in tokenizer_config.json, or train a tokenizer with \
                  `special_tokens`"
                     .into(),
             ),
-            Self::EmptySide { .. } => Some(
+            Self::EmptySplit { .. } => Some(
                 "a split by content needs several rows: use `by = \"position\"`, or another \
                  `holdout`"
                     .into(),
             ),
             Self::NoTargets { .. } => Some(
-                "raise `sequence_length`, or look at the rows with `temper data inspect`".into(),
+                "raise `sequence_length`, or inspect the rows with `temper data inspect`".into(),
             ),
             Self::NoSteps { .. } => {
                 Some("set `max_steps`, `epochs` or `max_tokens` in the stage's section".into())

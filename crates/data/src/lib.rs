@@ -1,21 +1,20 @@
-//! Foreign files to batches: rows of any format, tokenised once into a checksummed cache, dealt out
-//! as a pure function of (seed, step).
-//!
-//! It deliberately knows no model and no loss, keeps no loader state, and trains no tokenizer.
+//! From foreign files to batches: rows of any common format, tokenized once into a checksummed cache, then batched as a
+//! pure function of (seed, step). There is no loader state.
 
 mod batch;
 mod cache;
 mod conversations;
 mod dataset;
 mod error;
-mod labelled;
+mod formats;
+mod labelled_texts;
 pub mod limits;
+mod location;
 mod paths;
-mod place;
-mod reading;
 mod row_problem;
 mod rows;
 mod source;
+mod source_rows;
 mod spec;
 mod texts;
 
@@ -23,14 +22,16 @@ pub use batch::{Batch, Share};
 pub use cache::{Content, PrepareOptions, Prepared, Progress, TokenRole, cache_key, prepare};
 pub use conversations::{Conversations, conversations};
 pub use dataset::{
-    Counts, CutReason, CutSample, Dataset, DrawnCounts, Holdout, RowView, RunOptions, Segment,
+    Dataset, DatasetCounts, DrawnPairCounts, Holdout, InspectedRow, IssueKind, RunOptions,
+    SampleIssue, Segment,
 };
 pub use error::{Error, Result};
-pub use labelled::{Labelled, labelled};
+pub use formats::format_of;
+pub use labelled_texts::{LabelledText, labelled_texts};
+pub use location::{Location, Position};
 pub use paths::{expand, resolve};
-pub use place::{Place, Position};
 pub use recipe::SampleKind;
 pub use row_problem::RowProblem;
-pub use source::{BytesRead, Row, Rows, format_of, read_rows};
+pub use source::{BytesRead, Row, RowIter, read_rows};
 pub use spec::SourceSpec;
 pub use texts::{texts, texts_key};

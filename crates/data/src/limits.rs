@@ -1,14 +1,12 @@
-//! Limits of this crate's readers that go with those in `fsio::limits`.
-//!
-//! Nothing is read here; a reader names the constant that it holds to.
+//! Limits of this crate's readers, in addition to those in `fsio::limits`.
 
 /// One row of any format, in bytes: a JSON line, a CSV record, an element of a JSON array.
 pub const ROW_BYTES: usize = fsio::limits::JSONL_LINE_BYTES;
-/// Nesting of a JSON row.
+/// Nesting depth of a JSON row.
 pub const JSON_DEPTH: usize = fsio::limits::JSONL_DEPTH;
 /// One text value of a parquet or Arrow file, in bytes; whole books fit.
 pub const CELL_BYTES: usize = 64 << 20;
-/// A compressed file that must be unpacked whole (parquet.gz), in bytes.
+/// A compressed file that must be decompressed in memory (parquet.gz), in bytes.
 pub const UNPACKED_BYTES: u64 = 1 << 30;
 /// The footer of a parquet file, in bytes.
 pub const PARQUET_FOOTER_BYTES: u64 = 64 << 20;
@@ -16,25 +14,25 @@ pub const PARQUET_FOOTER_BYTES: u64 = 64 << 20;
 pub const PARQUET_PAGE_BYTES: u64 = 128 << 20;
 /// The header of one page, in bytes.
 pub const PARQUET_PAGE_HEADER_BYTES: usize = 1 << 20;
-/// Values that one page may claim to hold.
+/// Number of values that one page may declare.
 pub const PARQUET_PAGE_VALUES: u64 = 32 << 20;
-/// Nesting of a parquet or Arrow schema.
+/// Nesting depth of a parquet or Arrow schema.
 pub const SCHEMA_DEPTH: usize = 32;
 /// Columns of a parquet or Arrow schema, nested ones included.
 pub const SCHEMA_FIELDS: usize = 10_000;
-/// What one decoded batch of a parquet file may hold if every value were as large as its page.
+/// One decoded batch of a parquet file, in bytes, if every value were as large as its page.
 pub const PARQUET_BATCH_BYTES: u64 = 512 << 20;
 /// The metadata of one Arrow message, in bytes.
 pub const ARROW_METADATA_BYTES: u64 = 16 << 20;
-/// One Arrow record batch, packed or unpacked, in bytes.
+/// One Arrow record batch, compressed or decompressed, in bytes.
 pub const ARROW_BATCH_BYTES: u64 = 1 << 30;
 /// Files that one source may expand to.
 pub const SOURCE_FILES: usize = 100_000;
-/// Folders within folders that a source is looked for in.
-pub const FOLDER_DEPTH: usize = 16;
-/// Text that a tokenizer without safe borders must take in one piece, in bytes.
-pub const PIECE_BYTES: usize = 16 << 20;
+/// Depth of directories that are searched for data files.
+pub const DIRECTORY_DEPTH: usize = 16;
+/// Text that a tokenizer without safe boundaries must process in one chunk, in bytes.
+pub const CHUNK_BYTES: usize = 16 << 20;
 /// Messages of one conversation.
 pub const MESSAGES: usize = 10_000;
-/// Chats that one tree may unfold to.
+/// Number of chats in one message tree.
 pub const TREE_PATHS: usize = 100_000;

@@ -1,33 +1,33 @@
-//! From a source's path to the list of its files, in an order that is the same everywhere.
+//! From the path of a source to the list of its files, in an order that is the same on every machine.
 //!
-//! It deliberately opens no file and follows no link to a folder (a loop would never end).
+//! Symbolic links to directories are not followed, because they may form a loop.
 
 use std::path::{Path, PathBuf};
 
 use recipe::Format;
 
 use crate::error::{Error, Result};
+use crate::formats::{format_name, format_of};
 use crate::limits;
-use crate::place::tidy;
+use crate::location::normalized;
 use crate::row_problem::nearest;
-use crate::source::format_of;
 
-/// A source's path on this machine: `data:` paths under `data_dir`, relative ones beside the recipe.
+/// Path of a source on this machine. `data:` paths start at `data_dir`, relative paths at the recipe's directory.
 ///
-/// A `data:` path that leads out of the data directory is refused.
+/// A `data:` path that leaves the data directory is an error.
 pub fn resolve(path: &str, recipe_dir: &Path, data_dir: &Path) -> Result<PathBuf> {
     let bad = |problem| Error::BadPath { path: path.to_owned(), problem };
     if path.contains('\0') {
-        return Err(bad("a path cannot hold a zero byte"));
+        return Err(bad("a path cannot contain a zero byte"));
     }
     let inside = path.strip_prefix(recipe::DATA_PREFIX);
     if inside.unwrap_or(path).is_empty() {
         return Err(bad("the path is empty"));
     }
     match inside {
-        Some(inside) if is_confined(Path::new(inside)) => Ok(tidy(&data_dir.join(inside))),
+        Some(inside) if is_confined(Path::new(inside)) => Ok(normalized(&data_dir.join(inside))),
         Some(_) => Err(bad("a `data:` path must stay under the data directory")),
-        None => Ok(tidy(&recipe_dir.join(path))),
+        None => Ok(normalized(&recipe_dir.join(path))),
     }
 }
 
@@ -36,16 +36,15 @@ fn is_confined(path: &Path) -> bool {
     path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// The files of a resolved path: itself, a folder's data files, or what a pattern matches; sorted.
+/// Files of a resolved path, sorted: the file itself, the data files of a directory, or the matches of a pattern.
 ///
-/// In a folder, names that begin with a dot are passed over, and so are files whose ending names no
-/// format, or another format than the one asked for.
+/// In a directory, hidden files are ignored, and so are files of unknown formats or of another format than `format`.
 pub fn expand(path: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_path_buf()]);
     }
     if path.is_dir() {
-        return folder_files(path, format);
+        return directory_files(path, format);
     }
     let text = path.to_string_lossy();
     if text.contains(['*', '?', '[']) {
@@ -54,35 +53,38 @@ pub fn expand(path: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
     Err(not_found(path))
 }
 
-fn folder_files(folder: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
+fn directory_files(directory: &Path, format: Option<Format>) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    collect(folder, 0, &mut files)?;
+    collect(directory, 0, &mut files)?;
     files.retain(|file| match (format_of(file), format) {
         (Some(found), Some(wanted)) => found == wanted,
         (found, None) => found.is_some(),
         (None, Some(_)) => false,
     });
     if files.is_empty() {
-        return Err(Error::EmptyFolder { path: folder.to_path_buf() });
+        return Err(Error::EmptyDirectory { path: directory.to_path_buf() });
     }
     files.sort();
     let mut formats: Vec<&str> =
-        files.iter().filter_map(|file| format_of(file)).map(crate::source::format_name).collect();
+        files.iter().filter_map(|file| format_of(file)).map(format_name).collect();
     formats.sort_unstable();
     formats.dedup();
     if formats.len() > 1 {
-        return Err(Error::MixedFolder { path: folder.to_path_buf(), formats: formats.join(", ") });
+        return Err(Error::MixedFormats {
+            path: directory.to_path_buf(),
+            formats: formats.join(", "),
+        });
     }
     Ok(files)
 }
 
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    if depth > limits::FOLDER_DEPTH {
-        return Err(too_many(folder, "depth of folders", depth, limits::FOLDER_DEPTH));
+fn collect(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    if depth > limits::DIRECTORY_DEPTH {
+        return Err(too_many(directory, "depth of directories", depth, limits::DIRECTORY_DEPTH));
     }
-    let entries = std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))?;
+    let entries = std::fs::read_dir(directory).map_err(|error| Error::io(directory, error))?;
     for entry in entries {
-        let entry = entry.map_err(|error| Error::io(folder, error))?;
+        let entry = entry.map_err(|error| Error::io(directory, error))?;
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
@@ -94,7 +96,7 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
             files.push(path);
         }
         if files.len() > limits::SOURCE_FILES {
-            return Err(too_many(folder, "number of files", files.len(), limits::SOURCE_FILES));
+            return Err(too_many(directory, "number of files", files.len(), limits::SOURCE_FILES));
         }
     }
     Ok(())
@@ -117,19 +119,19 @@ fn pattern_files(pattern: &str, format: Option<Format>) -> Result<Vec<PathBuf>> 
     let mut files = Vec::new();
     for found in matches {
         let path = found.map_err(|error| {
-            let place = error.path().to_path_buf();
-            Error::Io { path: place, source: error.into() }
+            let location = error.path().to_path_buf();
+            Error::Io { path: location, source: error.into() }
         })?;
         if path.is_file() {
             files.push(path);
         }
         if files.len() > limits::SOURCE_FILES {
-            let place = Path::new(pattern);
-            return Err(too_many(place, "number of files", files.len(), limits::SOURCE_FILES));
+            let location = Path::new(pattern);
+            return Err(too_many(location, "number of files", files.len(), limits::SOURCE_FILES));
         }
     }
     if files.is_empty() {
-        return Err(Error::NothingMatches { pattern: pattern.to_owned() });
+        return Err(Error::PatternMatchesNothing { pattern: pattern.to_owned() });
     }
     if format.is_none()
         && let Some(file) = files.iter().find(|file| format_of(file).is_none())
@@ -144,7 +146,7 @@ fn not_found(path: &Path) -> Error {
     let wanted = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let siblings: Vec<String> = path
         .parent()
-        .and_then(|folder| std::fs::read_dir(folder).ok())
+        .and_then(|directory| std::fs::read_dir(directory).ok())
         .map(|entries| {
             let names = entries.take(10_000).filter_map(std::result::Result::ok);
             let mut names: Vec<String> =

@@ -1,24 +1,22 @@
-//! What can be wrong with one row, which a recipe may skip and count.
-//!
-//! It deliberately knows nothing of files: a place is named by the error around it.
+//! Problems of one row, which a recipe may skip and count.
 
-use crate::place::Place;
+use crate::location::Location;
 
-/// What is wrong with one row.
+/// Problem of one row. The error that contains it adds the location.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RowProblem {
-    /// The text is not JSON.
+    /// The row is not valid JSON.
     #[error("invalid JSON at column {column}: {reason}")]
     Json {
         /// Column, from 1, counted in bytes.
         column: usize,
-        /// The parser's reason.
+        /// Message of the JSON parser.
         reason: String,
     },
     /// The JSON value is not an object.
     #[error("row is {found}, not an object")]
     NotAnObject {
-        /// What it is.
+        /// Kind of the value.
         found: &'static str,
     },
     /// The bytes are not UTF-8.
@@ -27,7 +25,7 @@ pub enum RowProblem {
         /// Offset in the file, after decompression, from 0.
         offset: u64,
     },
-    /// A field of a row is not UTF-8.
+    /// A column of the row is not UTF-8.
     #[error("column `{column}` is not UTF-8 text")]
     ColumnUtf8 {
         /// The column.
@@ -53,76 +51,75 @@ pub enum RowProblem {
         /// Fields in the header.
         expected: usize,
     },
-    /// A column is not there.
+    /// A column does not exist.
     #[error("no column `{column}`; columns: {columns}")]
     MissingColumn {
-        /// The column asked for.
+        /// The missing column.
         column: String,
-        /// Those there are.
+        /// The existing columns.
         columns: String,
-        /// The one whose name is nearest.
+        /// The existing column with the most similar name.
         nearest: Option<String>,
     },
-    /// A column holds another kind of value.
-    #[error("column `{column}` holds {found}, expected {expected}")]
+    /// A column has a value of the wrong type.
+    #[error("column `{column}` is {found}, expected {expected}")]
     WrongType {
         /// The column.
         column: String,
-        /// What it holds.
+        /// Type of the value.
         found: &'static str,
-        /// What was expected.
+        /// Expected type.
         expected: &'static str,
     },
-    /// A message's role is not known.
+    /// The role of a message is unknown.
     #[error("message {index} has role `{role}`; known roles: {known}")]
     UnknownRole {
-        /// Which message, from 1.
+        /// Index of the message, from 1.
         index: usize,
         /// The role as written.
         role: String,
-        /// The roles there are.
+        /// Known roles.
         known: &'static str,
     },
     /// A message is not an object with a role and a content.
     #[error("message {index} {problem}")]
     BadMessage {
-        /// Which message, from 1.
+        /// Index of the message, from 1.
         index: usize,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// A tokenizer must take a text whole, and it is too long for that.
-    #[error("text of more than {limit} bytes that this tokenizer cannot take in pieces")]
-    Uncuttable {
+    /// The tokenizer cannot process a text in chunks, and the text is too long for one chunk.
+    #[error("text of more than {limit} bytes, which this tokenizer cannot process in chunks")]
+    Indivisible {
         /// The limit.
         limit: u64,
     },
     /// A conversation or a tree is larger than the limit.
     #[error("more than {limit} {what}")]
     TooMany {
-        /// What there is too much of.
+        /// The items that are too many.
         what: &'static str,
         /// The limit.
         limit: usize,
     },
-    /// A conversation or a tree holds no messages.
+    /// A conversation or a tree has no messages.
     #[error("conversation has no messages")]
     NoMessages,
-    /// The tokenizer or the chat template refused this conversation.
+    /// The tokenizer or the chat template rejected this conversation.
     #[error("{reason}")]
     Encoding {
-        /// Its reason.
+        /// The reason.
         reason: String,
-        /// What to do about it.
+        /// A hint on what to do.
         hint: Option<String>,
     },
 }
 
 impl RowProblem {
-    /// What to do next.
-    pub(crate) fn hint(&self, place: &Place) -> String {
-        let skip =
-            "`on_bad_row = \"skip\"` in the stage's section leaves such rows out and counts them";
+    /// A hint on what to do.
+    pub(crate) fn hint(&self, location: &Location) -> String {
+        let skip = "`on_bad_row = \"skip\"` in the stage's section skips such rows and counts them";
         match self {
             Self::MissingColumn { nearest: Some(name), .. } => {
                 format!("a similar column: `{name}`")
@@ -135,11 +132,11 @@ impl RowProblem {
             }
             Self::UnknownRole { .. } => format!(
                 "`temper data inspect {} --line {}` shows it; {skip}",
-                place.file.display(),
-                place.position.number()
+                location.file.display(),
+                location.position.number()
             ),
-            Self::Uncuttable { .. } => {
-                "write the text as JSON lines, a chapter or a page a line".into()
+            Self::Indivisible { .. } => {
+                "write the text as JSON lines, one chapter or page per line".into()
             }
             Self::Encoding { hint: Some(hint), .. } => hint.clone(),
             Self::Json { .. }
@@ -156,7 +153,7 @@ impl RowProblem {
     }
 }
 
-/// Backticked names joined by commas, at most 20 of them.
+/// Names in backticks, joined by commas; at most 20.
 pub(crate) fn name_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 20;
     let all: Vec<&str> = names.collect();
@@ -170,7 +167,7 @@ pub(crate) fn name_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     list.join(", ")
 }
 
-/// The candidate nearest to a name, if any is near enough to be a slip of the pen.
+/// The candidate most similar to a name, if the name may be a misspelling of it.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     candidates
         .map(|candidate| {

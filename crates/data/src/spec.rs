@@ -1,6 +1,4 @@
-//! A source of a recipe with its files found: what to read, how, and how often.
-//!
-//! It deliberately opens no file; what lies in them is seen when they are prepared.
+//! A source of a recipe with its files resolved. The files are opened when the source is prepared.
 
 use std::path::{Path, PathBuf};
 
@@ -8,37 +6,37 @@ use recipe::{ColumnValues, Columns, DrawnPairs, Format, RowLayout, Rows, Source}
 
 use crate::error::Result;
 use crate::paths::{expand, resolve};
-use crate::rows::Request;
+use crate::rows::FormatRequest;
 
-/// One source, ready to be read.
+/// A resolved source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceSpec {
-    /// The path as the recipe writes it, for messages.
+    /// Path as written in the recipe, for messages.
     pub path: String,
-    /// The files in reading order.
+    /// Files in reading order.
     pub files: Vec<PathBuf>,
-    /// The format of every file, where the recipe says it.
+    /// Format of every file, if the recipe sets it.
     pub format: Option<Format>,
-    /// What a row is.
+    /// Layout of the rows.
     pub layout: RowLayout,
-    /// The column of a document's text.
+    /// Column that contains the text of a document.
     pub text: Option<String>,
-    /// Templates that make texts of columns.
+    /// Templates that build texts from columns.
     pub rows: Option<Rows>,
-    /// Other names for columns.
+    /// Names of columns, where they differ from the usual ones.
     pub columns: Option<Columns>,
-    /// Only rows whose columns have one of these values.
+    /// Filter: only rows whose columns have one of these values are used.
     pub filter: Option<ColumnValues>,
-    /// Pairs drawn from rows of one text each.
+    /// Labels of the texts that pairs are drawn from.
     pub pairs: Option<DrawnPairs>,
-    /// How often each row is seen in an epoch.
+    /// Number of times each row is seen per epoch.
     pub weight: f64,
-    /// Only so many rows from the start; of a plain text file, so many lines.
+    /// Maximum number of rows read from the start; lines in plain text files.
     pub limit: Option<u64>,
 }
 
 impl SourceSpec {
-    /// Finds the files of a recipe's source; `limit` is the command line's, the smaller one holds.
+    /// Resolves a source of a recipe. `limit` is the limit of the command line; the smaller limit applies.
     pub fn resolve(
         source: &Source,
         recipe_dir: &Path,
@@ -61,7 +59,7 @@ impl SourceSpec {
         })
     }
 
-    /// One file with every other key left out.
+    /// A source of one file, with the default value of every other key.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         Self {
@@ -79,8 +77,8 @@ impl SourceSpec {
         }
     }
 
-    pub(crate) fn request(&self) -> Request<'_> {
-        Request {
+    pub(crate) fn format_request(&self) -> FormatRequest<'_> {
+        FormatRequest {
             layout: self.layout,
             text: self.text.as_deref(),
             rows: self.rows.as_ref(),

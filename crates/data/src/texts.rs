@@ -1,6 +1,4 @@
-//! The bare texts of a source, for training a tokenizer and for looking at data.
-//!
-//! It deliberately tokenises nothing and remembers nothing.
+//! Texts of a source without tokens, for training a tokenizer and for inspection.
 
 use std::path::Path;
 
@@ -9,26 +7,26 @@ use tokenizer::Message;
 
 use crate::cache::BUILDER_VERSION;
 use crate::error::{Error, Result};
-use crate::reading::{SourceRows, decide_shape, make};
-use crate::rows::{Pooled, Shape};
+use crate::rows::{PoolEntry, RowFormat};
 use crate::source::{BytesRead, Row, TextDocument, file_format, read_all};
+use crate::source_rows::{SourceRows, convert_row, detect_format};
 use crate::spec::SourceSpec;
 
-/// Texts one after the other.
+/// Iterator of texts.
 type Texts = Box<dyn Iterator<Item = Result<String>> + Send>;
 
-/// Text of one piece of a long plain file.
-const PIECE_BYTES: usize = 1 << 20;
+/// Size of a chunk of a plain text file, in bytes.
+const CHUNK_BYTES: usize = 1 << 20;
 
-/// Hands out the texts of sources in order: each document, or the content of each message.
+/// Calls `take` with the texts of sources in order: each document, or the content of each message.
 ///
-/// A plain text file comes in pieces that end at a line's end. Bad rows are passed over: whether
-/// they stop a run is decided, and told, when its stage is prepared. A source that gives no text at
-/// all is an error: that of its first bad row, where there is one.
-pub fn texts(specs: &[SourceSpec], wanted: SampleKind, take: &mut dyn FnMut(String)) -> Result<()> {
+/// A plain text file arrives in chunks that end with a line. Bad rows are skipped here; preparing the stage decides
+/// whether they stop the run, and reports them. A source without any text is an error: that of its first bad row, if
+/// there is one.
+pub fn texts(specs: &[SourceSpec], kind: SampleKind, take: &mut dyn FnMut(String)) -> Result<()> {
     for spec in specs {
         let (mut n_taken, mut first_bad) = (0_u64, None);
-        for text in source_texts(spec, wanted)? {
+        for text in source_texts(spec, kind)? {
             match text {
                 Ok(text) => {
                     n_taken += 1;
@@ -47,68 +45,72 @@ pub fn texts(specs: &[SourceSpec], wanted: SampleKind, take: &mut dyn FnMut(Stri
     Ok(())
 }
 
-/// A key that changes whenever `texts` would hand out other texts.
-pub fn texts_key(specs: &[SourceSpec], wanted: SampleKind, cache_dir: &Path) -> Result<String> {
+/// Key that changes whenever `texts` would return other texts.
+pub fn texts_key(specs: &[SourceSpec], kind: SampleKind, cache_dir: &Path) -> Result<String> {
     let mut sources = Vec::with_capacity(specs.len());
     for spec in specs {
         sources.push(crate::cache::reading_inputs(spec, cache_dir)?);
     }
-    let wanted = match wanted {
+    let kind = match kind {
         SampleKind::Documents => serde_json::json!(false),
         SampleKind::Chats => serde_json::json!(true),
         SampleKind::Pairs => serde_json::json!("pairs"),
         SampleKind::Prompts => serde_json::json!("prompts"),
     };
-    let key = serde_json::json!([BUILDER_VERSION, wanted, sources]);
+    let key = serde_json::json!([BUILDER_VERSION, kind, sources]);
     Ok(fsio::sha256_hex(key.to_string().as_bytes()))
 }
 
-fn source_texts(spec: &SourceSpec, wanted: SampleKind) -> Result<Texts> {
+fn source_texts(spec: &SourceSpec, kind: SampleKind) -> Result<Texts> {
     let mut plain = false;
     for file in &spec.files {
         plain |= file_format(file, spec.format)? == Format::Text;
     }
-    if plain && spec.filter.is_none() && wanted == SampleKind::Documents {
+    if plain && spec.filter.is_none() && kind == SampleKind::Documents {
         return Ok(Box::new(PlainTexts::new(spec)));
     }
-    let Some(shape) = decide_shape(spec, wanted)? else {
+    let Some(row_format) = detect_format(spec, kind)? else {
         let mut rows = read_all(spec.files.clone(), spec.format, None, BytesRead::default());
         let no_rows = || Error::NoRows { source_path: spec.path.clone() };
         return Err(rows.find_map(Result::err).unwrap_or_else(no_rows));
     };
-    let rows = SourceRows::open(spec, &shape, BytesRead::default());
-    let texts = rows.flat_map(move |row| match row_texts(row, &shape, wanted) {
+    let rows = SourceRows::open(spec, &row_format, BytesRead::default());
+    let texts = rows.flat_map(move |row| match row_texts(row, &row_format, kind) {
         Ok(texts) => texts.into_iter().map(Ok).collect(),
         Err(error) => vec![Err(error)],
     });
     Ok(Box::new(texts))
 }
 
-fn row_texts(row: Result<Row>, shape: &Shape, wanted: SampleKind) -> Result<Vec<String>> {
+fn row_texts(row: Result<Row>, row_format: &RowFormat, kind: SampleKind) -> Result<Vec<String>> {
     let contents = |chats: Vec<Vec<Message>>| -> Vec<String> {
         chats.into_iter().flatten().map(|message| message.content).collect()
     };
-    let texts = make(row, |row| match (wanted, shape) {
-        (SampleKind::Documents, _) => shape.document_of(row).map(|text| vec![text]),
-        (SampleKind::Chats, _) => shape
+    let texts = convert_row(row, |row| match (kind, row_format) {
+        (SampleKind::Documents, _) => row_format.document_of(row).map(|text| vec![text]),
+        (SampleKind::Chats, _) => row_format
             .chats_of(row)
             .map(|chats| contents(chats.into_iter().map(|chat| chat.messages).collect())),
-        (SampleKind::Pairs, Shape::Pool(_)) => shape.pooled(row).map(|pooled| match pooled {
-            Pooled::On(_, text) => contents(vec![text.messages]),
-            Pooled::Neither | Pooled::Both | Pooled::Empty => Vec::new(),
-        }),
-        (SampleKind::Pairs, _) => shape.pair_of(row).map(|pair| contents(pair.into())),
-        (SampleKind::Prompts, _) => shape.prompt_of(row).map(|messages| contents(vec![messages])),
+        (SampleKind::Pairs, RowFormat::Pool(_)) => {
+            row_format.pool_entry(row).map(|pool_entry| match pool_entry {
+                PoolEntry::Text(_, text) => contents(vec![text.messages]),
+                PoolEntry::Neither | PoolEntry::Both | PoolEntry::Empty => Vec::new(),
+            })
+        }
+        (SampleKind::Pairs, _) => row_format.pair_of(row).map(|pair| contents(pair.into())),
+        (SampleKind::Prompts, _) => {
+            row_format.prompt_of(row).map(|messages| contents(vec![messages]))
+        }
     });
     texts.map(|(texts, _)| texts)
 }
 
-/// Plain text files in pieces.
+/// Plain text files in chunks.
 struct PlainTexts {
     files: std::vec::IntoIter<std::path::PathBuf>,
     lines_left: Option<u64>,
     document: Option<TextDocument>,
-    /// The unfinished line at the end of the last piece.
+    /// Unfinished line at the end of the last chunk.
     rest: String,
     failed: bool,
 }
@@ -130,7 +132,7 @@ impl PlainTexts {
                 self.document = Some(TextDocument::open(&file, self.lines_left, &read)?);
                 continue;
             };
-            let Some(piece) = document.next_piece(PIECE_BYTES)? else {
+            let Some(chunk) = document.next_chunk(CHUNK_BYTES)? else {
                 let used = document.n_lines();
                 self.lines_left = self.lines_left.map(|left| left.saturating_sub(used));
                 self.document = None;
@@ -139,7 +141,7 @@ impl PlainTexts {
                 }
                 return Ok(Some(std::mem::take(&mut self.rest)));
             };
-            self.rest.push_str(&piece);
+            self.rest.push_str(&chunk);
             if let Some(end) = self.rest.rfind('\n') {
                 let rest = self.rest.split_off(end + 1);
                 return Ok(Some(std::mem::replace(&mut self.rest, rest)));

@@ -215,7 +215,7 @@ fn compute_batch(
 }
 
 fn place_of(stage: &StagePlan, sample: u64) -> String {
-    let place = stage.dataset.place(sample);
+    let place = stage.dataset.location(sample);
     place.map_or_else(|| format!("sample {sample}"), |place| place.to_string())
 }
 

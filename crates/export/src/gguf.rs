@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use ::gguf::{FileType, ModelExport, ModelWriter, TokenizerSource};
 use arch::{Architecture, Dtype, ParamSpec};
 use fsio::AtomicFile;
-use ::gguf::{FileType, ModelExport, ModelWriter, TokenizerSource};
 use model::{SavedModel, visit_tensors};
 use serde_json::Value;
 use tokenizer::Tokenizer;

@@ -12,7 +12,8 @@ pub(crate) fn text(file_name: &str, tokenizer: &Tokenizer, adds_bos: bool) -> St
     let Some(template) = tokenizer.chat_template() else { return text };
     match Pieces::find(tokenizer, template) {
         Some(pieces) => {
-            text += &format!("TEMPLATE \"\"\"{}\"\"\"\n", pieces.template(bos(tokenizer, adds_bos)));
+            text +=
+                &format!("TEMPLATE \"\"\"{}\"\"\"\n", pieces.template(bos(tokenizer, adds_bos)));
         }
         None => {
             text += "# The chat template is in the GGUF file; it has no counterpart in Ollama's language.\n";

@@ -1,36 +1,36 @@
 //! (run seed, stage, purpose, step, index) → a 64-bit key.
 //!
-//! It deliberately knows nothing of what the key is used for.
+//! The purpose of a draw is part of its key, so draws for different purposes are independent.
 
 use sha2::{Digest, Sha256};
 
-/// What a random draw is for; draws with different purposes never share a stream.
+/// Purpose of a random draw. Draws with different purposes use independent streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
-    /// Initial weights; the index is the parameter's number in module order.
+    /// Initial weights. The index is the number of the parameter in module order.
     Init,
-    /// The order of samples; the step is the epoch.
+    /// Order of samples. The step is the epoch.
     Shuffle,
-    /// Which source of a mixture a sample comes from.
+    /// Slices of a source with a fractional weight.
     Mix,
-    /// Which samples are held out for evaluation.
+    /// Choice of validation samples.
     Split,
-    /// Sampling of tokens; the index is the prompt's number.
+    /// Sampling of tokens. The index is the number of the prompt.
     Sample,
     /// Dropout masks.
     Dropout,
     /// Initial weights of adapters.
     LoraInit,
-    /// How pairs are made from ranked answers.
+    /// Drawing of pairs from labelled texts.
     Pairs,
     /// Sampling of PPO episodes.
     Rollout,
-    /// Anything random in an evaluation.
+    /// Random draws of an evaluation.
     Eval,
 }
 
 impl Purpose {
-    /// The label that enters the hash; renaming a variant must not change it.
+    /// Label in the hash; it must stay the same when a variant is renamed.
     fn label(self) -> &'static str {
         match self {
             Self::Init => "init",
@@ -47,9 +47,9 @@ impl Purpose {
     }
 }
 
-/// The key of one random draw: SHA-256 over all five arguments, cut to 64 bits.
+/// Key of one random draw: the first 64 bits of SHA-256 over all five arguments.
 ///
-/// Strings enter with their length, so that no two argument lists give the same bytes.
+/// Strings are hashed with their lengths, so that no two argument lists have the same bytes.
 pub fn derive(run_seed: u64, stage: &str, purpose: Purpose, step: u64, index: u64) -> u64 {
     let mut hasher = Sha256::new();
     hasher.update(b"temper-seed-1");

@@ -1,8 +1,7 @@
-//! All randomness of Temper: seeds by purpose, a shuffle with random access, a counter-based generator.
+//! Random numbers: seeds by purpose, a shuffle with random access, a counter-based generator.
 //!
-//! Nothing here keeps state between runs or reads a clock: every value is a function of its
-//! arguments, pinned by tests, and stays the same for ever. It deliberately offers no seeding from
-//! entropy and no cryptographic guarantee.
+//! Every value is a pure function of its arguments, pinned by tests, and never changes between versions. There is no
+//! seeding from a clock or from entropy, and nothing here is cryptographically secure.
 
 mod derive;
 mod rng;

@@ -1,7 +1,7 @@
 //! A counter-based generator: the n-th value is a function of (key, n) alone.
 //!
-//! It deliberately has no state but its position, so a stream can be entered anywhere and split
-//! over threads without changing a value.
+//! Its only state is its position, so a stream can be started anywhere and divided among threads without changing a
+//! value.
 
 /// Philox 2×64 with 10 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 #[derive(Clone, Debug)]
@@ -9,19 +9,19 @@ pub struct Rng {
     key: u64,
     /// Number of 64-bit values drawn so far.
     position: u64,
-    /// The block that holds the value at `position`; computed when an even position is drawn.
+    /// Block that contains the value at `position`; computed when an even position is drawn.
     block: [u64; 2],
-    /// The second value of a Box–Muller pair, not yet handed out.
+    /// Second value of a Box–Muller pair, not yet returned.
     spare_normal: Option<f64>,
 }
 
 impl Rng {
-    /// The stream of one key, from its first value.
+    /// Stream of a key, from its first value.
     pub fn new(key: u64) -> Self {
         Self::at(key, 0)
     }
 
-    /// The stream of one key, from its value number `position` (counted in `next_u64` calls).
+    /// Stream of a key, from value `position`, counted in calls of `next_u64`.
     pub fn at(key: u64, position: u64) -> Self {
         let block = philox([position / 2, 0], key);
         Self { key, position, block, spare_normal: None }
@@ -42,25 +42,25 @@ impl Rng {
         (self.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
     }
 
-    /// Fills a buffer with what as many calls of [`Self::f64`] would give, several times as fast.
+    /// Fills a buffer with the values that as many calls of [`Self::f64`] return, several times as fast.
     pub fn fill_f64(&mut self, out: &mut [f64]) {
-        /// Blocks side by side: a block's ten rounds wait for one another, other blocks' don't.
-        const SIDE_BY_SIDE: usize = 4;
+        /// Blocks computed in parallel: the ten rounds of one block depend on each other, those of other blocks do not.
+        const N_BLOCKS: usize = 4;
         let unit = |bits: u64| (bits >> 11) as f64 * (1.0 / (1_u64 << 53) as f64);
         let mut rest = out;
         while !self.position.is_multiple_of(2) && !rest.is_empty() {
             rest[0] = self.f64();
             rest = &mut rest[1..];
         }
-        let (chunks, rest) = rest.as_chunks_mut::<{ 2 * SIDE_BY_SIDE }>();
+        let (chunks, rest) = rest.as_chunks_mut::<{ 2 * N_BLOCKS }>();
         for chunk in chunks {
             let first = self.position / 2;
             let counters = std::array::from_fn(|idx| [first.wrapping_add(idx as u64), 0]);
-            let blocks: [[u64; 2]; SIDE_BY_SIDE] = philox_of(counters, self.key);
+            let blocks: [[u64; 2]; N_BLOCKS] = philox_of(counters, self.key);
             for (out, bits) in chunk.iter_mut().zip(blocks.iter().flatten()) {
                 *out = unit(*bits);
             }
-            self.position = self.position.wrapping_add(2 * SIDE_BY_SIDE as u64);
+            self.position = self.position.wrapping_add(2 * N_BLOCKS as u64);
         }
         for out in rest {
             *out = self.f64();
@@ -77,7 +77,7 @@ impl Rng {
     /// # Panics
     /// If `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        assert!(n > 0, "below(0) has no value to give");
+        assert!(n > 0, "below(0) has no possible value");
         let reject_below = n.wrapping_neg() % n;
         loop {
             let product = u128::from(self.next_u64()) * u128::from(n);
@@ -92,7 +92,7 @@ impl Rng {
         if let Some(value) = self.spare_normal.take() {
             return value;
         }
-        // 1 - u lies in (0, 1], so its logarithm is finite.
+        // 1 - u is in (0, 1], so its logarithm is finite.
         let radius = (-2.0 * (1.0 - self.f64()).ln()).sqrt();
         let (sin, cos) = (std::f64::consts::TAU * self.f64()).sin_cos();
         self.spare_normal = Some(radius * sin);
@@ -129,11 +129,11 @@ mod tests {
     use super::{Rng, philox};
 
     #[test]
-    fn a_buffer_is_filled_with_what_single_draws_give() {
+    fn a_filled_buffer_equals_single_draws() {
         for (skipped, n) in [(0, 0), (0, 1), (0, 8), (1, 1), (1, 40), (3, 17), (2, 100)] {
             let (mut filled, mut single) = (Rng::at(7, skipped), Rng::at(7, skipped));
             if skipped % 2 == 1 {
-                // An odd position is reached by a draw.
+                // One draw moves to an odd position.
                 (filled, single) = (Rng::at(7, skipped - 1), Rng::at(7, skipped - 1));
                 assert_eq!(filled.f64(), single.f64());
             }

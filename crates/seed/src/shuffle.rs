@@ -1,8 +1,6 @@
-//! A permutation of 0..n with random access: nothing is stored, nothing is shuffled in memory.
-//!
-//! It deliberately makes no cryptographic promise; it is a shuffle.
+//! A permutation of 0..n with random access and without a stored list. Not cryptographically secure.
 
-/// Where item number `i` of the shuffled order stands in the unshuffled one.
+/// Index in 0..n of element `i` of the shuffled order.
 ///
 /// A bijection of 0..n for every key: an 8-round Feistel network over the next power of four, with
 /// cycle walking (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). The expected
@@ -11,7 +9,7 @@
 /// # Panics
 /// If `i >= n`.
 pub fn shuffled_index(key: u64, n: u64, i: u64) -> u64 {
-    assert!(i < n, "index {i} lies outside of 0..{n}");
+    assert!(i < n, "index {i} is outside of 0..{n}");
     let mut value = i;
     loop {
         value = feistel(key, half_bits(n), value);
@@ -21,7 +19,7 @@ pub fn shuffled_index(key: u64, n: u64, i: u64) -> u64 {
     }
 }
 
-/// Half of the domain's bits. At least 4: narrower halves would reach too few permutations.
+/// Half of the number of bits of the domain. At least 4: narrower halves would reach too few permutations.
 fn half_bits(n: u64) -> u32 {
     let bits = u64::BITS - (n - 1).leading_zeros();
     bits.div_ceil(2).max(4)
@@ -37,7 +35,7 @@ fn feistel(key: u64, half_bits: u32, value: u64) -> u64 {
     (left << half_bits) | right
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014), behind an odd constant so that 0 moves.
+/// Finalizer of SplitMix64 (Steele, Lea, Flood 2014), after adding an odd constant so that 0 is no fixed point.
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

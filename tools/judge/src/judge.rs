@@ -42,11 +42,11 @@ pub struct Measured {
 /// Both sources have the same `pairs`. `seen` is the reward model's data, including its validation set.
 pub fn unseen(rows: &SourceSpec, seen: &SourceSpec) -> Result<Vec<(String, bool)>> {
     let mut known = HashSet::new();
-    for row in data::labelled(seen)? {
+    for row in data::labelled_texts(seen)? {
         known.insert(row?.text);
     }
     let mut texts = Vec::new();
-    for row in data::labelled(rows)? {
+    for row in data::labelled_texts(rows)? {
         let row = row?;
         if known.insert(row.text.clone()) {
             texts.push((row.text, row.chosen));

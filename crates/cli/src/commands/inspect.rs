@@ -40,7 +40,7 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
 fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
     let colour = std::io::stdout().is_terminal();
     for row in 0..args.n as u64 {
-        let Some(view) = stage.dataset.view(row) else { break };
+        let Some(view) = stage.dataset.inspect_row(row) else { break };
         let shown = if args.json {
             format!("{}\n", tokens::json(&view, &stage.tokenizer))
         } else {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use arch::HeadOutput;
 use burn::tensor::{Device, Int, Tensor};
-use data::{Batch, CutReason, DrawnCounts};
+use data::{Batch, DrawnPairCounts, IssueKind};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
 use plan::{Plan, StagePlan, Start, Work};
@@ -104,12 +104,12 @@ fn notes(plan: &Plan, list_cut: bool) -> String {
             text += &format!("  {}: {line}\n", stage.name);
         }
         if list_cut {
-            for cut in stage.dataset.cut_samples() {
-                let location = cut.place.as_ref().map(ToString::to_string).unwrap_or_default();
+            for issue in stage.dataset.sample_issues() {
+                let location = issue.location.as_ref().map(ToString::to_string).unwrap_or_default();
                 text += &format!(
                     "    {location}: {} tokens, {}\n",
-                    table::thousands(cut.n_tokens),
-                    cut_text(cut.reason)
+                    table::thousands(issue.n_tokens),
+                    issue_text(issue.kind)
                 );
             }
         }
@@ -117,13 +117,13 @@ fn notes(plan: &Plan, list_cut: bool) -> String {
     text + &disk(plan)
 }
 
-fn cut_text(reason: CutReason) -> &'static str {
-    match reason {
-        CutReason::Cut => "cut off at the end",
-        CutReason::Overlong => "dropped: longer than a row",
-        CutReason::NoTargets => "dropped: no target left",
-        CutReason::Alike => "dropped: both texts of the pair are equal",
-        CutReason::OtherPrompt => "dropped: the answers of the pair follow different prompts",
+fn issue_text(kind: IssueKind) -> &'static str {
+    match kind {
+        IssueKind::Truncated => "cut off at the end",
+        IssueKind::TooLong => "dropped: longer than a row",
+        IssueKind::NoTargets => "dropped: no target left",
+        IssueKind::IdenticalTexts => "dropped: both texts of the pair are equal",
+        IssueKind::DifferentPrompts => "dropped: the answers of the pair follow different prompts",
     }
 }
 
@@ -174,26 +174,26 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         ));
     }
     lines.extend(counts.drawn.iter().map(drawn));
-    if counts.left_out > 0 {
-        lines.push(format!("{} rows skipped by `where`", n(counts.left_out)));
+    if counts.filtered > 0 {
+        lines.push(format!("{} rows skipped by `where`", n(counts.filtered)));
     }
-    if counts.alike > 0 {
-        lines.push(format!("{} pairs dropped: both texts are equal", n(counts.alike)));
+    if counts.identical_texts > 0 {
+        lines.push(format!("{} pairs dropped: both texts are equal", n(counts.identical_texts)));
     }
-    if counts.other_prompts > 0 {
+    if counts.different_prompts > 0 {
         lines.push(format!(
             "{} pairs dropped: the answers follow different prompts",
-            n(counts.other_prompts)
+            n(counts.different_prompts)
         ));
     }
-    if counts.cut + counts.dropped + counts.without_targets > 0 {
+    if counts.truncated + counts.too_long + counts.without_targets > 0 {
         lines.push(format!(
             "{} of {} samples cut at {} tokens, {} dropped because they are longer, {} dropped because no target is left \
              (--list-cut lists them)",
-            n(counts.cut),
+            n(counts.truncated),
             n(counts.samples),
             stage.sequence_length,
-            n(counts.dropped),
+            n(counts.too_long),
             n(counts.without_targets)
         ));
     }
@@ -237,7 +237,7 @@ fn models_note(stage: &StagePlan) -> Option<String> {
 }
 
 /// Numbers of drawn pairs, and of the texts that they are drawn from.
-fn drawn(source: &DrawnCounts) -> String {
+fn drawn(source: &DrawnPairCounts) -> String {
     let n = table::thousands;
     format!(
         "{}: {} rows match `chosen` and {} match `rejected` ({} match both and {} neither, and are not used); {} pairs \

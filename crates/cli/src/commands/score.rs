@@ -66,7 +66,7 @@ fn encode(
         let ids = tokenizer.encode_for_scoring(messages, template)?.ids;
         if ids.len() > longest {
             return Err(Failure::input(
-                format!("{}: the text has {} tokens", row.place, ids.len()),
+                format!("{}: the text has {} tokens", row.location, ids.len()),
                 format!("the model's context is {longest} tokens"),
             ));
         }
@@ -86,7 +86,7 @@ fn line(
         let margin = chosen - rejected;
         return json!({ "chosen": chosen, "rejected": rejected, "margin": margin });
     }
-    let place = row.place.to_string();
+    let place = row.location.to_string();
     match scores {
         [score] => json!({ "place": place, "score": score }),
         scores => json!({ "place": place, "scores": scores }),

@@ -2,7 +2,7 @@
 //!
 //! Without colour, targets still have a mark and roles a letter.
 
-use data::{RowView, TokenRole};
+use data::{InspectedRow, TokenRole};
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
@@ -20,7 +20,7 @@ fn role_style(role: TokenRole) -> (&'static str, &'static str) {
 }
 
 /// One row: a line per token, borders between samples, and the decoded targets.
-pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> String {
+pub(crate) fn text(view: &InspectedRow, tokenizer: &Tokenizer, colour: bool) -> String {
     let batch = &view.batch;
     let mut out = format!(
         "row {} (epoch {}): {} positions, {} targets, {} samples\n",
@@ -43,7 +43,7 @@ pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> Strin
         let border = (at / batch.sequence_length.max(1), segment);
         if last_segment != Some(border) {
             last_segment = Some(border);
-            let place = view.segments.get(n_samples).and_then(|s| s.place.as_ref());
+            let place = view.segments.get(n_samples).and_then(|s| s.location.as_ref());
             let place = place.map(|place| format!("  {place}")).unwrap_or_default();
             n_samples += 1;
             out += &format!("  ── sample {n_samples}{}{place}\n", side(view, n_samples));
@@ -61,7 +61,7 @@ pub(crate) fn text(view: &RowView, tokenizer: &Tokenizer, colour: bool) -> Strin
 }
 
 /// Side of a text in a pair; empty if the row is not a pair.
-fn side(view: &RowView, number: usize) -> &'static str {
+fn side(view: &InspectedRow, number: usize) -> &'static str {
     match (view.batch.rows, number) {
         (2, 1) => " (chosen)",
         // Without targets, the texts are scored.
@@ -73,7 +73,7 @@ fn side(view: &RowView, number: usize) -> &'static str {
     }
 }
 
-fn token_line(view: &RowView, at: usize, tokenizer: &Tokenizer, colour: bool) -> String {
+fn token_line(view: &InspectedRow, at: usize, tokenizer: &Tokenizer, colour: bool) -> String {
     let batch = &view.batch;
     let role = view.roles.get(at).copied().unwrap_or(TokenRole::Document);
     let (letter, ansi) = role_style(role);
@@ -95,7 +95,7 @@ fn token_line(view: &RowView, at: usize, tokenizer: &Tokenizer, colour: bool) ->
 }
 
 /// One row as JSON.
-pub(crate) fn json(view: &RowView, tokenizer: &Tokenizer) -> Value {
+pub(crate) fn json(view: &InspectedRow, tokenizer: &Tokenizer) -> Value {
     let batch = &view.batch;
     let roles: Vec<&str> = view.roles.iter().map(|role| role_style(*role).0).collect();
     let targets: Vec<Value> = view
@@ -113,7 +113,7 @@ pub(crate) fn json(view: &RowView, tokenizer: &Tokenizer) -> Value {
         .segments
         .iter()
         .map(|segment| {
-            let place = segment.place.as_ref().map(ToString::to_string);
+            let place = segment.location.as_ref().map(ToString::to_string);
             json!({
                 "sample": segment.sample, "place": place,
                 "from": segment.range.start, "to": segment.range.end,

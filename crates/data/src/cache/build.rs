@@ -1,7 +1,7 @@
-//! Reads a source, tokenises it on all cores and writes its cache.
+//! Reads a source, tokenizes it on all cores and writes its cache.
 //!
-//! A thread reads and cuts while the others tokenise; at most a few batches are in memory.
-//! It deliberately keeps the order of the file: sample numbers mean something to people.
+//! One thread reads and splits while the others tokenize; at most a few batches are in memory. Samples keep the order of
+//! the file.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -17,26 +17,26 @@ use crate::spec::SourceSpec;
 
 mod chats;
 mod documents;
+mod examples;
+mod label_pools;
 mod pairs;
-mod pools;
 mod prompts;
-mod units;
 mod writer;
 
-use chats::ChatUnit;
-use pairs::PairUnit;
-use pools::PoolUnit;
-use prompts::PromptUnit;
+use chats::ChatExample;
+use label_pools::LabelledExample;
+use pairs::PairExample;
+use prompts::PromptExample;
 use writer::{SampleEnd, Writer};
 
-/// Text that one batch holds for each core; large enough that no core waits long for the last.
+/// Text per batch and core, in bytes; large enough that no core waits long for the slowest.
 const BATCH_BYTES_PER_CORE: usize = 1 << 20;
-/// Batches between the reader and the tokenizer.
+/// Batches that the reader may be ahead of the tokenizer.
 const BATCHES_AHEAD: usize = 2;
-/// Messages of bad rows that are kept.
+/// Number of stored messages of bad rows.
 const BAD_ROWS_KEPT: usize = 100;
 
-/// Builds one source's cache at `dir`.
+/// Builds the cache of one source in `dir`.
 pub(crate) fn build(
     dir: &Path,
     spec: &SourceSpec,
@@ -57,28 +57,33 @@ pub(crate) fn build(
     let counts = match options.content {
         Content::Documents => documents::run(spec, options, &read, columns, &mut on_batch)?,
         Content::Chats(template) => {
-            units::run::<ChatUnit>(spec, options, template, &read, columns, &mut on_batch)?
+            examples::run::<ChatExample>(spec, options, template, &read, columns, &mut on_batch)?
         }
-        Content::Pairs(template) if spec.pairs.is_some() => {
-            units::run::<PoolUnit>(spec, options, template, &read, columns, &mut on_batch)?
-        }
+        Content::Pairs(template) if spec.pairs.is_some() => examples::run::<LabelledExample>(
+            spec,
+            options,
+            template,
+            &read,
+            columns,
+            &mut on_batch,
+        )?,
         Content::Pairs(template) => {
-            units::run::<PairUnit>(spec, options, template, &read, columns, &mut on_batch)?
+            examples::run::<PairExample>(spec, options, template, &read, columns, &mut on_batch)?
         }
         Content::Prompts(template) => {
-            units::run::<PromptUnit>(spec, options, template, &read, columns, &mut on_batch)?
+            examples::run::<PromptExample>(spec, options, template, &read, columns, &mut on_batch)?
         }
     };
     counts.check_pools(spec)?;
     writer.finish(counts, inputs)
 }
 
-/// Bytes of text that a batch is filled with.
+/// Bytes of text per batch.
 fn batch_bytes() -> usize {
     BATCH_BYTES_PER_CORE * rayon::current_num_threads().max(1)
 }
 
-/// Starts the reading half on its own thread and runs the other half here.
+/// Runs `read` on a thread of its own and `take` on this thread, connected by a channel.
 fn pipeline<T: Send, R: Send>(
     read: impl FnOnce(&SyncSender<T>) -> Result<R> + Send,
     mut take: impl FnMut(T) -> Result<()>,
@@ -93,17 +98,17 @@ fn pipeline<T: Send, R: Send>(
                 break;
             }
         }
-        // A reader that is still sending then sees that nobody listens, and ends.
+        // A reader that is still sending gets an error and ends.
         drop(receiver);
         let read = reader.join().unwrap_or_else(|_| Err(Error::ReaderFailed));
         taken.and(read)
     })
 }
 
-/// The reader's side of the pipeline was closed: the other side has an error to tell.
+/// The channel is closed because the receiving side failed; it reports the error.
 struct Closed;
 
-/// Counts rows, and leaves out or stops at bad ones as the recipe says.
+/// Counts rows, and skips bad ones or stops at them as the recipe says.
 #[derive(Debug)]
 struct RowCounter {
     on_bad_row: OnBadRow,
@@ -112,11 +117,11 @@ struct RowCounter {
     n_rows: u64,
     n_bad: u64,
     bad: Vec<String>,
-    /// Rows that `where` leaves out, among those counted.
-    n_left_out: u64,
-    /// Rows without text in a pool.
+    /// Rows that `where` removes, among those counted.
+    n_filtered: u64,
+    /// Rows with a label but no text.
     n_empty: u64,
-    /// What rows are to the pairs that are drawn from them.
+    /// Number of rows by pool, if pairs are drawn.
     pools: PoolCounts,
 }
 
@@ -129,41 +134,41 @@ impl RowCounter {
             n_rows: 0,
             n_bad: 0,
             bad: Vec::new(),
-            n_left_out: 0,
+            n_filtered: 0,
             n_empty: 0,
             pools: PoolCounts::default(),
         }
     }
 
-    /// Counts one row; None if it is bad and left out.
+    /// Counts one row. Returns `None` if it is bad and skipped.
     fn accept<T>(&mut self, row: Result<T>) -> Result<Option<T>> {
         self.n_rows += 1;
         self.check(row)
     }
 
-    /// Counts the rows that `where` has left out.
-    fn leave_out(&mut self, n_left_out: u64) {
-        self.n_rows += n_left_out;
-        self.n_left_out += n_left_out;
+    /// Counts the rows that `where` has removed.
+    fn add_filtered(&mut self, n_filtered: u64) {
+        self.n_rows += n_filtered;
+        self.n_filtered += n_filtered;
     }
 
-    /// Pairs need texts on both sides.
+    /// Checks that there are texts of both labels, if pairs are drawn.
     fn check_pools(&self, spec: &SourceSpec) -> Result<()> {
         if spec.pairs.is_none() {
             return Ok(());
         }
-        let sides = [("chosen", self.pools.chosen), ("rejected", self.pools.rejected)];
-        match sides.into_iter().find(|(_, n)| *n == 0) {
+        let labels = [("chosen", self.pools.chosen), ("rejected", self.pools.rejected)];
+        match labels.into_iter().find(|(_, n)| *n == 0) {
             None => Ok(()),
-            Some((side, _)) => Err(Error::EmptyPool {
+            Some((label, _)) => Err(Error::EmptyPool {
                 source_path: self.source_path.clone(),
-                side,
+                label,
                 n_rows: self.n_rows,
             }),
         }
     }
 
-    /// As `accept`, for a row that was counted before.
+    /// As `accept`, for a row that is already counted.
     fn check<T>(&mut self, row: Result<T>) -> Result<Option<T>> {
         let error = match row {
             Ok(row) => return Ok(Some(row)),
@@ -181,7 +186,7 @@ impl RowCounter {
         Ok(None)
     }
 
-    /// Adds the bad rows that another counter found among those that were counted here.
+    /// Adds the bad rows that another counter found among the rows counted here.
     fn add_bad(&mut self, other: Self, options: &PrepareOptions<'_>) -> Result<()> {
         self.n_bad += other.n_bad;
         self.bad.extend(other.bad);
@@ -193,7 +198,7 @@ impl RowCounter {
         Ok(())
     }
 
-    /// Counts the rows of a source that has no good one, to say what is wrong with them.
+    /// Reads the rows of a source without any good row, to report the problems.
     fn without_good_rows(mut self, spec: &SourceSpec) -> Result<Self> {
         let files = spec.files.clone();
         for row in read_all(files, spec.format, None, BytesRead::default()) {
@@ -202,14 +207,14 @@ impl RowCounter {
         self.finish()
     }
 
-    /// A source that gave nothing is an error.
+    /// Checks that the source has at least one usable row.
     fn finish(self) -> Result<Self> {
         if self.n_rows == 0 {
             return Err(Error::NoRows { source_path: self.source_path });
         }
-        if self.n_left_out == self.n_rows {
+        if self.n_filtered == self.n_rows {
             let (source_path, n_rows) = (self.source_path, self.n_rows);
-            return Err(Error::NothingFits { source_path, n_rows });
+            return Err(Error::FilterMatchesNothing { source_path, n_rows });
         }
         if self.n_bad >= self.n_rows {
             let first = self.bad.first().cloned().unwrap_or_default();

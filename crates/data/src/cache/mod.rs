@@ -1,13 +1,12 @@
-//! The token cache: a source is tokenised once, and never again while its inputs stay the same.
+//! The token cache: a source is tokenized once, and again only if its inputs change.
 //!
-//! A cache lies under `<cache_dir>/<key>`, the key being the SHA-256 of everything that the builder
-//! can read: contents of files, formats, the source's keys, tokenizer, chat template, limit, and the
-//! builder's version. Names, weights and sequence lengths do not enter it: they change no token.
-//! It deliberately deletes nothing but a cache that is damaged.
+//! A cache is stored in `<cache_dir>/<key>`. The key is the SHA-256 of everything that the builder reads: file contents,
+//! formats, the keys of the source, tokenizer, chat template, limit, and the version of the builder. Names, weights and
+//! sequence lengths are not part of the key, because they change no token. Only damaged caches are deleted.
 
 mod build;
+mod chunks;
 mod file_hashes;
-mod pieces;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -18,63 +17,64 @@ use serde_json::{Value, json};
 use tokenizer::{ChatTemplate, Tokenizer};
 
 use crate::error::{Error, Result};
-use crate::source::{Compression, file_format, format_name};
+use crate::formats::{Compression, format_name};
+use crate::source::file_format;
 use crate::spec::SourceSpec;
 
 pub use store::TokenRole;
-pub(crate) use store::{PoolCounts, Store, TARGET_BIT};
+pub(crate) use store::{PoolCounts, TokenStore};
 
-/// Raise it whenever the same inputs would give other tokens.
+/// Version of the builder. Increment it when the same inputs produce different tokens.
 pub(crate) const BUILDER_VERSION: u32 = 1;
 
-/// What rows become.
+/// Kind of samples that rows are converted to.
 #[derive(Clone, Copy, Debug)]
 pub enum Content<'a> {
-    /// Documents to continue, for pretraining.
+    /// Documents, for pretraining.
     Documents,
-    /// Chats written out by a template, for fine-tuning.
+    /// Chats rendered with a template, for fine-tuning.
     Chats(&'a ChatTemplate),
-    /// Pairs of answers written out by a template, each text up to its end token.
+    /// Pairs of answers rendered with a template, each text up to its end token.
     Pairs(&'a ChatTemplate),
-    /// Prompts written out by a template, up to where the assistant's words begin.
+    /// Prompts rendered with a template, up to the start of the assistant message.
     Prompts(&'a ChatTemplate),
 }
 
-/// What preparing needs besides the sources.
+/// Options of [`prepare`].
 #[derive(Clone, Copy, Debug)]
 pub struct PrepareOptions<'a> {
-    /// Where caches lie, such as `runs/.cache`.
+    /// Directory of the caches, such as `runs/.cache`.
     pub cache_dir: &'a Path,
-    /// What turns text into ids.
+    /// Tokenizer of the model.
     pub tokenizer: &'a Tokenizer,
-    /// What rows become.
+    /// Kind of samples.
     pub content: Content<'a>,
     /// Whether a bad row stops the preparation.
     pub on_bad_row: OnBadRow,
-    /// How many bad rows may be left out, in each source.
+    /// Maximum number of skipped bad rows per source.
     pub max_bad_rows: u64,
 }
 
-/// How far the preparation is.
+/// Progress of the preparation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress {
-    /// Which source, from 0.
+    /// Index of the source, from 0.
     pub source: usize,
-    /// How many sources there are.
+    /// Number of sources.
     pub n_sources: usize,
-    /// The source's path as the recipe writes it.
+    /// Path of the source as written in the recipe.
     pub path: String,
-    /// Bytes read of the source's files.
+    /// Bytes read so far from the files of the source.
     pub bytes_read: u64,
-    /// Bytes of the source's files.
+    /// Size of the files of the source, in bytes.
     pub n_bytes: u64,
-    /// Documents or chats made.
+    /// Samples written so far.
     pub n_rows: u64,
-    /// Tokens made.
+    /// Tokens written so far.
     pub n_tokens: u64,
 }
 
-/// Sources that are tokenised, checked and mapped.
+/// Tokenized sources, checked and memory-mapped.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     pub(crate) sources: Vec<PreparedSource>,
@@ -84,34 +84,34 @@ pub struct Prepared {
 /// One prepared source.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedSource {
-    /// The path as the recipe writes it, for display.
+    /// Path as written in the recipe, for display.
     pub(crate) path: String,
     pub(crate) weight: f64,
     pub(crate) key: String,
-    pub(crate) store: Store,
+    pub(crate) store: TokenStore,
 }
 
-/// The ids that packing adds.
+/// Ids that packing adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SpecialIds {
-    /// What stands in front of a document.
+    /// Tokens before a document.
     pub(crate) prefix: Vec<u32>,
-    /// What ends one.
+    /// End-of-text token.
     pub(crate) end: Option<u32>,
-    /// What fills a row behind its last sample; nothing depends on it.
+    /// Id of padding. No result depends on it.
     pub(crate) pad: u32,
 }
 
 impl Prepared {
-    /// The keys of the caches in source order: what a checkpoint notes as its data.
+    /// Keys of the caches in source order. Checkpoints record them as their data.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.sources.iter().map(|source| source.key.as_str())
     }
 }
 
-/// Tokenises every source that has no valid cache yet, and maps all of them.
+/// Tokenizes every source that has no valid cache, and memory-maps all of them.
 ///
-/// `progress` is called on this thread, a few times a second while a source is tokenised.
+/// `progress` is called on this thread, a few times per second while a source is tokenized.
 pub fn prepare(
     sources: &[SourceSpec],
     options: &PrepareOptions<'_>,
@@ -137,7 +137,7 @@ pub fn prepare(
                     n_tokens: 0,
                 };
                 match build::build(&dir, spec, options, &inputs, &mut report, progress) {
-                    // Another process has just finished the same.
+                    // Another process has just finished the same cache.
                     Err(Error::Fs(fsio::Error::Exists { .. })) => {}
                     built => built?,
                 }
@@ -157,7 +157,7 @@ pub fn prepare(
     Ok(Prepared { sources: prepared, ids })
 }
 
-/// Removes what killed processes left half made; whoever still lives keeps what it is making.
+/// Removes the unfinished caches of killed processes, and none of a running process.
 fn remove_leftovers(cache_dir: &Path) {
     let Ok(entries) = std::fs::read_dir(cache_dir) else { return };
     for entry in entries.filter_map(std::result::Result::ok) {
@@ -167,18 +167,18 @@ fn remove_leftovers(cache_dir: &Path) {
         let lives =
             process.is_none_or(|process| process.exists() || !Path::new("/proc/self").exists());
         if fsio::is_stale_tmp(&name) && !lives {
-            // If it cannot be removed it only takes space.
+            // A directory that cannot be removed only takes space.
             let _ = fsio::remove_dir_all(entry.path());
         }
     }
 }
 
-/// The key that a source's cache would have; nothing is tokenised.
+/// Key of a source's cache. Tokenizes nothing.
 pub fn cache_key(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<String> {
     Ok(fsio::sha256_hex(inputs(spec, options)?.to_string().as_bytes()))
 }
 
-/// Everything that the builder can read, as one value.
+/// Everything that the builder reads, as one value.
 fn inputs(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Value> {
     let (content, template) = match options.content {
         Content::Documents => ("documents", None),
@@ -196,7 +196,7 @@ fn inputs(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Value> {
     }))
 }
 
-/// Everything that decides which rows a source gives: its files' contents and its keys.
+/// Everything that decides the rows of a source: the contents of its files and its keys.
 pub(crate) fn reading_inputs(spec: &SourceSpec, cache_dir: &Path) -> Result<Value> {
     let mut files = Vec::with_capacity(spec.files.len());
     for path in &spec.files {
@@ -212,7 +212,7 @@ pub(crate) fn reading_inputs(spec: &SourceSpec, cache_dir: &Path) -> Result<Valu
         "columns": value(&spec.columns),
         "limit": spec.limit,
     });
-    // Keys that came later are named where they are set, so that older caches keep theirs.
+    // Keys that were added later are included only if set, so that older caches keep their key.
     if let Some(filter) = &spec.filter {
         inputs["where"] = value(filter);
     }
@@ -234,21 +234,21 @@ fn total_bytes(files: &[PathBuf]) -> Result<u64> {
     Ok(total)
 }
 
-/// Opens a cache that is whole and that the recipe accepts; removes a damaged one.
-fn open(dir: &Path, spec: &SourceSpec, options: &PrepareOptions<'_>) -> Option<Store> {
+/// Opens a cache that is complete and that the recipe accepts; removes it otherwise.
+fn open(dir: &Path, spec: &SourceSpec, options: &PrepareOptions<'_>) -> Option<TokenStore> {
     if !dir.exists() {
         return None;
     }
     let summary = fsio::verify_dir(dir)
         .ok()
         .and_then(|manifest| serde_json::from_value(manifest.extra["summary"].clone()).ok());
-    let store = summary.and_then(|summary| Store::open(dir, summary, &spec.files).ok());
+    let store = summary.and_then(|summary| TokenStore::open(dir, summary, &spec.files).ok());
     let Some(store) = store else {
-        // It can be made again, so nothing is lost by removing it.
+        // The cache can be rebuilt, so removing it loses nothing.
         let _ = fsio::remove_dir_all(dir);
         return None;
     };
-    // A cache made with bad rows left out does not serve a recipe that stops at them.
+    // A cache built with skipped bad rows is not valid for a recipe that stops at them.
     let allowed = match options.on_bad_row {
         OnBadRow::Stop => 0,
         OnBadRow::Skip => options.max_bad_rows,

@@ -1,9 +1,8 @@
-//! A prepared source, mapped: tokens by sample, with hashes and places.
+//! A prepared source, memory-mapped: tokens by sample, with hashes and locations.
 //!
-//! The columns are plain little-endian arrays, one file each, instead of Arrow IPC: a token is then
-//! one bounds-checked load at a computed offset, in 2 bytes where the vocabulary allows it, with no
-//! record batches to find and no framing to trust, and the directory's MANIFEST checks the bytes.
-//! It deliberately decides nothing: what is trained on and in which order is the dataset's.
+//! The columns are plain little-endian arrays, one file each, rather than Arrow IPC: reading a token is one
+//! bounds-checked load at a computed offset, of 2 bytes where the vocabulary allows it. There are no record batches to
+//! search and no framing to trust, and the directory's MANIFEST checks the bytes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,52 +11,51 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::place::{Place, Position};
-use crate::rows::Side;
+use crate::location::{Location, Position};
+use crate::rows::Label;
 
 pub(crate) const TOKENS: &str = "tokens.bin";
 pub(crate) const OFFSETS: &str = "offsets.bin";
 pub(crate) const HASHES: &str = "hashes.bin";
-pub(crate) const PLACES: &str = "places.bin";
-/// Chats only: a token's role and whether it is a target, one byte.
-pub(crate) const MARKS: &str = "marks.bin";
-/// Chats only: the hash that decides on which side of a split a sample stands.
+pub(crate) const LOCATIONS: &str = "locations.bin";
+/// Chats only: one byte per token, its role and the [`LOSS_MASK_BIT`].
+pub(crate) const ROLES: &str = "roles.bin";
+/// Chats only: the hash that decides the split of a sample.
 pub(crate) const GROUPS: &str = "groups.bin";
-/// Chats only: first target, last target, number of targets, as 4 bytes each.
-pub(crate) const SPANS: &str = "spans.bin";
+/// Chats only: first target, last target and number of targets, 4 bytes each.
+pub(crate) const TARGET_SPANS: &str = "target_spans.bin";
+/// Drawn pairs only: one byte per text, its [`Label`].
+pub(crate) const LABELS: &str = "labels.bin";
 
-/// Pools only: 0 for a text that is chosen, 1 for one that is rejected, one byte.
-pub(crate) const SIDES: &str = "sides.bin";
-
-/// Pairs only, where the recipe names a column of margins: one number a pair, 4 bytes.
+/// Pairs only, if the recipe names a column of margins: one number per pair, 4 bytes.
 pub(crate) const MARGINS: &str = "margins.bin";
 
-/// The bit of a mark that says: a target.
-pub(crate) const TARGET_BIT: u8 = 0x80;
+/// Bit of a role byte that is set where the token is a target.
+pub(crate) const LOSS_MASK_BIT: u8 = 0x80;
 
-/// Whose words a token is.
+/// Role of the message that a token belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum TokenRole {
-    /// A document's text, or its end.
+    /// Text of a document, or its end-of-text token.
     Document = 0,
-    /// What the chat template writes around messages.
+    /// Text that the chat template writes around messages.
     Template = 1,
-    /// The system's words.
+    /// Text of the system message.
     System = 2,
-    /// The user's words.
+    /// Text of a user message.
     User = 3,
-    /// The assistant's words.
+    /// Text of an assistant message.
     Assistant = 4,
-    /// A tool's words.
+    /// Text of a tool message.
     Tool = 5,
-    /// Padding behind the last sample of a row.
+    /// Padding after the last sample of a row.
     Padding = 6,
 }
 
 impl TokenRole {
-    pub(crate) fn from_mark(mark: u8) -> Self {
-        match mark & !TARGET_BIT {
+    fn from_byte(byte: u8) -> Self {
+        match byte & !LOSS_MASK_BIT {
             1 => Self::Template,
             2 => Self::System,
             3 => Self::User,
@@ -68,70 +66,67 @@ impl TokenRole {
     }
 }
 
-/// What was counted while a source was prepared; kept in the cache's MANIFEST.
+/// Counts of a prepared source, stored in the cache's MANIFEST.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Summary {
+pub(crate) struct SourceSummary {
     /// Rows read, bad ones included.
     pub(crate) n_rows: u64,
     pub(crate) n_samples: u64,
     pub(crate) n_tokens: u64,
     /// UTF-8 bytes of the texts.
     pub(crate) n_bytes: u64,
-    /// Documents left out because they have no text.
+    /// Documents or texts dropped because they are empty.
     pub(crate) n_empty: u64,
-    /// Rows left out because they were bad.
+    /// Bad rows that were skipped.
     pub(crate) n_bad: u64,
-    /// The messages of the first bad rows.
+    /// Messages of the first bad rows.
     pub(crate) bad: Vec<String>,
-    /// Whether a token takes four bytes, else two.
+    /// Whether a token takes four bytes instead of two.
     pub(crate) wide: bool,
-    /// Whether places count rows, else lines.
+    /// Whether locations count rows instead of lines.
     pub(crate) binary: bool,
-    /// Whether the samples are chats, with marks and groups.
+    /// Whether the samples are chats, with columns for roles, groups and target spans.
     pub(crate) chats: bool,
-    /// Rows that `where` left out, among those read.
-    #[serde(default)]
-    pub(crate) n_left_out: u64,
-    /// What the rows are to pairs that are drawn from them; None where none are.
-    #[serde(default)]
+    /// Rows that `where` removed, among those read.
+    pub(crate) n_filtered: u64,
+    /// Pool sizes of a source whose pairs are drawn; `None` for other sources.
     pub(crate) pools: Option<PoolCounts>,
-    /// Whether each pair says by how much its chosen text is the better one.
-    #[serde(default)]
+    /// Whether each pair has a margin.
     pub(crate) margins: bool,
-    /// Whether the source is one plain text file, which is not cut where documents meet.
+    /// Whether the source is plain text, read as one document per file.
     pub(crate) plain_text: bool,
 }
 
-/// What the rows of a source are to the pairs that are drawn from them.
+/// Number of rows of a source by pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PoolCounts {
     pub(crate) chosen: u64,
     pub(crate) rejected: u64,
-    /// Rows that fit neither side.
+    /// Rows that match neither label.
     pub(crate) neither: u64,
-    /// Rows that fit both.
+    /// Rows that match both labels.
     pub(crate) both: u64,
 }
 
-/// One source's samples.
+/// Samples of one source.
 #[derive(Clone, Debug)]
-pub(crate) struct Store {
+pub(crate) struct TokenStore {
     tokens: Bytes,
     offsets: Bytes,
     hashes: Bytes,
-    places: Bytes,
-    marks: Bytes,
+    locations: Bytes,
+    roles: Bytes,
     groups: Bytes,
-    spans: Bytes,
-    sides: Bytes,
+    target_spans: Bytes,
+    labels: Bytes,
     margins: Bytes,
     files: Arc<[Arc<Path>]>,
-    pub(crate) summary: Summary,
+    pub(crate) summary: SourceSummary,
 }
 
-impl Store {
+impl TokenStore {
     /// Maps the columns of a verified directory.
-    pub(crate) fn open(dir: &Path, summary: Summary, files: &[PathBuf]) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, summary: SourceSummary, files: &[PathBuf]) -> Result<Self> {
         let map = |name: &str| -> Result<Bytes> {
             Ok(fsio::MappedFile::open(dir.join(name))?.into_bytes())
         };
@@ -140,11 +135,11 @@ impl Store {
             tokens: map(TOKENS)?,
             offsets: map(OFFSETS)?,
             hashes: map(HASHES)?,
-            places: map(PLACES)?,
-            marks: chats(MARKS)?,
+            locations: map(LOCATIONS)?,
+            roles: chats(ROLES)?,
             groups: chats(GROUPS)?,
-            spans: chats(SPANS)?,
-            sides: if summary.pools.is_some() { map(SIDES)? } else { Bytes::new() },
+            target_spans: chats(TARGET_SPANS)?,
+            labels: if summary.pools.is_some() { map(LABELS)? } else { Bytes::new() },
             margins: if summary.margins { map(MARGINS)? } else { Bytes::new() },
             files: files.iter().map(|file| Arc::from(file.as_path())).collect(),
             summary,
@@ -153,7 +148,7 @@ impl Store {
         Ok(store)
     }
 
-    /// The lengths of the columns fit each other, so that no later index can miss.
+    /// Checks that the lengths of the columns agree, so that no later index is out of range.
     fn check(&self, dir: &Path) -> Result<()> {
         let n = self.summary.n_samples as usize;
         let n_tokens = self.summary.n_tokens as usize;
@@ -161,16 +156,16 @@ impl Store {
         let mut expected = vec![
             (self.offsets.len(), (n + 1) * 8),
             (self.hashes.len(), n * 8),
-            (self.places.len(), n * PLACE_BYTES),
+            (self.locations.len(), n * LOCATION_BYTES),
             (self.tokens.len(), n_tokens * width),
         ];
         if self.summary.chats {
-            expected.push((self.marks.len(), n_tokens));
+            expected.push((self.roles.len(), n_tokens));
             expected.push((self.groups.len(), n * 8));
-            expected.push((self.spans.len(), n * SPAN_BYTES));
+            expected.push((self.target_spans.len(), n * SPAN_BYTES));
         }
         if self.summary.pools.is_some() {
-            expected.push((self.sides.len(), n));
+            expected.push((self.labels.len(), n));
         }
         if self.summary.margins {
             expected.push((self.margins.len(), n / 2 * 4));
@@ -187,17 +182,17 @@ impl Store {
         self.summary.n_samples
     }
 
-    /// Where a sample's tokens start in the column; also valid one behind the last sample.
+    /// Start of a sample in the token column; also valid one past the last sample.
     pub(crate) fn start(&self, sample: u64) -> u64 {
         u64_at(&self.offsets, sample)
     }
 
-    /// Tokens of a sample.
+    /// Number of tokens of a sample.
     pub(crate) fn len(&self, sample: u64) -> u64 {
         self.start(sample + 1) - self.start(sample)
     }
 
-    /// The token at a position of the column.
+    /// Token at a position of the column.
     pub(crate) fn token(&self, at: u64) -> u32 {
         let at = at as usize;
         if self.summary.wide {
@@ -209,74 +204,83 @@ impl Store {
         }
     }
 
-    /// The mark of the token at a position of the column: role and target bit. 0 in documents.
-    pub(crate) fn mark(&self, at: u64) -> u8 {
-        self.marks.get(at as usize).copied().unwrap_or(0)
+    /// Role of the token at a position of the column.
+    pub(crate) fn role(&self, at: u64) -> TokenRole {
+        TokenRole::from_byte(self.role_byte(at))
     }
 
-    /// Where a chat's targets lie.
-    pub(crate) fn targets(&self, sample: u64) -> Targets {
+    /// Whether the token at a position of the column is a target. Always false in documents.
+    pub(crate) fn loss_mask(&self, at: u64) -> bool {
+        self.role_byte(at) & LOSS_MASK_BIT != 0
+    }
+
+    fn role_byte(&self, at: u64) -> u8 {
+        self.roles.get(at as usize).copied().unwrap_or(0)
+    }
+
+    /// Range of a chat's targets.
+    pub(crate) fn target_span(&self, sample: u64) -> TargetSpan {
         let number = |field: usize| {
             let at = sample as usize * SPAN_BYTES + field * 4;
-            let bytes = self.spans.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            let bytes = self.target_spans.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
             bytes.map_or(0, u32::from_le_bytes)
         };
-        Targets { first: number(0), last: number(1), n: number(2) }
+        TargetSpan { first: number(0), last: number(1), n: number(2) }
     }
 
-    /// Which side of a pair a text of a pool is for.
-    pub(crate) fn side(&self, sample: u64) -> Side {
-        match self.sides.get(sample as usize) {
-            Some(1) => Side::Rejected,
-            _ => Side::Chosen,
+    /// Label of a text that pairs are drawn from.
+    pub(crate) fn label(&self, sample: u64) -> Label {
+        match self.labels.get(sample as usize) {
+            Some(1) => Label::Rejected,
+            _ => Label::Chosen,
         }
     }
 
-    /// By how much the chosen text of a pair is the better one; 0 where nothing says so.
+    /// By how much the chosen text of a pair is better; 0 without a column of margins.
     pub(crate) fn margin(&self, chosen: u64) -> f32 {
         let at = chosen as usize / 2 * 4;
         let bytes = self.margins.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0.0, f32::from_le_bytes)
     }
 
-    /// The content's hash.
+    /// Hash of a sample's content.
     pub(crate) fn hash(&self, sample: u64) -> u64 {
         u64_at(&self.hashes, sample)
     }
 
-    /// The hash that decides the side of a split.
+    /// Hash that decides the split of a sample.
     pub(crate) fn group(&self, sample: u64) -> u64 {
         if self.summary.chats { u64_at(&self.groups, sample) } else { self.hash(sample) }
     }
 
-    /// Where a sample came from.
-    pub(crate) fn place(&self, sample: u64) -> Place {
-        let at = sample as usize * PLACE_BYTES;
-        let file = self.places.get(at..at + 4).and_then(|b| b.try_into().ok());
+    /// Location of the row that a sample was built from.
+    pub(crate) fn location(&self, sample: u64) -> Location {
+        let at = sample as usize * LOCATION_BYTES;
+        let file = self.locations.get(at..at + 4).and_then(|b| b.try_into().ok());
         let file = file.map_or(0, u32::from_le_bytes) as usize;
-        let number = self.places.get(at + 4..at + 12).and_then(|b| b.try_into().ok());
+        let number = self.locations.get(at + 4..at + 12).and_then(|b| b.try_into().ok());
         let number = number.map_or(0, u64::from_le_bytes);
         let position =
             if self.summary.binary { Position::Row(number) } else { Position::Line(number) };
         let unknown = || Arc::from(Path::new("?"));
-        Place { file: self.files.get(file).cloned().unwrap_or_else(unknown), position }
+        Location { file: self.files.get(file).cloned().unwrap_or_else(unknown), position }
     }
 }
 
-/// Where a chat's targets lie among its tokens; all 0 where it has none.
+/// Range of a chat's targets among its tokens; all 0 if it has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Targets {
+pub(crate) struct TargetSpan {
     pub(crate) first: u32,
     pub(crate) last: u32,
     pub(crate) n: u32,
 }
 
-impl Targets {
+impl TargetSpan {
     /// The first token of a sample is never predicted, so it is never a target.
-    pub(crate) fn of(marks: &[u8]) -> Self {
+    pub(crate) fn of(role_bytes: &[u8]) -> Self {
         let mut targets = Self::default();
-        for (at, _) in marks.iter().enumerate().skip(1).filter(|(_, mark)| **mark & TARGET_BIT != 0)
-        {
+        let is_target = |byte: u8| byte & LOSS_MASK_BIT != 0;
+        for (at, _) in role_bytes.iter().enumerate().skip(1).filter(|(_, byte)| is_target(**byte)) {
             if targets.n == 0 {
                 targets.first = at as u32;
             }
@@ -295,11 +299,11 @@ impl Targets {
     }
 }
 
-/// Bytes of a chat in the column of spans.
+/// Bytes of a chat in the column of target spans.
 pub(crate) const SPAN_BYTES: usize = 12;
 
-/// A place: the file's number (4 bytes), the line or row (8 bytes).
-pub(crate) const PLACE_BYTES: usize = 12;
+/// Bytes of a location: the number of the file (4), the line or row (8).
+pub(crate) const LOCATION_BYTES: usize = 12;
 
 fn u64_at(column: &Bytes, index: u64) -> u64 {
     let at = index as usize * 8;

@@ -1,26 +1,26 @@
-//! Chats in rows: never cut across rows, several in one row by first fit, or one a row.
+//! Chats in rows: several in one row by first fit, or one per row. A chat never spans two rows.
 //!
-//! First fit looks over the epoch's shuffled chats in order and puts each into the oldest of the
-//! open rows that has room; at most 64 rows are open, so a chat stands near its place in the order.
-//! A chat takes the positions up to its last target: what follows teaches nothing. It deliberately
-//! cuts a chat only at `sequence_length`, and drops it if no target is left.
+//! First fit takes the epoch's shuffled chats in order and puts each into the oldest open row that has room. At most 64
+//! rows are open, so a chat stays close to its position in the order. A chat occupies the positions up to its last target;
+//! the tokens after it carry no loss. It is truncated only at `sequence_length`, and dropped if no target is left.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use recipe::Overlong;
 
-use crate::cache::{Store, TARGET_BIT, TokenRole};
+use crate::batch::RowWriter;
+use crate::cache::TokenStore;
+use crate::dataset::issues::IssueKind;
 use crate::dataset::mixture::{Item, Mixture, Order};
-use crate::dataset::row::RowWriter;
-use crate::dataset::split::Part;
-use crate::dataset::{Layout, SourcePart};
+use crate::dataset::train_eval_split::SampleSet;
+use crate::dataset::{DatasetSource, SplitRows};
 
-/// Rows that are open at a time.
+/// Maximum number of open rows.
 const LOOK_BACK: usize = 64;
-/// Epochs whose packing is kept: a batch may span two.
+/// Epochs whose packing is cached; a batch may span two.
 const EPOCHS_KEPT: usize = 3;
 
-/// Chats of every source on one side of the split.
+/// Chats of every source in one split.
 #[derive(Debug)]
 pub(crate) struct ChatRows {
     sources: Vec<Chats>,
@@ -30,69 +30,54 @@ pub(crate) struct ChatRows {
     epochs: Mutex<Vec<Arc<Packed>>>,
 }
 
-/// One source's chats that have targets.
+/// Chats of one source that have targets.
 #[derive(Clone, Debug)]
 pub(crate) struct Chats {
-    source: SourcePart,
-    usable: Part,
+    source: DatasetSource,
+    usable: SampleSet,
 }
 
-/// What became of a chat that does not fit as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CutReason {
-    /// Its end was cut off, with some of its targets.
-    Cut,
-    /// It is longer than a row and the recipe drops such chats.
-    Overlong,
-    /// It has no target, or none before the cut.
-    NoTargets,
-    /// Both texts of a pair are the same, or are after the cut.
-    Alike,
-    /// The answers of a pair follow different prompts, so that their probabilities do not compare.
-    OtherPrompt,
-}
-
-/// Which item of the epoch's order stands in which row.
+/// Packing of one epoch: the items of each row, as indices into the epoch's order.
 #[derive(Debug)]
 struct Packed {
     epoch: u64,
-    /// Where each row's items begin in `items`, and behind the last row their number.
+    /// Start of each row in `items`, then the length of `items`.
     starts: Vec<u32>,
     items: Vec<u32>,
 }
 
 impl Chats {
-    /// Picks the chats of a part that have targets within a row, and says what became of the rest.
-    pub(crate) fn pick(
-        source: SourcePart,
-        part: &Part,
+    /// Selects the chats that have targets within a row, and reports those that are truncated or dropped.
+    pub(crate) fn select(
+        source: DatasetSource,
+        samples: &SampleSet,
         sequence_length: usize,
         overlong: Overlong,
-        mut report: impl FnMut(u64, CutReason),
+        mut report: impl FnMut(u64, IssueKind),
     ) -> Self {
         let mut usable = Vec::new();
-        for sample in part.samples() {
-            let targets = source.store.targets(sample);
+        for sample in samples.samples() {
+            let targets = source.store.target_span(sample);
             let fits = targets.last as usize <= sequence_length;
-            let reason = if targets.n == 0 {
-                Some(CutReason::NoTargets)
+            let issue = if targets.n == 0 {
+                Some(IssueKind::NoTargets)
             } else if fits {
                 None
             } else if overlong == Overlong::Drop {
-                Some(CutReason::Overlong)
+                Some(IssueKind::TooLong)
             } else if targets.first as usize > sequence_length {
-                Some(CutReason::NoTargets)
+                Some(IssueKind::NoTargets)
             } else {
-                Some(CutReason::Cut)
+                Some(IssueKind::Truncated)
             };
-            if let Some(reason) = reason {
-                report(source.first_sample + sample, reason);
+            if let Some(kind) = issue {
+                report(source.first_sample + sample, kind);
             }
-            if matches!(reason, None | Some(CutReason::Cut)) {
+            if matches!(issue, None | Some(IssueKind::Truncated)) {
                 usable.push(sample as u32);
             }
         }
-        Self { source, usable: Part::List(usable) }
+        Self { source, usable: SampleSet::List(usable) }
     }
 }
 
@@ -109,26 +94,26 @@ impl ChatRows {
         Self { sources, mixture, sequence_length, packing, epochs: Mutex::new(Vec::new()) }
     }
 
-    fn sample(&self, item: Item) -> (&Store, u64) {
+    fn sample(&self, item: Item) -> (&TokenStore, u64) {
         let chats = &self.sources[item.source];
         (&chats.source.store, chats.usable.sample(item.index))
     }
 
-    /// Positions that a chat takes: up to the one that predicts its last target.
+    /// Number of positions of a chat, up to the one that predicts its last target.
     fn n_positions(&self, item: Item) -> usize {
         let (store, sample) = self.sample(item);
-        (store.targets(sample).last as usize).min(self.sequence_length)
+        (store.target_span(sample).last as usize).min(self.sequence_length)
     }
 
     fn item_targets(&self, item: Item) -> u64 {
         let (store, sample) = self.sample(item);
-        let targets = store.targets(sample);
+        let targets = store.target_span(sample);
         if targets.last as usize <= self.sequence_length {
             return u64::from(targets.n);
         }
         let first = store.start(sample);
         let kept = first + 1..=first + self.sequence_length as u64;
-        kept.filter(|at| store.mark(*at) & TARGET_BIT != 0).count() as u64
+        kept.filter(|at| store.loss_mask(*at)).count() as u64
     }
 
     fn packed(&self, epoch: u64) -> Arc<Packed> {
@@ -167,10 +152,10 @@ impl ChatRows {
         by_row(epoch, &rows, n_rows)
     }
 
-    /// The items of a row, in the order in which they were packed.
+    /// Items of a row, in the order in which they were packed.
     fn items(&self, epoch: u64, row: u64) -> Vec<Item> {
         let packed = self.packed(epoch);
-        // The last rows of a packing are the emptiest: spread them over the epoch.
+        // The last rows of a packing are the emptiest, so rows are shuffled over the epoch.
         let order = self.mixture.epoch(epoch);
         let row = order.row(packed.n_rows(), row) as usize;
         let range = packed.starts[row] as usize..packed.starts[row + 1] as usize;
@@ -183,9 +168,8 @@ impl ChatRows {
         row.start_sample(self.sources[item.source].source.first_sample + sample);
         let first = store.start(sample);
         for at in first..first + self.n_positions(item) as u64 {
-            let is_target = store.mark(at + 1) & TARGET_BIT != 0;
-            let target = is_target.then(|| store.token(at + 1));
-            row.push(store.token(at), target, TokenRole::from_mark(store.mark(at)));
+            let target = store.loss_mask(at + 1).then(|| store.token(at + 1));
+            row.push(store.token(at), target, store.role(at));
         }
     }
 }
@@ -196,7 +180,7 @@ impl Packed {
     }
 }
 
-/// Sorts items by their rows, keeping their order.
+/// Groups items by row, keeping their order.
 fn by_row(epoch: u64, rows: &[u32], n_rows: u32) -> Packed {
     let mut starts = vec![0_u32; n_rows as usize + 1];
     for row in rows {
@@ -214,12 +198,12 @@ fn by_row(epoch: u64, rows: &[u32], n_rows: u32) -> Packed {
     Packed { epoch, starts, items }
 }
 
-impl Layout for ChatRows {
+impl SplitRows for ChatRows {
     fn n_rows(&self, epoch: u64) -> u64 {
         self.packed(epoch).n_rows()
     }
 
-    /// Another order packs into another number of rows.
+    /// With packing, the number of rows depends on the order.
     fn is_constant(&self) -> bool {
         !self.packing && self.mixture.is_constant()
     }

@@ -1,96 +1,81 @@
-//! What a plan prints about data: how much there is, and what became of what does not fit.
-//!
-//! It deliberately counts after cutting and packing, never by estimate.
+//! Sizes of a dataset, counted after truncation and packing.
 
 use serde::Serialize;
 
 use crate::cache::{PoolCounts, Prepared};
+use crate::dataset::Dataset;
+use crate::dataset::issues::IssueKind;
 use crate::dataset::pairs::Pairs;
-use crate::dataset::{CutReason, Dataset};
-use crate::place::Place;
 
-/// Numbers of one dataset.
+/// Sizes of one dataset.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Counts {
+pub struct DatasetCounts {
     /// Rows read from all sources, bad ones included.
     pub rows: u64,
-    /// Documents, chats, texts of pairs or prompts made of them.
+    /// Documents, chats, texts of pairs or prompts built from them.
     pub samples: u64,
-    /// Tokens of all samples, before cutting.
+    /// Tokens of all samples, before truncation.
     pub tokens: u64,
     /// UTF-8 bytes of all texts.
     pub bytes: u64,
-    /// Rows left out because they are bad.
+    /// Bad rows that were skipped.
     pub bad: u64,
     /// Messages of the first bad rows.
     pub bad_rows: Vec<String>,
-    /// Rows that `where` left out.
-    pub left_out: u64,
-    /// Documents, or texts for pairs, left out because they have no text.
+    /// Rows that `where` removed.
+    pub filtered: u64,
+    /// Documents, or texts for pairs, dropped because they have no text.
     pub empty: u64,
     /// Samples whose content occurred before.
     pub duplicates: u64,
-    /// Chats whose end was cut off with some of its targets, or pairs with such a text.
-    pub cut: u64,
-    /// Tokens that were cut off from them.
-    pub cut_tokens: u64,
-    /// Chats or pairs dropped because they are longer than a row.
-    pub dropped: u64,
-    /// Chats dropped because no target is left, or pairs in which an answer has none.
+    /// Chats that lost some of their targets to truncation, and pairs with a truncated text.
+    pub truncated: u64,
+    /// Tokens that truncation removed.
+    pub truncated_tokens: u64,
+    /// Chats, pairs or prompts dropped because they are longer than a row.
+    pub too_long: u64,
+    /// Chats dropped because no target is left, and pairs with an answer that has none.
     pub without_targets: u64,
-    /// Pairs dropped because both texts are the same.
-    pub alike: u64,
+    /// Pairs dropped because both texts have the same tokens.
+    pub identical_texts: u64,
     /// Pairs dropped because their answers follow different prompts.
-    pub other_prompts: u64,
-    /// Samples that are trained on.
+    pub different_prompts: u64,
+    /// Samples of the training set.
     pub train_samples: u64,
-    /// Samples that are held out.
+    /// Samples of the validation set.
     pub eval_samples: u64,
     /// Rows of the first epoch.
     pub epoch_rows: u64,
     /// Targets of the first epoch.
     pub epoch_targets: u64,
-    /// Rows of the validation part.
+    /// Rows of the validation set.
     pub eval_rows: u64,
-    /// Targets of the validation part.
+    /// Targets of the validation set.
     pub eval_targets: u64,
-    /// What pairs were drawn from, a source at a time.
-    pub drawn: Vec<DrawnCounts>,
+    /// Pools and drawn pairs of each source whose pairs are drawn.
+    pub drawn: Vec<DrawnPairCounts>,
 }
 
-/// A source whose pairs are drawn from rows of one text each.
+/// Pools and pairs of a source whose pairs are drawn from rows with one text each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct DrawnCounts {
-    /// The source's path as the recipe writes it.
+pub struct DrawnPairCounts {
+    /// The source's path as written in the recipe.
     pub path: String,
-    /// Rows that fit `chosen` alone.
+    /// Rows that match `chosen` alone.
     pub chosen: u64,
-    /// Rows that fit `rejected` alone.
+    /// Rows that match `rejected` alone.
     pub rejected: u64,
-    /// Rows that fit both and are in no pair.
+    /// Rows that match both and are in no pair.
     pub both: u64,
-    /// Rows that fit neither.
+    /// Rows that match neither.
     pub neither: u64,
-    /// Pairs drawn for training.
+    /// Training pairs.
     pub train_pairs: u64,
-    /// Pairs drawn from texts that are held out.
+    /// Validation pairs.
     pub eval_pairs: u64,
 }
 
-/// A sample that was cut or dropped.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CutSample {
-    /// Its number, as in `Batch::samples`.
-    pub sample: u64,
-    /// Where it came from.
-    pub place: Option<Place>,
-    /// Its tokens before cutting.
-    pub n_tokens: u64,
-    /// What became of it.
-    pub reason: CutReason,
-}
-
-impl Counts {
+impl DatasetCounts {
     pub(crate) fn of(dataset: &Dataset, prepared: &Prepared) -> Self {
         let mut counts = Self {
             train_samples: dataset.train.n_samples(),
@@ -110,56 +95,38 @@ impl Counts {
             counts.bytes += summary.n_bytes;
             counts.bad += summary.n_bad;
             counts.empty += summary.n_empty;
-            counts.left_out += summary.n_left_out;
+            counts.filtered += summary.n_filtered;
             counts.bad_rows.extend(summary.bad.iter().cloned());
         }
-        for (sample, reason) in &dataset.cuts {
-            match reason {
-                CutReason::Cut => {
-                    counts.cut += 1;
-                    // A row holds the tokens that it reads and one more as the last target.
+        for (sample, kind) in &dataset.issues {
+            match kind {
+                IssueKind::Truncated => {
+                    counts.truncated += 1;
+                    // A row contains the tokens that it reads and one more as its last target.
                     let kept = dataset.options.sequence_length as u64 + 1;
-                    counts.cut_tokens += dataset.sample_tokens(*sample).saturating_sub(kept);
+                    counts.truncated_tokens += dataset.sample_tokens(*sample).saturating_sub(kept);
                 }
-                CutReason::Overlong => counts.dropped += 1,
-                CutReason::NoTargets => counts.without_targets += 1,
-                CutReason::Alike => counts.alike += 1,
-                CutReason::OtherPrompt => counts.other_prompts += 1,
+                IssueKind::TooLong => counts.too_long += 1,
+                IssueKind::NoTargets => counts.without_targets += 1,
+                IssueKind::IdenticalTexts => counts.identical_texts += 1,
+                IssueKind::DifferentPrompts => counts.different_prompts += 1,
             }
         }
         counts
     }
 
-    /// The share of samples that have no target, of all that were read: above 1 % a run should stop.
+    /// Fraction of the samples that have no target. Above 1 % a run should stop.
     pub fn share_without_targets(&self) -> f64 {
         if self.samples == 0 { 0.0 } else { self.without_targets as f64 / self.samples as f64 }
     }
 }
 
-impl Dataset {
-    /// The samples that were cut or dropped, for `--list-cut`.
-    pub fn cut_samples(&self) -> impl Iterator<Item = CutSample> + '_ {
-        self.cuts.iter().map(|&(sample, reason)| CutSample {
-            sample,
-            place: self.place(sample),
-            n_tokens: self.sample_tokens(sample),
-            reason,
-        })
-    }
-
-    fn sample_tokens(&self, sample: u64) -> u64 {
-        let after = self.sources.partition_point(|source| source.first_sample <= sample);
-        let source = after.checked_sub(1).and_then(|at| self.sources.get(at));
-        source.map_or(0, |source| source.store.len(sample - source.first_sample))
-    }
-}
-
-/// What the sources have that pairs are drawn from.
-pub(super) fn drawn(prepared: &Prepared, train: &[Pairs], eval: &[Pairs]) -> Vec<DrawnCounts> {
-    let sides = train.iter().zip(eval);
-    let sources = prepared.sources.iter().zip(sides).filter_map(|(source, (train, eval))| {
+/// Counts of the sources whose pairs are drawn.
+pub(super) fn drawn(prepared: &Prepared, train: &[Pairs], eval: &[Pairs]) -> Vec<DrawnPairCounts> {
+    let pairs = train.iter().zip(eval);
+    let sources = prepared.sources.iter().zip(pairs).filter_map(|(source, (train, eval))| {
         let PoolCounts { chosen, rejected, neither, both } = source.store.summary.pools?;
-        Some(DrawnCounts {
+        Some(DrawnPairCounts {
             path: source.path.clone(),
             chosen,
             rejected,

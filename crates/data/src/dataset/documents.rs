@@ -1,29 +1,31 @@
-//! Documents packed into rows, each with its prefix in front and the end-of-text token as its last
-//! target; attention and positions start anew at every document.
+//! Documents packed into rows, each after its prefix and with the end-of-text token as its last target. Attention and
+//! positions restart at every document.
 //!
-//! With a prefix that is the end-of-text token itself, as GPT-2's and ours, the one between two
-//! documents is shared: it is the last target of the one and the first input of the other. The
-//! epoch's documents, in shuffled order, make one long line of positions that is cut into rows. A
-//! document that a border cuts goes on in the next row as a segment of its own, and its last
-//! position's target is still the document's next token, so no target is lost.
-//! It deliberately stores no order: every 128th document's start is enough to find a row.
+//! If the prefix is the end-of-text token itself, as for GPT-2 and our own tokenizers, adjacent documents share it: it is
+//! the last target of one and the first input of the next. The documents of an epoch, in shuffled order, form one line of
+//! positions that is cut into rows. A document that crosses a row boundary continues in the next row as a new segment, and
+//! its last position in the first row still predicts the document's next token, so no target is lost.
+//!
+//! The order is not stored: the start of every 128th document is enough to find a row.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use recipe::SplitBy;
+
+use crate::batch::RowWriter;
 use crate::cache::{SpecialIds, TokenRole};
 use crate::dataset::mixture::{Item, Mixture, Order};
-use crate::dataset::row::RowWriter;
-use crate::dataset::split::{Part, n_train};
-use crate::dataset::{Layout, SourcePart};
+use crate::dataset::train_eval_split::{Holdout, SampleSet, Split, n_train, sample_split};
+use crate::dataset::{DatasetSource, SplitRows};
 use crate::error::{Error, Result};
 
-/// Documents between two remembered starts.
+/// Documents between two stored starts.
 const STRIDE: u64 = 128;
-/// Epochs whose starts are kept: a batch may span two.
+/// Epochs whose starts are cached; a batch may span two.
 const EPOCHS_KEPT: usize = 3;
 
-/// Documents of every source on one side of the split.
+/// Documents of every source in one split.
 #[derive(Debug)]
 pub(crate) struct DocumentRows {
     sources: Vec<Documents>,
@@ -34,18 +36,18 @@ pub(crate) struct DocumentRows {
     epochs: Mutex<Vec<Arc<EpochStarts>>>,
 }
 
-/// One source's documents; the first and the last one may be only a part of a document.
+/// Documents of one source; the first and the last may be partial.
 #[derive(Clone, Debug)]
 pub(crate) struct Documents {
-    source: SourcePart,
-    part: Part,
-    /// Positions of the first document that belong to the other side.
+    source: DatasetSource,
+    documents: SampleSet,
+    /// First position of the first document that belongs to this split.
     from: u64,
-    /// Positions of the last document that belong to this side, where not all do.
+    /// End position within the last document, if its rest belongs to the other split.
     to: Option<u64>,
 }
 
-/// Where the documents of an epoch start in its line of positions.
+/// Starts of the documents of an epoch in its line of positions.
 #[derive(Debug)]
 struct EpochStarts {
     epoch: u64,
@@ -55,18 +57,18 @@ struct EpochStarts {
 }
 
 impl Documents {
-    pub(crate) fn whole(source: SourcePart, part: Part) -> Self {
-        Self { source, part, from: 0, to: None }
+    pub(crate) fn whole(source: DatasetSource, documents: SampleSet) -> Self {
+        Self { source, documents, from: 0, to: None }
     }
 
-    /// Splits a source at the token where its last fraction begins; a document may be cut in two.
+    /// Splits a source at the token where its last fraction begins; one document may be in both splits.
     pub(crate) fn split_by_position(
-        source: &SourcePart,
+        source: &DatasetSource,
         n_prefix: u64,
         fraction: f64,
     ) -> (Self, Self) {
         let n = source.store.n_samples();
-        let all = Self::whole(source.clone(), Part::Range(0..n));
+        let all = Self::whole(source.clone(), SampleSet::Range(0..n));
         let n_positions: u64 = (0..n).map(|document| all.n_positions(document, n_prefix)).sum();
         let mut left = n_train(n_positions, fraction);
         let mut document = 0;
@@ -80,20 +82,22 @@ impl Documents {
         }
         let cut = (left > 0).then_some(left);
         let train_end = document + u64::from(cut.is_some());
-        let part =
-            |range, from, to| Self { source: source.clone(), part: Part::Range(range), from, to };
+        let part = |range, from, to| {
+            let documents = SampleSet::Range(range);
+            Self { source: source.clone(), documents, from, to }
+        };
         (part(0..train_end, 0, cut), part(document..n, left, None))
     }
 
     pub(crate) fn n_documents(&self) -> u64 {
-        self.part.n_samples()
+        self.documents.n_samples()
     }
 
-    /// The positions of document number `i` that are on this side, as a range within the document.
+    /// Positions of document `i` that belong to this split, as a range within the document.
     fn range(&self, i: u64, n_prefix: u64) -> Range<u64> {
         let last = self.n_documents() - 1;
         let from = if i == 0 { self.from } else { 0 };
-        let whole = self.source.store.len(self.part.sample(i)) + n_prefix;
+        let whole = self.source.store.len(self.documents.sample(i)) + n_prefix;
         let to = if i == last { self.to.unwrap_or(whole) } else { whole };
         from..to
     }
@@ -105,7 +109,34 @@ impl Documents {
 }
 
 impl DocumentRows {
-    pub(crate) fn new(
+    /// Rows of the training set, in `order`, and of the validation set, in file order.
+    pub(super) fn split(
+        sources: &[DatasetSource],
+        holdout: Option<Holdout>,
+        sequence_length: usize,
+        ids: &SpecialIds,
+        order: Order,
+    ) -> Result<(Self, Self)> {
+        let n_prefix = ids.prefix.len() as u64;
+        let (train, eval): (Vec<_>, Vec<_>) = match holdout {
+            Some(Holdout { fraction, by: SplitBy::Position }) => sources
+                .iter()
+                .map(|source| Documents::split_by_position(source, n_prefix, fraction))
+                .unzip(),
+            holdout => {
+                let splits = sample_split(sources, holdout)?;
+                let documents = |(source, split): (&DatasetSource, Split)| {
+                    let whole = |documents| Documents::whole(source.clone(), documents);
+                    (whole(split.train), whole(split.eval))
+                };
+                sources.iter().zip(splits).map(documents).unzip()
+            }
+        };
+        let rows = |documents, order| Self::new(documents, order, sequence_length, ids);
+        Ok((rows(train, order)?, rows(eval, Order::Fixed)?))
+    }
+
+    fn new(
         documents: Vec<Documents>,
         order: Order,
         sequence_length: usize,
@@ -127,7 +158,7 @@ impl DocumentRows {
         self.prefix.len() as u64
     }
 
-    /// The positions of a shown document.
+    /// Positions of the document that an item shows.
     fn item_range(&self, item: Item) -> Range<u64> {
         self.sources[item.source].range(item.index, self.n_prefix())
     }
@@ -157,11 +188,11 @@ impl DocumentRows {
         starts
     }
 
-    /// Writes positions `range` of a document as one segment.
+    /// Writes the positions `range` of a document as one segment.
     fn write(&self, item: Item, range: Range<u64>, row: &mut RowWriter<'_>) {
         let source = &self.sources[item.source];
         let store = &source.source.store;
-        let document = source.part.sample(item.index);
+        let document = source.documents.sample(item.index);
         let (first, n_prefix) = (store.start(document), self.n_prefix());
         // The sequence is prefix, text, end; position j reads element j and predicts element j + 1.
         let element = |j: u64| match self.prefix.get(j as usize) {
@@ -176,14 +207,14 @@ impl DocumentRows {
         }
     }
 
-    /// Prefix tokens but the last predict other prefix tokens, which nobody needs to learn.
+    /// Number of targets in a range. Prefix tokens but the last predict prefix tokens, which are no targets.
     fn targets_in(&self, range: &Range<u64>) -> u64 {
         let first = self.n_prefix().saturating_sub(1);
         range.end.saturating_sub(range.start.max(first))
     }
 }
 
-impl Layout for DocumentRows {
+impl SplitRows for DocumentRows {
     fn n_rows(&self, epoch: u64) -> u64 {
         self.starts(epoch).n_positions.div_ceil(self.sequence_length)
     }
@@ -215,11 +246,11 @@ impl Layout for DocumentRows {
 }
 
 impl DocumentRows {
-    /// Shows the documents of a row: the item and the positions of it that the row holds.
-    fn visit(&self, epoch: u64, row: u64, show: &mut dyn FnMut(Item, Range<u64>)) {
+    /// Visits the documents of a row: the item and its positions in the row.
+    fn visit(&self, epoch: u64, row: u64, visit: &mut dyn FnMut(Item, Range<u64>)) {
         let starts = self.starts(epoch);
         let n_rows = starts.n_positions.div_ceil(self.sequence_length);
-        // Neighbouring rows of one long document shall not meet in one step.
+        // Rows are shuffled too, so that one step rarely contains neighbouring rows of one long document.
         let order = self.mixture.epoch(epoch);
         let row = order.row(n_rows, row);
         let from = row * self.sequence_length;
@@ -234,7 +265,7 @@ impl DocumentRows {
             if at + length > from {
                 let skipped = from.saturating_sub(at);
                 let kept = length.min(to - at);
-                show(item, range.start + skipped..range.start + kept);
+                visit(item, range.start + skipped..range.start + kept);
             }
             at += length;
             i += 1;

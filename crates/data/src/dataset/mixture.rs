@@ -1,13 +1,13 @@
-//! Which items of which source an epoch shows, and in which order: random access, nothing stored.
+//! The items of an epoch and their order, with random access and without a stored list. An item is a document, a chat, a
+//! pair, a prompt or a row of a stream.
 //!
-//! A weight is how many times each item of a source is seen in an epoch. Its whole part repeats the
-//! source; its fraction takes a slice of a permutation that moves on from epoch to epoch, so that
-//! over the epochs every item is seen equally often (a weight of 0.5 over two epochs: once).
-//! It deliberately knows nothing of lengths: an item is a document, a chat or a row of a stream.
+//! A weight is the number of times each item of a source is seen per epoch. Its integer part repeats the source. Its
+//! fraction takes a slice of a permutation that advances from epoch to epoch, so that over the epochs every item is seen
+//! equally often (with a weight of 0.5, once in two epochs).
 
 use seed::{Purpose, derive, shuffled_index};
 
-/// The sources of one part (training or validation) with their weights.
+/// Sources of one split with their weights.
 #[derive(Clone, Debug)]
 pub(crate) struct Mixture {
     sources: Vec<Weighted>,
@@ -21,31 +21,31 @@ struct Weighted {
     fraction: f64,
 }
 
-/// In which order the items of an epoch come.
+/// Order of the items of an epoch.
 #[derive(Clone, Debug)]
 pub(crate) enum Order {
-    /// Shuffled anew in each epoch.
+    /// Shuffled differently in each epoch.
     Shuffled {
-        /// The run's seed.
+        /// Seed of the run.
         seed: u64,
-        /// The stage's name: two stages on the same data go different ways.
+        /// Name of the stage; stages on the same data shuffle differently.
         stage: String,
     },
-    /// As in the files, each item once.
+    /// In file order, each item once.
     Fixed,
 }
 
-/// One shown item.
+/// One item of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) source: usize,
     pub(crate) index: u64,
-    /// Which of the repetitions of its source in this epoch this is.
-    pub(crate) copy: u64,
+    /// Number of the pass over its source within this epoch.
+    pub(crate) pass: u64,
 }
 
 impl Mixture {
-    /// Sources as (number of items, weight).
+    /// `sources`: number of items and weight of each.
     pub(crate) fn new(sources: &[(u64, f64)], order: Order) -> Self {
         let fixed = matches!(order, Order::Fixed);
         let sources = sources.iter().map(|&(n_items, weight)| {
@@ -55,17 +55,17 @@ impl Mixture {
         Self { sources: sources.collect(), order }
     }
 
-    /// Whether every epoch shows the same items.
+    /// Whether every epoch has the same items.
     pub(crate) fn is_constant(&self) -> bool {
         self.sources.iter().all(|source| source.fraction == 0.0 || source.n_items == 0)
     }
 
-    /// How many whole passes over a source an epoch makes.
+    /// Number of complete passes over a source per epoch.
     pub(crate) fn whole_passes(&self, source: usize) -> u64 {
         self.sources.get(source).map_or(0, |source| source.whole)
     }
 
-    /// One epoch's order.
+    /// Order of one epoch.
     pub(crate) fn epoch(&self, epoch: u64) -> Epoch<'_> {
         let mut ends = Vec::with_capacity(self.sources.len());
         let mut n_items = 0;
@@ -80,24 +80,24 @@ impl Mixture {
     }
 }
 
-/// The order of one epoch: a pure function of its number, worked out as far as every item needs it.
+/// Order of one epoch: a pure function of its number, with the values that every item needs.
 #[derive(Debug)]
 pub(crate) struct Epoch<'a> {
     mixture: &'a Mixture,
     epoch: u64,
-    /// Items shown up to and with each source, before shuffling.
+    /// Number of items up to and including each source, before shuffling.
     ends: Vec<u64>,
     item_key: Option<u64>,
     row_key: Option<u64>,
 }
 
 impl Epoch<'_> {
-    /// Items shown.
+    /// Number of items in the epoch.
     pub(crate) fn n_items(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// Item number `i`.
+    /// Item `i`.
     pub(crate) fn item(&self, i: u64) -> Item {
         let at = permuted(self.item_key, self.n_items(), i);
         let source = self.ends.partition_point(|end| *end <= at);
@@ -112,12 +112,12 @@ impl Epoch<'_> {
 
     fn shown_item(&self, source: usize, i: u64) -> Item {
         let Some(weighted) = self.mixture.sources.get(source) else {
-            debug_assert!(false, "item {i} of source {source} is not shown");
-            return Item { source: 0, index: 0, copy: 0 };
+            debug_assert!(false, "item {i} of source {source} is out of range");
+            return Item { source: 0, index: 0, pass: 0 };
         };
         let n = weighted.n_items;
         if i < weighted.whole * n {
-            return Item { source, index: i % n, copy: i / n };
+            return Item { source, index: i % n, pass: i / n };
         }
         let drawn = weighted.slice_start(self.epoch) + (i - weighted.whole * n);
         let key = match &self.mixture.order {
@@ -126,11 +126,11 @@ impl Epoch<'_> {
             }
             Order::Fixed => None,
         };
-        Item { source, index: permuted(key, n, drawn % n), copy: weighted.whole }
+        Item { source, index: permuted(key, n, drawn % n), pass: weighted.whole }
     }
 
-    /// A key of this epoch; 0 is the order of items, 1 that of rows, the rest are the caller's.
-    /// None in a fixed order.
+    /// Key of a permutation of this epoch: 0 for the order of items, 1 for the order of rows, the rest for callers.
+    /// `None` if the order is fixed.
     pub(crate) fn key(&self, use_number: u64) -> Option<u64> {
         match &self.mixture.order {
             Order::Shuffled { seed, stage } => {
@@ -140,13 +140,13 @@ impl Epoch<'_> {
         }
     }
 
-    /// Which of `n` packed rows comes as number `i`.
+    /// Index of the packed row at position `i` of `n`.
     pub(crate) fn row(&self, n: u64, i: u64) -> u64 {
         permuted(self.row_key, n, i)
     }
 }
 
-/// Number `i` of a permutation of `0..n`; the identity without a key.
+/// Element `i` of a permutation of `0..n`; the identity without a key.
 fn permuted(key: Option<u64>, n: u64, i: u64) -> u64 {
     key.map_or(i, |key| shuffled_index(key, n, i))
 }
@@ -156,7 +156,7 @@ impl Weighted {
         self.whole * self.n_items + self.slice_start(epoch + 1) - self.slice_start(epoch)
     }
 
-    /// Items that the fraction has shown before an epoch.
+    /// Number of items that the fraction has used before an epoch.
     fn slice_start(&self, epoch: u64) -> u64 {
         (epoch as f64 * self.fraction * self.n_items as f64).round() as u64
     }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_say_how_often_each_item_is_seen() {
+    fn a_weight_is_the_number_of_times_each_item_is_seen() {
         let order = Order::Shuffled { seed: 7, stage: "pretrain".into() };
         let mixture = Mixture::new(&[(10, 1.0), (7, 2.5), (9, 0.25), (0, 1.5)], order);
         let counts = seen(&mixture, 8);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_order_is_that_of_the_files() {
+    fn a_fixed_order_is_the_order_of_the_files() {
         let mixture = Mixture::new(&[(2, 3.0), (3, 0.5)], Order::Fixed);
         let items: Vec<_> = mixture.epoch(0).items().map(|i| (i.source, i.index)).collect();
         assert_eq!(items, [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]);

@@ -1,70 +1,58 @@
 //! Batches of a run by step: a pure function of the prepared data, the options and the step.
 //!
-//! It deliberately has no iterator state: `batch(step)` is the same whenever and wherever it is
-//! called, so a resumed run needs nothing but its step.
+//! There is no iterator state: `batch(step)` always returns the same batch, so a resumed run needs nothing but its step.
 
 mod chats;
 mod counts;
 mod documents;
+mod inspect;
+mod issues;
 mod mixture;
 mod pairs;
 mod prompts;
-mod row;
-mod sides;
-mod split;
+mod stage_datasets;
 mod stream;
-mod view;
+mod train_eval_split;
 
 use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 
-use recipe::{Overlong, Packing};
-use seed::{Purpose, derive};
-
-use crate::batch::Batch;
-use crate::cache::{Prepared, Store};
+use crate::batch::{Batch, RowWriter};
+use crate::cache::{Prepared, TokenStore};
 use crate::error::{Error, Result};
-use crate::place::Place;
+use crate::location::Location;
 
-pub use chats::CutReason;
-pub use counts::{Counts, CutSample, DrawnCounts};
-pub use split::Holdout;
-pub use view::{RowView, Segment};
+pub use counts::{DatasetCounts, DrawnPairCounts};
+pub use inspect::{InspectedRow, Segment};
+pub use issues::{IssueKind, SampleIssue};
+pub use train_eval_split::Holdout;
 
-use chats::{ChatRows, Chats};
-use mixture::Order;
-use pairs::{Asked, PairRows, Pairs};
-use prompts::{PromptRows, Prompts};
-pub(crate) use row::RowWriter;
-use sides::{document_sides, prompt_sides, sample_sides, shuffled, source_parts, stream_sides};
-use split::{Part, Sides};
-
-/// What a dataset needs to know of the run.
+/// Options of the run that a dataset depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunOptions {
-    /// The recipe's seed.
+    /// Seed of the recipe.
     pub seed: u64,
-    /// The stage's name, so that stages on the same data go different ways.
+    /// Name of the stage; stages on the same data shuffle differently.
     pub stage: String,
-    /// Positions of a row.
+    /// Positions per row.
     pub sequence_length: usize,
-    /// Rows of an optimizer step.
+    /// Rows per optimizer step.
     pub rows_per_step: usize,
-    /// End after so many steps.
+    /// Number of optimizer steps after which the run ends.
     pub max_steps: Option<u64>,
-    /// End after so many passes over the data.
+    /// Number of passes over the data after which the run ends.
     pub epochs: Option<f64>,
-    /// End after so many positions.
+    /// Number of positions after which the run ends.
     pub max_tokens: Option<u64>,
-    /// What is held out.
+    /// Validation set. `None`: everything is for training.
     pub holdout: Option<Holdout>,
 }
 
-/// How rows are laid out: documents, a stream, chats, pairs of rows, or prompts.
-pub(crate) trait Layout: Debug + Send + Sync {
-    /// Rows of an epoch.
+/// Rows of one split, by kind: documents, a stream, chats, pairs or prompts.
+pub(crate) trait SplitRows: Debug + Send + Sync {
+    /// Number of rows in an epoch.
     fn n_rows(&self, epoch: u64) -> u64;
-    /// Rows of a batch that one of these makes: a pair makes two.
+    /// Rows of a batch that one row of this kind takes: two for a pair.
     fn batch_rows(&self) -> u64 {
         1
     }
@@ -72,187 +60,47 @@ pub(crate) trait Layout: Debug + Send + Sync {
     fn is_constant(&self) -> bool;
     /// Writes one row.
     fn fill(&self, epoch: u64, row: u64, out: &mut RowWriter<'_>);
-    /// Targets of one row.
+    /// Number of targets in one row.
     fn n_targets(&self, epoch: u64, row: u64) -> u64;
-    /// Targets of all rows of an epoch.
+    /// Number of targets in all rows of an epoch.
     fn epoch_targets(&self, epoch: u64) -> u64;
-    /// Samples on this side of the split that have a place in rows.
+    /// Number of samples of this split that occur in rows.
     fn n_samples(&self) -> u64;
 }
 
-/// One source as the layouts see it.
+/// One source of a dataset.
 #[derive(Clone, Debug)]
-pub(crate) struct SourcePart {
-    store: Store,
+pub(crate) struct DatasetSource {
+    store: TokenStore,
     weight: f64,
-    /// The number of its first sample among those of all sources.
+    /// Number of its first sample among the samples of all sources.
     first_sample: u64,
 }
 
 /// The batches of one stage's run.
 #[derive(Debug)]
 pub struct Dataset {
-    sources: Vec<SourcePart>,
-    train: Box<dyn Layout>,
-    eval: Option<Box<dyn Layout>>,
+    sources: Vec<DatasetSource>,
+    train: Box<dyn SplitRows>,
+    eval: Option<Box<dyn SplitRows>>,
     options: RunOptions,
     pad: u32,
-    /// Rows before each epoch, as far as they have been counted.
+    /// Number of rows before each epoch, for the epochs counted so far.
     epoch_starts: Mutex<Vec<u64>>,
-    /// Rows of the whole run.
+    /// Number of rows in the run.
     n_run_rows: u64,
-    cuts: Vec<(u64, CutReason)>,
-    counts: Counts,
+    /// Samples that were truncated or dropped.
+    issues: Vec<(u64, IssueKind)>,
+    counts: DatasetCounts,
 }
 
 impl Dataset {
-    /// Documents for pretraining.
-    pub fn pretrain(prepared: &Prepared, options: &RunOptions, packing: Packing) -> Result<Self> {
-        let sources = source_parts(prepared);
-        let (train, eval) = match packing {
-            Packing::Documents => {
-                document_sides(&sources, options, &prepared.ids, shuffled(options))?
-            }
-            Packing::Stream => stream_sides(&sources, options, &prepared.ids, shuffled(options))?,
-        };
-        Self::new(prepared, sources, options, (train, eval), Vec::new())
-    }
-
-    /// Chats for fine-tuning. With `packing`, several share a row.
-    pub fn sft(
-        prepared: &Prepared,
-        options: &RunOptions,
-        packing: bool,
-        overlong: Overlong,
-    ) -> Result<Self> {
-        let sources = source_parts(prepared);
-        let sides = sample_sides(&sources, options.holdout)?;
-        let length = options.sequence_length;
-        let mut cuts = Vec::new();
-        let mut rows = |part: fn(&Sides) -> &Part, order: Order| {
-            let chats = sources.iter().zip(&sides).map(|(source, side)| {
-                let report = |sample, reason| cuts.push((sample, reason));
-                Chats::pick(source.clone(), part(side), length, overlong, report)
-            });
-            Box::new(ChatRows::new(chats.collect(), order, length, packing)) as Box<dyn Layout>
-        };
-        let train = rows(|side| &side.train, shuffled(options));
-        let eval = options.holdout.map(|_| rows(|side| &side.eval, Order::Fixed));
-        Self::new(prepared, sources, options, (train, eval), cuts)
-    }
-
-    /// Pairs for reward models: what is called a row here is a pair, which makes two rows of a
-    /// batch, the chosen text first. No token is a target.
-    ///
-    /// Where a source's pairs are drawn from single texts, the texts are held out first and pairs drawn on either side, so
-    /// that no text is on both. Training pairs are drawn by the run's seed and the stage's name, held-out ones always
-    /// alike: two runs measure on the same pairs.
-    pub fn pairs(prepared: &Prepared, options: &RunOptions, overlong: Overlong) -> Result<Self> {
-        Self::of_pairs(prepared, options, overlong, Asked::Score)
-    }
-
-    /// Pairs for learning preferences: as [`Dataset::pairs`], with the answer's tokens, its end token
-    /// among them, as targets. Pairs whose answers follow different prompts are dropped and counted.
-    pub fn preferences(
-        prepared: &Prepared,
-        options: &RunOptions,
-        overlong: Overlong,
-    ) -> Result<Self> {
-        Self::of_pairs(prepared, options, overlong, Asked::Answer)
-    }
-
-    fn of_pairs(
-        prepared: &Prepared,
-        options: &RunOptions,
-        overlong: Overlong,
-        asked: Asked,
-    ) -> Result<Self> {
-        let sources = source_parts(prepared);
-        let sides = sample_sides(&sources, options.holdout)?;
-        let length = options.sequence_length;
-        let mut cuts = Vec::new();
-        let mut pick = |part: fn(&Sides) -> &Part, (seed, stage): (u64, &str)| -> Vec<Pairs> {
-            let picked = sources.iter().zip(&sides).enumerate().map(|(idx, (source, side))| {
-                let report = |sample, reason| cuts.push((sample, reason));
-                if source.store.summary.pools.is_none() {
-                    return Pairs::pick(
-                        source.clone(),
-                        part(side),
-                        length,
-                        overlong,
-                        asked,
-                        report,
-                    );
-                }
-                let key = |pass| derive(seed, stage, Purpose::Pairs, pass, idx as u64);
-                Pairs::draw(source.clone(), part(side), length, overlong, asked, key, report)
-            });
-            picked.collect()
-        };
-        let train = pick(|side| &side.train, (options.seed, &options.stage));
-        let eval = pick(|side| &side.eval, (0, "held-out"));
-        let drawn = counts::drawn(prepared, &train, &eval);
-        let rows =
-            |pairs, order| Box::new(PairRows::new(pairs, order, length, asked)) as Box<dyn Layout>;
-        let train = rows(train, shuffled(options));
-        let eval = options.holdout.map(|_| rows(eval, Order::Fixed));
-        let mut dataset = Self::new(prepared, sources, options, (train, eval), cuts)?;
-        dataset.counts.drawn = drawn;
-        Ok(dataset)
-    }
-
-    /// Prompts for stages that sample their own answers: a row is a prompt, up to where the assistant's words begin, and
-    /// `sequence_length` the longest there may be.
-    ///
-    /// Fewer prompts than a step needs are repeated. Where all prompts are one and the same, it is also the held-out one.
-    pub fn prompts(prepared: &Prepared, options: &RunOptions) -> Result<Self> {
-        let sources = source_parts(prepared);
-        let sides = prompt_sides(&sources, options.holdout)?;
-        let mut cuts = Vec::new();
-        let mut rows = |part: fn(&Sides) -> &Part, order: Order| {
-            let prompts = sources.iter().zip(&sides).map(|(source, side)| {
-                let report = |sample, reason| cuts.push((sample, reason));
-                Prompts::pick(source.clone(), part(side), options.sequence_length, report)
-            });
-            Box::new(PromptRows::new(prompts.collect(), order)) as Box<dyn Layout>
-        };
-        let train = rows(|side| &side.train, shuffled(options));
-        let eval = options.holdout.map(|_| rows(|side| &side.eval, Order::Fixed));
-        Self::new(prepared, sources, options, (train, eval), cuts)
-    }
-
-    /// Every document once in file order, for measuring a model on a file: nothing is shuffled, held
-    /// out or weighted. Its batches are those of one epoch.
-    pub fn in_order(
-        prepared: &Prepared,
-        sequence_length: usize,
-        rows_per_step: usize,
-        packing: Packing,
-    ) -> Result<Self> {
-        let options = RunOptions {
-            seed: 0,
-            stage: String::new(),
-            sequence_length,
-            rows_per_step,
-            max_steps: None,
-            epochs: Some(1.0),
-            max_tokens: None,
-            holdout: None,
-        };
-        let sources = source_parts(prepared);
-        let sides = match packing {
-            Packing::Documents => document_sides(&sources, &options, &prepared.ids, Order::Fixed)?,
-            Packing::Stream => stream_sides(&sources, &options, &prepared.ids, Order::Fixed)?,
-        };
-        Self::new(prepared, sources, &options, sides, Vec::new())
-    }
-
     fn new(
         prepared: &Prepared,
-        sources: Vec<SourcePart>,
+        sources: Vec<DatasetSource>,
         options: &RunOptions,
-        (train, eval): (Box<dyn Layout>, Option<Box<dyn Layout>>),
-        cuts: Vec<(u64, CutReason)>,
+        (train, eval): (Box<dyn SplitRows>, Option<Box<dyn SplitRows>>),
+        issues: Vec<(u64, IssueKind)>,
     ) -> Result<Self> {
         let sequence_length = options.sequence_length;
         if sequence_length == 0 || options.rows_per_step == 0 {
@@ -268,7 +116,7 @@ impl Dataset {
             && eval.is_none()
         {
             let n_rows = sources.iter().map(|source| source.store.n_samples()).sum();
-            return Err(Error::EmptySide { fraction, side: "validation", n_rows });
+            return Err(Error::EmptySplit { fraction, split: "validation", n_rows });
         }
         let mut dataset = Self {
             sources,
@@ -278,11 +126,11 @@ impl Dataset {
             pad: prepared.ids.pad,
             epoch_starts: Mutex::new(vec![0]),
             n_run_rows: 0,
-            cuts,
-            counts: Counts::default(),
+            issues,
+            counts: DatasetCounts::default(),
         };
         dataset.n_run_rows = dataset.count_run_rows()?;
-        dataset.counts = Counts::of(&dataset, prepared);
+        dataset.counts = DatasetCounts::of(&dataset, prepared);
         Ok(dataset)
     }
 
@@ -295,13 +143,13 @@ impl Dataset {
         let by_epochs = options.epochs.map(|epochs| self.rows_of_epochs(epochs, shortest));
         let n_rows = shortest.into_iter().chain(by_epochs).min();
         match n_rows {
-            None => Err(Error::NoSteps { problem: "nothing says when it ends" }),
-            Some(0) => Err(Error::NoSteps { problem: "it ends before the first row" }),
+            None => Err(Error::NoSteps { problem: "nothing limits its length" }),
+            Some(0) => Err(Error::NoSteps { problem: "its limits leave no row" }),
             Some(n_rows) => Ok(n_rows),
         }
     }
 
-    /// Rows of so many epochs; epochs beyond `enough` rows are not packed to be counted.
+    /// Number of rows in so many epochs. Counting stops at `enough` rows: later epochs are not packed.
     fn rows_of_epochs(&self, epochs: f64, enough: Option<u64>) -> u64 {
         let whole = epochs.max(0.0).floor() as u64;
         let part = epochs - epochs.floor();
@@ -318,7 +166,7 @@ impl Dataset {
         self.epoch_start(whole) + rows_of_part(whole)
     }
 
-    /// Rows before an epoch.
+    /// Number of rows before an epoch.
     fn epoch_start(&self, epoch: u64) -> u64 {
         if self.train.is_constant() {
             return epoch * self.train.n_rows(0);
@@ -332,7 +180,7 @@ impl Dataset {
         starts.get(epoch as usize).copied().unwrap_or(0)
     }
 
-    /// The epoch that a row of the run belongs to, and its number there.
+    /// Epoch of a row of the run, and its number within the epoch.
     fn locate(&self, row: u64) -> (u64, u64) {
         if self.train.is_constant() {
             let n_rows = self.train.n_rows(0);
@@ -348,34 +196,34 @@ impl Dataset {
         (epoch, row - self.epoch_start(epoch))
     }
 
-    /// Optimizer steps of the run; the last one may have fewer rows.
+    /// Number of optimizer steps in the run. The last one may have fewer rows.
     pub fn n_steps(&self) -> u64 {
         self.n_run_rows.div_ceil(self.options.rows_per_step as u64)
     }
 
-    /// Rows of the run.
+    /// Number of rows in the run.
     pub fn n_run_rows(&self) -> u64 {
         self.n_run_rows
     }
 
-    /// Rows of a batch for each row of the run: two where a row is a pair, else one.
+    /// Rows of a batch per row of the run: two if a row is a pair, otherwise one.
     pub fn batch_rows(&self) -> u64 {
         self.train.batch_rows()
     }
 
-    /// Rows of an epoch.
+    /// Number of rows in an epoch.
     pub fn n_rows(&self, epoch: u64) -> u64 {
         self.train.n_rows(epoch)
     }
 
-    /// How many epochs the rows before a step make, for display.
+    /// Epochs completed before a step, for display.
     pub fn epoch_of(&self, step: u64) -> f64 {
         let row = (step * self.options.rows_per_step as u64).min(self.n_run_rows);
         let (epoch, within) = self.locate(row);
         epoch as f64 + within as f64 / self.train.n_rows(epoch) as f64
     }
 
-    /// The rows of one step; empty behind the last one.
+    /// Rows of one step; empty after the last step.
     pub fn batch(&self, step: u64) -> Batch {
         let rows_per_step = self.options.rows_per_step as u64;
         let first = step.saturating_mul(rows_per_step).min(self.n_run_rows);
@@ -390,12 +238,12 @@ impl Dataset {
         batch
     }
 
-    /// Rows of the validation part; 0 without one.
+    /// Number of rows in the validation set; 0 without one.
     pub fn n_eval_rows(&self) -> u64 {
         self.eval.as_ref().map_or(0, |eval| eval.n_rows(0))
     }
 
-    /// The validation part in a fixed order. `max_rows` takes an even sample of its rows.
+    /// Batches of the validation set in a fixed order; at most `max_rows` rows, evenly spaced.
     pub fn eval_batches(
         &self,
         rows_per_batch: usize,
@@ -411,7 +259,7 @@ impl Dataset {
                 Batch::with_capacity((last - first) as usize, self.options.sequence_length);
             let mut writer = RowWriter::new(&mut batch, None, self.pad);
             for row in first..last {
-                // Evenly spaced: row i of m stands for n / m rows.
+                // Row i of m is row i * n / m of all n.
                 let row = (u128::from(row) * u128::from(n_rows) / u128::from(n_taken)) as u64;
                 if let Some(eval) = &self.eval {
                     eval.fill(0, row, &mut writer);
@@ -421,12 +269,12 @@ impl Dataset {
         })
     }
 
-    /// What was counted: rows, targets, what was cut, dropped, held out.
-    pub fn counts(&self) -> &Counts {
+    /// Sizes of this dataset.
+    pub fn counts(&self) -> &DatasetCounts {
         &self.counts
     }
 
-    /// Targets of the whole run; every row of a last, partial epoch is looked at.
+    /// Number of targets in the whole run. Reads every row of a last, partial epoch.
     pub fn run_targets(&self) -> u64 {
         let (epochs, rows) = self.locate(self.n_run_rows);
         let whole: u64 = if self.train.is_constant() {
@@ -437,15 +285,15 @@ impl Dataset {
         whole + (0..rows).map(|row| self.train.n_targets(epochs, row)).sum::<u64>()
     }
 
-    /// Where a sample of a batch came from.
-    pub fn place(&self, sample: u64) -> Option<Place> {
+    /// Location of the row from which a sample of a batch was built.
+    pub fn location(&self, sample: u64) -> Option<Location> {
         let after = self.sources.partition_point(|source| source.first_sample <= sample);
         let source = self.sources.get(after.checked_sub(1)?)?;
         let within = sample - source.first_sample;
-        (within < source.store.n_samples()).then(|| source.store.place(within))
+        (within < source.store.n_samples()).then(|| source.store.location(within))
     }
 
-    /// The options that it was made with.
+    /// The options that this dataset was built with.
     pub fn options(&self) -> &RunOptions {
         &self.options
     }

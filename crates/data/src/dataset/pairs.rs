@@ -1,152 +1,155 @@
-//! Pairs in rows: each pair is two rows, the chosen text and the rejected one, each whole and alone.
+//! Pairs in rows: each pair takes two rows, the chosen text and the rejected text, each alone in its row.
 //!
-//! Where texts are scored, a row has no targets of single tokens; where preferences are learnt, its targets are the
-//! answer: the assistant's last words and their end token. For counting, a pair is one target either way.
-//! It deliberately packs nothing: a score, or an answer's probability, belongs to one text.
+//! For reward models a row has no target tokens; for preference learning its targets are the answer: the last message of
+//! the assistant and its end token. In counts, a pair is one target in both cases. Nothing is packed, because a score or
+//! the probability of an answer belongs to one text.
 
 use recipe::Overlong;
 use seed::shuffled_index;
 
-use crate::cache::{Store, TARGET_BIT, TokenRole};
-use crate::dataset::chats::CutReason;
+use crate::batch::RowWriter;
+use crate::cache::TokenStore;
+use crate::dataset::issues::IssueKind;
 use crate::dataset::mixture::{Item, Mixture, Order};
-use crate::dataset::row::RowWriter;
-use crate::dataset::split::Part;
-use crate::dataset::{Layout, SourcePart};
+use crate::dataset::train_eval_split::SampleSet;
+use crate::dataset::{DatasetSource, SplitRows};
 
-/// What a row of a pair is asked.
+/// Target tokens of a pair's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// One score for the text: no token is a target.
-    Score,
-    /// The answer's tokens.
+pub(crate) enum PairTargets {
+    /// No token is a target: the whole text receives one score.
+    None,
+    /// The tokens of the answer.
     Answer,
 }
 
-/// Pairs of every source on one side of the split.
+/// Pairs of every source in one split.
 #[derive(Debug)]
 pub(crate) struct PairRows {
     sources: Vec<Pairs>,
     mixture: Mixture,
     sequence_length: usize,
-    asked: Asked,
-    /// Whether the pairs of any source say by how much their chosen text is the better one.
+    targets: PairTargets,
+    /// Whether any source has margins: by how much the chosen text is better.
     margins: bool,
 }
 
-/// One source's pairs that can be told apart.
+/// Pairs of one source whose texts differ.
 #[derive(Clone, Debug)]
 pub(crate) struct Pairs {
-    source: SourcePart,
-    /// The samples of each pair: the chosen text and the rejected one.
+    source: DatasetSource,
+    /// Samples of each pair: the chosen text and the rejected text.
     pairs: Vec<[u32; 2]>,
 }
 
 impl Pairs {
-    /// Picks the pairs of a part whose texts differ within a row, and says what became of the rest.
-    pub(crate) fn pick(
-        source: SourcePart,
-        part: &Part,
+    /// Selects the pairs whose texts differ within a row, and reports those that are truncated or dropped.
+    pub(crate) fn select(
+        source: DatasetSource,
+        samples: &SampleSet,
         sequence_length: usize,
         overlong: Overlong,
-        asked: Asked,
-        mut report: impl FnMut(u64, CutReason),
+        targets: PairTargets,
+        mut report: impl FnMut(u64, IssueKind),
     ) -> Self {
-        // Both texts of a pair stand on the same side of a split: they share their group and place.
-        let rows = part.samples().filter(|sample| sample % 2 == 0);
+        // Both texts of a pair are in the same split: they share their group and their location.
+        let rows = samples.samples().filter(|sample| sample % 2 == 0);
         let mut pairs = Vec::new();
         for pair in rows.map(|sample| [sample, sample + 1]) {
-            let reason = problem_of(&source.store, pair, sequence_length, overlong, asked);
-            if let Some(reason) = reason {
-                report(source.first_sample + pair[0], reason);
+            let issue = issue_of(&source.store, pair, sequence_length, overlong, targets);
+            if let Some(kind) = issue {
+                report(source.first_sample + pair[0], kind);
             }
-            if matches!(reason, None | Some(CutReason::Cut)) {
+            if matches!(issue, None | Some(IssueKind::Truncated)) {
                 pairs.push(pair.map(|sample| sample as u32));
             }
         }
         Self { source, pairs }
     }
 
-    /// Draws pairs from the texts of a part: each of the larger side once, in file order, beside one of the smaller side,
-    /// which comes in a new order as often as it has to. `key` gives each of these orders.
+    /// Draws pairs from labelled texts: each text of the larger pool occurs once, in file order, with a text of the
+    /// smaller pool, which repeats in a new permutation as often as needed. `key` is the key of each permutation.
     ///
-    /// The pairs are those of every epoch. Texts that are longer than a row are left out first, or cut.
+    /// Every epoch has the same pairs. Texts longer than a row are dropped before drawing, or truncated.
     pub(crate) fn draw(
-        source: SourcePart,
-        part: &Part,
+        source: DatasetSource,
+        samples: &SampleSet,
         sequence_length: usize,
         overlong: Overlong,
-        asked: Asked,
+        targets: PairTargets,
         key: impl Fn(u64) -> u64,
-        mut report: impl FnMut(u64, CutReason),
+        mut report: impl FnMut(u64, IssueKind),
     ) -> Self {
         let store = &source.store;
-        let mut sides: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
-        for sample in part.samples() {
+        let mut pools: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
+        for sample in samples.samples() {
             let fits = store.len(sample) <= sequence_length as u64;
-            let reason = match overlong {
+            let issue = match overlong {
                 _ if fits => None,
-                Overlong::Drop => Some(CutReason::Overlong),
-                Overlong::Cut => Some(CutReason::Cut),
+                Overlong::Drop => Some(IssueKind::TooLong),
+                Overlong::Cut => Some(IssueKind::Truncated),
             };
-            if let Some(reason) = reason {
-                report(source.first_sample + sample, reason);
+            if let Some(kind) = issue {
+                report(source.first_sample + sample, kind);
             }
-            if reason != Some(CutReason::Overlong) {
-                sides[store.side(sample) as usize].push(sample as u32);
+            if issue != Some(IssueKind::TooLong) {
+                pools[store.label(sample) as usize].push(sample as u32);
             }
         }
-        let [n_chosen, n_rejected] = sides.each_ref().map(|side| side.len() as u64);
+        let [n_chosen, n_rejected] = pools.each_ref().map(|pool| pool.len() as u64);
         let n_pairs = if n_chosen.min(n_rejected) == 0 { 0 } else { n_chosen.max(n_rejected) };
         let mut pairs = Vec::with_capacity(n_pairs as usize);
         for i in 0..n_pairs {
-            let pair = sides.each_ref().map(|side| {
-                let n = side.len() as u64;
+            let pair = pools.each_ref().map(|pool| {
+                let n = pool.len() as u64;
                 let at = if n == n_pairs { i } else { shuffled_index(key(i / n), n, i % n) };
-                side[at as usize]
+                pool[at as usize]
             });
             let [chosen, rejected] = pair.map(u64::from);
-            match problem_of(store, [chosen, rejected], sequence_length, overlong, asked) {
-                // That texts were cut is said once, of each text.
-                None | Some(CutReason::Cut) => pairs.push(pair),
-                Some(reason) => report(source.first_sample + chosen, reason),
+            match issue_of(store, [chosen, rejected], sequence_length, overlong, targets) {
+                // Truncation was already reported once for each text.
+                None | Some(IssueKind::Truncated) => pairs.push(pair),
+                Some(kind) => report(source.first_sample + chosen, kind),
             }
         }
         Self { source, pairs }
     }
 
-    /// How many pairs there are.
     pub(crate) fn n_pairs(&self) -> u64 {
         self.pairs.len() as u64
     }
 }
 
-/// What is wrong with a pair.
-fn problem_of(
-    store: &Store,
+/// Why a pair is truncated or dropped.
+fn issue_of(
+    store: &TokenStore,
     pair: [u64; 2],
     sequence_length: usize,
     overlong: Overlong,
-    asked: Asked,
-) -> Option<CutReason> {
+    targets: PairTargets,
+) -> Option<IssueKind> {
     let n_tokens = pair.map(|sample| store.len(sample)).into_iter().max().unwrap_or(0);
     let fits = n_tokens <= sequence_length as u64;
     match (fits, overlong) {
-        (false, Overlong::Drop) => Some(CutReason::Overlong),
-        _ if texts_are_alike(store, pair, sequence_length) => Some(CutReason::Alike),
-        _ if asked == Asked::Answer && !answers_are_left(store, pair, sequence_length) => {
-            Some(CutReason::NoTargets)
+        (false, Overlong::Drop) => Some(IssueKind::TooLong),
+        _ if texts_are_identical(store, pair, sequence_length) => Some(IssueKind::IdenticalTexts),
+        _ if targets == PairTargets::Answer && !answers_are_left(store, pair, sequence_length) => {
+            Some(IssueKind::NoTargets)
         }
-        _ if asked == Asked::Answer && !prompts_are_alike(store, pair) => {
-            Some(CutReason::OtherPrompt)
+        _ if targets == PairTargets::Answer && !prompts_are_identical(store, pair) => {
+            Some(IssueKind::DifferentPrompts)
         }
-        (false, Overlong::Cut) => Some(CutReason::Cut),
+        (false, Overlong::Cut) => Some(IssueKind::Truncated),
         (true, _) => None,
     }
 }
 
 /// Whether both texts of a pair have the same tokens within a row.
-fn texts_are_alike(store: &Store, [chosen, rejected]: [u64; 2], sequence_length: usize) -> bool {
+fn texts_are_identical(
+    store: &TokenStore,
+    [chosen, rejected]: [u64; 2],
+    sequence_length: usize,
+) -> bool {
     let tokens = |sample: u64| {
         let kept = store.len(sample).min(sequence_length as u64);
         (store.start(sample)..store.start(sample) + kept).map(|at| store.token(at))
@@ -155,18 +158,18 @@ fn texts_are_alike(store: &Store, [chosen, rejected]: [u64; 2], sequence_length:
 }
 
 /// Whether both answers have a token within a row.
-fn answers_are_left(store: &Store, pair: [u64; 2], sequence_length: usize) -> bool {
+fn answers_are_left(store: &TokenStore, pair: [u64; 2], sequence_length: usize) -> bool {
     pair.into_iter().all(|sample| {
-        let targets = store.targets(sample);
+        let targets = store.target_span(sample);
         targets.n > 0 && (targets.first as usize) < sequence_length
     })
 }
 
-/// Whether both answers follow the same tokens: only then are their probabilities of one distribution.
-fn prompts_are_alike(store: &Store, [chosen, rejected]: [u64; 2]) -> bool {
+/// Whether both answers follow the same tokens. Only then can their probabilities be compared.
+fn prompts_are_identical(store: &TokenStore, [chosen, rejected]: [u64; 2]) -> bool {
     let prompt = |sample: u64| {
         let first = store.start(sample);
-        (first..first + u64::from(store.targets(sample).first)).map(|at| store.token(at))
+        (first..first + u64::from(store.target_span(sample).first)).map(|at| store.token(at))
     };
     prompt(chosen).eq(prompt(rejected))
 }
@@ -176,13 +179,13 @@ impl PairRows {
         sources: Vec<Pairs>,
         order: Order,
         sequence_length: usize,
-        asked: Asked,
+        targets: PairTargets,
     ) -> Self {
         let counts: Vec<(u64, f64)> =
             sources.iter().map(|pairs| (pairs.n_pairs(), pairs.source.weight)).collect();
         let mixture = Mixture::new(&counts, order);
         let margins = sources.iter().any(|pairs| pairs.source.store.summary.margins);
-        Self { sources, mixture, sequence_length, asked, margins }
+        Self { sources, mixture, sequence_length, targets, margins }
     }
 
     fn write(&self, item: Item, out: &mut RowWriter<'_>) {
@@ -190,25 +193,24 @@ impl PairRows {
         let store = &pairs.source.store;
         let pair = pairs.pairs[item.index as usize].map(u64::from);
         if self.margins {
-            out.margin(store.margin(pair[0]));
+            out.push_margin(store.margin(pair[0]));
         }
         for sample in pair {
             out.start_sample(pairs.source.first_sample + sample);
             let start = store.start(sample);
             let end = start + store.len(sample).min(self.sequence_length as u64);
             for at in start..end {
-                let is_target = self.asked == Asked::Answer
-                    && at + 1 < end
-                    && store.mark(at + 1) & TARGET_BIT != 0;
+                let is_target =
+                    self.targets == PairTargets::Answer && at + 1 < end && store.loss_mask(at + 1);
                 let target = is_target.then(|| store.token(at + 1));
-                out.push(store.token(at), target, TokenRole::from_mark(store.mark(at)));
+                out.push(store.token(at), target, store.role(at));
             }
             out.end_row();
         }
     }
 }
 
-impl Layout for PairRows {
+impl SplitRows for PairRows {
     fn n_rows(&self, epoch: u64) -> u64 {
         self.mixture.epoch(epoch).n_items()
     }

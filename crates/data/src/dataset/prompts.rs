@@ -1,46 +1,45 @@
-//! Prompts in rows, each whole and alone: what a stage that samples its own answers begins with.
+//! Prompts in rows, one per row, for stages that sample their own answers.
 //!
-//! A row has no targets, for nothing of a prompt is learnt; for counting, a prompt is one. It deliberately cuts nothing: a
-//! prompt without its end asks something else.
+//! A row has no target tokens; in counts, a prompt is one target. Prompts are never truncated, because a prompt without
+//! its end is a different prompt.
 
-use crate::cache::TokenRole;
-use crate::dataset::chats::CutReason;
+use crate::batch::RowWriter;
+use crate::dataset::issues::IssueKind;
 use crate::dataset::mixture::{Mixture, Order};
-use crate::dataset::row::RowWriter;
-use crate::dataset::split::Part;
-use crate::dataset::{Layout, SourcePart};
+use crate::dataset::train_eval_split::SampleSet;
+use crate::dataset::{DatasetSource, SplitRows};
 
-/// Prompts of every source on one side of the split.
+/// Prompts of every source in one split.
 #[derive(Debug)]
 pub(crate) struct PromptRows {
     sources: Vec<Prompts>,
     mixture: Mixture,
 }
 
-/// One source's prompts that fit into a row.
+/// Prompts of one source that fit into a row.
 #[derive(Clone, Debug)]
 pub(crate) struct Prompts {
-    source: SourcePart,
-    fitting: Part,
+    source: DatasetSource,
+    fitting: SampleSet,
 }
 
 impl Prompts {
-    /// Picks the prompts of a part that fit into a row, and reports the others.
-    pub(crate) fn pick(
-        source: SourcePart,
-        part: &Part,
+    /// Selects the prompts that fit into a row, and reports the others.
+    pub(crate) fn select(
+        source: DatasetSource,
+        samples: &SampleSet,
         sequence_length: usize,
-        mut report: impl FnMut(u64, CutReason),
+        mut report: impl FnMut(u64, IssueKind),
     ) -> Self {
         let mut fitting = Vec::new();
-        for sample in part.samples() {
+        for sample in samples.samples() {
             if source.store.len(sample) <= sequence_length as u64 {
                 fitting.push(sample as u32);
             } else {
-                report(source.first_sample + sample, CutReason::Overlong);
+                report(source.first_sample + sample, IssueKind::TooLong);
             }
         }
-        Self { source, fitting: Part::List(fitting) }
+        Self { source, fitting: SampleSet::List(fitting) }
     }
 }
 
@@ -54,7 +53,7 @@ impl PromptRows {
     }
 }
 
-impl Layout for PromptRows {
+impl SplitRows for PromptRows {
     fn n_rows(&self, epoch: u64) -> u64 {
         self.mixture.epoch(epoch).n_items()
     }
@@ -69,7 +68,7 @@ impl Layout for PromptRows {
         let (store, sample) = (&prompts.source.store, prompts.fitting.sample(item.index));
         out.start_sample(prompts.source.first_sample + sample);
         for at in store.start(sample)..store.start(sample + 1) {
-            out.push(store.token(at), None, TokenRole::from_mark(store.mark(at)));
+            out.push(store.token(at), None, store.role(at));
         }
         out.end_row();
     }

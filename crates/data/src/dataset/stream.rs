@@ -1,19 +1,20 @@
-//! One plain stream of tokens cut into windows, as nanoGPT trains: no marks within a file, one
-//! segment a row, the cuts at another phase in each epoch, the windows shuffled.
+//! One stream of tokens per source, cut into shuffled windows, as in nanoGPT. A row is one segment, and the windows start
+//! at a different phase in each epoch.
 //!
-//! Between the documents of a source stands the end-of-text token; a single text file has none. A
-//! window's last target is the next window's first token, so each token but the stream's first is a
-//! target exactly once an epoch. The short pieces that a phase leaves at both ends share a row where
-//! they fit. It deliberately never joins two sources.
+//! The end-of-text token separates the documents of a source; a single text file contains none. The last target of a
+//! window is the first token of the next, so each token but the first of the stream is a target exactly once per epoch.
+//! The short windows that a phase leaves at both ends share a row where they fit. Two sources never share a window.
 
-use crate::cache::{SpecialIds, Store, TokenRole};
+use recipe::SplitBy;
+
+use crate::batch::RowWriter;
+use crate::cache::{SpecialIds, TokenRole, TokenStore};
 use crate::dataset::mixture::{Item, Mixture, Order};
-use crate::dataset::row::RowWriter;
-use crate::dataset::split::{Part, n_train};
-use crate::dataset::{Layout, SourcePart};
+use crate::dataset::train_eval_split::{Holdout, SampleSet, n_train, sample_split};
+use crate::dataset::{DatasetSource, SplitRows};
 use crate::error::{Error, Result};
 
-/// The streams of every source on one side of the split.
+/// Streams of every source in one split.
 #[derive(Debug)]
 pub(crate) struct StreamRows {
     streams: Vec<Stream>,
@@ -21,12 +22,12 @@ pub(crate) struct StreamRows {
     sequence_length: u64,
 }
 
-/// One source's documents as one stream, of which a range is on this side.
+/// Documents of one source as one stream, of which a range belongs to this split.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
-    source: SourcePart,
-    part: Part,
-    /// Where each document starts in the stream, the separators in front of it included.
+    source: DatasetSource,
+    documents: SampleSet,
+    /// Start of each document in the stream, the separators before it included.
     starts: Vec<u64>,
     separator: Option<u32>,
     from: u64,
@@ -34,17 +35,21 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(source: SourcePart, part: Part, ids: &SpecialIds) -> Result<Self> {
+    pub(crate) fn new(
+        source: DatasetSource,
+        documents: SampleSet,
+        ids: &SpecialIds,
+    ) -> Result<Self> {
         let separator =
-            if part.n_samples() > 1 { Some(ids.end.ok_or(Error::NoEndToken)?) } else { None };
-        let (mut starts, mut at) = (Vec::with_capacity(part.n_samples() as usize), 0);
-        for document in part.samples() {
+            if documents.n_samples() > 1 { Some(ids.end.ok_or(Error::NoEndToken)?) } else { None };
+        let (mut starts, mut at) = (Vec::with_capacity(documents.n_samples() as usize), 0);
+        for document in documents.samples() {
             starts.push(at);
             at += source.store.len(document) + 1;
         }
-        // The last document has no separator behind it.
+        // No separator follows the last document.
         let to = at.saturating_sub(1);
-        Ok(Self { source, part, starts, separator, from: 0, to })
+        Ok(Self { source, documents, starts, separator, from: 0, to })
     }
 
     /// Splits the stream at the token where its last fraction begins.
@@ -53,25 +58,25 @@ impl Stream {
         (Self { to: border, ..self.clone() }, Self { from: border, ..self })
     }
 
-    /// Tokens on this side.
+    /// Number of tokens in this split.
     fn n_tokens(&self) -> u64 {
         self.to - self.from
     }
 
-    /// Targets on this side: every token but the first.
+    /// Number of targets in this split: every token but the first.
     fn n_targets(&self) -> u64 {
         self.n_tokens().saturating_sub(1)
     }
 
-    /// The number, in this part, of the document that a position of the stream lies in.
+    /// Index of the document that contains a position of the stream.
     fn document_at(&self, at: u64) -> usize {
         self.starts.partition_point(|start| *start <= at).saturating_sub(1)
     }
 
-    /// The token at a position of the stream, given the number of its document.
+    /// Token at a position of the stream, given the index of its document.
     fn token(&self, document: usize, at: u64) -> u32 {
-        let store: &Store = &self.source.store;
-        let sample = self.part.sample(document as u64);
+        let store: &TokenStore = &self.source.store;
+        let sample = self.documents.sample(document as u64);
         let within = at - self.starts.get(document).copied().unwrap_or(0);
         if within < store.len(sample) {
             store.token(store.start(sample) + within)
@@ -80,10 +85,10 @@ impl Stream {
         }
     }
 
-    /// Writes the window of `n_targets` targets that starts at a position of this side.
+    /// Writes the window of `n_targets` targets that starts at a position of this split.
     fn write(&self, start: u64, n_targets: u64, row: &mut RowWriter<'_>) {
         let mut document = self.document_at(self.from + start);
-        row.start_sample(self.source.first_sample + self.part.sample(document as u64));
+        row.start_sample(self.source.first_sample + self.documents.sample(document as u64));
         let mut id = self.token(document, self.from + start);
         for at in self.from + start + 1..=self.from + start + n_targets {
             while self.starts.get(document + 1).is_some_and(|next| *next <= at) {
@@ -97,7 +102,37 @@ impl Stream {
 }
 
 impl StreamRows {
-    pub(crate) fn new(streams: Vec<Stream>, order: Order, sequence_length: usize) -> Self {
+    /// Rows of the training set, in `order`, and of the validation set, in file order.
+    pub(super) fn split(
+        sources: &[DatasetSource],
+        holdout: Option<Holdout>,
+        sequence_length: usize,
+        ids: &SpecialIds,
+        order: Order,
+    ) -> Result<(Self, Self)> {
+        let (train, eval): (Vec<Stream>, Vec<Stream>) = match holdout {
+            Some(Holdout { fraction, by: SplitBy::Position }) => {
+                let streams = sources.iter().map(|source| {
+                    let all = SampleSet::Range(0..source.store.n_samples());
+                    let stream = Stream::new(source.clone(), all, ids)?;
+                    Ok(stream.split_by_position(fraction))
+                });
+                streams.collect::<Result<Vec<_>>>()?.into_iter().unzip()
+            }
+            holdout => {
+                let splits = sample_split(sources, holdout)?;
+                let streams = sources.iter().zip(splits).map(|(source, split)| {
+                    let train = Stream::new(source.clone(), split.train, ids)?;
+                    Ok((train, Stream::new(source.clone(), split.eval, ids)?))
+                });
+                streams.collect::<Result<Vec<_>>>()?.into_iter().unzip()
+            }
+        };
+        let rows = |streams, order| Self::new(streams, order, sequence_length);
+        Ok((rows(train, order), rows(eval, Order::Fixed)))
+    }
+
+    fn new(streams: Vec<Stream>, order: Order, sequence_length: usize) -> Self {
         let sequence_length = sequence_length as u64;
         let counts: Vec<(u64, f64)> = streams
             .iter()
@@ -110,20 +145,20 @@ impl StreamRows {
         let order = self.mixture.epoch(epoch);
         let item = order.item(row);
         let n_targets = self.streams[item.source].n_targets();
-        // Keys 0 and 1 are taken by orders; every pass over every source has its own phase.
+        // Keys 0 and 1 belong to the orders; every pass over every source has its own phase.
         let n_streams = self.streams.len() as u64;
-        let key = order.key(2 + item.copy * n_streams + item.source as u64).unwrap_or(0);
+        let key = order.key(2 + item.pass * n_streams + item.source as u64).unwrap_or(0);
         (item, windows(n_targets, self.sequence_length, key % self.sequence_length, item.index))
     }
 }
 
-/// Start and number of targets; none where the number is 0.
+/// Start and number of targets; empty if the number is 0.
 type Window = (u64, u64);
 
-/// What row number `row` of a pass holds, when the cuts lie `phase` targets behind the start.
+/// Windows in row `row` of a pass whose first full window starts at target `phase`.
 ///
-/// There are `ceil(n / length)` rows at every phase: the full windows first, then what is left at
-/// the two ends, in one row if it fits and else in two.
+/// Every phase has `ceil(n / length)` rows: the full windows first, then the rest at both ends, in one row if it fits and
+/// otherwise in two.
 fn windows(n_targets: u64, length: u64, phase: u64, row: u64) -> [Window; 2] {
     let phase = if n_targets < length { 0 } else { phase };
     let n_full = (n_targets - phase) / length;
@@ -138,7 +173,7 @@ fn windows(n_targets: u64, length: u64, phase: u64, row: u64) -> [Window; 2] {
     if row == n_full { [head, (0, 0)] } else { [tail, (0, 0)] }
 }
 
-impl Layout for StreamRows {
+impl SplitRows for StreamRows {
     fn n_rows(&self, epoch: u64) -> u64 {
         self.mixture.epoch(epoch).n_items()
     }
@@ -171,7 +206,7 @@ impl Layout for StreamRows {
     }
 
     fn n_samples(&self) -> u64 {
-        self.streams.iter().map(|stream| stream.part.n_samples()).sum()
+        self.streams.iter().map(|stream| stream.documents.n_samples()).sum()
     }
 }
 

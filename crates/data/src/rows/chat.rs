@@ -1,7 +1,6 @@
 //! Lists of messages: `role` and `content`, or ShareGPT's `from` and `value`.
 //!
-//! It deliberately refuses what a text model cannot learn from, such as images and tool calls,
-//! rather than leave it out unsaid.
+//! Images and tool calls are errors rather than silently dropped.
 
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
@@ -13,32 +12,32 @@ use crate::source::json_kind;
 
 type Checked<T> = std::result::Result<T, RowProblem>;
 
-/// A prompt and its completion as a chat of two messages.
-pub(crate) fn pair(prompt: String, completion: String) -> Vec<Message> {
+/// A chat of two messages: a prompt and its completion.
+pub(crate) fn prompt_and_completion(prompt: String, completion: String) -> Vec<Message> {
     vec![
         Message { role: Role::User, content: prompt },
         Message { role: Role::Assistant, content: completion },
     ]
 }
 
-/// An instruction with its input, an empty line between, as one text; often there is no input.
+/// An instruction and its input as one text, separated by an empty line. The input may be missing or empty.
 pub(crate) fn instruction(
-    instruction: &str,
+    column: &str,
     input: Option<&str>,
     columns: &Map<String, Value>,
 ) -> Checked<String> {
-    let asked = text::text_column(instruction, columns)?;
-    let Some(name) = input else { return Ok(asked) };
+    let instruction = text::text_column(column, columns)?;
+    let Some(name) = input else { return Ok(instruction) };
     match columns.get(name).filter(|value| !value.is_null()) {
         Some(value) => match text::plain(name, value)? {
-            value if value.is_empty() => Ok(asked),
-            value => Ok(format!("{asked}\n\n{value}")),
+            value if value.is_empty() => Ok(instruction),
+            value => Ok(format!("{instruction}\n\n{value}")),
         },
-        None => Ok(asked),
+        None => Ok(instruction),
     }
 }
 
-/// The messages in a column.
+/// Messages of a column.
 pub(crate) fn messages(column: &str, value: &Value) -> Checked<Vec<Message>> {
     let Value::Array(items) = value else {
         return Err(RowProblem::WrongType {
@@ -65,9 +64,9 @@ fn message(index: usize, value: &Value) -> Checked<Message> {
         .get("tool_calls")
         .is_some_and(|calls| !calls.is_null() && calls != &Value::Array(vec![]))
     {
-        return Err(bad("holds `tool_calls`, which are not read".into()));
+        return Err(bad("has `tool_calls`, which are not supported".into()));
     }
-    let (role, content, known) = match (fields.get("role"), fields.get("from")) {
+    let (role, content_key, known) = match (fields.get("role"), fields.get("from")) {
         (Some(role), _) => (role, "content", KNOWN_ROLES),
         (None, Some(from)) => (from, "value", KNOWN_SPEAKERS),
         (None, None) => return Err(bad("has no `role`".into())),
@@ -75,24 +74,24 @@ fn message(index: usize, value: &Value) -> Checked<Message> {
     let Value::String(role) = role else {
         return Err(bad(format!("has a role that is {}, not a text", json_kind(role))));
     };
-    let role = role_of(role, content == "value").ok_or_else(|| RowProblem::UnknownRole {
+    let role = role_of(role, content_key == "value").ok_or_else(|| RowProblem::UnknownRole {
         index,
         role: role.clone(),
         known,
     })?;
-    let words = match fields.get(content) {
+    let content = match fields.get(content_key) {
         Some(value) => content_text(value).ok_or_else(|| {
-            bad(format!("has a `{content}` that is {}, not a text", json_kind(value)))
+            bad(format!("has a `{content_key}` that is {}, not a text", json_kind(value)))
         })?,
-        None => return Err(bad(format!("has no `{content}`"))),
+        None => return Err(bad(format!("has no `{content_key}`"))),
     };
-    Ok(Message { role, content: words })
+    Ok(Message { role, content })
 }
 
 const KNOWN_ROLES: &str = "system, user, assistant, tool";
 const KNOWN_SPEAKERS: &str = "system, human, gpt, tool";
 
-/// The role that a name stands for; ShareGPT's speakers are taken only where `from` names them.
+/// Role of a name. ShareGPT's speakers are known only in `from`.
 fn role_of(name: &str, is_speaker: bool) -> Option<Role> {
     Some(match name {
         "system" => Role::System,
@@ -105,7 +104,7 @@ fn role_of(name: &str, is_speaker: bool) -> Option<Role> {
     })
 }
 
-/// A content: a text, or a list of parts that are all texts.
+/// Text of a content: the text itself, or the concatenation of text parts.
 fn content_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

@@ -1,14 +1,12 @@
-//! From named values to what a stage learns from: documents, chats, pairs or prompts.
-//!
-//! It deliberately stops at text: templates of chats and tokens belong to the tokenizer.
+//! From the columns of a row to documents, chats, pairs or prompts, as text. Chat templates belong to the tokenizer.
 
 mod chat;
-mod fit;
+mod label_pools;
 mod pair;
-mod pool;
 mod prompt;
 mod text;
 mod tree;
+mod where_filter;
 
 use recipe::{Columns, DrawnPairs, RowLayout, SampleKind, Template};
 use serde_json::{Map, Value};
@@ -18,21 +16,21 @@ use crate::error::{Error, Result};
 use crate::row_problem::{RowProblem, name_list};
 use crate::source::Row;
 
-pub(crate) use fit::fits;
+pub(crate) use label_pools::{Label, PoolEntry, PoolText};
 pub(crate) use pair::Pair;
-pub(crate) use pool::{Pooled, PooledText, Side};
 pub(crate) use text::{chat_hash, short_hash, text_hash};
+pub(crate) use where_filter::matches_filter;
 
-/// One chat of a row, and the hash by which it is held out: paths of one tree go the same way.
+/// One chat of a row, and the hash that decides its split: all chats of a tree share it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Chat {
     pub(crate) messages: Vec<Message>,
     pub(crate) group: Option<u64>,
 }
 
-/// How the rows of a source are read, decided once from the recipe and the first row.
+/// Format of the rows of a source, detected once from the recipe and the first row.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Shape {
+pub(crate) enum RowFormat {
     Text(Field),
     PromptCompletion {
         prompt: Field,
@@ -46,7 +44,7 @@ pub(crate) enum Shape {
         input: Option<String>,
         output: String,
     },
-    /// A tree of messages; its root in a column, or the row itself.
+    /// A tree of messages. The root is a column, or the row itself.
     Tree {
         root: Option<String>,
     },
@@ -55,25 +53,25 @@ pub(crate) enum Shape {
         prompt: Option<Field>,
         chosen: Field,
         rejected: Field,
-        /// The column of how much better the chosen one is.
+        /// Column with the margin: by how much the chosen one is better.
         margin: Option<String>,
     },
-    /// One text, which pairs are drawn from.
+    /// One labelled text, from which pairs are drawn.
     Pool(DrawnPairs),
-    /// What is asked, and no answer.
+    /// A prompt without an answer.
     Prompt(Field),
 }
 
-/// A text made of a row: a column's value, or a template over columns.
+/// A text built from a row: the value of a column, or a template over columns.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Field {
     Column(String),
     Template(Template),
 }
 
-/// The keys of a source that say how its rows are read.
+/// Keys of a source that decide its row format.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Request<'a> {
+pub(crate) struct FormatRequest<'a> {
     pub(crate) layout: RowLayout,
     pub(crate) text: Option<&'a str>,
     pub(crate) rows: Option<&'a recipe::Rows>,
@@ -87,30 +85,34 @@ const MESSAGES: &[&str] = &["messages", "conversations", "conversation"];
 const OUTPUTS: &[&str] = &["output", "response"];
 
 const DOCUMENT_HINT: &str =
-    "pretraining reads one text a row: name its column with `text`, or make it with `rows`";
+    "pretraining reads one text per row: name its column with `text`, or build it with `rows`";
 const CHAT_HINT: &str = "fine-tuning reads `messages`; `prompt` and `completion`; `instruction`, `input` and `output`; \
-     or message trees: name other columns with `columns`, or make texts with `rows`";
+     or message trees: name other columns with `columns`, or build texts with `rows`";
 
-const PAIR_HINT: &str = "pairs are read from `chosen` and `rejected`, often with `prompt`: name other columns with `columns`, or make \
+const PAIR_HINT: &str = "pairs are read from `chosen` and `rejected`, often with `prompt`: name other columns with `columns`, or build \
      texts with `rows`";
 
-const PROMPT_HINT: &str = "prompts are read from `prompt`, `messages` or `instruction`: name another column with `columns`, or make texts \
+const PROMPT_HINT: &str = "prompts are read from `prompt`, `messages` or `instruction`: name another column with `columns`, or build texts \
      with `rows`";
 
-impl Shape {
-    /// Decides how to read a source from its keys and its first row.
-    pub(crate) fn decide(request: Request<'_>, wanted: SampleKind, first: &Row) -> Result<Self> {
+impl RowFormat {
+    /// Detects the row format of a source from its keys and its first row.
+    pub(crate) fn detect(
+        request: FormatRequest<'_>,
+        kind: SampleKind,
+        first: &Row,
+    ) -> Result<Self> {
         let columns = &first.columns;
-        if let (SampleKind::Pairs, Some(pairs)) = (wanted, request.pairs) {
+        if let (SampleKind::Pairs, Some(pairs)) = (kind, request.pairs) {
             return Ok(Self::Pool(pairs.clone()));
         }
         if let Some(rows) = request.rows {
-            return Self::from_templates(rows, wanted, first);
+            return Self::from_templates(rows, kind, first);
         }
         let named = request.columns.cloned().unwrap_or_default();
-        let shape = match (wanted, request.layout) {
+        let row_format = match (kind, request.layout) {
             (SampleKind::Documents, _) => Self::document(request.text, columns),
-            (SampleKind::Chats, RowLayout::Auto) => Self::detect(&named, columns),
+            (SampleKind::Chats, RowLayout::Auto) => Self::detect_chat(&named, columns),
             (SampleKind::Chats, RowLayout::PromptCompletion) => {
                 Some(Self::prompt_completion(&named, columns))
             }
@@ -121,10 +123,10 @@ impl Shape {
             (SampleKind::Pairs, _) => Self::pair(&named, columns),
             (SampleKind::Prompts, layout) => Self::prompt(layout, &named, columns),
         };
-        shape.ok_or_else(|| Error::UnknownLayout {
-            place: first.place.clone(),
+        row_format.ok_or_else(|| Error::UnknownRowFormat {
+            location: first.location.clone(),
             columns: name_list(columns.keys().map(String::as_str)),
-            wanted: match wanted {
+            hint: match kind {
                 SampleKind::Documents => DOCUMENT_HINT,
                 SampleKind::Chats => CHAT_HINT,
                 SampleKind::Pairs => PAIR_HINT,
@@ -133,16 +135,16 @@ impl Shape {
         })
     }
 
-    fn from_templates(rows: &recipe::Rows, wanted: SampleKind, first: &Row) -> Result<Self> {
+    fn from_templates(rows: &recipe::Rows, kind: SampleKind, first: &Row) -> Result<Self> {
         let field = |template: &Template| Field::Template(template.clone());
         if let (SampleKind::Pairs, Some(chosen), Some(rejected)) =
-            (wanted, &rows.chosen, &rows.rejected)
+            (kind, &rows.chosen, &rows.rejected)
         {
             let prompt = rows.prompt.as_ref().map(field);
             let (chosen, rejected) = (field(chosen), field(rejected));
             return Ok(Self::Pair { prompt, chosen, rejected, margin: None });
         }
-        let shape = match (wanted, &rows.text, &rows.prompt, &rows.completion) {
+        let row_format = match (kind, &rows.text, &rows.prompt, &rows.completion) {
             (SampleKind::Documents, Some(text), _, _) => Some(Self::Text(field(text))),
             (SampleKind::Chats, _, Some(prompt), Some(completion)) => {
                 Some(Self::PromptCompletion {
@@ -156,9 +158,9 @@ impl Shape {
                 ..,
             ) => None,
         };
-        shape.ok_or_else(|| Error::BadSource {
-            source_path: first.place.file.display().to_string(),
-            problem: match wanted {
+        row_format.ok_or_else(|| Error::BadSource {
+            source_path: first.location.file.display().to_string(),
+            problem: match kind {
                 SampleKind::Documents => "`rows` needs `text` in pretraining".into(),
                 SampleKind::Chats => "`rows` needs `prompt` and `completion` in fine-tuning".into(),
                 SampleKind::Pairs => "`rows` needs `chosen` and `rejected` for pairs".into(),
@@ -181,7 +183,7 @@ impl Shape {
         }
     }
 
-    fn detect(named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
+    fn detect_chat(named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
         let has = |names: &[&str]| names.iter().any(|name| columns.contains_key(*name));
         if named.messages.is_some() {
             return Some(Self::messages(named, columns));
@@ -230,21 +232,21 @@ impl Shape {
         })
     }
 
-    /// What is asked: a column of prompts goes before one of whole conversations.
+    /// Format of prompts: a column of prompts takes precedence over one of conversations.
     fn prompt(layout: RowLayout, named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
         let has = |names: &[&str]| names.iter().any(|name| columns.contains_key(*name));
-        let asked = |name: String| Self::Prompt(Field::Column(name));
+        let prompt = |name: String| Self::Prompt(Field::Column(name));
         match layout {
             RowLayout::Messages => return Some(Self::messages(named, columns)),
             RowLayout::Instruction => return Some(Self::instruction(named, columns)),
             RowLayout::PromptCompletion => {
-                return Some(asked(pick(named.prompt.as_ref(), PROMPTS, columns)));
+                return Some(prompt(pick(named.prompt.as_ref(), PROMPTS, columns)));
             }
             RowLayout::Text | RowLayout::Tree => return None,
             RowLayout::Auto => {}
         }
         if named.prompt.is_some() {
-            return named.prompt.clone().map(asked);
+            return named.prompt.clone().map(prompt);
         }
         if named.messages.is_some() {
             return Some(Self::messages(named, columns));
@@ -253,7 +255,7 @@ impl Shape {
             return Some(Self::instruction(named, columns));
         }
         if has(PROMPTS) && !columns.get("prompt").is_some_and(Value::is_object) {
-            return Some(asked(pick(None, PROMPTS, columns)));
+            return Some(prompt(pick(None, PROMPTS, columns)));
         }
         if MESSAGES.iter().any(|name| columns.get(*name).is_some_and(Value::is_array)) {
             return Some(Self::messages(named, columns));
@@ -279,8 +281,8 @@ impl Shape {
         Self::Tree { root: inside.then(|| "prompt".to_owned()) }
     }
 
-    /// The columns that will be read; none where a row is read whole.
-    pub(crate) fn needed(&self) -> Option<Vec<String>> {
+    /// Columns that this format reads; `None` if it reads the whole row.
+    pub(crate) fn columns(&self) -> Option<Vec<String>> {
         let mut names = Vec::new();
         match self {
             Self::Text(field) => field.add_columns(&mut names),
@@ -301,13 +303,13 @@ impl Shape {
                     field.add_columns(&mut names);
                 }
             }
-            Self::Pool(pairs) => pool::add_columns(pairs, &mut names),
+            Self::Pool(pairs) => label_pools::add_columns(pairs, &mut names),
             Self::Prompt(field) => field.add_columns(&mut names),
         }
         Some(names)
     }
 
-    /// The document of a row.
+    /// Text of a row's document.
     pub(crate) fn document_of(&self, row: &Row) -> std::result::Result<String, RowProblem> {
         match self {
             Self::Text(field) => field.read(&row.columns),
@@ -321,7 +323,7 @@ impl Shape {
         }
     }
 
-    /// The two conversations of a row.
+    /// The chosen and the rejected conversation of a row.
     pub(crate) fn pair_of(&self, row: &Row) -> std::result::Result<Pair, RowProblem> {
         match self {
             Self::Pair { prompt, chosen, rejected, .. } => {
@@ -337,7 +339,7 @@ impl Shape {
         }
     }
 
-    /// By how much the chosen conversation of a row is the better one, where the recipe names a column for it.
+    /// Margin of a pair, if the recipe names a column for it.
     pub(crate) fn margin_of(&self, row: &Row) -> std::result::Result<Option<f32>, RowProblem> {
         match self {
             Self::Pair { margin: Some(column), .. } => {
@@ -354,10 +356,10 @@ impl Shape {
         }
     }
 
-    /// What a row of single texts is to the pairs that are drawn.
-    pub(crate) fn pooled(&self, row: &Row) -> std::result::Result<Pooled, RowProblem> {
+    /// Label and text of a row that pairs are drawn from.
+    pub(crate) fn pool_entry(&self, row: &Row) -> std::result::Result<PoolEntry, RowProblem> {
         match self {
-            Self::Pool(pairs) => pool::read(pairs, &row.columns),
+            Self::Pool(pairs) => label_pools::read(pairs, &row.columns),
             Self::Text(_)
             | Self::PromptCompletion { .. }
             | Self::Messages { .. }
@@ -368,17 +370,19 @@ impl Shape {
         }
     }
 
-    /// The conversation of a row up to where an answer is due.
+    /// Conversation of a row without its final answer.
     pub(crate) fn prompt_of(&self, row: &Row) -> std::result::Result<Vec<Message>, RowProblem> {
         match self {
-            Self::Prompt(field) => pair::asked(field, &row.columns).and_then(prompt::unanswered),
+            Self::Prompt(field) => {
+                pair::prompt_messages(field, &row.columns).and_then(prompt::without_answer)
+            }
             Self::Messages { column } => {
                 let value = text::column(column, &row.columns)?;
-                chat::messages(column, value).and_then(prompt::unanswered)
+                chat::messages(column, value).and_then(prompt::without_answer)
             }
             Self::Instruction { instruction, input, .. } => {
-                let asked = chat::instruction(instruction, input.as_deref(), &row.columns)?;
-                Ok(vec![Message::new(Role::User, asked)])
+                let prompt = chat::instruction(instruction, input.as_deref(), &row.columns)?;
+                Ok(vec![Message::new(Role::User, prompt)])
             }
             Self::Text(_)
             | Self::PromptCompletion { .. }
@@ -388,7 +392,7 @@ impl Shape {
         }
     }
 
-    /// The chats of a row: one, or one for each assistant's message of a tree.
+    /// Chats of a row: one, or one per assistant message of a tree.
     pub(crate) fn chats_of(&self, row: &Row) -> std::result::Result<Vec<Chat>, RowProblem> {
         let columns = &row.columns;
         let one = |messages| Ok(vec![Chat { messages, group: None }]);
@@ -397,14 +401,14 @@ impl Shape {
                 Err(RowProblem::NoMessages)
             }
             Self::PromptCompletion { prompt, completion } => {
-                one(chat::pair(prompt.read(columns)?, completion.read(columns)?))
+                one(chat::prompt_and_completion(prompt.read(columns)?, completion.read(columns)?))
             }
             Self::Messages { column } => {
                 one(chat::messages(column, text::column(column, columns)?)?)
             }
             Self::Instruction { instruction, input, output } => {
-                let asked = chat::instruction(instruction, input.as_deref(), columns)?;
-                one(chat::pair(asked, text::text_column(output, columns)?))
+                let prompt = chat::instruction(instruction, input.as_deref(), columns)?;
+                one(chat::prompt_and_completion(prompt, text::text_column(output, columns)?))
             }
             Self::Tree { root } => match root {
                 Some(column) => tree::chats_in(column, text::column(column, columns)?),

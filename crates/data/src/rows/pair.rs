@@ -1,7 +1,7 @@
-//! Pairs of answers: two conversations that end with the assistant, of which the first is the better one.
+//! Pairs of answers: two conversations that end with an assistant message, the better one first.
 //!
-//! Texts, lists of messages and hh-rlhf's "Human: … Assistant: …" all become messages here. It deliberately keeps pairs
-//! that are alike: the dataset drops and counts them.
+//! Texts, lists of messages and hh-rlhf's "Human: … Assistant: …" are converted to messages. Pairs of identical texts are
+//! kept here; the dataset drops and counts them.
 
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
@@ -11,28 +11,29 @@ use crate::row_problem::RowProblem;
 
 type Checked<T> = std::result::Result<T, RowProblem>;
 
-/// The chosen conversation and the rejected one.
+/// The chosen and the rejected conversation.
 pub(crate) type Pair = [Vec<Message>; 2];
 
-/// The turns of hh-rlhf's transcripts.
+/// Markers of hh-rlhf's transcripts.
 const SPEAKERS: [(&str, Role); 2] =
     [("\n\nHuman:", Role::User), ("\n\nAssistant:", Role::Assistant)];
 
-/// A pair of a row.
+/// Reads the pair of a row.
 pub(crate) fn read(
     prompt: Option<&Field>,
     chosen: &Field,
     rejected: &Field,
     columns: &Map<String, Value>,
 ) -> Checked<Pair> {
-    let prompt = prompt.map(|field| side(field, columns)).transpose()?;
+    let prompt = prompt.map(|field| pair_field(field, columns)).transpose()?;
     let conversation = |field: &Field| -> Checked<Vec<Message>> {
-        let messages = join(prompt.as_ref(), side(field, columns)?);
+        let messages = join(prompt.as_ref(), pair_field(field, columns)?);
         match messages.last() {
             Some(Message { role: Role::Assistant, .. }) => Ok(messages),
             Some(_) => Err(RowProblem::BadMessage {
                 index: messages.len(),
-                problem: "ends a side of a pair and is not the assistant's".into(),
+                problem: "is the last one of a pair's conversation, but not from the assistant"
+                    .into(),
             }),
             None => Err(RowProblem::NoMessages),
         }
@@ -40,15 +41,15 @@ pub(crate) fn read(
     Ok([conversation(chosen)?, conversation(rejected)?])
 }
 
-/// What a column of a pair holds.
-enum Side {
+/// Value of a column of a pair.
+enum PairField {
     Text(String),
     Messages(Vec<Message>),
 }
 
-impl Side {
-    /// The messages of what is asked.
-    fn asked(&self) -> Vec<Message> {
+impl PairField {
+    /// Messages of a prompt.
+    fn prompt_messages(&self) -> Vec<Message> {
         match self {
             Self::Text(text) => {
                 transcript(text).unwrap_or_else(|| vec![Message::new(Role::User, text.clone())])
@@ -58,29 +59,32 @@ impl Side {
     }
 }
 
-/// The messages of a prompt that has no answers beside it.
-pub(crate) fn asked(field: &Field, columns: &Map<String, Value>) -> Checked<Vec<Message>> {
-    side(field, columns).map(|side| side.asked())
+/// Messages of a prompt without answers.
+pub(crate) fn prompt_messages(
+    field: &Field,
+    columns: &Map<String, Value>,
+) -> Checked<Vec<Message>> {
+    pair_field(field, columns).map(|field| field.prompt_messages())
 }
 
-fn side(field: &Field, columns: &Map<String, Value>) -> Checked<Side> {
+fn pair_field(field: &Field, columns: &Map<String, Value>) -> Checked<PairField> {
     if let Field::Column(name) = field
         && let value @ Value::Array(_) = text::column(name, columns)?
     {
-        return chat::messages(name, value).map(Side::Messages);
+        return chat::messages(name, value).map(PairField::Messages);
     }
-    field.read(columns).map(Side::Text)
+    field.read(columns).map(PairField::Text)
 }
 
-/// The prompt with an answer behind it; an answer that repeats the whole conversation stands alone.
-fn join(prompt: Option<&Side>, answer: Side) -> Vec<Message> {
-    let before = prompt.map(Side::asked).unwrap_or_default();
+/// The prompt followed by an answer. An answer that repeats the whole conversation replaces it.
+fn join(prompt: Option<&PairField>, answer: PairField) -> Vec<Message> {
+    let before = prompt.map(PairField::prompt_messages).unwrap_or_default();
     let after = match answer {
-        Side::Messages(messages) => messages,
-        Side::Text(text) if prompt.is_none() => {
+        PairField::Messages(messages) => messages,
+        PairField::Text(text) if prompt.is_none() => {
             transcript(&text).unwrap_or_else(|| vec![Message::new(Role::Assistant, text)])
         }
-        Side::Text(text) => vec![Message::new(Role::Assistant, text)],
+        PairField::Text(text) => vec![Message::new(Role::Assistant, text)],
     };
     if after.len() > before.len() && after.starts_with(&before) {
         return after;
@@ -88,9 +92,9 @@ fn join(prompt: Option<&Side>, answer: Side) -> Vec<Message> {
     before.into_iter().chain(after).collect()
 }
 
-/// The messages of a transcript in hh-rlhf's form; None where it is no such text.
+/// Messages of a transcript in hh-rlhf's format. `None` if the text has another format.
 fn transcript(text: &str) -> Option<Vec<Message>> {
-    // Some files have lost the empty lines in front of the first speaker.
+    // Some files lack the empty lines before the first speaker.
     let text = format!("\n\n{}", text.trim_start_matches('\n'));
     if !text.starts_with(SPEAKERS[0].0) {
         return None;

@@ -1,13 +1,11 @@
-//! Conversations up to where an answer is due.
-//!
-//! It deliberately drops an answer that is already there: what a stage samples is its own.
+//! Prompts of conversations. An existing answer is dropped, because the stage samples its own.
 
 use tokenizer::{Message, Role};
 
 use crate::row_problem::RowProblem;
 
-/// A conversation without the assistant's last message, where it ends with one.
-pub(crate) fn unanswered(mut messages: Vec<Message>) -> Result<Vec<Message>, RowProblem> {
+/// A conversation without the assistant messages at its end.
+pub(crate) fn without_answer(mut messages: Vec<Message>) -> Result<Vec<Message>, RowProblem> {
     while messages.last().is_some_and(|message| message.role == Role::Assistant) {
         messages.pop();
     }

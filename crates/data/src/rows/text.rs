@@ -1,6 +1,6 @@
-//! Values as text: single columns, and templates over several.
+//! Values as text: single columns, and templates over several columns.
 //!
-//! It deliberately gives objects and missing values no text form: such a row is an error.
+//! Objects and missing values have no text; such a row is an error.
 
 use recipe::{Piece, Template};
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ use crate::source::json_kind;
 
 type Checked<T> = std::result::Result<T, RowProblem>;
 
-/// A column's value; a missing column is an error that lists those there are.
+/// Value of a column. For a missing column, the error lists the existing ones.
 pub(crate) fn column<'a>(name: &str, columns: &'a Map<String, Value>) -> Checked<&'a Value> {
     columns.get(name).ok_or_else(|| RowProblem::MissingColumn {
         column: name.to_owned(),
@@ -20,12 +20,12 @@ pub(crate) fn column<'a>(name: &str, columns: &'a Map<String, Value>) -> Checked
     })
 }
 
-/// A column that holds one text.
+/// Text of a column.
 pub(crate) fn text_column(name: &str, columns: &Map<String, Value>) -> Checked<String> {
     plain(name, column(name, columns)?)
 }
 
-/// A column that holds one number, as such or as its digits.
+/// Number of a column, given as a number or as text.
 pub(crate) fn number_column(name: &str, columns: &Map<String, Value>) -> Checked<f32> {
     let value = column(name, columns)?;
     let number = match value {
@@ -41,7 +41,7 @@ pub(crate) fn number_column(name: &str, columns: &Map<String, Value>) -> Checked
     })
 }
 
-/// A value as one text: texts, numbers and booleans have one.
+/// Text of a value: of a text, a number or a boolean.
 pub(crate) fn plain(name: &str, value: &Value) -> Checked<String> {
     match value {
         Value::String(text) => Ok(text.clone()),
@@ -55,7 +55,7 @@ pub(crate) fn plain(name: &str, value: &Value) -> Checked<String> {
     }
 }
 
-/// A template with a row's values in it; a list is joined with " and ".
+/// Fills a template with the values of a row; a list is joined with " and ".
 pub(crate) fn render(template: &Template, columns: &Map<String, Value>) -> Checked<String> {
     let mut text = String::new();
     for piece in template.pieces() {
@@ -95,7 +95,7 @@ pub(crate) fn text_hash(text: &str) -> u64 {
 pub(crate) fn chat_hash(messages: &[Message]) -> u64 {
     let mut hasher = fsio::Sha256::new();
     for message in messages {
-        // Lengths in front keep two different conversations from giving the same bytes.
+        // The length prefix makes the bytes of two different conversations different.
         hasher.update(message.role.as_str());
         hasher.update([0]);
         hasher.update((message.content.len() as u64).to_le_bytes());

@@ -1,6 +1,6 @@
-//! OpenAssistant's message trees: each path from the root to an assistant's message is a chat.
+//! OpenAssistant's message trees: each path from the root to an assistant message is a chat.
 //!
-//! It deliberately keeps every reply, whatever its rank; deleted messages go, with all under them.
+//! Every reply is used, whatever its rank. Deleted messages are dropped with all their replies.
 
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
@@ -12,12 +12,12 @@ use crate::source::json_kind;
 
 type Checked<T> = std::result::Result<T, RowProblem>;
 
-/// Whether a row is itself a message of a tree.
+/// Whether a row is itself the root message of a tree.
 pub(crate) fn is_node(columns: &Map<String, Value>) -> bool {
     columns.contains_key("role") && columns.contains_key("text") && columns.contains_key("replies")
 }
 
-/// The chats of a tree whose root lies in a column.
+/// Chats of a tree whose root is the value of a column.
 pub(crate) fn chats_in(column: &str, value: &Value) -> Checked<Vec<Chat>> {
     match value {
         Value::Object(root) => chats(root),
@@ -31,7 +31,7 @@ pub(crate) fn chats_in(column: &str, value: &Value) -> Checked<Vec<Chat>> {
     }
 }
 
-/// The chats of a tree, depth first, so that their order is the file's.
+/// Chats of a tree, depth first, which is the order of the file.
 pub(crate) fn chats(root: &Map<String, Value>) -> Checked<Vec<Chat>> {
     let mut walk = Walk { path: Vec::new(), chats: Vec::new(), n_messages: 0, group: None };
     walk.message(root)?;
@@ -45,12 +45,12 @@ struct Walk {
     path: Vec<Message>,
     chats: Vec<Chat>,
     n_messages: usize,
-    /// The hash of the root's text: all chats of a tree are held out together.
+    /// Hash of the root's text, so that all chats of a tree fall into the same split.
     group: Option<u64>,
 }
 
 impl Walk {
-    /// The recursion is as deep as the JSON, which the readers bound.
+    /// Recurses as deep as the JSON is nested, which the readers limit.
     fn message(&mut self, node: &Map<String, Value>) -> Checked<()> {
         if node.get("deleted").and_then(Value::as_bool) == Some(true) {
             return Ok(());

@@ -1,7 +1,7 @@
-//! Arrow IPC, as a stream or as a file (a file is a stream between two magic words), also Feather 2.
+//! Arrow IPC, as a stream or as a file (a stream between two magic words), also Feather 2.
 //!
-//! It deliberately reads the file format as a stream, footer aside: what a message declares is
-//! checked before the arrow crate allocates it, and nothing is read out of order.
+//! The file format is read as a stream, without its footer: sizes declared by a message are checked before the arrow crate
+//! allocates memory for them, and nothing is read out of order.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -15,9 +15,9 @@ use ::arrow::ipc::{MessageHeader, root_as_message};
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::place::{Place, shared_path};
-use crate::source::columns::{check_schema, guarded, row_values, wanted_columns};
-use crate::source::open::{self, Bytes};
+use crate::location::{Location, shared_path};
+use crate::source::columns::{catch_panics, check_schema, row_values, wanted_columns};
+use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
 const FILE_MAGIC: &[u8] = b"ARROW1\0\0";
@@ -26,7 +26,7 @@ const CONTINUATION: [u8; 4] = [0xff; 4];
 /// The rows of one file.
 pub(crate) struct ArrowRows {
     file: Arc<Path>,
-    bytes: Bytes,
+    bytes: ByteReader,
     decoder: StreamDecoder,
     /// Whether the first message, which is the schema, was read.
     schema_seen: bool,
@@ -48,7 +48,10 @@ impl ArrowRows {
         let mut bytes = open::open(path, progress)?;
         let start = bytes.fill_buf().map_err(|error| open::read_error(path, error))?;
         if start.starts_with(b"FEA1") {
-            return Err(Error::bad_file(path, "Feather version 1 is not read; write version 2"));
+            return Err(Error::bad_file(
+                path,
+                "Feather version 1 is not supported; write version 2",
+            ));
         }
         if start.starts_with(FILE_MAGIC) {
             bytes.consume(FILE_MAGIC.len());
@@ -83,12 +86,12 @@ impl ArrowRows {
             .read_to_end(&mut bytes)
             .map_err(|error| open::read_error(&self.file, error))?;
         if (bytes.len() as u64) < length {
-            return Err(self.bad("it is cut off"));
+            return Err(self.bad("it is truncated"));
         }
         Ok(bytes)
     }
 
-    /// Reads one message and hands it to the decoder; notes the end of the stream.
+    /// Reads one message and passes it to the decoder; sets `ended` at the end of the stream.
     fn read_message(&mut self) -> Result<()> {
         let at_end = self.bytes.fill_buf().map(<[u8]>::is_empty);
         if at_end.map_err(|error| open::read_error(&self.file, error))? {
@@ -96,7 +99,7 @@ impl ArrowRows {
             return self.flush();
         }
         let mut word = self.read(4)?;
-        // Writers pad the magic word, some to 64 bytes.
+        // Some writers pad the magic word to 64 bytes.
         while word == [0; 4] && !self.schema_seen {
             word = self.read(4)?;
         }
@@ -127,7 +130,7 @@ impl ArrowRows {
         self.decode(body)
     }
 
-    /// The body's length, itself within the limits.
+    /// Length of the body, checked against the limits.
     fn check_metadata(&self, metadata: &[u8]) -> Result<u64> {
         let message = root_as_message(metadata).map_err(|_| self.bad("a broken message"))?;
         let body =
@@ -138,7 +141,7 @@ impl ArrowRows {
         Ok(body)
     }
 
-    /// What a batch declares: rows, and the unpacked sizes of its buffers.
+    /// Checks what a batch declares: its rows, and the decompressed sizes of its buffers.
     fn check_buffers(&self, metadata: &[u8], body: &[u8]) -> Result<()> {
         let message = root_as_message(metadata).map_err(|_| self.bad("a broken message"))?;
         let batch = match message.header_type() {
@@ -159,18 +162,18 @@ impl ArrowRows {
         if batch.compression().is_none() {
             return Ok(());
         }
-        let mut unpacked = 0_u64;
+        let mut decompressed = 0_u64;
         for buffer in batch.buffers().into_iter().flatten() {
             let start = usize::try_from(buffer.offset()).unwrap_or(usize::MAX);
             let Some(prefix) = start.checked_add(8).and_then(|end| body.get(start..end)) else {
                 continue;
             };
             let declared = i64::from_le_bytes(prefix.try_into().unwrap_or_default());
-            unpacked = unpacked.saturating_add(u64::try_from(declared).unwrap_or(0));
-            if unpacked > limits::ARROW_BATCH_BYTES {
+            decompressed = decompressed.saturating_add(u64::try_from(declared).unwrap_or(0));
+            if decompressed > limits::ARROW_BATCH_BYTES {
                 return Err(self.too_large(
                     "bytes of a record batch",
-                    unpacked,
+                    decompressed,
                     limits::ARROW_BATCH_BYTES,
                 ));
             }
@@ -182,7 +185,7 @@ impl ArrowRows {
         let mut buffer = Buffer::from_vec(bytes);
         while !buffer.is_empty() {
             let decoder = &mut self.decoder;
-            let decoded = guarded(|| decoder.decode(&mut buffer).map_err(|e| e.to_string()));
+            let decoded = catch_panics(|| decoder.decode(&mut buffer).map_err(|e| e.to_string()));
             let batch = decoded.map_err(|reason| self.bad(&reason))?;
             if !self.schema_checked
                 && let Some(schema) = self.decoder.schema()
@@ -199,7 +202,7 @@ impl ArrowRows {
         Ok(())
     }
 
-    /// Pushes out a last message without a body, which the decoder holds back.
+    /// Makes the decoder return a last message without a body, which it holds back.
     fn flush(&mut self) -> Result<()> {
         let mut end = CONTINUATION.to_vec();
         end.extend_from_slice(&[0; 4]);
@@ -217,13 +220,13 @@ impl ArrowRows {
                     let row = self.at;
                     self.at += 1;
                     self.n_rows += 1;
-                    let place = Place::row(&self.file, self.n_rows);
+                    let location = Location::row(&self.file, self.n_rows);
                     let strict = self.needed.is_some();
-                    let values = guarded(|| Ok(row_values(batch, row, strict)))
+                    let values = catch_panics(|| Ok(row_values(batch, row, strict)))
                         .map_err(|reason| self.bad(&reason))?;
                     return match values {
-                        Ok(columns) => Ok(Some(Row { columns, place })),
-                        Err(problem) => Err(Error::row(place, problem)),
+                        Ok(columns) => Ok(Some(Row { columns, location })),
+                        Err(problem) => Err(Error::row(location, problem)),
                     };
                 }
                 self.batches.pop_front();

@@ -1,7 +1,6 @@
-//! Arrow arrays as named values of a row.
+//! Converts Arrow arrays to the columns of a row.
 //!
-//! It deliberately converts only what has an obvious text or list form; the rest is an error of
-//! the column where it is needed.
+//! Only types with an obvious text or list form are converted. Another type is an error if its column is needed.
 
 use ::arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait,
@@ -19,7 +18,7 @@ use crate::row_problem::RowProblem;
 
 type Converted = std::result::Result<Value, &'static str>;
 
-/// The values of one row of a batch. Where `strict` is unset, a value without a text form is null.
+/// Values of one row of a batch. Unless `strict`, a value without a text form is null.
 pub(crate) fn row_values(
     batch: &RecordBatch,
     row: usize,
@@ -49,7 +48,7 @@ pub(crate) fn row_values(
     Ok(values)
 }
 
-const TOO_LONG: &str = "too long a text";
+const TOO_LONG: &str = "a text that is too long";
 const NOT_UTF8: &str = "bytes that are not UTF-8";
 
 fn value_at(array: &dyn Array, row: usize) -> Converted {
@@ -166,7 +165,7 @@ fn map(array: &MapArray, row: usize) -> Converted {
     Ok(Value::Object(values))
 }
 
-/// Refuses a schema that is nested or wide beyond the limits; says what is wrong.
+/// Checks the nesting and the number of columns of a schema.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "arrow has some thirty types without inner fields"
@@ -208,7 +207,7 @@ pub(crate) fn check_schema(schema: &Schema) -> std::result::Result<(), &'static 
     Ok(())
 }
 
-/// The top-level columns to decode: all, or those that are needed and there.
+/// Indices of the top-level columns to decode: all, or those among `needed`.
 pub(crate) fn wanted_columns(schema: &Schema, needed: Option<&[String]>) -> Vec<usize> {
     schema
         .fields()
@@ -219,10 +218,10 @@ pub(crate) fn wanted_columns(schema: &Schema, needed: Option<&[String]>) -> Vec<
         .collect()
 }
 
-/// Runs a decoder that may panic on damaged bytes; a panic is an error like any other.
-pub(crate) fn guarded<T>(
+/// Runs a decoder that may panic on damaged bytes, and turns a panic into an error.
+pub(crate) fn catch_panics<T>(
     decode: impl FnOnce() -> std::result::Result<T, String>,
 ) -> std::result::Result<T, String> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err("the decoder failed on it".into()))
+        .unwrap_or_else(|_| Err("the decoder failed".into()))
 }

@@ -1,6 +1,4 @@
-//! Comma- or tab-separated values with a header line; every value is a text.
-//!
-//! It deliberately guesses no types and accepts no ragged rows.
+//! Comma- or tab-separated values with a header line. Every value is a text, and a row with missing fields is an error.
 
 use std::io::{BufRead, Read};
 use std::path::Path;
@@ -11,19 +9,19 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::place::{Place, shared_path};
+use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
-use crate::source::open::{self, Bytes};
+use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
-/// How much the parser reads ahead; a record may be seen to be too long only this much later.
+/// Bytes that the parser reads ahead; a record that is too long may be detected this much later.
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// The records of one file.
 pub(crate) struct CsvRows {
     file: Arc<Path>,
-    reader: csv::Reader<Metered>,
-    /// Bytes that the parser may still read before the current record counts as too long.
+    reader: csv::Reader<RecordLimiter>,
+    /// Bytes that the parser may still read before the current record is too long.
     allowance: Arc<AtomicU64>,
     header: Vec<String>,
     record: csv::ByteRecord,
@@ -39,14 +37,14 @@ impl CsvRows {
             .delimiter(delimiter)
             .flexible(true)
             .buffer_capacity(BUFFER_BYTES)
-            .from_reader(Metered { bytes, allowance: Arc::clone(&allowance) });
+            .from_reader(RecordLimiter { bytes, allowance: Arc::clone(&allowance) });
         allow_one_record(&allowance);
-        let place = Place::line(&file, 1);
+        let location = Location::line(&file, 1);
         let header = match reader.byte_headers() {
             Ok(header) => header.clone(),
-            Err(error) => return Err(record_error(&file, &place, error)),
+            Err(error) => return Err(record_error(&file, &location, error)),
         };
-        let header = header_names(&header, &place)?;
+        let header = header_names(&header, &location)?;
         if header.is_empty() {
             return Err(Error::EmptyFile { path: path.to_path_buf() });
         }
@@ -65,28 +63,28 @@ impl CsvRows {
             }
             Err(error) => {
                 self.done = true;
-                return Err(record_error(&self.file, &Place::line(&self.file, line), error));
+                return Err(record_error(&self.file, &Location::line(&self.file, line), error));
             }
         }
-        let place = Place::line(&self.file, self.record_line(line));
+        let location = Location::line(&self.file, self.record_line(line));
         if self.record.len() != self.header.len() {
             let (found, expected) = (self.record.len(), self.header.len());
-            return Err(Error::row(place, RowProblem::FieldCount { found, expected }));
+            return Err(Error::row(location, RowProblem::FieldCount { found, expected }));
         }
         let mut columns = Map::new();
         for (name, field) in self.header.iter().zip(&self.record) {
             let Ok(text) = std::str::from_utf8(field) else {
-                return Err(Error::row(place, RowProblem::ColumnUtf8 { column: name.clone() }));
+                return Err(Error::row(location, RowProblem::ColumnUtf8 { column: name.clone() }));
             };
             columns.insert(name.clone(), Value::String(text.to_owned()));
         }
-        Ok(Some(Row { columns, place }))
+        Ok(Some(Row { columns, location }))
     }
 }
 
 impl CsvRows {
-    /// The line on which the record begins. The parser counts blank lines in front of a record to
-    /// it: they are what is left of its lines after its own line breaks and the one that ends it.
+    /// Line on which the record starts. The parser counts the blank lines before a record as part of it: they are the
+    /// lines that remain after the line breaks within the record and the one that ends it.
     fn record_line(&self, start: u64) -> u64 {
         let own = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
         let passed = self.reader.position().line().saturating_sub(start);
@@ -102,15 +100,15 @@ impl Iterator for CsvRows {
     }
 }
 
-fn header_names(header: &csv::ByteRecord, place: &Place) -> Result<Vec<String>> {
+fn header_names(header: &csv::ByteRecord, location: &Location) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for field in header {
         let name = std::str::from_utf8(field)
-            .map_err(|_| Error::bad_file(&place.file, "the header line is not UTF-8 text"))?;
+            .map_err(|_| Error::bad_file(&location.file, "the header line is not UTF-8 text"))?;
         if names.iter().any(|other| other == name) {
             return Err(Error::bad_file(
-                &place.file,
-                format!("the header names a column twice: `{name}`"),
+                &location.file,
+                format!("the header has a column twice: `{name}`"),
             ));
         }
         names.push(name.to_owned());
@@ -122,24 +120,27 @@ fn allow_one_record(allowance: &AtomicU64) {
     allowance.store((limits::ROW_BYTES + BUFFER_BYTES) as u64, Ordering::Relaxed);
 }
 
-fn record_error(path: &Path, place: &Place, error: csv::Error) -> Error {
+fn record_error(path: &Path, location: &Location, error: csv::Error) -> Error {
     let kind = error.into_kind();
     let csv::ErrorKind::Io(error) = kind else {
         return Error::bad_file(path, format!("not valid CSV: {kind:?}"));
     };
     if is_too_long(&error) {
-        return Error::row(place.clone(), RowProblem::TooLong { limit: limits::ROW_BYTES as u64 });
+        return Error::row(
+            location.clone(),
+            RowProblem::TooLong { limit: limits::ROW_BYTES as u64 },
+        );
     }
     open::read_error(path, error)
 }
 
-/// Hands bytes on until the allowance is used up: an unclosed quote must not swallow a whole file.
-struct Metered {
-    bytes: Bytes,
+/// Passes bytes on until the allowance is used up, so that an unclosed quote does not consume a whole file.
+struct RecordLimiter {
+    bytes: ByteReader,
     allowance: Arc<AtomicU64>,
 }
 
-/// The parser asked for more than one record may hold.
+/// The record is longer than the limit.
 #[derive(Debug)]
 struct RecordTooLong;
 
@@ -155,7 +156,7 @@ impl std::fmt::Display for RecordTooLong {
 
 impl std::error::Error for RecordTooLong {}
 
-impl Read for Metered {
+impl Read for RecordLimiter {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let allowed = self.allowance.load(Ordering::Relaxed);
         if allowed == 0 && !self.bytes.fill_buf()?.is_empty() {

@@ -1,7 +1,6 @@
-//! A JSON array of objects, or objects one after the other, read element by element.
+//! A JSON array of objects, or concatenated objects, read element by element.
 //!
-//! It deliberately never holds the whole array: an element is cut out by its brackets and parsed
-//! alone, so a file of any length needs the memory of one row.
+//! An element is found by its brackets and parsed alone, so a file of any length needs the memory of one row.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,16 +8,16 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::place::{Place, shared_path};
+use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
 use crate::source::jsonl::{kind_of, parser_reason};
-use crate::source::open::{self, Bytes};
+use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
 /// The elements of one file.
 pub(crate) struct JsonArray {
     scanner: Scanner,
-    /// Whether the file is one array, rather than objects one after the other.
+    /// Whether the file is one array rather than concatenated objects.
     is_array: bool,
     n_rows: u64,
     done: bool,
@@ -63,13 +62,15 @@ impl JsonArray {
                 match self.scanner.peek()? {
                     Some(b',' | b']') => Err(self.scanner.fail("a comma without an element")),
                     Some(_) => Ok(true),
-                    None => Err(self.scanner.fail("the array is not closed: the file is cut off")),
+                    None => {
+                        Err(self.scanner.fail("the array is not closed: the file is truncated"))
+                    }
                 }
             }
             Some(b',') => Err(self.scanner.fail("a comma without an element")),
             Some(_) if self.n_rows > 0 => Err(self.scanner.fail("no comma between elements")),
             Some(_) => Ok(true),
-            None => Err(self.scanner.fail("the array is not closed: the file is cut off")),
+            None => Err(self.scanner.fail("the array is not closed: the file is truncated")),
         }
     }
 
@@ -84,26 +85,33 @@ impl JsonArray {
         let line = self.scanner.line;
         let start = self.scanner.offset;
         let column_before = self.scanner.column();
-        let place = Place::line(&self.scanner.file, line);
+        let location = Location::line(&self.scanner.file, line);
         let element = self.scanner.element()?;
         let bytes = match element {
             Ok(bytes) => bytes,
-            Err(problem) => return Err(Error::row(place, problem)),
+            Err(problem) => return Err(Error::row(location, problem)),
         };
         if let Err(error) = std::str::from_utf8(bytes) {
             let offset = start + error.valid_up_to() as u64;
-            return Err(Error::row(place, RowProblem::Utf8 { offset }));
+            return Err(Error::row(location, RowProblem::Utf8 { offset }));
         }
         match serde_json::from_slice(bytes) {
-            Ok(serde_json::Value::Object(columns)) => Ok(Some(Row { columns, place })),
-            Ok(other) => Err(Error::row(place, RowProblem::NotAnObject { found: kind_of(&other) })),
+            Ok(serde_json::Value::Object(columns)) => Ok(Some(Row { columns, location })),
+            Ok(other) => {
+                Err(Error::row(location, RowProblem::NotAnObject { found: kind_of(&other) }))
+            }
             Err(error) => {
-                // The parser counts from the element's start; the message counts from the file's.
+                // The parser counts from the start of the element, the message from the start of the file.
                 let first = error.line() <= 1;
                 let column = error.column() + if first { column_before } else { 0 };
-                let place =
-                    Place::line(&self.scanner.file, line + (error.line() as u64).saturating_sub(1));
-                Err(Error::row(place, RowProblem::Json { column, reason: parser_reason(&error) }))
+                let location = Location::line(
+                    &self.scanner.file,
+                    line + (error.line() as u64).saturating_sub(1),
+                );
+                Err(Error::row(
+                    location,
+                    RowProblem::Json { column, reason: parser_reason(&error) },
+                ))
             }
         }
     }
@@ -122,10 +130,10 @@ impl Iterator for JsonArray {
     }
 }
 
-/// A cursor over the bytes that knows line and offset.
+/// A cursor over the bytes that counts lines and offsets.
 struct Scanner {
     file: Arc<Path>,
-    bytes: Bytes,
+    bytes: ByteReader,
     buffer: Vec<u8>,
     at: usize,
     end: usize,
@@ -165,7 +173,7 @@ impl Scanner {
         Ok(self.buffer[..self.end].get(self.at).copied())
     }
 
-    /// Passes over the byte that `peek` showed.
+    /// Consumes the byte that `peek` returned.
     fn advance(&mut self) {
         self.offset += 1;
         if self.buffer.get(self.at) == Some(&b'\n') {
@@ -175,7 +183,7 @@ impl Scanner {
         self.at += 1;
     }
 
-    /// Bytes between the line's start and the cursor.
+    /// Number of bytes between the start of the line and the cursor.
     fn column(&self) -> usize {
         (self.offset - self.line_start) as usize
     }
@@ -191,8 +199,8 @@ impl Scanner {
         Error::bad_file(&self.file, format!("line {}: {reason}", self.line))
     }
 
-    /// The bytes of the element under the cursor: up to its closing bracket, or for a bare value
-    /// up to what ends it. Over the limits it is passed over and reported.
+    /// Bytes of the element at the cursor: up to its closing bracket or, for a bare value, up to its separator. An element
+    /// over the limits is skipped and returned as a problem.
     fn element(&mut self) -> Result<std::result::Result<&[u8], RowProblem>> {
         self.element.clear();
         let (mut depth, mut deepest, mut n_bytes) = (0_usize, 0, 0_usize);
@@ -202,7 +210,7 @@ impl Scanner {
                 if depth == 0 && !in_string {
                     break;
                 }
-                return Err(self.fail("the file is cut off inside an element"));
+                return Err(self.fail("the file is truncated inside an element"));
             };
             if depth == 0 && !in_string && n_bytes > 0 && matches!(byte, b',' | b']' | b'}') {
                 break;

@@ -1,6 +1,6 @@
-//! JSON lines: one object a line; blank lines are passed over.
+//! JSON lines: one object per line; blank lines are skipped.
 //!
-//! It deliberately parses each line alone: a bad line never hides the next one.
+//! Each line is parsed alone, so a bad line does not affect the next one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::place::{Place, shared_path};
+use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
-use crate::source::open::{self, Bytes};
+use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
 /// The rows of one file.
@@ -41,10 +41,10 @@ impl Iterator for JsonLines {
                         continue;
                     }
                     self.n_rows += 1;
-                    let place = line.place;
+                    let location = line.location;
                     return Some(match line.text.and_then(|text| parse_object(text.as_bytes())) {
-                        Ok(columns) => Ok(Row { columns, place }),
-                        Err(problem) => Err(Error::row(place, problem)),
+                        Ok(columns) => Ok(Row { columns, location }),
+                        Err(problem) => Err(Error::row(location, problem)),
                     });
                 }
                 Ok(None) => {
@@ -61,7 +61,7 @@ impl Iterator for JsonLines {
     }
 }
 
-/// Parses one JSON object, its depth checked before the recursive parser runs.
+/// Parses one JSON object. Its depth is checked before the recursive parser runs.
 pub(crate) fn parse_object(bytes: &[u8]) -> std::result::Result<Map<String, Value>, RowProblem> {
     if json_depth(bytes) > limits::JSON_DEPTH {
         return Err(RowProblem::TooDeep { limit: limits::JSON_DEPTH });
@@ -75,7 +75,7 @@ pub(crate) fn parse_object(bytes: &[u8]) -> std::result::Result<Map<String, Valu
     }
 }
 
-/// What a JSON value is, for messages.
+/// Kind of a JSON value, for messages.
 pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -87,7 +87,7 @@ pub(crate) fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// serde_json's message without the position that it counts from the row's own start.
+/// Message of serde_json without its position, which counts from the start of the row.
 pub(crate) fn parser_reason(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match message.rfind(" at line ") {
@@ -96,7 +96,7 @@ pub(crate) fn parser_reason(error: &serde_json::Error) -> String {
     }
 }
 
-/// The deepest nesting of brackets outside of strings.
+/// Maximum nesting depth of brackets outside of strings.
 fn json_depth(bytes: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut in_string, mut escaped) = (false, false);
@@ -123,10 +123,10 @@ fn json_depth(bytes: &[u8]) -> usize {
     deepest
 }
 
-/// The lines of a text file, each no longer than the limit, checked to be UTF-8.
+/// Lines of a text file. Each is checked for its length and for UTF-8.
 pub(crate) struct Lines {
     pub(crate) file: Arc<Path>,
-    bytes: Bytes,
+    bytes: ByteReader,
     buffer: Vec<u8>,
     n_lines: u64,
     offset: u64,
@@ -134,7 +134,7 @@ pub(crate) struct Lines {
 
 /// One line without its line break.
 pub(crate) struct Line<'a> {
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     pub(crate) text: std::result::Result<&'a str, RowProblem>,
 }
 
@@ -163,7 +163,7 @@ impl Lines {
             let end = chunk.iter().position(|&byte| byte == b'\n');
             ended = end.is_some();
             let content = &chunk[..end.unwrap_or(chunk.len())];
-            // A line over the limit is read to its end, but not kept.
+            // A line over the limit is read to its end, but not stored.
             let room = (limit + 1).saturating_sub(self.buffer.len());
             self.buffer.extend_from_slice(&content[..content.len().min(room)]);
             let used = content.len() + usize::from(ended);
@@ -173,16 +173,16 @@ impl Lines {
         self.n_lines += 1;
         let start = self.offset;
         self.offset += n_bytes;
-        let place = Place::line(&self.file, self.n_lines);
+        let location = Location::line(&self.file, self.n_lines);
         if self.buffer.len() > limit {
             let problem = RowProblem::TooLong { limit: limit as u64 };
-            return Ok(Some(Line { place, text: Err(problem) }));
+            return Ok(Some(Line { location, text: Err(problem) }));
         }
         if self.buffer.last() == Some(&b'\r') {
             self.buffer.pop();
         }
         let text = std::str::from_utf8(&self.buffer)
             .map_err(|error| RowProblem::Utf8 { offset: start + error.valid_up_to() as u64 });
-        Ok(Some(Line { place, text }))
+        Ok(Some(Line { location, text }))
     }
 }

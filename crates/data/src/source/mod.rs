@@ -1,6 +1,4 @@
-//! Foreign files as streams of rows: one file here per format, each plain, .gz or .zst.
-//!
-//! It deliberately knows nothing of tokenizers or layouts: a row is a place and named values.
+//! Foreign files as iterators of rows: one module per format, each plain, .gz or .zst. A row is a location and named values.
 
 mod arrow;
 mod columns;
@@ -21,34 +19,30 @@ use recipe::Format;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::place::Place;
+use crate::formats::format_of;
+use crate::location::Location;
 
 pub(crate) use jsonl::kind_of as json_kind;
-pub(crate) use open::Compression;
 pub(crate) use text::TextDocument;
 
-/// The file endings that name a format.
-pub(crate) const KNOWN_ENDINGS: &str =
-    ".txt, .text, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .ipc, .feather";
-
-/// One row: named values and the place that they came from.
+/// One row: its location and named values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// The values by column, in file order.
+    /// Values by column, in file order.
     pub columns: Map<String, Value>,
-    /// Where the row stands.
-    pub place: Place,
+    /// Location of the row.
+    pub location: Location,
 }
 
-/// Rows of one file, one after the other; a `Err(Error::Row)` may be skipped, any other error ends.
-pub type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
+/// Iterator over rows. An `Err(Error::Row)` may be skipped; any other error ends the iteration.
+pub type RowIter = Box<dyn Iterator<Item = Result<Row>> + Send>;
 
-/// How far a file has been read, for progress lines: bytes as they lie on disk.
+/// Bytes read from disk, before decompression, for progress lines.
 #[derive(Clone, Debug, Default)]
 pub struct BytesRead(Arc<AtomicU64>);
 
 impl BytesRead {
-    /// Bytes read so far.
+    /// Number of bytes read so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -58,52 +52,23 @@ impl BytesRead {
     }
 }
 
-/// The format that a file's name says, its `.gz` or `.zst` aside.
-pub fn format_of(path: &Path) -> Option<Format> {
-    let name = Compression::stem(path);
-    let extension = Path::new(&name).extension()?.to_str()?.to_ascii_lowercase();
-    Some(match extension.as_str() {
-        "txt" | "text" => Format::Text,
-        "jsonl" | "ndjson" => Format::Jsonl,
-        "json" => Format::Json,
-        "csv" => Format::Csv,
-        "tsv" => Format::Tsv,
-        "parquet" => Format::Parquet,
-        "arrow" | "ipc" | "feather" => Format::Arrow,
-        _ => return None,
-    })
-}
-
-/// A format's name as a recipe writes it.
-pub(crate) fn format_name(format: Format) -> &'static str {
-    match format {
-        Format::Text => "text",
-        Format::Jsonl => "jsonl",
-        Format::Json => "json",
-        Format::Csv => "csv",
-        Format::Tsv => "tsv",
-        Format::Parquet => "parquet",
-        Format::Arrow => "arrow",
-    }
-}
-
-/// The format to read a file as: the one asked for, else the one its name says.
+/// Format of a file: `format`, or the one that its name shows.
 pub(crate) fn file_format(path: &Path, format: Option<Format>) -> Result<Format> {
     format
         .or_else(|| format_of(path))
         .ok_or_else(|| Error::UnknownFormat { path: path.to_path_buf() })
 }
 
-/// Opens a file as rows. Plain text gives a row a line, in the column `text`.
+/// Opens a file as rows. Each line of plain text is a row with the column `text`.
 ///
-/// `needed` names the columns that the caller will read, where it knows them: binary formats decode
-/// no others. Without it, values that have no text form come as null.
+/// Binary formats decode only the columns in `needed`. If it is `None`, they decode all columns, and values without a
+/// text form are null.
 pub fn read_rows(
     path: &Path,
     format: Option<Format>,
     needed: Option<&[String]>,
     progress: &BytesRead,
-) -> Result<Rows> {
+) -> Result<RowIter> {
     let format = file_format(path, format)?;
     Ok(match format {
         Format::Text => Box::new(text::lines(path, progress)?),
@@ -116,17 +81,17 @@ pub fn read_rows(
     })
 }
 
-/// The rows of several files in order.
+/// Rows of several files in order.
 pub(crate) fn read_all(
     files: Vec<PathBuf>,
     format: Option<Format>,
     needed: Option<Vec<String>>,
     progress: BytesRead,
-) -> Rows {
+) -> RowIter {
     let rows = files.into_iter().flat_map(move |file| {
         match read_rows(&file, format, needed.as_deref(), &progress) {
             Ok(rows) => rows,
-            Err(error) => Box::new(std::iter::once(Err(error))) as Rows,
+            Err(error) => Box::new(std::iter::once(Err(error))) as RowIter,
         }
     });
     Box::new(rows)

@@ -1,70 +1,34 @@
-//! A file as bytes, whatever it is packed with, counted as it is read.
+//! Opens a file as decompressed bytes and counts what is read.
 //!
-//! It deliberately trusts the ending of the name and not the first bytes, except to say that a name
-//! and its content disagree.
+//! The ending of the name decides the compression. First bytes that disagree with it are an error.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::formats::Compression;
 use crate::limits;
 use crate::source::BytesRead;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// What a file is packed with, by its last ending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
+/// Decompressed bytes of a file.
+pub(crate) type ByteReader = Box<dyn BufRead + Send>;
 
-impl Compression {
-    pub(crate) fn of(path: &Path) -> Self {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some(extension) if extension.eq_ignore_ascii_case("gz") => Self::Gzip,
-            Some(extension) if extension.eq_ignore_ascii_case("zst") => Self::Zstd,
-            _ => Self::None,
-        }
-    }
-
-    /// The file's name without the packing's ending.
-    pub(crate) fn stem(path: &Path) -> String {
-        let name = match Self::of(path) {
-            Self::None => path.file_name(),
-            Self::Gzip | Self::Zstd => path.file_stem(),
-        };
-        name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
-
-    /// Its name in messages and cache keys.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::None => "plain",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-}
-
-/// The unpacked bytes of a file.
-pub(crate) type Bytes = Box<dyn BufRead + Send>;
-
-/// Opens a file for reading, unpacking it by its ending; an empty file is an error.
-pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<Bytes> {
+/// Opens a file for reading, decompressed by its ending. An empty file is an error.
+pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<ByteReader> {
     let file = File::open(path).map_err(|error| Error::io(path, error))?;
     let length = file.metadata().map_err(|error| Error::io(path, error))?.len();
     if length == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }
     let mut counted =
-        BufReader::with_capacity(BUFFER_BYTES, Counted { file, progress: progress.clone() });
+        BufReader::with_capacity(BUFFER_BYTES, CountingReader { file, progress: progress.clone() });
     let compression = Compression::of(path);
     let start = counted.fill_buf().map_err(|error| Error::io(path, error))?;
     check_start(path, compression, start)?;
-    let mut bytes: Bytes = match compression {
+    let mut bytes: ByteReader = match compression {
         Compression::None => Box::new(counted),
         Compression::Gzip => Box::new(BufReader::with_capacity(
             BUFFER_BYTES,
@@ -83,10 +47,10 @@ pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<Bytes> {
     Ok(bytes)
 }
 
-/// Opens a text format: as `open`, and a byte-order mark in front is passed over.
+/// Opens a text format: as `open`, and skips a byte-order mark.
 ///
-/// Returns the number of bytes passed over, so that offsets stay those of the file.
-pub(crate) fn open_text(path: &Path, progress: &BytesRead) -> Result<(Bytes, u64)> {
+/// Returns the number of skipped bytes, so that offsets count from the start of the file.
+pub(crate) fn open_text(path: &Path, progress: &BytesRead) -> Result<(ByteReader, u64)> {
     const MARK: &[u8] = b"\xef\xbb\xbf";
     let mut bytes = open(path, progress)?;
     let start = bytes.fill_buf().map_err(|error| read_error(path, error))?;
@@ -100,7 +64,7 @@ pub(crate) fn open_text(path: &Path, progress: &BytesRead) -> Result<(Bytes, u64
     Ok((bytes, 0))
 }
 
-/// The whole unpacked file, for formats that need random access; never more than the limit.
+/// The whole decompressed file, for formats that need random access. Over the limit it is an error.
 pub(crate) fn read_whole(path: &Path, progress: &BytesRead) -> Result<Vec<u8>> {
     let limit = limits::UNPACKED_BYTES;
     let mut whole = Vec::new();
@@ -111,7 +75,7 @@ pub(crate) fn read_whole(path: &Path, progress: &BytesRead) -> Result<Vec<u8>> {
     if whole.len() as u64 > limit {
         return Err(Error::TooLarge {
             path: path.to_path_buf(),
-            what: "unpacked bytes",
+            what: "decompressed bytes",
             value: whole.len() as u64,
             limit,
         });
@@ -119,7 +83,7 @@ pub(crate) fn read_whole(path: &Path, progress: &BytesRead) -> Result<Vec<u8>> {
     Ok(whole)
 }
 
-/// An error while reading: damage of the packing is told from trouble with the disk.
+/// Error while reading: distinguishes damaged compressed data from an operating-system error.
 pub(crate) fn read_error(path: &Path, error: std::io::Error) -> Error {
     use std::io::ErrorKind;
     let compression = Compression::of(path);
@@ -128,7 +92,7 @@ pub(crate) fn read_error(path: &Path, error: std::io::Error) -> Error {
     }
     let reason = if error.kind() == ErrorKind::UnexpectedEof {
         format!(
-            "{} data ends early: the file is cut off, or other bytes follow it",
+            "{} data ends early: the file is truncated, or other bytes follow it",
             compression.name()
         )
     } else {
@@ -152,21 +116,21 @@ fn check_start(path: &Path, compression: Compression, start: &[u8]) -> Result<()
         path,
         match compression {
             Compression::None => {
-                format!("holds {} data, which its name does not say", found.name())
+                format!("contains {} data, but its name has no such ending", found.name())
             }
             Compression::Gzip | Compression::Zstd => {
-                format!("is not {} data, as its name says", compression.name())
+                format!("is not {} data, although its name says so", compression.name())
             }
         },
     ))
 }
 
-struct Counted {
+struct CountingReader {
     file: File,
     progress: BytesRead,
 }
 
-impl Read for Counted {
+impl Read for CountingReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n_bytes = self.file.read(buffer)?;
         self.progress.add(n_bytes as u64);

@@ -1,7 +1,7 @@
 //! Parquet: row group by row group, only the columns that are needed.
 //!
-//! It deliberately lets the parquet crate decode nothing that was not checked first: the footer's
-//! structure, and the sizes that each page header declares, since the crate allocates what they say.
+//! The structure of the footer and the sizes in each page header are checked before the parquet crate decodes them, since
+//! it allocates the declared sizes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use fsio::limits::PARQUET_CPU_SECONDS;
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::place::{Place, shared_path};
-use crate::source::columns::{check_schema, guarded, row_values, wanted_columns};
+use crate::location::{Location, shared_path};
+use crate::source::columns::{catch_panics, check_schema, row_values, wanted_columns};
 use crate::source::parquet_checks::{
-    Input, bare, check_footer, check_pages, not_parquet, parquet_reason,
+    Input, check_footer, check_pages, not_parquet, parquet_reason, without_layers,
 };
 use crate::source::{BytesRead, Row};
 
-/// Rows decoded at once, where the pages are small.
+/// Maximum number of rows decoded at once; fewer if pages are large.
 const BATCH_ROWS: u64 = 4096;
 
 /// The rows of one file.
@@ -52,7 +52,7 @@ impl ParquetRows {
     ) -> Result<Self> {
         let input = Input::open(path, progress)?;
         check_footer(path, &input)?;
-        let metadata = guarded(|| {
+        let metadata = catch_panics(|| {
             ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())
                 .map_err(|error| parquet_reason(&error))
         })
@@ -76,7 +76,7 @@ impl ParquetRows {
         })
     }
 
-    /// Checks and opens the next row group; false when there is none.
+    /// Checks and opens the next row group. Returns false if there is none.
     fn open_group(&mut self) -> Result<bool> {
         let group = self.next_group;
         let parquet = Arc::clone(self.metadata.metadata());
@@ -89,7 +89,7 @@ impl ParquetRows {
             }
         }
         let batch_rows = (limits::PARQUET_BATCH_BYTES / largest).clamp(1, BATCH_ROWS);
-        let reader = guarded(|| {
+        let reader = catch_panics(|| {
             ParquetRecordBatchReaderBuilder::new_with_metadata(
                 self.input.clone(),
                 self.metadata.clone(),
@@ -115,12 +115,12 @@ impl ParquetRows {
                 let row = *at;
                 *at += 1;
                 self.n_rows += 1;
-                let place = Place::row(&self.file, self.n_rows);
-                let values = guarded(|| Ok(row_values(batch, row, self.strict)))
+                let location = Location::row(&self.file, self.n_rows);
+                let values = catch_panics(|| Ok(row_values(batch, row, self.strict)))
                     .map_err(|reason| not_parquet(&self.file, &reason))?;
                 return match values {
-                    Ok(columns) => Ok(Some(Row { columns, place })),
-                    Err(problem) => Err(Error::row(place, problem)),
+                    Ok(columns) => Ok(Some(Row { columns, location })),
+                    Err(problem) => Err(Error::row(location, problem)),
                 };
             }
             self.batch = None;
@@ -137,12 +137,13 @@ impl ParquetRows {
         }
     }
 
-    /// Decodes a batch, or opens a row group; false at the end.
+    /// Decodes a batch, or opens a row group. Returns false at the end.
     fn decode(&mut self) -> Result<bool> {
         if let Some(batches) = &mut self.batches {
-            let next =
-                guarded(|| batches.next().transpose().map_err(|error| bare(&error.to_string())))
-                    .map_err(|reason| not_parquet(&self.file, &reason))?;
+            let next = catch_panics(|| {
+                batches.next().transpose().map_err(|error| without_layers(&error.to_string()))
+            })
+            .map_err(|reason| not_parquet(&self.file, &reason))?;
             match next {
                 Some(batch) => self.batch = Some((batch, 0)),
                 None => self.batches = None,

@@ -1,7 +1,5 @@
-//! What a parquet file declares, checked before the parquet crate allocates it: the footer's structure
-//! and the sizes in every page header.
-//!
-//! It deliberately decodes no values.
+//! Checks of the sizes that a parquet file declares, before the parquet crate allocates them: the structure of the footer
+//! and the sizes in every page header. No values are decoded.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,10 +12,11 @@ use ::parquet::file::metadata::ColumnChunkMetaData;
 use ::parquet::file::reader::{ChunkReader, Length};
 
 use crate::error::{Error, Result};
+use crate::formats::Compression;
 use crate::limits;
 use crate::source::BytesRead;
-use crate::source::open::{self, Compression};
-use crate::source::thrift::{Damage, walk_struct};
+use crate::source::open;
+use crate::source::thrift::{ThriftError, walk_struct};
 
 pub(super) fn not_parquet(path: &Path, reason: &str) -> Error {
     Error::bad_file(path, format!("damaged parquet file: {reason}"))
@@ -29,14 +28,14 @@ pub(super) fn parquet_reason(error: &ParquetError) -> String {
     | ParquetError::EOF(reason)
     | ParquetError::ArrowError(reason) = error
     {
-        bare(reason)
+        without_layers(reason)
     } else {
-        bare(&error.to_string())
+        without_layers(&error.to_string())
     }
 }
 
-/// A reason without the names of the layers that it went through.
-pub(super) fn bare(reason: &str) -> String {
+/// Message of the parquet crate without the prefixes of its layers.
+pub(super) fn without_layers(reason: &str) -> String {
     let layers = ["Parquet argument error: ", "Parquet error: ", "External: "];
     let mut rest = reason;
     while let Some(inner) = layers.iter().find_map(|layer| rest.strip_prefix(layer)) {
@@ -45,7 +44,7 @@ pub(super) fn bare(reason: &str) -> String {
     rest.to_owned()
 }
 
-/// Checks the footer's structure: lists that fit, a schema that is not nested too deeply.
+/// Checks the structure of the footer: lengths of lists, nesting of the schema.
 pub(super) fn check_footer(path: &Path, input: &Input) -> Result<()> {
     const MAGIC: &[u8] = b"PAR1";
     let bad = |reason: &str| Err(not_parquet(path, reason));
@@ -55,7 +54,7 @@ pub(super) fn check_footer(path: &Path, input: &Input) -> Result<()> {
     }
     let tail = read_at(path, input, length - 8, 8)?;
     if !tail.ends_with(MAGIC) {
-        return bad("no `PAR1` at its end: cut off, encrypted, or another format");
+        return bad("no `PAR1` at its end: truncated, encrypted, or another format");
     }
     let footer = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]));
     if footer > limits::PARQUET_FOOTER_BYTES {
@@ -82,15 +81,15 @@ pub(super) fn check_footer(path: &Path, input: &Input) -> Result<()> {
     });
     match walked {
         Ok(_) => Ok(()),
-        Err(Damage::Short) => bad("its footer is cut off"),
-        Err(Damage::Wrong(reason)) => bad(reason),
+        Err(ThriftError::Truncated) => bad("its footer is truncated"),
+        Err(ThriftError::Invalid(reason)) => bad(reason),
     }
 }
 
-/// The depth of a schema that is given as a list in depth-first order.
+/// Depth of a schema that is stored as a list in depth-first order.
 #[derive(Default)]
 struct SchemaDepth {
-    /// Children that each open group still waits for.
+    /// Number of missing children of each open group.
     open: Vec<i64>,
     n_elements: usize,
     n_children: i64,
@@ -127,15 +126,18 @@ fn read_at(path: &Path, input: &Input, start: u64, length: usize) -> Result<byte
     input.get_bytes(start, length).map_err(|error| not_parquet(path, &parquet_reason(&error)))
 }
 
-/// Checks what every page of a column chunk declares; returns the largest unpacked page.
+/// Checks the declared sizes of every page of a column chunk. Returns the largest decompressed page, in bytes.
 pub(super) fn check_pages(path: &Path, input: &Input, column: &ColumnChunkMetaData) -> Result<u64> {
     let bad = |reason: &str| not_parquet(path, reason);
     if let codec @ (Codec::BROTLI(_) | Codec::LZO) = column.compression() {
         let codec = format!("{codec:?}").to_lowercase();
         let codec = codec.split('(').next().unwrap_or_default();
-        return Err(Error::bad_file(path, format!("packed with {codec}, which is not read")));
+        return Err(Error::bad_file(
+            path,
+            format!("compressed with {codec}, which is not supported"),
+        ));
     }
-    // Exactly where the crate starts to read, even where a writer noted a dictionary at byte 0.
+    // The crate starts to read exactly here, even if a writer stored 0 as the dictionary's offset.
     let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
     let start = u64::try_from(start).map_err(|_| bad("a column starts before the file"))?;
     let length =
@@ -143,29 +145,29 @@ pub(super) fn check_pages(path: &Path, input: &Input, column: &ColumnChunkMetaDa
     let end = start
         .checked_add(length)
         .filter(|end| *end <= input.len())
-        .ok_or_else(|| bad("a column lies outside of the file"))?;
+        .ok_or_else(|| bad("a column is outside of the file"))?;
     let (mut at, mut largest) = (start, 0);
     while at < end {
         let page = page_header(path, input, at, end)?;
         at += page.header_bytes;
-        if at + page.packed_bytes > end {
-            return Err(bad("a page lies outside of its column"));
+        if at + page.compressed_bytes > end {
+            return Err(bad("a page is outside of its column"));
         }
-        // The crate's gzip decoder reads to the end of the data whatever the header says.
+        // The crate's gzip decoder reads to the end of the data and ignores the size in the header.
         if matches!(column.compression(), Codec::GZIP(_)) {
-            let packed = read_at(path, input, at, page.packed_bytes as usize)?;
-            check_gzip(&packed, page.unpacked_bytes).map_err(bad)?;
+            let compressed = read_at(path, input, at, page.compressed_bytes as usize)?;
+            check_gzip(&compressed, page.decompressed_bytes).map_err(bad)?;
         }
-        at += page.packed_bytes;
-        largest = largest.max(page.unpacked_bytes);
+        at += page.compressed_bytes;
+        largest = largest.max(page.decompressed_bytes);
     }
     Ok(largest)
 }
 
 struct PageHeader {
     header_bytes: u64,
-    packed_bytes: u64,
-    unpacked_bytes: u64,
+    compressed_bytes: u64,
+    decompressed_bytes: u64,
 }
 
 fn page_header(path: &Path, input: &Input, at: u64, end: u64) -> Result<PageHeader> {
@@ -173,11 +175,11 @@ fn page_header(path: &Path, input: &Input, at: u64, end: u64) -> Result<PageHead
     loop {
         let length = ((end - at) as usize).min(window);
         let bytes = read_at(path, input, at, length)?;
-        let (mut packed, mut unpacked, mut n_values) = (-1_i64, -1_i64, 0_i64);
+        let (mut compressed, mut decompressed, mut n_values) = (-1_i64, -1_i64, 0_i64);
         let walked = walk_struct(&bytes, &mut |ids, value| {
             match ids {
-                [2] => unpacked = value,
-                [3] => packed = value,
+                [2] => decompressed = value,
+                [3] => compressed = value,
                 // num_values of a data page, a dictionary page, a data page of version 2.
                 [5 | 7 | 8, 1] => n_values = value,
                 _ => {}
@@ -186,44 +188,46 @@ fn page_header(path: &Path, input: &Input, at: u64, end: u64) -> Result<PageHead
         });
         let header_bytes = match walked {
             Ok(header_bytes) => header_bytes as u64,
-            Err(Damage::Short)
+            Err(ThriftError::Truncated)
                 if length < (end - at) as usize && window < limits::PARQUET_PAGE_HEADER_BYTES =>
             {
                 window *= 8;
                 continue;
             }
-            Err(Damage::Short) => return Err(not_parquet(path, "a page header is cut off")),
-            Err(Damage::Wrong(reason)) => return Err(not_parquet(path, reason)),
+            Err(ThriftError::Truncated) => {
+                return Err(not_parquet(path, "a page header is truncated"));
+            }
+            Err(ThriftError::Invalid(reason)) => return Err(not_parquet(path, reason)),
         };
-        let (Ok(packed_bytes), Ok(unpacked_bytes)) =
-            (u64::try_from(packed), u64::try_from(unpacked))
+        let (Ok(compressed_bytes), Ok(decompressed_bytes)) =
+            (u64::try_from(compressed), u64::try_from(decompressed))
         else {
             return Err(not_parquet(path, "a page has a negative size"));
         };
         for (what, value, limit) in [
-            ("bytes of a page", packed_bytes, limits::PARQUET_PAGE_BYTES),
-            ("bytes of a page", unpacked_bytes, limits::PARQUET_PAGE_BYTES),
+            ("bytes of a page", compressed_bytes, limits::PARQUET_PAGE_BYTES),
+            ("bytes of a page", decompressed_bytes, limits::PARQUET_PAGE_BYTES),
             ("values of a page", u64::try_from(n_values).unwrap_or(0), limits::PARQUET_PAGE_VALUES),
         ] {
             if value > limit {
                 return Err(Error::TooLarge { path: path.to_path_buf(), what, value, limit });
             }
         }
-        return Ok(PageHeader { header_bytes, packed_bytes, unpacked_bytes });
+        return Ok(PageHeader { header_bytes, compressed_bytes, decompressed_bytes });
     }
 }
 
-/// Unpacks a gzip page into nothing, to see that it holds no more than it says.
-fn check_gzip(packed: &[u8], declared: u64) -> std::result::Result<(), &'static str> {
-    let mut decoder = flate2::read::MultiGzDecoder::new(packed).take(declared + 1);
+/// Decompresses a gzip page and discards it, to check that it is no larger than declared.
+fn check_gzip(compressed: &[u8], declared: u64) -> std::result::Result<(), &'static str> {
+    let mut decoder = flate2::read::MultiGzDecoder::new(compressed).take(declared + 1);
     match std::io::copy(&mut decoder, &mut std::io::sink()) {
-        Ok(n_bytes) if n_bytes > declared => Err("a page is larger than it says"),
-        // Anything else wrong with it is for the decoder to say.
+        Ok(n_bytes) if n_bytes > declared => Err("a page is larger than it declares"),
+        // The decoder reports any other damage.
         _ => Ok(()),
     }
 }
 
-/// Where the bytes come from: the file itself, or its unpacked content.
+/// Bytes of a parquet file: the file itself, or its decompressed content.
 #[derive(Clone)]
 pub(super) enum Input {
     File(Arc<File>),

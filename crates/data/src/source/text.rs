@@ -1,7 +1,6 @@
-//! Plain UTF-8 text: a file is one document, read in pieces; or its lines as rows.
+//! Plain UTF-8 text: a file as one document, read in chunks, or its lines as rows.
 //!
-//! It deliberately changes no character: line ends and trailing spaces reach the tokenizer as they
-//! are, a byte-order mark in front aside.
+//! Line ends and trailing spaces reach the tokenizer unchanged; only a byte-order mark is removed.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,13 +9,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::place::{Place, shared_path};
+use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
 use crate::source::jsonl::Lines;
-use crate::source::open::{self, Bytes};
+use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
-/// The lines of a file as rows with the one column `text`; blank lines are passed over.
+/// Lines of a file as rows with the single column `text`; blank lines are skipped.
 pub(crate) fn lines(
     path: &Path,
     progress: &BytesRead,
@@ -31,9 +30,9 @@ pub(crate) fn lines(
                     Ok(text) => {
                         let mut columns = Map::new();
                         columns.insert("text".into(), Value::String(text.to_owned()));
-                        return Some(Ok(Row { columns, place: line.place }));
+                        return Some(Ok(Row { columns, location: line.location }));
                     }
-                    Err(problem) => return Some(Err(Error::row(line.place, problem))),
+                    Err(problem) => return Some(Err(Error::row(line.location, problem))),
                 },
                 Ok(None) => done = true,
                 Err(error) => {
@@ -46,10 +45,10 @@ pub(crate) fn lines(
     }))
 }
 
-/// A text file, known to exist, that is read as one document.
+/// An open text file that is read as one document.
 pub(crate) struct TextDocument {
     pub(crate) file: Arc<Path>,
-    bytes: Bytes,
+    bytes: ByteReader,
     offset: u64,
     n_lines: u64,
     max_lines: Option<u64>,
@@ -58,7 +57,7 @@ pub(crate) struct TextDocument {
 }
 
 impl TextDocument {
-    /// Opens a text file; `max_lines` ends it early.
+    /// Opens a text file, of which at most `max_lines` lines are read.
     pub(crate) fn open(path: &Path, max_lines: Option<u64>, progress: &BytesRead) -> Result<Self> {
         let (bytes, offset) = open::open_text(path, progress)?;
         Ok(Self {
@@ -72,12 +71,12 @@ impl TextDocument {
         })
     }
 
-    /// Line breaks given out so far.
+    /// Number of line breaks read so far.
     pub(crate) fn n_lines(&self) -> u64 {
         self.n_lines
     }
 
-    /// Keeps the bytes up to the last line allowed.
+    /// Truncates a chunk after the last line to read.
     fn cut_lines(&mut self, buffer: &mut Vec<u8>) {
         let Some(max_lines) = self.max_lines else { return };
         let mut left = max_lines.saturating_sub(self.n_lines);
@@ -92,8 +91,8 @@ impl TextDocument {
         }
     }
 
-    /// The next piece of about `size` bytes, cut between characters; none at the end.
-    pub(crate) fn next_piece(&mut self, size: usize) -> Result<Option<String>> {
+    /// Next chunk of about `size` bytes, cut between characters. `None` at the end.
+    pub(crate) fn next_chunk(&mut self, size: usize) -> Result<Option<String>> {
         if self.ended && self.rest.is_empty() {
             return Ok(None);
         }
@@ -113,19 +112,22 @@ impl TextDocument {
         }
         let valid = match std::str::from_utf8(&buffer) {
             Ok(_) => buffer.len(),
-            // A character that the piece's end cuts in two waits for the next piece.
+            // The first half of a character at the end of the chunk is kept for the next chunk.
             Err(error) if error.error_len().is_none() && !self.ended => error.valid_up_to(),
             Err(error) => {
                 let valid = &buffer[..error.valid_up_to()];
                 let line = self.n_lines + count_breaks(valid) + 1;
                 let offset = self.offset + valid.len() as u64;
-                return Err(Error::row(Place::line(&self.file, line), RowProblem::Utf8 { offset }));
+                return Err(Error::row(
+                    Location::line(&self.file, line),
+                    RowProblem::Utf8 { offset },
+                ));
             }
         };
         self.rest = buffer.split_off(valid);
         self.offset += valid as u64;
         self.n_lines += count_breaks(&buffer);
-        // The bytes were checked just above, so nothing is replaced here.
+        // The bytes were checked above, so nothing is replaced here.
         Ok(Some(String::from_utf8(buffer).unwrap_or_default()))
     }
 }

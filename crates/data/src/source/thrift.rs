@@ -1,27 +1,26 @@
-//! A walk over Thrift's compact protocol, enough to check a parquet footer and its page headers
-//! before the parquet crate allocates what they declare.
+//! A walk over Thrift's compact protocol that checks a parquet footer and its page headers before the parquet crate
+//! allocates the declared sizes.
 //!
-//! It deliberately builds nothing: integers are shown to a visitor with the path of field ids that
-//! leads to them, everything else is passed over.
+//! A visitor receives each integer with the path of its field ids; everything else is skipped.
 
-/// Structs within structs; parquet's own go to about 8.
+/// Maximum nesting of structs; parquet itself uses about 8 levels.
 const DEPTH: usize = 24;
 
-/// Why the bytes are not what they should be.
+/// Damage of Thrift data.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Damage {
+pub(crate) enum ThriftError {
     /// The bytes end inside a value: reading more may help.
-    Short,
-    /// The bytes are wrong.
-    Wrong(&'static str),
+    Truncated,
+    /// The bytes are invalid.
+    Invalid(&'static str),
 }
 
-type Walk<T> = std::result::Result<T, Damage>;
+type Walk<T> = std::result::Result<T, ThriftError>;
 
-/// Walks one struct; returns how many bytes it takes.
+/// Walks one struct. Returns its length in bytes.
 ///
-/// Elements of a list share the path of the list; each is announced with a 0 behind the path and its
-/// index (parquet has no field 0). The visitor can stop the walk with an error.
+/// Elements of a list share the path of the list. Before each element the visitor receives the path followed by 0, with
+/// the index of the element (parquet has no field 0). The visitor can stop the walk with an error.
 pub(crate) fn walk_struct(
     bytes: &[u8],
     visit: &mut dyn FnMut(&[i16], i64) -> std::result::Result<(), &'static str>,
@@ -35,7 +34,7 @@ pub(crate) fn walk_struct(
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Structs and lists that the cursor is in.
+    /// Number of structs and lists around the cursor.
     depth: usize,
 }
 
@@ -43,7 +42,7 @@ type Visit<'v> = &'v mut dyn FnMut(&[i16], i64) -> std::result::Result<(), &'sta
 
 impl Cursor<'_> {
     fn byte(&mut self) -> Walk<u8> {
-        let byte = *self.bytes.get(self.at).ok_or(Damage::Short)?;
+        let byte = *self.bytes.get(self.at).ok_or(ThriftError::Truncated)?;
         self.at += 1;
         Ok(byte)
     }
@@ -57,7 +56,7 @@ impl Cursor<'_> {
                 return Ok(value);
             }
         }
-        Err(Damage::Wrong("an integer of more than ten bytes"))
+        Err(ThriftError::Invalid("an integer of more than ten bytes"))
     }
 
     fn zigzag(&mut self) -> Walk<i64> {
@@ -68,7 +67,7 @@ impl Cursor<'_> {
     fn skip(&mut self, n_bytes: u64) -> Walk<()> {
         let left = (self.bytes.len() - self.at) as u64;
         if n_bytes > left {
-            return Err(Damage::Short);
+            return Err(ThriftError::Truncated);
         }
         self.at += n_bytes as usize;
         Ok(())
@@ -83,13 +82,13 @@ impl Cursor<'_> {
             }
             field = match head >> 4 {
                 0 => i16::try_from(self.zigzag()?)
-                    .map_err(|_| Damage::Wrong("a field id out of range"))?,
+                    .map_err(|_| ThriftError::Invalid("a field id out of range"))?,
                 delta => field
                     .checked_add(i16::from(delta))
-                    .ok_or(Damage::Wrong("a field id out of range"))?,
+                    .ok_or(ThriftError::Invalid("a field id out of range"))?,
             };
             path.push(field);
-            // A boolean field has its value in the type itself.
+            // The type of a boolean field is its value.
             if !matches!(head & 0x0f, 1 | 2) {
                 self.value(head & 0x0f, path, visit)?;
             }
@@ -100,7 +99,7 @@ impl Cursor<'_> {
     fn value(&mut self, kind: u8, path: &mut Vec<i16>, visit: Visit<'_>) -> Walk<()> {
         self.depth += 1;
         if self.depth > DEPTH {
-            return Err(Damage::Wrong("nested too deeply"));
+            return Err(ThriftError::Invalid("nested too deeply"));
         }
         let walked = self.value_inside(kind, path, visit);
         self.depth -= 1;
@@ -112,7 +111,7 @@ impl Cursor<'_> {
             1..=3 => self.skip(1),
             4..=6 => {
                 let value = self.zigzag()?;
-                visit(path, value).map_err(Damage::Wrong)
+                visit(path, value).map_err(ThriftError::Invalid)
             }
             7 => self.skip(8),
             8 => {
@@ -123,7 +122,7 @@ impl Cursor<'_> {
             11 => self.map(path, visit),
             12 => self.structure(path, visit),
             13 => self.skip(16),
-            _ => Err(Damage::Wrong("an unknown type")),
+            _ => Err(ThriftError::Invalid("an unknown type")),
         }
     }
 
@@ -133,15 +132,15 @@ impl Cursor<'_> {
             15 => self.varint()?,
             short => u64::from(short),
         };
-        // Every element takes a byte at least: a longer list cannot be there.
+        // Every element takes at least one byte, so a longer list is truncated.
         if length > (self.bytes.len() - self.at) as u64 {
-            return Err(Damage::Short);
+            return Err(ThriftError::Truncated);
         }
         for index in 0..length {
             path.push(0);
             let shown = visit(path, index as i64);
             path.pop();
-            shown.map_err(Damage::Wrong)?;
+            shown.map_err(ThriftError::Invalid)?;
             self.value(head & 0x0f, path, visit)?;
         }
         Ok(())
@@ -153,7 +152,7 @@ impl Cursor<'_> {
             return Ok(());
         }
         if length > (self.bytes.len() - self.at) as u64 {
-            return Err(Damage::Short);
+            return Err(ThriftError::Truncated);
         }
         let kinds = self.byte()?;
         for _ in 0..length {

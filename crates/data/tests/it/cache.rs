@@ -1,4 +1,4 @@
-//! The token cache: made once, keyed by everything that it is made of, made anew when damaged.
+//! The token cache: built once, keyed by everything that the builder reads, rebuilt when damaged.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn tokens(prepared: &Prepared, n_tokens: usize) -> Vec<u32> {
     batch.ids[..used].iter().copied().chain([last]).collect()
 }
 
-/// Prepares one source; says whether anything was tokenised.
+/// Prepares one source; also returns whether anything was tokenized.
 fn prepare_one(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> (Prepared, bool) {
     let options = PrepareOptions {
         cache_dir: cache,
@@ -37,7 +37,7 @@ fn prepare_one(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> (Prepa
 }
 
 #[test]
-fn a_source_is_tokenised_once() {
+fn a_source_is_tokenized_once() {
     let folder = folder();
     let cache = folder.path().join("cache");
     let text = "the cat sat on the mat";
@@ -51,10 +51,10 @@ fn a_source_is_tokenised_once() {
     let (second, made) = prepare_one(&cache, &spec, &tokenizer);
     assert!(!made, "nothing changed but a weight");
     assert_eq!(first.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>());
-    // The same content under another name is the same data.
+    // The same content under another name has the same key.
     let moved = SourceSpec::file(file(folder.path(), "moved.txt", text));
     assert!(!prepare_one(&cache, &moved, &tokenizer).1);
-    // Another content of the same length is not.
+    // Other content of the same length has another key.
     file(folder.path(), "t.txt", "the cat sat on the man");
     let (third, made) = prepare_one(&cache, &spec, &tokenizer);
     assert!(made);
@@ -62,7 +62,7 @@ fn a_source_is_tokenised_once() {
 }
 
 #[test]
-fn a_damaged_cache_is_made_anew() {
+fn a_damaged_cache_is_rebuilt() {
     let folder = folder();
     let cache = folder.path().join("cache");
     let spec = SourceSpec::file(file(folder.path(), "t.txt", "the cat sat on the mat"));
@@ -70,7 +70,7 @@ fn a_damaged_cache_is_made_anew() {
     let (first, _) = prepare_one(&cache, &spec, &tokenizer);
     let ids = tokens(&first, 100);
     let dir = cache.join(first.keys().next().unwrap());
-    for name in ["tokens.bin", "offsets.bin", "hashes.bin", "places.bin", "MANIFEST"] {
+    for name in ["tokens.bin", "offsets.bin", "hashes.bin", "locations.bin", "MANIFEST"] {
         let path = dir.join(name);
         let mut bytes = std::fs::read(&path).unwrap();
         let middle = bytes.len() / 2;
@@ -80,7 +80,7 @@ fn a_damaged_cache_is_made_anew() {
         assert!(made, "{name} was damaged and not noticed");
         assert_eq!(tokens(&again, 100), ids);
         file(&dir, name, &bytes[..middle]);
-        assert!(prepare_one(&cache, &spec, &tokenizer).1, "{name} was cut and not noticed");
+        assert!(prepare_one(&cache, &spec, &tokenizer).1, "{name} was truncated and not noticed");
     }
 }
 
@@ -159,7 +159,7 @@ fn the_key_covers_every_input_and_nothing_else() {
     assert_eq!(changed(&|spec| spec.weight = 0.5), keys[0]);
     assert_eq!(changed(&|spec| spec.path = "other".into()), keys[0]);
     assert_eq!(changed(&|spec| spec.format = Some(recipe::Format::Jsonl)), keys[0]);
-    // The texts that a tokenizer is trained on have a key of their own.
+    // Texts for training a tokenizer have keys of their own.
     let texts_key = |spec: &SourceSpec, chats| {
         data::texts_key(std::slice::from_ref(spec), chats, &cache).unwrap()
     };
@@ -175,7 +175,7 @@ fn the_key_covers_every_input_and_nothing_else() {
     );
 }
 
-/// Words and breaks of all kinds, long enough to be cut into pieces.
+/// Words and line breaks of all kinds, long enough to be split into chunks.
 fn long_text() -> String {
     let words =
         ["the", "cat", " sat\n", "on", "\n\n", "  the", "mat.", "'s", "1234", "naïve", "\t"];
@@ -191,7 +191,7 @@ fn long_text() -> String {
 }
 
 #[test]
-fn pieces_of_a_long_document_give_the_ids_of_the_whole() {
+fn chunks_of_a_long_document_have_the_ids_of_the_whole() {
     let folder = folder();
     let text = long_text();
     let as_row = format!("{}\n", serde_json::json!({ "text": text }));
@@ -207,7 +207,7 @@ fn pieces_of_a_long_document_give_the_ids_of_the_whole() {
 }
 
 #[test]
-fn pieces_of_real_books_give_the_ids_of_the_whole() {
+fn chunks_of_real_books_have_the_ids_of_the_whole() {
     let Some(data) = shared_data() else {
         println!("skipped: no shared data");
         return;
@@ -240,7 +240,7 @@ fn pieces_of_real_books_give_the_ids_of_the_whole() {
 }
 
 #[test]
-fn what_killed_processes_left_is_removed() {
+fn leftovers_of_killed_processes_are_removed() {
     let folder = folder();
     let cache = folder.path().join("cache");
     let own = format!("live.tmp-{}/tokens.bin", std::process::id());

@@ -1,4 +1,4 @@
-//! The same rows from every format, plain and packed, with places.
+//! The same rows from every format, plain and compressed, with locations.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(crate) fn arrow_file(compressed: bool) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-/// Rows as lines of `place: json`, the folder left out.
+/// Rows as lines of `location json`, without the directory.
 fn read(path: &Path) -> String {
     let rows = match read_rows(path, None, None, &BytesRead::default()) {
         Ok(rows) => rows,
@@ -64,7 +64,7 @@ fn read(path: &Path) -> String {
     };
     let folder = format!("{}/", path.parent().unwrap().display());
     let lines = rows.map(|row| match row {
-        Ok(row) => format!("{} {}", row.place, serde_json::Value::Object(row.columns)),
+        Ok(row) => format!("{} {}", row.location, serde_json::Value::Object(row.columns)),
         Err(error) => shown(&error),
     });
     lines.collect::<Vec<_>>().join("\n").replace(&folder, "")
@@ -104,7 +104,7 @@ fn json_array() {
 }
 
 #[test]
-fn json_objects_one_after_the_other() {
+fn concatenated_json_objects() {
     let rows = "{\"a\": 1}\n{\n\"a\": 2}{\"a\":3}";
     insta::assert_snapshot!(read_packed("rows.json", rows.as_bytes()), @r#"
     rows.json:1 {"a":1}
@@ -197,28 +197,28 @@ fn paths_resolve_and_expand_in_one_order() {
     assert_eq!(find("data:**/*.jsonl*"), "data/a/z.jsonl.gz data/b.jsonl");
     insta::assert_snapshot!(find("data:../x"), @"
     a `data:` path must stay under the data directory: `data:../x`
-      hint: name a file, a folder or a pattern, relative to the recipe
+      hint: name a file, a directory or a pattern, relative to the recipe
     ");
     insta::assert_snapshot!(find("data:c.jsonl"), @"
-    no such file or folder: `DIR/data/c.jsonl`
-      hint: a similar name there: `b.jsonl`
+    no such file or directory: `DIR/data/c.jsonl`
+      hint: similar name in that directory: `b.jsonl`
     ");
     insta::assert_snapshot!(find("data:*.csv"), @"
     no file matches: `DIR/data/*.csv`
-      hint: `*` matches within one folder, `**` over folders
+      hint: `*` matches within one directory, `**` across directories
     ");
     insta::assert_snapshot!(find("data:*"), @"
     DIR/data/readme.md: unknown format
-      hint: known endings: .txt, .text, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .ipc, .feather, each also with .gz or .zst; `format` in the source names one
+      hint: known endings: .txt, .text, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .ipc, .feather, each also with .gz or .zst; otherwise set `format` in the source
     ");
     file(root, "data/c.csv", "a\n1\n");
     insta::assert_snapshot!(find("../data"), @"
-    DIR/data: files of several formats in this folder: csv, jsonl
-      hint: name one with `format` in the source
+    DIR/data: files of several formats in this directory: csv, jsonl
+      hint: choose one with `format` in the source
     ");
 }
 
-/// Files that other writers made: every one is read to its end, or refused with a reason.
+/// Files of other writers: each is read to its end or rejected with a reason.
 #[test]
 fn foreign_parquet_files() {
     let Some(data) = shared_data() else {
@@ -254,9 +254,9 @@ fn foreign_parquet_files() {
     insta::assert_snapshot!(refused, @"
     data/dict-page-offset-zero.parquet: damaged parquet file: Expected list element type of I64 but got I16
     bad_data/ARROW-GH-41317.parquet: damaged parquet file: Expected list element type of I32 but got I16
-    bad_data/ARROW-GH-41321.parquet: damaged parquet file: a page header is cut off
+    bad_data/ARROW-GH-41321.parquet: damaged parquet file: a page header is truncated
     bad_data/ARROW-GH-47662.parquet: damaged parquet file: Invalid FIXED_LEN_BYTE_ARRAY PLAIN data page payload length: expected 400 bytes (100 values of 4 bytes), got 364
-    bad_data/ARROW-RS-GH-6229-DICTHEADER.parquet: damaged parquet file: a page lies outside of its column
+    bad_data/ARROW-RS-GH-6229-DICTHEADER.parquet: damaged parquet file: a page is outside of its column
     bad_data/PARQUET-1481.parquet: damaged parquet file: Unexpected Type -7
     ");
     assert_eq!(n_read, 41);
@@ -274,7 +274,7 @@ fn the_json_test_suite() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let mut bytes = std::fs::read(&path).unwrap();
-        // As an element of an array, so that the verdict is about the value itself.
+        // As an element of an array, so that the result depends on the value alone.
         let whole = [b"[{\"v\":".as_slice(), &bytes, b"}]"].concat();
         let spec = SourceSpec::file(file(folder.path(), "case.json", whole));
         let rows = read_rows(&spec.files[0], None, None, &BytesRead::default());
@@ -282,7 +282,7 @@ fn the_json_test_suite() {
         if name.starts_with("y_") {
             assert!(rows.is_ok(), "{name}: {}", rows.unwrap_err());
         }
-        // These are wrong only as whole files, or say no more than an empty value would.
+        // These are invalid only as whole files, or equal an empty value.
         if name.starts_with("n_") && !name.contains("trailing_#") {
             assert!(rows.is_err(), "{name} was read: {rows:?}");
         }

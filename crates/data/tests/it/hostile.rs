@@ -1,7 +1,7 @@
-//! Damaged and hostile files: each refused with one exact message, quickly and within memory.
+//! Damaged and hostile files: each is rejected with an exact message, quickly and within the memory limits.
 //!
-//! The files are small and committed under tests/hostile/data; `write_hostile_files` makes them
-//! anew after a change here: `cargo test -p data write_hostile -- --ignored`.
+//! The files are small and committed in tests/hostile/data. After a change here, `write_hostile_files` writes them
+//! again: `cargo test -p data write_hostile -- --ignored`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ fn hostile_folder() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/hostile/data"))
 }
 
-/// What reading a file to its end says: the number of rows, or the first error.
+/// Result of reading a file to its end: the number of rows, or the first error.
 fn verdict(path: &Path) -> String {
     let rows = read_rows(path, None, None, &BytesRead::default());
     match rows.and_then(Iterator::collect::<data::Result<Vec<_>>>) {
@@ -24,7 +24,7 @@ fn verdict(path: &Path) -> String {
 }
 
 #[test]
-fn every_hostile_file_is_refused_with_its_message() {
+fn every_hostile_file_is_rejected_with_its_message() {
     let folder = hostile_folder();
     let mut names: Vec<String> = std::fs::read_dir(&folder)
         .unwrap()
@@ -45,7 +45,7 @@ fn every_hostile_file_is_refused_with_its_message() {
     insta::assert_snapshot!("hostile_files", told);
 }
 
-/// Bytes flipped and cut all over small valid files: never a panic, a hang or a huge allocation.
+/// Flips and truncates bytes all over small valid files: no panic, no hang, no huge allocation.
 #[test]
 fn damaged_binary_files_never_crash_the_reader() {
     let folder = crate::support::folder();
@@ -158,7 +158,7 @@ fn packed_files(put: Put<'_>) {
     let packed = zstd(rows.as_bytes());
     put("cut.jsonl.zst", packed[..packed.len() / 2].to_vec());
     put("not-zstd.jsonl.zst", rows.into_bytes());
-    // A frame that asks for a window of 3.75 TiB.
+    // A frame that requests a window of 3.75 TiB.
     put("window.jsonl.zst", vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xff, 0x01, 0x00, 0x00]);
     put("empty.jsonl.gz", gzip(b""));
 }
@@ -173,7 +173,7 @@ fn parquet_files(put: Put<'_>) {
         |footer: &[u8], length: u32| [b"PAR1", footer, &length.to_le_bytes(), b"PAR1"].concat();
     put("footer-too-long.parquet", with_footer(b"\x15\x02", 1000));
     put("footer-huge.parquet", with_footer(b"\x15\x02", 0x7fff_ffff));
-    // version 1, then a schema of 100 groups, each inside the one before.
+    // version 1, then a schema of 100 nested groups.
     let mut deep = vec![0x15, 0x02, 0x19, 0xfc, 100];
     for _ in 0..100 {
         deep.extend_from_slice(&[0x48, 1, b'a', 0x15, 0x02, 0x00]);
@@ -190,7 +190,7 @@ fn parquet_files(put: Put<'_>) {
         let bytes = plain_parquet(parquet::basic::Compression::UNCOMPRESSED);
         [&bytes[..page], header, &bytes[payload..]].concat()
     };
-    // type 0, unpacked size, packed size, data page header { num_values, encodings 0 3 3 }.
+    // type 0, decompressed size, compressed size, data page header { num_values, encodings 0 3 3 }.
     let values = [0x2c, 0x15, 0x06, 0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00];
     let two_gib = [0xfe, 0xff, 0xff, 0xff, 0x0f];
     let header = |unpacked: &[u8], packed: &[u8]| {
@@ -213,7 +213,7 @@ fn parquet_files(put: Put<'_>) {
     put("page-gzip-bomb.parquet", bytes);
 }
 
-/// One text column with 16 KB that do not pack.
+/// One text column of 16 KB that do not compress.
 fn plain_parquet(codec: parquet::basic::Compression) -> Vec<u8> {
     use arrow::array::{ArrayRef, RecordBatch, StringArray};
     let mut rng = seed::Rng::new(1);
@@ -233,7 +233,7 @@ fn plain_parquet(codec: parquet::basic::Compression) -> Vec<u8> {
     bytes
 }
 
-/// Where the first page's header and its payload begin; the header ends with two closed structs.
+/// Start of the first page's header and of its payload; the header ends with two closed structs.
 fn first_page(bytes: &[u8]) -> (usize, usize) {
     let end = bytes[4..].windows(2).position(|pair| pair == [0, 0]).unwrap();
     (4, 4 + end + 2)

@@ -1,4 +1,4 @@
-//! Rows to documents and chats: every layout, what is learnt of it, and what is wrong with a row.
+//! Rows to documents and chats: every layout, its targets, and problems of rows.
 
 use data::{Content, Dataset, PrepareOptions, SourceSpec, prepare};
 use recipe::{Columns, OnBadRow, Overlong, RowLayout, Rows, Template};
@@ -6,7 +6,7 @@ use tokenizer::ChatTemplate;
 
 use crate::support::{chars, file, folder, prepared, run, shared_data, shown};
 
-/// Every chat of a source as the model sees it, targets in brackets, one a line; or the error.
+/// Every chat of a source as the model reads it, one per line with targets in brackets; or the error.
 fn chats(name: &str, bytes: &str, change: impl Fn(&mut SourceSpec)) -> String {
     let folder = folder();
     let mut spec = SourceSpec::file(file(folder.path(), name, bytes));
@@ -29,7 +29,7 @@ fn show_chats(cache: &std::path::Path, spec: SourceSpec) -> data::Result<String>
     let dataset = Dataset::sft(&prepared, &run(4000, 1, 1.0), false, Overlong::Cut)?;
     let mut lines: Vec<(u64, String)> = Vec::new();
     for row in 0..dataset.n_run_rows() {
-        let view = dataset.view(row).unwrap();
+        let view = dataset.inspect_row(row).unwrap();
         let mut line = String::new();
         let segment = &view.segments[0];
         let spans = view.target_spans();
@@ -44,9 +44,9 @@ fn show_chats(cache: &std::path::Path, spec: SourceSpec) -> data::Result<String>
                 line.push(']');
             }
         }
-        // The end token closes the span and opens the next turn: it is shown once.
+        // The end token closes the span and opens the next message; it is shown once.
         let line = line.replace("<|im_end|>]<|im_end|>", "<|im_end|>] ").replace("<|im_end|>", "|");
-        let number = segment.place.as_ref().unwrap().position.number();
+        let number = segment.location.as_ref().unwrap().position.number();
         lines.push((segment.sample, format!("{number}: {line}")));
     }
     lines.sort();
@@ -72,7 +72,7 @@ fn prompts_and_completions() {
     insta::assert_snapshot!(chats("x.csv", csv, named), @"2: u:how|a:[so|]");
     insta::assert_snapshot!(chats("x.csv", csv, any), @"
     x.csv:2: cannot tell how to read these columns: `Q`, `A`, `label`
-      hint: fine-tuning reads `messages`; `prompt` and `completion`; `instruction`, `input` and `output`; or message trees: name other columns with `columns`, or make texts with `rows`
+      hint: fine-tuning reads `messages`; `prompt` and `completion`; `instruction`, `input` and `output`; or message trees: name other columns with `columns`, or build texts with `rows`
     ");
     let missing = "{\"prompt\": \"hi\", \"completion\": \"ho\"}\n{\"prompt\": \"hi\", \"complete\": \"ho\"}\n";
     insta::assert_snapshot!(chats("x.jsonl", missing, any), @"
@@ -81,8 +81,8 @@ fn prompts_and_completions() {
     ");
     let wrong = "{\"prompt\": \"hi\", \"completion\": [\"ho\"]}\n";
     insta::assert_snapshot!(chats("x.jsonl", wrong, any), @r#"
-    x.jsonl:1: column `completion` holds a list, expected a text
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    x.jsonl:1: column `completion` is a list, expected a text
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
 }
 
@@ -105,43 +105,43 @@ fn broken_messages() {
     let good = r#"{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}"#;
     insta::assert_snapshot!(said(&format!(r#"[{good}, {{"role": "asistant", "content": "b"}}]"#)), @r#"
     x.jsonl:1: message 3 has role `asistant`; known roles: system, user, assistant, tool
-      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(r#"[{"from": "gtp", "value": "b"}]"#), @r#"
     x.jsonl:1: message 1 has role `gtp`; known roles: system, human, gpt, tool
-      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said("[]"), @r#"
     x.jsonl:1: conversation has no messages
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said("[1]"), @r#"
     x.jsonl:1: message 1 is a number, not an object
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(r#"[{"content": "b"}]"#), @r#"
     x.jsonl:1: message 1 has no `role`
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(r#"[{"role": "user"}]"#), @r#"
     x.jsonl:1: message 1 has no `content`
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(r#"[{"role": "user", "content": null}]"#), @r#"
     x.jsonl:1: message 1 has a `content` that is null, not a text
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(r#"[{"role": "user", "content": [{"type": "image"}]}]"#), @r#"
     x.jsonl:1: message 1 has a `content` that is a list, not a text
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(r#"[{"role": "assistant", "content": "", "tool_calls": [{}]}]"#), @r#"
-    x.jsonl:1: message 1 holds `tool_calls`, which are not read
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    x.jsonl:1: message 1 has `tool_calls`, which are not supported
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said("\"text\""), @"
     x.jsonl:1: cannot tell how to read these columns: `messages`
-      hint: fine-tuning reads `messages`; `prompt` and `completion`; `instruction`, `input` and `output`; or message trees: name other columns with `columns`, or make texts with `rows`
+      hint: fine-tuning reads `messages`; `prompt` and `completion`; `instruction`, `input` and `output`; or message trees: name other columns with `columns`, or build texts with `rows`
     ");
 }
 
@@ -169,11 +169,11 @@ fn trees() {
     insta::assert_snapshot!(chats("x.jsonl", root, any), @"1: u:q|a:[a|]");
     insta::assert_snapshot!(chats("x.jsonl", &root.replace("assistant", "asistant"), any), @r#"
     x.jsonl:1: message 2 has role `asistant`; known roles: system, prompter, assistant
-      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(chats("x.jsonl", "{\"prompt\": \"hi\"}", |spec| spec.layout = RowLayout::Tree), @r#"
     x.jsonl:1: message 1 has no `role`
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
 }
 
@@ -199,12 +199,12 @@ fn templates_over_columns() {
       hint: a similar column: `emotions`
     ");
     insta::assert_snapshot!(said("{\"text\": \"a\", \"emotions\": []}", "{emotions}", "{text}"), @r#"
-    x.jsonl:1: column `emotions` holds an empty list, expected a text or a list of texts
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    x.jsonl:1: column `emotions` is an empty list, expected a text or a list of texts
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said("{\"text\": null}", "{text}", "{text}"), @r#"
-    x.jsonl:1: column `text` holds null, expected a text
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+    x.jsonl:1: column `text` is null, expected a text
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
 }
 
@@ -231,7 +231,7 @@ fn documents() {
     insta::assert_snapshot!(said("x.jsonl", "{\"n\": 1, \"review\": \"a\"}", any), @r#"["a"]"#);
     insta::assert_snapshot!(said("x.csv", "title,body\nt,b\n", any), @"
     x.csv:2: cannot tell how to read these columns: `title`, `body`
-      hint: pretraining reads one text a row: name its column with `text`, or make it with `rows`
+      hint: pretraining reads one text per row: name its column with `text`, or build it with `rows`
     ");
     insta::assert_snapshot!(said("x.csv", "title,body\nt,b\n", &|spec| spec.text = Some("bodi".into())), @"
     x.csv:2: no column `bodi`; columns: `title`, `body`
@@ -243,7 +243,7 @@ fn documents() {
     }), @r#"["t\nb"]"#);
     insta::assert_snapshot!(said("x.csv", "text\n", any), @"
     x.csv: no rows
-      hint: remove it from the source's `path`, or fill it
+      hint: remove it from the source's `path`, or add rows to it
     ");
     insta::assert_snapshot!(said("x.txt", "a\nb\nc\n", &|spec| spec.limit = Some(2)), @r#"["a\nb\n"]"#);
     insta::assert_snapshot!(said("x.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}", &|spec| spec.limit = Some(1)), @r#"["a"]"#);
@@ -251,7 +251,7 @@ fn documents() {
 }
 
 #[test]
-fn bad_rows_stop_or_are_counted() {
+fn bad_rows_stop_or_are_skipped_and_counted() {
     let folder = folder();
     let rows = "{\"text\": \"a\"}\nbad\n{\"txt\": \"b\"}\n{\"text\": \"c\"}\n";
     let spec = SourceSpec::file(file(folder.path(), "x.jsonl", rows));
@@ -280,17 +280,17 @@ fn bad_rows_stop_or_are_counted() {
     };
     insta::assert_snapshot!(said(OnBadRow::Stop, 10), @r#"
     x.jsonl:2: invalid JSON at column 1: expected value
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(OnBadRow::Skip, 1), @"
     2 bad rows, more than the 1 that max_bad_rows allows; the first: x.jsonl:2: invalid JSON at column 1: expected value
       hint: repair the file, or raise `max_bad_rows`
     ");
     insta::assert_snapshot!(said(OnBadRow::Skip, 2), @r#"2 of 4 bad: ["x.jsonl:2: invalid JSON at column 1: expected value", "x.jsonl:3: no column `text`; columns: `txt`"]"#);
-    // A cache that was made with rows left out doesn't hide them from a stricter recipe.
+    // A cache with skipped rows is not used for a stricter recipe.
     insta::assert_snapshot!(said(OnBadRow::Stop, 10), @r#"
     x.jsonl:2: invalid JSON at column 1: expected value
-      hint: `on_bad_row = "skip"` in the stage's section leaves such rows out and counts them
+      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     let spec = SourceSpec::file(file(folder.path(), "y.jsonl", "bad\nworse\n"));
     let options = PrepareOptions {

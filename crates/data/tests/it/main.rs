@@ -1,12 +1,12 @@
 //! Tests of the data crate from outside.
 
-// Tests write their own files and say what they skip.
+// Tests write files of their own and print what they skip.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 mod cache;
-mod drawn;
 mod formats;
 mod hostile;
+mod label_pools;
 mod layouts;
 mod packing;
 mod pairs;

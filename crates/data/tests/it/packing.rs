@@ -1,4 +1,4 @@
-//! Batches: every target once an epoch, nothing on both sides of a split, the same after a resume.
+//! Batches: every target once per epoch, nothing in both splits, the same batches after a resume.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tokenizer::{ChatTemplate, Tokenizer};
 
 use crate::support::{chars, file, folder, prepared, run};
 
-/// A tokenizer of 5,000 characters, made once.
+/// A tokenizer of 5,000 characters, built once.
 fn many_chars() -> &'static Tokenizer {
     static TOKENIZER: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
     TOKENIZER.get_or_init(|| {
@@ -24,7 +24,7 @@ fn character(number: usize) -> char {
     char::from_u32(0x4e00 + number as u32).unwrap()
 }
 
-/// JSON lines of documents of the given lengths in which no character occurs twice.
+/// JSON lines of documents with the given lengths in which no character occurs twice.
 fn documents(folder: &Path, name: &str, lengths: &[usize]) -> SourceSpec {
     let (mut lines, mut used) = (String::new(), 0);
     for length in lengths {
@@ -35,7 +35,7 @@ fn documents(folder: &Path, name: &str, lengths: &[usize]) -> SourceSpec {
     SourceSpec::file(file(folder, &format!("{name}.jsonl"), lines))
 }
 
-/// All samples' ids, as a plain loop would make them: prefix, text, end.
+/// Ids of all samples from a plain loop: prefix, text, end.
 fn sequences(tokenizer: &Tokenizer, specs: &[SourceSpec]) -> Vec<Vec<u32>> {
     let mut sequences = Vec::new();
     data::texts(specs, data::SampleKind::Documents, &mut |text| {
@@ -77,7 +77,7 @@ fn segments(batches: &[Batch]) -> Vec<(u64, Vec<u32>, Vec<i32>)> {
                 }
                 assert!(at > start, "an empty segment");
                 let targets = batch.targets[start..at].to_vec();
-                // A target inside a segment is what the next position reads.
+                // A target inside a segment is the id that the next position reads.
                 for (offset, target) in targets.iter().enumerate().take(at - start - 1) {
                     assert!(*target < 0 || *target as u32 == batch.ids[start + offset + 1]);
                 }
@@ -91,8 +91,8 @@ fn segments(batches: &[Batch]) -> Vec<(u64, Vec<u32>, Vec<i32>)> {
     found
 }
 
-/// How often each target of each sample was seen. No character occurs twice in these documents, so
-/// the first id of a piece says where in its document it stands.
+/// Number of times each target of each sample was seen. No character occurs twice in these documents, so the first id of
+/// a part determines its position in the document.
 fn seen_targets(
     found: &[(u64, Vec<u32>, Vec<i32>)],
     sequences: &[Vec<u32>],
@@ -146,7 +146,7 @@ proptest! {
         let n_targets: usize = batches.iter().map(|batch| batch.n_targets).sum();
         prop_assert_eq!(n_targets as u64, dataset.run_targets());
         prop_assert_eq!(n_targets as u64, dataset.counts().epoch_targets);
-        // Only the epoch's last row has room left.
+        // Only the last row of the epoch is padded.
         let n_positions: usize = sequences.iter().map(|ids| ids.len() - 1).sum();
         prop_assert_eq!(dataset.n_run_rows() as usize, n_positions.div_ceil(sequence_length));
     }
@@ -166,7 +166,7 @@ proptest! {
         let holdout = Some(Holdout { fraction, by });
         let options = RunOptions { holdout, ..run(sequence_length, 3, 1.0) };
         let Ok(dataset) = Dataset::pretrain(&prepared, &options, Packing::Documents) else {
-            // All texts may fall on one side of a split by content.
+            // A split by content may put all texts in one set.
             return Ok(());
         };
         let sequences = sequences(tokenizer, &specs);
@@ -182,7 +182,7 @@ proptest! {
         prop_assert_eq!(&both, &all_once(&sequences, 0..sequences.len() as u64));
         prop_assert_eq!(eval.len() as u64, dataset.counts().eval_targets);
         if by_position {
-            // The first held-out target follows the last trained one in the file.
+            // The first validation target follows the last training target in the file.
             let last = train.keys().max().unwrap();
             let first = eval.keys().min().unwrap();
             prop_assert!(last < first);
@@ -236,7 +236,7 @@ fn the_position_split_of_a_stream_is_nanogpts() {
     let holdout = Some(Holdout { fraction: 0.1, by: SplitBy::Position });
     let options = RunOptions { holdout, ..run(64, 12, 1.0) };
     let dataset = pretrain(&prepared, &options, Packing::Stream);
-    // int(1115 * 0.9) = 1003 characters to train on, 112 to measure on.
+    // int(1115 * 0.9) = 1003 training characters, 112 validation characters.
     assert_eq!(dataset.counts().epoch_targets, 1002);
     assert_eq!(dataset.counts().eval_targets, 111);
     let eval: Vec<Batch> = dataset.eval_batches(8, None).collect();
@@ -292,13 +292,13 @@ fn the_first_limit_reached_ends_the_run() {
         Ok(found) => format!("{found:?}"),
         Err(error) => crate::support::shown(&error),
     };
-    // 80 positions make 10 rows an epoch, 4 rows a step.
+    // 80 positions are 10 rows per epoch, with 4 rows per step.
     insta::assert_snapshot!(show(steps(None, Some(1.0), None)), @"(3, 10, 2)");
     insta::assert_snapshot!(show(steps(None, Some(2.5), None)), @"(7, 25, 1)");
     insta::assert_snapshot!(show(steps(Some(2), Some(1.0), None)), @"(2, 8, 4)");
     insta::assert_snapshot!(show(steps(Some(9), None, Some(50))), @"(2, 7, 3)");
     insta::assert_snapshot!(show(steps(None, None, None)), @"
-    the stage has no steps: nothing says when it ends
+    the stage has no steps: nothing limits its length
       hint: set `max_steps`, `epochs` or `max_tokens` in the stage's section
     ");
     let dataset = pretrain(&prepared, &run(8, 4, 1.0), Packing::Documents);
@@ -320,7 +320,7 @@ fn chats(folder: &Path, name: &str, lengths: &[(usize, usize)]) -> SourceSpec {
     SourceSpec::file(file(folder, &format!("{name}.jsonl"), lines))
 }
 
-/// The targets of every chat that fits, as (sample, index of token), from the tokenizer itself.
+/// Targets of every chat that fits, as (sample, index of token), from the tokenizer.
 fn chat_targets(
     folder: &Path,
     specs: &[SourceSpec],
@@ -393,8 +393,8 @@ proptest! {
         }
         prop_assert_eq!(samples, expected);
         let counts = dataset.counts();
-        prop_assert_eq!((counts.cut, counts.dropped, counts.without_targets), (n_cut, n_dropped, n_without));
-        prop_assert_eq!(dataset.cut_samples().count() as u64, n_cut + n_dropped + n_without);
+        prop_assert_eq!((counts.truncated, counts.too_long, counts.without_targets), (n_cut, n_dropped, n_without));
+        prop_assert_eq!(dataset.sample_issues().count() as u64, n_cut + n_dropped + n_without);
         let n_targets: usize = batches.iter().map(|batch| batch.n_targets).sum();
         prop_assert_eq!(n_targets as u64, dataset.run_targets());
         if !packing {
@@ -423,7 +423,7 @@ fn packed_chats_are_the_same_from_any_step_over_two_epochs() {
             assert_eq!(resumed.batch(step as u64), whole[step]);
         }
     }
-    // First fit leaves little room: chats take most of the positions.
+    // First fit leaves little padding.
     let positions: usize = whole.iter().map(|batch| batch.ids.len()).sum();
     let used: usize =
         whole.iter().flat_map(|b| &b.segments).filter(|segment| **segment >= 0).count();
@@ -437,40 +437,40 @@ fn packed_chats_are_the_same_from_any_step_over_two_epochs() {
 }
 
 #[test]
-fn the_view_of_a_row_is_the_batch_with_roles() {
+fn an_inspected_row_is_the_batch_with_roles() {
     let folder = folder();
     let tokenizer = chars();
     let template = ChatTemplate::builtin("chatml").unwrap();
     let specs = [chats(folder.path(), "c", &[(3, 4), (5, 2), (1, 9)])];
     let prepared = prepared(folder.path(), &specs, &tokenizer, Content::Chats(&template)).unwrap();
     let dataset = Dataset::sft(&prepared, &run(256, 1, 1.0), true, Overlong::Cut).unwrap();
-    let view = dataset.view(0).unwrap();
+    let view = dataset.inspect_row(0).unwrap();
     assert_eq!(view.batch, dataset.batch(0));
-    assert!(dataset.view(1).is_none());
+    assert!(dataset.inspect_row(1).is_none());
     let spans = view.target_spans();
     let answers: Vec<String> =
         spans.iter().map(|span| tokenizer.decode(&view.target_ids(span), false)).collect();
     let mut sorted = answers.clone();
     sorted.sort();
     assert_eq!(sorted, ["0!c0<|im_end|>", "1!<|im_end|>", "2!c2!c2!c<|im_end|>"]);
-    let places: Vec<String> = view
+    let locations: Vec<String> = view
         .segments
         .iter()
-        .map(|segment| segment.place.as_ref().unwrap().position.number().to_string())
+        .map(|segment| segment.location.as_ref().unwrap().position.number().to_string())
         .collect();
-    assert_eq!(places.len(), 3);
+    assert_eq!(locations.len(), 3);
     assert_eq!(view.roles.len(), 256);
     assert_eq!(view.roles[255], data::TokenRole::Padding);
 }
 
 #[test]
-fn duplicates_and_the_paths_of_a_tree_stay_on_one_side() {
+fn duplicates_and_the_chats_of_a_tree_are_in_one_split() {
     let folder = folder();
     let tokenizer = chars();
     let template = ChatTemplate::builtin("chatml").unwrap();
     let mut lines = String::new();
     for index in 0..200 {
-        // Every chat stands twice.
+        // Every chat occurs twice.
         let row = serde_json::json!({ "prompt": format!("p{}", index % 100), "completion": "c" });
         lines.push_str(&format!("{row}\n"));
     }
@@ -510,7 +510,7 @@ fn duplicates_and_the_paths_of_a_tree_stay_on_one_side() {
 }
 
 #[test]
-fn a_pass_in_order_shows_a_file_as_it_stands() {
+fn in_order_reads_a_file_in_its_order() {
     let folder = folder();
     let tokenizer = many_chars();
     let specs = [documents(folder.path(), "d", &[12, 1, 30, 5])];
@@ -530,7 +530,7 @@ fn a_pass_in_order_shows_a_file_as_it_stands() {
 }
 
 #[test]
-fn what_cannot_be_split_or_packed_is_refused() {
+fn data_that_cannot_be_split_or_packed_is_an_error() {
     let folder = folder();
     let tokenizer = chars();
     let text = SourceSpec::file(file(folder.path(), "t.txt", "one text"));
@@ -547,7 +547,7 @@ fn what_cannot_be_split_or_packed_is_refused() {
     "#);
     insta::assert_snapshot!(said(Dataset::sft(&chats, &run(32, 1, 1.0), true, Overlong::Cut)), @"
     no sample has a target at sequence_length = 32
-      hint: raise `sequence_length`, or look at the rows with `temper data inspect`
+      hint: raise `sequence_length`, or inspect the rows with `temper data inspect`
     ");
     let tiny = Some(Holdout { fraction: 1e-9, by: SplitBy::Position });
     let split = RunOptions { holdout: tiny, ..run(8, 1, 1.0) };
@@ -557,9 +557,9 @@ fn what_cannot_be_split_or_packed_is_refused() {
     "#);
 }
 
-/// nanoGPT's figures for this file: 1,003,854 characters to train on, 111,540 to measure on.
+/// nanoGPT's numbers for this file: 1,003,854 training characters, 111,540 validation characters.
 #[test]
-fn tiny_shakespeare_is_split_as_nanogpt_splits_it() {
+fn tiny_shakespeare_is_split_as_in_nanogpt() {
     let Some(data) = crate::support::shared_data() else {
         println!("skipped: no shared data");
         return;

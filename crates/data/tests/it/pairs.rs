@@ -1,4 +1,4 @@
-//! Pairs: every form they come in, both texts whole and scored at their end, what is dropped and counted.
+//! Pairs: every format of a row, both texts in full and scored at their end, and the pairs that are dropped and counted.
 
 use data::{Batch, Content, Dataset, Holdout, SampleKind, SourceSpec, conversations};
 use recipe::{Columns, Overlong, SplitBy};
@@ -21,26 +21,29 @@ fn pairs(text: &str, length: usize, overlong: Overlong) -> Dataset {
     Dataset::pairs(&prepared, &run(length, 2, 1.0), overlong).unwrap()
 }
 
-/// The texts of a batch by its lengths.
+/// Texts of a batch, by its lengths.
 fn texts(batch: &Batch) -> Vec<Vec<u32>> {
     let rows = batch.ids.chunks(batch.sequence_length).zip(batch.lengths());
     rows.map(|(row, length)| row[..length].to_vec()).collect()
 }
 
 #[test]
-fn a_pair_is_two_rows_each_encoded_as_a_text_that_is_scored_later() {
+fn a_pair_is_two_rows_each_encoded_for_scoring() {
     let dataset = pairs(ROWS, 200, Overlong::Drop);
     let tokenizer = chars();
     let template = ChatTemplate::builtin("chatml").unwrap();
     let end = tokenizer.end_token(&template).unwrap();
-    assert_eq!((dataset.batch_rows(), dataset.n_steps(), dataset.counts().alike), (2, 2, 1));
+    assert_eq!(
+        (dataset.batch_rows(), dataset.n_steps(), dataset.counts().identical_texts),
+        (2, 2, 1)
+    );
     let mut seen = Vec::new();
     for step in 0..2 {
         let batch = dataset.batch(step);
         assert_eq!(batch, dataset.batch(step));
         assert!(batch.targets.iter().all(|target| *target < 0));
         for text in texts(&batch) {
-            // One end token an assistant's turn, and the score is read at the last one.
+            // One end token per assistant message, and the score is read at the last one.
             assert_eq!(text.last(), Some(&end));
             seen.push(text);
         }
@@ -63,9 +66,9 @@ fn preferences(text: &str, length: usize, overlong: Overlong) -> Dataset {
     Dataset::preferences(&prepared, &run(length, 2, 1.0), overlong).unwrap()
 }
 
-/// OpenRLHF#393, trl PR #4908: start and end tokens that were doubled on DPO's answers.
+/// OpenRLHF#393, trl PR #4908: duplicated start and end tokens around DPO's answers.
 #[test]
-fn the_targets_of_a_preference_are_its_answer_and_one_end_token() {
+fn preference_targets_are_the_answer_and_one_end_token() {
     let rows = r#"{"prompt":"Hi","chosen":"Hello.","rejected":"No."}
 {"prompt":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Yes?"},{"role":"user","content":"Hm"}],"chosen":[{"role":"assistant","content":"Good day."}],"rejected":"Bah"}
 {"prompt":"\n\nHuman: A\n\nAssistant: B\n\nHuman: C","chosen":"D","rejected":"EF"}
@@ -77,7 +80,7 @@ fn the_targets_of_a_preference_are_its_answer_and_one_end_token() {
     let mut answers = Vec::new();
     for step in 0..dataset.n_steps() {
         let batch = dataset.batch(step);
-        // The texts are those that a reward model reads; targets alone are added.
+        // A reward model reads the same texts, without targets.
         let without =
             Batch { targets: vec![-1; batch.targets.len()], n_targets: 0, ..batch.clone() };
         assert_eq!(without, scored.batch(step));
@@ -95,9 +98,9 @@ fn the_targets_of_a_preference_are_its_answer_and_one_end_token() {
         }
     }
     answers.sort();
-    // Earlier turns of the assistant are prompt.
+    // Earlier assistant messages are part of the prompt.
     assert_eq!(answers, ["Bah", "D", "EF", "Good day.", "Hello.", "No."]);
-    // A pair is one target for counting, as what the loss is divided by.
+    // In counts a pair is one target, and the loss is divided by that count.
     assert_eq!((dataset.run_targets(), dataset.counts().epoch_targets), (3, 3));
 }
 
@@ -107,16 +110,16 @@ fn answers_to_different_prompts_are_dropped_and_counted() {
 {"chosen":"\n\nHuman: A\n\nAssistant: B","rejected":"\n\nHuman: Z\n\nAssistant: B!"}
 "#;
     let dataset = preferences(rows, 200, Overlong::Drop);
-    assert_eq!((dataset.counts().other_prompts, dataset.counts().train_samples), (1, 1));
-    let reasons: Vec<_> = dataset.cut_samples().map(|cut| cut.reason).collect();
-    assert_eq!(reasons, [data::CutReason::OtherPrompt]);
-    // A reward model may compare them.
+    assert_eq!((dataset.counts().different_prompts, dataset.counts().train_samples), (1, 1));
+    let kinds: Vec<_> = dataset.sample_issues().map(|issue| issue.kind).collect();
+    assert_eq!(kinds, [data::IssueKind::DifferentPrompts]);
+    // A reward model can compare them.
     assert_eq!(pairs(rows, 200, Overlong::Drop).counts().train_samples, 2);
 }
 
-/// trl#3927: cutting removed every target, and nothing was learnt.
+/// trl#3927: truncation removed every target, so that nothing was trained.
 #[test]
-fn a_pair_whose_answer_is_cut_off_is_dropped_and_counted() {
+fn a_pair_without_an_answer_after_truncation_is_dropped_and_counted() {
     let rows = r#"{"chosen":"\n\nHuman: Hi\n\nAssistant: Yes.","rejected":"\n\nHuman: Hi\n\nAssistant: No."}
 {"chosen":"\n\nHuman: A long question, longer than a row\n\nAssistant: B","rejected":"\n\nHuman: Another long question, longer too\n\nAssistant: C"}
 "#;
@@ -127,22 +130,25 @@ fn a_pair_whose_answer_is_cut_off_is_dropped_and_counted() {
 }
 
 #[test]
-fn what_is_too_long_or_alike_is_dropped_and_counted() {
+fn long_and_identical_texts_are_dropped_and_counted() {
     let dropped = pairs(ROWS, 60, Overlong::Drop);
-    assert_eq!((dropped.counts().dropped, dropped.counts().alike), (1, 1));
+    assert_eq!((dropped.counts().too_long, dropped.counts().identical_texts), (1, 1));
     assert_eq!(dropped.counts().train_samples, 2);
     let cut = pairs(ROWS, 60, Overlong::Cut);
-    assert_eq!((cut.counts().cut, cut.counts().alike, cut.counts().train_samples), (1, 1, 3));
-    // Cut where both still say the same, a pair teaches nothing.
+    assert_eq!(
+        (cut.counts().truncated, cut.counts().identical_texts, cut.counts().train_samples),
+        (1, 1, 3)
+    );
+    // A pair whose texts are identical after truncation is dropped.
     let rows = r#"{"prompt":"Hi","chosen":"One way or another","rejected":"One way or the other"}
 {"prompt":"Hi","chosen":"Yes","rejected":"No"}
 "#;
     let cut = pairs(rows, 30, Overlong::Cut);
-    assert_eq!((cut.counts().alike, cut.counts().train_samples), (1, 1));
+    assert_eq!((cut.counts().identical_texts, cut.counts().train_samples), (1, 1));
 }
 
 #[test]
-fn both_texts_of_a_pair_are_held_out_together() {
+fn both_texts_of_a_pair_are_in_the_same_split() {
     let row = |n: usize| {
         format!("{{\"prompt\":\"Hi\",\"chosen\":\"Yes {n}\",\"rejected\":\"No {n}\"}}\n")
     };
@@ -185,11 +191,14 @@ fn transcripts_and_repeated_prompts_are_conversations() {
     let mut found = conversations(&spec, SampleKind::Pairs).unwrap();
     assert_eq!(found.next().unwrap().unwrap().chats[0].len(), 2);
     let error = found.next().unwrap().unwrap_err().to_string();
-    assert!(error.contains("ends a side of a pair and is not the assistant's"), "{error}");
+    assert!(
+        error.contains("is the last one of a pair's conversation, but not from the assistant"),
+        "{error}"
+    );
 }
 
 #[test]
-fn a_pair_may_say_by_how_much_it_is_better() {
+fn a_pair_may_have_a_margin() {
     let rows = r#"{"chosen":"a","rejected":"b","better":0.5}
 {"chosen":"cc","rejected":"d","better":"2"}
 {"chosen":"eee","rejected":"f","better":-1}
@@ -199,7 +208,7 @@ fn a_pair_may_say_by_how_much_it_is_better() {
         let mut specs = vec![SourceSpec::file(file(folder.path(), "pairs.jsonl", rows))];
         let columns = Columns { margin: margin.map(str::to_owned), ..Columns::default() };
         specs[0].columns = margin.map(|_| columns);
-        // Pairs of a source that says nothing are better by nothing more.
+        // Pairs of a source without margins have a margin of 0.
         let other = "{\"chosen\":\"gggg\",\"rejected\":\"h\"}\n";
         specs.push(SourceSpec::file(file(folder.path(), "other.jsonl", other)));
         let template = ChatTemplate::builtin("chatml").unwrap();
@@ -207,7 +216,7 @@ fn a_pair_may_say_by_how_much_it_is_better() {
         Dataset::pairs(&prepared, &run(100, 4, 1.0), Overlong::Drop)
     };
     let batch = dataset(rows, Some("better")).unwrap().batch(0);
-    // The chosen texts' lengths tell the pairs apart.
+    // The lengths of the chosen texts identify the pairs.
     let of_length = [0.5, 2.0, -1.0, 0.0];
     let shortest = batch.lengths().into_iter().min().unwrap();
     let expected = |batch: &Batch| -> Vec<f32> {
@@ -222,7 +231,7 @@ fn a_pair_may_say_by_how_much_it_is_better() {
     assert!(dataset(rows, None).unwrap().batch(0).margins.is_empty());
     let error = dataset(&rows.replace("-1", "\"much\""), Some("better")).unwrap_err();
     let error = error.to_string();
-    assert!(error.ends_with("column `better` holds a text, expected a finite number"), "{error}");
+    assert!(error.ends_with("column `better` is a text, expected a finite number"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Prompts: every form they come in, whole, in front of an answer, repeated where a step needs more.
+//! Prompts: every format of a row, in full, without an answer, repeated if a step needs more.
 
 use std::collections::BTreeSet;
 
@@ -86,11 +86,11 @@ fn a_prompt_is_a_text_or_messages_up_to_the_answer() {
 }
 
 #[test]
-fn a_prompt_has_the_ids_and_roles_that_generation_begins_with() {
+fn a_prompt_has_the_ids_and_roles_with_which_generation_starts() {
     let dataset = of("x.jsonl", "{\"prompt\":\"Hi\"}\n", |_| {}, &run(100, 1, 1.0));
     let (tokenizer, template) = (chars(), ChatTemplate::builtin("chatml").unwrap());
     let ids = tokenizer.encode_prompt(&[Message::new(Role::User, "Hi")], &template).unwrap();
-    let view = dataset.view(0).unwrap();
+    let view = dataset.inspect_row(0).unwrap();
     assert_eq!(view.batch.texts(), [ids.as_slice()]);
     let user: Vec<u32> = (0..view.batch.ids.len())
         .filter(|at| view.roles[*at] == TokenRole::User)
@@ -101,9 +101,9 @@ fn a_prompt_has_the_ids_and_roles_that_generation_begins_with() {
     assert_eq!(view.batch.n_targets, 0);
 }
 
-/// The pad id is an id like any other: a prompt that has it keeps it.
+/// The padding id may also occur in a prompt, which keeps it.
 #[test]
-fn the_real_ids_of_a_row_are_told_by_length() {
+fn padding_is_recognized_by_length() {
     let tokenizer = chars();
     let pad = tokenizer.pad().or(tokenizer.eos()).unwrap();
     let batch = data::Batch::of_texts(&[vec![5, pad], vec![pad], vec![7, pad, 8, pad]], pad);
@@ -111,7 +111,7 @@ fn the_real_ids_of_a_row_are_told_by_length() {
     assert_eq!(batch.micro_batches(2).nth(1).unwrap().texts(), [&[7, pad, 8, pad]]);
 }
 
-/// Rows of as many prompts.
+/// Rows with this number of prompts.
 fn numbered(n: usize) -> String {
     let row = |n: usize| format!("{{\"prompt\":\"p{n}\"}}\n");
     (0..n).map(row).collect()
@@ -132,14 +132,14 @@ fn a_step_takes_as_many_prompts_as_it_needs() {
             times[sample as usize] += 1;
         }
     }
-    // 48 rows are nine epochs of five and three more.
+    // 48 rows are nine epochs of five, plus three.
     assert!(times.iter().all(|n| [9, 10].contains(n)), "{times:?}");
     let other = of("x.jsonl", &rows, |_| {}, &RunOptions { seed: 2, ..options.clone() });
     assert_ne!(dataset.batch(0).samples, other.batch(0).samples);
 }
 
 #[test]
-fn one_constant_prompt_is_repeated_and_measured_on() {
+fn a_single_prompt_repeats_and_is_used_for_validation() {
     let constant = |spec: &mut SourceSpec| {
         let prompt = Some(Template::parse("Write a comment.").unwrap());
         spec.rows = Some(Rows { prompt, ..Rows::default() });
@@ -161,7 +161,7 @@ fn one_constant_prompt_is_repeated_and_measured_on() {
 }
 
 #[test]
-fn held_out_prompts_are_trained_on_by_nothing() {
+fn validation_prompts_are_not_in_the_training_set() {
     let rows = numbered(40);
     let mut options = run(100, 4, 1.0);
     for by in [SplitBy::Content, SplitBy::Position] {
@@ -178,13 +178,13 @@ fn held_out_prompts_are_trained_on_by_nothing() {
 }
 
 #[test]
-fn a_prompt_that_is_too_long_is_dropped_whole_and_counted() {
+fn a_prompt_that_is_too_long_is_dropped_and_counted() {
     let rows = "{\"prompt\":\"short\"}\n{\"prompt\":\"much too long to be asked here\"}\n";
     let length = decoded_length("short");
     let dataset = of("x.jsonl", rows, |_| {}, &run(length, 1, 1.0));
-    assert_eq!((dataset.counts().dropped, dataset.counts().train_samples), (1, 1));
-    let cut: Vec<_> = dataset.cut_samples().collect();
-    assert_eq!((cut.len(), cut[0].place.as_ref().unwrap().position.number()), (1, 2));
+    assert_eq!((dataset.counts().too_long, dataset.counts().train_samples), (1, 1));
+    let cut: Vec<_> = dataset.sample_issues().collect();
+    assert_eq!((cut.len(), cut[0].location.as_ref().unwrap().position.number()), (1, 2));
     let error = try_of("x.jsonl", rows, |_| {}, &run(length - 1, 1, 1.0)).unwrap_err();
     assert!(error.to_string().contains("no sample"), "{error}");
 }
@@ -195,7 +195,7 @@ fn decoded_length(prompt: &str) -> usize {
 }
 
 #[test]
-fn rows_without_a_prompt_are_said_to_be_so() {
+fn rows_without_a_prompt_are_errors() {
     let error = |rows: &str, layout: RowLayout| {
         let change = |spec: &mut SourceSpec| spec.layout = layout;
         let error = try_of("x.jsonl", rows, change, &run(100, 1, 1.0)).unwrap_err();

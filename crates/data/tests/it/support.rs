@@ -1,4 +1,4 @@
-//! Files, tokenizers and datasets that several tests need.
+//! Files, tokenizers and datasets that several tests use.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use data::{Content, PrepareOptions, Prepared, RunOptions, SourceSpec, prepare};
 use recipe::{ColumnValues, OnBadRow};
 use tokenizer::{Tokenizer, default_special_tokens};
 
-/// A folder that goes away with the test.
+/// A temporary directory that is removed after the test.
 pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// Writes a file and gives its path.
+/// Writes a file and returns its path.
 pub(crate) fn file(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
     let path = folder.join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -45,7 +45,7 @@ pub(crate) fn bpe() -> Tokenizer {
         .unwrap()
 }
 
-/// The folder of data that is not in the repository, where it is there.
+/// Directory of data outside of the repository, if it exists.
 pub(crate) fn shared_data() -> Option<PathBuf> {
     let folder = std::env::var_os("TEMPER_DATA").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
@@ -54,7 +54,7 @@ pub(crate) fn shared_data() -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-/// Prepares sources with no bad rows allowed.
+/// Prepares sources; a bad row is an error.
 pub(crate) fn prepared(
     cache: &Path,
     sources: &[SourceSpec],
@@ -71,7 +71,7 @@ pub(crate) fn prepared(
     prepare(sources, &options, &mut |_| {})
 }
 
-/// Options of a run of some epochs.
+/// Options of a run of `epochs` epochs.
 pub(crate) fn run(sequence_length: usize, rows_per_step: usize, epochs: f64) -> RunOptions {
     RunOptions {
         seed: 1,
@@ -85,7 +85,7 @@ pub(crate) fn run(sequence_length: usize, rows_per_step: usize, epochs: f64) -> 
     }
 }
 
-/// The values of columns, as a recipe has them.
+/// Column values as in a recipe.
 pub(crate) fn values(columns: &[(&str, &[&str])]) -> ColumnValues {
     let columns: serde_json::Map<_, _> = columns
         .iter()

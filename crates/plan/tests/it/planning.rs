@@ -79,7 +79,7 @@ fn samples_that_lose_their_targets_stop_the_plan() {
     assert!(error.to_string().contains("9.1 % of the samples have no target left"), "{error}");
     let plan = plan_in(dir.path(), &[("checks.targets", "false")], None).expect("unchecked");
     assert_eq!(plan.stages[1].dataset.counts().without_targets, 6);
-    assert_eq!(plan.stages[1].dataset.cut_samples().count(), 6);
+    assert_eq!(plan.stages[1].dataset.sample_issues().count(), 6);
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! Pinned values, bijections, and the statistics that a shuffle and a generator must have.
+//! Pinned values, bijections, and the statistics of the shuffle and the generator.
 
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use seed::{Purpose, Rng, derive, shuffled_index};
 
-/// Changing one of these changes every run of every user: never update them. They were computed
-/// by an independent Python implementation.
+/// Changing one of these values changes every run of every user: never update them. They were computed by an independent
+/// Python implementation.
 #[test]
 fn derived_keys_are_pinned() {
     assert_eq!(derive(1, "pretrain", Purpose::Init, 0, 0), PIN_A);
@@ -66,7 +66,7 @@ fn small_shuffles_reach_every_permutation() {
     assert_eq!(seen.len(), 24);
 }
 
-/// Each item stands in each place about equally often (chi-squared, 15 degrees of freedom).
+/// Each item occurs at each position about equally often (chi-squared, 15 degrees of freedom).
 #[test]
 fn shuffles_are_uniform() {
     const N: usize = 16;
@@ -97,7 +97,7 @@ fn normals_have_mean_0_and_variance_1() {
 }
 
 #[test]
-fn a_stream_can_be_entered_anywhere() {
+fn a_stream_can_start_anywhere() {
     let mut whole = Rng::new(9);
     let values: Vec<u64> = (0..20).map(|_| whole.next_u64()).collect();
     for start in 0..20 {

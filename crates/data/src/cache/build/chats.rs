@@ -1,47 +1,45 @@
-//! Chats of a source: each row is one, or as many as a tree has answers.
-//!
-//! It deliberately keeps every chat whole: cutting to a row's length is the dataset's.
+//! Chats of a source: one per row, or one per assistant message of a tree. The dataset truncates them.
 
 use tokenizer::{ChatTemplate, Encoded, Message, Tokenizer};
 
-use super::units::{Unit, marks_of, text_bytes};
+use super::examples::{Example, role_bytes, text_bytes};
 use super::{RowCounter, SampleEnd, Writer};
 use recipe::SampleKind;
 
 use crate::error::Result;
-use crate::place::Place;
+use crate::location::Location;
 use crate::row_problem::RowProblem;
-use crate::rows::{Shape, chat_hash};
+use crate::rows::{RowFormat, chat_hash};
 use crate::source::Row;
 
 /// One chat.
-pub(super) struct ChatUnit {
-    place: Place,
+pub(super) struct ChatExample {
+    location: Location,
     group: Option<u64>,
     messages: Vec<Message>,
 }
 
-impl Unit for ChatUnit {
-    const WANTED: SampleKind = SampleKind::Chats;
+impl Example for ChatExample {
+    const KIND: SampleKind = SampleKind::Chats;
     type Encoded = Encoded;
 
-    fn of_row(
-        shape: &Shape,
+    fn from_row(
+        row_format: &RowFormat,
         row: &Row,
         _: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem> {
-        let chats = shape.chats_of(row)?.into_iter();
-        let place = &row.place;
-        let unit = |chat: crate::rows::Chat| Self {
-            place: place.clone(),
+        let chats = row_format.chats_of(row)?.into_iter();
+        let location = &row.location;
+        let example = |chat: crate::rows::Chat| Self {
+            location: location.clone(),
             group: chat.group,
             messages: chat.messages,
         };
-        Ok(chats.map(unit).collect())
+        Ok(chats.map(example).collect())
     }
 
-    fn place(&self) -> &Place {
-        &self.place
+    fn location(&self) -> &Location {
+        &self.location
     }
 
     fn n_bytes(&self) -> usize {
@@ -54,10 +52,10 @@ impl Unit for ChatUnit {
 
     fn write(&self, encoded: &Encoded, writer: &mut Writer) -> Result<()> {
         writer.write_tokens(&encoded.ids)?;
-        writer.write_marks(&marks_of(encoded))?;
+        writer.write_roles(&role_bytes(encoded))?;
         let hash = chat_hash(&self.messages);
         writer.end_sample(&SampleEnd {
-            place: self.place.clone(),
+            location: self.location.clone(),
             hash,
             group: self.group.unwrap_or(hash),
             n_bytes: self.n_bytes() as u64,

@@ -1,6 +1,4 @@
-//! Documents of a source: long ones in pieces, tokenised in batches over all cores.
-//!
-//! It deliberately adds no special token: what stands around a document is the dataset's choice.
+//! Documents of a source, long ones in chunks, tokenized in batches over all cores. The dataset adds special tokens.
 
 use std::sync::mpsc::SyncSender;
 
@@ -9,18 +7,18 @@ use tokenizer::Tokenizer;
 
 use super::{Closed, RowCounter, SampleEnd, Writer, batch_bytes, pipeline};
 use crate::cache::PrepareOptions;
-use crate::cache::pieces::{Cutter, PIECE_BYTES};
+use crate::cache::chunks::{CHUNK_BYTES, Chunker};
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::place::Place;
-use crate::reading::{SourceRows, decide_shape, make};
+use crate::location::Location;
 use crate::row_problem::RowProblem;
 use crate::rows::short_hash;
 use crate::source::{BytesRead, TextDocument, file_format};
+use crate::source_rows::{SourceRows, convert_row, detect_format};
 use crate::spec::SourceSpec;
 
-/// A piece of a document; the last one carries what the document ends with.
-struct Piece {
+/// A chunk of a document; the last chunk contains the end of the sample.
+struct Chunk {
     text: String,
     end: Option<SampleEnd>,
 }
@@ -34,7 +32,7 @@ pub(super) fn run(
 ) -> Result<RowCounter> {
     let tokenizer = options.tokenizer;
     let counter = RowCounter::new(spec, options);
-    // With `where`, a line is a row with the one column `text`.
+    // With `where`, a line is a row with the single column `text`.
     let plain = is_plain_text(spec)? && spec.filter.is_none();
     writer.summary.plain_text = plain;
     pipeline(
@@ -45,11 +43,11 @@ pub(super) fn run(
             } else {
                 read_documents(spec, counter, read, &mut batcher)?
             };
-            // A closed pipe has its reason on the other side.
+            // If the channel is closed, the other side reports the error.
             let _ = batcher.flush();
             Ok(counter)
         },
-        |batch: Vec<Piece>| {
+        |batch: Vec<Chunk>| {
             write_batch(&batch, tokenizer, writer)?;
             on_batch(writer);
             Ok(())
@@ -65,13 +63,13 @@ fn is_plain_text(spec: &SourceSpec) -> Result<bool> {
     Ok(plain)
 }
 
-fn write_batch(batch: &[Piece], tokenizer: &Tokenizer, writer: &mut Writer) -> Result<()> {
-    let texts: Vec<&str> = batch.iter().map(|piece| piece.text.as_str()).collect();
+fn write_batch(batch: &[Chunk], tokenizer: &Tokenizer, writer: &mut Writer) -> Result<()> {
+    let texts: Vec<&str> = batch.iter().map(|chunk| chunk.text.as_str()).collect();
     let ids =
         tokenizer.encode_batch_plain(&texts).map_err(|source| Error::TokenizerUse { source })?;
-    for (piece, ids) in batch.iter().zip(&ids) {
+    for (chunk, ids) in batch.iter().zip(&ids) {
         writer.write_tokens(ids)?;
-        match &piece.end {
+        match &chunk.end {
             Some(_) if writer.sample_is_empty() => writer.summary.n_empty += 1,
             Some(end) => writer.end_sample(end)?,
             None => {}
@@ -80,18 +78,18 @@ fn write_batch(batch: &[Piece], tokenizer: &Tokenizer, writer: &mut Writer) -> R
     Ok(())
 }
 
-/// Fills batches and sends them.
+/// Collects chunks into batches and sends them.
 struct Batcher<'a> {
-    sender: &'a SyncSender<Vec<Piece>>,
+    sender: &'a SyncSender<Vec<Chunk>>,
     tokenizer: &'a Tokenizer,
-    batch: Vec<Piece>,
+    batch: Vec<Chunk>,
     n_bytes: usize,
 }
 
 impl Batcher<'_> {
     fn add(&mut self, text: String, end: Option<SampleEnd>) -> std::result::Result<(), Closed> {
         self.n_bytes += text.len();
-        self.batch.push(Piece { text, end });
+        self.batch.push(Chunk { text, end });
         if self.n_bytes >= batch_bytes() { self.flush() } else { Ok(()) }
     }
 
@@ -104,7 +102,7 @@ impl Batcher<'_> {
     }
 }
 
-/// A file is a document.
+/// Reads plain text: a file is a document.
 fn read_texts(
     spec: &SourceSpec,
     mut counter: RowCounter,
@@ -117,15 +115,15 @@ fn read_texts(
             break;
         }
         let mut document = TextDocument::open(path, lines_left, read)?;
-        let place = Place::line(&document.file, 1);
-        let mut cutter = Cutter::new(batcher.tokenizer);
+        let location = Location::line(&document.file, 1);
+        let mut chunker = Chunker::new(batcher.tokenizer);
         let mut hasher = fsio::Sha256::new();
         let mut n_bytes = 0;
-        while let Some(text) = document.next_piece(PIECE_BYTES)? {
+        while let Some(text) = document.next_chunk(CHUNK_BYTES)? {
             hasher.update(text.as_bytes());
             n_bytes += text.len() as u64;
-            for piece in cutter.push(&text).map_err(|_| uncuttable(&place))? {
-                if batcher.add(piece, None).is_err() {
+            for chunk in chunker.push(&text).map_err(|_| indivisible(&location))? {
+                if batcher.add(chunk, None).is_err() {
                     return Ok(counter);
                 }
             }
@@ -133,52 +131,52 @@ fn read_texts(
         counter.accept(Ok(()))?;
         lines_left = lines_left.map(|left| left.saturating_sub(document.n_lines()));
         let hash = short_hash(hasher);
-        let end = SampleEnd { place, hash, group: hash, n_bytes };
-        if batcher.add(cutter.finish(), Some(end)).is_err() {
+        let end = SampleEnd { location, hash, group: hash, n_bytes };
+        if batcher.add(chunker.finish(), Some(end)).is_err() {
             return Ok(counter);
         }
     }
     counter.finish()
 }
 
-/// A row is a document.
+/// Reads rows: a row is a document.
 fn read_documents(
     spec: &SourceSpec,
     mut counter: RowCounter,
     read: &BytesRead,
     batcher: &mut Batcher<'_>,
 ) -> Result<RowCounter> {
-    let Some(shape) = decide_shape(spec, SampleKind::Documents)? else {
+    let Some(row_format) = detect_format(spec, SampleKind::Documents)? else {
         return counter.without_good_rows(spec);
     };
-    let mut rows = SourceRows::open(spec, &shape, read.clone());
+    let mut rows = SourceRows::open(spec, &row_format, read.clone());
     for row in rows.by_ref() {
-        let document = make(row, |row| shape.document_of(row));
-        let Some((text, place)) = counter.accept(document)? else { continue };
-        if add_document(text, place, batcher)?.is_none() {
+        let document = convert_row(row, |row| row_format.document_of(row));
+        let Some((text, location)) = counter.accept(document)? else { continue };
+        if add_document(text, location, batcher)?.is_none() {
             return Ok(counter);
         }
     }
-    counter.leave_out(rows.n_left_out());
+    counter.add_filtered(rows.n_filtered());
     counter.finish()
 }
 
-/// None if nobody listens any more.
-fn add_document(text: String, place: Place, batcher: &mut Batcher<'_>) -> Result<Option<()>> {
+/// Adds one document. Returns `None` if the channel is closed.
+fn add_document(text: String, location: Location, batcher: &mut Batcher<'_>) -> Result<Option<()>> {
     let hash = crate::rows::text_hash(&text);
-    let end = SampleEnd { place, hash, group: hash, n_bytes: text.len() as u64 };
-    if text.len() < 2 * PIECE_BYTES {
+    let end = SampleEnd { location, hash, group: hash, n_bytes: text.len() as u64 };
+    if text.len() < 2 * CHUNK_BYTES {
         return Ok(batcher.add(text, Some(end)).ok());
     }
-    let mut cutter = Cutter::new(batcher.tokenizer);
-    for piece in cutter.push(&text).map_err(|_| uncuttable(&end.place))? {
-        if batcher.add(piece, None).is_err() {
+    let mut chunker = Chunker::new(batcher.tokenizer);
+    for chunk in chunker.push(&text).map_err(|_| indivisible(&end.location))? {
+        if batcher.add(chunk, None).is_err() {
             return Ok(None);
         }
     }
-    Ok(batcher.add(cutter.finish(), Some(end)).ok())
+    Ok(batcher.add(chunker.finish(), Some(end)).ok())
 }
 
-fn uncuttable(place: &Place) -> Error {
-    Error::row(place.clone(), RowProblem::Uncuttable { limit: limits::PIECE_BYTES as u64 })
+fn indivisible(location: &Location) -> Error {
+    Error::row(location.clone(), RowProblem::Indivisible { limit: limits::CHUNK_BYTES as u64 })
 }

@@ -1,39 +1,38 @@
-//! Prompts of a source: each row becomes one sample, the conversation up to where the assistant's words begin.
-//!
-//! It deliberately cuts nothing: a prompt that is too long is dropped by the dataset, whole.
+//! Prompts of a source: each row becomes one sample, the conversation up to the start of the assistant message.
+//! The dataset drops prompts that are too long.
 
 use tokenizer::{ChatTemplate, Encoded, Message, Tokenizer};
 
-use super::units::{Unit, marks_of, text_bytes};
+use super::examples::{Example, role_bytes, text_bytes};
 use super::{RowCounter, SampleEnd, Writer};
 use recipe::SampleKind;
 
 use crate::error::Result;
-use crate::place::Place;
+use crate::location::Location;
 use crate::row_problem::RowProblem;
-use crate::rows::{Shape, chat_hash};
+use crate::rows::{RowFormat, chat_hash};
 use crate::source::Row;
 
-/// The prompt of one row.
-pub(super) struct PromptUnit {
-    place: Place,
+/// Prompt of one row.
+pub(super) struct PromptExample {
+    location: Location,
     messages: Vec<Message>,
 }
 
-impl Unit for PromptUnit {
-    const WANTED: SampleKind = SampleKind::Prompts;
+impl Example for PromptExample {
+    const KIND: SampleKind = SampleKind::Prompts;
     type Encoded = Encoded;
 
-    fn of_row(
-        shape: &Shape,
+    fn from_row(
+        row_format: &RowFormat,
         row: &Row,
         _: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem> {
-        Ok(vec![Self { messages: shape.prompt_of(row)?, place: row.place.clone() }])
+        Ok(vec![Self { messages: row_format.prompt_of(row)?, location: row.location.clone() }])
     }
 
-    fn place(&self) -> &Place {
-        &self.place
+    fn location(&self) -> &Location {
+        &self.location
     }
 
     fn n_bytes(&self) -> usize {
@@ -46,9 +45,9 @@ impl Unit for PromptUnit {
 
     fn write(&self, encoded: &Encoded, writer: &mut Writer) -> Result<()> {
         writer.write_tokens(&encoded.ids)?;
-        writer.write_marks(&marks_of(encoded))?;
+        writer.write_roles(&role_bytes(encoded))?;
         let hash = chat_hash(&self.messages);
-        let (place, n_bytes) = (self.place.clone(), self.n_bytes() as u64);
-        writer.end_sample(&SampleEnd { place, hash, group: hash, n_bytes })
+        let (location, n_bytes) = (self.location.clone(), self.n_bytes() as u64);
+        writer.end_sample(&SampleEnd { location, hash, group: hash, n_bytes })
     }
 }

@@ -1,6 +1,4 @@
-//! Writes the columns of one source as they grow; nothing of a source stays in memory.
-//!
-//! It deliberately finishes nothing by itself: without `finish` no cache appears.
+//! Writes the columns of one source to disk, sample by sample. Only `finish` makes the cache visible.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,18 +8,19 @@ use serde_json::{Value, json};
 
 use super::RowCounter;
 use crate::cache::store::{
-    GROUPS, HASHES, MARGINS, MARKS, OFFSETS, PLACES, SIDES, SPANS, Summary, TOKENS, Targets,
+    GROUPS, HASHES, LABELS, LOCATIONS, MARGINS, OFFSETS, ROLES, SourceSummary, TARGET_SPANS,
+    TOKENS, TargetSpan,
 };
 use crate::cache::{Content, PrepareOptions};
 use crate::error::{Error, Result};
-use crate::place::Place;
-use crate::rows::Side;
+use crate::location::Location;
+use crate::rows::Label;
 use crate::source::file_format;
 use crate::spec::SourceSpec;
 
-/// What a finished sample adds to the columns besides its tokens.
+/// Values of a finished sample besides its tokens.
 pub(super) struct SampleEnd {
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) hash: u64,
     pub(super) group: u64,
     pub(super) n_bytes: u64,
@@ -33,18 +32,18 @@ pub(super) struct Writer {
     tokens: Column,
     offsets: Column,
     hashes: Column,
-    places: Column,
-    /// Marks, groups and spans.
+    locations: Column,
+    /// Roles, groups and target spans.
     chats: Option<[Column; 3]>,
-    /// Which side of a pair each text is for, where pairs are drawn.
-    sides: Option<Column>,
-    /// How much better each pair's chosen text is, where the recipe names a column for it.
+    /// Label of each text, if pairs are drawn.
+    labels: Option<Column>,
+    /// Margin of each pair, if the recipe names a column for it.
     margins: Option<Column>,
     files: Vec<PathBuf>,
     scratch: Vec<u8>,
-    /// Tokens when the last sample ended.
+    /// Number of tokens at the end of the last sample.
     ended_at: u64,
-    pub(super) summary: Summary,
+    pub(super) summary: SourceSummary,
 }
 
 impl Writer {
@@ -62,26 +61,29 @@ impl Writer {
         let mut column = |name| Column::create(&mut dir, name);
         let mut offsets = column(OFFSETS)?;
         offsets.write(&0_u64.to_le_bytes())?;
-        let (tokens, hashes, places) = (column(TOKENS)?, column(HASHES)?, column(PLACES)?);
-        let chat_columns =
-            if chats { Some([column(MARKS)?, column(GROUPS)?, column(SPANS)?]) } else { None };
+        let (tokens, hashes, locations) = (column(TOKENS)?, column(HASHES)?, column(LOCATIONS)?);
+        let chat_columns = if chats {
+            Some([column(ROLES)?, column(GROUPS)?, column(TARGET_SPANS)?])
+        } else {
+            None
+        };
         let names_margins = spec.columns.as_ref().is_some_and(|columns| columns.margin.is_some());
         let margins = if chats && names_margins { Some(column(MARGINS)?) } else { None };
-        let sides = if pools { Some(column(SIDES)?) } else { None };
-        let summary = Summary {
+        let labels = if pools { Some(column(LABELS)?) } else { None };
+        let summary = SourceSummary {
             wide: options.tokenizer.vocab_size() > 1 << 16,
             binary,
             chats,
-            ..Summary::default()
+            ..SourceSummary::default()
         };
         Ok(Self {
             dir,
             tokens,
             offsets,
             hashes,
-            places,
+            locations,
             chats: chat_columns,
-            sides,
+            labels,
             margins,
             files: spec.files.clone(),
             scratch: Vec::new(),
@@ -103,34 +105,34 @@ impl Writer {
         self.tokens.write(&self.scratch)
     }
 
-    /// A chat's roles and targets, whole.
-    pub(super) fn write_marks(&mut self, marks: &[u8]) -> Result<()> {
+    /// Writes the roles and the loss mask of a whole chat.
+    pub(super) fn write_roles(&mut self, role_bytes: &[u8]) -> Result<()> {
         if let Some([column, _, spans]) = &mut self.chats {
-            column.write(marks)?;
-            spans.write(&Targets::of(marks).to_bytes())?;
+            column.write(role_bytes)?;
+            spans.write(&TargetSpan::of(role_bytes).to_bytes())?;
         }
         Ok(())
     }
 
-    /// The side of a text that pairs are drawn from.
-    pub(super) fn write_side(&mut self, side: Side) -> Result<()> {
-        self.sides.as_mut().map_or(Ok(()), |column| column.write(&[side as u8]))
+    /// Writes the label of a text, if pairs are drawn.
+    pub(super) fn write_label(&mut self, label: Label) -> Result<()> {
+        self.labels.as_mut().map_or(Ok(()), |column| column.write(&[label as u8]))
     }
 
-    /// By how much a pair's chosen text is the better one.
+    /// Writes the margin of a pair, if the recipe names a column for it.
     pub(super) fn write_margin(&mut self, margin: f32) -> Result<()> {
         self.margins.as_mut().map_or(Ok(()), |column| column.write(&margin.to_le_bytes()))
     }
 
-    /// Whether no token came since the last sample ended.
+    /// Whether the current sample has no token.
     pub(super) fn sample_is_empty(&self) -> bool {
         self.ended_at == self.summary.n_tokens
     }
 
     pub(super) fn end_sample(&mut self, end: &SampleEnd) -> Result<()> {
-        let file = self.files.iter().position(|file| file.as_path() == &*end.place.file);
-        self.places.write(&(file.unwrap_or(0) as u32).to_le_bytes())?;
-        self.places.write(&end.place.position.number().to_le_bytes())?;
+        let file = self.files.iter().position(|file| file.as_path() == &*end.location.file);
+        self.locations.write(&(file.unwrap_or(0) as u32).to_le_bytes())?;
+        self.locations.write(&end.location.position.number().to_le_bytes())?;
         self.offsets.write(&self.summary.n_tokens.to_le_bytes())?;
         self.hashes.write(&end.hash.to_le_bytes())?;
         if let Some([_, groups, _]) = &mut self.chats {
@@ -141,7 +143,7 @@ impl Writer {
         self.summary.n_bytes += end.n_bytes;
         if self.summary.n_samples > u64::from(u32::MAX) {
             return Err(Error::TooLarge {
-                path: end.place.file.to_path_buf(),
+                path: end.location.file.to_path_buf(),
                 what: "samples of a source",
                 value: self.summary.n_samples,
                 limit: u64::from(u32::MAX),
@@ -154,26 +156,26 @@ impl Writer {
         self.summary.n_rows = counts.n_rows;
         self.summary.n_bad = counts.n_bad;
         self.summary.bad = counts.bad;
-        self.summary.n_left_out = counts.n_left_out;
+        self.summary.n_filtered = counts.n_filtered;
         self.summary.n_empty += counts.n_empty;
         self.summary.margins = self.margins.is_some();
-        self.summary.pools = self.sides.is_some().then_some(counts.pools);
-        let columns = [self.tokens, self.offsets, self.hashes, self.places];
-        let more = self.chats.into_iter().flatten().chain(self.sides).chain(self.margins);
+        self.summary.pools = self.labels.is_some().then_some(counts.pools);
+        let columns = [self.tokens, self.offsets, self.hashes, self.locations];
+        let more = self.chats.into_iter().flatten().chain(self.labels).chain(self.margins);
         for column in columns.into_iter().chain(more) {
             column.file.finish()?;
         }
         let final_dir = self.dir.final_dir().to_path_buf();
         match self.dir.commit(json!({ "inputs": inputs, "summary": self.summary })) {
             Ok(_) => Ok(()),
-            // Another process was quicker with the same inputs; its cache is as good as ours.
+            // Another process was faster with the same inputs; its cache is equally valid.
             Err(_) if fsio::verify_dir(&final_dir).is_ok() => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// One file of the cache, with the path that it will have for messages.
+/// One file of the cache, with its final path for messages.
 struct Column {
     file: fsio::HashingFile,
     path: PathBuf,

@@ -1,7 +1,7 @@
-//! Conversations of a source: read on one thread, rendered and tokenised over all cores, written in the file's order.
+//! Conversations of a source: read on one thread, rendered and tokenized on all cores, written in the order of the file.
 //!
-//! What a row gives, and how that is encoded and written, is each [`Unit`]'s own. It deliberately keeps every text whole:
-//! cutting and dropping are the dataset's.
+//! Each kind of [`Example`] implements reading, encoding and writing. Texts are stored in full; the dataset truncates and
+//! drops them.
 
 use std::sync::mpsc::SyncSender;
 
@@ -12,48 +12,48 @@ use super::{Closed, RowCounter, Writer, batch_bytes, pipeline};
 use recipe::SampleKind;
 
 use crate::cache::PrepareOptions;
-use crate::cache::store::{TARGET_BIT, TokenRole};
+use crate::cache::store::{LOSS_MASK_BIT, TokenRole};
 use crate::error::{Error, Result};
-use crate::place::Place;
-use crate::reading::{SourceRows, decide_shape, make};
+use crate::location::Location;
 use crate::row_problem::RowProblem;
-use crate::rows::Shape;
+use crate::rows::RowFormat;
 use crate::source::{BytesRead, Row};
+use crate::source_rows::{SourceRows, convert_row, detect_format};
 use crate::spec::SourceSpec;
 
-/// What rows are made into: a chat, a pair, a text of a pool, a prompt.
-pub(super) trait Unit: Sized + Send + Sync {
-    /// What a stage calls it.
-    const WANTED: SampleKind;
-    /// Its ids, before they are written.
+/// An example built from a row: a chat, a pair, a labelled text or a prompt.
+pub(super) trait Example: Sized + Send + Sync {
+    /// Kind of sample in a recipe.
+    const KIND: SampleKind;
+    /// Ids of the example with their roles.
     type Encoded: Send;
 
-    /// What a row gives; the counter notes what it doesn't give.
-    fn of_row(
-        shape: &Shape,
+    /// Examples of a row. The counter counts rows without any.
+    fn from_row(
+        row_format: &RowFormat,
         row: &Row,
         counter: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem>;
 
-    /// Where it stands.
-    fn place(&self) -> &Place;
+    /// Location of the row.
+    fn location(&self) -> &Location;
 
-    /// Bytes of its texts, by which batches are filled.
+    /// Bytes of the texts.
     fn n_bytes(&self) -> usize;
 
-    /// Its ids.
+    /// Renders and tokenizes the texts.
     fn encode(
         &self,
         tokenizer: &Tokenizer,
         template: &ChatTemplate,
     ) -> tokenizer::Result<Self::Encoded>;
 
-    /// Writes its samples.
+    /// Writes the samples.
     fn write(&self, encoded: &Self::Encoded, writer: &mut Writer) -> Result<()>;
 }
 
 /// Builds the columns of one source.
-pub(super) fn run<U: Unit>(
+pub(super) fn run<U: Example>(
     spec: &SourceSpec,
     options: &PrepareOptions<'_>,
     template: &ChatTemplate,
@@ -62,22 +62,22 @@ pub(super) fn run<U: Unit>(
     on_batch: &mut dyn FnMut(&Writer),
 ) -> Result<RowCounter> {
     let tokenizer = options.tokenizer;
-    // Rows that cannot be read are counted by the reader, those that cannot be encoded here.
+    // Rows that cannot be read are counted by the reader, rows that cannot be encoded here.
     let mut encoding = RowCounter::new(spec, options);
     let counter = RowCounter::new(spec, options);
-    let encode = |unit: &U| {
-        unit.encode(tokenizer, template).map_err(|error| {
+    let encode = |example: &U| {
+        example.encode(tokenizer, template).map_err(|error| {
             let problem = RowProblem::Encoding { reason: error.to_string(), hint: error.hint() };
-            Error::row(unit.place().clone(), problem)
+            Error::row(example.location().clone(), problem)
         })
     };
     let mut counter = pipeline(
-        |sender| read_units(spec, counter, read, sender),
+        |sender| read_examples(spec, counter, read, sender),
         |batch: Vec<U>| {
             let encoded: Vec<Result<U::Encoded>> = batch.par_iter().map(encode).collect();
-            for (unit, encoded) in batch.iter().zip(encoded) {
+            for (example, encoded) in batch.iter().zip(encoded) {
                 if let Some(encoded) = encoding.check(encoded)? {
-                    unit.write(&encoded, writer)?;
+                    example.write(&encoded, writer)?;
                 }
             }
             on_batch(writer);
@@ -88,22 +88,22 @@ pub(super) fn run<U: Unit>(
     if writer.summary.n_samples == 0 { counter.finish() } else { Ok(counter) }
 }
 
-fn read_units<U: Unit>(
+fn read_examples<U: Example>(
     spec: &SourceSpec,
     mut counter: RowCounter,
     read: &BytesRead,
     sender: &SyncSender<Vec<U>>,
 ) -> Result<RowCounter> {
-    let Some(shape) = decide_shape(spec, U::WANTED)? else {
+    let Some(row_format) = detect_format(spec, U::KIND)? else {
         return counter.without_good_rows(spec);
     };
-    let mut rows = SourceRows::open(spec, &shape, read.clone());
+    let mut rows = SourceRows::open(spec, &row_format, read.clone());
     let (mut batch, mut n_bytes) = (Vec::new(), 0);
     for row in rows.by_ref() {
-        let units = make(row, |row| U::of_row(&shape, row, &mut counter));
-        let Some((units, _)) = counter.accept(units)? else { continue };
-        n_bytes += units.iter().map(U::n_bytes).sum::<usize>();
-        batch.extend(units);
+        let examples = convert_row(row, |row| U::from_row(&row_format, row, &mut counter));
+        let Some((examples, _)) = counter.accept(examples)? else { continue };
+        n_bytes += examples.iter().map(U::n_bytes).sum::<usize>();
+        batch.extend(examples);
         if n_bytes >= batch_bytes() {
             n_bytes = 0;
             if send(sender, &mut batch).is_err() {
@@ -111,8 +111,8 @@ fn read_units<U: Unit>(
             }
         }
     }
-    counter.leave_out(rows.n_left_out());
-    // A closed pipe has its reason on the other side.
+    counter.add_filtered(rows.n_filtered());
+    // If the channel is closed, the other side reports the error.
     let _ = send(sender, &mut batch);
     Ok(counter)
 }
@@ -129,12 +129,12 @@ pub(super) fn text_bytes(messages: &[Message]) -> usize {
     messages.iter().map(|message| message.content.len()).sum()
 }
 
-/// Each token's role, and whether it is a target.
-pub(super) fn marks_of(encoded: &Encoded) -> Vec<u8> {
-    let mark = |(role, target): (&Option<Role>, &bool)| {
-        role_of(*role) as u8 | if *target { TARGET_BIT } else { 0 }
+/// Role byte of each token, with the loss mask bit.
+pub(super) fn role_bytes(encoded: &Encoded) -> Vec<u8> {
+    let byte = |(role, target): (&Option<Role>, &bool)| {
+        role_of(*role) as u8 | if *target { LOSS_MASK_BIT } else { 0 }
     };
-    encoded.roles.iter().zip(&encoded.loss_mask).map(mark).collect()
+    encoded.roles.iter().zip(&encoded.loss_mask).map(byte).collect()
 }
 
 fn role_of(role: Option<Role>) -> TokenRole {

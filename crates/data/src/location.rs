@@ -1,26 +1,24 @@
-//! Where a row came from: a file, and a line or a row number in it.
-//!
-//! It deliberately holds no text of the row: messages quote what they need.
+//! Location of a row: a file, and a line or a row number in it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A row's place in a file, printed as `chats.jsonl:1873` or `part-0.parquet: row 12`.
+/// Location of a row, printed as `chats.jsonl:1873` or `part-0.parquet: row 12`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file as it was opened.
+pub struct Location {
+    /// Path of the file as it was opened.
     pub file: Arc<Path>,
-    /// Where in the file.
+    /// Position in the file.
     pub position: Position,
 }
 
-/// A position in a file; both kinds count from 1.
+/// Position in a file, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// The line on which a row begins, in formats made of text.
+    /// Line on which the row starts, in text formats.
     Line(u64),
-    /// The row's number, in binary formats.
+    /// Number of the row, in binary formats.
     Row(u64),
 }
 
@@ -33,19 +31,19 @@ impl Position {
     }
 }
 
-impl Place {
-    /// A line of a file.
+impl Location {
+    /// Line `number` of a text file.
     pub fn line(file: &Arc<Path>, number: u64) -> Self {
         Self { file: Arc::clone(file), position: Position::Line(number) }
     }
 
-    /// A row of a binary file.
+    /// Row `number` of a binary file.
     pub fn row(file: &Arc<Path>, number: u64) -> Self {
         Self { file: Arc::clone(file), position: Position::Row(number) }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.position {
             Position::Line(number) => write!(f, "{}:{number}", self.file.display()),
@@ -54,8 +52,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// A path as shown in messages: `.` components and `a/..` pairs are gone, nothing is looked up.
-pub(crate) fn tidy(path: &Path) -> PathBuf {
+/// A path as shown in messages: without `.` components and `a/..` pairs. Reads nothing from disk.
+pub(crate) fn normalized(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut parts: Vec<Component<'_>> = Vec::new();
     for part in path.components() {
@@ -70,7 +68,7 @@ pub(crate) fn tidy(path: &Path) -> PathBuf {
     if parts.is_empty() { PathBuf::from(".") } else { parts.iter().collect() }
 }
 
-/// A path shared by every place in a file.
+/// A path that all locations in a file share.
 pub(crate) fn shared_path(path: &Path) -> Arc<Path> {
     Arc::from(path)
 }

@@ -1,7 +1,6 @@
-//! Writing one row of a batch, sample by sample.
+//! Writes the rows of a batch, sample by sample.
 //!
-//! It deliberately is the only place where rows are padded and positions counted: training,
-//! evaluation and inspection all come through here.
+//! Rows are padded and positions counted here only, for training, evaluation and inspection alike.
 
 use crate::batch::Batch;
 use crate::cache::TokenRole;
@@ -26,26 +25,26 @@ impl<'a> RowWriter<'a> {
         Self { batch, roles, pad, used: 0, segment: -1, position: 0 }
     }
 
-    /// Positions left in the row.
+    /// Free positions in the row.
     pub(crate) fn room(&self) -> usize {
         self.batch.sequence_length - self.used
     }
 
-    /// The next two rows are a pair of which the chosen text is the better one by so much.
-    pub(crate) fn margin(&mut self, margin: f32) {
+    /// Adds the margin of the pair in the next two rows.
+    pub(crate) fn push_margin(&mut self, margin: f32) {
         self.batch.margins.push(margin);
     }
 
-    /// The next positions belong to this sample: attention and positions start anew.
+    /// Starts a sample: the next positions are a new segment and count from 0.
     pub(crate) fn start_sample(&mut self, sample: u64) {
         self.batch.samples.push(sample);
         self.segment += 1;
         self.position = 0;
     }
 
-    /// One position: what is read, and what must be predicted (-1 for nothing).
+    /// Adds one position: the id that is read and the target, if any.
     pub(crate) fn push(&mut self, id: u32, target: Option<u32>, role: TokenRole) {
-        debug_assert!(self.room() > 0, "a row has no room left");
+        debug_assert!(self.room() > 0, "the row is full");
         self.batch.ids.push(id);
         self.batch.positions.push(self.position);
         self.batch.segments.push(self.segment);
@@ -58,7 +57,7 @@ impl<'a> RowWriter<'a> {
         self.used += 1;
     }
 
-    /// Fills the row up and ends it.
+    /// Pads the row and ends it.
     pub(crate) fn end_row(&mut self) {
         let room = self.room();
         let end = self.batch.ids.len() + room;

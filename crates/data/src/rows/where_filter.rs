@@ -1,6 +1,6 @@
-//! Whether a row has the values that a recipe asks of its columns.
+//! The filter `where`: whether the columns of a row have the values that a recipe lists.
 //!
-//! It deliberately compares texts as they stand: a number is the digits that the file has, and case matters.
+//! Values are compared as texts, exactly: numbers by their digits in the file, and case matters.
 
 use recipe::ColumnValues;
 use serde_json::{Map, Value};
@@ -10,11 +10,11 @@ use crate::rows::text::{column, plain};
 
 type Checked<T> = std::result::Result<T, RowProblem>;
 
-/// Whether every column has one of its values; of a list one entry is enough.
-pub(crate) fn fits(wanted: &ColumnValues, columns: &Map<String, Value>) -> Checked<bool> {
+/// Whether every column has one of its listed values. One matching entry of a list is enough.
+pub(crate) fn matches_filter(wanted: &ColumnValues, columns: &Map<String, Value>) -> Checked<bool> {
     let mut all = true;
     for (name, values) in wanted.entries() {
-        // Every column is looked at: one that is missing is an error whatever the others hold.
+        // No early exit: a missing column is an error whatever the values of the others.
         all &= has_one_of(name, column(name, columns)?, values)?;
     }
     Ok(all)

@@ -1,65 +1,65 @@
-//! Long documents cut into pieces that tokenise to the same ids as the whole.
+//! Splits long documents into chunks that tokenize to the same ids as the whole document.
 //!
-//! A cut is taken only where it provably changes nothing nearby: the text around it is tokenised
-//! whole and in two parts, and both must agree. It deliberately knows no tokenizer's rules.
+//! A boundary is used only if tokenizing the text around it whole and in two parts gives the same ids, so no rules of a
+//! tokenizer are needed here.
 
 use tokenizer::Tokenizer;
 
 use crate::limits;
 
-/// Documents longer than this are cut.
-pub(crate) const PIECE_BYTES: usize = 256 << 10;
-/// Text on either side of a cut that is tokenised to judge it.
+/// Size of a chunk, in bytes.
+pub(crate) const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes on each side of a boundary that are tokenized to check it.
 const CONTEXT_BYTES: usize = 192;
-/// Places that are tried before the piece is made longer.
+/// Boundaries that are tried before the chunk is extended.
 const TRIES: usize = 24;
 
-/// Cuts one document's text, which arrives bit by bit.
-pub(crate) struct Cutter<'t> {
+/// Splits the text of one document, which arrives in parts.
+pub(crate) struct Chunker<'t> {
     tokenizer: &'t Tokenizer,
     text: String,
-    /// Length at which the next cut is looked for.
+    /// Length at which the next boundary is searched.
     target: usize,
 }
 
-/// A document cannot be cut anywhere and is longer than the limit.
+/// A document has no safe boundary and is longer than the limit.
 #[derive(Debug)]
-pub(crate) struct Uncuttable;
+pub(crate) struct Indivisible;
 
-impl<'t> Cutter<'t> {
+impl<'t> Chunker<'t> {
     pub(crate) fn new(tokenizer: &'t Tokenizer) -> Self {
-        Self { tokenizer, text: String::new(), target: PIECE_BYTES }
+        Self { tokenizer, text: String::new(), target: CHUNK_BYTES }
     }
 
-    /// Adds text; gives the pieces that are ready.
-    pub(crate) fn push(&mut self, text: &str) -> Result<Vec<String>, Uncuttable> {
+    /// Adds text and returns the finished chunks.
+    pub(crate) fn push(&mut self, text: &str) -> Result<Vec<String>, Indivisible> {
         self.text.push_str(text);
-        let mut pieces = Vec::new();
+        let mut chunks = Vec::new();
         while self.text.len() >= self.target + CONTEXT_BYTES {
-            match self.find_cut() {
+            match self.find_boundary() {
                 Some(cut) => {
                     let rest = self.text.split_off(cut);
-                    pieces.push(std::mem::replace(&mut self.text, rest));
-                    self.target = PIECE_BYTES;
+                    chunks.push(std::mem::replace(&mut self.text, rest));
+                    self.target = CHUNK_BYTES;
                 }
-                None if self.target > limits::PIECE_BYTES => return Err(Uncuttable),
+                None if self.target > limits::CHUNK_BYTES => return Err(Indivisible),
                 None => self.target += self.target / 2,
             }
         }
-        Ok(pieces)
+        Ok(chunks)
     }
 
-    /// The last piece; the cutter is then ready for another document.
+    /// Returns the last chunk. The chunker can then be used for another document.
     pub(crate) fn finish(&mut self) -> String {
-        self.target = PIECE_BYTES;
+        self.target = CHUNK_BYTES;
         std::mem::take(&mut self.text)
     }
 
-    fn find_cut(&self) -> Option<usize> {
+    fn find_boundary(&self) -> Option<usize> {
         let end = floor_char(&self.text, self.target);
         let start = floor_char(&self.text, self.target / 2);
         let window = self.text.get(start..end)?;
-        // A letter or digit before white space is where words end in every tokenizer that has words.
+        // A letter or digit before white space ends a word in every tokenizer that has words.
         let mut words = window
             .char_indices()
             .rev()
@@ -69,12 +69,12 @@ impl<'t> Cutter<'t> {
         if let Some(cut) = words.by_ref().take(TRIES).find(|cut| self.is_safe(*cut)) {
             return Some(cut);
         }
-        // Scripts without spaces, and tokenizers by character: between any two letters.
+        // For scripts without spaces and tokenizers of characters: between any two characters.
         let mut chars = window.char_indices().rev().map(|(at, _)| start + at);
         chars.by_ref().take(TRIES).find(|cut| self.is_safe(*cut))
     }
 
-    /// Whether a cut here leaves the ids of the text around it as they are.
+    /// Whether a boundary here keeps the ids of the text around it.
     fn is_safe(&self, cut: usize) -> bool {
         let from = floor_char(&self.text, cut.saturating_sub(CONTEXT_BYTES));
         let to = floor_char(&self.text, cut + CONTEXT_BYTES);

@@ -1,4 +1,4 @@
-//! Pairs drawn from rows of one text each, and rows chosen by their columns.
+//! Pairs drawn from labelled texts, and rows selected by `where`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -52,16 +52,16 @@ fn held_out(fraction: f64) -> RunOptions {
     options
 }
 
-/// The texts of both sides of each pair without the prompt and the marks around them.
+/// Both texts of each pair without the prompt and the template around them.
 fn pairs_of(batches: impl IntoIterator<Item = Batch>) -> Vec<[String; 2]> {
     let tokenizer = chars();
-    let bare = |text: &String| {
+    let without_layers = |text: &String| {
         let text = text.rsplit_once("assistant\n").unwrap().1;
         text.strip_suffix("<|im_end|>").unwrap().to_owned()
     };
     let texts = batches.into_iter().flat_map(|batch| decoded(&batch, &tokenizer));
     let texts: Vec<String> = texts.collect();
-    texts.chunks(2).map(|pair| [bare(&pair[0]), bare(&pair[1])]).collect()
+    texts.chunks(2).map(|pair| [without_layers(&pair[0]), without_layers(&pair[1])]).collect()
 }
 
 fn trained(dataset: &Dataset) -> Vec<[String; 2]> {
@@ -69,7 +69,7 @@ fn trained(dataset: &Dataset) -> Vec<[String; 2]> {
 }
 
 #[test]
-fn every_text_of_the_larger_side_comes_once_beside_one_of_the_smaller() {
+fn every_text_of_the_larger_pool_is_in_one_pair() {
     let folder = folder();
     let prepared = prepare(folder.path(), spec(folder.path(), &rows(), drawn_from(None))).unwrap();
     let dataset = Dataset::pairs(&prepared, &run(100, 4, 1.0), Overlong::Drop).unwrap();
@@ -83,7 +83,7 @@ fn every_text_of_the_larger_side_comes_once_beside_one_of_the_smaller() {
     }
     assert_eq!((pairs.len(), times.len()), (60, 85));
     assert!((0..60).all(|n| times[format!("good {n}").as_str()] == 1));
-    // 60 = 2 × 25 + 10: no text of the smaller side comes a third time before all have come twice.
+    // 60 = 2 × 25 + 10: no text of the smaller pool is used a third time before all are used twice.
     assert!((0..25).all(|n| [2, 3].contains(&times[format!("bad {n}").as_str()])));
 
     let counts = dataset.counts();
@@ -91,16 +91,16 @@ fn every_text_of_the_larger_side_comes_once_beside_one_of_the_smaller() {
     assert_eq!((drawn.path.as_str(), drawn.chosen, drawn.rejected), ("rows.jsonl", 60, 25));
     assert_eq!((drawn.both, drawn.neither, counts.empty, counts.rows), (1, 2, 1, 89));
     assert_eq!((drawn.train_pairs, drawn.eval_pairs, counts.train_samples), (60, 0, 60));
-    let view = dataset.view(0).unwrap();
+    let view = dataset.inspect_row(0).unwrap();
     let lines: Vec<u64> =
-        view.segments.iter().map(|s| s.place.as_ref().unwrap().position.number()).collect();
+        view.segments.iter().map(|s| s.location.as_ref().unwrap().position.number()).collect();
     assert!(lines[0] <= 60 && (61..=85).contains(&lines[1]), "{lines:?}");
 }
 
 #[test]
-fn no_text_is_in_a_training_pair_and_in_a_held_out_one() {
+fn no_text_is_in_a_training_pair_and_a_validation_pair() {
     let folder = folder();
-    // Every text twice, once with other labels beside it: duplicates must go the same way.
+    // Every text twice, once with other labels: duplicates must be in the same split.
     let rows = rows() + &rows().replace("\"other\"", "\"more\"");
     let prepared = prepare(folder.path(), spec(folder.path(), &rows, drawn_from(None))).unwrap();
     let dataset = Dataset::pairs(&prepared, &held_out(0.3), Overlong::Drop).unwrap();
@@ -116,7 +116,7 @@ fn no_text_is_in_a_training_pair_and_in_a_held_out_one() {
 }
 
 #[test]
-fn the_seed_draws_training_pairs_and_leaves_held_out_ones_alone() {
+fn the_seed_decides_training_pairs_but_not_validation_pairs() {
     let folder = folder();
     let prepared = prepare(folder.path(), spec(folder.path(), &rows(), drawn_from(None))).unwrap();
     let dataset = |seed: u64, stage: &str| {
@@ -141,15 +141,15 @@ fn the_seed_draws_training_pairs_and_leaves_held_out_ones_alone() {
 }
 
 #[test]
-fn both_texts_answer_the_prompt_and_are_encoded_as_texts_that_are_scored() {
+fn both_texts_answer_the_prompt_and_are_encoded_for_scoring() {
     let folder = folder();
     let pairs = drawn_from(Some("Say {{it}}."));
     let prepared = prepare(folder.path(), spec(folder.path(), &rows(), pairs)).unwrap();
     let dataset = Dataset::pairs(&prepared, &run(100, 4, 1.0), Overlong::Drop).unwrap();
     let (tokenizer, template) = (chars(), ChatTemplate::builtin("chatml").unwrap());
     let batch = dataset.batch(0);
-    let bare = pairs_of([batch.clone()]);
-    for (ids, text) in batch.texts().iter().zip(bare.as_flattened()) {
+    let without_layers = pairs_of([batch.clone()]);
+    for (ids, text) in batch.texts().iter().zip(without_layers.as_flattened()) {
         let messages = [
             tokenizer::Message::new(tokenizer::Role::User, "Say {it}."),
             tokenizer::Message::new(tokenizer::Role::Assistant, text.as_str()),
@@ -159,7 +159,7 @@ fn both_texts_answer_the_prompt_and_are_encoded_as_texts_that_are_scored() {
 }
 
 #[test]
-fn texts_that_are_too_long_are_left_out_before_pairs_are_drawn() {
+fn texts_that_are_too_long_are_dropped_before_pairs_are_drawn() {
     let folder = folder();
     let rows = r#"{"text":"yes","labels":["joy"]}
 {"text":"no","labels":["anger"]}
@@ -171,15 +171,18 @@ fn texts_that_are_too_long_are_left_out_before_pairs_are_drawn() {
         Dataset::pairs(&prepared, &run(40, 4, 1.0), overlong).unwrap()
     };
     let dropped = dataset(Overlong::Drop);
-    // A text that stands on both sides makes no pair with itself.
-    assert_eq!((dropped.counts().dropped, dropped.counts().alike), (1, 1));
+    // A text in both pools forms no pair with itself.
+    assert_eq!((dropped.counts().too_long, dropped.counts().identical_texts), (1, 1));
     assert_eq!(trained(&dropped), [["yes".to_owned(), "no".to_owned()]]);
     let cut = dataset(Overlong::Cut);
-    assert_eq!((cut.counts().cut, cut.counts().dropped, cut.counts().train_samples), (1, 0, 2));
+    assert_eq!(
+        (cut.counts().truncated, cut.counts().too_long, cut.counts().train_samples),
+        (1, 0, 2)
+    );
 }
 
 #[test]
-fn what_cannot_be_drawn_from_is_said() {
+fn sources_without_drawable_pairs_are_errors() {
     let folder = folder();
     let failed = |change: &dyn Fn(&mut SourceSpec)| {
         let mut spec = spec(folder.path(), &rows(), drawn_from(None));
@@ -192,8 +195,8 @@ fn what_cannot_be_drawn_from_is_said() {
     };
     let nobody = failed(&|spec| pairs(spec, &|p| p.rejected = values(&[("labels", &["Anger"])])));
     insta::assert_snapshot!(nobody, @"
-    rows.jsonl: none of its 89 rows fits `rejected` alone
-      hint: values are compared as they stand in the file: `temper data inspect FILE --line 1` shows a row
+    rows.jsonl: none of its 89 rows matches `rejected` alone
+      hint: values are compared exactly as the file has them: `temper data inspect FILE --line 1` shows a row
     ");
     let column = failed(&|spec| pairs(spec, &|p| p.chosen = values(&[("label", &["joy"])])));
     insta::assert_snapshot!(column, @"
@@ -207,31 +210,31 @@ fn what_cannot_be_drawn_from_is_said() {
     ");
     let nothing = failed(&|spec| spec.filter = Some(values(&[("stars", &["9"])])));
     insta::assert_snapshot!(nothing, @"
-    rows.jsonl: `where` leaves none of its 89 rows
-      hint: values are compared as they stand in the file: `temper data inspect FILE --line 1` shows a row
+    rows.jsonl: `where` matches none of its 89 rows
+      hint: values are compared exactly as the file has them: `temper data inspect FILE --line 1` shows a row
     ");
     let error =
         data::conversations(&spec(folder.path(), &rows(), drawn_from(None)), SampleKind::Pairs);
-    insta::assert_snapshot!(error.err().unwrap(), @"rows.jsonl: `pairs` draws pairs by a run's seed: they are no rows of the file");
+    insta::assert_snapshot!(error.err().unwrap(), @"rows.jsonl: its `pairs` are drawn with the seed of a run, so they are not rows of the file");
 }
 
 #[test]
-fn where_leaves_rows_out_of_every_kind_of_source_and_counts_them() {
+fn where_filters_and_counts_rows_of_every_kind_of_source() {
     let folder = folder();
     let mut spec = SourceSpec::file(file(folder.path(), "rows.jsonl", rows()));
-    // A number is the digits that stand there, whether quoted or not; both columns must fit.
+    // A number is compared by its digits, quoted or not; both columns must match.
     spec.filter = Some(values(&[("stars", &["1", "5"]), ("labels", &["other", "anger"])]));
     let documents = prepared(folder.path(), &[spec.clone()], &chars(), Content::Documents).unwrap();
     let options = run(16, 4, 1.0);
     let dataset = Dataset::pretrain(&documents, &options, recipe::Packing::Documents).unwrap();
     let counts = dataset.counts();
-    assert_eq!((counts.rows, counts.left_out, counts.samples, counts.bad), (89, 4, 85, 0));
+    assert_eq!((counts.rows, counts.filtered, counts.samples, counts.bad), (89, 4, 85, 0));
 
     let mut texts = Vec::new();
     data::texts(&[spec.clone()], SampleKind::Documents, &mut |text| texts.push(text)).unwrap();
     assert_eq!((texts.len(), texts[0].as_str(), texts[84].as_str()), (85, "good 0", "bad 24"));
 
-    // `limit` counts the rows of the file, not those that are left.
+    // `limit` counts the rows of the file, not those that pass the filter.
     spec.limit = Some(62);
     spec.rows = Some(recipe::Rows {
         prompt: Some(Template::parse("{labels}?").unwrap()),
@@ -243,7 +246,7 @@ fn where_leaves_rows_out_of_every_kind_of_source_and_counts_them() {
     let content = Content::Chats(&template);
     let chats = prepared(folder.path(), &[spec.clone()], &chars(), content).unwrap();
     let dataset = Dataset::sft(&chats, &run(100, 1, 1.0), true, Overlong::Cut).unwrap();
-    assert_eq!((dataset.counts().rows, dataset.counts().left_out), (62, 60));
+    assert_eq!((dataset.counts().rows, dataset.counts().filtered), (62, 60));
     assert_eq!(dataset.counts().samples, 2);
     assert_ne!(
         chats.keys().collect::<Vec<_>>(),
@@ -251,16 +254,16 @@ fn where_leaves_rows_out_of_every_kind_of_source_and_counts_them() {
         "another filter is another cache"
     );
 
-    // A line of a plain text file is a row where rows are chosen.
+    // With `where`, a line of a plain text file is a row.
     let mut lines = SourceSpec::file(file(folder.path(), "lines.txt", "yes\nno\nyes\n"));
     lines.filter = Some(values(&[("text", &["yes"])]));
     let lines = prepared(folder.path(), &[lines], &chars(), Content::Documents).unwrap();
     let dataset = Dataset::pretrain(&lines, &options, recipe::Packing::Documents).unwrap();
-    assert_eq!((dataset.counts().samples, dataset.counts().left_out), (2, 1));
+    assert_eq!((dataset.counts().samples, dataset.counts().filtered), (2, 1));
 }
 
 #[test]
-fn every_key_of_the_draw_enters_the_cache_s_key() {
+fn every_key_of_pairs_is_part_of_the_cache_key() {
     let folder = folder();
     let key = |pairs: DrawnPairs| {
         let prepared = prepare(folder.path(), spec(folder.path(), &rows(), pairs)).unwrap();
@@ -276,6 +279,6 @@ fn every_key_of_the_draw_enters_the_cache_s_key() {
     let mut keys: BTreeSet<String> = changed.into_iter().map(key).collect();
     keys.insert(key(base.clone()));
     assert_eq!(keys.len(), 5);
-    // A cache that is there is opened with its sides.
+    // An existing cache is opened with its labels.
     assert!(!keys.insert(key(base)));
 }
