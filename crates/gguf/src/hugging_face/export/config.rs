@@ -94,7 +94,7 @@ fn u32_value(n: u64) -> Result<Value> {
 /// difference.
 fn context(settings: Settings, arch: &Architecture) -> Result<u64> {
     let context = settings.require_uint("max_position_embeddings")?;
-    if matches!(arch.model_type, "gemma2" | "gemma3_text" | "phi3") {
+    if matches!(arch.model_type, "gemma2" | "gemma3_text") {
         return Ok(context);
     }
     let default = !matches!(arch.gguf, "qwen2" | "qwen2moe" | "qwen3" | "qwen3moe" | "smollm3");
