@@ -109,12 +109,14 @@ impl Value {
 
     /// A finite float of either width, to the bit.
     pub(crate) fn as_float(&self) -> Option<f64> {
-        match *self {
-            Self::F32(x) => Some(f64::from(x)),
-            Self::F64(x) => Some(x),
-            _ => None,
-        }
-        .filter(|x| x.is_finite())
+        let value = if let Self::F32(x) = self {
+            f64::from(*x)
+        } else if let Self::F64(x) = self {
+            *x
+        } else {
+            return None;
+        };
+        value.is_finite().then_some(value)
     }
 
     /// A short form for messages.

@@ -94,10 +94,7 @@ impl Sizes {
 }
 
 fn object(value: Json) -> Map<String, Json> {
-    match value {
-        Json::Object(map) => map,
-        _ => Map::new(),
-    }
+    if let Json::Object(map) = value { map } else { Map::new() }
 }
 
 fn learned_positions(keys: Keys, sizes: &Sizes) -> Result<Map<String, Json>> {

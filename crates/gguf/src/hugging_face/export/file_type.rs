@@ -154,7 +154,18 @@ fn fit(ty: TensorType, n_columns: usize) -> TensorType {
         TensorType::Q4K => TensorType::Q5_0,
         TensorType::Q5K => TensorType::Q5_1,
         TensorType::Q6K => TensorType::Q8_0,
-        _ => TensorType::F16,
+        TensorType::F32
+        | TensorType::F16
+        | TensorType::Bf16
+        | TensorType::Q4_0
+        | TensorType::Q4_1
+        | TensorType::Q5_0
+        | TensorType::Q5_1
+        | TensorType::Q8_0
+        | TensorType::Q2K
+        | TensorType::Q3K
+        | TensorType::Iq4Nl
+        | TensorType::Iq4Xs => TensorType::F16,
     };
     if n_columns.is_multiple_of(smaller.block_elements()) { smaller } else { TensorType::F16 }
 }
