@@ -36,7 +36,7 @@ fn bos(tokenizer: &Tokenizer, adds_bos: bool) -> String {
 /// What a template puts around messages.
 #[derive(Debug, PartialEq, Eq)]
 struct Pieces {
-    /// Before everything.
+    /// Before everything, unless the system's turn is first: often its default words.
     start: String,
     /// Before and after the words of a message, by role.
     system: [String; 2],
@@ -69,13 +69,13 @@ impl Pieces {
         let user_start = common_end(between, second);
         let system_end = between.strip_suffix(user_start)?;
         let assistant_end = second.strip_suffix(user_start)?;
-        // What stands before the system's turn may be its own or the whole text's.
+        // A conversation without a system's turn may start with other texts.
         let alone = render(&[Role::User], false)?;
         let [start, _] = split(&alone, WORDS[0])?;
         let start = start.strip_suffix(user_start)?;
         let pieces = Self {
             start: start.to_owned(),
-            system: [before_system.strip_prefix(start)?.to_owned(), system_end.to_owned()],
+            system: [before_system.to_owned(), system_end.to_owned()],
             user: [user_start.to_owned(), user_end.to_owned()],
             assistant: [assistant_start.to_owned(), assistant_end.to_owned()],
             prompt,
@@ -92,7 +92,8 @@ impl Pieces {
     }
 
     fn render(&self, roles: &[Role]) -> String {
-        let mut text = self.start.clone();
+        let has_system = roles.first() == Some(&Role::System);
+        let mut text = if has_system { String::new() } else { self.start.clone() };
         for (role, words) in roles.iter().zip(WORDS) {
             let [before, after] = match role {
                 Role::System => &self.system,
@@ -107,7 +108,16 @@ impl Pieces {
     /// The template in Ollama's language, without the text that Ollama puts first.
     fn template(&self, bos: String) -> String {
         let start = self.start.strip_prefix(&bos).unwrap_or(&self.start);
-        let turn = |[before, after]: &[String; 2]| format!("{before}{{{{ .Content }}}}{after}");
+        let start = match start {
+            "" => String::new(),
+            text => {
+                format!("{{{{ if ne (index .Messages 0).Role \"system\" }}}}{text}{{{{ end }}}}")
+            }
+        };
+        let turn = |[before, after]: &[String; 2]| {
+            let before = before.strip_prefix(&bos).unwrap_or(before);
+            format!("{before}{{{{ .Content }}}}{after}")
+        };
         format!(
             "{start}{{{{ range .Messages }}}}{{{{ if eq .Role \"system\" }}}}{}{{{{ else if eq .Role \"user\" }}}}{}{{{{ else if eq .Role \"assistant\" }}}}{}{{{{ end }}}}{{{{ end }}}}{}",
             turn(&self.system),
@@ -167,8 +177,19 @@ mod tests {
         let tokenizer = tokenizer(source);
         let template = tokenizer.chat_template().unwrap();
         let pieces = Pieces::find(&tokenizer, template).unwrap();
-        assert!(pieces.template(String::new()).starts_with("<s>{{ range .Messages }}"));
+        let first =
+            "{{ if ne (index .Messages 0).Role \"system\" }}<s>{{ end }}{{ range .Messages }}";
+        assert!(pieces.template(String::new()).starts_with(first));
         assert!(pieces.template("<s>".to_owned()).starts_with("{{ range .Messages }}"));
+    }
+
+    #[test]
+    fn default_words_of_the_system_are_kept() {
+        let source = "{% for m in messages %}{% if loop.first and m.role != 'system' %}[system]Help.<|im_end|>{% endif %}[{{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
+        let text = text("model.gguf", &tokenizer(source), false);
+        let first =
+            "{{ if ne (index .Messages 0).Role \"system\" }}[system]Help.<|im_end|>{{ end }}";
+        assert!(text.contains(first), "{text}");
     }
 
     #[test]
