@@ -1,13 +1,8 @@
-//! Configuration of a LoRA adapter: its scale, and the layers of a model that it targets. File formats and tensors are
-//! elsewhere, so that `plan` can check an adapter without weights.
-
-use std::collections::BTreeSet;
-
-use regex::Regex;
+//! Configuration of a LoRA adapter: PEFT's settings with their ranges. `adapter_layout.rs` applies them to a model. File
+//! formats and tensors are elsewhere, so that `plan` can check an adapter without weights.
 
 use crate::adapter_error::{AdapterError, AdapterResult};
-use crate::family::ModelConfig;
-use crate::params::{LinearLayer, ParamKind};
+use crate::adapter_match::full_match;
 
 /// The layers that an adapter targets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +13,41 @@ pub enum Targets {
     Pattern(String),
     /// All linear layers of the backbone, without heads and embeddings.
     AllLinear,
+}
+
+/// Starting values of the factors, and of the base weight beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoraInit {
+    /// A random A and a zero B: the adapter starts as no change.
+    #[default]
+    Default,
+    /// The largest singular values and vectors of the weight, which are taken out of the base weight (Meng et al. 2024,
+    /// "PiSSA").
+    Pissa,
+    /// The first columns of the weight's QR decomposition, which are taken out of the base weight (Büyükakyüz 2024,
+    /// "OLoRA").
+    Olora,
+}
+
+/// The biases of the base model that are trained together with the factors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BiasTraining {
+    /// No bias.
+    #[default]
+    None,
+    /// Every bias of the model, norms included.
+    All,
+    /// The biases of layers that have an adapter.
+    LoraOnly,
+}
+
+/// Rows of an embedding or output layer that are trained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrainableTokens {
+    /// The module's full name or its last parts; `None` for the token embedding.
+    pub module: Option<String>,
+    /// Token ids, in the order of the stored rows.
+    pub ids: Vec<u32>,
 }
 
 /// Configuration of a LoRA adapter.
@@ -33,31 +63,83 @@ pub struct LoraConfig {
     pub rslora: bool,
     /// The layers that get an adapter.
     pub targets: Targets,
+    /// Whether each layer's output has a trained magnitude (Liu et al. 2024, "DoRA").
+    pub use_dora: bool,
+    /// Whether B has a bias.
+    pub lora_bias: bool,
+    /// Starting values of the factors.
+    pub init: LoraInit,
+    /// The biases of the base model that are trained.
+    pub bias: BiasTraining,
+    /// Ranks by a regular expression on the last parts of names; the first that matches wins.
+    pub rank_pattern: Vec<(String, usize)>,
+    /// Values of α by a regular expression on the last parts of names; the first that matches wins.
+    pub alpha_pattern: Vec<(String, f64)>,
+    /// Blocks in which names are targets; `None` for all.
+    pub layers_to_transform: Option<Vec<usize>>,
+    /// Names of the lists of blocks that `layers_to_transform` counts; empty for any list.
+    pub layers_pattern: Vec<String>,
+    /// Modules that are no targets; [`Targets::AllLinear`] is not used here.
+    pub exclude_modules: Option<Targets>,
+    /// Modules that are trained as a whole, by the end of their names.
+    pub modules_to_save: Vec<String>,
+    /// Rows of the embedding or of the output layer that are trained.
+    pub trainable_tokens: Vec<TrainableTokens>,
 }
 
 /// Far above any rank in use: a wrong size in a file is refused before memory is allocated.
 const MAX_RANK: usize = 4096;
-/// Heads, which adapters cannot target.
-const HEADS: [&str; 2] = ["lm_head", "score"];
+
+impl Default for LoraConfig {
+    /// Rank 16 and scale 2 on all linear layers.
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.0,
+            rslora: false,
+            targets: Targets::AllLinear,
+            use_dora: false,
+            lora_bias: false,
+            init: LoraInit::Default,
+            bias: BiasTraining::None,
+            rank_pattern: Vec::new(),
+            alpha_pattern: Vec::new(),
+            layers_to_transform: None,
+            layers_pattern: Vec::new(),
+            exclude_modules: None,
+            modules_to_save: Vec::new(),
+            trainable_tokens: Vec::new(),
+        }
+    }
+}
 
 impl LoraConfig {
-    /// The factor of the product BA: α/r (Hu et al. 2021), or α/√r for rank-stabilised LoRA (Kalajdzievski 2023). Used by
-    /// forward passes, merging and export.
+    /// The factor of the product BA where no pattern changes it; see [`Self::scale_of`].
     pub fn scale(&self) -> f64 {
-        let rank = self.rank as f64;
-        if self.rslora { self.alpha / rank.sqrt() } else { self.alpha / rank }
+        self.scale_of(self.rank, self.alpha)
     }
 
-    /// Checks the ranges of all numbers and that there is a target.
+    /// The factor of the product BA: α/r (Hu et al. 2021), or α/√r for rank-stabilised LoRA (Kalajdzievski 2023). Used by
+    /// forward passes, merging and export.
+    pub(crate) fn scale_of(&self, rank: usize, alpha: f64) -> f64 {
+        let rank = rank as f64;
+        if self.rslora { alpha / rank.sqrt() } else { alpha / rank }
+    }
+
+    /// Checks the ranges of all numbers, that there is a target, and that the settings go together.
     pub fn check(&self) -> AdapterResult<()> {
-        let out_of_range = |key: &'static str, value: String, expected: &'static str| {
-            Err(AdapterError::OutOfRange { key, value, expected })
-        };
-        if !(1..=MAX_RANK).contains(&self.rank) {
-            return out_of_range("rank", self.rank.to_string(), "1 to 4096");
+        let ranks = self.rank_pattern.iter().map(|(_, rank)| ("rank_pattern", *rank));
+        for (key, rank) in [("rank", self.rank)].into_iter().chain(ranks) {
+            if !(1..=MAX_RANK).contains(&rank) {
+                return out_of_range(key, rank.to_string(), "1 to 4096");
+            }
         }
-        if !(self.alpha.is_finite() && self.alpha > 0.0) {
-            return out_of_range("alpha", self.alpha.to_string(), "a number above 0");
+        let alphas = self.alpha_pattern.iter().map(|(_, alpha)| ("alpha_pattern", *alpha));
+        for (key, alpha) in [("alpha", self.alpha)].into_iter().chain(alphas) {
+            if !(alpha.is_finite() && alpha > 0.0) {
+                return out_of_range(key, alpha.to_string(), "a number above 0");
+            }
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return out_of_range("dropout", self.dropout.to_string(), "0 or more, and below 1");
@@ -65,153 +147,95 @@ impl LoraConfig {
         if self.targets == Targets::Names(Vec::new()) {
             return out_of_range("target_modules", "[]".to_owned(), "at least one name");
         }
+        let patterns = self.rank_pattern.iter().map(|(pattern, _)| ("rank_pattern", pattern));
+        let patterns = patterns
+            .chain(self.alpha_pattern.iter().map(|(pattern, _)| ("alpha_pattern", pattern)))
+            .chain(self.layers_pattern.iter().map(|pattern| ("layers_pattern", pattern)));
+        for (key, pattern) in patterns {
+            full_match(key, pattern)?;
+        }
+        self.check_tokens()?;
+        self.check_together()
+    }
+
+    fn check_tokens(&self) -> AdapterResult<()> {
+        const KEY: &str = "trainable_token_indices";
+        for TrainableTokens { ids, .. } in &self.trainable_tokens {
+            let mut sorted = ids.clone();
+            sorted.sort_unstable();
+            let twice = sorted.windows(2).find(|pair| pair.first() == pair.last());
+            if let Some(id) = twice.and_then(|pair| pair.first()) {
+                return out_of_range(KEY, id.to_string(), "ids that are listed once");
+            }
+            if ids.is_empty() {
+                return out_of_range(KEY, "[]".to_owned(), "at least one id");
+            }
+        }
         Ok(())
     }
 
-    /// The targeted layers of a model in module order, by PEFT's rules. A target that matches no layer is an error.
-    pub fn layers(&self, config: &ModelConfig) -> AdapterResult<Vec<LinearLayer>> {
-        let layers = config.adaptable_layers();
-        let matcher = match &self.targets {
-            Targets::Names(names) => Matcher::Names(names),
-            Targets::Pattern(pattern) => Matcher::Pattern(Box::new(full_match(pattern)?)),
-            Targets::AllLinear => return Ok(layers),
-        };
-        refuse_other_modules(config, &layers, &matcher)?;
-        let known = last_parts(&layers);
-        let found: Vec<LinearLayer> =
-            layers.into_iter().filter(|layer| matcher.matches(&layer.name)).collect();
-        let unknown = match &self.targets {
-            Targets::Names(names) => names
-                .iter()
-                .find(|target| !found.iter().any(|layer| is_name_suffix(&layer.name, target))),
-            Targets::Pattern(pattern) => Some(pattern).filter(|_| found.is_empty()),
-            Targets::AllLinear => None,
-        };
-        match unknown {
-            None => Ok(found),
-            Some(target) => Err(AdapterError::NoSuchTarget { target: target.clone(), known }),
-        }
-    }
-
-    /// Number of elements of both factors, over all layers.
-    pub fn n_parameters(&self, layers: &[LinearLayer]) -> u64 {
-        let widths = layers.iter().map(|layer| (layer.d_in + layer.d_out) as u64);
-        widths.sum::<u64>().saturating_mul(self.rank as u64)
-    }
-}
-
-/// Matches module names against the targets.
-enum Matcher<'a> {
-    Names(&'a [String]),
-    Pattern(Box<Regex>),
-}
-
-impl Matcher<'_> {
-    fn matches(&self, name: &str) -> bool {
-        match self {
-            Self::Names(targets) => targets.iter().any(|target| is_name_suffix(name, target)),
-            Self::Pattern(regex) => regex.is_match(name),
+    /// Refuses settings that PEFT refuses together, too.
+    fn check_together(&self) -> AdapterResult<()> {
+        let changes_base = self.init != LoraInit::Default;
+        let conflicts = [
+            (self.use_dora && self.lora_bias, "lora_bias", "use_dora"),
+            (changes_base && self.lora_bias, "lora_bias", "init"),
+            (
+                self.layers_to_transform.is_some() && matches!(self.targets, Targets::Pattern(_)),
+                "layers_to_transform",
+                "a pattern of target modules",
+            ),
+            (
+                self.layers_to_transform.is_none() && !self.layers_pattern.is_empty(),
+                "layers_pattern",
+                "all layers: it needs `layers_to_transform`",
+            ),
+        ];
+        match conflicts.into_iter().find(|(conflict, _, _)| *conflict) {
+            Some((_, key, other)) => Err(AdapterError::Conflict { key, other }),
+            None => Ok(()),
         }
     }
 }
 
-/// Refuses targets that are embeddings, norms or heads.
-fn refuse_other_modules(
-    config: &ModelConfig,
-    layers: &[LinearLayer],
-    matcher: &Matcher<'_>,
-) -> AdapterResult<()> {
-    let layer_names: BTreeSet<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
-    let parameters = config.parameters();
-    let modules =
-        parameters.iter().filter_map(|spec| Some((spec.name.rsplit_once('.')?.0, spec.kind)));
-    let heads = HEADS.into_iter().map(|head| (head, ParamKind::Head));
-    for (module, kind) in modules.chain(heads) {
-        if layer_names.contains(module) || !matcher.matches(module) {
-            continue;
-        }
-        let is_first = parameters.first().is_some_and(|spec| spec.name.starts_with(module));
-        let shared = is_first && kind == ParamKind::Embedding || module == "lm_head";
-        return Err(if config.tied() && shared {
-            AdapterError::Tied { module: module.to_owned() }
-        } else {
-            AdapterError::NotALayer { module: module.to_owned(), known: last_parts(layers) }
-        });
-    }
-    Ok(())
-}
-
-/// Whether `target` is the full name or its last parts.
-fn is_name_suffix(name: &str, target: &str) -> bool {
-    name.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
-/// A regular expression that must match the full text.
-fn full_match(pattern: &str) -> AdapterResult<Regex> {
-    let wrong = |error: regex::Error| {
-        let text = error.to_string();
-        let reason = text.lines().last().unwrap_or_default().trim().to_owned();
-        AdapterError::Pattern { pattern: pattern.to_owned(), reason }
-    };
-    // Compiled alone first, so that an unbalanced bracket does not pair with the added ones.
-    Regex::new(pattern).map_err(wrong)?;
-    Regex::new(&format!(r"\A(?:{pattern})\z")).map_err(wrong)
-}
-
-/// The last parts of the layers' names in module order, without duplicates.
-fn last_parts(layers: &[LinearLayer]) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let names = layers.iter().filter_map(|layer| layer.name.rsplit('.').next());
-    names.filter(|name| seen.insert(*name)).map(str::to_owned).collect()
+fn out_of_range<T>(key: &'static str, value: String, expected: &'static str) -> AdapterResult<T> {
+    Err(AdapterError::OutOfRange { key, value, expected })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LoraConfig, Targets, full_match, is_name_suffix};
+    use super::{LoraConfig, LoraInit, Targets, TrainableTokens};
 
     #[test]
     fn one_scale_for_both_kinds() {
-        let config = LoraConfig {
-            rank: 4,
-            alpha: 16.0,
-            dropout: 0.0,
-            rslora: false,
-            targets: Targets::AllLinear,
-        };
+        let config = LoraConfig { rank: 4, alpha: 16.0, ..LoraConfig::default() };
         assert_eq!(config.scale(), 4.0);
         assert_eq!(LoraConfig { rslora: true, ..config.clone() }.scale(), 8.0);
         assert!(config.check().is_ok());
+        let tokens = |ids: &[u32]| vec![TrainableTokens { module: None, ids: ids.to_vec() }];
         for wrong in [
             LoraConfig { rank: 0, ..config.clone() },
             LoraConfig { rank: 5000, ..config.clone() },
+            LoraConfig { rank_pattern: vec![("q_proj".to_owned(), 0)], ..config.clone() },
+            LoraConfig { rank_pattern: vec![("(".to_owned(), 2)], ..config.clone() },
             LoraConfig { alpha: f64::NAN, ..config.clone() },
             LoraConfig { alpha: 0.0, ..config.clone() },
+            LoraConfig { alpha_pattern: vec![("q_proj".to_owned(), -1.0)], ..config.clone() },
             LoraConfig { dropout: 1.0, ..config.clone() },
             LoraConfig { dropout: f64::NAN, ..config.clone() },
             LoraConfig { targets: Targets::Names(Vec::new()), ..config.clone() },
+            LoraConfig { trainable_tokens: tokens(&[]), ..config.clone() },
+            LoraConfig { trainable_tokens: tokens(&[3, 1, 3]), ..config.clone() },
+            LoraConfig { use_dora: true, lora_bias: true, ..config.clone() },
+            LoraConfig { init: LoraInit::Pissa, lora_bias: true, ..config.clone() },
+            LoraConfig { layers_pattern: vec!["h".to_owned()], ..config.clone() },
+            LoraConfig {
+                targets: Targets::Pattern(".*q_proj".to_owned()),
+                layers_to_transform: Some(vec![0]),
+                ..config.clone()
+            },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn names_match_whole_parts_only() {
-        assert!(is_name_suffix("model.layers.0.self_attn.q_proj", "q_proj"));
-        assert!(is_name_suffix("model.layers.0.self_attn.q_proj", "self_attn.q_proj"));
-        assert!(is_name_suffix("lm_head", "lm_head"));
-        assert!(!is_name_suffix("model.layers.0.self_attn.q_proj", "proj"));
-        assert!(!is_name_suffix("model.layers.10", "0"));
-    }
-
-    #[test]
-    fn patterns_match_whole_names_only() {
-        let regex = full_match(r".*layers\.1\..*(q_proj|o_proj)").expect("a pattern");
-        assert!(regex.is_match("model.layers.1.self_attn.q_proj"));
-        assert!(!regex.is_match("model.layers.1.self_attn.q_proj.lora_A"));
-        // The alternatives are grouped.
-        assert!(!full_match("a|b").expect("a pattern").is_match("ab"));
-        for wrong in ["(", "a)(?:b", r"(?=x)", r"(a)\1"] {
-            assert!(full_match(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -50,8 +50,10 @@ pub enum AdapterError {
         expected: &'static str,
     },
     /// A pattern of target modules is not a supported regular expression.
-    #[error("target_modules is not a supported regular expression: `{pattern}`: {reason}")]
+    #[error("{key} is not a supported regular expression: `{pattern}`: {reason}")]
     Pattern {
+        /// The setting.
+        key: &'static str,
         /// The pattern.
         pattern: String,
         /// The parser's message, on one line.
@@ -73,13 +75,48 @@ pub enum AdapterError {
         /// The last parts of the names of layers that can.
         known: Vec<String>,
     },
-    /// A target is a tied weight.
+    /// Trained rows of a weight that embedding and output layer share, where only one of the two uses is meant or the other
+    /// settings separate them.
     #[error(
-        "target_modules matches a weight that is shared by embedding and output layer: `{module}`"
+        "trainable_token_indices names a weight that is shared by embedding and output layer: `{module}`"
     )]
     Tied {
         /// The module's name.
         module: String,
+    },
+    /// A module has factors and trained rows.
+    #[error("target_modules and trainable_token_indices both name a module: `{module}`")]
+    Twice {
+        /// The module's name.
+        module: String,
+    },
+    /// Two settings exclude each other.
+    #[error("lora `{key}` cannot be combined with {other}")]
+    Conflict {
+        /// The setting.
+        key: &'static str,
+        /// The other one.
+        other: &'static str,
+    },
+    /// A setting has no effect on the model.
+    #[error("{key} matches nothing: `{value}`")]
+    Unused {
+        /// The setting.
+        key: &'static str,
+        /// The name, pattern or index.
+        value: String,
+        /// Names that it could match.
+        known: Vec<String>,
+    },
+    /// A setting cannot be applied to a layer.
+    #[error("lora `{key}` does not work for the layer `{layer}`: {reason}")]
+    NotForLayer {
+        /// The setting.
+        key: &'static str,
+        /// The layer's name.
+        layer: String,
+        /// The reason.
+        reason: &'static str,
     },
 }
 
@@ -119,8 +156,16 @@ impl AdapterError {
             Self::NoSuchTarget { known, .. } | Self::NotALayer { known, .. } => {
                 format!("layers of this model: `{}`", known.join("`, `"))
             }
+            Self::Unused { known, .. } => format!("names of this model: `{}`", known.join("`, `")),
             Self::Tied { .. } => {
-                "an adapter would change both uses; remove it from target_modules".to_owned()
+                "name the embedding alone in trainable_token_indices, and neither of the two in target_modules or \
+                 modules_to_save"
+                    .to_owned()
+            }
+            Self::Twice { .. } => "name it in one of the two".to_owned(),
+            Self::Conflict { key, .. } => format!("leave `{key}` out"),
+            Self::NotForLayer { key, .. } => {
+                format!("change `{key}`, or leave the layer out of the targets")
             }
         })
     }

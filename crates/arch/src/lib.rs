@@ -8,6 +8,8 @@
 
 mod adapter;
 mod adapter_error;
+mod adapter_layout;
+mod adapter_match;
 mod config_reader;
 mod cost;
 mod dtype;
@@ -25,8 +27,11 @@ mod rope;
 mod sizes;
 mod token_ids;
 
-pub use adapter::{LoraConfig, Targets};
+pub use adapter::{BiasTraining, LoraConfig, LoraInit, Targets, TrainableTokens};
 pub use adapter_error::{AdapterError, AdapterResult};
+pub use adapter_layout::{
+    AdaptedLayer, AdapterLayout, AdapterTensor, AdapterTensorKind, LayerRole, TokenRows,
+};
 pub use cost::{AdapterShape, Computation, HeadOutput, KernelPath, TrainingShape};
 pub use dtype::Dtype;
 pub use error::{Error, Result};

@@ -92,6 +92,17 @@ impl ModelConfig {
         self.as_family().sizes().tied
     }
 
+    /// The same model with an output layer of its own.
+    ///
+    /// Errors: the family has no such models.
+    pub fn untied(&self) -> crate::Result<Self> {
+        let mut json = self.to_json(Dtype::F32, &TokenIds::default());
+        if let Some(map) = json.as_object_mut() {
+            map.insert("tie_word_embeddings".to_owned(), json!(false));
+        }
+        Self::from_json(&json, std::path::Path::new("config.json"))
+    }
+
     /// Number of positions that a query of this layer attends to, itself included; `None` for all earlier ones.
     pub fn attention_window(&self, layer_idx: usize) -> Option<usize> {
         self.as_family().attention_window(layer_idx)

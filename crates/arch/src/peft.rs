@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::adapter::{LoraConfig, Targets};
+use crate::adapter::{BiasTraining, LoraConfig, LoraInit, Targets, TrainableTokens};
 use crate::adapter_error::{AdapterError, AdapterResult};
 
 /// File name of an adapter's configuration.
@@ -80,12 +80,26 @@ impl Reader {
             Some(other) => return Err(self.unsupported("peft_type", &other)),
             None => return Err(self.malformed("missing key `peft_type`")),
         }
+        let (saves_head, modules_to_save) = self.saved_modules()?;
         let lora = LoraConfig {
             rank: self.integer("r")?,
             alpha: self.number("lora_alpha", None)?,
             dropout: self.number("lora_dropout", Some(0.0))?,
             rslora: self.flag("use_rslora")?,
             targets: self.targets()?,
+            use_dora: self.flag("use_dora")?,
+            lora_bias: self.flag("lora_bias")?,
+            init: self.init()?,
+            bias: self.bias()?,
+            rank_pattern: self.pattern("rank_pattern", |value| {
+                value.as_u64().and_then(|rank| usize::try_from(rank).ok())
+            })?,
+            alpha_pattern: self.pattern("alpha_pattern", Value::as_f64)?,
+            layers_to_transform: self.layer_indices()?,
+            layers_pattern: self.one_or_more("layers_pattern")?,
+            exclude_modules: self.excluded()?,
+            modules_to_save,
+            trainable_tokens: self.trainable_tokens()?,
         };
         lora.check()?;
         let base = match self.take("base_model_name_or_path") {
@@ -93,9 +107,6 @@ impl Reader {
             None => None,
             Some(_) => return Err(self.malformed("`base_model_name_or_path` is not a string")),
         };
-        let saves_head = self.saved_modules()?;
-        self.init()?;
-        self.bias()?;
         self.finish()?;
         Ok(Peft { lora, base, saves_head })
     }
@@ -143,30 +154,110 @@ impl Reader {
         names.flatten().ok_or_else(|| self.malformed(&format!("`{key}` is not a list of names")))
     }
 
-    fn saved_modules(&mut self) -> AdapterResult<bool> {
-        let Some(value) = self.take("modules_to_save") else { return Ok(false) };
+    /// Whether the head of a sequence classifier is saved, and the other saved modules.
+    fn saved_modules(&mut self) -> AdapterResult<(bool, Vec<String>)> {
+        let Some(value) = self.take("modules_to_save") else { return Ok((false, Vec::new())) };
         let names = self.names("modules_to_save", &value)?;
-        if names.iter().any(|name| !SCORE_HEADS.contains(&name.as_str())) {
-            return Err(self.unsupported("modules_to_save", &value));
-        }
-        Ok(!names.is_empty())
+        let is_head = |name: &String| SCORE_HEADS.contains(&name.as_str());
+        let (heads, others): (Vec<_>, Vec<_>) = names.into_iter().partition(is_head);
+        Ok((!heads.is_empty(), others))
     }
 
-    /// Some initialisations (PiSSA, OLoRA, LoftQ) change the base weights too.
-    fn init(&mut self) -> AdapterResult<()> {
+    /// Some initialisations change the base weights too. Those that can be computed again from the base are read; random
+    /// ones (`pissa_niter_4`, LoftQ, CorDA) are refused.
+    fn init(&mut self) -> AdapterResult<LoraInit> {
         match self.take("init_lora_weights") {
-            None | Some(Value::Bool(_)) => Ok(()),
-            Some(Value::String(init)) if BASE_PRESERVING_INITS.contains(&init.as_str()) => Ok(()),
+            None | Some(Value::Bool(_)) => Ok(LoraInit::Default),
+            Some(Value::String(init)) if BASE_PRESERVING_INITS.contains(&init.as_str()) => {
+                Ok(LoraInit::Default)
+            }
+            Some(Value::String(init)) if init.eq_ignore_ascii_case("pissa") => Ok(LoraInit::Pissa),
+            Some(Value::String(init)) if init.eq_ignore_ascii_case("olora") => Ok(LoraInit::Olora),
             Some(other) => Err(self.unsupported("init_lora_weights", &other)),
         }
     }
 
-    fn bias(&mut self) -> AdapterResult<()> {
+    fn bias(&mut self) -> AdapterResult<BiasTraining> {
         match self.take("bias") {
-            None => Ok(()),
-            Some(Value::String(bias)) if bias == "none" => Ok(()),
+            None => Ok(BiasTraining::None),
+            Some(Value::String(bias)) if bias == "none" => Ok(BiasTraining::None),
+            Some(Value::String(bias)) if bias == "all" => Ok(BiasTraining::All),
+            Some(Value::String(bias)) if bias == "lora_only" => Ok(BiasTraining::LoraOnly),
             Some(other) => Err(self.unsupported("bias", &other)),
         }
+    }
+
+    /// A map from patterns to numbers, in the file's order, which decides between patterns that match one name.
+    fn pattern<T>(
+        &mut self,
+        key: &'static str,
+        number: impl Fn(&Value) -> Option<T>,
+    ) -> AdapterResult<Vec<(String, T)>> {
+        let wrong = || self.malformed(&format!("`{key}` does not map patterns to numbers"));
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Object(map)) => {
+                let entries = map.iter().map(|(name, value)| Some((name.clone(), number(value)?)));
+                let entries = entries.collect::<Option<Vec<_>>>().ok_or_else(wrong)?;
+                self.map.shift_remove(key);
+                Ok(entries)
+            }
+            Some(_) => Err(wrong()),
+        }
+    }
+
+    /// `layers_to_transform`: one index or a list; an empty list is the same as none.
+    fn layer_indices(&mut self) -> AdapterResult<Option<Vec<usize>>> {
+        let key = "layers_to_transform";
+        let index = |value: &Value| value.as_u64().and_then(|idx| usize::try_from(idx).ok());
+        let indices = match self.take(key) {
+            None => return Ok(None),
+            Some(Value::Array(values)) => values.iter().map(index).collect::<Option<Vec<_>>>(),
+            Some(value) => index(&value).map(|idx| vec![idx]),
+        };
+        let indices =
+            indices.ok_or_else(|| self.malformed(&format!("`{key}` is not a list of indices")))?;
+        Ok(Some(indices).filter(|indices| !indices.is_empty()))
+    }
+
+    fn one_or_more(&mut self, key: &'static str) -> AdapterResult<Vec<String>> {
+        match self.take(key) {
+            None => Ok(Vec::new()),
+            Some(Value::String(name)) if name.is_empty() => Ok(Vec::new()),
+            Some(Value::String(name)) => Ok(vec![name]),
+            Some(value) => self.names(key, &value),
+        }
+    }
+
+    fn excluded(&mut self) -> AdapterResult<Option<Targets>> {
+        let key = "exclude_modules";
+        let excluded = match self.take(key) {
+            None => return Ok(None),
+            Some(Value::String(pattern)) if pattern.is_empty() => return Ok(None),
+            Some(Value::String(pattern)) => Targets::Pattern(pattern),
+            Some(value) => Targets::Names(self.names(key, &value)?),
+        };
+        Ok(Some(excluded).filter(|excluded| *excluded != Targets::Names(Vec::new())))
+    }
+
+    /// A list of ids for the token embedding, or a map from modules to lists.
+    fn trainable_tokens(&mut self) -> AdapterResult<Vec<TrainableTokens>> {
+        let key = "trainable_token_indices";
+        let ids = |value: &Value| -> Option<Vec<u32>> {
+            let ids = value.as_array()?.iter();
+            ids.map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect()
+        };
+        let tokens = match self.take(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Object(map)) => map
+                .iter()
+                .map(|(module, value)| {
+                    Some(TrainableTokens { module: Some(module.clone()), ids: ids(value)? })
+                })
+                .collect::<Option<Vec<_>>>(),
+            Some(value) => ids(&value).map(|ids| vec![TrainableTokens { module: None, ids }]),
+        };
+        tokens.ok_or_else(|| self.malformed(&format!("`{key}` is not a list of token ids")))
     }
 
     fn finish(&mut self) -> AdapterResult<()> {

@@ -13,7 +13,7 @@ use arch::ModelConfig;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use kernels::CountingAllocator;
-use lora::{LoraConfig, Targets};
+use lora::LoraConfig;
 use model::{Adaptable, CausalLm, ScalarModel};
 use nn::TokenBatch;
 use serde_json::json;
@@ -144,13 +144,7 @@ fn measure(case: &Case) -> [usize; 2] {
     let config = config(case);
     let mut model = CausalLm::init(&config, 0, &device);
     model.backbone.recompute_blocks(case.recomputes);
-    let adapter = LoraConfig {
-        rank: 16,
-        alpha: 32.0,
-        dropout: 0.0,
-        rslora: false,
-        targets: Targets::AllLinear,
-    };
+    let adapter = LoraConfig { rank: 16, alpha: 32.0, ..LoraConfig::default() };
     let loss = |model: &CausalLm, tokens: &TokenBatch, targets: &[i32]| {
         let hidden_nd = model.forward(tokens).hidden_nd();
         let targets_n = Tensor::<1, Int>::from_data(targets, &Device::flex());

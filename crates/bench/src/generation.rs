@@ -22,7 +22,7 @@ pub(crate) fn run(
     let config = workload.config()?;
     let model = CausalLm::init(&config, 0, device);
     let model = match kernels::precision() {
-        kernels::Precision::Bf16 => model::store_in_bf16(model),
+        kernels::Precision::Bf16 => model::store_in_bf16(model, &|_| false),
         kernels::Precision::F32 | kernels::Precision::Tf32 => model,
     };
     let settings = Settings {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use lora::{LoraConfig, Targets};
+use lora::LoraConfig;
 use loss::LossSum;
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
@@ -44,13 +44,7 @@ pub(crate) fn run(
             })
         }
         Kind::Lora => {
-            let config = LoraConfig {
-                rank: 16,
-                alpha: 32.0,
-                dropout: 0.0,
-                rslora: false,
-                targets: Targets::AllLinear,
-            };
+            let config = LoraConfig { rank: 16, alpha: 32.0, ..LoraConfig::default() };
             steps(
                 workload,
                 n_steps,

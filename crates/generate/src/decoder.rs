@@ -83,7 +83,7 @@ impl<'a> Decoder<'a> {
 
     fn read(&mut self, columns: &Columns, rows: usize) -> Tensor<3> {
         let Columns { ids, positions, segments } = columns;
-        let device = self.model.head_weight().device();
+        let device = self.model.backbone.device();
         let t = ids.len() / rows.max(1);
         let tokens = TokenBatch::new(ids, positions, segments, rows, t, &device);
         self.model.backbone.forward_cached(&tokens, &mut self.cache).hidden_btd
@@ -92,7 +92,7 @@ impl<'a> Decoder<'a> {
 
 /// The model without autodiff, on the same weights: with autodiff, the graph would grow with each token.
 pub fn without_autodiff(model: &CausalLm) -> std::borrow::Cow<'_, CausalLm> {
-    if model.head_weight().is_autodiff() {
+    if model.backbone.is_autodiff() {
         std::borrow::Cow::Owned(model.valid())
     } else {
         std::borrow::Cow::Borrowed(model)

@@ -1,21 +1,22 @@
 //! Attaching new adapters, and freezing the rest of the model.
 //!
-//! New adapters leave the model's output as it is: LoRA's B is zero. Starting values are a function of the seed and each
-//! tensor's name.
+//! New adapters leave the model's output as it is. Starting values are a function of the seed, each tensor's name and the
+//! base weights.
 
+use arch::{AdaptedLayer, AdapterLayout, AdapterTensorKind, LayerRole, TokenRows};
 use burn::module::Module;
 use model::{Adaptable, parameter_names, train_only};
 use nn::{DropoutKey, Projection};
 
-use crate::method::{AdapterTensor, Method, Slot, is_adapter_tensor};
+use crate::build::{Source, build_embedding, build_linear, build_rows};
 use crate::{Error, LoraConfig, Result};
 
 /// A model with adapters.
 #[derive(Debug)]
 pub struct Adapted<M> {
-    /// The model, frozen except for its adapters and its own head.
+    /// The model, frozen except for its adapters, its own head and what the configuration trains with them.
     pub model: M,
-    /// Names of the layers that have an adapter, in module order.
+    /// Names of the layers that have factors, in module order.
     pub layers: Vec<String>,
     /// Key of the dropout masks, to be set before each tracked forward if there is dropout.
     pub dropout: DropoutKey,
@@ -23,27 +24,32 @@ pub struct Adapted<M> {
 
 /// Attaches new adapters and freezes the rest.
 ///
-/// LoRA starts with A uniform in ±1/√in, as PEFT's Kaiming initialisation with a = √5, and B zero. Each tensor's values
-/// are a function of `seed` and its name.
-pub fn attach<M: Adaptable>(mut model: M, config: &LoraConfig, seed: u64) -> Result<Adapted<M>> {
-    config.check()?;
-    let layers = layers_of(&model, config)?;
-    let mut start = |tensor: &AdapterTensor| Ok(tensor.starting_values(seed));
-    let dropout = attach_from(&mut model, config, &layers, &mut start)?;
-    Ok(Adapted { model: train_adapters_only(model), layers, dropout })
+/// By default A starts uniform in ±1/√in, as PEFT's Kaiming initialisation with a = √5, and B zero. Each tensor's values
+/// are a function of `seed`, its name and the base weights.
+///
+/// Errors: a setting does not fit the model, or has no effect on it.
+pub fn attach<M: Adaptable>(model: M, config: &LoraConfig, seed: u64) -> Result<Adapted<M>> {
+    let layout = layout_of(&model, config)?;
+    config.check_use(&layout, model.config())?;
+    attach_from(model, config, &layout, &mut Source::New { seed })
 }
 
-/// The names of the layers that the targets select, in module order.
-pub(crate) fn layers_of<M: Adaptable>(model: &M, config: &LoraConfig) -> Result<Vec<String>> {
-    Ok(config.layers(model.config())?.into_iter().map(|layer| layer.name).collect())
+/// What an adapter of this configuration consists of on a model.
+pub fn layout_of<M: Adaptable>(model: &M, config: &LoraConfig) -> Result<AdapterLayout> {
+    Ok(match model.own_head() {
+        Some(_) => config.scalar_layout(model.config())?,
+        None => config.layout(model.config())?,
+    })
 }
 
-/// Freezes everything but adapters and a head that the base model does not have.
+/// Freezes everything but adapters, what the layout trains with them, and a head that the base model does not have.
 #[must_use]
-pub fn train_adapters_only<M: Adaptable>(model: M) -> M {
+pub fn train_adapters_only<M: Adaptable>(model: M, layout: &AdapterLayout) -> M {
     let head = model.own_head().map(|head| format!("{head}."));
     train_only(model, &|name| {
-        is_adapter_tensor(name) || head.as_ref().is_some_and(|head| name.starts_with(head))
+        is_adapter_tensor(name)
+            || layout.trains(name)
+            || head.as_ref().is_some_and(|head| name.starts_with(head))
     })
 }
 
@@ -63,30 +69,86 @@ pub fn adapter_names<M: Module>(model: &M) -> Vec<String> {
     parameter_names(model).into_iter().filter(|name| is_adapter_tensor(name)).collect()
 }
 
-/// Puts an adapter into the slot of each named layer; `values` gives those of each tensor.
-pub(crate) fn attach_from<M: Adaptable>(
-    model: &mut M,
-    config: &LoraConfig,
-    layers: &[String],
-    values: &mut dyn FnMut(&AdapterTensor) -> Result<Vec<f32>>,
-) -> Result<DropoutKey> {
-    let (key, method) = (DropoutKey::default(), Method::of(config));
-    let mut slots = model.backbone_mut().projections_mut();
-    slots.retain(|(name, _)| layers.contains(name));
-    if let Some((layer, _)) = slots.iter().find(|(_, layer)| layer.adapter().is_some()) {
-        return Err(Error::Occupied { layer: layer.clone() });
-    }
-    for (name, layer) in slots {
-        let slot = slot_of(&name, layer);
-        let tensors = method.tensors(&slot, config);
-        let values = tensors.iter().map(&mut *values).collect::<Result<_>>()?;
-        let adapter = method.build(&slot, config, values, &key);
-        layer.set_adapter(Some(adapter));
-    }
-    Ok(key)
+/// Whether a parameter of this name belongs to an adapter.
+pub(crate) fn is_adapter_tensor(name: &str) -> bool {
+    AdapterTensorKind::of_name(name).is_some()
 }
 
-pub(crate) fn slot_of<'a>(name: &'a str, layer: &dyn Projection) -> Slot<'a> {
-    let (d_in, d_out) = layer.widths();
-    Slot { name, d_in, d_out, device: layer.base().weight.device() }
+/// Puts the layout's adapters into the slots of a model and freezes the rest.
+pub(crate) fn attach_from<M: Adaptable>(
+    mut model: M,
+    config: &LoraConfig,
+    layout: &AdapterLayout,
+    source: &mut Source<'_>,
+) -> Result<Adapted<M>> {
+    if layout.unties {
+        model.untie()?;
+    }
+    source.replace_base_layers(&mut model, layout)?;
+    let key = DropoutKey::default();
+    let of_name = |name: &str| layout.layers.iter().find(|layer| layer.name == name);
+    for (name, slot) in model.backbone_mut().projections_mut() {
+        if let Some(layer) = of_name(&name) {
+            attach_linear(slot, layer, config, layout, source, &key)?;
+        }
+    }
+    if let Some(layer) = layout.layers.iter().find(|layer| layer.role == LayerRole::Head)
+        && let Some(head) = model.output_layer_mut()
+    {
+        attach_linear(head, layer, config, layout, source, &key)?;
+    }
+    if let Some(layer) = layout.layers.iter().find(|layer| layer.role == LayerRole::Embedding) {
+        let (name, embedding) = model.backbone_mut().embedding_mut();
+        if embedding.adapter.is_some() {
+            return Err(Error::Occupied { layer: name });
+        }
+        embedding.adapter = Some(build_embedding(embedding, layer, layout, source)?);
+    }
+    for rows in &layout.tokens {
+        attach_rows(&mut model, rows, layout, source)?;
+    }
+    source.read_base(&mut model)?;
+    let layers = layout.layers.iter().map(|layer| layer.name.clone()).collect();
+    Ok(Adapted { model: train_adapters_only(model, layout), layers, dropout: key })
+}
+
+fn attach_linear(
+    slot: &mut dyn Projection,
+    layer: &AdaptedLayer,
+    config: &LoraConfig,
+    layout: &AdapterLayout,
+    source: &mut Source<'_>,
+    key: &DropoutKey,
+) -> Result<()> {
+    if slot.adapter().is_some() {
+        return Err(Error::Occupied { layer: layer.name.clone() });
+    }
+    let adapter = build_linear(slot, layer, config, layout, source, key)?;
+    slot.set_adapter(Some(adapter));
+    Ok(())
+}
+
+fn attach_rows<M: Adaptable>(
+    model: &mut M,
+    rows: &TokenRows,
+    layout: &AdapterLayout,
+    source: &mut Source<'_>,
+) -> Result<()> {
+    let occupied = || Err(Error::Occupied { layer: rows.module.clone() });
+    if rows.is_head {
+        let Some(head) = model.output_layer_mut() else { return Ok(()) };
+        if head.adapter.is_some() {
+            return occupied();
+        }
+        let built = build_rows(head.weight.val(), rows, layout, source)?;
+        head.adapter = Some(nn::Adapter::Tokens(built));
+    } else {
+        let (_, embedding) = model.backbone_mut().embedding_mut();
+        if embedding.adapter.is_some() {
+            return occupied();
+        }
+        let built = build_rows(embedding.weight.val(), rows, layout, source)?;
+        embedding.adapter = Some(nn::EmbeddingAdapter::Tokens(built));
+    }
+    Ok(())
 }

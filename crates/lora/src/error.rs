@@ -23,6 +23,18 @@ pub enum Error {
         /// The first such layer.
         layer: String,
     },
+    /// PiSSA and OLoRA change the base weight, which has to be f32.
+    #[error("PiSSA and OLoRA need base weights in f32: `{layer}`")]
+    NotInF32 {
+        /// The first other layer.
+        layer: String,
+    },
+    /// A bias of B has no bias of the layer to be merged into.
+    #[error("an adapter with `lora_bias` cannot be merged into a layer without a bias: `{layer}`")]
+    NoBias {
+        /// The first such layer.
+        layer: String,
+    },
     /// The model has no adapter.
     #[error("the model has no adapter")]
     NoAdapter,
@@ -59,6 +71,10 @@ impl Error {
             Self::Weights(error) => return error.hint(),
             Self::Config(error) => return error.hint(),
             Self::Occupied { .. } => "merge the adapter before you attach another".to_owned(),
+            Self::NotInF32 { .. } => "set `base_dtype = \"f32\"`".to_owned(),
+            Self::NoBias { .. } => {
+                "use the adapter unmerged, or train one without `lora_bias`".to_owned()
+            }
             Self::NoAdapter => "attach or load an adapter first".to_owned(),
             Self::MissingTensor { .. } | Self::LeftOver { .. } => {
                 "adapter_config.json, the adapter's weights and the base model must belong together"

@@ -1,40 +1,58 @@
 //! Merging adapters into the weights, and removing them.
 //!
-//! All in f32: W' = W + scale · B·A (Hu et al. 2021, section 4.1). A merge is not reversible to the bit; a clone of the
-//! model keeps the exact weights, whose tensors are shared.
+//! All in f32: W' = W + scale · B·A (Hu et al. 2021, section 4.1), and the row norms of DoRA applied once. A merge is not
+//! reversible to the bit; a clone of the model keeps the exact weights, whose tensors are shared.
 
 use model::Adaptable;
-use nn::Adapter;
 
 use crate::{Error, Result};
 
-/// Adapters taken out of a model, with the names of their layers in module order.
+/// The layers whose adapters were taken out of a model.
 #[derive(Clone, Debug)]
 pub struct Removed {
-    adapters: Vec<(String, Adapter)>,
+    layers: Vec<String>,
 }
 
 impl Removed {
-    /// The names of the layers that had the adapters, in module order.
+    /// The names of the layers that had the adapters, in module order; embedding and output layer come last.
     pub fn layers(&self) -> impl Iterator<Item = &str> {
-        self.adapters.iter().map(|(name, _)| name.as_str())
+        self.layers.iter().map(String::as_str)
     }
 }
 
 /// Merges every adapter into its layer's weight; the model then has no adapters.
+///
+/// Errors: there is no adapter, or one has a bias that its layer has no place for.
 pub fn merge<M: Adaptable>(mut model: M) -> Result<(M, Removed)> {
-    let slots = model.backbone_mut().projections_mut().into_iter();
-    let adapters: Vec<_> =
-        slots.filter_map(|(name, layer)| Some((name, layer.merge_adapter()?))).collect();
-    if adapters.is_empty() { Err(Error::NoAdapter) } else { Ok((model, Removed { adapters })) }
+    let mut layers = Vec::new();
+    for (name, layer) in model.backbone_mut().projections_mut() {
+        let adds_bias = layer.adapter().is_some_and(|adapter| adapter.bias().is_some());
+        if adds_bias && layer.base().bias.is_none() {
+            return Err(Error::NoBias { layer: name });
+        }
+        layers.extend(layer.merge_adapter().map(|_| name));
+    }
+    if let Some(head) = model.output_layer_mut() {
+        layers.extend(nn::Projection::merge_adapter(head).map(|_| OUTPUT_LAYER.to_owned()));
+    }
+    let (name, embedding) = model.backbone_mut().embedding_mut();
+    layers.extend(embedding.merge_adapter().map(|_| name));
+    if layers.is_empty() { Err(Error::NoAdapter) } else { Ok((model, Removed { layers })) }
 }
 
-/// The model without its adapters and with unchanged weights: the base model that they were trained on.
-///
-/// Weights are shared as handles, so a reference model takes no memory beside the trained one.
+/// The model without its adapters and with unchanged weights. Parameters of the base model that were trained with an adapter,
+/// and what PiSSA took out of a weight, are not put back.
 pub fn detach<M: Adaptable>(mut model: M) -> (M, Removed) {
-    let slots = model.backbone_mut().projections_mut().into_iter();
-    let adapters =
-        slots.filter_map(|(name, layer)| Some((name, layer.set_adapter(None)?))).collect();
-    (model, Removed { adapters })
+    let mut layers = Vec::new();
+    for (name, layer) in model.backbone_mut().projections_mut() {
+        layers.extend(layer.set_adapter(None).map(|_| name));
+    }
+    if let Some(head) = model.output_layer_mut() {
+        layers.extend(head.adapter.take().map(|_| OUTPUT_LAYER.to_owned()));
+    }
+    let (name, embedding) = model.backbone_mut().embedding_mut();
+    layers.extend(embedding.adapter.take().map(|_| name));
+    (model, Removed { layers })
 }
+
+const OUTPUT_LAYER: &str = "lm_head";

@@ -4,7 +4,7 @@ use arch::ModelConfig;
 use burn::module::Module;
 use nn::Linear;
 
-use crate::{Backbone, CausalLm, ScalarModel};
+use crate::{Backbone, CausalLm, Result, ScalarModel};
 
 /// A model whose backbone can have adapters.
 pub trait Adaptable: Module {
@@ -20,6 +20,14 @@ pub trait Adaptable: Module {
 
     /// The head of that name.
     fn own_head_mut(&mut self) -> Option<&mut Linear>;
+
+    /// The output layer of a language model, `lm_head`, if it is not the token embedding.
+    fn output_layer_mut(&mut self) -> Option<&mut Linear>;
+
+    /// Gives a language model whose output layer is the token embedding one of its own, with the same values.
+    ///
+    /// Errors: the family has no such models.
+    fn untie(&mut self) -> Result<()>;
 }
 
 impl Adaptable for CausalLm {
@@ -38,6 +46,14 @@ impl Adaptable for CausalLm {
     fn own_head_mut(&mut self) -> Option<&mut Linear> {
         None
     }
+
+    fn output_layer_mut(&mut self) -> Option<&mut Linear> {
+        self.lm_head.as_mut()
+    }
+
+    fn untie(&mut self) -> Result<()> {
+        self.untie()
+    }
 }
 
 impl Adaptable for ScalarModel {
@@ -55,5 +71,13 @@ impl Adaptable for ScalarModel {
 
     fn own_head_mut(&mut self) -> Option<&mut Linear> {
         Some(&mut self.score)
+    }
+
+    fn output_layer_mut(&mut self) -> Option<&mut Linear> {
+        None
+    }
+
+    fn untie(&mut self) -> Result<()> {
+        Ok(())
     }
 }

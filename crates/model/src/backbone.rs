@@ -4,8 +4,8 @@
 
 use arch::ModelConfig;
 use burn::module::Module;
-use burn::tensor::Tensor;
-use nn::{Input, KvCache, NamedProjection, prefixed};
+use burn::tensor::{Device, Tensor};
+use nn::{Embedding, Input, KvCache, NamedProjection, prefixed};
 
 use crate::build::Builder;
 use crate::decoder::Decoder;
@@ -103,8 +103,25 @@ impl Backbone {
         states
     }
 
-    /// The token embedding, `[v, d]`.
+    /// The device of the weights.
+    pub fn device(&self) -> Device {
+        self.decoder().embedding().weight.val().device()
+    }
+
+    /// Whether the weights are on a device with autodiff.
+    pub fn is_autodiff(&self) -> bool {
+        self.decoder().embedding().weight.val().is_autodiff()
+    }
+
+    /// The token embedding with its Hugging Face name (without `.weight`).
+    pub fn embedding_mut(&mut self) -> (String, &mut Embedding) {
+        let (prefix, decoder) = self.decoder_mut();
+        let (name, embedding) = decoder.embedding_mut();
+        (format!("{prefix}.{name}"), embedding)
+    }
+
+    /// The token embedding as the weight of an output layer that shares it, `[v, d]`.
     pub fn embedding_weight(&self) -> Tensor<2> {
-        self.decoder().embedding_weight()
+        self.decoder().embedding().output_weight()
     }
 }

@@ -7,7 +7,7 @@ use std::io;
 use arch::{Dtype, ModelConfig};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn::{Input, KvCache, Linear};
+use nn::{Input, KvCache, Linear, Projection};
 
 use crate::build::{Builder, ParameterSource, SeededInit};
 use crate::names::write_parameters;
@@ -61,17 +61,32 @@ impl CausalLm {
         &self.config
     }
 
-    /// The weight of the logits, `[v, d]`: the head's, or the token embedding.
+    /// The weight of the logits, `[v, d]`: the head's with its adapter, or the token embedding.
     pub fn head_weight(&self) -> Tensor<2> {
         match &self.lm_head {
-            Some(head) => head.weight.val(),
+            Some(head) => head.effective_weight(),
             None => self.backbone.embedding_weight(),
         }
     }
 
     /// Hidden states `[.., d]` to logits `[.., v]`.
     pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
-        kernels::linear(hidden, self.head_weight(), None)
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => kernels::linear(hidden, self.backbone.embedding_weight(), None),
+        }
+    }
+
+    /// Gives a model whose output layer is the token embedding an output layer of its own, with the same values. Both share
+    /// their memory until one of them changes.
+    ///
+    /// Errors: the family has no such models.
+    pub(crate) fn untie(&mut self) -> Result<()> {
+        if self.lm_head.is_none() {
+            self.config = self.config.untied()?;
+            self.lm_head = Some(Linear::new(self.backbone.embedding_weight().detach(), None));
+        }
+        Ok(())
     }
 
     /// Runs the backbone on token ids, `&TokenBatch`, or on an [`Input`].
@@ -82,7 +97,7 @@ impl CausalLm {
     /// An empty cache for [`Backbone::forward_cached`], on the model's device, for `rows` texts of up to `capacity` tokens.
     pub fn new_cache(&self, rows: usize, capacity: usize) -> KvCache {
         let config = &self.config;
-        let device = self.head_weight().device();
+        let device = self.backbone.device();
         KvCache::new(
             config.n_layers(),
             rows,

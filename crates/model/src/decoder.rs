@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use nn::{Input, KvCache, LayerCache, NamedProjection, pin_dropout, prefixed};
+use nn::{Embedding, Input, KvCache, LayerCache, NamedProjection, pin_dropout, prefixed};
 
 use crate::Output;
 
@@ -20,8 +20,11 @@ pub(crate) trait Decoder {
     /// See [`crate::Backbone::recompute_blocks`].
     fn recompute_blocks(&mut self, on: bool);
 
-    /// The token embedding, `[v, d]`.
-    fn embedding_weight(&self) -> Tensor<2>;
+    /// The token embedding.
+    fn embedding(&self) -> &Embedding;
+
+    /// The token embedding with its name after the family's prefix.
+    fn embedding_mut(&mut self) -> (&'static str, &mut Embedding);
 
     /// Every linear layer with its name after the family's prefix, in module order.
     fn projections_mut(&mut self) -> Vec<NamedProjection<'_>>;

@@ -31,8 +31,8 @@ pub use error::{Error, Result};
 pub use gpt2::Gpt2Model;
 pub use load::{WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole, load_scalar_model};
 pub use names::{
-    NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names, store_in_bf16,
-    train_only, visit_tensors, write_parameters,
+    NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names,
+    replace_parameters, store_in_bf16, train_only, visit_tensors, write_parameters,
 };
 pub use output::Output;
 pub use rope_decoder::RopeDecoder;

@@ -26,9 +26,23 @@ impl NamePath {
         let part = match name {
             "backbone" => "",
             // PEFT names an adapter's tensors after the layer.
-            "adapter" if matches!(container, "Struct:Linear" | "Struct:Conv1d") => "",
+            "adapter"
+                if matches!(container, "Struct:Linear" | "Struct:Conv1d" | "Struct:Embedding") =>
+            {
+                ""
+            }
+            "Tokens" if matches!(container, "Enum:Adapter" | "Enum:EmbeddingAdapter") => {
+                "token_adapter"
+            }
+            "lora" if container == "Struct:DoraAdapter" => "",
             // How a weight is stored and which method an adapter uses is no part of a name.
-            _ if matches!(container, "Enum:Weight" | "Struct:PackedWeight" | "Enum:Adapter") => "",
+            _ if matches!(
+                container,
+                "Enum:Weight" | "Struct:PackedWeight" | "Enum:Adapter" | "Enum:EmbeddingAdapter"
+            ) =>
+            {
+                ""
+            }
             variant if container == "Enum:Backbone" => {
                 Backbone::prefix_of(variant).unwrap_or(variant)
             }
@@ -137,6 +151,34 @@ pub fn load_state_dict<M: Module>(model: M, source: &mut dyn ParameterSource) ->
     }
 }
 
+/// The model with the values of the named parameters replaced, which are taken out of `values`; all others stay.
+#[must_use]
+pub fn replace_parameters<M: Module>(model: M, values: &mut BTreeMap<String, Vec<f32>>) -> M {
+    model.map(&mut ReplaceSome { path: NamePath::default(), values })
+}
+
+struct ReplaceSome<'a> {
+    path: NamePath,
+    values: &'a mut BTreeMap<String, Vec<f32>>,
+}
+
+impl ModuleMapper for ReplaceSome<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(values) = self.values.remove(&self.path.name()) else { return param };
+        kernels::update_param(param, |old| {
+            Tensor::from_data(TensorData::new(values, old.dims()), &old.device())
+        })
+    }
+}
+
 /// The model with gradients only for the parameters whose names `trained` accepts.
 ///
 /// This is the one place that freezes: a frozen parameter gets no gradient, no update and no optimizer state.
@@ -146,17 +188,29 @@ pub fn train_only<M: Module>(model: M, trained: &dyn Fn(&str) -> bool) -> M {
     model.map(&mut Freeze { path: NamePath::default(), trained })
 }
 
-/// The model with its matrices stored in bf16 and frozen. Norms, biases and a head of one row stay f32.
+/// The model with its matrices stored in bf16 and frozen. Norms, biases, a head of one row and the parameters whose names
+/// `keeps` accepts stay f32.
 #[must_use]
-pub fn store_in_bf16<M: Module>(model: M) -> M {
-    model.map(&mut StoreInBf16)
+pub fn store_in_bf16<M: Module>(model: M, keeps: &dyn Fn(&str) -> bool) -> M {
+    model.map(&mut StoreInBf16 { path: NamePath::default(), keeps })
 }
 
-struct StoreInBf16;
+struct StoreInBf16<'a> {
+    path: NamePath,
+    keeps: &'a dyn Fn(&str) -> bool,
+}
 
-impl ModuleMapper for StoreInBf16 {
+impl ModuleMapper for StoreInBf16<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if D != 2 || param.val().dims()[0] == 1 {
+        if D != 2 || param.val().dims()[0] == 1 || (self.keeps)(&self.path.name()) {
             return param;
         }
         kernels::update_param(param, kernels::round_weight).set_require_grad(false)

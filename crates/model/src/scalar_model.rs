@@ -29,7 +29,7 @@ impl ScalarModel {
     ///
     /// The backbone's parameters are shared as handles until one of the two models changes them.
     pub fn from_backbone(backbone: Backbone, config: &ModelConfig, seed: u64) -> Self {
-        let device = backbone.embedding_weight().device();
+        let device = backbone.device();
         let mut source = SeededInit::new(config.sequence_classifier_parameters(), seed);
         let mut from = Builder::new(&mut source, &device);
         match from.linear("score", config.hidden_size(), 1, false) {

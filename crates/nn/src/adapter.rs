@@ -6,13 +6,17 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::{BaseLayer, LoraAdapter};
+use crate::{BaseLayer, DoraAdapter, LoraAdapter, TokenRows};
 
-/// The adapter of a layer.
+/// The adapter of a linear layer.
 #[derive(Module, Debug)]
 pub enum Adapter {
     /// Low-rank adaptation (Hu et al. 2021).
     Lora(LoraAdapter),
+    /// Low-rank adaptation with trained magnitudes (Liu et al. 2024).
+    Dora(DoraAdapter),
+    /// Trained rows of the weight, for an output layer.
+    Tokens(TokenRows),
 }
 
 impl Adapter {
@@ -21,11 +25,23 @@ impl Adapter {
     pub fn forward<const D: usize>(
         &self,
         x: Tensor<D>,
-        _base: BaseLayer<'_>,
+        base: BaseLayer<'_>,
         y: Tensor<D>,
     ) -> Tensor<D> {
         match self {
             Self::Lora(lora) => lora.forward(x, y),
+            Self::Dora(dora) => dora.forward(x, base, y),
+            Self::Tokens(rows) => kernels::linear(x, rows.replace(base.weight_oi()), base.bias_o()),
+        }
+    }
+
+    /// The weight of the adapted layer in training, `[out, in]` both: losses that take an output layer's weight read it. A
+    /// bias of B is no part of it.
+    pub fn effective_weight(&self, weight_oi: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Lora(lora) => lora.effective_weight(weight_oi),
+            Self::Dora(dora) => dora.effective_weight(weight_oi),
+            Self::Tokens(rows) => rows.replace(weight_oi),
         }
     }
 
@@ -34,13 +50,24 @@ impl Adapter {
     pub fn merge(&self, weight_oi: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Lora(lora) => lora.merge(weight_oi),
+            Self::Dora(dora) => dora.merge(weight_oi),
+            Self::Tokens(rows) => rows.merge(weight_oi),
         }
     }
 
-    /// The form that fused kernels compute; `None` while dropout is active.
+    /// What the adapter adds to the bias of its layer, `[out]`, off autodiff.
+    pub fn bias(&self) -> Option<Tensor<1>> {
+        match self {
+            Self::Lora(lora) => lora.bias(),
+            Self::Dora(_) | Self::Tokens(_) => None,
+        }
+    }
+
+    /// The form that fused kernels compute; `None` for another method, and while dropout is active.
     pub fn low_rank(&self) -> Option<kernels::Adapter> {
         match self {
             Self::Lora(lora) => lora.low_rank(),
+            Self::Dora(_) | Self::Tokens(_) => None,
         }
     }
 
@@ -49,6 +76,8 @@ impl Adapter {
     pub fn without_dropout(self) -> Self {
         match self {
             Self::Lora(lora) => Self::Lora(lora.without_dropout()),
+            Self::Dora(dora) => Self::Dora(dora.map_lora(LoraAdapter::without_dropout)),
+            Self::Tokens(rows) => Self::Tokens(rows),
         }
     }
 
@@ -58,6 +87,8 @@ impl Adapter {
     pub fn with_pinned_dropout(self) -> Self {
         match self {
             Self::Lora(lora) => Self::Lora(lora.with_pinned_dropout()),
+            Self::Dora(dora) => Self::Dora(dora.map_lora(LoraAdapter::with_pinned_dropout)),
+            Self::Tokens(rows) => Self::Tokens(rows),
         }
     }
 }

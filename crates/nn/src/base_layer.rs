@@ -40,6 +40,11 @@ impl BaseLayer<'_> {
         }
     }
 
+    /// As [`Self::weight_oi`], in f32.
+    pub fn weight_f32_oi(&self) -> Tensor<2> {
+        crate::embedding::widened(self.weight_oi())
+    }
+
     /// `[.., in]` → `[.., out]`, bias included.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.weight.matmul(x, self.layout, self.bias_o())

@@ -43,6 +43,10 @@ impl Projection for Linear {
         &mut self.weight
     }
 
+    fn bias_mut(&mut self) -> &mut Option<Param<Tensor<1>>> {
+        &mut self.bias
+    }
+
     fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()
     }
@@ -84,6 +88,10 @@ impl Projection for Conv1d {
 
     fn weight_mut(&mut self) -> &mut Weight {
         &mut self.weight
+    }
+
+    fn bias_mut(&mut self) -> &mut Option<Param<Tensor<1>>> {
+        &mut self.bias
     }
 
     fn adapter(&self) -> Option<&Adapter> {

@@ -16,6 +16,8 @@ use seed::{Purpose, Rng};
 pub struct LoraFactor {
     /// `[r, in]` or `[out, r]`
     pub weight: Param<Tensor<2>>,
+    /// `[out]`, of B alone
+    pub bias: Option<Param<Tensor<1>>>,
 }
 
 /// The two factors of a layer's update and their scale.
@@ -67,7 +69,7 @@ impl LoraDropout {
     }
 
     /// `x` with dropped values at 0 and the others scaled up, which keeps the mean.
-    fn apply<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    pub(crate) fn apply<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let Some(key) = self.key.get() else {
             panic!("adapters with dropout need the key of each tracked forward: `{}`", self.layer)
         };
@@ -93,8 +95,15 @@ impl LoraAdapter {
         dropout: Option<LoraDropout>,
     ) -> Self {
         assert_eq!(lora_a_ri.dims()[0], lora_b_or.dims()[1], "the rank of both factors");
-        let factor = |weight| LoraFactor { weight: Param::from_tensor(weight) };
+        let factor = |weight| LoraFactor { weight: Param::from_tensor(weight), bias: None };
         Self { lora_A: factor(lora_a_ri), lora_B: factor(lora_b_or), scale, dropout }
+    }
+
+    /// The same adapter with a bias of B, `[out]`.
+    #[must_use]
+    pub fn with_bias(mut self, bias_o: Tensor<1>) -> Self {
+        self.lora_B.bias = Some(Param::from_tensor(bias_o));
+        self
     }
 
     /// The same adapter without dropout.
@@ -113,7 +122,7 @@ impl LoraAdapter {
     }
 
     /// The dropout, if it is active: it acts in training only.
-    fn active_dropout(&self) -> Option<&LoraDropout> {
+    pub(crate) fn active_dropout(&self) -> Option<&LoraDropout> {
         let is_trained = self.lora_A.weight.is_require_grad();
         self.dropout.as_ref().filter(|dropout| dropout.always || is_trained)
     }
@@ -135,21 +144,42 @@ impl LoraAdapter {
             Some(dropout) => dropout.apply(x),
             None => x,
         };
+        let y = match &self.lora_B.bias {
+            Some(bias) => y + bias.val().mul_scalar(self.scale).unsqueeze(),
+            None => y,
+        };
         kernels::add_lora(y, x, a_ri, b_or, self.scale)
+    }
+
+    /// `scale · (x·Aᵀ)·Bᵀ` without dropout and bias: `[.., in]` → `[.., out]`.
+    pub(crate) fn product<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let narrow = kernels::linear(x, self.lora_A.weight.val(), None).mul_scalar(self.scale);
+        kernels::linear(narrow, self.lora_B.weight.val(), None)
     }
 
     /// See [`crate::Adapter::low_rank`].
     pub(crate) fn low_rank(&self) -> Option<kernels::Adapter> {
-        if self.active_dropout().is_some() {
+        if self.active_dropout().is_some() || self.lora_B.bias.is_some() {
             return None;
         }
         let a_ri = self.lora_A.weight.val();
         Some(kernels::Adapter { a_ri, b_or: self.lora_B.weight.val(), scale: self.scale })
     }
 
-    /// `W + scale · B·A`, `[out, in]`; computed in f32.
+    /// See [`crate::Adapter::bias`].
+    pub(crate) fn bias(&self) -> Option<Tensor<1>> {
+        self.lora_B.bias.as_ref().map(|bias| bias.val().inner().mul_scalar(self.scale))
+    }
+
+    /// `W + scale · B·A`, `[out, in]`, off autodiff; computed in f32.
     pub fn merge(&self, weight_oi: Tensor<2>) -> Tensor<2> {
         let (a_ri, b_or) = (self.lora_A.weight.val().inner(), self.lora_B.weight.val().inner());
+        weight_oi.inner() + b_or.matmul(a_ri).mul_scalar(self.scale)
+    }
+
+    /// As [`Self::merge`], with gradients to the factors.
+    pub fn effective_weight(&self, weight_oi: Tensor<2>) -> Tensor<2> {
+        let (a_ri, b_or) = (self.lora_A.weight.val(), self.lora_B.weight.val());
         weight_oi + b_or.matmul(a_ri).mul_scalar(self.scale)
     }
 }

@@ -1,7 +1,9 @@
 //! Linear layers as adapters and fused kernels see them, whatever the layout of their weights.
 
+use burn::module::Param;
 use burn::tensor::Tensor;
 
+use crate::embedding::widened;
 use crate::{Adapter, BaseLayer, Weight};
 
 /// A linear layer with a slot for an adapter.
@@ -11,6 +13,9 @@ pub trait Projection {
 
     /// The weight, to be replaced.
     fn weight_mut(&mut self) -> &mut Weight;
+
+    /// The bias, to be replaced.
+    fn bias_mut(&mut self) -> &mut Option<Param<Tensor<1>>>;
 
     /// The adapter in the slot.
     fn adapter(&self) -> Option<&Adapter>;
@@ -39,16 +44,28 @@ pub trait Projection {
         Some(kernels::LinearMap { weight, layout: base.layout, bias_o, adapter })
     }
 
-    /// Merges the adapter into the weight and returns it; the slot is empty then.
+    /// The weight with the adapter's change, `[out, in]`; see [`Adapter::effective_weight`].
+    fn effective_weight(&self) -> Tensor<2> {
+        match self.adapter() {
+            Some(adapter) => adapter.effective_weight(self.base().weight_f32_oi()),
+            None => self.base().weight_oi(),
+        }
+    }
+
+    /// Merges the adapter into weight and bias and returns it; the slot is empty then. What the adapter adds to a bias that
+    /// the layer does not have is lost.
     fn merge_adapter(&mut self) -> Option<Adapter> {
         let adapter = self.set_adapter(None)?;
         let layout = self.base().layout;
         self.weight_mut().update(|weight| match layout {
-            kernels::WeightLayout::OutIn => adapter.merge(weight),
+            kernels::WeightLayout::OutIn => adapter.merge(widened(weight)),
             kernels::WeightLayout::InOut => {
-                row_major(adapter.merge(weight.transpose()).transpose())
+                row_major(adapter.merge(widened(weight).transpose()).transpose())
             }
         });
+        if let (Some(change_o), Some(bias)) = (adapter.bias(), self.bias_mut()) {
+            *bias = kernels::update_param(bias.clone(), |bias_o| bias_o + change_o);
+        }
         Some(adapter)
     }
 }

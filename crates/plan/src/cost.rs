@@ -85,7 +85,7 @@ impl Cost {
         let memory = memory(config, lora, shape, step.computation(output), n_trained)
             .with_optimizer_state(step.optimizer_state);
         Self {
-            n_parameters: head.n_parameters + lora.map_or(0, |lora| lora.n_parameters),
+            n_parameters: head.n_parameters + lora.map_or(0, |lora| lora.layout.n_added()),
             n_trained,
             n_tokens: rows.saturating_mul(length),
             flops: training_flops(config, lora, rows, length, output, n_trained),
@@ -150,7 +150,7 @@ impl Cost {
             }
             None => config.training_memory(rows, computation),
         };
-        let n_factors = |lora: Option<&LoraPlan>| lora.map_or(0, |lora| lora.n_parameters);
+        let n_factors = |lora: Option<&LoraPlan>| lora.map_or(0, |lora| lora.layout.n_added());
         let n_weights = ppo.n_base_parameters + n_factors(lora) + n_factors(value_lora);
         let step = step.of_several_models(n_weights, n_trained);
         let memory = as_stored(step.with_optimizer_state(shape.optimizer_state), lora);
@@ -247,11 +247,10 @@ fn as_stored(memory: MemoryEstimate, lora: Option<&LoraPlan>) -> MemoryEstimate 
 }
 
 fn adapters(lora: &LoraPlan, n_trained: u64) -> AdapterShape {
-    let rank = lora.config.rank as u64;
     AdapterShape {
         n_trained,
-        total_rank: rank.saturating_mul(lora.n_layers as u64),
-        total_width: lora.n_parameters / rank.max(1),
+        total_rank: lora.layout.total_rank(),
+        total_width: lora.layout.total_width(),
         has_dropout: lora.config.dropout > 0.0,
     }
 }
@@ -321,6 +320,6 @@ impl Head {
 
     /// Number of parameters that are trained.
     fn n_trained(&self, lora: Option<&LoraPlan>) -> u64 {
-        lora.map_or(self.n_parameters, |lora| lora.n_parameters + self.n_own)
+        lora.map_or(self.n_parameters, |lora| lora.layout.n_trained() + self.n_own)
     }
 }

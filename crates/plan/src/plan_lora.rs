@@ -1,7 +1,9 @@
 //! Plans an adapter: its configuration, its layers, and the adapter that it continues. Opens no weights.
 
-use arch::{LoraConfig, ModelConfig, Peft, Targets};
-use recipe::{Loaded, LoraKeys};
+use arch::{
+    AdapterError, BiasTraining, LoraConfig, LoraInit, ModelConfig, Peft, Targets, TrainableTokens,
+};
+use recipe::{Loaded, LoraBias, LoraKeys};
 
 use crate::base::is_adapter;
 use crate::locate::MODEL_DIR;
@@ -12,13 +14,15 @@ use crate::{Error, Paths, Result};
 /// Default rank.
 const RANK: usize = 16;
 
-/// Plans the adapter of `keys`, at `path` in the recipe, for a model with configuration `config`.
+/// Plans the adapter of `keys`, at `path` in the recipe, for a model with configuration `config`; `is_scalar` if the model
+/// has a score in place of the logits.
 pub(crate) fn plan_lora(
     loaded: &Loaded,
     paths: &Paths,
     path: &str,
     keys: &LoraKeys,
     config: &ModelConfig,
+    is_scalar: bool,
     earlier: &[StagePlan],
 ) -> Result<LoraPlan> {
     let (lora, adapter) = match &keys.adapter {
@@ -28,16 +32,39 @@ pub(crate) fn plan_lora(
             (lora, Some(start))
         }
     };
-    let refused = |error: arch::AdapterError| {
-        let key = if keys.target_pattern.is_some() { "target_pattern" } else { "target_modules" };
+    let refused = |error: AdapterError| {
+        let key = if adapter.is_some() { "adapter" } else { key_of(&error, keys) };
         let (text, hint) = (error.to_string(), error.hint());
         Error::Recipe(loaded.spans.error(&format!("{path}.{key}"), text, "", hint))
     };
-    lora.check().map_err(refused)?;
-    let layers = lora.layers(config).map_err(refused)?;
-    let n_parameters = lora.n_parameters(&layers);
+    let layout = if is_scalar { lora.scalar_layout(config) } else { lora.layout(config) };
+    let layout = layout.map_err(refused)?;
+    if adapter.is_none() {
+        lora.check_use(&layout, config).map_err(refused)?;
+    }
     let base_dtype = keys.base_dtype.unwrap_or_default();
-    Ok(LoraPlan { config: lora, n_layers: layers.len(), n_parameters, adapter, base_dtype })
+    Ok(LoraPlan { config: lora, layout, adapter, base_dtype })
+}
+
+/// The key of a recipe that an error is about.
+fn key_of(error: &AdapterError, keys: &LoraKeys) -> &'static str {
+    let targets = if keys.target_pattern.is_some() { "target_pattern" } else { "target_modules" };
+    match error {
+        AdapterError::OutOfRange { key, .. }
+        | AdapterError::Conflict { key, .. }
+        | AdapterError::Unused { key, .. }
+        | AdapterError::NotForLayer { key, .. } => key,
+        AdapterError::Pattern { key: "exclude_modules", .. } => "exclude_pattern",
+        AdapterError::Pattern { key, .. } if *key != "target_modules" => key,
+        AdapterError::Tied { .. } | AdapterError::Twice { .. } => "trainable_token_indices",
+        AdapterError::File(_)
+        | AdapterError::Unsupported { .. }
+        | AdapterError::Malformed { .. }
+        | AdapterError::NotAnAdapter { .. }
+        | AdapterError::NoSuchTarget { .. }
+        | AdapterError::NotALayer { .. }
+        | AdapterError::Pattern { .. } => targets,
+    }
 }
 
 fn fresh(keys: &LoraKeys) -> LoraConfig {
@@ -49,12 +76,36 @@ fn fresh(keys: &LoraKeys) -> LoraConfig {
         }
         (None, _) => Targets::AllLinear,
     };
+    let excluded = keys.exclude_modules.clone().map(Targets::Names);
+    let tokens = keys.trainable_token_indices.clone();
     LoraConfig {
         rank,
         alpha: keys.alpha.unwrap_or(2.0 * rank as f64),
         dropout: keys.dropout.unwrap_or(0.0),
         rslora: keys.rslora.unwrap_or(false),
         targets,
+        use_dora: keys.use_dora.unwrap_or(false),
+        lora_bias: keys.lora_bias.unwrap_or(false),
+        init: match keys.init.unwrap_or_default() {
+            recipe::LoraInit::Default => LoraInit::Default,
+            recipe::LoraInit::Pissa => LoraInit::Pissa,
+            recipe::LoraInit::Olora => LoraInit::Olora,
+        },
+        bias: match keys.bias.unwrap_or_default() {
+            LoraBias::None => BiasTraining::None,
+            LoraBias::All => BiasTraining::All,
+            LoraBias::LoraOnly => BiasTraining::LoraOnly,
+        },
+        rank_pattern: keys.rank_pattern.clone().unwrap_or_default().into_iter().collect(),
+        alpha_pattern: keys.alpha_pattern.clone().unwrap_or_default().into_iter().collect(),
+        layers_to_transform: keys.layers_to_transform.clone(),
+        layers_pattern: Vec::new(),
+        exclude_modules: excluded.or(keys.exclude_pattern.clone().map(Targets::Pattern)),
+        modules_to_save: keys.modules_to_save.clone().unwrap_or_default(),
+        trainable_tokens: tokens
+            .map(|ids| TrainableTokens { module: None, ids })
+            .into_iter()
+            .collect(),
     }
 }
 

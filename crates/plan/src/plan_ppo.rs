@@ -71,11 +71,20 @@ fn value_lora(
         }
         (None, Some(of_policy)) => {
             let keys = recipe::LoraKeys { adapter: None, ..of_policy.clone() };
-            (Some(keys), "ppo.policy.lora")
+            (Some(without_output_layer(keys)), "ppo.policy.lora")
         }
     };
     let (Some(keys), Some(config)) = (keys, value.config.as_ref()) else { return Ok(None) };
-    plan_lora(loaded, paths, path, &keys, config, earlier).map(Some)
+    plan_lora(loaded, paths, path, &keys, config, true, earlier).map(Some)
+}
+
+/// The keys of the policy for a model that has a score in place of the output layer.
+fn without_output_layer(mut keys: recipe::LoraKeys) -> recipe::LoraKeys {
+    for names in [&mut keys.target_modules, &mut keys.modules_to_save].into_iter().flatten() {
+        names.retain(|name| name != "lm_head");
+    }
+    keys.modules_to_save = keys.modules_to_save.filter(|names| !names.is_empty());
+    keys
 }
 
 /// Refuses models with different vocabularies: policy, reward and value model read the same ids.

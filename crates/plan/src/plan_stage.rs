@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use arch::ModelConfig;
 use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceSpec};
 use recipe::{Loaded, SampleKind, Samples, StageKeys, StageSection};
 use tokenizer::Tokenizer;
@@ -10,7 +11,7 @@ use crate::cost::{Cost, StepShape, n_reference_pairs};
 use crate::optimizer::state_bytes;
 use crate::plan_lora::plan_lora;
 use crate::plan_ppo::plan_ppo;
-use crate::stage::{Stage, Start};
+use crate::stage::{LoraPlan, Stage, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point;
 use crate::trained::{check_groups, trained_parameters};
@@ -50,29 +51,34 @@ pub(crate) fn plan_stage(
             tokenizers::with_template(loaded, paths, name, keys.chat_template, &tokenizer)?
         }
     };
-    let config = match &starting_point.config {
+    let mut config = match &starting_point.config {
         Some(config) => config.clone(),
         None => model::fresh(loaded, &tokenizer)?,
     };
-    let lora = match keys.lora {
-        Some(lora) => {
-            let path = format!("{name}.{}", keys.lora_key);
-            Some(plan_lora(loaded, paths, &path, lora, &config, earlier)?)
-        }
-        None => None,
+    let is_scalar = matches!(section, StageSection::Reward(_));
+    let lora_beside = |config: &ModelConfig| -> Result<Option<LoraPlan>> {
+        let path = format!("{name}.{}", keys.lora_key);
+        let plan = |lora| plan_lora(loaded, paths, &path, lora, config, is_scalar, earlier);
+        keys.lora.map(plan).transpose()
     };
+    let mut lora = lora_beside(&config)?;
+    let continues =
+        lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&starting_point.start);
+    let merges_start = starting_point.is_adapter && !continues;
+    if merges_start && starting_point.unties {
+        // The merged weights have an output layer of their own.
+        config = config.untied()?;
+        lora = lora_beside(&config)?;
+    }
     let mut warnings = starting_point.warnings.clone();
     let mut stage = Stage::new(section, |section| {
         plan_ppo(loaded, paths, section, &starting_point, lora.as_ref(), earlier, &mut warnings)
     })?;
     let optimizer = &keys.train.optimizer;
-    let trained = trained_parameters(&config, &stage, lora.as_ref())?;
+    let trained = trained_parameters(&config, &stage, lora.as_ref());
     check_groups(loaded, &format!("{name}.optimizer"), optimizer, &trained)?;
     let shapes = trained.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
     let optimizer_state = state_bytes(optimizer, shapes);
-    let continues =
-        lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&starting_point.start);
-    let merges_start = starting_point.is_adapter && !continues;
     model::check_fit(loaded, &config, &tokenizer, name, &keys)?;
     replicas::check(loaded, name, &stage, &keys)?;
     let prepared = prepare(request, paths, name, &keys, &tokenizer, watch)?;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use arch::{HeadOutput, LoraConfig, ModelConfig};
+use arch::{AdapterLayout, HeadOutput, LoraConfig, ModelConfig};
 use recipe::{
     BaseDtype, DpoSection, PpoSection, PretrainSection, RewardSection, SftSection, StageSection,
 };
@@ -56,12 +56,10 @@ pub struct PpoPlan {
 /// An adapter that a stage trains.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraPlan {
-    /// Rank, scale and targets.
+    /// PEFT's settings.
     pub config: LoraConfig,
-    /// Layers that carry it.
-    pub n_layers: usize,
-    /// Parameters of its factors.
-    pub n_parameters: u64,
+    /// Its layers and tensors on the stage's model.
+    pub layout: AdapterLayout,
     /// Adapter that training continues from; none for a new one.
     pub adapter: Option<Start>,
     /// Type of the frozen base weights in memory.

@@ -1,6 +1,8 @@
 //! Starting point of a stage: source and configuration of its first weights. Loads no weights.
 
-use arch::{ModelConfig, ModelInfo};
+use std::path::Path;
+
+use arch::{ModelConfig, ModelInfo, Peft};
 use recipe::{Loaded, ModelSection};
 
 use crate::base::base_of;
@@ -16,6 +18,8 @@ pub(crate) struct StartingPoint {
     pub(crate) config: Option<ModelConfig>,
     /// Whether the source is an adapter with a base model.
     pub(crate) is_adapter: bool,
+    /// Whether the adapter, once merged, leaves an output layer of its own to a tied model.
+    pub(crate) unties: bool,
     pub(crate) notes: Vec<String>,
     /// Unknown keys in config.json, as sentences.
     pub(crate) warnings: Vec<String>,
@@ -41,6 +45,7 @@ pub(crate) fn of_name(paths: &Paths, start: &str, earlier: &[StagePlan]) -> Resu
             start: Start::Stage(start.to_owned()),
             config: Some(previous.config.clone()),
             is_adapter: previous.lora.is_some(),
+            unties: previous.lora.as_ref().is_some_and(|lora| lora.layout.unties),
             notes: Vec::new(),
             warnings: Vec::new(),
         });
@@ -56,6 +61,7 @@ fn of_model_section(loaded: &Loaded, paths: &Paths) -> Result<StartingPoint> {
             start: Start::Fresh,
             config: None,
             is_adapter: false,
+            unties: false,
             notes: Vec::new(),
             warnings: Vec::new(),
         }),
@@ -68,11 +74,18 @@ fn of_directory(paths: &Paths, start: &str) -> Result<StartingPoint> {
     let weights = base.as_ref().unwrap_or(&dir);
     let info = ModelInfo::read(weights)?;
     model::check_files(weights)?;
+    let unties = base.is_some() && unties(&dir, &info.config)?;
     Ok(StartingPoint {
         config: Some(info.config),
         is_adapter: base.is_some(),
+        unties,
         start: Start::Directory(dir),
         notes: info.notes,
         warnings: info.warnings,
     })
+}
+
+fn unties(adapter: &Path, config: &ModelConfig) -> Result<bool> {
+    let peft = Peft::read(adapter)?;
+    Ok(!peft.saves_head && peft.lora.layout(config)?.unties)
 }

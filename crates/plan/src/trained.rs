@@ -1,6 +1,6 @@
 //! Names and shapes of the parameters that a stage trains. Reads no weights.
 
-use arch::{AdapterResult, HeadOutput, LoraConfig, ModelConfig, ParamKind, ParamSpec};
+use arch::{HeadOutput, ModelConfig, ParamKind, ParamSpec};
 use recipe::{Loaded, Optimizer};
 
 use crate::optimizer::unmatched_group;
@@ -16,23 +16,23 @@ pub(crate) fn trained_parameters(
     config: &ModelConfig,
     stage: &Stage,
     lora: Option<&LoraPlan>,
-) -> Result<Vec<NamedShape>> {
+) -> Vec<NamedShape> {
     let ppo = match stage.work() {
         Work::Rows { output, .. } => {
             return of_model(config, lora, output == HeadOutput::Scores);
         }
         Work::Rollouts(ppo) => ppo,
     };
-    let policy = of_model(config, lora, false)?;
+    let policy = of_model(config, lora, false);
     let value_config = ppo.value_config.as_ref().unwrap_or(config);
-    let value = of_model(value_config, ppo.value_lora.as_ref(), true)?;
+    let value = of_model(value_config, ppo.value_lora.as_ref(), true);
     let models = [("policy", policy), ("value", value)];
-    Ok(models
+    models
         .into_iter()
         .flat_map(|(prefix, parameters)| {
             parameters.into_iter().map(move |(name, shape)| (format!("{prefix}.{name}"), shape))
         })
-        .collect())
+        .collect()
 }
 
 /// Refuses a group of the optimizer at `path` that matches no trained parameter.
@@ -54,31 +54,15 @@ pub(crate) fn check_groups(
     )))
 }
 
-fn of_model(
-    config: &ModelConfig,
-    lora: Option<&LoraPlan>,
-    is_scalar: bool,
-) -> Result<Vec<NamedShape>> {
+fn of_model(config: &ModelConfig, lora: Option<&LoraPlan>, is_scalar: bool) -> Vec<NamedShape> {
     let parameters =
         if is_scalar { config.sequence_classifier_parameters() } else { config.parameters() };
     let named = |spec: ParamSpec| (spec.name, spec.shape);
-    let Some(lora) = lora else { return Ok(parameters.into_iter().map(named).collect()) };
-    let mut trained = factors(&lora.config, config)?;
+    let Some(lora) = lora else { return parameters.into_iter().map(named).collect() };
+    let mut trained = lora.layout.trained();
     if is_scalar {
         let head = parameters.into_iter().filter(|spec| spec.kind == ParamKind::Head);
         trained.extend(head.map(named));
     }
-    Ok(trained)
-}
-
-fn factors(lora: &LoraConfig, config: &ModelConfig) -> AdapterResult<Vec<NamedShape>> {
-    let layers = lora.layers(config)?.into_iter();
-    Ok(layers
-        .flat_map(|layer| {
-            let factor = |which: &str, shape: [usize; 2]| {
-                (format!("{}.lora_{which}.weight", layer.name), shape.to_vec())
-            };
-            [factor("A", [lora.rank, layer.d_in]), factor("B", [layer.d_out, lora.rank])]
-        })
-        .collect())
+    trained
 }

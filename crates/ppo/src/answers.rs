@@ -217,7 +217,7 @@ fn shown(
 
 /// The device of the frozen models.
 fn reference_device(frozen: &FrozenModels) -> Device {
-    frozen.reference.head_weight().device()
+    frozen.reference.backbone.device()
 }
 
 /// An answer as text without its end token.

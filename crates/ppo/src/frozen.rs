@@ -47,7 +47,9 @@ pub(crate) fn first(
     run_dir: &RunDir,
     device: &Device,
 ) -> Result<First> {
-    let mut bases = BaseModelCache::new(device).with_base_dtype(stage.lora.as_ref());
+    let mut bases = BaseModelCache::new(device)
+        .with_base_dtype(stage.lora.as_ref())
+        .training(ppo.value_lora.as_ref());
     let first: Weights<CausalLm> =
         first_weights(plan, ModelSource::of(stage), run_dir, &mut bases)?;
     let Weights { model: policy, save_format, .. } = first.without_dropout();
@@ -77,7 +79,7 @@ pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result
         None => actors,
         Some(checkpoint) => ActorCritic {
             policy: save_format.load_into(&checkpoint.dir, actors.policy)?,
-            value: load_trained(actors.value, &checkpoint.dir.join(VALUE_FILE), "")?,
+            value: load_trained(actors.value, &checkpoint.dir.join(VALUE_FILE), &str::to_owned)?,
         },
     };
 
@@ -94,7 +96,7 @@ pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result
             |dir| write_checkpoint(dir, &save_format, &actors, &optimizer),
             |dir| {
                 save_format.compare(dir, &actors.policy)?;
-                compare_trained(&dir.join(VALUE_FILE), "", &actors.value)
+                compare_trained(&dir.join(VALUE_FILE), &str::to_owned, &actors.value)
             },
         )?;
     }

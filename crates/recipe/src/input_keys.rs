@@ -48,6 +48,17 @@ pub enum OnBadRow {
     Skip,
 }
 
+/// How documents are packed into rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Packing {
+    /// An end-of-text token separates documents; attention and positions restart at each one.
+    #[default]
+    Documents,
+    /// One stream of text cut into rows, as in nanoGPT.
+    Stream,
+}
+
 impl InputKeys {
     /// Rows per optimizer step.
     pub fn rows_per_step(&self) -> usize {

@@ -58,10 +58,10 @@ pub use checks::ChecksSection;
 pub use column_values::ColumnValues;
 pub use dpo::{DpoSection, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
-pub use input_keys::{InputKeys, OnBadRow};
+pub use input_keys::{InputKeys, OnBadRow, Packing};
 pub use load::{Loaded, load, parse};
 pub use location::KeyLocation;
-pub use lora::{BaseDtype, LoraKeys};
+pub use lora::{BaseDtype, LoraBias, LoraInit, LoraKeys};
 pub use model::{Activation, Gpt2Model, LlamaModel, ModelSection, Qwen3Model, StartModel};
 pub use optimizer::{
     AdafactorKeys, AdamwKeys, AdjustLr, MuonAdamw, MuonKeys, Optimizer, OptimizerGroup,
@@ -70,7 +70,7 @@ pub use optimizer::{
 pub use pair_keys::PairKeys;
 pub use ppo::{Conventions, Kl, KlEstimator, PpoModel, PpoSection};
 pub use precision::Precision;
-pub use pretrain::{Packing, PretrainSection};
+pub use pretrain::PretrainSection;
 pub use reference::{json_schema, reference_markdown};
 pub use reward::RewardSection;
 pub use rope::{LinearRope, Llama3Rope, RopeScaling, YarnRope};

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostics::Diagnostics;
-use crate::input_keys::InputKeys;
+use crate::input_keys::{InputKeys, Packing};
 use crate::source::SampleKind;
 use crate::stage_keys::{Samples, StageKeys};
 use crate::train_keys::TrainKeys;
@@ -22,17 +22,6 @@ pub struct PretrainSection {
     /// Limits, optimizer, schedule, validation and checkpoints.
     #[serde(flatten)]
     pub train: TrainKeys,
-}
-
-/// How documents are packed into rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Packing {
-    /// An end-of-text token separates documents; attention and positions restart at each one.
-    #[default]
-    Documents,
-    /// One stream of text cut into rows, as in nanoGPT.
-    Stream,
 }
 
 impl PretrainSection {

@@ -1,10 +1,9 @@
 //! Keys that every stage has, read from its section under one name each.
 
 use crate::chat_keys::{ChatTemplate, Overlong};
-use crate::input_keys::{InputKeys, OnBadRow};
+use crate::input_keys::{InputKeys, OnBadRow, Packing};
 use crate::lora::LoraKeys;
 use crate::pair_keys::PairKeys;
-use crate::pretrain::Packing;
 use crate::source::{SampleKind, Source};
 use crate::train_keys::TrainKeys;
 

@@ -72,9 +72,11 @@ pub(crate) fn write_tensors(
         }
         writer.finish()
     };
-    write().map_err(|error| match error {
-        tensor_file::Error::Write { source } => Error::WriteTensors { path, source },
-        other => other.into(),
+    write().map_err(|error| {
+        if let tensor_file::Error::Write { source } = error {
+            return Error::WriteTensors { path, source };
+        }
+        error.into()
     })?;
     file.finish()?;
     Ok(())

@@ -31,13 +31,17 @@ pub fn save_trained<M: Module>(dir: &mut DirWriter, file: &str, model: &M) -> Re
     write_tensors(dir, file, &BTreeMap::new(), &tensors)
 }
 
-/// Replaces the trainable parameters of a model by those of a file, where each name has `prefix` before it.
+/// Replaces the trainable parameters of a model by those of a file; `in_file` maps a parameter's name to the file's.
 ///
 /// Errors: a missing parameter or another shape.
-pub fn load_trained<M: Module>(model: M, path: &Path, prefix: &str) -> Result<M> {
+pub fn load_trained<M: Module>(
+    model: M,
+    path: &Path,
+    in_file: &dyn Fn(&str) -> String,
+) -> Result<M> {
     let names = ParameterNames::of(&model);
     let file = TensorFile::map(path)?;
-    let mut mapper = Load { file: &file, prefix, names: &names, idx: 0, error: None };
+    let mut mapper = Load { file: &file, in_file, names: &names, idx: 0, error: None };
     let model = model.map(&mut mapper);
     match mapper.error {
         Some(error) => Err(error),
@@ -45,14 +49,18 @@ pub fn load_trained<M: Module>(model: M, path: &Path, prefix: &str) -> Result<M>
     }
 }
 
-/// Compares every trainable parameter with a file bit by bit; names in the file have `prefix` before them.
-pub fn compare_trained<M: Module>(path: &Path, prefix: &str, model: &M) -> Result<()> {
+/// Compares every trainable parameter with a file bit by bit; `in_file` maps a parameter's name to the file's.
+pub fn compare_trained<M: Module>(
+    path: &Path,
+    in_file: &dyn Fn(&str) -> String,
+    model: &M,
+) -> Result<()> {
     let names = ParameterNames::of(model);
     let (file, mut names) = (TensorFile::map(path)?, names.iter());
     let (mut differing, mut failed) = (None, None);
     for_each_value(model, |now, shape, trained| {
         let Some(name) = names.next().filter(|_| trained) else { return };
-        let saved = file.get(&format!("{prefix}{name}")).filter(|saved| saved.shape() == shape);
+        let saved = file.get(&in_file(name)).filter(|saved| saved.shape() == shape);
         match saved.map(TensorView::values).transpose() {
             Ok(Some(saved)) if bits_equal(now, &saved) => {}
             Ok(_) => {
@@ -74,7 +82,7 @@ fn bits_equal(a: &[f32], b: &[f32]) -> bool {
 
 struct Load<'a> {
     file: &'a TensorFile,
-    prefix: &'a str,
+    in_file: &'a dyn Fn(&str) -> String,
     names: &'a ParameterNames,
     idx: usize,
     error: Option<Error>,
@@ -82,7 +90,7 @@ struct Load<'a> {
 
 impl Load<'_> {
     fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let saved = self.file.tensor(&format!("{}{name}", self.prefix))?;
+        let saved = self.file.tensor(&(self.in_file)(name))?;
         Ok(saved.with_shape(shape)?.values()?)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use arch::{Architecture, Dtype, LoraConfig, ModelInfo};
+use arch::{AdapterLayout, Architecture, Dtype, LoraConfig, ModelInfo};
 use burn::tensor::Device;
 use fsio::DirWriter;
 use lora::{ADAPTER_WEIGHTS, Adapted};
@@ -72,6 +72,8 @@ impl TrainedModel for ScalarModel {
 pub struct BaseModelCache {
     device: Device,
     dtype: BaseDtype,
+    /// Adapters that train some of the base model's parameters, which stay f32.
+    adapters: Vec<AdapterLayout>,
     language_models: BTreeMap<PathBuf, CausalLm>,
     scorers: BTreeMap<PathBuf, ScalarModel>,
 }
@@ -80,8 +82,8 @@ impl BaseModelCache {
     /// An empty cache for weights on `device`.
     pub fn new(device: &Device) -> Self {
         let (language_models, scorers) = (BTreeMap::new(), BTreeMap::new());
-        let dtype = BaseDtype::F32;
-        Self { device: device.clone(), dtype, language_models, scorers }
+        let (dtype, adapters) = (BaseDtype::F32, Vec::new());
+        Self { device: device.clone(), dtype, adapters, language_models, scorers }
     }
 
     /// Stores weights in `dtype`. Weights in bf16 cannot be trained, but adapters on them can.
@@ -93,13 +95,23 @@ impl BaseModelCache {
     /// Stores weights in the `base_dtype` of a planned adapter; in f32 without an adapter.
     #[must_use]
     pub fn with_base_dtype(self, lora: Option<&LoraPlan>) -> Self {
-        self.storing(lora.map(|lora| lora.base_dtype).unwrap_or_default())
+        let cache = self.storing(lora.map(|lora| lora.base_dtype).unwrap_or_default());
+        cache.training(lora)
+    }
+
+    /// Keeps the parameters that a planned adapter trains in f32.
+    #[must_use]
+    pub fn training(mut self, lora: Option<&LoraPlan>) -> Self {
+        self.adapters.extend(lora.map(|lora| lora.layout.clone()));
+        self
     }
 
     fn stored<M: TrainedModel>(&self, model: M) -> M {
         match self.dtype {
             BaseDtype::F32 => model,
-            BaseDtype::Bf16 => model::store_in_bf16(model),
+            BaseDtype::Bf16 => model::store_in_bf16(model, &|name| {
+                self.adapters.iter().any(|layout| layout.trains(name))
+            }),
         }
     }
 
@@ -137,6 +149,11 @@ impl BaseModelCache {
         }
     }
 
+    /// Reads a base model as it is; a head that it lacks is new.
+    pub fn open_base<M: TrainedModel>(&mut self, base: &Path) -> Result<M> {
+        Ok(M::open(base, 0, self)?.0)
+    }
+
     /// Reads a base model and an adapter of another directory.
     ///
     /// Errors: the adapter was trained on a different base model.
@@ -156,6 +173,8 @@ impl BaseModelCache {
 }
 
 /// The form in which a stage saves its weights.
+// A stage has a handful, so their size on the stack does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum SaveFormat {
     /// All weights.
@@ -205,24 +224,30 @@ impl SaveFormat {
 
     /// Compares the trainable parameters of a model bit by bit with a directory that [`Self::write`] wrote.
     pub fn compare<M: TrainedModel>(&self, dir: &Path, model: &M) -> Result<()> {
-        let (file, prefix) = self.file();
-        compare_trained(&dir.join(file), prefix, model)
+        let (file, in_file) = self.file(model)?;
+        compare_trained(&dir.join(file), &in_file, model)
     }
 
     /// Replaces the trainable parameters of a model by those of a directory that [`Self::write`] wrote.
     pub fn load_into<M: TrainedModel>(&self, dir: &Path, model: M) -> Result<M> {
-        let (file, prefix) = self.file();
-        load_trained(model, &dir.join(file), prefix)
+        let (file, in_file) = self.file(&model)?;
+        load_trained(model, &dir.join(file), &in_file)
     }
 
-    /// The file of the weights and the prefix of its parameter names.
-    fn file(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::Whole => (MODEL_FILE, ""),
-            Self::Adapter { .. } => (ADAPTER_WEIGHTS, lora::PREFIX),
-        }
+    /// The file of the weights, and its names of parameters.
+    fn file<M: TrainedModel>(&self, model: &M) -> Result<(&'static str, InFile)> {
+        Ok(match self {
+            Self::Whole => (MODEL_FILE, Box::new(str::to_owned)),
+            Self::Adapter { config, .. } => {
+                let layout = lora::layout_of(model, config)?;
+                (ADAPTER_WEIGHTS, Box::new(move |name| lora::peft_name(&layout, name)))
+            }
+        })
     }
 }
+
+/// Maps a parameter's name to that in a file.
+type InFile = Box<dyn Fn(&str) -> String>;
 
 /// The weights with which a stage starts or resumes.
 #[derive(Debug)]

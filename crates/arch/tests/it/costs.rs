@@ -140,10 +140,10 @@ fn measured_config(family: &str, n_layers: usize, vocab_size: usize) -> ModelCon
 
 fn adapters(config: &ModelConfig) -> AdapterShape {
     let (alpha, dropout, targets) = (32.0, 0.0, Targets::AllLinear);
-    let lora = LoraConfig { rank: 16, alpha, dropout, rslora: false, targets };
-    let layers = lora.layers(config).expect("layers");
-    let total_width = layers.iter().map(|layer| (layer.d_in + layer.d_out) as u64).sum();
-    let (n_trained, total_rank) = (lora.n_parameters(&layers), 16 * layers.len() as u64);
+    let lora = LoraConfig { rank: 16, alpha, dropout, targets, ..LoraConfig::default() };
+    let layout = lora.layout(config).expect("layers");
+    let (n_trained, total_rank) = (layout.n_trained(), layout.total_rank());
+    let total_width = layout.total_width();
     AdapterShape { n_trained, total_rank, total_width, has_dropout: false }
 }
 

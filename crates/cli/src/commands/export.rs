@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use arch::{Architecture, Dtype, ModelInfo, Peft};
+use arch::{Architecture, Dtype, LoraInit, ModelInfo, Peft};
 use fsio::{DirWriter, Manifest};
 use gguf::FileType;
 use model::{CausalLm, ScalarModel};
@@ -12,6 +12,7 @@ use train::TrainedModel;
 use super::{open_model, print};
 use crate::args::ExportArgs;
 use crate::failure::{Failure, Result};
+use crate::render::progress::warn;
 use crate::render::table;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
@@ -108,9 +109,22 @@ fn write<M: TrainedModel>(args: &ExportArgs, dir: &Path, dtype: Dtype) -> Result
         Some(base) => Some(plan::locate_model(base)?),
         None => base_of(dir)?,
     };
+    // Factors that were taken out of the weights are converted, so that the adapter fits the base model as it is.
+    let (model, config) = match &base {
+        Some(base) if peft.lora.init != LoraInit::Default => {
+            let mut bases = train::BaseModelCache::new(&kernels::device("cpu")?);
+            lora::as_plain_lora(model, bases.open_base::<M>(base)?, &peft.lora)?
+        }
+        _ => (model, peft.lora),
+    };
+    if config.init != LoraInit::Default {
+        warn(
+            "`init` changed the base weights, and DoRA has no conversion: a reader decomposes them again",
+        );
+    }
     let named = base.map(|base| base.display().to_string());
     let mut out = DirWriter::begin(&args.to)?;
-    lora::export(&model, &peft.lora, named.as_deref(), dtype, &mut out)?;
+    lora::export(&model, &config, named.as_deref(), dtype, &mut out)?;
     for (name, bytes) in tokenizer.files()? {
         out.write(&name, bytes)?;
     }

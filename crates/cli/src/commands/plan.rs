@@ -14,7 +14,7 @@ use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
 use crate::device_panics;
 use crate::failure::Result;
-use crate::render::table;
+use crate::render::table::{self, counted};
 
 /// Approximate duration of the probe of a stage, in seconds.
 const PROBE_SECONDS: f64 = 2.0;
@@ -147,30 +147,37 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
             if lora.adapter.is_some() { "continues an adapter" } else { "new adapter" },
             lora.config.rank,
             lora.config.scale(),
-            lora.n_layers
+            lora.layout.layers.len()
         ));
+        if lora.layout.unties {
+            lines.push(
+                "embedding and output layer are one weight in the base model; with this adapter they are two, and \
+                 merged weights have an output layer of their own"
+                    .to_owned(),
+            );
+        }
     }
     lines.extend(models_note(stage));
     let sample = match stage.sample_kind {
-        SampleKind::Documents | SampleKind::Chats => "samples",
-        SampleKind::Pairs => "texts",
-        SampleKind::Prompts => "prompts",
+        SampleKind::Documents | SampleKind::Chats => "sample",
+        SampleKind::Pairs => "text",
+        SampleKind::Prompts => "prompt",
     };
     lines.push(format!(
-        "{} rows read: {} {sample}, {} tokens; an epoch has {} rows with {} targets; {:.2} epochs",
-        n(counts.rows),
-        n(counts.samples),
-        n(counts.tokens),
-        n(counts.epoch_rows),
-        n(counts.epoch_targets),
+        "{} read: {}, {}; an epoch has {} with {}; {:.2} epochs",
+        counted(counts.rows, "row"),
+        counted(counts.samples, sample),
+        counted(counts.tokens, "token"),
+        counted(counts.epoch_rows, "row"),
+        counted(counts.epoch_targets, "target"),
         stage.dataset.epoch_of(stage.max_steps),
     ));
     if counts.eval_rows > 0 {
         lines.push(format!(
-            "validation: {} samples in {} rows with {} targets",
-            n(counts.eval_samples),
-            n(counts.eval_rows),
-            n(counts.eval_targets)
+            "validation: {} in {} with {}",
+            counted(counts.eval_samples, "sample"),
+            counted(counts.eval_rows, "row"),
+            counted(counts.eval_targets, "target")
         ));
     }
     lines.extend(counts.drawn.iter().map(drawn));

@@ -34,6 +34,11 @@ fn width(cell: &str) -> usize {
     cell.chars().count()
 }
 
+/// A number with its noun, in the plural unless the number is 1.
+pub(crate) fn counted(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(n), if n == 1 { "" } else { "s" })
+}
+
 /// `2438616` → `2,438,616`.
 pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();

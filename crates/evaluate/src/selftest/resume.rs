@@ -60,7 +60,7 @@ fn load(config: &ModelConfig, dir: &Path, device: &Device) -> Result<(CausalLm, 
     let model = train::load_trained(
         CausalLm::init(config, 12, &device.clone().autodiff()),
         &dir.join(train::MODEL_FILE),
-        "",
+        &str::to_owned,
     )?;
     let optimizer = Optimizer::load(dir, settings(), &model, device)?;
     Ok((model, optimizer))

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Reward,
     /// A PEFT directory with logits and merged weights.
     Adapter,
+    /// A PEFT directory with the starting values of its factors.
+    AdapterInit,
     /// Training steps on an adapter.
     TrainingLora,
     /// A whole PPO update.
@@ -38,6 +40,7 @@ impl Kind {
             Self::Sampling => "sampling",
             Self::Reward => "reward",
             Self::Adapter => "adapter",
+            Self::AdapterInit => "adapter-init",
             Self::TrainingLora => "training-lora",
             Self::Ppo => "ppo",
             Self::Preference => "preference",
@@ -68,6 +71,9 @@ impl Kind {
         }
         if has("rollout.safetensors") {
             return Ok(Some(Self::Ppo));
+        }
+        if has("adapter_config.json") && has("init.safetensors") {
+            return Ok(Some(Self::AdapterInit));
         }
         if !has("io.safetensors") {
             return Ok(None);

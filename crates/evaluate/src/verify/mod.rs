@@ -63,6 +63,7 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::Sampling => sampling::replay(path),
         Kind::TrainingLora => training::replay_lora(path, device),
         Kind::Adapter => adapter::replay(path, device),
+        Kind::AdapterInit => adapter::replay_init(path, device),
         Kind::Reward => reward::replay(path, device),
         Kind::Preference => preference::replay(path, device),
         Kind::Ppo => ppo::replay(path, device),

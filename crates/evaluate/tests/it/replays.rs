@@ -111,13 +111,13 @@ fn sampling_distributions() {
 fn a_directory_of_references_gives_a_report_for_each() {
     let reports = replay(&golden_dir(""));
     let kinds: Vec<&str> = reports.iter().map(|report| report.kind.as_str()).collect();
-    let adapters = ["adapter"; 3];
+    let adapters = [["adapter"; 9].as_slice(), &["adapter-init", "adapter"]].concat();
     let lm = "causal-lm";
     let models = [lm, lm, "causal-lm-widened", lm, lm, lm, lm];
     let others = ["ppo", "ppo", "preference", "reward", "reward", "sampling"];
-    // adafactor, -momentum, -scaled, full; lora, loraplus; muon, -original.
+    // adafactor, -momentum, -scaled; dora; full; lora, loraplus; muon, -original.
     let (full, lora) = ("training-full", "training-lora");
-    let training = [full, full, full, full, lora, lora, full, full];
+    let training = [full, full, full, lora, full, lora, lora, full, full];
     assert_eq!(kinds, [&adapters[..], &models, &others, &training].concat());
     assert!(reports.iter().all(Report::passed));
 }
@@ -133,18 +133,52 @@ fn gpt2_and_bf16_shards() {
 
 #[test]
 fn twenty_steps_of_an_adapter() {
-    let report = passes(&golden_dir("training/lora"), "training-lora");
-    let expected =
-        ["loss", "grad_norm", "lr", "factors_worst", "factors_99_9_percent", "frozen_weights"];
-    assert_eq!(names(&report), expected);
+    for name in ["training/lora", "training/dora"] {
+        let report = passes(&golden_dir(name), "training-lora");
+        let expected =
+            ["loss", "grad_norm", "lr", "factors_worst", "factors_99_9_percent", "frozen_weights"];
+        assert_eq!(names(&report), expected);
+    }
 }
 
 #[test]
 fn adapters_as_peft_reads_and_merges_them() {
     let expected = ["logits", "merged_weights", "merged_logits"];
-    for name in ["adapters/lora", "adapters/rslora", "adapters/regex"] {
-        assert_eq!(names(&passes(&golden_dir(name), "adapter")), expected);
+    for name in ["lora", "rslora", "regex", "dora", "patterns"] {
+        assert_eq!(names(&passes(&golden_dir("adapters").join(name), "adapter")), expected);
     }
+    for name in ["bias_all", "embedding", "gpt2_conv1d_dora", "lora_bias", "tokens_tied"] {
+        assert_eq!(names(&passes(&golden_dir("adapters2").join(name), "adapter")), expected);
+    }
+}
+
+#[test]
+fn starting_values_of_pissa() {
+    let report = passes(&golden_dir("adapters2/pissa"), "adapter-init");
+    assert_eq!(names(&report), ["logits", "loaded_logits", "factors", "residuals"]);
+}
+
+/// The reference vectors outside of the repository that are too large for it.
+#[test]
+fn more_adapters_where_they_are() {
+    let data = std::env::var_os("TEMPER_DATA").map_or_else(
+        || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).to_owned(),
+        Into::into,
+    );
+    let golden = data.with_file_name("golden");
+    if !golden.is_dir() {
+        println!("skipped: no reference vectors at {}", golden.display());
+        return;
+    }
+    let mut n = 0;
+    for name in ["adapters", "adapters2", "training/dora", "training/lora-gpt2"] {
+        for report in replay(&golden.join(name)) {
+            println!("{}", report.to_json());
+            assert!(report.passed(), "{}", report.to_json());
+            n += 1;
+        }
+    }
+    assert!(n >= 19, "{n} sets of vectors");
 }
 
 #[test]
@@ -152,9 +186,9 @@ fn unsupported_adapters_are_refused_by_key() {
     let golden = golden_dir("adapters/lora");
     let read = |name: &str| std::fs::read(golden.join(name)).unwrap();
     for (key, value) in [
-        ("use_dora", json!(true)),
-        ("alpha_pattern", json!({ "k_proj": 6 })),
-        ("modules_to_save", json!(["lm_head"])),
+        ("use_qalora", json!(true)),
+        ("target_parameters", json!(["mlp.experts"])),
+        ("peft_type", json!("IA3")),
     ] {
         let place = tempfile::tempdir().unwrap();
         copy_dir(&golden_dir("adapters/base"), &place.path().join("base"));

@@ -11,12 +11,14 @@ use arch::Dtype;
 use fsio::DirWriter;
 use model::Adaptable;
 
-use crate::attach::{attach_from, layers_of};
-use crate::{Adapted, LoraConfig, Result, train_adapters_only};
+use crate::attach::{attach_from, layout_of};
+use crate::build::Source;
+use crate::{Adapted, LoraConfig, Result};
 
 pub use arch::{ADAPTER_CONFIG, Peft};
 
-pub use self::weights::{PREFIX, write_weights};
+pub(crate) use self::weights::AdapterFile;
+pub use self::weights::{PREFIX, peft_name, write_weights};
 
 /// File name of an adapter's weights.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
@@ -25,15 +27,13 @@ pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 ///
 /// The file must have exactly the tensors of its settings, in the right shape and finite; names and shapes are checked
 /// before any data is read.
-pub fn load<M: Adaptable>(mut model: M, dir: &Path) -> Result<(Adapted<M>, Peft)> {
+pub fn load<M: Adaptable>(model: M, dir: &Path) -> Result<(Adapted<M>, Peft)> {
     let peft = Peft::read(dir)?;
     settings::check_head(&peft, &model, dir)?;
-    let config = &peft.lora;
-    let layers = layers_of(&model, config)?;
-    let file = weights::AdapterFile::open(dir, &mut model, config, &layers, peft.saves_head)?;
-    let dropout = attach_from(&mut model, config, &layers, &mut |tensor| file.read(tensor))?;
-    file.read_head(&mut model)?;
-    Ok((Adapted { model: train_adapters_only(model), layers, dropout }, peft))
+    let layout = layout_of(&model, &peft.lora)?;
+    let file = AdapterFile::open(dir, &model, &peft.lora, &layout, peft.saves_head)?;
+    let adapted = attach_from(model, &peft.lora, &layout, &mut Source::File(&file))?;
+    Ok((adapted, peft))
 }
 
 /// Writes a model's adapter as a PEFT directory for the base model `base`, with the head if the base model has none.
@@ -49,7 +49,7 @@ pub fn export<M: Adaptable>(
     let settings = settings::to_json(model, config, base)?;
     dir.write(ADAPTER_CONFIG, settings)?;
     let mut file = dir.create(ADAPTER_WEIGHTS)?;
-    write_weights(model, dtype, &mut file)?;
+    write_weights(model, config, dtype, &mut file)?;
     file.finish()?;
     Ok(())
 }

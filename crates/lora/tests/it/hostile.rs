@@ -41,29 +41,20 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
     good(&dir);
     let config = read_config(&dir);
     for (key, value) in [
-        ("use_dora", json!(true)),
         ("use_qalora", json!(true)),
         ("use_bdlora", json!(true)),
-        ("lora_bias", json!(true)),
-        ("bias", json!("all")),
-        ("bias", json!("lora_only")),
-        ("modules_to_save", json!(["lm_head", "embed_tokens"])),
         ("modules_to_save", json!(["score"])),
-        ("rank_pattern", json!({"k_proj": 2})),
-        ("alpha_pattern", json!({"k_proj": 6})),
-        ("layers_to_transform", json!([0])),
-        ("layers_to_transform", json!(0)),
-        ("layers_pattern", json!("layers")),
         ("layer_replication", json!([[0, 1]])),
-        ("exclude_modules", json!(["v_proj"])),
         ("target_parameters", json!(["mlp.experts"])),
-        ("trainable_token_indices", json!([3])),
         ("ensure_weight_tying", json!(true)),
-        ("init_lora_weights", json!("pissa")),
-        ("init_lora_weights", json!("olora")),
+        ("init_lora_weights", json!("pissa_niter_4")),
+        ("init_lora_weights", json!("loftq")),
+        ("bias", json!("some")),
         ("alora_invocation_tokens", json!([1, 2])),
         ("megatron_config", json!({"x": 1})),
         ("peft_type", json!("LOHA")),
+        ("peft_type", json!("IA3")),
+        ("peft_type", json!("PROMPT_TUNING")),
         ("a_key_of_tomorrow", json!(1)),
     ] {
         let mut changed = config.clone();
@@ -71,6 +62,65 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
         write_config(&dir, &changed);
         let message = refusal(&dir);
         assert!(message.contains(&format!("not supported: `{key}` = ")), "{key}: {message}");
+    }
+}
+
+#[test]
+fn settings_whose_tensors_the_file_lacks() {
+    let out = tempfile::tempdir().expect("a directory");
+    let dir = out.path().join("a");
+    good(&dir);
+    let config = read_config(&dir);
+    let prefix = "base_model.model.model.";
+    for (key, value, missing) in [
+        ("use_dora", json!(true), "layers.0.self_attn.q_proj.lora_magnitude_vector"),
+        ("lora_bias", json!(true), "layers.0.self_attn.q_proj.lora_B.bias"),
+        ("modules_to_save", json!(["embed_tokens"]), "embed_tokens.weight"),
+        (
+            "trainable_token_indices",
+            json!([3, 4]),
+            "embed_tokens.token_adapter.trainable_tokens_delta",
+        ),
+        ("target_modules", json!(["q_proj", "v_proj"]), "layers.0.self_attn.v_proj.lora_A.weight"),
+    ] {
+        let mut changed = config.clone();
+        changed[key] = value;
+        write_config(&dir, &changed);
+        let message = refusal(&dir);
+        assert!(message.contains(&format!("tensor missing: `{prefix}{missing}`")), "{message}");
+    }
+    for (key, value, expected) in [
+        ("rank_pattern", json!({"q_proj": 2}), "has shape [3, 32], not [2, 32]"),
+        ("layers_to_transform", json!([0]), "absent from model or settings"),
+        ("layers_to_transform", json!(1), "absent from model or settings"),
+        ("exclude_modules", json!(["q_proj"]), "matches no layer of the model: `q_proj`"),
+        ("exclude_modules", json!(".*0.*q_proj"), "absent from model or settings"),
+        ("layers_pattern", json!("layers"), "lora `layers_pattern` cannot be combined with"),
+        ("modules_to_save", json!(["x_proj"]), "modules_to_save matches nothing: `x_proj`"),
+        ("trainable_token_indices", json!([96]), "must be ids of the vocabulary: `96`"),
+        ("trainable_token_indices", json!([1, 1]), "must be ids that are listed once: `1`"),
+        ("trainable_token_indices", json!({"norm": [1]}), "matches nothing: `norm`"),
+        ("trainable_token_indices", json!("all"), "is not a list of token ids"),
+        ("rank_pattern", json!({"q_proj": -1}), "does not map patterns to numbers"),
+        ("alpha_pattern", json!([1]), "does not map patterns to numbers"),
+        ("rank_pattern", json!({"(": 2}), "rank_pattern is not a supported regular expression"),
+    ] {
+        let mut changed = config.clone();
+        changed[key] = value;
+        write_config(&dir, &changed);
+        let message = refusal(&dir);
+        assert!(message.contains(expected), "{key}: {message}");
+    }
+    // PEFT ignores names and patterns without effect.
+    for (key, value) in [
+        ("target_modules", json!(["q_proj", "c_attn"])),
+        ("rank_pattern", json!({"c_attn": 2})),
+        ("layers_to_transform", json!([0, 1, 2])),
+    ] {
+        let mut changed = config.clone();
+        changed[key] = value;
+        write_config(&dir, &changed);
+        load(tiny_llama(&device()), &dir).expect("loaded");
     }
 }
 

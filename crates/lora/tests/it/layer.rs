@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use nn::{
-    Adapter, BaseLayer, Conv1d, DropoutKey, Linear, LoraAdapter, LoraDropout, PackedFormat,
+    Adapter, Conv1d, DoraAdapter, DropoutKey, Linear, LoraAdapter, LoraDropout, PackedFormat,
     Projection,
 };
 use testkit::{Tolerance, assert_close, values};
@@ -88,7 +88,10 @@ fn masks_follow_from_key_and_layer() {
     let mut mean = vec![0.0_f32; expected.len()];
     for number in 0..4000 {
         key.set(seed::derive(1, "lora", seed::Purpose::Dropout, number, 0));
-        mean.iter_mut().zip(values(&other.forward(x.clone()))).for_each(|(m, y)| *m += y / 4000.0);
+        let y = other.forward(x.clone());
+        mean.iter_mut().zip(values(&y)).for_each(|(m, y)| *m += y / 4000.0);
+        // Removes the graph of this forward pass. Thousands of abandoned ones would slow every later backward pass down.
+        drop(y.sum().backward());
     }
     assert_close("mean", &mean, &expected, Tolerance { absolute: 0.0, of_largest: 0.05 });
 }
@@ -148,44 +151,58 @@ fn a_packed_base_is_frozen_and_passes_gradients_on() {
     }
 }
 
-/// DoRA (Liu et al. 2024, equation 5) from what [`Adapter::forward`] gives a method: with y = W·x + bias, the output is
-/// m / ‖W + s·B·A‖ · (W·x + s·B·A·x) + bias, norms over rows.
-fn dora(
-    x: Tensor<2>,
-    base: BaseLayer<'_>,
-    y: Tensor<2>,
-    (a, b, magnitude): (Tensor<2>, Tensor<2>, Tensor<1>),
-) -> Tensor<2> {
-    let bias = base.bias_o().expect("a bias").unsqueeze::<2>();
-    let directions = base.weight_oi() + b.clone().matmul(a.clone()).mul_scalar(SCALE);
-    let norms = directions.square().sum_dim(1).sqrt().squeeze_dim::<1>(1);
-    let low_rank = x.matmul(a.transpose()).matmul(b.transpose()).mul_scalar(SCALE);
-    (y - bias.clone() + low_rank) * (magnitude / norms).unsqueeze::<2>() + bias
-}
-
+/// DoRA (Liu et al. 2024, equation 5): with y = W·x + bias, the output is m / ‖W + s·B·A‖ · (W·x + s·B·A·x) + bias, norms
+/// over rows. Values by plain loops over the dense weight; gradients from the same formula with the norms as constants.
 #[test]
-fn a_method_that_rescales_the_base_output_can_be_written() {
-    let device = Device::flex();
+fn dora_scales_the_rows_of_the_adapted_weight() {
+    let device = Device::flex().autodiff();
     let (w, bias) = (wave([5, 7], 1.1, &device), wave::<1>([5], 0.4, &device));
     let (a, b) = (wave::<2>([3, 7], 0.3, &device), wave::<2>([5, 3], 0.9, &device));
     let (x, m) = (wave::<2>([4, 7], 0.6, &device), wave::<1>([5], 0.8, &device));
-    // By plain loops over the dense weight.
     let delta = values(&b.clone().matmul(a.clone()).mul_scalar(SCALE));
     let dense: Vec<f32> = values(&w).iter().zip(&delta).map(|(w, d)| w + d).collect();
     let (xs, biases, ms) = (values(&x), values(&bias), values(&m));
+    let norms: Vec<f32> =
+        dense.chunks(7).map(|row| row.iter().map(|d| d * d).sum::<f32>().sqrt()).collect();
     let mut want = Vec::new();
     for row in xs.chunks(7) {
         for (o, direction) in dense.chunks(7).enumerate() {
-            let norm = direction.iter().map(|d| d * d).sum::<f32>().sqrt();
             let dot: f32 = direction.iter().zip(row).map(|(d, x)| d * x).sum();
-            want.push(ms[o] / norm * dot + biases[o]);
+            want.push(ms[o] / norms[o] * dot + biases[o]);
         }
     }
+    // The same as a dense weight with autodiff.
+    let leaf = |x: &Tensor<2>| x.clone().detach().set_require_grad(true);
+    let (a2, b2) = (leaf(&a), leaf(&b));
+    let m2 = m.clone().detach().set_require_grad(true);
+    let norms_o = Tensor::<1>::from_data(norms.as_slice(), &device);
+    let dense_oi = (w.clone() + b2.clone().matmul(a2.clone()).mul_scalar(SCALE))
+        * (m2.clone() / norms_o).unsqueeze_dim(1);
+    let upstream = wave::<2>([4, 5], 2.3, &device);
+    let y = x.clone().matmul(dense_oi.transpose());
+    let wanted = (y * upstream.clone()).sum().backward();
     let linear = Linear::new(w.clone(), Some(bias.clone()));
     let conv = Conv1d::new(w.transpose(), Some(bias));
-    for layer in [&linear as &dyn Projection, &conv] {
-        let base = layer.base();
-        let got = dora(x.clone(), base, base.forward(x.clone()), (a.clone(), b.clone(), m.clone()));
-        assert_close("DoRA", &values(&got), &want, Tolerance::absolute(1e-5));
+    for layer in [Box::new(linear) as Box<dyn Projection>, Box::new(conv)] {
+        let mut layer = layer;
+        let lora = LoraAdapter::new(a.clone(), b.clone(), SCALE, None);
+        layer.set_adapter(Some(Adapter::Dora(DoraAdapter::new(lora, m.clone()))));
+        let y = layer.apply(x.clone().unsqueeze()).reshape([4, 5]);
+        assert_close("DoRA", &values(&y), &want, Tolerance::absolute(1e-5));
+        let gradients = (y * upstream.clone()).sum().backward();
+        let Some(Adapter::Dora(dora)) = layer.adapter() else { panic!("an adapter") };
+        let of = |x: Option<Tensor<2>>| values(&x.expect("a gradient"));
+        let dm = dora.lora_magnitude_vector.val().grad(&gradients).expect("a gradient");
+        let wanted_dm = m2.grad(&wanted).expect("a gradient");
+        assert_close("dm", &values(&dm), &values(&wanted_dm), Tolerance::absolute(1e-4));
+        let factors = [&dora.lora().lora_A, &dora.lora().lora_B];
+        for (factor, want) in factors.into_iter().zip([&a2, &b2]) {
+            let got = of(factor.weight.val().grad(&gradients));
+            assert_close("factor", &got, &of(want.grad(&wanted)), Tolerance::absolute(1e-4));
+        }
+        assert!(layer.linear_map().is_none());
+        assert!(layer.merge_adapter().is_some());
+        let merged = layer.apply(x.clone().unsqueeze()).reshape([4, 5]);
+        assert_close("merged", &values(&merged), &want, Tolerance::absolute(1e-5));
     }
 }

@@ -1,31 +1,42 @@
 //! Adapters merged into the weights, and removed.
 
-use lora::{Error, Targets, attach, detach, load, merge};
+use lora::{Error, LoraConfig, Targets, attach, detach, load, merge};
 use testkit::{Golden, Tolerance, assert_close, values};
 
 use super::support::{
-    adapter_base, adapter_case, device, io_of, logits, settings, tiny_gpt2, tiny_llama, weights,
-    with_waves,
+    adapter_cases, device, io_of, logits, settings, tiny_gpt2, tiny_llama, weights, with_waves,
 };
 
 #[test]
 fn pefts_merged_weights() {
-    for case in ["lora", "rslora", "regex"] {
-        let dir = adapter_case(case);
-        let (adapted, _) = load(adapter_base(&device()), &dir).expect("loaded");
-        let n_layers = adapted.layers.len();
-        let (merged, removed) = merge(adapted.model).expect("merged");
-        assert_eq!(removed.layers().count(), n_layers);
+    for (dir, base) in adapter_cases() {
+        let case = dir.display().to_string();
+        let of_base = weights(&base);
+        let (adapted, _) = load(base, &dir).expect("loaded");
+        let (merged, _) = merge(adapted.model).expect("merged");
+        // The newer files have only what differs from the base.
         let golden = Golden::open(&dir.join("merged.safetensors"));
         let got = weights(&merged);
-        assert!(got.keys().eq(golden.names().iter()), "{case}");
+        assert!(golden.names().iter().all(|name| got.contains_key(name)), "{case}");
         for (name, values) in &got {
-            assert_close(name, values, &golden.f32(name), Tolerance::absolute(1e-6));
+            if golden.names().contains(name) {
+                assert_close(name, values, &golden.f32(name), Tolerance::absolute(1e-6));
+            } else {
+                assert_eq!(*values, of_base[name], "{case}: {name}");
+            }
         }
         let (tokens, expected) = io_of(&dir);
         let merged_logits = values(&merged.logits(merged.forward(&tokens).hidden_btd));
-        assert_close("logits", &merged_logits, &expected, Tolerance::LOGITS);
+        assert_close(&case, &merged_logits, &expected, Tolerance::LOGITS);
     }
+}
+
+#[test]
+fn a_bias_of_the_adapter_needs_one_of_the_layer() {
+    let config = LoraConfig { lora_bias: true, ..settings(Targets::AllLinear) };
+    let adapted = attach(tiny_llama(&device()), &config, 7).expect("attached");
+    let error = merge(adapted.model).expect_err("no place for the bias");
+    assert!(matches!(&error, Error::NoBias { layer } if layer.ends_with("q_proj")), "{error}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use arch::Dtype;
+use burn::module::Module;
 use fsio::DirWriter;
 use lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoraConfig, Targets, attach, export, load};
 use model::{Adaptable, ScalarModel};
@@ -10,8 +11,8 @@ use serde_json::Value;
 use testkit::{Tolerance, assert_close, values};
 
 use super::support::{
-    adapter_base, adapter_case, device, io_of, logits, names, settings, tiny_gpt2, tiny_llama,
-    weights, with_waves,
+    adapter_base, adapter_case, adapter_cases, device, io_of, logits, names, settings, tiny_gpt2,
+    tiny_llama, variants, weights, with_trained_waves, with_waves,
 };
 
 fn write<M: Adaptable>(model: &M, config: &LoraConfig, dtype: Dtype, dir: &Path) {
@@ -22,15 +23,14 @@ fn write<M: Adaptable>(model: &M, config: &LoraConfig, dtype: Dtype, dir: &Path)
 
 #[test]
 fn pefts_logits_and_its_very_bytes() {
-    for (case, n_layers) in [("lora", 4), ("rslora", 14), ("regex", 2)] {
-        let dir = adapter_case(case);
-        let (adapted, peft) = load(adapter_base(&device()), &dir).expect("loaded");
-        assert_eq!((adapted.layers.len(), peft.base.as_deref()), (n_layers, None), "{case}");
-        assert_eq!(peft.lora.rslora, case == "rslora");
+    for (dir, base) in adapter_cases() {
+        let case = dir.display().to_string();
+        let (adapted, peft) = load(base, &dir).expect("loaded");
         let (tokens, expected) = io_of(&dir);
         let model = &adapted.model;
-        let got = values(&model.logits(model.forward(&tokens).hidden_btd));
-        let largest = assert_close(case, &got, &expected, Tolerance::LOGITS);
+        let plain = model.valid();
+        let got = values(&plain.logits(plain.forward(&tokens).hidden_btd));
+        let largest = assert_close(&case, &got, &expected, Tolerance::LOGITS);
         println!("{case}: logits differ by at most {largest:.1e}");
 
         let out = tempfile::tempdir().expect("a directory");
@@ -45,6 +45,50 @@ fn pefts_logits_and_its_very_bytes() {
             let same = *value == theirs[key] || key == "base_model_name_or_path";
             assert!(same, "{case}: {key}: {value} {}", theirs[key]);
         }
+    }
+}
+
+/// Each variant starts as no change; what it trains is saved under PEFT's names, and read again bit by bit.
+#[test]
+fn every_variant_is_written_and_read_again() {
+    let out = tempfile::tempdir().expect("a directory");
+    for (idx, (config, base)) in variants().into_iter().enumerate() {
+        let case = format!("{config:?}");
+        let before = logits(&base);
+        let adapted = attach(base.clone(), &config, 7).expect("attached");
+        let close = Tolerance { absolute: 2e-5, of_largest: 1e-5 };
+        assert_close(&case, &logits(&adapted.model), &before, close);
+        let layout = lora::layout_of(&base, &config).expect("a layout");
+        let mut trained: Vec<String> = model::named_parameters(&adapted.model)
+            .into_iter()
+            .filter(|parameter| parameter.requires_grad)
+            .map(|parameter| parameter.name)
+            .collect();
+        let mut planned: Vec<String> = layout.trained().into_iter().map(|(name, _)| name).collect();
+        planned.sort();
+        trained.sort();
+        assert_eq!(trained, planned, "{case}");
+
+        let model = with_trained_waves(adapted.model, &config);
+        let changed = logits(&model);
+        assert!(changed.iter().zip(&before).any(|(a, b)| (a - b).abs() > 1e-3), "{case}");
+        let dir = out.path().join(format!("{idx}"));
+        write(&model, &config, Dtype::F32, &dir);
+        let (read, peft) = load(base.clone(), &dir).expect(&case);
+        assert_eq!(weights(&read.model), weights(&model), "{case}");
+        assert_eq!(logits(&read.model), changed, "{case}");
+        assert_eq!(read.layers, adapted.layers, "{case}");
+        if config.targets != Targets::AllLinear {
+            assert_eq!(peft.lora, config);
+        }
+        let (merged, _) = lora::merge(read.model).expect(&case);
+        let close = Tolerance { absolute: 1e-4, of_largest: 3e-5 };
+        assert_close(&case, &logits(&merged), &changed, close);
+        assert!(lora::adapter_names(&merged).is_empty());
+        // Merged weights are a model of its own that is read again.
+        let mut bytes = Vec::new();
+        merged.write_safetensors(&mut bytes, Dtype::F32).expect(&case);
+        assert_eq!(merged.config().tied(), base.config().tied() && !layout.unties, "{case}");
     }
 }
 
@@ -74,6 +118,30 @@ fn what_is_written_is_read_again() {
         if idx < 2 {
             assert_eq!(peft.lora, config);
         }
+    }
+}
+
+/// PiSSA and OLoRA leave as plain LoRA of twice the rank on the unchanged base model.
+#[test]
+fn factors_taken_out_of_the_weights_are_converted() {
+    let out = tempfile::tempdir().expect("a directory");
+    for (idx, (config, base)) in variants().into_iter().enumerate() {
+        let model = attach(base.clone(), &config, 7).expect("attached").model;
+        let model = with_trained_waves(model, &config);
+        let (changed, as_it_is) = (logits(&model), weights(&model));
+        let (plain, converted) =
+            lora::as_plain_lora(model, base.clone(), &config).expect("converted");
+        if config.init == lora::LoraInit::Default || config.use_dora {
+            assert_eq!((weights(&plain), converted), (as_it_is, config));
+            continue;
+        }
+        assert_eq!((converted.rank, converted.scale()), (2 * config.rank, config.scale()));
+        let dir = out.path().join(format!("{idx}"));
+        write(&plain, &converted, Dtype::F32, &dir);
+        let (read, peft) = load(base, &dir).expect("loaded");
+        assert_eq!(peft.lora.init, lora::LoraInit::Default);
+        let close = Tolerance { absolute: 1e-4, of_largest: 3e-5 };
+        assert_close("converted", &logits(&read.model), &changed, close);
     }
 }
 

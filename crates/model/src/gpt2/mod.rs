@@ -63,8 +63,12 @@ impl Decoder for Gpt2Model {
         self.recomputes = on;
     }
 
-    fn embedding_weight(&self) -> Tensor<2> {
-        self.wte.weight.val()
+    fn embedding(&self) -> &Embedding {
+        &self.wte
+    }
+
+    fn embedding_mut(&mut self) -> (&'static str, &mut Embedding) {
+        ("wte", &mut self.wte)
     }
 
     fn projections_mut(&mut self) -> Vec<NamedProjection<'_>> {

@@ -96,8 +96,12 @@ impl Decoder for RopeDecoder {
         self.recomputes = on;
     }
 
-    fn embedding_weight(&self) -> Tensor<2> {
-        self.embed_tokens.weight.val()
+    fn embedding(&self) -> &Embedding {
+        &self.embed_tokens
+    }
+
+    fn embedding_mut(&mut self) -> (&'static str, &mut Embedding) {
+        ("embed_tokens", &mut self.embed_tokens)
     }
 
     fn projections_mut(&mut self) -> Vec<NamedProjection<'_>> {

@@ -100,7 +100,14 @@ impl Place {
     pub(crate) fn write_adapter<M: Adaptable>(&self, model: M, name: &str) {
         let (sft, dir) = (self.path().join("sft"), self.path().join(name));
         let (targets, rslora) = (Targets::AllLinear, false);
-        let settings = LoraConfig { rank: 3, alpha: 6.0, dropout: 0.3, rslora, targets };
+        let settings = LoraConfig {
+            rank: 3,
+            alpha: 6.0,
+            dropout: 0.3,
+            rslora,
+            targets,
+            ..LoraConfig::default()
+        };
         let model = lora::attach(model, &settings, 5).expect("attached").model;
         let mut out = fsio::DirWriter::begin(&dir).expect("a folder");
         lora::export(&model, &settings, None, Dtype::F32, &mut out).expect("the adapter");

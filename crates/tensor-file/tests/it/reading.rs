@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arch::Dtype;
 use half::{bf16, f16};
-use tensor_file::{SafetensorsWriter, StoredDtype, TensorFile, TensorSpec};
+use tensor_file::{SafetensorsWriter, StoredDtype, TensorFile, TensorSpec, TensorView};
 
 use crate::{temporary, write};
 
@@ -66,7 +66,7 @@ fn values_keep_the_dtype_of_the_file() {
     let file = TensorFile::open(&path).unwrap();
     assert_eq!(file.metadata("kind"), Some("test"));
     assert_eq!(file.metadata("format"), None);
-    let names: Vec<&str> = file.tensors().map(|tensor| tensor.name()).collect();
+    let names: Vec<&str> = file.tensors().map(TensorView::name).collect();
     assert_eq!(names, ["f32", "bf16", "f16", "i64", "i8", "u8"]);
     let bits: Vec<u32> =
         file.tensor("f32").unwrap().values().unwrap().into_iter().map(f32::to_bits).collect();

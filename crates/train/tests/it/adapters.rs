@@ -381,16 +381,16 @@ fn a_second_models_file_holds_all_that_is_trained_or_is_refused() {
     // Trained values come from the file, frozen ones stay.
     let other = model::train_only(tiny_model(2), &is_trained);
     let (wanted, before) = (bits(&saved), bits(&other));
-    let loaded = load_trained(other, &path, "").expect("loaded");
-    train::compare_trained(&path, "", &loaded).expect("the same bits");
+    let loaded = load_trained(other, &path, &str::to_owned).expect("loaded");
+    train::compare_trained(&path, &str::to_owned, &loaded).expect("the same bits");
     for (((name, now), (_, saved)), (_, own)) in bits(&loaded).iter().zip(&wanted).zip(&before) {
         assert!(now == if is_trained(name) { saved } else { own }, "{name}");
     }
     let more = |name: &str| is_trained(name) || name.contains("k_proj");
-    let error =
-        load_trained(model::train_only(tiny_model(2), &more), &path, "").expect_err("a gap");
+    let error = load_trained(model::train_only(tiny_model(2), &more), &path, &str::to_owned)
+        .expect_err("a gap");
     assert!(error.to_string().contains("tensor missing: `"), "{error}");
     let wide = model::train_only(model_of_width(40, 2), &is_trained);
-    let error = load_trained(wide, &path, "").expect_err("another width");
+    let error = load_trained(wide, &path, &str::to_owned).expect_err("another width");
     assert!(error.to_string().contains("has shape ["), "{error}");
 }

@@ -130,8 +130,8 @@ fn adapters_on_frozen_weights_with_and_without_dropout() {
                 rank: 3,
                 alpha: 6.0,
                 dropout,
-                rslora: false,
                 targets: Targets::AllLinear,
+                ..LoraConfig::default()
             };
             let adapted = lora::attach(model, &config, 7).expect("attached");
             let (n, dropout) = (2 * adapted.layers.len(), adapted.dropout);
