@@ -3,17 +3,7 @@
 
 use crate::adapter_error::{AdapterError, AdapterResult};
 use crate::adapter_match::full_match;
-
-/// The layers that an adapter targets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Targets {
-    /// Layers with these names: a full name or its last parts (`q_proj`, `self_attn.q_proj`).
-    Names(Vec<String>),
-    /// Layers whose full name matches a regular expression, as with PEFT's `re.fullmatch`.
-    Pattern(String),
-    /// All linear layers of the backbone, without heads and embeddings.
-    AllLinear,
-}
+use crate::adapter_targets::Targets;
 
 /// Starting values of the factors, and of the base weight beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -204,7 +194,8 @@ fn out_of_range<T>(key: &'static str, value: String, expected: &'static str) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::{LoraConfig, LoraInit, Targets, TrainableTokens};
+    use super::{LoraConfig, LoraInit, TrainableTokens};
+    use crate::adapter_targets::Targets;
 
     #[test]
     fn one_scale_for_both_kinds() {

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::adapter::{BiasTraining, LoraConfig, LoraInit, Targets};
+use crate::adapter::{BiasTraining, LoraConfig, LoraInit};
 use crate::adapter_error::{AdapterError, AdapterResult};
 use crate::adapter_match::{BlockIndex, ByPattern, Matcher, is_name_suffix};
+use crate::adapter_targets::Targets;
 use crate::family::ModelConfig;
 use crate::params::{AxisOrder, LinearLayer, ParamKind, ParamSpec};
 

@@ -2,8 +2,8 @@
 
 use regex::Regex;
 
-use crate::adapter::Targets;
 use crate::adapter_error::{AdapterError, AdapterResult};
+use crate::adapter_targets::Targets;
 
 /// Whether `target` is the full name or its last parts.
 pub(crate) fn is_name_suffix(name: &str, target: &str) -> bool {

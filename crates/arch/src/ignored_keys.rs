@@ -82,7 +82,6 @@ const IGNORED: &[&str] = &[
 pub(crate) const REQUIRED_OFF: &[(&str, Off)] = &[
     ("add_cross_attention", Off::False),
     ("is_encoder_decoder", Off::False),
-    ("quantization_config", Off::Null),
     ("compression_config", Off::Null),
     ("auto_map", Off::Null),
     ("pruned_heads", Off::Empty),

@@ -10,6 +10,7 @@ mod adapter;
 mod adapter_error;
 mod adapter_layout;
 mod adapter_match;
+mod adapter_targets;
 mod config_reader;
 mod cost;
 mod dtype;
@@ -27,18 +28,19 @@ mod rope;
 mod sizes;
 mod token_ids;
 
-pub use adapter::{BiasTraining, LoraConfig, LoraInit, Targets, TrainableTokens};
+pub use adapter::{BiasTraining, LoraConfig, LoraInit, TrainableTokens};
 pub use adapter_error::{AdapterError, AdapterResult};
 pub use adapter_layout::{
     AdaptedLayer, AdapterLayout, AdapterTensor, AdapterTensorKind, LayerRole, TokenRows,
 };
+pub use adapter_targets::Targets;
 pub use cost::{AdapterShape, Computation, HeadOutput, KernelPath, TrainingShape};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use family::{Activation, Family, Gpt2Config, LlamaConfig, ModelConfig, Qwen3Config};
 pub use memory_estimate::MemoryEstimate;
 pub use model_config::Architecture;
-pub use model_info::ModelInfo;
+pub use model_info::{ModelInfo, Quantization};
 pub use params::{AxisOrder, Init, LinearLayer, ParamKind, ParamSpec};
 pub use peft::{ADAPTER_CONFIG, Peft, SCORE_HEADS};
 pub use rope::{RopeParameters, RopeScaling, RopeTable};

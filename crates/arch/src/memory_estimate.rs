@@ -53,6 +53,16 @@ impl MemoryEstimate {
         Self { weights: self.weights - frozen / 2, ..self }
     }
 
+    /// The same step with matrices of `n_elements` in all stored in `packed_bytes`. Products unpack one at a time; the largest
+    /// has `largest` elements.
+    #[must_use]
+    pub fn with_packed_matrices(self, n_elements: u64, packed_bytes: u64, largest: u64) -> Self {
+        let weights = self.weights.saturating_sub(bytes(n_elements)).saturating_add(packed_bytes);
+        let block_working = self.block_working.saturating_add(bytes(largest));
+        let logits = self.logits.max(block_working);
+        Self { weights, logits, block_working, ..self }
+    }
+
     /// The same step with this many bytes of optimizer state.
     #[must_use]
     pub fn with_optimizer_state(self, bytes: u64) -> Self {

@@ -24,10 +24,21 @@ pub struct ModelInfo {
     pub token_ids: TokenIds,
     /// The number format of the weights, according to config.json.
     pub dtype: Option<Dtype>,
+    /// How the weights are packed; `None` if they are not.
+    pub quantization: Option<Quantization>,
     /// Keys that were understood but have no effect, as sentences for the user.
     pub notes: Vec<String>,
     /// Unknown keys, which are ignored, as sentences for the user.
     pub warnings: Vec<String>,
+}
+
+/// Packed weights that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantization {
+    /// bitsandbytes, 4 bits (NF4 or FP4).
+    BitsAndBytes4,
+    /// bitsandbytes, 8 bits (LLM.int8()).
+    BitsAndBytes8,
 }
 
 impl ModelInfo {
@@ -37,12 +48,13 @@ impl ModelInfo {
         let family = read_family(&mut reader)?;
         let architecture = read_architecture(&mut reader, family)?;
         let dtype = read_dtype(&mut reader)?;
+        let quantization = read_quantization(&mut reader)?;
         let vocab_size = reader.size("vocab_size", 1..=limits::VOCABULARY)?;
         let token_ids = TokenIds::read(&mut reader, vocab_size)?;
         let config = family.read(&mut reader, vocab_size)?;
         let Notes { notes, warnings } = reader.finish()?;
         check_size(&config, origin)?;
-        Ok(Self { config, architecture, token_ids, dtype, notes, warnings })
+        Ok(Self { config, architecture, token_ids, dtype, quantization, notes, warnings })
     }
 
     /// Reads config.json of a Hugging Face directory and, if present, the token ids of generation_config.json. `dir` may
@@ -114,6 +126,24 @@ fn read_dtype(reader: &mut ConfigReader) -> Result<Option<Dtype>> {
     let dtype = reader.text("dtype")?;
     let torch_dtype = reader.text("torch_dtype")?;
     Ok(dtype.or(torch_dtype).and_then(Dtype::from_name))
+}
+
+/// Reads `quantization_config`. The files say how each weight is packed; this says that they may be.
+fn read_quantization(reader: &mut ConfigReader) -> Result<Option<Quantization>> {
+    let Some(value) = reader.value("quantization_config").filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let flag = |key: &str| value.get(key).and_then(Value::as_bool).unwrap_or(false);
+    let method = value.get("quant_method").and_then(Value::as_str);
+    match (method, flag("load_in_4bit"), flag("load_in_8bit")) {
+        (Some("bitsandbytes"), true, false) => Ok(Some(Quantization::BitsAndBytes4)),
+        (Some("bitsandbytes"), false, true) => Ok(Some(Quantization::BitsAndBytes8)),
+        _ => {
+            let hint =
+                "supported: bitsandbytes in 4 or 8 bits; save the model without quantization";
+            Err(reader.unsupported("quantization_config", value, hint))
+        }
+    }
 }
 
 /// Refuses models that are too large. Each single size has been checked already.

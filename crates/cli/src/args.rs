@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Export a model as a Hugging Face directory or as a GGUF file
     Export(ExportArgs),
+    /// Average models, or add adapters on one base model
+    Merge(MergeArgs),
     /// Time a standard workload on random weights; prints one JSON line
     Bench(BenchArgs),
     /// List the devices of this machine, and anything that they lack
@@ -260,6 +262,26 @@ pub(crate) struct ExportArgs {
     #[arg(long)]
     pub(crate) merge: bool,
     /// Type of the exported weights
+    #[arg(long, value_parser = ["f32", "bf16", "f16"], default_value = "f32")]
+    pub(crate) dtype: String,
+}
+
+/// `temper merge`
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// Models of one shape, or adapters on one base model: stages of a run, checkpoints or directories
+    #[arg(required = true, num_args = 2.., value_name = "MODEL")]
+    pub(crate) models: Vec<PathBuf>,
+    /// Weight of each model, as in `0.7,0.3` [default: equal weights that sum to 1]
+    #[arg(long, value_delimiter = ',', value_name = "W,W", allow_hyphen_values = true)]
+    pub(crate) weights: Vec<f64>,
+    /// Base model of the adapters, if they do not record it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
+    /// Directory to create
+    #[arg(long)]
+    pub(crate) to: PathBuf,
+    /// Type of the written weights
     #[arg(long, value_parser = ["f32", "bf16", "f16"], default_value = "f32")]
     pub(crate) dtype: String,
 }

@@ -40,6 +40,7 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Score(args) => device_panics::run(&args.device, || commands::score::run(&args)),
         Command::Verify(args) => device_panics::run(&args.device, || commands::verify::run(&args)),
         Command::Export(args) => commands::export::run(&args),
+        Command::Merge(args) => commands::merge::run(&args),
         Command::Bench(args) => {
             device_panics::run(&args.device, || commands::bench::run(&args, clock))
         }

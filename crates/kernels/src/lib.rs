@@ -13,6 +13,7 @@
 //! | [`linear`], [`linear_io`] | x·Wᵀ + b with W `[out, in]`; x·W + b with W `[in, out]` |
 //! | [`fused_linear`] | up to three of those, with a norm or gate before, adapters and a residual after |
 //! | [`add_lora`] | y + scale · (x·Aᵀ)·Bᵀ |
+//! | [`packed_linear`] | x·Wᵀ or x·W with W in 4 or 8 bits |
 //! | [`embedding`] | rows of a table by id |
 //! | [`rms_norm`], [`layer_norm`] | norms |
 //! | [`swiglu`], [`silu`], [`gelu`] | activations |
@@ -72,7 +73,10 @@ pub use logprobs::{LogProbs, linear_logprobs};
 pub use lora::add_lora;
 pub use nccl::has_nccl;
 pub use norm::{layer_norm, rms_norm};
-pub use packed::{PackedFormat, pack, unpack};
+pub use packed::{
+    BlockScales, CodeTable, NestedScales, PackedFormat, PackedLayout, codes_tensor, dynamic_code,
+    pack, packed_linear, unpack,
+};
 pub use param::update_param;
 pub use precision::{Precision, is_fast_on_cpu, precision, set_precision, with_precision};
 pub use recompute::{recompute, recomputes_on};

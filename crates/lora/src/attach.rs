@@ -8,7 +8,7 @@ use burn::module::Module;
 use model::{Adaptable, parameter_names, train_only};
 use nn::{DropoutKey, Projection};
 
-use crate::build::{Source, build_embedding, build_linear, build_rows};
+use crate::build::{Source, StartingValues, build_embedding, build_linear, build_rows};
 use crate::{Error, LoraConfig, Result};
 
 /// A model with adapters.
@@ -31,7 +31,8 @@ pub struct Adapted<M> {
 pub fn attach<M: Adaptable>(model: M, config: &LoraConfig, seed: u64) -> Result<Adapted<M>> {
     let layout = layout_of(&model, config)?;
     config.check_use(&layout, model.config())?;
-    attach_from(model, config, &layout, &mut Source::New { seed })
+    let model = untied(model, &layout)?;
+    attach_from(model, config, &layout, &mut StartingValues { seed })
 }
 
 /// What an adapter of this configuration consists of on a model.
@@ -40,6 +41,14 @@ pub fn layout_of<M: Adaptable>(model: &M, config: &LoraConfig) -> Result<Adapter
         Some(_) => config.scalar_layout(model.config())?,
         None => config.layout(model.config())?,
     })
+}
+
+/// The model with an output layer of its own, if the layout requires one.
+pub(crate) fn untied<M: Adaptable>(mut model: M, layout: &AdapterLayout) -> Result<M> {
+    if layout.unties {
+        model.untie()?;
+    }
+    Ok(model)
 }
 
 /// Freezes everything but adapters, what the layout trains with them, and a head that the base model does not have.
@@ -74,17 +83,13 @@ pub(crate) fn is_adapter_tensor(name: &str) -> bool {
     AdapterTensorKind::of_name(name).is_some()
 }
 
-/// Puts the layout's adapters into the slots of a model and freezes the rest.
+/// Puts the layout's adapters into the slots of a model, which is untied if the layout says so, and freezes the rest.
 pub(crate) fn attach_from<M: Adaptable>(
     mut model: M,
     config: &LoraConfig,
     layout: &AdapterLayout,
-    source: &mut Source<'_>,
+    source: &mut dyn Source,
 ) -> Result<Adapted<M>> {
-    if layout.unties {
-        model.untie()?;
-    }
-    source.replace_base_layers(&mut model, layout)?;
     let key = DropoutKey::default();
     let of_name = |name: &str| layout.layers.iter().find(|layer| layer.name == name);
     for (name, slot) in model.backbone_mut().projections_mut() {
@@ -107,7 +112,6 @@ pub(crate) fn attach_from<M: Adaptable>(
     for rows in &layout.tokens {
         attach_rows(&mut model, rows, layout, source)?;
     }
-    source.read_base(&mut model)?;
     let layers = layout.layers.iter().map(|layer| layer.name.clone()).collect();
     Ok(Adapted { model: train_adapters_only(model, layout), layers, dropout: key })
 }
@@ -117,7 +121,7 @@ fn attach_linear(
     layer: &AdaptedLayer,
     config: &LoraConfig,
     layout: &AdapterLayout,
-    source: &mut Source<'_>,
+    source: &mut dyn Source,
     key: &DropoutKey,
 ) -> Result<()> {
     if slot.adapter().is_some() {
@@ -132,7 +136,7 @@ fn attach_rows<M: Adaptable>(
     model: &mut M,
     rows: &TokenRows,
     layout: &AdapterLayout,
-    source: &mut Source<'_>,
+    source: &mut dyn Source,
 ) -> Result<()> {
     let occupied = || Err(Error::Occupied { layer: rows.module.clone() });
     if rows.is_head {

@@ -6,7 +6,6 @@
 use arch::{AdaptedLayer, AdapterLayout, AdapterTensor, AdapterTensorKind, LoraInit, TokenRows};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use kernels::WeightLayout;
-use model::Adaptable;
 use nn::{
     Adapter, DoraAdapter, DropoutKey, Embedding, EmbeddingAdapter, LoraAdapter, LoraDropout,
     LoraEmbedding, Projection, row_norms,
@@ -14,48 +13,30 @@ use nn::{
 use seed::{Purpose, Rng};
 
 use crate::decompose::{Factors, olora, pissa};
-use crate::peft::AdapterFile;
 use crate::{Error, LoraConfig, Result};
 
-/// Where the values of an adapter's tensors come from.
-pub(crate) enum Source<'a> {
-    /// Starting values.
-    New { seed: u64 },
-    /// A PEFT directory.
-    File(&'a AdapterFile),
-}
-
-impl Source<'_> {
-    /// The values of a tensor; `start` gives the starting values of a new one.
+/// A source of the values of an adapter's tensors: a file, or [`StartingValues`].
+pub(crate) trait Source {
+    /// The values of a tensor; `start` gives the starting values of a new one from the seed.
     fn values(
         &mut self,
         tensor: &AdapterTensor,
-        start: impl FnOnce(u64) -> Vec<f32>,
-    ) -> Result<Vec<f32>> {
-        match self {
-            Self::New { seed } => Ok(start(*seed)),
-            Self::File(file) => file.read(tensor),
-        }
-    }
+        start: &mut dyn FnMut(u64) -> Vec<f32>,
+    ) -> Result<Vec<f32>>;
+}
 
-    /// Replaces base weights of embedding and output layer by those of the file, if it has some.
-    pub(crate) fn replace_base_layers<M: Adaptable>(
+/// Starting values of new tensors.
+pub(crate) struct StartingValues {
+    pub(crate) seed: u64,
+}
+
+impl Source for StartingValues {
+    fn values(
         &mut self,
-        model: &mut M,
-        layout: &AdapterLayout,
-    ) -> Result<()> {
-        match self {
-            Self::New { .. } => Ok(()),
-            Self::File(file) => file.replace_base_layers(model, layout),
-        }
-    }
-
-    /// Replaces the parameters of the base model that are trained with the adapter by those of the file.
-    pub(crate) fn read_base<M: Adaptable>(&mut self, model: &mut M) -> Result<()> {
-        match self {
-            Self::New { .. } => Ok(()),
-            Self::File(file) => file.read_base(model),
-        }
+        _: &AdapterTensor,
+        start: &mut dyn FnMut(u64) -> Vec<f32>,
+    ) -> Result<Vec<f32>> {
+        Ok(start(self.seed))
     }
 }
 
@@ -65,7 +46,7 @@ pub(crate) fn build_linear(
     layer: &AdaptedLayer,
     config: &LoraConfig,
     layout: &AdapterLayout,
-    source: &mut Source<'_>,
+    source: &mut dyn Source,
     key: &DropoutKey,
 ) -> Result<Adapter> {
     let mut taken = take_out(slot, layer, config.init)?;
@@ -75,17 +56,17 @@ pub(crate) fn build_linear(
         let kind = tensor.kind;
         match kind {
             AdapterTensorKind::A => {
-                let factor = taken.as_mut().map(|taken| std::mem::take(&mut taken.a));
-                let start = |seed| factor.unwrap_or_else(|| uniform(&tensor, seed));
-                a = Some(matrix(source.values(&tensor, start)?, &tensor, &device));
+                let mut factor = taken.as_mut().map(|taken| std::mem::take(&mut taken.a));
+                let mut start = |seed| factor.take().unwrap_or_else(|| uniform(&tensor, seed));
+                a = Some(matrix(source.values(&tensor, &mut start)?, &tensor, &device));
             }
             AdapterTensorKind::B => {
-                let factor = taken.as_mut().map(|taken| std::mem::take(&mut taken.b));
-                let start = |_| factor.unwrap_or_else(|| zeros(&tensor));
-                b = Some(matrix(source.values(&tensor, start)?, &tensor, &device));
+                let mut factor = taken.as_mut().map(|taken| std::mem::take(&mut taken.b));
+                let mut start = |_| factor.take().unwrap_or_else(|| zeros(&tensor));
+                b = Some(matrix(source.values(&tensor, &mut start)?, &tensor, &device));
             }
             AdapterTensorKind::BiasOfB => {
-                bias = Some(vector(source.values(&tensor, |_| zeros(&tensor))?, &device));
+                bias = Some(vector(source.values(&tensor, &mut |_| zeros(&tensor))?, &device));
             }
             AdapterTensorKind::Magnitude => magnitude = Some(tensor),
             AdapterTensorKind::EmbeddingA
@@ -102,11 +83,11 @@ pub(crate) fn build_linear(
         None => lora,
     };
     let Some(tensor) = magnitude else { return Ok(Adapter::Lora(lora)) };
-    let norms = |_| {
+    let mut norms = |_| {
         let weight_oi = slot.base().weight_f32_oi().inner();
         host(row_norms(lora.merge(weight_oi)))
     };
-    let magnitude_o = vector(source.values(&tensor, norms)?, &device);
+    let magnitude_o = vector(source.values(&tensor, &mut norms)?, &device);
     Ok(Adapter::Dora(DoraAdapter::new(lora, magnitude_o)))
 }
 
@@ -115,7 +96,7 @@ pub(crate) fn build_embedding(
     embedding: &Embedding,
     layer: &AdaptedLayer,
     layout: &AdapterLayout,
-    source: &mut Source<'_>,
+    source: &mut dyn Source,
 ) -> Result<EmbeddingAdapter> {
     let weight_vd = embedding.weight.val();
     let device = weight_vd.device();
@@ -123,13 +104,13 @@ pub(crate) fn build_embedding(
     for tensor in layout.tensors_of(layer) {
         if tensor.kind == AdapterTensorKind::Magnitude {
             // A is zero at the start, so these are the norms of the table's columns.
-            let norms = |_| host(row_norms(in_f32(weight_vd.clone()).inner().transpose()));
-            magnitude_d = Some(vector(source.values(&tensor, norms)?, &device));
+            let mut norms = |_| host(row_norms(in_f32(weight_vd.clone()).inner().transpose()));
+            magnitude_d = Some(vector(source.values(&tensor, &mut norms)?, &device));
             continue;
         }
         let is_a = tensor.kind == AdapterTensorKind::EmbeddingA;
-        let start = |seed| if is_a { zeros(&tensor) } else { normal(&tensor, seed) };
-        factors.push(matrix(source.values(&tensor, start)?, &tensor, &device));
+        let mut start = |seed| if is_a { zeros(&tensor) } else { normal(&tensor, seed) };
+        factors.push(matrix(source.values(&tensor, &mut start)?, &tensor, &device));
     }
     let mut factors = factors.into_iter();
     let (Some(a_rv), Some(b_dr)) = (factors.next(), factors.next()) else {
@@ -143,18 +124,18 @@ pub(crate) fn build_rows(
     weight_vd: Tensor<2>,
     rows: &TokenRows,
     layout: &AdapterLayout,
-    source: &mut Source<'_>,
+    source: &mut dyn Source,
 ) -> Result<nn::TokenRows> {
     let (tensor, device) = (layout.tensor_of_rows(rows), weight_vd.device());
-    let of_table = |_| {
-        let values = host(in_f32(weight_vd).inner());
+    let mut of_table = |_| {
+        let values = host(in_f32(weight_vd.clone()).inner());
         let row = |id: &u32| {
             let start = *id as usize * rows.width;
             values.get(start..start + rows.width).unwrap_or_default().to_vec()
         };
         rows.ids.iter().flat_map(row).collect()
     };
-    let values = source.values(&tensor, of_table)?;
+    let values = source.values(&tensor, &mut of_table)?;
     Ok(nn::TokenRows::new(matrix(values, &tensor, &device), &rows.ids, rows.n_tokens))
 }
 

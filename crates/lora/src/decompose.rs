@@ -3,7 +3,7 @@
 //! Everything is computed in f64 by one thread in a fixed order, so that reading an adapter again gives the same residual to
 //! the bit. Signs of singular vectors are free; the products do not depend on them.
 
-use crate::eigen::largest_eigenpairs;
+use crate::eigen::{dot, largest_eigenpairs};
 
 /// Factors of a weight `[m, n]` and what is left of it: W = residual + scale · B·A.
 pub(crate) struct Factors {
@@ -144,20 +144,6 @@ fn times_rows(x: &[f64], w: &[f64]) -> Vec<f64> {
 
 fn transposed(w: &[f64], m: usize, n: usize) -> Vec<f64> {
     (0..n).flat_map(|column| (0..m).map(move |row| w[row * n + column])).collect()
-}
-
-pub(crate) fn dot(x: &[f64], y: &[f64]) -> f64 {
-    // Eight sums at once: the compiler may not reorder one.
-    let mut sums = [0.0; 8];
-    let (xs, x_rest) = x.as_chunks::<8>();
-    let (ys, y_rest) = y.as_chunks::<8>();
-    for (x, y) in xs.iter().zip(ys) {
-        for (sum, (x, y)) in sums.iter_mut().zip(x.iter().zip(y)) {
-            *sum += x * y;
-        }
-    }
-    let rest: f64 = x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum();
-    sums.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]

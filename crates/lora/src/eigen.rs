@@ -3,8 +3,6 @@
 //! Householder reflections make the matrix tridiagonal; bisection on Sturm counts finds the eigenvalues, inverse iteration
 //! the vectors (Golub and Van Loan, "Matrix Computations", sections 8.3 and 8.4). Only the wanted vectors are computed.
 
-use crate::decompose::dot;
-
 /// A symmetric tridiagonal matrix.
 struct Tridiagonal {
     diagonal: Vec<f64>,
@@ -177,6 +175,21 @@ impl Tridiagonal {
             }
         }
     }
+}
+
+/// The product of two vectors.
+pub(crate) fn dot(x: &[f64], y: &[f64]) -> f64 {
+    // Eight sums at once: the compiler may not reorder one.
+    let mut sums = [0.0; 8];
+    let (xs, x_rest) = x.as_chunks::<8>();
+    let (ys, y_rest) = y.as_chunks::<8>();
+    for (x, y) in xs.iter().zip(ys) {
+        for (sum, (x, y)) in sums.iter_mut().zip(x.iter().zip(y)) {
+            *sum += x * y;
+        }
+    }
+    let rest: f64 = x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum();
+    sums.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ pub enum Error {
     /// The adapter's weights cannot be read or written.
     #[error(transparent)]
     Weights(#[from] tensor_file::Error),
+    /// The model refuses the change.
+    #[error(transparent)]
+    Model(#[from] model::Error),
     /// The adapter's configuration is invalid, or does not fit the model.
     #[error(transparent)]
     Config(#[from] arch::AdapterError),
@@ -34,6 +37,12 @@ pub enum Error {
     NoBias {
         /// The first such layer.
         layer: String,
+    },
+    /// Adapters whose sum is not a low-rank product.
+    #[error("adapters with `{feature}` cannot be added")]
+    NoSum {
+        /// The setting.
+        feature: &'static str,
     },
     /// The model has no adapter.
     #[error("the model has no adapter")]
@@ -69,11 +78,16 @@ impl Error {
                 "the adapter was trained on a different base model, or with another `r`".to_owned()
             }
             Self::Weights(error) => return error.hint(),
+            Self::Model(error) => return error.hint(),
             Self::Config(error) => return error.hint(),
             Self::Occupied { .. } => "merge the adapter before you attach another".to_owned(),
             Self::NotInF32 { .. } => "set `base_dtype = \"f32\"`".to_owned(),
             Self::NoBias { .. } => {
                 "use the adapter unmerged, or train one without `lora_bias`".to_owned()
+            }
+            Self::NoSum { .. } => {
+                "merge each into its base model first (`temper export --merge`), then merge the results"
+                    .to_owned()
             }
             Self::NoAdapter => "attach or load an adapter first".to_owned(),
             Self::MissingTensor { .. } | Self::LeftOver { .. } => {

@@ -16,12 +16,14 @@ mod error;
 mod merge;
 mod peft;
 mod plain;
+mod sum;
 
 pub use arch::{AdapterError, AdapterLayout, BiasTraining, LoraConfig, LoraInit, Targets};
 pub use attach::{Adapted, adapter_names, attach, layout_of, train_adapters_only, without_dropout};
 pub use error::{Error, Result};
-pub use merge::{Removed, detach, merge};
+pub use merge::{Removed, dequantised, detach, is_packed, merge};
 pub use peft::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, Peft, export, load, peft_name, write_weights,
 };
 pub use plain::as_plain_lora;
+pub use sum::weighted_sum;

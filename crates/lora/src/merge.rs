@@ -20,7 +20,7 @@ impl Removed {
     }
 }
 
-/// Merges every adapter into its layer's weight; the model then has no adapters.
+/// Merges every adapter into its layer's weight; the model then has no adapters and no packed weights.
 ///
 /// Errors: there is no adapter, or one has a bias that its layer has no place for.
 pub fn merge<M: Adaptable>(mut model: M) -> Result<(M, Removed)> {
@@ -31,6 +31,7 @@ pub fn merge<M: Adaptable>(mut model: M) -> Result<(M, Removed)> {
             return Err(Error::NoBias { layer: name });
         }
         layers.extend(layer.merge_adapter().map(|_| name));
+        layer.weight_mut().dequantise();
     }
     if let Some(head) = model.output_layer_mut() {
         layers.extend(nn::Projection::merge_adapter(head).map(|_| OUTPUT_LAYER.to_owned()));
@@ -38,6 +39,21 @@ pub fn merge<M: Adaptable>(mut model: M) -> Result<(M, Removed)> {
     let (name, embedding) = model.backbone_mut().embedding_mut();
     layers.extend(embedding.merge_adapter().map(|_| name));
     if layers.is_empty() { Err(Error::NoAdapter) } else { Ok((model, Removed { layers })) }
+}
+
+/// Whether some weight of the model is packed into 4 or 8 bits.
+pub fn is_packed<M: Adaptable>(model: &mut M) -> bool {
+    let mut layers = model.backbone_mut().projections_mut().into_iter();
+    layers.any(|(_, layer)| layer.base().weight.dense().is_none())
+}
+
+/// The model with all packed weights unpacked.
+#[must_use]
+pub fn dequantised<M: Adaptable>(mut model: M) -> M {
+    for (_, layer) in model.backbone_mut().projections_mut() {
+        layer.weight_mut().dequantise();
+    }
+    model
 }
 
 /// The model without its adapters and with unchanged weights. Parameters of the base model that were trained with an adapter,

@@ -9,8 +9,8 @@ use burn::tensor::Tensor;
 use model::Adaptable;
 use nn::{Adapter, LoraAdapter, Projection};
 
-use crate::attach::{attach_from, layout_of};
-use crate::build::Source;
+use crate::attach::{attach_from, layout_of, untied};
+use crate::build::StartingValues;
 use crate::{Adapted, LoraConfig, LoraInit, Result};
 
 /// The adapter as one for the unchanged `base`, and its configuration; both unchanged if the base weights are, or if DoRA's
@@ -24,13 +24,10 @@ pub fn as_plain_lora<M: Adaptable>(
         return Ok((model, config.clone()));
     }
     let layout = layout_of(&base, config)?;
-    let mut untouched = base.clone();
+    let mut untouched = untied(base.clone(), &layout)?;
     // The factors that were taken out do not depend on a seed.
     let Adapted { model: mut started, .. } =
-        attach_from(base, config, &layout, &mut Source::New { seed: 0 })?;
-    if layout.unties {
-        untouched.untie()?;
-    }
+        attach_from(untied(base, &layout)?, config, &layout, &mut StartingValues { seed: 0 })?;
     let mut starts: BTreeMap<String, (Adapter, nn::Weight)> = BTreeMap::new();
     let of_base = untouched.backbone_mut().projections_mut().into_iter();
     for ((name, start), (_, base)) in

@@ -42,7 +42,7 @@ impl BaseLayer<'_> {
 
     /// As [`Self::weight_oi`], in f32.
     pub fn weight_f32_oi(&self) -> Tensor<2> {
-        crate::embedding::widened(self.weight_oi())
+        crate::weight::widened(self.weight_oi())
     }
 
     /// `[.., in]` → `[.., out]`, bias included.

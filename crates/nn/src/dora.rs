@@ -6,6 +6,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use crate::weight::row_norms;
 use crate::{BaseLayer, LoraAdapter};
 
 /// Low-rank factors and the magnitude of each row of the adapted weight.
@@ -78,10 +79,4 @@ impl DoraAdapter {
     fn factor(&self, weight_oi: Tensor<2>) -> Tensor<1> {
         self.lora_magnitude_vector.val() / row_norms(self.lora.merge(weight_oi))
     }
-}
-
-/// The Euclidean norm of each row: `[out, in]` → `[out]`.
-pub fn row_norms(weight_oi: Tensor<2>) -> Tensor<1> {
-    let n_rows = weight_oi.dims()[0];
-    weight_oi.square().sum_dim(1).sqrt().reshape([n_rows])
 }

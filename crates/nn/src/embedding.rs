@@ -3,9 +3,10 @@
 #![allow(non_snake_case)]
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
-use crate::{TokenRows, row_norms};
+use crate::TokenRows;
+use crate::weight::{row_norms, widened};
 
 /// A table `[v, d]`.
 #[derive(Module, Debug)]
@@ -125,9 +126,4 @@ impl LoraEmbedding {
         let b_dr = self.lora_embedding_B.val().inner();
         weight_vd.inner() + kernels::linear(a_rv.transpose(), b_dr, None).mul_scalar(self.scale)
     }
-}
-
-/// The values in f32.
-pub(crate) fn widened(weight: Tensor<2>) -> Tensor<2> {
-    if weight.dtype() == DType::F32 { weight } else { weight.cast(DType::F32) }
 }

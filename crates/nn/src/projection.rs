@@ -3,7 +3,7 @@
 use burn::module::Param;
 use burn::tensor::Tensor;
 
-use crate::embedding::widened;
+use crate::weight::widened;
 use crate::{Adapter, BaseLayer, Weight};
 
 /// A linear layer with a slot for an adapter.

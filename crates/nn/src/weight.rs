@@ -4,8 +4,8 @@
 //! alone.
 
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::{Device, Int, Tensor};
-use kernels::{PackedFormat, WeightLayout};
+use burn::tensor::{DType, Device, Int, Tensor};
+use kernels::{PackedFormat, PackedLayout, WeightLayout};
 
 /// A weight matrix, in its layer's layout.
 // A model holds a few hundred weights, so their size on the stack does not matter.
@@ -21,14 +21,10 @@ pub enum Weight {
 /// A weight in blocks of small integers, each block with a scale of its own.
 #[derive(Module, Debug)]
 pub struct PackedWeight {
-    /// The codes in row-major order; see [`PackedFormat`].
+    /// The codes in row-major order; see [`PackedLayout`].
     pub codes: Param<Tensor<1, Int>>,
     #[module(skip)]
-    scales: Tensor<1>,
-    #[module(skip)]
-    format: PackedFormat,
-    #[module(skip)]
-    dims: [usize; 2],
+    layout: PackedLayout,
     /// The device of the weight that was packed, autodiff included.
     #[module(skip)]
     device: Device,
@@ -43,17 +39,21 @@ impl Weight {
     /// The weight packed in blocks; packing a packed weight rounds it a second time.
     #[must_use]
     pub fn pack(&self, format: PackedFormat) -> Self {
-        let (codes, scales) = kernels::pack(self.val().inner(), format);
+        let (codes, layout) = kernels::pack(self.val().inner(), format);
+        Self::packed(codes, layout, self.device())
+    }
+
+    /// A weight of given codes, off autodiff; `device` is that of the other weights, autodiff included.
+    pub fn packed(codes: Tensor<1, Int>, layout: PackedLayout, device: Device) -> Self {
         let codes = Param::initialized(ParamId::new(), codes);
-        let (dims, device) = (self.dims(), self.device());
-        Self::Packed(PackedWeight { codes, scales, format, dims, device })
+        Self::Packed(PackedWeight { codes, layout, device })
     }
 
     /// The shape as it is stored.
     pub fn dims(&self) -> [usize; 2] {
         match self {
             Self::Dense(weight) => weight.dims(),
-            Self::Packed(packed) => packed.dims,
+            Self::Packed(packed) => packed.layout.dims,
         }
     }
 
@@ -70,9 +70,7 @@ impl Weight {
     pub fn val(&self) -> Tensor<2> {
         match self {
             Self::Dense(weight) => weight.val(),
-            Self::Packed(PackedWeight { codes, scales, format, dims, .. }) => {
-                kernels::unpack(codes.val(), scales.clone(), *format, *dims)
-            }
+            Self::Packed(packed) => kernels::unpack(packed.codes.val(), &packed.layout),
         }
     }
 
@@ -92,9 +90,25 @@ impl Weight {
         layout: WeightLayout,
         bias_o: Option<Tensor<1>>,
     ) -> Tensor<D> {
-        match layout {
-            WeightLayout::OutIn => kernels::linear(x, self.val(), bias_o),
-            WeightLayout::InOut => kernels::linear_io(x, self.val(), bias_o),
+        match (self, layout) {
+            (Self::Packed(packed), axes) => {
+                let y = kernels::packed_linear(x, &packed.codes.val(), &packed.layout, axes);
+                match bias_o {
+                    Some(bias_o) => y + bias_o.unsqueeze(),
+                    None => y,
+                }
+            }
+            (Self::Dense(weight), WeightLayout::OutIn) => kernels::linear(x, weight.val(), bias_o),
+            (Self::Dense(weight), WeightLayout::InOut) => {
+                kernels::linear_io(x, weight.val(), bias_o)
+            }
+        }
+    }
+
+    /// Unpacks a packed weight.
+    pub fn dequantise(&mut self) {
+        if self.dense().is_none() {
+            self.update(|weight| weight);
         }
     }
 
@@ -102,7 +116,21 @@ impl Weight {
     pub fn update(&mut self, new: impl FnOnce(Tensor<2>) -> Tensor<2>) {
         *self = match &*self {
             Self::Dense(weight) => Self::Dense(kernels::update_param(weight.clone(), new)),
-            Self::Packed(_) => Self::new(new(self.val())),
+            Self::Packed(packed) => {
+                let values = new(self.val()).into_data();
+                Self::new(Tensor::from_data(values, &packed.device))
+            }
         };
     }
+}
+
+/// The values in f32.
+pub(crate) fn widened(weight: Tensor<2>) -> Tensor<2> {
+    if weight.dtype() == DType::F32 { weight } else { weight.cast(DType::F32) }
+}
+
+/// The Euclidean norm of each row: `[out, in]` → `[out]`.
+pub fn row_norms(weight_oi: Tensor<2>) -> Tensor<1> {
+    let n_rows = weight_oi.dims()[0];
+    weight_oi.square().sum_dim(1).sqrt().reshape([n_rows])
 }

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use arch::ADAPTER_CONFIG;
 use fsio::Sha256;
+use recipe::BaseDtype;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -20,6 +21,9 @@ pub const BASE_FILE: &str = "base.json";
 pub struct BaseFile {
     /// Directory of the base model, relative to the adapter's if both are in one run.
     pub base: PathBuf,
+    /// Type in which the base weights were packed while the adapter was trained; `None` if they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_dtype: Option<BaseDtype>,
     /// [`weights_hash`] of that directory.
     pub weights_sha256: String,
 }
@@ -85,8 +89,25 @@ impl BaseFile {
     }
 
     /// Record for an adapter in `dir` of the base model in `base`, whose [`weights_hash`] is given.
-    pub fn new(dir: &Path, base: &Path, weights_sha256: &str) -> Self {
-        Self { base: relative(dir, base), weights_sha256: weights_sha256.to_owned() }
+    pub fn new(dir: &Path, base: &Path, weights_sha256: &str, base_dtype: BaseDtype) -> Self {
+        Self {
+            base: relative(dir, base),
+            base_dtype: Some(base_dtype).filter(|dtype| is_packed(*dtype)),
+            weights_sha256: weights_sha256.to_owned(),
+        }
+    }
+}
+
+/// The type in which an adapter's base weights were packed while it was trained; `None` if they were not, or if the directory
+/// does not record it.
+pub fn packed_base_dtype(dir: &Path) -> Result<Option<BaseDtype>> {
+    Ok(BaseFile::read(dir)?.and_then(|file| file.base_dtype))
+}
+
+fn is_packed(dtype: BaseDtype) -> bool {
+    match dtype {
+        BaseDtype::F32 | BaseDtype::Bf16 => false,
+        BaseDtype::Int8 | BaseDtype::Nf4 => true,
     }
 }
 

@@ -153,7 +153,12 @@ impl Cost {
         let n_factors = |lora: Option<&LoraPlan>| lora.map_or(0, |lora| lora.layout.n_added());
         let n_weights = ppo.n_base_parameters + n_factors(lora) + n_factors(value_lora);
         let step = step.of_several_models(n_weights, n_trained);
-        let memory = as_stored(step.with_optimizer_state(shape.optimizer_state), lora);
+        let memory = as_stored(
+            step.with_optimizer_state(shape.optimizer_state),
+            config,
+            lora,
+            ppo.n_bases as u64,
+        );
         Self {
             n_parameters: n_weights,
             n_trained,
@@ -179,7 +184,7 @@ fn memory(
         None => config.training_memory(shape, computation),
         Some(lora) => config.adapter_training_memory(shape, computation, adapters(lora, n_trained)),
     };
-    as_stored(step, lora)
+    as_stored(step, config, lora, 1)
 }
 
 /// Floating-point operations of training on `n_rows` rows of `row_length` tokens.
@@ -238,10 +243,33 @@ pub(crate) fn n_reference_pairs(dataset: &Dataset, eval: Option<&Eval>) -> u64 {
     dataset.n_run_rows().min(dataset.counts().train_samples) + evaluated.min(n_validation)
 }
 
-/// Applies the dtype of frozen weights (`lora.base_dtype`).
-fn as_stored(memory: MemoryEstimate, lora: Option<&LoraPlan>) -> MemoryEstimate {
+/// Applies the dtype of frozen weights (`lora.base_dtype`) to `n_bases` base models.
+fn as_stored(
+    memory: MemoryEstimate,
+    config: &ModelConfig,
+    lora: Option<&LoraPlan>,
+    n_bases: u64,
+) -> MemoryEstimate {
+    let layers = config.adaptable_layers();
+    let sizes =
+        || layers.iter().map(|layer| (layer.d_in as u64).saturating_mul(layer.d_out as u64));
+    let n: u64 = sizes().sum();
+    let packed = |bytes: u64| {
+        let largest = sizes().max().unwrap_or(0);
+        memory.with_packed_matrices(
+            n.saturating_mul(n_bases),
+            bytes.saturating_mul(n_bases),
+            largest,
+        )
+    };
     match lora.map(|lora| lora.base_dtype) {
         Some(BaseDtype::Bf16) => memory.with_frozen_in_bf16(),
+        // A byte a weight and a number a row.
+        Some(BaseDtype::Int8) => {
+            packed(n + 4 * layers.iter().map(|layer| layer.d_out as u64).sum::<u64>())
+        }
+        // Half a byte a weight, a byte for the scale of 64, a number for each 256 scales.
+        Some(BaseDtype::Nf4) => packed(n / 2 + n / 64 + n / (64 * 256) * 4),
         Some(BaseDtype::F32) | None => memory,
     }
 }

@@ -23,7 +23,10 @@ mod trained;
 
 use std::path::PathBuf;
 
-pub use base::{BASE_FILE, BaseFile, base_of, check_base, is_adapter, recorded_base, weights_hash};
+pub use base::{
+    BASE_FILE, BaseFile, base_of, check_base, is_adapter, packed_base_dtype, recorded_base,
+    weights_hash,
+};
 pub use cost::Cost;
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, locate_model};

@@ -3,9 +3,9 @@
 use arch::{
     AdapterError, BiasTraining, LoraConfig, LoraInit, ModelConfig, Peft, Targets, TrainableTokens,
 };
-use recipe::{Loaded, LoraBias, LoraKeys};
+use recipe::{BaseDtype, Loaded, LoraBias, LoraKeys};
 
-use crate::base::is_adapter;
+use crate::base::{is_adapter, packed_base_dtype};
 use crate::locate::MODEL_DIR;
 use crate::stage::{LoraPlan, Start};
 use crate::stage_plan::StagePlan;
@@ -25,11 +25,11 @@ pub(crate) fn plan_lora(
     is_scalar: bool,
     earlier: &[StagePlan],
 ) -> Result<LoraPlan> {
-    let (lora, adapter) = match &keys.adapter {
-        None => (fresh(keys), None),
+    let (lora, adapter, packed) = match &keys.adapter {
+        None => (fresh(keys), None, None),
         Some(name) => {
-            let (lora, start) = existing(loaded, paths, path, name, earlier)?;
-            (lora, Some(start))
+            let (lora, start, dtype) = existing(loaded, paths, path, name, earlier)?;
+            (lora, Some(start), dtype)
         }
     };
     let refused = |error: AdapterError| {
@@ -42,7 +42,8 @@ pub(crate) fn plan_lora(
     if adapter.is_none() {
         lora.check_use(&layout, config).map_err(refused)?;
     }
-    let base_dtype = keys.base_dtype.unwrap_or_default();
+    // An adapter is trained on as it was before, unless the recipe has another type.
+    let base_dtype = keys.base_dtype.or(packed).unwrap_or_default();
     Ok(LoraPlan { config: lora, layout, adapter, base_dtype })
 }
 
@@ -116,10 +117,12 @@ fn existing(
     path: &str,
     name: &str,
     earlier: &[StagePlan],
-) -> Result<(LoraConfig, Start)> {
+) -> Result<(LoraConfig, Start, Option<BaseDtype>)> {
     if let Some(stage) = earlier.iter().find(|stage| stage.name == name) {
         return match &stage.lora {
-            Some(lora) => Ok((lora.config.clone(), Start::Stage(name.to_owned()))),
+            Some(lora) => {
+                Ok((lora.config.clone(), Start::Stage(name.to_owned()), Some(lora.base_dtype)))
+            }
             None => Err(Error::Recipe(loaded.spans.error(
                 &format!("{path}.adapter"),
                 format!("[{name}] trains all weights and has no adapter to continue"),
@@ -131,5 +134,6 @@ fn existing(
     let given = paths.input(name);
     let dir = [given.join(MODEL_DIR), given.clone()].into_iter().find(|dir| is_adapter(dir));
     let dir = dir.unwrap_or(given);
-    Ok((Peft::read(&dir)?.lora, Start::Directory(dir)))
+    let dtype = packed_base_dtype(&dir)?;
+    Ok((Peft::read(&dir)?.lora, Start::Directory(dir), dtype))
 }

@@ -65,6 +65,19 @@ pub(crate) fn plan_stage(
     let continues =
         lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&starting_point.start);
     let merges_start = starting_point.is_adapter && !continues;
+    if starting_point.is_packed && lora.is_none() {
+        return Err(Error::Recipe(
+            loaded.spans.error(
+                &format!("{name}.start"),
+                "weights in 4 or 8 bits cannot be trained".to_owned(),
+                "packed by bitsandbytes",
+                Some(
+                    "train an adapter with `lora`, or unpack the weights with `temper export`"
+                        .to_owned(),
+                ),
+            ),
+        ));
+    }
     if merges_start && starting_point.unties {
         // The merged weights have an output layer of their own.
         config = config.untied()?;

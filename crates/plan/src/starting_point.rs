@@ -20,6 +20,8 @@ pub(crate) struct StartingPoint {
     pub(crate) is_adapter: bool,
     /// Whether the adapter, once merged, leaves an output layer of its own to a tied model.
     pub(crate) unties: bool,
+    /// Whether its directory has weights in 4 or 8 bits, without an adapter on them.
+    pub(crate) is_packed: bool,
     pub(crate) notes: Vec<String>,
     /// Unknown keys in config.json, as sentences.
     pub(crate) warnings: Vec<String>,
@@ -45,6 +47,7 @@ pub(crate) fn of_name(paths: &Paths, start: &str, earlier: &[StagePlan]) -> Resu
             start: Start::Stage(start.to_owned()),
             config: Some(previous.config.clone()),
             is_adapter: previous.lora.is_some(),
+            is_packed: false,
             unties: previous.lora.as_ref().is_some_and(|lora| lora.layout.unties),
             notes: Vec::new(),
             warnings: Vec::new(),
@@ -62,6 +65,7 @@ fn of_model_section(loaded: &Loaded, paths: &Paths) -> Result<StartingPoint> {
             config: None,
             is_adapter: false,
             unties: false,
+            is_packed: false,
             notes: Vec::new(),
             warnings: Vec::new(),
         }),
@@ -79,6 +83,7 @@ fn of_directory(paths: &Paths, start: &str) -> Result<StartingPoint> {
         config: Some(info.config),
         is_adapter: base.is_some(),
         unties,
+        is_packed: base.is_none() && info.quantization.is_some(),
         start: Start::Directory(dir),
         notes: info.notes,
         warnings: info.warnings,

@@ -86,13 +86,15 @@ pub struct LoraKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
     pub adapter: Option<String>,
-    /// Type of the frozen base weights in memory. Default: `f32`.
+    /// Type of the frozen base weights in memory. Products convert them to f32. Default: `f32`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_dtype: Option<BaseDtype>,
 }
 
 /// Type of frozen weights in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum BaseDtype {
     /// As stored.
@@ -100,6 +102,10 @@ pub enum BaseDtype {
     F32,
     /// Matrices rounded to bf16, which halves their memory. Products convert them to f32.
     Bf16,
+    /// Matrices of the blocks in 8 bits, one scale per row (as LLM.int8()).
+    Int8,
+    /// Matrices of the blocks in 4-bit NormalFloat with double quantization (QLoRA).
+    Nf4,
 }
 
 /// Starting values of an adapter.

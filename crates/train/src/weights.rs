@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use fsio::DirWriter;
 use lora::{ADAPTER_WEIGHTS, Adapted};
 use model::{Adaptable, CausalLm, SavedModel, ScalarModel, load_causal_lm, load_scalar_model};
-use nn::DropoutKey;
+use nn::{DropoutKey, PackedFormat};
 use plan::{BASE_FILE, BaseFile, LoraPlan, Plan, StagePlan, Start, base_of};
 use recipe::BaseDtype;
 use seed::Purpose;
@@ -74,8 +74,8 @@ pub struct BaseModelCache {
     dtype: BaseDtype,
     /// Adapters that train some of the base model's parameters, which stay f32.
     adapters: Vec<AdapterLayout>,
-    language_models: BTreeMap<PathBuf, CausalLm>,
-    scorers: BTreeMap<PathBuf, ScalarModel>,
+    language_models: BTreeMap<(PathBuf, BaseDtype), CausalLm>,
+    scorers: BTreeMap<(PathBuf, BaseDtype), ScalarModel>,
 }
 
 impl BaseModelCache {
@@ -109,14 +109,44 @@ impl BaseModelCache {
     fn stored<M: TrainedModel>(&self, model: M) -> M {
         match self.dtype {
             BaseDtype::F32 => model,
+            BaseDtype::Int8 => self.packed(model, PackedFormat::Int8),
+            BaseDtype::Nf4 => self.packed(model, PackedFormat::Nf4),
             BaseDtype::Bf16 => model::store_in_bf16(model, &|name| {
                 self.adapters.iter().any(|layout| layout.trains(name))
             }),
         }
     }
 
+    /// Packs the layers of the blocks; what an adapter trains stays dense.
+    fn packed<M: TrainedModel>(&self, mut model: M, format: PackedFormat) -> M {
+        for (name, layer) in model.backbone_mut().projections_mut() {
+            let weight = format!("{name}.weight");
+            if self.adapters.iter().any(|layout| layout.trains(&weight)) {
+                continue;
+            }
+            let weight = layer.weight_mut();
+            if weight.dense().is_some() {
+                *weight = weight.pack(format);
+            }
+        }
+        model
+    }
+
+    /// Calls `open` with the type in which the base weights of an adapter were packed while it was trained.
+    fn with_recorded_dtype<R>(
+        &mut self,
+        adapter: &Path,
+        open: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
+        let Some(recorded) = plan::packed_base_dtype(adapter)? else { return open(self) };
+        let before = std::mem::replace(&mut self.dtype, recorded);
+        let opened = open(self);
+        self.dtype = before;
+        opened
+    }
+
     fn language_model(&mut self, dir: &Path) -> Result<CausalLm> {
-        let key = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let key = (std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned()), self.dtype);
         if let Some(model) = self.language_models.get(&key) {
             return Ok(model.clone());
         }
@@ -126,7 +156,7 @@ impl BaseModelCache {
     }
 
     fn scorer(&mut self, dir: &Path) -> Result<ScalarModel> {
-        let key = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let key = (std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned()), self.dtype);
         if let Some(model) = self.scorers.get(&key) {
             return Ok(model.clone());
         }
@@ -163,7 +193,7 @@ impl BaseModelCache {
     }
 
     fn with_adapter<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
-        let (model, source) = M::open(base, 0, self)?;
+        let (model, source) = self.with_recorded_dtype(adapter, |bases| M::open(base, 0, bases))?;
         let (Adapted { model, .. }, peft) = lora::load(model, adapter)?;
         if source == WeightSource::NewHead && !peft.saves_head {
             return Err(Error::NoHead { dir: adapter.to_owned() });
@@ -187,23 +217,25 @@ pub enum SaveFormat {
         base: PathBuf,
         /// The hash of its weights.
         base_sha256: String,
+        /// The type of its weights in memory.
+        base_dtype: BaseDtype,
     },
 }
 
 impl SaveFormat {
-    fn adapter(config: LoraConfig, base: PathBuf) -> Result<Self> {
+    fn adapter(config: LoraConfig, base: PathBuf, base_dtype: BaseDtype) -> Result<Self> {
         let base_sha256 = plan::weights_hash(&base)?;
-        Ok(Self::Adapter { config, base, base_sha256 })
+        Ok(Self::Adapter { config, base, base_sha256, base_dtype })
     }
 
     /// Writes the weights in f32, for an adapter with its configuration and the record of its base model.
     pub fn write<M: TrainedModel>(&self, dir: &mut DirWriter, model: &M) -> Result<()> {
         match self {
             Self::Whole => save_model(dir, |out| model.write_safetensors(out, Dtype::F32)),
-            Self::Adapter { config, base, base_sha256 } => {
+            Self::Adapter { config, base, base_sha256, base_dtype } => {
                 let named = base.display().to_string();
                 lora::export(model, config, Some(&named), Dtype::F32, dir)?;
-                let record = BaseFile::new(dir.final_dir(), base, base_sha256);
+                let record = BaseFile::new(dir.final_dir(), base, base_sha256, *base_dtype);
                 let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
                 dir.write(BASE_FILE, text)?;
                 Ok(())
@@ -323,7 +355,7 @@ pub fn first_weights<M: TrainedModel>(
     let Some(adapter) = adapter.transpose()?.flatten() else {
         let Adapted { model, dropout, .. } =
             lora::attach(model, &lora.config, seed(Purpose::LoraInit, 0))?;
-        let save_format = SaveFormat::adapter(lora.config.clone(), base)?;
+        let save_format = SaveFormat::adapter(lora.config.clone(), base, lora.base_dtype)?;
         return Ok(Weights { model, save_format, source, dropout });
     };
     if adapter != dir {
@@ -332,7 +364,12 @@ pub fn first_weights<M: TrainedModel>(
     let (Adapted { model, dropout, .. }, peft) = lora::load(model, &adapter)?;
     // A head that is saved with the adapter is already trained.
     let source = if peft.saves_head { WeightSource::Trained } else { source };
-    Ok(Weights { model, save_format: SaveFormat::adapter(peft.lora, base)?, source, dropout })
+    Ok(Weights {
+        model,
+        save_format: SaveFormat::adapter(peft.lora, base, lora.base_dtype)?,
+        source,
+        dropout,
+    })
 }
 
 /// Reads weights from a checkpoint of the stage itself.
@@ -351,7 +388,8 @@ pub fn resumed_weights<M: TrainedModel>(
     let bases = &mut BaseModelCache::new(device).with_base_dtype(stage.lora.as_ref());
     let (model, _) = M::open(&base, seed, bases)?;
     let (Adapted { model, dropout, .. }, peft) = lora::load(model, checkpoint)?;
-    let save_format = SaveFormat::adapter(peft.lora, base)?;
+    let dtype = stage.lora.as_ref().map(|lora| lora.base_dtype).unwrap_or_default();
+    let save_format = SaveFormat::adapter(peft.lora, base, dtype)?;
     Ok(Weights { model, save_format, source, dropout })
 }
 
@@ -377,7 +415,7 @@ fn merged<M: TrainedModel>(
     bases: &mut BaseModelCache,
 ) -> Result<(M, WeightSource)> {
     let Some(base) = base_of(dir)? else { return M::open(dir, seed, bases) };
-    let (model, source) = M::open(&base, seed, bases)?;
+    let (model, source) = bases.with_recorded_dtype(dir, |bases| M::open(&base, seed, bases))?;
     let (Adapted { model, .. }, peft) = lora::load(model, dir)?;
     let source = if peft.saves_head { WeightSource::Trained } else { source };
     let (model, _) = lora::merge(model)?;

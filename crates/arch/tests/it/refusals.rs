@@ -53,7 +53,7 @@ fn unsupported_forward_passes() {
     m/config.json: unsupported value of key `layer_types`: `["full_attention","sliding_attention"]`
       hint: supported: full_attention in all layers
     m/config.json: unsupported value of key `quantization_config`: `{"bits":4}`
-      hint: only models without it are supported
+      hint: supported: bitsandbytes in 4 or 8 bits; save the model without quantization
     m/config.json: unsupported value of key `auto_map`: `{"AutoModelForCausalLM":"modeling.Model"}`
       hint: only models without it are supported
     m/config.json: unsupported value of key `per_layer_config`: `{"0":{}}`

@@ -9,7 +9,7 @@ use model::{CausalLm, ScalarModel};
 use plan::{base_of, is_adapter};
 use train::TrainedModel;
 
-use super::{open_model, print};
+use super::{merge_cost, open_model, print};
 use crate::args::ExportArgs;
 use crate::failure::{Failure, Result};
 use crate::render::progress::warn;
@@ -96,13 +96,20 @@ fn write<M: TrainedModel>(args: &ExportArgs, dir: &Path, dtype: Dtype) -> Result
             "remove --adapter or --merge",
         ));
     }
-    let (model, tokenizer) = open_model::<M>(&args.model, args.base.as_deref(), "cpu")?;
+    let (mut model, tokenizer) = open_model::<M>(&args.model, args.base.as_deref(), "cpu")?;
+    let is_packed = lora::is_packed(&mut model);
     if !has_adapter {
+        let model = lora::dequantised(model);
         return Ok(export::hugging_face(&model, &tokenizer, dtype, &args.to)?);
     }
     if !args.adapter {
         let (merged, _) = lora::merge(model)?;
-        return Ok(export::hugging_face(&merged, &tokenizer, dtype, &args.to)?);
+        let manifest = export::hugging_face(&merged, &tokenizer, dtype, &args.to)?;
+        if is_packed && M::ARCHITECTURE == Architecture::CausalLm {
+            drop(merged);
+            note_cost(args)?;
+        }
+        return Ok(manifest);
     }
     let peft = Peft::read(dir)?;
     let base = match &args.base {
@@ -129,4 +136,16 @@ fn write<M: TrainedModel>(args: &ExportArgs, dir: &Path, dtype: Dtype) -> Result
         out.write(&name, bytes)?;
     }
     Ok(out.commit(serde_json::Value::Null)?)
+}
+
+/// Prints how far merging into unpacked weights and rounding them moved the model.
+fn note_cost(args: &ExportArgs) -> Result<()> {
+    if let Some(kl) = merge_cost::of_export(args, &args.to)? {
+        let n = merge_cost::PROMPTS.len();
+        warn(&format!(
+            "the base weights were unpacked once for merging: KL divergence from the trained model on {n} prompts is \
+             {kl:.1e} nats per token"
+        ));
+    }
+    Ok(())
 }

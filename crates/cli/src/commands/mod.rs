@@ -7,6 +7,8 @@ pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod inspect;
+pub(crate) mod merge;
+mod merge_cost;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod runs;

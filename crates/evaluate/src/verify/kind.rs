@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use arch::ModelInfo;
+
 use super::vectors::{Vectors, WIDENED_LOGITS};
 use crate::error::{Error, Result};
 
@@ -22,6 +24,12 @@ pub(crate) enum Kind {
     Adapter,
     /// A PEFT directory with the starting values of its factors.
     AdapterInit,
+    /// Codes and values of packed weights.
+    PackedBlocks,
+    /// A linear layer of packed weights.
+    PackedLayer,
+    /// A language model's directory with packed weights.
+    PackedLm,
     /// Training steps on an adapter.
     TrainingLora,
     /// A whole PPO update.
@@ -41,6 +49,9 @@ impl Kind {
             Self::Reward => "reward",
             Self::Adapter => "adapter",
             Self::AdapterInit => "adapter-init",
+            Self::PackedBlocks => "packed-blocks",
+            Self::PackedLayer => "packed-layer",
+            Self::PackedLm => "packed-lm",
             Self::TrainingLora => "training-lora",
             Self::Ppo => "ppo",
             Self::Preference => "preference",
@@ -59,6 +70,12 @@ impl Kind {
         }
         if names.iter().any(|name| name.starts_with("dpo_")) {
             return Ok(Some(Self::Preference));
+        }
+        if names.iter().any(|name| name == "nf4.table") {
+            return Ok(Some(Self::PackedBlocks));
+        }
+        if names.iter().any(|name| name == "nf4.grad_x") {
+            return Ok(Some(Self::PackedLayer));
         }
         Err(Error::NoReference { path: path.to_owned() })
     }
@@ -82,6 +99,9 @@ impl Kind {
             return Ok(Some(Self::Adapter));
         }
         let io = Vectors::open(&dir.join("io.safetensors"))?;
+        if !io.has("scores") && ModelInfo::read(dir)?.quantization.is_some() {
+            return Ok(Some(Self::PackedLm));
+        }
         Ok(Some(if io.has("scores") {
             Self::Reward
         } else if io.has(WIDENED_LOGITS) {

@@ -8,6 +8,7 @@ mod continuation;
 mod kind;
 mod ppo;
 mod preference;
+mod quantised;
 mod report;
 mod reward;
 mod sampling;
@@ -64,6 +65,9 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::TrainingLora => training::replay_lora(path, device),
         Kind::Adapter => adapter::replay(path, device),
         Kind::AdapterInit => adapter::replay_init(path, device),
+        Kind::PackedBlocks => quantised::replay_blocks(path),
+        Kind::PackedLayer => quantised::replay_layer(path),
+        Kind::PackedLm => quantised::replay_model(path, device),
         Kind::Reward => reward::replay(path, device),
         Kind::Preference => preference::replay(path, device),
         Kind::Ppo => ppo::replay(path, device),

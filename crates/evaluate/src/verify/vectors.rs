@@ -46,6 +46,17 @@ impl Vectors {
         self.read(name)
     }
 
+    /// The bytes of a tensor of signed or unsigned bytes.
+    pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        let file = self.file()?;
+        let tensor = file.tensor(name).map_err(|_| self.bad(format!("no tensor `{name}`")))?;
+        let dtype = tensor.dtype();
+        if [Dtype::U8, Dtype::I8].contains(&dtype) {
+            return Ok(tensor.data().to_vec());
+        }
+        Err(self.bad(format!("tensor `{name}` is {dtype:?}, not bytes")))
+    }
+
     /// Token ids `[rows, t]`.
     pub(crate) fn ids(&self, name: &str) -> Result<Array<u32>> {
         let array = self.matrix(name)?;

@@ -114,7 +114,8 @@ fn a_directory_of_references_gives_a_report_for_each() {
     let adapters = [["adapter"; 9].as_slice(), &["adapter-init", "adapter"]].concat();
     let lm = "causal-lm";
     let models = [lm, lm, "causal-lm-widened", lm, lm, lm, lm];
-    let others = ["ppo", "ppo", "preference", "reward", "reward", "sampling"];
+    let packed = ["packed-blocks", "packed-layer"];
+    let others = ["ppo", "ppo", "preference", packed[0], packed[1], "reward", "reward", "sampling"];
     // adafactor, -momentum, -scaled; dora; full; lora, loraplus; muon, -original.
     let (full, lora) = ("training-full", "training-lora");
     let training = [full, full, full, lora, full, lora, lora, full, full];
@@ -150,6 +151,14 @@ fn adapters_as_peft_reads_and_merges_them() {
     for name in ["bias_all", "embedding", "gpt2_conv1d_dora", "lora_bias", "tokens_tied"] {
         assert_eq!(names(&passes(&golden_dir("adapters2").join(name), "adapter")), expected);
     }
+}
+
+#[test]
+fn packed_weights() {
+    let report = passes(&golden_dir("quant/blocks.safetensors"), "packed-blocks");
+    assert_eq!(names(&report), ["dequantised", "quantised"]);
+    let report = passes(&golden_dir("quant/linear.safetensors"), "packed-layer");
+    assert_eq!(names(&report), ["y", "grad_x", "grad_lora_A", "grad_lora_B"]);
 }
 
 #[test]

@@ -11,13 +11,12 @@ use arch::Dtype;
 use fsio::DirWriter;
 use model::Adaptable;
 
-use crate::attach::{attach_from, layout_of};
-use crate::build::Source;
+use crate::attach::{attach_from, layout_of, untied};
 use crate::{Adapted, LoraConfig, Result};
 
 pub use arch::{ADAPTER_CONFIG, Peft};
 
-pub(crate) use self::weights::AdapterFile;
+use self::weights::AdapterFile;
 pub use self::weights::{PREFIX, peft_name, write_weights};
 
 /// File name of an adapter's weights.
@@ -31,9 +30,11 @@ pub fn load<M: Adaptable>(model: M, dir: &Path) -> Result<(Adapted<M>, Peft)> {
     let peft = Peft::read(dir)?;
     settings::check_head(&peft, &model, dir)?;
     let layout = layout_of(&model, &peft.lora)?;
-    let file = AdapterFile::open(dir, &model, &peft.lora, &layout, peft.saves_head)?;
-    let adapted = attach_from(model, &peft.lora, &layout, &mut Source::File(&file))?;
-    Ok((adapted, peft))
+    let mut file = AdapterFile::open(dir, &model, &peft.lora, &layout, peft.saves_head)?;
+    let mut model = untied(model, &layout)?;
+    file.replace_base_layers(&mut model, &layout)?;
+    file.read_base(&mut model)?;
+    Ok((attach_from(model, &peft.lora, &layout, &mut file)?, peft))
 }
 
 /// Writes a model's adapter as a PEFT directory for the base model `base`, with the head if the base model has none.

@@ -14,6 +14,7 @@ use tensor_file::{SafetensorsWriter, TensorFile};
 
 use super::ADAPTER_WEIGHTS;
 use crate::attach::{is_adapter_tensor, layout_of};
+use crate::build::Source;
 use crate::{Error, LoraConfig, Result, Targets};
 
 /// PEFT's prefix of the base model's names.
@@ -23,7 +24,7 @@ pub const PREFIX: &str = "base_model.model.";
 const SAVED_WITH_BASE: [&str; 2] = ["embed_tokens", "lm_head"];
 
 /// An adapter's file, its names and shapes checked against model and settings.
-pub(crate) struct AdapterFile {
+pub(super) struct AdapterFile {
     file: TensorFile,
     /// Parameters of the model besides the adapter's own: the model's name, the file's name, the shape.
     base: Vec<(String, String, Vec<usize>)>,
@@ -70,13 +71,8 @@ impl AdapterFile {
         Ok(Self { file, base })
     }
 
-    /// The values of a tensor of the adapter.
-    pub(crate) fn read(&self, tensor: &AdapterTensor) -> Result<Vec<f32>> {
-        self.values(&format!("{PREFIX}{}", tensor.name), &tensor.shape)
-    }
-
     /// Replaces the base weights of embedding and output layer by the file's, if it has them.
-    pub(crate) fn replace_base_layers<M: Adaptable>(
+    pub(super) fn replace_base_layers<M: Adaptable>(
         &self,
         model: &mut M,
         layout: &AdapterLayout,
@@ -109,7 +105,7 @@ impl AdapterFile {
     }
 
     /// Replaces parameters of the model by the file's: biases, saved modules, a head of its own.
-    pub(crate) fn read_base<M: Adaptable>(&self, model: &mut M) -> Result<()> {
+    pub(super) fn read_base<M: Adaptable>(&self, model: &mut M) -> Result<()> {
         let mut values = BTreeMap::new();
         for (name, in_file, shape) in &self.base {
             values.insert(name.clone(), self.values(in_file, shape)?);
@@ -123,6 +119,16 @@ impl AdapterFile {
 
     fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         Ok(self.file.tensor(name)?.with_shape(shape)?.weights()?)
+    }
+}
+
+impl Source for AdapterFile {
+    fn values(
+        &mut self,
+        tensor: &AdapterTensor,
+        _: &mut dyn FnMut(u64) -> Vec<f32>,
+    ) -> Result<Vec<f32>> {
+        AdapterFile::values(self, &format!("{PREFIX}{}", tensor.name), &tensor.shape)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Adapters merged into the weights, and removed.
 
+use burn::tensor::Device;
 use lora::{Error, LoraConfig, Targets, attach, detach, load, merge};
 use testkit::{Golden, Tolerance, assert_close, values};
 
 use super::support::{
-    adapter_cases, device, io_of, logits, settings, tiny_gpt2, tiny_llama, weights, with_waves,
+    adapter_cases, device, io_of, logits, names, settings, tiny_gpt2, tiny_llama, weights,
+    with_trained_waves, with_waves,
 };
 
 #[test]
@@ -60,4 +62,46 @@ fn merged_and_removed() {
         // The model that was merged from is untouched.
         assert_eq!(weights(&model), all);
     }
+}
+
+/// The logits of a sum are those of the base model with all updates in its weights.
+#[test]
+fn a_weighted_sum_of_adapters() {
+    let base = tiny_llama(&Device::flex());
+    let configs = [
+        settings(names(&["q_proj", "up_proj"])),
+        LoraConfig { rank: 5, rslora: true, ..settings(names(&["q_proj", "o_proj"])) },
+    ];
+    let models: Vec<_> = configs
+        .iter()
+        .map(|config| {
+            with_trained_waves(attach(base.clone(), config, 7).expect("one").model, config)
+        })
+        .collect();
+    let weights_of: [f64; 2] = [0.7, -0.4];
+    let mut expected = weights(&base);
+    for (model, weight) in models.iter().zip(weights_of) {
+        for (name, values) in weights(&merge(model.clone()).expect("merged").0) {
+            let start = weights(&base)[&name].clone();
+            let sum = expected.get_mut(&name).expect("the same names");
+            for ((sum, merged), start) in sum.iter_mut().zip(values).zip(start) {
+                *sum += weight as f32 * (merged - start);
+            }
+        }
+    }
+    let (sum, config) = lora::weighted_sum(models, &configs, &weights_of).expect("a sum");
+    assert_eq!((config.rank, config.rank_pattern.len()), (8, 4));
+    let out = tempfile::tempdir().expect("a directory");
+    let dir = out.path().join("sum");
+    let mut writer = fsio::DirWriter::begin(&dir).expect("a directory");
+    lora::export(&sum, &config, None, arch::Dtype::F32, &mut writer).expect("exported");
+    writer.commit(serde_json::Value::Null).expect("committed");
+    let (read, _) = load(base, &dir).expect("loaded");
+    for (name, values) in weights(&merge(read.model).expect("merged").0) {
+        assert_close(&name, &values, &expected[&name], Tolerance::absolute(1e-5));
+    }
+    let dora = LoraConfig { use_dora: true, ..settings(Targets::AllLinear) };
+    let adapted = attach(tiny_llama(&device()), &dora, 7).expect("attached").model;
+    let error = lora::weighted_sum(vec![adapted], &[dora], &[1.0]).expect_err("no sum");
+    assert!(matches!(error, Error::NoSum { feature: "use_dora" }));
 }

@@ -23,7 +23,7 @@ impl Run {
         write(&run.base(), "model.safetensors", "weights");
         write(&run.adapter(), "adapter_config.json", "{}");
         let hash = weights_hash(&run.base()).expect("a hash");
-        run.record(&BaseFile::new(&run.adapter(), &run.base(), &hash));
+        run.record(&BaseFile::new(&run.adapter(), &run.base(), &hash, recipe::BaseDtype::F32));
         run
     }
 

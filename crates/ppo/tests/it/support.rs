@@ -111,7 +111,8 @@ impl Place {
         let model = lora::attach(model, &settings, 5).expect("attached").model;
         let mut out = fsio::DirWriter::begin(&dir).expect("a folder");
         lora::export(&model, &settings, None, Dtype::F32, &mut out).expect("the adapter");
-        let record = BaseFile::new(&dir, &sft, &weights_hash(&sft).expect("a hash"));
+        let record =
+            BaseFile::new(&dir, &sft, &weights_hash(&sft).expect("a hash"), recipe::BaseDtype::F32);
         out.write(BASE_FILE, serde_json::to_string(&record).expect("JSON")).expect("the record");
         let tokenizer = Tokenizer::from_dir_or_file(&sft).expect("a tokenizer");
         for (name, bytes) in tokenizer.files().expect("its files") {

@@ -1,15 +1,12 @@
 //! Blockwise dynamic quantisation to 8 bits (Dettmers et al. 2022): each block of values is divided by its largest
 //! magnitude, and each quotient becomes the nearest of 256 values that are dense near 0.
 //!
-//! A dynamic code spends leading zeros on the decimal exponent and the remaining bits on a linear fraction, so relative
-//! precision is best for large values and seven decades are covered (Dettmers 2016, section 2.2).
+//! Relative precision is best for large values, and seven decades are covered; see [`kernels::dynamic_code`].
 
 use std::sync::LazyLock;
 
 use plan::optimizer::QUANTISED_BLOCK as BLOCK;
 
-/// The decades that a code covers, down from 1.
-const N_DECADES: i32 = 7;
 /// Buckets by sign, exponent and the first seven bits of the mantissa; magnitudes below 2⁻²⁴ are in the first one.
 const MANTISSA_BITS: u32 = 7;
 const N_OCTAVES: u32 = 24;
@@ -54,22 +51,7 @@ pub(super) fn unsigned() -> &'static Code {
 
 impl Code {
     fn new(is_signed: bool) -> Self {
-        let mut all = vec![0.0_f64, 1.0];
-        for decade in 0..N_DECADES {
-            let n_steps = 1 << (decade + i32::from(!is_signed));
-            let largest = 10.0_f64.powi(decade - (N_DECADES - 1));
-            for step in 0..n_steps {
-                // Centres of equal parts of 0.1 to 1.
-                let centre = 0.1 + 0.9 * (f64::from(step) + 0.5) / f64::from(n_steps);
-                all.push(largest * centre);
-                if is_signed {
-                    all.push(-largest * centre);
-                }
-            }
-        }
-        all.sort_by(f64::total_cmp);
-        let mut values = [0.0; 256];
-        values.iter_mut().zip(&all).for_each(|(value, exact)| *value = *exact as f32);
+        let values = kernels::dynamic_code(is_signed);
         let mut midpoints = [f32::INFINITY; 256];
         for (midpoint, pair) in midpoints.iter_mut().zip(values.windows(2)) {
             *midpoint = f32::midpoint(pair[0], pair[1]);

@@ -1,0 +1,154 @@
+//! `temper merge`: the weighted sum of several models of one shape, or of several adapters on one base model.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use arch::{Architecture, Dtype, ModelInfo, Peft};
+use fsio::{DirWriter, Manifest};
+use model::{CausalLm, SavedModel, ScalarModel};
+use plan::{BASE_FILE, base_of, is_adapter, weights_hash};
+use tokenizer::Tokenizer;
+use train::{BaseModelCache, TrainedModel};
+
+use super::print;
+use crate::args::MergeArgs;
+use crate::failure::{Failure, Result};
+use crate::render::table;
+
+pub(crate) fn run(args: &MergeArgs) -> Result<()> {
+    if args.to.exists() {
+        return Err(Failure::input(
+            format!("already there: `{}`", args.to.display()),
+            "name a directory that does not exist; nothing is overwritten",
+        ));
+    }
+    let weights = weights_of(args)?;
+    let dirs: Vec<PathBuf> =
+        args.models.iter().map(|model| plan::locate_model(model)).collect::<plan::Result<_>>()?;
+    let adapters: Vec<bool> = dirs.iter().map(|dir| is_adapter(dir)).collect();
+    let manifest = match (adapters.iter().all(|is| *is), adapters.iter().any(|is| *is)) {
+        (true, _) => adapters_of(args, &dirs, &weights)?,
+        (false, true) => {
+            return Err(Failure::input(
+                "some models are adapters and some have all weights",
+                "merge the adapters into their base models first (`temper export --merge`)",
+            ));
+        }
+        (false, false) => match ModelInfo::read(&dirs[0])?.architecture {
+            Architecture::CausalLm => whole::<CausalLm>(args, &dirs, &weights)?,
+            Architecture::SequenceClassifier => whole::<ScalarModel>(args, &dirs, &weights)?,
+        },
+    };
+    let size = manifest.files.values().map(|file| file.bytes).sum();
+    let n = manifest.files.len();
+    print(&format!("{}: {n} files, {}\n", args.to.display(), table::bytes(size)))
+}
+
+/// One weight a model; equal ones that sum to 1 if none are given.
+fn weights_of(args: &MergeArgs) -> Result<Vec<f64>> {
+    let n = args.models.len();
+    if args.weights.is_empty() {
+        return Ok(vec![1.0 / n as f64; n]);
+    }
+    if args.weights.len() != n || args.weights.iter().any(|weight| !weight.is_finite()) {
+        return Err(Failure::input(
+            format!("{} weights for {n} models", args.weights.len()),
+            "give one finite number for each model: `--weights 0.7,0.3`",
+        ));
+    }
+    Ok(args.weights.clone())
+}
+
+/// The weighted sum of all weights, added up in f64.
+fn whole<M: TrainedModel>(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<Manifest> {
+    let device = kernels::device("cpu")?;
+    let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut first: Option<M> = None;
+    for (dir, weight) in dirs.iter().zip(weights) {
+        let model = lora::dequantised(M::load(dir, &device)?);
+        let config = SavedModel::config;
+        if first.as_ref().is_some_and(|first| config(first) != config(&model)) {
+            return Err(Failure::input(
+                format!("`{}` has another shape than `{}`", dir.display(), dirs[0].display()),
+                "merge models with equal config.json",
+            ));
+        }
+        model::visit_tensors(&model, |name, _, values| {
+            let sum = sums.entry(name.to_owned()).or_insert_with(|| vec![0.0; values.len()]);
+            sum.iter_mut().zip(values).for_each(|(sum, x)| *sum += weight * f64::from(*x));
+            Ok::<(), Failure>(())
+        })?;
+        first = first.or(Some(model));
+    }
+    let Some(model) = first else { return Err(no_models()) };
+    let narrow = |(name, sum): (String, Vec<f64>)| (name, sum.iter().map(|x| *x as f32).collect());
+    let model = model::replace_parameters(model, &mut sums.into_iter().map(narrow).collect());
+    let tokenizer = Tokenizer::from_dir_or_file(&dirs[0])?;
+    Ok(export::hugging_face(&model, &tokenizer, dtype(args)?, &args.to)?)
+}
+
+/// The weighted sum of the updates of several adapters, as one adapter whose rank is the sum of theirs.
+fn adapters_of(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<Manifest> {
+    let base = common_base(args, dirs)?;
+    let device = kernels::device("cpu")?;
+    let mut bases = BaseModelCache::new(&device);
+    let read = |dir: &PathBuf| Ok(Peft::read(dir)?);
+    let configs: Vec<Peft> = dirs.iter().map(read).collect::<Result<_>>()?;
+    if configs.iter().any(|peft| peft.saves_head) {
+        return Err(Failure::input(
+            "adapters with a score head have no sum",
+            "merge each into its base model first (`temper export --merge`)",
+        ));
+    }
+    let mut models = Vec::new();
+    for dir in dirs {
+        models.push(bases.open_on_base::<CausalLm>(&base, dir)?);
+    }
+    let configs: Vec<_> = configs.into_iter().map(|peft| peft.lora).collect();
+    let (model, config) = lora::weighted_sum(models, &configs, weights)?;
+    let mut out = DirWriter::begin(&args.to)?;
+    let named = base.display().to_string();
+    lora::export(&model, &config, Some(&named), dtype(args)?, &mut out)?;
+    let hash = weights_hash(&base)?;
+    let record = plan::BaseFile::new(out.final_dir(), &base, &hash, recipe::BaseDtype::F32);
+    let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
+    out.write(BASE_FILE, text)?;
+    if let Ok(tokenizer) = Tokenizer::from_dir_or_file(&dirs[0]) {
+        for (name, bytes) in tokenizer.files()? {
+            out.write(&name, bytes)?;
+        }
+    }
+    Ok(out.commit(serde_json::Value::Null)?)
+}
+
+/// The base model that all adapters record, or that `--base` names.
+fn common_base(args: &MergeArgs, dirs: &[PathBuf]) -> Result<PathBuf> {
+    if let Some(base) = &args.base {
+        return Ok(plan::locate_model(base)?);
+    }
+    let mut found: Option<PathBuf> = None;
+    for dir in dirs {
+        let base = base_of(dir)?;
+        let same = |a: &Path, b: &Path| Ok::<bool, Failure>(weights_hash(a)? == weights_hash(b)?);
+        if let (Some(found), Some(base)) = (&found, &base)
+            && !same(found, base)?
+        {
+            return Err(Failure::input(
+                format!("`{}` belongs to another base model", dir.display()),
+                "merge adapters that were trained on the same weights",
+            ));
+        }
+        found = found.or(base);
+    }
+    found.ok_or_else(no_models)
+}
+
+fn dtype(args: &MergeArgs) -> Result<Dtype> {
+    let unknown =
+        || Failure::input(format!("unknown dtype: `{}`", args.dtype), "one of f32, bf16, f16");
+    Dtype::from_name(&args.dtype).ok_or_else(unknown)
+}
+
+fn no_models() -> Failure {
+    Failure::input("no models to merge", "name at least two")
+}
