@@ -14,7 +14,7 @@ pub enum Error {
     /// The adapter's weights cannot be read or written.
     #[error(transparent)]
     Weights(#[from] tensor_file::Error),
-    /// The model refuses the change.
+    /// The model cannot have the adapter.
     #[error(transparent)]
     Model(#[from] model::Error),
     /// The adapter's configuration is invalid, or does not fit the model.

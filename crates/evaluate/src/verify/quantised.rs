@@ -9,10 +9,11 @@ use model::{CausalLm, load_causal_lm};
 use nn::{Adapter, Linear, LoraAdapter, Projection, TokenBatch, Weight};
 use train::{Gradients, ParameterNames};
 
-use super::causal_lm::{GRADIENTS, LOGITS, host, summed_loss};
 use super::report::{Quantity, Tolerance};
+use super::summed_loss::summed_loss;
 use super::vectors::{Array, Vectors};
 use crate::error::{Error, Result};
+use crate::host_values::host_values;
 
 /// Values of codes are exact but for the order of one product.
 const VALUES: Tolerance = Tolerance { absolute: 0.0, relative: 1e-6 };
@@ -37,14 +38,14 @@ pub(super) fn replay_blocks(path: &Path) -> Result<Vec<Quantity>> {
                 let expected = file.floats(&format!("{prefix}{of_scales}.dequantised"))?;
                 let got = kernels::unpack(codes_tensor(codes, &layout, &Device::flex()), &layout);
                 let at = format!("{prefix}{of_scales}");
-                read.add(&at, &host(&got), &expected.values, VALUES);
+                read.add(&at, &host_values(&got), &expected.values, VALUES);
             }
         }
     }
     let (codes, layout) = int8(&file)?;
     let got = kernels::unpack(codes_tensor(codes, &layout, &Device::flex()), &layout);
     let rows = file.floats("int8_rows.dequantised")?;
-    read.add("int8_rows", &host(&got), &rows.values, VALUES);
+    read.add("int8_rows", &host_values(&got), &rows.values, VALUES);
 
     for (name, weight) in WEIGHTS {
         let array = file.floats(weight)?;
@@ -54,13 +55,18 @@ pub(super) fn replay_blocks(path: &Path) -> Result<Vec<Quantity>> {
         let expected = file.floats(&format!("nf4.{name}.block64.double.dequantised"))?;
         // Its search for the nearest code of a scale sometimes finds a neighbour.
         let of_scales = Tolerance { absolute: 0.0, relative: 0.01 };
-        packed.add(name, &host(&kernels::unpack(codes, &layout)), &expected.values, of_scales);
+        packed.add(
+            name,
+            &host_values(&kernels::unpack(codes, &layout)),
+            &expected.values,
+            of_scales,
+        );
     }
     let array = file.floats("weight")?;
     let dims = matrix_dims(&file, "weight", &array)?;
     let weight = Tensor::from_data(TensorData::new(array.values, dims), &Device::flex());
     let (codes, layout) = kernels::pack(weight, PackedFormat::Int8);
-    let got = host(&kernels::unpack(codes, &layout));
+    let got = host_values(&kernels::unpack(codes, &layout));
     // The reference packs values rounded to f16, so a code may be the next one, and the scale a little different.
     let steps = layout.scales.values().into_iter().map(|scale| f64::from(scale) / 120.0);
     for (row, step) in steps.enumerate() {
@@ -96,11 +102,11 @@ pub(super) fn replay_layer(path: &Path) -> Result<Vec<Quantity>> {
         linear.set_adapter(Some(Adapter::Lora(lora)));
         let x = tensor("x")?.set_require_grad(true);
         let y = linear.forward(x.clone());
-        let got_y = host(&y);
+        let got_y = host_values(&y);
         let gradients = (y * tensor("upstream")?).sum().backward();
         let Some(Adapter::Lora(lora)) = linear.adapter() else { continue };
         let factor = |factor: &nn::LoraFactor| factor.weight.val().grad(&gradients);
-        let gradient = |x: Option<Tensor<2>>| x.map(|x| host(&x)).unwrap_or_default();
+        let gradient = |x: Option<Tensor<2>>| x.map(|x| host_values(&x)).unwrap_or_default();
         let got = [
             got_y,
             gradient(x.grad(&gradients)),
@@ -133,8 +139,8 @@ pub(super) fn replay_model(dir: &Path, device: &Device) -> Result<Vec<Quantity>>
             rows.filter(|(_, is_real)| **is_real).flat_map(|(row, _)| row.to_vec()).collect()
         };
         let mut quantity = Quantity::new(name);
-        let got = host(&model.logits(model.forward(&tokens).hidden_btd));
-        quantity.add("", &real(&got), &real(&io.floats_of(name, &shape)?), LOGITS);
+        let got = host_values(&model.logits(model.forward(&tokens).hidden_btd));
+        quantity.add("", &real(&got), &real(&io.floats_of(name, &shape)?), Tolerance::LOGITS);
         Ok(quantity)
     };
     let mut quantities = vec![compare("logits", &load_causal_lm(dir, device)?)?];
@@ -157,9 +163,9 @@ pub(super) fn replay_model(dir: &Path, device: &Device) -> Result<Vec<Quantity>>
     gradients.accumulate(&adapted.model, || loss.backward());
     let mut quantity = Quantity::new("qlora.gradients");
     for name in lora::adapter_names(&adapted.model) {
-        let got = gradients.get(&name).map(host).unwrap_or_default();
+        let got = gradients.get(&name).map(host_values).unwrap_or_default();
         let expected = io.floats(&format!("qlora.grad.{name}"))?;
-        quantity.add(&name, &got, &expected.values, GRADIENTS);
+        quantity.add(&name, &got, &expected.values, Tolerance::GRADIENTS);
     }
     quantities.push(quantity);
     let (merged, _) = lora::merge(adapted.model)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tensor_file::{Element, TensorFile};
+use tensor_file::{Element, StoredDtype, TensorFile};
 
 use crate::error::{Error, Result};
 
@@ -48,13 +48,11 @@ impl Vectors {
 
     /// The bytes of a tensor of signed or unsigned bytes.
     pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>> {
-        let file = self.file()?;
-        let tensor = file.tensor(name).map_err(|_| self.bad(format!("no tensor `{name}`")))?;
-        let dtype = tensor.dtype();
-        if [Dtype::U8, Dtype::I8].contains(&dtype) {
-            return Ok(tensor.data().to_vec());
+        let tensor = self.file.tensor(name)?;
+        if tensor.dtype() == Some(StoredDtype::I8) {
+            return Ok(tensor.values::<i8>()?.into_iter().map(i8::cast_unsigned).collect());
         }
-        Err(self.bad(format!("tensor `{name}` is {dtype:?}, not bytes")))
+        Ok(tensor.values()?)
     }
 
     /// Token ids `[rows, t]`.

@@ -86,7 +86,7 @@ impl AdapterFile {
                 LayerRole::Linear | LayerRole::Head => [layer.d_out, layer.d_in],
                 LayerRole::Embedding => [layer.d_in, layer.d_out],
             };
-            let values = TensorData::new(self.values(&name, &shape)?, shape);
+            let values = TensorData::new(self.stored_values(&name, &shape)?, shape);
             if layer.role == LayerRole::Embedding {
                 let (_, embedding) = model.backbone_mut().embedding_mut();
                 let weight = embedding.weight.clone();
@@ -108,7 +108,7 @@ impl AdapterFile {
     pub(super) fn read_base<M: Adaptable>(&self, model: &mut M) -> Result<()> {
         let mut values = BTreeMap::new();
         for (name, in_file, shape) in &self.base {
-            values.insert(name.clone(), self.values(in_file, shape)?);
+            values.insert(name.clone(), self.stored_values(in_file, shape)?);
         }
         if !values.is_empty() {
             let replaced = model::replace_parameters(model.clone(), &mut values);
@@ -117,7 +117,7 @@ impl AdapterFile {
         Ok(())
     }
 
-    fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    fn stored_values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         Ok(self.file.tensor(name)?.with_shape(shape)?.weights()?)
     }
 }
@@ -128,7 +128,7 @@ impl Source for AdapterFile {
         tensor: &AdapterTensor,
         _: &mut dyn FnMut(u64) -> Vec<f32>,
     ) -> Result<Vec<f32>> {
-        AdapterFile::values(self, &format!("{PREFIX}{}", tensor.name), &tensor.shape)
+        self.stored_values(&format!("{PREFIX}{}", tensor.name), &tensor.shape)
     }
 }
 
