@@ -56,6 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             content: Content::Documents,
             on_bad_row: OnBadRow::Stop,
             max_bad_rows: 0,
+            check_prompts: false,
         };
         let started = Instant::now();
         prepare(&[spec], &options, &mut |_| {})?;

@@ -1,11 +1,10 @@
 //! Conversations of a file, row by row, for scoring texts outside of a run. Rows are read as a stage reads them.
 
 use recipe::SampleKind;
-use tokenizer::Message;
 
+use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::location::Location;
-use crate::rows::RowFormat;
 use crate::source::BytesRead;
 use crate::source_rows::{SourceRows, convert_row, detect_format};
 use crate::spec::SourceSpec;
@@ -16,7 +15,7 @@ pub struct Conversations {
     /// Location of the row.
     pub location: Location,
     /// One chat or several; the chosen and the rejected one if the row is a pair.
-    pub chats: Vec<Vec<Message>>,
+    pub chats: Vec<Dialogue>,
 }
 
 /// Rows of a source as conversations of a kind, in file order. Documents are read as chats.
@@ -26,7 +25,7 @@ pub fn conversations(
 ) -> Result<impl Iterator<Item = Result<Conversations>> + use<>> {
     let no_rows = || Error::NoRows { source_path: spec.path.clone() };
     let row_format = detect_format(spec, kind)?.ok_or_else(no_rows)?;
-    if matches!(row_format, RowFormat::Pool(_)) {
+    if row_format.is_pool() {
         let problem =
             "its `pairs` are drawn with the seed of a run, so they are not rows of the file".into();
         return Err(Error::BadSource { source_path: spec.path.clone(), problem });
@@ -38,7 +37,7 @@ pub fn conversations(
             SampleKind::Prompts => row_format.prompt_of(row).map(|messages| vec![messages]),
             SampleKind::Documents | SampleKind::Chats => row_format
                 .chats_of(row)
-                .map(|chats| chats.into_iter().map(|chat| chat.messages).collect()),
+                .map(|chats| chats.into_iter().map(|chat| chat.dialogue).collect()),
         });
         made.map(|(chats, location)| Conversations { location, chats })
     }))

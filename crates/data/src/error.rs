@@ -160,6 +160,32 @@ pub enum Error {
         /// The columns that the stage reads.
         hint: &'static str,
     },
+    /// A column has content that a model of texts cannot read.
+    #[error("{location}: column `{column}` is not text and would be left out")]
+    UnreadableColumn {
+        /// The first row.
+        location: Location,
+        /// The column.
+        column: &'static str,
+    },
+    /// Too many chats have an answer without text.
+    #[error("{source_path}: {n_empty} of {n_rows} rows have an empty answer")]
+    EmptyAnswers {
+        /// The source as written in the recipe.
+        source_path: String,
+        /// Rows with an empty answer.
+        n_empty: u64,
+        /// Rows read.
+        n_rows: u64,
+    },
+    /// The prompt of a chat has other tokens at generation than in training.
+    #[error("{location}: {source}")]
+    PromptTokens {
+        /// The row.
+        location: Location,
+        /// The tokenizer's error, with the tokens.
+        source: Box<tokenizer::Error>,
+    },
     /// The keys of a source contradict each other or the stage.
     #[error("{source_path}: {problem}")]
     BadSource {
@@ -266,7 +292,16 @@ impl Error {
                     .into(),
             ),
             Self::UnknownRowFormat { hint, .. } => Some((*hint).into()),
+            Self::UnreadableColumn { column, .. } => Some(format!(
+                "to train without it, set `ignore_columns = [\"{column}\"]` in the source"
+            )),
+            Self::EmptyAnswers { .. } => Some(
+                "they would teach the model to say nothing: repair the data, or choose rows with \
+                 `where`; up to 5 % are left out and counted"
+                    .into(),
+            ),
             Self::TokenizerUse { source } => source.hint(),
+            Self::PromptTokens { source, .. } => source.hint(),
             Self::ReaderFailed => Some("this is a bug in Temper: please report it".into()),
             Self::Fs(source) => source.hint(),
             Self::NoEndToken => Some(

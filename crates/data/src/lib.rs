@@ -5,6 +5,7 @@ mod batch;
 mod cache;
 mod conversations;
 mod dataset;
+mod dialogue;
 mod error;
 mod formats;
 mod labelled_texts;
@@ -14,6 +15,7 @@ mod paths;
 mod row_problem;
 mod rows;
 mod source;
+mod source_report;
 mod source_rows;
 mod spec;
 mod texts;
@@ -25,6 +27,7 @@ pub use dataset::{
     Dataset, DatasetCounts, DrawnPairCounts, Holdout, InspectedRow, IssueKind, RunOptions,
     SampleIssue, Segment,
 };
+pub use dialogue::Dialogue;
 pub use error::{Error, Result};
 pub use formats::format_of;
 pub use labelled_texts::{LabelledText, labelled_texts};
@@ -33,5 +36,6 @@ pub use paths::{expand, resolve};
 pub use recipe::SampleKind;
 pub use row_problem::RowProblem;
 pub use source::{BytesRead, Row, RowIter, read_rows};
+pub use source_report::{SourceReport, describe_source};
 pub use spec::SourceSpec;
 pub use texts::{texts, texts_key};

@@ -81,6 +81,12 @@ pub enum RowProblem {
         /// Known roles.
         known: &'static str,
     },
+    /// A column has a system prompt, and the messages begin with another.
+    #[error("column `{column}` has a system prompt, and the messages begin with another one")]
+    TwoSystemPrompts {
+        /// The column.
+        column: String,
+    },
     /// A message is not an object with a role and a content.
     #[error("message {index} {problem}")]
     BadMessage {
@@ -146,6 +152,7 @@ impl RowProblem {
             | Self::FieldCount { .. }
             | Self::WrongType { .. }
             | Self::BadMessage { .. }
+            | Self::TwoSystemPrompts { .. }
             | Self::TooMany { .. }
             | Self::NoMessages
             | Self::Encoding { hint: None, .. } => skip.into(),

@@ -1,8 +1,9 @@
 //! A source of a recipe with its files resolved. The files are opened when the source is prepared.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use recipe::{ColumnValues, Columns, DrawnPairs, Format, RowLayout, Rows, Source};
+use recipe::{ColumnValues, Columns, DrawnPairs, Format, RoleName, RowLayout, Rows, Source};
 
 use crate::error::Result;
 use crate::paths::{expand, resolve};
@@ -29,6 +30,10 @@ pub struct SourceSpec {
     pub filter: Option<ColumnValues>,
     /// Labels of the texts that pairs are drawn from.
     pub pairs: Option<DrawnPairs>,
+    /// Roles by the names that the data uses for them.
+    pub roles: BTreeMap<String, RoleName>,
+    /// Columns and fields of messages that are left out on purpose.
+    pub ignore_columns: Vec<String>,
     /// Number of times each row is seen per epoch.
     pub weight: f64,
     /// Maximum number of rows read from the start; lines in plain text files.
@@ -54,6 +59,8 @@ impl SourceSpec {
             columns: source.columns.clone(),
             filter: source.filter.clone(),
             pairs: source.pairs.clone(),
+            roles: source.roles.clone(),
+            ignore_columns: source.ignore_columns.clone(),
             weight: source.weight,
             limit: source.limit.into_iter().chain(limit).min(),
         })
@@ -72,6 +79,8 @@ impl SourceSpec {
             columns: None,
             filter: None,
             pairs: None,
+            roles: BTreeMap::new(),
+            ignore_columns: Vec::new(),
             weight: 1.0,
             limit: None,
         }
@@ -84,6 +93,8 @@ impl SourceSpec {
             rows: self.rows.as_ref(),
             columns: self.columns.as_ref(),
             pairs: self.pairs.as_ref(),
+            roles: &self.roles,
+            ignored: &self.ignore_columns,
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use recipe::{Format, SampleKind};
-use tokenizer::Message;
 
 use crate::cache::BUILDER_VERSION;
+use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::rows::{PoolEntry, RowFormat};
 use crate::source::{BytesRead, Row, TextDocument, file_format, read_all};
@@ -83,24 +83,22 @@ fn source_texts(spec: &SourceSpec, kind: SampleKind) -> Result<Texts> {
 }
 
 fn row_texts(row: Result<Row>, row_format: &RowFormat, kind: SampleKind) -> Result<Vec<String>> {
-    let contents = |chats: Vec<Vec<Message>>| -> Vec<String> {
-        chats.into_iter().flatten().map(|message| message.content).collect()
+    let contents = |dialogues: Vec<Dialogue>| -> Vec<String> {
+        dialogues.into_iter().flat_map(|d| d.messages).map(|message| message.content).collect()
     };
-    let texts = convert_row(row, |row| match (kind, row_format) {
-        (SampleKind::Documents, _) => row_format.document_of(row).map(|text| vec![text]),
-        (SampleKind::Chats, _) => row_format
+    let texts = convert_row(row, |row| match kind {
+        SampleKind::Documents => row_format.document_of(row).map(|text| vec![text]),
+        SampleKind::Chats => row_format
             .chats_of(row)
-            .map(|chats| contents(chats.into_iter().map(|chat| chat.messages).collect())),
-        (SampleKind::Pairs, RowFormat::Pool(_)) => {
+            .map(|chats| contents(chats.into_iter().map(|chat| chat.dialogue).collect())),
+        SampleKind::Pairs if row_format.is_pool() => {
             row_format.pool_entry(row).map(|pool_entry| match pool_entry {
-                PoolEntry::Text(_, text) => contents(vec![text.messages]),
+                PoolEntry::Text(_, text) => contents(vec![text.dialogue]),
                 PoolEntry::Neither | PoolEntry::Both | PoolEntry::Empty => Vec::new(),
             })
         }
-        (SampleKind::Pairs, _) => row_format.pair_of(row).map(|pair| contents(pair.into())),
-        (SampleKind::Prompts, _) => {
-            row_format.prompt_of(row).map(|messages| contents(vec![messages]))
-        }
+        SampleKind::Pairs => row_format.pair_of(row).map(|pair| contents(pair.into())),
+        SampleKind::Prompts => row_format.prompt_of(row).map(|dialogue| contents(vec![dialogue])),
     });
     texts.map(|(texts, _)| texts)
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use arch::ModelConfig;
-use data::{Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceSpec};
+use data::{
+    Content, Dataset, Holdout, PrepareOptions, Prepared, RunOptions, SourceReport, SourceSpec,
+};
 use recipe::{Loaded, SampleKind, Samples, StageKeys, StageSection};
 use tokenizer::Tokenizer;
 
@@ -94,7 +96,7 @@ pub(crate) fn plan_stage(
     let optimizer_state = state_bytes(optimizer, shapes);
     model::check_fit(loaded, &config, &tokenizer, name, &keys)?;
     replicas::check(loaded, name, &stage, &keys)?;
-    let prepared = prepare(request, paths, name, &keys, &tokenizer, watch)?;
+    let (prepared, sources) = prepare(loaded, request, paths, name, &keys, &tokenizer, watch)?;
     let dataset = dataset(loaded, name, &keys, &prepared)?;
     check_targets(loaded, name, &keys, &dataset)?;
     if let Stage::Dpo(dpo) = &mut stage
@@ -118,6 +120,7 @@ pub(crate) fn plan_stage(
         config,
         tokenizer,
         sample_kind,
+        sources,
         max_steps: dataset.n_steps(),
         dataset,
         keys: keys.train.clone(),
@@ -182,13 +185,14 @@ fn stage_tokenizer(
 }
 
 fn prepare(
+    loaded: &Loaded,
     request: &Request,
     paths: &Paths,
     name: &str,
     keys: &StageKeys<'_>,
     tokenizer: &Tokenizer,
     watch: &mut dyn Watch,
-) -> Result<Prepared> {
+) -> Result<(Prepared, Vec<SourceReport>)> {
     let specs = keys
         .data
         .iter()
@@ -203,7 +207,7 @@ fn prepare(
     };
     let content = match keys.samples.kind() {
         SampleKind::Documents => Content::Documents,
-        SampleKind::Chats => Content::Chats(template()?),
+        SampleKind::Chats => Content::Chats(template()?, keys.samples.chat_targets()),
         SampleKind::Pairs => Content::Pairs(template()?),
         SampleKind::Prompts => Content::Prompts(template()?),
     };
@@ -213,8 +217,19 @@ fn prepare(
         content,
         on_bad_row: keys.on_bad_row,
         max_bad_rows: keys.max_bad_rows,
+        check_prompts: loaded.recipe.checks.prompt_ids,
     };
-    Ok(data::prepare(&specs, &options, &mut |progress| watch.tokenizing(name, progress))?)
+    let prepared =
+        data::prepare(&specs, &options, &mut |progress| watch.tokenizing(name, progress))?;
+    let mut sources = Vec::with_capacity(specs.len());
+    for spec in &specs {
+        sources.extend(data::describe_source(
+            spec,
+            keys.samples.kind(),
+            tokenizer.chat_template(),
+        )?);
+    }
+    Ok((prepared, sources))
 }
 
 fn dataset(
@@ -236,7 +251,7 @@ fn dataset(
     };
     match keys.samples {
         Samples::Documents { packing } => Ok(Dataset::pretrain(prepared, &options, packing)?),
-        Samples::Chats { packing, overlong } => {
+        Samples::Chats { packing, overlong, targets: _ } => {
             Ok(Dataset::sft(prepared, &options, packing, overlong)?)
         }
         Samples::ScoredPairs { overlong } => Ok(Dataset::pairs(prepared, &options, overlong)?),

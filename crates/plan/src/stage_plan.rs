@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arch::ModelConfig;
-use data::Dataset;
+use data::{Dataset, SourceReport};
 use recipe::{SampleKind, TrainKeys};
 use tokenizer::Tokenizer;
 
@@ -29,6 +29,8 @@ pub struct StagePlan {
     pub tokenizer: Tokenizer,
     /// Samples that the dataset is made of.
     pub sample_kind: SampleKind,
+    /// What each data source is read from, and what of it is not read.
+    pub sources: Vec<SourceReport>,
     /// Training and validation batches.
     pub dataset: Dataset,
     /// Limits, optimizer, schedule, validation and checkpoints.

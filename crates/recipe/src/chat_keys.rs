@@ -77,3 +77,23 @@ impl JsonSchema for ChatTemplate {
         schemars::json_schema!({ "type": "string", "format": "chat-template", "examples": Self::NAMES })
     }
 }
+
+/// Assistant messages of a chat that are targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Learn {
+    /// Every assistant message.
+    #[default]
+    All,
+    /// The last assistant message of the chat.
+    Last,
+}
+
+/// The keys of a section that decide which messages of a chat are targets, and in which sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ChatTargets {
+    /// Assistant messages that are targets.
+    pub learn: Learn,
+    /// Whether each of them becomes a sample of its own.
+    pub split_turns: bool,
+}

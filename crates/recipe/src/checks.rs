@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct ChecksSection {
     /// Every batch has targets, and at most 1 % of the samples lose all of theirs by cutting.
     pub targets: bool,
+    /// The prompts of the first five chats of each source have the same tokens at generation as in
+    /// training.
+    pub prompt_ids: bool,
     /// The first loss is close to the value expected for untrained weights.
     pub first_loss: bool,
     /// By the second update every trained parameter has had a gradient and has changed.
@@ -23,6 +26,13 @@ pub struct ChecksSection {
 
 impl Default for ChecksSection {
     fn default() -> Self {
-        Self { targets: true, first_loss: true, gradients: true, frozen: true, dry_save: true }
+        Self {
+            targets: true,
+            prompt_ids: true,
+            first_loss: true,
+            gradients: true,
+            frozen: true,
+            dry_save: true,
+        }
     }
 }

@@ -53,7 +53,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use chat_keys::{ChatTemplate, Overlong};
+pub use chat_keys::{ChatTargets, ChatTemplate, Learn, Overlong};
 pub use checks::ChecksSection;
 pub use column_values::ColumnValues;
 pub use dpo::{DpoSection, PreferenceLoss};
@@ -76,7 +76,8 @@ pub use reward::RewardSection;
 pub use rope::{LinearRope, Llama3Rope, RopeScaling, YarnRope};
 pub use sft::SftSection;
 pub use source::{
-    Columns, DATA_PREFIX, DrawnPairs, Format, RowLayout, Rows, SampleKind, Source, resolve,
+    Columns, DATA_PREFIX, DrawnPairs, Format, RoleName, RowLayout, Rows, SampleKind, Source,
+    resolve,
 };
 pub use spans::Spans;
 pub use stage_keys::{Samples, StageKeys};

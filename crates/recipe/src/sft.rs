@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::chat_keys::{ChatTemplate, Overlong};
+use crate::chat_keys::{ChatTargets, ChatTemplate, Learn, Overlong};
 use crate::diagnostics::Diagnostics;
 use crate::input_keys::InputKeys;
 use crate::source::SampleKind;
@@ -27,6 +27,15 @@ pub struct SftSection {
     /// Handling of chats longer than `sequence_length`.
     #[serde(default)]
     pub overlong: Overlong,
+    /// Assistant messages that are targets. A message with `weight`, `train`, `loss` or
+    /// `loss_weight` of 0 or false, or with `masking = true`, never is.
+    #[serde(default)]
+    pub learn: Learn,
+    /// Whether each assistant message becomes a sample of its own, with the conversation before it
+    /// as the template writes it at that point. For templates that rewrite earlier turns, such as
+    /// those that drop their reasoning.
+    #[serde(default)]
+    pub split_turns: bool,
     /// Limits, optimizer, schedule, validation and checkpoints.
     #[serde(flatten)]
     pub train: TrainKeys,
@@ -34,7 +43,11 @@ pub struct SftSection {
 
 impl SftSection {
     pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
-        let samples = Samples::Chats { packing: self.packing, overlong: self.overlong };
+        let samples = Samples::Chats {
+            packing: self.packing,
+            overlong: self.overlong,
+            targets: ChatTargets { learn: self.learn, split_turns: self.split_turns },
+        };
         StageKeys::of_rows(&self.input, samples, self.chat_template.as_ref(), &self.train)
     }
 

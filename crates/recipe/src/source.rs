@@ -1,6 +1,7 @@
 //! `data = […]`: the files that rows come from, and the columns that text is made of. Formats and
 //! columns are checked by `data`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -46,6 +47,14 @@ pub struct Source {
     /// Pairs drawn from rows of one text each, by the values of their columns ([reward] and [dpo]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<DrawnPairs>,
+    /// Roles by the names that the data uses for them, beside the usual names: `{ developer =
+    /// "system" }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub roles: BTreeMap<String, RoleName>,
+    /// Columns and fields of messages that are left out on purpose. Images and other columns that
+    /// are no text stop the stage unless they are named here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore_columns: Vec<String>,
     /// Maximum number of rows to read, for a quick trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -90,6 +99,20 @@ pub enum Format {
     Parquet,
     /// Apache Arrow IPC, file or stream.
     Arrow,
+}
+
+/// Role of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RoleName {
+    /// Instructions for the whole conversation.
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+    /// The output of a tool.
+    Tool,
 }
 
 /// Layout of a row.
@@ -163,6 +186,20 @@ pub struct Columns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub output: Option<String>,
+    /// Column of the system prompt. Default: `system` or `system_prompt`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub system: Option<String>,
+    /// Column of the turns before a prompt: a list of pairs of a prompt and an answer. Default:
+    /// `history`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub history: Option<String>,
+    /// Column of the tools that the assistant may call: a list, or JSON text of one. Default:
+    /// `tools`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub tools: Option<String>,
     /// Column of the better of two answers (pairs).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]

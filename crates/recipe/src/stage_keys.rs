@@ -1,6 +1,6 @@
 //! Keys that every stage has, read from its section under one name each.
 
-use crate::chat_keys::{ChatTemplate, Overlong};
+use crate::chat_keys::{ChatTargets, ChatTemplate, Overlong};
 use crate::input_keys::{InputKeys, OnBadRow, Packing};
 use crate::lora::LoraKeys;
 use crate::pair_keys::PairKeys;
@@ -111,6 +111,8 @@ pub enum Samples {
         packing: bool,
         /// Handling of long chats.
         overlong: Overlong,
+        /// Assistant messages that are targets.
+        targets: ChatTargets,
     },
     /// Pairs of texts that are scored, without targets.
     ScoredPairs {
@@ -127,6 +129,17 @@ pub enum Samples {
 }
 
 impl Samples {
+    /// Assistant messages of a chat that are targets; the default for samples that are no chats.
+    pub fn chat_targets(self) -> ChatTargets {
+        match self {
+            Self::Chats { targets, .. } => targets,
+            Self::Documents { .. }
+            | Self::ScoredPairs { .. }
+            | Self::AnswerPairs { .. }
+            | Self::Prompts => ChatTargets::default(),
+        }
+    }
+
     /// Kind of the samples, which decides the columns that are read.
     pub fn kind(self) -> SampleKind {
         match self {

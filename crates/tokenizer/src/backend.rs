@@ -181,7 +181,14 @@ impl Backend {
         fitting.max_by_key(|(_, token, _)| token.len()).map(|(id, _, _)| *id)
     }
 
-    /// Text of an added token, and whether it is special.
+    /// The added token that `text` ends with, the longest if several do, and its length in bytes.
+    pub(crate) fn trailing_added_token(&self, text: &str) -> Option<(u32, usize)> {
+        let fitting = self.added.iter().filter(|(_, token, _)| text.ends_with(token.as_str()));
+        let longest = fitting.max_by_key(|(_, token, _)| token.len());
+        longest.map(|(id, token, _)| (*id, token.len()))
+    }
+
+    /// The text of an added token and whether it is special.
     pub(crate) fn added_token(&self, id: u32) -> Option<(&str, bool)> {
         let idx = self.added.binary_search_by_key(&id, |(id, _, _)| *id).ok()?;
         self.added.get(idx).map(|(_, text, special)| (text.as_str(), *special))

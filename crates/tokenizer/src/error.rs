@@ -133,6 +133,31 @@ pub enum Error {
         hint: String,
     },
 
+    /// The prompt of a turn has other tokens at generation than in training.
+    #[error(
+        "chat template `{name}`: the prompt for message {message} has the tokens {prompt:?} at \
+         generation and {row:?} in training"
+    )]
+    PromptIds {
+        /// The template's name.
+        name: String,
+        /// Index of the message.
+        message: usize,
+        /// Ids of the prompt at generation.
+        prompt: Vec<u32>,
+        /// Ids before the turn's targets in training.
+        row: Vec<u32>,
+    },
+
+    /// The template does not write a field that the conversation has.
+    #[error("chat template `{name}` does not write `{field}`")]
+    FieldNotRendered {
+        /// The template's name.
+        name: String,
+        /// `tools`, or a field of messages.
+        field: String,
+    },
+
     /// A role other than system, user, assistant and tool.
     #[error("unknown role: `{role}`")]
     UnknownRole {
@@ -189,6 +214,15 @@ impl Error {
                  such as `chatml`"
                     .to_owned()
             }
+            Self::PromptIds { .. } => {
+                "a model trained so would see other prompts than it was trained on; choose another \
+                 template, or switch the check off with `checks.prompt_ids = false`"
+                    .to_owned()
+            }
+            Self::FieldNotRendered { field, .. } => format!(
+                "choose a template that writes it, or leave it out with `ignore_columns = \
+                 [\"{field}\"]` in the source"
+            ),
             Self::UnknownRole { .. } => "known roles: system, user, assistant, tool".to_owned(),
             Self::Conversation { .. } => return None,
         };

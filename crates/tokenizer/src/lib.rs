@@ -13,7 +13,7 @@ mod tokenizer;
 mod train;
 mod untrusted;
 
-pub use chat::{AssistantTurn, ChatTemplate, Clock, Encoded, Message, Role};
+pub use chat::{AssistantTurn, ChatTemplate, Clock, Conversation, Encoded, Message, Role};
 pub use decode_stream::DecodeStream;
 pub use error::{Error, Result};
 pub use tokenizer::Tokenizer;

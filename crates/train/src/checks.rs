@@ -74,6 +74,7 @@ impl Checks {
     /// No check but that for a non-finite loss.
     pub fn none(names: &ParameterNames) -> Self {
         let on = ChecksSection {
+            prompt_ids: true,
             targets: false,
             first_loss: false,
             gradients: false,

@@ -35,6 +35,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         content: Content::Documents,
         on_bad_row: OnBadRow::Stop,
         max_bad_rows: 0,
+        check_prompts: false,
     };
     let prepared = data::prepare(&[source], &options, &mut |_| {})?;
     let packing = if args.stream { Packing::Stream } else { Packing::Documents };

@@ -1,10 +1,11 @@
 //! `temper plan`: checks a recipe and prints its steps, memory, time and disk space. Trains nothing.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use arch::HeadOutput;
 use burn::tensor::{Device, Int, Tensor};
-use data::{Batch, DrawnPairCounts, IssueKind};
+use data::{Batch, DrawnPairCounts, IssueKind, SourceReport};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
 use plan::{Plan, StagePlan, Start, Work};
@@ -16,6 +17,8 @@ use crate::device_panics;
 use crate::failure::Result;
 use crate::render::table::{self, counted};
 
+/// Files of a source that are listed by name.
+const SHOWN_FILES: usize = 3;
 /// Approximate duration of the probe of a stage, in seconds.
 const PROBE_SECONDS: f64 = 2.0;
 
@@ -158,6 +161,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         }
     }
     lines.extend(models_note(stage));
+    lines.extend(stage.sources.iter().map(source));
     let sample = match stage.sample_kind {
         SampleKind::Documents | SampleKind::Chats => "sample",
         SampleKind::Pairs => "text",
@@ -209,7 +213,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         lines.extend(counts.bad_rows.iter().take(3).map(|row| format!("  {row}")));
     }
     if counts.empty > 0 {
-        lines.push(format!("{} rows without text skipped", n(counts.empty)));
+        lines.push(format!("{} rows with an empty text or answer left out", n(counts.empty)));
     }
     if counts.duplicates > 0 {
         lines.push(format!("{} samples are duplicates", n(counts.duplicates)));
@@ -225,6 +229,35 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
     ));
     lines.extend(stage.notes.iter().cloned());
     lines
+}
+
+/// Files, layout and columns of a data source, with what is not read.
+fn source(report: &SourceReport) -> String {
+    let list = |names: &[String]| {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        names.join(", ")
+    };
+    let mut line = report.path.clone();
+    if report.files.len() > 1 {
+        let name = |file: &PathBuf| {
+            file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        let shown: Vec<String> = report.files.iter().take(SHOWN_FILES).map(name).collect();
+        let more = report.files.len() - shown.len();
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        line += &format!(" ({}{more})", shown.join(", "));
+    }
+    line += &format!(": {}", report.layout);
+    if !report.read.is_empty() {
+        line += &format!(" from {}", list(&report.read));
+    }
+    if !report.unread.is_empty() {
+        line += &format!("; not read: {}", list(&report.unread));
+    }
+    if !report.unread_fields.is_empty() {
+        line += &format!("; fields of messages not read: {}", list(&report.unread_fields));
+    }
+    line
 }
 
 /// Models of a stage besides the trained one.

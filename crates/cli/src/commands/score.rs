@@ -62,7 +62,7 @@ fn encode(
     template: &ChatTemplate,
     longest: usize,
 ) -> Result<Vec<Vec<u32>>> {
-    let one = |messages: &Vec<_>| {
+    let one = |messages: &data::Dialogue| {
         let ids = tokenizer.encode_for_scoring(messages, template)?.ids;
         if ids.len() > longest {
             return Err(Failure::input(

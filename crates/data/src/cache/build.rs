@@ -56,7 +56,7 @@ pub(crate) fn build(
     let columns = &mut writer;
     let counts = match options.content {
         Content::Documents => documents::run(spec, options, &read, columns, &mut on_batch)?,
-        Content::Chats(template) => {
+        Content::Chats(template, _) => {
             examples::run::<ChatExample>(spec, options, template, &read, columns, &mut on_batch)?
         }
         Content::Pairs(template) if spec.pairs.is_some() => examples::run::<LabelledExample>(
@@ -205,6 +205,18 @@ impl RowCounter {
             self.accept(row)?;
         }
         self.finish()
+    }
+
+    /// Checks that at most a few answers are empty: many mean that something is wrong with the data.
+    fn check_empty_answers(&self) -> Result<()> {
+        if self.n_empty.saturating_mul(20) <= self.n_rows {
+            return Ok(());
+        }
+        Err(Error::EmptyAnswers {
+            source_path: self.source_path.clone(),
+            n_empty: self.n_empty,
+            n_rows: self.n_rows,
+        })
     }
 
     /// Checks that the source has at least one usable row.

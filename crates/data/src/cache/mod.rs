@@ -11,7 +11,7 @@ mod store;
 
 use std::path::{Path, PathBuf};
 
-use recipe::OnBadRow;
+use recipe::{ChatTargets, OnBadRow};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokenizer::{ChatTemplate, Tokenizer};
@@ -25,7 +25,7 @@ pub use store::TokenRole;
 pub(crate) use store::{PoolCounts, TokenStore};
 
 /// Version of the builder. Increment it when the same inputs produce different tokens.
-pub(crate) const BUILDER_VERSION: u32 = 1;
+pub(crate) const BUILDER_VERSION: u32 = 2;
 
 /// Kind of samples that rows are converted to.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub enum Content<'a> {
     /// Documents, for pretraining.
     Documents,
     /// Chats rendered with a template, for fine-tuning.
-    Chats(&'a ChatTemplate),
+    Chats(&'a ChatTemplate, ChatTargets),
     /// Pairs of answers rendered with a template, each text up to its end token.
     Pairs(&'a ChatTemplate),
     /// Prompts rendered with a template, up to the start of the assistant message.
@@ -51,6 +51,9 @@ pub struct PrepareOptions<'a> {
     pub content: Content<'a>,
     /// Whether a bad row stops the preparation.
     pub on_bad_row: OnBadRow,
+    /// Whether the first chats of each source are checked: the prompt of a turn must have the same
+    /// tokens at generation as in training.
+    pub check_prompts: bool,
     /// Maximum number of skipped bad rows per source.
     pub max_bad_rows: u64,
 }
@@ -180,20 +183,29 @@ pub fn cache_key(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Stri
 
 /// Everything that the builder reads, as one value.
 fn inputs(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Value> {
-    let (content, template) = match options.content {
+    let (name, template) = match options.content {
         Content::Documents => ("documents", None),
-        Content::Chats(template) => ("chats", Some(template.source())),
+        Content::Chats(template, _) => ("chats", Some(template.source())),
         Content::Pairs(template) => ("pairs", Some(template.source())),
         Content::Prompts(template) => ("prompts", Some(template.source())),
     };
     let tokenizer = options.tokenizer.hash().map_err(|source| Error::TokenizerUse { source })?;
-    Ok(json!({
+    let mut inputs = json!({
         "builder": BUILDER_VERSION,
-        "content": content,
+        "content": name,
         "template": template,
         "tokenizer": tokenizer,
         "source": reading_inputs(spec, options.cache_dir)?,
-    }))
+    });
+    if let Content::Chats(_, targets) = options.content
+        && targets != ChatTargets::default()
+    {
+        inputs["targets"] = value(&targets);
+    }
+    if options.check_prompts && !matches!(options.content, Content::Documents) {
+        inputs["check_prompts"] = true.into();
+    }
+    Ok(inputs)
 }
 
 /// Everything that decides the rows of a source: the contents of its files and its keys.
@@ -218,6 +230,12 @@ pub(crate) fn reading_inputs(spec: &SourceSpec, cache_dir: &Path) -> Result<Valu
     }
     if let Some(pairs) = &spec.pairs {
         inputs["pairs"] = value(pairs);
+    }
+    if !spec.roles.is_empty() {
+        inputs["roles"] = value(&spec.roles);
+    }
+    if !spec.ignore_columns.is_empty() {
+        inputs["ignore_columns"] = value(&spec.ignore_columns);
     }
     Ok(inputs)
 }

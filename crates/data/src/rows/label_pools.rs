@@ -4,6 +4,7 @@ use recipe::{ColumnValues, DrawnPairs, Piece, Template};
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
 
+use crate::dialogue::Dialogue;
 use crate::row_problem::RowProblem;
 use crate::rows::{matches_filter, text};
 
@@ -38,7 +39,7 @@ pub(crate) struct PoolText {
     /// The text alone; its hash decides the split.
     pub(crate) text: String,
     /// Conversation that is scored: the prompt, if there is one, and the text as its answer.
-    pub(crate) messages: Vec<Message>,
+    pub(crate) dialogue: Dialogue,
 }
 
 /// Adds the columns that are read.
@@ -64,8 +65,9 @@ pub(crate) fn read(pairs: &DrawnPairs, columns: &Map<String, Value>) -> Checked<
         return Ok(PoolEntry::Empty);
     }
     let prompt = pairs.prompt.iter().map(|prompt| Message::new(Role::User, constant(prompt)));
-    let messages = prompt.chain([Message::new(Role::Assistant, text.clone())]).collect();
-    Ok(PoolEntry::Text(label, PoolText { text, messages }))
+    let messages: Vec<Message> =
+        prompt.chain([Message::new(Role::Assistant, text.clone())]).collect();
+    Ok(PoolEntry::Text(label, PoolText { text, dialogue: messages.into() }))
 }
 
 /// Text of a template without columns; the recipe has checked that there are none.

@@ -1,99 +1,58 @@
 //! From the columns of a row to documents, chats, pairs or prompts, as text. Chat templates belong to the tokenizer.
 
-mod chat;
+mod context;
 mod label_pools;
+mod message;
 mod pair;
 mod prompt;
+mod row_columns;
 mod text;
 mod tree;
 mod where_filter;
 
-use recipe::{Columns, DrawnPairs, RowLayout, SampleKind, Template};
-use serde_json::{Map, Value};
+use recipe::{ChatTargets, Learn, RoleName, SampleKind};
+use serde_json::Value;
 use tokenizer::{Message, Role};
 
+use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::row_problem::{RowProblem, name_list};
+use crate::row_problem::RowProblem;
 use crate::source::Row;
+
+use context::ContextColumns;
+use message::MessageReader;
+use row_columns::RowColumns;
 
 pub(crate) use label_pools::{Label, PoolEntry, PoolText};
 pub(crate) use pair::Pair;
+pub(crate) use row_columns::FormatRequest;
 pub(crate) use text::{chat_hash, short_hash, text_hash};
 pub(crate) use where_filter::matches_filter;
 
-/// One chat of a row, and the hash that decides its split: all chats of a tree share it.
+type Checked<T> = std::result::Result<T, RowProblem>;
+
+/// Columns that a model of texts cannot read.
+const UNREADABLE: [&str; 6] = ["image", "images", "audio", "audios", "video", "videos"];
+
+/// One chat of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Chat {
-    pub(crate) messages: Vec<Message>,
+    pub(crate) dialogue: Dialogue,
+    /// Hash that decides the split: all chats of a tree or of one conversation share it.
     pub(crate) group: Option<u64>,
+    /// Whether only the last message is a target, with the context as the template writes it then.
+    pub(crate) last_turn_only: bool,
 }
 
-/// Format of the rows of a source, detected once from the recipe and the first row.
+/// How the rows of a source are read, detected once from the recipe and the first row.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum RowFormat {
-    Text(Field),
-    PromptCompletion {
-        prompt: Field,
-        completion: Field,
-    },
-    Messages {
-        column: String,
-    },
-    Instruction {
-        instruction: String,
-        input: Option<String>,
-        output: String,
-    },
-    /// A tree of messages. The root is a column, or the row itself.
-    Tree {
-        root: Option<String>,
-    },
-    /// Two answers to a prompt, or two whole conversations.
-    Pair {
-        prompt: Option<Field>,
-        chosen: Field,
-        rejected: Field,
-        /// Column with the margin: by how much the chosen one is better.
-        margin: Option<String>,
-    },
-    /// One labelled text, from which pairs are drawn.
-    Pool(DrawnPairs),
-    /// A prompt without an answer.
-    Prompt(Field),
+pub(crate) struct RowFormat {
+    columns: RowColumns,
+    context: ContextColumns,
+    reader: MessageReader,
+    /// Which assistant messages of a chat are targets.
+    pub(crate) targets: ChatTargets,
 }
-
-/// A text built from a row: the value of a column, or a template over columns.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Field {
-    Column(String),
-    Template(Template),
-}
-
-/// Keys of a source that decide its row format.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FormatRequest<'a> {
-    pub(crate) layout: RowLayout,
-    pub(crate) text: Option<&'a str>,
-    pub(crate) rows: Option<&'a recipe::Rows>,
-    pub(crate) columns: Option<&'a Columns>,
-    pub(crate) pairs: Option<&'a DrawnPairs>,
-}
-
-const PROMPTS: &[&str] = &["prompt", "question"];
-const COMPLETIONS: &[&str] = &["completion", "response", "answer"];
-const MESSAGES: &[&str] = &["messages", "conversations", "conversation"];
-const OUTPUTS: &[&str] = &["output", "response"];
-
-const DOCUMENT_HINT: &str =
-    "pretraining reads one text per row: name its column with `text`, or build it with `rows`";
-const CHAT_HINT: &str = "fine-tuning reads `messages`; `prompt` and `completion`; `instruction`, `input` and `output`; \
-     or message trees: name other columns with `columns`, or build texts with `rows`";
-
-const PAIR_HINT: &str = "pairs are read from `chosen` and `rejected`, often with `prompt`: name other columns with `columns`, or build \
-     texts with `rows`";
-
-const PROMPT_HINT: &str = "prompts are read from `prompt`, `messages` or `instruction`: name another column with `columns`, or build texts \
-     with `rows`";
 
 impl RowFormat {
     /// Detects the row format of a source from its keys and its first row.
@@ -102,340 +61,175 @@ impl RowFormat {
         kind: SampleKind,
         first: &Row,
     ) -> Result<Self> {
-        let columns = &first.columns;
-        if let (SampleKind::Pairs, Some(pairs)) = (kind, request.pairs) {
-            return Ok(Self::Pool(pairs.clone()));
-        }
-        if let Some(rows) = request.rows {
-            return Self::from_templates(rows, kind, first);
-        }
-        let named = request.columns.cloned().unwrap_or_default();
-        let row_format = match (kind, request.layout) {
-            (SampleKind::Documents, _) => Self::document(request.text, columns),
-            (SampleKind::Chats, RowLayout::Auto) => Self::detect_chat(&named, columns),
-            (SampleKind::Chats, RowLayout::PromptCompletion) => {
-                Some(Self::prompt_completion(&named, columns))
-            }
-            (SampleKind::Chats, RowLayout::Messages) => Some(Self::messages(&named, columns)),
-            (SampleKind::Chats, RowLayout::Instruction) => Some(Self::instruction(&named, columns)),
-            (SampleKind::Chats, RowLayout::Tree) => Some(Self::tree(columns)),
-            (SampleKind::Chats, RowLayout::Text) => None,
-            (SampleKind::Pairs, _) => Self::pair(&named, columns),
-            (SampleKind::Prompts, layout) => Self::prompt(layout, &named, columns),
-        };
-        row_format.ok_or_else(|| Error::UnknownRowFormat {
-            location: first.location.clone(),
-            columns: name_list(columns.keys().map(String::as_str)),
-            hint: match kind {
-                SampleKind::Documents => DOCUMENT_HINT,
-                SampleKind::Chats => CHAT_HINT,
-                SampleKind::Pairs => PAIR_HINT,
-                SampleKind::Prompts => PROMPT_HINT,
-            },
-        })
-    }
-
-    fn from_templates(rows: &recipe::Rows, kind: SampleKind, first: &Row) -> Result<Self> {
-        let field = |template: &Template| Field::Template(template.clone());
-        if let (SampleKind::Pairs, Some(chosen), Some(rejected)) =
-            (kind, &rows.chosen, &rows.rejected)
-        {
-            let prompt = rows.prompt.as_ref().map(field);
-            let (chosen, rejected) = (field(chosen), field(rejected));
-            return Ok(Self::Pair { prompt, chosen, rejected, margin: None });
-        }
-        let row_format = match (kind, &rows.text, &rows.prompt, &rows.completion) {
-            (SampleKind::Documents, Some(text), _, _) => Some(Self::Text(field(text))),
-            (SampleKind::Chats, _, Some(prompt), Some(completion)) => {
-                Some(Self::PromptCompletion {
-                    prompt: field(prompt),
-                    completion: field(completion),
-                })
-            }
-            (SampleKind::Prompts, _, Some(prompt), _) => Some(Self::Prompt(field(prompt))),
-            (
-                SampleKind::Documents | SampleKind::Chats | SampleKind::Pairs | SampleKind::Prompts,
-                ..,
-            ) => None,
-        };
-        row_format.ok_or_else(|| Error::BadSource {
-            source_path: first.location.file.display().to_string(),
-            problem: match kind {
-                SampleKind::Documents => "`rows` needs `text` in pretraining".into(),
-                SampleKind::Chats => "`rows` needs `prompt` and `completion` in fine-tuning".into(),
-                SampleKind::Pairs => "`rows` needs `chosen` and `rejected` for pairs".into(),
-                SampleKind::Prompts => "`rows` needs `prompt` for prompts".into(),
-            },
-        })
-    }
-
-    fn document(text: Option<&str>, columns: &Map<String, Value>) -> Option<Self> {
-        if let Some(column) = text {
-            return Some(Self::Text(Field::Column(column.to_owned())));
-        }
-        let texts: Vec<&String> =
-            columns.iter().filter(|(_, value)| value.is_string()).map(|(name, _)| name).collect();
-        let column = ["text", "content"].into_iter().find(|name| columns.contains_key(*name));
-        match (column, texts.as_slice()) {
-            (Some(name), _) => Some(Self::Text(Field::Column(name.to_owned()))),
-            (None, [only]) => Some(Self::Text(Field::Column((*only).clone()))),
-            _ => None,
-        }
-    }
-
-    fn detect_chat(named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
-        let has = |names: &[&str]| names.iter().any(|name| columns.contains_key(*name));
-        if named.messages.is_some() {
-            return Some(Self::messages(named, columns));
-        }
-        if named.instruction.is_some() || named.output.is_some() || named.input.is_some() {
-            return Some(Self::instruction(named, columns));
-        }
-        if named.prompt.is_some() || named.completion.is_some() {
-            return Some(Self::prompt_completion(named, columns));
-        }
-        if MESSAGES.iter().any(|name| columns.get(*name).is_some_and(Value::is_array)) {
-            return Some(Self::messages(named, columns));
-        }
-        if tree::is_node(columns) || columns.get("prompt").is_some_and(Value::is_object) {
-            return Some(Self::tree(columns));
-        }
-        if columns.contains_key("instruction") && has(OUTPUTS) {
-            return Some(Self::instruction(named, columns));
-        }
-        if has(PROMPTS) && has(COMPLETIONS) {
-            return Some(Self::prompt_completion(named, columns));
-        }
-        None
-    }
-
-    fn prompt_completion(named: &Columns, columns: &Map<String, Value>) -> Self {
-        Self::PromptCompletion {
-            prompt: Field::Column(pick(named.prompt.as_ref(), PROMPTS, columns)),
-            completion: Field::Column(pick(named.completion.as_ref(), COMPLETIONS, columns)),
-        }
-    }
-
-    fn pair(named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
-        let chosen = pick(named.chosen.as_ref(), &["chosen"], columns);
-        let rejected = pick(named.rejected.as_ref(), &["rejected"], columns);
-        let prompt = named.prompt.clone().or_else(|| {
-            let usual = PROMPTS.iter().find(|name| columns.contains_key(**name));
-            usual.map(|name| (*name).to_owned())
+        let columns = RowColumns::detect(request, kind, first)?;
+        let is_chat = kind != SampleKind::Documents;
+        let is_ignored = |name: &str| request.ignored.iter().any(|ignored| ignored == name);
+        let unreadable = UNREADABLE.into_iter().find(|name| {
+            first.columns.get(*name).is_some_and(|value| !is_empty(value)) && !is_ignored(name)
         });
-        let there = columns.contains_key(&chosen) && columns.contains_key(&rejected);
-        there.then(|| Self::Pair {
-            prompt: prompt.map(Field::Column),
-            chosen: Field::Column(chosen),
-            rejected: Field::Column(rejected),
-            margin: named.margin.clone(),
-        })
+        if let Some(column) = unreadable.filter(|_| is_chat) {
+            return Err(Error::UnreadableColumn { location: first.location.clone(), column });
+        }
+        let with_history = matches!(
+            columns,
+            RowColumns::PromptCompletion { .. } | RowColumns::Pair { .. } | RowColumns::Prompt(_)
+        );
+        let has_context = is_chat
+            && match columns {
+                RowColumns::PromptCompletion { .. }
+                | RowColumns::Messages { .. }
+                | RowColumns::Pair { .. }
+                | RowColumns::Prompt(_) => request.rows.is_none(),
+                RowColumns::Text(_) | RowColumns::Tree { .. } | RowColumns::Pool(_) => false,
+            };
+        let named = request.columns.cloned().unwrap_or_default();
+        let context = if has_context {
+            ContextColumns::detect(&named, &first.columns, request.ignored, with_history)
+        } else {
+            ContextColumns::default()
+        };
+        let role = |name: &RoleName| match name {
+            RoleName::System => Role::System,
+            RoleName::User => Role::User,
+            RoleName::Assistant => Role::Assistant,
+            RoleName::Tool => Role::Tool,
+        };
+        let reader = MessageReader {
+            roles: request.roles.iter().map(|(name, to)| (name.clone(), role(to))).collect(),
+            ignored: request.ignored.to_vec(),
+        };
+        Ok(Self { columns, context, reader, targets: ChatTargets::default() })
     }
 
-    /// Format of prompts: a column of prompts takes precedence over one of conversations.
-    fn prompt(layout: RowLayout, named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
-        let has = |names: &[&str]| names.iter().any(|name| columns.contains_key(*name));
-        let prompt = |name: String| Self::Prompt(Field::Column(name));
-        match layout {
-            RowLayout::Messages => return Some(Self::messages(named, columns)),
-            RowLayout::Instruction => return Some(Self::instruction(named, columns)),
-            RowLayout::PromptCompletion => {
-                return Some(prompt(pick(named.prompt.as_ref(), PROMPTS, columns)));
-            }
-            RowLayout::Text | RowLayout::Tree => return None,
-            RowLayout::Auto => {}
-        }
-        if named.prompt.is_some() {
-            return named.prompt.clone().map(prompt);
-        }
-        if named.messages.is_some() {
-            return Some(Self::messages(named, columns));
-        }
-        if named.instruction.is_some() || named.input.is_some() {
-            return Some(Self::instruction(named, columns));
-        }
-        if has(PROMPTS) && !columns.get("prompt").is_some_and(Value::is_object) {
-            return Some(prompt(pick(None, PROMPTS, columns)));
-        }
-        if MESSAGES.iter().any(|name| columns.get(*name).is_some_and(Value::is_array)) {
-            return Some(Self::messages(named, columns));
-        }
-        columns.contains_key("instruction").then(|| Self::instruction(named, columns))
+    /// Whether pairs are drawn from rows of one labelled text.
+    pub(crate) fn is_pool(&self) -> bool {
+        matches!(self.columns, RowColumns::Pool(_))
     }
 
-    fn messages(named: &Columns, columns: &Map<String, Value>) -> Self {
-        Self::Messages { column: pick(named.messages.as_ref(), MESSAGES, columns) }
-    }
-
-    fn instruction(named: &Columns, columns: &Map<String, Value>) -> Self {
-        let input = named.input.clone();
-        Self::Instruction {
-            instruction: pick(named.instruction.as_ref(), &["instruction"], columns),
-            input: input.or_else(|| columns.contains_key("input").then(|| "input".to_owned())),
-            output: pick(named.output.as_ref(), OUTPUTS, columns),
-        }
-    }
-
-    fn tree(columns: &Map<String, Value>) -> Self {
-        let inside = columns.get("prompt").is_some_and(Value::is_object);
-        Self::Tree { root: inside.then(|| "prompt".to_owned()) }
+    /// Name of the layout, for people.
+    pub(crate) fn name(&self) -> &'static str {
+        self.columns.name()
     }
 
     /// Columns that this format reads; `None` if it reads the whole row.
     pub(crate) fn columns(&self) -> Option<Vec<String>> {
-        let mut names = Vec::new();
-        match self {
-            Self::Text(field) => field.add_columns(&mut names),
-            Self::PromptCompletion { prompt, completion } => {
-                prompt.add_columns(&mut names);
-                completion.add_columns(&mut names);
-            }
-            Self::Messages { column } => names.push(column.clone()),
-            Self::Instruction { instruction, input, output } => {
-                names.push(instruction.clone());
-                names.extend(input.clone());
-                names.push(output.clone());
-            }
-            Self::Tree { root } => names.push(root.clone()?),
-            Self::Pair { prompt, chosen, rejected, margin } => {
-                names.extend(margin.clone());
-                for field in prompt.iter().chain([chosen, rejected]) {
-                    field.add_columns(&mut names);
-                }
-            }
-            Self::Pool(pairs) => label_pools::add_columns(pairs, &mut names),
-            Self::Prompt(field) => field.add_columns(&mut names),
-        }
+        let mut names = self.columns.names()?;
+        names.extend(self.context.names().cloned());
         Some(names)
     }
 
     /// Text of a row's document.
-    pub(crate) fn document_of(&self, row: &Row) -> std::result::Result<String, RowProblem> {
-        match self {
-            Self::Text(field) => field.read(&row.columns),
-            Self::PromptCompletion { .. }
-            | Self::Messages { .. }
-            | Self::Instruction { .. }
-            | Self::Tree { .. }
-            | Self::Pair { .. }
-            | Self::Pool(_)
-            | Self::Prompt(_) => Err(RowProblem::NoMessages),
+    pub(crate) fn document_of(&self, row: &Row) -> Checked<String> {
+        if let RowColumns::Text(field) = &self.columns {
+            return field.read(&row.columns);
         }
+        Err(RowProblem::NoMessages)
     }
 
     /// The chosen and the rejected conversation of a row.
-    pub(crate) fn pair_of(&self, row: &Row) -> std::result::Result<Pair, RowProblem> {
-        match self {
-            Self::Pair { prompt, chosen, rejected, .. } => {
-                pair::read(prompt.as_ref(), chosen, rejected, &row.columns)
-            }
-            Self::Text(_)
-            | Self::PromptCompletion { .. }
-            | Self::Messages { .. }
-            | Self::Instruction { .. }
-            | Self::Tree { .. }
-            | Self::Pool(_)
-            | Self::Prompt(_) => Err(RowProblem::NoMessages),
-        }
+    pub(crate) fn pair_of(&self, row: &Row) -> Checked<Pair> {
+        let RowColumns::Pair { prompt, chosen, rejected, .. } = &self.columns else {
+            return Err(RowProblem::NoMessages);
+        };
+        let [chosen, rejected] =
+            pair::read(prompt.as_ref(), chosen, rejected, &self.reader, &row.columns)?;
+        Ok([self.dialogue(chosen, row)?, self.dialogue(rejected, row)?])
     }
 
     /// Margin of a pair, if the recipe names a column for it.
-    pub(crate) fn margin_of(&self, row: &Row) -> std::result::Result<Option<f32>, RowProblem> {
-        match self {
-            Self::Pair { margin: Some(column), .. } => {
-                text::number_column(column, &row.columns).map(Some)
-            }
-            Self::Text(_)
-            | Self::PromptCompletion { .. }
-            | Self::Messages { .. }
-            | Self::Instruction { .. }
-            | Self::Tree { .. }
-            | Self::Pair { .. }
-            | Self::Pool(_)
-            | Self::Prompt(_) => Ok(None),
+    pub(crate) fn margin_of(&self, row: &Row) -> Checked<Option<f32>> {
+        if let RowColumns::Pair { margin: Some(column), .. } = &self.columns {
+            return text::number_column(column, &row.columns).map(Some);
         }
+        Ok(None)
     }
 
     /// Label and text of a row that pairs are drawn from.
-    pub(crate) fn pool_entry(&self, row: &Row) -> std::result::Result<PoolEntry, RowProblem> {
-        match self {
-            Self::Pool(pairs) => label_pools::read(pairs, &row.columns),
-            Self::Text(_)
-            | Self::PromptCompletion { .. }
-            | Self::Messages { .. }
-            | Self::Instruction { .. }
-            | Self::Tree { .. }
-            | Self::Pair { .. }
-            | Self::Prompt(_) => Err(RowProblem::NoMessages),
+    pub(crate) fn pool_entry(&self, row: &Row) -> Checked<PoolEntry> {
+        if let RowColumns::Pool(pairs) = &self.columns {
+            return label_pools::read(pairs, &row.columns);
         }
+        Err(RowProblem::NoMessages)
     }
 
     /// Conversation of a row without its final answer.
-    pub(crate) fn prompt_of(&self, row: &Row) -> std::result::Result<Vec<Message>, RowProblem> {
-        match self {
-            Self::Prompt(field) => {
-                pair::prompt_messages(field, &row.columns).and_then(prompt::without_answer)
+    pub(crate) fn prompt_of(&self, row: &Row) -> Checked<Dialogue> {
+        let messages = match &self.columns {
+            RowColumns::Prompt(field) => pair::prompt_messages(field, &self.reader, &row.columns)?,
+            RowColumns::Messages { column } => {
+                self.reader.messages(column, text::column(column, &row.columns)?)?
             }
-            Self::Messages { column } => {
-                let value = text::column(column, &row.columns)?;
-                chat::messages(column, value).and_then(prompt::without_answer)
-            }
-            Self::Instruction { instruction, input, .. } => {
-                let prompt = chat::instruction(instruction, input.as_deref(), &row.columns)?;
-                Ok(vec![Message::new(Role::User, prompt)])
-            }
-            Self::Text(_)
-            | Self::PromptCompletion { .. }
-            | Self::Tree { .. }
-            | Self::Pair { .. }
-            | Self::Pool(_) => Err(RowProblem::NoMessages),
-        }
+            RowColumns::Text(_)
+            | RowColumns::PromptCompletion { .. }
+            | RowColumns::Tree { .. }
+            | RowColumns::Pair { .. }
+            | RowColumns::Pool(_) => return Err(RowProblem::NoMessages),
+        };
+        self.dialogue(prompt::without_answer(messages)?, row)
     }
 
     /// Chats of a row: one, or one per assistant message of a tree.
-    pub(crate) fn chats_of(&self, row: &Row) -> std::result::Result<Vec<Chat>, RowProblem> {
+    pub(crate) fn chats_of(&self, row: &Row) -> Checked<Vec<Chat>> {
         let columns = &row.columns;
-        let one = |messages| Ok(vec![Chat { messages, group: None }]);
-        match self {
-            Self::Text(_) | Self::Pair { .. } | Self::Pool(_) | Self::Prompt(_) => {
-                Err(RowProblem::NoMessages)
+        let messages = match &self.columns {
+            RowColumns::Text(_)
+            | RowColumns::Pair { .. }
+            | RowColumns::Pool(_)
+            | RowColumns::Prompt(_) => return Err(RowProblem::NoMessages),
+            RowColumns::PromptCompletion { prompt, completion } => {
+                pair::prompt_and_completion(prompt, completion, &self.reader, columns)?
             }
-            Self::PromptCompletion { prompt, completion } => {
-                one(chat::prompt_and_completion(prompt.read(columns)?, completion.read(columns)?))
+            RowColumns::Messages { column } => {
+                self.reader.messages(column, text::column(column, columns)?)?
             }
-            Self::Messages { column } => {
-                one(chat::messages(column, text::column(column, columns)?)?)
+            RowColumns::Tree { root } => {
+                let chats = match root {
+                    Some(column) => tree::chats_in(column, text::column(column, columns)?)?,
+                    None => tree::chats(columns)?,
+                };
+                return Ok(chats.into_iter().flat_map(|chat| self.with_targets(chat)).collect());
             }
-            Self::Instruction { instruction, input, output } => {
-                let prompt = chat::instruction(instruction, input.as_deref(), columns)?;
-                one(chat::prompt_and_completion(prompt, text::text_column(output, columns)?))
+        };
+        let dialogue = self.dialogue(messages, row)?;
+        Ok(self.with_targets(Chat { dialogue, group: None, last_turn_only: false }))
+    }
+
+    fn dialogue(&self, messages: Vec<Message>, row: &Row) -> Checked<Dialogue> {
+        self.context.add_to(messages, &row.columns)
+    }
+
+    /// The chat with the targets that the recipe asks for, in one sample or in one per turn.
+    fn with_targets(&self, mut chat: Chat) -> Vec<Chat> {
+        let messages = &mut chat.dialogue.messages;
+        let is_answer = |message: &Message| message.role == Role::Assistant;
+        if self.targets.learn == Learn::Last {
+            let last = messages.iter().rposition(is_answer);
+            for (idx, message) in messages.iter_mut().enumerate() {
+                message.is_target &= Some(idx) == last;
             }
-            Self::Tree { root } => match root {
-                Some(column) => tree::chats_in(column, text::column(column, columns)?),
-                None => tree::chats(columns),
-            },
         }
+        if !self.targets.split_turns {
+            return vec![chat];
+        }
+        let group = chat.group.unwrap_or_else(|| chat_hash(&chat.dialogue));
+        let turns = chat.dialogue.messages.iter().enumerate();
+        let turns = turns.filter(|(_, message)| is_answer(message) && message.is_target);
+        turns
+            .map(|(idx, _)| {
+                let messages = chat.dialogue.messages.iter().take(idx + 1).cloned().collect();
+                let dialogue = Dialogue { messages, tools: chat.dialogue.tools.clone() };
+                Chat { dialogue, group: Some(group), last_turn_only: true }
+            })
+            .collect()
     }
 }
 
-impl Field {
-    fn add_columns(&self, names: &mut Vec<String>) {
-        match self {
-            Self::Column(column) => names.push(column.clone()),
-            Self::Template(template) => names.extend(template.columns().map(str::to_owned)),
-        }
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
     }
-
-    fn read(&self, columns: &Map<String, Value>) -> std::result::Result<String, RowProblem> {
-        match self {
-            Self::Column(column) => text::text_column(column, columns),
-            Self::Template(template) => text::render(template, columns),
-        }
-    }
-}
-
-fn pick(named: Option<&String>, usual: &[&str], columns: &Map<String, Value>) -> String {
-    let found = usual.iter().find(|name| columns.contains_key(**name));
-    let fallback = found.or(usual.first()).copied().unwrap_or_default();
-    named.cloned().unwrap_or_else(|| fallback.to_owned())
 }

@@ -6,28 +6,39 @@
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
 
-use super::{Field, chat, text};
+use super::message::MessageReader;
+use super::row_columns::Field;
+use super::text;
+use crate::dialogue::Dialogue;
 use crate::row_problem::RowProblem;
 
 type Checked<T> = std::result::Result<T, RowProblem>;
 
 /// The chosen and the rejected conversation.
-pub(crate) type Pair = [Vec<Message>; 2];
+pub(crate) type Pair = [Dialogue; 2];
 
 /// Markers of hh-rlhf's transcripts.
 const SPEAKERS: [(&str, Role); 2] =
     [("\n\nHuman:", Role::User), ("\n\nAssistant:", Role::Assistant)];
 
-/// Reads the pair of a row.
+/// Reads the pair of a row: the chosen and the rejected messages.
 pub(crate) fn read(
     prompt: Option<&Field>,
     chosen: &Field,
     rejected: &Field,
+    reader: &MessageReader,
     columns: &Map<String, Value>,
-) -> Checked<Pair> {
-    let prompt = prompt.map(|field| pair_field(field, columns)).transpose()?;
+) -> Checked<[Vec<Message>; 2]> {
+    let prompt = prompt.map(|field| prompt_messages(field, reader, columns)).transpose()?;
     let conversation = |field: &Field| -> Checked<Vec<Message>> {
-        let messages = join(prompt.as_ref(), pair_field(field, columns)?);
+        let answer = match field_value(field, reader, columns)? {
+            FieldValue::Messages(messages) => messages,
+            FieldValue::Text(text) => match transcript(&text) {
+                Some(messages) if prompt.is_none() || is_whole(&messages) => messages,
+                _ => vec![Message::new(Role::Assistant, text)],
+            },
+        };
+        let messages = join(prompt.clone().unwrap_or_default(), answer);
         match messages.last() {
             Some(Message { role: Role::Assistant, .. }) => Ok(messages),
             Some(_) => Err(RowProblem::BadMessage {
@@ -41,55 +52,74 @@ pub(crate) fn read(
     Ok([conversation(chosen)?, conversation(rejected)?])
 }
 
-/// Value of a column of a pair.
-enum PairField {
-    Text(String),
-    Messages(Vec<Message>),
+/// Reads a prompt and its completion, each a text or a list of messages.
+pub(crate) fn prompt_and_completion(
+    prompt: &Field,
+    completion: &Field,
+    reader: &MessageReader,
+    columns: &Map<String, Value>,
+) -> Checked<Vec<Message>> {
+    let messages = |field, role| -> Checked<Vec<Message>> {
+        Ok(match field_value(field, reader, columns)? {
+            FieldValue::Text(text) => vec![Message::new(role, text)],
+            FieldValue::Messages(messages) => messages,
+        })
+    };
+    let mut before = messages(prompt, Role::User)?;
+    // An answer in a prompt is context: TRL trains on the completion alone.
+    for message in &mut before {
+        message.is_target = false;
+    }
+    Ok(join(before, messages(completion, Role::Assistant)?))
 }
 
-impl PairField {
-    /// Messages of a prompt.
-    fn prompt_messages(&self) -> Vec<Message> {
-        match self {
-            Self::Text(text) => {
-                transcript(text).unwrap_or_else(|| vec![Message::new(Role::User, text.clone())])
-            }
-            Self::Messages(messages) => messages.clone(),
-        }
-    }
+/// Value of a column of a pair.
+enum FieldValue {
+    Text(String),
+    Messages(Vec<Message>),
 }
 
 /// Messages of a prompt without answers.
 pub(crate) fn prompt_messages(
     field: &Field,
+    reader: &MessageReader,
     columns: &Map<String, Value>,
 ) -> Checked<Vec<Message>> {
-    pair_field(field, columns).map(|field| field.prompt_messages())
-}
-
-fn pair_field(field: &Field, columns: &Map<String, Value>) -> Checked<PairField> {
-    if let Field::Column(name) = field
-        && let value @ Value::Array(_) = text::column(name, columns)?
-    {
-        return chat::messages(name, value).map(PairField::Messages);
-    }
-    field.read(columns).map(PairField::Text)
-}
-
-/// The prompt followed by an answer. An answer that repeats the whole conversation replaces it.
-fn join(prompt: Option<&PairField>, answer: PairField) -> Vec<Message> {
-    let before = prompt.map(PairField::prompt_messages).unwrap_or_default();
-    let after = match answer {
-        PairField::Messages(messages) => messages,
-        PairField::Text(text) if prompt.is_none() => {
-            transcript(&text).unwrap_or_else(|| vec![Message::new(Role::Assistant, text)])
+    Ok(match field_value(field, reader, columns)? {
+        FieldValue::Text(text) => {
+            transcript(&text).unwrap_or_else(|| vec![Message::new(Role::User, text)])
         }
-        PairField::Text(text) => vec![Message::new(Role::Assistant, text)],
-    };
-    if after.len() > before.len() && after.starts_with(&before) {
-        return after;
+        FieldValue::Messages(messages) => messages,
+    })
+}
+
+fn field_value(
+    field: &Field,
+    reader: &MessageReader,
+    columns: &Map<String, Value>,
+) -> Checked<FieldValue> {
+    if let Field::Column(name) = field {
+        let value = text::column(name, columns)?;
+        if value.is_object() || value.get(0).is_some_and(Value::is_object) {
+            return reader.messages(name, value).map(FieldValue::Messages);
+        }
     }
-    before.into_iter().chain(after).collect()
+    field.read(columns).map(FieldValue::Text)
+}
+
+/// The prompt followed by an answer. An answer that is a whole conversation stands alone, so that no prompt is said
+/// twice, however it differs from the prompt beside it.
+fn join(prompt: Vec<Message>, answer: Vec<Message>) -> Vec<Message> {
+    if is_whole(&answer) {
+        return answer;
+    }
+    prompt.into_iter().chain(answer).collect()
+}
+
+/// Whether messages are a conversation by themselves: one that a user, or a system prompt and a user, begins.
+fn is_whole(messages: &[Message]) -> bool {
+    let first = messages.iter().find(|message| message.role != Role::System);
+    first.is_some_and(|message| message.role == Role::User)
 }
 
 /// Messages of a transcript in hh-rlhf's format. `None` if the text has another format.

@@ -4,8 +4,8 @@
 
 use recipe::{Piece, Template};
 use serde_json::{Map, Value};
-use tokenizer::Message;
 
+use crate::dialogue::Dialogue;
 use crate::row_problem::{RowProblem, name_list, nearest};
 use crate::source::json_kind;
 
@@ -91,15 +91,21 @@ pub(crate) fn text_hash(text: &str) -> u64 {
     short_hash(hasher)
 }
 
-/// The first 64 bits of the SHA-256 of a conversation, roles included.
-pub(crate) fn chat_hash(messages: &[Message]) -> u64 {
+/// The first 64 bits of the SHA-256 of a conversation: roles, contents, fields and tools.
+pub(crate) fn chat_hash(dialogue: &Dialogue) -> u64 {
     let mut hasher = fsio::Sha256::new();
-    for message in messages {
+    for message in &dialogue.messages {
         // The length prefix makes the bytes of two different conversations different.
         hasher.update(message.role.as_str());
         hasher.update([0]);
         hasher.update((message.content.len() as u64).to_le_bytes());
         hasher.update(message.content.as_bytes());
+        if !message.fields.is_empty() {
+            hasher.update(Value::Object(message.fields.clone()).to_string());
+        }
+    }
+    for tool in &dialogue.tools {
+        hasher.update(tool.to_string());
     }
     short_hash(hasher)
 }

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
 
+use crate::dialogue::Dialogue;
 use crate::limits;
 use crate::row_problem::RowProblem;
 use crate::rows::{Chat, text_hash};
@@ -74,7 +75,7 @@ impl Walk {
             }
         };
         let group = *self.group.get_or_insert_with(|| text_hash(content));
-        self.path.push(Message { role, content: content.to_owned() });
+        self.path.push(Message::new(role, content));
         if role == Role::Assistant {
             if self.chats.len() >= limits::TREE_PATHS {
                 return Err(RowProblem::TooMany {
@@ -82,7 +83,8 @@ impl Walk {
                     limit: limits::TREE_PATHS,
                 });
             }
-            self.chats.push(Chat { messages: self.path.clone(), group: Some(group) });
+            let dialogue = Dialogue::from(self.path.clone());
+            self.chats.push(Chat { dialogue, group: Some(group), last_turn_only: false });
         }
         match node.get("replies") {
             Some(Value::Array(replies)) => {

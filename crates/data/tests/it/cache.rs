@@ -25,6 +25,7 @@ fn prepare_one(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> (Prepa
         content: Content::Documents,
         on_bad_row: OnBadRow::Stop,
         max_bad_rows: 0,
+        check_prompts: true,
     };
     let mut reports: Vec<Progress> = Vec::new();
     let mut note = |progress: &Progress| reports.push(progress.clone());
@@ -100,10 +101,13 @@ fn the_key_covers_every_input_and_nothing_else() {
             content,
             on_bad_row: OnBadRow::Stop,
             max_bad_rows: 0,
+            check_prompts: true,
         };
         cache_key(spec, &options).unwrap()
     };
-    let key = |spec: &SourceSpec| key_of(spec, &tokenizer, Content::Chats(&chatml));
+    let key = |spec: &SourceSpec| {
+        key_of(spec, &tokenizer, Content::Chats(&chatml, recipe::ChatTargets::default()))
+    };
     let changed = |change: &dyn Fn(&mut SourceSpec)| {
         let mut spec = base.clone();
         change(&mut spec);
@@ -127,8 +131,8 @@ fn the_key_covers_every_input_and_nothing_else() {
     let array = file(folder.path(), "a.json", rows);
     let keys = [
         key(&base),
-        key_of(&base, &other_tokenizer, Content::Chats(&chatml)),
-        key_of(&base, &tokenizer, Content::Chats(&plain)),
+        key_of(&base, &other_tokenizer, Content::Chats(&chatml, recipe::ChatTargets::default())),
+        key_of(&base, &tokenizer, Content::Chats(&plain, recipe::ChatTargets::default())),
         key_of(&base, &tokenizer, Content::Documents),
         changed(&|spec| spec.files = vec![other_content.clone()]),
         changed(&|spec| spec.files = vec![packed.clone()]),

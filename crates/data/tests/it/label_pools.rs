@@ -243,7 +243,7 @@ fn where_filters_and_counts_rows_of_every_kind_of_source() {
     });
     spec.filter = Some(values(&[("labels", &["anger"])]));
     let template = ChatTemplate::builtin("chatml").unwrap();
-    let content = Content::Chats(&template);
+    let content = Content::Chats(&template, recipe::ChatTargets::default());
     let chats = prepared(folder.path(), &[spec.clone()], &chars(), content).unwrap();
     let dataset = Dataset::sft(&chats, &run(100, 1, 1.0), true, Overlong::Cut).unwrap();
     assert_eq!((dataset.counts().rows, dataset.counts().filtered), (62, 60));

@@ -19,13 +19,24 @@ fn chats(name: &str, bytes: &str, change: impl Fn(&mut SourceSpec)) -> String {
 }
 
 fn show_chats(cache: &std::path::Path, spec: SourceSpec) -> data::Result<String> {
-    let tokenizer = chars();
     let template = ChatTemplate::from_source(
         "test",
-        "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}{{ '<|im_end|>' }}{% endfor %}",
+        "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}{{ '<|im_end|>' }}{% endfor %}\
+         {% if add_generation_prompt %}a:{% endif %}",
     )
     .unwrap();
-    let prepared = prepared(cache, &[spec], &tokenizer, Content::Chats(&template))?;
+    show_chats_with(cache, spec, &template, recipe::ChatTargets::default())
+}
+
+/// Every chat of a source, rendered by `template`, with targets in brackets.
+pub(crate) fn show_chats_with(
+    cache: &std::path::Path,
+    spec: SourceSpec,
+    template: &ChatTemplate,
+    targets: recipe::ChatTargets,
+) -> data::Result<String> {
+    let tokenizer = chars();
+    let prepared = prepared(cache, &[spec], &tokenizer, Content::Chats(template, targets))?;
     let dataset = Dataset::sft(&prepared, &run(4000, 1, 1.0), false, Overlong::Cut)?;
     let mut lines: Vec<(u64, String)> = Vec::new();
     for row in 0..dataset.n_run_rows() {
@@ -108,7 +119,7 @@ fn broken_messages() {
       hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(r#"[{"from": "gtp", "value": "b"}]"#), @r#"
-    x.jsonl:1: message 1 has role `gtp`; known roles: system, human, gpt, tool
+    x.jsonl:1: message 1 has role `gtp`; known roles: system, human, gpt, tool, function_call, observation
       hint: `temper data inspect x.jsonl --line 1` shows it; `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said("[]"), @r#"
@@ -136,8 +147,8 @@ fn broken_messages() {
       hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(r#"[{"role": "assistant", "content": "", "tool_calls": [{}]}]"#), @r#"
-    x.jsonl:1: message 1 has `tool_calls`, which are not supported
-      hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
+    x.jsonl:1: chat template `test` does not write `tool_calls`
+      hint: choose a template that writes it, or leave it out with `ignore_columns = ["tool_calls"]` in the source
     "#);
     insta::assert_snapshot!(said("\"text\""), @"
     x.jsonl:1: cannot tell how to read these columns: `messages`
@@ -264,6 +275,7 @@ fn bad_rows_stop_or_are_skipped_and_counted() {
             content: Content::Documents,
             on_bad_row,
             max_bad_rows,
+            check_prompts: true,
         };
         let dataset =
             prepare(std::slice::from_ref(&spec), &options, &mut |_| {}).and_then(|prepared| {
@@ -299,6 +311,7 @@ fn bad_rows_stop_or_are_skipped_and_counted() {
         content: Content::Documents,
         on_bad_row: OnBadRow::Skip,
         max_bad_rows: 10,
+        check_prompts: true,
     };
     let error = prepare(&[spec], &options, &mut |_| {}).unwrap_err();
     insta::assert_snapshot!(shown(&error).replace(&root, ""), @"
@@ -326,8 +339,13 @@ fn real_files_of_every_layout() {
         "instruct-tiny.json",
     ] {
         let spec = SourceSpec::file(data.join("sft").join(name));
-        let prepared =
-            prepared(cache.path(), &[spec], &tokenizer, Content::Chats(&template)).unwrap();
+        let prepared = prepared(
+            cache.path(),
+            &[spec],
+            &tokenizer,
+            Content::Chats(&template, recipe::ChatTargets::default()),
+        )
+        .unwrap();
         let dataset = Dataset::sft(&prepared, &run(1024, 4, 1.0), true, Overlong::Cut).unwrap();
         let counts = dataset.counts();
         told.push_str(&format!(

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 mod cache;
+mod columns;
 mod formats;
 mod hostile;
 mod label_pools;

@@ -348,7 +348,7 @@ proptest! {
 
     #[test]
     fn chats_are_packed_whole_and_once(
-        lengths in prop::collection::vec((1_usize..30, 0_usize..30), 1..40),
+        lengths in prop::collection::vec((1_usize..30, 1_usize..30), 1..40),
         sequence_length in 60_usize..120,
         packing in any::<bool>(),
         cut in any::<bool>(),
@@ -358,7 +358,7 @@ proptest! {
         let tokenizer = chars();
         let template = ChatTemplate::builtin("chatml").unwrap();
         let specs = [chats(folder.path(), "c", &lengths)];
-        let prepared = prepared(folder.path(), &specs, &tokenizer, Content::Chats(&template)).unwrap();
+        let prepared = prepared(folder.path(), &specs, &tokenizer, Content::Chats(&template, recipe::ChatTargets::default())).unwrap();
         let options = RunOptions { seed, ..run(sequence_length, 3, 1.0) };
         let overlong = if cut { Overlong::Cut } else { Overlong::Drop };
         let dataset = match Dataset::sft(&prepared, &options, packing, overlong) {
@@ -412,7 +412,13 @@ fn packed_chats_are_the_same_from_any_step_over_two_epochs() {
     let mut specs =
         vec![chats(folder.path(), "a", &lengths), chats(folder.path(), "b", &lengths[..9])];
     specs[1].weight = 0.5;
-    let prepared = prepared(folder.path(), &specs, &tokenizer, Content::Chats(&template)).unwrap();
+    let prepared = prepared(
+        folder.path(),
+        &specs,
+        &tokenizer,
+        Content::Chats(&template, recipe::ChatTargets::default()),
+    )
+    .unwrap();
     let holdout = Some(Holdout { fraction: 0.1, by: SplitBy::Content });
     let options = RunOptions { holdout, ..run(128, 4, 2.0) };
     let make = || Dataset::sft(&prepared, &options, true, Overlong::Cut).unwrap();
@@ -442,7 +448,13 @@ fn an_inspected_row_is_the_batch_with_roles() {
     let tokenizer = chars();
     let template = ChatTemplate::builtin("chatml").unwrap();
     let specs = [chats(folder.path(), "c", &[(3, 4), (5, 2), (1, 9)])];
-    let prepared = prepared(folder.path(), &specs, &tokenizer, Content::Chats(&template)).unwrap();
+    let prepared = prepared(
+        folder.path(),
+        &specs,
+        &tokenizer,
+        Content::Chats(&template, recipe::ChatTargets::default()),
+    )
+    .unwrap();
     let dataset = Dataset::sft(&prepared, &run(256, 1, 1.0), true, Overlong::Cut).unwrap();
     let view = dataset.inspect_row(0).unwrap();
     assert_eq!(view.batch, dataset.batch(0));
@@ -485,7 +497,7 @@ fn duplicates_and_the_chats_of_a_tree_are_in_one_split() {
         lines.push_str(&format!("{root}\n"));
     }
     let trees = SourceSpec::file(file(folder.path(), "trees.jsonl", lines));
-    let content = Content::Chats(&template);
+    let content = Content::Chats(&template, recipe::ChatTargets::default());
     let prepared = prepared(folder.path(), &[pairs, trees], &tokenizer, content).unwrap();
     for by in [SplitBy::Content, SplitBy::Position] {
         let holdout = Some(Holdout { fraction: 0.31, by });
@@ -537,7 +549,13 @@ fn data_that_cannot_be_split_or_packed_is_an_error() {
     let documents = prepared(folder.path(), &[text], &tokenizer, Content::Documents).unwrap();
     let template = ChatTemplate::builtin("chatml").unwrap();
     let specs = [chats(folder.path(), "c", &[(90, 4), (95, 3)])];
-    let chats = prepared(folder.path(), &specs, &tokenizer, Content::Chats(&template)).unwrap();
+    let chats = prepared(
+        folder.path(),
+        &specs,
+        &tokenizer,
+        Content::Chats(&template, recipe::ChatTargets::default()),
+    )
+    .unwrap();
     let said = |made: data::Result<Dataset>| crate::support::shown(&made.unwrap_err());
     let holdout = Some(Holdout { fraction: 0.1, by: SplitBy::Content });
     let split = RunOptions { holdout, ..run(8, 1, 1.0) };

@@ -180,16 +180,16 @@ fn transcripts_and_repeated_prompts_are_conversations() {
     let spec = SourceSpec::file(file(folder.path(), "hh.jsonl", rows));
     let found: Vec<_> =
         conversations(&spec, SampleKind::Pairs).unwrap().collect::<Result<_, _>>().unwrap();
-    assert_eq!(found[0].chats[0][0], Message::new(Role::User, "Hi"));
-    assert_eq!(found[0].chats[1][1], Message::new(Role::Assistant, "No."));
-    assert_eq!(found[1].chats[0].len(), 4);
+    assert_eq!(found[0].chats[0].messages[0], Message::new(Role::User, "Hi"));
+    assert_eq!(found[0].chats[1].messages[1], Message::new(Role::Assistant, "No."));
+    assert_eq!(found[1].chats[0].messages.len(), 4);
 
     let rows = r#"{"prompt":"Hi","chosen":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Yes"}],"rejected":[{"role":"user","content":"Hi"},{"role":"assistant","content":"No"}]}
 {"prompt":"Hi","chosen":[{"role":"user","content":"Hi"}],"rejected":"No"}
 "#;
     let spec = SourceSpec::file(file(folder.path(), "messages.jsonl", rows));
     let mut found = conversations(&spec, SampleKind::Pairs).unwrap();
-    assert_eq!(found.next().unwrap().unwrap().chats[0].len(), 2);
+    assert_eq!(found.next().unwrap().unwrap().chats[0].messages.len(), 2);
     let error = found.next().unwrap().unwrap_err().to_string();
     assert!(
         error.contains("is the last one of a pair's conversation, but not from the assistant"),
@@ -245,7 +245,7 @@ fn published_preferences_are_read() {
     let (mut n_rows, mut n_bad) = (0, 0);
     for row in rows {
         match row {
-            Ok(row) => assert!(row.chats.iter().all(|chat| chat.len() >= 2)),
+            Ok(row) => assert!(row.chats.iter().all(|chat| chat.messages.len() >= 2)),
             Err(_) => n_bad += 1,
         }
         n_rows += 1;

@@ -218,7 +218,7 @@ fn prompts_of_a_file_are_conversations_and_texts() {
     let spec = SourceSpec::file(file(folder.path(), "x.jsonl", rows));
     let found: Vec<_> =
         conversations(&spec, SampleKind::Prompts).unwrap().collect::<Result<_, _>>().unwrap();
-    assert_eq!(found[0].chats, [[Message::new(Role::User, "Hi")]]);
+    assert_eq!(found[0].chats, [vec![Message::new(Role::User, "Hi")].into()]);
     let mut texts = Vec::new();
     data::texts(&[spec], SampleKind::Prompts, &mut |text| texts.push(text)).unwrap();
     assert_eq!(texts, ["Hi"]);

@@ -67,6 +67,7 @@ pub(crate) fn prepared(
         content,
         on_bad_row: OnBadRow::Stop,
         max_bad_rows: 0,
+        check_prompts: true,
     };
     prepare(sources, &options, &mut |_| {})
 }

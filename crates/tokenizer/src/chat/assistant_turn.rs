@@ -2,13 +2,15 @@
 //!
 //! A turn counts only where the rendering of the shorter conversation is a prefix of the longer one.
 
+use super::template::MessageView;
 use super::template_layout::{TRIMS, TurnLayout, TurnSpan, Untracked};
-use super::{ChatTemplate, Role, TemplateTokens};
+use super::{ChatTemplate, TemplateTokens};
 
 /// One assistant turn among messages with their contents, or with placeholders for them.
 pub(crate) struct TurnLocator<'a> {
     pub(crate) template: &'a ChatTemplate,
-    pub(crate) messages: &'a [(Role, &'a str)],
+    pub(crate) messages: &'a [MessageView<'a>],
+    pub(crate) tools: &'a [serde_json::Value],
     pub(crate) tokens: &'a TemplateTokens,
     pub(crate) idx: usize,
 }
@@ -17,7 +19,7 @@ impl TurnLocator<'_> {
     /// The template's text around this turn's placeholder in `text`.
     pub(crate) fn layout(&self, text: &str) -> Result<TurnLayout, Untracked> {
         let idx = self.idx;
-        let mark = self.messages.get(idx).map(|(_, mark)| *mark).unwrap_or_default();
+        let mark = self.messages.get(idx).map(|m| m.content).unwrap_or_default();
         let mut places = text.match_indices(mark).map(|(start, _)| start);
         let (start, end) = match (places.next(), places.next()) {
             (Some(start), None) => (start, start + mark.len()),
@@ -41,19 +43,12 @@ impl TurnLocator<'_> {
                 last_tail,
             });
         }
-        let ending = prompt.get(common_prefix(&prompt, before).len()..).unwrap_or_default();
-        Err(Untracked {
-            reason: format!(
-                "the prompt for message {idx} ends in {ending:?}, which is not in the conversation \
-                 at that point"
-            ),
-            hint: hint(),
-        })
+        Err(self.prompt_differs(&prompt, before))
     }
 
     /// This turn's location, if `text` continues the turn's prompt with its words.
     pub(crate) fn after_prompt(&self, text: &str) -> Option<TurnSpan> {
-        let content = self.messages.get(self.idx)?.1;
+        let content = self.messages.get(self.idx)?.content;
         let prompt = self.render(self.idx, true).ok()?;
         let rest = text.strip_prefix(prompt.as_str())?;
         let words = TRIMS.iter().map(|trim| trim(content)).find(|words| rest.starts_with(words))?;
@@ -64,11 +59,47 @@ impl TurnLocator<'_> {
         Some(TurnSpan { message: self.idx, prompt_end: prompt.len(), content, tail, last_tail })
     }
 
+    /// This turn's location where its fields, such as reasoning or tool calls, decide what the
+    /// template writes: all that follows the prompt counts as the tail, and no content is located.
+    pub(crate) fn with_fields(&self, text: &str) -> Result<TurnSpan, Untracked> {
+        let prompt = if self.idx == 0 { String::new() } else { self.render(self.idx, true)? };
+        let so_far = self.render(self.idx + 1, false)?;
+        if !so_far.starts_with(&prompt) {
+            return Err(self.prompt_differs(&prompt, &so_far));
+        }
+        let (Some(tail), Some(last_tail)) =
+            (common_prefix(&so_far, text).get(prompt.len()..), so_far.get(prompt.len()..))
+        else {
+            return Err(self.refuse("rewrites, once later messages follow,"));
+        };
+        Ok(TurnSpan {
+            message: self.idx,
+            prompt_end: prompt.len(),
+            content: prompt.len()..prompt.len(),
+            tail: tail.to_owned(),
+            last_tail: last_tail.to_owned(),
+        })
+    }
+
+    fn prompt_differs(&self, prompt: &str, conversation: &str) -> Untracked {
+        let ending = prompt.get(common_prefix(prompt, conversation).len()..).unwrap_or_default();
+        Untracked {
+            reason: format!(
+                "the prompt for message {} ends in {ending:?}, which is not in the conversation \
+                 at that point",
+                self.idx
+            ),
+            hint: hint(),
+        }
+    }
+
     fn render(&self, n: usize, prompt: bool) -> Result<String, Untracked> {
         let messages = self.messages.get(..n).unwrap_or_default();
-        self.template.render_messages(messages, self.tokens, prompt).map_err(|e| Untracked {
-            reason: format!("message {} has no prompt of its own: {e}", self.idx),
-            hint: e.hint().unwrap_or_default(),
+        self.template.render_messages(messages, self.tools, self.tokens, prompt).map_err(|e| {
+            Untracked {
+                reason: format!("message {} has no prompt of its own: {e}", self.idx),
+                hint: e.hint().unwrap_or_default(),
+            }
         })
     }
 

@@ -33,11 +33,12 @@ impl ChatEncoder<'_> {
         };
         for span in &self.chat.turns {
             let turn = self.turn(tokens, span)?;
+            let is_target = self.messages.get(turn.message).is_none_or(|m| m.is_target);
             for idx in turn.targets.clone() {
                 if let (Some(mask), Some(role)) =
                     (encoded.loss_mask.get_mut(idx), encoded.roles.get_mut(idx))
                 {
-                    *mask = true;
+                    *mask = is_target;
                     *role = Some(Role::Assistant);
                 }
             }
@@ -61,17 +62,28 @@ impl ChatEncoder<'_> {
         let mut position = 0;
         for span in &self.chat.turns {
             self.template_text(position..span.prompt_end, &mut tokens)?;
-            self.answer(span, &mut tokens)?;
-            position = span.content.end;
+            position = self.answer(span, &mut tokens)?;
         }
         self.template_text(position..self.chat.text.len(), &mut tokens)?;
         Ok(tokens)
     }
 
-    /// Adds the tokens from the end of a prompt to the end of the assistant's words.
-    pub(crate) fn answer(&self, span: &TurnSpan, tokens: &mut Vec<Token>) -> Result<()> {
-        self.template_text(span.prompt_end..span.content.start, tokens)?;
-        self.literal(&span.content, tokens)
+    /// Adds the tokens from the end of a prompt to the end of the turn's end token; returns the
+    /// byte at which they end.
+    ///
+    /// They are encoded in one piece, as the model writes them, unless the words hold the text of
+    /// a special token: those are encoded by themselves, as text.
+    pub(crate) fn answer(&self, span: &TurnSpan, tokens: &mut Vec<Token>) -> Result<usize> {
+        let content = &span.content;
+        let end = self.end_token(span).map_or(content.end, |(_, end)| end);
+        if self.tokenizer.backend.contains_control_token(self.slice(content)) {
+            self.plain(span.prompt_end..content.start, tokens)?;
+            self.literal(content, tokens)?;
+            self.plain(content.end..end, tokens)?;
+        } else {
+            self.plain(span.prompt_end..end, tokens)?;
+        }
+        Ok(end)
     }
 
     fn literal(&self, content: &Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
@@ -130,56 +142,46 @@ impl ChatEncoder<'_> {
         Ok(())
     }
 
+    /// The turn in token indices: its targets begin where its prompt ends.
     fn turn(&self, tokens: &[Token], span: &TurnSpan) -> Result<AssistantTurn> {
-        let content = &span.content;
         let prompt_len = tokens.partition_point(|token| token.start < span.prompt_end);
-        let first = tokens
-            .iter()
-            .position(|token| token.end > content.start || token.start >= content.start);
-        let start = first.unwrap_or(tokens.len());
-        // A token may include whitespace of the template if the model writes that too.
-        let reaches_back = tokens.get(start).is_some_and(|token| {
-            token.start < content.start
-                && (token.start < span.prompt_end
-                    || !self.slice(&(token.start..content.start)).trim().is_empty())
-        });
-        if reaches_back {
-            return Err(self.refuse(span.message, "shares its first token with the template"));
+        let last_of_prompt = prompt_len.checked_sub(1).and_then(|idx| tokens.get(idx));
+        if last_of_prompt.is_some_and(|token| token.end > span.prompt_end) {
+            return Err(self.refuse(span.message, "is joined to its prompt by the tokenizer"));
         }
-        let after = |token: &Token| token.start >= content.end && token.end > content.end;
-        let end = start + tokens.iter().skip(start).position(after).unwrap_or(tokens.len());
-        let mut idx = end;
-        loop {
-            let Some(token) = tokens.get(idx) else {
-                return Err(self.no_end(span));
-            };
-            let gap = self.slice(&(content.end..token.start.max(content.end)));
-            if !gap.trim().is_empty() {
-                return Err(self.no_end(span));
-            }
-            if self.ends_turn(*token, span) {
-                break;
-            }
-            idx += 1;
-        }
-        let words = tokens.get(start..idx).unwrap_or_default();
-        let end_id = tokens.get(idx).map(|token| token.id);
-        if words
-            .iter()
-            .any(|token| Some(token.id) == end_id || Some(token.id) == self.tokenizer.eos())
-        {
+        let Some((end_id, end)) = self.end_token(span) else {
+            return Err(self.no_end(span));
+        };
+        // An end token with `lstrip` or `rstrip` covers white space around its text.
+        let ends = |token: &Token| token.id == end_id && token.start < end && token.end >= end;
+        let written = tokens.get(prompt_len..).unwrap_or_default();
+        let Some(n_words) = written.iter().position(ends) else {
+            return Err(self.no_end(span));
+        };
+        let mut words = written.iter().take(n_words);
+        if words.any(|token| token.id == end_id || Some(token.id) == self.tokenizer.eos()) {
             return Err(self.refuse(span.message, "contains the token that ends turns"));
         }
-        Ok(AssistantTurn { message: span.message, prompt_len, targets: start..idx + 1 })
+        let targets = prompt_len..prompt_len + n_words + 1;
+        Ok(AssistantTurn { message: span.message, prompt_len, targets })
     }
 
-    /// Whether `token` is a special token that follows the content whether or not messages follow.
-    fn ends_turn(&self, token: Token, span: &TurnSpan) -> bool {
-        let added = self.tokenizer.backend.added_token(token.id);
-        let Some((text, _)) = added else { return false };
-        let offset = token.start - span.content.end.min(token.start);
-        // With `lstrip` a token includes whitespace before it.
-        span.tail.get(offset..).is_some_and(|tail| tail.trim_start().starts_with(text))
+    /// The added token that ends a turn, whatever comes later, and the byte at which it ends.
+    fn end_token(&self, span: &TurnSpan) -> Option<(u32, usize)> {
+        let backend = &self.tokenizer.backend;
+        let has_fields =
+            self.messages.get(span.message).is_some_and(|message| !message.fields.is_empty());
+        if has_fields {
+            // Tool calls are wrapped in tokens of their own: the last token ends the turn.
+            let written = span.last_tail.trim_end();
+            let (id, _) = backend.trailing_added_token(written)?;
+            let is_stable = span.tail.starts_with(written);
+            return is_stable.then_some((id, span.content.end + written.len()));
+        }
+        let tail = span.tail.trim_start();
+        let id = backend.leading_added_token(tail)?;
+        let (text, _) = backend.added_token(id)?;
+        Some((id, span.content.end + (span.tail.len() - tail.len()) + text.len()))
     }
 
     pub(crate) fn role(&self, token: Token) -> Option<Role> {

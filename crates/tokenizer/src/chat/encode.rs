@@ -1,69 +1,103 @@
 //! Encodes conversations: token ids with the role and the loss mask of each token.
 //!
-//! The loss mask selects the tokens that the model must write: the assistant's words and the token
-//! that ends its turn. No id is compared with the padding id, and rendered text is never searched
-//! for role markers. Truncation and packing belong to the crate `data`.
+//! Targets are all that the model has to write after a turn's prompt, up to the token that ends the
+//! turn. No id is compared with the padding token, and rendered text is never searched for markers.
+//! Truncation and packing belong to the crate `data`.
+
+use serde_json::Value;
 
 use super::chat_encoder::{ChatEncoder, Token, no_end};
 use super::locate::{locate_last_turn, locate_turns};
-use super::{AssistantTurn, ChatTemplate, Encoded, Message, Role, TemplateTokens};
+use super::message_fields::rendered_fields;
+use super::template::MessageView;
+use super::{AssistantTurn, ChatTemplate, Conversation, Encoded, Message, Role, TemplateTokens};
 use crate::{Error, Result, Tokenizer};
 
 /// Placeholder for an answer that does not exist yet.
 const ANSWER: &str = "answer";
 
 impl Tokenizer {
-    /// Renders messages as text, like `apply_chat_template(tokenize=False)`.
-    pub fn render_chat(
+    /// Renders a conversation as text.
+    pub fn render_chat<'a>(
         &self,
-        messages: &[Message],
+        conversation: impl Into<Conversation<'a>>,
         template: &ChatTemplate,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let plain: Vec<(Role, &str)> =
-            messages.iter().map(|m| (m.role, m.content.as_str())).collect();
-        template.render_messages(&plain, &self.template_tokens(), add_generation_prompt)
+        let conversation = conversation.into();
+        let messages = rendered_fields(template, conversation)?;
+        let messages: Vec<MessageView<'_>> = messages.iter().map(MessageView::of).collect();
+        template.render_messages(
+            &messages,
+            conversation.tools,
+            &self.template_tokens(),
+            add_generation_prompt,
+        )
     }
 
-    /// Encodes a conversation; the loss mask selects the assistant's words and end tokens.
+    /// Token ids of a conversation, with the assistant's turns as targets.
     ///
-    /// Only the template writes special tokens: none is added, and their text in a message stays
-    /// text. [`Error::Spans`] if the assistant's words cannot be located exactly, or if the
-    /// rendering of a shorter conversation is not a prefix of the longer one.
-    pub fn encode_chat(&self, messages: &[Message], template: &ChatTemplate) -> Result<Encoded> {
+    /// A turn's targets are everything that the model has to write once it got the turn's prompt:
+    /// what the template puts before the words (a space, an empty reasoning block), the words, and
+    /// the token that ends the turn. Only the template writes special tokens: none is added, and
+    /// one in a message's content is encoded as text.
+    ///
+    /// # Errors
+    /// [`Error::Spans`] if the words of the assistant cannot be located exactly, or if the
+    /// rendering of a shorter conversation is not the beginning of the longer one.
+    pub fn encode_chat<'a>(
+        &self,
+        conversation: impl Into<Conversation<'a>>,
+        template: &ChatTemplate,
+    ) -> Result<Encoded> {
+        let conversation = conversation.into();
+        let messages = rendered_fields(template, conversation)?;
+        let messages = messages.as_ref();
+        let conversation = Conversation { messages, tools: conversation.tools };
         if messages.is_empty() {
             return Err(Error::Conversation {
                 reason: "the conversation has no messages".to_owned(),
             });
         }
-        let chat = locate_turns(template, messages, &self.template_tokens())?;
+        self.check_fields(conversation)?;
+        let chat = locate_turns(template, conversation, &self.template_tokens())?;
         let encoder = ChatEncoder { tokenizer: self, template, messages, chat: &chat };
         encoder.encoded(&encoder.tokens()?)
     }
 
-    /// Encodes a conversation; the loss mask selects only the last message, the assistant's.
+    /// Token ids of a conversation whose only targets are those of the last message, the
+    /// assistant's.
     ///
-    /// For templates that change earlier turns once later ones follow: one sample per turn, with the
-    /// context that the model sees when it answers.
-    pub fn encode_answer(&self, messages: &[Message], template: &ChatTemplate) -> Result<Encoded> {
+    /// For templates that change earlier turns once later ones follow: one sample of each turn,
+    /// with the context as the template writes it then, which is what the model sees.
+    pub fn encode_answer<'a>(
+        &self,
+        conversation: impl Into<Conversation<'a>>,
+        template: &ChatTemplate,
+    ) -> Result<Encoded> {
+        let conversation = conversation.into();
+        let messages = rendered_fields(template, conversation)?;
+        let messages = messages.as_ref();
+        let conversation = Conversation { messages, tools: conversation.tools };
         let Some((Message { role: Role::Assistant, .. }, context)) = messages.split_last() else {
             let reason = "the last message is not the assistant's".to_owned();
             return Err(Error::Conversation { reason });
         };
-        let chat = locate_last_turn(template, messages, &self.template_tokens())?;
+        self.check_fields(conversation)?;
+        let chat = locate_last_turn(template, conversation, &self.template_tokens())?;
         let encoder = ChatEncoder { tokenizer: self, template, messages, chat: &chat };
         let span =
             chat.turns.first().filter(|_| self.backend.encodes_piecewise && !context.is_empty());
         let Some(span) = span else {
             return encoder.encoded(&encoder.tokens()?);
         };
-        let prompt = self.prompt(context, template)?;
+        let prompt = self.prompt(conversation.first(context.len()), template)?;
         let mut tokens: Vec<Token> = prompt
             .iter()
             .map(|(id, _)| Token { id: *id, start: 0, end: span.prompt_end })
             .collect();
-        encoder.answer(span, &mut tokens)?;
-        encoder.template_text(span.content.end..chat.text.len(), &mut tokens)?;
+        let end = encoder.answer(span, &mut tokens)?;
+        encoder.template_text(end..chat.text.len(), &mut tokens)?;
         let mut encoded = encoder.encoded(&tokens)?;
         for (role, (_, of)) in encoded.roles.iter_mut().zip(prompt) {
             *role = of;
@@ -71,17 +105,17 @@ impl Tokenizer {
         Ok(encoded)
     }
 
-    /// Encodes a conversation for a reward model: up to the end token of the assistant's last turn,
-    /// where a rollout ends and the score is read.
+    /// Token ids of a conversation that is scored as a whole: up to the end token of the
+    /// assistant's last turn, which is where a rollout ends and where the score is read.
     ///
-    /// Reward-model training, evaluation, `temper score` and the rewards of rollouts all use these
-    /// ids.
-    pub fn encode_for_scoring(
+    /// The one form in which texts reach a reward model: training, evaluation, `temper score`
+    /// and the rewards of rollouts all use these ids.
+    pub fn encode_for_scoring<'a>(
         &self,
-        messages: &[Message],
+        conversation: impl Into<Conversation<'a>>,
         template: &ChatTemplate,
     ) -> Result<Encoded> {
-        let mut encoded = self.encode_answer(messages, template)?;
+        let mut encoded = self.encode_answer(conversation, template)?;
         let end = encoded.turns.last().map_or(encoded.ids.len(), |turn| turn.targets.end);
         encoded.ids.truncate(end);
         encoded.roles.truncate(end);
@@ -89,34 +123,47 @@ impl Tokenizer {
         Ok(encoded)
     }
 
-    /// Ids of a conversation followed by the template's generation prompt.
+    /// Token ids of a conversation with the template's prompt for an answer at its end.
     ///
-    /// A prefix of the ids that [`Self::encode_chat`] and [`Self::encode_answer`] return for the
-    /// conversation with an answer. If the template's answers cannot be located, these are the ids
-    /// of the whole rendering, as in transformers.
-    pub fn encode_prompt(&self, messages: &[Message], template: &ChatTemplate) -> Result<Vec<u32>> {
-        Ok(self.prompt(messages, template)?.into_iter().map(|(id, _)| id).collect())
+    /// They are the first ids that [`Self::encode_chat`] and [`Self::encode_answer`] return for
+    /// the conversation with the answer. For a template that cannot be tracked, they are those of
+    /// the whole rendering, as in transformers.
+    pub fn encode_prompt<'a>(
+        &self,
+        conversation: impl Into<Conversation<'a>>,
+        template: &ChatTemplate,
+    ) -> Result<Vec<u32>> {
+        Ok(self.prompt(conversation.into(), template)?.into_iter().map(|(id, _)| id).collect())
     }
 
-    /// [`Self::encode_prompt`] with the role of each token and an empty loss mask.
-    pub fn encode_prompt_roles(
+    /// [`Self::encode_prompt`] with the role of each token; none is a target.
+    pub fn encode_prompt_roles<'a>(
         &self,
-        messages: &[Message],
+        conversation: impl Into<Conversation<'a>>,
         template: &ChatTemplate,
     ) -> Result<Encoded> {
         let (ids, roles): (Vec<u32>, Vec<Option<Role>>) =
-            self.prompt(messages, template)?.into_iter().unzip();
+            self.prompt(conversation.into(), template)?.into_iter().unzip();
         Ok(Encoded { loss_mask: vec![false; ids.len()], ids, roles, turns: Vec::new() })
     }
 
     fn prompt(
         &self,
-        messages: &[Message],
+        conversation: Conversation<'_>,
         template: &ChatTemplate,
     ) -> Result<Vec<(u32, Option<Role>)>> {
-        let text = self.render_chat(messages, template, true)?;
+        let tools = conversation.tools;
+        let messages = rendered_fields(template, conversation)?;
+        let messages = messages.as_ref();
+        let conversation = Conversation { messages, tools };
+        self.check_fields(conversation)?;
+        let text = self.render_chat(conversation, template, true)?;
         let answered = [messages, &[Message::new(Role::Assistant, ANSWER)]].concat();
-        if let Ok(chat) = locate_turns(template, &answered, &self.template_tokens())
+        let whole = Conversation { messages: &answered, tools };
+        let tokens = self.template_tokens();
+        let chat = locate_turns(template, whole, &tokens)
+            .or_else(|_| locate_last_turn(template, whole, &tokens));
+        if let Ok(chat) = chat
             && let Some(turn) = chat.turns.last()
             && chat.text.get(..turn.prompt_end) == Some(text.as_str())
         {
@@ -186,6 +233,61 @@ impl Tokenizer {
         })
     }
 
+    /// Checks that each turn of `encoded` continues the ids that the model gets as its prompt at
+    /// generation.
+    ///
+    /// # Errors
+    /// [`Error::PromptIds`] with both lists of ids.
+    pub fn check_prompts<'a>(
+        &self,
+        conversation: impl Into<Conversation<'a>>,
+        template: &ChatTemplate,
+        encoded: &Encoded,
+    ) -> Result<()> {
+        let conversation = conversation.into();
+        // The first message has no prompt.
+        for turn in encoded.turns.iter().filter(|turn| turn.message > 0) {
+            let prompt = self.encode_prompt(conversation.first(turn.message), template)?;
+            let row = encoded.ids.get(..turn.targets.start).unwrap_or_default();
+            if prompt != row {
+                return Err(Error::PromptIds {
+                    name: template.name().to_owned(),
+                    message: turn.message,
+                    prompt,
+                    row: row.to_vec(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses special tokens in tools and in the fields of messages.
+    ///
+    /// Only contents are located in a rendering; text elsewhere is not told apart from the
+    /// template's own, so a special token in it would end or begin a turn.
+    fn check_fields(&self, conversation: Conversation<'_>) -> Result<()> {
+        let control = |value: &Value| {
+            strings(value).into_iter().any(|text| self.backend.contains_control_token(text))
+        };
+        let refuse = |what: String| {
+            let reason = format!("{what} contains a special token of the tokenizer as text");
+            Err(Error::Conversation { reason })
+        };
+        if conversation.tools.iter().any(control) {
+            return refuse("a tool".to_owned());
+        }
+        let with_fields =
+            conversation.messages.iter().enumerate().filter(|(_, m)| !m.fields.is_empty());
+        for (idx, message) in with_fields {
+            let content = message.role == Role::Assistant
+                && self.backend.contains_control_token(&message.content);
+            if content || message.fields.values().any(control) {
+                return refuse(format!("message {idx} ({})", message.role.as_str()));
+            }
+        }
+        Ok(())
+    }
+
     fn template_tokens(&self) -> TemplateTokens {
         let named = [
             ("bos_token", self.bos()),
@@ -196,4 +298,22 @@ impl Tokenizer {
         let text = |(name, id): (&str, Option<u32>)| Some((name.to_owned(), self.token_text(id?)?));
         TemplateTokens(named.into_iter().filter_map(text).collect())
     }
+}
+
+/// All texts in a JSON value, keys included.
+fn strings(value: &Value) -> Vec<&str> {
+    let mut texts = Vec::new();
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::String(text) => texts.push(text.as_str()),
+            Value::Array(items) => open.extend(items),
+            Value::Object(map) => {
+                texts.extend(map.keys().map(String::as_str));
+                open.extend(map.values());
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    texts
 }

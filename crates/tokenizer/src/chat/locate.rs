@@ -6,142 +6,204 @@
 use std::sync::Arc;
 
 use super::assistant_turn::TurnLocator;
+use super::template::MessageView;
 use super::template_layout::{
     CachedLayout, LayoutKey, RenderedChat, TemplateLayout, TurnSpan, Untracked, placeholder,
 };
-use super::{ChatTemplate, Message, Role, TemplateTokens};
+use super::{ChatTemplate, Conversation, Message, Role, TemplateTokens};
 
-/// Renders `messages` and locates every assistant turn.
+/// Renders a conversation and locates every assistant turn.
 pub(crate) fn locate_turns(
     template: &ChatTemplate,
-    messages: &[Message],
+    conversation: Conversation<'_>,
     tokens: &TemplateTokens,
 ) -> crate::Result<RenderedChat> {
-    let layout = cached_layout(template, messages, tokens);
-    let text = template.render_messages(&plain(messages), tokens, false)?;
+    let render = Render { template, conversation, tokens };
+    let layout = render.cached_layout();
+    let text = render.text()?;
+    let is_turn = |_: usize, message: &Message| message.role == Role::Assistant;
     if let Ok(layout) = &layout
-        && let Some(chat) = layout.locate(messages, text.clone())
+        && let Some(chat) = layout.locate(conversation.messages, text.clone())
     {
-        return Ok(chat);
+        return render.with_field_turns(chat, is_turn).map_err(|reason| render.refuse(reason));
     }
     // A template may look into a system or user message, and the date may have changed.
-    let is_turn = |_: usize, message: &Message| message.role == Role::Assistant;
     // The reason from tracking all messages is the more general one.
-    find(template, messages, tokens, text, is_turn)
-        .map_err(|untracked| refuse(template, layout.err().unwrap_or(untracked)))
+    render
+        .find(text, is_turn, is_turn)
+        .map_err(|untracked| render.refuse(layout.err().unwrap_or(untracked)))
 }
 
-/// Renders `messages`, which end with the assistant's, and locates that last turn.
+/// Renders a conversation, which ends with the assistant's message, and locates that last turn.
 ///
 /// The template may change earlier turns, as some do with reasoning.
 pub(crate) fn locate_last_turn(
     template: &ChatTemplate,
-    messages: &[Message],
+    conversation: Conversation<'_>,
     tokens: &TemplateTokens,
 ) -> crate::Result<RenderedChat> {
-    let text = template.render_messages(&plain(messages), tokens, false)?;
-    let is_turn = |idx: usize, _: &Message| idx + 1 == messages.len();
-    find(template, messages, tokens, text, is_turn).map_err(|reason| refuse(template, reason))
+    let render = Render { template, conversation, tokens };
+    let text = render.text()?;
+    let last = conversation.messages.len().saturating_sub(1);
+    let is_turn = |idx: usize, _: &Message| idx == last;
+    let everything = |idx: usize, message: &Message| is_turn(idx, message) || has_content(message);
+    // With every content located, special tokens in the texts of messages stay text.
+    let found = render.find(text.clone(), everything, is_turn);
+    found.or_else(|_| render.find(text, is_turn, is_turn)).map_err(|reason| render.refuse(reason))
 }
 
-/// The layout for conversations with the roles of `messages`, computed once per template.
-fn cached_layout(
-    template: &ChatTemplate,
-    messages: &[Message],
-    tokens: &TemplateTokens,
-) -> CachedLayout {
-    let key = LayoutKey::of(messages, tokens);
-    template.cached_layout(key, || {
-        let tracked = |_: usize, message: &Message| {
-            message.role == Role::Assistant || !message.content.is_empty()
+/// Whether a message has a content whose place can be found with a placeholder.
+fn has_content(message: &Message) -> bool {
+    match message.role {
+        // An empty answer is located, too: it has a place and an end token.
+        Role::Assistant => message.fields.is_empty(),
+        Role::System | Role::User | Role::Tool => !message.content.is_empty(),
+    }
+}
+
+/// A conversation to render, with everything that decides the text.
+struct Render<'a> {
+    template: &'a ChatTemplate,
+    conversation: Conversation<'a>,
+    tokens: &'a TemplateTokens,
+}
+
+impl Render<'_> {
+    fn views(&self) -> Vec<MessageView<'_>> {
+        self.conversation.messages.iter().map(MessageView::of).collect()
+    }
+
+    fn text(&self) -> crate::Result<String> {
+        let tools = self.conversation.tools;
+        self.template.render_messages(&self.views(), tools, self.tokens, false)
+    }
+
+    /// The layout for conversations with these roles, computed once per template.
+    fn cached_layout(&self) -> CachedLayout {
+        let Conversation { messages, tools } = self.conversation;
+        let is_turn = |_: usize, message: &Message| message.role == Role::Assistant;
+        let track = || self.track(|_, m| has_content(m), is_turn).map(Arc::new);
+        // Fields and tools decide the text around the contents, so such layouts are not shared.
+        if !tools.is_empty() || messages.iter().any(|message| !message.fields.is_empty()) {
+            return track();
+        }
+        self.template.cached_layout(LayoutKey::of(messages, self.tokens), track)
+    }
+
+    /// Renders placeholders for the messages that `tracked` selects; the turns among them become
+    /// the layout's, unless their fields decide what the template writes.
+    fn track(
+        &self,
+        tracked: impl Fn(usize, &Message) -> bool,
+        is_turn: impl Fn(usize, &Message) -> bool,
+    ) -> Result<TemplateLayout, Untracked> {
+        let Conversation { messages, tools } = self.conversation;
+        let stem = self.unused_stem();
+        let placeholders: Vec<String> =
+            (0..messages.len()).map(|idx| placeholder(&stem, idx)).collect();
+        let tracked = |idx: usize, message: &Message| has_content(message) && tracked(idx, message);
+        let marked: Vec<MessageView<'_>> = messages
+            .iter()
+            .zip(&placeholders)
+            .enumerate()
+            .map(|(idx, (message, mark))| {
+                let view = MessageView::of(message);
+                if tracked(idx, message) { MessageView { content: mark, ..view } } else { view }
+            })
+            .collect();
+        let text =
+            self.template.render_messages(&marked, tools, self.tokens, false).map_err(|e| {
+                Untracked {
+                    reason: format!("messages cannot be told apart: {e}"),
+                    hint: e.hint().unwrap_or_default(),
+                }
+            })?;
+        let mut turns = Vec::new();
+        for (idx, message) in messages.iter().enumerate() {
+            if is_turn(idx, message) && tracked(idx, message) {
+                turns.push(self.locator(&marked, idx).layout(&text)?);
+            }
+        }
+        Ok(TemplateLayout::from_placeholders(&text, &stem, messages.len(), turns))
+    }
+
+    fn find(
+        &self,
+        text: String,
+        tracked: impl Fn(usize, &Message) -> bool,
+        is_turn: impl Fn(usize, &Message) -> bool + Copy,
+    ) -> Result<RenderedChat, Untracked> {
+        let messages = self.conversation.messages;
+        let layout = self.track(tracked, is_turn);
+        let located = layout.as_ref().ok().and_then(|l| l.locate(messages, text.clone()));
+        if let Some(chat) = located {
+            return self.with_field_turns(chat, is_turn);
+        }
+        // The words may determine how they are rendered, as `</think>` does in some templates.
+        let plain = self.views();
+        let turns: Option<Vec<TurnSpan>> = messages
+            .iter()
+            .enumerate()
+            .filter(|(idx, message)| is_turn(*idx, message) && has_content(message))
+            .map(|(idx, _)| self.locator(&plain, idx).after_prompt(&text))
+            .collect();
+        let Some(turns) = turns else {
+            return Err(layout.err().unwrap_or_else(|| Untracked {
+                reason: "it changes the words of a message, so they cannot be located".to_owned(),
+                hint: "use a template that writes contents unchanged, such as `chatml`".to_owned(),
+            }));
         };
-        track(template, messages, tokens, tracked).map(Arc::new)
-    })
-}
+        let contents = turns.iter().map(|turn| (turn.message, turn.content.clone())).collect();
+        self.with_field_turns(RenderedChat { text, contents, turns }, is_turn)
+    }
 
-/// Renders placeholders for the messages that `tracked` selects; those of the assistant among them
-/// become the layout's turns.
-fn track(
-    template: &ChatTemplate,
-    messages: &[Message],
-    tokens: &TemplateTokens,
-    tracked: impl Fn(usize, &Message) -> bool,
-) -> Result<TemplateLayout, Untracked> {
-    let stem = unused_stem(template, messages);
-    let placeholders: Vec<String> =
-        (0..messages.len()).map(|idx| placeholder(&stem, idx)).collect();
-    let marked: Vec<(Role, &str)> = messages
-        .iter()
-        .zip(&placeholders)
-        .enumerate()
-        .map(|(idx, (m, mark))| (m.role, if tracked(idx, m) { mark } else { &m.content }))
-        .map(|(role, content)| (role, content.as_str()))
-        .collect();
-    let text = template.render_messages(&marked, tokens, false).map_err(|e| Untracked {
-        reason: format!("messages cannot be told apart: {e}"),
-        hint: e.hint().unwrap_or_default(),
-    })?;
-    let mut turns = Vec::new();
-    for (idx, message) in messages.iter().enumerate() {
-        if message.role == Role::Assistant && tracked(idx, message) {
-            let turn = TurnLocator { template, messages: &marked, tokens, idx };
-            turns.push(turn.layout(&text)?);
+    /// Adds the turns whose fields decide what the template writes.
+    fn with_field_turns(
+        &self,
+        mut chat: RenderedChat,
+        is_turn: impl Fn(usize, &Message) -> bool,
+    ) -> Result<RenderedChat, Untracked> {
+        let plain = self.views();
+        for (idx, message) in self.conversation.messages.iter().enumerate() {
+            if is_turn(idx, message) && !has_content(message) {
+                chat.turns.push(self.locator(&plain, idx).with_fields(&chat.text)?);
+            }
+        }
+        chat.turns.sort_by_key(|turn| turn.message);
+        Ok(chat)
+    }
+
+    fn locator<'b>(&'b self, messages: &'b [MessageView<'b>], idx: usize) -> TurnLocator<'b> {
+        let tools = self.conversation.tools;
+        TurnLocator { template: self.template, messages, tools, tokens: self.tokens, idx }
+    }
+
+    fn refuse(&self, untracked: Untracked) -> crate::Error {
+        crate::Error::Spans {
+            name: self.template.name().to_owned(),
+            reason: untracked.reason,
+            hint: untracked.hint,
         }
     }
-    Ok(TemplateLayout::from_placeholders(&text, &stem, messages.len(), turns))
-}
 
-fn find(
-    template: &ChatTemplate,
-    messages: &[Message],
-    tokens: &TemplateTokens,
-    text: String,
-    is_turn: impl Fn(usize, &Message) -> bool,
-) -> Result<RenderedChat, Untracked> {
-    let layout = track(template, messages, tokens, &is_turn);
-    if let Some(chat) = layout.as_ref().ok().and_then(|l| l.locate(messages, text.clone())) {
-        return Ok(chat);
-    }
-    // The words may determine how they are rendered, as `</think>` does in some templates.
-    let plain = plain(messages);
-    let turns: Option<Vec<TurnSpan>> = messages
-        .iter()
-        .enumerate()
-        .filter(|(idx, message)| is_turn(*idx, message))
-        .map(|(idx, _)| TurnLocator { template, messages: &plain, tokens, idx }.after_prompt(&text))
-        .collect();
-    let Some(turns) = turns else {
-        return Err(layout.err().unwrap_or_else(|| Untracked {
-            reason: "it changes the words of a message, so they cannot be located".to_owned(),
-            hint: "use a template that writes contents unchanged, such as `chatml`".to_owned(),
-        }));
-    };
-    let contents = turns.iter().map(|turn| (turn.message, turn.content.clone())).collect();
-    Ok(RenderedChat { text, contents, turns })
-}
-
-fn plain(messages: &[Message]) -> Vec<(Role, &str)> {
-    messages.iter().map(|message| (message.role, message.content.as_str())).collect()
-}
-
-fn refuse(template: &ChatTemplate, untracked: Untracked) -> crate::Error {
-    crate::Error::Spans {
-        name: template.name().to_owned(),
-        reason: untracked.reason,
-        hint: untracked.hint,
-    }
-}
-
-/// A word that occurs neither in the template nor in the messages.
-fn unused_stem(template: &ChatTemplate, messages: &[Message]) -> String {
-    let mut n = 0u32;
-    loop {
-        let stem = format!("Tq{n}mark");
-        let taken =
-            template.source().contains(&stem) || messages.iter().any(|m| m.content.contains(&stem));
-        if !taken {
-            return stem;
+    /// A word that occurs neither in the template nor in the conversation.
+    fn unused_stem(&self) -> String {
+        let Conversation { messages, tools } = self.conversation;
+        let fields = messages.iter().filter(|message| !message.fields.is_empty());
+        let fields: Vec<String> = fields
+            .map(|message| format!("{:?}", message.fields))
+            .chain(tools.iter().map(|tool| format!("{tool:?}")))
+            .collect();
+        let mut n = 0u32;
+        loop {
+            let stem = format!("Tq{n}mark");
+            let taken = self.template.source().contains(&stem)
+                || messages.iter().any(|message| message.content.contains(&stem))
+                || fields.iter().any(|text| text.contains(&stem));
+            if !taken {
+                return stem;
+            }
+            n += 1;
         }
-        n += 1;
     }
 }

@@ -8,12 +8,15 @@ mod encode;
 mod encoded;
 mod jinja;
 mod locate;
+mod message_fields;
 mod python_json;
 mod strftime;
 mod template;
 mod template_layout;
 
 use std::str::FromStr;
+
+use serde_json::{Map, Value};
 
 pub use encoded::{AssistantTurn, Encoded};
 pub use strftime::Clock;
@@ -64,12 +67,52 @@ pub struct Message {
     pub role: Role,
     /// Plain text.
     pub content: String,
+    /// Further fields for the template, by their names there: `reasoning_content`, `tool_calls`,
+    /// `tool_call_id`, `name` and so on. A null `content` stands for an empty one.
+    pub fields: Map<String, Value>,
+    /// Whether an assistant message is a training target; others never are.
+    pub is_target: bool,
 }
 
 impl Message {
-    /// A message from its parts.
+    /// A message from its role and text.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into() }
+        Self { role, content: content.into(), fields: Map::new(), is_target: true }
+    }
+}
+
+/// Messages with the tools that the assistant may call.
+#[derive(Debug, Clone, Copy)]
+pub struct Conversation<'a> {
+    /// Messages, oldest first.
+    pub messages: &'a [Message],
+    /// Descriptions of tools, as templates expect them in `tools`: JSON schemas of functions.
+    pub tools: &'a [Value],
+}
+
+impl Conversation<'_> {
+    /// The first `n` messages with the same tools.
+    #[must_use]
+    pub fn first(self, n: usize) -> Self {
+        Self { messages: self.messages.get(..n).unwrap_or(self.messages), tools: self.tools }
+    }
+}
+
+impl<'a> From<&'a [Message]> for Conversation<'a> {
+    fn from(messages: &'a [Message]) -> Self {
+        Self { messages, tools: &[] }
+    }
+}
+
+impl<'a> From<&'a Vec<Message>> for Conversation<'a> {
+    fn from(messages: &'a Vec<Message>) -> Self {
+        Self::from(messages.as_slice())
+    }
+}
+
+impl<'a, const N: usize> From<&'a [Message; N]> for Conversation<'a> {
+    fn from(messages: &'a [Message; N]) -> Self {
+        Self::from(messages.as_slice())
     }
 }
 

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use fsio::limits;
 use minijinja::Value;
 use minijinja::value::Serde;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::jinja::JinjaTemplate;
 use super::strftime::Clock;
 use super::template_layout::{CachedLayout, LayoutKey};
-use super::{Role, TemplateTokens};
+use super::{Message, Role, TemplateTokens};
 use crate::untrusted::panics::catch_panic;
 use crate::{Error, Result};
 
@@ -40,6 +40,31 @@ const PLAIN: &str = "\
 
 /// Layouts kept per template; those of further combinations of roles are computed each time.
 const CACHED_LAYOUTS: usize = 4096;
+
+/// A message as a template gets it; `content` may be a placeholder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MessageView<'a> {
+    pub(crate) role: Role,
+    pub(crate) content: &'a str,
+    pub(crate) fields: &'a Map<String, serde_json::Value>,
+}
+
+impl<'a> MessageView<'a> {
+    pub(crate) fn of(message: &'a Message) -> Self {
+        Self { role: message.role, content: &message.content, fields: &message.fields }
+    }
+
+    fn to_json(self) -> serde_json::Value {
+        let mut json = json!({"role": self.role.as_str(), "content": self.content});
+        if let Some(object) = json.as_object_mut() {
+            // Templates test an absent content for null, so it stays one.
+            let fields = self.fields.iter();
+            let given = fields.filter(|(key, _)| *key != "content" || self.content.is_empty());
+            object.extend(given.map(|(key, value)| (key.clone(), value.clone())));
+        }
+        json
+    }
+}
 
 /// A compiled chat template. Cheap to clone.
 #[derive(Clone)]
@@ -103,6 +128,12 @@ impl ChatTemplate {
         &self.inner.source
     }
 
+    /// Whether the template may read a field of messages, or a variable such as `tools`: its source
+    /// names it.
+    pub fn reads(&self, field: &str) -> bool {
+        self.source().contains(field)
+    }
+
     /// Source of the time for `strftime_now`.
     pub fn clock(&self) -> Clock {
         self.inner.clock
@@ -114,20 +145,18 @@ impl ChatTemplate {
         catch_panic("rendering a chat template", render)?
     }
 
-    /// Renders messages, given as roles with contents.
+    /// Renders messages, some of which may have a placeholder as their content.
     pub(crate) fn render_messages(
         &self,
-        messages: &[(Role, &str)],
+        messages: &[MessageView<'_>],
+        tools: &[serde_json::Value],
         tokens: &TemplateTokens,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let messages: Vec<serde_json::Value> = messages
-            .iter()
-            .map(|(role, content)| json!({"role": role.as_str(), "content": content}))
-            .collect();
+        let messages: Vec<serde_json::Value> = messages.iter().map(|view| view.to_json()).collect();
         let mut context = json!({
             "messages": messages,
-            "tools": null,
+            "tools": (!tools.is_empty()).then_some(tools),
             "documents": null,
             "add_generation_prompt": add_generation_prompt,
         });

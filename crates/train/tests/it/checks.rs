@@ -7,6 +7,7 @@ use super::toy::{Pair, optimizer, param, place, settings};
 
 fn off() -> ChecksSection {
     ChecksSection {
+        prompt_ids: true,
         targets: false,
         first_loss: false,
         gradients: false,

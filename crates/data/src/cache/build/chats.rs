@@ -1,6 +1,6 @@
 //! Chats of a source: one per row, or one per assistant message of a tree. The dataset truncates them.
 
-use tokenizer::{ChatTemplate, Encoded, Message, Tokenizer};
+use tokenizer::{ChatTemplate, Encoded, Message, Role, Tokenizer};
 
 use super::examples::{Example, role_bytes, text_bytes};
 use super::{RowCounter, SampleEnd, Writer};
@@ -9,14 +9,13 @@ use recipe::SampleKind;
 use crate::error::Result;
 use crate::location::Location;
 use crate::row_problem::RowProblem;
-use crate::rows::{RowFormat, chat_hash};
+use crate::rows::{Chat, RowFormat, chat_hash};
 use crate::source::Row;
 
 /// One chat.
 pub(super) struct ChatExample {
     location: Location,
-    group: Option<u64>,
-    messages: Vec<Message>,
+    chat: Chat,
 }
 
 impl Example for ChatExample {
@@ -26,16 +25,14 @@ impl Example for ChatExample {
     fn from_row(
         row_format: &RowFormat,
         row: &Row,
-        _: &mut RowCounter,
+        counter: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem> {
-        let chats = row_format.chats_of(row)?.into_iter();
+        let mut chats = row_format.chats_of(row)?;
+        let n_chats = chats.len();
+        chats.retain(|chat| !chat.dialogue.messages.iter().any(is_empty_target));
+        counter.n_empty += (n_chats - chats.len()) as u64;
         let location = &row.location;
-        let example = |chat: crate::rows::Chat| Self {
-            location: location.clone(),
-            group: chat.group,
-            messages: chat.messages,
-        };
-        Ok(chats.map(example).collect())
+        Ok(chats.into_iter().map(|chat| Self { location: location.clone(), chat }).collect())
     }
 
     fn location(&self) -> &Location {
@@ -43,22 +40,43 @@ impl Example for ChatExample {
     }
 
     fn n_bytes(&self) -> usize {
-        text_bytes(&self.messages)
+        text_bytes(&self.chat.dialogue.messages)
     }
 
     fn encode(&self, tokenizer: &Tokenizer, template: &ChatTemplate) -> tokenizer::Result<Encoded> {
-        tokenizer.encode_chat(&self.messages, template)
+        if self.chat.last_turn_only {
+            tokenizer.encode_answer(&self.chat.dialogue, template)
+        } else {
+            tokenizer.encode_chat(&self.chat.dialogue, template)
+        }
+    }
+
+    fn check_prompts(
+        &self,
+        encoded: &Encoded,
+        tokenizer: &Tokenizer,
+        template: &ChatTemplate,
+    ) -> tokenizer::Result<()> {
+        tokenizer.check_prompts(&self.chat.dialogue, template, encoded)
     }
 
     fn write(&self, encoded: &Encoded, writer: &mut Writer) -> Result<()> {
         writer.write_tokens(&encoded.ids)?;
         writer.write_roles(&role_bytes(encoded))?;
-        let hash = chat_hash(&self.messages);
+        let hash = chat_hash(&self.chat.dialogue);
         writer.end_sample(&SampleEnd {
             location: self.location.clone(),
             hash,
-            group: self.group.unwrap_or(hash),
+            group: self.chat.group.unwrap_or(hash),
             n_bytes: self.n_bytes() as u64,
         })
     }
+}
+
+/// Whether a message is a target without any text: training on it would teach to say nothing.
+fn is_empty_target(message: &Message) -> bool {
+    message.role == Role::Assistant
+        && message.is_target
+        && message.content.trim().is_empty()
+        && message.fields.keys().all(|field| field == "content")
 }

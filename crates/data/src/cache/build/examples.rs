@@ -11,8 +11,8 @@ use tokenizer::{ChatTemplate, Encoded, Message, Role, Tokenizer};
 use super::{Closed, RowCounter, Writer, batch_bytes, pipeline};
 use recipe::SampleKind;
 
-use crate::cache::PrepareOptions;
 use crate::cache::store::{LOSS_MASK_BIT, TokenRole};
+use crate::cache::{Content, PrepareOptions};
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::row_problem::RowProblem;
@@ -48,9 +48,22 @@ pub(super) trait Example: Sized + Send + Sync {
         template: &ChatTemplate,
     ) -> tokenizer::Result<Self::Encoded>;
 
+    /// Checks that the prompts have the same tokens at generation as in training.
+    fn check_prompts(
+        &self,
+        _encoded: &Self::Encoded,
+        _tokenizer: &Tokenizer,
+        _template: &ChatTemplate,
+    ) -> tokenizer::Result<()> {
+        Ok(())
+    }
+
     /// Writes the samples.
     fn write(&self, encoded: &Self::Encoded, writer: &mut Writer) -> Result<()>;
 }
+
+/// Examples of a source whose prompts are checked.
+const CHECKED_EXAMPLES: usize = 5;
 
 /// Builds the columns of one source.
 pub(super) fn run<U: Example>(
@@ -71,12 +84,20 @@ pub(super) fn run<U: Example>(
             Error::row(example.location().clone(), problem)
         })
     };
+    let mut n_to_check = if options.check_prompts { CHECKED_EXAMPLES } else { 0 };
     let mut counter = pipeline(
-        |sender| read_examples(spec, counter, read, sender),
+        |sender| read_examples(spec, options, counter, read, sender),
         |batch: Vec<U>| {
             let encoded: Vec<Result<U::Encoded>> = batch.par_iter().map(encode).collect();
             for (example, encoded) in batch.iter().zip(encoded) {
                 if let Some(encoded) = encoding.check(encoded)? {
+                    if n_to_check > 0 {
+                        n_to_check -= 1;
+                        example.check_prompts(&encoded, tokenizer, template).map_err(|source| {
+                            let location = example.location().clone();
+                            Error::PromptTokens { location, source: Box::new(source) }
+                        })?;
+                    }
                     example.write(&encoded, writer)?;
                 }
             }
@@ -85,18 +106,25 @@ pub(super) fn run<U: Example>(
         },
     )?;
     counter.add_bad(encoding, options)?;
+    if U::KIND == SampleKind::Chats {
+        counter.check_empty_answers()?;
+    }
     if writer.summary.n_samples == 0 { counter.finish() } else { Ok(counter) }
 }
 
 fn read_examples<U: Example>(
     spec: &SourceSpec,
+    options: &PrepareOptions<'_>,
     mut counter: RowCounter,
     read: &BytesRead,
     sender: &SyncSender<Vec<U>>,
 ) -> Result<RowCounter> {
-    let Some(row_format) = detect_format(spec, U::KIND)? else {
+    let Some(mut row_format) = detect_format(spec, U::KIND)? else {
         return counter.without_good_rows(spec);
     };
+    if let Content::Chats(_, targets) = options.content {
+        row_format.targets = targets;
+    }
     let mut rows = SourceRows::open(spec, &row_format, read.clone());
     let (mut batch, mut n_bytes) = (Vec::new(), 0);
     for row in rows.by_ref() {

@@ -49,11 +49,11 @@ impl Example for LabelledExample {
     }
 
     fn n_bytes(&self) -> usize {
-        text_bytes(&self.text.messages)
+        text_bytes(&self.text.dialogue.messages)
     }
 
     fn encode(&self, tokenizer: &Tokenizer, template: &ChatTemplate) -> tokenizer::Result<Encoded> {
-        tokenizer.encode_for_scoring(&self.text.messages, template)
+        tokenizer.encode_for_scoring(&self.text.dialogue, template)
     }
 
     fn write(&self, encoded: &Encoded, writer: &mut Writer) -> Result<()> {
@@ -62,7 +62,7 @@ impl Example for LabelledExample {
         writer.write_label(self.label)?;
         writer.end_sample(&SampleEnd {
             location: self.location.clone(),
-            hash: chat_hash(&self.text.messages),
+            hash: chat_hash(&self.text.dialogue),
             // Rows with the same text are in the same split, whatever their labels.
             group: text_hash(&self.text.text),
             n_bytes: self.n_bytes() as u64,

@@ -40,7 +40,7 @@ impl Example for PairExample {
     }
 
     fn n_bytes(&self) -> usize {
-        self.pair.iter().map(|messages| text_bytes(messages)).sum()
+        self.pair.iter().map(|messages| text_bytes(&messages.messages)).sum()
     }
 
     /// Encodes both texts or fails, so that no half of a pair is written.
@@ -55,14 +55,15 @@ impl Example for PairExample {
     }
 
     fn write(&self, encoded: &[Encoded; 2], writer: &mut Writer) -> Result<()> {
-        let hashes = self.pair.each_ref().map(|messages| chat_hash(messages));
+        let hashes = self.pair.each_ref().map(chat_hash);
         writer.write_margin(self.margin.unwrap_or(0.0))?;
         // Both texts of a pair are in the same split, whatever other pairs contain them.
         let group = text_hash(&format!("{:016x}{:016x}", hashes[0], hashes[1]));
         for ((messages, encoded), hash) in self.pair.iter().zip(encoded).zip(hashes) {
             writer.write_tokens(&encoded.ids)?;
             writer.write_roles(&role_bytes(encoded))?;
-            let (location, n_bytes) = (self.location.clone(), text_bytes(messages) as u64);
+            let (location, n_bytes) =
+                (self.location.clone(), text_bytes(&messages.messages) as u64);
             writer.end_sample(&SampleEnd { location, hash, group, n_bytes })?;
         }
         Ok(())

@@ -1,12 +1,13 @@
 //! Prompts of a source: each row becomes one sample, the conversation up to the start of the assistant message.
 //! The dataset drops prompts that are too long.
 
-use tokenizer::{ChatTemplate, Encoded, Message, Tokenizer};
+use tokenizer::{ChatTemplate, Encoded, Tokenizer};
 
 use super::examples::{Example, role_bytes, text_bytes};
 use super::{RowCounter, SampleEnd, Writer};
 use recipe::SampleKind;
 
+use crate::dialogue::Dialogue;
 use crate::error::Result;
 use crate::location::Location;
 use crate::row_problem::RowProblem;
@@ -16,7 +17,7 @@ use crate::source::Row;
 /// Prompt of one row.
 pub(super) struct PromptExample {
     location: Location,
-    messages: Vec<Message>,
+    dialogue: Dialogue,
 }
 
 impl Example for PromptExample {
@@ -28,7 +29,7 @@ impl Example for PromptExample {
         row: &Row,
         _: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem> {
-        Ok(vec![Self { messages: row_format.prompt_of(row)?, location: row.location.clone() }])
+        Ok(vec![Self { dialogue: row_format.prompt_of(row)?, location: row.location.clone() }])
     }
 
     fn location(&self) -> &Location {
@@ -36,17 +37,17 @@ impl Example for PromptExample {
     }
 
     fn n_bytes(&self) -> usize {
-        text_bytes(&self.messages)
+        text_bytes(&self.dialogue.messages)
     }
 
     fn encode(&self, tokenizer: &Tokenizer, template: &ChatTemplate) -> tokenizer::Result<Encoded> {
-        tokenizer.encode_prompt_roles(&self.messages, template)
+        tokenizer.encode_prompt_roles(&self.dialogue, template)
     }
 
     fn write(&self, encoded: &Encoded, writer: &mut Writer) -> Result<()> {
         writer.write_tokens(&encoded.ids)?;
         writer.write_roles(&role_bytes(encoded))?;
-        let hash = chat_hash(&self.messages);
+        let hash = chat_hash(&self.dialogue);
         let (location, n_bytes) = (self.location.clone(), self.n_bytes() as u64);
         writer.end_sample(&SampleEnd { location, hash, group: hash, n_bytes })
     }
