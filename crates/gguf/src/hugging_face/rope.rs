@@ -164,6 +164,7 @@ fn solve_llama3(stored: &[f64], shape: RopeShape, original: Option<u64>) -> Opti
     };
     let stretched = (shape.context as f64 / factor).round();
     let originals = original.map(|n| n as f64).into_iter().chain([8192.0, stretched]);
+    let originals = originals.chain((4..=20).map(|exponent| f64::from(1_u32 << exponent)));
     let published = |original| Llama3 { factor, low: 1.0, high: 4.0, original };
     let guessed = originals.chain(original_context(stored, shape, factor));
     guessed.map(published).find(fits).or_else(|| fitted(stored, shape, factor).filter(fits))

@@ -255,6 +255,32 @@ fn shared_models_come_back() {
     }
 }
 
+/// The file was made by the `gguf` package (tests/interop/make_reference_gguf.py).
+#[test]
+fn a_file_of_the_gguf_package_is_the_model_it_was_made_of() {
+    let model = Model::open(&golden().join("models/llama-tied-rope3"));
+    let path = golden().join("gguf/llama.gguf");
+    let opened = ModelFile::open(&path).unwrap();
+    let expected = read_json(&model.dir.join("config.legacy.json"));
+    for key in ["vocab_size", "hidden_size", "num_key_value_heads", "rms_norm_eps", "rope_theta"] {
+        assert!(same(&opened.config()[key], &expected[key]), "{key}");
+    }
+    assert!(same(&scaling(opened.config()), &scaling(&expected)), "{}", scaling(opened.config()));
+    let shapes: Vec<(String, Vec<usize>)> =
+        opened.tensors().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect();
+    assert_eq!(shapes, model.shapes);
+    for (name, _) in &shapes {
+        assert_eq!(opened.read(name).unwrap(), model.vectors.floats(name), "{name}");
+    }
+    let tokenizer = gguf::TokenizerFile::open(&path).unwrap();
+    let json: Value = serde_json::from_str(&tokenizer.tokenizer_json().unwrap().unwrap()).unwrap();
+    assert_eq!(json["model"]["vocab"].as_object().unwrap().len(), 259);
+    assert_eq!(json["model"]["merges"], json!([["Ġ", "t"]]));
+    assert_eq!(json["pre_tokenizer"]["pretokenizers"][0]["type"], "Digits");
+    assert_eq!(json["post_processor"]["single"][0]["SpecialToken"]["id"], "<|endoftext|>");
+    assert_eq!(tokenizer.token_ids().unwrap()["eos_token_id"], json!([257, 256]));
+}
+
 #[test]
 fn formats_follow_the_kind_of_file() {
     let model = Model::open(&golden().join("models/llama"));
