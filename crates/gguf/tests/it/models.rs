@@ -231,8 +231,9 @@ fn models_in(root: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn committed_models_come_back() {
-    let models = models_in(&golden().join("models"));
-    assert!(models.len() >= 5, "{models:?}");
+    // Those with 320 tokens, which have room for the tokenizer of this test.
+    let names = ["llama", "llama-bias-headdim", "llama-mlp-bias", "llama-tied-rope3", "qwen3"];
+    let models = names.map(|name| golden().join("models").join(name));
     for dir in &models {
         check(dir);
     }
