@@ -66,13 +66,15 @@ impl Pieces {
         let prompt = with_prompt.strip_prefix(&whole)?.to_owned();
         // The end of a user's turn is known, so it cuts the text between two turns.
         let assistant_start = answer_start.strip_prefix(user_end)?;
-        let user_start = common_end(between, second);
-        let system_end = between.strip_suffix(user_start)?;
-        let assistant_end = second.strip_suffix(user_start)?;
         // A conversation without a system's turn may start with other texts.
         let alone = render(&[Role::User], false)?;
-        let [start, _] = split(&alone, WORDS[0])?;
-        let start = start.strip_suffix(user_start)?;
+        let [before_user, _] = split(&alone, WORDS[0])?;
+        let user_start = common_end(common_end(between, second), before_user);
+        // Two turns may end alike; the end belongs to the turn before.
+        let user_start = user_start.strip_prefix(user_end).unwrap_or(user_start);
+        let system_end = between.strip_suffix(user_start)?;
+        let assistant_end = second.strip_suffix(user_start)?;
+        let start = before_user.strip_suffix(user_start)?;
         let pieces = Self {
             start: start.to_owned(),
             system: [before_system.to_owned(), system_end.to_owned()],
