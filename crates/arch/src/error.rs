@@ -11,6 +11,9 @@ pub enum Error {
     /// A file could not be read.
     #[error(transparent)]
     File(#[from] fsio::Error),
+    /// A GGUF file could not be read.
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
     /// The file is not JSON.
     #[error("{}: not valid JSON: {message}", origin.display())]
     Json {
@@ -106,6 +109,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::File(error) => error.hint(),
+            Self::Gguf(error) => error.hint(),
             Self::Json { .. } | Self::NotAnObject { .. } => Some(
                 "the file may be truncated, or not a config.json; download it again".to_owned(),
             ),

@@ -1,4 +1,5 @@
-//! Reads config.json and generation_config.json of a Hugging Face directory and checks them.
+//! Reads config.json and generation_config.json of a Hugging Face directory, or the metadata of a GGUF file, and checks
+//! them.
 
 use std::path::Path;
 
@@ -57,8 +58,12 @@ impl ModelInfo {
         Ok(Self { config, architecture, token_ids, dtype, quantization, notes, warnings })
     }
 
-    /// Reads config.json of a Hugging Face directory and, if present, the token ids of generation_config.json.
+    /// Reads config.json of a Hugging Face directory and, if present, the token ids of generation_config.json. `dir` may
+    /// also be a GGUF file.
     pub fn read(dir: &Path) -> Result<Self> {
+        if gguf::is_gguf(dir) {
+            return Self::from_json(gguf::ModelFile::open(dir)?.config(), dir);
+        }
         let origin = dir.join("config.json");
         let mut info = Self::from_json(&read_json(&origin)?, &origin)?;
         let generation = dir.join("generation_config.json");

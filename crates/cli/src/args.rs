@@ -53,7 +53,7 @@ pub(crate) enum Command {
     Score(ScoreArgs),
     /// Compare a model's numbers with reference vectors
     Verify(VerifyArgs),
-    /// Export a model as a Hugging Face directory
+    /// Export a model as a Hugging Face directory or as a GGUF file
     Export(ExportArgs),
     /// Average models, or add adapters on one base model
     Merge(MergeArgs),
@@ -131,7 +131,7 @@ pub(crate) struct ResumeArgs {
 /// `temper generate`
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// Stage of a run (runs/x/sft), checkpoint, or Hugging Face directory
+    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, or GGUF file
     pub(crate) model: PathBuf,
     /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
@@ -186,7 +186,7 @@ pub(crate) struct GenerateArgs {
 /// `temper eval`
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// Stage of a run (runs/x/sft), checkpoint, or Hugging Face directory
+    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, or GGUF file
     pub(crate) model: PathBuf,
     /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
@@ -247,14 +247,17 @@ pub(crate) struct VerifyArgs {
 /// `temper export`
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// Stage of a run (runs/x/sft), checkpoint, or Hugging Face directory
+    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, or GGUF file
     pub(crate) model: PathBuf,
     /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
-    /// Directory to create
+    /// Directory to create, or file ending in .gguf with --gguf
     #[arg(long)]
     pub(crate) to: PathBuf,
+    /// Write a GGUF file for llama.cpp, with most weights in this format, and a Modelfile for Ollama
+    #[arg(long, value_name = "TYPE", value_parser = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_k_m"], conflicts_with = "adapter")]
+    pub(crate) gguf: Option<String>,
     /// Export only the adapter, as a PEFT directory
     #[arg(long, conflicts_with = "merge")]
     pub(crate) adapter: bool,
@@ -289,7 +292,7 @@ pub(crate) struct MergeArgs {
 /// `temper chat`
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// Stage of a run (runs/x/sft), checkpoint, or Hugging Face directory, with a chat template
+    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, or GGUF file, with a chat template
     pub(crate) model: PathBuf,
     /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]

@@ -15,6 +15,9 @@ pub enum Error {
     /// A weight file cannot be written.
     #[error(transparent)]
     Weights(#[from] tensor_file::Error),
+    /// A GGUF file cannot be written.
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
     /// The tokenizer cannot be written.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
@@ -37,6 +40,7 @@ impl Error {
             Self::File(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Weights(error) => error.hint(),
+            Self::Gguf(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
             Self::Vocabulary { .. } => {
                 Some("export with the tokenizer that the model was trained with".to_owned())

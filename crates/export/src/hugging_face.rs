@@ -71,7 +71,7 @@ pub fn description_files(
     Ok(files)
 }
 
-fn token_ids(tokenizer: &Tokenizer) -> TokenIds {
+pub(crate) fn token_ids(tokenizer: &Tokenizer) -> TokenIds {
     TokenIds { bos: tokenizer.bos(), eos: tokenizer.eos_ids(), pad: tokenizer.pad() }
 }
 

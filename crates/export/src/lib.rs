@@ -1,12 +1,16 @@
-//! Writes a model as a directory that transformers opens: weights, configs, tokenizer, chat template.
+//! Writes a model as a directory that transformers opens (weights, configs, tokenizer, chat template), or as a GGUF file
+//! that llama.cpp opens.
 //!
-//! The directory is created atomically.
+//! Directories and files are created atomically.
 
 mod error;
+mod gguf;
 mod hugging_face;
+mod modelfile;
 mod options;
 mod shards;
 
+pub use self::gguf::{MODELFILE, gguf};
 pub use error::{Error, Result};
 pub use hugging_face::{description_files, hugging_face, hugging_face_with, write_files};
 pub use options::Options;

@@ -9,6 +9,7 @@
 pub mod limits;
 
 mod append_log;
+mod atomic_file;
 mod background_hasher;
 mod dir_writer;
 mod dirs;
@@ -23,6 +24,7 @@ mod names;
 mod read;
 
 pub use append_log::AppendLog;
+pub use atomic_file::AtomicFile;
 pub use dir_writer::{DirWriter, HashingFile};
 pub use dirs::{
     create_dir_all, is_stale_tmp, remove_dir_all, remove_file, remove_stale_tmps, rename,

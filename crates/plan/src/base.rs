@@ -28,6 +28,11 @@ pub struct BaseFile {
     pub weights_sha256: String,
 }
 
+/// Whether a path is a model with all its weights: a Hugging Face directory or a GGUF file.
+pub(crate) fn holds_weights(path: &Path) -> bool {
+    path.join("config.json").is_file() || gguf::is_gguf(path)
+}
+
 /// Whether a directory has an adapter instead of whole weights.
 pub fn is_adapter(dir: &Path) -> bool {
     dir.join(ADAPTER_CONFIG).is_file()
@@ -55,7 +60,7 @@ fn recorded(dir: &Path) -> Result<Option<(PathBuf, BaseFile)>> {
         return Err(Error::NoBase { dir: dir.to_owned() });
     };
     let base = normalized(&dir.join(&file.base));
-    if !base.join("config.json").is_file() {
+    if !holds_weights(&base) {
         return Err(Error::BaseGone { dir: dir.to_owned(), base });
     }
     Ok(Some((base, file)))
@@ -106,8 +111,11 @@ fn is_packed(dtype: BaseDtype) -> bool {
     }
 }
 
-/// Hash over the names and contents of all weight files of a directory.
+/// Hash over the names and contents of all weight files of a directory, or of a GGUF file's content.
 pub fn weights_hash(dir: &Path) -> Result<String> {
+    if gguf::is_gguf(dir) {
+        return Ok(fsio::sha256_file(dir)?);
+    }
     let mut names: Vec<String> = std::fs::read_dir(dir)
         .into_iter()
         .flatten()

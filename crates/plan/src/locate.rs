@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::is_adapter;
+use crate::base::{holds_weights, is_adapter};
 use crate::{Error, Result};
 
 /// Name of a finished stage's Hugging Face directory.
@@ -35,7 +35,7 @@ pub fn locate_model(path: &Path) -> Result<PathBuf> {
 }
 
 fn is_model(dir: &Path) -> bool {
-    dir.join("config.json").is_file() || is_adapter(dir)
+    holds_weights(dir) || is_adapter(dir)
 }
 
 /// The newest `step-N` directory with a model.

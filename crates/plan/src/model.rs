@@ -60,10 +60,10 @@ pub(crate) fn check_fit(
     Ok(())
 }
 
-/// Refuses a directory without weights. Their names and shapes are checked when they are read.
+/// Refuses a directory without weights; a GGUF file has them. Their names and shapes are checked when they are read.
 pub(crate) fn check_files(dir: &Path) -> Result<()> {
     let has = |name: &str| dir.join(name).is_file();
-    if has("model.safetensors") || has("model.safetensors.index.json") {
+    if gguf::is_gguf(dir) || has("model.safetensors") || has("model.safetensors.index.json") {
         return Ok(());
     }
     Err(Error::NoWeights { path: dir.to_path_buf() })

@@ -1,4 +1,4 @@
-//! The weights of a Hugging Face directory: one file, or shards with an index.
+//! The weights of a Hugging Face directory: one file, or shards with an index; or of a GGUF file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub struct TensorDir {
 }
 
 impl TensorDir {
-    /// Opens the weights of a directory; reads no values.
+    /// Opens the weights of a directory, or a GGUF file; reads no values.
     ///
     /// Errors: no safetensors weights; shards that do not have exactly the tensors of the index; a shard's name that
     /// leaves the directory; a tensor in two files.
@@ -65,6 +65,9 @@ impl TensorDir {
 }
 
 fn open_files(dir: &Path) -> Result<Vec<TensorFile>> {
+    if gguf::is_gguf(dir) {
+        return Ok(vec![TensorFile::open(dir)?]);
+    }
     let single = dir.join(WEIGHTS_FILE);
     if single.exists() {
         return Ok(vec![TensorFile::open(&single)?]);

@@ -12,6 +12,9 @@ pub enum Error {
     /// A file is not regular, is larger than its limit, or has a name with a path in it.
     #[error(transparent)]
     File(#[from] fsio::Error),
+    /// A GGUF file cannot be read.
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
     /// Reading failed.
     #[error("{}: cannot read: {source}", path.display())]
     Read {
@@ -121,6 +124,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::File(error) => return error.hint(),
+            Self::Gguf(error) => return error.hint(),
             Self::Read { .. } => "check the disk, and that you have permission to read the file",
             Self::Write { .. } => "check free space and the directory's permissions",
             Self::NoWeights { pickled: true, .. } => {

@@ -20,10 +20,14 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Opens a file from any origin; its tensors are read.
+    /// Opens a file from any origin; its tensors are read. Those of a GGUF file have the names of a Hugging Face
+    /// directory and are f32.
     ///
     /// Such files are never mapped, because truncating a mapped file kills the process.
     pub fn open(path: &Path) -> Result<Self> {
+        if gguf::is_gguf(path) {
+            return Self::new(Source::open_gguf(path)?);
+        }
         Self::new(Source::open(path)?)
     }
 
@@ -33,7 +37,10 @@ impl TensorFile {
     }
 
     fn new(source: Source) -> Result<Self> {
-        let Header { metadata, tensors } = read_header(&source)?;
+        let Header { metadata, tensors } = match source.gguf_tensors() {
+            Some(tensors) => Header { metadata: Value::Null, tensors },
+            None => read_header(&source)?,
+        };
         let by_name =
             tensors.iter().enumerate().map(|(idx, info)| (info.name.clone(), idx)).collect();
         Ok(Self { source, metadata, tensors, by_name })

@@ -1,4 +1,5 @@
-//! Files of named tensors: a checked header, tensors read one at a time, a streaming writer. The format is safetensors.
+//! Files of named tensors: a checked header, tensors read one at a time, a streaming writer. The format is safetensors;
+//! GGUF files are read too.
 //!
 //! [`TensorFile`] opens one file and [`TensorDir`] a directory of weights, sharded or not; both return a [`TensorView`],
 //! which has a tensor's name, shape and dtype and reads its bytes on request. Values stay in the dtype of the file until

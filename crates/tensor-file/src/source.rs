@@ -1,4 +1,4 @@
-//! Bytes of a file, read at an offset or mapped.
+//! Bytes of a file, read at an offset or mapped, or values of a GGUF file.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use fsio::MappedFile;
+use gguf::ModelFile;
 
+use crate::info::TensorInfo;
 use crate::{Error, Result};
 
 /// An open file.
@@ -21,6 +23,8 @@ pub(crate) struct Source {
 enum Data {
     Read(File),
     Mapped(MappedFile),
+    /// Tensors under their names in a Hugging Face directory, each converted to f32 as a whole.
+    Gguf(Box<ModelFile>),
 }
 
 impl Source {
@@ -34,6 +38,37 @@ impl Source {
         fsio::refuse_lfs_pointer(path)?;
         let file = File::open(path).map_err(failed)?;
         Ok(Self { path: path.to_owned(), n_bytes: metadata.len(), data: Data::Read(file) })
+    }
+
+    /// Opens a GGUF file.
+    pub(crate) fn open_gguf(path: &Path) -> Result<Self> {
+        let file = ModelFile::open(path)?;
+        Ok(Self { path: path.to_owned(), n_bytes: 0, data: Data::Gguf(Box::new(file)) })
+    }
+
+    /// The tensors of a GGUF file; `None` for a file that has its own header.
+    pub(crate) fn gguf_tensors(&self) -> Option<Vec<TensorInfo>> {
+        let Data::Gguf(file) = &self.data else { return None };
+        let info = |(name, shape): (&str, &[usize])| {
+            let n_elements: usize = shape.iter().product();
+            TensorInfo {
+                name: name.to_owned(),
+                shape: shape.to_owned(),
+                stored_as: "F32".to_owned(),
+                start: 0,
+                end: (n_elements * size_of::<f32>()) as u64,
+            }
+        };
+        Some(file.tensors().map(info).collect())
+    }
+
+    /// Fills `out` with bytes of a tensor from its byte `start` on.
+    pub(crate) fn read_tensor(&self, info: &TensorInfo, start: u64, out: &mut [u8]) -> Result<()> {
+        let Data::Gguf(file) = &self.data else { return self.read_at(info.start + start, out) };
+        let values = file.read(&info.name)?;
+        let bytes: &[u8] = bytemuck::cast_slice(&values);
+        let range = bytes.get(start as usize..).and_then(|rest| rest.get(..out.len()));
+        range.map(|range| out.copy_from_slice(range)).ok_or_else(|| self.ends_early())
     }
 
     /// Maps a file of a verified directory.
@@ -56,11 +91,18 @@ impl Source {
             Data::Read(file) => file.read_exact_at(out, start),
             Data::Mapped(map) => {
                 let bytes = map.get(start as usize..).and_then(|rest| rest.get(..out.len()));
-                bytes.map(|bytes| out.copy_from_slice(bytes)).ok_or_else(|| {
-                    io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends before the tensor")
-                })
+                return bytes
+                    .map(|bytes| out.copy_from_slice(bytes))
+                    .ok_or_else(|| self.ends_early());
             }
+            Data::Gguf(_) => return Err(self.ends_early()),
         };
         result.map_err(|source| Error::Read { path: self.path.clone(), source })
+    }
+
+    fn ends_early(&self) -> Error {
+        let source =
+            io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends before the tensor");
+        Error::Read { path: self.path.clone(), source }
     }
 }

@@ -83,7 +83,7 @@ impl<'a> TensorView<'a> {
             let reason = format!("tensor `{}` has only {} bytes", self.name(), self.n_bytes());
             return Err(Error::Malformed { path: self.path().to_owned(), reason });
         }
-        self.source.read_at(self.info.start + start, out)
+        self.source.read_tensor(self.info, start, out)
     }
 
     /// The values as they are stored; no conversion, no check of the values.

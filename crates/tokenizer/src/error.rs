@@ -12,6 +12,10 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] fsio::Error),
 
+    /// A GGUF file could not be read.
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+
     /// A file is not valid JSON.
     #[error("{path}: not valid JSON: {reason}")]
     Json {
@@ -174,6 +178,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::File(inner) => return inner.hint(),
+            Self::Gguf(inner) => return inner.hint(),
             Self::Json { .. } => "restore the file from its source".to_owned(),
             Self::Missing { .. } => {
                 "name a tokenizer.json or tokenizer.model, or a directory that contains one, or vocab.json and merges.txt".to_owned()

@@ -1,5 +1,5 @@
-//! Reads the files of a Hugging Face tokenizer directory, within size limits. A directory without a
-//! tokenizer.json is converted.
+//! Reads the files of a Hugging Face tokenizer directory, within size limits, or the tokenizer of a
+//! GGUF file. A directory without a tokenizer.json is converted.
 
 use std::path::{Path, PathBuf};
 
@@ -25,8 +25,11 @@ pub(crate) struct Files {
     pub(crate) template: Option<String>,
 }
 
-/// Reads a directory, or a tokenizer.json and the files next to it.
+/// Reads a directory, a tokenizer.json and the files next to it, or a GGUF file.
 pub(crate) fn read(path: &Path) -> Result<Files> {
+    if gguf::is_gguf(path) {
+        return from_gguf(path);
+    }
     let (dir, file) = if path.is_dir() {
         (path.to_owned(), path.join("tokenizer.json"))
     } else {
@@ -66,6 +69,21 @@ fn tokenizer(
     }
     let json = fsio::read_text_capped(&file, limits::TOKENIZER_BYTES)?;
     Ok(Converted { path: file, json })
+}
+
+/// The files that a GGUF file stands for.
+fn from_gguf(path: &Path) -> Result<Files> {
+    let file = gguf::TokenizerFile::open(path)?;
+    let Some(tokenizer) = file.tokenizer_json()? else {
+        return Err(Error::Missing { path: path.to_owned() });
+    };
+    Ok(Files {
+        path: path.to_owned(),
+        tokenizer,
+        config: file.config()?,
+        ids: file.token_ids()?,
+        template: file.chat_template()?,
+    })
 }
 
 /// Reads a JSON object; empty if the file is missing.

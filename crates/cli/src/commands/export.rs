@@ -1,9 +1,10 @@
-//! `temper export`: writes a model as a Hugging Face directory, or its adapter as a PEFT directory.
+//! `temper export`: writes a model as a Hugging Face directory or a GGUF file, or its adapter as a PEFT directory.
 
 use std::path::{Path, PathBuf};
 
 use arch::{Architecture, Dtype, LoraInit, ModelInfo, Peft};
 use fsio::{DirWriter, Manifest};
+use gguf::FileType;
 use model::{CausalLm, ScalarModel};
 use plan::{base_of, is_adapter};
 use train::TrainedModel;
@@ -21,10 +22,20 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
             "choose a new directory; export overwrites nothing",
         ));
     }
+    let is_gguf = args.to.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf"));
+    let dir = plan::locate_model(&args.model)?;
+    if let Some(name) = &args.gguf {
+        return run_gguf(args, &dir, name, is_gguf);
+    }
+    if is_gguf {
+        return Err(Failure::input(
+            format!("`{}` is the name of a GGUF file, and --gguf is missing", args.to.display()),
+            format!("add --gguf with one of {}", FileType::ALL.map(FileType::name).join(", ")),
+        ));
+    }
     let dtype = Dtype::from_name(&args.dtype).ok_or_else(|| {
         Failure::input(format!("unknown dtype: `{}`", args.dtype), "use f32, bf16 or f16")
     })?;
-    let dir = plan::locate_model(&args.model)?;
     let manifest = match architecture(&dir, args.base.as_deref())? {
         Architecture::CausalLm => write::<CausalLm>(args, &dir, dtype)?,
         Architecture::SequenceClassifier => write::<ScalarModel>(args, &dir, dtype)?,
@@ -36,6 +47,30 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
         manifest.files.len(),
         table::bytes(size)
     ))
+}
+
+/// Writes a GGUF file of whole weights; an adapter is merged into its base model.
+fn run_gguf(args: &ExportArgs, dir: &Path, file_type: &str, is_gguf: bool) -> Result<()> {
+    let known = FileType::ALL.map(FileType::name).join(", ");
+    let file_type = FileType::from_name(file_type).ok_or_else(|| {
+        Failure::input(format!("unknown type of GGUF file: `{file_type}`"), format!("use {known}"))
+    })?;
+    if !is_gguf {
+        return Err(Failure::input(
+            format!("--gguf writes a file, and `{}` does not end in .gguf", args.to.display()),
+            "name a file, as in --to model.gguf",
+        ));
+    }
+    if architecture(dir, args.base.as_deref())? == Architecture::SequenceClassifier {
+        return Err(Failure::input(
+            format!("`{}` is a sequence classifier; GGUF files are language models", dir.display()),
+            "remove --gguf to export a Hugging Face directory",
+        ));
+    }
+    let (model, tokenizer) = open_model::<CausalLm>(&args.model, args.base.as_deref(), "cpu")?;
+    let model = if is_adapter(dir) { lora::merge(model)?.0 } else { model };
+    let n_bytes = kernels::on_pool(|| export::gguf(&model, &tokenizer, file_type, &args.to))?;
+    print(&format!("{}: {file_type}, {}\n", args.to.display(), table::bytes(n_bytes)))
 }
 
 /// Architecture of a model. An adapter may have a head that its base model lacks.

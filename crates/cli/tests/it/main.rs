@@ -6,6 +6,7 @@ mod document_paths;
 mod errors;
 mod features;
 mod file_cycles;
+mod gguf;
 mod replicas;
 mod source_tree;
 mod support;

@@ -1,6 +1,7 @@
 //! Exported directories: weights read back to the bit, ids, shards, zeros for absent biases, no files after a failure.
 
 mod directory;
+mod gguf;
 mod weights;
 
 use std::path::Path;

@@ -1,0 +1,97 @@
+//! A GGUF file is a MODEL: it is exported, sampled from, evaluated, and trained on, like the directory that it stands for.
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::support::{Place, tiny_recipe};
+
+const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again.\n";
+
+/// A directory with a trained model in runs/tiny/pretrain, and the same model as model.gguf.
+fn exported() -> Place {
+    let place = Place::new();
+    place
+        .write("text.txt", TEXT.repeat(40))
+        .write("tiny.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
+    for args in [
+        &["run", "tiny.toml"][..],
+        &["export", "runs/tiny/pretrain", "--to", "model.gguf", "--gguf", "f32"],
+    ] {
+        let outcome = place.temper(args);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    }
+    place
+}
+
+/// The tokens of a greedy continuation.
+fn tokens(place: &Place, model: &str) -> Value {
+    let outcome = place.temper(&[
+        "generate",
+        model,
+        "--prompt",
+        "The quick",
+        "--greedy",
+        "--max-new-tokens",
+        "8",
+    ]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let line: Value = serde_json::from_str(&outcome.stdout).expect("a line of JSON");
+    line["tokens"].clone()
+}
+
+#[test]
+fn a_file_is_a_model() {
+    let place = exported();
+    assert_eq!(tokens(&place, "model.gguf"), tokens(&place, "runs/tiny/pretrain"));
+    assert!(place.path().join("Modelfile").is_file());
+
+    // Back to a directory, with the same weights.
+    let outcome = place.temper(&["export", "model.gguf", "--to", "back"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let weights = |dir: &str| std::fs::read(place.path().join(dir).join("model.safetensors"));
+    let run = weights("runs/tiny/pretrain/model").expect("the run's weights");
+    assert!(weights("back").expect("exported weights") == run);
+
+    // A stage starts from the file, and an adapter's base is the file.
+    let start = "[sft]\nstart = \"model.gguf\"\nlora = { rank = 2 }\n\
+                 data = [{ path = \"chats.jsonl\" }]\nchat_template = \"plain\"\n\
+                 sequence_length = 32\ntokens_per_step = 64\nmax_steps = 2\n\
+                 optimizer = { lr = 1e-1 }\n";
+    place.write("chats.jsonl", "{\"prompt\": \"Hi?\", \"completion\": \"Ho!\"}\n".repeat(8));
+    place.write("more.toml", start);
+    let outcome = place.temper(&["run", "more.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(tokens(&place, "runs/more/sft").is_array());
+    let outcome =
+        place.temper(&["export", "runs/more/sft", "--to", "q/merged.gguf", "--gguf", "q8_0"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(tokens(&place, "q/merged.gguf").is_array());
+
+    // The adapter belongs to these weights only.
+    let mut bytes = std::fs::read(place.path().join("model.gguf")).expect("the file");
+    let last = bytes.len() - 40;
+    bytes[last] ^= 1;
+    place.write("model.gguf", bytes);
+    assert_snapshot!(place.error(&["generate", "runs/more/sft", "--prompt", "x"]));
+}
+
+#[test]
+fn names_and_types_that_do_not_fit() {
+    let place = exported();
+    assert_snapshot!(
+        "a_file_without_a_type",
+        place.error(&["export", "runs/tiny/pretrain", "--to", "other.gguf"])
+    );
+    assert_snapshot!(
+        "a_type_without_a_file",
+        place.error(&["export", "runs/tiny/pretrain", "--to", "other", "--gguf", "q8_0"])
+    );
+    place
+        .write("cut.gguf", &std::fs::read(place.path().join("model.gguf")).expect("a file")[..900]);
+    assert_snapshot!(
+        "a_file_that_ends_early",
+        place.error(&["generate", "cut.gguf", "--prompt", "x"])
+    );
+    place.write("text.gguf", "not a model");
+    assert_snapshot!("no_such_format", place.error(&["generate", "text.gguf", "--prompt", "x"]));
+}

@@ -1,0 +1,122 @@
+//! A language model as a GGUF file, with a Modelfile for Ollama next to it.
+
+use std::path::Path;
+
+use ::gguf::{FileType, ModelExport, ModelWriter, TokenizerSource};
+use arch::{Architecture, Dtype, ParamSpec};
+use fsio::AtomicFile;
+use model::{SavedModel, visit_tensors};
+use serde_json::Value;
+use tokenizer::Tokenizer;
+
+use crate::hugging_face::token_ids;
+use crate::{Error, Result, modelfile};
+
+/// The file that Ollama builds a model from.
+pub const MODELFILE: &str = "Modelfile";
+
+/// Writes the file `path`, which must not exist, and a Modelfile in its directory. Returns the length of the file in
+/// bytes.
+pub fn gguf<M: SavedModel>(
+    model: &M,
+    tokenizer: &Tokenizer,
+    file_type: FileType,
+    path: &Path,
+) -> Result<u64> {
+    if M::ARCHITECTURE != Architecture::CausalLm {
+        return Err(::gguf::Error::NotExportable {
+            reason: "the model is a sequence classifier".to_owned(),
+            hint: "leave --gguf out to write a Hugging Face directory".to_owned(),
+        }
+        .into());
+    }
+    let (n_tokens, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size());
+    if n_tokens > vocab_size {
+        return Err(Error::Vocabulary { n_tokens, vocab_size });
+    }
+    let config = model.config().to_json_as(M::ARCHITECTURE, Dtype::F32, &token_ids(tokenizer));
+    let json = tokenizer_json(tokenizer)?;
+    let source = source(tokenizer, &json)?;
+    let specs = model.file_parameters();
+    let tensors: Vec<(String, Vec<usize>)> =
+        specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let name = name.unwrap_or_default();
+    let export = ModelExport::new(&config, &source, &tensors, file_type, &name)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        fsio::create_dir_all(parent)?;
+    }
+    let beside = path.with_file_name(MODELFILE);
+    if beside.exists() {
+        return Err(fsio::Error::Exists { path: beside }.into());
+    }
+    let mut file = AtomicFile::begin(path)?;
+    write_tensors(export.begin(&mut file)?, model, &specs)?;
+    let n_bytes = file.commit()?;
+    let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let text = modelfile::text(&file_name.unwrap_or_default(), tokenizer, source.adds_bos);
+    fsio::write_atomic(&beside, text)?;
+    Ok(n_bytes)
+}
+
+/// Writes every tensor; parameters that the model was trained without are zeros in the file.
+fn write_tensors<M: SavedModel>(
+    mut writer: ModelWriter,
+    model: &M,
+    specs: &[ParamSpec],
+) -> Result<()> {
+    let mut pending = specs;
+    visit_tensors(model, |name, _, values| {
+        // Both lists are in module order, so everything before `name` is missing from the model.
+        let Some(n_zeros) = pending.iter().position(|spec| spec.name == name) else {
+            return Err(::gguf::Error::OutOfOrder { name: name.to_owned() });
+        };
+        let (zeros, rest) = pending.split_at(n_zeros);
+        write_zeros(&mut writer, zeros)?;
+        pending = rest.get(1..).unwrap_or_default();
+        writer.tensor(name, values)
+    })?;
+    write_zeros(&mut writer, pending)?;
+    Ok(writer.finish()?)
+}
+
+fn write_zeros(writer: &mut ModelWriter, zeros: &[ParamSpec]) -> ::gguf::Result<()> {
+    zeros
+        .iter()
+        .try_for_each(|spec| writer.tensor(&spec.name, &vec![0.0; spec.n_elements() as usize]))
+}
+
+fn tokenizer_json(tokenizer: &Tokenizer) -> Result<Value> {
+    let files = tokenizer.files()?;
+    let found = files.iter().find(|(name, _)| name == "tokenizer.json");
+    let bytes = found.map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
+    // The tokenizer wrote it.
+    Ok(serde_json::from_slice(bytes).unwrap_or(Value::Null))
+}
+
+fn source<'a>(tokenizer: &'a Tokenizer, json: &'a Value) -> Result<TokenizerSource<'a>> {
+    let prefix = tokenizer.prefix_ids();
+    let around = tokenizer.encode("")?;
+    let suffix = around.get(prefix.len()..).unwrap_or_default();
+    let only = |ids: &[u32], id: Option<u32>| ids.len() <= 1 && ids.first().copied() == id;
+    let fits = |ids: &[u32], id| ids.is_empty() || only(ids, id);
+    if !fits(&prefix, tokenizer.bos()) || !fits(suffix, tokenizer.eos()) {
+        return Err(::gguf::Error::NotExportable {
+            reason: format!("the tokenizer adds the ids `{around:?}` to every text"),
+            hint: "llama.cpp adds the beginning-of-text and end-of-text tokens only".to_owned(),
+        }
+        .into());
+    }
+    let template = tokenizer.chat_template();
+    Ok(TokenizerSource {
+        json,
+        bos: tokenizer.bos(),
+        eos: tokenizer.eos(),
+        end_of_turn: template.and_then(|template| tokenizer.end_token(template).ok()),
+        pad: tokenizer.pad(),
+        adds_bos: !prefix.is_empty(),
+        adds_eos: !suffix.is_empty(),
+        template: template.map(tokenizer::ChatTemplate::source),
+    })
+}
