@@ -129,9 +129,8 @@ fn int8(
             }
         }
     }
-    let scales = companions.iter().find(|name| name.ends_with(".SCB"));
-    let scales = scales.map(|name| floats(files, name, dims[0])).transpose()?.unwrap_or_default();
-    let scales = BlockScales::Plain(scales.into());
+    let module = weight.strip_suffix(".weight").unwrap_or(weight);
+    let scales = BlockScales::Plain(floats(files, &format!("{module}.SCB"), dims[0])?.into());
     Ok(PackedLayout { dims, table: CodeTable::Int8, block: dims[1].max(1), scales })
 }
 
