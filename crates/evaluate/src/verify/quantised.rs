@@ -20,8 +20,9 @@ use crate::host_values::host_values;
 const VALUES: Tolerance = Tolerance { absolute: 0.0, relative: 1e-6 };
 const LAYER: Tolerance = Tolerance { absolute: 1e-6, relative: 3e-6 };
 const LOSS: f64 = 1e-5;
-/// Logits of a model in 8 bits: in evaluation bitsandbytes rounds the inputs of products to 8 bits as well, and their outputs
-/// to f16. Here, as in its training, inputs stay as they are.
+/// Logits of a model in 8 bits. The reference differs from a forward pass with the dequantised weights, which the codes of
+/// the layers confirm. The cause is not established; rounding of inputs in its evaluation is likely. The bound only tells
+/// gross errors apart.
 const ROUNDED_INPUTS: Tolerance = Tolerance { absolute: 0.0, relative: 0.05 };
 /// The blocks of the references are named by these words.
 const WEIGHTS: [(&str, &str); 3] = [("w", "weight"), ("odd", "odd"), ("across", "across")];
