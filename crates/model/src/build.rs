@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use arch::{Init, ParamSpec, RopeParameters, RopeTable};
 use burn::tensor::{Device, Tensor, TensorData};
-use nn::{Conv1d, Embedding, LayerNorm, Linear, RmsNorm, RopeTables};
+use kernels::PackedLayout;
+use nn::{Conv1d, Embedding, LayerNorm, Linear, RmsNorm, RopeTables, Weight};
 use seed::{Purpose, Rng};
 
 use crate::Result;
@@ -16,6 +17,11 @@ use crate::Result;
 pub trait ParameterSource {
     /// The values of one parameter in row-major order, as many as the shape says.
     fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
+
+    /// The codes of a weight `[out, in]` that is packed into 4 or 8 bits; `None` if it is not.
+    fn packed(&mut self, _: &str, _: &[usize]) -> Result<Option<(Vec<u8>, PackedLayout)>> {
+        Ok(None)
+    }
 }
 
 /// Starting values by a family's papers, each parameter's keyed by its name, so they do not depend on the model's other
@@ -111,8 +117,15 @@ impl<'a> Builder<'a> {
         d_out: usize,
         bias: bool,
     ) -> Result<Linear> {
-        let weight = self.tensor(&format!("{name}.weight"), [d_out, d_in])?;
-        Ok(Linear::new(weight, self.bias(name, d_out, bias)?))
+        let full_name = format!("{}{name}.weight", self.prefix);
+        let weight = match self.source.packed(&full_name, &[d_out, d_in])? {
+            Some((codes, layout)) => {
+                let codes = kernels::codes_tensor(codes, &layout, &self.device.clone().inner());
+                Weight::packed(codes, layout, self.device.clone())
+            }
+            None => Weight::new(self.tensor(&format!("{name}.weight"), [d_out, d_in])?),
+        };
+        Ok(Linear::of_weight(weight, self.bias(name, d_out, bias)?))
     }
 
     pub(crate) fn conv1d(

@@ -43,6 +43,16 @@ pub enum Error {
         /// The tensor.
         name: String,
     },
+    /// A weight that bitsandbytes packed is not complete, or contradicts config.json.
+    #[error("{}: packed weight `{name}` {reason}", path.display())]
+    Packing {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The problem.
+        reason: String,
+    },
     /// The directory describes a model with another head than the one requested.
     #[error("{}: holds {found}, not {expected}", dir.display())]
     WrongHead {
@@ -69,6 +79,9 @@ impl Error {
             Self::Contradiction { .. } => "correct the key in config.json, or remove the tensor",
             Self::WrongHead { .. } => {
                 "name a model of the right kind; see `architectures` in config.json"
+            }
+            Self::Packing { .. } => {
+                "save the model again with a current version of bitsandbytes and transformers"
             }
             Self::Packed { .. } => "write the adapter, or load the base in f32 or bf16",
         };

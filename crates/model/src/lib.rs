@@ -9,6 +9,7 @@
 mod adaptable;
 mod auxiliary;
 mod backbone;
+mod bitsandbytes;
 mod build;
 mod causal_lm;
 mod decoder;

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use arch::{Architecture, ModelConfig, ModelInfo, ParamSpec};
 use burn::tensor::Device;
+use kernels::PackedLayout;
 use tensor_file::TensorDir;
 
+use crate::bitsandbytes::{self, companions};
 use crate::build::Builder;
 use crate::{CausalLm, Error, ParameterSource, Result, ScalarModel};
 
@@ -65,6 +67,8 @@ pub struct WeightFiles {
     files: TensorDir,
     /// Parameter name → its tensor.
     stored: BTreeMap<String, StoredTensor>,
+    /// Names of the tensors beside those that bitsandbytes packed, by the packed tensor's name.
+    packed: BTreeMap<String, Vec<String>>,
     /// Tensors that are allowed if they are all zeros.
     zeros: Vec<StoredTensor>,
     /// The embedding's name and the head that must equal it, if a tied model's file has both.
@@ -97,8 +101,14 @@ impl WeightFiles {
             Some(rest) if bare => rest.to_owned(),
             _ => name.to_owned(),
         };
+        let mut packed = BTreeMap::new();
         let mut take = |spec: &ParamSpec| {
             let name = in_file(&spec.name);
+            let beside = companions(&names, &name);
+            if !beside.is_empty() {
+                names.retain(|name| !beside.iter().any(|beside| beside == name));
+                packed.insert(name.clone(), beside);
+            }
             let found = names.remove(name.as_str());
             found.then(|| StoredTensor { name, shape: spec.shape.clone() })
         };
@@ -121,7 +131,7 @@ impl WeightFiles {
             .and_then(|(embedding, head)| Some((embedding, take(&head)?)));
         names.retain(|name| !config.is_derived_tensor(name));
         check_names(&files, missing, &names)?;
-        let open = Self { files, stored, zeros, tied_head };
+        let open = Self { files, stored, packed, zeros, tied_head };
         open.check_tensors()?;
         Ok(open)
     }
@@ -145,6 +155,9 @@ impl WeightFiles {
     fn check_tensors(&self) -> Result<()> {
         let tied = self.tied_head.iter().map(|(_, head)| head);
         for tensor in self.stored.values().chain(&self.zeros).chain(tied) {
+            if self.packed.contains_key(&tensor.name) {
+                continue;
+            }
             self.files.tensor(&tensor.name)?.with_shape(&tensor.shape)?.weight_dtype()?;
         }
         Ok(())
@@ -168,12 +181,41 @@ fn check_names(files: &TensorDir, missing: Vec<String>, left: &BTreeSet<&str>) -
     }
 }
 
+impl WeightFiles {
+    /// The codes of a packed parameter; `None` if it is not packed.
+    fn read_packed(&self, name: &str, shape: &[usize]) -> Result<Option<(Vec<u8>, PackedLayout)>> {
+        let stored = self.stored.get(name);
+        let Some((tensor, beside)) =
+            stored.and_then(|tensor| Some((tensor, self.packed.get(&tensor.name)?)))
+        else {
+            return Ok(None);
+        };
+        let Ok(dims) = <[usize; 2]>::try_from(shape) else {
+            return Err(Error::Packing {
+                path: self.files.path().to_owned(),
+                name: name.to_owned(),
+                reason: "is packed, but it is not a matrix".to_owned(),
+            });
+        };
+        bitsandbytes::read(&self.files, &tensor.name, beside, dims).map(Some)
+    }
+}
+
 impl ParameterSource for WeightFiles {
+    fn packed(&mut self, name: &str, shape: &[usize]) -> Result<Option<(Vec<u8>, PackedLayout)>> {
+        self.read_packed(name, shape)
+    }
+
     fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let Some(tensor) = self.stored.get(name) else {
             let (path, name) = (self.files.path().to_owned(), name.to_owned());
             return Err(tensor_file::Error::MissingTensor { path, name, more: 0 }.into());
         };
+        if let Some((codes, layout)) = self.read_packed(name, shape)? {
+            let codes = kernels::codes_tensor(codes, &layout, &Device::flex());
+            let values = kernels::unpack(codes, &layout);
+            return Ok(kernels::with_host_values(&values, <[f32]>::to_vec));
+        }
         let values = self.files.tensor(&tensor.name)?.with_shape(shape)?.weights()?;
         if let Some((embedding, head)) = &self.tied_head
             && embedding == name

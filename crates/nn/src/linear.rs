@@ -23,8 +23,12 @@ pub struct Linear {
 impl Linear {
     /// A layer of given values.
     pub fn new(weight_oi: Tensor<2>, bias_o: Option<Tensor<1>>) -> Self {
-        let bias = bias_o.map(Param::from_tensor);
-        Self { weight: Weight::new(weight_oi), bias, adapter: None }
+        Self::of_weight(Weight::new(weight_oi), bias_o)
+    }
+
+    /// A layer of a given weight `[out, in]`, which may be packed.
+    pub fn of_weight(weight: Weight, bias_o: Option<Tensor<1>>) -> Self {
+        Self { weight, bias: bias_o.map(Param::from_tensor), adapter: None }
     }
 
     /// `[.., in]` → `[.., out]`.

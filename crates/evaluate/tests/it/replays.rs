@@ -166,8 +166,18 @@ fn a_directory_of_references_gives_a_report_for_each() {
     let lm = "causal-lm";
     // llama-bf16-sharded is the sixth.
     let models = [[lm; 5].as_slice(), &["causal-lm-widened"], &[lm; 9]].concat();
-    let packed = ["packed-blocks", "packed-layer"];
-    let others = ["ppo", "ppo", "preference", packed[0], packed[1], "reward", "reward", "sampling"];
+    let packed = ["packed-blocks", "packed-layer", "packed-lm"];
+    let others = [
+        "ppo",
+        "ppo",
+        "preference",
+        packed[0],
+        packed[1],
+        packed[2],
+        "reward",
+        "reward",
+        "sampling",
+    ];
     // adafactor, -momentum, -scaled; dora; full; lora, loraplus; muon, -original.
     let (full, lora) = ("training-full", "training-lora");
     let training = [full, full, full, lora, full, lora, lora, full, full];
@@ -211,6 +221,9 @@ fn packed_weights() {
     assert_eq!(names(&report), ["dequantised", "quantised"]);
     let report = passes(&golden_dir("quant/linear.safetensors"), "packed-layer");
     assert_eq!(names(&report), ["y", "grad_x", "grad_lora_A", "grad_lora_B"]);
+    let report = passes(&golden_dir("quant/llama-nf4_double"), "packed-lm");
+    let qlora = ["qlora.logits", "qlora.loss", "qlora.gradients", "qlora.merged_logits"];
+    assert_eq!(names(&report), [&["logits"][..], &qlora].concat());
 }
 
 #[test]
@@ -232,14 +245,14 @@ fn more_adapters_where_they_are() {
         return;
     }
     let mut n = 0;
-    for name in ["adapters", "adapters2", "training/dora", "training/lora-gpt2"] {
+    for name in ["adapters", "adapters2", "quant", "training/dora", "training/lora-gpt2"] {
         for report in replay(&golden.join(name)) {
             println!("{}", report.to_json());
             assert!(report.passed(), "{}", report.to_json());
             n += 1;
         }
     }
-    assert!(n >= 19, "{n} sets of vectors");
+    assert!(n >= 23, "{n} sets of vectors");
 }
 
 /// Settings of PEFT that were refused once; they are outside of the repository, and without weights.

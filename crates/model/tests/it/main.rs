@@ -8,6 +8,7 @@ mod files;
 mod golden;
 mod init;
 mod input;
+mod packed_files;
 mod packing;
 mod scalar_model;
 mod support;
