@@ -37,10 +37,27 @@ pub(crate) fn config(family: Family, vocab_size: usize, more: Value) -> ModelCon
         })
     };
     let mut map: Map<String, Value> = object(keys);
+    map.extend(object(experts(family)));
     map.insert("model_type".to_owned(), json!(family.name()));
     map.insert("vocab_size".to_owned(), json!(vocab_size));
     map.extend(object(more));
     ModelConfig::from_json(&Value::Object(map), Path::new("test")).expect("a good config")
+}
+
+/// Keys of families with experts.
+fn experts(family: Family) -> Value {
+    match family.name() {
+        "mixtral" => json!({ "num_local_experts": 4, "num_experts_per_tok": 2 }),
+        "qwen2_moe" => json!({
+            "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12,
+            "shared_expert_intermediate_size": 20,
+        }),
+        "qwen3_moe" => json!({
+            "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12,
+            "norm_topk_prob": true,
+        }),
+        _ => json!({}),
+    }
 }
 
 pub(crate) fn model(family: Family, vocab_size: usize, more: Value) -> CausalLm {
