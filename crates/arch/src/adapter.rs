@@ -105,7 +105,7 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
-    /// The factor of the product BA where no pattern changes it; see [`Self::scale_of`].
+    /// The factor of the product BA where no pattern changes it; see `scale_of`.
     pub fn scale(&self) -> f64 {
         self.scale_of(self.rank, self.alpha)
     }
