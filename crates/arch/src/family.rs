@@ -1,4 +1,4 @@
-//! What a family consists of, and the entry of each. Each family has a file in `family/`, its module here and a line in
+//! The parts of a family, and the entry of each. Each family has a file in `family/`, its module here and a line in
 //! `family_list`.
 
 mod gemma2;

@@ -1,4 +1,4 @@
-//! What a source is read from and what of it is not read, for `temper plan` and `temper data inspect`.
+//! Files, layout and columns of a source, and the columns that are not read, for `temper plan` and `temper data inspect`.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::spec::SourceSpec;
 /// Rows whose columns are looked at; columns of a JSON file may differ from row to row.
 const ROWS: usize = 100;
 
-/// What a source is read from.
+/// Files, layout and columns of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceReport {
     /// Path as written in the recipe.

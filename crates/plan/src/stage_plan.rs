@@ -29,7 +29,7 @@ pub struct StagePlan {
     pub tokenizer: Tokenizer,
     /// Samples that the dataset is made of.
     pub sample_kind: SampleKind,
-    /// What each data source is read from, and what of it is not read.
+    /// Files, layout and columns of each data source, and the columns that are not read.
     pub sources: Vec<SourceReport>,
     /// Training and validation batches.
     pub dataset: Dataset,

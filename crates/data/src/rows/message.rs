@@ -170,7 +170,8 @@ fn tool_calls(
     Ok(Some(Value::Array(calls)))
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Whether a value says nothing: null, or a text, list or object without content.
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),

@@ -11,7 +11,6 @@ mod tree;
 mod where_filter;
 
 use recipe::{ChatTargets, Learn, RoleName, SampleKind};
-use serde_json::Value;
 use tokenizer::{Message, Role};
 
 use crate::dialogue::Dialogue;
@@ -20,7 +19,7 @@ use crate::row_problem::RowProblem;
 use crate::source::Row;
 
 use context::ContextColumns;
-use message::MessageReader;
+use message::{MessageReader, is_empty};
 use row_columns::RowColumns;
 
 pub(crate) use label_pools::{Label, PoolEntry, PoolText};
@@ -223,15 +222,5 @@ impl RowFormat {
                 Chat { dialogue, group: Some(group), last_turn_only: true }
             })
             .collect()
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::Bool(_) | Value::Number(_) => false,
     }
 }

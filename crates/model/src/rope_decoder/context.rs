@@ -1,4 +1,4 @@
-//! What all parts of a block get beside their input.
+//! Context of a block: what its parts read besides their input.
 
 use std::sync::Arc;
 
