@@ -37,7 +37,7 @@ pub struct Context<'a> {
     pub replicas: &'a dyn Collective,
 }
 
-/// How a stage ended.
+/// Outcome of a stage.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The stage is complete, and so is `model/`.

@@ -9,13 +9,13 @@ use crate::error::Result;
 const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
 
-/// Where a family has windows.
+/// Layers of a family that have windows.
 pub(crate) struct LayerTypes<'a> {
     /// The window of blocks with sliding attention.
     pub(crate) window: Option<usize>,
     /// Whether a block has sliding attention, in files without `layer_types`.
     pub(crate) is_sliding: &'a dyn Fn(usize) -> bool,
-    /// What to do about `sliding_attention` without a window.
+    /// Treatment of `sliding_attention` without a window.
     pub(crate) hint: &'static str,
 }
 

@@ -9,7 +9,7 @@ use crate::config_reader::ConfigReader;
 use crate::error::Result;
 use crate::limits;
 
-/// How families differ in the keys of RoPE.
+/// Differences between families in the keys of RoPE.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RopeKeys {
     /// The base in files that do not state it. Without a default, such a file is refused.
@@ -227,7 +227,7 @@ const TYPES: &str = "supported rope types: default, linear, llama3, yarn, longro
 const ORIGINAL: &str = "original_max_position_embeddings";
 const PARTIAL: &str = "partial_rotary_factor";
 
-/// What a section of RoPE depends on outside itself.
+/// Values outside the RoPE section that it depends on.
 #[derive(Debug, Clone, Copy)]
 struct Context {
     keys: RopeKeys,

@@ -67,7 +67,7 @@ fn keys_are_read() {
     assert!(gpt2.bias && gpt2.tie_word_embeddings);
 }
 
-/// What the reference vectors of each family are there to show.
+/// Properties that the reference vectors of each family cover.
 #[test]
 fn keys_of_decoders_are_read() {
     let windows = |text| -> Vec<Option<usize>> {
@@ -319,7 +319,7 @@ fn gpt2_accepts_the_names_of_other_families() {
     assert_eq!(info, describe(config!("gpt2.json")));
 }
 
-/// Where qwen3 attends to a window, in both spellings of its config.json.
+/// Windowed layers of qwen3, in both spellings of config.json.
 #[test]
 fn windows_of_qwen3() {
     let windows = |changes: serde_json::Value| {

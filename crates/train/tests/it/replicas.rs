@@ -249,7 +249,7 @@ impl Place {
         rows.filter(|row| row.get("loss").is_some()).collect()
     }
 
-    /// How far the losses and norms of two runs are apart at most, relative.
+    /// Largest relative difference between the losses and norms of two runs.
     fn gap(&self, one: &str, other: &str) -> f64 {
         let (one, other) = (self.rows(one), self.rows(other));
         assert_eq!((one.len(), other.len()), (20, 20));
