@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Family, FamilyEntry, ModelConfig};
 use crate::config_reader::ConfigReader;
-use crate::decoder::{CommonKeys, DecoderConfig, layer_types, require_uniform_layer_types};
+use crate::decoder::{CommonKeys, DecoderConfig, require_uniform_layer_types};
 use crate::error::Result;
 use crate::limits;
 
@@ -32,8 +32,4 @@ fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
 fn write(config: &DecoderConfig, keys: &mut Map<String, Value>) {
     keys.insert("head_dim".to_owned(), json!(config.head_dim));
     keys.insert("sliding_window".to_owned(), json!(config.window()));
-    // mlx-lm has windows only where this key says so.
-    if config.window().is_some() {
-        keys.insert("layer_types".to_owned(), layer_types(config));
-    }
 }

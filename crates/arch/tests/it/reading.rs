@@ -192,10 +192,6 @@ fn written_files_equal_those_of_transformers() {
                 let factor = info.config.decoder().expect("a decoder").rope_parameters();
                 expected["rope_scaling"]["attention_factor"] = json!(factor.attention_factor());
             }
-            "mistral" => {
-                let types = json!(["sliding_attention", "sliding_attention"]);
-                expected.insert("layer_types".to_owned(), types);
-            }
             "qwen3_moe" => {
                 expected.insert("num_experts".to_owned(), expected["num_local_experts"].clone());
             }

@@ -13,6 +13,7 @@ use tokenizer::Tokenizer;
 use super::{merge_cost, open_model, proven};
 use crate::args::ExportArgs;
 use crate::failure::{Failure, Result};
+use crate::model_card::ModelCard;
 use crate::render::progress::warn;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
@@ -36,7 +37,9 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     let dtype = Dtype::from_name(&args.dtype).ok_or_else(|| {
         Failure::input(format!("unknown dtype: `{}`", args.dtype), "use f32, bf16 or f16")
     })?;
-    let options = Options { dtype, shard_bytes: args.max_shard_size };
+    let whole = plan::recorded_base(&dir).ok().flatten().or_else(|| args.base.clone());
+    let generation = export::sampling_defaults(whole.as_deref().unwrap_or(&dir))?;
+    let options = Options { dtype, shard_bytes: args.max_shard_size, generation };
     match architecture(&dir, args.base.as_deref())? {
         Architecture::CausalLm => write::<CausalLm>(args, &dir, options),
         Architecture::SequenceClassifier => write::<ScalarModel>(args, &dir, options),
@@ -95,7 +98,8 @@ fn write<M: ProvenModel>(args: &ExportArgs, dir: &Path, options: Options) -> Res
         return write_adapter(args, dir, options.dtype, (model, is_packed), &tokenizer);
     }
     let model = if has_adapter { lora::merge(model)?.0 } else { lora::dequantised(model) };
-    proven::write_directory(model, &tokenizer, options, Vec::new(), &args.to)?;
+    let card = ModelCard::of(dir, args.base.as_deref(), M::ARCHITECTURE)?;
+    proven::write_directory(model, &tokenizer, &options, &card, &args.to)?;
     if has_adapter && is_packed && M::ARCHITECTURE == Architecture::CausalLm {
         note_cost(args)?;
     }
@@ -130,7 +134,8 @@ fn write_adapter<M: ProvenModel>(
         );
     }
     let named = base.display().to_string();
-    proven::write_adapter::<M>(source, &base, dtype, is_packed, &args.to, |out| {
+    let card = ModelCard::of(dir, Some(&base), M::ARCHITECTURE)?.of_adapter();
+    proven::write_adapter::<M>(source, &base, (dtype, is_packed), &card, &args.to, |out| {
         lora::export(&model, &config, Some(&named), dtype, out)?;
         for (name, bytes) in tokenizer.files()? {
             out.write(&name, bytes)?;

@@ -14,6 +14,7 @@ use train::BaseModelCache;
 use super::proven;
 use crate::args::MergeArgs;
 use crate::failure::{Failure, Result};
+use crate::model_card::ModelCard;
 
 pub(crate) fn run(args: &MergeArgs) -> Result<()> {
     if args.to.exists() {
@@ -79,8 +80,10 @@ fn whole<M: ProvenModel>(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) ->
     let narrow = |(name, sum): (String, Vec<f64>)| (name, sum.iter().map(|x| *x as f32).collect());
     let model = model::replace_parameters(model, &mut sums.into_iter().map(narrow).collect());
     let tokenizer = Tokenizer::from_dir_or_file(&dirs[0])?;
-    let options = Options::new(dtype(args)?);
-    proven::write_directory(model, &tokenizer, options, Vec::new(), &args.to)
+    let generation = export::sampling_defaults(&dirs[0])?;
+    let options = Options { generation, ..Options::new(dtype(args)?) };
+    let card = ModelCard::of_merge(&dirs, weights, M::ARCHITECTURE);
+    proven::write_directory(model, &tokenizer, &options, &card, &args.to)
 }
 
 /// The weighted sum of the updates of several adapters, as one adapter whose rank is the sum of theirs.
@@ -108,7 +111,8 @@ fn adapters_of(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<()
     let tokenizer_files = tokenizer.as_ref().map(Tokenizer::files).transpose()?.unwrap_or_default();
     let tokenizer = tokenizer.map_or_else(|| Tokenizer::from_dir_or_file(&base), Ok)?;
     let source = SourceAnswers::of(&model, &tokenizer, None)?;
-    proven::write_adapter::<CausalLm>(source, &base, dtype, false, &args.to, |out| {
+    let card = ModelCard::of_merge(dirs, weights, Architecture::CausalLm).of_adapter();
+    proven::write_adapter::<CausalLm>(source, &base, (dtype, false), &card, &args.to, |out| {
         lora::export(&model, &config, Some(&named), dtype, out)?;
         let hash = weights_hash(&base)?;
         let record = plan::BaseFile::new(out.final_dir(), &base, &hash, recipe::BaseDtype::F32);

@@ -15,17 +15,15 @@ use tokenizer::Tokenizer;
 
 use super::print;
 use crate::failure::{Failure, Result};
+use crate::model_card::{CARD_FILE, ModelCard, name_of};
 use crate::render::table;
-
-/// Files besides those of [`export::write_files`], by name.
-pub(crate) type MoreFiles = Vec<(String, Vec<u8>)>;
 
 /// Writes a Hugging Face directory with its proof.
 pub(crate) fn write_directory<M: ProvenModel>(
     model: M,
     tokenizer: &Tokenizer,
-    options: Options,
-    more: MoreFiles,
+    options: &Options,
+    card: &ModelCard,
     to: &Path,
 ) -> Result<()> {
     let rounding = Rounding::Directory(options.dtype);
@@ -37,18 +35,18 @@ pub(crate) fn write_directory<M: ProvenModel>(
         // A second copy of the weights is opened below.
         drop(model);
         let proven = source.prove::<M>(dir.tmp_dir(), rounding)?;
-        commit(dir, more, proven)
+        commit(dir, card, proven)
     });
     report(written, to)
 }
 
 /// Writes an adapter's directory with its proof. `write` writes the adapter and its tokenizer; `base` is the model that the
-/// proof is replayed on.
+/// proof is replayed on. The type of the factors is given with whether the base model was packed in training.
 pub(crate) fn write_adapter<M: ProvenModel>(
     source: SourceAnswers,
     base: &Path,
-    dtype: Dtype,
-    is_packed: bool,
+    (dtype, is_packed): (Dtype, bool),
+    card: &ModelCard,
     to: &Path,
     write: impl FnOnce(&mut DirWriter) -> Result<()>,
 ) -> Result<()> {
@@ -57,7 +55,7 @@ pub(crate) fn write_adapter<M: ProvenModel>(
     let written = kernels::on_pool(|| {
         let rounding = Rounding::Directory(dtype);
         let proven = source.prove_adapter::<M>(dir.tmp_dir(), base, rounding, is_packed)?;
-        commit(dir, MoreFiles::new(), proven)
+        commit(dir, card, proven)
     });
     report(written, to)
 }
@@ -92,11 +90,9 @@ pub(crate) fn write_gguf(
     print_proof(&proven)
 }
 
-fn commit(mut dir: DirWriter, more: MoreFiles, proven: Proven) -> Result<(Manifest, Proven)> {
+fn commit(mut dir: DirWriter, card: &ModelCard, proven: Proven) -> Result<(Manifest, Proven)> {
     dir.write(PROOF_FILE, proven.proof.to_bytes())?;
-    for (name, bytes) in more {
-        dir.write(&name, bytes)?;
-    }
+    dir.write(CARD_FILE, card.text(&name_of(dir.final_dir()), &proven.proof))?;
     Ok((dir.commit(Value::Null)?, proven))
 }
 

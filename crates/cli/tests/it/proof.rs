@@ -237,3 +237,80 @@ fn a_reward_model_is_replayed_by_its_scores() {
     assert_eq!(outcome.code, Some(1));
     assert!(outcome.stderr.contains("1 of 2 replays"), "{}", outcome.stderr);
 }
+
+#[test]
+fn cards_and_sampling_defaults_travel_with_a_model() {
+    let place = trained();
+    let card = |dir: &str| {
+        std::fs::read_to_string(place.path().join(dir).join("README.md")).expect("a card")
+    };
+    place.done(&["export", "runs/tiny/pretrain", "--to", "out"]);
+    let recipe = fsio::sha256_file(place.path().join("runs/tiny/recipe.toml")).expect("a hash");
+    let text = card("out").replace(&recipe, "HASH");
+    assert_snapshot!(text, @r#"
+    ---
+    library_name: transformers
+    pipeline_tag: text-generation
+    tags:
+    - temper
+    # license: add the licence that your base model and your data allow
+    ---
+
+    # out
+
+    A language model, exported from `tiny/pretrain` by Temper.
+
+    ## Training
+
+    | | |
+    | --- | --- |
+    | stage | pretrain |
+    | recipe (sha256) | `HASH` |
+    | data | `text.txt` |
+    | steps | 3 |
+    | tokens | 192 |
+
+    ## Use
+
+    ```python
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained("out")
+    model = AutoModelForCausalLM.from_pretrained("out")
+    inputs = tokenizer("Once upon a time", return_tensors="pt")
+    print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))
+    ```
+
+    ## Proof
+
+    `temper_proof.json` has the answers of these files to 5 prompts. `temper verify out` computes them again and compares them (tolerance 0.001).
+    "#);
+    place.done(&["export", "runs/tiny/sft", "--adapter", "--to", "peft"]);
+    let text = card("peft");
+    assert!(text.contains("library_name: peft") && text.contains("`pretrain`"), "{text}");
+    place.done(&["export", "runs/tiny/reward", "--to", "judge"]);
+    assert!(card("judge").contains("AutoModelForSequenceClassification"));
+
+    // Training starts from a model with sampling defaults: all weights, then an adapter on the result.
+    place.set("out/generation_config.json", "temperature", &json!(0.6));
+    place.set("out/generation_config.json", "do_sample", &json!(true));
+    let stage = |start: &str, lora: &str| {
+        format!(
+            "[sft]\nstart = \"{start}\"\n{lora}data = [{{ path = \"chats.jsonl\" }}]\nchat_template = \"plain\"\n\
+             sequence_length = 32\ntokens_per_step = 64\nmax_steps = 1\noptimizer = {{ lr = 1e-3 }}\n"
+        )
+    };
+    place
+        .write("whole.toml", stage("out", ""))
+        .write("adapter.toml", stage("runs/whole/sft", "lora = { rank = 2 }\n"));
+    place.done(&["run", "whole.toml"]);
+    place.done(&["run", "adapter.toml"]);
+    place.done(&["export", "runs/adapter/sft", "--to", "again"]);
+    assert!(card("again").contains("apply_chat_template"));
+    for dir in ["runs/whole/sft/model", "again"] {
+        let generation = place.proof(&format!("{dir}/generation_config.json"));
+        assert_eq!(generation["temperature"], json!(0.6), "{dir}");
+        assert_eq!(generation["do_sample"], json!(true), "{dir}");
+    }
+    assert!(place.replay(&["again"]).1);
+}

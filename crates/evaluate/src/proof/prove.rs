@@ -88,7 +88,7 @@ impl SourceAnswers {
         hashes: (String, Option<String>),
     ) -> Result<Proven> {
         for (idx, prompt) in self.prompts.iter().enumerate() {
-            if !has_same_ids(&tokenizer, prompt, Output::of(M::ARCHITECTURE), CLOCK)? {
+            if !has_same_ids(tokenizer, prompt, Output::of(M::ARCHITECTURE), CLOCK)? {
                 let reason = format!("the tokenizer encodes prompt {} differently", idx + 1);
                 return Err(Error::NoProof { reason });
             }

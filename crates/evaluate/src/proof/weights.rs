@@ -32,8 +32,9 @@ impl Rounding {
         match self {
             Self::Directory(Dtype::F32) | Self::Gguf(FileType::F32) => 1e-3,
             Self::Directory(Dtype::Bf16 | Dtype::F16)
-            | Self::Gguf(FileType::F16 | FileType::Bf16)
-            | Self::Gguf(FileType::Q8_0 | FileType::Q4_0 | FileType::Q4KM) => 3e-2,
+            | Self::Gguf(
+                FileType::F16 | FileType::Bf16 | FileType::Q8_0 | FileType::Q4_0 | FileType::Q4KM,
+            ) => 3e-2,
         }
     }
 
