@@ -16,9 +16,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-# What llama.cpp's converter or llama.cpp itself does not have, by the end of a directory's name.
+# What the converter or llama.cpp itself does not have, by the end of a directory's name.
 KNOWN = {
-    "llama-dynamic": "dynamic RoPE",
+    "llama-dynamic": "no dynamic RoPE",
+    "llama-longrope": "the context before scaling is lost in families other than Phi-3",
+    "gemma2": "needs a tokenizer.model",
+    "gemma3": "rows of the embedding without a token are removed",
+    "phi3": "needs a tokenizer.model",
+    "phi3-longrope": "needs a tokenizer.model",
+    "mistral-window": "no windows in Mistral",
+    "qwen2-window": "no windows in Qwen2",
+    "smollm3": "no layers without RoPE but every fourth one",
 }
 
 

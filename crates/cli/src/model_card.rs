@@ -209,14 +209,17 @@ impl Training {
         if self.tokens > 0 {
             rows.push(("tokens", self.tokens.to_string()));
         }
-        let table: String =
-            rows.iter().map(|(key, value)| format!("| {key} | {value} |\n")).collect();
-        let mut text = format!("## Training\n\n| | |\n| --- | --- |\n{table}\n");
-        if !self.metrics.is_empty() {
-            let line = |(key, value): &(String, f64)| format!("| {key} | {value:.4} |\n");
-            let lines: String = self.metrics.iter().map(line).collect();
-            text += &format!("| metric | value |\n| --- | ---: |\n{lines}\n");
+        let mut text = "## Training\n\n| | |\n| --- | --- |\n".to_owned();
+        for (key, value) in rows {
+            text += &format!("| {key} | {value} |\n");
         }
+        if !self.metrics.is_empty() {
+            text += "\n| metric | value |\n| --- | ---: |\n";
+        }
+        for (key, value) in &self.metrics {
+            text += &format!("| {key} | {value:.4} |\n");
+        }
+        text.push('\n');
         text
     }
 }

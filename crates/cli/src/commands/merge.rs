@@ -82,7 +82,7 @@ fn whole<M: ProvenModel>(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) ->
     let tokenizer = Tokenizer::from_dir_or_file(&dirs[0])?;
     let generation = export::sampling_defaults(&dirs[0])?;
     let options = Options { generation, ..Options::new(dtype(args)?) };
-    let card = ModelCard::of_merge(&dirs, weights, M::ARCHITECTURE);
+    let card = ModelCard::of_merge(dirs, weights, M::ARCHITECTURE);
     proven::write_directory(model, &tokenizer, &options, &card, &args.to)
 }
 
