@@ -63,11 +63,22 @@ pub(crate) struct Builder<'a> {
     device: &'a Device,
     prefix: String,
     rounds_frequencies: bool,
+    /// Parameters that stay f32, where the matrices are stored in bf16.
+    keeps: Option<Keeps<'a>>,
 }
+
+/// Accepts the names of parameters that stay f32.
+pub(crate) type Keeps<'a> = &'a dyn Fn(&str) -> bool;
 
 impl<'a> Builder<'a> {
     pub(crate) fn new(source: &'a mut dyn ParameterSource, device: &'a Device) -> Self {
-        Self { source, device, prefix: String::new(), rounds_frequencies: false }
+        let prefix = String::new();
+        Self { source, device, prefix, rounds_frequencies: false, keeps: None }
+    }
+
+    /// Rounds matrices to bf16 as they are read, those of [`crate::store_in_bf16`]. The whole model is never in f32.
+    pub(crate) fn storing_in_bf16(self, keeps: Keeps<'a>) -> Self {
+        Self { keeps: Some(keeps), ..self }
     }
 
     /// Rounds RoPE's frequencies to bf16: those of a torch module that was cast to bf16 as a whole.
@@ -93,8 +104,13 @@ impl<'a> Builder<'a> {
     /// The same source for an inner module: its names start with `name` and a dot.
     pub(crate) fn inside(&mut self, name: &str) -> Builder<'_> {
         let prefix = format!("{}{name}.", self.prefix);
-        let rounds_frequencies = self.rounds_frequencies;
-        Builder { source: &mut *self.source, device: self.device, prefix, rounds_frequencies }
+        Builder {
+            source: &mut *self.source,
+            device: self.device,
+            prefix,
+            rounds_frequencies: self.rounds_frequencies,
+            keeps: self.keeps,
+        }
     }
 
     pub(crate) fn tensor<const D: usize>(
@@ -102,8 +118,16 @@ impl<'a> Builder<'a> {
         name: &str,
         shape: [usize; D],
     ) -> Result<Tensor<D>> {
-        let values = self.source.values(&format!("{}{name}", self.prefix), &shape)?;
-        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+        let name = format!("{}{name}", self.prefix);
+        let values = self.source.values(&name, &shape)?;
+        let tensor = Tensor::from_data(TensorData::new(values, shape), self.device);
+        let is_matrix = D == 2 && shape.first() != Some(&1);
+        match self.keeps {
+            Some(keeps) if is_matrix && !tensor.is_autodiff() && !keeps(&name) => {
+                Ok(kernels::round_weight(tensor))
+            }
+            _ => Ok(tensor),
+        }
     }
 
     fn bias(&mut self, name: &str, width: usize, present: bool) -> Result<Option<Tensor<1>>> {

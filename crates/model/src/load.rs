@@ -11,21 +11,37 @@ use kernels::PackedLayout;
 use tensor_file::TensorDir;
 
 use crate::bitsandbytes::{self, companions};
-use crate::build::Builder;
+use crate::build::{Builder, Keeps};
 use crate::{CausalLm, Error, ParameterSource, Result, ScalarModel};
 
 /// The language model of a directory. On an autodiff device every parameter is trained.
 pub fn load_causal_lm(dir: &Path, device: &Device) -> Result<CausalLm> {
-    load(dir, device, false)
+    load(dir, device, false, None)
+}
+
+/// As [`load_causal_lm`] followed by [`crate::store_in_bf16`], without ever holding the whole model in f32. On an autodiff
+/// device, weights are f32, as [`load_causal_lm`] reads them.
+pub fn load_causal_lm_in_bf16(
+    dir: &Path,
+    device: &Device,
+    keeps: &dyn Fn(&str) -> bool,
+) -> Result<CausalLm> {
+    let model = load(dir, device, false, Some(keeps))?;
+    Ok(if model.backbone.is_autodiff() { model } else { crate::store_in_bf16(model, keeps) })
 }
 
 /// As [`load_causal_lm`], for comparison with a reference that was cast to bf16 and back as a whole: in torch that rounds
 /// RoPE's frequencies too, and loading a directory does not.
 pub fn load_causal_lm_cast_as_a_whole(dir: &Path, device: &Device) -> Result<CausalLm> {
-    load(dir, device, true)
+    load(dir, device, true, None)
 }
 
-fn load(dir: &Path, device: &Device, rounds_frequencies: bool) -> Result<CausalLm> {
+fn load(
+    dir: &Path,
+    device: &Device,
+    rounds_frequencies: bool,
+    keeps: Option<Keeps<'_>>,
+) -> Result<CausalLm> {
     let info = ModelInfo::read(dir)?;
     if info.architecture != Architecture::CausalLm {
         return Err(Error::WrongHead {
@@ -39,6 +55,7 @@ fn load(dir: &Path, device: &Device, rounds_frequencies: bool) -> Result<CausalL
     let mut files = WeightFiles::open(dir, &config, &parameters, &config.file_parameters())?;
     let from = Builder::new(&mut files, device);
     let from = if rounds_frequencies { from.rounding_frequencies() } else { from };
+    let from = if let Some(keeps) = keeps { from.storing_in_bf16(keeps) } else { from };
     let model = CausalLm::build(&config, from)?;
     files.finish()?;
     Ok(model)

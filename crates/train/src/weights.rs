@@ -7,7 +7,10 @@ use arch::{AdapterLayout, Architecture, Dtype, LoraConfig, ModelInfo};
 use burn::tensor::Device;
 use fsio::DirWriter;
 use lora::{ADAPTER_WEIGHTS, Adapted};
-use model::{Adaptable, CausalLm, SavedModel, ScalarModel, load_causal_lm, load_scalar_model};
+use model::{
+    Adaptable, CausalLm, SavedModel, ScalarModel, load_causal_lm, load_causal_lm_in_bf16,
+    load_scalar_model,
+};
 use nn::{DropoutKey, PackedFormat};
 use plan::{BASE_FILE, BaseFile, LoraPlan, Plan, StagePlan, Start, base_of};
 use recipe::BaseDtype;
@@ -150,7 +153,15 @@ impl BaseModelCache {
         if let Some(model) = self.language_models.get(&key) {
             return Ok(model.clone());
         }
-        let model = self.stored(load_causal_lm(dir, &self.device)?);
+        let model = match self.dtype {
+            // Rounded tensor by tensor, so that the model is never in memory in f32.
+            BaseDtype::Bf16 => {
+                let keeps = |name: &str| self.adapters.iter().any(|layout| layout.trains(name));
+                load_causal_lm_in_bf16(dir, &self.device, &keeps)?
+            }
+            BaseDtype::F32 | BaseDtype::Int8 | BaseDtype::Nf4 => load_causal_lm(dir, &self.device)?,
+        };
+        let model = self.stored(model);
         self.language_models.insert(key, model.clone());
         Ok(model)
     }

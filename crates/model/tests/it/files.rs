@@ -324,3 +324,25 @@ fn a_directory_in_place_of_a_file() {
     std::fs::create_dir(dir.file("model.safetensors")).expect("a directory");
     assert_eq!(dir.error(), "model.safetensors: not a regular file");
 }
+
+/// Rounding each tensor as it is read gives the model that rounding the whole gives.
+#[test]
+fn a_model_in_bf16_is_that_of_rounding_after_loading() {
+    let keeps = |name: &str| name.contains("layers.0.self_attn.q_proj");
+    for dir in crate::support::golden_models() {
+        let device = Device::flex();
+        let whole = load_causal_lm(&dir, &device).expect("readable");
+        let rounded = model::store_in_bf16(whole.clone(), &keeps);
+        let read = model::load_causal_lm_in_bf16(&dir, &device, &keeps).expect("readable");
+        assert_eq!(tensors(&read), tensors(&rounded), "{}", dir.display());
+        assert_ne!(tensors(&read), tensors(&whole), "{}", dir.display());
+        assert_eq!(read.head_weight().dtype(), rounded.head_weight().dtype());
+        // What is trained stays f32, and is not rounded on an autodiff device.
+        let trained = model::load_causal_lm_in_bf16(&dir, &device.clone().autodiff(), &keeps);
+        assert_eq!(tensors(&trained.expect("readable")), tensors(&whole));
+        let values = |of: &Tensors| {
+            of.iter().find(|(name, _, _)| keeps(name)).map(|(_, _, values)| values.clone())
+        };
+        assert_eq!(values(&tensors(&read)), values(&tensors(&whole)));
+    }
+}
