@@ -176,3 +176,33 @@ fn sizes_of_published_models() {
     let note = "rope_theta is absent and set to 10000, the constant of transformers before 4.33";
     assert_eq!(old.notes, [note]);
 }
+
+/// PEFT configurations of its method comparison: LoRA is read, every other type is refused by its name.
+#[test]
+fn published_adapters_open_or_are_refused_by_name() {
+    let Some(configs) = published() else { return };
+    let models = configs.with_file_name("peft-configs");
+    let work = tempfile::tempdir().expect("a directory");
+    let (mut n_opened, mut n_refused) = (0, 0);
+    for entry in std::fs::read_dir(&models).expect("a directory").flatten() {
+        let path = entry.path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).expect("a listed file");
+        let dir = work.path().join(&name);
+        fsio::create_dir_all(&dir).expect("a directory");
+        fsio::write_atomic(dir.join(arch::ADAPTER_CONFIG), &text).expect("a file");
+        let is_lora = parse(&text)["peft_type"] == "LORA";
+        match arch::Peft::read(&dir) {
+            Ok(_) => {
+                assert!(is_lora, "{name}");
+                n_opened += 1;
+            }
+            Err(arch::AdapterError::Unsupported { key, .. }) => {
+                assert!(is_lora || key == "peft_type", "{name}: {key}");
+                n_refused += 1;
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    assert!(n_opened >= 3 && n_refused >= 15, "{n_opened} opened, {n_refused} refused");
+}

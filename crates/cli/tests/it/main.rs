@@ -2,6 +2,7 @@
 
 mod adapters;
 mod architecture;
+mod compatibility;
 mod document_paths;
 mod errors;
 mod features;
