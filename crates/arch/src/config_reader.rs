@@ -79,7 +79,12 @@ impl<'a> ConfigReader<'a> {
 
     /// The value of `key`, which counts as read. Null is the same as absent.
     pub(crate) fn value(&mut self, key: &str) -> Option<&'a Value> {
-        self.note_use(key, KeyUse::Honoured);
+        self.uses.insert(self.scoped_name(key), KeyUse::Honoured);
+        self.get(key)
+    }
+
+    /// The value of `key`, which counts as read, whatever its effect.
+    fn get(&mut self, key: &str) -> Option<&'a Value> {
         let (name, value) = self.map.get_key_value(key)?;
         self.read.insert(name);
         (!value.is_null()).then_some(value)
@@ -89,13 +94,17 @@ impl<'a> ConfigReader<'a> {
     pub(crate) fn ignore(&mut self, keys: &[&str]) {
         for key in keys {
             self.note_use(key, KeyUse::Ignored);
-            self.value(key);
+            self.get(key);
         }
     }
 
     /// Records the effect of a key, unless it has one already.
     fn note_use(&mut self, key: &str, effect: KeyUse) {
-        self.uses.entry(format!("{}{key}", self.scope)).or_insert(effect);
+        self.uses.entry(self.scoped_name(key)).or_insert(effect);
+    }
+
+    fn scoped_name(&self, key: &str) -> String {
+        format!("{}{key}", self.scope)
     }
 
     pub(crate) fn size(&mut self, key: &str, range: RangeInclusive<usize>) -> Result<usize> {
@@ -215,7 +224,7 @@ impl<'a> ConfigReader<'a> {
         hint: &str,
     ) -> Result<()> {
         self.note_use(key, KeyUse::Checked);
-        match self.value(key) {
+        match self.get(key) {
             Some(value) if !accepted(value) => Err(self.unsupported(key, value, hint)),
             _ => Ok(()),
         }
@@ -224,8 +233,9 @@ impl<'a> ConfigReader<'a> {
     /// Reads dropout rates, which transformers applies in training only. Rates above 0 are noted and not used.
     pub(crate) fn training_dropout(&mut self, keys: &[&str]) -> Result<()> {
         for key in keys {
-            self.note_use(key, KeyUse::TrainingOnly);
-            if let Some(rate) = self.float_or_none(key, 0.0..=1.0)?
+            let rate = self.float_or_none(key, 0.0..=1.0)?;
+            self.uses.insert(self.scoped_name(key), KeyUse::TrainingOnly);
+            if let Some(rate) = rate
                 && rate > 0.0
             {
                 self.note(format!(
@@ -239,8 +249,9 @@ impl<'a> ConfigReader<'a> {
 
     /// Reads the strength of a noise that transformers adds in training only. A strength above 0 is noted and not used.
     pub(crate) fn training_noise(&mut self, key: &str) -> Result<()> {
-        self.note_use(key, KeyUse::TrainingOnly);
-        if let Some(strength) = self.float_or_none(key, 0.0..=1e6)?
+        let strength = self.float_or_none(key, 0.0..=1e6)?;
+        self.uses.insert(self.scoped_name(key), KeyUse::TrainingOnly);
+        if let Some(strength) = strength
             && strength > 0.0
         {
             self.note(format!("{key} = {strength} is a training setting and is not used"));

@@ -7,6 +7,7 @@ mod document_paths;
 mod errors;
 mod features;
 mod file_cycles;
+mod foreign_models;
 mod gguf;
 mod replicas;
 mod source_tree;

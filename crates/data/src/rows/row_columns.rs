@@ -181,7 +181,7 @@ impl RowColumns {
             columns.iter().filter(|(_, value)| value.is_string()).map(|(name, _)| name).collect();
         let column = TEXTS.iter().find(|name| columns.contains_key(**name));
         match (column, texts.as_slice()) {
-            (Some(name), _) => Some(Self::Text(Field::Column(name.to_owned()))),
+            (Some(name), _) => Some(Self::Text(Field::Column((*name).to_owned()))),
             (None, [only]) => Some(Self::Text(Field::Column((*only).clone()))),
             _ => None,
         }
