@@ -268,6 +268,8 @@ impl<'a> ConfigReader<'a> {
         for (key, off) in REQUIRED_OFF {
             self.require(key, |value| off.matches(value), "only models without it are supported")?;
         }
+        // Noise on embeddings, which transformers adds in fine-tuning.
+        self.training_noise("neftune_noise_alpha")?;
         self.warn_of_unknown_keys();
         self.notes.uses.append(&mut self.uses);
         Ok(self.notes)

@@ -13,3 +13,4 @@ mod replicas;
 mod source_tree;
 mod support;
 mod tokenizer;
+mod weights;

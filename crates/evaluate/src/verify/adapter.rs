@@ -36,7 +36,7 @@ pub(super) fn replay_init(dir: &Path, device: &Device) -> Result<Vec<Quantity>> 
 }
 
 /// A directory `refuse-…`, whose adapter must be refused with the name of the key that is not supported.
-pub(super) fn refusal(dir: &Path) -> Result<Vec<Quantity>> {
+pub(super) fn refusal(dir: &Path) -> Quantity {
     let mut refused = Quantity::new("refused");
     let (is_named, at) = match Peft::read(dir) {
         Err(error @ AdapterError::Unsupported { .. }) => (true, error.to_string()),
@@ -44,7 +44,7 @@ pub(super) fn refusal(dir: &Path) -> Result<Vec<Quantity>> {
         Ok(_) => (false, "read without an error".to_owned()),
     };
     refused.add_difference(Some(&at), f64::from(u8::from(!is_named)), 0.0, 1);
-    Ok(vec![refused])
+    refused
 }
 
 /// The first replay that passes, else the one whose logits are nearest, else the first error.

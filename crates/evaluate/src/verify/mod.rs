@@ -74,7 +74,7 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::Reward => reward::replay(path, device),
         Kind::Preference => preference::replay(path, device),
         Kind::Ppo => ppo::replay(path, device),
-        Kind::Refusal => adapter::refusal(path),
+        Kind::Refusal => Ok(vec![adapter::refusal(path)]),
     }
 }
 

@@ -121,9 +121,10 @@ fn check_biases(settings: Settings, arch: &Architecture) -> Result<()> {
 
 /// llama.cpp knows one activation function for each architecture.
 fn check_activation(settings: Settings, arch: &Architecture) -> Result<()> {
-    let (key, known): (_, &[&str]) = match arch.adds_one {
-        true => ("hidden_activation", &["gelu_pytorch_tanh", "gelu_new", "gelu_fast"]),
-        false => ("hidden_act", &["silu", "swish"]),
+    let (key, known): (_, &[&str]) = if arch.adds_one {
+        ("hidden_activation", &["gelu_pytorch_tanh", "gelu_new", "gelu_fast"])
+    } else {
+        ("hidden_act", &["silu", "swish"])
     };
     let name = settings.get(key).and_then(Json::as_str);
     let reason = "llama.cpp has another activation function in this architecture";
