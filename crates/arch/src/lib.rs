@@ -49,7 +49,7 @@ pub use error::{Error, Result};
 pub use family::{Activation, Family, Gpt2Config, ModelConfig};
 pub use ignored_keys::ignored_config_keys;
 pub use memory_estimate::MemoryEstimate;
-pub use model_config::Architecture;
+pub use model_config::{Architecture, TRANSFORMERS_VERSION};
 pub use model_info::{ModelInfo, Quantization};
 pub use params::{AxisOrder, Init, LinearLayer, ParamKind, ParamSpec};
 pub use peft::{ADAPTER_CONFIG, Peft, PeftKeys, SCORE_HEADS, peft_keys};

@@ -60,5 +60,5 @@ pub fn run(context: Context<'_>, prompt: &SamplePrompt) -> Result<Outcome> {
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
-    Ok(finish_stage(run, model, &save_format, stage, &learner)?)
+    Ok(finish_stage(run, model, &save_format, &learner)?)
 }

@@ -110,7 +110,7 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
     };
     let ActorCritic { policy, .. } = weights_to_export(&mut run, actors, &learner, load)?;
     let result = answers::result(&before, run.exported_eval(), &policy, plan, stage, section)?;
-    write_model(&run.dir().model(), &save_format, &policy, stage)?;
+    write_model(&run.dir().model(), &save_format, &policy, run.side_files())?;
     Ok(Outcome::Finished(run.finish(result)?))
 }
 

@@ -1,5 +1,7 @@
 //! `temper verify`: replays reference vectors and prints one JSON line per replay, with a summary on stderr.
 
+use std::path::PathBuf;
+
 use evaluate::Outcome;
 
 use super::print;
@@ -11,7 +13,9 @@ use crate::render::table;
 pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     let device = kernels::device(&args.device)?;
     let mut outcomes = Vec::new();
-    for report in args.paths.iter().flat_map(|path| evaluate::verify(path, &device)) {
+    let base = args.base.as_deref().map(plan::locate_model).transpose()?;
+    let verify = |path: &PathBuf| evaluate::verify_on_base(path, base.as_deref(), &device);
+    for report in args.paths.iter().flat_map(verify) {
         print(&format!("{}\n", report.to_json()))?;
         outcomes.push(report.outcome());
     }

@@ -9,6 +9,7 @@ mod features;
 mod file_cycles;
 mod foreign_models;
 mod gguf;
+mod proof;
 mod replicas;
 mod source_tree;
 mod support;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use arch::ModelInfo;
 
+use super::proof;
 use super::vectors::{Vectors, WIDENED_LOGITS};
 use crate::error::{Error, Result};
 
@@ -40,6 +41,8 @@ pub(crate) enum Kind {
     Preference,
     /// A PEFT directory that must be refused, by the name of its directory.
     Refusal,
+    /// An export with its proof.
+    Proof,
 }
 
 impl Kind {
@@ -61,11 +64,15 @@ impl Kind {
             Self::Ppo => "ppo",
             Self::Preference => "preference",
             Self::Refusal => "refusal",
+            Self::Proof => "proof",
         }
     }
 
     /// The kind of a directory or file; `None` for a directory that is not a reference itself.
     pub(crate) fn of(path: &Path) -> Result<Option<Self>> {
+        if proof::has_proof(path) {
+            return Ok(Some(Self::Proof));
+        }
         if path.is_dir() {
             return Self::of_dir(path);
         }
