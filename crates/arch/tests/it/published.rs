@@ -184,7 +184,7 @@ fn published_adapters_are_refused_by_name() {
     let Some(configs) = published() else { return };
     let models = configs.with_file_name("peft-configs");
     let work = tempfile::tempdir().expect("a directory");
-    let mut read = |text: &str| {
+    let read = |text: &str| {
         fsio::write_atomic(work.path().join(arch::ADAPTER_CONFIG), text).expect("a file");
         arch::Peft::read(work.path()).map(|_| ()).map_err(|error| error.to_string())
     };

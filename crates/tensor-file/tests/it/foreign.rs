@@ -10,7 +10,10 @@ fn shared(name: &str) -> Option<PathBuf> {
     let data = std::env::var_os("TEMPER_DATA").unwrap_or_else(|| default.into());
     let dir = Path::new(&data).join(name);
     if !dir.is_dir() {
-        println!("skipped: no {}; set TEMPER_DATA to the data directory", dir.display());
+        #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+        {
+            println!("skipped: no {}; set TEMPER_DATA to the data directory", dir.display());
+        }
         return None;
     }
     Some(dir)
@@ -29,7 +32,7 @@ fn odd_and_hostile_headers() {
         for opened in [TensorFile::open(&path), TensorFile::map(&path)] {
             match (verdict.as_str(), opened) {
                 (Some("ok"), opened) => {
-                    drop(opened.unwrap_or_else(|error| panic!("{name}: {error}")))
+                    drop(opened.unwrap_or_else(|error| panic!("{name}: {error}")));
                 }
                 (_, opened) => assert!(opened.is_err(), "{name} was read"),
             }
@@ -51,7 +54,7 @@ fn fixtures_of_other_writers() {
     for (name, dtype) in cases {
         let file = TensorFile::open(&dir.join(name)).expect(name);
         assert!(file.n_tensors() > 0, "{name}");
-        let dtypes: Vec<_> = file.tensors().map(|tensor| tensor.dtype()).collect();
+        let dtypes: Vec<_> = file.tensors().map(tensor_file::TensorView::dtype).collect();
         assert!(dtypes.contains(&Some(dtype)), "{name}: {dtypes:?}");
     }
 }
