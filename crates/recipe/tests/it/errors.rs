@@ -120,7 +120,7 @@ fn a_key_like_no_other_shows_what_there_is() {
        |
     19 | frobnicate = true
        | ^^^^^^^^^^
-      hint: [pretrain] has `start`, `lora`, `data`, `sequence_length`, `tokens_per_step`, `on_bad_row`, `max_bad_rows`, `packing`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `checkpointing`, `optimizer`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
+      hint: [pretrain] has `start`, `lora`, `data`, `sequence_length`, `tokens_per_step`, `on_bad_row`, `max_bad_rows`, `packing`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `checkpointing`, `optimizer`, `ema`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
     ");
     insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 1e-3, momentum = 0.9 }"), @r#"
     error: unknown key `momentum` in [pretrain.optimizer]
@@ -663,7 +663,7 @@ fn keys_of_another_optimizer() {
        |
     19 | optimizer = { kind = "muon", lr = 0.02, adjust_lr = "spectral" }
        |                                                     ^^^^^^^^^^
-      hint: `adjust_lr`: How the learning rate follows a matrix's shape
+      hint: `adjust_lr`: Scaling of the learning rate with a matrix's shape
     "#);
     insta::assert_snapshot!(with("{ kind = \"adafactor\", lr = 0.02, decay_rate = 0.8 }"), @r#"
     error: `decay_rate` in [pretrain.optimizer] must be at least -10 and below 0: `0.8`
