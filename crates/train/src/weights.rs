@@ -9,7 +9,7 @@ use fsio::DirWriter;
 use lora::{ADAPTER_WEIGHTS, Adapted};
 use model::{
     Adaptable, CausalLm, SavedModel, ScalarModel, load_causal_lm, load_causal_lm_in_bf16,
-    load_scalar_model,
+    load_causal_lm_packed, load_scalar_model,
 };
 use nn::{DropoutKey, PackedFormat};
 use plan::{BASE_FILE, BaseFile, LoraPlan, Plan, StagePlan, Start, base_of};
@@ -114,17 +114,29 @@ impl BaseModelCache {
             BaseDtype::F32 => model,
             BaseDtype::Int8 => self.packed(model, PackedFormat::Int8),
             BaseDtype::Nf4 => self.packed(model, PackedFormat::Nf4),
-            BaseDtype::Bf16 => model::store_in_bf16(model, &|name| {
-                self.adapters.iter().any(|layout| layout.trains(name))
-            }),
+            BaseDtype::Bf16 => model::store_in_bf16(model, &|name| self.trains(name)),
         }
+    }
+
+    /// The format in which the layers of base models are packed.
+    fn pack_format(&self) -> Option<PackedFormat> {
+        match self.dtype {
+            BaseDtype::Int8 => Some(PackedFormat::Int8),
+            BaseDtype::Nf4 => Some(PackedFormat::Nf4),
+            BaseDtype::F32 | BaseDtype::Bf16 => None,
+        }
+    }
+
+    /// Whether an adapter trains a parameter of the base model.
+    fn trains(&self, name: &str) -> bool {
+        self.adapters.iter().any(|layout| layout.trains(name))
     }
 
     /// Packs the layers of the blocks; what an adapter trains stays dense.
     fn packed<M: TrainedModel>(&self, mut model: M, format: PackedFormat) -> M {
         for (name, layer) in model.backbone_mut().projections_mut() {
             let weight = format!("{name}.weight");
-            if self.adapters.iter().any(|layout| layout.trains(&weight)) {
+            if self.trains(&weight) {
                 continue;
             }
             let weight = layer.weight_mut();
@@ -153,13 +165,14 @@ impl BaseModelCache {
         if let Some(model) = self.language_models.get(&key) {
             return Ok(model.clone());
         }
-        let model = match self.dtype {
+        let trains = |name: &str| self.trains(name);
+        let model = match self.pack_format() {
+            Some(format) => load_causal_lm_packed(dir, &self.device, format, &trains)?,
             // Rounded tensor by tensor, so that the model is never in memory in f32.
-            BaseDtype::Bf16 => {
-                let keeps = |name: &str| self.adapters.iter().any(|layout| layout.trains(name));
-                load_causal_lm_in_bf16(dir, &self.device, &keeps)?
+            None if self.dtype == BaseDtype::Bf16 => {
+                load_causal_lm_in_bf16(dir, &self.device, &trains)?
             }
-            BaseDtype::F32 | BaseDtype::Int8 | BaseDtype::Nf4 => load_causal_lm(dir, &self.device)?,
+            None => load_causal_lm(dir, &self.device)?,
         };
         let model = self.stored(model);
         self.language_models.insert(key, model.clone());
