@@ -46,11 +46,16 @@ pub(crate) fn plan_stage(
     let (name, keys) = (section.name(), section.keys());
     let starting_point = starting_point::of_stage(loaded, paths, keys.start, earlier)?;
     let tokenizer = stage_tokenizer(loaded, &starting_point.start, of_recipe, earlier)?;
+    let tokenizer = tokenizers::with_eos_token(loaded, name, keys.eos_token, tokenizer)?;
     let sample_kind = keys.samples.kind();
+    let mut notes = starting_point.notes.clone();
     let tokenizer = match sample_kind {
         SampleKind::Documents => tokenizer,
         SampleKind::Chats | SampleKind::Pairs | SampleKind::Prompts => {
-            tokenizers::with_template(loaded, paths, name, keys.chat_template, &tokenizer)?
+            let key = keys.chat_template;
+            let tokenizer = tokenizers::with_template(loaded, paths, name, key, &tokenizer)?;
+            notes.extend(tokenizers::turn_notes(&tokenizer)?);
+            tokenizer
         }
     };
     let mut config = match &starting_point.config {
@@ -129,7 +134,7 @@ pub(crate) fn plan_stage(
         micro_batch: step.micro_batch,
         cost,
         inputs,
-        notes: starting_point.notes,
+        notes,
         warnings,
     })
 }

@@ -47,7 +47,8 @@ pub struct StagePlan {
     pub cost: Cost,
     /// Hash of every input by name; a resumed stage must find the same ones.
     pub inputs: BTreeMap<String, String>,
-    /// Configuration keys that were ignored or filled in, as sentences.
+    /// Configuration keys that were ignored or filled in, and the token that ends answers, as
+    /// sentences.
     pub notes: Vec<String>,
     /// Unknown keys in the config.json of models that the stage reads, as sentences.
     pub warnings: Vec<String>,

@@ -29,6 +29,11 @@ pub struct InputKeys {
     /// Tokens per optimizer step, a multiple of `sequence_length`.
     #[schemars(range(min = 2, max = 1_073_741_824))]
     pub tokens_per_step: usize,
+    /// End-of-text token, which is saved with the model as its `eos_token`. It also ends the answers
+    /// of a chat template that writes no token after them. Default: that of the tokenizer's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub eos_token: Option<String>,
     /// Handling of rows that cannot be read: a broken line, a missing column, an unknown role.
     #[serde(default)]
     pub on_bad_row: OnBadRow,

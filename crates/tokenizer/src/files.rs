@@ -12,15 +12,29 @@ use crate::{Error, Result};
 /// Files that are no tokenizer.json, but part of a tokenizer in their directory.
 const OTHER_FILES: [&str; 3] = ["vocab.json", "merges.txt", "vocab.txt"];
 
+/// Kind of the files that a tokenizer is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// tokenizer.json.
+    TokenizerJson,
+    /// Files of an older release, converted.
+    Converted,
+    /// A GGUF file.
+    Gguf,
+}
+
 /// A tokenizer.json and the files in its directory, each empty if it is missing.
 pub(crate) struct Files {
     /// Path of the tokenizer.json, for errors.
     pub(crate) path: PathBuf,
     pub(crate) tokenizer: String,
+    pub(crate) origin: Origin,
     /// tokenizer_config.json, which overrides special_tokens_map.json.
     pub(crate) config: Map<String, Value>,
     /// generation_config.json, or else config.json; used for token ids only.
     pub(crate) ids: Map<String, Value>,
+    /// Whether the end tokens in `ids` are those of generation_config.json.
+    pub(crate) has_generation_ids: bool,
     /// Source of the chat template.
     pub(crate) template: Option<String>,
 }
@@ -39,14 +53,18 @@ pub(crate) fn read(path: &Path) -> Result<Files> {
     // Configs of large vocabularies list thousands of added tokens and need the larger limit.
     config.extend(object(&dir.join("tokenizer_config.json"), limits::TOKENIZER_BYTES)?);
     let mut ids = object(&dir.join("generation_config.json"), limits::CONFIG_BYTES)?;
-    if !ids.contains_key("eos_token_id") {
+    let has_generation_ids = ids.contains_key("eos_token_id");
+    if !has_generation_ids {
         for (key, value) in object(&dir.join("config.json"), limits::CONFIG_BYTES)? {
             ids.entry(key).or_insert(value);
         }
     }
     let template = template(&dir, &config)?;
     let Converted { path, json } = tokenizer(path, &dir, file, &mut config)?;
-    Ok(Files { path, tokenizer: json, config, ids, template })
+    let is_json = path.extension().is_some_and(|ending| ending == "json");
+    let is_vocabulary = path.file_name().is_some_and(|name| name == OTHER_FILES[0]);
+    let origin = if is_json && !is_vocabulary { Origin::TokenizerJson } else { Origin::Converted };
+    Ok(Files { path, tokenizer: json, origin, config, ids, has_generation_ids, template })
 }
 
 /// The tokenizer.json, or one that is converted from other files.
@@ -80,6 +98,8 @@ fn from_gguf(path: &Path) -> Result<Files> {
     Ok(Files {
         path: path.to_owned(),
         tokenizer,
+        origin: Origin::Gguf,
+        has_generation_ids: true,
         config: file.config()?,
         ids: file.token_ids()?,
         template: file.chat_template()?,

@@ -15,7 +15,8 @@ mod tokenizer;
 mod train;
 mod untrusted;
 
-pub use chat::{AssistantTurn, ChatTemplate, Clock, Conversation, Encoded, Message, Role};
+pub use backend::EosSource;
+pub use chat::{AssistantTurn, ChatTemplate, Clock, Conversation, Encoded, Message, Role, TurnEnd};
 pub use decode_stream::DecodeStream;
 pub use error::{Error, Result};
 pub use tokenizer::Tokenizer;

@@ -65,8 +65,10 @@ pub(super) fn convert(
             set_default(config, key, piece.text.clone());
         }
     }
-    if plain {
-        set_default(config, "add_bos_token", true);
+    // Without the flag, the classes of Llama and Gemma add no bos in transformers 5; in version 4
+    // they do.
+    if class(config) == Some("CodeLlamaTokenizer") {
+        config.insert("add_bos_token".to_owned(), true.into());
     }
     let added: Vec<Value> = model
         .pieces

@@ -36,7 +36,9 @@ fn check_ids(name: &str, tokenizer: &Tokenizer, lossless: bool) {
 #[test]
 fn ids_of_sentencepiece_bpe() {
     let open = |legacy: bool| {
-        let config = json!({"tokenizer_class": "LlamaTokenizer", "legacy": legacy});
+        let config = json!({
+            "tokenizer_class": "LlamaTokenizer", "legacy": legacy, "add_bos_token": true,
+        });
         let dir = directory(&[("tokenizer_config.json", config.to_string())]);
         std::fs::copy(golden("bpe.model"), dir.path().join("tokenizer.model")).expect("copied");
         Tokenizer::from_dir_or_file(dir.path()).expect("loads")
@@ -45,7 +47,7 @@ fn ids_of_sentencepiece_bpe() {
     // In its newer form the class writes no further mark before a space, unlike sentencepiece.
     let tokenizer = open(false);
     check_ids("bpe_transformers", &tokenizer, false);
-    // Special tokens are in the text, and the class adds bos.
+    // Special tokens are in the text, and the flag adds bos.
     let bos = tokenizer.bos().expect("bos");
     assert_eq!(
         (tokenizer.token_text(bos).as_deref(), tokenizer.prefix_ids()),
