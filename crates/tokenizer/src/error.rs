@@ -188,7 +188,9 @@ impl Error {
             Self::Gguf(inner) => return inner.hint(),
             Self::Json { .. } => "restore the file from its source".to_owned(),
             Self::Missing { .. } => {
-                "name a tokenizer.json or tokenizer.model, or a directory that contains one, or vocab.json and merges.txt".to_owned()
+                "name a tokenizer.json, tokenizer.model or .tiktoken file, or a directory that contains one, or \
+                 vocab.json and merges.txt"
+                    .to_owned()
             }
             Self::Refused { hint, .. } => return hint.clone(),
             Self::Backend { .. } => {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use fsio::limits;
 use serde_json::{Map, Value};
 
+use crate::config_values::object;
 use crate::convert::{self, Converted};
 use crate::{Error, Result};
 
@@ -79,7 +80,8 @@ fn tokenizer(
         return if path.is_dir() { convert::directory(dir, config)? } else { None }
             .ok_or_else(missing);
     }
-    if file.extension().is_some_and(|ending| ending == "model") {
+    let ending = file.extension();
+    if ending.is_some_and(|ending| ending == "model" || ending == convert::TIKTOKEN) {
         return convert::model_file(&file, config);
     }
     if file.file_name().is_some_and(|name| OTHER_FILES.iter().any(|other| name == *other)) {
@@ -104,17 +106,6 @@ fn from_gguf(path: &Path) -> Result<Files> {
         ids: file.token_ids()?,
         template: file.chat_template()?,
     })
-}
-
-/// Reads a JSON object; empty if the file is missing.
-fn object(path: &Path, limit: u64) -> Result<Map<String, Value>> {
-    if !path.is_file() {
-        return Ok(Map::new());
-    }
-    let text = fsio::read_text_capped(path, limit)?;
-    let json = |reason: String| Error::Json { path: path.to_owned(), reason };
-    crate::untrusted::json_limits::check(&text).map_err(json)?;
-    serde_json::from_str(&text).map_err(|e| json(e.to_string()))
 }
 
 /// Chat template from its own file, or else from the config: a text or a list of named ones.

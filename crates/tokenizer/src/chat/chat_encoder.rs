@@ -5,17 +5,10 @@ use std::ops::Range;
 use super::assistant_turn::hint;
 use super::generation_blocks::generation_spans;
 use super::template_layout::{RenderedChat, TurnSpan};
-use super::turn_end::SpanEnd;
+use super::token::{Token, mark, tokens_of};
+use super::turn_end::{SpanEnd, no_end};
 use super::{AssistantTurn, ChatTemplate, Conversation, Encoded, Message, Role};
 use crate::{Error, Result, Tokenizer};
-
-/// A token with its byte range in the rendering.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Token {
-    pub(crate) id: u32,
-    pub(crate) start: usize,
-    pub(crate) end: usize,
-}
 
 /// Encodes one rendered conversation.
 pub(crate) struct ChatEncoder<'a> {
@@ -229,6 +222,50 @@ impl<'a> ChatEncoder<'a> {
         Ok(AssistantTurn { message: span.message, prompt_len, targets })
     }
 
+    /// The end of a turn; None if no source knows a token that ends it.
+    pub(crate) fn span_end(&self, span: &TurnSpan) -> Option<SpanEnd> {
+        let backend = &self.tokenizer.backend;
+        let start = span.content.end;
+        let written = |id, n: usize| Some(SpanEnd::Written { id, end: start + n });
+        let message = self.messages.get(span.message);
+        if message.is_some_and(|message| !message.fields.is_empty()) {
+            // Tool calls are wrapped in tokens of their own: the last token ends the turn.
+            let last = span.last_tail.trim_end();
+            if let Some((id, _)) = backend.trailing_added_token(last) {
+                let is_stable = span.tail.starts_with(last);
+                return if is_stable { written(id, last.len()) } else { self.marked_end(span) };
+            }
+        } else if let Some((id, n)) = self.tokenizer.written_end(&span.last_tail) {
+            let is_stable = span.tail.get(..n) == span.last_tail.get(..n);
+            return if is_stable { written(id, n) } else { self.marked_end(span) };
+        }
+        let added = self.tokenizer.added_end(self.template)?.id;
+        // The token may be part of the next message, or the next message may begin with a token that
+        // ends generation, as in GLM-4.
+        let after = self.chat.text.get(start + span.tail.len()..).unwrap_or_default();
+        let next = after.trim_start();
+        if let Some(id) = backend.leading_added_token(next)
+            && (id == added || self.tokenizer.eos_ids().contains(&id))
+            && let Some((text, _)) = backend.added_token(id)
+        {
+            return written(id, span.tail.len() + after.len() - next.len() + text.len());
+        }
+        let is_last = span.message + 1 == self.messages.len();
+        Some(if is_last { SpanEnd::Added(added) } else { SpanEnd::Open(start + span.tail.len()) })
+    }
+
+    /// The end of a turn whose last token depends on the messages that follow: the last token of
+    /// its `{% generation %}` block.
+    fn marked_end(&self, span: &TurnSpan) -> Option<SpanEnd> {
+        let blocks = self.generation.as_ref()?;
+        let block = blocks.iter().rfind(|block| {
+            block.start <= span.content.end && span.content.end <= block.end && !block.is_empty()
+        })?;
+        let text = self.chat.text.get(span.content.end..block.end)?;
+        let (id, n) = self.tokenizer.written_end(text)?;
+        Some(SpanEnd::Written { id, end: span.content.end + n })
+    }
+
     pub(crate) fn role(&self, token: Token) -> Option<Role> {
         let contents = &self.chat.contents;
         let owner = contents
@@ -255,41 +292,5 @@ impl<'a> ChatEncoder<'a> {
             reason: format!("message {message} (assistant) {what}"),
             hint: hint(),
         }
-    }
-}
-
-/// Indices of the tokens that overlap a range of bytes.
-pub(crate) fn tokens_of(tokens: &[Token], bytes: &Range<usize>) -> Range<usize> {
-    let at_end = |token: &Token| token.start == token.end && token.start >= bytes.start;
-    let overlaps = |token: &Token| {
-        token.start < bytes.end && (token.end > bytes.start || at_end(token)) && !bytes.is_empty()
-    };
-    let Some(first) = tokens.iter().position(overlaps) else { return 0..0 };
-    first..tokens.iter().rposition(overlaps).map_or(first, |last| last + 1)
-}
-
-/// Makes the tokens of a range targets of the assistant.
-pub(crate) fn mark(encoded: &mut Encoded, range: Range<usize>) {
-    for idx in range {
-        if let (Some(mask), Some(role)) =
-            (encoded.loss_mask.get_mut(idx), encoded.roles.get_mut(idx))
-        {
-            *mask = true;
-            *role = Some(Role::Assistant);
-        }
-    }
-}
-
-pub(crate) fn no_end(template: &ChatTemplate, message: usize, tail: &str) -> Error {
-    let after: String = tail.chars().take(24).collect();
-    Error::Spans {
-        name: template.name().to_owned(),
-        reason: format!(
-            "no special token ends message {message} (assistant), and the tokenizer has no \
-             end-of-text token; what follows the message is {after:?}"
-        ),
-        hint: "a model trained on it would never stop; name a token with `eos_token` in the \
-               stage's section, or in tokenizer_config.json"
-            .to_owned(),
     }
 }

@@ -8,10 +8,11 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::chat_encoder::{ChatEncoder, Token};
+use super::chat_encoder::ChatEncoder;
 use super::locate::{locate_last_turn, locate_turns};
 use super::message_fields::rendered_fields;
 use super::template::MessageView;
+use super::token::Token;
 use super::{AssistantTurn, ChatTemplate, Conversation, Encoded, Message, Role, TemplateTokens};
 use crate::{Error, Result, Tokenizer};
 

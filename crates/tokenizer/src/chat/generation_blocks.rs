@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use super::chat_encoder::{Token, mark, tokens_of};
 use super::template::MessageView;
+use super::token::{Token, mark, tokens_of};
 use super::{AssistantTurn, ChatTemplate, Conversation, Encoded, Role, TemplateTokens};
 use crate::{Result, Tokenizer};
 

@@ -1,11 +1,9 @@
 //! What ends an assistant turn: a token that the template writes, or the end-of-text token.
 
-use super::chat_encoder::{ChatEncoder, no_end};
 use super::template::MessageView;
-use super::template_layout::TurnSpan;
 use super::{ChatTemplate, Message, Role, TemplateTokens};
 use crate::backend::EosSource;
-use crate::{Result, Tokenizer};
+use crate::{Error, Result, Tokenizer};
 
 /// Contents of the messages that a template is tried with.
 const PROBE: [&str; 3] = ["Tq first", "Tq second", "Tq third"];
@@ -72,7 +70,7 @@ impl Tokenizer {
     }
 
     /// The token that is added after a last answer without an end token.
-    fn added_end(&self, template: &ChatTemplate) -> Option<TurnEnd> {
+    pub(crate) fn added_end(&self, template: &ChatTemplate) -> Option<TurnEnd> {
         let tokens = self.template_tokens();
         let texts = template.cached_between_turns(&tokens, || template.between_turns(&tokens));
         let own = texts.and_then(|[before, between]| self.own_end(&before, &between));
@@ -107,48 +105,16 @@ impl Tokenizer {
     }
 }
 
-impl ChatEncoder<'_> {
-    /// The end of a turn; None if no source knows a token that ends it.
-    pub(crate) fn span_end(&self, span: &TurnSpan) -> Option<SpanEnd> {
-        let backend = &self.tokenizer.backend;
-        let start = span.content.end;
-        let written = |id, n: usize| Some(SpanEnd::Written { id, end: start + n });
-        let message = self.messages.get(span.message);
-        if message.is_some_and(|message| !message.fields.is_empty()) {
-            // Tool calls are wrapped in tokens of their own: the last token ends the turn.
-            let last = span.last_tail.trim_end();
-            if let Some((id, _)) = backend.trailing_added_token(last) {
-                let is_stable = span.tail.starts_with(last);
-                return if is_stable { written(id, last.len()) } else { self.marked_end(span) };
-            }
-        } else if let Some((id, n)) = self.tokenizer.written_end(&span.last_tail) {
-            let is_stable = span.tail.get(..n) == span.last_tail.get(..n);
-            return if is_stable { written(id, n) } else { self.marked_end(span) };
-        }
-        let added = self.tokenizer.added_end(self.template)?.id;
-        // The token may be part of the next message, or the next message may begin with a token that
-        // ends generation, as in GLM-4.
-        let after = self.chat.text.get(start + span.tail.len()..).unwrap_or_default();
-        let next = after.trim_start();
-        if let Some(id) = backend.leading_added_token(next)
-            && (id == added || self.tokenizer.eos_ids().contains(&id))
-            && let Some((text, _)) = backend.added_token(id)
-        {
-            return written(id, span.tail.len() + after.len() - next.len() + text.len());
-        }
-        let is_last = span.message + 1 == self.messages.len();
-        Some(if is_last { SpanEnd::Added(added) } else { SpanEnd::Open(start + span.tail.len()) })
-    }
-
-    /// The end of a turn whose last token depends on the messages that follow: the last token of
-    /// its `{% generation %}` block.
-    fn marked_end(&self, span: &TurnSpan) -> Option<SpanEnd> {
-        let blocks = self.generation.as_ref()?;
-        let block = blocks.iter().rfind(|block| {
-            block.start <= span.content.end && span.content.end <= block.end && !block.is_empty()
-        })?;
-        let text = self.chat.text.get(span.content.end..block.end)?;
-        let (id, n) = self.tokenizer.written_end(text)?;
-        Some(SpanEnd::Written { id, end: span.content.end + n })
+pub(crate) fn no_end(template: &ChatTemplate, message: usize, tail: &str) -> Error {
+    let after: String = tail.chars().take(24).collect();
+    Error::Spans {
+        name: template.name().to_owned(),
+        reason: format!(
+            "no special token ends message {message} (assistant), and the tokenizer has no \
+             end-of-text token; what follows the message is {after:?}"
+        ),
+        hint: "a model trained on it would never stop; name a token with `eos_token` in the \
+               stage's section, or in tokenizer_config.json"
+            .to_owned(),
     }
 }

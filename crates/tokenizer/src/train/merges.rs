@@ -189,7 +189,7 @@ fn merge_word(symbols: &[u32], pair: Pair, token: u32) -> Option<Vec<u32>> {
 ///
 /// Printable bytes map to themselves, the others to the characters from U+0100 on, as in GPT-2
 /// (Radford et al. 2019, `bytes_to_unicode`).
-pub(super) fn byte_alphabet() -> Vec<char> {
+pub(crate) fn byte_alphabet() -> Vec<char> {
     let mut next = 0x100;
     (0..=255u32)
         .filter_map(|byte| {

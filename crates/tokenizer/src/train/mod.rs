@@ -6,6 +6,8 @@
 mod merges;
 mod words;
 
+pub(crate) use merges::byte_alphabet;
+
 use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Value, json};
