@@ -23,6 +23,8 @@ pub struct StagePlan {
     pub lora: Option<LoraPlan>,
     /// Whether `start` is an adapter that is merged into its base model before training.
     pub merges_start: bool,
+    /// Whether the embeddings of `start` get rows for added tokens before training.
+    pub grows_vocabulary: bool,
     /// Model configuration.
     pub config: ModelConfig,
     /// Tokenizer, with the chat template of this stage.

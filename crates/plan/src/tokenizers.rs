@@ -112,6 +112,20 @@ fn save(tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The tokenizer with the ordinary and the special tokens that a stage adds.
+pub(crate) fn with_added_tokens(
+    tokenizer: Tokenizer,
+    [tokens, specials]: [&[String]; 2],
+) -> Result<Tokenizer> {
+    let mut tokenizer = tokenizer;
+    for (added, special) in [(tokens, false), (specials, true)] {
+        if !added.is_empty() {
+            tokenizer = tokenizer.with_added_tokens(added, special)?;
+        }
+    }
+    Ok(tokenizer)
+}
+
 /// The tokenizer with the end-of-text token that a stage names.
 pub(crate) fn with_eos_token(
     loaded: &Loaded,

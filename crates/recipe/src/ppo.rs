@@ -198,6 +198,7 @@ impl PpoSection {
             samples: Samples::Prompts,
             chat_template: self.chat_template.as_ref(),
             eos_token: self.eos_token.as_deref(),
+            added_tokens: [&[], &[]],
             sample_length: self.max_prompt_tokens,
             sequence_length: self.max_prompt_tokens.saturating_add(self.max_new_tokens),
             length_key: "max_new_tokens",

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
-use tokenizers::Tokenizer as Library;
+use tokenizers::{AddedToken, Tokenizer as Library};
 
 use crate::Result;
 use crate::config_values::{token_ids, token_text};
@@ -166,6 +166,19 @@ impl Backend {
             kept_config.insert("additional_special_tokens".to_owned(), tokens.into());
         }
         Ok(Self { named_tokens, ..Self::new(library, n_ids, specials, kept_config) })
+    }
+
+    /// The same with more added tokens, which get the next free ids unless the vocabulary has them.
+    pub(crate) fn with_added_tokens(&self, tokens: &[String], special: bool) -> Result<Self> {
+        let mut library = self.library.clone();
+        let tokens = tokens.iter().map(|text| AddedToken::from(text.as_str(), special));
+        let tokens: Vec<AddedToken> = tokens.collect();
+        catch("adding tokens", || library.add_tokens(tokens))?;
+        let largest = library.get_added_tokens_decoder().into_keys().max();
+        let n_ids = self.n_ids.max(largest.map_or(0, |id| id as usize + 1));
+        let named_tokens = self.named_tokens.clone();
+        let backend = Self::new(library, n_ids, self.specials.clone(), self.kept_config.clone());
+        Ok(Self { named_tokens, ..backend })
     }
 
     /// The same with another end-of-text token; the former one still ends texts.

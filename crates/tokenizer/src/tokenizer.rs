@@ -69,6 +69,17 @@ impl Tokenizer {
         Ok(Self { backend, template: self.template.clone(), end_of_turn: self.end_of_turn })
     }
 
+    /// The same tokenizer with more tokens, as transformers' `add_tokens` adds them: one that the
+    /// vocabulary has keeps its id.
+    pub fn with_added_tokens(&self, tokens: &[String], special: bool) -> Result<Self> {
+        let backend = Arc::new(self.backend.with_added_tokens(tokens, special)?);
+        let tokenizer = Self { backend, template: None, end_of_turn: None };
+        Ok(match &self.template {
+            Some(template) => tokenizer.with_chat_template(template.clone()),
+            None => tokenizer,
+        })
+    }
+
     /// Chat template of the tokenizer's directory, or the one set later.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.template.as_ref()

@@ -7,7 +7,7 @@ use plan::{Plan, PpoPlan, StagePlan, Work};
 use recipe::StageSection;
 use train::RunDir;
 
-use super::{plan_recipe, print};
+use super::{plan as plan_command, plan_recipe, print};
 use crate::args::{InspectArgs, LogStyle};
 use crate::failure::{Failure, Result};
 use crate::render::{episodes, tokens};
@@ -39,6 +39,15 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
 /// Prints rows of the first batches.
 fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
     let colour = std::io::stdout().is_terminal();
+    let counts = stage.dataset.counts();
+    for note in counts.file_choices.iter().cloned().chain(plan_command::not_finite(counts)) {
+        if args.json {
+            // Only rows are on stdout.
+            eprintln!("{note}");
+        } else {
+            print(&format!("{note}\n"))?;
+        }
+    }
     for row in 0..args.n as u64 {
         let Some(view) = stage.dataset.inspect_row(row) else { break };
         let shown = if args.json {

@@ -57,8 +57,10 @@ pub(super) fn convert(
     let text = |bytes: &[u8]| -> String {
         bytes.iter().filter_map(|byte| alphabet.get(usize::from(*byte))).collect()
     };
-    let vocab: Map<String, Value> =
+    let mut vocab: Map<String, Value> =
         ranks.iter().map(|(token, rank)| (text(token), (*rank).into())).collect();
+    // The library numbers added tokens itself unless the vocabulary has them.
+    vocab.extend(encoding.specials.iter().map(|(text, id)| (text.clone(), (*id).into())));
     let merges: Vec<[String; 2]> =
         merges(&ranks).into_iter().map(|[left, right]| [text(left), text(right)]).collect();
     for (key, token) in [("bos_token", encoding.bos), ("eos_token", encoding.eos)] {
@@ -200,8 +202,9 @@ fn translated(pattern: &str) -> String {
         match c {
             '\\' => {
                 out.push(c);
-                out.extend(chars.next());
-                if chars.peek() == Some(&'{') {
+                let escaped = chars.next();
+                out.extend(escaped);
+                if matches!(escaped, Some('p' | 'P')) && chars.peek() == Some(&'{') {
                     // A property such as `\p{L}`.
                     out.extend(chars.by_ref().take_while(|c| *c != '}'));
                     out.push('}');

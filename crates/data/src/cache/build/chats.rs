@@ -27,6 +27,10 @@ impl Example for ChatExample {
         row: &Row,
         counter: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem> {
+        if !row_format.is_desirable(row)? {
+            counter.n_undesirable += 1;
+            return Ok(Vec::new());
+        }
         let mut chats = row_format.chats_of(row)?;
         let n_chats = chats.len();
         chats.retain(|chat| !chat.dialogue.messages.iter().any(is_empty_target));
