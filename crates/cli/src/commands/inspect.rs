@@ -1,6 +1,6 @@
 //! `temper data inspect`: prints a stage's first batches, from the same code that builds them in training.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use plan::{Plan, PpoPlan, StagePlan, Work};
@@ -42,8 +42,8 @@ fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
     let counts = stage.dataset.counts();
     for note in counts.file_choices.iter().cloned().chain(plan_command::not_finite(counts)) {
         if args.json {
-            // Only rows are on stdout.
-            eprintln!("{note}");
+            // Only rows are on stdout; a closed stderr is ignored.
+            let _ = std::io::stderr().write_all(format!("{note}\n").as_bytes());
         } else {
             print(&format!("{note}\n"))?;
         }

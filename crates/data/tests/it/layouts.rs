@@ -374,7 +374,7 @@ fn rows_with_a_label_are_read_if_it_is_true() {
     .join("\n");
     assert_eq!(
         chats("kto.jsonl", &rows, |_| {}),
-        "1: u:p|a:[good] \n3: u:q|a:[fine] ".replace(' ', "").replace(":u", ": u"),
+        "1: u:p|a:[good|]\n3: u:q|a:[fine|]"
     );
     let named = rows.replace("label", "liked");
     let read = |spec: &mut SourceSpec| {
@@ -413,9 +413,9 @@ fn token_ids_are_read_with_their_labels() {
         .chain(answer.iter().map(|id| i64::from(*id)))
         .collect();
     let row = serde_json::json!({
-        "input_ids": [all.clone(), vec![end, end]].concat(),
-        "labels": [labels, vec![-100, -100]].concat(),
-        "attention_mask": [vec![1; all.len()], vec![0, 0]].concat(),
+        "input_ids": ([all.clone(), vec![end, end]].concat()),
+        "labels": ([labels, vec![-100, -100]].concat()),
+        "attention_mask": ([vec![1; all.len()], vec![0, 0]].concat()),
         "text": "not read",
     });
     let folder = folder();

@@ -479,7 +479,7 @@ fn keys_that_contradict_show_both() {
        |                                 ^^^^ fine-tuning needs a prompt and a completion
     "#);
     insta::assert_snapshot!(refused("{ path = \"text.txt\" }", "{ path = \"text.txt\", layout = \"tree\" }"), @r#"
-    error: `layout` in [pretrain.data[0]] cannot be used: pretraining reads documents: use `auto` or `text`
+    error: `layout` in [pretrain.data[0]] cannot be used: pretraining reads documents: use `auto`, `text` or `pretokenized`
       --> recipes/mine.toml:15:30
        |
     15 | data = [{ path = "text.txt", layout = "tree" }, { path = "data:more/*.jsonl.gz", text = "body" }]

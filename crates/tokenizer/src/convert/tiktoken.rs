@@ -141,7 +141,9 @@ fn rank_line(line: &[u8]) -> std::result::Result<(Vec<u8>, u32), &'static str> {
 /// the lowest rank first.
 fn merges(ranks: &HashMap<Vec<u8>, u32>) -> Vec<[&[u8]; 2]> {
     let mut merges: Vec<((u32, u32, u32), [&[u8]; 2])> = Vec::new();
-    for (token, rank) in ranks {
+    let mut tokens: Vec<(&Vec<u8>, &u32)> = ranks.iter().collect();
+    tokens.sort_unstable_by_key(|(_, rank)| **rank);
+    for (token, rank) in tokens {
         for at in 1..token.len() {
             let (left, right) = token.split_at(at);
             if let (Some(left_rank), Some(right_rank)) = (ranks.get(left), ranks.get(right)) {

@@ -44,9 +44,12 @@ pub(super) fn run(
         writer.write_tokens(&ids)?;
         if !is_document {
             let targets = loss_mask.unwrap_or_else(|| vec![true; ids.len()]);
-            let role = |target: bool| match target {
-                true => TokenRole::Assistant as u8 | LOSS_MASK_BIT,
-                false => TokenRole::Template as u8,
+            let role = |target: bool| {
+                if target {
+                    TokenRole::Assistant as u8 | LOSS_MASK_BIT
+                } else {
+                    TokenRole::Template as u8
+                }
             };
             writer.write_roles(&targets.into_iter().map(role).collect::<Vec<u8>>())?;
         }
