@@ -127,7 +127,7 @@ impl AdapterError {
         Self::NotAnAdapter { dir: dir.to_owned(), file, pickled }
     }
 
-    /// How to fix the problem.
+    /// Hint.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::File(error) => return error.hint(),

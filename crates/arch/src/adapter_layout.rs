@@ -15,7 +15,7 @@ const OUTPUT_LAYER: &str = "lm_head";
 /// The head of sequence classifiers, which is always trained as a whole.
 const SCORE: &str = "score";
 
-/// What a layer with an adapter is.
+/// Kind of a layer that has an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerRole {
     /// A linear layer inside a block.
@@ -31,7 +31,7 @@ pub enum LayerRole {
 pub struct AdaptedLayer {
     /// Module name in a Hugging Face checkpoint.
     pub name: String,
-    /// What the layer is.
+    /// Kind of the layer.
     pub role: LayerRole,
     /// Input width; for the embedding, the number of tokens.
     pub d_in: usize,
@@ -67,7 +67,7 @@ pub struct AdapterTensor {
     pub name: String,
     /// Shape.
     pub shape: Vec<usize>,
-    /// Which of the layer's tensors it is.
+    /// Role of the tensor in its layer.
     pub kind: AdapterTensorKind,
 }
 
@@ -120,7 +120,7 @@ impl AdapterTensorKind {
     }
 }
 
-/// What an adapter consists of on a certain model.
+/// Tensors of an adapter on a given model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterLayout {
     /// Layers with factors, in module order.

@@ -41,7 +41,7 @@ pub enum HeadOutput {
     Scores,
 }
 
-/// How a step is computed.
+/// Settings of a step that its cost depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Computation {
     /// The kernels.

@@ -35,7 +35,7 @@ pub enum Error {
         origin: PathBuf,
         /// The absent key.
         key: String,
-        /// How to fix it.
+        /// Hint.
         hint: Option<String>,
     },
     /// The value of a key has the wrong type.
@@ -91,7 +91,7 @@ pub enum Error {
         origin: PathBuf,
         /// The keys and their values.
         message: String,
-        /// How to fix it.
+        /// Hint.
         hint: Option<String>,
     },
     /// The model exceeds the limits of this program.
@@ -105,7 +105,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// How to fix the problem.
+    /// Hint.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::File(error) => error.hint(),

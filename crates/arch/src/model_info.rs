@@ -24,7 +24,7 @@ pub struct ModelInfo {
     pub token_ids: TokenIds,
     /// The number format of the weights, according to config.json.
     pub dtype: Option<Dtype>,
-    /// How the weights are packed; `None` if they are not.
+    /// Packing of the weights; `None` for dense weights.
     pub quantization: Option<Quantization>,
     /// Keys that were understood but have no effect, as sentences for the user.
     pub notes: Vec<String>,

@@ -33,7 +33,7 @@ fn bos(tokenizer: &Tokenizer, adds_bos: bool) -> String {
     bos.and_then(|id| tokenizer.token_text(id)).unwrap_or_default()
 }
 
-/// What a template puts around messages.
+/// Texts that a template puts around messages.
 #[derive(Debug, PartialEq, Eq)]
 struct Pieces {
     /// Before everything, unless the system's turn is first: often its default words.

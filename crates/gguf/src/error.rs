@@ -38,7 +38,7 @@ pub enum Error {
         path: PathBuf,
         /// The unsupported value.
         reason: String,
-        /// How to proceed.
+        /// Hint.
         hint: String,
     },
     /// A required metadata key is absent.
@@ -86,7 +86,7 @@ pub enum Error {
     NotExportable {
         /// The part that has no counterpart.
         reason: String,
-        /// How to proceed.
+        /// Hint.
         hint: String,
     },
     /// Tensors were passed to the writer in another order, number or size than declared.
@@ -98,7 +98,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// How to proceed, if there is something to say.
+    /// Hint, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unsupported { hint, .. } | Self::NotExportable { hint, .. } => Some(hint.clone()),

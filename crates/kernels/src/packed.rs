@@ -40,7 +40,7 @@ const NF4: [f32; 16] = [
     1.0,
 ];
 
-/// How [`pack`] codes a weight.
+/// Code that [`pack`] uses for a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackedFormat {
     /// 8 bits: the nearest multiple of a 127th of the row's largest absolute value (Dettmers et al. 2022, "LLM.int8()").
@@ -53,7 +53,7 @@ pub enum PackedFormat {
 /// The values of codes, before scaling.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CodeTable {
-    /// A signed byte: 127ths.
+    /// A signed byte in units of 1/127.
     Int8,
     /// Two codes in a byte, the first in the upper half.
     FourBit([f32; 16]),
@@ -83,7 +83,7 @@ pub struct NestedScales {
     pub table: Vec<f32>,
 }
 
-/// What codes need to be read as a matrix.
+/// Values needed to read codes as a matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PackedLayout {
     /// The shape of the weight.

@@ -35,7 +35,7 @@ pub fn attach<M: Adaptable>(model: M, config: &LoraConfig, seed: u64) -> Result<
     attach_from(model, config, &layout, &mut StartingValues { seed })
 }
 
-/// What an adapter of this configuration consists of on a model.
+/// Tensors of an adapter of this configuration on a model.
 pub fn layout_of<M: Adaptable>(model: &M, config: &LoraConfig) -> Result<AdapterLayout> {
     Ok(match model.own_head() {
         Some(_) => config.scalar_layout(model.config())?,

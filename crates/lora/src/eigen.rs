@@ -82,7 +82,7 @@ impl Tridiagonal {
         rows.map(row).fold(0.0, f64::max)
     }
 
-    /// How many eigenvalues are above `x` (Sturm's count).
+    /// Number of eigenvalues above `x` (Sturm's count).
     fn n_above(&self, x: f64, tiny: f64) -> usize {
         let (mut count, mut pivot) = (0, 1.0_f64);
         for (idx, diagonal) in self.diagonal.iter().enumerate() {

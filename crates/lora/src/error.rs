@@ -54,7 +54,7 @@ pub enum Error {
         path: PathBuf,
         /// The first absent tensor.
         name: String,
-        /// How many more are absent.
+        /// Number of further absent ones.
         more: usize,
     },
     /// The adapter's file has a tensor that is not in its settings or not in the model.
@@ -64,7 +64,7 @@ pub enum Error {
         path: PathBuf,
         /// The first such tensor.
         name: String,
-        /// How many more there are.
+        /// Number of further ones.
         more: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! What a forward pass returns beside its hidden states: the model's own loss, and the load of experts.
+//! Outputs of a forward pass besides hidden states: the model's auxiliary loss and the load of experts.
 
 use std::collections::BTreeMap;
 

@@ -24,7 +24,7 @@ pub enum Error {
         path: PathBuf,
         /// The first such tensor.
         name: String,
-        /// How many more there are.
+        /// Number of further ones.
         more: usize,
     },
     /// A tensor's values contradict config.json.
@@ -34,7 +34,7 @@ pub enum Error {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// How it contradicts config.json.
+        /// Contradiction to config.json.
         reason: &'static str,
     },
     /// A weight is packed into 4 or 8 bits, which no file format of this crate stores.

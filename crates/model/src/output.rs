@@ -13,7 +13,7 @@ pub struct Output {
     /// A mean over the batch, already multiplied by its coefficient: the load-balancing loss of a mixture of experts
     /// (Fedus et al. 2021, equation 4). Training adds it with `loss::LossSum::with_aux_loss`.
     pub aux_loss: Option<Tensor<1>>,
-    /// How each sparse block routed the tokens; empty in dense models.
+    /// Routing of the tokens in each sparse block; empty in dense models.
     pub routing: Vec<Routing>,
 }
 

@@ -55,7 +55,7 @@ impl Adapter {
         }
     }
 
-    /// What the adapter adds to the bias of its layer, `[out]`, off autodiff.
+    /// Bias added to the bias of the layer, `[out]`, off autodiff.
     pub fn bias(&self) -> Option<Tensor<1>> {
         match self {
             Self::Lora(lora) => lora.bias(),

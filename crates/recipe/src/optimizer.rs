@@ -80,7 +80,7 @@ pub struct MuonKeys {
     #[serde(default = "default_ns_steps")]
     #[schemars(range(min = 1, max = 99))]
     pub ns_steps: usize,
-    /// How the learning rate follows a matrix's shape.
+    /// Scaling of the learning rate with a matrix's shape.
     #[serde(default)]
     pub adjust_lr: AdjustLr,
     /// AdamW for embeddings, the head, norms and biases.
@@ -88,7 +88,7 @@ pub struct MuonKeys {
     pub adamw: MuonAdamw,
 }
 
-/// How Muon's learning rate follows the shape of a matrix of `out` rows and `in` columns.
+/// Scaling of Muon's learning rate with the shape of a matrix of `out` rows and `in` columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AdjustLr {

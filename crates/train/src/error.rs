@@ -89,7 +89,7 @@ pub enum Error {
     NoUsableCheckpoint {
         /// The directory of checkpoints.
         path: PathBuf,
-        /// How many were rejected.
+        /// Number of rejected ones.
         n_rejected: usize,
         /// Why the newest was rejected.
         newest: String,

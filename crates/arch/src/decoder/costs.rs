@@ -61,7 +61,7 @@ fn inner_width(config: &DecoderConfig) -> u64 {
     }
 }
 
-/// What a block of this family holds beyond one of Llama.
+/// Parameters of a block of this family beyond Llama's.
 fn of_variants(config: &DecoderConfig) -> u64 {
     let d = config.hidden_size as u64;
     let rotated = (config.query_width() + config.key_value_width()) as u64;

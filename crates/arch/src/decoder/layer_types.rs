@@ -9,13 +9,13 @@ use crate::error::Result;
 const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
 
-/// Where a family has windows.
+/// Layers of a family that have windows.
 pub(crate) struct LayerTypes<'a> {
     /// The window of blocks with sliding attention.
     pub(crate) window: Option<usize>,
     /// Whether a block has sliding attention, in files without `layer_types`.
     pub(crate) is_sliding: &'a dyn Fn(usize) -> bool,
-    /// What to do about `sliding_attention` without a window.
+    /// Treatment of `sliding_attention` without a window.
     pub(crate) hint: &'static str,
 }
 
@@ -41,6 +41,18 @@ pub(crate) fn read_layer_types(
         return Err(reader.inconsistent(message, Some(types.hint)));
     }
     Ok(list.iter().map(|layer_type| window.filter(|_| !is_full(layer_type))).collect())
+}
+
+/// Reads `layer_types` of a family whose blocks are all alike: with a window in all of them, or in none.
+pub(crate) fn require_uniform_layer_types(
+    reader: &mut ConfigReader,
+    window: Option<usize>,
+) -> Result<()> {
+    let expected = if window.is_some() { SLIDING } else { FULL };
+    let fits = |v: &Value| {
+        v.as_array().is_some_and(|types| types.iter().all(|t| t.as_str() == Some(expected)))
+    };
+    reader.require("layer_types", fits, &format!("supported: {expected} in all layers"))
 }
 
 /// The value of `layer_types`.

@@ -7,6 +7,7 @@ mod errors;
 mod features;
 mod file_cycles;
 mod gguf;
+mod proof;
 mod replicas;
 mod source_tree;
 mod support;

@@ -46,7 +46,7 @@ pub(crate) struct Chat {
     pub(crate) last_turn_only: bool,
 }
 
-/// How the rows of a source are read, detected once from the recipe and the first row.
+/// Layout of a source's rows, detected once from the recipe and the first row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RowFormat {
     columns: RowColumns,
@@ -54,7 +54,7 @@ pub(crate) struct RowFormat {
     /// Column that says whether a completion is desirable.
     label: Option<String>,
     reader: MessageReader,
-    /// Which assistant messages of a chat are targets.
+    /// Assistant messages of a chat that are targets.
     pub(crate) targets: ChatTargets,
 }
 

@@ -1,4 +1,4 @@
-//! Which columns of a row become the texts of a sample: detected once per source, from the recipe and the first row.
+//! Columns of a row that become the texts of a sample: detected once per source, from the recipe and the first row.
 
 use recipe::{Columns, DrawnPairs, RowLayout, SampleKind, Template};
 use serde_json::{Map, Value};

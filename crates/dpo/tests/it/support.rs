@@ -146,7 +146,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// How many notes and warnings hold this text.
+    /// Number of notes and warnings that contain this text.
     pub(crate) fn told(&self, text: &str) -> usize {
         let told = |event: &&Event| {
             matches!(event, Event::Note { message } | Event::Warning { message }

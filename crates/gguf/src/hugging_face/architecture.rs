@@ -14,7 +14,7 @@ pub(super) struct Architecture {
     pub(super) class: &'static str,
     /// Tensors outside of blocks.
     pub(super) top: Names,
-    /// What stands before the number of a block.
+    /// Prefix of a block's number in tensor names.
     pub(super) block_prefix: &'static str,
     /// Tensors of a block.
     pub(super) blocks: &'static [Names],

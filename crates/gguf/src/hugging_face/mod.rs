@@ -39,13 +39,13 @@ pub struct ModelFile {
     tensors: BTreeMap<String, Place>,
 }
 
-/// Where a tensor of the directory is in the file.
+/// Location in the file of a tensor of the directory.
 #[derive(Debug)]
 struct Place {
     gguf_name: String,
     shape: Vec<usize>,
     transform: Transform,
-    /// Which part of the tensor, if it has one for each expert.
+    /// Index of the expert, if the tensor has one part per expert.
     expert: Option<usize>,
 }
 

@@ -23,7 +23,7 @@ pub(super) enum FromGguf {
 pub(super) struct ToGguf {
     /// The name in GGUF.
     pub(super) name: String,
-    /// Which expert's part of it.
+    /// Index of the expert.
     pub(super) expert: Option<usize>,
 }
 

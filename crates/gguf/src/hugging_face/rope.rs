@@ -31,7 +31,7 @@ pub(super) struct Llama3 {
 }
 
 impl Llama3 {
-    /// What each frequency is divided by; Llama 3 herd of models 2024, as transformers computes it.
+    /// Divisor of each frequency; Llama 3 herd of models 2024, as transformers computes it.
     pub(super) fn factors(self, shape: RopeShape) -> Vec<f64> {
         let of = |wavelength: f64| {
             if wavelength < self.original / self.high {

@@ -9,7 +9,7 @@ pub(super) struct Heads {
     pub(super) keys: usize,
 }
 
-/// How a tensor differs between the two sides.
+/// Difference of a tensor between the two formats.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Transform {
     /// Not at all.

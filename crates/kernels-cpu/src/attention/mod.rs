@@ -35,7 +35,7 @@ pub struct Heads {
     pub k: usize,
 }
 
-/// How scores are computed from queries and keys.
+/// Computation of scores from queries and keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScoreMeasure {
     /// Factor of the products.

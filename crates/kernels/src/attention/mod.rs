@@ -36,7 +36,7 @@ pub fn attention(
     }
 }
 
-/// How the CPU's kernels compute the scores.
+/// Computation of the scores in the CPU kernels.
 fn measure(mask: &AttentionMask, scale: f64) -> ScoreMeasure {
     let soft_cap = mask.soft_cap().map(|cap| cap as f32);
     ScoreMeasure { scale: scale as f32, soft_cap, precision: precision() }

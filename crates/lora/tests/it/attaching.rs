@@ -1,4 +1,4 @@
-//! Which layers get an adapter, what it starts as, and what is frozen.
+//! Layers that get an adapter, its starting values, and frozen parameters.
 
 use std::collections::BTreeSet;
 

@@ -17,7 +17,7 @@ pub(super) enum Mlp {
     Numbered(NumberedMlp),
 }
 
-/// How a checkpoint names the layers of an MLP.
+/// Checkpoint names of an MLP's layers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum MlpNames {
     Separate,

@@ -7,7 +7,7 @@ use testkit::{Golden, Tolerance, assert_close, values};
 
 use crate::support::golden_models;
 
-/// How far a result may lie from the same computed over other shapes.
+/// Largest difference allowed from the same result computed with other shapes.
 const SAME: Tolerance = Tolerance { absolute: 1e-5, of_largest: 3e-6 };
 
 fn steps(model: &CausalLm, ids: &[u32], step: usize, cache: &mut KvCache) -> Vec<f32> {

@@ -1,4 +1,4 @@
-//! What the test modules share.
+//! Helpers of the test modules.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Which models learn, and what of them a checkpoint holds.
+//! Models that learn, and their contents in a checkpoint.
 
 use burn::tensor::Device;
 use ppo::VALUE_FILE;

@@ -1,4 +1,4 @@
-//! Which fields of messages a template writes.
+//! Fields of messages that a template writes.
 //!
 //! transformers passes every field of a message to the template, which reads the ones it knows. A
 //! field with meaning that the template does not read would be lost without a word, so it is an

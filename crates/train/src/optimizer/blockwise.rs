@@ -159,7 +159,7 @@ mod tests {
     }
 
     proptest! {
-        /// What comes back differs by at most half the gap between neighbouring codes, times the block's scale.
+        /// A decoded value differs by at most half the gap between neighbouring codes, times the block's scale.
         #[test]
         fn the_error_is_bounded(
             values in prop::collection::vec(-1.0_f32..1.0, 1..=BLOCK),

@@ -74,7 +74,7 @@ impl Optimizer {
         Ok(Self { settings, slots, n_updates: 0 })
     }
 
-    /// How many updates were made.
+    /// Number of updates made.
     pub fn n_updates(&self) -> u64 {
         self.n_updates
     }

@@ -1,4 +1,4 @@
-//! What an update rule is to the optimizer: state of one parameter with a step, and names under which it is saved.
+//! Update rule of one parameter: its state, its step, and the names of the state in a checkpoint.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What holds for every kind of optimizer: state through a file, its size, learning, threads, clipping, groups.
+//! Properties of every kind of optimizer: state through a file, its size, learning, threads, clipping, groups.
 
 use std::path::{Path, PathBuf};
 

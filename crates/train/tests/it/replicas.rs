@@ -249,7 +249,7 @@ impl Place {
         rows.filter(|row| row.get("loss").is_some()).collect()
     }
 
-    /// How far the losses and norms of two runs are apart at most, relative.
+    /// Largest relative difference between the losses and norms of two runs.
     fn gap(&self, one: &str, other: &str) -> f64 {
         let (one, other) = (self.rows(one), self.rows(other));
         assert_eq!((one.len(), other.len()), (20, 20));
@@ -311,7 +311,7 @@ fn pretrain(context: Context<'_>, disturb: &Disturb) -> train::Result<Outcome> {
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
     }
-    finish_stage(run, model, &save_format, stage, replicas)
+    finish_stage(run, model, &save_format, replicas)
 }
 
 fn loss_of(model: &CausalLm, batch: &data::Batch, device: &Device) -> loss::LossSum {

@@ -19,7 +19,7 @@ pub(super) struct Converted {
     pub(super) n_heads: usize,
     pub(super) n_kv_heads: usize,
     pub(super) n_experts: usize,
-    /// What queries are multiplied by, because llama.cpp scales scores by the width of a head.
+    /// Factor for the queries' weights, because llama.cpp scales scores by the width of a head.
     pub(super) query_scale: f64,
 }
 

@@ -74,7 +74,7 @@ impl fmt::Display for FileType {
     }
 }
 
-/// What the choice depends on besides a tensor's name and shape.
+/// Inputs of the choice besides a tensor's name and shape.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Context {
     pub(super) file_type: FileType,

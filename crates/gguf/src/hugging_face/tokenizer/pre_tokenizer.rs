@@ -16,7 +16,7 @@ pub(super) struct PreTokenizer {
     composes: bool,
 }
 
-/// How a text is split into words.
+/// Rule that splits a text into words.
 #[derive(Debug)]
 enum Split {
     /// GPT-2's pattern.

@@ -107,7 +107,7 @@ pub(in super::super) fn tokenizer_json(metadata: &Metadata) -> Result<Option<Jso
     })))
 }
 
-/// What the two models of tokenizers differ in.
+/// Differences between the two models of tokenizers.
 struct Parts {
     normalizer: Json,
     pre_tokenizer: Json,
