@@ -372,10 +372,7 @@ fn rows_with_a_label_are_read_if_it_is_true() {
         r#"{"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "fine"}], "label": true}"#,
     ]
     .join("\n");
-    assert_eq!(
-        chats("kto.jsonl", &rows, |_| {}),
-        "1: u:p|a:[good|]\n3: u:q|a:[fine|]"
-    );
+    assert_eq!(chats("kto.jsonl", &rows, |_| {}), "1: u:p|a:[good|]\n3: u:q|a:[fine|]");
     let named = rows.replace("label", "liked");
     let read = |spec: &mut SourceSpec| {
         spec.layout = RowLayout::Kto;
@@ -456,4 +453,21 @@ fn token_ids_are_read_with_their_labels() {
     let message =
         error(serde_json::json!({"input_ids": [5], "labels": [-100]}), Content::Documents);
     assert!(message.contains("pretraining learns every token"), "{message}");
+}
+
+/// A template that rewrites earlier answers is read where only the last answer is a target.
+#[test]
+fn earlier_answers_may_be_rewritten_if_only_the_last_is_a_target() {
+    let folder = folder();
+    let row = r#"{"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}], "completion": [{"role": "assistant", "content": "d"}]}"#;
+    let template = ChatTemplate::from_source(
+        "rewrites",
+        "{% for m in messages %}{{ m.role[0] }}:{% if m.role == 'assistant' and not loop.last %}\
+         ...{% endif %}{{ m.content }}{{ '<|im_end|>' }}{% endfor %}\
+         {% if add_generation_prompt %}a:{% endif %}",
+    )
+    .unwrap();
+    let spec = SourceSpec::file(file(folder.path(), "pc.jsonl", row));
+    let shown = show_chats_with(folder.path(), spec, &template, recipe::ChatTargets::default());
+    assert_eq!(shown.unwrap(), "1: u:a|a:...b|u:c|a:[d|]");
 }
