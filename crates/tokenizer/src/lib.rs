@@ -4,6 +4,7 @@
 //! neither on recipes nor on burn.
 
 mod backend;
+mod byte_alphabet;
 mod chat;
 mod config_values;
 mod convert;

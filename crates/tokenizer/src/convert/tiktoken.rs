@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::base64::decode;
 use super::{Converted, added_token, class, refused, set_default};
+use crate::byte_alphabet::byte_alphabet;
 use crate::config_values::{object, token_text};
-use crate::train::byte_alphabet;
 use crate::{Error, Result};
 
 /// Letters, up to three digits, other characters, white space: cl100k_base before tiktoken 0.6,
