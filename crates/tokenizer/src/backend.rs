@@ -8,8 +8,9 @@ use tokenizers::{AddedToken, Tokenizer as Library};
 
 use crate::Result;
 use crate::config_values::{token_ids, token_text};
-use crate::files::{Files, Origin};
+use crate::files::Files;
 use crate::load::load;
+use crate::origin::Origin;
 use crate::untrusted::panics::catch;
 
 /// Names of end-of-text tokens, for a tokenizer.json without a config.

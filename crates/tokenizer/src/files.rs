@@ -8,21 +8,11 @@ use serde_json::{Map, Value};
 
 use crate::config_values::object;
 use crate::convert::{self, Converted};
+use crate::origin::Origin;
 use crate::{Error, Result};
 
 /// Files that are no tokenizer.json, but part of a tokenizer in their directory.
 const OTHER_FILES: [&str; 3] = ["vocab.json", "merges.txt", "vocab.txt"];
-
-/// Kind of the files that a tokenizer is read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// tokenizer.json.
-    TokenizerJson,
-    /// Files of an older release, converted.
-    Converted,
-    /// A GGUF file.
-    Gguf,
-}
 
 /// A tokenizer.json and the files in its directory, each empty if it is missing.
 pub(crate) struct Files {

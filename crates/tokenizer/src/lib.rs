@@ -12,6 +12,7 @@ mod decode_stream;
 mod error;
 mod files;
 mod load;
+mod origin;
 mod tokenizer;
 mod train;
 mod untrusted;

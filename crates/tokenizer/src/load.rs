@@ -9,7 +9,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Library};
 
 use crate::config_values::token_text;
-use crate::files::Origin;
+use crate::origin::Origin;
 use crate::untrusted::panics::{catch, catch_panic};
 use crate::untrusted::tokenizer_json;
 use crate::{Error, Result};
