@@ -18,7 +18,11 @@ mod train;
 mod untrusted;
 
 pub use backend::EosSource;
-pub use chat::{AssistantTurn, ChatTemplate, Clock, Conversation, Encoded, Message, Role, TurnEnd};
+pub use chat::{
+    AssistantTurn, ChatTemplate, Clock, Conversation, Encoded, Message, REASONING_FIELDS, Role,
+    TurnEnd,
+};
+pub use convert::READ_FILES;
 pub use decode_stream::DecodeStream;
 pub use error::{Error, Result};
 pub use tokenizer::Tokenizer;

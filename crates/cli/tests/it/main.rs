@@ -2,13 +2,16 @@
 
 mod adapters;
 mod architecture;
+mod compatibility;
 mod document_paths;
 mod errors;
 mod features;
 mod file_cycles;
+mod foreign_models;
 mod gguf;
 mod proof;
 mod replicas;
 mod source_tree;
 mod support;
 mod tokenizer;
+mod weights;

@@ -22,6 +22,16 @@ const SENTENCEPIECE: [&str; 3] = ["tokenizer.model", "spiece.model", "tiktoken.m
 /// Ending of tiktoken files.
 pub(crate) const TIKTOKEN: &str = "tiktoken";
 
+/// Files that a tokenizer is read from, in the order in which they are tried, and what they hold.
+pub const READ_FILES: [(&[&str], &str); 6] = [
+    (&["tokenizer.json"], "any model of the tokenizers library, within limits"),
+    (&["vocab.json", "merges.txt"], "byte-level BPE of GPT-2 or Qwen2"),
+    (&SENTENCEPIECE, "sentencepiece: BPE and unigram; or tiktoken"),
+    (&["*.tiktoken"], "tiktoken, if the configuration tells its pattern"),
+    (&["vocab.txt"], "WordPiece of BERT"),
+    (&["*.gguf"], "the tokenizer of a GGUF file"),
+];
+
 /// A converted tokenizer: the file it was read from, and the text of a tokenizer.json.
 pub(crate) struct Converted {
     pub(crate) path: PathBuf,
