@@ -66,6 +66,14 @@ impl Failure {
     }
 }
 
+impl From<hub::Error> for Failure {
+    /// A failure of the network, the server or the disk has the exit code of a failed run.
+    fn from(error: hub::Error) -> Self {
+        let failure = Self::from_error(&error, error.hint());
+        if error.is_input() { failure } else { failure.during_run() }
+    }
+}
+
 /// Converts errors of other crates, which have a message and a hint.
 macro_rules! from_errors {
     ($($error:ty),+ $(,)?) => {$(
@@ -81,6 +89,7 @@ pub(crate) use from_errors;
 
 from_errors!(
     fsio::Error,
+    hub_local::Error,
     bench::Error,
     recipe::Error,
     arch::Error,

@@ -131,7 +131,7 @@ fn existing(
             ))),
         };
     }
-    let given = paths.input(name);
+    let given = paths.input(name, Need::Model)?;
     let dir = [given.join(MODEL_DIR), given.clone()].into_iter().find(|dir| is_adapter(dir));
     let dir = dir.unwrap_or(given);
     let dtype = packed_base_dtype(&dir)?;

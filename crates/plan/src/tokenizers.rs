@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use data::SourceSpec;
+use hub_local::Need;
 use recipe::{ChatTemplate as TemplateKey, Loaded, SampleKind, TokenizerSection, TrainTokenizer};
 use serde_json::json;
 use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
@@ -22,7 +23,7 @@ pub(crate) fn of_recipe(
     match &loaded.recipe.tokenizer {
         None => Ok(None),
         Some(TokenizerSection::Load(path)) => {
-            Ok(Some(Tokenizer::from_dir_or_file(paths.input(path))?))
+            Ok(Some(Tokenizer::from_dir_or_file(paths.input(path, Need::Tokenizer)?)?))
         }
         Some(TokenizerSection::Train(train)) => {
             trained(loaded, train, request, paths, watch).map(Some)
@@ -125,7 +126,7 @@ pub(crate) fn with_template(
         (None | Some(TemplateKey::Chatml), _) => ChatTemplate::builtin("chatml")?,
         (Some(TemplateKey::Plain), _) => ChatTemplate::builtin("plain")?,
         (Some(TemplateKey::File(path)), _) => {
-            let file = paths.input(path);
+            let file = paths.input(path, Need::Tokenizer)?;
             let source = fsio::read_text_capped(&file, fsio::limits::TEMPLATE_BYTES)?;
             ChatTemplate::from_source(path, source)?
         }
