@@ -107,17 +107,13 @@ impl Client {
     /// Waits before the next attempt, or returns the error if there is none.
     pub(crate) fn pause(&self, failure: Error, failures: u32, watch: &mut dyn Watch) -> Result<()> {
         let own = self.settings.pause.saturating_mul(1 << failures.saturating_sub(1).min(10));
-        let pause = match &failure {
-            Error::TooManyRequests { seconds, .. } => seconds.map_or(own, Duration::from_secs),
-            Error::Status { .. } => own,
-            Error::Connection { is_certificate, .. }
-                if self.was_answered.get() && !is_certificate =>
-            {
-                own
-            }
-            _ => return Err(failure),
+        let pause = if let Error::TooManyRequests { seconds: Some(seconds), .. } = &failure {
+            Duration::from_secs(*seconds)
+        } else {
+            own
         };
-        if failures >= ATTEMPTS || pause > self.settings.longest_pause {
+        let may_pass = self.was_answered.get() && failure.may_pass();
+        if !may_pass || failures >= ATTEMPTS || pause > self.settings.longest_pause {
             return Err(failure);
         }
         watch.event(Event::Waiting { reason: &failure.to_string(), pause });

@@ -3,6 +3,7 @@
 use arch::{
     AdapterError, BiasTraining, LoraConfig, LoraInit, ModelConfig, Peft, Targets, TrainableTokens,
 };
+use hub_local::Need;
 use recipe::{BaseDtype, Loaded, LoraBias, LoraKeys};
 
 use crate::base::{is_adapter, packed_base_dtype};

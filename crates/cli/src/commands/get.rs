@@ -45,7 +45,9 @@ fn summary(args: &GetArgs, reference: &Reference, outcome: &Outcome) -> String {
     let short = Reference { revision: None, ..reference.clone() };
     let place = if args.to.is_some() { dir.to_string() } else { short.to_string() };
     text + &match reference.kind {
-        Kind::Model => format!("use it as a model: `start = \"{place}\"` in a recipe, {place} in a command\n"),
+        Kind::Model => {
+            format!("use it as a model: `start = \"{place}\"` in a recipe, {place} in a command\n")
+        }
         Kind::Dataset => format!("use it as data: `path = \"{place}\"` in a recipe\n"),
     }
 }

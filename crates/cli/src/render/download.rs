@@ -28,7 +28,14 @@ pub(crate) struct DownloadProgress {
 impl DownloadProgress {
     pub(crate) fn new(log: LogStyle) -> Self {
         let now = Instant::now();
-        Self { screen: Screen::new(log), started: now, n_bytes: 0, n_received: 0, n_of_file: 0, last_line: now }
+        Self {
+            screen: Screen::new(log),
+            started: now,
+            n_bytes: 0,
+            n_received: 0,
+            n_of_file: 0,
+            last_line: now,
+        }
     }
 
     fn received(&mut self, path: &str, bytes: u64, size: u64) {
@@ -55,7 +62,9 @@ impl DownloadProgress {
             }
             Style::Json if is_due => {
                 self.last_line = Instant::now();
-                write_json(&json!({"event": "received", "path": path, "bytes": bytes, "size": size}));
+                write_json(
+                    &json!({"event": "received", "path": path, "bytes": bytes, "size": size}),
+                );
             }
             Style::Plain | Style::Json => {}
         }
@@ -99,7 +108,9 @@ impl hub::Watch for DownloadProgress {
                 let text = format!("{reason}; next attempt in {seconds:.0} s");
                 self.line(&text, json!({"event": "waiting", "reason": reason, "seconds": seconds}));
             }
-            Event::Note(text) => self.line(&format!("note: {text}"), json!({"event": "note", "text": text})),
+            Event::Note(text) => {
+                self.line(&format!("note: {text}"), json!({"event": "note", "text": text}))
+            }
         }
     }
 }

@@ -6,7 +6,10 @@ mod document_paths;
 mod errors;
 mod features;
 mod file_cycles;
+mod get;
 mod gguf;
+#[path = "../../../hub/tests/it/server.rs"]
+mod hub_server;
 mod replicas;
 mod source_tree;
 mod support;

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Commit of the repository.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -34,6 +35,8 @@ pub(crate) struct Reply {
     pub(crate) cut_after: Option<usize>,
     /// Length in the header, if it is not that of the body.
     pub(crate) length: Option<usize>,
+    /// Time for which the connection stays open after the body.
+    pub(crate) stays_open: Option<Duration>,
 }
 
 impl Reply {
@@ -132,6 +135,9 @@ fn serve(stream: TcpStream, handler: &mut Handler, log: &Mutex<Vec<Received>>) {
     // The client may have closed the connection already.
     let _ = stream.write_all(format!("{head}\r\n").as_bytes());
     let _ = stream.write_all(&reply.body[..n_sent]);
+    if let Some(time) = reply.stays_open {
+        std::thread::sleep(time);
+    }
 }
 
 /// A file of the repository.
