@@ -18,7 +18,8 @@ pub const CHECKPOINTS_DIR: &str = "checkpoints";
 /// base model [`crate::base_of`] finds. A whole run is refused with the names of its stages. `hf:OWNER/MODEL` is the copy of
 /// that repository on this machine. A directory with one GGUF file and no config.json is that file.
 pub fn locate_model(path: &Path) -> Result<PathBuf> {
-    let path = &local_copy(path, Need::Model)?;
+    let copy = local_copy(path, Need::Model)?;
+    let path = copy.as_path();
     if is_model(path) {
         return Ok(path.to_path_buf());
     }

@@ -109,7 +109,7 @@ impl hub::Watch for DownloadProgress {
                 self.line(&text, json!({"event": "waiting", "reason": reason, "seconds": seconds}));
             }
             Event::Note(text) => {
-                self.line(&format!("note: {text}"), json!({"event": "note", "text": text}))
+                self.line(&format!("note: {text}"), json!({"event": "note", "text": text}));
             }
         }
     }
