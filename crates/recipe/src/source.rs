@@ -15,7 +15,7 @@ use crate::template::Template;
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// A file, a directory or a pattern such as `texts/*.jsonl.gz`, relative to the recipe;
-    /// `data:sft/x.json` is under the data directory, and `hf:datasets/OWNER/NAME` is a data set after
+    /// `data:sft/x.json` is under the data directory. `hf:datasets/OWNER/NAME` is a data set after
     /// `temper get`. `.gz` and `.zst` files are decompressed while reading.
     #[schemars(extend("format" = "input-path"))]
     pub path: String,

@@ -129,7 +129,7 @@ fn without_a_server_the_error_comes_at_once() {
     let mut settings = hub::Settings::new(server.url());
     drop(server);
     // Pauses of an hour: a repetition would show.
-    settings.pause = Duration::from_secs(3600);
+    settings.pause = Duration::from_hours(1);
     let place = tempfile::tempdir().expect("a directory");
     let error =
         hub::get(&settings, &request(place.path()), &mut Events::default()).expect_err("refused");

@@ -33,7 +33,10 @@ pub(crate) fn large(path: &str, content: Vec<u8>) -> RepoFile {
 pub(crate) fn small(path: &str, content: &str) -> RepoFile {
     let mut hash = sha1::Sha1::new();
     hash.update(format!("blob {}\0{content}", content.len()));
-    let oid = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = "0123456789abcdef".as_bytes();
+    let digit = |n: u8| char::from(digits[usize::from(n)]);
+    let oid =
+        hash.finalize().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
     RepoFile { path: path.to_owned(), content: content.as_bytes().to_vec(), oid, is_lfs: false }
 }
 

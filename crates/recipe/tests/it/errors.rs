@@ -663,7 +663,7 @@ fn keys_of_another_optimizer() {
        |
     19 | optimizer = { kind = "muon", lr = 0.02, adjust_lr = "spectral" }
        |                                                     ^^^^^^^^^^
-      hint: `adjust_lr`: How the learning rate follows a matrix's shape
+      hint: `adjust_lr`: Scaling of the learning rate with a matrix's shape
     "#);
     insta::assert_snapshot!(with("{ kind = \"adafactor\", lr = 0.02, decay_rate = 0.8 }"), @r#"
     error: `decay_rate` in [pretrain.optimizer] must be at least -10 and below 0: `0.8`
