@@ -35,7 +35,9 @@ pub use disk_space::free_space;
 pub use error::{Damage, Error, Result};
 pub use hash::{Sha256, for_each_piece, sha256_file, sha256_hex};
 pub use lock::Lock;
-pub use manifest::{FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, read_manifest, verify_dir};
+pub use manifest::{
+    FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, read_listed, read_manifest, verify_dir,
+};
 pub use mapped::MappedFile;
 pub use names::basename_only;
 pub use partial_file::PartialFile;

@@ -61,7 +61,7 @@ fn trained(
     let texts = data::texts_key(&specs, kind, &paths.cache_dir)?;
     let key = json!([TRAINER_VERSION, settings, texts]).to_string();
     let dir = paths.cache_dir.join(format!("tokenizer-{}", fsio::sha256_hex(key.as_bytes())));
-    if fsio::verify_dir(&dir).is_err() {
+    if !is_intact(&dir)? {
         watch.training_tokenizer();
         let tokenizer = match train {
             TrainTokenizer::ByteBpe(keys) => train_tokenizer(&specs, kind, |texts| {
@@ -98,6 +98,16 @@ pub fn train_tokenizer(
         }
         Ok(trained?)
     })
+}
+
+/// Whether a directory of the cache is there and undamaged. One that cannot be read is an error: it may be intact.
+fn is_intact(dir: &Path) -> Result<bool> {
+    match fsio::verify_dir(dir) {
+        Ok(_) => Ok(true),
+        Err(fsio::Error::Damaged { damage, .. }) if damage.is_other_content() => Ok(false),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Saves a trained tokenizer atomically.

@@ -214,7 +214,10 @@ impl<'a> StageRun<'a> {
         let path = self.dir.checkpoints().join(checkpoint_name(step));
         match fsio::verify_dir(&path) {
             Ok(_) => Ok(Some(path)),
-            Err(error) => Err(Error::BestCheckpoint { path, reason: error.to_string() }),
+            Err(fsio::Error::Damaged { file, damage, .. }) if damage.is_other_content() => {
+                Err(Error::BestCheckpoint { path, reason: format!("{file}: {damage}") })
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
