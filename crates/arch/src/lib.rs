@@ -47,7 +47,7 @@ pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use family::{Activation, Family, Gpt2Config, ModelConfig};
 pub use memory_estimate::MemoryEstimate;
-pub use model_config::Architecture;
+pub use model_config::{Architecture, TRANSFORMERS_VERSION};
 pub use model_info::{ModelInfo, Quantization};
 pub use params::{AxisOrder, Init, LinearLayer, ParamKind, ParamSpec};
 pub use peft::{ADAPTER_CONFIG, Peft, SCORE_HEADS};

@@ -12,6 +12,9 @@ use crate::memory_estimate::MemoryEstimate;
 use crate::params::{LinearLayer, ParamSpec};
 use crate::token_ids::TokenIds;
 
+/// The release of transformers whose keys config.json and generation_config.json have; keys of 4.x are written beside them.
+pub const TRANSFORMERS_VERSION: &str = "5.23.0";
+
 /// The output layer of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Architecture {
@@ -22,12 +25,13 @@ pub enum Architecture {
 }
 
 impl ModelConfig {
-    /// config.json of a language model, as transformers writes it today.
+    /// config.json of a language model, as transformers 5 writes it, with the keys that transformers 4, mlx-lm and
+    /// llama.cpp's converter read in addition.
     pub fn to_json(&self, dtype: Dtype, token_ids: &TokenIds) -> Value {
         self.to_json_as(Architecture::CausalLm, dtype, token_ids)
     }
 
-    /// config.json of a model of any architecture, as transformers writes it today.
+    /// As [`Self::to_json`], of a model of any architecture.
     pub fn to_json_as(
         &self,
         architecture: Architecture,
@@ -43,10 +47,13 @@ impl ModelConfig {
         map.insert("architectures".to_owned(), json!(architectures.get(..1)));
         map.insert("model_type".to_owned(), json!(names.model_type));
         map.insert("dtype".to_owned(), json!(dtype.config_name()));
+        map.insert("torch_dtype".to_owned(), json!(dtype.config_name()));
+        map.insert("transformers_version".to_owned(), json!(TRANSFORMERS_VERSION));
         map.extend(token_ids.to_json());
         if architecture == Architecture::SequenceClassifier {
             map.insert("id2label".to_owned(), json!({ "0": "LABEL_0" }));
             map.insert("label2id".to_owned(), json!({ "LABEL_0": 0 }));
+            map.insert("problem_type".to_owned(), json!("regression"));
         }
         map.extend(self.as_family().to_keys());
         map.sort_keys();

@@ -238,9 +238,12 @@ pub(crate) struct ScoreArgs {
 /// `temper verify`
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Directories or files of reference vectors
+    /// Exports of Temper (directories or GGUF files), directories or files of reference vectors, or directories of these
     #[arg(required = true)]
     pub(crate) paths: Vec<PathBuf>,
+    /// Base model of exported adapters
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
     /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
@@ -269,6 +272,9 @@ pub(crate) struct ExportArgs {
     /// Type of the exported weights
     #[arg(long, value_parser = ["f32", "bf16", "f16"], default_value = "f32")]
     pub(crate) dtype: String,
+    /// Largest weight file, as in 5GB or 500MB; larger models get several files and an index
+    #[arg(long, value_name = "SIZE", value_parser = size_in_bytes, default_value = "5GB")]
+    pub(crate) max_shard_size: u64,
 }
 
 /// `temper merge`
@@ -499,4 +505,21 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("expected KEY=VALUE, as in pretrain.max_steps=60".to_owned()),
     }
+}
+
+/// A number of bytes with a unit of thousands, as in `5GB`.
+fn size_in_bytes(text: &str) -> Result<u64, String> {
+    let n_digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(n_digits);
+    let scale = match unit.trim().to_ascii_uppercase().as_str() {
+        "GB" => 1_000_000_000,
+        "MB" => 1_000_000,
+        "KB" => 1_000,
+        "" | "B" => 1,
+        _ => return Err("expected a size such as 5GB, 500MB or 200KB".to_owned()),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "expected a size above 0, such as 5GB".to_owned())
 }

@@ -74,6 +74,18 @@ impl From<hub::Error> for Failure {
     }
 }
 
+impl From<evaluate::Error> for Failure {
+    fn from(error: evaluate::Error) -> Self {
+        let failure = Self::from_error(&error, error.hint());
+        // Files that were just written and are wrong are no fault of the input.
+        if matches!(error, evaluate::Error::NoProof { .. }) {
+            failure.during_run()
+        } else {
+            failure
+        }
+    }
+}
+
 /// Converts errors of other crates, which have a message and a hint.
 macro_rules! from_errors {
     ($($error:ty),+ $(,)?) => {$(
@@ -102,6 +114,5 @@ from_errors!(
     plan::Error,
     train::Error,
     generate::Error,
-    evaluate::Error,
     export::Error,
 );

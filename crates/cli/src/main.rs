@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod device_panics;
 mod failure;
+mod model_card;
 mod render;
 
 use std::process::ExitCode;

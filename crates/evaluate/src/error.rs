@@ -26,6 +26,28 @@ pub enum Error {
         /// The problem, with the name of the tensor.
         reason: String,
     },
+    /// A proof has unexpected contents.
+    #[error("{}: {reason}", .path.display())]
+    BadProof {
+        /// The file.
+        path: PathBuf,
+        /// The problem.
+        reason: String,
+    },
+    /// An adapter's proof cannot be replayed without its base model, or with another one.
+    #[error("{}: {reason}", .path.display())]
+    ProofBase {
+        /// The adapter's directory.
+        path: PathBuf,
+        /// The problem.
+        reason: &'static str,
+    },
+    /// The files of an export do not compute what the model computes.
+    #[error("the written files do not compute what the model computes: {reason}")]
+    NoProof {
+        /// The first difference.
+        reason: String,
+    },
     /// A directory or file has no reference vectors of any kind.
     #[error("{}: not a directory or file of reference vectors", .path.display())]
     NoReference {
@@ -41,6 +63,12 @@ pub enum Error {
     /// A config.json is wrong.
     #[error(transparent)]
     Config(#[from] arch::Error),
+    /// A tokenizer cannot be read, or cannot encode a prompt.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
+    /// A model cannot be found.
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
     /// A model directory cannot be read.
     #[error(transparent)]
     Model(#[from] model::Error),
@@ -74,12 +102,22 @@ impl Error {
             Self::BadVectors { .. } | Self::Tensors(_) => {
                 Some("create the vectors again with make_golden.py of the reference".to_owned())
             }
+            Self::BadProof { .. } => Some("export the model again".to_owned()),
+            Self::ProofBase { .. } => {
+                Some("name the base model that the adapter was trained on: --base DIR".to_owned())
+            }
+            Self::NoProof { .. } => {
+                Some("nothing was exported; please report this with the model's config.json".to_owned())
+            }
             Self::NoReference { .. } => Some(
-                "a model's directory needs io.safetensors, a training run's batches.safetensors"
+                "an export has temper_proof.json, a GGUF file NAME.proof.json beside it, a reference model \
+                 io.safetensors, a reference run batches.safetensors"
                     .to_owned(),
             ),
             Self::File(error) => error.hint(),
             Self::Config(error) => error.hint(),
+            Self::Tokenizer(error) => error.hint(),
+            Self::Plan(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Lora(error) => error.hint(),
             Self::Generate(error) => error.hint(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use arch::{Dtype, Family, ModelConfig};
 use export::{Options, hugging_face_with};
-use model::{CausalLm, load_causal_lm};
+use model::{CausalLm, ScalarModel, load_causal_lm};
 use nn::TokenBatch;
 use serde_json::{Value, json};
 use tokenizer::{ChatTemplate, Message, Role, Tokenizer, default_special_tokens};
@@ -50,40 +50,153 @@ fn make(dir: &Path) -> Result<()> {
     let chars = char_tokenizer()?;
     let llama = |more| config(Family::Llama, more);
     let gpt2 = |more| config(Family::Gpt2, more);
-    let rope = |parameters: Value| json!({ "rope_parameters": parameters, "rope_theta": null });
-    let llama3 = json!({ "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0,
-        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16 });
-    let yarn = json!({ "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
-        "original_max_position_embeddings": 16 });
-    let linear = json!({ "rope_type": "linear", "rope_theta": 1e4, "factor": 4.0 });
     let biases = json!({ "attention_bias": true, "mlp_bias": true, "head_dim": 12 });
     let scaled = json!({ "scale_attn_by_inverse_layer_idx": true, "activation_function": "gelu",
         "tie_word_embeddings": false });
     let f32 = Options::new(Dtype::F32);
-    let small_shards = Options { dtype: Dtype::Bf16, shard_bytes: 20_000 };
+    let small_shards = Options { shard_bytes: 20_000, ..Options::new(Dtype::Bf16) };
     for (name, tokenizer, keys, options) in [
-        ("llama-chatml", &chat, llama(json!({ "tie_word_embeddings": true })), f32),
-        ("llama-plain-bf16-shards", &plain, llama(json!({})), small_shards),
+        ("llama-chatml", &chat, llama(json!({ "tie_word_embeddings": true })), f32.clone()),
+        ("llama-plain-bf16-shards", &plain, llama(json!({})), small_shards.clone()),
         ("llama-biases-f16", &bytes, llama(biases), Options::new(Dtype::F16)),
-        ("llama-linear", &bytes, llama(rope(linear)), f32),
-        ("llama-llama3", &bytes, llama(rope(llama3)), f32),
-        ("llama-yarn", &bytes, llama(rope(yarn)), f32),
-        ("llama-char", &chars, llama(json!({})), f32),
-        ("gpt2-chatml", &chat, gpt2(json!({})), f32),
-        ("gpt2-no-bias-char", &chars, gpt2(json!({ "bias": false })), f32),
+        ("llama-char", &chars, llama(json!({})), f32.clone()),
+        ("gpt2-chatml", &chat, gpt2(json!({})), f32.clone()),
+        ("gpt2-no-bias-char", &chars, gpt2(json!({ "bias": false })), f32.clone()),
         ("gpt2-no-bias-shards", &bytes, gpt2(json!({ "bias": false })), small_shards),
-        ("gpt2-scaled", &bytes, gpt2(scaled), f32),
-        ("qwen3", &bytes, config(Family::Qwen3, json!({ "head_dim": 16 })), f32),
+        ("gpt2-scaled", &bytes, gpt2(scaled), f32.clone()),
     ] {
-        let mut keys = keys;
-        keys["vocab_size"] = json!(tokenizer.vocab_size());
-        let config = ModelConfig::from_json(&keys, Path::new(name))?;
-        let model = CausalLm::init(&config, 1, &kernels::device("cpu")?);
-        let out = dir.join(name);
-        hugging_face_with(&model, tokenizer, options, &out)?;
-        describe(&out)?;
+        write_language_model(&dir.join(name), tokenizer, keys, options)?;
+    }
+    for (name, family, more) in variants() {
+        write_language_model(&dir.join(name), &chat, config(family, more.clone()), f32.clone())?;
+        if ["llama-llama3", "gpt2", "gemma3_text", "phi3-longrope", "qwen3"].contains(&name) {
+            let out = dir.join(format!("{name}-score"));
+            write_classifier(&out, &chat, config(family, more))?;
+        }
     }
     Ok(())
+}
+
+/// Every family with the keys that its readers in other programs must understand.
+fn variants() -> Vec<(&'static str, Family, Value)> {
+    let rope = |parameters: Value| json!({ "rope_parameters": parameters, "rope_theta": null });
+    let llama3 = json!({ "rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16 });
+    let yarn = |original: usize| {
+        json!({ "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
+            "original_max_position_embeddings": original })
+    };
+    let linear = json!({ "rope_type": "linear", "rope_theta": 2e4, "factor": 4.0 });
+    let dynamic = json!({ "rope_type": "dynamic", "rope_theta": 2e4, "factor": 4.0 });
+    let lists = |n: usize| {
+        let list = |step: f64| (0..n).map(|i| 1.0 + step * i as f64).collect::<Vec<f64>>();
+        json!({ "rope_type": "longrope", "rope_theta": 1e4, "short_factor": list(0.2),
+            "long_factor": list(0.9), "original_max_position_embeddings": 32 })
+    };
+    let partial = json!({ "partial_rotary_factor": 0.75, "original_max_position_embeddings": 32 });
+    let by_type = |full: Value| {
+        json!({ "rope_parameters": { "full_attention": full,
+            "sliding_attention": { "rope_type": "default", "rope_theta": 1e4 } },
+            "rope_theta": null, "sliding_window": 12 })
+    };
+    let window = json!({ "sliding_window": 12 });
+    let upper = json!({ "use_sliding_window": true, "sliding_window": 12, "max_window_layers": 1 });
+    let plain = |theta: f64| json!({ "rope_type": "default", "rope_theta": theta });
+    let scaled_full = json!({ "rope_type": "linear", "rope_theta": 1e6, "factor": 8.0 });
+    vec![
+        ("llama-theta", Family::Llama, json!({ "rope_theta": 5e5 })),
+        ("llama-linear", Family::Llama, rope(linear)),
+        ("llama-dynamic", Family::Llama, rope(dynamic)),
+        ("llama-llama3", Family::Llama, rope(llama3)),
+        ("llama-yarn", Family::Llama, rope(yarn(16))),
+        ("llama-yarn-same-context", Family::Llama, rope(yarn(64))),
+        ("llama-longrope", Family::Llama, rope(lists(4))),
+        ("gpt2", Family::Gpt2, json!({})),
+        ("mistral", Family::Mistral, window.clone()),
+        ("qwen2", Family::Qwen2, json!({ "rope_theta": 1e6 })),
+        ("qwen2-window", Family::Qwen2, upper.clone()),
+        ("qwen3", Family::Qwen3, json!({ "head_dim": 16, "rope_theta": 1e6 })),
+        ("qwen3-window", Family::Qwen3, upper),
+        ("gemma2", Family::Gemma2, merged(window.clone(), json!({ "head_dim": 16 }))),
+        ("gemma3_text", Family::Gemma3Text, merged(by_type(plain(1e6)), gemma3_blocks())),
+        ("gemma3_text-linear", Family::Gemma3Text, merged(by_type(scaled_full), gemma3_blocks())),
+        ("phi3", Family::Phi3, json!({ "rope_theta": 2e4 })),
+        ("phi3-longrope", Family::Phi3, merged(rope(lists(3)), partial)),
+        ("olmo2", Family::Olmo2, json!({ "rope_theta": 5e5 })),
+        ("olmo3", Family::Olmo3, merged(json!({ "rope_theta": 5e5 }), blocks(4, window.clone()))),
+        ("smollm3", Family::SmolLm3, blocks(4, json!({ "rope_theta": 2e6 }))),
+        (
+            "granite",
+            Family::Granite,
+            json!({ "attention_multiplier": 0.2, "logits_scaling": 3.0,
+            "embedding_multiplier": 5.0, "residual_multiplier": 0.4, "rope_theta": 5e5 }),
+        ),
+        (
+            "mixtral",
+            Family::Mixtral,
+            json!({ "num_local_experts": 4, "num_experts_per_tok": 2,
+            "rope_theta": 1e6 }),
+        ),
+        ("qwen2_moe", Family::Qwen2Moe, experts(json!({ "shared_expert_intermediate_size": 40 }))),
+        ("qwen3_moe", Family::Qwen3Moe, experts(json!({ "norm_topk_prob": true }))),
+    ]
+}
+
+fn experts(more: Value) -> Value {
+    let keys = json!({ "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+        "rope_theta": 1e6 });
+    merged(keys, more)
+}
+
+fn blocks(n: usize, more: Value) -> Value {
+    merged(json!({ "num_hidden_layers": n }), more)
+}
+
+fn gemma3_blocks() -> Value {
+    blocks(4, json!({ "sliding_window_pattern": 2, "head_dim": 16, "query_pre_attn_scalar": 20 }))
+}
+
+fn merged(mut keys: Value, more: Value) -> Value {
+    if let (Value::Object(keys), Value::Object(more)) = (&mut keys, more) {
+        keys.extend(more);
+    }
+    keys
+}
+
+fn write_language_model(
+    out: &Path,
+    tokenizer: &Tokenizer,
+    mut keys: Value,
+    options: Options,
+) -> Result<()> {
+    keys["vocab_size"] = json!(tokenizer.vocab_size());
+    let config = ModelConfig::from_json(&keys, out)?;
+    let model = CausalLm::init(&config, 1, &kernels::device("cpu")?);
+    hugging_face_with(&model, tokenizer, options, out)?;
+    describe(out)
+}
+
+/// A reward model; its expected.json has scores.
+fn write_classifier(out: &Path, tokenizer: &Tokenizer, mut keys: Value) -> Result<()> {
+    keys["vocab_size"] = json!(tokenizer.vocab_size());
+    let config = ModelConfig::from_json(&keys, out)?;
+    let device = kernels::device("cpu")?;
+    let backbone = CausalLm::init(&config, 1, &device).backbone;
+    let model = ScalarModel::from_backbone(backbone, &config, 2);
+    hugging_face_with(&model, tokenizer, Options::new(Dtype::F32), out)?;
+    let scores: Result<Vec<Value>> = PROMPTS
+        .iter()
+        .chain([&LONG])
+        .map(|text| {
+            let mut ids = tokenizer.encode(text)?;
+            ids.truncate(N_LOGITS);
+            let batch = TokenBatch::of_rows(&ids, 1, &device);
+            let score = model.scores_at(&batch, &[ids.len() - 1]).into_scalar::<f32>();
+            Ok(json!({ "ids": ids, "score": score }))
+        })
+        .collect();
+    let path: PathBuf = out.join("expected.json");
+    Ok(fsio::write_atomic(&path, json!({ "scores": scores? }).to_string().as_bytes())?)
 }
 
 fn config(family: Family, more: Value) -> Value {
@@ -102,10 +215,7 @@ fn config(family: Family, more: Value) -> Value {
         })
     };
     keys["model_type"] = json!(family.name());
-    if let (Value::Object(keys), Value::Object(more)) = (&mut keys, more) {
-        keys.extend(more);
-    }
-    keys
+    merged(keys, more)
 }
 
 fn byte_tokenizer() -> Result<Tokenizer> {

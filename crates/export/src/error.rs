@@ -21,6 +21,14 @@ pub enum Error {
     /// The tokenizer cannot be written.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
+    /// A generation_config.json is not a JSON object.
+    #[error("{}: {message}", .path.display())]
+    Json {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The problem.
+        message: String,
+    },
     /// The tokenizer has ids without a row in the model's embedding.
     #[error(
         "the tokenizer has {n_tokens} ids, but the model's vocabulary has only: `{vocab_size}`"
@@ -42,6 +50,7 @@ impl Error {
             Self::Weights(error) => error.hint(),
             Self::Gguf(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
+            Self::Json { .. } => Some("correct the file, or remove it".to_owned()),
             Self::Vocabulary { .. } => {
                 Some("export with the tokenizer that the model was trained with".to_owned())
             }

@@ -15,6 +15,71 @@ use crate::{Error, Result, modelfile};
 /// The file that Ollama builds a model from.
 pub const MODELFILE: &str = "Modelfile";
 
+/// A complete GGUF file that does not have its name yet. Dropping it removes it.
+#[derive(Debug)]
+pub struct PendingGguf {
+    file: AtomicFile,
+    modelfile: String,
+}
+
+impl PendingGguf {
+    /// Writes the weights and the tokenizer for the file `path`. Neither the file nor a Modelfile in its directory may
+    /// exist.
+    pub fn write<M: SavedModel>(
+        model: &M,
+        tokenizer: &Tokenizer,
+        file_type: FileType,
+        path: &Path,
+    ) -> Result<Self> {
+        if M::ARCHITECTURE != Architecture::CausalLm {
+            return Err(::gguf::Error::NotExportable {
+                reason: "the model is a sequence classifier".to_owned(),
+                hint: "leave --gguf out to write a Hugging Face directory".to_owned(),
+            }
+            .into());
+        }
+        let (n_tokens, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size());
+        if n_tokens > vocab_size {
+            return Err(Error::Vocabulary { n_tokens, vocab_size });
+        }
+        let config = model.config().to_json_as(M::ARCHITECTURE, Dtype::F32, &token_ids(tokenizer));
+        let json = tokenizer_json(tokenizer)?;
+        let source = source(tokenizer, &json)?;
+        let specs = model.file_parameters();
+        let tensors: Vec<(String, Vec<usize>)> =
+            specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        let export = ModelExport::new(&config, &source, &tensors, file_type, &name)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            fsio::create_dir_all(parent)?;
+        }
+        let beside = path.with_file_name(MODELFILE);
+        if beside.exists() {
+            return Err(fsio::Error::Exists { path: beside }.into());
+        }
+        let mut file = AtomicFile::begin(path)?;
+        write_tensors(export.begin(&mut file)?, model, &specs)?;
+        let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let modelfile = modelfile::text(&file_name.unwrap_or_default(), tokenizer, source.adds_bos);
+        Ok(Self { file, modelfile })
+    }
+
+    /// The path of the file before the commit, for reading it back.
+    pub fn written(&mut self) -> Result<&Path> {
+        Ok(self.file.written()?)
+    }
+
+    /// Gives the file its name and writes the Modelfile. Returns the length of the file in bytes.
+    pub fn commit(self) -> Result<u64> {
+        let beside = self.file.path().with_file_name(MODELFILE);
+        let n_bytes = self.file.commit()?;
+        fsio::write_atomic(&beside, self.modelfile)?;
+        Ok(n_bytes)
+    }
+}
+
 /// Writes the file `path`, which must not exist, and a Modelfile in its directory. Returns the length of the file in
 /// bytes.
 pub fn gguf<M: SavedModel>(
@@ -23,41 +88,7 @@ pub fn gguf<M: SavedModel>(
     file_type: FileType,
     path: &Path,
 ) -> Result<u64> {
-    if M::ARCHITECTURE != Architecture::CausalLm {
-        return Err(::gguf::Error::NotExportable {
-            reason: "the model is a sequence classifier".to_owned(),
-            hint: "leave --gguf out to write a Hugging Face directory".to_owned(),
-        }
-        .into());
-    }
-    let (n_tokens, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size());
-    if n_tokens > vocab_size {
-        return Err(Error::Vocabulary { n_tokens, vocab_size });
-    }
-    let config = model.config().to_json_as(M::ARCHITECTURE, Dtype::F32, &token_ids(tokenizer));
-    let json = tokenizer_json(tokenizer)?;
-    let source = source(tokenizer, &json)?;
-    let specs = model.file_parameters();
-    let tensors: Vec<(String, Vec<usize>)> =
-        specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
-    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let name = name.unwrap_or_default();
-    let export = ModelExport::new(&config, &source, &tensors, file_type, &name)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        fsio::create_dir_all(parent)?;
-    }
-    let beside = path.with_file_name(MODELFILE);
-    if beside.exists() {
-        return Err(fsio::Error::Exists { path: beside }.into());
-    }
-    let mut file = AtomicFile::begin(path)?;
-    write_tensors(export.begin(&mut file)?, model, &specs)?;
-    let n_bytes = file.commit()?;
-    let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let text = modelfile::text(&file_name.unwrap_or_default(), tokenizer, source.adds_bos);
-    fsio::write_atomic(&beside, text)?;
-    Ok(n_bytes)
+    PendingGguf::write(model, tokenizer, file_type, path)?.commit()
 }
 
 /// Writes every tensor; parameters that the model was trained without are zeros in the file.

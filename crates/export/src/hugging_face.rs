@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use arch::{Architecture, Dtype, ModelConfig, TokenIds};
+use arch::{Architecture, Dtype, ModelConfig, TRANSFORMERS_VERSION, TokenIds};
 use fsio::{DirWriter, Manifest};
 use model::SavedModel;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokenizer::Tokenizer;
 
 use crate::shards;
@@ -29,7 +29,7 @@ pub fn hugging_face_with<M: SavedModel>(
     out_dir: &Path,
 ) -> Result<Manifest> {
     let mut dir = DirWriter::begin(out_dir)?;
-    write_files(&mut dir, model, tokenizer, options)?;
+    write_files(&mut dir, model, tokenizer, &options)?;
     Ok(dir.commit(Value::Null)?)
 }
 
@@ -38,14 +38,39 @@ pub fn write_files<M: SavedModel>(
     dir: &mut DirWriter,
     model: &M,
     tokenizer: &Tokenizer,
-    options: Options,
+    options: &Options,
 ) -> Result<()> {
-    for (name, bytes) in
-        description_files(model.config(), M::ARCHITECTURE, tokenizer, options.dtype)?
-    {
+    for (name, bytes) in description_files(model.config(), M::ARCHITECTURE, tokenizer, options)? {
         dir.write(&name, bytes)?;
     }
+    write_weights(dir, model, options)
+}
+
+/// Writes the weight files alone.
+pub fn write_weights<M: SavedModel>(
+    dir: &mut DirWriter,
+    model: &M,
+    options: &Options,
+) -> Result<()> {
     shards::write(dir, model, options)
+}
+
+/// The sampling defaults of a model's directory: the keys of its generation_config.json besides token ids. Empty for a
+/// directory without the file, and for a GGUF file.
+pub fn sampling_defaults(dir: &Path) -> Result<Map<String, Value>> {
+    let path = dir.join("generation_config.json");
+    if !path.is_file() {
+        return Ok(Map::new());
+    }
+    let text = fsio::read_text_capped(&path, fsio::limits::CONFIG_BYTES)?;
+    let mut keys: Map<String, Value> = serde_json::from_str(&text)
+        .map_err(|error| Error::Json { path, message: error.to_string() })?;
+    // The ids follow from the tokenizer; the others describe the file.
+    keys.retain(|key, value| {
+        let is_id = ["bos_token_id", "eos_token_id", "pad_token_id"].contains(&key.as_str());
+        !(is_id || key == "transformers_version" || key.starts_with('_') || value.is_null())
+    });
+    Ok(keys)
 }
 
 /// Every file of the directory except the weights: config.json, generation_config.json for a language model, and the
@@ -54,17 +79,17 @@ pub fn description_files(
     config: &ModelConfig,
     architecture: Architecture,
     tokenizer: &Tokenizer,
-    dtype: Dtype,
+    options: &Options,
 ) -> Result<Vec<(String, Vec<u8>)>> {
     let (n_tokens, vocab_size) = (tokenizer.vocab_size(), config.vocab_size());
     if n_tokens > vocab_size {
         return Err(Error::Vocabulary { n_tokens, vocab_size });
     }
     let token_ids = token_ids(tokenizer);
-    let described = config.to_json_as(architecture, dtype, &token_ids);
+    let described = config.to_json_as(architecture, options.dtype, &token_ids);
     let mut files = vec![("config.json".to_owned(), pretty(&described).into_bytes())];
     if architecture == Architecture::CausalLm {
-        let generation = pretty(&generation_config(&token_ids)).into_bytes();
+        let generation = pretty(&generation_config(&token_ids, &options.generation)).into_bytes();
         files.push(("generation_config.json".to_owned(), generation));
     }
     files.extend(tokenizer.files()?);
@@ -75,11 +100,14 @@ pub(crate) fn token_ids(tokenizer: &Tokenizer) -> TokenIds {
     TokenIds { bos: tokenizer.bos(), eos: tokenizer.eos_ids(), pad: tokenizer.pad() }
 }
 
-/// generation_config.json with the special token ids; it sets no sampling parameters.
-fn generation_config(token_ids: &TokenIds) -> Value {
-    let mut map = token_ids.to_json();
+/// generation_config.json: the special token ids, every end id included, and sampling defaults.
+fn generation_config(token_ids: &TokenIds, defaults: &Map<String, Value>) -> Value {
+    let mut map = defaults.clone();
+    map.extend(token_ids.to_json());
     map.retain(|_, value| !value.is_null());
-    json!(map)
+    map.insert("transformers_version".to_owned(), json!(TRANSFORMERS_VERSION));
+    map.sort_keys();
+    Value::Object(map)
 }
 
 fn pretty(value: &Value) -> String {

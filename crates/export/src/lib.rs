@@ -10,7 +10,10 @@ mod modelfile;
 mod options;
 mod shards;
 
-pub use self::gguf::{MODELFILE, gguf};
+pub use self::gguf::{MODELFILE, PendingGguf, gguf};
 pub use error::{Error, Result};
-pub use hugging_face::{description_files, hugging_face, hugging_face_with, write_files};
+pub use hugging_face::{
+    description_files, hugging_face, hugging_face_with, sampling_defaults, write_files,
+    write_weights,
+};
 pub use options::Options;

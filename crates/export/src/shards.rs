@@ -14,7 +14,11 @@ use tensor_file::{
 use crate::{Options, Result};
 
 /// Writes every weight; parameters that the model is trained without are zeros in the file.
-pub(crate) fn write<M: SavedModel>(dir: &mut DirWriter, model: &M, options: Options) -> Result<()> {
+pub(crate) fn write<M: SavedModel>(
+    dir: &mut DirWriter,
+    model: &M,
+    options: &Options,
+) -> Result<()> {
     let specs = model.file_parameters();
     let element_bytes = options.dtype.n_bytes();
     let bytes: Vec<u64> = specs.iter().map(|spec| spec.n_elements() * element_bytes).collect();

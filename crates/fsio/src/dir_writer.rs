@@ -66,6 +66,11 @@ impl DirWriter {
         &self.final_dir
     }
 
+    /// Path of the directory before the commit, for reading back files that are finished.
+    pub fn tmp_dir(&self) -> &Path {
+        &self.tmp_dir
+    }
+
     /// Opens a new file, which joins the directory when `HashingFile::finish` returns.
     pub fn create(&mut self, name: &str) -> Result<HashingFile> {
         let path = self.tmp_dir.join(basename_only(name)?);

@@ -59,5 +59,5 @@ pub fn run(context: Context<'_>, prompt: &SamplePrompt) -> Result<Outcome> {
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
     }
-    Ok(finish_stage(run, model, &save_format, stage, replicas)?)
+    Ok(finish_stage(run, model, &save_format, replicas)?)
 }

@@ -83,7 +83,7 @@ pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result
         },
     };
 
-    run.set_side_files(save_format.side_files::<CausalLm>(stage)?);
+    run.set_side_files(save_format.side_files::<CausalLm>(stage, run_dir)?);
     let names = ParameterNames::of(&actors);
     let settings = stage.keys.optimizer.clone();
     let optimizer = match &resumed {

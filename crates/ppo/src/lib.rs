@@ -103,7 +103,7 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
     }
     let policy = weights_to_export(&mut run, actors.policy, &save_format)?;
     let result = answers::result(&before, run.exported_eval(), &policy, plan, stage, section)?;
-    write_model(&run.dir().model(), &save_format, &policy, stage)?;
+    write_model(&run.dir().model(), &save_format, &policy, run.side_files())?;
     Ok(Outcome::Finished(run.finish(result)?))
 }
 

@@ -67,5 +67,5 @@ pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
     }
-    Ok(finish_stage(run, model, &save_format, stage, replicas)?)
+    Ok(finish_stage(run, model, &save_format, replicas)?)
 }

@@ -187,6 +187,10 @@ impl Tokenizer {
             }
         }
         config.extend(self.backend.kept_config.clone());
+        // transformers reads the file of the template since 4.53, and other readers this key alone.
+        if let Some(template) = &self.template {
+            config.insert("chat_template".to_owned(), template.source().into());
+        }
         let mut bytes = format!("{:#}", Value::Object(config)).into_bytes();
         bytes.push(b'\n');
         bytes

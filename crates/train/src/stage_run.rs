@@ -167,6 +167,11 @@ impl<'a> StageRun<'a> {
         self.settings.side_files = files;
     }
 
+    /// The files that are written beside the weights.
+    pub fn side_files(&self) -> &[(String, Vec<u8>)] {
+        &self.settings.side_files
+    }
+
     /// The counters of the stage.
     pub fn state(&self) -> &TrainState {
         &self.state

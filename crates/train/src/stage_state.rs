@@ -112,7 +112,7 @@ pub fn start_or_resume_with<M: TrainedModel>(
     };
     let Weights { model, save_format, source, dropout } = weights;
     let model = with_checkpointing(model, stage, device)?;
-    run.set_side_files(save_format.side_files::<M>(stage)?);
+    run.set_side_files(save_format.side_files::<M>(stage, run_dir)?);
     let first_loss = if resumed.is_some() { FirstLoss::Unknown } else { first_loss(source) };
     let names = ParameterNames::of(&model);
     let settings = stage.keys.optimizer.clone();
@@ -188,7 +188,6 @@ pub fn finish_stage<M: TrainedModel>(
     mut run: StageRun<'_>,
     model: M,
     save_format: &SaveFormat,
-    stage: &StagePlan,
     replicas: &dyn Collective,
 ) -> Result<Outcome> {
     if !run.is_done() {
@@ -196,7 +195,7 @@ pub fn finish_stage<M: TrainedModel>(
     }
     if replicas.is_leader() {
         let model = weights_to_export(&mut run, model, save_format)?;
-        write_model(&run.dir().model(), save_format, &model, stage)?;
+        write_model(&run.dir().model(), save_format, &model, run.side_files())?;
     }
     let result = json!(run.exported_eval());
     Ok(Outcome::Finished(run.finish(result)?))
@@ -221,21 +220,22 @@ pub fn weights_to_export<M: TrainedModel>(
     save_format.load_into(&best, model)
 }
 
-/// Writes the `model/` of a finished stage: a Hugging Face directory, or that of an adapter.
+/// Writes the `model/` of a finished stage: a Hugging Face directory, or that of an adapter, with the stage's side files.
 pub fn write_model<M: TrainedModel>(
     dir: &Path,
     save_format: &SaveFormat,
     model: &M,
-    stage: &StagePlan,
+    side_files: &[(String, Vec<u8>)],
 ) -> Result<()> {
-    if *save_format == SaveFormat::Whole {
-        export::hugging_face(model, &stage.tokenizer, arch::Dtype::F32, dir)?;
-        return Ok(());
-    }
     let mut writer = DirWriter::begin(dir)?;
-    save_format.write(&mut writer, model)?;
-    for (name, bytes) in save_format.side_files::<M>(stage)? {
-        writer.write(&name, bytes)?;
+    match save_format {
+        SaveFormat::Whole => {
+            export::write_weights(&mut writer, model, &export::Options::new(arch::Dtype::F32))?;
+        }
+        SaveFormat::Adapter { .. } => save_format.write(&mut writer, model)?,
+    }
+    for (name, bytes) in side_files {
+        writer.write(name, bytes)?;
     }
     writer.commit(serde_json::Value::Null)?;
     Ok(())

@@ -243,12 +243,22 @@ impl SaveFormat {
         }
     }
 
-    /// The files beside the weights: tokenizer files, and config.json where all weights are saved.
-    pub fn side_files<M: SavedModel>(&self, stage: &StagePlan) -> Result<Vec<(String, Vec<u8>)>> {
+    /// The files beside the weights: tokenizer files, and where all weights are saved also config.json and
+    /// generation_config.json, with the sampling defaults of the model that the stage starts from.
+    pub fn side_files<M: SavedModel>(
+        &self,
+        stage: &StagePlan,
+        run_dir: &RunDir,
+    ) -> Result<Vec<(String, Vec<u8>)>> {
         let (config, tokenizer) = (&stage.config, &stage.tokenizer);
         match self {
             Self::Whole => {
-                Ok(export::description_files(config, M::ARCHITECTURE, tokenizer, Dtype::F32)?)
+                let mut options = export::Options::new(Dtype::F32);
+                if let Some(start) = start_dir(stage, &stage.start, run_dir)? {
+                    let whole = plan::recorded_base(&start)?.unwrap_or(start);
+                    options.generation = export::sampling_defaults(&whole)?;
+                }
+                Ok(export::description_files(config, M::ARCHITECTURE, tokenizer, &options)?)
             }
             Self::Adapter { .. } => Ok(tokenizer.files().map_err(export::Error::from)?),
         }
@@ -457,12 +467,14 @@ fn write_merged<M: TrainedModel>(
     let bases = &mut BaseModelCache::new(device);
     let architecture = ModelInfo::read(base).map_err(model::Error::from)?.architecture;
     let has_head = lora::Peft::read(adapter).map_err(lora::Error::from)?.saves_head;
+    let generation = export::sampling_defaults(base)?;
+    let options = export::Options { generation, ..export::Options::new(Dtype::F32) };
     if architecture == Architecture::CausalLm && !has_head {
         let (model, _) = merged::<CausalLm>(adapter, seed, bases)?;
-        export::hugging_face(&model, tokenizer, Dtype::F32, out)?;
+        export::hugging_face_with(&model, tokenizer, options, out)?;
     } else {
         let (model, _) = merged::<M>(adapter, seed, bases)?;
-        export::hugging_face(&model, tokenizer, Dtype::F32, out)?;
+        export::hugging_face_with(&model, tokenizer, options, out)?;
     }
     Ok(())
 }

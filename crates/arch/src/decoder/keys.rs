@@ -192,6 +192,7 @@ pub(super) fn to_keys(config: &DecoderConfig) -> Map<String, Value> {
     if config.head_dim * config.num_attention_heads != config.hidden_size {
         keys.insert("head_dim".to_owned(), json!(config.head_dim));
     }
+    config.rope_parameters().write_older_keys(&mut keys);
     (config.family.entry().write)(config, &mut keys);
     keys
 }

@@ -43,6 +43,18 @@ pub(crate) fn read_layer_types(
     Ok(list.iter().map(|layer_type| window.filter(|_| !is_full(layer_type))).collect())
 }
 
+/// Reads `layer_types` of a family whose blocks are all alike: with a window in all of them, or in none.
+pub(crate) fn require_uniform_layer_types(
+    reader: &mut ConfigReader,
+    window: Option<usize>,
+) -> Result<()> {
+    let expected = if window.is_some() { SLIDING } else { FULL };
+    let fits = |v: &Value| {
+        v.as_array().is_some_and(|types| types.iter().all(|t| t.as_str() == Some(expected)))
+    };
+    reader.require("layer_types", fits, &format!("supported: {expected} in all layers"))
+}
+
 /// The value of `layer_types`.
 pub(crate) fn layer_types(config: &DecoderConfig) -> Value {
     let name = |window: Option<usize>| if window.is_some() { SLIDING } else { FULL };

@@ -19,7 +19,9 @@ use crate::rope::{RopeParameters, RopeScaling, RopeTable};
 use crate::sizes::Sizes;
 
 pub(crate) use keys::{CommonKeys, HeadDim};
-pub(crate) use layer_types::{LayerTypes, layer_types, read_layer_types};
+pub(crate) use layer_types::{
+    LayerTypes, layer_types, read_layer_types, require_uniform_layer_types,
+};
 pub use parameters::is_expert_parameter;
 
 /// Configuration of a decoder with rotary positions. Fields have the names of Llama's config.json where it has them.
@@ -212,6 +214,23 @@ impl DecoderConfig {
     /// The one window of all blocks that have one.
     pub(crate) fn window(&self) -> Option<usize> {
         self.layers.iter().find_map(|layer| layer.window)
+    }
+
+    /// The number n such that every n-th block alone has full attention, if there is one. A model with fewer blocks than its
+    /// usual n has none with full attention; any larger n describes it.
+    pub(crate) fn window_pattern(&self) -> Option<usize> {
+        let full = |layer: &LayerConfig| layer.window.is_none();
+        let pattern = self.layers.iter().position(full).unwrap_or(self.layers.len()) + 1;
+        let fits =
+            |(number, layer): (usize, &LayerConfig)| full(layer) == number.is_multiple_of(pattern);
+        (1..).zip(&self.layers).all(fits).then_some(pattern)
+    }
+
+    /// Number of blocks with full attention below those with a window; all, if the blocks are mixed otherwise.
+    pub(crate) fn n_full_below_windows(&self) -> usize {
+        let n_full = self.layers.iter().take_while(|layer| layer.window.is_none()).count();
+        let is_split = self.layers.iter().skip(n_full).all(|layer| layer.window.is_some());
+        if is_split { n_full } else { self.layers.len() }
     }
 
     /// Gives blocks with full attention the first rotary embedding, and those with a window the second.

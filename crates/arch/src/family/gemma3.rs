@@ -32,8 +32,18 @@ fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
     let mut config = gemma2::read_common(reader, vocab_size, Family::Gemma3Text, [None; 2])?;
     config.qk_norm = QkNorm::Heads;
     let local_theta = reader.float_or_none("rope_local_base_freq", 1.000_001..=1e15)?;
-    if config.ropes.len() == 1 {
-        config.ropes.push(RopeParameters::plain(local_theta.unwrap_or(DEFAULT_LOCAL_THETA)));
+    match (config.ropes.get(1), local_theta) {
+        (None, theta) => {
+            config.ropes.push(RopeParameters::plain(theta.unwrap_or(DEFAULT_LOCAL_THETA)));
+        }
+        (Some(sliding), Some(theta)) if sliding.rope_theta != theta => {
+            let message = format!(
+                "`rope_local_base_freq` is `{theta}` and `rope_parameters.sliding_attention.rope_theta` is `{}`",
+                sliding.rope_theta
+            );
+            return Err(reader.inconsistent(message, Some("keep the one in `rope_parameters`")));
+        }
+        (Some(_), _) => {}
     }
     let pattern = reader.size_or_none("sliding_window_pattern", 1..=limits::LAYERS)?;
     let pattern = pattern.unwrap_or(DEFAULT_PATTERN);
@@ -52,4 +62,11 @@ fn write(config: &DecoderConfig, keys: &mut Map<String, Value>) {
     gemma2::write_common(config, keys);
     keys.insert("use_bidirectional_attention".to_owned(), json!(false));
     config.write_ropes_by_layer_type(keys);
+    // transformers 4 and mlx-lm.
+    if let Some(sliding) = config.ropes.get(1) {
+        keys.insert("rope_local_base_freq".to_owned(), json!(sliding.rope_theta));
+    }
+    if let Some(pattern) = config.window_pattern() {
+        keys.insert("sliding_window_pattern".to_owned(), json!(pattern));
+    }
 }

@@ -207,6 +207,8 @@ impl FamilyConfig for Gpt2Config {
             "embd_pdrop": 0.0,
             "initializer_range": self.initializer_range,
             "layer_norm_epsilon": self.layer_norm_epsilon,
+            // A second name of `n_positions`, which llama.cpp's converter and mlx-lm read.
+            "n_ctx": self.n_positions,
             "n_embd": self.n_embd,
             "n_head": self.n_head,
             "n_inner": self.n_inner,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Family, FamilyEntry, ModelConfig};
 use crate::config_reader::ConfigReader;
-use crate::decoder::{CommonKeys, DecoderConfig};
+use crate::decoder::{CommonKeys, DecoderConfig, require_uniform_layer_types};
 use crate::error::Result;
 use crate::limits;
 
@@ -24,6 +24,7 @@ fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
     let mut config = CommonKeys::of_llama(Family::Mistral).read(reader, vocab_size)?;
     let range = 1..=limits::POSITIONS;
     let window = reader.size_or_null("sliding_window", range, DEFAULT_WINDOW)?;
+    require_uniform_layer_types(reader, window)?;
     config.set_windows(std::iter::repeat(window));
     Ok(ModelConfig::Decoder(config))
 }

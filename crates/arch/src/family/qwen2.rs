@@ -37,7 +37,7 @@ pub(super) fn read_windows(reader: &mut ConfigReader, config: &mut DecoderConfig
 /// Writes the windows as the files of Qwen have them.
 pub(super) fn write_windows(config: &DecoderConfig, keys: &mut Map<String, Value>) {
     keys.insert("layer_types".to_owned(), layer_types(config));
-    keys.insert("max_window_layers".to_owned(), json!(config.layers.len()));
+    keys.insert("max_window_layers".to_owned(), json!(config.n_full_below_windows()));
     keys.insert("sliding_window".to_owned(), json!(config.window()));
     keys.insert("use_sliding_window".to_owned(), json!(config.window().is_some()));
 }

@@ -85,4 +85,8 @@ fn write(config: &DecoderConfig, keys: &mut Map<String, Value>) {
     keys.insert("sliding_window".to_owned(), json!(config.window()));
     keys.insert("use_sliding_window".to_owned(), json!(config.window().is_some()));
     write_experts(config, "num_local_experts", keys);
+    // The name in transformers 4 and in mlx-lm.
+    if let Some(experts) = &config.experts {
+        keys.insert("num_experts".to_owned(), json!(experts.num_experts));
+    }
 }

@@ -1,4 +1,6 @@
 //! RoPE in config.json: `rope_parameters` of transformers 5, and `rope_theta` with `rope_scaling` of older versions.
+//!
+//! Both are written, because no reader knows both: transformers 4 and mlx-lm take a missing `rope_theta` for 10,000.
 
 use serde_json::{Map, Value, json};
 
@@ -23,28 +25,15 @@ impl RopeParameters {
         keys: RopeKeys,
         max_position_embeddings: usize,
     ) -> Result<Self> {
-        let outer_original = reader.size_or_none(ORIGINAL, 1..=limits::POSITIONS)?;
-        let outer_theta = reader.float_or_none("rope_theta", THETA)?;
-        let outer_partial = read_partial(reader, keys)?;
-        reader.require("rope_interleaved", |v| v.as_bool() == Some(false), HALF_SPLIT)?;
-        let context = Context { keys, top_level_original: outer_original, max_position_embeddings };
+        let older = OlderKeys::read(reader, keys, max_position_embeddings)?;
+        let context = older.context;
         let today = read_section(reader, "rope_parameters", "rope_parameters.", context)?;
-        let older = read_section(reader, "rope_scaling", "rope_scaling.", context)?;
-        if let (Some(a), Some(b)) = (&today, &older)
-            && a.scaling != b.scaling
-        {
-            let message = "`rope_parameters` and `rope_scaling` contradict each other".to_owned();
-            return Err(reader.inconsistent(message, Some("keep `rope_parameters` only")));
+        if let Some(today) = &today {
+            older.check(reader, today, "rope_parameters")?;
         }
-        let found = today.or(older);
-        let inner_theta = found.as_ref().and_then(|section| section.theta);
-        if let (Some(inner), Some(outer)) = (inner_theta, outer_theta)
-            && inner != outer
-        {
-            let message = format!("`rope_theta` is given twice: `{outer}` and `{inner}`");
-            return Err(reader.inconsistent(message, Some("keep the one in `rope_parameters`")));
-        }
-        let rope_theta = match (inner_theta.or(outer_theta), keys.default_theta) {
+        let section = today.as_ref().or(older.section.as_ref());
+        let theta = section.and_then(|section| section.theta).or(older.theta);
+        let rope_theta = match (theta, keys.default_theta) {
             (Some(theta), _) => theta,
             (None, Some(theta)) => {
                 reader.note(format!(
@@ -54,14 +43,13 @@ impl RopeParameters {
             }
             (None, None) => return Err(reader.missing("rope_theta", Some(NO_THETA))),
         };
-        let inner_partial = found.as_ref().and_then(|section| section.partial);
-        let partial_rotary_factor = inner_partial.or(outer_partial).unwrap_or(1.0);
-        let scaling = found.map_or(RopeScaling::Default, |section| section.scaling);
-        Ok(Self { rope_theta, partial_rotary_factor, scaling })
+        let partial = section.and_then(|section| section.partial).or(older.partial);
+        let scaling = section.map_or(RopeScaling::Default, |section| section.scaling.clone());
+        Ok(Self { rope_theta, partial_rotary_factor: partial.unwrap_or(1.0), scaling })
     }
 
     /// Reads the two entries of `rope_parameters` in files that have one for each type of layer: full attention, sliding
-    /// attention. `None` in files without them.
+    /// attention. `None` in files without them. The older keys describe full attention, and must agree.
     pub(crate) fn read_by_layer_type(
         reader: &mut ConfigReader,
         max_position_embeddings: usize,
@@ -72,38 +60,68 @@ impl RopeParameters {
         if !has_types {
             return Ok(None);
         }
+        let older = OlderKeys::read(reader, RopeKeys::default(), max_position_embeddings)?;
         let Some(mut types) = reader.section("rope_parameters", "rope_parameters.")? else {
             return Ok(None);
         };
-        let context = Context {
-            keys: RopeKeys::default(),
-            top_level_original: None,
-            max_position_embeddings,
-        };
         let mut of_type = |key: &str, scope: &'static str| {
-            let Some(section) = read_section(&mut types, key, scope, context)? else {
+            let Some(section) = read_section(&mut types, key, scope, older.context)? else {
                 return Err(types.missing(key, Some("one entry for each type of layer")));
             };
-            let Some(rope_theta) = section.theta else {
+            if section.theta.is_none() {
                 return Err(types.missing(&format!("{key}.rope_theta"), Some(NO_THETA)));
-            };
-            Ok(Self { rope_theta, partial_rotary_factor: 1.0, scaling: section.scaling })
+            }
+            Ok(section)
         };
         let full = of_type("full_attention", "rope_parameters.full_attention.")?;
         let sliding = of_type("sliding_attention", "rope_parameters.sliding_attention.")?;
         types.finish_section(reader);
-        Ok(Some([full, sliding]))
+        older.check(reader, &full, "rope_parameters.full_attention")?;
+        let whole_heads = |section: Section| Self {
+            rope_theta: section.theta.unwrap_or_default(),
+            partial_rotary_factor: 1.0,
+            scaling: section.scaling,
+        };
+        Ok(Some([whole_heads(full), whole_heads(sliding)]))
     }
 
     /// The value of `rope_parameters`.
     pub(crate) fn to_json(&self) -> Value {
         let mut map = Map::new();
-        let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
-        put("rope_theta", json!(self.rope_theta));
+        map.insert("rope_theta".to_owned(), json!(self.rope_theta));
         if self.partial_rotary_factor < 1.0 {
-            put("partial_rotary_factor", json!(self.partial_rotary_factor));
+            map.insert(PARTIAL.to_owned(), json!(self.partial_rotary_factor));
         }
+        map.extend(self.scaling.to_keys());
+        Value::Object(map)
+    }
+
+    /// Adds the keys of transformers 4: `rope_theta`, and with scaling `rope_scaling`. In these versions LongRoPE reads the
+    /// context before scaling from the top level, and computes the factor of cosines and sines from it.
+    pub(crate) fn write_older_keys(&self, keys: &mut Map<String, Value>) {
+        keys.insert("rope_theta".to_owned(), json!(self.rope_theta));
+        let mut scaling = self.scaling.to_keys();
         match &self.scaling {
+            RopeScaling::Default => return,
+            RopeScaling::LongRope { original_max_position_embeddings, .. } => {
+                keys.insert(ORIGINAL.to_owned(), json!(original_max_position_embeddings));
+                scaling.insert("attention_factor".to_owned(), json!(self.attention_factor()));
+            }
+            RopeScaling::Linear { .. }
+            | RopeScaling::Llama3 { .. }
+            | RopeScaling::Yarn { .. }
+            | RopeScaling::Dynamic { .. } => {}
+        }
+        keys.insert("rope_scaling".to_owned(), Value::Object(scaling));
+    }
+}
+
+impl RopeScaling {
+    /// The type and its parameters, as in `rope_parameters`.
+    fn to_keys(&self) -> Map<String, Value> {
+        let mut map = Map::new();
+        let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
+        match self {
             RopeScaling::Default => _ = put("rope_type", json!("default")),
             RopeScaling::Linear { factor } => {
                 put("rope_type", json!("linear"));
@@ -171,7 +189,30 @@ impl RopeParameters {
                 put("factor", json!(factor));
             }
         }
-        Value::Object(map)
+        map
+    }
+
+    /// Whether both give the same angles, whichever of the keys that follow from each other a file has.
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
+        let without_ratio = |scaling: &Self| match scaling {
+            Self::LongRope {
+                short_factor, long_factor, original_max_position_embeddings, ..
+            } => Self::LongRope {
+                short_factor: short_factor.clone(),
+                long_factor: long_factor.clone(),
+                original_max_position_embeddings: *original_max_position_embeddings,
+                factor: None,
+                max_position_embeddings: 0,
+                attention_factor: None,
+            },
+            Self::Default
+            | Self::Linear { .. }
+            | Self::Llama3 { .. }
+            | Self::Yarn { .. }
+            | Self::Dynamic { .. } => scaling.clone(),
+        };
+        let near = (self.attention_factor() / other.attention_factor() - 1.0).abs() < 1e-9;
+        near && without_ratio(self) == without_ratio(other)
     }
 }
 
@@ -200,6 +241,62 @@ struct Section {
     theta: Option<f64>,
     partial: Option<f64>,
     scaling: RopeScaling,
+}
+
+/// The keys of transformers 4 at the top level.
+struct OlderKeys {
+    theta: Option<f64>,
+    partial: Option<f64>,
+    section: Option<Section>,
+    context: Context,
+}
+
+impl OlderKeys {
+    fn read(
+        reader: &mut ConfigReader,
+        keys: RopeKeys,
+        max_position_embeddings: usize,
+    ) -> Result<Self> {
+        let top_level_original = reader.size_or_none(ORIGINAL, 1..=limits::POSITIONS)?;
+        let theta = reader.float_or_none("rope_theta", THETA)?;
+        let partial = read_partial(reader, keys)?;
+        reader.require("rope_interleaved", |v| v.as_bool() == Some(false), HALF_SPLIT)?;
+        let context = Context { keys, top_level_original, max_position_embeddings };
+        let section = read_section(reader, "rope_scaling", "rope_scaling.", context)?;
+        let older = Self { theta, partial, section, context };
+        if let Some(section) = &older.section {
+            older.check_numbers(reader, section, "rope_scaling")?;
+        }
+        Ok(older)
+    }
+
+    /// Refuses older keys that contradict the section `scope` of `rope_parameters`.
+    fn check(&self, reader: &ConfigReader, today: &Section, scope: &str) -> Result<()> {
+        if let Some(older) = &self.section
+            && !older.scaling.agrees_with(&today.scaling)
+        {
+            let message = format!("`{scope}` and `rope_scaling` contradict each other");
+            return Err(reader.inconsistent(message, Some("keep `rope_parameters` only")));
+        }
+        self.check_numbers(reader, today, scope)
+    }
+
+    /// Refuses numbers that the top level and the section `scope` give differently.
+    fn check_numbers(&self, reader: &ConfigReader, section: &Section, scope: &str) -> Result<()> {
+        for (key, outer, inner) in
+            [("rope_theta", self.theta, section.theta), (PARTIAL, self.partial, section.partial)]
+        {
+            if let (Some(outer), Some(inner)) = (outer, inner)
+                && inner != outer
+            {
+                let message = format!("`{key}` is given twice: `{outer}` and `{inner}`");
+                return Err(
+                    reader.inconsistent(message, Some(&format!("keep the one in `{scope}`")))
+                );
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The share of a head that is rotated; anything but 1 is refused where the family rotates whole heads.

@@ -213,26 +213,7 @@ impl RopeParameters {
 
     /// Factor of cosines and sines; 1 except for YaRN and LongRoPE.
     pub fn attention_factor(&self) -> f64 {
-        match self.scaling {
-            RopeScaling::Default
-            | RopeScaling::Linear { .. }
-            | RopeScaling::Llama3 { .. }
-            | RopeScaling::Dynamic { .. } => 1.0,
-            RopeScaling::Yarn { factor, attention_factor, mscale, mscale_all_dim, .. } => {
-                yarn_attention_factor(factor, attention_factor, mscale, mscale_all_dim)
-            }
-            RopeScaling::LongRope {
-                original_max_position_embeddings,
-                factor,
-                max_position_embeddings,
-                attention_factor,
-                ..
-            } => attention_factor.unwrap_or_else(|| {
-                let original = original_max_position_embeddings as f64;
-                let ratio = factor.unwrap_or(max_position_embeddings as f64 / original);
-                if ratio <= 1.0 { 1.0 } else { (1.0 + ratio.ln() / original.ln()).sqrt() }
-            }),
-        }
+        self.scaling.attention_factor()
     }
 
     /// Cosines and sines of positions `0..n_positions` for a head of this width.
@@ -270,6 +251,29 @@ impl RopeParameters {
         }
         let half_width = self.rotary_dim(head_dim) / 2;
         RopeTable { cos, sin, n_positions: tokens.len(), half_width }
+    }
+}
+
+impl RopeScaling {
+    /// Factor of cosines and sines; 1 except for YaRN and LongRoPE.
+    fn attention_factor(&self) -> f64 {
+        match *self {
+            Self::Default | Self::Linear { .. } | Self::Llama3 { .. } | Self::Dynamic { .. } => 1.0,
+            Self::Yarn { factor, attention_factor, mscale, mscale_all_dim, .. } => {
+                yarn_attention_factor(factor, attention_factor, mscale, mscale_all_dim)
+            }
+            Self::LongRope {
+                original_max_position_embeddings,
+                factor,
+                max_position_embeddings,
+                attention_factor,
+                ..
+            } => attention_factor.unwrap_or_else(|| {
+                let original = original_max_position_embeddings as f64;
+                let ratio = factor.unwrap_or(max_position_embeddings as f64 / original);
+                if ratio <= 1.0 { 1.0 } else { (1.0 + ratio.ln() / original.ln()).sqrt() }
+            }),
+        }
     }
 }
 

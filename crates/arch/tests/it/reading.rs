@@ -139,20 +139,33 @@ fn a_written_config_reads_back_as_the_same_model() {
     }
 }
 
+/// The keys of transformers 4 that are written besides those of transformers 5.
+const OLDER: [&str; 6] = [
+    "rope_theta",
+    "rope_scaling",
+    "partial_rotary_factor",
+    "rope_local_base_freq",
+    "sliding_window_pattern",
+    "torch_dtype",
+];
+
 #[test]
 fn written_files_equal_those_of_transformers() {
-    for (text, _) in GOLDEN {
+    for (text, older) in GOLDEN {
         let info = describe(text);
         let mut written = info.config.to_json(Dtype::F32, &info.token_ids);
         let mut expected = parse(text);
         let expected = expected.as_object_mut().expect("an object");
-        // Temper writes the size in place of null, all layers as those before a window, and no version of itself.
-        expected.remove("transformers_version");
+        // Temper writes the size in place of null.
         expected.retain(|key, _| !key.starts_with("summary_"));
         if let Some(inner) = expected.get_mut("n_inner") {
             *inner = json!(256);
+            expected.insert("n_ctx".to_owned(), json!(128));
         }
-        if let Some(n_full) = expected.get_mut("max_window_layers") {
+        // Without a window, all blocks are below the first one that has one.
+        if expected.get("use_sliding_window") == Some(&json!(false))
+            && let Some(n_full) = expected.get_mut("max_window_layers")
+        {
             *n_full = json!(2);
         }
         // The context before scaling, which counts with LongRoPE alone.
@@ -163,9 +176,87 @@ fn written_files_equal_those_of_transformers() {
             *original = json!(128);
         }
         expected.remove("_sliding_window_pattern");
+        if let Some(older) = older {
+            let older = parse(older);
+            for key in OLDER {
+                if let Some(value) = older.get(key).filter(|value| !value.is_null()) {
+                    expected.insert(key.to_owned(), value.clone());
+                }
+            }
+        }
+        expected.insert("torch_dtype".to_owned(), json!("float32"));
+        match info.config.family().name() {
+            // LongRoPE of transformers 4 computes with a context length at the top level.
+            "llama" if has_longrope => {
+                expected.insert("original_max_position_embeddings".to_owned(), json!(32));
+                let factor = info.config.decoder().expect("a decoder").rope_parameters();
+                expected["rope_scaling"]["attention_factor"] = json!(factor.attention_factor());
+            }
+            "qwen3_moe" => {
+                expected.insert("num_experts".to_owned(), expected["num_local_experts"].clone());
+            }
+            _ => {}
+        }
+        expected.sort_keys();
         written.as_object_mut().expect("an object").sort_keys();
         assert_eq!(&written, &Value::Object(expected.clone()));
     }
+}
+
+/// Files with one spelling of RoPE alone, and with both, are the same model.
+#[test]
+fn either_spelling_of_rope_is_enough() {
+    for (text, _) in GOLDEN {
+        let config = read(text);
+        let written = config.to_json(Dtype::F32, &TokenIds::default());
+        for other in [&["rope_parameters"][..], &OLDER] {
+            let mut one = written.clone();
+            let keys = one.as_object_mut().expect("an object");
+            // Phi-3 has the rotated share in both spellings.
+            keys.retain(|key, _| !other.contains(&key.as_str()));
+            let again = ModelConfig::from_json(&one, Path::new("x")).expect("readable");
+            match (again.decoder(), config.decoder()) {
+                (Some(again), Some(config)) => {
+                    for (again, rope) in again.ropes.iter().zip(&config.ropes) {
+                        assert_eq!(again.rope_theta, rope.rope_theta);
+                        let [again, rope] = [again, rope].map(|rope| rope.table(16, 48));
+                        assert_eq!(again.half_width, rope.half_width);
+                        let differ = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-6;
+                        let pairs = || again.cos.iter().zip(&rope.cos);
+                        assert!(!pairs().any(differ), "{text}");
+                    }
+                }
+                (again, config) => assert!(again.is_none() && config.is_none()),
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_below_windows_and_regular_patterns_are_written() {
+    let written = |text: &str, changes: Value| {
+        let value = patched(text, &changes);
+        let config = ModelConfig::from_json(&value, Path::new("x")).expect("readable");
+        config.to_json(Dtype::F32, &TokenIds::default())
+    };
+    let types = |names: &[&str]| -> Value {
+        let of = |name: &&str| json!(format!("{name}_attention"));
+        let n = names.len();
+        json!({ "layer_types": names.iter().map(of).collect::<Vec<_>>(), "num_hidden_layers": n })
+    };
+    let windowed = |names| {
+        let mut changes = types(names);
+        changes["use_sliding_window"] = json!(true);
+        changes["sliding_window"] = json!(5);
+        written(config!("qwen2.json"), changes)["max_window_layers"].clone()
+    };
+    assert_eq!(windowed(&["full", "sliding", "sliding"]), json!(1));
+    assert_eq!(windowed(&["full", "sliding", "full"]), json!(3));
+    let pattern =
+        |names| written(config!("gemma3.json"), types(names))["sliding_window_pattern"].clone();
+    assert_eq!(pattern(&["sliding", "sliding", "full", "sliding"]), json!(3));
+    assert_eq!(pattern(&["sliding", "sliding"]), json!(3));
+    assert_eq!(pattern(&["sliding", "full", "full"]), Value::Null);
 }
 
 #[test]

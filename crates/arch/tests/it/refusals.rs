@@ -282,3 +282,73 @@ fn families_and_architectures() {
     let error = ModelInfo::from_json(&json!([1]), Path::new("m/config.json"));
     insta::assert_snapshot!(error.expect_err("a list is no config"), @"m/config.json: expected a JSON object");
 }
+
+/// Keys of transformers 4 beside those of transformers 5 must agree.
+#[test]
+fn spellings_of_rope_that_contradict() {
+    let refused = |text, patches: &[Value]| -> String {
+        patches.iter().map(|patch| refused(text, patch)).collect()
+    };
+    let llama3 = |factor: f64| {
+        json!({ "rope_scaling": { "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 32 } })
+    };
+    insta::assert_snapshot!(refused(config!("llama-tied-rope3.json"), &[
+        llama3(8.0),
+        llama3(4.0),
+        json!({ "rope_theta": 500_000.0 }),
+        json!({ "rope_theta": 10_000.0 }),
+        json!({ "rope_parameters": null, "rope_theta": 1e4, "rope_scaling": { "rope_type": "default", "rope_theta": 1e5 } }),
+    ]), @r#"
+    accepted: {"rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":32}}
+    m/config.json: `rope_parameters` and `rope_scaling` contradict each other
+      hint: keep `rope_parameters` only
+    accepted: {"rope_theta":500000.0}
+    m/config.json: `rope_theta` is given twice: `10000` and `500000`
+      hint: keep the one in `rope_parameters`
+    m/config.json: `rope_theta` is given twice: `10000` and `100000`
+      hint: keep the one in `rope_scaling`
+    "#);
+    insta::assert_snapshot!(refused(config!("gemma3-linear.json"), &[
+        json!({ "rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": { "rope_type": "linear", "factor": 8.0 } }),
+        json!({ "rope_theta": 1e4 }),
+        json!({ "rope_local_base_freq": 1e6 }),
+        json!({ "rope_scaling": { "rope_type": "linear", "factor": 2.0 } }),
+    ]), @r#"
+    accepted: {"rope_theta":1000000.0,"rope_local_base_freq":10000.0,"rope_scaling":{"rope_type":"linear","factor":8.0}}
+    m/config.json: `rope_theta` is given twice: `10000` and `1000000`
+      hint: keep the one in `rope_parameters.full_attention`
+    m/config.json: `rope_local_base_freq` is `1000000` and `rope_parameters.sliding_attention.rope_theta` is `10000`
+      hint: keep the one in `rope_parameters`
+    m/config.json: `rope_parameters.full_attention` and `rope_scaling` contradict each other
+      hint: keep `rope_parameters` only
+    "#);
+    let lists = |last: f64| {
+        json!({ "rope_scaling": { "type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5],
+            "long_factor": [1.0, 1.5, 2.5, 4.0, 6.0, last] } })
+    };
+    insta::assert_snapshot!(refused(config!("phi3-longrope.json"), &[
+        lists(8.0),
+        lists(9.0),
+        json!({ "partial_rotary_factor": 0.75 }),
+        json!({ "partial_rotary_factor": 0.5 }),
+        json!({ "original_max_position_embeddings": 64 }),
+    ]), @r#"
+    accepted: {"rope_scaling":{"type":"longrope","short_factor":[1.0,1.1,1.3,1.6,2.0,2.5],"long_factor":[1.0,1.5,2.5,4.0,6.0,8.0]}}
+    m/config.json: `rope_parameters` and `rope_scaling` contradict each other
+      hint: keep `rope_parameters` only
+    accepted: {"partial_rotary_factor":0.75}
+    m/config.json: `partial_rotary_factor` is given twice: `0.5` and `0.75`
+      hint: keep the one in `rope_parameters`
+    m/config.json: `original_max_position_embeddings` is given twice: `64` and `32`
+      hint: keep the one next to `rope_type`
+    "#);
+    insta::assert_snapshot!(refused(config!("mistral-window.json"), &[
+        json!({ "layer_types": ["sliding_attention", "sliding_attention"] }),
+        json!({ "layer_types": ["sliding_attention", "full_attention"] }),
+    ]), @r#"
+    accepted: {"layer_types":["sliding_attention","sliding_attention"]}
+    m/config.json: unsupported value of key `layer_types`: `["sliding_attention","full_attention"]`
+      hint: supported: sliding_attention in all layers
+    "#);
+}

@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use arch::{Architecture, Dtype, LoraInit, ModelInfo, Peft};
-use fsio::{DirWriter, Manifest};
+use evaluate::proof::{ProvenModel, SourceAnswers};
+use export::Options;
 use gguf::FileType;
 use model::{CausalLm, ScalarModel};
 use plan::{base_of, is_adapter};
-use train::TrainedModel;
+use tokenizer::Tokenizer;
 
-use super::{merge_cost, open_model, print};
+use super::{merge_cost, open_model, proven};
 use crate::args::ExportArgs;
 use crate::failure::{Failure, Result};
+use crate::model_card::ModelCard;
 use crate::render::progress::warn;
-use crate::render::table;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     if args.to.exists() {
@@ -36,17 +37,13 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     let dtype = Dtype::from_name(&args.dtype).ok_or_else(|| {
         Failure::input(format!("unknown dtype: `{}`", args.dtype), "use f32, bf16 or f16")
     })?;
-    let manifest = match architecture(&dir, args.base.as_deref())? {
-        Architecture::CausalLm => write::<CausalLm>(args, &dir, dtype)?,
-        Architecture::SequenceClassifier => write::<ScalarModel>(args, &dir, dtype)?,
-    };
-    let size = manifest.files.values().map(|file| file.bytes).sum();
-    print(&format!(
-        "{}: {} files, {}\n",
-        args.to.display(),
-        manifest.files.len(),
-        table::bytes(size)
-    ))
+    let whole = plan::recorded_base(&dir).ok().flatten().or_else(|| args.base.clone());
+    let generation = export::sampling_defaults(whole.as_deref().unwrap_or(&dir))?;
+    let options = Options { dtype, shard_bytes: args.max_shard_size, generation };
+    match architecture(&dir, args.base.as_deref())? {
+        Architecture::CausalLm => write::<CausalLm>(args, &dir, options),
+        Architecture::SequenceClassifier => write::<ScalarModel>(args, &dir, options),
+    }
 }
 
 /// Writes a GGUF file of whole weights; an adapter is merged into its base model.
@@ -68,9 +65,8 @@ fn run_gguf(args: &ExportArgs, dir: &Path, file_type: &str, is_gguf: bool) -> Re
         ));
     }
     let (model, tokenizer) = open_model::<CausalLm>(&args.model, args.base.as_deref(), "cpu")?;
-    let model = if is_adapter(dir) { lora::merge(model)?.0 } else { model };
-    let n_bytes = kernels::on_pool(|| export::gguf(&model, &tokenizer, file_type, &args.to))?;
-    print(&format!("{}: {file_type}, {}\n", args.to.display(), table::bytes(n_bytes)))
+    let model = if is_adapter(dir) { lora::merge(model)?.0 } else { lora::dequantised(model) };
+    proven::write_gguf(model, &tokenizer, file_type, &args.to)
 }
 
 /// Architecture of a model. An adapter may have a head that its base model lacks.
@@ -88,7 +84,7 @@ fn architecture(dir: &Path, base: Option<&Path>) -> Result<Architecture> {
     Ok(ModelInfo::read(base.as_deref().unwrap_or(dir))?.architecture)
 }
 
-fn write<M: TrainedModel>(args: &ExportArgs, dir: &Path, dtype: Dtype) -> Result<Manifest> {
+fn write<M: ProvenModel>(args: &ExportArgs, dir: &Path, options: Options) -> Result<()> {
     let has_adapter = is_adapter(dir);
     if (args.adapter || args.merge) && !has_adapter {
         return Err(Failure::input(
@@ -98,44 +94,54 @@ fn write<M: TrainedModel>(args: &ExportArgs, dir: &Path, dtype: Dtype) -> Result
     }
     let (mut model, tokenizer) = open_model::<M>(&args.model, args.base.as_deref(), "cpu")?;
     let is_packed = lora::is_packed(&mut model);
-    if !has_adapter {
-        let model = lora::dequantised(model);
-        return Ok(export::hugging_face(&model, &tokenizer, dtype, &args.to)?);
+    if args.adapter {
+        return write_adapter(args, dir, options.dtype, (model, is_packed), &tokenizer);
     }
-    if !args.adapter {
-        let (merged, _) = lora::merge(model)?;
-        let manifest = export::hugging_face(&merged, &tokenizer, dtype, &args.to)?;
-        if is_packed && M::ARCHITECTURE == Architecture::CausalLm {
-            drop(merged);
-            note_cost(args)?;
-        }
-        return Ok(manifest);
+    let model = if has_adapter { lora::merge(model)?.0 } else { lora::dequantised(model) };
+    let card = ModelCard::of(dir, args.base.as_deref(), M::ARCHITECTURE)?;
+    proven::write_directory(model, &tokenizer, &options, &card, &args.to)?;
+    if has_adapter && is_packed && M::ARCHITECTURE == Architecture::CausalLm {
+        note_cost(args)?;
     }
+    Ok(())
+}
+
+/// Writes the adapter alone. The model is given with whether its base weights are packed.
+fn write_adapter<M: ProvenModel>(
+    args: &ExportArgs,
+    dir: &Path,
+    dtype: Dtype,
+    (model, is_packed): (M, bool),
+    tokenizer: &Tokenizer,
+) -> Result<()> {
     let peft = Peft::read(dir)?;
     let base = match &args.base {
         Some(base) => Some(plan::locate_model(base)?),
         None => base_of(dir)?,
     };
+    let Some(base) = base else { return Err(plan::Error::NoBase { dir: dir.to_owned() }.into()) };
+    let source = SourceAnswers::of(&model, tokenizer, None)?;
     // Factors that were taken out of the weights are converted, so that the adapter fits the base model as it is.
-    let (model, config) = match &base {
-        Some(base) if peft.lora.init != LoraInit::Default => {
-            let mut bases = train::BaseModelCache::new(&kernels::device("cpu")?);
-            lora::as_plain_lora(model, bases.open_base::<M>(base)?, &peft.lora)?
-        }
-        _ => (model, peft.lora),
+    let (model, config) = if peft.lora.init == LoraInit::Default {
+        (model, peft.lora)
+    } else {
+        let mut bases = train::BaseModelCache::new(&kernels::device("cpu")?);
+        lora::as_plain_lora(model, bases.open_base::<M>(&base)?, &peft.lora)?
     };
     if config.init != LoraInit::Default {
         warn(
             "`init` changed the base weights, and DoRA has no conversion: a reader decomposes them again",
         );
     }
-    let named = base.map(|base| base.display().to_string());
-    let mut out = DirWriter::begin(&args.to)?;
-    lora::export(&model, &config, named.as_deref(), dtype, &mut out)?;
-    for (name, bytes) in tokenizer.files()? {
-        out.write(&name, bytes)?;
-    }
-    Ok(out.commit(serde_json::Value::Null)?)
+    let named = base.display().to_string();
+    let card = ModelCard::of(dir, Some(&base), M::ARCHITECTURE)?.of_adapter();
+    proven::write_adapter::<M>(source, &base, (dtype, is_packed), &card, &args.to, |out| {
+        lora::export(&model, &config, Some(&named), dtype, out)?;
+        for (name, bytes) in tokenizer.files()? {
+            out.write(&name, bytes)?;
+        }
+        Ok(())
+    })
 }
 
 /// Prints how far merging into unpacked weights and rounding them moved the model.

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use arch::{Architecture, Dtype, ModelInfo, Peft};
-use fsio::{DirWriter, Manifest};
+use evaluate::proof::{ProvenModel, SourceAnswers};
+use export::Options;
 use model::{CausalLm, SavedModel, ScalarModel};
 use plan::{BASE_FILE, base_of, is_adapter, weights_hash};
 use tokenizer::Tokenizer;
-use train::{BaseModelCache, TrainedModel};
+use train::BaseModelCache;
 
-use super::print;
+use super::proven;
 use crate::args::MergeArgs;
 use crate::failure::{Failure, Result};
-use crate::render::table;
+use crate::model_card::ModelCard;
 
 pub(crate) fn run(args: &MergeArgs) -> Result<()> {
     if args.to.exists() {
@@ -26,22 +27,17 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
     let dirs: Vec<PathBuf> =
         args.models.iter().map(|model| plan::locate_model(model)).collect::<plan::Result<_>>()?;
     let adapters: Vec<bool> = dirs.iter().map(|dir| is_adapter(dir)).collect();
-    let manifest = match (adapters.iter().all(|is| *is), adapters.iter().any(|is| *is)) {
-        (true, _) => adapters_of(args, &dirs, &weights)?,
-        (false, true) => {
-            return Err(Failure::input(
-                "some models are adapters and some have all weights",
-                "merge the adapters into their base models first (`temper export --merge`)",
-            ));
-        }
+    match (adapters.iter().all(|is| *is), adapters.iter().any(|is| *is)) {
+        (true, _) => adapters_of(args, &dirs, &weights),
+        (false, true) => Err(Failure::input(
+            "some models are adapters and some have all weights",
+            "merge the adapters into their base models first (`temper export --merge`)",
+        )),
         (false, false) => match ModelInfo::read(&dirs[0])?.architecture {
-            Architecture::CausalLm => whole::<CausalLm>(args, &dirs, &weights)?,
-            Architecture::SequenceClassifier => whole::<ScalarModel>(args, &dirs, &weights)?,
+            Architecture::CausalLm => whole::<CausalLm>(args, &dirs, &weights),
+            Architecture::SequenceClassifier => whole::<ScalarModel>(args, &dirs, &weights),
         },
-    };
-    let size = manifest.files.values().map(|file| file.bytes).sum();
-    let n = manifest.files.len();
-    print(&format!("{}: {n} files, {}\n", args.to.display(), table::bytes(size)))
+    }
 }
 
 /// One weight a model; equal ones that sum to 1 if none are given.
@@ -60,7 +56,7 @@ fn weights_of(args: &MergeArgs) -> Result<Vec<f64>> {
 }
 
 /// The weighted sum of all weights, added up in f64.
-fn whole<M: TrainedModel>(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<Manifest> {
+fn whole<M: ProvenModel>(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<()> {
     let device = kernels::device("cpu")?;
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut first: Option<M> = None;
@@ -84,11 +80,14 @@ fn whole<M: TrainedModel>(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -
     let narrow = |(name, sum): (String, Vec<f64>)| (name, sum.iter().map(|x| *x as f32).collect());
     let model = model::replace_parameters(model, &mut sums.into_iter().map(narrow).collect());
     let tokenizer = Tokenizer::from_dir_or_file(&dirs[0])?;
-    Ok(export::hugging_face(&model, &tokenizer, dtype(args)?, &args.to)?)
+    let generation = export::sampling_defaults(&dirs[0])?;
+    let options = Options { generation, ..Options::new(dtype(args)?) };
+    let card = ModelCard::of_merge(dirs, weights, M::ARCHITECTURE);
+    proven::write_directory(model, &tokenizer, &options, &card, &args.to)
 }
 
 /// The weighted sum of the updates of several adapters, as one adapter whose rank is the sum of theirs.
-fn adapters_of(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<Manifest> {
+fn adapters_of(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<()> {
     let base = common_base(args, dirs)?;
     let device = kernels::device("cpu")?;
     let mut bases = BaseModelCache::new(&device);
@@ -106,19 +105,24 @@ fn adapters_of(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<Ma
     }
     let configs: Vec<_> = configs.into_iter().map(|peft| peft.lora).collect();
     let (model, config) = lora::weighted_sum(models, &configs, weights)?;
-    let mut out = DirWriter::begin(&args.to)?;
     let named = base.display().to_string();
-    lora::export(&model, &config, Some(&named), dtype(args)?, &mut out)?;
-    let hash = weights_hash(&base)?;
-    let record = plan::BaseFile::new(out.final_dir(), &base, &hash, recipe::BaseDtype::F32);
-    let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
-    out.write(BASE_FILE, text)?;
-    if let Ok(tokenizer) = Tokenizer::from_dir_or_file(&dirs[0]) {
-        for (name, bytes) in tokenizer.files()? {
+    let dtype = dtype(args)?;
+    let tokenizer = Tokenizer::from_dir_or_file(&dirs[0]).ok();
+    let tokenizer_files = tokenizer.as_ref().map(Tokenizer::files).transpose()?.unwrap_or_default();
+    let tokenizer = tokenizer.map_or_else(|| Tokenizer::from_dir_or_file(&base), Ok)?;
+    let source = SourceAnswers::of(&model, &tokenizer, None)?;
+    let card = ModelCard::of_merge(dirs, weights, Architecture::CausalLm).of_adapter();
+    proven::write_adapter::<CausalLm>(source, &base, (dtype, false), &card, &args.to, |out| {
+        lora::export(&model, &config, Some(&named), dtype, out)?;
+        let hash = weights_hash(&base)?;
+        let record = plan::BaseFile::new(out.final_dir(), &base, &hash, recipe::BaseDtype::F32);
+        let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
+        out.write(BASE_FILE, text)?;
+        for (name, bytes) in tokenizer_files {
             out.write(&name, bytes)?;
         }
-    }
-    Ok(out.commit(serde_json::Value::Null)?)
+        Ok(())
+    })
 }
 
 /// The base model that all adapters record, or that `--base` names.

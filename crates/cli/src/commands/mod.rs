@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod merge;
 mod merge_cost;
 pub(crate) mod plan;
+mod proven;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod score;

@@ -1,5 +1,8 @@
 //! `temper verify`: replays reference vectors and prints one JSON line per replay.
 
+use std::io::Write as _;
+use std::path::PathBuf;
+
 use super::print;
 use crate::args::VerifyArgs;
 use crate::failure::{Failure, Result};
@@ -7,7 +10,9 @@ use crate::failure::{Failure, Result};
 pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     let device = kernels::device(&args.device)?;
     let (mut n_replays, mut n_failed) = (0, 0);
-    for report in args.paths.iter().flat_map(|path| evaluate::verify(path, &device)) {
+    let base = args.base.as_deref().map(plan::locate_model).transpose()?;
+    let verify = |path: &PathBuf| evaluate::verify_on_base(path, base.as_deref(), &device);
+    for report in args.paths.iter().flat_map(verify) {
         print(&format!("{}\n", report.to_json()))?;
         n_replays += 1;
         n_failed += usize::from(!report.passed());
@@ -19,5 +24,8 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
         )
         .during_run());
     }
+    // A closed stderr is ignored.
+    let summary = format!("{n_replays} of {n_replays} replays are within their tolerance\n");
+    let _ = std::io::stderr().write_all(summary.as_bytes());
     Ok(())
 }

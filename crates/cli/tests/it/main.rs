@@ -10,6 +10,7 @@ mod get;
 mod gguf;
 #[path = "../../../hub/tests/it/server.rs"]
 mod hub_server;
+mod proof;
 mod replicas;
 mod source_tree;
 mod support;

@@ -121,6 +121,9 @@ fn errors_name_the_line() {
     ");
     place.write("chat.json", "[]");
     fsio::remove_file(place.path().join("model/chat_template.jinja")).expect("removed");
+    let config = "model/tokenizer_config.json";
+    let text = std::fs::read_to_string(place.path().join(config)).expect("a config");
+    place.write(config, text.replace("\"chat_template\"", "\"other_template\""));
     assert_snapshot!(render(), @"
     exit 2
     error: model: the tokenizer has no chat template

@@ -92,7 +92,14 @@ fn report(path: &str, kind: &str, outcome: std::result::Result<Vec<Quantity>, St
         Ok(quantities) => (quantities, None),
         Err(error) => (Vec::new(), Some(error)),
     };
-    Report { path: path.to_owned(), kind: kind.to_owned(), quantities, error, hint: None }
+    Report {
+        path: path.to_owned(),
+        kind: kind.to_owned(),
+        quantities,
+        note: None,
+        error,
+        hint: None,
+    }
 }
 
 /// Runs with generic kernels in f32.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use arch::ModelInfo;
 
+use super::proof;
 use super::vectors::{Vectors, WIDENED_LOGITS};
 use crate::error::{Error, Result};
 
@@ -36,6 +37,8 @@ pub(crate) enum Kind {
     Ppo,
     /// Preference losses.
     Preference,
+    /// An export with its proof.
+    Proof,
 }
 
 impl Kind {
@@ -55,11 +58,15 @@ impl Kind {
             Self::TrainingLora => "training-lora",
             Self::Ppo => "ppo",
             Self::Preference => "preference",
+            Self::Proof => "proof",
         }
     }
 
     /// The kind of a directory or file; `None` for a directory that is not a reference itself.
     pub(crate) fn of(path: &Path) -> Result<Option<Self>> {
+        if proof::has_proof(path) {
+            return Ok(Some(Self::Proof));
+        }
         if path.is_dir() {
             return Self::of_dir(path);
         }

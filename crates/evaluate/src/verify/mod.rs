@@ -9,6 +9,7 @@ mod gradients;
 mod kind;
 mod ppo;
 mod preference;
+mod proof;
 mod quantised;
 mod report;
 mod reward;
@@ -33,8 +34,13 @@ const MAX_DEPTH: usize = 4;
 /// `device` has no autodiff. A reference that cannot be replayed gives a report with an error, so there is at least one
 /// report.
 pub fn verify(path: &Path, device: &Device) -> Vec<Report> {
+    verify_on_base(path, None, device)
+}
+
+/// As [`verify`]; proofs of adapters are replayed on `base`.
+pub fn verify_on_base(path: &Path, base: Option<&Path>, device: &Device) -> Vec<Report> {
     let mut reports = Vec::new();
-    search(path, device, 0, &mut reports);
+    search(path, &Replay { base, device }, 0, &mut reports);
     if reports.is_empty() {
         let error = Error::NoReference { path: path.to_owned() };
         reports.push(report(path, "unknown", Err(error)));
@@ -42,17 +48,37 @@ pub fn verify(path: &Path, device: &Device) -> Vec<Report> {
     reports
 }
 
-fn search(path: &Path, device: &Device, depth: usize, reports: &mut Vec<Report>) {
+/// The settings of all replays of a call.
+struct Replay<'a> {
+    /// Base model of adapters with a proof.
+    base: Option<&'a Path>,
+    device: &'a Device,
+}
+
+fn search(path: &Path, settings: &Replay, depth: usize, reports: &mut Vec<Report>) {
     match Kind::of(path) {
-        Ok(Some(kind)) => reports.push(report(path, kind.name(), replay(path, kind, device))),
+        Ok(Some(kind)) => reports.push(settings.run(path, kind)),
         Ok(None) if depth < MAX_DEPTH => match candidates(path) {
-            Ok(inside) => inside.iter().for_each(|path| search(path, device, depth + 1, reports)),
+            Ok(inside) => inside.iter().for_each(|path| search(path, settings, depth + 1, reports)),
             Err(error) => reports.push(report(path, "unknown", Err(error))),
         },
         Ok(None) => {}
         // Other files of a searched directory are ignored.
         Err(Error::NoReference { .. }) if depth > 0 => {}
         Err(error) => reports.push(report(path, "unknown", Err(error))),
+    }
+}
+
+impl Replay<'_> {
+    /// Replays a reference or proof of a kind.
+    fn run(&self, path: &Path, kind: Kind) -> Report {
+        if kind != Kind::Proof {
+            return report(path, kind.name(), replay(path, kind, self.device));
+        }
+        match proof::replay(path, self.base, self.device) {
+            Ok((quantities, note)) => Report { note, ..report(path, kind.name(), Ok(quantities)) },
+            Err(error) => report(path, kind.name(), Err(error)),
+        }
     }
 }
 
@@ -72,6 +98,7 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::Reward => reward::replay(path, device),
         Kind::Preference => preference::replay(path, device),
         Kind::Ppo => ppo::replay(path, device),
+        Kind::Proof => Ok(proof::replay(path, None, device)?.0),
     }
 }
 
@@ -86,7 +113,7 @@ fn candidates(dir: &Path) -> Result<Vec<PathBuf>> {
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let is_vectors = path.extension().is_some_and(|e| e == "safetensors") && !is_model;
-        if path.is_dir() || is_vectors {
+        if path.is_dir() || is_vectors || proof::has_proof(&path) {
             found.push(path);
         }
     }
@@ -103,6 +130,7 @@ fn report(path: &Path, kind: &str, replayed: Result<Vec<Quantity>>) -> Report {
         path: path.display().to_string(),
         kind: kind.to_owned(),
         quantities,
+        note: None,
         hint: error.as_ref().and_then(Error::hint),
         error: error.map(|error| error.to_string()),
     }

@@ -129,6 +129,8 @@ pub struct Report {
     pub kind: String,
     /// The compared quantities, in the order of the replay.
     pub quantities: Vec<Quantity>,
+    /// A remark that decides nothing.
+    pub note: Option<String>,
     /// The error that stopped the replay.
     pub error: Option<String>,
     /// The error's hint.
@@ -149,7 +151,7 @@ impl Report {
         line.insert("path".to_owned(), json!(self.path));
         line.insert("kind".to_owned(), json!(self.kind));
         line.insert("passed".to_owned(), json!(self.passed()));
-        for (key, text) in [("error", &self.error), ("hint", &self.hint)] {
+        for (key, text) in [("error", &self.error), ("hint", &self.hint), ("note", &self.note)] {
             if let Some(text) = text {
                 line.insert(key.to_owned(), json!(text));
             }
@@ -196,7 +198,14 @@ mod tests {
     use super::{Quantity, Report, Tolerance};
 
     fn report(quantities: Vec<Quantity>) -> Report {
-        Report { path: "p".into(), kind: "k".into(), quantities, error: None, hint: None }
+        Report {
+            path: "p".into(),
+            kind: "k".into(),
+            quantities,
+            note: None,
+            error: None,
+            hint: None,
+        }
     }
 
     #[test]

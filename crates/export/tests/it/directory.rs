@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use arch::{Dtype, Family};
-use export::{Error, hugging_face};
+use export::{Error, Options, hugging_face, hugging_face_with, sampling_defaults};
 use model::load_state_dict;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
@@ -54,14 +54,60 @@ fn every_end_id_is_in_both_configs() {
     let generation = read_json(&out.join("generation_config.json"));
     let expected = json!({
         "bos_token_id": end_of_text, "eos_token_id": [end_of_text, end_of_turn], "pad_token_id": pad,
+        "transformers_version": arch::TRANSFORMERS_VERSION,
     });
     assert_eq!(generation, expected);
     let config = read_json(&out.join("config.json"));
     for (key, value) in expected.as_object().expect("an object") {
         assert_eq!(&config[key], value);
     }
-    assert_eq!(config["dtype"], json!("float16"));
+    assert_eq!([&config["dtype"], &config["torch_dtype"]], [&json!("float16"); 2]);
     assert_eq!(config["architectures"], json!(["GPT2LMHeadModel"]));
+}
+
+#[test]
+fn sampling_defaults_are_kept_and_ids_are_those_of_the_tokenizer() {
+    let tokenizer = chat_tokenizer();
+    let model = model(Family::Llama, tokenizer.vocab_size(), json!({}));
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let source = json!({
+        "_from_model_config": true, "bos_token_id": 7, "do_sample": true, "eos_token_id": [8, 9],
+        "temperature": 0.6, "top_p": 0.9, "transformers_version": "4.40.0", "top_k": null,
+    });
+    let path = place.path().join("generation_config.json");
+    fsio::write_atomic(&path, source.to_string()).expect("written");
+    let generation = sampling_defaults(place.path()).expect("readable");
+    let out = place.path().join("out");
+    let options = Options { generation, ..Options::new(Dtype::F32) };
+    hugging_face_with(&model, &tokenizer, options, &out).expect("exported");
+    let written = read_json(&out.join("generation_config.json"));
+    assert_eq!(written["do_sample"], json!(true));
+    assert_eq!([&written["temperature"], &written["top_p"]], [&json!(0.6), &json!(0.9)]);
+    assert_eq!(written["eos_token_id"], json!(tokenizer.eos_ids()));
+    assert_eq!(written["transformers_version"], json!(arch::TRANSFORMERS_VERSION));
+    let keys = written.as_object().expect("an object");
+    assert!(!keys.contains_key("_from_model_config") && !keys.contains_key("top_k"));
+
+    fsio::write_atomic(&path, "[1]").expect("written");
+    let error = sampling_defaults(place.path()).expect_err("not an object");
+    assert!(error.to_string().contains("generation_config.json"), "{error}");
+    assert!(sampling_defaults(&out.join("none")).expect("no file").is_empty());
+}
+
+#[test]
+fn the_chat_template_is_in_both_places() {
+    let tokenizer = chat_tokenizer();
+    let model = model(Family::Llama, tokenizer.vocab_size(), json!({}));
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let out = place.path().join("out");
+    hugging_face(&model, &tokenizer, Dtype::F32, &out).expect("exported");
+    let template = std::fs::read_to_string(out.join("chat_template.jinja")).expect("a template");
+    let config = read_json(&out.join("tokenizer_config.json"));
+    assert_eq!(config["chat_template"], json!(template));
+    // Either is enough.
+    fsio::remove_file(out.join("chat_template.jinja")).expect("removed");
+    let again = Tokenizer::from_dir_or_file(&out).expect("readable");
+    assert_eq!(again.hash().expect("a hash"), tokenizer.hash().expect("a hash"));
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn absent_biases_are_zeros_in_the_file_and_absent_again_when_read() {
     let place = tempfile::tempdir().expect("a temporary directory");
     for shard_bytes in [u64::MAX, 3000] {
         let out = place.path().join(format!("out-{shard_bytes}"));
-        let options = Options { dtype: Dtype::F32, shard_bytes };
+        let options = Options { shard_bytes, ..Options::new(Dtype::F32) };
         hugging_face_with(&model, &tokenizer, options, &out).expect("exported");
         let found = tensors(&out);
         assert_eq!(found.len(), model.config().file_parameters().len());
@@ -91,7 +91,7 @@ fn shards_have_the_tensors_of_the_single_file() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let (single, sharded) = (place.path().join("single"), place.path().join("sharded"));
     hugging_face(&model, &tokenizer, Dtype::Bf16, &single).expect("exported");
-    let options = Options { dtype: Dtype::Bf16, shard_bytes: 4000 };
+    let options = Options { shard_bytes: 4000, ..Options::new(Dtype::Bf16) };
     hugging_face_with(&model, &tokenizer, options, &sharded).expect("exported");
 
     assert_eq!(tensors(&single), tensors(&sharded));

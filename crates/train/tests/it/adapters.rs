@@ -193,7 +193,7 @@ fn run_stage(
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
     }
-    write_model(&run.dir().model(), &save_format, &model, stage)?;
+    write_model(&run.dir().model(), &save_format, &model, run.side_files())?;
     run.finish(serde_json::Value::Null)?;
     Ok(Some(model))
 }

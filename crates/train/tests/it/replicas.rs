@@ -311,7 +311,7 @@ fn pretrain(context: Context<'_>, disturb: &Disturb) -> train::Result<Outcome> {
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
     }
-    finish_stage(run, model, &save_format, stage, replicas)
+    finish_stage(run, model, &save_format, replicas)
 }
 
 fn loss_of(model: &CausalLm, batch: &data::Batch, device: &Device) -> loss::LossSum {

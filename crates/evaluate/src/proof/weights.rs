@@ -1,0 +1,111 @@
+//! Comparison of written weights with those of the model, tensor by tensor.
+
+use std::path::Path;
+
+use arch::{Dtype, ModelInfo};
+use gguf::FileType;
+use model::{ParameterSource, SavedModel, WeightFiles, named_parameters, visit_tensors};
+
+use crate::error::{Error, Result};
+
+/// The type of exported weights, and how far it moves them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// A directory, or an adapter.
+    Directory(Dtype),
+    /// A GGUF file.
+    Gguf(FileType),
+}
+
+impl Rounding {
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Directory(dtype) => dtype.name(),
+            Self::Gguf(file_type) => file_type.name(),
+        }
+    }
+
+    /// The accepted difference of a logit when a proof is replayed. Answers are those of the stored weights, computed in f32;
+    /// the larger tolerance leaves room for readers that compute in 16 bits.
+    pub fn tolerance(self) -> f64 {
+        match self {
+            Self::Directory(Dtype::F32) | Self::Gguf(FileType::F32) => 1e-3,
+            Self::Directory(Dtype::Bf16 | Dtype::F16)
+            | Self::Gguf(
+                FileType::F16 | FileType::Bf16 | FileType::Q8_0 | FileType::Q4_0 | FileType::Q4KM,
+            ) => 3e-2,
+        }
+    }
+
+    /// The accepted difference of a logit from that of the model before it was rounded, where the largest logit has this
+    /// magnitude. `None` for packed weights, which move logits by any amount.
+    pub fn moves_logits_by(self, largest: f32) -> Option<f64> {
+        match self {
+            Self::Directory(Dtype::F32) | Self::Gguf(FileType::F32) => Some(1e-3),
+            Self::Directory(Dtype::Bf16 | Dtype::F16)
+            | Self::Gguf(FileType::F16 | FileType::Bf16) => {
+                Some(3e-2 * f64::from(largest.max(1.0)))
+            }
+            Self::Gguf(FileType::Q8_0 | FileType::Q4_0 | FileType::Q4KM) => None,
+        }
+    }
+
+    /// Whether weights are written as they are.
+    pub(super) fn is_exact(self) -> bool {
+        matches!(self, Self::Directory(Dtype::F32) | Self::Gguf(FileType::F32))
+    }
+
+    /// The accepted difference of a weight: relative to itself, and to the largest of its tensor.
+    fn moves_weights_by(self) -> [f32; 2] {
+        match self {
+            Self::Directory(Dtype::F32) => [0.0, 0.0],
+            // llama.cpp's scale of queries may be part of the weights.
+            Self::Gguf(FileType::F32) => [2e-7, 0.0],
+            // Half a unit in the last place; f16 has fewer bits below 6e-5.
+            Self::Directory(Dtype::Bf16) | Self::Gguf(FileType::Bf16) => [2.0_f32.powi(-8), 0.0],
+            Self::Directory(Dtype::F16) | Self::Gguf(FileType::F16) => [2.0_f32.powi(-11), 6e-8],
+            // Half a step of a block whose largest value is the tensor's.
+            Self::Gguf(FileType::Q8_0) => [0.0, 0.6 / 127.0],
+            // The smallest 4-bit blocks reach one end of their range only.
+            Self::Gguf(FileType::Q4_0 | FileType::Q4KM) => [0.0, 0.14],
+        }
+    }
+}
+
+/// Reads the weights of a directory or GGUF file back and compares each with the model's.
+///
+/// Errors: a weight differs by more than its type explains; a tensor is missing.
+pub fn compare_weights<M: SavedModel>(model: &M, path: &Path, rounding: Rounding) -> Result<()> {
+    let info = ModelInfo::read(path)?;
+    // A GGUF file has numbers in f32, and a shorter context where llama.cpp has no windows.
+    let same_config = gguf::is_gguf(path) || info.config == *model.config();
+    if !same_config || info.architecture != M::ARCHITECTURE {
+        return Err(Error::NoProof { reason: "config.json describes another model".to_owned() });
+    }
+    let file_parameters = model.file_parameters();
+    let own: Vec<String> = named_parameters(model).into_iter().map(|param| param.name).collect();
+    let parameters: Vec<_> =
+        file_parameters.iter().filter(|spec| own.contains(&spec.name)).cloned().collect();
+    let mut files = WeightFiles::open(path, &info.config, &parameters, &file_parameters)?;
+    let [relative, of_largest] = rounding.moves_weights_by();
+    visit_tensors(model, |name, shape, values| {
+        let written = files.values(name, shape)?;
+        let largest = values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        let wrong = values.iter().zip(&written).position(|(own, written)| {
+            let difference = (own - written).abs();
+            difference.is_nan() || difference > relative * own.abs() + of_largest * largest
+        });
+        match wrong {
+            None => Ok(()),
+            Some(at) => Err(Error::NoProof {
+                reason: format!(
+                    "element {at} of `{name}` is {} in the file and {} in the model",
+                    written.get(at).copied().unwrap_or(f32::NAN),
+                    values.get(at).copied().unwrap_or(f32::NAN),
+                ),
+            }),
+        }
+    })?;
+    Ok(files.finish()?)
+}
