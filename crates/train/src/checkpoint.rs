@@ -23,6 +23,9 @@ pub const RECIPE_FILE: &str = "recipe.toml";
 /// another format are refused. Format 2 renamed the recipe key `clip` to `max_grad_norm`.
 pub const CHECKPOINT_FORMAT: u32 = 2;
 
+/// Start of the names of inputs that are weights. The first checkpoints of format 2 have none of them.
+pub(crate) const WEIGHTS_OF: &str = "weights of ";
+
 /// The counters of a stage: with weights and optimizer state, all that resuming needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
