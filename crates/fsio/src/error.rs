@@ -192,6 +192,9 @@ impl Error {
             Self::Damaged { damage: Damage::NotAFile, .. } => {
                 Some("nothing was changed; put the file itself in place of the link".into())
             }
+            Self::Damaged { damage: Damage::Unreadable(_), .. } => {
+                Some("nothing was changed; another version may have made it: use that one".into())
+            }
             Self::Damaged { .. } => Some(
                 "the directory was changed or damaged after it was written; do not use it".into(),
             ),

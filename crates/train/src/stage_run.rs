@@ -229,6 +229,9 @@ impl<'a> StageRun<'a> {
             Err(fsio::Error::Damaged { file, damage, .. }) if damage.is_other_content() => {
                 Err(Error::BestCheckpoint { path, reason: format!("{file}: {damage}") })
             }
+            Err(error) if error.is_not_found() => {
+                Err(Error::BestCheckpoint { path, reason: "it is missing".to_owned() })
+            }
             Err(error) => Err(error.into()),
         }
     }
