@@ -22,10 +22,18 @@ KNOWN = {
     "llama-longrope": "the context before scaling is lost in families other than Phi-3",
     "gemma2": "needs a tokenizer.model",
     "gemma3": "rows of the embedding without a token are removed",
+    "gemma3_text": "no patterns of windows but llama.cpp's own",
+    "gemma3_text-linear": "no patterns of windows but llama.cpp's own",
+    "gpt2-no-bias-char": "no character tokenizers",
+    "gpt2-scaled": "no scaling by the number of the block",
+    "llama-char": "no character tokenizers",
     "phi3": "needs a tokenizer.model",
     "phi3-longrope": "needs a tokenizer.model",
+    "mistral": "no windows in Mistral",
     "mistral-window": "no windows in Mistral",
+    "olmo3": "no OLMo 3",
     "qwen2-window": "no windows in Qwen2",
+    "qwen3-window": "no windows in Qwen3",
     "smollm3": "no layers without RoPE but every fourth one",
 }
 

@@ -33,6 +33,7 @@ KNOWN = {
         "llama-yarn": "YaRN counts rotations over max_position_embeddings",
         "llama-longrope": "LongRoPE always uses the long factors",
         "phi3-longrope": "no partial rotation in Phi-3",
+        "qwen2-window": "windows in all blocks, whatever max_window_layers says",
     },
 }
 
