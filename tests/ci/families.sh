@@ -38,5 +38,8 @@ for family in "${families[@]}"; do
   from_run=$("$temper" generate "runs/$family/ppo" --prompt "I" --greedy --max-new-tokens 8 2>/dev/null)
   from_export=$("$temper" generate "$family" --prompt "I" --greedy --max-new-tokens 8 2>/dev/null)
   [ "$from_run" = "$from_export" ] || { echo "$family: the export generates other text"; exit 1; }
+  case $family in
+    mixtral | *_moe) grep -q '"experts/max_load"' "runs/$family/ppo/metrics.jsonl" || { echo "$family: no load of experts in ppo"; exit 1; } ;;
+  esac
   echo "$family: every stage, exported"
 done

@@ -1,5 +1,9 @@
 //! Activation functions and their names in config.json.
 
+/// The names that are read, as a hint.
+pub(crate) const ACTIVATION_NAMES: &str =
+    "supported: gelu_new, gelu_pytorch_tanh, gelu_fast, gelu, relu, silu";
+
 /// Activation function of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {

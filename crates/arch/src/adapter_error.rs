@@ -139,8 +139,8 @@ impl AdapterError {
                 "the file is damaged or not an adapter's; download or save the adapter again".to_owned()
             }
             Self::NotAnAdapter { pickled: true, .. } => {
-                "pickle files can run code and are not read; save the adapter again with a version of PEFT that \
-                 writes adapter_model.safetensors"
+                "pickle files can run code and are not read; convert to safetensors by saving the adapter again \
+                 with a version of PEFT that writes adapter_model.safetensors"
                     .to_owned()
             }
             Self::NotAnAdapter { .. } => {

@@ -1,7 +1,7 @@
 //! Reads the keys of one config.json and records which have been read, so that no key of the file is dropped silently.
 //! The keys of a family are listed in that family's file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -18,7 +18,22 @@ pub(crate) struct ConfigReader<'a> {
     /// Prefix of keys in messages, such as `rope_scaling.`.
     scope: &'static str,
     read: BTreeSet<&'a str>,
+    /// Every key that was asked for, with its scope, whether or not the object has it.
+    uses: BTreeMap<String, KeyUse>,
     notes: Notes,
+}
+
+/// Effect of a key of config.json on a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyUse {
+    /// Its value is used.
+    Honoured,
+    /// Values that would change the forward pass in an unsupported way are refused by name.
+    Checked,
+    /// A setting of training in transformers, which is reported and not used.
+    TrainingOnly,
+    /// It changes no forward pass.
+    Ignored,
 }
 
 /// Messages that do not stop a file from being read.
@@ -28,6 +43,8 @@ pub(crate) struct Notes {
     pub(crate) notes: Vec<String>,
     /// Unknown keys.
     pub(crate) warnings: Vec<String>,
+    /// The keys that were asked for.
+    pub(crate) uses: BTreeMap<String, KeyUse>,
 }
 
 impl<'a> ConfigReader<'a> {
@@ -39,7 +56,8 @@ impl<'a> ConfigReader<'a> {
     }
 
     fn scoped(map: &'a Map<String, Value>, origin: &'a Path, scope: &'static str) -> Self {
-        Self { map, origin, scope, read: BTreeSet::new(), notes: Notes::default() }
+        let (read, uses) = (BTreeSet::new(), BTreeMap::new());
+        Self { map, origin, scope, read, uses, notes: Notes::default() }
     }
 
     /// A reader of the object under `key`. `scope` is `key.`, for messages; end it with [`Self::finish_section`].
@@ -61,6 +79,12 @@ impl<'a> ConfigReader<'a> {
 
     /// The value of `key`, which counts as read. Null is the same as absent.
     pub(crate) fn value(&mut self, key: &str) -> Option<&'a Value> {
+        self.uses.insert(self.scoped_name(key), KeyUse::Honoured);
+        self.get(key)
+    }
+
+    /// The value of `key`, which counts as read, whatever its effect.
+    fn get(&mut self, key: &str) -> Option<&'a Value> {
         let (name, value) = self.map.get_key_value(key)?;
         self.read.insert(name);
         (!value.is_null()).then_some(value)
@@ -69,8 +93,18 @@ impl<'a> ConfigReader<'a> {
     /// Marks keys as read whose values have no effect.
     pub(crate) fn ignore(&mut self, keys: &[&str]) {
         for key in keys {
-            self.value(key);
+            self.note_use(key, KeyUse::Ignored);
+            self.get(key);
         }
+    }
+
+    /// Records the effect of a key, unless it has one already.
+    fn note_use(&mut self, key: &str, effect: KeyUse) {
+        self.uses.entry(self.scoped_name(key)).or_insert(effect);
+    }
+
+    fn scoped_name(&self, key: &str) -> String {
+        format!("{}{key}", self.scope)
     }
 
     pub(crate) fn size(&mut self, key: &str, range: RangeInclusive<usize>) -> Result<usize> {
@@ -189,7 +223,8 @@ impl<'a> ConfigReader<'a> {
         accepted: impl Fn(&Value) -> bool,
         hint: &str,
     ) -> Result<()> {
-        match self.value(key) {
+        self.note_use(key, KeyUse::Checked);
+        match self.get(key) {
             Some(value) if !accepted(value) => Err(self.unsupported(key, value, hint)),
             _ => Ok(()),
         }
@@ -198,7 +233,9 @@ impl<'a> ConfigReader<'a> {
     /// Reads dropout rates, which transformers applies in training only. Rates above 0 are noted and not used.
     pub(crate) fn training_dropout(&mut self, keys: &[&str]) -> Result<()> {
         for key in keys {
-            if let Some(rate) = self.float_or_none(key, 0.0..=1.0)?
+            let rate = self.float_or_none(key, 0.0..=1.0)?;
+            self.uses.insert(self.scoped_name(key), KeyUse::TrainingOnly);
+            if let Some(rate) = rate
                 && rate > 0.0
             {
                 self.note(format!(
@@ -212,7 +249,9 @@ impl<'a> ConfigReader<'a> {
 
     /// Reads the strength of a noise that transformers adds in training only. A strength above 0 is noted and not used.
     pub(crate) fn training_noise(&mut self, key: &str) -> Result<()> {
-        if let Some(strength) = self.float_or_none(key, 0.0..=1e6)?
+        let strength = self.float_or_none(key, 0.0..=1e6)?;
+        self.uses.insert(self.scoped_name(key), KeyUse::TrainingOnly);
+        if let Some(strength) = strength
             && strength > 0.0
         {
             self.note(format!("{key} = {strength} is a training setting and is not used"));
@@ -229,7 +268,10 @@ impl<'a> ConfigReader<'a> {
         for (key, off) in REQUIRED_OFF {
             self.require(key, |value| off.matches(value), "only models without it are supported")?;
         }
+        // Noise on embeddings, which transformers adds in fine-tuning.
+        self.training_noise("neftune_noise_alpha")?;
         self.warn_of_unknown_keys();
+        self.notes.uses.append(&mut self.uses);
         Ok(self.notes)
     }
 
@@ -238,6 +280,7 @@ impl<'a> ConfigReader<'a> {
         self.warn_of_unknown_keys();
         outer.notes.notes.append(&mut self.notes.notes);
         outer.notes.warnings.append(&mut self.notes.warnings);
+        outer.uses.append(&mut self.uses);
     }
 
     fn warn_of_unknown_keys(&mut self) {

@@ -78,6 +78,11 @@ impl Family {
     pub fn name(self) -> &'static str {
         self.entry().model_type
     }
+
+    /// Entries of `architectures` in config.json that are read: of language models, of sequence classifiers.
+    pub fn architectures(self) -> [&'static [&'static str]; 2] {
+        [self.entry().causal_lm, self.entry().sequence_classifier]
+    }
 }
 
 impl ModelConfig {

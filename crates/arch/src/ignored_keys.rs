@@ -87,6 +87,11 @@ pub(crate) const REQUIRED_OFF: &[(&str, Off)] = &[
     ("per_layer_config", Off::Empty),
 ];
 
+/// Keys of config.json that change no forward pass in any family. Keys with a leading underscore are ignored besides.
+pub fn ignored_config_keys() -> &'static [&'static str] {
+    IGNORED
+}
+
 /// Whether a key changes no forward pass in any family.
 pub(crate) fn is_ignored(key: &str) -> bool {
     key.starts_with('_') || IGNORED.contains(&key)

@@ -38,6 +38,7 @@ pub use adapter_layout::{
     AdaptedLayer, AdapterLayout, AdapterTensor, AdapterTensorKind, LayerRole, TokenRows,
 };
 pub use adapter_targets::Targets;
+pub use config_reader::KeyUse;
 pub use cost::{AdapterShape, Computation, HeadOutput, KernelPath, TrainingShape};
 pub use decoder::{
     AttentionScale, DecoderConfig, ExpertNaming, ExpertsConfig, LayerConfig, NormPlacement, QkNorm,
@@ -46,10 +47,11 @@ pub use decoder::{
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use family::{Activation, Family, Gpt2Config, ModelConfig};
+pub use ignored_keys::ignored_config_keys;
 pub use memory_estimate::MemoryEstimate;
 pub use model_config::{Architecture, TRANSFORMERS_VERSION};
 pub use model_info::{ModelInfo, Quantization};
 pub use params::{AxisOrder, Init, LinearLayer, ParamKind, ParamSpec};
-pub use peft::{ADAPTER_CONFIG, Peft, SCORE_HEADS};
-pub use rope::{RopeParameters, RopeScaling, RopeTable};
+pub use peft::{ADAPTER_CONFIG, Peft, PeftKeys, SCORE_HEADS, peft_keys};
+pub use rope::{ROPE_TYPES, RopeParameters, RopeScaling, RopeTable};
 pub use token_ids::TokenIds;

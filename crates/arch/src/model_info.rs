@@ -1,11 +1,12 @@
 //! Reads config.json and generation_config.json of a Hugging Face directory, or the metadata of a GGUF file, and checks
 //! them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::config_reader::{ConfigReader, Notes};
+use crate::config_reader::{ConfigReader, KeyUse, Notes};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::family::{Family, ModelConfig};
@@ -44,6 +45,12 @@ pub enum Quantization {
 impl ModelInfo {
     /// Reads a config.json of transformers 5 or older. `origin` is the file's path in messages.
     pub fn from_json(value: &Value, origin: &Path) -> Result<Self> {
+        Ok(Self::with_key_uses(value, origin)?.0)
+    }
+
+    /// Reads a config.json, and returns with it the effect of every key that the family was asked for, whether or not the
+    /// file has it. Keys of sections, such as `rope_scaling.factor`, are among them if the file has the section.
+    pub fn with_key_uses(value: &Value, origin: &Path) -> Result<(Self, BTreeMap<String, KeyUse>)> {
         let mut reader = ConfigReader::new(value, origin)?;
         let family = read_family(&mut reader)?;
         let architecture = read_architecture(&mut reader, family)?;
@@ -53,9 +60,10 @@ impl ModelInfo {
         let vocab_size = reader.size("vocab_size", 1..=limits::VOCABULARY)?;
         let token_ids = TokenIds::read(&mut reader, vocab_size)?;
         let config = (family.entry().read)(&mut reader, vocab_size)?;
-        let Notes { notes, warnings } = reader.finish()?;
+        let Notes { notes, warnings, uses } = reader.finish()?;
         check_size(&config, origin)?;
-        Ok(Self { config, architecture, token_ids, dtype, quantization, notes, warnings })
+        let info = Self { config, architecture, token_ids, dtype, quantization, notes, warnings };
+        Ok((info, uses))
     }
 
     /// Reads config.json of a Hugging Face directory and, if present, the token ids of generation_config.json. `dir` may

@@ -43,6 +43,28 @@ const IGNORED: [&str; 10] = [
 /// Initialisations that leave the base weights unchanged.
 const BASE_PRESERVING_INITS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 
+/// Keys of adapter_config.json. All others are refused by name unless they turn their feature off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeftKeys {
+    /// Keys whose values are used.
+    pub honoured: Vec<&'static str>,
+    /// Keys that change no result.
+    pub ignored: &'static [&'static str],
+}
+
+/// The keys that [`Peft::read`] knows.
+pub fn peft_keys() -> PeftKeys {
+    let mut map = Map::new();
+    map.insert("peft_type".to_owned(), Value::from("LORA"));
+    map.insert("r".to_owned(), Value::from(1));
+    map.insert("lora_alpha".to_owned(), Value::from(1));
+    map.insert("target_modules".to_owned(), Value::from("all-linear"));
+    let mut reader = Reader { path: PathBuf::new(), map, asked: Vec::new() };
+    // The keys are the same whatever the values, so an error would not matter here.
+    let _ = reader.read();
+    PeftKeys { honoured: reader.asked, ignored: &IGNORED }
+}
+
 /// Names of the head of a sequence classifier in PEFT.
 pub const SCORE_HEADS: [&str; 2] = ["classifier", "score"];
 
@@ -58,7 +80,7 @@ impl Peft {
         let value: Value = serde_json::from_str(&text)
             .map_err(|error| malformed(format!("not valid JSON: {error}")))?;
         match value {
-            Value::Object(map) => Reader { path, map }.read(),
+            Value::Object(map) => Reader { path, map, asked: Vec::new() }.read(),
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)
@@ -72,10 +94,12 @@ impl Peft {
 struct Reader {
     path: PathBuf,
     map: Map<String, Value>,
+    /// Keys that were asked for, in order.
+    asked: Vec<&'static str>,
 }
 
 impl Reader {
-    fn read(mut self) -> AdapterResult<Peft> {
+    fn read(&mut self) -> AdapterResult<Peft> {
         match self.take("peft_type") {
             Some(Value::String(kind)) if kind == "LORA" => {}
             Some(other) => return Err(self.unsupported("peft_type", &other)),
@@ -113,7 +137,8 @@ impl Reader {
     }
 
     /// Removes and returns the value of a key. Null is the same as absent.
-    fn take(&mut self, key: &str) -> Option<Value> {
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.asked.push(key);
         self.map.shift_remove(key).filter(|value| !value.is_null())
     }
 
@@ -194,6 +219,7 @@ impl Reader {
         key: &'static str,
         number: impl Fn(&Value) -> Option<T>,
     ) -> AdapterResult<Vec<(String, T)>> {
+        self.asked.push(key);
         let wrong = || self.malformed(&format!("`{key}` does not map patterns to numbers"));
         match self.map.get(key) {
             None | Some(Value::Null) => Ok(Vec::new()),

@@ -5,7 +5,7 @@ use std::path::Path;
 use recipe::Format;
 
 /// File endings that name a format.
-pub(crate) const KNOWN_ENDINGS: &str =
+pub const KNOWN_ENDINGS: &str =
     ".txt, .text, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .ipc, .feather";
 
 /// Format that the name of a file shows, without its `.gz` or `.zst`.

@@ -33,12 +33,13 @@ pub use dataset::{
 pub use dialogue::Dialogue;
 pub use error::{Error, Result};
 pub use files::{ReadOptions, SourceFiles};
-pub use formats::format_of;
+pub use formats::{KNOWN_ENDINGS, format_of};
 pub use labelled_texts::{LabelledText, labelled_texts};
 pub use location::{Location, Position};
 pub use paths::{expand, resolve};
 pub use recipe::SampleKind;
 pub use row_problem::RowProblem;
+pub use rows::{UNREADABLE_COLUMNS, known_roles, target_flags, usual_columns};
 pub use source::{BytesRead, Row, RowIter, read_rows, read_rows_with};
 pub use source_report::{SourceReport, describe_source};
 pub use spec::SourceSpec;

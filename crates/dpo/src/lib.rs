@@ -72,11 +72,11 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
         run.log_step(report.with(tokens, metrics.of_step()))?;
 
         if run.eval_due() {
-            let step = run.step();
+            let (step, model) = (run.step(), learner.evaluated(&model));
             let row = validation::validate(stage, objective, &model, &reference, step, device)?;
             run.log_eval(row)?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
-    Ok(finish_stage(run, model, &save_format, replicas)?)
+    Ok(finish_stage(run, model, &save_format, &learner)?)
 }

@@ -18,4 +18,4 @@ pub use measure::{Measured, measure};
 pub use pairs::{PairMetrics, pair_metrics, text_scores, text_scores_and_auxiliary};
 pub use selftest::selftest;
 pub use validation::{validation, validation_pairs};
-pub use verify::{Quantity, Report, Tolerance, verify, verify_on_base};
+pub use verify::{Outcome, Quantity, Report, Tolerance, verify, verify_on_base};

@@ -16,7 +16,8 @@ mod write;
 pub use dequantize::dequantize;
 pub use error::{Error, Result};
 pub use hugging_face::{
-    FileType, ModelExport, ModelFile, ModelWriter, TokenizerFile, TokenizerSource, is_gguf,
+    FileType, ModelExport, ModelFile, ModelWriter, TokenizerFile, TokenizerSource, architectures,
+    is_gguf,
 };
 pub use metadata::Metadata;
 pub use quantize::{is_written, quantize};

@@ -65,6 +65,11 @@ impl TensorType {
         Self::Iq4Xs,
     ];
 
+    /// Names of the formats that are not read.
+    pub fn unsupported() -> impl Iterator<Item = &'static str> {
+        OTHERS.into_iter().map(|(_, name)| name)
+    }
+
     /// ggml's number of the format.
     pub fn id(self) -> u32 {
         match self {

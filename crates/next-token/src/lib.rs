@@ -54,10 +54,11 @@ pub fn run(context: Context<'_>, prompt: &SamplePrompt) -> Result<Outcome> {
         run.log_step(StepReport { tokens, ..report })?;
 
         if run.eval_due() {
+            let model = learner.evaluated(&model);
             run.log_eval(evaluate::validation(stage, &model, run.step(), device)?)?;
             run.log_sample(prompt.continuation(plan, stage, &model, run.step())?)?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
-    Ok(finish_stage(run, model, &save_format, replicas)?)
+    Ok(finish_stage(run, model, &save_format, &learner)?)
 }

@@ -15,6 +15,7 @@ mod dora;
 mod embedding;
 mod input;
 mod linear;
+mod llm_int8;
 mod lora;
 mod norm;
 mod projection;

@@ -7,6 +7,8 @@ use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Device, Int, Tensor};
 use kernels::{PackedFormat, PackedLayout, WeightLayout};
 
+use crate::llm_int8;
+
 /// A weight matrix, in its layer's layout.
 // A model holds a few hundred weights, so their size on the stack does not matter.
 #[allow(clippy::large_enum_variant)]
@@ -28,6 +30,9 @@ pub struct PackedWeight {
     /// The device of the weight that was packed, autodiff included.
     #[module(skip)]
     device: Device,
+    /// Rounds inputs as bitsandbytes does in evaluation, with this threshold of outliers.
+    #[module(skip)]
+    rounds_inputs: Option<f64>,
 }
 
 impl Weight {
@@ -46,7 +51,16 @@ impl Weight {
     /// A weight of given codes, off autodiff; `device` is that of the other weights, autodiff included.
     pub fn packed(codes: Tensor<1, Int>, layout: PackedLayout, device: Device) -> Self {
         let codes = Param::initialized(ParamId::new(), codes);
-        Self::Packed(PackedWeight { codes, layout, device })
+        Self::Packed(PackedWeight { codes, layout, device, rounds_inputs: None })
+    }
+
+    /// Rounds the inputs of a packed weight to 8 bits in each row, as bitsandbytes does in evaluation, except for columns
+    /// with a magnitude of at least `threshold`. Only for comparisons with it: there is no gradient of the inputs.
+    pub fn round_inputs(&mut self, threshold: f64) {
+        match self {
+            Self::Packed(packed) => packed.rounds_inputs = Some(threshold),
+            Self::Dense(_) => {}
+        }
     }
 
     /// The shape as it is stored.
@@ -92,6 +106,10 @@ impl Weight {
     ) -> Tensor<D> {
         match (self, layout) {
             (Self::Packed(packed), axes) => {
+                let x = match packed.rounds_inputs {
+                    Some(threshold) => llm_int8::rounded(x, threshold),
+                    None => x,
+                };
                 let y = kernels::packed_linear(x, &packed.codes.val(), &packed.layout, axes);
                 match bias_o {
                     Some(bias_o) => y + bias_o.unsqueeze(),

@@ -304,7 +304,7 @@ pub(crate) struct StepShape {
     pub(crate) kernel_path: KernelPath,
     /// Activation checkpointing.
     pub(crate) checkpointing: Checkpointing,
-    /// Bytes of the optimizer's state.
+    /// Bytes of the optimizer's state and of averaged weights.
     pub(crate) optimizer_state: u64,
 }
 

@@ -69,6 +69,12 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// Weights in a format that can run code when it is read.
+    #[error("weights in PyTorch's pickle format are not read: `{}`", path.display())]
+    Pickled {
+        /// The file.
+        path: PathBuf,
+    },
     /// A model directory without weights.
     #[error("no weights: `{}` has neither model.safetensors nor model.safetensors.index.json", path.display())]
     NoWeights {
@@ -162,6 +168,10 @@ impl Error {
             Self::NoWeights { .. } => {
                 Some("convert weights in other formats to safetensors".to_owned())
             }
+            Self::Pickled { .. } => Some(
+                "convert to safetensors: with transformers, `save_pretrained(DIR)` of the loaded model writes them"
+                    .to_owned(),
+            ),
             Self::NotAModel { .. } => Some(
                 "a model directory has config.json, model.safetensors and tokenizer.json"
                     .to_owned(),

@@ -32,13 +32,19 @@ pub fn locate_model(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
         return Err(Error::NoSuchModel { path: path.to_path_buf() });
     }
+    let gguf = gguf_files(path);
+    if let [file] = gguf.as_slice() {
+        return Ok(file.clone());
+    }
+    if let Some(path) = pickled(path) {
+        return Err(Error::Pickled { path });
+    }
     let stages = stages_of(path);
+    if stages.is_empty() && gguf.is_empty() {
+        return Err(Error::NotAModel { path: path.to_path_buf() });
+    }
     if stages.is_empty() {
-        return match gguf_files(path).as_slice() {
-            [file] => Ok(file.clone()),
-            [] => Err(Error::NotAModel { path: path.to_path_buf() }),
-            files => Err(Error::SeveralGguf { path: path.to_path_buf(), files: files.to_vec() }),
-        };
+        return Err(Error::SeveralGguf { path: path.to_path_buf(), files: gguf });
     }
     Err(Error::RunNotStage { path: path.to_path_buf(), stages })
 }
@@ -62,6 +68,22 @@ fn gguf_files(dir: &Path) -> Vec<PathBuf> {
         entries.map(|entry| entry.path()).filter(|path| gguf::is_gguf(path)).collect();
     files.sort();
     files
+}
+
+/// A file in PyTorch's pickle format: the path itself, or one in its directory.
+fn pickled(path: &Path) -> Option<PathBuf> {
+    let is_pickled = |path: &PathBuf| {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let endings = ["pt", "pth", "bin", "ckpt", "pkl"];
+        path.is_file() && endings.iter().any(|known| ending.eq_ignore_ascii_case(known))
+    };
+    if !path.is_dir() {
+        return Some(path.to_path_buf()).filter(is_pickled);
+    }
+    let mut found: Vec<PathBuf> =
+        std::fs::read_dir(path).ok()?.flatten().map(|entry| entry.path()).collect();
+    found.sort();
+    found.into_iter().find(is_pickled)
 }
 
 fn is_model(dir: &Path) -> bool {

@@ -97,6 +97,18 @@ pub fn state_bytes<'a>(
     bytes.fold(0, u64::saturating_add)
 }
 
+/// Whether a stage with `ema` averages a trained parameter: all but those of PPO's value model, which no `model/` has.
+pub fn is_averaged(name: &str) -> bool {
+    !name.starts_with("value.")
+}
+
+/// Size in bytes of the average of trained parameters, one f32 for each averaged element.
+pub(crate) fn average_bytes(trained: &[(String, Vec<usize>)]) -> u64 {
+    let averaged = trained.iter().filter(|(name, _)| is_averaged(name));
+    let n_elements = averaged.map(|(_, shape)| shape.iter().map(|n| *n as u64).product::<u64>());
+    n_elements.fold(0, u64::saturating_add).saturating_mul(4)
+}
+
 /// Index of the first group whose pattern matches none of the names.
 pub fn unmatched_group<'a>(
     optimizer: &Optimizer,

@@ -10,7 +10,7 @@ use recipe::{Loaded, SampleKind, Samples, StageKeys, StageSection};
 use tokenizer::Tokenizer;
 
 use crate::cost::{Cost, StepShape, n_reference_pairs};
-use crate::optimizer::state_bytes;
+use crate::optimizer::{average_bytes, state_bytes};
 use crate::plan_lora::plan_lora;
 use crate::plan_ppo::plan_ppo;
 use crate::stage::{LoraPlan, Stage, Start};
@@ -93,7 +93,8 @@ pub(crate) fn plan_stage(
     let trained = trained_parameters(&config, &stage, lora.as_ref());
     check_groups(loaded, &format!("{name}.optimizer"), optimizer, &trained)?;
     let shapes = trained.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-    let optimizer_state = state_bytes(optimizer, shapes);
+    let average = keys.train.ema.map_or(0, |_| average_bytes(&trained));
+    let optimizer_state = state_bytes(optimizer, shapes).saturating_add(average);
     model::check_fit(loaded, &config, &tokenizer, name, &keys)?;
     replicas::check(loaded, name, &stage, &keys)?;
     let (prepared, sources) = prepare(loaded, request, paths, name, &keys, &tokenizer, watch)?;

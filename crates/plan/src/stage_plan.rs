@@ -68,6 +68,18 @@ impl StagePlan {
             .collect()
     }
 
+    /// Number of updates of the weights: one a step, and in PPO one for each minibatch of each epoch, fewer if `target_kl`
+    /// ends a step.
+    pub fn n_updates(&self) -> u64 {
+        let of_a_step = match self.kind.work() {
+            Work::Rows { .. } => 1,
+            Work::Rollouts(ppo) => {
+                (ppo.section.n_ppo_epochs * ppo.section.n_minibatches.max(1)) as u64
+            }
+        };
+        self.max_steps.saturating_mul(of_a_step)
+    }
+
     /// Names of the stages of the same run whose `model/` this stage reads.
     pub fn needs(&self) -> Vec<&str> {
         self.starts()

@@ -7,8 +7,8 @@ use plan::{Plan, PpoPlan, StagePlan};
 use rl::ActorCritic;
 use train::{
     BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, Learner, ModelSource, Optimizer,
-    ParameterNames, RunDir, SaveFormat, StageRun, StageSettings, Weights, compare_trained,
-    first_weights, load_trained, start_dir, weight_inputs, with_checkpointing,
+    ParameterNames, RunDir, SaveFormat, StageRun, StageSettings, Weights, average_of,
+    compare_trained, first_weights, load_trained, start_dir, weight_inputs, with_checkpointing,
 };
 
 use crate::{Error, Result, VALUE_FILE, write_checkpoint};
@@ -91,9 +91,12 @@ pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result
         None => Optimizer::new(settings, &actors)?,
     };
     let checks = Checks::start(plan.checks, &actors, &names, FirstLoss::Unknown);
+    let resumed_dir = resumed.as_ref().map(|checkpoint| checkpoint.dir.as_path());
+    let average = average_of(stage, resumed_dir, &actors, device)?;
+    let learner = Learner { optimizer, names, checks, average, replicas, device };
     if resumed.is_none() && plan.checks.dry_save && replicas.is_leader() {
         run.dry_save(
-            |dir| write_checkpoint(dir, &save_format, &actors, &optimizer),
+            |dir| write_checkpoint(dir, &save_format, &actors, &learner),
             |dir| {
                 save_format.compare(dir, &actors.policy)?;
                 compare_trained(&dir.join(VALUE_FILE), &str::to_owned, &actors.value)
@@ -101,7 +104,6 @@ pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result
         )?;
     }
     turn.end()?;
-    let learner = Learner { optimizer, names, checks, replicas, device };
     Ok(StageState { run, actors, learner, save_format, frozen })
 }
 

@@ -7,13 +7,15 @@ mod frozen;
 mod metrics;
 mod settings;
 
+use std::path::Path;
+
 use burn::tensor::Device;
 use fsio::DirWriter;
 use plan::{Plan, PpoPlan, StagePlan};
 use rl::{ActorCritic, Scored, adapted_kl_coef, weights_hash};
 use seed::Purpose;
 use train::{
-    Context, Optimizer, Outcome, RunDir, SaveFormat, StageRun, StepReport, save_trained,
+    Context, Learner, Outcome, RunDir, SaveFormat, StageRun, StepReport, save_trained,
     weights_to_export, write_model,
 };
 
@@ -79,17 +81,19 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
         let loss = metrics::loss(&extra, &settings);
         run.log_step(StepReport { loss, grad_norm, lr, tokens, extra })?;
         if replicas.is_leader() && run.step().is_multiple_of(section.sample_every_steps) {
+            let actors = learner.evaluated(&actors);
             for row in answers::table(&actors, &frozen, &before, plan, stage, section, run.step())?
             {
                 run.log_sample(row)?;
             }
         }
         if run.eval_due() {
+            let actors = learner.evaluated(&actors);
             let validation =
                 answers::validation(plan, stage, section, &actors, &frozen, &settings, device)?;
             run.log_eval(validation.row(run.step()))?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &actors, &learner.optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &actors, &learner))?;
     }
 
     if !run.is_done() {
@@ -101,7 +105,10 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
     if !replicas.is_leader() {
         return Ok(Outcome::Finished(run.finish(serde_json::Value::Null)?));
     }
-    let policy = weights_to_export(&mut run, actors.policy, &save_format)?;
+    let load = |dir: &Path, ActorCritic { policy, value }| {
+        Ok(ActorCritic { policy: save_format.load_into(dir, policy)?, value })
+    };
+    let ActorCritic { policy, .. } = weights_to_export(&mut run, actors, &learner, load)?;
     let result = answers::result(&before, run.exported_eval(), &policy, plan, stage, section)?;
     write_model(&run.dir().model(), &save_format, &policy, run.side_files())?;
     Ok(Outcome::Finished(run.finish(result)?))
@@ -160,15 +167,15 @@ pub fn orders(
         .collect()
 }
 
-/// Writes a checkpoint: the policy as a Hugging Face directory, the trainable parameters of the value model, and the
-/// optimizer state of both.
+/// Writes a checkpoint: the policy as a Hugging Face directory, the trainable parameters of the value model, the optimizer
+/// state of both, and the average of the policy's weights.
 fn write_checkpoint(
     dir: &mut DirWriter,
     save_format: &SaveFormat,
     actors: &ActorCritic,
-    optimizer: &Optimizer,
+    learner: &Learner<'_>,
 ) -> train::Result<()> {
     save_format.write(dir, &actors.policy)?;
     save_trained(dir, VALUE_FILE, &actors.value)?;
-    optimizer.save(dir)
+    learner.save(dir)
 }

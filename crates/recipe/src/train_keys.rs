@@ -32,6 +32,12 @@ pub struct TrainKeys {
     pub checkpointing: Checkpointing,
     /// Optimizer.
     pub optimizer: Optimizer,
+    /// Decay of an exponential moving average of the trained weights, such as 0.999. Validation, logged samples and the
+    /// finished `model/` then use the average, and training continues from the weights of the last update. Default: no
+    /// average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub ema: Option<f64>,
     /// Learning-rate schedule.
     #[serde(default)]
     pub schedule: Schedule,

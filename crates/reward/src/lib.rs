@@ -63,9 +63,10 @@ pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
         run.log_step(report.with(tokens, extra))?;
 
         if run.eval_due() {
+            let model = learner.evaluated(&model);
             run.log_eval(evaluate::validation_pairs(stage, &model, run.step(), device)?)?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
-    Ok(finish_stage(run, model, &save_format, replicas)?)
+    Ok(finish_stage(run, model, &save_format, &learner)?)
 }

@@ -6,7 +6,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::LogProbs;
-use model::{CausalLm, ScalarModel};
+use model::{Auxiliary, CausalLm, ScalarModel};
 use nn::TokenBatch;
 
 use crate::rollout::{Rollout, Sampling};
@@ -46,14 +46,15 @@ impl EpisodeBatch {
     }
 
     /// log π(token | previous tokens) under the sampling distribution, and the entropy of π at that position: `[n]` each,
-    /// in the order of episodes. Last, the model's own loss, for training.
+    /// in the order of episodes. Last, the model's own loss, for training, and the load of its experts.
     pub(crate) fn logprobs(
         &self,
         model: &CausalLm,
         sampling: &Sampling,
         conventions: Conventions,
-    ) -> (LogProbs, Option<Tensor<1>>) {
+    ) -> (LogProbs, Auxiliary) {
         let output = model.forward(&self.tokens);
+        let auxiliary = output.auxiliary();
         let hidden_nd = pick(output.hidden_btd, &self.predicting);
         let device = self.tokens.ids_bt.device();
         let targets = TensorData::new(self.targets.clone(), [self.targets.len()]);
@@ -64,7 +65,7 @@ impl EpisodeBatch {
             head.weight_vd = head.weight_vd.slice([0..n_ids, 0..d]);
         }
         let temperature = conventions.temperature(sampling.temperature);
-        (kernels::linear_logprobs(hidden_nd, head, targets_n, temperature), output.aux_loss)
+        (kernels::linear_logprobs(hidden_nd, head, targets_n, temperature), auxiliary)
     }
 
     /// The expected return at each position by the value model: `[n]`, in the order of episodes. Last, the model's own

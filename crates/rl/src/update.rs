@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use loss::{ppo_policy, ppo_value};
+use model::ExpertLoad;
 use train::{Learner, StepPlace, StepSums, apply_update};
 
 use crate::batch::{EpisodeBatch, n_predicted};
@@ -21,7 +22,7 @@ use crate::{ActorCritic, Error, Result};
 pub struct Updated {
     /// The models after the update.
     pub actors: ActorCritic,
-    /// Metrics under TRL's names.
+    /// Metrics under TRL's names, and the load of the policy's experts.
     pub metrics: BTreeMap<String, f64>,
     /// Number of optimizer steps: fewer than epochs × minibatches if `target_kl` stopped the update.
     pub n_steps: usize,
@@ -49,6 +50,7 @@ pub fn update(
     }
     let max_new_tokens = scored.rollouts.sampling.max_new_tokens;
     let (mut all_metrics, mut n_steps, mut norms) = (Vec::new(), 0, 0.0);
+    let mut expert_load = ExpertLoad::default();
 
     // 7. Several epochs over the same episodes, each in minibatches. (Schulman et al. 2017, algorithm 1.)
     let minibatches =
@@ -73,12 +75,14 @@ pub fn update(
         }
 
         // 11. One optimizer step for both models.
+        expert_load.add(&sums.expert_load);
         let report;
         (actors, report) = apply_update(actors, learner, sums, lr)?;
         norms += report.grad_norm;
         n_steps += 1;
     }
-    let metrics = metrics(scored, &all_metrics, settings);
+    let mut metrics = metrics(scored, &all_metrics, settings);
+    metrics.extend(expert_load.metrics());
     let grad_norm = norms / n_steps.max(1) as f64;
     Ok(Updated { actors, metrics, n_steps, grad_norm })
 }
@@ -108,7 +112,8 @@ fn add_losses(
         let old = Old::new(scored, micro, conventions, device);
 
         // 8. The clipped policy loss, equation 7.
-        let (new, aux_loss) = batch.logprobs(&actors.policy, sampling, conventions);
+        let (new, auxiliary) = batch.logprobs(&actors.policy, sampling, conventions);
+        sums.expert_load.add(&auxiliary.expert_load);
         let policy = ppo_policy(
             new.logprobs_n,
             old.logprobs_n,
@@ -131,7 +136,8 @@ fn add_losses(
         metrics.ratio += sum(policy.ratio_n);
         // The two models share no trainable weight, so each graph is freed before the next one is built.
         sums.loss += policy_loss / n_tokens as f64;
-        let loss = policy.loss.with_aux_loss(aux_loss, n_predicted as u64).mean_over(n_tokens);
+        let loss =
+            policy.loss.with_aux_loss(auxiliary.loss, n_predicted as u64).mean_over(n_tokens);
         sums.gradients.accumulate(actors, || loss.backward());
 
         // 9. The clipped value loss.

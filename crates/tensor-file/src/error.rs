@@ -128,8 +128,8 @@ impl Error {
             Self::Read { .. } => "check the disk, and that you have permission to read the file",
             Self::Write { .. } => "check free space and the directory's permissions",
             Self::NoWeights { pickled: true, .. } => {
-                "files in PyTorch's own format can run code and are not read; \
-                 convert them with save_pretrained(.., safe_serialization=True) of transformers"
+                "files in PyTorch's own format can run code and are not read; convert to safetensors with \
+                 save_pretrained(.., safe_serialization=True) of transformers"
             }
             Self::NoWeights { .. } => "name the directory that holds config.json and the weights",
             Self::Malformed { .. } | Self::NotFinite { .. } => {

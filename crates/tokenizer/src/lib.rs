@@ -15,7 +15,10 @@ mod tokenizer;
 mod train;
 mod untrusted;
 
-pub use chat::{AssistantTurn, ChatTemplate, Clock, Conversation, Encoded, Message, Role};
+pub use chat::{
+    AssistantTurn, ChatTemplate, Clock, Conversation, Encoded, Message, REASONING_FIELDS, Role,
+};
+pub use convert::READ_FILES;
 pub use decode_stream::DecodeStream;
 pub use error::{Error, Result};
 pub use tokenizer::Tokenizer;

@@ -27,6 +27,7 @@ mod step_place;
 mod tensorboard;
 mod trainable_params;
 mod update;
+mod weight_average;
 mod weight_inputs;
 mod weights;
 
@@ -51,13 +52,14 @@ pub use schedule::lr;
 pub use signals::StopFlag;
 pub use stage_run::{StageRun, StageSettings, StepReport};
 pub use stage_state::{
-    Context, Dropout, LeaderFirst, Outcome, StageState, finish_stage, start_or_resume,
+    Context, Dropout, LeaderFirst, Outcome, StageState, average_of, finish_stage, start_or_resume,
     start_or_resume_with, weights_to_export, with_checkpointing, write_checkpoint, write_model,
 };
 pub use step_place::{FailedStep, StepPlace};
 pub use tensorboard::EventWriter;
 pub use trainable_params::{compare_trained, load_trained, save_trained};
 pub use update::{Learner, StepSums, apply_update, compare_replicas};
+pub use weight_average::{AVERAGE_FILE, WeightAverage};
 pub use weight_inputs::weight_inputs;
 pub use weights::{
     BaseModelCache, ModelSource, SaveFormat, TrainedModel, WeightSource, Weights, first_weights,

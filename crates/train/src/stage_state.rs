@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::Device;
 use fsio::DirWriter;
 use model::{Adaptable, CausalLm};
@@ -17,7 +18,7 @@ use crate::weights::{ModelSource, first_weights, resumed_weights};
 use crate::{
     BaseModelCache, Checks, Collective, Error, Finished, FirstLoss, Learner, Optimizer,
     ParameterNames, Progress, Result, RunDir, SaveFormat, StageRun, StageSettings, StopFlag,
-    TrainedModel, WeightSource, Weights,
+    TrainedModel, WeightAverage, WeightSource, Weights,
 };
 
 /// The inputs of a stage.
@@ -122,16 +123,32 @@ pub fn start_or_resume_with<M: TrainedModel>(
         None => Optimizer::new(settings, &model)?,
     };
     let checks = Checks::start(plan.checks, &model, &names, first_loss);
+    let resumed_dir = resumed.as_ref().map(|checkpoint| checkpoint.dir.as_path());
+    let average = average_of(stage, resumed_dir, &model, device)?;
+    let learner = Learner { optimizer, names, checks, average, replicas, device };
     if resumed.is_none() && plan.checks.dry_save && replicas.is_leader() {
         run.dry_save(
-            |dir| write_checkpoint(dir, &save_format, &model, &optimizer),
+            |dir| write_checkpoint(dir, &save_format, &model, &learner),
             |dir| save_format.compare(dir, &model),
         )?;
     }
     let dropout = Dropout { key: dropout, seed: plan.seed, stage: stage.name.clone() };
     turn.end()?;
-    let learner = Learner { optimizer, names, checks, replicas, device };
     Ok(StageState { run, model, learner, save_format, dropout })
+}
+
+/// The average of the trained weights, if the stage has `ema`: that of the checkpoint from which it resumes, or a new one.
+pub fn average_of<M: Module>(
+    stage: &StagePlan,
+    resumed: Option<&Path>,
+    model: &M,
+    device: &Device,
+) -> Result<Option<WeightAverage>> {
+    let Some(decay) = stage.keys.ema else { return Ok(None) };
+    Ok(Some(match resumed {
+        Some(dir) => WeightAverage::load(dir, decay, model, device)?,
+        None => WeightAverage::new(decay, model),
+    }))
 }
 
 /// Turns recomputation of blocks on or off, by the stage's `checkpointing`.
@@ -171,31 +188,32 @@ impl<'a> LeaderFirst<'a> {
     }
 }
 
-/// Writes weights and optimizer state into a checkpoint.
+/// Writes weights, their average and the optimizer state into a checkpoint.
 pub fn write_checkpoint<M: TrainedModel>(
     dir: &mut DirWriter,
     save_format: &SaveFormat,
     model: &M,
-    optimizer: &Optimizer,
+    learner: &Learner<'_>,
 ) -> Result<()> {
     save_format.write(dir, model)?;
-    optimizer.save(dir)
+    learner.save(dir)
 }
 
 /// Ends a stage: writes `model/` and marks the stage as finished, unless a signal stopped it before its last step.
 ///
-/// `model` has the weights of the last step; see [`weights_to_export`].
+/// `model` has the weights of the last update; see [`weights_to_export`].
 pub fn finish_stage<M: TrainedModel>(
     mut run: StageRun<'_>,
     model: M,
     save_format: &SaveFormat,
-    replicas: &dyn Collective,
+    learner: &Learner<'_>,
 ) -> Result<Outcome> {
     if !run.is_done() {
         return Ok(Outcome::Stopped { step: run.step() });
     }
-    if replicas.is_leader() {
-        let model = weights_to_export(&mut run, model, save_format)?;
+    if learner.replicas.is_leader() {
+        let load = |dir: &Path, model| save_format.load_into(dir, model);
+        let model = weights_to_export(&mut run, model, learner, load)?;
         write_model(&run.dir().model(), save_format, &model, run.side_files())?;
     }
     let result = json!(run.exported_eval());
@@ -203,22 +221,28 @@ pub fn finish_stage<M: TrainedModel>(
 }
 
 /// The weights for `model/`: those of the checkpoint with the best evaluation if early stopping or `eval.export_best` asks
-/// for them, else `model`, which has the weights of the last step.
+/// for them, else those of the last step, which `model` has. With `ema` they are averages.
+///
+/// `load` replaces the trained weights of a model by those of a checkpoint.
 ///
 /// Errors: that checkpoint is missing or damaged.
-pub fn weights_to_export<M: TrainedModel>(
+pub fn weights_to_export<M: Module>(
     run: &mut StageRun<'_>,
     model: M,
-    save_format: &SaveFormat,
+    learner: &Learner<'_>,
+    load: impl FnOnce(&Path, M) -> Result<M>,
 ) -> Result<M> {
-    let Some(best) = run.best_checkpoint()? else { return Ok(model) };
+    let Some(best) = run.best_checkpoint()? else { return Ok(learner.evaluated(&model)) };
     if let Some(eval) = run.exported_eval() {
         let (step, loss, last) = (eval.step, eval.eval_loss, run.step());
         run.note(format!(
             "exporting the weights of step {step}, the best evaluation (loss {loss:.4}), not those of the last step, {last}"
         ));
     }
-    save_format.load_into(&best, model)
+    match &learner.average {
+        Some(average) => Ok(average.of_checkpoint(&best, learner.device)?.applied(&model)),
+        None => load(&best, model),
+    }
 }
 
 /// Writes the `model/` of a finished stage: a Hugging Face directory, or that of an adapter, with the stage's side files.

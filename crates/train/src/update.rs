@@ -4,13 +4,14 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
+use fsio::DirWriter;
 use model::ExpertLoad;
 
 use crate::parameters::fingerprints;
 use crate::stage_run::StepReport;
 use crate::{
     Checks, Collective, Error, Gradients, Optimizer, ParameterNames, Result, SingleReplica,
-    StepPlace,
+    StepPlace, WeightAverage,
 };
 
 /// Everything that turns gradients into an update, the model apart.
@@ -21,6 +22,8 @@ pub struct Learner<'a> {
     pub names: ParameterNames,
     /// The run-time checks.
     pub checks: Checks,
+    /// The average of the trained weights, with `ema`.
+    pub average: Option<WeightAverage>,
     /// The replicas that share each step.
     pub replicas: &'a dyn Collective,
     /// The device of the model, with autodiff.
@@ -31,7 +34,8 @@ impl<'a> Learner<'a> {
     /// A learner for one replica without run-time checks, for replays and benchmarks.
     pub fn unchecked(optimizer: Optimizer, names: ParameterNames, device: &'a Device) -> Self {
         let checks = Checks::none(&names);
-        Self { optimizer, names, checks, replicas: &SingleReplica, device }
+        let (average, replicas) = (None, &SingleReplica);
+        Self { optimizer, names, checks, average, replicas, device }
     }
 
     /// Starts a step whose mean loss is over `n_terms` targets, pairs or episodes on all replicas together.
@@ -41,6 +45,22 @@ impl<'a> Learner<'a> {
         self.checks.targets(n_terms, place)?;
         let (gradients, expert_load) = (Gradients::new(&self.names), ExpertLoad::default());
         Ok(StepSums { gradients, loss: 0.0, expert_load, n_terms, place })
+    }
+
+    /// Writes the optimizer state and the average of the weights into a checkpoint.
+    pub fn save(&self, dir: &mut DirWriter) -> Result<()> {
+        self.optimizer.save(dir)?;
+        self.average.as_ref().map_or(Ok(()), |average| average.save(dir))
+    }
+
+    /// The model with the weights that are evaluated and exported: averaged ones with `ema`, else those of the last update.
+    ///
+    /// Drop it before the next update, which otherwise copies every weight.
+    pub fn evaluated<M: Module>(&self, model: &M) -> M {
+        match &self.average {
+            Some(average) => average.applied(model),
+            None => model.clone(),
+        }
     }
 }
 
@@ -60,7 +80,7 @@ pub struct StepSums<'s> {
 }
 
 /// Makes one update with learning rate `lr`: reduces sums over replicas, checks loss and gradients, clips by the global
-/// norm, steps the optimizer, checks the new weights and compares them between replicas.
+/// norm, steps the optimizer, checks the new weights, compares them between replicas and averages them.
 ///
 /// Errors: a non-finite loss or gradient, with the weights as before the step; a failed check; a lost replica.
 pub fn apply_update<M: Module>(
@@ -69,7 +89,7 @@ pub fn apply_update<M: Module>(
     sums: StepSums<'_>,
     lr: f64,
 ) -> Result<(M, StepReport)> {
-    let Learner { optimizer, checks, replicas, device, .. } = learner;
+    let Learner { optimizer, checks, average, replicas, device, .. } = learner;
     let StepSums { mut gradients, loss, expert_load, n_terms, place } = sums;
     let loss = replicas.sum(loss)? / n_terms as f64;
     checks.loss(loss, place)?;
@@ -80,6 +100,9 @@ pub fn apply_update<M: Module>(
     let model = optimizer.step(model, gradients, norm, lr);
     checks.updated(&model, lr, place)?;
     compare_replicas(*replicas, &model, place.step)?;
+    if let Some(average) = average {
+        average.update(&model);
+    }
     let (grad_norm, extra) = (norm.value(), expert_load.metrics());
     let report = StepReport { loss, grad_norm, lr, extra, ..StepReport::default() };
     Ok((model, report))

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{AttentionScale, DecoderConfig, ExpertsConfig, LayerConfig, NormPlacement, QkNorm};
-use crate::activation::Activation;
+use crate::activation::{ACTIVATION_NAMES, Activation};
 use crate::config_reader::ConfigReader;
 use crate::error::Result;
 use crate::family_list::Family;
@@ -77,7 +77,7 @@ impl CommonKeys {
             Some(alias) => reader.size_with_alias("max_position_embeddings", alias, range)?,
             None => reader.size("max_position_embeddings", range)?,
         };
-        self.read_activation(reader)?;
+        let hidden_act = self.read_activation(reader)?;
         let ropes = self.read_ropes(reader, max_position_embeddings)?;
         for rope in &ropes {
             check_rope(reader, rope, heads.head_dim)?;
@@ -104,7 +104,7 @@ impl CommonKeys {
             qkv_bias: false,
             o_bias: false,
             mlp_bias: false,
-            hidden_act: self.activation,
+            hidden_act,
             attention_scale: AttentionScale::HeadDim,
             attn_logit_softcapping: None,
             final_logit_softcapping: None,
@@ -133,10 +133,12 @@ impl CommonKeys {
         Ok(vec![RopeParameters::read(reader, self.rope, max_position_embeddings)?])
     }
 
-    fn read_activation(&self, reader: &mut ConfigReader) -> Result<()> {
-        let name = self.activation.name_in_decoders();
-        let is_it = |v: &Value| v.as_str().and_then(Activation::from_name) == Some(self.activation);
-        reader.require(self.activation_key, is_it, &format!("supported: {name}"))
+    /// The activation function; that of the family if the file does not name one.
+    fn read_activation(&self, reader: &mut ConfigReader) -> Result<Activation> {
+        let key = self.activation_key;
+        let Some(name) = reader.text(key)? else { return Ok(self.activation) };
+        Activation::from_name(name)
+            .ok_or_else(|| reader.unsupported(key, &json!(name), ACTIVATION_NAMES))
     }
 }
 

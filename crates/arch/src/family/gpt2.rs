@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{FamilyEntry, ModelConfig};
-use crate::activation::Activation;
+use crate::activation::{ACTIVATION_NAMES, Activation};
 use crate::config_reader::ConfigReader;
 use crate::cost::{ActivationCount, KernelPath};
 use crate::error::Result;
@@ -62,8 +62,8 @@ fn read_positions(reader: &mut ConfigReader) -> Result<usize> {
 fn read_activation(reader: &mut ConfigReader) -> Result<Activation> {
     let key = "activation_function";
     let Some(name) = reader.text(key)? else { return Err(reader.missing(key, None)) };
-    let hint = "supported: gelu_new, gelu_pytorch_tanh, gelu_fast, gelu, relu, silu";
-    Activation::from_name(name).ok_or_else(|| reader.unsupported(key, &json!(name), hint))
+    Activation::from_name(name)
+        .ok_or_else(|| reader.unsupported(key, &json!(name), ACTIVATION_NAMES))
 }
 
 impl Gpt2Config {

@@ -48,6 +48,12 @@ fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
     };
     let common = keys.read(reader, vocab_size)?;
     refuse_windows(reader)?;
+    // InternLM's name for the biases of all projections, in files that are otherwise those of Llama.
+    let is_off = |v: &Value| v.as_bool() == Some(false);
+    reader.require("bias", is_off, "use `attention_bias` and `mlp_bias`")?;
+    // Falcon 3's name for what `hidden_act` says.
+    let is_swiglu = |v: &Value| v.as_str() == Some("swiglu");
+    reader.require("activation", is_swiglu, "use `hidden_act`")?;
     let attention_bias = reader.flag("attention_bias", false)?;
     let config = DecoderConfig {
         qkv_bias: attention_bias,

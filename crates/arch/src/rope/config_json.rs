@@ -222,6 +222,8 @@ const WHOLE_HEAD: &str = "only rotation of the whole head is supported (1.0)";
 const HALF_SPLIT: &str = "only the half-split layout is supported (false)";
 const NO_THETA: &str =
     "the base of RoPE has no default; the first Llama models use `\"rope_theta\": 10000.0`";
+/// The values of `rope_type` that are read.
+pub const ROPE_TYPES: [&str; 6] = ["default", "linear", "llama3", "yarn", "longrope", "dynamic"];
 const TYPES: &str = "supported rope types: default, linear, llama3, yarn, longrope, dynamic";
 
 const ORIGINAL: &str = "original_max_position_embeddings";

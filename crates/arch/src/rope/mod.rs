@@ -7,6 +7,7 @@ mod config_json;
 
 use std::collections::BTreeMap;
 
+pub use config_json::ROPE_TYPES;
 pub(crate) use config_json::RopeKeys;
 
 /// Base and scaling of the frequencies.

@@ -176,3 +176,58 @@ fn sizes_of_published_models() {
     let note = "rope_theta is absent and set to 10000, the constant of transformers before 4.33";
     assert_eq!(old.notes, [note]);
 }
+
+/// PEFT configurations of its method comparison: every type but LoRA is refused by its name. Those of LoRA leave the choice
+/// of target modules to PEFT, which no saved adapter does, and are refused for that.
+#[test]
+fn published_adapters_are_refused_by_name() {
+    let Some(configs) = published() else { return };
+    let models = configs.with_file_name("peft-configs");
+    let work = tempfile::tempdir().expect("a directory");
+    let read = |text: &str| {
+        fsio::write_atomic(work.path().join(arch::ADAPTER_CONFIG), text).expect("a file");
+        arch::Peft::read(work.path()).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let (mut n_lora, mut n_others) = (0, 0);
+    for entry in std::fs::read_dir(&models).expect("a directory").flatten() {
+        let path = entry.path();
+        let text = std::fs::read_to_string(&path).expect("a listed file");
+        let error = read(&text).expect_err("refused");
+        let config = parse(&text);
+        if config["peft_type"] != "LORA" {
+            let named = format!("not supported: `peft_type` = {}", config["peft_type"]);
+            assert!(error.contains(&named), "{}: {error}", path.display());
+            n_others += 1;
+            continue;
+        }
+        assert!(config["target_modules"].is_null(), "{}", path.display());
+        assert!(
+            error.contains("`target_modules`") || error.contains("`init_lora_weights`"),
+            "{error}"
+        );
+        let mut config = config;
+        config["target_modules"] = json!(["q_proj", "v_proj"]);
+        n_lora += usize::from(read(&config.to_string()).is_ok());
+    }
+    assert!(n_lora >= 3 && n_others >= 14, "{n_lora} of LoRA, {n_others} others");
+    // A trained adapter of another project.
+    arch::Peft::read(&models.with_file_name("peft-adapter-sift")).expect("an adapter");
+}
+
+/// Configurations that were refused once for a key that changes nothing; they are outside of the repository.
+#[test]
+fn configurations_with_harmless_keys_open() {
+    let Some(configs) = published() else { return };
+    let keys = configs.join("../../../field/turn2-interop/config-keys");
+    let Ok(entries) = std::fs::read_dir(&keys) else {
+        eprintln!("skipped: no {}", keys.display());
+        return;
+    };
+    let mut n_opened = 0;
+    for dir in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        let info = ModelInfo::read(&dir).unwrap_or_else(|error| panic!("{error}"));
+        assert!(info.warnings.is_empty(), "{:?}", info.warnings);
+        n_opened += 1;
+    }
+    assert!(n_opened >= 4, "{n_opened}");
+}

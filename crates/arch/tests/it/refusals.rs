@@ -34,7 +34,7 @@ fn gpt2(patches: &[Value]) -> String {
 #[test]
 fn unsupported_forward_passes() {
     insta::assert_snapshot!(llama(&[
-        json!({ "hidden_act": "gelu" }),
+        json!({ "hidden_act": "quick_gelu" }),
         json!({ "partial_rotary_factor": 0.5 }),
         json!({ "sliding_window": 4096 }),
         json!({ "layer_types": ["full_attention", "sliding_attention"] }),
@@ -44,8 +44,8 @@ fn unsupported_forward_passes() {
         json!({ "pruned_heads": { "0": [1] } }),
         json!({ "is_encoder_decoder": true }),
     ]), @r#"
-    m/config.json: unsupported value of key `hidden_act`: `gelu`
-      hint: supported: silu
+    m/config.json: unsupported value of key `hidden_act`: `quick_gelu`
+      hint: supported: gelu_new, gelu_pytorch_tanh, gelu_fast, gelu, relu, silu
     m/config.json: unsupported value of key `partial_rotary_factor`: `0.5`
       hint: only rotation of the whole head is supported (1.0)
     m/config.json: unsupported value of key `sliding_window`: `4096`
@@ -100,12 +100,12 @@ fn unsupported_values_of_decoders() {
     let message = "`layer_types` has sliding_attention, but there is no window";
     assert_eq!(error.to_string(), format!("m/config.json: {message}"));
     insta::assert_snapshot!(refused(config!("gemma2.json"), &[
-        json!({ "hidden_activation": "silu" }),
+        json!({ "hidden_activation": "mish" }),
         json!({ "use_bidirectional_attention": true }),
         json!({ "layer_types": ["full_attention", "chunked_attention"] }),
     ]), @r#"
-    m/config.json: unsupported value of key `hidden_activation`: `silu`
-      hint: supported: gelu_pytorch_tanh
+    m/config.json: unsupported value of key `hidden_activation`: `mish`
+      hint: supported: gelu_new, gelu_pytorch_tanh, gelu_fast, gelu, relu, silu
     m/config.json: unsupported value of key `use_bidirectional_attention`: `true`
       hint: only causal attention is supported
     m/config.json: unsupported value of key `layer_types`: `["full_attention","chunked_attention"]`

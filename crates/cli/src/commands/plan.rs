@@ -136,6 +136,21 @@ fn issue_text(kind: IssueKind) -> &'static str {
     }
 }
 
+/// The averaged weights of a stage, by the number of updates that weigh most in them.
+fn average_note(stage: &StagePlan, decay: f64) -> String {
+    let window = 1.0 / (1.0 - decay);
+    let text = format!(
+        "validation and model/ use averaged weights (ema = {decay}, about the last {} updates)",
+        table::thousands(window.round() as u64)
+    );
+    let n_updates = stage.n_updates();
+    if window <= n_updates as f64 {
+        return text;
+    }
+    let updates = table::counted(n_updates, "update");
+    format!("{text}; the stage makes {updates}, so early weights count for much in the average")
+}
+
 fn stage_notes(stage: &StagePlan) -> Vec<String> {
     let counts = stage.dataset.counts();
     let n = table::thousands;
@@ -169,6 +184,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
             );
         }
     }
+    lines.extend(stage.keys.ema.map(|decay| average_note(stage, decay)));
     lines.extend(models_note(stage));
     lines.extend(stage.sources.iter().map(source));
     let sample = match stage.sample_kind {

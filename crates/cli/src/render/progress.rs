@@ -73,7 +73,8 @@ pub(super) fn write_json(value: &Value) {
     write_stderr(&format!("{value}\n"));
 }
 
-pub(super) fn write_stderr(text: &str) {
+/// Writes text to stderr.
+pub(crate) fn write_stderr(text: &str) {
     // A closed stderr does not end the run.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -2,10 +2,12 @@
 
 mod adapters;
 mod architecture;
+mod compatibility;
 mod document_paths;
 mod errors;
 mod features;
 mod file_cycles;
+mod foreign_models;
 mod get;
 mod gguf;
 #[path = "../../../hub/tests/it/server.rs"]
@@ -15,3 +17,4 @@ mod replicas;
 mod source_tree;
 mod support;
 mod tokenizer;
+mod weights;

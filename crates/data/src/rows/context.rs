@@ -9,6 +9,11 @@ use crate::dialogue::Dialogue;
 use crate::row_problem::RowProblem;
 use crate::source::json_kind;
 
+/// Usual names of the columns.
+pub(super) const SYSTEM: &[&str] = &["system", "system_prompt"];
+pub(super) const HISTORY: &[&str] = &["history"];
+pub(super) const TOOLS: &[&str] = &["tools"];
+
 type Checked<T> = std::result::Result<T, RowProblem>;
 
 /// Columns that add to a conversation.
@@ -40,14 +45,11 @@ impl ContextColumns {
             names.iter().find(there).map(|name| (*name).to_owned())
         };
         let is_tools = |value: &Value| value.is_array() || value.is_string();
-        let history = || usual(&["history"], Value::is_array).filter(|_| with_history);
+        let history = || usual(HISTORY, Value::is_array).filter(|_| with_history);
         Self {
-            system: named
-                .system
-                .clone()
-                .or_else(|| usual(&["system", "system_prompt"], Value::is_string)),
+            system: named.system.clone().or_else(|| usual(SYSTEM, Value::is_string)),
             history: named.history.clone().or_else(history),
-            tools: named.tools.clone().or_else(|| usual(&["tools"], is_tools)),
+            tools: named.tools.clone().or_else(|| usual(TOOLS, is_tools)),
         }
     }
 

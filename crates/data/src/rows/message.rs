@@ -18,6 +18,16 @@ type Checked<T> = std::result::Result<T, RowProblem>;
 const TARGET_FLAGS: [(&str, bool); 5] =
     [("weight", true), ("train", true), ("loss", true), ("loss_weight", true), ("masking", false)];
 
+/// Fields of a message that decide whether it is a training target.
+pub fn target_flags() -> impl Iterator<Item = &'static str> {
+    TARGET_FLAGS.into_iter().map(|(flag, _)| flag)
+}
+
+/// Names of roles that are read without the recipe's `roles`: in OpenAI's form, and in ShareGPT's.
+pub fn known_roles() -> [&'static str; 2] {
+    [KNOWN_ROLES, KNOWN_SPEAKERS]
+}
+
 const KNOWN_ROLES: &str = "system, user, assistant, tool";
 const KNOWN_SPEAKERS: &str = "system, human, gpt, tool, function_call, observation";
 

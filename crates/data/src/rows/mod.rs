@@ -23,15 +23,17 @@ use message::{MessageReader, is_empty};
 use row_columns::RowColumns;
 
 pub(crate) use label_pools::{Label, PoolEntry, PoolText};
+pub use message::{known_roles, target_flags};
 pub(crate) use pair::Pair;
 pub(crate) use row_columns::FormatRequest;
+pub use row_columns::usual_columns;
 pub(crate) use text::{chat_hash, short_hash, text_hash};
 pub(crate) use where_filter::matches_filter;
 
 type Checked<T> = std::result::Result<T, RowProblem>;
 
 /// Columns that a model of texts cannot read.
-const UNREADABLE: [&str; 6] = ["image", "images", "audio", "audios", "video", "videos"];
+pub const UNREADABLE_COLUMNS: [&str; 6] = ["image", "images", "audio", "audios", "video", "videos"];
 
 /// One chat of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +65,7 @@ impl RowFormat {
         let columns = RowColumns::detect(request, kind, first)?;
         let is_chat = kind != SampleKind::Documents;
         let is_ignored = |name: &str| request.ignored.iter().any(|ignored| ignored == name);
-        let unreadable = UNREADABLE.into_iter().find(|name| {
+        let unreadable = UNREADABLE_COLUMNS.into_iter().find(|name| {
             first.columns.get(*name).is_some_and(|value| !is_empty(value)) && !is_ignored(name)
         });
         if let Some(column) = unreadable.filter(|_| is_chat) {

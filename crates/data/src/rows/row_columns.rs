@@ -3,7 +3,7 @@
 use recipe::{Columns, DrawnPairs, RowLayout, SampleKind, Template};
 use serde_json::{Map, Value};
 
-use super::{label_pools, text, tree};
+use super::{context, label_pools, text, tree};
 use crate::error::{Error, Result};
 use crate::row_problem::{RowProblem, name_list};
 use crate::source::Row;
@@ -62,11 +62,31 @@ pub(crate) struct FormatRequest<'a> {
     pub(crate) ignored: &'a [String],
 }
 
+const TEXTS: &[&str] = &["text", "content"];
 const PROMPTS: &[&str] = &["prompt", "question"];
 const COMPLETIONS: &[&str] = &["completion", "response", "answer"];
 const MESSAGES: &[&str] = &["messages", "conversations", "conversation"];
 const INPUTS: &[&str] = &["input", "context"];
 const OUTPUTS: &[&str] = &["output", "response"];
+
+/// Names of columns that are read without the recipe's `columns`, in the order in which they are tried, by their part of a
+/// sample.
+pub fn usual_columns() -> [(&'static str, &'static [&'static str]); 12] {
+    [
+        ("text", TEXTS),
+        ("messages", MESSAGES),
+        ("prompt", PROMPTS),
+        ("completion", COMPLETIONS),
+        ("instruction", &["instruction"]),
+        ("input", INPUTS),
+        ("output", OUTPUTS),
+        ("chosen", &["chosen"]),
+        ("rejected", &["rejected"]),
+        ("system", context::SYSTEM),
+        ("history", context::HISTORY),
+        ("tools", context::TOOLS),
+    ]
+}
 
 const DOCUMENT_HINT: &str =
     "pretraining reads one text per row: name its column with `text`, or build it with `rows`";
@@ -159,9 +179,9 @@ impl RowColumns {
         }
         let texts: Vec<&String> =
             columns.iter().filter(|(_, value)| value.is_string()).map(|(name, _)| name).collect();
-        let column = ["text", "content"].into_iter().find(|name| columns.contains_key(*name));
+        let column = TEXTS.iter().find(|name| columns.contains_key(**name));
         match (column, texts.as_slice()) {
-            (Some(name), _) => Some(Self::Text(Field::Column(name.to_owned()))),
+            (Some(name), _) => Some(Self::Text(Field::Column((*name).to_owned()))),
             (None, [only]) => Some(Self::Text(Field::Column((*only).clone()))),
             _ => None,
         }

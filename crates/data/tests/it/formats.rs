@@ -263,6 +263,40 @@ fn foreign_parquet_files() {
     assert_eq!(n_read, 41);
 }
 
+/// The values of delta-encoded files equal those of the CSV files beside them.
+#[test]
+fn values_of_foreign_parquet_files() {
+    let Some(data) = shared_data() else {
+        println!("skipped: no shared data");
+        return;
+    };
+    let folder = data.join("conformance/parquet/data");
+    let rows = |path: &Path| -> Vec<Vec<String>> {
+        let rows = read_rows(path, None, None, &BytesRead::default()).unwrap();
+        let text = |value: &serde_json::Value| match value {
+            serde_json::Value::Null => String::new(),
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Bool(_)
+            | serde_json::Value::Number(_)
+            | serde_json::Value::Array(_)
+            | serde_json::Value::Object(_) => value.to_string(),
+        };
+        rows.map(|row| row.unwrap().columns.values().map(text).collect()).collect()
+    };
+    let mut n_files = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let Some(name) = name.strip_suffix("_expect.csv") else { continue };
+        let found = rows(&folder.join(format!("{name}.parquet")));
+        let expected = rows(&path);
+        assert!(found.len() > 50, "{name}: {} rows", found.len());
+        assert_eq!(found, expected, "{name}");
+        n_files += 1;
+    }
+    assert_eq!(n_files, 4);
+}
+
 #[test]
 fn the_json_test_suite() {
     let Some(data) = shared_data() else {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use arch::AdapterError;
 use burn::tensor::Device;
 use lora::{Adapted, Peft};
 use model::{CausalLm, load_causal_lm};
@@ -17,7 +18,7 @@ use super::vectors::Vectors;
 use crate::error::{Error, Result};
 use crate::host_values::host_values;
 
-const MERGED: Tolerance = Tolerance::absolute(1e-6);
+const MERGED: Tolerance = Tolerance { absolute: 1e-6, relative: 1e-6 };
 /// Starting values: the reference decomposes in f32, and where two singular values are near each other its vectors are off
 /// by 5e-5 from those of a decomposition in f64, which ours are.
 const FACTORS: Tolerance = Tolerance::absolute(1e-4);
@@ -32,6 +33,18 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
 /// An adapter whose starting values are a decomposition of the weights.
 pub(super) fn replay_init(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     on_best_base(dir, &|base| replay_init_on(base, dir, device))
+}
+
+/// A directory `refuse-…`, whose adapter must be refused with the name of the key that is not supported.
+pub(super) fn refusal(dir: &Path) -> Quantity {
+    let mut refused = Quantity::new("refused");
+    let (is_named, at) = match Peft::read(dir) {
+        Err(error @ AdapterError::Unsupported { .. }) => (true, error.to_string()),
+        Err(error) => (false, error.to_string()),
+        Ok(_) => (false, "read without an error".to_owned()),
+    };
+    refused.add_difference(Some(&at), f64::from(u8::from(!is_named)), 0.0, 1);
+    refused
 }
 
 /// The first replay that passes, else the one whose logits are nearest, else the first error.

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     AdapterInit,
     /// Codes and values of packed weights.
     PackedBlocks,
+    /// Blocks of GGUF files.
+    GgufBlocks,
     /// A linear layer of packed weights.
     PackedLayer,
     /// A language model's directory with packed weights.
@@ -37,6 +39,8 @@ pub(crate) enum Kind {
     Ppo,
     /// Preference losses.
     Preference,
+    /// A PEFT directory that must be refused, by the name of its directory.
+    Refusal,
     /// An export with its proof.
     Proof,
 }
@@ -53,11 +57,13 @@ impl Kind {
             Self::Adapter => "adapter",
             Self::AdapterInit => "adapter-init",
             Self::PackedBlocks => "packed-blocks",
+            Self::GgufBlocks => "gguf-blocks",
             Self::PackedLayer => "packed-layer",
             Self::PackedLm => "packed-lm",
             Self::TrainingLora => "training-lora",
             Self::Ppo => "ppo",
             Self::Preference => "preference",
+            Self::Refusal => "refusal",
             Self::Proof => "proof",
         }
     }
@@ -84,11 +90,18 @@ impl Kind {
         if names.iter().any(|name| name == "nf4.grad_x") {
             return Ok(Some(Self::PackedLayer));
         }
+        if names.iter().any(|name| name == "Q4_0.bytes") {
+            return Ok(Some(Self::GgufBlocks));
+        }
         Err(Error::NoReference { path: path.to_owned() })
     }
 
     fn of_dir(dir: &Path) -> Result<Option<Self>> {
         let has = |name: &str| dir.join(name).exists();
+        let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("refuse-") && has("adapter_config.json") {
+            return Ok(Some(Self::Refusal));
+        }
         if has("batches.safetensors") {
             let lora = has("adapter_start");
             return Ok(Some(if lora { Self::TrainingLora } else { Self::TrainingFull }));

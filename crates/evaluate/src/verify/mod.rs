@@ -5,6 +5,7 @@
 mod adapter;
 mod causal_lm;
 mod continuation;
+mod gguf_blocks;
 mod gradients;
 mod kind;
 mod ppo;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 
 use self::kind::Kind;
-pub use self::report::{Quantity, Report, Tolerance};
+pub use self::report::{Outcome, Quantity, Report, Tolerance};
 use crate::error::{Error, Result};
 
 /// The depth to which a directory is searched.
@@ -93,11 +94,13 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::Adapter => adapter::replay(path, device),
         Kind::AdapterInit => adapter::replay_init(path, device),
         Kind::PackedBlocks => quantised::replay_blocks(path),
+        Kind::GgufBlocks => gguf_blocks::replay(path),
         Kind::PackedLayer => quantised::replay_layer(path),
         Kind::PackedLm => quantised::replay_model(path, device),
         Kind::Reward => reward::replay(path, device),
         Kind::Preference => preference::replay(path, device),
         Kind::Ppo => ppo::replay(path, device),
+        Kind::Refusal => Ok(vec![adapter::refusal(path)]),
         Kind::Proof => Ok(proof::replay(path, None, device)?.0),
     }
 }

@@ -19,7 +19,7 @@ use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
 use crate::error::{Error, Result};
 
-const ROLLOUT: Tolerance = Tolerance::absolute(2e-5);
+const ROLLOUT: Tolerance = Tolerance { absolute: 2e-5, relative: 3e-6 };
 /// Tolerance of metrics, relative above 1: their sums reach 70, where f32 has a resolution of 8e-6.
 const METRICS: f64 = 1e-5;
 /// Tolerance of each weight after an update from the reference's rollout values. Where a gradient is

@@ -17,6 +17,11 @@ impl Tolerance {
     /// Each gradient tensor against the reference implementation.
     pub(crate) const GRADIENTS: Self = Self { absolute: 1e-6, relative: 3e-6 };
 
+    /// Bounds a number by `tolerance`, relative to its size above 1: an f32 of 100 has a resolution of 8e-6.
+    pub(crate) fn of_number(tolerance: f64, expected: f64) -> f64 {
+        tolerance * expected.abs().max(1.0)
+    }
+
     /// An absolute tolerance.
     pub const fn absolute(absolute: f64) -> Self {
         Self { absolute, relative: 0.0 }
@@ -55,9 +60,10 @@ impl Quantity {
         }
     }
 
-    /// A quantity of one number.
+    /// A quantity of one number; `tolerance` is relative above 1.
     pub(crate) fn number(name: &str, got: f64, expected: f64, tolerance: f64) -> Self {
         let mut quantity = Self::new(name);
+        let tolerance = Tolerance::of_number(tolerance, expected);
         quantity.add_difference(None, (got - expected).abs(), tolerance, 1);
         quantity
     }
@@ -120,6 +126,28 @@ impl Quantity {
     }
 }
 
+/// The outcome of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is within its tolerance.
+    Passed,
+    /// Numbers differ from those of the reference.
+    Wrong,
+    /// The reference could not be replayed: a file cannot be read, or asks for something unsupported.
+    Refused,
+}
+
+impl Outcome {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Wrong => "wrong",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// The replay of one directory or file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -138,11 +166,19 @@ pub struct Report {
 }
 
 impl Report {
+    /// The outcome of the replay.
+    pub fn outcome(&self) -> Outcome {
+        let compared = !self.quantities.is_empty();
+        match &self.error {
+            Some(_) => Outcome::Refused,
+            None if compared && self.quantities.iter().all(Quantity::passed) => Outcome::Passed,
+            None => Outcome::Wrong,
+        }
+    }
+
     /// Whether the replay finished and all quantities are within tolerance.
     pub fn passed(&self) -> bool {
-        self.error.is_none()
-            && !self.quantities.is_empty()
-            && self.quantities.iter().all(Quantity::passed)
+        self.outcome() == Outcome::Passed
     }
 
     /// One JSON object, to be printed on one line; a difference that is not a number is `null`.
@@ -151,6 +187,7 @@ impl Report {
         line.insert("path".to_owned(), json!(self.path));
         line.insert("kind".to_owned(), json!(self.kind));
         line.insert("passed".to_owned(), json!(self.passed()));
+        line.insert("outcome".to_owned(), json!(self.outcome().name()));
         for (key, text) in [("error", &self.error), ("hint", &self.hint), ("note", &self.note)] {
             if let Some(text) = text {
                 line.insert(key.to_owned(), json!(text));
@@ -259,7 +296,7 @@ mod tests {
         assert_eq!(
             report(vec![quantity, mistakes]).to_json().to_string(),
             concat!(
-                r#"{"path":"p","kind":"k","passed":false,"quantities":{"#,
+                r#"{"path":"p","kind":"k","passed":false,"outcome":"wrong","quantities":{"#,
                 r#""logits":{"largest_difference":0.000122,"tolerance":0.001,"at":"row 1"},"#,
                 r#""ids":{"largest_difference":1.0,"tolerance":0.0,"failed":true}}}"#
             )

@@ -15,7 +15,7 @@ use super::vectors::Vectors;
 use crate::error::Result;
 use crate::host_values::host_values;
 
-const SCORES: Tolerance = Tolerance::absolute(1e-5);
+const SCORES: Tolerance = Tolerance { absolute: 1e-5, relative: 3e-6 };
 const LOSS: f64 = 1e-5;
 /// The reference's factor of the centring term.
 const CENTERING: f64 = 0.01;

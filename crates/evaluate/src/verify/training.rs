@@ -12,7 +12,7 @@ use nn::TokenBatch;
 use recipe::{Schedule, ScheduleKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use train::{GradNorm, Gradients, Optimizer, ParameterNames, StepPlace, lr};
+use train::{GradNorm, Gradients, Optimizer, ParameterNames, StepPlace, WeightAverage, lr};
 
 use super::report::{Quantity, Tolerance};
 use super::summed_loss::summed_loss;
@@ -34,6 +34,9 @@ const MOST: f64 = 0.999;
 /// The largest accepted size of a list of steps or settings.
 const JSON_BYTES: u64 = 1 << 20;
 const SETTINGS_FILE: &str = "settings.json";
+/// The average of the trained weights over all steps, with its decay as metadata.
+const AVERAGE_FILE: &str = "averaged.safetensors";
+const DECAY: &str = "ema";
 
 /// One line of expected.json.
 #[derive(Debug, Deserialize)]
@@ -58,11 +61,17 @@ struct Settings {
 /// Replays training of all weights.
 pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let model = load_causal_lm(&dir.join("start"), &device.clone().autodiff())?;
-    let (model, mut quantities) = follow(model, dir, LR_OF_WEIGHTS, device)?;
+    let (Trained { model, averaged }, mut quantities) = follow(model, dir, LR_OF_WEIGHTS, device)?;
     let end = Vectors::open(&dir.join("end").join("model.safetensors"))?;
     let names = model::parameter_names(&model).into_iter().map(|name| (name.clone(), name));
+    let names = names.collect();
     let weights = Bounds { what: "weights", worst: WORST_WEIGHT, most: MOST_WEIGHTS };
-    quantities.extend(compare(&model, &end, &names.collect(), &weights)?);
+    quantities.extend(compare(&model, &end, &names, &weights)?);
+    if let Some(averaged) = averaged {
+        let weights = Bounds { what: "averaged_weights", ..weights };
+        let reference = Vectors::open(&dir.join(AVERAGE_FILE))?;
+        quantities.extend(compare(&averaged, &reference, &names, &weights)?);
+    }
     Ok(quantities)
 }
 
@@ -71,12 +80,18 @@ pub(super) fn replay_lora(dir: &Path, device: &Device) -> Result<Vec<Quantity>> 
     let base_dir = dir.join("base");
     let base = load_causal_lm(&base_dir, &device.clone().autodiff())?;
     let (adapted, _) = lora::load(base, &dir.join("adapter_start"))?;
-    let (model, mut quantities) = follow(adapted.model, dir, LR_OF_ADAPTER, device)?;
+    let (Trained { model, averaged }, mut quantities) =
+        follow(adapted.model, dir, LR_OF_ADAPTER, device)?;
     let end = Vectors::open(&dir.join("adapter_end").join(lora::ADAPTER_WEIGHTS))?;
     let names = lora::adapter_names(&model).into_iter();
     let names = names.map(|name| (name.clone(), format!("base_model.model.{name}"))).collect();
     let factors = Bounds { what: "factors", worst: WORST_WEIGHT, most: MOST_FACTORS };
     quantities.extend(compare(&model, &end, &names, &factors)?);
+    if let Some(averaged) = averaged {
+        let factors = Bounds { what: "averaged_factors", ..factors };
+        let reference = Vectors::open(&dir.join(AVERAGE_FILE))?;
+        quantities.extend(compare(&averaged, &reference, &names, &factors)?);
+    }
 
     let (model, _) = lora::detach(model);
     let base = Vectors::open(&base_dir.join("model.safetensors"))?;
@@ -89,6 +104,12 @@ pub(super) fn replay_lora(dir: &Path, device: &Device) -> Result<Vec<Quantity>> 
     Ok(quantities)
 }
 
+/// The model after the last step, and with averaged weights if the reference has those.
+struct Trained {
+    model: CausalLm,
+    averaged: Option<CausalLm>,
+}
+
 /// Trains on the batches of a directory and compares loss, gradient norm and learning rates of each step.
 ///
 /// `peak` is the learning rate of a reference without settings.
@@ -97,7 +118,7 @@ fn follow(
     dir: &Path,
     peak: f64,
     device: &Device,
-) -> Result<(CausalLm, Vec<Quantity>)> {
+) -> Result<(Trained, Vec<Quantity>)> {
     let expected = read_expected(&dir.join("expected.json"))?;
     let batches = Vectors::open(&dir.join("batches.safetensors"))?;
     let n_steps = expected.len() as u64;
@@ -105,6 +126,7 @@ fn follow(
     let peak = optimizer.lr;
     let names = ParameterNames::of(&model);
     let mut optimizer = Optimizer::new(optimizer, &model)?;
+    let mut average = decay(dir)?.map(|decay| WeightAverage::new(decay, &model));
     let [mut losses, mut norms, mut lrs] = ["loss", "grad_norm", "lr"].map(Quantity::new);
     let mut lrs_by_group = Quantity::new("lr_by_group");
     for (step, row) in (0..).zip(&expected) {
@@ -113,8 +135,13 @@ fn follow(
         let (loss, norm) = loss_and_norm(&model, &mut gradients, &batches, step, device)?;
         let lr = lr(&schedule, peak, step, n_steps);
         model = optimizer.step(model, gradients, norm, lr);
-        losses.add_difference(Some(&at), (loss - row.loss).abs(), LOSS, 1);
-        norms.add_difference(Some(&at), (norm.value() - row.grad_norm).abs(), GRAD_NORM, 1);
+        if let Some(average) = &mut average {
+            average.update(&model);
+        }
+        let bound = Tolerance::of_number(LOSS, row.loss);
+        losses.add_difference(Some(&at), (loss - row.loss).abs(), bound, 1);
+        let bound = Tolerance::of_number(GRAD_NORM, row.grad_norm);
+        norms.add_difference(Some(&at), (norm.value() - row.grad_norm).abs(), bound, 1);
         lrs.add_difference(Some(&at), (lr - row.lr).abs(), LR, 1);
         if !row.lr_by_group.is_empty() {
             let ours: Vec<f64> = optimizer.rates(lr).map(|(_, rate)| rate).collect();
@@ -126,7 +153,19 @@ fn follow(
     if lrs_by_group.n_compared > 0 {
         quantities.push(lrs_by_group);
     }
-    Ok((model, quantities))
+    let averaged = average.map(|average| average.applied(&model));
+    Ok((Trained { model, averaged }, quantities))
+}
+
+/// The decay of the average that a reference has.
+fn decay(dir: &Path) -> Result<Option<f64>> {
+    let path = dir.join(AVERAGE_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let file = Vectors::open(&path)?;
+    let decay = file.metadata(DECAY).and_then(|text| text.parse().ok());
+    decay.map(Some).ok_or_else(|| file.bad(format!("has no number `{DECAY}` as metadata")))
 }
 
 /// The largest distance from a rate of ours to the nearest rate of torch's groups, some of which have no parameters.
@@ -165,6 +204,7 @@ fn loss_and_norm(
 }
 
 /// Tolerances of trained values: of each one, and of all but one in a thousand.
+#[derive(Clone, Copy)]
 struct Bounds {
     what: &'static str,
     worst: f64,

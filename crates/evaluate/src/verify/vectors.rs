@@ -39,6 +39,11 @@ impl Vectors {
         self.file.get(name).is_some()
     }
 
+    /// A value of the file's metadata.
+    pub(crate) fn metadata(&self, key: &str) -> Option<&str> {
+        self.file.metadata(key)
+    }
+
     /// The row strides of matrices of which the file has only every s-th row, by name: the metadata `row_stride`, a JSON object.
     pub(crate) fn row_strides(&self) -> Result<BTreeMap<String, usize>> {
         let Some(text) = self.file.metadata("row_stride") else { return Ok(BTreeMap::new()) };

@@ -1,8 +1,8 @@
 //! Replays of the committed reference vectors.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use evaluate::{Report, verify};
+use evaluate::{Outcome, Report, verify};
 use serde_json::{Value, json};
 use testkit::golden_dir;
 
@@ -41,7 +41,9 @@ const CAUSAL_LM: [&str; 11] = [
 
 #[test]
 fn language_models() {
-    for name in ["llama", "llama-tied-rope3", "llama-bias-headdim", "llama-mlp-bias", "qwen3"] {
+    for name in
+        ["llama", "llama-gelu", "llama-tied-rope3", "llama-bias-headdim", "llama-mlp-bias", "qwen3"]
+    {
         let report = passes(&golden_dir("models").join(name), "causal-lm");
         assert_eq!(names(&report), [&CAUSAL_LM[..], &["legacy_logits"]].concat());
     }
@@ -50,7 +52,7 @@ fn language_models() {
 /// A model of each kind of decoder; the vocabulary is half of that of the others.
 #[test]
 fn decoders() {
-    for name in ["gemma2", "gemma3-linear", "olmo2", "smollm3", "granite"] {
+    for name in ["gemma2", "gemma3-linear", "olmo2", "olmo3", "smollm3", "granite"] {
         let report = passes(&golden_dir("models").join(name), "causal-lm");
         assert_eq!(names(&report), [&CAUSAL_LM[..], &["legacy_logits"]].concat());
     }
@@ -70,39 +72,19 @@ fn decoders_whose_angles_depend_on_the_length_of_a_text() {
 #[test]
 fn mixtures_of_experts() {
     let own = ["router_probabilities", "aux_loss", "loss_with_aux", "gradients_aux"];
-    let report = passes(&golden_dir("models/qwen3_moe-mixed"), "causal-lm");
     let expected = [&CAUSAL_LM[..4], &own[..], &CAUSAL_LM[4..], &["legacy_logits"]].concat();
-    assert_eq!(names(&report), expected);
-}
-
-/// Every model of the reference vectors outside the repository, which are too large for it.
-#[test]
-fn models_outside_the_repository() {
-    let data = std::env::var_os("TEMPER_DATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        PathBuf::from,
-    );
-    let models = data.join("../golden/models");
-    let Ok(found) = std::fs::read_dir(&models) else {
-        println!(
-            "skipped: no {}; set TEMPER_DATA to the data directory beside it",
-            models.display()
-        );
-        return;
-    };
-    for entry in found {
-        let path = entry.expect("an entry").path();
-        let kind =
-            if path.ends_with("llama-bf16-sharded") { "causal-lm-widened" } else { "causal-lm" };
-        passes(&path, kind);
+    for name in ["qwen2_moe", "qwen3_moe-mixed"] {
+        let report = passes(&golden_dir("models").join(name), "causal-lm");
+        assert_eq!(names(&report), expected);
     }
 }
 
 #[test]
 fn twenty_steps_of_training() {
     let report = passes(&golden_dir("training/full"), "training-full");
+    let averaged = ["averaged_weights_worst", "averaged_weights_99_9_percent"];
     let expected = ["loss", "grad_norm", "lr", "weights_worst", "weights_99_9_percent"];
-    assert_eq!(names(&report), expected);
+    assert_eq!(names(&report), [&expected[..], &averaged].concat());
 }
 
 /// Optimizers of torch, transformers and PEFT, by the settings.json of their vectors.
@@ -164,15 +146,19 @@ fn a_directory_of_references_gives_a_report_for_each() {
     let kinds: Vec<&str> = reports.iter().map(|report| report.kind.as_str()).collect();
     let adapters = [["adapter"; 9].as_slice(), &["adapter-init", "adapter"]].concat();
     let lm = "causal-lm";
-    // llama-bf16-sharded is the sixth.
-    let models = [[lm; 5].as_slice(), &["causal-lm-widened"], &[lm; 9]].concat();
+    // llama-bf16-sharded is the sixth, after gemma2, gemma3-linear, gpt2, granite and llama.
+    let models = [[lm; 5].as_slice(), &["causal-lm-widened"], &[lm; 12]].concat();
     let packed = ["packed-blocks", "packed-layer", "packed-lm"];
+    let blocks = "gguf-blocks";
     let others = [
         "ppo",
         "ppo",
         "preference",
         packed[0],
+        blocks,
+        blocks,
         packed[1],
+        packed[2],
         packed[2],
         "reward",
         "reward",
@@ -198,9 +184,10 @@ fn gpt2_and_bf16_shards() {
 fn twenty_steps_of_an_adapter() {
     for name in ["training/lora", "training/dora"] {
         let report = passes(&golden_dir(name), "training-lora");
-        let expected =
-            ["loss", "grad_norm", "lr", "factors_worst", "factors_99_9_percent", "frozen_weights"];
-        assert_eq!(names(&report), expected);
+        let steps = ["loss", "grad_norm", "lr", "factors_worst", "factors_99_9_percent"];
+        let averaged = ["averaged_factors_worst", "averaged_factors_99_9_percent"];
+        let averaged = if name == "training/lora" { &averaged[..] } else { &[] };
+        assert_eq!(names(&report), [&steps[..], averaged, &["frozen_weights"]].concat());
     }
 }
 
@@ -219,11 +206,40 @@ fn adapters_as_peft_reads_and_merges_them() {
 fn packed_weights() {
     let report = passes(&golden_dir("quant/blocks.safetensors"), "packed-blocks");
     assert_eq!(names(&report), ["dequantised", "quantised"]);
+    let report = passes(&golden_dir("quant/gguf.safetensors"), "gguf-blocks");
+    assert_eq!(names(&report), ["dequantised", "bytes"]);
+    let report = passes(&golden_dir("quant/ggml.safetensors"), "gguf-blocks");
+    assert_eq!(names(&report), ["bytes"]);
     let report = passes(&golden_dir("quant/linear.safetensors"), "packed-layer");
     assert_eq!(names(&report), ["y", "grad_x", "grad_lora_A", "grad_lora_B"]);
     let report = passes(&golden_dir("quant/llama-nf4_double"), "packed-lm");
     let qlora = ["qlora.logits", "qlora.loss", "qlora.gradients", "qlora.merged_logits"];
     assert_eq!(names(&report), [&["logits"][..], &qlora].concat());
+    let report = passes(&golden_dir("quant/llama-int8"), "packed-lm");
+    assert_eq!(names(&report), ["training_logits", "logits"]);
+}
+
+/// Numbers that differ are not a refusal, and neither is a reference that must be refused.
+#[test]
+fn outcomes_of_replays() {
+    let work = tempfile::tempdir().unwrap();
+    let refused = work.path().join("refuse-ia3");
+    copy_dir(&golden_dir("adapters/lora"), &refused);
+    let config = refused.join("adapter_config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let reports = replay(work.path());
+    assert_eq!(reports[0].outcome(), Outcome::Wrong, "{}", reports[0].to_json());
+    fsio::write_atomic(&config, text.replace("\"LORA\"", "\"IA3\"")).unwrap();
+    let report = passes(work.path(), "refusal");
+    assert!(report.quantities[0].at.as_ref().unwrap().contains("not supported: `peft_type`"));
+
+    let other = work.path().join("lora");
+    copy_dir(&golden_dir("adapters/base"), &work.path().join("base"));
+    copy_dir(&golden_dir("adapters/lora"), &other);
+    assert_eq!(replay(&other)[0].outcome(), Outcome::Passed);
+    fsio::write_atomic(other.join("adapter_config.json"), text.replace("\"LORA\"", "\"IA3\""))
+        .unwrap();
+    assert_eq!(replay(&other)[0].outcome(), Outcome::Refused);
 }
 
 #[test]
@@ -232,9 +248,9 @@ fn starting_values_of_pissa() {
     assert_eq!(names(&report), ["logits", "loaded_logits", "factors", "residuals"]);
 }
 
-/// The reference vectors outside of the repository that are too large for it.
+/// Every reference outside of the repository; together they are too large for it.
 #[test]
-fn more_adapters_where_they_are() {
+fn references_where_they_are() {
     let data = std::env::var_os("TEMPER_DATA").map_or_else(
         || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).to_owned(),
         Into::into,
@@ -244,15 +260,24 @@ fn more_adapters_where_they_are() {
         println!("skipped: no reference vectors at {}", golden.display());
         return;
     }
-    let mut n = 0;
-    for name in ["adapters", "adapters2", "quant", "training/dora", "training/lora-gpt2"] {
-        for report in replay(&golden.join(name)) {
+    for (name, least) in [
+        ("models", 22),
+        ("reward", 2),
+        ("training", 10),
+        ("adapters", 6),
+        ("adapters2", 13),
+        ("quant", 5),
+        ("ppo", 2),
+        ("preference.safetensors", 1),
+        ("sampling.safetensors", 1),
+    ] {
+        let reports = replay(&golden.join(name));
+        for report in &reports {
             println!("{}", report.to_json());
             assert!(report.passed(), "{}", report.to_json());
-            n += 1;
         }
+        assert!(reports.len() >= least, "{name}: {} references", reports.len());
     }
-    assert!(n >= 23, "{n} sets of vectors");
 }
 
 /// Settings of PEFT that were refused once; they are outside of the repository, and without weights.

@@ -93,7 +93,7 @@ const DECODER: Architecture = Architecture {
 };
 
 /// All architectures. `mistral` is written as `llama`, and read back as that.
-const TABLE: &[Architecture] = &[
+pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         gguf: "llama",
         model_type: "llama",

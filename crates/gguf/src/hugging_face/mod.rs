@@ -25,6 +25,11 @@ pub use self::tokenizer::TokenizerSource;
 /// Experts of a layer.
 const EXPERTS: usize = 4096;
 
+/// The architectures that are read and written: `model_type` of config.json and `general.architecture` of a file.
+pub fn architectures() -> impl Iterator<Item = (&'static str, &'static str)> {
+    architecture::TABLE.iter().map(|arch| (arch.model_type, arch.gguf))
+}
+
 /// Whether a path is taken for a GGUF file: a file whose name ends in `.gguf`.
 pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf")) && path.is_file()

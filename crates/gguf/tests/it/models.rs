@@ -332,6 +332,8 @@ fn models_without_a_counterpart_are_refused() {
         refused("partial_rotary_factor", json!(0.5)),
         format!("{prefix}`partial_rotary_factor` = 0.5: `llama` rotates whole heads")
     );
+    let activation = refused("hidden_act", json!("gelu"));
+    assert!(activation.starts_with(&format!("{prefix}`hidden_act`")), "{activation}");
     assert_eq!(
         refused("vocab_size", json!(200)),
         format!("{prefix}token `\u{1c8}` has no row among 200 embeddings")

@@ -3,6 +3,7 @@
 // Malformed files are written without fsio.
 #![allow(clippy::disallowed_methods)]
 
+mod foreign;
 mod malformed;
 mod reading;
 mod shards;

@@ -116,7 +116,7 @@ fn common_prefix<'a>(left: &'a str, right: &str) -> &'a str {
 
 /// Advice for a template whose assistant turns cannot all be located.
 pub(crate) fn hint() -> String {
-    "make one sample of each assistant turn, or choose a template that leaves earlier turns \
-     unchanged, such as `chatml`"
+    "make one sample of each assistant turn with `split_turns = true` in [sft], or choose a template \
+     that leaves earlier turns unchanged, such as `chatml`"
         .to_owned()
 }

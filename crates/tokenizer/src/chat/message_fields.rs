@@ -10,7 +10,7 @@ use super::{ChatTemplate, Conversation, Message};
 use crate::{Error, Result};
 
 /// Names under which templates read an assistant's reasoning.
-const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+pub const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 /// Fields with meaning: an error if the template does not read them.
 const MEANINGFUL: [&str; 1] = ["tool_calls"];
 
@@ -33,9 +33,9 @@ pub(crate) fn rendered_fields<'a>(
     let mut messages = messages.to_vec();
     for message in &mut messages {
         for (field, value) in std::mem::take(&mut message.fields) {
-            let name = if REASONING.contains(&field.as_str()) {
-                let own = REASONING.into_iter().filter(|name| *name == field);
-                own.chain(REASONING).find(|name| reads(name))
+            let name = if REASONING_FIELDS.contains(&field.as_str()) {
+                let own = REASONING_FIELDS.into_iter().filter(|name| *name == field);
+                own.chain(REASONING_FIELDS).find(|name| reads(name))
             } else {
                 Some(field.as_str()).filter(|name| reads(name))
             };
@@ -43,7 +43,7 @@ pub(crate) fn rendered_fields<'a>(
                 Some(name) => {
                     message.fields.insert(name, value);
                 }
-                None if REASONING.contains(&field.as_str())
+                None if REASONING_FIELDS.contains(&field.as_str())
                     || MEANINGFUL.contains(&field.as_str()) =>
                 {
                     return not_rendered(&field);

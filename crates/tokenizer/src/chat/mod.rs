@@ -19,6 +19,7 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 pub use encoded::{AssistantTurn, Encoded};
+pub use message_fields::REASONING_FIELDS;
 pub use strftime::Clock;
 pub use template::ChatTemplate;
 

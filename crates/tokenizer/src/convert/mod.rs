@@ -18,6 +18,15 @@ use crate::{Error, Result};
 /// Files of sentencepiece in a directory, in the order in which they are tried.
 const SENTENCEPIECE: [&str; 2] = ["tokenizer.model", "spiece.model"];
 
+/// Files that a tokenizer is read from, in the order in which they are tried, and what they hold.
+pub const READ_FILES: [(&[&str], &str); 5] = [
+    (&["tokenizer.json"], "any model of the tokenizers library, within limits"),
+    (&["vocab.json", "merges.txt"], "byte-level BPE of GPT-2 or Qwen2"),
+    (&SENTENCEPIECE, "sentencepiece: BPE and unigram"),
+    (&["vocab.txt"], "WordPiece of BERT"),
+    (&["*.gguf"], "the tokenizer of a GGUF file"),
+];
+
 /// A converted tokenizer: the file it was read from, and the text of a tokenizer.json.
 pub(crate) struct Converted {
     pub(crate) path: PathBuf,

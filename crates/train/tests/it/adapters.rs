@@ -11,9 +11,9 @@ use model::{CausalLm, load_causal_lm};
 use nn::TokenBatch;
 use plan::{Plan, Request, StagePlan, Unwatched, base_of};
 use train::{
-    BaseModelCache, Context, Error, ModelSource, RunDir, SaveFormat, Silent, StageState, StepPlace,
-    StepReport, StopFlag, Weights, apply_update, first_weights, load_trained, lr, save_trained,
-    start_or_resume, write_checkpoint, write_model,
+    AVERAGE_FILE, BaseModelCache, Context, Error, ModelSource, RunDir, SaveFormat, Silent,
+    StageState, StepPlace, StepReport, StopFlag, Weights, apply_update, first_weights,
+    load_trained, lr, save_trained, start_or_resume, write_checkpoint, write_model,
 };
 
 use super::toy::{bits, device, model_of_width, tiny_model};
@@ -44,6 +44,7 @@ tokens_per_step = 128
 micro_batch = 2
 max_steps = 6
 optimizer = { lr = 1e-2, weight_decay = 0.1 }
+ema = 0.6
 save_every_steps = 2
 save_every_minutes = 0.0
 [dpo]
@@ -191,9 +192,9 @@ fn run_stage(
         if run.step() == until {
             return Ok(None);
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
-    write_model(&run.dir().model(), &save_format, &model, run.side_files())?;
+    write_model(&run.dir().model(), &save_format, &learner.evaluated(&model), run.side_files())?;
     run.finish(serde_json::Value::Null)?;
     Ok(Some(model))
 }
@@ -208,7 +209,7 @@ fn names_in(dir: &Path) -> Vec<String> {
 
 const ADAPTER: &str = "model/adapter_model.safetensors";
 
-/// Masks of dropout, moments and factors: a run that was cut anywhere is the run that was not.
+/// Masks of dropout, moments, factors and their average: a run that was cut anywhere is the run that was not.
 #[test]
 fn an_adapter_that_is_cut_and_resumed_is_the_same_adapter() {
     let place = Place::tuned("whole");
@@ -225,11 +226,47 @@ fn an_adapter_that_is_cut_and_resumed_is_the_same_adapter() {
         assert!(place.run_until(&cut, "sft", until).is_none());
         place.run(&cut, "sft");
         assert!(place.bytes(&cut, &file) == place.bytes("whole", &file), "cut after {until}");
-        for name in ["adapter_model.safetensors", "optimizer.safetensors"] {
+        for name in ["adapter_model.safetensors", "optimizer.safetensors", AVERAGE_FILE] {
             let name = format!("{last}/{name}");
             assert!(place.bytes(&cut, &name) == place.bytes("whole", &name), "{name}, {until}");
         }
     }
+}
+
+/// The average of `ema`, computed from the factors of the checkpoints, is in the last one and in `model/`.
+#[test]
+fn the_exported_adapter_is_the_average_of_its_factors() {
+    let place = Place::new();
+    let recipe = fs::read_to_string(place.path().join("r.toml")).expect("a recipe");
+    let every_step = "save_every_steps = 1\nkeep_checkpoints = 9";
+    let recipe = recipe.replace("save_every_steps = 2", every_step);
+    fsio::write_atomic(place.path().join("r.toml"), recipe).expect("a recipe");
+    place.run("x", "pretrain");
+    place.run("x", "sft");
+    let stage = place.stage_dir("x", "sft");
+    let read = |file: &str, name: &str| -> Vec<f64> {
+        let file = tensor_file::TensorFile::open(&stage.join(file)).expect("a file");
+        let values: Vec<f32> = file.tensor(name).expect("a tensor").values().expect("f32");
+        values.into_iter().map(f64::from).collect()
+    };
+    let in_checkpoint = |step: u64, file: &str, name: &str| {
+        read(&format!("checkpoints/step-00000{step}/{file}"), name)
+    };
+    let near = |a: &[f64], b: &[f64]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-7)
+    };
+    let name = "model.layers.0.mlp.down_proj.lora_B.weight";
+    let peft = format!("base_model.model.{name}");
+    let mut average = in_checkpoint(1, "adapter_model.safetensors", &peft);
+    for step in 1..=6 {
+        let factors = in_checkpoint(step, "adapter_model.safetensors", &peft);
+        for (average, factor) in average.iter_mut().zip(&factors) {
+            *average += 0.4 * (factor - *average);
+        }
+        assert!(near(&in_checkpoint(step, AVERAGE_FILE, name), &average), "step {step}");
+        assert_eq!(near(&factors, &average), step == 1, "step {step}");
+    }
+    assert!(near(&read(ADAPTER, &peft), &average));
 }
 
 /// peft#453 and peft#2500 (a file of 443 bytes), nanoGPT#325 (names of a wrapper): the file holds every factor by PEFT's

@@ -309,9 +309,9 @@ fn pretrain(context: Context<'_>, disturb: &Disturb) -> train::Result<Outcome> {
             let (step, eval_loss) = (run.step(), run.step() as f64);
             run.log_eval(EvalRow { step, eval_loss, n_targets: 1, extra: BTreeMap::new() })?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner.optimizer))?;
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
-    finish_stage(run, model, &save_format, replicas)
+    finish_stage(run, model, &save_format, &learner)
 }
 
 fn loss_of(model: &CausalLm, batch: &data::Batch, device: &Device) -> loss::LossSum {

@@ -95,7 +95,8 @@ fn run_stage(
     }
     let checks = Checks::start(recipe.checks, &model, &names, first_loss);
     let (device, replicas) = (&device(), &SingleReplica);
-    let mut learner = Learner { optimizer, names, checks, replicas, device };
+    let average = None;
+    let mut learner = Learner { optimizer, names, checks, average, replicas, device };
     while run.has_next_step() {
         let (gradients, loss, n_targets) = gradients_of(&model, &learner.names, run.step(), 2);
         let mut sums = learner.begin_step(n_targets, place(run.step() + 1))?;
@@ -126,7 +127,9 @@ fn run_stage(
     if !run.is_done() || until == BEFORE_EXPORT {
         return Ok(None);
     }
-    let exported = weights_to_export(&mut run, model, &SaveFormat::Whole)?;
+    let exported = weights_to_export(&mut run, model, &learner, |dir, model| {
+        SaveFormat::Whole.load_into(dir, model)
+    })?;
     let mut writer = DirWriter::begin(run.dir().model())?;
     SaveFormat::Whole.write(&mut writer, &exported)?;
     writer.commit(Value::Null)?;

@@ -35,6 +35,7 @@ pub(super) fn convert(settings: Settings, arch: &'static Architecture) -> Result
     let n_layers = settings.require_uint("num_hidden_layers")?;
     let context = context(settings, arch)?;
     check_biases(settings, arch)?;
+    check_activation(settings, arch)?;
     let Rope { keys: rope_keys, tensors } = rope::write(settings, arch, head_dim, context)?;
     let epsilon = settings.require_float("rms_norm_eps")?;
     let mut keys = vec![
@@ -116,6 +117,18 @@ fn check_biases(settings: Settings, arch: &Architecture) -> Result<()> {
         settings.require(has_biases || settings.flag(key) != Some(true), key, reason)?;
     }
     Ok(())
+}
+
+/// llama.cpp knows one activation function for each architecture.
+fn check_activation(settings: Settings, arch: &Architecture) -> Result<()> {
+    let (key, known): (_, &[&str]) = if arch.adds_one {
+        ("hidden_activation", &["gelu_pytorch_tanh", "gelu_new", "gelu_fast"])
+    } else {
+        ("hidden_act", &["silu", "swish"])
+    };
+    let name = settings.get(key).and_then(Json::as_str);
+    let reason = "llama.cpp has another activation function in this architecture";
+    settings.require(name.is_none_or(|name| known.contains(&name)), key, reason)
 }
 
 fn learned_positions(settings: Settings) -> Result<Converted> {
