@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use arch::{Init, ParamSpec, RopeParameters, RopeTable};
 use burn::tensor::{Device, Tensor, TensorData};
-use kernels::PackedLayout;
+use kernels::{PackedFormat, PackedLayout};
 use nn::{Conv1d, Embedding, LayerNorm, Linear, RmsNorm, RopeTables, Weight};
 use seed::{Purpose, Rng};
 
@@ -21,6 +21,11 @@ pub trait ParameterSource {
     /// The codes of a weight `[out, in]` that is packed into 4 or 8 bits; `None` if it is not.
     fn packed(&mut self, _: &str, _: &[usize]) -> Result<Option<(Vec<u8>, PackedLayout)>> {
         Ok(None)
+    }
+
+    /// The format in which the weight of a linear layer is packed as soon as it is read; `None` to keep it dense.
+    fn packs(&self, _: &str) -> Option<PackedFormat> {
+        None
     }
 }
 
@@ -123,7 +128,13 @@ impl<'a> Builder<'a> {
                 let codes = kernels::codes_tensor(codes, &layout, &self.device.clone().inner());
                 Weight::packed(codes, layout, self.device.clone())
             }
-            None => Weight::new(self.tensor(&format!("{name}.weight"), [d_out, d_in])?),
+            None => {
+                let weight = Weight::new(self.tensor(&format!("{name}.weight"), [d_out, d_in])?);
+                match self.source.packs(&full_name) {
+                    Some(format) => weight.pack(format),
+                    None => weight,
+                }
+            }
         };
         Ok(Linear::of_weight(weight, self.bias(name, d_out, bias)?))
     }

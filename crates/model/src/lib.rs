@@ -30,7 +30,10 @@ pub use build::ParameterSource;
 pub use causal_lm::CausalLm;
 pub use error::{Error, Result};
 pub use gpt2::Gpt2Model;
-pub use load::{WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole, load_scalar_model};
+pub use load::{
+    WeightFiles, load_causal_lm, load_causal_lm_cast_as_a_whole, load_causal_lm_packed,
+    load_scalar_model,
+};
 pub use names::{
     NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names,
     replace_parameters, store_in_bf16, train_only, visit_tensors, write_parameters,

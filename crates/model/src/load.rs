@@ -7,7 +7,7 @@ use std::path::Path;
 
 use arch::{Architecture, ModelConfig, ModelInfo, ParamSpec};
 use burn::tensor::Device;
-use kernels::PackedLayout;
+use kernels::{PackedFormat, PackedLayout};
 use tensor_file::TensorDir;
 
 use crate::bitsandbytes::{self, companions};
@@ -16,16 +16,35 @@ use crate::{CausalLm, Error, ParameterSource, Result, ScalarModel};
 
 /// The language model of a directory. On an autodiff device every parameter is trained.
 pub fn load_causal_lm(dir: &Path, device: &Device) -> Result<CausalLm> {
-    load(dir, device, false)
+    load(dir, device, false, None)
 }
+
+/// As [`load_causal_lm`]; the linear layers of the blocks are packed as soon as each is read, so that only one of them is
+/// in f32 at a time. Weights that `keeps` names stay dense, and so do layers that are stored as `[in, out]`.
+pub fn load_causal_lm_packed(
+    dir: &Path,
+    device: &Device,
+    format: PackedFormat,
+    keeps: &dyn Fn(&str) -> bool,
+) -> Result<CausalLm> {
+    load(dir, device, false, Some((format, keeps)))
+}
+
+/// A format, and the weights that are not packed.
+type Packing<'a> = (PackedFormat, &'a dyn Fn(&str) -> bool);
 
 /// As [`load_causal_lm`], for comparison with a reference that was cast to bf16 and back as a whole: in torch that rounds
 /// RoPE's frequencies too, and loading a directory does not.
 pub fn load_causal_lm_cast_as_a_whole(dir: &Path, device: &Device) -> Result<CausalLm> {
-    load(dir, device, true)
+    load(dir, device, true, None)
 }
 
-fn load(dir: &Path, device: &Device, rounds_frequencies: bool) -> Result<CausalLm> {
+fn load(
+    dir: &Path,
+    device: &Device,
+    rounds_frequencies: bool,
+    packing: Option<Packing<'_>>,
+) -> Result<CausalLm> {
     let info = ModelInfo::read(dir)?;
     if info.architecture != Architecture::CausalLm {
         return Err(Error::WrongHead {
@@ -37,6 +56,11 @@ fn load(dir: &Path, device: &Device, rounds_frequencies: bool) -> Result<CausalL
     let config = info.config;
     let parameters = config.parameters();
     let mut files = WeightFiles::open(dir, &config, &parameters, &config.file_parameters())?;
+    if let Some((format, keeps)) = packing {
+        let layers = config.adaptable_layers().into_iter();
+        let weights = layers.map(|layer| format!("{}.weight", layer.name));
+        files.pack = Some((format, weights.filter(|name| !keeps(name)).collect()));
+    }
     let from = Builder::new(&mut files, device);
     let from = if rounds_frequencies { from.rounding_frequencies() } else { from };
     let model = CausalLm::build(&config, from)?;
@@ -73,6 +97,8 @@ pub struct WeightFiles {
     zeros: Vec<StoredTensor>,
     /// The embedding's name and the head that must equal it, if a tied model's file has both.
     tied_head: Option<(String, StoredTensor)>,
+    /// Weights that are packed as soon as they are read, and their format.
+    pack: Option<(PackedFormat, BTreeSet<String>)>,
 }
 
 /// A tensor of the files, by its name there, with the shape that the model requires.
@@ -131,7 +157,7 @@ impl WeightFiles {
             .and_then(|(embedding, head)| Some((embedding, take(&head)?)));
         names.retain(|name| !config.is_derived_tensor(name));
         check_names(&files, missing, &names)?;
-        let open = Self { files, stored, packed, zeros, tied_head };
+        let open = Self { files, stored, packed, zeros, tied_head, pack: None };
         open.check_tensors()?;
         Ok(open)
     }
@@ -202,6 +228,11 @@ impl WeightFiles {
 }
 
 impl ParameterSource for WeightFiles {
+    fn packs(&self, name: &str) -> Option<PackedFormat> {
+        let (format, weights) = self.pack.as_ref()?;
+        weights.contains(name).then_some(*format)
+    }
+
     fn packed(&mut self, name: &str, shape: &[usize]) -> Result<Option<(Vec<u8>, PackedLayout)>> {
         self.read_packed(name, shape)
     }

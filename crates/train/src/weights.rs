@@ -7,7 +7,10 @@ use arch::{AdapterLayout, Architecture, Dtype, LoraConfig, ModelInfo};
 use burn::tensor::Device;
 use fsio::DirWriter;
 use lora::{ADAPTER_WEIGHTS, Adapted};
-use model::{Adaptable, CausalLm, SavedModel, ScalarModel, load_causal_lm, load_scalar_model};
+use model::{
+    Adaptable, CausalLm, SavedModel, ScalarModel, load_causal_lm, load_causal_lm_packed,
+    load_scalar_model,
+};
 use nn::{DropoutKey, PackedFormat};
 use plan::{BASE_FILE, BaseFile, LoraPlan, Plan, StagePlan, Start, base_of};
 use recipe::BaseDtype;
@@ -111,17 +114,29 @@ impl BaseModelCache {
             BaseDtype::F32 => model,
             BaseDtype::Int8 => self.packed(model, PackedFormat::Int8),
             BaseDtype::Nf4 => self.packed(model, PackedFormat::Nf4),
-            BaseDtype::Bf16 => model::store_in_bf16(model, &|name| {
-                self.adapters.iter().any(|layout| layout.trains(name))
-            }),
+            BaseDtype::Bf16 => model::store_in_bf16(model, &|name| self.trains(name)),
         }
+    }
+
+    /// The format in which the layers of base models are packed.
+    fn pack_format(&self) -> Option<PackedFormat> {
+        match self.dtype {
+            BaseDtype::Int8 => Some(PackedFormat::Int8),
+            BaseDtype::Nf4 => Some(PackedFormat::Nf4),
+            BaseDtype::F32 | BaseDtype::Bf16 => None,
+        }
+    }
+
+    /// Whether an adapter trains a parameter of the base model.
+    fn trains(&self, name: &str) -> bool {
+        self.adapters.iter().any(|layout| layout.trains(name))
     }
 
     /// Packs the layers of the blocks; what an adapter trains stays dense.
     fn packed<M: TrainedModel>(&self, mut model: M, format: PackedFormat) -> M {
         for (name, layer) in model.backbone_mut().projections_mut() {
             let weight = format!("{name}.weight");
-            if self.adapters.iter().any(|layout| layout.trains(&weight)) {
+            if self.trains(&weight) {
                 continue;
             }
             let weight = layer.weight_mut();
@@ -150,7 +165,13 @@ impl BaseModelCache {
         if let Some(model) = self.language_models.get(&key) {
             return Ok(model.clone());
         }
-        let model = self.stored(load_causal_lm(dir, &self.device)?);
+        let model = match self.pack_format() {
+            Some(format) => {
+                load_causal_lm_packed(dir, &self.device, format, &|name| self.trains(name))?
+            }
+            None => load_causal_lm(dir, &self.device)?,
+        };
+        let model = self.stored(model);
         self.language_models.insert(key, model.clone());
         Ok(model)
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use model::{CausalLm, Dtype, Error, load_causal_lm, parameter_names};
+use model::{CausalLm, Dtype, Error, load_causal_lm, load_causal_lm_packed, parameter_names};
 use nn::Projection;
 use testkit::{golden_dir, values};
 
@@ -79,4 +79,28 @@ fn damage_has_its_message() {
         assert!(found.hint().is_some());
     }
     assert!(matches!(error("\"shape\": [64, 64]", "\"shape\": [65, 64]"), Error::Packing { .. }));
+}
+
+/// Layers that are packed while they are read equal those that are packed afterwards.
+#[test]
+fn layers_are_packed_while_they_are_read() {
+    let dir = golden_dir("models/llama");
+    let kept = "model.layers.1.mlp.up_proj.weight";
+    for format in [nn::PackedFormat::Nf4, nn::PackedFormat::Int8] {
+        let mut read = load_causal_lm_packed(&dir, &Device::flex(), format, &|name| name == kept)
+            .expect("a model");
+        let mut after = load_causal_lm(&dir, &Device::flex()).expect("a model");
+        let read = read.backbone.projections_mut();
+        let after = after.backbone.projections_mut();
+        assert_eq!((read.len(), after.len()), (14, 14));
+        for ((name, read), (_, after)) in read.into_iter().zip(after) {
+            let weight = after.weight_mut();
+            let is_kept = format!("{name}.weight") == kept;
+            if !is_kept {
+                *weight = weight.pack(format);
+            }
+            assert_eq!(read.weight_mut().dense().is_some(), is_kept, "{name}");
+            assert_eq!(values(&read.weight_mut().val()), values(&weight.val()), "{name}");
+        }
+    }
 }
