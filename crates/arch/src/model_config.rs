@@ -111,6 +111,18 @@ impl ModelConfig {
         Self::from_json(&json, std::path::Path::new("config.json"))
     }
 
+    /// The configuration with embeddings of `vocab_size` tokens.
+    ///
+    /// # Errors
+    /// The family refuses the size.
+    pub fn with_vocab_size(&self, vocab_size: usize) -> crate::Result<Self> {
+        let mut json = self.to_json(Dtype::F32, &TokenIds::default());
+        if let Some(map) = json.as_object_mut() {
+            map.insert("vocab_size".to_owned(), json!(vocab_size));
+        }
+        Self::from_json(&json, std::path::Path::new("config.json"))
+    }
+
     /// Number of positions that a query of this layer attends to, itself included; `None` for all earlier ones.
     pub fn attention_window(&self, layer_idx: usize) -> Option<usize> {
         self.as_family().attention_window(layer_idx)

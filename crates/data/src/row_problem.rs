@@ -71,6 +71,46 @@ pub enum RowProblem {
         /// Expected type.
         expected: &'static str,
     },
+    /// A list has another length than the token ids.
+    #[error("column `{column}` has {found} values, but `input_ids` has {expected}")]
+    Lengths {
+        /// The column.
+        column: String,
+        /// Number of its values.
+        found: usize,
+        /// Number of token ids.
+        expected: usize,
+    },
+    /// A label is neither -100 nor the token's id.
+    #[error(
+        "label `{label}` of token {at}, whose id is `{id}`: labels must equal the ids or be -100"
+    )]
+    Label {
+        /// Index of the token, from 0.
+        at: usize,
+        /// The label.
+        label: i64,
+        /// Id of the token.
+        id: i64,
+    },
+    /// A token id is not in the vocabulary.
+    #[error("token {at} has the id `{id}`, which is not in the vocabulary{}", n_tokens.map_or_else(String::new, |n| format!(" of {n} tokens")))]
+    TokenId {
+        /// Index of the token, from 0.
+        at: usize,
+        /// The id.
+        id: i64,
+        /// Number of tokens in the vocabulary.
+        n_tokens: Option<usize>,
+    },
+    /// A token of a document is excluded from the loss.
+    #[error(
+        "`labels` or a mask exclude token {at} from the targets, but pretraining learns every token"
+    )]
+    MaskedDocument {
+        /// Index of the token, from 0.
+        at: usize,
+    },
     /// The role of a message is unknown.
     #[error("message {index} has role `{role}`; known roles: {known}")]
     UnknownRole {
@@ -146,6 +186,12 @@ impl RowProblem {
                 "write the text as JSON lines, one chapter or page per line".into()
             }
             Self::Encoding { hint: Some(hint), .. } => hint.clone(),
+            Self::TokenId { .. } => {
+                "the ids are of another tokenizer; use the one that made them".into()
+            }
+            Self::MaskedDocument { .. } => {
+                "use [sft], or leave the column out with `ignore_columns` in the source".into()
+            }
             Self::TooLong { .. } => {
                 format!("raise `max_row_bytes` in the source if such rows are right; {skip}")
             }
@@ -154,6 +200,8 @@ impl RowProblem {
             | Self::TooDeep { .. }
             | Self::FieldCount { .. }
             | Self::WrongType { .. }
+            | Self::Lengths { .. }
+            | Self::Label { .. }
             | Self::BadMessage { .. }
             | Self::TwoSystemPrompts { .. }
             | Self::TooMany { .. }

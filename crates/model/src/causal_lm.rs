@@ -5,7 +5,7 @@
 use std::io;
 
 use arch::{Dtype, ModelConfig};
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use kernels::Head;
 use nn::{Input, KvCache, Linear, Projection};
@@ -23,6 +23,17 @@ pub struct CausalLm {
     pub lm_head: Option<Linear>,
     #[module(skip)]
     config: ModelConfig,
+}
+
+/// The weight `[v, d]` with copies of the mean of its rows appended, up to `vocab_size` rows.
+fn grown(weight_vd: Tensor<2>, vocab_size: usize) -> Tensor<2> {
+    let [n_rows, width] = weight_vd.dims();
+    let n_new = vocab_size.saturating_sub(n_rows);
+    if n_new == 0 {
+        return weight_vd;
+    }
+    let mean_1d = weight_vd.clone().mean_dim(0);
+    Tensor::cat(vec![weight_vd, mean_1d.expand([n_new, width])], 0)
 }
 
 impl CausalLm {
@@ -102,6 +113,23 @@ impl CausalLm {
         if self.lm_head.is_none() {
             self.config = self.config.untied()?;
             self.lm_head = Some(Linear::new(self.backbone.embedding_weight().detach(), None));
+        }
+        Ok(())
+    }
+
+    /// Appends rows to the embeddings and to an output layer of its own, up to `vocab_size` rows. Each
+    /// new row is the mean of the old ones, `e_new = (1/v) sum_i e_i`: the expectation of the rows
+    /// that transformers' `resize_token_embeddings` draws with `mean_resizing`, whose covariance is
+    /// 1e-9 of that of the old rows.
+    ///
+    /// # Errors
+    /// The family refuses the size.
+    pub fn grow_vocabulary(&mut self, vocab_size: usize) -> Result<()> {
+        self.config = self.config.with_vocab_size(vocab_size)?;
+        let (_, embedding) = self.backbone.embedding_mut();
+        embedding.weight = Param::from_tensor(grown(embedding.weight.val(), vocab_size));
+        if let Some(head) = &mut self.lm_head {
+            *head = Linear::new(grown(head.effective_weight().detach(), vocab_size), None);
         }
         Ok(())
     }

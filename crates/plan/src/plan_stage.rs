@@ -15,7 +15,7 @@ use crate::plan_lora::plan_lora;
 use crate::plan_ppo::plan_ppo;
 use crate::stage::{LoraPlan, Stage, Start};
 use crate::stage_plan::StagePlan;
-use crate::starting_point;
+use crate::starting_point::{self, StartingPoint};
 use crate::trained::{check_groups, trained_parameters};
 use crate::{Error, Paths, Request, Result, Watch, model, replicas, tokenizers};
 
@@ -46,17 +46,27 @@ pub(crate) fn plan_stage(
     let (name, keys) = (section.name(), section.keys());
     let starting_point = starting_point::of_stage(loaded, paths, keys.start, earlier)?;
     let tokenizer = stage_tokenizer(loaded, &starting_point.start, of_recipe, earlier)?;
+    let tokenizer = tokenizers::with_added_tokens(tokenizer, keys.added_tokens)?;
+    let tokenizer = tokenizers::with_eos_token(loaded, name, keys.eos_token, tokenizer)?;
     let sample_kind = keys.samples.kind();
+    let mut notes = starting_point.notes.clone();
     let tokenizer = match sample_kind {
         SampleKind::Documents => tokenizer,
         SampleKind::Chats | SampleKind::Pairs | SampleKind::Prompts => {
-            tokenizers::with_template(loaded, paths, name, keys.chat_template, &tokenizer)?
+            let key = keys.chat_template;
+            let tokenizer = tokenizers::with_template(loaded, paths, name, key, &tokenizer)?;
+            notes.extend(tokenizers::turn_notes(&tokenizer)?);
+            tokenizer
         }
     };
     let mut config = match &starting_point.config {
         Some(config) => config.clone(),
         None => model::fresh(loaded, &tokenizer)?,
     };
+    let grows = added_rows(loaded, name, &keys, &starting_point, &mut config, &tokenizer)?;
+    if let Some(grows) = &grows {
+        notes.push(grows.note.clone());
+    }
     let is_scalar = matches!(section, StageSection::Reward(_));
     let lora_beside = |config: &ModelConfig| -> Result<Option<LoraPlan>> {
         let path = format!("{name}.{}", keys.lora_key);
@@ -118,6 +128,7 @@ pub(crate) fn plan_stage(
         start: starting_point.start,
         lora,
         merges_start,
+        grows_vocabulary: grows.is_some_and(|rows| rows.n_new > 0),
         config,
         tokenizer,
         sample_kind,
@@ -130,9 +141,61 @@ pub(crate) fn plan_stage(
         micro_batch: step.micro_batch,
         cost,
         inputs,
-        notes: starting_point.notes,
+        notes,
         warnings,
     })
+}
+
+/// Rows that the embeddings get for added tokens.
+struct AddedRows {
+    n_new: usize,
+    note: String,
+}
+
+/// Makes room for added tokens in the configuration of existing weights; `None` without such tokens.
+fn added_rows(
+    loaded: &Loaded,
+    name: &str,
+    keys: &StageKeys<'_>,
+    starting_point: &StartingPoint,
+    config: &mut ModelConfig,
+    tokenizer: &Tokenizer,
+) -> Result<Option<AddedRows>> {
+    let added: Vec<&String> = keys.added_tokens.into_iter().flatten().collect();
+    if added.is_empty() || starting_point.config.is_none() {
+        return Ok(None);
+    }
+    let (n_tokens, n_rows) = (tokenizer.vocab_size(), config.vocab_size());
+    let listed = added.iter().map(|token| {
+        let id = tokenizer.token_id(token).map_or_else(String::new, |id| format!(" ({id})"));
+        format!("`{token}`{id}")
+    });
+    let listed = listed.collect::<Vec<String>>().join(", ");
+    let n_new = n_tokens.saturating_sub(n_rows);
+    if n_new == 0 {
+        let note = format!("added tokens: {listed}; the embeddings have rows for them");
+        return Ok(Some(AddedRows { n_new, note }));
+    }
+    if starting_point.is_packed {
+        let key = format!("{name}.add_tokens");
+        return Err(Error::Recipe(loaded.spans.error(
+            &key,
+            "the embeddings of packed weights cannot grow",
+            "needs new rows",
+            Some("unpack the weights first with `temper export`".to_owned()),
+        )));
+    }
+    *config = config.with_vocab_size(n_tokens)?;
+    let note = format!(
+        "added tokens: {listed}; the embeddings grow from {n_rows} to {n_tokens} rows, each new one \
+         the mean of the old ones{}",
+        if keys.lora.is_some() {
+            "; the base model with these rows is saved in the stage's directory"
+        } else {
+            ""
+        }
+    );
+    Ok(Some(AddedRows { n_new, note }))
 }
 
 /// Sizes of a step on each replica.
@@ -165,7 +228,13 @@ fn stage_tokenizer(
     earlier: &[StagePlan],
 ) -> Result<Tokenizer> {
     if let Some(tokenizer) = of_recipe {
-        return Ok(tokenizer.clone());
+        // An earlier stage may have added tokens or named another end-of-text token.
+        let changed = earlier.iter().find(|previous| {
+            *start == Start::Stage(previous.name.clone())
+                && (previous.tokenizer.vocab_size(), previous.tokenizer.eos())
+                    != (tokenizer.vocab_size(), tokenizer.eos())
+        });
+        return Ok(changed.map_or(tokenizer, |previous| &previous.tokenizer).clone());
     }
     let inherited = match start {
         Start::Stage(name) => {

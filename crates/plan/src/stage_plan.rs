@@ -23,6 +23,8 @@ pub struct StagePlan {
     pub lora: Option<LoraPlan>,
     /// Whether `start` is an adapter that is merged into its base model before training.
     pub merges_start: bool,
+    /// Whether the embeddings of `start` get rows for added tokens before training.
+    pub grows_vocabulary: bool,
     /// Model configuration.
     pub config: ModelConfig,
     /// Tokenizer, with the chat template of this stage.
@@ -47,7 +49,8 @@ pub struct StagePlan {
     pub cost: Cost,
     /// Hash of every input by name; a resumed stage must find the same ones.
     pub inputs: BTreeMap<String, String>,
-    /// Configuration keys that were ignored or filled in, as sentences.
+    /// Configuration keys that were ignored or filled in, and the token that ends answers, as
+    /// sentences.
     pub notes: Vec<String>,
     /// Unknown keys in the config.json of models that the stage reads, as sentences.
     pub warnings: Vec<String>,

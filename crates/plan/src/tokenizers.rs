@@ -123,6 +123,55 @@ fn save(tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The tokenizer with the ordinary and the special tokens that a stage adds.
+pub(crate) fn with_added_tokens(
+    tokenizer: Tokenizer,
+    [tokens, specials]: [&[String]; 2],
+) -> Result<Tokenizer> {
+    let mut tokenizer = tokenizer;
+    for (added, special) in [(tokens, false), (specials, true)] {
+        if !added.is_empty() {
+            tokenizer = tokenizer.with_added_tokens(added, special)?;
+        }
+    }
+    Ok(tokenizer)
+}
+
+/// The tokenizer with the end-of-text token that a stage names.
+pub(crate) fn with_eos_token(
+    loaded: &Loaded,
+    stage: &str,
+    token: Option<&str>,
+    tokenizer: Tokenizer,
+) -> Result<Tokenizer> {
+    let Some(token) = token else { return Ok(tokenizer) };
+    tokenizer.with_eos_token(token).map_err(|error| {
+        Error::Recipe(loaded.spans.error(
+            &format!("{stage}.eos_token"),
+            error.to_string(),
+            "not in the vocabulary",
+            error.hint(),
+        ))
+    })
+}
+
+/// Sentences on the token that ends answers, and on `{% generation %}` blocks of the template.
+pub(crate) fn turn_notes(tokenizer: &Tokenizer) -> Result<Vec<String>> {
+    let Some(template) = tokenizer.chat_template() else { return Ok(Vec::new()) };
+    let end = tokenizer.turn_end(template)?;
+    let token = tokenizer.token_text(end.id).unwrap_or_default();
+    let mut notes = vec![match end.added {
+        None => format!("answers end with `{token}`, which the chat template writes"),
+        Some(source) => format!(
+            "answers end with `{token}` of {}: the chat template writes no token after an answer, so \
+             it is added after the last one of a chat",
+            source.name()
+        ),
+    }];
+    notes.extend(tokenizer.generation_blocks_note(template));
+    Ok(notes)
+}
+
 /// The tokenizer with the chat template of a stage.
 pub(crate) fn with_template(
     loaded: &Loaded,
@@ -149,7 +198,7 @@ pub(crate) fn with_template(
             )));
         }
     };
-    // Checked before any row is read: the vocabulary must have the template's end token.
-    tokenizer.end_token(&template)?;
+    // Checked before any row is read: a token must end the template's answers.
+    tokenizer.turn_end(&template)?;
     Ok(tokenizer.with_chat_template(template))
 }

@@ -1,6 +1,8 @@
 //! Keys of stages that train on rows of data: initial weights, data sources, and the length of a
 //! row.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,22 @@ pub struct InputKeys {
     /// Tokens per optimizer step, a multiple of `sequence_length`.
     #[schemars(range(min = 2, max = 1_073_741_824))]
     pub tokens_per_step: usize,
+    /// End-of-text token, which is saved with the model as its `eos_token`. It also ends the answers
+    /// of a chat template that writes no token after them. Default: that of the tokenizer's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub eos_token: Option<String>,
+    /// Tokens to add to the tokenizer, such as `["<think>", "</think>"]`. Embeddings and output
+    /// layer grow where they have too few rows; each new row is the mean of the old ones. The stage
+    /// needs weights to start from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1)))]
+    pub add_tokens: Vec<String>,
+    /// Special tokens to add to the tokenizer in the same way, after `add_tokens`: text of the data
+    /// never becomes one, and decoding can leave them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1)))]
+    pub add_special_tokens: Vec<String>,
     /// Handling of rows that cannot be read: a broken line, a missing column, an unknown role.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
@@ -69,6 +87,19 @@ impl InputKeys {
     pub(crate) fn check(&self, path: &str, kind: SampleKind, diagnostics: &mut Diagnostics) {
         if let Some(lora) = &self.lora {
             lora.check_beside(path, self.start.as_deref(), diagnostics);
+        }
+        let mut seen = BTreeSet::new();
+        for (key, tokens) in
+            [("add_tokens", &self.add_tokens), ("add_special_tokens", &self.add_special_tokens)]
+        {
+            for (idx, token) in tokens.iter().enumerate() {
+                if !seen.insert(token) {
+                    diagnostics.conflict(
+                        &format!("{path}.{key}[{idx}]"),
+                        "the token is already in the list",
+                    );
+                }
+            }
         }
         for (idx, source) in self.data.iter().enumerate() {
             source.check(&format!("{path}.data[{idx}]"), kind, diagnostics);

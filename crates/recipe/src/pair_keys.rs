@@ -38,6 +38,11 @@ pub struct PairKeys {
     /// Default: `model` if it has one, else `chatml`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<ChatTemplate>,
+    /// End-of-text token, which is saved with the model as its `eos_token`. It also ends the answers
+    /// of a chat template that writes no token after them. Default: that of the tokenizer's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub eos_token: Option<String>,
     /// Handling of pairs with a text longer than `sequence_length`. With `cut`, both texts lose
     /// their ends, and pairs whose texts become equal are dropped. All are counted.
     #[serde(default = "default_overlong")]

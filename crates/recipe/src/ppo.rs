@@ -36,6 +36,11 @@ pub struct PpoSection {
     /// `model` if it has one, else `chatml`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<ChatTemplate>,
+    /// End-of-text token, which is saved with the model as its `eos_token`. It also ends the answers
+    /// of a chat template that writes no token after them. Default: that of the tokenizer's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub eos_token: Option<String>,
     /// Maximum number of tokens of a prompt. Longer prompts are dropped and counted.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub max_prompt_tokens: usize,
@@ -192,6 +197,8 @@ impl PpoSection {
             data_key: "prompts",
             samples: Samples::Prompts,
             chat_template: self.chat_template.as_ref(),
+            eos_token: self.eos_token.as_deref(),
+            added_tokens: [&[], &[]],
             sample_length: self.max_prompt_tokens,
             sequence_length: self.max_prompt_tokens.saturating_add(self.max_new_tokens),
             length_key: "max_new_tokens",

@@ -149,6 +149,12 @@ pub enum RowLayout {
     Messages,
     /// An instruction, often with an input, and its output.
     Instruction,
+    /// A prompt, a completion and a label that says whether the completion is desirable, as for
+    /// KTO. Fine-tuning reads the rows whose label is true and counts the others.
+    Kto,
+    /// Token ids in `input_ids`, often with `labels` (-100 where a token is no target),
+    /// `attention_mask` (0 for padding), `completion_mask` or `assistant_masks`.
+    Pretokenized,
     /// A tree of messages, as in OpenAssistant: each path from the root to an assistant's message
     /// is a chat.
     Tree,
@@ -189,6 +195,11 @@ pub struct Columns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub completion: Option<String>,
+    /// Column of the label of a completion: true if it is desirable. Default: `label`, if it is a
+    /// boolean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub label: Option<String>,
     /// Column of the list of messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]

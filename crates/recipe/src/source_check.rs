@@ -72,14 +72,20 @@ impl Source {
 
     fn check_layout(&self, path: &str, kind: SampleKind, diagnostics: &mut Diagnostics) {
         let refused = match kind {
-            SampleKind::Documents => !matches!(self.layout, RowLayout::Auto | RowLayout::Text),
+            SampleKind::Documents => {
+                !matches!(self.layout, RowLayout::Auto | RowLayout::Text | RowLayout::Pretokenized)
+            }
             SampleKind::Chats => self.layout == RowLayout::Text,
             SampleKind::Pairs => self.layout != RowLayout::Auto,
-            SampleKind::Prompts => matches!(self.layout, RowLayout::Text | RowLayout::Tree),
+            SampleKind::Prompts => {
+                matches!(self.layout, RowLayout::Text | RowLayout::Tree | RowLayout::Pretokenized)
+            }
         };
         if refused {
             let reason = match kind {
-                SampleKind::Documents => "pretraining reads documents: use `auto` or `text`",
+                SampleKind::Documents => {
+                    "pretraining reads documents: use `auto`, `text` or `pretokenized`"
+                }
                 SampleKind::Chats => "fine-tuning needs a prompt and a completion",
                 SampleKind::Pairs => "the columns of a pair define its layout: remove the key",
                 SampleKind::Prompts => "a prompt is a text or a list of messages",

@@ -28,6 +28,10 @@ pub struct StageKeys<'r> {
     pub samples: Samples,
     /// Chat template, where the section names one.
     pub chat_template: Option<&'r ChatTemplate>,
+    /// End-of-text token, where the section names one.
+    pub eos_token: Option<&'r str>,
+    /// Tokens to add to the tokenizer: ordinary ones and special ones.
+    pub added_tokens: [&'r [String]; 2],
     /// Longest sample of the data, in tokens.
     pub sample_length: usize,
     /// Tokens of a row, or of each text of a pair, as the model sees it.
@@ -63,6 +67,8 @@ impl<'r> StageKeys<'r> {
             data_key: "data",
             samples,
             chat_template,
+            eos_token: input.eos_token.as_deref(),
+            added_tokens: [&input.add_tokens, &input.add_special_tokens],
             sample_length: input.sequence_length,
             sequence_length: input.sequence_length,
             length_key: "sequence_length",
@@ -85,6 +91,8 @@ impl<'r> StageKeys<'r> {
             data_key: "data",
             samples,
             chat_template: input.chat_template.as_ref(),
+            eos_token: input.eos_token.as_deref(),
+            added_tokens: [&[], &[]],
             sample_length: input.sequence_length,
             sequence_length: input.sequence_length,
             length_key: "sequence_length",

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
-use tokenizers::Tokenizer as Library;
+use tokenizers::{AddedToken, Tokenizer as Library};
 
 use crate::Result;
 use crate::config_values::{token_ids, token_text};
 use crate::files::Files;
 use crate::load::load;
+use crate::origin::Origin;
 use crate::untrusted::panics::catch;
 
 /// Names of end-of-text tokens, for a tokenizer.json without a config.
@@ -25,12 +26,81 @@ pub(crate) const UNK_NAMES: [&str; 3] = ["<|unk|>", "<unk>", "[UNK]"];
 pub(crate) struct SpecialTokens {
     pub(crate) bos: Option<u32>,
     pub(crate) eos: Option<u32>,
+    /// Where `eos` is from.
+    pub(crate) eos_source: Option<EosSource>,
     pub(crate) pad: Option<u32>,
     pub(crate) unk: Option<u32>,
     /// Ids in generation_config.json that end generation, besides `eos`.
     pub(crate) more_eos: Vec<u32>,
 }
 
+/// Source of the end-of-text token, or of the token that ends answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EosSource {
+    /// The chat template, which writes it between an answer and the next message.
+    Template,
+    /// tokenizer_config.json or special_tokens_map.json.
+    TokenizerConfig,
+    /// generation_config.json.
+    GenerationConfig,
+    /// config.json.
+    ModelConfig,
+    /// A token of the vocabulary with a usual name, or the first special token of a tokenizer that
+    /// is trained here.
+    Vocabulary,
+    /// A GGUF file.
+    Gguf,
+    /// The recipe.
+    Recipe,
+}
+
+impl EosSource {
+    /// The source as it is called in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Template => "the chat template",
+            Self::TokenizerConfig => "tokenizer_config.json",
+            Self::GenerationConfig => "generation_config.json",
+            Self::ModelConfig => "config.json",
+            Self::Vocabulary => "the vocabulary, by its name",
+            Self::Gguf => "the GGUF file",
+            Self::Recipe => "the recipe",
+        }
+    }
+}
+
+/// Special tokens besides bos, eos, pad and unk, by the names under which templates read them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NamedTokens {
+    pub(crate) named: Vec<(String, String)>,
+    /// `additional_special_tokens`.
+    pub(crate) additional: Vec<String>,
+}
+
+impl NamedTokens {
+    /// The tokens that a tokenizer_config.json names: the keys that end in `_token`, and
+    /// `extra_special_tokens` as a table of names or as a list.
+    fn of(config: &Map<String, Value>) -> Self {
+        const USUAL: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
+        let extra = config.get("extra_special_tokens");
+        let tables = [Some(config), extra.and_then(Value::as_object)];
+        let mut named = Vec::new();
+        for (table, is_extra) in tables.into_iter().zip([false, true]) {
+            for (name, value) in table.into_iter().flatten() {
+                let is_token = is_extra || name.ends_with("_token");
+                let Some(text) = token_text(value).filter(|_| is_token) else { continue };
+                if !USUAL.contains(&name.as_str()) {
+                    named.push((name.clone(), text.to_owned()));
+                }
+            }
+        }
+        let lists = [config.get("additional_special_tokens"), extra];
+        let listed = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
+        Self { named, additional: listed.filter_map(token_text).map(str::to_owned).collect() }
+    }
+}
+
+#[derive(Clone)]
 pub(crate) struct Backend {
     library: Library,
     /// The same, but special tokens in the text stay text; created on first use.
@@ -48,44 +118,88 @@ pub(crate) struct Backend {
     json_hash: OnceLock<String>,
     /// Settings of the original tokenizer_config.json that are saved again.
     pub(crate) kept_config: Map<String, Value>,
+    pub(crate) named_tokens: NamedTokens,
 }
 
 impl Backend {
     pub(crate) fn from_files(files: &Files) -> Result<Self> {
-        let (library, n_ids) = load(&files.tokenizer, &files.path, &files.config)?;
-        let named = |name: &str| files.config.get(name).and_then(token_text);
-        let id = |name: &str| {
-            let by_name = named(&format!("{name}_token")).and_then(|t| library.token_to_id(t));
-            let by_config = || {
-                let ids = token_ids(files.ids.get(&format!("{name}_token_id")));
-                ids.first().copied().filter(|id| library.id_to_token(*id).is_some())
-            };
-            by_name.or_else(by_config)
+        let (library, n_ids) = load(&files.tokenizer, &files.path, &files.config, files.origin)?;
+        let by_name = |name: &str| {
+            let text = files.config.get(&format!("{name}_token")).and_then(token_text)?;
+            library.token_to_id(text)
+        };
+        let by_id = |name: &str| {
+            let ids = token_ids(files.ids.get(&format!("{name}_token_id")));
+            ids.first().copied().filter(|id| library.id_to_token(*id).is_some())
         };
         let special = |names: &[&str]| find_special(&library, names);
+        let is_gguf = files.origin == Origin::Gguf;
+        let of_name = if is_gguf { EosSource::Gguf } else { EosSource::TokenizerConfig };
+        let of_id = match (is_gguf, files.has_generation_ids) {
+            (true, _) => EosSource::Gguf,
+            (false, true) => EosSource::GenerationConfig,
+            (false, false) => EosSource::ModelConfig,
+        };
+        let eos = by_name("eos")
+            .map(|id| (id, of_name))
+            .or_else(|| by_id("eos").map(|id| (id, of_id)))
+            .or_else(|| special(&EOS_NAMES).map(|id| (id, EosSource::Vocabulary)));
         let specials = SpecialTokens {
-            bos: id("bos"),
-            eos: id("eos").or_else(|| special(&EOS_NAMES)),
-            pad: id("pad").or_else(|| special(&PAD_NAMES)),
-            unk: id("unk").or_else(|| special(&UNK_NAMES)),
+            bos: by_name("bos").or_else(|| by_id("bos")),
+            eos: eos.map(|(id, _)| id),
+            eos_source: eos.map(|(_, source)| source),
+            pad: by_name("pad").or_else(|| by_id("pad")).or_else(|| special(&PAD_NAMES)),
+            unk: by_name("unk").or_else(|| by_id("unk")).or_else(|| special(&UNK_NAMES)),
             more_eos: token_ids(files.ids.get("eos_token_id")),
         };
+        let named_tokens = NamedTokens::of(&files.config);
         let mut kept_config = Map::new();
         for key in ["model_max_length", "padding_side"] {
             if let Some(value) = files.config.get(key) {
                 kept_config.insert(key.to_owned(), value.clone());
             }
         }
-        Ok(Self::new(library, n_ids, specials, kept_config))
+        for (name, text) in &named_tokens.named {
+            kept_config.insert(name.clone(), text.clone().into());
+        }
+        if !named_tokens.additional.is_empty() {
+            let tokens = named_tokens.additional.clone();
+            kept_config.insert("additional_special_tokens".to_owned(), tokens.into());
+        }
+        Ok(Self { named_tokens, ..Self::new(library, n_ids, specials, kept_config) })
+    }
+
+    /// The same with more added tokens, which get the next free ids unless the vocabulary has them.
+    pub(crate) fn with_added_tokens(&self, tokens: &[String], special: bool) -> Result<Self> {
+        let mut library = self.library.clone();
+        let tokens = tokens.iter().map(|text| AddedToken::from(text.as_str(), special));
+        let tokens: Vec<AddedToken> = tokens.collect();
+        catch("adding tokens", || library.add_tokens(tokens))?;
+        let largest = library.get_added_tokens_decoder().into_keys().max();
+        let n_ids = self.n_ids.max(largest.map_or(0, |id| id as usize + 1));
+        let named_tokens = self.named_tokens.clone();
+        let backend = Self::new(library, n_ids, self.specials.clone(), self.kept_config.clone());
+        Ok(Self { named_tokens, ..backend })
+    }
+
+    /// The same with another end-of-text token; the former one still ends texts.
+    pub(crate) fn with_eos(&self, id: u32) -> Self {
+        let mut backend = self.clone();
+        let specials = &mut backend.specials;
+        specials.more_eos.extend(specials.eos.filter(|former| *former != id));
+        (specials.eos, specials.eos_source) = (Some(id), Some(EosSource::Recipe));
+        backend
     }
 
     /// A backend from the tokenizer.json of a tokenizer trained here.
     pub(crate) fn from_trained(json: &str, names: &SpecialTokenNames) -> Result<Self> {
-        let (library, n_ids) = load(json, Path::new("tokenizer.json"), &Map::new())?;
+        let (library, n_ids) =
+            load(json, Path::new("tokenizer.json"), &Map::new(), Origin::TokenizerJson)?;
         let id = |name: &Option<String>| name.as_ref().and_then(|n| library.token_to_id(n));
         let specials = SpecialTokens {
             bos: id(&names.eos),
             eos: id(&names.eos),
+            eos_source: Some(EosSource::Vocabulary),
             pad: id(&names.pad),
             unk: id(&names.unk),
             more_eos: Vec::new(),
@@ -121,6 +235,7 @@ impl Backend {
             encodes_piecewise: false,
             json_hash: OnceLock::new(),
             kept_config,
+            named_tokens: NamedTokens::default(),
         };
         backend.prefix = backend.find_prefix();
         if backend.specials.bos.is_none() {

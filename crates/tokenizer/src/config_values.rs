@@ -1,6 +1,11 @@
-//! Special tokens as the JSON files of a tokenizer write them.
+//! The JSON files of a tokenizer: objects, and special tokens as they write them.
 
-use serde_json::Value;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::untrusted::json_limits;
+use crate::{Error, Result};
 
 /// Text of a special token, which is a string or an object in configs.
 pub(crate) fn token_text(value: &Value) -> Option<&str> {
@@ -20,4 +25,15 @@ pub(crate) fn token_ids(value: Option<&Value>) -> Vec<u32> {
         Some(value) => id(value).into_iter().collect(),
         None => Vec::new(),
     }
+}
+
+/// Reads a JSON object; empty if the file is missing.
+pub(crate) fn object(path: &Path, limit: u64) -> Result<Map<String, Value>> {
+    if !path.is_file() {
+        return Ok(Map::new());
+    }
+    let text = fsio::read_text_capped(path, limit)?;
+    let json = |reason: String| Error::Json { path: path.to_owned(), reason };
+    json_limits::check(&text).map_err(json)?;
+    serde_json::from_str(&text).map_err(|e| json(e.to_string()))
 }

@@ -68,6 +68,13 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// The vocabulary lacks a token.
+    #[error("the tokenizer has no token `{token}`")]
+    UnknownToken {
+        /// The token.
+        token: String,
+    },
+
     /// There is no chat template of this name.
     #[error("unknown chat template: `{name}`")]
     UnknownTemplate {
@@ -181,7 +188,9 @@ impl Error {
             Self::Gguf(inner) => return inner.hint(),
             Self::Json { .. } => "restore the file from its source".to_owned(),
             Self::Missing { .. } => {
-                "name a tokenizer.json or tokenizer.model, or a directory that contains one, or vocab.json and merges.txt".to_owned()
+                "name a tokenizer.json, tokenizer.model or .tiktoken file, or a directory that contains one, or \
+                 vocab.json and merges.txt"
+                    .to_owned()
             }
             Self::Refused { hint, .. } => return hint.clone(),
             Self::Backend { .. } => {
@@ -191,6 +200,10 @@ impl Error {
             Self::Training { hint, .. } | Self::Spans { hint, .. } => hint.clone(),
             Self::MissingSpecialToken { what } => {
                 format!("set the {what} token in tokenizer_config.json, next to the tokenizer.json")
+            }
+            Self::UnknownToken { .. } => {
+                "name a token of its vocabulary, or add it with `add_tokens` in the stage's section"
+                    .to_owned()
             }
             Self::UnknownTemplate { .. } => {
                 "use `chatml`, `plain`, `model` or the path of a .jinja file".to_owned()

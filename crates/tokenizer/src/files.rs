@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use fsio::limits;
 use serde_json::{Map, Value};
 
+use crate::config_values::object;
 use crate::convert::{self, Converted};
+use crate::origin::Origin;
 use crate::{Error, Result};
 
 /// Files that are no tokenizer.json, but part of a tokenizer in their directory.
@@ -17,10 +19,13 @@ pub(crate) struct Files {
     /// Path of the tokenizer.json, for errors.
     pub(crate) path: PathBuf,
     pub(crate) tokenizer: String,
+    pub(crate) origin: Origin,
     /// tokenizer_config.json, which overrides special_tokens_map.json.
     pub(crate) config: Map<String, Value>,
     /// generation_config.json, or else config.json; used for token ids only.
     pub(crate) ids: Map<String, Value>,
+    /// Whether the end tokens in `ids` are those of generation_config.json.
+    pub(crate) has_generation_ids: bool,
     /// Source of the chat template.
     pub(crate) template: Option<String>,
 }
@@ -39,14 +44,18 @@ pub(crate) fn read(path: &Path) -> Result<Files> {
     // Configs of large vocabularies list thousands of added tokens and need the larger limit.
     config.extend(object(&dir.join("tokenizer_config.json"), limits::TOKENIZER_BYTES)?);
     let mut ids = object(&dir.join("generation_config.json"), limits::CONFIG_BYTES)?;
-    if !ids.contains_key("eos_token_id") {
+    let has_generation_ids = ids.contains_key("eos_token_id");
+    if !has_generation_ids {
         for (key, value) in object(&dir.join("config.json"), limits::CONFIG_BYTES)? {
             ids.entry(key).or_insert(value);
         }
     }
     let template = template(&dir, &config)?;
     let Converted { path, json } = tokenizer(path, &dir, file, &mut config)?;
-    Ok(Files { path, tokenizer: json, config, ids, template })
+    let is_json = path.extension().is_some_and(|ending| ending == "json");
+    let is_vocabulary = path.file_name().is_some_and(|name| name == OTHER_FILES[0]);
+    let origin = if is_json && !is_vocabulary { Origin::TokenizerJson } else { Origin::Converted };
+    Ok(Files { path, tokenizer: json, origin, config, ids, has_generation_ids, template })
 }
 
 /// The tokenizer.json, or one that is converted from other files.
@@ -61,7 +70,8 @@ fn tokenizer(
         return if path.is_dir() { convert::directory(dir, config)? } else { None }
             .ok_or_else(missing);
     }
-    if file.extension().is_some_and(|ending| ending == "model") {
+    let ending = file.extension();
+    if ending.is_some_and(|ending| ending == "model" || ending == convert::TIKTOKEN) {
         return convert::model_file(&file, config);
     }
     if file.file_name().is_some_and(|name| OTHER_FILES.iter().any(|other| name == *other)) {
@@ -80,21 +90,12 @@ fn from_gguf(path: &Path) -> Result<Files> {
     Ok(Files {
         path: path.to_owned(),
         tokenizer,
+        origin: Origin::Gguf,
+        has_generation_ids: true,
         config: file.config()?,
         ids: file.token_ids()?,
         template: file.chat_template()?,
     })
-}
-
-/// Reads a JSON object; empty if the file is missing.
-fn object(path: &Path, limit: u64) -> Result<Map<String, Value>> {
-    if !path.is_file() {
-        return Ok(Map::new());
-    }
-    let text = fsio::read_text_capped(path, limit)?;
-    let json = |reason: String| Error::Json { path: path.to_owned(), reason };
-    crate::untrusted::json_limits::check(&text).map_err(json)?;
-    serde_json::from_str(&text).map_err(|e| json(e.to_string()))
 }
 
 /// Chat template from its own file, or else from the config: a text or a list of named ones.

@@ -4,6 +4,7 @@
 //! neither on recipes nor on burn.
 
 mod backend;
+mod byte_alphabet;
 mod chat;
 mod config_values;
 mod convert;
@@ -11,12 +12,15 @@ mod decode_stream;
 mod error;
 mod files;
 mod load;
+mod origin;
 mod tokenizer;
 mod train;
 mod untrusted;
 
+pub use backend::EosSource;
 pub use chat::{
     AssistantTurn, ChatTemplate, Clock, Conversation, Encoded, Message, REASONING_FIELDS, Role,
+    TurnEnd,
 };
 pub use convert::READ_FILES;
 pub use decode_stream::DecodeStream;

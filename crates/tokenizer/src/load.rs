@@ -9,6 +9,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Library};
 
 use crate::config_values::token_text;
+use crate::origin::Origin;
 use crate::untrusted::panics::{catch, catch_panic};
 use crate::untrusted::tokenizer_json;
 use crate::{Error, Result};
@@ -22,10 +23,24 @@ pub(crate) fn load(
     json: &str,
     path: &Path,
     config: &Map<String, Value>,
+    origin: Origin,
 ) -> Result<(Library, usize)> {
     let (mut library, n_ids) = parse(json, path)?;
     catch_panic("adding special tokens", || add_missing(&mut library, config))?;
-    update_post_processor(&mut library, config)?;
+    let class = config.get("tokenizer_class").and_then(Value::as_str).unwrap_or_default();
+    match (origin, class.strip_suffix("Fast").unwrap_or(class)) {
+        (Origin::Converted, _) => update_post_processor(&mut library, config)?,
+        (Origin::TokenizerJson, "CodeLlamaTokenizer") => {
+            let mut config = config.clone();
+            config.insert("add_bos_token".to_owned(), true.into());
+            config.remove("add_eos_token");
+            update_post_processor(&mut library, &config)?;
+        }
+        (Origin::TokenizerJson, "GPTNeoXTokenizer") => {
+            library.with_post_processor(None::<PostProcessorWrapper>);
+        }
+        (Origin::TokenizerJson | Origin::Gguf, _) => {}
+    }
     let largest = library.get_added_tokens_decoder().into_keys().max();
     Ok((library, n_ids.max(largest.map_or(0, |id| id as usize + 1))))
 }
@@ -62,14 +77,23 @@ fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
 /// Adds the tokens of the config, as transformers does: those that the config describes with their
 /// settings there, which override the tokenizer.json, then those that are only named.
 fn add_missing(library: &mut Library, config: &Map<String, Value>) {
-    let extra = ["additional_special_tokens", "extra_special_tokens"]
+    let extra = config.get("extra_special_tokens");
+    let of_model = config
+        .iter()
+        .filter(|(key, _)| key.ends_with("_token") && !NAMED.contains(&key.as_str()))
+        .map(|(_, value)| value);
+    let tables = extra.and_then(Value::as_object).into_iter().flat_map(Map::values);
+    let lists = [config.get("additional_special_tokens"), extra]
         .into_iter()
-        .filter_map(|key| config.get(key).and_then(Value::as_array))
+        .flatten()
+        .filter_map(Value::as_array)
         .flatten();
     let named: Vec<(&str, &Value)> = NAMED
         .iter()
         .filter_map(|key| config.get(*key))
-        .chain(extra)
+        .chain(of_model)
+        .chain(tables)
+        .chain(lists)
         .filter_map(|value| Some((token_text(value)?, value)))
         .collect();
     let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
@@ -113,7 +137,11 @@ fn added_token(text: &str, special: bool, settings: &Value) -> AddedToken {
         .normalized(flag("normalized", described && !special))
 }
 
-/// Applies `add_bos_token` and `add_eos_token`, which override the post-processor.
+/// Applies `add_bos_token` and `add_eos_token` to converted files, which have no post-processor.
+///
+/// The post-processor of a tokenizer.json decides by itself, as in transformers 5, which drops both
+/// flags where there is a tokenizer.json. Two of its classes replace the post-processor:
+/// `CodeLlamaTokenizer` always adds bos, and `GPTNeoXTokenizer` never does.
 fn update_post_processor(library: &mut Library, config: &Map<String, Value>) -> Result<()> {
     let flag = |key: &str| config.get(key).map(|value| value.as_bool().unwrap_or(false));
     let (bos_flag, eos_flag) = (flag("add_bos_token"), flag("add_eos_token"));

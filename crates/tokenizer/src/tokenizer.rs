@@ -52,8 +52,32 @@ impl Tokenizer {
     pub fn with_chat_template(&self, template: ChatTemplate) -> Self {
         // A tokenizer for raw text needs no end token of a template; encode_chat reports a missing
         // one.
-        let end_of_turn = self.end_token(&template).ok();
+        let end_of_turn = self.turn_end(&template).ok().map(|end| end.id);
         Self { backend: Arc::clone(&self.backend), template: Some(template), end_of_turn }
+    }
+
+    /// The same tokenizer with `token` as its end-of-text token, as TRL's `eos_token` sets it; the
+    /// former one still ends texts.
+    ///
+    /// # Errors
+    /// [`Error::UnknownToken`] if the vocabulary lacks it.
+    pub fn with_eos_token(&self, token: &str) -> Result<Self> {
+        let Some(id) = self.token_id(token) else {
+            return Err(Error::UnknownToken { token: token.to_owned() });
+        };
+        let backend = Arc::new(self.backend.with_eos(id));
+        Ok(Self { backend, template: self.template.clone(), end_of_turn: self.end_of_turn })
+    }
+
+    /// The same tokenizer with more tokens, as transformers' `add_tokens` adds them: one that the
+    /// vocabulary has keeps its id.
+    pub fn with_added_tokens(&self, tokens: &[String], special: bool) -> Result<Self> {
+        let backend = Arc::new(self.backend.with_added_tokens(tokens, special)?);
+        let tokenizer = Self { backend, template: None, end_of_turn: None };
+        Ok(match &self.template {
+            Some(template) => tokenizer.with_chat_template(template.clone()),
+            None => tokenizer,
+        })
     }
 
     /// Chat template of the tokenizer's directory, or the one set later.

@@ -376,8 +376,14 @@ pub fn first_weights<M: TrainedModel>(
         return Ok(whole(model, WeightSource::New));
     };
     let head_seed = seed(Purpose::Init, 1);
+    let grows = role.stage.grows_vocabulary && role.start == &role.stage.start;
+    let dir = if grows { grown_base(role, &dir, run_dir, &bases.device)? } else { dir };
     let Some(lora) = role.lora else {
         let (model, source) = merged(&dir, head_seed, bases)?;
+        if grows && plan.replicas == 1 {
+            // Checkpoints have all weights, so this copy has served its purpose.
+            fsio::remove_dir_all(&dir)?;
+        }
         return Ok(whole(model, source));
     };
     let base = adapter_base::<M>(role, &dir, run_dir, head_seed, &bases.device)?;
@@ -473,6 +479,24 @@ fn adapter_base<M: TrainedModel>(
         write_merged::<M>(&base, dir, &role.stage.tokenizer, seed, &merged_dir, &device)?;
     }
     Ok(merged_dir)
+}
+
+/// The directory of the initial weights with rows for the tokens that the stage adds, which is saved
+/// in the stage's directory. An adapter of the start is merged.
+fn grown_base(
+    role: ModelSource<'_>,
+    dir: &Path,
+    run_dir: &RunDir,
+    device: &Device,
+) -> Result<PathBuf> {
+    let grown_dir = run_dir.stage(&role.stage.name).merged_base(role.name);
+    if !grown_dir.is_dir() {
+        let bases = &mut BaseModelCache::new(&device.clone().inner());
+        let (mut model, _) = merged::<CausalLm>(dir, 0, bases)?;
+        model.grow_vocabulary(role.stage.config.vocab_size())?;
+        export::hugging_face(&model, &role.stage.tokenizer, Dtype::F32, &grown_dir)?;
+    }
+    Ok(grown_dir)
 }
 
 /// Writes an adapter merged into its base model. A language model stays one in every stage, because a scalar head is saved

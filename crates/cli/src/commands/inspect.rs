@@ -1,6 +1,6 @@
 //! `temper data inspect`: prints a stage's first batches, from the same code that builds them in training.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use hub_local::Need;
@@ -8,7 +8,7 @@ use plan::{Plan, PpoPlan, StagePlan, Work};
 use recipe::StageSection;
 use train::RunDir;
 
-use super::{plan_recipe, print};
+use super::{plan as plan_command, plan_recipe, print};
 use crate::args::{InspectArgs, LogStyle};
 use crate::failure::{Failure, Result};
 use crate::render::{episodes, tokens};
@@ -40,6 +40,15 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
 /// Prints rows of the first batches.
 fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
     let colour = std::io::stdout().is_terminal();
+    let counts = stage.dataset.counts();
+    for note in counts.file_choices.iter().cloned().chain(plan_command::not_finite(counts)) {
+        if args.json {
+            // Only rows are on stdout; a closed stderr is ignored.
+            let _ = std::io::stderr().write_all(format!("{note}\n").as_bytes());
+        } else {
+            print(&format!("{note}\n"))?;
+        }
+    }
     for row in 0..args.n as u64 {
         let Some(view) = stage.dataset.inspect_row(row) else { break };
         let shown = if args.json {

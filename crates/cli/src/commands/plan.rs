@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use arch::HeadOutput;
 use burn::tensor::{Device, Int, Tensor};
-use data::{Batch, DrawnPairCounts, IssueKind, SourceReport};
+use data::{Batch, DatasetCounts, DrawnPairCounts, IssueKind, SourceReport};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
 use plan::{Plan, StagePlan, Start, Work};
@@ -211,10 +211,11 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         ));
     }
     lines.extend(counts.drawn.iter().map(drawn));
-    if counts.not_finite > 0 {
+    lines.extend(not_finite(counts));
+    if counts.undesirable > 0 {
         lines.push(format!(
-            "{} in JSON files, `NaN` or `Infinity`, read as missing",
-            table::counted(counts.not_finite, "value")
+            "{} with the label false not read: fine-tuning learns the desirable completions",
+            table::counted(counts.undesirable, "row")
         ));
     }
     if counts.filtered > 0 {
@@ -261,6 +262,16 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
     ));
     lines.extend(stage.notes.iter().cloned());
     lines
+}
+
+/// Number of values in JSON files that are no numbers.
+pub(super) fn not_finite(counts: &DatasetCounts) -> Option<String> {
+    (counts.not_finite > 0).then(|| {
+        format!(
+            "{} in JSON files, `NaN` or `Infinity`, read as missing",
+            table::counted(counts.not_finite, "value")
+        )
+    })
 }
 
 /// Files, layout and columns of a data source, with what is not read.

@@ -111,7 +111,7 @@ fn errors_name_the_line() {
     assert_snapshot!(encode("nowhere", "ids.txt"), @"
     exit 2
     error: no tokenizer.json: `nowhere`
-      hint: name a tokenizer.json or tokenizer.model, or a directory that contains one, or vocab.json and merges.txt
+      hint: name a tokenizer.json, tokenizer.model or .tiktoken file, or a directory that contains one, or vocab.json and merges.txt
     ");
     let render = || place.error(&["tokenizer", "render", "model", "--messages", "chat.json"]);
     assert_snapshot!(render(), @"

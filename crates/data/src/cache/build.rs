@@ -6,18 +6,21 @@
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use recipe::OnBadRow;
+use recipe::{OnBadRow, SampleKind};
 use serde_json::Value;
 
 use crate::cache::store::PoolCounts;
 use crate::cache::{Content, PrepareOptions, Progress};
 use crate::error::{Error, Result};
+use crate::rows::RowFormat;
 use crate::source::{BytesRead, read_all};
+use crate::source_rows::detect_format;
 use crate::spec::SourceSpec;
 
 mod chats;
 mod documents;
 mod examples;
+mod ids;
 mod label_pools;
 mod pairs;
 mod prompts;
@@ -54,6 +57,20 @@ pub(crate) fn build(
         progress(report);
     };
     let columns = &mut writer;
+    let kind = match options.content {
+        Content::Documents => Some(SampleKind::Documents),
+        Content::Chats(..) => Some(SampleKind::Chats),
+        Content::Pairs(_) | Content::Prompts(_) => None,
+    };
+    let of_ids = match kind {
+        Some(kind) => detect_format(spec, kind)?.filter(RowFormat::has_ids),
+        None => None,
+    };
+    if let Some(format) = &of_ids {
+        let counts = ids::run(spec, options, format, &read, columns, &mut on_batch)?;
+        writer.summary.n_not_finite = read.n_not_finite();
+        return writer.finish(counts, inputs);
+    }
     let counts = match options.content {
         Content::Documents => documents::run(spec, options, &read, columns, &mut on_batch)?,
         Content::Chats(template, _) => {
@@ -122,6 +139,8 @@ struct RowCounter {
     n_filtered: u64,
     /// Rows with a label but no text.
     n_empty: u64,
+    /// Rows whose label says that the completion is not desirable.
+    n_undesirable: u64,
     /// Number of rows by pool, if pairs are drawn.
     pools: PoolCounts,
 }
@@ -137,6 +156,7 @@ impl RowCounter {
             bad: Vec::new(),
             n_filtered: 0,
             n_empty: 0,
+            n_undesirable: 0,
             pools: PoolCounts::default(),
         }
     }
@@ -228,6 +248,13 @@ impl RowCounter {
         if self.n_filtered == self.n_rows {
             let (source_path, n_rows) = (self.source_path, self.n_rows);
             return Err(Error::FilterMatchesNothing { source_path, n_rows });
+        }
+        if self.n_undesirable > 0 && self.n_undesirable + self.n_bad >= self.n_rows {
+            return Err(Error::BadSource {
+                source_path: self.source_path,
+                problem: "every row has the label false, and fine-tuning reads those with true"
+                    .to_owned(),
+            });
         }
         if self.n_bad >= self.n_rows {
             let first = self.bad.first().cloned().unwrap_or_default();

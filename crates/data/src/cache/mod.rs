@@ -25,7 +25,7 @@ pub use store::TokenRole;
 pub(crate) use store::{PoolCounts, TokenStore};
 
 /// Version of the builder. Increment it when the same inputs produce different tokens.
-pub(crate) const BUILDER_VERSION: u32 = 2;
+pub(crate) const BUILDER_VERSION: u32 = 3;
 
 /// Kind of samples that rows are converted to.
 #[derive(Clone, Copy, Debug)]

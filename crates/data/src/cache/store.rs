@@ -92,6 +92,9 @@ pub(crate) struct SourceSummary {
     /// Number of `NaN` and `Infinity` in JSON files, read as null.
     #[serde(default)]
     pub(crate) n_not_finite: u64,
+    /// Rows whose label says that the completion is not desirable, which are not read.
+    #[serde(default)]
+    pub(crate) n_undesirable: u64,
     /// Pool sizes of a source whose pairs are drawn; `None` for other sources.
     pub(crate) pools: Option<PoolCounts>,
     /// Whether each pair has a margin.

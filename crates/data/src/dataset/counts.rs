@@ -26,6 +26,8 @@ pub struct DatasetCounts {
     pub filtered: u64,
     /// Number of `NaN` and `Infinity` in JSON files, read as missing values.
     pub not_finite: u64,
+    /// Rows whose label says that the completion is not desirable, which are not read.
+    pub undesirable: u64,
     /// Choices made among the files of directories, each after the source's path.
     pub file_choices: Vec<String>,
     /// Documents, or texts for pairs, dropped because they have no text.
@@ -101,6 +103,7 @@ impl DatasetCounts {
             counts.empty += summary.n_empty;
             counts.filtered += summary.n_filtered;
             counts.not_finite += summary.n_not_finite;
+            counts.undesirable += summary.n_undesirable;
             let choice = source.choice.iter();
             counts.file_choices.extend(choice.map(|choice| format!("{}: {choice}", source.path)));
             counts.bad_rows.extend(summary.bad.iter().cloned());

@@ -1,6 +1,7 @@
 //! From the columns of a row to documents, chats, pairs or prompts, as text. Chat templates belong to the tokenizer.
 
 mod context;
+mod ids;
 mod label_pools;
 mod message;
 mod pair;
@@ -10,18 +11,20 @@ mod text;
 mod tree;
 mod where_filter;
 
-use recipe::{ChatTargets, Learn, RoleName, SampleKind};
+use recipe::{ChatTargets, Learn, RoleName, RowLayout, SampleKind};
+use serde_json::Value;
 use tokenizer::{Message, Role};
 
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::row_problem::RowProblem;
-use crate::source::Row;
+use crate::source::{Row, json_kind};
 
 use context::ContextColumns;
 use message::{MessageReader, is_empty};
 use row_columns::RowColumns;
 
+pub(crate) use ids::IdRow;
 pub(crate) use label_pools::{Label, PoolEntry, PoolText};
 pub use message::{known_roles, target_flags};
 pub(crate) use pair::Pair;
@@ -50,6 +53,8 @@ pub(crate) struct Chat {
 pub(crate) struct RowFormat {
     columns: RowColumns,
     context: ContextColumns,
+    /// Column that says whether a completion is desirable.
+    label: Option<String>,
     reader: MessageReader,
     /// Assistant messages of a chat that are targets.
     pub(crate) targets: ChatTargets,
@@ -81,13 +86,34 @@ impl RowFormat {
                 | RowColumns::Messages { .. }
                 | RowColumns::Pair { .. }
                 | RowColumns::Prompt(_) => request.rows.is_none(),
-                RowColumns::Text(_) | RowColumns::Tree { .. } | RowColumns::Pool(_) => false,
+                RowColumns::Text(_)
+                | RowColumns::Ids(_)
+                | RowColumns::Tree { .. }
+                | RowColumns::Pool(_) => false,
             };
         let named = request.columns.cloned().unwrap_or_default();
         let context = if has_context {
             ContextColumns::detect(&named, &first.columns, request.ignored, with_history)
         } else {
             ContextColumns::default()
+        };
+        let label = match columns {
+            RowColumns::PromptCompletion { .. } if request.rows.is_none() => {
+                let is_label = |name: &&str| {
+                    first.columns.get(*name).is_some_and(Value::is_boolean) && !is_ignored(name)
+                };
+                let usual = ["label"].into_iter().find(is_label).map(str::to_owned);
+                let is_kto = request.layout == RowLayout::Kto;
+                named.label.clone().or(usual).or_else(|| is_kto.then(|| "label".to_owned()))
+            }
+            RowColumns::PromptCompletion { .. }
+            | RowColumns::Text(_)
+            | RowColumns::Messages { .. }
+            | RowColumns::Ids(_)
+            | RowColumns::Tree { .. }
+            | RowColumns::Pair { .. }
+            | RowColumns::Pool(_)
+            | RowColumns::Prompt(_) => None,
         };
         let role = |name: &RoleName| match name {
             RoleName::System => Role::System,
@@ -99,7 +125,7 @@ impl RowFormat {
             roles: request.roles.iter().map(|(name, to)| (name.clone(), role(to))).collect(),
             ignored: request.ignored.to_vec(),
         };
-        Ok(Self { columns, context, reader, targets: ChatTargets::default() })
+        Ok(Self { columns, context, label, reader, targets: ChatTargets::default() })
     }
 
     /// Whether pairs are drawn from rows of one labelled text.
@@ -109,13 +135,44 @@ impl RowFormat {
 
     /// Name of the layout, for people.
     pub(crate) fn name(&self) -> &'static str {
-        self.columns.name()
+        if self.label.is_some() { "prompt, completion and label" } else { self.columns.name() }
+    }
+
+    /// Whether rows are token ids.
+    pub(crate) fn has_ids(&self) -> bool {
+        matches!(self.columns, RowColumns::Ids(_))
+    }
+
+    /// Token ids of a row, with its loss mask if it has one.
+    pub(crate) fn ids_of(&self, row: &Row) -> Checked<IdRow> {
+        match &self.columns {
+            RowColumns::Ids(columns) => columns.read(&row.columns),
+            RowColumns::Text(_)
+            | RowColumns::PromptCompletion { .. }
+            | RowColumns::Messages { .. }
+            | RowColumns::Tree { .. }
+            | RowColumns::Pair { .. }
+            | RowColumns::Pool(_)
+            | RowColumns::Prompt(_) => Err(RowProblem::NoMessages),
+        }
+    }
+
+    /// Whether a row's completion is desirable; true without a column of labels.
+    pub(crate) fn is_desirable(&self, row: &Row) -> Checked<bool> {
+        let Some(name) = &self.label else { return Ok(true) };
+        let value = text::column(name, &row.columns)?;
+        let number = value.as_i64().filter(|number| matches!(number, 0 | 1));
+        value.as_bool().or(number.map(|number| number == 1)).ok_or_else(|| RowProblem::WrongType {
+            column: name.clone(),
+            found: json_kind(value),
+            expected: "true or false",
+        })
     }
 
     /// Columns that this format reads; `None` if it reads the whole row.
     pub(crate) fn columns(&self) -> Option<Vec<String>> {
         let mut names = self.columns.names()?;
-        names.extend(self.context.names().cloned());
+        names.extend(self.context.names().chain(&self.label).cloned());
         Some(names)
     }
 
@@ -162,6 +219,7 @@ impl RowFormat {
             }
             RowColumns::Text(_)
             | RowColumns::PromptCompletion { .. }
+            | RowColumns::Ids(_)
             | RowColumns::Tree { .. }
             | RowColumns::Pair { .. }
             | RowColumns::Pool(_) => return Err(RowProblem::NoMessages),
@@ -174,6 +232,7 @@ impl RowFormat {
         let columns = &row.columns;
         let messages = match &self.columns {
             RowColumns::Text(_)
+            | RowColumns::Ids(_)
             | RowColumns::Pair { .. }
             | RowColumns::Pool(_)
             | RowColumns::Prompt(_) => return Err(RowProblem::NoMessages),

@@ -3,6 +3,7 @@
 use recipe::{Columns, DrawnPairs, RowLayout, SampleKind, Template};
 use serde_json::{Map, Value};
 
+use super::ids::IdColumns;
 use super::{context, label_pools, text, tree};
 use crate::error::{Error, Result};
 use crate::row_problem::{RowProblem, name_list};
@@ -19,6 +20,8 @@ pub(crate) enum RowColumns {
     Messages {
         column: String,
     },
+    /// Token ids.
+    Ids(IdColumns),
     /// A tree of messages. The root is a column, or the row itself.
     Tree {
         root: Option<String>,
@@ -115,9 +118,19 @@ impl RowColumns {
         }
         let named = request.columns.cloned().unwrap_or_default();
         let row_format = match (kind, request.layout) {
+            (SampleKind::Documents | SampleKind::Chats, RowLayout::Pretokenized) => {
+                Some(Self::Ids(IdColumns::of(columns, request.ignored)))
+            }
+            (SampleKind::Documents | SampleKind::Chats, RowLayout::Auto)
+                if request.text.is_none()
+                    && named == Columns::default()
+                    && IdColumns::are_in(columns) =>
+            {
+                Some(Self::Ids(IdColumns::of(columns, request.ignored)))
+            }
             (SampleKind::Documents, _) => Self::document(request.text, columns),
             (SampleKind::Chats, RowLayout::Auto) => Self::detect_chat(&named, columns),
-            (SampleKind::Chats, RowLayout::PromptCompletion) => {
+            (SampleKind::Chats, RowLayout::PromptCompletion | RowLayout::Kto) => {
                 Some(Self::prompt_completion(&named, columns))
             }
             (SampleKind::Chats, RowLayout::Messages) => Some(Self::messages(&named, columns)),
@@ -249,10 +262,10 @@ impl RowColumns {
         match layout {
             RowLayout::Messages => return Some(Self::messages(named, columns)),
             RowLayout::Instruction => return Some(Self::Prompt(instruction(named, columns))),
-            RowLayout::PromptCompletion => {
+            RowLayout::PromptCompletion | RowLayout::Kto => {
                 return Some(prompt(pick(named.prompt.as_ref(), PROMPTS, columns)));
             }
-            RowLayout::Text | RowLayout::Tree => return None,
+            RowLayout::Text | RowLayout::Tree | RowLayout::Pretokenized => return None,
             RowLayout::Auto => {}
         }
         if named.prompt.is_some() {
@@ -296,6 +309,7 @@ impl RowColumns {
             Self::PromptCompletion { prompt: Field::Instruction { .. }, .. } => "instruction",
             Self::PromptCompletion { .. } => "prompt and completion",
             Self::Messages { .. } => "messages",
+            Self::Ids(_) => "pretokenized ids",
             Self::Tree { .. } => "message tree",
             Self::Pair { .. } => "pair",
             Self::Pool(_) => "labelled texts",
@@ -313,6 +327,7 @@ impl RowColumns {
                 completion.add_columns(&mut names);
             }
             Self::Messages { column } => names.push(column.clone()),
+            Self::Ids(columns) => names.extend(columns.names().cloned()),
             Self::Tree { root } => names.push(root.clone()?),
             Self::Pair { prompt, chosen, rejected, margin } => {
                 names.extend(margin.clone());

@@ -362,3 +362,112 @@ fn real_files_of_every_layout() {
     instruct-tiny.json: 2 rows, 2 chats, 0 without targets
     ");
 }
+
+/// KTO's rows, as text and as messages: fine-tuning reads the desirable completions.
+#[test]
+fn rows_with_a_label_are_read_if_it_is_true() {
+    let rows = [
+        r#"{"prompt": "p", "completion": "good", "label": true}"#,
+        r#"{"prompt": "p", "completion": "bad", "label": false}"#,
+        r#"{"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "fine"}], "label": true}"#,
+    ]
+    .join("\n");
+    assert_eq!(chats("kto.jsonl", &rows, |_| {}), "1: u:p|a:[good|]\n3: u:q|a:[fine|]");
+    let named = rows.replace("label", "liked");
+    let read = |spec: &mut SourceSpec| {
+        spec.layout = RowLayout::Kto;
+        spec.columns = Some(Columns { label: Some("liked".into()), ..Columns::default() });
+    };
+    assert_eq!(chats("kto.jsonl", &named, read), chats("kto.jsonl", &rows, |_| {}));
+    // Without a boolean label the rows are all read; the layout demands one.
+    let scored = rows.replace("true", "0.5").replace("false", "0.1");
+    assert!(chats("kto.jsonl", &scored, |_| {}).contains("bad"));
+    let error = chats("kto.jsonl", &scored, |spec| spec.layout = RowLayout::Kto);
+    assert!(error.contains("column `label` is a number, expected true or false"), "{error}");
+    let error = chats("kto.jsonl", &rows.replace("true", "false"), |_| {});
+    assert!(error.contains("every row has the label false"), "{error}");
+    // The others are counted.
+    let folder = folder();
+    let spec = SourceSpec::file(file(folder.path(), "kto.jsonl", &rows));
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let content = Content::Chats(&template, recipe::ChatTargets::default());
+    let prepared = prepared(folder.path(), &[spec], &chars(), content).unwrap();
+    let dataset = Dataset::sft(&prepared, &run(400, 1, 1.0), false, Overlong::Cut).unwrap();
+    assert_eq!((dataset.counts().rows, dataset.counts().undesirable), (3, 1));
+}
+
+/// Token ids are read as they are, for documents and for chats.
+#[test]
+fn token_ids_are_read_with_their_labels() {
+    let tokenizer = chars();
+    let ids = |text: &str| tokenizer.encode_plain(text).unwrap();
+    let end = tokenizer.eos().unwrap();
+    let question = ids("ab");
+    let answer = [ids("cd"), vec![end]].concat();
+    let all = [question.clone(), answer.clone()].concat();
+    let labels: Vec<i64> = vec![-100; question.len()]
+        .into_iter()
+        .chain(answer.iter().map(|id| i64::from(*id)))
+        .collect();
+    let row = serde_json::json!({
+        "input_ids": ([all.clone(), vec![end, end]].concat()),
+        "labels": ([labels, vec![-100, -100]].concat()),
+        "attention_mask": ([vec![1; all.len()], vec![0, 0]].concat()),
+        "text": "not read",
+    });
+    let folder = folder();
+    let source = |name: &str, row: &serde_json::Value| {
+        SourceSpec::file(file(folder.path(), name, format!("{row}\n")))
+    };
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let chats = Content::Chats(&template, recipe::ChatTargets::default());
+    let prepare = |spec: SourceSpec, content| prepared(folder.path(), &[spec], &tokenizer, content);
+    let prepared = prepare(source("sft.jsonl", &row), chats).unwrap();
+    let dataset = Dataset::sft(&prepared, &run(16, 1, 1.0), false, Overlong::Cut).unwrap();
+    let view = dataset.inspect_row(0).unwrap();
+    assert_eq!(view.batch.ids[..all.len() - 1], all[..all.len() - 1]);
+    let spans = view.target_spans();
+    assert_eq!(spans.len(), 1);
+    assert_eq!(view.target_ids(&spans[0]), answer);
+    // A document: the end token that packing adds is there once.
+    let document = serde_json::json!({"input_ids": all});
+    let prepared = prepare(source("text.jsonl", &document), Content::Documents).unwrap();
+    let packing = recipe::Packing::Documents;
+    let dataset = Dataset::pretrain(&prepared, &run(8, 1, 1.0), packing).unwrap();
+    let view = dataset.inspect_row(0).unwrap();
+    let targets: Vec<u32> =
+        view.target_spans().iter().flat_map(|span| view.target_ids(span)).collect();
+    assert_eq!(targets[targets.len() - all.len()..], all);
+    // Ids of another tokenizer and masked documents are refused.
+    let error = |row: serde_json::Value, content| {
+        shown(&prepare(source("bad.jsonl", &row), content).expect_err("refused"))
+    };
+    let n = tokenizer.vocab_size();
+    let message = error(serde_json::json!({"input_ids": [0, n]}), chats);
+    assert!(
+        message.contains(&format!(
+            "token 1 has the id `{n}`, which is not in the vocabulary of {n} tokens"
+        )),
+        "{message}"
+    );
+    let message =
+        error(serde_json::json!({"input_ids": [5], "labels": [-100]}), Content::Documents);
+    assert!(message.contains("pretraining learns every token"), "{message}");
+}
+
+/// A template that rewrites earlier answers is read where only the last answer is a target.
+#[test]
+fn earlier_answers_may_be_rewritten_if_only_the_last_is_a_target() {
+    let folder = folder();
+    let row = r#"{"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}], "completion": [{"role": "assistant", "content": "d"}]}"#;
+    let template = ChatTemplate::from_source(
+        "rewrites",
+        "{% for m in messages %}{{ m.role[0] }}:{% if m.role == 'assistant' and not loop.last %}\
+         ...{% endif %}{{ m.content }}{{ '<|im_end|>' }}{% endfor %}\
+         {% if add_generation_prompt %}a:{% endif %}",
+    )
+    .unwrap();
+    let spec = SourceSpec::file(file(folder.path(), "pc.jsonl", row));
+    let shown = show_chats_with(folder.path(), spec, &template, recipe::ChatTargets::default());
+    assert_eq!(shown.unwrap(), "1: u:a|a:...b|u:c|a:[d|]");
+}

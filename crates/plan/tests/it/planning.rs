@@ -223,3 +223,37 @@ fn unknown_keys_of_a_starting_model_are_warnings_once() {
     assert!(warning.ends_with("unknown key `surprise` is ignored: `7`"), "{warning}");
     assert!(plan.stages.iter().all(|stage| stage.warnings == warnings));
 }
+
+#[test]
+fn added_tokens_grow_the_vocabulary_of_existing_weights() {
+    let dir = folder(RECIPE);
+    let set = [
+        ("sft.add_tokens", "[\"<think>\", \"the\"]"),
+        ("sft.add_special_tokens", "[\"<|eot|>\"]"),
+        ("sft.eos_token", "\"<|eot|>\""),
+    ];
+    let plan = plan_in(dir.path(), &set, None).expect("a plan");
+    let [pretrain, sft] = plan.stages.as_slice() else { panic!("two stages") };
+    let n_tokens = pretrain.tokenizer.vocab_size();
+    let id = |token: &str| sft.tokenizer.token_id(token).expect("an id") as usize;
+    assert_eq!((id("<think>"), id("<|eot|>")), (n_tokens, n_tokens + 1 + new_of("the", pretrain)));
+    assert!(!sft.tokenizer.is_special(id("<think>") as u32));
+    assert!(sft.tokenizer.is_special(id("<|eot|>") as u32));
+    assert_eq!(sft.tokenizer.eos(), Some(id("<|eot|>") as u32));
+    assert_eq!(sft.config.vocab_size(), sft.tokenizer.vocab_size());
+    assert!(sft.grows_vocabulary && !pretrain.grows_vocabulary);
+    let notes = sft.notes.join("\n");
+    assert!(notes.contains(&format!("the embeddings grow from {n_tokens} to")), "{notes}");
+    assert!(
+        notes.contains("answers end with `<|im_end|>`, which the chat template writes"),
+        "{notes}"
+    );
+    let error =
+        plan_in(dir.path(), &[("sft.eos_token", "\"<|none|>\"")], None).expect_err("refused");
+    assert!(error.to_string().contains("the tokenizer has no token `<|none|>`"), "{error}");
+}
+
+/// 1 if a token is not in the vocabulary of a stage.
+fn new_of(token: &str, stage: &plan::StagePlan) -> usize {
+    usize::from(stage.tokenizer.token_id(token).is_none())
+}

@@ -3,17 +3,12 @@
 use std::ops::Range;
 
 use super::assistant_turn::hint;
+use super::generation_blocks::generation_spans;
 use super::template_layout::{RenderedChat, TurnSpan};
-use super::{AssistantTurn, ChatTemplate, Encoded, Message, Role};
+use super::token::{Token, mark, tokens_of};
+use super::turn_end::{SpanEnd, no_end};
+use super::{AssistantTurn, ChatTemplate, Conversation, Encoded, Message, Role};
 use crate::{Error, Result, Tokenizer};
-
-/// A token with its byte range in the rendering.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Token {
-    pub(crate) id: u32,
-    pub(crate) start: usize,
-    pub(crate) end: usize,
-}
 
 /// Encodes one rendered conversation.
 pub(crate) struct ChatEncoder<'a> {
@@ -21,9 +16,26 @@ pub(crate) struct ChatEncoder<'a> {
     pub(crate) template: &'a ChatTemplate,
     pub(crate) messages: &'a [Message],
     pub(crate) chat: &'a RenderedChat,
+    /// Byte ranges of the template's `{% generation %}` blocks, which decide the loss mask.
+    pub(crate) generation: Option<Vec<Range<usize>>>,
 }
 
-impl ChatEncoder<'_> {
+impl<'a> ChatEncoder<'a> {
+    /// An encoder of `chat`, the rendering of `conversation`.
+    pub(crate) fn new(
+        tokenizer: &'a Tokenizer,
+        template: &'a ChatTemplate,
+        conversation: Conversation<'a>,
+        chat: &'a RenderedChat,
+    ) -> Self {
+        let generation = if template.has_generation_blocks() {
+            generation_spans(template, conversation, &tokenizer.template_tokens(), &chat.text)
+        } else {
+            None
+        };
+        Self { tokenizer, template, messages: conversation.messages, chat, generation }
+    }
+
     pub(crate) fn encoded(&self, tokens: &[Token]) -> Result<Encoded> {
         let mut encoded = Encoded {
             ids: tokens.iter().map(|token| token.id).collect(),
@@ -44,7 +56,29 @@ impl ChatEncoder<'_> {
             }
             encoded.turns.push(turn);
         }
+        if let Some(blocks) = &self.generation {
+            self.mask_by_blocks(tokens, blocks, &mut encoded);
+        }
         Ok(encoded)
+    }
+
+    /// Sets the loss mask to the tokens of the template's `{% generation %}` blocks, and to the
+    /// end token after the rendering.
+    fn mask_by_blocks(&self, tokens: &[Token], blocks: &[Range<usize>], encoded: &mut Encoded) {
+        encoded.loss_mask.fill(false);
+        let is_target = |turn: &AssistantTurn| {
+            self.messages.get(turn.message).is_none_or(|message| message.is_target)
+        };
+        let end = self.chat.text.len()..usize::MAX;
+        for block in blocks.iter().chain([&end]) {
+            let range = tokens_of(tokens, block);
+            let overlaps = |turn: &&AssistantTurn| {
+                turn.targets.start < range.end && range.start < turn.targets.end
+            };
+            if encoded.turns.iter().find(overlaps).is_none_or(is_target) {
+                mark(encoded, range);
+            }
+        }
     }
 
     /// The tokens of the rendering, split at the boundaries of the assistant's words if possible.
@@ -57,6 +91,7 @@ impl ChatEncoder<'_> {
         if !self.tokenizer.backend.encodes_piecewise {
             self.template_text(0..self.chat.text.len(), &mut tokens)?;
             self.check_prompts(&tokens)?;
+            self.add_end(&mut tokens);
             return Ok(tokens);
         }
         let mut position = 0;
@@ -65,7 +100,16 @@ impl ChatEncoder<'_> {
             position = self.answer(span, &mut tokens)?;
         }
         self.template_text(position..self.chat.text.len(), &mut tokens)?;
+        self.add_end(&mut tokens);
         Ok(tokens)
+    }
+
+    /// Adds the end-of-text token after the last answer if the template writes no end token.
+    pub(crate) fn add_end(&self, tokens: &mut Vec<Token>) {
+        if let Some(SpanEnd::Added(id)) = self.chat.turns.last().and_then(|s| self.span_end(s)) {
+            let end = self.chat.text.len();
+            tokens.push(Token { id, start: end, end });
+        }
     }
 
     /// Adds the tokens from the end of a prompt to the end of the turn's end token; returns the
@@ -75,7 +119,11 @@ impl ChatEncoder<'_> {
     /// a special token: those are encoded by themselves, as text.
     pub(crate) fn answer(&self, span: &TurnSpan, tokens: &mut Vec<Token>) -> Result<usize> {
         let content = &span.content;
-        let end = self.end_token(span).map_or(content.end, |(_, end)| end);
+        let end = match self.span_end(span) {
+            Some(SpanEnd::Written { end, .. } | SpanEnd::Open(end)) => end,
+            Some(SpanEnd::Added(_)) => self.chat.text.len(),
+            None => content.end,
+        };
         if self.tokenizer.backend.contains_control_token(self.slice(content)) {
             self.plain(span.prompt_end..content.start, tokens)?;
             self.literal(content, tokens)?;
@@ -149,39 +197,73 @@ impl ChatEncoder<'_> {
         if last_of_prompt.is_some_and(|token| token.end > span.prompt_end) {
             return Err(self.refuse(span.message, "is joined to its prompt by the tokenizer"));
         }
-        let Some((end_id, end)) = self.end_token(span) else {
+        let Some(end) = self.span_end(span) else {
             return Err(self.no_end(span));
         };
-        // An end token with `lstrip` or `rstrip` covers white space around its text.
-        let ends = |token: &Token| token.id == end_id && token.start < end && token.end >= end;
         let written = tokens.get(prompt_len..).unwrap_or_default();
-        let Some(n_words) = written.iter().position(ends) else {
-            return Err(self.no_end(span));
+        let (id, n_words, n_targets) = match end {
+            SpanEnd::Written { id, end } => {
+                // An end token with `lstrip` or `rstrip` covers white space around its text.
+                let ends = |token: &Token| token.id == id && token.start < end && token.end >= end;
+                let n_words = written.iter().position(ends).ok_or_else(|| self.no_end(span))?;
+                (Some(id), n_words, n_words + 1)
+            }
+            SpanEnd::Open(end) => {
+                let n_words = written.iter().take_while(|token| token.end <= end).count();
+                (None, n_words, n_words)
+            }
+            SpanEnd::Added(id) => (Some(id), written.len().saturating_sub(1), written.len()),
         };
-        let mut words = written.iter().take(n_words);
-        if words.any(|token| token.id == end_id || Some(token.id) == self.tokenizer.eos()) {
+        let mut words = written.iter().take(n_words).map(|token| Some(token.id));
+        if words.any(|word| word == self.tokenizer.eos() || (id.is_some() && word == id)) {
             return Err(self.refuse(span.message, "contains the token that ends turns"));
         }
-        let targets = prompt_len..prompt_len + n_words + 1;
+        let targets = prompt_len..prompt_len + n_targets;
         Ok(AssistantTurn { message: span.message, prompt_len, targets })
     }
 
-    /// The added token that ends a turn, whatever comes later, and the byte at which it ends.
-    fn end_token(&self, span: &TurnSpan) -> Option<(u32, usize)> {
+    /// The end of a turn; None if no source knows a token that ends it.
+    pub(crate) fn span_end(&self, span: &TurnSpan) -> Option<SpanEnd> {
         let backend = &self.tokenizer.backend;
-        let has_fields =
-            self.messages.get(span.message).is_some_and(|message| !message.fields.is_empty());
-        if has_fields {
+        let start = span.content.end;
+        let written = |id, n: usize| Some(SpanEnd::Written { id, end: start + n });
+        let message = self.messages.get(span.message);
+        if message.is_some_and(|message| !message.fields.is_empty()) {
             // Tool calls are wrapped in tokens of their own: the last token ends the turn.
-            let written = span.last_tail.trim_end();
-            let (id, _) = backend.trailing_added_token(written)?;
-            let is_stable = span.tail.starts_with(written);
-            return is_stable.then_some((id, span.content.end + written.len()));
+            let last = span.last_tail.trim_end();
+            if let Some((id, _)) = backend.trailing_added_token(last) {
+                let is_stable = span.tail.starts_with(last);
+                return if is_stable { written(id, last.len()) } else { self.marked_end(span) };
+            }
+        } else if let Some((id, n)) = self.tokenizer.written_end(&span.last_tail) {
+            let is_stable = span.tail.get(..n) == span.last_tail.get(..n);
+            return if is_stable { written(id, n) } else { self.marked_end(span) };
         }
-        let tail = span.tail.trim_start();
-        let id = backend.leading_added_token(tail)?;
-        let (text, _) = backend.added_token(id)?;
-        Some((id, span.content.end + (span.tail.len() - tail.len()) + text.len()))
+        let added = self.tokenizer.added_end(self.template)?.id;
+        // The token may be part of the next message, or the next message may begin with a token that
+        // ends generation, as in GLM-4.
+        let after = self.chat.text.get(start + span.tail.len()..).unwrap_or_default();
+        let next = after.trim_start();
+        if let Some(id) = backend.leading_added_token(next)
+            && (id == added || self.tokenizer.eos_ids().contains(&id))
+            && let Some((text, _)) = backend.added_token(id)
+        {
+            return written(id, span.tail.len() + after.len() - next.len() + text.len());
+        }
+        let is_last = span.message + 1 == self.messages.len();
+        Some(if is_last { SpanEnd::Added(added) } else { SpanEnd::Open(start + span.tail.len()) })
+    }
+
+    /// The end of a turn whose last token depends on the messages that follow: the last token of
+    /// its `{% generation %}` block.
+    fn marked_end(&self, span: &TurnSpan) -> Option<SpanEnd> {
+        let blocks = self.generation.as_ref()?;
+        let block = blocks.iter().rfind(|block| {
+            block.start <= span.content.end && span.content.end <= block.end && !block.is_empty()
+        })?;
+        let text = self.chat.text.get(span.content.end..block.end)?;
+        let (id, n) = self.tokenizer.written_end(text)?;
+        Some(SpanEnd::Written { id, end: span.content.end + n })
     }
 
     pub(crate) fn role(&self, token: Token) -> Option<Role> {
@@ -197,8 +279,8 @@ impl ChatEncoder<'_> {
     }
 
     fn no_end(&self, span: &TurnSpan) -> Error {
-        let last = self.tokenizer.backend.leading_added_token(span.last_tail.trim_start());
-        if last != self.tokenizer.backend.leading_added_token(span.tail.trim_start()) {
+        let end = |tail: &str| self.tokenizer.written_end(tail).map(|(id, _)| id);
+        if end(&span.last_tail) != end(&span.tail) {
             return self.refuse(span.message, "ends differently once later messages follow");
         }
         no_end(self.template, span.message, &span.last_tail)
@@ -210,19 +292,5 @@ impl ChatEncoder<'_> {
             reason: format!("message {message} (assistant) {what}"),
             hint: hint(),
         }
-    }
-}
-
-pub(crate) fn no_end(template: &ChatTemplate, message: usize, tail: &str) -> Error {
-    let after: String = tail.chars().take(24).collect();
-    Error::Spans {
-        name: template.name().to_owned(),
-        reason: format!(
-            "no special token ends message {message} (assistant); what follows it is {after:?}"
-        ),
-        hint:
-            "a model trained on it would never stop; choose a template whose end token is in the \
-               tokenizer, such as `plain`"
-                .to_owned(),
     }
 }

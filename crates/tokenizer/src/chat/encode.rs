@@ -4,17 +4,20 @@
 //! turn. No id is compared with the padding token, and rendered text is never searched for markers.
 //! Truncation and packing belong to the crate `data`.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
-use super::chat_encoder::{ChatEncoder, Token, no_end};
+use super::chat_encoder::ChatEncoder;
 use super::locate::{locate_last_turn, locate_turns};
 use super::message_fields::rendered_fields;
 use super::template::MessageView;
+use super::token::Token;
 use super::{AssistantTurn, ChatTemplate, Conversation, Encoded, Message, Role, TemplateTokens};
 use crate::{Error, Result, Tokenizer};
 
 /// Placeholder for an answer that does not exist yet.
-const ANSWER: &str = "answer";
+const ANSWER: &str = "Tq answer";
 
 impl Tokenizer {
     /// Renders a conversation as text.
@@ -64,18 +67,24 @@ impl Tokenizer {
         template: &ChatTemplate,
     ) -> Result<Encoded> {
         let conversation = conversation.into();
-        let messages = rendered_fields(template, conversation)?;
-        let messages = messages.as_ref();
-        let conversation = Conversation { messages, tools: conversation.tools };
+        let messages = self.checked_messages(conversation, template)?;
+        let conversation = Conversation { messages: &messages, ..conversation };
         if messages.is_empty() {
             return Err(Error::Conversation {
                 reason: "the conversation has no messages".to_owned(),
             });
         }
-        self.check_fields(conversation)?;
-        let chat = locate_turns(template, conversation, &self.template_tokens())?;
-        let encoder = ChatEncoder { tokenizer: self, template, messages, chat: &chat };
-        encoder.encoded(&encoder.tokens()?)
+        let located = locate_turns(template, conversation, &self.template_tokens());
+        let encoded = located.and_then(|chat| {
+            let encoder = ChatEncoder::new(self, template, conversation, &chat);
+            encoder.encoded(&encoder.tokens()?)
+        });
+        match encoded {
+            Err(error @ Error::Spans { .. }) if template.has_generation_blocks() => {
+                self.encode_marked(conversation, template).ok_or(error)
+            }
+            encoded => encoded,
+        }
     }
 
     /// Token ids of a conversation whose only targets are those of the last message, the
@@ -89,16 +98,14 @@ impl Tokenizer {
         template: &ChatTemplate,
     ) -> Result<Encoded> {
         let conversation = conversation.into();
-        let messages = rendered_fields(template, conversation)?;
-        let messages = messages.as_ref();
-        let conversation = Conversation { messages, tools: conversation.tools };
+        let messages = self.checked_messages(conversation, template)?;
+        let conversation = Conversation { messages: &messages, ..conversation };
         let Some((Message { role: Role::Assistant, .. }, context)) = messages.split_last() else {
             let reason = "the last message is not the assistant's".to_owned();
             return Err(Error::Conversation { reason });
         };
-        self.check_fields(conversation)?;
         let chat = locate_last_turn(template, conversation, &self.template_tokens())?;
-        let encoder = ChatEncoder { tokenizer: self, template, messages, chat: &chat };
+        let encoder = ChatEncoder::new(self, template, conversation, &chat);
         let span =
             chat.turns.first().filter(|_| self.backend.encodes_piecewise && !context.is_empty());
         let Some(span) = span else {
@@ -111,6 +118,7 @@ impl Tokenizer {
             .collect();
         let end = encoder.answer(span, &mut tokens)?;
         encoder.template_text(end..chat.text.len(), &mut tokens)?;
+        encoder.add_end(&mut tokens);
         let mut encoded = encoder.encoded(&tokens)?;
         for (role, (_, of)) in encoded.roles.iter_mut().zip(prompt) {
             *role = of;
@@ -166,11 +174,9 @@ impl Tokenizer {
         template: &ChatTemplate,
     ) -> Result<Vec<(u32, Option<Role>)>> {
         let tools = conversation.tools;
-        let messages = rendered_fields(template, conversation)?;
+        let messages = self.checked_messages(conversation, template)?;
         let messages = messages.as_ref();
-        let conversation = Conversation { messages, tools };
-        self.check_fields(conversation)?;
-        let text = self.render_chat(conversation, template, true)?;
+        let text = self.render_chat(Conversation { messages, tools }, template, true)?;
         let answered = [messages, &[Message::new(Role::Assistant, ANSWER)]].concat();
         let whole = Conversation { messages: &answered, tools };
         let tokens = self.template_tokens();
@@ -180,8 +186,7 @@ impl Tokenizer {
             && let Some(turn) = chat.turns.last()
             && chat.text.get(..turn.prompt_end) == Some(text.as_str())
         {
-            let encoder =
-                ChatEncoder { tokenizer: self, template, messages: &answered, chat: &chat };
+            let encoder = ChatEncoder::new(self, template, whole, &chat);
             let tokens = encoder.tokens()?;
             let prompt = tokens.iter().take_while(|token| token.start < turn.prompt_end);
             return Ok(prompt.map(|token| (token.id, encoder.role(*token))).collect());
@@ -189,13 +194,60 @@ impl Tokenizer {
         Ok(self.encode_plain(&text)?.into_iter().map(|id| (id, None)).collect())
     }
 
-    /// Token that ends the assistant's turns in `template`.
-    pub fn end_token(&self, template: &ChatTemplate) -> Result<u32> {
-        let messages =
-            [Message::new(Role::User, "question"), Message::new(Role::Assistant, ANSWER)];
-        let text = self.render_chat(&messages, template, false)?;
-        let tail = text.rsplit_once(ANSWER).map_or("", |(_, tail)| tail);
-        self.backend.leading_added_token(tail.trim_start()).ok_or_else(|| no_end(template, 1, tail))
+    /// Description of the targets that the template's `{% generation %}` blocks decide, if they
+    /// differ from the answers with their end tokens; for people. None without blocks.
+    pub fn generation_blocks_note(&self, template: &ChatTemplate) -> Option<String> {
+        if !template.has_generation_blocks() {
+            return None;
+        }
+        let user = || Message::new(Role::User, "question");
+        let messages = [
+            user(),
+            Message::new(Role::Assistant, ANSWER),
+            user(),
+            Message::new(Role::Assistant, ANSWER),
+        ];
+        let probe = |n| self.encode_chat(&messages[..n], template);
+        let Ok(encoded) = probe(4).or_else(|_| probe(2)) else {
+            return Some(
+                "the `{% generation %}` blocks of the chat template decide the targets".to_owned(),
+            );
+        };
+        let targets = encoded.turns.iter().map(|turn| turn.targets.clone());
+        let ours: Vec<usize> = targets.flatten().collect();
+        let decoded = |ids: Vec<u32>| format!("{:?}", self.decode(&ids, false));
+        let indices = || encoded.ids.iter().copied().zip(&encoded.loss_mask).enumerate();
+        let more: Vec<u32> = indices()
+            .filter(|(idx, (_, mask))| **mask && !ours.contains(idx))
+            .map(|(_, (id, _))| id)
+            .collect();
+        let fewer: Vec<u32> = indices()
+            .filter(|(idx, (_, mask))| !**mask && ours.contains(idx))
+            .map(|(_, (id, _))| id)
+            .collect();
+        let mut note =
+            "the `{% generation %}` blocks of the chat template decide the targets".to_owned();
+        if !more.is_empty() {
+            note += &format!("; in a chat of two answers they add {}", decoded(more));
+        }
+        if !fewer.is_empty() {
+            note += &format!(
+                "; they leave out {}, which the model has to write at generation",
+                decoded(fewer)
+            );
+        }
+        Some(note)
+    }
+
+    /// Messages with the fields that the template reads, checked for special tokens.
+    fn checked_messages<'a>(
+        &self,
+        conversation: Conversation<'a>,
+        template: &ChatTemplate,
+    ) -> Result<Cow<'a, [Message]>> {
+        let messages = rendered_fields(template, conversation)?;
+        self.check_fields(Conversation { messages: &messages, ..conversation })?;
+        Ok(messages)
     }
 
     /// Encodes a prompt and its completion without a template.
@@ -301,15 +353,20 @@ impl Tokenizer {
         Ok(())
     }
 
-    fn template_tokens(&self) -> TemplateTokens {
-        let named = [
+    /// Special tokens that a template can write, as transformers passes them.
+    pub(crate) fn template_tokens(&self) -> TemplateTokens {
+        let usual = [
             ("bos_token", self.bos()),
             ("eos_token", self.eos()),
             ("pad_token", self.pad()),
             ("unk_token", self.unk()),
         ];
         let text = |(name, id): (&str, Option<u32>)| Some((name.to_owned(), self.token_text(id?)?));
-        TemplateTokens(named.into_iter().filter_map(text).collect())
+        let named = &self.backend.named_tokens;
+        TemplateTokens {
+            named: usual.into_iter().filter_map(text).chain(named.named.iter().cloned()).collect(),
+            additional: named.additional.clone(),
+        }
     }
 }
 

@@ -33,9 +33,23 @@ impl fmt::Display for Raised {
 
 impl std::error::Error for Raised {}
 
+/// Name of the template with marks around its `{% generation %}` blocks, if it has any.
+const MARKED: &str = "chat_template with marks";
+
 /// A compiled template.
 pub(crate) struct JinjaTemplate {
     environment: Environment<'static>,
+    has_generation_blocks: bool,
+}
+
+/// The source as Jinja's lexer reads it: line breaks are `\n`, and one at the end is dropped
+/// (`keep_trailing_newline` is False in transformers).
+fn lexed(source: &str) -> String {
+    let mut source = source.replace("\r\n", "\n").replace('\r', "\n");
+    if source.ends_with('\n') {
+        source.pop();
+    }
+    source
 }
 
 impl JinjaTemplate {
@@ -53,6 +67,7 @@ impl JinjaTemplate {
         let syntax = SyntaxConfig::builder()
             .trim_blocks(true)
             .lstrip_blocks(true)
+            .keep_trailing_newline(true)
             .build()
             .map_err(syntax_error)?;
         environment.set_syntax(syntax);
@@ -84,15 +99,36 @@ impl JinjaTemplate {
             template_values::charge(state, &value, 1)?;
             minijinja::filters::max(state, value, kwargs)
         });
-        environment
-            .add_template_owned(NAME, template_rewrite::add_checks(source))
-            .map_err(syntax_error)?;
-        Ok(Self { environment })
+        let source = lexed(source);
+        let plain = template_rewrite::add_checks(&source);
+        let marked = template_rewrite::add_checks_and_marks(&source);
+        let has_generation_blocks = marked != plain;
+        environment.add_template_owned(NAME, plain).map_err(syntax_error)?;
+        if has_generation_blocks {
+            environment.add_template_owned(MARKED, marked).map_err(syntax_error)?;
+        }
+        Ok(Self { environment, has_generation_blocks })
+    }
+
+    /// Whether the template marks what the model writes with `{% generation %}`.
+    pub(crate) fn has_generation_blocks(&self) -> bool {
+        self.has_generation_blocks
     }
 
     pub(crate) fn render(&self, name: &str, context: Value) -> crate::Result<String> {
+        self.render_template(NAME, name, context)
+    }
+
+    /// Renders the template that writes [`template_rewrite::MARKS`] around its `{% generation %}`
+    /// blocks.
+    pub(crate) fn render_marked(&self, name: &str, context: Value) -> crate::Result<String> {
+        let of = if self.has_generation_blocks { MARKED } else { NAME };
+        self.render_template(of, name, context)
+    }
+
+    fn render_template(&self, of: &str, name: &str, context: Value) -> crate::Result<String> {
         let fail = |e: Error| convert(name, &e);
-        let template = self.environment.get_template(NAME).map_err(fail)?;
+        let template = self.environment.get_template(of).map_err(fail)?;
         let text = template.render(context).map_err(fail)?;
         if text.len() > limits::TEMPLATE_OUTPUT_BYTES {
             let limit = limits::TEMPLATE_OUTPUT_BYTES;

@@ -6,6 +6,7 @@ mod assistant_turn;
 mod chat_encoder;
 mod encode;
 mod encoded;
+mod generation_blocks;
 mod jinja;
 mod locate;
 mod message_fields;
@@ -13,6 +14,8 @@ mod python_json;
 mod strftime;
 mod template;
 mod template_layout;
+mod token;
+mod turn_end;
 
 use std::str::FromStr;
 
@@ -22,6 +25,7 @@ pub use encoded::{AssistantTurn, Encoded};
 pub use message_fields::REASONING_FIELDS;
 pub use strftime::Clock;
 pub use template::ChatTemplate;
+pub use turn_end::TurnEnd;
 
 use crate::{Error, Result};
 
@@ -117,6 +121,11 @@ impl<'a, const N: usize> From<&'a [Message; N]> for Conversation<'a> {
     }
 }
 
-/// Names and texts of the special tokens that a template can write, such as `bos_token`.
+/// Special tokens that a template can write.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TemplateTokens(pub(crate) Vec<(String, String)>);
+pub(crate) struct TemplateTokens {
+    /// Names and texts, such as `bos_token`.
+    pub(crate) named: Vec<(String, String)>,
+    /// Texts of `additional_special_tokens`.
+    pub(crate) additional: Vec<String>,
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use fsio::limits;
 use minijinja::Value;
@@ -14,6 +14,7 @@ use super::strftime::Clock;
 use super::template_layout::{CachedLayout, LayoutKey};
 use super::{Message, Role, TemplateTokens};
 use crate::untrusted::panics::catch_panic;
+use crate::untrusted::template_rewrite;
 use crate::{Error, Result};
 
 const CHATML: &str = "\
@@ -54,8 +55,14 @@ impl<'a> MessageView<'a> {
         Self { role: message.role, content: &message.content, fields: &message.fields }
     }
 
-    fn to_json(self) -> serde_json::Value {
-        let mut json = json!({"role": self.role.as_str(), "content": self.content});
+    /// The message for a template; with `parts`, its content is a list of one text part.
+    fn to_json(self, parts: bool) -> serde_json::Value {
+        let content = if parts {
+            json!([{"type": "text", "text": self.content}])
+        } else {
+            self.content.into()
+        };
+        let mut json = json!({"role": self.role.as_str(), "content": content});
         if let Some(object) = json.as_object_mut() {
             // Templates test an absent content for null, so it stays one.
             let fields = self.fields.iter();
@@ -78,6 +85,10 @@ struct Inner {
     clock: Clock,
     jinja: JinjaTemplate,
     layouts: Mutex<BTreeMap<LayoutKey, CachedLayout>>,
+    /// Whether the template reads contents as lists of parts.
+    reads_parts: OnceLock<bool>,
+    /// Texts before a first user message and between an answer and a second one.
+    between_turns: Mutex<BTreeMap<TemplateTokens, Option<[String; 2]>>>,
 }
 
 impl ChatTemplate {
@@ -109,8 +120,16 @@ impl ChatTemplate {
         let jinja = catch_panic("compiling a chat template", || {
             JinjaTemplate::new(&name, &source, clock)
         })??;
-        let layouts = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { name, source, clock, jinja, layouts }) })
+        let inner = Inner {
+            name,
+            source,
+            clock,
+            jinja,
+            layouts: Mutex::default(),
+            reads_parts: OnceLock::new(),
+            between_turns: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The same template with another clock, for templates that write the date.
@@ -139,6 +158,12 @@ impl ChatTemplate {
         self.inner.clock
     }
 
+    /// Whether the template marks what the model writes with `{% generation %}` blocks, as templates
+    /// for training do.
+    pub fn has_generation_blocks(&self) -> bool {
+        self.inner.jinja.has_generation_blocks()
+    }
+
     /// Renders a context: an object with `messages`, `tools`, `add_generation_prompt` and so on.
     pub fn render(&self, context: &serde_json::Value) -> Result<String> {
         let render = || self.inner.jinja.render(self.name(), Value::from(Serde(context)));
@@ -153,9 +178,28 @@ impl ChatTemplate {
         tokens: &TemplateTokens,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let messages: serde_json::Value = messages.iter().map(|view| view.to_json()).collect();
+        let messages = self.messages_json(messages);
         let tools = (!tools.is_empty()).then(|| serde_json::json!(tools));
         self.render_json(&messages, tools.as_ref(), tokens, add_generation_prompt)
+    }
+
+    fn messages_json(&self, messages: &[MessageView<'_>]) -> serde_json::Value {
+        let parts = *self.inner.reads_parts.get_or_init(|| self.reads_parts());
+        messages.iter().map(|view| view.to_json(parts)).collect()
+    }
+
+    /// Whether the template writes contents only if they are lists of parts, as templates of models
+    /// that read images do.
+    fn reads_parts(&self) -> bool {
+        const TEXT: &str = "Tq content";
+        let message = Message::new(Role::User, TEXT);
+        let view = MessageView::of(&message);
+        let writes = |parts: bool| {
+            let messages = json!([view.to_json(parts)]);
+            let text = self.render(&context(&messages, None, &TemplateTokens::default(), false));
+            text.is_ok_and(|text| text.contains(TEXT))
+        };
+        !writes(false) && writes(true)
     }
 
     /// Renders messages and tools, given as JSON lists.
@@ -166,18 +210,36 @@ impl ChatTemplate {
         tokens: &TemplateTokens,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let mut context = json!({
-            "messages": messages,
-            "tools": tools,
-            "documents": null,
-            "add_generation_prompt": add_generation_prompt,
-        });
-        if let Some(map) = context.as_object_mut() {
-            for (name, text) in &tokens.0 {
-                map.insert(name.clone(), text.clone().into());
-            }
+        self.render(&context(messages, tools, tokens, add_generation_prompt))
+    }
+
+    /// Renders messages with `marks` at the start and at the end of each `{% generation %}` block.
+    pub(crate) fn render_with_marks(
+        &self,
+        messages: &[MessageView<'_>],
+        tools: &[serde_json::Value],
+        tokens: &TemplateTokens,
+        marks: &[String; 2],
+    ) -> Result<String> {
+        let messages = self.messages_json(messages);
+        let tools = (!tools.is_empty()).then(|| serde_json::json!(tools));
+        let mut context = context(&messages, tools.as_ref(), tokens, false);
+        for (name, mark) in template_rewrite::MARKS.into_iter().zip(marks) {
+            context[name] = mark.clone().into();
         }
-        self.render(&context)
+        let render = || self.inner.jinja.render_marked(self.name(), Value::from(Serde(&context)));
+        catch_panic("rendering a chat template", render)?
+    }
+
+    /// The texts between turns for `tokens`, from the cache or computed by `find`.
+    pub(crate) fn cached_between_turns(
+        &self,
+        tokens: &TemplateTokens,
+        find: impl FnOnce() -> Option<[String; 2]>,
+    ) -> Option<[String; 2]> {
+        let texts = &self.inner.between_turns;
+        let mut texts = texts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        texts.entry(tokens.clone()).or_insert_with(find).clone()
     }
 
     /// The layout for `key`, from the cache or computed by `track`.
@@ -198,6 +260,30 @@ impl ChatTemplate {
         }
         layout
     }
+}
+
+/// The variables of a template, as transformers passes them.
+fn context(
+    messages: &serde_json::Value,
+    tools: Option<&serde_json::Value>,
+    tokens: &TemplateTokens,
+    add_generation_prompt: bool,
+) -> serde_json::Value {
+    let mut context = json!({
+        "messages": messages,
+        "tools": tools,
+        "documents": null,
+        "add_generation_prompt": add_generation_prompt,
+    });
+    if let Some(map) = context.as_object_mut() {
+        for (name, text) in &tokens.named {
+            map.insert(name.clone(), text.clone().into());
+        }
+        if !tokens.additional.is_empty() {
+            map.insert("additional_special_tokens".to_owned(), tokens.additional.clone().into());
+        }
+    }
+    context
 }
 
 impl std::fmt::Debug for ChatTemplate {

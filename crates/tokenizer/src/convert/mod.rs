@@ -3,9 +3,11 @@
 //! Like transformers, the conversion goes by the files and by `tokenizer_class` of
 //! tokenizer_config.json.
 
+mod base64;
 mod byte_level;
 mod protobuf;
 mod sentencepiece;
+mod tiktoken;
 mod word_piece;
 
 use std::path::{Path, PathBuf};
@@ -15,14 +17,17 @@ use serde_json::{Map, Value, json};
 
 use crate::{Error, Result};
 
-/// Files of sentencepiece in a directory, in the order in which they are tried.
-const SENTENCEPIECE: [&str; 2] = ["tokenizer.model", "spiece.model"];
+/// Files of sentencepiece or tiktoken in a directory, in the order in which they are tried.
+const SENTENCEPIECE: [&str; 3] = ["tokenizer.model", "spiece.model", "tiktoken.model"];
+/// Ending of tiktoken files.
+pub(crate) const TIKTOKEN: &str = "tiktoken";
 
 /// Files that a tokenizer is read from, in the order in which they are tried, and what they hold.
-pub const READ_FILES: [(&[&str], &str); 5] = [
+pub const READ_FILES: [(&[&str], &str); 6] = [
     (&["tokenizer.json"], "any model of the tokenizers library, within limits"),
     (&["vocab.json", "merges.txt"], "byte-level BPE of GPT-2 or Qwen2"),
-    (&SENTENCEPIECE, "sentencepiece: BPE and unigram"),
+    (&SENTENCEPIECE, "sentencepiece: BPE and unigram; or tiktoken"),
+    (&["*.tiktoken"], "tiktoken, if the configuration tells its pattern"),
     (&["vocab.txt"], "WordPiece of BERT"),
     (&["*.gguf"], "the tokenizer of a GGUF file"),
 ];
@@ -43,6 +48,9 @@ pub(crate) fn directory(dir: &Path, config: &mut Map<String, Value>) -> Result<O
     if let Some(path) = sentencepiece {
         return model_file(&path, config).map(Some);
     }
+    if let Some(path) = tiktoken_file(dir)? {
+        return model_file(&path, config).map(Some);
+    }
     let words = dir.join("vocab.txt");
     if words.is_file() {
         return word_piece::convert(&words, config).map(Some);
@@ -50,9 +58,31 @@ pub(crate) fn directory(dir: &Path, config: &mut Map<String, Value>) -> Result<O
     Ok(None)
 }
 
-/// Converts a file with the ending `.model`.
+/// The only file of a directory that ends in `.tiktoken`.
+fn tiktoken_file(dir: &Path) -> Result<Option<PathBuf>> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == TIKTOKEN))
+        .collect();
+    paths.sort();
+    match paths.as_slice() {
+        [_, second, ..] => Err(Error::Refused {
+            path: second.clone(),
+            reason: "a second tiktoken file in the directory".to_owned(),
+            hint: Some("name one of the files instead of the directory".to_owned()),
+        }),
+        _ => Ok(paths.pop()),
+    }
+}
+
+/// Converts a file with the ending `.model` or `.tiktoken`.
 pub(crate) fn model_file(path: &Path, config: &mut Map<String, Value>) -> Result<Converted> {
     let bytes = fsio::read_capped(path, limits::TOKENIZER_BYTES)?;
+    let is_named = path.extension().is_some_and(|ending| ending == TIKTOKEN);
+    if is_named || tiktoken::is_tiktoken(&bytes) {
+        return tiktoken::convert(path, &bytes, config);
+    }
     let json = sentencepiece::convert(path, &bytes, config)?;
     Ok(Converted { path: path.to_owned(), json })
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::protobuf::{Field, fields};
-use super::{added_token, class, refused, set_default};
+use super::{added_token, base64, class, refused, set_default};
 use crate::Result;
 
 const UNKNOWN: i32 = 2;
@@ -45,12 +45,7 @@ pub(super) fn convert(
     config: &mut Map<String, Value>,
 ) -> Result<String> {
     let Some(model) = read(bytes).filter(|model| !model.pieces.is_empty()) else {
-        let reason = if is_tiktoken(bytes) {
-            "a tiktoken file, which does not contain the pattern that splits words"
-        } else {
-            "not a sentencepiece model"
-        };
-        return Err(refused(path, reason.to_owned()));
+        return Err(refused(path, "not a sentencepiece model".to_owned()));
     };
     if !matches!(model.kind, UNIGRAM | BPE) {
         let kind = model.kind;
@@ -65,8 +60,10 @@ pub(super) fn convert(
             set_default(config, key, piece.text.clone());
         }
     }
-    if plain {
-        set_default(config, "add_bos_token", true);
+    // Without the flag, the classes of Llama and Gemma add no bos in transformers 5; in version 4
+    // they do.
+    if class(config) == Some("CodeLlamaTokenizer") {
+        config.insert("add_bos_token".to_owned(), true.into());
     }
     let added: Vec<Value> = model
         .pieces
@@ -162,7 +159,9 @@ fn legacy_normalizer(model: &Model) -> Value {
 fn normalizer(model: &Model) -> Value {
     let mut parts = Vec::new();
     if !model.charsmap.is_empty() {
-        parts.push(json!({"type": "Precompiled", "precompiled_charsmap": base64(&model.charsmap)}));
+        parts.push(
+            json!({"type": "Precompiled", "precompiled_charsmap": base64::encode(&model.charsmap)}),
+        );
     }
     if model.remove_extra_whitespaces {
         parts.push(json!({"type": "Strip", "strip_left": true, "strip_right": true}));
@@ -244,48 +243,4 @@ fn normalizer_field(model: &mut Model, number: u64, field: &Field<'_>) -> Option
         _ => {}
     }
     Some(())
-}
-
-/// Whether the first line is a token in base64 and its rank.
-fn is_tiktoken(bytes: &[u8]) -> bool {
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
-    match line.iter().position(|byte| *byte == b' ').and_then(|at| line.split_at_checked(at)) {
-        Some((token, rank)) => {
-            !token.is_empty()
-                && token.iter().all(is_base64)
-                && rank.len() > 1
-                && rank.trim_ascii().iter().all(u8::is_ascii_digit)
-        }
-        None => false,
-    }
-}
-
-/// Base64 with padding, RFC 4648 section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            let value = (bits >> (18 - 6 * digit)) & 63;
-            let letter = ALPHABET.get(value as usize).copied().unwrap_or(b'=');
-            text.push(if digit <= chunk.len() { char::from(letter) } else { '=' });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_of_the_rfc() {
-        let cases = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
-        for (length, expected) in cases.iter().enumerate() {
-            assert_eq!(base64(&b"foobar"[..length]), *expected);
-        }
-    }
 }

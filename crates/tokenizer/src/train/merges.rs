@@ -185,29 +185,9 @@ fn merge_word(symbols: &[u32], pair: Pair, token: u32) -> Option<Vec<u32>> {
     (merged.len() < symbols.len()).then_some(merged)
 }
 
-/// The character for each byte in a byte-level vocabulary.
-///
-/// Printable bytes map to themselves, the others to the characters from U+0100 on, as in GPT-2
-/// (Radford et al. 2019, `bytes_to_unicode`).
-pub(super) fn byte_alphabet() -> Vec<char> {
-    let mut next = 0x100;
-    (0..=255u32)
-        .filter_map(|byte| {
-            let printable = matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
-            let code = if printable {
-                byte
-            } else {
-                next += 1;
-                next - 1
-            };
-            char::from_u32(code)
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{byte_alphabet, learn};
+    use super::learn;
 
     #[test]
     fn ties_go_to_the_greater_bytes_and_overlaps_merge_from_the_left() {
@@ -217,13 +197,5 @@ mod tests {
             .map(|m| String::from_utf8_lossy(&[&*m.left, &*m.right].concat()).into_owned())
             .collect();
         assert_eq!(merges, ["aa", "aaa", "cd", "ab"]);
-    }
-
-    #[test]
-    fn the_alphabet_has_a_character_for_each_byte() {
-        let alphabet = byte_alphabet();
-        assert_eq!(alphabet.len(), 256);
-        assert_eq!(alphabet.get(usize::from(b' ')), Some(&'Ġ'));
-        assert_eq!(alphabet.get(usize::from(b'\n')), Some(&'Ċ'));
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashSet};
 use serde_json::{Value, json};
 
 use crate::backend::{EOS_NAMES, PAD_NAMES, SpecialTokenNames, UNK_NAMES};
+use crate::byte_alphabet::byte_alphabet;
 use crate::load::post_processor;
 use crate::{Error, Result, Tokenizer};
 
@@ -36,7 +37,7 @@ impl Tokenizer {
         specials: &[String],
     ) -> Result<Self> {
         let names = special_token_names(specials)?;
-        let alphabet = merges::byte_alphabet();
+        let alphabet = byte_alphabet();
         let least = specials.len() + alphabet.len();
         if vocab_size < least {
             return Err(Error::Training {

@@ -72,8 +72,21 @@ struct Tag<'s> {
     looping: bool,
 }
 
+/// Variables that a template with marks writes at the start and at the end of `{% generation %}`
+/// blocks.
+pub(crate) const MARKS: [&str; 2] = ["_generation_start", "_generation_end"];
+
 /// The template with checks added; `{% generation %}` becomes a block without effect.
 pub(crate) fn add_checks(source: &str) -> String {
+    rewritten(source, false)
+}
+
+/// The same, but the start and the end of each `{% generation %}` block write [`MARKS`].
+pub(crate) fn add_checks_and_marks(source: &str) -> String {
+    rewritten(source, true)
+}
+
+fn rewritten(source: &str, marks: bool) -> String {
     let mut out = String::with_capacity(source.len() * 2);
     let mut rest = source;
     while let Some(start) = rest.find('{') {
@@ -81,9 +94,9 @@ pub(crate) fn add_checks(source: &str) -> String {
         out.push_str(text);
         rest = match tag.get(..2) {
             Some("{#") => copy_until(tag, "#}", &mut out),
-            Some("{{") => rewrite(tag, "}}", &mut out),
+            Some("{{") => rewrite(tag, "}}", marks, &mut out),
             Some("{%") if first_word(tag) == "raw" => copy_raw(tag, &mut out),
-            Some("{%") => rewrite(tag, "%}", &mut out),
+            Some("{%") => rewrite(tag, "%}", marks, &mut out),
             _ => copy_until(tag, "{", &mut out),
         };
     }
@@ -115,7 +128,7 @@ fn copy_raw<'s>(text: &'s str, out: &mut String) -> &'s str {
     copy_until(rest, "%}", out)
 }
 
-fn rewrite<'s>(tag: &'s str, end: &str, out: &mut String) -> &'s str {
+fn rewrite<'s>(tag: &'s str, end: &str, marks: bool, out: &mut String) -> &'s str {
     let mut state = Tag {
         rest: tag.get(2..).unwrap_or_default(),
         out: tag.get(..2).unwrap_or_default().to_owned(),
@@ -130,8 +143,20 @@ fn rewrite<'s>(tag: &'s str, end: &str, out: &mut String) -> &'s str {
         looping: false,
     };
     state.run(end);
-    out.push_str(&state.out);
+    match state.name.as_str() {
+        "generation" if marks => out.push_str(&marked(&state.out, "with", MARKS[0], "if true")),
+        "endgeneration" if marks => out.push_str(&marked(&state.out, "endif", MARKS[1], "endwith")),
+        _ => out.push_str(&state.out),
+    }
     state.rest
+}
+
+/// A mark between two block tags, which strip the same white space as `tag` on both of its sides.
+fn marked(tag: &str, before: &str, mark: &str, after: &str) -> String {
+    let sign = |c: Option<char>| c.filter(|c| matches!(c, '-' | '+')).map(String::from);
+    let left = sign(tag.chars().nth(2)).unwrap_or_default();
+    let right = sign(tag.chars().rev().nth(2)).unwrap_or_default();
+    format!("{{%{left} {before} %}}{{{{ {mark} }}}}{{% {after} {right}%}}")
 }
 
 impl Tag<'_> {
@@ -358,7 +383,17 @@ impl Tag<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::add_checks;
+    use super::{add_checks, add_checks_and_marks};
+
+    #[test]
+    fn marks_keep_the_white_space_of_their_tags() {
+        let source = "a\n{%- generation %}{{ x }}{% endgeneration -%}\nb";
+        assert_eq!(
+            add_checks_and_marks(source),
+            "a\n{%- with %}{{ _generation_start }}{% if true %}{{ x }}\
+             {% endif %}{{ _generation_end }}{% endwith -%}\nb"
+        );
+    }
 
     #[test]
     fn checks_stand_where_values_are_stored_added_or_compared() {

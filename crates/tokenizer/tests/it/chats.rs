@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 use tokenizer::{
-    ChatTemplate, Conversation, Encoded, Error, Message, Role, Tokenizer, default_special_tokens,
+    ChatTemplate, Conversation, Encoded, EosSource, Error, Message, Role, Tokenizer,
+    default_special_tokens,
 };
 
 use crate::{published, support};
@@ -153,7 +154,6 @@ fn turns_of_published_templates_are_located_or_refused() {
     ]));
     // Templates that cannot be used for training, and why.
     let refused = [
-        ("Apertus-8B-Instruct", "it writes no end token after the last turn"),
         ("Qwen-QwQ-32B", "its prompt ends in <think>, which a conversation does not have"),
         ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "as QwQ"),
         ("llama-cpp-deepseek-r1", "as QwQ"),
@@ -194,7 +194,7 @@ fn turns_of_published_templates_are_located_or_refused() {
             }
         });
     }
-    assert_eq!(n_tracked, 12);
+    assert_eq!(n_tracked, 13);
 }
 
 /// Qwen3 omits the reasoning of earlier turns, so shorter conversations are not prefixes.
@@ -343,18 +343,73 @@ fn fields_and_tools_reach_the_template() {
     assert!(error.contains("message 3 (assistant) contains a special token"), "{error}");
 }
 
+/// A template whose answers are ended by what follows them, as in Apertus and in GLM-4.
 #[test]
-fn a_template_whose_end_token_is_unknown_is_refused() {
+fn an_end_token_between_messages_ends_the_last_answer_too() {
+    let tokenizer = byte_bpe(&specials(&["<|endoftext|>", "<|user|>", "<|bot|>", "<|stop|>"]));
+    let eos = tokenizer.eos().expect("eos");
+    let chat = [
+        message(Role::User, "a"),
+        message(Role::Assistant, "b"),
+        message(Role::User, "c"),
+        message(Role::Assistant, "d"),
+    ];
+    let answers = |stop: &str| {
+        let source = format!(
+            "{{% for m in messages %}}{{% if m.role == 'user' %}}\
+             {{% if not loop.first %}}{stop}{{% endif %}}<|user|>{{{{ m.content }}}}<|bot|>\
+             {{% else %}}{{{{ m.content }}}}{{% endif %}}{{% endfor %}}"
+        );
+        let template = ChatTemplate::from_source("between", source).expect("parses");
+        let encoded = tokenizer.encode_chat(&chat, &template).expect("encodes");
+        tokenizer.check_prompts(&chat, &template, &encoded).expect("equal prompts");
+        let answers = encoded.turns.iter().map(|turn| &encoded.ids[turn.targets.clone()]);
+        let answers: Vec<String> = answers.map(|ids| tokenizer.decode(ids, false)).collect();
+        (tokenizer.turn_end(&template).expect("an end"), answers)
+    };
+    let (end, texts) = answers("<|stop|>");
+    assert_eq!(
+        (Some(end.id), end.added),
+        (tokenizer.token_id("<|stop|>"), Some(EosSource::Template))
+    );
+    assert_eq!(texts, ["b<|stop|>", "d<|stop|>"]);
+    // The header of the next message ends nothing, unless generation_config.json names it.
+    let (end, texts) = answers("");
+    assert_eq!((end.id, end.added), (eos, Some(EosSource::Vocabulary)));
+    assert_eq!(texts, ["b", "d<|endoftext|>"]);
+    let tokenizer = tokenizer.with_eos_token("<|user|>").expect("a token");
+    assert_eq!(tokenizer.eos_ids(), [tokenizer.token_id("<|user|>").expect("an id"), eos]);
+    let error = tokenizer.with_eos_token("<|none|>").expect_err("no such token").to_string();
+    assert_eq!(error, "the tokenizer has no token `<|none|>`");
+}
+
+#[test]
+fn a_template_without_an_end_token_takes_that_of_the_tokenizer() {
     let Some(gpt2) = published::load("gpt2") else { return };
     let messages = [message(Role::User, "a"), message(Role::Assistant, "b")];
     let chatml = ChatTemplate::builtin("chatml").expect("a builtin");
-    let error = gpt2.encode_chat(&messages, &chatml).expect_err("refused");
+    // `<|im_end|>` is no token of GPT-2, so it is text, and the end-of-text token follows.
+    let end = gpt2.turn_end(&chatml).expect("an end");
+    assert_eq!((Some(end.id), end.added), (gpt2.eos(), Some(EosSource::Vocabulary)));
+    let encoded = gpt2.encode_chat(&messages, &chatml).expect("encodes");
+    let text = gpt2.render_chat(&messages, &chatml, false).expect("renders");
+    assert_eq!(gpt2.decode(&encoded.ids, false), format!("{text}<|endoftext|>"));
+    let targets = &encoded.ids[encoded.turns[0].targets.clone()];
+    assert_eq!(gpt2.decode(targets, false), "b<|im_end|>\n<|endoftext|>");
+    let scored = gpt2.encode_for_scoring(&messages, &chatml).expect("encodes");
+    assert_eq!(scored.ids, encoded.ids);
+    let prompt = gpt2.encode_prompt(&messages[..1], &chatml).expect("encodes");
+    assert!(encoded.ids.starts_with(&prompt));
+    // Earlier turns have no token of their own: a prompt at generation has none either.
+    let longer = [&messages[..], &messages[..]].concat();
+    let encoded = gpt2.encode_chat(&longer, &chatml).expect("encodes");
+    gpt2.check_prompts(&longer, &chatml, &encoded).expect("equal prompts");
+    let targets =
+        |turn: usize| gpt2.decode(&encoded.ids[encoded.turns[turn].targets.clone()], false);
     assert_eq!(
-        error.to_string(),
-        "chat template `chatml`: no special token ends message 1 (assistant); what follows it is \
-         \"<|im_end|>\\n\""
+        (targets(0).as_str(), targets(1).as_str()),
+        ("b<|im_end|>\n", "b<|im_end|>\n<|endoftext|>")
     );
-    assert!(error.hint().is_some_and(|hint| hint.contains("`plain`")));
     // The plain template needs only the end-of-text token.
     let plain = ChatTemplate::builtin("plain").expect("a builtin");
     let encoded = gpt2.encode_chat(&messages, &plain).expect("encodes");

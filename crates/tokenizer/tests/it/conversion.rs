@@ -36,7 +36,9 @@ fn check_ids(name: &str, tokenizer: &Tokenizer, lossless: bool) {
 #[test]
 fn ids_of_sentencepiece_bpe() {
     let open = |legacy: bool| {
-        let config = json!({"tokenizer_class": "LlamaTokenizer", "legacy": legacy});
+        let config = json!({
+            "tokenizer_class": "LlamaTokenizer", "legacy": legacy, "add_bos_token": true,
+        });
         let dir = directory(&[("tokenizer_config.json", config.to_string())]);
         std::fs::copy(golden("bpe.model"), dir.path().join("tokenizer.model")).expect("copied");
         Tokenizer::from_dir_or_file(dir.path()).expect("loads")
@@ -45,7 +47,7 @@ fn ids_of_sentencepiece_bpe() {
     // In its newer form the class writes no further mark before a space, unlike sentencepiece.
     let tokenizer = open(false);
     check_ids("bpe_transformers", &tokenizer, false);
-    // Special tokens are in the text, and the class adds bos.
+    // Special tokens are in the text, and the flag adds bos.
     let bos = tokenizer.bos().expect("bos");
     assert_eq!(
         (tokenizer.token_text(bos).as_deref(), tokenizer.prefix_ids()),
@@ -93,7 +95,7 @@ fn damaged_models_are_refused() {
     };
     assert_eq!(refused(b"[]").as_deref(), Some("x.model: not a sentencepiece model"));
     assert_eq!(refused(b"").as_deref(), Some("x.model: not a sentencepiece model"));
-    let tiktoken = "x.model: a tiktoken file, which does not contain the pattern that splits words";
+    let tiktoken = "x.model: no token for the byte `0x00`";
     assert_eq!(refused(b"IQ== 0\nIg== 1\n").as_deref(), Some(tiktoken));
     // Truncated anywhere, the file is refused or a smaller model, but never a panic.
     for length in (0..model.len()).step_by(97) {
@@ -213,4 +215,75 @@ fn settings_of_added_tokens_are_those_of_the_config() {
     let mut named = token(&[("special", false)]);
     named["eos_token"] = "<|im_end|>".into();
     assert!(tokens_of(named).1);
+}
+
+/// The ids of a tiktoken file equal those of the package tiktoken, whatever tells the pattern.
+#[test]
+fn ids_of_tiktoken() {
+    let cases: Value =
+        serde_json::from_slice(&std::fs::read(golden("tiktoken.json")).expect("cases"))
+            .expect("JSON");
+    let ranks = std::fs::read_to_string(golden("small.tiktoken")).expect("ranks");
+    let open = |name: &str, more: &[(&str, &str)]| {
+        let files: Vec<(&str, &str)> =
+            std::iter::once((name, ranks.as_str())).chain(more.iter().copied()).collect();
+        Tokenizer::from_dir_or_file(directory(&files).path())
+    };
+    let config = "tokenizer_config.json";
+    let r50k = json!({"pat_str": cases["patterns"]["r50k_base"]}).to_string();
+    let cl100k = json!({"pat_str": cases["patterns"]["cl100k_base"]}).to_string();
+    let ways: [(&str, &str, &[(&str, &str)]); 6] = [
+        ("llama3", "tokenizer.model", &[("config.json", r#"{"model_type": "llama"}"#)]),
+        ("llama3", "tokenizer.model", &[("params.json", r#"{"rope_theta": 500000.0}"#)]),
+        ("llama3", "x.tiktoken", &[(config, r#"{"tokenizer_class": "ChatGLM4Tokenizer"}"#)]),
+        ("qwen", "qwen.tiktoken", &[(config, r#"{"tokenizer_class": "QWenTokenizer"}"#)]),
+        ("r50k_base", "x.tiktoken", &[(config, &r50k)]),
+        ("cl100k_base", "x.tiktoken", &[(config, &cl100k)]),
+    ];
+    let texts = cases["texts"].as_array().expect("texts");
+    let check = |name: &str, tokenizer: &Tokenizer| {
+        for (text, expected) in texts.iter().zip(cases["ids"][name].as_array().expect("ids")) {
+            let text = text.as_str().expect("a text");
+            let expected: Vec<u32> = serde_json::from_value(expected.clone()).expect("ids");
+            let ids = tokenizer.encode_plain(text).expect("ids");
+            assert_eq!(ids, expected, "{name}: {text:?}");
+            assert_eq!(tokenizer.decode(&ids, false), text, "{name}");
+        }
+    };
+    for (name, file, more) in ways {
+        check(name, &open(file, more).unwrap_or_else(|error| panic!("{name}: {error}")));
+    }
+    // OpenAI's encodings are known by the names of their files. Their special tokens have fixed ids,
+    // so the small ranks get others here.
+    let own = r#"{"added_tokens_decoder": {"1000": {"content": "<|endoftext|>"}}}"#;
+    for name in ["cl100k_base", "o200k_base"] {
+        let tokenizer = open(&format!("{name}.tiktoken"), &[(config, own)]).expect("loads");
+        check(name, &tokenizer);
+        assert_eq!(tokenizer.eos(), Some(1000));
+    }
+    let llama = open("tokenizer.model", &[("config.json", r#"{"model_type": "llama"}"#)]);
+    let llama = llama.expect("loads");
+    assert_eq!((llama.bos(), llama.eos(), llama.vocab_size()), (Some(520), Some(521), 776));
+    assert_eq!(llama.encode_plain("<|eot_id|>").expect("ids"), [529]);
+    assert_eq!(llama.prefix_ids(), [520]);
+    // Nothing tells the pattern.
+    let error = open("tokenizer.model", &[]).expect_err("refused");
+    assert!(error.to_string().contains("no configuration tells the pattern"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("`pat_str`")));
+    // Damaged lines are named.
+    for (line, reason) in [
+        ("IQ==", "line 521: not a token in base64, a space and a rank"),
+        ("!!!! 600", "line 521: the token is not base64, or is empty or too long"),
+        ("IQ== 600", "line 521: a token that an earlier line has as well"),
+        ("ISEhISE= 5", "line 521: a second token with the rank `5`"),
+        ("ISEhISE= x", "line 521: the rank is not a number"),
+    ] {
+        let dir = directory(&[("x.tiktoken", format!("{ranks}{line}\n"))]);
+        let error = Tokenizer::from_dir_or_file(dir.path()).expect_err("refused").to_string();
+        assert!(error.ends_with(reason), "{error}");
+    }
+    for name in ["tiktoken_invalid_base64", "tiktoken_no_space"] {
+        let Some(path) = support::data(&format!("tokenizers/hostile/{name}.model")) else { return };
+        assert!(Tokenizer::from_dir_or_file(path).is_err(), "{name}");
+    }
 }

@@ -122,11 +122,18 @@ fn end_ids_come_from_every_file() {
     // A token that is only in the config is added, as in transformers.
     assert_eq!(tokenizer.pad(), Some(bpe.vocab_size() as u32));
     assert_eq!(tokenizer.vocab_size(), bpe.vocab_size() + 1);
-    // add_bos_token and add_eos_token override the post-processor.
-    let config = r#"{"eos_token": "<|im_end|>", "bos_token": "<|im_start|>", "add_bos_token": true, "add_eos_token": true}"#;
-    let tokenizer = load(&[("tokenizer_config.json", config)]);
-    assert_eq!(tokenizer.encode("<|pad|>").expect("ids"), [1, 3, 2]);
+    // The post-processor of tokenizer.json decides on bos and eos, not the flags, as in transformers 5,
+    // except that CodeLlamaTokenizer always adds bos.
+    let config = r#"{"eos_token": "<|im_end|>", "bos_token": "<|im_start|>", "add_bos_token": true, "add_eos_token": true"#;
+    let tokenizer = load(&[("tokenizer_config.json", &format!("{config}}}"))]);
+    assert_eq!(tokenizer.encode("<|pad|>").expect("ids"), bpe.encode("<|pad|>").expect("ids"));
+    let class = format!(r#"{config}, "tokenizer_class": "CodeLlamaTokenizerFast"}}"#);
+    let tokenizer = load(&[("tokenizer_config.json", &class)]);
+    assert_eq!(tokenizer.encode("<|pad|>").expect("ids"), [1, 3]);
     assert_eq!(tokenizer.prefix_ids(), [1]);
+    let class = format!(r#"{config}, "tokenizer_class": "GPTNeoXTokenizer"}}"#);
+    let tokenizer = load(&[("tokenizer_config.json", &class)]);
+    assert_eq!(tokenizer.encode("<|pad|>").expect("ids"), [3]);
     // The error names the damaged file.
     let dir = support::directory(&[("tokenizer.json", json), ("tokenizer_config.json", "{")]);
     let error = Tokenizer::from_dir_or_file(dir.path()).expect_err("broken").to_string();

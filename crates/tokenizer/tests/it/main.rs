@@ -3,6 +3,7 @@
 mod chats;
 mod conversion;
 mod encode_decode;
+mod generation_masks;
 mod interop;
 mod published;
 mod renderings;

@@ -27,6 +27,10 @@ impl Example for ChatExample {
         row: &Row,
         counter: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem> {
+        if !row_format.is_desirable(row)? {
+            counter.n_undesirable += 1;
+            return Ok(Vec::new());
+        }
         let mut chats = row_format.chats_of(row)?;
         let n_chats = chats.len();
         chats.retain(|chat| !chat.dialogue.messages.iter().any(is_empty_target));
@@ -44,10 +48,16 @@ impl Example for ChatExample {
     }
 
     fn encode(&self, tokenizer: &Tokenizer, template: &ChatTemplate) -> tokenizer::Result<Encoded> {
+        let dialogue = &self.chat.dialogue;
         if self.chat.last_turn_only {
-            tokenizer.encode_answer(&self.chat.dialogue, template)
-        } else {
-            tokenizer.encode_chat(&self.chat.dialogue, template)
+            return tokenizer.encode_answer(dialogue, template);
+        }
+        match tokenizer.encode_chat(dialogue, template) {
+            // The template may rewrite earlier answers if none of them is a target.
+            Err(tokenizer::Error::Spans { .. }) if only_last_is_target(&dialogue.messages) => {
+                tokenizer.encode_answer(dialogue, template)
+            }
+            encoded => encoded,
         }
     }
 
@@ -71,6 +81,14 @@ impl Example for ChatExample {
             n_bytes: self.n_bytes() as u64,
         })
     }
+}
+
+/// Whether the last message is the only target of a chat with several answers.
+fn only_last_is_target(messages: &[Message]) -> bool {
+    let is_target = |message: &Message| message.role == Role::Assistant && message.is_target;
+    messages
+        .split_last()
+        .is_some_and(|(last, context)| is_target(last) && !context.iter().any(is_target))
 }
 
 /// Whether a message is a target without any text: training on it would teach to say nothing.

@@ -158,6 +158,7 @@ impl Writer {
         self.summary.bad = counts.bad;
         self.summary.n_filtered = counts.n_filtered;
         self.summary.n_empty += counts.n_empty;
+        self.summary.n_undesirable = counts.n_undesirable;
         self.summary.margins = self.margins.is_some();
         self.summary.pools = self.labels.is_some().then_some(counts.pools);
         let columns = [self.tokens, self.offsets, self.hashes, self.locations];
