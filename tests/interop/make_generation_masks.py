@@ -1,16 +1,17 @@
-"""Writes ids and assistant masks of transformers for the training templates of TRL.
+"""Writes ids and assistant masks of transformers for chat templates with `{% generation %}` blocks.
 
-Usage: python make_generation_masks.py OUT.json
+Usage: python make_generation_masks.py TEMPLATES OUT.json
 
-Needs transformers 5.23 and TRL 1.12 (the files of the package are enough). The output holds a small byte-level
-tokenizer, the templates and, for each of them, the ids and the masked ranges of several chats.
+TEMPLATES is a directory of .jinja files: tests/golden/tokenizers/generation-templates for the committed vectors, or
+`trl/chat_templates` of an installed TRL, of which the files that end in `_training.jinja` are used. Needs transformers
+5.23. The output holds a small byte-level tokenizer, the templates and, for each of them, the ids and the masked ranges
+of several chats.
 """
 
 import datetime
 import json
 import re
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import transformers.utils.chat_template_utils as chat_template_utils
@@ -130,8 +131,9 @@ def ranges(mask):
 
 def main():
     """Writes the file."""
-    folder = Path(find_spec("trl").origin).parent / "chat_templates"
-    templates = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*_training.jinja"))}
+    paths = sorted(Path(sys.argv[1]).glob("*.jinja"))
+    paths = [path for path in paths if path.stem.endswith("_training")] or paths
+    templates = {path.stem: path.read_text(encoding="utf-8") for path in paths}
     marks = set()
     for source in templates.values():
         source = re.sub(r"\{#.*?#\}", "", source, flags=re.S)
@@ -155,13 +157,12 @@ def main():
                 continue
             cases.append({"template": name, "chat": chat, "ids": rendered[0], "mask": ranges(rendered[1])})
     out = {
-        "source": "chat_templates/*_training.jinja of TRL 1.12.0, Apache-2.0",
         "tokenizer": json.loads(tokenizer.to_str()),
         "templates": templates,
         "chats": CHATS,
         "cases": cases,
     }
-    Path(sys.argv[1]).write_text(json.dumps(out, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    Path(sys.argv[2]).write_text(json.dumps(out, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
     print(f"{len(templates)} templates, {len(cases)} cases")
 
 

@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Selftest(SelftestArgs),
     /// List runs with state, step, last loss and size
     Runs(RunsArgs),
+    /// Download a model or a data set from the Hugging Face hub; no other command uses the network
+    Get(GetArgs),
     /// Inspect training data
     #[command(subcommand)]
     Data(DataCommand),
@@ -131,7 +133,7 @@ pub(crate) struct ResumeArgs {
 /// `temper generate`
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, or GGUF file
+    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, hf:OWNER/MODEL, or GGUF file
     pub(crate) model: PathBuf,
     /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
@@ -186,7 +188,7 @@ pub(crate) struct GenerateArgs {
 /// `temper eval`
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, or GGUF file
+    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, hf:OWNER/MODEL, or GGUF file
     pub(crate) model: PathBuf,
     /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
@@ -250,7 +252,7 @@ pub(crate) struct VerifyArgs {
 /// `temper export`
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, or GGUF file
+    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, hf:OWNER/MODEL, or GGUF file
     pub(crate) model: PathBuf,
     /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
@@ -298,7 +300,7 @@ pub(crate) struct MergeArgs {
 /// `temper chat`
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, or GGUF file, with a chat template
+    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, hf:OWNER/MODEL, or GGUF file, with a chat template
     pub(crate) model: PathBuf,
     /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
@@ -374,6 +376,19 @@ pub(crate) struct RunsArgs {
     pub(crate) json: bool,
 }
 
+/// `temper get`
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// hf:OWNER/MODEL or hf:datasets/OWNER/NAME, with @REV for a branch, a tag or a commit
+    pub(crate) repository: String,
+    /// Directory to create [default: models/OWNER/MODEL or datasets/OWNER/NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// Download only this file of the repository; `*` stands for any characters; can be repeated
+    #[arg(long = "file", value_name = "NAME")]
+    pub(crate) files: Vec<String>,
+}
+
 /// `temper data …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
@@ -413,7 +428,7 @@ pub(crate) enum TokenizerCommand {
 /// `temper tokenizer encode`
 #[derive(Debug, Args)]
 pub(crate) struct EncodeArgs {
-    /// A Hugging Face directory, a tokenizer.json, or a run's stage
+    /// A Hugging Face directory, hf:OWNER/MODEL, a tokenizer.json, or a run's stage
     pub(crate) tokenizer: PathBuf,
     /// File with one text per line (default: stdin). A line that is a JSON string is decoded first,
     /// so that a text can contain line breaks
@@ -427,7 +442,7 @@ pub(crate) struct EncodeArgs {
 /// `temper tokenizer decode`
 #[derive(Debug, Args)]
 pub(crate) struct DecodeArgs {
-    /// A Hugging Face directory, a tokenizer.json, or a run's stage
+    /// A Hugging Face directory, hf:OWNER/MODEL, a tokenizer.json, or a run's stage
     pub(crate) tokenizer: PathBuf,
     /// File with one JSON array of token ids per line (default: stdin)
     #[arg(long, value_name = "FILE")]
@@ -440,7 +455,7 @@ pub(crate) struct DecodeArgs {
 /// `temper tokenizer render`
 #[derive(Debug, Args)]
 pub(crate) struct RenderArgs {
-    /// A Hugging Face directory with a chat template, or a run's stage
+    /// A Hugging Face directory or hf:OWNER/MODEL with a chat template, or a run's stage
     pub(crate) tokenizer: PathBuf,
     /// JSON file with the messages: a list of objects with `role` and `content`
     #[arg(long, value_name = "FILE")]

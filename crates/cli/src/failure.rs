@@ -66,6 +66,14 @@ impl Failure {
     }
 }
 
+impl From<hub::Error> for Failure {
+    /// A failure of the network, the server or the disk has the exit code of a failed run.
+    fn from(error: hub::Error) -> Self {
+        let failure = Self::from_error(&error, error.hint());
+        if error.is_input() { failure } else { failure.during_run() }
+    }
+}
+
 impl From<evaluate::Error> for Failure {
     fn from(error: evaluate::Error) -> Self {
         let failure = Self::from_error(&error, error.hint());
@@ -93,6 +101,7 @@ pub(crate) use from_errors;
 
 from_errors!(
     fsio::Error,
+    hub_local::Error,
     bench::Error,
     recipe::Error,
     arch::Error,

@@ -50,6 +50,7 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         }
         Command::Devices => commands::devices::run(),
         Command::Runs(args) => commands::runs::run(&args),
+        Command::Get(args) => commands::get::run(&args, cli.log),
         Command::Data(DataCommand::Inspect(args)) => commands::inspect::run(&args, cli.log),
         Command::Tokenizer(TokenizerCommand::Encode(args)) => commands::tokenizer::encode(&args),
         Command::Tokenizer(TokenizerCommand::Decode(args)) => commands::tokenizer::decode(&args),

@@ -39,7 +39,12 @@ pub enum Error {
         path: PathBuf,
         /// A similar name in the same directory.
         nearest: Option<String>,
+        /// Advice if the path may be meant as a repository of the Hugging Face hub.
+        get: Option<String>,
     },
+    /// A data set of the Hugging Face hub without a usable copy on this machine.
+    #[error(transparent)]
+    Hub(#[from] hub_local::Error),
     /// A pattern matches no file.
     #[error("no file matches: `{pattern}`")]
     PatternMatchesNothing {
@@ -268,6 +273,14 @@ impl Error {
         Self::Io { path: path.to_path_buf(), source }
     }
 
+    /// The same error, with advice if a missing path, as written, may be meant as a data set of the Hugging Face hub.
+    pub(crate) fn or_repository(mut self, written: &str) -> Self {
+        if let Self::NotFound { get, .. } = &mut self {
+            *get = hub_local::get_hint(hub_local::Kind::Dataset, Path::new(written));
+        }
+        self
+    }
+
     /// A damaged file.
     pub(crate) fn bad_file(path: &Path, reason: impl Into<String>) -> Self {
         Self::BadFile { path: path.to_path_buf(), reason: reason.into() }
@@ -280,12 +293,14 @@ impl Error {
             Self::TooManyBadRows { .. } | Self::AllRowsBad { .. } => {
                 Some("repair the file, or raise `max_bad_rows`".into())
             }
-            Self::NotFound { nearest, .. } => Some(match nearest {
-                Some(name) => format!("similar name in that directory: `{name}`"),
-                None => "relative paths start at the recipe's directory, `data:` paths at the data \
+            Self::NotFound { nearest, get, .. } => Some(match (nearest, get) {
+                (Some(name), _) => format!("similar name in that directory: `{name}`"),
+                (None, Some(get)) => get.clone(),
+                (None, None) => "relative paths start at the recipe's directory, `data:` paths at the data \
                          directory (--data-dir, TEMPER_DATA, `data_dir`)"
                     .into(),
             }),
+            Self::Hub(error) => error.hint(),
             Self::PatternMatchesNothing { .. } => {
                 Some("`*` matches within one directory, `**` across directories".into())
             }

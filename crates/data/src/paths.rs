@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hub_local::{Environment, Need, Reference};
 use recipe::Format;
 
 use crate::error::{Error, Result};
@@ -16,12 +17,18 @@ use crate::saved_dataset::saved_dataset;
 use crate::splits;
 
 /// Path of a source on this machine. `data:` paths start at `data_dir`, relative paths at the recipe's directory.
+/// `hf:datasets/OWNER/NAME` is the copy of that data set in `datasets`, beside the recipe or in the working directory, or in the
+/// cache of huggingface_hub.
 ///
 /// A `data:` path that leaves the data directory is an error.
 pub fn resolve(path: &str, recipe_dir: &Path, data_dir: &Path) -> Result<PathBuf> {
     let bad = |problem| Error::BadPath { path: path.to_owned(), problem };
     if path.contains('\0') {
         return Err(bad("a path cannot contain a zero byte"));
+    }
+    if let Some(reference) = Reference::parse(path) {
+        let roots = [recipe_dir, Path::new("")];
+        return Ok(hub_local::locate(&reference?, Need::Data, &roots, &Environment::of_process())?);
     }
     let inside = path.strip_prefix(recipe::DATA_PREFIX);
     if inside.unwrap_or(path).is_empty() {
@@ -177,5 +184,5 @@ fn not_found(path: &Path) -> Error {
         })
         .unwrap_or_default();
     let nearest = wanted.and_then(|name| nearest(&name, siblings.iter().map(String::as_str)));
-    Error::NotFound { path: path.to_path_buf(), nearest }
+    Error::NotFound { path: path.to_path_buf(), nearest, get: None }
 }

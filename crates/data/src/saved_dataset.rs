@@ -78,7 +78,7 @@ fn state_files(directory: &Path, split: Option<&str>) -> Result<Option<SourceFil
 /// A file of the directory by the name that its state.json has.
 fn locate(directory: &Path, name: &str) -> Result<PathBuf> {
     let path = directory.join(fsio::basename_only(name)?);
-    if path.is_file() { Ok(path) } else { Err(Error::NotFound { path, nearest: None }) }
+    if path.is_file() { Ok(path) } else { Err(Error::NotFound { path, nearest: None, get: None }) }
 }
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {

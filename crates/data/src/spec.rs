@@ -51,7 +51,8 @@ impl SourceSpec {
         limit: Option<u64>,
     ) -> Result<Self> {
         let path = resolve(&source.path, recipe_dir, data_dir)?;
-        let mut files = expand(&path, source.format, source.split.as_deref())?;
+        let expanded = expand(&path, source.format, source.split.as_deref());
+        let mut files = expanded.map_err(|error| error.or_repository(&source.path))?;
         files.options = ReadOptions {
             field: source.field.clone(),
             delimiter: source.delimiter.as_ref().and_then(|text| text.bytes().next()),

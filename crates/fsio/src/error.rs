@@ -82,6 +82,19 @@ pub enum Error {
         /// The difference.
         damage: Damage,
     },
+    /// A directory with a MANIFEST of another format than this version's.
+    #[error(
+        "{dir}: MANIFEST has the format `{found}`, and this version reads `{known}`{}",
+        if found > known { ": made by a newer Temper" } else { "" }
+    )]
+    OtherFormat {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The format of this version.
+        known: u64,
+    },
     /// Another process holds a lock.
     #[error("{path}: locked by another process{}", pid.map(|p| format!(": `{p}`")).unwrap_or_default())]
     Locked {
@@ -120,8 +133,21 @@ pub enum Damage {
     },
     /// The right length, but other contents.
     Checksum,
-    /// The MANIFEST cannot be read, with the reason.
+    /// The end is missing.
+    Truncated,
+    /// The MANIFEST has the right hash, and its text is not one, with the reason.
     Unreadable(String),
+}
+
+impl Damage {
+    /// Whether the content is certainly not what was written. Anything else may be a healthy directory that was added to,
+    /// linked, or written by another version.
+    pub fn is_other_content(&self) -> bool {
+        match self {
+            Self::Missing | Self::Length { .. } | Self::Checksum | Self::Truncated => true,
+            Self::Extra | Self::NotAFile | Self::Unreadable(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Damage {
@@ -134,6 +160,7 @@ impl fmt::Display for Damage {
                 write!(f, "length differs: `{found}` instead of `{expected}` bytes")
             }
             Self::Checksum => f.write_str("checksum differs"),
+            Self::Truncated => f.write_str("truncated"),
             Self::Unreadable(reason) => f.write_str(reason),
         }
     }
@@ -159,9 +186,21 @@ impl Error {
             Self::NotUtf8 { .. } => Some("convert the file to UTF-8".into()),
             Self::BadName { .. } => Some("names inside files must not contain a path".into()),
             Self::Exists { .. } => Some("remove it or choose another path".into()),
+            Self::Damaged { damage: Damage::Extra, .. } => {
+                Some("nothing was changed; move the file out of the directory".into())
+            }
+            Self::Damaged { damage: Damage::NotAFile, .. } => {
+                Some("nothing was changed; put the file itself in place of the link".into())
+            }
+            Self::Damaged { damage: Damage::Unreadable(_), .. } => {
+                Some("nothing was changed; another version may have made it: use that one".into())
+            }
             Self::Damaged { .. } => Some(
                 "the directory was changed or damaged after it was written; do not use it".into(),
             ),
+            Self::OtherFormat { .. } => {
+                Some("use the version of Temper that made it; nothing was changed".into())
+            }
             Self::Locked { .. } => Some("wait for the other process or stop it".into()),
             Self::LogTooShort { .. } => {
                 Some("the log was truncated or replaced after the checkpoint was saved".into())

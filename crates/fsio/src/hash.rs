@@ -1,4 +1,4 @@
-//! SHA-256 of bytes, streams and files, as lower-case hex. No other hash is used in files.
+//! SHA-256 of bytes, streams and files, as lower-case hex. No other hash is written into files.
 
 use std::fmt::Write as _;
 use std::io::Read;
@@ -50,15 +50,21 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 
 /// SHA-256 of a file, read in pieces.
 pub fn sha256_file(path: impl AsRef<Path>) -> Result<String> {
+    let mut hash = Sha256::new();
+    for_each_piece(path, |piece| hash.update(piece))?;
+    Ok(hash.finish_hex())
+}
+
+/// Passes the bytes of a file to `visit`, in pieces.
+pub fn for_each_piece(path: impl AsRef<Path>, mut visit: impl FnMut(&[u8])) -> Result<()> {
     let path = path.as_ref();
     let mut file = open_regular(path)?;
-    let mut hash = Sha256::new();
-    let mut chunk = vec![0; CHUNK];
+    let mut piece = vec![0; CHUNK];
     loop {
-        let n = file.read(&mut chunk).at(path, "read")?;
+        let n = file.read(&mut piece).at(path, "read")?;
         if n == 0 {
-            return Ok(hash.finish_hex());
+            return Ok(());
         }
-        hash.update(chunk.get(..n).unwrap_or_default());
+        visit(piece.get(..n).unwrap_or_default());
     }
 }

@@ -21,6 +21,7 @@ mod lock;
 mod manifest;
 mod mapped;
 mod names;
+mod partial_file;
 mod read;
 
 pub use append_log::AppendLog;
@@ -32,9 +33,12 @@ pub use dirs::{
 };
 pub use disk_space::free_space;
 pub use error::{Damage, Error, Result};
-pub use hash::{Sha256, sha256_file, sha256_hex};
+pub use hash::{Sha256, for_each_piece, sha256_file, sha256_hex};
 pub use lock::Lock;
-pub use manifest::{FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, read_manifest, verify_dir};
+pub use manifest::{
+    FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, read_listed, read_manifest, verify_dir,
+};
 pub use mapped::MappedFile;
 pub use names::basename_only;
+pub use partial_file::PartialFile;
 pub use read::{read_capped, read_text_capped, refuse_lfs_pointer};

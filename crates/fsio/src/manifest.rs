@@ -55,25 +55,25 @@ impl Manifest {
         format!("{text}sha256 {hash}\n")
     }
 
-    fn from_text(bytes: &[u8]) -> std::result::Result<Self, Damage> {
-        let unreadable = |reason: &str| Damage::Unreadable(reason.to_owned());
-        let text = std::str::from_utf8(bytes).map_err(|_| unreadable("not UTF-8"))?;
-        let cut = || unreadable("truncated");
+    fn from_text(dir: &Path, bytes: &[u8]) -> Result<Self> {
+        let damaged = |damage| damaged(dir, MANIFEST, damage);
+        let unreadable = |e: serde_json::Error| damaged(Damage::Unreadable(e.to_string()));
+        // The hash is one of UTF-8 text.
+        let text = std::str::from_utf8(bytes).map_err(|_| damaged(Damage::Checksum))?;
+        let cut = || damaged(Damage::Truncated);
         let (json, hash) = text.rsplit_once("sha256 ").ok_or_else(cut)?;
         if hash != format!("{}\n", sha256_hex(json.as_bytes())) {
-            return Err(Damage::Checksum);
+            return Err(damaged(Damage::Checksum));
         }
         // Another format may have other fields, so the version is checked first.
-        let value: serde_json::Value =
-            serde_json::from_str(json).map_err(|e| Damage::Unreadable(e.to_string()))?;
-        let format = value.get("format").and_then(serde_json::Value::as_u64);
-        if format != Some(u64::from(MANIFEST_FORMAT)) {
-            let format = format.map_or("none".into(), |f| f.to_string());
-            return Err(Damage::Unreadable(format!(
-                "unknown format: `{format}`; this binary knows {MANIFEST_FORMAT}"
-            )));
+        let value: serde_json::Value = serde_json::from_str(json).map_err(unreadable)?;
+        let known = u64::from(MANIFEST_FORMAT);
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(found) if found != known => {
+                Err(Error::OtherFormat { dir: dir.to_owned(), found, known })
+            }
+            Some(_) | None => serde_json::from_value(value).map_err(unreadable),
         }
-        serde_json::from_value(value).map_err(|e| Damage::Unreadable(e.to_string()))
     }
 }
 
@@ -83,7 +83,7 @@ pub fn read_manifest(dir: impl AsRef<Path>) -> Result<Manifest> {
     let damaged = |damage| damaged(dir, MANIFEST, damage);
     check_regular(dir, MANIFEST)?;
     let bytes = read_capped(dir.join(MANIFEST), limits::MANIFEST_BYTES)?;
-    let manifest = Manifest::from_text(&bytes).map_err(damaged)?;
+    let manifest = Manifest::from_text(dir, &bytes)?;
     for name in manifest.files.keys() {
         if basename_only(name).is_err() || name == MANIFEST || name.starts_with('.') {
             let reason = format!("lists a bad name: `{}`", name.escape_debug());
@@ -117,6 +117,23 @@ pub fn verify_dir(dir: impl AsRef<Path>) -> Result<Manifest> {
         }
     }
     Ok(manifest)
+}
+
+/// Reads one file of a directory with a MANIFEST, if it has the length and the hash that are listed there.
+pub fn read_listed(dir: impl AsRef<Path>, name: &str, limit: u64) -> Result<Vec<u8>> {
+    let dir = dir.as_ref();
+    let manifest = read_manifest(dir)?;
+    let entry = manifest.files.get(name).ok_or_else(|| damaged(dir, name, Damage::Extra))?;
+    let found = check_regular(dir, name)?;
+    if found != entry.bytes {
+        return Err(damaged(dir, name, Damage::Length { expected: entry.bytes, found }));
+    }
+    let bytes = read_capped(dir.join(name), limit)?;
+    if sha256_hex(&bytes) == entry.sha256 {
+        Ok(bytes)
+    } else {
+        Err(damaged(dir, name, Damage::Checksum))
+    }
 }
 
 /// Length of a file of the directory; a link, directory or device is damage.

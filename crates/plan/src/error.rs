@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use hub_local::{Kind, get_hint};
+
 /// Result of planning.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -27,6 +29,17 @@ pub enum Error {
     /// A file that cannot be read or written.
     #[error(transparent)]
     Files(#[from] fsio::Error),
+    /// A repository of the Hugging Face hub without a usable copy on this machine.
+    #[error(transparent)]
+    Hub(#[from] hub_local::Error),
+    /// A directory with several GGUF files.
+    #[error("several GGUF files in `{}`", path.display())]
+    SeveralGguf {
+        /// The directory.
+        path: PathBuf,
+        /// The files.
+        files: Vec<PathBuf>,
+    },
     /// `--stage` names a stage that the recipe lacks.
     #[error("no such stage: `{name}`")]
     NoSuchStage {
@@ -114,7 +127,15 @@ impl Error {
         match self {
             Self::Recipe(error) => error.hint(),
             Self::Data(error) => error.hint(),
+            Self::Tokenizer(tokenizer::Error::Missing { path }) if get_hint(Kind::Model, path).is_some() => {
+                get_hint(Kind::Model, path)
+            }
             Self::Tokenizer(error) => error.hint(),
+            Self::Hub(error) => error.hint(),
+            Self::SeveralGguf { files, .. } => {
+                let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+                Some(format!("name one of them: {}", names.join(", ")))
+            }
             Self::Arch(error) => error.hint(),
             Self::Adapter(error) => error.hint(),
             Self::Files(error) => error.hint(),
@@ -137,11 +158,13 @@ impl Error {
             }
             Self::NoSuchStage { stages, .. } => Some(format!("the recipe has: {stages}")),
             Self::ReaderFailed => Some("this is a bug in temper: please report it".to_owned()),
-            Self::NoSuchModel { .. } => Some(
-                "use a run's stage (runs/x/sft), a checkpoint, or a Hugging Face directory; `temper \
-                 runs` lists all runs"
-                    .to_owned(),
-            ),
+            Self::NoSuchModel { path } => get_hint(Kind::Model, path).or_else(|| {
+                Some(
+                    "use a run's stage (runs/x/sft), a checkpoint, or a Hugging Face directory; `temper \
+                     runs` lists all runs"
+                        .to_owned(),
+                )
+            }),
             Self::NoWeights { .. } => {
                 Some("convert weights in other formats to safetensors".to_owned())
             }

@@ -29,7 +29,7 @@ pub use base::{
 };
 pub use cost::Cost;
 pub use error::{Error, Result};
-pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, locate_model};
+pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
 pub use paths::{Paths, RUNS_DIR};
 pub use stage::{DpoPlan, LoraPlan, PpoPlan, Stage, Start, Work};
 pub use stage_plan::StagePlan;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use hub_local::{Environment, Need, Reference};
+
 use crate::base::{holds_weights, is_adapter};
 use crate::{Error, Result};
 
@@ -13,8 +15,11 @@ pub const CHECKPOINTS_DIR: &str = "checkpoints";
 /// The Hugging Face directory of a run's stage (`runs/x/sft`), of a checkpoint, or the path itself if it is one.
 ///
 /// An interrupted stage has that of its newest checkpoint. A stage trained with LoRA has its adapter's directory, whose
-/// base model [`crate::base_of`] finds. A whole run is refused with the names of its stages.
+/// base model [`crate::base_of`] finds. A whole run is refused with the names of its stages. `hf:OWNER/MODEL` is the copy of
+/// that repository on this machine. A directory with one GGUF file and no config.json is that file.
 pub fn locate_model(path: &Path) -> Result<PathBuf> {
+    let copy = local_copy(path, Need::Model)?;
+    let path = copy.as_path();
     if is_model(path) {
         return Ok(path.to_path_buf());
     }
@@ -27,14 +32,42 @@ pub fn locate_model(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
         return Err(Error::NoSuchModel { path: path.to_path_buf() });
     }
+    let gguf = gguf_files(path);
+    if let [file] = gguf.as_slice() {
+        return Ok(file.clone());
+    }
     if let Some(path) = pickled(path) {
         return Err(Error::Pickled { path });
     }
     let stages = stages_of(path);
-    if stages.is_empty() {
+    if stages.is_empty() && gguf.is_empty() {
         return Err(Error::NotAModel { path: path.to_path_buf() });
     }
+    if stages.is_empty() {
+        return Err(Error::SeveralGguf { path: path.to_path_buf(), files: gguf });
+    }
     Err(Error::RunNotStage { path: path.to_path_buf(), stages })
+}
+
+/// The path itself, or for `hf:OWNER/NAME` the copy of that repository: in `models` or `datasets` of the working directory, or
+/// in the cache of huggingface_hub. No network is used.
+pub fn local_copy(path: &Path, need: Need) -> Result<PathBuf> {
+    match path.to_str().and_then(Reference::parse) {
+        Some(reference) => {
+            let environment = Environment::of_process();
+            Ok(hub_local::locate(&reference?, need, &[Path::new("")], &environment)?)
+        }
+        None => Ok(path.to_path_buf()),
+    }
+}
+
+/// GGUF files of a directory, sorted.
+fn gguf_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| gguf::is_gguf(path)).collect();
+    files.sort();
+    files
 }
 
 /// A file in PyTorch's pickle format: the path itself, or one in its directory.

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use hub_local::{Environment, Need, Reference};
 use recipe::{DATA_PREFIX, Loaded};
 
-use crate::Request;
+use crate::{Request, Result};
 
 /// Default directory of all runs, in the working directory.
 pub const RUNS_DIR: &str = "runs";
@@ -50,12 +51,17 @@ impl Paths {
     }
 
     /// Path of a model or a template in the recipe: in the data directory, relative to the recipe, or, if that does not
-    /// exist, relative to the working directory, as in `runs/x/sft`.
-    pub(crate) fn input(&self, path: &str) -> PathBuf {
+    /// exist, relative to the working directory, as in `runs/x/sft`. `hf:OWNER/MODEL` is the copy of that repository in
+    /// `models`, by the same rule, or in the cache of huggingface_hub.
+    pub(crate) fn input(&self, path: &str, need: Need) -> Result<PathBuf> {
+        if let Some(reference) = Reference::parse(path) {
+            let roots = [self.recipe_dir.as_path(), Path::new("")];
+            return Ok(hub_local::locate(&reference?, need, &roots, &Environment::of_process())?);
+        }
         if path.starts_with(DATA_PREFIX) {
-            return recipe::resolve(path, &self.recipe_dir, &self.data_dir);
+            return Ok(recipe::resolve(path, &self.recipe_dir, &self.data_dir));
         }
         let relative = self.recipe_dir.join(path);
-        if relative.exists() { relative } else { PathBuf::from(path) }
+        Ok(if relative.exists() { relative } else { PathBuf::from(path) })
     }
 }

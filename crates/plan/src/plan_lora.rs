@@ -3,6 +3,7 @@
 use arch::{
     AdapterError, BiasTraining, LoraConfig, LoraInit, ModelConfig, Peft, Targets, TrainableTokens,
 };
+use hub_local::Need;
 use recipe::{BaseDtype, Loaded, LoraBias, LoraKeys};
 
 use crate::base::{is_adapter, packed_base_dtype};
@@ -131,7 +132,7 @@ fn existing(
             ))),
         };
     }
-    let given = paths.input(name);
+    let given = paths.input(name, Need::Model)?;
     let dir = [given.join(MODEL_DIR), given.clone()].into_iter().find(|dir| is_adapter(dir));
     let dir = dir.unwrap_or(given);
     let dtype = packed_base_dtype(&dir)?;

@@ -122,13 +122,17 @@ impl Stage {
         }
     }
 
-    /// Every source of weights besides the trained model's own.
-    pub(crate) fn other_starts(&self) -> Vec<&Start> {
+    /// Every source of weights besides the trained model's own, by its key in the stage's section.
+    pub(crate) fn other_starts(&self) -> Vec<(&'static str, &Start)> {
         match self.work() {
             Work::Rows { .. } => Vec::new(),
             Work::Rollouts(ppo) => {
                 let adapter = ppo.value_lora.as_ref().and_then(|lora| lora.adapter.as_ref());
-                [&ppo.reward, &ppo.value].into_iter().chain(adapter).collect()
+                let adapter = adapter.map(|start| ("value.lora.adapter", start));
+                [("reward", &ppo.reward), ("value.start", &ppo.value)]
+                    .into_iter()
+                    .chain(adapter)
+                    .collect()
             }
         }
     }

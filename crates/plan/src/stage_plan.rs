@@ -57,6 +57,20 @@ pub struct StagePlan {
 }
 
 impl StagePlan {
+    /// Every source of weights that the stage reads, by its key in the stage's section.
+    pub fn starts(&self) -> Vec<(&'static str, &Start)> {
+        let (start, adapter) = match self.kind.work() {
+            Work::Rows { .. } => ("start", "lora.adapter"),
+            Work::Rollouts(_) => ("policy.start", "policy.lora.adapter"),
+        };
+        let continued = self.lora.as_ref().and_then(|lora| lora.adapter.as_ref());
+        [(start, &self.start)]
+            .into_iter()
+            .chain(continued.map(|source| (adapter, source)))
+            .chain(self.kind.other_starts())
+            .collect()
+    }
+
     /// Number of updates of the weights: one a step, and in PPO one for each minibatch of each epoch, fewer if `target_kl`
     /// ends a step.
     pub fn n_updates(&self) -> u64 {
@@ -71,10 +85,9 @@ impl StagePlan {
 
     /// Names of the stages of the same run whose `model/` this stage reads.
     pub fn needs(&self) -> Vec<&str> {
-        let adapter = self.lora.as_ref().and_then(|lora| lora.adapter.as_ref());
-        let starts = [&self.start].into_iter().chain(adapter).chain(self.kind.other_starts());
-        starts
-            .filter_map(|start| match start {
+        self.starts()
+            .into_iter()
+            .filter_map(|(_, start)| match start {
                 Start::Stage(name) => Some(name.as_str()),
                 Start::Fresh | Start::Directory(_) => None,
             })

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use arch::{ModelConfig, ModelInfo, Peft};
+use hub_local::Need;
 use recipe::{Loaded, ModelSection};
 
 use crate::base::base_of;
@@ -73,7 +74,7 @@ fn of_model_section(loaded: &Loaded, paths: &Paths) -> Result<StartingPoint> {
 }
 
 fn of_directory(paths: &Paths, start: &str) -> Result<StartingPoint> {
-    let dir = locate_model(&paths.input(start))?;
+    let dir = locate_model(&paths.input(start, Need::Model)?)?;
     let base = base_of(&dir)?;
     let weights = base.as_ref().unwrap_or(&dir);
     let info = ModelInfo::read(weights)?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use data::SourceSpec;
+use hub_local::Need;
 use recipe::{ChatTemplate as TemplateKey, Loaded, SampleKind, TokenizerSection, TrainTokenizer};
 use serde_json::json;
 use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
@@ -22,7 +23,7 @@ pub(crate) fn of_recipe(
     match &loaded.recipe.tokenizer {
         None => Ok(None),
         Some(TokenizerSection::Load(path)) => {
-            Ok(Some(Tokenizer::from_dir_or_file(paths.input(path))?))
+            Ok(Some(Tokenizer::from_dir_or_file(paths.input(path, Need::Tokenizer)?)?))
         }
         Some(TokenizerSection::Train(train)) => {
             trained(loaded, train, request, paths, watch).map(Some)
@@ -60,7 +61,7 @@ fn trained(
     let texts = data::texts_key(&specs, kind, &paths.cache_dir)?;
     let key = json!([TRAINER_VERSION, settings, texts]).to_string();
     let dir = paths.cache_dir.join(format!("tokenizer-{}", fsio::sha256_hex(key.as_bytes())));
-    if fsio::verify_dir(&dir).is_err() {
+    if !is_intact(&dir)? {
         watch.training_tokenizer();
         let tokenizer = match train {
             TrainTokenizer::ByteBpe(keys) => train_tokenizer(&specs, kind, |texts| {
@@ -97,6 +98,16 @@ pub fn train_tokenizer(
         }
         Ok(trained?)
     })
+}
+
+/// Whether a directory of the cache is there and undamaged. One that cannot be read is an error: it may be intact.
+fn is_intact(dir: &Path) -> Result<bool> {
+    match fsio::verify_dir(dir) {
+        Ok(_) => Ok(true),
+        Err(fsio::Error::Damaged { damage, .. }) if damage.is_other_content() => Ok(false),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Saves a trained tokenizer atomically.
@@ -174,7 +185,7 @@ pub(crate) fn with_template(
         (None | Some(TemplateKey::Chatml), _) => ChatTemplate::builtin("chatml")?,
         (Some(TemplateKey::Plain), _) => ChatTemplate::builtin("plain")?,
         (Some(TemplateKey::File(path)), _) => {
-            let file = paths.input(path);
+            let file = paths.input(path, Need::Tokenizer)?;
             let source = fsio::read_text_capped(&file, fsio::limits::TEMPLATE_BYTES)?;
             ChatTemplate::from_source(path, source)?
         }

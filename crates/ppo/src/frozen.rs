@@ -8,7 +8,7 @@ use rl::ActorCritic;
 use train::{
     BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, Learner, ModelSource, Optimizer,
     ParameterNames, RunDir, SaveFormat, StageRun, StageSettings, Weights, average_of,
-    compare_trained, first_weights, load_trained, start_dir, with_checkpointing,
+    compare_trained, first_weights, load_trained, start_dir, weight_inputs, with_checkpointing,
 };
 
 use crate::{Error, Result, VALUE_FILE, write_checkpoint};
@@ -69,7 +69,7 @@ pub(crate) fn first(
 pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result<StageState<'a>> {
     let Context { plan, stage, run_dir, device, progress, stop, replicas } = context;
     let turn = LeaderFirst::wait(replicas)?;
-    let settings = StageSettings::of(plan, stage);
+    let settings = StageSettings::of(plan, stage).with_weights(weight_inputs(stage, run_dir)?);
     let mut run = StageRun::open_as(replicas, run_dir, settings, progress, stop)?;
     let resumed = run.resume()?;
 

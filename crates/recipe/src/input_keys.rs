@@ -14,7 +14,8 @@ use crate::source::{SampleKind, Source};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InputKeys {
     /// Initial weights: a stage of this recipe (`"pretrain"`), a run's stage (`"runs/x/pretrain"`),
-    /// a checkpoint, or a Hugging Face directory. Default: `[model]`.
+    /// a checkpoint, a Hugging Face directory, or `hf:OWNER/MODEL` after `temper get`. Default:
+    /// `[model]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
     pub start: Option<String>,

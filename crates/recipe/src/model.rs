@@ -80,7 +80,7 @@ families! {
 #[serde(deny_unknown_fields)]
 pub struct StartModel {
     /// Hugging Face directory (config.json, safetensors, tokenizer.json), relative to the recipe or
-    /// under `data:`.
+    /// under `data:`, or `hf:OWNER/MODEL` after `temper get`.
     #[schemars(extend("format" = "input-path"))]
     pub start: String,
 }

@@ -15,7 +15,8 @@ use crate::source::{SampleKind, Source};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PairKeys {
     /// Initial weights: a stage of this recipe (`"sft"`), a run's stage (`"runs/x/sft"`), a
-    /// checkpoint, or a Hugging Face directory. Default: `[model]`.
+    /// checkpoint, a Hugging Face directory, or `hf:OWNER/MODEL` after `temper get`. Default:
+    /// `[model]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
     pub start: Option<String>,

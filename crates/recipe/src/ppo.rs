@@ -21,7 +21,7 @@ pub struct PpoSection {
     /// Policy model. Its first weights, frozen, are the reference model.
     pub policy: PpoModel,
     /// Reward model: a stage of this recipe (`"reward"`), a run's stage, or a Hugging Face sequence
-    /// classifier with one label. It is not trained.
+    /// classifier with one label, as a directory or `hf:OWNER/MODEL`. It is not trained.
     #[schemars(extend("format" = "input-path"))]
     pub reward: String,
     /// Value model. Default: starts from the reward model; if the policy trains an adapter, so does
@@ -121,8 +121,8 @@ pub struct PpoSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PpoModel {
-    /// Initial weights: a stage of this recipe (`"sft"`), a run's stage, a checkpoint, or a Hugging
-    /// Face directory.
+    /// Initial weights: a stage of this recipe (`"sft"`), a run's stage, a checkpoint, a Hugging
+    /// Face directory, or `hf:OWNER/MODEL` after `temper get`.
     #[schemars(extend("format" = "input-path"))]
     pub start: String,
     /// LoRA adapter to train. Default: all weights are trained.

@@ -15,8 +15,8 @@ use crate::template::Template;
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// A file, a directory or a pattern such as `texts/*.jsonl.gz`, relative to the recipe;
-    /// `data:sft/x.json` is under the data directory. `.gz` and `.zst` files are decompressed while
-    /// reading.
+    /// `data:sft/x.json` is under the data directory. `hf:datasets/OWNER/NAME` is a data set after
+    /// `temper get`. `.gz` and `.zst` files are decompressed while reading.
     #[schemars(extend("format" = "input-path"))]
     pub path: String,
     /// Relative frequency of this source's rows: 2.0 shows them twice as often as those of a source

@@ -15,7 +15,8 @@ use crate::source::{SampleKind, Source};
 pub enum TokenizerSection {
     /// New tokenizer, trained before the first stage.
     Train(TrainTokenizer),
-    /// A `tokenizer.json` or its directory, relative to the recipe or under `data:`.
+    /// A `tokenizer.json` or its directory, relative to the recipe or under `data:`, or
+    /// `hf:OWNER/MODEL` after `temper get`.
     Load(#[schemars(extend("format" = "input-path"))] String),
 }
 

@@ -23,6 +23,9 @@ pub const RECIPE_FILE: &str = "recipe.toml";
 /// another format are refused. Format 2 renamed the recipe key `clip` to `max_grad_norm`.
 pub const CHECKPOINT_FORMAT: u32 = 2;
 
+/// Start of the names of inputs that are weights. The first checkpoints of format 2 have none of them.
+pub(crate) const WEIGHTS_OF: &str = "weights of ";
+
 /// The counters of a stage: with weights and optimizer state, all that resuming needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -103,10 +106,11 @@ pub fn save_checkpoint(
     Ok(dir)
 }
 
-/// The newest valid checkpoint; `None` if none was ever saved. Damaged ones are reported and set aside.
+/// The newest valid checkpoint; `None` if none was ever saved. Damaged ones, whose content differs from their hashes, are
+/// reported and set aside.
 ///
-/// Errors: checkpoints exist and all are damaged, so that a run never restarts silently from step 0; a checkpoint of
-/// another format, which stays where it is.
+/// Errors: checkpoints exist and all are damaged, so that a run never restarts silently from step 0; a checkpoint that cannot
+/// be read or is of another format. After such an error every checkpoint is where it was.
 pub fn load_newest(checkpoints: &Path, progress: &mut dyn Progress) -> Result<Option<Checkpoint>> {
     let names = names_in(checkpoints)?;
     let mut n_rejected = names.iter().filter(|name| name.contains(".rejected-")).count();
@@ -118,7 +122,8 @@ pub fn load_newest(checkpoints: &Path, progress: &mut dyn Progress) -> Result<Op
         check_format(&checkpoints.join(&name))?;
         match open_checkpoint(&checkpoints.join(&name)) {
             Ok(checkpoint) => return Ok(Some(checkpoint)),
-            Err(reason) => {
+            Err(Rejection::Unknown(error)) => return Err(error),
+            Err(Rejection::Damaged(reason)) => {
                 let moved_to = set_aside(checkpoints, &name)?;
                 let message = format!("checkpoint {name} rejected: {reason}");
                 progress.event(&Event::CheckpointRejected { message, moved_to });
@@ -135,27 +140,44 @@ pub fn load_newest(checkpoints: &Path, progress: &mut dyn Progress) -> Result<Op
     Err(Error::NoUsableCheckpoint { path: checkpoints.to_owned(), n_rejected, newest })
 }
 
-/// Verifies and reads one checkpoint; the error is the bare reason (`model.safetensors: …`).
-fn open_checkpoint(dir: &Path) -> std::result::Result<Checkpoint, String> {
-    let manifest = verify_dir(dir).map_err(|error| {
-        if let fsio::Error::Damaged { file, damage, .. } = &error {
-            format!("{file}: {damage}")
-        } else {
-            error.to_string()
+/// Why a checkpoint is not used.
+enum Rejection {
+    /// Its content is not what was written; the bare reason (`model.safetensors: …`).
+    Damaged(String),
+    /// It may be healthy: it could not be read, or another version wrote it.
+    Unknown(Error),
+}
+
+impl From<fsio::Error> for Rejection {
+    fn from(error: fsio::Error) -> Self {
+        if let fsio::Error::Damaged { file, damage, .. } = &error
+            && damage.is_other_content()
+        {
+            return Self::Damaged(format!("{file}: {damage}"));
         }
-    })?;
-    let info: CheckpointInfo =
-        serde_json::from_value(manifest.extra).map_err(|e| format!("{}: {e}", fsio::MANIFEST))?;
-    let text = read_capped(dir.join(STATE_FILE), limits::STATE_BYTES).map_err(|e| e.to_string())?;
+        Self::Unknown(error.into())
+    }
+}
+
+/// Verifies and reads one checkpoint.
+fn open_checkpoint(dir: &Path) -> std::result::Result<Checkpoint, Rejection> {
+    let manifest = verify_dir(dir)?;
+    // The hashes are right, so a file that does not parse was written like this.
+    let unknown = |file: &str, reason: String| {
+        Rejection::Unknown(Error::State { path: dir.join(file), reason })
+    };
+    let info: CheckpointInfo = serde_json::from_value(manifest.extra)
+        .map_err(|e| unknown(fsio::MANIFEST, e.to_string()))?;
+    let text = read_capped(dir.join(STATE_FILE), limits::STATE_BYTES)?;
     let state: TrainState =
-        serde_json::from_slice(&text).map_err(|e| format!("{STATE_FILE}: {e}"))?;
+        serde_json::from_slice(&text).map_err(|e| unknown(STATE_FILE, e.to_string()))?;
     if dir.file_name().is_none_or(|name| name != checkpoint_name(state.step).as_str()) {
-        return Err(format!("{STATE_FILE}: belongs to another step: `{}`", state.step));
+        return Err(unknown(STATE_FILE, format!("belongs to another step: `{}`", state.step)));
     }
     Ok(Checkpoint { dir: dir.to_owned(), state, info })
 }
 
-/// Refuses a checkpoint of another format. A MANIFEST that cannot be read counts as damage, not as another format.
+/// Refuses a checkpoint of another format. A MANIFEST that cannot be read is reported when the checkpoint is loaded.
 pub(crate) fn check_format(dir: &Path) -> Result<()> {
     let Ok(manifest) = fsio::read_manifest(dir) else { return Ok(()) };
     let format = manifest.extra.get("checkpoint_format").and_then(serde_json::Value::as_u64);
@@ -207,8 +229,11 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::State { path: dir.to_owned(), reason: e.to_string() }),
     };
-    let mut names: Vec<String> =
-        entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    // An entry that cannot be read may be the newest checkpoint.
+    let mut names = entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<std::io::Result<Vec<String>>>()
+        .map_err(|e| Error::State { path: dir.to_owned(), reason: e.to_string() })?;
     names.sort();
     Ok(names)
 }

@@ -123,6 +123,12 @@ pub enum Error {
         /// The problem.
         reason: String,
     },
+    /// No checkpoint of a stage has an undamaged recipe to compare with.
+    #[error("{path}: no checkpoint of this stage has an undamaged recipe.toml")]
+    NoRecordedRecipe {
+        /// The newest checkpoint.
+        path: PathBuf,
+    },
     /// The recipe changed in a way that changes the training trajectory.
     #[error("{path}: the recipe differs from the recipe of this run:{}", list(differences))]
     RecipeChanged {
@@ -250,9 +256,14 @@ impl Error {
             Self::WriteTensors { .. } => {
                 Some("the previous checkpoint is intact; free disk space and resume".into())
             }
-            Self::Tensors(_) | Self::TensorFile { .. } | Self::State { .. } => {
+            Self::Tensors(_) | Self::TensorFile { .. } => {
                 Some("another version may have written this file; start a new run".into())
             }
+            Self::State { .. } => Some(
+                "nothing was changed; if another version wrote it, continue with that one; otherwise correct the cause \
+                 and try again"
+                    .into(),
+            ),
             Self::UnmatchedGroup { .. } => Some(
                 "a pattern is a glob over checkpoint names such as \
                  `model.layers.0.self_attn.q_proj.weight`; with `lora`, over those of the factors"
@@ -261,10 +272,9 @@ impl Error {
             Self::OtherOptimizer { found, .. } => Some(format!(
                 "resume with `kind = \"{found}\"`, or start the stage again under another name"
             )),
-            Self::NoUsableCheckpoint { path, .. } => Some(format!(
-                "restore one from a backup, or remove `{}` to restart the stage",
-                path.display()
-            )),
+            Self::NoUsableCheckpoint { .. } => Some(
+                "restore one from a backup; to train the stage again from its start, use another `--name`".into(),
+            ),
             Self::BestCheckpoint { .. } => Some(
                 "restore it from a backup, or remove the directory of the stage to train it again"
                     .into(),
@@ -275,6 +285,9 @@ impl Error {
                     .into(),
             ),
             Self::Format { .. } => Some("update Temper, or train under another `--name`".into()),
+            Self::NoRecordedRecipe { .. } => Some(
+                "restore a checkpoint from a backup, or start a new run under another `--name`; nothing was changed".into(),
+            ),
             Self::RecipeChanged { .. } => {
                 Some("resume with the run's own recipe, or start a new run under another `--name`".into())
             }

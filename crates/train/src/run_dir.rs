@@ -63,11 +63,8 @@ impl RunDir {
         let (mut refused, mut warnings) = (Vec::new(), Vec::new());
         for stage in stages_of(&new) {
             let dir = self.stage(&stage);
-            let Some(step) = checkpoint_steps(&dir.checkpoints())?.pop() else { continue };
-            let old_path = dir.checkpoints().join(checkpoint_name(step)).join(RECIPE_FILE);
-            // A damaged checkpoint is reported when it is loaded.
-            let Ok(old) = recipe::load(&old_path, &[]) else { continue };
-            let found = differences(&to_value(&old.recipe), &new, &stage);
+            let Some(old) = recorded_recipe(&dir)? else { continue };
+            let found = differences(&old, &new, &stage);
             refused.extend(found.refused);
             warnings.extend(
                 found
@@ -212,6 +209,27 @@ impl StageDir {
         let text = serde_json::to_string_pretty(finished).unwrap_or_default();
         Ok(write_atomic(self.finished(), text + "\n")?)
     }
+}
+
+/// The recipe of a stage's newest checkpoint whose recipe has the recorded hash; `None` if the stage has no checkpoint.
+///
+/// The checkpoint itself may be damaged elsewhere, which is reported when it is loaded. Errors: no checkpoint has such a
+/// recipe, so that a changed recipe is never accepted unseen; one cannot be read.
+fn recorded_recipe(dir: &StageDir) -> Result<Option<Value>> {
+    let mut steps = checkpoint_steps(&dir.checkpoints())?;
+    let Some(newest) = steps.last().copied() else { return Ok(None) };
+    while let Some(step) = steps.pop() {
+        let checkpoint = dir.checkpoints().join(checkpoint_name(step));
+        match fsio::read_listed(&checkpoint, RECIPE_FILE, limits::RECIPE_BYTES) {
+            Ok(_) => {}
+            Err(fsio::Error::Damaged { damage, .. }) if damage.is_other_content() => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let old = recipe::load(&checkpoint.join(RECIPE_FILE), &[])?;
+        return Ok(Some(to_value(&old.recipe)));
+    }
+    let path = dir.checkpoints().join(checkpoint_name(newest));
+    Err(Error::NoRecordedRecipe { path })
 }
 
 fn to_value(recipe: &Recipe) -> Value {

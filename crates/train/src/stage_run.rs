@@ -12,8 +12,8 @@ use recipe::TrainKeys;
 use serde_json::Value;
 
 use crate::checkpoint::{
-    CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, TrainState, checkpoint_name, checkpoint_steps,
-    delete_checkpoint, load_newest, retain, save_checkpoint,
+    CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, TrainState, WEIGHTS_OF, checkpoint_name,
+    checkpoint_steps, delete_checkpoint, load_newest, retain, save_checkpoint,
 };
 use crate::environment::Environment;
 use crate::metrics::{EvalRow, Logs, SampleRow, StepRow};
@@ -60,6 +60,13 @@ impl StageSettings {
             side_files: Vec::new(),
             inputs: stage.inputs.clone(),
         }
+    }
+
+    /// The settings with the hashes of the weights that the stage reads, by [`crate::weight_inputs`].
+    #[must_use]
+    pub fn with_weights(mut self, weights: BTreeMap<String, String>) -> Self {
+        self.inputs.extend(weights);
+        self
     }
 }
 
@@ -219,7 +226,13 @@ impl<'a> StageRun<'a> {
         let path = self.dir.checkpoints().join(checkpoint_name(step));
         match fsio::verify_dir(&path) {
             Ok(_) => Ok(Some(path)),
-            Err(error) => Err(Error::BestCheckpoint { path, reason: error.to_string() }),
+            Err(fsio::Error::Damaged { file, damage, .. }) if damage.is_other_content() => {
+                Err(Error::BestCheckpoint { path, reason: format!("{file}: {damage}") })
+            }
+            Err(error) if error.is_not_found() => {
+                Err(Error::BestCheckpoint { path, reason: "it is missing".to_owned() })
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -464,7 +477,9 @@ impl<'a> StageRun<'a> {
         let (old, new) = (&checkpoint.info.inputs, &self.settings.inputs);
         let mut differences = Vec::new();
         for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
-            if old.get(name) != new.get(name) {
+            // Checkpoints did not always record weights.
+            let is_newer = name.starts_with(WEIGHTS_OF) && !old.contains_key(name);
+            if old.get(name) != new.get(name) && !is_newer {
                 differences.push(name.clone());
             }
         }

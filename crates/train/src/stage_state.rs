@@ -13,6 +13,7 @@ use recipe::Checkpointing;
 use seed::Purpose;
 use serde_json::json;
 
+use crate::weight_inputs::weight_inputs;
 use crate::weights::{ModelSource, first_weights, resumed_weights};
 use crate::{
     BaseModelCache, Checks, Collective, Error, Finished, FirstLoss, Learner, Optimizer,
@@ -101,7 +102,7 @@ pub fn start_or_resume_with<M: TrainedModel>(
 ) -> Result<StageState<'_, M>> {
     let Context { plan, stage, run_dir, device, progress, stop, replicas } = context;
     let turn = LeaderFirst::wait(replicas)?;
-    let settings = StageSettings::of(plan, stage);
+    let settings = StageSettings::of(plan, stage).with_weights(weight_inputs(stage, run_dir)?);
     let mut run = StageRun::open_as(replicas, run_dir, settings, progress, stop)?;
     let resumed = run.resume()?;
     let weights: Weights<M> = match &resumed {

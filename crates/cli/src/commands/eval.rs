@@ -1,6 +1,7 @@
 //! `temper eval`: measures loss, perplexity and bits per byte of a model on a file.
 
 use data::{Content, Dataset, Holdout, PrepareOptions, RunOptions, SourceSpec};
+use hub_local::Need;
 use model::CausalLm;
 use plan::RUNS_DIR;
 use recipe::{OnBadRow, Packing, SplitBy};
@@ -27,7 +28,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     }
     let cache_dir = std::path::Path::new(RUNS_DIR).join(".cache");
     fsio::create_dir_all(&cache_dir)?;
-    let mut source = SourceSpec::file(&args.file);
+    let mut source = SourceSpec::file(plan::local_copy(&args.file, Need::Data)?);
     source.text.clone_from(&args.text);
     let options = PrepareOptions {
         cache_dir: &cache_dir,

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
+use hub_local::Need;
 use plan::{Plan, PpoPlan, StagePlan, Work};
 use recipe::StageSection;
 use train::RunDir;
@@ -78,6 +79,7 @@ fn show_episodes(plan: &Plan, stage: &StagePlan, ppo: &PpoPlan, args: &InspectAr
 /// Prints one row of a data file with its columns. Rows count from 1, as in error messages.
 fn show_row(path: &Path, number: u64) -> Result<()> {
     let skipped = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+    let path = &plan::local_copy(path, Need::Data)?;
     let mut rows = data::read_rows(path, None, None, &data::BytesRead::default())?;
     let Some(row) = rows.nth(skipped) else {
         return Err(Failure::input(

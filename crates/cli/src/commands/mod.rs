@@ -6,6 +6,7 @@ pub(crate) mod devices;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod generate;
+pub(crate) mod get;
 pub(crate) mod inspect;
 pub(crate) mod merge;
 mod merge_cost;

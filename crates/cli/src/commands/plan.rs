@@ -158,7 +158,10 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
     let from = match &stage.start {
         Start::Fresh => "new weights".to_owned(),
         Start::Stage(name) => format!("starts from [{name}], with its tokenizer and configuration"),
-        Start::Directory(dir) => format!("starts from {}", dir.display()),
+        Start::Directory(dir) => {
+            let origin = hub_local::origin(dir).map(|origin| format!(" ({origin})"));
+            format!("starts from {}{}", dir.display(), origin.unwrap_or_default())
+        }
     };
     let merged = if stage.merges_start { " and merges its adapter" } else { "" };
     lines.push(format!(

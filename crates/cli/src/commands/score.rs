@@ -1,6 +1,7 @@
 //! `temper score`: scores texts or pairs with a reward model and prints one JSON line per row.
 
 use data::{Batch, Conversations, SampleKind, SourceSpec, conversations};
+use hub_local::Need;
 use model::ScalarModel;
 use serde_json::{Value, json};
 use tokenizer::{ChatTemplate, Tokenizer};
@@ -24,7 +25,7 @@ pub(crate) fn run(args: &ScoreArgs) -> Result<()> {
         (None, Some(file)) => (file, SampleKind::Chats),
         (None, None) => return Err(Failure::input("nothing to score", "give --pairs or --texts")),
     };
-    let mut spec = SourceSpec::file(file);
+    let mut spec = SourceSpec::file(plan::local_copy(file, Need::Data)?);
     spec.limit = args.limit;
     let mut metrics = evaluate::PairMetrics::default();
     let mut rows = conversations(&spec, kind)?.peekable();

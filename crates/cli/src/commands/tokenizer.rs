@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ::tokenizer::{Tokenizer, default_special_tokens};
 use data::SourceSpec;
+use hub_local::{Kind, Need};
 use serde_json::Value;
 
 use super::print;
@@ -87,9 +88,10 @@ pub(crate) fn train(args: &TrainTokenizerArgs) -> Result<()> {
         .files
         .iter()
         .map(|path| {
-            Ok(SourceSpec { files: data::expand(path, None, None)?, ..SourceSpec::file(path) })
+            let path = ::plan::local_copy(path, Need::Data)?;
+            Ok(SourceSpec { files: data::expand(&path, None, None)?, ..SourceSpec::file(path) })
         })
-        .collect::<data::Result<Vec<_>>>()?;
+        .collect::<Result<Vec<_>>>()?;
     let documents = recipe::SampleKind::Documents;
     let tokenizer = match (args.kind, args.vocab_size) {
         (TokenizerKind::ByteBpe, vocab_size) => {
@@ -119,9 +121,15 @@ pub(crate) fn train(args: &TrainTokenizerArgs) -> Result<()> {
 
 /// The tokenizer of a directory, file or stage.
 fn open(path: &Path) -> Result<Tokenizer> {
+    let path = &::plan::local_copy(path, Need::Tokenizer)?;
     let is_tokenizer = path.is_file() || path.join("tokenizer.json").is_file();
     if is_tokenizer {
         return Ok(Tokenizer::from_dir_or_file(path)?);
+    }
+    if !path.exists()
+        && let Some(hint) = hub_local::get_hint(Kind::Model, path)
+    {
+        return Err(Failure::input(format!("no tokenizer at `{}`", path.display()), hint));
     }
     // A stage keeps its tokenizer with the model. Without a model, the error is that of a tokenizer.
     let dir = ::plan::locate_model(path).unwrap_or_else(|_| path.to_owned());

@@ -20,7 +20,7 @@ const SAMPLE_CHARS: usize = 100;
 
 /// Style of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Style {
+pub(super) enum Style {
     Live,
     Plain,
     Json,
@@ -38,26 +38,26 @@ impl Style {
 }
 
 /// Output to stderr, with at most one live line at the end.
-struct Screen {
-    style: Style,
-    has_live_line: bool,
+pub(super) struct Screen {
+    pub(super) style: Style,
+    pub(super) has_live_line: bool,
     drawn: Instant,
 }
 
 impl Screen {
-    fn new(log: LogStyle) -> Self {
+    pub(super) fn new(log: LogStyle) -> Self {
         Self { style: Style::of(log), has_live_line: false, drawn: Instant::now() }
     }
 
     /// Prints a permanent line.
-    fn line(&mut self, text: &str) {
+    pub(super) fn line(&mut self, text: &str) {
         let clear = if self.has_live_line { "\r\x1b[2K" } else { "" };
         self.has_live_line = false;
         write_stderr(&format!("{clear}{text}\n"));
     }
 
     /// Redraws the live line, cut to the terminal's width so that it does not wrap.
-    fn live(&mut self, text: &str, force: bool) {
+    pub(super) fn live(&mut self, text: &str, force: bool) {
         if self.has_live_line && !force && self.drawn.elapsed() < REDRAW {
             return;
         }
@@ -69,7 +69,7 @@ impl Screen {
     }
 }
 
-fn write_json(value: &Value) {
+pub(super) fn write_json(value: &Value) {
     write_stderr(&format!("{value}\n"));
 }
 

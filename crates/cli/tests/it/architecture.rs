@@ -7,8 +7,19 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use crate::support::root;
 
 /// Crates that build without tensors.
-const WITHOUT_BURN: &[&str] =
-    &["fsio", "gguf", "seed", "recipe", "arch", "tensor-file", "tokenizer", "data", "plan"];
+const WITHOUT_BURN: &[&str] = &[
+    "fsio",
+    "gguf",
+    "seed",
+    "hub",
+    "hub-local",
+    "recipe",
+    "arch",
+    "tensor-file",
+    "tokenizer",
+    "data",
+    "plan",
+];
 
 /// Test support and development tools: no crate of a layer may depend on them.
 const OUTSIDE_LAYERS: &[&str] =
@@ -91,5 +102,20 @@ fn planning_builds_without_tensors() {
                 "{name} reaches burn through {dependency}"
             );
         }
+    }
+}
+
+/// A recipe's files decide nothing that reaches a network: the client is linked into one command.
+#[test]
+fn only_the_command_line_depends_on_the_network() {
+    let packages = packages();
+    let users = |name: &str| -> Vec<&str> {
+        let uses = |package: &&Package| dependencies(package).contains(&name);
+        packages.values().filter(uses).map(|package| package.name.as_str()).collect()
+    };
+    assert_eq!(users("hub"), ["cli"]);
+    assert_eq!(users("ureq"), ["hub"]);
+    for client in ["rustls", "reqwest", "hyper", "tokio", "native-tls", "openssl", "curl", "http"] {
+        assert!(users(client).is_empty(), "{client} is used by {:?}", users(client));
     }
 }

@@ -187,6 +187,41 @@ fn a_recipe_that_changed_under_a_run() {
     assert!(outcome.stderr.contains("skipped"), "{}", outcome.stderr);
 }
 
+/// Weights that the stage starts from have changed: resuming is refused, and the key is named.
+#[test]
+fn weights_that_changed_under_a_run() {
+    let place = trained();
+    let stage = "[sft]\nstart = \"base\"\ndata = [{ path = \"text.jsonl\" }]\nchat_template = \"plain\"\n\
+                 sequence_length = 32\ntokens_per_step = 64\nmax_steps = 4\nsave_every_steps = 2\n\
+                 optimizer = { lr = 1e-3 }\n";
+    place
+        .write("text.jsonl", "{\"prompt\": \"Hi?\", \"completion\": \"Ho!\"}\n".repeat(8))
+        .write("more.toml", stage);
+    for args in [&["export", "runs/tiny/pretrain", "--to", "base"][..], &["run", "more.toml"]] {
+        let outcome = place.temper(args);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    }
+    // As if it had been interrupted after its first checkpoint.
+    let sft = place.path().join("runs/more/sft");
+    fsio::remove_file(sft.join("finished.json")).expect("finished");
+    fsio::remove_dir_all(sft.join("checkpoints/step-000004")).expect("a checkpoint");
+    let weights = place.path().join("base/model.safetensors");
+    let healthy = std::fs::read(&weights).expect("weights");
+    let mut changed = healthy.clone();
+    let last = changed.len() - 2;
+    changed[last] ^= 1;
+    fsio::write_atomic(&weights, &changed).expect("changed");
+    let error = place.error(&["resume", "more"]);
+    assert!(
+        error.contains("inputs changed since this run started:\n  weights of sft.start"),
+        "{error}"
+    );
+    assert!(sft.join("checkpoints/step-000002").is_dir());
+    fsio::write_atomic(&weights, &healthy).expect("restored");
+    let outcome = place.temper(&["resume", "more"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+}
+
 #[test]
 fn an_unknown_value_of_temper_kernels() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_temper"))

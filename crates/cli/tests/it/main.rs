@@ -8,7 +8,10 @@ mod errors;
 mod features;
 mod file_cycles;
 mod foreign_models;
+mod get;
 mod gguf;
+#[path = "../../../hub/tests/it/server.rs"]
+mod hub_server;
 mod proof;
 mod replicas;
 mod source_tree;

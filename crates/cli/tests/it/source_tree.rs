@@ -134,6 +134,35 @@ fn only_train_handles_signals_and_only_cli_exits() {
     }
 }
 
+#[test]
+fn only_hub_connects_and_only_get_calls_it() {
+    let callers = [
+        "crates/cli/src/commands/get.rs",
+        "crates/cli/src/render/download.rs",
+        "crates/cli/src/failure.rs",
+    ];
+    let mut n_callers = 0;
+    for (name, text) in sources() {
+        let mut code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let is_hub = name.starts_with("crates/hub/");
+        let opens = |line: &&str| {
+            ["TcpStream", "TcpListener", "UdpSocket", "ToSocketAddrs", "ureq::"]
+                .iter()
+                .any(|word| line.contains(word))
+        };
+        let found = code.clone().find(opens);
+        assert!(
+            is_hub || found.is_none(),
+            "{name} opens a connection: {}",
+            found.unwrap_or_default()
+        );
+        let calls = code.any(|line| line.contains("hub::"));
+        assert!(!calls || is_hub || callers.contains(&name.as_str()), "{name} calls hub");
+        n_callers += usize::from(calls && !is_hub);
+    }
+    assert_eq!(n_callers, callers.len());
+}
+
 /// burn's default device is a GPU as soon as the feature `cuda` is compiled in, whether there is one or not.
 #[test]
 fn every_device_is_named() {

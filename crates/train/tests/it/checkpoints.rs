@@ -114,10 +114,63 @@ fn no_usable_checkpoint_is_an_error_every_time() {
             .ends_with("all `2` checkpoints are damaged; the newest: state.json: missing"),
         "{error}"
     );
-    assert!(error.hint().expect("hint").contains("restart the stage"));
+    // Nothing advises to delete checkpoints.
+    assert!(error.hint().expect("hint").contains("from a backup"));
+    assert!(!error.hint().expect("hint").contains("remove"));
     // The second try finds them set aside already, and is no fresh start either.
     let again = load_newest(root.path(), &mut Silent).expect_err("still not");
     assert!(matches!(again, Error::NoUsableCheckpoint { n_rejected: 2, .. }));
+}
+
+/// Whatever is not certainly another content may be a healthy checkpoint: an error, after which everything is where it was.
+#[test]
+fn only_wrong_content_sets_a_checkpoint_aside() {
+    type Change = fn(&Path);
+    fn rewrite(dir: &Path, from: &str, to: &str) {
+        let text = fs::read_to_string(dir.join("MANIFEST")).expect("MANIFEST");
+        let (json, _) = text.rsplit_once("sha256 ").expect("a hash");
+        let json = json.replace(from, to);
+        assert!(!text.contains(&json), "{from} is not in {text}");
+        fs::write(
+            dir.join("MANIFEST"),
+            format!("{json}sha256 {}\n", fsio::sha256_hex(json.as_bytes())),
+        )
+        .expect("written");
+    }
+    let changes: [(Change, &str); 6] = [
+        (|dir| rewrite(dir, "\"format\": 1", "\"format\": 2"), "made by a newer Temper"),
+        (|dir| rewrite(dir, "\"extra\"", "\"surplus\""), "MANIFEST"),
+        (|dir| rewrite(dir, "\"environment\"", "\"surroundings\""), "environment"),
+        (|dir| fs::write(dir.join("notes.txt"), "mine").expect("a file"), "not listed"),
+        (
+            |dir| {
+                fs::rename(dir.join("state.json"), dir.join(".state")).expect("moved");
+                std::os::unix::fs::symlink(".state", dir.join("state.json")).expect("a link");
+            },
+            "not a regular file",
+        ),
+        (
+            |dir| {
+                // A directory in its place: neither missing nor readable as a file.
+                fs::remove_file(dir.join("MANIFEST")).expect("removed");
+                fs::create_dir(dir.join("MANIFEST")).expect("a directory");
+            },
+            "not a regular file",
+        ),
+    ];
+    for (change, message) in changes {
+        let root = tempfile::tempdir().expect("tempdir");
+        save(root.path(), 1);
+        save(root.path(), 2);
+        change(&root.path().join("step-000002"));
+        let mut seen = Recorder::default();
+        let error = load_newest(root.path(), &mut seen).expect_err(message);
+        assert!(error.to_string().contains(message), "{message}: {error}");
+        let hint = error.hint().expect("a hint");
+        assert!(hint.contains("nothing was changed"), "{message}: {hint}");
+        assert!(seen.events.is_empty(), "{message}: {:?}", seen.events);
+        assert_eq!(checkpoint_steps(root.path()).expect("list"), [1, 2], "{message}");
+    }
 }
 
 /// Refused by name, and left exactly as it is, even if it is damaged, too.

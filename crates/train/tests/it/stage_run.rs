@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use train::{
     Checks, Error, EvalRow, Event, FirstLoss, Learner, Optimizer, ParameterNames, Progress,
     Recorder, RunDir, SampleRow, SaveFormat, Silent, SingleReplica, StageDir, StageRun,
-    StageSettings, StageStatus, StepReport, StopFlag, apply_update, lr, save_model,
-    weights_to_export,
+    StageSettings, StageStatus, StepReport, StopFlag, apply_update, checkpoint_name,
+    checkpoint_steps, lr, save_model, weights_to_export,
 };
 
 use super::toy::{bits, device, gradients_of, place, tiny_model};
@@ -394,6 +394,31 @@ fn two_processes_never_share_a_run() {
     assert!(matches!(error, Error::File(fsio::Error::Locked { .. })), "{error}");
     drop(held);
     RunDir::open(root.path()).expect("free again");
+}
+
+/// A damaged recipe is no leave to change it: that of the checkpoint before is compared, and without any the run stops.
+#[test]
+fn a_changed_recipe_is_refused_after_damage() {
+    let root = tempfile::tempdir().expect("tempdir");
+    run_stage(root.path(), 7, StopFlag::manual(), falling, &mut Silent).expect("cut");
+    let run_dir = RunDir::open(root.path()).expect("open");
+    let checkpoints = run_dir.stage("pretrain").checkpoints();
+    let steps = checkpoint_steps(&checkpoints).expect("checkpoints");
+    assert!(steps.len() > 1, "{steps:?}");
+    let changed = RECIPE.replace("lr = 1e-2", "lr = 2e-2");
+    for (n_damaged, step) in steps.iter().rev().enumerate() {
+        fs::write(checkpoints.join(checkpoint_name(*step)).join("recipe.toml"), "[pretrain\n")
+            .expect("damage");
+        let error = run_dir.adopt_recipe(&changed, &parse(&changed)).expect_err("refused");
+        if n_damaged + 1 < steps.len() {
+            assert!(matches!(error, Error::RecipeChanged { .. }), "{error}");
+            run_dir.adopt_recipe(RECIPE, &parse(RECIPE)).expect("the run's own recipe");
+        } else {
+            assert!(matches!(error, Error::NoRecordedRecipe { .. }), "{error}");
+        }
+        assert_eq!(checkpoint_steps(&checkpoints).expect("checkpoints"), steps);
+        assert_eq!(fs::read_to_string(run_dir.recipe_path()).expect("recipe"), RECIPE);
+    }
 }
 
 #[test]
