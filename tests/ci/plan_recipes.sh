@@ -12,6 +12,15 @@ for recipe in recipes/*.toml; do
     skipped=$((skipped + 1))
     continue
   fi
+  # A published model that a recipe starts from may not be among the development data.
+  missing=$({ grep -o '"data:models/[^"*]*"' "$recipe" || true; } | tr -d '"' | while read -r path; do
+    [ -e "${TEMPER_DATA:-}/${path#data:}" ] || echo "$path"
+  done)
+  if [ -n "$missing" ]; then
+    echo "skipped: $recipe needs $missing"
+    skipped=$((skipped + 1))
+    continue
+  fi
   # sft.toml starts from what pretrain.toml made; two steps of it are enough to plan with.
   if [ "$recipe" = recipes/sft.toml ]; then
     (cd "$work" && "$temper" run "$OLDPWD/recipes/pretrain.toml" --set pretrain.max_steps=2 --set pretrain.schedule.warmup_steps=0 --log plain >/dev/null)
