@@ -217,7 +217,9 @@ impl Training {
             text += "\n| metric | value |\n| --- | ---: |\n";
         }
         for (key, value) in &self.metrics {
-            text += &format!("| {key} | {value:.4} |\n");
+            // Steps and counts are whole numbers.
+            let n_decimals = if value.fract() == 0.0 { 0 } else { 4 };
+            text += &format!("| {key} | {value:.n_decimals$} |\n");
         }
         text.push('\n');
         text

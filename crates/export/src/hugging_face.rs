@@ -85,7 +85,11 @@ pub fn description_files(
     if n_tokens > vocab_size {
         return Err(Error::Vocabulary { n_tokens, vocab_size });
     }
-    let token_ids = token_ids(tokenizer);
+    let tokenizer = match architecture {
+        Architecture::CausalLm => tokenizer.clone(),
+        Architecture::SequenceClassifier => tokenizer.for_classifier(),
+    };
+    let token_ids = token_ids(&tokenizer);
     let described = config.to_json_as(architecture, options.dtype, &token_ids);
     let mut files = vec![("config.json".to_owned(), pretty(&described).into_bytes())];
     if architecture == Architecture::CausalLm {

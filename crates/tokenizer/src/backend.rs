@@ -191,6 +191,13 @@ impl Backend {
         backend
     }
 
+    /// The same with another padding token, or none.
+    pub(crate) fn with_pad(&self, id: Option<u32>) -> Self {
+        let mut backend = self.clone();
+        backend.specials.pad = id;
+        backend
+    }
+
     /// A backend from the tokenizer.json of a tokenizer trained here.
     pub(crate) fn from_trained(json: &str, names: &SpecialTokenNames) -> Result<Self> {
         let (library, n_ids) =

@@ -69,6 +69,22 @@ impl Tokenizer {
         Ok(Self { backend, template: self.template.clone(), end_of_turn: self.end_of_turn })
     }
 
+    /// The same tokenizer for a sequence classifier. transformers reads the score at the last token that is not padding, so
+    /// the padding token must end no text: where it does, it is replaced by the first special token that neither ends nor
+    /// begins a text, or by none.
+    #[must_use]
+    pub fn for_classifier(&self) -> Self {
+        let ends = self.eos_ids();
+        if self.pad().is_some_and(|pad| !ends.contains(&pad)) {
+            return self.clone();
+        }
+        let n_ids = u32::try_from(self.vocab_size()).unwrap_or(u32::MAX);
+        let is_free =
+            |id: &u32| self.is_special(*id) && !ends.contains(id) && self.bos() != Some(*id);
+        let backend = Arc::new(self.backend.with_pad((0..n_ids).find(is_free)));
+        Self { backend, template: self.template.clone(), end_of_turn: self.end_of_turn }
+    }
+
     /// The same tokenizer with more tokens, as transformers' `add_tokens` adds them: one that the
     /// vocabulary has keeps its id.
     pub fn with_added_tokens(&self, tokens: &[String], special: bool) -> Result<Self> {

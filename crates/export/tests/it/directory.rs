@@ -1,15 +1,17 @@
 //! The files other than weights, and failed exports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use arch::{Dtype, Family};
-use export::{Error, Options, hugging_face, hugging_face_with, sampling_defaults};
+use arch::{Architecture, Dtype, Family};
+use export::{
+    Error, Options, description_files, hugging_face, hugging_face_with, sampling_defaults,
+};
 use model::load_state_dict;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
-use crate::{byte_tokenizer, chat_tokenizer, model, read_json};
+use crate::{byte_tokenizer, chat_tokenizer, config, model, read_json};
 
 fn names(dir: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(dir).expect("a directory");
@@ -108,6 +110,36 @@ fn the_chat_template_is_in_both_places() {
     fsio::remove_file(out.join("chat_template.jinja")).expect("removed");
     let again = Tokenizer::from_dir_or_file(&out).expect("readable");
     assert_eq!(again.hash().expect("a hash"), tokenizer.hash().expect("a hash"));
+}
+
+#[test]
+fn padding_of_a_classifier_ends_no_text() {
+    // Many published chat models pad with the token that ends a turn.
+    let place = tempfile::tempdir().expect("a temporary directory");
+    for (name, bytes) in chat_tokenizer().files().expect("files") {
+        fsio::write_atomic(&place.path().join(name), bytes).expect("written");
+    }
+    let path = place.path().join("tokenizer_config.json");
+    let mut tokenizer_config = read_json(&path);
+    tokenizer_config["pad_token"] = json!("<|im_end|>");
+    fsio::write_atomic(&path, tokenizer_config.to_string()).expect("written");
+    let tokenizer = Tokenizer::from_dir_or_file(place.path()).expect("readable");
+    let end = tokenizer.pad().expect("a padding token");
+    assert!(tokenizer.eos_ids().contains(&end));
+
+    let config = config(Family::Llama, tokenizer.vocab_size(), json!({}));
+    let written = |architecture| {
+        let files = description_files(&config, architecture, &tokenizer, &Options::new(Dtype::F32));
+        let files: BTreeMap<String, Vec<u8>> = files.expect("described").into_iter().collect();
+        let read = |name: &str| serde_json::from_slice::<Value>(&files[name]).expect("JSON");
+        let pad = read("config.json")["pad_token_id"].clone();
+        (pad, read("tokenizer_config.json")["pad_token"].clone())
+    };
+    assert_eq!(written(Architecture::CausalLm), (json!(end), json!("<|im_end|>")));
+    let (id, text) = written(Architecture::SequenceClassifier);
+    let id = u32::try_from(id.as_u64().expect("an id")).expect("small");
+    assert!(!tokenizer.eos_ids().contains(&id) && tokenizer.bos() != Some(id), "{id}");
+    assert_eq!(tokenizer.decode(&[id], false), text.as_str().expect("a token"));
 }
 
 #[test]
