@@ -3,7 +3,7 @@
 
     python3 tests/interop/check_greedy_text.py TEMPER FILE.gguf [PROMPT ...]
 
-Compared are the ids of each prompt's tokens as llama.cpp counts them, and the greedy text. Needs the PyPI package
+Compared are the ids of each prompt's tokens as llama.cpp counts them, and the greedy text. Needs the Python package
 xllamacpp; without it the script prints that it skips and exits with 0.
 """
 

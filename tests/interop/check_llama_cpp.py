@@ -5,7 +5,7 @@
 
 GOLDEN_DIR is a directory of tests/golden/models; `cargo run --profile ci -p gguf --example write_reference` writes its
 FILE.gguf. Compared are the greedy ids (the end token suppressed) wherever the two best logits are not close, and the
-log-probabilities of the most likely tokens. Needs the PyPI packages xllamacpp, numpy and safetensors; without them it
+log-probabilities of the most likely tokens. Needs the Python packages xllamacpp, numpy and safetensors; without them it
 prints that it skips and exits with 0. llama.cpp keeps keys and values in f16 unless told otherwise; here they are f32.
 """
 

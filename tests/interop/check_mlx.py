@@ -4,7 +4,7 @@
     python3 tests/interop/check_mlx.py GOLDEN_DIR EXPORTED_DIR [GOLDEN_DIR EXPORTED_DIR ...]
 
 GOLDEN_DIR has io.safetensors of transformers 5; EXPORTED_DIR is what `temper export` wrote of a copy of it with a tokenizer.
-What mlx-lm is known to compute differently (docs/exports.md) must differ. Needs the PyPI packages mlx, mlx-lm and, on Linux,
+What mlx-lm is known to compute differently (docs/exports.md) must differ. Needs the Python packages mlx, mlx-lm and, on Linux,
 mlx-cpu; without them the script says that it skips and exits with 0.
 """
 

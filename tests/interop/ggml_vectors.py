@@ -3,7 +3,7 @@
 
     python3 tests/interop/ggml_vectors.py tests/golden/quant/ggml.safetensors
 
-Needs the PyPI packages xllamacpp (whose library exports `ggml_quantize_chunk`), numpy and safetensors. The blocks cover
+Needs the Python packages xllamacpp (whose library exports `ggml_quantize_chunk`), numpy and safetensors. The blocks cover
 normal weights, outliers, constants, one sign, zeros, tiny and large magnitudes.
 """
 

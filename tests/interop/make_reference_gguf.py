@@ -4,7 +4,7 @@
     python3 tests/interop/make_reference_gguf.py tests/golden/models/llama-tied-rope3 tests/golden/gguf/llama.gguf
 
 Names of tensors and keys come from the package; the order of query and key rows and the factors of RoPE follow llama.cpp's
-converter. The model has no tokenizer, so the file gets a byte-level one. Needs the PyPI packages gguf, numpy and safetensors.
+converter. The model has no tokenizer, so the file gets a byte-level one. Needs the Python packages gguf, numpy and safetensors.
 """
 
 import json
