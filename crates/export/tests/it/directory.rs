@@ -117,7 +117,7 @@ fn padding_of_a_classifier_ends_no_text() {
     // Many published chat models pad with the token that ends a turn.
     let place = tempfile::tempdir().expect("a temporary directory");
     for (name, bytes) in chat_tokenizer().files().expect("files") {
-        fsio::write_atomic(&place.path().join(name), bytes).expect("written");
+        fsio::write_atomic(place.path().join(name), bytes).expect("written");
     }
     let path = place.path().join("tokenizer_config.json");
     let mut tokenizer_config = read_json(&path);
