@@ -14,7 +14,7 @@ use crate::failure::Result;
 /// Name of the file.
 pub(crate) const CARD_FILE: &str = "README.md";
 
-/// What is known about an exported model.
+/// Facts about an exported model.
 #[derive(Debug)]
 pub(crate) struct ModelCard {
     architecture: Architecture,

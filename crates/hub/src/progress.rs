@@ -1,4 +1,4 @@
-//! Progress of a download, for whoever shows it.
+//! Progress of a download, for display.
 
 use std::time::Duration;
 

@@ -168,7 +168,7 @@ fn rounded_weights_shards_and_files_for_llama_cpp() {
     assert!(place.path().join("bf16/model.safetensors.index.json").is_file());
     let proof = place.proof("bf16/temper_proof.json");
     assert_eq!(proof["tolerance"], json!(3e-2));
-    // A model with a template is asked in conversations.
+    // A model with a template gets conversations as prompts.
     assert!(proof["prompts"][0]["messages"].is_array());
     assert!(place.replay(&["bf16"]).1);
 

@@ -337,7 +337,7 @@ fn a_model_in_bf16_is_that_of_rounding_after_loading() {
         assert_eq!(tensors(&read), tensors(&rounded), "{}", dir.display());
         assert_ne!(tensors(&read), tensors(&whole), "{}", dir.display());
         assert_eq!(read.head_weight().dtype(), rounded.head_weight().dtype());
-        // What is trained stays f32, and is not rounded on an autodiff device.
+        // Trained parameters stay f32 and are not rounded on an autodiff device.
         let trained = model::load_causal_lm_in_bf16(&dir, &device.clone().autodiff(), &keeps);
         assert_eq!(tensors(&trained.expect("readable")), tensors(&whole));
         let values = |of: &Tensors| {

@@ -1,4 +1,4 @@
-//! What ends an assistant turn: a token that the template writes, or the end-of-text token.
+//! End of an assistant turn: a token that the template writes, or the end-of-text token.
 
 use super::template::MessageView;
 use super::{ChatTemplate, Message, Role, TemplateTokens};
