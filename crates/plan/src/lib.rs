@@ -25,7 +25,7 @@ use std::path::PathBuf;
 
 pub use base::{
     BASE_FILE, BaseFile, base_of, check_base, is_adapter, packed_base_dtype, recorded_base,
-    weights_hash,
+    weight_files, weights_hash,
 };
 pub use cost::Cost;
 pub use error::{Error, Result};
@@ -36,6 +36,7 @@ pub use stage_plan::StagePlan;
 pub use tokenizers::train_tokenizer;
 
 use recipe::{ChecksSection, Loaded, Recipe};
+use tokenizer::Clock;
 
 /// Options of the command line.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,8 @@ pub struct Request {
     pub runs_dir: Option<PathBuf>,
     /// Kernels that the run will use, for the memory estimate.
     pub kernel_path: arch::KernelPath,
+    /// Day that chat templates write. Default: the system's time, at each use.
+    pub clock: Option<Clock>,
 }
 
 /// A checked pipeline, ready to run.
@@ -69,6 +72,8 @@ pub struct Plan {
     pub replicas: usize,
     /// Number of threads, if the recipe sets it.
     pub threads: Option<usize>,
+    /// Day that chat templates write, if it is fixed.
+    pub clock: Option<Clock>,
     /// Directories of the run.
     pub paths: Paths,
     /// Recipe with overrides applied.
@@ -85,6 +90,8 @@ pub struct Plan {
 pub trait Watch {
     /// Training of a tokenizer starts.
     fn training_tokenizer(&mut self);
+    /// Another process is training the same tokenizer, for which this one waits.
+    fn waiting_for_tokenizer(&mut self);
     /// Progress of tokenizing the data of `stage`.
     fn tokenizing(&mut self, stage: &str, progress: &data::Progress);
 }
@@ -95,12 +102,13 @@ pub struct Unwatched;
 
 impl Watch for Unwatched {
     fn training_tokenizer(&mut self) {}
+    fn waiting_for_tokenizer(&mut self) {}
     fn tokenizing(&mut self, _stage: &str, _progress: &data::Progress) {}
 }
 
 /// Plans a recipe. Checks are made in the order in which a run would fail.
 pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result<Plan> {
-    let paths = Paths::new(loaded, request);
+    let paths = Paths::new(loaded, request)?;
     let wanted = plan_stage::check_stage_name(loaded, request.stage.as_deref())?;
     let tokenizer = tokenizers::of_recipe(loaded, request, &paths, watch)?;
     let mut stages: Vec<StagePlan> = Vec::new();
@@ -130,6 +138,7 @@ pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result
         precision: loaded.recipe.precision,
         replicas: loaded.recipe.replicas,
         threads: loaded.recipe.threads,
+        clock: request.clock,
         recipe: loaded.recipe.clone(),
         recipe_toml: loaded.resolved_toml.clone(),
         checks: loaded.recipe.checks,

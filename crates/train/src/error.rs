@@ -236,6 +236,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the files or the recipe are at fault, not the run: nothing was trained, and trying again would not help.
+    pub fn is_wrong_input(&self) -> bool {
+        matches!(
+            self,
+            Self::InputsChanged { .. }
+                | Self::RecipeChanged { .. }
+                | Self::NoRecordedRecipe { .. }
+                | Self::NoUsableCheckpoint { .. }
+                | Self::Format { .. }
+                | Self::OtherOptimizer { .. }
+                | Self::UnmatchedGroup { .. }
+                | Self::StageNotRun { .. }
+                | Self::NoHead { .. }
+                | Self::Checkpointing { .. }
+        )
+    }
+
     /// A remedy, if there is one.
     pub fn hint(&self) -> Option<String> {
         let switch = |key: &str| Some(format!("`{key} = false` in [checks] disables this check"));

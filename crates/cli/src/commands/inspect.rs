@@ -13,11 +13,11 @@ use crate::args::{InspectArgs, LogStyle};
 use crate::failure::{Failure, Result};
 use crate::render::{episodes, tokens};
 
-pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
+pub(crate) fn run(args: &InspectArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     if let Some(line) = args.line {
         return show_row(&args.recipe.recipe, line);
     }
-    let plan = plan_recipe(&args.recipe, log)?;
+    let plan = plan_recipe(&args.recipe, log, threads)?;
     let Some(stage) = plan.stages.last() else {
         return Err(Failure::input(
             "the recipe has no stage",

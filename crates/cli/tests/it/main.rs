@@ -3,6 +3,7 @@
 mod adapters;
 mod architecture;
 mod compatibility;
+mod damage;
 mod document_paths;
 mod errors;
 mod features;
@@ -12,6 +13,7 @@ mod get;
 mod gguf;
 #[path = "../../../hub/tests/it/server.rs"]
 mod hub_server;
+mod processes;
 mod proof;
 mod replicas;
 mod source_tree;

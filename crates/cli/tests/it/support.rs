@@ -86,3 +86,8 @@ pub(crate) fn tiny_recipe(data: &str, extra: &str) -> String {
          optimizer = {{ lr = 1e-3 }}\n{extra}"
     )
 }
+
+/// The number in an environment variable, or else `default`.
+pub(crate) fn number_from(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}

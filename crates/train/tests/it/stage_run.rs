@@ -56,6 +56,7 @@ fn settings(text: &str) -> StageSettings {
         recipe_toml: text.into(),
         side_files: vec![("config.json".into(), config_json())],
         inputs: BTreeMap::from([("data".into(), "abc".into())]),
+        input_dirs: BTreeMap::new(),
     }
 }
 
