@@ -135,10 +135,13 @@ fn manifest_of(dir: &Path) -> Result<Option<Manifest>> {
     if is_ours(&bytes) { parse_manifest(dir, &bytes).map(Some) } else { Ok(None) }
 }
 
-/// Whether bytes begin or end as `Manifest::to_text` writes them; a flipped bit changes one of the two.
+/// Whether bytes begin or end as `Manifest::to_text` writes them; a flipped bit changes one of the two. So do the bytes of a
+/// file that was cut short, down to none.
 fn is_ours(bytes: &[u8]) -> bool {
+    let first = b"{\n  \"format\": ";
     // The last line is `sha256 `, 64 digits and a line feed.
     let last_line = bytes.len().checked_sub(72).and_then(|start| bytes.get(start..));
-    bytes.starts_with(b"{\n  \"format\": ")
+    first.starts_with(bytes)
+        || bytes.starts_with(first)
         || last_line.is_some_and(|line| line.starts_with(b"sha256 "))
 }
