@@ -98,13 +98,17 @@ fn is_write(error: &(dyn Error + 'static)) -> bool {
             return failure.is_write();
         }
         cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
-            matches!(
-                error.kind(),
-                ErrorKind::StorageFull
-                    | ErrorKind::QuotaExceeded
-                    | ErrorKind::FileTooLarge
-                    | ErrorKind::ReadOnlyFilesystem
-            )
+            // Writers of files have an error with the path inside.
+            let inner = error.get_ref();
+            let is_own = inner.is_some_and(|inner| inner.is::<fsio::Error>());
+            is_own
+                || matches!(
+                    error.kind(),
+                    ErrorKind::StorageFull
+                        | ErrorKind::QuotaExceeded
+                        | ErrorKind::FileTooLarge
+                        | ErrorKind::ReadOnlyFilesystem
+                )
         })
     })
 }

@@ -161,8 +161,8 @@ impl HashingFile {
 
     /// Writes bytes, with the file's path in an error.
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        let shown = self.shown.clone();
-        self.write_all(bytes).at(&shown, "write")
+        let written = self.write_all(bytes);
+        written.map_err(|error| Error::of_writer(error, &self.shown))
     }
 
     fn flush_buffer(&mut self) -> io::Result<()> {
@@ -174,12 +174,16 @@ impl HashingFile {
 }
 
 impl Write for HashingFile {
+    /// An error has the path, as one of this crate: see [`Error::of_writer`].
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = bytes.len().min(CHUNK - self.buffer.len());
         let (now, _) = bytes.split_at(n);
         self.buffer.extend_from_slice(now);
         if self.buffer.len() == CHUNK {
-            self.flush_buffer()?;
+            self.flush_buffer().map_err(|error| {
+                let kind = error.kind();
+                io::Error::new(kind, Error::io(&self.shown, "write", error))
+            })?;
         }
         Ok(n)
     }

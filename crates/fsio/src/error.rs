@@ -256,6 +256,14 @@ impl Error {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// The error of this crate within an error of a [`crate::HashingFile`] as a writer; any other error gets `path`.
+    pub fn of_writer(error: io::Error, path: &Path) -> Self {
+        match error.downcast::<Self>() {
+            Ok(own) => own,
+            Err(error) => Self::io(path, "write", error),
+        }
+    }
+
     pub(crate) fn io(path: &Path, action: impl Into<String>, source: io::Error) -> Self {
         let about_space = matches!(
             source.kind(),
