@@ -26,8 +26,8 @@ impl MappedFile {
         let path = path.as_ref();
         let file = open_regular(path)?;
         let map = map_file(&file).at(path, "map")?;
-        let _watched = Watched::new(path, &map);
-        Ok(Self { map, _watched })
+        let watched = Watched::new(path, &map);
+        Ok(Self { map, _watched: watched })
     }
 
     /// The same bytes, reference-counted.

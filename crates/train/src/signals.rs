@@ -63,5 +63,5 @@ fn is_ignored(signal: i32) -> bool {
     let status = fsio::read_text_capped("/proc/self/status", 64 << 10).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask >> (signal - 1) & 1 == 1
+    (mask >> (signal - 1)) & 1 == 1
 }

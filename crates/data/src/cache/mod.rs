@@ -301,6 +301,8 @@ fn total_bytes(files: &[PathBuf]) -> Result<u64> {
 }
 
 /// A directory of the cache.
+// One at a time, so its size on the stack does not matter.
+#[allow(clippy::large_enum_variant)]
 enum Found {
     /// Undamaged.
     Usable(TokenStore),
