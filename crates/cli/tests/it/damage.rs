@@ -39,7 +39,7 @@ const PPO: &str = "
 policy = { start = \"sft\" }
 reward = \"reward\"
 prompts = [{ path = \"chats.jsonl\" }]
-max_prompt_tokens = 20
+max_prompt_tokens = 26
 max_new_tokens = 4
 episodes_per_step = 4
 max_steps = 2
@@ -50,14 +50,14 @@ optimizer = { lr = 1e-3 }
 /// A run of the stages `pretrain`, `sft` with an adapter, `reward` and `dpo`.
 fn trained() -> Place {
     let place = Place::new();
-    let chat = |n: u32| format!("{{\"prompt\": \"Is {n}?\", \"completion\": \"It is {n}.\"}}\n");
-    let pair = |n: u32| {
-        format!("{{\"prompt\": \"Say {n}\", \"chosen\": \"Yes {n}\", \"rejected\": \"No {n}\"}}\n")
+    let chat = |c: char| format!("{{\"prompt\": \"Is {c}?\", \"completion\": \"It is {c}.\"}}\n");
+    let pair = |c: char| {
+        format!("{{\"prompt\": \"Say {c}\", \"chosen\": \"Yes {c}\", \"rejected\": \"No {c}\"}}\n")
     };
     place
         .write("text.txt", "The quick brown fox jumps over the lazy dog.\n".repeat(40))
-        .write("chats.jsonl", (0..20).map(chat).collect::<String>())
-        .write("pairs.jsonl", (0..20).map(pair).collect::<String>())
+        .write("chats.jsonl", ('a'..='t').map(chat).collect::<String>())
+        .write("pairs.jsonl", ('a'..='t').map(pair).collect::<String>())
         .write("t.toml", tiny_recipe("{ path = \"text.txt\" }", STAGES));
     let outcome = place.temper(&["run", "t.toml"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
@@ -118,7 +118,7 @@ fn a_flipped_bit_is_named_before_it_is_used() {
     flip_bits(&place, "runs/t/sft/model", &generate("runs/t/sft"), &mut rng);
     let score = ["score", "runs/t/reward", "--pairs", "pairs.jsonl"];
     flip_bits(&place, "runs/t/reward/model", &score, &mut rng);
-    flip_bits(&place, "runs/.cache", &["plan", "t.toml"], &mut rng);
+    flip_bits(&place, "runs/.cache", &["plan", "t.toml", "--no-probe"], &mut rng);
 }
 
 /// The weights that a stage starts from, and the base of an adapter.
@@ -138,7 +138,7 @@ fn damaged_weights_train_nothing() {
         &["run", "t.toml", "--stage", "sft"],
         &["run", "t.toml", "--stage", "reward"],
         &["run", "t.toml", "--stage", "dpo"],
-        &["eval", "runs/t/pretrain", "--data", "text.txt"],
+        &["eval", "runs/t/pretrain", "--file", "text.txt"],
         &["export", "runs/t/pretrain", "--to", "out"],
         &["export", "runs/t/pretrain", "--gguf", "f32", "--to", "out.gguf"],
     ];

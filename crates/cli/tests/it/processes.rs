@@ -123,8 +123,9 @@ fn the_date_of_a_run_is_fixed_when_it_starts() {
                     {% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
     let rows = "{\"prompt\": \"Hi?\", \"completion\": \"Ho!\"}\n".repeat(12);
     let recipe = tiny_recipe("{ path = \"text.txt\" }", "")
+        .replace("max_position_embeddings = 32", "max_position_embeddings = 64")
         + "[sft]\nstart = \"pretrain\"\ndata = [{ path = \"chats.jsonl\" }]\nchat_template = \"dated.jinja\"\n\
-           sequence_length = 32\ntokens_per_step = 64\nmax_steps = 4\nsave_every_steps = 2\n\
+           sequence_length = 64\ntokens_per_step = 64\nmax_steps = 4\nsave_every_steps = 2\n\
            optimizer = { lr = 1e-3 }\noverlong = \"cut\"\n";
     let place = place();
     place.write("dated.jinja", template).write("chats.jsonl", rows).write("t.toml", recipe);
