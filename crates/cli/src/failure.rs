@@ -141,7 +141,8 @@ impl From<ppo::Error> for Failure {
 
 impl From<evaluate::Error> for Failure {
     fn from(error: evaluate::Error) -> Self {
-        let failure = Self::from_error(&error, error.hint());
+        let is_input = matches!(&error, evaluate::Error::Train(error) if error.is_wrong_input());
+        let failure = Self::from_error(&error, error.hint()).of_input(is_input);
         // Files that were just written and are wrong are no fault of the input.
         if matches!(error, evaluate::Error::NoProof { .. }) {
             failure.during_run()

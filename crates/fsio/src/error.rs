@@ -238,7 +238,7 @@ impl Error {
             Self::Damaged { dir, .. } => Some(format!(
                 "the directory was changed or damaged after it was written: restore the file or make the directory \
                  again; if you meant the change, remove `{}`",
-                dir.join(crate::MANIFEST).display()
+                dir.join("MANIFEST").display()
             )),
             Self::OtherFormat { .. } => {
                 Some("use the version of Temper that made it; nothing was changed".into())

@@ -247,7 +247,7 @@ fn threads_that_cannot_be_started_are_an_error() {
     let place = place();
     let temper = env!("CARGO_BIN_EXE_temper");
     for args in
-        [&["run", "tiny.toml"][..], &["plan", "tiny.toml"], &["tokenizer", "encode", "x", "y"]]
+        [&["run", "tiny.toml"][..], &["plan", "tiny.toml"], &["generate", "x", "--prompt", "y"]]
     {
         let inject = ["-f", "-qq", "-o", "trace", "-e", "inject=clone3,clone:error=EAGAIN", temper];
         let mut run = command(&place, "strace", &[&inject[..], args].concat());
@@ -287,10 +287,10 @@ fn a_stderr_that_nobody_reads_does_not_stop_a_run() {
 #[test]
 fn a_directory_that_cannot_be_written_is_a_failure_of_the_run() {
     let place = place();
-    place.write("runs", "a file in place of the directory");
+    place.write("runs/.cache", "a file in place of the directory");
     let error = place.error(&["run", "tiny.toml"]);
     assert!(error.starts_with("exit 1\n"), "{error}");
-    assert!(error.contains("runs: cannot create the directory"), "{error}");
+    assert!(error.contains("runs/.cache: cannot create the directory"), "{error}");
 }
 
 /// What a killed export left is removed by the next export to the same place.
