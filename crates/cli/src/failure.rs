@@ -99,8 +99,7 @@ fn is_write(error: &(dyn Error + 'static)) -> bool {
         }
         cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
             // Writers of files have an error with the path inside.
-            let inner = error.get_ref();
-            let is_own = inner.is_some_and(|inner| inner.is::<fsio::Error>());
+            let is_own = matches!(error.get_ref(), Some(inner) if inner.is::<fsio::Error>());
             is_own
                 || matches!(
                     error.kind(),

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{Place, number_from, tiny_recipe};
+use crate::support::{Place, number_from, say, tiny_recipe};
 
 const STAGES: &str = "
 [sft]
@@ -110,7 +110,7 @@ fn flip_bits(place: &Place, dir: &str, args: &[&str], rng: &mut seed::Rng) {
 fn a_flipped_bit_is_named_before_it_is_used() {
     let place = trained();
     let seed = number_from("TEMPER_SEED", u64::from(std::process::id()));
-    println!("TEMPER_SEED={seed}");
+    say(&format!("TEMPER_SEED={seed}"));
     let mut rng = seed::Rng::new(seed);
     let prompt = ["--prompt", "The", "--max-new-tokens", "1"];
     let generate = |model: &'static str| [&["generate", model][..], &prompt].concat();

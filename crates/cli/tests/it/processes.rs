@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Place, tiny_recipe};
+use crate::support::{Place, say, tiny_recipe};
 
 const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again.\n";
 
@@ -59,7 +59,7 @@ fn many_processes_on_a_cold_cache() {
     let temper = env!("CARGO_BIN_EXE_temper");
     let namespaces = has_namespaces();
     if !namespaces {
-        println!("skipped: processes with ids of their own, `unshare --pid` does not work here");
+        say("skipped: processes with ids of their own, `unshare --pid` does not work here");
     }
     for round in 0..4 {
         let place = place();
@@ -76,7 +76,7 @@ fn many_processes_on_a_cold_cache() {
         let mut children: Vec<Child> = (0..8).map(start).collect();
         for child in &mut children {
             let text = stderr_of(child);
-            let status = ends(child, Duration::from_secs(120));
+            let status = ends(child, Duration::from_mins(2));
             assert_eq!(status.code(), Some(0), "round {round}: {text}");
         }
         let entries = std::fs::read_dir(place.path().join("runs/.cache")).expect("the cache");
@@ -173,7 +173,7 @@ fn long_recipe(place: &Place) {
 fn wait_for(path: &Path) {
     let start = Instant::now();
     while std::fs::metadata(path).map_or(0, |metadata| metadata.len()) < 200 {
-        assert!(start.elapsed() < Duration::from_secs(60), "{}", path.display());
+        assert!(start.elapsed() < Duration::from_mins(1), "{}", path.display());
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -192,7 +192,7 @@ fn a_hang_up_saves_and_stops() {
     let stage = place.path().join("runs/long/pretrain");
     wait_for(&stage.join("metrics.jsonl"));
     signal(&child, "-HUP");
-    assert_eq!(ends(&mut child, Duration::from_secs(60)).code(), Some(75));
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(75));
     assert_eq!(std::fs::read_dir(stage.join("checkpoints")).expect("checkpoints").count(), 1);
 }
 
@@ -211,7 +211,7 @@ fn an_ignored_hang_up_stays_ignored() {
     std::thread::sleep(Duration::from_millis(500));
     assert!(std::fs::metadata(&metrics).expect("metrics").len() > length, "it goes on");
     signal(&child, "-TERM");
-    assert_eq!(ends(&mut child, Duration::from_secs(60)).code(), Some(75));
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(75));
 }
 
 #[test]
@@ -221,13 +221,13 @@ fn a_stdout_that_takes_nothing_is_no_failure_of_a_run() {
     let mut run = command(&place, env!("CARGO_BIN_EXE_temper"), &["run", "tiny.toml"]);
     let mut child = run.stdout(full).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let text = stderr_of(&mut child);
-    assert_eq!(ends(&mut child, Duration::from_secs(60)).code(), Some(0), "{text}");
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(0), "{text}");
     assert!(text.contains("warning: cannot write the summary to stdout: No space left"), "{text}");
     // A pipe whose reader has ended.
     let mut run = command(&place, env!("CARGO_BIN_EXE_temper"), &["run", "tiny.toml"]);
     let mut child = run.stdout(Stdio::piped()).spawn().expect("the binary runs");
     drop(child.stdout.take());
-    assert_eq!(ends(&mut child, Duration::from_secs(60)).code(), Some(0));
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(0));
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_file_beyond_the_limit_of_file_sizes_is_named_with_the_limit() {
     let mut run = command(&place, "sh", &["-c", script, env!("CARGO_BIN_EXE_temper")]);
     let mut child = run.stderr(Stdio::piped()).spawn().expect("the binary runs");
     let text = stderr_of(&mut child);
-    assert_eq!(ends(&mut child, Duration::from_secs(60)).code(), Some(1), "{text}");
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(1), "{text}");
     assert!(text.contains("File too large") && text.contains("; the limit is "), "{text}");
     assert!(text.contains("model.safetensors") && text.contains("ulimit -f"), "{text}");
 }
@@ -252,13 +252,13 @@ fn threads_that_cannot_be_started_are_an_error() {
         let inject = ["-f", "-qq", "-o", "trace", "-e", "inject=clone3,clone:error=EAGAIN", temper];
         let mut run = command(&place, "strace", &[&inject[..], args].concat());
         let Ok(mut child) = run.stderr(Stdio::piped()).spawn() else {
-            println!("skipped: strace is not installed");
+            say("skipped: strace is not installed");
             return;
         };
         let text = stderr_of(&mut child);
-        let status = ends(&mut child, Duration::from_secs(60));
+        let status = ends(&mut child, Duration::from_mins(1));
         if !place.path().join("trace").is_file() || text.contains("ptrace") {
-            println!("skipped: strace may not trace here");
+            say("skipped: strace may not trace here");
             return;
         }
         assert_eq!(status.code(), Some(2), "{args:?}: {text}");
@@ -275,7 +275,7 @@ fn a_stderr_that_nobody_reads_does_not_stop_a_run() {
     let args = ["run", "tiny.toml", "--log", "json"];
     let mut run = command(&place, env!("CARGO_BIN_EXE_temper"), &args);
     let mut child = run.stderr(Stdio::piped()).spawn().expect("the binary runs");
-    let status = ends(&mut child, Duration::from_secs(120));
+    let status = ends(&mut child, Duration::from_mins(2));
     assert_eq!(status.code(), Some(0));
     assert!(place.path().join("runs/tiny/pretrain/finished.json").is_file());
     // The pipe was full long before the end.

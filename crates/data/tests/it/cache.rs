@@ -275,11 +275,12 @@ fn chunks_of_real_books_have_the_ids_of_the_whole() {
 fn leftovers_of_killed_processes_are_removed() {
     let folder = folder();
     let cache = folder.path().join("cache");
-    let own = format!("live.tmp-{}/tokens.bin", std::process::id());
     file(&cache, "dead.tmp-4194999/tokens.bin", "half");
-    file(&cache, &own, "being written");
+    let mut live = fsio::DirWriter::begin(cache.join("live")).unwrap();
+    live.write("tokens.bin", "being written").unwrap();
+    let own = live.tmp_dir().join("tokens.bin");
     let spec = SourceSpec::file(file(folder.path(), "t.txt", "the cat"));
     prepare_one(&cache, &spec, &bpe());
     assert!(!cache.join("dead.tmp-4194999").exists());
-    assert!(cache.join(own).exists());
+    assert!(own.exists());
 }
