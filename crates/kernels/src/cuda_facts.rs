@@ -137,7 +137,7 @@ pub enum CudaProblem {
     #[error("the headers of the CUDA toolkit, which the kernels include, were not found")]
     NoHeaders,
     /// A toolkit without some headers.
-    #[error("the headers of the CUDA toolkit are incomplete: `{}` lacks {}", include.display(), files.join(", "))]
+    #[error("the headers of the CUDA toolkit are incomplete: `{}` lacks {}", .include.display(), .files.join(", "))]
     HeadersMissing {
         /// The directory of headers.
         include: PathBuf,
@@ -232,10 +232,9 @@ impl CudaFacts {
     fn check_headers(&self) -> Result<(), CudaProblem> {
         match &self.headers {
             HeaderFacts::NoToolkit => Err(CudaProblem::NoHeaders),
-            HeaderFacts::Missing { include, files } => Err(CudaProblem::HeadersMissing {
-                include: include.clone(),
-                files: files.clone(),
-            }),
+            HeaderFacts::Missing { include, files } => {
+                Err(CudaProblem::HeadersMissing { include: include.clone(), files: files.clone() })
+            }
             HeaderFacts::Found(_) => Ok(()),
         }
     }

@@ -125,8 +125,13 @@ mod tests {
         let at = |python: &str, toolkit: &str| {
             format!("/env/lib/python3.{python}/site-packages/nvidia/{toolkit}/lib")
         };
-        let directories =
-            [at("9", "cu13"), at("12", "cu13"), at("12", "cu14"), at("12", "cublas"), at("13", "nccl")];
+        let directories = [
+            at("9", "cu13"),
+            at("12", "cu13"),
+            at("12", "cu14"),
+            at("12", "cublas"),
+            at("13", "nccl"),
+        ];
         let directories: Vec<&str> = directories.iter().map(String::as_str).collect();
         let expected = "/env/lib/python3.12/site-packages/nvidia/cu14";
         assert_eq!(search(&[("VIRTUAL_ENV", "/env")], &directories), Some(expected.into()));
@@ -135,7 +140,10 @@ mod tests {
     #[test]
     fn packages_of_missing_headers() {
         assert_eq!(packages(&[]), "nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl");
-        assert_eq!(packages(&["mma.h".into(), "crt/mma.h".into()]), "nvidia-cuda-runtime nvidia-cuda-crt");
+        assert_eq!(
+            packages(&["mma.h".into(), "crt/mma.h".into()]),
+            "nvidia-cuda-runtime nvidia-cuda-crt"
+        );
         assert_eq!(packages(&["cuda/barrier".into()]), "nvidia-cuda-cccl");
     }
 }

@@ -152,9 +152,7 @@ fn open_nvrtc_of(toolkit: &Path) -> bool {
 fn headers(toolkit: Option<PathBuf>) -> HeaderFacts {
     let Some(toolkit) = toolkit else { return HeaderFacts::NoToolkit };
     let include = toolkit.join("include");
-    let missing = |header: &&Header| {
-        !header.paths.iter().any(|path| include.join(path).is_file())
-    };
+    let missing = |header: &&Header| !header.paths.iter().any(|path| include.join(path).is_file());
     let files: Vec<String> =
         HEADERS.iter().filter(missing).map(|header| header.name().to_owned()).collect();
     if files.is_empty() {
