@@ -12,7 +12,7 @@ mkdir -p "$1/exec" "$1/compile" "$1"/toolkit/include/{cuda,crt}
 out=$(cd "$1" && pwd)
 
 # A GPU does not contract products and sums of different statements; -O1 keeps compilation short.
-kernel_flags="-std=gnu++17 -O1 -w -fPIC -fvisibility=hidden -fno-stack-protector -fno-math-errno -ffp-contract=off -fno-strict-aliasing"
+kernel_flags="-std=gnu++17 -O1 -w -Wno-narrowing -fPIC -fvisibility=hidden -fno-stack-protector -fno-math-errno -ffp-contract=off -fno-strict-aliasing"
 headers=$({ cat "$here/abi.h"; find "$here/device" -type f | LC_ALL=C sort | xargs cat; echo "$kernel_flags"; g++ --version; } | sha256sum | cut -c1-12)
 inputs=$({ echo "$headers"; cat "$here"/*.cpp "$here"/*.h "$here/build.sh"; } | sha256sum)
 [ "$(cat "$out/inputs" 2>/dev/null)" != "$inputs" ] || exit 0

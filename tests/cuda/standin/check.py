@@ -365,8 +365,16 @@ def inline_mma_other_types(d):
 
 def arithmetic(d):
     body = """
-    float r; unsigned t = threadIdx.x;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(x[0]), "f"(x[1])); f[0] = r;
+    unsigned t = threadIdx.x;
+    f[0] = [&] {
+    #if __CUDA_ARCH__ >= 800
+        float result;
+        asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(x[0]), "f"(x[1]));
+        return result;
+    #else
+        return no_such_function();
+    #endif
+    }();
     f[1] = max(x[0], x[1]);
     float old; asm volatile("atom.relaxed.add.f32 %0, [%1], %2;" : "=f"(old) : "l"(total), "f"(float(t)) : "memory");
     atomicMax(count, int(t));

@@ -45,6 +45,7 @@ STANDIN_EXPORT inline __attribute__((used)) void standin_bind(Machine *machine) 
 #define blockDim (standin::machine->block_size)
 #define gridDim (standin::machine->grid_size)
 static const int warpSize = 32;
+using uint3 = Dim3;
 
 #include "intrinsics.h"
 #include "warp.h"
@@ -52,3 +53,6 @@ static const int warpSize = 32;
 #include "include/cuda_bf16.h"
 #include "include/mma.h"
 #include "ptx.h"
+
+// Kernels select by it between instructions and library functions: here those of compute capability 8.0.
+#define __CUDA_ARCH__ 800
