@@ -51,11 +51,13 @@ namespace {
 
 constexpr unsigned WARP = 32;
 constexpr size_t STACK_BYTES = 256 << 10;
+constexpr size_t GUARD_BYTES = 4 << 10;
 constexpr unsigned SAVED_REGISTERS = 6;
 
 enum class State { Ready, InWarp, AtBarrier, Ended };
 
 struct Fiber {
+    Dim3 thread;
     void *stack_pointer;
     State state;
     unsigned site;
@@ -99,7 +101,8 @@ Dim3 index_in(Dim3 size, unsigned position) {
     return {position % size.x, position / size.x % size.y, position / size.x / size.y};
 }
 
-// Stacks for `n` fibers. They are kept, and only the touched pages occupy memory.
+// Stacks for `n` fibers. They are kept, and only the touched pages occupy memory. The lowest page of each is protected,
+// so that a stack that overflows ends the process.
 char *stacks(size_t n) {
     static char *memory = nullptr;
     static size_t capacity = 0;
@@ -112,6 +115,7 @@ char *stacks(size_t n) {
         }
         memory = static_cast<char *>(fresh);
         capacity = n;
+        for (size_t i = 0; i < n; i++) mprotect(memory + i * STACK_BYTES, GUARD_BYTES, PROT_NONE);
     }
     return memory;
 }
@@ -124,13 +128,14 @@ void prepare_fibers() {
         *--top = nullptr;
         *--top = reinterpret_cast<void *>(fiber_main);
         for (unsigned k = 0; k < SAVED_REGISTERS; k++) *--top = nullptr;
-        fibers[i] = {top, State::Ready, 0, nullptr, nullptr};
+        fibers[i].stack_pointer = top;
+        fibers[i].state = State::Ready;
     }
 }
 
 void resume(unsigned i) {
     current = i;
-    machine.thread = index_in(machine.block_size, i);
+    machine.thread = fibers[i].thread;
     machine.lane = i % WARP;
     switch_stack(&scheduler, fibers[i].stack_pointer);
 }
@@ -189,7 +194,7 @@ unsigned run_block() {
 void run_block_straight(unsigned n) {
     for (unsigned k = 0; k < n; k++) {
         const unsigned i = settings::reverse_order() ? n - 1 - k : k;
-        machine.thread = index_in(machine.block_size, i);
+        machine.thread = fibers[i].thread;
         machine.lane = i % WARP;
         entry(parameters);
     }
@@ -214,6 +219,7 @@ unsigned run_grid(const Kernel &kernel, Dim3 grid, Dim3 block, size_t shared_byt
     const unsigned n_threads = block.x * block.y * block.z;
     const uint64_t n_blocks = uint64_t(grid.x) * grid.y * grid.z;
     fibers.resize(n_threads);
+    for (unsigned i = 0; i < n_threads; i++) fibers[i].thread = index_in(block, i);
     unsigned differing = 0;
     for (uint64_t k = 0; k < n_blocks; k++) {
         const uint64_t i = settings::reverse_order() ? n_blocks - 1 - k : k;
