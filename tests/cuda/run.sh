@@ -73,7 +73,7 @@ part_stages() {
     { tail -n 20 device.log; return 1; }
   "$temper" run "$here/stages.toml" --name cpu --log plain >/dev/null 2>cpu.log || { tail -n 20 cpu.log; return 1; }
   python3 "$here/compare_losses.py" runs/cpu runs/device
-  on_device "$root/tests/crash/kill_resume.sh" "$temper" "$here/stages.toml" 2 --set device=cuda
+  on_device "$root/tests/crash/kill_resume.sh" "$temper" "$here/stages.toml" 1 --set device=cuda
 }
 
 part_memory() {
