@@ -37,12 +37,7 @@ on_device() {
   LD_LIBRARY_PATH="$files/standin/exec" CUDA_PATH="$files/standin/toolkit" "$@"
 }
 
-part_standin() {
-  local order
-  for order in forward reverse; do
-    STANDIN_ORDER=$order LD_LIBRARY_PATH="$files/standin/exec" python3 "$here/standin/check.py"
-  done
-}
+part_standin() { "$here/standin/check.sh" "$files/standin"; }
 
 part_probe() { "$here/probe.sh" "$temper"; }
 
