@@ -33,7 +33,9 @@ impl Scan {
         let mut at = 0;
         while at < chars.len() {
             let reader = Reader { chars: &chars };
-            if let Some(number) = reader.number_at(at) {
+            if let Some(end) = reader.word_with_digits(at) {
+                at = end;
+            } else if let Some(number) = reader.number_at(at) {
                 at = number.range.end.max(at + 1);
                 found.push(number);
             } else {
@@ -88,10 +90,6 @@ impl Reader<'_> {
             return None;
         }
         let unsigned = self.unsigned(at)?;
-        // `x2` and `H2O` are words, `cm^2` a unit; `\frac` starts with a character of its own.
-        if self.is_digit(at) && (self.before(at).is_some_and(joins_digits) || self.is_power(at)) {
-            return Some(Found { range: at..self.word_end(unsigned.end), number: None });
-        }
         let (start, is_negative) = self.sign_before(at);
         let end = unsigned.end;
         let value = if self.has_root_before(at) || self.has_pi_at(end) { None } else { unsigned.value };
@@ -101,10 +99,19 @@ impl Reader<'_> {
         Some(Found { range: start..end + percent.unwrap_or(0), number })
     }
 
+    /// End of digits that belong to a word or a unit: `x2`, `H2O`, `cm^2`.
+    fn word_with_digits(self, at: usize) -> Option<usize> {
+        let is_part = self.is_digit(at)
+            && (self.before(at).is_some_and(joins_digits) || self.is_power(at));
+        is_part.then(|| self.word_end(at))
+    }
+
     /// Whether a position is an exponent.
     fn is_power(self, at: usize) -> bool {
-        let before = |distance: usize| self.get(at.checked_sub(distance)?);
-        before(1) == Some('^') || (before(1) == Some('{') && before(2) == Some('^'))
+        let mut before = (0..at).rev().filter_map(|at| self.get(at)).peekable();
+        before.next_if(|c| matches!(c, '-' | '\u{2212}'));
+        before.next_if_eq(&'{');
+        before.next() == Some('^')
     }
 
     /// End of the letters, digits and underscores from a position on.

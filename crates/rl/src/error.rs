@@ -99,7 +99,7 @@ impl Error {
             }
             Self::TooLong { .. } => Some("raise max_new_tokens".into()),
             Self::NoEpisodes => Some("an update needs at least one prompt".into()),
-            Self::Order { .. } => None,
+            Self::Order { .. } | Self::Rewards { .. } => None,
             Self::Minibatches { .. } => {
                 Some("choose a number of minibatches that divides the number of episodes".into())
             }

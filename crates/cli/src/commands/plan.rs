@@ -9,7 +9,7 @@ use data::{Batch, DatasetCounts, DrawnPairCounts, IssueKind, SourceReport};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
 use plan::{Plan, StagePlan, Start, Work};
-use recipe::{Precision, SampleKind};
+use recipe::{Precision, Reward, SampleKind};
 
 use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};

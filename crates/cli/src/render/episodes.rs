@@ -66,11 +66,11 @@ pub(crate) fn text(
 pub(crate) fn json(
     rollout: &Rollout,
     episode: &ScoredEpisode,
-    rewards: Option<&[(&str, &Part)]>,
+    parts: Option<&[(&str, &Part)]>,
     tokenizer: &Tokenizer,
 ) -> Value {
     let [logprobs, ref_logprobs, kl, values, rewards, advantages, returns] = columns(episode);
-    json!({
+    let mut json = json!({
         "prompt": rollout.prompt(),
         "response": rollout.response(),
         "text": tokenizer.decode(rollout.response(), true),
@@ -84,7 +84,7 @@ pub(crate) fn json(
         "advantages": advantages,
         "returns": returns,
     });
-    if let Some(parts) = rewards {
+    if let Some(parts) = parts {
         let part = |(name, part): &(&str, &Part)| {
             json!({ "name": name, "value": part.value, "why": part.why })
         };
