@@ -48,7 +48,9 @@ impl TextFormat {
     pub(crate) fn meant(self, text: &str) -> Option<&'static str> {
         match self {
             Self::ChatTemplate => nearest(text, ChatTemplate::NAMES.into_iter()),
-            Self::AnswerPlace => nearest(text, Extract::WORDS.into_iter()),
+            Self::AnswerPlace => {
+                nearest(text, Extract::WORDS.into_iter()).filter(|word| *word != text)
+            }
             Self::Device if text.starts_with("gpu") => Some("cuda"),
             Self::Device => nearest(text, ["cpu", "cuda"].into_iter()),
             Self::InputPath | Self::RowTemplate | Self::RunName => None,

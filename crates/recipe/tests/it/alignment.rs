@@ -60,11 +60,11 @@ fn ppo_without_a_word_has_the_published_values() {
     assert!(ppo.chat_template.is_none() && ppo.policy.lora.is_none());
     // The value model starts from the reward model by default.
     assert!(ppo.value.is_none());
-    assert_eq!(ppo.value_start(), "reward");
+    assert_eq!(ppo.value_start(), Some("reward"));
     let own =
         aligned().replace("max_prompt_tokens", "value = { start = \"sft\" }\nmax_prompt_tokens");
     let own = parse(&own).expect("a recipe").recipe.ppo.expect("the section");
-    assert_eq!(own.value_start(), "sft");
+    assert_eq!(own.value_start(), Some("sft"));
     // The other keys of `kl` keep their defaults.
     let part = aligned().replace("episodes_per_step", "kl = { target = 6 }\nepisodes_per_step");
     let part = parse(&part).expect("a recipe").recipe.ppo.expect("the section");
@@ -147,7 +147,7 @@ fn updates_are_whole_and_end_by_steps() {
        |
     44 | top_p = 0.9
        | ^^^^^
-      hint: [ppo] has `policy`, `reward`, `value`, `prompts`, `chat_template`, `eos_token`, `max_prompt_tokens`, `max_new_tokens`, `episodes_per_step`, `temperature`, `kl`, `missing_eos_penalty`, `whiten_rewards`, `gamma`, `lambda`, `clip_range`, `clip_range_value`, `vf_coef`, `n_ppo_epochs`, `n_minibatches`, `target_kl`, `conventions`, `sample_every_steps`, `on_bad_row`, `max_bad_rows`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `checkpointing`, `optimizer`, `ema`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
+      hint: [ppo] has `policy`, `reward`, `rewards`, `value`, `prompts`, `chat_template`, `eos_token`, `max_prompt_tokens`, `max_new_tokens`, `episodes_per_step`, `temperature`, `kl`, `missing_eos_penalty`, `whiten_rewards`, `gamma`, `lambda`, `clip_range`, `clip_range_value`, `vf_coef`, `n_ppo_epochs`, `n_minibatches`, `target_kl`, `conventions`, `sample_every_steps`, `on_bad_row`, `max_bad_rows`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `checkpointing`, `optimizer`, `ema`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
     ");
 }
 
