@@ -116,7 +116,14 @@ pub(crate) fn plan_stage(
         dpo.n_reference_pairs = n_reference_pairs(&dataset, keys.train.eval.as_ref());
     }
     if let Stage::Ppo(ppo) = &stage {
-        notes.extend(answers::check(loaded, name, &ppo.section.rewards, &ppo.rewards, &dataset, &sources)?);
+        notes.extend(answers::check(
+            loaded,
+            name,
+            &ppo.section.rewards,
+            &ppo.rewards,
+            &dataset,
+            &sources,
+        )?);
     }
     let step = step_shape(loaded, request, &keys, optimizer_state);
     let cost = Cost::of(&config, &stage, lora.as_ref(), &dataset, sample_kind, step);
