@@ -14,6 +14,7 @@ mod gguf;
 mod hub_server;
 mod proof;
 mod replicas;
+mod rewards;
 mod source_tree;
 mod support;
 mod tokenizer;
