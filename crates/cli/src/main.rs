@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     // glibc returns large blocks to the system at each free unless configured otherwise, before the first tensor.
     let clock = bench::Clock::start();
     kernels::configure_allocator();
+    kernels::find_cuda_toolkit();
     let cli = Cli::parse();
     let outcome = dispatch(cli, clock);
     // What was printed last has to be on the screen before an error is.

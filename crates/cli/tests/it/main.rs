@@ -16,6 +16,7 @@ mod hub_server;
 mod processes;
 mod proof;
 mod replicas;
+mod rewards;
 mod source_tree;
 mod support;
 mod tokenizer;
