@@ -78,7 +78,7 @@ fn open_model_in<M: TrainedModel>(
     let Some(base) = base else {
         warn_of_unknown_keys(&::plan::recorded_base(&dir)?.unwrap_or_else(|| dir.clone()));
         let model = bases.open(&dir)?;
-        return Ok((model, Tokenizer::from_dir_or_file(&dir)?));
+        return with_tokenizer(model, &dir);
     };
     if !::plan::is_adapter(&dir) {
         return Err(Failure::input(
@@ -91,8 +91,14 @@ fn open_model_in<M: TrainedModel>(
     let model = bases.open_on_base(&base, &dir)?;
     // A tokenizer in a PEFT directory is optional.
     let of_adapter = dir.join("tokenizer.json").is_file();
-    let tokenizer = Tokenizer::from_dir_or_file(if of_adapter { &dir } else { &base })?;
-    Ok((model, tokenizer))
+    with_tokenizer(model, if of_adapter { &dir } else { &base })
+}
+
+/// A model with the tokenizer of a directory, which refuses tokens that have no row in the model's embedding.
+fn with_tokenizer<M: TrainedModel>(model: M, dir: &Path) -> Result<(M, Tokenizer)> {
+    let tokenizer = Tokenizer::from_dir_or_file(dir)?;
+    let n_rows = model::SavedModel::config(&model).vocab_size();
+    Ok((model, tokenizer.for_embedding(n_rows)))
 }
 
 /// Warns of unknown keys in config.json of a model's directory. A file that cannot be read is reported when the
