@@ -17,11 +17,21 @@ fn main() -> ExitCode {
     // glibc returns large blocks to the system at each free unless configured otherwise, before the first tensor.
     let clock = bench::Clock::start();
     kernels::configure_allocator();
+    fsio::watchdog::watch_with(stop_late_operation);
     let cli = Cli::parse();
     match dispatch(cli, clock) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Ends the process when an operation on a foreign file takes too long. It runs inside a library and cannot be stopped.
+#[expect(clippy::exit, reason = "nothing else ends a call that does not return")]
+fn stop_late_operation(description: &str) {
+    let hint = "the file is broken or malicious; use another one, or remove the row";
+    let failure = failure::Failure::input(description, hint);
+    failure.report();
+    std::process::exit(failure::WRONG_INPUT.into())
 }
 
 fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {

@@ -10,7 +10,7 @@ use crate::config_values::{token_ids, token_text};
 use crate::files::Files;
 use crate::load::load;
 use crate::origin::Origin;
-use crate::untrusted::bounded::{Library, within_budget};
+use crate::untrusted::bounded::{Library, with_limits, within_budget};
 use crate::untrusted::panics::catch;
 use crate::{Error, Result};
 
@@ -178,7 +178,7 @@ impl Backend {
         let tokens = tokens.iter().map(|text| AddedToken::from(text.as_str(), special));
         let tokens: Vec<AddedToken> = tokens.collect();
         let bytes = tokens.iter().map(|token| token.content.len()).sum();
-        within_budget(bytes, || catch("adding tokens", || library.add_tokens(tokens)))
+        with_limits(bytes, || catch("adding tokens", || library.add_tokens(tokens)))
             .map_err(|reason| Error::TextBudget { reason })??;
         let largest = library.get_added_tokens_decoder().into_keys().max();
         let n_ids = self.n_ids.max(largest.map_or(0, |id| id as usize + 1));
@@ -264,7 +264,7 @@ impl Backend {
         text: &str,
         encode: impl FnOnce() -> tokenizers::Result<Encoding>,
     ) -> Result<Encoding> {
-        let encoding = within_budget(text.len(), || catch("encoding", encode))
+        let encoding = within_budget(text, || catch("encoding", encode))
             .map_err(|reason| Error::TextBudget { reason })??;
         self.check_ids(encoding.get_ids())?;
         Ok(encoding)
@@ -355,8 +355,8 @@ impl Backend {
 
     pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let decode = || catch("decoding", || self.library.decode(ids, skip_special));
-        // A few bytes for each token; within_budget adds what any text has.
-        let decoded = within_budget(ids.len() * 8, decode);
+        // A few bytes for each token; with_limits adds what any text has.
+        let decoded = with_limits(ids.len() * 8, decode);
         decoded.ok().and_then(Result::ok).unwrap_or_else(|| {
             // The decoder is broken; the raw pieces still show the tokens.
             ids.iter().filter_map(|id| self.token_text(*id)).collect()

@@ -28,8 +28,7 @@ pub(crate) fn load(
 ) -> Result<(Library, usize)> {
     let (mut library, checked) = parse(json, path)?;
     // Tokens are normalized when they are added.
-    let bytes = json.len();
-    within_budget(bytes, || {
+    within_budget(json, || {
         catch_panic("adding special tokens", || add_missing(&mut library, config))
     })
     .map_err(|reason| Error::TextBudget { reason })??;
@@ -70,7 +69,7 @@ fn parse(json: &str, path: &Path) -> Result<(Library, tokenizer_json::Checked)> 
     };
     let checked = tokenizer_json::check(json).map_err(refused)?;
     let read = || catch("reading tokenizer.json", || Library::from_bytes(json));
-    let read = within_budget(json.len(), read).map_err(|reason| Error::TextBudget { reason })?;
+    let read = within_budget(json, read).map_err(|reason| Error::TextBudget { reason })?;
     let mut library = read.map_err(|error| {
         if let Error::Backend { reason, .. } = error { refused(reason.into()) } else { error }
     })?;

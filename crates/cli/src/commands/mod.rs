@@ -28,10 +28,16 @@ use train::TrainedModel;
 
 use crate::args::{LogStyle, RecipeArgs};
 use crate::failure::{Failure, Result};
+use crate::render::printable::printable;
 use crate::render::progress::{PlanProgress, warn};
 
-/// Writes to stdout. A closed pipe ends the program without an error, as is usual for command-line tools.
+/// Writes to stdout, with control characters escaped.
 pub(crate) fn print(text: &str) -> Result<()> {
+    print_as_is(&printable(text))
+}
+
+/// Writes to stdout what has no control characters but our own, or what is data for a program. A closed pipe ends the program without an error, as is usual for command-line tools.
+pub(crate) fn print_as_is(text: &str) -> Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),

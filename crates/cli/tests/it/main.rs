@@ -10,10 +10,13 @@ mod file_cycles;
 mod foreign_models;
 mod get;
 mod gguf;
+mod hostile;
 #[path = "../../../hub/tests/it/server.rs"]
 mod hub_server;
 mod proof;
+mod protobuf;
 mod replicas;
+mod security_page;
 mod source_tree;
 mod support;
 mod tokenizer;

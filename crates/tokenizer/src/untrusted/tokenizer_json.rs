@@ -216,12 +216,18 @@ fn check_step(value: &Value) -> Result<(), Refusal> {
                     ("Regex", Value::String(text)) => regex::check(text)?,
                     ("precompiled_charsmap", Value::String(text)) => check_charsmap(text)?,
                     (
-                        "content" | "prepend" | "prefix" | "suffix" | "replacement"
+                        "content"
+                        | "prepend"
+                        | "prefix"
+                        | "suffix"
+                        | "replacement"
                         | "word_delimiter_token",
                         Value::String(text),
                     ) if text.len() > WRITTEN_BYTES => {
                         let bytes = text.len();
-                        return Err(format!("`{key}` has {bytes} bytes (limit {WRITTEN_BYTES})").into());
+                        return Err(
+                            format!("`{key}` has {bytes} bytes (limit {WRITTEN_BYTES})").into()
+                        );
                     }
                     _ => check_step(inner)?,
                 }

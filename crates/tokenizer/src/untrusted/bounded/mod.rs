@@ -31,7 +31,9 @@ pub(crate) type Library = TokenizerImpl<
 const TIME: Duration = Duration::from_secs(1);
 const TIME_PER_MIB: Duration = Duration::from_secs(2);
 /// Longest time that counts between two looks at the clock: a stopped process uses none.
-const LONGEST_STEP: Duration = Duration::from_millis(250);
+const LONGEST_STEP: Duration = Duration::from_millis(500);
+/// Size from which a text is watched: a single call on it may take longer than its time.
+const WATCHED_BYTES: usize = 1 << 10;
 /// Bytes that a text may grow to in any case. Compatibility decomposition, the largest growth of a published normalizer,
 /// writes at most 11 bytes for one.
 const GROWTH: usize = 16;
@@ -57,11 +59,38 @@ fn size_limit(len: usize) -> usize {
     small.max(len.saturating_mul(4))
 }
 
-/// Runs `f` on a text of `len` bytes; an error names the limit that was exceeded, if one was.
-pub(crate) fn within_budget<T>(len: usize, f: impl FnOnce() -> T) -> Result<T, String> {
-    let time = TIME + TIME_PER_MIB.mul_f64(len as f64 / f64::from(1 << 20));
-    let budget =
-        Budget { bytes: size_limit(len), time, last_look: Instant::now(), excess: None };
+/// Runs `f`, the compilation or rendering of a template, within the time for a text of half a MiB: two seconds.
+pub(crate) fn within_render_time<T>(name: &str, f: impl FnOnce() -> T) -> Result<T, String> {
+    let len = 1 << 19;
+    let description = || format!("chat template `{name}` takes too long");
+    fsio::watchdog::watched(time_limit(len), description, || with_limits(len, f))
+}
+
+/// Runs `f` on `text`; an error names the limit that was exceeded, if one was.
+pub(crate) fn within_budget<T>(text: &str, f: impl FnOnce() -> T) -> Result<T, String> {
+    let run = || with_limits(text.len(), f);
+    if text.len() < WATCHED_BYTES {
+        return run();
+    }
+    let description = || {
+        let (len, start) = (text.len(), shown(text));
+        format!("tokenizer takes too long on a text of {len} bytes that begins with {start}")
+    };
+    fsio::watchdog::watched(time_limit(text.len()), description, run)
+}
+
+fn time_limit(len: usize) -> Duration {
+    TIME + TIME_PER_MIB.mul_f64(len as f64 / f64::from(1 << 20))
+}
+
+/// Runs `f` on input of `len` bytes with a budget for it.
+pub(crate) fn with_limits<T>(len: usize, f: impl FnOnce() -> T) -> Result<T, String> {
+    let budget = Budget {
+        bytes: size_limit(len),
+        time: time_limit(len),
+        last_look: Instant::now(),
+        excess: None,
+    };
     let outer = BUDGET.with(|slot| slot.replace(Some(budget)));
     let result = f();
     let used = BUDGET.with(|slot| slot.replace(outer));
@@ -71,9 +100,9 @@ pub(crate) fn within_budget<T>(len: usize, f: impl FnOnce() -> T) -> Result<T, S
     }
 }
 
-/// Looks at the clock; an error if the text's time is over, or if another limit was exceeded before. Outside of
+/// Looks at the clock and returns the time since the last look; an error if the text's time is over, or if another limit was exceeded before. Outside of
 /// [`within_budget`], nothing is limited.
-fn spend_time(step: impl Fn() -> String) -> Result<(), String> {
+fn spend_time(step: impl Fn() -> String) -> Result<Duration, String> {
     with_budget(|budget| {
         let now = Instant::now();
         let spent = now.duration_since(budget.last_look).min(LONGEST_STEP);
@@ -82,8 +111,13 @@ fn spend_time(step: impl Fn() -> String) -> Result<(), String> {
         if budget.time.is_zero() {
             return Err(format!("{} takes too long on this text", step()));
         }
-        Ok(())
+        Ok(spent)
     })
+}
+
+/// Looks at the clock during the rendering of a template.
+pub(crate) fn spend_render_time() -> Result<(), String> {
+    spend_time(|| "the template".to_owned()).map(|_| ())
 }
 
 /// Takes `bytes` of the text's growth; an error if less is left.
@@ -104,14 +138,14 @@ fn bytes_left() -> Option<usize> {
 
 /// Records an excess, so that a caller that drops the error cannot hide it.
 fn exceeded(reason: String) -> String {
-    let error = with_budget(|_| Err(reason.clone()));
+    let error: Result<(), String> = with_budget(|_| Err(reason.clone()));
     error.err().unwrap_or(reason)
 }
 
-fn with_budget(f: impl FnOnce(&mut Budget) -> Result<(), String>) -> Result<(), String> {
+fn with_budget<T: Default>(f: impl FnOnce(&mut Budget) -> Result<T, String>) -> Result<T, String> {
     BUDGET.with(|slot| {
         let mut slot = slot.borrow_mut();
-        let Some(budget) = slot.as_mut() else { return Ok(()) };
+        let Some(budget) = slot.as_mut() else { return Ok(T::default()) };
         if let Some(excess) = &budget.excess {
             return Err(excess.clone());
         }

@@ -72,9 +72,8 @@ impl Replacement {
     pub(super) fn largest_size(&self, text: &str) -> usize {
         let most = match &self.pattern {
             Replaced::Text(pattern, _) => {
-                let fits = bytes_left().is_none_or(|left| {
-                    text.len().saturating_mul(self.content.len()) <= left
-                });
+                let fits = bytes_left()
+                    .is_none_or(|left| text.len().saturating_mul(self.content.len()) <= left);
                 // Counting takes longer than a bound.
                 if fits { text.len() } else { text.matches(pattern.as_str()).count() }
             }

@@ -3,6 +3,8 @@
 //! Oniguruma backtracks. Its limit of steps holds for one starting position only, so that `[a-z]*[a-z]*[0-9]` may take the
 //! limit at each letter of a text.
 
+use std::time::Duration;
+
 use onig::{MatchParam, Regex, Region, SearchOptions};
 use tokenizers::pattern::Pattern;
 use tokenizers::{Offsets, Result};
@@ -16,8 +18,10 @@ const FREE_STEPS: usize = 1000;
 const STEPS: usize = 10_000_000;
 /// Steps between two looks at the clock, unless a single match takes more.
 const STEPS_PER_LOOK: usize = 20_000_000;
-/// Fewest starting positions between two looks at the clock.
+/// Starting positions until the first look at the clock. A step may read the whole rest of the text.
 const POSITIONS: usize = 16;
+/// Time between two looks at the clock from which their distance shrinks.
+const LONG: Duration = Duration::from_millis(5);
 
 /// A pattern of a tokenizer.json.
 #[derive(Debug)]
@@ -45,14 +49,16 @@ impl BoundedRegex {
         region: &mut Region,
     ) -> std::result::Result<Option<(usize, usize)>, String> {
         let steps = (text.len() * STEPS_PER_BYTE + FREE_STEPS).min(STEPS);
-        let window = (STEPS_PER_LOOK / steps).max(POSITIONS);
+        let largest = (STEPS_PER_LOOK / steps).max(POSITIONS);
+        let mut window = POSITIONS;
         let mut start = from;
         loop {
             let mut end = start.saturating_add(window).min(text.len());
             while !text.is_char_boundary(end) {
                 end += 1;
             }
-            spend_time(|| self.name())?;
+            let took = spend_time(|| self.name())?;
+            window = if took > LONG { 1 } else { (window * 2).min(largest) };
             let mut param = MatchParam::default();
             param.set_retry_limit_in_match(steps as u32);
             region.clear();
@@ -121,7 +127,7 @@ mod tests {
     use tokenizers::utils::SysRegex;
 
     use super::BoundedRegex;
-    use crate::untrusted::bounded::within_budget;
+    use crate::untrusted::bounded::{with_limits, within_budget};
 
     const PATTERNS: [&str; 8] = [
         r"'s|'t| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
@@ -155,7 +161,7 @@ mod tests {
             ("(?=.*.*.*!)x", "a".repeat(1000)),
         ] {
             let regex = BoundedRegex::new(pattern).unwrap();
-            let outcome = within_budget(text.len(), || (&regex).find_matches(&text).is_ok());
+            let outcome = within_budget(&text, || (&regex).find_matches(&text).is_ok());
             let reason = outcome.expect_err(pattern);
             assert!(reason.starts_with(&format!("pattern `{pattern}`")), "{reason}");
         }
@@ -166,7 +172,7 @@ mod tests {
         // Each letter is a match, after a vain search through 4 million bytes.
         let text = "a".repeat(2 << 20);
         let regex = BoundedRegex::new("a*[0-9]|a").unwrap();
-        let reason = within_budget(100, || (&regex).find_matches(&text).is_ok()).unwrap_err();
+        let reason = with_limits(100, || (&regex).find_matches(&text).is_ok()).unwrap_err();
         assert!(reason.contains("too long"), "{reason}");
     }
 }
