@@ -3,7 +3,8 @@
 //! Most operations check their own limits between steps. A C library's call cannot be interrupted from outside, so the
 //! last resort is to end the process with an error. Nothing that has been saved is lost: all writes are atomic.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Time between two looks at the operations.
@@ -15,8 +16,17 @@ type Handler = fn(&str);
 static HANDLER: OnceLock<Handler> = OnceLock::new();
 static OPERATIONS: Mutex<Vec<Option<Operation>>> = Mutex::new(Vec::new());
 
+thread_local! {
+    /// Location of what this thread works on, for descriptions.
+    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Index of this thread's innermost operation.
+    static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
 struct Operation {
     description: String,
+    /// The part of the operation that runs, if it was noted.
+    step: Option<Arc<str>>,
     /// Looks until the time is over. A stopped process looks at nothing, so its operations do not age.
     ticks_left: u32,
 }
@@ -49,13 +59,38 @@ pub fn watched<T>(
     }
     let ticks = limit.as_millis() / TICK.as_millis() + 1;
     let ticks_left = u32::try_from(ticks).unwrap_or(u32::MAX);
-    let operation = Operation { description: description(), ticks_left };
-    let _entry = Entry::of(operation);
+    let location = LOCATION
+        .with_borrow(|place| place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default());
+    let description = format!("{location}{}", description());
+    let _entry = Entry::of(Operation { description, step: None, ticks_left });
     f()
 }
 
+/// Runs `f`, whose watched operations work on what is at `location`, such as a row.
+pub fn located<T>(location: impl FnOnce() -> String, f: impl FnOnce() -> T) -> T {
+    if HANDLER.get().is_none() {
+        return f();
+    }
+    let outer = LOCATION.replace(Some(location()));
+    let result = f();
+    LOCATION.set(outer);
+    result
+}
+
+/// Notes which part of this thread's watched operation runs, for its description.
+pub fn note_step(step: &Arc<str>) {
+    if let Some(idx) = CURRENT.get()
+        && let Some(Some(operation)) = operations().get_mut(idx)
+    {
+        operation.step = Some(Arc::clone(step));
+    }
+}
+
 /// A watched operation; it is over when this is dropped.
-struct Entry(usize);
+struct Entry {
+    idx: usize,
+    outer: Option<usize>,
+}
 
 impl Entry {
     fn of(operation: Operation) -> Self {
@@ -68,13 +103,14 @@ impl Entry {
         if let Some(slot) = operations.get_mut(idx) {
             *slot = Some(operation);
         }
-        Self(idx)
+        Self { idx, outer: CURRENT.replace(Some(idx)) }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if let Some(slot) = operations().get_mut(self.0) {
+        CURRENT.set(self.outer);
+        if let Some(slot) = operations().get_mut(self.idx) {
             *slot = None;
         }
     }
@@ -91,7 +127,8 @@ fn late() -> Option<String> {
     for operation in operations.iter_mut().flatten() {
         operation.ticks_left = operation.ticks_left.saturating_sub(1);
         if operation.ticks_left == 0 {
-            late = Some(operation.description.clone());
+            let step = operation.step.iter().map(|step| format!(": {step}"));
+            late = Some(format!("{}{}", operation.description, step.collect::<String>()));
         }
     }
     late
@@ -99,14 +136,18 @@ fn late() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, Operation, late};
+    use super::{Entry, Operation, late, note_step};
 
     #[test]
     fn an_operation_is_late_after_its_looks_until_it_ends() {
-        let entry = Entry::of(Operation { description: "slow".to_owned(), ticks_left: 2 });
+        let description = "row 3 takes too long".to_owned();
+        let entry = Entry::of(Operation { description, step: None, ticks_left: 2 });
         assert_eq!(late(), None);
-        assert_eq!(late().as_deref(), Some("slow"));
+        assert_eq!(late().as_deref(), Some("row 3 takes too long"));
+        note_step(&"pattern `a*`".into());
+        assert_eq!(late().as_deref(), Some("row 3 takes too long: pattern `a*`"));
         drop(entry);
         assert_eq!(late(), None);
+        note_step(&"no operation".into());
     }
 }

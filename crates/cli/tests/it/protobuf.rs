@@ -8,8 +8,14 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use crate::support::root;
 
 /// Names of everything in protobuf 2 that decodes.
-const DECODERS: [&str; 6] =
-    ["parse_from", "merge_from", "merge_field", "CodedInputStream", "parse_length_delimited", "from_reader"];
+const DECODERS: [&str; 6] = [
+    "parse_from",
+    "merge_from",
+    "merge_field",
+    "CodedInputStream",
+    "parse_length_delimited",
+    "from_reader",
+];
 
 fn metadata() -> Metadata {
     let manifest = root().join("Cargo.toml");

@@ -68,7 +68,9 @@ fn is_plain_text(spec: &SourceSpec) -> Result<bool> {
 
 fn write_batch(batch: &[Chunk], tokenizer: &Tokenizer, writer: &mut Writer) -> Result<()> {
     let encode = |chunk: &Chunk| {
-        tokenizer.encode_plain(&chunk.text).map_err(|error| {
+        let encode = || tokenizer.encode_plain(&chunk.text);
+        let encoded = fsio::watchdog::located(|| chunk.location.to_string(), encode);
+        encoded.map_err(|error| {
             let problem = RowProblem::Encoding { reason: error.to_string(), hint: error.hint() };
             Error::row(chunk.location.clone(), problem)
         })

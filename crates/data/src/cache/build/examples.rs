@@ -79,7 +79,9 @@ pub(super) fn run<U: Example>(
     let mut encoding = RowCounter::new(spec, options);
     let counter = RowCounter::new(spec, options);
     let encode = |example: &U| {
-        example.encode(tokenizer, template).map_err(|error| {
+        let encode = || example.encode(tokenizer, template);
+        let encoded = fsio::watchdog::located(|| example.location().to_string(), encode);
+        encoded.map_err(|error| {
             let problem = RowProblem::Encoding { reason: error.to_string(), hint: error.hint() };
             Error::row(example.location().clone(), problem)
         })
