@@ -102,7 +102,8 @@ impl Batcher<'_> {
         location: &Location,
         end: Option<SampleEnd>,
     ) -> std::result::Result<(), Closed> {
-        self.n_bytes += text.len();
+        // A row of one letter takes the memory of its chunk.
+        self.n_bytes += text.len() + size_of::<Chunk>();
         self.batch.push(Chunk { text, location: location.clone(), end });
         if self.n_bytes >= batch_bytes() { self.flush() } else { Ok(()) }
     }

@@ -142,7 +142,7 @@ fn exceeded(reason: String) -> String {
     error.err().unwrap_or(reason)
 }
 
-fn with_budget<T: Default>(f: impl FnOnce(&mut Budget) -> Result<T, String>) -> Result<T, String> {
+fn with_budget(f: impl FnOnce(&mut Budget) -> Result<(), String>) -> Result<(), String> {
     BUDGET.with(|slot| {
         let mut slot = slot.borrow_mut();
         let Some(budget) = slot.as_mut() else { return Ok(()) };
