@@ -106,7 +106,7 @@ mod tests {
     use super::BoundedRegex;
     use crate::untrusted::bounded::{with_limits, within_budget};
 
-    const PATTERNS: [&str; 8] = [
+    const PATTERNS: [&str; 10] = [
         r"'s|'t| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
         r"\s*[\r\n]+|\s+(?!\S)|\s+",
         r"(?<=\p{L})x++|y*?",
