@@ -4,6 +4,7 @@
 //! Planning opens no weights and trains no model. It may train a tokenizer and tokenize data; both are cached in
 //! `runs/.cache`.
 
+mod answers;
 mod base;
 mod cost;
 mod error;
@@ -31,7 +32,7 @@ pub use cost::Cost;
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
 pub use paths::{Paths, RUNS_DIR};
-pub use stage::{DpoPlan, LoraPlan, PpoPlan, Stage, Start, Work};
+pub use stage::{DpoPlan, LoraPlan, PpoPlan, RewardModelPlan, Stage, Start, Work};
 pub use stage_plan::StagePlan;
 pub use tokenizers::train_tokenizer;
 

@@ -16,6 +16,7 @@ mod hub_server;
 mod proof;
 mod protobuf;
 mod replicas;
+mod rewards;
 mod security_page;
 mod source_tree;
 mod support;
