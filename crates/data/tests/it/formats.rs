@@ -253,6 +253,7 @@ fn foreign_parquet_files() {
     let folder = format!("{}/", conformance.display());
     let refused = refused.join("\n").replace(&folder, "");
     insta::assert_snapshot!(refused, @"
+    data/datapage_v1-corrupt-checksum.parquet: damaged parquet file: Page CRC checksum mismatch
     data/dict-page-offset-zero.parquet: damaged parquet file: Expected list element type of I64 but got I16
     bad_data/ARROW-GH-41317.parquet: damaged parquet file: Expected list element type of I32 but got I16
     bad_data/ARROW-GH-41321.parquet: damaged parquet file: a page header is truncated
