@@ -66,6 +66,9 @@ fn tokenizer(
     config: &mut Map<String, Value>,
 ) -> Result<Converted> {
     let missing = || Error::Missing { path: path.to_owned() };
+    if !path.exists() {
+        return Err(Error::NoSuchFile { path: path.to_owned() });
+    }
     if !file.is_file() {
         return if path.is_dir() { convert::directory(dir, config)? } else { None }
             .ok_or_else(missing);
@@ -83,6 +86,7 @@ fn tokenizer(
 
 /// The files that a GGUF file stands for.
 fn from_gguf(path: &Path) -> Result<Files> {
+    fsio::refuse_lfs_pointer(path)?;
     let file = gguf::TokenizerFile::open(path)?;
     let Some(tokenizer) = file.tokenizer_json()? else {
         return Err(Error::Missing { path: path.to_owned() });

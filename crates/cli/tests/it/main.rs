@@ -12,6 +12,7 @@ mod get;
 mod gguf;
 #[path = "../../../hub/tests/it/server.rs"]
 mod hub_server;
+mod pointers_and_ids;
 mod proof;
 mod replicas;
 mod source_tree;

@@ -49,7 +49,10 @@ pub(crate) fn locate_last_turn(
     let everything = |idx: usize, message: &Message| is_turn(idx, message) || has_content(message);
     // With every content located, special tokens in the texts of messages stay text.
     let found = render.find(text.clone(), everything, is_turn);
-    found.or_else(|_| render.find(text, is_turn, is_turn)).map_err(|reason| render.refuse(reason))
+    let found = found.or_else(|_| render.find(text.clone(), is_turn, is_turn));
+    found
+        .or_else(|reason| render.after_own_prompt(&text, last).map_err(|own| own.unwrap_or(reason)))
+        .map_err(|reason| render.refuse(reason))
 }
 
 /// Whether a message has a content whose place can be found with a placeholder.
@@ -155,6 +158,19 @@ impl Render<'_> {
         };
         let contents = turns.iter().map(|turn| (turn.message, turn.content.clone())).collect();
         self.with_field_turns(RenderedChat { text, contents, turns }, is_turn)
+    }
+
+    /// The last turn after its prompt, where the prompt ends in a text that the conversation does not have.
+    ///
+    /// Errors: the reason why the answer cannot follow the prompt, if it is known.
+    fn after_own_prompt(&self, text: &str, last: usize) -> Result<RenderedChat, Option<Untracked>> {
+        let message = self.conversation.messages.get(last).ok_or(None)?;
+        if !has_content(message) {
+            return Err(None);
+        }
+        let (text, turn) = self.locator(&self.views(), last).after_own_prompt(text)?;
+        let contents = vec![(last, turn.content.clone())];
+        Ok(RenderedChat { text, contents, turns: vec![turn] })
     }
 
     /// Adds the turns whose fields decide what the template writes.

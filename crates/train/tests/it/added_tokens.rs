@@ -3,6 +3,7 @@
 use std::fs;
 
 use arch::ModelInfo;
+use burn::module::Module;
 use model::{CausalLm, ScalarModel, load_causal_lm};
 use nn::TokenBatch;
 use serde_json::Value;
@@ -24,6 +25,9 @@ fn place(lora: &str, tied: bool) -> (Place, usize) {
     let n = place.plan("x").stages[0].tokenizer.vocab_size();
     let lora = lora.replace("{n}", &n.to_string()).replace("{m}", &(n + 1).to_string());
     place.replace(LORA, &format!("{lora}{ADDED}"));
+    let chat = |n| format!("{{\"prompt\":\"Is {n}?\",\"completion\":\"<think>It is {n}.\"}}\n");
+    let chats = (0..40).map(chat).collect::<String>();
+    fsio::write_atomic(place.path().join("chats.jsonl"), chats).expect("a file");
     place.run("x", "pretrain");
     (place, n)
 }
@@ -97,6 +101,7 @@ const KINDS: [(&str, bool); 4] = [
 ];
 
 fn logits(model: &CausalLm, ids: &[u32]) -> Vec<f32> {
+    let model = model.valid();
     let tokens = TokenBatch::of_rows(ids, 1, &burn::tensor::Device::flex());
     values(&model.logits(model.forward(&tokens).hidden_btd))
 }
@@ -114,7 +119,7 @@ fn what_was_trained_is_opened_again() {
         let ids = [3, n as u32, 5, n as u32 + 1, 7];
         let (got, want) = (logits(&opened, &ids), logits(&without_dropout(trained), &ids));
         assert_eq!(got.len(), ids.len() * (n + 2));
-        assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-5), "{lora}");
+        testkit::assert_close(lora, &got, &want, testkit::Tolerance::absolute(1e-5));
         let tokenizer = Tokenizer::from_dir_or_file(&dir).expect("a tokenizer");
         let id = |token| tokenizer.token_id(token).expect("an id") as usize;
         assert_eq!((id("<think>"), id("<|eot|>")), (n, n + 1));
@@ -161,7 +166,7 @@ fn a_killed_and_resumed_run_is_the_uninterrupted_one() {
         let files: &[&str] = if lora.is_empty() {
             &["model/model.safetensors", "model/tokenizer.json", "model/config.json"]
         } else {
-            &[ADAPTER, "model/adapter_config.json", "base/model.safetensors", "base/tokenizer.json"]
+            &[ADAPTER, "base/model.safetensors", "base/tokenizer.json"]
         };
         place.run("x", "sft");
         for until in [1, 3] {
