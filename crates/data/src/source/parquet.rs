@@ -168,9 +168,10 @@ fn without_zero_offsets(read: ArrowReaderMetadata) -> ParquetResult<ArrowReaderM
     for group in builder.take_row_groups() {
         let mut group = group.into_builder();
         for column in group.take_columns() {
-            let column = match is_zero(&column) {
-                true => column.into_builder().set_dictionary_page_offset(None).build()?,
-                false => column,
+            let column = if is_zero(&column) {
+                column.into_builder().set_dictionary_page_offset(None).build()?
+            } else {
+                column
             };
             group = group.add_column_metadata(column);
         }
