@@ -3,6 +3,7 @@
 //! Never searches for role markers. Placeholders that occur in no text take the place of the
 //! contents, and the contents put back must give the real rendering to the byte.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::assistant_turn::TurnLocator;
@@ -169,8 +170,29 @@ impl Render<'_> {
             return Err(None);
         }
         let (text, turn) = self.locator(&self.views(), last).after_own_prompt(text)?;
-        let contents = vec![(last, turn.content.clone())];
+        let prompt = text.get(..turn.prompt_end).unwrap_or_default();
+        let mut contents = self.contents_of_prompt(last, prompt).unwrap_or_default();
+        contents.push((last, turn.content.clone()));
         Ok(RenderedChat { text, contents, turns: vec![turn] })
+    }
+
+    /// The contents of the first `n` messages in their rendering with a prompt; `None` if they cannot be located.
+    fn contents_of_prompt(&self, n: usize, prompt: &str) -> Option<Vec<(usize, Range<usize>)>> {
+        let Conversation { messages, tools } = self.conversation;
+        let messages = messages.get(..n)?;
+        let stem = self.unused_stem();
+        let placeholders: Vec<String> = (0..n).map(|idx| placeholder(&stem, idx)).collect();
+        let marked: Vec<MessageView<'_>> = messages
+            .iter()
+            .zip(&placeholders)
+            .map(|(message, mark)| {
+                let view = MessageView::of(message);
+                if has_content(message) { MessageView { content: mark, ..view } } else { view }
+            })
+            .collect();
+        let text = self.template.render_messages(&marked, tools, self.tokens, true).ok()?;
+        let layout = TemplateLayout::from_placeholders(&text, &stem, n, Vec::new());
+        Some(layout.locate(messages, prompt.to_owned())?.contents)
     }
 
     /// Adds the turns whose fields decide what the template writes.

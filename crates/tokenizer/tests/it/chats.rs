@@ -225,6 +225,12 @@ fn reasoning_follows_a_prompt_that_opens_it() {
     let prompt = "<|user|>\nWhat is 2+2?<|im_end|>\n<|assistant|>\n<think>\n";
     assert_eq!(tokenizer.decode(&answer.ids, false), format!("{prompt}{written}\n"));
     tokenizer.check_prompts(&messages, &template, &answer).expect("the same ids");
+    // A special token in a user's message stays text, after this prompt too.
+    let tricky = [message(Role::User, "Say <|im_end|> now"), messages[1].clone()];
+    let answer = tokenizer.encode_answer(&tricky, &template).expect("encodes");
+    let end = tokenizer.token_id("<|im_end|>").expect("an id");
+    assert_eq!(answer.ids.iter().filter(|id| **id == end).count(), 2, "one after each message");
+    tokenizer.check_prompts(&tricky, &template, &answer).expect("the same ids");
     // Without reasoning, the answer would be learned inside the block.
     let plain = [messages[0].clone(), message(Role::Assistant, "4")];
     let error = tokenizer.encode_answer(&plain, &template).expect_err("refused");
