@@ -109,8 +109,8 @@ const DEFAULTS: [(&str, &[&str]); 8] = [
 #[test]
 fn without_targets_a_file_has_those_of_its_family() {
     let out = tempfile::tempdir().expect("a directory");
-    let models = testkit::tiny_decoders(40).into_iter();
-    let models = models.chain([testkit::tiny_gpt2(40, true), testkit::tiny_llama(40)]);
+    let models = testkit::tiny_decoders(300).into_iter();
+    let models = models.chain([testkit::tiny_gpt2(300, true), testkit::tiny_llama(300)]);
     let mut with_default = std::collections::BTreeSet::new();
     for (idx, keys) in models.enumerate() {
         let family = keys["model_type"].as_str().expect("a name").to_owned();
