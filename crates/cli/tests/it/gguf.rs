@@ -95,7 +95,7 @@ fn files_in_one_directory_have_a_modelfile_each() {
     place.write("own/Modelfile", "FROM llama3\n").write("own/x.Modelfile", "FROM mine\n");
     let refused = export("own/x.gguf", "f32");
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
-    assert!(refused.stderr.contains("x.Modelfile` already exists"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("x.Modelfile: already exists"), "{}", refused.stderr);
     assert!(!place.path().join("own/x.gguf").exists());
     assert_eq!(
         (from("own/Modelfile"), from("own/x.Modelfile")),
