@@ -32,6 +32,13 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// There is nothing at this path.
+    #[error("no such file or directory: `{path}`")]
+    NoSuchFile {
+        /// The path.
+        path: PathBuf,
+    },
+
     /// A tokenizer.json is malformed or has parts that are not supported.
     #[error("{path}: {reason}")]
     Refused {
@@ -205,7 +212,7 @@ impl Error {
             Self::File(inner) => return inner.hint(),
             Self::Gguf(inner) => return inner.hint(),
             Self::Json { .. } => "restore the file from its source".to_owned(),
-            Self::Missing { .. } => {
+            Self::Missing { .. } | Self::NoSuchFile { .. } => {
                 "name a tokenizer.json, tokenizer.model or .tiktoken file, or a directory that contains one, or \
                  vocab.json and merges.txt"
                     .to_owned()

@@ -66,6 +66,9 @@ fn tokenizer(
     config: &mut Map<String, Value>,
 ) -> Result<Converted> {
     let missing = || Error::Missing { path: path.to_owned() };
+    if !path.exists() {
+        return Err(Error::NoSuchFile { path: path.to_owned() });
+    }
     // A pipe or a link that leads nowhere is an error below.
     let is_missing = std::fs::symlink_metadata(&file).is_err();
     if is_missing || file.is_dir() {
@@ -85,6 +88,7 @@ fn tokenizer(
 
 /// The files that a GGUF file stands for.
 fn from_gguf(path: &Path) -> Result<Files> {
+    fsio::refuse_lfs_pointer(path)?;
     let file = gguf::TokenizerFile::open(path)?;
     let Some(tokenizer) = file.tokenizer_json()? else {
         return Err(Error::Missing { path: path.to_owned() });

@@ -14,6 +14,7 @@ mod gguf;
 mod hostile;
 #[path = "../../../hub/tests/it/server.rs"]
 mod hub_server;
+mod pointers_and_ids;
 mod processes;
 mod proof;
 mod protobuf;
