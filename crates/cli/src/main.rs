@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     // glibc returns large blocks to the system at each free unless configured otherwise, before the first tensor.
     let clock = bench::Clock::start();
     kernels::configure_allocator();
+    kernels::find_cuda_toolkit();
     let cli = Cli::parse();
     match dispatch(cli, clock) {
         Ok(()) => ExitCode::SUCCESS,

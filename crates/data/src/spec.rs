@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use recipe::{ColumnValues, Columns, DrawnPairs, Format, RoleName, RowLayout, Rows, Source};
+use recipe::{
+    ColumnValues, Columns, DrawnPairs, Format, RoleName, RowLayout, Rows, Source, Template,
+};
 
 use crate::error::{Error, Result};
 use crate::files::{ReadOptions, SourceFiles};
@@ -36,6 +38,8 @@ pub struct SourceSpec {
     pub roles: BTreeMap<String, RoleName>,
     /// Columns and fields of messages that are left out on purpose.
     pub ignore_columns: Vec<String>,
+    /// Texts of a row that are stored next to its prompt, such as right answers.
+    pub answers: Vec<Template>,
     /// Number of times each row is seen per epoch.
     pub weight: f64,
     /// Maximum number of rows read from the start; lines in plain text files.
@@ -71,6 +75,7 @@ impl SourceSpec {
             pairs: source.pairs.clone(),
             roles: source.roles.clone(),
             ignore_columns: source.ignore_columns.clone(),
+            answers: Vec::new(),
             weight: source.weight,
             limit: source.limit.into_iter().chain(limit).min(),
         })
@@ -91,6 +96,7 @@ impl SourceSpec {
             pairs: None,
             roles: BTreeMap::new(),
             ignore_columns: Vec::new(),
+            answers: Vec::new(),
             weight: 1.0,
             limit: None,
         }
@@ -105,6 +111,7 @@ impl SourceSpec {
             pairs: self.pairs.as_ref(),
             roles: &self.roles,
             ignored: &self.ignore_columns,
+            answers: &self.answers,
         }
     }
 }

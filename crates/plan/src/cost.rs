@@ -120,8 +120,8 @@ impl Cost {
         self.flops += config.forward_flops(texts, length, HeadOutput::LogProbs);
     }
 
-    /// Cost of PPO, with every completion at full length: sampled once, scored once by policy, reference, reward and value
-    /// model, and used by policy and value model in each epoch.
+    /// Cost of PPO, with every completion at full length: sampled once, scored once by policy, reference, value and reward
+    /// model, if there is one, and used by policy and value model in each epoch.
     fn of_ppo(
         config: &ModelConfig,
         lora: Option<&LoraPlan>,
@@ -143,7 +143,8 @@ impl Cost {
         let value_epoch =
             training_flops(config, value_lora, n_rows, length, HeadOutput::Scores, n_value);
         let epochs = section.n_ppo_epochs as f64 * (policy_epoch + value_epoch);
-        let flops = 3.0 * forward + 2.0 * scored + epochs;
+        let n_scalar = if ppo.reward.is_some() { 2.0 } else { 1.0 };
+        let flops = 3.0 * forward + n_scalar * scored + epochs;
 
         let n_minibatch = shape.rows_per_step / section.n_minibatches.max(1);
         let rows = TrainingShape {

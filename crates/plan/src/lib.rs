@@ -5,6 +5,7 @@
 //! `runs/.cache`.
 
 mod added_tokens;
+mod answers;
 mod base;
 mod cost;
 mod error;
@@ -32,7 +33,7 @@ pub use cost::{Cost, MIN_SAMPLED_TOGETHER};
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
 pub use paths::{Paths, RUNS_DIR};
-pub use stage::{DpoPlan, LoraPlan, PpoPlan, Stage, Start, Work};
+pub use stage::{DpoPlan, LoraPlan, PpoPlan, RewardModelPlan, Stage, Start, Work};
 pub use stage_plan::StagePlan;
 pub use tokenizers::train_tokenizer;
 

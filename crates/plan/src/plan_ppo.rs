@@ -1,13 +1,15 @@
 //! Plans PPO's models besides the policy: the weights of reward and value model, and the number of base models in memory.
 //! Opens no weights.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use recipe::{Loaded, PpoSection};
+use rewards::Rewards;
 
 use crate::base::base_of;
 use crate::plan_lora::plan_lora;
-use crate::stage::{LoraPlan, PpoPlan, Start};
+use crate::stage::{LoraPlan, PpoPlan, RewardModelPlan, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point::{StartingPoint, of_name};
 use crate::{Error, Paths, Result};
@@ -22,10 +24,22 @@ pub(crate) fn plan_ppo(
     earlier: &[StagePlan],
     warnings: &mut Vec<String>,
 ) -> Result<PpoPlan> {
-    let reward = of_name(paths, &section.reward, earlier)?;
-    let value = of_name(paths, section.value_start(), earlier)?;
-    warnings.extend([&reward, &value].into_iter().flat_map(|point| point.warnings.clone()));
-    check_vocabularies(loaded, policy, &reward, &value)?;
+    let rewards = compiled(loaded, section)?;
+    let model = section.reward_model_key();
+    let reward = match &model {
+        Some((_, start, _)) => Some(of_name(paths, start, earlier)?),
+        None => None,
+    };
+    let value_start = section.value_start().ok_or_else(|| {
+        let message = "the value model has no weights to start from".to_owned();
+        Error::Recipe(loaded.spans.error("ppo", message, "needs `value`", None))
+    })?;
+    let value = of_name(paths, value_start, earlier)?;
+    warnings.extend(reward.iter().chain([&value]).flat_map(|point| point.warnings.clone()));
+    let reward_key = model.as_ref().map_or(Cow::from("reward"), |(key, ..)| key.clone());
+    let models = reward.iter().map(|point| (format!("ppo.{reward_key}"), point));
+    let models = models.chain([("ppo.value.start".to_owned(), &value)]);
+    check_vocabularies(loaded, policy, models)?;
     let value_lora = value_lora(loaded, paths, section, &value, earlier)?;
     let mut bases = BaseCopies { earlier, seen: BTreeSet::new(), n_parameters: 0 };
     bases.add(policy, policy_lora, false)?;
@@ -33,7 +47,9 @@ pub(crate) fn plan_ppo(
         // The starting weights stay in memory as the reference model.
         bases.add_copy(policy);
     }
-    bases.add(&reward, None, true)?;
+    if let Some(reward) = &reward {
+        bases.add(reward, None, true)?;
+    }
     match &value_lora {
         Some(lora) => bases.add(&value, Some(lora), false)?,
         // All its weights are trained, so it shares them with no other model.
@@ -42,12 +58,27 @@ pub(crate) fn plan_ppo(
     let (n_bases, n_base_parameters) = (bases.seen.len(), bases.n_parameters);
     Ok(PpoPlan {
         section: section.clone(),
-        reward: reward.start,
+        reward: reward.zip(model).map(|(point, (key, _, weight))| RewardModelPlan {
+            key,
+            start: point.start,
+            weight,
+        }),
+        rewards,
         value: value.start,
         value_config: value.config,
         value_lora,
         n_base_parameters,
         n_bases,
+    })
+}
+
+/// The rewards that need no model, with patterns and schemas compiled.
+fn compiled(loaded: &Loaded, section: &PpoSection) -> Result<Rewards> {
+    Rewards::new(&section.rewards, section.max_new_tokens).map_err(|(idx, error)| {
+        let key = format!("ppo.rewards[{idx}].{}", error.key());
+        let hint = Some(error.hint().to_owned());
+        let message = format!("`{}` in [ppo.rewards[{idx}]] {error}", error.key());
+        Error::Recipe(loaded.spans.error(&key, message, "cannot be used", hint))
     })
 }
 
@@ -64,7 +95,7 @@ fn value_lora(
         (Some(role), _) => (role.lora.clone(), "ppo.value.lora"),
         (None, None) => (None, ""),
         (None, Some(of_policy)) if value.is_adapter => {
-            let adapter = Some(section.value_start().to_owned());
+            let adapter = section.value_start().map(str::to_owned);
             let base_dtype = of_policy.base_dtype;
             let keys = recipe::LoraKeys { adapter, base_dtype, ..Default::default() };
             (Some(keys), "ppo.policy.lora")
@@ -88,20 +119,19 @@ fn without_output_layer(mut keys: recipe::LoraKeys) -> recipe::LoraKeys {
 }
 
 /// Refuses models with different vocabularies: policy, reward and value model read the same ids.
-fn check_vocabularies(
+fn check_vocabularies<'p>(
     loaded: &Loaded,
     policy: &StartingPoint,
-    reward: &StartingPoint,
-    value: &StartingPoint,
+    others: impl Iterator<Item = (String, &'p StartingPoint)>,
 ) -> Result<()> {
     let size = |point: &StartingPoint| point.config.as_ref().map(arch::ModelConfig::vocab_size);
-    for (key, other) in [("ppo.reward", reward), ("ppo.value.start", value)] {
+    for (key, other) in others {
         if let (Some(wanted), Some(found)) = (size(policy), size(other))
             && wanted != found
         {
             return Err(Error::Recipe(
                 loaded.spans.error(
-                    key,
+                    &key,
                     format!("its vocabulary has {found} tokens and the policy's has {wanted}"),
                     "must have the policy's vocabulary",
                     Some(

@@ -18,7 +18,7 @@ use crate::stage::{LoraPlan, Stage, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point;
 use crate::trained::{check_groups, trained_parameters};
-use crate::{Error, Paths, Request, Result, Watch, model, replicas, tokenizers};
+use crate::{Error, Paths, Request, Result, Watch, answers, model, replicas, tokenizers};
 
 /// Checks that the recipe has the stage that `--stage` names.
 pub(crate) fn check_stage_name<'a>(
@@ -120,6 +120,16 @@ pub(crate) fn plan_stage(
     {
         dpo.n_reference_pairs = n_reference_pairs(&dataset, keys.train.eval.as_ref());
     }
+    if let Stage::Ppo(ppo) = &stage {
+        notes.extend(answers::check(
+            loaded,
+            name,
+            &ppo.section.rewards,
+            &ppo.rewards,
+            &dataset,
+            &sources,
+        )?);
+    }
     let step = step_shape(loaded, request, &keys, optimizer_state);
     let cost = Cost::of(&config, &stage, lora.as_ref(), &dataset, sample_kind, step);
     let mut inputs = BTreeMap::new();
@@ -220,7 +230,10 @@ fn prepare(
         .data
         .iter()
         .map(|source| {
-            SourceSpec::resolve(source, &paths.recipe_dir, &paths.data_dir, request.limit)
+            let dirs = (&paths.recipe_dir, &paths.data_dir);
+            let mut spec = SourceSpec::resolve(source, dirs.0, dirs.1, request.limit)?;
+            spec.answers = keys.answers.iter().map(|template| (*template).clone()).collect();
+            Ok(spec)
         })
         .collect::<data::Result<Vec<_>>>()?;
     fsio::create_dir_all(&paths.cache_dir)?;

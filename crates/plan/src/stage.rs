@@ -1,12 +1,15 @@
 //! The stages of a plan: each kind with what its algorithm needs, the adapters and the weights to
 //! start from.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use arch::{AdapterLayout, HeadOutput, LoraConfig, ModelConfig};
 use recipe::{
     BaseDtype, DpoSection, PpoSection, PretrainSection, RewardSection, SftSection, StageSection,
 };
+
+use rewards::Rewards;
 
 use crate::Result;
 
@@ -39,8 +42,10 @@ pub struct DpoPlan {
 pub struct PpoPlan {
     /// The recipe's section.
     pub section: PpoSection,
-    /// Weights of the reward model.
-    pub reward: Start,
+    /// Weights of the reward model, if there is one.
+    pub reward: Option<RewardModelPlan>,
+    /// Rewards that are computed from the text of an answer.
+    pub rewards: Rewards,
     /// First weights of the value model.
     pub value: Start,
     /// Configuration of the value model; none if it is the policy's.
@@ -51,6 +56,17 @@ pub struct PpoPlan {
     pub n_base_parameters: u64,
     /// Number of those base models.
     pub n_bases: usize,
+}
+
+/// The reward model of a PPO stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RewardModelPlan {
+    /// Path of the value that names it within the section.
+    pub key: Cow<'static, str>,
+    /// Its weights.
+    pub start: Start,
+    /// Factor of its score in the sum of rewards.
+    pub weight: f64,
 }
 
 /// An adapter that a stage trains.
@@ -123,16 +139,15 @@ impl Stage {
     }
 
     /// Every source of weights besides the trained model's own, by its key in the stage's section.
-    pub(crate) fn other_starts(&self) -> Vec<(&'static str, &Start)> {
+    pub(crate) fn other_starts(&self) -> Vec<(Cow<'static, str>, &Start)> {
         match self.work() {
             Work::Rows { .. } => Vec::new(),
             Work::Rollouts(ppo) => {
                 let adapter = ppo.value_lora.as_ref().and_then(|lora| lora.adapter.as_ref());
-                let adapter = adapter.map(|start| ("value.lora.adapter", start));
-                [("reward", &ppo.reward), ("value.start", &ppo.value)]
-                    .into_iter()
-                    .chain(adapter)
-                    .collect()
+                let adapter = adapter.map(|start| (Cow::from("value.lora.adapter"), start));
+                let reward = ppo.reward.as_ref().map(|model| (model.key.clone(), &model.start));
+                let value = [(Cow::from("value.start"), &ppo.value)];
+                reward.into_iter().chain(value).chain(adapter).collect()
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The plan of one stage: everything that a run needs to train it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use arch::ModelConfig;
@@ -58,15 +59,15 @@ pub struct StagePlan {
 
 impl StagePlan {
     /// Every source of weights that the stage reads, by its key in the stage's section.
-    pub fn starts(&self) -> Vec<(&'static str, &Start)> {
+    pub fn starts(&self) -> Vec<(Cow<'static, str>, &Start)> {
         let (start, adapter) = match self.kind.work() {
             Work::Rows { .. } => ("start", "lora.adapter"),
             Work::Rollouts(_) => ("policy.start", "policy.lora.adapter"),
         };
         let continued = self.lora.as_ref().and_then(|lora| lora.adapter.as_ref());
-        [(start, &self.start)]
+        [(Cow::from(start), &self.start)]
             .into_iter()
-            .chain(continued.map(|source| (adapter, source)))
+            .chain(continued.map(|source| (adapter.into(), source)))
             .chain(self.kind.other_starts())
             .collect()
     }

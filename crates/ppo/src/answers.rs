@@ -3,8 +3,8 @@
 
 use burn::tensor::Device;
 use generate::Settings as Generation;
-use model::CausalLm;
-use plan::{Plan, StagePlan};
+use model::{CausalLm, ScalarModel};
+use plan::{Plan, PpoPlan, StagePlan};
 use recipe::PpoSection;
 use rl::{ActorCritic, EndReason, Rollout, Rollouts, Sampling, Settings};
 use seed::Purpose;
@@ -13,6 +13,7 @@ use tokenizer::{Message, Role, Tokenizer};
 use train::{Collective, EvalRow, SampleRow};
 
 use crate::metrics::AnswerMetrics;
+use crate::stated::{Prompts, StatedRewards, reward_metrics, terms};
 use crate::{FrozenModels, Result};
 
 /// Minimum number of answers of a validation; prompts get several answers where there are fewer prompts.
@@ -26,7 +27,7 @@ pub struct Answers {
     /// Metrics of the validation prompts; `None` without validation.
     pub metrics: Option<AnswerMetrics>,
     /// The logged prompts.
-    pub prompts: Vec<Vec<u32>>,
+    pub prompts: Prompts,
     /// The answers to the logged prompts.
     pub texts: Vec<String>,
 }
@@ -93,22 +94,23 @@ pub(crate) fn sample_together(
 }
 
 /// The reference's answers, which are the policy's before the first update; a resumed run samples the same ones.
+///
+/// Scoring needs a value model, whose output is not used here.
 pub(crate) fn before(
     plan: &Plan,
     stage: &StagePlan,
-    section: &PpoSection,
+    ppo: &PpoPlan,
     frozen: &FrozenModels,
+    value: &ScalarModel,
     settings: &Settings,
     device: &Device,
 ) -> Result<Answers> {
     let prompts = shown_prompts(stage);
-    let texts = shown(&frozen.reference, &prompts, plan, stage, section)?;
+    let texts = shown(&frozen.reference, &prompts.ids, plan, stage, &ppo.section)?;
     let mut metrics = None;
     if stage.dataset.n_eval_rows() > 0 {
-        // Scoring needs a value model, whose output is not used here.
-        let value = frozen.reward.clone();
-        let actors = ActorCritic { policy: frozen.reference.clone(), value };
-        metrics = Some(validation(plan, stage, section, &actors, frozen, settings, device)?);
+        let actors = ActorCritic { policy: frozen.reference.clone(), value: value.clone() };
+        metrics = Some(validation(plan, stage, ppo, &actors, frozen, settings, device)?);
     }
     Ok(Answers { metrics, prompts, texts })
 }
@@ -117,22 +119,24 @@ pub(crate) fn before(
 pub(crate) fn validation(
     plan: &Plan,
     stage: &StagePlan,
-    section: &PpoSection,
+    ppo: &PpoPlan,
     actors: &ActorCritic,
     frozen: &FrozenModels,
     settings: &Settings,
     device: &Device,
 ) -> Result<AnswerMetrics> {
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
-    let batches = stage.dataset.eval_batches(stage.micro_batch, max_rows);
-    let prompts: Vec<Vec<u32>> = batches
-        .flat_map(|batch| batch.texts().into_iter().map(<[u32]>::to_vec).collect::<Vec<_>>())
-        .collect();
-    let n = VALIDATION_ANSWERS.div_ceil(prompts.len().max(1));
+    let mut prompts = Prompts::default();
+    for batch in stage.dataset.eval_batches(stage.micro_batch, max_rows) {
+        prompts.add(&batch.texts(), &batch.samples, stage);
+    }
+    let n = VALIDATION_ANSWERS.div_ceil(prompts.ids.len().max(1));
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
-    let rollouts = sample(&actors.policy, &prompts, n, section, stage, seed)?;
+    let rollouts = sample(&actors.policy, &prompts.ids, n, &ppo.section, stage, seed)?;
     let device = device.clone().inner();
-    let scored = rl::score(rollouts, actors, &frozen.reference, &frozen.reward, settings, &device)?;
+    let stated = StatedRewards::of(&rollouts, &prompts, n, ppo, &stage.tokenizer);
+    let terms = terms(frozen, stated.as_ref(), ppo);
+    let scored = rl::score(rollouts, actors, &frozen.reference, terms, settings, &device)?;
     let episodes = &scored.rollouts.episodes;
     let texts: Vec<String> =
         episodes.iter().map(|episode| text(episode, &stage.tokenizer)).collect();
@@ -140,7 +144,8 @@ pub(crate) fn validation(
     let scores: Vec<f64> = scored.episodes.iter().map(|e| f64::from(e.score)).collect();
     let kls: Vec<f64> = scored.episodes.iter().map(|episode| sum(&episode.kl)).collect();
     let n_ended = episodes.iter().filter(|e| e.span().end == EndReason::EndToken).count();
-    Ok(AnswerMetrics::of(&texts, &scores, &kls, n_ended))
+    let rewards = reward_metrics(stated.as_ref(), &scored);
+    Ok(AnswerMetrics { rewards, ..AnswerMetrics::of(&texts, &scores, &kls, n_ended) })
 }
 
 /// The current policy's answers to the logged prompts.
@@ -150,12 +155,15 @@ pub(crate) fn table(
     before: &Answers,
     plan: &Plan,
     stage: &StagePlan,
-    section: &PpoSection,
+    ppo: &PpoPlan,
     step: u64,
 ) -> Result<Vec<SampleRow>> {
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Sample, step, 0);
-    let rollouts = sample(&actors.policy, &before.prompts, 1, section, stage, seed)?;
-    let scores = rl::scores_of(&rollouts.episodes, &frozen.reward, &reference_device(frozen));
+    let prompts = &before.prompts;
+    let rollouts = sample(&actors.policy, &prompts.ids, 1, &ppo.section, stage, seed)?;
+    let stated = StatedRewards::of(&rollouts, prompts, 1, ppo, &stage.tokenizer);
+    let terms = terms(frozen, stated.as_ref(), ppo);
+    let scores = rl::scores_of(&rollouts.episodes, &terms, &reference_device(frozen));
     let rows = rollouts.episodes.iter().zip(&before.texts).zip(scores);
     Ok(rows
         .map(|((episode, before), score)| SampleRow {
@@ -178,7 +186,7 @@ pub(crate) fn result(
     stage: &StagePlan,
     section: &PpoSection,
 ) -> Result<Value> {
-    let after = shown(policy, &before.prompts, plan, stage, section)?;
+    let after = shown(policy, &before.prompts.ids, plan, stage, section)?;
     let mut result = json!(exported);
     if result.is_null() {
         result = json!({});
@@ -187,7 +195,7 @@ pub(crate) fn result(
         result["before"] = json!(metrics.named());
     }
     if let (Some(prompt), Some(was), Some(is)) =
-        (before.prompts.first(), before.texts.first(), after.first())
+        (before.prompts.ids.first(), before.texts.first(), after.first())
     {
         let prompt = question(prompt, &stage.tokenizer);
         result["example"] = json!({ "prompt": prompt, "before": was, "after": is });
@@ -196,10 +204,13 @@ pub(crate) fn result(
 }
 
 /// The first prompts of the validation set, or of the training data without validation.
-fn shown_prompts(stage: &StagePlan) -> Vec<Vec<u32>> {
+fn shown_prompts(stage: &StagePlan) -> Prompts {
     let validation = stage.dataset.eval_batches(SHOWN, Some(SHOWN as u64)).next();
     let batch = validation.unwrap_or_else(|| stage.dataset.batch(0));
-    batch.texts().into_iter().take(SHOWN).map(<[u32]>::to_vec).collect()
+    let mut prompts = Prompts::default();
+    prompts.add(&batch.texts(), &batch.samples, stage);
+    prompts.truncate(SHOWN);
+    prompts
 }
 
 /// A model's answers to the logged prompts, with a random stream of their own.

@@ -1,4 +1,4 @@
-//! The four models of PPO at the start of a stage: the policy and value models are trained; the reference and reward models
+//! The models of PPO at the start of a stage: the policy and value models are trained; the reference and reward models
 //! stay frozen. Models on the same base share its weights.
 
 use burn::tensor::Device;
@@ -18,8 +18,8 @@ use crate::{Error, Result, VALUE_FILE, write_checkpoint};
 pub struct FrozenModels {
     /// Reference model: the policy before its first update.
     pub reference: CausalLm,
-    /// Reward model.
-    pub reward: ScalarModel,
+    /// Reward model, if the recipe names one.
+    pub reward: Option<ScalarModel>,
 }
 
 /// The state that the training loop updates.
@@ -112,8 +112,9 @@ fn reward_model(
     stage: &StagePlan,
     run_dir: &RunDir,
     bases: &mut BaseModelCache,
-) -> Result<ScalarModel> {
-    let dir = start_dir(stage, &ppo.reward, run_dir)?.ok_or(Error::NoRewardModel)?;
+) -> Result<Option<ScalarModel>> {
+    let Some(planned) = &ppo.reward else { return Ok(None) };
+    let dir = start_dir(stage, &planned.start, run_dir)?.ok_or(Error::NoRewardModel)?;
     let reward: ScalarModel = bases.open(&dir)?;
-    Ok(model::train_only(reward, &|_| false))
+    Ok(Some(model::train_only(reward, &|_| false)))
 }

@@ -1,4 +1,4 @@
-//! Proximal policy optimization against a reward model (Schulman et al. 2017; Ouyang et al. 2022 for language models). The
+//! Proximal policy optimization against a reward model or rewards computed from the text (Schulman et al. 2017; Ouyang et al. 2022 for language models). The
 //! computations of an update are in `rl`, where `temper verify` replays them.
 
 mod answers;
@@ -6,6 +6,7 @@ mod error;
 mod frozen;
 mod metrics;
 mod settings;
+mod stated;
 
 use std::path::Path;
 
@@ -24,6 +25,7 @@ pub use error::{Error, Result};
 pub use frozen::FrozenModels;
 pub use metrics::AnswerMetrics;
 pub use settings::settings;
+pub use stated::{Prompts, StatedRewards};
 
 /// The file of a checkpoint with the trainable parameters of the value model.
 pub const VALUE_FILE: &str = "value.safetensors";
@@ -42,7 +44,7 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
     let mut settings = settings(section, stage);
     let reference_hash = weights_hash(&frozen.reference);
     let before = if replicas.is_leader() {
-        answers::before(plan, stage, section, &frozen, &settings, device)?
+        answers::before(plan, stage, ppo, &frozen, &actors.value, &settings, device)?
     } else {
         Answers::default()
     };
@@ -53,16 +55,19 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
 
         // The sampled ids are the trained ids: they are never converted to text and back.
         let batch = stage.dataset.batch(step);
-        let prompts: Vec<Vec<u32>> = batch.texts().into_iter().map(<[u32]>::to_vec).collect();
+        let mut prompts = Prompts::default();
+        prompts.add(&batch.texts(), &batch.samples, stage);
+        let n_episodes = prompts.ids.len();
         let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, step, 0);
         let rollouts =
-            answers::sample_together(&actors.policy, &prompts, section, stage, seed, replicas)?;
+            answers::sample_together(&actors.policy, &prompts.ids, section, stage, seed, replicas)?;
 
         // Rewards and advantages of each token, then several epochs of updates on them.
-        let FrozenModels { reference, reward } = &frozen;
+        let stated = StatedRewards::of(&rollouts, &prompts, 1, ppo, &stage.tokenizer);
+        let (reference, terms) = (&frozen.reference, stated::terms(&frozen, stated.as_ref(), ppo));
         let scored =
-            rl::score_together(rollouts, &actors, reference, reward, &settings, device, replicas)?;
-        let orders = orders(plan.seed, &stage.name, step, prompts.len(), section.n_ppo_epochs);
+            rl::score_together(rollouts, &actors, reference, terms, &settings, device, replicas)?;
+        let orders = orders(plan.seed, &stage.name, step, n_episodes, section.n_ppo_epochs);
         let lr = train::lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
         let updated = rl::update(actors, &mut learner, lr, &scored, &orders, &settings)?;
         actors = updated.actors;
@@ -70,27 +75,27 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
         let kl = updated.metrics.get("objective/kl").copied().unwrap_or_default();
         check_kl(step + 1, kl)?;
         if let Some(target) = section.kl.target {
-            let (n, horizon) = (prompts.len(), section.kl.horizon);
+            let (n, horizon) = (n_episodes, section.kl.horizon);
             let coef = adapted_kl_coef(settings.kl_coef, kl, target, n, horizon);
             run.extra_state().insert(KL_COEF.to_owned(), coef);
         }
 
         let tokens = scored.rollouts.episodes.iter().map(|episode| episode.episode().len() as u64);
         let (tokens, grad_norm) = (tokens.sum(), updated.grad_norm);
-        let extra = metrics::of_update(updated.metrics, &scored, &settings);
+        let mut extra = metrics::of_update(updated.metrics, &scored, &settings);
+        extra.extend(stated::reward_metrics(stated.as_ref(), &scored));
         let loss = metrics::loss(&extra, &settings);
         run.log_step(StepReport { loss, grad_norm, lr, tokens, extra })?;
         if replicas.is_leader() && run.step().is_multiple_of(section.sample_every_steps) {
             let actors = learner.evaluated(&actors);
-            for row in answers::table(&actors, &frozen, &before, plan, stage, section, run.step())?
-            {
+            for row in answers::table(&actors, &frozen, &before, plan, stage, ppo, run.step())? {
                 run.log_sample(row)?;
             }
         }
         if run.eval_due() {
             let actors = learner.evaluated(&actors);
             let validation =
-                answers::validation(plan, stage, section, &actors, &frozen, &settings, device)?;
+                answers::validation(plan, stage, ppo, &actors, &frozen, &settings, device)?;
             run.log_eval(validation.row(run.step()))?;
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &actors, &learner))?;
@@ -114,6 +119,15 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
     Ok(Outcome::Finished(run.finish(result)?))
 }
 
+/// Scored episodes, with the rewards that were computed from their text.
+#[derive(Clone, Debug)]
+pub struct Episodes {
+    /// The episodes.
+    pub scored: Scored,
+    /// Rewards that need no model, with reasons; `None` if a model computes the only reward.
+    pub stated: Option<StatedRewards>,
+}
+
 /// The first episodes of a run, sampled and scored by the functions that training calls, without an update.
 pub fn first_episodes(
     plan: &Plan,
@@ -122,15 +136,20 @@ pub fn first_episodes(
     run_dir: &RunDir,
     n: usize,
     device: &Device,
-) -> Result<Scored> {
+) -> Result<Episodes> {
     let section = &ppo.section;
     let frozen::First { actors, frozen, .. } = frozen::first(plan, stage, ppo, run_dir, device)?;
     let batch = stage.dataset.batch(0);
-    let prompts: Vec<Vec<u32>> = batch.texts().into_iter().take(n).map(<[u32]>::to_vec).collect();
+    let mut prompts = Prompts::default();
+    prompts.add(&batch.texts(), &batch.samples, stage);
+    prompts.truncate(n);
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, 0, 0);
-    let rollouts = answers::sample(&actors.policy, &prompts, 1, section, stage, seed)?;
+    let rollouts = answers::sample(&actors.policy, &prompts.ids, 1, section, stage, seed)?;
     let settings = settings(section, stage);
-    Ok(rl::score(rollouts, &actors, &frozen.reference, &frozen.reward, &settings, device)?)
+    let stated = StatedRewards::of(&rollouts, &prompts, 1, ppo, &stage.tokenizer);
+    let terms = stated::terms(&frozen, stated.as_ref(), ppo);
+    let scored = rl::score(rollouts, &actors, &frozen.reference, terms, &settings, device)?;
+    Ok(Episodes { scored, stated })
 }
 
 /// Name of the adaptive KL coefficient among the counters of a stage.

@@ -29,7 +29,7 @@ pub(crate) fn loss(metrics: &BTreeMap<String, f64>, settings: &Settings) -> f64 
 pub struct AnswerMetrics {
     /// Number of answers.
     pub n: usize,
-    /// Mean score by the reward model.
+    /// Mean score: the sum of weighted rewards.
     pub score: f64,
     /// Standard deviation of the scores.
     pub score_std: f64,
@@ -43,6 +43,8 @@ pub struct AnswerMetrics {
     pub most_frequent: f64,
     /// Fraction of distinct word bigrams (distinct-2; Li et al. 2016).
     pub distinct_2: f64,
+    /// Mean and standard deviation of each reward that needs no model, by the names of the logs.
+    pub rewards: BTreeMap<String, f64>,
 }
 
 impl AnswerMetrics {
@@ -74,6 +76,7 @@ impl AnswerMetrics {
             distinct: share(counts.len()),
             most_frequent: share(counts.values().copied().max().unwrap_or(0)),
             distinct_2: pairs.len() as f64 / f64::from(n_pairs.max(1)),
+            rewards: BTreeMap::new(),
         }
     }
 
@@ -88,7 +91,8 @@ impl AnswerMetrics {
             ("most_frequent", self.most_frequent),
             ("distinct_2", self.distinct_2),
         ];
-        metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let metrics = metrics.into_iter().map(|(name, value)| (name.to_owned(), value));
+        metrics.chain(self.rewards.clone()).collect()
     }
 
     /// A row of the evaluation log. Its loss is the negated mean score, so that smaller is better as in other stages.

@@ -35,6 +35,7 @@ mod precision;
 mod pretrain;
 mod reference;
 mod reward;
+mod rewards;
 mod rope;
 mod schema;
 mod schema_tree;
@@ -78,6 +79,10 @@ pub use precision::Precision;
 pub use pretrain::PretrainSection;
 pub use reference::{json_schema, reference_markdown};
 pub use reward::RewardSection;
+pub use rewards::{
+    ChoiceKeys, ExactKeys, Extract, FormatKeys, JsonSchemaKeys, LengthKeys, LengthShape, ModelKeys,
+    NumberKeys, RegexKeys, RepetitionKeys, Reward, RewardKind,
+};
 pub use rope::{LinearRope, Llama3Rope, RopeScaling, YarnRope};
 pub use sft::SftSection;
 pub use source::{

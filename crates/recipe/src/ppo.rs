@@ -1,4 +1,6 @@
-//! `[ppo]`: proximal policy optimization against a reward model.
+//! `[ppo]`: proximal policy optimization against a reward model, or rewards that are computed from the text.
+
+use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,12 +9,13 @@ use crate::chat_keys::ChatTemplate;
 use crate::diagnostics::Diagnostics;
 use crate::input_keys::{OnBadRow, default_max_bad_rows};
 use crate::lora::LoraKeys;
+use crate::rewards::{self, Reward, RewardKind};
 use crate::source::{SampleKind, Source};
 use crate::stage_keys::{Samples, StageKeys};
 use crate::train_keys::TrainKeys;
 
-/// Proximal policy optimization: the policy answers prompts, the reward model scores the answers, a
-/// value model predicts the scores, and the policy is updated towards answers that scored better
+/// Proximal policy optimization: the policy answers prompts, a reward model or checks of the text score
+/// the answers, a value model predicts the scores, and the policy is updated towards answers that scored better
 /// than predicted, with a KL penalty that keeps it close to its first weights. A step is one
 /// update; `micro_batch` counts episodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,11 +24,19 @@ pub struct PpoSection {
     /// Policy model. Its first weights, frozen, are the reference model.
     pub policy: PpoModel,
     /// Reward model: a stage of this recipe (`"reward"`), a run's stage, or a Hugging Face sequence
-    /// classifier with one label, as a directory or `hf:OWNER/MODEL`. It is not trained.
+    /// classifier with one label, as a directory or `hf:OWNER/MODEL`. It is not trained. Short for
+    /// `rewards = [{ kind = "model", start = "reward" }]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
-    pub reward: String,
+    pub reward: Option<String>,
+    /// Rewards of an answer, in place of `reward`: the score is the sum of their weighted values. A
+    /// reward without a value for a prompt is left out of that prompt's sum.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 100))]
+    pub rewards: Vec<Reward>,
     /// Value model. Default: starts from the reward model; if the policy trains an adapter, so does
-    /// the value model, and it continues the reward model's adapter if there is one.
+    /// the value model, and it continues the reward model's adapter if there is one. Needed without a
+    /// reward model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<PpoModel>,
     /// Data sources of the prompts. A row has `prompt`, a text or a list of messages, or `messages`
@@ -182,9 +193,38 @@ pub enum Conventions {
 }
 
 impl PpoSection {
+    /// The reward model with its weight in the sum, if there is one.
+    pub fn reward_model(&self) -> Option<(&str, f64)> {
+        let (_, start, weight) = self.reward_model_key()?;
+        Some((start, weight))
+    }
+
     /// Initial weights of the value model: those of `value`, else the reward model's.
-    pub fn value_start(&self) -> &str {
-        self.value.as_ref().map_or(&self.reward, |value| &value.start)
+    pub fn value_start(&self) -> Option<&str> {
+        let value = self.value.as_ref().map(|value| value.start.as_str());
+        value.or_else(|| self.reward_model().map(|(start, _)| start))
+    }
+
+    /// Path of the reward model within the section, its start and its weight.
+    pub fn reward_model_key(&self) -> Option<(Cow<'static, str>, &str, f64)> {
+        if let Some(start) = &self.reward {
+            return Some((Cow::Borrowed("reward"), start, 1.0));
+        }
+        self.rewards.iter().enumerate().find_map(|(idx, reward)| match &reward.kind {
+            RewardKind::Model(keys) => Some((
+                Cow::Owned(format!("rewards[{idx}].start")),
+                keys.start.as_str(),
+                reward.weight,
+            )),
+            RewardKind::Number(_)
+            | RewardKind::Choice(_)
+            | RewardKind::Exact(_)
+            | RewardKind::Regex(_)
+            | RewardKind::Format(_)
+            | RewardKind::Length(_)
+            | RewardKind::Repetition(_)
+            | RewardKind::JsonSchema(_) => None,
+        })
     }
 
     pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
@@ -205,23 +245,25 @@ impl PpoSection {
             added_length_key: Some("max_prompt_tokens"),
             rows_per_step: self.episodes_per_step,
             on_bad_row: self.on_bad_row,
+            answers: self.rewards.iter().filter_map(|reward| reward.kind.answer()).collect(),
             max_bad_rows: self.max_bad_rows,
             train: &self.train,
         }
     }
 
     /// Every value of the section that names weights, with its path.
-    fn weights(&self) -> Vec<(&'static str, &str)> {
-        let mut weights = vec![("reward", self.reward.as_str())];
+    fn weights(&self) -> Vec<(Cow<'static, str>, &str)> {
+        let reward = self.reward_model_key().map(|(key, start, _)| (key, start));
+        let mut weights: Vec<(Cow<'static, str>, &str)> = reward.into_iter().collect();
         let models = [
             ("policy.start", "policy.lora.adapter", Some(&self.policy)),
             ("value.start", "value.lora.adapter", self.value.as_ref()),
         ];
         for (start_key, adapter_key, model) in models {
             let Some(model) = model else { continue };
-            weights.push((start_key, &model.start));
+            weights.push((start_key.into(), &model.start));
             let adapter = model.lora.as_ref().and_then(|lora| lora.adapter.as_deref());
-            weights.extend(adapter.map(|adapter| (adapter_key, adapter)));
+            weights.extend(adapter.map(|adapter| (adapter_key.into(), adapter)));
         }
         weights
     }
@@ -230,6 +272,7 @@ impl PpoSection {
         for (idx, source) in self.prompts.iter().enumerate() {
             source.check(&format!("{path}.prompts[{idx}]"), SampleKind::Prompts, diagnostics);
         }
+        self.check_rewards(path, diagnostics);
         for (key, model) in [("policy", Some(&self.policy)), ("value", self.value.as_ref())] {
             let Some(lora) = model.and_then(|model| model.lora.as_ref()) else { continue };
             let path = format!("{path}.{key}.lora");
@@ -265,6 +308,32 @@ impl PpoSection {
             );
         }
         self.train.check(path, diagnostics);
+    }
+}
+
+impl PpoSection {
+    fn check_rewards(&self, path: &str, diagnostics: &mut Diagnostics) {
+        match (&self.reward, self.rewards.as_slice()) {
+            (Some(_), [_, ..]) => diagnostics.conflict(
+                &format!("{path}.reward"),
+                "`rewards` is set too: add `{ kind = \"model\", start = … }` to `rewards`",
+            ),
+            (None, []) => {
+                diagnostics.missing(
+                    path,
+                    "reward",
+                    "a reward model, or `rewards = [{ kind = … }]`",
+                );
+            }
+            (Some(_), []) | (None, [_, ..]) => {}
+        }
+        rewards::check(&self.rewards, &format!("{path}.rewards"), diagnostics);
+        let has_rewards = self.reward.is_some() || !self.rewards.is_empty();
+        if has_rewards && self.value_start().is_none() {
+            let reason = "without a reward model, the value model needs weights to start from: \
+                          `value = { start = \"sft\" }`";
+            diagnostics.missing(path, "value", reason);
+        }
     }
 }
 

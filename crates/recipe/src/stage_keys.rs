@@ -1,10 +1,13 @@
 //! Keys that every stage has, read from its section under one name each.
 
+use std::borrow::Cow;
+
 use crate::chat_keys::{ChatTargets, ChatTemplate, Overlong};
 use crate::input_keys::{InputKeys, OnBadRow, Packing};
 use crate::lora::LoraKeys;
 use crate::pair_keys::PairKeys;
 use crate::source::{SampleKind, Source};
+use crate::template::Template;
 use crate::train_keys::TrainKeys;
 
 /// Keys that every stage has, whatever its section calls them.
@@ -19,7 +22,7 @@ pub struct StageKeys<'r> {
     /// Path of `lora`.
     pub lora_key: &'static str,
     /// Every value that names weights, with its path.
-    pub weights: Vec<(&'static str, &'r str)>,
+    pub weights: Vec<(Cow<'static, str>, &'r str)>,
     /// Data sources.
     pub data: &'r [Source],
     /// Path of `data`.
@@ -44,6 +47,8 @@ pub struct StageKeys<'r> {
     pub rows_per_step: usize,
     /// Handling of rows that cannot be read.
     pub on_bad_row: OnBadRow,
+    /// Texts of each row that the stage's rewards compare answers with.
+    pub answers: Vec<&'r Template>,
     /// Largest number of such rows that are skipped.
     pub max_bad_rows: u64,
     /// Limits, optimizer, schedule, validation and checkpoints.
@@ -75,6 +80,7 @@ impl<'r> StageKeys<'r> {
             added_length_key: None,
             rows_per_step: input.rows_per_step(),
             on_bad_row: input.on_bad_row,
+            answers: Vec::new(),
             max_bad_rows: input.max_bad_rows,
             train,
         }
@@ -99,6 +105,7 @@ impl<'r> StageKeys<'r> {
             added_length_key: None,
             rows_per_step: input.pairs_per_step,
             on_bad_row: input.on_bad_row,
+            answers: Vec::new(),
             max_bad_rows: input.max_bad_rows,
             train,
         }
@@ -159,8 +166,11 @@ impl Samples {
     }
 }
 
-fn weights<'r>(start: Option<&'r str>, lora: Option<&'r LoraKeys>) -> Vec<(&'static str, &'r str)> {
+fn weights<'r>(
+    start: Option<&'r str>,
+    lora: Option<&'r LoraKeys>,
+) -> Vec<(Cow<'static, str>, &'r str)> {
     let adapter = lora.and_then(|lora| lora.adapter.as_deref());
-    let start = start.map(|start| ("start", start));
-    start.into_iter().chain(adapter.map(|adapter| ("lora.adapter", adapter))).collect()
+    let start = start.map(|start| ("start".into(), start));
+    start.into_iter().chain(adapter.map(|adapter| ("lora.adapter".into(), adapter))).collect()
 }

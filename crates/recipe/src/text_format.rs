@@ -4,6 +4,7 @@ use std::path::{Component, Path};
 
 use crate::chat_keys::ChatTemplate;
 use crate::nearest::nearest;
+use crate::rewards::Extract;
 use crate::source::DATA_PREFIX;
 use crate::template::Template;
 
@@ -13,6 +14,7 @@ pub(crate) enum TextFormat {
     InputPath,
     RowTemplate,
     ChatTemplate,
+    AnswerPlace,
     RunName,
     Device,
 }
@@ -23,6 +25,7 @@ impl TextFormat {
             "input-path" => Some(Self::InputPath),
             "row-template" => Some(Self::RowTemplate),
             "chat-template" => Some(Self::ChatTemplate),
+            "answer-place" => Some(Self::AnswerPlace),
             "run-name" => Some(Self::RunName),
             "device" => Some(Self::Device),
             _ => None,
@@ -35,6 +38,7 @@ impl TextFormat {
             Self::InputPath => "path",
             Self::RowTemplate => "text with `{column}`",
             Self::ChatTemplate => "`\"chatml\"`, `\"plain\"`, `\"model\"` or a `.jinja` path",
+            Self::AnswerPlace => "`\"all\"`, `\"last\"`, `\"####\"`, `\"boxed\"` or `\"tag:NAME\"`",
             Self::RunName => "name",
             Self::Device => "`\"cpu\"`, `\"cuda\"` or `\"cuda:N\"`",
         }
@@ -44,6 +48,9 @@ impl TextFormat {
     pub(crate) fn meant(self, text: &str) -> Option<&'static str> {
         match self {
             Self::ChatTemplate => nearest(text, ChatTemplate::NAMES.into_iter()),
+            Self::AnswerPlace => {
+                nearest(text, Extract::WORDS.into_iter()).filter(|word| *word != text)
+            }
             Self::Device if text.starts_with("gpu") => Some("cuda"),
             Self::Device => nearest(text, ["cpu", "cuda"].into_iter()),
             Self::InputPath | Self::RowTemplate | Self::RunName => None,
@@ -58,6 +65,7 @@ impl TextFormat {
             Self::ChatTemplate => {
                 ChatTemplate::try_from(text.to_owned()).map(|_| ()).and_then(|()| input_path(text))
             }
+            Self::AnswerPlace => Extract::try_from(text.to_owned()).map(|_| ()),
             Self::RunName => run_name(text),
             Self::Device => device(text),
         }

@@ -9,6 +9,7 @@ use kernels::LogProbs;
 use model::{Auxiliary, CausalLm, ScalarModel};
 use nn::TokenBatch;
 
+use crate::reward_terms::RewardTerms;
 use crate::rollout::{Rollout, Sampling};
 use crate::settings::Conventions;
 
@@ -85,12 +86,19 @@ pub(crate) fn scores(episodes: &[&Rollout], model: &ScalarModel, device: &Device
     kernels::with_host_values(&model.scores_at(&tokens, &last), <[f32]>::to_vec)
 }
 
-/// The reward model's score of each episode, in small batches and without autodiff.
-pub fn scores_of(episodes: &[Rollout], model: &ScalarModel, device: &Device) -> Vec<f32> {
+/// The score of each episode, in small batches and without autodiff.
+pub fn scores_of(episodes: &[Rollout], terms: &RewardTerms<'_>, device: &Device) -> Vec<f32> {
     const AT_ONCE: usize = 16;
-    let model = valid(model);
-    let chunks = episodes.chunks(AT_ONCE).map(|chunk| chunk.iter().collect::<Vec<_>>());
-    chunks.flat_map(|chunk| scores(&chunk, &model, device)).collect()
+    let model = terms.model.map(valid);
+    let of_model = model.map(|model| -> Vec<f32> {
+        let chunks = episodes.chunks(AT_ONCE).map(|chunk| chunk.iter().collect::<Vec<_>>());
+        chunks.flat_map(|chunk| scores(&chunk, &model, device)).collect()
+    });
+    let score = |idx: usize| {
+        let of_model = of_model.as_ref().and_then(|scores| scores.get(idx).copied());
+        terms.sum(of_model, idx)
+    };
+    (0..episodes.len()).map(score).collect()
 }
 
 /// The model without autodiff.

@@ -55,6 +55,14 @@ pub enum Error {
         /// Number of episodes.
         n_episodes: usize,
     },
+    /// Rewards of another number of episodes.
+    #[error("`{n}` rewards for `{n_episodes}` episodes")]
+    Rewards {
+        /// Number of rewards.
+        n: usize,
+        /// Number of episodes.
+        n_episodes: usize,
+    },
     /// Rewards with a wrong or non-finite sum.
     #[error(
         "episode {episode}: rewards sum to `{rewards}`, but score − kl_coef × KL is `{expected}`"
@@ -91,7 +99,7 @@ impl Error {
             }
             Self::TooLong { .. } => Some("raise max_new_tokens".into()),
             Self::NoEpisodes => Some("an update needs at least one prompt".into()),
-            Self::Order { .. } => None,
+            Self::Order { .. } | Self::Rewards { .. } => None,
             Self::Minibatches { .. } => {
                 Some("choose a number of minibatches that divides the number of episodes".into())
             }

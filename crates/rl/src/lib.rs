@@ -1,4 +1,4 @@
-//! Reinforcement learning on a reward model with PPO (Schulman et al. 2017; Ouyang et al. 2022 for language models):
+//! Reinforcement learning on rewards with PPO (Schulman et al. 2017; Ouyang et al. 2022 for language models):
 //! [`score`] computes rewards and advantages of rollouts, [`update`] trains policy and value model on them.
 //!
 //! Sampling and the loop over updates are in the stage. The crate is below `evaluate`, so that `temper verify` replays the
@@ -28,6 +28,7 @@ mod checks;
 mod error;
 mod kl_control;
 mod metrics;
+mod reward_terms;
 mod rollout;
 mod score;
 mod scored;
@@ -39,6 +40,7 @@ pub use batch::scores_of;
 pub use checks::weights_hash;
 pub use error::{Error, Result};
 pub use kl_control::adapted_kl_coef;
+pub use reward_terms::RewardTerms;
 pub use rollout::{EndReason, Rollout, Rollouts, Sampling, Span};
 pub use score::{score, score_together};
 pub use scored::{Scored, ScoredEpisode};

@@ -7,19 +7,20 @@ use train::{Collective, SingleReplica};
 
 use crate::batch::{EpisodeBatch, n_predicted, scores, valid};
 use crate::checks::check_reward_sum;
+use crate::reward_terms::RewardTerms;
 use crate::rollout::{EndReason, Rollout, Rollouts, Sampling};
 use crate::scored::{Scored, ScoredEpisode};
 use crate::settings::{KlEstimator, Settings};
 use crate::{ActorCritic, Error, Result};
 
-/// Scores rollouts by the policy that sampled them, its frozen reference, the reward model and the value model.
+/// Scores rollouts by the policy that sampled them, its frozen reference, the rewards and the value model.
 ///
-/// Errors: settings out of range, no episodes, a non-finite score or log-probability.
-pub fn score(
+/// Errors: settings out of range, no episodes, another number of rewards than of episodes, a non-finite score or log-probability.
+pub fn score<'r>(
     rollouts: Rollouts,
     actors: &ActorCritic,
     reference: &CausalLm,
-    reward: &ScalarModel,
+    reward: impl Into<RewardTerms<'r>>,
     settings: &Settings,
     device: &Device,
 ) -> Result<Scored> {
@@ -28,11 +29,11 @@ pub fn score(
 
 /// Like [`score`], on several replicas with the same models: each evaluates its share of the episodes, and all receive the
 /// numbers of every episode.
-pub fn score_together(
+pub fn score_together<'r>(
     rollouts: Rollouts,
     actors: &ActorCritic,
     reference: &CausalLm,
-    reward: &ScalarModel,
+    reward: impl Into<RewardTerms<'r>>,
     settings: &Settings,
     device: &Device,
     replicas: &dyn Collective,
@@ -41,12 +42,19 @@ pub fn score_together(
     if rollouts.episodes.is_empty() {
         return Err(Error::NoEpisodes);
     }
+    let terms = reward.into();
+    if terms.stated.is_some_and(|stated| stated.len() != rollouts.episodes.len()) {
+        return Err(Error::Rewards {
+            n: terms.stated.map_or(0, <[f32]>::len),
+            n_episodes: rollouts.episodes.len(),
+        });
+    }
     let share = replicas.share().of(rollouts.episodes.len());
     let mine = rollouts.episodes.get(share).unwrap_or_default();
     let sampling = &rollouts.sampling;
-    let outputs = model_outputs(mine, sampling, actors, reference, reward, settings, device);
+    let outputs = model_outputs(mine, sampling, actors, reference, terms.model, settings, device);
     let outputs = gathered(outputs, &rollouts, settings, replicas)?;
-    with_advantages(rollouts, outputs, settings)
+    with_advantages(rollouts, outputs, terms, settings)
 }
 
 /// The outputs of all models for one episode.
@@ -55,7 +63,8 @@ struct ModelOutputs {
     ref_logprobs: Vec<f32>,
     kl: Vec<f32>,
     values: Vec<f32>,
-    score: f32,
+    /// The reward model's score; 0 without one.
+    model_score: f32,
 }
 
 /// Steps 1 to 3 on some of the episodes.
@@ -64,14 +73,14 @@ fn model_outputs(
     sampling: &Sampling,
     actors: &ActorCritic,
     reference: &CausalLm,
-    reward: &ScalarModel,
+    reward: Option<&ScalarModel>,
     settings: &Settings,
     device: &Device,
 ) -> Vec<ModelOutputs> {
     let policy = generate::without_autodiff(&actors.policy);
     let reference = generate::without_autodiff(reference);
     let value = valid(&actors.value);
-    let reward = valid(reward);
+    let reward = reward.map(valid);
 
     let mut outputs = Vec::with_capacity(episodes.len());
     for chunk in episodes.chunks(settings.micro_batch) {
@@ -93,12 +102,15 @@ fn model_outputs(
 
         // 3. Values of each position, and the reward model's score of the episode.
         let (values_n, _) = batch.values(&value);
-        let scores = scores(&chunk, &reward, device);
+        let scores = match &reward {
+            Some(reward) => scores(&chunk, reward, device),
+            None => vec![0.0; chunk.len()],
+        };
 
         let per_token = [host(&logprobs_n), host(&ref_logprobs_n), host(&kl_n)];
         let values = host(&values_n);
         let (mut token, mut valued) = (0, 0);
-        for (rollout, score) in chunk.iter().zip(scores) {
+        for (rollout, model_score) in chunk.iter().zip(scores) {
             let span = rollout.span();
             let n_values = settings.conventions.n_values(span.response, max_new_tokens);
             let [logprobs, ref_logprobs, kl] = [0, 1, 2].map(|which: usize| {
@@ -108,7 +120,7 @@ fn model_outputs(
             // Positions after the end have log-probabilities by TRL's conventions only.
             token += n_predicted(rollout, settings.conventions);
             valued += n_values;
-            outputs.push(ModelOutputs { logprobs, ref_logprobs, kl, values, score });
+            outputs.push(ModelOutputs { logprobs, ref_logprobs, kl, values, model_score });
         }
     }
     outputs
@@ -126,7 +138,7 @@ fn gathered(
     }
     let numbers = |outputs: &ModelOutputs| -> Vec<f64> {
         let parts = [&outputs.logprobs, &outputs.ref_logprobs, &outputs.kl, &outputs.values];
-        let score = std::iter::once(&outputs.score);
+        let score = std::iter::once(&outputs.model_score);
         parts.into_iter().flatten().chain(score).map(|x| f64::from(*x)).collect()
     };
     let all = replicas.all_gather(mine.iter().flat_map(numbers).collect())?;
@@ -137,8 +149,8 @@ fn gathered(
         let n = rollout.span().response;
         let n_values = settings.conventions.n_values(n, max_new_tokens);
         let (logprobs, ref_logprobs, kl) = (next(n), next(n), next(n));
-        let (values, score) = (next(n_values), next(1).first().copied().unwrap_or(f32::NAN));
-        ModelOutputs { logprobs, ref_logprobs, kl, values, score }
+        let (values, model_score) = (next(n_values), next(1).first().copied().unwrap_or(f32::NAN));
+        ModelOutputs { logprobs, ref_logprobs, kl, values, model_score }
     };
     Ok(rollouts.episodes.iter().map(of_episode).collect())
 }
@@ -147,13 +159,15 @@ fn gathered(
 fn with_advantages(
     rollouts: Rollouts,
     outputs: Vec<ModelOutputs>,
+    terms: RewardTerms<'_>,
     settings: &Settings,
 ) -> Result<Scored> {
     let ends = rollouts.episodes.iter().map(|rollout| rollout.span().end);
     let mut episodes: Vec<ScoredEpisode> = outputs
         .into_iter()
         .zip(ends)
-        .map(|(outputs, end)| rewarded(outputs, end, settings))
+        .enumerate()
+        .map(|(idx, (outputs, end))| rewarded(outputs, terms, idx, end, settings))
         .collect();
     for (number, episode) in episodes.iter().enumerate() {
         check_reward_sum(number, episode, settings.kl_coef)?;
@@ -178,8 +192,16 @@ fn with_advantages(
 
 /// 4. The reward of each token is −β times its KL; the last position adds the score minus the penalty for a missing end
 ///    token.
-fn rewarded(outputs: ModelOutputs, end: EndReason, settings: &Settings) -> ScoredEpisode {
-    let ModelOutputs { logprobs, ref_logprobs, kl, values, score } = outputs;
+fn rewarded(
+    outputs: ModelOutputs,
+    terms: RewardTerms<'_>,
+    idx: usize,
+    end: EndReason,
+    settings: &Settings,
+) -> ScoredEpisode {
+    let ModelOutputs { logprobs, ref_logprobs, kl, values, model_score } = outputs;
+    let model_score = terms.model.map(|_| model_score);
+    let score = terms.sum(model_score, idx);
     let penalty = match end {
         EndReason::EndToken => 0.0,
         EndReason::Length => settings.missing_eos_penalty.unwrap_or(0.0),
@@ -191,7 +213,17 @@ fn rewarded(outputs: ModelOutputs, end: EndReason, settings: &Settings) -> Score
         *last += score;
     }
     let (advantages, returns) = (Vec::new(), Vec::new());
-    ScoredEpisode { logprobs, ref_logprobs, kl, score, values, rewards, advantages, returns }
+    ScoredEpisode {
+        logprobs,
+        ref_logprobs,
+        kl,
+        score,
+        model_score,
+        values,
+        rewards,
+        advantages,
+        returns,
+    }
 }
 
 /// Whitens one field over all episodes together.

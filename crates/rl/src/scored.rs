@@ -11,8 +11,10 @@ pub struct ScoredEpisode {
     pub ref_logprobs: Vec<f32>,
     /// KL estimate of each token.
     pub kl: Vec<f32>,
-    /// The reward model's score minus the penalty for a missing end token.
+    /// Sum of the weighted rewards minus the penalty for a missing end token.
     pub score: f32,
+    /// The reward model's score before its weight, if there is such a model.
+    pub model_score: Option<f32>,
     /// Expected return at each position; [`crate::Conventions`] defines the positions.
     pub values: Vec<f32>,
     /// −β·KL at each position plus the score at one; optionally whitened.

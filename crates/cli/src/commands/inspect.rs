@@ -65,12 +65,14 @@ fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
 fn show_episodes(plan: &Plan, stage: &StagePlan, ppo: &PpoPlan, args: &InspectArgs) -> Result<()> {
     let device = kernels::device(&plan.device)?.autodiff();
     let run_dir = RunDir::open(&plan.paths.run_dir)?;
-    let scored = ppo::first_episodes(plan, stage, ppo, &run_dir, args.n, &device)?;
-    for (rollout, episode) in scored.rollouts.episodes.iter().zip(&scored.episodes) {
+    let shown = ppo::first_episodes(plan, stage, ppo, &run_dir, args.n, &device)?;
+    let episodes = shown.scored.rollouts.episodes.iter().zip(&shown.scored.episodes);
+    for (idx, (rollout, episode)) in episodes.enumerate() {
+        let rewards = shown.stated.as_ref().map(|stated| episodes::rewards(stated, idx));
         print(&if args.json {
-            format!("{}\n", episodes::json(rollout, episode, &stage.tokenizer))
+            format!("{}\n", episodes::json(rollout, episode, rewards.as_deref(), &stage.tokenizer))
         } else {
-            episodes::text(rollout, episode, &stage.tokenizer)
+            episodes::text(rollout, episode, rewards.as_deref(), &stage.tokenizer)
         })?;
     }
     Ok(())

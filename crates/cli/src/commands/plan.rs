@@ -9,7 +9,7 @@ use data::{Batch, DatasetCounts, DrawnPairCounts, IssueKind, SourceReport};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
 use plan::{Plan, StagePlan, Start, Work};
-use recipe::{Precision, SampleKind};
+use recipe::{Precision, Reward, SampleKind};
 
 use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
@@ -329,7 +329,19 @@ fn models_note(stage: &StagePlan) -> Option<String> {
         }),
         Work::Rollouts(ppo) => {
             let bases = if ppo.n_bases == 1 { "base model" } else { "base models" };
-            Some(format!("policy, reference, reward and value model share {} {bases}", ppo.n_bases))
+            let models = if ppo.reward.is_some() {
+                "policy, reference, reward and value model"
+            } else {
+                "policy, reference and value model"
+            };
+            let mut note = format!("{models} share {} {bases}", ppo.n_bases);
+            if !ppo.section.rewards.is_empty() {
+                let reward =
+                    |reward: &Reward| format!("{} × {}", reward.weight, reward.kind.name());
+                let rewards: Vec<String> = ppo.section.rewards.iter().map(reward).collect();
+                note += &format!("; score = {}", rewards.join(" + "));
+            }
+            Some(note)
         }
     }
 }

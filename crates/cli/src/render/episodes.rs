@@ -1,13 +1,26 @@
 //! Tables of PPO episodes: one line per token, with the numbers of policy, reference, value and reward model.
 
+use ppo::StatedRewards;
+use rewards::Part;
 use rl::{EndReason, Rollout, ScoredEpisode};
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
 use super::table;
 
+/// Rewards of an episode that need no model, with their names.
+pub(crate) fn rewards(stated: &StatedRewards, idx: usize) -> Vec<(&str, &Part)> {
+    let parts = stated.episodes.get(idx).map(|scored| scored.parts.as_slice());
+    stated.names.iter().map(String::as_str).zip(parts.unwrap_or_default()).collect()
+}
+
 /// An episode as a table. Prompt tokens have no numbers, because they are not targets.
-pub(crate) fn text(rollout: &Rollout, episode: &ScoredEpisode, tokenizer: &Tokenizer) -> String {
+pub(crate) fn text(
+    rollout: &Rollout,
+    episode: &ScoredEpisode,
+    rewards: Option<&[(&str, &Part)]>,
+    tokenizer: &Tokenizer,
+) -> String {
     let ended = match rollout.span().end {
         EndReason::EndToken => "with end token",
         EndReason::Length => "cut at the limit",
@@ -38,13 +51,26 @@ pub(crate) fn text(rollout: &Rollout, episode: &ScoredEpisode, tokenizer: &Token
         rollout.response().len(),
         episode.score
     );
+    let mut head = head;
+    for (name, part) in rewards.into_iter().flatten() {
+        let value = part.value.map_or_else(|| "skipped".to_owned(), |value| format!("{value:.4}"));
+        head += &format!("   reward {name}: {value}, {}\n", part.why);
+    }
+    if let (Some(_), Some(score)) = (rewards, episode.model_score) {
+        head += &format!("   reward model: {score:.4}\n");
+    }
     head + &table::columns(&lines, &[0, 1, 3, 4, 5, 6, 7, 8, 9])
 }
 
 /// An episode as JSON.
-pub(crate) fn json(rollout: &Rollout, episode: &ScoredEpisode, tokenizer: &Tokenizer) -> Value {
+pub(crate) fn json(
+    rollout: &Rollout,
+    episode: &ScoredEpisode,
+    parts: Option<&[(&str, &Part)]>,
+    tokenizer: &Tokenizer,
+) -> Value {
     let [logprobs, ref_logprobs, kl, values, rewards, advantages, returns] = columns(episode);
-    json!({
+    let mut json = json!({
         "prompt": rollout.prompt(),
         "response": rollout.response(),
         "text": tokenizer.decode(rollout.response(), true),
@@ -57,7 +83,13 @@ pub(crate) fn json(rollout: &Rollout, episode: &ScoredEpisode, tokenizer: &Token
         "rewards": rewards,
         "advantages": advantages,
         "returns": returns,
-    })
+    });
+    if let Some(parts) = parts {
+        let part = |(name, part): &(&str, &Part)| json!({ "name": name, "value": part.value, "why": part.why });
+        json["reward_parts"] = parts.iter().map(part).collect();
+        json["model_score"] = json!(episode.model_score);
+    }
+    json
 }
 
 /// Numbers of an answer's tokens, by column.

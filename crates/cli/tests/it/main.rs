@@ -15,6 +15,7 @@ mod hub_server;
 mod pointers_and_ids;
 mod proof;
 mod replicas;
+mod rewards;
 mod source_tree;
 mod support;
 mod tokenizer;

@@ -259,6 +259,9 @@ pub(crate) fn reading_inputs(spec: &SourceSpec, cache_dir: &Path) -> Result<Valu
     if !spec.ignore_columns.is_empty() {
         inputs["ignore_columns"] = value(&spec.ignore_columns);
     }
+    if !spec.answers.is_empty() {
+        inputs["answers"] = value(&spec.answers);
+    }
     Ok(inputs)
 }
 

@@ -30,6 +30,11 @@ pub(crate) const LABELS: &str = "labels.bin";
 /// Pairs only, if the recipe names a column of margins: one number per pair, 4 bytes.
 pub(crate) const MARGINS: &str = "margins.bin";
 
+/// Prompts only, if the stage has rewards with answers: a JSON list of texts per prompt.
+pub(crate) const ANSWERS: &str = "answers.bin";
+/// End of each prompt's list in the column of answers, 8 bytes.
+pub(crate) const ANSWER_OFFSETS: &str = "answer_offsets.bin";
+
 /// Bit of a role byte that is set where the token is a target.
 pub(crate) const LOSS_MASK_BIT: u8 = 0x80;
 
@@ -101,6 +106,9 @@ pub(crate) struct SourceSummary {
     pub(crate) margins: bool,
     /// Whether the source is plain text, read as one document per file.
     pub(crate) plain_text: bool,
+    /// Whether texts are stored next to the prompts.
+    #[serde(default)]
+    pub(crate) answers: bool,
 }
 
 /// Number of rows of a source by pool.
@@ -126,6 +134,8 @@ pub(crate) struct TokenStore {
     target_spans: Bytes,
     labels: Bytes,
     margins: Bytes,
+    answers: Bytes,
+    answer_offsets: Bytes,
     files: Arc<[Arc<Path>]>,
     pub(crate) summary: SourceSummary,
 }
@@ -147,6 +157,8 @@ impl TokenStore {
             target_spans: chats(TARGET_SPANS)?,
             labels: if summary.pools.is_some() { map(LABELS)? } else { Bytes::new() },
             margins: if summary.margins { map(MARGINS)? } else { Bytes::new() },
+            answers: if summary.answers { map(ANSWERS)? } else { Bytes::new() },
+            answer_offsets: if summary.answers { map(ANSWER_OFFSETS)? } else { Bytes::new() },
             files: files.iter().map(|file| Arc::from(file.as_path())).collect(),
             summary,
         };
@@ -175,6 +187,11 @@ impl TokenStore {
         }
         if self.summary.margins {
             expected.push((self.margins.len(), n / 2 * 4));
+        }
+        if self.summary.answers {
+            expected.push((self.answer_offsets.len(), n * 8));
+            let end = n.checked_sub(1).map_or(0, |last| u64_at(&self.answer_offsets, last as u64));
+            expected.push((self.answers.len(), end as usize));
         }
         let ordered = (0..n as u64).all(|sample| self.start(sample) <= self.start(sample + 1));
         let fits = expected.iter().all(|(found, wanted)| found == wanted);
@@ -247,6 +264,14 @@ impl TokenStore {
         let at = chosen as usize / 2 * 4;
         let bytes = self.margins.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0.0, f32::from_le_bytes)
+    }
+
+    /// Texts next to a prompt; empty without such a column.
+    pub(crate) fn answers(&self, sample: u64) -> Vec<Option<String>> {
+        let end = u64_at(&self.answer_offsets, sample) as usize;
+        let start = sample.checked_sub(1).map_or(0, |before| u64_at(&self.answer_offsets, before));
+        let json = self.answers.get(start as usize..end).unwrap_or_default();
+        serde_json::from_slice(json).unwrap_or_default()
     }
 
     /// Hash of a sample's content.

@@ -287,10 +287,28 @@ impl Dataset {
 
     /// Location of the row from which a sample of a batch was built.
     pub fn location(&self, sample: u64) -> Option<Location> {
+        let (source, within) = self.source_of(sample)?;
+        Some(source.store.location(within))
+    }
+
+    /// Texts that are stored next to a sample of a batch ([`crate::SourceSpec::answers`]); `None` for those that its row
+    /// lacks.
+    pub fn answers(&self, sample: u64) -> Vec<Option<String>> {
+        let source = self.source_of(sample);
+        source.map(|(source, within)| source.store.answers(within)).unwrap_or_default()
+    }
+
+    /// Number of samples of all sources; samples are numbered from 0.
+    pub fn n_source_samples(&self) -> u64 {
+        self.sources.iter().map(|source| source.store.n_samples()).sum()
+    }
+
+    /// Source of a sample, and its number there.
+    fn source_of(&self, sample: u64) -> Option<(&DatasetSource, u64)> {
         let after = self.sources.partition_point(|source| source.first_sample <= sample);
         let source = self.sources.get(after.checked_sub(1)?)?;
         let within = sample - source.first_sample;
-        (within < source.store.n_samples()).then(|| source.store.location(within))
+        (within < source.store.n_samples()).then_some((source, within))
     }
 
     /// The options that this dataset was built with.

@@ -11,7 +11,7 @@ mod text;
 mod tree;
 mod where_filter;
 
-use recipe::{ChatTargets, Learn, RoleName, RowLayout, SampleKind};
+use recipe::{ChatTargets, Learn, RoleName, RowLayout, SampleKind, Template};
 use serde_json::Value;
 use tokenizer::{Message, Role};
 
@@ -56,6 +56,8 @@ pub(crate) struct RowFormat {
     /// Column that says whether a completion is desirable.
     label: Option<String>,
     reader: MessageReader,
+    /// Texts that are stored next to a prompt.
+    answers: Vec<Template>,
     /// Assistant messages of a chat that are targets.
     pub(crate) targets: ChatTargets,
 }
@@ -125,7 +127,8 @@ impl RowFormat {
             roles: request.roles.iter().map(|(name, to)| (name.clone(), role(to))).collect(),
             ignored: request.ignored.to_vec(),
         };
-        Ok(Self { columns, context, label, reader, targets: ChatTargets::default() })
+        let (answers, targets) = (request.answers.to_vec(), ChatTargets::default());
+        Ok(Self { columns, context, label, reader, answers, targets })
     }
 
     /// Whether pairs are drawn from rows of one labelled text.
@@ -173,6 +176,7 @@ impl RowFormat {
     pub(crate) fn columns(&self) -> Option<Vec<String>> {
         let mut names = self.columns.names()?;
         names.extend(self.context.names().chain(&self.label).cloned());
+        names.extend(self.answers.iter().flat_map(Template::columns).map(str::to_owned));
         Some(names)
     }
 
@@ -225,6 +229,16 @@ impl RowFormat {
             | RowColumns::Pool(_) => return Err(RowProblem::NoMessages),
         };
         self.dialogue(prompt::without_answer(messages)?, row)
+    }
+
+    /// Texts of a row that are stored next to its prompt; `None` for a text with a missing or null column.
+    pub(crate) fn answers_of(&self, row: &Row) -> Checked<Vec<Option<String>>> {
+        let is_present = |name: &str| row.columns.get(name).is_some_and(|value| !value.is_null());
+        let answer = |template: &Template| {
+            let is_complete = template.columns().all(is_present);
+            is_complete.then(|| text::render(template, &row.columns)).transpose()
+        };
+        self.answers.iter().map(answer).collect()
     }
 
     /// Chats of a row: one, or one per assistant message of a tree.

@@ -63,6 +63,8 @@ pub(crate) struct FormatRequest<'a> {
     pub(crate) roles: &'a std::collections::BTreeMap<String, recipe::RoleName>,
     /// Columns and fields of messages that are left out on purpose.
     pub(crate) ignored: &'a [String],
+    /// Texts that are stored next to a prompt.
+    pub(crate) answers: &'a [recipe::Template],
 }
 
 const TEXTS: &[&str] = &["text", "content"];

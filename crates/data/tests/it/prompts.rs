@@ -223,3 +223,39 @@ fn prompts_of_a_file_are_conversations_and_texts() {
     data::texts(&[spec], SampleKind::Prompts, &mut |text| texts.push(text)).unwrap();
     assert_eq!(texts, ["Hi"]);
 }
+
+/// Answers are stored as the row has them: numbers as text, null and missing columns as none.
+#[test]
+fn texts_for_rewards_are_stored_next_to_prompts() {
+    let rows = r#"{"prompt":"One","answer":"1","unit":"km"}
+{"prompt":"Two","answer":2.50}
+{"prompt":"Three","answer":null,"unit":"m"}
+{"prompt":"Four","unit":"m","answer":"ä\"\n4"}
+"#;
+    let with = |spec: &mut SourceSpec| {
+        spec.answers =
+            ["{answer}", "{answer} {unit}"].map(|text| Template::parse(text).unwrap()).to_vec();
+    };
+    let dataset = of("x.jsonl", rows, with, &run(400, 1, 1.0));
+    assert_eq!(dataset.n_source_samples(), 4);
+    let answers: Vec<Vec<Option<String>>> = (0..4).map(|sample| dataset.answers(sample)).collect();
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(answers[0], [text("1"), text("1 km")]);
+    assert_eq!(answers[1], [text("2.5"), None]);
+    assert_eq!(answers[2], [None, None]);
+    assert_eq!(answers[3], [text("ä\"\n4"), text("ä\"\n4 m")]);
+    assert!(dataset.answers(4).is_empty());
+    // A batch names its samples, whatever their order.
+    for step in 0..dataset.n_steps() {
+        let batch = dataset.batch(step);
+        let prompt = decoded(&batch, &chars())[0].clone();
+        let number = dataset.answers(batch.samples[0])[0].clone();
+        assert_eq!(prompt.contains("Two"), number == text("2.5"), "{prompt}");
+    }
+    let without = of("x.jsonl", rows, |_| {}, &run(400, 1, 1.0));
+    assert!(without.answers(0).is_empty());
+    // An object has no text.
+    let error = try_of("x.jsonl", "{\"prompt\":\"Hi\",\"answer\":{}}\n", with, &run(400, 1, 1.0));
+    let error = error.expect_err("an object").to_string();
+    assert!(error.contains("x.jsonl:1") && error.contains("answer"), "{error}");
+}

@@ -60,7 +60,9 @@ fn four_models_on_one_base_where_all_are_adapters_of_it() {
     let (n, ppo) = roles(&[(POLICY, LORA_POLICY), (REWARD, LORA_REWARD)]);
     assert_eq!(n, 1);
     // The value model continues the reward model's adapter.
-    assert_eq!((ppo.reward, ppo.value), (stage("reward"), stage("reward")));
+    let reward = ppo.reward.expect("a reward model");
+    assert_eq!((reward.key.as_ref(), reward.weight), ("reward", 1.0));
+    assert_eq!((reward.start, ppo.value), (stage("reward"), stage("reward")));
     let value = ppo.value_lora.expect("an adapter");
     assert_eq!((value.adapter, value.config.rank), (Some(stage("reward")), 3));
 }

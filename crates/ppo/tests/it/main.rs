@@ -4,4 +4,5 @@
 mod metrics;
 mod roles;
 mod stage;
+mod stated;
 mod support;

@@ -80,6 +80,7 @@ fn the_reference_is_what_the_policy_was_whatever_was_learned_since() {
         let device = Device::flex().autodiff();
         first_episodes(&plan, stage(&plan), ppo_plan(&plan), &run_dir, 5, &device)
             .expect("episodes")
+            .scored
     };
     let before = first();
     assert_eq!(before.episodes.len(), 5);

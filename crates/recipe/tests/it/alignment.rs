@@ -1,6 +1,6 @@
 //! Adapters and PPO: defaults of their keys, and conflicts between them.
 
-use recipe::{Conventions, Kl, KlEstimator, OnBadRow};
+use recipe::{Conventions, Extract, Kl, KlEstimator, OnBadRow, RewardKind};
 
 use crate::{GOOD, parse, shown};
 
@@ -60,11 +60,11 @@ fn ppo_without_a_word_has_the_published_values() {
     assert!(ppo.chat_template.is_none() && ppo.policy.lora.is_none());
     // The value model starts from the reward model by default.
     assert!(ppo.value.is_none());
-    assert_eq!(ppo.value_start(), "reward");
+    assert_eq!(ppo.value_start(), Some("reward"));
     let own =
         aligned().replace("max_prompt_tokens", "value = { start = \"sft\" }\nmax_prompt_tokens");
     let own = parse(&own).expect("a recipe").recipe.ppo.expect("the section");
-    assert_eq!(own.value_start(), "sft");
+    assert_eq!(own.value_start(), Some("sft"));
     // The other keys of `kl` keep their defaults.
     let part = aligned().replace("episodes_per_step", "kl = { target = 6 }\nepisodes_per_step");
     let part = parse(&part).expect("a recipe").recipe.ppo.expect("the section");
@@ -157,7 +157,7 @@ fn updates_are_whole_and_end_by_steps() {
        |
     44 | top_p = 0.9
        | ^^^^^
-      hint: [ppo] has `policy`, `reward`, `value`, `prompts`, `chat_template`, `eos_token`, `max_prompt_tokens`, `max_new_tokens`, `episodes_per_step`, `temperature`, `kl`, `missing_eos_penalty`, `whiten_rewards`, `gamma`, `lambda`, `clip_range`, `clip_range_value`, `vf_coef`, `n_ppo_epochs`, `n_minibatches`, `target_kl`, `conventions`, `sample_every_steps`, `on_bad_row`, `max_bad_rows`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `checkpointing`, `optimizer`, `ema`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
+      hint: [ppo] has `policy`, `reward`, `rewards`, `value`, `prompts`, `chat_template`, `eos_token`, `max_prompt_tokens`, `max_new_tokens`, `episodes_per_step`, `temperature`, `kl`, `missing_eos_penalty`, `whiten_rewards`, `gamma`, `lambda`, `clip_range`, `clip_range_value`, `vf_coef`, `n_ppo_epochs`, `n_minibatches`, `target_kl`, `conventions`, `sample_every_steps`, `on_bad_row`, `max_bad_rows`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `checkpointing`, `optimizer`, `ema`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
     ");
 }
 
@@ -373,4 +373,69 @@ fn policy_and_value_model_hold_their_weights_in_one_way() {
     );
     let alone = aligned().replace("policy = { start = \"sft\" }", policy);
     assert!(parse(&alone).is_ok(), "the value model's adapter is made as the policy's");
+}
+
+/// PPO on rewards that need no model.
+fn with_rewards(rewards: &str) -> String {
+    let value = "value = { start = \"sft\" }\n";
+    aligned().replace("reward = \"reward\"\n", &format!("{value}rewards = [{rewards}]\n"))
+}
+
+#[test]
+fn rewards_have_defaults_of_their_own() {
+    let text = with_rewards(
+        "{ kind = \"number\", answer = \"{answer}\" }, { kind = \"choice\", answer = \"{key}\", extract = \"tag:a\", \
+         weight = 2 }, { kind = \"length\", cache_tokens = 4, weight = 0.5 }, \
+         { kind = \"model\", start = \"reward\" }",
+    );
+    let ppo = parse(&text).expect("a recipe").recipe.ppo.expect("the section");
+    let [number, choice, length, model] = ppo.rewards.as_slice() else { panic!("four rewards") };
+    assert_eq!((number.weight, choice.weight, length.weight), (1.0, 2.0, 0.5));
+    let RewardKind::Number(keys) = &number.kind else { panic!("a number") };
+    assert_eq!(
+        (keys.answer.as_str(), &keys.extract, keys.tolerance),
+        ("{answer}", &Extract::Last, 0.0)
+    );
+    let RewardKind::Choice(keys) = &choice.kind else { panic!("a choice") };
+    assert_eq!((&keys.extract, keys.choices.as_str()), (&Extract::Tag("a".to_owned()), "ABCDE"));
+    assert_eq!(model.kind.name(), "model");
+    assert_eq!(ppo.reward_model(), Some(("reward", 1.0)));
+    assert_eq!(ppo.value_start(), Some("sft"));
+}
+
+#[test]
+fn mistakes_in_rewards_are_named() {
+    let refused =
+        |rewards: &str| shown(&parse(&with_rewards(rewards)).expect_err("this was taken"));
+    let both = aligned().replace(
+        "reward = \"reward\"\n",
+        "reward = \"reward\"\nrewards = [{ kind = \"repetition\", n = 3 }]\n",
+    );
+    let neither = aligned().replace("reward = \"reward\"\n", "");
+    let no_value = aligned()
+        .replace("reward = \"reward\"\n", "rewards = [{ kind = \"repetition\", n = 3 }]\n");
+    let whole = |text: &str| shown(&parse(text).expect_err("this was taken"));
+    let all = [
+        whole(&both),
+        whole(&neither),
+        whole(&no_value),
+        refused(""),
+        refused("{ answer = \"{a}\" }"),
+        refused("{ kind = \"numbr\", answer = \"{a}\" }"),
+        refused("{ kind = \"number\" }"),
+        refused("{ kind = \"number\", answer = \"{a\" }"),
+        refused("{ kind = \"number\", answer = \"{a}\", tolerence = 1 }"),
+        refused("{ kind = \"number\", answer = \"{a}\", extract = \"box\" }"),
+        refused("{ kind = \"number\", answer = \"{a}\", extract = \"tag:\" }"),
+        refused("{ kind = \"number\", answer = \"{a}\", weight = 0 }"),
+        refused("{ kind = \"format\", tags = [] }"),
+        refused("{ kind = \"choice\", answer = \"{a}\", choices = \"abc\" }"),
+        refused("{ kind = \"length\" }"),
+        refused("{ kind = \"length\", cache_tokens = 9, max_tokens = 8 }"),
+        refused("{ kind = \"length\", cache_tokens = 2, correct = [1.0, 0.5] }"),
+        refused("{ kind = \"length\", shape = \"cosine\" }"),
+        refused("{ kind = \"json_schema\", schema = \"{}\", extract = \"last\" }"),
+        refused("{ kind = \"model\", start = \"reward\" }, { kind = \"model\", start = \"sft\" }"),
+    ];
+    insta::assert_snapshot!(all.join("\n\n"));
 }

@@ -18,6 +18,8 @@ use crate::source::Row;
 pub(super) struct PromptExample {
     location: Location,
     dialogue: Dialogue,
+    /// Texts that are stored next to the prompt.
+    answers: Vec<Option<String>>,
 }
 
 impl Example for PromptExample {
@@ -29,7 +31,11 @@ impl Example for PromptExample {
         row: &Row,
         _: &mut RowCounter,
     ) -> std::result::Result<Vec<Self>, RowProblem> {
-        Ok(vec![Self { dialogue: row_format.prompt_of(row)?, location: row.location.clone() }])
+        Ok(vec![Self {
+            dialogue: row_format.prompt_of(row)?,
+            answers: row_format.answers_of(row)?,
+            location: row.location.clone(),
+        }])
     }
 
     fn location(&self) -> &Location {
@@ -37,7 +43,8 @@ impl Example for PromptExample {
     }
 
     fn n_bytes(&self) -> usize {
-        text_bytes(&self.dialogue.messages)
+        let answers = self.answers.iter().flatten().map(String::len);
+        text_bytes(&self.dialogue.messages) + answers.sum::<usize>()
     }
 
     fn encode(&self, tokenizer: &Tokenizer, template: &ChatTemplate) -> tokenizer::Result<Encoded> {
@@ -47,8 +54,10 @@ impl Example for PromptExample {
     fn write(&self, encoded: &Encoded, writer: &mut Writer) -> Result<()> {
         writer.write_tokens(&encoded.ids)?;
         writer.write_roles(&role_bytes(encoded))?;
+        writer.write_answers(&self.answers)?;
         let hash = chat_hash(&self.dialogue);
-        let (location, n_bytes) = (self.location.clone(), self.n_bytes() as u64);
+        let n_bytes = text_bytes(&self.dialogue.messages) as u64;
+        let location = self.location.clone();
         writer.end_sample(&SampleEnd { location, hash, group: hash, n_bytes })
     }
 }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::RowCounter;
 use crate::cache::store::{
-    GROUPS, HASHES, LABELS, LOCATIONS, MARGINS, OFFSETS, ROLES, SourceSummary, TARGET_SPANS,
-    TOKENS, TargetSpan,
+    ANSWER_OFFSETS, ANSWERS, GROUPS, HASHES, LABELS, LOCATIONS, MARGINS, OFFSETS, ROLES,
+    SourceSummary, TARGET_SPANS, TOKENS, TargetSpan,
 };
 use crate::cache::{Content, PrepareOptions};
 use crate::error::{Error, Result};
@@ -39,10 +39,14 @@ pub(super) struct Writer {
     labels: Option<Column>,
     /// Margin of each pair, if the recipe names a column for it.
     margins: Option<Column>,
+    /// Texts next to prompts, and where those of each prompt end.
+    answers: Option<[Column; 2]>,
     files: Vec<PathBuf>,
     scratch: Vec<u8>,
     /// Number of tokens at the end of the last sample.
     ended_at: u64,
+    /// Number of bytes in the column of answers.
+    answer_bytes: u64,
     pub(super) summary: SourceSummary,
 }
 
@@ -70,7 +74,13 @@ impl Writer {
         let names_margins = spec.columns.as_ref().is_some_and(|columns| columns.margin.is_some());
         let margins = if chats && names_margins { Some(column(MARGINS)?) } else { None };
         let labels = if pools { Some(column(LABELS)?) } else { None };
+        let answers = if spec.answers.is_empty() {
+            None
+        } else {
+            Some([column(ANSWERS)?, column(ANSWER_OFFSETS)?])
+        };
         let summary = SourceSummary {
+            answers: answers.is_some(),
             wide: options.tokenizer.vocab_size() > 1 << 16,
             binary,
             chats,
@@ -85,9 +95,11 @@ impl Writer {
             chats: chat_columns,
             labels,
             margins,
+            answers,
             files: spec.files.to_vec(),
             scratch: Vec::new(),
             ended_at: 0,
+            answer_bytes: 0,
             summary,
         })
     }
@@ -122,6 +134,15 @@ impl Writer {
     /// Writes the margin of a pair, if the recipe names a column for it.
     pub(super) fn write_margin(&mut self, margin: f32) -> Result<()> {
         self.margins.as_mut().map_or(Ok(()), |column| column.write(&margin.to_le_bytes()))
+    }
+
+    /// Writes the texts next to a prompt as a JSON list.
+    pub(super) fn write_answers(&mut self, answers: &[Option<String>]) -> Result<()> {
+        let Some([texts, ends]) = &mut self.answers else { return Ok(()) };
+        let json = json!(answers).to_string();
+        texts.write(json.as_bytes())?;
+        self.answer_bytes += json.len() as u64;
+        ends.write(&self.answer_bytes.to_le_bytes())
     }
 
     /// Whether the current sample has no token.
@@ -163,6 +184,7 @@ impl Writer {
         self.summary.pools = self.labels.is_some().then_some(counts.pools);
         let columns = [self.tokens, self.offsets, self.hashes, self.locations];
         let more = self.chats.into_iter().flatten().chain(self.labels).chain(self.margins);
+        let more = more.chain(self.answers.into_iter().flatten());
         for column in columns.into_iter().chain(more) {
             column.file.finish()?;
         }

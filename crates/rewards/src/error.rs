@@ -1,0 +1,41 @@
+//! Errors of this crate.
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Settings of a reward that cannot be used. The sentence follows the name of the key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A regular expression that does not compile.
+    #[error("is no regular expression: {reason}")]
+    Pattern {
+        /// The compiler's explanation, on one line.
+        reason: String,
+    },
+    /// A schema that is no JSON, or uses what is not implemented.
+    #[error("is no schema that can be checked: {reason}")]
+    Schema {
+        /// The first problem, with its place in the schema.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The key with the problem.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Pattern { .. } => "pattern",
+            Self::Schema { .. } => "schema",
+        }
+    }
+
+    /// A remedy.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Pattern { .. } => {
+                "the engine takes linear time, so it has no look-around and no back-references"
+            }
+            Self::Schema { .. } => "docs/rewards.md lists the keywords that are checked",
+        }
+    }
+}
