@@ -17,6 +17,8 @@ fn main() -> ExitCode {
     // glibc returns large blocks to the system at each free unless configured otherwise, before the first tensor.
     let clock = bench::Clock::start();
     kernels::configure_allocator();
+    kernels::find_cuda_toolkit();
+    // Starts a thread, so it comes after everything that changes the environment.
     fsio::watchdog::watch_with(stop_late_operation);
     let cli = Cli::parse();
     match dispatch(cli, clock) {

@@ -2,6 +2,8 @@
 //!
 //! Facts are plain values, so that every judgement can be tested without the hardware.
 
+pub(crate) mod toolkit;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -64,8 +66,13 @@ pub struct GpuFacts {
 pub enum HeaderFacts {
     /// No directory of a toolkit is known.
     NoToolkit,
-    /// The directory lacks this file.
-    Missing(PathBuf),
+    /// A directory that lacks some of them.
+    Missing {
+        /// The directory.
+        include: PathBuf,
+        /// Paths of the missing headers in it.
+        files: Vec<String>,
+    },
     /// The directory.
     Found(PathBuf),
 }
@@ -129,9 +136,14 @@ pub enum CudaProblem {
     /// No toolkit.
     #[error("the headers of the CUDA toolkit, which the kernels include, were not found")]
     NoHeaders,
-    /// A toolkit without headers.
-    #[error("the headers of the CUDA toolkit are incomplete: `{}` is missing", .0.display())]
-    HeaderMissing(PathBuf),
+    /// A toolkit without some headers.
+    #[error("the headers of the CUDA toolkit are incomplete: `{}` lacks {}", .include.display(), .files.join(", "))]
+    HeadersMissing {
+        /// The directory of headers.
+        include: PathBuf,
+        /// The missing ones.
+        files: Vec<String>,
+    },
 }
 
 impl CudaProblem {
@@ -162,15 +174,20 @@ impl CudaProblem {
             ),
             Self::NoGpu => "CUDA_VISIBLE_DEVICES may hide it; `nvidia-smi` lists the GPUs".to_owned(),
             Self::NoSuchGpu { .. } => "`temper devices` lists the GPUs; indices start at 0".to_owned(),
-            Self::NoNvrtc => "install the CUDA toolkit, or `pip install nvidia-cuda-nvrtc`, and add the directory of \
-                              libnvrtc.so to LD_LIBRARY_PATH"
-                .to_owned(),
-            Self::NoHeaders => "install the CUDA toolkit, or `pip install nvidia-cuda-runtime nvidia-cuda-cccl`, and set CUDA_PATH to \
-                                the directory whose `include` has cuda_fp16.h"
-                .to_owned(),
-            Self::HeaderMissing(_) => {
-                "set CUDA_PATH to the directory whose `include` has cuda_fp16.h".to_owned()
-            }
+            Self::NoNvrtc => format!(
+                "`pip install {}` in an activated virtual environment, or in `.venv` of the working directory; or install the \
+                 CUDA toolkit and add the directory of libnvrtc.so to LD_LIBRARY_PATH",
+                toolkit::NVRTC_PACKAGE
+            ),
+            Self::NoHeaders => format!(
+                "`pip install {}` in an activated virtual environment, or in `.venv` of the working directory; or install the \
+                 CUDA toolkit and set CUDA_PATH to the directory whose `include` has cuda_fp16.h",
+                toolkit::packages(&[])
+            ),
+            Self::HeadersMissing { files, .. } => format!(
+                "`pip install {}` brings them; with another toolkit, set CUDA_PATH to the directory whose `include` has them",
+                toolkit::packages(files)
+            ),
         }
     }
 }
@@ -209,9 +226,15 @@ impl CudaFacts {
         if self.nvrtc.is_none() {
             return Err(CudaProblem::NoNvrtc);
         }
+        self.check_headers()
+    }
+
+    fn check_headers(&self) -> Result<(), CudaProblem> {
         match &self.headers {
             HeaderFacts::NoToolkit => Err(CudaProblem::NoHeaders),
-            HeaderFacts::Missing(file) => Err(CudaProblem::HeaderMissing(file.clone())),
+            HeaderFacts::Missing { include, files } => {
+                Err(CudaProblem::HeadersMissing { include: include.clone(), files: files.clone() })
+            }
             HeaderFacts::Found(_) => Ok(()),
         }
     }
@@ -246,11 +269,7 @@ impl CudaFacts {
         if self.nvrtc.is_none() {
             problems.push(CudaProblem::NoNvrtc);
         }
-        match &self.headers {
-            HeaderFacts::NoToolkit => problems.push(CudaProblem::NoHeaders),
-            HeaderFacts::Missing(file) => problems.push(CudaProblem::HeaderMissing(file.clone())),
-            HeaderFacts::Found(_) => {}
-        }
+        problems.extend(self.check_headers().err());
         problems
     }
 

@@ -50,7 +50,8 @@ fn parts(facts: &CudaFacts) -> String {
         facts.nvrtc.map_or_else(|| "no NVRTC".to_owned(), |version| format!("NVRTC {version}"));
     let headers = match &facts.headers {
         HeaderFacts::Found(folder) => format!("headers in {}", folder.display()),
-        HeaderFacts::NoToolkit | HeaderFacts::Missing(_) => "no headers".to_owned(),
+        HeaderFacts::Missing { include, .. } => format!("some headers in {}", include.display()),
+        HeaderFacts::NoToolkit => "no headers".to_owned(),
     };
     format!("cuda    {driver}, {nvrtc}, {headers}; built for CUDA {}\n", facts.bindings)
 }
@@ -105,6 +106,10 @@ mod tests {
     fn gpus_that_lack_the_compiler_of_kernels() {
         let mut facts = two_gpus();
         facts.nvrtc = None;
+        facts.headers = HeaderFacts::Missing {
+            include: "/env/lib/python3.12/site-packages/nvidia/cu13/include".into(),
+            files: vec!["crt/mma.h".into(), "cuda/barrier".into()],
+        };
         assert_snapshot!(report(&facts, 16));
     }
 }

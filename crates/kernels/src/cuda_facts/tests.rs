@@ -81,15 +81,19 @@ fn each_problem_has_a_text_and_a_hint() {
 
     let (_, text, hint) = verdict(|facts| facts.nvrtc = None);
     assert!(text.starts_with("NVRTC, which compiles the kernels, was not found"), "{text}");
+    assert!(hint.starts_with("`pip install nvidia-cuda-nvrtc`"), "{hint}");
     assert!(hint.contains("LD_LIBRARY_PATH"), "{hint}");
 
     let (_, text, hint) = verdict(|facts| facts.headers = HeaderFacts::NoToolkit);
     assert!(text.contains("headers of the CUDA toolkit"), "{text}");
-    assert!(hint.contains("CUDA_PATH"), "{hint}");
-    let (_, text, hint) =
-        verdict(|facts| facts.headers = HeaderFacts::Missing("/cuda/include/mma.h".into()));
-    assert!(text.contains("`/cuda/include/mma.h` is missing"), "{text}");
-    assert!(hint.contains("CUDA_PATH"), "{hint}");
+    let packages = "`pip install nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl`";
+    assert!(hint.starts_with(packages) && hint.contains("CUDA_PATH"), "{hint}");
+    let (_, text, hint) = verdict(|facts| {
+        let files = vec!["crt/mma.h".into(), "cuda/barrier".into()];
+        facts.headers = HeaderFacts::Missing { include: "/cuda/include".into(), files };
+    });
+    assert!(text.ends_with("`/cuda/include` lacks crt/mma.h, cuda/barrier"), "{text}");
+    assert!(hint.starts_with("`pip install nvidia-cuda-crt nvidia-cuda-cccl`"), "{hint}");
 }
 
 #[test]

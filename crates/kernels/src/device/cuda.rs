@@ -1,30 +1,58 @@
 //! Facts about driver, NVRTC and toolkit, read by opening their libraries at run time.
 //!
-//! No context is created and nothing is kept. Every function called here exists since CUDA 7, so a library that can be
+//! No context is created. Every function called here exists since CUDA 7, so a library that can be
 //! opened has it; cudarc panics without the library, so its presence is checked first.
 
-use std::path::PathBuf;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 
 use cudarc::driver::result::{self, DriverError, device};
 use cudarc::driver::sys::{self, CUdevice_attribute};
 use cudarc::nvrtc;
 
+use crate::cuda_facts::toolkit::{HEADERS, Header, in_python_packages};
 use crate::cuda_facts::{CudaFacts, DriverFacts, GpuFacts, HeaderFacts, Version};
 
-/// Headers that kernels include; the last one moved to another directory in CUDA 13.
-const HEADERS: [&[&str]; 3] =
-    [&["cuda_fp16.h"], &["mma.h"], &["cuda/barrier", "cccl/cuda/barrier"]];
+/// Sets CUDA_PATH to a toolkit among Python's packages, if there is one and cubecl would find no other.
+///
+/// cubecl reads the variable when it compiles the first kernel. Nothing is changed in a process with several threads,
+/// where C code could read the environment at the same time.
+pub(super) fn find_toolkit() {
+    if cubecl_cuda::install::cuda_path().is_some() || !is_single_threaded() {
+        return;
+    }
+    let Some(toolkit) = in_python_packages(|name| std::env::var_os(name), names) else { return };
+    // A later change of the working directory must not matter.
+    let toolkit = std::path::absolute(&toolkit).unwrap_or(toolkit);
+    #[allow(unsafe_code)]
+    // SAFETY: this is the only thread, so nothing reads the environment meanwhile.
+    unsafe {
+        std::env::set_var("CUDA_PATH", toolkit);
+    }
+}
+
+fn is_single_threaded() -> bool {
+    names(Path::new("/proc/self/task")).len() == 1
+}
+
+/// The names in a directory; none if it cannot be read.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
 
 /// Reads all facts.
 pub(super) fn gather() -> CudaFacts {
     let (driver, gpus) = driver();
+    let toolkit = cubecl_cuda::install::cuda_path();
     CudaFacts {
         built: true,
         bindings: Version::from_number(sys::CUDA_VERSION),
         driver,
         gpus,
-        nvrtc: nvrtc_version(),
-        headers: headers(cubecl_cuda::install::cuda_path()),
+        nvrtc: nvrtc_version(toolkit.as_deref()),
+        headers: headers(toolkit),
     }
 }
 
@@ -83,26 +111,53 @@ fn gpu(ordinal: i32) -> Result<GpuFacts, DriverError> {
     })
 }
 
-fn nvrtc_version() -> Option<Version> {
+fn nvrtc_version(toolkit: Option<&Path>) -> Option<Version> {
     let (mut major, mut minor) = (0, 0);
+    if !nvrtc_is_present() && !toolkit.is_some_and(open_nvrtc_of) {
+        return None;
+    }
     #[allow(unsafe_code)]
     // SAFETY: the library is present, and the pointers are to locals of the type that the function writes.
     let answered = unsafe {
-        nvrtc::sys::is_culib_present()
+        nvrtc_is_present()
             && nvrtc::sys::nvrtcVersion(&raw mut major, &raw mut minor).result().is_ok()
     };
     let number = |value: i32| u32::try_from(value).unwrap_or(0);
     answered.then(|| Version::new(number(major), number(minor)))
 }
 
+fn nvrtc_is_present() -> bool {
+    #[allow(unsafe_code)]
+    // SAFETY: opens libraries by name and closes them again; NVRTC has no initialiser with effects.
+    unsafe {
+        nvrtc::sys::is_culib_present()
+    }
+}
+
+/// Opens the toolkit's NVRTC by its path and keeps it open: the dynamic linker then finds it by its name, with which
+/// cudarc opens it, although no search path has its directory.
+fn open_nvrtc_of(toolkit: &Path) -> bool {
+    ["lib64", "lib"].map(|name| toolkit.join(name)).iter().any(|lib| {
+        let libraries = names(lib).into_iter().filter(|name| name.starts_with("libnvrtc.so"));
+        libraries.map(|name| lib.join(name)).any(|path| {
+            let Ok(path) = CString::new(path.into_os_string().into_vec()) else { return false };
+            #[allow(unsafe_code)]
+            // SAFETY: the path ends with a zero byte; NVRTC has no initialiser with effects.
+            let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+            !handle.is_null()
+        })
+    })
+}
+
 fn headers(toolkit: Option<PathBuf>) -> HeaderFacts {
     let Some(toolkit) = toolkit else { return HeaderFacts::NoToolkit };
     let include = toolkit.join("include");
-    for places in HEADERS {
-        if !places.iter().any(|place| include.join(place).is_file()) {
-            let first = places.first().copied().unwrap_or_default();
-            return HeaderFacts::Missing(include.join(first));
-        }
+    let missing = |header: &&Header| !header.paths.iter().any(|path| include.join(path).is_file());
+    let files: Vec<String> =
+        HEADERS.iter().filter(missing).map(|header| header.name().to_owned()).collect();
+    if files.is_empty() {
+        HeaderFacts::Found(include)
+    } else {
+        HeaderFacts::Missing { include, files }
     }
-    HeaderFacts::Found(include)
 }

@@ -50,6 +50,15 @@ pub fn device(name: &str) -> Result<Device> {
     }
 }
 
+/// Makes a CUDA toolkit that was installed as Python packages known to this process; call it at the start of `main`.
+///
+/// It is searched only if neither CUDA_PATH nor a usual directory has a toolkit: in the activated virtual environment, in
+/// `.venv` of the working directory and in the user's packages. Has no effect in a build without CUDA.
+pub fn find_cuda_toolkit() {
+    #[cfg(feature = "cuda")]
+    cuda::find_toolkit();
+}
+
 /// The machine's CUDA facts, and whether this binary can use CUDA. Opens no device; takes about a millisecond without a
 /// driver.
 pub fn cuda_facts() -> CudaFacts {
