@@ -597,7 +597,7 @@ fn damaged_gguf_and_sentencepiece_files_are_errors() {
         vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
         vec![0xff; 64],
         [&[0x0a, 0x80, 0x80, 0x80, 0x80, 0x08][..], &[0; 64]].concat(),
-        [0x0b; 100_000].to_vec(),
+        vec![0x0b; 100_000],
     ] {
         let place = with_tokenizer(|_| {});
         fsio::remove_file(place.path().join("m/tokenizer.json")).expect("removed");
