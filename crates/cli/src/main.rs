@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let clock = bench::Clock::start();
     kernels::configure_allocator();
     kernels::find_cuda_toolkit();
+    // Starts a thread, so it comes after everything that changes the environment.
     fsio::watchdog::watch_with(stop_late_operation);
     let cli = Cli::parse();
     let outcome = dispatch(cli, clock);
