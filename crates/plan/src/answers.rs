@@ -82,8 +82,6 @@ fn no_reward(loaded: &Loaded, stage: &str, dataset: &Dataset, sample: u64) -> Er
         &key,
         format!("a prompt has no reward: {place}"),
         "its row has no answer to compare with",
-        Some(
-            "leave such rows out with `where`, or add a reward that needs no answer".to_owned(),
-        ),
+        Some("leave such rows out with `where`, or add a reward that needs no answer".to_owned()),
     ))
 }

@@ -111,12 +111,19 @@ pub(crate) fn plan_stage(
     let dataset = dataset(loaded, name, &keys, &prepared)?;
     check_targets(loaded, name, &keys, &dataset)?;
     if let Stage::Dpo(dpo) = &mut stage
-        && dpo.section.loss.has_reference()
+        && dpo.section.has_reference()
     {
         dpo.n_reference_pairs = n_reference_pairs(&dataset, keys.train.eval.as_ref());
     }
     if let Stage::Ppo(ppo) = &stage {
-        notes.extend(answers::check(loaded, name, &ppo.section.rewards, &ppo.rewards, &dataset, &sources)?);
+        notes.extend(answers::check(
+            loaded,
+            name,
+            &ppo.section.rewards,
+            &ppo.rewards,
+            &dataset,
+            &sources,
+        )?);
     }
     let step = step_shape(loaded, request, &keys, optimizer_state);
     let cost = Cost::of(&config, &stage, lora.as_ref(), &dataset, sample_kind, step);

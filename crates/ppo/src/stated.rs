@@ -62,7 +62,8 @@ impl StatedRewards {
             let completion = Completion { text: &text, n_tokens: episode.response().len() };
             rewards.score(answers.unwrap_or_default(), &completion)
         };
-        let episodes: Vec<rewards::Scored> = rollouts.episodes.iter().enumerate().map(score).collect();
+        let episodes: Vec<rewards::Scored> =
+            rollouts.episodes.iter().enumerate().map(score).collect();
         // A prompt without any of these rewards has the model's score alone; the plan refuses it where there is no model.
         let none = if ppo.reward.is_some() { 0.0 } else { f64::NAN };
         let totals = episodes.iter().map(|scored| scored.total().unwrap_or(none) as f32).collect();

@@ -319,7 +319,11 @@ impl PpoSection {
                 "`rewards` is set too: add `{ kind = \"model\", start = … }` to `rewards`",
             ),
             (None, []) => {
-                diagnostics.missing(path, "reward", "a reward model, or `rewards = [{ kind = … }]`");
+                diagnostics.missing(
+                    path,
+                    "reward",
+                    "a reward model, or `rewards = [{ kind = … }]`",
+                );
             }
             (Some(_), []) | (None, [_, ..]) => {}
         }

@@ -355,15 +355,19 @@ pub(crate) fn check(rewards: &[Reward], path: &str, diagnostics: &mut Diagnostic
 fn check_length(keys: &LengthKeys, has_check: bool, path: &str, diagnostics: &mut Diagnostics) {
     match keys.shape {
         LengthShape::Overlong => {
-            for (key, is_set) in [("correct", keys.correct.is_some()), ("wrong", keys.wrong.is_some())]
+            for (key, is_set) in
+                [("correct", keys.correct.is_some()), ("wrong", keys.wrong.is_some())]
             {
                 if is_set {
-                    diagnostics.conflict(&format!("{path}.{key}"), "only `shape = \"cosine\"` uses it");
+                    diagnostics
+                        .conflict(&format!("{path}.{key}"), "only `shape = \"cosine\"` uses it");
                 }
             }
             let longest = keys.max_tokens.unwrap_or(usize::MAX);
             match keys.cache_tokens {
-                None => diagnostics.missing(path, "cache_tokens", "tokens over which the penalty grows"),
+                None => {
+                    diagnostics.missing(path, "cache_tokens", "tokens over which the penalty grows")
+                }
                 Some(cache) if cache > longest => diagnostics.value(
                     &format!("{path}.cache_tokens"),
                     &format!("must be at most `max_tokens` ({longest})"),

@@ -53,7 +53,8 @@ fn last_option(text: &str, choices: &str) -> Result<char, String> {
     let Some(last) = found.last() else { return Err("no option".to_owned()) };
     let before = found.len().checked_sub(2).and_then(|at| found.get(at));
     if let Some(before) = before.filter(|before| before.letter != last.letter) {
-        let between: String = chars.get(before.at + 1..last.at).unwrap_or_default().iter().collect();
+        let between: String =
+            chars.get(before.at + 1..last.at).unwrap_or_default().iter().collect();
         if is_together(&between) {
             return Err(format!("two answers: {} and {}", before.letter, last.letter));
         }
@@ -63,7 +64,8 @@ fn last_option(text: &str, choices: &str) -> Result<char, String> {
 
 /// Whether the text between two options names them together.
 fn is_together(between: &str) -> bool {
-    let words = between.split(|c: char| c.is_whitespace() || matches!(c, ',' | '/' | '&' | '(' | ')' | '*'));
+    let words = between
+        .split(|c: char| c.is_whitespace() || matches!(c, ',' | '/' | '&' | '(' | ')' | '*'));
     words.filter(|word| !word.is_empty()).all(|word| matches!(word, "or" | "and" | "both"))
 }
 

@@ -33,11 +33,23 @@ pub(crate) enum Rule {
     Properties(BTreeMap<String, Schema>),
     Required(Vec<String>),
     /// Properties beside the named ones.
-    Additional { named: Vec<String>, schema: Schema },
+    Additional {
+        named: Vec<String>,
+        schema: Schema,
+    },
     Items(Schema),
-    NumberOf { what: Counted, min: usize, max: usize },
+    NumberOf {
+        what: Counted,
+        min: usize,
+        max: usize,
+    },
     UniqueItems,
-    Range { min: Option<f64>, above: Option<f64>, max: Option<f64>, below: Option<f64> },
+    Range {
+        min: Option<f64>,
+        above: Option<f64>,
+        max: Option<f64>,
+        below: Option<f64>,
+    },
     MultipleOf(f64),
     Pattern(Regex),
     AllOf(Vec<Schema>),
@@ -140,11 +152,11 @@ fn rules(keywords: &Map<String, Value>, at: &str) -> Result<Vec<Rule>> {
             "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
                 range(keyword, number(value, &at)?)
             }
-            "multipleOf" => {
-                Rule::MultipleOf(Some(number(value, &at)?).filter(|n| *n > 0.0).ok_or_else(
-                    || wrong(&at, "must be above 0"),
-                )?)
-            }
+            "multipleOf" => Rule::MultipleOf(
+                Some(number(value, &at)?)
+                    .filter(|n| *n > 0.0)
+                    .ok_or_else(|| wrong(&at, "must be above 0"))?,
+            ),
             "pattern" => Rule::Pattern(pattern(value, &at)?),
             "allOf" => Rule::AllOf(schemas(value, &at)?),
             "anyOf" => Rule::AnyOf(schemas(value, &at)?),

@@ -34,7 +34,10 @@ pub(crate) fn score(
             let progress = (n_tokens as f64 / max_tokens.max(1) as f64).min(1.0);
             let share = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
             let word = if is_right { "right" } else { "wrong" };
-            (Some(long + (short - long) * share), format!("{word}, {n_tokens} of {max_tokens} tokens"))
+            (
+                Some(long + (short - long) * share),
+                format!("{word}, {n_tokens} of {max_tokens} tokens"),
+            )
         }
     }
 }

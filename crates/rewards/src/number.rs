@@ -45,9 +45,9 @@ fn answer(text: &str, extract: &Extract) -> Result<Number, String> {
 fn last_number(text: &str) -> Result<Number, String> {
     let scan = Scan::new(text);
     let Some(last) = scan.found.last() else { return Err("no number".to_owned()) };
-    let number = last.number.ok_or_else(|| {
-        format!("`{}` is not a single number", scan.text(last.range.clone()))
-    })?;
+    let number = last
+        .number
+        .ok_or_else(|| format!("`{}` is not a single number", scan.text(last.range.clone())))?;
     let before = scan.found.len().checked_sub(2).and_then(|at| scan.found.get(at));
     if let Some(before) = before
         && is_alternative(&scan.text(before.range.end..last.range.start))

@@ -92,7 +92,8 @@ impl Reader<'_> {
         let unsigned = self.unsigned(at)?;
         let (start, is_negative) = self.sign_before(at);
         let end = unsigned.end;
-        let value = if self.has_root_before(at) || self.has_pi_at(end) { None } else { unsigned.value };
+        let value =
+            if self.has_root_before(at) || self.has_pi_at(end) { None } else { unsigned.value };
         let value = if is_negative { value.and_then(Rational::negated) } else { value };
         let percent = self.percent_length(end);
         let number = value.map(|value| Number { value, is_percent: percent.is_some() });
@@ -101,8 +102,8 @@ impl Reader<'_> {
 
     /// End of digits that belong to a word or a unit: `x2`, `H2O`, `cm^2`.
     fn word_with_digits(self, at: usize) -> Option<usize> {
-        let is_part = self.is_digit(at)
-            && (self.before(at).is_some_and(joins_digits) || self.is_power(at));
+        let is_part =
+            self.is_digit(at) && (self.before(at).is_some_and(joins_digits) || self.is_power(at));
         is_part.then(|| self.word_end(at))
     }
 

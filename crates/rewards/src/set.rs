@@ -160,15 +160,17 @@ impl Rewards {
         }
         // A length that depends on the answer comes after the rewards that check it.
         let is_right = self.is_right(&parts);
-        let parts = self.rewards.iter().zip(parts).map(|(reward, part)| match (&reward.kind, part) {
-            (_, Some(part)) => part,
-            (RewardKind::Length(keys), None) => {
-                let max_tokens = keys.max_tokens.unwrap_or(self.max_new_tokens);
-                let (value, why) = length::score(completion.n_tokens, max_tokens, is_right, keys);
-                Part { value, why }
-            }
-            (_, None) => Part { value: None, why: "the row has no such answer".to_owned() },
-        });
+        let parts =
+            self.rewards.iter().zip(parts).map(|(reward, part)| match (&reward.kind, part) {
+                (_, Some(part)) => part,
+                (RewardKind::Length(keys), None) => {
+                    let max_tokens = keys.max_tokens.unwrap_or(self.max_new_tokens);
+                    let (value, why) =
+                        length::score(completion.n_tokens, max_tokens, is_right, keys);
+                    Part { value, why }
+                }
+                (_, None) => Part { value: None, why: "the row has no such answer".to_owned() },
+            });
         let weights = self.rewards.iter().map(|reward| reward.weight).collect();
         Scored { parts: parts.collect(), weights }
     }

@@ -7,8 +7,8 @@ use train::{Collective, SingleReplica};
 
 use crate::batch::{EpisodeBatch, n_predicted, scores, valid};
 use crate::checks::check_reward_sum;
-use crate::rollout::{EndReason, Rollout, Rollouts, Sampling};
 use crate::reward_terms::RewardTerms;
+use crate::rollout::{EndReason, Rollout, Rollouts, Sampling};
 use crate::scored::{Scored, ScoredEpisode};
 use crate::settings::{KlEstimator, Settings};
 use crate::{ActorCritic, Error, Result};
@@ -44,7 +44,10 @@ pub fn score_together<'r>(
     }
     let terms = reward.into();
     if terms.stated.is_some_and(|stated| stated.len() != rollouts.episodes.len()) {
-        return Err(Error::Rewards { n: terms.stated.map_or(0, <[f32]>::len), n_episodes: rollouts.episodes.len() });
+        return Err(Error::Rewards {
+            n: terms.stated.map_or(0, <[f32]>::len),
+            n_episodes: rollouts.episodes.len(),
+        });
     }
     let share = replicas.share().of(rollouts.episodes.len());
     let mine = rollouts.episodes.get(share).unwrap_or_default();

@@ -321,7 +321,8 @@ fn models_note(stage: &StagePlan) -> Option<String> {
             };
             let mut note = format!("{models} share {} {bases}", ppo.n_bases);
             if !ppo.section.rewards.is_empty() {
-                let reward = |reward: &Reward| format!("{} × {}", reward.weight, reward.kind.name());
+                let reward =
+                    |reward: &Reward| format!("{} × {}", reward.weight, reward.kind.name());
                 let rewards: Vec<String> = ppo.section.rewards.iter().map(reward).collect();
                 note += &format!("; score = {}", rewards.join(" + "));
             }

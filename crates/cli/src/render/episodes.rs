@@ -85,9 +85,7 @@ pub(crate) fn json(
         "returns": returns,
     });
     if let Some(parts) = parts {
-        let part = |(name, part): &(&str, &Part)| {
-            json!({ "name": name, "value": part.value, "why": part.why })
-        };
+        let part = |(name, part): &(&str, &Part)| json!({ "name": name, "value": part.value, "why": part.why });
         json["reward_parts"] = parts.iter().map(part).collect();
         json["model_score"] = json!(episode.model_score);
     }

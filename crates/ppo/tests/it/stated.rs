@@ -60,9 +60,8 @@ fn scores_are_the_weighted_sum_of_the_rewards() {
         let late = rollout.response().len().saturating_sub(3) as f64 / 3.0;
         assert!((length.value.expect("a length") + late).abs() < 1e-12, "{text}");
         let penalty = if rollout.span().end == rl::EndReason::Length { 1.0 } else { 0.0 };
-        let expected = 2.0 * number.value.unwrap_or(0.0) + regex.value.unwrap_or(0.0)
-            - 0.5 * late
-            - penalty;
+        let expected =
+            2.0 * number.value.unwrap_or(0.0) + regex.value.unwrap_or(0.0) - 0.5 * late - penalty;
         assert!((f64::from(episode.score) - expected).abs() < 1e-6, "{text}: {}", episode.score);
         assert_eq!(episode.model_score, None);
     }

@@ -382,7 +382,10 @@ fn rewards_have_defaults_of_their_own() {
     let [number, choice, length, model] = ppo.rewards.as_slice() else { panic!("four rewards") };
     assert_eq!((number.weight, choice.weight, length.weight), (1.0, 2.0, 0.5));
     let RewardKind::Number(keys) = &number.kind else { panic!("a number") };
-    assert_eq!((keys.answer.as_str(), &keys.extract, keys.tolerance), ("{answer}", &Extract::Last, 0.0));
+    assert_eq!(
+        (keys.answer.as_str(), &keys.extract, keys.tolerance),
+        ("{answer}", &Extract::Last, 0.0)
+    );
     let RewardKind::Choice(keys) = &choice.kind else { panic!("a choice") };
     assert_eq!((&keys.extract, keys.choices.as_str()), (&Extract::Tag("a".to_owned()), "ABCDE"));
     assert_eq!(model.kind.name(), "model");
@@ -392,7 +395,8 @@ fn rewards_have_defaults_of_their_own() {
 
 #[test]
 fn mistakes_in_rewards_are_named() {
-    let refused = |rewards: &str| shown(&parse(&with_rewards(rewards)).expect_err("this was taken"));
+    let refused =
+        |rewards: &str| shown(&parse(&with_rewards(rewards)).expect_err("this was taken"));
     let both = aligned().replace(
         "reward = \"reward\"\n",
         "reward = \"reward\"\nrewards = [{ kind = \"repetition\", n = 3 }]\n",

@@ -120,7 +120,8 @@ fn tags_are_in_order_closed_and_alone() {
 #[test]
 fn the_overlong_penalty_is_daposs() {
     let rewards = one(r#"{ "kind": "length", "max_tokens": 100, "cache_tokens": 20 }"#);
-    let cases = [(0, 0.0), (80, 0.0), (90, -0.5), (100, -1.0), (101, -1.0), (500, -1.0), (85, -0.25)];
+    let cases =
+        [(0, 0.0), (80, 0.0), (90, -0.5), (100, -1.0), (101, -1.0), (500, -1.0), (85, -0.25)];
     for (n_tokens, expected) in cases {
         let scored = rewards.score(&[], &Completion { text: "", n_tokens });
         assert_eq!(scored.total(), Some(expected), "{n_tokens}");

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::RowCounter;
 use crate::cache::store::{
-    ANSWER_OFFSETS, ANSWERS, GROUPS, HASHES, LABELS, LOCATIONS, MARGINS, OFFSETS, ROLES, SourceSummary, TARGET_SPANS,
-    TOKENS, TargetSpan,
+    ANSWER_OFFSETS, ANSWERS, GROUPS, HASHES, LABELS, LOCATIONS, MARGINS, OFFSETS, ROLES,
+    SourceSummary, TARGET_SPANS, TOKENS, TargetSpan,
 };
 use crate::cache::{Content, PrepareOptions};
 use crate::error::{Error, Result};
