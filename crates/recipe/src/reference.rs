@@ -229,7 +229,8 @@ fn values(key: &Key) -> String {
         Node::Table(_) | Node::Choice { .. } => {
             format!("[table](#{})", placeholder(&key.node))
         }
-        Node::List { item, min, max } => match item.as_ref() {
+        Node::List { item, or_one: true, .. } => format!("{}, or a list of them", scalar(item)),
+        Node::List { item, min, max, or_one: false } => match item.as_ref() {
             Node::Table(_) | Node::Choice { .. } => {
                 format!("list of [tables](#{})", placeholder(item))
             }
