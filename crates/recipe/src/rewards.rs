@@ -366,7 +366,11 @@ fn check_length(keys: &LengthKeys, has_check: bool, path: &str, diagnostics: &mu
             let longest = keys.max_tokens.unwrap_or(usize::MAX);
             match keys.cache_tokens {
                 None => {
-                    diagnostics.missing(path, "cache_tokens", "tokens over which the penalty grows")
+                    diagnostics.missing(
+                        path,
+                        "cache_tokens",
+                        "tokens over which the penalty grows",
+                    );
                 }
                 Some(cache) if cache > longest => diagnostics.value(
                     &format!("{path}.cache_tokens"),

@@ -51,7 +51,7 @@ fn scores_are_the_weighted_sum_of_the_rewards() {
         let prompt = tokenizer.decode(rollout.prompt(), false);
         let n: String = prompt.chars().filter(char::is_ascii_digit).collect();
         let n: usize = n.parse().expect("the number of the prompt");
-        assert_eq!(number.value.is_none(), n % 4 == 0, "{prompt}");
+        assert_eq!(number.value.is_none(), n.is_multiple_of(4), "{prompt}");
         n_skipped += usize::from(number.value.is_none());
         let text = tokenizer.decode(rollout.response(), true);
         let has_digit = text.contains(|c: char| c.is_ascii_digit());
