@@ -368,7 +368,7 @@ impl DpoSection {
         {
             diagnostics.conflict(
                 &format!("{path}.{key}"),
-                &format!("only {} use it, and the loss is {listed}", users(holds)),
+                &format!("it is for {}, and the loss is {listed}", users(holds)),
             );
         }
         let epsilon = self.label_smoothing();

@@ -54,7 +54,9 @@ fn losses_equal_the_references() {
         ("orpo_odds_ratio_term", orpo_odds_ratio(&policy)),
     ];
     for (name, got) in losses {
-        assert_close(name, &values(&got), &file.f32(name), CLOSE);
+        // IPO reaches 19, where f32 has a resolution of 2e-6, and divides sums by lengths in the order of TRL 1.12.
+        let close = Tolerance { of_largest: 5e-7, ..CLOSE };
+        assert_close(name, &values(&got), &file.f32(name), close);
     }
 }
 
