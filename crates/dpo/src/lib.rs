@@ -10,6 +10,7 @@ mod objective;
 mod reference;
 mod validation;
 
+use data::Batch;
 use loss::LossSum;
 use model::CausalLm;
 use plan::DpoPlan;
@@ -19,8 +20,8 @@ use train::{
 };
 
 pub use error::{Error, Result};
-pub use logprobs::answer_logprobs;
 use logprobs::answer_logprobs_and_auxiliary;
+pub use logprobs::{PolicyLogprobs, Reading, answer_logprobs};
 pub use metrics::PreferenceMetrics;
 pub use objective::Objective;
 pub use reference::{REFERENCE_DIR, Reference, Saved, reference_key};
@@ -31,11 +32,14 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
         (context.plan, context.stage, context.run_dir, context.device);
     let replicas = context.replicas;
     let objective = Objective::of(&dpo.section);
+    let reading = objective.logprobs();
     let state = start_or_resume_with::<CausalLm>(context, |_| objective.first_loss())?;
     let StageState { mut run, mut model, mut learner, save_format, dropout } = state;
     let reference = if objective.has_reference() {
         let key = reference_key(plan, stage, dpo, run_dir)?;
-        reference::load_or_precompute(plan, stage, &key, run_dir, &mut run, &model, &learner)?
+        reference::load_or_precompute(
+            plan, stage, &objective, &key, run_dir, &mut run, &model, &learner,
+        )?
     } else {
         Reference::Unused
     };
@@ -49,15 +53,17 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
         // that all texts of a micro-batch share is dropped, which changes no log-probability.
         learner.checks.targets(batch.n_targets as u64, place)?;
         let mut sums = learner.begin_step(batch.rows as u64 / 2, place)?;
+        let mean_chosen_tokens = mean_chosen_tokens(&batch);
         let mut metrics = PreferenceMetrics::default();
         for (idx, micro) in batch.micro_batches_of(replicas.share(), 2, 2 * stage.micro_batch) {
             dropout.draw(step, idx);
             let micro = micro.trimmed();
-            let (policy, auxiliary) = answer_logprobs_and_auxiliary(&model, &micro, device);
+            let (policy, auxiliary) =
+                answer_logprobs_and_auxiliary(&model, &micro, reading, device);
             sums.expert_load.add(&auxiliary.expert_load);
-            let reference = reference.of(stage, &micro, &policy)?;
-            metrics.add(objective, &policy, &reference);
-            let loss = LossSum::of(objective.losses(&policy, &reference));
+            let reference = reference.of(stage, &micro, &policy.pairs)?;
+            metrics.add(&objective, &policy.pairs, &reference);
+            let loss = LossSum::of(objective.losses(&policy, &reference, mean_chosen_tokens));
             let n_pairs = loss.count;
             let loss = loss.with_aux_loss(auxiliary.loss, n_pairs);
             sums.loss += loss.value();
@@ -73,10 +79,23 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
 
         if run.eval_due() {
             let (step, model) = (run.step(), learner.evaluated(&model));
-            let row = validation::validate(stage, objective, &model, &reference, step, device)?;
+            let row = validation::validate(stage, &objective, &model, &reference, step, device)?;
             run.log_eval(row)?;
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
     Ok(finish_stage(run, model, &save_format, &learner)?)
+}
+
+/// Mean number of target tokens of the chosen answers of a batch, whose rows are chosen and rejected texts, alternating.
+fn mean_chosen_tokens(batch: &Batch) -> f64 {
+    let (n_tokens, n_pairs) = n_chosen_tokens(batch);
+    n_tokens as f64 / n_pairs.max(1) as f64
+}
+
+/// Number of target tokens of the chosen answers of a batch, and number of pairs.
+fn n_chosen_tokens(batch: &Batch) -> (usize, usize) {
+    let chosen = batch.targets.chunks(batch.sequence_length.max(1)).step_by(2);
+    let n_tokens = chosen.map(|row| row.iter().filter(|target| **target >= 0).count()).sum();
+    (n_tokens, batch.rows / 2)
 }

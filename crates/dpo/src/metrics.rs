@@ -23,7 +23,7 @@ pub struct PreferenceMetrics {
 
 impl PreferenceMetrics {
     /// Adds pairs. The implicit reward of an answer is β (log π − log π_ref), on [`Objective::reading`].
-    pub fn add(&mut self, objective: Objective, policy: &PairLogprobs, reference: &PairLogprobs) {
+    pub fn add(&mut self, objective: &Objective, policy: &PairLogprobs, reference: &PairLogprobs) {
         let host = |x_p: Tensor<1>| kernels::with_host_values(&x_p, <[f32]>::to_vec);
         let read = |pairs: &PairLogprobs| {
             [host(objective.reading(&pairs.chosen)), host(objective.reading(&pairs.rejected))]

@@ -20,7 +20,7 @@ use train::{
     BaseModelCache, LeaderFirst, Learner, ModelSource, RunDir, StageRun, Weights, first_weights,
 };
 
-use crate::{Error, Result, answer_logprobs};
+use crate::{Error, Objective, Reading, Result, answer_logprobs};
 
 /// The directory within the stage's.
 pub const REFERENCE_DIR: &str = "reference";
@@ -43,18 +43,24 @@ impl Reference {
     /// Computes the log-probabilities of every pair that the stage's steps and evaluations visit.
     ///
     /// Batches are those of the steps, so that policy and reference of the first step are bit-identical.
-    pub fn compute(stage: &StagePlan, model: &CausalLm, device: &Device) -> Result<Self> {
+    pub fn compute(
+        stage: &StagePlan,
+        objective: &Objective,
+        model: &CausalLm,
+        device: &Device,
+    ) -> Result<Self> {
         let model = without_autodiff(model);
         let mut sums = BTreeMap::new();
+        let reading = Reading { use_weighting: false, ..objective.logprobs() };
         let dataset = &stage.dataset;
         for step in 0..stage.max_steps {
             for micro in dataset.batch(step).micro_batches(2 * stage.micro_batch) {
-                compute_batch(stage, &model, &micro, device, &mut sums)?;
+                compute_batch(stage, &model, &micro, reading, device, &mut sums)?;
             }
         }
         let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
         for batch in dataset.eval_batches(stage.micro_batch, max_rows) {
-            compute_batch(stage, &model, &batch, device, &mut sums)?;
+            compute_batch(stage, &model, &batch, reading, device, &mut sums)?;
         }
         Ok(Self::Sums(sums))
     }
@@ -154,9 +160,11 @@ pub enum Saved {
 
 /// Reads the reference log-probabilities from the stage's directory, or computes and saves them. The leader computes; the
 /// other replicas read.
+#[expect(clippy::too_many_arguments, reason = "the stage, its loss, its run and its model")]
 pub(crate) fn load_or_precompute(
     plan: &Plan,
     stage: &StagePlan,
+    objective: &Objective,
     key: &str,
     run_dir: &RunDir,
     run: &mut StageRun<'_>,
@@ -167,11 +175,13 @@ pub(crate) fn load_or_precompute(
     let dir = run.dir().path().join(REFERENCE_DIR);
     let reference = match Reference::load(&dir, key)? {
         Saved::Usable(reference) => reference,
-        Saved::Nothing => precompute(plan, stage, run_dir, run, model, learner.device, key)?,
+        Saved::Nothing => {
+            precompute(plan, stage, objective, run_dir, run, model, learner.device, key)?
+        }
         Saved::Unusable(reason) => {
             run.warn(format!("{reason}; reference log-probabilities are computed again"));
             fsio::remove_dir_all(&dir)?;
-            precompute(plan, stage, run_dir, run, model, learner.device, key)?
+            precompute(plan, stage, objective, run_dir, run, model, learner.device, key)?
         }
     };
     turn.end()?;
@@ -179,9 +189,11 @@ pub(crate) fn load_or_precompute(
 }
 
 /// Computes the reference log-probabilities by the stage's initial weights and saves them.
+#[expect(clippy::too_many_arguments, reason = "the stage, its loss, its run and its model")]
 fn precompute(
     plan: &Plan,
     stage: &StagePlan,
+    objective: &Objective,
     run_dir: &RunDir,
     run: &mut StageRun<'_>,
     model: &CausalLm,
@@ -190,13 +202,13 @@ fn precompute(
 ) -> Result<Reference> {
     let start = Instant::now();
     let reference = if run.step() == 0 {
-        Reference::compute(stage, model, device)?
+        Reference::compute(stage, objective, model, device)?
     } else {
         // The policy has been trained, so the initial weights are read again, in the data type of the first time.
         let mut bases = BaseModelCache::new(device).with_base_dtype(stage.lora.as_ref());
         let source = ModelSource::of(stage);
         let Weights { model, .. } = first_weights::<CausalLm>(plan, source, run_dir, &mut bases)?;
-        Reference::compute(stage, &model, device)?
+        Reference::compute(stage, objective, &model, device)?
     };
     reference.save(&run.dir().path().join(REFERENCE_DIR), key)?;
     let (n_pairs, seconds) = (reference.n_texts() / 2, start.elapsed().as_secs_f64());
@@ -210,6 +222,7 @@ fn compute_batch(
     stage: &StagePlan,
     model: &CausalLm,
     batch: &Batch,
+    reading: Reading,
     device: &Device,
     sums: &mut BTreeMap<u64, f32>,
 ) -> Result<()> {
@@ -217,7 +230,7 @@ fn compute_batch(
     if batch.samples.iter().all(|sample| sums.contains_key(sample)) {
         return Ok(());
     }
-    let found = answer_logprobs(model, &batch.trimmed(), device);
+    let found = answer_logprobs(model, &batch.trimmed(), reading, device).pairs;
     let host =
         |answers: &SequenceLogprobs| kernels::with_host_values(&answers.sums(), <[f32]>::to_vec);
     let answers = host(&found.chosen).into_iter().zip(host(&found.rejected));
@@ -252,7 +265,7 @@ pub fn reference_key(
         });
     }
     let eval = stage.keys.eval.as_ref();
-    let inputs = json!({
+    let mut inputs = json!({
         "version": REFERENCE_VERSION,
         "weights": weights,
         "lora": dpo.section.input.lora,
@@ -265,6 +278,10 @@ pub fn reference_key(
         "steps": stage.max_steps,
         "eval": eval.map(|eval| json!([eval.holdout, eval.by, eval.max_rows])),
     });
+    // Left out without a value, so that older values keep their key.
+    if let Some(ld_alpha) = dpo.section.ld_alpha {
+        inputs["ld_alpha"] = json!(ld_alpha);
+    }
     Ok(fsio::sha256_hex(inputs.to_string().as_bytes()))
 }
 

@@ -8,6 +8,7 @@
 mod advantages;
 mod cross_entropy;
 mod kl;
+mod pair_objective;
 mod ppo;
 mod preference;
 mod reward;
@@ -16,9 +17,11 @@ mod sum;
 pub use advantages::{Advantages, Whitening, gae, whiten};
 pub use cross_entropy::cross_entropy;
 pub use kl::{kl_k1, kl_k3};
+pub use pair_objective::{FDivergence, PairContext, PairLoss, PairObjective};
 pub use ppo::{PolicyLoss, ValueLoss, ppo_policy, ppo_value};
 pub use preference::{
-    DpoLoss, PairLogprobs, SequenceLogprobs, dpo, dpo_rewards, orpo_odds_ratio, simpo,
+    PairLogprobs, SequenceLogprobs, answer_weights, dpo_rewards, orpo_odds_ratio, pair_weights,
+    simpo,
 };
 pub use reward::{pairwise_reward, reward_centering};
 pub use sum::LossSum;

@@ -1,4 +1,4 @@
-//! Preference losses without a reward model: DPO and related ones.
+//! Log-probabilities of the answers of pairs, and preference losses without a reference model.
 //!
 //! Sums and lengths of answers come from one mask. The functions return one loss per pair, which
 //! [`LossSum::of`](crate::LossSum::of) sums.
@@ -12,6 +12,8 @@ use burn::tensor::activation::log_sigmoid;
 #[derive(Clone, Debug)]
 pub struct SequenceLogprobs {
     sums_p: Tensor<1>,
+    /// Sums in which every token counts once.
+    unweighted_p: Tensor<1>,
     n_tokens_p: Tensor<1>,
 }
 
@@ -22,12 +24,20 @@ impl SequenceLogprobs {
         let outside_pt = mask_pt.clone().equal_elem(0.0);
         let sums_p = sum_over_time(logprobs_pt.mask_fill(outside_pt, 0.0));
         let n_tokens_p = mask_pt.sum_dim(1).reshape([p]);
-        Self { sums_p, n_tokens_p }
+        Self { unweighted_p: sums_p.clone(), sums_p, n_tokens_p }
+    }
+
+    /// The same answers with a weight for each token in their sums. Lengths and unweighted sums stay.
+    #[must_use]
+    pub fn weighted(self, logprobs_pt: Tensor<2>, weights_pt: Tensor<2>) -> Self {
+        let outside_pt = weights_pt.clone().equal_elem(0.0);
+        let sums_p = sum_over_time(logprobs_pt.mask_fill(outside_pt, 0.0) * weights_pt);
+        Self { sums_p, ..self }
     }
 
     /// From precomputed sums and numbers of tokens, `[p]` each, such as those of a reference model.
     pub fn from_sums(sums_p: Tensor<1>, n_tokens_p: Tensor<1>) -> Self {
-        Self { sums_p, n_tokens_p }
+        Self { unweighted_p: sums_p.clone(), sums_p, n_tokens_p }
     }
 
     /// The number of tokens of each answer, `[p]`.
@@ -40,9 +50,19 @@ impl SequenceLogprobs {
         self.sums_p.clone()
     }
 
+    /// log π of the whole answer with every token counted once, `[p]`.
+    pub fn unweighted_sums(&self) -> Tensor<1> {
+        self.unweighted_p.clone()
+    }
+
+    /// Values of answers divided by their numbers of tokens, `[p]`.
+    pub fn per_token(&self, values_p: Tensor<1>) -> Tensor<1> {
+        values_p / self.n_tokens_p.clone().clamp_min(1.0)
+    }
+
     /// Mean log π per token, `[p]`; 0 for an answer without tokens.
     pub fn means(&self) -> Tensor<1> {
-        self.sums_p.clone() / self.n_tokens_p.clone().clamp_min(1.0)
+        self.per_token(self.sums_p.clone())
     }
 }
 
@@ -74,49 +94,47 @@ pub struct PairLogprobs {
     pub rejected: SequenceLogprobs,
 }
 
-/// log π − log π_ref of the chosen answer minus that of the rejected one, in the order of the papers' formulas.
-fn log_ratio_difference(
-    policy: &PairLogprobs,
-    reference: &PairLogprobs,
-    of: fn(&SequenceLogprobs) -> Tensor<1>,
-) -> Tensor<1> {
-    let chosen_p = of(&policy.chosen) - of(&reference.chosen);
-    let rejected_p = of(&policy.rejected) - of(&reference.rejected);
-    chosen_p - rejected_p
-}
-
-/// Losses over the difference between the preferences of policy and reference model.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum DpoLoss {
-    /// −(1 − ε)·log σ(βz) − ε·log σ(−βz): Rafailov et al. 2023, equation 7; with ε above 0,
-    /// Mitchell 2023, "A note on DPO with noisy preferences & relationship to IPO".
-    Sigmoid {
-        /// ε: the share of pairs with swapped answers, 0 for none.
-        label_smoothing: f64,
-    },
-    /// max(0, 1 − βz): Zhao et al. 2023, "SLiC-HF", normalised as in Liu et al. 2024.
-    Hinge,
-    /// (z̄ − 1/(2β))² with mean log-probabilities per token: Azar et al. 2023, equation 17, averaged over tokens as its
-    /// authors advise.
-    Ipo,
-}
-
-/// One loss per pair, `[p]`, with z = (log π⁺ − log π_ref⁺) − (log π⁻ − log π_ref⁻).
-pub fn dpo(policy: &PairLogprobs, reference: &PairLogprobs, loss: DpoLoss, beta: f64) -> Tensor<1> {
-    let scaled_p =
-        || log_ratio_difference(policy, reference, SequenceLogprobs::sums).mul_scalar(beta);
-    match loss {
-        DpoLoss::Sigmoid { label_smoothing: 0.0 } => log_sigmoid(scaled_p()).neg(),
-        DpoLoss::Sigmoid { label_smoothing } => {
-            let right_p = log_sigmoid(scaled_p()).mul_scalar(1.0 - label_smoothing);
-            (right_p + log_sigmoid(scaled_p().neg()).mul_scalar(label_smoothing)).neg()
-        }
-        DpoLoss::Hinge => scaled_p().neg().add_scalar(1.0).clamp_min(0.0),
-        DpoLoss::Ipo => {
-            let mean_p = log_ratio_difference(policy, reference, SequenceLogprobs::means);
-            mean_p.sub_scalar(1.0 / (2.0 * beta)).square()
+/// Weights of the tokens of pairs whose rows alternate between chosen and rejected answers of `t` positions each: 1 for the
+/// first tokens of an answer, up to the length of the pair's shorter answer, `ld_alpha` for the rest, 0 outside the mask.
+/// LD-DPO: Liu et al. 2024, "Length Desensitization in Direct Preference Optimization".
+pub fn answer_weights(mask: &[bool], t: usize, ld_alpha: f64) -> Vec<f32> {
+    let t = t.max(1);
+    let mut weights = Vec::with_capacity(mask.len());
+    for pair in mask.chunks(2 * t) {
+        let lengths = pair.chunks(t).map(|row| row.iter().filter(|is_token| **is_token).count());
+        let shared = lengths.min().unwrap_or(0);
+        for row in pair.chunks(t) {
+            let mut n = 0;
+            weights.extend(row.iter().map(|is_token| {
+                n += usize::from(*is_token);
+                match (is_token, n <= shared) {
+                    (false, _) => 0.0,
+                    (true, true) => 1.0,
+                    (true, false) => ld_alpha as f32,
+                }
+            }));
         }
     }
+    weights
+}
+
+/// Weight of each pair by the policy's probability of its answers, `[p]`, without a gradient: the product over both answers
+/// of the exponential of the mean of log π(token) − log Σ π². WPO: Zhou et al. 2024, equation 2.
+///
+/// `sharpened` are the log-probabilities at temperature ½, from which Σ π² follows: log π½ = 2 log π − log Σ π².
+pub fn pair_weights(policy: &PairLogprobs, sharpened: &PairLogprobs) -> Tensor<1> {
+    let aligned = |policy: &SequenceLogprobs, sharpened: &SequenceLogprobs| {
+        let difference_p = without_gradient(sharpened.unweighted_sums() - policy.unweighted_sums());
+        policy.per_token(difference_p)
+    };
+    let chosen_p = aligned(&policy.chosen, &sharpened.chosen);
+    (chosen_p + aligned(&policy.rejected, &sharpened.rejected)).exp()
+}
+
+/// The same values as constants.
+fn without_gradient(x_p: Tensor<1>) -> Tensor<1> {
+    let device = x_p.device();
+    Tensor::from_data(x_p.into_data(), &device)
 }
 
 /// The implicit rewards β(log π − log π_ref) of chosen and rejected answers, `[p]` each: TRL's `rewards/chosen` and

@@ -117,7 +117,7 @@ pub(crate) fn plan_stage(
     let dataset = dataset(loaded, name, &keys, &prepared)?;
     check_targets(loaded, name, &keys, &dataset)?;
     if let Stage::Dpo(dpo) = &mut stage
-        && dpo.section.loss.has_reference()
+        && dpo.section.has_reference()
     {
         dpo.n_reference_pairs = n_reference_pairs(&dataset, keys.train.eval.as_ref());
     }

@@ -1,7 +1,7 @@
 //! Checks the sections of a recipe against each other. Each section checks itself.
 
 use crate::diagnostics::Diagnostics;
-use crate::{ModelSection, Precision, Recipe, StageSection};
+use crate::{DpoSection, ModelSection, Precision, Recipe, StageSection};
 
 impl Recipe {
     /// Checks sections by themselves and against each other.
@@ -23,6 +23,10 @@ impl Recipe {
         }
         if self.replicas > 1 && self.device.contains(':') {
             let reason = "`device` names one GPU and each replica needs its own: \"cuda\" uses the first ones";
+            diagnostics.conflict("replicas", reason);
+        }
+        if self.replicas > 1 && self.dpo.as_ref().is_some_and(DpoSection::compares_pairs) {
+            let reason = "the loss of [dpo] sorts the pairs of a step, which replicas would split";
             diagnostics.conflict("replicas", reason);
         }
         self.check_starts(diagnostics);

@@ -62,7 +62,7 @@ pub use activation::Activation;
 pub use chat_keys::{ChatTargets, ChatTemplate, Learn, Overlong};
 pub use checks::ChecksSection;
 pub use column_values::ColumnValues;
-pub use dpo::{DpoSection, PreferenceLoss};
+pub use dpo::{DpoSection, FDivergence, Losses, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow, Packing};
 pub use load::{Loaded, load, parse};

@@ -229,7 +229,8 @@ fn values(key: &Key) -> String {
         Node::Table(_) | Node::Choice { .. } => {
             format!("[table](#{})", placeholder(&key.node))
         }
-        Node::List { item, min, max } => match item.as_ref() {
+        Node::List { item, or_one: true, .. } => format!("{}, or a list of them", scalar(item)),
+        Node::List { item, min, max, or_one: false } => match item.as_ref() {
             Node::Table(_) | Node::Choice { .. } => {
                 format!("list of [tables](#{})", placeholder(item))
             }
@@ -300,7 +301,8 @@ fn default(key: &Key, required: &str) -> String {
 /// Documentation of a key and of its words.
 fn description(key: &Key) -> String {
     let mut text = key.doc.clone();
-    if let Node::Text(Text { words, .. }) = &key.node {
+    let node = if let Node::List { item, or_one: true, .. } = &key.node { item } else { &key.node };
+    if let Node::Text(Text { words, .. }) = node {
         for word in words.iter().filter(|word| !word.doc.is_empty()) {
             let _ = write!(text, "<br>`{}`: {}", word.value, word.doc);
         }

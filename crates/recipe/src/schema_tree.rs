@@ -22,6 +22,8 @@ pub(crate) enum Node {
         item: Box<Node>,
         min: usize,
         max: usize,
+        /// Whether a single item can be written in place of the list.
+        or_one: bool,
     },
     /// A table with arbitrary keys, such as columns of the data.
     Map(Box<Node>),
@@ -186,6 +188,18 @@ impl Reader<'_> {
         if let Some(options) = variants_of(schema) {
             return match options.as_slice() {
                 [only] => self.node(only),
+                [one, list] if list.get("items") == Some(one) => match self.node(list) {
+                    Node::List { item, min, max, .. } => {
+                        Node::List { item, min, max, or_one: true }
+                    }
+                    other @ (Node::Table(_)
+                    | Node::Choice { .. }
+                    | Node::Map(_)
+                    | Node::Text(_)
+                    | Node::Integer { .. }
+                    | Node::Number(_)
+                    | Node::Boolean) => other,
+                },
                 options if options.iter().all(|option| is_type(option, "string")) => {
                     Node::Text(words(options))
                 }
@@ -207,6 +221,7 @@ impl Reader<'_> {
                 item: Box::new(schema.get("items").map_or(Node::Boolean, |items| self.node(items))),
                 min: integer(schema, "minItems").map_or(0, |n| n as usize),
                 max: integer(schema, "maxItems").map_or(usize::MAX, |n| n as usize),
+                or_one: false,
             },
             Some("string") => Node::Text(text(schema)),
             Some("integer") => Node::Integer {

@@ -71,18 +71,19 @@ impl Validator<'_> {
             (Node::Choice { variants, .. }, TomlValue::Table(inner)) => {
                 self.choice(path, inner, variants);
             }
-            (Node::List { item, min, max }, TomlValue::Value(Value::Array(values))) => {
+            (Node::List { item, min, max, .. }, TomlValue::Value(Value::Array(values))) => {
                 self.length(path, values.len(), *min, *max);
                 for (idx, value) in values.iter().enumerate() {
                     self.value(&format!("{path}[{idx}]"), TomlValue::of_value(value), item);
                 }
             }
-            (Node::List { item, min, max }, TomlValue::Tables(tables)) => {
+            (Node::List { item, min, max, .. }, TomlValue::Tables(tables)) => {
                 self.length(path, tables.len(), *min, *max);
                 for (idx, table) in tables.iter().enumerate() {
                     self.value(&format!("{path}[{idx}]"), TomlValue::Table(table), item);
                 }
             }
+            (Node::List { item, or_one: true, .. }, _) => self.value(path, found, item),
             (Node::Map(node), TomlValue::Table(inner)) => {
                 if inner.is_empty() {
                     self.wrong_value(path, "must not be empty", "{}");

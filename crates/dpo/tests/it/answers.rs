@@ -4,7 +4,7 @@
 use burn::tensor::Device;
 use burn::tensor::activation::log_softmax;
 use data::Batch;
-use dpo::answer_logprobs;
+use dpo::{Reading, answer_logprobs};
 use loss::{PairLogprobs, SequenceLogprobs};
 use model::CausalLm;
 use nn::TokenBatch;
@@ -39,7 +39,7 @@ fn an_answer_is_its_words_and_one_end_token() {
     let end = stage.tokenizer.end_token(template).expect("an end token");
     let batch = stage.dataset.batch(0);
     let device = Device::flex();
-    let found = answer_logprobs(&model, &batch.trimmed(), &device);
+    let found = answer_logprobs(&model, &batch.trimmed(), Reading::default(), &device).pairs;
     let counted: Vec<f32> = {
         let (chosen, rejected) = (host(&found.chosen).1, host(&found.rejected).1);
         chosen.into_iter().zip(rejected).flat_map(|(c, r)| [c, r]).collect()
@@ -90,12 +90,15 @@ fn padding_partners_and_what_is_no_answer_change_nothing() {
     let stage = stage(&plan);
     let device = Device::flex();
     let batch = stage.dataset.batch(0);
-    let together = sums(&answer_logprobs(&model, &batch, &device));
-    let narrow = sums(&answer_logprobs(&model, &batch.trimmed(), &device));
+    let together = sums(&answer_logprobs(&model, &batch, Reading::default(), &device).pairs);
+    let narrow =
+        sums(&answer_logprobs(&model, &batch.trimmed(), Reading::default(), &device).pairs);
     assert_close("trimmed", &narrow, &together, Tolerance::absolute(2e-5));
     let alone: Vec<f32> = batch
         .micro_batches(2)
-        .flat_map(|pair| sums(&answer_logprobs(&model, &pair.trimmed(), &device)))
+        .flat_map(|pair| {
+            sums(&answer_logprobs(&model, &pair.trimmed(), Reading::default(), &device).pairs)
+        })
         .collect();
     assert_close("alone", &alone, &together, Tolerance::absolute(2e-5));
 
@@ -104,7 +107,7 @@ fn padding_partners_and_what_is_no_answer_change_nothing() {
     let end = stage.tokenizer.end_token(template).expect("an end token");
     for pad in [end, 0, 5] {
         let padded = repadded(&batch, pad);
-        let found = sums(&answer_logprobs(&model, &padded, &device));
+        let found = sums(&answer_logprobs(&model, &padded, Reading::default(), &device).pairs);
         assert_close("padded", &found, &together, Tolerance::absolute(1e-6));
     }
 }

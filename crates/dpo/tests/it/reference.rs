@@ -2,7 +2,7 @@
 //! cut, after damage (peft#493, peft PR #736, unsloth-zoo PR #830: reference log-probabilities that moved in training).
 
 use burn::tensor::Device;
-use dpo::{REFERENCE_DIR, Reference, Saved};
+use dpo::{Objective, REFERENCE_DIR, Reference, Saved};
 use model::CausalLm;
 use train::{BaseModelCache, ModelSource, Outcome, RunDir, Weights};
 
@@ -31,13 +31,20 @@ fn it_is_computed_once_by_the_initial_weights() {
     );
     let first: Weights<CausalLm> = first.expect("weights");
     // Those that the weights of step 0 give now, to the bit, and every pair of steps and measurements among them.
-    let now = Reference::compute(stage(&plan), &first.model, &Device::flex()).expect("computed");
+    let now =
+        Reference::compute(stage(&plan), &Objective::default(), &first.model, &Device::flex())
+            .expect("computed");
     assert_eq!(saved, now);
     assert_eq!(saved.n_texts(), 80);
     // The weights did move.
     let last = model::load_causal_lm(&place.stage_dir("whole").join("model"), &Device::flex());
-    let moved = Reference::compute(stage(&plan), &last.expect("a model"), &Device::flex())
-        .expect("computed");
+    let moved = Reference::compute(
+        stage(&plan),
+        &Objective::default(),
+        &last.expect("a model"),
+        &Device::flex(),
+    )
+    .expect("computed");
     assert_ne!(saved, moved);
 }
 
@@ -149,7 +156,12 @@ fn beside_an_adapter_it_is_what_the_base_says() {
         dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key")
     };
     let saved = Reference::load(&place.stage_dir("whole").join(REFERENCE_DIR), &key);
-    let computed = Reference::compute(stage(&plan), &base.expect("a model"), &Device::flex());
+    let computed = Reference::compute(
+        stage(&plan),
+        &Objective::default(),
+        &base.expect("a model"),
+        &Device::flex(),
+    );
     assert_eq!(saved.expect("read"), Saved::Usable(computed.expect("computed")));
     // Cut and resumed, with the masks of its dropout, it is the same adapter.
     place.run("cut", &[], Some(3));

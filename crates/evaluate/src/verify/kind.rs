@@ -39,6 +39,10 @@ pub(crate) enum Kind {
     Ppo,
     /// Preference losses.
     Preference,
+    /// Preference losses over logits, with gradients.
+    PairLosses,
+    /// Preference losses over log-probabilities of whole answers.
+    AnswerLosses,
     /// A PEFT directory that must be refused, by the name of its directory.
     Refusal,
     /// An export with its proof.
@@ -63,6 +67,8 @@ impl Kind {
             Self::TrainingLora => "training-lora",
             Self::Ppo => "ppo",
             Self::Preference => "preference",
+            Self::PairLosses => "pair-losses",
+            Self::AnswerLosses => "answer-losses",
             Self::Refusal => "refusal",
             Self::Proof => "proof",
         }
@@ -83,6 +89,12 @@ impl Kind {
         }
         if names.iter().any(|name| name.starts_with("dpo_")) {
             return Ok(Some(Self::Preference));
+        }
+        if names.iter().any(|name| name == "mean.sigmoid") {
+            return Ok(Some(Self::PairLosses));
+        }
+        if names.iter().any(|name| name == "cpo.sigmoid") {
+            return Ok(Some(Self::AnswerLosses));
         }
         if names.iter().any(|name| name == "nf4.table") {
             return Ok(Some(Self::PackedBlocks));

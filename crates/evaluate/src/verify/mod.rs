@@ -8,6 +8,7 @@ mod continuation;
 mod gguf_blocks;
 mod gradients;
 mod kind;
+mod pair_losses;
 mod ppo;
 mod preference;
 mod proof;
@@ -99,6 +100,8 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::PackedLm => quantised::replay_model(path, device),
         Kind::Reward => reward::replay(path, device),
         Kind::Preference => preference::replay(path, device),
+        Kind::PairLosses => pair_losses::replay_logits(path, device),
+        Kind::AnswerLosses => pair_losses::replay_answers(path, device),
         Kind::Ppo => ppo::replay(path, device),
         Kind::Refusal => Ok(vec![adapter::refusal(path)]),
         Kind::Proof => Ok(proof::replay(path, None, device)?.0),

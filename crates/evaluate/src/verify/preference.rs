@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use loss::{DpoLoss, PairLogprobs, SequenceLogprobs, dpo, orpo_odds_ratio, simpo};
+use loss::{
+    PairContext, PairLogprobs, PairLoss, PairObjective, SequenceLogprobs, orpo_odds_ratio, simpo,
+};
 
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
@@ -19,12 +21,13 @@ pub(super) fn replay(path: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let file = Vectors::open(path)?;
     let policy = pairs(&file, "policy", device)?;
     let reference = pairs(&file, "ref", device)?;
-    let dpo = |loss| dpo(&policy, &reference, loss, BETA);
+    let context = PairContext { mean_chosen_tokens: 1.0, weights_p: None };
+    let dpo = |loss| PairObjective::one(loss, BETA).losses(&policy, &reference, &context);
     let losses = [
-        ("dpo_sigmoid", dpo(DpoLoss::Sigmoid { label_smoothing: 0.0 })),
-        ("dpo_hinge", dpo(DpoLoss::Hinge)),
-        ("dpo_ipo", dpo(DpoLoss::Ipo)),
-        ("dpo_label_smoothing_0_1", dpo(DpoLoss::Sigmoid { label_smoothing: 0.1 })),
+        ("dpo_sigmoid", dpo(PairLoss::Sigmoid { label_smoothing: 0.0 })),
+        ("dpo_hinge", dpo(PairLoss::Hinge)),
+        ("dpo_ipo", dpo(PairLoss::Ipo)),
+        ("dpo_label_smoothing_0_1", dpo(PairLoss::Sigmoid { label_smoothing: 0.1 })),
         ("simpo_beta2_gamma1", simpo(&policy, 2.0, 1.0)),
         ("orpo_odds_ratio_term", orpo_odds_ratio(&policy)),
     ];

@@ -154,6 +154,8 @@ fn a_directory_of_references_gives_a_report_for_each() {
         "ppo",
         "ppo",
         "preference",
+        "answer-losses",
+        "pair-losses",
         packed[0],
         blocks,
         blocks,
@@ -269,6 +271,7 @@ fn references_where_they_are() {
         ("quant", 5),
         ("ppo", 2),
         ("preference.safetensors", 1),
+        ("preference2", 2),
         ("sampling.safetensors", 1),
     ] {
         let reports = replay(&golden.join(name));
@@ -340,6 +343,19 @@ fn scores_losses_and_gradients_of_a_reward_model() {
 fn losses_over_preferences() {
     let report = passes(&golden_dir("preference.safetensors"), "preference");
     assert_eq!(report.quantities.len(), 6);
+    assert!(report.quantities.iter().all(|quantity| quantity.n_compared == 4));
+}
+
+/// Every loss, divergence and weighting of TRL's DPO trainer with its gradients, and CPO, SimPO and ORPO over whole answers.
+#[test]
+fn losses_of_preference_trainers() {
+    let report = passes(&golden_dir("preference2/dpo.safetensors"), "pair-losses");
+    assert_eq!(names(&report), ["rows", "means", "gradients"]);
+    let counts: Vec<usize> = report.quantities.iter().map(|q| q.n_compared).collect();
+    // 24 cases of 8 × 11 × 16 logits; those with the likelihood of the chosen answers have no rows.
+    assert_eq!(counts, [22 * 4, 24, 24 * 8 * 11 * 16]);
+    let report = passes(&golden_dir("preference2/cpo_orpo_bco.safetensors"), "answer-losses");
+    assert_eq!(names(&report), ["cpo.sigmoid", "cpo.sigmoid_smoothed", "cpo.simpo", "orpo.losses"]);
     assert!(report.quantities.iter().all(|quantity| quantity.n_compared == 4));
 }
 

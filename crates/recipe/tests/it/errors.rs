@@ -553,45 +553,39 @@ fn a_key_that_the_loss_does_not_read_is_refused() {
     assert!(parse(&recipe("label_smoothing = 0.1\n")).is_ok());
     assert!(parse(&recipe("loss = \"simpo\"\nsimpo_gamma = 1.0\nbeta = 2.5\n")).is_ok());
     assert!(parse(&recipe("loss = \"orpo\"\nbeta = 0.2\n")).is_ok());
-    insta::assert_snapshot!(refused("loss = \"hinge\"\nlabel_smoothing = 0.1\n"), @r#"
-    error: `label_smoothing` in [dpo] cannot be used: only `loss = "sigmoid"` uses it, and the loss is `hinge`
-      --> recipes/mine.toml:10:1
-       |
-    10 | label_smoothing = 0.1
-       | ^^^^^^^^^^^^^^^
-      hint: remove `label_smoothing`, or change the keys it conflicts with
-    "#);
-    insta::assert_snapshot!(refused("simpo_gamma = 0.1\n"), @r#"
-    error: `simpo_gamma` in [dpo] cannot be used: only `loss = "simpo"` uses it, and the loss is `sigmoid`
-      --> recipes/mine.toml:9:1
-       |
-     9 | simpo_gamma = 0.1
-       | ^^^^^^^^^^^
-      hint: remove `simpo_gamma`, or change the keys it conflicts with
-    "#);
-    insta::assert_snapshot!(refused("loss = \"dpo\"\n"), @r#"
-    error: `loss` in [dpo] must be one of `sigmoid`, `hinge`, `ipo`, `simpo`, `orpo`: `dpo`
-      --> recipes/mine.toml:9:8
-       |
-     9 | loss = "dpo"
-       |        ^^^^^ did you mean `ipo`?
-    "#);
-    insta::assert_snapshot!(refused("beta = 0\n"), @"
-    error: `beta` in [dpo] must be above 0 and at most 1000: `0`
-      --> recipes/mine.toml:9:8
-       |
-     9 | beta = 0
-       |        ^
-      hint: `beta`: Coefficient β of the loss
-    ");
-    insta::assert_snapshot!(refused("label_smoothing = 0.6\n"), @"
-    error: `label_smoothing` in [dpo] must be at least 0 and at most 0.5: `0.6`
-      --> recipes/mine.toml:9:19
-       |
-     9 | label_smoothing = 0.6
-       |                   ^^^
-      hint: `label_smoothing`: Assumed share of pairs whose labels are swapped (`sigmoid` only)
-    ");
+    let good = [
+        "loss = [\"sigmoid\", \"sft\"]\nloss_weights = [1, 0.5]\n",
+        "loss = [\"ipo\"]\nf_divergence = \"forward_kl\"\n",
+        "loss = \"cpo\"\ncpo_alpha = 0\nlabel_smoothing = 0.1\n",
+        "loss = \"exo_pair\"\nlabel_smoothing = 0.001\n",
+        "ld_alpha = 0.5\nuse_weighting = true\n",
+        "f_divergence = \"alpha_divergence\"\nf_alpha = 0.3\n",
+        "loss = \"aot\"\nmicro_batch = 8\n",
+    ];
+    for keys in good {
+        assert!(parse(&recipe(keys)).is_ok(), "{keys}: {}", refused(keys));
+    }
+    let all = [
+        refused("loss = \"hinge\"\nlabel_smoothing = 0.1\n"),
+        refused("simpo_gamma = 0.1\n"),
+        refused("loss = \"dpo\"\n"),
+        refused("loss = 3\n"),
+        refused("loss = []\n"),
+        refused("loss = [\"sigmoid\", \"sigmod\"]\n"),
+        refused("loss = [\"sigmoid\", \"sigmoid\"]\n"),
+        refused("loss = [\"sigmoid\", \"simpo\"]\n"),
+        refused("loss = [\"sigmoid\", \"sft\"]\nloss_weights = [1]\n"),
+        refused("beta = 0\n"),
+        refused("label_smoothing = 0.6\n"),
+        refused("loss = \"exo_pair\"\n"),
+        refused("loss = \"robust\"\nlabel_smoothing = 0.5\n"),
+        refused("loss = \"orpo\"\nld_alpha = 0.5\n"),
+        refused("loss = \"aot\"\nuse_weighting = true\n"),
+        refused("loss = \"aot_unpaired\"\nmicro_batch = 4\n"),
+        refused("loss = \"nca_pair\"\nf_divergence = \"js_divergence\"\n"),
+        refused("f_alpha = 0.5\n"),
+    ];
+    insta::assert_snapshot!(all.join("\n\n"));
 }
 
 #[test]
