@@ -46,7 +46,8 @@ for stage in $stages; do
 done
 
 # The calls of each stage's resume: `NAME NUMBER`, where the call is about a file and is made after the program has started.
-# strace counts the calls of a name for each thread by itself, so call NUMBER fails once in each thread that gets so far.
+# strace counts the calls of a name for each thread by itself, so call NUMBER fails once in each thread that gets so far;
+# numbers that the loader of shared libraries reaches on the main thread are left out.
 points() {
   local stage=$1
   cp -a "$work/cut-$stage" "$work/traced"
@@ -56,8 +57,11 @@ points() {
   rm -rf "$work/traced"
   awk -v calls="$calls" '
     BEGIN { n = split(calls, list, ","); for (i = 1; i <= n; i++) known[list[i]] = 1 }
+    NR == 1 { main = $1 }
     { name = $2; sub(/\(.*/, "", name); if (!(name in known)) next; number = ++count[$1, name] }
+    !started && $1 == main { of_loader[name] = number }
     /launch\.json/ { started = 1 }
+    number <= of_loader[name] { next }
     /"\/(sys|proc|etc|dev|usr|lib)|<\/(sys|proc|etc|dev|usr|lib)/ { next }
     started && !(name == "mmap" && /, -1, 0\)/) && !seen[name, number]++ { print name, number }
   ' "$work/trace" | sort -k1,1 -k2,2n
