@@ -175,7 +175,7 @@ impl Texts {
     fn read(file: &Vectors, b: usize, t: usize, v: usize) -> Result<Self> {
         let ids = file.ids("input_ids")?;
         let mask = file.mask("completion_mask", &ids.shape)?;
-        if ids.shape != [b, t] || b % 2 != 0 {
+        if ids.shape != [b, t] || !b.is_multiple_of(2) {
             return Err(file.bad("tensor `input_ids` does not fit the logits".to_owned()));
         }
         let mut targets = Vec::with_capacity(b * t);
