@@ -18,11 +18,22 @@ fn main() -> ExitCode {
     let clock = bench::Clock::start();
     kernels::configure_allocator();
     kernels::find_cuda_toolkit();
+    // Starts a thread, so it comes after everything that changes the environment.
+    fsio::watchdog::watch_with(stop_late_operation);
     let cli = Cli::parse();
     match dispatch(cli, clock) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Ends the process when an operation on a foreign file takes too long. It runs inside a library and cannot be stopped.
+#[expect(clippy::exit, reason = "nothing else ends a call that does not return")]
+fn stop_late_operation(description: &str) {
+    let hint = "the file is broken or malicious; use another one, or remove the row";
+    let failure = failure::Failure::input(description, hint);
+    failure.report();
+    std::process::exit(failure::WRONG_INPUT.into())
 }
 
 fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {

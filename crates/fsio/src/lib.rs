@@ -21,8 +21,10 @@ mod lock;
 mod manifest;
 mod mapped;
 mod names;
+pub mod panics;
 mod partial_file;
 mod read;
+pub mod watchdog;
 
 pub use append_log::AppendLog;
 pub use atomic_file::AtomicFile;
@@ -41,4 +43,4 @@ pub use manifest::{
 pub use mapped::MappedFile;
 pub use names::basename_only;
 pub use partial_file::PartialFile;
-pub use read::{read_capped, read_text_capped, refuse_lfs_pointer};
+pub use read::{read_capped, read_optional_text, read_text_capped, refuse_lfs_pointer};

@@ -48,6 +48,16 @@ pub fn read_capped(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// As [`read_text_capped`]; `None` if there is no such file. A pipe, a directory or a link that leads nowhere is an error.
+pub fn read_optional_text(path: impl AsRef<Path>, limit: u64) -> Result<Option<String>> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let path = path.as_ref();
+    match std::fs::symlink_metadata(path) {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
+        Ok(_) | Err(_) => read_text_capped(path, limit).map(Some),
+    }
+}
+
 /// Reads a UTF-8 text file of at most `limit` bytes.
 pub fn read_text_capped(path: impl AsRef<Path>, limit: u64) -> Result<String> {
     let path = path.as_ref();

@@ -59,6 +59,24 @@ pub enum Error {
         reason: String,
     },
 
+    /// A tokenizer takes too long on a text or makes it too long.
+    #[error("tokenizer exceeded a limit: {reason}")]
+    TextBudget {
+        /// The limit, and the step or pattern that exceeded it.
+        reason: String,
+    },
+
+    /// A token has no row in the model's embedding.
+    #[error("token `{token}` has id `{id}`, but the model's embedding has {n_rows} rows")]
+    IdBeyondRows {
+        /// The token, as in the vocabulary.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Rows of the embedding.
+        n_rows: usize,
+    },
+
     /// A tokenizer cannot be trained with these settings or texts.
     #[error("cannot train a tokenizer: {reason}")]
     Training {
@@ -207,6 +225,16 @@ impl Error {
             Self::Training { hint, .. } | Self::Spans { hint, .. } => hint.clone(),
             Self::MissingSpecialToken { what } => {
                 format!("set the {what} token in tokenizer_config.json, next to the tokenizer.json")
+            }
+            Self::TextBudget { .. } => {
+                "the tokenizer.json is broken or malicious, or the text is not one; use another \
+                 tokenizer, or remove the text"
+                    .to_owned()
+            }
+            Self::IdBeyondRows { .. } => {
+                "the tokenizer has tokens that the model was not trained with; use the model's own \
+                 tokenizer, or add rows with `add_tokens` when you train"
+                    .to_owned()
             }
             Self::UnknownToken { .. } => {
                 "name a token of its vocabulary, or add it with `add_tokens` in the stage's section"

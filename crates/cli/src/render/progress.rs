@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use train::{Event, Progress};
 
+use super::printable::printable;
 use super::table;
 use crate::args::LogStyle;
 
@@ -53,7 +54,7 @@ impl Screen {
     pub(super) fn line(&mut self, text: &str) {
         let clear = if self.has_live_line { "\r\x1b[2K" } else { "" };
         self.has_live_line = false;
-        write_stderr(&format!("{clear}{text}\n"));
+        write_stderr(&format!("{clear}{}\n", printable(text)));
     }
 
     /// Redraws the live line, cut to the terminal's width so that it does not wrap.
@@ -64,13 +65,13 @@ impl Screen {
         self.drawn = Instant::now();
         self.has_live_line = true;
         let width = terminal_width();
-        let shown: String = text.chars().take(width.saturating_sub(1)).collect();
+        let shown: String = printable(text).chars().take(width.saturating_sub(1)).collect();
         write_stderr(&format!("\r\x1b[2K{shown}"));
     }
 }
 
 pub(super) fn write_json(value: &Value) {
-    write_stderr(&format!("{value}\n"));
+    write_stderr(&format!("{}\n", printable(&value.to_string())));
 }
 
 /// Writes text to stderr.
@@ -81,7 +82,7 @@ pub(crate) fn write_stderr(text: &str) {
 
 /// Writes a warning to stderr, for commands without progress.
 pub(crate) fn warn(message: &str) {
-    write_stderr(&format!("warning: {message}\n"));
+    write_stderr(&format!("warning: {}\n", printable(message)));
 }
 
 fn terminal_width() -> usize {

@@ -256,6 +256,7 @@ fn foreign_parquet_files() {
     let refused = refused.join("\n").replace(&folder, "");
     // The footer of the first has a list under the number of a field that is an integer in the specification.
     insta::assert_snapshot!(refused, @"
+    data/datapage_v1-corrupt-checksum.parquet: damaged parquet file: Page CRC checksum mismatch
     data/dict-page-offset-zero.parquet: damaged parquet file: Expected list element type of I64 but got I16
     bad_data/ARROW-GH-41317.parquet: damaged parquet file: Expected list element type of I32 but got I16
     bad_data/ARROW-GH-41321.parquet: damaged parquet file: a page header is truncated
