@@ -90,7 +90,7 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
     /// Name of the run [default: the recipe's]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = run_name)]
     pub(crate) name: Option<String>,
     /// Only this stage of the recipe
     #[arg(long, value_name = "STAGE")]
@@ -527,4 +527,9 @@ fn size_in_bytes(text: &str) -> Result<u64, String> {
     bytes
         .filter(|bytes| *bytes > 0)
         .ok_or_else(|| "expected a size above 0, such as 5GB".to_owned())
+}
+
+/// The name of a run, by the rule of the recipe's `name`.
+fn run_name(text: &str) -> Result<String, String> {
+    recipe::run_name(text).map(|()| text.to_owned())
 }

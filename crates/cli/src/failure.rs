@@ -19,6 +19,8 @@ pub(crate) struct Failure {
     code: u8,
     message: String,
     hint: Option<String>,
+    /// Whether the input is at fault wherever the failure is found.
+    is_input: bool,
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
@@ -26,23 +28,32 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 impl Failure {
     /// A wrong command line or input: exit code 2.
     pub(crate) fn input(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { code: WRONG_INPUT, message: message.into(), hint: Some(hint.into()) }
+        let (message, hint) = (message.into(), Some(hint.into()));
+        Self { code: WRONG_INPUT, message, hint, is_input: false }
     }
 
-    /// The same failure as one of the run: exit code 1.
+    /// The same failure as one of the run: exit code 1. A damaged or changed input stays one.
     pub(crate) fn during_run(mut self) -> Self {
-        self.code = RUN_FAILED;
+        if !self.is_input {
+            self.code = RUN_FAILED;
+        }
+        self
+    }
+
+    /// The same failure as one of the input: exit code 2 in a run, too.
+    pub(crate) fn of_input(mut self, is_input: bool) -> Self {
+        self.is_input |= is_input;
         self
     }
 
     /// A run stopped by a signal, with a checkpoint saved: exit code 75, without a message.
     pub(crate) fn stopped() -> Self {
-        Self { code: STOPPED, message: String::new(), hint: None }
+        Self { code: STOPPED, message: String::new(), hint: None, is_input: false }
     }
 
     /// A closed stdout: exit code 0, without a message.
     pub(crate) fn quiet() -> Self {
-        Self { code: 0, message: String::new(), hint: None }
+        Self { code: 0, message: String::new(), hint: None, is_input: false }
     }
 
     /// Prints message and hint to stderr and returns the exit code.
@@ -63,9 +74,44 @@ impl Failure {
         printable(&text).into_owned()
     }
 
-    pub(crate) fn from_error(error: &dyn Error, hint: Option<String>) -> Self {
-        Self { code: WRONG_INPUT, message: error.to_string(), hint }
+    /// A failure to write has the exit code of a failed run, wherever it happens.
+    pub(crate) fn from_error(error: &(dyn Error + 'static), hint: Option<String>) -> Self {
+        let code = if is_write(error) { RUN_FAILED } else { WRONG_INPUT };
+        let is_input = causes(error).into_iter().any(<dyn Error>::is::<fsio::Damage>);
+        Self { code, message: error.to_string(), hint, is_input }
     }
+}
+
+/// An error and its causes.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    let (mut all, mut next) = (Vec::new(), Some(error));
+    while let Some(error) = next {
+        all.push(error);
+        next = error.source();
+    }
+    all
+}
+
+/// Whether an operation failed that would have changed the file system.
+fn is_write(error: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind;
+    causes(error).into_iter().any(|cause| {
+        if let Some(failure) = cause.downcast_ref::<fsio::IoFailure>() {
+            return failure.is_write();
+        }
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
+            // Writers of files have an error with the path inside.
+            let is_own = matches!(error.get_ref(), Some(inner) if inner.is::<fsio::Error>());
+            is_own
+                || matches!(
+                    error.kind(),
+                    ErrorKind::StorageFull
+                        | ErrorKind::QuotaExceeded
+                        | ErrorKind::FileTooLarge
+                        | ErrorKind::ReadOnlyFilesystem
+                )
+        })
+    })
 }
 
 impl From<hub::Error> for Failure {
@@ -76,9 +122,28 @@ impl From<hub::Error> for Failure {
     }
 }
 
+impl From<train::Error> for Failure {
+    fn from(error: train::Error) -> Self {
+        Self::from_error(&error, error.hint()).of_input(error.is_wrong_input())
+    }
+}
+
+impl From<dpo::Error> for Failure {
+    fn from(error: dpo::Error) -> Self {
+        Self::from_error(&error, error.hint()).of_input(error.is_wrong_input())
+    }
+}
+
+impl From<ppo::Error> for Failure {
+    fn from(error: ppo::Error) -> Self {
+        Self::from_error(&error, error.hint()).of_input(error.is_wrong_input())
+    }
+}
+
 impl From<evaluate::Error> for Failure {
     fn from(error: evaluate::Error) -> Self {
-        let failure = Self::from_error(&error, error.hint());
+        let is_input = matches!(&error, evaluate::Error::Train(error) if error.is_wrong_input());
+        let failure = Self::from_error(&error, error.hint()).of_input(is_input);
         // Files that were just written and are wrong are no fault of the input.
         if matches!(error, evaluate::Error::NoProof { .. }) {
             failure.during_run()
@@ -99,8 +164,6 @@ macro_rules! from_errors {
     )+};
 }
 
-pub(crate) use from_errors;
-
 from_errors!(
     fsio::Error,
     hub_local::Error,
@@ -114,7 +177,6 @@ from_errors!(
     data::Error,
     model::Error,
     plan::Error,
-    train::Error,
     generate::Error,
     export::Error,
 );

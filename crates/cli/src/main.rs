@@ -21,7 +21,10 @@ fn main() -> ExitCode {
     // Starts a thread, so it comes after everything that changes the environment.
     fsio::watchdog::watch_with(stop_late_operation);
     let cli = Cli::parse();
-    match dispatch(cli, clock) {
+    let outcome = dispatch(cli, clock);
+    // What was printed last has to be on the screen before an error is.
+    render::stderr::flush();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
@@ -32,14 +35,19 @@ fn main() -> ExitCode {
 fn stop_late_operation(description: &str) {
     let hint = "the file is broken or malicious; use another one, or remove the row";
     let failure = failure::Failure::input(description, hint);
+    render::stderr::flush();
     failure.report();
     std::process::exit(failure::WRONG_INPUT.into())
 }
 
 fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
     kernels::check_kernel_setting()?;
+    train::signals::report_large_files()?;
     if let Some(threads) = cli.threads {
         kernels::set_threads(threads)?;
+    }
+    if computes(&cli.command) {
+        kernels::start_threads()?;
     }
     match cli.command {
         Command::Plan(args) => commands::plan::run(&args, cli.log, cli.threads),
@@ -63,10 +71,35 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Devices => commands::devices::run(),
         Command::Runs(args) => commands::runs::run(&args),
         Command::Get(args) => commands::get::run(&args, cli.log),
-        Command::Data(DataCommand::Inspect(args)) => commands::inspect::run(&args, cli.log),
+        Command::Data(DataCommand::Inspect(args)) => {
+            commands::inspect::run(&args, cli.log, cli.threads)
+        }
         Command::Tokenizer(TokenizerCommand::Encode(args)) => commands::tokenizer::encode(&args),
         Command::Tokenizer(TokenizerCommand::Decode(args)) => commands::tokenizer::decode(&args),
         Command::Tokenizer(TokenizerCommand::Render(args)) => commands::tokenizer::render(&args),
         Command::Tokenizer(TokenizerCommand::Train(args)) => commands::tokenizer::train(&args),
+    }
+}
+
+/// Whether a command computes on all threads, whose number no recipe sets.
+fn computes(command: &Command) -> bool {
+    match command {
+        Command::Generate(_)
+        | Command::Chat(_)
+        | Command::Eval(_)
+        | Command::Score(_)
+        | Command::Verify(_)
+        | Command::Export(_)
+        | Command::Merge(_)
+        | Command::Tokenizer(_) => true,
+        Command::Plan(_)
+        | Command::Run(_)
+        | Command::Resume(_)
+        | Command::Data(_)
+        | Command::Bench(_)
+        | Command::Selftest(_)
+        | Command::Devices
+        | Command::Runs(_)
+        | Command::Get(_) => false,
     }
 }

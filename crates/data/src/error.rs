@@ -232,9 +232,23 @@ pub enum Error {
     /// The thread that reads a source failed.
     #[error("the reader of the source failed")]
     ReaderFailed,
+    /// The system starts no more threads.
+    #[error("cannot start a thread: {source}")]
+    Threads {
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// A file could not be written or read back.
     #[error(transparent)]
     Fs(#[from] fsio::Error),
+    /// A directory of the cache differs from its MANIFEST.
+    #[error("the cache of tokenized data or of a trained tokenizer is damaged: {source}")]
+    DamagedCache {
+        /// The directory.
+        dir: PathBuf,
+        /// The difference.
+        source: fsio::Error,
+    },
     /// The tokenizer lacks a token that packing needs.
     #[error("the tokenizer has no end-of-text token")]
     NoEndToken,
@@ -354,7 +368,14 @@ impl Error {
             Self::TokenizerUse { source } => source.hint(),
             Self::PromptTokens { source, .. } => source.hint(),
             Self::ReaderFailed => Some("this is a bug in Temper: please report it".into()),
+            Self::Threads { .. } => {
+                Some("raise the limit of processes (`ulimit -u`)".into())
+            }
             Self::Fs(source) => source.hint(),
+            Self::DamagedCache { dir, .. } => Some(format!(
+                "check the disk, then remove `{}`: it is made again from the data",
+                dir.display()
+            )),
             Self::NoEndToken => Some(
                 "set `eos_token` in tokenizer_config.json, or train a tokenizer with \
                  `special_tokens`"

@@ -42,6 +42,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the files or the recipe are at fault, not the run.
+    pub fn is_wrong_input(&self) -> bool {
+        matches!(self, Self::Train(error) if error.is_wrong_input())
+    }
+
     /// A remedy, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -23,7 +23,7 @@ pub use logprobs::answer_logprobs;
 use logprobs::answer_logprobs_and_auxiliary;
 pub use metrics::PreferenceMetrics;
 pub use objective::Objective;
-pub use reference::{REFERENCE_DIR, Reference, reference_key};
+pub use reference::{REFERENCE_DIR, Reference, Saved, reference_key};
 
 /// Trains from the newest checkpoint, or from the stage's initial weights, to the last step.
 pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {

@@ -109,30 +109,47 @@ impl Reference {
         Ok(())
     }
 
-    /// Reads a directory that [`Self::save`] wrote under the same key; `None` if it does not exist.
+    /// Reads a directory that [`Self::save`] wrote under the same key.
     ///
-    /// Errors: the reason why the directory cannot be used.
-    pub fn load(dir: &Path, key: &str) -> std::result::Result<Option<Self>, String> {
-        if std::fs::symlink_metadata(dir).is_err() {
-            return Ok(None);
-        }
-        let manifest = fsio::verify_dir(dir).map_err(|error| error.to_string())?;
+    /// Errors: it cannot be read, or another version wrote it.
+    pub fn load(dir: &Path, key: &str) -> Result<Saved> {
+        let manifest = match fsio::verify_dir(dir) {
+            Ok(manifest) => manifest,
+            Err(error) if error.is_not_found() => return Ok(Saved::Nothing),
+            Err(fsio::Error::Damaged { file, damage, .. }) if damage.is_other_content() => {
+                let path = dir.join(file);
+                return Ok(Saved::Unusable(format!("{}: {damage}", path.display())));
+            }
+            Err(error) => return Err(error.into()),
+        };
         if manifest.extra.get("key").and_then(Value::as_str) != Some(key) {
-            return Err(format!("{}: belongs to other weights or data", dir.display()));
+            let reason = format!("{}: belongs to other weights or data", dir.display());
+            return Ok(Saved::Unusable(reason));
         }
         let path = dir.join(LOGPROBS_FILE);
-        let bytes = MappedFile::open(&path).map_err(|error| error.to_string())?;
+        let bytes = MappedFile::open(&path)?;
         let (rows, rest) = bytes.as_chunks::<ROW_BYTES>();
         if !rest.is_empty() {
-            return Err(format!("{}: cut short", path.display()));
+            return Ok(Saved::Unusable(format!("{}: cut short", path.display())));
         }
         let sums = rows.iter().map(|row| {
             let (sample, logprob) = row.split_at(8);
             let sample = sample.try_into().map_or(0, u64::from_le_bytes);
             (sample, logprob.try_into().map_or(f32::NAN, f32::from_le_bytes))
         });
-        Ok(Some(Self::Sums(sums.collect())))
+        Ok(Saved::Usable(Self::Sums(sums.collect())))
     }
+}
+
+/// The log-probabilities in a stage's directory.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Saved {
+    /// Undamaged, and under the expected key.
+    Usable(Reference),
+    /// Damaged, or of other inputs; the reason.
+    Unusable(String),
+    /// There are none.
+    Nothing,
 }
 
 /// Reads the reference log-probabilities from the stage's directory, or computes and saves them. The leader computes; the
@@ -148,10 +165,10 @@ pub(crate) fn load_or_precompute(
 ) -> Result<Reference> {
     let turn = LeaderFirst::wait(learner.replicas)?;
     let dir = run.dir().path().join(REFERENCE_DIR);
-    let reference = match Reference::load(&dir, key) {
-        Ok(Some(reference)) => reference,
-        Ok(None) => precompute(plan, stage, run_dir, run, model, learner.device, key)?,
-        Err(reason) => {
+    let reference = match Reference::load(&dir, key)? {
+        Saved::Usable(reference) => reference,
+        Saved::Nothing => precompute(plan, stage, run_dir, run, model, learner.device, key)?,
+        Saved::Unusable(reason) => {
             run.warn(format!("{reason}; reference log-probabilities are computed again"));
             fsio::remove_dir_all(&dir)?;
             precompute(plan, stage, run_dir, run, model, learner.device, key)?
@@ -260,7 +277,7 @@ fn weight_hashes(dir: &Path) -> Result<Value> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_weights = name.ends_with(".safetensors") && name != train::OPTIMIZER_FILE;
         if is_weights || name == plan::BASE_FILE {
-            hashes.insert(name, fsio::sha256_file(entry.path())?);
+            hashes.insert(name, fsio::verified_sha256(entry.path())?);
         }
     }
     Ok(json!(hashes))

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::dirs::{parent_of, rename};
 use crate::error::IoContext;
 use crate::hash::CHUNK;
+use crate::tmp_dir::TmpDir;
 use crate::{Error, Result};
 
 /// A file under construction. Dropping it without `commit` removes it.
@@ -15,14 +16,14 @@ pub struct AtomicFile {
     out: BufWriter<File>,
     /// The directory that holds the file until the commit. The file has its final name there, because readers recognise
     /// formats by names.
-    tmp_dir: PathBuf,
+    _tmp_dir: TmpDir,
     tmp: PathBuf,
     path: PathBuf,
-    committed: bool,
 }
 
 impl AtomicFile {
-    /// Creates `.<name>.tmp-<pid>/<name>` in the directory of `path`, which must exist. The file itself must not.
+    /// Creates `.<name>.tmp-<pid>/<name>` in the directory of `path`, which must exist, and removes what killed processes
+    /// left of the same file. The file itself must not exist.
     pub fn begin(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let Some(name) = path.file_name() else {
@@ -31,17 +32,11 @@ impl AtomicFile {
         if fs::symlink_metadata(path).is_ok() {
             return Err(Error::Exists { path: path.to_owned() });
         }
-        let tmp_name = format!(".{}.tmp-{}", name.to_string_lossy(), std::process::id());
-        let tmp_dir = parent_of(path).join(tmp_name);
-        if fs::symlink_metadata(&tmp_dir).is_ok() {
-            // It has this process's id, so the process that created it has exited: ids are reused.
-            fs::remove_dir_all(&tmp_dir).at(&tmp_dir, "remove the directory")?;
-        }
-        fs::create_dir(&tmp_dir).at(&tmp_dir, "create the directory")?;
-        let tmp = tmp_dir.join(name);
+        let tmp_dir = TmpDir::create(parent_of(path), &format!(".{}", name.to_string_lossy()))?;
+        let tmp = tmp_dir.path().join(name);
         let file = File::create(&tmp).at(path, "write")?;
         let out = BufWriter::with_capacity(CHUNK, file);
-        Ok(Self { out, tmp_dir, tmp, path: path.to_owned(), committed: false })
+        Ok(Self { out, _tmp_dir: tmp_dir, tmp, path: path.to_owned() })
     }
 
     /// Writes the buffer and returns the path before the commit, for reading the file back.
@@ -62,9 +57,7 @@ impl AtomicFile {
         file.sync_all().at(&self.path, "sync")?;
         let n_bytes = file.metadata().at(&self.path, "read the length of")?.len();
         rename(&self.tmp, &self.path)?;
-        self.committed = true;
-        // Best effort: the file has its name, and an empty directory is no reason to fail.
-        let _ = fs::remove_dir(&self.tmp_dir);
+        // The empty directory is removed when `self` is dropped.
         Ok(n_bytes)
     }
 }
@@ -76,15 +69,6 @@ impl Write for AtomicFile {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
-    }
-}
-
-impl Drop for AtomicFile {
-    fn drop(&mut self) {
-        if !self.committed {
-            // Best effort: `remove_stale_tmps` removes a leftover at the next start.
-            let _ = fs::remove_dir_all(&self.tmp_dir);
-        }
     }
 }
 

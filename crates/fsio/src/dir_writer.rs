@@ -17,15 +17,15 @@ use crate::hash::CHUNK;
 use crate::manifest::{FileEntry, MANIFEST, Manifest};
 use crate::names::basename_only;
 use crate::read::open_regular;
+use crate::tmp_dir::TmpDir;
 use crate::{Error, Result};
 
 /// A directory under construction. Dropping it without `commit` removes its files.
 #[derive(Debug)]
 pub struct DirWriter {
-    tmp_dir: PathBuf,
+    tmp_dir: TmpDir,
     final_dir: PathBuf,
     files: Arc<Mutex<Files>>,
-    committed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ struct Files {
 }
 
 impl DirWriter {
-    /// Creates `<final_dir>.tmp-<pid>` and missing parents.
+    /// Creates `<final_dir>.tmp-<pid>` and missing parents, and removes what killed processes left of the same directory.
     pub fn begin(final_dir: impl AsRef<Path>) -> Result<Self> {
         let final_dir = final_dir.as_ref();
         let Some(name) = final_dir.file_name() else {
@@ -46,19 +46,8 @@ impl DirWriter {
         }
         let parent = parent_of(final_dir);
         create_dir_all(parent)?;
-        let tmp_name = format!("{}.tmp-{}", name.to_string_lossy(), std::process::id());
-        let tmp_dir = parent.join(tmp_name);
-        if fs::symlink_metadata(&tmp_dir).is_ok() {
-            // It has this process's id, so the process that created it has exited: ids are reused.
-            fs::remove_dir_all(&tmp_dir).at(&tmp_dir, "remove the directory")?;
-        }
-        fs::create_dir(&tmp_dir).at(&tmp_dir, "create the directory")?;
-        Ok(Self {
-            tmp_dir,
-            final_dir: final_dir.to_owned(),
-            files: Arc::default(),
-            committed: false,
-        })
+        let tmp_dir = TmpDir::create(parent, &name.to_string_lossy())?;
+        Ok(Self { tmp_dir, final_dir: final_dir.to_owned(), files: Arc::default() })
     }
 
     /// Path of the directory after the commit.
@@ -68,12 +57,12 @@ impl DirWriter {
 
     /// Path of the directory before the commit, for reading back files that are finished.
     pub fn tmp_dir(&self) -> &Path {
-        &self.tmp_dir
+        self.tmp_dir.path()
     }
 
     /// Opens a new file, which joins the directory when `HashingFile::finish` returns.
     pub fn create(&mut self, name: &str) -> Result<HashingFile> {
-        let path = self.tmp_dir.join(basename_only(name)?);
+        let path = self.tmp_dir.path().join(basename_only(name)?);
         // `verify_dir` ignores dotfiles, so none may contain data.
         if name == MANIFEST || name.starts_with('.') {
             return Err(Error::BadName { name: name.to_owned() });
@@ -128,25 +117,17 @@ impl DirWriter {
             Manifest::new(std::mem::take(&mut files.finished), extra)
         };
         let shown = self.final_dir.join(MANIFEST);
-        let mut file = File::create(self.tmp_dir.join(MANIFEST)).at(&shown, "write")?;
+        let mut file = File::create(self.tmp_dir.path().join(MANIFEST)).at(&shown, "write")?;
         file.write_all(manifest.to_text().as_bytes()).at(&shown, "write")?;
         file.sync_all().at(&shown, "sync")?;
-        sync_dir(&self.tmp_dir)?;
-        fs::rename(&self.tmp_dir, &self.final_dir)
-            .at(&self.tmp_dir, &format!("rename to `{}`", self.final_dir.display()))?;
+        let tmp_dir = self.tmp_dir.path();
+        sync_dir(tmp_dir)?;
+        fs::rename(tmp_dir, &self.final_dir)
+            .at(tmp_dir, &format!("rename to `{}`", self.final_dir.display()))?;
         // The directory has its final name; a later failure must not remove it.
-        self.committed = true;
+        self.tmp_dir.keep();
         sync_dir(parent_of(&self.final_dir))?;
         Ok(manifest)
-    }
-}
-
-impl Drop for DirWriter {
-    fn drop(&mut self) {
-        if !self.committed {
-            // Best effort: `remove_stale_tmps` removes a leftover at the next start.
-            let _ = fs::remove_dir_all(&self.tmp_dir);
-        }
     }
 }
 
@@ -178,9 +159,10 @@ impl HashingFile {
         Ok(entry)
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        let shown = self.shown.clone();
-        self.write_all(bytes).at(&shown, "write")
+    /// Writes bytes, with the file's path in an error.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = self.write_all(bytes);
+        written.map_err(|error| Error::of_writer(error, &self.shown))
     }
 
     fn flush_buffer(&mut self) -> io::Result<()> {
@@ -192,12 +174,16 @@ impl HashingFile {
 }
 
 impl Write for HashingFile {
+    /// An error has the path, as one of this crate: see [`Error::of_writer`].
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = bytes.len().min(CHUNK - self.buffer.len());
         let (now, _) = bytes.split_at(n);
         self.buffer.extend_from_slice(now);
         if self.buffer.len() == CHUNK {
-            self.flush_buffer()?;
+            self.flush_buffer().map_err(|error| {
+                let kind = error.kind();
+                io::Error::new(kind, Error::io(&self.shown, "write", error))
+            })?;
         }
         Ok(n)
     }

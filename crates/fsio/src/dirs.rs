@@ -96,27 +96,6 @@ pub fn is_stale_tmp(name: &str) -> bool {
     })
 }
 
-/// Removes temporary files and directories of killed processes; returns their names, sorted.
-///
-/// Call it only while you hold the lock under which the directory is written: it does not check
-/// whether the process of a temporary directory is still running.
-pub fn remove_stale_tmps(parent: impl AsRef<Path>) -> Result<Vec<String>> {
-    let parent = parent.as_ref();
-    let mut removed = Vec::new();
-    for (name, path) in sorted_entries(parent)? {
-        if !is_stale_tmp(&name) {
-            continue;
-        }
-        if fs::symlink_metadata(&path).at(&path, "read")?.is_dir() {
-            remove_dir_all(&path)?;
-        } else {
-            remove_file(&path)?;
-        }
-        removed.push(name);
-    }
-    Ok(removed)
-}
-
 /// The entries of a directory, sorted by name; invalid UTF-8 in names is replaced.
 pub(crate) fn sorted_entries(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut entries = Vec::new();

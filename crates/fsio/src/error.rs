@@ -13,14 +13,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system returned an error.
-    #[error("{path}: cannot {action}: {source}{}", free_note(*free))]
+    #[error("{path}: cannot {action}: {source}{}", space_note(source.kind(), *free))]
     Io {
         /// The file or directory.
         path: PathBuf,
         /// The failed operation as a verb: "write", "rename to `x`".
         action: String,
         /// The operating system's error.
-        source: io::Error,
+        source: IoFailure,
         /// Free bytes on the file system, if the error is about space.
         free: Option<u64>,
     },
@@ -80,6 +80,7 @@ pub enum Error {
         /// The file's name in it.
         file: String,
         /// The difference.
+        #[source]
         damage: Damage,
     },
     /// A directory with a MANIFEST of another format than this version's.
@@ -114,6 +115,39 @@ pub enum Error {
         recorded: u64,
     },
 }
+
+/// The operating system's error, and whether it is one of writing. Programs find it by [`std::error::Error::source`].
+#[derive(Debug)]
+pub struct IoFailure {
+    error: io::Error,
+    writes: bool,
+}
+
+impl IoFailure {
+    /// Whether the operation that failed would have changed the file system.
+    pub fn is_write(&self) -> bool {
+        self.writes
+    }
+}
+
+impl std::ops::Deref for IoFailure {
+    type Target = io::Error;
+
+    fn deref(&self) -> &io::Error {
+        &self.error
+    }
+}
+
+impl fmt::Display for IoFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for IoFailure {}
+
+/// Operations that change nothing; all others write.
+const READING: [&str; 5] = ["read", "read the length of", "list", "map", "hash"];
 
 /// Damage to a file of a checksummed directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +200,8 @@ impl fmt::Display for Damage {
     }
 }
 
+impl std::error::Error for Damage {}
+
 impl Error {
     /// Advice for the user, if there is any.
     pub fn hint(&self) -> Option<String> {
@@ -176,6 +212,10 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("check the path; paths in a recipe are relative to the recipe".into())
             }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => Some(
+                "raise the limit (`ulimit -f`) and start again; files saved before are intact"
+                    .into(),
+            ),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("check who owns the file and its permissions".into())
             }
@@ -195,9 +235,11 @@ impl Error {
             Self::Damaged { damage: Damage::Unreadable(_), .. } => {
                 Some("nothing was changed; another version may have made it: use that one".into())
             }
-            Self::Damaged { .. } => Some(
-                "the directory was changed or damaged after it was written; do not use it".into(),
-            ),
+            Self::Damaged { dir, .. } => Some(format!(
+                "the directory was changed or damaged after it was written: restore the file or make the directory \
+                 again; if you meant the change, remove `{}`",
+                dir.join("MANIFEST").display()
+            )),
             Self::OtherFormat { .. } => {
                 Some("use the version of Temper that made it; nothing was changed".into())
             }
@@ -214,13 +256,24 @@ impl Error {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// The error of this crate within an error of a [`crate::HashingFile`] as a writer; any other error gets `path`.
+    pub fn of_writer(error: io::Error, path: &Path) -> Self {
+        match error.downcast::<Self>() {
+            Ok(own) => own,
+            Err(error) => Self::io(path, "write", error),
+        }
+    }
+
     pub(crate) fn io(path: &Path, action: impl Into<String>, source: io::Error) -> Self {
         let about_space = matches!(
             source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::WriteZero
         );
         let free = if about_space { free_space(path) } else { None };
-        Self::Io { path: path.to_owned(), action: action.into(), source, free }
+        let action = action.into();
+        let writes = !READING.contains(&action.as_str());
+        let source = IoFailure { error: source, writes };
+        Self::Io { path: path.to_owned(), action, source, free }
     }
 }
 
@@ -235,9 +288,21 @@ impl<T> IoContext<T> for io::Result<T> {
     }
 }
 
-fn free_note(free: Option<u64>) -> String {
+fn space_note(kind: io::ErrorKind, free: Option<u64>) -> String {
+    if kind == io::ErrorKind::FileTooLarge {
+        return file_size_limit()
+            .map(|bytes| format!("; the limit is {bytes} bytes"))
+            .unwrap_or_default();
+    }
     match free {
         Some(bytes) => format!("; {:.1} MiB free", bytes as f64 / f64::from(1 << 20)),
         None => String::new(),
     }
+}
+
+/// The process's limit of file sizes, if it has one.
+fn file_size_limit() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max file size"))?;
+    line.split_whitespace().next()?.parse().ok()
 }

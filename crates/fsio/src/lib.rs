@@ -11,11 +11,14 @@ pub mod limits;
 mod append_log;
 mod atomic_file;
 mod background_hasher;
+mod bus_error;
+mod checked_read;
 mod dir_writer;
 mod dirs;
 mod disk_space;
 mod error;
 mod hash;
+mod hash_memo;
 mod lfs;
 mod lock;
 mod manifest;
@@ -24,17 +27,17 @@ mod names;
 pub mod panics;
 mod partial_file;
 mod read;
+mod tmp_dir;
+mod verified;
 pub mod watchdog;
 
 pub use append_log::AppendLog;
 pub use atomic_file::AtomicFile;
+pub use checked_read::{read_capped, read_optional_text, read_text_capped};
 pub use dir_writer::{DirWriter, HashingFile};
-pub use dirs::{
-    create_dir_all, is_stale_tmp, remove_dir_all, remove_file, remove_stale_tmps, rename,
-    write_atomic,
-};
+pub use dirs::{create_dir_all, is_stale_tmp, remove_dir_all, remove_file, rename, write_atomic};
 pub use disk_space::free_space;
-pub use error::{Damage, Error, Result};
+pub use error::{Damage, Error, IoFailure, Result};
 pub use hash::{Sha256, for_each_piece, sha256_file, sha256_hex};
 pub use lock::Lock;
 pub use manifest::{
@@ -43,4 +46,6 @@ pub use manifest::{
 pub use mapped::MappedFile;
 pub use names::basename_only;
 pub use partial_file::PartialFile;
-pub use read::{read_capped, read_optional_text, read_text_capped, refuse_lfs_pointer};
+pub use read::refuse_lfs_pointer;
+pub use tmp_dir::{remove_abandoned_tmps, remove_stale_tmps};
+pub use verified::{Verification, verified_sha256};

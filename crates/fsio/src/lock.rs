@@ -7,8 +7,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::checked_read::read_text_capped;
 use crate::error::IoContext;
-use crate::read::read_text_capped;
 use crate::{Error, Result, limits};
 
 /// A lock; dropping it releases it.
@@ -23,13 +23,7 @@ impl Lock {
     /// Takes the lock without waiting; fails with the id of the process that holds it.
     pub fn acquire(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path)
-            .at(path, "open")?;
+        let file = open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -38,6 +32,25 @@ impl Lock {
             }
             Err(TryLockError::Error(e)) => return Err(e).at(path, "lock"),
         }
+        Self::held(file, path)
+    }
+
+    /// Takes the lock; calls `waiting` once if another process holds it, and waits for that process.
+    pub fn wait(path: impl AsRef<Path>, waiting: impl FnOnce()) -> Result<Self> {
+        let path = path.as_ref();
+        let file = open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                waiting();
+                file.lock().at(path, "lock")?;
+            }
+            Err(TryLockError::Error(e)) => return Err(e).at(path, "lock"),
+        }
+        Self::held(file, path)
+    }
+
+    fn held(mut file: File, path: &Path) -> Result<Self> {
         // For the error message of another process that finds the lock taken.
         file.set_len(0).at(path, "write")?;
         file.write_all(format!("{}\n", std::process::id()).as_bytes()).at(path, "write")?;
@@ -48,4 +61,10 @@ impl Lock {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    options.open(path).at(path, "open")
 }

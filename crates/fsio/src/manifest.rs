@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::dirs::sorted_entries;
 use crate::error::IoContext;
-use crate::hash::{sha256_file, sha256_hex};
+use crate::hash::sha256_hex;
+use crate::hash_memo::hash_and_remember;
 use crate::names::basename_only;
-use crate::read::read_capped;
+use crate::read::read_bytes_capped;
 use crate::{Damage, Error, Result, limits};
 
 /// Name of the file.
@@ -80,10 +81,15 @@ impl Manifest {
 /// Reads a directory's MANIFEST and checks its hash, but not the files.
 pub fn read_manifest(dir: impl AsRef<Path>) -> Result<Manifest> {
     let dir = dir.as_ref();
-    let damaged = |damage| damaged(dir, MANIFEST, damage);
     check_regular(dir, MANIFEST)?;
-    let bytes = read_capped(dir.join(MANIFEST), limits::MANIFEST_BYTES)?;
-    let manifest = Manifest::from_text(dir, &bytes)?;
+    let bytes = read_bytes_capped(&dir.join(MANIFEST), limits::MANIFEST_BYTES)?;
+    parse_manifest(dir, &bytes)
+}
+
+/// The MANIFEST of a directory from its bytes, with its hash and its names checked.
+pub(crate) fn parse_manifest(dir: &Path, bytes: &[u8]) -> Result<Manifest> {
+    let damaged = |damage| damaged(dir, MANIFEST, damage);
+    let manifest = Manifest::from_text(dir, bytes)?;
     for name in manifest.files.keys() {
         if basename_only(name).is_err() || name == MANIFEST || name.starts_with('.') {
             let reason = format!("lists a bad name: `{}`", name.escape_debug());
@@ -112,7 +118,7 @@ pub fn verify_dir(dir: impl AsRef<Path>) -> Result<Manifest> {
         }
     }
     for (name, entry) in &manifest.files {
-        if sha256_file(dir.join(name))? != entry.sha256 {
+        if hash_and_remember(&dir.join(name))? != entry.sha256 {
             return Err(damaged(dir, name, Damage::Checksum));
         }
     }
@@ -128,7 +134,7 @@ pub fn read_listed(dir: impl AsRef<Path>, name: &str, limit: u64) -> Result<Vec<
     if found != entry.bytes {
         return Err(damaged(dir, name, Damage::Length { expected: entry.bytes, found }));
     }
-    let bytes = read_capped(dir.join(name), limit)?;
+    let bytes = read_bytes_capped(&dir.join(name), limit)?;
     if sha256_hex(&bytes) == entry.sha256 {
         Ok(bytes)
     } else {
@@ -137,7 +143,7 @@ pub fn read_listed(dir: impl AsRef<Path>, name: &str, limit: u64) -> Result<Vec<
 }
 
 /// Length of a file of the directory; a link, directory or device is damage.
-fn check_regular(dir: &Path, name: &str) -> Result<u64> {
+pub(crate) fn check_regular(dir: &Path, name: &str) -> Result<u64> {
     let path = dir.join(name);
     let metadata = match fs::symlink_metadata(&path) {
         Ok(metadata) => metadata,
@@ -149,6 +155,6 @@ fn check_regular(dir: &Path, name: &str) -> Result<u64> {
     if metadata.is_file() { Ok(metadata.len()) } else { Err(damaged(dir, name, Damage::NotAFile)) }
 }
 
-fn damaged(dir: &Path, file: &str, damage: Damage) -> Error {
+pub(crate) fn damaged(dir: &Path, file: &str, damage: Damage) -> Error {
     Error::Damaged { dir: dir.to_owned(), file: file.to_owned(), damage }
 }

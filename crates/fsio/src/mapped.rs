@@ -1,13 +1,14 @@
 //! Memory-mapped files.
 //!
-//! For files that this program wrote and verified only: truncating a mapped file kills the process,
-//! so other files are read instead.
+//! For files that this program wrote and verified only: truncating a mapped file ends the process, with a message that names
+//! the file, so other files are read instead.
 
 use std::fs::File;
 use std::ops::Deref;
 use std::path::Path;
 
 use crate::Result;
+use crate::bus_error::Watched;
 use crate::error::IoContext;
 use crate::read::open_regular;
 
@@ -15,6 +16,8 @@ use crate::read::open_regular;
 #[derive(Debug)]
 pub struct MappedFile {
     map: memmap2::Mmap,
+    // Dropped after the mapping.
+    _watched: Watched,
 }
 
 impl MappedFile {
@@ -22,7 +25,9 @@ impl MappedFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = open_regular(path)?;
-        Ok(Self { map: map_file(&file).at(path, "map")? })
+        let map = map_file(&file).at(path, "map")?;
+        let watched = Watched::new(path, &map);
+        Ok(Self { map, _watched: watched })
     }
 
     /// The same bytes, reference-counted.
@@ -31,7 +36,7 @@ impl MappedFile {
     }
 }
 
-/// The only unsafe code of this crate.
+/// With `bus_error`, the only unsafe code of this crate.
 #[allow(unsafe_code)]
 fn map_file(file: &File) -> std::io::Result<memmap2::Mmap> {
     // SAFETY: the mapping is read-only and private to readers. Changing or truncating the file

@@ -29,9 +29,8 @@ pub fn refuse_lfs_pointer(path: impl AsRef<Path>) -> Result<()> {
     refuse_pointer(path, &bytes)
 }
 
-/// Reads a file of at most `limit` bytes. A pointer of Git LFS is an error.
-pub fn read_capped(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
-    let path = path.as_ref();
+/// Reads a file of at most `limit` bytes, without a look at MANIFEST. A pointer of Git LFS is an error.
+pub(crate) fn read_bytes_capped(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = open_regular(path)?;
     let bytes = file.metadata().at(path, "read")?.len();
     let too_large = || Error::TooLarge { path: path.to_owned(), limit };
@@ -46,21 +45,4 @@ pub fn read_capped(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     }
     refuse_pointer(path, &out)?;
     Ok(out)
-}
-
-/// As [`read_text_capped`]; `None` if there is no such file. A pipe, a directory or a link that leads nowhere is an error.
-pub fn read_optional_text(path: impl AsRef<Path>, limit: u64) -> Result<Option<String>> {
-    use std::io::ErrorKind::{NotADirectory, NotFound};
-    let path = path.as_ref();
-    match std::fs::symlink_metadata(path) {
-        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
-        Ok(_) | Err(_) => read_text_capped(path, limit).map(Some),
-    }
-}
-
-/// Reads a UTF-8 text file of at most `limit` bytes.
-pub fn read_text_capped(path: impl AsRef<Path>, limit: u64) -> Result<String> {
-    let path = path.as_ref();
-    String::from_utf8(read_capped(path, limit)?)
-        .map_err(|e| Error::NotUtf8 { path: path.to_owned(), offset: e.utf8_error().valid_up_to() })
 }

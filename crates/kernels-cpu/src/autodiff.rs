@@ -138,8 +138,13 @@ thread_local! {
     static DONATED: RefCell<HashMap<NodeId, FlexTensor>> = RefCell::default();
 }
 
-fn take_donated(parameter: NodeId) -> Option<FlexTensor> {
+pub(crate) fn take_donated(parameter: NodeId) -> Option<FlexTensor> {
     DONATED.with_borrow_mut(|donated| donated.remove(&parameter))
+}
+
+/// Donates a buffer that [`take_donated`] returned and that no operation took.
+pub(crate) fn donate_again(parameter: NodeId, sum: FlexTensor) {
+    DONATED.with_borrow_mut(|donated| donated.insert(parameter, sum));
 }
 
 /// Donates a sum of gradients, of the parameter's shape, to the next backward pass on this thread.

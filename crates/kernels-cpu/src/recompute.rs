@@ -15,7 +15,10 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 
-use crate::autodiff::{CpuTensor, Graph, InputGradients, Op, record};
+use crate::autodiff::{
+    CpuTensor, Graph, InputGradients, Op, donate_again, donate_grad_buffer, reclaim_grad_buffer,
+    record, take_donated,
+};
 use crate::flex;
 
 /// The maximum number of a block's trained parameters, plus its input.
@@ -120,26 +123,46 @@ where
     M: Module + 'static,
     F: Fn(&M, Tensor<3>) -> Tensor<3> + Clone + Send + 'static,
 {
-    /// The gradients of the input, if needed, and of each trained parameter that has one.
-    fn backward(self, d_out: FlexTensor, needs_x: bool) -> Vec<Option<FlexTensor>> {
+    /// The gradients of the input, if needed, and of each trained parameter that has one. `donated` are the buffers of the
+    /// parameters: products add to them in place, as without recomputation, so that the sums have the same bits.
+    fn backward(
+        self,
+        d_out: FlexTensor,
+        needs_x: bool,
+        donated: Vec<Option<FlexTensor>>,
+    ) -> Vec<InputGradient> {
         let Self { block, forward, x, is_trained } = self;
         let mut made = Leaves { is_trained: is_trained.iter(), leaves: Vec::new() };
         let block = block.map(&mut made);
         let x = Tensor::<3>::from_primitive::<Flex>(x).autodiff().set_require_grad(needs_x);
         let mut leaves = vec![CpuTensor::new(x.clone())];
         leaves.extend(made.leaves);
+        for (leaf, sum) in leaves.iter().zip(donated) {
+            // A leaf that is trained takes the buffer.
+            let _ = sum.and_then(|sum| donate_grad_buffer(leaf, sum));
+        }
         let out = CpuTensor::new(forward(&block, x));
         drop(block);
         let end = record(&[&out], flex::tensor(vec![0.0], [1]), || Inject { d_out });
         drop(out);
         let CpuTensor::Graph(end) = end else { unreachable!("its input is in a graph") };
         let mut gradients = end.backward();
-        let take = |leaf: CpuTensor| match leaf {
-            CpuTensor::Graph(leaf) if leaf.is_tracked() => gradients.remove::<Flex>(&leaf),
-            CpuTensor::Graph(_) | CpuTensor::Constant(_) => None,
+        let take = |leaf: CpuTensor| {
+            let unused = reclaim_grad_buffer(&leaf);
+            let gradient = match leaf {
+                CpuTensor::Graph(leaf) if leaf.is_tracked() => gradients.remove::<Flex>(&leaf),
+                CpuTensor::Graph(_) | CpuTensor::Constant(_) => None,
+            };
+            InputGradient { gradient, unused }
         };
         leaves.into_iter().map(take).collect()
     }
+}
+
+/// The gradient of an input, and its donated buffer if no operation took it.
+struct InputGradient {
+    gradient: Option<FlexTensor>,
+    unused: Option<FlexTensor>,
 }
 
 /// Injects the outer graph's gradient as the gradient of the inner graph's output.
@@ -197,10 +220,16 @@ where
     ) {
         let d_out = gradients.consume::<Flex>(&ops.node);
         let needs_x = ops.parents[0].is_some();
-        let found = ops.state.backward(d_out, needs_x);
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+        let parents = ops.parents.iter();
+        let donated = parents.map(|parent| take_donated(parent.as_ref()?.id)).collect();
+        let found = ops.state.backward(d_out, needs_x, donated);
+        for (parent, InputGradient { gradient, unused }) in ops.parents.into_iter().zip(found) {
+            let Some(parent) = parent else { continue };
+            if let Some(gradient) = gradient {
                 gradients.register::<Flex>(parent.id, gradient);
+            }
+            if let Some(unused) = unused {
+                donate_again(parent.id, unused);
             }
         }
     }

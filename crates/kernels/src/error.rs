@@ -34,6 +34,12 @@ pub enum Error {
         /// The pool's number.
         running: usize,
     },
+    /// The system starts no more threads.
+    #[error("cannot start threads: {reason}")]
+    Threads {
+        /// The system's error.
+        reason: String,
+    },
     /// The environment variable `TEMPER_KERNELS` has an unknown value.
     #[error("unknown value of TEMPER_KERNELS: `{0}`")]
     UnknownKernels(String),
@@ -50,6 +56,9 @@ impl Error {
             Self::ThreadCount { .. } => "leave `threads` out to use every core",
             Self::ThreadsFixed { .. } => {
                 "set the number of threads before the first tensor is made"
+            }
+            Self::Threads { .. } => {
+                "use fewer with `--threads N`, or raise the limit of processes (`ulimit -u`)"
             }
             Self::UnknownKernels(_) => {
                 "TEMPER_KERNELS is \"cpu\" (the default) or \"generic\", burn's tensor operations"

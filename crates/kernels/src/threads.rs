@@ -12,11 +12,26 @@ pub fn set_threads(n: usize) -> Result<()> {
     if n == 0 || n > MAX_THREADS {
         return Err(Error::ThreadCount { given: n, max: MAX_THREADS });
     }
-    match rayon::ThreadPoolBuilder::new().num_threads(n).build_global() {
-        Ok(()) => Ok(()),
+    if start(rayon::ThreadPoolBuilder::new().num_threads(n))? || n_threads() == n {
         // A second call with the same number is valid.
-        Err(_) if n_threads() == n => Ok(()),
-        Err(_) => Err(Error::ThreadsFixed { given: n, running: n_threads() }),
+        return Ok(());
+    }
+    Err(Error::ThreadsFixed { given: n, running: n_threads() })
+}
+
+/// Starts the threads: as many as [`set_threads`] says, or one per core. Without this call the first operation starts them,
+/// and panics if the system refuses.
+pub fn start_threads() -> Result<()> {
+    start(rayon::ThreadPoolBuilder::new()).map(|_| ())
+}
+
+/// Starts the global pool; false if it is running already.
+fn start(builder: rayon::ThreadPoolBuilder) -> Result<bool> {
+    let Err(error) = builder.build_global() else { return Ok(true) };
+    // A pool that is running already is the one failure without a cause.
+    match std::error::Error::source(&error) {
+        None => Ok(false),
+        Some(source) => Err(Error::Threads { reason: source.to_string() }),
     }
 }
 

@@ -67,7 +67,8 @@ fn load(
     }
     let config = info.config;
     let parameters = config.parameters();
-    let mut files = WeightFiles::open(dir, &config, &parameters, &config.file_parameters())?;
+    let file_parameters = config.file_parameters();
+    let mut files = WeightFiles::open_unverified(dir, &config, &parameters, &file_parameters)?;
     if let Some((format, keeps)) = packing {
         let layers = config.adaptable_layers().into_iter();
         let weights = layers.map(|layer| format!("{}.weight", layer.name));
@@ -76,9 +77,8 @@ fn load(
     let from = Builder::new(&mut files, device);
     let from = if rounds_frequencies { from.rounding_frequencies() } else { from };
     let from = if let Some(keeps) = bf16 { from.storing_in_bf16(keeps) } else { from };
-    let model = CausalLm::build(&config, from)?;
-    files.finish()?;
-    Ok(model)
+    let model = CausalLm::build(&config, from);
+    files.verified(model)
 }
 
 /// The reward or value model of a directory: a sequence classifier with one label.
@@ -93,10 +93,9 @@ pub fn load_scalar_model(dir: &Path, device: &Device) -> Result<ScalarModel> {
     }
     let config = info.config;
     let parameters = config.sequence_classifier_parameters();
-    let mut files = WeightFiles::open(dir, &config, &parameters, &parameters)?;
-    let model = ScalarModel::from_source(&config, &mut files, device)?;
-    files.finish()?;
-    Ok(model)
+    let mut files = WeightFiles::open_unverified(dir, &config, &parameters, &parameters)?;
+    let model = ScalarModel::from_source(&config, &mut files, device);
+    files.verified(model)
 }
 
 /// The weight files of a directory, matched with a model's parameters before any data is read.
@@ -131,7 +130,19 @@ impl WeightFiles {
         parameters: &[ParamSpec],
         file_parameters: &[ParamSpec],
     ) -> Result<Self> {
-        let files = TensorDir::open(dir)?;
+        let open = Self::open_unverified(dir, config, parameters, file_parameters)?;
+        open.files.verify()?;
+        Ok(open)
+    }
+
+    /// As [`Self::open`], while files are compared with MANIFEST on other threads; [`Self::verified`] follows.
+    fn open_unverified(
+        dir: &Path,
+        config: &ModelConfig,
+        parameters: &[ParamSpec],
+        file_parameters: &[ParamSpec],
+    ) -> Result<Self> {
+        let files = TensorDir::open_unverified(dir)?;
         let mut names: BTreeSet<&str> = files.names().collect();
         let prefix = config.base_prefix();
         // Files of a bare backbone omit the prefix.
@@ -169,10 +180,22 @@ impl WeightFiles {
         let tied_head = tied_head_spec(config, parameters)
             .and_then(|(embedding, head)| Some((embedding, take(&head)?)));
         names.retain(|name| !config.is_derived_tensor(name));
-        check_names(&files, missing, &names)?;
+        let fits = check_names(&files, missing, &names);
         let open = Self { files, stored, packed, zeros, tied_head, pack: None };
-        open.check_tensors()?;
+        if let Err(error) = fits.and_then(|()| open.check_tensors()) {
+            // Damage explains tensors that do not fit.
+            open.files.verify()?;
+            return Err(error);
+        }
         Ok(open)
+    }
+
+    /// The model that was read, once all checks of the files have passed. Damage is the first error to report.
+    fn verified<M>(self, model: Result<M>) -> Result<M> {
+        self.files.verify()?;
+        let model = model?;
+        self.finish()?;
+        Ok(model)
     }
 
     /// Checks the values of tensors that must be zeros.

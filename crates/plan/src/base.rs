@@ -1,7 +1,8 @@
 //! The base model of an adapter: `base.json`, which Temper writes into every adapter's directory.
 //!
 //! PEFT's `adapter_config.json` names a base model too. That path is never opened, because it comes from elsewhere. The
-//! path in `base.json` is checked by the hash of the weights.
+//! path in `base.json` is checked by the hash of the weights, and it leaves the adapter's directory only within runs: any
+//! other directory may come from elsewhere.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -59,11 +60,25 @@ fn recorded(dir: &Path) -> Result<Option<(PathBuf, BaseFile)>> {
     let Some(file) = BaseFile::read(dir)? else {
         return Err(Error::NoBase { dir: dir.to_owned() });
     };
+    if !stays_within(&file.base) && !is_in_run(dir) {
+        return Err(Error::ForeignBase { dir: dir.to_owned(), base: file.base });
+    }
     let base = normalized(&dir.join(&file.base));
     if !holds_weights(&base) {
         return Err(Error::BaseGone { dir: dir.to_owned(), base });
     }
     Ok(Some((base, file)))
+}
+
+/// Whether a relative path leads to no directory outside of that in which it starts.
+fn stays_within(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+/// Whether a directory is part of a run, which has a LOCK: its stages' models are one level below a stage, checkpoints two.
+fn is_in_run(dir: &Path) -> bool {
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    normalized(&dir).ancestors().skip(1).take(3).any(|above| above.join("LOCK").is_file())
 }
 
 /// Refuses a base model whose weights differ from those that an adapter records. An adapter without a record fits any.
@@ -111,11 +126,25 @@ fn is_packed(dtype: BaseDtype) -> bool {
     }
 }
 
-/// Hash over the names and contents of all weight files of a directory, or of a GGUF file's content.
+/// Hash over the names and contents of all weight files of a directory, or of a GGUF file's content. Files beside a MANIFEST
+/// are compared with it.
 pub fn weights_hash(dir: &Path) -> Result<String> {
     if gguf::is_gguf(dir) {
-        return Ok(fsio::sha256_file(dir)?);
+        return Ok(fsio::verified_sha256(dir)?);
     }
+    let names = weight_files(dir);
+    if names.is_empty() {
+        return Err(Error::NoWeights { path: dir.to_owned() });
+    }
+    let mut hash = Sha256::new();
+    for name in names {
+        hash.update(format!("{name} {}\n", fsio::verified_sha256(dir.join(&name))?));
+    }
+    Ok(hash.finish_hex())
+}
+
+/// Names of the weight files of a directory, sorted; none of a directory that cannot be listed.
+pub fn weight_files(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(dir)
         .into_iter()
         .flatten()
@@ -124,14 +153,7 @@ pub fn weights_hash(dir: &Path) -> Result<String> {
         .filter(|name| name.starts_with("model") && name.ends_with(".safetensors"))
         .collect();
     names.sort();
-    if names.is_empty() {
-        return Err(Error::NoWeights { path: dir.to_owned() });
-    }
-    let mut hash = Sha256::new();
-    for name in names {
-        hash.update(format!("{name} {}\n", fsio::sha256_file(dir.join(&name))?));
-    }
-    Ok(hash.finish_hex())
+    names
 }
 
 /// Path from one directory to another, relative if both are in one run, else absolute.

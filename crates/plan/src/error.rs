@@ -87,6 +87,17 @@ pub enum Error {
         /// The adapter's directory.
         dir: PathBuf,
     },
+    /// The record of an adapter's base model names a directory elsewhere, and the adapter is in no run.
+    #[error(
+        "`{}`: base.json names a base model outside of the adapter's directory, which is followed only within runs: `{}`",
+        dir.display(), base.display()
+    )]
+    ForeignBase {
+        /// The adapter's directory.
+        dir: PathBuf,
+        /// The recorded path.
+        base: PathBuf,
+    },
     /// The record of an adapter's base model is damaged.
     #[error("{}: not a base model record: {reason}", path.display())]
     BaseFile {
@@ -139,7 +150,7 @@ impl Error {
             Self::Arch(error) => error.hint(),
             Self::Adapter(error) => error.hint(),
             Self::Files(error) => error.hint(),
-            Self::NoBase { .. } => Some(
+            Self::NoBase { .. } | Self::ForeignBase { .. } => Some(
                 "name both: `start` and `lora.adapter` in a recipe, MODEL and --base on the command \
                  line"
                     .to_owned(),

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 
 pub use base::{
     BASE_FILE, BaseFile, base_of, check_base, is_adapter, packed_base_dtype, recorded_base,
-    weights_hash,
+    weight_files, weights_hash,
 };
 pub use cost::{Cost, MIN_SAMPLED_TOGETHER};
 pub use error::{Error, Result};
@@ -38,6 +38,7 @@ pub use stage_plan::StagePlan;
 pub use tokenizers::train_tokenizer;
 
 use recipe::{ChecksSection, Loaded, Recipe};
+use tokenizer::Clock;
 
 /// Options of the command line.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +55,8 @@ pub struct Request {
     pub runs_dir: Option<PathBuf>,
     /// Kernels that the run will use, for the memory estimate.
     pub kernel_path: arch::KernelPath,
+    /// Day that chat templates write. Default: the system's time, at each use.
+    pub clock: Option<Clock>,
 }
 
 /// A checked pipeline, ready to run.
@@ -71,6 +74,8 @@ pub struct Plan {
     pub replicas: usize,
     /// Number of threads, if the recipe sets it.
     pub threads: Option<usize>,
+    /// Day that chat templates write, if it is fixed.
+    pub clock: Option<Clock>,
     /// Directories of the run.
     pub paths: Paths,
     /// Recipe with overrides applied.
@@ -87,6 +92,8 @@ pub struct Plan {
 pub trait Watch {
     /// Training of a tokenizer starts.
     fn training_tokenizer(&mut self);
+    /// Another process is training the same tokenizer, for which this one waits.
+    fn waiting_for_tokenizer(&mut self);
     /// Progress of tokenizing the data of `stage`.
     fn tokenizing(&mut self, stage: &str, progress: &data::Progress);
 }
@@ -97,12 +104,13 @@ pub struct Unwatched;
 
 impl Watch for Unwatched {
     fn training_tokenizer(&mut self) {}
+    fn waiting_for_tokenizer(&mut self) {}
     fn tokenizing(&mut self, _stage: &str, _progress: &data::Progress) {}
 }
 
 /// Plans a recipe. Checks are made in the order in which a run would fail.
 pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result<Plan> {
-    let paths = Paths::new(loaded, request);
+    let paths = Paths::new(loaded, request)?;
     let wanted = plan_stage::check_stage_name(loaded, request.stage.as_deref())?;
     let tokenizer = tokenizers::of_recipe(loaded, request, &paths, watch)?;
     let mut stages: Vec<StagePlan> = Vec::new();
@@ -132,6 +140,7 @@ pub fn plan(loaded: &Loaded, request: &Request, watch: &mut dyn Watch) -> Result
         precision: loaded.recipe.precision,
         replicas: loaded.recipe.replicas,
         threads: loaded.recipe.threads,
+        clock: request.clock,
         recipe: loaded.recipe.clone(),
         recipe_toml: loaded.resolved_toml.clone(),
         checks: loaded.recipe.checks,

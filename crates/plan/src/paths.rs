@@ -30,7 +30,8 @@ pub struct Paths {
 }
 
 impl Paths {
-    pub(crate) fn new(loaded: &Loaded, request: &Request) -> Self {
+    /// Errors: `--name` is not the name of one directory.
+    pub(crate) fn new(loaded: &Loaded, request: &Request) -> Result<Self> {
         let recipe_dir = loaded.dir().to_path_buf();
         let key = loaded.recipe.data_dir.as_ref().map(|dir| recipe_dir.join(dir));
         let data_dir = request
@@ -40,14 +41,15 @@ impl Paths {
             .or(key)
             .unwrap_or_else(|| PathBuf::from("data"));
         let name = request.name.clone().unwrap_or_else(|| loaded.name.clone());
+        fsio::basename_only(&name)?;
         let runs = request.runs_dir.as_deref().unwrap_or(Path::new(RUNS_DIR));
-        Self {
+        Ok(Self {
             run_dir: runs.join(&name),
             cache_dir: runs.join(CACHE_DIR),
             name,
             recipe_dir,
             data_dir,
-        }
+        })
     }
 
     /// Path of a model or a template in the recipe: in the data directory, relative to the recipe, or, if that does not

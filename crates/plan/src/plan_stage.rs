@@ -55,7 +55,8 @@ pub(crate) fn plan_stage(
         SampleKind::Documents => tokenizer,
         SampleKind::Chats | SampleKind::Pairs | SampleKind::Prompts => {
             let key = keys.chat_template;
-            let tokenizer = tokenizers::with_template(loaded, paths, name, key, &tokenizer)?;
+            let tokenizer =
+                tokenizers::with_template(loaded, request, paths, name, key, &tokenizer)?;
             notes.extend(tokenizers::turn_notes(&tokenizer)?);
             tokenizer
         }

@@ -61,17 +61,24 @@ fn trained(
     let texts = data::texts_key(&specs, kind, &paths.cache_dir)?;
     let key = json!([TRAINER_VERSION, settings, texts]).to_string();
     let dir = paths.cache_dir.join(format!("tokenizer-{}", fsio::sha256_hex(key.as_bytes())));
-    if !is_intact(&dir)? {
-        watch.training_tokenizer();
-        let tokenizer = match train {
-            TrainTokenizer::ByteBpe(keys) => train_tokenizer(&specs, kind, |texts| {
-                Tokenizer::train_byte_bpe(texts, keys.vocab_size, &specials)
-            })?,
-            TrainTokenizer::Char(_) => {
-                train_tokenizer(&specs, kind, |texts| Tokenizer::train_char(texts, &specials))?
-            }
-        };
-        save(&tokenizer, &dir)?;
+    if !is_there(&dir)? {
+        let locks = paths.cache_dir.join("locks");
+        fsio::create_dir_all(&locks)?;
+        let name = dir.file_name().unwrap_or_default();
+        let _lock = fsio::Lock::wait(locks.join(name), || watch.waiting_for_tokenizer())?;
+        // Another process may have trained it meanwhile.
+        if !is_there(&dir)? {
+            watch.training_tokenizer();
+            let tokenizer = match train {
+                TrainTokenizer::ByteBpe(keys) => train_tokenizer(&specs, kind, |texts| {
+                    Tokenizer::train_byte_bpe(texts, keys.vocab_size, &specials)
+                })?,
+                TrainTokenizer::Char(_) => {
+                    train_tokenizer(&specs, kind, |texts| Tokenizer::train_char(texts, &specials))?
+                }
+            };
+            save(&tokenizer, &dir)?;
+        }
     }
     // Read back, so that a run that trained it and a run that found it in the cache have the same tokenizer.
     Ok(Tokenizer::from_dir_or_file(&dir)?)
@@ -85,12 +92,13 @@ pub fn train_tokenizer(
 ) -> Result<Tokenizer> {
     std::thread::scope(|scope| {
         let (sender, receiver) = std::sync::mpsc::sync_channel(64);
-        let reader = scope.spawn(move || {
+        let spawned = std::thread::Builder::new().spawn_scoped(scope, move || {
             data::texts(specs, kind, &mut |text| {
                 // Sending fails only after the trainer has failed, and its error is reported.
                 let _ = sender.send(text);
             })
         });
+        let reader = spawned.map_err(|source| data::Error::Threads { source })?;
         let trained = train(&mut receiver.into_iter());
         match reader.join() {
             Ok(read) => read?,
@@ -100,11 +108,15 @@ pub fn train_tokenizer(
     })
 }
 
-/// Whether a directory of the cache is there and undamaged. One that cannot be read is an error: it may be intact.
-fn is_intact(dir: &Path) -> Result<bool> {
+/// Whether a directory of the cache is there.
+///
+/// Errors: it is damaged, or cannot be read.
+fn is_there(dir: &Path) -> Result<bool> {
     match fsio::verify_dir(dir) {
         Ok(_) => Ok(true),
-        Err(fsio::Error::Damaged { damage, .. }) if damage.is_other_content() => Ok(false),
+        Err(source @ fsio::Error::Damaged { .. }) => {
+            Err(data::Error::DamagedCache { dir: dir.to_owned(), source }.into())
+        }
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -112,9 +124,6 @@ fn is_intact(dir: &Path) -> Result<bool> {
 
 /// Saves a trained tokenizer atomically.
 fn save(tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
-    if dir.exists() {
-        fsio::remove_dir_all(dir)?;
-    }
     let mut writer = fsio::DirWriter::begin(dir)?;
     for (name, bytes) in tokenizer.files()? {
         writer.write(&name, bytes)?;
@@ -175,6 +184,7 @@ pub(crate) fn turn_notes(tokenizer: &Tokenizer) -> Result<Vec<String>> {
 /// The tokenizer with the chat template of a stage.
 pub(crate) fn with_template(
     loaded: &Loaded,
+    request: &Request,
     paths: &Paths,
     stage: &str,
     key: Option<&TemplateKey>,
@@ -197,6 +207,10 @@ pub(crate) fn with_template(
                 Some("use `chatml`, `plain` or a .jinja file".to_owned()),
             )));
         }
+    };
+    let template = match request.clock {
+        Some(clock) => template.with_clock(clock)?,
+        None => template,
     };
     // Checked before any row is read: a token must end the template's answers.
     tokenizer.turn_end(&template)?;

@@ -92,6 +92,7 @@ pub use source::{
 pub use spans::Spans;
 pub use stage_keys::{Samples, StageKeys};
 pub use template::{Piece, Template};
+pub use text_format::run_name;
 pub use tokenizer::{TokenizerSection, TrainByteBpe, TrainChar, TrainTokenizer};
 pub use train_keys::{
     Checkpointing, EarlyStopping, Eval, Schedule, ScheduleKind, SplitBy, TrainKeys,

@@ -85,8 +85,8 @@ fn input_path(text: &str) -> Result<(), String> {
     if confined { Ok(()) } else { Err("must stay within the data directory".to_owned()) }
 }
 
-/// Checks the name of a run, which becomes a directory under `runs/`.
-fn run_name(text: &str) -> Result<(), String> {
+/// Checks the name of a run, which becomes a directory under `runs/`. The error is a predicate.
+pub fn run_name(text: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     if starts_well && text.len() <= 64 && text.chars().all(plain) {

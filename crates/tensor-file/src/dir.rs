@@ -19,8 +19,16 @@ impl TensorDir {
     /// Opens the weights of a directory, or a GGUF file; reads no values.
     ///
     /// Errors: no safetensors weights; shards that do not have exactly the tensors of the index; a shard's name that
-    /// leaves the directory; a tensor in two files.
+    /// leaves the directory; a tensor in two files; a file that differs from its entry in MANIFEST.
     pub fn open(dir: &Path) -> Result<Self> {
+        let open = Self::open_unverified(dir)?;
+        open.verify()?;
+        Ok(open)
+    }
+
+    /// As [`Self::open`], while files are compared with MANIFEST on other threads: no value may be used before
+    /// [`Self::verify`].
+    pub fn open_unverified(dir: &Path) -> Result<Self> {
         let files = open_files(dir)?;
         let mut file_of = BTreeMap::new();
         for (idx, file) in files.iter().enumerate() {
@@ -32,6 +40,13 @@ impl TensorDir {
             }
         }
         Ok(Self { dir: dir.to_owned(), files, file_of })
+    }
+
+    /// Waits for the comparison of all files with MANIFEST.
+    ///
+    /// Errors: a file differs from its entry.
+    pub fn verify(&self) -> Result<()> {
+        self.files.iter().try_for_each(TensorFile::verify)
     }
 
     /// The weight file, or the directory if there are several.
@@ -66,11 +81,11 @@ impl TensorDir {
 
 fn open_files(dir: &Path) -> Result<Vec<TensorFile>> {
     if gguf::is_gguf(dir) {
-        return Ok(vec![TensorFile::open(dir)?]);
+        return Ok(vec![TensorFile::open_unverified(dir)?]);
     }
     let single = dir.join(WEIGHTS_FILE);
     if single.exists() {
-        return Ok(vec![TensorFile::open(&single)?]);
+        return Ok(vec![TensorFile::open_unverified(&single)?]);
     }
     let index = dir.join(INDEX_FILE);
     if !index.exists() {
@@ -86,7 +101,7 @@ fn open_files(dir: &Path) -> Result<Vec<TensorFile>> {
         if !path.exists() {
             return Err(Error::MissingShard { index, shard: shard.clone() });
         }
-        let file = TensorFile::open(&path)?;
+        let file = TensorFile::open_unverified(&path)?;
         let listed = |name: &str| weight_map.get(name) == Some(shard);
         if let Some(tensor) = file.tensors().find(|tensor| !listed(tensor.name())) {
             let reason = format!("tensor `{}` is not listed in {INDEX_FILE}", tensor.name());

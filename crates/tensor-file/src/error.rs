@@ -126,6 +126,9 @@ impl Error {
             Self::File(error) => return error.hint(),
             Self::Gguf(error) => return error.hint(),
             Self::Read { .. } => "check the disk, and that you have permission to read the file",
+            Self::Write { source } if source.kind() == io::ErrorKind::FileTooLarge => {
+                "raise the limit (`ulimit -f`)"
+            }
             Self::Write { .. } => "check free space and the directory's permissions",
             Self::NoWeights { pickled: true, .. } => {
                 "files in PyTorch's own format can run code and are not read; convert to safetensors with \

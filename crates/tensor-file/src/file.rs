@@ -23,8 +23,16 @@ impl TensorFile {
     /// Opens a file from any origin; its tensors are read. Those of a GGUF file have the names of a Hugging Face
     /// directory and are f32.
     ///
-    /// Such files are never mapped, because truncating a mapped file kills the process.
+    /// Such files are never mapped, because truncating a mapped file kills the process. A file beside a MANIFEST is compared
+    /// with its entry there.
     pub fn open(path: &Path) -> Result<Self> {
+        let file = Self::open_unverified(path)?;
+        file.verify()?;
+        Ok(file)
+    }
+
+    /// As [`Self::open`], while the comparison with MANIFEST is running: no value may be used before [`Self::verify`].
+    pub(crate) fn open_unverified(path: &Path) -> Result<Self> {
         if gguf::is_gguf(path) {
             return Self::new(Source::open_gguf(path)?);
         }
@@ -36,10 +44,22 @@ impl TensorFile {
         Self::new(Source::map(path)?)
     }
 
+    /// Waits for the comparison with MANIFEST.
+    pub(crate) fn verify(&self) -> Result<()> {
+        self.source.finish_verification()
+    }
+
     fn new(source: Source) -> Result<Self> {
         let Header { metadata, tensors } = match source.gguf_tensors() {
             Some(tensors) => Header { metadata: Value::Null, tensors },
-            None => read_header(&source)?,
+            None => match read_header(&source) {
+                Ok(header) => header,
+                Err(error) => {
+                    // Damage explains a header that cannot be read.
+                    source.finish_verification()?;
+                    return Err(error);
+                }
+            },
         };
         let by_name =
             tensors.iter().enumerate().map(|(idx, info)| (info.name.clone(), idx)).collect();

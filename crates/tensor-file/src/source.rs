@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use fsio::MappedFile;
+use fsio::{MappedFile, Verification};
 use gguf::ModelFile;
 
 use crate::info::TensorInfo;
@@ -17,6 +17,8 @@ pub(crate) struct Source {
     path: PathBuf,
     n_bytes: u64,
     data: Data,
+    /// The comparison with MANIFEST, which may still be running.
+    verification: Option<Verification>,
 }
 
 #[derive(Debug)]
@@ -28,7 +30,7 @@ enum Data {
 }
 
 impl Source {
-    /// Opens a regular file for reading.
+    /// Opens a regular file for reading, and starts to compare it with the MANIFEST of its directory.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let failed = |source| Error::Read { path: path.to_owned(), source };
         let metadata = std::fs::metadata(path).map_err(failed)?;
@@ -36,14 +38,25 @@ impl Source {
             return Err(fsio::Error::NotAFile { path: path.to_owned() }.into());
         }
         fsio::refuse_lfs_pointer(path)?;
+        let verification = Some(Verification::start(path)?);
         let file = File::open(path).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), n_bytes: metadata.len(), data: Data::Read(file) })
+        let data = Data::Read(file);
+        Ok(Self { path: path.to_owned(), n_bytes: metadata.len(), data, verification })
     }
 
     /// Opens a GGUF file.
     pub(crate) fn open_gguf(path: &Path) -> Result<Self> {
         let file = ModelFile::open(path)?;
-        Ok(Self { path: path.to_owned(), n_bytes: 0, data: Data::Gguf(Box::new(file)) })
+        let data = Data::Gguf(Box::new(file));
+        Ok(Self { path: path.to_owned(), n_bytes: 0, data, verification: None })
+    }
+
+    /// Waits for the comparison with MANIFEST.
+    pub(crate) fn finish_verification(&self) -> Result<()> {
+        match &self.verification {
+            Some(verification) => Ok(verification.finish()?),
+            None => Ok(()),
+        }
     }
 
     /// The tensors of a GGUF file; `None` for a file that has its own header.
@@ -71,10 +84,12 @@ impl Source {
         range.map(|range| out.copy_from_slice(range)).ok_or_else(|| self.ends_early())
     }
 
-    /// Maps a file of a verified directory.
+    /// Maps a file of a verified directory. It is compared again, unless it is unchanged since.
     pub(crate) fn map(path: &Path) -> Result<Self> {
+        Verification::start(path)?.finish()?;
         let map = MappedFile::open(path)?;
-        Ok(Self { path: path.to_owned(), n_bytes: map.len() as u64, data: Data::Mapped(map) })
+        let (n_bytes, data) = (map.len() as u64, Data::Mapped(map));
+        Ok(Self { path: path.to_owned(), n_bytes, data, verification: None })
     }
 
     pub(crate) fn path(&self) -> &Path {

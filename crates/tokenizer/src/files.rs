@@ -66,7 +66,7 @@ fn tokenizer(
     config: &mut Map<String, Value>,
 ) -> Result<Converted> {
     let missing = || Error::Missing { path: path.to_owned() };
-    if std::fs::symlink_metadata(path).is_err() {
+    if !path.exists() {
         return Err(Error::NoSuchFile { path: path.to_owned() });
     }
     // A pipe or a link that leads nowhere is an error below.

@@ -49,14 +49,6 @@ pub enum Error {
     /// Reading the recipe of a checkpoint.
     #[error(transparent)]
     Recipe(#[from] recipe::Error),
-    /// Writing tensors.
-    #[error("{path}: cannot write: {source}")]
-    WriteTensors {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
     /// A file of tensors that a checkpoint has and that cannot be read.
     #[error(transparent)]
     Tensors(#[from] tensor_file::Error),
@@ -236,6 +228,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the files or the recipe are at fault, not the run: nothing was trained, and trying again would not help.
+    pub fn is_wrong_input(&self) -> bool {
+        matches!(
+            self,
+            Self::InputsChanged { .. }
+                | Self::RecipeChanged { .. }
+                | Self::NoRecordedRecipe { .. }
+                | Self::NoUsableCheckpoint { .. }
+                | Self::Format { .. }
+                | Self::OtherOptimizer { .. }
+                | Self::UnmatchedGroup { .. }
+                | Self::StageNotRun { .. }
+                | Self::NoHead { .. }
+                | Self::Checkpointing { .. }
+        )
+    }
+
     /// A remedy, if there is one.
     pub fn hint(&self) -> Option<String> {
         let switch = |key: &str| Some(format!("`{key} = false` in [checks] disables this check"));
@@ -252,9 +261,6 @@ impl Error {
             Self::Export(e) => e.hint(),
             Self::StageNotRun { start, .. } => {
                 Some(format!("run it first: `temper run RECIPE --stage {start}`, or all stages"))
-            }
-            Self::WriteTensors { .. } => {
-                Some("the previous checkpoint is intact; free disk space and resume".into())
             }
             Self::Tensors(_) | Self::TensorFile { .. } => {
                 Some("another version may have written this file; start a new run".into())

@@ -60,7 +60,7 @@ pub use tensorboard::EventWriter;
 pub use trainable_params::{compare_trained, load_trained, save_trained};
 pub use update::{Learner, StepSums, apply_update, compare_replicas};
 pub use weight_average::{AVERAGE_FILE, WeightAverage};
-pub use weight_inputs::weight_inputs;
+pub use weight_inputs::{WeightInputs, weight_inputs};
 pub use weights::{
     BaseModelCache, ModelSource, SaveFormat, TrainedModel, WeightSource, Weights, first_weights,
     resumed_weights, start_dir,

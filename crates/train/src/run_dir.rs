@@ -220,12 +220,12 @@ fn recorded_recipe(dir: &StageDir) -> Result<Option<Value>> {
     let Some(newest) = steps.last().copied() else { return Ok(None) };
     while let Some(step) = steps.pop() {
         let checkpoint = dir.checkpoints().join(checkpoint_name(step));
-        match fsio::read_listed(&checkpoint, RECIPE_FILE, limits::RECIPE_BYTES) {
-            Ok(_) => {}
+        let bytes = match fsio::read_listed(&checkpoint, RECIPE_FILE, limits::RECIPE_BYTES) {
+            Ok(bytes) => bytes,
             Err(fsio::Error::Damaged { damage, .. }) if damage.is_other_content() => continue,
             Err(error) => return Err(error.into()),
-        }
-        let old = recipe::load(&checkpoint.join(RECIPE_FILE), &[])?;
+        };
+        let old = recipe::parse(&bytes, &checkpoint.join(RECIPE_FILE), &[])?;
         return Ok(Some(to_value(&old.recipe)));
     }
     let path = dir.checkpoints().join(checkpoint_name(newest));

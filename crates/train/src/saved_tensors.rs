@@ -74,7 +74,7 @@ pub(crate) fn write_tensors(
     };
     write().map_err(|error| {
         if let tensor_file::Error::Write { source } = error {
-            return Error::WriteTensors { path, source };
+            return Error::File(fsio::Error::of_writer(source, &path));
         }
         error.into()
     })?;

@@ -1,11 +1,12 @@
-//! SIGTERM and SIGINT: the first signal stops the run after its current step, a second one ends the process at once.
+//! SIGTERM, SIGINT and SIGHUP: the first signal stops the run after its current step, a second one ends the process at once.
 //!
-//! These are the only signal handlers. The training loop polls the flag and saves a checkpoint.
+//! The training loop polls the flag and saves a checkpoint. SIGHUP stays ignored where it was ignored at the start, as under
+//! `nohup`. SIGXFSZ, which a write beyond the limit of file sizes causes, is replaced by that write's error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::{Error, Result};
@@ -40,11 +41,27 @@ pub fn install() -> Result<StopFlag> {
         return Ok(flag.clone());
     }
     let stop = StopFlag::default();
-    for signal in [SIGINT, SIGTERM] {
+    let hangs_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hangs_up) {
         // The order matters: the first signal must find the flag unset here and set it afterwards.
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.flag))
             .and_then(|_| flag::register(signal, Arc::clone(&stop.flag)))
             .map_err(|source| Error::Signals { source })?;
     }
     Ok(INSTALLED.get_or_init(|| stop).clone())
+}
+
+/// Makes a write beyond the limit of file sizes (`ulimit -f`) fail with an error, where the signal would end the process.
+pub fn report_large_files() -> Result<()> {
+    // A handler of any kind suffices; what it sets is not read.
+    flag::register(SIGXFSZ, Arc::default()).map_err(|source| Error::Signals { source })?;
+    Ok(())
+}
+
+/// Whether a signal is ignored; false where the system does not say.
+fn is_ignored(signal: i32) -> bool {
+    let status = fsio::read_text_capped("/proc/self/status", 64 << 10).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    (mask >> (signal - 1)) & 1 == 1
 }

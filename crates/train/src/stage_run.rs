@@ -20,6 +20,7 @@ use crate::metrics::{EvalRow, Logs, SampleRow, StepRow};
 use crate::progress::{Event, Progress};
 use crate::run_dir::{Finished, RunDir, StageDir};
 use crate::signals::StopFlag;
+use crate::weight_inputs::WeightInputs;
 use crate::{Collective, Error, Result, SingleReplica};
 
 /// The settings of a stage's run.
@@ -41,6 +42,8 @@ pub struct StageSettings {
     pub side_files: Vec<(String, Vec<u8>)>,
     /// Hashes of token caches, base model and tokenizer by name. They must be unchanged when a run is resumed.
     pub inputs: BTreeMap<String, String>,
+    /// The directories of those inputs that are weights, for messages.
+    pub input_dirs: BTreeMap<String, PathBuf>,
 }
 
 impl StageSettings {
@@ -59,13 +62,15 @@ impl StageSettings {
             recipe_toml: plan.recipe_toml.clone(),
             side_files: Vec::new(),
             inputs: stage.inputs.clone(),
+            input_dirs: BTreeMap::new(),
         }
     }
 
     /// The settings with the hashes of the weights that the stage reads, by [`crate::weight_inputs`].
     #[must_use]
-    pub fn with_weights(mut self, weights: BTreeMap<String, String>) -> Self {
-        self.inputs.extend(weights);
+    pub fn with_weights(mut self, weights: WeightInputs) -> Self {
+        self.inputs.extend(weights.hashes);
+        self.input_dirs = weights.dirs;
         self
     }
 }
@@ -480,7 +485,9 @@ impl<'a> StageRun<'a> {
             // Checkpoints did not always record weights.
             let is_newer = name.starts_with(WEIGHTS_OF) && !old.contains_key(name);
             if old.get(name) != new.get(name) && !is_newer {
-                differences.push(name.clone());
+                let dir = self.settings.input_dirs.get(name);
+                let dir = dir.map(|dir| format!(" (in {})", dir.display())).unwrap_or_default();
+                differences.push(format!("{name}{dir}"));
             }
         }
         if differences.is_empty() {

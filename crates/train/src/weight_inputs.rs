@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use arch::ADAPTER_CONFIG;
-use fsio::Sha256;
+use fsio::{Sha256, verified_sha256};
 use plan::{BASE_FILE, StagePlan, is_adapter, recorded_base, weights_hash};
 
 use crate::checkpoint::WEIGHTS_OF;
@@ -13,32 +13,47 @@ use crate::{Result, RunDir};
 
 /// Weights of an adapter.
 const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
-/// Configuration of a model.
-const CONFIG: &str = "config.json";
+/// Files besides weights on which a model depends; tokenizers are inputs of their own.
+const DESCRIPTIONS: [&str; 2] = ["config.json", "generation_config.json"];
 
-/// Hash of every model and adapter that a stage reads, by its key in the recipe. All bytes are read.
-pub fn weight_inputs(stage: &StagePlan, run_dir: &RunDir) -> Result<BTreeMap<String, String>> {
-    // Models of PPO share directories.
-    let mut known: BTreeMap<PathBuf, String> = BTreeMap::new();
-    let mut inputs = BTreeMap::new();
+/// The weights that a stage reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WeightInputs {
+    /// SHA-256 by name: `weights of KEY`, with the stage's key, and `weights of KEY: FILE` for each file.
+    pub hashes: BTreeMap<String, String>,
+    /// The directory of each name of `hashes`.
+    pub dirs: BTreeMap<String, PathBuf>,
+}
+
+/// Hashes every model and adapter that a stage reads, by its key in the recipe. All bytes are read, and compared with the
+/// MANIFEST beside them.
+pub fn weight_inputs(stage: &StagePlan, run_dir: &RunDir) -> Result<WeightInputs> {
+    let mut inputs = WeightInputs::default();
     for (key, start) in stage.starts() {
         let Some(dir) = start_dir(stage, start, run_dir)? else { continue };
-        let hash = match known.get(&dir) {
-            Some(hash) => hash.clone(),
-            None => hash_of(&dir)?,
-        };
-        inputs.insert(format!("{WEIGHTS_OF}{}.{key}", stage.name), hash.clone());
-        known.insert(dir, hash);
+        let name = format!("{WEIGHTS_OF}{}.{key}", stage.name);
+        let (hash, files) = hashes_of(&dir)?;
+        let files = files.into_iter().map(|(file, hash)| (format!("{name}: {file}"), hash));
+        for (name, hash) in files.chain([(name.clone(), hash)]) {
+            inputs.dirs.insert(name.clone(), dir.clone());
+            inputs.hashes.insert(name, hash);
+        }
     }
     Ok(inputs)
 }
 
-/// Hash over weights and configuration of a model, or of an adapter with its base model.
-fn hash_of(dir: &Path) -> Result<String> {
+/// Hash over weights and configuration of a model, or of an adapter with its base model; and the hash of each file.
+fn hashes_of(dir: &Path) -> Result<(String, BTreeMap<String, String>)> {
     let mut hash = Sha256::new();
+    let mut files = BTreeMap::new();
+    let mut of_file = |name: &str| -> Result<String> {
+        let hash = verified_sha256(dir.join(name))?;
+        files.insert(name.to_owned(), hash.clone());
+        Ok(hash)
+    };
     if is_adapter(dir) {
         for name in [ADAPTER_CONFIG, ADAPTER_WEIGHTS] {
-            hash.update(format!("{name} {}\n", fsio::sha256_file(dir.join(name))?));
+            hash.update(format!("{name} {}\n", of_file(name)?));
         }
         // An adapter without a record is read on the base model that the recipe names.
         if dir.join(BASE_FILE).is_file()
@@ -46,12 +61,19 @@ fn hash_of(dir: &Path) -> Result<String> {
         {
             hash.update(format!("base {}\n", weights_hash(&base)?));
         }
-        return Ok(hash.finish_hex());
+        return Ok((hash.finish_hex(), files));
     }
     hash.update(weights_hash(dir)?);
-    let config = dir.join(CONFIG);
-    if config.is_file() {
-        hash.update(fsio::sha256_file(config)?);
+    if dir.is_dir() {
+        for name in plan::weight_files(dir) {
+            of_file(&name)?;
+        }
     }
-    Ok(hash.finish_hex())
+    for name in DESCRIPTIONS.iter().filter(|name| dir.join(name).is_file()) {
+        let of_file = of_file(name)?;
+        if *name == "config.json" {
+            hash.update(of_file);
+        }
+    }
+    Ok((hash.finish_hex(), files))
 }

@@ -14,11 +14,11 @@ use crate::failure::{Failure, Result};
 use crate::render::printable::printable;
 use crate::render::{episodes, tokens};
 
-pub(crate) fn run(args: &InspectArgs, log: LogStyle) -> Result<()> {
+pub(crate) fn run(args: &InspectArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     if let Some(line) = args.line {
         return show_row(&args.recipe.recipe, line);
     }
-    let plan = plan_recipe(&args.recipe, log)?;
+    let plan = plan_recipe(&args.recipe, log, threads)?;
     let Some(stage) = plan.stages.last() else {
         return Err(Failure::input(
             "the recipe has no stage",

@@ -8,6 +8,7 @@ pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod get;
 pub(crate) mod inspect;
+mod launch;
 pub(crate) mod merge;
 mod merge_cost;
 pub(crate) mod plan;
@@ -38,6 +39,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
 
 /// Writes to stdout what has no control characters but our own, or what is data for a program. A closed pipe ends the program without an error, as is usual for command-line tools.
 pub(crate) fn print_as_is(text: &str) -> Result<()> {
+    crate::render::stderr::flush();
     let mut out = BufWriter::new(io::stdout().lock());
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
@@ -45,7 +47,19 @@ pub(crate) fn print_as_is(text: &str) -> Result<()> {
         Err(error) => Err(Failure::input(
             format!("cannot write to stdout: {error}"),
             "the result was not printed",
-        )),
+        )
+        .during_run()),
+    }
+}
+
+/// Prints the summary of work that is complete and saved: a stdout that cannot be written to is no failure of it.
+pub(crate) fn print_summary(text: &str) {
+    crate::render::stderr::flush();
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        warn(&format!("cannot write the summary to stdout: {error}"));
     }
 }
 
@@ -117,14 +131,26 @@ fn warn_of_unknown_keys(dir: &Path) {
 }
 
 /// Reads and plans a recipe.
-pub(crate) fn plan_recipe(args: &RecipeArgs, log: LogStyle) -> Result<::plan::Plan> {
+pub(crate) fn plan_recipe(
+    args: &RecipeArgs,
+    log: LogStyle,
+    threads: Option<usize>,
+) -> Result<::plan::Plan> {
     let loaded = recipe::load(&args.recipe, &args.set)?;
+    // Planning tokenizes on all threads, so their number is set before. `--threads` precedes the recipe.
+    if let (None, Some(threads)) = (threads, loaded.recipe.threads) {
+        kernels::set_threads(threads)?;
+    }
+    kernels::start_threads()?;
+    let name = args.name.as_deref().unwrap_or(&loaded.name);
+    let clock = launch::clock_of(&Path::new(::plan::RUNS_DIR).join(name))?;
     let request = ::plan::Request {
         data_dir: args.data_dir.clone(),
         name: args.name.clone(),
         stage: args.stage.clone(),
         limit: args.limit,
         runs_dir: None,
+        clock: Some(clock),
         kernel_path: kernel_path(&loaded.recipe.device)?,
     };
     // Devices are checked before any data is read.
@@ -141,17 +167,13 @@ pub(crate) fn replica_devices(device: &str, replicas: usize) -> Result<Vec<kerne
     Ok((0..replicas).map(of).collect::<kernels::Result<_>>()?)
 }
 
-/// Sets the number of threads and the precision of matrix products for the whole process. `--threads` precedes the recipe.
-pub(crate) fn set_up_kernels(threads: Option<usize>, plan: &::plan::Plan) -> Result<()> {
-    if let (None, Some(threads)) = (threads, plan.threads) {
-        kernels::set_threads(threads)?;
-    }
+/// Sets the precision of matrix products for the whole process.
+pub(crate) fn set_up_kernels(plan: &::plan::Plan) {
     kernels::set_precision(match plan.precision {
         Precision::F32 => kernels::Precision::F32,
         Precision::Tf32 => kernels::Precision::Tf32,
         Precision::Bf16 => kernels::Precision::Bf16,
     });
-    Ok(())
 }
 
 /// Warning about a precision that is slow on this machine.

@@ -23,8 +23,8 @@ const SHOWN_FILES: usize = 3;
 const PROBE_SECONDS: f64 = 2.0;
 
 pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
-    let plan = plan_recipe(&args.recipe, log)?;
-    set_up_kernels(threads, &plan)?;
+    let plan = plan_recipe(&args.recipe, log, threads)?;
+    set_up_kernels(&plan);
     print(&head(&plan))?;
     let seconds: Vec<Option<f64>> = plan
         .stages

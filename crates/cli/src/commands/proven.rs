@@ -13,7 +13,7 @@ use model::CausalLm;
 use serde_json::Value;
 use tokenizer::Tokenizer;
 
-use super::print;
+use super::print_summary;
 use crate::failure::{Failure, Result};
 use crate::model_card::{CARD_FILE, ModelCard, name_of};
 use crate::render::table;
@@ -87,9 +87,10 @@ pub(crate) fn write_gguf(
         Ok::<_, Failure>((file.commit()?, proven))
     })?;
     fsio::write_atomic(Proof::path_of(to), proven.proof.to_bytes())?;
-    print(&format!("{}: {file_type}, {}\n", to.display(), table::bytes(written.n_bytes)))?;
-    print(&format!("{}: for `ollama create`\n", written.modelfile.display()))?;
-    print_proof(&proven)
+    print_summary(&format!("{}: {file_type}, {}\n", to.display(), table::bytes(written.n_bytes)));
+    print_summary(&format!("{}: for `ollama create`\n", written.modelfile.display()));
+    print_proof(&proven);
+    Ok(())
 }
 
 fn commit(mut dir: DirWriter, card: &ModelCard, proven: Proven) -> Result<(Manifest, Proven)> {
@@ -102,28 +103,31 @@ fn report(written: Result<(Manifest, Proven)>, to: &Path) -> Result<()> {
     let (manifest, proven) = written?;
     let size = manifest.files.values().map(|file| file.bytes).sum();
     let n_files = manifest.files.len();
-    print(&format!("{}: {n_files} files, {}\n", to.display(), table::bytes(size)))?;
-    print_proof(&proven)
+    print_summary(&format!("{}: {n_files} files, {}\n", to.display(), table::bytes(size)));
+    print_proof(&proven);
+    Ok(())
 }
 
 /// The distance of the written model from its source.
-fn print_proof(proven: &Proven) -> Result<()> {
+fn print_proof(proven: &Proven) {
     let n = proven.proof.prompts.len();
     let values = match proven.proof.output {
         evaluate::proof::Output::Logits => "logits",
         evaluate::proof::Output::Scores => "scores",
     };
     if proven.moved.is_nan() {
-        return print(&format!("read back: answers to {n} prompts are stored\n"));
+        print_summary(&format!("read back: answers to {n} prompts are stored\n"));
+        return;
     }
     if let Some(found) = proven.proof.from_source {
-        return print(&format!(
+        print_summary(&format!(
             "read back: on {n} prompts logits within {:.1e} of the source, KL divergence {:.1e} nats per token ({})\n",
             found.largest_logit_difference, found.kl_nats_per_token, proven.proof.weights
         ));
+        return;
     }
-    print(&format!(
+    print_summary(&format!(
         "read back: {values} on {n} prompts within {:.1e} of the source ({})\n",
         proven.moved, proven.proof.weights
-    ))
+    ));
 }

@@ -10,21 +10,21 @@ use train::{
     Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, on_replicas,
 };
 
-use super::{plan_recipe, precision_note, print, replica_devices, set_up_kernels};
+use super::{launch, plan_recipe, precision_note, print_summary, replica_devices, set_up_kernels};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
 use crate::device_panics;
-use crate::failure::{Failure, Result, from_errors};
+use crate::failure::{Failure, Result};
 use crate::render::progress::RunProgress;
 use crate::render::table;
 
 pub(crate) fn run(args: &RunArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
-    let plan = plan_recipe(&args.recipe, log)?;
-    run_plan(&plan, &args.recipe, log, threads)
+    let plan = plan_recipe(&args.recipe, log, threads)?;
+    run_plan(&plan, &args.recipe, log)
 }
 
 pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let (run_dir, name) = run_dir_of(&args.run)?;
-    let recorded = read_launch(&run_dir)?;
+    let recorded = launch::read(&run_dir)?;
     let recipe = RecipeArgs {
         recipe: recorded.recipe,
         data_dir: args.data_dir.clone().or(recorded.data_dir),
@@ -33,13 +33,14 @@ pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -
         name: Some(name),
         stage: recorded.stage,
     };
-    let plan = plan_recipe(&recipe, log)?;
-    run_plan(&plan, &recipe, log, threads)
+    let plan = plan_recipe(&recipe, log, threads)?;
+    run_plan(&plan, &recipe, log)
 }
 
-fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
-    let rows = train_stages(plan, args, log, threads)?;
-    print(&summary(plan, &rows))
+fn run_plan(plan: &Plan, args: &RecipeArgs, log: LogStyle) -> Result<()> {
+    let rows = train_stages(plan, args, log)?;
+    print_summary(&summary(plan, &rows));
+    Ok(())
 }
 
 /// Trains the unfinished stages. Returns every stage with its result.
@@ -47,9 +48,8 @@ pub(super) fn train_stages<'a>(
     plan: &'a Plan,
     args: &RecipeArgs,
     log: LogStyle,
-    threads: Option<usize>,
 ) -> Result<Vec<(&'a StagePlan, Finished)>> {
-    set_up_kernels(threads, plan)?;
+    set_up_kernels(plan);
     let devices = replica_devices(&plan.device, plan.replicas)?;
     let devices: Vec<_> = devices.into_iter().map(kernels::Device::autodiff).collect();
     let [device, ..] = devices.as_slice() else { return Ok(Vec::new()) };
@@ -62,7 +62,7 @@ pub(super) fn train_stages<'a>(
         progress.event(&train::Event::Warning { message });
     }
     check_starts(plan, &run_dir)?;
-    write_launch(&plan.paths.run_dir, args)?;
+    launch::write(&plan.paths.run_dir, args, plan.clock)?;
     let mut rows = Vec::new();
     for stage in &plan.stages {
         if let StageStatus::Finished(finished) = run_dir.stage(&stage.name).status()? {
@@ -109,9 +109,6 @@ fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
     }
     Ok(())
 }
-
-// Errors of stages that have a type of their own.
-from_errors!(dpo::Error, ppo::Error);
 
 /// Calls the crate of the stage.
 fn run_stage(context: Context<'_>) -> Result<Outcome> {
@@ -193,47 +190,6 @@ fn metrics_text(result: &Value) -> String {
     }
 }
 
-/// Arguments of a run, which `resume` reads from the run directory.
-struct Launch {
-    recipe: PathBuf,
-    data_dir: Option<PathBuf>,
-    set: Vec<(String, String)>,
-    limit: Option<u64>,
-    stage: Option<String>,
-}
-
-const LAUNCH_FILE: &str = "launch.json";
-
-fn write_launch(run_dir: &Path, args: &RecipeArgs) -> Result<()> {
-    let launch = serde_json::json!({
-        "recipe": args.recipe, "data_dir": args.data_dir,
-        "set": args.set, "limit": args.limit, "stage": args.stage,
-    });
-    fsio::write_atomic(run_dir.join(LAUNCH_FILE), format!("{launch:#}\n"))?;
-    Ok(())
-}
-
-fn read_launch(run_dir: &Path) -> Result<Launch> {
-    let path = run_dir.join(LAUNCH_FILE);
-    let text = fsio::read_text_capped(&path, 1 << 20)?;
-    let broken = || {
-        Failure::input(
-            format!("{}: the file is damaged", path.display()),
-            "resume with `temper run RECIPE --name NAME`",
-        )
-    };
-    let value: Value = serde_json::from_str(&text).map_err(|_| broken())?;
-    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-    let set = value.get("set").cloned().unwrap_or(Value::Null);
-    Ok(Launch {
-        recipe: text("recipe").map(PathBuf::from).ok_or_else(broken)?,
-        data_dir: text("data_dir").map(PathBuf::from),
-        set: serde_json::from_value(set).unwrap_or_default(),
-        limit: value.get("limit").and_then(Value::as_u64),
-        stage: text("stage"),
-    })
-}
-
 /// Directory and name of a run, which is given by path or by name.
 fn run_dir_of(run: &Path) -> Result<(PathBuf, String)> {
     // The directory's present name counts, so a copy of a run is a run of its own.
@@ -241,7 +197,7 @@ fn run_dir_of(run: &Path) -> Result<(PathBuf, String)> {
     let dir = Path::new(RUNS_DIR).join(name);
     let elsewhere = run.components().count() > 1
         && std::path::absolute(run).ok() != std::path::absolute(&dir).ok();
-    if name.is_empty() || elsewhere || !dir.join(LAUNCH_FILE).is_file() {
+    if name.is_empty() || elsewhere || !dir.join(launch::FILE).is_file() {
         return Err(Failure::input(
             format!("no such run: `{}`", run.display()),
             "`temper runs` lists all runs",

@@ -4,5 +4,6 @@ pub(crate) mod download;
 pub(crate) mod episodes;
 pub(crate) mod printable;
 pub(crate) mod progress;
+pub(crate) mod stderr;
 pub(crate) mod table;
 pub(crate) mod tokens;

@@ -2,13 +2,14 @@
 //!
 //! Errors of writing are ignored, because a closed stderr must not end a training run.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use train::{Event, Progress};
 
 use super::printable::printable;
+use super::stderr::{self, Importance};
 use super::table;
 use crate::args::LogStyle;
 
@@ -52,9 +53,18 @@ impl Screen {
 
     /// Prints a permanent line.
     pub(super) fn line(&mut self, text: &str) {
+        self.permanent(text, Importance::Once);
+    }
+
+    /// Prints a permanent line of which there are many.
+    fn progress_line(&mut self, text: &str) {
+        self.permanent(text, Importance::Progress);
+    }
+
+    fn permanent(&mut self, text: &str, importance: Importance) {
         let clear = if self.has_live_line { "\r\x1b[2K" } else { "" };
         self.has_live_line = false;
-        write_stderr(&format!("{clear}{}\n", printable(text)));
+        stderr::write(&format!("{clear}{}\n", printable(text)), importance);
     }
 
     /// Redraws the live line, cut to the terminal's width so that it does not wrap.
@@ -66,7 +76,7 @@ impl Screen {
         self.has_live_line = true;
         let width = terminal_width();
         let shown: String = printable(text).chars().take(width.saturating_sub(1)).collect();
-        write_stderr(&format!("\r\x1b[2K{shown}"));
+        stderr::write(&format!("\r\x1b[2K{shown}"), Importance::Progress);
     }
 }
 
@@ -76,13 +86,13 @@ pub(super) fn write_json(value: &Value) {
 
 /// Writes text to stderr.
 pub(crate) fn write_stderr(text: &str) {
-    // A closed stderr does not end the run.
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    stderr::write(text, Importance::Once);
 }
 
 /// Writes a warning to stderr, for commands without progress.
 pub(crate) fn warn(message: &str) {
     write_stderr(&format!("warning: {}\n", printable(message)));
+    stderr::flush();
 }
 
 fn terminal_width() -> usize {
@@ -101,6 +111,18 @@ impl PlanProgress {
     }
 }
 
+impl PlanProgress {
+    /// Says that another process is making the same cache.
+    fn waiting(&mut self, name: &str) {
+        match self.screen.style {
+            Style::Json => write_json(&json!({"event": "waiting", "for": name})),
+            Style::Live | Style::Plain => self.screen.line(&format!(
+                "{name:<10} waiting for another process that is preparing the same data"
+            )),
+        }
+    }
+}
+
 impl plan::Watch for PlanProgress {
     fn training_tokenizer(&mut self) {
         match self.screen.style {
@@ -109,7 +131,15 @@ impl plan::Watch for PlanProgress {
         }
     }
 
+    fn waiting_for_tokenizer(&mut self) {
+        self.waiting("tokenizer");
+    }
+
     fn tokenizing(&mut self, stage: &str, progress: &data::Progress) {
+        if progress.waiting {
+            self.waiting(stage);
+            return;
+        }
         let share = progress.bytes_read as f64 / progress.n_bytes.max(1) as f64;
         let text = format!(
             "{stage:<10} reading {}  {:3.0} %  {} rows, {} tokens",
@@ -222,7 +252,9 @@ impl Progress for RunProgress {
     fn event(&mut self, event: &Event) {
         if self.screen.style == Style::Json {
             if let Some(value) = as_json(&self.stage, event) {
-                write_json(&value);
+                let is_step = matches!(event, Event::Step { .. });
+                let importance = if is_step { Importance::Progress } else { Importance::Once };
+                stderr::write(&format!("{value}\n"), importance);
             }
             if let Event::StageStarted { stage, .. } = event {
                 self.stage.clone_from(stage);
@@ -249,7 +281,7 @@ impl Progress for RunProgress {
                     Style::Live => self.screen.live(&line, *logged),
                     Style::Plain | Style::Json => {
                         if *logged {
-                            self.screen.line(&line);
+                            self.screen.progress_line(&line);
                         }
                     }
                 }

@@ -3,6 +3,7 @@
 mod adapters;
 mod architecture;
 mod compatibility;
+mod damage;
 mod document_paths;
 mod errors;
 mod features;
@@ -14,6 +15,7 @@ mod hostile;
 #[path = "../../../hub/tests/it/server.rs"]
 mod hub_server;
 mod pointers_and_ids;
+mod processes;
 mod proof;
 mod protobuf;
 mod replicas;

@@ -70,11 +70,19 @@ impl Place {
         self.write(file, json.to_string());
     }
 
-    /// Copies a directory of files.
+    /// Makes a directory one from elsewhere, whose files are not compared with anything.
+    fn forget_manifest(&self, dir: &str) {
+        fsio::remove_file(self.path().join(dir).join("MANIFEST")).expect("removed");
+    }
+
+    /// Copies a directory of files without its MANIFEST, as a directory from elsewhere: damage is found by its effects.
     fn copy_all(&self, from: &str, to: &str) {
         for entry in std::fs::read_dir(self.path().join(from)).expect("a directory") {
             let entry = entry.expect("an entry");
             let name = entry.file_name().into_string().expect("UTF-8");
+            if name == "MANIFEST" {
+                continue;
+            }
             self.write(&format!("{to}/{name}"), std::fs::read(entry.path()).expect("a file"));
         }
     }
@@ -117,6 +125,15 @@ fn a_directory_is_replayed_and_damage_fails() {
         let first = prompt["top_ids"][len("ids") - 1][0].clone();
         assert_eq!(prompt["greedy_ids"][0], first);
     }
+
+    // The same damage beside a MANIFEST is named at once.
+    let weights = place.path().join("out/model.safetensors");
+    let healthy = std::fs::read(&weights).expect("weights");
+    place.write("out/model.safetensors", damage(&weights, "model.norm.weight"));
+    let (report, _) = place.replay(&["out"]);
+    let error = report["error"].as_str().expect("an error");
+    assert!(error.contains("out: model.safetensors: checksum differs"), "{error}");
+    place.write("out/model.safetensors", healthy);
 
     // One weight.
     place.copy_all("out", "weight");
@@ -229,6 +246,7 @@ fn an_adapter_is_replayed_on_its_base_model() {
     let (report, _) = place.replay(&["peft", "--base", "merged"]);
     assert!(report["error"].as_str().expect("an error").contains("other weights"));
     // One factor.
+    place.forget_manifest("peft");
     let path = place.path().join("peft/adapter_model.safetensors");
     let tensor = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
     place.write("peft/adapter_model.safetensors", damage(&path, tensor));
@@ -245,6 +263,7 @@ fn a_reward_model_is_replayed_by_its_scores() {
     assert!(proof["prompts"][4]["score"].is_f64());
     let (report, passed) = place.replay(&["judge"]);
     assert!(passed && report["quantities"]["scores"].is_object(), "{report}");
+    place.forget_manifest("judge");
     let path = place.path().join("judge/model.safetensors");
     place.write("judge/model.safetensors", damage(&path, "score.weight"));
     let (report, passed) = place.replay(&["judge"]);
@@ -311,6 +330,7 @@ fn cards_and_sampling_defaults_travel_with_a_model() {
     assert!(card("judge").contains("AutoModelForSequenceClassification"));
 
     // Training starts from a model with sampling defaults: all weights, then an adapter on the result.
+    place.forget_manifest("out");
     place.set("out/generation_config.json", "temperature", &json!(0.6));
     place.set("out/generation_config.json", "do_sample", &json!(true));
     let stage = |start: &str, lora: &str| {

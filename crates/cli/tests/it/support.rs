@@ -86,3 +86,14 @@ pub(crate) fn tiny_recipe(data: &str, extra: &str) -> String {
          optimizer = {{ lr = 1e-3 }}\n{extra}"
     )
 }
+
+/// The number in an environment variable, or else `default`.
+pub(crate) fn number_from(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Prints a line: a seed, or a part that is skipped.
+pub(crate) fn say(text: &str) {
+    // A closed stdout is no failure of a test.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

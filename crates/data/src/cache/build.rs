@@ -108,7 +108,8 @@ fn pipeline<T: Send, R: Send>(
 ) -> Result<R> {
     std::thread::scope(|scope| {
         let (sender, receiver): (SyncSender<T>, Receiver<T>) = sync_channel(BATCHES_AHEAD);
-        let reader = scope.spawn(move || read(&sender));
+        let spawned = std::thread::Builder::new().spawn_scoped(scope, move || read(&sender));
+        let reader = spawned.map_err(|source| Error::Threads { source })?;
         let mut taken = Ok(());
         for batch in &receiver {
             taken = take(batch);

@@ -2,7 +2,7 @@
 //!
 //! A cache is stored in `<cache_dir>/<key>`. The key is the SHA-256 of everything that the builder reads: file contents,
 //! formats, the keys of the source, tokenizer, chat template, limit, and the version of the builder. Names, weights and
-//! sequence lengths are not part of the key, because they change no token. Only damaged caches are deleted.
+//! sequence lengths are not part of the key, because they change no token. A damaged cache is an error, which names the file.
 
 mod build;
 mod chunks;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use recipe::{ChatTargets, OnBadRow};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokenizer::{ChatTemplate, Tokenizer};
+use tokenizer::{ChatTemplate, Clock, Tokenizer};
 
 use crate::error::{Error, Result};
 use crate::formats::{Compression, format_name};
@@ -23,6 +23,9 @@ use crate::spec::SourceSpec;
 
 pub use store::TokenRole;
 pub(crate) use store::{PoolCounts, TokenStore};
+
+/// Directory of the locks under which caches are built, in the cache directory.
+const LOCKS: &str = "locks";
 
 /// Version of the builder. Increment it when the same inputs produce different tokens.
 pub(crate) const BUILDER_VERSION: u32 = 3;
@@ -61,6 +64,8 @@ pub struct PrepareOptions<'a> {
 /// Progress of the preparation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress {
+    /// Whether another process is tokenizing the same source, for which this one waits.
+    pub waiting: bool,
     /// Index of the source, from 0.
     pub source: usize,
     /// Number of sources.
@@ -114,7 +119,10 @@ impl Prepared {
     }
 }
 
-/// Tokenizes every source that has no valid cache, and memory-maps all of them.
+/// Tokenizes every source that has no cache, and memory-maps all of them. Of several processes that need the same cache, one
+/// builds it and the others wait.
+///
+/// Errors: a cache is damaged, or cannot be read.
 ///
 /// `progress` is called on this thread, a few times per second while a source is tokenized.
 pub fn prepare(
@@ -123,16 +131,17 @@ pub fn prepare(
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Prepared> {
     fsio::create_dir_all(options.cache_dir)?;
-    remove_leftovers(options.cache_dir);
+    fsio::remove_abandoned_tmps(options.cache_dir);
     let mut prepared = Vec::with_capacity(sources.len());
     for (index, spec) in sources.iter().enumerate() {
         let inputs = inputs(spec, options)?;
         let key = fsio::sha256_hex(inputs.to_string().as_bytes());
         let dir = options.cache_dir.join(&key);
-        let store = match open(&dir, spec, options) {
-            Some(store) => store,
-            None => {
+        let store = match open(&dir, spec)? {
+            Found::Usable(store) if accepts(options, &store) => store,
+            Found::Usable(_) | Found::Other | Found::Nothing => {
                 let mut report = Progress {
+                    waiting: false,
                     source: index,
                     n_sources: sources.len(),
                     path: spec.path.clone(),
@@ -141,14 +150,7 @@ pub fn prepare(
                     n_rows: 0,
                     n_tokens: 0,
                 };
-                match build::build(&dir, spec, options, &inputs, &mut report, progress) {
-                    // Another process has just finished the same cache.
-                    Err(Error::Fs(fsio::Error::Exists { .. })) => {}
-                    built => built?,
-                }
-                open(&dir, spec, options).ok_or_else(|| {
-                    Error::bad_file(&dir, "a cache that was just written does not read back")
-                })?
+                build_once(&dir, &key, spec, options, &inputs, &mut report, progress)?
             }
         };
         prepared.push(PreparedSource {
@@ -168,18 +170,34 @@ pub fn prepare(
     Ok(Prepared { sources: prepared, ids })
 }
 
-/// Removes the unfinished caches of killed processes, and none of a running process.
-fn remove_leftovers(cache_dir: &Path) {
-    let Ok(entries) = std::fs::read_dir(cache_dir) else { return };
-    for entry in entries.filter_map(std::result::Result::ok) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let process =
-            name.rsplit_once(".tmp-").map(|(_, process)| Path::new("/proc").join(process));
-        let lives =
-            process.is_none_or(|process| process.exists() || !Path::new("/proc/self").exists());
-        if fsio::is_stale_tmp(&name) && !lives {
-            // A directory that cannot be removed only takes space.
-            let _ = fsio::remove_dir_all(entry.path());
+/// Builds a cache under its lock, unless another process has built it while this one waited for the lock.
+fn build_once(
+    dir: &Path,
+    key: &str,
+    spec: &SourceSpec,
+    options: &PrepareOptions<'_>,
+    inputs: &Value,
+    report: &mut Progress,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<TokenStore> {
+    let locks = options.cache_dir.join(LOCKS);
+    fsio::create_dir_all(&locks)?;
+    let _lock = fsio::Lock::wait(locks.join(key), || {
+        report.waiting = true;
+        progress(report);
+        report.waiting = false;
+    })?;
+    match open(dir, spec)? {
+        Found::Usable(store) if accepts(options, &store) => return Ok(store),
+        // It can be built again, so removing it loses nothing.
+        Found::Usable(_) | Found::Other => fsio::remove_dir_all(dir)?,
+        Found::Nothing => {}
+    }
+    build::build(dir, spec, options, inputs, report, progress)?;
+    match open(dir, spec)? {
+        Found::Usable(store) => Ok(store),
+        Found::Other | Found::Nothing => {
+            Err(Error::bad_file(dir, "a cache that was just written does not read back"))
         }
     }
 }
@@ -205,6 +223,14 @@ fn inputs(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Value> {
         "tokenizer": tokenizer,
         "source": reading_inputs(spec, options.cache_dir)?,
     });
+    // Only templates that write the date depend on it.
+    if let Content::Chats(template, _) | Content::Pairs(template) | Content::Prompts(template) =
+        options.content
+        && let Clock::Fixed(seconds) = template.clock()
+        && template.reads("strftime_now")
+    {
+        inputs["now"] = seconds.into();
+    }
     if let Content::Chats(_, targets) = options.content
         && targets != ChatTargets::default()
     {
@@ -277,28 +303,40 @@ fn total_bytes(files: &[PathBuf]) -> Result<u64> {
     Ok(total)
 }
 
-/// Opens a cache that is complete and that the recipe accepts; removes it otherwise.
-fn open(dir: &Path, spec: &SourceSpec, options: &PrepareOptions<'_>) -> Option<TokenStore> {
-    if !dir.exists() {
-        return None;
-    }
-    let summary = fsio::verify_dir(dir)
-        .ok()
-        .and_then(|manifest| serde_json::from_value(manifest.extra["summary"].clone()).ok());
-    let store = summary.and_then(|summary| TokenStore::open(dir, summary, &spec.files).ok());
-    let Some(store) = store else {
-        // The cache can be rebuilt, so removing it loses nothing.
-        let _ = fsio::remove_dir_all(dir);
-        return None;
+/// A directory of the cache.
+// One at a time, so its size on the stack does not matter.
+#[allow(clippy::large_enum_variant)]
+enum Found {
+    /// Undamaged.
+    Usable(TokenStore),
+    /// Undamaged, but not as this version writes it.
+    Other,
+    Nothing,
+}
+
+/// Opens a cache.
+///
+/// Errors: it differs from its MANIFEST, or cannot be read.
+fn open(dir: &Path, spec: &SourceSpec) -> Result<Found> {
+    let manifest = match fsio::verify_dir(dir) {
+        Ok(manifest) => manifest,
+        Err(error) if error.is_not_found() => return Ok(Found::Nothing),
+        Err(source @ fsio::Error::Damaged { .. }) => {
+            return Err(Error::DamagedCache { dir: dir.to_owned(), source });
+        }
+        Err(error) => return Err(error.into()),
     };
-    // A cache built with skipped bad rows is not valid for a recipe that stops at them.
+    let Ok(summary) = serde_json::from_value(manifest.extra["summary"].clone()) else {
+        return Ok(Found::Other);
+    };
+    Ok(Found::Usable(TokenStore::open(dir, summary, &spec.files)?))
+}
+
+/// Whether the recipe accepts as many bad rows as a cache was built with.
+fn accepts(options: &PrepareOptions<'_>, store: &TokenStore) -> bool {
     let allowed = match options.on_bad_row {
         OnBadRow::Stop => 0,
         OnBadRow::Skip => options.max_bad_rows,
     };
-    if store.summary.n_bad > allowed {
-        let _ = fsio::remove_dir_all(dir);
-        return None;
-    }
-    Some(store)
+    store.summary.n_bad <= allowed
 }

@@ -1,4 +1,4 @@
-//! The token cache: built once, keyed by everything that the builder reads, rebuilt when damaged.
+//! The token cache: built once, keyed by everything that the builder reads, refused when damaged.
 
 use std::path::Path;
 
@@ -37,6 +37,19 @@ fn prepare_one(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> (Prepa
     (prepared, !reports.is_empty())
 }
 
+/// The error of a cache that cannot be used.
+fn refused(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> data::Error {
+    let options = PrepareOptions {
+        cache_dir: cache,
+        tokenizer,
+        content: Content::Documents,
+        on_bad_row: OnBadRow::Stop,
+        max_bad_rows: 0,
+        check_prompts: true,
+    };
+    prepare(std::slice::from_ref(spec), &options, &mut |_| ()).expect_err("a damaged cache")
+}
+
 #[test]
 fn a_source_is_tokenized_once() {
     let folder = folder();
@@ -63,7 +76,7 @@ fn a_source_is_tokenized_once() {
 }
 
 #[test]
-fn a_damaged_cache_is_rebuilt() {
+fn a_damaged_cache_is_named() {
     let folder = folder();
     let cache = folder.path().join("cache");
     let spec = SourceSpec::file(file(folder.path(), "t.txt", "the cat sat on the mat"));
@@ -76,13 +89,22 @@ fn a_damaged_cache_is_rebuilt() {
         let mut bytes = std::fs::read(&path).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
+        for damaged in [&bytes[..], &bytes[..middle]] {
+            file(&dir, name, damaged);
+            let error = refused(&cache, &spec, &tokenizer);
+            let message = error.to_string();
+            assert!(matches!(error, data::Error::DamagedCache { .. }), "{message}");
+            assert!(message.contains(&format!(": {name}: ")), "{message}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("remove")), "{message}");
+        }
+        bytes[middle] ^= 1;
         file(&dir, name, &bytes);
         let (again, made) = prepare_one(&cache, &spec, &tokenizer);
-        assert!(made, "{name} was damaged and not noticed");
+        assert!(!made, "{name} is whole again");
         assert_eq!(tokens(&again, 100), ids);
-        file(&dir, name, &bytes[..middle]);
-        assert!(prepare_one(&cache, &spec, &tokenizer).1, "{name} was truncated and not noticed");
     }
+    fsio::remove_dir_all(&dir).unwrap();
+    assert!(prepare_one(&cache, &spec, &tokenizer).1, "it is built again");
 }
 
 #[test]
@@ -253,11 +275,12 @@ fn chunks_of_real_books_have_the_ids_of_the_whole() {
 fn leftovers_of_killed_processes_are_removed() {
     let folder = folder();
     let cache = folder.path().join("cache");
-    let own = format!("live.tmp-{}/tokens.bin", std::process::id());
     file(&cache, "dead.tmp-4194999/tokens.bin", "half");
-    file(&cache, &own, "being written");
+    let mut live = fsio::DirWriter::begin(cache.join("live")).unwrap();
+    live.write("tokens.bin", "being written").unwrap();
+    let own = live.tmp_dir().join("tokens.bin");
     let spec = SourceSpec::file(file(folder.path(), "t.txt", "the cat"));
     prepare_one(&cache, &spec, &bpe());
     assert!(!cache.join("dead.tmp-4194999").exists());
-    assert!(cache.join(own).exists());
+    assert!(own.exists());
 }

@@ -2,7 +2,7 @@
 //! cut, after damage (peft#493, peft PR #736, unsloth-zoo PR #830: reference log-probabilities that moved in training).
 
 use burn::tensor::Device;
-use dpo::{REFERENCE_DIR, Reference};
+use dpo::{REFERENCE_DIR, Reference, Saved};
 use model::CausalLm;
 use train::{BaseModelCache, ModelSource, Outcome, RunDir, Weights};
 
@@ -20,7 +20,9 @@ fn it_is_computed_once_by_the_initial_weights() {
     let dir = place.stage_dir("whole").join(REFERENCE_DIR);
     let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
     let key = dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key");
-    let saved = Reference::load(&dir, &key).expect("whole").expect("there");
+    let Saved::Usable(saved) = Reference::load(&dir, &key).expect("read") else {
+        panic!("the saved reference")
+    };
     let first = train::first_weights(
         &plan,
         ModelSource::of(stage(&plan)),
@@ -100,10 +102,15 @@ fn one_of_other_weights_or_data_is_not_read() {
     let dir = place.path().join("saved");
     Reference::Sums([(0, -1.5), (1, -2.5)].into()).save(&dir, &usual).expect("saved");
     let read = Reference::load(&dir, &usual).expect("whole");
-    assert_eq!(read, Some(Reference::Sums([(0, -1.5), (1, -2.5)].into())));
-    let reason = Reference::load(&dir, "another").expect_err("of other weights");
+    assert_eq!(read, Saved::Usable(Reference::Sums([(0, -1.5), (1, -2.5)].into())));
+    let other = Reference::load(&dir, "another").expect("read");
+    let Saved::Unusable(reason) = other else { panic!("of other weights: {other:?}") };
     assert!(reason.contains("belongs to other weights or data"), "{reason}");
-    assert_eq!(Reference::load(&place.path().join("nowhere"), &usual), Ok(None));
+    let nowhere = Reference::load(&place.path().join("nowhere"), &usual).expect("read");
+    assert_eq!(nowhere, Saved::Nothing);
+    // A directory that cannot be read is left alone: it may be whole.
+    std::os::unix::fs::symlink("logprobs.bin", dir.join("link")).expect("a link");
+    Reference::load(&dir, &usual).expect_err("added to");
 }
 
 #[test]
@@ -143,7 +150,7 @@ fn beside_an_adapter_it_is_what_the_base_says() {
     };
     let saved = Reference::load(&place.stage_dir("whole").join(REFERENCE_DIR), &key);
     let computed = Reference::compute(stage(&plan), &base.expect("a model"), &Device::flex());
-    assert_eq!(saved.expect("whole"), Some(computed.expect("computed")));
+    assert_eq!(saved.expect("read"), Saved::Usable(computed.expect("computed")));
     // Cut and resumed, with the masks of its dropout, it is the same adapter.
     place.run("cut", &[], Some(3));
     assert_eq!(place.run("cut", &[], None).told("precomputed"), 0);

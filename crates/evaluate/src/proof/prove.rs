@@ -206,5 +206,5 @@ pub(crate) fn tokenizer_of(path: &Path, base: Option<&Path>) -> Result<Tokenizer
 
 /// The hash of an adapter's weights.
 pub(crate) fn adapter_hash(dir: &Path) -> Result<String> {
-    Ok(fsio::sha256_file(dir.join(lora::ADAPTER_WEIGHTS))?)
+    Ok(fsio::verified_sha256(dir.join(lora::ADAPTER_WEIGHTS))?)
 }

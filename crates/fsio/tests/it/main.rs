@@ -3,6 +3,7 @@
 // The tests damage files on purpose.
 #![allow(clippy::disallowed_methods)]
 
+mod bus_error;
 mod dir_writer;
 mod locks;
 mod logs;

@@ -19,6 +19,7 @@ impl Run {
             fsio::create_dir_all(dir.path().join(folder)).expect("a folder");
         }
         let run = Self { dir };
+        write(&run.dir.path().join("x"), "LOCK", "");
         write(&run.base(), "config.json", "{}");
         write(&run.base(), "model.safetensors", "weights");
         write(&run.adapter(), "adapter_config.json", "{}");

@@ -39,6 +39,7 @@ fn steps_are_counted_after_packing() {
 fn a_tokenizer_is_trained_once() {
     struct Count(u32);
     impl plan::Watch for Count {
+        fn waiting_for_tokenizer(&mut self) {}
         fn training_tokenizer(&mut self) {
             self.0 += 1;
         }

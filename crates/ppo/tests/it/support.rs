@@ -79,6 +79,8 @@ impl Place {
     }
 
     fn write_models(&self) {
+        // Adapters find their base models only within runs.
+        fsio::write_atomic(self.path().join("LOCK"), "").expect("a file");
         let device = Device::flex();
         let text = std::iter::once("Say 0123456789!".to_owned());
         let tokenizer = Tokenizer::train_char(text, &default_special_tokens()).expect("one");

@@ -1,7 +1,7 @@
 //! The current date for chat templates, formatted with the codes of Python's `strftime`.
 
 use chrono::format::{DelayedFormat, StrftimeItems};
-use chrono::{DateTime, Local, NaiveDateTime, Timelike};
+use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 
 /// Source of the time for a template's `strftime_now`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,26 @@ const NUMERIC: &str = "CdegGHIjklmMSuUVwWyY";
 const TEXT: &str = "aAbBcDFhnpPrRtTxX%";
 
 impl Clock {
+    /// Midnight at the start of the machine's present day.
+    pub fn today() -> Self {
+        Self::midnight(Local::now().date_naive())
+    }
+
+    /// Midnight at the start of a day that is written as `2025-11-29`; `None` for other texts.
+    pub fn on(date: &str) -> Option<Self> {
+        NaiveDate::parse_from_str(date, "%Y-%m-%d").ok().map(Self::midnight)
+    }
+
+    fn midnight(date: NaiveDate) -> Self {
+        let seconds = date.and_time(NaiveTime::MIN).and_utc().timestamp();
+        Self::Fixed(u64::try_from(seconds).unwrap_or(0))
+    }
+
+    /// The day, as [`Self::on`] reads it.
+    pub fn date(self) -> String {
+        self.strftime("%Y-%m-%d")
+    }
+
     fn now(self) -> NaiveDateTime {
         match self {
             Self::System => Local::now().naive_local(),
@@ -121,6 +141,18 @@ mod tests {
         }
         assert_eq!(Clock::Fixed(0).strftime("%-B %-p %-F %_H"), "January AM 1970-01-01  0");
         assert_eq!(Clock::Fixed(u64::MAX).strftime("%F"), "9999-12-31");
+    }
+
+    #[test]
+    fn a_day_is_read_as_it_is_written() {
+        for date in ["1970-01-01", "2000-02-29", "2025-11-29"] {
+            let clock = Clock::on(date).unwrap();
+            assert_eq!(clock.date(), date);
+            assert_eq!(clock.strftime("%H:%M:%S"), "00:00:00");
+        }
+        assert_eq!(Clock::on("2025-02-29"), None);
+        assert_eq!(Clock::on("today"), None);
+        assert_eq!(Clock::today().date(), chrono::Local::now().format("%Y-%m-%d").to_string());
     }
 
     #[test]

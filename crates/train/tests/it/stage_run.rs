@@ -56,6 +56,7 @@ fn settings(text: &str) -> StageSettings {
         recipe_toml: text.into(),
         side_files: vec![("config.json".into(), config_json())],
         inputs: BTreeMap::from([("data".into(), "abc".into())]),
+        input_dirs: BTreeMap::new(),
     }
 }
 
@@ -480,12 +481,12 @@ fn a_full_disk_leaves_the_checkpoint_before() {
     let error = run
         .save(|dir| {
             dir.write("model.safetensors", vec![0; 100])?;
-            Err(Error::WriteTensors {
-                path: dir.final_dir().join("optimizer.safetensors"),
-                source: std::io::ErrorKind::StorageFull.into(),
-            })
+            let path = dir.final_dir().join("optimizer.safetensors");
+            let full = std::io::ErrorKind::StorageFull.into();
+            Err(fsio::Error::of_writer(full, &path).into())
         })
         .expect_err("full");
-    assert!(error.hint().expect("hint").contains("the previous checkpoint is intact"));
+    assert!(error.to_string().contains("optimizer.safetensors: cannot write"), "{error}");
+    assert!(error.hint().expect("hint").contains("files saved before are intact"));
     assert_eq!(names_in(&checkpoints), before);
 }

@@ -36,7 +36,7 @@ pub(super) fn run(scratch: &Path, device: &str, precision: &str) -> Result<Vec<S
     let loaded = recipe::load(&args.recipe, &args.set)?;
     let request = plan::Request { runs_dir: Some(dir.join("runs")), ..plan::Request::default() };
     let plan = plan::plan(&loaded, &request, &mut PlanProgress::new(LogStyle::Plain))?;
-    let stages = train_stages(&plan, &args, LogStyle::Plain, None)?;
+    let stages = train_stages(&plan, &args, LogStyle::Plain)?;
     Ok(stages.iter().map(|(stage, _)| stage.name.clone()).collect())
 }
 

@@ -1,6 +1,5 @@
 //! Writes the columns of one source to disk, sample by sample. Only `finish` makes the cache visible.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use recipe::Format;
@@ -188,28 +187,22 @@ impl Writer {
         for column in columns.into_iter().chain(more) {
             column.file.finish()?;
         }
-        let final_dir = self.dir.final_dir().to_path_buf();
-        match self.dir.commit(json!({ "inputs": inputs, "summary": self.summary })) {
-            Ok(_) => Ok(()),
-            // Another process was faster with the same inputs; its cache is equally valid.
-            Err(_) if fsio::verify_dir(&final_dir).is_ok() => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.dir.commit(json!({ "inputs": inputs, "summary": self.summary }))?;
+        Ok(())
     }
 }
 
-/// One file of the cache, with its final path for messages.
+/// One file of the cache.
 struct Column {
     file: fsio::HashingFile,
-    path: PathBuf,
 }
 
 impl Column {
     fn create(dir: &mut fsio::DirWriter, name: &str) -> Result<Self> {
-        Ok(Self { file: dir.create(name)?, path: dir.final_dir().join(name) })
+        Ok(Self { file: dir.create(name)? })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|error| Error::io(&self.path, error))
+        Ok(self.file.put(bytes)?)
     }
 }

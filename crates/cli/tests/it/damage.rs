@@ -1,0 +1,228 @@
+//! One flipped bit in a model, an adapter, a reward model or a cache is named before it is used, with exit code 2.
+//!
+//! `TEMPER_FLIPS` sets the number of places per directory, `TEMPER_SEED` repeats a failed run.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::{Place, number_from, say, tiny_recipe};
+
+const STAGES: &str = "
+[sft]
+start = \"pretrain\"
+lora = { rank = 2 }
+data = [{ path = \"chats.jsonl\" }]
+chat_template = \"plain\"
+sequence_length = 32
+tokens_per_step = 64
+max_steps = 2
+optimizer = { lr = 1e-3 }
+[reward]
+start = \"pretrain\"
+data = [{ path = \"pairs.jsonl\" }]
+chat_template = \"plain\"
+sequence_length = 32
+pairs_per_step = 2
+max_steps = 2
+optimizer = { lr = 1e-3 }
+[dpo]
+start = \"pretrain\"
+data = [{ path = \"pairs.jsonl\" }]
+chat_template = \"plain\"
+sequence_length = 32
+pairs_per_step = 2
+max_steps = 2
+optimizer = { lr = 1e-3 }
+";
+
+const PPO: &str = "
+[ppo]
+policy = { start = \"sft\" }
+reward = \"reward\"
+prompts = [{ path = \"chats.jsonl\" }]
+max_prompt_tokens = 26
+max_new_tokens = 4
+episodes_per_step = 4
+max_steps = 2
+save_every_steps = 1
+optimizer = { lr = 1e-3 }
+";
+
+/// A run of the stages `pretrain`, `sft` with an adapter, `reward` and `dpo`.
+fn trained() -> Place {
+    let place = Place::new();
+    let chat = |c: char| format!("{{\"prompt\": \"Is {c}?\", \"completion\": \"It is {c}.\"}}\n");
+    let pair = |c: char| {
+        format!("{{\"prompt\": \"Say {c}\", \"chosen\": \"Yes {c}\", \"rejected\": \"No {c}\"}}\n")
+    };
+    place
+        .write("text.txt", "The quick brown fox jumps over the lazy dog.\n".repeat(40))
+        .write("chats.jsonl", ('a'..='t').map(chat).collect::<String>())
+        .write("pairs.jsonl", ('a'..='t').map(pair).collect::<String>())
+        .write("t.toml", tiny_recipe("{ path = \"text.txt\" }", STAGES));
+    let outcome = place.temper(&["run", "t.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    place
+}
+
+/// The files below a directory, sorted.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
+
+/// Flips one bit in random files of `dir`, again and again, and runs a command that reads them all.
+fn flip_bits(place: &Place, dir: &str, args: &[&str], rng: &mut seed::Rng) {
+    let outcome = place.temper(args);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let files: Vec<PathBuf> = files_below(&place.path().join(dir))
+        .into_iter()
+        // Locks, and hashes of data files, which are valid only for unchanged time stamps.
+        .filter(|path| !path.iter().any(|part| part == "locks" || part == "file-hashes"))
+        .collect();
+    for _ in 0..number_from("TEMPER_FLIPS", 12) {
+        let path = &files[rng.below(files.len() as u64) as usize];
+        let healthy = std::fs::read(path).expect("a file");
+        if healthy.is_empty() {
+            continue;
+        }
+        let bit = rng.below(8 * healthy.len() as u64) as usize;
+        let mut damaged = healthy.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        fsio::write_atomic(path, &damaged).expect("damaged");
+        let outcome = place.temper(args);
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        let case = format!("bit {bit} of {}: {}", path.display(), outcome.stderr);
+        assert_eq!(outcome.code, Some(2), "{case}");
+        assert!(outcome.stderr.contains(name), "{case}");
+        assert!(outcome.stdout.is_empty(), "{case}{}", outcome.stdout);
+        fsio::write_atomic(path, &healthy).expect("restored");
+    }
+    let outcome = place.temper(args);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_flipped_bit_is_named_before_it_is_used() {
+    let place = trained();
+    let seed = number_from("TEMPER_SEED", u64::from(std::process::id()));
+    say(&format!("TEMPER_SEED={seed}"));
+    let mut rng = seed::Rng::new(seed);
+    let prompt = ["--prompt", "The", "--max-new-tokens", "1"];
+    let generate = |model: &'static str| [&["generate", model][..], &prompt].concat();
+    flip_bits(&place, "runs/t/pretrain/model", &generate("runs/t/pretrain"), &mut rng);
+    flip_bits(&place, "runs/t/sft/model", &generate("runs/t/sft"), &mut rng);
+    let score = ["score", "runs/t/reward", "--pairs", "pairs.jsonl"];
+    flip_bits(&place, "runs/t/reward/model", &score, &mut rng);
+    flip_bits(&place, "runs/.cache", &["plan", "t.toml", "--no-probe"], &mut rng);
+}
+
+/// The weights that a stage starts from, and the base of an adapter.
+#[test]
+fn damaged_weights_train_nothing() {
+    let place = trained();
+    let weights = place.path().join("runs/t/pretrain/model/model.safetensors");
+    let healthy = std::fs::read(&weights).expect("weights");
+    let mut damaged = healthy.clone();
+    let last = damaged.len() - 2;
+    damaged[last] ^= 1;
+    for stage in ["sft", "reward", "dpo"] {
+        fsio::remove_dir_all(place.path().join("runs/t").join(stage)).expect("removed");
+    }
+    fsio::write_atomic(&weights, &damaged).expect("damaged");
+    let commands: [&[&str]; 6] = [
+        &["run", "t.toml", "--stage", "sft"],
+        &["run", "t.toml", "--stage", "reward"],
+        &["run", "t.toml", "--stage", "dpo"],
+        &["eval", "runs/t/pretrain", "--file", "text.txt"],
+        &["export", "runs/t/pretrain", "--to", "out"],
+        &["export", "runs/t/pretrain", "--gguf", "f32", "--to", "out.gguf"],
+    ];
+    for args in commands {
+        let error = place.error(args);
+        assert!(error.starts_with("exit 2\n"), "{args:?}: {error}");
+        let named = "runs/t/pretrain/model: model.safetensors: checksum differs";
+        assert!(error.contains(named), "{args:?}: {error}");
+    }
+    for path in ["out", "out.gguf", "runs/t/sft/model", "runs/t/reward/model", "runs/t/dpo/model"] {
+        assert!(!place.path().join(path).exists(), "{path}");
+    }
+    fsio::write_atomic(&weights, &healthy).expect("restored");
+    let outcome = place.temper(&["run", "t.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+}
+
+/// Every model that a stage reads, replaced by an undamaged one of another run: resuming is refused, and the key is named.
+#[test]
+fn models_that_were_replaced_are_refused() {
+    let place = trained();
+    let recipe = std::fs::read_to_string(place.path().join("t.toml")).expect("the recipe");
+    let recipe = recipe
+        .replace("lora = { rank = 2 }\n", "")
+        .replace("max_steps = 2", "max_steps = 2\nsave_every_steps = 1");
+    place.write("p.toml", recipe + PPO);
+    for (name, seed) in [("p", "1"), ("q", "2")] {
+        let outcome =
+            place.temper(&["run", "p.toml", "--name", name, "--set", &format!("seed={seed}")]);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    }
+    let run = place.path().join("runs/p");
+    let hash = |stage: &str| {
+        fsio::sha256_file(run.join(stage).join("model/model.safetensors")).expect("weights")
+    };
+    let before = ["dpo", "ppo"].map(hash);
+    for stage in ["dpo", "ppo"] {
+        // As if it had been interrupted after its first step.
+        fsio::remove_file(run.join(stage).join("finished.json")).expect("finished");
+        fsio::remove_dir_all(run.join(stage).join("model")).expect("a model");
+        fsio::remove_dir_all(run.join(stage).join("checkpoints/step-000002"))
+            .expect("a checkpoint");
+    }
+    for (stage, model, key) in [
+        ("dpo", "pretrain", "dpo.start"),
+        ("ppo", "reward", "ppo.reward"),
+        ("ppo", "sft", "ppo.policy.start"),
+        ("ppo", "reward", "ppo.value.start"),
+    ] {
+        let (own, other) =
+            (run.join(model).join("model"), place.path().join("runs/q").join(model).join("model"));
+        fsio::rename(&own, place.path().join("aside")).expect("moved");
+        fsio::rename(&other, &own).expect("replaced");
+        let error =
+            place.error(&["run", "p.toml", "--name", "p", "--set", "seed=1", "--stage", stage]);
+        assert!(error.starts_with("exit 2\n"), "{key}: {error}");
+        assert!(error.contains(&format!("\n  weights of {key} (in ")), "{key}: {error}");
+        let file = format!("\n  weights of {key}: model.safetensors (in ");
+        assert!(error.contains(&file), "{key}: {error}");
+        assert!(run.join(stage).join("checkpoints/step-000001").is_dir(), "{key}");
+        fsio::rename(&own, &other).expect("moved back");
+        fsio::rename(place.path().join("aside"), &own).expect("moved back");
+    }
+    let outcome = place.temper(&["run", "p.toml", "--name", "p", "--set", "seed=1"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert_eq!(["dpo", "ppo"].map(hash), before);
+}
+
+/// A file that is missing is named, too: without it, other tokens or another template would be used.
+#[test]
+fn a_listed_file_that_is_missing_is_named() {
+    let place = trained();
+    let model = place.path().join("runs/t/pretrain/model");
+    for path in files_below(&model) {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        if name == "MANIFEST" {
+            continue;
+        }
+        let bytes = std::fs::read(&path).expect("a file");
+        fsio::remove_file(&path).expect("removed");
+        let error = place.error(&["generate", "runs/t/pretrain/model", "--prompt", "The"]);
+        assert!(error.starts_with("exit 2\n"), "{name}: {error}");
+        // Without config.json the directory is no model.
+        assert!(error.contains(name) || name == "model.safetensors", "{name}: {error}");
+        fsio::write_atomic(&path, bytes).expect("restored");
+    }
+}

@@ -1,0 +1,344 @@
+//! Runs beside other processes, signals, limits and streams that are closed or that nobody reads.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Place, say, tiny_recipe};
+
+const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again.\n";
+
+/// A directory with a text and a recipe that trains on it.
+fn place() -> Place {
+    let place = Place::new();
+    place
+        .write("text.txt", TEXT.repeat(40))
+        .write("tiny.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
+    place
+}
+
+/// The binary, or a program that is to run it.
+fn command(place: &Place, program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(place.path()).env_remove("TEMPER_DATA");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Waits for a child, but not for ever.
+fn ends(child: &mut Child, within: Duration) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a status") {
+            return status;
+        }
+        if start.elapsed() > within {
+            let _ = child.kill();
+            panic!("still running after {within:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn stderr_of(child: &mut Child) -> String {
+    let mut text = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut text).expect("UTF-8");
+    text
+}
+
+/// Whether `unshare` can give processes ids of their own here, as containers that share a directory have them.
+fn has_namespaces() -> bool {
+    let status =
+        Command::new("unshare").args(["--pid", "--fork", "true"]).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+#[test]
+fn many_processes_on_a_cold_cache() {
+    let temper = env!("CARGO_BIN_EXE_temper");
+    let namespaces = has_namespaces();
+    if !namespaces {
+        say("skipped: processes with ids of their own, `unshare --pid` does not work here");
+    }
+    for round in 0..4 {
+        let place = place();
+        let start = |k: usize| {
+            let name = format!("r{k}");
+            let run = [temper, "run", "tiny.toml", "--name", &name, "--log", "plain"];
+            let mut command = if namespaces && round % 2 == 1 {
+                command(&place, "unshare", &[&["--pid", "--fork"][..], &run].concat())
+            } else {
+                command(&place, temper, &run[1..])
+            };
+            command.stderr(Stdio::piped()).spawn().expect("the binary runs")
+        };
+        let mut children: Vec<Child> = (0..8).map(start).collect();
+        for child in &mut children {
+            let text = stderr_of(child);
+            let status = ends(child, Duration::from_mins(2));
+            assert_eq!(status.code(), Some(0), "round {round}: {text}");
+        }
+        let entries = std::fs::read_dir(place.path().join("runs/.cache")).expect("the cache");
+        let names: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        // Tokens and tokenizer once each, and no leftovers.
+        let of_caches = names.iter().filter(|name| name.len() >= 64);
+        assert_eq!(of_caches.count(), 2, "{names:?}");
+        assert!(!names.iter().any(|name| name.contains(".tmp-")), "{names:?}");
+    }
+}
+
+#[test]
+fn a_number_of_threads_in_the_recipe_on_a_cold_cache() {
+    for command in ["plan", "run"] {
+        let place = place();
+        let recipe = tiny_recipe("{ path = \"text.txt\" }", "");
+        place.write("tiny.toml", format!("threads = 1\n{recipe}"));
+        let outcome = place.temper(&[command, "tiny.toml"]);
+        assert_eq!(outcome.code, Some(0), "{command}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn the_name_on_the_command_line_follows_the_rule_of_the_recipe() {
+    let place = place();
+    place.write("pretrain/model/weights.bin", "precious");
+    for name in ["..", ".", "", "a/b", "../x", ".hidden", "a b", "/tmp/x"] {
+        let outcome = place.temper(&["run", "tiny.toml", "--name", name]);
+        assert_eq!(outcome.code, Some(2), "{name}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("at most 64 letters"), "{name}: {}", outcome.stderr);
+    }
+    assert!(place.path().join("pretrain/model/weights.bin").is_file());
+    assert!(!place.path().join("runs").exists());
+}
+
+/// A template that writes the date reads that of the run's first day, which is part of the key of its data.
+#[test]
+fn the_date_of_a_run_is_fixed_when_it_starts() {
+    let template = "{{ bos_token }}{{ strftime_now('%d %B %Y') }}\n{% for message in messages %}\
+                    {{ message['role'] + ': ' + message['content'] }}\
+                    {% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}\
+                    {% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
+    let rows = "{\"prompt\": \"Hi?\", \"completion\": \"Ho!\"}\n".repeat(12);
+    let recipe = tiny_recipe("{ path = \"text.txt\" }", "")
+        .replace("max_position_embeddings = 32", "max_position_embeddings = 64")
+        + "[sft]\nstart = \"pretrain\"\ndata = [{ path = \"chats.jsonl\" }]\nchat_template = \"dated.jinja\"\n\
+           sequence_length = 64\ntokens_per_step = 64\nmax_steps = 4\nsave_every_steps = 2\n\
+           optimizer = { lr = 1e-3 }\noverlong = \"cut\"\n";
+    let place = place();
+    place.write("dated.jinja", template).write("chats.jsonl", rows).write("t.toml", recipe);
+    let n_caches = || {
+        let entries = std::fs::read_dir(place.path().join("runs/.cache")).expect("the cache");
+        entries.filter(|entry| entry.as_ref().expect("one").file_name().len() == 64).count()
+    };
+    let run = |args: &[&str]| {
+        let outcome = place.temper(args);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    };
+    let weights = |name: &str| {
+        let path = format!("runs/{name}/sft/model/model.safetensors");
+        fsio::sha256_file(place.path().join(path)).expect("weights")
+    };
+    run(&["run", "t.toml", "--name", "today"]);
+    let launch = std::fs::read_to_string(place.path().join("runs/today/launch.json")).expect("one");
+    let launch: serde_json::Value = serde_json::from_str(&launch).expect("JSON");
+    assert_eq!(launch["date"].as_str().map(str::len), Some("2025-11-29".len()), "{launch}");
+    assert_eq!(n_caches(), 2);
+    // A run that was started on another day, and its last checkpoint is gone.
+    let mut old = launch;
+    old["date"] = "2001-02-03".into();
+    place.write("runs/old/launch.json", old.to_string());
+    run(&["run", "t.toml", "--name", "old"]);
+    assert_eq!(n_caches(), 3);
+    let of_old = weights("old");
+    assert_ne!(of_old, weights("today"));
+    let sft = place.path().join("runs/old/sft");
+    fsio::remove_dir_all(sft.join("model")).expect("removed");
+    fsio::remove_file(sft.join("finished.json")).expect("removed");
+    fsio::remove_dir_all(sft.join("checkpoints/step-000004")).expect("removed");
+    run(&["resume", "old"]);
+    assert_eq!((n_caches(), weights("old")), (3, of_old));
+    let launch = std::fs::read_to_string(place.path().join("runs/old/launch.json")).expect("one");
+    assert!(launch.contains("\"2001-02-03\""), "{launch}");
+}
+
+/// A recipe of many short steps.
+fn long_recipe(place: &Place) {
+    let recipe = tiny_recipe("{ path = \"text.txt\" }", "log_every_steps = 1\n");
+    place.write("long.toml", recipe.replace("max_steps = 3", "max_steps = 100000"));
+}
+
+fn wait_for(path: &Path) {
+    let start = Instant::now();
+    while std::fs::metadata(path).map_or(0, |metadata| metadata.len()) < 200 {
+        assert!(start.elapsed() < Duration::from_mins(1), "{}", path.display());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status();
+    assert!(status.expect("kill").success());
+}
+
+#[test]
+fn a_hang_up_saves_and_stops() {
+    let place = place();
+    long_recipe(&place);
+    let mut child = command(&place, env!("CARGO_BIN_EXE_temper"), &["run", "long.toml"]);
+    let mut child = child.spawn().expect("the binary runs");
+    let stage = place.path().join("runs/long/pretrain");
+    wait_for(&stage.join("metrics.jsonl"));
+    signal(&child, "-HUP");
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(75));
+    assert_eq!(std::fs::read_dir(stage.join("checkpoints")).expect("checkpoints").count(), 1);
+}
+
+/// As under `nohup`: a hang-up that was ignored at the start stays ignored.
+#[test]
+fn an_ignored_hang_up_stays_ignored() {
+    let place = place();
+    long_recipe(&place);
+    let script = "trap '' HUP; exec \"$0\" run long.toml";
+    let mut child = command(&place, "sh", &["-c", script, env!("CARGO_BIN_EXE_temper")]);
+    let mut child = child.spawn().expect("the binary runs");
+    let metrics = place.path().join("runs/long/pretrain/metrics.jsonl");
+    wait_for(&metrics);
+    signal(&child, "-HUP");
+    let length = std::fs::metadata(&metrics).expect("metrics").len();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(std::fs::metadata(&metrics).expect("metrics").len() > length, "it goes on");
+    signal(&child, "-TERM");
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(75));
+}
+
+#[test]
+fn a_stdout_that_takes_nothing_is_no_failure_of_a_run() {
+    let place = place();
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let mut run = command(&place, env!("CARGO_BIN_EXE_temper"), &["run", "tiny.toml"]);
+    let mut child = run.stdout(full).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let text = stderr_of(&mut child);
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(0), "{text}");
+    assert!(text.contains("warning: cannot write the summary to stdout: No space left"), "{text}");
+    // A pipe whose reader has ended.
+    let mut run = command(&place, env!("CARGO_BIN_EXE_temper"), &["run", "tiny.toml"]);
+    let mut child = run.stdout(Stdio::piped()).spawn().expect("the binary runs");
+    drop(child.stdout.take());
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(0));
+}
+
+#[test]
+fn a_file_beyond_the_limit_of_file_sizes_is_named_with_the_limit() {
+    let place = place();
+    let script = "ulimit -f 16; exec \"$0\" run tiny.toml";
+    let mut run = command(&place, "sh", &["-c", script, env!("CARGO_BIN_EXE_temper")]);
+    let mut child = run.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let text = stderr_of(&mut child);
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(1), "{text}");
+    assert!(text.contains("File too large") && text.contains("; the limit is "), "{text}");
+    assert!(text.contains("model.safetensors") && text.contains("ulimit -f"), "{text}");
+}
+
+#[test]
+fn threads_that_cannot_be_started_are_an_error() {
+    let place = place();
+    let temper = env!("CARGO_BIN_EXE_temper");
+    for args in
+        [&["run", "tiny.toml"][..], &["plan", "tiny.toml"], &["generate", "x", "--prompt", "y"]]
+    {
+        let inject = ["-f", "-qq", "-o", "trace", "-e", "inject=clone3,clone:error=EAGAIN", temper];
+        let mut run = command(&place, "strace", &[&inject[..], args].concat());
+        let Ok(mut child) = run.stderr(Stdio::piped()).spawn() else {
+            say("skipped: strace is not installed");
+            return;
+        };
+        let text = stderr_of(&mut child);
+        let status = ends(&mut child, Duration::from_mins(1));
+        if !place.path().join("trace").is_file() || text.contains("ptrace") {
+            say("skipped: strace may not trace here");
+            return;
+        }
+        assert_eq!(status.code(), Some(2), "{args:?}: {text}");
+        assert!(text.contains("error: cannot start threads: Resource temporarily"), "{text}");
+    }
+}
+
+/// A stderr that nobody reads: a full pipe here, a stopped terminal in life.
+#[test]
+fn a_stderr_that_nobody_reads_does_not_stop_a_run() {
+    let place = place();
+    let recipe = tiny_recipe("{ path = \"text.txt\" }", "log_every_steps = 1\n");
+    place.write("tiny.toml", recipe.replace("max_steps = 3", "max_steps = 1500"));
+    let args = ["run", "tiny.toml", "--log", "json"];
+    let mut run = command(&place, env!("CARGO_BIN_EXE_temper"), &args);
+    let mut child = run.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let status = ends(&mut child, Duration::from_mins(2));
+    assert_eq!(status.code(), Some(0));
+    assert!(place.path().join("runs/tiny/pretrain/finished.json").is_file());
+    // The pipe was full long before the end.
+    let text = stderr_of(&mut child);
+    assert!(!text.contains("\"event\":\"finished\""), "{} bytes", text.len());
+}
+
+/// Errors of writing are failures of the run, before a stage begins, too.
+#[test]
+fn a_directory_that_cannot_be_written_is_a_failure_of_the_run() {
+    let place = place();
+    place.write("runs/.cache", "a file in place of the directory");
+    let error = place.error(&["run", "tiny.toml"]);
+    assert!(error.starts_with("exit 1\n"), "{error}");
+    assert!(error.contains("runs/.cache: cannot create the directory"), "{error}");
+}
+
+/// What a killed export left is removed by the next export to the same place.
+#[test]
+fn a_killed_export_leaves_nothing_for_long() {
+    let place = place();
+    assert_eq!(place.temper(&["run", "tiny.toml"]).code, Some(0));
+    // As a process that has ended left it, here or in another container: its id may be in use.
+    let number = std::process::id();
+    place
+        .write(&format!("out.tmp-{number}/model.safetensors"), "half")
+        .write("out.tmp-7/x", "half");
+    place.write("other.tmp-7/x", "not of this export");
+    let outcome = place.temper(&["export", "runs/tiny/pretrain", "--to", "out"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    for gone in [format!("out.tmp-{number}"), "out.tmp-7".to_owned()] {
+        assert!(!place.path().join(&gone).exists(), "{gone}");
+    }
+    assert!(place.path().join("other.tmp-7").exists());
+}
+
+/// The record of a base model is followed only within runs.
+#[test]
+fn a_foreign_adapter_names_no_base_model() {
+    let place = place();
+    let sft = "[sft]\nstart = \"pretrain\"\nlora = { rank = 2 }\ndata = [{ path = \"chats.jsonl\" }]\n\
+               chat_template = \"plain\"\nsequence_length = 32\ntokens_per_step = 64\nmax_steps = 2\n\
+               optimizer = { lr = 1e-3 }\n";
+    let rows = "{\"prompt\": \"Hi?\", \"completion\": \"Ho!\"}\n".repeat(12);
+    place.write("chats.jsonl", rows).write("t.toml", tiny_recipe("{ path = \"text.txt\" }", sft));
+    assert_eq!(place.temper(&["run", "t.toml"]).code, Some(0));
+    let generate = |args: &[&str]| {
+        place
+            .error(&[&["generate"][..], args, &["--prompt", "a", "--max-new-tokens", "1"]].concat())
+    };
+    assert!(generate(&["runs/t/sft"]).starts_with("exit 0"));
+    for entry in std::fs::read_dir(place.path().join("runs/t/sft/model")).expect("an adapter") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        place.write(&format!("foreign/{name}"), std::fs::read(&path).expect("a file"));
+    }
+    let error = generate(&["foreign"]);
+    assert!(error.starts_with("exit 2\n"), "{error}");
+    assert!(
+        error.contains("base.json names a base model outside of the adapter's directory"),
+        "{error}"
+    );
+    assert!(error.contains("--base"), "{error}");
+    let outcome = generate(&["foreign", "--base", "runs/t/pretrain"]);
+    assert!(outcome.starts_with("exit 0"), "{outcome}");
+}

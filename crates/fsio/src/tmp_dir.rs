@@ -1,0 +1,175 @@
+//! Temporary directories, each locked by the process that writes it.
+//!
+//! The lock tells a directory in use from that of a killed process. Process ids cannot: two containers that share a file
+//! system have the same ones.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::dirs::{is_stale_tmp, remove_dir_all, remove_file, sorted_entries};
+use crate::error::IoContext;
+use crate::{Error, Result};
+
+/// Names that are tried before giving up.
+const ATTEMPTS: u32 = 1000;
+
+/// A new, empty directory; it is removed when this is dropped, unless `keep` was called.
+#[derive(Debug)]
+pub(crate) struct TmpDir {
+    path: PathBuf,
+    /// Open and locked; `None` on a file system without locks.
+    _lock: Option<File>,
+    keeps: bool,
+}
+
+impl TmpDir {
+    /// Creates `<stem>.tmp-<number>` in `parent` and removes those of the same stem that no process holds.
+    pub(crate) fn create(parent: &Path, stem: &str) -> Result<Self> {
+        remove_abandoned(parent, |name| stem_of(name) == Some(stem));
+        for attempt in 0..ATTEMPTS {
+            let mut name = format!("{stem}.tmp-{}", std::process::id());
+            if attempt > 0 {
+                name += &format!("{attempt:03}");
+            }
+            let path = parent.join(name);
+            match fs::create_dir(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(error).at(&path, "create the directory"),
+            }
+            let dir = File::open(&path).inspect_err(|_| {
+                let _ = fs::remove_dir(&path);
+            });
+            let dir = dir.at(&path, "lock")?;
+            match dir.try_lock() {
+                // Another process may have removed the directory before it was locked.
+                Ok(()) if !is_at(&dir, &path) => {}
+                Ok(()) => return Ok(Self { path, _lock: Some(dir), keeps: false }),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(_)) => return Ok(Self { path, _lock: None, keeps: false }),
+            }
+        }
+        Err(Error::Exists { path: parent.join(format!("{stem}.tmp-{}", std::process::id())) })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves the directory alone from now on.
+    pub(crate) fn keep(&mut self) {
+        self.keeps = true;
+    }
+}
+
+impl Drop for TmpDir {
+    fn drop(&mut self) {
+        if !self.keeps {
+            // Best effort: the next process that writes the same path removes a leftover.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Removes the temporary directories in `parent` that no living process holds; failures are ignored, because a leftover only
+/// takes space.
+pub fn remove_abandoned_tmps(parent: impl AsRef<Path>) {
+    remove_abandoned(parent.as_ref(), is_stale_tmp);
+}
+
+fn remove_abandoned(parent: &Path, is_wanted: impl Fn(&str) -> bool) {
+    for (name, path) in sorted_entries(parent).unwrap_or_default() {
+        let is_dir = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
+        if !is_wanted(&name) || !is_dir {
+            continue;
+        }
+        // The lock is held while the directory is removed, so that its name is not used again meanwhile.
+        if let Abandoned::Yes(_lock) = abandoned(&path) {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// Removes temporary files and directories of killed processes; returns their names, sorted.
+///
+/// Call it only while you hold the lock under which the directory is written: it does not check
+/// whether the process of a temporary file is still running. A directory that a process holds is left alone.
+pub fn remove_stale_tmps(parent: impl AsRef<Path>) -> Result<Vec<String>> {
+    let parent = parent.as_ref();
+    let mut removed = Vec::new();
+    for (name, path) in sorted_entries(parent)? {
+        if !is_stale_tmp(&name) {
+            continue;
+        }
+        if fs::symlink_metadata(&path).at(&path, "read")?.is_dir() {
+            if matches!(abandoned(&path), Abandoned::No) {
+                continue;
+            }
+            remove_dir_all(&path)?;
+        } else {
+            remove_file(&path)?;
+        }
+        removed.push(name);
+    }
+    Ok(removed)
+}
+
+/// Whether a process holds a temporary directory.
+enum Abandoned {
+    /// No process does; the lock keeps it so.
+    Yes(File),
+    /// A process does.
+    No,
+    /// The file system has no locks, or the directory cannot be opened.
+    Unknown,
+}
+
+/// Whether a temporary directory belongs to no living process.
+fn abandoned(path: &Path) -> Abandoned {
+    let Ok(dir) = File::open(path) else { return Abandoned::Unknown };
+    match dir.try_lock() {
+        Ok(()) => Abandoned::Yes(dir),
+        Err(TryLockError::WouldBlock) => Abandoned::No,
+        Err(TryLockError::Error(_)) => Abandoned::Unknown,
+    }
+}
+
+fn stem_of(name: &str) -> Option<&str> {
+    if is_stale_tmp(name) { name.rsplit_once(".tmp-").map(|(stem, _)| stem) } else { None }
+}
+
+fn is_at(dir: &File, path: &Path) -> bool {
+    match (dir.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(found)) => open.ino() == found.ino() && open.dev() == found.dev(),
+        (Ok(_) | Err(_), _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_directories_of_killed_processes_are_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = TmpDir::create(parent.path(), "x").unwrap();
+        fs::write(first.path().join("a"), b"a").unwrap();
+        // As if a process with the same id in another container wrote the same path.
+        let second = TmpDir::create(parent.path(), "x").unwrap();
+        assert_ne!(first.path(), second.path());
+        assert!(first.path().join("a").is_file());
+        // As left by a killed process.
+        let [left, other] = ["x.tmp-1", "y.tmp-1"].map(|name| parent.path().join(name));
+        fs::create_dir(&left).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(left.join("a"), b"a").unwrap();
+        let third = TmpDir::create(parent.path(), "x").unwrap();
+        assert!(!left.exists() && other.exists() && second.path().exists());
+        remove_abandoned_tmps(parent.path());
+        assert!(!other.exists() && first.path().exists() && third.path().exists());
+        drop((first, second, third));
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+}
