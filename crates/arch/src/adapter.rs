@@ -78,6 +78,9 @@ pub struct LoraConfig {
     pub trainable_tokens: Vec<TrainableTokens>,
 }
 
+/// Maximum number of patterns in an adapter's settings. Each is compiled; adapters of models with many experts name each of
+/// their layers.
+const MAX_PATTERNS: usize = 8192;
 /// Far above any rank in use: a wrong size in a file is refused before memory is allocated.
 const MAX_RANK: usize = 4096;
 
@@ -137,6 +140,12 @@ impl LoraConfig {
         }
         if self.targets == Targets::Names(Vec::new()) {
             return out_of_range("target_modules", "[]".to_owned(), "at least one name");
+        }
+        let n_patterns =
+            self.rank_pattern.len() + self.alpha_pattern.len() + self.layers_pattern.len();
+        if n_patterns > MAX_PATTERNS {
+            let allowed = "8192 patterns or fewer";
+            return out_of_range("rank_pattern and alpha_pattern", n_patterns.to_string(), allowed);
         }
         let patterns = self.rank_pattern.iter().map(|(pattern, _)| ("rank_pattern", pattern));
         let patterns = patterns
@@ -208,7 +217,7 @@ fn out_of_range<T>(key: &'static str, value: String, expected: &'static str) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::{LoraConfig, LoraInit, TrainableTokens};
+    use super::{LoraConfig, LoraInit, MAX_PATTERNS, TrainableTokens};
     use crate::adapter_targets::Targets;
 
     #[test]
@@ -221,6 +230,10 @@ mod tests {
         for wrong in [
             LoraConfig { rank: 0, ..config.clone() },
             LoraConfig { rank: 5000, ..config.clone() },
+            LoraConfig {
+                rank_pattern: (0..=MAX_PATTERNS).map(|idx| (format!("q{idx}"), 4)).collect(),
+                ..config.clone()
+            },
             LoraConfig { rank_pattern: vec![("q_proj".to_owned(), 0)], ..config.clone() },
             LoraConfig { rank_pattern: vec![("(".to_owned(), 2)], ..config.clone() },
             LoraConfig { alpha: f64::NAN, ..config.clone() },
