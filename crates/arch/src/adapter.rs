@@ -4,6 +4,7 @@
 use crate::adapter_error::{AdapterError, AdapterResult};
 use crate::adapter_match::full_match;
 use crate::adapter_targets::Targets;
+use crate::family::ModelConfig;
 
 /// Starting values of the factors, and of the base weight beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,6 +186,19 @@ impl LoraConfig {
             Some((_, key, other)) => Err(AdapterError::Conflict { key, other }),
             None => Ok(()),
         }
+    }
+
+    /// The configuration with the targets that PEFT takes for the model's family.
+    ///
+    /// Errors: PEFT has none for it.
+    pub(crate) fn with_family_targets(&self, config: &ModelConfig) -> AdapterResult<Self> {
+        let family = config.family();
+        let names = family.entry().lora_targets;
+        if names.is_empty() {
+            return Err(AdapterError::NoDefaultTargets { family: family.name() });
+        }
+        let targets = Targets::Names(names.iter().map(|name| (*name).to_owned()).collect());
+        Ok(Self { targets, ..self.clone() })
     }
 }
 

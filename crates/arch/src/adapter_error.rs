@@ -75,6 +75,12 @@ pub enum AdapterError {
         /// The last parts of the names of layers that can.
         known: Vec<String>,
     },
+    /// adapter_config.json names no target modules, and PEFT has no default for the family.
+    #[error("adapter_config.json has no `target_modules`, and PEFT has no default for `{family}`")]
+    NoDefaultTargets {
+        /// The `model_type`.
+        family: &'static str,
+    },
     /// Trained rows of a weight that embedding and output layer share, where only one of the two uses is meant or the other
     /// settings separate them.
     #[error(
@@ -155,6 +161,11 @@ impl AdapterError {
             }
             Self::NoSuchTarget { known, .. } | Self::NotALayer { known, .. } => {
                 format!("layers of this model: `{}`", known.join("`, `"))
+            }
+            Self::NoDefaultTargets { .. } => {
+                "list in `target_modules` the layers that the adapter was trained on; the names of the tensors in \
+                 adapter_model.safetensors show them"
+                    .to_owned()
             }
             Self::Unused { known, .. } => format!("names of this model: `{}`", known.join("`, `")),
             Self::Tied { .. } => {

@@ -232,6 +232,9 @@ impl LoraConfig {
 
     fn layout_of(&self, config: &ModelConfig, is_scalar: bool) -> AdapterResult<AdapterLayout> {
         self.check()?;
+        if self.targets == Targets::FamilyDefault {
+            return self.with_family_targets(config)?.layout_of(config, is_scalar);
+        }
         let parameters = all_parameters(config, is_scalar);
         let saved = self.saved_modules(&parameters)?;
         let modules = modules(config, &parameters, is_scalar);
@@ -326,6 +329,8 @@ impl LoraConfig {
             let is_linear = layer.as_ref().is_some_and(|l| l.role == LayerRole::Linear);
             let is_target = match self.targets {
                 Targets::AllLinear => is_linear && in_blocks(&name),
+                // Replaced by the family's names.
+                Targets::FamilyDefault => false,
                 Targets::Pattern(_) => targets.matches(&name),
                 Targets::Names(_) => {
                     targets.names_exactly(&name) || targets.matches(&name) && in_blocks(&name)
@@ -344,7 +349,7 @@ impl LoraConfig {
         let target = match &self.targets {
             Targets::Names(names) => names.join("`, `"),
             Targets::Pattern(pattern) => pattern.clone(),
-            Targets::AllLinear => "all-linear".to_owned(),
+            Targets::AllLinear | Targets::FamilyDefault => "all-linear".to_owned(),
         };
         if found.is_empty() {
             return Err(AdapterError::NoSuchTarget { target, known: known() });

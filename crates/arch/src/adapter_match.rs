@@ -39,7 +39,7 @@ impl<'a> Matcher<'a> {
         Ok(match targets {
             Targets::Names(names) => Matcher::Names(names),
             Targets::Pattern(pattern) => Matcher::Pattern(Box::new(full_match(key, pattern)?)),
-            Targets::AllLinear => Matcher::None,
+            Targets::AllLinear | Targets::FamilyDefault => Matcher::None,
         })
     }
 

@@ -9,4 +9,6 @@ pub enum Targets {
     Pattern(String),
     /// All linear layers of the backbone, without heads and embeddings.
     AllLinear,
+    /// Those that PEFT takes for the family where a file names none.
+    FamilyDefault,
 }

@@ -45,6 +45,8 @@ pub(crate) struct FamilyEntry {
     pub(crate) write: fn(&DecoderConfig, &mut Map<String, Value>),
     /// Whether transformers reads a text again where LongRoPE changes to its long factors.
     pub(crate) rereads_longrope: bool,
+    /// The targets of a LoRA adapter that names none, from PEFT's table; empty if the table lacks the family.
+    pub(crate) lora_targets: &'static [&'static str],
 }
 
 /// Declares the entry of each family, which its file calls `FAMILY`.

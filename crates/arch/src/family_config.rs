@@ -6,6 +6,9 @@ use crate::cost::{ActivationCount, HeadOutput, KernelPath, attended_pairs};
 use crate::params::{LinearLayer, ParamKind, ParamSpec, linear_layers};
 use crate::sizes::Sizes;
 
+/// Positions besides the window that a layer's key–value cache has room for: two chunks of keys in the kernels.
+const CACHE_SLACK: usize = 512;
+
 /// The configuration of a model of one family.
 ///
 /// Most families share one implementation, [`crate::DecoderConfig`], and have a file with their keys alone. Methods with a
@@ -44,12 +47,13 @@ pub(crate) trait FamilyConfig {
         None
     }
 
-    /// Elements of the key–value cache of one sequence.
+    /// Elements of the key–value cache of one sequence: a layer with a window has room for the window and two chunks.
     fn kv_cache_elements(&self, n_positions: usize) -> u64 {
         let Sizes { n_layers, n_kv_heads, head_dim, .. } = self.sizes();
         let per_position = 2 * (n_kv_heads * head_dim) as u64;
         let positions = (0..n_layers).map(|layer_idx| {
-            self.attention_window(layer_idx).map_or(n_positions, |window| window.min(n_positions))
+            let window = self.attention_window(layer_idx);
+            window.map_or(n_positions, |w| w.saturating_add(CACHE_SLACK).min(n_positions))
         });
         positions.fold(0, |sum, n| per_position.saturating_mul(n as u64).saturating_add(sum))
     }

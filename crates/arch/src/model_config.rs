@@ -128,7 +128,8 @@ impl ModelConfig {
         self.as_family().attention_window(layer_idx)
     }
 
-    /// Elements of the key–value cache of one sequence of `n_positions` tokens, all layers together.
+    /// Elements of the key–value cache of one sequence of `n_positions` tokens, all layers together. A layer with a window
+    /// has room for its window and 512 positions.
     pub fn kv_cache_elements(&self, n_positions: usize) -> u64 {
         self.as_family().kv_cache_elements(n_positions)
     }

@@ -70,6 +70,7 @@ impl ModelInfo {
     /// also be a GGUF file.
     pub fn read(dir: &Path) -> Result<Self> {
         if gguf::is_gguf(dir) {
+            fsio::refuse_lfs_pointer(dir)?;
             return Self::from_json(gguf::ModelFile::open(dir)?.config(), dir);
         }
         let origin = dir.join("config.json");

@@ -168,8 +168,7 @@ impl Reader {
             }
             Some(Value::String(pattern)) => Ok(Targets::Pattern(pattern)),
             Some(value) => self.names("target_modules", &value).map(Targets::Names),
-            // PEFT has defaults by model type; they are not used here.
-            None => Err(self.malformed("missing key `target_modules`")),
+            None => Ok(Targets::FamilyDefault),
         }
     }
 

@@ -117,6 +117,11 @@ pub(crate) struct RunArgs {
     pub(crate) recipe: RecipeArgs,
 }
 
+/// A number of things that are printed; all of them are in memory at once.
+fn count() -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(1..=100_000)
+}
+
 /// `temper resume`
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
@@ -151,7 +156,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long)]
     pub(crate) chat: bool,
     /// Completions per prompt
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = count())]
     pub(crate) n: usize,
     /// Maximum number of tokens per completion
     #[arg(long, default_value_t = 128)]
@@ -402,7 +407,7 @@ pub(crate) struct InspectArgs {
     #[command(flatten)]
     pub(crate) recipe: RecipeArgs,
     /// Number of rows
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = count())]
     pub(crate) n: usize,
     /// Print one JSON object per row
     #[arg(long)]

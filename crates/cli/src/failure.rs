@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use crate::render::printable::printable;
+
 /// The recipe, the command line or an input file is wrong.
 pub(crate) const WRONG_INPUT: u8 = 2;
 /// The run failed.
@@ -69,7 +71,7 @@ impl Failure {
         if let Some(hint) = &self.hint {
             text += &format!("  hint: {hint}\n");
         }
-        text
+        printable(&text).into_owned()
     }
 
     /// A failure to write has the exit code of a failed run, wherever it happens.

@@ -18,6 +18,8 @@ fn main() -> ExitCode {
     let clock = bench::Clock::start();
     kernels::configure_allocator();
     kernels::find_cuda_toolkit();
+    // Starts a thread, so it comes after everything that changes the environment.
+    fsio::watchdog::watch_with(stop_late_operation);
     let cli = Cli::parse();
     let outcome = dispatch(cli, clock);
     // What was printed last has to be on the screen before an error is.
@@ -26,6 +28,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Ends the process when an operation on a foreign file takes too long. It runs inside a library and cannot be stopped.
+#[expect(clippy::exit, reason = "nothing else ends a call that does not return")]
+fn stop_late_operation(description: &str) {
+    let hint = "the file is broken or malicious; use another one, or remove the row";
+    let failure = failure::Failure::input(description, hint);
+    render::stderr::flush();
+    failure.report();
+    std::process::exit(failure::WRONG_INPUT.into())
 }
 
 fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {

@@ -7,7 +7,11 @@ pub const JSON_DEPTH: usize = fsio::limits::JSONL_DEPTH;
 /// One text value of a parquet or Arrow file, in bytes; whole books fit.
 pub const CELL_BYTES: usize = 64 << 20;
 /// A compressed file that must be decompressed in memory (parquet.gz), in bytes.
-pub const UNPACKED_BYTES: u64 = 1 << 30;
+pub const UNPACKED_BYTES: u64 = 256 << 20;
+/// Decompressed bytes for each byte of a compressed file. Text has about 4, and rows that all repeat each other about 100.
+pub const UNPACKED_RATIO: u64 = 500;
+/// Decompressed bytes from which [`UNPACKED_RATIO`] holds.
+pub const FREE_UNPACKED_BYTES: u64 = 64 << 20;
 /// The footer of a parquet file, in bytes.
 pub const PARQUET_FOOTER_BYTES: u64 = 64 << 20;
 /// One page of a parquet file after decompression, in bytes (writers aim at 1 MiB).
@@ -18,7 +22,7 @@ pub const PARQUET_PAGE_HEADER_BYTES: usize = 1 << 20;
 pub const PARQUET_PAGE_VALUES: u64 = 32 << 20;
 /// Nesting depth of a parquet or Arrow schema.
 pub const SCHEMA_DEPTH: usize = 32;
-/// Columns of a parquet or Arrow schema, nested ones included.
+/// Columns of a CSV header, and of a parquet or Arrow schema, nested ones included.
 pub const SCHEMA_FIELDS: usize = 10_000;
 /// One decoded batch of a parquet file, in bytes, if every value were as large as its page.
 pub const PARQUET_BATCH_BYTES: u64 = 512 << 20;

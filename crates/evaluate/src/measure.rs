@@ -36,6 +36,9 @@ pub fn measure(
     let mut measured = Measured { loss_sum: 0.0, n_targets: 0, n_bytes: 0 };
     let mut token_bytes = TokenBytes::new(tokenizer);
     for batch in batches.into_iter().filter(|batch| batch.n_targets > 0) {
+        let targets = batch.targets.iter().filter_map(|&target| u32::try_from(target).ok());
+        let ids: Vec<u32> = batch.ids.iter().copied().chain(targets).collect();
+        tokenizer.check_ids(&ids)?;
         measured.loss_sum += loss_sum(&model, &batch, device);
         measured.n_targets += batch.n_targets as u64;
         let targets = batch.targets.iter().filter_map(|&target| u32::try_from(target).ok());

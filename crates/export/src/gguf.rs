@@ -1,6 +1,6 @@
 //! A language model as a GGUF file, with a Modelfile for Ollama next to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::gguf::{FileType, ModelExport, ModelWriter, TokenizerSource};
 use arch::{Architecture, Dtype, ParamSpec};
@@ -12,7 +12,7 @@ use tokenizer::Tokenizer;
 use crate::hugging_face::token_ids;
 use crate::{Error, Result, modelfile};
 
-/// The file that Ollama builds a model from.
+/// The file that Ollama builds a model from. Next to another model's, it is called `NAME.Modelfile`.
 pub const MODELFILE: &str = "Modelfile";
 
 /// A complete GGUF file that does not have its name yet. Dropping it removes it.
@@ -23,8 +23,9 @@ pub struct PendingGguf {
 }
 
 impl PendingGguf {
-    /// Writes the weights and the tokenizer for the file `path`. Neither the file nor a Modelfile in its directory may
-    /// exist.
+    /// Writes the weights and the tokenizer for the file `path`.
+    ///
+    /// Errors: the file exists, or its directory has a Modelfile and one of the model's own name too.
     pub fn write<M: SavedModel>(
         model: &M,
         tokenizer: &Tokenizer,
@@ -55,10 +56,7 @@ impl PendingGguf {
         if let Some(parent) = parent {
             fsio::create_dir_all(parent)?;
         }
-        let beside = path.with_file_name(MODELFILE);
-        if beside.exists() {
-            return Err(fsio::Error::Exists { path: beside }.into());
-        }
+        modelfile_beside(path)?;
         let mut file = AtomicFile::begin(path)?;
         write_tensors(export.begin(&mut file)?, model, &specs)?;
         let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -71,23 +69,41 @@ impl PendingGguf {
         Ok(self.file.written()?)
     }
 
-    /// Gives the file its name and writes the Modelfile. Returns the length of the file in bytes.
-    pub fn commit(self) -> Result<u64> {
-        let beside = self.file.path().with_file_name(MODELFILE);
+    /// Gives the file its name and writes the Modelfile.
+    pub fn commit(self) -> Result<WrittenGguf> {
+        // Another export may have written a Modelfile in the meantime.
+        let modelfile = modelfile_beside(self.file.path())?;
         let n_bytes = self.file.commit()?;
-        fsio::write_atomic(&beside, self.modelfile)?;
-        Ok(n_bytes)
+        fsio::write_atomic(&modelfile, self.modelfile)?;
+        Ok(WrittenGguf { n_bytes, modelfile })
     }
 }
 
-/// Writes the file `path`, which must not exist, and a Modelfile in its directory. Returns the length of the file in
-/// bytes.
+/// A finished GGUF file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenGguf {
+    /// Length in bytes.
+    pub n_bytes: u64,
+    /// Its Modelfile, in the same directory.
+    pub modelfile: PathBuf,
+}
+
+/// The path of a GGUF file's Modelfile: `Modelfile`, or where the directory has one of another model, `NAME.Modelfile`.
+///
+/// Errors: both exist.
+fn modelfile_beside(path: &Path) -> Result<PathBuf> {
+    let own = path.with_extension(MODELFILE);
+    let found = [path.with_file_name(MODELFILE), own.clone()].into_iter().find(|p| !p.exists());
+    Ok(found.ok_or(fsio::Error::Exists { path: own })?)
+}
+
+/// Writes the file `path`, which must not exist, and a Modelfile in its directory.
 pub fn gguf<M: SavedModel>(
     model: &M,
     tokenizer: &Tokenizer,
     file_type: FileType,
     path: &Path,
-) -> Result<u64> {
+) -> Result<WrittenGguf> {
     PendingGguf::write(model, tokenizer, file_type, path)?.commit()
 }
 

@@ -23,3 +23,13 @@ pub fn read_text_capped(path: impl AsRef<Path>, limit: u64) -> Result<String> {
     String::from_utf8(read_capped(path, limit)?)
         .map_err(|e| Error::NotUtf8 { path: path.to_owned(), offset: e.utf8_error().valid_up_to() })
 }
+
+/// As [`read_text_capped`]; `None` if there is no such file. A pipe, a directory or a link that leads nowhere is an error.
+pub fn read_optional_text(path: impl AsRef<Path>, limit: u64) -> Result<Option<String>> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let path = path.as_ref();
+    match std::fs::symlink_metadata(path) {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
+        Ok(_) | Err(_) => read_text_capped(path, limit).map(Some),
+    }
+}

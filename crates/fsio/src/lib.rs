@@ -24,14 +24,16 @@ mod lock;
 mod manifest;
 mod mapped;
 mod names;
+pub mod panics;
 mod partial_file;
 mod read;
 mod tmp_dir;
 mod verified;
+pub mod watchdog;
 
 pub use append_log::AppendLog;
 pub use atomic_file::AtomicFile;
-pub use checked_read::{read_capped, read_text_capped};
+pub use checked_read::{read_capped, read_optional_text, read_text_capped};
 pub use dir_writer::{DirWriter, HashingFile};
 pub use dirs::{create_dir_all, is_stale_tmp, remove_dir_all, remove_file, rename, write_atomic};
 pub use disk_space::free_space;

@@ -203,6 +203,43 @@ mod tests {
         }
     }
 
+    /// Texts longer than the windows and than the room that their layers have: each state is that of a pass over the whole
+    /// text, read at once and token by token.
+    #[test]
+    fn windowed_layers_read_texts_longer_than_their_cache() {
+        let device = kernels::device("cpu").unwrap();
+        for family in ["mistral", "gemma3_text"] {
+            let mut keys =
+                tiny_decoders(50).into_iter().find(|keys| keys["model_type"] == family).unwrap();
+            keys["max_position_embeddings"] = 2000.into();
+            keys["sliding_window"] = 20.into();
+            let config = ModelConfig::from_json(&keys, Path::new("tiny")).unwrap();
+            let model = CausalLm::init(&config, 3, &device);
+            let ids: Vec<u32> = (0..1300_u32).map(|i| (i * i + 7 * i) % 50).collect();
+            let whole = TokenBatch::of_rows(&ids, 1, &device);
+            let whole = values(&model.forward(&whole).hidden_btd);
+            let of_last = |n: usize| &whole[(n - 1) * 32..n * 32];
+            let tolerance = Tolerance::absolute(2e-5);
+            for n_columns in [16, 300, 1000] {
+                let (decoder, got) = Decoder::prefill_by(&model, &[&ids[..1000]], 1300, n_columns);
+                assert_close(family, &values(&got), of_last(1000), tolerance);
+                let (n_layers, width) =
+                    (config.n_layers(), config.n_kv_heads() * config.head_dim());
+                let n_windowed =
+                    (0..n_layers).filter(|l| config.attention_window(*l).is_some()).count();
+                assert!(n_windowed > 0);
+                let positions = n_windowed * (20 + 512) + (n_layers - n_windowed) * 1300;
+                assert_eq!(decoder.cache.n_elements(), 2 * width * positions, "{family}");
+                assert_eq!(config.kv_cache_elements(1300), (2 * width * positions) as u64);
+                let mut decoder = decoder;
+                for n in 1000..1300 {
+                    let got = values(&decoder.feed(&ids[n..=n]));
+                    assert_close(family, &got, of_last(n + 1), tolerance);
+                }
+            }
+        }
+    }
+
     /// Where Phi-3 changes to the long factors, each row has the hidden state of a pass over its whole text.
     #[test]
     fn texts_are_read_again_where_the_factors_change() {

@@ -40,7 +40,8 @@ mod weight_storage;
 pub use activation::{gelu_tanh, swiglu};
 pub use adamw::{AdamwCoefficients, adamw_update, sum_of_squares};
 pub use attention::{
-    Direction, Heads, KeySegments, ScoreMeasure, VisibleKeys, attention, attention_packed,
+    Direction, Heads, KEY_CHUNK, KeySegments, ScoreMeasure, VisibleKeys, attention,
+    attention_packed,
 };
 pub use autodiff::{
     CpuTensor, InputGradients, Op, donate_grad_buffer, reclaim_grad_buffer, record,

@@ -57,7 +57,7 @@ mod weight;
 pub use activation::{GeluKind, gelu, silu, swiglu};
 pub use adamw::{AdamwStep, Moments, accumulate, adamw_step, sums_of_squares};
 pub use allocator::{CountingAllocator, configure_allocator};
-pub use attention::{AttentionMask, Heads, attention, attention_packed};
+pub use attention::{AttentionMask, Heads, KEY_CHUNK, attention, attention_packed};
 pub use burn::tensor::Device;
 pub use cross_entropy::linear_cross_entropy;
 pub use cuda_facts::{CudaFacts, CudaProblem, DriverFacts, GpuFacts, HeaderFacts, Version};

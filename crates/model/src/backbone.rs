@@ -1,7 +1,7 @@
 //! The two kinds of backbone: the decoder with rotary positions, which most families configure, and GPT-2.
 
 use arch::ModelConfig;
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use nn::{Embedding, Input, KvCache, NamedProjection, prefixed};
 
@@ -112,4 +112,21 @@ impl Backbone {
     pub fn embedding_weight(&self) -> Tensor<2> {
         self.decoder().embedding().output_weight()
     }
+
+    /// Appends rows to the token embedding, each the mean of the old ones.
+    pub(crate) fn grow_vocabulary(&mut self, vocab_size: usize) {
+        let (_, embedding) = self.embedding_mut();
+        embedding.weight = Param::from_tensor(grown(embedding.weight.val(), vocab_size));
+    }
+}
+
+/// The weight `[v, d]` with copies of the mean of its rows appended, up to `vocab_size` rows.
+pub(crate) fn grown(weight_vd: Tensor<2>, vocab_size: usize) -> Tensor<2> {
+    let [n_rows, width] = weight_vd.dims();
+    let n_new = vocab_size.saturating_sub(n_rows);
+    if n_new == 0 {
+        return weight_vd;
+    }
+    let mean_1d = weight_vd.clone().mean_dim(0);
+    Tensor::cat(vec![weight_vd, mean_1d.expand([n_new, width])], 0)
 }

@@ -5,11 +5,12 @@
 use std::io;
 
 use arch::{Dtype, ModelConfig};
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kernels::Head;
 use nn::{Input, KvCache, Linear, Projection};
 
+use crate::backbone::grown;
 use crate::build::{Builder, ParameterSource, SeededInit};
 use crate::names::write_parameters;
 use crate::{Backbone, Output, Result};
@@ -23,17 +24,6 @@ pub struct CausalLm {
     pub lm_head: Option<Linear>,
     #[module(skip)]
     config: ModelConfig,
-}
-
-/// The weight `[v, d]` with copies of the mean of its rows appended, up to `vocab_size` rows.
-fn grown(weight_vd: Tensor<2>, vocab_size: usize) -> Tensor<2> {
-    let [n_rows, width] = weight_vd.dims();
-    let n_new = vocab_size.saturating_sub(n_rows);
-    if n_new == 0 {
-        return weight_vd;
-    }
-    let mean_1d = weight_vd.clone().mean_dim(0);
-    Tensor::cat(vec![weight_vd, mean_1d.expand([n_new, width])], 0)
 }
 
 impl CausalLm {
@@ -126,8 +116,7 @@ impl CausalLm {
     /// The family refuses the size.
     pub fn grow_vocabulary(&mut self, vocab_size: usize) -> Result<()> {
         self.config = self.config.with_vocab_size(vocab_size)?;
-        let (_, embedding) = self.backbone.embedding_mut();
-        embedding.weight = Param::from_tensor(grown(embedding.weight.val(), vocab_size));
+        self.backbone.grow_vocabulary(vocab_size);
         if let Some(head) = &mut self.lm_head {
             *head = Linear::new(grown(head.effective_weight().detach(), vocab_size), None);
         }
@@ -142,15 +131,10 @@ impl CausalLm {
     /// An empty cache for [`Backbone::forward_cached`], on the model's device, for `rows` texts of up to `capacity` tokens.
     pub fn new_cache(&self, rows: usize, capacity: usize) -> KvCache {
         let config = &self.config;
-        let device = self.backbone.device();
-        KvCache::new(
-            config.n_layers(),
-            rows,
-            capacity,
-            config.n_kv_heads(),
-            config.head_dim(),
-            &device,
-        )
+        let windows: Vec<_> =
+            (0..config.n_layers()).map(|layer| config.attention_window(layer)).collect();
+        let (g, k) = (config.n_kv_heads(), config.head_dim());
+        KvCache::new(&windows, rows, capacity, g, k, &self.backbone.device())
     }
 
     /// Writes the weights as a safetensors file that transformers opens beside config.json.

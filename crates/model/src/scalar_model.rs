@@ -56,6 +56,16 @@ impl ScalarModel {
         &self.config
     }
 
+    /// Appends rows to the embeddings, as [`crate::CausalLm::grow_vocabulary`] does.
+    ///
+    /// # Errors
+    /// The family refuses the size.
+    pub fn grow_vocabulary(&mut self, vocab_size: usize) -> Result<()> {
+        self.config = self.config.with_vocab_size(vocab_size)?;
+        self.backbone.grow_vocabulary(vocab_size);
+        Ok(())
+    }
+
     /// Runs the backbone on token ids, `&TokenBatch`, or on an [`Input`].
     pub fn forward(&self, input: impl Into<Input>) -> Output {
         self.backbone.forward(input)

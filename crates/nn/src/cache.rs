@@ -1,10 +1,10 @@
 //! Key-value cache: the keys and values of earlier tokens, so that generation computes each token once.
 //!
-//! Allocated once for a stated number of positions. Rows have one common length: shorter ones are padded on the left,
-//! and padding is hidden by its segment.
+//! Allocated once for a stated number of positions; a layer with a window has room for its window and two chunks of keys.
+//! Rows have one common length: shorter ones are padded on the left, and padding is hidden by its segment.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kernels::AttentionMask;
+use kernels::{AttentionMask, KEY_CHUNK};
 
 use crate::PAD_SEGMENT;
 
@@ -16,18 +16,27 @@ pub struct KvCache {
     len: usize,
 }
 
-/// Keys and values of one layer, `[b, g, capacity, k]` each: the positions of a head are contiguous, the order in which
+/// Keys and values of one layer, `[b, g, slots, k]` each: the positions of a head are contiguous, the order in which
 /// decoding reads them.
+///
+/// Slot 0 has the key of position `start`, a multiple of [`KEY_CHUNK`]: chunks of keys in the kernels then have the borders
+/// that they have in a cache of all positions, and results the same bits.
 #[derive(Debug)]
 pub struct LayerCache {
     keys: Tensor<4>,
     values: Tensor<4>,
+    window: Option<usize>,
+    /// Position of the key in slot 0.
+    start: usize,
+    /// Position of the first key that the newest tokens need, rounded down to a multiple of [`KEY_CHUNK`].
+    first: usize,
 }
 
 impl KvCache {
-    /// An empty cache for `rows` texts of up to `capacity` tokens, padding included.
+    /// An empty cache for `rows` texts of up to `capacity` tokens, padding included. `windows` has the attention window of
+    /// each layer.
     pub fn new(
-        n_layers: usize,
+        windows: &[Option<usize>],
         rows: usize,
         capacity: usize,
         n_kv_heads: usize,
@@ -35,10 +44,20 @@ impl KvCache {
         device: &Device,
     ) -> Self {
         let device = device.clone().inner();
-        let zeros = || Tensor::zeros([rows, n_kv_heads, capacity, head_dim], &device);
-        let layers = (0..n_layers).map(|_| LayerCache { keys: zeros(), values: zeros() }).collect();
+        let layer = |window: &Option<usize>| {
+            let slots = slots(*window, capacity);
+            let zeros = || Tensor::zeros([rows, n_kv_heads, slots, head_dim], &device);
+            LayerCache { keys: zeros(), values: zeros(), window: *window, start: 0, first: 0 }
+        };
+        let layers = windows.iter().map(layer).collect();
         let segments = TensorData::new(vec![PAD_SEGMENT; rows * capacity], [rows, capacity]);
         Self { layers, segments_bs: Tensor::from_data(segments, &device), len: 0 }
+    }
+
+    /// Number of elements of keys and values in all layers.
+    pub fn n_elements(&self) -> usize {
+        let keys = self.layers.iter().map(|layer| layer.keys.dims().iter().product::<usize>());
+        2 * keys.sum::<usize>()
     }
 
     /// Number of tokens in each row, padding included.
@@ -56,8 +75,8 @@ impl KvCache {
         self.segments_bs.dims()[1]
     }
 
-    /// Makes room for tokens of these segments and returns their causal mask over all tokens so far. Each layer then
-    /// passes its keys and values to [`LayerCache::extend`].
+    /// Makes room for tokens of these segments and returns their causal mask over all tokens so far; a layer's own mask
+    /// is over the last [`Self::n_keys`] of them. Each layer then passes its keys and values to [`LayerCache::extend`].
     ///
     /// # Panics
     /// If the cache has no room left.
@@ -68,8 +87,19 @@ impl KvCache {
         let new_bt = segments_bt.clone();
         self.segments_bs.inplace(|all| all.slice_assign([0..b, start..end], new_bt));
         self.len = end;
+        for layer in &mut self.layers {
+            layer.first = first_key(layer.window, start);
+        }
         let seen_bs = self.segments_bs.clone().slice([0..b, 0..end]);
         AttentionMask::causal(segments_bt, seen_bs)
+    }
+
+    /// Number of keys that a layer returns for the newest tokens: all, or with a window the last ones.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    pub fn n_keys(&self, layer_idx: usize) -> usize {
+        self.len - self.layers[layer_idx].first
     }
 
     /// The cache of one layer and the number of tokens, the newest included.
@@ -92,15 +122,33 @@ impl KvCache {
         let layers = self
             .layers
             .iter()
-            .map(|layer| LayerCache { keys: pick(&layer.keys), values: pick(&layer.values) })
+            .map(|layer| LayerCache {
+                keys: pick(&layer.keys),
+                values: pick(&layer.values),
+                window: layer.window,
+                start: layer.start,
+                first: layer.first,
+            })
             .collect();
         let segments_bs = self.segments_bs.clone().select(0, ids.clone());
         Self { layers, segments_bs, len: self.len }
     }
 }
 
+/// Number of positions for which a layer has room in a cache of `capacity` positions.
+fn slots(window: Option<usize>, capacity: usize) -> usize {
+    // Slots are filled up before keys move, once in more than a chunk of tokens.
+    window.map_or(capacity, |window| window.saturating_add(2 * KEY_CHUNK).min(capacity))
+}
+
+/// Position of the first key that tokens from position `start` on need, rounded down to a multiple of [`KEY_CHUNK`].
+fn first_key(window: Option<usize>, start: usize) -> usize {
+    window.map_or(0, |window| (start + 1).saturating_sub(window) / KEY_CHUNK * KEY_CHUNK)
+}
+
 impl LayerCache {
-    /// Appends the newest keys and values and returns all `end` of them, `[b, end, g, k]` each, as views.
+    /// Appends the newest keys and values, of positions up to `end`. Returns those of the last
+    /// [`n_keys`](KvCache::n_keys) positions, `[b, s, g, k]` each, as views.
     ///
     /// Drop the views before the next call: while one exists, writing copies the whole buffer.
     pub fn extend(
@@ -109,13 +157,67 @@ impl LayerCache {
         v_btgk: Tensor<4>,
         end: usize,
     ) -> (Tensor<4>, Tensor<4>) {
-        let [b, t, g, k] = k_btgk.dims();
-        let new = [0..b, 0..g, end - t..end, 0..k];
         let by_head = |x_btgk: Tensor<4>| x_btgk.inner().swap_dims(1, 2);
-        self.keys.inplace(|keys| keys.slice_assign(new.clone(), by_head(k_btgk)));
-        self.values.inplace(|values| values.slice_assign(new, by_head(v_btgk)));
-        let seen = [0..b, 0..g, 0..end, 0..k];
-        let keys = self.keys.clone().slice(seen.clone()).swap_dims(1, 2);
-        (keys, self.values.clone().slice(seen).swap_dims(1, 2))
+        let (k_bgtk, v_bgtk) = (by_head(k_btgk), by_head(v_btgk));
+        let place = Placement::of(self, k_bgtk.dims()[2], end);
+        let keys = place.append(&mut self.keys, k_bgtk);
+        let values = place.append(&mut self.values, v_bgtk);
+        self.start = place.new_start;
+        (keys.swap_dims(1, 2), values.swap_dims(1, 2))
+    }
+}
+
+/// How the newest keys get into a layer's slots.
+struct Placement {
+    /// Position of slot 0 before and after.
+    start: usize,
+    new_start: usize,
+    /// Position of the first key that is returned.
+    first: usize,
+    /// Position of the first new key, and the one after the last.
+    new: std::ops::Range<usize>,
+}
+
+impl Placement {
+    fn of(layer: &LayerCache, n_new: usize, end: usize) -> Self {
+        let (start, first, n_slots) = (layer.start, layer.first, layer.keys.dims()[2]);
+        let new_start = if end - start <= n_slots {
+            start
+        } else if end - first <= n_slots {
+            first
+        } else {
+            // More new tokens than slots: only those that later tokens need are kept.
+            first_key(layer.window, end)
+        };
+        Self { start, new_start, first, new: end - n_new..end }
+    }
+
+    /// Appends keys `[b, g, t, k]` and returns those from the first one needed on.
+    fn append(&self, slots_bgsk: &mut Tensor<4>, new_bgtk: Tensor<4>) -> Tensor<4> {
+        let Self { start, new_start, first, new } = self;
+        let [b, g, n_slots, k] = slots_bgsk.dims();
+        let range = |from: usize, to: usize| [0..b, 0..g, from..to, 0..k];
+        if new_start == start {
+            let place = range(new.start - start, new.end - start);
+            slots_bgsk.inplace(|slots| slots.slice_assign(place, new_bgtk));
+            return slots_bgsk.clone().slice(range(first - start, new.end - start));
+        }
+        let kept = *first..new.start;
+        let all = if kept.is_empty() {
+            new_bgtk
+        } else {
+            let kept_bgsk = slots_bgsk.clone().slice(range(kept.start - start, kept.end - start));
+            Tensor::cat(vec![kept_bgsk, new_bgtk], 2)
+        };
+        let n_stored = new.end - new_start;
+        let mut parts = Vec::new();
+        if n_stored > 0 {
+            parts.push(all.clone().slice(range(new_start - first, new.end - first)));
+        }
+        if n_stored < n_slots {
+            parts.push(Tensor::zeros([b, g, n_slots - n_stored, k], &all.device()));
+        }
+        *slots_bgsk = Tensor::cat(parts, 2);
+        all
     }
 }

@@ -16,6 +16,9 @@ const BYTES_PER_WEIGHT: u64 = 4;
 /// Memory of a process besides tensors: the binary, tokenizer, mapped data and batches (measured with small recipes).
 const PROCESS_BYTES: u64 = 25_000_000;
 
+/// Answers that PPO samples together, at least; `micro_batch` can raise it.
+pub const MIN_SAMPLED_TOGETHER: usize = 16;
+
 /// Size of saved weights.
 fn model_bytes(n_weights: u64) -> u64 {
     n_weights.saturating_mul(BYTES_PER_WEIGHT)
@@ -36,6 +39,8 @@ pub struct Cost {
     pub flops: f64,
     /// Memory of a training step in one replica, by part.
     pub memory: MemoryEstimate,
+    /// Keys and values of the answers that are sampled together, in one replica; 0 for a stage that samples none.
+    pub kv_cache_bytes: u64,
     /// Peak memory of the process, for all replicas that share a device's memory.
     pub peak_bytes: u64,
     /// Size of a checkpoint.
@@ -93,6 +98,7 @@ impl Cost {
             n_tokens: rows.saturating_mul(length),
             flops: training_flops(config, lora, rows, length, output, n_trained),
             memory,
+            kv_cache_bytes: 0,
             peak_bytes: step.peak(&memory, step.rows_per_step),
             checkpoint_bytes: step.checkpoint_bytes(n_trained),
             model_bytes: model_bytes(n_trained),
@@ -163,6 +169,7 @@ impl Cost {
             lora,
             ppo.n_bases as u64,
         );
+        let kv_cache_bytes = shape.kv_cache_bytes(config);
         Self {
             n_parameters: n_weights,
             n_idle: config.n_parameters() - config.n_active_parameters(),
@@ -170,7 +177,10 @@ impl Cost {
             n_tokens: n_rows.saturating_mul(length),
             flops,
             memory,
-            peak_bytes: shape.peak(&memory, n_minibatch),
+            kv_cache_bytes,
+            peak_bytes: shape
+                .peak(&memory, n_minibatch)
+                .max(shape.sampling_peak(&memory, kv_cache_bytes)),
             checkpoint_bytes: shape.checkpoint_bytes(n_trained),
             model_bytes: model_bytes(n_policy),
         }
@@ -318,6 +328,21 @@ impl StepShape {
     fn computation(self, output: HeadOutput) -> Computation {
         let recomputes_blocks = self.checkpointing == Checkpointing::Block;
         Computation { kernel_path: self.kernel_path, recomputes_blocks, output }
+    }
+
+    /// Keys and values, in f32, of the answers that PPO samples together: at least 16 of them if there are as many.
+    fn kv_cache_bytes(&self, config: &ModelConfig) -> u64 {
+        let share = self.rows_per_step.div_ceil(self.replicas.max(1));
+        let rows = self.micro_batch.max(MIN_SAMPLED_TOGETHER).min(share) as u64;
+        let elements = config.kv_cache_elements(self.sequence_length);
+        rows.saturating_mul(elements).saturating_mul(BYTES_PER_WEIGHT)
+    }
+
+    /// Memory of the process while answers are sampled: weights, optimizer state and the key–value cache.
+    fn sampling_peak(&self, memory: &MemoryEstimate, kv_cache_bytes: u64) -> u64 {
+        let tensors =
+            memory.weights.saturating_add(memory.optimizer).saturating_add(kv_cache_bytes);
+        process_bytes(tensors.saturating_mul(self.n_together as u64))
     }
 
     /// Peak memory of the process for an update of `rows` rows.

@@ -4,6 +4,7 @@
 //! Planning opens no weights and trains no model. It may train a tokenizer and tokenize data; both are cached in
 //! `runs/.cache`.
 
+mod added_tokens;
 mod answers;
 mod base;
 mod cost;
@@ -28,7 +29,7 @@ pub use base::{
     BASE_FILE, BaseFile, base_of, check_base, is_adapter, packed_base_dtype, recorded_base,
     weight_files, weights_hash,
 };
-pub use cost::Cost;
+pub use cost::{Cost, MIN_SAMPLED_TOGETHER};
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
 pub use paths::{Paths, RUNS_DIR};

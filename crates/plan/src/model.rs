@@ -60,11 +60,21 @@ pub(crate) fn check_fit(
     Ok(())
 }
 
-/// Refuses a directory without weights; a GGUF file has them. Their names and shapes are checked when they are read.
+/// Refuses a directory without weights, or with pointers of Git LFS in their place; a GGUF file has weights. Their names and
+/// shapes are checked when they are read.
 pub(crate) fn check_files(dir: &Path) -> Result<()> {
-    let has = |name: &str| dir.join(name).is_file();
-    if gguf::is_gguf(dir) || has("model.safetensors") || has("model.safetensors.index.json") {
-        return Ok(());
+    if gguf::is_gguf(dir) {
+        return Ok(fsio::refuse_lfs_pointer(dir)?);
     }
-    Err(Error::NoWeights { path: dir.to_path_buf() })
+    let has = |name: &str| dir.join(name).is_file();
+    if !has("model.safetensors") && !has("model.safetensors.index.json") {
+        return Err(Error::NoWeights { path: dir.to_path_buf() });
+    }
+    let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for path in names.map(|entry| entry.path()) {
+        if path.extension().is_some_and(|ending| ending == "safetensors") {
+            fsio::refuse_lfs_pointer(path)?;
+        }
+    }
+    Ok(())
 }

@@ -64,6 +64,7 @@ fn key_of(error: &AdapterError, keys: &LoraKeys) -> &'static str {
         | AdapterError::Malformed { .. }
         | AdapterError::NotAnAdapter { .. }
         | AdapterError::NoSuchTarget { .. }
+        | AdapterError::NoDefaultTargets { .. }
         | AdapterError::NotALayer { .. }
         | AdapterError::Pattern { .. } => targets,
     }

@@ -9,13 +9,14 @@ use data::{
 use recipe::{Loaded, SampleKind, Samples, StageKeys, StageSection};
 use tokenizer::Tokenizer;
 
+use crate::added_tokens::AddedTokens;
 use crate::cost::{Cost, StepShape, n_reference_pairs};
 use crate::optimizer::{average_bytes, state_bytes};
 use crate::plan_lora::plan_lora;
 use crate::plan_ppo::plan_ppo;
 use crate::stage::{LoraPlan, Stage, Start};
 use crate::stage_plan::StagePlan;
-use crate::starting_point::{self, StartingPoint};
+use crate::starting_point;
 use crate::trained::{check_groups, trained_parameters};
 use crate::{Error, Paths, Request, Result, Watch, answers, model, replicas, tokenizers};
 
@@ -64,7 +65,7 @@ pub(crate) fn plan_stage(
         Some(config) => config.clone(),
         None => model::fresh(loaded, &tokenizer)?,
     };
-    let grows = added_rows(loaded, name, &keys, &starting_point, &mut config, &tokenizer)?;
+    let grows = AddedTokens::plan(loaded, name, &keys, &starting_point, &mut config, &tokenizer)?;
     if let Some(grows) = &grows {
         notes.push(grows.note.clone());
     }
@@ -78,6 +79,11 @@ pub(crate) fn plan_stage(
     let continues =
         lora.as_ref().and_then(|lora| lora.adapter.as_ref()) == Some(&starting_point.start);
     let merges_start = starting_point.is_adapter && !continues;
+    let mut warnings = starting_point.warnings.clone();
+    if let (Some(added), Some(lora)) = (&grows, &lora) {
+        added.check_adapter(loaded, &format!("{name}.{}", keys.lora_key), lora)?;
+        warnings.extend(added.untrained(lora, &config, is_scalar));
+    }
     if starting_point.is_packed && lora.is_none() {
         return Err(Error::Recipe(
             loaded.spans.error(
@@ -96,7 +102,6 @@ pub(crate) fn plan_stage(
         config = config.untied()?;
         lora = lora_beside(&config)?;
     }
-    let mut warnings = starting_point.warnings.clone();
     let mut stage = Stage::new(section, |section| {
         plan_ppo(loaded, paths, section, &starting_point, lora.as_ref(), earlier, &mut warnings)
     })?;
@@ -139,7 +144,7 @@ pub(crate) fn plan_stage(
         start: starting_point.start,
         lora,
         merges_start,
-        grows_vocabulary: grows.is_some_and(|rows| rows.n_new > 0),
+        grows_vocabulary: grows.is_some_and(|added| added.n_new > 0),
         config,
         tokenizer,
         sample_kind,
@@ -155,58 +160,6 @@ pub(crate) fn plan_stage(
         notes,
         warnings,
     })
-}
-
-/// Rows that the embeddings get for added tokens.
-struct AddedRows {
-    n_new: usize,
-    note: String,
-}
-
-/// Makes room for added tokens in the configuration of existing weights; `None` without such tokens.
-fn added_rows(
-    loaded: &Loaded,
-    name: &str,
-    keys: &StageKeys<'_>,
-    starting_point: &StartingPoint,
-    config: &mut ModelConfig,
-    tokenizer: &Tokenizer,
-) -> Result<Option<AddedRows>> {
-    let added: Vec<&String> = keys.added_tokens.into_iter().flatten().collect();
-    if added.is_empty() || starting_point.config.is_none() {
-        return Ok(None);
-    }
-    let (n_tokens, n_rows) = (tokenizer.vocab_size(), config.vocab_size());
-    let listed = added.iter().map(|token| {
-        let id = tokenizer.token_id(token).map_or_else(String::new, |id| format!(" ({id})"));
-        format!("`{token}`{id}")
-    });
-    let listed = listed.collect::<Vec<String>>().join(", ");
-    let n_new = n_tokens.saturating_sub(n_rows);
-    if n_new == 0 {
-        let note = format!("added tokens: {listed}; the embeddings have rows for them");
-        return Ok(Some(AddedRows { n_new, note }));
-    }
-    if starting_point.is_packed {
-        let key = format!("{name}.add_tokens");
-        return Err(Error::Recipe(loaded.spans.error(
-            &key,
-            "the embeddings of packed weights cannot grow",
-            "needs new rows",
-            Some("unpack the weights first with `temper export`".to_owned()),
-        )));
-    }
-    *config = config.with_vocab_size(n_tokens)?;
-    let note = format!(
-        "added tokens: {listed}; the embeddings grow from {n_rows} to {n_tokens} rows, each new one \
-         the mean of the old ones{}",
-        if keys.lora.is_some() {
-            "; the base model with these rows is saved in the stage's directory"
-        } else {
-            ""
-        }
-    );
-    Ok(Some(AddedRows { n_new, note }))
 }
 
 /// Sizes of a step on each replica.

@@ -79,6 +79,9 @@ fn of_directory(paths: &Paths, start: &str) -> Result<StartingPoint> {
     let weights = base.as_ref().unwrap_or(&dir);
     let info = ModelInfo::read(weights)?;
     model::check_files(weights)?;
+    if base.is_some() {
+        fsio::refuse_lfs_pointer(dir.join("adapter_model.safetensors"))?;
+    }
     let unties = base.is_some() && unties(&dir, &info.config)?;
     Ok(StartingPoint {
         config: Some(info.config),

@@ -42,7 +42,7 @@ pub fn sampling(section: &PpoSection, stage: &StagePlan) -> Generation {
         max_new_tokens: section.max_new_tokens,
         eos_ids: stage.tokenizer.eos_ids(),
         vocab_size: Some(stage.tokenizer.vocab_size()),
-        batch_rows: stage.micro_batch.max(16),
+        batch_rows: stage.micro_batch.max(plan::MIN_SAMPLED_TOGETHER),
         ..Generation::default()
     }
 }

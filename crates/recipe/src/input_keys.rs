@@ -88,19 +88,7 @@ impl InputKeys {
         if let Some(lora) = &self.lora {
             lora.check_beside(path, self.start.as_deref(), diagnostics);
         }
-        let mut seen = BTreeSet::new();
-        for (key, tokens) in
-            [("add_tokens", &self.add_tokens), ("add_special_tokens", &self.add_special_tokens)]
-        {
-            for (idx, token) in tokens.iter().enumerate() {
-                if !seen.insert(token) {
-                    diagnostics.conflict(
-                        &format!("{path}.{key}[{idx}]"),
-                        "the token is already in the list",
-                    );
-                }
-            }
-        }
+        check_added_tokens(path, &self.add_tokens, &self.add_special_tokens, diagnostics);
         for (idx, source) in self.data.iter().enumerate() {
             source.check(&format!("{path}.data[{idx}]"), kind, diagnostics);
         }
@@ -113,6 +101,24 @@ impl InputKeys {
                 &format!("must be a multiple of `sequence_length` ({length}), such as {near}"),
                 self.tokens_per_step,
             );
+        }
+    }
+}
+
+/// Refuses a token that is added twice.
+pub(crate) fn check_added_tokens(
+    path: &str,
+    tokens: &[String],
+    specials: &[String],
+    diagnostics: &mut Diagnostics,
+) {
+    let mut seen = BTreeSet::new();
+    for (key, tokens) in [("add_tokens", tokens), ("add_special_tokens", specials)] {
+        for (idx, token) in tokens.iter().enumerate() {
+            if !seen.insert(token) {
+                diagnostics
+                    .conflict(&format!("{path}.{key}[{idx}]"), "the token is already in the list");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat_keys::{ChatTemplate, Overlong};
 use crate::diagnostics::Diagnostics;
-use crate::input_keys::{OnBadRow, default_max_bad_rows};
+use crate::input_keys::{OnBadRow, check_added_tokens, default_max_bad_rows};
 use crate::lora::LoraKeys;
 use crate::source::{SampleKind, Source};
 
@@ -43,6 +43,17 @@ pub struct PairKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub eos_token: Option<String>,
+    /// Tokens to add to the tokenizer, such as `["<think>", "</think>"]`. Embeddings and output
+    /// layer grow where they have too few rows; each new row is the mean of the old ones. The stage
+    /// needs weights to start from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1)))]
+    pub add_tokens: Vec<String>,
+    /// Special tokens to add to the tokenizer in the same way, after `add_tokens`: text of the data
+    /// never becomes one, and decoding can leave them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1)))]
+    pub add_special_tokens: Vec<String>,
     /// Handling of pairs with a text longer than `sequence_length`. With `cut`, both texts lose
     /// their ends, and pairs whose texts become equal are dropped. All are counted.
     #[serde(default = "default_overlong")]
@@ -60,6 +71,7 @@ impl PairKeys {
         if let Some(lora) = &self.lora {
             lora.check_beside(path, self.start.as_deref(), diagnostics);
         }
+        check_added_tokens(path, &self.add_tokens, &self.add_special_tokens, diagnostics);
         for (idx, source) in self.data.iter().enumerate() {
             source.check(&format!("{path}.data[{idx}]"), SampleKind::Pairs, diagnostics);
         }

@@ -98,7 +98,7 @@ impl<'r> StageKeys<'r> {
             samples,
             chat_template: input.chat_template.as_ref(),
             eos_token: input.eos_token.as_deref(),
-            added_tokens: [&[], &[]],
+            added_tokens: [&input.add_tokens, &input.add_special_tokens],
             sample_length: input.sequence_length,
             sequence_length: input.sequence_length,
             length_key: "sequence_length",

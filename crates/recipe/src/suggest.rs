@@ -87,6 +87,9 @@ pub(crate) fn key(
             Marker::Key(key) => format!("only tables with `{key}` have this key"),
         });
     }
+    if let Some(hint) = not_in_ppo(path, name) {
+        return Some(hint);
+    }
     if let Some(section) = section_of(path, name) {
         return Some(format!("move it {}", section_text(section)));
     }
@@ -95,6 +98,15 @@ pub(crate) fn key(
         return Some(format!("move it {} as `{known}`", section_text(section)));
     }
     near.map(did_you_mean)
+}
+
+/// Label for keys that every other stage has.
+fn not_in_ppo(path: &str, name: &str) -> Option<String> {
+    let adds_tokens = matches!(name, "add_tokens" | "add_special_tokens");
+    (path == "ppo" && adds_tokens).then(|| {
+        "the reward model has no rows for new tokens: add them in the stages before, [sft] and [reward]"
+            .to_owned()
+    })
 }
 
 /// Keys of a section, for an unknown key that is similar to none of them.

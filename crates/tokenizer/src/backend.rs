@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
-use tokenizers::{AddedToken, Tokenizer as Library};
+use tokenizers::{AddedToken, Encoding};
 
-use crate::Result;
 use crate::config_values::{token_ids, token_text};
 use crate::files::Files;
 use crate::load::load;
 use crate::origin::Origin;
+use crate::untrusted::bounded::{Library, with_limits, within_budget};
 use crate::untrusted::panics::catch;
+use crate::{Error, Result};
 
 /// Names of end-of-text tokens, for a tokenizer.json without a config.
 pub(crate) const EOS_NAMES: [&str; 6] =
@@ -112,6 +113,8 @@ pub(crate) struct Backend {
     pub(crate) specials: SpecialTokens,
     pub(crate) prefix: Vec<u32>,
     pub(crate) n_ids: usize,
+    /// Rows of the model's embedding, if the model is known: ids beyond them are errors.
+    n_rows: Option<usize>,
     /// Pieces of a text, encoded one by one, decode to the whole text.
     pub(crate) encodes_piecewise: bool,
     /// SHA-256 of the tokenizer.json; computed on first use.
@@ -174,7 +177,9 @@ impl Backend {
         let mut library = self.library.clone();
         let tokens = tokens.iter().map(|text| AddedToken::from(text.as_str(), special));
         let tokens: Vec<AddedToken> = tokens.collect();
-        catch("adding tokens", || library.add_tokens(tokens))?;
+        let bytes = tokens.iter().map(|token| token.content.len()).sum();
+        with_limits(bytes, || catch("adding tokens", || library.add_tokens(tokens)))
+            .map_err(|reason| Error::TextBudget { reason })??;
         let largest = library.get_added_tokens_decoder().into_keys().max();
         let n_ids = self.n_ids.max(largest.map_or(0, |id| id as usize + 1));
         let named_tokens = self.named_tokens.clone();
@@ -239,6 +244,7 @@ impl Backend {
             specials,
             prefix: Vec::new(),
             n_ids,
+            n_rows: None,
             encodes_piecewise: false,
             json_hash: OnceLock::new(),
             kept_config,
@@ -252,15 +258,45 @@ impl Backend {
         backend
     }
 
+    /// Runs `encode` on `text` within its budget and checks the ids.
+    fn encoding(
+        &self,
+        text: &str,
+        encode: impl FnOnce() -> tokenizers::Result<Encoding>,
+    ) -> Result<Encoding> {
+        let encoding = within_budget(text, || catch("encoding", encode))
+            .map_err(|reason| Error::TextBudget { reason })??;
+        self.check_ids(encoding.get_ids())?;
+        Ok(encoding)
+    }
+
+    /// The same for a model whose embedding has `n_rows` rows.
+    pub(crate) fn set_rows(&mut self, n_rows: usize) {
+        self.n_rows = Some(n_rows);
+    }
+
+    /// Checks that the embedding has a row for each id.
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let Some(n_rows) = self.n_rows else { return Ok(()) };
+        match ids.iter().find(|id| **id as usize >= n_rows) {
+            None => Ok(()),
+            Some(id) => Err(Error::IdBeyondRows {
+                token: self.token_text(*id).unwrap_or_default(),
+                id: *id,
+                n_rows,
+            }),
+        }
+    }
+
     /// Ids of `text`; `add_special` adds the tokens of the post-processor.
     pub(crate) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
-        let encoding = catch("encoding", || self.library.encode_fast(text, add_special))?;
+        let encoding = self.encoding(text, || self.library.encode_fast(text, add_special))?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// Ids of `text`, each with its start and end in bytes.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, usize, usize)>> {
-        let encoding = catch("encoding", || self.library.encode(text, false))?;
+        let encoding = self.encoding(text, || self.library.encode(text, false))?;
         let offsets = encoding.get_offsets().iter();
         Ok(encoding.get_ids().iter().zip(offsets).map(|(id, (a, b))| (*id, *a, *b)).collect())
     }
@@ -278,7 +314,7 @@ impl Backend {
             copy.set_encode_special_tokens(true);
             copy
         });
-        let encoding = catch("encoding", || literal.encode_fast(text, false))?;
+        let encoding = self.encoding(text, || literal.encode_fast(text, false))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -318,7 +354,10 @@ impl Backend {
     }
 
     pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        catch("decoding", || self.library.decode(ids, skip_special)).unwrap_or_else(|_| {
+        let decode = || catch("decoding", || self.library.decode(ids, skip_special));
+        // A few bytes for each token; with_limits adds what any text has.
+        let decoded = with_limits(ids.len() * 8, decode);
+        decoded.ok().and_then(Result::ok).unwrap_or_else(|| {
             // The decoder is broken; the raw pieces still show the tokens.
             ids.iter().filter_map(|id| self.token_text(*id)).collect()
         })

@@ -29,10 +29,7 @@ pub(crate) fn token_ids(value: Option<&Value>) -> Vec<u32> {
 
 /// Reads a JSON object; empty if the file is missing.
 pub(crate) fn object(path: &Path, limit: u64) -> Result<Map<String, Value>> {
-    if !path.is_file() {
-        return Ok(Map::new());
-    }
-    let text = fsio::read_text_capped(path, limit)?;
+    let Some(text) = fsio::read_optional_text(path, limit)? else { return Ok(Map::new()) };
     let json = |reason: String| Error::Json { path: path.to_owned(), reason };
     json_limits::check(&text).map_err(json)?;
     serde_json::from_str(&text).map_err(|e| json(e.to_string()))

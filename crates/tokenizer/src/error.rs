@@ -32,6 +32,13 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// There is nothing at this path.
+    #[error("no such file or directory: `{path}`")]
+    NoSuchFile {
+        /// The path.
+        path: PathBuf,
+    },
+
     /// A tokenizer.json is malformed or has parts that are not supported.
     #[error("{path}: {reason}")]
     Refused {
@@ -50,6 +57,24 @@ pub enum Error {
         doing: &'static str,
         /// The library's message.
         reason: String,
+    },
+
+    /// A tokenizer takes too long on a text or makes it too long.
+    #[error("tokenizer exceeded a limit: {reason}")]
+    TextBudget {
+        /// The limit, and the step or pattern that exceeded it.
+        reason: String,
+    },
+
+    /// A token has no row in the model's embedding.
+    #[error("token `{token}` has id `{id}`, but the model's embedding has {n_rows} rows")]
+    IdBeyondRows {
+        /// The token, as in the vocabulary.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Rows of the embedding.
+        n_rows: usize,
     },
 
     /// A tokenizer cannot be trained with these settings or texts.
@@ -187,7 +212,7 @@ impl Error {
             Self::File(inner) => return inner.hint(),
             Self::Gguf(inner) => return inner.hint(),
             Self::Json { .. } => "restore the file from its source".to_owned(),
-            Self::Missing { .. } => {
+            Self::Missing { .. } | Self::NoSuchFile { .. } => {
                 "name a tokenizer.json, tokenizer.model or .tiktoken file, or a directory that contains one, or \
                  vocab.json and merges.txt"
                     .to_owned()
@@ -200,6 +225,16 @@ impl Error {
             Self::Training { hint, .. } | Self::Spans { hint, .. } => hint.clone(),
             Self::MissingSpecialToken { what } => {
                 format!("set the {what} token in tokenizer_config.json, next to the tokenizer.json")
+            }
+            Self::TextBudget { .. } => {
+                "the tokenizer.json is broken or malicious, or the text is not one; use another \
+                 tokenizer, or remove the text"
+                    .to_owned()
+            }
+            Self::IdBeyondRows { .. } => {
+                "the tokenizer has tokens that the model was not trained with; use the model's own \
+                 tokenizer, or add rows with `add_tokens` when you train"
+                    .to_owned()
             }
             Self::UnknownToken { .. } => {
                 "name a token of its vocabulary, or add it with `add_tokens` in the stage's section"

@@ -66,7 +66,12 @@ fn tokenizer(
     config: &mut Map<String, Value>,
 ) -> Result<Converted> {
     let missing = || Error::Missing { path: path.to_owned() };
-    if !file.is_file() {
+    if !path.exists() {
+        return Err(Error::NoSuchFile { path: path.to_owned() });
+    }
+    // A pipe or a link that leads nowhere is an error below.
+    let is_missing = std::fs::symlink_metadata(&file).is_err();
+    if is_missing || file.is_dir() {
         return if path.is_dir() { convert::directory(dir, config)? } else { None }
             .ok_or_else(missing);
     }
@@ -83,6 +88,7 @@ fn tokenizer(
 
 /// The files that a GGUF file stands for.
 fn from_gguf(path: &Path) -> Result<Files> {
+    fsio::refuse_lfs_pointer(path)?;
     let file = gguf::TokenizerFile::open(path)?;
     let Some(tokenizer) = file.tokenizer_json()? else {
         return Err(Error::Missing { path: path.to_owned() });
@@ -101,8 +107,8 @@ fn from_gguf(path: &Path) -> Result<Files> {
 /// Chat template from its own file, or else from the config: a text or a list of named ones.
 fn template(dir: &Path, config: &Map<String, Value>) -> Result<Option<String>> {
     let file = dir.join("chat_template.jinja");
-    if file.is_file() {
-        return Ok(Some(fsio::read_text_capped(&file, limits::TEMPLATE_BYTES)?));
+    if let Some(template) = fsio::read_optional_text(&file, limits::TEMPLATE_BYTES)? {
+        return Ok(Some(template));
     }
     let text = |value: &Value| value.as_str().map(str::to_owned);
     Ok(match config.get("chat_template") {

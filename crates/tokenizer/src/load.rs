@@ -6,10 +6,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Library};
+use tokenizers::{AddedToken, PostProcessorWrapper};
 
 use crate::config_values::token_text;
 use crate::origin::Origin;
+use crate::untrusted::bounded::{Library, within_budget};
 use crate::untrusted::panics::{catch, catch_panic};
 use crate::untrusted::tokenizer_json;
 use crate::{Error, Result};
@@ -25,8 +26,12 @@ pub(crate) fn load(
     config: &Map<String, Value>,
     origin: Origin,
 ) -> Result<(Library, usize)> {
-    let (mut library, n_ids) = parse(json, path)?;
-    catch_panic("adding special tokens", || add_missing(&mut library, config))?;
+    let (mut library, checked) = parse(json, path)?;
+    // Tokens are normalized when they are added.
+    within_budget(json, || {
+        catch_panic("adding special tokens", || add_missing(&mut library, config))
+    })
+    .map_err(|reason| Error::TextBudget { reason })??;
     let class = config.get("tokenizer_class").and_then(Value::as_str).unwrap_or_default();
     match (origin, class.strip_suffix("Fast").unwrap_or(class)) {
         (Origin::Converted, _) => update_post_processor(&mut library, config)?,
@@ -42,21 +47,33 @@ pub(crate) fn load(
         (Origin::TokenizerJson | Origin::Gguf, _) => {}
     }
     let largest = library.get_added_tokens_decoder().into_keys().max();
-    Ok((library, n_ids.max(largest.map_or(0, |id| id as usize + 1))))
+    let n_ids = checked.n_ids.max(largest.map_or(0, |id| id as usize + 1));
+    let beyond = checked.of_post_processor.iter().find(|(_, id)| *id >= n_ids as u64);
+    if let Some((token, id)) = beyond {
+        return Err(Error::Refused {
+            path: path.to_owned(),
+            reason: format!(
+                "the post-processor adds token `{token}` with id `{id}`, but the vocabulary has {n_ids} ids"
+            ),
+            hint: Some("correct the id in `post_processor`".to_owned()),
+        });
+    }
+    Ok((library, n_ids))
 }
 
-fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
+fn parse(json: &str, path: &Path) -> Result<(Library, tokenizer_json::Checked)> {
     let refused = |refusal: tokenizer_json::Refusal| Error::Refused {
         path: path.to_owned(),
         reason: refusal.reason,
         hint: refusal.hint,
     };
     let checked = tokenizer_json::check(json).map_err(refused)?;
-    let mut library =
-        catch("reading tokenizer.json", || Library::from_bytes(json)).map_err(|error| {
-            if let Error::Backend { reason, .. } = error { refused(reason.into()) } else { error }
-        })?;
-    for token in checked.added {
+    let read = || catch("reading tokenizer.json", || Library::from_bytes(json));
+    let read = within_budget(json, read).map_err(|reason| Error::TextBudget { reason })?;
+    let mut library = read.map_err(|error| {
+        if let Error::Backend { reason, .. } = error { refused(reason.into()) } else { error }
+    })?;
+    for token in &checked.added {
         let actual = library.token_to_id(&token.content);
         if actual != Some(token.id) {
             let reason = format!(
@@ -71,7 +88,7 @@ fn parse(json: &str, path: &Path) -> Result<(Library, usize)> {
     // transformers disables both for each call too: the caller decides about lengths.
     catch("reading tokenizer.json", || library.with_truncation(None).map(|_| ()))?;
     library.with_padding(None);
-    Ok((library, checked.n_ids))
+    Ok((library, checked))
 }
 
 /// Adds the tokens of the config, as transformers does: those that the config describes with their

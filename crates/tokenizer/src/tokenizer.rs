@@ -96,6 +96,19 @@ impl Tokenizer {
         })
     }
 
+    /// The same tokenizer for a model whose embedding has `n_rows` rows: an id beyond them is an
+    /// [`Error::IdBeyondRows`] where text becomes ids.
+    #[must_use]
+    pub fn for_embedding(mut self, n_rows: usize) -> Self {
+        Arc::make_mut(&mut self.backend).set_rows(n_rows);
+        self
+    }
+
+    /// Checks that ids from elsewhere, such as a cache, have rows in the embedding of [`Self::for_embedding`].
+    pub fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        self.backend.check_ids(ids)
+    }
+
     /// Chat template of the tokenizer's directory, or the one set later.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.template.as_ref()
@@ -154,7 +167,9 @@ impl Tokenizer {
 
     /// [`Self::eos`], or an error that says where to set it.
     pub fn require_eos(&self) -> Result<u32> {
-        self.eos().ok_or(Error::MissingSpecialToken { what: "end-of-text" })
+        let eos = self.eos().ok_or(Error::MissingSpecialToken { what: "end-of-text" })?;
+        self.check_ids(&[eos])?;
+        Ok(eos)
     }
 
     /// Padding token. It may equal the end-of-text token; no mask depends on its value.

@@ -2,6 +2,7 @@
 //!
 //! A non-finite loss or gradient always stops the run.
 
+use arch::AdapterTensorKind;
 use burn::module::Module;
 use recipe::ChecksSection;
 
@@ -168,7 +169,8 @@ enum Problem {
 impl FirstUpdates {
     /// The first parameter in module order that fails a check.
     ///
-    /// An expert of a mixture may have had no token, so it may be without a gradient, and unmoved.
+    /// An expert of a mixture may have had no token, and tokens whose rows are trained may not have occurred, so these may be
+    /// without a gradient, and unmoved.
     fn find_problem<M: Module>(
         &self,
         model: &M,
@@ -187,7 +189,8 @@ impl FirstUpdates {
                 continue;
             }
             if !had_gradient {
-                if arch::is_expert_parameter(names.get(idx)) {
+                let name = names.get(idx);
+                if arch::is_expert_parameter(name) || is_token_rows(name) {
                     continue;
                 }
                 return Some((idx, Problem::NoGradient));
@@ -205,4 +208,9 @@ impl FirstUpdates {
         }
         None
     }
+}
+
+/// Whether a parameter is the trained rows of some tokens.
+fn is_token_rows(name: &str) -> bool {
+    matches!(AdapterTensorKind::of_name(name), Some((_, AdapterTensorKind::Rows)))
 }

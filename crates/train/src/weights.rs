@@ -15,7 +15,6 @@ use nn::{DropoutKey, PackedFormat};
 use plan::{BASE_FILE, BaseFile, LoraPlan, Plan, StagePlan, Start, base_of};
 use recipe::BaseDtype;
 use seed::Purpose;
-use tokenizer::Tokenizer;
 
 use crate::model_file::{MODEL_FILE, save_model};
 use crate::{Error, Result, RunDir, compare_trained, load_trained};
@@ -38,6 +37,9 @@ pub trait TrainedModel: SavedModel + Adaptable {
 
     /// Reads a directory with all weights; `seed` initializes a missing head.
     fn open(dir: &Path, seed: u64, bases: &mut BaseModelCache) -> Result<(Self, WeightSource)>;
+
+    /// Appends rows for new tokens, each the mean of the old rows.
+    fn grow_vocabulary(&mut self, vocab_size: usize) -> Result<()>;
 }
 
 impl TrainedModel for CausalLm {
@@ -47,6 +49,10 @@ impl TrainedModel for CausalLm {
 
     fn open(dir: &Path, _seed: u64, bases: &mut BaseModelCache) -> Result<(Self, WeightSource)> {
         Ok((bases.language_model(dir)?, WeightSource::Trained))
+    }
+
+    fn grow_vocabulary(&mut self, vocab_size: usize) -> Result<()> {
+        Ok(Self::grow_vocabulary(self, vocab_size)?)
     }
 }
 
@@ -65,6 +71,10 @@ impl TrainedModel for ScalarModel {
                 Ok((Self::from_backbone(backbone, &info.config, seed), WeightSource::NewHead))
             }
         }
+    }
+
+    fn grow_vocabulary(&mut self, vocab_size: usize) -> Result<()> {
+        Ok(Self::grow_vocabulary(self, vocab_size)?)
     }
 }
 
@@ -380,7 +390,8 @@ pub fn first_weights<M: TrainedModel>(
     };
     let head_seed = seed(Purpose::Init, 1);
     let grows = role.stage.grows_vocabulary && role.start == &role.stage.start;
-    let dir = if grows { grown_base(role, &dir, run_dir, &bases.device)? } else { dir };
+    let dir =
+        if grows { grown_base::<M>(role, &dir, run_dir, head_seed, &bases.device)? } else { dir };
     let Some(lora) = role.lora else {
         let (model, source) = merged(&dir, head_seed, bases)?;
         if grows && plan.replicas == 1 {
@@ -479,50 +490,68 @@ fn adapter_base<M: TrainedModel>(
     let merged_dir = run_dir.stage(&role.stage.name).merged_base(role.name);
     if !merged_dir.is_dir() {
         let device = device.clone().inner();
-        write_merged::<M>(&base, dir, &role.stage.tokenizer, seed, &merged_dir, &device)?;
+        write_whole::<M>(dir, role.stage, seed, &merged_dir, &device, None)?;
     }
     Ok(merged_dir)
 }
 
 /// The directory of the initial weights with rows for the tokens that the stage adds, which is saved
 /// in the stage's directory. An adapter of the start is merged.
-fn grown_base(
+fn grown_base<M: TrainedModel>(
     role: ModelSource<'_>,
     dir: &Path,
     run_dir: &RunDir,
+    seed: u64,
     device: &Device,
 ) -> Result<PathBuf> {
     let grown_dir = run_dir.stage(&role.stage.name).merged_base(role.name);
     if !grown_dir.is_dir() {
-        let bases = &mut BaseModelCache::new(&device.clone().inner());
-        let (mut model, _) = merged::<CausalLm>(dir, 0, bases)?;
-        model.grow_vocabulary(role.stage.config.vocab_size())?;
-        export::hugging_face(&model, &role.stage.tokenizer, Dtype::F32, &grown_dir)?;
+        let device = device.clone().inner();
+        let vocab_size = role.stage.config.vocab_size();
+        write_whole::<M>(dir, role.stage, seed, &grown_dir, &device, Some(vocab_size))?;
     }
     Ok(grown_dir)
 }
 
-/// Writes an adapter merged into its base model. A language model stays one in every stage, because a scalar head is saved
-/// with the trainable parameters.
-fn write_merged<M: TrainedModel>(
-    base: &Path,
-    adapter: &Path,
-    tokenizer: &Tokenizer,
+/// Writes the weights of a directory, an adapter merged into its base model, with `vocab_size` rows of embeddings if that
+/// is given. A language model stays one in every stage, because a scalar head is saved with the trainable parameters.
+fn write_whole<M: TrainedModel>(
+    dir: &Path,
+    stage: &StagePlan,
     seed: u64,
     out: &Path,
     device: &Device,
+    vocab_size: Option<usize>,
 ) -> Result<()> {
-    let bases = &mut BaseModelCache::new(device);
-    let architecture = ModelInfo::read(base).map_err(model::Error::from)?.architecture;
-    let has_head = lora::Peft::read(adapter).map_err(lora::Error::from)?.saves_head;
-    let generation = export::sampling_defaults(base)?;
-    let options = export::Options { generation, ..export::Options::new(Dtype::F32) };
-    if architecture == Architecture::CausalLm && !has_head {
-        let (model, _) = merged::<CausalLm>(adapter, seed, bases)?;
-        export::hugging_face_with(&model, tokenizer, options, out)?;
+    let base = base_of(dir)?;
+    let whole = base.as_deref().unwrap_or(dir);
+    let architecture = ModelInfo::read(whole).map_err(model::Error::from)?.architecture;
+    let saves_head = match &base {
+        Some(_) => lora::Peft::read(dir).map_err(lora::Error::from)?.saves_head,
+        None => false,
+    };
+    if architecture == Architecture::CausalLm && !saves_head {
+        write_as::<CausalLm>(dir, whole, stage, seed, out, device, vocab_size)
     } else {
-        let (model, _) = merged::<M>(adapter, seed, bases)?;
-        export::hugging_face_with(&model, tokenizer, options, out)?;
+        write_as::<M>(dir, whole, stage, seed, out, device, vocab_size)
     }
+}
+
+fn write_as<M: TrainedModel>(
+    dir: &Path,
+    whole: &Path,
+    stage: &StagePlan,
+    seed: u64,
+    out: &Path,
+    device: &Device,
+    vocab_size: Option<usize>,
+) -> Result<()> {
+    let (mut model, _) = merged::<M>(dir, seed, &mut BaseModelCache::new(device))?;
+    if let Some(vocab_size) = vocab_size {
+        model.grow_vocabulary(vocab_size)?;
+    }
+    let generation = export::sampling_defaults(whole)?;
+    let options = export::Options { generation, ..export::Options::new(Dtype::F32) };
+    export::hugging_face_with(&model, &stage.tokenizer, options, out)?;
     Ok(())
 }

@@ -21,6 +21,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read,
     write,
     rereads_longrope: false,
+    lora_targets: &["q_proj", "v_proj"],
 };
 
 /// Blocks from one with full attention to the next, in files that do not say.

@@ -160,6 +160,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read: |reader, vocab_size| Gpt2Config::read(reader, vocab_size).map(ModelConfig::Gpt2),
     write: |_, _| (),
     rereads_longrope: false,
+    lora_targets: &["c_attn"],
 };
 
 impl FamilyConfig for Gpt2Config {

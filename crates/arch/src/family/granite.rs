@@ -15,6 +15,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read,
     write,
     rereads_longrope: false,
+    lora_targets: &[],
 };
 
 const RANGE: std::ops::RangeInclusive<f64> = 1e-6..=1e6;

@@ -18,6 +18,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read,
     write,
     rereads_longrope: false,
+    lora_targets: &["q_proj", "v_proj"],
 };
 
 /// The base of RoPE in files that are older than the key `rope_theta`.

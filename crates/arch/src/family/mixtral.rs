@@ -16,6 +16,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read,
     write,
     rereads_longrope: false,
+    lora_targets: &["q_proj", "v_proj"],
 };
 
 fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {

@@ -15,6 +15,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read,
     write,
     rereads_longrope: false,
+    lora_targets: &[],
 };
 
 /// Reads what OLMo 2 and 3 share, but for the windows.

@@ -17,6 +17,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read,
     write,
     rereads_longrope: false,
+    lora_targets: &[],
 };
 
 /// The window in files that do not have the key.

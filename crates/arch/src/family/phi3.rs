@@ -17,6 +17,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read,
     write,
     rereads_longrope: true,
+    lora_targets: &[],
 };
 
 fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {

@@ -16,6 +16,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read,
     write,
     rereads_longrope: false,
+    lora_targets: &["q_proj", "v_proj"],
 };
 
 /// The attention window of each block. Files without `layer_types` count the blocks with full attention in

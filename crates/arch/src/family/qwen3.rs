@@ -15,6 +15,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read,
     write,
     rereads_longrope: false,
+    lora_targets: &["q_proj", "v_proj"],
 };
 
 /// Width of a head in files that do not state it.

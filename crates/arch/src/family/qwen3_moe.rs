@@ -16,6 +16,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read,
     write,
     rereads_longrope: false,
+    lora_targets: &[],
 };
 
 /// Reads the experts of Qwen's mixtures and which blocks have them: every `decoder_sparse_step`-th block that is not in

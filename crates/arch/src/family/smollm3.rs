@@ -16,6 +16,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     read,
     write,
     rereads_longrope: false,
+    lora_targets: &[],
 };
 
 /// Blocks from one without positions to the next, in files that do not say.

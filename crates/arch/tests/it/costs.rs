@@ -70,7 +70,9 @@ fn a_token_uses_a_few_of_many_experts() {
 #[test]
 fn windows_bound_the_cache_and_the_attended_pairs() {
     let gemma2 = read(config!("gemma2.json"));
-    assert_eq!(gemma2.kv_cache_elements(100), 2 * (2 * 24) * (8 + 100));
+    // A windowed block has room for its window of 8 and 512 positions.
+    assert_eq!(gemma2.kv_cache_elements(100), 2 * (2 * 24) * (100 + 100));
+    assert_eq!(gemma2.kv_cache_elements(600), 2 * (2 * 24) * (520 + 600));
     let full = gemma2.forward_flops(1, 8, HeadOutput::Scores);
     let longer = gemma2.forward_flops(1, 9, HeadOutput::Scores);
     // The ninth token: 8 pairs in the windowed block, 9 in the other.

@@ -11,6 +11,7 @@ use tokenizer::{ChatTemplate, Message, Role, Tokenizer};
 use super::{open_model_as, print};
 use crate::args::ChatArgs;
 use crate::failure::{Failure, Result};
+use crate::render::printable::printable;
 
 pub(crate) fn run(args: &ChatArgs) -> Result<()> {
     let (model, tokenizer) =
@@ -83,7 +84,7 @@ fn answer(
     let mut written = Ok(());
     let mut show = |text: &str| {
         if written.is_ok() {
-            written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            written = out.write_all(printable(text).as_bytes()).and_then(|()| out.flush());
         }
     };
     let seed = args.seed.wrapping_add(turn);

@@ -8,9 +8,10 @@ use plan::{Plan, PpoPlan, StagePlan, Work};
 use recipe::StageSection;
 use train::RunDir;
 
-use super::{plan as plan_command, plan_recipe, print};
+use super::{plan as plan_command, plan_recipe, print, print_as_is};
 use crate::args::{InspectArgs, LogStyle};
 use crate::failure::{Failure, Result};
+use crate::render::printable::printable;
 use crate::render::{episodes, tokens};
 
 pub(crate) fn run(args: &InspectArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
@@ -44,19 +45,18 @@ fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
     for note in counts.file_choices.iter().cloned().chain(plan_command::not_finite(counts)) {
         if args.json {
             // Only rows are on stdout; a closed stderr is ignored.
-            let _ = std::io::stderr().write_all(format!("{note}\n").as_bytes());
+            let _ = std::io::stderr().write_all(format!("{}\n", printable(&note)).as_bytes());
         } else {
             print(&format!("{note}\n"))?;
         }
     }
     for row in 0..args.n as u64 {
         let Some(view) = stage.dataset.inspect_row(row) else { break };
-        let shown = if args.json {
-            format!("{}\n", tokens::json(&view, &stage.tokenizer))
+        if args.json {
+            print(&format!("{}\n", tokens::json(&view, &stage.tokenizer)))?;
         } else {
-            tokens::text(&view, &stage.tokenizer, colour)
-        };
-        print(&shown)?;
+            print_as_is(&tokens::text(&view, &stage.tokenizer, colour))?;
+        }
     }
     Ok(())
 }

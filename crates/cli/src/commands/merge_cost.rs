@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use evaluate::proof::kl_divergence;
 use model::{CausalLm, load_causal_lm};
 use nn::TokenBatch;
 
@@ -39,38 +40,9 @@ pub(crate) fn of_export(args: &ExportArgs, exported: &Path) -> Result<Option<f64
         let vocab_size = trained.config().vocab_size();
         let (p, q) = (logits(&trained), logits(&exported));
         for (p, q) in p.chunks(vocab_size).zip(q.chunks(vocab_size)) {
-            sum += kl(p, q);
+            sum += kl_divergence(p, q);
             n += 1;
         }
     }
     Ok((n > 0).then(|| sum / f64::from(n)))
-}
-
-/// KL(p ‖ q) of the distributions of two rows of logits.
-fn kl(p: &[f32], q: &[f32]) -> f64 {
-    let log_sum = |logits: &[f32]| {
-        let max = logits.iter().fold(f64::NEG_INFINITY, |max, x| max.max(f64::from(*x)));
-        max + logits.iter().map(|x| (f64::from(*x) - max).exp()).sum::<f64>().ln()
-    };
-    let (p_sum, q_sum) = (log_sum(p), log_sum(q));
-    let term = |(p, q): (&f32, &f32)| {
-        let (p, q) = (f64::from(*p) - p_sum, f64::from(*q) - q_sum);
-        p.exp() * (p - q)
-    };
-    p.iter().zip(q).map(term).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::kl;
-
-    #[test]
-    fn divergence_of_logits() {
-        assert_eq!(kl(&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]), 0.0);
-        // A constant changes no distribution.
-        assert!(kl(&[1.0, 2.0, 3.0], &[11.0, 12.0, 13.0]).abs() < 1e-12);
-        // p = (1/2, 1/2), q = (1/4, 3/4): ln 2 − ln 3 / 2 … = ½ ln(2) + ½ ln(2/3).
-        let expected = 0.5 * 2.0_f64.ln() + 0.5 * (2.0_f64 / 3.0).ln();
-        assert!((kl(&[0.0, 0.0], &[0.0, 3.0_f32.ln()]) - expected).abs() < 1e-6);
-    }
 }

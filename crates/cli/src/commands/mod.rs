@@ -29,10 +29,16 @@ use train::TrainedModel;
 
 use crate::args::{LogStyle, RecipeArgs};
 use crate::failure::{Failure, Result};
+use crate::render::printable::printable;
 use crate::render::progress::{PlanProgress, warn};
 
-/// Writes to stdout. A closed pipe ends the program without an error, as is usual for command-line tools.
+/// Writes to stdout, with control characters escaped.
 pub(crate) fn print(text: &str) -> Result<()> {
+    print_as_is(&printable(text))
+}
+
+/// Writes to stdout what has no control characters but our own, or what is data for a program. A closed pipe ends the program without an error, as is usual for command-line tools.
+pub(crate) fn print_as_is(text: &str) -> Result<()> {
     crate::render::stderr::flush();
     let mut out = BufWriter::new(io::stdout().lock());
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -92,7 +98,7 @@ fn open_model_in<M: TrainedModel>(
     let Some(base) = base else {
         warn_of_unknown_keys(&::plan::recorded_base(&dir)?.unwrap_or_else(|| dir.clone()));
         let model = bases.open(&dir)?;
-        return Ok((model, Tokenizer::from_dir_or_file(&dir)?));
+        return with_tokenizer(model, &dir);
     };
     if !::plan::is_adapter(&dir) {
         return Err(Failure::input(
@@ -105,8 +111,14 @@ fn open_model_in<M: TrainedModel>(
     let model = bases.open_on_base(&base, &dir)?;
     // A tokenizer in a PEFT directory is optional.
     let of_adapter = dir.join("tokenizer.json").is_file();
-    let tokenizer = Tokenizer::from_dir_or_file(if of_adapter { &dir } else { &base })?;
-    Ok((model, tokenizer))
+    with_tokenizer(model, if of_adapter { &dir } else { &base })
+}
+
+/// A model with the tokenizer of a directory, which refuses tokens that have no row in the model's embedding.
+fn with_tokenizer<M: TrainedModel>(model: M, dir: &Path) -> Result<(M, Tokenizer)> {
+    let tokenizer = Tokenizer::from_dir_or_file(dir)?;
+    let n_rows = model::SavedModel::config(&model).vocab_size();
+    Ok((model, tokenizer.for_embedding(n_rows)))
 }
 
 /// Warns of unknown keys in config.json of a model's directory. A file that cannot be read is reported when the

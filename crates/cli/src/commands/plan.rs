@@ -260,8 +260,23 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         table::bytes(memory.activations),
         table::bytes(memory.logits)
     ));
+    lines.extend(sampling_memory(stage));
     lines.extend(stage.notes.iter().cloned());
     lines
+}
+
+/// Memory of the key–value cache of a stage that samples answers.
+fn sampling_memory(stage: &StagePlan) -> Option<String> {
+    let bytes = stage.cost.kv_cache_bytes;
+    let config = &stage.config;
+    let is_windowed = |layer: &usize| config.attention_window(*layer).is_some();
+    let n_windowed = (0..config.n_layers()).filter(is_windowed).count();
+    let windowed = match n_windowed {
+        0 => String::new(),
+        n => format!("; {n} of {} layers store their window only", config.n_layers()),
+    };
+    let text = format!("memory while sampling: keys and values {}{windowed}", table::bytes(bytes));
+    (bytes > 0).then_some(text)
 }
 
 /// Number of values in JSON files that are no numbers.

@@ -75,18 +75,20 @@ pub(crate) fn write_gguf(
         ));
     }
     let rounding = Rounding::Gguf(file_type);
-    let (n_bytes, proven) = kernels::on_pool(|| {
+    let (written, proven) = kernels::on_pool(|| {
         let mut file = PendingGguf::write(&model, tokenizer, file_type, to)?;
         let path = file.written()?.to_owned();
         compare_weights(&model, &path, rounding)?;
         let n_positions = ModelInfo::read(&path)?.config.max_positions();
         let source = SourceAnswers::of(&model, tokenizer, Some(n_positions))?;
+        let source = source.with_logits(&model, rounding);
         drop(model);
         let proven = source.prove::<CausalLm>(&path, rounding)?;
         Ok::<_, Failure>((file.commit()?, proven))
     })?;
     fsio::write_atomic(Proof::path_of(to), proven.proof.to_bytes())?;
-    print_summary(&format!("{}: {file_type}, {}\n", to.display(), table::bytes(n_bytes)));
+    print_summary(&format!("{}: {file_type}, {}\n", to.display(), table::bytes(written.n_bytes)));
+    print_summary(&format!("{}: for `ollama create`\n", written.modelfile.display()));
     print_proof(&proven);
     Ok(())
 }
@@ -115,6 +117,13 @@ fn print_proof(proven: &Proven) {
     };
     if proven.moved.is_nan() {
         print_summary(&format!("read back: answers to {n} prompts are stored\n"));
+        return;
+    }
+    if let Some(found) = proven.proof.from_source {
+        print_summary(&format!(
+            "read back: on {n} prompts logits within {:.1e} of the source, KL divergence {:.1e} nats per token ({})\n",
+            found.largest_logit_difference, found.kl_nats_per_token, proven.proof.weights
+        ));
         return;
     }
     print_summary(&format!(

@@ -1,7 +1,7 @@
 //! `temper tokenizer`: text to token ids and back, conversations rendered as text, training.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::path::Path;
 
 use ::tokenizer::{Tokenizer, default_special_tokens};
@@ -9,7 +9,7 @@ use data::SourceSpec;
 use hub_local::{Kind, Need};
 use serde_json::Value;
 
-use super::print;
+use super::{print, print_as_is};
 use crate::args::{DecodeArgs, EncodeArgs, RenderArgs, TokenizerKind, TrainTokenizerArgs};
 use crate::failure::{Failure, Result};
 use crate::render::table;
@@ -69,7 +69,8 @@ pub(crate) fn render(args: &RenderArgs) -> Result<()> {
     let tools = args.tools.as_deref().map(|path| json_list(path, "tools")).transpose()?;
     let text =
         tokenizer.render_chat_json(&messages, tools.as_ref(), template, args.generation_prompt)?;
-    print(&text)
+    // A program gets the text as it is.
+    if std::io::stdout().is_terminal() { print(&text) } else { print_as_is(&text) }
 }
 
 /// Trains a tokenizer on the documents of files and saves it in a new directory.

@@ -2,6 +2,7 @@
 
 pub(crate) mod download;
 pub(crate) mod episodes;
+pub(crate) mod printable;
 pub(crate) mod progress;
 pub(crate) mod stderr;
 pub(crate) mod table;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use train::{Event, Progress};
 
+use super::printable::printable;
 use super::stderr::{self, Importance};
 use super::table;
 use crate::args::LogStyle;
@@ -63,7 +64,7 @@ impl Screen {
     fn permanent(&mut self, text: &str, importance: Importance) {
         let clear = if self.has_live_line { "\r\x1b[2K" } else { "" };
         self.has_live_line = false;
-        stderr::write(&format!("{clear}{text}\n"), importance);
+        stderr::write(&format!("{clear}{}\n", printable(text)), importance);
     }
 
     /// Redraws the live line, cut to the terminal's width so that it does not wrap.
@@ -74,13 +75,13 @@ impl Screen {
         self.drawn = Instant::now();
         self.has_live_line = true;
         let width = terminal_width();
-        let shown: String = text.chars().take(width.saturating_sub(1)).collect();
+        let shown: String = printable(text).chars().take(width.saturating_sub(1)).collect();
         stderr::write(&format!("\r\x1b[2K{shown}"), Importance::Progress);
     }
 }
 
 pub(super) fn write_json(value: &Value) {
-    write_stderr(&format!("{value}\n"));
+    write_stderr(&format!("{}\n", printable(&value.to_string())));
 }
 
 /// Writes text to stderr.
@@ -90,7 +91,7 @@ pub(crate) fn write_stderr(text: &str) {
 
 /// Writes a warning to stderr, for commands without progress.
 pub(crate) fn warn(message: &str) {
-    write_stderr(&format!("warning: {message}\n"));
+    write_stderr(&format!("warning: {}\n", printable(message)));
     stderr::flush();
 }
 

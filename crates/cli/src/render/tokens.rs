@@ -6,6 +6,8 @@ use data::{InspectedRow, TokenRole};
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
+use super::printable::printable;
+
 /// Letter and ANSI colour of a role.
 fn role_style(role: TokenRole) -> (&'static str, &'static str) {
     match role {
@@ -44,7 +46,9 @@ pub(crate) fn text(view: &InspectedRow, tokenizer: &Tokenizer, colour: bool) -> 
         if last_segment != Some(border) {
             last_segment = Some(border);
             let place = view.segments.get(n_samples).and_then(|s| s.location.as_ref());
-            let place = place.map(|place| format!("  {place}")).unwrap_or_default();
+            let place = place
+                .map(|place| format!("  {}", printable(&place.to_string())))
+                .unwrap_or_default();
             n_samples += 1;
             out += &format!("  ── sample {n_samples}{}{place}\n", side(view, n_samples));
         }

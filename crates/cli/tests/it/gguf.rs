@@ -75,6 +75,34 @@ fn a_file_is_a_model() {
     assert_snapshot!(place.error(&["generate", "runs/more/sft", "--prompt", "x"]));
 }
 
+/// Exports in one directory keep each other's Modelfile: the second one is named after its model.
+#[test]
+fn files_in_one_directory_have_a_modelfile_each() {
+    let place = exported();
+    let export = |name: &str, kind: &str| {
+        place.temper(&["export", "runs/tiny/pretrain", "--to", name, "--gguf", kind])
+    };
+    let from = |name: &str| {
+        let text = std::fs::read_to_string(place.path().join(name)).expect(name);
+        text.lines().next().expect("a line").to_owned()
+    };
+    let second = export("small.gguf", "q8_0");
+    assert_eq!(second.code, Some(0), "{}", second.stderr);
+    assert!(second.stdout.contains("small.Modelfile: for `ollama create`"), "{}", second.stdout);
+    assert_eq!(from("Modelfile"), "FROM ./model.gguf");
+    assert_eq!(from("small.Modelfile"), "FROM ./small.gguf");
+    // A Modelfile that somebody wrote is kept too, and one of the model's own name is never overwritten.
+    place.write("own/Modelfile", "FROM llama3\n").write("own/x.Modelfile", "FROM mine\n");
+    let refused = export("own/x.gguf", "f32");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("x.Modelfile: already exists"), "{}", refused.stderr);
+    assert!(!place.path().join("own/x.gguf").exists());
+    assert_eq!(
+        (from("own/Modelfile"), from("own/x.Modelfile")),
+        ("FROM llama3".into(), "FROM mine".into())
+    );
+}
+
 #[test]
 fn names_and_types_that_do_not_fit() {
     let place = exported();

@@ -11,12 +11,16 @@ mod file_cycles;
 mod foreign_models;
 mod get;
 mod gguf;
+mod hostile;
 #[path = "../../../hub/tests/it/server.rs"]
 mod hub_server;
+mod pointers_and_ids;
 mod processes;
 mod proof;
+mod protobuf;
 mod replicas;
 mod rewards;
+mod security_page;
 mod source_tree;
 mod support;
 mod tokenizer;

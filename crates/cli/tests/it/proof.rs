@@ -189,15 +189,28 @@ fn rounded_weights_shards_and_files_for_llama_cpp() {
     assert!(proof["prompts"][0]["messages"].is_array());
     assert!(place.replay(&["bf16"]).1);
 
+    let mut divergences = Vec::new();
     for (name, tolerance) in [("f32", 1e-3), ("q8_0", 3e-2), ("q4_k_m", 3e-2)] {
         let file = format!("{name}/model.gguf");
         export(&["--to", &file, "--gguf", name]);
         let proof = place.proof(&format!("{name}/model.proof.json"));
         assert_eq!((&proof["weights"], &proof["tolerance"]), (&json!(name), &json!(tolerance)));
         assert!(place.replay(&[&file]).1);
+        // Packed weights have the distance from their source, within its bound; it falls with more bits.
+        let distance = &proof["from_source"];
+        assert_eq!(distance.is_object(), name.starts_with('q'), "{name}: {distance}");
+        if distance.is_object() {
+            let kl = distance["kl_nats_per_token"].as_f64().expect("a number");
+            let largest = distance["largest_logit_difference"].as_f64().expect("a number");
+            let bound = if name == "q8_0" { 0.1 } else { 1.0 };
+            assert!((0.0..bound).contains(&kl) && kl > 0.0 && largest > 0.0, "{name}: {distance}");
+            divergences.push(kl);
+        }
         // A directory is searched.
         assert!(place.replay(&[name]).1);
     }
+    // Rows as short as these have blocks of 8 bits in both.
+    assert!(divergences[0] <= divergences[1], "8 bits, then 4: {divergences:?}");
     // The last tensor ends at the end of the file.
     let path = place.path().join("q8_0/model.gguf");
     let mut bytes = std::fs::read(&path).expect("a file");

@@ -110,7 +110,7 @@ fn errors_name_the_line() {
     ");
     assert_snapshot!(encode("nowhere", "ids.txt"), @"
     exit 2
-    error: no tokenizer.json: `nowhere`
+    error: no such file or directory: `nowhere`
       hint: name a tokenizer.json, tokenizer.model or .tiktoken file, or a directory that contains one, or vocab.json and merges.txt
     ");
     let render = || place.error(&["tokenizer", "render", "model", "--messages", "chat.json"]);

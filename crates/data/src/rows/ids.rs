@@ -34,7 +34,10 @@ pub(crate) struct IdRow {
 impl IdColumns {
     /// Whether a row has token ids.
     pub(crate) fn are_in(columns: &Map<String, Value>) -> bool {
-        columns.get(IDS).and_then(Value::as_array).is_some_and(|ids| ids.iter().all(Value::is_u64))
+        columns
+            .get(IDS)
+            .and_then(Value::as_array)
+            .is_some_and(|ids| ids.iter().all(Value::is_number))
     }
 
     /// The columns of token ids among `columns`, without those that the recipe ignores.

@@ -21,6 +21,8 @@ use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
 const FILE_MAGIC: &[u8] = b"ARROW1\0\0";
+/// Maximum number of zeros after the magic word.
+const PADDING_BYTES: usize = 64;
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// The rows of one file.
@@ -100,7 +102,9 @@ impl ArrowRows {
         }
         let mut word = self.read(4)?;
         // Some writers pad the magic word to 64 bytes.
-        while word == [0; 4] && !self.schema_seen {
+        let mut padding = 0;
+        while word == [0; 4] && !self.schema_seen && padding < PADDING_BYTES {
+            padding += word.len();
             word = self.read(4)?;
         }
         if !self.schema_seen && word != CONTINUATION && word.get(3) != Some(&0) {

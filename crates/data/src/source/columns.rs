@@ -222,6 +222,5 @@ pub(crate) fn wanted_columns(schema: &Schema, needed: Option<&[String]>) -> Vec<
 pub(crate) fn catch_panics<T>(
     decode: impl FnOnce() -> std::result::Result<T, String>,
 ) -> std::result::Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err("the decoder failed".into()))
+    fsio::panics::caught(decode).unwrap_or_else(|_| Err("the decoder failed".into()))
 }

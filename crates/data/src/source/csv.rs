@@ -1,5 +1,6 @@
 //! Comma- or tab-separated values with a header line. Every value is a text, and a row with missing fields is an error.
 
+use std::collections::HashSet;
 use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::files::ReadOptions;
+use crate::limits;
 use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
 use crate::source::open::{self, ByteReader};
@@ -110,11 +112,20 @@ impl Iterator for CsvRows {
 }
 
 fn header_names(header: &csv::ByteRecord, location: &Location) -> Result<Vec<String>> {
+    if header.len() > limits::SCHEMA_FIELDS {
+        return Err(Error::TooLarge {
+            path: location.file.to_path_buf(),
+            what: "columns",
+            value: header.len() as u64,
+            limit: limits::SCHEMA_FIELDS as u64,
+        });
+    }
     let mut names: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
     for field in header {
         let name = std::str::from_utf8(field)
             .map_err(|_| Error::bad_file(&location.file, "the header line is not UTF-8 text"))?;
-        if names.iter().any(|other| other == name) {
+        if !seen.insert(name) {
             return Err(Error::bad_file(
                 &location.file,
                 format!("the header has a column twice: `{name}`"),

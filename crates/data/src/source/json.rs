@@ -210,7 +210,16 @@ impl Scanner {
 
     fn skip_space(&mut self) -> Result<()> {
         while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.peek()? {
-            self.advance();
+            let rest = self.buffer.get(self.at..self.end).unwrap_or_default();
+            let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+            let n_bytes = rest.iter().position(|byte| !is_space(byte)).unwrap_or(rest.len());
+            let space = rest.get(..n_bytes).unwrap_or_default();
+            if let Some(last) = space.iter().rposition(|byte| *byte == b'\n') {
+                self.line += space.iter().filter(|byte| **byte == b'\n').count() as u64;
+                self.line_start = self.offset + last as u64 + 1;
+            }
+            self.offset += n_bytes as u64;
+            self.at += n_bytes;
         }
         Ok(())
     }

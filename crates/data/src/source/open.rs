@@ -33,12 +33,12 @@ pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<ByteReader> {
         Compression::None => Box::new(counted),
         Compression::Gzip => Box::new(BufReader::with_capacity(
             BUFFER_BYTES,
-            flate2::bufread::MultiGzDecoder::new(counted),
+            RatioLimiter::of(flate2::bufread::MultiGzDecoder::new(counted), length),
         )),
         Compression::Zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(counted)
                 .map_err(|error| read_error(path, error))?;
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, RatioLimiter::of(decoder, length)))
         }
     };
     let start = bytes.fill_buf().map_err(|error| read_error(path, error))?;
@@ -91,6 +91,9 @@ pub(crate) fn read_error(path: &Path, error: std::io::Error) -> Error {
     if compression == Compression::None || error.raw_os_error().is_some() {
         return Error::io(path, error);
     }
+    if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<RatioExceeded>) {
+        return Error::bad_file(path, error.to_string());
+    }
     let reason = if error.kind() == ErrorKind::UnexpectedEof {
         format!(
             "{} data ends early: the file is truncated, or other bytes follow it",
@@ -138,3 +141,48 @@ impl Read for CountingReader {
         Ok(n_bytes)
     }
 }
+
+/// Decompressed bytes of a file, until they are far more than the file can hold in earnest.
+struct RatioLimiter<R> {
+    decompressed: R,
+    left: u64,
+    limit: u64,
+}
+
+/// The bytes of a file decompress to too many.
+#[derive(Debug)]
+struct RatioExceeded {
+    limit: u64,
+}
+
+impl<R: Read> RatioLimiter<R> {
+    /// `length` is the size of the compressed file.
+    fn of(decompressed: R, length: u64) -> Self {
+        let ratio = length.saturating_mul(limits::UNPACKED_RATIO);
+        let limit = ratio.max(limits::FREE_UNPACKED_BYTES);
+        Self { decompressed, left: limit, limit }
+    }
+}
+
+impl<R: Read> Read for RatioLimiter<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n_bytes = self.decompressed.read(buffer)?;
+        match self.left.checked_sub(n_bytes as u64) {
+            Some(left) => self.left = left,
+            None => return Err(std::io::Error::other(RatioExceeded { limit: self.limit })),
+        }
+        Ok(n_bytes)
+    }
+}
+
+impl std::fmt::Display for RatioExceeded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (limit, ratio) = (self.limit, limits::UNPACKED_RATIO);
+        write!(
+            f,
+            "decompresses to more than {limit} bytes, over {ratio} times its size; if it is meant to, decompress it first"
+        )
+    }
+}
+
+impl std::error::Error for RatioExceeded {}

@@ -13,6 +13,8 @@ use ::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
 };
+use ::parquet::errors::Result as ParquetResult;
+use ::parquet::file::metadata::ColumnChunkMetaData;
 use fsio::limits::PARQUET_CPU_SECONDS;
 
 use crate::error::{Error, Result};
@@ -53,8 +55,8 @@ impl ParquetRows {
         let input = Input::open(path, progress)?;
         check_footer(path, &input)?;
         let metadata = catch_panics(|| {
-            ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())
-                .map_err(|error| parquet_reason(&error))
+            let read = ArrowReaderMetadata::load(&input, ArrowReaderOptions::new());
+            read.and_then(without_zero_offsets).map_err(|error| parquet_reason(&error))
         })
         .map_err(|reason| not_parquet(path, &reason))?;
         check_schema(metadata.schema()).map_err(|reason| Error::bad_file(path, reason))?;
@@ -152,6 +154,30 @@ impl ParquetRows {
         }
         self.open_group()
     }
+}
+
+/// Metadata in which no column has a dictionary page at offset 0, where a file has its magic number: some writers store 0
+/// for a column without a dictionary.
+fn without_zero_offsets(read: ArrowReaderMetadata) -> ParquetResult<ArrowReaderMetadata> {
+    let is_zero = |column: &ColumnChunkMetaData| column.dictionary_page_offset() == Some(0);
+    let metadata = read.metadata();
+    if !metadata.row_groups().iter().any(|group| group.columns().iter().any(is_zero)) {
+        return Ok(read);
+    }
+    let mut builder = metadata.as_ref().clone().into_builder();
+    for group in builder.take_row_groups() {
+        let mut group = group.into_builder();
+        for column in group.take_columns() {
+            let column = if is_zero(&column) {
+                column.into_builder().set_dictionary_page_offset(None).build()?
+            } else {
+                column
+            };
+            group = group.add_column_metadata(column);
+        }
+        builder = builder.add_row_group(group.build()?);
+    }
+    ArrowReaderMetadata::try_new(Arc::new(builder.build()), ArrowReaderOptions::new())
 }
 
 impl Iterator for ParquetRows {

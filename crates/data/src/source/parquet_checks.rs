@@ -137,7 +137,7 @@ pub(super) fn check_pages(path: &Path, input: &Input, column: &ColumnChunkMetaDa
             format!("compressed with {codec}, which is not supported"),
         ));
     }
-    // The crate starts to read exactly here, even if a writer stored 0 as the dictionary's offset.
+    // The crate starts to read exactly here.
     let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
     let start = u64::try_from(start).map_err(|_| bad("a column starts before the file"))?;
     let length =

@@ -7,6 +7,8 @@ use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use data::{BytesRead, SourceSpec, expand, read_rows, resolve};
 use parquet::arrow::ArrowWriter;
+use parquet::file::metadata::ParquetMetaDataWriter;
+use parquet::file::properties::WriterProperties;
 
 use crate::support::{file, folder, gzip, shared_data, shown, zstd};
 
@@ -252,7 +254,9 @@ fn foreign_parquet_files() {
     }
     let folder = format!("{}/", conformance.display());
     let refused = refused.join("\n").replace(&folder, "");
+    // The footer of the first has a list under the number of a field that is an integer in the specification.
     insta::assert_snapshot!(refused, @"
+    data/datapage_v1-corrupt-checksum.parquet: damaged parquet file: Page CRC checksum mismatch
     data/dict-page-offset-zero.parquet: damaged parquet file: Expected list element type of I64 but got I16
     bad_data/ARROW-GH-41317.parquet: damaged parquet file: Expected list element type of I32 but got I16
     bad_data/ARROW-GH-41321.parquet: damaged parquet file: a page header is truncated
@@ -295,6 +299,41 @@ fn values_of_foreign_parquet_files() {
         n_files += 1;
     }
     assert_eq!(n_files, 4);
+}
+
+/// Some writers store 0 as the offset of a dictionary page that a column does not have.
+#[test]
+fn a_dictionary_page_at_offset_zero_is_none() {
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![7, 8, 9]));
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "a"]));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("text", texts)]).unwrap();
+    let properties = WriterProperties::builder().set_column_dictionary_enabled("id".into(), false);
+    let mut bytes = Vec::new();
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties.build())).unwrap();
+    writer.write(&batch).unwrap();
+    let metadata = writer.close().unwrap();
+    let mut builder = metadata.into_builder();
+    for group in builder.take_row_groups() {
+        let mut group = group.into_builder();
+        for column in group.take_columns() {
+            let has_none = column.dictionary_page_offset().is_none();
+            let offset = if has_none { Some(0) } else { column.dictionary_page_offset() };
+            let column = column.into_builder().set_dictionary_page_offset(offset).build().unwrap();
+            group = group.add_column_metadata(column);
+        }
+        builder = builder.add_row_group(group.build().unwrap());
+    }
+    let footer = u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().unwrap()) as usize;
+    bytes.truncate(bytes.len() - 8 - footer);
+    ParquetMetaDataWriter::new(&mut bytes, &builder.build()).finish().unwrap();
+    let folder = folder();
+    let path = file(folder.path(), "zero.parquet", bytes);
+    let rows = read_rows(&path, None, None, &BytesRead::default()).unwrap();
+    let rows: Vec<serde_json::Value> =
+        rows.map(|row| serde_json::to_value(&row.unwrap().columns).unwrap()).collect();
+    let row = |id: u32, text: &str| serde_json::json!({ "id": id, "text": text });
+    assert_eq!(rows, [row(7, "a"), row(8, "b"), row(9, "a")]);
 }
 
 #[test]

@@ -282,3 +282,35 @@ fn arrow_files(put: Put<'_>) {
     let bytes = writer.into_inner().unwrap();
     put("unpacks-to-a-tib.arrow", replace(&bytes, text.len() as i64, 1 << 40));
 }
+
+/// Pages with checksums, as pyarrow's `write_page_checksum` writes them. tests/hostile/data has the same file with one
+/// letter changed.
+#[test]
+fn page_checksums_are_read_and_verified() {
+    let seed = hostile_folder().join("../seeds/page-checksum.parquet");
+    assert_eq!(verdict(&seed), "40 rows");
+    let said = verdict(&hostile_folder().join("page-bad-checksum.parquet"));
+    assert!(said.contains("CRC"), "{said}");
+}
+
+/// Bytes that decompress to more than the limit for their size, in the body of a record batch.
+#[test]
+fn a_compressed_arrow_file_is_not_unpacked_without_end() {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use arrow::array::{RecordBatch, StringArray};
+
+    let folder = crate::support::folder();
+    let value = " ".repeat(60 << 20);
+    let column: arrow::array::ArrayRef = Arc::new(StringArray::from(vec![value.as_str(); 2]));
+    let batch = RecordBatch::try_from_iter([("text", column)]).unwrap();
+    let encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(encoder, &batch.schema()).unwrap();
+    writer.write(&batch).unwrap();
+    let mut encoder = writer.into_inner().unwrap();
+    encoder.flush().unwrap();
+    let path = file(folder.path(), "x.arrow.zst", encoder.finish().unwrap());
+    let said = verdict(&path);
+    assert!(said.contains("500 times its size"), "{said}");
+}

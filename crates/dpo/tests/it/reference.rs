@@ -158,6 +158,46 @@ fn beside_an_adapter_it_is_what_the_base_says() {
     assert_eq!(place.bytes("cut", adapter), place.bytes("whole", adapter));
 }
 
+/// Tokens that the stage adds have rows in the policy and in its reference; cut and resumed, it is the same adapter.
+#[test]
+fn of_a_stage_that_adds_tokens_it_has_their_rows() {
+    let place = Place::new();
+    place.run("base", &[("dpo.epochs", "0.5")], None);
+    let n = stage(&place.plan("base", &[])).tokenizer.vocab_size();
+    let eot = [("dpo.add_special_tokens", "[\"<|eot|>\"]"), ("dpo.eos_token", "\"<|eot|>\"")];
+    let adapter = "model/adapter_model.safetensors";
+    for (lora, model) in [
+        (
+            format!("rank = 4, trainable_token_indices = [{n}], modules_to_save = [\"lm_head\"]"),
+            adapter,
+        ),
+        (String::new(), MODEL),
+    ] {
+        place.start_with(&lora, "base");
+        if lora.is_empty() {
+            let recipe = std::fs::read_to_string(place.path().join("r.toml")).expect("a recipe");
+            let recipe = recipe.replace("lora = {  }\n", "");
+            fsio::write_atomic(place.path().join("r.toml"), recipe).expect("a recipe");
+        }
+        let (whole, cut) = (format!("whole-{}", lora.len()), format!("cut-{}", lora.len()));
+        place.run(&whole, &eot, None);
+        let first = place.metrics(&whole).remove(0);
+        assert!((metric(&first, "loss") - std::f64::consts::LN_2).abs() < 1e-6, "{first}");
+        assert_eq!(stage(&place.plan(&whole, &eot)).config.vocab_size(), n + 1);
+        place.run(&cut, &eot, Some(4));
+        fsio::remove_dir_all(place.stage_dir(&cut).join(REFERENCE_DIR)).expect("removed");
+        assert_eq!(place.run(&cut, &eot, None).told("precomputed"), 1);
+        assert_eq!(place.bytes(&cut, FILE), place.bytes(&whole, FILE));
+        assert_eq!(place.bytes(&cut, model), place.bytes(&whole, model));
+        let dir = place.stage_dir(&whole).join("model");
+        let opened: model::CausalLm =
+            BaseModelCache::new(&Device::flex()).open(&dir).expect("opened");
+        assert_eq!(opened.config().vocab_size(), n + 1);
+        let tokenizer = tokenizer::Tokenizer::from_dir_or_file(&dir).expect("a tokenizer");
+        assert_eq!(tokenizer.eos(), Some(n as u32));
+    }
+}
+
 /// Computed again after a resume, it is read in the data type of the first time, to the bit.
 #[test]
 fn on_a_base_in_bf16_it_is_computed_again_in_bf16() {

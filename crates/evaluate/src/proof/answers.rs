@@ -65,6 +65,9 @@ pub trait ProvenModel: TrainedModel {
     /// Compares a stored answer with this model's values at the same positions, and adds the differences to `to`. `place`
     /// names the prompt.
     fn compare(&self, ids: &[u32], stored: &Answer, place: &str, to: &mut Differences);
+
+    /// The logits of each position of one text; of a sequence classifier the score at its end.
+    fn outputs(&self, ids: &[u32]) -> Vec<Vec<f32>>;
 }
 
 /// The differences of all prompts.
@@ -167,6 +170,10 @@ impl ProvenModel for CausalLm {
         to.greedy.0 += usize::from(first_not_greedy(&rows, ids.len(), greedy_ids, gap).is_some());
         to.greedy.1 += greedy_ids.len();
     }
+
+    fn outputs(&self, ids: &[u32]) -> Vec<Vec<f32>> {
+        logits(self, ids)
+    }
 }
 
 impl ProvenModel for ScalarModel {
@@ -183,6 +190,10 @@ impl ProvenModel for ScalarModel {
             Answer::Score { score: stored } => to.add(place, &[score(self, ids)], &[*stored]),
             Answer::Logits { .. } => to.malformed += 1,
         }
+    }
+
+    fn outputs(&self, ids: &[u32]) -> Vec<Vec<f32>> {
+        vec![vec![score(self, ids)]]
     }
 }
 

@@ -4,6 +4,7 @@
 //! the files again at any later time, with any version, and compares the answers with the stored ones.
 
 mod answers;
+mod distance;
 mod prompts;
 mod prove;
 mod weights;
@@ -14,6 +15,7 @@ use arch::Architecture;
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Answer, ProvenModel};
+pub use distance::{SourceDistance, kl_divergence};
 pub use prompts::{Prompt, Turn};
 pub use prove::{Proven, SourceAnswers};
 pub(crate) use prove::{adapter_hash, compare, has_same_ids, open_on_base, tokenizer_of};
@@ -44,6 +46,9 @@ pub struct Proof {
     /// The hash of the base model's weights, in the proof of an adapter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_sha256: Option<String>,
+    /// The distance from the model before its weights were packed in 8 or 4 bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_source: Option<SourceDistance>,
     /// The time for chat templates that write the date, in seconds since 1970.
     pub clock: u64,
     /// Prompts and answers.
@@ -86,6 +91,7 @@ impl Proof {
             tolerance: rounding.tolerance(),
             weights_sha256,
             base_sha256,
+            from_source: None,
             clock: prompts::CLOCK,
             prompts,
         }

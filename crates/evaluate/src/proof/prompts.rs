@@ -56,6 +56,16 @@ pub struct Prompt {
     pub answer: Answer,
 }
 
+impl Prompt {
+    /// The ids of the prompt and of its greedy answer.
+    pub(super) fn answered_ids(&self) -> Vec<u32> {
+        match &self.answer {
+            Answer::Logits { greedy_ids, .. } => [&self.ids[..], greedy_ids].concat(),
+            Answer::Score { .. } => self.ids.clone(),
+        }
+    }
+}
+
 /// A message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {

@@ -8,8 +8,9 @@ use model::SavedModel;
 use tokenizer::Tokenizer;
 use train::BaseModelCache;
 
+use super::distance::{PromptLogits, distance, logits_of};
 use super::prompts::{CLOCK, choose_prompts, n_greedy, prompt_ids};
-use super::{Answer, Output, Prompt, Proof, ProvenModel, Rounding};
+use super::{Answer, Output, Prompt, Proof, ProvenModel, Rounding, SourceDistance};
 use crate::error::{Error, Result};
 use crate::proof::answers::Differences;
 use crate::verify::Quantity;
@@ -19,6 +20,8 @@ use crate::verify::Quantity;
 pub struct SourceAnswers {
     prompts: Vec<Prompt>,
     n_new: usize,
+    /// All logits, for weights that will be packed.
+    logits: Option<PromptLogits>,
 }
 
 /// A proof, with the distance of the written model from its source.
@@ -46,7 +49,14 @@ impl SourceAnswers {
         for prompt in &mut prompts {
             prompt.answer = model.answer(&prompt.ids, n_new, &tokenizer.eos_ids())?;
         }
-        Ok(Self { prompts, n_new })
+        Ok(Self { prompts, n_new, logits: None })
+    }
+
+    /// Stores all logits of the model too if `rounding` packs its weights, so that the proof has the distance from it.
+    #[must_use]
+    pub fn with_logits<M: ProvenModel>(self, model: &M, rounding: Rounding) -> Self {
+        let logits = rounding.largest_kl().map(|_| logits_of(model, &self.prompts));
+        Self { logits, ..self }
     }
 
     /// Opens a written directory or GGUF file, compares its answers with these, and makes them the proof.
@@ -110,9 +120,36 @@ impl SourceAnswers {
                 ),
             });
         }
+        let from_source = self.distance(model, rounding)?;
         let prompts = self.answered(model, tokenizer)?;
         let proof = Proof::new(M::ARCHITECTURE, rounding, hashes, prompts);
-        Ok(Proven { proof, moved })
+        Ok(Proven { proof: Proof { from_source, ..proof }, moved })
+    }
+
+    /// The distance of packed weights from their source.
+    ///
+    /// Errors: it is larger than packing explains.
+    fn distance<M: ProvenModel>(
+        &self,
+        model: &M,
+        rounding: Rounding,
+    ) -> Result<Option<SourceDistance>> {
+        let (Some(source), Some(accepted)) = (&self.logits, rounding.largest_kl()) else {
+            return Ok(None);
+        };
+        let found = distance(source, model, &self.prompts);
+        // Not a number counts as too large.
+        if found.kl_nats_per_token <= accepted && found.largest_logit_difference.is_finite() {
+            return Ok(Some(found));
+        }
+        Err(Error::NoProof {
+            reason: format!(
+                "packing in {} moves the distribution of next tokens by a KL divergence of {:.2} nats \
+                 per token, accepted is {accepted}; a larger type, such as q8_0 or f16, moves it less",
+                rounding.name(),
+                found.kl_nats_per_token
+            ),
+        })
     }
 
     /// The prompts with the answers of another model.

@@ -39,7 +39,7 @@ impl Rounding {
     }
 
     /// The accepted difference of a logit from that of the model before it was rounded, where the largest logit has this
-    /// magnitude. `None` for packed weights, which move logits by any amount.
+    /// magnitude. `None` for packed weights, which [`Self::largest_kl`] bounds.
     pub fn moves_logits_by(self, largest: f32) -> Option<f64> {
         match self {
             Self::Directory(Dtype::F32) | Self::Gguf(FileType::F32) => Some(1e-3),
@@ -48,6 +48,17 @@ impl Rounding {
                 Some(3e-2 * f64::from(largest.max(1.0)))
             }
             Self::Gguf(FileType::Q8_0 | FileType::Q4_0 | FileType::Q4KM) => None,
+        }
+    }
+
+    /// The accepted KL divergence of packed weights' next tokens from those of the weights before, in nats per token on the
+    /// prompts of a proof; `None` for weights whose logits have a bound of their own. Published models move by about 1e-3 in
+    /// 8 bits and 1e-1 in 4 bits; the bounds refuse a model that is no longer the same.
+    pub fn largest_kl(self) -> Option<f64> {
+        match self {
+            Self::Directory(_) | Self::Gguf(FileType::F32 | FileType::F16 | FileType::Bf16) => None,
+            Self::Gguf(FileType::Q8_0) => Some(0.1),
+            Self::Gguf(FileType::Q4_0 | FileType::Q4KM) => Some(1.0),
         }
     }
 

@@ -26,7 +26,7 @@ const N_STEPS: u64 = 4;
 struct Bounds {
     /// Logits, hidden states, losses.
     values: Tolerance,
-    /// Each gradient tensor.
+    /// Each gradient tensor. In tf32 and bf16, about four times the largest difference of a correct implementation.
     gradients: Tolerance,
     /// Weights after the steps.
     weights: Tolerance,
@@ -46,13 +46,13 @@ impl Bounds {
             },
             Precision::Tf32 => Self {
                 values: relative(2e-2),
-                gradients: relative(5e-2),
+                gradients: relative(1e-2),
                 weights: Tolerance::absolute(2e-2),
                 losses: relative(2e-2),
             },
             Precision::Bf16 => Self {
                 values: relative(5e-2),
-                gradients: relative(1e-1),
+                gradients: relative(3e-2),
                 weights: Tolerance::absolute(2e-2),
                 losses: relative(2e-2),
             },

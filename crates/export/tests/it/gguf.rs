@@ -39,8 +39,8 @@ fn every_family_comes_back() {
             assert!(!path.exists());
             continue;
         }
-        let n_bytes = gguf(&model, &tokenizer, FileType::F32, &path).expect("exported");
-        assert_eq!(path.metadata().expect("a file").len(), n_bytes);
+        let written = gguf(&model, &tokenizer, FileType::F32, &path).expect("exported");
+        assert_eq!(path.metadata().expect("a file").len(), written.n_bytes);
         let again = load(&path);
         assert_eq!(weights(&again), weights(&model), "{}", family.name());
         assert_eq!(again.config().vocab_size(), model.config().vocab_size());
@@ -98,10 +98,16 @@ fn a_modelfile_is_written_beside_it() {
     gguf(&model, &tokenizer, FileType::F16, &path).expect("exported");
     let text = std::fs::read_to_string(place.path().join(MODELFILE)).expect("a Modelfile");
     assert!(text.starts_with("FROM ./chat.gguf\nTEMPLATE \"\"\""), "{text}");
+    // Beside another model's, it is named after its own.
+    let other = gguf(&model, &tokenizer, FileType::F16, &place.path().join("other.gguf"));
+    assert_eq!(other.expect("exported").modelfile, place.path().join("other.Modelfile"));
+    let text = std::fs::read_to_string(place.path().join("other.Modelfile")).expect("a Modelfile");
+    assert!(text.starts_with("FROM ./other.gguf\n"), "{text}");
     // Nothing is overwritten, and a failure leaves nothing behind.
-    let again = gguf(&model, &tokenizer, FileType::F16, &place.path().join("other.gguf"));
+    fsio::write_atomic(place.path().join("third.Modelfile"), "FROM mine").expect("written");
+    let again = gguf(&model, &tokenizer, FileType::F16, &place.path().join("third.gguf"));
     assert!(matches!(again, Err(Error::File(_))), "{again:?}");
-    assert!(!place.path().join("other.gguf").exists());
+    assert!(!place.path().join("third.gguf").exists());
 }
 
 #[test]

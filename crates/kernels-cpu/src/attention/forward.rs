@@ -16,8 +16,8 @@ use crate::simd::{self, multiversion};
 
 /// Query positions per block.
 pub(super) const BLOCK: usize = 64;
-/// Keys per chunk.
-pub(super) const CHUNK: usize = 256;
+/// Keys per chunk. Chunks begin at multiples of it, so keys that are moved by a multiple give the same bits.
+pub const CHUNK: usize = 256;
 /// Up to this many rows of queries, packing for a product costs more than it saves.
 const FEW: usize = 8;
 /// With at least this many independent heads, a task is a head; with fewer, a block of queries of a head.

@@ -16,6 +16,7 @@ use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
 use self::backward::{ForwardState, Gradients, backward};
+pub use self::forward::CHUNK as KEY_CHUNK;
 use self::forward::{Problem, forward};
 use self::heads::{HeadView, Rope, Strides, dense_heads};
 pub use self::visible::{Direction, KeySegments, VisibleKeys};

@@ -83,6 +83,30 @@ impl AttentionMask {
         Self { window, additive_b1ts: Arc::default(), visible: Arc::default(), ..self }
     }
 
+    /// The same mask over the last `n` keys only.
+    ///
+    /// # Panics
+    /// If the mask has fewer keys, or fewer keys would be left than a causal mask has queries.
+    #[must_use]
+    pub fn over_last_keys(self, n: usize) -> Self {
+        let [t, s] = self.lengths();
+        if n == s {
+            return self;
+        }
+        assert!(n <= s, "the last {n} of {s} keys");
+        assert!(self.direction == Direction::Bidirectional || t <= n, "{t} queries, {n} keys");
+        let Segments { q_bt, k_bs, .. } = &*self.segments;
+        let [b, _] = k_bs.dims();
+        let k_bs = k_bs.clone().slice([0..b, s - n..s]);
+        let segments = Segments { q_bt: q_bt.clone(), k_bs, host: OnceLock::new() };
+        Self {
+            segments: Arc::new(segments),
+            additive_b1ts: Arc::default(),
+            visible: Arc::default(),
+            ..self
+        }
+    }
+
     /// The same mask with a bias that is added to the scores after their scale: `[1 or b, 1 or h, t, s]`. Gradients flow
     /// into a bias that is tracked, though not through [`crate::recompute`].
     ///

@@ -5,6 +5,7 @@
 mod mask;
 
 use burn::tensor::{Tensor, activation};
+pub use kernels_cpu::KEY_CHUNK;
 use kernels_cpu::{CpuTensor, ScoreMeasure};
 
 pub use self::mask::AttentionMask;

@@ -102,7 +102,7 @@ fn names(targets: &Targets, found: &[&str]) -> Value {
     match targets {
         Targets::Names(names) => json!(names),
         Targets::Pattern(pattern) => json!(pattern),
-        Targets::AllLinear => json!(found),
+        Targets::AllLinear | Targets::FamilyDefault => json!(found),
     }
 }
 

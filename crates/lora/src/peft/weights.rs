@@ -139,7 +139,7 @@ fn base_layers(config: &LoraConfig, layout: &AdapterLayout) -> Vec<(String, [usi
             SAVED_WITH_BASE.iter().any(|name| names.iter().any(|target| target == name))
         }
         Targets::Pattern(pattern) => SAVED_WITH_BASE.iter().any(|name| pattern.contains(name)),
-        Targets::AllLinear => false,
+        Targets::AllLinear | Targets::FamilyDefault => false,
     };
     let layers = layout.layers.iter().filter(|layer| saves && layer.role != LayerRole::Linear);
     layers

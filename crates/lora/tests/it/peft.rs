@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arch::Dtype;
+use arch::{Dtype, ModelConfig};
 use burn::module::Module;
 use fsio::DirWriter;
 use lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoraConfig, Targets, attach, export, load};
@@ -90,6 +90,62 @@ fn every_variant_is_written_and_read_again() {
         merged.write_safetensors(&mut bytes, Dtype::F32).expect(&case);
         assert_eq!(merged.config().tied(), base.config().tied() && !layout.unties, "{case}");
     }
+}
+
+/// Families with default targets in `TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING` of PEFT 0.21.2.
+const DEFAULTS: [(&str, &[&str]); 8] = [
+    ("gemma2", &["q_proj", "v_proj"]),
+    ("gemma3_text", &["q_proj", "v_proj"]),
+    ("gpt2", &["c_attn"]),
+    ("llama", &["q_proj", "v_proj"]),
+    ("mistral", &["q_proj", "v_proj"]),
+    ("mixtral", &["q_proj", "v_proj"]),
+    ("qwen2", &["q_proj", "v_proj"]),
+    ("qwen3", &["q_proj", "v_proj"]),
+];
+
+/// A file whose `target_modules` is null or absent is read with PEFT's targets for the family, or refused where PEFT has
+/// none.
+#[test]
+fn without_targets_a_file_has_those_of_its_family() {
+    let out = tempfile::tempdir().expect("a directory");
+    let models = testkit::tiny_decoders(300).into_iter();
+    let models = models.chain([testkit::tiny_gpt2(300, true), testkit::tiny_llama(300)]);
+    let mut with_default = std::collections::BTreeSet::new();
+    for (idx, keys) in models.enumerate() {
+        let family = keys["model_type"].as_str().expect("a name").to_owned();
+        let config = ModelConfig::from_json(&keys, Path::new("tiny")).expect("a config");
+        let base = model::CausalLm::init(&config, 3, &device());
+        let targets =
+            DEFAULTS.iter().find(|(name, _)| *name == family).map(|(_, targets)| *targets);
+        let targets = targets.unwrap_or(&["o_proj"]);
+        let named = settings(Targets::Names(targets.iter().map(|t| (*t).to_owned()).collect()));
+        let adapted = attach(base.clone(), &named, 7).expect("attached");
+        let model = with_trained_waves(adapted.model, &named);
+        let dir = out.path().join(format!("{idx}"));
+        write(&model, &named, Dtype::F32, &dir);
+        let file = dir.join(ADAPTER_CONFIG);
+        let text = std::fs::read(&file).expect("a file");
+        let mut json: Value = serde_json::from_slice(&text).expect("JSON");
+        json["target_modules"] = Value::Null;
+        fsio::write_atomic(&file, json.to_string()).expect("written");
+        let read = load(base.clone(), &dir);
+        if !DEFAULTS.iter().any(|(name, _)| *name == family) {
+            let message = read.expect_err("refused").to_string();
+            assert!(message.contains(&format!("PEFT has no default for `{family}`")), "{message}");
+            continue;
+        }
+        let (read, peft) = read.expect("loaded");
+        assert_eq!(logits(&read.model), logits(&model), "{family}");
+        assert_eq!(read.layers, adapted.layers, "{family}");
+        // Written again, it names them.
+        let again = out.path().join(format!("{idx}-again"));
+        write(&read.model, &peft.lora, Dtype::F32, &again);
+        let (_, peft) = load(base, &again).expect("loaded");
+        assert_ne!(peft.lora.targets, Targets::FamilyDefault);
+        with_default.insert(family);
+    }
+    assert!(DEFAULTS.iter().map(|(name, _)| *name).eq(with_default.iter().map(String::as_str)));
 }
 
 #[test]

@@ -81,20 +81,27 @@ impl RopeDecoder {
         })
     }
 
-    /// The context of each block; blocks of one window share a mask, all masks their segments, and blocks of one rotary
-    /// embedding its angles.
+    /// The context of each block; blocks of one window share a mask, blocks of one rotary embedding its angles. With a
+    /// cache, masks are over the keys that it returns.
     fn contexts(
         &self,
         input: &Input,
         mask: AttentionMask,
+        cache: Option<&KvCache>,
         is_real: &Arc<Vec<bool>>,
     ) -> Vec<BlockContext> {
         let angles: Vec<_> = self.ropes.iter().map(|rope| rope.angles(input)).collect();
         let mask = mask.with_soft_cap(self.soft_cap);
         let mut masks: BTreeMap<Option<usize>, AttentionMask> = BTreeMap::new();
-        let of_layer = |layer: &LayerConfig| {
+        let of_layer = |(idx, layer): (usize, &LayerConfig)| {
             let window = layer.window;
-            let mask = masks.entry(window).or_insert_with(|| mask.clone().with_window(window));
+            let mask = masks.entry(window).or_insert_with(|| {
+                let mask = mask.clone().with_window(window);
+                match cache {
+                    Some(cache) => mask.over_last_keys(cache.n_keys(idx)),
+                    None => mask,
+                }
+            });
             BlockContext {
                 rope: layer.rope.map(|rope| angles[rope].clone()),
                 mask: mask.clone(),
@@ -102,7 +109,7 @@ impl RopeDecoder {
                 recomputes: self.recomputes,
             }
         };
-        self.layer_configs.iter().map(of_layer).collect()
+        self.layer_configs.iter().enumerate().map(of_layer).collect()
     }
 
     /// Tells tokens from padding, for the router of a mixture of experts.
@@ -124,7 +131,7 @@ impl Decoder for RopeDecoder {
     ) -> Output {
         let mask = input.causal_mask(cache.as_deref_mut());
         let is_real = self.is_real(input);
-        let contexts = self.contexts(input, mask, &is_real);
+        let contexts = self.contexts(input, mask, cache.as_deref(), &is_real);
         let x_btd = input.embed(&self.embed_tokens);
         let x_btd = match self.embedding_multiplier {
             1.0 => x_btd,

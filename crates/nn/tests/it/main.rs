@@ -88,6 +88,7 @@ fn attended(
         }
         Some(cache) => {
             let mask = input.causal_mask(Some(cache)).with_window(window);
+            let mask = mask.over_last_keys(cache.n_keys(0));
             attend(&LAYOUT, qkv, transforms, &mask, Some(cache.layer(0)))
         }
     };
@@ -104,7 +105,7 @@ fn a_cache_gives_what_the_whole_gives() {
         .flat_map(|w| steps.iter().map(move |borders| (w, borders)))
     {
         let whole = attended(None, &segments, window, (0, 7));
-        let mut cache = KvCache::new(1, 2, 9, 2, 3, &Device::flex().autodiff());
+        let mut cache = KvCache::new(&[window], 2, 9, 2, 3, &Device::flex().autodiff());
         assert!(cache.is_empty());
         for step in borders.windows(2) {
             let (from, to) = (step[0], step[1]);
@@ -119,10 +120,42 @@ fn a_cache_gives_what_the_whole_gives() {
     }
 }
 
+/// A layer with a window keeps its last keys only; what is attended to has the bits of a cache of all keys, for one token
+/// at a time, for pieces smaller and larger than the room that the layer has, and after rows were selected.
+#[test]
+fn a_window_bounds_the_room_of_a_layer_and_changes_no_bit() {
+    const N: usize = 1400;
+    let segments: Vec<i32> = (0..2 * N).map(|i| if i < 100 { PAD_SEGMENT } else { 0 }).collect();
+    let pieces: [&[usize]; 4] = [&[1300, 1], &[700, 3, 650, 1], &[100, 40], &[900, 300, 17]];
+    for window in [1, 20, 256, 257, 600] {
+        for sizes in pieces {
+            let room = |windows| KvCache::new(windows, 2, N, 2, 3, &Device::flex());
+            let (mut bounded, mut full) = (room(&[Some(window)]), room(&[None]));
+            let n_slots = (window + 512).min(N);
+            let mut from = 0;
+            for size in sizes.iter().cycle() {
+                let to = (from + size).min(N);
+                let got = attended(Some(&mut bounded), &segments, Some(window), (from, to));
+                let want = attended(Some(&mut full), &segments, Some(window), (from, to));
+                assert!(got.iter().map(|x| x.to_bits()).eq(want.iter().map(|x| x.to_bits())));
+                assert_eq!(bounded.n_elements(), 2 * 2 * 2 * n_slots * 3, "window {window}");
+                if from == 0 {
+                    (bounded, full) = (bounded.select_rows(&[0, 1]), full.select_rows(&[0, 1]));
+                }
+                from = to;
+                if from == N {
+                    break;
+                }
+            }
+            assert_eq!((bounded.len(), bounded.capacity()), (N, N));
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "a cache of 9 positions: 10")]
 fn a_full_cache_is_refused() {
-    let mut cache = KvCache::new(1, 1, 9, 2, 3, &Device::flex());
+    let mut cache = KvCache::new(&[None], 1, 9, 2, 3, &Device::flex());
     cache.advance(TokenBatch::of_rows(&[0; 10], 1, &Device::flex()).segments_bt);
 }
 

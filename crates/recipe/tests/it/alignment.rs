@@ -71,6 +71,16 @@ fn ppo_without_a_word_has_the_published_values() {
     assert_eq!((part.kl.coef, part.kl.target, part.kl.horizon), (0.05, Some(6.0), 1e4));
 }
 
+/// Reward, value and reference model of PPO have no rows for new tokens.
+#[test]
+fn ppo_adds_no_tokens() {
+    for key in ["add_tokens", "add_special_tokens"] {
+        let text = refused("[ppo]\n", &format!("[ppo]\n{key} = [\"<think>\"]\n"));
+        assert!(text.contains(&format!("unknown key `{key}` in [ppo]")), "{text}");
+        assert!(text.contains("add them in the stages before, [sft] and [reward]"), "{text}");
+    }
+}
+
 #[test]
 fn a_model_has_room_for_a_prompt_and_its_answer() {
     let text = aligned().replace("max_new_tokens = 24", "max_new_tokens = 25");

@@ -6,6 +6,9 @@ use super::template::MessageView;
 use super::template_layout::{TRIMS, TurnLayout, TurnSpan, Untracked};
 use super::{ChatTemplate, TemplateTokens};
 
+/// The tags around the reasoning of a model.
+const REASONING: [&str; 2] = ["<think>", "</think>"];
+
 /// One assistant turn among messages with their contents, or with placeholders for them.
 pub(crate) struct TurnLocator<'a> {
     pub(crate) template: &'a ChatTemplate,
@@ -57,6 +60,68 @@ impl TurnLocator<'_> {
         let tail = common_prefix(&so_far, text).get(content.end..)?.to_owned();
         let last_tail = so_far.get(content.end..)?.to_owned();
         Some(TurnSpan { message: self.idx, prompt_end: prompt.len(), content, tail, last_tail })
+    }
+
+    /// The prompt for this turn, the last one, with its words and the template's end of the turn, where the prompt ends in a
+    /// text that `conversation` does not have, as those of reasoning models do.
+    ///
+    /// A model gets this prompt at generation, so a sample has it too. A prompt that opens a block of reasoning is continued
+    /// by the words after their own opening of it.
+    pub(crate) fn after_own_prompt(
+        &self,
+        conversation: &str,
+    ) -> Result<(String, TurnSpan), Option<Untracked>> {
+        let content = self.messages.get(self.idx).ok_or(None::<Untracked>)?.content;
+        let prompt = self.render(self.idx, true)?;
+        let shared = common_prefix(&prompt, conversation).len();
+        let own = prompt.get(shared..).unwrap_or_default();
+        let rest = conversation.get(shared..).unwrap_or_default();
+        // The template may write an answer without its reasoning.
+        let (reasoning, written) = if !own.contains(REASONING[0]) || own.contains(REASONING[1]) {
+            ("", content)
+        } else {
+            let opened = content.trim_start().strip_prefix(own.trim()).map(str::trim_start);
+            let split = opened.and_then(|opened| opened.rsplit_once(REASONING[1]));
+            split.ok_or_else(|| Some(self.lacks_reasoning(own)))?
+        };
+        let trimmed = |trim: &fn(&str) -> &str| {
+            let written = trim(written);
+            Some((written, rest.strip_prefix(written)?))
+        };
+        let (written, tail) = TRIMS.iter().find_map(trimmed).ok_or(None::<Untracked>)?;
+        let words = match content.rsplit_once(REASONING[1]).filter(|_| !reasoning.is_empty()) {
+            // The line breaks between reasoning and answer are the message's own.
+            Some((_, answer)) => {
+                let n_before = answer.len() - answer.trim_start().len();
+                let between = answer.get(..n_before).unwrap_or_default();
+                format!("{reasoning}{}{between}{}", REASONING[1], written.trim_start())
+            }
+            None => written.to_owned(),
+        };
+        let words_end = prompt.len() + words.len();
+        let turn = TurnSpan {
+            message: self.idx,
+            prompt_end: prompt.len(),
+            content: prompt.len()..words_end,
+            tail: tail.to_owned(),
+            last_tail: tail.to_owned(),
+        };
+        Ok((format!("{prompt}{words}{tail}"), turn))
+    }
+
+    fn lacks_reasoning(&self, own: &str) -> Untracked {
+        Untracked {
+            reason: format!(
+                "the prompt for message {} ends in {own:?}, which the model continues with its \
+                 reasoning, and the message has none",
+                self.idx
+            ),
+            hint: format!(
+                "begin the content with the reasoning, `{}…{}`, or choose a template without it, such \
+                 as `chatml`",
+                REASONING[0], REASONING[1]
+            ),
+        }
     }
 
     /// This turn's location where its fields, such as reasoning or tool calls, decide what the

@@ -18,6 +18,8 @@ use crate::{Error, Result, Tokenizer};
 
 /// Placeholder for an answer that does not exist yet.
 const ANSWER: &str = "Tq answer";
+/// The same with reasoning, which some prompts ask for.
+const REASONED_ANSWER: &str = "<think>\nTq reasoning\n</think>\n\nTq answer";
 
 impl Tokenizer {
     /// Renders a conversation as text.
@@ -177,19 +179,21 @@ impl Tokenizer {
         let messages = self.checked_messages(conversation, template)?;
         let messages = messages.as_ref();
         let text = self.render_chat(Conversation { messages, tools }, template, true)?;
-        let answered = [messages, &[Message::new(Role::Assistant, ANSWER)]].concat();
-        let whole = Conversation { messages: &answered, tools };
         let tokens = self.template_tokens();
-        let chat = locate_turns(template, whole, &tokens)
-            .or_else(|_| locate_last_turn(template, whole, &tokens));
-        if let Ok(chat) = chat
-            && let Some(turn) = chat.turns.last()
-            && chat.text.get(..turn.prompt_end) == Some(text.as_str())
-        {
-            let encoder = ChatEncoder::new(self, template, whole, &chat);
-            let tokens = encoder.tokens()?;
-            let prompt = tokens.iter().take_while(|token| token.start < turn.prompt_end);
-            return Ok(prompt.map(|token| (token.id, encoder.role(*token))).collect());
+        for answer in [ANSWER, REASONED_ANSWER] {
+            let answered = [messages, &[Message::new(Role::Assistant, answer)]].concat();
+            let whole = Conversation { messages: &answered, tools };
+            let chat = locate_turns(template, whole, &tokens)
+                .or_else(|_| locate_last_turn(template, whole, &tokens));
+            if let Ok(chat) = chat
+                && let Some(turn) = chat.turns.last()
+                && chat.text.get(..turn.prompt_end) == Some(text.as_str())
+            {
+                let encoder = ChatEncoder::new(self, template, whole, &chat);
+                let tokens = encoder.tokens()?;
+                let prompt = tokens.iter().take_while(|token| token.start < turn.prompt_end);
+                return Ok(prompt.map(|token| (token.id, encoder.role(*token))).collect());
+            }
         }
         Ok(self.encode_plain(&text)?.into_iter().map(|id| (id, None)).collect())
     }

@@ -10,6 +10,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 
 use super::python_json::{self, Options};
 use super::strftime::Clock;
+use crate::untrusted::bounded::within_render_time;
 use crate::untrusted::{template_rewrite, template_values};
 
 /// Name of the only template in an environment.
@@ -100,8 +101,9 @@ impl JinjaTemplate {
             minijinja::filters::max(state, value, kwargs)
         });
         let source = lexed(source);
-        let plain = template_rewrite::add_checks(&source);
-        let marked = template_rewrite::add_checks_and_marks(&source);
+        let too_deep = |reason| crate::Error::TemplateBudget { name: name.to_string(), reason };
+        let plain = template_rewrite::add_checks(&source).map_err(too_deep)?;
+        let marked = template_rewrite::add_checks_and_marks(&source).map_err(too_deep)?;
         let has_generation_blocks = marked != plain;
         environment.add_template_owned(NAME, plain).map_err(syntax_error)?;
         if has_generation_blocks {
@@ -129,7 +131,10 @@ impl JinjaTemplate {
     fn render_template(&self, of: &str, name: &str, context: Value) -> crate::Result<String> {
         let fail = |e: Error| convert(name, &e);
         let template = self.environment.get_template(of).map_err(fail)?;
-        let text = template.render(context).map_err(fail)?;
+        let render = || template.render(context);
+        let text = within_render_time(name, render)
+            .map_err(|reason| crate::Error::TemplateBudget { name: name.to_owned(), reason })?
+            .map_err(fail)?;
         if text.len() > limits::TEMPLATE_OUTPUT_BYTES {
             let limit = limits::TEMPLATE_OUTPUT_BYTES;
             return Err(crate::Error::TemplateBudget {
@@ -223,6 +228,7 @@ fn sort(state: &State, value: Value, args: Rest<Value>, kwargs: Kwargs) -> Resul
 
 /// Python's methods on strings, lists and dicts.
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    template_values::charge_text(state, value, 1)?;
     if name == "count" {
         // `count` compares the argument with every item.
         for argument in args {

@@ -3,6 +3,7 @@
 //! Never searches for role markers. Placeholders that occur in no text take the place of the
 //! contents, and the contents put back must give the real rendering to the byte.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::assistant_turn::TurnLocator;
@@ -49,7 +50,10 @@ pub(crate) fn locate_last_turn(
     let everything = |idx: usize, message: &Message| is_turn(idx, message) || has_content(message);
     // With every content located, special tokens in the texts of messages stay text.
     let found = render.find(text.clone(), everything, is_turn);
-    found.or_else(|_| render.find(text, is_turn, is_turn)).map_err(|reason| render.refuse(reason))
+    let found = found.or_else(|_| render.find(text.clone(), is_turn, is_turn));
+    found
+        .or_else(|reason| render.after_own_prompt(&text, last).map_err(|own| own.unwrap_or(reason)))
+        .map_err(|reason| render.refuse(reason))
 }
 
 /// Whether a message has a content whose place can be found with a placeholder.
@@ -155,6 +159,40 @@ impl Render<'_> {
         };
         let contents = turns.iter().map(|turn| (turn.message, turn.content.clone())).collect();
         self.with_field_turns(RenderedChat { text, contents, turns }, is_turn)
+    }
+
+    /// The last turn after its prompt, where the prompt ends in a text that the conversation does not have.
+    ///
+    /// Errors: the reason why the answer cannot follow the prompt, if it is known.
+    fn after_own_prompt(&self, text: &str, last: usize) -> Result<RenderedChat, Option<Untracked>> {
+        let message = self.conversation.messages.get(last).ok_or(None)?;
+        if !has_content(message) {
+            return Err(None);
+        }
+        let (text, turn) = self.locator(&self.views(), last).after_own_prompt(text)?;
+        let prompt = text.get(..turn.prompt_end).unwrap_or_default();
+        let mut contents = self.contents_of_prompt(last, prompt).unwrap_or_default();
+        contents.push((last, turn.content.clone()));
+        Ok(RenderedChat { text, contents, turns: vec![turn] })
+    }
+
+    /// The contents of the first `n` messages in their rendering with a prompt; `None` if they cannot be located.
+    fn contents_of_prompt(&self, n: usize, prompt: &str) -> Option<Vec<(usize, Range<usize>)>> {
+        let Conversation { messages, tools } = self.conversation;
+        let messages = messages.get(..n)?;
+        let stem = self.unused_stem();
+        let placeholders: Vec<String> = (0..n).map(|idx| placeholder(&stem, idx)).collect();
+        let marked: Vec<MessageView<'_>> = messages
+            .iter()
+            .zip(&placeholders)
+            .map(|(message, mark)| {
+                let view = MessageView::of(message);
+                if has_content(message) { MessageView { content: mark, ..view } } else { view }
+            })
+            .collect();
+        let text = self.template.render_messages(&marked, tools, self.tokens, true).ok()?;
+        let layout = TemplateLayout::from_placeholders(&text, &stem, n, Vec::new());
+        Some(layout.locate(messages, prompt.to_owned())?.contents)
     }
 
     /// Adds the turns whose fields decide what the template writes.

@@ -13,6 +13,7 @@ use super::jinja::JinjaTemplate;
 use super::strftime::Clock;
 use super::template_layout::{CachedLayout, LayoutKey};
 use super::{Message, Role, TemplateTokens};
+use crate::untrusted::bounded::within_render_time;
 use crate::untrusted::panics::catch_panic;
 use crate::untrusted::template_rewrite;
 use crate::{Error, Result};
@@ -116,10 +117,7 @@ impl ChatTemplate {
 
     fn new(name: &str, source: String, clock: Clock) -> Result<Self> {
         let name: Arc<str> = name.into();
-        // The source is untrusted; a panic of the parser must not end the run.
-        let jinja = catch_panic("compiling a chat template", || {
-            JinjaTemplate::new(&name, &source, clock)
-        })??;
+        let jinja = compile(&name, &source, clock)?;
         let inner = Inner {
             name,
             source,
@@ -260,6 +258,25 @@ impl ChatTemplate {
         }
         layout
     }
+}
+
+/// Compiles a template on a thread of its own. The parser recurses, for a source of the largest size that is accepted with
+/// an operator in each byte too; its stack takes memory only as far as it is used.
+fn compile(name: &Arc<str>, source: &str, clock: Clock) -> Result<JinjaTemplate> {
+    const STACK_BYTES: usize = 256 << 20;
+    const DOING: &str = "compiling a chat template";
+    let failed = |reason: String| Error::Backend { doing: DOING, reason };
+    std::thread::scope(|scope| {
+        // The source is untrusted; a panic of the parser must not end the run.
+        let compile = || {
+            let compile = || catch_panic(DOING, || JinjaTemplate::new(name, source, clock));
+            within_render_time(name, compile)
+        };
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let thread = thread.spawn_scoped(scope, compile).map_err(|e| failed(e.to_string()))?;
+        let compiled = thread.join().map_err(|_| failed("its thread panicked".to_owned()))?;
+        compiled.map_err(failed)??
+    })
 }
 
 /// The variables of a template, as transformers passes them.

@@ -3,7 +3,7 @@
 //! Like transformers, the conversion goes by the files and by `tokenizer_class` of
 //! tokenizer_config.json.
 
-mod base64;
+pub(crate) mod base64;
 mod byte_level;
 mod protobuf;
 mod sentencepiece;

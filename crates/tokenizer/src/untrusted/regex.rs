@@ -68,6 +68,7 @@ impl Reader<'_> {
     fn escape(&mut self) -> std::result::Result<(), &'static str> {
         match self.chars.next() {
             Some('1'..='9' | 'k') => return Err("a back-reference"),
+            Some('G') => return Err("an anchor at the last match"),
             Some('g') => return Err("a recursive call"),
             Some('p' | 'P' | 'x' | 'o' | 'h' | 'H') if self.chars.peek() == Some(&'{') => {
                 while self.chars.next().is_some_and(|c| c != '}') {}
@@ -240,6 +241,7 @@ mod tests {
             (r"(a)\1", "a back-reference"),
             (r"(?<n>a)\k<n>", "a back-reference"),
             (r"(?<n>a\g<n>)", "a recursive call"),
+            (r"\Ga", "an anchor at the last match"),
             ("(?~abc)", "an absent operator or a condition"),
             ("a{1,100000}", "a count that is too large"),
             ("a*a*a*a*a*a*a*a*b", "too many repetitions in one branch"),

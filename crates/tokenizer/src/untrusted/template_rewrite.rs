@@ -4,15 +4,28 @@
 //! itself 40 times allocates 2^40 items, comparing lists that share their parts takes as many steps,
 //! and dropping a list nested 100,000 levels deep overflows the stack and ends the process. A value
 //! must be stored, passed or put into a literal to be used twice, so the rewritten template checks
-//! it there, and before lists are added or compared. `template_values` contains the checks.
-//! Nothing else about a template changes. Expressions are split into words, not parsed.
+//! it there, and before lists are added or compared. Reading a text by position or comparing it takes
+//! as many steps as it is long, which no instruction counts either. `template_values` contains the checks.
+//! Operators are counted, since the engine's parser recurses for each of them. Nothing else about a template changes. Expressions are split into words, not parsed.
 
 /// The filter that checks a whole value.
 const CHECKED: &str = "|_checked";
+/// The filter that checks a whole value and counts the bytes of a text that is compared or looked up.
+const READ: &str = "|_read";
+/// The filter that counts the bytes of a text of which a position is read.
+const INDEXED: &str = "|_indexed";
 /// The filter that checks a value before a namespace stores it.
 const STORED: &str = "|_stored";
 /// The filter that checks the length of a list before another one is added to it.
 const LENGTH: &str = "|_length";
+
+/// Maximum number of operators, calls, indices and filters in one tag. The engine's parser recurses for each of them.
+/// Published templates have fewer than 50.
+const OPERATORS_IN_TAG: usize = 500;
+/// Maximum number of `elif` in a template, each of which the parser nests into the one before.
+const ELIFS: usize = 500;
+/// Maximum length of a name or of a literal key, both of which are hashed each time they are looked up.
+const NAME_BYTES: usize = 1000;
 
 /// Words before an operand: a `+` or `(` after them is neither a binary operator nor a call.
 const OPERATORS: [&str; 9] = ["and", "or", "not", "in", "is", "if", "else", "elif", "recursive"];
@@ -32,6 +45,8 @@ struct Bracket {
     start: usize,
     /// Start of the current argument in the output.
     argument: usize,
+    /// Start of what is called or indexed, or of the bracket itself.
+    operand_start: usize,
     comma: bool,
     /// An index with a colon, which accepts numbers only.
     slice: bool,
@@ -56,8 +71,15 @@ struct Tag<'s> {
     rest: &'s str,
     out: String,
     last: Last,
+    /// Start of the last operand in the output, with its calls and indices.
+    operand_start: usize,
     /// End of the last operand in the output.
     operand_end: usize,
+    /// A dot or a bar comes before the next word, which belongs to the last operand.
+    continued: bool,
+    n_operators: usize,
+    /// Length of the longest name.
+    longest_name: usize,
     /// The operand belongs to an `is`, whose result is a boolean.
     tested: bool,
     brackets: Vec<Bracket>,
@@ -76,32 +98,48 @@ struct Tag<'s> {
 /// blocks.
 pub(crate) const MARKS: [&str; 2] = ["_generation_start", "_generation_end"];
 
-/// The template with checks added; `{% generation %}` becomes a block without effect.
-pub(crate) fn add_checks(source: &str) -> String {
+/// The template with checks added; `{% generation %}` becomes a block without effect. The error is a limit that the
+/// template exceeds.
+pub(crate) fn add_checks(source: &str) -> Result<String, String> {
     rewritten(source, false)
 }
 
 /// The same, but the start and the end of each `{% generation %}` block write [`MARKS`].
-pub(crate) fn add_checks_and_marks(source: &str) -> String {
+pub(crate) fn add_checks_and_marks(source: &str) -> Result<String, String> {
     rewritten(source, true)
 }
 
-fn rewritten(source: &str, marks: bool) -> String {
+fn rewritten(source: &str, marks: bool) -> Result<String, String> {
     let mut out = String::with_capacity(source.len() * 2);
     let mut rest = source;
+    let mut n_elifs = 0;
     while let Some(start) = rest.find('{') {
         let (text, tag) = rest.split_at(start);
         out.push_str(text);
         rest = match tag.get(..2) {
             Some("{#") => copy_until(tag, "#}", &mut out),
-            Some("{{") => rewrite(tag, "}}", marks, &mut out),
+            Some("{{") => {
+                rewrite(tag, "}}", marks, &mut out).map_err(|e| at_line(source, tag, &e))?
+            }
             Some("{%") if first_word(tag) == "raw" => copy_raw(tag, &mut out),
-            Some("{%") => rewrite(tag, "%}", marks, &mut out),
+            Some("{%") => {
+                n_elifs += usize::from(first_word(tag) == "elif");
+                if n_elifs > ELIFS {
+                    return Err(at_line(source, tag, &format!("more than {ELIFS} `elif`")));
+                }
+                rewrite(tag, "%}", marks, &mut out).map_err(|e| at_line(source, tag, &e))?
+            }
             _ => copy_until(tag, "{", &mut out),
         };
     }
     out.push_str(rest);
-    out
+    Ok(out)
+}
+
+/// A problem with the line of its tag.
+fn at_line(source: &str, tag: &str, problem: &str) -> String {
+    let before = source.get(..source.len() - tag.len()).unwrap_or_default();
+    format!("{problem} (line {})", before.matches('\n').count() + 1)
 }
 
 fn first_word(tag: &str) -> &str {
@@ -128,12 +166,16 @@ fn copy_raw<'s>(text: &'s str, out: &mut String) -> &'s str {
     copy_until(rest, "%}", out)
 }
 
-fn rewrite<'s>(tag: &'s str, end: &str, marks: bool, out: &mut String) -> &'s str {
+fn rewrite<'s>(tag: &'s str, end: &str, marks: bool, out: &mut String) -> Result<&'s str, String> {
     let mut state = Tag {
         rest: tag.get(2..).unwrap_or_default(),
         out: tag.get(..2).unwrap_or_default().to_owned(),
         last: Last::Open,
+        operand_start: 0,
         operand_end: 0,
+        continued: false,
+        n_operators: 0,
+        longest_name: 0,
         tested: false,
         brackets: Vec::new(),
         name: String::new(),
@@ -143,12 +185,18 @@ fn rewrite<'s>(tag: &'s str, end: &str, marks: bool, out: &mut String) -> &'s st
         looping: false,
     };
     state.run(end);
+    if state.n_operators > OPERATORS_IN_TAG {
+        return Err(format!("more than {OPERATORS_IN_TAG} operators in one tag"));
+    }
+    if state.longest_name > NAME_BYTES {
+        return Err(format!("a name of {} bytes", state.longest_name));
+    }
     match state.name.as_str() {
         "generation" if marks => out.push_str(&marked(&state.out, "with", MARKS[0], "if true")),
         "endgeneration" if marks => out.push_str(&marked(&state.out, "endif", MARKS[1], "endwith")),
         _ => out.push_str(&state.out),
     }
-    state.rest
+    Ok(state.rest)
 }
 
 /// A mark between two block tags, which strip the same white space as `tag` on both of its sides.
@@ -162,7 +210,7 @@ fn marked(tag: &str, before: &str, mark: &str, after: &str) -> String {
 impl Tag<'_> {
     fn run(&mut self, end: &str) {
         // A whitespace sign after the opening is not an operator.
-        self.take(self.rest.len() - self.rest.trim_start_matches(['-', '+']).len());
+        self.take(usize::from(self.rest.starts_with(['-', '+'])));
         while let Some(c) = self.rest.chars().next() {
             if self.brackets.is_empty() && self.at_end(end) {
                 self.close_value();
@@ -195,6 +243,14 @@ impl Tag<'_> {
     fn operand(&mut self) {
         self.last = Last::Operand;
         self.operand_end = self.out.len();
+        self.continued = false;
+    }
+
+    /// Notes the start of an operand, unless it continues the last one.
+    fn start_operand(&mut self) {
+        if !self.continued {
+            self.operand_start = self.out.len();
+        }
     }
 
     /// Adds a check after the last operand.
@@ -209,6 +265,7 @@ impl Tag<'_> {
             escaped = *c == '\\' && !escaped;
             ends
         });
+        self.start_operand();
         self.take(end.map_or(self.rest.len(), |(at, _)| at + 1));
         self.operand();
     }
@@ -217,6 +274,7 @@ impl Tag<'_> {
         let end = self.rest.find(|c: char| !c.is_alphanumeric() && c != '_');
         let word = self.rest.get(..end.unwrap_or(self.rest.len())).unwrap_or_default();
         self.n_words += 1;
+        self.longest_name = self.longest_name.max(word.len());
         let first = self.n_words == 1 && self.out.starts_with("{%");
         if first {
             self.name = word.to_owned();
@@ -234,10 +292,15 @@ impl Tag<'_> {
             self.looping = true;
         } else if (word == "in" || word == "not") && self.last == Last::Operand && !self.tested {
             // `x in y` and `x not in y` compare x with each item.
-            self.check_operand(CHECKED);
+            self.check_operand(READ);
+        }
+        let operator = OPERATORS.contains(&word) && !self.continued;
+        if !operator {
+            self.start_operand();
         }
         self.take(word.len());
-        if OPERATORS.contains(&word) {
+        if operator {
+            self.n_operators += 1;
             self.last = Last::Open;
             self.tested = word == "is" || (word == "not" && self.tested);
         } else {
@@ -254,12 +317,18 @@ impl Tag<'_> {
             ('[', Last::Operand) => Inside::Index,
             _ => Inside::Literal,
         };
+        if matches!(kind, Inside::Group | Inside::Literal) {
+            self.start_operand();
+        }
+        self.n_operators += usize::from(kind != Inside::Parameters);
+        self.continued = false;
         let start = self.out.len();
         self.take(1);
         self.brackets.push(Bracket {
             kind,
             start,
             argument: self.out.len(),
+            operand_start: self.operand_start,
             comma: false,
             slice: false,
         });
@@ -274,6 +343,13 @@ impl Tag<'_> {
         };
         self.close_argument(&bracket);
         self.take(1);
+        self.operand_start = bracket.operand_start;
+        if bracket.kind == Inside::Index {
+            // Reading a position of a text, or a part of it, counts its characters from the start.
+            let container = bracket.operand_start..bracket.start;
+            self.out.insert_str(container.end, &format!("{INDEXED})"));
+            self.out.insert(container.start, '(');
+        }
         // Names on the left of `=` or `in` may be in brackets; they are not values.
         let target =
             (self.name == "for" && !self.looping) || (self.name == "set" && self.value.is_none());
@@ -292,7 +368,7 @@ impl Tag<'_> {
     fn close_argument(&mut self, bracket: &Bracket) {
         // Looking up a key traverses all of it.
         if bracket.kind == Inside::Call || (bracket.kind == Inside::Index && !bracket.slice) {
-            self.wrap(bracket.argument, CHECKED);
+            self.wrap(bracket.argument, READ);
         }
     }
 
@@ -305,6 +381,7 @@ impl Tag<'_> {
             || inner.starts_with('*')
             || inner.parse::<f64>().is_ok()
             || (inner.starts_with(['\'', '"'])
+                && inner.len() <= NAME_BYTES
                 && !inner.contains(['|', '~', '+', '*', '%', ',', '[', '(']));
         if !plain {
             let first = start + text.len() - text.trim_start().len();
@@ -323,11 +400,13 @@ impl Tag<'_> {
 
     fn operator(&mut self, c: char) {
         let two = self.rest.get(..2).unwrap_or_default();
+        self.n_operators += usize::from(!matches!(c, ',' | ':') && (c != '=' || two == "=="));
+        let continued = matches!(c, '.' | '|') && self.last == Last::Operand;
         let comparison = matches!(two, "==" | "!=" | "<=" | ">=") || c == '<' || c == '>';
         let binary = self.last == Last::Operand && !self.tested;
         if comparison {
             if binary {
-                self.check_operand(CHECKED);
+                self.check_operand(READ);
             }
             self.take(if two.ends_with('=') { 2 } else { 1 });
         } else if two == "**" || two == "//" {
@@ -351,6 +430,7 @@ impl Tag<'_> {
         // A name follows a dot and a filter follows a bar; both can be called.
         self.last = Last::Open;
         self.tested = false;
+        self.continued = continued;
     }
 
     fn comma(&mut self) {
@@ -358,7 +438,7 @@ impl Tag<'_> {
             bracket.comma = true;
             let (kind, argument) = (bracket.kind, bracket.argument);
             if kind == Inside::Call {
-                self.wrap(argument, CHECKED);
+                self.wrap(argument, READ);
             }
         } else if self.name == "with" {
             self.close_value();
@@ -389,9 +469,9 @@ mod tests {
     fn marks_keep_the_white_space_of_their_tags() {
         let source = "a\n{%- generation %}{{ x }}{% endgeneration -%}\nb";
         assert_eq!(
-            add_checks_and_marks(source),
-            "a\n{%- with %}{{ _generation_start }}{% if true %}{{ x }}\
-             {% endif %}{{ _generation_end }}{% endwith -%}\nb"
+            add_checks_and_marks(source).as_deref(),
+            Ok("a\n{%- with %}{{ _generation_start }}{% if true %}{{ x }}\
+             {% endif %}{{ _generation_end }}{% endwith -%}\nb")
         );
     }
 
@@ -400,14 +480,14 @@ mod tests {
         for (source, expected) in [
             ("a { b } {{ x }}", "a { b } {{ x }}"),
             ("{{- a + b -}}", "{{- a|_length + b -}}"),
-            ("{%+ if a == b and c in d +%}", "{%+ if a|_checked == b and c|_checked in d +%}"),
+            ("{%+ if a == b and c in d +%}", "{%+ if a|_read == b and c|_read in d +%}"),
             (
                 "{% if x is not none and y not in z %}",
-                "{% if x is not none and y|_checked not in z %}",
+                "{% if x is not none and y|_read not in z %}",
             ),
             ("{% if x is divisibleby 3 == y %}", "{% if x is divisibleby 3 == y %}"),
             ("{% for a, b in x + y %}", "{% for a, b in x|_length + y %}"),
-            ("{% for (a, b) in x if a in b %}", "{% for (a, b) in x if a|_checked in b %}"),
+            ("{% for (a, b) in x if a in b %}", "{% for (a, b) in x if a|_read in b %}"),
             (
                 "{% set x = [1, {'a': 2}] -%}",
                 "{% set x = (([1, ({'a': 2}|_checked)]|_checked))|_checked -%}",
@@ -416,9 +496,16 @@ mod tests {
             ("{% set ns.x = -1 %}", "{% set ns.x = -1 %}"),
             ("{% set ns.x = ns.x + y.z %}", "{% set ns.x = (ns.x|_length + y.z)|_stored %}"),
             ("{% with a = b, c = d %}", "{% with a = (b)|_checked, c = (d)|_checked %}"),
-            ("{{ f(a, k=b, *c) }}", "{{ f((a)|_checked, k=(b)|_checked, *c) }}"),
-            ("{{ x[y['a'][i]] }}", "{{ x[(y['a'][(i)|_checked])|_checked] }}"),
-            ("{{ x[1:] ~ y.z('a')[0] }}", "{{ x[1:] ~ y.z('a')[0] }}"),
+            ("{{ f(a, k=b, *c) }}", "{{ f((a)|_read, k=(b)|_read, *c) }}"),
+            (
+                "{{ x[y['a'][i]] }}",
+                "{{ (x|_indexed)[(((y|_indexed)['a']|_indexed)[(i)|_read])|_read] }}",
+            ),
+            ("{{ x[1:] ~ y.z('a')[0] }}", "{{ (x|_indexed)[1:] ~ (y.z('a')|_indexed)[0] }}"),
+            (
+                "{{ (a[0] + b)[1].c|f(d[2])|g }}",
+                "{{ (((a|_indexed)[0]|_length + b)|_indexed)[1].c|f(((d|_indexed)[2])|_read)|g }}",
+            ),
             ("{{ (a, b) ~ (c) ~ +1 ~ 2 ** 3 }}", "{{ ((a, b)|_checked) ~ (c) ~ +1 ~ 2 ** 3 }}"),
             ("{% macro m(a, b=[]) %}", "{% macro m(a, b=([]|_checked)) %}"),
             ("{{ 'a + b }}' + \"\\\"+\" }}", "{{ 'a + b }}'|_length + \"\\\"+\" }}"),
@@ -430,7 +517,23 @@ mod tests {
             ("{{ {'a': {'b': 1}} }}", "{{ ({'a': ({'b': 1}|_checked)}|_checked) }}"),
             ("{% unterminated + x", "{% unterminated + x"),
         ] {
-            assert_eq!(add_checks(source), expected, "{source}");
+            assert_eq!(add_checks(source).as_deref(), Ok(expected), "{source}");
         }
+    }
+
+    #[test]
+    fn deep_expressions_are_refused_with_their_line() {
+        let chain = |part: &str, n: usize| format!("a\n{{{{ 1{} }}}}", part.repeat(n));
+        for part in ["+1", "-1", "*x", "**2", "~''", "()", "[0]", ".a", "|f", " and 1", " is x"] {
+            assert!(add_checks(&chain(part, 100)).is_ok(), "{part}");
+            let refused = add_checks(&chain(part, 501)).expect_err(part);
+            assert_eq!(refused, "more than 500 operators in one tag (line 2)", "{part}");
+        }
+        assert!(add_checks(&format!("{{{{ {}1 }}}}", "-".repeat(20_000))).is_err());
+        assert!(add_checks(&format!("{{{{{}1 }}}}", "-".repeat(20_000))).is_err());
+        assert!(add_checks(&format!("{{% if x %}}{}", "{% elif y %}".repeat(501))).is_err());
+        // Lists are flat, whatever their length.
+        assert!(add_checks(&format!("{{{{ [{}] }}}}", "1, ".repeat(2000))).is_ok());
+        assert!(add_checks(&format!("{{{{ {} }}}}", "a".repeat(1001))).is_err());
     }
 }

@@ -3,18 +3,33 @@
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
+use super::bounded;
+
 /// Maximum number of parts of a value: items of lists, keys and values of maps, at all levels.
 const PARTS: usize = 100_000;
 /// Maximum nesting of lists and maps.
 const DEPTH: usize = 64;
 
-/// Checks the limits of `value` and consumes fuel for traversing it `times` times.
+/// Bytes of a text that one unit of fuel pays for, as in the engine.
+const TEXT_BYTES: usize = 64;
+
+/// Checks the limits of `value` and consumes fuel for reading it `times` times: its parts, and its bytes if it is a text.
 pub(crate) fn charge(state: &State, value: &Value, times: usize) -> Result<(), Error> {
+    charge_text(state, value, times)?;
     walk(state, value, times, true)
 }
 
+/// Consumes fuel for the bytes of a text that is read `times` times.
+pub(crate) fn charge_text(state: &State, value: &Value, times: usize) -> Result<(), Error> {
+    bounded::spend_render_time().map_err(exhausted)?;
+    let units = value.as_str().map_or(0, str::len) / TEXT_BYTES;
+    if units == 0 { Ok(()) } else { state.consume_fuel(units.saturating_mul(times) as u64) }
+}
+
 fn walk(state: &State, value: &Value, times: usize, namespaces: bool) -> Result<(), Error> {
+    bounded::spend_render_time().map_err(exhausted)?;
     let mut parts = 0usize;
+    let mut key_units = 0usize;
     let mut open = vec![(value.clone(), 1usize)];
     while let Some((value, depth)) = open.pop() {
         if !is_container(&value) {
@@ -34,13 +49,16 @@ fn walk(state: &State, value: &Value, times: usize, namespaces: bool) -> Result<
                 return Err(exhausted(format!("a value of more than {PARTS} parts")));
             }
             if is_map {
+                // Keys are hashed.
+                key_units += item.as_str().map_or(0, str::len) / TEXT_BYTES;
                 open.push((value.get_item(&item).unwrap_or_default(), depth + 1));
             }
             // A key may be a list or a namespace too.
             open.push((item, depth + 1));
         }
     }
-    state.consume_fuel((parts.saturating_mul(times) / 4) as u64)
+    let units = (parts / 4 + key_units).saturating_mul(times);
+    state.consume_fuel(units as u64)
 }
 
 fn is_container(value: &Value) -> bool {
@@ -75,8 +93,30 @@ fn exhausted(reason: String) -> Error {
     Error::new(ErrorKind::OutOfFuel, reason)
 }
 
+/// Checks a value that is stored or passed. A lazy list becomes a list, since a part of a part of a list would be read
+/// through all of them each time.
 fn checked(state: &State, value: Value) -> Result<Value, Error> {
+    walk(state, &value, 1, true)?;
+    Ok(evaluated(value))
+}
+
+fn evaluated(value: Value) -> Value {
+    let lazy = value.kind() == ValueKind::Iterable && !is_namespace(&value);
+    match value.try_iter() {
+        Ok(items) if lazy => items.collect(),
+        Ok(_) | Err(_) => value,
+    }
+}
+
+/// Checks a value that is compared or looked up.
+fn read(state: &State, value: Value) -> Result<Value, Error> {
     charge(state, &value, 1)?;
+    Ok(value)
+}
+
+/// Consumes fuel for a text of which a position or a part is read.
+fn indexed(state: &State, value: Value) -> Result<Value, Error> {
+    charge_text(state, &value, 1)?;
     Ok(value)
 }
 
@@ -84,7 +124,7 @@ fn checked(state: &State, value: Value) -> Result<Value, Error> {
 /// itself would never end.
 fn stored(state: &State, value: Value) -> Result<Value, Error> {
     walk(state, &value, 1, false)?;
-    Ok(value)
+    Ok(evaluated(value))
 }
 
 fn length(value: Value) -> Result<Value, Error> {
@@ -98,6 +138,8 @@ fn length(value: Value) -> Result<Value, Error> {
 /// Adds the checks to `environment`, as filters and in the tests that compare.
 pub(crate) fn install(environment: &mut Environment) {
     environment.add_filter("_checked", checked);
+    environment.add_filter("_read", read);
+    environment.add_filter("_indexed", indexed);
     environment.add_filter("_stored", stored);
     environment.add_filter("_length", length);
     // These nest or join lists without checks. Jinja has no `chain` and `zip`, and the others are

@@ -11,12 +11,24 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::post_processor;
 use super::{json_limits, regex};
 
 /// Number of ids below the largest one that may be unused, as in some published vocabularies.
 const HOLES: usize = 4096;
 /// Maximum length of a token in bytes.
 const TOKEN_BYTES: usize = 4096;
+/// Maximum length of a token of a Unigram model, which is looked for at each position of a text.
+const UNIGRAM_TOKEN_BYTES: usize = 1024;
+/// Maximum length of a text that a step writes, such as the content of a replacement.
+const WRITTEN_BYTES: usize = 1024;
+/// Maximum length of the texts that a model writes around each character.
+const AFFIX_BYTES: usize = 64;
+/// Maximum length of a word that WordPiece splits; a longer one is unknown. Published models have 100. The time grows with
+/// the cube of the length.
+const WORD_CHARS: u64 = 1000;
+/// Maximum number of steps that make a text longer in a pre-tokenizer.
+const GROWING_STEPS: usize = 2;
 
 /// An added token of the file.
 #[derive(Debug, Deserialize)]
@@ -34,6 +46,8 @@ struct TokenizerJson {
     #[serde(default)]
     pre_tokenizer: Value,
     #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
     decoder: Value,
     model: Model,
 }
@@ -41,6 +55,9 @@ struct TokenizerJson {
 #[derive(Deserialize)]
 struct Model {
     dropout: Option<f64>,
+    continuing_subword_prefix: Option<String>,
+    end_of_word_suffix: Option<String>,
+    max_input_chars_per_word: Option<u64>,
     vocab: Vocabulary,
 }
 
@@ -78,7 +95,11 @@ impl<'de> Visitor<'de> for VocabularyVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vocabulary, A::Error> {
         let mut count = 0;
-        while seq.next_element::<IgnoredAny>()?.is_some() {
+        while let Some((token, _)) = seq.next_element::<(Cow<str>, IgnoredAny)>()? {
+            if token.len() > UNIGRAM_TOKEN_BYTES {
+                let bytes = token.len();
+                return Err(serde::de::Error::custom(format!("a token of {bytes} bytes")));
+            }
             count += 1;
         }
         Ok(Vocabulary { ids: (0..count).collect() })
@@ -104,6 +125,8 @@ pub(crate) struct Checked {
     pub(crate) added: Vec<AddedToken>,
     /// Largest id plus one.
     pub(crate) n_ids: usize,
+    /// Tokens that the post-processor adds, with their ids.
+    pub(crate) of_post_processor: Vec<(String, u64)>,
 }
 
 /// Checks `json` before the library reads it.
@@ -130,10 +153,17 @@ pub(crate) fn check(json: &str) -> Result<Checked, Refusal> {
         }
     }
     let n_ids = n_ids(&file)?;
+    check_model(&file.model)?;
     for part in [&file.normalizer, &file.pre_tokenizer, &file.decoder] {
-        patterns(part)?;
+        check_step(part)?;
     }
-    Ok(Checked { added: file.added_tokens, n_ids })
+    let n_growing = count_steps(&file.pre_tokenizer, &["ByteLevel", "Metaspace"]);
+    if n_growing > GROWING_STEPS {
+        let reason = format!("a pre-tokenizer with {n_growing} steps that make a text longer");
+        return Err(reason.into());
+    }
+    let of_post_processor = post_processor::added_tokens(&file.post_processor)?;
+    Ok(Checked { added: file.added_tokens, n_ids, of_post_processor })
 }
 
 /// Checks that each id occurs once and that nearly all ids below the largest one are used; returns
@@ -158,19 +188,86 @@ fn n_ids(file: &TokenizerJson) -> Result<usize, Refusal> {
     }
 }
 
-/// Checks all regular expressions in a part of the file.
-fn patterns(value: &Value) -> Result<(), Refusal> {
+fn check_model(model: &Model) -> Result<(), Refusal> {
+    for (key, affix) in [
+        ("continuing_subword_prefix", &model.continuing_subword_prefix),
+        ("end_of_word_suffix", &model.end_of_word_suffix),
+    ] {
+        let bytes = affix.as_ref().map_or(0, String::len);
+        if bytes > AFFIX_BYTES {
+            return Err(format!("`{key}` has {bytes} bytes, more than {AFFIX_BYTES}").into());
+        }
+    }
+    match model.max_input_chars_per_word {
+        Some(chars) if chars > WORD_CHARS => Err(Refusal {
+            reason: format!("`max_input_chars_per_word` is `{chars}`, more than {WORD_CHARS}"),
+            hint: Some("published models have 100".to_owned()),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Checks the regular expressions in a part of the file, and the length of the texts that it writes.
+fn check_step(value: &Value) -> Result<(), Refusal> {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
                 match (key.as_str(), inner) {
                     ("Regex", Value::String(text)) => regex::check(text)?,
-                    _ => patterns(inner)?,
+                    ("precompiled_charsmap", Value::String(text)) => check_charsmap(text)?,
+                    (
+                        "content"
+                        | "prepend"
+                        | "prefix"
+                        | "suffix"
+                        | "replacement"
+                        | "word_delimiter_token",
+                        Value::String(text),
+                    ) if text.len() > WRITTEN_BYTES => {
+                        let bytes = text.len();
+                        return Err(
+                            format!("`{key}` has {bytes} bytes (limit {WRITTEN_BYTES})").into()
+                        );
+                    }
+                    _ => check_step(inner)?,
                 }
             }
             Ok(())
         }
-        Value::Array(items) => items.iter().try_for_each(patterns),
+        Value::Array(items) => items.iter().try_for_each(check_step),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// Checks the length of the texts in a sentencepiece map of characters: a size, a trie of that size, and the texts with
+/// which it replaces characters, each ended by a zero.
+fn check_charsmap(base64: &str) -> Result<(), Refusal> {
+    let Some(bytes) = crate::convert::base64::decode(base64.as_bytes()) else {
+        return Err("`precompiled_charsmap` is not base64".to_owned().into());
+    };
+    let texts = bytes.first_chunk::<4>().and_then(|size| {
+        let size = u32::from_le_bytes(*size) as usize;
+        bytes.get(4usize.checked_add(size)?..)
+    });
+    let Some(texts) = texts else {
+        return Err("`precompiled_charsmap` ends before its trie does".to_owned().into());
+    };
+    let longest = texts.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0);
+    if longest > WRITTEN_BYTES {
+        let reason = format!("`precompiled_charsmap` replaces a character with {longest} bytes");
+        return Err(reason.into());
+    }
+    Ok(())
+}
+
+/// Number of steps of the given types in a part of the file.
+fn count_steps(value: &Value, types: &[&str]) -> usize {
+    match value {
+        Value::Object(map) => {
+            let own = map.get("type").and_then(Value::as_str).is_some_and(|t| types.contains(&t));
+            usize::from(own) + map.values().map(|inner| count_steps(inner, types)).sum::<usize>()
+        }
+        Value::Array(items) => items.iter().map(|inner| count_steps(inner, types)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }

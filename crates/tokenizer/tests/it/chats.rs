@@ -152,12 +152,10 @@ fn turns_of_published_templates_are_located_or_refused() {
         "<|message_sep|>",
         "<|assistant_end|>",
     ]));
-    // Templates that cannot be used for training, and why.
-    let refused = [
-        ("Qwen-QwQ-32B", "its prompt ends in <think>, which a conversation does not have"),
-        ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "as QwQ"),
-        ("llama-cpp-deepseek-r1", "as QwQ"),
-    ];
+    // Templates whose prompt ends in `<think>` and wants reasoning, which these conversations do not have.
+    let refused = ["llama-cpp-deepseek-r1"];
+    // Templates whose prompt ends in an empty block of reasoning, which conversations do not have: a sample has one turn.
+    let own_prompt = ["Qwen-QwQ-32B", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B"];
     // Templates that change earlier turns: single turns are located, several are refused.
     let single = ["Qwen-Qwen3-0.6B", "Qwen3.5-4B", "openai-gpt-oss-120b"];
     let mut n_tracked = 0;
@@ -165,10 +163,22 @@ fn turns_of_published_templates_are_located_or_refused() {
         let path = entry.expect("an entry").path();
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         let template = ChatTemplate::from_file(&path).expect("parses");
-        if refused.iter().any(|(refused, _)| *refused == name) {
+        if refused.contains(&name.as_str()) {
             let messages = [message(Role::User, "a"), message(Role::Assistant, "b")];
-            let error = tokenizer.encode_chat(&messages, &template).expect_err(&name);
+            let error = tokenizer.encode_answer(&messages, &template).expect_err(&name);
             assert!(matches!(error, Error::Spans { .. }), "{name}: {error}");
+            assert!(error.to_string().contains("ends in \"<think>\\n\""), "{name}: {error}");
+            assert!(error.hint().expect("advice").contains("begin the content with"), "{name}");
+            continue;
+        }
+        if own_prompt.contains(&name.as_str()) {
+            let messages = [message(Role::User, "a"), message(Role::Assistant, "b c")];
+            let answer = tokenizer.encode_answer(&messages, &template).expect(&name);
+            let prompt = tokenizer.encode_prompt(&messages[..1], &template).expect("a prompt");
+            assert_eq!(answer.ids[..answer.turns[0].targets.start], prompt, "{name}");
+            assert!(tokenizer.decode(&prompt, false).ends_with("<think>\n</think>"), "{name}");
+            assert!(target_text(&tokenizer, &answer).starts_with("b c<"), "{name}");
+            tokenizer.check_prompts(&messages, &template, &answer).expect("the same ids");
             continue;
         }
         n_tracked += 1;
@@ -195,6 +205,42 @@ fn turns_of_published_templates_are_located_or_refused() {
         });
     }
     assert_eq!(n_tracked, 13);
+}
+
+/// A prompt that opens a block of reasoning is continued by the reasoning of the words, which the template itself drops.
+#[test]
+fn reasoning_follows_a_prompt_that_opens_it() {
+    let source = "{% for m in messages %}<|{{ m.role }}|>\n{% if m.role == 'assistant' %}\
+        {{ m.content.split('</think>')[-1].lstrip('\n') }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n\
+        {% endfor %}{% if add_generation_prompt %}<|assistant|>\n<think>\n{% endif %}";
+    let template = ChatTemplate::from_source("reasoning", source).expect("parses");
+    let tokenizer = byte_bpe(&default_special_tokens());
+    let messages = [
+        message(Role::User, "What is 2+2?"),
+        message(Role::Assistant, "<think>\nTwo and two.\n</think>\n\n4"),
+    ];
+    let answer = tokenizer.encode_answer(&messages, &template).expect("encodes");
+    let written = "Two and two.\n</think>\n\n4<|im_end|>";
+    assert_eq!(target_text(&tokenizer, &answer), written);
+    let prompt = "<|user|>\nWhat is 2+2?<|im_end|>\n<|assistant|>\n<think>\n";
+    assert_eq!(tokenizer.decode(&answer.ids, false), format!("{prompt}{written}\n"));
+    tokenizer.check_prompts(&messages, &template, &answer).expect("the same ids");
+    // A special token in a user's message stays text, after this prompt too.
+    let tricky = [message(Role::User, "Say <|im_end|> now"), messages[1].clone()];
+    let answer = tokenizer.encode_answer(&tricky, &template).expect("encodes");
+    let end = tokenizer.token_id("<|im_end|>").expect("an id");
+    assert_eq!(answer.ids.iter().filter(|id| **id == end).count(), 2, "one after each message");
+    tokenizer.check_prompts(&tricky, &template, &answer).expect("the same ids");
+    // Without reasoning, the answer would be learned inside the block.
+    let plain = [messages[0].clone(), message(Role::Assistant, "4")];
+    let error = tokenizer.encode_answer(&plain, &template).expect_err("refused");
+    assert!(error.to_string().contains("and the message has none"), "{error}");
+    // Several turns in one sample have other texts than their prompts.
+    let several = [&messages[..], &messages[..]].concat();
+    let error = tokenizer.encode_chat(&several, &template).expect_err("refused");
+    assert!(error.hint().expect("advice").contains("`split_turns = true`"), "{error}");
+    let last = tokenizer.encode_answer(&several, &template).expect("encodes");
+    assert_eq!(target_text(&tokenizer, &last), written);
 }
 
 /// Qwen3 omits the reasoning of earlier turns, so shorter conversations are not prefixes.

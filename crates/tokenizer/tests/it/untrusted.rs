@@ -339,7 +339,7 @@ fn templates_can_access_only_their_context() {
         assert!(outcome.is_err(), "{source}: {outcome:?}");
     }
     let deep = format!("{{{{ {}1{} }}}}", "(".repeat(20_000), ")".repeat(20_000));
-    assert!(matches!(render(&deep), Err(Error::TemplateSyntax { .. })));
+    assert!(matches!(render(&deep), Err(Error::TemplateBudget { .. })));
     let blocks = format!("{}{}", "{% if x %}".repeat(3000), "{% endif %}".repeat(3000));
     assert!(render(&blocks).is_err());
     let large = " ".repeat((64 << 10) + 1);

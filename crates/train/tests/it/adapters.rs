@@ -58,12 +58,12 @@ optimizer = { lr = 1e-2 }
 "#;
 
 /// A directory with the recipe, its data and the runs.
-struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Self { dir: tempfile::tempdir().expect("a folder") };
         place.recipe("");
         let numbered = |row: fn(u32) -> String| (0..40).map(row).collect::<String>();
@@ -79,7 +79,7 @@ impl Place {
         place
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
@@ -93,29 +93,36 @@ impl Place {
         fsio::write_atomic(self.path().join("r.toml"), recipe + keys).expect("a recipe");
     }
 
-    fn plan(&self, name: &str) -> Plan {
+    /// Replaces a text of the recipe.
+    pub(crate) fn replace(&self, from: &str, to: &str) {
+        let recipe = fs::read_to_string(self.path().join("r.toml")).expect("a recipe");
+        assert!(recipe.contains(from), "{from}");
+        fsio::write_atomic(self.path().join("r.toml"), recipe.replace(from, to)).expect("a recipe");
+    }
+
+    pub(crate) fn plan(&self, name: &str) -> Plan {
         let loaded = recipe::load(&self.path().join("r.toml"), &[]).expect("a recipe");
         let (name, runs_dir) = (Some(name.to_owned()), Some(self.path().join("runs")));
         let request = Request { name, runs_dir, ..Request::default() };
         plan::plan(&loaded, &request, &mut Unwatched).expect("a plan")
     }
 
-    fn stage_dir(&self, name: &str, stage: &str) -> PathBuf {
+    pub(crate) fn stage_dir(&self, name: &str, stage: &str) -> PathBuf {
         self.path().join("runs").join(name).join(stage)
     }
 
     /// A file of a stage, as bytes.
-    fn bytes(&self, name: &str, file: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, name: &str, file: &str) -> Vec<u8> {
         fs::read(self.path().join("runs").join(name).join(file)).expect(file)
     }
 
     /// Runs a stage to its end.
-    fn run(&self, name: &str, stage: &str) -> CausalLm {
+    pub(crate) fn run(&self, name: &str, stage: &str) -> CausalLm {
         self.run_until(name, stage, u64::MAX).expect("the end")
     }
 
     /// Runs or resumes a stage; cut after a step without a word, as a killed process is.
-    fn run_until(&self, name: &str, stage: &str, until: u64) -> Option<CausalLm> {
+    pub(crate) fn run_until(&self, name: &str, stage: &str, until: u64) -> Option<CausalLm> {
         let plan = self.plan(name);
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
         run_stage(&plan, stage_of(&plan, stage), &run_dir, until).expect("the stage runs")
@@ -143,7 +150,7 @@ impl Place {
     }
 }
 
-fn stage_of<'a>(plan: &'a Plan, name: &str) -> &'a StagePlan {
+pub(crate) fn stage_of<'a>(plan: &'a Plan, name: &str) -> &'a StagePlan {
     plan.stages.iter().find(|stage| stage.name == name).expect("a stage")
 }
 
@@ -199,7 +206,7 @@ fn run_stage(
     Ok(Some(model))
 }
 
-fn names_in(dir: &Path) -> Vec<String> {
+pub(crate) fn names_in(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).expect("a folder");
     let mut names: Vec<String> =
         entries.map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect();
@@ -207,7 +214,7 @@ fn names_in(dir: &Path) -> Vec<String> {
     names
 }
 
-const ADAPTER: &str = "model/adapter_model.safetensors";
+pub(crate) const ADAPTER: &str = "model/adapter_model.safetensors";
 
 /// Masks of dropout, moments, factors and their average: a run that was cut anywhere is the run that was not.
 #[test]

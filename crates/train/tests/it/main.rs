@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod adapters;
+mod added_tokens;
 mod checkpoints;
 mod checks;
 mod events;

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
+use rayon::prelude::*;
 use recipe::{Format, SampleKind};
 use tokenizer::Tokenizer;
 
@@ -20,6 +21,8 @@ use crate::spec::SourceSpec;
 /// A chunk of a document; the last chunk contains the end of the sample.
 struct Chunk {
     text: String,
+    /// The document's row, for errors.
+    location: Location,
     end: Option<SampleEnd>,
 }
 
@@ -64,11 +67,17 @@ fn is_plain_text(spec: &SourceSpec) -> Result<bool> {
 }
 
 fn write_batch(batch: &[Chunk], tokenizer: &Tokenizer, writer: &mut Writer) -> Result<()> {
-    let texts: Vec<&str> = batch.iter().map(|chunk| chunk.text.as_str()).collect();
-    let ids =
-        tokenizer.encode_batch_plain(&texts).map_err(|source| Error::TokenizerUse { source })?;
-    for (chunk, ids) in batch.iter().zip(&ids) {
-        writer.write_tokens(ids)?;
+    let encode = |chunk: &Chunk| {
+        let encode = || tokenizer.encode_plain(&chunk.text);
+        let encoded = fsio::watchdog::located(|| chunk.location.to_string(), encode);
+        encoded.map_err(|error| {
+            let problem = RowProblem::Encoding { reason: error.to_string(), hint: error.hint() };
+            Error::row(chunk.location.clone(), problem)
+        })
+    };
+    let encoded: Vec<Result<Vec<u32>>> = batch.par_iter().map(encode).collect();
+    for (chunk, ids) in batch.iter().zip(encoded) {
+        writer.write_tokens(&ids?)?;
         match &chunk.end {
             Some(_) if writer.sample_is_empty() => writer.summary.n_empty += 1,
             Some(end) => writer.end_sample(end)?,
@@ -87,9 +96,15 @@ struct Batcher<'a> {
 }
 
 impl Batcher<'_> {
-    fn add(&mut self, text: String, end: Option<SampleEnd>) -> std::result::Result<(), Closed> {
-        self.n_bytes += text.len();
-        self.batch.push(Chunk { text, end });
+    fn add(
+        &mut self,
+        text: String,
+        location: &Location,
+        end: Option<SampleEnd>,
+    ) -> std::result::Result<(), Closed> {
+        // A row of one letter takes the memory of its chunk.
+        self.n_bytes += text.len() + size_of::<Chunk>();
+        self.batch.push(Chunk { text, location: location.clone(), end });
         if self.n_bytes >= batch_bytes() { self.flush() } else { Ok(()) }
     }
 
@@ -123,7 +138,7 @@ fn read_texts(
             hasher.update(text.as_bytes());
             n_bytes += text.len() as u64;
             for chunk in chunker.push(&text).map_err(|_| indivisible(&location))? {
-                if batcher.add(chunk, None).is_err() {
+                if batcher.add(chunk, &location, None).is_err() {
                     return Ok(counter);
                 }
             }
@@ -131,8 +146,8 @@ fn read_texts(
         counter.accept(Ok(()))?;
         lines_left = lines_left.map(|left| left.saturating_sub(document.n_lines()));
         let hash = short_hash(hasher);
-        let end = SampleEnd { location, hash, group: hash, n_bytes };
-        if batcher.add(chunker.finish(), Some(end)).is_err() {
+        let end = SampleEnd { location: location.clone(), hash, group: hash, n_bytes };
+        if batcher.add(chunker.finish(), &location, Some(end)).is_err() {
             return Ok(counter);
         }
     }
@@ -164,17 +179,18 @@ fn read_documents(
 /// Adds one document. Returns `None` if the channel is closed.
 fn add_document(text: String, location: Location, batcher: &mut Batcher<'_>) -> Result<Option<()>> {
     let hash = crate::rows::text_hash(&text);
-    let end = SampleEnd { location, hash, group: hash, n_bytes: text.len() as u64 };
+    let n_bytes = text.len() as u64;
+    let end = SampleEnd { location: location.clone(), hash, group: hash, n_bytes };
     if text.len() < 2 * CHUNK_BYTES {
-        return Ok(batcher.add(text, Some(end)).ok());
+        return Ok(batcher.add(text, &location, Some(end)).ok());
     }
     let mut chunker = Chunker::new(batcher.tokenizer);
     for chunk in chunker.push(&text).map_err(|_| indivisible(&end.location))? {
-        if batcher.add(chunk, None).is_err() {
+        if batcher.add(chunk, &location, None).is_err() {
             return Ok(None);
         }
     }
-    Ok(batcher.add(chunker.finish(), Some(end)).ok())
+    Ok(batcher.add(chunker.finish(), &location, Some(end)).ok())
 }
 
 fn indivisible(location: &Location) -> Error {

@@ -79,7 +79,9 @@ pub(super) fn run<U: Example>(
     let mut encoding = RowCounter::new(spec, options);
     let counter = RowCounter::new(spec, options);
     let encode = |example: &U| {
-        example.encode(tokenizer, template).map_err(|error| {
+        let encode = || example.encode(tokenizer, template);
+        let encoded = fsio::watchdog::located(|| example.location().to_string(), encode);
+        encoded.map_err(|error| {
             let problem = RowProblem::Encoding { reason: error.to_string(), hint: error.hint() };
             Error::row(example.location().clone(), problem)
         })
@@ -130,7 +132,8 @@ fn read_examples<U: Example>(
     for row in rows.by_ref() {
         let examples = convert_row(row, |row| U::from_row(&row_format, row, &mut counter));
         let Some((examples, _)) = counter.accept(examples)? else { continue };
-        n_bytes += examples.iter().map(U::n_bytes).sum::<usize>();
+        let of_example = |example: &U| example.n_bytes() + size_of::<U>();
+        n_bytes += examples.iter().map(of_example).sum::<usize>();
         batch.extend(examples);
         if n_bytes >= batch_bytes() {
             n_bytes = 0;
