@@ -32,9 +32,9 @@ echo "read faults: seed $seed, $percent % of the calls, stages: $stages"
 mkdir "$work/whole"
 cd "$work/whole"
 "$temper" run "$recipe" --name t --log plain >/dev/null 2>run.log || { tail -n 20 run.log; exit 1; }
-hashes() { (cd "$1/runs/t" && find . -path '*/model/*.safetensors' | sort | xargs sha256sum); }
+hashes() { (cd "$1/runs/t" && find . -path '*/model/*.safetensors' | sort | xargs sha256sum) 2>/dev/null; }
 # Every name, length and content, apart from the log of TensorBoard, of which each session writes its own.
-tree() { (cd "$1/runs/t" && find . -type f ! -name 'events.*' ! -name LOCK ! -name launch.json | sort | xargs sha256sum); }
+tree() { (cd "$1/runs/t" && find . -type f ! -name 'events.*' ! -name LOCK ! -name launch.json | sort | xargs sha256sum) 2>/dev/null; }
 hashes . >"$work/reference"
 for stage in $stages; do
   cp -a "$work/whole" "$work/cut-$stage"

@@ -39,10 +39,15 @@ impl TmpDir {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error).at(&path, "create the directory"),
             }
-            let dir = File::open(&path).inspect_err(|_| {
-                let _ = fs::remove_dir(&path);
-            });
-            let dir = dir.at(&path, "lock")?;
+            let dir = match File::open(&path) {
+                Ok(dir) => dir,
+                // Another process has found it without a lock and removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    let _ = fs::remove_dir(&path);
+                    return Err(error).at(&path, "lock");
+                }
+            };
             match dir.try_lock() {
                 // Another process may have removed the directory before it was locked.
                 Ok(()) if !is_at(&dir, &path) => {}
@@ -170,6 +175,39 @@ mod tests {
         remove_abandoned_tmps(parent.path());
         assert!(!other.exists() && first.path().exists() && third.path().exists());
         drop((first, second, third));
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+    /// Between its creation and its lock, a directory looks like one of a killed process.
+    #[test]
+    fn creators_and_removers_at_the_same_time() {
+        let parent = tempfile::tempdir().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        remove_abandoned_tmps(parent.path());
+                    }
+                });
+            }
+            let creators: Vec<_> = (0..4)
+                .map(|n| {
+                    let parent = parent.path();
+                    scope.spawn(move || {
+                        for _ in 0..300 {
+                            let tmp = TmpDir::create(parent, &format!("x{}", n % 2)).unwrap();
+                            fs::write(tmp.path().join("a"), b"a").unwrap();
+                            assert!(tmp.path().join("a").is_file());
+                        }
+                    })
+                })
+                .collect();
+            let all =
+                creators.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(all.iter().all(std::result::Result::is_ok));
+        });
+        remove_abandoned_tmps(parent.path());
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 }
