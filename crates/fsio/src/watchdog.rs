@@ -44,7 +44,8 @@ pub fn watch_with(handler: Handler) {
         loop {
             std::thread::sleep(TICK);
             let now = processor_time();
-            let worked = now.zip(before).is_none_or(|(now, before)| now - before >= TICK / 2);
+            let worked =
+                now.zip(before).is_none_or(|(now, before)| now.saturating_sub(before) >= TICK / 2);
             if worked {
                 before = now;
                 if let Some(description) = late() {
