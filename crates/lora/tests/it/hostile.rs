@@ -10,13 +10,14 @@ use tensor_file::SafetensorsWriter;
 
 use super::support::{device, names, settings, tiny_gpt2, tiny_llama};
 
-/// A directory that loads.
+/// A directory that loads, without the MANIFEST that would reveal each change of a file before it is looked at.
 fn good(dir: &Path) {
     let config = settings(names(&["q_proj"]));
     let model = attach(tiny_llama(&device()), &config, 7).expect("attached").model;
     let mut writer = DirWriter::begin(dir).expect("a directory");
     export(&model, &config, None, Dtype::F32, &mut writer).expect("exported");
     writer.commit(Value::Null).expect("committed");
+    fsio::remove_file(dir.join(fsio::MANIFEST)).expect("removed");
 }
 
 fn read_config(dir: &Path) -> Value {

@@ -128,6 +128,7 @@ fn without_targets_a_file_has_those_of_its_family() {
         let text = std::fs::read(&file).expect("a file");
         let mut json: Value = serde_json::from_slice(&text).expect("JSON");
         json["target_modules"] = Value::Null;
+        fsio::remove_file(dir.join(fsio::MANIFEST)).expect("removed");
         fsio::write_atomic(&file, json.to_string()).expect("written");
         let read = load(base.clone(), &dir);
         if !DEFAULTS.iter().any(|(name, _)| *name == family) {
