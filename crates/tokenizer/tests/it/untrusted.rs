@@ -86,7 +86,7 @@ fn an_invalid_tokenizer_json_is_refused_with_its_reason() {
         assert!(error.contains("Token `He` out of vocabulary"), "{error}");
     }
     let missing = Tokenizer::from_dir_or_file("/no/such/directory").expect_err("missing");
-    assert_eq!(missing.to_string(), "no tokenizer.json: `/no/such/directory`");
+    assert_eq!(missing.to_string(), "no such file or directory: `/no/such/directory`");
 }
 
 /// Parts on which the library panics or misbehaves give an error or a working tokenizer.
