@@ -7,7 +7,7 @@ use super::template_layout::{TRIMS, TurnLayout, TurnSpan, Untracked};
 use super::{ChatTemplate, TemplateTokens};
 
 /// The tags around the reasoning of a model.
-const REASONING: [&str; 2] = ["<think>", "</think>"];
+pub(crate) const REASONING: [&str; 2] = ["<think>", "</think>"];
 
 /// One assistant turn among messages with their contents, or with placeholders for them.
 pub(crate) struct TurnLocator<'a> {
@@ -75,9 +75,12 @@ impl TurnLocator<'_> {
         let prompt = self.render(self.idx, true)?;
         let shared = common_prefix(&prompt, conversation).len();
         let own = prompt.get(shared..).unwrap_or_default();
+        if !own.contains(REASONING[0]) {
+            return Err(None);
+        }
         let rest = conversation.get(shared..).unwrap_or_default();
         // The template may write an answer without its reasoning.
-        let (reasoning, written) = if !own.contains(REASONING[0]) || own.contains(REASONING[1]) {
+        let (reasoning, written) = if own.contains(REASONING[1]) {
             ("", content)
         } else {
             let opened = content.trim_start().strip_prefix(own.trim()).map(str::trim_start);

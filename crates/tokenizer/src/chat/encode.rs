@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::assistant_turn::REASONING;
 use super::chat_encoder::ChatEncoder;
 use super::locate::{locate_last_turn, locate_turns};
 use super::message_fields::rendered_fields;
@@ -180,7 +181,9 @@ impl Tokenizer {
         let messages = messages.as_ref();
         let text = self.render_chat(Conversation { messages, tools }, template, true)?;
         let tokens = self.template_tokens();
-        for answer in [ANSWER, REASONED_ANSWER] {
+        let opens_reasoning = text.trim_end().ends_with(REASONING[0]);
+        for answer in [Some(ANSWER), opens_reasoning.then_some(REASONED_ANSWER)] {
+            let Some(answer) = answer else { break };
             let answered = [messages, &[Message::new(Role::Assistant, answer)]].concat();
             let whole = Conversation { messages: &answered, tools };
             let chat = locate_turns(template, whole, &tokens)

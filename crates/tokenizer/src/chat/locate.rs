@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::assistant_turn::TurnLocator;
+use super::assistant_turn::{REASONING, TurnLocator};
 use super::template::MessageView;
 use super::template_layout::{
     CachedLayout, LayoutKey, RenderedChat, TemplateLayout, TurnSpan, Untracked, placeholder,
@@ -166,7 +166,8 @@ impl Render<'_> {
     /// Errors: the reason why the answer cannot follow the prompt, if it is known.
     fn after_own_prompt(&self, text: &str, last: usize) -> Result<RenderedChat, Option<Untracked>> {
         let message = self.conversation.messages.get(last).ok_or(None)?;
-        if !has_content(message) {
+        // Other templates are not rendered again.
+        if !has_content(message) || !self.template.source().contains(REASONING[0]) {
             return Err(None);
         }
         let (text, turn) = self.locator(&self.views(), last).after_own_prompt(text)?;
