@@ -18,11 +18,10 @@ fn main() -> ExitCode {
     let clock = bench::Clock::start();
     kernels::configure_allocator();
     kernels::find_cuda_toolkit();
-    // Starts a thread, so it comes after everything that changes the environment.
     fsio::watchdog::watch_with(stop_late_operation);
     let cli = Cli::parse();
     let outcome = dispatch(cli, clock);
-    // What was printed last has to be on the screen before an error is.
+    // The last lines of progress must be on the screen before an error.
     render::stderr::flush();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

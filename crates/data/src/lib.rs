@@ -24,7 +24,10 @@ mod splits;
 mod texts;
 
 pub use batch::{Batch, Share};
-pub use cache::{Content, PrepareOptions, Prepared, Progress, TokenRole, cache_key, prepare};
+pub use cache::{
+    Content, PrepareOptions, Prepared, Progress, TokenRole, cache_key, lock_cache, prepare,
+    verified_cache,
+};
 pub use conversations::{Conversations, conversations};
 pub use dataset::{
     Dataset, DatasetCounts, DrawnPairCounts, Holdout, InspectedRow, IssueKind, RunOptions,

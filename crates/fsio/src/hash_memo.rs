@@ -44,29 +44,18 @@ impl FileState {
 
 /// SHA-256 of a file, computed before in this process or now.
 pub(crate) fn sha256_once(path: &Path) -> Result<String> {
-    let before = FileState::of(path)?;
-    if let Some(hash) = hashes().get(&before) {
-        return Ok(hash.clone());
-    }
-    let hash = sha256_file(path)?;
-    remember(path, &before, &hash)?;
-    Ok(hash)
+    let known = hashes().get(&FileState::of(path)?).cloned();
+    known.map_or_else(|| hash_and_remember(path), Ok)
 }
 
-/// Hashes a file and remembers the hash, unless the file is small.
+/// Hashes a file and remembers the hash, unless the file is small or changed meanwhile.
 pub(crate) fn hash_and_remember(path: &Path) -> Result<String> {
     let before = FileState::of(path)?;
     let hash = sha256_file(path)?;
-    remember(path, &before, &hash)?;
-    Ok(hash)
-}
-
-/// Remembers a hash if the file did not change while it was computed.
-fn remember(path: &Path, before: &FileState, hash: &str) -> Result<()> {
-    if before.bytes >= SMALL && FileState::of(path)? == *before {
-        hashes().insert(before.clone(), hash.to_owned());
+    if before.bytes >= SMALL && FileState::of(path)? == before {
+        hashes().insert(before, hash.clone());
     }
-    Ok(())
+    Ok(hash)
 }
 
 fn hashes() -> std::sync::MutexGuard<'static, BTreeMap<FileState, String>> {

@@ -18,11 +18,9 @@ use crate::{Damage, Error, Result, limits};
 /// Errors: the file differs from its entry in MANIFEST.
 pub fn verified_sha256(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
-    let expected = listed(path)?;
-    let hash = sha256_once(path)?;
-    match expected {
-        Some(listed) if listed.entry.sha256 != hash => Err(listed.differs()),
-        Some(_) | None => Ok(hash),
+    match listed(path)? {
+        Some(listed) => listed.hash_of(path),
+        None => sha256_once(path),
     }
 }
 
@@ -48,14 +46,15 @@ impl Verification {
         let Some(listed) = listed(path)? else { return Ok(on(None)) };
         if listed.entry.bytes >= SMALL && !is_known(path)? {
             let in_thread = path.to_owned();
-            let spawned = std::thread::Builder::new()
-                .name("verify".into())
-                .spawn(move || verified_sha256(in_thread));
+            let spawned = std::thread::Builder::new().name("verify".into()).spawn({
+                let listed = listed.clone();
+                move || listed.hash_of(&in_thread)
+            });
             if let Ok(thread) = spawned {
                 return Ok(on(Some(thread)));
             }
         }
-        verified_sha256(path)?;
+        listed.hash_of(path)?;
         Ok(on(None))
     }
 
@@ -72,6 +71,7 @@ impl Verification {
 }
 
 /// A file and its entry in the MANIFEST of its directory.
+#[derive(Clone)]
 pub(crate) struct Listed {
     dir: PathBuf,
     name: String,
@@ -81,6 +81,12 @@ pub(crate) struct Listed {
 impl Listed {
     fn differs(&self) -> Error {
         damaged(&self.dir, &self.name, Damage::Checksum)
+    }
+
+    /// SHA-256 of the file at `path`, which must be that of the entry.
+    fn hash_of(&self, path: &Path) -> Result<String> {
+        let hash = sha256_once(path)?;
+        if hash == self.entry.sha256 { Ok(hash) } else { Err(self.differs()) }
     }
 
     /// Compares the file's bytes.

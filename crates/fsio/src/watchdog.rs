@@ -4,7 +4,7 @@
 //! last resort is to end the process with an error. Nothing that has been saved is lost: all writes are atomic.
 
 use std::cell::{Cell, RefCell};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Time between two looks at the operations.
@@ -31,28 +31,37 @@ struct Operation {
     ticks_left: u32,
 }
 
-/// Starts the watchdog, which calls `handler` if a watched operation takes too long. The handler must end the process.
-/// Without a handler, nothing is watched. Further calls have no effect.
+/// Calls `handler` if a watched operation takes too long. The handler must end the process. Without a handler, nothing is
+/// watched. Further calls have no effect.
 pub fn watch_with(handler: Handler) {
-    if HANDLER.set(handler).is_err() {
-        return;
-    }
-    // On a busy machine, an operation may get no time between two looks. Such a look does not count.
-    // Without a thread, the operations check their limits between steps only.
-    let _ = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
-        let mut before = processor_time();
-        loop {
-            std::thread::sleep(TICK);
-            let now = processor_time();
-            let worked =
-                now.zip(before).is_none_or(|(now, before)| now.saturating_sub(before) >= TICK / 2);
-            if worked {
-                before = now;
-                if let Some(description) = late() {
-                    handler(&description);
+    let _ = HANDLER.set(handler);
+}
+
+/// Starts the thread that looks at the operations, when the first one begins.
+fn start(handler: Handler) {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        // Without a thread, the operations check their limits between steps only.
+        let thread = std::thread::Builder::new().name("watchdog".to_owned());
+        let _ = thread.spawn(move || {
+            let mut before = None;
+            loop {
+                std::thread::sleep(TICK);
+                if operations().iter().all(Option::is_none) {
+                    before = None;
+                    continue;
+                }
+                // On a busy machine, an operation may get no time between two looks. Such a look does not count.
+                let now = processor_time();
+                let since = |before: Duration| now.map(|now| now.saturating_sub(before));
+                if before.and_then(since).is_none_or(|worked| worked >= TICK / 2) {
+                    before = now;
+                    if let Some(description) = late() {
+                        handler(&description);
+                    }
                 }
             }
-        }
+        });
     });
 }
 
@@ -62,9 +71,8 @@ pub fn watched<T>(
     description: impl FnOnce() -> String,
     f: impl FnOnce() -> T,
 ) -> T {
-    if HANDLER.get().is_none() {
-        return f();
-    }
+    let Some(handler) = HANDLER.get() else { return f() };
+    start(*handler);
     let ticks = limit.as_millis() / TICK.as_millis() + 1;
     let ticks_left = u32::try_from(ticks).unwrap_or(u32::MAX);
     let location = LOCATION

@@ -124,17 +124,11 @@ pub fn answer_weights(mask: &[bool], t: usize, ld_alpha: f64) -> Vec<f32> {
 /// `sharpened` are the log-probabilities at temperature ½, from which Σ π² follows: log π½ = 2 log π − log Σ π².
 pub fn pair_weights(policy: &PairLogprobs, sharpened: &PairLogprobs) -> Tensor<1> {
     let aligned = |policy: &SequenceLogprobs, sharpened: &SequenceLogprobs| {
-        let difference_p = without_gradient(sharpened.unweighted_sums() - policy.unweighted_sums());
+        let difference_p = (sharpened.unweighted_sums() - policy.unweighted_sums()).detach();
         policy.per_token(difference_p)
     };
     let chosen_p = aligned(&policy.chosen, &sharpened.chosen);
     (chosen_p + aligned(&policy.rejected, &sharpened.rejected)).exp()
-}
-
-/// The same values as constants.
-fn without_gradient(x_p: Tensor<1>) -> Tensor<1> {
-    let device = x_p.device();
-    Tensor::from_data(x_p.into_data(), &device)
 }
 
 /// The implicit rewards β(log π − log π_ref) of chosen and rejected answers, `[p]` each: TRL's `rewards/chosen` and

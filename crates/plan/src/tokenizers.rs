@@ -60,14 +60,12 @@ fn trained(
     fsio::create_dir_all(&paths.cache_dir)?;
     let texts = data::texts_key(&specs, kind, &paths.cache_dir)?;
     let key = json!([TRAINER_VERSION, settings, texts]).to_string();
-    let dir = paths.cache_dir.join(format!("tokenizer-{}", fsio::sha256_hex(key.as_bytes())));
-    if !is_there(&dir)? {
-        let locks = paths.cache_dir.join("locks");
-        fsio::create_dir_all(&locks)?;
-        let name = dir.file_name().unwrap_or_default();
-        let _lock = fsio::Lock::wait(locks.join(name), || watch.waiting_for_tokenizer())?;
+    let name = format!("tokenizer-{}", fsio::sha256_hex(key.as_bytes()));
+    let dir = paths.cache_dir.join(&name);
+    if data::verified_cache(&dir)?.is_none() {
+        let _lock = data::lock_cache(&paths.cache_dir, &name, || watch.waiting_for_tokenizer())?;
         // Another process may have trained it meanwhile.
-        if !is_there(&dir)? {
+        if data::verified_cache(&dir)?.is_none() {
             watch.training_tokenizer();
             let tokenizer = match train {
                 TrainTokenizer::ByteBpe(keys) => train_tokenizer(&specs, kind, |texts| {
@@ -106,20 +104,6 @@ pub fn train_tokenizer(
         }
         Ok(trained?)
     })
-}
-
-/// Whether a directory of the cache is there.
-///
-/// Errors: it is damaged, or cannot be read.
-fn is_there(dir: &Path) -> Result<bool> {
-    match fsio::verify_dir(dir) {
-        Ok(_) => Ok(true),
-        Err(source @ fsio::Error::Damaged { .. }) => {
-            Err(data::Error::DamagedCache { dir: dir.to_owned(), source }.into())
-        }
-        Err(error) if error.is_not_found() => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Saves a trained tokenizer atomically.

@@ -1,5 +1,5 @@
-//! Proximal policy optimization against a reward model or rewards computed from the text (Schulman et al. 2017; Ouyang et al. 2022 for language models). The
-//! computations of an update are in `rl`, where `temper verify` replays them.
+//! Proximal policy optimization against a reward model or rewards computed from the text (Schulman et al. 2017; Ouyang et al.
+//! 2022 for language models). The computations of an update are in `rl`, where `temper verify` replays them.
 
 mod answers;
 mod error;

@@ -58,7 +58,7 @@ pub(crate) enum Rule {
     Not(Schema),
 }
 
-/// What a limit counts.
+/// A quantity with limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
     Characters,

@@ -1,4 +1,4 @@
-//! The rewards of a stage, and what they give for a completion.
+//! The rewards of a stage, and their values for a completion.
 
 use recipe::{ExactKeys, Extract, LengthShape, Reward, RewardKind, Template};
 use regex::Regex;
@@ -16,7 +16,7 @@ pub struct Completion<'t> {
     pub n_tokens: usize,
 }
 
-/// What one reward gives for a completion.
+/// The value of one reward for a completion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// Value before its weight; `None` if the prompt has no such reward.
@@ -25,7 +25,7 @@ pub struct Part {
     pub why: String,
 }
 
-/// What all rewards give for a completion, in the order of the recipe.
+/// The values of all rewards for a completion, in the order of the recipe.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
     /// One for each reward.
@@ -151,7 +151,7 @@ impl Rewards {
         self.rewards.iter().map(applies).collect()
     }
 
-    /// What each reward gives for a completion of a prompt with these texts.
+    /// The value of each reward for a completion of a prompt with these texts.
     pub fn score(&self, values: &[Option<String>], completion: &Completion<'_>) -> Scored {
         let mut parts: Vec<Option<Part>> = Vec::with_capacity(self.rewards.len());
         for reward in &self.rewards {

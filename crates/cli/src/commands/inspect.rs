@@ -1,6 +1,6 @@
 //! `temper data inspect`: prints a stage's first batches, from the same code that builds them in training.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 
 use hub_local::Need;
@@ -12,6 +12,7 @@ use super::{plan as plan_command, plan_recipe, print, print_as_is};
 use crate::args::{InspectArgs, LogStyle};
 use crate::failure::{Failure, Result};
 use crate::render::printable::printable;
+use crate::render::progress::write_stderr;
 use crate::render::{episodes, tokens};
 
 pub(crate) fn run(args: &InspectArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
@@ -44,8 +45,8 @@ fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
     let counts = stage.dataset.counts();
     for note in counts.file_choices.iter().cloned().chain(plan_command::not_finite(counts)) {
         if args.json {
-            // Only rows are on stdout; a closed stderr is ignored.
-            let _ = std::io::stderr().write_all(format!("{}\n", printable(&note)).as_bytes());
+            // Only rows are on stdout.
+            write_stderr(&format!("{}\n", printable(&note)));
         } else {
             print(&format!("{note}\n"))?;
         }

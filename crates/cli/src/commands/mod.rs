@@ -37,7 +37,8 @@ pub(crate) fn print(text: &str) -> Result<()> {
     print_as_is(&printable(text))
 }
 
-/// Writes to stdout what has no control characters but our own, or what is data for a program. A closed pipe ends the program without an error, as is usual for command-line tools.
+/// Writes to stdout text without control characters but our own, or data for a program. A closed pipe ends the program without
+/// an error, as is usual for command-line tools.
 pub(crate) fn print_as_is(text: &str) -> Result<()> {
     crate::render::stderr::flush();
     let mut out = BufWriter::new(io::stdout().lock());

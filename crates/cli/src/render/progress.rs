@@ -81,7 +81,11 @@ impl Screen {
 }
 
 pub(super) fn write_json(value: &Value) {
-    write_stderr(&format!("{}\n", printable(&value.to_string())));
+    write_json_as(value, Importance::Once);
+}
+
+fn write_json_as(value: &Value, importance: Importance) {
+    stderr::write(&format!("{}\n", printable(&value.to_string())), importance);
 }
 
 /// Writes text to stderr.
@@ -109,9 +113,7 @@ impl PlanProgress {
     pub(crate) fn new(log: LogStyle) -> Self {
         Self { screen: Screen::new(log), last: None }
     }
-}
 
-impl PlanProgress {
     /// Says that another process is making the same cache.
     fn waiting(&mut self, name: &str) {
         match self.screen.style {
@@ -254,7 +256,7 @@ impl Progress for RunProgress {
             if let Some(value) = as_json(&self.stage, event) {
                 let is_step = matches!(event, Event::Step { .. });
                 let importance = if is_step { Importance::Progress } else { Importance::Once };
-                stderr::write(&format!("{value}\n"), importance);
+                write_json_as(&value, importance);
             }
             if let Event::StageStarted { stage, .. } = event {
                 self.stage.clone_from(stage);

@@ -3,21 +3,7 @@
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::{Place, tiny_recipe};
-
-const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again.\n";
-
-/// A directory with a text and a recipe that trains on it.
-fn trained() -> Place {
-    let place = Place::new();
-    place
-        .write("text.txt", TEXT.repeat(40))
-        .write("tiny.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
-    let outcome = place.temper(&["run", "tiny.toml"]);
-    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-    assert!(outcome.stdout.contains("runs/tiny/pretrain"), "{}", outcome.stdout);
-    place
-}
+use crate::support::{Place, TEXT, tiny_recipe, trained};
 
 fn plan_with(data: &str, file: &str, bytes: impl AsRef<[u8]>) -> String {
     let place = Place::new();

@@ -413,7 +413,7 @@ fn control_characters_of_files_are_not_printed() {
     let outcome = bounded(&place, &["generate", "m", "--chat", "--prompt", "hi"]);
     assert_refused(&outcome, &["\\u001b[2J"]);
     no_controls(&outcome.stderr);
-    // What a model writes is as foreign as its files.
+    // The text of a model is as foreign as its files.
     let place = with_tokenizer(|json| {
         json["decoder"] = json!({"type": "Replace", "pattern": {"Regex": "."}, "content": hostile});
     });

@@ -6,22 +6,10 @@ use arrow::array::{ArrayRef, ListArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
 use parquet::arrow::ArrowWriter;
 
-use crate::support::{Place, tiny_recipe};
+use crate::support::trained;
 
 const POINTER: &str =
     "version https://git-lfs.github.com/spec/v1\noid sha256:8be3fc1d\nsize 1234567\n";
-const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again.\n";
-
-fn trained() -> Place {
-    let place = Place::new();
-    place
-        .write("text.txt", TEXT.repeat(40))
-        .write("tiny.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
-    let outcome = place.temper(&["run", "tiny.toml"]);
-    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-    place
-}
-
 fn sft(start: &str, data: &str, more: &str) -> String {
     format!(
         "[sft]\nstart = \"{start}\"\ndata = [{{ path = \"{data}\" }}]\nchat_template = \"plain\"\n\

@@ -209,7 +209,7 @@ fn an_ignored_hang_up_stays_ignored() {
     signal(&child, "-HUP");
     let length = std::fs::metadata(&metrics).expect("metrics").len();
     std::thread::sleep(Duration::from_millis(500));
-    assert!(std::fs::metadata(&metrics).expect("metrics").len() > length, "it goes on");
+    assert!(std::fs::metadata(&metrics).expect("metrics").len() > length, "training continues");
     signal(&child, "-TERM");
     assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(75));
 }
@@ -293,7 +293,7 @@ fn a_directory_that_cannot_be_written_is_a_failure_of_the_run() {
     assert!(error.contains("runs/.cache: cannot create the directory"), "{error}");
 }
 
-/// What a killed export left is removed by the next export to the same place.
+/// Leftovers of a killed export are removed by the next export to the same place.
 #[test]
 fn a_killed_export_leaves_nothing_for_long() {
     let place = place();

@@ -5,9 +5,7 @@ use std::path::Path;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::{Outcome, Place, tiny_recipe};
-
-const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again.\n";
+use crate::support::{Outcome, Place, TEXT, tiny_recipe};
 
 /// A directory with a run of three stages: all weights, an adapter on chats, a reward model.
 fn trained() -> Place {

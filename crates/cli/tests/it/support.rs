@@ -87,6 +87,21 @@ pub(crate) fn tiny_recipe(data: &str, extra: &str) -> String {
     )
 }
 
+/// A line of text for tiny models.
+pub(crate) const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again.\n";
+
+/// A directory with a text and the finished run of a recipe that trains on it, `runs/tiny`.
+pub(crate) fn trained() -> Place {
+    let place = Place::new();
+    place
+        .write("text.txt", TEXT.repeat(40))
+        .write("tiny.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
+    let outcome = place.temper(&["run", "tiny.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("runs/tiny/pretrain"), "{}", outcome.stdout);
+    place
+}
+
 /// The number in an environment variable, or else `default`.
 pub(crate) fn number_from(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)

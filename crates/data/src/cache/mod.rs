@@ -170,6 +170,27 @@ pub fn prepare(
     Ok(Prepared { sources: prepared, ids })
 }
 
+/// Takes the lock under which the directory `name` of the cache is made; calls `waiting` once if another process holds it.
+pub fn lock_cache(cache_dir: &Path, name: &str, waiting: impl FnOnce()) -> Result<fsio::Lock> {
+    let locks = cache_dir.join(LOCKS);
+    fsio::create_dir_all(&locks)?;
+    Ok(fsio::Lock::wait(locks.join(name), waiting)?)
+}
+
+/// The MANIFEST of a directory of the cache, all of whose files were compared with it; `None` if there is no such directory.
+///
+/// Errors: it is damaged, or cannot be read.
+pub fn verified_cache(dir: &Path) -> Result<Option<fsio::Manifest>> {
+    match fsio::verify_dir(dir) {
+        Ok(manifest) => Ok(Some(manifest)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(source @ fsio::Error::Damaged { .. }) => {
+            Err(Error::DamagedCache { dir: dir.to_owned(), source })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Builds a cache under its lock, unless another process has built it while this one waited for the lock.
 fn build_once(
     dir: &Path,
@@ -180,9 +201,7 @@ fn build_once(
     report: &mut Progress,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<TokenStore> {
-    let locks = options.cache_dir.join(LOCKS);
-    fsio::create_dir_all(&locks)?;
-    let _lock = fsio::Lock::wait(locks.join(key), || {
+    let _lock = lock_cache(options.cache_dir, key, || {
         report.waiting = true;
         progress(report);
         report.waiting = false;
@@ -318,14 +337,7 @@ enum Found {
 ///
 /// Errors: it differs from its MANIFEST, or cannot be read.
 fn open(dir: &Path, spec: &SourceSpec) -> Result<Found> {
-    let manifest = match fsio::verify_dir(dir) {
-        Ok(manifest) => manifest,
-        Err(error) if error.is_not_found() => return Ok(Found::Nothing),
-        Err(source @ fsio::Error::Damaged { .. }) => {
-            return Err(Error::DamagedCache { dir: dir.to_owned(), source });
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let Some(manifest) = verified_cache(dir)? else { return Ok(Found::Nothing) };
     let Ok(summary) = serde_json::from_value(manifest.extra["summary"].clone()) else {
         return Ok(Found::Other);
     };

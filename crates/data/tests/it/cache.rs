@@ -17,16 +17,20 @@ fn tokens(prepared: &Prepared, n_tokens: usize) -> Vec<u32> {
     batch.ids[..used].iter().copied().chain([last]).collect()
 }
 
-/// Prepares one source; also returns whether anything was tokenized.
-fn prepare_one(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> (Prepared, bool) {
-    let options = PrepareOptions {
+fn options<'a>(cache: &'a Path, tokenizer: &'a Tokenizer) -> PrepareOptions<'a> {
+    PrepareOptions {
         cache_dir: cache,
         tokenizer,
         content: Content::Documents,
         on_bad_row: OnBadRow::Stop,
         max_bad_rows: 0,
         check_prompts: true,
-    };
+    }
+}
+
+/// Prepares one source; also returns whether anything was tokenized.
+fn prepare_one(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> (Prepared, bool) {
+    let options = options(cache, tokenizer);
     let mut reports: Vec<Progress> = Vec::new();
     let mut note = |progress: &Progress| reports.push(progress.clone());
     let prepared = prepare(std::slice::from_ref(spec), &options, &mut note).unwrap();
@@ -39,15 +43,8 @@ fn prepare_one(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> (Prepa
 
 /// The error of a cache that cannot be used.
 fn refused(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> data::Error {
-    let options = PrepareOptions {
-        cache_dir: cache,
-        tokenizer,
-        content: Content::Documents,
-        on_bad_row: OnBadRow::Stop,
-        max_bad_rows: 0,
-        check_prompts: true,
-    };
-    prepare(std::slice::from_ref(spec), &options, &mut |_| ()).expect_err("a damaged cache")
+    prepare(std::slice::from_ref(spec), &options(cache, tokenizer), &mut |_| ())
+        .expect_err("a damaged cache")
 }
 
 #[test]

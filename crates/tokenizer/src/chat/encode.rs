@@ -182,8 +182,7 @@ impl Tokenizer {
         let text = self.render_chat(Conversation { messages, tools }, template, true)?;
         let tokens = self.template_tokens();
         let opens_reasoning = text.trim_end().ends_with(REASONING[0]);
-        for answer in [Some(ANSWER), opens_reasoning.then_some(REASONED_ANSWER)] {
-            let Some(answer) = answer else { break };
+        for answer in [ANSWER].into_iter().chain(opens_reasoning.then_some(REASONED_ANSWER)) {
             let answered = [messages, &[Message::new(Role::Assistant, answer)]].concat();
             let whole = Conversation { messages: &answered, tools };
             let chat = locate_turns(template, whole, &tokens)

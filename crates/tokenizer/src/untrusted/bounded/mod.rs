@@ -41,7 +41,7 @@ const FREE_BYTES: usize = 64 << 10;
 /// Bytes from which a text may grow to four times its size only: each byte takes 16 more for its alignment.
 const LARGE_BYTES: usize = 16 << 20;
 
-/// What is left for the current text.
+/// The rest of the current text's budget.
 struct Budget {
     bytes: usize,
     time: Duration,
