@@ -295,6 +295,58 @@ fn templates_stop_at_their_limits() {
     }
 }
 
+/// A list that repeats a text is small until something writes, compares or hashes its texts. Each use is refused before.
+#[test]
+fn texts_in_lists_count_as_often_as_they_occur() {
+    let list = "(['a' * 60000] * 20000)";
+    let names = "([none] * 90000) | map('default', x * 60000, true)";
+    let uses = [
+        "{{ S | join | length }}",
+        "{{ ''.join(S) | length }}",
+        "{{ S | reverse | join | length }}",
+        "{{ (S, S) | map('join') | list | length }}",
+        "{{ S }}",
+        "{{ S ~ '' }}",
+        "{{ '' ~ S }}",
+        "{{ S | string | length }}",
+        "{{ S | pprint | length }}",
+        "{{ S | upper | length }}",
+        "{{ S | replace('b', 'c') }}",
+        "{{ '%s' | format(S) | length }}",
+        "{{ '{}'.format(S) | length }}",
+        "{{ raise_exception(S) }}",
+        "{{ 'a' in S | string }}",
+        "{{ x in S }}",
+        "{{ {S: 1} }}",
+        "{{ {'a': 1}[S] }}",
+        "{{ S | max }}",
+        "{{ S | unique | list }}",
+        "{% set y = S %}",
+        "{% for y in S | join %}{% endfor %}",
+        "{{ messages[S | join] }}",
+    ];
+    for source in uses
+        .iter()
+        .flat_map(|used| [used.replace('S', list), used.replace('S', &format!("({names})"))])
+    {
+        let error = render(&source).expect_err(&source);
+        assert!(matches!(error, Error::TemplateBudget { .. }), "{source}: {error}");
+    }
+    for source in [
+        "{{ ['a' * 60000] * 20000 ~ '' }}",
+        "{{ 20000 * ['a' * 60000] ~ '' }}",
+        "{% set ns = namespace(s=['a' * 60000]) %}{% for i in range(14) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s | join | length }}",
+        "{% set s = ['a' * 9999] * 999 %}{{ s + s + s + s + s + s + s + s + s ~ '' }}",
+        "{{ range(100000) | map('tojson') | map('tojson') | list | length }}",
+    ] {
+        let error = render(source).expect_err(source);
+        assert!(matches!(error, Error::TemplateBudget { .. }), "{source}: {error}");
+    }
+    // What a template does with a long conversation.
+    let text = "{% set parts = [x * 1000000, x] %}{{ (parts | join ~ parts[0]) | length }}{{ x in parts }}";
+    assert_eq!(render(text).expect("renders"), "2000001True");
+}
+
 /// Unusual arithmetic and arguments may give any result except a panic or a hang.
 #[test]
 fn unusual_expressions_do_not_panic() {
