@@ -66,6 +66,20 @@ fn an_invalid_tokenizer_json_is_refused_with_its_reason() {
         (with("/model/vocab", json!({})), "Token `a` out of vocabulary"),
         (with("/pre_tokenizer", regex("(a+)+$")), "a repetition inside a repetition"),
         (with("/normalizer", regex("(x*)*")), "a repetition inside a repetition"),
+        (
+            with(
+                "/pre_tokenizer",
+                json!({"type": "Sequence", "pretokenizers": vec![regex(&r"\p{L}".repeat(2000)); 4]}),
+            ),
+            "the patterns have more than 32768 bytes together",
+        ),
+        (
+            with(
+                "/normalizer",
+                json!({"type": "Sequence", "normalizers": vec![json!({"type": "Replace", "pattern": {"String": "x".repeat(16000)}, "content": ""}); 40]}),
+            ),
+            "the patterns have more than 32768 bytes together",
+        ),
         (with("/pre_tokenizer", regex("[")), "an open character class"),
         (with("/model/merges", json!(["a c"])), "Token `c` out of vocabulary"),
         (with("/version", json!("2.0")), "Unknown tokenizer version '2.0'"),
