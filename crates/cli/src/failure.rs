@@ -74,9 +74,9 @@ impl Failure {
         printable(&text).into_owned()
     }
 
-    /// A failure to write has the exit code of a failed run, wherever it happens.
+    /// A failure of the machine, such as one to write, has the exit code of a failed run, wherever it happens.
     pub(crate) fn from_error(error: &(dyn Error + 'static), hint: Option<String>) -> Self {
-        let code = if is_write(error) { RUN_FAILED } else { WRONG_INPUT };
+        let code = if is_of_machine(error) { RUN_FAILED } else { WRONG_INPUT };
         let is_input = causes(error).into_iter().any(<dyn Error>::is::<fsio::Damage>);
         Self { code, message: error.to_string(), hint, is_input }
     }
@@ -92,12 +92,15 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)
     all
 }
 
-/// Whether an operation failed that would have changed the file system.
-fn is_write(error: &(dyn Error + 'static)) -> bool {
+/// Whether an operation failed that would have changed the file system, or the machine starts no thread.
+fn is_of_machine(error: &(dyn Error + 'static)) -> bool {
     use std::io::ErrorKind;
     causes(error).into_iter().any(|cause| {
         if let Some(failure) = cause.downcast_ref::<fsio::IoFailure>() {
             return failure.is_write();
+        }
+        if cause.is::<fsio::NoThread>() {
+            return true;
         }
         cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
             // Writers of files have an error with the path inside.
@@ -119,6 +122,14 @@ impl From<hub::Error> for Failure {
     fn from(error: hub::Error) -> Self {
         let failure = Self::from_error(&error, error.hint());
         if error.is_input() { failure } else { failure.during_run() }
+    }
+}
+
+impl From<kernels::Error> for Failure {
+    /// A machine that starts no threads has the exit code of a failed run.
+    fn from(error: kernels::Error) -> Self {
+        let failure = Self::from_error(&error, error.hint());
+        if matches!(error, kernels::Error::Threads { .. }) { failure.during_run() } else { failure }
     }
 }
 
@@ -172,7 +183,6 @@ from_errors!(
     arch::Error,
     arch::AdapterError,
     lora::Error,
-    kernels::Error,
     tokenizer::Error,
     data::Error,
     model::Error,

@@ -2,6 +2,11 @@
 
 /// One row of any format, in bytes: a JSON line, a CSV record, an element of a JSON array.
 pub const ROW_BYTES: usize = fsio::limits::JSONL_LINE_BYTES;
+/// Bytes that the values of a JSON row may take once they are parsed, without their texts, for each byte that a row may have.
+/// Ids of five digits take 6.
+pub const ROW_MEMORY: usize = 8;
+/// Bytes from which [`ROW_MEMORY`] holds.
+pub const FREE_ROW_MEMORY: usize = 1 << 20;
 /// Nesting depth of a JSON row.
 pub const JSON_DEPTH: usize = fsio::limits::JSONL_DEPTH;
 /// One text value of a parquet or Arrow file, in bytes; whole books fit.

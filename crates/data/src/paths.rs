@@ -70,10 +70,11 @@ pub fn expand(path: &Path, format: Option<Format>, split: Option<&str>) -> Resul
         return Ok(vec![path.to_path_buf()].into());
     }
     let text = path.to_string_lossy();
-    if text.contains(['*', '?', '[']) {
+    if text.contains(['*', '?', '[']) && !fsio::is_present(path) {
         return Ok(pattern_files(&text, format)?.into());
     }
-    Err(not_found(path))
+    // What is neither a file nor absent is refused where it is opened, with the reason.
+    if fsio::is_present(path) { Ok(vec![path.to_path_buf()].into()) } else { Err(not_found(path)) }
 }
 
 fn directory_files(

@@ -43,6 +43,12 @@ pub enum RowProblem {
         /// The limit.
         limit: usize,
     },
+    /// The JSON has so many values that they take too much memory.
+    #[error("more values than {limit} bytes of memory have room for")]
+    TooManyValues {
+        /// The limit, in bytes.
+        limit: u64,
+    },
     /// A CSV record has another number of fields than the header.
     #[error("{found} fields where the header has {expected}")]
     FieldCount {
@@ -192,7 +198,7 @@ impl RowProblem {
             Self::MaskedDocument { .. } => {
                 "use [sft], or leave the column out with `ignore_columns` in the source".into()
             }
-            Self::TooLong { .. } => {
+            Self::TooLong { .. } | Self::TooManyValues { .. } => {
                 format!("raise `max_row_bytes` in the source if such rows are right; {skip}")
             }
             Self::Json { .. }

@@ -146,6 +146,18 @@ impl fmt::Display for IoFailure {
 
 impl std::error::Error for IoFailure {}
 
+/// The operating system starts no further thread.
+#[derive(Debug)]
+pub struct NoThread(pub io::Error);
+
+impl fmt::Display for NoThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start a thread: {}", self.0)
+    }
+}
+
+impl std::error::Error for NoThread {}
+
 /// Operations that change nothing; all others write.
 const READING: [&str; 5] = ["read", "read the length of", "list", "map", "hash"];
 

@@ -37,7 +37,7 @@ pub use checked_read::{read_capped, read_optional_text, read_text_capped};
 pub use dir_writer::{DirWriter, HashingFile};
 pub use dirs::{create_dir_all, is_stale_tmp, remove_dir_all, remove_file, rename, write_atomic};
 pub use disk_space::free_space;
-pub use error::{Damage, Error, IoFailure, Result};
+pub use error::{Damage, Error, IoFailure, NoThread, Result};
 pub use hash::{Sha256, for_each_piece, sha256_file, sha256_hex};
 pub use lock::Lock;
 pub use manifest::{
@@ -46,6 +46,6 @@ pub use manifest::{
 pub use mapped::MappedFile;
 pub use names::basename_only;
 pub use partial_file::PartialFile;
-pub use read::refuse_lfs_pointer;
+pub use read::{is_present, refuse_lfs_pointer};
 pub use tmp_dir::{remove_abandoned_tmps, remove_stale_tmps};
 pub use verified::{Verification, verified_sha256};

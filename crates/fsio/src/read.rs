@@ -17,6 +17,16 @@ pub(crate) fn open_regular(path: &Path) -> Result<File> {
     File::open(path).at(path, "read")
 }
 
+/// Whether something has this name, readable or not: a directory or a pipe, a link whose target is missing, or a name that
+/// cannot be looked at. Reading it explains the problem; a name that counted as absent would hide it.
+pub fn is_present(path: impl AsRef<Path>) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), NotFound | NotADirectory),
+    }
+}
+
 /// Returns an error if a file is a pointer of Git LFS. Larger files are not read.
 pub fn refuse_lfs_pointer(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
@@ -45,4 +55,23 @@ pub(crate) fn read_bytes_capped(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
     refuse_pointer(path, &out)?;
     Ok(out)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::is_present;
+
+    #[test]
+    fn a_name_is_present_whatever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("file"), "").unwrap();
+        std::os::unix::fs::symlink("nowhere", path("broken")).unwrap();
+        for name in ["file", "broken", ""] {
+            assert!(is_present(path(name)), "{name}");
+        }
+        for name in ["none", "file/below", "none/below"] {
+            assert!(!is_present(path(name)), "{name}");
+        }
+    }
 }

@@ -31,12 +31,12 @@ pub struct BaseFile {
 
 /// Whether a path is a model with all its weights: a Hugging Face directory or a GGUF file.
 pub(crate) fn holds_weights(path: &Path) -> bool {
-    path.join("config.json").is_file() || gguf::is_gguf(path)
+    fsio::is_present(path.join("config.json")) || gguf::is_gguf(path)
 }
 
 /// Whether a directory has an adapter instead of whole weights.
 pub fn is_adapter(dir: &Path) -> bool {
-    dir.join(ADAPTER_CONFIG).is_file()
+    fsio::is_present(dir.join(ADAPTER_CONFIG))
 }
 
 /// Directory of an adapter's base model, checked by the hash of its weights; none if `dir` has whole weights.

@@ -233,15 +233,13 @@ fn mean_length(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usiz
 
 /// Maximum length of the rows of a micro-batch.
 ///
-/// Padding that all pairs of a micro-batch share is removed. The longest row of the first steps is used for all steps.
+/// Padding that all pairs of a micro-batch share is removed. The longest row of the first pairs is used for all.
 fn longest_row(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usize) -> usize {
-    const N_STEPS: u64 = 32;
+    const N_PAIRS: u64 = 4096;
     if sample_kind != SampleKind::Pairs {
         return sequence_length;
     }
-    let steps = 0..dataset.n_steps().min(N_STEPS);
-    let longest = steps.filter_map(|step| dataset.batch(step).lengths().into_iter().max()).max();
-    longest.unwrap_or(sequence_length).min(sequence_length)
+    dataset.longest_row(N_PAIRS).unwrap_or(sequence_length).min(sequence_length)
 }
 
 /// Resident memory of a process: tensors, fragmentation of the allocator, and the rest. Fitted to runs of all stages, from

@@ -66,7 +66,7 @@ pub(crate) fn check_files(dir: &Path) -> Result<()> {
     if gguf::is_gguf(dir) {
         return Ok(fsio::refuse_lfs_pointer(dir)?);
     }
-    let has = |name: &str| dir.join(name).is_file();
+    let has = |name: &str| fsio::is_present(dir.join(name));
     if !has("model.safetensors") && !has("model.safetensors.index.json") {
         return Err(Error::NoWeights { path: dir.to_path_buf() });
     }

@@ -59,6 +59,14 @@ pub enum Error {
         reason: String,
     },
 
+    /// The operating system starts no thread for compiling a template.
+    #[error("{0}")]
+    NoThread(
+        #[from]
+        #[source]
+        fsio::NoThread,
+    ),
+
     /// A tokenizer takes too long on a text or makes it too long.
     #[error("tokenizer exceeded a limit: {reason}")]
     TextBudget {
@@ -226,6 +234,7 @@ impl Error {
             Self::MissingSpecialToken { what } => {
                 format!("set the {what} token in tokenizer_config.json, next to the tokenizer.json")
             }
+            Self::NoThread(_) => "raise the limits of this shell on processes and memory (`ulimit -u`, `ulimit -v`)".to_owned(),
             Self::TextBudget { .. } => {
                 "the tokenizer.json is broken or malicious, or the text is not one; use another \
                  tokenizer, or remove the text"

@@ -227,13 +227,13 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::State { path: dir.to_owned(), reason: e.to_string() }),
+        Err(source) => return Err(Error::Listing { path: dir.to_owned(), source }),
     };
     // An entry that cannot be read may be the newest checkpoint.
     let mut names = entries
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<std::io::Result<Vec<String>>>()
-        .map_err(|e| Error::State { path: dir.to_owned(), reason: e.to_string() })?;
+        .map_err(|source| Error::Listing { path: dir.to_owned(), source })?;
     names.sort();
     Ok(names)
 }

@@ -115,6 +115,14 @@ pub enum Error {
         /// The problem.
         reason: String,
     },
+    /// A directory of a run cannot be listed.
+    #[error("{path}: {source}")]
+    Listing {
+        /// The directory.
+        path: PathBuf,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
     /// No checkpoint of a stage has an undamaged recipe to compare with.
     #[error("{path}: no checkpoint of this stage has an undamaged recipe.toml")]
     NoRecordedRecipe {
@@ -242,6 +250,7 @@ impl Error {
                 | Self::StageNotRun { .. }
                 | Self::NoHead { .. }
                 | Self::Checkpointing { .. }
+                | Self::State { .. }
         )
     }
 
@@ -265,7 +274,7 @@ impl Error {
             Self::Tensors(_) | Self::TensorFile { .. } => {
                 Some("another version may have written this file; start a new run".into())
             }
-            Self::State { .. } => Some(
+            Self::State { .. } | Self::Listing { .. } => Some(
                 "nothing was changed; if another version wrote it, continue with that one; otherwise correct the cause \
                  and try again"
                     .into(),

@@ -239,8 +239,8 @@ fn to_value(recipe: &Recipe) -> Value {
 
 /// Refuses a run with a stage of another format; the format is in `finished.json` and in the newest checkpoint.
 fn check_formats(root: &Path) -> Result<()> {
-    let entries = fs::read_dir(root)
-        .map_err(|e| Error::State { path: root.to_owned(), reason: e.to_string() })?;
+    let entries =
+        fs::read_dir(root).map_err(|source| Error::Listing { path: root.to_owned(), source })?;
     let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
     names.sort();
     for stage in names.iter().filter_map(|name| name.to_str()) {

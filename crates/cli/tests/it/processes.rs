@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Place, say, tiny_recipe};
+use crate::support::{Place, say, tiny_recipe, trained};
 
 const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again.\n";
 
@@ -261,9 +261,26 @@ fn threads_that_cannot_be_started_are_an_error() {
             say("skipped: strace may not trace here");
             return;
         }
-        assert_eq!(status.code(), Some(2), "{args:?}: {text}");
+        assert_eq!(status.code(), Some(1), "{args:?}: {text}");
         assert!(text.contains("error: cannot start threads: Resource temporarily"), "{text}");
     }
+}
+
+/// The stack of a thread that compiles a template has no room in the address space.
+#[test]
+fn a_template_whose_thread_cannot_be_started_is_not_called_malicious() {
+    let place = trained();
+    place.write("chat.json", r#"[{"role": "user", "content": "Hi"}]"#);
+    place.write("runs/tiny/pretrain/model/chat_template.jinja", "{{ messages[0].content }}");
+    let script = "ulimit -v 250000; exec \"$0\" tokenizer render runs/tiny/pretrain/model --messages chat.json";
+    let mut render = command(&place, "sh", &["-c", script, env!("CARGO_BIN_EXE_temper")]);
+    let mut child = render.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let text = stderr_of(&mut child);
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(1), "{text}");
+    assert!(
+        text.contains("error: cannot start a thread: ") && text.contains("ulimit -v"),
+        "{text}"
+    );
 }
 
 /// A stderr that nobody reads: a full pipe here, a stopped terminal in life.

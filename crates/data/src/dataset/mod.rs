@@ -238,6 +238,18 @@ impl Dataset {
         batch
     }
 
+    /// Length of the longest row among the first `n_rows` of the run, in tokens; `None` if the run has no rows.
+    pub fn longest_row(&self, n_rows: u64) -> Option<usize> {
+        let longest = |row| {
+            let (epoch, row) = self.locate(row);
+            let mut batch =
+                Batch::with_capacity(self.batch_rows() as usize, self.options.sequence_length);
+            self.train.fill(epoch, row, &mut RowWriter::new(&mut batch, None, self.pad));
+            batch.lengths().into_iter().max()
+        };
+        (0..n_rows.min(self.n_run_rows)).filter_map(longest).max()
+    }
+
     /// Number of rows in the validation set; 0 without one.
     pub fn n_eval_rows(&self) -> u64 {
         self.eval.as_ref().map_or(0, |eval| eval.n_rows(0))

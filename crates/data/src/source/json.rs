@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::files::ReadOptions;
-use crate::limits;
 use crate::location::{Location, shared_path};
 use crate::row_problem::{RowProblem, name_list};
-use crate::source::jsonl::{kind_of, parser_reason};
+use crate::source::jsonl::{check_shape, kind_of, parser_reason};
 use crate::source::not_finite;
 use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
@@ -302,7 +301,7 @@ impl Scanner {
     /// over the limits is skipped and returned as a problem.
     fn element(&mut self) -> Result<std::result::Result<&[u8], RowProblem>> {
         self.element.clear();
-        let (mut depth, mut deepest, mut n_bytes) = (0_usize, 0, 0_usize);
+        let (mut depth, mut n_bytes) = (0_usize, 0_usize);
         let (mut in_string, mut escaped) = (false, false);
         loop {
             let Some(byte) = self.peek()? else {
@@ -333,7 +332,6 @@ impl Scanner {
                     b'}' | b']' => depth = depth.saturating_sub(1),
                     _ => {}
                 }
-                deepest = deepest.max(depth);
                 if depth == 0 && matches!(byte, b'}' | b']') {
                     break;
                 }
@@ -342,9 +340,6 @@ impl Scanner {
         if n_bytes > self.row_bytes {
             return Ok(Err(RowProblem::TooLong { limit: self.row_bytes as u64 }));
         }
-        if deepest > limits::JSON_DEPTH {
-            return Ok(Err(RowProblem::TooDeep { limit: limits::JSON_DEPTH }));
-        }
-        Ok(Ok(&self.element))
+        Ok(check_shape(&self.element, self.row_bytes).map(|()| self.element.as_slice()))
     }
 }

@@ -50,14 +50,16 @@ impl Iterator for JsonLines {
                         let path = line.location.file.to_path_buf();
                         return Some(Err(Error::ArrayInLines { path }));
                     }
-                    let location = line.location;
-                    return Some(match line.text.and_then(|text| parse_object(text.as_bytes())) {
-                        Ok((columns, n_not_finite)) => {
-                            self.read.add_not_finite(n_not_finite);
-                            Ok(Row { columns, location })
-                        }
-                        Err(problem) => Err(Error::row(location, problem)),
-                    });
+                    let (location, row_bytes) = (line.location, line.row_bytes);
+                    return Some(
+                        match line.text.and_then(|text| parse_object(text.as_bytes(), row_bytes)) {
+                            Ok((columns, n_not_finite)) => {
+                                self.read.add_not_finite(n_not_finite);
+                                Ok(Row { columns, location })
+                            }
+                            Err(problem) => Err(Error::row(location, problem)),
+                        },
+                    );
                 }
                 Ok(None) => {
                     self.done = true;
@@ -81,12 +83,13 @@ fn opens_array(line: &str) -> bool {
     })
 }
 
-/// Parses one JSON object; also returns the number of values that are not finite. Its depth is checked before the
-/// recursive parser runs.
-fn parse_object(bytes: &[u8]) -> std::result::Result<(Map<String, Value>, u64), RowProblem> {
-    if json_depth(bytes) > limits::JSON_DEPTH {
-        return Err(RowProblem::TooDeep { limit: limits::JSON_DEPTH });
-    }
+/// Parses one JSON object; also returns the number of values that are not finite. Its depth and the memory that it takes are
+/// checked before the recursive parser runs.
+fn parse_object(
+    bytes: &[u8],
+    row_bytes: usize,
+) -> std::result::Result<(Map<String, Value>, u64), RowProblem> {
+    check_shape(bytes, row_bytes)?;
     match not_finite::parse(bytes) {
         Ok((Value::Object(columns), n_not_finite)) => Ok((columns, n_not_finite)),
         Ok((other, _)) => Err(RowProblem::NotAnObject { found: kind_of(&other) }),
@@ -117,9 +120,26 @@ pub(crate) fn parser_reason(error: &serde_json::Error) -> String {
     }
 }
 
-/// Maximum nesting depth of brackets outside of strings.
-fn json_depth(bytes: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
+/// Checks the nesting of a JSON value and the memory that it takes once parsed, which can be 50 times its text.
+pub(crate) fn check_shape(bytes: &[u8], row_bytes: usize) -> std::result::Result<(), RowProblem> {
+    let (deepest, memory) = shape(bytes);
+    let limit = row_bytes.saturating_mul(limits::ROW_MEMORY).max(limits::FREE_ROW_MEMORY);
+    if deepest > limits::JSON_DEPTH {
+        return Err(RowProblem::TooDeep { limit: limits::JSON_DEPTH });
+    }
+    if memory > limit {
+        return Err(RowProblem::TooManyValues { limit: limit as u64 });
+    }
+    Ok(())
+}
+
+/// Maximum nesting depth of brackets outside of strings, and the bytes that values, lists, objects and keys take once they
+/// are parsed, without their texts.
+fn shape(bytes: &[u8]) -> (usize, usize) {
+    const VALUE: usize = 32;
+    const CONTAINER: usize = 64;
+    const KEY: usize = 64;
+    let (mut depth, mut deepest, mut memory) = (0_usize, 0, 0);
     let (mut in_string, mut escaped) = (false, false);
     for &byte in bytes {
         if in_string {
@@ -136,12 +156,15 @@ fn json_depth(bytes: &[u8]) -> usize {
             b'{' | b'[' => {
                 depth += 1;
                 deepest = deepest.max(depth);
+                memory += CONTAINER;
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' => memory += VALUE,
+            b':' => memory += KEY,
             _ => {}
         }
     }
-    deepest
+    (deepest, memory)
 }
 
 /// Lines of a text file. Each is checked for its length and for UTF-8.
@@ -158,6 +181,8 @@ pub(crate) struct Lines {
 pub(crate) struct Line<'a> {
     pub(crate) location: Location,
     pub(crate) text: std::result::Result<&'a str, RowProblem>,
+    /// Maximum size of a row in bytes.
+    row_bytes: usize,
 }
 
 impl Lines {
@@ -199,13 +224,13 @@ impl Lines {
         let location = Location::line(&self.file, self.n_lines);
         if self.buffer.len() > limit {
             let problem = RowProblem::TooLong { limit: limit as u64 };
-            return Ok(Some(Line { location, text: Err(problem) }));
+            return Ok(Some(Line { location, text: Err(problem), row_bytes: limit }));
         }
         if self.buffer.last() == Some(&b'\r') {
             self.buffer.pop();
         }
         let text = std::str::from_utf8(&self.buffer)
             .map_err(|error| RowProblem::Utf8 { offset: start + error.valid_up_to() as u64 });
-        Ok(Some(Line { location, text }))
+        Ok(Some(Line { location, text, row_bytes: limit }))
     }
 }

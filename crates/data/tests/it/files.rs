@@ -290,3 +290,19 @@ fn delimiter_and_size_of_rows() {
     );
     assert_eq!(texts(root, r#"path = "long.json", max_row_bytes = 6000000"#), long);
 }
+
+/// Only what is absent is called so: a name that cannot be followed is refused with the reason.
+#[cfg(unix)]
+#[test]
+fn a_loop_of_links_is_not_called_absent() {
+    let folder = folder();
+    let root = folder.path();
+    std::os::unix::fs::symlink(root.join("a.jsonl"), root.join("b.jsonl")).unwrap();
+    std::os::unix::fs::symlink(root.join("b.jsonl"), root.join("a.jsonl")).unwrap();
+    let said = texts(root, r#"path = "a.jsonl""#);
+    assert!(
+        said.contains("a.jsonl") && said.contains("Too many levels of symbolic links"),
+        "{said}"
+    );
+    assert!(texts(root, r#"path = "c.jsonl""#).contains("no such file"));
+}

@@ -45,6 +45,26 @@ fn every_hostile_file_is_rejected_with_its_message() {
     insta::assert_snapshot!("hostile_files", told);
 }
 
+/// Parsed, an empty object takes 50 times the memory of its text.
+#[test]
+fn a_row_of_very_many_values_is_refused_before_it_is_parsed() {
+    let folder = crate::support::folder();
+    let row = |part: &str, n: usize| format!("{{\"text\": \"a\", \"x\": [{}0]}}\n", part.repeat(n));
+    for (name, bytes) in [
+        ("objects.jsonl", row("{},", 400_000)),
+        ("numbers.jsonl", row("0,", 1_100_000)),
+        ("array.json", format!("[{}]", row("{},", 400_000))),
+    ] {
+        let path = file(folder.path(), name, bytes);
+        let said = verdict(&path);
+        assert!(said.contains("more values than 33554432 bytes of memory have room for"), "{said}");
+        assert!(said.contains("raise `max_row_bytes`"), "{said}");
+    }
+    // Ids of a long document.
+    let path = file(folder.path(), "ids.jsonl", row("50000,", 600_000));
+    assert_eq!(verdict(&path), "1 rows");
+}
+
 /// Flips and truncates bytes all over small valid files: no panic, no hang, no huge allocation.
 #[test]
 fn damaged_binary_files_never_crash_the_reader() {

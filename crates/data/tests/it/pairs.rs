@@ -21,6 +21,16 @@ fn pairs(text: &str, length: usize, overlong: Overlong) -> Dataset {
     Dataset::pairs(&prepared, &run(length, 2, 1.0), overlong).unwrap()
 }
 
+#[test]
+fn the_longest_row_of_the_first_pairs() {
+    let dataset = pairs(ROWS, 200, Overlong::Drop);
+    let longest = |n| dataset.longest_row(n);
+    let of_batch = |step| texts(&dataset.batch(step)).iter().map(Vec::len).max();
+    assert_eq!(longest(2), of_batch(0));
+    assert_eq!(longest(u64::MAX), of_batch(0).max(of_batch(1)));
+    assert_eq!(longest(0), None);
+}
+
 /// Texts of a batch, by its lengths.
 fn texts(batch: &Batch) -> Vec<Vec<u32>> {
     let rows = batch.ids.chunks(batch.sequence_length).zip(batch.lengths());

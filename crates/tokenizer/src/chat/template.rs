@@ -273,7 +273,7 @@ fn compile(name: &Arc<str>, source: &str, clock: Clock) -> Result<JinjaTemplate>
             within_render_time(name, compile)
         };
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-        let thread = thread.spawn_scoped(scope, compile).map_err(|e| failed(e.to_string()))?;
+        let thread = thread.spawn_scoped(scope, compile).map_err(fsio::NoThread)?;
         let compiled = thread.join().map_err(|_| failed("its thread panicked".to_owned()))?;
         compiled.map_err(failed)??
     })
