@@ -66,5 +66,12 @@ impl Lock {
 fn open(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).read(true).write(true);
+    // The file behind a link would be overwritten.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
+    let is_other = |found: std::fs::Metadata| !found.is_file();
+    if std::fs::symlink_metadata(path).is_ok_and(is_other) {
+        return Err(Error::NotAFile { path: path.to_owned() });
+    }
     options.open(path).at(path, "open")
 }

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::location::{Location, shared_path};
 use crate::source::columns::{catch_panics, check_schema, row_values, wanted_columns};
+use crate::source::expansion::Expansion;
 use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
 
@@ -29,6 +30,7 @@ const CONTINUATION: [u8; 4] = [0xff; 4];
 pub(crate) struct ArrowRows {
     file: Arc<Path>,
     bytes: ByteReader,
+    expansion: Expansion,
     decoder: StreamDecoder,
     /// Whether the first message, which is the schema, was read.
     schema_seen: bool,
@@ -61,6 +63,7 @@ impl ArrowRows {
         Ok(Self {
             file: shared_path(path),
             bytes,
+            expansion: Expansion::of(std::fs::metadata(path).map_or(0, |file| file.len())),
             decoder: StreamDecoder::new(),
             schema_seen: false,
             schema_checked: false,
@@ -229,7 +232,10 @@ impl ArrowRows {
                     let values = catch_panics(|| Ok(row_values(batch, row, strict)))
                         .map_err(|reason| self.bad(&reason))?;
                     return match values {
-                        Ok(columns) => Ok(Some(Row { columns, location })),
+                        Ok(columns) => {
+                            self.expansion.add(&self.file, &columns)?;
+                            Ok(Some(Row { columns, location }))
+                        }
                         Err(problem) => Err(Error::row(location, problem)),
                     };
                 }

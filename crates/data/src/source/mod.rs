@@ -3,6 +3,7 @@
 mod arrow;
 mod columns;
 mod csv;
+mod expansion;
 mod json;
 mod jsonl;
 mod not_finite;

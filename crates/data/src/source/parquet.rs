@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::location::{Location, shared_path};
 use crate::source::columns::{catch_panics, check_schema, row_values, wanted_columns};
+use crate::source::expansion::Expansion;
 use crate::source::parquet_checks::{
     Input, check_footer, check_pages, not_parquet, parquet_reason, without_layers,
 };
@@ -33,6 +34,7 @@ const BATCH_ROWS: u64 = 4096;
 pub(crate) struct ParquetRows {
     file: Arc<Path>,
     input: Input,
+    expansion: Expansion,
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
     strict: bool,
@@ -65,6 +67,7 @@ impl ParquetRows {
         Ok(Self {
             file: shared_path(path),
             input,
+            expansion: Expansion::of(std::fs::metadata(path).map_or(0, |file| file.len())),
             metadata,
             mask,
             strict: needed.is_some(),
@@ -121,7 +124,10 @@ impl ParquetRows {
                 let values = catch_panics(|| Ok(row_values(batch, row, self.strict)))
                     .map_err(|reason| not_parquet(&self.file, &reason))?;
                 return match values {
-                    Ok(columns) => Ok(Some(Row { columns, location })),
+                    Ok(columns) => {
+                        self.expansion.add(&self.file, &columns)?;
+                        Ok(Some(Row { columns, location }))
+                    }
                     Err(problem) => Err(Error::row(location, problem)),
                 };
             }

@@ -65,6 +65,44 @@ fn a_row_of_very_many_values_is_refused_before_it_is_parsed() {
     assert_eq!(verdict(&path), "1 rows");
 }
 
+/// One text of a dictionary, in a thousand rows: 100 MB of text in 100 kB.
+#[test]
+fn dictionaries_that_expand_to_very_much_text_are_refused() {
+    use arrow::array::{DictionaryArray, Int32Array, RecordBatch, StringArray};
+    use arrow::datatypes::Int32Type;
+    use std::sync::Arc;
+
+    let folder = crate::support::folder();
+    let batch = |n_rows: usize| {
+        let text = StringArray::from(vec!["ab ".repeat(33_000)]);
+        let rows = Int32Array::from(vec![0; n_rows]);
+        let column = DictionaryArray::<Int32Type>::try_new(rows, Arc::new(text)).unwrap();
+        RecordBatch::try_from_iter([("text", Arc::new(column) as _)]).unwrap()
+    };
+    let stream = |batch: &RecordBatch| {
+        let schema = batch.schema();
+        let mut writer = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &schema).unwrap();
+        writer.write(batch).unwrap();
+        writer.into_inner().unwrap()
+    };
+    let parquet = |batch: &RecordBatch| {
+        let mut bytes = Vec::new();
+        let mut writer =
+            parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+        writer.write(batch).unwrap();
+        writer.close().unwrap();
+        bytes
+    };
+    for (name, bytes, small) in [
+        ("x.arrow", stream(&batch(1000)), stream(&batch(500))),
+        ("x.parquet", parquet(&batch(1000)), parquet(&batch(500))),
+    ] {
+        let said = verdict(&file(folder.path(), name, bytes));
+        assert!(said.contains("bytes of text for a file of this size over the limit"), "{said}");
+        assert_eq!(verdict(&file(folder.path(), name, small)), "500 rows");
+    }
+}
+
 /// Flips and truncates bytes all over small valid files: no panic, no hang, no huge allocation.
 #[test]
 fn damaged_binary_files_never_crash_the_reader() {

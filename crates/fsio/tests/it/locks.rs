@@ -22,6 +22,23 @@ fn lock_child() {
     std::process::exit(code);
 }
 
+/// A directory from a stranger may have a link in place of the file.
+#[test]
+fn a_link_is_not_followed() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let path = |name: &str| root.path().join(name);
+    std::fs::write(path("precious"), "text").expect("written");
+    for target in ["precious", "none"] {
+        let link = path("LOCK");
+        std::os::unix::fs::symlink(path(target), &link).expect("a link");
+        let error = Lock::acquire(&link).expect_err("refused");
+        assert!(matches!(error, Error::NotAFile { .. }), "{error}");
+        std::fs::remove_file(link).expect("removed");
+    }
+    assert_eq!(std::fs::read_to_string(path("precious")).expect("read"), "text");
+    assert!(!path("none").exists());
+}
+
 #[test]
 fn another_process_cannot_take_a_held_lock() {
     let root = tempfile::tempdir().expect("tempdir");

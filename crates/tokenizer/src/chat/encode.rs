@@ -304,8 +304,8 @@ impl Tokenizer {
         })
     }
 
-    /// Checks that each turn of `encoded` continues the ids that the model gets as its prompt at
-    /// generation.
+    /// Checks that the turns of `encoded` continue the ids that the model gets as its prompt at
+    /// generation. Of a very long conversation only some turns are checked, at even distances.
     ///
     /// # Errors
     /// [`Error::PromptIds`] with both lists of ids.
@@ -316,8 +316,7 @@ impl Tokenizer {
         encoded: &Encoded,
     ) -> Result<()> {
         let conversation = conversation.into();
-        // The first message has no prompt.
-        for turn in encoded.turns.iter().filter(|turn| turn.message > 0) {
+        for turn in checked_turns(&encoded.turns) {
             let prompt = self.encode_prompt(conversation.first(turn.message), template)?;
             let row = encoded.ids.get(..turn.targets.start).unwrap_or_default();
             if prompt != row {
@@ -376,6 +375,23 @@ impl Tokenizer {
     }
 }
 
+/// The turns whose prompts are checked: all, or every 2nd, 4th, … counted from the last.
+///
+/// Finding the prompt of message `n` renders the messages before each earlier turn, about n² messages.
+fn checked_turns(turns: &[AssistantTurn]) -> Vec<&AssistantTurn> {
+    const MESSAGES: usize = 1 << 18;
+    let work = |turn: &AssistantTurn| turn.message.saturating_mul(turn.message);
+    // The first message has no prompt.
+    let feasible = |turn: &&AssistantTurn| turn.message > 0 && work(turn) <= MESSAGES;
+    let turns: Vec<&AssistantTurn> = turns.iter().filter(feasible).collect();
+    let every = |step| turns.iter().rev().step_by(step);
+    let mut step = 1;
+    while step < turns.len() && every(step).map(|turn| work(turn)).sum::<usize>() > MESSAGES {
+        step *= 2;
+    }
+    every(step).copied().collect()
+}
+
 /// All texts in a JSON value, keys included.
 fn strings(value: &Value) -> Vec<&str> {
     let mut texts = Vec::new();
@@ -392,4 +408,29 @@ fn strings(value: &Value) -> Vec<&str> {
         }
     }
     texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AssistantTurn, checked_turns};
+
+    #[test]
+    fn the_prompts_of_some_turns_of_a_long_conversation_are_checked() {
+        let turns = |n: usize| -> Vec<AssistantTurn> {
+            let turn = |i| AssistantTurn { message: 2 * i + 1, prompt_len: 0, targets: 0..0 };
+            (0..n).map(turn).collect()
+        };
+        let checked = |n| -> Vec<usize> {
+            let turns = turns(n);
+            checked_turns(&turns).iter().map(|turn| turn.message).collect()
+        };
+        assert_eq!(checked(3), [5, 3, 1]);
+        assert_eq!(checked(50).len(), 50);
+        let some = checked(100);
+        assert_eq!((some.len(), some[0], some[1]), (13, 199, 183));
+        // The prompts of the last turns would take too long.
+        let some = checked(5000);
+        assert!(!some.is_empty() && some.iter().all(|message| *message <= 512), "{some:?}");
+        assert!(checked(0).is_empty());
+    }
 }
