@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     PairLosses,
     /// Preference losses over log-probabilities of whole answers.
     AnswerLosses,
+    /// Losses on labelled answers over logits, with gradients.
+    UnpairedLosses,
     /// A PEFT directory that must be refused, by the name of its directory.
     Refusal,
     /// An export with its proof.
@@ -69,6 +71,7 @@ impl Kind {
             Self::Preference => "preference",
             Self::PairLosses => "pair-losses",
             Self::AnswerLosses => "answer-losses",
+            Self::UnpairedLosses => "unpaired-losses",
             Self::Refusal => "refusal",
             Self::Proof => "proof",
         }
@@ -95,6 +98,9 @@ impl Kind {
         }
         if names.iter().any(|name| name == "cpo.sigmoid") {
             return Ok(Some(Self::AnswerLosses));
+        }
+        if names.iter().any(|name| name == "kl_positive.rows.kto") {
+            return Ok(Some(Self::UnpairedLosses));
         }
         if names.iter().any(|name| name == "nf4.table") {
             return Ok(Some(Self::PackedBlocks));

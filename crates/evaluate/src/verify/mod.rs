@@ -18,6 +18,7 @@ mod reward;
 mod sampling;
 mod summed_loss;
 mod training;
+mod unpaired_losses;
 mod vectors;
 
 use std::path::{Path, PathBuf};
@@ -102,6 +103,7 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::Preference => preference::replay(path, device),
         Kind::PairLosses => pair_losses::replay_logits(path, device),
         Kind::AnswerLosses => pair_losses::replay_answers(path, device),
+        Kind::UnpairedLosses => unpaired_losses::replay(path, device),
         Kind::Ppo => ppo::replay(path, device),
         Kind::Refusal => Ok(vec![adapter::refusal(path)]),
         Kind::Proof => Ok(proof::replay(path, None, device)?.0),

@@ -271,7 +271,7 @@ fn references_where_they_are() {
         ("quant", 5),
         ("ppo", 2),
         ("preference.safetensors", 1),
-        ("preference2", 2),
+        ("preference2", 3),
         ("sampling.safetensors", 1),
     ] {
         let reports = replay(&golden.join(name));
@@ -357,6 +357,11 @@ fn losses_of_preference_trainers() {
     let report = passes(&golden_dir("preference2/cpo_orpo_bco.safetensors"), "answer-losses");
     assert_eq!(names(&report), ["cpo.sigmoid", "cpo.sigmoid_smoothed", "cpo.simpo", "orpo.losses"]);
     assert!(report.quantities.iter().all(|quantity| quantity.n_compared == 4));
+    // KTO and APO-zero, each with a positive and a negative estimate of the divergence, on 8 answers.
+    let report = passes(&golden_dir("preference2/kto.safetensors"), "unpaired-losses");
+    assert_eq!(names(&report), ["rows", "means", "metrics", "gradients"]);
+    let counts: Vec<usize> = report.quantities.iter().map(|q| q.n_compared).collect();
+    assert_eq!(counts, [4 * 8, 4, 4 * 5, 4 * 8 * 11 * 16]);
 }
 
 #[test]

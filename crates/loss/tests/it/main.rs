@@ -6,3 +6,4 @@ mod preference;
 mod reward;
 mod sums;
 mod support;
+mod unpaired;
