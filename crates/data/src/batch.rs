@@ -2,6 +2,7 @@
 //!
 //! `targets` is already the next token, so nothing downstream shifts ids or compares them with a padding id.
 
+mod mismatched;
 mod row_writer;
 
 use std::ops::Range;
@@ -52,6 +53,8 @@ pub struct Batch {
     pub sample_starts: Vec<usize>,
     /// By how much the chosen text of each pair is better; empty without margins.
     pub margins: Vec<f32>,
+    /// Whether the answer of each row is desirable; empty without labels.
+    pub labels: Vec<bool>,
 }
 
 impl Batch {
@@ -69,6 +72,7 @@ impl Batch {
             samples: Vec::new(),
             sample_starts: vec![0],
             margins: Vec::new(),
+            labels: Vec::new(),
         }
     }
 
@@ -162,6 +166,7 @@ impl Batch {
             samples: self.samples[first..last].to_vec(),
             // A pair is two rows and never split.
             margins: self.margins.get(from / 2..to / 2).unwrap_or_default().to_vec(),
+            labels: self.labels.get(from..to).unwrap_or_default().to_vec(),
             sample_starts: self.sample_starts[from..=to]
                 .iter()
                 .map(|start| start - first)

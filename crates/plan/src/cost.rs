@@ -60,10 +60,14 @@ impl Cost {
         step: StepShape,
     ) -> Self {
         match stage.work() {
-            Work::Rows { output, n_reference_pairs } => {
+            Work::Rows { output, n_reference, n_kl_rows } => {
                 let mut cost = Self::of_rows(config, output, lora, dataset, sample_kind, step);
-                if n_reference_pairs > 0 {
-                    cost.add_reference(config, dataset, n_reference_pairs, step.sequence_length);
+                // Nothing is held for a backward pass, so memory is unchanged.
+                let n_texts =
+                    n_reference.saturating_mul(dataset.batch_rows()).saturating_add(n_kl_rows);
+                let length = mean_length(sample_kind, dataset, step.sequence_length);
+                if n_texts > 0 {
+                    cost.flops += config.forward_flops(n_texts, length, HeadOutput::LogProbs);
                 }
                 cost
             }
@@ -103,21 +107,6 @@ impl Cost {
             checkpoint_bytes: step.checkpoint_bytes(n_trained),
             model_bytes: model_bytes(n_trained),
         }
-    }
-
-    /// Adds reference log-probabilities: one forward pass over each pair, the validation pairs included.
-    ///
-    /// Memory is unchanged, because nothing is held for a backward pass.
-    fn add_reference(
-        &mut self,
-        config: &ModelConfig,
-        dataset: &Dataset,
-        n_pairs: u64,
-        sequence_length: usize,
-    ) {
-        let texts = n_pairs.saturating_mul(dataset.batch_rows());
-        let length = mean_length(SampleKind::Pairs, dataset, sequence_length);
-        self.flops += config.forward_flops(texts, length, HeadOutput::LogProbs);
     }
 
     /// Cost of PPO, with every completion at full length: sampled once, scored once by policy, reference, value and reward
@@ -219,11 +208,11 @@ fn training_flops(
 
 /// Tokens per row for counting operations.
 ///
-/// Each text of a pair has a padded row of its own and counts with the mean length of texts. Other rows are full and count
+/// Each text of a pair, and each labelled answer, has a padded row of its own and counts with the mean length of texts. Other rows are full and count
 /// as one sample, although packed samples attend to fewer keys.
 fn mean_length(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usize) -> u64 {
     match sample_kind {
-        SampleKind::Pairs => {
+        SampleKind::Pairs | SampleKind::Completions => {
             let counts = dataset.counts();
             counts.tokens.div_ceil(counts.samples.max(1)).min(sequence_length as u64)
         }
@@ -233,10 +222,10 @@ fn mean_length(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usiz
 
 /// Maximum length of the rows of a micro-batch.
 ///
-/// Padding that all pairs of a micro-batch share is removed. The longest row of the first steps is used for all steps.
+/// Padding that all texts of a micro-batch share is removed. The longest row of the first steps is used for all steps.
 fn longest_row(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usize) -> usize {
     const N_STEPS: u64 = 32;
-    if sample_kind != SampleKind::Pairs {
+    if !matches!(sample_kind, SampleKind::Pairs | SampleKind::Completions) {
         return sequence_length;
     }
     let steps = 0..dataset.n_steps().min(N_STEPS);
@@ -250,9 +239,9 @@ fn process_bytes(tensors: u64) -> u64 {
     tensors.saturating_add(tensors / 8).saturating_add(PROCESS_BYTES)
 }
 
-/// Number of pairs whose reference log-probabilities a DPO stage computes: those that it trains on, and those that it
+/// Number of pairs or rows whose reference log-probabilities a stage computes: those that it trains on, and those that it
 /// evaluates on.
-pub(crate) fn n_reference_pairs(dataset: &Dataset, eval: Option<&Eval>) -> u64 {
+pub(crate) fn n_reference(dataset: &Dataset, eval: Option<&Eval>) -> u64 {
     let n_validation = dataset.n_eval_rows();
     let evaluated = eval.and_then(|eval| eval.max_rows).unwrap_or(n_validation);
     dataset.n_run_rows().min(dataset.counts().train_samples) + evaluated.min(n_validation)

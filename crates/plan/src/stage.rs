@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use arch::{AdapterLayout, HeadOutput, LoraConfig, ModelConfig};
 use recipe::{
-    BaseDtype, DpoSection, PpoSection, PretrainSection, RewardSection, SftSection, StageSection,
+    BaseDtype, DpoSection, KtoSection, PpoSection, PretrainSection, RewardSection, SftSection,
+    StageSection,
 };
 
 use rewards::Rewards;
@@ -24,6 +25,8 @@ pub enum Stage {
     Reward(RewardSection),
     /// Preference optimization on pairs.
     Dpo(DpoPlan),
+    /// Preference optimization on labelled answers.
+    Kto(KtoPlan),
     /// Policy optimization against a reward model.
     Ppo(Box<PpoPlan>),
 }
@@ -35,6 +38,17 @@ pub struct DpoPlan {
     pub section: DpoSection,
     /// Pairs whose reference log-probabilities are computed, each once; 0 for a loss without reference.
     pub n_reference_pairs: u64,
+}
+
+/// Plan of a KTO stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KtoPlan {
+    /// The recipe's section.
+    pub section: KtoSection,
+    /// Texts whose reference log-probabilities are computed: rows, and prompts with the answers of other rows.
+    pub n_reference_rows: u64,
+    /// Rows of the run for which the policy evaluates a prompt with the answer of another row.
+    pub n_kl_rows: u64,
 }
 
 /// Plan of a PPO stage: its section, and the models besides the policy.
@@ -100,8 +114,10 @@ pub enum Work<'p> {
     Rows {
         /// Output of the model that the loss reads.
         output: HeadOutput,
-        /// Pairs whose reference log-probabilities are computed before training.
-        n_reference_pairs: u64,
+        /// Rows or pairs whose reference log-probabilities are computed before training.
+        n_reference: u64,
+        /// Rows that are evaluated during training besides the trained ones, to estimate a divergence.
+        n_kl_rows: u64,
     },
     /// Training on answers that the policy samples, with the models of this plan.
     Rollouts(&'p PpoPlan),
@@ -120,19 +136,28 @@ impl Stage {
             StageSection::Dpo(section) => {
                 Self::Dpo(DpoPlan { section: section.clone(), n_reference_pairs: 0 })
             }
+            StageSection::Kto(section) => {
+                Self::Kto(KtoPlan { section: section.clone(), n_reference_rows: 0, n_kl_rows: 0 })
+            }
             StageSection::Ppo(section) => Self::Ppo(Box::new(plan_ppo(section)?)),
         })
     }
 
     /// Work of the stage.
     pub fn work(&self) -> Work<'_> {
-        let rows = |output| Work::Rows { output, n_reference_pairs: 0 };
+        let rows = |output| Work::Rows { output, n_reference: 0, n_kl_rows: 0 };
         match self {
             Self::Pretrain(_) | Self::Sft(_) => rows(HeadOutput::CrossEntropy),
             Self::Reward(_) => rows(HeadOutput::Scores),
             Self::Dpo(dpo) => Work::Rows {
                 output: HeadOutput::LogProbs,
-                n_reference_pairs: dpo.n_reference_pairs,
+                n_reference: dpo.n_reference_pairs,
+                n_kl_rows: 0,
+            },
+            Self::Kto(kto) => Work::Rows {
+                output: HeadOutput::LogProbs,
+                n_reference: kto.n_reference_rows,
+                n_kl_rows: kto.n_kl_rows,
             },
             Self::Ppo(ppo) => Work::Rollouts(ppo),
         }

@@ -22,6 +22,7 @@ mod dpo;
 mod error;
 mod expert_models;
 mod input_keys;
+mod kto;
 mod load;
 mod location;
 mod lora;
@@ -65,6 +66,7 @@ pub use column_values::ColumnValues;
 pub use dpo::{DpoSection, FDivergence, Losses, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow, Packing};
+pub use kto::{KtoLoss, KtoSection};
 pub use load::{Loaded, load, parse};
 pub use location::KeyLocation;
 pub use lora::{BaseDtype, LoraBias, LoraInit, LoraKeys};
@@ -109,6 +111,8 @@ stages! {
     Reward(reward: RewardSection),
     /// Preference optimization on pairs.
     Dpo(dpo: DpoSection),
+    /// Preference optimization on labelled answers.
+    Kto(kto: KtoSection),
     /// Policy optimization against a reward model.
     Ppo(ppo: PpoSection),
 }
@@ -168,6 +172,9 @@ pub struct Recipe {
     /// Stage: direct preference optimization and its variants, on preference pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dpo: Option<DpoSection>,
+    /// Stage: Kahneman–Tversky optimization, on answers that are labelled desirable or undesirable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kto: Option<KtoSection>,
     /// Stage: proximal policy optimization against a reward model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ppo: Option<PpoSection>,

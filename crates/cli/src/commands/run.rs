@@ -117,6 +117,7 @@ fn run_stage(context: Context<'_>) -> Result<Outcome> {
         Stage::Sft(_) => Ok(sft::run(context)?),
         Stage::Reward(section) => Ok(reward::run(context, section)?),
         Stage::Dpo(dpo) => Ok(dpo::run(context, dpo)?),
+        Stage::Kto(kto) => Ok(kto::run(context, kto)?),
         Stage::Ppo(ppo) => Ok(ppo::run(context, ppo)?),
     }
 }

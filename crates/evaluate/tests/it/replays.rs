@@ -156,6 +156,7 @@ fn a_directory_of_references_gives_a_report_for_each() {
         "preference",
         "answer-losses",
         "pair-losses",
+        "unpaired-losses",
         packed[0],
         blocks,
         blocks,
