@@ -7,7 +7,9 @@ use model::CausalLm;
 use plan::StagePlan;
 use train::EvalRow;
 
-use crate::{Error, Objective, PreferenceMetrics, Reference, Result, answer_logprobs, n_chosen_tokens};
+use crate::{
+    Error, Objective, PreferenceMetrics, Reference, Result, answer_logprobs, n_chosen_tokens,
+};
 
 /// Loss, accuracy and margin on the validation set, up to `eval.max_rows`. No autodiff graph is built.
 pub(crate) fn validate(

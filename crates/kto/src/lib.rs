@@ -18,8 +18,8 @@ use train::{
     finish_stage, start_or_resume_with, write_checkpoint,
 };
 
-use divergence::divergence;
 pub use divergence::DivergenceSum;
+use divergence::divergence;
 pub use evaluate::{Error, Result};
 pub use logprobs::answer_logprobs;
 use logprobs::answer_logprobs_and_auxiliary;

@@ -7,6 +7,7 @@
 
 mod advantages;
 mod cross_entropy;
+mod distillation;
 mod kl;
 mod pair_objective;
 mod ppo;
@@ -17,6 +18,7 @@ mod unpaired;
 
 pub use advantages::{Advantages, Whitening, gae, whiten};
 pub use cross_entropy::cross_entropy;
+pub use distillation::Distillation;
 pub use kl::{kl_k1, kl_k3};
 pub use pair_objective::{FDivergence, PairContext, PairLoss, PairObjective};
 pub use ppo::{PolicyLoss, ValueLoss, ppo_policy, ppo_value};

@@ -62,10 +62,12 @@ fn balance(kto: &KtoPlan, desirable: u64, undesirable: u64) -> String {
     // Rounded as it is printed, so that advice that was followed is not repeated.
     if (100.0 * ratio).round() < 100.0 * low || (100.0 * ratio).round() > (100.0 * high).round() {
         let (key, from, to) = if ratio < low {
-            let weight = |ratio: f64| ratio * of_undesirable * undesirable as f64 / desirable as f64;
+            let weight =
+                |ratio: f64| ratio * of_undesirable * undesirable as f64 / desirable as f64;
             ("desirable_weight", weight(low), weight(high))
         } else {
-            let weight = |ratio: f64| of_desirable * desirable as f64 / (ratio * undesirable as f64);
+            let weight =
+                |ratio: f64| of_desirable * desirable as f64 / (ratio * undesirable as f64);
             ("undesirable_weight", weight(high), weight(low))
         };
         note += &format!(

@@ -18,9 +18,7 @@ use crate::stage::{LoraPlan, Stage, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point;
 use crate::trained::{check_groups, trained_parameters};
-use crate::{
-    Error, Paths, Request, Result, Watch, answers, model, plan_kto, replicas, tokenizers,
-};
+use crate::{Error, Paths, Request, Result, Watch, answers, model, plan_kto, replicas, tokenizers};
 
 /// Checks that the recipe has the stage that `--stage` names.
 pub(crate) fn check_stage_name<'a>(
@@ -55,10 +53,7 @@ pub(crate) fn plan_stage(
     let mut notes = starting_point.notes.clone();
     let tokenizer = match sample_kind {
         SampleKind::Documents => tokenizer,
-        SampleKind::Chats
-        | SampleKind::Pairs
-        | SampleKind::Completions
-        | SampleKind::Prompts => {
+        SampleKind::Chats | SampleKind::Pairs | SampleKind::Completions | SampleKind::Prompts => {
             let key = keys.chat_template;
             let tokenizer =
                 tokenizers::with_template(loaded, request, paths, name, key, &tokenizer)?;

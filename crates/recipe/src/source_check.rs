@@ -109,9 +109,9 @@ impl Source {
                 SampleKind::Pairs => Some(
                     "pairs have `prompt`, `chosen` and `rejected`: name them in `columns` or `rows`",
                 ),
-                SampleKind::Completions => Some(
-                    "rows have `prompt`, `completion` and `label`: name them in `columns`",
-                ),
+                SampleKind::Completions => {
+                    Some("rows have `prompt`, `completion` and `label`: name them in `columns`")
+                }
                 SampleKind::Prompts => {
                     Some("the stage reads prompts: name them in `columns` or `rows`")
                 }

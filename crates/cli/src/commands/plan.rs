@@ -404,10 +404,9 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let device = kernels::device(&plan.device)?.autodiff();
     let model = model::CausalLm::init(&stage.config, 0, &device);
     let batch = match stage.sample_kind {
-        SampleKind::Documents
-        | SampleKind::Chats
-        | SampleKind::Pairs
-        | SampleKind::Completions => stage.dataset.batch(0),
+        SampleKind::Documents | SampleKind::Chats | SampleKind::Pairs | SampleKind::Completions => {
+            stage.dataset.batch(0)
+        }
         // Completions do not exist yet, so rows of full length replace them.
         SampleKind::Prompts => {
             Batch::of_texts(&vec![vec![0; stage.sequence_length]; stage.micro_batch], 0)

@@ -127,9 +127,9 @@ impl Dataset {
         };
         let train = rows(|split| &split.train, shuffled(options));
         let labels = train.label_counts();
-        let eval = options.holdout.map(|_| {
-            Box::new(rows(|split| &split.eval, Order::Fixed)) as Box<dyn SplitRows>
-        });
+        let eval = options
+            .holdout
+            .map(|_| Box::new(rows(|split| &split.eval, Order::Fixed)) as Box<dyn SplitRows>);
         let train: TrainAndEval = (Box::new(train), eval);
         let mut dataset = Self::new(prepared, sources, options, train, issues)?;
         dataset.counts.labels = Some(labels);

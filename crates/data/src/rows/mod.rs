@@ -105,8 +105,7 @@ impl RowFormat {
                     first.columns.get(*name).is_some_and(Value::is_boolean) && !is_ignored(name)
                 };
                 let usual = ["label"].into_iter().find(is_label).map(str::to_owned);
-                let is_kto =
-                    request.layout == RowLayout::Kto || kind == SampleKind::Completions;
+                let is_kto = request.layout == RowLayout::Kto || kind == SampleKind::Completions;
                 named.label.clone().or(usual).or_else(|| is_kto.then(|| "label".to_owned()))
             }
             RowColumns::PromptCompletion { .. }

@@ -101,9 +101,8 @@ fn columns_have_other_names() {
 
 #[test]
 fn rows_without_a_label_or_an_answer_are_errors() {
-    let refused = |text: &str| {
-        shown(&completions_of(text, 200, Overlong::Drop, |_| {}).expect_err(text))
-    };
+    let refused =
+        |text: &str| shown(&completions_of(text, 200, Overlong::Drop, |_| {}).expect_err(text));
     let error = refused(r#"{"prompt":"Hi","completion":"Hello."}"#);
     assert!(error.contains("kto.jsonl:1") && error.contains("`label`"), "{error}");
     let error = refused(r#"{"prompt":"Hi","completion":"Hello.","label":0.5}"#);

@@ -45,6 +45,8 @@ pub(crate) enum Kind {
     AnswerLosses,
     /// Losses on labelled answers over logits, with gradients.
     UnpairedLosses,
+    /// Divergences between a teacher's and a student's logits, with gradients.
+    Distillation,
     /// A PEFT directory that must be refused, by the name of its directory.
     Refusal,
     /// An export with its proof.
@@ -72,6 +74,7 @@ impl Kind {
             Self::PairLosses => "pair-losses",
             Self::AnswerLosses => "answer-losses",
             Self::UnpairedLosses => "unpaired-losses",
+            Self::Distillation => "distillation",
             Self::Refusal => "refusal",
             Self::Proof => "proof",
         }
@@ -101,6 +104,9 @@ impl Kind {
         }
         if names.iter().any(|name| name == "kl_positive.rows.kto") {
             return Ok(Some(Self::UnpairedLosses));
+        }
+        if names.iter().any(|name| name.starts_with("per_token.beta")) {
+            return Ok(Some(Self::Distillation));
         }
         if names.iter().any(|name| name == "nf4.table") {
             return Ok(Some(Self::PackedBlocks));

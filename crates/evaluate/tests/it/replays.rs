@@ -155,6 +155,7 @@ fn a_directory_of_references_gives_a_report_for_each() {
         "ppo",
         "preference",
         "answer-losses",
+        "distillation",
         "pair-losses",
         "unpaired-losses",
         packed[0],
@@ -272,7 +273,7 @@ fn references_where_they_are() {
         ("quant", 5),
         ("ppo", 2),
         ("preference.safetensors", 1),
-        ("preference2", 3),
+        ("preference2", 4),
         ("sampling.safetensors", 1),
     ] {
         let reports = replay(&golden.join(name));
@@ -363,6 +364,15 @@ fn losses_of_preference_trainers() {
     assert_eq!(names(&report), ["rows", "means", "metrics", "gradients"]);
     let counts: Vec<usize> = report.quantities.iter().map(|q| q.n_compared).collect();
     assert_eq!(counts, [4 * 8, 4, 4 * 5, 4 * 8 * 11 * 16]);
+}
+
+/// Forward, reverse and generalized Jensen–Shannon divergence at three temperatures, by TRL's GKD trainer.
+#[test]
+fn divergences_of_distillation() {
+    let report = passes(&golden_dir("preference2/distillation.safetensors"), "distillation");
+    assert_eq!(names(&report), ["values", "means", "gradients"]);
+    let counts: Vec<usize> = report.quantities.iter().map(|q| q.n_compared).collect();
+    assert_eq!(counts, [15 * 21, 15, 10 * 21 * 24]);
 }
 
 #[test]

@@ -91,9 +91,12 @@ fn a_resumed_run_is_the_same_run() {
     };
     let usual = key(&[]);
     assert_eq!(usual, key(&[("kto.undesirable_weight", "2.0"), ("kto.beta", "0.7")]));
-    for change in
-        [("seed", "4"), ("kto.loss", "apo_zero_unpaired"), ("kto.rows_per_step", "4"), ("kto.overlong", "cut")]
-    {
+    for change in [
+        ("seed", "4"),
+        ("kto.loss", "apo_zero_unpaired"),
+        ("kto.rows_per_step", "4"),
+        ("kto.overlong", "cut"),
+    ] {
         assert_ne!(usual, key(&[change]), "{change:?}");
     }
 }

@@ -35,7 +35,8 @@ impl Example for CompletionExample {
     ) -> std::result::Result<Vec<Self>, RowProblem> {
         let completions = row_format.completions_of(row)?;
         // The answers of a pair are in the same split, the one that stages on pairs put them into.
-        let hashes: Vec<u64> = completions.iter().map(|(_, dialogue)| chat_hash(dialogue)).collect();
+        let hashes: Vec<u64> =
+            completions.iter().map(|(_, dialogue)| chat_hash(dialogue)).collect();
         let group = match hashes.as_slice() {
             [only] => *only,
             several => {
@@ -43,12 +44,8 @@ impl Example for CompletionExample {
                 text_hash(&joined)
             }
         };
-        let example = |(label, dialogue)| Self {
-            location: row.location.clone(),
-            label,
-            dialogue,
-            group,
-        };
+        let example =
+            |(label, dialogue)| Self { location: row.location.clone(), label, dialogue, group };
         Ok(completions.into_iter().map(example).collect())
     }
 
