@@ -11,7 +11,7 @@ use crate::LossSum;
 const CHUNK: usize = 128;
 
 /// The generalized Jensen–Shannon divergence between a teacher's distribution t and a student's distribution s (Agarwal et
-/// al. 2024, "On-Policy Distillation of Language Models", equation 1): β KL(t ‖ m) + (1 − β) KL(s ‖ m) with the mixture
+/// al. 2024, "On-Policy Distillation of Language Models", section 2): β KL(t ‖ m) + (1 − β) KL(s ‖ m) with the mixture
 /// m = βt + (1 − β)s. As in TRL, β = 0 is the forward divergence KL(t ‖ s) and β = 1 the reverse one, KL(s ‖ t).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Distillation {

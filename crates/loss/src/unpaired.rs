@@ -8,11 +8,11 @@ use burn::tensor::{Tensor, TensorData};
 /// A loss on labelled answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnpairedLoss {
-    /// KTO (Ethayarajh et al. 2024, equations 6 to 8): the value of an answer relative to the divergence of the policy
+    /// KTO (Ethayarajh et al. 2024, section 4): the value of an answer relative to the divergence of the policy
     /// from its reference.
     #[default]
     Kto,
-    /// APO-zero (D'Oosterlinck et al. 2024, equation 5) on single answers: KTO with a divergence of 0.
+    /// APO-zero (D'Oosterlinck et al. 2024) on single answers: KTO with a divergence of 0.
     ApoZeroUnpaired,
 }
 

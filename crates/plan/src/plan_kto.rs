@@ -8,7 +8,7 @@ use crate::stage::KtoPlan;
 use crate::{Error, Result};
 
 /// Range of the ratio of the weighted numbers of desirable and undesirable rows that the paper recommends (Ethayarajh et al.
-/// 2024, equation 9).
+/// 2024, equation 8).
 const BALANCE: [f64; 2] = [1.0, 4.0 / 3.0];
 
 /// Counts the texts that the stage evaluates, and returns notes on its labels.

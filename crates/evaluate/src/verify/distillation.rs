@@ -54,9 +54,8 @@ pub(super) fn replay(path: &Path, device: &Device) -> Result<Vec<Quantity>> {
         let (values_n, _) = loss.with_gradient(&leaf_nv, &teacher);
         let expected = file.floats_of(&format!("per_token.{name}"), &[b, t])?;
         values.add(name, &host_values(&values_n), &expected, TOLERANCE);
-        let mean = loss
-            .loss(at_targets(&leaf_nv), &at_targets(&teacher))
-            .mean_over(targets.len() as u64);
+        let mean =
+            loss.loss(at_targets(&leaf_nv), &at_targets(&teacher)).mean_over(targets.len() as u64);
         let expected = file.floats_of(&format!("mean.{name}"), &[1])?;
         means.add(name, &host_values(&mean.clone().inner()), &expected, TOLERANCE);
         let with_gradient = format!("grad.{name}");

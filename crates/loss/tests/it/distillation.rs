@@ -17,14 +17,11 @@ fn logits(values: Vec<f32>, device: &Device) -> Tensor<2> {
 /// The divergence of a row, in f64.
 fn by_hand(student: &[f32], teacher: &[f32], beta: f64, temperature: f64) -> f64 {
     let softmax = |logits: &[f32]| -> Vec<f64> {
-        let exps: Vec<f64> =
-            logits.iter().map(|x| (f64::from(*x) / temperature).exp()).collect();
+        let exps: Vec<f64> = logits.iter().map(|x| (f64::from(*x) / temperature).exp()).collect();
         let sum: f64 = exps.iter().sum();
         exps.into_iter().map(|x| x / sum).collect()
     };
-    let kl = |p: &[f64], q: &[f64]| -> f64 {
-        p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum()
-    };
+    let kl = |p: &[f64], q: &[f64]| -> f64 { p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum() };
     let (s, t) = (softmax(student), softmax(teacher));
     if beta == 0.0 {
         return kl(&t, &s);
@@ -48,8 +45,10 @@ fn values_and_gradients_equal_the_formula() {
                 let rows = student.chunks(SHAPE[1]).zip(teacher.chunks(SHAPE[1]));
                 rows.map(|(s, t)| by_hand(s, t, beta, temperature)).collect()
             };
-            let (found, gradient) = loss
-                .with_gradient(&logits(student.clone(), &device), &logits(teacher.clone(), &device));
+            let (found, gradient) = loss.with_gradient(
+                &logits(student.clone(), &device),
+                &logits(teacher.clone(), &device),
+            );
             let expected: Vec<f32> = of_rows(&student).into_iter().map(|x| x as f32).collect();
             let name = format!("β {beta}, T {temperature}");
             assert_close(&name, &values(&found), &expected, Tolerance::absolute(2e-6));
@@ -110,10 +109,8 @@ fn equal_and_certain_distributions() {
         let (value, gradient) = loss.with_gradient(&certain(1), &certain(5));
         assert!(values(&value).iter().all(|x| x.is_finite() && *x > 0.0), "{value}");
         assert!(values(&gradient).iter().all(|x| x.is_finite()), "{gradient}");
-        let (none, _) = loss.with_gradient(
-            &logits(Vec::new(), &device),
-            &logits(Vec::new(), &device),
-        );
+        let (none, _) =
+            loss.with_gradient(&logits(Vec::new(), &device), &logits(Vec::new(), &device));
         assert_eq!(none.dims(), [0]);
     }
 }
