@@ -9,6 +9,7 @@ impl Batch {
     ///
     /// `samples` has two samples for each row, those of its prompt and of its answer. Without a second row there is no other
     /// answer, and the batch is empty.
+    #[must_use]
     pub fn mismatched(&self) -> Self {
         let t = self.sequence_length;
         if self.rows < 2 {

@@ -177,13 +177,13 @@ fn mismatched_rows_fit_their_rows_and_one_row_has_no_other() {
     let rows = r#"{"prompt":"A prompt that fills nearly the whole row","completion":"x","label":true}
 {"prompt":"Hi","completion":"A long answer of many letters","label":false}
 "#;
-    let batch = completions_of(rows, 95, Overlong::Drop, |_| {}).unwrap().batch(0);
+    let batch = completions_of(rows, 70, Overlong::Drop, |_| {}).unwrap().batch(0);
     let mismatched = batch.mismatched();
-    assert_eq!(mismatched.ids.len(), 2 * 95);
-    assert!(mismatched.lengths().contains(&95), "{:?}", mismatched.lengths());
-    for row in mismatched.targets.chunks(95) {
+    assert_eq!(mismatched.ids.len(), 2 * 70);
+    assert!(mismatched.lengths().contains(&70), "{:?}", mismatched.lengths());
+    for row in mismatched.targets.chunks(70) {
         assert!(row.iter().any(|target| *target >= 0));
-        assert!(row[94] < 0, "the last position has no next token");
+        assert!(row[69] < 0, "the last position has no next token");
     }
     let single = batch.micro_batches(1).next().unwrap().mismatched();
     assert_eq!((single.rows, single.samples.len()), (0, 0));

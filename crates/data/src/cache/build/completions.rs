@@ -38,11 +38,8 @@ impl Example for CompletionExample {
         let hashes: Vec<u64> =
             completions.iter().map(|(_, dialogue)| chat_hash(dialogue)).collect();
         let group = match hashes.as_slice() {
-            [only] => *only,
-            several => {
-                let joined: String = several.iter().map(|hash| format!("{hash:016x}")).collect();
-                text_hash(&joined)
-            }
+            [chosen, rejected] => text_hash(&format!("{chosen:016x}{rejected:016x}")),
+            others => others.first().copied().unwrap_or_default(),
         };
         let example =
             |(label, dialogue)| Self { location: row.location.clone(), label, dialogue, group };
