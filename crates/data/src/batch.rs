@@ -91,6 +91,33 @@ impl Batch {
         batch
     }
 
+    /// One prompt with its answer per row, padded at the end with `pad`: the tokens of the answer are targets. Rows are cut
+    /// at `sequence_length` positions.
+    ///
+    /// # Panics
+    /// If there are fewer answers or samples than prompts.
+    pub fn of_answers(
+        samples: &[u64],
+        prompts: &[Vec<u32>],
+        answers: &[Vec<u32>],
+        sequence_length: usize,
+        pad: u32,
+    ) -> Self {
+        let mut batch = Self::with_capacity(prompts.len(), sequence_length);
+        let mut writer = RowWriter::new(&mut batch, None, pad);
+        for (row, prompt) in prompts.iter().enumerate() {
+            writer.start_sample(samples[row]);
+            let ids = prompt.iter().chain(&answers[row]).take(sequence_length).copied();
+            let ids: Vec<u32> = ids.collect();
+            for (at, id) in ids.iter().enumerate() {
+                let target = if at + 1 < prompt.len() { None } else { ids.get(at + 1).copied() };
+                writer.push(*id, target, TokenRole::Document);
+            }
+            writer.end_row();
+        }
+        batch
+    }
+
     /// Splits the rows into batches of at most `rows` rows.
     pub fn micro_batches(&self, rows: usize) -> impl Iterator<Item = Self> + '_ {
         let rows = rows.max(1);

@@ -8,7 +8,7 @@ use arch::{
 use data::Dataset;
 use recipe::{BaseDtype, Checkpointing, Eval, SampleKind};
 
-use crate::stage::{LoraPlan, PpoPlan, Stage, Work};
+use crate::stage::{DistillPlan, LoraPlan, PpoPlan, Stage, Work};
 
 /// Weights are saved in f32.
 const BYTES_PER_WEIGHT: u64 = 4;
@@ -60,12 +60,15 @@ impl Cost {
         step: StepShape,
     ) -> Self {
         match stage.work() {
-            Work::Rows { output, n_reference, n_kl_rows } => {
+            Work::Rows { output, n_reference, n_kl_rows, distill } => {
                 let mut cost = Self::of_rows(config, output, lora, dataset, sample_kind, step);
                 // Nothing is held for a backward pass, so memory is unchanged.
                 let n_texts =
                     n_reference.saturating_mul(dataset.batch_rows()).saturating_add(n_kl_rows);
                 let length = mean_length(sample_kind, dataset, step.sequence_length);
+                if let Some(distill) = distill {
+                    cost.add_teacher(config, distill, dataset, step);
+                }
                 if n_texts > 0 {
                     cost.flops += config.forward_flops(n_texts, length, HeadOutput::LogProbs);
                 }
@@ -106,6 +109,30 @@ impl Cost {
             peak_bytes: step.peak(&memory, step.rows_per_step),
             checkpoint_bytes: step.checkpoint_bytes(n_trained),
             model_bytes: model_bytes(n_trained),
+        }
+    }
+
+    /// Adds the teacher of a distillation: its weights, a forward pass over each row, and the answers that the student
+    /// samples.
+    fn add_teacher(
+        &mut self,
+        student: &ModelConfig,
+        distill: &DistillPlan,
+        dataset: &Dataset,
+        step: StepShape,
+    ) {
+        let teacher = &distill.teacher_config;
+        let (rows, length) = (dataset.n_run_rows(), step.sequence_length as u64);
+        self.flops += teacher.forward_flops(rows, length, HeadOutput::Distributions);
+        self.memory = self.memory.beside_frozen(teacher.n_parameters());
+        self.peak_bytes = step.peak(&self.memory, step.rows_per_step);
+        let on_policy = distill.section.on_policy;
+        if on_policy > 0.0 {
+            self.flops +=
+                on_policy * student.forward_flops(rows, length, HeadOutput::Distributions);
+            self.kv_cache_bytes = step.kv_cache_bytes(student);
+            let sampling = step.sampling_peak(&self.memory, self.kv_cache_bytes);
+            self.peak_bytes = self.peak_bytes.max(sampling);
         }
     }
 
@@ -352,7 +379,7 @@ struct Head {
 impl Head {
     fn of(config: &ModelConfig, output: HeadOutput) -> Self {
         match output {
-            HeadOutput::CrossEntropy | HeadOutput::LogProbs => {
+            HeadOutput::CrossEntropy | HeadOutput::LogProbs | HeadOutput::Distributions => {
                 Self { n_parameters: config.n_parameters(), n_own: 0 }
             }
             HeadOutput::Scores => {

@@ -12,6 +12,7 @@ use tokenizer::Tokenizer;
 use crate::added_tokens::AddedTokens;
 use crate::cost::{Cost, StepShape, n_reference};
 use crate::optimizer::{average_bytes, state_bytes};
+use crate::plan_distill::plan_distill;
 use crate::plan_lora::plan_lora;
 use crate::plan_ppo::plan_ppo;
 use crate::stage::{LoraPlan, Stage, Start};
@@ -102,9 +103,15 @@ pub(crate) fn plan_stage(
         config = config.untied()?;
         lora = lora_beside(&config)?;
     }
-    let mut stage = Stage::new(section, |section| {
-        plan_ppo(loaded, paths, section, &starting_point, lora.as_ref(), earlier, &mut warnings)
-    })?;
+    let mut of_others = Vec::new();
+    let mut stage = Stage::new(
+        section,
+        |section| {
+            plan_ppo(loaded, paths, section, &starting_point, lora.as_ref(), earlier, &mut warnings)
+        },
+        |section| plan_distill(loaded, paths, section, &tokenizer, earlier, &mut of_others),
+    )?;
+    warnings.extend(of_others);
     let optimizer = &keys.train.optimizer;
     let trained = trained_parameters(&config, &stage, lora.as_ref());
     check_groups(loaded, &format!("{name}.optimizer"), optimizer, &trained)?;

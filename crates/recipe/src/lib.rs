@@ -18,6 +18,7 @@ mod decoder_model;
 mod dense_models;
 mod depth;
 mod diagnostics;
+mod distill;
 mod dpo;
 mod error;
 mod expert_models;
@@ -63,6 +64,7 @@ pub use activation::Activation;
 pub use chat_keys::{ChatTargets, ChatTemplate, Learn, Overlong};
 pub use checks::ChecksSection;
 pub use column_values::ColumnValues;
+pub use distill::{DistillSamples, DistillSection};
 pub use dpo::{DpoSection, FDivergence, Losses, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow, Packing};
@@ -107,6 +109,8 @@ stages! {
     Pretrain(pretrain: PretrainSection),
     /// Supervised fine-tuning on chats.
     Sft(sft: SftSection),
+    /// Distillation of a teacher.
+    Distill(distill: DistillSection),
     /// Reward model on pairs.
     Reward(reward: RewardSection),
     /// Preference optimization on pairs.
@@ -166,6 +170,9 @@ pub struct Recipe {
     /// Stage: supervised fine-tuning on chats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sft: Option<SftSection>,
+    /// Stage: distillation of a teacher model into a student.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<DistillSection>,
     /// Stage: training of a reward model on preference pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardSection>,

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, DatasetCounts, DrawnPairCounts, IssueKind, SourceReport};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
-use plan::{Plan, StagePlan, Start, Work};
+use plan::{DistillPlan, Plan, StagePlan, Start, Work};
 use recipe::{Precision, Reward, SampleKind};
 
 use super::{plan_recipe, precision_note, print, set_up_kernels};
@@ -323,6 +323,7 @@ fn source(report: &SourceReport) -> String {
 /// Models of a stage besides the trained one.
 fn models_note(stage: &StagePlan) -> Option<String> {
     match stage.kind.work() {
+        Work::Rows { distill: Some(distill), .. } => Some(teacher_note(distill)),
         Work::Rows { n_reference, n_kl_rows, .. } => (n_reference > 0).then(|| {
             let n = table::thousands(n_reference);
             let (texts, divergence) = match stage.sample_kind {
@@ -358,6 +359,34 @@ fn models_note(stage: &StagePlan) -> Option<String> {
             Some(note)
         }
     }
+}
+
+/// The teacher of a distillation and the divergence from it.
+fn teacher_note(distill: &DistillPlan) -> String {
+    let section = &distill.section;
+    let teacher = match &distill.teacher {
+        Start::Stage(name) => format!("[{name}]"),
+        Start::Directory(dir) => dir.display().to_string(),
+        Start::Fresh => "new weights".to_owned(),
+    };
+    let divergence = if section.beta <= 0.0 {
+        "KL(teacher ‖ student)".to_owned()
+    } else if section.beta >= 1.0 {
+        "KL(student ‖ teacher)".to_owned()
+    } else {
+        format!("the generalized Jensen–Shannon divergence with β = {}", section.beta)
+    };
+    let own = match section.on_policy {
+        share if share > 0.0 => {
+            format!("; about {:.0} % of the steps are on the student's own answers", 100.0 * share)
+        }
+        _ => String::new(),
+    };
+    format!(
+        "teacher: {teacher}, {} frozen parameters; the loss is {divergence} at temperature {}{own}",
+        table::millions(distill.teacher_config.n_parameters()),
+        section.temperature
+    )
 }
 
 /// Numbers of drawn pairs, and of the texts that they are drawn from.
@@ -415,7 +444,7 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let at_once = stage.micro_batch * stage.dataset.batch_rows() as usize;
     let scalar = || ScalarModel::from_backbone(model.backbone.clone(), &stage.config, 0);
     let pass: Box<dyn Fn(&Batch)> = match stage.kind.work() {
-        Work::Rows { output: HeadOutput::CrossEntropy, .. } => {
+        Work::Rows { output: HeadOutput::CrossEntropy | HeadOutput::Distributions, .. } => {
             Box::new(|micro| forward_backward(&model, micro, &device))
         }
         Work::Rows { output: HeadOutput::LogProbs, .. } => {
@@ -442,6 +471,12 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let n_devices = if plan.device == "cpu" { 1 } else { plan.replicas };
     let per_row = seconds / (rows.max(1) * n_devices) as f64;
     Ok(match stage.kind.work() {
+        // The teacher's part is scaled by floating-point operations.
+        Work::Rows { distill: Some(_), .. } => {
+            let length = stage.sequence_length as u64;
+            let probed = stage.config.training_flops(n_rows, length, HeadOutput::CrossEntropy);
+            per_row * n_rows as f64 * (stage.cost.flops / probed).max(1.0)
+        }
         Work::Rows { n_reference, n_kl_rows, .. } => {
             // A forward pass takes a third of forward and backward.
             let n_forward = n_reference * stage.dataset.batch_rows() + n_kl_rows;
