@@ -112,7 +112,7 @@ impl Texts {
         }
         let mask = file.mask("completion_mask", &ids.shape)?;
         let next = |at: usize| {
-            let is_target = (at + 1) % t != 0 && mask[at + 1];
+            let is_target = !(at + 1).is_multiple_of(t) && mask[at + 1];
             if is_target { ids.values[at + 1] as i32 } else { -1 }
         };
         let targets = (0..b * t).map(next).collect();
