@@ -45,9 +45,12 @@ fn the_loss_is_the_divergence_at_the_targets() {
     let targets = batch.targets.iter().enumerate().filter(|(_, target)| **target >= 0);
     let wanted: f64 = targets
         .map(|(at, _)| {
-            let m: Vec<f64> =
-                t[at].iter().zip(&s[at]).map(|(t, s)| ((t.exp() + s.exp()) / 2.0).ln()).collect();
-            (kl(&t[at], &m) + kl(&s[at], &m)) / 2.0
+            let m: Vec<f64> = t[at]
+                .iter()
+                .zip(&s[at])
+                .map(|(t, s)| f64::midpoint(t.exp(), s.exp()).ln())
+                .collect();
+            f64::midpoint(kl(&t[at], &m), kl(&s[at], &m))
         })
         .sum();
     let (loss, _) = loss_of(&divergence(distill_plan(&plan)), &student, &teacher, &batch, &device)

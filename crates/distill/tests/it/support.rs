@@ -158,17 +158,6 @@ pub(crate) struct Watched {
     pub(crate) outcome: Option<Outcome>,
 }
 
-impl Watched {
-    /// Number of notes and warnings that contain this text.
-    pub(crate) fn told(&self, text: &str) -> usize {
-        let told = |event: &&Event| {
-            matches!(event, Event::Note { message } | Event::Warning { message }
-                if message.contains(text))
-        };
-        self.events.iter().filter(told).count()
-    }
-}
-
 impl Progress for Watched {
     fn event(&mut self, event: &Event) {
         if let Event::Step { row, .. } = event
