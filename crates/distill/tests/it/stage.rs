@@ -17,14 +17,15 @@ fn evals(rows: &[Value]) -> Vec<&Value> {
     rows.iter().filter(|row| row.get("eval_loss").is_some()).collect()
 }
 
-/// ln p of all tokens at each position, `[n][v]`.
+/// ln p of all tokens at each position, `[n][v]`, at the recipe's temperature.
 fn logprobs(model: &CausalLm, batch: &data::Batch) -> Vec<Vec<f64>> {
     let (b, t) = (batch.rows, batch.sequence_length);
     let device = Device::flex();
     let tokens = TokenBatch::new(&batch.ids, &batch.positions, &batch.segments, b, t, &device);
     let logits = model.logits(model.forward(&tokens).hidden_btd);
     let v = logits.dims()[2];
-    let values: Vec<f64> = log_softmax(logits, 2).into_data().iter::<f64>().collect();
+    let values: Vec<f64> =
+        log_softmax(logits.div_scalar(0.05), 2).into_data().iter::<f64>().collect();
     values.chunks(v).map(<[f64]>::to_vec).collect()
 }
 
@@ -56,7 +57,7 @@ fn the_loss_is_the_divergence_at_the_targets() {
     let (loss, _) = loss_of(&divergence(distill_plan(&plan)), &student, &teacher, &batch, &device)
         .expect("targets");
     assert_eq!(loss.count, batch.n_targets as u64);
-    assert!((loss.value() - wanted).abs() < 1e-4 * wanted, "{} not {wanted}", loss.value());
+    assert!((loss.value() - wanted).abs() < 5e-4 * wanted, "{} not {wanted}", loss.value());
 }
 
 #[test]
@@ -179,7 +180,7 @@ fn documents_are_distilled_too() {
 fn teachers_that_do_not_fit_are_refused() {
     let place = Place::new();
     let error =
-        place.refused(&[("distill.sequence_length", "4096"), ("distill.tokens_per_step", "4096")]);
+        place.refused(&[("distill.sequence_length", "160"), ("distill.tokens_per_step", "640")]);
     assert!(error.contains("positions"), "{error}");
     let recipe = std::fs::read_to_string(place.path().join("r.toml")).expect("a recipe");
     let recipe = recipe.replace("load = \"teacher\"", "train = { kind = \"char\" }");
