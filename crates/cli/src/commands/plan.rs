@@ -8,9 +8,10 @@ use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, DatasetCounts, DrawnPairCounts, IssueKind, SourceReport};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
-use plan::{DistillPlan, Plan, StagePlan, Start, Work};
+use plan::{Plan, StagePlan, Start, Work};
 use recipe::{Precision, Reward, SampleKind};
 
+use super::teacher::teacher_note;
 use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
 use crate::device_panics;
@@ -359,34 +360,6 @@ fn models_note(stage: &StagePlan) -> Option<String> {
             Some(note)
         }
     }
-}
-
-/// The teacher of a distillation and the divergence from it.
-fn teacher_note(distill: &DistillPlan) -> String {
-    let section = &distill.section;
-    let teacher = match &distill.teacher {
-        Start::Stage(name) => format!("[{name}]"),
-        Start::Directory(dir) => dir.display().to_string(),
-        Start::Fresh => "new weights".to_owned(),
-    };
-    let divergence = if section.beta <= 0.0 {
-        "KL(teacher ‖ student)".to_owned()
-    } else if section.beta >= 1.0 {
-        "KL(student ‖ teacher)".to_owned()
-    } else {
-        format!("the generalized Jensen–Shannon divergence with β = {}", section.beta)
-    };
-    let own = match section.on_policy {
-        share if share > 0.0 => {
-            format!("; about {:.0} % of the steps are on the student's own answers", 100.0 * share)
-        }
-        _ => String::new(),
-    };
-    format!(
-        "teacher: {teacher}, {} frozen parameters; the loss is {divergence} at temperature {}{own}",
-        table::millions(distill.teacher_config.n_parameters()),
-        section.temperature
-    )
 }
 
 /// Numbers of drawn pairs, and of the texts that they are drawn from.
