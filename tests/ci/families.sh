@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tiny models of several families from scratch through every stage: pretraining on all weights, then fine-tuning, a reward
-# model, DPO and PPO with adapters; exported, and the export generates the same text.
+# model, DPO, KTO and PPO with adapters; exported, and the export generates the same text.
 # usage: families.sh TEMPER [FAMILY...]
 set -euo pipefail
 temper=$(realpath "$1")

@@ -16,7 +16,7 @@ echo "generic kernels: verified $(wc -l <verify.jsonl) sets of reference vectors
 # Learning rates at which training does not amplify the last bit: with 1e-3 the reward model's gradients grow to 14, and
 # another order of sums (micro_batch = 8 for 4) changes its loss by 3e-5 within 50 steps, with either set of kernels.
 settings=(--set reward.optimizer.lr=1e-4 --set ppo.optimizer.lr=1e-4)
-for stage in pretrain sft reward dpo ppo; do
+for stage in pretrain sft distill reward dpo kto ppo; do
   settings+=(--set "$stage.max_steps=50" --set "$stage.log_every_steps=1" --set "$stage.save_every_steps=50")
 done
 for kernels in cpu generic; do
@@ -42,7 +42,7 @@ def worst(stage, name, least):
     return max(found)
 
 
-bounds = [worst(stage, "loss", 0.0) < 1e-5 for stage in ["pretrain", "sft", "reward", "dpo"]]
+bounds = [worst(stage, "loss", 0.0) < 1e-5 for stage in ["pretrain", "sft", "reward", "dpo", "kto"]]
 # PPO's losses are differences about zero of advantages about one. As long as no sampled token differs they agree too.
 for name in ["loss", "loss/policy_avg", "loss/value_avg", "objective/scores", "objective/entropy"]:
     bounds.append(worst("ppo", name, 1.0) < 1e-5)

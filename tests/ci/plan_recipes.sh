@@ -25,8 +25,8 @@ for recipe in recipes/*.toml; do
   if [ "$recipe" = recipes/sft.toml ]; then
     (cd "$work" && "$temper" run "$OLDPWD/recipes/pretrain.toml" --set pretrain.max_steps=2 --set pretrain.schedule.warmup_steps=0 --log plain >/dev/null)
   fi
-  # dpo.toml, lora.toml, ppo.toml and reward.toml start from the quickstart's models; the first of them makes those.
-  if [ "$recipe" = recipes/dpo.toml ]; then
+  # distill.toml, dpo.toml, kto.toml, lora.toml, ppo.toml and reward.toml start from the quickstart's models; the first of them makes those.
+  if [ "$recipe" = recipes/distill.toml ]; then
     short=(--set pretrain.max_steps=2 --set pretrain.schedule.warmup_steps=0 --set sft.max_steps=2 --set sft.schedule.warmup_steps=0 --set reward.max_steps=2 --set reward.schedule.warmup_steps=0)
     for stage in pretrain sft reward; do
       (cd "$work" && "$temper" run "$OLDPWD/recipes/quickstart.toml" --stage "$stage" "${short[@]}" --log plain >/dev/null)

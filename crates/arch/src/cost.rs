@@ -37,6 +37,8 @@ pub enum HeadOutput {
     CrossEntropy,
     /// Log-probabilities of tokens, for preference losses and PPO's policy.
     LogProbs,
+    /// Probabilities of all tokens, for divergences from another model.
+    Distributions,
     /// One score per position.
     Scores,
 }
@@ -98,6 +100,9 @@ pub(crate) fn attended_pairs(row_length: u64, window: Option<usize>) -> u64 {
 const LOGITS_CHUNK: [u64; 2] = [24 << 20, 8 << 20];
 /// The loss computes logits in chunks of at most this many rows.
 const CHUNK_ROWS: u64 = 1024;
+
+/// A divergence compares the distributions of this many rows at once.
+const DIVERGENCE_ROWS: u64 = 128;
 
 /// Memory of one training step. Saturates, because sizes may be unreasonable.
 ///
@@ -205,6 +210,11 @@ fn loss_elements(n: u64, v: u64, d: u64, computation: Computation, trains_all: b
     match (output, kernel_path) {
         (HeadOutput::Scores, KernelPath::Cpu | KernelPath::Generic) => {
             Elements { held: hidden, working: 0 }
+        }
+        // Logits with their gradient; the other model's logits, or the gradient on its way back, and the values of a chunk.
+        (HeadOutput::Distributions, KernelPath::Cpu | KernelPath::Generic) => {
+            let of_chunk = product(&[DIVERGENCE_ROWS.min(n), v]).saturating_mul(10);
+            Elements { held: logits.saturating_mul(2), working: sum(&[hidden, logits, of_chunk]) }
         }
         // The gradient of hidden states, a chunk, and the packed transpose of a chunk.
         (HeadOutput::CrossEntropy | HeadOutput::LogProbs, KernelPath::Cpu) => {

@@ -76,7 +76,9 @@ pub(crate) trait FamilyConfig {
     fn matmul_flops_per_token(&self, output: HeadOutput) -> f64 {
         let Sizes { vocab_size, hidden_size, .. } = self.sizes();
         let head = match output {
-            HeadOutput::CrossEntropy | HeadOutput::LogProbs => (vocab_size * hidden_size) as u64,
+            HeadOutput::CrossEntropy | HeadOutput::LogProbs | HeadOutput::Distributions => {
+                (vocab_size * hidden_size) as u64
+            }
             HeadOutput::Scores => 0,
         };
         2.0 * (self.n_active_matrix_weights() + head) as f64

@@ -63,6 +63,12 @@ impl MemoryEstimate {
         Self { weights, logits, block_working, ..self }
     }
 
+    /// The same step beside a frozen model of `n_weights` elements.
+    #[must_use]
+    pub fn beside_frozen(self, n_weights: u64) -> Self {
+        Self { weights: self.weights.saturating_add(bytes(n_weights)), ..self }
+    }
+
     /// The same step with this many bytes of optimizer state.
     #[must_use]
     pub fn with_optimizer_state(self, bytes: u64) -> Self {

@@ -262,7 +262,9 @@ impl ModelConfig {
         let family = self.as_family();
         let parameters = match computation.output {
             HeadOutput::Scores => family.sequence_classifier_parameters(),
-            HeadOutput::CrossEntropy | HeadOutput::LogProbs => family.parameters(),
+            HeadOutput::CrossEntropy | HeadOutput::LogProbs | HeadOutput::Distributions => {
+                family.parameters()
+            }
         };
         let n_parameters = parameters.iter().map(ParamSpec::n_elements).sum();
         let activations = family.activations(computation.kernel_path);

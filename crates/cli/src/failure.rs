@@ -139,12 +139,6 @@ impl From<train::Error> for Failure {
     }
 }
 
-impl From<dpo::Error> for Failure {
-    fn from(error: dpo::Error) -> Self {
-        Self::from_error(&error, error.hint()).of_input(error.is_wrong_input())
-    }
-}
-
 impl From<ppo::Error> for Failure {
     fn from(error: ppo::Error) -> Self {
         Self::from_error(&error, error.hint()).of_input(error.is_wrong_input())

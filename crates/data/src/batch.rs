@@ -2,6 +2,7 @@
 //!
 //! `targets` is already the next token, so nothing downstream shifts ids or compares them with a padding id.
 
+mod mismatched;
 mod row_writer;
 
 use std::ops::Range;
@@ -52,6 +53,8 @@ pub struct Batch {
     pub sample_starts: Vec<usize>,
     /// By how much the chosen text of each pair is better; empty without margins.
     pub margins: Vec<f32>,
+    /// Whether the answer of each row is desirable; empty without labels.
+    pub labels: Vec<bool>,
 }
 
 impl Batch {
@@ -69,6 +72,7 @@ impl Batch {
             samples: Vec::new(),
             sample_starts: vec![0],
             margins: Vec::new(),
+            labels: Vec::new(),
         }
     }
 
@@ -81,6 +85,33 @@ impl Batch {
             writer.start_sample(number as u64);
             for id in text {
                 writer.push(*id, None, TokenRole::Document);
+            }
+            writer.end_row();
+        }
+        batch
+    }
+
+    /// One prompt with its answer per row, padded at the end with `pad`: the tokens of the answer are targets. Rows are cut
+    /// at `sequence_length` positions.
+    ///
+    /// # Panics
+    /// If there are fewer answers or samples than prompts.
+    pub fn of_answers(
+        samples: &[u64],
+        prompts: &[Vec<u32>],
+        answers: &[Vec<u32>],
+        sequence_length: usize,
+        pad: u32,
+    ) -> Self {
+        let mut batch = Self::with_capacity(prompts.len(), sequence_length);
+        let mut writer = RowWriter::new(&mut batch, None, pad);
+        for (row, prompt) in prompts.iter().enumerate() {
+            writer.start_sample(samples[row]);
+            let ids = prompt.iter().chain(&answers[row]).take(sequence_length).copied();
+            let ids: Vec<u32> = ids.collect();
+            for (at, id) in ids.iter().enumerate() {
+                let target = if at + 1 < prompt.len() { None } else { ids.get(at + 1).copied() };
+                writer.push(*id, target, TokenRole::Document);
             }
             writer.end_row();
         }
@@ -162,6 +193,7 @@ impl Batch {
             samples: self.samples[first..last].to_vec(),
             // A pair is two rows and never split.
             margins: self.margins.get(from / 2..to / 2).unwrap_or_default().to_vec(),
+            labels: self.labels.get(from..to).unwrap_or_default().to_vec(),
             sample_starts: self.sample_starts[from..=to]
                 .iter()
                 .map(|start| start - first)

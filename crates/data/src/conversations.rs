@@ -34,6 +34,9 @@ pub fn conversations(
     Ok(rows.map(move |row| {
         let made = convert_row(row, |row| match kind {
             SampleKind::Pairs => row_format.pair_of(row).map(Vec::from),
+            SampleKind::Completions => row_format
+                .completions_of(row)
+                .map(|completions| completions.into_iter().map(|(_, dialogue)| dialogue).collect()),
             SampleKind::Prompts => row_format.prompt_of(row).map(|messages| vec![messages]),
             SampleKind::Documents | SampleKind::Chats => row_format
                 .chats_of(row)

@@ -30,8 +30,8 @@ pub use cache::{
 };
 pub use conversations::{Conversations, conversations};
 pub use dataset::{
-    Dataset, DatasetCounts, DrawnPairCounts, Holdout, InspectedRow, IssueKind, RunOptions,
-    SampleIssue, Segment,
+    Dataset, DatasetCounts, DrawnPairCounts, Holdout, InspectedRow, IssueKind, LabelCounts,
+    RunOptions, SampleIssue, Segment,
 };
 pub use dialogue::Dialogue;
 pub use error::{Error, Result};

@@ -84,6 +84,9 @@ fn messages(format: &RowFormat, row: &Row, kind: SampleKind) -> Vec<Message> {
             format.chats_of(row).map(|chats| chats.into_iter().map(|chat| chat.dialogue).collect())
         }
         SampleKind::Pairs => format.pair_of(row).map(Vec::from),
+        SampleKind::Completions => format
+            .completions_of(row)
+            .map(|completions| completions.into_iter().map(|(_, dialogue)| dialogue).collect()),
         SampleKind::Prompts => format.prompt_of(row).map(|dialogue| vec![dialogue]),
     };
     dialogues.unwrap_or_default().into_iter().flat_map(|dialogue| dialogue.messages).collect()

@@ -55,6 +55,7 @@ pub fn texts_key(specs: &[SourceSpec], kind: SampleKind, cache_dir: &Path) -> Re
         SampleKind::Documents => serde_json::json!(false),
         SampleKind::Chats => serde_json::json!(true),
         SampleKind::Pairs => serde_json::json!("pairs"),
+        SampleKind::Completions => serde_json::json!("completions"),
         SampleKind::Prompts => serde_json::json!("prompts"),
     };
     let key = serde_json::json!([BUILDER_VERSION, kind, sources]);
@@ -98,6 +99,9 @@ fn row_texts(row: Result<Row>, row_format: &RowFormat, kind: SampleKind) -> Resu
             })
         }
         SampleKind::Pairs => row_format.pair_of(row).map(|pair| contents(pair.into())),
+        SampleKind::Completions => row_format.completions_of(row).map(|completions| {
+            contents(completions.into_iter().map(|(_, dialogue)| dialogue).collect())
+        }),
         SampleKind::Prompts => row_format.prompt_of(row).map(|dialogue| contents(vec![dialogue])),
     });
     texts.map(|(texts, _)| texts)

@@ -3,7 +3,6 @@
 //!
 //! Shape legend: p pairs, b texts (2 × p, chosen and rejected alternating).
 
-mod error;
 mod logprobs;
 mod metrics;
 mod objective;
@@ -15,16 +14,16 @@ use loss::LossSum;
 use model::CausalLm;
 use plan::DpoPlan;
 use train::{
-    Context, Outcome, StageState, StepPlace, apply_update, finish_stage, start_or_resume_with,
-    write_checkpoint,
+    Context, Outcome, ReferenceSource, StageState, StepPlace, apply_update, finish_stage,
+    start_or_resume_with, write_checkpoint,
 };
 
-pub use error::{Error, Result};
+pub use evaluate::{Error, Result};
 use logprobs::answer_logprobs_and_auxiliary;
 pub use logprobs::{PolicyLogprobs, Reading, answer_logprobs};
 pub use metrics::PreferenceMetrics;
 pub use objective::Objective;
-pub use reference::{REFERENCE_DIR, Reference, Saved, reference_key};
+pub use reference::{Reference, reference_key};
 
 /// Trains from the newest checkpoint, or from the stage's initial weights, to the last step.
 pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
@@ -37,9 +36,9 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
     let StageState { mut run, mut model, mut learner, save_format, dropout } = state;
     let reference = if objective.has_reference() {
         let key = reference_key(plan, stage, dpo, run_dir)?;
-        reference::load_or_precompute(
-            plan, stage, &objective, &key, run_dir, &mut run, &model, &learner,
-        )?
+        let source = ReferenceSource { plan, stage, run_dir, key: &key, unit: ("pairs", 2) };
+        let compute = |model: &CausalLm| Reference::compute(stage, &objective, model, device);
+        Reference::Sums(source.load_or_precompute(&mut run, &model, &learner, compute)?)
     } else {
         Reference::Unused
     };

@@ -7,7 +7,9 @@ use model::CausalLm;
 use plan::StagePlan;
 use train::EvalRow;
 
-use crate::{Objective, PreferenceMetrics, Reference, Result, answer_logprobs, n_chosen_tokens};
+use crate::{
+    Error, Objective, PreferenceMetrics, Reference, Result, answer_logprobs, n_chosen_tokens,
+};
 
 /// Loss, accuracy and margin on the validation set, up to `eval.max_rows`. No autodiff graph is built.
 pub(crate) fn validate(
@@ -33,11 +35,11 @@ pub(crate) fn validate(
         metrics.add(objective, &policy.pairs, &reference);
     }
     if metrics.n_pairs == 0 {
-        return Err(evaluate::Error::NoPairs.into());
+        return Err(Error::NoPairs);
     }
     let eval_loss = loss_sum / metrics.n_pairs as f64;
     if !eval_loss.is_finite() {
-        return Err(evaluate::Error::NotFinite(eval_loss).into());
+        return Err(Error::NotFinite(eval_loss));
     }
     Ok(EvalRow { step, eval_loss, n_targets: metrics.n_pairs, extra: metrics.of_eval() })
 }

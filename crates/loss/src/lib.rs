@@ -3,19 +3,22 @@
 //! The mean of a step is the sum over all its micro-batches divided by the number of all their terms, so it does not
 //! depend on how the step is split.
 //!
-//! Shape legend: d width, v vocabulary, n rows (positions of a batch), p pairs, t time.
+//! Shape legend: d width, v vocabulary, n rows (positions of a batch), b answers, p pairs, t time.
 
 mod advantages;
 mod cross_entropy;
+mod distillation;
 mod kl;
 mod pair_objective;
 mod ppo;
 mod preference;
 mod reward;
 mod sum;
+mod unpaired;
 
 pub use advantages::{Advantages, Whitening, gae, whiten};
 pub use cross_entropy::cross_entropy;
+pub use distillation::Distillation;
 pub use kl::{kl_k1, kl_k3};
 pub use pair_objective::{FDivergence, PairContext, PairLoss, PairObjective};
 pub use ppo::{PolicyLoss, ValueLoss, ppo_policy, ppo_value};
@@ -25,3 +28,4 @@ pub use preference::{
 };
 pub use reward::{pairwise_reward, reward_centering};
 pub use sum::LossSum;
+pub use unpaired::{UnpairedLoss, UnpairedObjective, mismatched_kl};

@@ -5,8 +5,8 @@
 //!
 //! Shape legend: p pairs, t time.
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
+use burn::tensor::{Tensor, TensorData};
 
 /// log π(answer | prompt) of one answer of each pair, with the number of its tokens.
 #[derive(Clone, Debug)]
@@ -25,6 +25,19 @@ impl SequenceLogprobs {
         let sums_p = sum_over_time(logprobs_pt.mask_fill(outside_pt, 0.0));
         let n_tokens_p = mask_pt.sum_dim(1).reshape([p]);
         Self { unweighted_p: sums_p.clone(), sums_p, n_tokens_p }
+    }
+
+    /// Sums over the positions with a target, for rows of `t` positions: `logprobs_n` has one value for each position, `targets`
+    /// the token that it predicts, or -1 for none.
+    ///
+    /// # Panics
+    /// If the number of targets is not that of the positions.
+    pub fn of_targets(logprobs_n: Tensor<1>, targets: &[i32], t: usize) -> Self {
+        let rows = targets.len() / t.max(1);
+        let mask: Vec<f32> = targets.iter().map(|id| f32::from(u8::from(*id >= 0))).collect();
+        let mask = TensorData::new(mask, [rows, t]);
+        let mask_pt = Tensor::from_data(mask, &logprobs_n.device());
+        Self::from_tokens(logprobs_n.reshape([rows, t]), mask_pt)
     }
 
     /// The same answers with a weight for each token in their sums. Lengths and unweighted sums stay.

@@ -8,7 +8,7 @@ use arch::{
 use data::Dataset;
 use recipe::{BaseDtype, Checkpointing, Eval, SampleKind};
 
-use crate::stage::{LoraPlan, PpoPlan, Stage, Work};
+use crate::stage::{DistillPlan, LoraPlan, PpoPlan, Stage, Work};
 
 /// Weights are saved in f32.
 const BYTES_PER_WEIGHT: u64 = 4;
@@ -60,10 +60,17 @@ impl Cost {
         step: StepShape,
     ) -> Self {
         match stage.work() {
-            Work::Rows { output, n_reference_pairs } => {
+            Work::Rows { output, n_reference, n_kl_rows, distill } => {
                 let mut cost = Self::of_rows(config, output, lora, dataset, sample_kind, step);
-                if n_reference_pairs > 0 {
-                    cost.add_reference(config, dataset, n_reference_pairs, step.sequence_length);
+                // Nothing is held for a backward pass, so memory is unchanged.
+                let n_texts =
+                    n_reference.saturating_mul(dataset.batch_rows()).saturating_add(n_kl_rows);
+                let length = mean_length(sample_kind, dataset, step.sequence_length);
+                if let Some(distill) = distill {
+                    cost.add_teacher(config, distill, dataset, step);
+                }
+                if n_texts > 0 {
+                    cost.flops += config.forward_flops(n_texts, length, HeadOutput::LogProbs);
                 }
                 cost
             }
@@ -105,19 +112,28 @@ impl Cost {
         }
     }
 
-    /// Adds reference log-probabilities: one forward pass over each pair, the validation pairs included.
-    ///
-    /// Memory is unchanged, because nothing is held for a backward pass.
-    fn add_reference(
+    /// Adds the teacher of a distillation: its weights, a forward pass over each row, and the answers that the student
+    /// samples.
+    fn add_teacher(
         &mut self,
-        config: &ModelConfig,
+        student: &ModelConfig,
+        distill: &DistillPlan,
         dataset: &Dataset,
-        n_pairs: u64,
-        sequence_length: usize,
+        step: StepShape,
     ) {
-        let texts = n_pairs.saturating_mul(dataset.batch_rows());
-        let length = mean_length(SampleKind::Pairs, dataset, sequence_length);
-        self.flops += config.forward_flops(texts, length, HeadOutput::LogProbs);
+        let teacher = &distill.teacher_config;
+        let (rows, length) = (dataset.n_run_rows(), step.sequence_length as u64);
+        self.flops += teacher.forward_flops(rows, length, HeadOutput::Distributions);
+        self.memory = self.memory.beside_frozen(teacher.n_parameters());
+        self.peak_bytes = step.peak(&self.memory, step.rows_per_step);
+        let on_policy = distill.section.on_policy;
+        if on_policy > 0.0 {
+            self.flops +=
+                on_policy * student.forward_flops(rows, length, HeadOutput::Distributions);
+            self.kv_cache_bytes = step.kv_cache_bytes(student);
+            let sampling = step.sampling_peak(&self.memory, self.kv_cache_bytes);
+            self.peak_bytes = self.peak_bytes.max(sampling);
+        }
     }
 
     /// Cost of PPO, with every completion at full length: sampled once, scored once by policy, reference, value and reward
@@ -219,11 +235,11 @@ fn training_flops(
 
 /// Tokens per row for counting operations.
 ///
-/// Each text of a pair has a padded row of its own and counts with the mean length of texts. Other rows are full and count
+/// Each text of a pair, and each labelled answer, has a padded row of its own and counts with the mean length of texts. Other rows are full and count
 /// as one sample, although packed samples attend to fewer keys.
 fn mean_length(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usize) -> u64 {
     match sample_kind {
-        SampleKind::Pairs => {
+        SampleKind::Pairs | SampleKind::Completions => {
             let counts = dataset.counts();
             counts.tokens.div_ceil(counts.samples.max(1)).min(sequence_length as u64)
         }
@@ -233,13 +249,13 @@ fn mean_length(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usiz
 
 /// Maximum length of the rows of a micro-batch.
 ///
-/// Padding that all pairs of a micro-batch share is removed. The longest row of the first pairs is used for all.
+/// Padding that all texts of a micro-batch share is removed. The longest of the first rows is used for all.
 fn longest_row(sample_kind: SampleKind, dataset: &Dataset, sequence_length: usize) -> usize {
-    const N_PAIRS: u64 = 4096;
-    if sample_kind != SampleKind::Pairs {
+    const N_ROWS: u64 = 4096;
+    if !matches!(sample_kind, SampleKind::Pairs | SampleKind::Completions) {
         return sequence_length;
     }
-    dataset.longest_row(N_PAIRS).unwrap_or(sequence_length).min(sequence_length)
+    dataset.longest_row(N_ROWS).unwrap_or(sequence_length).min(sequence_length)
 }
 
 /// Resident memory of a process: tensors, fragmentation of the allocator, and the rest. Fitted to runs of all stages, from
@@ -248,9 +264,9 @@ fn process_bytes(tensors: u64) -> u64 {
     tensors.saturating_add(tensors / 8).saturating_add(PROCESS_BYTES)
 }
 
-/// Number of pairs whose reference log-probabilities a DPO stage computes: those that it trains on, and those that it
+/// Number of pairs or rows whose reference log-probabilities a stage computes: those that it trains on, and those that it
 /// evaluates on.
-pub(crate) fn n_reference_pairs(dataset: &Dataset, eval: Option<&Eval>) -> u64 {
+pub(crate) fn n_reference(dataset: &Dataset, eval: Option<&Eval>) -> u64 {
     let n_validation = dataset.n_eval_rows();
     let evaluated = eval.and_then(|eval| eval.max_rows).unwrap_or(n_validation);
     dataset.n_run_rows().min(dataset.counts().train_samples) + evaluated.min(n_validation)
@@ -361,7 +377,7 @@ struct Head {
 impl Head {
     fn of(config: &ModelConfig, output: HeadOutput) -> Self {
         match output {
-            HeadOutput::CrossEntropy | HeadOutput::LogProbs => {
+            HeadOutput::CrossEntropy | HeadOutput::LogProbs | HeadOutput::Distributions => {
                 Self { n_parameters: config.n_parameters(), n_own: 0 }
             }
             HeadOutput::Scores => {

@@ -13,6 +13,8 @@ mod locate;
 mod model;
 pub mod optimizer;
 mod paths;
+mod plan_distill;
+mod plan_kto;
 mod plan_lora;
 mod plan_ppo;
 mod plan_stage;
@@ -33,7 +35,9 @@ pub use cost::{Cost, MIN_SAMPLED_TOGETHER};
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
 pub use paths::{Paths, RUNS_DIR};
-pub use stage::{DpoPlan, LoraPlan, PpoPlan, RewardModelPlan, Stage, Start, Work};
+pub use stage::{
+    DistillPlan, DpoPlan, KtoPlan, LoraPlan, PpoPlan, RewardModelPlan, Stage, Start, Work,
+};
 pub use stage_plan::StagePlan;
 pub use tokenizers::train_tokenizer;
 

@@ -10,15 +10,16 @@ use recipe::{Loaded, SampleKind, Samples, StageKeys, StageSection};
 use tokenizer::Tokenizer;
 
 use crate::added_tokens::AddedTokens;
-use crate::cost::{Cost, StepShape, n_reference_pairs};
+use crate::cost::{Cost, StepShape, n_reference};
 use crate::optimizer::{average_bytes, state_bytes};
+use crate::plan_distill::plan_distill;
 use crate::plan_lora::plan_lora;
 use crate::plan_ppo::plan_ppo;
 use crate::stage::{LoraPlan, Stage, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point;
 use crate::trained::{check_groups, trained_parameters};
-use crate::{Error, Paths, Request, Result, Watch, answers, model, replicas, tokenizers};
+use crate::{Error, Paths, Request, Result, Watch, answers, model, plan_kto, replicas, tokenizers};
 
 /// Checks that the recipe has the stage that `--stage` names.
 pub(crate) fn check_stage_name<'a>(
@@ -53,7 +54,7 @@ pub(crate) fn plan_stage(
     let mut notes = starting_point.notes.clone();
     let tokenizer = match sample_kind {
         SampleKind::Documents => tokenizer,
-        SampleKind::Chats | SampleKind::Pairs | SampleKind::Prompts => {
+        SampleKind::Chats | SampleKind::Pairs | SampleKind::Completions | SampleKind::Prompts => {
             let key = keys.chat_template;
             let tokenizer =
                 tokenizers::with_template(loaded, request, paths, name, key, &tokenizer)?;
@@ -102,9 +103,15 @@ pub(crate) fn plan_stage(
         config = config.untied()?;
         lora = lora_beside(&config)?;
     }
-    let mut stage = Stage::new(section, |section| {
-        plan_ppo(loaded, paths, section, &starting_point, lora.as_ref(), earlier, &mut warnings)
-    })?;
+    let mut of_others = Vec::new();
+    let mut stage = Stage::new(
+        section,
+        |section| {
+            plan_ppo(loaded, paths, section, &starting_point, lora.as_ref(), earlier, &mut warnings)
+        },
+        |section| plan_distill(loaded, paths, section, &tokenizer, earlier, &mut of_others),
+    )?;
+    warnings.extend(of_others);
     let optimizer = &keys.train.optimizer;
     let trained = trained_parameters(&config, &stage, lora.as_ref());
     check_groups(loaded, &format!("{name}.optimizer"), optimizer, &trained)?;
@@ -119,7 +126,10 @@ pub(crate) fn plan_stage(
     if let Stage::Dpo(dpo) = &mut stage
         && dpo.section.has_reference()
     {
-        dpo.n_reference_pairs = n_reference_pairs(&dataset, keys.train.eval.as_ref());
+        dpo.n_reference_pairs = n_reference(&dataset, keys.train.eval.as_ref());
+    }
+    if let Stage::Kto(kto) = &mut stage {
+        notes.extend(plan_kto::complete(loaded, name, kto, &dataset)?);
     }
     if let Stage::Ppo(ppo) = &stage {
         notes.extend(answers::check(
@@ -246,6 +256,7 @@ fn prepare(
         SampleKind::Documents => Content::Documents,
         SampleKind::Chats => Content::Chats(template()?, keys.samples.chat_targets()),
         SampleKind::Pairs => Content::Pairs(template()?),
+        SampleKind::Completions => Content::Completions(template()?),
         SampleKind::Prompts => Content::Prompts(template()?),
     };
     let options = PrepareOptions {
@@ -294,6 +305,9 @@ fn dataset(
         Samples::ScoredPairs { overlong } => Ok(Dataset::pairs(prepared, &options, overlong)?),
         Samples::AnswerPairs { overlong } => {
             Ok(Dataset::preferences(prepared, &options, overlong)?)
+        }
+        Samples::Completions { overlong } => {
+            Ok(Dataset::completions(prepared, &options, overlong)?)
         }
         Samples::Prompts => {
             let key = format!("{name}.{}", keys.added_length_key.unwrap_or(keys.length_key));

@@ -18,6 +18,9 @@ pub(crate) fn check(
             (n, "rows in a step", "raise `tokens_per_step`")
         }
         (Work::Rows { .. }, SampleKind::Pairs) => (n, "pairs in a step", "raise `pairs_per_step`"),
+        (Work::Rows { .. }, SampleKind::Completions) => {
+            (n, "rows in a step", "raise `rows_per_step`")
+        }
         (Work::Rows { .. }, SampleKind::Prompts) => (n, "prompts in a step", "use more prompts"),
         (Work::Rollouts(ppo), _) => (
             n / ppo.section.n_minibatches.max(1),

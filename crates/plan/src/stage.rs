@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use arch::{AdapterLayout, HeadOutput, LoraConfig, ModelConfig};
 use recipe::{
-    BaseDtype, DpoSection, PpoSection, PretrainSection, RewardSection, SftSection, StageSection,
+    BaseDtype, DistillSection, DpoSection, KtoSection, PpoSection, PretrainSection, RewardSection,
+    SftSection, StageSection,
 };
 
 use rewards::Rewards;
@@ -20,12 +21,27 @@ pub enum Stage {
     Pretrain(PretrainSection),
     /// Supervised fine-tuning on chats.
     Sft(SftSection),
+    /// Distillation of a teacher.
+    Distill(Box<DistillPlan>),
     /// Reward model on pairs.
     Reward(RewardSection),
     /// Preference optimization on pairs.
     Dpo(DpoPlan),
+    /// Preference optimization on labelled answers.
+    Kto(KtoPlan),
     /// Policy optimization against a reward model.
     Ppo(Box<PpoPlan>),
+}
+
+/// Plan of a distillation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DistillPlan {
+    /// The recipe's section.
+    pub section: DistillSection,
+    /// Weights of the teacher.
+    pub teacher: Start,
+    /// Configuration of the teacher.
+    pub teacher_config: ModelConfig,
 }
 
 /// Plan of a DPO stage.
@@ -35,6 +51,17 @@ pub struct DpoPlan {
     pub section: DpoSection,
     /// Pairs whose reference log-probabilities are computed, each once; 0 for a loss without reference.
     pub n_reference_pairs: u64,
+}
+
+/// Plan of a KTO stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KtoPlan {
+    /// The recipe's section.
+    pub section: KtoSection,
+    /// Texts whose reference log-probabilities are computed: rows, and prompts with the answers of other rows.
+    pub n_reference_rows: u64,
+    /// Rows of the run for which the policy evaluates a prompt with the answer of another row.
+    pub n_kl_rows: u64,
 }
 
 /// Plan of a PPO stage: its section, and the models besides the policy.
@@ -100,25 +127,34 @@ pub enum Work<'p> {
     Rows {
         /// Output of the model that the loss reads.
         output: HeadOutput,
-        /// Pairs whose reference log-probabilities are computed before training.
-        n_reference_pairs: u64,
+        /// Rows or pairs whose reference log-probabilities are computed before training.
+        n_reference: u64,
+        /// Rows that are evaluated during training besides the trained ones, to estimate a divergence.
+        n_kl_rows: u64,
+        /// A distillation, whose teacher evaluates every row.
+        distill: Option<&'p DistillPlan>,
     },
     /// Training on answers that the policy samples, with the models of this plan.
     Rollouts(&'p PpoPlan),
 }
 
 impl Stage {
-    /// The stage of a section; `plan_ppo` plans the models of a PPO stage.
+    /// The stage of a section; `plan_ppo` plans the models of a PPO stage, `plan_distill` the teacher of a distillation.
     pub(crate) fn new(
         section: StageSection<'_>,
         plan_ppo: impl FnOnce(&PpoSection) -> Result<PpoPlan>,
+        plan_distill: impl FnOnce(&DistillSection) -> Result<DistillPlan>,
     ) -> Result<Self> {
         Ok(match section {
             StageSection::Pretrain(section) => Self::Pretrain(section.clone()),
             StageSection::Sft(section) => Self::Sft(section.clone()),
+            StageSection::Distill(section) => Self::Distill(Box::new(plan_distill(section)?)),
             StageSection::Reward(section) => Self::Reward(section.clone()),
             StageSection::Dpo(section) => {
                 Self::Dpo(DpoPlan { section: section.clone(), n_reference_pairs: 0 })
+            }
+            StageSection::Kto(section) => {
+                Self::Kto(KtoPlan { section: section.clone(), n_reference_rows: 0, n_kl_rows: 0 })
             }
             StageSection::Ppo(section) => Self::Ppo(Box::new(plan_ppo(section)?)),
         })
@@ -126,13 +162,27 @@ impl Stage {
 
     /// Work of the stage.
     pub fn work(&self) -> Work<'_> {
-        let rows = |output| Work::Rows { output, n_reference_pairs: 0 };
+        let rows = |output| Work::Rows { output, n_reference: 0, n_kl_rows: 0, distill: None };
         match self {
             Self::Pretrain(_) | Self::Sft(_) => rows(HeadOutput::CrossEntropy),
+            Self::Distill(distill) => Work::Rows {
+                output: HeadOutput::Distributions,
+                n_reference: 0,
+                n_kl_rows: 0,
+                distill: Some(distill),
+            },
             Self::Reward(_) => rows(HeadOutput::Scores),
             Self::Dpo(dpo) => Work::Rows {
                 output: HeadOutput::LogProbs,
-                n_reference_pairs: dpo.n_reference_pairs,
+                n_reference: dpo.n_reference_pairs,
+                n_kl_rows: 0,
+                distill: None,
+            },
+            Self::Kto(kto) => Work::Rows {
+                output: HeadOutput::LogProbs,
+                n_reference: kto.n_reference_rows,
+                n_kl_rows: kto.n_kl_rows,
+                distill: None,
             },
             Self::Ppo(ppo) => Work::Rollouts(ppo),
         }
@@ -141,7 +191,10 @@ impl Stage {
     /// Every source of weights besides the trained model's own, by its key in the stage's section.
     pub(crate) fn other_starts(&self) -> Vec<(Cow<'static, str>, &Start)> {
         match self.work() {
-            Work::Rows { .. } => Vec::new(),
+            Work::Rows { distill, .. } => {
+                let teacher = distill.map(|distill| (Cow::from("teacher"), &distill.teacher));
+                teacher.into_iter().collect()
+            }
             Work::Rollouts(ppo) => {
                 let adapter = ppo.value_lora.as_ref().and_then(|lora| lora.adapter.as_ref());
                 let adapter = adapter.map(|start| (Cow::from("value.lora.adapter"), start));

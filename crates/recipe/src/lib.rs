@@ -18,10 +18,12 @@ mod decoder_model;
 mod dense_models;
 mod depth;
 mod diagnostics;
+mod distill;
 mod dpo;
 mod error;
 mod expert_models;
 mod input_keys;
+mod kto;
 mod load;
 mod location;
 mod lora;
@@ -62,9 +64,11 @@ pub use activation::Activation;
 pub use chat_keys::{ChatTargets, ChatTemplate, Learn, Overlong};
 pub use checks::ChecksSection;
 pub use column_values::ColumnValues;
+pub use distill::{DistillSamples, DistillSection};
 pub use dpo::{DpoSection, FDivergence, Losses, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
 pub use input_keys::{InputKeys, OnBadRow, Packing};
+pub use kto::{KtoLoss, KtoSection};
 pub use load::{Loaded, load, parse};
 pub use location::KeyLocation;
 pub use lora::{BaseDtype, LoraBias, LoraInit, LoraKeys};
@@ -105,10 +109,14 @@ stages! {
     Pretrain(pretrain: PretrainSection),
     /// Supervised fine-tuning on chats.
     Sft(sft: SftSection),
+    /// Distillation of a teacher.
+    Distill(distill: DistillSection),
     /// Reward model on pairs.
     Reward(reward: RewardSection),
     /// Preference optimization on pairs.
     Dpo(dpo: DpoSection),
+    /// Preference optimization on labelled answers.
+    Kto(kto: KtoSection),
     /// Policy optimization against a reward model.
     Ppo(ppo: PpoSection),
 }
@@ -162,12 +170,18 @@ pub struct Recipe {
     /// Stage: supervised fine-tuning on chats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sft: Option<SftSection>,
+    /// Stage: distillation of a teacher model into a student.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<DistillSection>,
     /// Stage: training of a reward model on preference pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardSection>,
     /// Stage: direct preference optimization and its variants, on preference pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dpo: Option<DpoSection>,
+    /// Stage: Kahneman–Tversky optimization, on answers that are labelled desirable or undesirable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kto: Option<KtoSection>,
     /// Stage: proximal policy optimization against a reward model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ppo: Option<PpoSection>,

@@ -150,7 +150,7 @@ pub enum RowLayout {
     /// An instruction, often with an input, and its output.
     Instruction,
     /// A prompt, a completion and a label that says whether the completion is desirable, as for
-    /// KTO. Fine-tuning reads the rows whose label is true and counts the others.
+    /// KTO. [kto] reads all rows; fine-tuning reads those whose label is true and counts the others.
     Kto,
     /// Token ids in `input_ids`, often with `labels` (-100 where a token is no target),
     /// `attention_mask` (0 for padding), `completion_mask` or `assistant_masks`.
@@ -253,6 +253,8 @@ pub enum SampleKind {
     Chats,
     /// Pairs of answers, the chosen one first.
     Pairs,
+    /// Single answers to prompts, each labelled desirable or undesirable.
+    Completions,
     /// Conversations up to the point where an answer is due.
     Prompts,
 }

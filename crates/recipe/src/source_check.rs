@@ -77,6 +77,10 @@ impl Source {
             }
             SampleKind::Chats => self.layout == RowLayout::Text,
             SampleKind::Pairs => self.layout != RowLayout::Auto,
+            SampleKind::Completions => !matches!(
+                self.layout,
+                RowLayout::Auto | RowLayout::PromptCompletion | RowLayout::Kto
+            ),
             SampleKind::Prompts => {
                 matches!(self.layout, RowLayout::Text | RowLayout::Tree | RowLayout::Pretokenized)
             }
@@ -88,6 +92,7 @@ impl Source {
                 }
                 SampleKind::Chats => "fine-tuning needs a prompt and a completion",
                 SampleKind::Pairs => "the columns of a pair define its layout: remove the key",
+                SampleKind::Completions => "the stage reads a prompt, a completion and a label",
                 SampleKind::Prompts => "a prompt is a text or a list of messages",
             };
             diagnostics.conflict(&format!("{path}.layout"), reason);
@@ -104,6 +109,9 @@ impl Source {
                 SampleKind::Pairs => Some(
                     "pairs have `prompt`, `chosen` and `rejected`: name them in `columns` or `rows`",
                 ),
+                SampleKind::Completions => {
+                    Some("rows have `prompt`, `completion` and `label`: name them in `columns`")
+                }
                 SampleKind::Prompts => {
                     Some("the stage reads prompts: name them in `columns` or `rows`")
                 }
@@ -112,17 +120,14 @@ impl Source {
             diagnostics.conflict(&format!("{path}.text"), reason);
         }
         let Some(columns) = &self.columns else { return };
-        if kind != SampleKind::Pairs {
-            let pairs = [
-                ("chosen", &columns.chosen),
-                ("rejected", &columns.rejected),
-                ("margin", &columns.margin),
-            ];
-            for (key, column) in pairs {
-                if column.is_some() {
-                    diagnostics.conflict(&format!("{path}.columns.{key}"), ONLY_PAIRS);
-                }
-            }
+        let reads_pairs = matches!(kind, SampleKind::Pairs | SampleKind::Completions);
+        let pairs = [
+            ("chosen", &columns.chosen, reads_pairs),
+            ("rejected", &columns.rejected, reads_pairs),
+            ("margin", &columns.margin, kind == SampleKind::Pairs),
+        ];
+        for (key, _, _) in pairs.into_iter().filter(|(_, column, read)| column.is_some() && !read) {
+            diagnostics.conflict(&format!("{path}.columns.{key}"), ONLY_PAIRS);
         }
         if kind == SampleKind::Documents {
             diagnostics.conflict(
@@ -161,6 +166,13 @@ impl Rows {
                 vec![text, completion],
                 "a pair has `prompt`, `chosen` and `rejected`",
             ),
+            SampleKind::Completions => (
+                vec![chosen, rejected],
+                "`rows` has no label: make pairs, whose chosen answers are desirable, or name the \
+                 columns of labelled rows in `columns`",
+                vec![text, completion],
+                "a pair has `prompt`, `chosen` and `rejected`",
+            ),
             SampleKind::Prompts => (
                 vec![prompt],
                 "the stage answers prompts",
@@ -175,7 +187,8 @@ impl Rows {
             diagnostics.conflict(&format!("{path}.{key}"), why_useless);
         }
         let pairs = [chosen, rejected].into_iter().filter(|(_, is_there)| *is_there);
-        for (key, _) in pairs.filter(|_| kind != SampleKind::Pairs) {
+        let reads_pairs = matches!(kind, SampleKind::Pairs | SampleKind::Completions);
+        for (key, _) in pairs.filter(|_| !reads_pairs) {
             diagnostics.conflict(&format!("{path}.{key}"), ONLY_PAIRS);
         }
     }

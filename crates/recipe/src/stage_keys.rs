@@ -139,6 +139,11 @@ pub enum Samples {
         /// Handling of long texts.
         overlong: Overlong,
     },
+    /// Single answers with labels; their tokens are targets.
+    Completions {
+        /// Handling of long texts.
+        overlong: Overlong,
+    },
     /// Prompts that the stage answers.
     Prompts,
 }
@@ -151,6 +156,7 @@ impl Samples {
             Self::Documents { .. }
             | Self::ScoredPairs { .. }
             | Self::AnswerPairs { .. }
+            | Self::Completions { .. }
             | Self::Prompts => ChatTargets::default(),
         }
     }
@@ -161,12 +167,13 @@ impl Samples {
             Self::Documents { .. } => SampleKind::Documents,
             Self::Chats { .. } => SampleKind::Chats,
             Self::ScoredPairs { .. } | Self::AnswerPairs { .. } => SampleKind::Pairs,
+            Self::Completions { .. } => SampleKind::Completions,
             Self::Prompts => SampleKind::Prompts,
         }
     }
 }
 
-fn weights<'r>(
+pub(crate) fn weights<'r>(
     start: Option<&'r str>,
     lora: Option<&'r LoraKeys>,
 ) -> Vec<(Cow<'static, str>, &'r str)> {

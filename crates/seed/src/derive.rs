@@ -25,6 +25,8 @@ pub enum Purpose {
     Pairs,
     /// Sampling of PPO episodes.
     Rollout,
+    /// Choice of the steps on a student's own answers, and sampling of those.
+    OnPolicy,
     /// Random draws of an evaluation.
     Eval,
 }
@@ -42,6 +44,7 @@ impl Purpose {
             Self::LoraInit => "lora-init",
             Self::Pairs => "pairs",
             Self::Rollout => "rollout",
+            Self::OnPolicy => "on-policy",
             Self::Eval => "eval",
         }
     }

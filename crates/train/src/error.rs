@@ -227,6 +227,28 @@ pub enum Error {
         /// Number of updates made.
         step: u64,
     },
+    /// A non-finite reference log-probability.
+    #[error("{place}: the reference log-probability of an answer is not finite: `{logprob}`")]
+    ReferenceNotFinite {
+        /// File and line of the answer.
+        place: String,
+        /// The log-probability.
+        logprob: f32,
+    },
+    /// An answer without a precomputed reference log-probability.
+    #[error("{place}: no reference log-probability was precomputed for this answer")]
+    NotInReference {
+        /// File and line of the answer.
+        place: String,
+    },
+    /// The directory of the initial weights cannot be listed.
+    #[error("{path}: cannot read: {source}")]
+    StartDir {
+        /// The directory.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
     /// Installing signal handlers.
     #[error("cannot install signal handlers: {source}")]
     Signals {
@@ -322,6 +344,13 @@ impl Error {
             Self::ReplicasDiffer { .. } => {
                 Some("this is a bug in Temper: please report it; `replicas = 1` avoids it".into())
             }
+            Self::ReferenceNotFinite { .. } => {
+                Some("evaluate the model that the stage starts from: `temper eval`".into())
+            }
+            Self::NotInReference { .. } => Some(
+                "remove the directory `reference` of the stage; it is computed again".into(),
+            ),
+            Self::StartDir { .. } => Some("check the stage's `start`".into()),
             Self::ReplicaLost { .. } | Self::Signals { .. } => None,
         }
     }

@@ -15,6 +15,7 @@ mod model_file;
 mod optimizer;
 mod parameters;
 mod progress;
+mod reference_logprobs;
 mod replicas;
 mod resume_rules;
 mod run_dir;
@@ -45,6 +46,10 @@ pub use model_file::{MODEL_FILE, save_model};
 pub use optimizer::{OPTIMIZER_FILE, Optimizer, clip_scale};
 pub use parameters::ParameterNames;
 pub use progress::{Event, Progress, Recorder, Silent};
+pub use reference_logprobs::{
+    REFERENCE_DIR, ReferenceLogprobs, ReferenceSource, SavedReference, add_reference,
+    load_reference, reference_key, reference_of, save_reference,
+};
 pub use replicas::on_replicas;
 pub use resume_rules::{Differences, differences};
 pub use run_dir::{Finished, RunDir, StageDir, StageStatus};

@@ -17,6 +17,7 @@ pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod score;
 pub(crate) mod selftest;
+mod teacher;
 pub(crate) mod tokenizer;
 pub(crate) mod verify;
 

@@ -11,6 +11,7 @@ use nn::TokenBatch;
 use plan::{Plan, StagePlan, Start, Work};
 use recipe::{Precision, Reward, SampleKind};
 
+use super::teacher::teacher_note;
 use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
 use crate::device_panics;
@@ -99,6 +100,7 @@ fn per_step(stage: &StagePlan) -> String {
             format!("{tokens} tokens ({rows} rows × {length}{at_once})")
         }
         SampleKind::Pairs => format!("{rows} pairs (2 texts of up to {length}{at_once})"),
+        SampleKind::Completions => format!("{rows} rows (up to {length} tokens{at_once})"),
         SampleKind::Prompts => format!("{rows} episodes (up to {length} tokens{at_once})"),
     }
 }
@@ -190,6 +192,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
     let sample = match stage.sample_kind {
         SampleKind::Documents | SampleKind::Chats => "sample",
         SampleKind::Pairs => "text",
+        SampleKind::Completions => "completion",
         SampleKind::Prompts => "prompt",
     };
     lines.push(format!(
@@ -321,10 +324,23 @@ fn source(report: &SourceReport) -> String {
 /// Models of a stage besides the trained one.
 fn models_note(stage: &StagePlan) -> Option<String> {
     match stage.kind.work() {
-        Work::Rows { n_reference_pairs, .. } => (n_reference_pairs > 0).then(|| {
-            let pairs = table::thousands(n_reference_pairs);
+        Work::Rows { distill: Some(distill), .. } => Some(teacher_note(distill)),
+        Work::Rows { n_reference, n_kl_rows, .. } => (n_reference > 0).then(|| {
+            let n = table::thousands(n_reference);
+            let (texts, divergence) = match stage.sample_kind {
+                SampleKind::Completions if n_kl_rows > 0 => (
+                    "texts",
+                    "; half of them, and one more forward pass for each row of a step, are prompts with the answer of \
+                     another row, from which the divergence is estimated",
+                ),
+                SampleKind::Completions => ("completions", ""),
+                SampleKind::Documents
+                | SampleKind::Chats
+                | SampleKind::Pairs
+                | SampleKind::Prompts => ("pairs", ""),
+            };
             format!(
-                "reference log-probabilities of {pairs} pairs are computed once, before training"
+                "reference log-probabilities of {n} {texts} are computed once, before training{divergence}"
             )
         }),
         Work::Rollouts(ppo) => {
@@ -390,7 +406,9 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let device = kernels::device(&plan.device)?.autodiff();
     let model = model::CausalLm::init(&stage.config, 0, &device);
     let batch = match stage.sample_kind {
-        SampleKind::Documents | SampleKind::Chats | SampleKind::Pairs => stage.dataset.batch(0),
+        SampleKind::Documents | SampleKind::Chats | SampleKind::Pairs | SampleKind::Completions => {
+            stage.dataset.batch(0)
+        }
         // Completions do not exist yet, so rows of full length replace them.
         SampleKind::Prompts => {
             Batch::of_texts(&vec![vec![0; stage.sequence_length]; stage.micro_batch], 0)
@@ -399,7 +417,7 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let at_once = stage.micro_batch * stage.dataset.batch_rows() as usize;
     let scalar = || ScalarModel::from_backbone(model.backbone.clone(), &stage.config, 0);
     let pass: Box<dyn Fn(&Batch)> = match stage.kind.work() {
-        Work::Rows { output: HeadOutput::CrossEntropy, .. } => {
+        Work::Rows { output: HeadOutput::CrossEntropy | HeadOutput::Distributions, .. } => {
             Box::new(|micro| forward_backward(&model, micro, &device))
         }
         Work::Rows { output: HeadOutput::LogProbs, .. } => {
@@ -426,10 +444,16 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let n_devices = if plan.device == "cpu" { 1 } else { plan.replicas };
     let per_row = seconds / (rows.max(1) * n_devices) as f64;
     Ok(match stage.kind.work() {
-        Work::Rows { n_reference_pairs, .. } => {
+        // The teacher's part is scaled by floating-point operations.
+        Work::Rows { distill: Some(_), .. } => {
+            let length = stage.sequence_length as u64;
+            let probed = stage.config.training_flops(n_rows, length, HeadOutput::CrossEntropy);
+            per_row * n_rows as f64 * (stage.cost.flops / probed).max(1.0)
+        }
+        Work::Rows { n_reference, n_kl_rows, .. } => {
             // A forward pass takes a third of forward and backward.
-            let n_reference = n_reference_pairs * stage.dataset.batch_rows();
-            per_row * (n_rows as f64 + n_reference as f64 / 3.0)
+            let n_forward = n_reference * stage.dataset.batch_rows() + n_kl_rows;
+            per_row * (n_rows as f64 + n_forward as f64 / 3.0)
         }
         Work::Rollouts(_) => {
             // Scaled by floating-point operations.

@@ -115,8 +115,10 @@ fn run_stage(context: Context<'_>) -> Result<Outcome> {
     match &context.stage.kind {
         Stage::Pretrain(_) => Ok(pretrain::run(context)?),
         Stage::Sft(_) => Ok(sft::run(context)?),
+        Stage::Distill(distill) => Ok(distill::run(context, distill)?),
         Stage::Reward(section) => Ok(reward::run(context, section)?),
         Stage::Dpo(dpo) => Ok(dpo::run(context, dpo)?),
+        Stage::Kto(kto) => Ok(kto::run(context, kto)?),
         Stage::Ppo(ppo) => Ok(ppo::run(context, ppo)?),
     }
 }

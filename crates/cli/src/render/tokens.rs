@@ -64,8 +64,13 @@ pub(crate) fn text(view: &InspectedRow, tokenizer: &Tokenizer, colour: bool) -> 
     out
 }
 
-/// Side of a text in a pair; empty if the row is not a pair.
+/// Side of a text in a pair, or label of an answer; empty for other rows.
 fn side(view: &InspectedRow, number: usize) -> &'static str {
+    match view.batch.labels.first() {
+        Some(true) => return " (desirable)",
+        Some(false) => return " (undesirable)",
+        None => {}
+    }
     match (view.batch.rows, number) {
         (2, 1) => " (chosen)",
         // Without targets, the texts are scored.
@@ -124,9 +129,13 @@ pub(crate) fn json(view: &InspectedRow, tokenizer: &Tokenizer) -> Value {
             })
         })
         .collect();
-    json!({
+    let mut row = json!({
         "row": view.row, "epoch": view.epoch, "ids": batch.ids, "positions": batch.positions,
         "segments": batch.segments, "targets": batch.targets, "roles": roles,
         "samples": samples, "target_spans": targets,
-    })
+    });
+    if let Some(label) = batch.labels.first() {
+        row["label"] = json!(label);
+    }
+    row
 }

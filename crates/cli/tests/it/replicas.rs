@@ -10,7 +10,7 @@ use crate::support::{Place, tiny_recipe};
 
 const STEPS: usize = 20;
 
-/// All five stages, of which four train adapters in the second recipe.
+/// All stages, of which all but the first train adapters in the second recipe.
 fn recipe(lora: &str) -> String {
     let train = |more: &str| {
         format!("max_steps = {STEPS}\nlog_every_steps = 1\nsave_every_steps = 7\n{more}\n")
@@ -34,6 +34,11 @@ fn recipe(lora: &str) -> String {
             train(eval)
         ),
         format!(
+            "[distill]\nstart = \"pretrain\"\nteacher = \"sft\"\n{lora}data = [{{ path = \"chats.jsonl\" }}]\n\
+             {chats}tokens_per_step = 288\noptimizer = {{ lr = 1e-3 }}\n{}",
+            train(eval)
+        ),
+        format!(
             "[reward]\nstart = \"sft\"\n{lora}data = [{{ path = \"pairs.jsonl\" }}]\n{chats}\
              pairs_per_step = 6\noptimizer = {{ lr = 1e-3 }}\n{}",
             train(eval)
@@ -41,6 +46,11 @@ fn recipe(lora: &str) -> String {
         format!(
             "[dpo]\nstart = \"sft\"\n{lora}data = [{{ path = \"pairs.jsonl\" }}]\n{chats}\
              pairs_per_step = 6\nmicro_batch = 2\noptimizer = {{ lr = 3e-4 }}\n{}",
+            train(eval)
+        ),
+        format!(
+            "[kto]\nstart = \"sft\"\n{lora}data = [{{ path = \"pairs.jsonl\" }}]\n{chats}\
+             rows_per_step = 7\nmicro_batch = 2\noptimizer = {{ lr = 3e-4 }}\n{}",
             train(eval)
         ),
         format!(
@@ -78,7 +88,7 @@ fn place(lora: &str) -> Place {
     place
 }
 
-const STAGES: [&str; 5] = ["pretrain", "sft", "reward", "dpo", "ppo"];
+const STAGES: [&str; 7] = ["pretrain", "sft", "distill", "reward", "dpo", "kto", "ppo"];
 
 impl Place {
     fn runs(&self, args: &[&str]) {

@@ -35,6 +35,11 @@ impl<'a> RowWriter<'a> {
         self.batch.margins.push(margin);
     }
 
+    /// Adds the label of the answer in the next row.
+    pub(crate) fn push_label(&mut self, is_desirable: bool) {
+        self.batch.labels.push(is_desirable);
+    }
+
     /// Starts a sample: the next positions are a new segment and count from 0.
     pub(crate) fn start_sample(&mut self, sample: u64) {
         self.batch.samples.push(sample);

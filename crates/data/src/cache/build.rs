@@ -18,6 +18,7 @@ use crate::source_rows::detect_format;
 use crate::spec::SourceSpec;
 
 mod chats;
+mod completions;
 mod documents;
 mod examples;
 mod ids;
@@ -27,6 +28,7 @@ mod prompts;
 mod writer;
 
 use chats::ChatExample;
+use completions::CompletionExample;
 use label_pools::LabelledExample;
 use pairs::PairExample;
 use prompts::PromptExample;
@@ -60,7 +62,7 @@ pub(crate) fn build(
     let kind = match options.content {
         Content::Documents => Some(SampleKind::Documents),
         Content::Chats(..) => Some(SampleKind::Chats),
-        Content::Pairs(_) | Content::Prompts(_) => None,
+        Content::Pairs(_) | Content::Completions(_) | Content::Prompts(_) => None,
     };
     let of_ids = match kind {
         Some(kind) => detect_format(spec, kind)?.filter(RowFormat::has_ids),
@@ -87,6 +89,14 @@ pub(crate) fn build(
         Content::Pairs(template) => {
             examples::run::<PairExample>(spec, options, template, &read, columns, &mut on_batch)?
         }
+        Content::Completions(template) => examples::run::<CompletionExample>(
+            spec,
+            options,
+            template,
+            &read,
+            columns,
+            &mut on_batch,
+        )?,
         Content::Prompts(template) => {
             examples::run::<PromptExample>(spec, options, template, &read, columns, &mut on_batch)?
         }

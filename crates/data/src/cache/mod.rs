@@ -39,6 +39,8 @@ pub enum Content<'a> {
     Chats(&'a ChatTemplate, ChatTargets),
     /// Pairs of answers rendered with a template, each text up to its end token.
     Pairs(&'a ChatTemplate),
+    /// Labelled answers rendered with a template, each text up to its end token.
+    Completions(&'a ChatTemplate),
     /// Prompts rendered with a template, up to the start of the assistant message.
     Prompts(&'a ChatTemplate),
 }
@@ -232,6 +234,7 @@ fn inputs(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Value> {
         Content::Documents => ("documents", None),
         Content::Chats(template, _) => ("chats", Some(template.source())),
         Content::Pairs(template) => ("pairs", Some(template.source())),
+        Content::Completions(template) => ("completions", Some(template.source())),
         Content::Prompts(template) => ("prompts", Some(template.source())),
     };
     let tokenizer = options.tokenizer.hash().map_err(|source| Error::TokenizerUse { source })?;
@@ -243,8 +246,10 @@ fn inputs(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Value> {
         "source": reading_inputs(spec, options.cache_dir)?,
     });
     // Only templates that write the date depend on it.
-    if let Content::Chats(template, _) | Content::Pairs(template) | Content::Prompts(template) =
-        options.content
+    if let Content::Chats(template, _)
+    | Content::Pairs(template)
+    | Content::Completions(template)
+    | Content::Prompts(template) = options.content
         && let Clock::Fixed(seconds) = template.clock()
         && template.reads("strftime_now")
     {

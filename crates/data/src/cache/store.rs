@@ -24,7 +24,7 @@ pub(crate) const ROLES: &str = "roles.bin";
 pub(crate) const GROUPS: &str = "groups.bin";
 /// Chats only: first target, last target and number of targets, 4 bytes each.
 pub(crate) const TARGET_SPANS: &str = "target_spans.bin";
-/// Drawn pairs only: one byte per text, its [`Label`].
+/// Drawn pairs and labelled answers only: one byte per text, its [`Label`].
 pub(crate) const LABELS: &str = "labels.bin";
 
 /// Pairs only, if the recipe names a column of margins: one number per pair, 4 bytes.
@@ -106,9 +106,18 @@ pub(crate) struct SourceSummary {
     pub(crate) margins: bool,
     /// Whether the source is plain text, read as one document per file.
     pub(crate) plain_text: bool,
+    /// Whether each text has a label. Caches of older versions have labels wherever they have `pools`.
+    #[serde(default)]
+    pub(crate) labels: bool,
     /// Whether texts are stored next to the prompts.
     #[serde(default)]
     pub(crate) answers: bool,
+}
+
+impl SourceSummary {
+    fn has_labels(&self) -> bool {
+        self.labels || self.pools.is_some()
+    }
 }
 
 /// Number of rows of a source by pool.
@@ -155,7 +164,7 @@ impl TokenStore {
             roles: chats(ROLES)?,
             groups: chats(GROUPS)?,
             target_spans: chats(TARGET_SPANS)?,
-            labels: if summary.pools.is_some() { map(LABELS)? } else { Bytes::new() },
+            labels: if summary.has_labels() { map(LABELS)? } else { Bytes::new() },
             margins: if summary.margins { map(MARGINS)? } else { Bytes::new() },
             answers: if summary.answers { map(ANSWERS)? } else { Bytes::new() },
             answer_offsets: if summary.answers { map(ANSWER_OFFSETS)? } else { Bytes::new() },
@@ -182,7 +191,7 @@ impl TokenStore {
             expected.push((self.groups.len(), n * 8));
             expected.push((self.target_spans.len(), n * SPAN_BYTES));
         }
-        if self.summary.pools.is_some() {
+        if self.summary.has_labels() {
             expected.push((self.labels.len(), n));
         }
         if self.summary.margins {
@@ -251,7 +260,7 @@ impl TokenStore {
         TargetSpan { first: number(0), last: number(1), n: number(2) }
     }
 
-    /// Label of a text that pairs are drawn from.
+    /// Label of a text that pairs are drawn from, or of an answer.
     pub(crate) fn label(&self, sample: u64) -> Label {
         match self.labels.get(sample as usize) {
             Some(1) => Label::Rejected,

@@ -12,7 +12,7 @@ use crate::dataset::pairs::Pairs;
 pub struct DatasetCounts {
     /// Rows read from all sources, bad ones included.
     pub rows: u64,
-    /// Documents, chats, texts of pairs or prompts built from them.
+    /// Documents, chats, texts of pairs, labelled answers or prompts built from them.
     pub samples: u64,
     /// Tokens of all samples, before truncation.
     pub tokens: u64,
@@ -58,8 +58,19 @@ pub struct DatasetCounts {
     pub eval_rows: u64,
     /// Targets of the validation set.
     pub eval_targets: u64,
+    /// Training rows by their label, in stages on labelled answers.
+    pub labels: Option<LabelCounts>,
     /// Pools and drawn pairs of each source whose pairs are drawn.
     pub drawn: Vec<DrawnPairCounts>,
+}
+
+/// Training rows of an epoch by their label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LabelCounts {
+    /// Rows whose answer is desirable.
+    pub desirable: u64,
+    /// Rows whose answer is undesirable.
+    pub undesirable: u64,
 }
 
 /// Pools and pairs of a source whose pairs are drawn from rows with one text each.

@@ -3,6 +3,7 @@
 //! There is no iterator state: `batch(step)` always returns the same batch, so a resumed run needs nothing but its step.
 
 mod chats;
+mod completions;
 mod counts;
 mod documents;
 mod inspect;
@@ -22,7 +23,7 @@ use crate::cache::{Prepared, TokenStore};
 use crate::error::{Error, Result};
 use crate::location::Location;
 
-pub use counts::{DatasetCounts, DrawnPairCounts};
+pub use counts::{DatasetCounts, DrawnPairCounts, LabelCounts};
 pub use inspect::{InspectedRow, Segment};
 pub use issues::{IssueKind, SampleIssue};
 pub use train_eval_split::Holdout;
@@ -48,7 +49,7 @@ pub struct RunOptions {
     pub holdout: Option<Holdout>,
 }
 
-/// Rows of one split, by kind: documents, a stream, chats, pairs or prompts.
+/// Rows of one split, by kind: documents, a stream, chats, pairs, labelled answers or prompts.
 pub(crate) trait SplitRows: Debug + Send + Sync {
     /// Number of rows in an epoch.
     fn n_rows(&self, epoch: u64) -> u64;

@@ -5,6 +5,7 @@ use seed::{Purpose, derive};
 
 use crate::cache::Prepared;
 use crate::dataset::chats::{ChatRows, Chats};
+use crate::dataset::completions::{CompletionRows, Completions};
 use crate::dataset::documents::DocumentRows;
 use crate::dataset::issues::IssueKind;
 use crate::dataset::mixture::Order;
@@ -103,6 +104,35 @@ impl Dataset {
         let eval = options.holdout.map(|_| rows(eval, Order::Fixed));
         let mut dataset = Self::new(prepared, sources, options, (train, eval), issues)?;
         dataset.counts.drawn = drawn;
+        Ok(dataset)
+    }
+
+    /// Labelled answers for preference learning without pairs: a row is one text, whose targets are the tokens of the
+    /// answer, its end token included. [`crate::Batch::labels`] has the labels.
+    pub fn completions(
+        prepared: &Prepared,
+        options: &RunOptions,
+        overlong: Overlong,
+    ) -> Result<Self> {
+        let sources = dataset_sources(prepared);
+        let splits = sample_split(&sources, options.holdout)?;
+        let length = options.sequence_length;
+        let mut issues = Vec::new();
+        let mut rows = |samples: fn(&Split) -> &SampleSet, order: Order| {
+            let completions = sources.iter().zip(&splits).map(|(source, split)| {
+                let report = |sample, kind| issues.push((sample, kind));
+                Completions::select(source.clone(), samples(split), length, overlong, report)
+            });
+            CompletionRows::new(completions.collect(), order, length)
+        };
+        let train = rows(|split| &split.train, shuffled(options));
+        let labels = train.label_counts();
+        let eval = options
+            .holdout
+            .map(|_| Box::new(rows(|split| &split.eval, Order::Fixed)) as Box<dyn SplitRows>);
+        let train: TrainAndEval = (Box::new(train), eval);
+        let mut dataset = Self::new(prepared, sources, options, train, issues)?;
+        dataset.counts.labels = Some(labels);
         Ok(dataset)
     }
 

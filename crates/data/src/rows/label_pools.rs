@@ -10,13 +10,13 @@ use crate::rows::{matches_filter, text};
 
 type Checked<T> = std::result::Result<T, RowProblem>;
 
-/// Label of a text: the pool that it belongs to.
+/// Label of a text: the pool that it belongs to, or whether an answer is desirable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Label {
-    /// Better text of a pair.
+    /// Better text of a pair, or a desirable answer.
     Chosen = 0,
-    /// Worse text of a pair.
+    /// Worse text of a pair, or an undesirable answer.
     Rejected = 1,
 }
 

@@ -105,7 +105,7 @@ impl RowFormat {
                     first.columns.get(*name).is_some_and(Value::is_boolean) && !is_ignored(name)
                 };
                 let usual = ["label"].into_iter().find(is_label).map(str::to_owned);
-                let is_kto = request.layout == RowLayout::Kto;
+                let is_kto = request.layout == RowLayout::Kto || kind == SampleKind::Completions;
                 named.label.clone().or(usual).or_else(|| is_kto.then(|| "label".to_owned()))
             }
             RowColumns::PromptCompletion { .. }
@@ -196,6 +196,28 @@ impl RowFormat {
         let [chosen, rejected] =
             pair::read(prompt.as_ref(), chosen, rejected, &self.reader, &row.columns)?;
         Ok([self.dialogue(chosen, row)?, self.dialogue(rejected, row)?])
+    }
+
+    /// The answers of a row, each with its label: one, or those of a pair, whose chosen one is desirable.
+    pub(crate) fn completions_of(&self, row: &Row) -> Checked<Vec<(Label, Dialogue)>> {
+        match &self.columns {
+            RowColumns::Pair { .. } => {
+                let [chosen, rejected] = self.pair_of(row)?;
+                Ok(vec![(Label::Chosen, chosen), (Label::Rejected, rejected)])
+            }
+            RowColumns::PromptCompletion { prompt, completion } => {
+                let label = if self.is_desirable(row)? { Label::Chosen } else { Label::Rejected };
+                let messages =
+                    pair::answered_prompt(prompt, completion, &self.reader, &row.columns)?;
+                Ok(vec![(label, self.dialogue(messages, row)?)])
+            }
+            RowColumns::Text(_)
+            | RowColumns::Messages { .. }
+            | RowColumns::Ids(_)
+            | RowColumns::Tree { .. }
+            | RowColumns::Pool(_)
+            | RowColumns::Prompt(_) => Err(RowProblem::NoMessages),
+        }
     }
 
     /// Margin of a pair, if the recipe names a column for it.

@@ -38,16 +38,7 @@ pub(crate) fn read(
                 _ => vec![Message::new(Role::Assistant, text)],
             },
         };
-        let messages = join(prompt.clone().unwrap_or_default(), answer);
-        match messages.last() {
-            Some(Message { role: Role::Assistant, .. }) => Ok(messages),
-            Some(_) => Err(RowProblem::BadMessage {
-                index: messages.len(),
-                problem: "is the last one of a pair's conversation, but not from the assistant"
-                    .into(),
-            }),
-            None => Err(RowProblem::NoMessages),
-        }
+        ends_with_an_answer(join(prompt.clone().unwrap_or_default(), answer))
     };
     Ok([conversation(chosen)?, conversation(rejected)?])
 }
@@ -71,6 +62,28 @@ pub(crate) fn prompt_and_completion(
         message.is_target = false;
     }
     Ok(join(before, messages(completion, Role::Assistant)?))
+}
+
+/// Reads a prompt and its completion, which must end with a message of the assistant.
+pub(crate) fn answered_prompt(
+    prompt: &Field,
+    completion: &Field,
+    reader: &MessageReader,
+    columns: &Map<String, Value>,
+) -> Checked<Vec<Message>> {
+    ends_with_an_answer(prompt_and_completion(prompt, completion, reader, columns)?)
+}
+
+/// Checks that the last message is from the assistant.
+fn ends_with_an_answer(messages: Vec<Message>) -> Checked<Vec<Message>> {
+    match messages.last() {
+        Some(Message { role: Role::Assistant, .. }) => Ok(messages),
+        Some(_) => Err(RowProblem::BadMessage {
+            index: messages.len(),
+            problem: "is the last one of the conversation, but not from the assistant".into(),
+        }),
+        None => Err(RowProblem::NoMessages),
+    }
 }
 
 /// Value of a column of a pair.

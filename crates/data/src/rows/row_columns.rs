@@ -101,6 +101,9 @@ const CHAT_HINT: &str = "fine-tuning reads `messages`; `prompt` and `completion`
 const PAIR_HINT: &str = "pairs are read from `chosen` and `rejected`, often with `prompt`: name other columns with `columns`, or build \
      texts with `rows`";
 
+const COMPLETION_HINT: &str = "labelled answers are read from `prompt`, `completion` and `label`, or from pairs with `chosen` and `rejected`: name \
+     other columns with `columns`";
+
 const PROMPT_HINT: &str = "prompts are read from `prompt`, `messages` or `instruction`: name another column with `columns`, or build texts \
      with `rows`";
 
@@ -140,6 +143,7 @@ impl RowColumns {
             (SampleKind::Chats, RowLayout::Tree) => Some(Self::tree(columns)),
             (SampleKind::Chats, RowLayout::Text) => None,
             (SampleKind::Pairs, _) => Self::pair(&named, columns),
+            (SampleKind::Completions, layout) => Self::completion(layout, &named, columns),
             (SampleKind::Prompts, layout) => Self::prompt(layout, &named, columns),
         };
         row_format.ok_or_else(|| Error::UnknownRowFormat {
@@ -149,6 +153,7 @@ impl RowColumns {
                 SampleKind::Documents => DOCUMENT_HINT,
                 SampleKind::Chats => CHAT_HINT,
                 SampleKind::Pairs => PAIR_HINT,
+                SampleKind::Completions => COMPLETION_HINT,
                 SampleKind::Prompts => PROMPT_HINT,
             },
         })
@@ -156,7 +161,7 @@ impl RowColumns {
 
     fn from_templates(rows: &recipe::Rows, kind: SampleKind, first: &Row) -> Result<Self> {
         let field = |template: &Template| Field::Template(template.clone());
-        if let (SampleKind::Pairs, Some(chosen), Some(rejected)) =
+        if let (SampleKind::Pairs | SampleKind::Completions, Some(chosen), Some(rejected)) =
             (kind, &rows.chosen, &rows.rejected)
         {
             let prompt = rows.prompt.as_ref().map(field);
@@ -173,7 +178,11 @@ impl RowColumns {
             }
             (SampleKind::Prompts, _, Some(prompt), _) => Some(Self::Prompt(field(prompt))),
             (
-                SampleKind::Documents | SampleKind::Chats | SampleKind::Pairs | SampleKind::Prompts,
+                SampleKind::Documents
+                | SampleKind::Chats
+                | SampleKind::Pairs
+                | SampleKind::Completions
+                | SampleKind::Prompts,
                 ..,
             ) => None,
         };
@@ -182,7 +191,9 @@ impl RowColumns {
             problem: match kind {
                 SampleKind::Documents => "`rows` needs `text` in pretraining".into(),
                 SampleKind::Chats => "`rows` needs `prompt` and `completion` in fine-tuning".into(),
-                SampleKind::Pairs => "`rows` needs `chosen` and `rejected` for pairs".into(),
+                SampleKind::Pairs | SampleKind::Completions => {
+                    "`rows` needs `chosen` and `rejected` for pairs".into()
+                }
                 SampleKind::Prompts => "`rows` needs `prompt` for prompts".into(),
             },
         })
@@ -255,6 +266,24 @@ impl RowColumns {
             rejected: Field::Column(rejected),
             margin: named.margin.clone(),
         })
+    }
+
+    /// Format of labelled answers: a pair, whose two answers have labels by their place, or a completion with a label.
+    fn completion(
+        layout: RowLayout,
+        named: &Columns,
+        columns: &Map<String, Value>,
+    ) -> Option<Self> {
+        let has = |names: &[&str]| names.iter().any(|name| columns.contains_key(*name));
+        let is_pair = layout == RowLayout::Auto
+            && named.completion.is_none()
+            && named.label.is_none()
+            && !columns.get("label").is_some_and(Value::is_boolean);
+        let pair = if is_pair { Self::pair(named, columns) } else { None };
+        let is_known = layout != RowLayout::Auto
+            || (named.prompt.is_some() || has(PROMPTS))
+                && (named.completion.is_some() || has(COMPLETIONS));
+        pair.or_else(|| is_known.then(|| Self::prompt_completion(named, columns)))
     }
 
     /// Format of prompts: a column of prompts takes precedence over one of conversations.

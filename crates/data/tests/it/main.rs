@@ -5,6 +5,7 @@
 
 mod cache;
 mod columns;
+mod completions;
 mod files;
 mod formats;
 mod hostile;

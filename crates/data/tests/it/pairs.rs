@@ -202,7 +202,7 @@ fn transcripts_and_repeated_prompts_are_conversations() {
     assert_eq!(found.next().unwrap().unwrap().chats[0].messages.len(), 2);
     let error = found.next().unwrap().unwrap_err().to_string();
     assert!(
-        error.contains("is the last one of a pair's conversation, but not from the assistant"),
+        error.contains("is the last one of the conversation, but not from the assistant"),
         "{error}"
     );
 }

@@ -2,9 +2,12 @@
 //! cut, after damage (peft#493, peft PR #736, unsloth-zoo PR #830: reference log-probabilities that moved in training).
 
 use burn::tensor::Device;
-use dpo::{Objective, REFERENCE_DIR, Reference, Saved};
+use dpo::{Objective, Reference};
 use model::CausalLm;
-use train::{BaseModelCache, ModelSource, Outcome, RunDir, Weights};
+use train::{
+    BaseModelCache, ModelSource, Outcome, REFERENCE_DIR, ReferenceLogprobs, RunDir, SavedReference,
+    Weights, load_reference, save_reference,
+};
 
 use crate::support::{Place, dpo_plan, metric, stage};
 
@@ -20,7 +23,7 @@ fn it_is_computed_once_by_the_initial_weights() {
     let dir = place.stage_dir("whole").join(REFERENCE_DIR);
     let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
     let key = dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key");
-    let Saved::Usable(saved) = Reference::load(&dir, &key).expect("read") else {
+    let SavedReference::<1>::Usable(saved) = load_reference(&dir, &key).expect("read") else {
         panic!("the saved reference")
     };
     let first = train::first_weights(
@@ -35,7 +38,7 @@ fn it_is_computed_once_by_the_initial_weights() {
         Reference::compute(stage(&plan), &Objective::default(), &first.model, &Device::flex())
             .expect("computed");
     assert_eq!(saved, now);
-    assert_eq!(saved.n_texts(), 80);
+    assert_eq!(saved.len(), 80);
     // The weights did move.
     let last = model::load_causal_lm(&place.stage_dir("whole").join("model"), &Device::flex());
     let moved = Reference::compute(
@@ -107,17 +110,18 @@ fn one_of_other_weights_or_data_is_not_read() {
         assert_ne!(usual, key(&[change]), "{change:?}");
     }
     let dir = place.path().join("saved");
-    Reference::Sums([(0, -1.5), (1, -2.5)].into()).save(&dir, &usual).expect("saved");
-    let read = Reference::load(&dir, &usual).expect("whole");
-    assert_eq!(read, Saved::Usable(Reference::Sums([(0, -1.5), (1, -2.5)].into())));
-    let other = Reference::load(&dir, "another").expect("read");
-    let Saved::Unusable(reason) = other else { panic!("of other weights: {other:?}") };
+    let logprobs: ReferenceLogprobs<1> = [([0], -1.5), ([1], -2.5)].into();
+    save_reference(&logprobs, &dir, &usual).expect("saved");
+    let read = load_reference(&dir, &usual).expect("whole");
+    assert_eq!(read, SavedReference::Usable(logprobs));
+    let other = load_reference::<1>(&dir, "another").expect("read");
+    let SavedReference::Unusable(reason) = other else { panic!("of other weights: {other:?}") };
     assert!(reason.contains("belongs to other weights or data"), "{reason}");
-    let nowhere = Reference::load(&place.path().join("nowhere"), &usual).expect("read");
-    assert_eq!(nowhere, Saved::Nothing);
+    let nowhere = load_reference::<1>(&place.path().join("nowhere"), &usual).expect("read");
+    assert_eq!(nowhere, SavedReference::Nothing);
     // A directory that cannot be read is left alone: it may be whole.
     std::os::unix::fs::symlink("logprobs.bin", dir.join("link")).expect("a link");
-    Reference::load(&dir, &usual).expect_err("added to");
+    load_reference::<1>(&dir, &usual).expect_err("added to");
 }
 
 #[test]
@@ -155,14 +159,14 @@ fn beside_an_adapter_it_is_what_the_base_says() {
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
         dpo::reference_key(&plan, stage(&plan), dpo_plan(&plan), &run_dir).expect("a key")
     };
-    let saved = Reference::load(&place.stage_dir("whole").join(REFERENCE_DIR), &key);
+    let saved = load_reference(&place.stage_dir("whole").join(REFERENCE_DIR), &key);
     let computed = Reference::compute(
         stage(&plan),
         &Objective::default(),
         &base.expect("a model"),
         &Device::flex(),
     );
-    assert_eq!(saved.expect("read"), Saved::Usable(computed.expect("computed")));
+    assert_eq!(saved.expect("read"), SavedReference::Usable(computed.expect("computed")));
     // Cut and resumed, with the masks of its dropout, it is the same adapter.
     place.run("cut", &[], Some(3));
     assert_eq!(place.run("cut", &[], None).told("precomputed"), 0);

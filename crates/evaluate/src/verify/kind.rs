@@ -43,6 +43,10 @@ pub(crate) enum Kind {
     PairLosses,
     /// Preference losses over log-probabilities of whole answers.
     AnswerLosses,
+    /// Losses on labelled answers over logits, with gradients.
+    UnpairedLosses,
+    /// Divergences between a teacher's and a student's logits, with gradients.
+    Distillation,
     /// A PEFT directory that must be refused, by the name of its directory.
     Refusal,
     /// An export with its proof.
@@ -69,6 +73,8 @@ impl Kind {
             Self::Preference => "preference",
             Self::PairLosses => "pair-losses",
             Self::AnswerLosses => "answer-losses",
+            Self::UnpairedLosses => "unpaired-losses",
+            Self::Distillation => "distillation",
             Self::Refusal => "refusal",
             Self::Proof => "proof",
         }
@@ -95,6 +101,12 @@ impl Kind {
         }
         if names.iter().any(|name| name == "cpo.sigmoid") {
             return Ok(Some(Self::AnswerLosses));
+        }
+        if names.iter().any(|name| name == "kl_positive.rows.kto") {
+            return Ok(Some(Self::UnpairedLosses));
+        }
+        if names.iter().any(|name| name.starts_with("per_token.beta")) {
+            return Ok(Some(Self::Distillation));
         }
         if names.iter().any(|name| name == "nf4.table") {
             return Ok(Some(Self::PackedBlocks));

@@ -5,6 +5,7 @@
 mod adapter;
 mod causal_lm;
 mod continuation;
+mod distillation;
 mod gguf_blocks;
 mod gradients;
 mod kind;
@@ -18,6 +19,7 @@ mod reward;
 mod sampling;
 mod summed_loss;
 mod training;
+mod unpaired_losses;
 mod vectors;
 
 use std::path::{Path, PathBuf};
@@ -102,6 +104,8 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::Preference => preference::replay(path, device),
         Kind::PairLosses => pair_losses::replay_logits(path, device),
         Kind::AnswerLosses => pair_losses::replay_answers(path, device),
+        Kind::UnpairedLosses => unpaired_losses::replay(path, device),
+        Kind::Distillation => distillation::replay(path, device),
         Kind::Ppo => ppo::replay(path, device),
         Kind::Refusal => Ok(vec![adapter::refusal(path)]),
         Kind::Proof => Ok(proof::replay(path, None, device)?.0),

@@ -111,7 +111,7 @@ pub(super) fn replay_answers(path: &Path, device: &Device) -> Result<Vec<Quantit
 }
 
 /// The settings beside a file.
-fn cases(file: &Vectors, path: &Path) -> Result<Vec<Value>> {
+pub(super) fn cases(file: &Vectors, path: &Path) -> Result<Vec<Value>> {
     let path = path.with_file_name(CASES);
     let bytes = std::fs::read(&path)
         .map_err(|error| file.bad(format!("cannot read {}: {error}", path.display())))?;

@@ -155,7 +155,9 @@ fn a_directory_of_references_gives_a_report_for_each() {
         "ppo",
         "preference",
         "answer-losses",
+        "distillation",
         "pair-losses",
+        "unpaired-losses",
         packed[0],
         blocks,
         blocks,
@@ -271,7 +273,7 @@ fn references_where_they_are() {
         ("quant", 5),
         ("ppo", 2),
         ("preference.safetensors", 1),
-        ("preference2", 2),
+        ("preference2", 4),
         ("sampling.safetensors", 1),
     ] {
         let reports = replay(&golden.join(name));
@@ -357,6 +359,20 @@ fn losses_of_preference_trainers() {
     let report = passes(&golden_dir("preference2/cpo_orpo_bco.safetensors"), "answer-losses");
     assert_eq!(names(&report), ["cpo.sigmoid", "cpo.sigmoid_smoothed", "cpo.simpo", "orpo.losses"]);
     assert!(report.quantities.iter().all(|quantity| quantity.n_compared == 4));
+    // KTO and APO-zero, each with a positive and a negative estimate of the divergence, on 8 answers.
+    let report = passes(&golden_dir("preference2/kto.safetensors"), "unpaired-losses");
+    assert_eq!(names(&report), ["rows", "means", "metrics", "gradients"]);
+    let counts: Vec<usize> = report.quantities.iter().map(|q| q.n_compared).collect();
+    assert_eq!(counts, [4 * 8, 4, 4 * 5, 4 * 8 * 11 * 16]);
+}
+
+/// Forward, reverse and generalized Jensen–Shannon divergence at three temperatures, by TRL's GKD trainer.
+#[test]
+fn divergences_of_distillation() {
+    let report = passes(&golden_dir("preference2/distillation.safetensors"), "distillation");
+    assert_eq!(names(&report), ["values", "means", "gradients"]);
+    let counts: Vec<usize> = report.quantities.iter().map(|q| q.n_compared).collect();
+    assert_eq!(counts, [15 * 21, 15, 10 * 21 * 24]);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Losses against plain loops in f64, against the reference's vectors, and with extreme values at masked-out places.
 
 mod advantages;
+mod distillation;
 mod ppo;
 mod preference;
 mod reward;
 mod sums;
 mod support;
+mod unpaired;

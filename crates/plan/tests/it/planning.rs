@@ -132,6 +132,66 @@ eval = {{ holdout = 0.25, max_rows = 3 }}
 }
 
 #[test]
+fn a_kto_stage_counts_its_labels_and_what_it_evaluates() {
+    let stage = format!(
+        "{RECIPE}
+[kto]
+start = \"sft\"
+data = [{{ path = \"ratings.jsonl\" }}]
+sequence_length = 64
+rows_per_step = 8
+epochs = 2
+optimizer = {{ lr = 1e-4 }}
+eval = {{ holdout = 0.25, max_rows = 3 }}
+"
+    );
+    let rows = |is_desirable: fn(usize) -> bool| {
+        (0..80).fold(String::new(), |text, n| {
+            let label = is_desirable(n);
+            text + &format!(
+                "{{\"prompt\":\"{n}?\",\"completion\":\"yes {n}\",\"label\":{label}}}\n"
+            )
+        })
+    };
+    let planned = |rows: &str, set: &[(&str, &str)]| {
+        let dir = folder(&stage);
+        write(dir.path(), "ratings.jsonl", rows);
+        plan_in(dir.path(), set, None)
+    };
+    let ratings = rows(|n| n % 4 != 0);
+    let plan = planned(&ratings, &[]).expect("a plan");
+    let kto = plan.stages.last().expect("a stage");
+    let Stage::Kto(of_kto) = &kto.kind else { panic!("{:?}", kto.kind) };
+    let counts = kto.dataset.counts();
+    let labels = counts.labels.expect("labels");
+    assert_eq!(labels.desirable + labels.undesirable, counts.train_samples);
+    // Each row once, and each row of the run and of the validation with another answer.
+    let n_run = kto.dataset.n_run_rows();
+    assert_eq!(n_run, 2 * counts.train_samples);
+    assert_eq!(of_kto.n_kl_rows, n_run);
+    assert_eq!(of_kto.n_reference_rows, counts.train_samples + 3 + n_run + 3);
+    // The advice leads to the range that it names.
+    let note = |plan: &plan::Plan| {
+        let notes = &plan.stages.last().expect("a stage").notes;
+        notes.iter().find(|note| note.contains("desirable rows")).cloned().expect("a note")
+    };
+    let advice = note(&plan);
+    let (_, weights) = advice.split_once("set `undesirable_weight` between ").expect(&advice);
+    for weight in weights.split(" and ") {
+        let followed = planned(&ratings, &[("kto.undesirable_weight", weight)]).expect("a plan");
+        assert!(!note(&followed).contains("recommends"), "{}", note(&followed));
+    }
+    let rare = planned(&rows(|n| n % 4 == 0), &[]).expect("a plan");
+    assert!(note(&rare).contains("set `desirable_weight` between"), "{}", note(&rare));
+    // Another loss evaluates the rows alone.
+    let plan = planned(&ratings, &[("kto.loss", "apo_zero_unpaired")]).expect("a plan");
+    let Stage::Kto(of_apo) = &plan.stages.last().expect("a stage").kind else { panic!() };
+    assert_eq!((of_apo.n_kl_rows, of_apo.n_reference_rows), (0, counts.train_samples + 3));
+    let refused = planned(&rows(|_| true), &[]).expect_err("one label");
+    assert!(refused.to_string().contains("is undesirable (`label` false)"), "{refused}");
+}
+
+#[test]
 fn replicas_share_rows_and_on_the_cpu_one_memory() {
     let dir = folder(RECIPE);
     let with = |set: &[(&str, &str)]| plan_in(dir.path(), set, None);

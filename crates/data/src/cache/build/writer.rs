@@ -34,7 +34,7 @@ pub(super) struct Writer {
     locations: Column,
     /// Roles, groups and target spans.
     chats: Option<[Column; 3]>,
-    /// Label of each text, if pairs are drawn.
+    /// Label of each text, if pairs are drawn or answers are labelled.
     labels: Option<Column>,
     /// Margin of each pair, if the recipe names a column for it.
     margins: Option<Column>,
@@ -46,6 +46,8 @@ pub(super) struct Writer {
     ended_at: u64,
     /// Number of bytes in the column of answers.
     answer_bytes: u64,
+    /// Whether pairs are drawn from the texts.
+    draws_pairs: bool,
     pub(super) summary: SourceSummary,
 }
 
@@ -72,7 +74,8 @@ impl Writer {
         };
         let names_margins = spec.columns.as_ref().is_some_and(|columns| columns.margin.is_some());
         let margins = if chats && names_margins { Some(column(MARGINS)?) } else { None };
-        let labels = if pools { Some(column(LABELS)?) } else { None };
+        let has_labels = pools || matches!(options.content, Content::Completions(_));
+        let labels = if has_labels { Some(column(LABELS)?) } else { None };
         let answers = if spec.answers.is_empty() {
             None
         } else {
@@ -83,6 +86,7 @@ impl Writer {
             wide: options.tokenizer.vocab_size() > 1 << 16,
             binary,
             chats,
+            labels: has_labels,
             ..SourceSummary::default()
         };
         Ok(Self {
@@ -99,6 +103,7 @@ impl Writer {
             scratch: Vec::new(),
             ended_at: 0,
             answer_bytes: 0,
+            draws_pairs: pools,
             summary,
         })
     }
@@ -125,7 +130,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the label of a text, if pairs are drawn.
+    /// Writes the label of a text, if texts have labels.
     pub(super) fn write_label(&mut self, label: Label) -> Result<()> {
         self.labels.as_mut().map_or(Ok(()), |column| column.write(&[label as u8]))
     }
@@ -180,7 +185,7 @@ impl Writer {
         self.summary.n_empty += counts.n_empty;
         self.summary.n_undesirable = counts.n_undesirable;
         self.summary.margins = self.margins.is_some();
-        self.summary.pools = self.labels.is_some().then_some(counts.pools);
+        self.summary.pools = self.draws_pairs.then_some(counts.pools);
         let columns = [self.tokens, self.offsets, self.hashes, self.locations];
         let more = self.chats.into_iter().flatten().chain(self.labels).chain(self.margins);
         let more = more.chain(self.answers.into_iter().flatten());

@@ -1,0 +1,43 @@
+//! Evaluation on the validation rows: the divergence from the teacher, and the cross-entropy of the data.
+
+use burn::tensor::Device;
+use generate::without_autodiff;
+use loss::Distillation;
+use model::CausalLm;
+use plan::StagePlan;
+use train::EvalRow;
+
+use crate::{Error, Result, Teacher, loss_of};
+
+/// The mean divergence on the validation set, up to `eval.max_rows`, with the metrics of next-token prediction beside it. No
+/// autodiff graph is built.
+pub(crate) fn validate(
+    stage: &StagePlan,
+    divergence: &Distillation,
+    model: &CausalLm,
+    teacher: &Teacher,
+    step: u64,
+    device: &Device,
+) -> Result<EvalRow> {
+    let of_data = evaluate::validation(stage, model, step, device)?;
+    let student = without_autodiff(model);
+    let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
+    let (mut sum, mut n_targets) = (0.0, 0);
+    for batch in stage.dataset.eval_batches(stage.micro_batch, max_rows) {
+        let Some((loss, _)) = loss_of(divergence, &student, teacher, &batch, device) else {
+            continue;
+        };
+        sum += loss.value();
+        n_targets += loss.count;
+    }
+    if n_targets == 0 {
+        return Err(Error::NoTargets);
+    }
+    let eval_loss = sum / n_targets as f64;
+    if !eval_loss.is_finite() {
+        return Err(Error::NotFinite(eval_loss));
+    }
+    let mut extra = of_data.extra;
+    extra.insert("cross_entropy".to_owned(), of_data.eval_loss);
+    Ok(EvalRow { step, eval_loss, n_targets, extra })
+}

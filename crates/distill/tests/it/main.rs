@@ -1,0 +1,5 @@
+//! Tests of the stage: its loss by hand, micro-batches, what it learns, the student's own answers, runs that are cut and
+//! resumed, teachers that are refused.
+
+mod stage;
+mod support;

@@ -1,0 +1,77 @@
+//! Plans the teacher of a distillation: its weights, its vocabulary and its context. Opens no weights.
+
+use arch::ModelConfig;
+use recipe::{DistillSection, Loaded};
+use tokenizer::Tokenizer;
+
+use crate::stage::{DistillPlan, Start};
+use crate::stage_plan::StagePlan;
+use crate::starting_point::of_name;
+use crate::{Error, Paths, Result};
+
+/// Plans the teacher of `[distill]`. `student` is the student's tokenizer.
+///
+/// # Errors
+/// The teacher cannot be found, has another vocabulary, or a context that is shorter than the rows.
+pub(crate) fn plan_distill(
+    loaded: &Loaded,
+    paths: &Paths,
+    section: &DistillSection,
+    student: &Tokenizer,
+    earlier: &[StagePlan],
+    warnings: &mut Vec<String>,
+) -> Result<DistillPlan> {
+    let point = of_name(paths, &section.teacher, earlier)?;
+    warnings.extend(point.warnings.clone());
+    let of_teacher = match &point.start {
+        Start::Stage(name) => {
+            let previous = earlier.iter().find(|previous| previous.name == *name);
+            previous.map(|previous| previous.tokenizer.clone())
+        }
+        Start::Directory(dir) => Some(Tokenizer::from_dir_or_file(dir)?),
+        Start::Fresh => None,
+    };
+    let refused = |key: &str, message: String, label: &str, hint: &str| {
+        Error::Recipe(loaded.spans.error(key, message, label, Some(hint.to_owned())))
+    };
+    let (Some(of_teacher), Some(config)) = (of_teacher, point.config) else {
+        let message = "the teacher has no weights".to_owned();
+        return Err(refused("distill.teacher", message, "not found", "name a trained model"));
+    };
+    if let Some(difference) = first_difference(student, &of_teacher) {
+        return Err(refused(
+            "distill.teacher",
+            format!("its tokenizer differs from the student's: {difference}"),
+            "must have the student's tokens",
+            "a divergence compares probabilities of the same tokens: load the teacher's tokenizer in \
+             [tokenizer] and train a new student, or start from a student that has it",
+        ));
+    }
+    check_context(&config, section)
+        .map_err(|(message, hint)| refused("distill.sequence_length", message, "too long", hint))?;
+    Ok(DistillPlan { section: section.clone(), teacher: point.start, teacher_config: config })
+}
+
+/// The first id whose token differs, for messages.
+fn first_difference(student: &Tokenizer, teacher: &Tokenizer) -> Option<String> {
+    let n = student.vocab_size().max(teacher.vocab_size());
+    let id = (0..n as u32).find(|id| student.token_text(*id) != teacher.token_text(*id))?;
+    let shown = |tokenizer: &Tokenizer| {
+        let token = tokenizer.token_text(id);
+        token.map_or_else(|| "no token".to_owned(), |token| format!("`{token}`"))
+    };
+    Some(format!("id {id} is {} and the student's is {}", shown(teacher), shown(student)))
+}
+
+/// Checks that the teacher has a position for every token of a row.
+fn check_context(
+    config: &ModelConfig,
+    section: &DistillSection,
+) -> std::result::Result<(), (String, &'static str)> {
+    let (length, n_positions) = (section.input.sequence_length, config.max_positions());
+    if length <= n_positions {
+        return Ok(());
+    }
+    let message = format!("the teacher has {n_positions} positions, and rows have {length}");
+    Err((message, "lower `sequence_length`"))
+}
