@@ -154,7 +154,8 @@ impl GroupObjective {
         let ratios = self.log_ratios(log_ratios_bt.clone(), n_b1.clone()).exp();
 
         // The KL divergence from the reference: k3 of Schulman 2020, "Approximating KL Divergence".
-        let kl_bt = batch.ref_logprobs_bt.as_ref().map(|ref_bt| {
+        let reference = batch.ref_logprobs_bt.as_ref().filter(|_| self.beta != 0.0);
+        let kl_bt = reference.map(|ref_bt| {
             let ref_bt = ref_bt.clone().mask_fill(outside_bt.clone(), 0.0);
             let d_bt = ref_bt - logprobs_bt.clone();
             let kl_bt = d_bt.clone().exp() - d_bt - 1.0;
