@@ -121,7 +121,7 @@ fn assert_same(wanted: &GroupUpdated, found: &GroupUpdated, what: &str) {
     for (wanted, found) in wanted.steps.iter().zip(&found.steps) {
         assert_eq!(wanted.len(), found.len());
         for (name, value) in wanted {
-            let close = Tolerance { absolute: 2e-4, relative: 2e-4 };
+            let close = Tolerance { absolute: 2e-4, of_largest: 2e-4 };
             assert_close(&format!("{what} {name}"), &[found[name] as f32], &[*value as f32], close);
         }
     }
