@@ -100,7 +100,9 @@ pub fn group_advantages(rewards: &GroupRewards<'_>, kind: AdvantageKind) -> Grou
             let mut advantages = leave_one_out(&penalized, n);
             if normalize {
                 let (mean, std) = (mean(&advantages), std(&advantages));
-                advantages.iter_mut().for_each(|x| *x = (*x - mean) / (std + EPSILON));
+                for advantage in &mut advantages {
+                    *advantage = (*advantage - mean) / (std + EPSILON);
+                }
             }
             (advantages, group_stds(&penalized, n))
         }
@@ -146,7 +148,9 @@ fn normalized_rows(rows: &[Vec<f64>], n: usize) -> Vec<Vec<f64>> {
         for idx in 0..group.first().map_or(0, Vec::len) {
             let column: Vec<f64> = group.iter().map(|row| row[idx]).collect();
             let (mean, std) = (mean(&column), std(&column));
-            group.iter_mut().for_each(|row| row[idx] = (row[idx] - mean) / (std + EPSILON));
+            for row in group.iter_mut() {
+                row[idx] = (row[idx] - mean) / (std + EPSILON);
+            }
         }
     }
     normalized

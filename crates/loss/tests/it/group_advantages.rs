@@ -73,7 +73,9 @@ fn leave_one_out_compares_with_the_others() {
     let penalties = [0.1, 0.0, 0.0, -0.2, 0.0, 0.3, 0.0, 9.0];
     let got = advantages(kind, &penalties);
     let mut rewards: Vec<f64> = TOTALS.iter().map(|total| total.clamp(-0.25, 1.0)).collect();
-    rewards.iter_mut().zip(penalties).for_each(|(reward, penalty)| *reward -= penalty);
+    for (reward, penalty) in rewards.iter_mut().zip(penalties) {
+        *reward -= penalty;
+    }
     let others = |i: usize, group: &[f64]| {
         let sum: f64 = group.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, x)| x).sum();
         group[i] - sum / (group.len() - 1) as f64

@@ -187,7 +187,9 @@ fn only_the_policy_that_sampled_can_be_trained() {
     let settings = settings(GroupLoss::Grpo);
     let mut scored = score(&settings, &SingleReplica).expect("scored");
     for episode in &mut scored.episodes {
-        episode.logprobs.iter_mut().for_each(|logprob| *logprob -= 0.01);
+        for logprob in &mut episode.logprobs {
+            *logprob -= 0.01;
+        }
     }
     let error = update(roles().actors.policy, &scored, &settings, &SingleReplica).unwrap_err();
     assert!(matches!(error, Error::FirstRatio { .. }), "{error}");
