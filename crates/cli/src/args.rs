@@ -199,20 +199,35 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
     /// Text file, JSONL with a text column, or any other data source
-    #[arg(long, value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "task", conflicts_with = "task")]
+    pub(crate) file: Option<PathBuf>,
     /// Column of the text, if rows have several columns
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", requires = "file")]
     pub(crate) text: Option<String>,
     /// Tokens per row [default: the model's context, at most 1024]
-    #[arg(long)]
+    #[arg(long, requires = "file")]
     pub(crate) sequence_length: Option<usize>,
     /// Read the file as one stream instead of separate documents
-    #[arg(long)]
+    #[arg(long, requires = "file")]
     pub(crate) stream: bool,
     /// Use only the end of the file, as `by = "position"` does in a recipe: 0.1 is the last tenth
-    #[arg(long, value_name = "FRACTION")]
+    #[arg(long, value_name = "FRACTION", requires = "file")]
     pub(crate) part: Option<f64>,
+    /// Few-shot task: a built-in one (arc_easy, hellaswag, gsm8k, …) or a task file FILE.toml; can be repeated
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub(crate) task: Vec<PathBuf>,
+    /// Only the first N rows of each task
+    #[arg(long, value_name = "N", requires = "task", value_parser = count())]
+    pub(crate) limit: Option<usize>,
+    /// Numbers of examples before each question, as in 0,1,4 [default: the task's own]
+    #[arg(long, value_name = "K,…", requires = "task", value_delimiter = ',')]
+    pub(crate) shots: Vec<usize>,
+    /// Directory of the tasks' data [default: TEMPER_DATA]
+    #[arg(long, value_name = "DIR", requires = "task")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print one JSON object per row, then one per task and number of examples
+    #[arg(long, requires = "task")]
+    pub(crate) json: bool,
     /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,

@@ -1,0 +1,175 @@
+//! `temper eval --task`: few-shot tasks with the prompts and metrics of lm-evaluation-harness.
+
+use std::path::PathBuf;
+
+use evaluate::TaskRun;
+use model::CausalLm;
+use serde_json::{Map, Value, json};
+use tasks::{Estimate, Task, TaskOptions};
+
+use super::{open_model, print};
+use crate::args::EvalArgs;
+use crate::failure::Result;
+use crate::render::progress::warn;
+use crate::render::table::columns;
+use crate::render::tasks::TaskProgress;
+
+/// Seed of the draws of tasks that sample completions.
+const SEED: u64 = 1234;
+
+/// A finished run of a task with a number of examples.
+struct Finished {
+    task: String,
+    shots: usize,
+    n_rows: usize,
+    n_truncated: usize,
+    estimates: Vec<Estimate>,
+}
+
+pub(crate) fn run(args: &EvalArgs) -> Result<()> {
+    // All task files are read before the model.
+    let tasks = args.task.iter().map(|name| Task::open(name)).collect::<tasks::Result<Vec<_>>>()?;
+    let data_dir =
+        args.data_dir.clone().or_else(|| std::env::var_os("TEMPER_DATA").map(PathBuf::from));
+    let mut jobs = Vec::new();
+    for task in &tasks {
+        let shots = match args.shots.as_slice() {
+            [] => vec![task.default_shots()],
+            shots => shots.to_vec(),
+        };
+        for shots in shots {
+            let options = TaskOptions { data_dir: data_dir.clone(), limit: args.limit, shots };
+            // Rows that do not fit are found before the model is read.
+            jobs.push((task, shots, task.items(&options)?));
+        }
+    }
+    let (model, tokenizer) =
+        open_model::<CausalLm>(&args.model, args.base.as_deref(), &args.device)?;
+    let mut finished = Vec::new();
+    for (task, shots, items) in &jobs {
+        let mut progress = TaskProgress::new(format!("{}, {shots} shots", task.name()));
+        let mut on_progress = |done, all| progress.update(done, all);
+        let run = kernels::on_pool(|| {
+            evaluate::run_task(&model, &tokenizer, task, items, SEED, &mut on_progress)
+        })?;
+        progress.finish();
+        if args.json {
+            print(&rows_json(task, *shots, &run))?;
+        }
+        if run.n_truncated > 0 {
+            warn(&format!(
+                "{}, {shots} shots: {} prompts are longer than the model's context and lost their beginning",
+                task.name(),
+                run.n_truncated
+            ));
+        }
+        finished.push(Finished {
+            task: task.name().to_owned(),
+            shots: *shots,
+            n_rows: run.rows.len(),
+            n_truncated: run.n_truncated,
+            estimates: run.estimates,
+        });
+    }
+    if args.json {
+        let lines: Vec<String> = finished.iter().map(|run| format!("{}\n", summary_json(run))).collect();
+        return print(&lines.concat());
+    }
+    print(&table(&finished))
+}
+
+/// One object per row.
+fn rows_json(task: &Task, shots: usize, run: &TaskRun) -> String {
+    let mut lines = String::new();
+    for row in &run.rows {
+        let mut object = Map::new();
+        object.insert("task".to_owned(), json!(task.name()));
+        object.insert("shots".to_owned(), json!(shots));
+        object.insert("doc_id".to_owned(), json!(row.doc_id));
+        object.insert("place".to_owned(), json!(row.place));
+        object.extend(row.values.clone());
+        lines += &format!("{}\n", Value::Object(object));
+    }
+    lines
+}
+
+/// Metrics under the names of lm-evaluation-harness: `acc,none`, `acc_stderr,none`, `exact_match,strict-match`.
+fn summary_json(run: &Finished) -> Value {
+    let (mut results, mut intervals) = (Map::new(), Map::new());
+    for estimate in &run.estimates {
+        let Estimate { metric, filter, value, stderr, interval, .. } = estimate;
+        results.insert(format!("{metric},{filter}"), json!(value));
+        results.insert(format!("{metric}_stderr,{filter}"), json!(stderr));
+        intervals.insert(format!("{metric},{filter}"), json!(interval));
+    }
+    json!({
+        "task": run.task,
+        "shots": run.shots,
+        "rows": run.n_rows,
+        "results": results,
+        "intervals_95": intervals,
+        "truncated_prompts": run.n_truncated,
+    })
+}
+
+fn table(runs: &[Finished]) -> String {
+    let heads = ["task", "shots", "rows", "metric", "value", "stderr", "95 % interval"];
+    let mut lines = vec![heads.map(str::to_owned).to_vec()];
+    for run in runs {
+        for estimate in &run.estimates {
+            let Estimate { metric, filter, value, stderr, interval, .. } = estimate;
+            let metric = match filter.as_str() {
+                "none" => (*metric).to_owned(),
+                filter => format!("{metric}, {filter}"),
+            };
+            let interval = interval.map(|(low, high)| format!("{} to {}", short(low), short(high)));
+            lines.push(vec![
+                run.task.clone(),
+                run.shots.to_string(),
+                run.n_rows.to_string(),
+                metric,
+                short(*value),
+                stderr.map_or_else(|| "-".to_owned(), short),
+                interval.unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+    }
+    columns(&lines, &[1, 2, 4, 5])
+}
+
+/// Four digits after the point; fewer for large numbers.
+fn short(value: f64) -> String {
+    match value.abs() {
+        0.0..100.0 => format!("{value:.4}"),
+        100.0..1e6 => format!("{value:.1}"),
+        _ => format!("{value:.3e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Estimate, Finished, table};
+
+    #[test]
+    fn the_table_has_a_line_for_each_metric() {
+        let estimate = |metric, filter: &str, value, interval| Estimate {
+            metric,
+            filter: filter.to_owned(),
+            value,
+            stderr: Some(0.0289),
+            interval,
+            n_rows: 300,
+        };
+        let run = Finished {
+            task: "gsm8k".to_owned(),
+            shots: 5,
+            n_rows: 300,
+            n_truncated: 0,
+            estimates: vec![
+                estimate("exact_match", "strict-match", 0.5, Some((0.44, 0.56))),
+                estimate("word_perplexity", "none", 123_456.7, None),
+            ],
+        };
+        insta::assert_snapshot!(table(&[run]));
+    }
+}
