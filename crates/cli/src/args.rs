@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Chat with a model in the terminal
     Chat(ChatArgs),
-    /// Measure loss, perplexity and bits per byte of a model on a file
+    /// Evaluate a model on few-shot tasks, or measure loss, perplexity and bits per byte on a file
     Eval(EvalArgs),
     /// Score texts or pairs with a reward model; prints one JSON line per row
     Score(ScoreArgs),

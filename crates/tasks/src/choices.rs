@@ -6,7 +6,10 @@ use crate::template::{Columns, Template};
 
 /// A list as written in a task file.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a list of templates, or one template whose value is a list"
+)]
 pub(crate) enum ListKey {
     /// One template per text.
     Templates(Vec<String>),
@@ -37,9 +40,10 @@ impl List {
     /// The texts for a row; at least two.
     pub(crate) fn texts(&self, row: &Columns) -> Result<Vec<String>, String> {
         let texts = match self {
-            Self::Templates(templates) => {
-                templates.iter().map(|template| template.text(row)).collect::<Result<Vec<_>, _>>()?
-            }
+            Self::Templates(templates) => templates
+                .iter()
+                .map(|template| template.text(row))
+                .collect::<Result<Vec<_>, _>>()?,
             Self::Expression(template) => template.texts(row)?,
         };
         match texts.len() {

@@ -38,7 +38,9 @@ impl Places<'_> {
             }
         }
         if rows.is_empty() {
-            return Err(self.missing(what, format!("no rows in {}", listed(&files))));
+            let (reason, hint) =
+                (format!("no rows in {}", listed(&files)), "check the file".to_owned());
+            return Err(Error::NoData { task: self.task.to_owned(), what, reason, hint });
         }
         Ok(rows)
     }
@@ -60,7 +62,12 @@ impl Places<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(self.missing(what, format!("found none of {}", listed(&missing))))
+        let reason = format!("found none of {}", listed(&missing));
+        if paths.iter().any(|path| path.starts_with(DATA_PREFIX)) {
+            return Err(self.missing(what, reason));
+        }
+        let hint = "paths of a task file start at its directory".to_owned();
+        Err(Error::NoData { task: self.task.to_owned(), what, reason, hint })
     }
 
     fn missing(&self, what: &'static str, reason: String) -> Error {

@@ -58,7 +58,7 @@ impl KindKey {
 
 /// One path, or several of which the first that exists is used.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a path or a list of paths")]
 pub(crate) enum PathsKey {
     One(String),
     Several(Vec<String>),
@@ -75,7 +75,7 @@ impl PathsKey {
 
 /// The right choice: a number or a template.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected the number of a choice, or a template")]
 pub(crate) enum AnswerKey {
     Index(u32),
     Template(String),

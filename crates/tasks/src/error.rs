@@ -59,6 +59,8 @@ pub enum Error {
         shots: usize,
         /// The problem.
         reason: String,
+        /// A remedy.
+        hint: &'static str,
     },
     /// A file of rows cannot be read.
     #[error(transparent)]
@@ -85,14 +87,20 @@ impl Error {
             Self::Row { task, .. } => Some(format!(
                 "the row does not have the form that task `{task}` reads; docs/evaluate.md describes it"
             )),
-            Self::Shots { .. } => Some("use fewer with --shots, or name a file with more rows as `few_shot.data`".to_owned()),
+            Self::Shots { hint, .. } => Some((*hint).to_owned()),
+            Self::Data(data::Error::Row { .. }) => Some("correct or remove the row".to_owned()),
             Self::Data(error) => error.hint(),
             Self::File(error) => error.hint(),
         }
     }
 
     pub(crate) fn definition(origin: &str, reason: impl Into<String>) -> Self {
-        Self::Definition { origin: origin.to_owned(), line: None, reason: reason.into(), hint: None }
+        Self::Definition {
+            origin: origin.to_owned(),
+            line: None,
+            reason: reason.into(),
+            hint: None,
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl FewShot {
         let Some((members, random)) = self.groups.get_mut(&key) else { return Ok(Vec::new()) };
         let pool = &self.pool;
         let is_other = |idx: &usize| pool.get(*idx).is_none_or(|other| other.columns != *row);
-        let too_few = |n: usize| format!("there are only {n} rows to choose from");
+        let too_few = |n: usize| format!("the number of rows to choose from is {n}");
         if self.rows == RowsKey::First {
             let others = members.iter().copied();
             let mut selected: Vec<usize> = match self.leave_out_row {

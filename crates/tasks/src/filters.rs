@@ -103,7 +103,9 @@ impl Step {
                     *text = selected(pattern, *select, text).unwrap_or_else(|| fallback.clone());
                 }
             }
-            Self::RemoveWhitespace => texts.iter_mut().for_each(|text| *text = trim(text).to_owned()),
+            Self::RemoveWhitespace => {
+                texts.iter_mut().for_each(|text| *text = trim(text).to_owned())
+            }
             Self::Lowercase => texts.iter_mut().for_each(|text| *text = text.to_lowercase()),
             Self::Uppercase => texts.iter_mut().for_each(|text| *text = text.to_uppercase()),
             Self::MajorityVote => {
@@ -151,7 +153,8 @@ mod tests {
 
     #[test]
     fn the_two_filters_of_gsm8k() {
-        let strict = r"{ kind = 'regex', pattern = '#### (\-?[0-9\.\,]+)' }, { kind = 'take_first' }";
+        let strict =
+            r"{ kind = 'regex', pattern = '#### (\-?[0-9\.\,]+)' }, { kind = 'take_first' }";
         let flexible = r"{ kind = 'regex', select = -1, pattern = '(-?[$0-9.,]{2,})|(-?[0-9]+)' }";
         for (text, first, last) in [
             ("3 and 2. #### 5,000\n#### 7", "5,000", "7"),
@@ -171,14 +174,12 @@ mod tests {
 
     #[test]
     fn votes_and_cases() {
-        let vote = "{ kind = 'remove_whitespace' }, { kind = 'lowercase' }, { kind = 'majority_vote' }";
+        let vote =
+            "{ kind = 'remove_whitespace' }, { kind = 'lowercase' }, { kind = 'majority_vote' }";
         assert_eq!(apply(vote, &["b", " A", "a ", "B", "c"]), "b");
         assert_eq!(apply(vote, &["b", " A", "a "]), "a");
         assert_eq!(apply("{ kind = 'uppercase' }, { kind = 'take_first' }", &["x", "y"]), "X");
-        assert_eq!(
-            apply("{ kind = 'regex', pattern = 'z', fallback = '?' }", &["x"]),
-            "?"
-        );
+        assert_eq!(apply("{ kind = 'regex', pattern = 'z', fallback = '?' }", &["x"]), "?");
     }
 
     #[test]

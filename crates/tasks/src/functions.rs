@@ -35,7 +35,8 @@ pub(crate) fn environment() -> Environment<'static> {
     });
     environment.add_filter("int", int);
     environment.add_filter("string", |value: &Value| Ok::<_, Error>(printed(value)?));
-    environment.add_filter("length", |value: &Value| value.len().ok_or_else(|| wrong("has no length")));
+    environment
+        .add_filter("length", |value: &Value| value.len().ok_or_else(|| wrong("has no length")));
     environment.add_filter("first", |value: &Value| at(value, 0));
     environment.add_filter("last", |value: &Value| at(value, -1));
     environment.add_filter("map", minijinja::filters::map);

@@ -38,11 +38,24 @@ pub(crate) struct Delimiters {
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// One prompt, several continuations.
-    Choices { prompt: Template, choices: List, answer: Answer },
+    Choices {
+        prompt: Template,
+        choices: List,
+        answer: Answer,
+    },
     /// Several prompts with the same continuation.
-    Prompts { prompts: List, target: Template, answer: Answer },
-    LogLikelihood { prompt: Template, target: Template },
-    Rolling { target: Template },
+    Prompts {
+        prompts: List,
+        target: Template,
+        answer: Answer,
+    },
+    LogLikelihood {
+        prompt: Template,
+        target: Template,
+    },
+    Rolling {
+        target: Template,
+    },
     Generate {
         prompt: Template,
         target: Template,
@@ -186,7 +199,11 @@ fn targets(template: &Template, row: &Columns) -> Result<Vec<String>> {
     let fails = |problem| format!("`target`: {problem}");
     if is_list(&template.value(row).map_err(fails)?) {
         let texts = template.texts(row).map_err(fails)?;
-        return if texts.is_empty() { Err(fails("the list is empty".to_owned())) } else { Ok(texts) };
+        return if texts.is_empty() {
+            Err(fails("the list is empty".to_owned()))
+        } else {
+            Ok(texts)
+        };
     }
     Ok(vec![template.text(row).map_err(fails)?])
 }
@@ -207,9 +224,11 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
             return Err(unused(key));
         }
     }
-    for (key, given) in
-        [("choices", choices.is_some()), ("prompts", prompts.is_some()), ("answer", answer.is_some())]
-    {
+    for (key, given) in [
+        ("choices", choices.is_some()),
+        ("prompts", prompts.is_some()),
+        ("answer", answer.is_some()),
+    ] {
         if given && kind != KindKey::MultipleChoice {
             return Err(unused(key));
         }
@@ -227,8 +246,10 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
                     let prompts = List::new(&prompts).map_err(|e| format!("`prompts`: {e}"))?;
                     Ok(Kind::Prompts { prompts, target: template("target", &target)?, answer })
                 }
-                _ => Err("a multiple_choice task has `prompt` and `choices`, or `prompts` and `target`"
-                    .to_owned()),
+                _ => Err(
+                    "a multiple_choice task has `prompt` and `choices`, or `prompts` and `target`"
+                        .to_owned(),
+                ),
             }
         }
         KindKey::Loglikelihood => Ok(Kind::LogLikelihood {
@@ -244,7 +265,8 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
         KindKey::GenerateUntil => {
             let blank_line = definition.shot_delimiter;
             let filters = filters.unwrap_or_default().into_iter().map(Filter::new);
-            let mut filters: Vec<Filter> = filters.collect::<Result<_>>()?;
+            let mut filters: Vec<Filter> =
+                filters.collect::<Result<_>>().map_err(|e| format!("`filters`: {e}"))?;
             if filters.is_empty() {
                 filters.push(Filter::none());
             }
@@ -253,16 +275,14 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
                 target: text("target", target)?,
                 generation: generation_of(generation.unwrap_or_default(), blank_line)?,
                 filters,
-                exact: ExactMatch::new(exact.unwrap_or_default())?,
+                exact: ExactMatch::new(exact.unwrap_or_default())
+                    .map_err(|e| format!("`exact_match`: {e}"))?,
             })
         }
     }
 }
 
-fn generation_of(
-    keys: GenerationKeys,
-    shot_delimiter: String,
-) -> Result<Generation> {
+fn generation_of(keys: GenerationKeys, shot_delimiter: String) -> Result<Generation> {
     let GenerationKeys { until, max_new_tokens, temperature, top_p, votes } = keys;
     if max_new_tokens == 0 || votes == 0 {
         return Err("`generation`: `max_new_tokens` and `votes` are at least 1".to_owned());

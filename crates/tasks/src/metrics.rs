@@ -52,10 +52,7 @@ impl Metric {
 }
 
 /// Metrics of a kind of task: those that are named, or all usual ones.
-pub(crate) fn metrics_of(
-    kind: KindKey,
-    names: Option<&[String]>,
-) -> Result<Vec<Metric>, String> {
+pub(crate) fn metrics_of(kind: KindKey, names: Option<&[String]>) -> Result<Vec<Metric>, String> {
     use Metric::{
         Acc, AccBytes, AccNorm, BitsPerByte, BytePerplexity, ExactMatch, Perplexity, WordPerplexity,
     };
@@ -158,7 +155,9 @@ pub(crate) fn of_choices(
         let value = match metric {
             Metric::AccNorm => by(&|choice| choice.chars().count()),
             Metric::AccBytes => by(&String::len),
-            Metric::ExactMatch => as_number(responses.get(index).is_some_and(|(_, greedy)| *greedy)),
+            Metric::ExactMatch => {
+                as_number(responses.get(index).is_some_and(|(_, greedy)| *greedy))
+            }
             Metric::Acc
             | Metric::Perplexity
             | Metric::WordPerplexity

@@ -94,9 +94,8 @@ mod tests {
     use super::*;
 
     fn rows(metric: Metric, values: &[RowValue]) -> Vec<Vec<RowScore>> {
-        let score = |value: &RowValue| {
-            vec![RowScore { metric, filter: "none".to_owned(), value: *value }]
-        };
+        let score =
+            |value: &RowValue| vec![RowScore { metric, filter: "none".to_owned(), value: *value }];
         values.iter().map(score).collect()
     }
 

@@ -67,9 +67,7 @@ impl Task {
         }
         let name = name_or_path.to_string_lossy();
         match builtin::text_of(&name) {
-            Some(text) => {
-                Self::parse(text, &format!("built-in task {name}"), &name, Path::new(""))
-            }
+            Some(text) => Self::parse(text, &format!("built-in task {name}"), &name, Path::new("")),
             None => {
                 Err(Error::Unknown { nearest: builtin::nearest(&name), name: name.into_owned() })
             }
@@ -89,7 +87,8 @@ impl Task {
         let kind_key = definition.kind;
         let name = definition.name.clone().unwrap_or_else(|| stem.to_owned());
         let metrics = metrics_of(kind_key, definition.metrics.as_deref()).map_err(wrong)?;
-        let description = definition.description.as_deref().map(|text| template("description", text));
+        let description =
+            definition.description.as_deref().map(|text| template("description", text));
         let few_shot = few_shot_settings(&definition.few_shot);
         let (data, source) = (definition.data.clone().into_list(), definition.source.clone());
         if data.is_empty() {
@@ -147,7 +146,10 @@ impl Task {
         for (doc_id, row) in rows.iter().enumerate() {
             let place = row.location.to_string();
             let shots = few_shot.select(&row.columns, options.shots).map_err(|reason| {
-                Error::Shots { task: self.name.clone(), shots: options.shots, reason }
+                let hint =
+                    "use fewer with --shots, or name a file with more rows as `few_shot.data`";
+                let (task, shots) = (self.name.clone(), options.shots);
+                Error::Shots { task, shots, reason, hint }
             })?;
             let columns = Columns::new(&row.columns);
             let fails = |reason| self.row_error(&place, reason);
@@ -161,7 +163,8 @@ impl Task {
                 before += &shown
                     .map_err(|reason| self.row_error(&example.location.to_string(), reason))?;
             }
-            let (requests, gold) = self.kind.requests(&columns, &before, &self.delimiters).map_err(fails)?;
+            let (requests, gold) =
+                self.kind.requests(&columns, &before, &self.delimiters).map_err(fails)?;
             items.push(Item { doc_id, place, requests, gold });
         }
         Ok(items)
@@ -175,7 +178,8 @@ impl Task {
         let settings = &self.few_shot;
         if shots > 0 && matches!(self.kind, Kind::Rolling { .. }) {
             let reason = "a text is scored from its beginning".to_owned();
-            return Err(Error::Shots { task: self.name.clone(), shots, reason });
+            let hint = "leave out --shots, or use 0";
+            return Err(Error::Shots { task: self.name.clone(), shots, reason, hint });
         }
         let pool = match (&settings.examples, &settings.data) {
             _ if shots == 0 => Vec::new(),
@@ -210,18 +214,18 @@ impl Task {
     ) -> (Vec<RowScore>, Vec<(String, String)>) {
         assert_eq!(item.requests.len(), responses.len(), "one response for each request");
         match (&self.kind, &item.gold, responses) {
-            (Kind::Generate { filters, exact, .. }, Gold::Texts(right), [Response::Generated(texts)]) => {
-                metrics::of_completions(filters, exact, right, texts)
-            }
+            (
+                Kind::Generate { filters, exact, .. },
+                Gold::Texts(right),
+                [Response::Generated(texts)],
+            ) => metrics::of_completions(filters, exact, right, texts),
             (Kind::Rolling { .. }, Gold::Texts(texts), [Response::Rolling { sum }]) => {
                 let text = texts.first().map_or("", String::as_str);
                 (metrics::of_text(&self.metrics, text, *sum), Vec::new())
             }
-            (
-                Kind::LogLikelihood { .. },
-                _,
-                [Response::LogLikelihood { sum, is_greedy }],
-            ) => (metrics::of_continuation(&self.metrics, *sum, *is_greedy), Vec::new()),
+            (Kind::LogLikelihood { .. }, _, [Response::LogLikelihood { sum, is_greedy }]) => {
+                (metrics::of_continuation(&self.metrics, *sum, *is_greedy), Vec::new())
+            }
             (_, Gold::Choice { index, choices }, _) => {
                 let sums = metrics::log_likelihoods(responses).expect("log-likelihoods of choices");
                 (metrics::of_choices(&self.metrics, *index, choices, &sums), Vec::new())

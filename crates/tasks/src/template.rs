@@ -230,7 +230,11 @@ mod tests {
             ("{{ text[0] }}{{ choices['text'][1] }}", "Ablue"),
             ("{{ text if label == 1 else 'no' }}", "An old map"),
         ] {
-            assert_eq!(Template::new(template).unwrap().text(&row()).as_deref(), Ok(text), "{template}");
+            assert_eq!(
+                Template::new(template).unwrap().text(&row()).as_deref(),
+                Ok(text),
+                "{template}"
+            );
         }
     }
 

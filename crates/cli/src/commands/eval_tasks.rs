@@ -72,7 +72,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         });
     }
     if args.json {
-        let lines: Vec<String> = finished.iter().map(|run| format!("{}\n", summary_json(run))).collect();
+        let lines: Vec<String> =
+            finished.iter().map(|run| format!("{}\n", summary_json(run))).collect();
         return print(&lines.concat());
     }
     print(&table(&finished))

@@ -32,7 +32,9 @@ impl Ask<'_> {
             let fails = |reason| Error::Prompt { place: place.clone(), reason };
             let mut prompt = self.tokenizer.encode(prompt)?;
             if room == 0 {
-                let reason = format!("{max_new_tokens} new tokens, but the model's context is {n_positions}");
+                let reason = format!(
+                    "{max_new_tokens} new tokens, but the model's context is {n_positions}"
+                );
                 return Err(fails(reason));
             }
             if prompt.is_empty() {

@@ -160,11 +160,17 @@ mod tests {
         let tokenizer = bytes();
         let of = TaskTokenizer::new(&tokenizer, 100).unwrap();
         let (pair, _) = of.pair("", "ab").unwrap().unwrap();
-        assert_eq!((pair.context.len(), text(&tokenizer, &pair.continuation)), (1, "ab".to_owned()));
+        assert_eq!(
+            (pair.context.len(), text(&tokenizer, &pair.continuation)),
+            (1, "ab".to_owned())
+        );
         assert_eq!(pair.context, vec![of.prefix]);
         let prefix = of.prefix_text.clone();
         let (pair, _) = of.pair("", &format!("{prefix}ab")).unwrap().unwrap();
-        assert_eq!((pair.context, text(&tokenizer, &pair.continuation)), (vec![of.prefix], "ab".to_owned()));
+        assert_eq!(
+            (pair.context, text(&tokenizer, &pair.continuation)),
+            (vec![of.prefix], "ab".to_owned())
+        );
     }
 
     #[test]

@@ -77,7 +77,8 @@ fn prompts_and_metrics_equal_the_harness() {
 fn check_estimates(estimates: &[Estimate], results: &Value, run: &str) {
     assert!(!estimates.is_empty());
     for Estimate { metric, filter, value, stderr, .. } in estimates {
-        let reference = |key: String| results[&key].as_f64().unwrap_or_else(|| panic!("{run}: {key}"));
+        let reference =
+            |key: String| results[&key].as_f64().unwrap_or_else(|| panic!("{run}: {key}"));
         let near = |a: f64, b: f64| (a - b).abs() < 1e-12 * b.abs().max(1.0);
         assert!(near(*value, reference(format!("{metric},{filter}"))), "{run}: {metric}");
         // The harness estimates the error of a perplexity with random resamples.

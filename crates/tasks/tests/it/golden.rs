@@ -68,7 +68,10 @@ fn prompts_and_metrics_equal_the_harness() {
             let key = format!("{},{}", estimate.metric, estimate.filter);
             let reference = number(&expected["results"][&key]);
             let distance = (estimate.value / reference - 1.0).abs();
-            assert!(distance < 1e-12, "{name}, {shots} shots, {key}: {estimate:?}, not {reference}");
+            assert!(
+                distance < 1e-12,
+                "{name}, {shots} shots, {key}: {estimate:?}, not {reference}"
+            );
         }
     }
 }

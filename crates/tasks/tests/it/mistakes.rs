@@ -60,8 +60,12 @@ fn wrong_files() {
         of_file("kind = 'multiple_choice'\ndata = 'x'\nprompt = ''\nanswer = 0\n"),
         of_file(&format!("{TASK}metrics = ['perplexity']\n")),
         of_file(&format!("{TASK}[generation]\nvotes = 2\n")),
-        of_file("kind = 'generate_until'\ndata = 'x'\nprompt = ''\ntarget = ''\n[generation]\nvotes = 2\n"),
-        of_file("kind = 'generate_until'\ndata = 'x'\nprompt = ''\ntarget = ''\n[exact_match]\nignore = ['(?=a)']\n"),
+        of_file(
+            "kind = 'generate_until'\ndata = 'x'\nprompt = ''\ntarget = ''\n[generation]\nvotes = 2\n",
+        ),
+        of_file(
+            "kind = 'generate_until'\ndata = 'x'\nprompt = ''\ntarget = ''\n[exact_match]\nignore = ['(?=a)']\n",
+        ),
         of_file("kind = 'loglikelihood'\ndata = []\nprompt = ''\ntarget = 'x'\n"),
     ];
     assert_snapshot!(all.join("\n\n"));
@@ -80,7 +84,11 @@ fn wrong_rows() {
         of_rows(TASK, &(good.clone() + "{"), 0),
         of_rows(TASK, &good, 1),
         of_rows(&format!("{TASK}[few_shot]\nsame = 's'\n"), &good.repeat(2), 1),
-        of_rows("kind = 'loglikelihood_rolling'\ndata = 'rows.jsonl'\ntarget = '{{ q }}'\n", &good, 1),
+        of_rows(
+            "kind = 'loglikelihood_rolling'\ndata = 'rows.jsonl'\ntarget = '{{ q }}'\n",
+            &good,
+            1,
+        ),
     ];
     assert_snapshot!(all.join("\n\n"));
 }
@@ -115,7 +123,9 @@ fn examples_are_other_rows() {
         assert_eq!(*context, format!("{other} y\n\n{other} y\n\n{own}"));
         assert_eq!(continuation, " x");
     }
-    let own = format!("{TASK}[few_shot]\nrows = 'first'\nexamples = [{{ q = 'E', c = ['a', 'b'], a = 0 }}]\n");
+    let own = format!(
+        "{TASK}[few_shot]\nrows = 'first'\nexamples = [{{ q = 'E', c = ['a', 'b'], a = 0 }}]\n"
+    );
     let place = Place::new(&own, &rows);
     let items = place.open().unwrap().items(&TaskOptions { shots: 1, ..TaskOptions::default() });
     let tasks::Request::LogLikelihood { context, .. } = &items.unwrap()[0].requests[0] else {
