@@ -225,6 +225,9 @@ pub(crate) struct EvalArgs {
     /// Directory of the tasks' data [default: TEMPER_DATA]
     #[arg(long, value_name = "DIR", requires = "task")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Evaluate every checkpoint of the stage MODEL, and its final model
+    #[arg(long, requires = "task")]
+    pub(crate) all_checkpoints: bool,
     /// Print one JSON object per row, then one per task and number of examples
     #[arg(long, requires = "task")]
     pub(crate) json: bool,

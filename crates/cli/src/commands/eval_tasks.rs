@@ -1,15 +1,15 @@
 //! `temper eval --task`: few-shot tasks with the prompts and metrics of lm-evaluation-harness.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use evaluate::TaskRun;
 use model::CausalLm;
 use serde_json::{Map, Value, json};
-use tasks::{Estimate, Task, TaskOptions};
+use tasks::{Estimate, Item, Task, TaskOptions};
 
 use super::{open_model, print};
 use crate::args::EvalArgs;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::render::progress::warn;
 use crate::render::table::columns;
 use crate::render::tasks::TaskProgress;
@@ -17,10 +17,19 @@ use crate::render::tasks::TaskProgress;
 /// Seed of the draws of tasks that sample completions.
 const SEED: u64 = 1234;
 
+/// A task with a number of examples.
+struct Job<'a> {
+    task: &'a Task,
+    shots: usize,
+    items: Vec<Item>,
+}
+
 /// A finished run of a task with a number of examples.
 struct Finished {
     task: String,
     shots: usize,
+    /// Name of the checkpoint, if several are evaluated.
+    checkpoint: Option<String>,
     n_rows: usize,
     n_truncated: usize,
     estimates: Vec<Estimate>,
@@ -40,36 +49,12 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         for shots in shots {
             let options = TaskOptions { data_dir: data_dir.clone(), limit: args.limit, shots };
             // Rows that do not fit are found before the model is read.
-            jobs.push((task, shots, task.items(&options)?));
+            jobs.push(Job { task, shots, items: task.items(&options)? });
         }
     }
-    let (model, tokenizer) =
-        open_model::<CausalLm>(&args.model, args.base.as_deref(), &args.device)?;
     let mut finished = Vec::new();
-    for (task, shots, items) in &jobs {
-        let mut progress = TaskProgress::new(format!("{}, {shots} shots", task.name()));
-        let mut on_progress = |done, all| progress.update(done, all);
-        let run = kernels::on_pool(|| {
-            evaluate::run_task(&model, &tokenizer, task, items, SEED, &mut on_progress)
-        })?;
-        progress.finish();
-        if args.json {
-            print(&rows_json(task, *shots, &run))?;
-        }
-        if run.n_truncated > 0 {
-            warn(&format!(
-                "{}, {shots} shots: {} prompts are longer than the model's context and lost their beginning",
-                task.name(),
-                run.n_truncated
-            ));
-        }
-        finished.push(Finished {
-            task: task.name().to_owned(),
-            shots: *shots,
-            n_rows: run.rows.len(),
-            n_truncated: run.n_truncated,
-            estimates: run.estimates,
-        });
+    for (label, path) in models(args)? {
+        finished.extend(evaluate_model(args, label.as_deref(), &path, &jobs)?);
     }
     if args.json {
         let lines: Vec<String> =
@@ -79,11 +64,82 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     print(&table(&finished))
 }
 
+/// The models to evaluate: MODEL, or its checkpoints and its final model with their names.
+fn models(args: &EvalArgs) -> Result<Vec<(Option<String>, PathBuf)>> {
+    if !args.all_checkpoints {
+        return Ok(vec![(None, args.model.clone())]);
+    }
+    let checkpoints = args.model.join(plan::CHECKPOINTS_DIR);
+    let steps = if checkpoints.is_dir() { train::checkpoint_steps(&checkpoints)? } else { Vec::new() };
+    if steps.is_empty() {
+        return Err(Failure::input(
+            format!("no checkpoints: `{}`", checkpoints.display()),
+            "--all-checkpoints needs the directory of a run's stage, such as runs/x/sft",
+        ));
+    }
+    let mut models: Vec<(Option<String>, PathBuf)> = steps
+        .into_iter()
+        .map(|step| {
+            let name = train::checkpoint_name(step);
+            let path = checkpoints.join(&name);
+            (Some(name), path)
+        })
+        .collect();
+    let last = args.model.join(plan::MODEL_DIR);
+    if last.is_dir() {
+        models.push((Some(plan::MODEL_DIR.to_owned()), last));
+    }
+    Ok(models)
+}
+
+fn evaluate_model(
+    args: &EvalArgs,
+    label: Option<&str>,
+    path: &Path,
+    jobs: &[Job<'_>],
+) -> Result<Vec<Finished>> {
+    let (model, tokenizer) = open_model::<CausalLm>(path, args.base.as_deref(), &args.device)?;
+    let mut finished = Vec::new();
+    for Job { task, shots, items } in jobs {
+        let title = match label {
+            Some(label) => format!("{label}: {}, {shots} shots", task.name()),
+            None => format!("{}, {shots} shots", task.name()),
+        };
+        let mut progress = TaskProgress::new(title.clone());
+        let mut on_progress = |done, all| progress.update(done, all);
+        let run = kernels::on_pool(|| {
+            evaluate::run_task(&model, &tokenizer, task, items, SEED, &mut on_progress)
+        })?;
+        progress.finish();
+        if args.json {
+            print(&rows_json(task, *shots, label, &run))?;
+        }
+        if run.n_truncated > 0 {
+            warn(&format!(
+                "{title}: {} prompts are longer than the model's context and lost their beginning",
+                run.n_truncated
+            ));
+        }
+        finished.push(Finished {
+            task: task.name().to_owned(),
+            shots: *shots,
+            checkpoint: label.map(str::to_owned),
+            n_rows: run.rows.len(),
+            n_truncated: run.n_truncated,
+            estimates: run.estimates,
+        });
+    }
+    Ok(finished)
+}
+
 /// One object per row.
-fn rows_json(task: &Task, shots: usize, run: &TaskRun) -> String {
+fn rows_json(task: &Task, shots: usize, label: Option<&str>, run: &TaskRun) -> String {
     let mut lines = String::new();
     for row in &run.rows {
         let mut object = Map::new();
+        if let Some(label) = label {
+            object.insert("checkpoint".to_owned(), json!(label));
+        }
         object.insert("task".to_owned(), json!(task.name()));
         object.insert("shots".to_owned(), json!(shots));
         object.insert("doc_id".to_owned(), json!(row.doc_id));
@@ -103,19 +159,28 @@ fn summary_json(run: &Finished) -> Value {
         results.insert(format!("{metric}_stderr,{filter}"), json!(stderr));
         intervals.insert(format!("{metric},{filter}"), json!(interval));
     }
-    json!({
+    let mut summary = json!({
         "task": run.task,
         "shots": run.shots,
         "rows": run.n_rows,
         "results": results,
         "intervals_95": intervals,
         "truncated_prompts": run.n_truncated,
-    })
+    });
+    if let Some(checkpoint) = &run.checkpoint {
+        summary["checkpoint"] = json!(checkpoint);
+    }
+    summary
 }
 
+/// A line for each metric, with the name of the checkpoint if several were evaluated.
 fn table(runs: &[Finished]) -> String {
+    let has_checkpoints = runs.iter().any(|run| run.checkpoint.is_some());
     let heads = ["task", "shots", "rows", "metric", "value", "stderr", "95 % interval"];
     let mut lines = vec![heads.map(str::to_owned).to_vec()];
+    if has_checkpoints {
+        lines[0].push("checkpoint".to_owned());
+    }
     for run in runs {
         for estimate in &run.estimates {
             let Estimate { metric, filter, value, stderr, interval, .. } = estimate;
@@ -124,7 +189,7 @@ fn table(runs: &[Finished]) -> String {
                 filter => format!("{metric}, {filter}"),
             };
             let interval = interval.map(|(low, high)| format!("{} to {}", short(low), short(high)));
-            lines.push(vec![
+            let mut line = vec![
                 run.task.clone(),
                 run.shots.to_string(),
                 run.n_rows.to_string(),
@@ -132,7 +197,9 @@ fn table(runs: &[Finished]) -> String {
                 short(*value),
                 stderr.map_or_else(|| "-".to_owned(), short),
                 interval.unwrap_or_else(|| "-".to_owned()),
-            ]);
+            ];
+            line.extend(run.checkpoint.clone());
+            lines.push(line);
         }
     }
     columns(&lines, &[1, 2, 4, 5])
@@ -164,6 +231,7 @@ mod tests {
         let run = Finished {
             task: "gsm8k".to_owned(),
             shots: 5,
+            checkpoint: None,
             n_rows: 300,
             n_truncated: 0,
             estimates: vec![

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::support::{Outcome, Place, root};
+use crate::support::{Outcome, Place, root, trained};
 
 fn golden(name: &str) -> PathBuf {
     root().join("tests/golden/eval").join(name)
@@ -121,6 +121,32 @@ fn the_table_lists_runs_and_metrics() {
     let outcome = eval(&["question", "math"], &["--shots", "0,1", "--limit", "10"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert_snapshot!(outcome.stdout);
+}
+
+#[test]
+fn checkpoints_of_a_stage_are_compared() {
+    let place = trained();
+    place.write("rows.jsonl", "{\"q\": \"The quick\", \"a\": \" brown\"}\n".repeat(2)).write(
+        "t.toml",
+        "kind = \"loglikelihood\"\ndata = \"rows.jsonl\"\nprompt = \"{{ q }}\"\ntarget = \"{{ a }}\"\n",
+    );
+    let stage = "runs/tiny/pretrain";
+    let outcome = place.temper(&["eval", stage, "--task", "t.toml", "--all-checkpoints", "--json"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let lines: Vec<Value> =
+        outcome.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let names: Vec<&str> = lines
+        .iter()
+        .filter(|line| line.get("results").is_some())
+        .filter_map(|line| line["checkpoint"].as_str())
+        .collect();
+    assert!(names.len() > 1 && names[0].starts_with("step-"), "{names:?}");
+    assert_eq!(names.last(), Some(&"model"));
+    assert_eq!(lines.len(), names.len() * 3);
+    let table = place.temper(&["eval", stage, "--task", "t.toml", "--all-checkpoints"]).stdout;
+    assert!(table.lines().next().is_some_and(|head| head.ends_with("checkpoint")), "{table}");
+    let error = place.error(&["eval", "rows.jsonl", "--task", "t.toml", "--all-checkpoints"]);
+    assert!(error.starts_with("exit 2\nerror: no checkpoints: `rows.jsonl/checkpoints`"), "{error}");
 }
 
 #[test]
