@@ -225,6 +225,9 @@ pub(crate) struct EvalArgs {
     /// Directory of the tasks' data [default: TEMPER_DATA]
     #[arg(long, value_name = "DIR", requires = "task")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Render prompts with the model's chat template: examples become messages of user and assistant
+    #[arg(long, requires = "task")]
+    pub(crate) chat: bool,
     /// Evaluate every checkpoint of the stage MODEL, and its final model
     #[arg(long, requires = "task")]
     pub(crate) all_checkpoints: bool,

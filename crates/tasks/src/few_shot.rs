@@ -58,10 +58,8 @@ impl FewShot {
         let too_few = |n: usize| format!("the number of rows to choose from is {n}");
         if self.rows == RowsKey::First {
             let others = members.iter().copied();
-            let mut selected: Vec<usize> = match self.leave_out_row {
-                true => others.filter(is_other).collect(),
-                false => others.collect(),
-            };
+            let mut selected: Vec<usize> =
+                others.filter(|idx| !self.leave_out_row || is_other(idx)).collect();
             if selected.len() < k {
                 return Err(too_few(selected.len()));
             }

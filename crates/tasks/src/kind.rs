@@ -1,6 +1,7 @@
 //! Kinds of tasks: how a row becomes requests, an example and a right answer.
 
 use crate::choices::List;
+use crate::context::Context;
 use crate::definition::{AnswerKey, Definition, GenerationKeys, KindKey};
 use crate::exact_match::ExactMatch;
 use crate::filters::Filter;
@@ -23,15 +24,6 @@ pub struct Generation {
     pub top_p: Option<f64>,
     /// Number of completions of a prompt.
     pub votes: usize,
-}
-
-/// Texts between the parts of a prompt.
-#[derive(Debug)]
-pub(crate) struct Delimiters {
-    /// Before an answer.
-    pub(crate) answer: String,
-    /// After an example.
-    pub(crate) shot: String,
 }
 
 /// A kind of task with its templates.
@@ -73,9 +65,9 @@ pub(crate) enum Answer {
 }
 
 impl Kind {
-    /// Text of a few-shot example with its answer and the delimiter after it.
-    pub(crate) fn example(&self, row: &Columns, delimiters: &Delimiters) -> Result<String> {
-        let (prompt, answer) = match self {
+    /// Question and answer of a row as a few-shot example.
+    pub(crate) fn example(&self, row: &Columns) -> Result<(String, String)> {
+        Ok(match self {
             Kind::Choices { prompt, choices, answer } => {
                 let choices = choices.texts(row).map_err(|e| format!("`choices`: {e}"))?;
                 let index = answer.index(row, &choices)?;
@@ -94,39 +86,36 @@ impl Kind {
                 let target = targets(target, row)?.into_iter().next().unwrap_or_default();
                 (text("prompt", prompt, row)?, target)
             }
-        };
-        if answer.is_empty() {
-            return Ok(prompt);
-        }
-        Ok(prompt + &delimiters.answer + &answer + &delimiters.shot)
+        })
     }
 
-    /// Requests for a row, with a text before its prompts, and the right answer.
+    /// Requests for a row after the texts of its context, and the right answer.
     pub(crate) fn requests(
         &self,
         row: &Columns,
-        before: &str,
-        delimiters: &Delimiters,
+        context: &Context<'_>,
     ) -> Result<(Vec<Request>, Gold)> {
-        let request = |context: String, continuation: String| Request::LogLikelihood {
-            context: before.to_owned() + &context,
-            continuation,
+        let request = |prompt: &str, continuation: String| {
+            Ok(Request::LogLikelihood { context: context.with(prompt)?, continuation })
         };
         Ok(match self {
             Kind::Choices { prompt, choices, answer } => {
                 let choices = choices.texts(row).map_err(|e| format!("`choices`: {e}"))?;
                 let prompt = text("prompt", prompt, row)?;
                 let of = |choice: &String| {
-                    request(prompt.clone(), format!("{}{choice}", delimiters.answer))
+                    request(&prompt, format!("{}{choice}", context.before_answer()))
                 };
-                let requests = choices.iter().map(of).collect();
+                let requests = choices.iter().map(of).collect::<Result<_>>()?;
                 (requests, Gold::Choice { index: answer.index(row, &choices)?, choices })
             }
             Kind::Prompts { prompts, target, answer } => {
                 let prompts = prompts.texts(row).map_err(|e| format!("`prompts`: {e}"))?;
-                let target = format!("{}{}", delimiters.answer, text("target", target, row)?);
-                let requests =
-                    prompts.iter().map(|prompt| request(prompt.clone(), target.clone())).collect();
+                let target = text("target", target, row)?;
+                let target = context.before_answer().to_owned() + &target;
+                let requests = prompts
+                    .iter()
+                    .map(|prompt| request(prompt, target.clone()))
+                    .collect::<Result<_>>()?;
                 let index = answer.index(row, &prompts)?;
                 (requests, Gold::Choice { index, choices: prompts })
             }
@@ -135,7 +124,7 @@ impl Kind {
                 if target.is_empty() {
                     return Err("`target` is empty, so it has no probability".to_owned());
                 }
-                let requests = vec![request(text("prompt", prompt, row)?, target.clone())];
+                let requests = vec![request(&text("prompt", prompt, row)?, target.clone())?];
                 (requests, Gold::Texts(vec![target]))
             }
             Kind::Rolling { target } => {
@@ -143,7 +132,7 @@ impl Kind {
                 (vec![Request::Rolling { text: text.clone() }], Gold::Texts(vec![text]))
             }
             Kind::Generate { prompt, target, .. } => {
-                let prompt = before.to_owned() + &text("prompt", prompt, row)?;
+                let prompt = context.with(&text("prompt", prompt, row)?)?;
                 (vec![Request::Generate { prompt }], Gold::Texts(targets(target, row)?))
             }
         })

@@ -6,6 +6,7 @@
 
 mod builtin;
 mod choices;
+mod context;
 mod data_files;
 mod definition;
 mod error;
@@ -24,6 +25,7 @@ mod task;
 mod template;
 
 pub use builtin::builtin_names;
+pub use context::{Chat, Turn};
 pub use error::{Error, Result};
 pub use item::{Gold, Item, Request, Response};
 pub use kind::Generation;

@@ -7,12 +7,13 @@ use data::{Location, Row};
 use serde_json::{Map, Value};
 
 use crate::builtin;
+use crate::context::{Chat, Context, Delimiters};
 use crate::data_files::Places;
 use crate::definition::{Definition, FewShotKeys, PathsKey, RowsKey};
 use crate::error::{Error, Result};
 use crate::few_shot::{self, FewShot};
 use crate::item::{Gold, Item, Response};
-use crate::kind::{Delimiters, Generation, Kind, kind, template};
+use crate::kind::{Generation, Kind, kind, template};
 use crate::metrics::{self, Metric, RowScore, metrics_of};
 use crate::template::{Columns, Template};
 
@@ -134,6 +135,16 @@ impl Task {
 
     /// Rows with their requests, in the order of the data.
     pub fn items(&self, options: &TaskOptions) -> Result<Vec<Item>> {
+        self.items_in(options, None)
+    }
+
+    /// As [`Self::items`], with prompts that a chat template renders: the description is the system message, examples are
+    /// messages of user and assistant, and no delimiter is before an answer.
+    pub fn items_as_chat(&self, options: &TaskOptions, chat: Chat<'_>) -> Result<Vec<Item>> {
+        self.items_in(options, Some(chat))
+    }
+
+    fn items_in(&self, options: &TaskOptions, chat: Option<Chat<'_>>) -> Result<Vec<Item>> {
         let places = Places {
             task: &self.name,
             task_dir: &self.dir,
@@ -153,18 +164,18 @@ impl Task {
             })?;
             let columns = Columns::new(&row.columns);
             let fails = |reason| self.row_error(&place, reason);
-            let mut before = match &self.description {
+            let description = match &self.description {
                 Some(description) => description.text(&columns).map_err(fails)?,
                 None => String::new(),
             };
-            for idx in shots {
-                let Some(example) = few_shot.pool.get(idx) else { continue };
-                let shown = self.kind.example(&Columns::new(&example.columns), &self.delimiters);
-                before += &shown
-                    .map_err(|reason| self.row_error(&example.location.to_string(), reason))?;
+            let mut examples = Vec::with_capacity(shots.len());
+            for example in shots.into_iter().filter_map(|idx| few_shot.pool.get(idx)) {
+                let shown = self.kind.example(&Columns::new(&example.columns));
+                let fails = |reason| self.row_error(&example.location.to_string(), reason);
+                examples.push(shown.map_err(fails)?);
             }
-            let (requests, gold) =
-                self.kind.requests(&columns, &before, &self.delimiters).map_err(fails)?;
+            let context = Context { description, examples, delimiters: &self.delimiters, chat };
+            let (requests, gold) = self.kind.requests(&columns, &context).map_err(fails)?;
             items.push(Item { doc_id, place, requests, gold });
         }
         Ok(items)

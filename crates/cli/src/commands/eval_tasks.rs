@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use evaluate::TaskRun;
 use model::CausalLm;
 use serde_json::{Map, Value, json};
-use tasks::{Estimate, Item, Task, TaskOptions};
+use tasks::{Estimate, Item, Task, TaskOptions, Turn};
+use tokenizer::{Message, Role, Tokenizer};
 
 use super::{open_model, print};
 use crate::args::EvalArgs;
@@ -20,7 +21,7 @@ const SEED: u64 = 1234;
 /// A task with a number of examples.
 struct Job<'a> {
     task: &'a Task,
-    shots: usize,
+    options: TaskOptions,
     items: Vec<Item>,
 }
 
@@ -48,8 +49,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         };
         for shots in shots {
             let options = TaskOptions { data_dir: data_dir.clone(), limit: args.limit, shots };
-            // Rows that do not fit are found before the model is read.
-            jobs.push(Job { task, shots, items: task.items(&options)? });
+            // Rows that do not fit are found before the model is read, even if its template renders them later.
+            let items = task.items(&options)?;
+            jobs.push(Job { task, options, items });
         }
     }
     let mut finished = Vec::new();
@@ -70,7 +72,8 @@ fn models(args: &EvalArgs) -> Result<Vec<(Option<String>, PathBuf)>> {
         return Ok(vec![(None, args.model.clone())]);
     }
     let checkpoints = args.model.join(plan::CHECKPOINTS_DIR);
-    let steps = if checkpoints.is_dir() { train::checkpoint_steps(&checkpoints)? } else { Vec::new() };
+    let steps =
+        if checkpoints.is_dir() { train::checkpoint_steps(&checkpoints)? } else { Vec::new() };
     if steps.is_empty() {
         return Err(Failure::input(
             format!("no checkpoints: `{}`", checkpoints.display()),
@@ -100,7 +103,10 @@ fn evaluate_model(
 ) -> Result<Vec<Finished>> {
     let (model, tokenizer) = open_model::<CausalLm>(path, args.base.as_deref(), &args.device)?;
     let mut finished = Vec::new();
-    for Job { task, shots, items } in jobs {
+    for Job { task, options, items } in jobs {
+        let shots = options.shots;
+        let as_chat = args.chat.then(|| chat_items(task, options, &tokenizer)).transpose()?;
+        let items = as_chat.as_ref().unwrap_or(items);
         let title = match label {
             Some(label) => format!("{label}: {}, {shots} shots", task.name()),
             None => format!("{}, {shots} shots", task.name()),
@@ -112,7 +118,7 @@ fn evaluate_model(
         })?;
         progress.finish();
         if args.json {
-            print(&rows_json(task, *shots, label, &run))?;
+            print(&rows_json(task, shots, label, &run))?;
         }
         if run.n_truncated > 0 {
             warn(&format!(
@@ -122,7 +128,7 @@ fn evaluate_model(
         }
         finished.push(Finished {
             task: task.name().to_owned(),
-            shots: *shots,
+            shots,
             checkpoint: label.map(str::to_owned),
             n_rows: run.rows.len(),
             n_truncated: run.n_truncated,
@@ -130,6 +136,29 @@ fn evaluate_model(
         });
     }
     Ok(finished)
+}
+
+/// Items whose prompts are rendered by the model's chat template.
+fn chat_items(task: &Task, options: &TaskOptions, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
+    let template = tokenizer.chat_template().ok_or_else(|| {
+        Failure::input(
+            "the model has no chat template",
+            "remove --chat, or use a model trained on chats",
+        )
+    })?;
+    let render = |turns: &[Turn]| {
+        let message = |turn: &Turn| {
+            let role = match turn.role {
+                "system" => Role::System,
+                "assistant" => Role::Assistant,
+                _ => Role::User,
+            };
+            Message::new(role, turn.text.clone())
+        };
+        let messages: Vec<Message> = turns.iter().map(message).collect();
+        tokenizer.render_chat(&messages, template, true).map_err(|error| error.to_string())
+    };
+    Ok(task.items_as_chat(options, &render)?)
 }
 
 /// One object per row.

@@ -146,7 +146,10 @@ fn checkpoints_of_a_stage_are_compared() {
     let table = place.temper(&["eval", stage, "--task", "t.toml", "--all-checkpoints"]).stdout;
     assert!(table.lines().next().is_some_and(|head| head.ends_with("checkpoint")), "{table}");
     let error = place.error(&["eval", "rows.jsonl", "--task", "t.toml", "--all-checkpoints"]);
-    assert!(error.starts_with("exit 2\nerror: no checkpoints: `rows.jsonl/checkpoints`"), "{error}");
+    assert!(
+        error.starts_with("exit 2\nerror: no checkpoints: `rows.jsonl/checkpoints`"),
+        "{error}"
+    );
 }
 
 #[test]

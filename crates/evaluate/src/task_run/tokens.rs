@@ -52,9 +52,10 @@ impl<'a> TaskTokenizer<'a> {
     /// already.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let has_prefix = !self.prefix_text.is_empty() && text.starts_with(&self.prefix_text);
-        let ids = match has_prefix {
-            true => self.tokenizer.encode_plain(text),
-            false => self.tokenizer.encode(text),
+        let ids = if has_prefix {
+            self.tokenizer.encode_plain(text)
+        } else {
+            self.tokenizer.encode(text)
         };
         Ok(ids?)
     }

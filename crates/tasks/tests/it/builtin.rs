@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use serde_json::Value;
-use tasks::{Estimate, Item, Request, Response, Task, TaskOptions, builtin_names, summarize};
+use tasks::{Estimate, Item, Request, Response, Task, TaskOptions, Turn, builtin_names, summarize};
 use testkit::golden_dir;
 
-fn expected() -> Value {
-    let path = golden_dir("eval/builtin/expected.json");
+fn expected(name: &str) -> Value {
+    let path = golden_dir(&format!("eval/builtin/{name}"));
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn check(item: &Item, row: &Value, run: &str) {
 
 #[test]
 fn prompts_and_metrics_equal_the_harness() {
-    let expected = expected();
+    let expected = expected("expected.json");
     let mut n_runs = 0;
     for name in builtin_names() {
         let task = Task::open(Path::new(name)).unwrap();
@@ -92,7 +92,7 @@ fn check_estimates(estimates: &[Estimate], results: &Value, run: &str) {
 /// One file with two subjects gives what the harness's two tasks give.
 #[test]
 fn mmlu_has_examples_of_the_same_subject() {
-    let expected = expected();
+    let expected = expected("expected.json");
     let task = Task::open(Path::new("mmlu")).unwrap();
     for shots in [0, 2, 5] {
         let items = items(&task, shots);
@@ -115,4 +115,37 @@ fn default_shots_and_generation_are_those_of_the_harness() {
     let generation = task.generation().unwrap();
     assert_eq!(generation.until, ["Question:", "</s>", "<|im_end|>"]);
     assert_eq!((generation.max_new_tokens, generation.votes), (256, 1));
+}
+
+/// The reference's chat template was `^[role]text…[assistant]`.
+#[test]
+fn chats_have_the_messages_of_the_harness() {
+    let expected = expected("expected.chat.json");
+    let render = |turns: &[Turn]| {
+        let turns: String =
+            turns.iter().map(|turn| format!("[{}]{}\n", turn.role, turn.text)).collect();
+        Ok(format!("^{turns}[assistant]"))
+    };
+    let mut n_runs = 0;
+    for (name, runs) in expected["tasks"].as_object().unwrap() {
+        let (task, subject) = match name.strip_prefix("mmlu_") {
+            Some(subject) => ("mmlu", subject),
+            None => (name.as_str(), ""),
+        };
+        let task = Task::open(Path::new(task)).unwrap();
+        for (shots, run) in runs.as_object().unwrap() {
+            let data_dir = Some(golden_dir("eval/builtin"));
+            let options = TaskOptions { data_dir, shots: shots.parse().unwrap(), limit: None };
+            let items = task.items_as_chat(&options, &render).unwrap();
+            // Rows of the two subjects of mmlu alternate, and this is the first.
+            let step = if subject.is_empty() { 1 } else { 2 };
+            let rows = run["rows"].as_array().unwrap();
+            assert_eq!(items.len(), rows.len() * step);
+            for (item, row) in items.iter().step_by(step).zip(rows) {
+                check(item, row, &format!("{name} as a chat, {shots} shots"));
+            }
+            n_runs += 1;
+        }
+    }
+    assert_eq!(n_runs, 11);
 }
