@@ -145,6 +145,8 @@ fn checkpoints_of_a_stage_are_compared() {
     assert_eq!(lines.len(), names.len() * 3);
     let table = place.temper(&["eval", stage, "--task", "t.toml", "--all-checkpoints"]).stdout;
     assert!(table.lines().next().is_some_and(|head| head.ends_with("checkpoint")), "{table}");
+    let error = place.error(&["eval", stage, "--task", "t.toml", "--chat"]);
+    assert!(error.starts_with("exit 2\nerror: the model has no chat template"), "{error}");
     let error = place.error(&["eval", "rows.jsonl", "--task", "t.toml", "--all-checkpoints"]);
     assert!(
         error.starts_with("exit 2\nerror: no checkpoints: `rows.jsonl/checkpoints`"),
