@@ -168,9 +168,15 @@ fn mistakes_end_before_the_model_is_read() {
         place.error(&["eval", "no/model", "--task", "arc_easy"]),
         of(&format!("{task}targt = \"x\"\n")),
         of(&format!("{task}target = \"{{{{ a }}}}\"\n")),
-        place.error(&["eval", "no/model"]),
-        place.error(&["eval", "no/model", "--file", "rows.jsonl", "--shots", "1"]),
-        place.error(&["eval", "no/model", "--task", "arc_easy", "--limit", "0"]),
     ];
     assert_snapshot!(all.join("\n\n"));
+    for (args, part) in [
+        (&["eval", "no/model"][..], "--task"),
+        (&["eval", "no/model", "--file", "rows.jsonl", "--shots", "1"], "cannot be used with"),
+        (&["eval", "no/model", "--task", "t.toml", "--stream"], "cannot be used with"),
+        (&["eval", "no/model", "--task", "t.toml", "--limit", "0"], "--limit"),
+    ] {
+        let error = place.error(args);
+        assert!(error.starts_with("exit 2\n") && error.contains(part), "{args:?}: {error}");
+    }
 }
