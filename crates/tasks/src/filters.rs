@@ -103,11 +103,9 @@ impl Step {
                     *text = selected(pattern, *select, text).unwrap_or_else(|| fallback.clone());
                 }
             }
-            Self::RemoveWhitespace => {
-                texts.iter_mut().for_each(|text| *text = trim(text).to_owned())
-            }
-            Self::Lowercase => texts.iter_mut().for_each(|text| *text = text.to_lowercase()),
-            Self::Uppercase => texts.iter_mut().for_each(|text| *text = text.to_uppercase()),
+            Self::RemoveWhitespace => each(texts, |text| trim(text).to_owned()),
+            Self::Lowercase => each(texts, str::to_lowercase),
+            Self::Uppercase => each(texts, str::to_uppercase),
             Self::MajorityVote => {
                 if let Some(winner) = most_frequent(texts) {
                     *texts = vec![winner];
@@ -115,6 +113,12 @@ impl Step {
             }
             Self::TakeFirst => texts.truncate(1),
         }
+    }
+}
+
+fn each(texts: &mut [String], change: impl Fn(&str) -> String) {
+    for text in texts {
+        *text = change(text);
     }
 }
 

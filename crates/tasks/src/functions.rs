@@ -34,7 +34,7 @@ pub(crate) fn environment() -> Environment<'static> {
         join(&by, list)
     });
     environment.add_filter("int", int);
-    environment.add_filter("string", |value: &Value| Ok::<_, Error>(printed(value)?));
+    environment.add_filter("string", printed);
     environment
         .add_filter("length", |value: &Value| value.len().ok_or_else(|| wrong("has no length")));
     environment.add_filter("first", |value: &Value| at(value, 0));
@@ -54,11 +54,15 @@ fn text_of(value: &Value) -> Result<String, Error> {
 
 /// A value as Jinja prints it: `True`, `False` and `None` as in Python. Lists and objects have no text.
 pub(crate) fn printed(value: &Value) -> Result<String, Error> {
-    match value.kind() {
-        ValueKind::Bool => Ok(if value.is_true() { "True" } else { "False" }.to_owned()),
-        ValueKind::None => Ok("None".to_owned()),
-        ValueKind::Number | ValueKind::String => Ok(value.to_string()),
-        kind => Err(wrong(format!("a text is needed, but this is a {kind}"))),
+    let kind = value.kind();
+    if kind == ValueKind::Bool {
+        Ok(if value.is_true() { "True" } else { "False" }.to_owned())
+    } else if kind == ValueKind::None {
+        Ok("None".to_owned())
+    } else if matches!(kind, ValueKind::Number | ValueKind::String) {
+        Ok(value.to_string())
+    } else {
+        Err(wrong(format!("a text is needed, but this is a {kind}")))
     }
 }
 
@@ -70,15 +74,16 @@ fn at(value: &Value, idx: i64) -> Result<Value, Error> {
 
 /// `int(value)`: a number, or a text with one.
 fn int(value: &Value) -> Result<i64, Error> {
-    match value.kind() {
-        ValueKind::Bool => Ok(i64::from(value.is_true())),
-        ValueKind::Number => i64::try_from(value.clone())
-            .map_err(|_| wrong(format!("not a whole number: `{value}`"))),
-        _ => {
-            let text = text_of(value)?;
-            trim(&text).parse().map_err(|_| wrong(format!("not a whole number: `{text}`")))
-        }
+    let kind = value.kind();
+    if kind == ValueKind::Bool {
+        return Ok(i64::from(value.is_true()));
     }
+    if kind == ValueKind::Number {
+        return i64::try_from(value.clone())
+            .map_err(|_| wrong(format!("not a whole number: `{value}`")));
+    }
+    let text = text_of(value)?;
+    trim(&text).parse().map_err(|_| wrong(format!("not a whole number: `{text}`")))
 }
 
 /// `re.sub(pattern, by, text)`, where `by` is plain text.

@@ -154,10 +154,9 @@ impl Answer {
             Self::Template(template) => template,
         };
         let value = template.value(row).map_err(|problem| format!("`answer`: {problem}"))?;
-        let shown = match value.kind() {
-            minijinja::value::ValueKind::Bool => usize::from(value.is_true()).to_string(),
-            _ => value.to_string(),
-        };
+        let is_bool = value.kind() == minijinja::value::ValueKind::Bool;
+        let shown =
+            if is_bool { usize::from(value.is_true()).to_string() } else { value.to_string() };
         if !shown.is_empty() && shown.bytes().all(|byte| byte.is_ascii_digit()) {
             let index = shown.parse().unwrap_or(usize::MAX);
             return in_range(index, choices);
