@@ -189,4 +189,5 @@ from_errors!(
     plan::Error,
     generate::Error,
     export::Error,
+    tasks::Error,
 );
