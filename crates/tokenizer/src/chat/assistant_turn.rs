@@ -2,6 +2,7 @@
 //!
 //! A turn counts only where the rendering of the shorter conversation is a prefix of the longer one.
 
+use super::message_fields::REASONING_FIELDS;
 use super::template::MessageView;
 use super::template_layout::{TRIMS, TurnLayout, TurnSpan, Untracked};
 use super::{ChatTemplate, TemplateTokens};
@@ -159,7 +160,11 @@ impl TurnLocator<'_> {
         let ending = prompt.get(common_prefix(prompt, conversation).len()..).unwrap_or_default();
         let opened = prompt.rfind(REASONING[0]).and_then(|start| prompt.get(start..));
         let opened = opened.filter(|own| own.trim_end() == REASONING[0]);
-        if let Some(own) = opened.filter(|_| self.is_last()) {
+        let has_reasoning = |message: &MessageView<'_>| {
+            REASONING_FIELDS.iter().any(|field| message.fields.contains_key(*field))
+        };
+        let has_none = !self.messages.get(self.idx).is_some_and(has_reasoning);
+        if let Some(own) = opened.filter(|_| self.is_last() && has_none) {
             return self.lacks_reasoning(own);
         }
         Untracked {

@@ -441,7 +441,7 @@ fn a_prompt_that_the_only_answer_does_not_continue_is_refused() {
     assert!(advice.contains("`split_turns = true`"), "{advice}");
     // As in Nemotron: the prompt opens reasoning, and the answer's empty block has another text.
     let opens = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}<think>\
-        {% if m.reasoning_content %}\n{{ m.reasoning_content }}\n{% endif %}</think>{% endif %}\
+        {% if m.reasoning_content %}{{ '\\n' + m.reasoning_content + '\\n' }}{% endif %}</think>{% endif %}\
         {{ m.content }}<|im_end|>\n{% endfor %}\
         {% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}";
     let (error, advice) = hint(opens, &messages);
