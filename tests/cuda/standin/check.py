@@ -306,6 +306,19 @@ def tensor_cores(d):
     wmma(d, "__nv_bfloat16", 16, 16, 16, bf16, "col", "col", 1e-5)
     wmma(d, "__half", 16, 16, 16, f16, "row", "col", 1e-5)
     wmma(d, "tf32", 16, 16, 8, tf32_of, "row", "row", 1e-5)
+    store_by_one_lane(d)
+
+
+def store_by_one_lane(d):
+    """cubek's measurement of throughput does so: the elements of the other lanes stay as they were."""
+    body = """
+    nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float> fc;
+    nvcuda::wmma::fill_fragment(fc, 3.0f);
+    if (threadIdx.x == 0) nvcuda::wmma::store_matrix_sync(y, fc, 16, nvcuda::wmma::mem_row_major);"""
+    y = d.upload("f", [1.0] * 256)
+    d.run(kernel("float* y", body, 32, "#include <mma.h>"), [y])
+    written = d.read("f", y, 256)
+    assert written[0] == 3.0 and set(written) == {1.0, 3.0} and written.count(3.0) == 8, written
 
 
 def inline_mma(d):

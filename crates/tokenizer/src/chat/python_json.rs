@@ -7,6 +7,8 @@ use minijinja::{Error, ErrorKind, State, Value};
 
 /// Maximum nesting of a value.
 const DEPTH: usize = 64;
+/// Fuel of a call, which takes time even for a short value.
+const CALL_FUEL: u64 = 8;
 /// Maximum length of the text in bytes.
 const BYTES: usize = fsio::limits::TEMPLATE_OUTPUT_BYTES;
 
@@ -20,6 +22,8 @@ pub(crate) struct Options {
 
 /// Writes `value` as JSON; consumes fuel of `state` for the text.
 pub(crate) fn dumps(state: &State, value: &Value, options: &Options) -> Result<String, Error> {
+    // A short value writes less than what is paid for below, but each call takes time.
+    state.consume_fuel(CALL_FUEL)?;
     let mut writer = Writer { state, options, out: String::new(), paid: 0 };
     writer.value(value, 0)?;
     Ok(writer.out)

@@ -12,6 +12,8 @@
 const CHECKED: &str = "|_checked";
 /// The filter that checks a whole value and counts the bytes of a text that is compared or looked up.
 const READ: &str = "|_read";
+/// The filter that checks an argument.
+const PASSED: &str = "|_passed";
 /// The filter that counts the bytes of a text of which a position is read.
 const INDEXED: &str = "|_indexed";
 /// The filter that checks a value before a namespace stores it.
@@ -27,6 +29,28 @@ const ELIFS: usize = 500;
 /// Maximum length of a name or of a literal key, both of which are hashed each time they are looked up.
 const NAME_BYTES: usize = 1000;
 
+/// Filters, methods and functions that write the texts of a list without consuming fuel for each.
+const WRITERS: [&str; 18] = [
+    "capitalize",
+    "e",
+    "escape",
+    "format",
+    "indent",
+    "join",
+    "lower",
+    "pprint",
+    "raise_exception",
+    "replace",
+    "safe",
+    "split",
+    "string",
+    "title",
+    "trim",
+    "upper",
+    "urlencode",
+    "wordcount",
+];
+
 /// Words before an operand: a `+` or `(` after them is neither a binary operator nor a call.
 const OPERATORS: [&str; 9] = ["and", "or", "not", "in", "is", "if", "else", "elif", "recursive"];
 
@@ -36,6 +60,17 @@ enum Last {
     Open,
     /// An operand: an operator can follow.
     Operand,
+}
+
+/// An operand of `~` or of a comparison: operands joined by the operators that bind more tightly.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    /// Its start in the output.
+    start: usize,
+    /// It contains `+` or `*`, which can make a large list of small ones.
+    grows: bool,
+    /// It follows a `~`, which writes it, or an `in`, which compares its parts.
+    read: bool,
 }
 
 /// An open bracket.
@@ -50,6 +85,12 @@ struct Bracket {
     comma: bool,
     /// An index with a colon, which accepts numbers only.
     slice: bool,
+    /// The sum that continues after the bracket.
+    sum: Sum,
+    /// A sum between the brackets contains `+` or `*`.
+    grows: bool,
+    /// The arguments of one of [`WRITERS`].
+    writer: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -80,6 +121,10 @@ struct Tag<'s> {
     n_operators: usize,
     /// Length of the longest name.
     longest_name: usize,
+    /// The last sum or product, of which the last operand is a part.
+    sum: Sum,
+    /// The last word is one of [`WRITERS`].
+    writer: bool,
     /// The operand belongs to an `is`, whose result is a boolean.
     tested: bool,
     brackets: Vec<Bracket>,
@@ -176,6 +221,8 @@ fn rewrite<'s>(tag: &'s str, end: &str, marks: bool, out: &mut String) -> Result
         continued: false,
         n_operators: 0,
         longest_name: 0,
+        sum: Sum::default(),
+        writer: false,
         tested: false,
         brackets: Vec::new(),
         name: String::new(),
@@ -199,6 +246,10 @@ fn rewrite<'s>(tag: &'s str, end: &str, marks: bool, out: &mut String) -> Result
     Ok(state.rest)
 }
 
+fn argument_check(of_writer: bool) -> &'static str {
+    if of_writer { READ } else { PASSED }
+}
+
 /// A mark between two block tags, which strip the same white space as `tag` on both of its sides.
 fn marked(tag: &str, before: &str, mark: &str, after: &str) -> String {
     let sign = |c: Option<char>| c.filter(|c| matches!(c, '-' | '+')).map(String::from);
@@ -211,8 +262,10 @@ impl Tag<'_> {
     fn run(&mut self, end: &str) {
         // A whitespace sign after the opening is not an operator.
         self.take(usize::from(self.rest.starts_with(['-', '+'])));
+        self.start_sum(false);
         while let Some(c) = self.rest.chars().next() {
             if self.brackets.is_empty() && self.at_end(end) {
+                self.end_sum(false);
                 self.close_value();
                 self.take(self.rest.find(end).map_or(0, |at| at + end.len()));
                 return;
@@ -258,6 +311,21 @@ impl Tag<'_> {
         self.out.insert_str(self.operand_end, filter);
     }
 
+    fn start_sum(&mut self, read: bool) {
+        self.sum = Sum { start: self.out.len(), grows: false, read };
+    }
+
+    /// Adds a check around the last sum if the operator before or after it reads all of it.
+    fn end_sum(&mut self, read: bool) {
+        if self.sum.read || read {
+            self.wrap(self.sum.start, READ);
+        }
+        if let Some(bracket) = self.brackets.last_mut() {
+            bracket.grows |= self.sum.grows;
+        }
+        self.start_sum(false);
+    }
+
     fn string(&mut self, quote: char) {
         let mut escaped = false;
         let end = self.rest.char_indices().skip(1).find(|(_, c)| {
@@ -286,20 +354,33 @@ impl Tag<'_> {
             self.out.push_str(plain);
             self.rest = self.rest.get(word.len()..).unwrap_or_default();
             self.last = Last::Open;
+            self.start_sum(false);
             return;
         }
+        let mut compared = false;
+        self.writer = WRITERS.contains(&word);
         if word == "in" && self.name == "for" && !self.looping && self.brackets.is_empty() {
             self.looping = true;
-        } else if (word == "in" || word == "not") && self.last == Last::Operand && !self.tested {
-            // `x in y` and `x not in y` compare x with each item.
-            self.check_operand(READ);
+        } else if word == "in" && !self.tested {
+            compared = true;
         }
         let operator = OPERATORS.contains(&word) && !self.continued;
-        if !operator {
+        if operator {
+            let comparison = compared || word == "not" && !self.tested;
+            if comparison && self.last == Last::Operand {
+                // `x in y` and `x not in y` compare x with each item.
+                self.check_operand(READ);
+            }
+            self.end_sum(false);
+        } else {
+            if self.writer && self.out.trim_end().ends_with('|') {
+                self.check_operand(READ);
+            }
             self.start_operand();
         }
         self.take(word.len());
         if operator {
+            self.start_sum(compared);
             self.n_operators += 1;
             self.last = Last::Open;
             self.tested = word == "is" || (word == "not" && self.tested);
@@ -331,16 +412,22 @@ impl Tag<'_> {
             operand_start: self.operand_start,
             comma: false,
             slice: false,
+            sum: self.sum,
+            grows: false,
+            writer: kind == Inside::Call && self.writer,
         });
+        self.start_sum(false);
         self.last = Last::Open;
         self.tested = false;
     }
 
     fn close(&mut self) {
+        self.end_sum(false);
         let Some(bracket) = self.brackets.pop() else {
             self.take(1);
             return;
         };
+        self.sum = bracket.sum;
         self.close_argument(&bracket);
         self.take(1);
         self.operand_start = bracket.operand_start;
@@ -353,8 +440,8 @@ impl Tag<'_> {
         // Names on the left of `=` or `in` may be in brackets; they are not values.
         let target =
             (self.name == "for" && !self.looping) || (self.name == "set" && self.value.is_none());
-        let value =
-            bracket.kind == Inside::Literal || (bracket.kind == Inside::Group && bracket.comma);
+        let value = bracket.kind == Inside::Literal
+            || (bracket.kind == Inside::Group && (bracket.comma || bracket.grows));
         if value && !target {
             // An index or a method may follow, which is not possible after a bare filter.
             self.out.insert(bracket.start, '(');
@@ -367,8 +454,10 @@ impl Tag<'_> {
     /// Adds a check around the argument that ends here.
     fn close_argument(&mut self, bracket: &Bracket) {
         // Looking up a key traverses all of it.
-        if bracket.kind == Inside::Call || (bracket.kind == Inside::Index && !bracket.slice) {
-            self.wrap(bracket.argument, READ);
+        match bracket.kind {
+            Inside::Call => self.wrap(bracket.argument, argument_check(bracket.writer)),
+            Inside::Index if !bracket.slice => self.wrap(bracket.argument, READ),
+            Inside::Index | Inside::Parameters | Inside::Literal | Inside::Group => {}
         }
     }
 
@@ -408,12 +497,18 @@ impl Tag<'_> {
             if binary {
                 self.check_operand(READ);
             }
+            self.end_sum(false);
             self.take(if two.ends_with('=') { 2 } else { 1 });
+            self.start_sum(false);
         } else if two == "**" || two == "//" {
             self.take(2);
         } else {
             if (c == '+' || c == '*') && binary {
                 self.check_operand(LENGTH);
+                self.sum.grows = true;
+            }
+            if matches!(c, '~' | ',' | ':' | '=') {
+                self.end_sum(c == '~');
             }
             if c == ',' {
                 self.comma();
@@ -426,6 +521,9 @@ impl Tag<'_> {
                 '.' if self.name == "set" && self.value.is_none() => self.attribute = true,
                 _ => {}
             }
+            if matches!(c, '~' | ',' | ':' | '=') {
+                self.start_sum(c == '~');
+            }
         }
         // A name follows a dot and a filter follows a bar; both can be called.
         self.last = Last::Open;
@@ -436,9 +534,9 @@ impl Tag<'_> {
     fn comma(&mut self) {
         if let Some(bracket) = self.brackets.last_mut() {
             bracket.comma = true;
-            let (kind, argument) = (bracket.kind, bracket.argument);
+            let (kind, argument, writer) = (bracket.kind, bracket.argument, bracket.writer);
             if kind == Inside::Call {
-                self.wrap(argument, READ);
+                self.wrap(argument, argument_check(writer));
             }
         } else if self.name == "with" {
             self.close_value();
@@ -480,14 +578,14 @@ mod tests {
         for (source, expected) in [
             ("a { b } {{ x }}", "a { b } {{ x }}"),
             ("{{- a + b -}}", "{{- a|_length + b -}}"),
-            ("{%+ if a == b and c in d +%}", "{%+ if a|_read == b and c|_read in d +%}"),
+            ("{%+ if a == b and c in d +%}", "{%+ if a|_read == b and c|_read in (d)|_read +%}"),
             (
                 "{% if x is not none and y not in z %}",
-                "{% if x is not none and y|_read not in z %}",
+                "{% if x is not none and y|_read not in (z)|_read %}",
             ),
             ("{% if x is divisibleby 3 == y %}", "{% if x is divisibleby 3 == y %}"),
             ("{% for a, b in x + y %}", "{% for a, b in x|_length + y %}"),
-            ("{% for (a, b) in x if a in b %}", "{% for (a, b) in x if a|_read in b %}"),
+            ("{% for (a, b) in x if a in b %}", "{% for (a, b) in x if a|_read in (b)|_read %}"),
             (
                 "{% set x = [1, {'a': 2}] -%}",
                 "{% set x = (([1, ({'a': 2}|_checked)]|_checked))|_checked -%}",
@@ -496,17 +594,23 @@ mod tests {
             ("{% set ns.x = -1 %}", "{% set ns.x = -1 %}"),
             ("{% set ns.x = ns.x + y.z %}", "{% set ns.x = (ns.x|_length + y.z)|_stored %}"),
             ("{% with a = b, c = d %}", "{% with a = (b)|_checked, c = (d)|_checked %}"),
-            ("{{ f(a, k=b, *c) }}", "{{ f((a)|_read, k=(b)|_read, *c) }}"),
+            ("{{ f(a, k=b, *c) }}", "{{ f((a)|_passed, k=(b)|_passed, *c) }}"),
             (
                 "{{ x[y['a'][i]] }}",
                 "{{ (x|_indexed)[(((y|_indexed)['a']|_indexed)[(i)|_read])|_read] }}",
             ),
-            ("{{ x[1:] ~ y.z('a')[0] }}", "{{ (x|_indexed)[1:] ~ (y.z('a')|_indexed)[0] }}"),
+            (
+                "{{ x[1:] ~ y.z('a')[0] }}",
+                "{{ ((x|_indexed)[1:])|_read ~ ((y.z('a')|_indexed)[0])|_read }}",
+            ),
             (
                 "{{ (a[0] + b)[1].c|f(d[2])|g }}",
-                "{{ (((a|_indexed)[0]|_length + b)|_indexed)[1].c|f(((d|_indexed)[2])|_read)|g }}",
+                "{{ ((((a|_indexed)[0]|_length + b)|_checked)|_indexed)[1].c|f(((d|_indexed)[2])|_passed)|g }}",
             ),
-            ("{{ (a, b) ~ (c) ~ +1 ~ 2 ** 3 }}", "{{ ((a, b)|_checked) ~ (c) ~ +1 ~ 2 ** 3 }}"),
+            (
+                "{{ (a, b) ~ (c) ~ +1 ~ 2 ** 3 }}",
+                "{{ (((a, b)|_checked))|_read ~ ((c))|_read ~ +1 ~ (2 ** 3)|_read }}",
+            ),
             ("{% macro m(a, b=[]) %}", "{% macro m(a, b=([]|_checked)) %}"),
             ("{{ 'a + b }}' + \"\\\"+\" }}", "{{ 'a + b }}'|_length + \"\\\"+\" }}"),
             (
@@ -515,6 +619,12 @@ mod tests {
             ),
             ("{%- generation -%}{{ x }}{% endgeneration%}", "{%- with -%}{{ x }}{% endwith%}"),
             ("{{ {'a': {'b': 1}} }}", "{{ ({'a': ({'b': 1}|_checked)}|_checked) }}"),
+            ("{{ x|join|length }}", "{{ x|_read|join|length }}"),
+            ("{{ x.join(y) ~ '.' }}", "{{ (x.join((y)|_read))|_read ~ '.' }}"),
+            (
+                "{{ ((a * 2) ~ [b + c, d])|upper }}",
+                "{{ ((((a|_length * 2)|_checked))|_read ~ (([b|_length + c, d]|_checked))|_read)|_read|upper }}",
+            ),
             ("{% unterminated + x", "{% unterminated + x"),
         ] {
             assert_eq!(add_checks(source).as_deref(), Ok(expected), "{source}");

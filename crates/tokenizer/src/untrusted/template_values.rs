@@ -10,13 +10,26 @@ const PARTS: usize = 100_000;
 /// Maximum nesting of lists and maps.
 const DEPTH: usize = 64;
 
+/// Maximum number of bytes of all texts in a list or map, each counted as often as it occurs: joining or printing the value
+/// writes them. The output of a template may have a quarter of it.
+const BYTES: usize = 4 * fsio::limits::TEMPLATE_OUTPUT_BYTES;
+
 /// Bytes of a text that one unit of fuel pays for, as in the engine.
 const TEXT_BYTES: usize = 64;
 
-/// Checks the limits of `value` and consumes fuel for reading it `times` times: its parts, and its bytes if it is a text.
+/// Whose texts are paid for when a value is checked.
+#[derive(Clone, Copy, PartialEq)]
+enum Texts {
+    /// Those of keys, which are hashed.
+    Keys,
+    /// All, for a value that is compared or hashed itself.
+    All,
+}
+
+/// Checks the limits of `value` and consumes fuel for reading it `times` times: its parts and the bytes of its texts.
 pub(crate) fn charge(state: &State, value: &Value, times: usize) -> Result<(), Error> {
     charge_text(state, value, times)?;
-    walk(state, value, times, true)
+    walk(state, value, times, Texts::All, true)
 }
 
 /// Consumes fuel for the bytes of a text that is read `times` times.
@@ -26,12 +39,31 @@ pub(crate) fn charge_text(state: &State, value: &Value, times: usize) -> Result<
     if units == 0 { Ok(()) } else { state.consume_fuel(units.saturating_mul(times) as u64) }
 }
 
-fn walk(state: &State, value: &Value, times: usize, namespaces: bool) -> Result<(), Error> {
+/// Checks the limits of `value` and consumes fuel for its parts, and for its texts as `texts` says.
+fn walk(
+    state: &State,
+    value: &Value,
+    times: usize,
+    texts: Texts,
+    namespaces: bool,
+) -> Result<(), Error> {
     bounded::spend_render_time().map_err(exhausted)?;
     let mut parts = 0usize;
-    let mut key_units = 0usize;
-    let mut open = vec![(value.clone(), 1usize)];
-    while let Some((value, depth)) = open.pop() {
+    let mut bytes = 0usize;
+    let mut text_units = 0usize;
+    let mut open = vec![(value.clone(), 1usize, texts)];
+    while let Some((value, depth, texts)) = open.pop() {
+        if depth > 1
+            && let Some(text) = value.as_str()
+        {
+            bytes = bytes.saturating_add(text.len());
+            if bytes > BYTES {
+                return Err(exhausted(format!(
+                    "a value whose texts have more than {BYTES} bytes together"
+                )));
+            }
+            text_units += if texts == Texts::All { text.len() / TEXT_BYTES } else { 0 };
+        }
         if !is_container(&value) {
             continue;
         }
@@ -49,15 +81,13 @@ fn walk(state: &State, value: &Value, times: usize, namespaces: bool) -> Result<
                 return Err(exhausted(format!("a value of more than {PARTS} parts")));
             }
             if is_map {
-                // Keys are hashed.
-                key_units += item.as_str().map_or(0, str::len) / TEXT_BYTES;
-                open.push((value.get_item(&item).unwrap_or_default(), depth + 1));
+                open.push((value.get_item(&item).unwrap_or_default(), depth + 1, texts));
             }
-            // A key may be a list or a namespace too.
-            open.push((item, depth + 1));
+            // A key may be a list or a namespace too. All of it is hashed.
+            open.push((item, depth + 1, if is_map { Texts::All } else { texts }));
         }
     }
-    let units = (parts / 4 + key_units).saturating_mul(times);
+    let units = (parts / 4 + text_units).saturating_mul(times);
     state.consume_fuel(units as u64)
 }
 
@@ -96,8 +126,15 @@ fn exhausted(reason: String) -> Error {
 /// Checks a value that is stored or passed. A lazy list becomes a list, since a part of a part of a list would be read
 /// through all of them each time.
 fn checked(state: &State, value: Value) -> Result<Value, Error> {
-    walk(state, &value, 1, true)?;
+    walk(state, &value, 1, Texts::Keys, true)?;
     Ok(evaluated(value))
+}
+
+/// Checks an argument of a call.
+fn passed(state: &State, value: Value) -> Result<Value, Error> {
+    charge_text(state, &value, 1)?;
+    walk(state, &value, 1, Texts::Keys, true)?;
+    Ok(value)
 }
 
 fn evaluated(value: Value) -> Value {
@@ -123,7 +160,7 @@ fn indexed(state: &State, value: Value) -> Result<Value, Error> {
 /// Checks a value for storage in a namespace: printing or comparing a namespace that contains
 /// itself would never end.
 fn stored(state: &State, value: Value) -> Result<Value, Error> {
-    walk(state, &value, 1, false)?;
+    walk(state, &value, 1, Texts::Keys, false)?;
     Ok(evaluated(value))
 }
 
@@ -138,10 +175,17 @@ fn length(value: Value) -> Result<Value, Error> {
 /// Adds the checks to `environment`, as filters and in the tests that compare.
 pub(crate) fn install(environment: &mut Environment) {
     environment.add_filter("_checked", checked);
+    environment.add_filter("_passed", passed);
     environment.add_filter("_read", read);
     environment.add_filter("_indexed", indexed);
     environment.add_filter("_stored", stored);
     environment.add_filter("_length", length);
+    environment.set_formatter(|out, state, value| {
+        if is_container(value) {
+            walk(state, value, 1, Texts::All, true)?;
+        }
+        minijinja::escape_formatter(out, state, value)
+    });
     // These nest or join lists without checks. Jinja has no `chain` and `zip`, and the others are
     // for page layout.
     for name in ["chain", "zip", "batch", "slice", "groupby"] {

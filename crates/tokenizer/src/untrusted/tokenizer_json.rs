@@ -27,6 +27,10 @@ const AFFIX_BYTES: usize = 64;
 /// Maximum length of a word that WordPiece splits; a longer one is unknown. Published models have 100. The time grows with
 /// the cube of the length.
 const WORD_CHARS: u64 = 1000;
+/// Maximum length of all regular expressions together. Compiled, a class of characters takes kilobytes.
+const PATTERNS_BYTES: usize = 32 << 10;
+/// Bytes of a text that is searched for as it is that count as one byte of a regular expression.
+const LITERAL_BYTES: usize = 16;
 /// Maximum number of steps that make a text longer in a pre-tokenizer.
 const GROWING_STEPS: usize = 2;
 
@@ -154,8 +158,9 @@ pub(crate) fn check(json: &str) -> Result<Checked, Refusal> {
     }
     let n_ids = n_ids(&file)?;
     check_model(&file.model)?;
+    let mut patterns_left = PATTERNS_BYTES;
     for part in [&file.normalizer, &file.pre_tokenizer, &file.decoder] {
-        check_step(part)?;
+        check_step(part, &mut patterns_left)?;
     }
     let n_growing = count_steps(&file.pre_tokenizer, &["ByteLevel", "Metaspace"]);
     if n_growing > GROWING_STEPS {
@@ -207,13 +212,20 @@ fn check_model(model: &Model) -> Result<(), Refusal> {
     }
 }
 
-/// Checks the regular expressions in a part of the file, and the length of the texts that it writes.
-fn check_step(value: &Value) -> Result<(), Refusal> {
+/// Checks the regular expressions in a part of the file, and the length of the texts that it searches and writes.
+/// `left` is the number of bytes that further patterns may have.
+fn check_step(value: &Value, left: &mut usize) -> Result<(), Refusal> {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
                 match (key.as_str(), inner) {
-                    ("Regex", Value::String(text)) => regex::check(text)?,
+                    ("Regex", Value::String(text)) => {
+                        regex::check(text)?;
+                        take_pattern(text.len(), left)?;
+                    }
+                    ("String", Value::String(text)) => {
+                        take_pattern(text.len() / LITERAL_BYTES, left)?;
+                    }
                     ("precompiled_charsmap", Value::String(text)) => check_charsmap(text)?,
                     (
                         "content"
@@ -229,13 +241,27 @@ fn check_step(value: &Value) -> Result<(), Refusal> {
                             format!("`{key}` has {bytes} bytes (limit {WRITTEN_BYTES})").into()
                         );
                     }
-                    _ => check_step(inner)?,
+                    _ => check_step(inner, left)?,
                 }
             }
             Ok(())
         }
-        Value::Array(items) => items.iter().try_for_each(check_step),
+        Value::Array(items) => items.iter().try_for_each(|item| check_step(item, left)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// Takes a pattern of `bytes` from what is left for all patterns of the file.
+fn take_pattern(bytes: usize, left: &mut usize) -> Result<(), Refusal> {
+    match left.checked_sub(bytes) {
+        Some(rest) => {
+            *left = rest;
+            Ok(())
+        }
+        None => Err(Refusal {
+            reason: format!("the patterns have more than {PATTERNS_BYTES} bytes together"),
+            hint: Some("published tokenizers have less than 2,000".to_owned()),
+        }),
     }
 }
 

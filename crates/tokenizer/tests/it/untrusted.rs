@@ -66,6 +66,20 @@ fn an_invalid_tokenizer_json_is_refused_with_its_reason() {
         (with("/model/vocab", json!({})), "Token `a` out of vocabulary"),
         (with("/pre_tokenizer", regex("(a+)+$")), "a repetition inside a repetition"),
         (with("/normalizer", regex("(x*)*")), "a repetition inside a repetition"),
+        (
+            with(
+                "/pre_tokenizer",
+                json!({"type": "Sequence", "pretokenizers": vec![regex(&r"\p{L}".repeat(2000)); 4]}),
+            ),
+            "the patterns have more than 32768 bytes together",
+        ),
+        (
+            with(
+                "/normalizer",
+                json!({"type": "Sequence", "normalizers": vec![json!({"type": "Replace", "pattern": {"String": "x".repeat(16000)}, "content": ""}); 40]}),
+            ),
+            "the patterns have more than 32768 bytes together",
+        ),
         (with("/pre_tokenizer", regex("[")), "an open character class"),
         (with("/model/merges", json!(["a c"])), "Token `c` out of vocabulary"),
         (with("/version", json!("2.0")), "Unknown tokenizer version '2.0'"),
@@ -293,6 +307,58 @@ fn templates_stop_at_their_limits() {
             "{source}: {error}"
         );
     }
+}
+
+/// A list that repeats a text is small until something writes, compares or hashes its texts. Each use is refused before.
+#[test]
+fn texts_in_lists_count_as_often_as_they_occur() {
+    let list = "(['a' * 60000] * 20000)";
+    let names = "([none] * 90000) | map('default', x * 60000, true)";
+    let uses = [
+        "{{ S | join | length }}",
+        "{{ ''.join(S) | length }}",
+        "{{ S | reverse | join | length }}",
+        "{{ (S, S) | map('join') | list | length }}",
+        "{{ S }}",
+        "{{ S ~ '' }}",
+        "{{ '' ~ S }}",
+        "{{ S | string | length }}",
+        "{{ S | pprint | length }}",
+        "{{ S | upper | length }}",
+        "{{ S | replace('b', 'c') }}",
+        "{{ '%s' | format(S) | length }}",
+        "{{ '{}'.format(S) | length }}",
+        "{{ raise_exception(S) }}",
+        "{{ 'a' in S | string }}",
+        "{{ x in S }}",
+        "{{ {S: 1} }}",
+        "{{ {'a': 1}[S] }}",
+        "{{ S | max }}",
+        "{{ S | unique | list }}",
+        "{% set y = S %}",
+        "{% for y in S | join %}{% endfor %}",
+        "{{ messages[S | join] }}",
+    ];
+    for source in uses
+        .iter()
+        .flat_map(|used| [used.replace('S', list), used.replace('S', &format!("({names})"))])
+    {
+        let error = render(&source).expect_err(&source);
+        assert!(matches!(error, Error::TemplateBudget { .. }), "{source}: {error}");
+    }
+    for source in [
+        "{{ ['a' * 60000] * 20000 ~ '' }}",
+        "{{ 20000 * ['a' * 60000] ~ '' }}",
+        "{% set ns = namespace(s=['a' * 60000]) %}{% for i in range(14) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s | join | length }}",
+        "{% set s = ['a' * 9999] * 999 %}{{ s + s + s + s + s + s + s + s + s ~ '' }}",
+        "{{ range(100000) | map('tojson') | map('tojson') | list | length }}",
+    ] {
+        let error = render(source).expect_err(source);
+        assert!(matches!(error, Error::TemplateBudget { .. }), "{source}: {error}");
+    }
+    // What a template does with a long conversation.
+    let text = "{% set parts = [x * 1000000, x] %}{{ (parts | join ~ parts[0]) | length }}{{ x in parts }}";
+    assert_eq!(render(text).expect("renders"), "2000001True");
 }
 
 /// Unusual arithmetic and arguments may give any result except a panic or a hang.

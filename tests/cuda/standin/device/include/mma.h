@@ -46,6 +46,11 @@ template <class Fragment> auto &element(Fragment *const *lanes, int row, int col
     return lanes[e % 32]->x[e / 32];
 }
 
+[[noreturn]] inline void partial_warp(const char *operation) {
+    fprintf(stderr, "stand-in driver: %s by less than a whole warp\n", operation);
+    abort();
+}
+
 // A load or store of a whole tile, performed when all lanes have arrived.
 template <class Fragment, class Pointer, bool store> struct Transfer {
     Fragment *fragment;
@@ -53,14 +58,22 @@ template <class Fragment, class Pointer, bool store> struct Transfer {
     unsigned stride;
     bool by_rows;
     static void act(Transfer **lanes) {
-        Fragment *fragments[32];
+        Fragment *fragments[32] = {};
+        const Transfer *any = nullptr;
         for (int i = 0; i < 32; i++) {
-            if (!lanes[i]) abort();   // a warp operation of less than a whole warp
+            if (!lanes[i]) {
+                if (!store) partial_warp("a load of a tile");
+                continue;
+            }
             fragments[i] = lanes[i]->fragment;
+            any = lanes[i];
         }
-        const Transfer &first = *lanes[0];
+        const Transfer &first = *any;
         for (int row = 0; row < Fragment::ROWS; row++)
             for (int column = 0; column < Fragment::COLUMNS; column++) {
+                // A kernel by which cubek measures throughput stores with one lane, so that its sums count as used. CUDA
+                // leaves that undefined; here the other lanes' elements stay as they were.
+                if (store && !fragments[(row * Fragment::COLUMNS + column) % 32]) continue;
                 const size_t at = first.by_rows ? size_t(row) * first.stride + column : size_t(column) * first.stride + row;
                 if constexpr (store) first.memory[at] = element(fragments, row, column);
                 else element(fragments, row, column) = first.memory[at];
@@ -105,7 +118,7 @@ template <int m, int n, int k, class TD, class TA, class LA, class TB, class LB,
         const B *b[32];
         const C *c[32];
         for (int i = 0; i < 32; i++) {
-            if (!lanes[i]) abort();   // a warp operation of less than a whole warp
+            if (!lanes[i]) partial_warp("a product of tiles");
             d[i] = lanes[i]->d, a[i] = lanes[i]->a, b[i] = lanes[i]->b, c[i] = lanes[i]->c;
         }
         Sum rows[m][k], columns[n][k];
