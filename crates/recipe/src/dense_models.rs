@@ -175,7 +175,7 @@ decoder_model! {
         sliding_window: usize,
         /// Every block of this number has full attention and no positions, the others a window.
         #[serde(default = "default_no_rope_interval")]
-        #[schemars(range(min = 1, max = 1024))]
+        #[schemars(range(min = 2, max = 1024))]
         sliding_window_pattern: usize,
     }
 }

@@ -54,8 +54,8 @@ fn read(reader: &mut ConfigReader, vocab_size: usize) -> Result<ModelConfig> {
 /// Every block of this number has full attention. Published files have a text, `LLLG`, beside `layer_types`, which decide.
 fn read_pattern(reader: &mut ConfigReader) -> Result<usize> {
     const KEY: &str = "sliding_window_pattern";
-    if reader.value("layer_types").is_some_and(|types| !types.is_null()) {
-        reader.ignore(&[KEY]);
+    if reader.value("layer_types").is_some() {
+        reader.value(KEY);
         return Ok(DEFAULT_PATTERN);
     }
     let pattern = reader.size_or_none(KEY, 1..=limits::LAYERS)?;

@@ -171,7 +171,7 @@ fn a_missing_key_shows_what_it_would_say() {
        |
      7 | [model]
        |  ^^^^^
-      hint: use `family = "llama"` or `family = "gpt2"` or `family = "qwen3"` or 12 other values of `family` or `start = …`
+      hint: use `family = "llama"` or `family = "gpt2"` or `family = "qwen3"` or 13 other values of `family` or `start = …`
     "#);
     insta::assert_snapshot!(refused("{ kind = \"cosine\", warmup_steps = 2 }", "{ kind = \"wsd\", warmup_steps = 2 }"), @r#"
     error: missing key `decay_steps` in [pretrain.schedule]
