@@ -52,7 +52,7 @@ fn language_models() {
 /// A model of each kind of decoder; the vocabulary is half of that of the others.
 #[test]
 fn decoders() {
-    for name in ["gemma2", "gemma3-linear", "olmo2", "olmo3", "smollm3", "granite"] {
+    for name in ["gemma2", "gemma3-linear", "olmo2", "olmo3", "exaone4", "smollm3", "granite"] {
         let report = passes(&golden_dir("models").join(name), "causal-lm");
         assert_eq!(names(&report), [&CAUSAL_LM[..], &["legacy_logits"]].concat());
     }
