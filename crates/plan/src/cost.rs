@@ -8,9 +8,7 @@ use arch::{
 use data::Dataset;
 use recipe::{BaseDtype, Checkpointing, Eval, SampleKind};
 
-use crate::stage::{
-    DistillPlan, GrpoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, Stage, Work,
-};
+use crate::stage::{DistillPlan, GrpoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, Stage, Work};
 
 /// Weights are saved in f32.
 const BYTES_PER_WEIGHT: u64 = 4;
@@ -130,7 +128,8 @@ impl Cost {
         if on_policy > 0.0 {
             self.flops +=
                 on_policy * student.forward_flops(rows, length, HeadOutput::Distributions);
-            self.kv_cache_bytes = step.kv_cache_bytes(student);
+            self.kv_cache_bytes =
+                step.kv_cache_bytes(student, step.micro_batch.max(MIN_SAMPLED_TOGETHER));
             let sampling = step.sampling_peak(&self.memory, self.kv_cache_bytes);
             self.peak_bytes = self.peak_bytes.max(sampling);
         }

@@ -37,7 +37,8 @@ pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
 pub use paths::{Paths, RUNS_DIR};
 pub use stage::{
-    DistillPlan, DpoPlan, GrpoPlan, KtoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, RewardModelPlan, Stage, Start, Work,
+    DistillPlan, DpoPlan, GrpoPlan, KtoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan,
+    RewardModelPlan, Stage, Start, Work,
 };
 pub use stage_plan::StagePlan;
 pub use tokenizers::train_tokenizer;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use arch::{AdapterLayout, HeadOutput, LoraConfig, ModelConfig};
 use recipe::{
-    BaseDtype, DistillSection, DpoSection, GrpoSection, KtoSection, PpoSection, PretrainSection, Reward, RewardSection,
-    SftSection, StageSection,
+    BaseDtype, DistillSection, DpoSection, GrpoSection, KtoSection, PpoSection, PretrainSection,
+    Reward, RewardSection, SftSection, StageSection,
 };
 
 use rewards::Rewards;

@@ -97,8 +97,7 @@ fn place(lora: &str) -> Place {
     place
 }
 
-const STAGES: [&str; 8] =
-    ["pretrain", "sft", "distill", "reward", "dpo", "kto", "ppo", "grpo"];
+const STAGES: [&str; 8] = ["pretrain", "sft", "distill", "reward", "dpo", "kto", "ppo", "grpo"];
 
 impl Place {
     fn runs(&self, args: &[&str]) {
