@@ -122,8 +122,9 @@ fn default_shots_and_generation_are_those_of_the_harness() {
 fn chats_have_the_messages_of_the_harness() {
     let expected = expected("expected.chat.json");
     let render = |turns: &[Turn]| {
-        let turns: String =
+        let turns: Vec<String> =
             turns.iter().map(|turn| format!("[{}]{}\n", turn.role, turn.text)).collect();
+        let turns = turns.concat();
         Ok(format!("^{turns}[assistant]"))
     };
     let mut n_runs = 0;
