@@ -63,7 +63,8 @@ pub fn update_groups(
             Conventions::Trl => settings.micro_batch,
         };
         for batch in minibatch.chunks(size) {
-            let counts = counts(scored, batch, minibatch.len().div_ceil(size), &focus, settings);
+            let counts =
+                counts(scored, batch, minibatch.len().div_ceil(size), focus.as_deref(), settings);
             let share = batch.get(learner.replicas.share().of(batch.len())).unwrap_or_default();
             let pass = Pass { scored, settings, counts, focus: focus.as_deref() };
             let mut metrics = GroupMetrics::default();
@@ -110,7 +111,7 @@ fn counts(
     scored: &ScoredGroups,
     batch: &[usize],
     batches_per_step: usize,
-    focus: &Option<Vec<Vec<bool>>>,
+    focus: Option<&[Vec<bool>]>,
     settings: &GroupSettings,
 ) -> GroupCounts {
     let n_tokens = |idx: &usize| -> usize {
@@ -120,7 +121,7 @@ fn counts(
     };
     let n_focused = |idx: &usize| -> usize {
         let is_trained = scored.episodes.get(*idx).is_some_and(|episode| episode.is_trained);
-        let row = focus.as_ref().and_then(|focus| focus.get(*idx)).filter(|_| is_trained);
+        let row = focus.and_then(|focus| focus.get(*idx)).filter(|_| is_trained);
         row.map_or(0, |row| row.iter().filter(|is| **is).count())
     };
     let n_all: usize = (0..scored.episodes.len()).map(|idx| n_tokens(&idx)).sum();
