@@ -22,8 +22,9 @@ use super::vectors::Vectors;
 use crate::error::{Error, Result};
 
 const LOGPROBS: Tolerance = Tolerance { absolute: 2e-5, relative: 3e-6 };
-/// Advantages; those of leave-one-out contain sums of log-probabilities, as the next constant allows.
+/// Advantages.
 const ADVANTAGES: f64 = 3e-6;
+/// Leave-one-out: rewards and ratios have the log-probabilities of whole completions.
 const SUMMED_LOGPROBS: f64 = 5e-5;
 /// Tolerance of metrics, relative above 1.
 const METRICS: f64 = 1e-5;
@@ -100,7 +101,7 @@ pub(super) fn trainer(dir: &Path) -> Option<Trainer> {
     struct Named {
         trainer: Trainer,
     }
-    let text = fsio::read_text_capped(&dir.join("expected.json"), EXPECTED_BYTES).ok()?;
+    let text = fsio::read_text_capped(dir.join("expected.json"), EXPECTED_BYTES).ok()?;
     Some(serde_json::from_str::<Named>(&text).ok()?.trainer)
 }
 
@@ -147,7 +148,8 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let adamw = Optimizer::new(optimizer.clone(), &policy)?;
     let mut learner = Learner::unchecked(adamw, names, device);
     let updated = update_groups(policy, &mut learner, optimizer.lr, &scored, &orders, &settings)?;
-    quantities.push(compare_metrics(&scored.metrics, &updated.steps, &expected.metrics));
+    let metrics = if settings.reward_beta == 0.0 { METRICS } else { SUMMED_LOGPROBS };
+    quantities.push(compare_metrics(&scored.metrics, &updated.steps, &expected.metrics, metrics));
     let weights = compare_weights("policy_after", &updated.policy, dir)?;
     quantities.push(weights.most());
     quantities.push(compare_weights("policy_after", &updated.policy, dir)?.worst());
@@ -318,6 +320,7 @@ fn compare_metrics(
     of_update: &BTreeMap<String, f64>,
     steps: &[BTreeMap<String, f64>],
     expected: &[BTreeMap<String, f64>],
+    tolerance: f64,
 ) -> Quantity {
     let mut quantity = Quantity::new("metrics");
     for (idx, expected) in expected.iter().enumerate() {
@@ -328,7 +331,7 @@ fn compare_metrics(
             let of_step = steps.get(idx).and_then(|step| step.get(name));
             let got = of_step.or_else(|| of_update.get(name).filter(|_| idx == 0));
             let got = got.copied().unwrap_or(f64::NAN);
-            let relative = if name == "grad_norm" { NORMS } else { METRICS };
+            let relative = if name == "grad_norm" { tolerance.max(NORMS) } else { tolerance };
             let at = format!("step {} {name}", idx + 1);
             let tolerance = relative * expected.abs().max(1.0);
             quantity.add_difference(Some(&at), (got - expected).abs(), tolerance, 1);
