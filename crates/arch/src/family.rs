@@ -1,6 +1,7 @@
 //! The parts of a family, and the entry of each. Each family has a file in `family/`, its module here and a line in
 //! `family_list`.
 
+mod exaone4;
 mod gemma2;
 mod gemma3;
 mod gpt2;

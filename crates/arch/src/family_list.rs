@@ -24,6 +24,8 @@ macro_rules! for_each_family {
             Olmo2(olmo2),
             /// OLMo 2 with windows in three of four layers.
             Olmo3(olmo3),
+            /// OLMo 2 with norms of each head, windows in three of four layers and no positions in the others.
+            Exaone4(exaone4),
             /// Llama with layers without positions.
             SmolLm3(smollm3),
             /// Llama with multipliers of embeddings, scores, residual stream and logits.

@@ -387,7 +387,9 @@ impl Error {
                     .into(),
             ),
             Self::NoTargets { .. } => Some(
-                "raise `sequence_length`, or inspect the rows with `temper data inspect`".into(),
+                "raise `sequence_length` if answers are cut off; chats without an answer, and messages with \
+                 a weight of 0, have no target; `temper data inspect` shows the rows"
+                    .into(),
             ),
             Self::NoSteps { .. } => {
                 Some("set `max_steps`, `epochs` or `max_tokens` in the stage's section".into())

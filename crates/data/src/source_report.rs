@@ -65,7 +65,8 @@ pub fn describe_source(
         Some(_) => names.iter().filter(|name| !known.contains(name)).cloned().collect(),
         None => Vec::new(),
     };
-    let is_read = |field: &String| template.is_some_and(|template| template.reads(field));
+    let is_read =
+        |field: &String| template.is_some_and(|template| template.field_name(field).is_some());
     Ok(Some(SourceReport {
         path: spec.path.clone(),
         files: spec.files.to_vec(),

@@ -123,6 +123,14 @@ fn variants() -> Vec<(&'static str, Family, Value)> {
         ("phi3", Family::Phi3, json!({ "rope_theta": 2e4 })),
         ("phi3-longrope", Family::Phi3, merged(rope(lists(3)), partial)),
         ("olmo2", Family::Olmo2, json!({ "rope_theta": 5e5 })),
+        (
+            "exaone4",
+            Family::Exaone4,
+            merged(
+                json!({ "rope_theta": 1e6, "sliding_window_pattern": 2 }),
+                blocks(4, window.clone()),
+            ),
+        ),
         ("olmo3", Family::Olmo3, merged(json!({ "rope_theta": 5e5 }), blocks(4, window.clone()))),
         ("smollm3", Family::SmolLm3, blocks(4, json!({ "rope_theta": 2e6 }))),
         (

@@ -327,8 +327,8 @@ fn no_prompt_fits(loaded: &Loaded, key: &str, error: data::Error) -> Error {
     ))
 }
 
-/// Refuses a stage in which more than 1 % of the samples have no target left after cutting: the row length is probably
-/// wrong.
+/// Refuses a stage in which more than 1 % of the samples have no target: the row length is probably wrong, or answers are
+/// missing.
 fn check_targets(
     loaded: &Loaded,
     name: &str,
@@ -342,10 +342,11 @@ fn check_targets(
     }
     Err(Error::Recipe(loaded.spans.error(
         &format!("{name}.{}", keys.length_key),
-        format!("{:.1} % of the samples have no target left after cutting", 100.0 * share),
-        "too short for these samples",
+        format!("{:.1} % of the samples have no target", 100.0 * share),
+        "too short for these samples, unless they have no answer to learn",
         Some(
-            "raise it, or set `targets = false` in [checks]; `temper plan --list-cut` lists the samples"
+            "raise it, leave rows without an answer out with `where`, or set `targets = false` in [checks]; \
+             `temper plan --list-cut` lists the samples"
                 .to_owned(),
         ),
     )))

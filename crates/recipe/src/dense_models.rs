@@ -166,6 +166,21 @@ decoder_model! {
 }
 
 decoder_model! {
+    /// A new model of the family `exaone4`. The keys are those of its config.json.
+    Exaone4Model {
+        head_dim: Divided, rms_norm_eps: "eps_5", rope_theta: "theta_1e6", tie_word_embeddings: "no";
+        /// Number of tokens that a token attends to in blocks with a window, itself included.
+        #[serde(default = "default_window")]
+        #[schemars(range(min = 1, max = 16_777_216))]
+        sliding_window: usize,
+        /// Every block of this number has full attention and no positions, the others a window.
+        #[serde(default = "default_no_rope_interval")]
+        #[schemars(range(min = 2, max = 1024))]
+        sliding_window_pattern: usize,
+    }
+}
+
+decoder_model! {
     /// A new model of the family `smollm3`. The keys are those of its config.json.
     SmolLm3Model {
         head_dim: Divided, rms_norm_eps: "eps_6", rope_theta: "theta_2e6", tie_word_embeddings: "yes";

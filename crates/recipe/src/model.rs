@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::activation::Activation;
 use crate::decoder_model::{NewModel, default_initializer_range};
 use crate::dense_models::{
-    Gemma2Model, Gemma3TextModel, GraniteModel, LlamaModel, MistralModel, Olmo2Model, Olmo3Model,
-    Phi3Model, Qwen2Model, Qwen3Model, SmolLm3Model,
+    Exaone4Model, Gemma2Model, Gemma3TextModel, GraniteModel, LlamaModel, MistralModel, Olmo2Model,
+    Olmo3Model, Phi3Model, Qwen2Model, Qwen3Model, SmolLm3Model,
 };
 use crate::diagnostics::Diagnostics;
 use crate::expert_models::{MixtralModel, Qwen2MoeModel, Qwen3MoeModel};
@@ -63,6 +63,8 @@ families! {
     "olmo2" Olmo2(Olmo2Model),
     /// OLMo 3: OLMo 2 with windows in three of four blocks.
     "olmo3" Olmo3(Olmo3Model),
+    /// EXAONE 4: OLMo 2 with norms of each head, windows in three of four blocks and no positions in the others.
+    "exaone4" Exaone4(Exaone4Model),
     /// SmolLM3: Llama with blocks without positions.
     "smollm3" SmolLm3(SmolLm3Model),
     /// Granite: Llama with multipliers of embeddings, scores, residual stream and logits.

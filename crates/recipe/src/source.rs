@@ -244,6 +244,31 @@ pub struct Columns {
     pub margin: Option<String>,
 }
 
+impl Columns {
+    /// Names of columns that the recipe gives.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        let Self {
+            prompt,
+            completion,
+            label,
+            messages,
+            instruction,
+            input,
+            output,
+            system,
+            history,
+            tools,
+            chosen,
+            rejected,
+            margin,
+        } = self;
+        [prompt, completion, label, messages, instruction, input, output]
+            .into_iter()
+            .chain([system, history, tools, chosen, rejected, margin])
+            .flatten()
+    }
+}
+
 /// Samples that a stage makes of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleKind {

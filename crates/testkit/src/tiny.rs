@@ -75,6 +75,7 @@ pub fn tiny_decoders(vocab_size: usize) -> Vec<Value> {
         of("phi3", longrope),
         of("olmo2", json!({})),
         of("olmo3", json!({ "sliding_window": 4 })),
+        of("exaone4", json!({ "sliding_window": 4, "sliding_window_pattern": 2 })),
         of("smollm3", json!({ "no_rope_layer_interval": 2 })),
         of(
             "granite",

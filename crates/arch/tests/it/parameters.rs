@@ -33,6 +33,7 @@ fn names_and_shapes_are_those_of_the_files() {
         (config!("phi3-longrope.json"), config!("phi3-longrope.tensors")),
         (config!("olmo2.json"), config!("olmo2.tensors")),
         (config!("olmo3.json"), config!("olmo3.tensors")),
+        (config!("exaone4.json"), config!("exaone4.tensors")),
         (config!("smollm3.json"), config!("smollm3.tensors")),
         (config!("granite.json"), config!("granite.tensors")),
         (config!("mixtral.json"), config!("mixtral.tensors")),

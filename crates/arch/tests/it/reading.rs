@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{config, decoder, describe, json as parse, patched, read};
 
-pub(crate) const GOLDEN: [(&str, Option<&str>); 24] = [
+pub(crate) const GOLDEN: [(&str, Option<&str>); 25] = [
     (config!("llama.json"), Some(config!("llama.legacy.json"))),
     (config!("llama-tied-rope3.json"), Some(config!("llama-tied-rope3.legacy.json"))),
     (config!("llama-bias-headdim.json"), Some(config!("llama-bias-headdim.legacy.json"))),
@@ -26,6 +26,7 @@ pub(crate) const GOLDEN: [(&str, Option<&str>); 24] = [
     (config!("phi3-longrope.json"), Some(config!("phi3-longrope.legacy.json"))),
     (config!("olmo2.json"), Some(config!("olmo2.legacy.json"))),
     (config!("olmo3.json"), Some(config!("olmo3.legacy.json"))),
+    (config!("exaone4.json"), Some(config!("exaone4.legacy.json"))),
     (config!("smollm3.json"), Some(config!("smollm3.legacy.json"))),
     (config!("granite.json"), Some(config!("granite.legacy.json"))),
     (config!("mixtral.json"), Some(config!("mixtral.legacy.json"))),

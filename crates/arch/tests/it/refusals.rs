@@ -267,9 +267,9 @@ fn families_and_architectures() {
         json!({ "architectures": "LlamaForCausalLM" }),
     ]), @r#"
     m/config.json: unsupported model family, key `model_type`: `bert`
-      hint: supported families: llama, gpt2, qwen3, mistral, qwen2, gemma2, gemma3_text, phi3, olmo2, olmo3, smollm3, granite, mixtral, qwen2_moe, qwen3_moe
+      hint: supported families: llama, gpt2, qwen3, mistral, qwen2, gemma2, gemma3_text, phi3, olmo2, olmo3, exaone4, smollm3, granite, mixtral, qwen2_moe, qwen3_moe
     m/config.json: missing key `model_type`
-      hint: supported families: llama, gpt2, qwen3, mistral, qwen2, gemma2, gemma3_text, phi3, olmo2, olmo3, smollm3, granite, mixtral, qwen2_moe, qwen3_moe
+      hint: supported families: llama, gpt2, qwen3, mistral, qwen2, gemma2, gemma3_text, phi3, olmo2, olmo3, exaone4, smollm3, granite, mixtral, qwen2_moe, qwen3_moe
     m/config.json: key `model_type` must be a string: `7`
       hint: compare it with the config.json that was published with the model
     m/config.json: unsupported value of key `architectures`: `["MistralForCausalLM"]`

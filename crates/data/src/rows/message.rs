@@ -107,9 +107,8 @@ impl MessageReader {
                 message.fields.insert("content".to_owned(), Value::Null);
             }
             Some(value) => {
-                message.content = content_text(value).ok_or_else(|| {
-                    bad(format!("has a `{content_key}` that is {}, not a text", json_kind(value)))
-                })?;
+                message.content = content_text(value)
+                    .map_err(|found| bad(format!("has a `{content_key}` that is {found}")))?;
             }
             None => return Err(bad(format!("has no `{content_key}`"))),
         }
@@ -205,21 +204,28 @@ fn role_of(name: &str, is_speaker: bool) -> Option<Role> {
     })
 }
 
-/// Text of a content: the text itself, or the concatenation of text parts.
-fn content_text(value: &Value) -> Option<String> {
+/// Text of a content: the text itself, or the concatenation of text parts. The error describes a
+/// content without text.
+fn content_text(value: &Value) -> Result<String, String> {
     match value {
-        Value::String(text) => Some(text.clone()),
+        Value::String(text) => Ok(text.clone()),
         Value::Array(parts) => parts.iter().map(part_text).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+            Err(format!("{}, not a text", json_kind(value)))
+        }
     }
 }
 
-fn part_text(part: &Value) -> Option<&str> {
-    let fields: &Map<String, Value> = part.as_object()?;
-    if fields.get("type")?.as_str()? != "text" {
-        return None;
+fn part_text(part: &Value) -> Result<&str, String> {
+    let kind = part.get("type").and_then(Value::as_str);
+    match (kind, part.get("text").and_then(Value::as_str)) {
+        (Some("text"), Some(text)) => Ok(text),
+        (Some("text"), None) => Err("a list with a part of type `text` that has no `text`".into()),
+        (Some(other), _) => {
+            Err(format!("a list with a part of type `{other}`; only parts of type `text` are read"))
+        }
+        (None, _) => Err("a list, not a text or a list of parts with a `type`".into()),
     }
-    fields.get("text")?.as_str()
 }
 
 #[cfg(test)]
@@ -254,6 +260,21 @@ mod tests {
             error.expect_err("refused").to_string(),
             "message 1 has `weight` = 0.5: only 0, 1, true and false are supported"
         );
+    }
+
+    #[test]
+    fn parts_of_other_types_than_text_are_named() {
+        let said = |content: Value| match read(json!([{"role": "user", "content": content}])) {
+            Ok(messages) => messages[0].content.clone(),
+            Err(problem) => problem.to_string(),
+        };
+        let part = |kind: &str| json!({"type": kind, "text": "a"});
+        assert_eq!(said(json!([part("text"), part("text")])), "aa");
+        let image = said(json!([part("text"), part("image_url")]));
+        assert!(image.contains("a part of type `image_url`; only parts of type `text`"), "{image}");
+        assert!(said(json!([{"type": "text"}])).contains("has no `text`"));
+        assert!(said(json!(["a"])).contains("a list, not a text or a list of parts"));
+        assert!(said(json!(5)).contains("a number, not a text"));
     }
 
     #[test]

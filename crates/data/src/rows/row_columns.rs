@@ -71,7 +71,9 @@ const TEXTS: &[&str] = &["text", "content"];
 const PROMPTS: &[&str] = &["prompt", "question"];
 const COMPLETIONS: &[&str] = &["completion", "response", "answer"];
 const MESSAGES: &[&str] = &["messages", "conversations", "conversation"];
-const INPUTS: &[&str] = &["input", "context"];
+/// Text that a prompt refers to.
+const CONTEXT: &str = "context";
+const INPUTS: &[&str] = &["input", CONTEXT];
 const OUTPUTS: &[&str] = &["output", "response"];
 
 /// Names of columns that are read without the recipe's `columns`, in the order in which they are tried, by their part of a
@@ -146,7 +148,11 @@ impl RowColumns {
             (SampleKind::Completions, layout) => Self::completion(layout, &named, columns),
             (SampleKind::Prompts, layout) => Self::prompt(layout, &named, columns),
         };
-        row_format.ok_or_else(|| Error::UnknownRowFormat {
+        let with_context = |row_format: Self| {
+            let is_ignored = request.ignored.iter().any(|name| name == CONTEXT);
+            if is_ignored { row_format } else { row_format.with_context(&named, columns) }
+        };
+        row_format.map(with_context).ok_or_else(|| Error::UnknownRowFormat {
             location: first.location.clone(),
             columns: name_list(columns.keys().map(String::as_str)),
             hint: match kind {
@@ -246,6 +252,26 @@ impl RowColumns {
         }
     }
 
+    /// Joins a prompt that is one text with the row's context, as an instruction with its input.
+    fn with_context(mut self, named: &Columns, columns: &Map<String, Value>) -> Self {
+        let (Self::PromptCompletion { prompt, .. }
+        | Self::Prompt(prompt)
+        | Self::Pair { prompt: Some(prompt), .. }) = &mut self
+        else {
+            return self;
+        };
+        let Field::Column(column) = prompt else { return self };
+        let has_context = columns.get(CONTEXT).is_some_and(|v| v.is_string() || v.is_null());
+        if has_context
+            && columns.get(column.as_str()).is_some_and(Value::is_string)
+            && !named.names().any(|name| name == CONTEXT)
+        {
+            let (instruction, input) = (column.clone(), Some(CONTEXT.to_owned()));
+            *prompt = Field::Instruction { instruction, input };
+        }
+        self
+    }
+
     fn pair(named: &Columns, columns: &Map<String, Value>) -> Option<Self> {
         let chosen = pick(named.chosen.as_ref(), &["chosen"], columns);
         let rejected = pick(named.rejected.as_ref(), &["rejected"], columns);
@@ -337,7 +363,11 @@ impl RowColumns {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Text(_) => "text",
-            Self::PromptCompletion { prompt: Field::Instruction { .. }, .. } => "instruction",
+            Self::PromptCompletion { prompt: Field::Instruction { instruction, .. }, .. }
+                if !PROMPTS.contains(&instruction.as_str()) =>
+            {
+                "instruction"
+            }
             Self::PromptCompletion { .. } => "prompt and completion",
             Self::Messages { .. } => "messages",
             Self::Ids(_) => "pretokenized ids",

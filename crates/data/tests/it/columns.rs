@@ -45,6 +45,18 @@ fn system_prompts_history_and_context() {
 
     Ostra lies on the Mell.|a:[The Mell.|]
     ");
+    let question = r#"{"question": "Which river?", "context": "Ostra lies on the Mell.", "answer": "The Mell."}"#;
+    insta::assert_snapshot!(chats(question), @"
+    1: u:Which river?
+
+    Ostra lies on the Mell.|a:[The Mell.|]
+    ");
+    let ignore = |spec: &mut SourceSpec| spec.ignore_columns = vec!["context".into()];
+    insta::assert_snapshot!(chats_with(question, ChatTargets::default(), ignore), @"1: u:Which river?|a:[The Mell.|]");
+    let as_system = |spec: &mut SourceSpec| {
+        spec.columns = Some(Columns { system: Some("context".into()), ..Columns::default() });
+    };
+    insta::assert_snapshot!(chats_with(question, ChatTargets::default(), as_system), @"1: s:Ostra lies on the Mell.|u:Which river?|a:[The Mell.|]");
     let sharegpt = r#"{"system": "Pirate.", "conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Arr!"}]}"#;
     insta::assert_snapshot!(chats(sharegpt), @"1: s:Pirate.|u:Hello|a:[Arr!|]");
     let twice = r#"{"system": "Pirate.", "messages": [{"role": "system", "content": "Sailor."}, {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]}"#;

@@ -143,7 +143,7 @@ fn broken_messages() {
       hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(r#"[{"role": "user", "content": [{"type": "image"}]}]"#), @r#"
-    x.jsonl:1: message 1 has a `content` that is a list, not a text
+    x.jsonl:1: message 1 has a `content` that is a list with a part of type `image`; only parts of type `text` are read
       hint: `on_bad_row = "skip"` in the stage's section skips such rows and counts them
     "#);
     insta::assert_snapshot!(said(r#"[{"role": "assistant", "content": "", "tool_calls": [{}]}]"#), @r#"

@@ -565,7 +565,7 @@ fn data_that_cannot_be_split_or_packed_is_an_error() {
     "#);
     insta::assert_snapshot!(said(Dataset::sft(&chats, &run(32, 1, 1.0), true, Overlong::Cut)), @"
     no sample has a target at sequence_length = 32
-      hint: raise `sequence_length`, or inspect the rows with `temper data inspect`
+      hint: raise `sequence_length` if answers are cut off; chats without an answer, and messages with a weight of 0, have no target; `temper data inspect` shows the rows
     ");
     let tiny = Some(Holdout { fraction: 1e-9, by: SplitBy::Position });
     let split = RunOptions { holdout: tiny, ..run(8, 1, 1.0) };

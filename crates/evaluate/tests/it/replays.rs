@@ -52,7 +52,7 @@ fn language_models() {
 /// A model of each kind of decoder; the vocabulary is half of that of the others.
 #[test]
 fn decoders() {
-    for name in ["gemma2", "gemma3-linear", "olmo2", "olmo3", "smollm3", "granite"] {
+    for name in ["gemma2", "gemma3-linear", "olmo2", "olmo3", "exaone4", "smollm3", "granite"] {
         let report = passes(&golden_dir("models").join(name), "causal-lm");
         assert_eq!(names(&report), [&CAUSAL_LM[..], &["legacy_logits"]].concat());
     }
@@ -146,8 +146,8 @@ fn a_directory_of_references_gives_a_report_for_each() {
     let kinds: Vec<&str> = reports.iter().map(|report| report.kind.as_str()).collect();
     let adapters = [["adapter"; 9].as_slice(), &["adapter-init", "adapter"]].concat();
     let lm = "causal-lm";
-    // llama-bf16-sharded is the sixth, after gemma2, gemma3-linear, gpt2, granite and llama.
-    let models = [[lm; 5].as_slice(), &["causal-lm-widened"], &[lm; 12]].concat();
+    // llama-bf16-sharded is the seventh, after exaone4, gemma2, gemma3-linear, gpt2, granite and llama.
+    let models = [[lm; 6].as_slice(), &["causal-lm-widened"], &[lm; 12]].concat();
     let packed = ["packed-blocks", "packed-layer", "packed-lm"];
     let blocks = "gguf-blocks";
     let others = [

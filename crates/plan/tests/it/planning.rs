@@ -77,7 +77,7 @@ fn samples_that_lose_their_targets_stop_the_plan() {
     let long = format!("{{\"prompt\": \"{}\", \"completion\": \"No.\"}}\n", "Why? ".repeat(100));
     write(dir.path(), "chats.jsonl", &(crate::support::chats() + &long.repeat(6)));
     let error = plan_in(dir.path(), &[], None).expect_err("too short");
-    assert!(error.to_string().contains("9.1 % of the samples have no target left"), "{error}");
+    assert!(error.to_string().contains("9.1 % of the samples have no target"), "{error}");
     let plan = plan_in(dir.path(), &[("checks.targets", "false")], None).expect("unchecked");
     assert_eq!(plan.stages[1].dataset.counts().without_targets, 6);
     assert_eq!(plan.stages[1].dataset.sample_issues().count(), 6);

@@ -171,7 +171,7 @@ fn a_missing_key_shows_what_it_would_say() {
        |
      7 | [model]
        |  ^^^^^
-      hint: use `family = "llama"` or `family = "gpt2"` or `family = "qwen3"` or 12 other values of `family` or `start = …`
+      hint: use `family = "llama"` or `family = "gpt2"` or `family = "qwen3"` or 13 other values of `family` or `start = …`
     "#);
     insta::assert_snapshot!(refused("{ kind = \"cosine\", warmup_steps = 2 }", "{ kind = \"wsd\", warmup_steps = 2 }"), @r#"
     error: missing key `decay_steps` in [pretrain.schedule]
@@ -366,14 +366,14 @@ fn a_word_that_is_none_of_the_known_shows_them() {
        |                     ^^^^^^^ did you mean `cosine`?
     "#);
     insta::assert_snapshot!(refused("family = \"llama\"", "family = \"lama\""), @r#"
-    error: `family` in [model] must be one of `llama`, `gpt2`, `qwen3`, `mistral`, `qwen2`, `gemma2`, `gemma3_text`, `phi3`, `olmo2`, `olmo3`, `smollm3`, `granite`, `mixtral`, `qwen2_moe`, `qwen3_moe`: `lama`
+    error: `family` in [model] must be one of `llama`, `gpt2`, `qwen3`, `mistral`, `qwen2`, `gemma2`, `gemma3_text`, `phi3`, `olmo2`, `olmo3`, `exaone4`, `smollm3`, `granite`, `mixtral`, `qwen2_moe`, `qwen3_moe`: `lama`
       --> recipes/mine.toml:8:10
        |
      8 | family = "lama"
        |          ^^^^^^ did you mean `llama`?
     "#);
     insta::assert_snapshot!(refused("family = \"llama\"", "family = \"pythian\""), @r#"
-    error: `family` in [model] must be one of `llama`, `gpt2`, `qwen3`, `mistral`, `qwen2`, `gemma2`, `gemma3_text`, `phi3`, `olmo2`, `olmo3`, `smollm3`, `granite`, `mixtral`, `qwen2_moe`, `qwen3_moe`: `pythian`
+    error: `family` in [model] must be one of `llama`, `gpt2`, `qwen3`, `mistral`, `qwen2`, `gemma2`, `gemma3_text`, `phi3`, `olmo2`, `olmo3`, `exaone4`, `smollm3`, `granite`, `mixtral`, `qwen2_moe`, `qwen3_moe`: `pythian`
       --> recipes/mine.toml:8:10
        |
      8 | family = "pythian"

@@ -2,6 +2,7 @@
 //!
 //! A turn counts only where the rendering of the shorter conversation is a prefix of the longer one.
 
+use super::message_fields::REASONING_FIELDS;
 use super::template::MessageView;
 use super::template_layout::{TRIMS, TurnLayout, TurnSpan, Untracked};
 use super::{ChatTemplate, TemplateTokens};
@@ -119,11 +120,17 @@ impl TurnLocator<'_> {
                  reasoning, and the message has none",
                 self.idx
             ),
-            hint: format!(
-                "begin the content with the reasoning, `{}…{}`, or choose a template without it, such \
-                 as `chatml`",
-                REASONING[0], REASONING[1]
-            ),
+            hint: match self.template.reasoning_fields().first() {
+                Some(field) => format!(
+                    "give the message its reasoning in `{field}`, or choose a template without it, \
+                     such as `chatml`"
+                ),
+                None => format!(
+                    "begin the content with the reasoning, `{}…{}`, or choose a template without \
+                     it, such as `chatml`",
+                    REASONING[0], REASONING[1]
+                ),
+            },
         }
     }
 
@@ -151,14 +158,28 @@ impl TurnLocator<'_> {
 
     fn prompt_differs(&self, prompt: &str, conversation: &str) -> Untracked {
         let ending = prompt.get(common_prefix(prompt, conversation).len()..).unwrap_or_default();
+        let opened = prompt.rfind(REASONING[0]).and_then(|start| prompt.get(start..));
+        let opened = opened.filter(|own| own.trim_end() == REASONING[0]);
+        let has_reasoning = |message: &MessageView<'_>| {
+            REASONING_FIELDS.iter().any(|field| message.fields.contains_key(*field))
+        };
+        let has_none = !self.messages.get(self.idx).is_some_and(has_reasoning);
+        if let Some(own) = opened.filter(|_| self.is_last() && has_none) {
+            return self.lacks_reasoning(own);
+        }
         Untracked {
             reason: format!(
                 "the prompt for message {} ends in {ending:?}, which is not in the conversation \
                  at that point",
                 self.idx
             ),
-            hint: hint(),
+            hint: hint(self.is_last()),
         }
+    }
+
+    /// Whether this turn is the last message, so that nothing that follows can have changed it.
+    fn is_last(&self) -> bool {
+        self.idx + 1 == self.messages.len()
     }
 
     fn render(&self, n: usize, prompt: bool) -> Result<String, Untracked> {
@@ -172,7 +193,10 @@ impl TurnLocator<'_> {
     }
 
     fn refuse(&self, what: &str) -> Untracked {
-        Untracked { reason: format!("it {what} message {} (assistant)", self.idx), hint: hint() }
+        Untracked {
+            reason: format!("it {what} message {} (assistant)", self.idx),
+            hint: hint(self.is_last()),
+        }
     }
 }
 
@@ -182,9 +206,14 @@ fn common_prefix<'a>(left: &'a str, right: &str) -> &'a str {
     left.get(..same.map(|(c, _)| c.len_utf8()).sum()).unwrap_or_default()
 }
 
-/// Advice for a template whose assistant turns cannot all be located.
-pub(crate) fn hint() -> String {
-    "make one sample of each assistant turn with `split_turns = true` in [sft], or choose a template \
-     that leaves earlier turns unchanged, such as `chatml`"
-        .to_owned()
+/// Advice for a template one of whose assistant turns cannot be located. `is_last`: it ends the
+/// conversation.
+pub(crate) fn hint(is_last: bool) -> String {
+    if is_last {
+        "choose a template that writes the prompt and then the answer as it is, such as `chatml`"
+    } else {
+        "make one sample of each assistant turn with `split_turns = true` in [sft], or choose a \
+         template that leaves earlier turns unchanged, such as `chatml`"
+    }
+    .to_owned()
 }

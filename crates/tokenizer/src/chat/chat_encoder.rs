@@ -290,7 +290,7 @@ impl<'a> ChatEncoder<'a> {
         Error::Spans {
             name: self.template.name().to_owned(),
             reason: format!("message {message} (assistant) {what}"),
-            hint: hint(),
+            hint: hint(message + 1 == self.messages.len()),
         }
     }
 }

@@ -6,7 +6,10 @@
 
 use std::borrow::Cow;
 
-use super::{ChatTemplate, Conversation, Message};
+use serde_json::{Value, json};
+
+use super::template::MessageView;
+use super::{ChatTemplate, Conversation, Message, Role, TemplateTokens};
 use crate::{Error, Result};
 
 /// Names under which templates read an assistant's reasoning.
@@ -22,8 +25,7 @@ pub(crate) fn rendered_fields<'a>(
     let not_rendered = |field: &str| {
         Err(Error::FieldNotRendered { name: template.name().to_owned(), field: field.to_owned() })
     };
-    let reads = |field: &str| template.reads(field);
-    if !conversation.tools.is_empty() && !reads("tools") {
+    if !conversation.tools.is_empty() && !template.reads("tools") {
         return not_rendered("tools");
     }
     let messages = conversation.messages;
@@ -33,13 +35,7 @@ pub(crate) fn rendered_fields<'a>(
     let mut messages = messages.to_vec();
     for message in &mut messages {
         for (field, value) in std::mem::take(&mut message.fields) {
-            let name = if REASONING_FIELDS.contains(&field.as_str()) {
-                let own = REASONING_FIELDS.into_iter().filter(|name| *name == field);
-                own.chain(REASONING_FIELDS).find(|name| reads(name))
-            } else {
-                Some(field.as_str()).filter(|name| reads(name))
-            };
-            match name.map(str::to_owned) {
+            match template.field_name(&field).map(str::to_owned) {
                 Some(name) => {
                     message.fields.insert(name, value);
                 }
@@ -53,4 +49,44 @@ pub(crate) fn rendered_fields<'a>(
         }
     }
     Ok(Cow::Owned(messages))
+}
+
+impl ChatTemplate {
+    /// The name under which the template reads a field of messages: its own, or for reasoning the one
+    /// that the template writes. None if the template does not read it.
+    pub fn field_name<'a>(&self, field: &'a str) -> Option<&'a str> {
+        if REASONING_FIELDS.contains(&field) {
+            let names = self.reasoning_fields();
+            return names.iter().find(|name| **name == field).or(names.first()).copied();
+        }
+        Some(field).filter(|name| self.reads(name))
+    }
+
+    /// Names of the message fields whose reasoning the template writes, of [`REASONING_FIELDS`].
+    ///
+    /// A template's code may have such a name for something else, as `thinking` is also a switch in
+    /// some, so a conversation with reasoning under that name is rendered.
+    pub(crate) fn reasoning_fields(&self) -> &[&'static str] {
+        self.inner.reasoning_fields.get_or_init(|| {
+            let names = REASONING_FIELDS.into_iter();
+            names.filter(|name| self.reads(name) && self.may_write_reasoning(name)).collect()
+        })
+    }
+
+    /// Whether the reasoning of an answer, or of a call of a tool, is in the rendering; also true if
+    /// the template refuses both conversations.
+    fn may_write_reasoning(&self, field: &str) -> bool {
+        const REASONING: &str = "Tq reasoning";
+        let rendered = |calls: Option<Value>| {
+            let mut answer = Message::new(Role::Assistant, "Tq answer");
+            answer.fields.insert(field.to_owned(), REASONING.into());
+            answer.fields.extend(calls.map(|calls| ("tool_calls".to_owned(), calls)));
+            let messages = [Message::new(Role::User, "Tq question"), answer];
+            let views: Vec<MessageView<'_>> = messages.iter().map(MessageView::of).collect();
+            self.render_messages(&views, &[], &TemplateTokens::default(), false)
+        };
+        let call = json!([{"type": "function", "function": {"name": "tq", "arguments": {}}}]);
+        let texts: Vec<String> = [None, Some(call)].into_iter().flat_map(rendered).collect();
+        texts.is_empty() || texts.iter().any(|text| text.contains(REASONING))
+    }
 }

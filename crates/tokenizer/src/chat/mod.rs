@@ -14,6 +14,7 @@ mod python_json;
 mod strftime;
 mod template;
 mod template_layout;
+mod template_names;
 mod token;
 mod turn_end;
 

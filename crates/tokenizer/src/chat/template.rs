@@ -12,6 +12,7 @@ use serde_json::{Map, json};
 use super::jinja::JinjaTemplate;
 use super::strftime::Clock;
 use super::template_layout::{CachedLayout, LayoutKey};
+use super::template_names::has_name;
 use super::{Message, Role, TemplateTokens};
 use crate::untrusted::bounded::within_render_time;
 use crate::untrusted::panics::catch_panic;
@@ -77,10 +78,10 @@ impl<'a> MessageView<'a> {
 /// A compiled chat template. Cheap to clone.
 #[derive(Clone)]
 pub struct ChatTemplate {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     name: Arc<str>,
     source: String,
     clock: Clock,
@@ -88,6 +89,8 @@ struct Inner {
     layouts: Mutex<BTreeMap<LayoutKey, CachedLayout>>,
     /// Whether the template reads contents as lists of parts.
     reads_parts: OnceLock<bool>,
+    /// Names of the fields whose reasoning the template writes.
+    pub(super) reasoning_fields: OnceLock<Vec<&'static str>>,
     /// Texts before a first user message and between an answer and a second one.
     between_turns: Mutex<BTreeMap<TemplateTokens, Option<[String; 2]>>>,
 }
@@ -125,6 +128,7 @@ impl ChatTemplate {
             jinja,
             layouts: Mutex::default(),
             reads_parts: OnceLock::new(),
+            reasoning_fields: OnceLock::new(),
             between_turns: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -145,10 +149,10 @@ impl ChatTemplate {
         &self.inner.source
     }
 
-    /// Whether the template may read a field of messages, or a variable such as `tools`: its source
+    /// Whether the template may read a field of messages, or a variable such as `tools`: its code
     /// names it.
     pub fn reads(&self, field: &str) -> bool {
-        self.source().contains(field)
+        has_name(self.source(), field)
     }
 
     /// Source of the time for `strftime_now`.
@@ -181,7 +185,7 @@ impl ChatTemplate {
         self.render_json(&messages, tools.as_ref(), tokens, add_generation_prompt)
     }
 
-    fn messages_json(&self, messages: &[MessageView<'_>]) -> serde_json::Value {
+    pub(super) fn messages_json(&self, messages: &[MessageView<'_>]) -> serde_json::Value {
         let parts = *self.inner.reads_parts.get_or_init(|| self.reads_parts());
         messages.iter().map(|view| view.to_json(parts)).collect()
     }

@@ -389,6 +389,71 @@ fn fields_and_tools_reach_the_template() {
     assert!(error.contains("message 3 (assistant) contains a special token"), "{error}");
 }
 
+/// Names in a template's code that are no fields of messages must not take a message's reasoning.
+#[test]
+fn reasoning_reaches_the_field_that_the_template_writes() {
+    let tokenizer = byte_bpe(&default_special_tokens());
+    let template = |field: &str| {
+        let source = format!(
+            "{{# reasoning, thinking #}}{{% if thinking and enable_thinking %}}reasoning{{% endif %}}\
+             {{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n\
+             {{% if m.{field} %}}({{{{ m.{field} }}}}) {{% endif %}}{{{{ m.content }}}}<|im_end|>\n\
+             {{% endfor %}}{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
+        );
+        ChatTemplate::from_source(field, source).expect("parses")
+    };
+    let chat = |field: &str| {
+        let mut answer = message(Role::Assistant, "4");
+        answer.fields.insert(field.to_owned(), "2 + 2".into());
+        [message(Role::User, "What is 2+2?"), answer]
+    };
+    for written in tokenizer::REASONING_FIELDS {
+        let template = template(written);
+        for given in tokenizer::REASONING_FIELDS {
+            assert_eq!(template.field_name(given), Some(written));
+            let encoded = tokenizer.encode_chat(&chat(given), &template).expect("encodes");
+            assert_eq!(target_text(&tokenizer, &encoded), "(2 + 2) 4<|im_end|>", "{given}");
+        }
+    }
+    let without = template("content");
+    for given in tokenizer::REASONING_FIELDS {
+        let error = tokenizer.encode_chat(&chat(given), &without).expect_err("refused");
+        assert!(matches!(&error, Error::FieldNotRendered { field, .. } if field == given));
+    }
+}
+
+/// Advice about later turns helps only where there are some.
+#[test]
+fn a_prompt_that_the_only_answer_does_not_continue_is_refused() {
+    let tokenizer = byte_bpe(&default_special_tokens());
+    let messages = [message(Role::User, "a"), message(Role::Assistant, "b")];
+    let hint = |source: &str, messages: &[Message]| {
+        let template = ChatTemplate::from_source("x", source).expect("parses");
+        let error = tokenizer.encode_chat(messages, &template).expect_err("refused");
+        (error.to_string(), error.hint().expect("advice"))
+    };
+    // As in Blenderbot: each rendering ends with the end token, the prompt's too.
+    let ends = "{% for m in messages %}{{ m.content }} {% endfor %}<|endoftext|>";
+    let (error, advice) = hint(ends, &messages);
+    assert!(error.contains("which is not in the conversation"), "{error}");
+    assert!(advice.starts_with("choose a template"), "{advice}");
+    let (_, advice) = hint(ends, &[&messages[..], &messages[..]].concat());
+    assert!(advice.contains("`split_turns = true`"), "{advice}");
+    // As in Nemotron: the prompt opens reasoning, and the answer's empty block has another text.
+    let opens = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}<think>\
+        {% if m.reasoning_content %}{{ '\\n' + m.reasoning_content + '\\n' }}{% endif %}</think>{% endif %}\
+        {{ m.content }}<|im_end|>\n{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}";
+    let (error, advice) = hint(opens, &messages);
+    assert!(error.contains("ends in \"<think>\\n\""), "{error}");
+    assert!(advice.contains("its reasoning in `reasoning_content`"), "{advice}");
+    let mut reasoned = messages.clone();
+    reasoned[1].fields.insert("reasoning_content".to_owned(), "c".into());
+    let template = ChatTemplate::from_source("x", opens).expect("parses");
+    let encoded = tokenizer.encode_chat(&reasoned, &template).expect("encodes");
+    assert_eq!(target_text(&tokenizer, &encoded), "c\n</think>b<|im_end|>");
+}
+
 /// A template whose answers are ended by what follows them, as in Apertus and in GLM-4.
 #[test]
 fn an_end_token_between_messages_ends_the_last_answer_too() {
