@@ -14,6 +14,7 @@ mod model;
 pub mod optimizer;
 mod paths;
 mod plan_distill;
+mod plan_grpo;
 mod plan_kto;
 mod plan_lora;
 mod plan_ppo;
@@ -31,12 +32,13 @@ pub use base::{
     BASE_FILE, BaseFile, base_of, check_base, is_adapter, packed_base_dtype, recorded_base,
     weight_files, weights_hash,
 };
-pub use cost::{Cost, MIN_SAMPLED_TOGETHER};
+pub use cost::Cost;
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
 pub use paths::{Paths, RUNS_DIR};
 pub use stage::{
-    DistillPlan, DpoPlan, KtoPlan, LoraPlan, PpoPlan, RewardModelPlan, Stage, Start, Work,
+    DistillPlan, DpoPlan, GrpoPlan, KtoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan,
+    RewardModelPlan, Stage, Start, Work,
 };
 pub use stage_plan::StagePlan;
 pub use tokenizers::train_tokenizer;

@@ -61,6 +61,15 @@ fn recipe(lora: &str) -> String {
             if lora.is_empty() { "" } else { ", lora = { rank = 2 }" },
             train("eval = { holdout = 0.1, every_steps = 10, max_rows = 2 }")
         ),
+        format!(
+            "[grpo]\npolicy = {{ start = \"sft\"{} }}\n\
+             rewards = [{{ kind = \"regex\", pattern = \"[0-9i]\" }}, {{ kind = \"model\", start = \"reward\" }}]\n\
+             prompts = [{{ path = \"chats.jsonl\" }}]\nchat_template = \"plain\"\n\
+             max_prompt_tokens = 30\nmax_new_tokens = 6\nprompts_per_step = 3\nnum_generations = 4\n\
+             n_minibatches = 2\nbeta = 0.05\noptimizer = {{ lr = 1e-4 }}\n{}",
+            if lora.is_empty() { "" } else { ", lora = { rank = 2 }" },
+            train("eval = { holdout = 0.1, every_steps = 10, max_rows = 2 }")
+        ),
     ]
     .concat()
 }
@@ -88,7 +97,7 @@ fn place(lora: &str) -> Place {
     place
 }
 
-const STAGES: [&str; 7] = ["pretrain", "sft", "distill", "reward", "dpo", "kto", "ppo"];
+const STAGES: [&str; 8] = ["pretrain", "sft", "distill", "reward", "dpo", "kto", "ppo", "grpo"];
 
 impl Place {
     fn runs(&self, args: &[&str]) {

@@ -8,6 +8,8 @@ mod continuation;
 mod distillation;
 mod gguf_blocks;
 mod gradients;
+mod group;
+mod group_losses;
 mod kind;
 mod pair_losses;
 mod ppo;
@@ -18,6 +20,7 @@ mod report;
 mod reward;
 mod sampling;
 mod summed_loss;
+mod trained_weights;
 mod training;
 mod unpaired_losses;
 mod vectors;
@@ -107,6 +110,8 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::UnpairedLosses => unpaired_losses::replay(path, device),
         Kind::Distillation => distillation::replay(path, device),
         Kind::Ppo => ppo::replay(path, device),
+        Kind::Grpo | Kind::Rloo => group::replay(path, device),
+        Kind::GroupLosses => group_losses::replay(path, device),
         Kind::Refusal => Ok(vec![adapter::refusal(path)]),
         Kind::Proof => Ok(proof::replay(path, None, device)?.0),
     }

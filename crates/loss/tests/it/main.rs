@@ -2,6 +2,7 @@
 
 mod advantages;
 mod distillation;
+mod group_advantages;
 mod ppo;
 mod preference;
 mod reward;
