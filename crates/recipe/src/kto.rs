@@ -136,6 +136,7 @@ impl KtoSection {
             length_key: "sequence_length",
             added_length_key: None,
             rows_per_step: self.rows_per_step,
+            texts_per_row: 1,
             on_bad_row: self.on_bad_row,
             answers: Vec::new(),
             max_bad_rows: self.max_bad_rows,
