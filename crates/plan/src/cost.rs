@@ -128,8 +128,7 @@ impl Cost {
         if on_policy > 0.0 {
             self.flops +=
                 on_policy * student.forward_flops(rows, length, HeadOutput::Distributions);
-            self.kv_cache_bytes =
-                step.kv_cache_bytes(student, step.micro_batch.max(MIN_SAMPLED_TOGETHER));
+            self.kv_cache_bytes = step.kv_cache_bytes(student, MIN_SAMPLED_TOGETHER);
             let sampling = step.sampling_peak(&self.memory, self.kv_cache_bytes);
             self.peak_bytes = self.peak_bytes.max(sampling);
         }

@@ -134,7 +134,10 @@ fn own_answers_follow_the_prompts_of_the_data() {
     for (row, (text, targets)) in texts.iter().zip(whole.targets.chunks(96)).enumerate() {
         let first = targets.iter().position(|target| *target >= 0).expect("an answer");
         let prompt = stage.tokenizer.decode(&text[..=first], true);
-        assert!(prompt.starts_with("Say ") && prompt.contains('.'), "{prompt:?}");
+        assert!(
+            prompt.starts_with("User:\nSay ") && prompt.ends_with("Assistant:\n"),
+            "{prompt:?}"
+        );
         let n_answer = text.len() - first - 1;
         assert!((1..=12).contains(&n_answer), "row {row} has an answer of {n_answer} tokens");
         assert_eq!(targets.iter().filter(|target| **target >= 0).count(), n_answer);
