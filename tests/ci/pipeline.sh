@@ -10,7 +10,7 @@ root=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-weights() { (cd "runs/$1" && sha256sum pretrain/model/*.safetensors sft/model/*.safetensors reward/model/*.safetensors dpo/model/*.safetensors ppo/model/*.safetensors); }
+weights() { (cd "runs/$1" && sha256sum pretrain/model/*.safetensors sft/model/*.safetensors reward/model/*.safetensors dpo/model/*.safetensors ppo/model/*.safetensors grpo/model/*.safetensors); }
 same() { diff <(weights "$1") <(weights "$2") && echo "$1 = $2"; }
 run() { local name=$1; shift; "$temper" run "$root/tests/ci/small.toml" --name "$name" --log plain "$@" >/dev/null 2>"$name.log" || { cat "$name.log"; return 1; }; }
 
@@ -72,11 +72,13 @@ PY
 "$temper" export runs/two/reward --to out-reward
 "$temper" generate runs/two/dpo --chat --prompt "Write a comment." --n 2 --max-new-tokens 24
 "$temper" generate runs/two/ppo --chat --prompt "Write a comment." --n 2 --max-new-tokens 24
+"$temper" generate runs/two/grpo --chat --prompt "Write a comment." --n 2 --max-new-tokens 24
 "$temper" runs
 "$temper" data inspect "$root/tests/ci/small.toml" --stage sft --n 1 | tail -n 6
 "$temper" data inspect "$root/tests/ci/small.toml" --stage reward --n 1 | tail -n 6
 "$temper" data inspect "$root/tests/ci/small.toml" --stage dpo --n 1 | tail -n 6
 "$temper" data inspect "$root/tests/ci/small.toml" --stage ppo --name two --n 1 | tail -n 6
+"$temper" data inspect "$root/tests/ci/small.toml" --stage grpo --name two --n 1 | tail -n 6
 
 # The same with adapters: killed and resumed, then exported both ways and talked to.
 "$root/tests/crash/kill_resume.sh" "$temper" "$root/tests/ci/lora.toml" 2

@@ -140,6 +140,12 @@ impl From<ppo::Error> for Failure {
     }
 }
 
+impl From<grpo::Error> for Failure {
+    fn from(error: grpo::Error) -> Self {
+        Self::from_error(&error, error.hint()).of_input(error.is_wrong_input())
+    }
+}
+
 impl From<evaluate::Error> for Failure {
     fn from(error: evaluate::Error) -> Self {
         let is_input = matches!(&error, evaluate::Error::Train(error) if error.is_wrong_input());

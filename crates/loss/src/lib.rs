@@ -7,6 +7,8 @@
 
 mod advantages;
 mod cross_entropy;
+mod group_advantages;
+mod group_policy;
 mod kl;
 mod pair_objective;
 mod ppo;
@@ -16,6 +18,14 @@ mod sum;
 
 pub use advantages::{Advantages, Whitening, gae, whiten};
 pub use cross_entropy::cross_entropy;
+pub use group_advantages::{
+    AdvantageKind, Aggregation, GroupAdvantages, GroupRewards, RewardScale, group_advantages,
+    mean as known_mean, std as known_std,
+};
+pub use group_policy::{
+    CompletionBatch, GroupCounts, GroupLoss, GroupObjective, GroupTerms, RatioLevel,
+    entropy_threshold,
+};
 pub use kl::{kl_k1, kl_k3};
 pub use pair_objective::{FDivergence, PairContext, PairLoss, PairObjective};
 pub use ppo::{PolicyLoss, ValueLoss, ppo_policy, ppo_value};

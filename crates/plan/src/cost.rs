@@ -8,16 +8,13 @@ use arch::{
 use data::Dataset;
 use recipe::{BaseDtype, Checkpointing, Eval, SampleKind};
 
-use crate::stage::{LoraPlan, PpoPlan, Stage, Work};
+use crate::stage::{GrpoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, Stage, Work};
 
 /// Weights are saved in f32.
 const BYTES_PER_WEIGHT: u64 = 4;
 
 /// Memory of a process besides tensors: the binary, tokenizer, mapped data and batches (measured with small recipes).
 const PROCESS_BYTES: u64 = 25_000_000;
-
-/// Answers that PPO samples together, at least; `micro_batch` can raise it.
-pub const MIN_SAMPLED_TOGETHER: usize = 16;
 
 /// Size of saved weights.
 fn model_bytes(n_weights: u64) -> u64 {
@@ -68,6 +65,7 @@ impl Cost {
                 cost
             }
             Work::Rollouts(ppo) => Self::of_ppo(config, lora, ppo, dataset.n_steps(), step),
+            Work::Groups(grpo) => Self::of_grpo(config, lora, grpo, dataset.n_steps(), step),
         }
     }
 
@@ -169,7 +167,8 @@ impl Cost {
             lora,
             ppo.n_bases as u64,
         );
-        let kv_cache_bytes = shape.kv_cache_bytes(config);
+        let kv_cache_bytes =
+            shape.kv_cache_bytes(config, shape.micro_batch.max(MIN_SAMPLED_TOGETHER));
         Self {
             n_parameters: n_weights,
             n_idle: config.n_parameters() - config.n_active_parameters(),
@@ -183,6 +182,73 @@ impl Cost {
                 .max(shape.sampling_peak(&memory, kv_cache_bytes)),
             checkpoint_bytes: shape.checkpoint_bytes(n_trained),
             model_bytes: model_bytes(n_policy),
+        }
+    }
+}
+
+impl Cost {
+    /// Cost of GRPO, with every completion at full length: the prompt of a group read once, its completions sampled, scored
+    /// once by each model whose log-probabilities the update needs, and used in each pass.
+    fn of_grpo(
+        config: &ModelConfig,
+        lora: Option<&LoraPlan>,
+        grpo: &GrpoPlan,
+        max_steps: u64,
+        shape: StepShape,
+    ) -> Self {
+        let section = &grpo.section;
+        let length = shape.sequence_length as u64;
+        let n_rows = max_steps.saturating_mul(shape.rows_per_step as u64);
+        let n_trained = Head::of(config, HeadOutput::LogProbs).n_trained(lora);
+        let forward = config.forward_flops(n_rows, length, HeadOutput::LogProbs);
+        let pass = training_flops(config, lora, n_rows, length, HeadOutput::LogProbs, n_trained);
+        let prompt = section.max_prompt_tokens as f64 / section.num_generations.max(1) as f64;
+        let sampled = (section.max_new_tokens as f64 + prompt) / length.max(1) as f64;
+        let scored = grpo.n_scoring_passes() as f64;
+        let reward = if grpo.reward.is_some() {
+            config.forward_flops(n_rows, length, HeadOutput::Scores)
+        } else {
+            0.0
+        };
+        let flops = (sampled + scored) * forward + reward + section.num_iterations as f64 * pass;
+
+        let n_minibatch = shape.rows_per_step / section.n_minibatches.max(1);
+        let rows = TrainingShape {
+            rows: shape.micro_batch.min(n_minibatch),
+            sequence_length: shape.sequence_length,
+        };
+        let computation = shape.computation(HeadOutput::LogProbs);
+        let step = match lora {
+            Some(lora) => {
+                let adapters = AdapterShape { has_dropout: false, ..adapters(lora, n_trained) };
+                config.adapter_training_memory(rows, computation, adapters)
+            }
+            None => config.training_memory(rows, computation),
+        };
+        let n_factors = lora.map_or(0, |lora| lora.layout.n_added());
+        let n_weights = grpo.n_base_parameters + n_factors;
+        let step = step.of_several_models(n_weights, n_trained);
+        let memory = as_stored(
+            step.with_optimizer_state(shape.optimizer_state),
+            config,
+            lora,
+            grpo.n_bases as u64,
+        );
+        let at_once = grpo.sampled_together(shape.micro_batch);
+        let kv_cache_bytes = shape.kv_cache_bytes(config, at_once);
+        Self {
+            n_parameters: n_weights,
+            n_idle: config.n_parameters() - config.n_active_parameters(),
+            n_trained,
+            n_tokens: n_rows.saturating_mul(length),
+            flops,
+            memory,
+            kv_cache_bytes,
+            peak_bytes: shape
+                .peak(&memory, n_minibatch)
+                .max(shape.sampling_peak(&memory, kv_cache_bytes)),
+            checkpoint_bytes: shape.checkpoint_bytes(n_trained),
+            model_bytes: model_bytes(n_trained),
         }
     }
 }
@@ -330,10 +396,10 @@ impl StepShape {
         Computation { kernel_path: self.kernel_path, recomputes_blocks, output }
     }
 
-    /// Keys and values, in f32, of the answers that PPO samples together: at least 16 of them if there are as many.
-    fn kv_cache_bytes(&self, config: &ModelConfig) -> u64 {
+    /// Keys and values, in f32, of the answers that are sampled together: `at_once` of them if there are as many.
+    fn kv_cache_bytes(&self, config: &ModelConfig, at_once: usize) -> u64 {
         let share = self.rows_per_step.div_ceil(self.replicas.max(1));
-        let rows = self.micro_batch.max(MIN_SAMPLED_TOGETHER).min(share) as u64;
+        let rows = at_once.min(share) as u64;
         let elements = config.kv_cache_elements(self.sequence_length);
         rows.saturating_mul(elements).saturating_mul(BYTES_PER_WEIGHT)
     }

@@ -13,6 +13,7 @@ mod locate;
 mod model;
 pub mod optimizer;
 mod paths;
+mod plan_grpo;
 mod plan_lora;
 mod plan_ppo;
 mod plan_stage;
@@ -29,11 +30,13 @@ pub use base::{
     BASE_FILE, BaseFile, base_of, check_base, is_adapter, packed_base_dtype, recorded_base,
     weight_files, weights_hash,
 };
-pub use cost::{Cost, MIN_SAMPLED_TOGETHER};
+pub use cost::Cost;
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
 pub use paths::{Paths, RUNS_DIR};
-pub use stage::{DpoPlan, LoraPlan, PpoPlan, RewardModelPlan, Stage, Start, Work};
+pub use stage::{
+    DpoPlan, GrpoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, RewardModelPlan, Stage, Start, Work,
+};
 pub use stage_plan::StagePlan;
 pub use tokenizers::train_tokenizer;
 

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use recipe::{Loaded, PpoSection};
+use recipe::{Loaded, PpoSection, Reward};
 use rewards::Rewards;
 
 use crate::base::base_of;
@@ -24,7 +24,7 @@ pub(crate) fn plan_ppo(
     earlier: &[StagePlan],
     warnings: &mut Vec<String>,
 ) -> Result<PpoPlan> {
-    let rewards = compiled(loaded, section)?;
+    let rewards = compiled(loaded, "ppo", &section.rewards, section.max_new_tokens)?;
     let model = section.reward_model_key();
     let reward = match &model {
         Some((_, start, _)) => Some(of_name(paths, start, earlier)?),
@@ -41,7 +41,7 @@ pub(crate) fn plan_ppo(
     let models = models.chain([("ppo.value.start".to_owned(), &value)]);
     check_vocabularies(loaded, policy, models)?;
     let value_lora = value_lora(loaded, paths, section, &value, earlier)?;
-    let mut bases = BaseCopies { earlier, seen: BTreeSet::new(), n_parameters: 0 };
+    let mut bases = BaseCopies::new(earlier);
     bases.add(policy, policy_lora, false)?;
     if policy_lora.is_none() {
         // The starting weights stay in memory as the reference model.
@@ -55,7 +55,7 @@ pub(crate) fn plan_ppo(
         // All its weights are trained, so it shares them with no other model.
         None => bases.add_copy(&value),
     }
-    let (n_bases, n_base_parameters) = (bases.seen.len(), bases.n_parameters);
+    let (n_bases, n_base_parameters) = bases.counts();
     Ok(PpoPlan {
         section: section.clone(),
         reward: reward.zip(model).map(|(point, (key, _, weight))| RewardModelPlan {
@@ -73,11 +73,16 @@ pub(crate) fn plan_ppo(
 }
 
 /// The rewards that need no model, with patterns and schemas compiled.
-fn compiled(loaded: &Loaded, section: &PpoSection) -> Result<Rewards> {
-    Rewards::new(&section.rewards, section.max_new_tokens).map_err(|(idx, error)| {
-        let key = format!("ppo.rewards[{idx}].{}", error.key());
+pub(crate) fn compiled(
+    loaded: &Loaded,
+    stage: &str,
+    rewards: &[Reward],
+    max_new_tokens: usize,
+) -> Result<Rewards> {
+    Rewards::new(rewards, max_new_tokens).map_err(|(idx, error)| {
+        let key = format!("{stage}.rewards[{idx}].{}", error.key());
         let hint = Some(error.hint().to_owned());
-        let message = format!("`{}` in [ppo.rewards[{idx}]] {error}", error.key());
+        let message = format!("`{}` in [{stage}.rewards[{idx}]] {error}", error.key());
         Error::Recipe(loaded.spans.error(&key, message, "cannot be used", hint))
     })
 }
@@ -119,7 +124,7 @@ fn without_output_layer(mut keys: recipe::LoraKeys) -> recipe::LoraKeys {
 }
 
 /// Refuses models with different vocabularies: policy, reward and value model read the same ids.
-fn check_vocabularies<'p>(
+pub(crate) fn check_vocabularies<'p>(
     loaded: &Loaded,
     policy: &StartingPoint,
     others: impl Iterator<Item = (String, &'p StartingPoint)>,
@@ -146,15 +151,24 @@ fn check_vocabularies<'p>(
 }
 
 /// Base models in memory, each counted once.
-struct BaseCopies<'a> {
+pub(crate) struct BaseCopies<'a> {
     earlier: &'a [StagePlan],
     seen: BTreeSet<String>,
     n_parameters: u64,
 }
 
-impl BaseCopies<'_> {
+impl<'a> BaseCopies<'a> {
+    pub(crate) fn new(earlier: &'a [StagePlan]) -> Self {
+        Self { earlier, seen: BTreeSet::new(), n_parameters: 0 }
+    }
+
+    /// Number of base models, and of all their parameters.
+    pub(crate) fn counts(&self) -> (usize, u64) {
+        (self.seen.len(), self.n_parameters)
+    }
+
     /// Adds the base of a model: shared with others, or its own. A frozen model keeps its adapter separate.
-    fn add(
+    pub(crate) fn add(
         &mut self,
         point: &StartingPoint,
         lora: Option<&LoraPlan>,
@@ -174,7 +188,7 @@ impl BaseCopies<'_> {
     }
 
     /// Adds weights that no other model shares.
-    fn add_copy(&mut self, point: &StartingPoint) {
+    pub(crate) fn add_copy(&mut self, point: &StartingPoint) {
         let key = format!("copy {} {:?}", self.seen.len(), point.start);
         self.insert(key, point);
     }

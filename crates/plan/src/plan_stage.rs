@@ -12,6 +12,7 @@ use tokenizer::Tokenizer;
 use crate::added_tokens::AddedTokens;
 use crate::cost::{Cost, StepShape, n_reference_pairs};
 use crate::optimizer::{average_bytes, state_bytes};
+use crate::plan_grpo::plan_grpo;
 use crate::plan_lora::plan_lora;
 use crate::plan_ppo::plan_ppo;
 use crate::stage::{LoraPlan, Stage, Start};
@@ -102,9 +103,17 @@ pub(crate) fn plan_stage(
         config = config.untied()?;
         lora = lora_beside(&config)?;
     }
-    let mut stage = Stage::new(section, |section| {
-        plan_ppo(loaded, paths, section, &starting_point, lora.as_ref(), earlier, &mut warnings)
-    })?;
+    let mut stage = Stage::new(
+        section,
+        |section| {
+            let lora = lora.as_ref();
+            plan_ppo(loaded, paths, section, &starting_point, lora, earlier, &mut warnings)
+        },
+        |section| plan_grpo(loaded, paths, section, &starting_point, lora.as_ref(), earlier),
+    )?;
+    if let Stage::Grpo(grpo) = &stage {
+        warnings.extend(grpo.warnings.iter().cloned());
+    }
     let optimizer = &keys.train.optimizer;
     let trained = trained_parameters(&config, &stage, lora.as_ref());
     check_groups(loaded, &format!("{name}.optimizer"), optimizer, &trained)?;
@@ -121,15 +130,8 @@ pub(crate) fn plan_stage(
     {
         dpo.n_reference_pairs = n_reference_pairs(&dataset, keys.train.eval.as_ref());
     }
-    if let Stage::Ppo(ppo) = &stage {
-        notes.extend(answers::check(
-            loaded,
-            name,
-            &ppo.section.rewards,
-            &ppo.rewards,
-            &dataset,
-            &sources,
-        )?);
+    if let Some((of_recipe, rewards)) = stage.rewards() {
+        notes.extend(answers::check(loaded, name, of_recipe, rewards, &dataset, &sources)?);
     }
     let step = step_shape(loaded, request, &keys, optimizer_state);
     let cost = Cost::of(&config, &stage, lora.as_ref(), &dataset, sample_kind, step);
@@ -153,7 +155,7 @@ pub(crate) fn plan_stage(
         dataset,
         keys: keys.train.clone(),
         sequence_length: keys.sequence_length,
-        rows_per_step: keys.rows_per_step,
+        rows_per_step: step.rows_per_step,
         micro_batch: step.micro_batch,
         cost,
         inputs,
@@ -170,10 +172,11 @@ fn step_shape(
     optimizer_state: u64,
 ) -> StepShape {
     let replicas = loaded.recipe.replicas;
-    let share = keys.rows_per_step.div_ceil(replicas.max(1));
+    let rows_per_step = keys.rows_per_step.saturating_mul(keys.texts_per_row);
+    let share = rows_per_step.div_ceil(replicas.max(1));
     StepShape {
         sequence_length: keys.sequence_length,
-        rows_per_step: keys.rows_per_step,
+        rows_per_step,
         replicas,
         // Each GPU has its own memory.
         n_together: if loaded.recipe.device == "cpu" { replicas } else { 1 },

@@ -5,7 +5,7 @@ use recipe::{Loaded, SampleKind, StageKeys};
 use crate::stage::{Stage, Work};
 use crate::{Error, Result};
 
-/// Refuses replicas without rows in an update: in a step, or in one of PPO's minibatches.
+/// Refuses replicas without rows in an update: in a step, or in one of PPO's or GRPO's minibatches.
 pub(crate) fn check(
     loaded: &Loaded,
     name: &str,
@@ -19,6 +19,11 @@ pub(crate) fn check(
         }
         (Work::Rows { .. }, SampleKind::Pairs) => (n, "pairs in a step", "raise `pairs_per_step`"),
         (Work::Rows { .. }, SampleKind::Prompts) => (n, "prompts in a step", "use more prompts"),
+        (Work::Groups(grpo), _) => (
+            grpo.section.episodes_per_step() / grpo.section.n_minibatches.max(1),
+            "answers in a minibatch",
+            "raise `prompts_per_step`, or lower `n_minibatches`",
+        ),
         (Work::Rollouts(ppo), _) => (
             n / ppo.section.n_minibatches.max(1),
             "episodes in a minibatch",

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use arch::{AdapterLayout, HeadOutput, LoraConfig, ModelConfig};
 use recipe::{
-    BaseDtype, DpoSection, PpoSection, PretrainSection, RewardSection, SftSection, StageSection,
+    BaseDtype, DpoSection, GrpoSection, PpoSection, PretrainSection, Reward, RewardSection,
+    SftSection, StageSection,
 };
 
 use rewards::Rewards;
@@ -26,6 +27,8 @@ pub enum Stage {
     Dpo(DpoPlan),
     /// Policy optimization against a reward model.
     Ppo(Box<PpoPlan>),
+    /// Policy optimization on rewards, relative to other answers to the same prompt.
+    Grpo(Box<GrpoPlan>),
 }
 
 /// Plan of a DPO stage.
@@ -58,7 +61,58 @@ pub struct PpoPlan {
     pub n_bases: usize,
 }
 
-/// The reward model of a PPO stage.
+/// Plan of a GRPO stage: its section, and the models besides the policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrpoPlan {
+    /// The recipe's section.
+    pub section: GrpoSection,
+    /// Weights of the reward model, if there is one.
+    pub reward: Option<RewardModelPlan>,
+    /// Rewards that are computed from the text of an answer.
+    pub rewards: Rewards,
+    /// Whether the reference model is in memory.
+    pub has_reference: bool,
+    /// Parameters of all base models in memory.
+    pub n_base_parameters: u64,
+    /// Number of those base models.
+    pub n_bases: usize,
+    /// Unknown keys in the configuration of the reward model, as sentences.
+    pub warnings: Vec<String>,
+}
+
+impl GrpoPlan {
+    /// Optimizer steps of an update.
+    pub fn n_updates(&self) -> usize {
+        self.section.num_iterations * self.section.n_minibatches.max(1)
+    }
+
+    /// Whether the update needs the policy's log-probabilities from before it: without them, its only optimizer step has the
+    /// ratio 1.
+    pub fn has_old_logprobs(&self) -> bool {
+        let section = &self.section;
+        let is_rloo = section.advantage == recipe::Advantage::LeaveOneOut;
+        let by_old_entropy = section.top_entropy_quantile < 1.0
+            && section.conventions == recipe::Conventions::RealTokens;
+        self.n_updates() > 1 || by_old_entropy || (is_rloo && self.has_reference)
+    }
+
+    /// Forward passes over the answers between sampling and training.
+    pub fn n_scoring_passes(&self) -> usize {
+        usize::from(self.has_old_logprobs()) + usize::from(self.has_reference)
+    }
+
+    /// Answers that are sampled together: at least 16 and at least `micro_batch`, in whole groups, so that the prompt of a group
+    /// is read once.
+    pub fn sampled_together(&self, micro_batch: usize) -> usize {
+        let group = self.section.num_generations.max(1);
+        micro_batch.max(MIN_SAMPLED_TOGETHER).next_multiple_of(group)
+    }
+}
+
+/// Answers that are sampled together, at least; `micro_batch` can raise it.
+pub const MIN_SAMPLED_TOGETHER: usize = 16;
+
+/// The reward model of a PPO or GRPO stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RewardModelPlan {
     /// Path of the value that names it within the section.
@@ -105,13 +159,16 @@ pub enum Work<'p> {
     },
     /// Training on answers that the policy samples, with the models of this plan.
     Rollouts(&'p PpoPlan),
+    /// Training on groups of answers that the policy samples, without a value model.
+    Groups(&'p GrpoPlan),
 }
 
 impl Stage {
-    /// The stage of a section; `plan_ppo` plans the models of a PPO stage.
+    /// The stage of a section; `plan_ppo` and `plan_grpo` plan the models of such a stage.
     pub(crate) fn new(
         section: StageSection<'_>,
         plan_ppo: impl FnOnce(&PpoSection) -> Result<PpoPlan>,
+        plan_grpo: impl FnOnce(&GrpoSection) -> Result<GrpoPlan>,
     ) -> Result<Self> {
         Ok(match section {
             StageSection::Pretrain(section) => Self::Pretrain(section.clone()),
@@ -121,6 +178,7 @@ impl Stage {
                 Self::Dpo(DpoPlan { section: section.clone(), n_reference_pairs: 0 })
             }
             StageSection::Ppo(section) => Self::Ppo(Box::new(plan_ppo(section)?)),
+            StageSection::Grpo(section) => Self::Grpo(Box::new(plan_grpo(section)?)),
         })
     }
 
@@ -135,6 +193,16 @@ impl Stage {
                 n_reference_pairs: dpo.n_reference_pairs,
             },
             Self::Ppo(ppo) => Work::Rollouts(ppo),
+            Self::Grpo(grpo) => Work::Groups(grpo),
+        }
+    }
+
+    /// The rewards of a stage that has some: those of the recipe, and of them those that need no model.
+    pub(crate) fn rewards(&self) -> Option<(&[Reward], &Rewards)> {
+        match self {
+            Self::Pretrain(_) | Self::Sft(_) | Self::Reward(_) | Self::Dpo(_) => None,
+            Self::Ppo(ppo) => Some((&ppo.section.rewards, &ppo.rewards)),
+            Self::Grpo(grpo) => Some((&grpo.section.rewards, &grpo.rewards)),
         }
     }
 
@@ -142,6 +210,9 @@ impl Stage {
     pub(crate) fn other_starts(&self) -> Vec<(Cow<'static, str>, &Start)> {
         match self.work() {
             Work::Rows { .. } => Vec::new(),
+            Work::Groups(grpo) => {
+                grpo.reward.iter().map(|model| (model.key.clone(), &model.start)).collect()
+            }
             Work::Rollouts(ppo) => {
                 let adapter = ppo.value_lora.as_ref().and_then(|lora| lora.adapter.as_ref());
                 let adapter = adapter.map(|start| (Cow::from("value.lora.adapter"), start));

@@ -62,7 +62,7 @@ impl StagePlan {
     pub fn starts(&self) -> Vec<(Cow<'static, str>, &Start)> {
         let (start, adapter) = match self.kind.work() {
             Work::Rows { .. } => ("start", "lora.adapter"),
-            Work::Rollouts(_) => ("policy.start", "policy.lora.adapter"),
+            Work::Rollouts(_) | Work::Groups(_) => ("policy.start", "policy.lora.adapter"),
         };
         let continued = self.lora.as_ref().and_then(|lora| lora.adapter.as_ref());
         [(Cow::from(start), &self.start)]
@@ -72,7 +72,7 @@ impl StagePlan {
             .collect()
     }
 
-    /// Number of updates of the weights: one a step, and in PPO one for each minibatch of each epoch, fewer if `target_kl`
+    /// Number of updates of the weights: one a step, and in PPO and GRPO one for each minibatch of each pass, fewer if `target_kl`
     /// ends a step.
     pub fn n_updates(&self) -> u64 {
         let of_a_step = match self.kind.work() {
@@ -80,6 +80,7 @@ impl StagePlan {
             Work::Rollouts(ppo) => {
                 (ppo.section.n_ppo_epochs * ppo.section.n_minibatches.max(1)) as u64
             }
+            Work::Groups(grpo) => grpo.n_updates() as u64,
         };
         self.max_steps.saturating_mul(of_a_step)
     }

@@ -21,6 +21,7 @@ pub(crate) fn trained_parameters(
         Work::Rows { output, .. } => {
             return of_model(config, lora, output == HeadOutput::Scores);
         }
+        Work::Groups(_) => return of_model(config, lora, false),
         Work::Rollouts(ppo) => ppo,
     };
     let policy = of_model(config, lora, false);

@@ -6,14 +6,15 @@ use generate::Settings as Generation;
 use model::{CausalLm, ScalarModel};
 use plan::{Plan, PpoPlan, StagePlan};
 use recipe::PpoSection;
-use rl::{ActorCritic, EndReason, Rollout, Rollouts, Sampling, Settings};
+use rl::{
+    ActorCritic, EndReason, Prompts, RewardTerms, Rollouts, Sampling, Settings, StatedRewards,
+    question, reward_metrics, shown_text,
+};
 use seed::Purpose;
 use serde_json::{Value, json};
-use tokenizer::{Message, Role, Tokenizer};
-use train::{Collective, EvalRow, SampleRow};
+use train::{Collective, EvalRow, SampleRow, SingleReplica};
 
 use crate::metrics::AnswerMetrics;
-use crate::stated::{Prompts, StatedRewards, reward_metrics, terms};
 use crate::{FrozenModels, Result};
 
 /// Minimum number of answers of a validation; prompts get several answers where there are fewer prompts.
@@ -47,7 +48,7 @@ pub fn sampling(section: &PpoSection, stage: &StagePlan) -> Generation {
     }
 }
 
-/// Samples `n` answers to each prompt, in the order of prompts.
+/// Samples `n` answers to each prompt, in the order of prompts, on all replicas together.
 pub(crate) fn sample(
     policy: &CausalLm,
     prompts: &[Vec<u32>],
@@ -55,42 +56,36 @@ pub(crate) fn sample(
     section: &PpoSection,
     stage: &StagePlan,
     seed: u64,
-) -> Result<Rollouts> {
-    let settings = Generation { n, ..sampling(section, stage) };
-    let mut rollouts = Rollouts::new(Sampling::of(&settings)?);
-    for answer in generate::generate(policy, prompts, &settings, seed, |_| {})? {
-        let prompt = prompts.get(answer.prompt_idx).map(Vec::as_slice).unwrap_or_default();
-        rollouts.push(prompt, &answer.tokens)?;
-    }
-    Ok(rollouts)
-}
-
-/// Samples one answer to each prompt: each replica samples its share and receives all. Draws depend on the prompt, not on
-/// the replica.
-pub(crate) fn sample_together(
-    policy: &CausalLm,
-    prompts: &[Vec<u32>],
-    section: &PpoSection,
-    stage: &StagePlan,
-    seed: u64,
     replicas: &dyn Collective,
 ) -> Result<Rollouts> {
-    let share = replicas.share().of(prompts.len());
-    let settings = Generation { first_prompt: share.start, ..sampling(section, stage) };
-    let mine = prompts.get(share).unwrap_or_default();
-    let mut numbers = Vec::new();
-    for answer in generate::generate(policy, mine, &settings, seed, |_| {})? {
-        numbers.push(answer.tokens.len() as f64);
-        numbers.extend(answer.tokens.into_iter().map(f64::from));
+    let settings = Generation { n, ..sampling(section, stage) };
+    let distribution = Sampling::of(&settings)?;
+    Ok(rl::sample_together(policy, prompts, &settings, &distribution, seed, replicas)?)
+}
+
+/// The rewards of answers that need no model; `None` if a model computes the only reward.
+pub(crate) fn stated(
+    rollouts: &Rollouts,
+    prompts: &Prompts,
+    n: usize,
+    ppo: &PpoPlan,
+    stage: &StagePlan,
+) -> Option<StatedRewards> {
+    let has_model = ppo.reward.is_some();
+    StatedRewards::of(rollouts, prompts, n, &ppo.rewards, has_model, &stage.tokenizer)
+}
+
+/// The terms of the episodes' scores.
+pub(crate) fn terms<'r>(
+    frozen: &'r FrozenModels,
+    stated: Option<&'r StatedRewards>,
+    ppo: &PpoPlan,
+) -> RewardTerms<'r> {
+    RewardTerms {
+        model: frozen.reward.as_ref(),
+        weight: ppo.reward.as_ref().map_or(1.0, |model| model.weight as f32),
+        stated: stated.map(|stated| stated.totals.as_slice()),
     }
-    let mut numbers = replicas.all_gather(numbers)?.into_iter().flatten();
-    let mut rollouts = Rollouts::new(Sampling::of(&settings)?);
-    for prompt in prompts {
-        let n = numbers.next().unwrap_or_default() as usize;
-        let answer: Vec<u32> = numbers.by_ref().take(n).map(|id| id as u32).collect();
-        rollouts.push(prompt, &answer)?;
-    }
-    Ok(rollouts)
 }
 
 /// The reference's answers, which are the policy's before the first update; a resumed run samples the same ones.
@@ -128,18 +123,19 @@ pub(crate) fn validation(
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
     let mut prompts = Prompts::default();
     for batch in stage.dataset.eval_batches(stage.micro_batch, max_rows) {
-        prompts.add(&batch.texts(), &batch.samples, stage);
+        prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
     }
     let n = VALIDATION_ANSWERS.div_ceil(prompts.ids.len().max(1));
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
-    let rollouts = sample(&actors.policy, &prompts.ids, n, &ppo.section, stage, seed)?;
+    let rollouts =
+        sample(&actors.policy, &prompts.ids, n, &ppo.section, stage, seed, &SingleReplica)?;
     let device = device.clone().inner();
-    let stated = StatedRewards::of(&rollouts, &prompts, n, ppo, &stage.tokenizer);
+    let stated = stated(&rollouts, &prompts, n, ppo, stage);
     let terms = terms(frozen, stated.as_ref(), ppo);
     let scored = rl::score(rollouts, actors, &frozen.reference, terms, settings, &device)?;
     let episodes = &scored.rollouts.episodes;
     let texts: Vec<String> =
-        episodes.iter().map(|episode| text(episode, &stage.tokenizer)).collect();
+        episodes.iter().map(|episode| shown_text(episode, &stage.tokenizer)).collect();
     let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
     let scores: Vec<f64> = scored.episodes.iter().map(|e| f64::from(e.score)).collect();
     let kls: Vec<f64> = scored.episodes.iter().map(|episode| sum(&episode.kl)).collect();
@@ -160,8 +156,9 @@ pub(crate) fn table(
 ) -> Result<Vec<SampleRow>> {
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Sample, step, 0);
     let prompts = &before.prompts;
-    let rollouts = sample(&actors.policy, &prompts.ids, 1, &ppo.section, stage, seed)?;
-    let stated = StatedRewards::of(&rollouts, prompts, 1, ppo, &stage.tokenizer);
+    let rollouts =
+        sample(&actors.policy, &prompts.ids, 1, &ppo.section, stage, seed, &SingleReplica)?;
+    let stated = stated(&rollouts, prompts, 1, ppo, stage);
     let terms = terms(frozen, stated.as_ref(), ppo);
     let scores = rl::scores_of(&rollouts.episodes, &terms, &reference_device(frozen));
     let rows = rollouts.episodes.iter().zip(&before.texts).zip(scores);
@@ -169,7 +166,7 @@ pub(crate) fn table(
         .map(|((episode, before), score)| SampleRow {
             step,
             prompt: stage.tokenizer.decode(episode.prompt(), false),
-            text: text(episode, &stage.tokenizer),
+            text: shown_text(episode, &stage.tokenizer),
             before: Some(before.clone()),
             score: Some(f64::from(score)),
         })
@@ -208,7 +205,7 @@ fn shown_prompts(stage: &StagePlan) -> Prompts {
     let validation = stage.dataset.eval_batches(SHOWN, Some(SHOWN as u64)).next();
     let batch = validation.unwrap_or_else(|| stage.dataset.batch(0));
     let mut prompts = Prompts::default();
-    prompts.add(&batch.texts(), &batch.samples, stage);
+    prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
     prompts.truncate(SHOWN);
     prompts
 }
@@ -222,31 +219,11 @@ fn shown(
     section: &PpoSection,
 ) -> Result<Vec<String>> {
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Sample, 0, 0);
-    let rollouts = sample(policy, prompts, 1, section, stage, seed)?;
-    Ok(rollouts.episodes.iter().map(|episode| text(episode, &stage.tokenizer)).collect())
+    let rollouts = sample(policy, prompts, 1, section, stage, seed, &SingleReplica)?;
+    Ok(rollouts.episodes.iter().map(|episode| shown_text(episode, &stage.tokenizer)).collect())
 }
 
 /// The device of the frozen models.
 fn reference_device(frozen: &FrozenModels) -> Device {
     frozen.reference.backbone.device()
-}
-
-/// An answer as text without its end token.
-fn text(episode: &Rollout, tokenizer: &Tokenizer) -> String {
-    tokenizer.decode(episode.response(), true).trim().to_owned()
-}
-
-/// The user's words in a prompt, without the text that the chat template puts around them.
-fn question(prompt: &[u32], tokenizer: &Tokenizer) -> String {
-    const MARK: &str = "\u{1}";
-    let whole = tokenizer.decode(prompt, false);
-    let framed = tokenizer.chat_template().and_then(|template| {
-        let mark = [Message::new(Role::User, MARK)];
-        Some(tokenizer.decode(&tokenizer.encode_prompt(&mark, template).ok()?, false))
-    });
-    let question = framed.as_deref().and_then(|framed| {
-        let (before, after) = framed.split_once(MARK)?;
-        whole.strip_prefix(before)?.strip_suffix(after)
-    });
-    question.unwrap_or(&whole).trim().to_owned()
 }

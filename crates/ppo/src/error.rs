@@ -12,9 +12,6 @@ pub enum Error {
     /// Scoring rollouts or updating on them.
     #[error(transparent)]
     Rl(#[from] rl::Error),
-    /// Sampling answers.
-    #[error(transparent)]
-    Generate(#[from] generate::Error),
     /// An estimated KL divergence far below 0.
     #[error(
         "step {step}: the KL divergence from the reference is far below 0: `{kl:.2}` nats per answer"
@@ -44,7 +41,6 @@ impl Error {
         match self {
             Self::Train(error) => error.hint(),
             Self::Rl(error) => error.hint(),
-            Self::Generate(error) => error.hint(),
             Self::NegativeKl { .. } => Some(
                 "sample with temperature 1, lower `optimizer.lr`, and resume from an earlier checkpoint"
                     .to_owned(),

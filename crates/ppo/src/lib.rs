@@ -6,26 +6,25 @@ mod error;
 mod frozen;
 mod metrics;
 mod settings;
-mod stated;
 
 use std::path::Path;
 
 use burn::tensor::Device;
 use fsio::DirWriter;
 use plan::{Plan, PpoPlan, StagePlan};
-use rl::{ActorCritic, Scored, adapted_kl_coef, weights_hash};
+use rl::{ActorCritic, Scored, adapted_kl_coef, reward_metrics, weights_hash};
 use seed::Purpose;
 use train::{
-    Context, Learner, Outcome, RunDir, SaveFormat, StageRun, StepReport, save_trained,
-    weights_to_export, write_model,
+    Context, Learner, Outcome, RunDir, SaveFormat, SingleReplica, StageRun, StepReport,
+    save_trained, weights_to_export, write_model,
 };
 
 pub use answers::{Answers, sampling};
 pub use error::{Error, Result};
 pub use frozen::FrozenModels;
 pub use metrics::AnswerMetrics;
+pub use rl::{Prompts, StatedRewards};
 pub use settings::settings;
-pub use stated::{Prompts, StatedRewards};
 
 /// The file of a checkpoint with the trainable parameters of the value model.
 pub const VALUE_FILE: &str = "value.safetensors";
@@ -56,15 +55,15 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
         // The sampled ids are the trained ids: they are never converted to text and back.
         let batch = stage.dataset.batch(step);
         let mut prompts = Prompts::default();
-        prompts.add(&batch.texts(), &batch.samples, stage);
+        prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
         let n_episodes = prompts.ids.len();
         let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, step, 0);
         let rollouts =
-            answers::sample_together(&actors.policy, &prompts.ids, section, stage, seed, replicas)?;
+            answers::sample(&actors.policy, &prompts.ids, 1, section, stage, seed, replicas)?;
 
         // Rewards and advantages of each token, then several epochs of updates on them.
-        let stated = StatedRewards::of(&rollouts, &prompts, 1, ppo, &stage.tokenizer);
-        let (reference, terms) = (&frozen.reference, stated::terms(&frozen, stated.as_ref(), ppo));
+        let stated = answers::stated(&rollouts, &prompts, 1, ppo, stage);
+        let (reference, terms) = (&frozen.reference, answers::terms(&frozen, stated.as_ref(), ppo));
         let scored =
             rl::score_together(rollouts, &actors, reference, terms, &settings, device, replicas)?;
         let orders = orders(plan.seed, &stage.name, step, n_episodes, section.n_ppo_epochs);
@@ -83,7 +82,7 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
         let tokens = scored.rollouts.episodes.iter().map(|episode| episode.episode().len() as u64);
         let (tokens, grad_norm) = (tokens.sum(), updated.grad_norm);
         let mut extra = metrics::of_update(updated.metrics, &scored, &settings);
-        extra.extend(stated::reward_metrics(stated.as_ref(), &scored));
+        extra.extend(reward_metrics(stated.as_ref(), &scored));
         let loss = metrics::loss(&extra, &settings);
         run.log_step(StepReport { loss, grad_norm, lr, tokens, extra })?;
         if replicas.is_leader() && run.step().is_multiple_of(section.sample_every_steps) {
@@ -141,13 +140,14 @@ pub fn first_episodes(
     let frozen::First { actors, frozen, .. } = frozen::first(plan, stage, ppo, run_dir, device)?;
     let batch = stage.dataset.batch(0);
     let mut prompts = Prompts::default();
-    prompts.add(&batch.texts(), &batch.samples, stage);
+    prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
     prompts.truncate(n);
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, 0, 0);
-    let rollouts = answers::sample(&actors.policy, &prompts.ids, 1, section, stage, seed)?;
+    let rollouts =
+        answers::sample(&actors.policy, &prompts.ids, 1, section, stage, seed, &SingleReplica)?;
     let settings = settings(section, stage);
-    let stated = StatedRewards::of(&rollouts, &prompts, 1, ppo, &stage.tokenizer);
-    let terms = stated::terms(&frozen, stated.as_ref(), ppo);
+    let stated = answers::stated(&rollouts, &prompts, 1, ppo, stage);
+    let terms = answers::terms(&frozen, stated.as_ref(), ppo);
     let scored = rl::score(rollouts, &actors, &frozen.reference, terms, &settings, device)?;
     Ok(Episodes { scored, stated })
 }

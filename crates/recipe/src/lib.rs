@@ -21,6 +21,7 @@ mod diagnostics;
 mod dpo;
 mod error;
 mod expert_models;
+mod grpo;
 mod input_keys;
 mod load;
 mod location;
@@ -64,6 +65,10 @@ pub use checks::ChecksSection;
 pub use column_values::ColumnValues;
 pub use dpo::{DpoSection, FDivergence, Losses, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
+pub use grpo::{
+    Advantage, GrpoLoss, GrpoSection, ImportanceSamplingLevel, MultiObjectiveAggregation,
+    ScaleRewards,
+};
 pub use input_keys::{InputKeys, OnBadRow, Packing};
 pub use load::{Loaded, load, parse};
 pub use location::KeyLocation;
@@ -111,6 +116,8 @@ stages! {
     Dpo(dpo: DpoSection),
     /// Policy optimization against a reward model.
     Ppo(ppo: PpoSection),
+    /// Policy optimization on rewards, relative to other answers.
+    Grpo(grpo: GrpoSection),
 }
 
 /// A pipeline: the data, the model, and how each stage trains it. The stages of a recipe run in the
@@ -171,6 +178,9 @@ pub struct Recipe {
     /// Stage: proximal policy optimization against a reward model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ppo: Option<PpoSection>,
+    /// Stage: group-relative policy optimization on rewards that are computed from the text, or by a reward model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpo: Option<GrpoSection>,
     /// Checks that stop a faulty run in its first minute.
     #[serde(default)]
     pub checks: ChecksSection,

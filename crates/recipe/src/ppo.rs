@@ -9,7 +9,7 @@ use crate::chat_keys::ChatTemplate;
 use crate::diagnostics::Diagnostics;
 use crate::input_keys::{OnBadRow, default_max_bad_rows};
 use crate::lora::LoraKeys;
-use crate::rewards::{self, Reward, RewardKind};
+use crate::rewards::{self, Reward};
 use crate::source::{SampleKind, Source};
 use crate::stage_keys::{Samples, StageKeys};
 use crate::train_keys::TrainKeys;
@@ -210,21 +210,7 @@ impl PpoSection {
         if let Some(start) = &self.reward {
             return Some((Cow::Borrowed("reward"), start, 1.0));
         }
-        self.rewards.iter().enumerate().find_map(|(idx, reward)| match &reward.kind {
-            RewardKind::Model(keys) => Some((
-                Cow::Owned(format!("rewards[{idx}].start")),
-                keys.start.as_str(),
-                reward.weight,
-            )),
-            RewardKind::Number(_)
-            | RewardKind::Choice(_)
-            | RewardKind::Exact(_)
-            | RewardKind::Regex(_)
-            | RewardKind::Format(_)
-            | RewardKind::Length(_)
-            | RewardKind::Repetition(_)
-            | RewardKind::JsonSchema(_) => None,
-        })
+        rewards::model_of(&self.rewards)
     }
 
     pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
@@ -244,6 +230,7 @@ impl PpoSection {
             length_key: "max_new_tokens",
             added_length_key: Some("max_prompt_tokens"),
             rows_per_step: self.episodes_per_step,
+            texts_per_row: 1,
             on_bad_row: self.on_bad_row,
             answers: self.rewards.iter().filter_map(|reward| reward.kind.answer()).collect(),
             max_bad_rows: self.max_bad_rows,

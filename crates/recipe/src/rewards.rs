@@ -312,6 +312,24 @@ impl RewardKind {
     }
 }
 
+/// The reward model of a list: its path within the section, its start and its weight.
+pub(crate) fn model_of(rewards: &[Reward]) -> Option<(Cow<'static, str>, &str, f64)> {
+    rewards.iter().enumerate().find_map(|(idx, reward)| match &reward.kind {
+        RewardKind::Model(keys) => {
+            let key = Cow::Owned(format!("rewards[{idx}].start"));
+            Some((key, keys.start.as_str(), reward.weight))
+        }
+        RewardKind::Number(_)
+        | RewardKind::Choice(_)
+        | RewardKind::Exact(_)
+        | RewardKind::Regex(_)
+        | RewardKind::Format(_)
+        | RewardKind::Length(_)
+        | RewardKind::Repetition(_)
+        | RewardKind::JsonSchema(_) => None,
+    })
+}
+
 /// Checks a list of rewards for conflicts between keys.
 pub(crate) fn check(rewards: &[Reward], path: &str, diagnostics: &mut Diagnostics) {
     let models = rewards.iter().enumerate();

@@ -43,8 +43,10 @@ pub struct StageKeys<'r> {
     pub length_key: &'static str,
     /// Key that is added to `length_key` to make `sequence_length`.
     pub added_length_key: Option<&'static str>,
-    /// Rows, pairs or episodes of an optimizer step.
+    /// Rows, pairs, episodes or prompts of a step.
     pub rows_per_step: usize,
+    /// Texts that a forward pass has for each of these rows: the answers to a prompt in GRPO.
+    pub texts_per_row: usize,
     /// Handling of rows that cannot be read.
     pub on_bad_row: OnBadRow,
     /// Texts of each row that the stage's rewards compare answers with.
@@ -79,6 +81,7 @@ impl<'r> StageKeys<'r> {
             length_key: "sequence_length",
             added_length_key: None,
             rows_per_step: input.rows_per_step(),
+            texts_per_row: 1,
             on_bad_row: input.on_bad_row,
             answers: Vec::new(),
             max_bad_rows: input.max_bad_rows,
@@ -104,6 +107,7 @@ impl<'r> StageKeys<'r> {
             length_key: "sequence_length",
             added_length_key: None,
             rows_per_step: input.pairs_per_step,
+            texts_per_row: 1,
             on_bad_row: input.on_bad_row,
             answers: Vec::new(),
             max_bad_rows: input.max_bad_rows,

@@ -55,6 +55,23 @@ pub enum Error {
         /// Number of episodes.
         n_episodes: usize,
     },
+    /// Completions that are no whole groups.
+    #[error("`{n_episodes}` completions are no whole groups of `{num_generations}`")]
+    Groups {
+        /// Number of completions.
+        n_episodes: usize,
+        /// Completions of a prompt.
+        num_generations: usize,
+    },
+    /// A KL divergence without a reference model.
+    #[error("the KL divergence needs a reference model")]
+    NoReference,
+    /// A log-probability or reward that is not finite.
+    #[error("completion {episode}: a log-probability or its advantage is not finite")]
+    NotFinite {
+        /// 0-based completion.
+        episode: usize,
+    },
     /// Rewards of another number of episodes.
     #[error("`{n}` rewards for `{n_episodes}` episodes")]
     Rewards {
@@ -81,6 +98,9 @@ pub enum Error {
         /// The ratio furthest from 1.
         ratio: f32,
     },
+    /// Sampling.
+    #[error(transparent)]
+    Generate(#[from] generate::Error),
     /// Optimizer steps.
     #[error(transparent)]
     Train(#[from] train::Error),
@@ -99,7 +119,13 @@ impl Error {
             }
             Self::TooLong { .. } => Some("raise max_new_tokens".into()),
             Self::NoEpisodes => Some("an update needs at least one prompt".into()),
-            Self::Order { .. } | Self::Rewards { .. } => None,
+            Self::Order { .. }
+            | Self::Rewards { .. }
+            | Self::Groups { .. }
+            | Self::NoReference => None,
+            Self::NotFinite { .. } => {
+                Some("the policy has diverged: lower `optimizer.lr`, and resume from an earlier checkpoint".into())
+            }
             Self::Minibatches { .. } => {
                 Some("choose a number of minibatches that divides the number of episodes".into())
             }
@@ -111,6 +137,7 @@ impl Error {
             Self::FirstRatio { .. } => {
                 Some("dropout must be 0, and the scored policy must be the one that is trained".into())
             }
+            Self::Generate(error) => error.hint(),
             Self::Train(error) => error.hint(),
         }
     }

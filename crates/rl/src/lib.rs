@@ -1,10 +1,11 @@
-//! Reinforcement learning on rewards with PPO (Schulman et al. 2017; Ouyang et al. 2022 for language models):
-//! [`score`] computes rewards and advantages of rollouts, [`update`] trains policy and value model on them.
+//! Reinforcement learning on rewards. PPO (Schulman et al. 2017; Ouyang et al. 2022 for language models): [`score`] computes
+//! rewards and advantages of rollouts, [`update`] trains policy and value model on them. GRPO and its relatives, without a value
+//! model: [`score_groups`] and [`update_groups`].
 //!
 //! Sampling and the loop over updates are in the stage. The crate is below `evaluate`, so that `temper verify` replays the
 //! same functions.
 //!
-//! # Two conventions
+//! # Two conventions of PPO
 //!
 //! [`Conventions::Trl`] follows TRL 1.12 exactly. [`Conventions::RealTokens`], the default, differs where TRL's numbers
 //! depend on positions without a sampled token:
@@ -26,23 +27,32 @@ mod actor_critic;
 mod batch;
 mod checks;
 mod error;
+mod group;
 mod kl_control;
 mod metrics;
+mod prompts;
 mod reward_terms;
 mod rollout;
 mod score;
 mod scored;
 mod settings;
+mod stated;
 mod update;
 
 pub use actor_critic::ActorCritic;
 pub use batch::scores_of;
 pub use checks::weights_hash;
 pub use error::{Error, Result};
+pub use group::{
+    GroupEpisode, GroupMetrics, GroupSettings, GroupUpdated, RewardTable, ScoredGroups,
+    completion_metrics, score_groups, update_groups,
+};
 pub use kl_control::adapted_kl_coef;
+pub use prompts::{Prompts, question, sample_together, shown_text};
 pub use reward_terms::RewardTerms;
 pub use rollout::{EndReason, Rollout, Rollouts, Sampling, Span};
 pub use score::{score, score_together};
 pub use scored::{Scored, ScoredEpisode};
 pub use settings::{Conventions, KlEstimator, Settings};
+pub use stated::{StatedRewards, reward_metrics};
 pub use update::{Updated, update};

@@ -25,10 +25,23 @@ impl Sampling {
     /// Errors: settings such as top-k that change the distribution in a way that the loss does not model.
     pub fn of(settings: &generate::Settings) -> Result<Self> {
         let sampling = &settings.sampling;
-        let refused = [
+        let filters = [
             ("top_k", sampling.top_k.is_some()),
             ("top_p", sampling.top_p.is_some_and(|p| p < 1.0)),
             ("min_p", sampling.min_p.is_some_and(|p| p > 0.0)),
+        ];
+        if let Some((name, _)) = filters.into_iter().find(|(_, is_set)| *is_set) {
+            return Err(Error::NotScorable { name });
+        }
+        Self::before_filters(settings)
+    }
+
+    /// The distribution before top-k, top-p and min-p, under which losses of GRPO compute log-probabilities.
+    ///
+    /// Errors: other settings that change the distribution.
+    pub fn before_filters(settings: &generate::Settings) -> Result<Self> {
+        let sampling = &settings.sampling;
+        let refused = [
             ("repetition_penalty", sampling.repetition_penalty != 1.0),
             ("greedy", sampling.greedy),
             ("min_new_tokens", settings.min_new_tokens > 0),

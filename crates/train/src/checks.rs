@@ -46,6 +46,8 @@ pub struct Checks {
 struct FirstUpdates {
     before: Vec<Fingerprint>,
     had_gradient: Vec<bool>,
+    /// Whether the next update may be without any gradient.
+    is_silent: bool,
     /// Number of updates with a learning rate above 0.
     n_updates: u64,
     lr_sum: f64,
@@ -66,6 +68,7 @@ impl Checks {
         let updates = (on.gradients || on.frozen).then(|| FirstUpdates {
             before: fingerprints(model),
             had_gradient: vec![false; names.len()],
+            is_silent: false,
             n_updates: 0,
             lr_sum: 0.0,
         });
@@ -119,6 +122,14 @@ impl Checks {
         Ok(())
     }
 
+    /// The next update may have no gradient at all, such as one on completions with equal rewards. It does not count among the
+    /// first updates.
+    pub fn expect_no_gradient(&mut self) {
+        if let Some(updates) = &mut self.updates {
+            updates.is_silent = true;
+        }
+    }
+
     /// Records which parameters have a nonzero gradient. Call it before the optimizer consumes the gradients.
     pub fn gradients(&mut self, gradients: &Gradients) {
         let Some(updates) = &mut self.updates else { return };
@@ -131,6 +142,9 @@ impl Checks {
     /// parameter has changed.
     pub fn updated<M: Module>(&mut self, model: &M, lr: f64, place: StepPlace<'_>) -> Result<()> {
         let Some(updates) = &mut self.updates else { return Ok(()) };
+        if std::mem::take(&mut updates.is_silent) {
+            return Ok(());
+        }
         updates.n_updates += u64::from(lr > 0.0);
         updates.lr_sum += lr;
         if lr <= 0.0 || updates.n_updates < UPDATES_TO_MOVE {

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use hub_local::Need;
-use plan::{Plan, PpoPlan, StagePlan, Work};
+use plan::{GrpoPlan, Plan, PpoPlan, StagePlan, Work};
 use recipe::StageSection;
 use train::RunDir;
 
@@ -13,7 +13,7 @@ use crate::args::{InspectArgs, LogStyle};
 use crate::failure::{Failure, Result};
 use crate::render::printable::printable;
 use crate::render::progress::write_stderr;
-use crate::render::{episodes, tokens};
+use crate::render::{episodes, groups, tokens};
 
 pub(crate) fn run(args: &InspectArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     if let Some(line) = args.line {
@@ -36,6 +36,7 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle, threads: Option<usize>) -> 
     match stage.kind.work() {
         Work::Rows { .. } => show_rows(stage, args),
         Work::Rollouts(ppo) => show_episodes(&plan, stage, ppo, args),
+        Work::Groups(grpo) => show_groups(&plan, stage, grpo, args),
     }
 }
 
@@ -74,6 +75,21 @@ fn show_episodes(plan: &Plan, stage: &StagePlan, ppo: &PpoPlan, args: &InspectAr
             format!("{}\n", episodes::json(rollout, episode, rewards.as_deref(), &stage.tokenizer))
         } else {
             episodes::text(rollout, episode, rewards.as_deref(), &stage.tokenizer)
+        })?;
+    }
+    Ok(())
+}
+
+/// Prints groups of completions of the first update, sampled and scored as in a run. Loads the models.
+fn show_groups(plan: &Plan, stage: &StagePlan, grpo: &GrpoPlan, args: &InspectArgs) -> Result<()> {
+    let device = kernels::device(&plan.device)?.autodiff();
+    let run_dir = RunDir::open(&plan.paths.run_dir)?;
+    let shown = grpo::first_groups(plan, stage, grpo, &run_dir, args.n, &device)?;
+    for idx in 0..shown.scored.episodes.len() {
+        print(&if args.json {
+            format!("{}\n", groups::json(&shown, idx, grpo, &stage.tokenizer))
+        } else {
+            groups::text(&shown, idx, grpo, &stage.tokenizer)
         })?;
     }
     Ok(())

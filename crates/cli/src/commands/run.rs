@@ -118,6 +118,7 @@ fn run_stage(context: Context<'_>) -> Result<Outcome> {
         Stage::Reward(section) => Ok(reward::run(context, section)?),
         Stage::Dpo(dpo) => Ok(dpo::run(context, dpo)?),
         Stage::Ppo(ppo) => Ok(ppo::run(context, ppo)?),
+        Stage::Grpo(grpo) => Ok(grpo::run(context, grpo)?),
     }
 }
 
@@ -147,7 +148,9 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
             (Work::Rows { .. }, SampleKind::Documents) => {
                 format!("generate {model} --prompt \"…\"")
             }
-            (Work::Rows { .. } | Work::Rollouts(_), _) => format!("chat {model}"),
+            (Work::Rows { .. } | Work::Rollouts(_) | Work::Groups(_), _) => {
+                format!("chat {model}")
+            }
         };
         text += &format!("next    temper {first}\n");
         text += &format!("        temper export {model} --to out/{}\n", plan.name);
@@ -179,6 +182,11 @@ fn metrics_text(result: &Value) -> String {
         let before = result.pointer("/before/score").and_then(Value::as_f64);
         let from = before.map(|before| format!("{before:.2} → ")).unwrap_or_default();
         return format!("reward {from}{score:.2}, KL {kl:.1} nats/answer");
+    }
+    if let Some(reward) = metric("reward") {
+        let before = result.pointer("/before/reward").and_then(Value::as_f64);
+        let from = before.map(|before| format!("{before:.2} → ")).unwrap_or_default();
+        return format!("reward {from}{reward:.2}");
     }
     if let (Some(accuracy), Some(margin)) = (metric("accuracy"), metric("margin")) {
         return format!("accuracy {:.1} %, mean margin {margin:.2}", 100.0 * accuracy);

@@ -232,8 +232,10 @@ impl RunProgress {
         };
         // The loss of a policy means little, so score and KL are shown too.
         let metric = |name: &str| row.extra.get(name).copied();
-        let rewards = match (metric("objective/scores"), metric("objective/kl")) {
-            (Some(score), Some(kl)) => format!("score {score:.3}  KL {kl:.2}  "),
+        let of_ppo = (metric("objective/scores"), metric("objective/kl"));
+        let rewards = match (of_ppo, metric("reward"), metric("completions/mean_length")) {
+            ((Some(score), Some(kl)), _, _) => format!("score {score:.3}  KL {kl:.2}  "),
+            (_, Some(reward), Some(length)) => format!("reward {reward:.3}  length {length:.1}  "),
             _ => String::new(),
         };
         format!(

@@ -11,6 +11,7 @@ mod file_cycles;
 mod foreign_models;
 mod get;
 mod gguf;
+mod grpo;
 mod hostile;
 #[path = "../../../hub/tests/it/server.rs"]
 mod hub_server;

@@ -10,7 +10,7 @@ use crate::support::{Place, tiny_recipe};
 
 const STEPS: usize = 20;
 
-/// All five stages, of which four train adapters in the second recipe.
+/// All stages, of which all but the first train adapters in the second recipe.
 fn recipe(lora: &str) -> String {
     let train = |more: &str| {
         format!("max_steps = {STEPS}\nlog_every_steps = 1\nsave_every_steps = 7\n{more}\n")
@@ -51,6 +51,15 @@ fn recipe(lora: &str) -> String {
             if lora.is_empty() { "" } else { ", lora = { rank = 2 }" },
             train("eval = { holdout = 0.1, every_steps = 10, max_rows = 2 }")
         ),
+        format!(
+            "[grpo]\npolicy = {{ start = \"sft\"{} }}\n\
+             rewards = [{{ kind = \"regex\", pattern = \"[0-9i]\" }}, {{ kind = \"model\", start = \"reward\" }}]\n\
+             prompts = [{{ path = \"chats.jsonl\" }}]\nchat_template = \"plain\"\n\
+             max_prompt_tokens = 30\nmax_new_tokens = 6\nprompts_per_step = 3\nnum_generations = 4\n\
+             n_minibatches = 2\nbeta = 0.05\noptimizer = {{ lr = 1e-4 }}\n{}",
+            if lora.is_empty() { "" } else { ", lora = { rank = 2 }" },
+            train("eval = { holdout = 0.1, every_steps = 10, max_rows = 2 }")
+        ),
     ]
     .concat()
 }
@@ -78,7 +87,7 @@ fn place(lora: &str) -> Place {
     place
 }
 
-const STAGES: [&str; 5] = ["pretrain", "sft", "reward", "dpo", "ppo"];
+const STAGES: [&str; 6] = ["pretrain", "sft", "reward", "dpo", "ppo", "grpo"];
 
 impl Place {
     fn runs(&self, args: &[&str]) {

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use arch::ModelInfo;
 
-use super::proof;
+use super::group::{self, Trainer};
 use super::vectors::{Vectors, WIDENED_LOGITS};
+use super::{group_losses, proof};
 use crate::error::{Error, Result};
 
 /// The kinds of reference vectors.
@@ -37,6 +38,12 @@ pub(crate) enum Kind {
     TrainingLora,
     /// A whole PPO update.
     Ppo,
+    /// A whole GRPO update.
+    Grpo,
+    /// A whole RLOO update.
+    Rloo,
+    /// Losses and advantages of GRPO, with gradients.
+    GroupLosses,
     /// Preference losses.
     Preference,
     /// Preference losses over logits, with gradients.
@@ -66,6 +73,9 @@ impl Kind {
             Self::PackedLm => "packed-lm",
             Self::TrainingLora => "training-lora",
             Self::Ppo => "ppo",
+            Self::Grpo => "grpo",
+            Self::Rloo => "rloo",
+            Self::GroupLosses => "grpo-losses",
             Self::Preference => "preference",
             Self::PairLosses => "pair-losses",
             Self::AnswerLosses => "answer-losses",
@@ -119,7 +129,14 @@ impl Kind {
             return Ok(Some(if lora { Self::TrainingLora } else { Self::TrainingFull }));
         }
         if has("rollout.safetensors") {
-            return Ok(Some(Self::Ppo));
+            return Ok(Some(match group::trainer(dir) {
+                Some(Trainer::Grpo) => Self::Grpo,
+                Some(Trainer::Rloo) => Self::Rloo,
+                None => Self::Ppo,
+            }));
+        }
+        if has(group_losses::CASES) && has(group_losses::GRADS) {
+            return Ok(Some(Self::GroupLosses));
         }
         if has("adapter_config.json") && has("init.safetensors") {
             return Ok(Some(Self::AdapterInit));

@@ -7,6 +7,8 @@ mod causal_lm;
 mod continuation;
 mod gguf_blocks;
 mod gradients;
+mod group;
+mod group_losses;
 mod kind;
 mod pair_losses;
 mod ppo;
@@ -17,6 +19,7 @@ mod report;
 mod reward;
 mod sampling;
 mod summed_loss;
+mod trained_weights;
 mod training;
 mod vectors;
 
@@ -103,6 +106,8 @@ fn replay(path: &Path, kind: Kind, device: &Device) -> Result<Vec<Quantity>> {
         Kind::PairLosses => pair_losses::replay_logits(path, device),
         Kind::AnswerLosses => pair_losses::replay_answers(path, device),
         Kind::Ppo => ppo::replay(path, device),
+        Kind::Grpo | Kind::Rloo => group::replay(path, device),
+        Kind::GroupLosses => group_losses::replay(path, device),
         Kind::Refusal => Ok(vec![adapter::refusal(path)]),
         Kind::Proof => Ok(proof::replay(path, None, device)?.0),
     }

@@ -151,6 +151,10 @@ fn a_directory_of_references_gives_a_report_for_each() {
     let packed = ["packed-blocks", "packed-layer", "packed-lm"];
     let blocks = "gguf-blocks";
     let others = [
+        "grpo",
+        "grpo",
+        "grpo-losses",
+        "rloo",
         "ppo",
         "ppo",
         "preference",
@@ -269,6 +273,7 @@ fn references_where_they_are() {
         ("adapters", 6),
         ("adapters2", 13),
         ("quant", 5),
+        ("online", 4),
         ("ppo", 2),
         ("preference.safetensors", 1),
         ("preference2", 2),
@@ -382,4 +387,31 @@ fn whole_updates_of_ppo() {
     for case in ["ppo/k1", "ppo/k3_whiten"] {
         assert_eq!(names(&passes(&golden_dir(case), "ppo")), expected);
     }
+}
+
+/// One generation of GRPO and RLOO: every optimizer step on it, and the weights after them.
+#[test]
+fn whole_updates_of_grpo_and_rloo() {
+    let after =
+        ["metrics", "policy_after_99_9_percent", "policy_after_worst", "reference_unchanged"];
+    let scored = |reference: &[&'static str]| {
+        [&["old_per_token_logps"][..], reference, &["advantages"], &after].concat()
+    };
+    let both = scored(&["ref_per_token_logps"]);
+    assert_eq!(names(&passes(&golden_dir("online/dapo"), "grpo")), both);
+    assert_eq!(names(&passes(&golden_dir("online/grpo_masked"), "grpo")), scored(&[]));
+    let report = passes(&golden_dir("online/rloo"), "rloo");
+    assert_eq!(names(&report), both);
+    // Four optimizer steps; the metrics of completions and rewards are in the first.
+    let metrics = report.quantities.iter().find(|quantity| quantity.name == "metrics").unwrap();
+    assert_eq!(metrics.n_compared, 23 + 3 * 8);
+}
+
+#[test]
+fn losses_and_advantages_of_grpo() {
+    let report = passes(&golden_dir("online/losses"), "grpo-losses");
+    assert_eq!(names(&report), ["losses", "gradients", "metrics", "advantages"]);
+    let counts: Vec<usize> = report.quantities.iter().map(|quantity| quantity.n_compared).collect();
+    // 31 cases of 16 completions of up to 12 tokens; advantages under four settings, with and without missing rewards.
+    assert_eq!([counts[0], counts[1], counts[3]], [31, 31 * 16 * 12, 8 * 16]);
 }

@@ -156,8 +156,7 @@ fn updates_are_whole_and_end_by_steps() {
       --> recipes/mine.toml:44:1
        |
     44 | top_p = 0.9
-       | ^^^^^
-      hint: [ppo] has `policy`, `reward`, `rewards`, `value`, `prompts`, `chat_template`, `eos_token`, `max_prompt_tokens`, `max_new_tokens`, `episodes_per_step`, `temperature`, `kl`, `missing_eos_penalty`, `whiten_rewards`, `gamma`, `lambda`, `clip_range`, `clip_range_value`, `vf_coef`, `n_ppo_epochs`, `n_minibatches`, `target_kl`, `conventions`, `sample_every_steps`, `on_bad_row`, `max_bad_rows`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `checkpointing`, `optimizer`, `ema`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
+       | ^^^^^ move it to [grpo]
     ");
 }
 

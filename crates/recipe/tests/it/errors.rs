@@ -537,7 +537,7 @@ fn stages_without_a_start_or_a_model_are_refused() {
     ");
     insta::assert_snapshot!(shown(&parse("seed = 1\n").unwrap_err()), @"
     error: recipes/mine.toml: the recipe has no stage
-      hint: add [pretrain], [sft], [reward], [dpo] or [ppo]
+      hint: add [pretrain], [sft], [reward], [dpo], [ppo] or [grpo]
     ");
 }
 

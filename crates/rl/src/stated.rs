@@ -1,36 +1,13 @@
-//! Rewards that are computed from the text of answers, and the texts of the data that they compare with.
+//! Rewards that are computed from the text of answers.
 
 use std::collections::BTreeMap;
 
-use plan::{PpoPlan, StagePlan};
+use loss::{known_mean, known_std};
 use rewards::{Completion, Rewards};
-use rl::{EndReason, RewardTerms, Rollout, Rollouts};
 use tokenizer::Tokenizer;
 
-use crate::FrozenModels;
-
-/// Prompts with the texts of their rows that rewards compare answers with.
-#[derive(Clone, Debug, Default)]
-pub struct Prompts {
-    /// Token ids of each prompt.
-    pub ids: Vec<Vec<u32>>,
-    /// Texts of each prompt, in the order of the rewards' templates.
-    pub answers: Vec<Vec<Option<String>>>,
-}
-
-impl Prompts {
-    /// Adds the prompts of a batch: the ids of its rows and their samples.
-    pub(crate) fn add(&mut self, ids: &[&[u32]], samples: &[u64], stage: &StagePlan) {
-        self.ids.extend(ids.iter().map(|ids| ids.to_vec()));
-        self.answers.extend(samples.iter().map(|sample| stage.dataset.answers(*sample)));
-    }
-
-    /// The first prompts.
-    pub(crate) fn truncate(&mut self, n: usize) {
-        self.ids.truncate(n);
-        self.answers.truncate(n);
-    }
-}
+use crate::prompts::{Prompts, completion};
+use crate::rollout::{Rollout, Rollouts};
 
 /// The rewards of a set of episodes that need no model.
 #[derive(Clone, Debug)]
@@ -39,20 +16,22 @@ pub struct StatedRewards {
     pub names: Vec<String>,
     /// Values and reasons of each episode.
     pub episodes: Vec<rewards::Scored>,
-    /// Weighted sum of each episode.
+    /// Weighted sum of each episode; 0 for one that only a reward model scores.
     pub totals: Vec<f32>,
 }
 
 impl StatedRewards {
     /// The rewards of answers, of which there are `n` to each prompt; `None` if a model computes the only reward.
-    pub(crate) fn of(
+    ///
+    /// `has_model` says whether a reward model scores the answers too.
+    pub fn of(
         rollouts: &Rollouts,
         prompts: &Prompts,
         n: usize,
-        ppo: &PpoPlan,
+        rewards: &Rewards,
+        has_model: bool,
         tokenizer: &Tokenizer,
     ) -> Option<Self> {
-        let rewards: &Rewards = &ppo.rewards;
         if rewards.is_empty() {
             return None;
         }
@@ -65,13 +44,13 @@ impl StatedRewards {
         let episodes: Vec<rewards::Scored> =
             rollouts.episodes.iter().enumerate().map(score).collect();
         // A prompt without any of these rewards has the model's score alone; the plan refuses it where there is no model.
-        let none = if ppo.reward.is_some() { 0.0 } else { f64::NAN };
+        let none = if has_model { 0.0 } else { f64::NAN };
         let totals = episodes.iter().map(|scored| scored.total().unwrap_or(none) as f32).collect();
         Some(Self { names: rewards.names().map(str::to_owned).collect(), episodes, totals })
     }
 
     /// Mean and standard deviation of each reward over the episodes that have it, before its weight, under TRL's names.
-    pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
+    fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = BTreeMap::new();
         for (idx, name) in self.names.iter().enumerate() {
             let values = self.episodes.iter().filter_map(|scored| scored.parts.get(idx)?.value);
@@ -86,45 +65,19 @@ fn add_metrics(name: &str, values: &[f64], metrics: &mut BTreeMap<String, f64>) 
     if values.is_empty() {
         return;
     }
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
-    let std = if values.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 };
-    metrics.insert(format!("rewards/{name}/mean"), mean);
+    let std = if values.len() > 1 { known_std(values) } else { 0.0 };
+    metrics.insert(format!("rewards/{name}/mean"), known_mean(values));
     metrics.insert(format!("rewards/{name}/std"), std);
 }
 
 /// Metrics of every reward of scored episodes, the model's included; none if the model's is the only one.
-pub(crate) fn reward_metrics(
+pub fn reward_metrics(
     stated: Option<&StatedRewards>,
-    scored: &rl::Scored,
+    scored: &crate::Scored,
 ) -> BTreeMap<String, f64> {
     let Some(stated) = stated else { return BTreeMap::new() };
     let mut metrics = stated.metrics();
     let scores = scored.episodes.iter().filter_map(|episode| episode.model_score.map(f64::from));
     add_metrics("model", &scores.collect::<Vec<f64>>(), &mut metrics);
     metrics
-}
-
-/// The terms of the episodes' scores.
-pub(crate) fn terms<'r>(
-    frozen: &'r FrozenModels,
-    stated: Option<&'r StatedRewards>,
-    ppo: &PpoPlan,
-) -> RewardTerms<'r> {
-    RewardTerms {
-        model: frozen.reward.as_ref(),
-        weight: ppo.reward.as_ref().map_or(1.0, |model| model.weight as f32),
-        stated: stated.map(|stated| stated.totals.as_slice()),
-    }
-}
-
-/// An answer as text without its end token. Other special tokens stay: a reward may look for `<think>`.
-fn completion(episode: &Rollout, tokenizer: &Tokenizer) -> String {
-    let ids = episode.response();
-    let n = match episode.span().end {
-        EndReason::EndToken => ids.len().saturating_sub(1),
-        EndReason::Length => ids.len(),
-    };
-    tokenizer.decode(ids.get(..n).unwrap_or_default(), false)
 }

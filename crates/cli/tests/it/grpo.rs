@@ -1,0 +1,106 @@
+//! GRPO through the binary: plan, inspection, training and mistakes.
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::support::Place;
+
+const ROWS: &str = "{\"prompt\":\"2+3=\",\"completion\":\"5\",\"answer\":5}\n\
+    {\"prompt\":\"1+3=\",\"completion\":\"4\",\"answer\":4}\n\
+    {\"prompt\":\"4+4=\",\"completion\":\"8\",\"answer\":\"#### 8\"}\n\
+    {\"prompt\":\"3+3=\",\"completion\":\"6\",\"answer\":6}\n";
+
+/// A recipe with GRPO, with these keys, after a short fine-tuning on the same rows.
+fn recipe(keys: &str) -> String {
+    let train = "chat_template = \"plain\"\nmax_steps = 3\noptimizer = { lr = 1e-3 }\n\
+                 log_every_steps = 1\n";
+    format!(
+        "seed = 3\n[tokenizer]\ntrain = {{ kind = \"byte-bpe\", vocab_size = 300, data = [{{ path = \"rows.jsonl\", \
+         rows = {{ text = \"{{prompt}} {{completion}}\" }} }}] }}\n\
+         [model]\nfamily = \"llama\"\nhidden_size = 32\nnum_hidden_layers = 1\nnum_attention_heads = 2\n\
+         intermediate_size = 48\nmax_position_embeddings = 64\n\
+         [sft]\ndata = [{{ path = \"rows.jsonl\" }}]\nsequence_length = 48\ntokens_per_step = 96\n{train}\
+         [grpo]\npolicy = {{ start = \"sft\" }}\nprompts = [{{ path = \"rows.jsonl\" }}]\n\
+         max_prompt_tokens = 30\nmax_new_tokens = 8\nprompts_per_step = 2\nnum_generations = 4\n\
+         {keys}\n{train}"
+    )
+}
+
+fn place(keys: &str) -> Place {
+    let place = Place::new();
+    place.write("rows.jsonl", ROWS).write("r.toml", recipe(keys));
+    place
+}
+
+const GOOD: &str = "rewards = [{ kind = \"number\", answer = \"{answer}\" }, \
+    { kind = \"length\", cache_tokens = 6, weight = 0.5 }]\nbeta = 0.01";
+
+#[test]
+fn a_run_plans_inspects_and_logs_its_rewards() {
+    let place = place(GOOD);
+    let plan = place.temper(&["plan", "r.toml"]);
+    assert_eq!(plan.code, Some(0), "{}", plan.stderr);
+    for part in [
+        "2 prompts × 4 answers in an update: 24 answers of at most 8 tokens (192 tokens), 3 optimizer steps",
+        "policy, reference on 2 base models",
+        "reward = 1 × number + 0.5 × length",
+        "8 episodes (up to 38 tokens)",
+    ] {
+        assert!(plan.stdout.contains(part), "{part}: {}", plan.stdout);
+    }
+
+    let run = place.temper(&["run", "r.toml"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains("reward "), "{}", run.stderr);
+    let metrics = std::fs::read_to_string(place.path().join("runs/r/grpo/metrics.jsonl"));
+    let metrics = metrics.expect("metrics");
+    let rows: Vec<Value> =
+        metrics.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(rows.len(), 3);
+    for row in &rows {
+        let mean = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
+        let sum = mean("rewards/number/mean") + 0.5 * mean("rewards/length/mean");
+        assert!((mean("reward") - sum).abs() < 1e-9, "{row}");
+        assert!(mean("kl") >= 0.0 && mean("frac_reward_zero_std") <= 1.0, "{row}");
+    }
+
+    let inspect = ["data", "inspect", "r.toml", "--stage", "grpo", "--n", "2", "--json"];
+    let shown = place.temper(&inspect);
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    let answers: Vec<Value> =
+        shown.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(answers.len(), 8);
+    for group in answers.chunks(4) {
+        assert!(group.iter().all(|answer| answer["prompt"] == group[0]["prompt"]));
+        let sum: f64 = group.iter().filter_map(|answer| answer["advantage"].as_f64()).sum();
+        assert!(sum.abs() < 1e-4, "{sum}");
+        for answer in group {
+            assert_eq!(answer["reward_parts"][0]["name"], "number");
+            assert!(answer["reward_parts"][1]["why"].is_string(), "{answer}");
+            let n = answer["response"].as_array().expect("ids").len();
+            assert_eq!(answer["ref_logprobs"].as_array().expect("numbers").len(), n);
+        }
+    }
+    let text = place.temper(&inspect[..inspect.len() - 1]).stdout;
+    for part in ["── prompt 1, ", "answer 1 of 4: ", "reward number: ", "advantage", "in loss"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn mistakes_are_found_before_training() {
+    let error = |keys: &str| place(keys).error(&["plan", "r.toml"]);
+    let number = "rewards = [{ kind = \"number\", answer = \"{answer}\" }]";
+    let all = [
+        error(""),
+        error(&format!("{number}\nn_minibatches = 3")),
+        error(&format!("{number}\nloss_type = \"cispo\"")),
+        error(&format!("{number}\nnormalize_advantages = true")),
+        error(&format!("{number}\nadvantage = \"leave_one_out\"\ndelta = 2.0")),
+        error(&format!("{number}\nloss_type = \"gspo\"")),
+        error(&format!("{number}\nnum_generation = 4")),
+        error("rewards = [{ kind = \"number\", answer = \"{answr}\" }]"),
+    ];
+    assert_snapshot!(all.join("\n\n"));
+}

@@ -1,0 +1,40 @@
+//! Errors of GRPO.
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why the stage stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] train::Error),
+    /// Sampling completions, scoring them or updating on them.
+    #[error(transparent)]
+    Rl(#[from] rl::Error),
+    /// The frozen reference model changed.
+    #[error("the weights of the reference model have changed during the run")]
+    ReferenceChanged,
+    /// A plan without weights for the reward model.
+    #[error("the reward model has no weights to start from")]
+    NoRewardModel,
+}
+
+impl Error {
+    /// Whether the files or the recipe are at fault, not the run.
+    pub fn is_wrong_input(&self) -> bool {
+        matches!(self, Self::Train(error) if error.is_wrong_input())
+    }
+
+    /// A remedy, if there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Train(error) => error.hint(),
+            Self::Rl(error) => error.hint(),
+            Self::ReferenceChanged => Some("this is a bug in Temper: please report it".to_owned()),
+            Self::NoRewardModel => {
+                Some("name one with `start` in a reward of `kind = \"model\"`".to_owned())
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Group-relative policy optimization on rewards (Shao et al. 2024, "DeepSeekMath") and its relatives, among them leave-one-out
+//! REINFORCE (Ahmadian et al. 2024, "Back to Basics"). The computations of an update are in `rl`, where `temper verify` replays
+//! them.
+
+mod answers;
+mod error;
+mod rewarded;
+mod settings;
+mod start;
+
+use burn::tensor::Device;
+use model::CausalLm;
+use plan::{GrpoPlan, Plan, StagePlan};
+use rl::{Prompts, ScoredGroups, StatedRewards, score_groups, update_groups, weights_hash};
+use seed::Purpose;
+use train::{
+    Context, Outcome, RunDir, SingleReplica, StepReport, weights_to_export, write_checkpoint,
+    write_model,
+};
+
+pub use answers::{AnswerMetrics, sampling};
+pub use error::{Error, Result};
+pub use settings::settings;
+
+/// Trains from the newest checkpoint, or from the policy's initial weights, to the last update.
+pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
+    let (plan, stage, device, replicas) =
+        (context.plan, context.stage, context.device, context.replicas);
+    let (section, settings) = (&grpo.section, settings(&grpo.section, stage));
+    let start::State { mut run, mut policy, mut learner, save_format, initial, reward } =
+        start::start_or_resume(context, grpo)?;
+    let reward = reward.as_ref();
+    let before = if replicas.is_leader() {
+        answers::before(plan, stage, grpo, &initial, reward, device)?
+    } else {
+        answers::Before::default()
+    };
+    let reference = grpo.has_reference.then_some(initial);
+    let reference_hash = reference.as_ref().map(weights_hash);
+
+    while run.has_next_step() {
+        // 1. Several completions of each prompt. The sampled ids are the trained ids: they are never converted to text and back.
+        let step = run.step();
+        let batch = stage.dataset.batch(step);
+        let mut prompts = Prompts::default();
+        prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
+        let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, step, 0);
+        let n = section.num_generations;
+        let rollouts = answers::sample(&policy, &prompts.ids, n, grpo, stage, seed, replicas)?;
+
+        // 2. The reward of each completion, and its advantage over the others of its group.
+        let (rewards, _) =
+            rewarded::of(&rollouts, &prompts, n, grpo, reward, stage, device, replicas)?;
+        let scored = score_groups(
+            rollouts,
+            rewards,
+            &policy,
+            reference.as_ref(),
+            &settings,
+            device,
+            replicas,
+        )?;
+
+        // 3. Updates on completions of all groups mixed: every pass takes them in the same order.
+        let order = order(plan.seed, &stage.name, step, scored.episodes.len());
+        let orders = vec![order; section.num_iterations];
+        let lr = train::lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
+        let updated = update_groups(policy, &mut learner, lr, &scored, &orders, &settings)?;
+        policy = updated.policy;
+
+        run.log_step(report(&scored, updated.metrics, lr))?;
+        if replicas.is_leader() && run.step().is_multiple_of(section.sample_every_steps) {
+            let policy = learner.evaluated(&policy);
+            let step = run.step();
+            for row in answers::table(&policy, &before, plan, stage, grpo, reward, step, device)? {
+                run.log_sample(row)?;
+            }
+        }
+        if run.eval_due() {
+            let policy = learner.evaluated(&policy);
+            let validation = answers::validation(plan, stage, grpo, &policy, reward, device)?;
+            run.log_eval(validation.row(run.step()))?;
+        }
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &policy, &learner))?;
+    }
+
+    if !run.is_done() {
+        return Ok(Outcome::Stopped { step: run.step() });
+    }
+    if reference.as_ref().map(weights_hash) != reference_hash {
+        return Err(Error::ReferenceChanged);
+    }
+    if !replicas.is_leader() {
+        return Ok(Outcome::Finished(run.finish(serde_json::Value::Null)?));
+    }
+    let load = |dir: &std::path::Path, policy: CausalLm| save_format.load_into(dir, policy);
+    let policy = weights_to_export(&mut run, policy, &learner, load)?;
+    let result = answers::result(&before, run.exported_eval(), &policy, plan, stage, grpo)?;
+    write_model(&run.dir().model(), &save_format, &policy, run.side_files())?;
+    Ok(Outcome::Finished(run.finish(result)?))
+}
+
+/// The row of an update: means over its optimizer steps, and metrics of its completions.
+fn report(
+    scored: &ScoredGroups,
+    mut metrics: std::collections::BTreeMap<String, f64>,
+    lr: f64,
+) -> StepReport {
+    let tokens = scored.rollouts.episodes.iter().map(|episode| episode.episode().len() as u64);
+    let [loss, grad_norm] =
+        ["loss", "grad_norm"].map(|name| metrics.remove(name).unwrap_or(f64::NAN));
+    metrics.extend(scored.metrics.clone());
+    StepReport { loss, grad_norm, lr, tokens: tokens.sum(), extra: metrics }
+}
+
+/// The order of completions in an update: a permutation that depends on the run's seed, the stage's name and the update.
+pub fn order(seed: u64, stage: &str, step: u64, n_episodes: usize) -> Vec<usize> {
+    let n = n_episodes as u64;
+    let key = seed::derive(seed, stage, Purpose::Shuffle, step, 0);
+    (0..n).map(|i| seed::shuffled_index(key, n, i) as usize).collect()
+}
+
+/// Scored groups, with the rewards that were computed from their text.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    /// The completions, those of a prompt adjacent.
+    pub scored: ScoredGroups,
+    /// Rewards that need no model, with reasons; `None` if a model computes the only reward.
+    pub stated: Option<StatedRewards>,
+}
+
+/// The first groups of a run, sampled and scored by the functions that training calls, without an update. `n` is the number
+/// of prompts.
+pub fn first_groups(
+    plan: &Plan,
+    stage: &StagePlan,
+    grpo: &GrpoPlan,
+    run_dir: &RunDir,
+    n: usize,
+    device: &Device,
+) -> Result<Groups> {
+    let start::First { policy, initial, reward, .. } =
+        start::first(plan, stage, grpo, run_dir, device)?;
+    let batch = stage.dataset.batch(0);
+    let mut prompts = Prompts::default();
+    prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
+    prompts.truncate(n);
+    let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, 0, 0);
+    let n = grpo.section.num_generations;
+    let rollouts = answers::sample(&policy, &prompts.ids, n, grpo, stage, seed, &SingleReplica)?;
+    let (reward, replicas) = (reward.as_ref(), &SingleReplica);
+    let (rewards, stated) =
+        rewarded::of(&rollouts, &prompts, n, grpo, reward, stage, device, replicas)?;
+    let settings = settings(&grpo.section, stage);
+    let reference = Some(&initial);
+    let scored = score_groups(rollouts, rewards, &policy, reference, &settings, device, replicas)?;
+    Ok(Groups { scored, stated })
+}
