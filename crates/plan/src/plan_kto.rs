@@ -59,8 +59,7 @@ fn balance(kto: &KtoPlan, desirable: u64, undesirable: u64) -> String {
          {of_undesirable}: ratio {ratio:.2}"
     );
     let [low, high] = BALANCE;
-    // Rounded as it is printed, so that advice that was followed is not repeated.
-    if (100.0 * ratio).round() < 100.0 * low || (100.0 * ratio).round() > (100.0 * high).round() {
+    if ratio < low || ratio > high {
         let (key, from, to) = if ratio < low {
             let weight =
                 |ratio: f64| ratio * of_undesirable * undesirable as f64 / desirable as f64;
@@ -70,6 +69,8 @@ fn balance(kto: &KtoPlan, desirable: u64, undesirable: u64) -> String {
                 |ratio: f64| of_desirable * desirable as f64 / (ratio * undesirable as f64);
             ("undesirable_weight", weight(high), weight(low))
         };
+        // Rounded inwards, so that advice that was followed is not repeated.
+        let (from, to) = ((100.0 * from).ceil() / 100.0, (100.0 * to).floor() / 100.0);
         note += &format!(
             "; the KTO paper recommends 1 to 1.33: set `{key}` between {from:.2} and {to:.2}"
         );

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
+use crate::golden_dir;
 use serde_json::Value;
 use tasks::{Estimate, Item, Request, Response, Task, TaskOptions, Turn, builtin_names, summarize};
-use testkit::golden_dir;
 
 fn expected(name: &str) -> Value {
     let path = golden_dir(&format!("eval/builtin/{name}"));

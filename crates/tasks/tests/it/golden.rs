@@ -1,9 +1,9 @@
 //! The tasks of tests/golden/eval: every prompt byte for byte, and the metrics that lm-evaluation-harness computed from its
 //! log-likelihoods and completions.
 
+use crate::golden_dir;
 use serde_json::Value;
 use tasks::{Item, Request, Response, Task, TaskOptions, summarize};
-use testkit::golden_dir;
 
 /// Task, number of examples.
 const RUNS: &[(&str, usize)] = &[
