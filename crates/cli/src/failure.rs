@@ -185,4 +185,5 @@ from_errors!(
     plan::Error,
     generate::Error,
     export::Error,
+    tasks::Error,
 );
