@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 /// Trains and aligns language models from TOML recipes.
 #[derive(Debug, Parser)]
@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Chat with a model in the terminal
     Chat(ChatArgs),
-    /// Measure loss, perplexity and bits per byte of a model on a file
+    /// Evaluate a model on few-shot tasks, or measure loss, perplexity and bits per byte on a file
     Eval(EvalArgs),
     /// Score texts or pairs with a reward model; prints one JSON line per row
     Score(ScoreArgs),
@@ -192,6 +192,7 @@ pub(crate) struct GenerateArgs {
 
 /// `temper eval`
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("measured").required(true).args(["file", "task"]))]
 pub(crate) struct EvalArgs {
     /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, hf:OWNER/MODEL, or GGUF file
     pub(crate) model: PathBuf,
@@ -200,19 +201,40 @@ pub(crate) struct EvalArgs {
     pub(crate) base: Option<PathBuf>,
     /// Text file, JSONL with a text column, or any other data source
     #[arg(long, value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    pub(crate) file: Option<PathBuf>,
     /// Column of the text, if rows have several columns
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", conflicts_with = "task")]
     pub(crate) text: Option<String>,
     /// Tokens per row [default: the model's context, at most 1024]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "task")]
     pub(crate) sequence_length: Option<usize>,
     /// Read the file as one stream instead of separate documents
-    #[arg(long)]
+    #[arg(long, conflicts_with = "task")]
     pub(crate) stream: bool,
     /// Use only the end of the file, as `by = "position"` does in a recipe: 0.1 is the last tenth
-    #[arg(long, value_name = "FRACTION")]
+    #[arg(long, value_name = "FRACTION", conflicts_with = "task")]
     pub(crate) part: Option<f64>,
+    /// Few-shot task: a built-in one (arc_easy, hellaswag, gsm8k, …) or a task file FILE.toml; can be repeated
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub(crate) task: Vec<PathBuf>,
+    /// Only the first N rows of each task
+    #[arg(long, value_name = "N", conflicts_with = "file", value_parser = count())]
+    pub(crate) limit: Option<usize>,
+    /// Numbers of examples before each question, as in 0,1,4 [default: the task's own]
+    #[arg(long, value_name = "K,…", conflicts_with = "file", value_delimiter = ',')]
+    pub(crate) shots: Vec<usize>,
+    /// Directory of the tasks' data [default: TEMPER_DATA]
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Render prompts with the model's chat template: examples become messages of user and assistant
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) chat: bool,
+    /// Evaluate every checkpoint of the stage MODEL, and its final model
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) all_checkpoints: bool,
+    /// Print one JSON object per row, then one per task and number of examples
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) json: bool,
     /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,

@@ -179,4 +179,5 @@ from_errors!(
     plan::Error,
     generate::Error,
     export::Error,
+    tasks::Error,
 );

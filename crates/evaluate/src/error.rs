@@ -54,6 +54,17 @@ pub enum Error {
         /// The directory or file.
         path: PathBuf,
     },
+    /// A prompt of a task that the model cannot be asked.
+    #[error("{place}: {reason}")]
+    Prompt {
+        /// Location of the row.
+        place: String,
+        /// The problem.
+        reason: String,
+    },
+    /// A task or its data cannot be used.
+    #[error(transparent)]
+    Task(#[from] tasks::Error),
     /// A file of reference vectors cannot be read, or lacks a tensor.
     #[error(transparent)]
     Tensors(#[from] tensor_file::Error),
@@ -102,6 +113,10 @@ impl Error {
             Self::BadVectors { .. } | Self::Tensors(_) => {
                 Some("create the vectors again with make_golden.py of the reference".to_owned())
             }
+            Self::Prompt { .. } => Some(
+                "change the task's prompt or its lengths, or use a model with a longer context".to_owned(),
+            ),
+            Self::Task(error) => error.hint(),
             Self::BadProof { .. } => Some("export the model again".to_owned()),
             Self::ProofBase { .. } => {
                 Some("name the base model that the adapter was trained on: --base DIR".to_owned())

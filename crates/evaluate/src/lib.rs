@@ -1,4 +1,4 @@
-//! Evaluation of models: loss, perplexity, bits per byte, accuracy on pairs; and replays of reference vectors
+//! Evaluation of models: loss, perplexity, bits per byte, accuracy on pairs, few-shot tasks; and replays of reference vectors
 //! (`temper verify`).
 //!
 //! A mean is one sum divided by one count. Replays call the crates that train and generate.
@@ -9,6 +9,7 @@ mod measure;
 mod pairs;
 pub mod proof;
 mod selftest;
+mod task_run;
 mod token_bytes;
 mod validation;
 mod verify;
@@ -17,5 +18,6 @@ pub use error::{Error, Result};
 pub use measure::{Measured, measure};
 pub use pairs::{PairMetrics, pair_metrics, text_scores, text_scores_and_auxiliary};
 pub use selftest::selftest;
+pub use task_run::{ScoredRow, TaskRun, run_task};
 pub use validation::{validation, validation_pairs};
 pub use verify::{Outcome, Quantity, Report, Tolerance, verify, verify_on_base};

@@ -11,8 +11,9 @@ use tempfile::TempDir;
 pub type Reader = fn(&[u8]) -> bool;
 
 /// All readers by the name of their fuzz target and of their directory in `fuzz/seeds`.
-pub const READERS: [(&str, Reader); 8] = [
+pub const READERS: [(&str, Reader); 9] = [
     ("recipe", recipe),
+    ("task", task),
     ("config_json", config_json),
     ("tokenizer_json", tokenizer_json),
     ("chat_template", chat_template),
@@ -29,6 +30,19 @@ const TENSOR_ELEMENTS: usize = 1 << 16;
 pub fn recipe(bytes: &[u8]) -> bool {
     let parsed = recipe::parse(bytes, Path::new("recipe.toml"), &[]);
     parsed.map_err(|error| (error.to_string(), error.hint())).is_ok()
+}
+
+/// A task file. The prompts of an accepted task are built from two rows, which may not fit.
+pub fn task(bytes: &[u8]) -> bool {
+    let (dir, path) = file("task.toml", bytes);
+    let rows = r#"{"question": "What is old?", "choices": {"text": ["a map", "an eel"], "label": ["A", "B"]}, "answerKey": "B"}"#;
+    if fsio::write_atomic(dir.path().join("rows.jsonl"), format!("{rows}\n{rows}\n")).is_err() {
+        return false;
+    }
+    let shown = |error: tasks::Error| (error.to_string(), error.hint());
+    let Ok(task) = tasks::Task::open(&path).map_err(shown) else { return false };
+    let options = tasks::TaskOptions { shots: 1, limit: Some(2), data_dir: None };
+    task.items(&options).map_err(shown).is_ok()
 }
 
 /// A model's config.json, with the parameters and sizes that follow from it.

@@ -1,4 +1,4 @@
-//! `temper eval`: measures loss, perplexity and bits per byte of a model on a file.
+//! `temper eval --file`: measures loss, perplexity and bits per byte of a model on a file.
 
 use data::{Content, Dataset, Holdout, PrepareOptions, RunOptions, SourceSpec};
 use hub_local::Need;
@@ -15,6 +15,7 @@ use crate::failure::{Failure, Result};
 const ROWS: usize = 8;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
+    let Some(file) = &args.file else { return super::eval_tasks::run(args) };
     let (model, tokenizer) =
         open_model::<CausalLm>(&args.model, args.base.as_deref(), &args.device)?;
     let device = kernels::device(&args.device)?;
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     }
     let cache_dir = std::path::Path::new(RUNS_DIR).join(".cache");
     fsio::create_dir_all(&cache_dir)?;
-    let mut source = SourceSpec::file(plan::local_copy(&args.file, Need::Data)?);
+    let mut source = SourceSpec::file(plan::local_copy(file, Need::Data)?);
     source.text.clone_from(&args.text);
     let options = PrepareOptions {
         cache_dir: &cache_dir,

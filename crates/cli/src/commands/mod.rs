@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod devices;
 pub(crate) mod eval;
+mod eval_tasks;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod get;

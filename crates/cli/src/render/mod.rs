@@ -7,4 +7,5 @@ pub(crate) mod printable;
 pub(crate) mod progress;
 pub(crate) mod stderr;
 pub(crate) mod table;
+pub(crate) mod tasks;
 pub(crate) mod tokens;

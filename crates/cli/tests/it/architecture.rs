@@ -15,6 +15,7 @@ const WITHOUT_BURN: &[&str] = &[
     "hub-local",
     "recipe",
     "rewards",
+    "tasks",
     "arch",
     "tensor-file",
     "tokenizer",

@@ -72,6 +72,11 @@ fn recipe() {
 }
 
 #[test]
+fn task() {
+    survives("task");
+}
+
+#[test]
 fn config_json() {
     survives("config_json");
 }

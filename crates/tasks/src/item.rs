@@ -1,0 +1,108 @@
+//! What a task asks a model about one row, and what the model answered.
+
+use serde_json::{Map, Value};
+
+/// A row of a task with its prompts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Number of the row in the task's data, from 0.
+    pub doc_id: usize,
+    /// Location of the row, such as `arc_easy.jsonl:12`.
+    pub place: String,
+    /// Requests in the order in which [`crate::Task::score`] expects the responses.
+    pub requests: Vec<Request>,
+    /// The right answer.
+    pub gold: Gold,
+}
+
+/// One question to the model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// The log-likelihood of a text after another one.
+    LogLikelihood {
+        /// Text before; may be empty.
+        context: String,
+        /// Text whose probability is computed.
+        continuation: String,
+    },
+    /// The log-likelihood of a whole text, in windows of the model's context.
+    Rolling {
+        /// The text.
+        text: String,
+    },
+    /// A completion.
+    Generate {
+        /// The prompt.
+        prompt: String,
+    },
+}
+
+/// A model's answer to a [`Request`] of the same name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    /// ln of the probability of the continuation.
+    LogLikelihood {
+        /// Sum over the tokens of the continuation, in nats.
+        sum: f64,
+        /// Whether each token is the most likely one.
+        is_greedy: bool,
+    },
+    /// ln of the probability of the text, in nats.
+    Rolling {
+        /// Sum over all tokens.
+        sum: f64,
+    },
+    /// Completions without the stop text, one for each vote.
+    Generated(Vec<String>),
+}
+
+/// The right answer to an item.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Gold {
+    /// One of several choices.
+    Choice {
+        /// Its index.
+        index: usize,
+        /// All choices, without the delimiter before them.
+        choices: Vec<String>,
+    },
+    /// A text, or several of which each is right.
+    Texts(Vec<String>),
+}
+
+impl Request {
+    /// Adds the request's texts to an object.
+    pub(crate) fn describe(&self, object: &mut Map<String, Value>) {
+        let mut add = |key: &str, text: &String| {
+            object.insert(key.to_owned(), Value::from(text.clone()));
+        };
+        match self {
+            Self::LogLikelihood { context, continuation } => {
+                add("context", context);
+                add("continuation", continuation);
+            }
+            Self::Rolling { text } => add("text", text),
+            Self::Generate { prompt } => add("prompt", prompt),
+        }
+    }
+}
+
+impl Response {
+    /// Adds the response to an object.
+    pub(crate) fn describe(&self, object: &mut Map<String, Value>) {
+        let mut add = |key: &str, value: Value| {
+            object.insert(key.to_owned(), value);
+        };
+        match self {
+            Self::LogLikelihood { sum, is_greedy } => {
+                add("loglikelihood", Value::from(*sum));
+                add("is_greedy", Value::from(*is_greedy));
+            }
+            Self::Rolling { sum } => add("loglikelihood", Value::from(*sum)),
+            Self::Generated(texts) => match texts.as_slice() {
+                [text] => add("generation", Value::from(text.clone())),
+                texts => add("generations", Value::from(texts.to_vec())),
+            },
+        }
+    }
+}

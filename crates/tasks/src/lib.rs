@@ -1,0 +1,35 @@
+//! Evaluation tasks: TOML files that say how a row of data becomes a prompt, what the model is asked for, and which metrics
+//! its answers have. Prompts, few-shot examples and metrics are those of lm-evaluation-harness 0.4.
+//!
+//! A [`Task`] turns rows into [`Item`]s with [`Request`]s, another crate answers them with a model, and [`Task::score`] and
+//! [`summarize`] compute the metrics. Nothing here runs a model or opens a connection.
+
+mod builtin;
+mod choices;
+mod context;
+mod data_files;
+mod definition;
+mod error;
+mod exact_match;
+mod few_shot;
+mod filters;
+mod functions;
+mod item;
+mod kind;
+mod metrics;
+mod pattern;
+mod python_random;
+mod python_text;
+mod summary;
+mod task;
+mod template;
+
+pub use builtin::builtin_names;
+pub use context::{Chat, Turn};
+pub use error::{Error, Result};
+pub use item::{Gold, Item, Request, Response};
+pub use kind::Generation;
+pub use metrics::{RowScore, RowValue};
+pub use python_text::trim_end as python_trim_end;
+pub use summary::{Estimate, summarize};
+pub use task::{Task, TaskOptions};

@@ -1,0 +1,268 @@
+//! Metrics of one row, by the names of lm-evaluation-harness.
+
+use serde_json::{Value, json};
+
+use crate::definition::KindKey;
+use crate::exact_match::ExactMatch;
+use crate::filters::Filter;
+use crate::item::{Gold, Response};
+use crate::python_text::n_words;
+
+/// A metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Metric {
+    Acc,
+    AccNorm,
+    AccBytes,
+    ExactMatch,
+    Perplexity,
+    WordPerplexity,
+    BytePerplexity,
+    BitsPerByte,
+}
+
+impl Metric {
+    const ALL: [Self; 8] = [
+        Self::Acc,
+        Self::AccNorm,
+        Self::AccBytes,
+        Self::ExactMatch,
+        Self::Perplexity,
+        Self::WordPerplexity,
+        Self::BytePerplexity,
+        Self::BitsPerByte,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Acc => "acc",
+            Self::AccNorm => "acc_norm",
+            Self::AccBytes => "acc_bytes",
+            Self::ExactMatch => "exact_match",
+            Self::Perplexity => "perplexity",
+            Self::WordPerplexity => "word_perplexity",
+            Self::BytePerplexity => "byte_perplexity",
+            Self::BitsPerByte => "bits_per_byte",
+        }
+    }
+
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.name() == name)
+    }
+}
+
+/// Metrics of a kind of task: those that are named, or all usual ones.
+pub(crate) fn metrics_of(kind: KindKey, names: Option<&[String]>) -> Result<Vec<Metric>, String> {
+    use Metric::{
+        Acc, AccBytes, AccNorm, BitsPerByte, BytePerplexity, ExactMatch, Perplexity, WordPerplexity,
+    };
+    let (known, usual): (&[Metric], &[Metric]) = match kind {
+        KindKey::MultipleChoice => (&[Acc, AccNorm, AccBytes, ExactMatch], &[Acc, AccNorm]),
+        KindKey::Loglikelihood => (&[Perplexity, Acc], &[Perplexity, Acc]),
+        KindKey::LoglikelihoodRolling => {
+            let all = &[WordPerplexity, BytePerplexity, BitsPerByte];
+            (all, all)
+        }
+        KindKey::GenerateUntil => (&[ExactMatch], &[ExactMatch]),
+    };
+    let Some(names) = names else { return Ok(usual.to_vec()) };
+    if names.is_empty() {
+        return Err("`metrics` is empty".to_owned());
+    }
+    let of = |name: &String| {
+        let metric = Metric::of_name(name).filter(|metric| known.contains(metric));
+        let known: Vec<&str> = known.iter().map(|metric| metric.name()).collect();
+        metric.ok_or_else(|| {
+            format!("{} has no metric `{name}`; it has {}", kind.name(), known.join(", "))
+        })
+    };
+    names.iter().map(of).collect()
+}
+
+/// One metric of one row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowScore {
+    pub(crate) metric: Metric,
+    /// Name of the filter; `none` where a task has none.
+    pub filter: String,
+    /// The value.
+    pub value: RowValue,
+}
+
+impl RowScore {
+    /// Name of the metric.
+    pub fn metric(&self) -> &'static str {
+        self.metric.name()
+    }
+}
+
+/// Value of a metric for one row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RowValue {
+    /// A number whose mean is the task's metric, or enters it.
+    Number(f64),
+    /// A log-likelihood and the number of units that it is divided by: words or bytes.
+    PerUnit {
+        /// Log-likelihood of the text in nats.
+        sum: f64,
+        /// Number of words or bytes.
+        n_units: u64,
+    },
+}
+
+impl RowValue {
+    /// The value as lm-evaluation-harness stores it: a number or a pair.
+    pub fn to_json(self) -> Value {
+        match self {
+            Self::Number(value) => json!(value),
+            Self::PerUnit { sum, n_units } => json!([sum, n_units]),
+        }
+    }
+}
+
+fn score(metric: Metric, value: f64) -> RowScore {
+    RowScore { metric, filter: "none".to_owned(), value: RowValue::Number(value) }
+}
+
+fn as_number(right: bool) -> f64 {
+    if right { 1.0 } else { 0.0 }
+}
+
+/// Index of the largest value, the first among equals.
+fn argmax(values: impl Iterator<Item = f64>) -> Option<usize> {
+    let mut best: Option<(usize, f64)> = None;
+    for (idx, value) in values.enumerate() {
+        if best.is_none_or(|(_, top)| value > top) {
+            best = Some((idx, value));
+        }
+    }
+    best.map(|(idx, _)| idx)
+}
+
+/// Metrics of a row with choices. `acc_norm` divides by characters, `acc_bytes` by bytes of a choice without its delimiter.
+pub(crate) fn of_choices(
+    metrics: &[Metric],
+    index: usize,
+    choices: &[String],
+    responses: &[(f64, bool)],
+) -> Vec<RowScore> {
+    let by = |length: &dyn Fn(&String) -> usize| {
+        let values = responses.iter().zip(choices);
+        let best = argmax(values.map(|((sum, _), choice)| sum / length(choice) as f64));
+        as_number(best == Some(index))
+    };
+    let of = |metric: &Metric| {
+        let value = match metric {
+            Metric::AccNorm => by(&|choice| choice.chars().count()),
+            Metric::AccBytes => by(&String::len),
+            Metric::ExactMatch => {
+                as_number(responses.get(index).is_some_and(|(_, greedy)| *greedy))
+            }
+            Metric::Acc
+            | Metric::Perplexity
+            | Metric::WordPerplexity
+            | Metric::BytePerplexity
+            | Metric::BitsPerByte => by(&|_| 1),
+        };
+        score(*metric, value)
+    };
+    metrics.iter().map(of).collect()
+}
+
+/// Metrics of a row with one continuation.
+pub(crate) fn of_continuation(metrics: &[Metric], sum: f64, is_greedy: bool) -> Vec<RowScore> {
+    let of = |metric: &Metric| {
+        let value = if *metric == Metric::Perplexity { sum } else { as_number(is_greedy) };
+        score(*metric, value)
+    };
+    metrics.iter().map(of).collect()
+}
+
+/// Metrics of a whole text.
+pub(crate) fn of_text(metrics: &[Metric], text: &str, sum: f64) -> Vec<RowScore> {
+    let of = |metric: &Metric| {
+        let n_units = if *metric == Metric::WordPerplexity { n_words(text) } else { text.len() };
+        let value = RowValue::PerUnit { sum, n_units: n_units as u64 };
+        RowScore { metric: *metric, filter: "none".to_owned(), value }
+    };
+    metrics.iter().map(of).collect()
+}
+
+/// `exact_match` of completions, once for each filter, with the extracted answers.
+pub(crate) fn of_completions(
+    filters: &[Filter],
+    exact: &ExactMatch,
+    right: &[String],
+    completions: &[String],
+) -> (Vec<RowScore>, Vec<(String, String)>) {
+    let of = |filter: &Filter| {
+        let answer = filter.apply(completions);
+        let value = RowValue::Number(as_number(exact.matches(&answer, right)));
+        let score = RowScore { metric: Metric::ExactMatch, filter: filter.name.clone(), value };
+        (score, (filter.name.clone(), answer))
+    };
+    filters.iter().map(of).unzip()
+}
+
+/// The object that `temper eval --json` prints for a row.
+pub(crate) fn row_json(
+    gold: &Gold,
+    requests: Vec<Value>,
+    scores: &[RowScore],
+    answers: &[(String, String)],
+) -> serde_json::Map<String, Value> {
+    let mut row = serde_json::Map::new();
+    let target = match gold {
+        Gold::Choice { index, .. } => json!(index),
+        Gold::Texts(texts) => match texts.as_slice() {
+            [text] => json!(text),
+            texts => json!(texts),
+        },
+    };
+    row.insert("target".to_owned(), target);
+    row.insert("requests".to_owned(), Value::Array(requests));
+    if !answers.is_empty() {
+        let answers = answers.iter().map(|(name, text)| (name.clone(), json!(text)));
+        row.insert("filtered".to_owned(), Value::Object(answers.collect()));
+    }
+    for score in scores {
+        let name = score.metric();
+        if score.filter == "none" {
+            row.insert(name.to_owned(), score.value.to_json());
+        } else {
+            let by_filter = row.entry(name).or_insert_with(|| json!({}));
+            by_filter[&score.filter] = score.value.to_json();
+        }
+    }
+    row
+}
+
+/// Log-likelihoods of responses; `None` if one has another kind.
+pub(crate) fn log_likelihoods(responses: &[Response]) -> Option<Vec<(f64, bool)>> {
+    let of = |response: &Response| match response {
+        Response::LogLikelihood { sum, is_greedy } => Some((*sum, *is_greedy)),
+        Response::Rolling { .. } | Response::Generated(_) => None,
+    };
+    responses.iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn norms_divide_by_characters_or_bytes_of_the_choice() {
+        let choices = ["éé".to_owned(), "abc".to_owned()];
+        let metrics = [Metric::Acc, Metric::AccNorm, Metric::AccBytes, Metric::ExactMatch];
+        let values = |index, sums: [f64; 2]| -> Vec<RowValue> {
+            let responses = [(sums[0], true), (sums[1], false)];
+            of_choices(&metrics, index, &choices, &responses).iter().map(|s| s.value).collect()
+        };
+        let numbers = |list: [f64; 4]| list.map(RowValue::Number).to_vec();
+        // By characters −1.1 and −1; by bytes −0.55 and −1.
+        assert_eq!(values(0, [-2.2, -3.0]), numbers([1.0, 0.0, 1.0, 1.0]));
+        assert_eq!(values(1, [-2.2, -3.0]), numbers([0.0, 1.0, 0.0, 0.0]));
+        // The first of equals is chosen.
+        assert_eq!(values(0, [-3.0, -3.0])[0], RowValue::Number(1.0));
+    }
+}

@@ -1,0 +1,133 @@
+//! A task's metrics over all rows, with standard errors and confidence intervals.
+
+use crate::metrics::{Metric, RowScore, RowValue};
+
+/// The quantile of the normal distribution for intervals of 95 %.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// A metric over all rows of a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// Name of the metric.
+    pub metric: &'static str,
+    /// Name of the filter, or `none`.
+    pub filter: String,
+    /// The value.
+    pub value: f64,
+    /// Standard error; `None` for a single row and for metrics per word or byte.
+    ///
+    /// Of a mean: the sample's standard deviation over √n. Of `perplexity`, which is e^−mean: the error of the mean times the
+    /// value (the delta method).
+    pub stderr: Option<f64>,
+    /// 95 % confidence interval. Of a share of rows: Wilson's score interval (JASA 22, 1927). Of `perplexity`: e to the ends
+    /// of the mean's interval.
+    pub interval: Option<(f64, f64)>,
+    /// Number of rows.
+    pub n_rows: usize,
+}
+
+/// Metrics of rows that [`crate::Task::score`] scored, in its order.
+pub fn summarize(rows: &[Vec<RowScore>]) -> Vec<Estimate> {
+    let Some(first) = rows.first() else { return Vec::new() };
+    let of = |(idx, score): (usize, &RowScore)| {
+        let values: Vec<RowValue> =
+            rows.iter().filter_map(|row| row.get(idx)).map(|score| score.value).collect();
+        let (value, stderr, interval) = estimate(score.metric, &values);
+        let (metric, filter) = (score.metric(), score.filter.clone());
+        Estimate { metric, filter, value, stderr, interval, n_rows: values.len() }
+    };
+    first.iter().enumerate().map(of).collect()
+}
+
+type Values = (f64, Option<f64>, Option<(f64, f64)>);
+
+fn estimate(metric: Metric, values: &[RowValue]) -> Values {
+    let number = |value: &RowValue| match *value {
+        RowValue::Number(value) => value,
+        RowValue::PerUnit { sum, .. } => sum,
+    };
+    let numbers: Vec<f64> = values.iter().map(number).collect();
+    match metric {
+        Metric::Acc | Metric::AccNorm | Metric::AccBytes | Metric::ExactMatch => share(&numbers),
+        Metric::Perplexity => {
+            let (mean, stderr) = mean_and_stderr(&numbers);
+            let value = (-mean).exp();
+            let interval =
+                stderr.map(|error| ((-mean - Z * error).exp(), (-mean + Z * error).exp()));
+            (value, stderr.map(|error| error * value), interval)
+        }
+        Metric::WordPerplexity | Metric::BytePerplexity => ((-per_unit(values)).exp(), None, None),
+        Metric::BitsPerByte => (-per_unit(values) / std::f64::consts::LN_2, None, None),
+    }
+}
+
+fn per_unit(values: &[RowValue]) -> f64 {
+    let (mut sums, mut units) = (0.0, 0);
+    for value in values {
+        if let RowValue::PerUnit { sum, n_units } = value {
+            sums += sum;
+            units += n_units;
+        }
+    }
+    sums / units as f64
+}
+
+fn mean_and_stderr(values: &[f64]) -> (f64, Option<f64>) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let stderr = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt() / n.sqrt());
+    (mean, stderr)
+}
+
+fn share(values: &[f64]) -> Values {
+    let (p, stderr) = mean_and_stderr(values);
+    let n = values.len() as f64;
+    let scale = 1.0 + Z * Z / n;
+    let centre = (p + Z * Z / (2.0 * n)) / scale;
+    let half = Z / scale * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    (p, stderr, Some((centre - half, centre + half)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(metric: Metric, values: &[RowValue]) -> Vec<Vec<RowScore>> {
+        let score =
+            |value: &RowValue| vec![RowScore { metric, filter: "none".to_owned(), value: *value }];
+        values.iter().map(score).collect()
+    }
+
+    fn near(a: f64, b: f64) {
+        assert!((a - b).abs() < 1e-12 * b.abs().max(1.0), "{a} is not {b}");
+    }
+
+    #[test]
+    fn a_share_has_wilsons_interval() {
+        // 11 of 20, with the values of scipy's `binomtest(11, 20).proportion_ci(method="wilson")`.
+        let values: Vec<RowValue> =
+            (0..20).map(|i| RowValue::Number(if i < 11 { 1.0 } else { 0.0 })).collect();
+        let all = summarize(&rows(Metric::Acc, &values));
+        let Estimate { value, stderr, interval, n_rows, .. } = &all[0];
+        near(*value, 0.55);
+        near(stderr.unwrap(), (0.55 * 0.45 / 19.0f64).sqrt());
+        let (low, high) = interval.unwrap();
+        near(low, 0.342_085_342_450_342_4);
+        near(high, 0.741_802_141_744_375_8);
+        assert_eq!(*n_rows, 20);
+    }
+
+    #[test]
+    fn perplexities_divide_sums() {
+        let per_unit = |sum, n_units| RowValue::PerUnit { sum, n_units };
+        let values = [per_unit(-6.0, 2), per_unit(-3.0, 1)];
+        near(summarize(&rows(Metric::WordPerplexity, &values))[0].value, 3f64.exp());
+        near(summarize(&rows(Metric::BitsPerByte, &values))[0].value, 3.0 / 2f64.ln());
+        let values = [RowValue::Number(-1.0), RowValue::Number(-3.0)];
+        let estimate = &summarize(&rows(Metric::Perplexity, &values))[0];
+        near(estimate.value, 2f64.exp());
+        near(estimate.stderr.unwrap(), 2f64.exp());
+        assert!(summarize(&[]).is_empty());
+    }
+}
