@@ -185,7 +185,7 @@ impl ChatTemplate {
         self.render_json(&messages, tools.as_ref(), tokens, add_generation_prompt)
     }
 
-    pub(super) fn messages_json(&self, messages: &[MessageView<'_>]) -> serde_json::Value {
+    fn messages_json(&self, messages: &[MessageView<'_>]) -> serde_json::Value {
         let parts = *self.inner.reads_parts.get_or_init(|| self.reads_parts());
         messages.iter().map(|view| view.to_json(parts)).collect()
     }
