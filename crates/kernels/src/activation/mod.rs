@@ -38,7 +38,8 @@ pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
 /// Gaussian error linear unit.
 pub fn gelu<const D: usize>(x: Tensor<D>, kind: GeluKind) -> Tensor<D> {
     match (kind, Select::new().float(&x).kernel_set()) {
-        (GeluKind::Exact, _) => activation::gelu(x),
+        (GeluKind::Exact, KernelSet::Cpu) => activation::gelu(x),
+        (GeluKind::Exact, KernelSet::Generic) => generic_gelu_exact(x),
         (GeluKind::Tanh, KernelSet::Cpu) => {
             kernels_cpu::gelu_tanh(&CpuTensor::new(x)).into_tensor()
         }
@@ -49,6 +50,13 @@ pub fn gelu<const D: usize>(x: Tensor<D>, kind: GeluKind) -> Tensor<D> {
 pub(crate) fn generic_swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     let out = <Dispatch as GateOps>::swiglu(gate.into_dispatch(), up.into_dispatch());
     Tensor::from_dispatch(out)
+}
+
+/// By operations that have their own derivatives: on other devices than the CPU, burn differentiates the tanh approximation
+/// in the backward pass of this one, which is off by 5e-4.
+fn generic_gelu_exact<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let erf = (x.clone() / std::f64::consts::SQRT_2).erf();
+    x * (erf + 1.0) / 2.0
 }
 
 pub(crate) fn generic_gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {

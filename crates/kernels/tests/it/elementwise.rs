@@ -95,6 +95,18 @@ fn gelu_tanh64(x: f64) -> f64 {
     0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
 }
 
+/// Φ(x), by the power series of the error function.
+fn normal64(x: f64) -> f64 {
+    let z = x / std::f64::consts::SQRT_2;
+    let (mut term, mut sum) = (z, z);
+    for n in 1..100 {
+        let n = f64::from(n);
+        term *= -z * z / n;
+        sum += term / (2.0 * n + 1.0);
+    }
+    0.5 + sum / std::f64::consts::PI.sqrt()
+}
+
 #[test]
 fn activations() {
     let device = Device::flex();
@@ -132,4 +144,21 @@ fn gradients_of_activations() {
         |x, w| gelu(x, GeluKind::Tanh) * w,
         |x, w| x.iter().zip(w).map(|(x, w)| gelu_tanh64(*x) * w).collect(),
     );
+}
+
+/// Burn's gradient on other devices than the CPU is that of the tanh approximation, off by 5e-4: the generic form has its own.
+#[test]
+fn the_gradient_of_the_exact_gelu() {
+    let many: Vec<f32> = (-50..=50).map(|i| i as f32 / 10.0).collect();
+    let x = Tensor::<1>::from_data(many.as_slice(), &Device::flex());
+    let density = |x: f64| (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let want: Vec<f64> = f64s(&x).into_iter().map(|x| normal64(x) + x * density(x)).collect();
+    let check = || {
+        let x = x.clone().autodiff().require_grad();
+        let gradients = gelu(x.clone(), GeluKind::Exact).sum().backward();
+        let got = values(&x.grad(&gradients).expect("a gradient"));
+        assert_close("x", &got, &f32s(&want), Tolerance::absolute(1e-6));
+    };
+    check();
+    kernels::with_generic_kernels(check);
 }
