@@ -45,3 +45,8 @@ pub const CHUNK_BYTES: usize = 16 << 20;
 pub const MESSAGES: usize = 10_000;
 /// Number of chats in one message tree.
 pub const TREE_PATHS: usize = 100_000;
+
+/// Bytes that a file of `length` bytes may expand to: decompressed, or as the texts of its rows.
+pub(crate) fn unpacked_bytes(length: u64) -> u64 {
+    length.saturating_mul(UNPACKED_RATIO).max(FREE_UNPACKED_BYTES)
+}

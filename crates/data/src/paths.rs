@@ -73,7 +73,7 @@ pub fn expand(path: &Path, format: Option<Format>, split: Option<&str>) -> Resul
     if text.contains(['*', '?', '[']) && !fsio::is_present(path) {
         return Ok(pattern_files(&text, format)?.into());
     }
-    // What is neither a file nor absent is refused where it is opened, with the reason.
+    // A directory entry of another kind is refused when it is opened, with the reason.
     if fsio::is_present(path) { Ok(vec![path.to_path_buf()].into()) } else { Err(not_found(path)) }
 }
 

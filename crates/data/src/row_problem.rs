@@ -43,8 +43,8 @@ pub enum RowProblem {
         /// The limit.
         limit: usize,
     },
-    /// The JSON has so many values that they take too much memory.
-    #[error("more values than {limit} bytes of memory have room for")]
+    /// The parsed JSON would need too much memory.
+    #[error("the values of this row need more than {limit} bytes of memory")]
     TooManyValues {
         /// The limit, in bytes.
         limit: u64,

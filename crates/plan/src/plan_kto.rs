@@ -1,4 +1,4 @@
-//! What a KTO stage adds to its plan: the texts that it evaluates, and the balance of its labels.
+//! The plan of a KTO stage beyond its data: the number of texts to evaluate, and the balance of labels.
 
 use data::{Dataset, LabelCounts};
 use recipe::Loaded;

@@ -1,4 +1,4 @@
-//! What a task asks a model about one row, and what the model answered.
+//! The requests of one row to a model, and their answers.
 
 use serde_json::{Map, Value};
 

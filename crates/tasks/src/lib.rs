@@ -1,5 +1,4 @@
-//! Evaluation tasks: TOML files that say how a row of data becomes a prompt, what the model is asked for, and which metrics
-//! its answers have. Prompts, few-shot examples and metrics are those of lm-evaluation-harness 0.4.
+//! Evaluation tasks: TOML files with the prompt of a row of data, the kind of answer, and the metrics of answers. Prompts, few-shot examples and metrics are those of lm-evaluation-harness 0.4.
 //!
 //! A [`Task`] turns rows into [`Item`]s with [`Request`]s, another crate answers them with a model, and [`Task::score`] and
 //! [`summarize`] compute the metrics. Nothing here runs a model or opens a connection.

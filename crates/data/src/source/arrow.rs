@@ -63,7 +63,7 @@ impl ArrowRows {
         Ok(Self {
             file: shared_path(path),
             bytes,
-            expansion: Expansion::of(std::fs::metadata(path).map_or(0, |file| file.len())),
+            expansion: Expansion::of(path),
             decoder: StreamDecoder::new(),
             schema_seen: false,
             schema_checked: false,

@@ -17,10 +17,9 @@ pub(crate) struct Expansion {
 }
 
 impl Expansion {
-    /// For a file of `length` bytes on disk.
-    pub(crate) fn of(length: u64) -> Self {
-        let ratio = length.saturating_mul(limits::UNPACKED_RATIO);
-        let limit = ratio.max(limits::FREE_UNPACKED_BYTES);
+    /// For the file at `path`, by its size on disk.
+    pub(crate) fn of(path: &Path) -> Self {
+        let limit = limits::unpacked_bytes(std::fs::metadata(path).map_or(0, |file| file.len()));
         Self { left: limit, limit }
     }
 

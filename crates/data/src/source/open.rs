@@ -158,8 +158,7 @@ struct RatioExceeded {
 impl<R: Read> RatioLimiter<R> {
     /// `length` is the size of the compressed file.
     fn of(decompressed: R, length: u64) -> Self {
-        let ratio = length.saturating_mul(limits::UNPACKED_RATIO);
-        let limit = ratio.max(limits::FREE_UNPACKED_BYTES);
+        let limit = limits::unpacked_bytes(length);
         Self { decompressed, left: limit, limit }
     }
 }

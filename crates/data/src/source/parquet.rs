@@ -67,7 +67,7 @@ impl ParquetRows {
         Ok(Self {
             file: shared_path(path),
             input,
-            expansion: Expansion::of(std::fs::metadata(path).map_or(0, |file| file.len())),
+            expansion: Expansion::of(path),
             metadata,
             mask,
             strict: needed.is_some(),

@@ -86,7 +86,7 @@ struct Work {
     pairs: Vec<Pair>,
     /// Prompts with the locations of their rows.
     prompts: Vec<(String, String)>,
-    /// What each request became, in order.
+    /// The outcome of each request, in order.
     parts: Vec<Part>,
     n_truncated: usize,
 }

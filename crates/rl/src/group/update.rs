@@ -135,7 +135,7 @@ fn counts(
     }
 }
 
-/// What the micro-batches of a batch have in common.
+/// The common inputs of all micro-batches of a batch.
 struct Pass<'a> {
     scored: &'a ScoredGroups,
     settings: &'a GroupSettings,

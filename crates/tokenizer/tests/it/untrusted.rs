@@ -356,7 +356,7 @@ fn texts_in_lists_count_as_often_as_they_occur() {
         let error = render(source).expect_err(source);
         assert!(matches!(error, Error::TemplateBudget { .. }), "{source}: {error}");
     }
-    // What a template does with a long conversation.
+    // Legitimate use: a long conversation.
     let text = "{% set parts = [x * 1000000, x] %}{{ (parts | join ~ parts[0]) | length }}{{ x in parts }}";
     assert_eq!(render(text).expect("renders"), "2000001True");
 }
