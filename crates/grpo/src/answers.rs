@@ -132,7 +132,7 @@ pub(crate) fn before(
     reward: Option<&ScalarModel>,
     device: &Device,
 ) -> Result<Before> {
-    let prompts = shown_prompts(stage);
+    let prompts = Prompts::shown(&stage.dataset, SHOWN);
     let texts = shown(initial, &prompts.ids, plan, stage, grpo)?;
     let mut metrics = None;
     if stage.dataset.n_eval_rows() > 0 {
@@ -151,10 +151,7 @@ pub(crate) fn validation(
     device: &Device,
 ) -> Result<AnswerMetrics> {
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
-    let mut prompts = Prompts::default();
-    for batch in stage.dataset.eval_batches(stage.micro_batch, max_rows) {
-        prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
-    }
+    let prompts = Prompts::of_validation(&stage.dataset, stage.micro_batch, max_rows);
     let n = VALIDATION_ANSWERS.div_ceil(prompts.ids.len().max(1));
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
     let rollouts = sample(policy, &prompts.ids, n, grpo, stage, seed, &SingleReplica)?;
@@ -217,16 +214,6 @@ pub(crate) fn result(
         result["example"] = json!({ "prompt": prompt, "before": was, "after": is });
     }
     Ok(result)
-}
-
-/// The first prompts of the validation set, or of the training data without validation.
-fn shown_prompts(stage: &StagePlan) -> Prompts {
-    let validation = stage.dataset.eval_batches(SHOWN, Some(SHOWN as u64)).next();
-    let batch = validation.unwrap_or_else(|| stage.dataset.batch(0));
-    let mut prompts = Prompts::default();
-    prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
-    prompts.truncate(SHOWN);
-    prompts
 }
 
 /// A model's completions of the logged prompts, with a random stream of their own.

@@ -42,8 +42,7 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
         // 1. Several completions of each prompt. The sampled ids are the trained ids: they are never converted to text and back.
         let step = run.step();
         let batch = stage.dataset.batch(step);
-        let mut prompts = Prompts::default();
-        prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
+        let prompts = Prompts::of_batch(&batch, &stage.dataset);
         let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, step, 0);
         let n = section.num_generations;
         let rollouts = answers::sample(&policy, &prompts.ids, n, grpo, stage, seed, replicas)?;
@@ -142,9 +141,7 @@ pub fn first_groups(
     let start::First { policy, initial, reward, .. } =
         start::first(plan, stage, grpo, run_dir, device)?;
     let batch = stage.dataset.batch(0);
-    let mut prompts = Prompts::default();
-    prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
-    prompts.truncate(n);
+    let prompts = Prompts::of_batch(&batch, &stage.dataset).first(n);
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, 0, 0);
     let n = grpo.section.num_generations;
     let rollouts = answers::sample(&policy, &prompts.ids, n, grpo, stage, seed, &SingleReplica)?;

@@ -54,8 +54,7 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
 
         // The sampled ids are the trained ids: they are never converted to text and back.
         let batch = stage.dataset.batch(step);
-        let mut prompts = Prompts::default();
-        prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
+        let prompts = Prompts::of_batch(&batch, &stage.dataset);
         let n_episodes = prompts.ids.len();
         let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, step, 0);
         let rollouts =
@@ -139,9 +138,7 @@ pub fn first_episodes(
     let section = &ppo.section;
     let frozen::First { actors, frozen, .. } = frozen::first(plan, stage, ppo, run_dir, device)?;
     let batch = stage.dataset.batch(0);
-    let mut prompts = Prompts::default();
-    prompts.add(&batch.texts(), &batch.samples, &stage.dataset);
-    prompts.truncate(n);
+    let prompts = Prompts::of_batch(&batch, &stage.dataset).first(n);
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, 0, 0);
     let rollouts =
         answers::sample(&actors.policy, &prompts.ids, 1, section, stage, seed, &SingleReplica)?;

@@ -1,6 +1,6 @@
 //! Prompts with the texts that rewards compare completions with, and what is sampled from them.
 
-use data::Dataset;
+use data::{Batch, Dataset};
 use generate::Settings as Generation;
 use model::CausalLm;
 use tokenizer::{Message, Role, Tokenizer};
@@ -25,10 +25,35 @@ impl Prompts {
         self.answers.extend(samples.iter().map(|sample| dataset.answers(*sample)));
     }
 
+    /// The prompts of a batch.
+    pub fn of_batch(batch: &Batch, dataset: &Dataset) -> Self {
+        let mut prompts = Self::default();
+        prompts.add(&batch.texts(), &batch.samples, dataset);
+        prompts
+    }
+
     /// The first prompts.
-    pub fn truncate(&mut self, n: usize) {
+    #[must_use]
+    pub fn first(mut self, n: usize) -> Self {
         self.ids.truncate(n);
         self.answers.truncate(n);
+        self
+    }
+
+    /// At most `n` prompts for the samples of a log: the first of the validation set, or of the training data without one.
+    pub fn shown(dataset: &Dataset, n: usize) -> Self {
+        let validation = dataset.eval_batches(n, Some(n as u64)).next();
+        let batch = validation.unwrap_or_else(|| dataset.batch(0));
+        Self::of_batch(&batch, dataset).first(n)
+    }
+
+    /// The prompts of the validation set, at most `max_rows`, read `rows_per_batch` at a time.
+    pub fn of_validation(dataset: &Dataset, rows_per_batch: usize, max_rows: Option<u64>) -> Self {
+        let mut prompts = Self::default();
+        for batch in dataset.eval_batches(rows_per_batch, max_rows) {
+            prompts.add(&batch.texts(), &batch.samples, dataset);
+        }
+        prompts
     }
 }
 
@@ -91,5 +116,6 @@ pub fn question(prompt: &[u32], tokenizer: &Tokenizer) -> String {
         let (before, after) = framed.split_once(MARK)?;
         whole.strip_prefix(before)?.strip_suffix(after)
     });
-    question.unwrap_or(&whole).trim().to_owned()
+    // A tokenizer without the mark, such as one of characters, cannot tell the words apart.
+    question.map_or_else(|| tokenizer.decode(prompt, true), str::to_owned).trim().to_owned()
 }
