@@ -123,6 +123,22 @@ fn empty_gzip_members_are_counted() {
     assert!(said.contains("gzip data is damaged"), "{said}");
 }
 
+/// A file of the kernel whose size is 0: reading some of them waits for ever.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_without_a_size_is_not_read() {
+    let cache = crate::support::folder();
+    let spec = data::SourceSpec {
+        format: Some(recipe::Format::Text),
+        ..data::SourceSpec::file("/proc/version")
+    };
+    let tokenizer = crate::support::bpe();
+    let error =
+        crate::support::prepared(cache.path(), &[spec], &tokenizer, data::Content::Documents)
+            .expect_err("empty");
+    assert!(error.to_string().contains("empty"), "{error}");
+}
+
 /// A row over the limit is skipped without being stored.
 #[test]
 fn a_very_long_row_takes_little_time() {
