@@ -37,6 +37,8 @@ pub(crate) enum LogStyle {
 /// Commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Write a first recipe for a model and a data file, with values chosen from both, and plan it
+    Init(InitArgs),
     /// Check a recipe and print its steps, memory and time, without training
     Plan(PlanArgs),
     /// Run the stages of a recipe; skips finished stages and resumes interrupted ones
@@ -95,6 +97,44 @@ pub(crate) struct RecipeArgs {
     /// Only this stage of the recipe
     #[arg(long, value_name = "STAGE")]
     pub(crate) stage: Option<String>,
+}
+
+/// `temper init`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: temper init sft --model models/o/m --data chats.jsonl --out mine.toml"
+)]
+pub(crate) struct InitArgs {
+    /// Stage of the recipe
+    #[arg(value_enum)]
+    pub(crate) kind: InitKind,
+    /// Model to start from: Hugging Face directory, hf:OWNER/MODEL, GGUF file, or stage of a run
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Data file, directory, pattern, or hf:datasets/OWNER/NAME
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: String,
+    /// The recipe to write; an existing file is not replaced [default: KIND.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Skip the probe that estimates the running time
+    #[arg(long)]
+    pub(crate) no_probe: bool,
+}
+
+/// Stages that `temper init` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InitKind {
+    /// Continued pretraining on texts
+    Pretrain,
+    /// Supervised fine-tuning on chats
+    Sft,
+    /// Reward model from pairs of answers
+    Reward,
+    /// Direct preference optimization on pairs of answers
+    Dpo,
+    /// Kahneman–Tversky optimization on rated answers
+    Kto,
 }
 
 /// `temper plan`

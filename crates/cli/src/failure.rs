@@ -65,6 +65,11 @@ impl Failure {
         ExitCode::from(self.code)
     }
 
+    /// Whether the hint names a key of the recipe.
+    pub(crate) fn advises(&self, key: &str) -> bool {
+        self.hint.as_ref().is_some_and(|hint| hint.contains(&format!("`{key}")))
+    }
+
     /// Message and hint as printed.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.message.trim_end());

@@ -49,6 +49,7 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         kernels::start_threads()?;
     }
     match cli.command {
+        Command::Init(args) => commands::init::run(&args, cli.log, cli.threads),
         Command::Plan(args) => commands::plan::run(&args, cli.log, cli.threads),
         Command::Run(args) => commands::run::run(&args, cli.log, cli.threads),
         Command::Resume(args) => commands::run::resume(&args, cli.log, cli.threads),
@@ -91,7 +92,8 @@ fn computes(command: &Command) -> bool {
         | Command::Export(_)
         | Command::Merge(_)
         | Command::Tokenizer(_) => true,
-        Command::Plan(_)
+        Command::Init(_)
+        | Command::Plan(_)
         | Command::Run(_)
         | Command::Resume(_)
         | Command::Data(_)

@@ -8,6 +8,7 @@ mod eval_tasks;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod get;
+pub(crate) mod init;
 pub(crate) mod inspect;
 mod launch;
 pub(crate) mod merge;
@@ -139,7 +140,16 @@ pub(crate) fn plan_recipe(
     log: LogStyle,
     threads: Option<usize>,
 ) -> Result<::plan::Plan> {
-    let loaded = recipe::load(&args.recipe, &args.set)?;
+    plan_loaded(&recipe::load(&args.recipe, &args.set)?, args, log, threads)
+}
+
+/// Plans a recipe that was read.
+pub(crate) fn plan_loaded(
+    loaded: &recipe::Loaded,
+    args: &RecipeArgs,
+    log: LogStyle,
+    threads: Option<usize>,
+) -> Result<::plan::Plan> {
     // Planning tokenizes on all threads, so their number is set before. `--threads` precedes the recipe.
     if let (None, Some(threads)) = (threads, loaded.recipe.threads) {
         kernels::set_threads(threads)?;
@@ -158,7 +168,7 @@ pub(crate) fn plan_recipe(
     };
     // Devices are checked before any data is read.
     replica_devices(&loaded.recipe.device, loaded.recipe.replicas)?;
-    Ok(::plan::plan(&loaded, &request, &mut PlanProgress::new(log))?)
+    Ok(::plan::plan(loaded, &request, &mut PlanProgress::new(log))?)
 }
 
 /// The device of each replica: the first GPUs, or the CPU for all of them.

@@ -25,15 +25,20 @@ const PROBE_SECONDS: f64 = 2.0;
 
 pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let plan = plan_recipe(&args.recipe, log, threads)?;
-    set_up_kernels(&plan);
-    print(&head(&plan))?;
+    show(&plan, args)
+}
+
+/// Prints a plan.
+pub(super) fn show(plan: &Plan, args: &PlanArgs) -> Result<()> {
+    set_up_kernels(plan);
+    print(&head(plan))?;
     let seconds: Vec<Option<f64>> = plan
         .stages
         .iter()
-        .map(|stage| if args.no_probe { Ok(None) } else { timed(&plan, stage).map(Some) })
+        .map(|stage| if args.no_probe { Ok(None) } else { timed(plan, stage).map(Some) })
         .collect::<Result<_>>()?;
-    print(&stages(&plan, &seconds))?;
-    print(&notes(&plan, args.list_cut))?;
+    print(&stages(plan, &seconds))?;
+    print(&notes(plan, args.list_cut))?;
     print(&format!("ready: temper run {}\n", args.recipe.recipe.display()))
 }
 

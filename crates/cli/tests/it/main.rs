@@ -16,6 +16,7 @@ mod grpo;
 mod hostile;
 #[path = "../../../hub/tests/it/server.rs"]
 mod hub_server;
+mod init;
 mod pointers_and_ids;
 mod processes;
 mod proof;

@@ -42,6 +42,11 @@ impl Dataset {
         })
     }
 
+    /// Number of tokens of each sample of all sources, before truncation.
+    pub fn sample_lengths(&self) -> Vec<u64> {
+        (0..self.n_source_samples()).map(|sample| self.sample_tokens(sample)).collect()
+    }
+
     /// Number of tokens of a sample, before truncation.
     pub(super) fn sample_tokens(&self, sample: u64) -> u64 {
         let after = self.sources.partition_point(|source| source.first_sample <= sample);

@@ -1,0 +1,76 @@
+//! `temper init`: a recipe for a model and a data file that runs as it is written.
+
+use crate::support::trained;
+
+/// Chats of several lengths, the last one longer than all others.
+fn chats(n: usize) -> String {
+    (0..n)
+        .map(|idx| {
+            let question = "why? ".repeat(1 + idx % 3);
+            let answer = if idx + 1 == n { "because ".repeat(12) } else { "so".to_owned() };
+            format!("{{\"prompt\": \"{question}\", \"completion\": \"{answer}\"}}\n")
+        })
+        .collect()
+}
+
+#[test]
+fn a_recipe_is_written_planned_and_run() {
+    let place = trained();
+    place.write("chats.jsonl", chats(40));
+    let model = "runs/tiny/pretrain";
+    let arguments = ["init", "sft", "--model", model, "--data", "chats.jsonl", "--out", "mine.toml"];
+    let init = place.temper(&arguments);
+    assert_eq!(init.code, Some(0), "{}", init.stderr);
+    let text = std::fs::read_to_string(place.path().join("mine.toml")).expect("the recipe");
+    assert!(init.stdout.starts_with(&format!("wrote mine.toml\n\n{text}")), "{}", init.stdout);
+    assert!(init.stdout.contains("ready: temper run mine.toml"), "{}", init.stdout);
+    for part in ["name = \"mine\"", "[sft]", "start = \"runs/tiny/pretrain\"", "chats: median "] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // A small model is trained whole, and the steps are few enough for a step of one row.
+    assert!(!text.contains("lora"), "{text}");
+    let run = place.temper(&["run", "mine.toml"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+
+    // Nothing is replaced.
+    let again = place.error(&arguments);
+    assert!(again.contains("`mine.toml` exists"), "{again}");
+    let now = std::fs::read_to_string(place.path().join("mine.toml")).expect("the recipe");
+    assert_eq!(now, text);
+}
+
+#[test]
+fn paths_lead_from_the_recipe_to_model_and_data() {
+    let place = trained();
+    place.write("chats.jsonl", chats(40));
+    std::fs::create_dir(place.path().join("recipes")).expect("a directory");
+    let init = place.temper(&[
+        "init",
+        "sft",
+        "--model",
+        "runs/tiny/pretrain",
+        "--data",
+        "chats.jsonl",
+        "--out",
+        "recipes/mine.toml",
+        "--no-probe",
+    ]);
+    assert_eq!(init.code, Some(0), "{}", init.stderr);
+    let plan = place.temper(&["plan", "recipes/mine.toml", "--no-probe"]);
+    assert_eq!(plan.code, Some(0), "{}", plan.stderr);
+}
+
+#[test]
+fn what_is_missing_is_named_and_nothing_is_written() {
+    let place = trained();
+    place.write("chats.jsonl", chats(4)).write("notes.txt", "no chats\n");
+    for (model, data, part) in [
+        ("runs/none", "chats.jsonl", "runs/none"),
+        ("runs/tiny/pretrain", "none.jsonl", "none.jsonl"),
+        ("runs/tiny/pretrain", "notes.txt", "notes.txt"),
+    ] {
+        let error = place.error(&["init", "sft", "--model", model, "--data", data]);
+        assert!(error.contains(part), "{error}");
+        assert!(!place.path().join("sft.toml").exists());
+    }
+}

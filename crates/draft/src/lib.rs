@@ -1,0 +1,50 @@
+//! A first recipe for a model and a data file: every value is chosen from their sizes, and a comment says from which.
+//!
+//! [`Facts`] are what a plan found out about model and data; [`Values`] are chosen from them; [`recipe`] writes the file. The
+//! command `temper init` plans the recipe with [`Values::to_measure`], reads the facts off that plan, and corrects the values
+//! until the machine's memory suffices.
+
+mod facts;
+mod text;
+mod values;
+
+pub use facts::{Facts, Lengths};
+pub use text::recipe;
+pub use values::Values;
+
+/// What a recipe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Continued pretraining on texts.
+    Pretrain,
+    /// Supervised fine-tuning on chats.
+    Sft,
+    /// A reward model from pairs of answers.
+    Reward,
+    /// Direct preference optimization on pairs of answers.
+    Dpo,
+    /// Kahneman–Tversky optimization on labelled answers.
+    Kto,
+}
+
+impl Kind {
+    /// Name of the stage's section.
+    pub fn section(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Sft => "sft",
+            Self::Reward => "reward",
+            Self::Dpo => "dpo",
+            Self::Kto => "kto",
+        }
+    }
+
+    /// Key that sets the size of a step, and whether it counts tokens; otherwise it counts rows or pairs.
+    pub(crate) fn step_key(self) -> (&'static str, bool) {
+        match self {
+            Self::Pretrain | Self::Sft => ("tokens_per_step", true),
+            Self::Reward | Self::Dpo => ("pairs_per_step", false),
+            Self::Kto => ("rows_per_step", false),
+        }
+    }
+}

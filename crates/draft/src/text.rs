@@ -1,0 +1,121 @@
+//! The text of a first recipe.
+
+use std::fmt::Write as _;
+
+use crate::{Facts, Kind, Values};
+
+/// A recipe with comments.
+///
+/// A sample of a kind that is dropped or cut when it is longer than a row is counted in a comment.
+pub fn recipe(kind: Kind, facts: &Facts, values: &Values) -> String {
+    let mut text = head(kind, facts);
+    let mut line = |key: &str, value: &str, comment: &str| {
+        let assignment = format!("{key} = {value}");
+        let comment = if comment.is_empty() { String::new() } else { format!("# {comment}") };
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "{}", format!("{assignment:<42} {comment}").trim_end());
+    };
+    line("start", &quoted(&facts.model), "its tokenizer and chat template come with it");
+    line("data", &format!("[{{ path = {} }}]", quoted(&facts.data)), "");
+    if values.lora {
+        let comment = format!("an adapter: the model has {}", size(facts.n_parameters));
+        line("lora", "{ rank = 16, alpha = 32 }", &comment);
+    }
+    if facts.split_turns {
+        line(
+            "split_turns",
+            "true",
+            "the template rewrites earlier turns: a sample for each answer",
+        );
+    }
+    line("sequence_length", &values.sequence_length.to_string(), &fitting(kind, facts, values));
+    let (key, counts_tokens) = kind.step_key();
+    let step = values.rows_per_step * if counts_tokens { values.sequence_length } else { 1 };
+    let rows = if counts_tokens { format!("{} rows", values.rows_per_step) } else { String::new() };
+    line(key, &step.to_string(), &rows);
+    if let Some(micro_batch) = values.micro_batch {
+        line("micro_batch", &micro_batch.to_string(), "at a time: limits memory, same result");
+    }
+    line("epochs", &values.epochs.to_string(), &steps(values));
+    let rate = rate(values.learning_rate);
+    let comment = "usual for this size; try a third and three times of it";
+    line("optimizer", &format!("{{ kind = \"adamw\", lr = {rate} }}"), comment);
+    let warmup = values.warmup_steps();
+    line("schedule", &format!("{{ kind = \"cosine\", warmup_steps = {warmup} }}"), "");
+    if values.holdout > 0.0 {
+        let (part, every) = (values.holdout, values.eval_every());
+        line("eval", &format!("{{ holdout = {part}, every_steps = {every} }}"), "");
+    }
+    text
+}
+
+fn head(kind: Kind, facts: &Facts) -> String {
+    let aim = match kind {
+        Kind::Pretrain => "Continued pretraining on your texts.",
+        Kind::Sft => "Fine-tuning on your chats: the assistant's answers are learned.",
+        Kind::Reward => "A reward model from your pairs: it scores an answer.",
+        Kind::Dpo => {
+            "Direct preference optimization (DPO) on your pairs of a better and a worse answer."
+        }
+        Kind::Kto => "Kahneman–Tversky optimization (KTO) on your rated answers.",
+    };
+    let name = &facts.name;
+    let section = kind.section();
+    let after = match kind {
+        Kind::Pretrain => format!("temper generate runs/{name}/{section} --prompt \"…\""),
+        Kind::Sft | Kind::Dpo | Kind::Kto => format!("temper chat runs/{name}/{section}"),
+        Kind::Reward => format!("temper score runs/{name}/{section} --pairs FILE"),
+    };
+    format!(
+        "# {aim} docs/recipe.md lists every key.\n#\n#   temper plan {name}.toml\n#   temper run  {name}.toml\n#   {after}\n\nname = {}\nseed = 1\n\n[{section}]\n",
+        quoted(name)
+    )
+}
+
+/// How the lengths of the samples led to the row length.
+fn fitting(kind: Kind, facts: &Facts, values: &Values) -> String {
+    let lengths = &facts.lengths;
+    if kind == Kind::Pretrain {
+        let length = values.sequence_length;
+        return if length == facts.context_length as u64 {
+            "the model's context length".to_owned()
+        } else {
+            format!("the model can read {} tokens", facts.context_length)
+        };
+    }
+    let samples = match kind {
+        Kind::Pretrain | Kind::Sft => "chats",
+        Kind::Reward | Kind::Dpo => "texts",
+        Kind::Kto => "rows",
+    };
+    let (typical, longest) = (lengths.quantile(0.5), lengths.longest());
+    let mut comment = format!("{samples}: median {typical} tokens, longest {longest}");
+    let n_longer = lengths.n_longer_than(values.sequence_length + 1);
+    if n_longer > 0 {
+        let fate = if kind == Kind::Sft { "cut" } else { "dropped" };
+        let _ = write!(comment, "; {n_longer} {} {fate}", if n_longer == 1 { "is" } else { "are" });
+    }
+    comment
+}
+
+fn steps(values: &Values) -> String {
+    values.n_steps.map(|n| format!("{n} steps")).unwrap_or_default()
+}
+
+/// Number of parameters, as `135 M parameters`.
+fn size(n_parameters: u64) -> String {
+    match n_parameters {
+        1_000_000_000.. => format!("{:.1} B parameters", n_parameters as f64 / 1e9),
+        _ => format!("{:.0} M parameters", n_parameters as f64 / 1e6),
+    }
+}
+
+/// A learning rate in the form in which people write it: 5e-5.
+fn rate(value: f64) -> String {
+    format!("{value:e}")
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    toml_edit::Value::from(text).to_string().trim().to_owned()
+}

@@ -1,0 +1,84 @@
+//! Recipes that are written for models and data of several sizes.
+
+use std::path::Path;
+
+use draft::{Facts, Kind, Lengths, Values, recipe};
+
+const KINDS: [Kind; 5] = [Kind::Pretrain, Kind::Sft, Kind::Reward, Kind::Dpo, Kind::Kto];
+
+fn facts(n_parameters: u64, lengths: Vec<u64>) -> Facts {
+    Facts {
+        name: "mine".to_owned(),
+        model: "models/o/m".to_owned(),
+        data: "my \"chats\".jsonl".to_owned(),
+        n_parameters,
+        context_length: 2048,
+        split_turns: false,
+        lengths: Lengths::new(lengths),
+    }
+}
+
+/// Values as the command chooses them once the steps are counted.
+fn written(kind: Kind, facts: &Facts, n_steps: u64) -> String {
+    recipe(kind, facts, &Values { n_steps: Some(n_steps), ..Values::of(kind, facts) })
+}
+
+#[test]
+fn sixty_chats_for_a_small_model() {
+    let facts = facts(135_000_000, (0..60).map(|idx| 40 + 3 * idx).collect());
+    insta::assert_snapshot!(written(Kind::Sft, &facts, 24));
+}
+
+#[test]
+fn many_pairs_for_a_large_model() {
+    let lengths = (0..40_000).map(|idx| 100 + idx % 1500 + if idx == 7 { 9000 } else { 0 });
+    let facts = facts(7_000_000_000, lengths.collect());
+    insta::assert_snapshot!(written(Kind::Dpo, &facts, 625));
+}
+
+#[test]
+fn texts_for_a_tiny_model() {
+    let facts = facts(2_000_000, vec![100_000; 30]);
+    insta::assert_snapshot!(written(Kind::Pretrain, &facts, 360));
+}
+
+/// Every recipe passes the checks of recipes, whatever the sizes are.
+#[test]
+fn every_recipe_is_valid() {
+    let lengths: [Vec<u64>; 5] =
+        [vec![], vec![1], vec![9000], (1..3000).collect(), vec![7; 200_000]];
+    for kind in KINDS {
+        for n_parameters in [1000, 10_000_000, 135_000_000, 8_000_000_000, 1_000_000_000_000] {
+            for lengths in &lengths {
+                for context_length in [2, 16, 100, 2048, 131_072] {
+                    let facts = Facts { context_length, ..facts(n_parameters, lengths.clone()) };
+                    let mut values = Values::of(kind, &facts);
+                    assert!(values.sequence_length <= context_length as u64);
+                    for n_steps in [None, Some(1), Some(1000)] {
+                        values.n_steps = n_steps;
+                        let text = recipe(kind, &facts, &values);
+                        let parsed = recipe::parse(text.as_bytes(), Path::new("mine.toml"), &[]);
+                        let loaded = parsed.unwrap_or_else(|error| panic!("{error}\n{text}"));
+                        assert_eq!(loaded.recipe.stages().len(), 1);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn values_shrink_to_one_row() {
+    let facts = facts(135_000_000, vec![100; 5000]);
+    let mut values = Values::of(Kind::Sft, &facts);
+    let mut rows = vec![values.rows_per_step];
+    while let Some(smaller) = values.with_less_memory() {
+        values = smaller;
+        rows.extend(values.micro_batch);
+    }
+    assert!(rows.windows(2).all(|pair| pair[1] * 2 == pair[0]), "{rows:?}");
+    assert_eq!(rows.last(), Some(&1));
+    assert_eq!(values.with_more_steps(20), None);
+    let more = values.with_more_steps(19).expect("more steps");
+    assert_eq!(more.rows_per_step * 2, values.rows_per_step);
+}
