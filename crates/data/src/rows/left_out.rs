@@ -40,7 +40,8 @@ impl RowFormat {
 /// Ignored fields of a column that is a message or a list of messages.
 fn add_ignored(value: &Value, reader: &MessageReader, names: &mut BTreeSet<String>) {
     let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-    let is_message = |item: &&Map<String, Value>| item.contains_key("role") || item.contains_key("from");
+    let is_message =
+        |item: &&Map<String, Value>| item.contains_key("role") || item.contains_key("from");
     for message in items.iter().filter_map(Value::as_object).filter(is_message) {
         let ignored = message.iter().filter(|(key, value)| reader.ignores(key) && !is_empty(value));
         names.extend(ignored.map(|(key, _)| key.clone()));

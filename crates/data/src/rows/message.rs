@@ -324,7 +324,8 @@ mod tests {
         };
         let calls = json!([{"type": "function", "function": {"name": "add", "arguments": {}}}]);
         let openai = json!([{"role": "assistant", "content": null, "tool_calls": calls}]);
-        let legacy = json!([{"role": "assistant", "content": null, "function_call": {"name": "f"}}]);
+        let legacy =
+            json!([{"role": "assistant", "content": null, "function_call": {"name": "f"}}]);
         let sharegpt = json!([{"from": "function_call", "value": "no JSON"}]);
         let broken = json!([{"role": "assistant", "content": "a", "tool_calls": "add(1)"}]);
         for (value, ignored, content) in [

@@ -52,7 +52,8 @@ const FIELDS: [&str; 4] = ["role", "text", "replies", "deleted"];
 
 /// Adds the names of the fields of a tree's messages that are not read. Recurses as deep as the JSON is nested.
 pub(super) fn add_unread_fields(node: &Map<String, Value>, names: &mut BTreeSet<String>) {
-    let unread = |(key, value): &(&String, &Value)| !FIELDS.contains(&key.as_str()) && !is_empty(value);
+    let unread =
+        |(key, value): &(&String, &Value)| !FIELDS.contains(&key.as_str()) && !is_empty(value);
     names.extend(node.iter().filter(unread).map(|(key, _)| key.clone()));
     let replies = node.get("replies").and_then(Value::as_array);
     for reply in replies.into_iter().flatten().filter_map(Value::as_object) {

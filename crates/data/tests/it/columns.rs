@@ -264,5 +264,8 @@ fn a_field_that_only_later_rows_have_is_named() {
 fn calls_that_are_left_out_leave_empty_answers() {
     let calls = r#"{"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "w"}}]}]}"#;
     let ignore = |spec: &mut SourceSpec| spec.ignore_columns = vec!["tool_calls".into()];
-    insta::assert_snapshot!(chats_with(calls, ChatTargets::default(), ignore), @"");
+    insta::assert_snapshot!(chats_with(calls, ChatTargets::default(), ignore), @"
+    x.jsonl: 1 of 1 rows have an empty answer
+      hint: they would teach the model to say nothing: repair the data, or choose rows with `where`; up to 5 % are left out and counted
+    ");
 }

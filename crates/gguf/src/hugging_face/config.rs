@@ -167,7 +167,9 @@ fn decoder(
             let layers: Vec<u8> = (0..sizes.n_layers).map(rotates).collect();
             object(json!({ "no_rope_layers": layers, "no_rope_layer_interval": NO_ROPE_INTERVAL }))
         }
-        "olmo3" => windows(keys, sizes, model_type, keys.require_uint("attention.sliding_window")?)?,
+        "olmo3" => {
+            windows(keys, sizes, model_type, keys.require_uint("attention.sliding_window")?)?
+        }
         "exaone4" => exaone4(keys, sizes)?,
         _ => Map::new(),
     });

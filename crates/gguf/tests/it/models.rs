@@ -58,9 +58,8 @@ pub(crate) fn byte_tokenizer() -> Value {
 
 /// A byte-level tokenizer of `n` tokens and two special ones.
 fn tokenizer_of(n: u32) -> Value {
-    let vocab: serde_json::Map<String, Value> = (0..n)
-        .map(|id| (char::from_u32(0x100 + id).unwrap().to_string(), json!(id)))
-        .collect();
+    let vocab: serde_json::Map<String, Value> =
+        (0..n).map(|id| (char::from_u32(0x100 + id).unwrap().to_string(), json!(id))).collect();
     json!({
         "added_tokens": [
             { "id": n, "content": "<|endoftext|>", "special": true },

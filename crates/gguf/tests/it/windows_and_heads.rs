@@ -59,7 +59,8 @@ fn exaone4(n_layers: usize, window: &Value) -> (Model, Vec<u8>) {
 
 /// The weights of any layer are those of the first.
 fn weights(vectors: &Vectors, name: &str) -> Vec<f32> {
-    let Some((layer, rest)) = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'))
+    let Some((layer, rest)) =
+        name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'))
     else {
         return vectors.floats(name);
     };
@@ -93,7 +94,10 @@ fn olmo3_has_a_window_and_the_layers_that_it_applies_to() {
         "`rope_theta` of layers with a window: llama.cpp has the same in all layers"
     );
     assert_eq!(
-        refused(&model, &sections(json!({ "rope_type": "linear", "factor": 2.0, "rope_theta": 500_000.0 }))),
+        refused(
+            &model,
+            &sections(json!({ "rope_type": "linear", "factor": 2.0, "rope_theta": 500_000.0 }))
+        ),
         "RoPE scaling `linear` of layers with a window has no counterpart in llama.cpp"
     );
 }
@@ -143,7 +147,8 @@ fn a_head_that_is_the_embedding_is_written_where_llama_cpp_needs_it() {
         assert_eq!(read.read(embedding).unwrap(), model.vectors.floats(embedding), "{name}");
     }
     let mut gemma2 = open("gemma2");
-    let head = gemma2.shapes.iter().find(|(name, _)| name.contains("embed_tokens")).unwrap().1.clone();
+    let head =
+        gemma2.shapes.iter().find(|(name, _)| name.contains("embed_tokens")).unwrap().1.clone();
     gemma2.shapes.push(("lm_head.weight".to_owned(), head));
     assert_eq!(
         refused(&gemma2, &json!({ "tie_word_embeddings": false })),

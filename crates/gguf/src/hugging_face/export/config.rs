@@ -36,7 +36,8 @@ pub(super) fn convert(settings: Settings, arch: &'static Architecture) -> Result
     let head_dim = settings.uint("head_dim").unwrap_or(width / n_heads.max(1));
     let n_layers = settings.require_uint("num_hidden_layers")?;
     let context = context(settings, arch)?;
-    let reason = "llama.cpp has heads of `hidden_size` / `num_attention_heads` in this architecture";
+    let reason =
+        "llama.cpp has heads of `hidden_size` / `num_attention_heads` in this architecture";
     let fits = !arch.has_fixed_heads() || head_dim.checked_mul(n_heads) == Some(width);
     settings.require(fits, "head_dim", reason)?;
     check_biases(settings, arch)?;
