@@ -20,6 +20,7 @@ from pathlib import Path
 KNOWN = {
     "llama-dynamic": "no dynamic RoPE",
     "llama-longrope": "the context before scaling is lost in families other than Phi-3",
+    "exaone4": "no windows in EXAONE 4 but in 64 layers",
     "gemma2": "needs a tokenizer.model",
     "gemma3": "rows of the embedding without a token are removed",
     "gemma3_text": "no patterns of windows but llama.cpp's own",
@@ -31,7 +32,6 @@ KNOWN = {
     "phi3-longrope": "needs a tokenizer.model",
     "mistral": "no windows in Mistral",
     "mistral-window": "no windows in Mistral",
-    "olmo3": "no OLMo 3",
     "qwen2-window": "no windows in Qwen2",
     "qwen3-window": "no windows in Qwen3",
     "smollm3": "no layers without RoPE but every fourth one",

@@ -24,18 +24,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils.logging import disable_progress_bar
 
-VERSION = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+from known_differences import VERSION, known_difference
+
 DTYPE_KEY = "dtype" if VERSION >= (4, 56) else "torch_dtype"
 TOLERANCE = 2e-5
-# What a version computes differently, or refuses, by the name of the reference: docs/exports.md.
-KNOWN = {
-    (4, 46): {
-        "llama-yarn": "YaRN counts rotations over max_position_embeddings",
-        "llama-longrope": "LongRoPE always uses the long factors",
-        "phi3-longrope": "no partial rotation in Phi-3",
-        "qwen2-window": "windows in all blocks, whatever max_window_layers says",
-    },
-}
 
 
 def rows(vectors):
@@ -58,7 +50,7 @@ def check(golden, exported):
     is_scorer = "scores" in vectors
     model_class = AutoModelForSequenceClassification if is_scorer else AutoModelForCausalLM
     kwargs = {DTYPE_KEY: torch.float32, "attn_implementation": "eager", "output_loading_info": True}
-    known = KNOWN.get(VERSION, {}).get(golden.name)
+    known = known_difference(golden.name)
     try:
         model, loading = model_class.from_pretrained(exported, **kwargs)
     except ValueError as error:

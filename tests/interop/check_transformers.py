@@ -28,18 +28,10 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils.logging import disable_progress_bar
 
-VERSION = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+import known_differences
+from known_differences import VERSION
+
 DTYPE_KEY = "dtype" if VERSION >= (4, 56) else "torch_dtype"
-# What a version computes differently from transformers 5, by directory: docs/exports.md.
-KNOWN = {
-    (4, 46): {
-        "llama-yarn": "YaRN counts rotations over max_position_embeddings",
-        "llama-longrope": "LongRoPE always uses the long factors",
-        "phi3-longrope": "no partial rotation in Phi-3",
-        "qwen2-window": "windows in all blocks, whatever max_window_layers says",
-        "phi3-longrope-score": "no partial rotation in Phi-3",
-    },
-}
 
 # Two implementations in f32 differ by this much: absolute, and relative to the largest.
 LOGITS_ABSOLUTE, LOGITS_RELATIVE = 1e-5, 3e-6
@@ -139,7 +131,7 @@ def known_difference(directory):
     """What this version is known to do differently with the directory; None if nothing."""
     if VERSION[0] == 5 and directory.name in ("qwen2", "qwen2-window"):
         return NFC
-    return KNOWN.get(VERSION, {}).get(directory.name)
+    return known_differences.known_difference(directory.name)
 
 
 def load(directory, model_class):

@@ -13,7 +13,7 @@ use crate::source_rows::detect_format;
 use crate::spec::SourceSpec;
 
 /// Rows whose columns are looked at; columns of a JSON file may differ from row to row.
-const ROWS: usize = 100;
+const ROWS: usize = 1_000;
 
 /// Files, layout and columns of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,8 @@ pub struct SourceReport {
     pub read: Vec<String>,
     /// Columns of the first rows that are not read.
     pub unread: Vec<String>,
-    /// Fields of messages in the first rows that the chat template does not read.
+    /// Fields of messages in the first rows that are not read: those that the chat template does not write, and those that
+    /// the recipe ignores.
     pub unread_fields: Vec<String>,
 }
 
@@ -52,10 +53,11 @@ pub fn describe_source(
         columns
     });
     let mut names = BTreeSet::new();
-    let mut fields = BTreeSet::new();
+    let (mut fields, mut left_out) = (BTreeSet::new(), BTreeSet::new());
     let rows = read_all(spec.files.clone(), spec.format, None, BytesRead::default());
     for row in rows.take(ROWS).filter_map(Result::ok) {
         names.extend(row.columns.keys().cloned());
+        format.add_left_out_fields(&row, &mut left_out);
         for message in messages(&format, &row, kind) {
             fields.extend(message.fields.keys().cloned());
         }
@@ -67,13 +69,14 @@ pub fn describe_source(
     };
     let is_read =
         |field: &String| template.is_some_and(|template| template.field_name(field).is_some());
+    left_out.extend(fields.into_iter().filter(|field| !is_read(field)));
     Ok(Some(SourceReport {
         path: spec.path.clone(),
         files: spec.files.to_vec(),
         layout: format.name(),
         unread,
         read: read.unwrap_or_default(),
-        unread_fields: fields.into_iter().filter(|field| !is_read(field)).collect(),
+        unread_fields: left_out.into_iter().collect(),
     }))
 }
 

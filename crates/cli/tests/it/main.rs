@@ -1,6 +1,7 @@
 //! Tests of the binary, and rules about the repository's layout.
 
 mod adapters;
+mod added_tokens;
 mod architecture;
 mod compatibility;
 mod damage;

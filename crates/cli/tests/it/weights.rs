@@ -29,7 +29,7 @@ fn succeeds(place: &Place, args: &[&str]) -> Outcome {
 }
 
 /// The f32 tensors of a safetensors file, by name.
-fn tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
+pub(crate) fn tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let (length, rest) = bytes.split_at(8);
     let length = u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize;

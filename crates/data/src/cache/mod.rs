@@ -307,7 +307,8 @@ pub(crate) fn reading_inputs(spec: &SourceSpec, cache_dir: &Path) -> Result<Valu
         inputs["roles"] = value(&spec.roles);
     }
     if !spec.ignore_columns.is_empty() {
-        inputs["ignore_columns"] = value(&spec.ignore_columns);
+        // Caches with the key `ignore_columns` were built when ignored flags still decided targets.
+        inputs["ignored"] = value(&spec.ignore_columns);
     }
     if !spec.answers.is_empty() {
         inputs["answers"] = value(&spec.answers);

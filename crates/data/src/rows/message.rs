@@ -18,6 +18,10 @@ type Checked<T> = std::result::Result<T, RowProblem>;
 const TARGET_FLAGS: [(&str, bool); 5] =
     [("weight", true), ("train", true), ("loss", true), ("loss_weight", true), ("masking", false)];
 
+/// Calls of tools in OpenAI's form, and the field and ShareGPT speaker of older data.
+const TOOL_CALLS: &str = "tool_calls";
+const FUNCTION_CALL: &str = "function_call";
+
 /// Fields of a message that decide whether it is a training target.
 pub fn target_flags() -> impl Iterator<Item = &'static str> {
     TARGET_FLAGS.into_iter().map(|(flag, _)| flag)
@@ -86,26 +90,30 @@ impl MessageReader {
         let role =
             role.ok_or_else(|| RowProblem::UnknownRole { index, role: name.clone(), known })?;
         let mut message = Message::new(role, String::new());
-        message.is_target = is_target(object).map_err(bad)?;
+        message.is_target = is_target(object, |key| self.ignores(key)).map_err(bad)?;
         let other = |key: &str| {
             key != role_key
                 && key != content_key
                 && !TARGET_FLAGS.iter().any(|(flag, _)| *flag == key)
-                && !self.ignored.iter().any(|ignored| ignored == key)
+                && !self.ignores(key)
         };
         for (key, value) in object.iter().filter(|(key, value)| other(key) && !is_empty(value)) {
             message.fields.insert(key.clone(), value.clone());
         }
-        if let Some(calls) = tool_calls(object, name, is_speaker).map_err(bad)? {
-            message.fields.remove("function_call");
-            message.fields.insert("tool_calls".to_owned(), calls);
+        let is_call = is_speaker && name == FUNCTION_CALL;
+        let call_key = call_key(object, is_call);
+        if let Some(key) = call_key.filter(|key| !self.ignores(TOOL_CALLS) && !self.ignores(key)) {
+            message.fields.remove(key);
+            let calls = tool_calls(object, key).map_err(bad)?;
+            message.fields.insert(TOOL_CALLS.to_owned(), calls);
         }
-        let has_calls = message.fields.contains_key("tool_calls");
         match object.get(content_key) {
-            _ if is_speaker && name == "function_call" => {}
-            Some(Value::Null) | None if has_calls => {
+            _ if is_call => {}
+            Some(Value::Null) | None if message.fields.contains_key(TOOL_CALLS) => {
                 message.fields.insert("content".to_owned(), Value::Null);
             }
+            // A call that is left out leaves an empty answer.
+            Some(Value::Null) | None if call_key.is_some() => {}
             Some(value) => {
                 message.content = content_text(value)
                     .map_err(|found| bad(format!("has a `{content_key}` that is {found}")))?;
@@ -114,12 +122,20 @@ impl MessageReader {
         }
         Ok(message)
     }
+
+    /// Whether the recipe leaves a field out.
+    pub(super) fn ignores(&self, field: &str) -> bool {
+        self.ignored.iter().any(|ignored| ignored == field)
+    }
 }
 
 /// Whether the message's flags leave it in the loss.
-fn is_target(object: &Map<String, Value>) -> Result<bool, String> {
+fn is_target(
+    object: &Map<String, Value>,
+    is_ignored: impl Fn(&str) -> bool,
+) -> Result<bool, String> {
     let mut target = true;
-    for (key, yes) in TARGET_FLAGS {
+    for (key, yes) in TARGET_FLAGS.into_iter().filter(|(key, _)| !is_ignored(key)) {
         let flag = match object.get(key) {
             None | Some(Value::Null) => continue,
             Some(Value::Bool(flag)) => *flag,
@@ -138,32 +154,35 @@ fn is_target(object: &Map<String, Value>) -> Result<bool, String> {
     Ok(target)
 }
 
+/// The field that has a message's calls of tools; `is_call`: the message is by ShareGPT's speaker of that name.
+fn call_key(object: &Map<String, Value>, is_call: bool) -> Option<&'static str> {
+    if object.get(TOOL_CALLS).is_some_and(|calls| !is_empty(calls)) {
+        return Some(TOOL_CALLS);
+    }
+    let has_call = is_call || object.get(FUNCTION_CALL).is_some_and(Value::is_object);
+    has_call.then_some(FUNCTION_CALL)
+}
+
 /// Calls of tools in OpenAI's form, with their arguments as an object.
 ///
 /// Older data has one `function_call`; ShareGPT's has a speaker of that name. Arguments are often JSON text: templates
 /// write them with `tojson`, so text would be quoted twice.
-fn tool_calls(
-    object: &Map<String, Value>,
-    speaker: &str,
-    is_speaker: bool,
-) -> Result<Option<Value>, String> {
-    let calls = match (object.get("tool_calls"), object.get("function_call")) {
-        (Some(Value::Array(calls)), _) if !calls.is_empty() => calls.clone(),
-        (_, Some(call @ Value::Object(_))) => vec![json!({"type": "function", "function": call})],
-        _ if is_speaker && speaker == "function_call" => {
+fn tool_calls(object: &Map<String, Value>, key: &str) -> Result<Value, String> {
+    let wrap = |call| json!({"type": "function", "function": call});
+    let mut calls = match object.get(key) {
+        Some(Value::Array(calls)) if key == TOOL_CALLS => calls.clone(),
+        Some(call @ Value::Object(_)) if key == FUNCTION_CALL => vec![wrap(call.clone())],
+        Some(other) if key == TOOL_CALLS => {
+            return Err(format!("has `tool_calls` that are {}, not a list", json_kind(other)));
+        }
+        Some(_) | None => {
             let text = object.get("value").and_then(Value::as_str).unwrap_or_default();
             let call: Value = serde_json::from_str(text)
                 .map_err(|error| format!("is a function call, but not JSON: {error}"))?;
             let calls = if let Value::Array(calls) = call { calls } else { vec![call] };
-            let wrap = |call| json!({"type": "function", "function": call});
             calls.into_iter().map(wrap).collect()
         }
-        (None | Some(Value::Null | Value::Array(_)), _) => return Ok(None),
-        (Some(other), _) => {
-            return Err(format!("has `tool_calls` that are {}, not a list", json_kind(other)));
-        }
     };
-    let mut calls = calls;
     for call in &mut calls {
         let function =
             if call.get("function").is_some() { call.get_mut("function") } else { Some(call) };
@@ -176,7 +195,7 @@ fn tool_calls(
             *arguments = parsed;
         }
     }
-    Ok(Some(Value::Array(calls)))
+    Ok(Value::Array(calls))
 }
 
 /// Whether a value says nothing: null, or a text, list or object without content.
@@ -295,6 +314,44 @@ mod tests {
             assert!(!messages[0].fields.contains_key("function_call"));
         }
         assert!(read(json!([{"role": "assistant", "content": null}])).is_err());
+    }
+
+    #[test]
+    fn ignored_calls_and_flags_have_no_effect() {
+        let reader = |ignored: &str| MessageReader {
+            ignored: vec![ignored.to_owned()],
+            ..MessageReader::default()
+        };
+        let calls = json!([{"type": "function", "function": {"name": "add", "arguments": {}}}]);
+        let openai = json!([{"role": "assistant", "content": null, "tool_calls": calls}]);
+        let legacy =
+            json!([{"role": "assistant", "content": null, "function_call": {"name": "f"}}]);
+        let sharegpt = json!([{"from": "function_call", "value": "no JSON"}]);
+        let broken = json!([{"role": "assistant", "content": "a", "tool_calls": "add(1)"}]);
+        for (value, ignored, content) in [
+            (openai, "tool_calls", ""),
+            (legacy.clone(), "tool_calls", ""),
+            (legacy, "function_call", ""),
+            (sharegpt, "function_call", ""),
+            (broken, "tool_calls", "a"),
+        ] {
+            let messages = reader(ignored).messages("messages", &value).expect("reads");
+            assert!(!messages[0].fields.contains_key("tool_calls"), "{value}");
+            assert_eq!(messages[0].content, content, "{value}");
+        }
+        let weighted = json!([{"role": "assistant", "content": "a", "weight": 0.5}]);
+        let messages = reader("weight").messages("messages", &weighted).expect("reads");
+        assert!(messages[0].is_target && messages[0].fields.is_empty());
+    }
+
+    #[test]
+    fn of_two_kinds_of_calls_none_vanishes() {
+        let call = json!({"name": "add", "arguments": {}});
+        let both = json!([{"role": "assistant", "content": "a", "function_call": call,
+            "tool_calls": [{"type": "function", "function": call}]}]);
+        let messages = read(both).expect("reads");
+        let names: Vec<&String> = messages[0].fields.keys().collect();
+        assert_eq!(names, ["function_call", "tool_calls"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod context;
 mod ids;
 mod label_pools;
+mod left_out;
 mod message;
 mod pair;
 mod prompt;

@@ -2,11 +2,12 @@
 //!
 //! Every reply is used, whatever its rank. Deleted messages are dropped with all their replies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role};
 
+use super::message::is_empty;
 use crate::dialogue::Dialogue;
 use crate::limits;
 use crate::row_problem::RowProblem;
@@ -44,6 +45,20 @@ pub(crate) fn chats(root: &Map<String, Value>, roles: &Roles) -> Checked<Vec<Cha
         return Err(RowProblem::NoMessages);
     }
     Ok(walk.chats)
+}
+
+/// Fields of a message that are read.
+const FIELDS: [&str; 4] = ["role", "text", "replies", "deleted"];
+
+/// Adds the names of the fields of a tree's messages that are not read. Recurses as deep as the JSON is nested.
+pub(super) fn add_unread_fields(node: &Map<String, Value>, names: &mut BTreeSet<String>) {
+    let unread =
+        |(key, value): &(&String, &Value)| !FIELDS.contains(&key.as_str()) && !is_empty(value);
+    names.extend(node.iter().filter(unread).map(|(key, _)| key.clone()));
+    let replies = node.get("replies").and_then(Value::as_array);
+    for reply in replies.into_iter().flatten().filter_map(Value::as_object) {
+        add_unread_fields(reply, names);
+    }
 }
 
 struct Walk<'a> {

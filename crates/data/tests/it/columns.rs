@@ -220,3 +220,52 @@ fn columns_that_are_no_text_are_refused_and_others_named() {
     assert_eq!(report.unread, ["images", "source"]);
     assert_eq!(report.unread_fields, ["id"]);
 }
+
+/// Fields of messages that `temper plan` names as not read.
+fn unread_fields(rows: &str, kind: SampleKind, ignored: &[&str]) -> Vec<String> {
+    let folder = folder();
+    let mut spec = SourceSpec::file(file(folder.path(), "x.jsonl", rows));
+    spec.ignore_columns = ignored.iter().map(|name| (*name).to_owned()).collect();
+    describe_source(&spec, kind, Some(&template())).unwrap().unwrap().unread_fields
+}
+
+#[test]
+fn fields_of_messages_that_are_not_read_are_named() {
+    let chat = r#"{"messages": [{"role": "user", "content": "u", "note": ""}, {"role": "assistant", "content": "a", "reasoning_content": "r", "weight": 0.5, "tool_calls": [{"function": {"name": "w"}}], "time": 7}]}"#;
+    let ignored = ["reasoning_content", "weight", "tool_calls", "other"];
+    assert_eq!(
+        unread_fields(chat, SampleKind::Chats, &ignored),
+        ["reasoning_content", "time", "tool_calls", "weight"]
+    );
+    let ignore = |spec: &mut SourceSpec| spec.ignore_columns = ignored.map(str::to_owned).to_vec();
+    insta::assert_snapshot!(chats_with(chat, ChatTargets::default(), ignore), @"1: u:u|a:[a|]");
+    // Those of earlier messages and of both answers of a pair.
+    let pair = r#"{"prompt": [{"role": "user", "content": "u", "lang": "en"}], "chosen": [{"role": "assistant", "content": "a", "thinking": "r"}], "rejected": [{"role": "assistant", "content": "b", "model": "m"}]}"#;
+    assert_eq!(
+        unread_fields(pair, SampleKind::Pairs, &["thinking"]),
+        ["lang", "model", "thinking"]
+    );
+    assert_eq!(unread_fields(pair, SampleKind::Pairs, &[]), ["lang", "model"]);
+    let tree = r#"{"message_tree_id": "1", "prompt": {"role": "prompter", "text": "q", "lang": "en", "replies": [{"role": "assistant", "text": "a", "rank": 0, "labels": {}}]}}"#;
+    assert_eq!(unread_fields(tree, SampleKind::Chats, &[]), ["lang", "rank"]);
+    let root = r#"{"role": "prompter", "text": "q", "message_id": "7", "replies": [{"role": "assistant", "text": "a"}]}"#;
+    assert_eq!(unread_fields(root, SampleKind::Chats, &[]), ["message_id"]);
+}
+
+#[test]
+fn a_field_that_only_later_rows_have_is_named() {
+    let plain = r#"{"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]}"#;
+    let late = r#"{"messages": [{"role": "user", "content": "u", "id": 1}, {"role": "assistant", "content": "a"}]}"#;
+    let rows = [vec![plain; 500], vec![late]].concat().join("\n");
+    assert_eq!(unread_fields(&rows, SampleKind::Chats, &[]), ["id"]);
+}
+
+#[test]
+fn calls_that_are_left_out_leave_empty_answers() {
+    let calls = r#"{"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "w"}}]}]}"#;
+    let ignore = |spec: &mut SourceSpec| spec.ignore_columns = vec!["tool_calls".into()];
+    insta::assert_snapshot!(chats_with(calls, ChatTargets::default(), ignore), @"
+    x.jsonl: 1 of 1 rows have an empty answer
+      hint: they would teach the model to say nothing: repair the data, or choose rows with `where`; up to 5 % are left out and counted
+    ");
+}

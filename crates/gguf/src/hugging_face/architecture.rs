@@ -24,6 +24,8 @@ pub(super) struct Architecture {
     pub(super) pairs_rows: bool,
     /// Weights of norms have 1 added.
     pub(super) adds_one: bool,
+    /// Files have a window and the layers that it applies to; in the other architectures llama.cpp computes no windows.
+    pub(super) has_windows: bool,
     /// Linear layers of blocks are stored as (in, out) in a Hugging Face directory.
     pub(super) transposes: bool,
 }
@@ -89,6 +91,7 @@ const DECODER: Architecture = Architecture {
     experts: None,
     pairs_rows: false,
     adds_one: false,
+    has_windows: false,
     transposes: false,
 };
 
@@ -150,6 +153,7 @@ pub(super) const TABLE: &[Architecture] = &[
         class: "Gemma2ForCausalLM",
         blocks: &[ATTENTION, MLP, NORMS_AROUND],
         adds_one: true,
+        has_windows: true,
         ..DECODER
     },
     Architecture {
@@ -158,6 +162,7 @@ pub(super) const TABLE: &[Architecture] = &[
         class: "Gemma3ForCausalLM",
         blocks: &[ATTENTION, QUERY_KEY_NORMS, MLP, NORMS_AROUND],
         adds_one: true,
+        has_windows: true,
         ..DECODER
     },
     Architecture {
@@ -172,6 +177,22 @@ pub(super) const TABLE: &[Architecture] = &[
         model_type: "olmo2",
         class: "Olmo2ForCausalLM",
         blocks: &[ATTENTION, QUERY_KEY_NORMS, MLP, NORMS_AFTER],
+        ..DECODER
+    },
+    Architecture {
+        gguf: "olmo2",
+        model_type: "olmo3",
+        class: "Olmo3ForCausalLM",
+        blocks: &[ATTENTION, QUERY_KEY_NORMS, MLP, NORMS_AFTER],
+        has_windows: true,
+        ..DECODER
+    },
+    Architecture {
+        gguf: "exaone4",
+        model_type: "exaone4",
+        class: "Exaone4ForCausalLM",
+        blocks: &[ATTENTION, QUERY_KEY_NORMS, MLP, NORMS_AFTER],
+        has_windows: true,
         ..DECODER
     },
     Architecture {
@@ -213,12 +234,33 @@ pub(super) const TABLE: &[Architecture] = &[
 ];
 
 impl Architecture {
-    /// The architecture of a GGUF file.
-    pub(super) fn of_gguf(name: &str, has_experts: bool) -> Option<&'static Self> {
-        TABLE.iter().find(|arch| {
-            // Files of this name have experts or not; the others always or never.
-            arch.gguf == name && (name != "llama" || arch.experts.is_some() == has_experts)
+    /// The architecture of a GGUF file. Two names are those of several families: `llama` with or without experts, `olmo2`
+    /// with or without windows.
+    pub(super) fn of_gguf(
+        name: &str,
+        has_experts: bool,
+        has_windows: bool,
+    ) -> Option<&'static Self> {
+        TABLE.iter().find(|arch| match arch.gguf {
+            "llama" => name == "llama" && arch.experts.is_some() == has_experts,
+            "olmo2" => name == "olmo2" && arch.has_windows == has_windows,
+            gguf => gguf == name,
         })
+    }
+
+    /// Whether llama.cpp takes the width of a head to be the model's width divided by the number of heads.
+    pub(super) fn has_fixed_heads(&self) -> bool {
+        matches!(self.gguf, "qwen2" | "qwen2moe" | "olmo2" | "phi3" | "exaone4")
+    }
+
+    /// Whether llama.cpp needs the head in the file even if it is the embedding.
+    pub(super) fn always_has_head(&self) -> bool {
+        matches!(self.gguf, "qwen2moe" | "olmo2")
+    }
+
+    /// Whether llama.cpp takes the embedding as the head.
+    pub(super) fn is_always_tied(&self) -> bool {
+        self.gguf == "gemma2"
     }
 
     /// The architecture of a config.json.

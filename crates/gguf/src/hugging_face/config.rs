@@ -6,7 +6,7 @@ use super::architecture::Architecture;
 use super::keys::Keys;
 use super::rope::{self, RopeShape};
 use super::transform::Heads;
-use crate::{Error, GgufFile, Result};
+use crate::{Array, Error, GgufFile, Result, Value};
 
 /// The configuration of a file.
 #[derive(Debug)]
@@ -20,8 +20,15 @@ pub(super) struct Config {
 pub(super) const NO_ROPE_INTERVAL: usize = 4;
 /// Layers between those with full attention, which files store only if they differ.
 pub(super) fn window_period(model_type: &str) -> u64 {
-    if model_type == "gemma2" { 2 } else { 6 }
+    match model_type {
+        "gemma2" => 2,
+        "olmo3" | "exaone4" => 4,
+        _ => 6,
+    }
 }
+/// The number of layers of the only EXAONE 4 with windows, as llama.cpp sees it, and their width in files without the key.
+pub(super) const EXAONE4_LAYERS_WITH_WINDOWS: u64 = 64;
+const EXAONE4_WINDOW: u64 = 4096;
 /// Numbers of layers whose queries llama.cpp scales by the width of the model instead of the head's.
 pub(super) fn scales_by_width(model_type: &str, n_layers: u64) -> bool {
     matches!((model_type, n_layers), ("gemma2", 46) | ("gemma3_text", 62))
@@ -140,7 +147,7 @@ fn decoder(
     {
         put("head_dim", json!(sizes.head_dim));
     }
-    if !matches!(model_type, "mistral" | "mixtral" | "qwen2" | "qwen2_moe" | "phi3") {
+    if !matches!(model_type, "mistral" | "mixtral" | "qwen2" | "qwen2_moe" | "phi3" | "exaone4") {
         put("attention_bias", json!(has_bias("attn_q")));
     }
     if matches!(model_type, "llama" | "granite" | "smollm3") {
@@ -160,39 +167,55 @@ fn decoder(
             let layers: Vec<u8> = (0..sizes.n_layers).map(rotates).collect();
             object(json!({ "no_rope_layers": layers, "no_rope_layer_interval": NO_ROPE_INTERVAL }))
         }
-        "olmo2" => {
-            if keys.uint("attention.sliding_window")?.is_some() {
-                return Err(keys.unsupported(
-                    "attention.sliding_window",
-                    "only full attention is supported in this architecture",
-                ));
-            }
-            Map::new()
+        "olmo3" => {
+            windows(keys, sizes, model_type, keys.require_uint("attention.sliding_window")?)?
         }
+        "exaone4" => exaone4(keys, sizes)?,
         _ => Map::new(),
     });
     Ok(map)
 }
 
-fn windows_and_caps(keys: Keys, sizes: &Sizes, model_type: &str) -> Result<Map<String, Json>> {
-    let period = keys.uint("attention.sliding_window_pattern")?;
-    let period = period.unwrap_or_else(|| window_period(model_type)).max(1);
-    let kind = |layer: u64| {
-        if (layer + 1).is_multiple_of(period) { "full_attention" } else { "sliding_attention" }
+/// The width of the windows and the layers that have them.
+fn windows(keys: Keys, sizes: &Sizes, model_type: &str, window: u64) -> Result<Map<String, Json>> {
+    const PATTERN: &str = "attention.sliding_window_pattern";
+    let name = |is_sliding: bool| if is_sliding { "sliding_attention" } else { "full_attention" };
+    let layer_types: Vec<&str> = if let Some(Value::Array(Array::Bool(list))) = keys.get(PATTERN) {
+        if list.len() as u64 != sizes.n_layers {
+            return Err(keys.unsupported(PATTERN, "the list must have a value for each layer"));
+        }
+        list.iter().copied().map(name).collect()
+    } else {
+        let period = keys.uint(PATTERN)?.unwrap_or_else(|| window_period(model_type)).max(1);
+        (1..=sizes.n_layers).map(|layer| name(!layer.is_multiple_of(period))).collect()
     };
-    let layer_types: Vec<&str> = (0..sizes.n_layers).map(kind).collect();
+    Ok(object(json!({ "sliding_window": window, "layer_types": layer_types })))
+}
+
+/// Without windows, every layer has rotary positions.
+fn exaone4(keys: Keys, sizes: &Sizes) -> Result<Map<String, Json>> {
+    let default = (sizes.n_layers == EXAONE4_LAYERS_WITH_WINDOWS).then_some(EXAONE4_WINDOW);
+    let window = keys.uint("attention.sliding_window")?.or(default).filter(|window| *window > 0);
+    if let Some(window) = window {
+        return windows(keys, sizes, "exaone4", window);
+    }
+    let layer_types = vec!["full_attention"; sizes.n_layers as usize];
+    Ok(object(json!({ "sliding_window": null, "layer_types": layer_types })))
+}
+
+fn windows_and_caps(keys: Keys, sizes: &Sizes, model_type: &str) -> Result<Map<String, Json>> {
+    let window = keys.require_uint("attention.sliding_window")?;
+    let mut map = windows(keys, sizes, model_type, window)?;
     let scalar = if scales_by_width(model_type, sizes.n_layers) {
         sizes.width / sizes.n_heads
     } else {
         sizes.head_dim
     };
-    let mut map = object(json!({
+    map.extend(object(json!({
         "query_pre_attn_scalar": scalar,
-        "sliding_window": keys.require_uint("attention.sliding_window")?,
-        "layer_types": layer_types,
         "attn_logit_softcapping": keys.float("attn_logit_softcapping")?,
         "final_logit_softcapping": keys.float("final_logit_softcapping")?,
-    }));
+    })));
     if model_type == "gemma3_text" {
         let local = keys.float("rope.freq_base_swa")?.unwrap_or(10_000.0);
         map.insert("rope_local_base_freq".to_owned(), json!(local));

@@ -30,6 +30,10 @@ impl<'a> Keys<'a> {
         self.metadata.text(&self.key(name))
     }
 
+    pub(super) fn get(self, name: &str) -> Option<&'a crate::Value> {
+        self.metadata.get(&self.key(name))
+    }
+
     pub(super) fn require_uint(self, name: &str) -> Result<u64> {
         self.metadata.require(&self.key(name), self.uint(name)?)
     }

@@ -125,7 +125,8 @@ fn architecture(file: &GgufFile) -> Result<&'static Architecture> {
     let key = "general.architecture";
     let name = metadata.require(key, metadata.text(key)?)?;
     let n_experts = metadata.uint(&format!("{name}.expert_count"))?.unwrap_or(0);
-    match Architecture::of_gguf(name, n_experts > 0) {
+    let window = metadata.uint(&format!("{name}.attention.sliding_window"))?.unwrap_or(0);
+    match Architecture::of_gguf(name, n_experts > 0, window > 0) {
         Some(arch) => Ok(arch),
         None => unsupported(
             format!("architecture `{name}` is not supported"),

@@ -8,3 +8,4 @@ mod models;
 mod round_trip;
 mod support;
 mod tokenizers;
+mod windows_and_heads;

@@ -3,10 +3,12 @@
 use serde_json::Value as Json;
 
 use super::super::architecture::Architecture;
-use super::super::config::{NO_ROPE_INTERVAL, scales_by_width, window_period};
+use super::super::config::{
+    EXAONE4_LAYERS_WITH_WINDOWS, NO_ROPE_INTERVAL, scales_by_width, window_period,
+};
 use super::rope::{self, Rope};
 use super::settings::{Settings, not_exportable};
-use crate::{Result, Value};
+use crate::{Array, Result, Value};
 
 /// A configuration in the form of a file.
 #[derive(Debug)]
@@ -34,6 +36,10 @@ pub(super) fn convert(settings: Settings, arch: &'static Architecture) -> Result
     let head_dim = settings.uint("head_dim").unwrap_or(width / n_heads.max(1));
     let n_layers = settings.require_uint("num_hidden_layers")?;
     let context = context(settings, arch)?;
+    let reason =
+        "llama.cpp has heads of `hidden_size` / `num_attention_heads` in this architecture";
+    let fits = !arch.has_fixed_heads() || head_dim.checked_mul(n_heads) == Some(width);
+    settings.require(fits, "head_dim", reason)?;
     check_biases(settings, arch)?;
     check_activation(settings, arch)?;
     let Rope { keys: rope_keys, tensors } = rope::write(settings, arch, head_dim, context)?;
@@ -80,6 +86,8 @@ pub(super) fn convert(settings: Settings, arch: &'static Architecture) -> Result
             }
         }
         "smollm3" => check_layers_without_rope(settings, n_layers)?,
+        "olmo3" => windows_by_layer(&mut converted, settings, arch, n_layers)?,
+        "exaone4" => exaone4(&mut converted, settings, arch, n_layers)?,
         _ => {}
     }
     Ok(converted)
@@ -95,7 +103,7 @@ fn u32_value(n: u64) -> Result<Value> {
 /// difference.
 fn context(settings: Settings, arch: &Architecture) -> Result<u64> {
     let context = settings.require_uint("max_position_embeddings")?;
-    if matches!(arch.model_type, "gemma2" | "gemma3_text") {
+    if arch.has_windows {
         return Ok(context);
     }
     let default = !matches!(arch.gguf, "qwen2" | "qwen2moe" | "qwen3" | "qwen3moe" | "smollm3");
@@ -199,6 +207,49 @@ fn windows_and_caps(
         settings.require(is_uncapped, "attn_logit_softcapping", reason)?;
     }
     Ok(())
+}
+
+/// The window and the layers that have it, one by one.
+fn windows_by_layer(
+    converted: &mut Converted,
+    settings: Settings,
+    arch: &Architecture,
+    n_layers: u64,
+) -> Result<()> {
+    let window = settings.require_uint("sliding_window")?;
+    let is_sliding: Vec<bool> = match settings.get("layer_types").and_then(Json::as_array) {
+        Some(types) => types.iter().map(|ty| ty.as_str() == Some("sliding_attention")).collect(),
+        None => {
+            let usual = window_period(arch.model_type);
+            let period = settings.uint("sliding_window_pattern").unwrap_or(usual).max(1);
+            (1..=n_layers).map(|layer| !layer.is_multiple_of(period)).collect()
+        }
+    };
+    settings.require(
+        is_sliding.len() as u64 == n_layers,
+        "layer_types",
+        "there must be one for each layer",
+    )?;
+    converted.keys.push(("attention.sliding_window", u32_value(window)?));
+    let pattern = Value::Array(Array::Bool(is_sliding));
+    converted.keys.push(("attention.sliding_window_pattern", pattern));
+    Ok(())
+}
+
+/// llama.cpp knows by the number of layers whether there are windows, and layers without rotary positions between them.
+fn exaone4(
+    converted: &mut Converted,
+    settings: Settings,
+    arch: &Architecture,
+    n_layers: u64,
+) -> Result<()> {
+    let has_windows = settings.get("sliding_window").is_some();
+    settings.require(
+        has_windows == (n_layers == EXAONE4_LAYERS_WITH_WINDOWS),
+        "sliding_window",
+        "in this architecture, llama.cpp computes windows in models of 64 layers, and in no others",
+    )?;
+    if has_windows { windows_by_layer(converted, settings, arch, n_layers) } else { Ok(()) }
 }
 
 /// The number n such that every n-th layer has full attention.

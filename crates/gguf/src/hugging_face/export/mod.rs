@@ -22,6 +22,9 @@ use crate::{Error, GgufWriter, Result, TensorSpec, TensorType, Value};
 /// The version of the block formats.
 const QUANTIZATION_VERSION: u32 = 2;
 
+const EMBEDDING: &str = "token_embd.weight";
+const HEAD: &str = "output.weight";
+
 /// A model that is going to be written.
 #[derive(Debug)]
 pub struct ModelExport {
@@ -41,6 +44,8 @@ struct Place {
     scale: f32,
     /// Number and count of experts, if the tensor is a part.
     expert: Option<(usize, usize)>,
+    /// The tensor is written a second time as the head.
+    is_head_too: bool,
 }
 
 impl ModelExport {
@@ -69,13 +74,19 @@ impl ModelExport {
         metadata.extend(converted.keys.iter().cloned().map(prefixed));
         metadata.extend(tokenizer::metadata(tokenizer, vocab_size)?);
         let is_tied = !tensors.iter().any(|(name, _)| name == "lm_head.weight");
+        settings.require(
+            is_tied || !arch.is_always_tied(),
+            "tie_word_embeddings",
+            "llama.cpp takes the embedding as the head in this architecture",
+        )?;
+        let repeats_embedding = is_tied && arch.always_has_head();
         let context = file_type::Context {
             file_type,
             arch,
             n_layers: converted.n_layers,
             n_experts: converted.n_experts,
             groups_queries: converted.n_heads != converted.n_kv_heads,
-            is_tied,
+            is_tied: is_tied && !repeats_embedding,
         };
         let mut export =
             Self { metadata, constants: Vec::new(), specs: Vec::new(), places: BTreeMap::new() };
@@ -89,6 +100,9 @@ impl ModelExport {
         }
         for (name, shape) in tensors {
             export.place(name, shape, arch, &converted, context)?;
+            if repeats_embedding && export.specs.last().is_some_and(|last| last.name == EMBEDDING) {
+                export.repeat_as_head(name, shape, context);
+            }
         }
         Ok(export)
     }
@@ -126,9 +140,19 @@ impl ModelExport {
             transform,
             scale,
             expert: found.expert.map(|expert| (expert, n_experts)),
+            is_head_too: false,
         };
         self.places.insert(name.to_owned(), place);
         Ok(())
+    }
+
+    /// Writes the embedding again as the head.
+    fn repeat_as_head(&mut self, embedding: &str, shape: &[usize], context: file_type::Context) {
+        let ty = context.tensor_type(HEAD, shape);
+        self.specs.push(TensorSpec { name: HEAD.to_owned(), shape: shape.to_vec(), ty });
+        if let Some(place) = self.places.get_mut(embedding) {
+            place.is_head_too = true;
+        }
     }
 
     /// Names, shapes and formats of the tensors in the file.
@@ -179,7 +203,8 @@ impl ModelWriter<'_> {
             return self.writer.tensor(&place.gguf_name, &whole);
         }
         if place.transform == Transform::None && place.scale == 1.0 {
-            return self.writer.tensor(&place.gguf_name, values);
+            self.writer.tensor(&place.gguf_name, values)?;
+            return if place.is_head_too { self.writer.tensor(HEAD, values) } else { Ok(()) };
         }
         let mut values = place.transform.write(values.to_vec(), &place.shape);
         for value in &mut values {

@@ -18,6 +18,8 @@ pub(super) struct Rope {
 struct Sections<'a> {
     theta: f64,
     local_theta: Option<f64>,
+    /// The type of scaling in layers with a window, if they have their own section.
+    local_kind: Option<&'a str>,
     scaling: Option<&'a Map<String, Json>>,
 }
 
@@ -30,6 +32,7 @@ impl<'a> Sections<'a> {
         let sliding = section(all.and_then(|all| all.get("sliding_attention")));
         Self {
             theta: theta(full).or(settings.float("rope_theta")).unwrap_or(10_000.0),
+            local_kind: sliding.and_then(|map| map.get("rope_type")?.as_str()),
             local_theta: theta(sliding).or(settings.float("rope_local_base_freq")),
             scaling: full.or(section(settings.get("rope_scaling"))),
         }
@@ -54,6 +57,15 @@ pub(super) fn write(
             arch.gguf
         )));
     }
+    if let Some(kind) = sections.local_kind.filter(|kind| *kind != "default") {
+        return Err(not_exportable(format!(
+            "RoPE scaling `{kind}` of layers with a window has no counterpart in llama.cpp"
+        )));
+    }
+    if arch.model_type == "olmo3" && sections.local_theta.is_some_and(|own| own != sections.theta) {
+        let reason = "`rope_theta` of layers with a window: llama.cpp has the same in all layers";
+        return Err(not_exportable(reason.to_owned()));
+    }
     let mut rope = Rope::default();
     rope.keys.push(("rope.dimension_count", Value::U32(n_rotated as u32)));
     rope.keys.push(("rope.freq_base", Value::F32(sections.theta as f32)));
@@ -70,7 +82,7 @@ pub(super) fn write(
             let factor = scaling.require_float("factor")?;
             rope.keys.push(("rope.scaling.factor", Value::F32(factor as f32)));
         }
-        Some("llama3") if matches!(arch.gguf, "llama" | "granite") => {
+        Some("llama3") if matches!(arch.gguf, "llama" | "granite" | "exaone4") => {
             let scaling = llama3(scaling, settings, shape)?;
             let original = Value::U32(scaling.original as u32);
             rope.keys.push(("rope.scaling.original_context_length", original));
