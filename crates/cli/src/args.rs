@@ -95,6 +95,9 @@ pub(crate) struct RecipeArgs {
     /// Only this stage of the recipe
     #[arg(long, value_name = "STAGE")]
     pub(crate) stage: Option<String>,
+    /// Allow rewards of the recipe to start programs, which run with your rights
+    #[arg(long)]
+    pub(crate) allow_commands: bool,
 }
 
 /// `temper plan`
@@ -133,6 +136,9 @@ pub(crate) struct ResumeArgs {
     /// Directory of `data:` paths, if it has moved
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Allow rewards of the recipe to start programs, which run with your rights
+    #[arg(long)]
+    pub(crate) allow_commands: bool,
 }
 
 /// `temper generate`

@@ -26,6 +26,7 @@ mod mapped;
 mod names;
 pub mod panics;
 mod partial_file;
+mod program;
 mod read;
 mod tmp_dir;
 mod verified;
@@ -46,6 +47,7 @@ pub use manifest::{
 pub use mapped::MappedFile;
 pub use names::basename_only;
 pub use partial_file::PartialFile;
+pub use program::{Program, ProgramFailure, ProgramLimits};
 pub use read::{is_present, refuse_lfs_pointer};
 pub use tmp_dir::{remove_abandoned_tmps, remove_stale_tmps};
 pub use verified::{Verification, verified_sha256};

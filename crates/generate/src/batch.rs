@@ -78,6 +78,9 @@ impl<'a> Job<'a> {
         members: &[(usize, usize)],
         on_token: &mut impl FnMut(&NewToken),
     ) -> Result<Vec<Completion>> {
+        if members.is_empty() {
+            return Ok(Vec::new());
+        }
         let (first, rest) = members.split_at(self.settings.batch_rows.min(members.len()));
         let mut rows: Vec<Row> = first.iter().map(|&(p, c)| self.start(p, c)).collect();
         let mut waiting = Waiting { members: rest.iter(), prompt: None };

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use crate::chat_keys::ChatTemplate;
 use crate::nearest::nearest;
-use crate::rewards::Extract;
+use crate::extract::Extract;
 use crate::source::DATA_PREFIX;
 use crate::template::Template;
 
