@@ -30,9 +30,15 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
     let (plan, stage, device, replicas) =
         (context.plan, context.stage, context.device, context.replicas);
     let (section, settings) = (&grpo.section, settings(&grpo.section, stage));
-    let start::State { mut run, mut policy, mut learner, save_format, initial, reference, sources } =
-        start::start_or_resume(context, grpo)?;
-    let mut reference = reference;
+    let start::State {
+        mut run,
+        mut policy,
+        mut learner,
+        save_format,
+        initial,
+        mut reference,
+        sources,
+    } = start::start_or_resume(context, grpo)?;
     let before = if replicas.is_leader() {
         answers::before(plan, stage, grpo, &initial, &sources, device)?
     } else {
