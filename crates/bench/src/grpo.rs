@@ -8,7 +8,9 @@ use std::time::Instant;
 use burn::tensor::Device;
 use loss::{AdvantageKind, Aggregation, GroupLoss, GroupObjective, RatioLevel, RewardScale};
 use model::CausalLm;
-use rl::{Conventions, GroupSettings, RewardTable, Rollouts, Sampling, score_groups, update_groups};
+use rl::{
+    Conventions, GroupSettings, RewardTable, Rollouts, Sampling, score_groups, update_groups,
+};
 use seed::Rng;
 use train::{Learner, Optimizer, ParameterNames, SingleReplica};
 

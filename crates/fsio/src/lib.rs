@@ -1,6 +1,6 @@
-//! Writing and mapping files: atomic commits, checksums, size-limited reads and locks.
+//! Writing and mapping files: atomic commits, checksums, size-limited reads and locks. Programs under limits.
 //!
-//! No other crate writes or maps files. The only format known here is MANIFEST; the paths of runs
+//! No other crate writes or maps files, or starts programs. The only format known here is MANIFEST; the paths of runs
 //! are up to the caller.
 
 // The workspace denies these calls so that other crates use this one.

@@ -233,7 +233,8 @@ fn keep_last(mut stderr: impl Read, kept: &Mutex<Vec<u8>>) {
 
 /// Limits of the new process, set before the program is loaded.
 fn restrict(memory: u64, processes: u64) -> std::io::Result<()> {
-    let limits = [(libc::RLIMIT_AS, memory), (libc::RLIMIT_NPROC, processes), (libc::RLIMIT_CORE, 0)];
+    let limits =
+        [(libc::RLIMIT_AS, memory), (libc::RLIMIT_NPROC, processes), (libc::RLIMIT_CORE, 0)];
     for (resource, value) in limits {
         let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
         #[allow(unsafe_code)]

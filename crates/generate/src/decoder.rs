@@ -126,7 +126,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Panics
     /// If the capacity is exceeded.
-    pub fn replace_row(&mut self, row: usize, other: &Self) {
+    pub fn replace_row(&mut self, row: usize, other: &Decoder<'_>) {
         if other.cache.len() > self.cache.len() {
             self.cache.end_at(other.cache.len());
         }

@@ -9,8 +9,8 @@ use loss::{AdvantageKind, Aggregation, GroupRewards, RewardScale, group_advantag
 use model::CausalLm;
 use plan::{GrpoPlan, Plan, StagePlan};
 use rl::{
-    EndReason, Prompts, RewardSources, RewardTable, Rollouts, Sampling, completion_metrics, question,
-    sample_together, shown_text,
+    EndReason, Prompts, RewardSources, RewardTable, Rollouts, Sampling, completion_metrics,
+    question, sample_together, shown_text,
 };
 use seed::Purpose;
 use serde_json::{Value, json};

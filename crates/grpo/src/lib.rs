@@ -47,10 +47,9 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
     drop(initial);
     let sync_steps = section.ref_model_sync_steps();
     // A reference model that follows the policy changes.
-    let frozen_hash = |reference: &Option<CausalLm>| {
-        reference.as_ref().filter(|_| sync_steps.is_none()).map(weights_hash)
-    };
-    let reference_hash = frozen_hash(&reference);
+    let frozen_hash =
+        |reference: Option<&CausalLm>| reference.filter(|_| sync_steps.is_none()).map(weights_hash);
+    let reference_hash = frozen_hash(reference.as_ref());
     let sampler = Sampler { plan, stage, grpo, sources: &sources, device, replicas };
 
     while run.has_next_step() {
@@ -87,7 +86,8 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
         if replicas.is_leader() && run.step().is_multiple_of(section.sample_every_steps) {
             let policy = learner.evaluated(&policy);
             let step = run.step();
-            for row in answers::table(&policy, &before, plan, stage, grpo, &sources, step, device)? {
+            for row in answers::table(&policy, &before, plan, stage, grpo, &sources, step, device)?
+            {
                 run.log_sample(row)?;
             }
         }
@@ -103,7 +103,7 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
     if !run.is_done() {
         return Ok(Outcome::Stopped { step: run.step() });
     }
-    if frozen_hash(&reference) != reference_hash {
+    if frozen_hash(reference.as_ref()) != reference_hash {
         return Err(Error::ReferenceChanged);
     }
     if !replicas.is_leader() {

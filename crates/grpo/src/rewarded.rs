@@ -27,8 +27,7 @@ pub(crate) fn of(
     replicas: &dyn Collective,
 ) -> Result<(RewardTable, Option<StatedRewards>)> {
     let (rewards, tokenizer) = (&grpo.rewards, &stage.tokenizer);
-    let stated =
-        StatedRewards::of(rollouts, prompts, n, rewards, sources, tokenizer, replicas)?;
+    let stated = StatedRewards::of(rollouts, prompts, n, rewards, sources, tokenizer, replicas)?;
     let mut table = RewardTable::default();
     table.values.resize(rollouts.episodes.len(), Vec::new());
     let mut names = stated.iter().flat_map(|stated| &stated.names).enumerate();

@@ -212,7 +212,14 @@ impl LayerCache {
     }
 
     /// Writes the text of another cache's row, `shift` positions later, into `row`; it then ends at position `end`.
-    fn replace_row(&mut self, row: usize, other: &Self, other_row: usize, shift: usize, end: usize) {
+    fn replace_row(
+        &mut self,
+        row: usize,
+        other: &Self,
+        other_row: usize,
+        shift: usize,
+        end: usize,
+    ) {
         let [_, g, _, k] = self.keys.dims();
         let from = self.start.max(shift + other.start);
         let place = from - self.start..end - self.start;

@@ -424,7 +424,10 @@ impl StepShape {
     fn kv_cache_bytes(&self, config: &ModelConfig, at_once: usize) -> u64 {
         let share = self.rows_per_step.div_ceil(self.replicas.max(1));
         let rows = at_once.min(share) as u64;
-        let elements = config.kv_cache_elements(self.sequence_length);
+        // The place of a finished answer is given to the next one, which needs room for padding: `generate` has as much.
+        let length = self.sequence_length;
+        let length = if at_once < share { length + (length / 4).max(16) } else { length };
+        let elements = config.kv_cache_elements(length);
         rows.saturating_mul(elements).saturating_mul(BYTES_PER_WEIGHT)
     }
 

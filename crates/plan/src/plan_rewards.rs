@@ -136,7 +136,12 @@ fn programs(
             let message = format!("the recipe starts a program: `{}`", keys.argv.join(" "));
             let hint = "it runs with your rights on your files: read it, then add `--allow-commands` to the command line";
             let label = "programs are not allowed";
-            return Err(Error::Recipe(loaded.spans.error(&key, message, label, Some(hint.to_owned()))));
+            return Err(Error::Recipe(loaded.spans.error(
+                &key,
+                message,
+                label,
+                Some(hint.to_owned()),
+            )));
         }
         let files = rewards::command_files(&keys.argv, &paths.recipe_dir).map_err(|error| {
             let hint = "a name without `/` is searched in PATH, any other is relative to the recipe's directory";

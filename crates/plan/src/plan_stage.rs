@@ -109,16 +109,7 @@ pub(crate) fn plan_stage(
         section,
         |section| {
             let lora = lora.as_ref();
-            plan_ppo(
-                loaded,
-                request,
-                paths,
-                section,
-                &starting_point,
-                lora,
-                earlier,
-                &mut warnings,
-            )
+            plan_ppo(loaded, request, paths, section, &starting_point, lora, earlier, &mut warnings)
         },
         |section| {
             let lora = lora.as_ref();

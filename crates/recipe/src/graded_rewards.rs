@@ -43,7 +43,8 @@ impl JudgeKeys {
         let template = format!("{path}.template");
         let mut columns = self.template.columns();
         if let Some(other) = columns.find(|column| !Self::PLACEHOLDERS.contains(column)) {
-            let rule = "must have no other placeholders than `{prompt}`, `{completion}` and `{answer}`";
+            let rule =
+                "must have no other placeholders than `{prompt}`, `{completion}` and `{answer}`";
             diagnostics.value(&template, rule, format!("{{{other}}}"));
         }
         let has = |name: &str| self.template.columns().any(|column| column == name);
@@ -56,8 +57,9 @@ impl JudgeKeys {
                 let reason = "`template` has `{answer}`: its text, as in `\"{answer}\"`";
                 diagnostics.missing(path, "answer", reason);
             }
-            (Some(_), false) => diagnostics
-                .conflict(&format!("{path}.answer"), "`template` has no `{answer}`"),
+            (Some(_), false) => {
+                diagnostics.conflict(&format!("{path}.answer"), "`template` has no `{answer}`")
+            }
             (None, false) | (Some(_), true) => {}
         }
         let [low, high] = self.range;

@@ -110,9 +110,9 @@ fn part(line: &str) -> std::result::Result<Part, String> {
 ///
 /// Errors: no such program.
 pub fn command_files(argv: &[String], dir: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let (program, arguments) = argv.split_first().map_or((None, &[][..]), |(program, rest)| {
-        (Some(program.as_str()), rest)
-    });
+    let (program, arguments) = argv
+        .split_first()
+        .map_or((None, &[][..]), |(program, rest)| (Some(program.as_str()), rest));
     let named = |reason: &str| Error::Command { argv: argv.join(" "), reason: reason.to_owned() };
     let name = program.ok_or_else(|| named("no program is named"))?;
     let found = if name.contains('/') {
@@ -123,7 +123,8 @@ pub fn command_files(argv: &[String], dir: &Path) -> Result<Vec<(String, PathBuf
     };
     let found = found.ok_or_else(|| named("there is no such program"))?;
     let mut files = vec![(name.to_owned(), found)];
-    let file = |name: &String| Some((name.clone(), dir.join(name))).filter(|(_, path)| path.is_file());
+    let file =
+        |name: &String| Some((name.clone(), dir.join(name))).filter(|(_, path)| path.is_file());
     files.extend(arguments.iter().filter_map(file));
     Ok(files)
 }

@@ -172,7 +172,9 @@ impl Rewards {
     pub fn graded(&self) -> impl Iterator<Item = (usize, &RewardKind)> {
         let is_graded = |reward: &&Checked| reward.kind.is_graded();
         let rewards = self.rewards.iter().enumerate();
-        rewards.filter(move |(_, reward)| is_graded(reward)).map(|(idx, reward)| (idx, &reward.kind))
+        rewards
+            .filter(move |(_, reward)| is_graded(reward))
+            .map(|(idx, reward)| (idx, &reward.kind))
     }
 
     /// The text of a prompt that a reward compares with; `None` if it compares with none.

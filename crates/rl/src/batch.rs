@@ -99,11 +99,7 @@ pub fn scores_of(episodes: &[Rollout], terms: &RewardTerms<'_>, device: &Device)
 }
 
 /// A reward model's score of each episode, in small batches and without autodiff.
-pub(crate) fn model_scores(
-    episodes: &[Rollout],
-    model: &ScalarModel,
-    device: &Device,
-) -> Vec<f32> {
+pub(crate) fn model_scores(episodes: &[Rollout], model: &ScalarModel, device: &Device) -> Vec<f32> {
     const AT_ONCE: usize = 16;
     let model = valid(model);
     let chunks = episodes.chunks(AT_ONCE).map(|chunk| chunk.iter().collect::<Vec<_>>());

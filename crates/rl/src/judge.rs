@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 use generate::{Sampling, Settings};
@@ -44,8 +45,8 @@ impl Judge {
         let mut numbers: BTreeMap<&GradedText, usize> = BTreeMap::new();
         let mut questions = Vec::new();
         for text in texts {
-            if !numbers.contains_key(text) {
-                numbers.insert(text, questions.len());
+            if let Entry::Vacant(number) = numbers.entry(text) {
+                number.insert(questions.len());
                 questions.push(self.question(text)?);
             }
         }
@@ -64,12 +65,14 @@ impl Judge {
         let mut written = written.iter().map(|reply| reply.text(&self.tokenizer));
         let replies: Vec<std::result::Result<String, String>> = questions
             .iter()
-            .map(|ids| match fits(ids) {
-                true => Ok(written.next().unwrap_or_default()),
-                false => Err(format!(
-                    "the question has {} tokens, and the judge has {n_positions} positions",
-                    ids.len()
-                )),
+            .map(|ids| {
+                if fits(ids) {
+                    return Ok(written.next().unwrap_or_default());
+                }
+                let n = ids.len();
+                Err(format!(
+                    "the question has {n} tokens, and the judge has {n_positions} positions"
+                ))
             })
             .collect();
         let number = |text: &&GradedText| numbers.get(*text).copied().unwrap_or_default();

@@ -46,7 +46,9 @@ impl RewardSources {
         bases: &mut BaseModelCache,
         at_once: usize,
     ) -> Result<Self> {
-        let dir = |start: &Start| start_dir(stage, start, run_dir)?.ok_or(Error::NoRewardModel);
+        let dir = |start: &Start| -> Result<PathBuf> {
+            start_dir(stage, start, run_dir)?.ok_or(Error::NoRewardModel)
+        };
         let mut models = Vec::with_capacity(plan.models.len());
         for planned in &plan.models {
             let reward: ScalarModel = bases.open(&dir(&planned.start)?)?;
@@ -159,7 +161,8 @@ fn gathered(
     if replicas.world_size() == 1 {
         return Ok(Graded { parts: mine, n_failed });
     }
-    let number = |part: &Option<Part>| part.as_ref().and_then(|part| part.value).unwrap_or(f64::NAN);
+    let number =
+        |part: &Option<Part>| part.as_ref().and_then(|part| part.value).unwrap_or(f64::NAN);
     let mut numbers: Vec<f64> = mine.iter().map(number).collect();
     // Whether a completion has this reward at all, and the number of failures.
     numbers.extend(mine.iter().map(|part| f64::from(u8::from(part.is_some()))));

@@ -133,6 +133,7 @@ pub fn reward_metrics(
 
 /// Names of reward models: `model`, with a number from the second one on.
 pub fn model_names(n_models: usize) -> Vec<String> {
-    let name = |idx: usize| if idx == 0 { "model".to_owned() } else { format!("model-{}", idx + 1) };
+    let name =
+        |idx: usize| if idx == 0 { "model".to_owned() } else { format!("model-{}", idx + 1) };
     (0..n_models).map(name).collect()
 }

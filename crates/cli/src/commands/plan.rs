@@ -8,8 +8,8 @@ use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, DatasetCounts, DrawnPairCounts, IssueKind, SourceReport};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
-use plan::{GrpoPlan, Plan, StagePlan, Start, Work};
-use recipe::{Precision, Reward, SampleKind};
+use plan::{Plan, StagePlan, Start, Work};
+use recipe::{Precision, SampleKind};
 
 use super::rollouts::{groups_note, rollouts_note, sampling_seconds};
 use super::teacher::teacher_note;

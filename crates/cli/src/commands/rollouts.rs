@@ -76,7 +76,9 @@ pub(super) fn groups_note(stage: &StagePlan, grpo: &GrpoPlan) -> String {
         filters.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect();
     let tries = match section.dynamic_sampling_max_tries {
         0 => String::new(),
-        n => format!("; up to {n} × as many are sampled besides, in place of groups with equal rewards"),
+        n => format!(
+            "; up to {n} × as many are sampled besides, in place of groups with equal rewards"
+        ),
     };
     let reference = section.ref_model_sync_steps().map(|every| {
         let alpha = section.ref_model_mixup_alpha();
@@ -108,7 +110,11 @@ pub(super) fn groups_note(stage: &StagePlan, grpo: &GrpoPlan) -> String {
 }
 
 /// Seconds in which the answers of an update are sampled, all at full length, from a few tokens of some of them.
-pub(super) fn sampling_seconds(model: &CausalLm, stage: &StagePlan, grpo: &GrpoPlan) -> Result<f64> {
+pub(super) fn sampling_seconds(
+    model: &CausalLm,
+    stage: &StagePlan,
+    grpo: &GrpoPlan,
+) -> Result<f64> {
     const FEW: usize = 2;
     let section = &grpo.section;
     let settings = grpo::sampling(grpo, stage);

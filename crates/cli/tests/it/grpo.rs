@@ -111,14 +111,24 @@ fn mistakes_are_found_before_training() {
 /// A program that computes a reward runs only if the command line allows it; the checkpoints name it and its script by hash.
 #[test]
 fn a_program_is_started_only_if_it_is_allowed() {
-    let place = place("rewards = [{ kind = \"command\", argv = [\"sh\", \"grade.sh\"], answer = \"{answer}\" }]");
+    let place = place(
+        "rewards = [{ kind = \"command\", argv = [\"sh\", \"grade.sh\"], answer = \"{answer}\" }]",
+    );
     // The reward is the length of the line up to 200 bytes, so answers of one prompt differ.
     let script = "while read -r line; do touch started; n=${#line}; echo \"{\\\"reward\\\": $n, \\\"why\\\": \\\"$n bytes\\\"}\"; done\n";
     place.write("grade.sh", script);
-    for command in [&["plan", "r.toml"][..], &["run", "r.toml"], &["data", "inspect", "r.toml", "--stage", "grpo"]] {
+    for command in [
+        &["plan", "r.toml"][..],
+        &["run", "r.toml"],
+        &["data", "inspect", "r.toml", "--stage", "grpo"],
+    ] {
         let refused = place.temper(command);
         assert_eq!(refused.code, Some(2), "{}", refused.stderr);
-        assert!(refused.stderr.contains("the recipe starts a program: `sh grade.sh`"), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("the recipe starts a program: `sh grade.sh`"),
+            "{}",
+            refused.stderr
+        );
         assert!(refused.stderr.contains("--allow-commands"), "{}", refused.stderr);
     }
     assert!(!place.path().join("started").exists());

@@ -74,7 +74,8 @@ fn output_is_limited() {
 #[test]
 fn memory_is_limited() {
     // A string that doubles until there is no room for it.
-    let text = "read -r line; awk 'BEGIN { s = \"x\"; while (length(s) < 2e9) s = s s; print length(s) }'";
+    let text =
+        "read -r line; awk 'BEGIN { s = \"x\"; while (length(s) < 2e9) s = s s; print length(s) }'";
     let limits = ProgramLimits { memory_bytes: 64 << 20, ..LIMITS };
     let result = script(text, limits).ask("x");
     assert!(matches!(result, Err(ProgramFailure::Ended { .. })), "{result:?}");

@@ -85,7 +85,10 @@ fn a_finished_completion_gives_its_place_to_the_next() {
         let together =
             generate(&model, &prompts(), &settings, 5, |token| order.push(*token)).unwrap();
         for (together, alone) in together.iter().zip(&alone) {
-            assert_eq!((&together.tokens, together.finish_reason), (&alone.tokens, alone.finish_reason));
+            assert_eq!(
+                (&together.tokens, together.finish_reason),
+                (&alone.tokens, alone.finish_reason)
+            );
         }
         // A token that ends a completion is followed by the first token of the next one that waits.
         let number = |token: &generate::NewToken| token.prompt_idx * 3 + token.completion_idx;

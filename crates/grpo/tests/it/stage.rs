@@ -171,7 +171,8 @@ fn groups_with_equal_rewards_are_replaced_by_others() {
 #[test]
 fn the_reference_model_follows_the_policy_by_the_stated_share() {
     use tensor_file::TensorFile;
-    let keys = "beta = 0.5\nsync_ref_model = true\nref_model_mixup_alpha = 0.25\nref_model_sync_steps = 2";
+    let keys =
+        "beta = 0.5\nsync_ref_model = true\nref_model_mixup_alpha = 0.25\nref_model_sync_steps = 2";
     let place = Place::new(keys, false);
     place.run("x", None).expect("a run");
     let read = |file: std::path::PathBuf, name: &str| -> Vec<f32> {

@@ -439,7 +439,9 @@ fn mistakes_in_rewards_are_named() {
         refused("{ kind = \"judge\", start = \"sft\", template = \"Rate it.\" }"),
         refused("{ kind = \"judge\", start = \"sft\", template = \"{completion} {x}\" }"),
         refused("{ kind = \"judge\", start = \"sft\", template = \"{completion} {answer}\" }"),
-        refused("{ kind = \"judge\", start = \"sft\", template = \"{completion}\", range = [3, 1] }"),
+        refused(
+            "{ kind = \"judge\", start = \"sft\", template = \"{completion}\", range = [3, 1] }",
+        ),
         refused("{ kind = \"command\", argv = [] }"),
         refused("{ kind = \"command\", argv = [\"x\"], timeout_s = 0 }"),
     ];

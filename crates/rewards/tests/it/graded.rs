@@ -31,9 +31,12 @@ fn the_last_number_of_a_reply_is_its_score() {
 fn a_pattern_names_the_score() {
     let keys = r#"{"kind":"judge","start":"x","template":"{completion}","pattern":"Score: ([0-9]+)","range":[1,5]}"#;
     let rewards = one(keys);
-    for (reply, value) in
-        [("Score: 4. 2 words.", Some(4.0)), ("4", None), ("Score: 6", None), ("Score: 1", Some(1.0))]
-    {
+    for (reply, value) in [
+        ("Score: 4. 2 words.", Some(4.0)),
+        ("4", None),
+        ("Score: 6", None),
+        ("Score: 1", Some(1.0)),
+    ] {
         assert_eq!(rewards.reply_score(0, reply).value, value, "{reply}");
     }
 }
@@ -109,9 +112,14 @@ fn a_completion_at_which_a_program_fails_has_no_value_and_the_others_have_theirs
 
 #[test]
 fn nonsense_is_no_value() {
-    for answer in
-        ["1", "{}", "{\"reward\": \"1\"}", "{\"reward\": 1, \"x\": 2}", "{\"reward\": 1, \"why\": 2}", "no"]
-    {
+    for answer in [
+        "1",
+        "{}",
+        "{\"reward\": \"1\"}",
+        "{\"reward\": 1, \"x\": 2}",
+        "{\"reward\": 1, \"why\": 2}",
+        "no",
+    ] {
         let script = FRAGILE.replace("exit 1", &format!("echo '{answer}'"));
         let (found, n_failed) = values(&script, "").expect("values");
         assert_eq!((found[1], n_failed), (None, 2), "{answer}");
