@@ -4,10 +4,11 @@
 usage: compare.py [WORKLOAD…] --temper BINARY --peers PEERS.PY [--trl FOLDER] [--python PYTHON] [--rounds N] [--threads N]
                   [--steps N] [--no-compile] [--dtype bf16] [--json FILE]
 
-Both sides print one JSON line with tokens_per_s (ppo7m: episodes_per_s), peak_rss_mb and first_step_s. For each workload
-the other side runs eager and compiled (generation and ppo7m eager); the faster of the two, by its median, is what a ratio
-is taken against. For ppo7m the other side is peer_ppo.py beside PEERS.PY, which needs a folder with TRL 1.12; without
-one, the workload is left out. That script says nothing of its first update. A ratio is taken within each
+Both sides print one JSON line with tokens_per_s (ppo7m, grpo7m: episodes_per_s), peak_rss_mb and first_step_s. For each
+workload the other side runs eager and compiled (generation, ppo7m and grpo7m eager); the faster of the two, by its median, is
+what a ratio is taken against. For ppo7m the other side is peer_ppo.py beside PEERS.PY, for grpo7m peer_grpo.py beside this
+script. Both need a folder with TRL 1.12; without one, these workloads are left out. peer_ppo.py says nothing of its first
+update. A ratio is taken within each
 round, so that a machine that slows down slows both sides down. Efficiency is the workload's arithmetic over the time and
 the rate of f32 products, measured in the same round.
 
@@ -22,7 +23,9 @@ import sys
 
 TRAINING = ["pretrain7m", "reward7m", "long4096", "lora135m", "full135m"]
 GENERATION = ["gen7m", "gen135m"]
-PPO = "ppo7m"
+PPO, GRPO = "ppo7m", "grpo7m"
+# Workloads that count episodes.
+UPDATES = [PPO, GRPO]
 # Millions of multiplications and additions a token (of ppo7m, an episode), causal attention at half.
 MFLOP = {"pretrain7m": 39, "long4096": 75, "reward7m": 32, "lora135m": 590, "full135m": 830, PPO: 31_000}
 
@@ -42,15 +45,15 @@ def rate(line):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", default=TRAINING + GENERATION + [PPO])
+    parser.add_argument("workloads", nargs="*", default=TRAINING + GENERATION + UPDATES)
     parser.add_argument("--temper", default="target/release/temper")
     parser.add_argument("--peers", required=True)
-    parser.add_argument("--trl", help="folder with TRL 1.12, for ppo7m")
+    parser.add_argument("--trl", help="folder with TRL 1.12, for ppo7m and grpo7m")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--dtype", default="f32", help="f32 or bf16, on both sides; ppo7m and generation of the other side stay f32")
+    parser.add_argument("--dtype", default="f32", help="f32 or bf16, on both sides; ppo7m, grpo7m and generation of the other side stay f32")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--json", help="also write every line that was measured")
     args = parser.parse_args()
@@ -61,10 +64,13 @@ def main():
     steps = ["--steps", str(args.steps)] if args.steps else []
     measured = []
     print(f"load average at the start: {os.getloadavg()[0]:.2f}; {args.threads} threads, {args.rounds} rounds")
-    if PPO in args.workloads and not args.trl:
-        print(f"{PPO} is left out: no --trl")
-        args.workloads = [workload for workload in args.workloads if workload != PPO]
-    peer_ppo = os.path.join(os.path.dirname(args.peers), "peer_ppo.py")
+    if not args.trl and any(workload in UPDATES for workload in args.workloads):
+        print(f"{' and '.join(UPDATES)} are left out: no --trl")
+        args.workloads = [workload for workload in args.workloads if workload not in UPDATES]
+    of_trl = {
+        PPO: os.path.join(os.path.dirname(args.peers), "peer_ppo.py"),
+        GRPO: os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_grpo.py"),
+    }
     print(f"{'workload':12} {'a second':>9} {'peer':>9} {'which':>8} {'ratio':>6} {'min':>6} {'max':>6} "
           f"{'efficiency':>10} {'memory':>7} {'first step':>16}")
     for workload in args.workloads:
@@ -78,7 +84,9 @@ def main():
             ours.append(run([args.temper, "bench", workload, *steps, *threads, *dtype], {}))
             for mode, lines in zip(modes, theirs):
                 of_peer = [*steps, *dtype] if workload in TRAINING else []
-                command = [args.peers, workload, *mode, *of_peer] if workload != PPO else [peer_ppo, args.trl]
+                command = [args.peers, workload, *mode, *of_peer]
+                if workload in UPDATES:
+                    command = [of_trl[workload], args.trl]
                 lines.append(run([args.python, *command], environment))
         measured.append({"workload": workload, "temper": ours, "peers": theirs, "gflop_per_s": rates})
 
@@ -92,7 +100,7 @@ def main():
             efficiency = f"{statistics.median(each):.2f}"
         memory = statistics.median(a["peak_rss_mb"] / b["peak_rss_mb"] for a, b in zip(ours, peer))
         first = [statistics.median(line.get("first_step_s", float("nan")) for line in lines) for lines in (ours, peer)]
-        digits = 2 if workload == PPO else 0
+        digits = 2 if workload in UPDATES else 0
         print(f"{workload:12} {speed(ours):9.{digits}f} {speed(peer):9.{digits}f} {'compiled' if modes[fastest] else 'eager':>8} "
               f"{statistics.median(ratios):6.2f} {min(ratios):6.2f} {max(ratios):6.2f} {efficiency:>10} {memory:7.2f} "
               f"{first[0]:6.1f} s / {first[1]:4.1f} s", flush=True)

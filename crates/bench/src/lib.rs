@@ -7,6 +7,7 @@
 
 mod error;
 mod generation;
+mod grpo;
 mod names;
 mod ppo;
 mod products;
@@ -35,6 +36,7 @@ pub fn run(
     kernels::on_pool(|| match workload.kind {
         Kind::Generation => generation::run(workload, steps, clock, device),
         Kind::Ppo => ppo::run(workload, steps, clock, device),
+        Kind::Grpo => grpo::run(workload, steps, clock, device),
         Kind::Pretrain | Kind::Lora | Kind::Reward => training::run(workload, steps, clock, device),
     })
 }

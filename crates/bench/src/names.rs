@@ -10,6 +10,7 @@ pub const NAMES: &[&str] = &[
     "gen7m",
     "gen135m",
     "ppo7m",
+    "grpo7m",
     "gpt124m",
     "full1b",
     "lora1b",

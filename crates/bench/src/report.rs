@@ -37,10 +37,10 @@ impl Report {
         self.device_memory = usage.map(|usage| usage.bytes_reserved);
     }
 
-    /// Tokens per second at the median time; for `ppo7m`, episodes per second over all updates.
+    /// Tokens per second at the median time; for `ppo7m` and `grpo7m`, episodes per second over all updates.
     pub fn rate(&self) -> f64 {
         let n = self.workload.n_counted() as f64;
-        if self.workload.kind == Kind::Ppo {
+        if self.workload.kind.counts_episodes() {
             return n * self.times.len() as f64 / self.times.iter().sum::<f64>();
         }
         median(&self.times).map_or(0.0, |seconds| n / seconds)
@@ -51,7 +51,7 @@ impl Report {
     pub fn to_json(&self) -> Value {
         let round = |x: f64, digits: i32| (x * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
         let (unit, digits) = match self.workload.kind {
-            Kind::Ppo => ("episodes_per_s", 3),
+            Kind::Ppo | Kind::Grpo => ("episodes_per_s", 3),
             Kind::Pretrain | Kind::Lora | Kind::Reward | Kind::Generation => ("tokens_per_s", 1),
         };
         let mut line = json!({

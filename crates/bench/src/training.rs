@@ -54,7 +54,7 @@ pub(crate) fn run(
                 next_token,
             )
         }
-        Kind::Pretrain | Kind::Generation | Kind::Ppo => {
+        Kind::Pretrain | Kind::Generation | Kind::Ppo | Kind::Grpo => {
             steps(workload, n_steps, clock, &device, model, next_token)
         }
     }

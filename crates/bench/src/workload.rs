@@ -36,6 +36,15 @@ pub(crate) enum Kind {
     Generation,
     /// Whole PPO updates: sampling, scores of four models, several epochs of training on two of them.
     Ppo,
+    /// Whole GRPO updates: sampling of groups, advantages, one optimizer step. `rows` are prompts.
+    Grpo,
+}
+
+impl Kind {
+    /// Whether a repetition's size is its number of episodes.
+    pub(crate) fn counts_episodes(self) -> bool {
+        matches!(self, Self::Ppo | Self::Grpo)
+    }
 }
 
 /// One workload.
@@ -65,6 +74,7 @@ impl Workload {
             "lora135m" => (Kind::Lora, 2, 256, 0),
             "full135m" => (Kind::Pretrain, 2, 256, 0),
             "ppo7m" => (Kind::Ppo, 16, 32, 64),
+            "grpo7m" => (Kind::Grpo, 16, 32, 64),
             "gpt124m" | "full1b" => (Kind::Pretrain, 8, 1024, 0),
             "lora1b" => (Kind::Lora, 8, 1024, 0),
             _ => (Kind::Generation, 16, 32, 96),
@@ -89,7 +99,11 @@ impl Workload {
     /// The number of episodes, training tokens or generated tokens in one repetition.
     pub(crate) fn n_counted(&self) -> usize {
         let tokens = if self.n_new > 0 { self.n_new } else { self.length };
-        if self.kind == Kind::Ppo { self.rows } else { self.rows * tokens }
+        match self.kind {
+            Kind::Ppo => self.rows,
+            Kind::Grpo => self.rows * crate::grpo::N_GENERATIONS,
+            Kind::Pretrain | Kind::Lora | Kind::Reward | Kind::Generation => self.rows * tokens,
+        }
     }
 
     pub(crate) fn config(&self) -> Result<ModelConfig> {

@@ -97,6 +97,9 @@ pub(crate) struct RecipeArgs {
     /// Only this stage of the recipe
     #[arg(long, value_name = "STAGE")]
     pub(crate) stage: Option<String>,
+    /// Allow rewards of the recipe to start programs, which run with your rights
+    #[arg(long)]
+    pub(crate) allow_commands: bool,
 }
 
 /// `temper init`
@@ -173,6 +176,9 @@ pub(crate) struct ResumeArgs {
     /// Directory of `data:` paths, if it has moved
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Allow rewards of the recipe to start programs, which run with your rights
+    #[arg(long)]
+    pub(crate) allow_commands: bool,
 }
 
 /// `temper generate`
@@ -401,10 +407,10 @@ pub(crate) struct ChatArgs {
 /// `temper bench`
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// pretrain7m, reward7m, long4096, lora135m, full135m, gen7m, gen135m, ppo7m, gpt124m, full1b,
-    /// lora1b, gen1b, or products (matrix products only)
+    /// pretrain7m, reward7m, long4096, lora135m, full135m, gen7m, gen135m, ppo7m, grpo7m, gpt124m,
+    /// full1b, lora1b, gen1b, or products (matrix products only)
     pub(crate) workload: String,
-    /// Number of timed repetitions [default: 8 training steps, 3 generations, or 5 PPO updates]
+    /// Number of timed repetitions [default: 8 training steps, 3 generations, or 5 updates of PPO or GRPO]
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<usize>,
     /// Number of rows; results are then marked as not comparable

@@ -1,6 +1,6 @@
-//! Writing and mapping files: atomic commits, checksums, size-limited reads and locks.
+//! Writing and mapping files: atomic commits, checksums, size-limited reads and locks. Programs under limits.
 //!
-//! No other crate writes or maps files. The only format known here is MANIFEST; the paths of runs
+//! No other crate writes or maps files, or starts programs. The only format known here is MANIFEST; the paths of runs
 //! are up to the caller.
 
 // The workspace denies these calls so that other crates use this one.
@@ -26,6 +26,7 @@ mod mapped;
 mod names;
 pub mod panics;
 mod partial_file;
+mod program;
 mod read;
 mod tmp_dir;
 mod verified;
@@ -46,6 +47,7 @@ pub use manifest::{
 pub use mapped::MappedFile;
 pub use names::basename_only;
 pub use partial_file::PartialFile;
+pub use program::{Program, ProgramFailure, ProgramLimits};
 pub use read::{is_present, refuse_lfs_pointer};
 pub use tmp_dir::{remove_abandoned_tmps, remove_stale_tmps};
 pub use verified::{Verification, verified_sha256};

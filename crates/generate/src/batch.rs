@@ -1,4 +1,5 @@
-//! The decoding loop of one batch: logits are copied to the host, a token is sampled for each row, finished rows leave.
+//! The decoding loop: logits are copied to the host, a token is sampled for each row, and finished rows give their places to
+//! sequences that wait.
 //! lib.rs checks the arguments.
 
 use burn::tensor::Tensor;
@@ -12,7 +13,7 @@ use crate::sampling::logprob;
 use crate::settings::{Completion, FinishReason, NewToken, Settings};
 use crate::stop::{Stop, Watcher};
 
-/// The arguments that all batches of a call share.
+/// The arguments of a call.
 pub(crate) struct Job<'a> {
     pub(crate) model: &'a CausalLm,
     pub(crate) prompts: &'a [Vec<u32>],
@@ -34,56 +35,142 @@ struct Row {
 /// A token with its log-probability.
 type Choice = (u32, f32);
 
+/// Sequences that wait for a place.
+struct Waiting<'a> {
+    members: std::slice::Iter<'a, (usize, usize)>,
+    /// The prompt of the newest one that got a place.
+    prompt: Option<Prompt<'a>>,
+}
+
+/// A prompt that was read.
+struct Prompt<'a> {
+    prompt_idx: usize,
+    decoder: Decoder<'a>,
+    /// Logits of the next token, `[v]`.
+    logits: Vec<f32>,
+}
+
+impl Waiting<'_> {
+    /// Copies the newest prompt into a place of the batch.
+    fn move_into(&self, batch: &mut Decoder<'_>, place: usize) {
+        if let Some(prompt) = &self.prompt {
+            batch.replace_row(place, &prompt.decoder);
+        }
+    }
+}
+
+fn not_finite(row: &Row) -> Error {
+    let Completion { prompt_idx, tokens, .. } = &row.completion;
+    Error::NotFinite { prompt_idx: *prompt_idx, n_new: tokens.len() }
+}
+
 /// A row after its newest token.
 enum Appended {
     Unfinished(Row),
     Finished(Completion),
 }
 
-impl Job<'_> {
-    /// Continues the sequences `(prompt, completion)` together and returns them in any order.
+impl<'a> Job<'a> {
+    /// Continues the sequences `(prompt, completion)`, sorted by prompt, `batch_rows` of them at a time, and returns them in
+    /// any order. The place of a finished sequence is given to the next one at once.
     pub(crate) fn run(
         &self,
         members: &[(usize, usize)],
         on_token: &mut impl FnMut(&NewToken),
     ) -> Result<Vec<Completion>> {
-        let mut rows: Vec<Row> = members.iter().map(|&(p, c)| self.start(p, c)).collect();
-        let n_prompt_tokens = rows.iter().map(|row| row.seen.len()).max().unwrap_or(0);
-        let n_new_tokens = rows.iter().map(|row| row.max_new_tokens).max().unwrap_or(0);
+        if members.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (first, rest) = members.split_at(self.settings.batch_rows.min(members.len()));
+        let mut rows: Vec<Row> = first.iter().map(|&(p, c)| self.start(p, c)).collect();
+        let mut waiting = Waiting { members: rest.iter(), prompt: None };
 
-        // Members are sorted by prompt; each prompt is read once for all of its completions.
-        let mut prompts: Vec<usize> = members.iter().map(|&(prompt_idx, _)| prompt_idx).collect();
+        // Each prompt is read once for all of its completions.
+        let mut prompts: Vec<usize> = first.iter().map(|&(prompt_idx, _)| prompt_idx).collect();
         prompts.dedup();
         let source = |(prompt_idx, _)| prompts.partition_point(|&earlier| earlier < prompt_idx);
         // For each row, the index of its logits; from the second token on, the row's own index.
-        let mut sources: Vec<usize> = members.iter().copied().map(source).collect();
-        let prompts: Vec<&[u32]> = prompts.iter().map(|&p| self.prompts[p].as_slice()).collect();
-
-        let capacity = n_prompt_tokens + n_new_tokens;
-        let (mut decoder, mut hidden) = Decoder::prefill(self.model, &prompts, capacity);
-        let mut n_cached = prompts.len();
+        let mut sources: Vec<usize> = first.iter().copied().map(source).collect();
+        let texts: Vec<&[u32]> = prompts.iter().map(|&p| self.prompts[p].as_slice()).collect();
+        let capacity = self.capacity(members, !rest.is_empty());
+        let (mut decoder, mut hidden) = Decoder::prefill(self.model, &texts, capacity);
+        if !sources.iter().copied().eq(0..prompts.len()) {
+            decoder.select_rows(&sources);
+        }
         let mut finished = Vec::new();
         loop {
             let choices = self.choose_all(&rows, &sources, hidden)?;
-            let mut unfinished = Vec::new();
-            for ((row, source), choice) in rows.into_iter().zip(sources).zip(choices) {
-                match self.append(row, choice, on_token) {
-                    Appended::Finished(completion) => finished.push(completion),
-                    Appended::Unfinished(row) => unfinished.push((row, source)),
+            // The rows that go on, and their places in the cache.
+            let (mut unfinished, mut places) = (Vec::new(), Vec::new());
+            let n_places = rows.len();
+            for (place, (row, choice)) in rows.into_iter().zip(choices).enumerate() {
+                let row = match self.append(row, choice, on_token) {
+                    Appended::Unfinished(row) => Some(row),
+                    Appended::Finished(completion) => {
+                        finished.push(completion);
+                        self.next_row(&mut waiting, &mut finished, on_token)?
+                            .inspect(|_| waiting.move_into(&mut decoder, place))
+                    }
+                };
+                if let Some(row) = row {
+                    unfinished.push(row);
+                    places.push(place);
                 }
             }
-            if unfinished.is_empty() {
+            rows = unfinished;
+            if rows.is_empty() {
                 return Ok(finished);
             }
-            (rows, sources) = unfinished.into_iter().unzip();
-            if !sources.iter().copied().eq(0..n_cached) {
-                decoder.select_rows(&sources);
-                n_cached = sources.len();
+            if places.len() < n_places {
+                decoder.select_rows(&places);
             }
-            sources = (0..n_cached).collect();
+            sources = (0..rows.len()).collect();
             let ids: Vec<u32> = rows.iter().filter_map(|row| row.seen.last().copied()).collect();
             hidden = decoder.feed(&ids);
         }
+    }
+
+    /// Positions of the cache: those of the longest prompt with its completion. Where places are given to other prompts, there
+    /// is room for padding on their left, so that it is dropped once in many tokens.
+    fn capacity(&self, members: &[(usize, usize)], has_waiting: bool) -> usize {
+        let length = |&(prompt_idx, _): &(usize, usize)| {
+            let n_prompt = self.prompts[prompt_idx].len();
+            let room = self.model.config().max_positions() - n_prompt;
+            n_prompt + self.settings.max_new_tokens.min(room)
+        };
+        let longest = members.iter().map(length).max().unwrap_or(0);
+        if has_waiting { longest + (longest / 4).max(16) } else { longest }
+    }
+
+    /// The next waiting sequence that goes on after its first token; sequences that end with it are finished. A prompt is read
+    /// once for its completions that wait.
+    fn next_row(
+        &self,
+        waiting: &mut Waiting<'a>,
+        finished: &mut Vec<Completion>,
+        on_token: &mut impl FnMut(&NewToken),
+    ) -> Result<Option<Row>> {
+        while let Some(&(prompt_idx, completion_idx)) = waiting.members.next() {
+            let prompt = match waiting.prompt.take() {
+                Some(prompt) if prompt.prompt_idx == prompt_idx => prompt,
+                _ => self.read_prompt(prompt_idx),
+            };
+            let row = self.start(prompt_idx, completion_idx);
+            let choice = self.choose(&row, &prompt.logits).ok_or_else(|| not_finite(&row))?;
+            waiting.prompt = Some(prompt);
+            match self.append(row, choice, on_token) {
+                Appended::Unfinished(row) => return Ok(Some(row)),
+                Appended::Finished(completion) => finished.push(completion),
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_prompt(&self, prompt_idx: usize) -> Prompt<'a> {
+        let text = self.prompts[prompt_idx].as_slice();
+        let (decoder, hidden) = Decoder::prefill(self.model, &[text], text.len());
+        let logits = kernels::with_host_values(&self.model.logits(hidden), <[f32]>::to_vec);
+        Prompt { prompt_idx, decoder, logits }
     }
 
     fn start(&self, prompt_idx: usize, completion_idx: usize) -> Row {
@@ -120,10 +207,6 @@ impl Job<'_> {
                 self.choose(row, logits.get(source * n_vocab..(source + 1) * n_vocab)?)
             };
             let choices = rows.par_iter().zip(sources).map(choose);
-            let not_finite = |row: &Row| Error::NotFinite {
-                prompt_idx: row.completion.prompt_idx,
-                n_new: row.completion.tokens.len(),
-            };
             choices.zip(rows).map(|(choice, row)| choice.ok_or_else(|| not_finite(row))).collect()
         })
     }

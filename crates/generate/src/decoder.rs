@@ -73,13 +73,16 @@ impl<'a> Decoder<'a> {
     }
 
     /// Reads further tokens, the same number for each row: `[rows, t]`, row-major. Returns their hidden states,
-    /// `[rows, t, d]`.
+    /// `[rows, t, d]`. Where the cache has no room, padding that all rows have is dropped first.
     ///
     /// # Panics
     /// If the capacity or the model's context is exceeded.
     pub fn feed(&mut self, ids: &[u32]) -> Tensor<3> {
         let rows = self.next_positions.len();
         let t = ids.len() / rows.max(1);
+        if self.cache.len() + t > self.cache.capacity() {
+            self.cache.end_at(self.longest());
+        }
         if self.extend_texts(ids, t) {
             return self.read_again(t);
         }
@@ -111,6 +114,27 @@ impl<'a> Decoder<'a> {
         let hidden = self.read(&left_padded(&texts, width, 0, width), texts.len());
         let [b, _, d] = hidden.dims();
         hidden.slice([0..b, width - t..width, 0..d])
+    }
+
+    /// Tokens of the longest text.
+    fn longest(&self) -> usize {
+        self.next_positions.iter().max().map_or(0, |next| *next as usize)
+    }
+
+    /// Replaces the text of a row by the first text of another decoder of the same model. A row's place in the batch can thus
+    /// be given to another prompt while the others continue.
+    ///
+    /// # Panics
+    /// If the capacity is exceeded.
+    pub fn replace_row(&mut self, row: usize, other: &Decoder<'_>) {
+        if other.cache.len() > self.cache.len() {
+            self.cache.end_at(other.cache.len());
+        }
+        self.cache.replace_row(row, &other.cache, 0);
+        self.next_positions[row] = other.next_positions[0];
+        if let (Some(own), Some(other)) = (&mut self.reread, &other.reread) {
+            own.texts[row].clone_from(&other.texts[0]);
+        }
     }
 
     /// Keeps these rows only, in this order; a row may be selected several times.
@@ -235,6 +259,62 @@ mod tests {
                 for n in 1000..1300 {
                     let got = values(&decoder.feed(&ids[n..=n]));
                     assert_close(family, &got, of_last(n + 1), tolerance);
+                }
+            }
+        }
+    }
+
+    /// Rows whose places are given to shorter and longer texts, in a cache that runs full: every state is that of a pass over
+    /// the whole text.
+    #[test]
+    fn a_place_continues_with_the_text_that_it_was_given() {
+        let device = kernels::device("cpu").unwrap();
+        let long = |family: &str| {
+            let all = tiny_decoders(50).into_iter();
+            let mut keys = all.filter(|keys| keys["model_type"] == family).collect::<Vec<_>>();
+            let keys = keys.first_mut().unwrap();
+            keys["max_position_embeddings"] = 2000.into();
+            keys["sliding_window"] = 20.into();
+            keys.clone()
+        };
+        let few = [tiny_llama(50), tiny_gpt2(50, true)].into_iter().chain(tiny_decoders(50));
+        let few = few.map(|config| (config, 1));
+        // Texts longer than the room that layers with a window have.
+        let many = [long("mistral"), long("gemma3_text")].map(|config| (config, 40));
+        for (keys, scale) in few.chain(many) {
+            let config = ModelConfig::from_json(&keys, Path::new("tiny")).unwrap();
+            let model = CausalLm::init(&config, 3, &device);
+            let text = |from: u32, n: u32| -> Vec<u32> {
+                (from..from + n * scale).map(|i| (i * i + 7 * i) % 50).collect()
+            };
+            let mut texts = [text(0, 12), text(5, 3), text(9, 7)].to_vec();
+            let rows: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+            let capacity = (26 * scale + 12) as usize;
+            let (mut decoder, _) = Decoder::prefill(&model, &rows, capacity);
+            let given = [None, Some((1, text(2, 9))), None, Some((0, text(4, 24))), None, None];
+            for (step, given) in given.into_iter().enumerate() {
+                if let Some((place, text)) = given {
+                    let (other, _) = Decoder::prefill(&model, &[&text], text.len());
+                    decoder.replace_row(place, &other);
+                    texts[place] = text;
+                }
+                for n in 0..4 {
+                    let ids: Vec<u32> =
+                        (0..3).map(|row| (step as u32 * 11 + n * 5 + row) % 50).collect();
+                    let states = values(&decoder.feed(&ids));
+                    for ((text, id), state) in
+                        texts.iter_mut().zip(ids).zip(states.chunks(states.len() / 3))
+                    {
+                        text.push(id);
+                        if n < 3 {
+                            continue;
+                        }
+                        let whole = TokenBatch::of_rows(text, 1, &device);
+                        let whole = values(&model.forward(&whole).hidden_btd);
+                        let last = &whole[whole.len() - state.len()..];
+                        let name = format!("{} at step {step}", keys["model_type"]);
+                        assert_close(&name, state, last, Tolerance::absolute(5e-5));
+                    }
                 }
             }
         }

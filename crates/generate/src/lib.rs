@@ -1,5 +1,7 @@
 //! Text generation: sampling with a KV cache, for many sequences at a time. Prompts and completions are token ids.
 //!
+//! The place of a finished sequence in the batch is given to the next prompt at once.
+//!
 //! A completion is a function of the model and (seed, prompt index, completion index, position), independent of the rest of
 //! the batch. Logits of a sequence in different batches are equal to about 1e-5, not to the bit, so a token can differ if
 //! its draw is that close to a border.
@@ -39,10 +41,7 @@ pub fn generate(
     let job = batch::Job { model: &model, prompts, settings, seed };
     let members: Vec<(usize, usize)> =
         (0..prompts.len()).flat_map(|p| (0..settings.n).map(move |c| (p, c))).collect();
-    let mut completions = Vec::with_capacity(members.len());
-    for batch in members.chunks(settings.batch_rows) {
-        completions.extend(job.run(batch, &mut on_token)?);
-    }
+    let mut completions = job.run(&members, &mut on_token)?;
     completions.sort_by_key(|completion| (completion.prompt_idx, completion.completion_idx));
     Ok(completions)
 }

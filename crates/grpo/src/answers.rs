@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use generate::Settings as Generation;
 use loss::{AdvantageKind, Aggregation, GroupRewards, RewardScale, group_advantages, known_mean};
-use model::{CausalLm, ScalarModel};
+use model::CausalLm;
 use plan::{GrpoPlan, Plan, StagePlan};
 use rl::{
-    EndReason, Prompts, RewardTable, Rollouts, Sampling, completion_metrics, question,
-    sample_together, shown_text,
+    EndReason, Prompts, RewardSources, RewardTable, Rollouts, Sampling, completion_metrics,
+    question, sample_together, shown_text,
 };
 use seed::Purpose;
 use serde_json::{Value, json};
@@ -129,14 +129,14 @@ pub(crate) fn before(
     stage: &StagePlan,
     grpo: &GrpoPlan,
     initial: &CausalLm,
-    reward: Option<&ScalarModel>,
+    sources: &RewardSources,
     device: &Device,
 ) -> Result<Before> {
     let prompts = Prompts::shown(&stage.dataset, SHOWN);
     let texts = shown(initial, &prompts.ids, plan, stage, grpo)?;
     let mut metrics = None;
     if stage.dataset.n_eval_rows() > 0 {
-        metrics = Some(validation(plan, stage, grpo, initial, reward, device)?);
+        metrics = Some(validation(plan, stage, grpo, initial, sources, device)?);
     }
     Ok(Before { metrics, prompts, texts })
 }
@@ -147,7 +147,7 @@ pub(crate) fn validation(
     stage: &StagePlan,
     grpo: &GrpoPlan,
     policy: &CausalLm,
-    reward: Option<&ScalarModel>,
+    sources: &RewardSources,
     device: &Device,
 ) -> Result<AnswerMetrics> {
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
@@ -156,7 +156,7 @@ pub(crate) fn validation(
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
     let rollouts = sample(policy, &prompts.ids, n, grpo, stage, seed, &SingleReplica)?;
     let replicas = &SingleReplica;
-    let (table, _) = rewarded::of(&rollouts, &prompts, n, grpo, reward, stage, device, replicas)?;
+    let (table, _) = rewarded::of(&rollouts, &prompts, n, grpo, sources, stage, device, replicas)?;
     Ok(AnswerMetrics::of(&rollouts, &table))
 }
 
@@ -168,7 +168,7 @@ pub(crate) fn table(
     plan: &Plan,
     stage: &StagePlan,
     grpo: &GrpoPlan,
-    reward: Option<&ScalarModel>,
+    sources: &RewardSources,
     step: u64,
     device: &Device,
 ) -> Result<Vec<SampleRow>> {
@@ -176,7 +176,7 @@ pub(crate) fn table(
     let prompts = &before.prompts;
     let rollouts = sample(policy, &prompts.ids, 1, grpo, stage, seed, &SingleReplica)?;
     let replicas = &SingleReplica;
-    let (table, _) = rewarded::of(&rollouts, prompts, 1, grpo, reward, stage, device, replicas)?;
+    let (table, _) = rewarded::of(&rollouts, prompts, 1, grpo, sources, stage, device, replicas)?;
     let rows = rollouts.episodes.iter().zip(&before.texts).zip(totals(&table));
     Ok(rows
         .map(|((episode, before), score)| SampleRow {

@@ -15,9 +15,6 @@ pub enum Error {
     /// The frozen reference model changed.
     #[error("the weights of the reference model have changed during the run")]
     ReferenceChanged,
-    /// A plan without weights for the reward model.
-    #[error("the reward model has no weights to start from")]
-    NoRewardModel,
 }
 
 impl Error {
@@ -32,9 +29,6 @@ impl Error {
             Self::Train(error) => error.hint(),
             Self::Rl(error) => error.hint(),
             Self::ReferenceChanged => Some("this is a bug in Temper: please report it".to_owned()),
-            Self::NoRewardModel => {
-                Some("name one with `start` in a reward of `kind = \"model\"`".to_owned())
-            }
         }
     }
 }

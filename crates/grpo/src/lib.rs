@@ -5,18 +5,21 @@
 mod answers;
 mod error;
 mod rewarded;
+mod sampled;
 mod settings;
 mod start;
 
 use burn::tensor::Device;
 use model::CausalLm;
 use plan::{GrpoPlan, Plan, StagePlan};
-use rl::{Prompts, ScoredGroups, StatedRewards, score_groups, update_groups, weights_hash};
-use seed::Purpose;
-use train::{
-    Context, Outcome, RunDir, SingleReplica, StepReport, weights_to_export, write_checkpoint,
-    write_model,
+use rl::{
+    Prompts, ScoredGroups, StatedRewards, moved_towards, score_groups, update_groups, weights_hash,
 };
+use seed::Purpose;
+use train::{Context, Outcome, RunDir, SingleReplica, StepReport, weights_to_export, write_model};
+
+use sampled::{Sampled, Sampler};
+use start::write_checkpoint;
 
 pub use answers::{AnswerMetrics, sampling};
 pub use error::{Error, Result};
@@ -27,30 +30,37 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
     let (plan, stage, device, replicas) =
         (context.plan, context.stage, context.device, context.replicas);
     let (section, settings) = (&grpo.section, settings(&grpo.section, stage));
-    let start::State { mut run, mut policy, mut learner, save_format, initial, reward } =
-        start::start_or_resume(context, grpo)?;
-    let reward = reward.as_ref();
+    let start::State {
+        mut run,
+        mut policy,
+        mut learner,
+        save_format,
+        initial,
+        mut reference,
+        sources,
+    } = start::start_or_resume(context, grpo)?;
     let before = if replicas.is_leader() {
-        answers::before(plan, stage, grpo, &initial, reward, device)?
+        answers::before(plan, stage, grpo, &initial, &sources, device)?
     } else {
         answers::Before::default()
     };
-    let reference = grpo.has_reference.then_some(initial);
-    let reference_hash = reference.as_ref().map(weights_hash);
+    drop(initial);
+    let sync_steps = section.ref_model_sync_steps();
+    // A reference model that follows the policy changes.
+    let frozen_hash =
+        |reference: Option<&CausalLm>| reference.filter(|_| sync_steps.is_none()).map(weights_hash);
+    let reference_hash = frozen_hash(reference.as_ref());
+    let sampler = Sampler { plan, stage, grpo, sources: &sources, device, replicas };
 
     while run.has_next_step() {
-        // 1. Several completions of each prompt. The sampled ids are the trained ids: they are never converted to text and back.
+        // 1. Several completions of each prompt, and the reward of each.
         let step = run.step();
         let batch = stage.dataset.batch(step);
         let prompts = Prompts::of_batch(&batch, &stage.dataset);
-        let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, step, 0);
-        let n = section.num_generations;
-        let rollouts = answers::sample(&policy, &prompts.ids, n, grpo, stage, seed, replicas)?;
+        let Sampled { rollouts, rewards, metrics, .. } = sampler.groups(&policy, &prompts, step)?;
 
-        // 2. The reward of each completion, and its advantage over the others of its group.
-        let (rewards, _) =
-            rewarded::of(&rollouts, &prompts, n, grpo, reward, stage, device, replicas)?;
-        let scored = score_groups(
+        // 2. The advantage of each completion over the others of its group.
+        let mut scored = score_groups(
             rollouts,
             rewards,
             &policy,
@@ -59,6 +69,7 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
             device,
             replicas,
         )?;
+        scored.metrics.extend(metrics);
 
         // 3. Updates on completions of all groups mixed: every pass takes them in the same order.
         let order = order(plan.seed, &stage.name, step, scored.episodes.len());
@@ -68,25 +79,31 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
         policy = updated.policy;
 
         run.log_step(report(&scored, updated.metrics, lr))?;
+        if sync_steps.is_some_and(|every| run.step().is_multiple_of(every)) {
+            let alpha = section.ref_model_mixup_alpha();
+            reference = reference.map(|model| moved_towards(model, &policy, alpha, &policy));
+        }
         if replicas.is_leader() && run.step().is_multiple_of(section.sample_every_steps) {
             let policy = learner.evaluated(&policy);
             let step = run.step();
-            for row in answers::table(&policy, &before, plan, stage, grpo, reward, step, device)? {
+            for row in answers::table(&policy, &before, plan, stage, grpo, &sources, step, device)?
+            {
                 run.log_sample(row)?;
             }
         }
         if run.eval_due() {
             let policy = learner.evaluated(&policy);
-            let validation = answers::validation(plan, stage, grpo, &policy, reward, device)?;
+            let validation = answers::validation(plan, stage, grpo, &policy, &sources, device)?;
             run.log_eval(validation.row(run.step()))?;
         }
-        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &policy, &learner))?;
+        let followed_by = reference.as_ref().filter(|_| sync_steps.is_some());
+        run.save_if_due(|dir| write_checkpoint(dir, &save_format, &policy, &learner, followed_by))?;
     }
 
     if !run.is_done() {
         return Ok(Outcome::Stopped { step: run.step() });
     }
-    if reference.as_ref().map(weights_hash) != reference_hash {
+    if frozen_hash(reference.as_ref()) != reference_hash {
         return Err(Error::ReferenceChanged);
     }
     if !replicas.is_leader() {
@@ -124,7 +141,7 @@ pub fn order(seed: u64, stage: &str, step: u64, n_episodes: usize) -> Vec<usize>
 pub struct Groups {
     /// The completions, those of a prompt adjacent.
     pub scored: ScoredGroups,
-    /// Rewards that need no model, with reasons; `None` if a model computes the only reward.
+    /// Rewards that need no reward model, with reasons; `None` if reward models compute all.
     pub stated: Option<StatedRewards>,
 }
 
@@ -138,16 +155,13 @@ pub fn first_groups(
     n: usize,
     device: &Device,
 ) -> Result<Groups> {
-    let start::First { policy, initial, reward, .. } =
+    let start::First { policy, initial, sources, .. } =
         start::first(plan, stage, grpo, run_dir, device)?;
     let batch = stage.dataset.batch(0);
     let prompts = Prompts::of_batch(&batch, &stage.dataset).first(n);
-    let seed = seed::derive(plan.seed, &stage.name, Purpose::Rollout, 0, 0);
-    let n = grpo.section.num_generations;
-    let rollouts = answers::sample(&policy, &prompts.ids, n, grpo, stage, seed, &SingleReplica)?;
-    let (reward, replicas) = (reward.as_ref(), &SingleReplica);
-    let (rewards, stated) =
-        rewarded::of(&rollouts, &prompts, n, grpo, reward, stage, device, replicas)?;
+    let replicas = &SingleReplica;
+    let sampler = Sampler { plan, stage, grpo, sources: &sources, device, replicas };
+    let Sampled { rollouts, rewards, stated, .. } = sampler.groups(&policy, &prompts, 0)?;
     let settings = settings(&grpo.section, stage);
     let reference = Some(&initial);
     let scored = score_groups(rollouts, rewards, &policy, reference, &settings, device, replicas)?;

@@ -61,7 +61,8 @@ fn policy_loss(loss: GrpoLoss, section: &GrpoSection) -> GroupLoss {
     }
 }
 
-fn advantages(section: &GrpoSection) -> AdvantageKind {
+/// The estimator of advantages.
+pub(crate) fn advantages(section: &GrpoSection) -> AdvantageKind {
     match section.advantage {
         Advantage::LeaveOneOut => AdvantageKind::LeaveOneOut {
             normalize: section.normalize_advantages,

@@ -50,8 +50,7 @@ impl KvCache {
             LayerCache { keys: zeros(), values: zeros(), window: *window, start: 0, first: 0 }
         };
         let layers = windows.iter().map(layer).collect();
-        let segments = TensorData::new(vec![PAD_SEGMENT; rows * capacity], [rows, capacity]);
-        Self { layers, segments_bs: Tensor::from_data(segments, &device), len: 0 }
+        Self { layers, segments_bs: padding(rows, capacity, &device), len: 0 }
     }
 
     /// Number of elements of keys and values in all layers.
@@ -110,6 +109,47 @@ impl KvCache {
         (&mut self.layers[index], self.len)
     }
 
+    /// Moves all texts so that they end at position `len`: padding is added on the left, or dropped there.
+    ///
+    /// # Panics
+    /// If the cache has no room for `len` positions.
+    pub fn end_at(&mut self, len: usize) {
+        let [b, capacity] = self.segments_bs.dims();
+        assert!(len <= capacity, "a cache of {capacity} positions: {len}");
+        let (old, device) = (self.len, self.segments_bs.device());
+        if len == old {
+            return;
+        }
+        for layer in &mut self.layers {
+            layer.end_at(old, len);
+        }
+        let kept = old.min(len);
+        let padding = |n: usize| padding(b, n, &device);
+        let texts_bs = self.segments_bs.clone().slice([0..b, old - kept..old]);
+        let parts = [(len - kept > 0).then(|| padding(len - kept)), Some(texts_bs)];
+        let rest = (capacity > len).then(|| padding(capacity - len));
+        self.segments_bs = Tensor::cat(parts.into_iter().flatten().chain(rest).collect(), 1);
+        self.len = len;
+    }
+
+    /// Replaces the text of `row` by that of row `other_row` of another cache of the same model. It ends where the other
+    /// rows end, with padding on its left.
+    ///
+    /// # Panics
+    /// If the other text, with its padding, is longer than those of this cache.
+    pub fn replace_row(&mut self, row: usize, other: &Self, other_row: usize) {
+        assert!(other.len <= self.len, "a text of {} positions for {}", other.len, self.len);
+        let shift = self.len - other.len;
+        for (layer, other) in self.layers.iter_mut().zip(&other.layers) {
+            layer.replace_row(row, other, other_row, shift, self.len);
+        }
+        let text_1s = other.segments_bs.clone().slice([other_row..other_row + 1, 0..other.len]);
+        let padding_1s = (shift > 0).then(|| padding(1, shift, &self.segments_bs.device()));
+        let text_1s = Tensor::cat(padding_1s.into_iter().chain([text_1s]).collect(), 1);
+        let place = [row..row + 1, 0..self.len];
+        self.segments_bs.inplace(|all| all.slice_assign(place, text_1s));
+    }
+
     /// A cache of the given rows, in that order; a row may be repeated or left out.
     ///
     /// One prompt can then be continued many times, and finished texts dropped.
@@ -135,6 +175,11 @@ impl KvCache {
     }
 }
 
+/// Segments of padding, `[rows, n]`.
+fn padding(rows: usize, n: usize, device: &Device) -> Tensor<2, Int> {
+    Tensor::from_data(TensorData::new(vec![PAD_SEGMENT; rows * n], [rows, n]), device)
+}
+
 /// Number of positions for which a layer has room in a cache of `capacity` positions.
 fn slots(window: Option<usize>, capacity: usize) -> usize {
     // Slots are filled up before keys move, once in more than a chunk of tokens.
@@ -147,6 +192,48 @@ fn first_key(window: Option<usize>, start: usize) -> usize {
 }
 
 impl LayerCache {
+    /// Moves keys and values of texts that end at position `old` so that they end at `new`.
+    fn end_at(&mut self, old: usize, new: usize) {
+        let [b, g, n_slots, k] = self.keys.dims();
+        let new_start = first_key(self.window, new);
+        let n_kept = (new - new_start).min(old - self.start);
+        let n_before = new - new_start - n_kept;
+        let kept = old - n_kept - self.start..old - self.start;
+        let moved = |slots_bgsk: &Tensor<4>| {
+            let zeros = |n: usize| Tensor::zeros([b, g, n, k], &slots_bgsk.device());
+            let kept_bgsk = slots_bgsk.clone().slice([0..b, 0..g, kept.clone(), 0..k]);
+            let n_after = n_slots - n_before - n_kept;
+            let before = (n_before > 0).then(|| zeros(n_before));
+            let after = (n_after > 0).then(|| zeros(n_after));
+            Tensor::cat(before.into_iter().chain([kept_bgsk]).chain(after).collect(), 2)
+        };
+        (self.keys, self.values) = (moved(&self.keys), moved(&self.values));
+        (self.start, self.first) = (new_start, new_start);
+    }
+
+    /// Writes the text of another cache's row, `shift` positions later, into `row`; it then ends at position `end`.
+    fn replace_row(
+        &mut self,
+        row: usize,
+        other: &Self,
+        other_row: usize,
+        shift: usize,
+        end: usize,
+    ) {
+        let [_, g, _, k] = self.keys.dims();
+        let from = self.start.max(shift + other.start);
+        let place = from - self.start..end - self.start;
+        let text = from - shift - other.start..end - shift - other.start;
+        let copy = |slots_bgsk: &mut Tensor<4>, other_bgsk: &Tensor<4>| {
+            let range = [other_row..other_row + 1, 0..g, text.clone(), 0..k];
+            let text_1gsk = other_bgsk.clone().slice(range);
+            let range = [row..row + 1, 0..g, place.clone(), 0..k];
+            slots_bgsk.inplace(|slots| slots.slice_assign(range, text_1gsk));
+        };
+        copy(&mut self.keys, &other.keys);
+        copy(&mut self.values, &other.values);
+    }
+
     /// Appends the newest keys and values, of positions up to `end`. Returns those of the last
     /// [`n_keys`](KvCache::n_keys) positions, `[b, s, g, k]` each, as views.
     ///

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 
 /// Checks that every prompt has a reward and every reward has prompts. Returns notes on prompts that some reward skips.
 ///
-/// `keys` are the rewards of the recipe, `rewards` those of them that need no model.
+/// `keys` are the rewards of the recipe, `rewards` those of them that need no reward model.
 pub(crate) fn check(
     loaded: &Loaded,
     stage: &str,

@@ -8,6 +8,7 @@ use arch::{
 use data::Dataset;
 use recipe::{BaseDtype, Checkpointing, Eval, SampleKind};
 
+use crate::plan_rewards::{JudgePlan, RewardsPlan};
 use crate::stage::{DistillPlan, GrpoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, Stage, Work};
 
 /// Weights are saved in f32.
@@ -157,8 +158,9 @@ impl Cost {
         let value_epoch =
             training_flops(config, value_lora, n_rows, length, HeadOutput::Scores, n_value);
         let epochs = section.n_ppo_epochs as f64 * (policy_epoch + value_epoch);
-        let n_scalar = if ppo.reward.is_some() { 2.0 } else { 1.0 };
-        let flops = 3.0 * forward + n_scalar * scored + epochs;
+        let n_scalar = 1.0 + ppo.rewards.models.len() as f64;
+        let judged = judge_flops(&ppo.rewards, n_rows, length);
+        let flops = 3.0 * forward + n_scalar * scored + epochs + judged;
 
         let n_minibatch = shape.rows_per_step / section.n_minibatches.max(1);
         let rows = TrainingShape {
@@ -221,11 +223,9 @@ impl Cost {
         let prompt = section.max_prompt_tokens as f64 / section.num_generations.max(1) as f64;
         let sampled = (section.max_new_tokens as f64 + prompt) / length.max(1) as f64;
         let scored = grpo.n_scoring_passes() as f64;
-        let reward = if grpo.reward.is_some() {
-            config.forward_flops(n_rows, length, HeadOutput::Scores)
-        } else {
-            0.0
-        };
+        let n_models = grpo.rewards.models.len() as f64;
+        let reward = n_models * config.forward_flops(n_rows, length, HeadOutput::Scores)
+            + judge_flops(&grpo.rewards, n_rows, length);
         let flops = (sampled + scored) * forward + reward + section.num_iterations as f64 * pass;
 
         let n_minibatch = shape.rows_per_step / section.n_minibatches.max(1);
@@ -267,6 +267,16 @@ impl Cost {
             model_bytes: model_bytes(n_trained),
         }
     }
+}
+
+/// Operations of judges that read `n_rows` answers of `length` tokens with their prompts, and write replies of full length.
+fn judge_flops(rewards: &RewardsPlan, n_rows: u64, length: u64) -> f64 {
+    let one = |judge: &JudgePlan| {
+        let length = length.saturating_add(judge.max_new_tokens as u64);
+        let config = judge.config.as_ref();
+        config.map_or(0.0, |config| config.forward_flops(n_rows, length, HeadOutput::LogProbs))
+    };
+    rewards.judges.iter().map(one).sum()
 }
 
 /// Memory of a training step of one model.
@@ -414,7 +424,10 @@ impl StepShape {
     fn kv_cache_bytes(&self, config: &ModelConfig, at_once: usize) -> u64 {
         let share = self.rows_per_step.div_ceil(self.replicas.max(1));
         let rows = at_once.min(share) as u64;
-        let elements = config.kv_cache_elements(self.sequence_length);
+        // The place of a finished answer is given to the next one, which needs room for padding: `generate` has as much.
+        let length = self.sequence_length;
+        let length = if at_once < share { length + (length / 4).max(16) } else { length };
+        let elements = config.kv_cache_elements(length);
         rows.saturating_mul(elements).saturating_mul(BYTES_PER_WEIGHT)
     }
 

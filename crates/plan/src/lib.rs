@@ -18,6 +18,7 @@ mod plan_grpo;
 mod plan_kto;
 mod plan_lora;
 mod plan_ppo;
+mod plan_rewards;
 mod plan_stage;
 mod replicas;
 mod stage;
@@ -36,9 +37,10 @@ pub use cost::Cost;
 pub use error::{Error, Result};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
 pub use paths::{Paths, RUNS_DIR};
+pub use plan_rewards::{JudgePlan, RewardModelPlan, RewardsPlan};
 pub use stage::{
-    DistillPlan, DpoPlan, GrpoPlan, KtoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan,
-    RewardModelPlan, Stage, Start, Work,
+    DistillPlan, DpoPlan, GrpoPlan, KtoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, Stage, Start,
+    Work,
 };
 pub use stage_plan::StagePlan;
 pub use tokenizers::train_tokenizer;
@@ -59,6 +61,8 @@ pub struct Request {
     pub limit: Option<u64>,
     /// Directory of all runs. Default: `runs` in the working directory.
     pub runs_dir: Option<PathBuf>,
+    /// `--allow-commands`: whether rewards may start programs.
+    pub allow_commands: bool,
     /// Kernels that the run will use, for the memory estimate.
     pub kernel_path: arch::KernelPath,
     /// Day that chat templates write. Default: the system's time, at each use.

@@ -1,31 +1,38 @@
-//! Plans GRPO's models besides the policy: the weights of a reward model, and the base models in memory. Opens no weights.
+//! Plans GRPO's models besides the policy: those of rewards, and the base models in memory. Opens no weights.
 
 use recipe::{GrpoSection, Loaded};
 
-use crate::plan_ppo::{BaseCopies, check_vocabularies, compiled};
-use crate::stage::{GrpoPlan, LoraPlan, RewardModelPlan};
+use crate::plan_ppo::{BaseCopies, check_vocabularies};
+use crate::plan_rewards::plan_rewards;
+use crate::stage::{GrpoPlan, LoraPlan};
 use crate::stage_plan::StagePlan;
-use crate::starting_point::{StartingPoint, of_name};
-use crate::{Paths, Result};
+use crate::starting_point::StartingPoint;
+use crate::{Paths, Request, Result};
 
 /// Plans the models of `[grpo]`. `policy` is the policy's starting point, `policy_lora` its adapter.
 pub(crate) fn plan_grpo(
     loaded: &Loaded,
+    request: &Request,
     paths: &Paths,
     section: &GrpoSection,
     policy: &StartingPoint,
     policy_lora: Option<&LoraPlan>,
     earlier: &[StagePlan],
 ) -> Result<GrpoPlan> {
-    let rewards = compiled(loaded, "grpo", &section.rewards, section.max_new_tokens)?;
-    let model = section.reward_model_key();
-    let reward = match &model {
-        Some((_, start, _)) => Some(of_name(paths, start, earlier)?),
-        None => None,
-    };
-    let warnings = reward.iter().flat_map(|point| point.warnings.clone()).collect();
-    let keys = model.iter().map(|(key, ..)| format!("grpo.{key}"));
-    check_vocabularies(loaded, policy, keys.zip(&reward))?;
+    let (rewards, points) = plan_rewards(
+        loaded,
+        request,
+        paths,
+        "grpo",
+        &section.rewards,
+        section.reward_models(),
+        section.max_new_tokens,
+        earlier,
+    )?;
+    let of_rewards = points.models.iter().chain(&points.judges);
+    let warnings = of_rewards.flat_map(|point| point.warnings.clone()).collect();
+    let keys = rewards.models.iter().map(|model| format!("grpo.{}", model.key));
+    check_vocabularies(loaded, policy, keys.zip(&points.models))?;
     let mut bases = BaseCopies::new(earlier);
     bases.add(policy, policy_lora, false)?;
     let has_reference = section.beta() != 0.0;
@@ -33,17 +40,10 @@ pub(crate) fn plan_grpo(
         // The starting weights stay in memory as the reference model.
         bases.add_copy(policy);
     }
-    if let Some(reward) = &reward {
-        bases.add(reward, None, true)?;
-    }
+    bases.add_frozen(&points)?;
     let (n_bases, n_base_parameters) = bases.counts();
     Ok(GrpoPlan {
         section: section.clone(),
-        reward: reward.zip(model).map(|(point, (key, _, weight))| RewardModelPlan {
-            key,
-            start: point.start,
-            weight,
-        }),
         rewards,
         has_reference,
         n_base_parameters,

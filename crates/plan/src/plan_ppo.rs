@@ -1,22 +1,23 @@
 //! Plans PPO's models besides the policy: the weights of reward and value model, and the number of base models in memory.
 //! Opens no weights.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use recipe::{Loaded, PpoSection, Reward};
-use rewards::Rewards;
+use recipe::{Loaded, PpoSection};
 
 use crate::base::base_of;
 use crate::plan_lora::plan_lora;
-use crate::stage::{LoraPlan, PpoPlan, RewardModelPlan, Start};
+use crate::plan_rewards::{RewardPoints, plan_rewards};
+use crate::stage::{LoraPlan, PpoPlan, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point::{StartingPoint, of_name};
-use crate::{Error, Paths, Result};
+use crate::{Error, Paths, Request, Result};
 
 /// Plans the models of `[ppo]`. `policy` is the policy's starting point, `policy_lora` its adapter.
+#[expect(clippy::too_many_arguments, reason = "the recipe and what was planned before")]
 pub(crate) fn plan_ppo(
     loaded: &Loaded,
+    request: &Request,
     paths: &Paths,
     section: &PpoSection,
     policy: &StartingPoint,
@@ -24,21 +25,25 @@ pub(crate) fn plan_ppo(
     earlier: &[StagePlan],
     warnings: &mut Vec<String>,
 ) -> Result<PpoPlan> {
-    let rewards = compiled(loaded, "ppo", &section.rewards, section.max_new_tokens)?;
-    let model = section.reward_model_key();
-    let reward = match &model {
-        Some((_, start, _)) => Some(of_name(paths, start, earlier)?),
-        None => None,
-    };
+    let (rewards, points) = plan_rewards(
+        loaded,
+        request,
+        paths,
+        "ppo",
+        &section.rewards,
+        section.reward_models(),
+        section.max_new_tokens,
+        earlier,
+    )?;
     let value_start = section.value_start().ok_or_else(|| {
         let message = "the value model has no weights to start from".to_owned();
         Error::Recipe(loaded.spans.error("ppo", message, "needs `value`", None))
     })?;
     let value = of_name(paths, value_start, earlier)?;
-    warnings.extend(reward.iter().chain([&value]).flat_map(|point| point.warnings.clone()));
-    let reward_key = model.as_ref().map_or(Cow::from("reward"), |(key, ..)| key.clone());
-    let models = reward.iter().map(|point| (format!("ppo.{reward_key}"), point));
-    let models = models.chain([("ppo.value.start".to_owned(), &value)]);
+    let of_rewards = points.models.iter().chain(&points.judges);
+    warnings.extend(of_rewards.chain([&value]).flat_map(|point| point.warnings.clone()));
+    let models = rewards.models.iter().map(|model| format!("ppo.{}", model.key));
+    let models = models.zip(&points.models).chain([("ppo.value.start".to_owned(), &value)]);
     check_vocabularies(loaded, policy, models)?;
     let value_lora = value_lora(loaded, paths, section, &value, earlier)?;
     let mut bases = BaseCopies::new(earlier);
@@ -47,9 +52,7 @@ pub(crate) fn plan_ppo(
         // The starting weights stay in memory as the reference model.
         bases.add_copy(policy);
     }
-    if let Some(reward) = &reward {
-        bases.add(reward, None, true)?;
-    }
+    bases.add_frozen(&points)?;
     match &value_lora {
         Some(lora) => bases.add(&value, Some(lora), false)?,
         // All its weights are trained, so it shares them with no other model.
@@ -58,32 +61,12 @@ pub(crate) fn plan_ppo(
     let (n_bases, n_base_parameters) = bases.counts();
     Ok(PpoPlan {
         section: section.clone(),
-        reward: reward.zip(model).map(|(point, (key, _, weight))| RewardModelPlan {
-            key,
-            start: point.start,
-            weight,
-        }),
         rewards,
         value: value.start,
         value_config: value.config,
         value_lora,
         n_base_parameters,
         n_bases,
-    })
-}
-
-/// The rewards that need no model, with patterns and schemas compiled.
-pub(crate) fn compiled(
-    loaded: &Loaded,
-    stage: &str,
-    rewards: &[Reward],
-    max_new_tokens: usize,
-) -> Result<Rewards> {
-    Rewards::new(rewards, max_new_tokens).map_err(|(idx, error)| {
-        let key = format!("{stage}.rewards[{idx}].{}", error.key());
-        let hint = Some(error.hint().to_owned());
-        let message = format!("`{}` in [{stage}.rewards[{idx}]] {error}", error.key());
-        Error::Recipe(loaded.spans.error(&key, message, "cannot be used", hint))
     })
 }
 
@@ -185,6 +168,11 @@ impl<'a> BaseCopies<'a> {
         };
         self.insert(key, point);
         Ok(())
+    }
+
+    /// Adds the models of rewards.
+    pub(crate) fn add_frozen(&mut self, points: &RewardPoints) -> Result<()> {
+        points.models.iter().chain(&points.judges).try_for_each(|point| self.add(point, None, true))
     }
 
     /// Adds weights that no other model shares.

@@ -109,9 +109,12 @@ pub(crate) fn plan_stage(
         section,
         |section| {
             let lora = lora.as_ref();
-            plan_ppo(loaded, paths, section, &starting_point, lora, earlier, &mut warnings)
+            plan_ppo(loaded, request, paths, section, &starting_point, lora, earlier, &mut warnings)
         },
-        |section| plan_grpo(loaded, paths, section, &starting_point, lora.as_ref(), earlier),
+        |section| {
+            let lora = lora.as_ref();
+            plan_grpo(loaded, request, paths, section, &starting_point, lora, earlier)
+        },
         |section| plan_distill(loaded, paths, section, &tokenizer, earlier, &mut of_others),
     )?;
     warnings.extend(of_others);
@@ -138,7 +141,7 @@ pub(crate) fn plan_stage(
         notes.extend(plan_kto::complete(loaded, name, kto, &dataset)?);
     }
     if let Some((of_recipe, rewards)) = stage.rewards() {
-        notes.extend(answers::check(loaded, name, of_recipe, rewards, &dataset, &sources)?);
+        notes.extend(answers::check(loaded, name, of_recipe, &rewards.stated, &dataset, &sources)?);
     }
     let step = step_shape(loaded, request, &keys, optimizer_state);
     let cost = Cost::of(&config, &stage, lora.as_ref(), &dataset, sample_kind, step);
@@ -147,6 +150,8 @@ pub(crate) fn plan_stage(
         inputs.insert(format!("{name}.{}[{idx}]", keys.data_key), key.to_owned());
     }
     inputs.insert("tokenizer".to_owned(), tokenizer.hash()?);
+    let programs = stage.rewards().map(|(_, rewards)| rewards.programs.clone());
+    inputs.extend(programs.unwrap_or_default());
     Ok(StagePlan {
         name: name.to_owned(),
         kind: stage,

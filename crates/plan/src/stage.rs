@@ -10,9 +10,8 @@ use recipe::{
     Reward, RewardSection, SftSection, StageSection,
 };
 
-use rewards::Rewards;
-
 use crate::Result;
+use crate::plan_rewards::RewardsPlan;
 
 /// A stage's algorithm with its own part of the plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,10 +70,8 @@ pub struct KtoPlan {
 pub struct PpoPlan {
     /// The recipe's section.
     pub section: PpoSection,
-    /// Weights of the reward model, if there is one.
-    pub reward: Option<RewardModelPlan>,
-    /// Rewards that are computed from the text of an answer.
-    pub rewards: Rewards,
+    /// Rewards of an answer, with their models.
+    pub rewards: RewardsPlan,
     /// First weights of the value model.
     pub value: Start,
     /// Configuration of the value model; none if it is the policy's.
@@ -92,17 +89,15 @@ pub struct PpoPlan {
 pub struct GrpoPlan {
     /// The recipe's section.
     pub section: GrpoSection,
-    /// Weights of the reward model, if there is one.
-    pub reward: Option<RewardModelPlan>,
-    /// Rewards that are computed from the text of an answer.
-    pub rewards: Rewards,
+    /// Rewards of an answer, with their models.
+    pub rewards: RewardsPlan,
     /// Whether the reference model is in memory.
     pub has_reference: bool,
     /// Parameters of all base models in memory.
     pub n_base_parameters: u64,
     /// Number of those base models.
     pub n_bases: usize,
-    /// Unknown keys in the configuration of the reward model, as sentences.
+    /// Unknown keys in the configurations of the models of rewards, as sentences.
     pub warnings: Vec<String>,
 }
 
@@ -137,17 +132,6 @@ impl GrpoPlan {
 
 /// Answers that are sampled together, at least; `micro_batch` can raise it.
 pub const MIN_SAMPLED_TOGETHER: usize = 16;
-
-/// The reward model of a PPO or GRPO stage.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RewardModelPlan {
-    /// Path of the value that names it within the section.
-    pub key: Cow<'static, str>,
-    /// Its weights.
-    pub start: Start,
-    /// Factor of its score in the sum of rewards.
-    pub weight: f64,
-}
 
 /// An adapter that a stage trains.
 #[derive(Clone, Debug, PartialEq)]
@@ -247,8 +231,8 @@ impl Stage {
         }
     }
 
-    /// The rewards of a stage that has some: those of the recipe, and of them those that need no model.
-    pub(crate) fn rewards(&self) -> Option<(&[Reward], &Rewards)> {
+    /// The rewards of a stage that has some, in the recipe and as planned.
+    pub(crate) fn rewards(&self) -> Option<(&[Reward], &RewardsPlan)> {
         match self {
             Self::Pretrain(_)
             | Self::Sft(_)
@@ -268,15 +252,12 @@ impl Stage {
                 let teacher = distill.map(|distill| (Cow::from("teacher"), &distill.teacher));
                 teacher.into_iter().collect()
             }
-            Work::Groups(grpo) => {
-                grpo.reward.iter().map(|model| (model.key.clone(), &model.start)).collect()
-            }
+            Work::Groups(grpo) => grpo.rewards.starts().collect(),
             Work::Rollouts(ppo) => {
                 let adapter = ppo.value_lora.as_ref().and_then(|lora| lora.adapter.as_ref());
                 let adapter = adapter.map(|start| (Cow::from("value.lora.adapter"), start));
-                let reward = ppo.reward.as_ref().map(|model| (model.key.clone(), &model.start));
                 let value = [(Cow::from("value.start"), &ppo.value)];
-                reward.into_iter().chain(value).chain(adapter).collect()
+                ppo.rewards.starts().chain(value).chain(adapter).collect()
             }
         }
     }

@@ -63,27 +63,29 @@ pub(crate) fn sample(
     Ok(rl::sample_together(policy, prompts, &settings, &distribution, seed, replicas)?)
 }
 
-/// The rewards of answers that need no model; `None` if a model computes the only reward.
+/// The rewards of answers that need no reward model; `None` if reward models compute all.
 pub(crate) fn stated(
     rollouts: &Rollouts,
     prompts: &Prompts,
-    n: usize,
     ppo: &PpoPlan,
+    frozen: &FrozenModels,
     stage: &StagePlan,
-) -> Option<StatedRewards> {
-    let has_model = ppo.reward.is_some();
-    StatedRewards::of(rollouts, prompts, n, &ppo.rewards, has_model, &stage.tokenizer)
+    replicas: &dyn Collective,
+) -> Result<Option<StatedRewards>> {
+    let (rewards, sources, tokenizer) = (&ppo.rewards, &frozen.sources, &stage.tokenizer);
+    // Prompts have equal numbers of answers.
+    let n = rollouts.episodes.len() / prompts.ids.len().max(1);
+    Ok(StatedRewards::of(rollouts, prompts, n, rewards, sources, tokenizer, replicas)?)
 }
 
 /// The terms of the episodes' scores.
 pub(crate) fn terms<'r>(
     frozen: &'r FrozenModels,
     stated: Option<&'r StatedRewards>,
-    ppo: &PpoPlan,
 ) -> RewardTerms<'r> {
     RewardTerms {
-        model: frozen.reward.as_ref(),
-        weight: ppo.reward.as_ref().map_or(1.0, |model| model.weight as f32),
+        models: frozen.sources.models(),
+        weights: frozen.sources.weights(),
         stated: stated.map(|stated| stated.totals.as_slice()),
     }
 }
@@ -127,8 +129,8 @@ pub(crate) fn validation(
     let rollouts =
         sample(&actors.policy, &prompts.ids, n, &ppo.section, stage, seed, &SingleReplica)?;
     let device = device.clone().inner();
-    let stated = stated(&rollouts, &prompts, n, ppo, stage);
-    let terms = terms(frozen, stated.as_ref(), ppo);
+    let stated = stated(&rollouts, &prompts, ppo, frozen, stage, &SingleReplica)?;
+    let terms = terms(frozen, stated.as_ref());
     let scored = rl::score(rollouts, actors, &frozen.reference, terms, settings, &device)?;
     let episodes = &scored.rollouts.episodes;
     let texts: Vec<String> =
@@ -155,8 +157,8 @@ pub(crate) fn table(
     let prompts = &before.prompts;
     let rollouts =
         sample(&actors.policy, &prompts.ids, 1, &ppo.section, stage, seed, &SingleReplica)?;
-    let stated = stated(&rollouts, prompts, 1, ppo, stage);
-    let terms = terms(frozen, stated.as_ref(), ppo);
+    let stated = stated(&rollouts, prompts, ppo, frozen, stage, &SingleReplica)?;
+    let terms = terms(frozen, stated.as_ref());
     let scores = rl::scores_of(&rollouts.episodes, &terms, &reference_device(frozen));
     let rows = rollouts.episodes.iter().zip(&before.texts).zip(scores);
     Ok(rows

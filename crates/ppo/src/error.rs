@@ -25,9 +25,6 @@ pub enum Error {
     /// The frozen reference model changed.
     #[error("the weights of the reference model have changed during the run")]
     ReferenceChanged,
-    /// A plan without weights for the reward model.
-    #[error("the reward model has no weights to start from")]
-    NoRewardModel,
 }
 
 impl Error {
@@ -46,7 +43,6 @@ impl Error {
                     .to_owned(),
             ),
             Self::ReferenceChanged => Some("this is a bug in Temper: please report it".to_owned()),
-            Self::NoRewardModel => Some("name one with `reward` in [ppo]".to_owned()),
         }
     }
 }

@@ -4,22 +4,22 @@
 use burn::tensor::Device;
 use model::{CausalLm, ScalarModel};
 use plan::{Plan, PpoPlan, StagePlan};
-use rl::ActorCritic;
+use rl::{ActorCritic, RewardSources};
 use train::{
     BaseModelCache, Checks, Context, FirstLoss, LeaderFirst, Learner, ModelSource, Optimizer,
     ParameterNames, RunDir, SaveFormat, StageRun, StageSettings, Weights, average_of,
-    compare_trained, first_weights, load_trained, start_dir, weight_inputs, with_checkpointing,
+    compare_trained, first_weights, load_trained, weight_inputs, with_checkpointing,
 };
 
-use crate::{Error, Result, VALUE_FILE, write_checkpoint};
+use crate::{Result, VALUE_FILE, write_checkpoint};
 
 /// The frozen models.
 #[derive(Debug)]
 pub struct FrozenModels {
     /// Reference model: the policy before its first update.
     pub reference: CausalLm,
-    /// Reward model, if the recipe names one.
-    pub reward: Option<ScalarModel>,
+    /// Reward models, judges and programs.
+    pub sources: RewardSources,
 }
 
 /// The state that the training loop updates.
@@ -57,11 +57,12 @@ pub(crate) fn first(
         ModelSource { stage, name: "value-base", start: &ppo.value, lora: ppo.value_lora.as_ref() };
     let value: Weights<ScalarModel> = first_weights(plan, role, run_dir, &mut bases)?;
     let value = value.without_dropout().model;
-    let reward = reward_model(ppo, stage, run_dir, &mut bases)?;
+    let at_once = stage.micro_batch.max(plan::MIN_SAMPLED_TOGETHER);
+    let sources = RewardSources::open(&ppo.rewards, stage, run_dir, &mut bases, at_once)?;
     let reference = generate::without_autodiff(&policy).into_owned();
     let policy = with_checkpointing(policy, stage, device)?;
     let value = with_checkpointing(value, stage, device)?;
-    let (actors, frozen) = (ActorCritic { policy, value }, FrozenModels { reference, reward });
+    let (actors, frozen) = (ActorCritic { policy, value }, FrozenModels { reference, sources });
     Ok(First { actors, save_format, frozen })
 }
 
@@ -105,16 +106,4 @@ pub(crate) fn start_or_resume<'a>(context: Context<'a>, ppo: &PpoPlan) -> Result
     }
     turn.end()?;
     Ok(StageState { run, actors, learner, save_format, frozen })
-}
-
-fn reward_model(
-    ppo: &PpoPlan,
-    stage: &StagePlan,
-    run_dir: &RunDir,
-    bases: &mut BaseModelCache,
-) -> Result<Option<ScalarModel>> {
-    let Some(planned) = &ppo.reward else { return Ok(None) };
-    let dir = start_dir(stage, &planned.start, run_dir)?.ok_or(Error::NoRewardModel)?;
-    let reward: ScalarModel = bases.open(&dir)?;
-    Ok(Some(model::train_only(reward, &|_| false)))
 }

@@ -61,8 +61,8 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
             answers::sample(&actors.policy, &prompts.ids, 1, section, stage, seed, replicas)?;
 
         // Rewards and advantages of each token, then several epochs of updates on them.
-        let stated = answers::stated(&rollouts, &prompts, 1, ppo, stage);
-        let (reference, terms) = (&frozen.reference, answers::terms(&frozen, stated.as_ref(), ppo));
+        let stated = answers::stated(&rollouts, &prompts, ppo, &frozen, stage, replicas)?;
+        let (reference, terms) = (&frozen.reference, answers::terms(&frozen, stated.as_ref()));
         let scored =
             rl::score_together(rollouts, &actors, reference, terms, &settings, device, replicas)?;
         let orders = orders(plan.seed, &stage.name, step, n_episodes, section.n_ppo_epochs);
@@ -122,7 +122,7 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
 pub struct Episodes {
     /// The episodes.
     pub scored: Scored,
-    /// Rewards that need no model, with reasons; `None` if a model computes the only reward.
+    /// Rewards that need no reward model, with reasons; `None` if reward models compute all.
     pub stated: Option<StatedRewards>,
 }
 
@@ -143,8 +143,8 @@ pub fn first_episodes(
     let rollouts =
         answers::sample(&actors.policy, &prompts.ids, 1, section, stage, seed, &SingleReplica)?;
     let settings = settings(section, stage);
-    let stated = answers::stated(&rollouts, &prompts, 1, ppo, stage);
-    let terms = answers::terms(&frozen, stated.as_ref(), ppo);
+    let stated = answers::stated(&rollouts, &prompts, ppo, &frozen, stage, &SingleReplica)?;
+    let terms = answers::terms(&frozen, stated.as_ref());
     let scored = rl::score(rollouts, &actors, &frozen.reference, terms, &settings, device)?;
     Ok(Episodes { scored, stated })
 }

@@ -68,6 +68,11 @@ pub struct GrpoSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_p: Option<f64>,
+    /// Dynamic sampling (DAPO): groups whose rewards are all equal teach nothing. They are replaced by groups of other prompts,
+    /// up to this many times per update. Default: 0, no replacement.
+    #[serde(default)]
+    #[schemars(range(max = 1000))]
+    pub dynamic_sampling_max_tries: u64,
     /// Number of passes over the answers per update.
     #[serde(default = "default_one")]
     #[schemars(range(min = 1, max = 1000))]
@@ -87,6 +92,18 @@ pub struct GrpoSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1e6))]
     pub beta: Option<f64>,
+    /// Whether the reference model follows the policy. Its weights become `ref_model_mixup_alpha` × the policy's +
+    /// (1 − `ref_model_mixup_alpha`) × its own (TR-DPO; Gorbatovski et al. 2024). Default: it stays the first policy.
+    #[serde(default)]
+    pub sync_ref_model: bool,
+    /// Share of the policy in the new reference model (`sync_ref_model` only). With an adapter it must be 1. Default: 0.6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1.0))]
+    pub ref_model_mixup_alpha: Option<f64>,
+    /// Number of updates between changes of the reference model (`sync_ref_model` only). Default: 512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub ref_model_sync_steps: Option<u64>,
     /// Whether the divergence of a token is multiplied by its probability ratio, which makes its gradient unbiased.
     #[serde(default = "yes")]
     pub use_bias_correction_kl: bool,
@@ -272,9 +289,19 @@ impl GrpoSection {
         self.prompts_per_step.saturating_mul(self.num_generations)
     }
 
-    /// The reward model's path within the section, its start and its weight, if there is one.
-    pub fn reward_model_key(&self) -> Option<(Cow<'static, str>, &str, f64)> {
-        rewards::model_of(&self.rewards)
+    /// The reward models: path within the section, start and weight of each.
+    pub fn reward_models(&self) -> Vec<(Cow<'static, str>, &str, f64)> {
+        rewards::models_of(&self.rewards)
+    }
+
+    /// Share of the policy in a new reference model.
+    pub fn ref_model_mixup_alpha(&self) -> f64 {
+        self.ref_model_mixup_alpha.unwrap_or(0.6)
+    }
+
+    /// Number of updates between changes of the reference model; `None` if it stays the first policy.
+    pub fn ref_model_sync_steps(&self) -> Option<u64> {
+        self.sync_ref_model.then(|| self.ref_model_sync_steps.unwrap_or(512))
     }
 
     pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
@@ -304,11 +331,11 @@ impl GrpoSection {
 
     /// Every value of the section that names weights, with its path.
     fn weights(&self) -> Vec<(Cow<'static, str>, &str)> {
-        let reward = self.reward_model_key().map(|(key, start, _)| (key, start));
+        let rewards = rewards::weights_of(&self.rewards);
         let adapter = self.policy.lora.as_ref().and_then(|lora| lora.adapter.as_deref());
         let adapter = adapter.map(|adapter| ("policy.lora.adapter".into(), adapter));
         let policy = [("policy.start".into(), self.policy.start.as_str())];
-        reward.into_iter().chain(policy).chain(adapter).collect()
+        rewards.into_iter().chain(policy).chain(adapter).collect()
     }
 
     pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
@@ -333,6 +360,7 @@ impl GrpoSection {
             diagnostics.value(&key, &rule, self.n_minibatches);
         }
         self.check_loss(path, diagnostics);
+        self.check_reference(path, diagnostics);
         if self.train.max_tokens.is_some() {
             diagnostics.conflict(
                 &format!("{path}.max_tokens"),
@@ -340,6 +368,27 @@ impl GrpoSection {
             );
         }
         self.train.check(path, diagnostics);
+    }
+
+    /// Refuses keys of a reference model that the section does not have.
+    fn check_reference(&self, path: &str, diagnostics: &mut Diagnostics) {
+        let of_sync = [
+            ("ref_model_mixup_alpha", self.ref_model_mixup_alpha.is_some()),
+            ("ref_model_sync_steps", self.ref_model_sync_steps.is_some()),
+        ];
+        if !self.sync_ref_model {
+            for (key, _) in of_sync.iter().filter(|(_, is_set)| *is_set) {
+                let key = format!("{path}.{key}");
+                diagnostics.conflict(&key, "only `sync_ref_model = true` uses it");
+            }
+        } else if self.beta() == 0.0 {
+            let reason = "there is no reference model to change: set `beta` above 0";
+            diagnostics.conflict(&format!("{path}.sync_ref_model"), reason);
+        } else if self.policy.lora.is_some() && self.ref_model_mixup_alpha() < 1.0 {
+            let reason = "a mixture of two adapters' factors is no mixture of their weights: with `lora`, set \
+                          `ref_model_mixup_alpha = 1.0`, which copies the policy";
+            diagnostics.conflict(&format!("{path}.sync_ref_model"), reason);
+        }
     }
 
     /// Refuses keys that the chosen loss or advantage does not use.

@@ -22,6 +22,8 @@ mod distill;
 mod dpo;
 mod error;
 mod expert_models;
+mod extract;
+mod graded_rewards;
 mod grpo;
 mod input_keys;
 mod kto;
@@ -68,6 +70,8 @@ pub use column_values::ColumnValues;
 pub use distill::{DistillSamples, DistillSection};
 pub use dpo::{DpoSection, FDivergence, Losses, PreferenceLoss};
 pub use error::{Diagnostic, Error, Result, Snippet};
+pub use extract::Extract;
+pub use graded_rewards::{CommandKeys, JudgeKeys};
 pub use grpo::{
     Advantage, GrpoLoss, GrpoSection, ImportanceSamplingLevel, MultiObjectiveAggregation,
     ScaleRewards,
@@ -89,7 +93,7 @@ pub use pretrain::PretrainSection;
 pub use reference::{json_schema, reference_markdown};
 pub use reward::RewardSection;
 pub use rewards::{
-    ChoiceKeys, ExactKeys, Extract, FormatKeys, JsonSchemaKeys, LengthKeys, LengthShape, ModelKeys,
+    ChoiceKeys, ExactKeys, FormatKeys, JsonSchemaKeys, LengthKeys, LengthShape, ModelKeys,
     NumberKeys, RegexKeys, RepetitionKeys, Reward, RewardKind,
 };
 pub use rope::{LinearRope, Llama3Rope, RopeScaling, YarnRope};

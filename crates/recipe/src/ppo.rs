@@ -193,24 +193,18 @@ pub enum Conventions {
 }
 
 impl PpoSection {
-    /// The reward model with its weight in the sum, if there is one.
-    pub fn reward_model(&self) -> Option<(&str, f64)> {
-        let (_, start, weight) = self.reward_model_key()?;
-        Some((start, weight))
-    }
-
-    /// Initial weights of the value model: those of `value`, else the reward model's.
+    /// Initial weights of the value model: those of `value`, else the first reward model's.
     pub fn value_start(&self) -> Option<&str> {
         let value = self.value.as_ref().map(|value| value.start.as_str());
-        value.or_else(|| self.reward_model().map(|(start, _)| start))
+        value.or_else(|| self.reward_models().first().map(|(_, start, _)| *start))
     }
 
-    /// Path of the reward model within the section, its start and its weight.
-    pub fn reward_model_key(&self) -> Option<(Cow<'static, str>, &str, f64)> {
-        if let Some(start) = &self.reward {
-            return Some((Cow::Borrowed("reward"), start, 1.0));
+    /// The reward models: path within the section, start and weight of each.
+    pub fn reward_models(&self) -> Vec<(Cow<'static, str>, &str, f64)> {
+        match &self.reward {
+            Some(start) => vec![(Cow::Borrowed("reward"), start, 1.0)],
+            None => rewards::models_of(&self.rewards),
         }
-        rewards::model_of(&self.rewards)
     }
 
     pub(crate) fn stage_keys(&self) -> StageKeys<'_> {
@@ -240,8 +234,9 @@ impl PpoSection {
 
     /// Every value of the section that names weights, with its path.
     fn weights(&self) -> Vec<(Cow<'static, str>, &str)> {
-        let reward = self.reward_model_key().map(|(key, start, _)| (key, start));
-        let mut weights: Vec<(Cow<'static, str>, &str)> = reward.into_iter().collect();
+        let reward = self.reward.as_deref().map(|start| (Cow::Borrowed("reward"), start));
+        let mut weights = rewards::weights_of(&self.rewards);
+        weights.extend(reward);
         let models = [
             ("policy.start", "policy.lora.adapter", Some(&self.policy)),
             ("value.start", "value.lora.adapter", self.value.as_ref()),

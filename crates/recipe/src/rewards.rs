@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostics::Diagnostics;
+use crate::extract::Extract;
+use crate::graded_rewards::{CommandKeys, JudgeKeys};
 use crate::template::Template;
 
 /// A reward: its kind, the keys of that kind, and its weight in the sum.
@@ -45,6 +47,10 @@ pub enum RewardKind {
     JsonSchema(JsonSchemaKeys),
     /// The score of a reward model.
     Model(ModelKeys),
+    /// The score that a language model on this machine gives the answer when it is asked for one.
+    Judge(JudgeKeys),
+    /// The value that a program computes. Programs are started only if the command line has `--allow-commands`.
+    Command(CommandKeys),
 }
 
 /// Keys of the reward `number`.
@@ -182,75 +188,6 @@ pub struct ModelKeys {
     pub start: String,
 }
 
-/// Place of an answer in a text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Extract {
-    /// The whole text.
-    All,
-    /// The last number, letter or line.
-    Last,
-    /// The rest of the line after `####`.
-    Hashes,
-    /// The argument of `\boxed`.
-    Boxed,
-    /// The content of a tag.
-    Tag(String),
-}
-
-impl Extract {
-    /// The valid words; a tag has a name after its colon.
-    pub(crate) const WORDS: [&str; 5] = ["all", "last", "####", "boxed", "tag:"];
-}
-
-impl TryFrom<String> for Extract {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let is_name = |name: &str| {
-            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'))
-        };
-        match text.as_str() {
-            "all" => Ok(Self::All),
-            "last" => Ok(Self::Last),
-            "####" => Ok(Self::Hashes),
-            "boxed" => Ok(Self::Boxed),
-            _ => match text.strip_prefix("tag:").filter(|name| is_name(name)) {
-                Some(name) => Ok(Self::Tag(name.to_owned())),
-                None => {
-                    Err("must be `all`, `last`, `####`, `boxed` or `tag:` with a name".to_owned())
-                }
-            },
-        }
-    }
-}
-
-impl From<Extract> for String {
-    fn from(extract: Extract) -> Self {
-        match extract {
-            Extract::All => "all".to_owned(),
-            Extract::Last => "last".to_owned(),
-            Extract::Hashes => "####".to_owned(),
-            Extract::Boxed => "boxed".to_owned(),
-            Extract::Tag(name) => format!("tag:{name}"),
-        }
-    }
-}
-
-impl JsonSchema for Extract {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Extract".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "format": "answer-place" })
-    }
-}
-
 impl LengthKeys {
     /// Rewards of a right answer of length 0 and of the largest length.
     pub fn correct(&self) -> [f64; 2] {
@@ -276,6 +213,8 @@ impl RewardKind {
             Self::Repetition(_) => "repetition",
             Self::JsonSchema(_) => "json_schema",
             Self::Model(_) => "model",
+            Self::Judge(_) => "judge",
+            Self::Command(_) => "command",
         }
     }
 
@@ -285,6 +224,8 @@ impl RewardKind {
             Self::Number(keys) => Some(&keys.answer),
             Self::Choice(keys) => Some(&keys.answer),
             Self::Exact(keys) => Some(&keys.answer),
+            Self::Judge(keys) => keys.answer.as_ref(),
+            Self::Command(keys) => keys.answer.as_ref(),
             Self::Regex(_)
             | Self::Format(_)
             | Self::Length(_)
@@ -294,9 +235,31 @@ impl RewardKind {
         }
     }
 
-    /// Whether a model computes the reward.
+    /// The weights of the model that computes the reward, if one does.
+    pub fn start(&self) -> Option<&str> {
+        match self {
+            Self::Model(keys) => Some(&keys.start),
+            Self::Judge(keys) => Some(&keys.start),
+            Self::Number(_)
+            | Self::Choice(_)
+            | Self::Exact(_)
+            | Self::Regex(_)
+            | Self::Format(_)
+            | Self::Length(_)
+            | Self::Repetition(_)
+            | Self::JsonSchema(_)
+            | Self::Command(_) => None,
+        }
+    }
+
+    /// Whether a reward model computes the reward.
     pub fn is_model(&self) -> bool {
         matches!(self, Self::Model(_))
+    }
+
+    /// Whether a judge or a program computes the reward.
+    pub fn is_graded(&self) -> bool {
+        matches!(self, Self::Judge(_) | Self::Command(_))
     }
 
     /// Whether the reward says if an answer is right.
@@ -307,36 +270,37 @@ impl RewardKind {
             | Self::Exact(_)
             | Self::Regex(_)
             | Self::JsonSchema(_) => true,
-            Self::Format(_) | Self::Length(_) | Self::Repetition(_) | Self::Model(_) => false,
+            Self::Format(_)
+            | Self::Length(_)
+            | Self::Repetition(_)
+            | Self::Model(_)
+            | Self::Judge(_)
+            | Self::Command(_) => false,
         }
     }
 }
 
-/// The reward model of a list: its path within the section, its start and its weight.
-pub(crate) fn model_of(rewards: &[Reward]) -> Option<(Cow<'static, str>, &str, f64)> {
-    rewards.iter().enumerate().find_map(|(idx, reward)| match &reward.kind {
-        RewardKind::Model(keys) => {
-            let key = Cow::Owned(format!("rewards[{idx}].start"));
-            Some((key, keys.start.as_str(), reward.weight))
-        }
-        RewardKind::Number(_)
-        | RewardKind::Choice(_)
-        | RewardKind::Exact(_)
-        | RewardKind::Regex(_)
-        | RewardKind::Format(_)
-        | RewardKind::Length(_)
-        | RewardKind::Repetition(_)
-        | RewardKind::JsonSchema(_) => None,
-    })
+/// The reward models of a list: path within the section, start and weight of each.
+pub(crate) fn models_of(rewards: &[Reward]) -> Vec<(Cow<'static, str>, &str, f64)> {
+    let models = rewards.iter().enumerate().filter(|(_, reward)| reward.kind.is_model());
+    models
+        .filter_map(|(idx, reward)| Some((start_key(idx), reward.kind.start()?, reward.weight)))
+        .collect()
+}
+
+/// Every value of a list that names weights, with its path within the section.
+pub(crate) fn weights_of(rewards: &[Reward]) -> Vec<(Cow<'static, str>, &str)> {
+    let rewards = rewards.iter().enumerate();
+    rewards.filter_map(|(idx, reward)| Some((start_key(idx), reward.kind.start()?))).collect()
+}
+
+/// Path of the weights that a reward names.
+fn start_key(idx: usize) -> Cow<'static, str> {
+    Cow::Owned(format!("rewards[{idx}].start"))
 }
 
 /// Checks a list of rewards for conflicts between keys.
 pub(crate) fn check(rewards: &[Reward], path: &str, diagnostics: &mut Diagnostics) {
-    let models = rewards.iter().enumerate();
-    let mut models = models.filter(|(_, reward)| matches!(reward.kind, RewardKind::Model(_)));
-    if let Some((idx, _)) = models.nth(1) {
-        diagnostics.value(&format!("{path}[{idx}].kind"), "can be `model` only once", "model");
-    }
     for (idx, reward) in rewards.iter().enumerate() {
         let path = format!("{path}[{idx}]");
         if reward.weight == 0.0 {
@@ -358,6 +322,8 @@ pub(crate) fn check(rewards: &[Reward], path: &str, diagnostics: &mut Diagnostic
                 let rule = "must be `all`, `####`, `boxed` or `tag:` with a name";
                 diagnostics.value(&format!("{path}.extract"), rule, "last");
             }
+            RewardKind::Judge(keys) => keys.check(&path, diagnostics),
+            RewardKind::Command(keys) => keys.check(&path, diagnostics),
             RewardKind::Number(_)
             | RewardKind::Exact(_)
             | RewardKind::Regex(_)

@@ -3,8 +3,8 @@
 use std::path::{Component, Path};
 
 use crate::chat_keys::ChatTemplate;
+use crate::extract::Extract;
 use crate::nearest::nearest;
-use crate::rewards::Extract;
 use crate::source::DATA_PREFIX;
 use crate::template::Template;
 

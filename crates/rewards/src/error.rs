@@ -3,7 +3,7 @@
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Settings of a reward that cannot be used. The sentence follows the name of the key.
+/// Settings of a reward that cannot be used. The sentence follows the name of the key, except that of a program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A regular expression that does not compile.
@@ -18,6 +18,14 @@ pub enum Error {
         /// The first problem, with its place in the schema.
         reason: String,
     },
+    /// A program that computes no rewards.
+    #[error("the program of a reward, `{argv}`: {reason}")]
+    Command {
+        /// Program and arguments.
+        argv: String,
+        /// The first problem.
+        reason: String,
+    },
 }
 
 impl Error {
@@ -26,6 +34,7 @@ impl Error {
         match self {
             Self::Pattern { .. } => "pattern",
             Self::Schema { .. } => "schema",
+            Self::Command { .. } => "argv",
         }
     }
 
@@ -36,6 +45,9 @@ impl Error {
                 "the engine takes linear time, so it has no look-around and no back-references"
             }
             Self::Schema { .. } => "docs/rewards.md lists the keywords that are checked",
+            Self::Command { .. } => {
+                "try it in the recipe's directory: it reads lines of JSON and answers each with {\"reward\": NUMBER}"
+            }
         }
     }
 }

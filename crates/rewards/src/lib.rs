@@ -2,7 +2,8 @@
 //! lengths, repetitions and JSON.
 //!
 //! A reward is a pure function of the completion and of the texts that the data has for its prompt. A prompt without the
-//! needed text has no such reward: it is skipped, and is neither 0 nor 1.
+//! needed text has no such reward: it is skipped, and is neither 0 nor 1. Rewards that a program computes are read here too;
+//! the replies of a judge come from elsewhere, and their scores are read here.
 //!
 //! # Example
 //!
@@ -23,10 +24,12 @@
 //! ```
 
 mod choice;
+mod command;
 mod error;
 mod extract;
 mod format;
 mod json_schema;
+mod judge;
 mod length;
 mod number;
 mod repetition;
@@ -34,5 +37,6 @@ mod scan;
 mod set;
 mod value;
 
+pub use command::{CommandValues, GradedText, command_files, run_command};
 pub use error::{Error, Result};
 pub use set::{Completion, Part, Rewards, Scored};

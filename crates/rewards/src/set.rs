@@ -5,7 +5,7 @@ use regex::Regex;
 
 use crate::extract::stated;
 use crate::json_schema::{self, Schema};
-use crate::{Error, Result, choice, format, length, number, repetition};
+use crate::{Error, Result, choice, format, judge, length, number, repetition};
 
 /// A sampled completion.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +40,16 @@ impl Scored {
         let terms = terms.filter_map(|(part, weight)| Some(weight * part.value?));
         terms.fold(None, |sum, term| Some(sum.unwrap_or(0.0) + term))
     }
+
+    /// Replaces the value of a reward that a model or a program computed.
+    pub fn set(&mut self, idx: usize, part: Part) {
+        if let Some(old) = self.parts.get_mut(idx) {
+            *old = part;
+        }
+    }
 }
 
-/// The rewards of a stage that need no model.
+/// The rewards of a stage but those of reward models. A judge's and a program's are computed elsewhere ([`Rewards::graded`]).
 #[derive(Clone, Debug)]
 pub struct Rewards {
     rewards: Vec<Checked>,
@@ -60,6 +67,9 @@ impl PartialEq for Rewards {
     }
 }
 
+/// Reason of a reward that a prompt does not have.
+const NO_ANSWER: &str = "the row has no such answer";
+
 /// A reward with its settings compiled.
 #[derive(Clone, Debug)]
 struct Checked {
@@ -73,7 +83,7 @@ struct Checked {
 }
 
 impl Rewards {
-    /// Compiles rewards; those by a model are left out. `max_new_tokens` is the limit of a completion.
+    /// Compiles rewards; those of reward models are left out. `max_new_tokens` is the limit of a completion.
     ///
     /// Errors: the index of a reward with a wrong pattern or schema, and the problem.
     pub fn new(
@@ -84,13 +94,17 @@ impl Rewards {
         let mut n_values = 0;
         for (idx, reward) in rewards.iter().enumerate() {
             let word = reward.kind.name();
-            if matches!(reward.kind, RewardKind::Model(_)) {
+            if reward.kind.is_model() {
                 continue;
             }
             let (mut pattern, mut schema) = (None, None);
             match &reward.kind {
                 RewardKind::Regex(keys) => {
                     pattern = Some(compiled_pattern(&keys.pattern).map_err(|error| (idx, error))?);
+                }
+                RewardKind::Judge(keys) => {
+                    let compiled = keys.pattern.as_deref().map(compiled_score_pattern);
+                    pattern = compiled.transpose().map_err(|error| (idx, error))?;
                 }
                 RewardKind::JsonSchema(keys) => {
                     schema = Some(Schema::parse(&keys.schema).map_err(|error| (idx, error))?);
@@ -101,7 +115,8 @@ impl Rewards {
                 | RewardKind::Format(_)
                 | RewardKind::Length(_)
                 | RewardKind::Repetition(_)
-                | RewardKind::Model(_) => {}
+                | RewardKind::Model(_)
+                | RewardKind::Command(_) => {}
             }
             let value = reward.kind.answer().map(|_| n_values);
             n_values += usize::from(value.is_some());
@@ -146,12 +161,39 @@ impl Rewards {
             | RewardKind::Format(_)
             | RewardKind::Repetition(_)
             | RewardKind::JsonSchema(_)
-            | RewardKind::Model(_) => has_answer(reward),
+            | RewardKind::Model(_)
+            | RewardKind::Judge(_)
+            | RewardKind::Command(_) => has_answer(reward),
         };
         self.rewards.iter().map(applies).collect()
     }
 
-    /// The value of each reward for a completion of a prompt with these texts.
+    /// The rewards that a judge or a program computes, with their places among all.
+    pub fn graded(&self) -> impl Iterator<Item = (usize, &RewardKind)> {
+        let is_graded = |reward: &&Checked| reward.kind.is_graded();
+        let rewards = self.rewards.iter().enumerate();
+        rewards
+            .filter(move |(_, reward)| is_graded(reward))
+            .map(|(idx, reward)| (idx, &reward.kind))
+    }
+
+    /// The text of a prompt that a reward compares with; `None` if it compares with none.
+    pub fn answer<'v>(&self, idx: usize, values: &'v [Option<String>]) -> Option<&'v str> {
+        values.get(self.rewards.get(idx)?.value?)?.as_deref()
+    }
+
+    /// The score in a judge's reply, for the reward at `idx`.
+    pub fn reply_score(&self, idx: usize, reply: &str) -> Part {
+        let reward = self.rewards.get(idx);
+        let (value, why) = match reward.map(|reward| (&reward.kind, &reward.pattern)) {
+            Some((RewardKind::Judge(keys), pattern)) => judge::score(reply, keys, pattern.as_ref()),
+            _ => (None, "no judge".to_owned()),
+        };
+        Part { value, why }
+    }
+
+    /// The value of each reward for a completion of a prompt with these texts. Those that a judge or a program computes have
+    /// none yet.
     pub fn score(&self, values: &[Option<String>], completion: &Completion<'_>) -> Scored {
         let mut parts: Vec<Option<Part>> = Vec::with_capacity(self.rewards.len());
         for reward in &self.rewards {
@@ -169,7 +211,7 @@ impl Rewards {
                         length::score(completion.n_tokens, max_tokens, is_right, keys);
                     Part { value, why }
                 }
-                (_, None) => Part { value: None, why: "the row has no such answer".to_owned() },
+                (_, None) => Part { value: None, why: NO_ANSWER.to_owned() },
             });
         let weights = self.rewards.iter().map(|reward| reward.weight).collect();
         Scored { parts: parts.collect(), weights }
@@ -182,6 +224,16 @@ impl Rewards {
         let values = checks.filter_map(|(_, part)| part.as_ref()?.value);
         values.fold(None, |all, value| Some(all.unwrap_or(true) && value >= 1.0))
     }
+}
+
+/// A pattern whose first group is a score.
+fn compiled_score_pattern(pattern: &str) -> Result<Regex> {
+    let compiled = compiled_pattern(pattern)?;
+    if compiled.captures_len() < 2 {
+        let reason = "it has no group `(…)` for the score".to_owned();
+        return Err(Error::Pattern { reason });
+    }
+    Ok(compiled)
 }
 
 fn compiled_pattern(pattern: &str) -> Result<Regex> {
@@ -199,7 +251,9 @@ impl Checked {
             RewardKind::Number(_) => number::gold(value).is_some(),
             RewardKind::Choice(keys) => choice::gold(value, &keys.choices).is_some(),
             RewardKind::Exact(_) => !value.trim().is_empty(),
-            RewardKind::Regex(_)
+            RewardKind::Judge(_)
+            | RewardKind::Command(_)
+            | RewardKind::Regex(_)
             | RewardKind::Format(_)
             | RewardKind::Length(_)
             | RewardKind::Repetition(_)
@@ -233,7 +287,10 @@ impl Checked {
                 },
                 Err(why) => (0.0, why),
             },
-            RewardKind::Length(_) | RewardKind::Model(_) => return None,
+            RewardKind::Length(_)
+            | RewardKind::Model(_)
+            | RewardKind::Judge(_)
+            | RewardKind::Command(_) => return None,
         };
         Some(Part { value: Some(value), why })
     }

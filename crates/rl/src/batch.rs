@@ -88,17 +88,22 @@ pub(crate) fn scores(episodes: &[&Rollout], model: &ScalarModel, device: &Device
 
 /// The score of each episode, in small batches and without autodiff.
 pub fn scores_of(episodes: &[Rollout], terms: &RewardTerms<'_>, device: &Device) -> Vec<f32> {
-    const AT_ONCE: usize = 16;
-    let model = terms.model.map(valid);
-    let of_model = model.map(|model| -> Vec<f32> {
-        let chunks = episodes.chunks(AT_ONCE).map(|chunk| chunk.iter().collect::<Vec<_>>());
-        chunks.flat_map(|chunk| scores(&chunk, &model, device)).collect()
-    });
+    let of_models: Vec<Vec<f32>> =
+        terms.models.iter().map(|model| model_scores(episodes, model, device)).collect();
     let score = |idx: usize| {
-        let of_model = of_model.as_ref().and_then(|scores| scores.get(idx).copied());
-        terms.sum(of_model, idx)
+        let scores: Vec<f32> =
+            of_models.iter().filter_map(|scores| scores.get(idx).copied()).collect();
+        terms.sum(&scores, idx)
     };
     (0..episodes.len()).map(score).collect()
+}
+
+/// A reward model's score of each episode, in small batches and without autodiff.
+pub(crate) fn model_scores(episodes: &[Rollout], model: &ScalarModel, device: &Device) -> Vec<f32> {
+    const AT_ONCE: usize = 16;
+    let model = valid(model);
+    let chunks = episodes.chunks(AT_ONCE).map(|chunk| chunk.iter().collect::<Vec<_>>());
+    chunks.flat_map(|chunk| scores(&chunk, &model, device)).collect()
 }
 
 /// The model without autodiff.

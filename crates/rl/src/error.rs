@@ -104,6 +104,15 @@ pub enum Error {
     /// Optimizer steps.
     #[error(transparent)]
     Train(#[from] train::Error),
+    /// A program that computes rewards.
+    #[error(transparent)]
+    Program(#[from] rewards::Error),
+    /// A judge's tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
+    /// A plan without weights for a model of the rewards.
+    #[error("a model of the rewards has no weights to start from")]
+    NoRewardModel,
 }
 
 impl Error {
@@ -139,6 +148,9 @@ impl Error {
             }
             Self::Generate(error) => error.hint(),
             Self::Train(error) => error.hint(),
+            Self::Program(error) => Some(error.hint().to_owned()),
+            Self::Tokenizer(error) => error.hint(),
+            Self::NoRewardModel => Some("name them with `start` in the reward".to_owned()),
         }
     }
 }

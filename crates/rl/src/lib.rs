@@ -28,9 +28,12 @@ mod batch;
 mod checks;
 mod error;
 mod group;
+mod judge;
 mod kl_control;
 mod metrics;
 mod prompts;
+mod reference_sync;
+mod reward_sources;
 mod reward_terms;
 mod rollout;
 mod score;
@@ -45,14 +48,16 @@ pub use checks::weights_hash;
 pub use error::{Error, Result};
 pub use group::{
     GroupEpisode, GroupMetrics, GroupSettings, GroupUpdated, RewardTable, ScoredGroups,
-    completion_metrics, score_groups, update_groups,
+    completion_metrics, has_signal, score_groups, update_groups,
 };
 pub use kl_control::adapted_kl_coef;
 pub use prompts::{Prompts, question, sample_together, shown_text};
+pub use reference_sync::moved_towards;
+pub use reward_sources::RewardSources;
 pub use reward_terms::RewardTerms;
 pub use rollout::{EndReason, Rollout, Rollouts, Sampling, Span};
 pub use score::{score, score_together};
 pub use scored::{Scored, ScoredEpisode};
 pub use settings::{Conventions, KlEstimator, Settings};
-pub use stated::{StatedRewards, reward_metrics};
+pub use stated::{StatedRewards, model_names, reward_metrics};
 pub use update::{Updated, update};

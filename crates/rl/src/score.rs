@@ -52,8 +52,8 @@ pub fn score_together<'r>(
     let share = replicas.share().of(rollouts.episodes.len());
     let mine = rollouts.episodes.get(share).unwrap_or_default();
     let sampling = &rollouts.sampling;
-    let outputs = model_outputs(mine, sampling, actors, reference, terms.model, settings, device);
-    let outputs = gathered(outputs, &rollouts, settings, replicas)?;
+    let outputs = model_outputs(mine, sampling, actors, reference, terms.models, settings, device);
+    let outputs = gathered(outputs, &rollouts, terms.models.len(), settings, replicas)?;
     with_advantages(rollouts, outputs, terms, settings)
 }
 
@@ -63,8 +63,8 @@ struct ModelOutputs {
     ref_logprobs: Vec<f32>,
     kl: Vec<f32>,
     values: Vec<f32>,
-    /// The reward model's score; 0 without one.
-    model_score: f32,
+    /// The score of each reward model.
+    model_scores: Vec<f32>,
 }
 
 /// Steps 1 to 3 on some of the episodes.
@@ -73,14 +73,14 @@ fn model_outputs(
     sampling: &Sampling,
     actors: &ActorCritic,
     reference: &CausalLm,
-    reward: Option<&ScalarModel>,
+    rewards: &[ScalarModel],
     settings: &Settings,
     device: &Device,
 ) -> Vec<ModelOutputs> {
     let policy = generate::without_autodiff(&actors.policy);
     let reference = generate::without_autodiff(reference);
     let value = valid(&actors.value);
-    let reward = reward.map(valid);
+    let rewards: Vec<ScalarModel> = rewards.iter().map(valid).collect();
 
     let mut outputs = Vec::with_capacity(episodes.len());
     for chunk in episodes.chunks(settings.micro_batch) {
@@ -100,17 +100,15 @@ fn model_outputs(
             KlEstimator::K3 => kl_k3(logprobs_n.clone(), ref_logprobs_n.clone()),
         };
 
-        // 3. Values of each position, and the reward model's score of the episode.
+        // 3. Values of each position, and the reward models' scores of the episode.
         let (values_n, _) = batch.values(&value);
-        let scores = match &reward {
-            Some(reward) => scores(&chunk, reward, device),
-            None => vec![0.0; chunk.len()],
-        };
+        let scores: Vec<Vec<f32>> =
+            rewards.iter().map(|reward| scores(&chunk, reward, device)).collect();
 
         let per_token = [host(&logprobs_n), host(&ref_logprobs_n), host(&kl_n)];
         let values = host(&values_n);
         let (mut token, mut valued) = (0, 0);
-        for (rollout, model_score) in chunk.iter().zip(scores) {
+        for (idx, rollout) in chunk.iter().enumerate() {
             let span = rollout.span();
             let n_values = settings.conventions.n_values(span.response, max_new_tokens);
             let [logprobs, ref_logprobs, kl] = [0, 1, 2].map(|which: usize| {
@@ -120,7 +118,9 @@ fn model_outputs(
             // Positions after the end have log-probabilities by TRL's conventions only.
             token += n_predicted(rollout, settings.conventions);
             valued += n_values;
-            outputs.push(ModelOutputs { logprobs, ref_logprobs, kl, values, model_score });
+            let model_scores =
+                scores.iter().filter_map(|scores| scores.get(idx).copied()).collect();
+            outputs.push(ModelOutputs { logprobs, ref_logprobs, kl, values, model_scores });
         }
     }
     outputs
@@ -130,6 +130,7 @@ fn model_outputs(
 fn gathered(
     mine: Vec<ModelOutputs>,
     rollouts: &Rollouts,
+    n_models: usize,
     settings: &Settings,
     replicas: &dyn Collective,
 ) -> Result<Vec<ModelOutputs>> {
@@ -138,8 +139,7 @@ fn gathered(
     }
     let numbers = |outputs: &ModelOutputs| -> Vec<f64> {
         let parts = [&outputs.logprobs, &outputs.ref_logprobs, &outputs.kl, &outputs.values];
-        let score = std::iter::once(&outputs.model_score);
-        parts.into_iter().flatten().chain(score).map(|x| f64::from(*x)).collect()
+        parts.into_iter().flatten().chain(&outputs.model_scores).map(|x| f64::from(*x)).collect()
     };
     let all = replicas.all_gather(mine.iter().flat_map(numbers).collect())?;
     let mut all = all.into_iter().flatten().map(|number| number as f32);
@@ -149,8 +149,8 @@ fn gathered(
         let n = rollout.span().response;
         let n_values = settings.conventions.n_values(n, max_new_tokens);
         let (logprobs, ref_logprobs, kl) = (next(n), next(n), next(n));
-        let (values, model_score) = (next(n_values), next(1).first().copied().unwrap_or(f32::NAN));
-        ModelOutputs { logprobs, ref_logprobs, kl, values, model_score }
+        let (values, model_scores) = (next(n_values), next(n_models));
+        ModelOutputs { logprobs, ref_logprobs, kl, values, model_scores }
     };
     Ok(rollouts.episodes.iter().map(of_episode).collect())
 }
@@ -199,9 +199,8 @@ fn rewarded(
     end: EndReason,
     settings: &Settings,
 ) -> ScoredEpisode {
-    let ModelOutputs { logprobs, ref_logprobs, kl, values, model_score } = outputs;
-    let model_score = terms.model.map(|_| model_score);
-    let score = terms.sum(model_score, idx);
+    let ModelOutputs { logprobs, ref_logprobs, kl, values, model_scores } = outputs;
+    let score = terms.sum(&model_scores, idx);
     let penalty = match end {
         EndReason::EndToken => 0.0,
         EndReason::Length => settings.missing_eos_penalty.unwrap_or(0.0),
@@ -218,7 +217,7 @@ fn rewarded(
         ref_logprobs,
         kl,
         score,
-        model_score,
+        model_scores,
         values,
         rewards,
         advantages,

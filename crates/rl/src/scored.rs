@@ -13,8 +13,8 @@ pub struct ScoredEpisode {
     pub kl: Vec<f32>,
     /// Sum of the weighted rewards minus the penalty for a missing end token.
     pub score: f32,
-    /// The reward model's score before its weight, if there is such a model.
-    pub model_score: Option<f32>,
+    /// The score of each reward model before its weight.
+    pub model_scores: Vec<f32>,
     /// Expected return at each position; [`crate::Conventions`] defines the positions.
     pub values: Vec<f32>,
     /// −β·KL at each position plus the score at one; optionally whitened.

@@ -33,10 +33,12 @@ fn a_report_has_the_fields_of_other_frameworks() {
 
 #[test]
 fn an_update_counts_episodes() {
-    let workload = Workload::named("ppo7m").expect("a name").with_rows(2);
-    let line = once(workload).to_json();
-    assert!(line["episodes_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
-    assert!(line.get("tokens_per_s").is_none());
+    for name in ["ppo7m", "grpo7m"] {
+        let workload = Workload::named(name).expect("a name").with_rows(2);
+        let line = once(workload).to_json();
+        assert!(line["episodes_per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{name}");
+        assert!(line.get("tokens_per_s").is_none(), "{name}");
+    }
 }
 
 #[test]

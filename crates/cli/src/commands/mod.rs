@@ -15,6 +15,7 @@ pub(crate) mod merge;
 mod merge_cost;
 pub(crate) mod plan;
 mod proven;
+mod rollouts;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod score;
@@ -163,6 +164,7 @@ pub(crate) fn plan_loaded(
         stage: args.stage.clone(),
         limit: args.limit,
         runs_dir: None,
+        allow_commands: args.allow_commands,
         clock: Some(clock),
         kernel_path: kernel_path(&loaded.recipe.device)?,
     };

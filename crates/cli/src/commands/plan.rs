@@ -8,9 +8,10 @@ use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, DatasetCounts, DrawnPairCounts, IssueKind, SourceReport};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
-use plan::{GrpoPlan, Plan, StagePlan, Start, Work};
-use recipe::{Precision, Reward, SampleKind};
+use plan::{Plan, StagePlan, Start, Work};
+use recipe::{Precision, SampleKind};
 
+use super::rollouts::{groups_note, rollouts_note, sampling_seconds};
 use super::teacher::teacher_note;
 use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
@@ -349,65 +350,8 @@ fn models_note(stage: &StagePlan) -> Option<String> {
             )
         }),
         Work::Groups(grpo) => Some(groups_note(stage, grpo)),
-        Work::Rollouts(ppo) => {
-            let bases = if ppo.n_bases == 1 { "base model" } else { "base models" };
-            let models = if ppo.reward.is_some() {
-                "policy, reference, reward and value model"
-            } else {
-                "policy, reference and value model"
-            };
-            let mut note = format!("{models} share {} {bases}", ppo.n_bases);
-            if !ppo.section.rewards.is_empty() {
-                note += &format!("; score = {}", sum_of(&ppo.section.rewards));
-            }
-            Some(note)
-        }
+        Work::Rollouts(ppo) => Some(rollouts_note(ppo)),
     }
-}
-
-/// Rewards with their weights, as a sum.
-fn sum_of(rewards: &[Reward]) -> String {
-    let reward = |reward: &Reward| format!("{} × {}", reward.weight, reward.kind.name());
-    rewards.iter().map(reward).collect::<Vec<_>>().join(" + ")
-}
-
-/// Answers, optimizer steps and models of a GRPO stage.
-fn groups_note(stage: &StagePlan, grpo: &GrpoPlan) -> String {
-    let (section, n) = (&grpo.section, table::thousands);
-    let answers = stage.max_steps.saturating_mul(section.episodes_per_step() as u64);
-    let sampled = answers.saturating_mul(section.max_new_tokens as u64);
-    let mut models = vec!["policy"];
-    models.extend(grpo.has_reference.then_some("reference"));
-    models.extend(grpo.reward.as_ref().map(|_| "reward model"));
-    let bases = if grpo.n_bases == 1 { "base model" } else { "base models" };
-    let filters = [
-        ("top_p", section.top_p.is_some()),
-        ("top_k", section.top_k.is_some()),
-        ("min_p", section.min_p.is_some()),
-    ];
-    let filters: Vec<&str> =
-        filters.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect();
-    let filters = if filters.is_empty() {
-        String::new()
-    } else {
-        format!(
-            "; sampled with {}, without which the loss computes probabilities",
-            filters.join(", ")
-        )
-    };
-    format!(
-        "{} prompts × {} answers in an update: {} answers of at most {} tokens ({} tokens), {} optimizer steps; {} on {} {bases}; \
-         reward = {}{filters}",
-        section.prompts_per_step,
-        section.num_generations,
-        n(answers),
-        n(section.max_new_tokens as u64),
-        n(sampled),
-        n(stage.n_updates()),
-        models.join(", "),
-        grpo.n_bases,
-        sum_of(&section.rewards),
-    )
 }
 
 /// Numbers of drawn pairs, and of the texts that they are drawn from.
@@ -518,35 +462,6 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
             per_row * stage.cost.flops / probed
         }
     })
-}
-
-/// Seconds in which the answers of an update are sampled, all at full length, from a few tokens of some of them.
-fn sampling_seconds(model: &CausalLm, stage: &StagePlan, grpo: &GrpoPlan) -> Result<f64> {
-    const FEW: usize = 2;
-    let section = &grpo.section;
-    let settings = grpo::sampling(grpo, stage);
-    let rows = settings.batch_rows.min(stage.rows_per_step);
-    let n = section.num_generations.min(rows);
-    let prompts = vec![vec![0; section.max_prompt_tokens]; rows.div_ceil(n)];
-    let seconds = |n_tokens: usize| -> Result<f64> {
-        let settings = generate::Settings {
-            n,
-            max_new_tokens: n_tokens,
-            // No answer ends early.
-            eos_ids: Vec::new(),
-            ..settings.clone()
-        };
-        let start = Instant::now();
-        generate::generate(model, &prompts, &settings, 0, |_| {})?;
-        Ok(start.elapsed().as_secs_f64())
-    };
-    let many = section.max_new_tokens.clamp(FEW, 16);
-    seconds(FEW)?;
-    let (few, all) = (seconds(FEW)?, seconds(many)?);
-    let per_token = if many > FEW { (all - few).max(0.0) / (many - FEW) as f64 } else { 0.0 };
-    let rest = section.max_new_tokens.saturating_sub(many) as f64;
-    let n_batches = stage.rows_per_step.div_ceil(rows.max(1)) as f64;
-    Ok(n_batches * (all + per_token * rest))
 }
 
 /// Log-probabilities of all tokens, as a policy's loss reads them.

@@ -32,6 +32,7 @@ pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -
         limit: recorded.limit,
         name: Some(name),
         stage: recorded.stage,
+        allow_commands: args.allow_commands,
     };
     let plan = plan_recipe(&recipe, log, threads)?;
     run_plan(&plan, &recipe, log)

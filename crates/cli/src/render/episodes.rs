@@ -56,8 +56,11 @@ pub(crate) fn text(
         let value = part.value.map_or_else(|| "skipped".to_owned(), |value| format!("{value:.4}"));
         head += &format!("   reward {name}: {value}, {}\n", part.why);
     }
-    if let (Some(_), Some(score)) = (rewards, episode.model_score) {
-        head += &format!("   reward model: {score:.4}\n");
+    let names = rl::model_names(episode.model_scores.len());
+    if rewards.is_some() || names.len() > 1 {
+        for (name, score) in names.iter().zip(&episode.model_scores) {
+            head += &format!("   reward {name}: {score:.4}\n");
+        }
     }
     head + &table::columns(&lines, &[0, 1, 3, 4, 5, 6, 7, 8, 9])
 }
@@ -87,7 +90,7 @@ pub(crate) fn json(
     if let Some(parts) = parts {
         let part = |(name, part): &(&str, &Part)| json!({ "name": name, "value": part.value, "why": part.why });
         json["reward_parts"] = parts.iter().map(part).collect();
-        json["model_score"] = json!(episode.model_score);
+        json["model_scores"] = json!(episode.model_scores);
     }
     json
 }

@@ -101,6 +101,64 @@ fn mistakes_are_found_before_training() {
         error(&format!("{number}\nloss_type = \"gspo\"")),
         error(&format!("{number}\nnum_generation = 4")),
         error("rewards = [{ kind = \"number\", answer = \"{answr}\" }]"),
+        error(&format!("{number}\nsync_ref_model = true")),
+        error(&format!("{number}\nref_model_sync_steps = 4")),
+        error("rewards = [{ kind = \"command\", argv = [\"python3\", \"grade.py\"] }]"),
     ];
     assert_snapshot!(all.join("\n\n"));
+}
+
+/// A program that computes a reward runs only if the command line allows it; the checkpoints name it and its script by hash.
+#[test]
+fn a_program_is_started_only_if_it_is_allowed() {
+    let place = place(
+        "rewards = [{ kind = \"command\", argv = [\"sh\", \"grade.sh\"], answer = \"{answer}\" }]",
+    );
+    // The reward is the length of the line up to 200 bytes, so answers of one prompt differ.
+    let script = "while read -r line; do touch started; n=${#line}; echo \"{\\\"reward\\\": $n, \\\"why\\\": \\\"$n bytes\\\"}\"; done\n";
+    place.write("grade.sh", script);
+    for command in [
+        &["plan", "r.toml"][..],
+        &["run", "r.toml"],
+        &["data", "inspect", "r.toml", "--stage", "grpo"],
+    ] {
+        let refused = place.temper(command);
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("the recipe starts a program: `sh grade.sh`"),
+            "{}",
+            refused.stderr
+        );
+        assert!(refused.stderr.contains("--allow-commands"), "{}", refused.stderr);
+    }
+    assert!(!place.path().join("started").exists());
+
+    let plan = place.temper(&["plan", "r.toml", "--allow-commands"]);
+    assert_eq!(plan.code, Some(0), "{}", plan.stderr);
+    assert!(plan.stdout.contains("starts `sh grade.sh`"), "{}", plan.stdout);
+    assert!(!place.path().join("started").exists());
+    let run = place.temper(&["run", "r.toml", "--allow-commands"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(place.path().join("started").exists());
+    let metrics = std::fs::read_to_string(place.path().join("runs/r/grpo/metrics.jsonl"));
+    for line in metrics.expect("metrics").lines() {
+        let row: Value = serde_json::from_str(line).expect("JSON");
+        assert!(row["rewards/command/mean"].as_f64().is_some_and(|mean| mean > 20.0), "{row}");
+        assert_eq!(row["rewards/command/failed"], 0.0, "{row}");
+    }
+    let checkpoints = place.path().join("runs/r/grpo/checkpoints");
+    let newest = std::fs::read_dir(checkpoints).expect("checkpoints").flatten().next();
+    let newest = newest.expect("a checkpoint").path();
+    let recorded: String = std::fs::read_dir(newest)
+        .expect("files")
+        .flatten()
+        .filter(|file| file.path().extension().is_some_and(|kind| kind == "json"))
+        .filter_map(|file| std::fs::read_to_string(file.path()).ok())
+        .collect();
+    assert!(recorded.contains("program of grpo.rewards[0].argv: "), "{recorded}");
+    assert!(recorded.contains(&fsio::sha256_hex(script)), "{recorded}");
+
+    let inspect = ["data", "inspect", "r.toml", "--stage", "grpo", "--n", "1", "--allow-commands"];
+    let shown = place.temper(&inspect);
+    assert!(shown.stdout.contains(" bytes\n"), "{}", shown.stdout);
 }

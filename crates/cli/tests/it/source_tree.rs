@@ -135,6 +135,19 @@ fn only_train_handles_signals_and_only_cli_exits() {
 }
 
 #[test]
+fn only_fsio_starts_programs() {
+    let mut n_places = 0;
+    for (name, text) in sources() {
+        let starts = text.contains("process::Command") || text.contains("Command::new(");
+        n_places += usize::from(starts);
+        // Development tools and the commands of the argument parser are no programs of a recipe.
+        let allowed = name == "crates/fsio/src/program.rs" || name.starts_with("tools/");
+        assert!(allowed || !starts, "{name} starts programs");
+    }
+    assert!(n_places > 0, "the place was not found");
+}
+
+#[test]
 fn only_hub_connects_and_only_get_calls_it() {
     let callers = [
         "crates/cli/src/commands/get.rs",

@@ -78,6 +78,9 @@ pub(crate) struct DatasetSource {
     first_sample: u64,
 }
 
+/// First epoch whose rows no step reads.
+const SPARE_EPOCHS: u64 = 1 << 40;
+
 /// The batches of one stage's run.
 #[derive(Debug)]
 pub struct Dataset {
@@ -234,6 +237,23 @@ impl Dataset {
         let mut writer = RowWriter::new(&mut batch, None, self.pad);
         for row in first..last {
             let (epoch, row) = self.locate(row);
+            self.train.fill(epoch, row, &mut writer);
+        }
+        batch
+    }
+
+    /// `n_rows` rows that no step reads, from row `first` on: a sequence of their own in a random order, of which all splits and
+    /// weights are those of the run. For stages that need more rows than their steps have.
+    pub fn spare_batch(&self, first: u64, n_rows: usize) -> Batch {
+        let mut batch = Batch::with_capacity(
+            n_rows.saturating_mul(self.batch_rows() as usize),
+            self.options.sequence_length,
+        );
+        let mut writer = RowWriter::new(&mut batch, None, self.pad);
+        let per_epoch = self.train.n_rows(0).max(1);
+        for row in (first..).take(n_rows) {
+            let epoch = SPARE_EPOCHS.saturating_add(row / per_epoch);
+            let row = (row % per_epoch) % self.train.n_rows(epoch).max(1);
             self.train.fill(epoch, row, &mut writer);
         }
         batch

@@ -259,3 +259,24 @@ fn texts_for_rewards_are_stored_next_to_prompts() {
     let error = error.expect_err("an object").to_string();
     assert!(error.contains("x.jsonl:1") && error.contains("answer"), "{error}");
 }
+
+/// Rows for which no step has room are prompts of the training split, each as often as the others, and the same at each call.
+#[test]
+fn spare_rows_are_prompts_of_the_training_split() {
+    let rows: String = (0..20).map(|n| format!("{{\"prompt\":\"p{n:02}\"}}\n")).collect();
+    let holdout = Some(Holdout { fraction: 0.2, by: SplitBy::default() });
+    let options = RunOptions { holdout, ..run(400, 4, 1.0) };
+    let dataset = of("x.jsonl", &rows, |_| {}, &options);
+    let trained: BTreeSet<u64> =
+        (0..dataset.n_steps()).flat_map(|step| dataset.batch(step).samples).collect();
+    let n = trained.len();
+    assert!(n < 20);
+    let spare = |first: u64| dataset.spare_batch(first, n).samples;
+    let first = spare(0);
+    assert_eq!(first.iter().copied().collect::<BTreeSet<u64>>(), trained);
+    assert_eq!(spare(0), first);
+    let second = spare(n as u64);
+    assert_eq!(second.iter().copied().collect::<BTreeSet<u64>>(), trained);
+    assert_ne!(first, second);
+    assert_eq!([&first[2..], &second[..2]].concat(), spare(2));
+}

@@ -8,6 +8,7 @@ mod dir_writer;
 mod locks;
 mod logs;
 mod manifest;
+mod program;
 mod protocol;
 mod reads;
 

@@ -70,6 +70,39 @@ fn the_rest_of_the_batch_and_padding_change_nothing() {
     }
 }
 
+/// Two completions at a time: as soon as one ends, the next begins, and every completion is that of a batch of its own.
+#[test]
+fn a_finished_completion_gives_its_place_to_the_next() {
+    let model = golden_llama();
+    let settings =
+        Settings { max_new_tokens: 25, n: 3, eos_ids: (100..120).collect(), ..Settings::default() };
+    let alone = run(&model, &prompts(), &Settings { batch_rows: 1, ..settings.clone() });
+    let lengths: Vec<usize> = alone.iter().map(|completion| completion.tokens.len()).collect();
+    assert!(lengths.contains(&25) && lengths.iter().min() < Some(&8), "{lengths:?}");
+    for batch_rows in [2, 5] {
+        let settings = Settings { batch_rows, ..settings.clone() };
+        let mut order = Vec::new();
+        let together =
+            generate(&model, &prompts(), &settings, 5, |token| order.push(*token)).unwrap();
+        for (together, alone) in together.iter().zip(&alone) {
+            assert_eq!(
+                (&together.tokens, together.finish_reason),
+                (&alone.tokens, alone.finish_reason)
+            );
+        }
+        // A token that ends a completion is followed by the first token of the next one that waits.
+        let number = |token: &generate::NewToken| token.prompt_idx * 3 + token.completion_idx;
+        let mut begun = batch_rows;
+        for pair in order.windows(2) {
+            if pair[0].finish_reason.is_some() && begun < alone.len() {
+                assert_eq!(number(&pair[1]), begun, "{pair:?}");
+                begun += 1;
+            }
+        }
+        assert_eq!(begun, alone.len());
+    }
+}
+
 #[test]
 fn completions_differ_by_seed_prompt_and_number_and_repeat_by_them() {
     let model = golden_llama();

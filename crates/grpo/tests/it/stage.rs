@@ -30,6 +30,17 @@ fn runs_that_are_cut_and_resumed_end_the_same() {
         ("beta = 0.05", true, "adapter_model.safetensors"),
         ("", false, "model.safetensors"),
         ("advantage = \"leave_one_out\"", false, "model.safetensors"),
+        ("dynamic_sampling_max_tries = 2", false, "model.safetensors"),
+        (
+            "beta = 0.5\nsync_ref_model = true\nref_model_mixup_alpha = 0.3\nref_model_sync_steps = 1",
+            false,
+            "model.safetensors",
+        ),
+        (
+            "beta = 0.5\nsync_ref_model = true\nref_model_mixup_alpha = 1.0\nref_model_sync_steps = 2",
+            true,
+            "adapter_model.safetensors",
+        ),
         (
             "top_entropy_quantile = 0.5\nloss_type = \"grpo\"\nconventions = \"trl\"",
             false,
@@ -122,4 +133,97 @@ fn completions_are_seen_in_an_order_of_seed_and_update() {
     for other in [order(4, "grpo", 5, 64), order(3, "grpo", 6, 64), order(3, "other", 5, 64)] {
         assert_ne!(some, other);
     }
+}
+
+/// With a reward that is almost always equal, most groups are replaced; what remains has no signal or comes from other prompts.
+#[test]
+fn groups_with_equal_rewards_are_replaced_by_others() {
+    let rare = "rewards = [{ kind = \"regex\", pattern = \"0\" }]";
+    let of = |keys: &str| {
+        let place = Place::with_rewards(rare, keys);
+        place.run("x", None).expect("a run");
+        let rows = place.rows("x", "metrics.jsonl");
+        rows.into_iter().filter(|row| row.get("loss").is_some()).collect::<Vec<_>>()
+    };
+    let (without, with) = (of(""), of("dynamic_sampling_max_tries = 20"));
+    let metric = |row: &serde_json::Value, name: &str| {
+        row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"))
+    };
+    let share = |rows: &[serde_json::Value]| -> f64 {
+        rows.iter().map(|row| metric(row, "frac_reward_zero_std")).sum()
+    };
+    assert!(share(&without) > share(&with), "{} {}", share(&without), share(&with));
+    let mut n_replaced = 0.0;
+    for row in &with {
+        let [sampled, equal, replaced] = ["sampled", "equal", "replaced"]
+            .map(|name| metric(row, &format!("dynamic_sampling/{name}_groups")));
+        n_replaced += replaced;
+        // Two prompts a step; of what was sampled, the groups in the update are the rest and those without a substitute.
+        let left = metric(row, "frac_reward_zero_std") * 2.0;
+        assert!(equal >= replaced + left && sampled - equal >= 2.0 - left, "{row}");
+        assert!(left == 0.0 || sampled > 20.0, "{row}");
+    }
+    assert!(n_replaced > 0.0);
+    assert!(without.iter().all(|row| row.get("dynamic_sampling/equal_groups").is_none()));
+}
+
+/// The reference model of a checkpoint is the stated mixture of the policies so far.
+#[test]
+fn the_reference_model_follows_the_policy_by_the_stated_share() {
+    use tensor_file::TensorFile;
+    let keys =
+        "beta = 0.5\nsync_ref_model = true\nref_model_mixup_alpha = 0.25\nref_model_sync_steps = 2";
+    let place = Place::new(keys, false);
+    place.run("x", None).expect("a run");
+    let read = |file: std::path::PathBuf, name: &str| -> Vec<f32> {
+        let file = TensorFile::map(&file).expect("a file");
+        file.tensor(name).expect("a tensor").values().expect("values")
+    };
+    let checkpoint = |step: u64| place.stage_dir("x").join(format!("checkpoints/step-{step:06}"));
+    for name in ["model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"] {
+        let mut expected = read(place.path().join("sft/model.safetensors"), name);
+        let first = expected.clone();
+        for step in [2, 4] {
+            let policy = read(checkpoint(step).join("model.safetensors"), name);
+            for (reference, policy) in expected.iter_mut().zip(policy) {
+                *reference = 0.75 * *reference + 0.25 * policy;
+            }
+            let saved = read(checkpoint(step).join("reference.safetensors"), name);
+            testkit::assert_close(name, &saved, &expected, testkit::Tolerance::absolute(1e-6));
+            assert_ne!(saved, first, "{name}");
+        }
+    }
+    // A reference that stays has no file.
+    let place = Place::new("beta = 0.5", false);
+    place.run("x", None).expect("a run");
+    assert!(!place.stage_dir("x").join(LAST).join("reference.safetensors").exists());
+}
+
+/// Two reward models, of which the second has its own weight, and a judge whose replies have no score.
+#[test]
+fn several_models_reward_an_answer() {
+    let rewards = "rewards = [{ kind = \"model\", start = \"judge\" }, { kind = \"model\", start = \"judge\", weight = -0.5 }, \
+        { kind = \"judge\", start = \"sft\", template = \"{completion}\", range = [0, 9], max_new_tokens = 3 }]";
+    let place = Place::with_rewards(rewards, "");
+    let shown = {
+        let plan = place.plan("x");
+        let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+        let device = Device::flex().autodiff();
+        first_groups(&plan, stage(&plan), grpo_plan(&plan), &run_dir, 2, &device).expect("groups")
+    };
+    let table = &shown.scored.rewards;
+    assert_eq!(table.names[..3], ["model", "model-2", "judge"]);
+    for (row, episode) in table.values.iter().zip(&shown.scored.episodes) {
+        assert_eq!(row[0], row[1]);
+        let judged = if row[2].is_nan() { 0.0 } else { row[2] };
+        let total: f64 = 0.5 * row[0] + judged + row[3];
+        assert!((episode.reward - total).abs() < 1e-5, "{row:?} {}", episode.reward);
+    }
+    // A tiny model writes digits at times: some replies have a score.
+    let stated = shown.stated.expect("the judge's values");
+    assert!(stated.episodes.iter().all(|scored| !scored.parts[0].why.is_empty()));
+    place.run("whole", None).expect("a run");
+    place.run("cut", Some(3)).expect("a run");
+    place.run("cut", None).expect("resumed");
+    assert_same(&place, "cut", "model.safetensors");
 }

@@ -49,9 +49,20 @@ pub(crate) struct Place {
 impl Place {
     /// `keys` are lines of the section; with `lora`, the policy trains an adapter.
     pub(crate) fn new(keys: &str, lora: bool) -> Self {
+        Self::of(RECIPE, keys, lora)
+    }
+
+    /// As [`Self::new`], with other rewards.
+    pub(crate) fn with_rewards(rewards: &str, keys: &str) -> Self {
+        let (before, rest) = RECIPE.split_once("rewards = [").expect("rewards");
+        let (_, after) = rest.split_once("\n]\n").expect("their end");
+        Self::of(&format!("{before}{rewards}\n{after}"), keys, false)
+    }
+
+    fn of(recipe: &str, keys: &str, lora: bool) -> Self {
         let place = Self { dir: tempfile::tempdir().expect("a folder") };
         let lora = if lora { ", lora = { rank = 2 }" } else { "" };
-        let recipe = RECIPE.replace("LORA", lora).replace("KEYS", keys);
+        let recipe = recipe.replace("LORA", lora).replace("KEYS", keys);
         fsio::write_atomic(place.path().join("r.toml"), recipe).expect("a recipe");
         // Every fourth prompt has no answer.
         let row = |n: usize| match n % 4 {

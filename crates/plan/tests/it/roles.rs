@@ -60,9 +60,9 @@ fn four_models_on_one_base_where_all_are_adapters_of_it() {
     let (n, ppo) = roles(&[(POLICY, LORA_POLICY), (REWARD, LORA_REWARD)]);
     assert_eq!(n, 1);
     // The value model continues the reward model's adapter.
-    let reward = ppo.reward.expect("a reward model");
+    let [reward] = ppo.rewards.models.as_slice() else { panic!("{:?}", ppo.rewards) };
     assert_eq!((reward.key.as_ref(), reward.weight), ("reward", 1.0));
-    assert_eq!((reward.start, ppo.value), (stage("reward"), stage("reward")));
+    assert_eq!((reward.start.clone(), ppo.value), (stage("reward"), stage("reward")));
     let value = ppo.value_lora.expect("an adapter");
     assert_eq!((value.adapter, value.config.rank), (Some(stage("reward")), 3));
 }

@@ -63,7 +63,7 @@ fn scores_are_the_weighted_sum_of_the_rewards() {
         let expected =
             2.0 * number.value.unwrap_or(0.0) + regex.value.unwrap_or(0.0) - 0.5 * late - penalty;
         assert!((f64::from(episode.score) - expected).abs() < 1e-6, "{text}: {}", episode.score);
-        assert_eq!(episode.model_score, None);
+        assert!(episode.model_scores.is_empty());
     }
     assert!(n_skipped < stated.episodes.len());
 }
@@ -74,7 +74,7 @@ fn a_reward_model_is_one_term_of_the_sum() {
     let shown = episodes(&place);
     let stated = shown.stated.expect("a reward without a model");
     for (episode, scored) in shown.scored.episodes.iter().zip(&stated.episodes) {
-        let model = f64::from(episode.model_score.expect("the model's score"));
+        let model = f64::from(episode.model_scores[0]);
         let penalty = if episode.logprobs.len() == 6 { 1.0 } else { 0.0 };
         let regex = scored.parts[0].value.expect("always");
         let without = 0.25 * model - regex;

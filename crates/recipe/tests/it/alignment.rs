@@ -398,7 +398,9 @@ fn rewards_have_defaults_of_their_own() {
     let RewardKind::Choice(keys) = &choice.kind else { panic!("a choice") };
     assert_eq!((&keys.extract, keys.choices.as_str()), (&Extract::Tag("a".to_owned()), "ABCDE"));
     assert_eq!(model.kind.name(), "model");
-    assert_eq!(ppo.reward_model(), Some(("reward", 1.0)));
+    let models = ppo.reward_models();
+    let [(key, start, weight)] = models.as_slice() else { panic!("{models:?}") };
+    assert_eq!((key.as_ref(), *start, *weight), ("rewards[3].start", "reward", 1.0));
     assert_eq!(ppo.value_start(), Some("sft"));
 }
 
@@ -434,7 +436,14 @@ fn mistakes_in_rewards_are_named() {
         refused("{ kind = \"length\", cache_tokens = 2, correct = [1.0, 0.5] }"),
         refused("{ kind = \"length\", shape = \"cosine\" }"),
         refused("{ kind = \"json_schema\", schema = \"{}\", extract = \"last\" }"),
-        refused("{ kind = \"model\", start = \"reward\" }, { kind = \"model\", start = \"sft\" }"),
+        refused("{ kind = \"judge\", start = \"sft\", template = \"Rate it.\" }"),
+        refused("{ kind = \"judge\", start = \"sft\", template = \"{completion} {x}\" }"),
+        refused("{ kind = \"judge\", start = \"sft\", template = \"{completion} {answer}\" }"),
+        refused(
+            "{ kind = \"judge\", start = \"sft\", template = \"{completion}\", range = [3, 1] }",
+        ),
+        refused("{ kind = \"command\", argv = [] }"),
+        refused("{ kind = \"command\", argv = [\"x\"], timeout_s = 0 }"),
     ];
     insta::assert_snapshot!(all.join("\n\n"));
 }

@@ -1,5 +1,6 @@
 //! Tests of rewards that are computed from text.
 
+mod graded;
 mod kinds;
 mod numbers;
 mod schemas;

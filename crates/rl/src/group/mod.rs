@@ -18,6 +18,6 @@ mod settings;
 mod update;
 
 pub use metrics::{GroupMetrics, completion_metrics};
-pub use score::{GroupEpisode, RewardTable, ScoredGroups, score_groups};
+pub use score::{GroupEpisode, RewardTable, ScoredGroups, has_signal, score_groups};
 pub use settings::GroupSettings;
 pub use update::{GroupUpdated, update_groups};

@@ -246,3 +246,23 @@ fn insert_known(metrics: &mut BTreeMap<String, f64>, name: String, value: f64) {
 fn host(x: &Tensor<1>) -> Vec<f32> {
     kernels::with_host_values(x, <[f32]>::to_vec)
 }
+
+/// Whether the rewards of a group differ, so that its advantages are not all 0. `rewards` are those of its completions.
+pub fn has_signal(rewards: &[Vec<f64>], weights: &[f64], kind: loss::AdvantageKind) -> bool {
+    use loss::{AdvantageKind, Aggregation};
+    let n = rewards.len();
+    let differs = |values: Vec<f64>| known_std(&values) > ZERO_STD;
+    match kind {
+        AdvantageKind::Group { aggregation: Aggregation::NormalizeThenSum, .. } => {
+            (0..weights.len()).any(|idx| differs(rewards.iter().map(|row| row[idx]).collect()))
+        }
+        AdvantageKind::Group { aggregation: Aggregation::SumThenNormalize, .. }
+        | AdvantageKind::LeaveOneOut { .. } => {
+            let groups = GroupRewards { values: rewards, weights, group_size: n, penalties: &[] };
+            differs(group_advantages(&groups, kind).totals)
+        }
+    }
+}
+
+/// Largest standard deviation of rewards that count as equal, as in `frac_reward_zero_std`.
+const ZERO_STD: f64 = 1e-8;

@@ -2,12 +2,12 @@
 
 use burn::tensor::Device;
 use rl::{
-    Conventions, EndReason, Error, KlEstimator, Rollout, Rollouts, Sampling, Scored, Settings,
-    adapted_kl_coef,
+    Conventions, EndReason, Error, KlEstimator, RewardTerms, Rollout, Rollouts, Sampling, Scored,
+    Settings, adapted_kl_coef,
 };
 use testkit::{Tolerance, assert_close};
 
-use crate::support::{END, roles, rollouts, sampling, settings};
+use crate::support::{END, roles, rollouts, sampling, scorer, settings};
 
 fn score(rollouts: Rollouts, settings: &Settings) -> Scored {
     let roles = roles();
@@ -41,6 +41,30 @@ fn the_penalty_is_for_the_answer_without_an_end() {
     let penalties = with.episodes.iter().zip(&without.episodes);
     let penalties: Vec<f32> = penalties.map(|(a, b)| b.score - a.score).collect();
     assert_close("penalties", &penalties, &[0.0, 1.0, 0.0, 0.0], Tolerance::absolute(1e-6));
+}
+
+/// Scores of several reward models are weighted and added; with the rewards of the text, they are one score.
+#[test]
+fn several_reward_models_are_added_by_their_weights() {
+    let (roles, device) = (roles(), Device::flex());
+    let other = scorer(9);
+    let score_of = |terms: RewardTerms<'_>| {
+        let settings = Settings { missing_eos_penalty: None, ..settings() };
+        rl::score(rollouts(), &roles.actors, &roles.reference, terms, &settings, &device).unwrap()
+    };
+    let one = score_of((&roles.reward).into());
+    let two = score_of((&other).into());
+    let models = [roles.reward.clone(), other];
+    let stated = [1.0, 2.0, 3.0, 4.0];
+    let both =
+        score_of(RewardTerms { models: &models, weights: &[2.0, -0.5], stated: Some(&stated) });
+    for (idx, episode) in both.episodes.iter().enumerate() {
+        let (one, two) = (one.episodes[idx].score, two.episodes[idx].score);
+        assert_ne!(one, two);
+        assert_eq!(episode.model_scores, [one, two]);
+        let expected = 2.0 * one - 0.5 * two + stated[idx];
+        assert_close("score", &[episode.score], &[expected], Tolerance::absolute(1e-6));
+    }
 }
 
 #[test]

@@ -22,6 +22,12 @@ fn config() -> ModelConfig {
     ModelConfig::from_json(&tiny_llama(VOCAB_SIZE), Path::new("config.json")).unwrap()
 }
 
+/// A reward model with weights of this seed.
+pub(crate) fn scorer(seed: u64) -> ScalarModel {
+    let backbone = CausalLm::init(&config(), seed, &Device::flex()).backbone;
+    ScalarModel::from_backbone(backbone, &config(), seed)
+}
+
 /// Policy and reference differ, so that the KL is not zero.
 pub(crate) fn roles() -> Roles {
     let training = Device::flex().autodiff();

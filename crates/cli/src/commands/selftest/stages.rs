@@ -32,6 +32,7 @@ pub(super) fn run(scratch: &Path, device: &str, precision: &str) -> Result<Vec<S
         limit: None,
         name: None,
         stage: None,
+        allow_commands: false,
     };
     let loaded = recipe::load(&args.recipe, &args.set)?;
     let request = plan::Request { runs_dir: Some(dir.join("runs")), ..plan::Request::default() };

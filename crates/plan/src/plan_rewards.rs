@@ -1,0 +1,157 @@
+//! Plans the rewards of PPO and GRPO: patterns and schemas, reward models, judges and programs. Opens no weights.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use arch::ModelConfig;
+use recipe::{Loaded, Reward, RewardKind};
+use rewards::Rewards;
+
+use crate::stage::Start;
+use crate::stage_plan::StagePlan;
+use crate::starting_point::{StartingPoint, of_name};
+use crate::{Error, Paths, Request, Result};
+
+/// The rewards of a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RewardsPlan {
+    /// Rewards but those of reward models.
+    pub stated: Rewards,
+    /// Reward models, in the order of the recipe.
+    pub models: Vec<RewardModelPlan>,
+    /// Judges, in the order of the recipe.
+    pub judges: Vec<JudgePlan>,
+    /// Directory in which programs run: the recipe's.
+    pub program_dir: PathBuf,
+    /// SHA-256 of the files of programs, by key and file.
+    pub programs: BTreeMap<String, String>,
+}
+
+impl RewardsPlan {
+    /// The weights of reward models and judges, by their keys in the section.
+    pub fn starts(&self) -> impl Iterator<Item = (Cow<'static, str>, &Start)> {
+        let models = self.models.iter().map(|model| (model.key.clone(), &model.start));
+        models.chain(self.judges.iter().map(|judge| (judge.key.clone(), &judge.start)))
+    }
+}
+
+/// A reward model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RewardModelPlan {
+    /// Path of the value that names it within the section.
+    pub key: Cow<'static, str>,
+    /// Its weights.
+    pub start: Start,
+    /// Factor of its score in the sum of rewards.
+    pub weight: f64,
+}
+
+/// A language model that is asked for a score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JudgePlan {
+    /// Path of the value that names it within the section.
+    pub key: Cow<'static, str>,
+    /// Its weights.
+    pub start: Start,
+    /// Its configuration.
+    pub config: Option<ModelConfig>,
+    /// Maximum number of tokens of its reply.
+    pub max_new_tokens: usize,
+}
+
+/// Starting points of the models of rewards, for the plan of memory.
+pub(crate) struct RewardPoints {
+    pub(crate) models: Vec<StartingPoint>,
+    pub(crate) judges: Vec<StartingPoint>,
+}
+
+/// Plans the rewards of the section `stage`; `models` are path, start and weight of its reward models.
+#[expect(clippy::too_many_arguments, reason = "the recipe and what was planned before")]
+pub(crate) fn plan_rewards(
+    loaded: &Loaded,
+    request: &Request,
+    paths: &Paths,
+    stage: &str,
+    rewards: &[Reward],
+    models: Vec<(Cow<'static, str>, &str, f64)>,
+    max_new_tokens: usize,
+    earlier: &[StagePlan],
+) -> Result<(RewardsPlan, RewardPoints)> {
+    let stated = compiled(loaded, stage, rewards, max_new_tokens)?;
+    let programs = programs(loaded, request, paths, stage, rewards)?;
+    let mut points = RewardPoints { models: Vec::new(), judges: Vec::new() };
+    let mut planned = Vec::new();
+    for (key, start, weight) in models {
+        let point = of_name(paths, start, earlier)?;
+        planned.push(RewardModelPlan { key, start: point.start.clone(), weight });
+        points.models.push(point);
+    }
+    let mut judges = Vec::new();
+    for (idx, reward) in rewards.iter().enumerate() {
+        let RewardKind::Judge(keys) = &reward.kind else { continue };
+        let point = of_name(paths, &keys.start, earlier)?;
+        judges.push(JudgePlan {
+            key: Cow::Owned(format!("rewards[{idx}].start")),
+            start: point.start.clone(),
+            config: point.config.clone(),
+            max_new_tokens: keys.max_new_tokens,
+        });
+        points.judges.push(point);
+    }
+    let program_dir = paths.recipe_dir.clone();
+    Ok((RewardsPlan { stated, models: planned, judges, program_dir, programs }, points))
+}
+
+/// The rewards that need no reward model, with patterns and schemas compiled.
+fn compiled(
+    loaded: &Loaded,
+    stage: &str,
+    rewards: &[Reward],
+    max_new_tokens: usize,
+) -> Result<Rewards> {
+    Rewards::new(rewards, max_new_tokens).map_err(|(idx, error)| {
+        let key = format!("{stage}.rewards[{idx}].{}", error.key());
+        let hint = Some(error.hint().to_owned());
+        let message = format!("`{}` in [{stage}.rewards[{idx}]] {error}", error.key());
+        Error::Recipe(loaded.spans.error(&key, message, "cannot be used", hint))
+    })
+}
+
+/// Hashes of the programs that compute rewards, by key and file.
+///
+/// Errors: the command line does not allow programs, or there is no such program.
+fn programs(
+    loaded: &Loaded,
+    request: &Request,
+    paths: &Paths,
+    stage: &str,
+    rewards: &[Reward],
+) -> Result<BTreeMap<String, String>> {
+    let mut hashes = BTreeMap::new();
+    for (idx, reward) in rewards.iter().enumerate() {
+        let RewardKind::Command(keys) = &reward.kind else { continue };
+        let key = format!("{stage}.rewards[{idx}].argv");
+        if !request.allow_commands {
+            let message = format!("the recipe starts a program: `{}`", keys.argv.join(" "));
+            let hint = "it runs with your rights on your files: read it, then add `--allow-commands` to the command line";
+            let label = "programs are not allowed";
+            return Err(Error::Recipe(loaded.spans.error(
+                &key,
+                message,
+                label,
+                Some(hint.to_owned()),
+            )));
+        }
+        let files = rewards::command_files(&keys.argv, &paths.recipe_dir).map_err(|error| {
+            let hint = "a name without `/` is searched in PATH, any other is relative to the recipe's directory";
+            let label = "cannot be started";
+            Error::Recipe(loaded.spans.error(&key, error.to_string(), label, Some(hint.to_owned())))
+        })?;
+        for (_, path) in files {
+            let hash = fsio::sha256_file(&path)?;
+            hashes.insert(format!("program of {key}: {}", path.display()), hash);
+        }
+    }
+    Ok(hashes)
+}

@@ -1,0 +1,101 @@
+//! A language model that is asked for a score of a completion.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::Path;
+
+use generate::{Sampling, Settings};
+use model::{CausalLm, SavedModel};
+use recipe::JudgeKeys;
+use rewards::GradedText;
+use tokenizer::{Message, Role, Tokenizer};
+
+use crate::Result;
+
+/// A judge with its own tokenizer.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    model: CausalLm,
+    tokenizer: Tokenizer,
+    keys: JudgeKeys,
+    at_once: usize,
+}
+
+impl Judge {
+    /// A judge whose tokenizer is in `dir`. It writes `at_once` replies together.
+    ///
+    /// Errors: the tokenizer cannot be read.
+    pub(crate) fn new(
+        model: CausalLm,
+        dir: &Path,
+        keys: &JudgeKeys,
+        at_once: usize,
+    ) -> Result<Self> {
+        let tokenizer = Tokenizer::from_dir_or_file(dir)?;
+        let tokenizer = tokenizer.for_embedding(SavedModel::config(&model).vocab_size());
+        Ok(Self { model, tokenizer, keys: keys.clone(), at_once })
+    }
+
+    /// The most likely reply to the question about each text, or why there is none. Equal questions are asked once.
+    pub(crate) fn replies(
+        &self,
+        texts: &[&GradedText],
+    ) -> Result<Vec<std::result::Result<String, String>>> {
+        let mut numbers: BTreeMap<&GradedText, usize> = BTreeMap::new();
+        let mut questions = Vec::new();
+        for text in texts {
+            if let Entry::Vacant(number) = numbers.entry(text) {
+                number.insert(questions.len());
+                questions.push(self.question(text)?);
+            }
+        }
+        let n_positions = self.model.config().max_positions();
+        let fits = |ids: &Vec<u32>| !ids.is_empty() && ids.len() < n_positions;
+        let asked: Vec<Vec<u32>> = questions.iter().filter(|ids| fits(ids)).cloned().collect();
+        let settings = Settings {
+            sampling: Sampling::greedy(),
+            max_new_tokens: self.keys.max_new_tokens,
+            eos_ids: self.tokenizer.eos_ids(),
+            vocab_size: Some(self.tokenizer.vocab_size()),
+            batch_rows: self.at_once,
+            ..Settings::default()
+        };
+        let written = generate::generate(&self.model, &asked, &settings, 0, |_| {})?;
+        let mut written = written.iter().map(|reply| reply.text(&self.tokenizer));
+        let replies: Vec<std::result::Result<String, String>> = questions
+            .iter()
+            .map(|ids| {
+                if fits(ids) {
+                    return Ok(written.next().unwrap_or_default());
+                }
+                let n = ids.len();
+                Err(format!(
+                    "the question has {n} tokens, and the judge has {n_positions} positions"
+                ))
+            })
+            .collect();
+        let number = |text: &&GradedText| numbers.get(*text).copied().unwrap_or_default();
+        let reply = |text| replies.get(number(text)).cloned();
+        Ok(texts.iter().filter_map(reply).collect())
+    }
+
+    /// The ids of the question about a text.
+    fn question(&self, text: &GradedText) -> Result<Vec<u32>> {
+        let value = |name: &str| match name {
+            "prompt" => Some(Cow::Borrowed(text.prompt.as_str())),
+            "completion" => Some(Cow::Borrowed(text.completion.as_str())),
+            "answer" => text.answer.as_deref().map(Cow::Borrowed),
+            _ => None,
+        };
+        // The recipe has no other placeholder, and a text without an answer is not asked about.
+        let question = self.keys.template.render(value).unwrap_or_default();
+        Ok(match self.tokenizer.chat_template().filter(|_| self.keys.chat) {
+            Some(template) => {
+                let message = [Message::new(Role::User, question)];
+                self.tokenizer.encode_prompt(&message, template)?
+            }
+            None => self.tokenizer.encode(&question)?,
+        })
+    }
+}
