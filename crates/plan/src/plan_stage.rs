@@ -11,6 +11,7 @@ use tokenizer::Tokenizer;
 
 use crate::added_tokens::AddedTokens;
 use crate::cost::{Cost, StepShape, n_reference};
+use crate::eval_tasks::EvalTasks;
 use crate::optimizer::{average_bytes, state_bytes};
 use crate::plan_distill::plan_distill;
 use crate::plan_grpo::plan_grpo;
@@ -126,6 +127,8 @@ pub(crate) fn plan_stage(
     let optimizer_state = state_bytes(optimizer, shapes).saturating_add(average);
     model::check_fit(loaded, &config, &tokenizer, name, &keys)?;
     replicas::check(loaded, name, &stage, &keys)?;
+    let eval = keys.train.eval.as_ref();
+    let eval_tasks = EvalTasks::plan(loaded, paths, name, eval, &tokenizer, is_scalar)?;
     let (prepared, sources) = prepare(loaded, request, paths, name, &keys, &tokenizer, watch)?;
     let dataset = dataset(loaded, name, &keys, &prepared)?;
     check_targets(loaded, name, &keys, &dataset)?;
@@ -147,6 +150,9 @@ pub(crate) fn plan_stage(
         inputs.insert(format!("{name}.{}[{idx}]", keys.data_key), key.to_owned());
     }
     inputs.insert("tokenizer".to_owned(), tokenizer.hash()?);
+    for task in &eval_tasks.tasks {
+        inputs.insert(format!("task {}", task.task.name()), tasks::items_hash(&task.items));
+    }
     Ok(StagePlan {
         name: name.to_owned(),
         kind: stage,
@@ -161,6 +167,7 @@ pub(crate) fn plan_stage(
         max_steps: dataset.n_steps(),
         dataset,
         keys: keys.train.clone(),
+        eval_tasks,
         sequence_length: keys.sequence_length,
         rows_per_step: step.rows_per_step,
         micro_batch: step.micro_batch,
@@ -286,7 +293,7 @@ fn dataset(
     keys: &StageKeys<'_>,
     prepared: &Prepared,
 ) -> Result<Dataset> {
-    let eval = keys.train.eval.as_ref().filter(|eval| eval.holdout > 0.0);
+    let eval = keys.train.eval.as_ref().filter(|eval| eval.share() > 0.0);
     let options = RunOptions {
         seed: loaded.recipe.seed,
         stage: name.to_owned(),
@@ -295,7 +302,7 @@ fn dataset(
         max_steps: keys.train.max_steps,
         epochs: keys.train.epochs,
         max_tokens: keys.train.max_tokens,
-        holdout: eval.map(|eval| Holdout { fraction: eval.holdout, by: eval.by }),
+        holdout: eval.map(|eval| Holdout { fraction: eval.share(), by: eval.by }),
     };
     match keys.samples {
         Samples::Documents { packing } => Ok(Dataset::pretrain(prepared, &options, packing)?),

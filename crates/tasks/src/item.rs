@@ -70,6 +70,26 @@ pub enum Gold {
     Texts(Vec<String>),
 }
 
+/// SHA-256 of the requests and right answers of items, in hexadecimal. It changes with the prompts and not with the location
+/// of the rows.
+pub fn items_hash(items: &[Item]) -> String {
+    let of = |item: &Item| {
+        let request = |request: &Request| {
+            let mut object = Map::new();
+            request.describe(&mut object);
+            Value::Object(object)
+        };
+        let requests: Vec<Value> = item.requests.iter().map(request).collect();
+        let gold = match &item.gold {
+            Gold::Choice { index, .. } => Value::from(*index),
+            Gold::Texts(texts) => Value::from(texts.clone()),
+        };
+        Value::from(vec![Value::from(requests), gold])
+    };
+    let all: Vec<Value> = items.iter().map(of).collect();
+    fsio::sha256_hex(Value::from(all).to_string().as_bytes())
+}
+
 impl Request {
     /// Adds the request's texts to an object.
     pub(crate) fn describe(&self, object: &mut Map<String, Value>) {

@@ -46,6 +46,15 @@ impl Metric {
         }
     }
 
+    pub(crate) fn higher_is_better(self) -> bool {
+        match self {
+            Self::Acc | Self::AccNorm | Self::AccBytes | Self::ExactMatch => true,
+            Self::Perplexity | Self::WordPerplexity | Self::BytePerplexity | Self::BitsPerByte => {
+                false
+            }
+        }
+    }
+
     pub(crate) fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
@@ -77,6 +86,27 @@ pub(crate) fn metrics_of(kind: KindKey, names: Option<&[String]>) -> Result<Vec<
         })
     };
     names.iter().map(of).collect()
+}
+
+/// A metric of a task with its direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricName {
+    /// Name, with that of the filter if there is one: `acc`, or `exact_match,strict-match`.
+    pub name: String,
+    /// Whether larger values are better.
+    pub higher_is_better: bool,
+}
+
+impl MetricName {
+    pub(crate) fn new(metric: Metric, filter: &str) -> Self {
+        let name = labelled(metric.name(), filter);
+        Self { name, higher_is_better: metric.higher_is_better() }
+    }
+}
+
+/// The name of a metric, with that of its filter if there is one.
+pub(crate) fn labelled(metric: &str, filter: &str) -> String {
+    if filter == "none" { metric.to_owned() } else { format!("{metric},{filter}") }
 }
 
 /// One metric of one row.

@@ -1,6 +1,6 @@
 //! A task's metrics over all rows, with standard errors and confidence intervals.
 
-use crate::metrics::{Metric, RowScore, RowValue};
+use crate::metrics::{Metric, RowScore, RowValue, labelled};
 
 /// The quantile of the normal distribution for intervals of 95 %.
 const Z: f64 = 1.959_963_984_540_054;
@@ -24,6 +24,13 @@ pub struct Estimate {
     pub interval: Option<(f64, f64)>,
     /// Number of rows.
     pub n_rows: usize,
+}
+
+impl Estimate {
+    /// The name of the metric, with that of its filter if there is one: `acc`, or `exact_match,strict-match`.
+    pub fn label(&self) -> String {
+        labelled(self.metric, &self.filter)
+    }
 }
 
 /// Metrics of rows that [`crate::Task::score`] scored, in its order.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::few_shot::{self, FewShot};
 use crate::item::{Gold, Item, Response};
 use crate::kind::{Generation, Kind, kind, template};
-use crate::metrics::{self, Metric, RowScore, metrics_of};
+use crate::metrics::{self, Metric, MetricName, RowScore, metrics_of};
 use crate::template::{Columns, Template};
 
 /// Maximum size of a task file.
@@ -130,6 +130,27 @@ impl Task {
             | Kind::Prompts { .. }
             | Kind::LogLikelihood { .. }
             | Kind::Rolling { .. } => None,
+        }
+    }
+
+    /// Whether the task is for reward models, which score texts. All other tasks are for language models.
+    pub fn needs_scores(&self) -> bool {
+        false
+    }
+
+    /// Metrics, in the order of [`Self::score`].
+    pub fn metric_names(&self) -> Vec<MetricName> {
+        match &self.kind {
+            Kind::Generate { filters, .. } => filters
+                .iter()
+                .map(|filter| MetricName::new(Metric::ExactMatch, &filter.name))
+                .collect(),
+            Kind::Choices { .. }
+            | Kind::Prompts { .. }
+            | Kind::LogLikelihood { .. }
+            | Kind::Rolling { .. } => {
+                self.metrics.iter().map(|metric| MetricName::new(*metric, "none")).collect()
+            }
         }
     }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use evaluate::TaskRun;
 use model::CausalLm;
 use serde_json::{Map, Value, json};
-use tasks::{Estimate, Item, Task, TaskOptions, Turn};
-use tokenizer::{Message, Role, Tokenizer};
+use tasks::{Estimate, Item, Task, TaskOptions};
+use tokenizer::Tokenizer;
 
 use super::{open_model, print};
 use crate::args::EvalArgs;
@@ -140,25 +140,12 @@ fn evaluate_model(
 
 /// Items whose prompts are rendered by the model's chat template.
 fn chat_items(task: &Task, options: &TaskOptions, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
-    let template = tokenizer.chat_template().ok_or_else(|| {
+    plan::chat_items(task, options, tokenizer)?.ok_or_else(|| {
         Failure::input(
             "the model has no chat template",
             "remove --chat, or use a model trained on chats",
         )
-    })?;
-    let render = |turns: &[Turn]| {
-        let message = |turn: &Turn| {
-            let role = match turn.role {
-                "system" => Role::System,
-                "assistant" => Role::Assistant,
-                _ => Role::User,
-            };
-            Message::new(role, turn.text.clone())
-        };
-        let messages: Vec<Message> = turns.iter().map(message).collect();
-        tokenizer.render_chat(&messages, template, true).map_err(|error| error.to_string())
-    };
-    Ok(task.items_as_chat(options, &render)?)
+    })
 }
 
 /// One object per row.

@@ -13,6 +13,7 @@ mod launch;
 pub(crate) mod merge;
 mod merge_cost;
 pub(crate) mod plan;
+mod plan_tasks;
 mod proven;
 pub(crate) mod run;
 pub(crate) mod runs;

@@ -11,6 +11,7 @@ use nn::TokenBatch;
 use plan::{GrpoPlan, Plan, StagePlan, Start, Work};
 use recipe::{Precision, Reward, SampleKind};
 
+use super::plan_tasks::tasks_note;
 use super::teacher::teacher_note;
 use super::{plan_recipe, precision_note, print, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
@@ -213,6 +214,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
             counted(counts.eval_targets, "target")
         ));
     }
+    lines.extend(tasks_note(stage));
     lines.extend(counts.drawn.iter().map(drawn));
     lines.extend(not_finite(counts));
     if counts.undesirable > 0 {

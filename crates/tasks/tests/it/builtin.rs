@@ -71,7 +71,7 @@ fn prompts_and_metrics_equal_the_harness() {
             n_runs += 1;
         }
     }
-    assert_eq!(n_runs, 8 * 3 + 1);
+    assert_eq!(n_runs, 9 * 3);
 }
 
 fn check_estimates(estimates: &[Estimate], results: &Value, run: &str) {
