@@ -32,11 +32,7 @@ pub fn evaluation<E: From<Error>>(
 /// standard error.
 /// Draws of tasks that sample are the same at every step. Prompts that lost their beginning are counted in
 /// `task/NAME/truncated_prompts`.
-fn task_metrics(
-    plan: &Plan,
-    stage: &StagePlan,
-    model: &CausalLm,
-) -> Result<BTreeMap<String, f64>> {
+fn task_metrics(plan: &Plan, stage: &StagePlan, model: &CausalLm) -> Result<BTreeMap<String, f64>> {
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
     let mut metrics = BTreeMap::new();
     for EvalTask { task, items, .. } in &stage.eval_tasks.tasks {

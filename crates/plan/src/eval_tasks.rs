@@ -81,9 +81,8 @@ impl EvalTasks {
             let data_dir = Some(paths.data_dir.clone());
             let options = TaskOptions { data_dir, limit: eval.task_rows, shots };
             let items = if eval.task_chat {
-                chat_items(&task, &options, tokenizer)?.ok_or_else(|| Error::NoChatTemplate {
-                    stage: stage.to_owned(),
-                })?
+                chat_items(&task, &options, tokenizer)?
+                    .ok_or_else(|| Error::NoChatTemplate { stage: stage.to_owned() })?
             } else {
                 task.items(&options).map_err(of_task)?
             };
@@ -102,12 +101,7 @@ fn not_of_model(task: &Task, is_scalar: bool) -> String {
     }
 }
 
-fn best_metric(
-    loaded: &Loaded,
-    stage: &str,
-    tasks: &[EvalTask],
-    name: &str,
-) -> Result<BestMetric> {
+fn best_metric(loaded: &Loaded, stage: &str, tasks: &[EvalTask], name: &str) -> Result<BestMetric> {
     let all = tasks.iter().flat_map(|EvalTask { task, .. }| {
         let of = |MetricName { name, higher_is_better }| BestMetric {
             name: format!("{TASK_PREFIX}{}/{name}", task.name()),
@@ -116,9 +110,8 @@ fn best_metric(
         task.metric_names().into_iter().map(of)
     });
     let all: Vec<BestMetric> = all.collect();
-    let short = |metric: &BestMetric| {
-        metric.name.strip_prefix(TASK_PREFIX).unwrap_or_default().to_owned()
-    };
+    let short =
+        |metric: &BestMetric| metric.name.strip_prefix(TASK_PREFIX).unwrap_or_default().to_owned();
     all.iter().find(|metric| short(metric) == name).cloned().ok_or_else(|| {
         let names: Vec<String> = all.iter().map(|metric| format!("`{}`", short(metric))).collect();
         Error::Recipe(loaded.spans.error(

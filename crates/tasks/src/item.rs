@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::instructions::Instructions;
+
 /// A row of a task with its prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
@@ -68,6 +70,8 @@ pub enum Gold {
     },
     /// A text, or several of which each is right.
     Texts(Vec<String>),
+    /// Instructions that an answer follows.
+    Instructions(Instructions),
 }
 
 /// SHA-256 of the requests and right answers of items, in hexadecimal. It changes with the prompts and not with the location
@@ -83,6 +87,8 @@ pub fn items_hash(items: &[Item]) -> String {
         let gold = match &item.gold {
             Gold::Choice { index, .. } => Value::from(*index),
             Gold::Texts(texts) => Value::from(texts.clone()),
+            // Their arguments are part of the prompts.
+            Gold::Instructions(instructions) => Value::from(instructions.names()),
         };
         Value::from(vec![Value::from(requests), gold])
     };

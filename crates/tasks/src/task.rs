@@ -125,7 +125,9 @@ impl Task {
     /// Arguments of generation, for tasks with completions.
     pub fn generation(&self) -> Option<&Generation> {
         match &self.kind {
-            Kind::Generate { generation, .. } => Some(generation),
+            Kind::Generate { generation, .. } | Kind::Instructions { generation, .. } => {
+                Some(generation)
+            }
             Kind::Choices { .. }
             | Kind::Prompts { .. }
             | Kind::LogLikelihood { .. }
@@ -148,7 +150,8 @@ impl Task {
             Kind::Choices { .. }
             | Kind::Prompts { .. }
             | Kind::LogLikelihood { .. }
-            | Kind::Rolling { .. } => {
+            | Kind::Rolling { .. }
+            | Kind::Instructions { .. } => {
                 self.metrics.iter().map(|metric| MetricName::new(*metric, "none")).collect()
             }
         }
@@ -196,7 +199,7 @@ impl Task {
                 examples.push(shown.map_err(fails)?);
             }
             let context = Context { description, examples, delimiters: &self.delimiters, chat };
-            let (requests, gold) = self.kind.requests(&columns, &context).map_err(fails)?;
+            let (requests, gold) = self.kind.requests(&row.columns, &context).map_err(fails)?;
             items.push(Item { doc_id, place, requests, gold });
         }
         Ok(items)
@@ -210,6 +213,11 @@ impl Task {
         let settings = &self.few_shot;
         if shots > 0 && matches!(self.kind, Kind::Rolling { .. }) {
             let reason = "a text is scored from its beginning".to_owned();
+            let hint = "leave out --shots, or use 0";
+            return Err(Error::Shots { task: self.name.clone(), shots, reason, hint });
+        }
+        if shots > 0 && matches!(self.kind, Kind::Instructions { .. }) {
+            let reason = "its rows have no answers to show".to_owned();
             let hint = "leave out --shots, or use 0";
             return Err(Error::Shots { task: self.name.clone(), shots, reason, hint });
         }
@@ -262,7 +270,14 @@ impl Task {
                 let sums = metrics::log_likelihoods(responses).expect("log-likelihoods of choices");
                 (metrics::of_choices(&self.metrics, *index, choices, &sums), Vec::new())
             }
-            (_, Gold::Texts(_), _) => panic!("responses of another kind"),
+            (_, Gold::Instructions(instructions), [Response::Generated(texts)]) => {
+                let answer = texts.first().map_or("", String::as_str);
+                (
+                    metrics::of_instructions(&self.metrics, &instructions.followed(answer)),
+                    Vec::new(),
+                )
+            }
+            (_, Gold::Texts(_) | Gold::Instructions(_), _) => panic!("responses of another kind"),
         }
     }
 
@@ -280,7 +295,14 @@ impl Task {
             response.describe(&mut object);
             Value::Object(object)
         });
-        metrics::row_json(&item.gold, requests.collect(), scores, answers)
+        let mut row = metrics::row_json(&item.gold, requests.collect(), scores, answers);
+        if let (Gold::Instructions(instructions), [Response::Generated(texts)]) =
+            (&item.gold, responses)
+        {
+            let answer = texts.first().map_or("", String::as_str);
+            row.insert("instructions".to_owned(), instructions.describe(answer));
+        }
+        row
     }
 }
 

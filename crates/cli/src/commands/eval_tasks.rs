@@ -1,5 +1,6 @@
 //! `temper eval --task`: few-shot tasks with the prompts and metrics of lm-evaluation-harness.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use evaluate::TaskRun;
@@ -12,7 +13,7 @@ use super::{open_model, print};
 use crate::args::EvalArgs;
 use crate::failure::{Failure, Result};
 use crate::render::progress::warn;
-use crate::render::table::columns;
+use crate::render::table::{columns, counted};
 use crate::render::tasks::TaskProgress;
 
 /// Seed of the draws of tasks that sample completions.
@@ -33,6 +34,7 @@ struct Finished {
     checkpoint: Option<String>,
     n_rows: usize,
     n_truncated: usize,
+    n_unchecked: BTreeMap<String, usize>,
     estimates: Vec<Estimate>,
 }
 
@@ -126,12 +128,19 @@ fn evaluate_model(
                 run.n_truncated
             ));
         }
+        for (name, n) in &run.n_unchecked {
+            let n = counted(*n as u64, "instruction");
+            warn(&format!(
+                "{title}: {n} `{name}` not checked; the metrics per prompt leave out their prompts"
+            ));
+        }
         finished.push(Finished {
             task: task.name().to_owned(),
             shots,
             checkpoint: label.map(str::to_owned),
             n_rows: run.rows.len(),
             n_truncated: run.n_truncated,
+            n_unchecked: run.n_unchecked,
             estimates: run.estimates,
         });
     }
@@ -183,6 +192,9 @@ fn summary_json(run: &Finished) -> Value {
         "intervals_95": intervals,
         "truncated_prompts": run.n_truncated,
     });
+    if !run.n_unchecked.is_empty() {
+        summary["unchecked_instructions"] = json!(run.n_unchecked);
+    }
     if let Some(checkpoint) = &run.checkpoint {
         summary["checkpoint"] = json!(checkpoint);
     }
@@ -208,7 +220,7 @@ fn table(runs: &[Finished]) -> String {
             let mut line = vec![
                 run.task.clone(),
                 run.shots.to_string(),
-                run.n_rows.to_string(),
+                estimate.n_rows.to_string(),
                 metric,
                 short(*value),
                 stderr.map_or_else(|| "-".to_owned(), short),
@@ -250,6 +262,7 @@ mod tests {
             checkpoint: None,
             n_rows: 300,
             n_truncated: 0,
+            n_unchecked: BTreeMap::new(),
             estimates: vec![
                 estimate("exact_match", "strict-match", 0.5, Some((0.44, 0.56))),
                 estimate("word_perplexity", "none", 123_456.7, None),

@@ -74,14 +74,26 @@ fn tasks_are_planned_logged_and_resumed() {
     // The same numbers as those of the command.
     let last = run(
         &place,
-        &["eval", "runs/whole/pretrain/checkpoints/step-000006", "--task", "words.toml", "--limit", "3", "--json"],
+        &[
+            "eval",
+            "runs/whole/pretrain/checkpoints/step-000006",
+            "--task",
+            "words.toml",
+            "--limit",
+            "3",
+            "--json",
+        ],
     );
     let summary: Value =
         serde_json::from_str(last.lines().last().expect("a line")).expect("a summary");
     assert_eq!(summary["results"]["perplexity,none"], evals[2]["task/words/perplexity"]);
 
     // Evaluations change no weights.
-    place.write("plain.toml", tiny_recipe("{ path = \"text.txt\" }", "save_every_steps = 2\n").replace("max_steps = 3", "max_steps = 6"));
+    place.write(
+        "plain.toml",
+        tiny_recipe("{ path = \"text.txt\" }", "save_every_steps = 2\n")
+            .replace("max_steps = 3", "max_steps = 6"),
+    );
     run(&place, &["run", "plain.toml"]);
     let at = "pretrain/checkpoints/step-000006";
     assert!(weights(&place, &format!("whole/{at}")) == weights(&place, &format!("plain/{at}")));
@@ -100,7 +112,9 @@ fn tasks_are_planned_logged_and_resumed() {
 /// Tasks beside a validation set, and a task whose rows changed after the checkpoint.
 #[test]
 fn tasks_are_inputs_of_a_run() {
-    let place = place("eval = { holdout = 0.1, tasks = [\"words.toml\"] }\nsave_every_steps = 2\nmax_steps = 4\n");
+    let place = place(
+        "eval = { holdout = 0.1, tasks = [\"words.toml\"] }\nsave_every_steps = 2\nmax_steps = 4\n",
+    );
     let shown = run(&place, &["run", "tiny.toml"]);
     assert!(shown.contains("val loss") && shown.contains("words/acc"), "{shown}");
     let logged = rows(&place, "tiny");
