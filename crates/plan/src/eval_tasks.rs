@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use recipe::{Eval, Loaded};
-use tasks::{Item, MetricName, Task, TaskOptions, Turn};
+use tasks::{Item, MetricName, RowTexts, Task, TaskOptions, Turn};
 use tokenizer::{Message, Role, Tokenizer};
 
 use crate::{Error, Paths, Result};
@@ -30,6 +30,8 @@ pub struct EvalTask {
     pub shots: usize,
     /// Its rows with their requests.
     pub items: Vec<Item>,
+    /// The texts of its rows.
+    pub texts: Vec<RowTexts>,
 }
 
 /// Metric that selects the best evaluation.
@@ -44,8 +46,8 @@ pub struct BestMetric {
 impl EvalTasks {
     /// Number of requests to the model in one evaluation.
     pub fn n_requests(&self) -> u64 {
-        let of = |task: &EvalTask| task.items.iter().map(|item| item.requests.len() as u64).sum();
-        self.tasks.iter().map(of).sum::<u64>()
+        let items = self.tasks.iter().flat_map(|task| &task.items);
+        items.map(|item| item.requests.len() as u64).sum()
     }
 
     /// Reads the tasks of a stage.
@@ -86,7 +88,8 @@ impl EvalTasks {
             } else {
                 task.items(&options).map_err(of_task)?
             };
-            tasks.push(EvalTask { task, shots, items });
+            let texts = task.texts(&options).map_err(of_task)?;
+            tasks.push(EvalTask { task, shots, items, texts });
         }
         let metric = eval.metric.as_ref().map(|name| best_metric(loaded, stage, &tasks, name));
         Ok(Self { tasks, metric: metric.transpose()? })

@@ -7,6 +7,7 @@
 mod added_tokens;
 mod answers;
 mod base;
+mod contamination;
 mod cost;
 mod error;
 mod eval_tasks;

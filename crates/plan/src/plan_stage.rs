@@ -10,6 +10,7 @@ use recipe::{Loaded, SampleKind, Samples, StageKeys, StageSection};
 use tokenizer::Tokenizer;
 
 use crate::added_tokens::AddedTokens;
+use crate::contamination::overlaps;
 use crate::cost::{Cost, StepShape, n_reference};
 use crate::eval_tasks::EvalTasks;
 use crate::optimizer::{average_bytes, state_bytes};
@@ -129,7 +130,12 @@ pub(crate) fn plan_stage(
     replicas::check(loaded, name, &stage, &keys)?;
     let eval = keys.train.eval.as_ref();
     let eval_tasks = EvalTasks::plan(loaded, paths, name, eval, &tokenizer, is_scalar)?;
-    let (prepared, sources) = prepare(loaded, request, paths, name, &keys, &tokenizer, watch)?;
+    let Data { prepared, sources, specs } =
+        prepare(loaded, request, paths, name, &keys, &tokenizer, watch)?;
+    for overlap in overlaps(&eval_tasks.tasks, &specs, sample_kind, paths)? {
+        let list = if overlap.n_found > 0 { &mut warnings } else { &mut notes };
+        list.push(overlap.sentence());
+    }
     let dataset = dataset(loaded, name, &keys, &prepared)?;
     check_targets(loaded, name, &keys, &dataset)?;
     if let Stage::Dpo(dpo) = &mut stage
@@ -235,6 +241,13 @@ fn stage_tokenizer(
     })
 }
 
+/// The data of a stage.
+struct Data {
+    prepared: Prepared,
+    sources: Vec<SourceReport>,
+    specs: Vec<SourceSpec>,
+}
+
 fn prepare(
     loaded: &Loaded,
     request: &Request,
@@ -243,7 +256,7 @@ fn prepare(
     keys: &StageKeys<'_>,
     tokenizer: &Tokenizer,
     watch: &mut dyn Watch,
-) -> Result<(Prepared, Vec<SourceReport>)> {
+) -> Result<Data> {
     let specs = keys
         .data
         .iter()
@@ -284,7 +297,7 @@ fn prepare(
             tokenizer.chat_template(),
         )?);
     }
-    Ok((prepared, sources))
+    Ok(Data { prepared, sources, specs })
 }
 
 fn dataset(

@@ -5,6 +5,7 @@
 
 mod builtin;
 mod choices;
+mod contamination;
 mod context;
 mod data_files;
 mod definition;
@@ -25,6 +26,7 @@ mod task;
 mod template;
 
 pub use builtin::builtin_names;
+pub use contamination::{Contamination, Overlap, RowTexts, texts_of};
 pub use context::{Chat, Turn};
 pub use error::{Error, Result};
 pub use instructions::Instructions;

@@ -7,6 +7,7 @@ use data::{Location, Row};
 use serde_json::{Map, Value};
 
 use crate::builtin;
+use crate::contamination::{RowTexts, texts_of};
 use crate::context::{Chat, Context, Delimiters};
 use crate::data_files::Places;
 use crate::definition::{Definition, FewShotKeys, PathsKey, RowsKey};
@@ -157,6 +158,23 @@ impl Task {
         }
     }
 
+    /// Every text of the rows, to compare training data with them.
+    pub fn texts(&self, options: &TaskOptions) -> Result<Vec<RowTexts>> {
+        let rows = self.places(options).rows(&self.data, "data", options.limit)?;
+        let of =
+            |row: &Row| RowTexts { place: row.location.to_string(), texts: texts_of(&row.columns) };
+        Ok(rows.iter().map(of).collect())
+    }
+
+    fn places<'a>(&'a self, options: &'a TaskOptions) -> Places<'a> {
+        Places {
+            task: &self.name,
+            task_dir: &self.dir,
+            data_dir: options.data_dir.as_deref(),
+            source: self.source.as_deref(),
+        }
+    }
+
     /// Rows with their requests, in the order of the data.
     pub fn items(&self, options: &TaskOptions) -> Result<Vec<Item>> {
         self.items_in(options, None)
@@ -169,12 +187,7 @@ impl Task {
     }
 
     fn items_in(&self, options: &TaskOptions, chat: Option<Chat<'_>>) -> Result<Vec<Item>> {
-        let places = Places {
-            task: &self.name,
-            task_dir: &self.dir,
-            data_dir: options.data_dir.as_deref(),
-            source: self.source.as_deref(),
-        };
+        let places = self.places(options);
         let mut few_shot = self.few_shot(options.shots, &places)?;
         let rows = places.rows(&self.data, "data", options.limit)?;
         let mut items = Vec::with_capacity(rows.len());

@@ -262,7 +262,7 @@ mod tests {
             checkpoint: None,
             n_rows: 300,
             n_truncated: 0,
-            n_unchecked: BTreeMap::new(),
+            n_unchecked: std::collections::BTreeMap::new(),
             estimates: vec![
                 estimate("exact_match", "strict-match", 0.5, Some((0.44, 0.56))),
                 estimate("word_perplexity", "none", 123_456.7, None),

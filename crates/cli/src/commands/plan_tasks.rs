@@ -10,7 +10,7 @@ pub(super) fn tasks_note(stage: &StagePlan) -> Option<String> {
     if tasks.tasks.is_empty() {
         return None;
     }
-    let of = |EvalTask { task, shots, items }: &EvalTask| {
+    let of = |EvalTask { task, shots, items, .. }: &EvalTask| {
         let rows = counted(items.len() as u64, "row");
         format!("{} ({rows}, {})", task.name(), counted(*shots as u64, "example"))
     };
