@@ -7,6 +7,7 @@ use recipe::{Format, SampleKind};
 use crate::cache::BUILDER_VERSION;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
+use crate::location::Location;
 use crate::rows::{PoolEntry, RowFormat};
 use crate::source::{BytesRead, Row, TextDocument, file_format, read_all};
 use crate::source_rows::{SourceRows, convert_row, detect_format};
@@ -45,6 +46,33 @@ pub fn texts(specs: &[SourceSpec], kind: SampleKind, take: &mut dyn FnMut(String
     Ok(())
 }
 
+/// Calls `take` with the location and the texts of each row of sources, as [`texts`] reads them. A plain text file has one
+/// location and arrives in parts. Bad rows are skipped.
+pub fn located_texts(
+    specs: &[SourceSpec],
+    kind: SampleKind,
+    take: &mut dyn FnMut(&str, &[String]),
+) -> Result<()> {
+    for spec in specs {
+        if is_plain(spec, kind)? {
+            let mut texts = PlainTexts::new(spec);
+            while let Some(text) = texts.next_text()? {
+                take(&texts.place, &[text]);
+            }
+            continue;
+        }
+        let Some(row_format) = detect_format(spec, kind)? else { continue };
+        for row in SourceRows::open(spec, &row_format, BytesRead::default()) {
+            match row_texts(row, &row_format, kind) {
+                Ok((texts, location)) => take(&location.to_string(), &texts),
+                Err(Error::Row { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Key that changes whenever `texts` would return other texts.
 pub fn texts_key(specs: &[SourceSpec], kind: SampleKind, cache_dir: &Path) -> Result<String> {
     let mut sources = Vec::with_capacity(specs.len());
@@ -62,12 +90,17 @@ pub fn texts_key(specs: &[SourceSpec], kind: SampleKind, cache_dir: &Path) -> Re
     Ok(fsio::sha256_hex(key.to_string().as_bytes()))
 }
 
-fn source_texts(spec: &SourceSpec, kind: SampleKind) -> Result<Texts> {
+/// Whether a source is read as plain text in chunks.
+fn is_plain(spec: &SourceSpec, kind: SampleKind) -> Result<bool> {
     let mut plain = false;
     for file in &spec.files {
         plain |= file_format(file, spec.format)? == Format::Text;
     }
-    if plain && spec.filter.is_none() && kind == SampleKind::Documents {
+    Ok(plain && spec.filter.is_none() && kind == SampleKind::Documents)
+}
+
+fn source_texts(spec: &SourceSpec, kind: SampleKind) -> Result<Texts> {
+    if is_plain(spec, kind)? {
         return Ok(Box::new(PlainTexts::new(spec)));
     }
     let Some(row_format) = detect_format(spec, kind)? else {
@@ -77,17 +110,21 @@ fn source_texts(spec: &SourceSpec, kind: SampleKind) -> Result<Texts> {
     };
     let rows = SourceRows::open(spec, &row_format, BytesRead::default());
     let texts = rows.flat_map(move |row| match row_texts(row, &row_format, kind) {
-        Ok(texts) => texts.into_iter().map(Ok).collect(),
+        Ok((texts, _)) => texts.into_iter().map(Ok).collect(),
         Err(error) => vec![Err(error)],
     });
     Ok(Box::new(texts))
 }
 
-fn row_texts(row: Result<Row>, row_format: &RowFormat, kind: SampleKind) -> Result<Vec<String>> {
+fn row_texts(
+    row: Result<Row>,
+    row_format: &RowFormat,
+    kind: SampleKind,
+) -> Result<(Vec<String>, Location)> {
     let contents = |dialogues: Vec<Dialogue>| -> Vec<String> {
         dialogues.into_iter().flat_map(|d| d.messages).map(|message| message.content).collect()
     };
-    let texts = convert_row(row, |row| match kind {
+    convert_row(row, |row| match kind {
         SampleKind::Documents => row_format.document_of(row).map(|text| vec![text]),
         SampleKind::Chats => row_format
             .chats_of(row)
@@ -103,8 +140,7 @@ fn row_texts(row: Result<Row>, row_format: &RowFormat, kind: SampleKind) -> Resu
             contents(completions.into_iter().map(|(_, dialogue)| dialogue).collect())
         }),
         SampleKind::Prompts => row_format.prompt_of(row).map(|dialogue| contents(vec![dialogue])),
-    });
-    texts.map(|(texts, _)| texts)
+    })
 }
 
 /// Plain text files in chunks.
@@ -112,6 +148,8 @@ struct PlainTexts {
     files: std::vec::IntoIter<std::path::PathBuf>,
     lines_left: Option<u64>,
     document: Option<TextDocument>,
+    /// The file that is being read.
+    place: String,
     /// Unfinished line at the end of the last chunk.
     rest: String,
     failed: bool,
@@ -120,7 +158,14 @@ struct PlainTexts {
 impl PlainTexts {
     fn new(spec: &SourceSpec) -> Self {
         let files = spec.files.paths.clone().into_iter();
-        Self { files, lines_left: spec.limit, document: None, rest: String::new(), failed: false }
+        Self {
+            files,
+            lines_left: spec.limit,
+            document: None,
+            place: String::new(),
+            rest: String::new(),
+            failed: false,
+        }
     }
 
     fn next_text(&mut self) -> Result<Option<String>> {
@@ -130,6 +175,7 @@ impl PlainTexts {
                 if self.lines_left == Some(0) {
                     return Ok(None);
                 }
+                self.place = file.display().to_string();
                 let read = BytesRead::default();
                 self.document = Some(TextDocument::open(&file, self.lines_left, &read)?);
                 continue;

@@ -38,6 +38,6 @@ pub(crate) fn validate(
         return Err(Error::NotFinite(eval_loss));
     }
     let mut extra = of_data.extra;
-    extra.insert("cross_entropy".to_owned(), of_data.eval_loss);
-    Ok(EvalRow { step, eval_loss, n_targets, extra })
+    extra.extend(of_data.eval_loss.map(|loss| ("cross_entropy".to_owned(), loss)));
+    Ok(EvalRow { step, eval_loss: Some(eval_loss), n_targets, extra })
 }

@@ -78,8 +78,9 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
 
         if run.eval_due() {
             let (step, model) = (run.step(), learner.evaluated(&model));
-            let row = validation::validate(stage, &objective, &model, &reference, step, device)?;
-            run.log_eval(row)?;
+            let validate =
+                || validation::validate(stage, &objective, &model, &reference, step, device);
+            run.log_eval(evaluate::evaluation(plan, stage, &model, step, validate)?)?;
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }

@@ -41,5 +41,10 @@ pub(crate) fn validate(
     if !eval_loss.is_finite() {
         return Err(Error::NotFinite(eval_loss));
     }
-    Ok(EvalRow { step, eval_loss, n_targets: metrics.n_pairs, extra: metrics.of_eval() })
+    Ok(EvalRow {
+        step,
+        eval_loss: Some(eval_loss),
+        n_targets: metrics.n_pairs,
+        extra: metrics.of_eval(),
+    })
 }

@@ -19,5 +19,5 @@ pub use measure::{Measured, measure};
 pub use pairs::{PairMetrics, pair_metrics, text_scores, text_scores_and_auxiliary};
 pub use selftest::selftest;
 pub use task_run::{ScoredRow, TaskRun, run_task};
-pub use validation::{validation, validation_pairs};
+pub use validation::{evaluation, validation, validation_pairs};
 pub use verify::{Outcome, Quantity, Report, Tolerance, verify, verify_on_base};

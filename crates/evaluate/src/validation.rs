@@ -1,13 +1,54 @@
-//! The evaluation of a stage's model on its validation set.
+//! The evaluation of a stage's model on its validation set and on the tasks of `eval.tasks`.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 use model::{CausalLm, ScalarModel};
-use plan::StagePlan;
+use plan::{EvalTask, Plan, StagePlan, TASK_PREFIX};
+use seed::Purpose;
 use train::EvalRow;
 
-use crate::{Result, measure, pair_metrics};
+use crate::{Error, Result, measure, pair_metrics, run_task};
+
+/// The evaluation of a language model after `step` updates: `validation` if the stage has validation data, and the metrics of
+/// its tasks.
+pub fn evaluation<E: From<Error>>(
+    plan: &Plan,
+    stage: &StagePlan,
+    model: &CausalLm,
+    step: u64,
+    validation: impl FnOnce() -> std::result::Result<EvalRow, E>,
+) -> std::result::Result<EvalRow, E> {
+    let mut row = if stage.dataset.n_eval_rows() > 0 {
+        validation()?
+    } else {
+        EvalRow { step, ..EvalRow::default() }
+    };
+    row.extra.extend(task_metrics(plan, stage, model)?);
+    Ok(row)
+}
+
+/// Metrics of the stage's tasks by their names in logs: `task/NAME/METRIC`, and `task/NAME/METRIC_stderr` where it has a
+/// standard error.
+/// Draws of tasks that sample are the same at every step. Prompts that lost their beginning are counted in
+/// `task/NAME/truncated_prompts`.
+fn task_metrics(plan: &Plan, stage: &StagePlan, model: &CausalLm) -> Result<BTreeMap<String, f64>> {
+    let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
+    let mut metrics = BTreeMap::new();
+    for EvalTask { task, items, .. } in &stage.eval_tasks.tasks {
+        let run = run_task(model, &stage.tokenizer, task, items, seed, &mut |_, _| {})?;
+        let name = |metric: &str| format!("{TASK_PREFIX}{}/{metric}", task.name());
+        for estimate in &run.estimates {
+            let metric = name(&estimate.label());
+            metrics.extend(estimate.stderr.map(|error| (format!("{metric}_stderr"), error)));
+            metrics.insert(metric, estimate.value);
+        }
+        if run.n_truncated > 0 {
+            metrics.insert(name("truncated_prompts"), run.n_truncated as f64);
+        }
+    }
+    Ok(metrics)
+}
 
 /// Loss, perplexity and bits per byte on the stage's validation set, or on its first `eval.max_rows` rows.
 pub fn validation(
@@ -23,7 +64,7 @@ pub fn validation(
     if let Some(bits) = measured.bits_per_byte() {
         extra.insert("bits_per_byte".to_owned(), bits);
     }
-    Ok(EvalRow { step, eval_loss: measured.loss(), n_targets: measured.n_targets, extra })
+    Ok(EvalRow { step, eval_loss: Some(measured.loss()), n_targets: measured.n_targets, extra })
 }
 
 /// Metrics of pairs on a reward stage's validation set, or on its first `eval.max_rows` rows.
@@ -37,5 +78,5 @@ pub fn validation_pairs(
     let batches = stage.dataset.eval_batches(stage.micro_batch, max_rows);
     let metrics = pair_metrics(model, batches, device)?;
     let extra = metrics.metrics();
-    Ok(EvalRow { step, eval_loss: metrics.loss(), n_targets: metrics.n_pairs, extra })
+    Ok(EvalRow { step, eval_loss: Some(metrics.loss()), n_targets: metrics.n_pairs, extra })
 }

@@ -73,7 +73,12 @@ impl AnswerMetrics {
 
     /// A row of the evaluation log. Its loss is the negated mean reward, so that smaller is better as in other stages.
     pub(crate) fn row(&self, step: u64) -> EvalRow {
-        EvalRow { step, eval_loss: -self.reward, n_targets: self.n as u64, extra: self.named() }
+        EvalRow {
+            step,
+            eval_loss: Some(-self.reward),
+            n_targets: self.n as u64,
+            extra: self.named(),
+        }
     }
 }
 

@@ -12,6 +12,9 @@ pub enum Error {
     /// Sampling completions, scoring them or updating on them.
     #[error(transparent)]
     Rl(#[from] rl::Error),
+    /// An evaluation on tasks.
+    #[error(transparent)]
+    Evaluate(#[from] evaluate::Error),
     /// The frozen reference model changed.
     #[error("the weights of the reference model have changed during the run")]
     ReferenceChanged,
@@ -28,6 +31,7 @@ impl Error {
         match self {
             Self::Train(error) => error.hint(),
             Self::Rl(error) => error.hint(),
+            Self::Evaluate(error) => error.hint(),
             Self::ReferenceChanged => Some("this is a bug in Temper: please report it".to_owned()),
         }
     }

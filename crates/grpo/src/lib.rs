@@ -93,8 +93,12 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
         }
         if run.eval_due() {
             let policy = learner.evaluated(&policy);
-            let validation = answers::validation(plan, stage, grpo, &policy, &sources, device)?;
-            run.log_eval(validation.row(run.step()))?;
+            let step = run.step();
+            let validation = || {
+                let metrics = answers::validation(plan, stage, grpo, &policy, &sources, device)?;
+                Ok::<_, Error>(metrics.row(step))
+            };
+            run.log_eval(evaluate::evaluation(plan, stage, &policy, step, validation)?)?;
         }
         let followed_by = reference.as_ref().filter(|_| sync_steps.is_some());
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &policy, &learner, followed_by))?;

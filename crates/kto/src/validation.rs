@@ -45,5 +45,10 @@ pub(crate) fn validate(
     if !eval_loss.is_finite() {
         return Err(Error::NotFinite(eval_loss));
     }
-    Ok(EvalRow { step, eval_loss, n_targets: n_rows, extra: metrics.named("eval_") })
+    Ok(EvalRow {
+        step,
+        eval_loss: Some(eval_loss),
+        n_targets: n_rows,
+        extra: metrics.named("eval_"),
+    })
 }

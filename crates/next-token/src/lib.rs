@@ -55,7 +55,9 @@ pub fn run(context: Context<'_>, prompt: &SamplePrompt) -> Result<Outcome> {
 
         if run.eval_due() {
             let model = learner.evaluated(&model);
-            run.log_eval(evaluate::validation(stage, &model, run.step(), device)?)?;
+            let step = run.step();
+            let validation = || evaluate::validation(stage, &model, step, device);
+            run.log_eval(evaluate::evaluation(plan, stage, &model, step, validation)?)?;
             run.log_sample(prompt.continuation(plan, stage, &model, run.step())?)?;
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;

@@ -26,6 +26,9 @@ pub enum Error {
     /// A mistake in an adapter's configuration.
     #[error(transparent)]
     Adapter(#[from] arch::AdapterError),
+    /// A mistake in a task or its data.
+    #[error(transparent)]
+    Task(#[from] tasks::Error),
     /// A file that cannot be read or written.
     #[error(transparent)]
     Files(#[from] fsio::Error),
@@ -149,6 +152,7 @@ impl Error {
             }
             Self::Arch(error) => error.hint(),
             Self::Adapter(error) => error.hint(),
+            Self::Task(error) => error.hint(),
             Self::Files(error) => error.hint(),
             Self::NoBase { .. } | Self::ForeignBase { .. } => Some(
                 "name both: `start` and `lora.adapter` in a recipe, MODEL and --base on the command \

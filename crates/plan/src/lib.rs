@@ -7,8 +7,10 @@
 mod added_tokens;
 mod answers;
 mod base;
+mod contamination;
 mod cost;
 mod error;
+mod eval_tasks;
 mod locate;
 mod model;
 pub mod optimizer;
@@ -35,6 +37,7 @@ pub use base::{
 };
 pub use cost::Cost;
 pub use error::{Error, Result};
+pub use eval_tasks::{BestMetric, EvalTask, EvalTasks, TASK_PREFIX, chat_items};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
 pub use paths::{Paths, RUNS_DIR};
 pub use plan_rewards::{JudgePlan, RewardModelPlan, RewardsPlan};

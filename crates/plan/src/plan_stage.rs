@@ -10,7 +10,9 @@ use recipe::{Loaded, SampleKind, Samples, StageKeys, StageSection};
 use tokenizer::Tokenizer;
 
 use crate::added_tokens::AddedTokens;
+use crate::contamination::overlaps;
 use crate::cost::{Cost, StepShape, n_reference};
+use crate::eval_tasks::EvalTasks;
 use crate::optimizer::{average_bytes, state_bytes};
 use crate::plan_distill::plan_distill;
 use crate::plan_grpo::plan_grpo;
@@ -129,7 +131,14 @@ pub(crate) fn plan_stage(
     let optimizer_state = state_bytes(optimizer, shapes).saturating_add(average);
     model::check_fit(loaded, &config, &tokenizer, name, &keys)?;
     replicas::check(loaded, name, &stage, &keys)?;
-    let (prepared, sources) = prepare(loaded, request, paths, name, &keys, &tokenizer, watch)?;
+    let eval = keys.train.eval.as_ref();
+    let eval_tasks = EvalTasks::plan(loaded, paths, name, eval, &tokenizer, is_scalar)?;
+    let Data { prepared, sources, specs } =
+        prepare(loaded, request, paths, name, &keys, &tokenizer, watch)?;
+    for overlap in overlaps(&eval_tasks.tasks, &specs, sample_kind, paths)? {
+        let list = if overlap.n_found > 0 { &mut warnings } else { &mut notes };
+        list.push(overlap.sentence());
+    }
     let dataset = dataset(loaded, name, &keys, &prepared)?;
     check_targets(loaded, name, &keys, &dataset)?;
     if let Stage::Dpo(dpo) = &mut stage
@@ -152,6 +161,9 @@ pub(crate) fn plan_stage(
     inputs.insert("tokenizer".to_owned(), tokenizer.hash()?);
     let programs = stage.rewards().map(|(_, rewards)| rewards.programs.clone());
     inputs.extend(programs.unwrap_or_default());
+    for task in &eval_tasks.tasks {
+        inputs.insert(format!("task {}", task.task.name()), tasks::items_hash(&task.items));
+    }
     Ok(StagePlan {
         name: name.to_owned(),
         kind: stage,
@@ -166,6 +178,7 @@ pub(crate) fn plan_stage(
         max_steps: dataset.n_steps(),
         dataset,
         keys: keys.train.clone(),
+        eval_tasks,
         sequence_length: keys.sequence_length,
         rows_per_step: step.rows_per_step,
         micro_batch: step.micro_batch,
@@ -233,6 +246,13 @@ fn stage_tokenizer(
     })
 }
 
+/// The data of a stage.
+struct Data {
+    prepared: Prepared,
+    sources: Vec<SourceReport>,
+    specs: Vec<SourceSpec>,
+}
+
 fn prepare(
     loaded: &Loaded,
     request: &Request,
@@ -241,7 +261,7 @@ fn prepare(
     keys: &StageKeys<'_>,
     tokenizer: &Tokenizer,
     watch: &mut dyn Watch,
-) -> Result<(Prepared, Vec<SourceReport>)> {
+) -> Result<Data> {
     let specs = keys
         .data
         .iter()
@@ -282,7 +302,7 @@ fn prepare(
             tokenizer.chat_template(),
         )?);
     }
-    Ok((prepared, sources))
+    Ok(Data { prepared, sources, specs })
 }
 
 fn dataset(
@@ -291,7 +311,7 @@ fn dataset(
     keys: &StageKeys<'_>,
     prepared: &Prepared,
 ) -> Result<Dataset> {
-    let eval = keys.train.eval.as_ref().filter(|eval| eval.holdout > 0.0);
+    let eval = keys.train.eval.as_ref().filter(|eval| eval.share() > 0.0);
     let options = RunOptions {
         seed: loaded.recipe.seed,
         stage: name.to_owned(),
@@ -300,7 +320,7 @@ fn dataset(
         max_steps: keys.train.max_steps,
         epochs: keys.train.epochs,
         max_tokens: keys.train.max_tokens,
-        holdout: eval.map(|eval| Holdout { fraction: eval.holdout, by: eval.by }),
+        holdout: eval.map(|eval| Holdout { fraction: eval.share(), by: eval.by }),
     };
     match keys.samples {
         Samples::Documents { packing } => Ok(Dataset::pretrain(prepared, &options, packing)?),

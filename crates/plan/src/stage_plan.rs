@@ -9,6 +9,7 @@ use recipe::{SampleKind, TrainKeys};
 use tokenizer::Tokenizer;
 
 use crate::cost::Cost;
+use crate::eval_tasks::EvalTasks;
 use crate::stage::{LoraPlan, Stage, Start, Work};
 
 /// A stage that can run.
@@ -38,6 +39,8 @@ pub struct StagePlan {
     pub dataset: Dataset,
     /// Limits, optimizer, schedule, validation and checkpoints.
     pub keys: TrainKeys,
+    /// Tasks of `eval.tasks` with their rows.
+    pub eval_tasks: EvalTasks,
     /// Tokens of a row, or of each text of a pair.
     pub sequence_length: usize,
     /// Rows, pairs or episodes of a step.

@@ -22,6 +22,9 @@ pub enum Error {
         /// Mean over its answers, in nats.
         kl: f64,
     },
+    /// An evaluation on tasks.
+    #[error(transparent)]
+    Evaluate(#[from] evaluate::Error),
     /// The frozen reference model changed.
     #[error("the weights of the reference model have changed during the run")]
     ReferenceChanged,
@@ -38,6 +41,7 @@ impl Error {
         match self {
             Self::Train(error) => error.hint(),
             Self::Rl(error) => error.hint(),
+            Self::Evaluate(error) => error.hint(),
             Self::NegativeKl { .. } => Some(
                 "sample with temperature 1, lower `optimizer.lr`, and resume from an earlier checkpoint"
                     .to_owned(),

@@ -92,9 +92,13 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
         }
         if run.eval_due() {
             let actors = learner.evaluated(&actors);
-            let validation =
-                answers::validation(plan, stage, ppo, &actors, &frozen, &settings, device)?;
-            run.log_eval(validation.row(run.step()))?;
+            let step = run.step();
+            let validation = || {
+                let metrics =
+                    answers::validation(plan, stage, ppo, &actors, &frozen, &settings, device)?;
+                Ok::<_, Error>(metrics.row(step))
+            };
+            run.log_eval(evaluate::evaluation(plan, stage, &actors.policy, step, validation)?)?;
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &actors, &learner))?;
     }

@@ -97,6 +97,11 @@ impl AnswerMetrics {
 
     /// A row of the evaluation log. Its loss is the negated mean score, so that smaller is better as in other stages.
     pub fn row(&self, step: u64) -> EvalRow {
-        EvalRow { step, eval_loss: -self.score, n_targets: self.n as u64, extra: self.named() }
+        EvalRow {
+            step,
+            eval_loss: Some(-self.score),
+            n_targets: self.n as u64,
+            extra: self.named(),
+        }
     }
 }

@@ -119,9 +119,10 @@ pub enum ScheduleKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Eval {
-    /// Share of the data that is used for validation instead of training.
+    /// Share of the data that is used for validation instead of training. Optional where `tasks` is given. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 0.5))]
-    pub holdout: f64,
+    pub holdout: Option<f64>,
     /// Choice of the validation rows.
     #[serde(default)]
     pub by: SplitBy,
@@ -133,11 +134,30 @@ pub struct Eval {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_rows: Option<u64>,
+    /// Tasks of `temper eval --task` that are evaluated on the same schedule: names of built-in ones, or paths of task files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1)))]
+    pub tasks: Vec<String>,
+    /// Maximum number of rows of each task. Default: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub task_rows: Option<usize>,
+    /// Number of examples before each question of a task. Default: the task's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub task_shots: Option<usize>,
+    /// Whether prompts of tasks are rendered with the chat template.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub task_chat: bool,
+    /// Metric of a task by which evaluations are compared, such as `"arc_easy/acc_norm"`. Default: the validation loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub metric: Option<String>,
     /// Export the weights of the best evaluation into `model/` instead of those of the last step. `early_stopping` implies
     /// it.
     #[serde(default)]
     pub export_best: bool,
-    /// Early stopping on the validation loss. Default: the stage runs to its limit.
+    /// Early stopping on the validation loss, or on `metric`. Default: the stage runs to its limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
 }
@@ -153,7 +173,7 @@ pub enum SplitBy {
     Position,
 }
 
-/// Early stopping on the validation loss.
+/// Early stopping on the validation loss, or on `metric`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStopping {
@@ -216,7 +236,26 @@ impl Schedule {
 }
 
 impl Eval {
+    /// Share of the data that is used for validation; 0 without `holdout`.
+    pub fn share(&self) -> f64 {
+        self.holdout.unwrap_or(0.0)
+    }
+
     fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
+        if self.holdout.is_none() && self.tasks.is_empty() {
+            diagnostics.missing(path, "holdout", "it is optional only where `tasks` is given");
+        }
+        let of_tasks = [
+            ("task_rows", self.task_rows.is_some()),
+            ("task_shots", self.task_shots.is_some()),
+            ("task_chat", self.task_chat),
+            ("metric", self.metric.is_some()),
+        ];
+        for (key, _) in of_tasks.into_iter().filter(|(_, is_set)| *is_set) {
+            if self.tasks.is_empty() {
+                diagnostics.conflict(&format!("{path}.{key}"), "there are no `tasks`");
+            }
+        }
         let keys =
             [("early_stopping", self.early_stopping.is_some()), ("export_best", self.export_best)];
         for (key, _) in keys.into_iter().filter(|(_, is_set)| *is_set) {
@@ -226,10 +265,10 @@ impl Eval {
                     "it needs `every_steps`: without it there is one evaluation, at the end",
                 );
             }
-            if self.holdout == 0.0 {
+            if self.metric.is_none() && self.share() == 0.0 {
                 diagnostics.conflict(
                     &format!("{path}.{key}"),
-                    "`holdout` is 0: there is no validation data",
+                    "there is neither validation data (`holdout`) nor a `metric` of a task",
                 );
             }
         }

@@ -7,6 +7,7 @@ const BUILTIN: &[(&str, &str)] = &[
     ("boolq", include_str!("../../../recipes/tasks/boolq.toml")),
     ("gsm8k", include_str!("../../../recipes/tasks/gsm8k.toml")),
     ("hellaswag", include_str!("../../../recipes/tasks/hellaswag.toml")),
+    ("ifeval", include_str!("../../../recipes/tasks/ifeval.toml")),
     ("lambada_openai", include_str!("../../../recipes/tasks/lambada_openai.toml")),
     ("mmlu", include_str!("../../../recipes/tasks/mmlu.toml")),
     ("openbookqa", include_str!("../../../recipes/tasks/openbookqa.toml")),

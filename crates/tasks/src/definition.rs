@@ -35,7 +35,7 @@ pub(crate) struct Definition {
     pub(crate) exact_match: Option<ExactMatchKeys>,
 }
 
-/// Kind of a task, by lm-evaluation-harness's `output_type`.
+/// Kind of a task, by lm-evaluation-harness's `output_type` where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum KindKey {
@@ -43,6 +43,7 @@ pub(crate) enum KindKey {
     Loglikelihood,
     LoglikelihoodRolling,
     GenerateUntil,
+    InstructionFollowing,
 }
 
 impl KindKey {
@@ -52,6 +53,7 @@ impl KindKey {
             Self::Loglikelihood => "loglikelihood",
             Self::LoglikelihoodRolling => "loglikelihood_rolling",
             Self::GenerateUntil => "generate_until",
+            Self::InstructionFollowing => "instruction_following",
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::instructions::Instructions;
+
 /// A row of a task with its prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
@@ -68,6 +70,30 @@ pub enum Gold {
     },
     /// A text, or several of which each is right.
     Texts(Vec<String>),
+    /// Instructions that an answer follows.
+    Instructions(Instructions),
+}
+
+/// SHA-256 of the requests and right answers of items, in hexadecimal. It changes with the prompts and not with the location
+/// of the rows.
+pub fn items_hash(items: &[Item]) -> String {
+    let of = |item: &Item| {
+        let request = |request: &Request| {
+            let mut object = Map::new();
+            request.describe(&mut object);
+            Value::Object(object)
+        };
+        let requests: Vec<Value> = item.requests.iter().map(request).collect();
+        let gold = match &item.gold {
+            Gold::Choice { index, .. } => Value::from(*index),
+            Gold::Texts(texts) => Value::from(texts.clone()),
+            // Their arguments are part of the prompts.
+            Gold::Instructions(instructions) => Value::from(instructions.names()),
+        };
+        Value::from(vec![Value::from(requests), gold])
+    };
+    let all: Vec<Value> = items.iter().map(of).collect();
+    fsio::sha256_hex(Value::from(all).to_string().as_bytes())
 }
 
 impl Request {

@@ -1,10 +1,13 @@
 //! Kinds of tasks: how a row becomes requests, an example and a right answer.
 
+use serde_json::{Map, Value};
+
 use crate::choices::List;
 use crate::context::Context;
 use crate::definition::{AnswerKey, Definition, GenerationKeys, KindKey};
 use crate::exact_match::ExactMatch;
 use crate::filters::Filter;
+use crate::instructions::Instructions;
 use crate::item::{Gold, Request};
 use crate::template::{Columns, Template, is_list};
 
@@ -55,6 +58,11 @@ pub(crate) enum Kind {
         filters: Vec<Filter>,
         exact: ExactMatch,
     },
+    /// One prompt, whose columns name instructions that the answer follows.
+    Instructions {
+        prompt: Template,
+        generation: Generation,
+    },
 }
 
 /// The right choice.
@@ -86,15 +94,17 @@ impl Kind {
                 let target = targets(target, row)?.into_iter().next().unwrap_or_default();
                 (text("prompt", prompt, row)?, target)
             }
+            Kind::Instructions { .. } => return Err("its rows have no answer to show".to_owned()),
         })
     }
 
     /// Requests for a row after the texts of its context, and the right answer.
     pub(crate) fn requests(
         &self,
-        row: &Columns,
+        columns: &Map<String, Value>,
         context: &Context<'_>,
     ) -> Result<(Vec<Request>, Gold)> {
+        let row = &Columns::new(columns);
         let request = |prompt: &str, continuation: String| {
             Ok(Request::LogLikelihood { context: context.with(prompt)?, continuation })
         };
@@ -134,6 +144,11 @@ impl Kind {
             Kind::Generate { prompt, target, .. } => {
                 let prompt = context.with(&text("prompt", prompt, row)?)?;
                 (vec![Request::Generate { prompt }], Gold::Texts(targets(target, row)?))
+            }
+            Kind::Instructions { prompt, .. } => {
+                let prompt = context.with(&text("prompt", prompt, row)?)?;
+                let instructions = Instructions::of_row(columns)?;
+                (vec![Request::Generate { prompt }], Gold::Instructions(instructions))
             }
         })
     }
@@ -203,14 +218,14 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
     let exact = definition.exact_match;
     let needed = |key: &str| format!("`{key}` is missing, which a {} task needs", kind.name());
     let unused = |key: &str| format!("`{key}` has no meaning in a {} task", kind.name());
-    for (key, given) in [
-        ("generation", generation.is_some()),
-        ("filters", filters.is_some()),
-        ("exact_match", exact.is_some()),
-    ] {
+    for (key, given) in [("filters", filters.is_some()), ("exact_match", exact.is_some())] {
         if given && kind != KindKey::GenerateUntil {
             return Err(unused(key));
         }
+    }
+    let completes = matches!(kind, KindKey::GenerateUntil | KindKey::InstructionFollowing);
+    if generation.is_some() && !completes {
+        return Err(unused("generation"));
     }
     for (key, given) in [
         ("choices", choices.is_some()),
@@ -249,6 +264,17 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
                 return Err(unused("prompt"));
             }
             Ok(Kind::Rolling { target: text("target", target)? })
+        }
+        KindKey::InstructionFollowing => {
+            if target.is_some() {
+                return Err(unused("target"));
+            }
+            let generation =
+                generation_of(generation.unwrap_or_default(), definition.shot_delimiter)?;
+            if generation.votes > 1 {
+                return Err("`generation.votes`: one answer is checked".to_owned());
+            }
+            Ok(Kind::Instructions { prompt: text("prompt", prompt)?, generation })
         }
         KindKey::GenerateUntil => {
             let blank_line = definition.shot_delimiter;

@@ -5,6 +5,7 @@
 
 mod builtin;
 mod choices;
+mod contamination;
 mod context;
 mod data_files;
 mod definition;
@@ -13,6 +14,7 @@ mod exact_match;
 mod few_shot;
 mod filters;
 mod functions;
+mod instructions;
 mod item;
 mod kind;
 mod metrics;
@@ -24,11 +26,13 @@ mod task;
 mod template;
 
 pub use builtin::builtin_names;
+pub use contamination::{Contamination, Overlap, RowTexts, texts_of};
 pub use context::{Chat, Turn};
 pub use error::{Error, Result};
-pub use item::{Gold, Item, Request, Response};
+pub use instructions::Instructions;
+pub use item::{Gold, Item, Request, Response, items_hash};
 pub use kind::Generation;
-pub use metrics::{RowScore, RowValue};
+pub use metrics::{MetricName, RowScore, RowValue};
 pub use python_text::trim_end as python_trim_end;
 pub use summary::{Estimate, summarize};
 pub use task::{Task, TaskOptions};

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::definition::KindKey;
 use crate::exact_match::ExactMatch;
 use crate::filters::Filter;
+use crate::instructions::Followed;
 use crate::item::{Gold, Response};
 use crate::python_text::n_words;
 
@@ -19,10 +20,14 @@ pub(crate) enum Metric {
     WordPerplexity,
     BytePerplexity,
     BitsPerByte,
+    PromptStrict,
+    InstructionStrict,
+    PromptLoose,
+    InstructionLoose,
 }
 
 impl Metric {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 12] = [
         Self::Acc,
         Self::AccNorm,
         Self::AccBytes,
@@ -31,6 +36,10 @@ impl Metric {
         Self::WordPerplexity,
         Self::BytePerplexity,
         Self::BitsPerByte,
+        Self::PromptStrict,
+        Self::InstructionStrict,
+        Self::PromptLoose,
+        Self::InstructionLoose,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -43,6 +52,26 @@ impl Metric {
             Self::WordPerplexity => "word_perplexity",
             Self::BytePerplexity => "byte_perplexity",
             Self::BitsPerByte => "bits_per_byte",
+            Self::PromptStrict => "prompt_level_strict_acc",
+            Self::InstructionStrict => "inst_level_strict_acc",
+            Self::PromptLoose => "prompt_level_loose_acc",
+            Self::InstructionLoose => "inst_level_loose_acc",
+        }
+    }
+
+    pub(crate) fn higher_is_better(self) -> bool {
+        match self {
+            Self::Acc
+            | Self::AccNorm
+            | Self::AccBytes
+            | Self::ExactMatch
+            | Self::PromptStrict
+            | Self::InstructionStrict
+            | Self::PromptLoose
+            | Self::InstructionLoose => true,
+            Self::Perplexity | Self::WordPerplexity | Self::BytePerplexity | Self::BitsPerByte => {
+                false
+            }
         }
     }
 
@@ -54,7 +83,8 @@ impl Metric {
 /// Metrics of a kind of task: those that are named, or all usual ones.
 pub(crate) fn metrics_of(kind: KindKey, names: Option<&[String]>) -> Result<Vec<Metric>, String> {
     use Metric::{
-        Acc, AccBytes, AccNorm, BitsPerByte, BytePerplexity, ExactMatch, Perplexity, WordPerplexity,
+        Acc, AccBytes, AccNorm, BitsPerByte, BytePerplexity, ExactMatch, InstructionLoose,
+        InstructionStrict, Perplexity, PromptLoose, PromptStrict, WordPerplexity,
     };
     let (known, usual): (&[Metric], &[Metric]) = match kind {
         KindKey::MultipleChoice => (&[Acc, AccNorm, AccBytes, ExactMatch], &[Acc, AccNorm]),
@@ -64,6 +94,10 @@ pub(crate) fn metrics_of(kind: KindKey, names: Option<&[String]>) -> Result<Vec<
             (all, all)
         }
         KindKey::GenerateUntil => (&[ExactMatch], &[ExactMatch]),
+        KindKey::InstructionFollowing => {
+            let all = &[PromptStrict, InstructionStrict, PromptLoose, InstructionLoose];
+            (all, all)
+        }
     };
     let Some(names) = names else { return Ok(usual.to_vec()) };
     if names.is_empty() {
@@ -77,6 +111,27 @@ pub(crate) fn metrics_of(kind: KindKey, names: Option<&[String]>) -> Result<Vec<
         })
     };
     names.iter().map(of).collect()
+}
+
+/// A metric of a task with its direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricName {
+    /// Name, with that of the filter if there is one: `acc`, or `exact_match,strict-match`.
+    pub name: String,
+    /// Whether larger values are better.
+    pub higher_is_better: bool,
+}
+
+impl MetricName {
+    pub(crate) fn new(metric: Metric, filter: &str) -> Self {
+        let name = labelled(metric.name(), filter);
+        Self { name, higher_is_better: metric.higher_is_better() }
+    }
+}
+
+/// The name of a metric, with that of its filter if there is one.
+pub(crate) fn labelled(metric: &str, filter: &str) -> String {
+    if filter == "none" { metric.to_owned() } else { format!("{metric},{filter}") }
 }
 
 /// One metric of one row.
@@ -108,6 +163,15 @@ pub enum RowValue {
         /// Number of words or bytes.
         n_units: u64,
     },
+    /// Parts of a row of which some are right; the task's metric is a share of all parts.
+    Parts {
+        /// Number of right ones.
+        n_right: u64,
+        /// Number of all.
+        n: u64,
+    },
+    /// The row has no such value.
+    Unknown,
 }
 
 impl RowValue {
@@ -116,6 +180,8 @@ impl RowValue {
         match self {
             Self::Number(value) => json!(value),
             Self::PerUnit { sum, n_units } => json!([sum, n_units]),
+            Self::Parts { n_right, n } => json!([n_right, n]),
+            Self::Unknown => Value::Null,
         }
     }
 }
@@ -162,7 +228,11 @@ pub(crate) fn of_choices(
             | Metric::Perplexity
             | Metric::WordPerplexity
             | Metric::BytePerplexity
-            | Metric::BitsPerByte => by(&|_| 1),
+            | Metric::BitsPerByte
+            | Metric::PromptStrict
+            | Metric::InstructionStrict
+            | Metric::PromptLoose
+            | Metric::InstructionLoose => by(&|_| 1),
         };
         score(*metric, value)
     };
@@ -204,6 +274,26 @@ pub(crate) fn of_completions(
     filters.iter().map(of).unzip()
 }
 
+/// Metrics of an answer to a prompt with instructions. A prompt with an instruction that is not checked has no value of its own.
+pub(crate) fn of_instructions(metrics: &[Metric], followed: &[Option<Followed>]) -> Vec<RowScore> {
+    let checked: Vec<Followed> = followed.iter().flatten().copied().collect();
+    let of = |metric: &Metric| {
+        let strict = matches!(metric, Metric::PromptStrict | Metric::InstructionStrict);
+        let is_right = |of: &&Followed| if strict { of.strict } else { of.loose };
+        let (n_right, n) = (checked.iter().filter(is_right).count(), checked.len());
+        let value = if matches!(metric, Metric::PromptStrict | Metric::PromptLoose) {
+            let is_known = n == followed.len();
+            if is_known { RowValue::Number(as_number(n_right == n)) } else { RowValue::Unknown }
+        } else if n == 0 {
+            RowValue::Unknown
+        } else {
+            RowValue::Parts { n_right: n_right as u64, n: n as u64 }
+        };
+        RowScore { metric: *metric, filter: "none".to_owned(), value }
+    };
+    metrics.iter().map(of).collect()
+}
+
 /// The object that `temper eval --json` prints for a row.
 pub(crate) fn row_json(
     gold: &Gold,
@@ -218,6 +308,7 @@ pub(crate) fn row_json(
             [text] => json!(text),
             texts => json!(texts),
         },
+        Gold::Instructions(instructions) => json!(instructions.names()),
     };
     row.insert("target".to_owned(), target);
     row.insert("requests".to_owned(), Value::Array(requests));

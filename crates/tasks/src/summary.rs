@@ -1,6 +1,6 @@
 //! A task's metrics over all rows, with standard errors and confidence intervals.
 
-use crate::metrics::{Metric, RowScore, RowValue};
+use crate::metrics::{Metric, RowScore, RowValue, labelled};
 
 /// The quantile of the normal distribution for intervals of 95 %.
 const Z: f64 = 1.959_963_984_540_054;
@@ -14,7 +14,7 @@ pub struct Estimate {
     pub filter: String,
     /// The value.
     pub value: f64,
-    /// Standard error; `None` for a single row and for metrics per word or byte.
+    /// Standard error; `None` for a single row and for metrics per word, byte or instruction.
     ///
     /// Of a mean: the sample's standard deviation over √n. Of `perplexity`, which is e^−mean: the error of the mean times the
     /// value (the delta method).
@@ -22,21 +22,31 @@ pub struct Estimate {
     /// 95 % confidence interval. Of a share of rows: Wilson's score interval (JASA 22, 1927). Of `perplexity`: e to the ends
     /// of the mean's interval.
     pub interval: Option<(f64, f64)>,
-    /// Number of rows.
+    /// Number of rows that have a value.
     pub n_rows: usize,
+}
+
+impl Estimate {
+    /// The name of the metric, with that of its filter if there is one: `acc`, or `exact_match,strict-match`.
+    pub fn label(&self) -> String {
+        labelled(self.metric, &self.filter)
+    }
 }
 
 /// Metrics of rows that [`crate::Task::score`] scored, in its order.
 pub fn summarize(rows: &[Vec<RowScore>]) -> Vec<Estimate> {
     let Some(first) = rows.first() else { return Vec::new() };
     let of = |(idx, score): (usize, &RowScore)| {
-        let values: Vec<RowValue> =
-            rows.iter().filter_map(|row| row.get(idx)).map(|score| score.value).collect();
+        let values = rows.iter().filter_map(|row| row.get(idx)).map(|score| score.value);
+        let values: Vec<RowValue> = values.filter(|value| *value != RowValue::Unknown).collect();
+        if values.is_empty() {
+            return None;
+        }
         let (value, stderr, interval) = estimate(score.metric, &values);
         let (metric, filter) = (score.metric(), score.filter.clone());
-        Estimate { metric, filter, value, stderr, interval, n_rows: values.len() }
+        Some(Estimate { metric, filter, value, stderr, interval, n_rows: values.len() })
     };
-    first.iter().enumerate().map(of).collect()
+    first.iter().enumerate().filter_map(of).collect()
 }
 
 type Values = (f64, Option<f64>, Option<(f64, f64)>);
@@ -45,10 +55,20 @@ fn estimate(metric: Metric, values: &[RowValue]) -> Values {
     let number = |value: &RowValue| match *value {
         RowValue::Number(value) => value,
         RowValue::PerUnit { sum, .. } => sum,
+        RowValue::Parts { n_right, n } => n_right as f64 / n as f64,
+        RowValue::Unknown => f64::NAN,
     };
     let numbers: Vec<f64> = values.iter().map(number).collect();
     match metric {
-        Metric::Acc | Metric::AccNorm | Metric::AccBytes | Metric::ExactMatch => share(&numbers),
+        Metric::Acc
+        | Metric::AccNorm
+        | Metric::AccBytes
+        | Metric::ExactMatch
+        | Metric::PromptStrict
+        | Metric::PromptLoose => share(&numbers),
+        Metric::InstructionStrict | Metric::InstructionLoose => {
+            (share_of_parts(values), None, None)
+        }
         Metric::Perplexity => {
             let (mean, stderr) = mean_and_stderr(&numbers);
             let value = (-mean).exp();
@@ -70,6 +90,17 @@ fn per_unit(values: &[RowValue]) -> f64 {
         }
     }
     sums / units as f64
+}
+
+fn share_of_parts(values: &[RowValue]) -> f64 {
+    let (mut right, mut all) = (0, 0);
+    for value in values {
+        if let RowValue::Parts { n_right, n } = value {
+            right += n_right;
+            all += n;
+        }
+    }
+    right as f64 / all as f64
 }
 
 fn mean_and_stderr(values: &[f64]) -> (f64, Option<f64>) {

@@ -7,6 +7,7 @@ use data::{Location, Row};
 use serde_json::{Map, Value};
 
 use crate::builtin;
+use crate::contamination::{RowTexts, texts_of};
 use crate::context::{Chat, Context, Delimiters};
 use crate::data_files::Places;
 use crate::definition::{Definition, FewShotKeys, PathsKey, RowsKey};
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::few_shot::{self, FewShot};
 use crate::item::{Gold, Item, Response};
 use crate::kind::{Generation, Kind, kind, template};
-use crate::metrics::{self, Metric, RowScore, metrics_of};
+use crate::metrics::{self, Metric, MetricName, RowScore, metrics_of};
 use crate::template::{Columns, Template};
 
 /// Maximum size of a task file.
@@ -125,11 +126,52 @@ impl Task {
     /// Arguments of generation, for tasks with completions.
     pub fn generation(&self) -> Option<&Generation> {
         match &self.kind {
-            Kind::Generate { generation, .. } => Some(generation),
+            Kind::Generate { generation, .. } | Kind::Instructions { generation, .. } => {
+                Some(generation)
+            }
             Kind::Choices { .. }
             | Kind::Prompts { .. }
             | Kind::LogLikelihood { .. }
             | Kind::Rolling { .. } => None,
+        }
+    }
+
+    /// Whether the task is for reward models, which score texts. All other tasks are for language models.
+    pub fn needs_scores(&self) -> bool {
+        false
+    }
+
+    /// Metrics, in the order of [`Self::score`].
+    pub fn metric_names(&self) -> Vec<MetricName> {
+        match &self.kind {
+            Kind::Generate { filters, .. } => filters
+                .iter()
+                .map(|filter| MetricName::new(Metric::ExactMatch, &filter.name))
+                .collect(),
+            Kind::Choices { .. }
+            | Kind::Prompts { .. }
+            | Kind::LogLikelihood { .. }
+            | Kind::Rolling { .. }
+            | Kind::Instructions { .. } => {
+                self.metrics.iter().map(|metric| MetricName::new(*metric, "none")).collect()
+            }
+        }
+    }
+
+    /// Every text of the rows, to compare training data with them.
+    pub fn texts(&self, options: &TaskOptions) -> Result<Vec<RowTexts>> {
+        let rows = self.places(options).rows(&self.data, "data", options.limit)?;
+        let of =
+            |row: &Row| RowTexts { place: row.location.to_string(), texts: texts_of(&row.columns) };
+        Ok(rows.iter().map(of).collect())
+    }
+
+    fn places<'a>(&'a self, options: &'a TaskOptions) -> Places<'a> {
+        Places {
+            task: &self.name,
+            task_dir: &self.dir,
+            data_dir: options.data_dir.as_deref(),
+            source: self.source.as_deref(),
         }
     }
 
@@ -145,12 +187,7 @@ impl Task {
     }
 
     fn items_in(&self, options: &TaskOptions, chat: Option<Chat<'_>>) -> Result<Vec<Item>> {
-        let places = Places {
-            task: &self.name,
-            task_dir: &self.dir,
-            data_dir: options.data_dir.as_deref(),
-            source: self.source.as_deref(),
-        };
+        let places = self.places(options);
         let mut few_shot = self.few_shot(options.shots, &places)?;
         let rows = places.rows(&self.data, "data", options.limit)?;
         let mut items = Vec::with_capacity(rows.len());
@@ -175,7 +212,7 @@ impl Task {
                 examples.push(shown.map_err(fails)?);
             }
             let context = Context { description, examples, delimiters: &self.delimiters, chat };
-            let (requests, gold) = self.kind.requests(&columns, &context).map_err(fails)?;
+            let (requests, gold) = self.kind.requests(&row.columns, &context).map_err(fails)?;
             items.push(Item { doc_id, place, requests, gold });
         }
         Ok(items)
@@ -189,6 +226,11 @@ impl Task {
         let settings = &self.few_shot;
         if shots > 0 && matches!(self.kind, Kind::Rolling { .. }) {
             let reason = "a text is scored from its beginning".to_owned();
+            let hint = "leave out --shots, or use 0";
+            return Err(Error::Shots { task: self.name.clone(), shots, reason, hint });
+        }
+        if shots > 0 && matches!(self.kind, Kind::Instructions { .. }) {
+            let reason = "its rows have no answers to show".to_owned();
             let hint = "leave out --shots, or use 0";
             return Err(Error::Shots { task: self.name.clone(), shots, reason, hint });
         }
@@ -241,7 +283,14 @@ impl Task {
                 let sums = metrics::log_likelihoods(responses).expect("log-likelihoods of choices");
                 (metrics::of_choices(&self.metrics, *index, choices, &sums), Vec::new())
             }
-            (_, Gold::Texts(_), _) => panic!("responses of another kind"),
+            (_, Gold::Instructions(instructions), [Response::Generated(texts)]) => {
+                let answer = texts.first().map_or("", String::as_str);
+                (
+                    metrics::of_instructions(&self.metrics, &instructions.followed(answer)),
+                    Vec::new(),
+                )
+            }
+            (_, Gold::Texts(_) | Gold::Instructions(_), _) => panic!("responses of another kind"),
         }
     }
 
@@ -259,7 +308,14 @@ impl Task {
             response.describe(&mut object);
             Value::Object(object)
         });
-        metrics::row_json(&item.gold, requests.collect(), scores, answers)
+        let mut row = metrics::row_json(&item.gold, requests.collect(), scores, answers);
+        if let (Gold::Instructions(instructions), [Response::Generated(texts)]) =
+            (&item.gold, responses)
+        {
+            let answer = texts.first().map_or("", String::as_str);
+            row.insert("instructions".to_owned(), instructions.describe(answer));
+        }
+        row
     }
 }
 

@@ -31,16 +31,18 @@ pub struct StepRow {
     pub extra: BTreeMap<String, f64>,
 }
 
-/// One evaluation on the validation data, in metrics.jsonl.
+/// One evaluation on the validation data and on tasks, in metrics.jsonl.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvalRow {
     /// Number of updates made before it.
     pub step: u64,
-    /// Mean loss over all targets.
-    pub eval_loss: f64,
+    /// Mean loss over all targets of the validation data; `None` without validation data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_loss: Option<f64>,
     /// Number of targets.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub n_targets: u64,
-    /// Metrics of the algorithm, such as perplexity or accuracy.
+    /// Metrics of the algorithm, such as perplexity or accuracy, and of tasks, such as `arc_easy/acc`.
     #[serde(flatten)]
     pub extra: BTreeMap<String, f64>,
 }
@@ -110,7 +112,9 @@ impl Logs {
 
     pub(crate) fn eval(&mut self, row: &EvalRow) -> Result<()> {
         self.metrics.append(&json(row))?;
-        self.events.scalar("eval/loss", row.eval_loss, row.step);
+        if let Some(loss) = row.eval_loss {
+            self.events.scalar("eval/loss", loss, row.step);
+        }
         for (name, value) in &row.extra {
             self.events.scalar(&tag("eval", name), *value, row.step);
         }
@@ -135,6 +139,11 @@ pub struct LogLengths {
     pub metrics_bytes: u64,
     /// samples.jsonl.
     pub samples_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// TRL's names have their own group (`objective/kl`).

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fsio::DirWriter;
-use plan::{Plan, StagePlan};
+use plan::{BestMetric, Plan, StagePlan};
 use recipe::TrainKeys;
 use serde_json::Value;
 
@@ -36,6 +36,8 @@ pub struct StageSettings {
     pub n_trained: u64,
     /// Intervals of saving, logging and evaluation, and early stopping.
     pub keys: TrainKeys,
+    /// Metric by which evaluations are compared. Default: the validation loss.
+    pub best_metric: Option<BestMetric>,
     /// The resolved recipe, copied into every checkpoint.
     pub recipe_toml: String,
     /// config.json and tokenizer files, which make a checkpoint a Hugging Face directory.
@@ -50,7 +52,7 @@ impl StageSettings {
     /// The settings of a planned stage. Its side files follow by [`StageRun::set_side_files`].
     pub fn of(plan: &Plan, stage: &StagePlan) -> Self {
         let mut keys = stage.keys.clone();
-        if stage.dataset.n_eval_rows() == 0 {
+        if stage.dataset.n_eval_rows() == 0 && stage.eval_tasks.tasks.is_empty() {
             keys.eval = None;
         }
         Self {
@@ -59,6 +61,7 @@ impl StageSettings {
             n_parameters: stage.cost.n_parameters,
             n_trained: stage.cost.n_trained,
             keys,
+            best_metric: stage.eval_tasks.metric.clone(),
             recipe_toml: plan.recipe_toml.clone(),
             side_files: Vec::new(),
             inputs: stage.inputs.clone(),
@@ -310,12 +313,14 @@ impl<'a> StageRun<'a> {
             logs.eval(&row)?;
         }
         self.warn_of_events();
-        let is_best = self.state.best.as_ref().is_none_or(|best| row.eval_loss < best.eval_loss);
+        let cost = self.cost(&row);
+        let best = self.state.best.as_ref().and_then(|best| self.cost(best));
+        let is_best = cost.is_some_and(|cost| best.is_none_or(|best| cost < best));
         if is_best {
             self.state.best = Some(row.clone());
             self.state.evals_without_gain = 0;
             self.best_is_new = true;
-        } else {
+        } else if cost.is_some() {
             self.state.evals_without_gain += 1;
         }
         self.state.last_eval = Some(row.clone());
@@ -326,6 +331,24 @@ impl<'a> StageRun<'a> {
         // Evaluation time does not count in tokens per second.
         self.start_row();
         Ok(is_best)
+    }
+
+    /// The number by which evaluations are compared, lower is better; `None` without validation data and `eval.metric`.
+    fn cost(&self, row: &EvalRow) -> Option<f64> {
+        let Some(BestMetric { name, higher_is_better }) = &self.settings.best_metric else {
+            return row.eval_loss;
+        };
+        let value = *row.extra.get(name)?;
+        Some(if *higher_is_better { -value } else { value })
+    }
+
+    /// The best evaluation as a name and a value.
+    pub(crate) fn measured(&self, row: &EvalRow) -> String {
+        let (name, value) = match &self.settings.best_metric {
+            Some(metric) => (metric.name.as_str(), row.extra.get(&metric.name).copied()),
+            None => ("loss", row.eval_loss),
+        };
+        value.map_or_else(|| name.to_owned(), |value| format!("{name} {value:.4}"))
     }
 
     /// Logs a generated text.

@@ -234,9 +234,9 @@ pub fn weights_to_export<M: Module>(
 ) -> Result<M> {
     let Some(best) = run.best_checkpoint()? else { return Ok(learner.evaluated(&model)) };
     if let Some(eval) = run.exported_eval() {
-        let (step, loss, last) = (eval.step, eval.eval_loss, run.step());
+        let (step, measured, last) = (eval.step, run.measured(eval), run.step());
         run.note(format!(
-            "exporting the weights of step {step}, the best evaluation (loss {loss:.4}), not those of the last step, {last}"
+            "exporting the weights of step {step}, the best evaluation ({measured}), not those of the last step, {last}"
         ));
     }
     match &learner.average {

@@ -1,18 +1,19 @@
 //! `temper eval --task`: few-shot tasks with the prompts and metrics of lm-evaluation-harness.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use evaluate::TaskRun;
 use model::CausalLm;
 use serde_json::{Map, Value, json};
-use tasks::{Estimate, Item, Task, TaskOptions, Turn};
-use tokenizer::{Message, Role, Tokenizer};
+use tasks::{Estimate, Item, Task, TaskOptions};
+use tokenizer::Tokenizer;
 
 use super::{open_model, print};
 use crate::args::EvalArgs;
 use crate::failure::{Failure, Result};
 use crate::render::progress::warn;
-use crate::render::table::columns;
+use crate::render::table::{columns, counted};
 use crate::render::tasks::TaskProgress;
 
 /// Seed of the draws of tasks that sample completions.
@@ -33,6 +34,7 @@ struct Finished {
     checkpoint: Option<String>,
     n_rows: usize,
     n_truncated: usize,
+    n_unchecked: BTreeMap<String, usize>,
     estimates: Vec<Estimate>,
 }
 
@@ -126,12 +128,19 @@ fn evaluate_model(
                 run.n_truncated
             ));
         }
+        for (name, n) in &run.n_unchecked {
+            let n = counted(*n as u64, "instruction");
+            warn(&format!(
+                "{title}: {n} `{name}` not checked; the metrics per prompt leave out their prompts"
+            ));
+        }
         finished.push(Finished {
             task: task.name().to_owned(),
             shots,
             checkpoint: label.map(str::to_owned),
             n_rows: run.rows.len(),
             n_truncated: run.n_truncated,
+            n_unchecked: run.n_unchecked,
             estimates: run.estimates,
         });
     }
@@ -140,25 +149,12 @@ fn evaluate_model(
 
 /// Items whose prompts are rendered by the model's chat template.
 fn chat_items(task: &Task, options: &TaskOptions, tokenizer: &Tokenizer) -> Result<Vec<Item>> {
-    let template = tokenizer.chat_template().ok_or_else(|| {
+    plan::chat_items(task, options, tokenizer)?.ok_or_else(|| {
         Failure::input(
             "the model has no chat template",
             "remove --chat, or use a model trained on chats",
         )
-    })?;
-    let render = |turns: &[Turn]| {
-        let message = |turn: &Turn| {
-            let role = match turn.role {
-                "system" => Role::System,
-                "assistant" => Role::Assistant,
-                _ => Role::User,
-            };
-            Message::new(role, turn.text.clone())
-        };
-        let messages: Vec<Message> = turns.iter().map(message).collect();
-        tokenizer.render_chat(&messages, template, true).map_err(|error| error.to_string())
-    };
-    Ok(task.items_as_chat(options, &render)?)
+    })
 }
 
 /// One object per row.
@@ -196,6 +192,9 @@ fn summary_json(run: &Finished) -> Value {
         "intervals_95": intervals,
         "truncated_prompts": run.n_truncated,
     });
+    if !run.n_unchecked.is_empty() {
+        summary["unchecked_instructions"] = json!(run.n_unchecked);
+    }
     if let Some(checkpoint) = &run.checkpoint {
         summary["checkpoint"] = json!(checkpoint);
     }
@@ -221,7 +220,7 @@ fn table(runs: &[Finished]) -> String {
             let mut line = vec![
                 run.task.clone(),
                 run.shots.to_string(),
-                run.n_rows.to_string(),
+                estimate.n_rows.to_string(),
                 metric,
                 short(*value),
                 stderr.map_or_else(|| "-".to_owned(), short),
@@ -263,6 +262,7 @@ mod tests {
             checkpoint: None,
             n_rows: 300,
             n_truncated: 0,
+            n_unchecked: std::collections::BTreeMap::new(),
             estimates: vec![
                 estimate("exact_match", "strict-match", 0.5, Some((0.44, 0.56))),
                 estimate("word_perplexity", "none", 123_456.7, None),

@@ -14,6 +14,7 @@ mod launch;
 pub(crate) mod merge;
 mod merge_cost;
 pub(crate) mod plan;
+mod plan_tasks;
 mod proven;
 mod rollouts;
 pub(crate) mod run;

@@ -11,6 +11,7 @@ use nn::TokenBatch;
 use plan::{Plan, StagePlan, Start, Work};
 use recipe::{Precision, SampleKind};
 
+use super::plan_tasks::tasks_note;
 use super::rollouts::{groups_note, rollouts_note, sampling_seconds};
 use super::teacher::teacher_note;
 use super::{plan_recipe, precision_note, print, set_up_kernels};
@@ -219,6 +220,7 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
             counted(counts.eval_targets, "target")
         ));
     }
+    lines.extend(tasks_note(stage));
     lines.extend(counts.drawn.iter().map(drawn));
     lines.extend(not_finite(counts));
     if counts.undesirable > 0 {

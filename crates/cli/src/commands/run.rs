@@ -16,6 +16,7 @@ use crate::device_panics;
 use crate::failure::{Failure, Result};
 use crate::render::progress::RunProgress;
 use crate::render::table;
+use crate::render::tasks::shown_metrics;
 
 pub(crate) fn run(args: &RunArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let plan = plan_recipe(&args.recipe, log, threads)?;
@@ -197,8 +198,16 @@ fn metrics_text(result: &Value) -> String {
     match (metric("eval_loss"), metric("bits_per_byte")) {
         (Some(loss), Some(bits)) => format!("val loss {loss:.4} ({bits:.3} bits/byte)"),
         (Some(loss), None) => format!("val loss {loss:.4}"),
-        _ => "-".to_owned(),
+        (None, _) => task_metrics(result),
     }
+}
+
+/// Metrics of tasks in the result of a stage without validation data.
+fn task_metrics(result: &Value) -> String {
+    let metrics = result.as_object().into_iter().flatten();
+    let metrics = metrics.filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?)));
+    let shown = shown_metrics(metrics);
+    if shown.is_empty() { "-".to_owned() } else { shown.join(", ") }
 }
 
 /// Directory and name of a run, which is given by path or by name.

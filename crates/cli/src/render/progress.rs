@@ -11,6 +11,7 @@ use train::{Event, Progress};
 use super::printable::printable;
 use super::stderr::{self, Importance};
 use super::table;
+use super::tasks::shown_metrics;
 use crate::args::LogStyle;
 
 /// Minimum interval between two drawings of the live line.
@@ -302,8 +303,16 @@ impl Progress for RunProgress {
                 let detail = accuracy.unwrap_or(bits);
                 let measured = match (row.extra.get("score"), row.extra.get("kl")) {
                     (Some(score), Some(kl)) => format!("score {score:.3}  KL {kl:.2} nats/answer"),
-                    _ => format!("val loss {:.4}{detail}", row.eval_loss),
+                    _ => row
+                        .eval_loss
+                        .map(|loss| format!("val loss {loss:.4}{detail}"))
+                        .unwrap_or_default(),
                 };
+                let of_tasks =
+                    shown_metrics(row.extra.iter().map(|(name, value)| (name.as_str(), *value)));
+                let parts = std::iter::once(measured).chain(of_tasks);
+                let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
+                let measured = parts.join("  ");
                 self.screen
                     .line(&format!("{:<10} step {}  {measured}{best}", self.stage, row.step));
             }

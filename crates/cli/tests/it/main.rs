@@ -7,6 +7,7 @@ mod compatibility;
 mod damage;
 mod document_paths;
 mod errors;
+mod eval_in_training;
 mod eval_tasks;
 mod features;
 mod file_cycles;

@@ -60,7 +60,7 @@ impl Ask<'_> {
             n: *votes,
             max_new_tokens: *max_new_tokens,
             eos_ids: tokenizer.eos_ids(),
-            stop: Some(Stop::new(until.clone(), tokenizer)),
+            stop: (!until.is_empty()).then(|| Stop::new(until.clone(), tokenizer)),
             vocab_size: Some(tokenizer.vocab_size()),
             ..Settings::default()
         };

@@ -6,9 +6,11 @@ mod completions;
 mod likelihood;
 mod tokens;
 
+use std::collections::BTreeMap;
+
 use model::CausalLm;
 use serde_json::{Map, Value};
-use tasks::{Estimate, Item, Request, Response, Task};
+use tasks::{Estimate, Gold, Item, Request, Response, Task};
 use tokenizer::Tokenizer;
 
 use crate::error::{Error, Result};
@@ -22,6 +24,8 @@ pub struct TaskRun {
     pub rows: Vec<ScoredRow>,
     /// The metrics over all rows.
     pub estimates: Vec<Estimate>,
+    /// Number of instructions that are not checked, by name.
+    pub n_unchecked: BTreeMap<String, usize>,
     /// Number of requests whose prompt lost tokens at its beginning, because the model's context is shorter.
     pub n_truncated: usize,
 }
@@ -77,7 +81,16 @@ pub fn run_task(
         rows.push(ScoredRow { doc_id: item.doc_id, place: item.place.clone(), values });
         scores.push(score);
     }
-    Ok(TaskRun { rows, estimates: tasks::summarize(&scores), n_truncated: work.n_truncated })
+    let mut n_unchecked = BTreeMap::new();
+    for item in items {
+        if let Gold::Instructions(instructions) = &item.gold {
+            for name in instructions.unchecked() {
+                *n_unchecked.entry(name.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    let estimates = tasks::summarize(&scores);
+    Ok(TaskRun { rows, estimates, n_unchecked, n_truncated: work.n_truncated })
 }
 
 /// Token sequences of all requests.

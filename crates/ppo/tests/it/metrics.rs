@@ -22,7 +22,7 @@ fn metrics_of_four_answers_by_hand() {
     let wanted = ["distinct", "distinct_2", "ended", "kl", "most_frequent", "score", "score_std"];
     assert_eq!(names, wanted);
     let row = metrics.row(12);
-    assert_eq!((row.step, row.eval_loss, row.n_targets), (12, -3.0, 4));
+    assert_eq!((row.step, row.eval_loss, row.n_targets), (12, Some(-3.0), 4));
 }
 
 /// One answer to everything is what a policy that has found a hole in its reward model gives.

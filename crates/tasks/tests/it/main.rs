@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 mod builtin;
 mod golden;
+mod instructions;
 mod mistakes;
 
 /// A file or directory of tests/golden. The crate testkit has the same, but builds burn.

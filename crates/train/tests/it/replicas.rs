@@ -306,7 +306,7 @@ fn pretrain(context: Context<'_>, disturb: &Disturb) -> train::Result<Outcome> {
         run.log_step(StepReport { tokens: 256, ..report })?;
         if run.eval_due() {
             // Worse each time.
-            let (step, eval_loss) = (run.step(), run.step() as f64);
+            let (step, eval_loss) = (run.step(), Some(run.step() as f64));
             run.log_eval(EvalRow { step, eval_loss, n_targets: 1, extra: BTreeMap::new() })?;
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;

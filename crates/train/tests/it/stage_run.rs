@@ -53,6 +53,7 @@ fn settings(text: &str) -> StageSettings {
         n_parameters: 1,
         n_trained: 1,
         keys: parse(text).pretrain.expect("section").train,
+        best_metric: None,
         recipe_toml: text.into(),
         side_files: vec![("config.json".into(), config_json())],
         inputs: BTreeMap::from([("data".into(), "abc".into())]),
@@ -109,7 +110,7 @@ fn run_stage(
         if run.eval_due() {
             let step = run.step();
             let extra = BTreeMap::from([("perplexity".into(), eval_loss(step).exp())]);
-            run.log_eval(EvalRow { step, eval_loss: eval_loss(step), n_targets: 9, extra })?;
+            run.log_eval(EvalRow { step, eval_loss: Some(eval_loss(step)), n_targets: 9, extra })?;
             run.log_sample(SampleRow {
                 step,
                 prompt: "a".into(),

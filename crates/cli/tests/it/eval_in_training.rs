@@ -1,0 +1,147 @@
+//! `eval.tasks`: tasks on the schedule of a stage.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Place, TEXT, tiny_recipe};
+
+const TASKS: &str = "eval = { tasks = [\"words.toml\"], every_steps = 2, task_rows = 3, metric = \"words/perplexity\", \
+    export_best = true }\nsave_every_steps = 2\nmax_steps = 6\n";
+
+fn place(keys: &str) -> Place {
+    let place = Place::new();
+    let recipe = tiny_recipe("{ path = \"text.txt\" }", keys).replace("max_steps = 3\n", "");
+    place
+        .write("text.txt", TEXT.repeat(40))
+        .write("tiny.toml", recipe)
+        .write(
+            "words.toml",
+            "kind = \"loglikelihood\"\ndata = \"words.jsonl\"\nprompt = \"{{ q }}\"\ntarget = \"{{ a }}\"\n",
+        )
+        .write("words.jsonl", "{\"q\": \"The quick\", \"a\": \" brown\"}\n".repeat(4));
+    place
+}
+
+/// Rows of the log without speeds, which depend on the machine.
+fn rows(place: &Place, run: &str) -> Vec<Value> {
+    let path = place.path().join("runs").join(run).join("pretrain/metrics.jsonl");
+    let text = std::fs::read_to_string(path).expect("a log");
+    let row = |line: &str| {
+        let mut row: Value = serde_json::from_str(line).expect("JSON");
+        row.as_object_mut().expect("an object").remove("tokens_per_s");
+        row
+    };
+    text.lines().map(row).collect()
+}
+
+fn weights(place: &Place, path: &str) -> Vec<u8> {
+    std::fs::read(place.path().join("runs").join(path).join("model.safetensors")).expect("weights")
+}
+
+fn run(place: &Place, args: &[&str]) -> String {
+    let outcome = place.temper(args);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    outcome.stdout + &outcome.stderr
+}
+
+fn remove(path: &Path) {
+    if path.is_dir() {
+        std::fs::remove_dir_all(path).expect("removed");
+    } else {
+        std::fs::remove_file(path).expect("removed");
+    }
+}
+
+#[test]
+fn tasks_are_planned_logged_and_resumed() {
+    let place = place(TASKS);
+    let plan = run(&place, &["plan", "tiny.toml", "--no-probe"]);
+    let note = "tasks: words (3 rows, 0 examples); 3 requests in each of 3 evaluations; the best evaluation is that with \
+                the best words/perplexity";
+    assert!(plan.contains(note), "{plan}");
+
+    let shown = run(&place, &["run", "tiny.toml", "--name", "whole"]);
+    assert!(shown.contains("words/acc 0.0000  words/perplexity"), "{shown}");
+    let logged = rows(&place, "whole");
+    let evals: Vec<&Value> = logged.iter().filter(|row| row.get("loss").is_none()).collect();
+    assert_eq!(evals.len(), 3);
+    for row in &evals {
+        assert!(row.get("eval_loss").is_none() && row.get("n_targets").is_none(), "{row}");
+        assert!(row["task/words/perplexity"].as_f64().expect("a number") > 1.0, "{row}");
+        assert_eq!(row["task/words/perplexity_stderr"], 0.0, "{row}");
+    }
+    // The same numbers as those of the command.
+    let last = run(
+        &place,
+        &[
+            "eval",
+            "runs/whole/pretrain/checkpoints/step-000006",
+            "--task",
+            "words.toml",
+            "--limit",
+            "3",
+            "--json",
+        ],
+    );
+    let summary: Value =
+        serde_json::from_str(last.lines().last().expect("a line")).expect("a summary");
+    assert_eq!(summary["results"]["perplexity,none"], evals[2]["task/words/perplexity"]);
+
+    // Evaluations change no weights.
+    place.write(
+        "plain.toml",
+        tiny_recipe("{ path = \"text.txt\" }", "save_every_steps = 2\n")
+            .replace("max_steps = 3", "max_steps = 6"),
+    );
+    run(&place, &["run", "plain.toml"]);
+    let at = "pretrain/checkpoints/step-000006";
+    assert!(weights(&place, &format!("whole/{at}")) == weights(&place, &format!("plain/{at}")));
+
+    // A run that lost its last checkpoint resumes to the same bits.
+    run(&place, &["run", "tiny.toml", "--name", "cut"]);
+    let stage = place.path().join("runs/cut/pretrain");
+    for part in ["model", "finished.json", "checkpoints/step-000006"] {
+        remove(&stage.join(part));
+    }
+    run(&place, &["resume", "cut"]);
+    assert_eq!(rows(&place, "cut"), logged);
+    assert!(weights(&place, "cut/pretrain/model") == weights(&place, "whole/pretrain/model"));
+}
+
+/// Tasks beside a validation set, and a task whose rows changed after the checkpoint.
+#[test]
+fn tasks_are_inputs_of_a_run() {
+    let place = place(
+        "eval = { holdout = 0.1, tasks = [\"words.toml\"] }\nsave_every_steps = 2\nmax_steps = 4\n",
+    );
+    let shown = run(&place, &["run", "tiny.toml"]);
+    assert!(shown.contains("val loss") && shown.contains("words/acc"), "{shown}");
+    let logged = rows(&place, "tiny");
+    let eval = logged.last().expect("a row");
+    assert!(eval["eval_loss"].is_f64() && eval["task/words/acc"].is_f64(), "{eval}");
+    let stage = place.path().join("runs/tiny/pretrain");
+    for part in ["model", "finished.json", "checkpoints/step-000004"] {
+        remove(&stage.join(part));
+    }
+    place.write("words.jsonl", "{\"q\": \"The lazy\", \"a\": \" dog\"}\n");
+    let error = place.error(&["resume", "tiny"]);
+    assert!(error.starts_with("exit 2") && error.contains("task words"), "{error}");
+}
+
+#[test]
+fn mistakes_are_named_before_training() {
+    let of = |keys: &str| place(&format!("max_steps = 4\n{keys}\n")).error(&["plan", "tiny.toml"]);
+    let all = [
+        of("eval = { every_steps = 2 }"),
+        of("eval = { holdout = 0.1, task_rows = 2 }"),
+        of("eval = { tasks = [\"words.toml\"], every_steps = 2, export_best = true }"),
+        of("eval = { tasks = [\"words.toml\", \"arc_esy\"] }"),
+        of("eval = { tasks = [\"words.toml\", \"words.toml\"] }"),
+        of("eval = { tasks = [\"words.toml\"], metric = \"words/acc_norm\" }"),
+        of("eval = { tasks = [\"none.toml\"] }"),
+        of("eval = { tasks = [\"words.toml\"], task_chat = true }"),
+        of("eval = { tasks = [\"arc_easy\"] }"),
+    ];
+    insta::assert_snapshot!(all.join("\n\n"));
+}
