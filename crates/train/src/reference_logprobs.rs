@@ -235,7 +235,9 @@ pub fn reference_key(
 }
 
 /// The hashes of a directory's weight files by name, and of an adapter's record of its base model.
-fn weight_hashes(dir: &Path) -> Result<Value> {
+///
+/// Errors: the directory or a file cannot be read.
+pub fn weight_hashes(dir: &Path) -> Result<Value> {
     let unread = |source| Error::StartDir { path: dir.to_owned(), source };
     let mut hashes = BTreeMap::new();
     for entry in std::fs::read_dir(dir).map_err(unread)? {
