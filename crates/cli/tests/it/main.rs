@@ -10,6 +10,7 @@ mod eval_tasks;
 mod features;
 mod file_cycles;
 mod foreign_models;
+mod generate;
 mod get;
 mod gguf;
 mod grpo;
