@@ -33,7 +33,7 @@ pub enum TeacherTargets<'a> {
         hidden_md: Tensor<2>,
     },
     /// Its most probable tokens, `[m, k]`.
-    Top(TopTokens),
+    Top(Box<TopTokens>),
 }
 
 impl<'a> TeacherTargets<'a> {

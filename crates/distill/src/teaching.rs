@@ -90,9 +90,9 @@ impl<'a> Teaching<'a> {
                 let top = match (texts.iter().find(|text| !saved.has(text)), teacher) {
                     (None, _) => {
                         let mut top = HostTopTokens::default();
-                        texts.iter().for_each(|text| {
+                        for text in &texts {
                             saved.read(text, &mut top);
-                        });
+                        }
                         top
                     }
                     (Some(_), Some(teacher)) => self.objective.top_tokens(teacher, batch, *k),
@@ -100,7 +100,7 @@ impl<'a> Teaching<'a> {
                         return Err(Error::NotOfTeacher { place: place(self.stage, text) }.into());
                     }
                 };
-                Ok(TeacherTargets::Top(top.to_device(*k, &self.device)))
+                Ok(TeacherTargets::Top(Box::new(top.to_device(*k, &self.device))))
             }
         }
     }

@@ -57,7 +57,8 @@ fn chunks_add_up_to_the_gradients_of_one_graph() {
         let targets = match top_k {
             None => TeacherTargets::of(&teacher, &batch),
             Some(k) => {
-                TeacherTargets::Top(objective.top_tokens(&teacher, &batch, k).to_device(k, &device))
+                let top = objective.top_tokens(&teacher, &batch, k);
+                TeacherTargets::Top(Box::new(top.to_device(k, &device)))
             }
         };
         let mut found = Gradients::new(&names);
