@@ -101,8 +101,9 @@ const LOGITS_CHUNK: [u64; 2] = [24 << 20, 8 << 20];
 /// The loss computes logits in chunks of at most this many rows.
 const CHUNK_ROWS: u64 = 1024;
 
-/// A divergence compares the distributions of this many rows at once.
-const DIVERGENCE_ROWS: u64 = 128;
+/// A divergence computes logits in chunks of at most this many elements (but at least 16 rows), and compares distributions in
+/// smaller ones.
+const DIVERGENCE_CHUNK: [u64; 2] = [4 << 20, 1 << 19];
 
 /// Memory of one training step. Saturates, because sizes may be unreasonable.
 ///
@@ -211,10 +212,14 @@ fn loss_elements(n: u64, v: u64, d: u64, computation: Computation, trains_all: b
         (HeadOutput::Scores, KernelPath::Cpu | KernelPath::Generic) => {
             Elements { held: hidden, working: 0 }
         }
-        // Logits with their gradient; the other model's logits, or the gradient on its way back, and the values of a chunk.
+        // Hidden states at targets with their gradients; both models' logits of a chunk, their gradient, a copy of it, and the
+        // values of a smaller chunk.
         (HeadOutput::Distributions, KernelPath::Cpu | KernelPath::Generic) => {
-            let of_chunk = product(&[DIVERGENCE_ROWS.min(n), v]).saturating_mul(10);
-            Elements { held: logits.saturating_mul(2), working: sum(&[hidden, logits, of_chunk]) }
+            let rows = (DIVERGENCE_CHUNK[0] / v.max(1)).clamp(16, CHUNK_ROWS).min(n);
+            let compared = product(&[rows, v]).min(DIVERGENCE_CHUNK[1].max(v));
+            let chunks = product(&[rows, v]).saturating_mul(4);
+            let working = sum(&[hidden, chunks, compared.saturating_mul(10)]);
+            Elements { held: hidden.saturating_mul(2), working }
         }
         // The gradient of hidden states, a chunk, and the packed transpose of a chunk.
         (HeadOutput::CrossEntropy | HeadOutput::LogProbs, KernelPath::Cpu) => {

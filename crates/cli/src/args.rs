@@ -183,6 +183,7 @@ pub(crate) struct ResumeArgs {
 
 /// `temper generate`
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("templated").args(["template", "template_file"]))]
 pub(crate) struct GenerateArgs {
     /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, hf:OWNER/MODEL, or GGUF file
     pub(crate) model: PathBuf,
@@ -198,6 +199,25 @@ pub(crate) struct GenerateArgs {
     /// File of prompts: JSON lines with `prompt` or `messages`, or plain text lines
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub(crate) prompts: Option<PathBuf>,
+    /// Prompt made of the columns of each row of --prompts, as in 'Question: {question}'; {{ and }} are braces. A row of the
+    /// output is the input row with its completion
+    #[arg(long, value_name = "TEXT", requires = "prompts")]
+    pub(crate) template: Option<String>,
+    /// File with the text of --template
+    #[arg(long, value_name = "FILE", requires = "prompts", conflicts_with = "template")]
+    pub(crate) template_file: Option<PathBuf>,
+    /// Column of the completion in the output rows of --template [default: completion]
+    #[arg(long = "as", value_name = "COLUMN", requires = "templated")]
+    pub(crate) column: Option<String>,
+    /// Write to a file instead of stdout. An interrupted command continues where it stopped when it is repeated
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) out: Option<PathBuf>,
+    /// Reward model that scores the completions: a reward stage of a run, its checkpoint or directory
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) reward: Option<PathBuf>,
+    /// Write the best and the worst completion of each prompt as a row of `prompt`, `chosen` and `rejected`, for DPO
+    #[arg(long, requires = "reward")]
+    pub(crate) pairs: bool,
     /// Send each prompt as a user message in the model's chat template
     #[arg(long)]
     pub(crate) chat: bool,
@@ -234,6 +254,18 @@ pub(crate) struct GenerateArgs {
     /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
+}
+
+impl GenerateArgs {
+    /// Whether prompts are made by a template.
+    pub(crate) fn has_template(&self) -> bool {
+        self.template.is_some() || self.template_file.is_some()
+    }
+
+    /// Column of the completion in the output rows of a template.
+    pub(crate) fn completion_column(&self) -> &str {
+        self.column.as_deref().unwrap_or("completion")
+    }
 }
 
 /// `temper eval`

@@ -1,17 +1,17 @@
 //! Distillation: a student is trained on the next-token distributions of a teacher, which stays frozen (Hinton et al. 2015;
 //! Agarwal et al. 2024).
 //!
-//! Shape legend: b batch, t time, n positions (b × t), m positions with a target, d model width, v vocabulary.
+//! The loss of a micro-batch is in [`Objective`], the teacher's distributions in [`Teaching`].
 
+mod micro_batch;
 mod samples;
+mod saved_top;
 mod teacher;
+mod teaching;
 mod validation;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
 use data::Batch;
-use loss::{Distillation, LossSum};
-use model::{Auxiliary, CausalLm};
-use nn::TokenBatch;
+use model::CausalLm;
 use plan::{DistillPlan, Plan, StagePlan};
 use train::{
     Collective, Context, FirstLoss, Outcome, StageState, StepPlace, apply_update, finish_stage,
@@ -19,18 +19,24 @@ use train::{
 };
 
 pub use evaluate::{Error, Result};
+pub use micro_batch::{MicroBatchLoss, Objective, TeacherTargets};
 pub use samples::sampled;
+pub use saved_top::TEACHER_DIR;
 pub use teacher::Teacher;
+pub use teaching::{Teaching, TeachingInputs};
 
 /// Trains from the newest checkpoint, or from the student's initial weights, to the last step.
 pub fn run(context: Context<'_>, distill: &DistillPlan) -> Result<Outcome> {
     let (plan, stage, run_dir, device) =
         (context.plan, context.stage, context.run_dir, context.device);
-    let replicas = context.replicas;
-    let divergence = divergence(distill);
-    let teacher = Teacher::open(stage, distill, run_dir, device)?;
+    let (replicas, stop) = (context.replicas, context.stop.clone());
+    let objective = Objective::of(stage, distill);
     let state = start_or_resume_with::<CausalLm>(context, |_| FirstLoss::Unknown)?;
     let StageState { mut run, mut model, mut learner, save_format, dropout } = state;
+    let inputs = TeachingInputs { plan, stage, distill, run_dir, device };
+    let Some(teaching) = Teaching::open(inputs, &mut run, replicas, &stop)? else {
+        return Ok(Outcome::Stopped { step: run.step() });
+    };
 
     while run.has_next_step() {
         // A batch is a pure function of the seed and the step, so no data loader state is saved. The student's own answers
@@ -49,16 +55,15 @@ pub fn run(context: Context<'_>, distill: &DistillPlan) -> Result<Outcome> {
         // The loss of a step is one sum over all its targets, divided once by their number.
         let mut sums = learner.begin_step(part.n_targets, place)?;
         for (idx, micro) in &part.micro_batches {
-            dropout.draw(step, *idx);
-            let Some((loss, auxiliary)) = loss_of(&divergence, &model, &teacher, micro, device)
-            else {
+            if micro.n_targets == 0 {
                 continue;
-            };
-            sums.expert_load.add(&auxiliary.expert_load);
-            let n_targets = loss.count;
-            let loss = loss.with_aux_loss(auxiliary.loss, n_targets);
-            sums.loss += loss.value();
-            sums.gradients.accumulate(&model, || loss.sum.backward());
+            }
+            dropout.draw(step, *idx);
+            let micro = micro.trimmed();
+            let targets = teaching.targets(&micro)?;
+            let loss = objective.accumulate(&model, &targets, &micro, device, &mut sums.gradients);
+            sums.expert_load.add(&loss.auxiliary.expert_load);
+            sums.loss += loss.sum;
         }
 
         let lr = train::lr(&stage.keys.schedule, stage.keys.optimizer.lr, step, stage.max_steps);
@@ -71,18 +76,12 @@ pub fn run(context: Context<'_>, distill: &DistillPlan) -> Result<Outcome> {
         if run.eval_due() {
             let (step, model) = (run.step(), learner.evaluated(&model));
             let validate =
-                || validation::validate(stage, &divergence, &model, &teacher, step, device);
+                || validation::validate(stage, &objective, &model, &teaching, step, device);
             run.log_eval(evaluate::evaluation(plan, stage, &model, step, validate)?)?;
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
     Ok(finish_stage(run, model, &save_format, &learner)?)
-}
-
-/// The divergence of a recipe's section. `loss` has the formula and its source.
-pub fn divergence(distill: &DistillPlan) -> Distillation {
-    let section = &distill.section;
-    Distillation { beta: section.beta, temperature: section.temperature }
 }
 
 /// A replica's part of a step.
@@ -127,40 +126,4 @@ impl Part {
 
 fn n_tokens(batch: &Batch) -> u64 {
     batch.segments.iter().filter(|segment| **segment >= 0).count() as u64
-}
-
-/// The summed divergence of a batch at its targets, for training and validation, with the student's own loss and the load of its experts; `None` for a
-/// batch without targets.
-pub fn loss_of(
-    divergence: &Distillation,
-    student: &CausalLm,
-    teacher: &Teacher,
-    batch: &Batch,
-    device: &Device,
-) -> Option<(LossSum, Auxiliary)> {
-    if batch.n_targets == 0 {
-        return None;
-    }
-    let batch = &batch.trimmed();
-    let teacher_mv = teacher.logits(batch, device);
-    let (b, t) = (batch.rows, batch.sequence_length);
-    let tokens = TokenBatch::new(&batch.ids, &batch.positions, &batch.segments, b, t, device);
-    let output = student.forward(&tokens);
-    let student_mv = student.logits(at_targets(output.hidden_nd(), batch));
-    let [m, v] = student_mv.dims();
-    // Embeddings may have more rows than the tokenizer has tokens.
-    let n_ids = v.min(teacher_mv.dims()[1]);
-    let of_ids = |logits_mv: Tensor<2>| logits_mv.slice([0..m, 0..n_ids]);
-    let loss = divergence.loss(of_ids(student_mv), &of_ids(teacher_mv));
-    Some((loss, output.auxiliary()))
-}
-
-/// The rows of positions with a target.
-fn at_targets(hidden_nd: Tensor<2>, batch: &Batch) -> Tensor<2> {
-    let targets = batch.targets.iter().enumerate().filter(|(_, target)| **target >= 0);
-    let positions: Vec<i64> = targets.map(|(at, _)| at as i64).collect();
-    let m = positions.len();
-    let positions = TensorData::new(positions, [m]);
-    let positions_m = Tensor::<1, Int>::from_data(positions, &hidden_nd.device());
-    hidden_nd.select(0, positions_m)
 }

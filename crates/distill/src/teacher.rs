@@ -1,6 +1,6 @@
 //! The teacher: a frozen language model of any family, with the student's tokenizer.
 //!
-//! Shape legend: m positions with a target, v vocabulary.
+//! Shape legend: m positions with a target, c positions of a chunk, d model width, v vocabulary.
 
 use burn::tensor::{Device, Tensor};
 use data::Batch;
@@ -9,7 +9,8 @@ use nn::TokenBatch;
 use plan::{DistillPlan, StagePlan};
 use train::{BaseModelCache, RunDir, start_dir};
 
-use crate::{Result, at_targets};
+use crate::Result;
+use crate::micro_batch::at_targets;
 
 /// A frozen teacher.
 #[derive(Debug)]
@@ -42,11 +43,16 @@ impl Teacher {
         Self { model: generate::without_autodiff(model).into_owned() }
     }
 
-    /// Logits at the targets of a batch, `[m, v]`, without a graph.
-    pub(crate) fn logits(&self, batch: &Batch, device: &Device) -> Tensor<2> {
-        let device = device.clone().inner();
+    /// Hidden states at the targets of a batch, `[m, d]`.
+    pub(crate) fn hidden(&self, batch: &Batch) -> Tensor<2> {
+        let device = self.model.backbone.device();
         let (b, t) = (batch.rows, batch.sequence_length);
         let tokens = TokenBatch::new(&batch.ids, &batch.positions, &batch.segments, b, t, &device);
-        self.model.logits(at_targets(self.model.forward(&tokens).hidden_nd(), batch))
+        at_targets(self.model.forward(&tokens).hidden_nd(), batch)
+    }
+
+    /// Logits of hidden states, `[c, v]`.
+    pub(crate) fn logits(&self, hidden_cd: Tensor<2>) -> Tensor<2> {
+        self.model.logits(hidden_cd)
     }
 }

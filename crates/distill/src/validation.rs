@@ -2,20 +2,19 @@
 
 use burn::tensor::Device;
 use generate::without_autodiff;
-use loss::Distillation;
 use model::CausalLm;
 use plan::StagePlan;
 use train::EvalRow;
 
-use crate::{Error, Result, Teacher, loss_of};
+use crate::{Error, Objective, Result, Teaching};
 
 /// The mean divergence on the validation set, up to `eval.max_rows`, with the metrics of next-token prediction beside it. No
 /// autodiff graph is built.
 pub(crate) fn validate(
     stage: &StagePlan,
-    divergence: &Distillation,
+    objective: &Objective,
     model: &CausalLm,
-    teacher: &Teacher,
+    teaching: &Teaching<'_>,
     step: u64,
     device: &Device,
 ) -> Result<EvalRow> {
@@ -24,11 +23,13 @@ pub(crate) fn validate(
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
     let (mut sum, mut n_targets) = (0.0, 0);
     for batch in stage.dataset.eval_batches(stage.micro_batch, max_rows) {
-        let Some((loss, _)) = loss_of(divergence, &student, teacher, &batch, device) else {
+        if batch.n_targets == 0 {
             continue;
-        };
-        sum += loss.value();
-        n_targets += loss.count;
+        }
+        let batch = batch.trimmed();
+        let targets = teaching.targets(&batch)?;
+        sum += objective.measure(&student, &targets, &batch, device);
+        n_targets += batch.n_targets as u64;
     }
     if n_targets == 0 {
         return Err(Error::NoTargets);

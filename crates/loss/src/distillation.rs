@@ -1,14 +1,18 @@
 //! Divergences between the next-token distributions of a teacher and a student.
 //!
-//! Shape legend: n positions, v vocabulary, c positions of a chunk.
+//! Shape legend: n positions, v vocabulary, k tokens of the teacher, c positions of a chunk.
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
-use crate::LossSum;
+use crate::{LossSum, TopTokens};
 
-/// Positions whose distributions are compared at once, which limits the memory of intermediate values.
-const CHUNK: usize = 128;
+/// Elements of a chunk, and its most positions. Distributions are compared chunk by chunk, which limits the memory of
+/// intermediate values.
+const CHUNK: [usize; 2] = [1 << 19, 128];
+
+/// The smallest probability of all tokens that are not among the teacher's k, so that its logarithm is finite.
+const MIN_TAIL: f64 = 1e-7;
 
 /// The generalized Jensen–Shannon divergence between a teacher's distribution t and a student's distribution s (Agarwal et
 /// al. 2024, "On-Policy Distillation of Language Models", section 2): β KL(t ‖ m) + (1 − β) KL(s ‖ m) with the mixture
@@ -29,16 +33,44 @@ impl Distillation {
         student_nv: &Tensor<2>,
         teacher_nv: &Tensor<2>,
     ) -> (Tensor<1>, Tensor<2>) {
+        let teacher_nv = teacher_nv.clone().inner();
+        self.by_chunks(student_nv, |log_s_cv, from| {
+            let dims = log_s_cv.dims();
+            let log_t_cv = self.log_probabilities(rows(&teacher_nv, from, dims));
+            self.of_chunk(log_s_cv, log_t_cv)
+        })
+    }
+
+    /// The same divergence over k + 1 outcomes: each of the teacher's k tokens, and any other token. This is the sum with a
+    /// tail bucket of TRL's `teacher_top_k`. Both probabilities of the last outcome are at least 1e-7.
+    pub fn with_gradient_of_top(
+        &self,
+        student_nv: &Tensor<2>,
+        teacher: &TopTokens,
+    ) -> (Tensor<1>, Tensor<2>) {
+        let [_, k] = teacher.logprobs_nk.dims();
+        let logprobs_nk = teacher.logprobs_nk.clone().inner();
+        self.by_chunks(student_nv, |log_s_cv, from| {
+            let [c, _] = log_s_cv.dims();
+            let ids_ck = teacher.ids_nk.clone().slice([from..from + c, 0..k]);
+            self.of_chunk_of_top(log_s_cv, ids_ck, rows(&logprobs_nk, from, [c, k]))
+        })
+    }
+
+    /// Calls `compare` with the student's log-probabilities of each chunk and the chunk's first position.
+    fn by_chunks(
+        &self,
+        student_nv: &Tensor<2>,
+        compare: impl Fn(Tensor<2>, usize) -> (Tensor<1>, Tensor<2>),
+    ) -> (Tensor<1>, Tensor<2>) {
         let [n, v] = student_nv.dims();
-        let (student_nv, teacher_nv) = (student_nv.clone().inner(), teacher_nv.clone().inner());
-        let chunks = (0..n).step_by(CHUNK).map(|from| from..(from + CHUNK).min(n));
+        let student_nv = student_nv.clone().inner();
+        let of_chunk = (CHUNK[0] / v.max(1)).clamp(1, CHUNK[1]);
         let (mut values, mut gradients) = (Vec::new(), Vec::new());
-        for rows in chunks {
-            let of = |logits: &Tensor<2>| {
-                let logits_cv = logits.clone().slice([rows.clone(), 0..v]);
-                log_softmax(logits_cv.div_scalar(self.temperature), 1)
-            };
-            let (value_c, gradient_cv) = self.of_chunk(of(&student_nv), of(&teacher_nv));
+        for from in (0..n).step_by(of_chunk) {
+            let dims = [of_chunk.min(n - from), v];
+            let log_s_cv = self.log_probabilities(rows(&student_nv, from, dims));
+            let (value_c, gradient_cv) = compare(log_s_cv, from);
             values.push(value_c);
             gradients.push(gradient_cv);
         }
@@ -46,6 +78,34 @@ impl Distillation {
             return (Tensor::zeros([0], &student_nv.device()), student_nv);
         }
         (Tensor::cat(values, 0), Tensor::cat(gradients, 0))
+    }
+
+    /// Logarithms of the probabilities at the temperature, `[c, v]`.
+    pub fn log_probabilities(&self, logits_cv: Tensor<2>) -> Tensor<2> {
+        log_softmax(logits_cv.div_scalar(self.temperature), 1)
+    }
+
+    /// [`Self::of_chunk`] over the teacher's tokens and the rest.
+    ///
+    /// The outcomes are a softmax of as many logits, of which the last stands for all other tokens. Each of these has a share of
+    /// its gradient: its probability among them.
+    fn of_chunk_of_top(
+        &self,
+        log_s_cv: Tensor<2>,
+        ids_ck: Tensor<2, Int>,
+        log_t_ck: Tensor<2>,
+    ) -> (Tensor<1>, Tensor<2>) {
+        let [c, k] = log_t_ck.dims();
+        let log_s = with_tail(log_s_cv.clone().gather(1, ids_ck.clone()));
+        let log_tail_c1 = log_s.clone().slice([0..c, k..k + 1]);
+        let (value_c, outcomes) = self.of_chunk(log_s, with_tail(log_t_ck));
+        let of_tokens_ck = outcomes.clone().slice([0..c, 0..k]);
+        let of_tail_c1 = outcomes.slice([0..c, k..k + 1]);
+        let shares_cv = (log_s_cv - log_tail_c1).exp() * of_tail_c1;
+        // Their own shares are removed first: x − x is exactly 0, however large x is.
+        let own_ck = shares_cv.clone().gather(1, ids_ck.clone());
+        let others_cv = shares_cv.scatter(1, ids_ck.clone(), own_ck.neg(), IndexingUpdateOp::Add);
+        (value_c, others_cv.scatter(1, ids_ck, of_tokens_ck, IndexingUpdateOp::Add))
     }
 
     /// The divergence of each position, `[c]`, with its gradient, from the logarithms of both distributions, `[c, v]`.
@@ -83,13 +143,34 @@ impl Distillation {
 
     /// The summed divergence of all positions. Its graph holds the student's logits and their gradient alone.
     pub fn loss(&self, student_nv: Tensor<2>, teacher_nv: &Tensor<2>) -> LossSum {
-        let count = student_nv.dims()[0] as u64;
         let (values_n, gradient_nv) = self.with_gradient(&student_nv, teacher_nv);
-        // A linear function of the logits with the divergence's gradient, moved to its value.
-        let linear = (student_nv * gradient_nv).sum();
-        let offset = values_n.sum() - linear.clone().inner();
-        LossSum { sum: linear + offset, count }
+        linear_sum(student_nv, values_n, gradient_nv)
     }
+
+    /// The summed divergence over the teacher's most probable tokens and the rest ([`Self::with_gradient_of_top`]).
+    pub fn loss_of_top(&self, student_nv: Tensor<2>, teacher: &TopTokens) -> LossSum {
+        let (values_n, gradient_nv) = self.with_gradient_of_top(&student_nv, teacher);
+        linear_sum(student_nv, values_n, gradient_nv)
+    }
+}
+
+/// The sum of `values_n` as a function of the logits: a linear one with this gradient, moved to the value.
+fn linear_sum(student_nv: Tensor<2>, values_n: Tensor<1>, gradient_nv: Tensor<2>) -> LossSum {
+    let count = student_nv.dims()[0] as u64;
+    let linear = (student_nv * gradient_nv).sum();
+    let offset = values_n.sum() - linear.clone().inner();
+    LossSum { sum: linear + offset, count }
+}
+
+/// Positions `from..from + c` of a matrix.
+fn rows(x_nv: &Tensor<2>, from: usize, [c, v]: [usize; 2]) -> Tensor<2> {
+    x_nv.clone().slice([from..from + c, 0..v])
+}
+
+/// Log-probabilities of some tokens with that of all others, `[c, k + 1]`.
+fn with_tail(log_ck: Tensor<2>) -> Tensor<2> {
+    let others_c1 = log_ck.clone().exp().sum_dim(1).neg().add_scalar(1.0);
+    Tensor::cat(vec![log_ck, others_c1.clamp_min(MIN_TAIL).log()], 1)
 }
 
 /// ln(eᵃ + eᵇ).

@@ -16,6 +16,7 @@ mod ppo;
 mod preference;
 mod reward;
 mod sum;
+mod top_tokens;
 mod unpaired;
 
 pub use advantages::{Advantages, Whitening, gae, whiten};
@@ -38,4 +39,5 @@ pub use preference::{
 };
 pub use reward::{pairwise_reward, reward_centering};
 pub use sum::LossSum;
+pub use top_tokens::{HostTopTokens, TopTokens};
 pub use unpaired::{UnpairedLoss, UnpairedObjective, mismatched_kl};

@@ -122,9 +122,19 @@ impl Cost {
     ) {
         let teacher = &distill.teacher_config;
         let (rows, length) = (dataset.n_run_rows(), step.sequence_length as u64);
-        self.flops += teacher.forward_flops(rows, length, HeadOutput::Distributions);
-        self.memory = self.memory.beside_frozen(teacher.n_parameters());
-        self.peak_bytes = step.peak(&self.memory, step.rows_per_step);
+        // Saved tokens are computed once.
+        let rows_of_teacher = match distill.section.top_k {
+            Some(_) => rows.min(dataset.n_rows(0)).saturating_add(dataset.n_eval_rows()),
+            None => rows,
+        };
+        self.flops += teacher.forward_flops(rows_of_teacher, length, HeadOutput::Distributions);
+        let both = self.memory.beside_frozen(teacher.n_parameters());
+        if distill.keeps_teacher() {
+            self.memory = both;
+        }
+        // The teacher computes the saved tokens beside the student's weights, before there is optimizer state.
+        let first = process_bytes(both.weights.saturating_mul(step.n_together as u64));
+        self.peak_bytes = step.peak(&self.memory, step.rows_per_step).max(first);
         let on_policy = distill.section.on_policy;
         if on_policy > 0.0 {
             self.flops +=

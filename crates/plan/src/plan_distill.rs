@@ -1,7 +1,8 @@
 //! Plans the teacher of a distillation: its weights, its vocabulary and its context. Opens no weights.
 
 use arch::ModelConfig;
-use recipe::{DistillSection, Loaded};
+use data::Dataset;
+use recipe::{DistillSamples, DistillSection, Loaded};
 use tokenizer::Tokenizer;
 
 use crate::stage::{DistillPlan, Start};
@@ -49,7 +50,21 @@ pub(crate) fn plan_distill(
     }
     check_context(&config, section)
         .map_err(|(message, hint)| refused("distill.sequence_length", message, "too long", hint))?;
-    Ok(DistillPlan { section: section.clone(), teacher: point.start, teacher_config: config })
+    let n_tokens = student.vocab_size();
+    if let Some(k) = section.top_k.filter(|k| *k >= n_tokens) {
+        return Err(refused(
+            "distill.top_k",
+            format!("`top_k` is {k}, and the tokenizer has {n_tokens} tokens"),
+            "must be below the number of tokens",
+            "remove `top_k` to compare all tokens",
+        ));
+    }
+    Ok(DistillPlan {
+        section: section.clone(),
+        teacher: point.start,
+        teacher_config: config,
+        n_saved_targets: 0,
+    })
 }
 
 /// The first id whose token differs, for messages.
@@ -61,6 +76,24 @@ fn first_difference(student: &Tokenizer, teacher: &Tokenizer) -> Option<String> 
         token.map_or_else(|| "no token".to_owned(), |token| format!("`{token}`"))
     };
     Some(format!("id {id} is {} and the student's is {}", shown(teacher), shown(student)))
+}
+
+/// Targets at which the teacher's tokens are saved, at most: those of an epoch of chats, because a chat has one record in
+/// whatever row it is; those of the whole run of documents, which epochs cut differently; and those of the validation set.
+pub(crate) fn n_saved_targets(section: &DistillSection, dataset: &Dataset) -> u64 {
+    if section.top_k.is_none() {
+        return 0;
+    }
+    let counts = dataset.counts();
+    let trained = match section.samples {
+        DistillSamples::Chats => dataset.run_targets().min(counts.epoch_targets),
+        DistillSamples::Documents => dataset.run_targets(),
+    };
+    let max_rows = section.train.eval.as_ref().and_then(|eval| eval.max_rows);
+    let evaluated = max_rows.unwrap_or(counts.eval_rows).min(counts.eval_rows);
+    // A row's share of the targets, rounded up.
+    let per_row = counts.eval_targets.div_ceil(counts.eval_rows.max(1));
+    trained.saturating_add(evaluated.saturating_mul(per_row).min(counts.eval_targets))
 }
 
 /// Checks that the teacher has a position for every token of a row.

@@ -14,7 +14,7 @@ use crate::contamination::overlaps;
 use crate::cost::{Cost, StepShape, n_reference};
 use crate::eval_tasks::EvalTasks;
 use crate::optimizer::{average_bytes, state_bytes};
-use crate::plan_distill::plan_distill;
+use crate::plan_distill::{n_saved_targets, plan_distill};
 use crate::plan_grpo::plan_grpo;
 use crate::plan_lora::plan_lora;
 use crate::plan_ppo::plan_ppo;
@@ -145,6 +145,9 @@ pub(crate) fn plan_stage(
         && dpo.section.has_reference()
     {
         dpo.n_reference_pairs = n_reference(&dataset, keys.train.eval.as_ref());
+    }
+    if let Stage::Distill(distill) = &mut stage {
+        distill.n_saved_targets = n_saved_targets(&distill.section, &dataset);
     }
     if let Stage::Kto(kto) = &mut stage {
         notes.extend(plan_kto::complete(loaded, name, kto, &dataset)?);

@@ -43,6 +43,21 @@ pub struct DistillPlan {
     pub teacher: Start,
     /// Configuration of the teacher.
     pub teacher_config: ModelConfig,
+    /// Targets at which the teacher's most probable tokens are saved, at most; 0 without `top_k`.
+    pub n_saved_targets: u64,
+}
+
+impl DistillPlan {
+    /// Whether the teacher is in memory during training.
+    pub fn keeps_teacher(&self) -> bool {
+        self.section.top_k.is_none() || self.section.on_policy > 0.0
+    }
+
+    /// Bytes of the teacher's saved tokens, at most: an id and a log-probability each.
+    pub fn saved_bytes(&self) -> u64 {
+        let k = self.section.top_k.unwrap_or(0) as u64;
+        self.n_saved_targets.saturating_mul(k).saturating_mul(8)
+    }
 }
 
 /// Plan of a DPO stage.

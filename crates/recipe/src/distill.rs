@@ -38,6 +38,14 @@ pub struct DistillSection {
     #[serde(default = "default_temperature")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 100.0))]
     pub temperature: f64,
+    /// Number of the teacher's most probable tokens that the divergence compares; all other tokens
+    /// together are one more outcome. The teacher's log-probabilities of them are computed once,
+    /// before the first step, and saved in the stage's `teacher/`; unless `on_policy` needs it, the
+    /// teacher is then not in memory during training. Default: all tokens are compared, and nothing
+    /// is saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub top_k: Option<usize>,
     /// Share of steps on answers that the student samples itself to the prompts of the step, at
     /// temperature 1 (`chats` only). In the others the answers are those of the data.
     #[serde(default)]

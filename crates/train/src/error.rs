@@ -241,6 +241,18 @@ pub enum Error {
         /// File and line of the answer.
         place: String,
     },
+    /// A non-finite log-probability of a distillation's teacher.
+    #[error("{place}: a log-probability of the teacher is not finite")]
+    TeacherNotFinite {
+        /// File and line of the text.
+        place: String,
+    },
+    /// A text without saved distributions of a distillation's teacher.
+    #[error("{place}: the teacher's tokens were not computed for this text")]
+    NotOfTeacher {
+        /// File and line of the text.
+        place: String,
+    },
     /// The directory of the initial weights cannot be listed.
     #[error("{path}: cannot read: {source}")]
     StartDir {
@@ -350,6 +362,10 @@ impl Error {
             Self::NotInReference { .. } => Some(
                 "remove the directory `reference` of the stage; it is computed again".into(),
             ),
+            Self::TeacherNotFinite { .. } => Some("evaluate the teacher: `temper eval`".into()),
+            Self::NotOfTeacher { .. } => {
+                Some("remove the directory `teacher` of the stage; it is computed again".into())
+            }
             Self::StartDir { .. } => Some("check the stage's `start`".into()),
             Self::ReplicaLost { .. } | Self::Signals { .. } => None,
         }

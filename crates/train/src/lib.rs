@@ -48,7 +48,7 @@ pub use parameters::ParameterNames;
 pub use progress::{Event, Progress, Recorder, Silent};
 pub use reference_logprobs::{
     REFERENCE_DIR, ReferenceLogprobs, ReferenceSource, SavedReference, add_reference,
-    load_reference, reference_key, reference_of, save_reference,
+    load_reference, reference_key, reference_of, save_reference, weight_hashes,
 };
 pub use replicas::on_replicas;
 pub use resume_rules::{Differences, differences};

@@ -234,8 +234,13 @@ pub fn reference_key(
     Ok(fsio::sha256_hex(inputs.to_string().as_bytes()))
 }
 
-/// The hashes of a directory's weight files by name, and of an adapter's record of its base model.
-fn weight_hashes(dir: &Path) -> Result<Value> {
+/// The hashes of a directory's weight files by name, and of an adapter's record of its base model; or that of a GGUF file.
+///
+/// Errors: the directory or a file cannot be read.
+pub fn weight_hashes(dir: &Path) -> Result<Value> {
+    if dir.is_file() {
+        return Ok(json!(fsio::verified_sha256(dir)?));
+    }
     let unread = |source| Error::StartDir { path: dir.to_owned(), source };
     let mut hashes = BTreeMap::new();
     for entry in std::fs::read_dir(dir).map_err(unread)? {

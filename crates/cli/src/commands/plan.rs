@@ -378,6 +378,9 @@ fn disk(plan: &Plan) -> String {
     for stage in &plan.stages {
         let kept = stage.keys.keep_checkpoints as u64 + u64::from(stage.keys.eval.is_some());
         total += stage.cost.checkpoint_bytes * kept + stage.cost.model_bytes;
+        if let Work::Rows { distill: Some(distill), .. } = stage.kind.work() {
+            total += distill.saved_bytes();
+        }
         parts.push(format!("{} {}", stage.name, table::bytes(stage.cost.checkpoint_bytes)));
     }
     let free = fsio::free_space(".").map(|free| format!(", {} free", table::bytes(free)));

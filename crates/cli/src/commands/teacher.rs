@@ -25,8 +25,16 @@ pub(super) fn teacher_note(distill: &DistillPlan) -> String {
         }
         _ => String::new(),
     };
+    let saved = section.top_k.map_or_else(String::new, |k| {
+        let tokens = if k == 1 { "token".to_owned() } else { format!("{k} tokens") };
+        format!(
+            " over its most probable {tokens} and all others as one; saved once, before training: at most {} ({} targets)",
+            table::bytes(distill.saved_bytes()),
+            table::thousands(distill.n_saved_targets),
+        )
+    });
     format!(
-        "teacher: {teacher}, {} frozen parameters; the loss is {divergence} at temperature {}{own}",
+        "teacher: {teacher}, {} frozen parameters; the loss is {divergence} at temperature {}{saved}{own}",
         table::millions(distill.teacher_config.n_parameters()),
         section.temperature
     )

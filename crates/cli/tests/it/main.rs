@@ -12,6 +12,7 @@ mod eval_tasks;
 mod features;
 mod file_cycles;
 mod foreign_models;
+mod generate;
 mod get;
 mod gguf;
 mod grpo;

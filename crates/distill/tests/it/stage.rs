@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use burn::tensor::activation::log_softmax;
 use data::Share;
-use distill::{Teacher, divergence, loss_of, sampled};
+use distill::{Objective, Teacher, TeacherTargets, sampled};
 use model::CausalLm;
 use nn::TokenBatch;
 use serde_json::Value;
@@ -54,10 +54,10 @@ fn the_loss_is_the_divergence_at_the_targets() {
             f64::midpoint(kl(&t[at], &m), kl(&s[at], &m))
         })
         .sum();
-    let (loss, _) = loss_of(&divergence(distill_plan(&plan)), &student, &teacher, &batch, &device)
-        .expect("targets");
-    assert_eq!(loss.count, batch.n_targets as u64);
-    assert!((loss.value() - wanted).abs() < 5e-4 * wanted, "{} not {wanted}", loss.value());
+    let targets = TeacherTargets::of(&teacher, &batch);
+    let objective = Objective::of(stage, distill_plan(&plan));
+    let found = objective.measure(&student, &targets, &batch, &device);
+    assert!((found - wanted).abs() < 5e-4 * wanted, "{found} not {wanted}");
 }
 
 #[test]
@@ -84,15 +84,11 @@ fn a_teacher_has_no_loss_to_itself() {
     let plan = place.plan("self", &[]);
     let (stage, device) = (stage(&plan), Device::flex());
     let model = model::load_causal_lm(&place.path().join("teacher"), &device).expect("read");
-    let (loss, _) = loss_of(
-        &divergence(distill_plan(&plan)),
-        &model,
-        &Teacher::of(&model),
-        &stage.dataset.batch(0),
-        &device,
-    )
-    .expect("targets");
-    assert!(loss.value().abs() < 1e-3, "{}", loss.value());
+    let (batch, teacher) = (stage.dataset.batch(0), Teacher::of(&model));
+    let targets = TeacherTargets::of(&teacher, &batch);
+    let objective = Objective::of(stage, distill_plan(&plan));
+    let found = objective.measure(&model, &targets, &batch, &device);
+    assert!(found.abs() < 1e-3, "{found}");
 }
 
 #[test]

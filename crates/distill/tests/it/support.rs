@@ -113,6 +113,9 @@ impl Place {
         let device = Device::flex().autodiff();
         let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
         let stop = StopFlag::manual();
+        if stop_at == Some(0) {
+            stop.request();
+        }
         let mut watched =
             Watched { stop_at, stop: stop.clone(), events: Vec::new(), outcome: None };
         let context = Context {

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use loss::Distillation;
+use loss::{Distillation, HostTopTokens};
 
 use super::report::{Quantity, Tolerance};
 use super::vectors::Vectors;
@@ -17,7 +17,8 @@ const TOLERANCE: Tolerance = Tolerance { absolute: 2e-6, relative: 1e-6 };
 /// Gradients of a mean with respect to logits.
 const GRADIENTS: Tolerance = Tolerance { absolute: 2e-7, relative: 3e-6 };
 
-/// The divergences of `distillation.safetensors`. A tensor's name has its settings: `per_token.beta0.1.temperature2.0`.
+/// The divergences of `distillation.safetensors`. A tensor's name has its settings: `per_token.beta0.1.temperature2.0`, or
+/// `per_token.top4.beta0.1.temperature2.0` over the teacher's four most probable tokens and the rest.
 pub(super) fn replay(path: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let file = Vectors::open(path)?;
     let logits = file.floats("student_logits")?;
@@ -44,18 +45,24 @@ pub(super) fn replay(path: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let [mut values, mut means, mut slopes] = ["values", "means", "gradients"].map(Quantity::new);
     for name in file.names().iter().filter_map(|name| name.strip_prefix("per_token.")) {
         let unreadable = || file.bad(format!("`{name}` names no β and no temperature"));
-        let (beta, temperature) = name
-            .strip_prefix("beta")
-            .and_then(|rest| rest.split_once(".temperature"))
-            .and_then(|(beta, temperature)| Some((beta.parse().ok()?, temperature.parse().ok()?)))
-            .ok_or_else(unreadable)?;
-        let loss = Distillation { beta, temperature };
+        let (top_k, loss) = settings(name).ok_or_else(unreadable)?;
         let leaf_nv = tensor("student_logits", &device.clone().autodiff())?.require_grad();
-        let (values_n, _) = loss.with_gradient(&leaf_nv, &teacher);
+        let top = |teacher_nv: &Tensor<2>| {
+            let logprobs_nv = loss.log_probabilities(teacher_nv.clone());
+            top_k.map(|k| HostTopTokens::select(&logprobs_nv, k).to_device(k, device))
+        };
+        let values_n = match top(&teacher) {
+            Some(top) => loss.with_gradient_of_top(&leaf_nv, &top).0,
+            None => loss.with_gradient(&leaf_nv, &teacher).0,
+        };
         let expected = file.floats_of(&format!("per_token.{name}"), &[b, t])?;
         values.add(name, &host_values(&values_n), &expected, TOLERANCE);
-        let mean =
-            loss.loss(at_targets(&leaf_nv), &at_targets(&teacher)).mean_over(targets.len() as u64);
+        let (student_mv, teacher_mv) = (at_targets(&leaf_nv), at_targets(&teacher));
+        let sum = match top(&teacher_mv) {
+            Some(top) => loss.loss_of_top(student_mv, &top),
+            None => loss.loss(student_mv, &teacher_mv),
+        };
+        let mean = sum.mean_over(targets.len() as u64);
         let expected = file.floats_of(&format!("mean.{name}"), &[1])?;
         means.add(name, &host_values(&mean.clone().inner()), &expected, TOLERANCE);
         let with_gradient = format!("grad.{name}");
@@ -69,4 +76,18 @@ pub(super) fn replay(path: &Path, device: &Device) -> Result<Vec<Quantity>> {
         }
     }
     Ok(vec![values, means, slopes])
+}
+
+/// The number of tokens and the divergence that a tensor's name has.
+fn settings(name: &str) -> Option<(Option<usize>, Distillation)> {
+    let (top_k, rest) = match name.strip_prefix("top") {
+        Some(rest) => {
+            let (k, rest) = rest.split_once('.')?;
+            (Some(k.parse().ok()?), rest)
+        }
+        None => (None, name),
+    };
+    let (beta, temperature) = rest.strip_prefix("beta")?.split_once(".temperature")?;
+    let (beta, temperature) = (beta.parse().ok()?, temperature.parse().ok()?);
+    Some((top_k, Distillation { beta, temperature }))
 }

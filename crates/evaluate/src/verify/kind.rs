@@ -115,7 +115,7 @@ impl Kind {
         if names.iter().any(|name| name == "kl_positive.rows.kto") {
             return Ok(Some(Self::UnpairedLosses));
         }
-        if names.iter().any(|name| name.starts_with("per_token.beta")) {
+        if names.iter().any(|name| name.starts_with("per_token.")) {
             return Ok(Some(Self::Distillation));
         }
         if names.iter().any(|name| name == "nf4.table") {

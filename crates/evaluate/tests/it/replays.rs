@@ -160,6 +160,7 @@ fn a_directory_of_references_gives_a_report_for_each() {
         "preference",
         "answer-losses",
         "distillation",
+        "distillation",
         "pair-losses",
         "unpaired-losses",
         packed[0],
@@ -378,6 +379,15 @@ fn divergences_of_distillation() {
     assert_eq!(names(&report), ["values", "means", "gradients"]);
     let counts: Vec<usize> = report.quantities.iter().map(|q| q.n_compared).collect();
     assert_eq!(counts, [15 * 21, 15, 10 * 21 * 24]);
+}
+
+/// The same over the teacher's 1, 4 or 16 most probable tokens with a tail bucket, by TRL's asynchronous distillation trainer.
+#[test]
+fn divergences_over_the_top_tokens() {
+    let report = passes(&golden_dir("preference2/distillation_top_k.safetensors"), "distillation");
+    assert_eq!(names(&report), ["values", "means", "gradients"]);
+    let counts: Vec<usize> = report.quantities.iter().map(|q| q.n_compared).collect();
+    assert_eq!(counts, [3 * 15 * 21, 3 * 15, 3 * 6 * 21 * 24]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! reference's vectors.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use loss::Distillation;
+use loss::{Distillation, HostTopTokens};
 use testkit::{Tolerance, assert_close, values};
 
 use super::support::wave;
@@ -114,5 +114,95 @@ fn equal_and_certain_distributions() {
         let (none, _) =
             loss.with_gradient(&logits(Vec::new(), &device), &logits(Vec::new(), &device));
         assert_eq!(none.dims(), [0]);
+    }
+}
+
+/// The divergence over some tokens and the rest, in f64.
+fn of_top_by_hand(
+    student: &[f64],
+    teacher: &[f64],
+    k: usize,
+    (beta, temperature): (f64, f64),
+) -> f64 {
+    let mut order: Vec<usize> = (0..teacher.len()).collect();
+    order.sort_by(|a, b| teacher[*b].total_cmp(&teacher[*a]));
+    let outcomes = |logits: &[f64]| -> Vec<f64> {
+        let exps: Vec<f64> = logits.iter().map(|x| (x / temperature).exp()).collect();
+        let sum: f64 = exps.iter().sum();
+        let top = order[..k].iter().map(|id| exps[*id] / sum);
+        top.chain([order[k..].iter().map(|id| exps[*id]).sum::<f64>() / sum]).map(f64::ln).collect()
+    };
+    // Logits whose softmax are these outcomes.
+    by_hand(&outcomes(student), &outcomes(teacher), beta, 1.0)
+}
+
+#[test]
+fn the_rest_is_one_outcome() {
+    let n = SHAPE[0] * SHAPE[1];
+    let (student, teacher) = (wave(n, 0.37), wave(n, 1.91));
+    let device = Device::flex();
+    let in_f64 = |values: &[f32]| -> Vec<f64> { values.iter().copied().map(f64::from).collect() };
+    let (student_f64, teacher_f64) = (in_f64(&student), in_f64(&teacher));
+    for (k, beta, temperature) in [(1, 0.5, 1.0), (3, 0.0, 0.7), (3, 0.5, 2.0), (5, 1.0, 1.0)] {
+        let loss = Distillation { beta, temperature };
+        let of_rows = |student: &[f64]| -> Vec<f64> {
+            let rows = student.chunks(SHAPE[1]).zip(teacher_f64.chunks(SHAPE[1]));
+            rows.map(|(s, t)| of_top_by_hand(s, t, k, (beta, temperature))).collect()
+        };
+        let logprobs = loss.log_probabilities(logits(teacher.clone(), &device));
+        let top = HostTopTokens::select(&logprobs, k).to_device(k, &device);
+        let (found, gradient) = loss.with_gradient_of_top(&logits(student.clone(), &device), &top);
+        let expected: Vec<f32> = of_rows(&student_f64).into_iter().map(|x| x as f32).collect();
+        let name = format!("k {k}, β {beta}, T {temperature}");
+        assert_close(&name, &values(&found), &expected, Tolerance::absolute(2e-6));
+        let gradient = values(&gradient);
+        for logit in 0..SHAPE[1] {
+            let moved = |step: f64| {
+                let mut student = student_f64.clone();
+                student.iter_mut().skip(logit).step_by(SHAPE[1]).for_each(|x| *x += step);
+                of_rows(&student)
+            };
+            let slopes = moved(1e-4).into_iter().zip(moved(-1e-4));
+            let expected: Vec<f32> = slopes.map(|(up, down)| ((up - down) / 2e-4) as f32).collect();
+            let found: Vec<f32> = gradient.iter().skip(logit).step_by(SHAPE[1]).copied().collect();
+            assert_close(&name, &found, &expected, Tolerance::absolute(2e-6));
+        }
+    }
+}
+
+#[test]
+fn the_most_probable_tokens_are_selected_in_order() {
+    let rows = logits(
+        vec![0.0, 3.0, 1.0, 3.0, -1.0, 2.0, 0.5, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0],
+        &Device::flex(),
+    );
+    let top = HostTopTokens::select(&rows, 3);
+    assert_eq!(top.ids, [1, 3, 5, 0, 1, 2]);
+    assert_eq!(top.logprobs, [3.0, 3.0, 2.0, 5.0, 4.0, 3.0]);
+    assert_eq!(HostTopTokens::select(&rows, 7).ids[..7], [1, 3, 5, 2, 6, 0, 4]);
+}
+
+/// A certain student and a teacher that puts everything elsewhere: finite values, and no gradient at the teacher's token that
+/// rounding made up.
+#[test]
+fn certain_distributions_over_few_tokens_are_finite() {
+    let device = Device::flex();
+    let certain = |at: usize| {
+        let mut row = vec![-40.0_f32; SHAPE[1]];
+        row[at] = 40.0;
+        logits(row, &device)
+    };
+    for beta in [0.0, 0.3, 1.0] {
+        let loss = Distillation { beta, temperature: 1.0 };
+        for (student, teacher) in [(1, 5), (5, 1), (2, 2)] {
+            let logprobs = loss.log_probabilities(certain(teacher));
+            let top = HostTopTokens::select(&logprobs, 2).to_device(2, &device);
+            let (value, gradient) = loss.with_gradient_of_top(&certain(student), &top);
+            assert!(values(&value)[0].is_finite(), "{value}");
+            assert!(values(&gradient).iter().all(|x| x.abs() <= 1.001), "{gradient}");
+            if student == teacher {
+                assert_close("value", &values(&value), &[0.0], Tolerance::absolute(1e-5));
+            }
+        }
     }
 }
