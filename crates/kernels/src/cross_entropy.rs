@@ -48,6 +48,17 @@ fn generic(
         return corner.mul_scalar(0.0).reshape([1]);
     }
     let hidden_nd = gather_rows(hidden_nd, rows.rows.as_ref());
+    #[cfg(feature = "cuda")]
+    if crate::gpu::reads(&hidden_nd) {
+        let targets_n = Tensor::from_data(TensorData::new(rows.targets, [n]), &device);
+        let settings = crate::gpu::HeadSettings {
+            soft_cap: soft_cap.map(|cap| cap as f32),
+            temperature: 1.0,
+            precision: precision(),
+            rows_per_chunk: rows_per_chunk(weight_vd.dims()[0]),
+        };
+        return crate::gpu::head_loss(hidden_nd, weight_vd, targets_n, settings);
+    }
     let [_, d] = hidden_nd.dims();
     let chunk = rows_per_chunk(weight_vd.dims()[0]);
     let mut losses = Vec::new();

@@ -76,6 +76,12 @@ pub fn kernel_set(device: &Device) -> KernelSet {
     if is_cpu(device) { cpu_kernel_set() } else { KernelSet::Generic }
 }
 
+/// Whether the caller or the user selected the generic kernels.
+#[cfg(feature = "cuda")]
+pub(crate) fn generic_is_selected() -> bool {
+    cpu_kernel_set() == KernelSet::Generic
+}
+
 fn cpu_kernel_set() -> KernelSet {
     if GENERIC_HERE.get() {
         return KernelSet::Generic;

@@ -139,6 +139,8 @@ impl LinearInput {
         match self {
             Self::Plain(_) | Self::RmsNorm { .. } | Self::LayerNorm { .. } => self.tensor(),
             Self::GeluTanh(x_btf) => generic_gelu_tanh(x_btf),
+            #[cfg(feature = "cuda")]
+            Self::SwiGlu(x_btf) if crate::gpu::reads(&x_btf) => crate::gpu::swiglu_halves(x_btf),
             Self::SwiGlu(x_btf) => {
                 let [gate, up] = halves(x_btf);
                 generic_swiglu(gate, up)

@@ -34,6 +34,8 @@ mod dispatch;
 mod embedding;
 mod error;
 mod fused_linear;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod grad_buffer;
 mod head;
 mod host;

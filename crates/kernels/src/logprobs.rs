@@ -67,6 +67,24 @@ fn generic(
         return LogProbs { logprobs_n: zeros.clone(), entropy_n: zeros };
     }
     let hidden_nd = gather_rows(hidden_nd, rows.rows.as_ref());
+    let scatter = |values_n: Tensor<1>| match &rows.rows {
+        Some(rows) => zeros.clone().select_assign(0, rows.clone(), values_n, IndexingUpdateOp::Add),
+        None => values_n,
+    };
+    #[cfg(feature = "cuda")]
+    if crate::gpu::reads(&hidden_nd) {
+        let ids = TensorData::new(rows.targets.clone(), [n]);
+        let targets_n = Tensor::from_data(ids, &device.clone().inner());
+        let settings = crate::gpu::HeadSettings {
+            soft_cap: soft_cap.map(|cap| cap as f32),
+            temperature: temperature as f32,
+            precision: precision(),
+            rows_per_chunk: rows_per_chunk(weight_vd.dims()[0]),
+        };
+        let both_2n = crate::gpu::head_logprobs(hidden_nd, weight_vd, targets_n, settings);
+        let part = |idx: usize| scatter(both_2n.clone().slice([idx..idx + 1, 0..n]).reshape([n]));
+        return LogProbs { logprobs_n: part(0), entropy_n: part(1) };
+    }
     let chunk = rows_per_chunk(weight_vd.dims()[0]);
     let (mut logprobs, mut entropy) = (Vec::new(), Vec::new());
     for (start, targets) in (0..n).step_by(chunk).zip(rows.targets.chunks(chunk)) {
@@ -89,14 +107,6 @@ fn generic(
         // H = log Σ e^z - Σ p·z
         entropy.push(log_sum_m1 - (exp_mv * shifted_mv).sum_dim(1) / sum_m1);
     }
-    let scatter = |parts: Vec<Tensor<2>>| {
-        let values_n = Tensor::cat(parts, 0).reshape([n]);
-        match &rows.rows {
-            Some(rows) => {
-                zeros.clone().select_assign(0, rows.clone(), values_n, IndexingUpdateOp::Add)
-            }
-            None => values_n,
-        }
-    };
-    LogProbs { logprobs_n: scatter(logprobs), entropy_n: scatter(entropy) }
+    let whole = |parts: Vec<Tensor<2>>| scatter(Tensor::cat(parts, 0).reshape([n]));
+    LogProbs { logprobs_n: whole(logprobs), entropy_n: whole(entropy) }
 }

@@ -25,6 +25,10 @@ pub fn rope(x_bthk: Tensor<4>, cos_btc: Tensor<3>, sin_btc: Tensor<3>) -> Tensor
 pub(crate) fn generic_rope(x_bthk: Tensor<4>, cos_btc: Tensor<3>, sin_btc: Tensor<3>) -> Tensor<4> {
     let [b, t, h, k] = x_bthk.dims();
     let half = k / 2;
+    #[cfg(feature = "cuda")]
+    if crate::gpu::reads(&x_bthk) && [&cos_btc, &sin_btc].iter().all(|x| x.dims() == [b, t, half]) {
+        return crate::gpu::rope(x_bthk, cos_btc, sin_btc);
+    }
     let first = x_bthk.clone().slice([0..b, 0..t, 0..h, 0..half]);
     let second = x_bthk.slice([0..b, 0..t, 0..h, half..k]);
     let cos = cos_btc.unsqueeze_dim::<4>(2);

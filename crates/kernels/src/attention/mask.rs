@@ -141,6 +141,24 @@ impl AttentionMask {
         self.soft_cap
     }
 
+    /// The segments of queries `[b, t]` and of keys `[b, s]`.
+    #[cfg(feature = "cuda")]
+    pub(super) fn segments(&self) -> [Tensor<2, Int>; 2] {
+        [self.segments.q_bt.clone(), self.segments.k_bs.clone()]
+    }
+
+    /// Whether later keys are hidden.
+    #[cfg(feature = "cuda")]
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// Positions from which on keys are hidden.
+    #[cfg(feature = "cuda")]
+    pub(super) fn window(&self) -> Option<usize> {
+        self.window
+    }
+
     /// 0 for visible keys, a very large negative number for hidden ones: `[b, 1, t, s]`.
     pub fn additive(&self) -> Tensor<4> {
         self.additive_b1ts.get_or_init(|| self.build()).clone()

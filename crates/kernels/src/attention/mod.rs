@@ -1,6 +1,6 @@
 //! Scaled dot-product attention with grouped key-value heads.
 //!
-//! On the CPU in tiles, without a matrix of all scores; elsewhere, and where scores have a bias, in tensor operations.
+//! On the CPU and on a GPU in tiles, without a matrix of all scores; where scores have a bias, in tensor operations.
 
 mod mask;
 
@@ -33,6 +33,14 @@ pub fn attention(
             let inputs = [q_bthk, k_bsgk, v_bsgk].map(CpuTensor::new);
             kernels_cpu::attention(inputs, mask.visible(), measure(mask, scale)).into_tensor()
         }
+        #[cfg(feature = "cuda")]
+        KernelSet::Generic
+            if has_gpu_kernel(mask, q_bthk.dims()[3], [&q_bthk, &k_bsgk, &v_bsgk]) =>
+        {
+            let ([_, _, h, k], [_, _, g, _]) = (q_bthk.dims(), k_bsgk.dims());
+            let settings = gpu_settings(mask, Heads { h, g, k }, scale);
+            crate::gpu::attention([q_bthk, k_bsgk, v_bsgk], mask.segments(), settings)
+        }
         KernelSet::Generic => generic_attention(q_bthk, k_bsgk, v_bsgk, mask, scale),
     }
 }
@@ -41,6 +49,36 @@ pub fn attention(
 fn measure(mask: &AttentionMask, scale: f64) -> ScoreMeasure {
     let soft_cap = mask.soft_cap().map(|cap| cap as f32);
     ScoreMeasure { scale: scale as f32, soft_cap, precision: precision() }
+}
+
+/// The widest head of the GPU's kernels.
+#[cfg(feature = "cuda")]
+const GPU_WIDTH: usize = 256;
+
+/// Whether the GPU's kernels compute this attention.
+#[cfg(feature = "cuda")]
+fn has_gpu_kernel<const D: usize, const N: usize>(
+    mask: &AttentionMask,
+    width: usize,
+    operands: [&Tensor<D>; N],
+) -> bool {
+    mask.bias().is_none()
+        && (1..=GPU_WIDTH).contains(&width)
+        && operands.into_iter().all(crate::gpu::reads)
+}
+
+/// Mask and scores for the GPU's kernels.
+#[cfg(feature = "cuda")]
+fn gpu_settings(mask: &AttentionMask, heads: Heads, scale: f64) -> crate::gpu::AttentionSettings {
+    crate::gpu::AttentionSettings {
+        heads: heads.h,
+        groups: heads.g,
+        width: heads.k,
+        causal: mask.direction() == kernels_cpu::Direction::Causal,
+        window: mask.window(),
+        scale: scale as f32,
+        soft_cap: mask.soft_cap().map(|cap| cap as f32),
+    }
 }
 
 fn generic_attention(
@@ -138,6 +176,14 @@ pub fn attention_packed(
             let (qkv, heads) = (CpuTensor::new(qkv_btw), kernels_cpu::Heads { h, g, k });
             let (visible, measure) = (mask.visible(), measure(mask, scale));
             kernels_cpu::attention_packed(qkv, heads, rope, visible, measure).into_tensor()
+        }
+        #[cfg(feature = "cuda")]
+        KernelSet::Generic if has_gpu_kernel(mask, heads.k, [&qkv_btw]) => {
+            let [b, t, _] = qkv_btw.dims();
+            let settings = gpu_settings(mask, heads, scale);
+            let [segments_bt, _] = mask.segments();
+            let out_bthk = crate::gpu::attention_packed(qkv_btw, rope, segments_bt, settings);
+            out_bthk.reshape([b, t, heads.h * heads.k])
         }
         KernelSet::Generic => generic_packed(qkv_btw, heads, rope, mask, scale),
     }

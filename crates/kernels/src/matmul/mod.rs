@@ -143,11 +143,26 @@ impl<B: MatmulOps> Backward<B, 2> for MatmulStep {
     }
 }
 
+/// `lhs · rhs` of f32 operands in a precision, below autodiff, on another device than the CPU.
+#[cfg(feature = "cuda")]
+pub(crate) fn product_in<B: MatmulOps>(
+    lhs: FloatTensor<B>,
+    rhs: FloatTensor<B>,
+    precision: Precision,
+) -> FloatTensor<B> {
+    match precision {
+        Precision::F32 => B::matmul_f32(lhs, rhs),
+        Precision::Tf32 => B::float_matmul(lhs, rhs),
+        Precision::Bf16 => B::matmul_f32(rounded::<B>(lhs, true), rounded::<B>(rhs, true)),
+    }
+}
+
 fn rounded<B: Backend>(x: FloatTensor<B>, half: bool) -> FloatTensor<B> {
     if half { B::float_cast(x, DType::BF16.into()) } else { x }
 }
 
-fn transposed<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+/// The last two dimensions exchanged.
+pub(crate) fn transposed<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let last = x.shape().num_dims() - 1;
     B::float_swap_dims(x, last - 1, last)
 }

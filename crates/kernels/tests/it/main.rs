@@ -10,6 +10,8 @@ mod check;
 mod each;
 mod elementwise;
 mod fused_linear;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod head;
 mod linear;
 mod operations;

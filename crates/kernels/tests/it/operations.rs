@@ -3,7 +3,7 @@
 //! Tolerances: f32 sums of up to a few hundred products are within 3e-6 of the largest output or gradient; 1e-6 where
 //! nothing is summed.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use kernels::{
     Adapter, AttentionMask, GeluKind, Heads, LinearInput, LinearMap, LogProbs, WeightLayout,
     add_lora, attention, attention_packed, embedding, fused_linear, gelu, layer_norm, linear,
@@ -13,7 +13,7 @@ use testkit::{Tolerance, values};
 
 use crate::check::{Input, Leaf, Operation, View, as_view};
 use crate::reference::{self, Inputs};
-use crate::support::{ints, random};
+use crate::support::{device, ints, random};
 
 const CLOSE: Tolerance = Tolerance { absolute: 2e-6, of_largest: 4e-6 };
 /// A row of nearly equal values is divided by their small deviation, down to 0.03 here.
@@ -261,7 +261,7 @@ pub(crate) fn check_biased_attention(
 /// [`attention_packed`], with rotation by angles if `rotated`; as many keys as queries.
 pub(crate) fn check_packed(sizes: &reference::Attention, rotated: bool, view: View) {
     let reference::Attention { b, t, h, g, k, .. } = *sizes;
-    let angles = random([b, t, k / 2], 2, &Device::flex());
+    let angles = random([b, t, k / 2], 2, &device());
     let (cos, sin) = (angles.clone().cos(), angles.sin());
     let f64s = |x: &Tensor<3>| crate::support::f64s(x);
     let (cos64, sin64) = (f64s(&cos), f64s(&sin));
@@ -294,7 +294,7 @@ pub(crate) fn check_packed(sizes: &reference::Attention, rotated: bool, view: Vi
 }
 
 pub(crate) fn check_rope([b, t, h, k]: [usize; 4], view: View) {
-    let angles = random([b, t, k / 2], 2, &Device::flex());
+    let angles = random([b, t, k / 2], 2, &device());
     let (cos, sin) = (angles.clone().cos(), angles.sin());
     let (cos64, sin64) = (crate::support::f64s(&cos), crate::support::f64s(&sin));
     let operation = Operation {
@@ -468,8 +468,8 @@ pub(crate) fn check_head(v: usize, d: usize, targets: &[i32], view: View) {
     }
     // The loss of a batch without targets is exactly zero.
     if targets.iter().all(|target| *target < 0) {
-        let leaf = random([n, d], 1, &Device::flex());
-        let loss = linear_cross_entropy(leaf, random([v, d], 2, &Device::flex()), ids());
+        let leaf = random([n, d], 1, &device());
+        let loss = linear_cross_entropy(leaf, random([v, d], 2, &device()), ids());
         assert_eq!(values(&loss), [0.0]);
     }
 }

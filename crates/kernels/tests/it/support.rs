@@ -1,7 +1,26 @@
 //! Random tensors and their values in f64.
 
+use std::cell::RefCell;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use testkit::{Tolerance, assert_close};
+
+thread_local! {
+    static DEVICE: RefCell<Option<Device>> = const { RefCell::new(None) };
+}
+
+/// The device of the operations under test, without autodiff: the CPU's, except within [`on_device`].
+pub(crate) fn device() -> Device {
+    DEVICE.with_borrow(|device| device.clone().unwrap_or_else(Device::flex))
+}
+
+/// Calls `run` with another device for the tests' operations.
+#[cfg(feature = "cuda")]
+pub(crate) fn on_device(device: Device, run: impl FnOnce()) {
+    DEVICE.set(Some(device));
+    run();
+    DEVICE.set(None);
+}
 
 /// A tensor of values in about -2..2, from a small linear congruence.
 pub(crate) fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
@@ -16,7 +35,7 @@ pub(crate) fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Devi
 }
 
 pub(crate) fn ints<const D: usize>(values: &[i32], shape: [usize; D]) -> Tensor<D, Int> {
-    Tensor::from_data(TensorData::new(values.to_vec(), shape), &Device::flex())
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), &device())
 }
 
 pub(crate) fn f64s<const D: usize>(x: &Tensor<D>) -> Vec<f64> {
@@ -49,8 +68,12 @@ pub(crate) fn bits(values: &[Vec<f32>]) -> Vec<Vec<u32>> {
     values.iter().map(|values| values.iter().map(|value| value.to_bits()).collect()).collect()
 }
 
-/// The values of `run`, which must be equal to the bit on 1, 2 and 4 threads.
+/// The values of `run`, which must be equal to the bit on 1, 2 and 4 threads. Another device than the CPU's is used by the
+/// calling thread.
 pub(crate) fn on_any_threads(run: impl Fn() -> Vec<Vec<f32>> + Sync) -> Vec<Vec<f32>> {
+    if device() != Device::flex() {
+        return run();
+    }
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(&run)

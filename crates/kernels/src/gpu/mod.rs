@@ -1,0 +1,27 @@
+//! Kernels of `kernels-gpu` as operations of burn's dispatch, with their gradients.
+//!
+//! Each operation is a trait with three parts: forward and backward kernels, which `Fusion` defers until their operands are
+//! needed, and the differentiable form, which `Autodiff` implements by the other two.
+
+mod attention;
+mod embedding;
+mod head;
+mod layer_norm;
+mod rope;
+mod swiglu;
+
+use burn::tensor::{DType, Tensor};
+
+pub(crate) use self::attention::{Settings as AttentionSettings, attention, attention_packed};
+pub(crate) use self::embedding::embedding;
+pub(crate) use self::head::{HeadSettings, head_logprobs, head_loss};
+pub(crate) use self::layer_norm::layer_norm;
+pub(crate) use self::rope::rope;
+pub(crate) use self::swiglu::swiglu_halves;
+use crate::device::is_cpu;
+use crate::dispatch::generic_is_selected;
+
+/// Whether the GPU's kernels can read a tensor, and neither the user nor a test selected the generic ones.
+pub(crate) fn reads<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && !is_cpu(&x.device()) && !generic_is_selected()
+}

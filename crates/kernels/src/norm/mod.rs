@@ -1,0 +1,37 @@
+//! RMSNorm and LayerNorm over the last dimension, in f32 as in the reference implementations.
+//!
+//! On the CPU a norm before a product is part of [`crate::fused_linear`], and a norm alone is made of tensor operations. On
+//! a GPU RMSNorm, and LayerNorm with a bias, are kernels of `kernels-gpu` in each direction.
+
+#[cfg(any(test, feature = "cuda"))]
+mod rms_norm;
+
+use burn::tensor::{Tensor, module};
+
+/// `x / sqrt(mean(x²) + eps) · weight` (Zhang and Sennrich 2019).
+pub fn rms_norm(x_btd: Tensor<3>, weight_d: Tensor<1>, eps: f64) -> Tensor<3> {
+    #[cfg(feature = "cuda")]
+    if crate::gpu::reads(&x_btd) && crate::gpu::reads(&weight_d) {
+        return rms_norm::fused(x_btd, weight_d, eps as f32);
+    }
+    let rstd_bt1 = x_btd.clone().square().mean_dim(2).add_scalar(eps).sqrt().recip();
+    x_btd * rstd_bt1 * weight_d.unsqueeze()
+}
+
+/// `(x - mean) / sqrt(variance + eps) · weight + bias`, with the biased variance (Ba et al. 2016).
+pub fn layer_norm(
+    x_btd: Tensor<3>,
+    weight_d: Tensor<1>,
+    bias_d: Option<Tensor<1>>,
+    eps: f64,
+) -> Tensor<3> {
+    #[cfg(feature = "cuda")]
+    if let Some(bias_d) = &bias_d
+        && crate::gpu::reads(&x_btd)
+        && crate::gpu::reads(&weight_d)
+        && crate::gpu::reads(bias_d)
+    {
+        return crate::gpu::layer_norm(x_btd, weight_d, bias_d.clone(), eps as f32);
+    }
+    module::layer_norm(x_btd, weight_d, bias_d, eps)
+}

@@ -1,0 +1,177 @@
+//! The kernels of `kernels-gpu`, through burn's dispatch, fusion and autodiff, against the reference in f64.
+//!
+//! They run on the device `cuda`: a GPU, or the stand-in of `tests/cuda`, whose part `kernels` runs them. Without either each
+//! test is skipped and says so, or fails if `TEMPER_CUDA_TESTS` is set.
+
+use kernels::WeightLayout;
+
+use crate::check::View;
+use crate::operations::{
+    FusedLinear, Kind, check_attention, check_embedding, check_head, check_norms, check_packed,
+    check_rope,
+};
+use crate::reference::Attention;
+use crate::support::on_device;
+
+const ALL: [View; 3] = [View::Contiguous, View::Transposed, View::Sliced];
+
+/// Calls `run` with the first GPU as the device of the operations under test.
+fn on_gpu(run: impl FnOnce()) {
+    match kernels::device("cuda") {
+        Ok(device) => on_device(device, run),
+        Err(error) if std::env::var_os("TEMPER_CUDA_TESTS").is_none() => {
+            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+            {
+                eprintln!("skipped: {error}; tests/cuda/README.md has a stand-in");
+            }
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A causal attention without borders.
+fn plain([b, t, s]: [usize; 3], [h, g, k]: [usize; 3]) -> Attention {
+    Attention {
+        b,
+        t,
+        s,
+        h,
+        g,
+        k,
+        q_segments: vec![0; b * t],
+        k_segments: vec![0; b * s],
+        window: None,
+        scale: 0.4,
+        bidirectional: false,
+        soft_cap: None,
+    }
+}
+
+/// Rows of texts of `length` positions, with padding between some of them.
+fn packed(sizes: [usize; 3], heads: [usize; 3], length: usize) -> Attention {
+    let [b, t, _] = sizes;
+    let segment = |i: usize| if i % t % 19 == 18 { -1 } else { (i % t / length) as i32 };
+    let segments: Vec<i32> = (0..b * t).map(segment).collect();
+    Attention { q_segments: segments.clone(), k_segments: segments, ..plain(sizes, heads) }
+}
+
+#[test]
+fn norms() {
+    on_gpu(|| {
+        for dims in [[1, 1, 1], [2, 3, 8], [3, 7, 37], [1, 2, 1030]] {
+            ALL.iter().for_each(|view| check_norms(dims, *view));
+        }
+    });
+}
+
+/// A NaN in a hidden key may spread to queries that do not see it, as in the generic kernels: its weight is 0.
+#[test]
+fn packed_attention() {
+    on_gpu(|| {
+        let cases = [
+            plain([1, 1, 1], [1, 1, 2]),
+            plain([2, 7, 7], [4, 2, 6]),
+            packed([2, 37, 37], [4, 2, 10], 9),
+            Attention { window: Some(5), ..packed([1, 41, 41], [2, 1, 32], 40) },
+            Attention { soft_cap: Some(1.5), ..plain([1, 18, 18], [3, 1, 34]) },
+            Attention { bidirectional: true, ..packed([2, 20, 20], [2, 2, 8], 7) },
+            Attention { bidirectional: true, window: Some(3), ..plain([1, 20, 20], [2, 2, 8]) },
+        ];
+        for case in cases {
+            for rotated in [false, true] {
+                check_packed(&case, rotated, View::Contiguous);
+            }
+            check_packed(&case, true, View::Sliced);
+        }
+    });
+}
+
+/// Widths of published models, over several tiles.
+#[test]
+fn packed_attention_of_wide_heads() {
+    on_gpu(|| {
+        check_packed(&plain([1, 70, 70], [2, 1, 64]), true, View::Contiguous);
+        check_packed(&plain([1, 36, 36], [2, 1, 128]), true, View::Contiguous);
+        check_packed(&plain([1, 20, 20], [1, 1, 256]), true, View::Contiguous);
+    });
+}
+
+#[test]
+fn attention_of_separate_heads() {
+    on_gpu(|| {
+        let unseen = Attention {
+            q_segments: (0..30).map(|i| if i == 15 { 9 } else { 0 }).collect(),
+            k_segments: (0..30).map(|i| i32::from(i % 10 == 4)).collect(),
+            ..plain([1, 30, 30], [2, 1, 4])
+        };
+        let nothing = Attention { q_segments: vec![3; 6], ..plain([1, 6, 6], [2, 1, 4]) };
+        let cases = [
+            plain([2, 1, 9], [4, 2, 6]),
+            plain([1, 3, 70], [4, 1, 33]),
+            Attention { window: Some(4), ..plain([2, 2, 9], [2, 1, 4]) },
+            Attention { bidirectional: true, ..plain([1, 9, 5], [2, 2, 3]) },
+            Attention { soft_cap: Some(2.0), window: Some(6), ..plain([1, 12, 20], [4, 2, 16]) },
+            unseen,
+            nothing,
+        ];
+        for case in cases {
+            ALL.iter().for_each(|view| check_attention(&case, *view));
+        }
+    });
+}
+
+#[test]
+fn rotary_positions() {
+    on_gpu(|| {
+        for dims in [[1, 1, 1, 2], [2, 3, 2, 6], [1, 17, 3, 64]] {
+            ALL.iter().for_each(|view| check_rope(dims, *view));
+        }
+    });
+}
+
+#[test]
+fn rows_of_a_table() {
+    on_gpu(|| {
+        let repeated: Vec<i32> = (0..90).map(|i| i * i % 7).collect();
+        for view in [View::Contiguous, View::Sliced] {
+            check_embedding(1, 1, &[0], view);
+            check_embedding(9, 5, &[3, 3, 0, 8, 3], view);
+            check_embedding(7, 70, &repeated, view);
+        }
+    });
+}
+
+#[test]
+fn heads_with_losses_and_logprobs() {
+    on_gpu(|| {
+        for view in [View::Contiguous, View::Transposed] {
+            check_head(1, 1, &[0], view);
+            check_head(11, 6, &[3, -1, 10, 0, -100], view);
+            check_head(300, 9, &[299, 0, 17], view);
+            check_head(11, 6, &[-1, -1], view);
+        }
+    });
+}
+
+#[test]
+fn gated_inputs_and_norms_of_products() {
+    on_gpu(|| {
+        for kind in [Kind::SwiGlu, Kind::RmsNorm, Kind::LayerNorm, Kind::GeluTanh] {
+            for view in [View::Contiguous, View::Sliced] {
+                let case = FusedLinear {
+                    kind,
+                    b: 2,
+                    t: 5,
+                    d_in: 7,
+                    outs: vec![9, 4],
+                    layout: WeightLayout::OutIn,
+                    bias: true,
+                    rank: None,
+                    residual: true,
+                    view,
+                };
+                case.check();
+            }
+        }
+    });
+}
