@@ -150,7 +150,7 @@ impl<'a> Job<'a> {
         finished: &mut Vec<Completion>,
         on_token: &mut impl FnMut(&NewToken),
     ) -> Result<Option<Row>> {
-        while let Some(&(prompt_idx, completion_idx)) = waiting.members.next() {
+        for &(prompt_idx, completion_idx) in waiting.members.by_ref() {
             let prompt = match waiting.prompt.take() {
                 Some(prompt) if prompt.prompt_idx == prompt_idx => prompt,
                 _ => self.read_prompt(prompt_idx),

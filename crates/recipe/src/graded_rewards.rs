@@ -58,7 +58,7 @@ impl JudgeKeys {
                 diagnostics.missing(path, "answer", reason);
             }
             (Some(_), false) => {
-                diagnostics.conflict(&format!("{path}.answer"), "`template` has no `{answer}`")
+                diagnostics.conflict(&format!("{path}.answer"), "`template` has no `{answer}`");
             }
             (None, false) | (Some(_), true) => {}
         }

@@ -70,6 +70,7 @@ fn plan_args(out: &Path, no_probe: bool) -> PlanArgs {
         limit: None,
         name: None,
         stage: None,
+        allow_commands: false,
     };
     PlanArgs { recipe, no_probe, list_cut: false }
 }

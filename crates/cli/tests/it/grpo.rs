@@ -156,7 +156,7 @@ fn a_program_is_started_only_if_it_is_allowed() {
         .filter_map(|file| std::fs::read_to_string(file.path()).ok())
         .collect();
     assert!(recorded.contains("program of grpo.rewards[0].argv: "), "{recorded}");
-    assert!(recorded.contains(&fsio::sha256_hex(script)), "{recorded}");
+    assert!(recorded.contains(&fsio::sha256_hex(script.as_bytes())), "{recorded}");
 
     let inspect = ["data", "inspect", "r.toml", "--stage", "grpo", "--n", "1", "--allow-commands"];
     let shown = place.temper(&inspect);

@@ -18,7 +18,8 @@ fn a_recipe_is_written_planned_and_run() {
     let place = trained();
     place.write("chats.jsonl", chats(40));
     let model = "runs/tiny/pretrain";
-    let arguments = ["init", "sft", "--model", model, "--data", "chats.jsonl", "--out", "mine.toml"];
+    let arguments =
+        ["init", "sft", "--model", model, "--data", "chats.jsonl", "--out", "mine.toml"];
     let init = place.temper(&arguments);
     assert_eq!(init.code, Some(0), "{}", init.stderr);
     let text = std::fs::read_to_string(place.path().join("mine.toml")).expect("the recipe");
