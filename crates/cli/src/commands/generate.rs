@@ -74,7 +74,7 @@ fn prompts(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
 }
 
 /// The lines of a file: JSON objects, or plain text.
-fn rows(path: &Path) -> Result<Vec<(Value, String)>> {
+pub(super) fn rows(path: &Path) -> Result<Vec<(Value, String)>> {
     let text = fsio::read_text_capped(path, PROMPTS_BYTES)?;
     let mut rows = Vec::new();
     for (idx, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod architecture;
+mod comparisons;
 mod compatibility;
 mod damage;
 mod document_paths;
