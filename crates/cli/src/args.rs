@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::evaluation_args::count;
+pub(crate) use crate::evaluation_args::{CompareArgs, ContaminationArgs, EvalArgs, ScoreArgs};
 
 /// Trains and aligns language models from TOML recipes.
 #[derive(Debug, Parser)]
@@ -51,6 +54,8 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Evaluate a model on few-shot tasks, or measure loss, perplexity and bits per byte on a file
     Eval(EvalArgs),
+    /// Count how often a model's answers are better than another's, by a reward model or a judge
+    Compare(CompareArgs),
     /// Score texts or pairs with a reward model; prints one JSON line per row
     Score(ScoreArgs),
     /// Compare a model's numbers with reference vectors
@@ -160,11 +165,6 @@ pub(crate) struct RunArgs {
     pub(crate) recipe: RecipeArgs,
 }
 
-/// A number of things that are printed; all of them are in memory at once.
-fn count() -> clap::builder::RangedU64ValueParser<usize> {
-    clap::builder::RangedU64ValueParser::new().range(1..=100_000)
-}
-
 /// `temper resume`
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
@@ -266,78 +266,6 @@ impl GenerateArgs {
     pub(crate) fn completion_column(&self) -> &str {
         self.column.as_deref().unwrap_or("completion")
     }
-}
-
-/// `temper eval`
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("measured").required(true).args(["file", "task"]))]
-pub(crate) struct EvalArgs {
-    /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, hf:OWNER/MODEL, or GGUF file
-    pub(crate) model: PathBuf,
-    /// Base model of MODEL, if MODEL is an adapter that does not record it
-    #[arg(long, value_name = "DIR")]
-    pub(crate) base: Option<PathBuf>,
-    /// Text file, JSONL with a text column, or any other data source
-    #[arg(long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// Column of the text, if rows have several columns
-    #[arg(long, value_name = "COLUMN", conflicts_with = "task")]
-    pub(crate) text: Option<String>,
-    /// Tokens per row [default: the model's context, at most 1024]
-    #[arg(long, conflicts_with = "task")]
-    pub(crate) sequence_length: Option<usize>,
-    /// Read the file as one stream instead of separate documents
-    #[arg(long, conflicts_with = "task")]
-    pub(crate) stream: bool,
-    /// Use only the end of the file, as `by = "position"` does in a recipe: 0.1 is the last tenth
-    #[arg(long, value_name = "FRACTION", conflicts_with = "task")]
-    pub(crate) part: Option<f64>,
-    /// Few-shot task: a built-in one (arc_easy, hellaswag, gsm8k, …) or a task file FILE.toml; can be repeated
-    #[arg(long, value_name = "NAME|FILE.toml")]
-    pub(crate) task: Vec<PathBuf>,
-    /// Only the first N rows of each task
-    #[arg(long, value_name = "N", conflicts_with = "file", value_parser = count())]
-    pub(crate) limit: Option<usize>,
-    /// Numbers of examples before each question, as in 0,1,4 [default: the task's own]
-    #[arg(long, value_name = "K,…", conflicts_with = "file", value_delimiter = ',')]
-    pub(crate) shots: Vec<usize>,
-    /// Directory of the tasks' data [default: TEMPER_DATA]
-    #[arg(long, value_name = "DIR", conflicts_with = "file")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Render prompts with the model's chat template: examples become messages of user and assistant
-    #[arg(long, conflicts_with = "file")]
-    pub(crate) chat: bool,
-    /// Evaluate every checkpoint of the stage MODEL, and its final model
-    #[arg(long, conflicts_with = "file")]
-    pub(crate) all_checkpoints: bool,
-    /// Print one JSON object per row, then one per task and number of examples
-    #[arg(long, conflicts_with = "file")]
-    pub(crate) json: bool,
-    /// Device: cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
-    pub(crate) device: String,
-}
-
-/// `temper score`
-#[derive(Debug, Args)]
-pub(crate) struct ScoreArgs {
-    /// Reward stage of a run, its checkpoint, or Hugging Face sequence classifier with one label
-    pub(crate) model: PathBuf,
-    /// Base model of MODEL, if MODEL is an adapter that does not record it
-    #[arg(long, value_name = "DIR")]
-    pub(crate) base: Option<PathBuf>,
-    /// File of pairs, with `prompt`, `chosen` and `rejected`
-    #[arg(long, value_name = "FILE", required_unless_present = "texts")]
-    pub(crate) pairs: Option<PathBuf>,
-    /// File of texts, with `prompt` and `completion`, or `messages`
-    #[arg(long, value_name = "FILE", conflicts_with = "pairs")]
-    pub(crate) texts: Option<PathBuf>,
-    /// Only the first N rows
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<u64>,
-    /// Device: cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
-    pub(crate) device: String,
 }
 
 /// `temper verify`
@@ -499,6 +427,8 @@ pub(crate) struct GetArgs {
 pub(crate) enum DataCommand {
     /// Print the tokens of a stage's first batches with ids, roles, targets and positions
     Inspect(InspectArgs),
+    /// Count rows that share 13 words in a row with the rows of tasks
+    Contamination(ContaminationArgs),
 }
 
 /// `temper data inspect`

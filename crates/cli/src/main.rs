@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod device_panics;
+mod evaluation_args;
 mod failure;
 mod model_card;
 mod render;
@@ -58,6 +59,9 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         }
         Command::Chat(args) => device_panics::run(&args.device, || commands::chat::run(&args)),
         Command::Eval(args) => device_panics::run(&args.device, || commands::eval::run(&args)),
+        Command::Compare(args) => {
+            device_panics::run(&args.device, || commands::compare::run(&args))
+        }
         Command::Score(args) => device_panics::run(&args.device, || commands::score::run(&args)),
         Command::Verify(args) => device_panics::run(&args.device, || commands::verify::run(&args)),
         Command::Export(args) => commands::export::run(&args),
@@ -71,6 +75,7 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Devices => commands::devices::run(),
         Command::Runs(args) => commands::runs::run(&args),
         Command::Get(args) => commands::get::run(&args, cli.log),
+        Command::Data(DataCommand::Contamination(args)) => commands::contamination::run(&args),
         Command::Data(DataCommand::Inspect(args)) => {
             commands::inspect::run(&args, cli.log, cli.threads)
         }
@@ -87,6 +92,7 @@ fn computes(command: &Command) -> bool {
         Command::Generate(_)
         | Command::Chat(_)
         | Command::Eval(_)
+        | Command::Compare(_)
         | Command::Score(_)
         | Command::Verify(_)
         | Command::Export(_)

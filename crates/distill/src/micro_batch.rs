@@ -30,7 +30,7 @@ pub enum TeacherTargets<'a> {
         /// The teacher.
         teacher: &'a Teacher,
         /// Its hidden states.
-        hidden_md: Tensor<2>,
+        hidden_md: Box<Tensor<2>>,
     },
     /// Its most probable tokens, `[m, k]`.
     Top(Box<TopTokens>),
@@ -39,7 +39,7 @@ pub enum TeacherTargets<'a> {
 impl<'a> TeacherTargets<'a> {
     /// Probabilities of all tokens.
     pub fn of(teacher: &'a Teacher, batch: &Batch) -> Self {
-        Self::All { teacher, hidden_md: teacher.hidden(batch) }
+        Self::All { teacher, hidden_md: Box::new(teacher.hidden(batch)) }
     }
 }
 

@@ -54,6 +54,15 @@ pub enum Error {
         /// The directory or file.
         path: PathBuf,
     },
+    /// A reward model whose tokenizer has no chat template.
+    #[error("the reward model has no chat template")]
+    NoChatTemplate,
+    /// A task whose completions a reward model ranks, and no reward model.
+    #[error("task `{task}` needs a reward model, which ranks its completions")]
+    NoRewardModel {
+        /// The task.
+        task: String,
+    },
     /// A prompt of a task that the model cannot be asked.
     #[error("{place}: {reason}")]
     Prompt {
@@ -113,6 +122,8 @@ impl Error {
             Self::BadVectors { .. } | Self::Tensors(_) => {
                 Some("create the vectors again with make_golden.py of the reference".to_owned())
             }
+            Self::NoChatTemplate => Some("use a model trained on pairs or chats".to_owned()),
+            Self::NoRewardModel { .. } => Some("name one with --reward MODEL".to_owned()),
             Self::Prompt { .. } => Some(
                 "change the task's prompt or its lengths, or use a model with a longer context".to_owned(),
             ),

@@ -166,6 +166,6 @@ pub fn pair_metrics(
 }
 
 /// The model on the same weights without a graph.
-fn without_autodiff(model: &ScalarModel) -> ScalarModel {
+pub(crate) fn without_autodiff(model: &ScalarModel) -> ScalarModel {
     if model.score.weight.val().is_autodiff() { model.valid() } else { model.clone() }
 }

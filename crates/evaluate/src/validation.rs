@@ -6,9 +6,10 @@ use burn::tensor::Device;
 use model::{CausalLm, ScalarModel};
 use plan::{EvalTask, Plan, StagePlan, TASK_PREFIX};
 use seed::Purpose;
+use tasks::{Item, Task};
 use train::EvalRow;
 
-use crate::{Error, Result, measure, pair_metrics, run_task};
+use crate::{Error, Result, Scorer, TaskRun, measure, pair_metrics, run_pairs, run_task};
 
 /// The evaluation of a language model after `step` updates: `validation` if the stage has validation data, and the metrics of
 /// its tasks.
@@ -24,19 +25,45 @@ pub fn evaluation<E: From<Error>>(
     } else {
         EvalRow { step, ..EvalRow::default() }
     };
-    row.extra.extend(task_metrics(plan, stage, model)?);
+    let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
+    let tokenizer = &stage.tokenizer;
+    let run = |task: &Task, items: &[Item]| {
+        run_task(model, tokenizer, None, task, items, seed, &mut |_, _| {})
+    };
+    row.extra.extend(task_metrics(stage, run)?);
+    Ok(row)
+}
+
+/// As [`evaluation`], for reward models.
+pub fn evaluation_of_scores(
+    stage: &StagePlan,
+    model: &ScalarModel,
+    step: u64,
+    device: &Device,
+) -> Result<EvalRow> {
+    let mut row = if stage.dataset.n_eval_rows() > 0 {
+        validation_pairs(stage, model, step, device)?
+    } else {
+        EvalRow { step, ..EvalRow::default() }
+    };
+    if !stage.eval_tasks.tasks.is_empty() {
+        let scorer = Scorer::new(model, &stage.tokenizer)?;
+        let run = |task: &Task, items: &[Item]| run_pairs(&scorer, task, items, &mut |_, _| {});
+        row.extra.extend(task_metrics(stage, run)?);
+    }
     Ok(row)
 }
 
 /// Metrics of the stage's tasks by their names in logs: `task/NAME/METRIC`, and `task/NAME/METRIC_stderr` where it has a
-/// standard error.
-/// Draws of tasks that sample are the same at every step. Prompts that lost their beginning are counted in
+/// standard error. Draws of tasks that sample are the same at every step. Prompts that lost their beginning are counted in
 /// `task/NAME/truncated_prompts`.
-fn task_metrics(plan: &Plan, stage: &StagePlan, model: &CausalLm) -> Result<BTreeMap<String, f64>> {
-    let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
+fn task_metrics(
+    stage: &StagePlan,
+    run: impl Fn(&Task, &[Item]) -> Result<TaskRun>,
+) -> Result<BTreeMap<String, f64>> {
     let mut metrics = BTreeMap::new();
     for EvalTask { task, items, .. } in &stage.eval_tasks.tasks {
-        let run = run_task(model, &stage.tokenizer, task, items, seed, &mut |_, _| {})?;
+        let run = run(task, items)?;
         let name = |metric: &str| format!("{TASK_PREFIX}{}/{metric}", task.name());
         for estimate in &run.estimates {
             let metric = name(&estimate.label());

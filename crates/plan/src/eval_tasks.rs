@@ -79,6 +79,13 @@ impl EvalTasks {
             if task.needs_scores() != is_scalar {
                 return Err(wrong(not_of_model(&task, is_scalar), None));
             }
+            if task.needs_rewards() {
+                let message = format!(
+                    "the completions of `{}` are ranked by a reward model, which only `temper eval` has",
+                    task.name()
+                );
+                return Err(wrong(message, None));
+            }
             let shots = eval.task_shots.unwrap_or(task.default_shots());
             let data_dir = Some(paths.data_dir.clone());
             let options = TaskOptions { data_dir, limit: eval.task_rows, shots };

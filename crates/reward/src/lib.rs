@@ -64,7 +64,8 @@ pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
 
         if run.eval_due() {
             let model = learner.evaluated(&model);
-            run.log_eval(evaluate::validation_pairs(stage, &model, run.step(), device)?)?;
+            let row = evaluate::evaluation_of_scores(stage, &model, run.step(), device)?;
+            run.log_eval(row)?;
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }

@@ -12,6 +12,7 @@ const BUILTIN: &[(&str, &str)] = &[
     ("mmlu", include_str!("../../../recipes/tasks/mmlu.toml")),
     ("openbookqa", include_str!("../../../recipes/tasks/openbookqa.toml")),
     ("piqa", include_str!("../../../recipes/tasks/piqa.toml")),
+    ("rewardbench", include_str!("../../../recipes/tasks/rewardbench.toml")),
     ("winogrande", include_str!("../../../recipes/tasks/winogrande.toml")),
 ];
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::choices::ListKey;
 use crate::exact_match::ExactMatchKeys;
 use crate::filters::FilterKeys;
+use crate::pairs::Section;
 
 /// A task file as written.
 #[derive(Debug, Deserialize)]
@@ -21,6 +22,10 @@ pub(crate) struct Definition {
     pub(crate) choices: Option<ListKey>,
     pub(crate) answer: Option<AnswerKey>,
     pub(crate) target: Option<String>,
+    pub(crate) chosen: Option<String>,
+    pub(crate) rejected: Option<String>,
+    pub(crate) subset: Option<String>,
+    pub(crate) sections: Option<Vec<Section>>,
     pub(crate) metrics: Option<Vec<String>>,
     #[serde(default = "space")]
     pub(crate) answer_delimiter: String,
@@ -44,6 +49,7 @@ pub(crate) enum KindKey {
     LoglikelihoodRolling,
     GenerateUntil,
     InstructionFollowing,
+    Pairs,
 }
 
 impl KindKey {
@@ -54,6 +60,7 @@ impl KindKey {
             Self::LoglikelihoodRolling => "loglikelihood_rolling",
             Self::GenerateUntil => "generate_until",
             Self::InstructionFollowing => "instruction_following",
+            Self::Pairs => "pairs",
         }
     }
 }
@@ -119,12 +126,21 @@ pub(crate) struct GenerationKeys {
     pub(crate) top_p: Option<f64>,
     #[serde(default = "one")]
     pub(crate) votes: usize,
+    #[serde(default)]
+    pub(crate) pass_at: Vec<usize>,
 }
 
 impl Default for GenerationKeys {
     fn default() -> Self {
         let max_new_tokens = max_new_tokens();
-        Self { until: None, max_new_tokens, temperature: 0.0, top_p: None, votes: 1 }
+        Self {
+            until: None,
+            max_new_tokens,
+            temperature: 0.0,
+            top_p: None,
+            votes: 1,
+            pass_at: Vec::new(),
+        }
     }
 }
 

@@ -64,10 +64,17 @@ pub enum Error {
     },
     /// A file of rows cannot be read.
     #[error(transparent)]
-    Data(#[from] data::Error),
+    Data(Box<data::Error>),
     /// A task file cannot be read.
     #[error(transparent)]
     File(#[from] fsio::Error),
+}
+
+impl From<data::Error> for Error {
+    fn from(error: data::Error) -> Self {
+        // The largest of the errors here, which would make every result large.
+        Self::Data(Box::new(error))
+    }
 }
 
 impl Error {

@@ -37,6 +37,8 @@ pub(crate) enum StepKeys {
     MajorityVote {},
     /// The first completion.
     TakeFirst {},
+    /// The completion with the highest score of the reward model.
+    BestOf {},
 }
 
 /// A compiled filter.
@@ -54,6 +56,7 @@ enum Step {
     Uppercase,
     MajorityVote,
     TakeFirst,
+    BestOf,
 }
 
 impl Filter {
@@ -71,12 +74,19 @@ impl Filter {
     }
 
     /// The answer in one or several completions.
-    pub(crate) fn apply(&self, completions: &[String]) -> String {
+    ///
+    /// `rewards` are their scores, for the step `best_of`.
+    pub(crate) fn apply(&self, completions: &[String], rewards: Option<&[f64]>) -> String {
         let mut texts = completions.to_vec();
         for step in &self.steps {
-            step.apply(&mut texts);
+            step.apply(&mut texts, rewards);
         }
         texts.into_iter().next().unwrap_or_else(|| FALLBACK.to_owned())
+    }
+
+    /// Whether a step needs the scores of a reward model.
+    pub(crate) fn needs_rewards(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::BestOf))
     }
 }
 
@@ -93,10 +103,11 @@ impl Step {
             StepKeys::Uppercase {} => Self::Uppercase,
             StepKeys::MajorityVote {} => Self::MajorityVote,
             StepKeys::TakeFirst {} => Self::TakeFirst,
+            StepKeys::BestOf {} => Self::BestOf,
         })
     }
 
-    fn apply(&self, texts: &mut Vec<String>) {
+    fn apply(&self, texts: &mut Vec<String>, rewards: Option<&[f64]>) {
         match self {
             Self::Regex { pattern, select, fallback } => {
                 for text in texts {
@@ -112,6 +123,11 @@ impl Step {
                 }
             }
             Self::TakeFirst => texts.truncate(1),
+            Self::BestOf => {
+                if let Some(best) = best_of(texts, rewards.unwrap_or_default()) {
+                    *texts = vec![best];
+                }
+            }
         }
     }
 }
@@ -135,6 +151,13 @@ fn selected(pattern: &Pattern, select: i64, text: &str) -> Option<String> {
     Some(trim(text).to_owned())
 }
 
+/// The text with the highest reward, the first among equals.
+fn best_of(texts: &[String], rewards: &[f64]) -> Option<String> {
+    let pairs = texts.iter().zip(rewards).rev();
+    let best = pairs.max_by(|(_, a), (_, b)| a.total_cmp(b));
+    best.map(|(text, _)| text.clone())
+}
+
 fn most_frequent(texts: &[String]) -> Option<String> {
     let count = |text: &String| texts.iter().filter(|other| *other == text).count();
     // `max_by_key` returns the last of equal ones.
@@ -152,7 +175,7 @@ mod tests {
 
     fn apply(steps: &str, completions: &[&str]) -> String {
         let completions: Vec<String> = completions.iter().map(|&text| text.to_owned()).collect();
-        filter(&format!("name = 'x'\nsteps = [{steps}]")).unwrap().apply(&completions)
+        filter(&format!("name = 'x'\nsteps = [{steps}]")).unwrap().apply(&completions, None)
     }
 
     #[test]
@@ -184,6 +207,15 @@ mod tests {
         assert_eq!(apply(vote, &["b", " A", "a "]), "a");
         assert_eq!(apply("{ kind = 'uppercase' }, { kind = 'take_first' }", &["x", "y"]), "X");
         assert_eq!(apply("{ kind = 'regex', pattern = 'z', fallback = '?' }", &["x"]), "?");
+    }
+
+    #[test]
+    fn the_best_of_several_completions_is_selected() {
+        let steps = "{ kind = 'regex', pattern = '[0-9]+' }, { kind = 'best_of' }";
+        let filter = filter(&format!("name = 'x'\nsteps = [{steps}]")).unwrap();
+        let completions = ["a 1", "b 2", "c 3"].map(str::to_owned);
+        assert!(filter.needs_rewards());
+        assert_eq!(filter.apply(&completions, Some(&[-1.0, 2.0, 2.0])), "2");
     }
 
     #[test]

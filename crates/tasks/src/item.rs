@@ -11,6 +11,8 @@ pub struct Item {
     pub doc_id: usize,
     /// Location of the row, such as `arc_easy.jsonl:12`.
     pub place: String,
+    /// The row's own prompt without examples, for tasks with completions.
+    pub question: String,
     /// Requests in the order in which [`crate::Task::score`] expects the responses.
     pub requests: Vec<Request>,
     /// The right answer.
@@ -31,6 +33,13 @@ pub enum Request {
     Rolling {
         /// The text.
         text: String,
+    },
+    /// The score of an answer by a reward model.
+    Score {
+        /// The prompt.
+        prompt: String,
+        /// The answer.
+        answer: String,
     },
     /// A completion.
     Generate {
@@ -56,6 +65,10 @@ pub enum Response {
     },
     /// Completions without the stop text, one for each vote.
     Generated(Vec<String>),
+    /// The same with the score of each by a reward model.
+    Ranked(Vec<(String, f64)>),
+    /// A score.
+    Score(f64),
 }
 
 /// The right answer to an item.
@@ -72,6 +85,11 @@ pub enum Gold {
     Texts(Vec<String>),
     /// Instructions that an answer follows.
     Instructions(Instructions),
+    /// The first of two answers is the right one.
+    Pair {
+        /// Subset of the data, if the task names one.
+        subset: Option<String>,
+    },
 }
 
 /// SHA-256 of the requests and right answers of items, in hexadecimal. It changes with the prompts and not with the location
@@ -89,6 +107,7 @@ pub fn items_hash(items: &[Item]) -> String {
             Gold::Texts(texts) => Value::from(texts.clone()),
             // Their arguments are part of the prompts.
             Gold::Instructions(instructions) => Value::from(instructions.names()),
+            Gold::Pair { subset } => Value::from(subset.clone()),
         };
         Value::from(vec![Value::from(requests), gold])
     };
@@ -108,6 +127,10 @@ impl Request {
                 add("continuation", continuation);
             }
             Self::Rolling { text } => add("text", text),
+            Self::Score { prompt, answer } => {
+                add("prompt", prompt);
+                add("answer", answer);
+            }
             Self::Generate { prompt } => add("prompt", prompt),
         }
     }
@@ -129,6 +152,12 @@ impl Response {
                 [text] => add("generation", Value::from(text.clone())),
                 texts => add("generations", Value::from(texts.to_vec())),
             },
+            Self::Ranked(ranked) => {
+                let (texts, scores): (Vec<String>, Vec<f64>) = ranked.iter().cloned().unzip();
+                add("generations", Value::from(texts));
+                add("scores", Value::from(scores));
+            }
+            Self::Score(score) => add("score", Value::from(*score)),
         }
     }
 }

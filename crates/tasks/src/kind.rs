@@ -9,6 +9,7 @@ use crate::exact_match::ExactMatch;
 use crate::filters::Filter;
 use crate::instructions::Instructions;
 use crate::item::{Gold, Request};
+use crate::pairs::{self, Section};
 use crate::template::{Columns, Template, is_list};
 
 /// Result whose error is a sentence.
@@ -27,6 +28,8 @@ pub struct Generation {
     pub top_p: Option<f64>,
     /// Number of completions of a prompt.
     pub votes: usize,
+    /// Numbers k of the metrics `pass@k`.
+    pub pass_at: Vec<usize>,
 }
 
 /// A kind of task with its templates.
@@ -57,6 +60,14 @@ pub(crate) enum Kind {
         generation: Generation,
         filters: Vec<Filter>,
         exact: ExactMatch,
+    },
+    /// Two answers to one prompt, for reward models.
+    Pairs {
+        prompt: Template,
+        chosen: Template,
+        rejected: Template,
+        subset: Option<Template>,
+        sections: Vec<Section>,
     },
     /// One prompt, whose columns name instructions that the answer follows.
     Instructions {
@@ -94,8 +105,24 @@ impl Kind {
                 let target = targets(target, row)?.into_iter().next().unwrap_or_default();
                 (text("prompt", prompt, row)?, target)
             }
-            Kind::Instructions { .. } => return Err("its rows have no answer to show".to_owned()),
+            Kind::Instructions { .. } | Kind::Pairs { .. } => {
+                return Err("its rows have no answer to show".to_owned());
+            }
         })
+    }
+
+    /// The prompt of a row without examples, for kinds with completions.
+    pub(crate) fn question(&self, columns: &Map<String, Value>) -> Result<String> {
+        match self {
+            Kind::Generate { prompt, .. } | Kind::Instructions { prompt, .. } => {
+                text("prompt", prompt, &Columns::new(columns))
+            }
+            Kind::Choices { .. }
+            | Kind::Prompts { .. }
+            | Kind::LogLikelihood { .. }
+            | Kind::Rolling { .. }
+            | Kind::Pairs { .. } => Ok(String::new()),
+        }
     }
 
     /// Requests for a row after the texts of its context, and the right answer.
@@ -144,6 +171,16 @@ impl Kind {
             Kind::Generate { prompt, target, .. } => {
                 let prompt = context.with(&text("prompt", prompt, row)?)?;
                 (vec![Request::Generate { prompt }], Gold::Texts(targets(target, row)?))
+            }
+            Kind::Pairs { prompt, chosen, rejected, subset, .. } => {
+                let prompt = text("prompt", prompt, row)?;
+                let request = |key: &str, answer: &Template| {
+                    let answer = text(key, answer, row)?;
+                    Ok::<_, String>(Request::Score { prompt: prompt.clone(), answer })
+                };
+                let requests = vec![request("chosen", chosen)?, request("rejected", rejected)?];
+                let subset = subset.as_ref().map(|subset| text("subset", subset, row));
+                (requests, Gold::Pair { subset: subset.transpose()? })
             }
             Kind::Instructions { prompt, .. } => {
                 let prompt = context.with(&text("prompt", prompt, row)?)?;
@@ -223,6 +260,16 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
             return Err(unused(key));
         }
     }
+    for (key, given) in [
+        ("chosen", definition.chosen.is_some()),
+        ("rejected", definition.rejected.is_some()),
+        ("subset", definition.subset.is_some()),
+        ("sections", definition.sections.is_some()),
+    ] {
+        if given && kind != KindKey::Pairs {
+            return Err(unused(key));
+        }
+    }
     let completes = matches!(kind, KindKey::GenerateUntil | KindKey::InstructionFollowing);
     if generation.is_some() && !completes {
         return Err(unused("generation"));
@@ -265,13 +312,31 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
             }
             Ok(Kind::Rolling { target: text("target", target)? })
         }
+        KindKey::Pairs => {
+            if target.is_some() {
+                return Err(unused("target"));
+            }
+            let sections = definition.sections.unwrap_or_default();
+            pairs::check(&sections)?;
+            if definition.subset.is_none() && !sections.is_empty() {
+                return Err(needed("subset"));
+            }
+            let subset = definition.subset.map(|subset| template("subset", &subset));
+            Ok(Kind::Pairs {
+                prompt: text("prompt", prompt)?,
+                chosen: text("chosen", definition.chosen)?,
+                rejected: text("rejected", definition.rejected)?,
+                subset: subset.transpose()?,
+                sections,
+            })
+        }
         KindKey::InstructionFollowing => {
             if target.is_some() {
                 return Err(unused("target"));
             }
             let generation =
                 generation_of(generation.unwrap_or_default(), definition.shot_delimiter)?;
-            if generation.votes > 1 {
+            if generation.votes > 1 || !generation.pass_at.is_empty() {
                 return Err("`generation.votes`: one answer is checked".to_owned());
             }
             Ok(Kind::Instructions { prompt: text("prompt", prompt)?, generation })
@@ -284,10 +349,16 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
             if filters.is_empty() {
                 filters.push(Filter::none());
             }
+            let generation = generation_of(generation.unwrap_or_default(), blank_line)?;
+            if generation.votes == 1 && filters.iter().any(Filter::needs_rewards) {
+                return Err(
+                    "`best_of` selects among completions: set `generation.votes`".to_owned()
+                );
+            }
             Ok(Kind::Generate {
                 prompt: text("prompt", prompt)?,
                 target: text("target", target)?,
-                generation: generation_of(generation.unwrap_or_default(), blank_line)?,
+                generation,
                 filters,
                 exact: ExactMatch::new(exact.unwrap_or_default())
                     .map_err(|e| format!("`exact_match`: {e}"))?,
@@ -297,7 +368,7 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
 }
 
 fn generation_of(keys: GenerationKeys, shot_delimiter: String) -> Result<Generation> {
-    let GenerationKeys { until, max_new_tokens, temperature, top_p, votes } = keys;
+    let GenerationKeys { until, max_new_tokens, temperature, top_p, votes, mut pass_at } = keys;
     if max_new_tokens == 0 || votes == 0 {
         return Err("`generation`: `max_new_tokens` and `votes` are at least 1".to_owned());
     }
@@ -310,6 +381,11 @@ fn generation_of(keys: GenerationKeys, shot_delimiter: String) -> Result<Generat
     if votes > 1 && temperature == 0.0 {
         return Err("`generation.votes` above 1 needs a `temperature` above 0".to_owned());
     }
+    pass_at.sort_unstable();
+    pass_at.dedup();
+    if let Some(k) = pass_at.iter().find(|k| **k == 0 || **k > votes) {
+        return Err(format!("`generation.pass_at` is from 1 to `votes` ({votes}): `{k}`"));
+    }
     let until = until.unwrap_or_else(|| vec![shot_delimiter]);
-    Ok(Generation { until, max_new_tokens, temperature, top_p, votes })
+    Ok(Generation { until, max_new_tokens, temperature, top_p, votes, pass_at })
 }

@@ -1,5 +1,7 @@
 //! Metrics of one row, by the names of lm-evaluation-harness.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::definition::KindKey;
@@ -24,6 +26,12 @@ pub(crate) enum Metric {
     InstructionStrict,
     PromptLoose,
     InstructionLoose,
+    /// Probability that one of k completions is right.
+    PassAt(usize),
+    /// Weighted mean over the subsets of a section.
+    Section,
+    /// Mean over sections.
+    Score,
 }
 
 impl Metric {
@@ -42,8 +50,11 @@ impl Metric {
         Self::InstructionLoose,
     ];
 
-    pub(crate) fn name(self) -> &'static str {
-        match self {
+    pub(crate) fn name(self) -> Cow<'static, str> {
+        let name = match self {
+            Self::PassAt(k) => return format!("pass@{k}").into(),
+            Self::Section => "section",
+            Self::Score => "score",
             Self::Acc => "acc",
             Self::AccNorm => "acc_norm",
             Self::AccBytes => "acc_bytes",
@@ -56,7 +67,8 @@ impl Metric {
             Self::InstructionStrict => "inst_level_strict_acc",
             Self::PromptLoose => "prompt_level_loose_acc",
             Self::InstructionLoose => "inst_level_loose_acc",
-        }
+        };
+        name.into()
     }
 
     pub(crate) fn higher_is_better(self) -> bool {
@@ -68,7 +80,10 @@ impl Metric {
             | Self::PromptStrict
             | Self::InstructionStrict
             | Self::PromptLoose
-            | Self::InstructionLoose => true,
+            | Self::InstructionLoose
+            | Self::PassAt(_)
+            | Self::Section
+            | Self::Score => true,
             Self::Perplexity | Self::WordPerplexity | Self::BytePerplexity | Self::BitsPerByte => {
                 false
             }
@@ -94,6 +109,7 @@ pub(crate) fn metrics_of(kind: KindKey, names: Option<&[String]>) -> Result<Vec<
             (all, all)
         }
         KindKey::GenerateUntil => (&[ExactMatch], &[ExactMatch]),
+        KindKey::Pairs => (&[Acc], &[Acc]),
         KindKey::InstructionFollowing => {
             let all = &[PromptStrict, InstructionStrict, PromptLoose, InstructionLoose];
             (all, all)
@@ -105,7 +121,7 @@ pub(crate) fn metrics_of(kind: KindKey, names: Option<&[String]>) -> Result<Vec<
     }
     let of = |name: &String| {
         let metric = Metric::of_name(name).filter(|metric| known.contains(metric));
-        let known: Vec<&str> = known.iter().map(|metric| metric.name()).collect();
+        let known: Vec<_> = known.iter().map(|metric| metric.name()).collect();
         metric.ok_or_else(|| {
             format!("{} has no metric `{name}`; it has {}", kind.name(), known.join(", "))
         })
@@ -124,7 +140,7 @@ pub struct MetricName {
 
 impl MetricName {
     pub(crate) fn new(metric: Metric, filter: &str) -> Self {
-        let name = labelled(metric.name(), filter);
+        let name = labelled(&metric.name(), filter);
         Self { name, higher_is_better: metric.higher_is_better() }
     }
 }
@@ -146,8 +162,8 @@ pub struct RowScore {
 
 impl RowScore {
     /// Name of the metric.
-    pub fn metric(&self) -> &'static str {
-        self.metric.name()
+    pub fn metric(&self) -> String {
+        self.metric.name().into_owned()
     }
 }
 
@@ -232,7 +248,10 @@ pub(crate) fn of_choices(
             | Metric::PromptStrict
             | Metric::InstructionStrict
             | Metric::PromptLoose
-            | Metric::InstructionLoose => by(&|_| 1),
+            | Metric::InstructionLoose
+            | Metric::PassAt(_)
+            | Metric::Section
+            | Metric::Score => by(&|_| 1),
         };
         score(*metric, value)
     };
@@ -258,20 +277,53 @@ pub(crate) fn of_text(metrics: &[Metric], text: &str, sum: f64) -> Vec<RowScore>
     metrics.iter().map(of).collect()
 }
 
-/// `exact_match` of completions, once for each filter, with the extracted answers.
+/// `exact_match` of completions and `pass@k`, once for each filter, with the extracted answers.
+///
+/// `rewards` are the scores of the completions, for filters that select the best one. For `pass@k` each completion is
+/// filtered alone.
 pub(crate) fn of_completions(
     filters: &[Filter],
     exact: &ExactMatch,
     right: &[String],
     completions: &[String],
+    rewards: Option<&[f64]>,
+    pass_at: &[usize],
 ) -> (Vec<RowScore>, Vec<(String, String)>) {
-    let of = |filter: &Filter| {
-        let answer = filter.apply(completions);
-        let value = RowValue::Number(as_number(exact.matches(&answer, right)));
-        let score = RowScore { metric: Metric::ExactMatch, filter: filter.name.clone(), value };
-        (score, (filter.name.clone(), answer))
-    };
-    filters.iter().map(of).unzip()
+    let (mut scores, mut answers) = (Vec::new(), Vec::new());
+    for filter in filters {
+        let mut add = |metric, value| {
+            let (filter, value) = (filter.name.clone(), RowValue::Number(value));
+            scores.push(RowScore { metric, filter, value });
+        };
+        let answer = filter.apply(completions, rewards);
+        add(Metric::ExactMatch, as_number(exact.matches(&answer, right)));
+        let is_right = |text: &&String| {
+            exact.matches(&filter.apply(std::slice::from_ref(*text), Some(&[0.0])), right)
+        };
+        if !pass_at.is_empty() {
+            let n_right = completions.iter().filter(is_right).count();
+            for &k in pass_at {
+                add(Metric::PassAt(k), probability_of_a_pass(completions.len(), n_right, k));
+            }
+        }
+        answers.push((filter.name.clone(), answer));
+    }
+    (scores, answers)
+}
+
+/// Unbiased estimate of the probability that one of `k` completions is right, from `n` of which `n_right` are (Chen et al.
+/// 2021, "Evaluating Large Language Models Trained on Code", equation 1): 1 − C(n − c, k) / C(n, k), as a product.
+fn probability_of_a_pass(n: usize, n_right: usize, k: usize) -> f64 {
+    let n_wrong = n - n_right;
+    if n_wrong < k {
+        return 1.0;
+    }
+    1.0 - (n_wrong + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>()
+}
+
+/// Whether the chosen text of a pair scores higher than the rejected one; equal scores are wrong.
+pub(crate) fn of_pair(chosen: f64, rejected: f64) -> Vec<RowScore> {
+    vec![score(Metric::Acc, as_number(chosen > rejected))]
 }
 
 /// Metrics of an answer to a prompt with instructions. A prompt with an instruction that is not checked has no value of its own.
@@ -309,6 +361,7 @@ pub(crate) fn row_json(
             texts => json!(texts),
         },
         Gold::Instructions(instructions) => json!(instructions.names()),
+        Gold::Pair { subset } => json!(subset),
     };
     row.insert("target".to_owned(), target);
     row.insert("requests".to_owned(), Value::Array(requests));
@@ -319,7 +372,7 @@ pub(crate) fn row_json(
     for score in scores {
         let name = score.metric();
         if score.filter == "none" {
-            row.insert(name.to_owned(), score.value.to_json());
+            row.insert(name, score.value.to_json());
         } else {
             let by_filter = row.entry(name).or_insert_with(|| json!({}));
             by_filter[&score.filter] = score.value.to_json();
@@ -332,7 +385,10 @@ pub(crate) fn row_json(
 pub(crate) fn log_likelihoods(responses: &[Response]) -> Option<Vec<(f64, bool)>> {
     let of = |response: &Response| match response {
         Response::LogLikelihood { sum, is_greedy } => Some((*sum, *is_greedy)),
-        Response::Rolling { .. } | Response::Generated(_) => None,
+        Response::Rolling { .. }
+        | Response::Generated(_)
+        | Response::Ranked(_)
+        | Response::Score(_) => None,
     };
     responses.iter().map(of).collect()
 }
@@ -340,6 +396,17 @@ pub(crate) fn log_likelihoods(responses: &[Response]) -> Option<Vec<(f64, bool)>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_chance_of_a_pass_is_that_of_draws_without_replacement() {
+        // C(5, 2) = 10 pairs, of which C(3, 2) = 3 have no right one.
+        assert!((probability_of_a_pass(5, 2, 2) - 0.7).abs() < 1e-15);
+        assert!((probability_of_a_pass(5, 2, 1) - 0.4).abs() < 1e-15);
+        assert_eq!(probability_of_a_pass(5, 0, 3), 0.0);
+        assert_eq!(probability_of_a_pass(5, 3, 3), 1.0);
+        // 1 − C(190, 100) / C(200, 100).
+        assert!((probability_of_a_pass(200, 10, 100) - 0.999_228_901_720_068_6).abs() < 1e-12);
+    }
 
     #[test]
     fn norms_divide_by_characters_or_bytes_of_the_choice() {

@@ -9,7 +9,7 @@ const Z: f64 = 1.959_963_984_540_054;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
     /// Name of the metric.
-    pub metric: &'static str,
+    pub metric: String,
     /// Name of the filter, or `none`.
     pub filter: String,
     /// The value.
@@ -20,7 +20,7 @@ pub struct Estimate {
     /// value (the delta method).
     pub stderr: Option<f64>,
     /// 95 % confidence interval. Of a share of rows: Wilson's score interval (JASA 22, 1927). Of `perplexity`: e to the ends
-    /// of the mean's interval.
+    /// of the mean's interval. Of `pass@k`: the normal interval of the mean.
     pub interval: Option<(f64, f64)>,
     /// Number of rows that have a value.
     pub n_rows: usize,
@@ -29,7 +29,7 @@ pub struct Estimate {
 impl Estimate {
     /// The name of the metric, with that of its filter if there is one: `acc`, or `exact_match,strict-match`.
     pub fn label(&self) -> String {
-        labelled(self.metric, &self.filter)
+        labelled(&self.metric, &self.filter)
     }
 }
 
@@ -66,6 +66,11 @@ fn estimate(metric: Metric, values: &[RowValue]) -> Values {
         | Metric::ExactMatch
         | Metric::PromptStrict
         | Metric::PromptLoose => share(&numbers),
+        // Their values in a row are shares or weighted means, so the interval is that of a mean.
+        Metric::PassAt(_) | Metric::Section | Metric::Score => {
+            let (mean, stderr) = mean_and_stderr(&numbers);
+            (mean, stderr, stderr.map(|error| (mean - Z * error, mean + Z * error)))
+        }
         Metric::InstructionStrict | Metric::InstructionLoose => {
             (share_of_parts(values), None, None)
         }
@@ -113,11 +118,16 @@ fn mean_and_stderr(values: &[f64]) -> (f64, Option<f64>) {
 
 fn share(values: &[f64]) -> Values {
     let (p, stderr) = mean_and_stderr(values);
-    let n = values.len() as f64;
+    (p, stderr, Some(wilson_interval(p, values.len())))
+}
+
+/// Wilson's 95 % score interval of a share `p` of `n`.
+pub fn wilson_interval(p: f64, n: usize) -> (f64, f64) {
+    let n = n as f64;
     let scale = 1.0 + Z * Z / n;
     let centre = (p + Z * Z / (2.0 * n)) / scale;
     let half = Z / scale * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    (p, stderr, Some((centre - half, centre + half)))
+    (centre - half, centre + half)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A task: rows to prompts, responses to metrics.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,9 +14,12 @@ use crate::data_files::Places;
 use crate::definition::{Definition, FewShotKeys, PathsKey, RowsKey};
 use crate::error::{Error, Result};
 use crate::few_shot::{self, FewShot};
+use crate::filters::Filter;
 use crate::item::{Gold, Item, Response};
 use crate::kind::{Generation, Kind, kind, template};
 use crate::metrics::{self, Metric, MetricName, RowScore, metrics_of};
+use crate::pairs::{self, Section};
+use crate::summary::{Estimate, summarize};
 use crate::template::{Columns, Template};
 
 /// Maximum size of a task file.
@@ -132,22 +136,42 @@ impl Task {
             Kind::Choices { .. }
             | Kind::Prompts { .. }
             | Kind::LogLikelihood { .. }
-            | Kind::Rolling { .. } => None,
+            | Kind::Rolling { .. }
+            | Kind::Pairs { .. } => None,
         }
     }
 
     /// Whether the task is for reward models, which score texts. All other tasks are for language models.
     pub fn needs_scores(&self) -> bool {
-        false
+        matches!(self.kind, Kind::Pairs { .. })
+    }
+
+    /// Whether a reward model ranks the task's completions.
+    pub fn needs_rewards(&self) -> bool {
+        matches!(&self.kind, Kind::Generate { filters, .. } if filters.iter().any(Filter::needs_rewards))
     }
 
     /// Metrics, in the order of [`Self::score`].
     pub fn metric_names(&self) -> Vec<MetricName> {
         match &self.kind {
-            Kind::Generate { filters, .. } => filters
-                .iter()
-                .map(|filter| MetricName::new(Metric::ExactMatch, &filter.name))
-                .collect(),
+            Kind::Generate { filters, generation, .. } => {
+                let passes = generation.pass_at.iter().map(|k| Metric::PassAt(*k));
+                let metrics: Vec<Metric> =
+                    std::iter::once(Metric::ExactMatch).chain(passes).collect();
+                let of = |filter: &Filter| -> Vec<MetricName> {
+                    metrics.iter().map(|metric| MetricName::new(*metric, &filter.name)).collect()
+                };
+                filters.iter().flat_map(of).collect()
+            }
+            Kind::Pairs { sections, .. } => {
+                let mut names = vec![MetricName::new(Metric::Acc, "none")];
+                let of = |section: &Section| MetricName::new(Metric::Section, &section.name);
+                names.extend(sections.iter().map(of));
+                if !sections.is_empty() {
+                    names.push(MetricName::new(Metric::Score, "none"));
+                }
+                names
+            }
             Kind::Choices { .. }
             | Kind::Prompts { .. }
             | Kind::LogLikelihood { .. }
@@ -213,7 +237,8 @@ impl Task {
             }
             let context = Context { description, examples, delimiters: &self.delimiters, chat };
             let (requests, gold) = self.kind.requests(&row.columns, &context).map_err(fails)?;
-            items.push(Item { doc_id, place, requests, gold });
+            let question = self.kind.question(&row.columns).map_err(fails)?;
+            items.push(Item { doc_id, place, question, requests, gold });
         }
         Ok(items)
     }
@@ -229,7 +254,7 @@ impl Task {
             let hint = "leave out --shots, or use 0";
             return Err(Error::Shots { task: self.name.clone(), shots, reason, hint });
         }
-        if shots > 0 && matches!(self.kind, Kind::Instructions { .. }) {
+        if shots > 0 && matches!(self.kind, Kind::Instructions { .. } | Kind::Pairs { .. }) {
             let reason = "its rows have no answers to show".to_owned();
             let hint = "leave out --shots, or use 0";
             return Err(Error::Shots { task: self.name.clone(), shots, reason, hint });
@@ -267,11 +292,11 @@ impl Task {
     ) -> (Vec<RowScore>, Vec<(String, String)>) {
         assert_eq!(item.requests.len(), responses.len(), "one response for each request");
         match (&self.kind, &item.gold, responses) {
-            (
-                Kind::Generate { filters, exact, .. },
-                Gold::Texts(right),
-                [Response::Generated(texts)],
-            ) => metrics::of_completions(filters, exact, right, texts),
+            (Kind::Generate { filters, exact, generation, .. }, Gold::Texts(right), [response]) => {
+                let (texts, rewards) = completions(response);
+                let pass_at = &generation.pass_at;
+                metrics::of_completions(filters, exact, right, &texts, rewards.as_deref(), pass_at)
+            }
             (Kind::Rolling { .. }, Gold::Texts(texts), [Response::Rolling { sum }]) => {
                 let text = texts.first().map_or("", String::as_str);
                 (metrics::of_text(&self.metrics, text, *sum), Vec::new())
@@ -283,15 +308,58 @@ impl Task {
                 let sums = metrics::log_likelihoods(responses).expect("log-likelihoods of choices");
                 (metrics::of_choices(&self.metrics, *index, choices, &sums), Vec::new())
             }
-            (_, Gold::Instructions(instructions), [Response::Generated(texts)]) => {
-                let answer = texts.first().map_or("", String::as_str);
-                (
-                    metrics::of_instructions(&self.metrics, &instructions.followed(answer)),
-                    Vec::new(),
-                )
+            (_, Gold::Instructions(instructions), [response]) => {
+                let followed = instructions.followed(&first_completion(response));
+                (metrics::of_instructions(&self.metrics, &followed), Vec::new())
             }
-            (_, Gold::Texts(_) | Gold::Instructions(_), _) => panic!("responses of another kind"),
+            (_, Gold::Pair { .. }, [Response::Score(chosen), Response::Score(rejected)]) => {
+                (metrics::of_pair(*chosen, *rejected), Vec::new())
+            }
+            (_, Gold::Texts(_) | Gold::Instructions(_) | Gold::Pair { .. }, _) => {
+                panic!("responses of another kind")
+            }
         }
+    }
+
+    /// The metrics over all rows, from the scores of [`Self::score`].
+    pub fn summarize(&self, items: &[Item], scores: &[Vec<RowScore>]) -> Vec<Estimate> {
+        match &self.kind {
+            Kind::Pairs { sections, .. } => pairs::estimates(items, scores, sections),
+            Kind::Choices { .. }
+            | Kind::Prompts { .. }
+            | Kind::LogLikelihood { .. }
+            | Kind::Rolling { .. }
+            | Kind::Generate { .. }
+            | Kind::Instructions { .. } => summarize(scores),
+        }
+    }
+
+    /// Notes on the rows that a reader of the metrics should know, as sentences: instructions that are not checked, subsets
+    /// without rows.
+    pub fn notes(&self, items: &[Item]) -> Vec<String> {
+        let mut notes = match &self.kind {
+            Kind::Pairs { sections, .. } => pairs::notes(items, sections),
+            Kind::Choices { .. }
+            | Kind::Prompts { .. }
+            | Kind::LogLikelihood { .. }
+            | Kind::Rolling { .. }
+            | Kind::Generate { .. }
+            | Kind::Instructions { .. } => Vec::new(),
+        };
+        let mut n_unchecked: BTreeMap<&str, usize> = BTreeMap::new();
+        for item in items {
+            if let Gold::Instructions(instructions) = &item.gold {
+                for name in instructions.unchecked() {
+                    *n_unchecked.entry(name).or_default() += 1;
+                }
+            }
+        }
+        for (name, n) in n_unchecked {
+            notes.push(format!(
+                "{n} of the instructions are not checked (`{name}`); the metrics per prompt leave out their prompts"
+            ));
+        }
+        notes
     }
 
     /// The object that describes a scored row: `target`, `requests`, `filtered` and the metrics.
@@ -309,14 +377,32 @@ impl Task {
             Value::Object(object)
         });
         let mut row = metrics::row_json(&item.gold, requests.collect(), scores, answers);
-        if let (Gold::Instructions(instructions), [Response::Generated(texts)]) =
-            (&item.gold, responses)
-        {
-            let answer = texts.first().map_or("", String::as_str);
-            row.insert("instructions".to_owned(), instructions.describe(answer));
+        if let (Gold::Instructions(instructions), [response]) = (&item.gold, responses) {
+            row.insert(
+                "instructions".to_owned(),
+                instructions.describe(&first_completion(response)),
+            );
         }
         row
     }
+}
+
+/// Completions and their scores.
+fn completions(response: &Response) -> (Vec<String>, Option<Vec<f64>>) {
+    match response {
+        Response::Generated(texts) => (texts.clone(), None),
+        Response::Ranked(ranked) => {
+            let (texts, rewards) = ranked.iter().cloned().unzip();
+            (texts, Some(rewards))
+        }
+        Response::LogLikelihood { .. } | Response::Rolling { .. } | Response::Score(_) => {
+            panic!("responses of another kind")
+        }
+    }
+}
+
+fn first_completion(response: &Response) -> String {
+    completions(response).0.into_iter().next().unwrap_or_default()
 }
 
 fn few_shot_settings(keys: &FewShotKeys) -> FewShotSettings {

@@ -1,10 +1,9 @@
 //! `temper eval --task`: few-shot tasks with the prompts and metrics of lm-evaluation-harness.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use evaluate::TaskRun;
-use model::CausalLm;
+use evaluate::{Scorer, TaskRun};
+use model::{CausalLm, ScalarModel};
 use serde_json::{Map, Value, json};
 use tasks::{Estimate, Item, Task, TaskOptions};
 use tokenizer::Tokenizer;
@@ -12,8 +11,9 @@ use tokenizer::Tokenizer;
 use super::{open_model, print};
 use crate::args::EvalArgs;
 use crate::failure::{Failure, Result};
+use crate::render::plot::{Line, svg};
 use crate::render::progress::warn;
-use crate::render::table::{columns, counted};
+use crate::render::table::columns;
 use crate::render::tasks::TaskProgress;
 
 /// Seed of the draws of tasks that sample completions.
@@ -34,13 +34,14 @@ struct Finished {
     checkpoint: Option<String>,
     n_rows: usize,
     n_truncated: usize,
-    n_unchecked: BTreeMap<String, usize>,
+    notes: Vec<String>,
     estimates: Vec<Estimate>,
 }
 
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     // All task files are read before the model.
     let tasks = args.task.iter().map(|name| Task::open(name)).collect::<tasks::Result<Vec<_>>>()?;
+    let is_reward = are_for_reward_models(args, &tasks)?;
     let data_dir =
         args.data_dir.clone().or_else(|| std::env::var_os("TEMPER_DATA").map(PathBuf::from));
     let mut jobs = Vec::new();
@@ -58,7 +59,10 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     }
     let mut finished = Vec::new();
     for (label, path) in models(args)? {
-        finished.extend(evaluate_model(args, label.as_deref(), &path, &jobs)?);
+        finished.extend(evaluate_model(args, label.as_deref(), &path, &jobs, is_reward)?);
+    }
+    if let Some(path) = &args.svg {
+        fsio::write_atomic(path, svg(&plot_lines(&finished)))?;
     }
     if args.json {
         let lines: Vec<String> =
@@ -102,12 +106,19 @@ fn evaluate_model(
     label: Option<&str>,
     path: &Path,
     jobs: &[Job<'_>],
+    is_reward: bool,
 ) -> Result<Vec<Finished>> {
-    let (model, tokenizer) = open_model::<CausalLm>(path, args.base.as_deref(), &args.device)?;
+    let model = Model::open(args, path, is_reward)?;
+    let reward = args.reward.as_deref();
+    let reward = reward.map(|reward| open_model::<ScalarModel>(reward, None, &args.device));
+    let reward = reward.transpose()?;
+    let reward = reward.as_ref().map(|(model, tokenizer)| Scorer::new(model, tokenizer));
+    let reward = reward.transpose()?;
     let mut finished = Vec::new();
     for Job { task, options, items } in jobs {
         let shots = options.shots;
-        let as_chat = args.chat.then(|| chat_items(task, options, &tokenizer)).transpose()?;
+        let as_chat =
+            args.chat.then(|| chat_items(task, options, model.tokenizer())).transpose()?;
         let items = as_chat.as_ref().unwrap_or(items);
         let title = match label {
             Some(label) => format!("{label}: {}, {shots} shots", task.name()),
@@ -115,9 +126,7 @@ fn evaluate_model(
         };
         let mut progress = TaskProgress::new(title.clone());
         let mut on_progress = |done, all| progress.update(done, all);
-        let run = kernels::on_pool(|| {
-            evaluate::run_task(&model, &tokenizer, task, items, SEED, &mut on_progress)
-        })?;
+        let run = kernels::on_pool(|| model.run(reward.as_ref(), task, items, &mut on_progress))?;
         progress.finish();
         if args.json {
             print(&rows_json(task, shots, label, &run))?;
@@ -128,11 +137,8 @@ fn evaluate_model(
                 run.n_truncated
             ));
         }
-        for (name, n) in &run.n_unchecked {
-            let n = counted(*n as u64, "instruction");
-            warn(&format!(
-                "{title}: {n} `{name}` not checked; the metrics per prompt leave out their prompts"
-            ));
+        for note in &run.notes {
+            warn(&format!("{title}: {note}"));
         }
         finished.push(Finished {
             task: task.name().to_owned(),
@@ -140,11 +146,80 @@ fn evaluate_model(
             checkpoint: label.map(str::to_owned),
             n_rows: run.rows.len(),
             n_truncated: run.n_truncated,
-            n_unchecked: run.n_unchecked,
+            notes: run.notes,
             estimates: run.estimates,
         });
     }
     Ok(finished)
+}
+
+/// The evaluated model with its tokenizer.
+enum Model {
+    Language(CausalLm, Tokenizer),
+    Reward(ScalarModel, Tokenizer),
+}
+
+impl Model {
+    fn open(args: &EvalArgs, path: &Path, is_reward: bool) -> Result<Self> {
+        let base = args.base.as_deref();
+        if is_reward {
+            let (model, tokenizer) = open_model(path, base, &args.device)?;
+            return Ok(Self::Reward(model, tokenizer));
+        }
+        let (model, tokenizer) = open_model(path, base, &args.device)?;
+        Ok(Self::Language(model, tokenizer))
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        match self {
+            Self::Language(_, tokenizer) | Self::Reward(_, tokenizer) => tokenizer,
+        }
+    }
+
+    fn run(
+        &self,
+        reward: Option<&Scorer<'_>>,
+        task: &Task,
+        items: &[Item],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> evaluate::Result<TaskRun> {
+        match self {
+            Self::Language(model, tokenizer) => {
+                evaluate::run_task(model, tokenizer, reward, task, items, SEED, progress)
+            }
+            Self::Reward(model, tokenizer) => {
+                evaluate::run_pairs(&Scorer::new(model, tokenizer)?, task, items, progress)
+            }
+        }
+    }
+}
+
+/// Whether the tasks are for reward models. Tasks for both kinds of models cannot be mixed.
+fn are_for_reward_models(args: &EvalArgs, tasks: &[Task]) -> Result<bool> {
+    let scored: Vec<&Task> = tasks.iter().filter(|task| task.needs_scores()).collect();
+    if let (Some(first), Some(other)) =
+        (scored.first(), tasks.iter().find(|task| !task.needs_scores()))
+    {
+        return Err(Failure::input(
+            format!("`{}` needs a reward model, `{}` a language model", first.name(), other.name()),
+            "evaluate them one after the other",
+        ));
+    }
+    if let Some(first) = scored.first()
+        && args.chat
+    {
+        return Err(Failure::input(
+            format!("--chat has no meaning for `{}`", first.name()),
+            "reward models always read pairs with their chat template",
+        ));
+    }
+    if let (None, Some(ranked)) = (&args.reward, tasks.iter().find(|task| task.needs_rewards())) {
+        return Err(Failure::input(
+            format!("task `{}` needs a reward model, which ranks its completions", ranked.name()),
+            "name one with --reward MODEL",
+        ));
+    }
+    Ok(!scored.is_empty())
 }
 
 /// Items whose prompts are rendered by the model's chat template.
@@ -192,8 +267,8 @@ fn summary_json(run: &Finished) -> Value {
         "intervals_95": intervals,
         "truncated_prompts": run.n_truncated,
     });
-    if !run.n_unchecked.is_empty() {
-        summary["unchecked_instructions"] = json!(run.n_unchecked);
+    if !run.notes.is_empty() {
+        summary["notes"] = json!(run.notes);
     }
     if let Some(checkpoint) = &run.checkpoint {
         summary["checkpoint"] = json!(checkpoint);
@@ -213,7 +288,7 @@ fn table(runs: &[Finished]) -> String {
         for estimate in &run.estimates {
             let Estimate { metric, filter, value, stderr, interval, .. } = estimate;
             let metric = match filter.as_str() {
-                "none" => (*metric).to_owned(),
+                "none" => metric.clone(),
                 filter => format!("{metric}, {filter}"),
             };
             let interval = interval.map(|(low, high)| format!("{} to {}", short(low), short(high)));
@@ -233,6 +308,28 @@ fn table(runs: &[Finished]) -> String {
     columns(&lines, &[1, 2, 4, 5])
 }
 
+/// A line for each metric of each task and checkpoint, over the numbers of examples.
+fn plot_lines(runs: &[Finished]) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for run in runs {
+        for estimate in &run.estimates {
+            let mut name = format!("{} {}", run.task, estimate.label());
+            if let Some(checkpoint) = &run.checkpoint {
+                name += &format!(", {checkpoint}");
+            }
+            let point = (run.shots, estimate.value, estimate.interval);
+            match lines.iter_mut().find(|line| line.name == name) {
+                Some(line) => line.points.push(point),
+                None => lines.push(Line { name, points: vec![point] }),
+            }
+        }
+    }
+    for line in &mut lines {
+        line.points.sort_by_key(|point| point.0);
+    }
+    lines
+}
+
 /// Four digits after the point; fewer for large numbers.
 fn short(value: f64) -> String {
     match value.abs() {
@@ -249,7 +346,7 @@ mod tests {
     #[test]
     fn the_table_has_a_line_for_each_metric() {
         let estimate = |metric, filter: &str, value, interval| Estimate {
-            metric,
+            metric: str::to_owned(metric),
             filter: filter.to_owned(),
             value,
             stderr: Some(0.0289),
@@ -262,7 +359,7 @@ mod tests {
             checkpoint: None,
             n_rows: 300,
             n_truncated: 0,
-            n_unchecked: std::collections::BTreeMap::new(),
+            notes: Vec::new(),
             estimates: vec![
                 estimate("exact_match", "strict-match", 0.5, Some((0.44, 0.56))),
                 estimate("word_perplexity", "none", 123_456.7, None),

@@ -2,6 +2,8 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod compare;
+pub(crate) mod contamination;
 pub(crate) mod devices;
 pub(crate) mod eval;
 mod eval_tasks;

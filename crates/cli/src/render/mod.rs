@@ -3,6 +3,7 @@
 pub(crate) mod download;
 pub(crate) mod episodes;
 pub(crate) mod groups;
+pub(crate) mod plot;
 pub(crate) mod printable;
 pub(crate) mod progress;
 pub(crate) mod stderr;

@@ -130,6 +130,23 @@ fn tasks_are_inputs_of_a_run() {
 }
 
 #[test]
+fn rows_that_are_trained_on_are_named() {
+    let place = place("eval = { tasks = [\"words.toml\"] }\nmax_steps = 4\n");
+    // The training text repeats this sentence of 12 words.
+    place.write("words.jsonl", format!("{{\"q\": \"{}\", \"a\": \" x\"}}\n", TEXT.trim()));
+    for _ in 0..2 {
+        let plan = run(&place, &["plan", "tiny.toml", "--no-probe"]);
+        let expected = "warning: 1 of 1 rows of words occur in 1 rows of the training data (runs of 13 words): text.txt has \
+                        words.jsonl:1";
+        assert!(plan.replace("./", "").contains(expected), "{plan}");
+    }
+    place.write("words.jsonl", "{\"q\": \"The quick\", \"a\": \" brown\"}\n");
+    let plan = run(&place, &["plan", "tiny.toml", "--no-probe"]);
+    let expected = "no row of words occurs in the training data (runs of 13 words; 1 are too short to compare)";
+    assert!(plan.contains(expected), "{plan}");
+}
+
+#[test]
 fn mistakes_are_named_before_training() {
     let of = |keys: &str| place(&format!("max_steps = 4\n{keys}\n")).error(&["plan", "tiny.toml"]);
     let all = [

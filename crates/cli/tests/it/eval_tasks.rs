@@ -124,6 +124,20 @@ fn the_table_lists_runs_and_metrics() {
 }
 
 #[test]
+fn a_plot_has_the_numbers_of_examples() {
+    let place = Place::new();
+    let (model, task) = (shown(golden("model")), shown(golden("tasks/question.toml")));
+    let args = ["eval", &model, "--task", &task, "--limit", "4"];
+    let outcome = place.temper(&[&args[..], &["--shots", "0,1,4", "--svg", "shots.svg"]].concat());
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let svg = std::fs::read_to_string(place.path().join("shots.svg")).expect("a plot");
+    assert!(svg.starts_with("<svg") && svg.contains("question acc_norm"), "{svg}");
+    assert_eq!(svg.matches("<circle").count(), 2 * 3);
+    let error = place.error(&[&args[..], &["--svg", "x.svg"]].concat());
+    assert!(error.starts_with("exit 2") && error.contains("--shots"), "{error}");
+}
+
+#[test]
 fn checkpoints_of_a_stage_are_compared() {
     let place = trained();
     place.write("rows.jsonl", "{\"q\": \"The quick\", \"a\": \" brown\"}\n".repeat(2)).write(

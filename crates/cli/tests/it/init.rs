@@ -4,13 +4,14 @@ use crate::support::trained;
 
 /// Chats of several lengths, the last one longer than all others.
 fn chats(n: usize) -> String {
-    (0..n)
+    let rows: Vec<String> = (0..n)
         .map(|idx| {
             let question = "why? ".repeat(1 + idx % 3);
             let answer = if idx + 1 == n { "because ".repeat(12) } else { "so".to_owned() };
             format!("{{\"prompt\": \"{question}\", \"completion\": \"{answer}\"}}\n")
         })
-        .collect()
+        .collect();
+    rows.concat()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod adapters;
 mod added_tokens;
 mod architecture;
+mod comparisons;
 mod compatibility;
 mod damage;
 mod document_paths;

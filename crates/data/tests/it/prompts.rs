@@ -263,7 +263,7 @@ fn texts_for_rewards_are_stored_next_to_prompts() {
 /// Rows for which no step has room are prompts of the training split, each as often as the others, and the same at each call.
 #[test]
 fn spare_rows_are_prompts_of_the_training_split() {
-    let rows: String = (0..20).map(|n| format!("{{\"prompt\":\"p{n:02}\"}}\n")).collect();
+    let rows: Vec<String> = (0..20).map(|n| format!("{{\"prompt\":\"p{n:02}\"}}\n")).collect();
     let holdout = Some(Holdout { fraction: 0.2, by: SplitBy::default() });
     let options = RunOptions { holdout, ..run(400, 4, 1.0) };
     let dataset = of("x.jsonl", &rows, |_| {}, &options);

@@ -23,7 +23,7 @@ impl Ask<'_> {
         prompts: Vec<(String, String)>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(Vec<Vec<String>>, usize)> {
-        let Generation { until, max_new_tokens, temperature, top_p, votes } = self.generation;
+        let Generation { until, max_new_tokens, temperature, top_p, votes, .. } = self.generation;
         let n_positions = model.config().max_positions();
         let room = n_positions.saturating_sub(*max_new_tokens);
         let mut ids = Vec::with_capacity(prompts.len());

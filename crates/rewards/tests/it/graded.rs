@@ -64,6 +64,7 @@ fn keys(script: &str, more: &str) -> CommandKeys {
     let text = format!("{{\"kind\":\"command\",\"argv\":[\"sh\",\"-c\",{script}]{more}}}");
     match serde_json::from_str(&text).expect("keys") {
         RewardKind::Command(keys) => keys,
+        #[expect(clippy::wildcard_enum_match_arm, reason = "any other kind is a failure")]
         other => panic!("{other:?}"),
     }
 }

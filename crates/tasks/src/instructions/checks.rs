@@ -166,11 +166,11 @@ impl Check {
     pub(super) fn checker(&self) -> Box<dyn Fn(&str) -> bool + '_> {
         match self {
             Self::Keywords(keywords) => {
-                let patterns = patterns(keywords, |keyword| keyword.to_owned());
+                let patterns = patterns(keywords, str::to_owned);
                 Box::new(move |text| patterns.iter().all(|pattern| pattern.is_match(text)))
             }
             Self::KeywordFrequency(keyword, bound) => {
-                let pattern = pattern(keyword, |keyword| keyword.to_owned());
+                let pattern = pattern(keyword, str::to_owned);
                 Box::new(move |text| bound.holds(pattern.find_iter(text).count()))
             }
             Self::ForbiddenWords(list) => {

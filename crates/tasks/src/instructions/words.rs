@@ -80,7 +80,7 @@ const BEFORE_OPENING_QUOTES: usize = 4;
 
 /// A sentence with white space between its tokens.
 fn tokenized(sentence: &str) -> String {
-    let mut text = format!("{sentence}");
+    let mut text = sentence.to_owned();
     for (idx, (pattern, by)) in STEPS.iter().enumerate() {
         if idx == BEFORE_OPENING_QUOTES {
             text = opening_quotes(&text);

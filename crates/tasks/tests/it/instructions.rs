@@ -79,9 +79,10 @@ fn languages_are_not_checked() {
         .zip(answers)
         .map(|(item, answer)| task.score(item, &[Response::Generated(vec![answer.to_owned()])]).0)
         .collect();
-    let all: Vec<(&str, f64, usize)> = summarize(&scores)
+    let all = summarize(&scores);
+    let all: Vec<(&str, f64, usize)> = all
         .iter()
-        .map(|Estimate { metric, value, n_rows, .. }| (*metric, *value, *n_rows))
+        .map(|Estimate { metric, value, n_rows, .. }| (metric.as_str(), *value, *n_rows))
         .collect();
     assert_eq!(
         all,

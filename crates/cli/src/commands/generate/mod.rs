@@ -5,6 +5,8 @@ mod parts;
 mod prompts;
 mod rows;
 
+pub(super) use prompts::prompt_rows;
+
 use ::generate::{FinishReason, Sampling, Settings, Stop, generate};
 use model::CausalLm;
 use tokenizer::Tokenizer;

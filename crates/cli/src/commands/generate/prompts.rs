@@ -60,7 +60,7 @@ pub(super) fn read(
     tokenizer: &Tokenizer,
 ) -> Result<Vec<Prompt>> {
     let values: Vec<(Value, String)> = match &args.prompts {
-        Some(path) => rows(path)?,
+        Some(path) => prompt_rows(path)?,
         None => args
             .prompt
             .iter()
@@ -79,7 +79,7 @@ pub(super) fn read(
 }
 
 /// The lines of a file: JSON objects, or plain text.
-fn rows(path: &Path) -> Result<Vec<(Value, String)>> {
+pub(in crate::commands) fn prompt_rows(path: &Path) -> Result<Vec<(Value, String)>> {
     let text = fsio::read_text_capped(path, PROMPTS_BYTES)?;
     let mut rows = Vec::new();
     for (idx, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -109,7 +109,11 @@ fn filled(
 ) -> Result<Prompt> {
     let row = match value {
         Value::Object(row) => row,
-        text => Map::from_iter([("prompt".to_owned(), text)]),
+        text @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)) => Map::from_iter([("prompt".to_owned(), text)]),
     };
     let column = args.completion_column();
     if !args.pairs && row.contains_key(column) {
