@@ -40,7 +40,7 @@ fn values_of_every_kind_are_set_where_they_are_meant() {
     let keys = AdamwKeys { betas: [0.8, 0.9], ..Default::default() };
     assert_eq!(sft.train.optimizer.kind, OptimizerKind::AdamW(keys));
     assert_eq!(sft.train.schedule.kind, ScheduleKind::Linear);
-    assert_eq!(sft.train.eval.as_ref().unwrap().holdout, 0.1);
+    assert_eq!(sft.train.eval.as_ref().unwrap().holdout, Some(0.1));
     assert_eq!(sft.train.epochs, Some(0.5), "the last override of a key wins");
     assert!(!recipe.checks.first_loss);
 }

@@ -32,7 +32,7 @@ fn shakespeare_char_is_nanogpt_s_cpu_run() {
     let keys = recipe::AdamwKeys { betas: [0.9, 0.99], ..Default::default() };
     assert_eq!(pretrain.train.optimizer.kind, recipe::OptimizerKind::AdamW(keys));
     let eval = pretrain.train.eval.as_ref().unwrap();
-    assert_eq!((eval.holdout, eval.by), (0.1, recipe::SplitBy::Position));
+    assert_eq!((eval.holdout, eval.by), (Some(0.1), recipe::SplitBy::Position));
 }
 
 /// A wrong letter in any key of any recipe is refused, with the location of the key.
