@@ -47,12 +47,10 @@ impl Judge {
         for text in texts {
             if let Entry::Vacant(number) = numbers.entry(text) {
                 number.insert(questions.len());
-                questions.push(self.question(text)?);
+                questions.push(self.question(text));
             }
         }
-        let n_positions = self.model.config().max_positions();
-        let fits = |ids: &Vec<u32>| !ids.is_empty() && ids.len() < n_positions;
-        let asked: Vec<Vec<u32>> = questions.iter().filter(|ids| fits(ids)).cloned().collect();
+        let asked: Vec<Vec<u32>> = questions.iter().flatten().cloned().collect();
         let settings = Settings {
             sampling: Sampling::greedy(),
             max_new_tokens: self.keys.max_new_tokens,
@@ -64,38 +62,38 @@ impl Judge {
         let written = generate::generate(&self.model, &asked, &settings, 0, |_| {})?;
         let mut written = written.iter().map(|reply| reply.text(&self.tokenizer));
         let replies: Vec<std::result::Result<String, String>> = questions
-            .iter()
-            .map(|ids| {
-                if fits(ids) {
-                    return Ok(written.next().unwrap_or_default());
-                }
-                let n = ids.len();
-                Err(format!(
-                    "the question has {n} tokens, and the judge has {n_positions} positions"
-                ))
-            })
+            .into_iter()
+            .map(|question| question.map(|_| written.next().unwrap_or_default()))
             .collect();
         let number = |text: &&GradedText| numbers.get(*text).copied().unwrap_or_default();
         let reply = |text| replies.get(number(text)).cloned();
         Ok(texts.iter().filter_map(reply).collect())
     }
 
-    /// The ids of the question about a text.
-    fn question(&self, text: &GradedText) -> Result<Vec<u32>> {
+    /// The ids of the question about a text, or why it cannot be asked.
+    fn question(&self, text: &GradedText) -> std::result::Result<Vec<u32>, String> {
         let value = |name: &str| match name {
             "prompt" => Some(Cow::Borrowed(text.prompt.as_str())),
             "completion" => Some(Cow::Borrowed(text.completion.as_str())),
             "answer" => text.answer.as_deref().map(Cow::Borrowed),
             _ => None,
         };
-        // The recipe has no other placeholder, and a text without an answer is not asked about.
-        let question = self.keys.template.render(value).unwrap_or_default();
-        Ok(match self.tokenizer.chat_template().filter(|_| self.keys.chat) {
+        let question = self.keys.template.render(value);
+        let question = question.map_err(|name| format!("the question has no text for `{name}`"))?;
+        let ids = match self.tokenizer.chat_template().filter(|_| self.keys.chat) {
             Some(template) => {
                 let message = [Message::new(Role::User, question)];
-                self.tokenizer.encode_prompt(&message, template)?
+                self.tokenizer.encode_prompt(&message, template)
             }
-            None => self.tokenizer.encode(&question)?,
-        })
+            None => self.tokenizer.encode(&question),
+        };
+        let ids = ids.map_err(|error| format!("the judge cannot read the question: {error}"))?;
+        let (n, n_positions) = (ids.len(), self.model.config().max_positions());
+        if n == 0 || n >= n_positions {
+            return Err(format!(
+                "the question has {n} tokens, and the judge has {n_positions} positions"
+            ));
+        }
+        Ok(ids)
     }
 }
