@@ -139,7 +139,7 @@ fn a_program_that_fails_at_everything_is_an_error() {
 #[test]
 fn the_files_of_a_command_are_the_program_and_named_files() {
     let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join("grade.py"), "").expect("a file");
+    fsio::write_atomic(dir.path().join("grade.py"), "").expect("a file");
     let argv = ["sh", "grade.py", "--fast"].map(str::to_owned);
     let files = command_files(&argv, dir.path()).expect("files");
     let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
