@@ -95,7 +95,9 @@ impl Error {
                 "the row does not have the form that task `{task}` reads; docs/evaluate.md describes it"
             )),
             Self::Shots { hint, .. } => Some((*hint).to_owned()),
-            Self::Data(data::Error::Row { .. }) => Some("correct or remove the row".to_owned()),
+            Self::Data(error) if matches!(**error, data::Error::Row { .. }) => {
+                Some("correct or remove the row".to_owned())
+            }
             Self::Data(error) => error.hint(),
             Self::File(error) => error.hint(),
         }

@@ -121,7 +121,7 @@ fn numbered(n: usize) -> String {
 fn a_step_takes_as_many_prompts_as_it_needs() {
     let rows = numbered(5);
     let options = RunOptions { max_steps: Some(6), epochs: None, ..run(100, 8, 1.0) };
-    let dataset = of("x.jsonl", &rows.concat(), |_| {}, &options);
+    let dataset = of("x.jsonl", &rows, |_| {}, &options);
     assert_eq!((dataset.n_steps(), dataset.n_rows(0)), (6, 5));
     let mut times = [0; 5];
     for step in 0..6 {
@@ -166,7 +166,7 @@ fn validation_prompts_are_not_in_the_training_set() {
     let mut options = run(100, 4, 1.0);
     for by in [SplitBy::Content, SplitBy::Position] {
         options.holdout = Some(Holdout { fraction: 0.25, by });
-        let dataset = of("x.jsonl", &rows.concat(), |_| {}, &options);
+        let dataset = of("x.jsonl", &rows, |_| {}, &options);
         let in_order = || dataset.eval_batches(3, None).flat_map(|batch| batch.samples);
         let held_out: BTreeSet<u64> = in_order().collect();
         assert!(!held_out.is_empty() && in_order().is_sorted());

@@ -62,11 +62,9 @@ fn graded_rewards_have_no_value_until_they_are_set() {
 fn keys(script: &str, more: &str) -> CommandKeys {
     let script = serde_json::to_string(script).expect("JSON");
     let text = format!("{{\"kind\":\"command\",\"argv\":[\"sh\",\"-c\",{script}]{more}}}");
-    match serde_json::from_str(&text).expect("keys") {
-        RewardKind::Command(keys) => keys,
-        #[expect(clippy::wildcard_enum_match_arm, reason = "any other kind is a failure")]
-        other => panic!("{other:?}"),
-    }
+    let kind = serde_json::from_str(&text).expect("keys");
+    let RewardKind::Command(keys) = kind else { panic!("{kind:?}") };
+    keys
 }
 
 fn texts() -> Vec<GradedText> {
