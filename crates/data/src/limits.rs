@@ -17,6 +17,8 @@ pub const UNPACKED_BYTES: u64 = 256 << 20;
 pub const UNPACKED_RATIO: u64 = 500;
 /// Decompressed bytes from which [`UNPACKED_RATIO`] holds.
 pub const FREE_UNPACKED_BYTES: u64 = 64 << 20;
+/// Members of a gzip file that may be without content.
+pub const EMPTY_MEMBERS: usize = 1000;
 /// The footer of a parquet file, in bytes.
 pub const PARQUET_FOOTER_BYTES: u64 = 64 << 20;
 /// One page of a parquet file after decompression, in bytes (writers aim at 1 MiB).

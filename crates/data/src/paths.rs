@@ -1,6 +1,7 @@
 //! From the path of a source to the list of its files, in an order that is the same on every machine.
 //!
-//! Symbolic links to directories are not followed, because they may form a loop.
+//! Symbolic links to directories are not followed in a directory, because they may form a loop. A pattern follows them, to a
+//! limited depth.
 
 use std::path::{Path, PathBuf};
 
@@ -146,11 +147,17 @@ fn pattern_files(pattern: &str, format: Option<Format>) -> Result<Vec<PathBuf>> 
         problem: "the pattern does not parse",
     })?;
     let mut files = Vec::new();
+    // Links to directories that form a loop are searched in depth first.
+    let deepest = Path::new(pattern).components().count() + limits::DIRECTORY_DEPTH;
     for found in matches {
         let path = found.map_err(|error| {
             let location = error.path().to_path_buf();
             Error::Io { path: location, source: error.into() }
         })?;
+        let depth = path.components().count();
+        if depth > deepest {
+            return Err(too_many(&path, "depth of directories", depth, deepest));
+        }
         if path.is_file() {
             files.push(path);
         }

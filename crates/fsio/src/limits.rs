@@ -14,6 +14,10 @@ pub const TEMPLATE_BYTES: u64 = 64 << 10;
 pub const TEMPLATE_RECURSION: usize = 64;
 /// Output of a chat template, in bytes.
 pub const TEMPLATE_OUTPUT_BYTES: usize = 4 << 20;
+/// Output of a chat template for each byte of the texts that it is given, in bytes. Some templates write a text twice.
+pub const TEMPLATE_OUTPUT_RATIO: usize = 8;
+/// Output of a chat template from which [`TEMPLATE_OUTPUT_RATIO`] holds, in bytes.
+pub const FREE_TEMPLATE_OUTPUT_BYTES: usize = 256 << 10;
 /// A config.json and other small JSON files of a model directory, in bytes.
 pub const CONFIG_BYTES: u64 = 1 << 20;
 /// The header of a safetensors file, in bytes.

@@ -151,6 +151,11 @@ impl Client {
             if url.loses_encryption(&next) {
                 return Err(bad(&url, format!("a redirect from https to {}", next.shown())));
             }
+            // A server elsewhere has no business with services that only this machine reaches.
+            if next.is_link_local() || (next.is_loopback() && !self.endpoint.is_loopback()) {
+                let problem = format!("a redirect to the local address {}", next.shown());
+                return Err(bad(&url, problem));
+            }
             url = next;
         }
         Err(bad(&url, format!("more than {REDIRECTS} redirects")))

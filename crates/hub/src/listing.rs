@@ -14,8 +14,8 @@ use crate::{Error, Result, Watch, url};
 const ANSWER_BYTES: u64 = 64 << 20;
 /// Most files of a repository.
 const FILES: usize = 100_000;
-/// Most pages of a listing.
-const PAGES: usize = 2_000;
+/// Most pages of a listing. The hub's have 1,000 files.
+const PAGES: usize = 200;
 /// Deepest path.
 const DEPTH: usize = 32;
 
@@ -60,14 +60,22 @@ pub(crate) fn files(
     let path = format!("api/{}/tree/{commit}?recursive=true&expand=false", reference.directory());
     let mut next = Some(client.address(&path));
     let mut files = Vec::new();
+    let mut seen = BTreeSet::new();
     for _ in 0..PAGES {
         let Some(address) = next.take() else {
             return check_names(files);
         };
+        if !seen.insert(address.clone()) {
+            let problem = "the listing's next page is one that was read before".to_owned();
+            return Err(Error::BadAnswer { address, problem });
+        }
         let (value, shown, link) =
             json(client, &address, watch).map_err(|error| error.at_revision(commit))?;
         let bad = |problem: String| Error::BadAnswer { address: shown.clone(), problem };
         let entries = value.as_array().ok_or_else(|| bad("the listing is no list".to_owned()))?;
+        if entries.is_empty() && link.is_some() {
+            return Err(bad("an empty page of the listing has a next page".to_owned()));
+        }
         for entry in entries {
             if let Some(file) = file(entry).map_err(&bad)? {
                 files.push(file);

@@ -79,8 +79,19 @@ impl Url {
     /// Whether the address is of this machine.
     pub(crate) fn is_loopback(&self) -> bool {
         let host = self.host();
-        let is_ip = |ip: std::net::Ipv4Addr| ip.is_loopback();
-        host == "localhost" || host == "[::1]" || host.parse().is_ok_and(is_ip)
+        let is_ip = |ip: std::net::IpAddr| ip.to_canonical().is_loopback();
+        host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(is_ip)
+    }
+
+    /// Whether the address is valid within one network segment only, as that of a cloud machine's metadata service.
+    pub(crate) fn is_link_local(&self) -> bool {
+        match self.host().trim_matches(['[', ']']).parse() {
+            Ok(std::net::IpAddr::V4(ip)) => ip.is_link_local(),
+            Ok(std::net::IpAddr::V6(ip)) => {
+                ip.is_unicast_link_local() || ip.to_ipv4().is_some_and(|ip| ip.is_link_local())
+            }
+            Err(_) => false,
+        }
     }
 
     /// Host without the port.
@@ -173,6 +184,18 @@ mod tests {
         for open in ["http://127.example.org", "http://mirror.example", "http://localhost.example"]
         {
             assert!(!url(open).is_confidential(), "{open}");
+        }
+    }
+
+    #[test]
+    fn link_local_addresses_are_recognised() {
+        let inside =
+            ["http://169.254.169.254/latest", "http://[fe80::1]:8/", "http://[::ffff:169.254.1.1]"];
+        for address in inside {
+            assert!(url(address).is_link_local(), "{address}");
+        }
+        for address in ["http://169.255.1.1", "http://fe80.example", "http://[2001:db8::1]/"] {
+            assert!(!url(address).is_link_local(), "{address}");
         }
     }
 

@@ -1,9 +1,9 @@
-//! Collects the problems of a recipe and selects the one to report, which explains the most.
+//! Collects the problems of a recipe and selects those to report, which explain the most.
 
 use std::fmt::Display;
 
 use crate::error::{Diagnostic, shown};
-use crate::location::{Target, leaf};
+use crate::location::{KeyLocation, Target, leaf};
 use crate::spans::Spans;
 
 /// Rank of a problem. An unknown key is often the reason why another key is missing, so it comes
@@ -32,8 +32,32 @@ pub(crate) struct Diagnostics {
     list: Vec<Problem>,
 }
 
-/// Maximum number of problems that are kept. One is reported, and a hostile file may have many.
+/// Maximum number of problems that are kept: a hostile file may have many.
 const MAX_PROBLEMS: usize = 100;
+/// Number of problems that are reported beside the first.
+const OTHERS: usize = 8;
+
+impl Problem {
+    /// The problem in one line, with its line in the file.
+    fn line(self, spans: &Spans) -> String {
+        let Self { rank, path, target, message, label, hint } = self;
+        let diagnostic = spans.diagnostic(&path, target, message, label, hint);
+        let place = match &diagnostic.location {
+            Some(KeyLocation::File { line, .. }) => format!("line {line}: "),
+            Some(KeyLocation::Override { .. }) => "the command line: ".to_owned(),
+            None => String::new(),
+        };
+        let advice = [diagnostic.label, diagnostic.hint.unwrap_or_default()];
+        let advice = advice.into_iter().find(|text| !text.is_empty());
+        // The hint of a missing key starts with its name, which the message has.
+        let advice = advice.map(|text| match text.split_once("`: ") {
+            Some((_, text)) if rank == Rank::Missing => format!(" ({text})"),
+            _ => format!(" ({text})"),
+        });
+        let advice = advice.unwrap_or_default();
+        format!("{place}{}{advice}", diagnostic.message)
+    }
+}
 
 impl Diagnostics {
     /// Whether no more problems are kept.
@@ -95,13 +119,23 @@ impl Diagnostics {
         });
     }
 
-    /// The problem to report: the first one in the file of the highest rank.
-    pub(crate) fn first(self, spans: &Spans) -> Option<Diagnostic> {
-        let first = self
-            .list
-            .into_iter()
-            .min_by_key(|problem| (problem.rank, spans.order(&problem.path, problem.target)))?;
-        Some(spans.diagnostic(&first.path, first.target, first.message, first.label, first.hint))
+    /// The problems of the highest rank: the first one in the file with its place, and the others.
+    pub(crate) fn report(mut self, spans: &Spans) -> Option<Diagnostic> {
+        self.list.sort_by_key(|problem| {
+            (problem.rank, spans.order(&problem.path, problem.target), problem.message.clone())
+        });
+        self.list.dedup_by(|a, b| a.path == b.path && a.message == b.message);
+        let mut problems = self.list.into_iter();
+        let first = problems.next()?;
+        let others: Vec<Problem> = problems.take_while(|other| other.rank == first.rank).collect();
+        let n_unlisted = others.len().saturating_sub(OTHERS);
+        let mut others: Vec<String> =
+            others.into_iter().take(OTHERS).map(|other| other.line(spans)).collect();
+        if n_unlisted > 0 {
+            others.push(format!("{n_unlisted} more"));
+        }
+        let Problem { path, target, message, label, hint, .. } = first;
+        Some(Diagnostic { others, ..spans.diagnostic(&path, target, message, label, hint) })
     }
 }
 

@@ -81,6 +81,8 @@ pub struct Diagnostic {
     pub label: String,
     /// Advice on what to do, if the label does not contain it.
     pub hint: Option<String>,
+    /// Other problems of the same kind: one line each.
+    pub others: Vec<String>,
 }
 
 /// A line of a recipe with an underlined part.
@@ -133,9 +135,15 @@ impl fmt::Display for Diagnostic {
                 KeyLocation::File { .. } => write!(f, "\n  --> {location}")?,
             }
         }
-        let Some(snippet) = &self.snippet else {
-            return Ok(());
-        };
+        if let Some(snippet) = &self.snippet {
+            self.write_snippet(f, snippet)?;
+        }
+        self.others.iter().try_for_each(|other| write!(f, "\n  also: {other}"))
+    }
+}
+
+impl Diagnostic {
+    fn write_snippet(&self, f: &mut fmt::Formatter<'_>, snippet: &Snippet) -> fmt::Result {
         let number = snippet.line_number.map(|n| n.to_string()).unwrap_or_default();
         let width = number.len().max(2);
         write!(f, "\n{:width$} |", "")?;

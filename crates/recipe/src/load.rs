@@ -93,6 +93,7 @@ fn check_depth(text: &str, path: &Path) -> Result<()> {
         snippet: Some(snippet),
         label: String::new(),
         hint: Some("no key is nested so deeply; a closing bracket may be missing".to_owned()),
+        others: Vec::new(),
     })))
 }
 
@@ -107,11 +108,12 @@ fn syntax(path: &Path, text: &str, error: &toml_edit::TomlError) -> Error {
         hint: Some(
             "a line is `key = value`, `[section]` or `# comment`; strings are in quotes".to_owned(),
         ),
+        others: Vec::new(),
     }))
 }
 
 fn invalid(diagnostics: Diagnostics, spans: &Spans) -> Result<()> {
-    diagnostics.first(spans).map_or(Ok(()), |diagnostic| Err(Error::Invalid(Box::new(diagnostic))))
+    diagnostics.report(spans).map_or(Ok(()), |diagnostic| Err(Error::Invalid(Box::new(diagnostic))))
 }
 
 /// Error of serde in a recipe that passed the checks. A test over the schema prevents this.
@@ -122,6 +124,7 @@ fn unforeseen(path: &Path, error: &toml_edit::de::Error) -> Error {
         snippet: None,
         label: String::new(),
         hint: Some("docs/recipe.md lists all keys".to_owned()),
+        others: Vec::new(),
     }))
 }
 

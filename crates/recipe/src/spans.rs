@@ -121,7 +121,7 @@ impl Spans {
             Some(_) => message,
             None => format!("{}: {message}", self.path.display()),
         };
-        Diagnostic { message, location, snippet, label, hint }
+        Diagnostic { message, location, snippet, label, hint, others: Vec::new() }
     }
 
     /// Location and snippet of a byte range of the file.

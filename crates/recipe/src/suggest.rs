@@ -66,12 +66,13 @@ const FAMILY_NAMES: [(&str, &str); 8] = [
     ("bias", "attention_bias"),
 ];
 
-/// Label for an unknown key: the key that was probably meant, or its section.
+/// Label for an unknown key: the key that was probably meant, or its section. `present` are the sections of the recipe.
 pub(crate) fn key(
     path: &str,
     name: &str,
     tables: &[&Table],
     siblings: &[Variant],
+    present: &[String],
 ) -> Option<String> {
     let here = || tables.iter().flat_map(|table| table.keys.iter()).map(|key| key.name.as_str());
     let near = nearest(name, here());
@@ -90,12 +91,12 @@ pub(crate) fn key(
     if let Some(hint) = not_in_ppo(path, name) {
         return Some(hint);
     }
-    if let Some(section) = section_of(path, name) {
-        return Some(format!("move it {}", section_text(section)));
+    if let Some(place) = place_of(path, name, present) {
+        return Some(format!("move it {place}"));
     }
-    if let Some(known) = alias(name, |known| section_of(path, known).is_some()) {
-        let section = section_of(path, known).unwrap_or_default();
-        return Some(format!("move it {} as `{known}`", section_text(section)));
+    if let Some(known) = alias(name, |known| place_of(path, known, present).is_some()) {
+        let place = place_of(path, known, present).unwrap_or_default();
+        return Some(format!("move it {place} as `{known}`"));
     }
     near.map(did_you_mean)
 }
@@ -206,21 +207,47 @@ fn collect_node(path: &str, node: &Node, sections: &mut Vec<(String, Vec<String>
     }
 }
 
-/// The section that has this key, nearest to `path`.
-fn section_of(path: &str, name: &str) -> Option<&'static str> {
+/// The sections that have this key, as `to [sft] or [dpo]`: those of the recipe, of these the nearest to `path`; the first
+/// possible one if the recipe has none.
+fn place_of(path: &str, name: &str, present: &[String]) -> Option<String> {
     let first = |path: &str| path.split(['.', '[']).next().unwrap_or_default().to_owned();
     let here = first(path);
+    let rank = |section: &str| {
+        let top = first(section);
+        let is_absent = !top.is_empty() && !present.contains(&top);
+        let is_inside = !path.is_empty() && section.starts_with(path);
+        (is_absent, top != here, !is_inside, section.matches(['.', '[']).count())
+    };
     let has = sections().iter().filter(|(_, keys)| keys.iter().any(|key| key == name));
-    has.min_by_key(|(section, _)| (first(section) != here, section.matches(['.', '[']).count()))
-        .map(|(section, _)| section.as_str())
+    let mut has: Vec<&str> = has.map(|(section, _)| section.as_str()).collect();
+    has.sort_by_key(|section| rank(section));
+    let best = rank(has.first()?);
+    let n_listed = if best.0 { 1 } else { has.len() };
+    has.retain(|section| rank(section) == best);
+    has.dedup();
+    let places: Vec<String> = has.into_iter().take(n_listed).map(section_text).collect();
+    Some(format!("to {}", places.join(" or ")))
+}
+
+/// A table of the variant that a word selects, with the keys that it needs: `{ kind = "adamw", lr = … }`.
+pub(crate) fn tagged(variants: &[Variant], word: &str) -> Option<String> {
+    variants.iter().find_map(|variant| match &variant.marker {
+        Marker::Tag { key, value } if value == word => {
+            let needed = variant.table.keys.iter().filter(|other| other.required);
+            let needed = needed.filter(|other| other.name != *key);
+            let needed: Vec<String> = std::iter::once(format!("{key} = \"{value}\""))
+                .chain(needed.map(|other| format!("{} = …", other.name)))
+                .collect();
+            Some(format!("{{ {} }}", needed.join(", ")))
+        }
+        Marker::Tag { .. } | Marker::Key(_) => None,
+    })
 }
 
 fn section_text(section: &str) -> String {
     match section.strip_suffix("[]") {
-        Some(list) => format!("to an entry of [{list}]"),
-        None if section.is_empty() => {
-            "to the top of the file, before the first [section]".to_owned()
-        }
-        None => format!("to [{}]", section.replace("[]", "")),
+        Some(list) => format!("an entry of [{list}]"),
+        None if section.is_empty() => "the top of the file, before the first [section]".to_owned(),
+        None => format!("[{}]", section.replace("[]", "")),
     }
 }

@@ -13,7 +13,12 @@ use crate::toml_value::TomlValue;
 
 /// Collects the violations of the schema in `document`.
 pub(crate) fn validate(document: &dyn TableLike, diagnostics: &mut Diagnostics) {
-    let mut validator = Validator { diagnostics, description: None };
+    let sections: Vec<String> = document
+        .iter()
+        .filter(|(_, item)| item.is_table_like())
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let mut validator = Validator { diagnostics, description: None, sections };
     validator.table("", document, crate::schema_tree::recipe(), &[]);
 }
 
@@ -21,6 +26,8 @@ struct Validator<'p> {
     diagnostics: &'p mut Diagnostics,
     /// Description of the current key, as a hint for a wrong value.
     description: Option<String>,
+    /// Sections of the recipe.
+    sections: Vec<String>,
 }
 
 impl Validator<'_> {
@@ -53,7 +60,7 @@ impl Validator<'_> {
         if self.diagnostics.is_full() {
             return;
         }
-        let suggestion = suggest::key(path, name, tables, siblings);
+        let suggestion = suggest::key(path, name, tables, siblings, &self.sections);
         let hint = suggestion.is_none().then(|| suggest::known_keys(path, tables));
         self.diagnostics.push(Problem {
             rank: Rank::UnknownKey,
@@ -122,6 +129,11 @@ impl Validator<'_> {
                 Node::Integer { .. } | Node::Number(_) | Node::Boolean,
                 TomlValue::Value(Value::String(text)),
             ) if text.value().parse::<Value>().is_ok() => Some("remove the quotes".to_owned()),
+            (Node::Choice { variants, .. }, TomlValue::Value(Value::String(text)))
+                if suggest::tagged(variants, text.value()).is_some() =>
+            {
+                suggest::tagged(variants, text.value()).map(|table| format!("write `{table}`"))
+            }
             (Node::Table(_) | Node::Choice { .. }, TomlValue::Value(value)) => {
                 match node.default_table().and_then(Table::only_required) {
                     Some(key) => {

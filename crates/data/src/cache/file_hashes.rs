@@ -31,6 +31,10 @@ struct HashRecord {
 pub(crate) fn file_hash(cache_dir: &Path, path: &Path) -> Result<String> {
     let absolute = std::path::absolute(path).map_err(|error| Error::io(path, error))?;
     let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
+    // Before it is read: some files of the kernel have no size, and reading them waits.
+    if metadata.len() == 0 {
+        return Err(Error::EmptyFile { path: path.to_path_buf() });
+    }
     let name = fsio::sha256_hex(absolute.as_os_str().as_encoded_bytes());
     let record_path = cache_dir.join(DIRECTORY).join(format!("{name}.json"));
     let record = |sha256: String| HashRecord {

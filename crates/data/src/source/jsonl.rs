@@ -208,7 +208,7 @@ impl Lines {
                 }
                 break;
             }
-            let end = chunk.iter().position(|&byte| byte == b'\n');
+            let end = memchr::memchr(b'\n', chunk);
             ended = end.is_some();
             let content = &chunk[..end.unwrap_or(chunk.len())];
             // A line over the limit is read to its end, but not stored.

@@ -33,7 +33,7 @@ pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<ByteReader> {
         Compression::None => Box::new(counted),
         Compression::Gzip => Box::new(BufReader::with_capacity(
             BUFFER_BYTES,
-            RatioLimiter::of(flate2::bufread::MultiGzDecoder::new(counted), length),
+            RatioLimiter::of(GzipMembers::new(counted), length),
         )),
         Compression::Zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(counted)
@@ -139,6 +139,49 @@ impl Read for CountingReader {
         let n_bytes = self.file.read(buffer)?;
         self.progress.add(n_bytes as u64);
         Ok(n_bytes)
+    }
+}
+
+/// The members of a gzip file, one after the other.
+///
+/// As flate2's `MultiGzDecoder`, but it counts members without content: each takes as much time as one with content, and a file
+/// can be made of them. Block-compressed files have one, at their end.
+struct GzipMembers<R: BufRead> {
+    member: Option<flate2::bufread::GzDecoder<R>>,
+    /// Whether the current member has given a byte.
+    has_content: bool,
+    n_empty: usize,
+}
+
+impl<R: BufRead> GzipMembers<R> {
+    fn new(file: R) -> Self {
+        let member = Some(flate2::bufread::GzDecoder::new(file));
+        Self { member, has_content: false, n_empty: 0 }
+    }
+}
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let n_bytes = member.read(buffer)?;
+            if n_bytes > 0 || buffer.is_empty() {
+                self.has_content |= n_bytes > 0;
+                return Ok(n_bytes);
+            }
+            self.n_empty += usize::from(!self.has_content);
+            if self.n_empty > limits::EMPTY_MEMBERS {
+                let reason = format!("more than {} members are empty", limits::EMPTY_MEMBERS);
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
+            }
+            self.has_content = false;
+            let mut file = self.member.take().map(flate2::bufread::GzDecoder::into_inner);
+            if let Some(rest) = &mut file
+                && !rest.fill_buf()?.is_empty()
+            {
+                self.member = file.map(flate2::bufread::GzDecoder::new);
+            }
+        }
+        Ok(0)
     }
 }
 

@@ -106,6 +106,65 @@ fn dictionaries_that_expand_to_very_much_text_are_refused() {
     }
 }
 
+/// Members of a gzip file are joined; very many without content are refused.
+#[test]
+fn empty_gzip_members_are_counted() {
+    let folder = crate::support::folder();
+    let row = |idx: usize| gzip(format!("{{\"text\": \"row {idx}\"}}\n").as_bytes());
+    let mut members: Vec<u8> = (0..2000).flat_map(row).collect();
+    members.extend(gzip(b"").repeat(900));
+    assert_eq!(verdict(&file(folder.path(), "a.jsonl.gz", &members)), "2000 rows");
+    members.extend(gzip(b"").repeat(101));
+    let said = verdict(&file(folder.path(), "b.jsonl.gz", &members));
+    assert!(said.contains("more than 1000 members are empty"), "{said}");
+    // What follows the last member is damage.
+    let trailing = [row(1), b"garbage".to_vec()].concat();
+    let said = verdict(&file(folder.path(), "c.jsonl.gz", trailing));
+    assert!(said.contains("other bytes follow it"), "{said}");
+}
+
+/// A file of the kernel whose size is 0: reading some of them waits for ever.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_without_a_size_is_not_read() {
+    let cache = crate::support::folder();
+    let spec = data::SourceSpec {
+        format: Some(recipe::Format::Text),
+        ..data::SourceSpec::file("/proc/version")
+    };
+    let tokenizer = crate::support::bpe();
+    let error =
+        crate::support::prepared(cache.path(), &[spec], &tokenizer, data::Content::Documents)
+            .expect_err("empty");
+    assert!(error.to_string().contains("empty"), "{error}");
+}
+
+/// A row over the limit is skipped without being stored.
+#[test]
+fn a_very_long_row_takes_little_time() {
+    let folder = crate::support::folder();
+    let long = format!("{{\"text\": \"{}\"}}\n", "a".repeat(200 << 20));
+    let path = file(folder.path(), "long.jsonl", long);
+    let started = std::time::Instant::now();
+    let said = verdict(&path);
+    assert!(said.contains("row is longer than the limit"), "{said}");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+}
+
+/// Links to directories that form a loop under `**`.
+#[cfg(unix)]
+#[test]
+fn a_pattern_over_links_in_a_loop_ends() {
+    let folder = crate::support::folder();
+    file(folder.path(), "data/a.jsonl", "{\"text\": \"a\"}\n");
+    for idx in 0..10 {
+        let link = folder.path().join(format!("data/link-{idx}"));
+        std::os::unix::fs::symlink(folder.path().join("data"), link).unwrap();
+    }
+    let error = data::expand(&folder.path().join("data/**/*.jsonl"), None, None).unwrap_err();
+    assert!(error.to_string().contains("depth of directories"), "{error}");
+}
+
 /// Flips and truncates bytes all over small valid files: no panic, no hang, no huge allocation.
 #[test]
 fn damaged_binary_files_never_crash_the_reader() {

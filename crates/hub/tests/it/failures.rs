@@ -314,6 +314,48 @@ fn another_host_gets_no_token() {
     assert_eq!(other.requests().len(), 1);
 }
 
+/// A listing that links to itself, or to empty pages, ends at once.
+#[test]
+fn a_listing_without_an_end_is_refused() {
+    for (name, empties) in [("before", false), ("empty", true)] {
+        let mut n_pages = 0;
+        let hub = Hub::changed(
+            model(),
+            move |request, reply| {
+                if !request.path.contains("/tree/") {
+                    return reply;
+                }
+                n_pages += 1;
+                let host = request.header("host").expect("a host");
+                let cursor = if empties { n_pages } else { 0 };
+                let path = request.path.split("&cursor").next().expect("a path");
+                let link = format!("<http://{host}{path}&cursor={cursor}>; rel=\"next\"");
+                let reply = if empties { Reply::ok("[]") } else { reply };
+                reply.with("Link", link)
+            },
+            |_, reply| reply,
+        );
+        let place = tempfile::tempdir().expect("a directory");
+        let error = hub.get(place.path()).expect_err("no end");
+        assert!(error.to_string().contains(name), "{error}");
+        assert!(hub.hub.requests().len() < 6);
+        assert!(tree(place.path()).is_empty());
+    }
+}
+
+/// A machine in a cloud has a service at a link-local address that gives its credentials.
+#[test]
+fn a_redirect_to_a_local_address_is_not_followed() {
+    let hub = Hub::changed(
+        model(),
+        |_, _| Reply::new(307).with("Location", "http://169.254.169.254/latest/meta-data"),
+        |_, reply| reply,
+    );
+    let place = tempfile::tempdir().expect("a directory");
+    let error = hub.get(place.path()).expect_err("refused");
+    assert!(error.to_string().contains("a redirect to the local address"), "{error}");
+}
+
 #[test]
 fn a_full_disk_is_noticed_before() {
     let mut file = large("model.safetensors", bytes(10));

@@ -62,7 +62,7 @@ fn a_key_of_another_section_shows_where_it_belongs() {
       --> recipes/mine.toml:3:1
        |
      3 | holdout = 0.1
-       | ^^^^^^^ move it to [pretrain.eval]
+       | ^^^^^^^ move it to [pretrain.eval] or [sft.eval]
     ");
     insta::assert_snapshot!(refused("max_steps = 20\n", "max_steps = 20\nlimit = 9\n"), @r"
     error: unknown key `limit` in [pretrain]
@@ -129,6 +129,44 @@ fn a_key_like_no_other_shows_what_there_is() {
     19 | optimizer = { lr = 1e-3, momentum = 0.9 }
        |                          ^^^^^^^^ only `kind = "muon"` has this key
     "#);
+}
+
+#[test]
+fn all_missing_keys_are_reported_together() {
+    insta::assert_snapshot!(shown(&parse("[pretrain]\nsequence_length = 64\n[sft]\nstart = \"pretrain\"\n").unwrap_err()), @"
+    error: missing key `data` in [pretrain]
+      --> recipes/mine.toml:1:2
+       |
+     1 | [pretrain]
+       |  ^^^^^^^^
+      also: line 1: missing key `optimizer` in [pretrain] (Optimizer)
+      also: line 1: missing key `tokens_per_step` in [pretrain] (Tokens per optimizer step, a multiple of `sequence_length`)
+      also: line 3: missing key `data` in [sft] (Data sources)
+      also: line 3: missing key `optimizer` in [sft] (Optimizer)
+      also: line 3: missing key `sequence_length` in [sft] (Tokens per row)
+      also: line 3: missing key `tokens_per_step` in [sft] (Tokens per optimizer step, a multiple of `sequence_length`)
+      hint: `data`: Data sources
+    ");
+}
+
+#[test]
+fn a_word_in_place_of_a_table_shows_the_table() {
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "\"adamw\""), @r#"
+    error: `optimizer` in [pretrain] must be a table: `"adamw"`
+      --> recipes/mine.toml:19:13
+       |
+    19 | optimizer = "adamw"
+       |             ^^^^^^^ this is a string
+      hint: write `{ kind = "adamw", lr = … }`
+    "#);
+    insta::assert_snapshot!(refused("{ lr = 1e-3 }", "1e-3"), @"
+    error: `optimizer` in [pretrain] must be a table: `1e-3`
+      --> recipes/mine.toml:19:13
+       |
+    19 | optimizer = 1e-3
+       |             ^^^^ this is a number with a fraction
+      hint: write `{ lr = 1e-3 }`
+    ");
 }
 
 #[test]
@@ -500,6 +538,7 @@ fn keys_that_contradict_show_both() {
        |
     17 | sequence_length = 64
        |                   ^^
+      also: line 26: `sequence_length` in [sft] must be at most `max_position_embeddings` of [model] (32): `64`
     ");
 }
 

@@ -143,7 +143,7 @@ fn what_cannot_be_set_is_refused_with_the_override_s_words() {
       --> the command line
        |
        | --set lr=1e-3
-       |       ^^ move it to [pretrain.optimizer]
+       |       ^^ move it to [pretrain.optimizer] or [sft.optimizer]
     ");
     insta::assert_snapshot!(refused_set(&["pretrain.max_steps=many"]), @r#"
     error: `max_steps` in [pretrain] must be an integer: `"many"`

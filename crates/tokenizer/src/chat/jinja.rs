@@ -117,26 +117,37 @@ impl JinjaTemplate {
         self.has_generation_blocks
     }
 
-    pub(crate) fn render(&self, name: &str, context: Value) -> crate::Result<String> {
-        self.render_template(NAME, name, context)
+    /// Renders a context; more than `limit` bytes of text are an error.
+    pub(crate) fn render(&self, name: &str, context: Value, limit: usize) -> crate::Result<String> {
+        self.render_template(NAME, name, context, limit)
     }
 
     /// Renders the template that writes [`template_rewrite::MARKS`] around its `{% generation %}`
     /// blocks.
-    pub(crate) fn render_marked(&self, name: &str, context: Value) -> crate::Result<String> {
+    pub(crate) fn render_marked(
+        &self,
+        name: &str,
+        context: Value,
+        limit: usize,
+    ) -> crate::Result<String> {
         let of = if self.has_generation_blocks { MARKED } else { NAME };
-        self.render_template(of, name, context)
+        self.render_template(of, name, context, limit)
     }
 
-    fn render_template(&self, of: &str, name: &str, context: Value) -> crate::Result<String> {
+    fn render_template(
+        &self,
+        of: &str,
+        name: &str,
+        context: Value,
+        limit: usize,
+    ) -> crate::Result<String> {
         let fail = |e: Error| convert(name, &e);
         let template = self.environment.get_template(of).map_err(fail)?;
         let render = || template.render(context);
         let text = within_render_time(name, render)
             .map_err(|reason| crate::Error::TemplateBudget { name: name.to_owned(), reason })?
             .map_err(fail)?;
-        if text.len() > limits::TEMPLATE_OUTPUT_BYTES {
-            let limit = limits::TEMPLATE_OUTPUT_BYTES;
+        if text.len() > limit {
             return Err(crate::Error::TemplateBudget {
                 name: name.to_owned(),
                 reason: format!("{} bytes of text, more than the limit of {limit}", text.len()),

@@ -168,7 +168,8 @@ impl ChatTemplate {
 
     /// Renders a context: an object with `messages`, `tools`, `add_generation_prompt` and so on.
     pub fn render(&self, context: &serde_json::Value) -> Result<String> {
-        let render = || self.inner.jinja.render(self.name(), Value::from(Serde(context)));
+        let limit = output_limit(context);
+        let render = || self.inner.jinja.render(self.name(), Value::from(Serde(context)), limit);
         catch_panic("rendering a chat template", render)?
     }
 
@@ -229,7 +230,9 @@ impl ChatTemplate {
         for (name, mark) in template_rewrite::MARKS.into_iter().zip(marks) {
             context[name] = mark.clone().into();
         }
-        let render = || self.inner.jinja.render_marked(self.name(), Value::from(Serde(&context)));
+        let limit = output_limit(&context);
+        let (name, context) = (self.name(), Serde(&context));
+        let render = || self.inner.jinja.render_marked(name, Value::from(context), limit);
         catch_panic("rendering a chat template", render)?
     }
 
@@ -281,6 +284,24 @@ fn compile(name: &Arc<str>, source: &str, clock: Clock) -> Result<JinjaTemplate>
         let compiled = thread.join().map_err(|_| failed("its thread panicked".to_owned()))?;
         compiled.map_err(failed)??
     })
+}
+
+/// Bytes that a template may write for a context. The text is tokenized before it can be compared with a model's context
+/// length, which takes a few hundred bytes of memory for each byte: a template that writes much more than it is given is refused.
+fn output_limit(context: &serde_json::Value) -> usize {
+    let texts = text_bytes(context).saturating_mul(limits::TEMPLATE_OUTPUT_RATIO);
+    texts.saturating_add(limits::FREE_TEMPLATE_OUTPUT_BYTES).min(limits::TEMPLATE_OUTPUT_BYTES)
+}
+
+/// Bytes of all texts in a value, keys included.
+fn text_bytes(value: &serde_json::Value) -> usize {
+    use serde_json::Value as Json;
+    match value {
+        Json::String(text) => text.len(),
+        Json::Array(items) => items.iter().map(text_bytes).sum(),
+        Json::Object(map) => map.iter().map(|(key, value)| key.len() + text_bytes(value)).sum(),
+        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+    }
 }
 
 /// The variables of a template, as transformers passes them.

@@ -18,6 +18,8 @@ use super::{json_limits, regex};
 const HOLES: usize = 4096;
 /// Maximum length of a token in bytes.
 const TOKEN_BYTES: usize = 4096;
+/// Maximum length of all added tokens together, in bytes. Published tokenizers have less than 200 kB.
+const ADDED_BYTES: usize = 1 << 20;
 /// Maximum length of a token of a Unigram model, which is looked for at each position of a text.
 const UNIGRAM_TOKEN_BYTES: usize = 1024;
 /// Maximum length of a text that a step writes, such as the content of a replacement.
@@ -155,6 +157,10 @@ pub(crate) fn check(json: &str) -> Result<Checked, Refusal> {
         if added.content.is_empty() || added.content.len() > TOKEN_BYTES {
             return Err(format!("added token `{}` is empty or too long", added.id).into());
         }
+    }
+    let bytes: usize = file.added_tokens.iter().map(|added| added.content.len()).sum();
+    if bytes > ADDED_BYTES {
+        return Err(format!("the added tokens have {bytes} bytes (limit {ADDED_BYTES})").into());
     }
     let n_ids = n_ids(&file)?;
     check_model(&file.model)?;

@@ -361,6 +361,36 @@ fn texts_in_lists_count_as_often_as_they_occur() {
     assert_eq!(render(text).expect("renders"), "2000001True");
 }
 
+/// What a template writes is tokenized before its length is compared with the context: it may be a few times what it is given.
+#[test]
+fn a_template_that_writes_much_for_little_is_refused() {
+    let error =
+        render("{% for i in range(300) %}{{ 'a' * 1000 }}{% endfor %}").expect_err("too long");
+    assert!(matches!(error, Error::TemplateBudget { .. }), "{error}");
+    assert!(error.to_string().contains("more than the limit of 262"), "{error}");
+    let template =
+        ChatTemplate::from_source("twice", "{{ messages[0].content }}{{ messages[0].content }}")
+            .expect("compiles");
+    let text = "word ".repeat(200_000);
+    let context = serde_json::json!({"messages": [{"role": "user", "content": text}]});
+    assert_eq!(template.render(&context).expect("renders").len(), 2 * text.len());
+}
+
+/// All added tokens become one automaton.
+#[test]
+fn very_long_added_tokens_are_refused() {
+    let added: Vec<Value> = (0..300)
+        .map(|id| {
+            let content = format!("{id} {}", "a".repeat(4000));
+            json!({"id": 3 + id, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true})
+        })
+        .collect();
+    let error = load(&with("/added_tokens", json!(added))).expect_err("too long");
+    assert!(error.to_string().contains("added tokens have"), "{error}");
+    load(&with("/added_tokens", json!(added[..200]))).expect("within the limit");
+}
+
 /// Unusual arithmetic and arguments may give any result except a panic or a hang.
 #[test]
 fn unusual_expressions_do_not_panic() {
