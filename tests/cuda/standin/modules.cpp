@@ -77,6 +77,11 @@ API cuModuleGetFunction(Function **function, Module *module, const char *name) {
 API cuFuncSetAttribute(Function *, int, int) { return SUCCESS; }
 API cuFuncGetAttribute(int *value, int, Function *) { *value = 0; return SUCCESS; }
 
+// Kernels by which cubecl measures a device. Nobody reads what they compute, and every kernel takes equally long here.
+static bool measures_device(const std::string &name) {
+    return name.rfind("compute_direct_throughput", 0) == 0 || name.rfind("memory_direct_throughput", 0) == 0;
+}
+
 API cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                    unsigned block_y, unsigned block_z, unsigned shared_bytes, void *, void **parameters, void **) {
     const Dim3 grid{grid_x, grid_y, grid_z}, block{block_x, block_y, block_z};
@@ -94,7 +99,7 @@ API cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, unsigne
     }
     std::lock_guard<std::mutex> hold(launch_lock);
     log_line("launch " + what);
-    if (!function->executable) return SUCCESS;
+    if (!function->executable || measures_device(function->name)) return SUCCESS;
     const unsigned differing = run_grid(function->kernel, grid, block, shared_bytes, parameters);
     if (differing) log_line("barriers at different places: " + std::to_string(differing) + " in " + function->name);
     return SUCCESS;
