@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::evaluation_args::count;
 pub(crate) use crate::evaluation_args::{CompareArgs, ContaminationArgs, EvalArgs, ScoreArgs};
