@@ -31,7 +31,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, conflicts_with = "task")]
     pub(crate) stream: bool,
     /// Use only the end of the file, as `by = "position"` does in a recipe: 0.1 is the last tenth
-    #[arg(long, value_name = "FRACTION", conflicts_with = "task")]
+    #[arg(long, value_name = "FRACTION", conflicts_with = "task", value_parser = fraction)]
     pub(crate) part: Option<f64>,
     /// Few-shot task: a built-in one (arc_easy, hellaswag, gsm8k, …) or a task file FILE.toml; can be repeated
     #[arg(long, value_name = "NAME|FILE.toml")]
@@ -145,4 +145,14 @@ pub(crate) struct ContaminationArgs {
     /// Print one JSON object per task
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A part of a whole: above 0 and at most 1.
+fn fraction(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
+    if value > 0.0 && value <= 1.0 {
+        Ok(value)
+    } else {
+        Err("must be above 0 and at most 1".into())
+    }
 }

@@ -299,8 +299,18 @@ fn start_key(idx: usize) -> Cow<'static, str> {
     Cow::Owned(format!("rewards[{idx}].start"))
 }
 
+/// Most rewards of a stage; each has its memory.
+const MOST_REWARDS: usize = 32;
+
 /// Checks a list of rewards for conflicts between keys.
 pub(crate) fn check(rewards: &[Reward], path: &str, diagnostics: &mut Diagnostics) {
+    if rewards.len() > MOST_REWARDS {
+        diagnostics.value(
+            path,
+            &format!("must have at most {MOST_REWARDS} entries"),
+            rewards.len(),
+        );
+    }
     for (idx, reward) in rewards.iter().enumerate() {
         let path = format!("{path}[{idx}]");
         if reward.weight == 0.0 {

@@ -66,6 +66,10 @@ pub(crate) enum Counted {
     Properties,
 }
 
+/// Most patterns of a schema, and the memory that each may take once it is compiled, in bytes.
+const MOST_PATTERNS: usize = 64;
+const PATTERN_BYTES: usize = 256 << 10;
+
 /// 1 if the text is a JSON document that matches, else 0; and the reason. A code fence around the document is removed.
 pub(crate) fn score(text: &str, schema: &Schema) -> (f64, String) {
     match serde_json::from_str::<Value>(without_fence(text.trim())) {
@@ -92,6 +96,11 @@ impl Schema {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let value = serde_json::from_str(text)
             .map_err(|error| Error::Schema { reason: format!("it is no JSON: {error}") })?;
+        let n_patterns = n_patterns(&value);
+        if n_patterns > MOST_PATTERNS {
+            let reason = format!("it has {n_patterns} patterns, more than {MOST_PATTERNS}");
+            return Err(Error::Schema { reason });
+        }
         Self::of(&value, "$")
     }
 
@@ -234,7 +243,26 @@ fn range(keyword: &str, bound: f64) -> Rule {
 
 fn pattern(value: &Value, at: &str) -> Result<Regex> {
     let pattern = value.as_str().ok_or_else(|| wrong(at, "must be a text"))?;
-    Regex::new(pattern).map_err(|_| wrong(at, "is no regular expression of the linear-time engine"))
+    let compiled = regex::RegexBuilder::new(pattern).size_limit(PATTERN_BYTES).build();
+    compiled.map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => {
+            wrong(at, "takes too much memory: shorten its repetitions")
+        }
+        regex::Error::Syntax(_) | _ => {
+            wrong(at, "is no regular expression of the linear-time engine")
+        }
+    })
+}
+
+/// Number of keys named `pattern`, properties of that name included.
+fn n_patterns(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => {
+            usize::from(map.contains_key("pattern")) + map.values().map(n_patterns).sum::<usize>()
+        }
+        Value::Array(items) => items.iter().map(n_patterns).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
 }
 
 impl Rule {

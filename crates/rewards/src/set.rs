@@ -236,8 +236,12 @@ fn compiled_score_pattern(pattern: &str) -> Result<Regex> {
     Ok(compiled)
 }
 
+/// Memory that a pattern may take once it is compiled, in bytes.
+const PATTERN_BYTES: usize = 2 << 20;
+
 fn compiled_pattern(pattern: &str) -> Result<Regex> {
-    Regex::new(pattern).map_err(|error| {
+    let compiled = regex::RegexBuilder::new(pattern).size_limit(PATTERN_BYTES).build();
+    compiled.map_err(|error| {
         let message = error.to_string();
         let reason = message.lines().last().unwrap_or_default();
         Error::Pattern { reason: reason.trim_start_matches("error: ").to_owned() }

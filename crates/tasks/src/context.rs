@@ -1,5 +1,7 @@
 //! The text before an answer: description, examples and question, joined by delimiters or by a chat template.
 
+use crate::functions::TEXT_BYTES;
+
 /// One message of a prompt for a chat model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
@@ -35,7 +37,7 @@ impl Context<'_> {
     pub(crate) fn with(&self, question: &str) -> Result<String, String> {
         match self.chat {
             Some(chat) => chat(&self.turns(question)),
-            None => Ok(self.joined(question)),
+            None => self.joined(question),
         }
     }
 
@@ -44,7 +46,7 @@ impl Context<'_> {
         if self.chat.is_some() { "" } else { &self.delimiters.answer }
     }
 
-    fn joined(&self, question: &str) -> String {
+    fn joined(&self, question: &str) -> Result<String, String> {
         let mut text = self.description.clone();
         for (question, answer) in &self.examples {
             text += question;
@@ -53,8 +55,11 @@ impl Context<'_> {
                 text += answer;
                 text += &self.delimiters.shot;
             }
+            if text.len() > TEXT_BYTES {
+                return Err(format!("a prompt of more than {TEXT_BYTES} bytes"));
+            }
         }
-        text + question
+        Ok(text + question)
     }
 
     fn turns(&self, question: &str) -> Vec<Turn> {

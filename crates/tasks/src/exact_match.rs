@@ -40,7 +40,7 @@ impl ExactMatch {
     fn kept(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for pattern in &self.ignore {
-            text = pattern.replace(&text, "");
+            text = pattern.removed(&text);
         }
         if self.keys.ignore_case {
             text = text.to_lowercase();

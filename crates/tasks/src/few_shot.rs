@@ -66,7 +66,7 @@ impl FewShot {
             selected.truncate(k);
             return Ok(selected);
         }
-        let n_drawn = k + usize::from(self.leave_out_row);
+        let n_drawn = k.saturating_add(usize::from(self.leave_out_row));
         let drawn = random.sample(members.len(), n_drawn).ok_or_else(|| too_few(members.len()))?;
         let mut selected: Vec<usize> =
             drawn.into_iter().filter_map(|at| members.get(at).copied()).collect();

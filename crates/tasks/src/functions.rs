@@ -3,14 +3,18 @@
 //! Templates come from files that someone else may have written. No function returns a text of more than [`TEXT_BYTES`], and
 //! there are no variables and no loops, so one evaluation takes bounded time and memory.
 
+use std::collections::HashSet;
+
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 
 use crate::pattern::Pattern;
 use crate::python_text::{capitalize, trim, trim_end};
 
-/// Maximum size of a text that a function returns.
-const TEXT_BYTES: usize = 1 << 24;
+/// Maximum size of a text that a function or a template returns.
+pub(crate) const TEXT_BYTES: usize = 1 << 24;
+/// Work of compiling a pattern, in the engine's units.
+const COMPILING_FUEL: u64 = 1000;
 /// Maximum work of one evaluation, in the engine's units.
 const FUEL: u64 = 1_000_000;
 
@@ -87,13 +91,11 @@ fn int(value: &Value) -> Result<i64, Error> {
 }
 
 /// `re.sub(pattern, by, text)`, where `by` is plain text.
-fn regex_replace(value: &Value, pattern: &str, by: &str) -> Result<String, Error> {
+fn regex_replace(state: &State, value: &Value, pattern: &str, by: &str) -> Result<String, Error> {
+    // Compiling takes time, and `map` compiles for each item.
+    state.consume_fuel(COMPILING_FUEL + pattern.len() as u64)?;
     let pattern = Pattern::new(pattern).map_err(wrong)?;
-    limited(pattern.replace(&text_of(value)?, by))
-}
-
-fn limited(text: String) -> Result<String, Error> {
-    if text.len() > TEXT_BYTES { Err(too_long()) } else { Ok(text) }
+    pattern.replace(&text_of(value)?, by, TEXT_BYTES).ok_or_else(too_long)
 }
 
 fn too_long() -> Error {
@@ -139,10 +141,10 @@ fn unknown_method(name: &str) -> Error {
 
 /// A method of Python's `str`.
 fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
-    let strip_set = |args: &[Value]| -> Result<Option<Vec<char>>, Error> {
+    let strip_set = |args: &[Value]| -> Result<Option<HashSet<char>>, Error> {
         args.first().map(|set| Ok(text_of(set)?.chars().collect())).transpose()
     };
-    let is_in = |set: &Option<Vec<char>>, c: char| match set {
+    let is_in = |set: &Option<HashSet<char>>, c: char| match set {
         Some(set) => set.contains(&c),
         None => crate::python_text::is_space(c),
     };

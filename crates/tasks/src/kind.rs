@@ -367,10 +367,16 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
     }
 }
 
+/// Most completions of a prompt.
+const MOST_VOTES: usize = 10_000;
+
 fn generation_of(keys: GenerationKeys, shot_delimiter: String) -> Result<Generation> {
     let GenerationKeys { until, max_new_tokens, temperature, top_p, votes, mut pass_at } = keys;
     if max_new_tokens == 0 || votes == 0 {
         return Err("`generation`: `max_new_tokens` and `votes` are at least 1".to_owned());
+    }
+    if votes > MOST_VOTES {
+        return Err(format!("`generation.votes` is at most {MOST_VOTES}: `{votes}`"));
     }
     if !(temperature.is_finite() && temperature >= 0.0) {
         return Err(format!("`generation.temperature` must be 0 or more: `{temperature}`"));

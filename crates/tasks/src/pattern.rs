@@ -44,9 +44,17 @@ impl Pattern {
         self.regex.captures_iter(text).map(found).collect()
     }
 
-    /// `re.sub` with plain text.
-    pub(crate) fn replace(&self, text: &str, by: &str) -> String {
-        self.regex.replace_all(text, NoExpand(by)).into_owned()
+    /// A text without the matches.
+    pub(crate) fn removed(&self, text: &str) -> String {
+        self.regex.replace_all(text, NoExpand("")).into_owned()
+    }
+
+    /// `re.sub` with plain text; `None` if the result would have more than `limit` bytes.
+    pub(crate) fn replace(&self, text: &str, by: &str, limit: usize) -> Option<String> {
+        let n_added = self.regex.find_iter(text).count().checked_mul(by.len())?;
+        let kept: usize = self.regex.find_iter(text).map(|found| found.len()).sum();
+        let is_short = (text.len() - kept).checked_add(n_added)? <= limit;
+        is_short.then(|| self.regex.replace_all(text, NoExpand(by)).into_owned())
     }
 }
 
@@ -64,7 +72,9 @@ mod tests {
 
     #[test]
     fn a_replacement_is_plain_text() {
-        assert_eq!(Pattern::new(r"\$").unwrap().replace("$5 $6", "$0"), "$05 $06");
+        let dollar = Pattern::new(r"\$").unwrap();
+        assert_eq!(dollar.replace("$5 $6", "$0", 7).as_deref(), Some("$05 $06"));
+        assert_eq!(dollar.replace("$5 $6", "$0", 6), None);
         let error = Pattern::new("a(?=b)").unwrap_err();
         assert!(error.contains("look-around"), "{error}");
     }

@@ -77,6 +77,9 @@ impl Template {
                     text += &functions::printed(&value).map_err(|error| described(&error))?;
                 }
             }
+            if text.len() > functions::TEXT_BYTES {
+                return Err(format!("a text of more than {} bytes", functions::TEXT_BYTES));
+            }
         }
         Ok(text)
     }
@@ -274,9 +277,19 @@ mod tests {
             "{{ list|join(text) }}",
             "{{ text.join(list) }}",
             "{{ text|regex_replace('x', 'yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy') }}",
+            "{{ text|regex_replace('', text) }}",
+            &"{{ text }}".repeat(17),
         ] {
             let error = Template::new(template).unwrap().text(&row).unwrap_err();
             assert!(error.contains("more than 16777216 bytes"), "{template}: {error}");
         }
+        // A set of letters to strip is searched in one step, and each pattern of a list is paid for.
+        let started = std::time::Instant::now();
+        let text = Template::new("{{ text.strip(text) }}").unwrap().text(&row);
+        assert_eq!(text.as_deref(), Ok(""));
+        let error = Template::new("{{ list|map('regex_replace', 'a', 'b')|list|length }}");
+        let error = error.unwrap().text(&row).unwrap_err();
+        assert!(error.contains("takes too long"), "{error}");
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     }
 }

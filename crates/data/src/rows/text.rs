@@ -6,6 +6,7 @@ use recipe::{Piece, Template};
 use serde_json::{Map, Value};
 
 use crate::dialogue::Dialogue;
+use crate::limits;
 use crate::row_problem::{RowProblem, name_list, nearest};
 use crate::source::json_kind;
 
@@ -63,6 +64,10 @@ pub(crate) fn render(template: &Template, columns: &Map<String, Value>) -> Check
             Piece::Text(piece) => text.push_str(piece),
             Piece::Column(name) => text.push_str(&joined(name, column(name, columns)?)?),
         }
+        // A column may occur very often in a template.
+        if text.len() > limits::CELL_BYTES {
+            return Err(RowProblem::TooLong { limit: limits::CELL_BYTES as u64 });
+        }
     }
     Ok(text)
 }
@@ -113,4 +118,17 @@ pub(crate) fn chat_hash(dialogue: &Dialogue) -> u64 {
 pub(crate) fn short_hash(hasher: fsio::Sha256) -> u64 {
     let hex = hasher.finish_hex();
     u64::from_str_radix(hex.get(..16).unwrap_or_default(), 16).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_that_occurs_very_often_is_refused() {
+        let columns = Map::from_iter([("a".to_owned(), Value::from("x".repeat(1 << 20)))]);
+        let template = |n: usize| Template::parse(&"{a}".repeat(n)).unwrap();
+        assert_eq!(render(&template(3), &columns).unwrap().len(), 3 << 20);
+        assert!(matches!(render(&template(100_000), &columns), Err(RowProblem::TooLong { .. })));
+    }
 }

@@ -196,7 +196,7 @@ fn places(
 fn check_heads(file: &GgufFile, info: &crate::TensorInfo, transform: Transform) -> Result<()> {
     let Transform::PairRows { n_heads } = transform else { return Ok(()) };
     let n_rows = info.shape.first().copied().unwrap_or(0);
-    if n_heads > 0 && n_rows.is_multiple_of(n_heads * 2) {
+    if n_heads > 0 && n_heads.checked_mul(2).is_some_and(|n| n_rows.is_multiple_of(n)) {
         return Ok(());
     }
     let reason = format!("{n_rows} rows of tensor `{}` are not {n_heads} even heads", info.name);
