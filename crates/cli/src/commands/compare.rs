@@ -30,7 +30,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let all = WinRate::of(verdicts.iter().map(|verdict| verdict.result()));
     if args.json {
         let lines = matches.iter().zip(&verdicts).map(|(of, verdict)| line(of, *verdict));
-        let mut text = lines.fold(String::new(), |text, line| text + &line + "\n");
+        let mut text = lines.fold(String::new(), |text, line| text + &line.to_string() + "\n");
         text += &format!("{}\n", summary(&all, &verdicts));
         return print(&text);
     }
