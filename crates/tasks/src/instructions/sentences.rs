@@ -8,14 +8,13 @@ use crate::python_text::{is_space, trim_end};
 
 /// Abbreviations that do not end a sentence, without their last point.
 const ABBREVIATIONS: &[&str] = &[
-    "adm", "ala", "ariz", "aug", "ave", "bros", "calif", "co", "col", "colo", "conn", "corp",
-    "dec", "dr", "feb", "fla", "fri", "gen", "gov", "ill", "inc", "jan", "jr", "lt", "ltd", "maj",
-    "messrs", "mg", "mich", "minn", "mr", "mrs", "ms", "nov", "oct", "okla", "ore", "ph.d", "prof",
-    "sen", "sep", "sept", "sr", "st", "tenn", "tues", "va", "vs", "wash", "wed", "wis", "yr",
+    "a.m", "adm", "ala", "ariz", "aug", "ave", "b.v", "bros", "calif", "co", "col", "colo", "conn",
+    "corp", "d.c", "dec", "dr", "feb", "fla", "fri", "gen", "ill", "inc", "jan", "jr", "l.a", "lt",
+    "ltd", "m.b.a", "maj", "messrs", "mg", "mich", "minn", "mr", "mrs", "ms", "n.c", "n.d", "n.h",
+    "n.j", "n.m", "n.v", "n.y", "nov", "oct", "okla", "ore", "p.m", "ph.d", "prof", "r.i", "s.a",
+    "s.c", "sen", "sep", "sept", "sr", "st", "tenn", "tues", "u.k", "u.n", "u.s", "u.s.a",
+    "u.s.s.r", "va", "vs", "wash", "wed", "wis", "yr",
 ];
-
-/// Abbreviations of single letters with points between them that do end a sentence.
-const ENDING: &[&str] = &["e.g", "i.e"];
 
 /// Words that begin with a small letter unless they begin a sentence.
 const COMMON: &[&str] = &[
@@ -239,22 +238,11 @@ fn first_decision(text: String) -> Word {
     } else if word.text.ends_with('.') && !word.text.ends_with("..") {
         let stem = word.text[..word.text.len() - 1].to_lowercase();
         let last = stem.rsplit('-').next().unwrap_or_default();
-        word.is_abbreviation = is_abbreviation(&stem) || is_abbreviation(last);
+        word.is_abbreviation =
+            [stem.as_str(), last].iter().any(|stem| ABBREVIATIONS.contains(stem));
         word.is_break = !word.is_abbreviation;
     }
     word
-}
-
-fn is_abbreviation(stem: &str) -> bool {
-    if ABBREVIATIONS.contains(&stem) {
-        return true;
-    }
-    let letters: Vec<&str> = stem.split('.').collect();
-    let are_single = letters.iter().all(|part| {
-        let mut chars = part.chars();
-        chars.next().is_some_and(char::is_alphabetic) && chars.next().is_none()
-    });
-    letters.len() > 1 && are_single && !ENDING.contains(&stem)
 }
 
 /// A number with points, commas and hyphens.

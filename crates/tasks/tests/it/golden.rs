@@ -85,7 +85,7 @@ fn check_row(task: &Task, item: &Item, row: &Value, run: &str) -> Vec<tasks::Row
     let shown = task.row_json(item, &responses, &scores, &answers);
     assert_eq!(shown["target"], row["target"], "{run}");
     for score in &scores {
-        let own = &shown[score.metric().as_str()];
+        let own = &shown[&score.metric()];
         let own = if score.filter == "none" { own } else { &own[&score.filter] };
         let reference = &row[score.metric()];
         if reference.is_array() {
