@@ -8,7 +8,7 @@ stamp=tests/cuda/stamp
 inputs() {
   {
     printf '%s\n' Cargo.lock
-    find crates/{kernels,nn,loss,model,lora,train,evaluate/src/selftest,cli/src/commands/selftest} vendor tests/cuda -type f \
+    find crates/{kernels,kernels-gpu,nn,loss,model,lora,train,evaluate/src/selftest,cli/src/commands/selftest} vendor tests/cuda -type f \
       ! -path '*/tests/it/*' ! -path '*/__pycache__/*' ! -path "$stamp" \
       \( -name '*.rs' -o -name '*.toml' -o -path 'tests/cuda/*' \)
   } | LC_ALL=C sort
@@ -25,6 +25,7 @@ if [ "$(uname -sm)" != "Linux x86_64" ] || ! command -v g++ >/dev/null; then
 fi
 target=${CARGO_TARGET_DIR:-target}/cuda
 CARGO_TARGET_DIR=$target cargo build --locked --profile ci --features cuda -p cli
+CARGO_TARGET_DIR=$target tests/cuda/kernels.sh
 tests/cuda/run.sh "$target/ci/temper"
 if [ "${1:-}" = --record ]; then
   echo "$now" >"$stamp"

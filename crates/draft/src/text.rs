@@ -46,6 +46,9 @@ pub fn recipe(kind: Kind, facts: &Facts, values: &Values) -> String {
         let (part, every) = (values.holdout, values.eval_every());
         line("eval", &format!("{{ holdout = {part}, every_steps = {every} }}"), "");
     }
+    if values.measures {
+        text += "\n[checks]\ntargets = false\n";
+    }
     text
 }
 

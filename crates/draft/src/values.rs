@@ -35,6 +35,8 @@ pub struct Values {
     pub holdout: f64,
     /// Optimizer steps of the stage, once a plan has counted them.
     pub n_steps: Option<u64>,
+    /// Whether the recipe is only planned, to measure model and data: samples may be too long.
+    pub measures: bool,
 }
 
 impl Values {
@@ -49,6 +51,7 @@ impl Values {
             lora: false,
             holdout: 0.0,
             n_steps: None,
+            measures: true,
         }
     }
 
@@ -67,6 +70,7 @@ impl Values {
             lora,
             holdout: holdout(n_samples),
             n_steps: None,
+            measures: false,
         }
     }
 

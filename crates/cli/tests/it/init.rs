@@ -1,6 +1,18 @@
 //! `temper init`: a recipe for a model and a data file that runs as it is written.
 
-use crate::support::trained;
+use crate::support::{Place, TEXT, tiny_recipe};
+
+/// A directory with a finished run, `runs/tiny`, whose model reads 128 tokens.
+fn trained() -> Place {
+    let place = Place::new();
+    let recipe = tiny_recipe("{ path = \"text.txt\" }", "");
+    let recipe = recipe.replace("sequence_length = 32", "sequence_length = 128");
+    let recipe = recipe.replace("tokens_per_step = 64", "tokens_per_step = 256");
+    place.write("text.txt", TEXT.repeat(40)).write("tiny.toml", recipe);
+    let run = place.temper(&["run", "tiny.toml"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    place
+}
 
 /// Chats of several lengths, the last one longer than all others.
 fn chats(n: usize) -> String {
