@@ -8,6 +8,7 @@ fn trained() -> Place {
     let recipe = tiny_recipe("{ path = \"text.txt\" }", "");
     let recipe = recipe.replace("sequence_length = 32", "sequence_length = 128");
     let recipe = recipe.replace("tokens_per_step = 64", "tokens_per_step = 256");
+    let recipe = recipe.replace("max_position_embeddings = 32", "max_position_embeddings = 128");
     place.write("text.txt", TEXT.repeat(40)).write("tiny.toml", recipe);
     let run = place.temper(&["run", "tiny.toml"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
