@@ -15,10 +15,9 @@ use seed::Rng;
 use train::{Learner, Optimizer, ParameterNames, SingleReplica};
 
 use crate::training::optimizer_settings;
+use crate::workload::N_GENERATIONS;
 use crate::{Clock, Report, Result, Workload};
 
-/// Completions of a prompt.
-pub(crate) const N_GENERATIONS: usize = 8;
 const N_UPDATES: usize = 5;
 const MICRO_BATCH: usize = 16;
 const LR: f64 = 1e-6;

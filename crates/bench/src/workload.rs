@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use crate::names::NAMES;
 use crate::{Error, Result};
 
+/// Completions of a prompt.
+pub(crate) const N_GENERATIONS: usize = 8;
+
 /// The shape of a workload's model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Size {
@@ -101,7 +104,7 @@ impl Workload {
         let tokens = if self.n_new > 0 { self.n_new } else { self.length };
         match self.kind {
             Kind::Ppo => self.rows,
-            Kind::Grpo => self.rows * crate::grpo::N_GENERATIONS,
+            Kind::Grpo => self.rows * N_GENERATIONS,
             Kind::Pretrain | Kind::Lora | Kind::Reward | Kind::Generation => self.rows * tokens,
         }
     }

@@ -6,6 +6,7 @@
 mod micro_batch;
 mod samples;
 mod saved_top;
+mod targets;
 mod teacher;
 mod teaching;
 mod validation;

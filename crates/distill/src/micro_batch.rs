@@ -18,6 +18,7 @@ use plan::{DistillPlan, StagePlan};
 use train::Gradients;
 
 use crate::Teacher;
+use crate::targets::at_targets;
 
 /// Elements of a chunk of logits, and its fewest and most targets. `arch` has the same numbers for its estimate of memory.
 const CHUNK: (usize, [usize; 2]) = (4 << 20, [16, 1024]);
@@ -181,14 +182,4 @@ impl Objective {
 fn tokens(batch: &Batch, device: &Device) -> TokenBatch {
     let (b, t) = (batch.rows, batch.sequence_length);
     TokenBatch::new(&batch.ids, &batch.positions, &batch.segments, b, t, device)
-}
-
-/// The rows of positions with a target.
-pub(crate) fn at_targets(hidden_nd: Tensor<2>, batch: &Batch) -> Tensor<2> {
-    let targets = batch.targets.iter().enumerate().filter(|(_, target)| **target >= 0);
-    let positions: Vec<i64> = targets.map(|(at, _)| at as i64).collect();
-    let m = positions.len();
-    let positions = TensorData::new(positions, [m]);
-    let positions_m = Tensor::<1, Int>::from_data(positions, &hidden_nd.device());
-    hidden_nd.select(0, positions_m)
 }

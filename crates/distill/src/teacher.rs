@@ -10,7 +10,7 @@ use plan::{DistillPlan, StagePlan};
 use train::{BaseModelCache, RunDir, start_dir};
 
 use crate::Result;
-use crate::micro_batch::at_targets;
+use crate::targets::at_targets;
 
 /// A frozen teacher.
 #[derive(Debug)]

@@ -8,8 +8,7 @@ use arch::{
 use data::Dataset;
 use recipe::{BaseDtype, Checkpointing, Eval, SampleKind};
 
-use crate::plan_rewards::{JudgePlan, RewardsPlan};
-use crate::stage::{DistillPlan, GrpoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, Stage, Work};
+use crate::stage::{DistillPlan, GrpoPlan, JudgePlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, RewardsPlan, Stage, Work};
 
 /// Weights are saved in f32.
 const BYTES_PER_WEIGHT: u64 = 4;

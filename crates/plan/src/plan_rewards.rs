@@ -8,57 +8,10 @@ use arch::ModelConfig;
 use recipe::{Loaded, Reward, RewardKind};
 use rewards::Rewards;
 
-use crate::stage::Start;
+use crate::stage::{JudgePlan, RewardModelPlan, RewardsPlan};
 use crate::stage_plan::StagePlan;
 use crate::starting_point::{StartingPoint, of_name};
 use crate::{Error, Paths, Request, Result};
-
-/// The rewards of a stage.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RewardsPlan {
-    /// Rewards but those of reward models.
-    pub stated: Rewards,
-    /// Reward models, in the order of the recipe.
-    pub models: Vec<RewardModelPlan>,
-    /// Judges, in the order of the recipe.
-    pub judges: Vec<JudgePlan>,
-    /// Directory in which programs run: the recipe's.
-    pub program_dir: PathBuf,
-    /// SHA-256 of the files of programs, by key and file.
-    pub programs: BTreeMap<String, String>,
-}
-
-impl RewardsPlan {
-    /// The weights of reward models and judges, by their keys in the section.
-    pub fn starts(&self) -> impl Iterator<Item = (Cow<'static, str>, &Start)> {
-        let models = self.models.iter().map(|model| (model.key.clone(), &model.start));
-        models.chain(self.judges.iter().map(|judge| (judge.key.clone(), &judge.start)))
-    }
-}
-
-/// A reward model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RewardModelPlan {
-    /// Path of the value that names it within the section.
-    pub key: Cow<'static, str>,
-    /// Its weights.
-    pub start: Start,
-    /// Factor of its score in the sum of rewards.
-    pub weight: f64,
-}
-
-/// A language model that is asked for a score.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JudgePlan {
-    /// Path of the value that names it within the section.
-    pub key: Cow<'static, str>,
-    /// Its weights.
-    pub start: Start,
-    /// Its configuration.
-    pub config: Option<ModelConfig>,
-    /// Maximum number of tokens of its reply.
-    pub max_new_tokens: usize,
-}
 
 /// Starting points of the models of rewards, for the plan of memory.
 pub(crate) struct RewardPoints {

@@ -2,6 +2,7 @@
 //! start from.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arch::{AdapterLayout, HeadOutput, LoraConfig, ModelConfig};
@@ -9,9 +10,9 @@ use recipe::{
     BaseDtype, DistillSection, DpoSection, GrpoSection, KtoSection, PpoSection, PretrainSection,
     Reward, RewardSection, SftSection, StageSection,
 };
+use rewards::Rewards;
 
 use crate::Result;
-use crate::plan_rewards::RewardsPlan;
 
 /// A stage's algorithm with its own part of the plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -276,4 +277,51 @@ impl Stage {
             }
         }
     }
+}
+
+/// The rewards of a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RewardsPlan {
+    /// Rewards but those of reward models.
+    pub stated: Rewards,
+    /// Reward models, in the order of the recipe.
+    pub models: Vec<RewardModelPlan>,
+    /// Judges, in the order of the recipe.
+    pub judges: Vec<JudgePlan>,
+    /// Directory in which programs run: the recipe's.
+    pub program_dir: PathBuf,
+    /// SHA-256 of the files of programs, by key and file.
+    pub programs: BTreeMap<String, String>,
+}
+
+impl RewardsPlan {
+    /// The weights of reward models and judges, by their keys in the section.
+    pub fn starts(&self) -> impl Iterator<Item = (Cow<'static, str>, &Start)> {
+        let models = self.models.iter().map(|model| (model.key.clone(), &model.start));
+        models.chain(self.judges.iter().map(|judge| (judge.key.clone(), &judge.start)))
+    }
+}
+
+/// A reward model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RewardModelPlan {
+    /// Path of the value that names it within the section.
+    pub key: Cow<'static, str>,
+    /// Its weights.
+    pub start: Start,
+    /// Factor of its score in the sum of rewards.
+    pub weight: f64,
+}
+
+/// A language model that is asked for a score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JudgePlan {
+    /// Path of the value that names it within the section.
+    pub key: Cow<'static, str>,
+    /// Its weights.
+    pub start: Start,
+    /// Its configuration.
+    pub config: Option<ModelConfig>,
+    /// Maximum number of tokens of its reply.
+    pub max_new_tokens: usize,
 }

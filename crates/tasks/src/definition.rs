@@ -1,12 +1,13 @@
 //! The keys of a task file. docs/evaluate.md describes them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::choices::ListKey;
 use crate::exact_match::ExactMatchKeys;
 use crate::filters::FilterKeys;
-use crate::pairs::Section;
 
 /// A task file as written.
 #[derive(Debug, Deserialize)]
@@ -158,4 +159,13 @@ fn max_new_tokens() -> usize {
 
 fn one() -> usize {
     1
+}
+
+/// A section as written in a task file.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Section {
+    pub(crate) name: String,
+    /// Weights of the accuracies of its subsets.
+    pub(crate) subsets: BTreeMap<String, f64>,
 }

@@ -3,20 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-
+use crate::definition::Section;
 use crate::item::{Gold, Item};
 use crate::metrics::{Metric, RowScore};
 use crate::summary::{Estimate, summarize};
-
-/// A section as written in a task file.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Section {
-    pub(crate) name: String,
-    /// Weights of the accuracies of its subsets.
-    pub(crate) subsets: BTreeMap<String, f64>,
-}
 
 /// Checks the sections of a task; the error is a sentence.
 pub(crate) fn check(sections: &[Section]) -> Result<(), String> {

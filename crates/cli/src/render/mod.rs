@@ -8,5 +8,6 @@ pub(crate) mod printable;
 pub(crate) mod progress;
 pub(crate) mod stderr;
 pub(crate) mod table;
+pub(crate) mod task_metrics;
 pub(crate) mod tasks;
 pub(crate) mod tokens;

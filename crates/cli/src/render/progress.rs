@@ -11,7 +11,7 @@ use train::{Event, Progress};
 use super::printable::printable;
 use super::stderr::{self, Importance};
 use super::table;
-use super::tasks::shown_metrics;
+use super::task_metrics::shown_metrics;
 use crate::args::LogStyle;
 
 /// Minimum interval between two drawings of the live line.
