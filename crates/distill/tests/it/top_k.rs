@@ -39,7 +39,8 @@ fn all_tokens_but_one_are_all_tokens() {
 fn a_student_learns_from_few_tokens() {
     let place = Place::new();
     for (name, beta) in [("forward", "0.0"), ("jsd", "0.5"), ("reverse", "1.0")] {
-        place.run(name, &[TOP_5, ("distill.beta", beta), ("distill.max_steps", "60")], None);
+        let set = [("distill.top_k", "20"), ("distill.beta", beta), ("distill.max_steps", "60")];
+        place.run(name, &set, None);
         let rows = place.metrics(name);
         let first = metric(rows.first().expect("a row"), "loss");
         let last = rows.iter().rfind(|row| row.get("eval_loss").is_some()).expect("an evaluation");

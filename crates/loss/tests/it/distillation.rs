@@ -143,6 +143,8 @@ fn the_rest_is_one_outcome() {
     let device = Device::flex();
     let in_f64 = |values: &[f32]| -> Vec<f64> { values.iter().copied().map(f64::from).collect() };
     let (student_f64, teacher_f64) = (in_f64(&student), in_f64(&teacher));
+    // The rest's probability is 1 minus a sum in f32, so its logarithm is less exact than those of tokens.
+    let near = Tolerance::absolute(1e-5);
     for (k, beta, temperature) in [(1, 0.5, 1.0), (3, 0.0, 0.7), (3, 0.5, 2.0), (5, 1.0, 1.0)] {
         let loss = Distillation { beta, temperature };
         let of_rows = |student: &[f64]| -> Vec<f64> {
@@ -154,7 +156,7 @@ fn the_rest_is_one_outcome() {
         let (found, gradient) = loss.with_gradient_of_top(&logits(student.clone(), &device), &top);
         let expected: Vec<f32> = of_rows(&student_f64).into_iter().map(|x| x as f32).collect();
         let name = format!("k {k}, β {beta}, T {temperature}");
-        assert_close(&name, &values(&found), &expected, Tolerance::absolute(2e-6));
+        assert_close(&name, &values(&found), &expected, near);
         let gradient = values(&gradient);
         for logit in 0..SHAPE[1] {
             let moved = |step: f64| {
@@ -165,7 +167,7 @@ fn the_rest_is_one_outcome() {
             let slopes = moved(1e-4).into_iter().zip(moved(-1e-4));
             let expected: Vec<f32> = slopes.map(|(up, down)| ((up - down) / 2e-4) as f32).collect();
             let found: Vec<f32> = gradient.iter().skip(logit).step_by(SHAPE[1]).copied().collect();
-            assert_close(&name, &found, &expected, Tolerance::absolute(2e-6));
+            assert_close(&name, &found, &expected, near);
         }
     }
 }
