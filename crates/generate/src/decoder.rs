@@ -283,6 +283,10 @@ mod tests {
         let many = [long("mistral"), long("gemma3_text")].map(|config| (config, 40));
         for (keys, scale) in few.chain(many) {
             let config = ModelConfig::from_json(&keys, Path::new("tiny")).unwrap();
+            // Dynamic frequencies rotate the keys in the cache otherwise than a pass over the whole text, as in transformers.
+            if config.rope_depends_on_length() && config.rereads_at().is_none() {
+                continue;
+            }
             let model = CausalLm::init(&config, 3, &device);
             let text = |from: u32, n: u32| -> Vec<u32> {
                 (from..from + n * scale).map(|i| (i * i + 7 * i) % 50).collect()

@@ -8,7 +8,10 @@ use arch::{
 use data::Dataset;
 use recipe::{BaseDtype, Checkpointing, Eval, SampleKind};
 
-use crate::stage::{DistillPlan, GrpoPlan, JudgePlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, RewardsPlan, Stage, Work};
+use crate::stage::{
+    DistillPlan, GrpoPlan, JudgePlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, RewardsPlan, Stage,
+    Work,
+};
 
 /// Weights are saved in f32.
 const BYTES_PER_WEIGHT: u64 = 4;

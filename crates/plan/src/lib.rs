@@ -41,9 +41,8 @@ pub use eval_tasks::{BestMetric, EvalTask, EvalTasks, TASK_PREFIX, chat_items};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
 pub use paths::{Paths, RUNS_DIR};
 pub use stage::{
-    DistillPlan, DpoPlan, GrpoPlan, KtoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan, Stage, Start,
-    Work,
-    JudgePlan, RewardModelPlan, RewardsPlan,
+    DistillPlan, DpoPlan, GrpoPlan, JudgePlan, KtoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan,
+    RewardModelPlan, RewardsPlan, Stage, Start, Work,
 };
 pub use stage_plan::StagePlan;
 pub use tokenizers::train_tokenizer;

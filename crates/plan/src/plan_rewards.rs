@@ -52,7 +52,9 @@ pub(crate) fn plan_rewards(
         });
         points.judges.push(point);
     }
-    let program_dir = paths.recipe_dir.clone();
+    // A program cannot be started in a directory without a name.
+    let here = paths.recipe_dir.as_os_str().is_empty();
+    let program_dir = if here { PathBuf::from(".") } else { paths.recipe_dir.clone() };
     Ok((RewardsPlan { stated, models: planned, judges, program_dir, programs }, points))
 }
 

@@ -9,7 +9,8 @@ use crate::exact_match::ExactMatch;
 use crate::filters::Filter;
 use crate::instructions::Instructions;
 use crate::item::{Gold, Request};
-use crate::pairs::{self, Section};
+use crate::definition::Section;
+use crate::pairs;
 use crate::template::{Columns, Template, is_list};
 
 /// Result whose error is a sentence.

@@ -18,7 +18,8 @@ use crate::filters::Filter;
 use crate::item::{Gold, Item, Response};
 use crate::kind::{Generation, Kind, kind, template};
 use crate::metrics::{self, Metric, MetricName, RowScore, metrics_of};
-use crate::pairs::{self, Section};
+use crate::definition::Section;
+use crate::pairs;
 use crate::summary::{Estimate, summarize};
 use crate::template::{Columns, Template};
 

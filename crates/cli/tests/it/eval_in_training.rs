@@ -114,7 +114,7 @@ fn tasks_are_planned_logged_and_resumed() {
 #[test]
 fn tasks_are_inputs_of_a_run() {
     let place = place(
-        "eval = { holdout = 0.1, tasks = [\"words.toml\"] }\nsave_every_steps = 2\nmax_steps = 4\n",
+        "eval = { holdout = 0.1, by = \"position\", tasks = [\"words.toml\"] }\nsave_every_steps = 2\nmax_steps = 4\n",
     );
     let shown = run(&place, &["run", "tiny.toml"]);
     assert!(shown.contains("val loss") && shown.contains("words/acc"), "{shown}");
@@ -134,7 +134,8 @@ fn tasks_are_inputs_of_a_run() {
 fn rows_that_are_trained_on_are_named() {
     let place = place("eval = { tasks = [\"words.toml\"] }\nmax_steps = 4\n");
     // The training text repeats this sentence of 12 words.
-    place.write("words.jsonl", format!("{{\"q\": \"{}\", \"a\": \" x\"}}\n", TEXT.trim()));
+    let sentence = TEXT.trim();
+    place.write("words.jsonl", format!("{{\"q\": \"{sentence} {sentence}\", \"a\": \" x\"}}\n"));
     for _ in 0..2 {
         let plan = run(&place, &["plan", "tiny.toml", "--no-probe"]);
         let expected = "warning: 1 of 1 rows of words occur in 1 rows of the training data (runs of 13 words): text.txt has \
@@ -143,7 +144,7 @@ fn rows_that_are_trained_on_are_named() {
     }
     place.write("words.jsonl", "{\"q\": \"The quick\", \"a\": \" brown\"}\n");
     let plan = run(&place, &["plan", "tiny.toml", "--no-probe"]);
-    let expected = "no row of words occurs in the training data (runs of 13 words; 1 are too short to compare)";
+    let expected = "no row of words occurs in the training data (runs of 13 words); 1 are too short to compare";
     assert!(plan.contains(expected), "{plan}");
 }
 

@@ -65,7 +65,7 @@ fn templates_pairs_and_interrupted_files() {
     assert_eq!(found.len(), 70);
     for (n, row) in found.iter().enumerate() {
         let keys: Vec<&String> = row.as_object().expect("an object").keys().collect();
-        assert_eq!(keys, ["answer", "id", "task"]);
+        assert_eq!(keys, ["task", "id", "answer"]);
         assert_eq!(row["id"], n);
     }
 

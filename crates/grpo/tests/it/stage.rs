@@ -138,7 +138,7 @@ fn completions_are_seen_in_an_order_of_seed_and_update() {
 /// With a reward that is almost always equal, most groups are replaced; what remains has no signal or comes from other prompts.
 #[test]
 fn groups_with_equal_rewards_are_replaced_by_others() {
-    let rare = "rewards = [{ kind = \"regex\", pattern = \"0\" }]";
+    let rare = "rewards = [{ kind = \"regex\", pattern = \"00\" }]";
     let of = |keys: &str| {
         let place = Place::with_rewards(rare, keys);
         place.run("x", None).expect("a run");
