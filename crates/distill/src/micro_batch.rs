@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use data::Batch;
 use loss::{Distillation, HostTopTokens, LossSum, TopTokens};
 use model::{Auxiliary, CausalLm};

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use arch::ModelConfig;
 use recipe::{Loaded, Reward, RewardKind};
 use rewards::Rewards;
 

@@ -4,12 +4,12 @@ use serde_json::{Map, Value};
 
 use crate::choices::List;
 use crate::context::Context;
+use crate::definition::Section;
 use crate::definition::{AnswerKey, Definition, GenerationKeys, KindKey};
 use crate::exact_match::ExactMatch;
 use crate::filters::Filter;
 use crate::instructions::Instructions;
 use crate::item::{Gold, Request};
-use crate::definition::Section;
 use crate::pairs;
 use crate::template::{Columns, Template, is_list};
 

@@ -16,7 +16,7 @@ use crate::device_panics;
 use crate::failure::{Failure, Result};
 use crate::render::progress::RunProgress;
 use crate::render::table;
-use crate::render::tasks::shown_metrics;
+use crate::render::task_metrics::shown_metrics;
 
 pub(crate) fn run(args: &RunArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let plan = plan_recipe(&args.recipe, log, threads)?;
