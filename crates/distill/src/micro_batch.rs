@@ -159,7 +159,7 @@ impl Objective {
                 let [_, k] = top.ids_nk.dims();
                 let top = TopTokens {
                     ids_nk: top.ids_nk.clone().slice([rows.clone(), 0..k]),
-                    logprobs_nk: top.logprobs_nk.clone().slice([rows, 0..k]),
+                    logprobs_nj: top.logprobs_nj.clone().slice([rows, 0..k + 1]),
                 };
                 self.divergence.loss_of_top(student_cv, &top)
             }

@@ -16,8 +16,8 @@ use train::Error;
 
 /// The directory within the stage's.
 pub const TEACHER_DIR: &str = "teacher";
-/// Records one after another: the text's key (16 bytes), its number of targets n (4 bytes), n × k ids (4 bytes each), n × k
-/// log-probabilities (f32); all little-endian.
+/// Records one after another: the text's key (16 bytes), its number of targets n (4 bytes), n × k ids (4 bytes each),
+/// n × (k + 1) log-probabilities (f32); all little-endian.
 const TOP_FILE: &str = "top.bin";
 /// Size at which a part is written.
 const PART_BYTES: usize = 16 << 20;
@@ -154,7 +154,9 @@ impl SavedTop {
     pub(crate) fn read(&self, text: &Text, top: &mut HostTopTokens) -> bool {
         let Some((part, place)) = self.index.get(&text.key) else { return false };
         let bytes = self.parts.get(*part).and_then(|part| part.get(place.clone()));
-        let Some((ids, logprobs)) = bytes.map(|bytes| bytes.split_at(bytes.len() / 2)) else {
+        let n_ids = text.n_targets * self.k;
+        let Some((ids, logprobs)) = bytes.and_then(|bytes| bytes.split_at_checked(4 * n_ids))
+        else {
             return false;
         };
         let word = |bytes: &[u8]| bytes.try_into().unwrap_or_default();
@@ -172,7 +174,7 @@ fn records(bytes: &[u8], k: usize) -> Option<Vec<(u128, Range<usize>)>> {
         let key = u128::from_le_bytes(bytes.get(at..at + 16)?.try_into().ok()?);
         let n = u32::from_le_bytes(bytes.get(at + 16..at + 20)?.try_into().ok()?);
         let from = at + 20;
-        let to = from.checked_add((n as usize).checked_mul(8 * k)?)?;
+        let to = from.checked_add((n as usize).checked_mul(4 * (2 * k + 1))?)?;
         bytes.get(from..to)?;
         found.push((key, from..to));
         at = to;
@@ -218,7 +220,7 @@ impl<'a> PartWriter<'a> {
         self.texts.contains(&text.key)
     }
 
-    /// Adds the record of a text: `n_targets * k` tokens.
+    /// Adds the record of a text: `n_targets * k` tokens, and as many log-probabilities and those of the rest.
     pub(crate) fn add(&mut self, text: &Text, ids: &[u32], logprobs: &[f32]) {
         self.texts.insert(text.key);
         self.bytes.extend(text.key.to_le_bytes());

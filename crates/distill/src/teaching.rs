@@ -150,9 +150,10 @@ fn saved_top(
             let top = objective.top_tokens(&teacher, &micro, k);
             let mut from = 0;
             for text in texts {
-                let range = from * k..(from + text.n_targets) * k;
-                from += text.n_targets;
-                let (ids, logprobs) = (top.ids.get(range.clone()), top.logprobs.get(range));
+                let to = from + text.n_targets;
+                let ids = top.ids.get(from * k..to * k);
+                let logprobs = top.logprobs.get(from * (k + 1)..to * (k + 1));
+                from = to;
                 let (ids, logprobs) = (ids.unwrap_or_default(), logprobs.unwrap_or_default());
                 if !logprobs.iter().all(|logprob| logprob.is_finite()) {
                     return Err(Error::TeacherNotFinite { place: place(stage, &text) }.into());

@@ -48,12 +48,12 @@ impl Distillation {
         student_nv: &Tensor<2>,
         teacher: &TopTokens,
     ) -> (Tensor<1>, Tensor<2>) {
-        let [_, k] = teacher.logprobs_nk.dims();
-        let logprobs_nk = teacher.logprobs_nk.clone().inner();
+        let [_, k] = teacher.ids_nk.dims();
+        let logprobs_nj = teacher.logprobs_nj.clone().inner();
         self.by_chunks(student_nv, |log_s_cv, from| {
             let [c, _] = log_s_cv.dims();
             let ids_ck = teacher.ids_nk.clone().slice([from..from + c, 0..k]);
-            self.of_chunk_of_top(log_s_cv, ids_ck, rows(&logprobs_nk, from, [c, k]))
+            self.of_chunk_of_top(log_s_cv, ids_ck, rows(&logprobs_nj, from, [c, k + 1]))
         })
     }
 
@@ -93,18 +93,26 @@ impl Distillation {
         &self,
         log_s_cv: Tensor<2>,
         ids_ck: Tensor<2, Int>,
-        log_t_ck: Tensor<2>,
+        log_t_cj: Tensor<2>,
     ) -> (Tensor<1>, Tensor<2>) {
-        let [c, k] = log_t_ck.dims();
-        let log_s = with_tail(log_s_cv.clone().gather(1, ids_ck.clone()));
-        let log_tail_c1 = log_s.clone().slice([0..c, k..k + 1]);
-        let (value_c, outcomes) = self.of_chunk(log_s, with_tail(log_t_ck));
+        let [c, k] = ids_ck.dims();
+        let without_top = |x_cv: Tensor<2>| {
+            let own_ck = x_cv.clone().gather(1, ids_ck.clone());
+            x_cv.scatter(1, ids_ck.clone(), own_ck.neg(), IndexingUpdateOp::Add)
+        };
+        // The rest is the sum of its own tokens: 1 minus the others' sum has few digits left where they have nearly everything.
+        let tail_c1 = without_top(log_s_cv.clone().exp()).sum_dim(1);
+        let log_tail_c1 = tail_c1.clamp_min(MIN_TAIL).log();
+        let log_s =
+            Tensor::cat(vec![log_s_cv.clone().gather(1, ids_ck.clone()), log_tail_c1.clone()], 1);
+        let tokens_ck = log_t_cj.clone().slice([0..c, 0..k]);
+        let rest_c1 = log_t_cj.slice([0..c, k..k + 1]).clamp_min(MIN_TAIL.ln());
+        let (value_c, outcomes) = self.of_chunk(log_s, Tensor::cat(vec![tokens_ck, rest_c1], 1));
         let of_tokens_ck = outcomes.clone().slice([0..c, 0..k]);
         let of_tail_c1 = outcomes.slice([0..c, k..k + 1]);
         let shares_cv = (log_s_cv - log_tail_c1).exp() * of_tail_c1;
         // Their own shares are removed first: x − x is exactly 0, however large x is.
-        let own_ck = shares_cv.clone().gather(1, ids_ck.clone());
-        let others_cv = shares_cv.scatter(1, ids_ck.clone(), own_ck.neg(), IndexingUpdateOp::Add);
+        let others_cv = without_top(shares_cv);
         (value_c, others_cv.scatter(1, ids_ck, of_tokens_ck, IndexingUpdateOp::Add))
     }
 
@@ -165,12 +173,6 @@ fn linear_sum(student_nv: Tensor<2>, values_n: Tensor<1>, gradient_nv: Tensor<2>
 /// Positions `from..from + c` of a matrix.
 fn rows(x_nv: &Tensor<2>, from: usize, [c, v]: [usize; 2]) -> Tensor<2> {
     x_nv.clone().slice([from..from + c, 0..v])
-}
-
-/// Log-probabilities of some tokens with that of all others, `[c, k + 1]`.
-fn with_tail(log_ck: Tensor<2>) -> Tensor<2> {
-    let others_c1 = log_ck.clone().exp().sum_dim(1).neg().add_scalar(1.0);
-    Tensor::cat(vec![log_ck, others_c1.clamp_min(MIN_TAIL).log()], 1)
 }
 
 /// ln(eᵃ + eᵇ).

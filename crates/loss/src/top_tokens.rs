@@ -9,8 +9,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 pub struct TopTokens {
     /// Their ids, `[n, k]`; those of a position differ.
     pub ids_nk: Tensor<2, Int>,
-    /// Their log-probabilities at the divergence's temperature among all tokens, `[n, k]`.
-    pub logprobs_nk: Tensor<2>,
+    /// Their log-probabilities at the divergence's temperature among all tokens, and last that of all other tokens together,
+    /// `[n, k + 1]`.
+    pub logprobs_nj: Tensor<2>,
 }
 
 /// The same on the host, position by position.
@@ -18,7 +19,8 @@ pub struct TopTokens {
 pub struct HostTopTokens {
     /// Ids, `n * k`.
     pub ids: Vec<u32>,
-    /// Log-probabilities, `n * k`.
+    /// Log-probabilities, `n * (k + 1)`: after those of the tokens, that of all other tokens together. It is computed from theirs:
+    /// 1 minus the sum of the tokens' has few digits left where they have nearly everything.
     pub logprobs: Vec<f32>,
 }
 
@@ -46,6 +48,8 @@ impl HostTopTokens {
                 chosen.sort_unstable_by(by_probability);
                 top.ids.extend_from_slice(chosen);
                 top.logprobs.extend(chosen.iter().map(|id| row[*id as usize]));
+                let others = order[k..].iter().map(|id| f64::from(row[*id as usize]).exp());
+                top.logprobs.push(others.sum::<f64>().max(f64::MIN_POSITIVE).ln() as f32);
             }
         });
         top
@@ -60,7 +64,10 @@ impl HostTopTokens {
         let ids: Vec<i64> = self.ids.iter().map(|id| i64::from(*id)).collect();
         TopTokens {
             ids_nk: Tensor::from_data(TensorData::new(ids, [n, k]), device),
-            logprobs_nk: Tensor::from_data(TensorData::new(self.logprobs.clone(), [n, k]), device),
+            logprobs_nj: Tensor::from_data(
+                TensorData::new(self.logprobs.clone(), [n, k + 1]),
+                device,
+            ),
         }
     }
 }

@@ -54,10 +54,10 @@ impl DistillPlan {
         self.section.top_k.is_none() || self.section.on_policy > 0.0
     }
 
-    /// Bytes of the teacher's saved tokens, at most: an id and a log-probability each.
+    /// Bytes of the teacher's saved tokens, at most: an id and a log-probability each, and that of the rest.
     pub fn saved_bytes(&self) -> u64 {
         let k = self.section.top_k.unwrap_or(0) as u64;
-        self.n_saved_targets.saturating_mul(k).saturating_mul(8)
+        self.n_saved_targets.saturating_mul(k.saturating_mul(8).saturating_add(4))
     }
 }
 
