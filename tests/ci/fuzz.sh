@@ -8,7 +8,9 @@ if ! rustc +nightly --version >/dev/null 2>&1 || ! cargo +nightly fuzz --version
   echo "fuzz: skipped, needs a nightly toolchain and cargo-fuzz (cargo install cargo-fuzz); the property tests ran"
   exit 0
 fi
-# fuzz/ is a workspace of its own: sanitizers build all dependencies again. --fuzz-dir keeps cargo-fuzz out of this one.
+# fuzz/ is a workspace of its own: sanitizers build all dependencies again. --fuzz-dir keeps cargo-fuzz out of this one. Its lock
+# file is made from this one's, so that the same versions are tested.
+cp Cargo.lock fuzz/Cargo.lock
 targets=$(cargo +nightly fuzz list --fuzz-dir fuzz)
 for target in $targets; do
   corpus=$(mktemp -d)
