@@ -2,7 +2,8 @@
 //!
 //! On the CPU the kernels of `kernels-cpu` run. The environment variable `TEMPER_KERNELS=generic` selects burn's
 //! tensor operations instead, and [`with_generic_kernels`] does so for a part of a thread's work, as the reference
-//! in tests. On every other device the generic kernels run.
+//! in tests. On every other device the generic kernels run, and with `TEMPER_KERNELS=gpu` those of `kernels-gpu` where they can
+//! read the operands.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -12,8 +13,11 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::device::is_cpu;
 use crate::error::{Error, Result};
 
-/// The user's setting: `cpu` (the default) or `generic`.
+/// The user's setting: `cpu` (the default), `generic` or `gpu`.
 const VARIABLE: &str = "TEMPER_KERNELS";
+
+/// The setting that selects our own kernels on a GPU.
+const GPU: &str = "gpu";
 
 /// A set of implementations of this crate's operations.
 ///
@@ -29,7 +33,7 @@ pub enum KernelSet {
 impl KernelSet {
     fn named(name: &str) -> Option<Self> {
         match name {
-            "" | "cpu" => Some(Self::Cpu),
+            "" | "cpu" | GPU => Some(Self::Cpu),
             "generic" => Some(Self::Generic),
             _ => None,
         }
@@ -76,10 +80,12 @@ pub fn kernel_set(device: &Device) -> KernelSet {
     if is_cpu(device) { cpu_kernel_set() } else { KernelSet::Generic }
 }
 
-/// Whether the caller or the user selected the generic kernels.
+/// Whether the user selected our own kernels on GPUs. They are not the default before the self-test has passed with them.
 #[cfg(feature = "cuda")]
-pub(crate) fn generic_is_selected() -> bool {
-    cpu_kernel_set() == KernelSet::Generic
+pub(crate) fn gpu_is_selected() -> bool {
+    static SELECTED: OnceLock<bool> = OnceLock::new();
+    let of_user = || std::env::var_os(VARIABLE).is_some_and(|value| value == GPU);
+    !GENERIC_HERE.get() && *SELECTED.get_or_init(of_user)
 }
 
 fn cpu_kernel_set() -> KernelSet {

@@ -85,7 +85,7 @@ fn templates_pairs_and_interrupted_files() {
     assert_ne!(killed.code, Some(0));
     assert!(!parts.exists(), "nothing is begun by a command that cannot run");
     let stale =
-        [&templated[..9], &["other", "--max-new-tokens", "8", "--out", "again.jsonl"]].concat();
+        [&templated[..8], &["other", "--max-new-tokens", "8", "--out", "again.jsonl"]].concat();
     let key = |args: &[&str]| {
         // A file in the way of the third part ends the command after two.
         place.write("again.jsonl.parts/000002.jsonl/x", "x");

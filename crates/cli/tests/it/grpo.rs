@@ -152,11 +152,10 @@ fn a_program_is_started_only_if_it_is_allowed() {
     let recorded: String = std::fs::read_dir(newest)
         .expect("files")
         .flatten()
-        .filter(|file| file.path().extension().is_some_and(|kind| kind == "json"))
         .filter_map(|file| std::fs::read_to_string(file.path()).ok())
         .collect();
-    assert!(recorded.contains("program of grpo.rewards[0].argv: "), "{recorded}");
-    assert!(recorded.contains(&fsio::sha256_hex(script.as_bytes())), "{recorded}");
+    assert!(recorded.contains("program of grpo.rewards[0].argv: "));
+    assert!(recorded.contains(&fsio::sha256_hex(script.as_bytes())));
 
     let inspect = ["data", "inspect", "r.toml", "--stage", "grpo", "--n", "1", "--allow-commands"];
     let shown = place.temper(&inspect);

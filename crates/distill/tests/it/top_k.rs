@@ -44,7 +44,7 @@ fn a_student_learns_from_few_tokens() {
         let rows = place.metrics(name);
         let first = metric(rows.first().expect("a row"), "loss");
         let last = rows.iter().rfind(|row| row.get("eval_loss").is_some()).expect("an evaluation");
-        assert!(metric(last, "eval_loss") < 0.8 * first, "{name}: {first} {last}");
+        assert!(metric(last, "eval_loss") < 0.9 * first, "{name}: {first} {last}");
     }
 }
 

@@ -33,7 +33,15 @@ fn every_family_comes_back() {
         let model = model(*family, tokenizer.vocab_size() + 5, json!({}));
         let place = tempfile::tempdir().expect("a temporary directory");
         let path = place.path().join("a/model.gguf");
-        let written = gguf(&model, &tokenizer, FileType::F32, &path).expect("exported");
+        let written = gguf(&model, &tokenizer, FileType::F32, &path);
+        if *family == Family::Exaone4 {
+            // llama.cpp knows windows of this family in models of 64 blocks only.
+            let error = written.expect_err("refused");
+            assert!(error.to_string().contains("`sliding_window`"), "{error}");
+            assert!(!path.exists());
+            continue;
+        }
+        let written = written.expect("exported");
         assert_eq!(path.metadata().expect("a file").len(), written.n_bytes);
         let again = load(&path);
         assert_eq!(weights(&again), weights(&model), "{}", family.name());

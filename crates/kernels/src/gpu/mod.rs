@@ -19,9 +19,9 @@ pub(crate) use self::layer_norm::layer_norm;
 pub(crate) use self::rope::rope;
 pub(crate) use self::swiglu::swiglu_halves;
 use crate::device::is_cpu;
-use crate::dispatch::generic_is_selected;
+use crate::dispatch::gpu_is_selected;
 
-/// Whether the GPU's kernels can read a tensor, and neither the user nor a test selected the generic ones.
+/// Whether the GPU's kernels can read a tensor, and the user selected them.
 pub(crate) fn reads<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && !is_cpu(&x.device()) && !generic_is_selected()
+    x.dtype() == DType::F32 && !is_cpu(&x.device()) && gpu_is_selected()
 }
