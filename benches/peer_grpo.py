@@ -28,6 +28,7 @@ sys.path[:0] = options.folders
 
 import torch  # noqa: E402
 from datasets import Dataset  # noqa: E402
+from datasets.table import InMemoryTable  # noqa: E402
 from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback  # noqa: E402
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402
@@ -53,18 +54,22 @@ class Timer(TrainerCallback):
 
 
 def main():
-    vocabulary = {f"t{i}": i for i in range(VOCABULARY)}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="t3"))
+    # No special token is a part of another word: it would be found there.
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    vocabulary = {word: i for i, word in enumerate(special + [f"t{i}" for i in range(len(special), VOCABULARY)])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="t0", bos_token="t1", eos_token="t2")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     config = LlamaConfig(
         hidden_size=256, num_hidden_layers=6, num_attention_heads=8, num_key_value_heads=8, intermediate_size=768,
         vocab_size=VOCABULARY, tie_word_embeddings=False, max_position_embeddings=1024,
         bos_token_id=1, eos_token_id=2, pad_token_id=0)
     policy = LlamaForCausalLM(config)
     draw = random.Random(0)
-    prompt = lambda: " ".join(f"t{draw.randrange(3, VOCABULARY)}" for _ in range(PROMPT_TOKENS))
-    data = Dataset.from_dict({"prompt": [prompt() for _ in range(512)]})
+    prompt = lambda: " ".join(f"t{draw.randrange(len(special), VOCABULARY)}" for _ in range(PROMPT_TOKENS))
+    # A fingerprint is given because computing one pickles the table, which some versions of pyarrow cannot.
+    data = Dataset(InMemoryTable.from_pydict({"prompt": [prompt() for _ in range(512)]}), fingerprint="prompts")
     updates = options.steps + 1
     args = GRPOConfig(
         output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
@@ -81,6 +86,8 @@ def main():
     trainer.train()
     lengths = [row["completions/mean_length"] for row in trainer.state.log_history if "completions/mean_length" in row]
     assert lengths and all(length == NEW_TOKENS for length in lengths), lengths
+    # Tokens of all prompts and completions so far.
+    assert trainer.state.log_history[0]["num_tokens"] == PROMPTS * GENERATIONS * (PROMPT_TOKENS + NEW_TOKENS)
     times = timer.times[1:]
     episodes = PROMPTS * GENERATIONS
     print(json.dumps({
