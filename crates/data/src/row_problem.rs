@@ -37,6 +37,12 @@ pub enum RowProblem {
         /// The limit.
         limit: u64,
     },
+    /// A text of the row, from the file or made by a template, is longer than the limit of every source.
+    #[error("a text of the row is longer than {limit} bytes")]
+    LongText {
+        /// The limit.
+        limit: u64,
+    },
     /// The JSON is nested too deeply.
     #[error("JSON is nested deeper than {limit} levels")]
     TooDeep {
@@ -197,6 +203,9 @@ impl RowProblem {
             }
             Self::MaskedDocument { .. } => {
                 "use [sft], or leave the column out with `ignore_columns` in the source".into()
+            }
+            Self::LongText { .. } => {
+                format!("shorten the text, or a template that repeats a column; {skip}")
             }
             Self::TooLong { .. } | Self::TooManyValues { .. } => {
                 format!("raise `max_row_bytes` in the source if such rows are right; {skip}")

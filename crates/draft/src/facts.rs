@@ -1,4 +1,4 @@
-//! What a plan found out about a model and its data.
+//! Facts about a model and its data, from a plan.
 
 /// Sizes of a model and of the data that it is to be trained on.
 #[derive(Clone, Debug, PartialEq)]

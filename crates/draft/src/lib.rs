@@ -1,6 +1,6 @@
 //! A first recipe for a model and a data file: every value is chosen from their sizes, and a comment says from which.
 //!
-//! [`Facts`] are what a plan found out about model and data; [`Values`] are chosen from them; [`recipe`] writes the file. The
+//! [`Facts`] come from a plan; [`Values`] are chosen from them; [`recipe`] writes the file. The
 //! command `temper init` plans the recipe with [`Values::to_measure`], reads the facts off that plan, and corrects the values
 //! until the machine's memory suffices.
 
@@ -12,7 +12,7 @@ pub use facts::{Facts, Lengths};
 pub use text::recipe;
 pub use values::Values;
 
-/// What a recipe is for.
+/// Purpose of a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Continued pretraining on texts.

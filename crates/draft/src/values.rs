@@ -7,7 +7,7 @@ use crate::{Facts, Kind};
 const LORA_ABOVE: u64 = 50_000_000;
 /// Share of the samples that fit in a row.
 const FITTING: f64 = 0.99;
-/// Rows have a multiple of so many positions.
+/// Row lengths are multiples of this number.
 const ROUNDING: u64 = 32;
 /// Fewest optimizer steps in which a schedule with warm-up makes sense.
 const FEWEST_STEPS: u64 = 20;

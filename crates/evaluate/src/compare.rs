@@ -126,7 +126,7 @@ pub fn judge_by_reward(
     Ok(pairs.map(|pair| Verdict::Scores { a: pair[0], b: pair[1] }).collect())
 }
 
-/// Verdicts by a language model that reads prompt and answers, in both orders, and is asked for the letter of the better one.
+/// Verdicts by a language model that reads prompt and answers, in both orders, and names the letter of the better one.
 /// Its preference is the difference of the log-likelihoods of the two letters.
 ///
 /// Errors: a text that the judge's context cannot hold.

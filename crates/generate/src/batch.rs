@@ -142,7 +142,7 @@ impl<'a> Job<'a> {
         if has_waiting { longest + (longest / 4).max(16) } else { longest }
     }
 
-    /// The next waiting sequence that goes on after its first token; sequences that end with it are finished. A prompt is read
+    /// The next waiting sequence that continues after its first token; sequences that end with it are finished. A prompt is read
     /// once for its completions that wait.
     fn next_row(
         &self,

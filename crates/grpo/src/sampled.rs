@@ -61,6 +61,10 @@ impl Sampler<'_> {
             let spare = Prompts::of_batch(&batch, &self.stage.dataset);
             let drawn = self.draw(policy, &spare, step, number)?;
             let without = self.equal_groups(&drawn.rewards);
+            // Programs fail at completions that are not kept, too.
+            for (name, n) in &drawn.metrics {
+                *sampled.metrics.entry(name.clone()).or_default() += n;
+            }
             n_sampled += spare.ids.len();
             n_equal += without.len();
             for group in (0..spare.ids.len()).filter(|group| !without.contains(group)) {

@@ -313,7 +313,7 @@ pub struct RewardModelPlan {
     pub weight: f64,
 }
 
-/// A language model that is asked for a score.
+/// A language model that scores completions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JudgePlan {
     /// Path of the value that names it within the section.

@@ -47,7 +47,7 @@ pub enum RewardKind {
     JsonSchema(JsonSchemaKeys),
     /// The score of a reward model.
     Model(ModelKeys),
-    /// The score that a language model on this machine gives the answer when it is asked for one.
+    /// The score that a local language model gives the answer in reply to a question.
     Judge(JudgeKeys),
     /// The value that a program computes. Programs are started only if the command line has `--allow-commands`.
     Command(CommandKeys),

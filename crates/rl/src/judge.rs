@@ -1,4 +1,4 @@
-//! A language model that is asked for a score of a completion.
+//! A language model that scores completions.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -55,18 +55,9 @@ impl RewardSources {
             models.push(model::train_only(reward, &|_| false));
         }
         let mut judges = Vec::with_capacity(plan.judges.len());
-        let keys = plan.stated.graded().filter_map(|(_, kind)| match kind {
-            RewardKind::Judge(keys) => Some(keys),
-            RewardKind::Number(_)
-            | RewardKind::Choice(_)
-            | RewardKind::Exact(_)
-            | RewardKind::Regex(_)
-            | RewardKind::Format(_)
-            | RewardKind::Length(_)
-            | RewardKind::Repetition(_)
-            | RewardKind::JsonSchema(_)
-            | RewardKind::Model(_)
-            | RewardKind::Command(_) => None,
+        let keys = plan.stated.graded().filter_map(|(_, kind)| {
+            let RewardKind::Judge(keys) = kind else { return None };
+            Some(keys)
         });
         for (planned, keys) in plan.judges.iter().zip(keys) {
             let dir = dir(&planned.start)?;

@@ -6,9 +6,8 @@ use ::generate::{Sampling, Settings, generate};
 use evaluate::{Match, MatchResult, Scorer, Verdict, WinRate, judge_by_model, judge_by_reward};
 use model::{CausalLm, ScalarModel};
 use serde_json::{Value, json};
-use tokenizer::{Message, Role, Tokenizer};
 
-use super::generate::prompt_rows;
+use super::generate::{encode, prompt_rows};
 use super::{open_model, print};
 use crate::args::CompareArgs;
 use crate::failure::{Failure, Result};
@@ -79,7 +78,7 @@ fn answers(args: &CompareArgs, path: &Path, prompts: &[(String, String)]) -> Res
     let room = model.config().max_positions().saturating_sub(args.max_new_tokens);
     let mut ids = Vec::with_capacity(prompts.len());
     for (place, prompt) in prompts {
-        let encoded = encode(prompt, &tokenizer, args.raw)?;
+        let encoded = encode(Value::from(prompt.as_str()), place, !args.raw, &tokenizer)?.ids;
         if encoded.len() > room {
             return Err(Failure::input(
                 format!(
@@ -118,16 +117,6 @@ fn answers(args: &CompareArgs, path: &Path, prompts: &[(String, String)]) -> Res
     })?;
     progress.finish();
     Ok(completions.iter().map(|completion| completion.text(&tokenizer)).collect())
-}
-
-fn encode(prompt: &str, tokenizer: &Tokenizer, is_raw: bool) -> Result<Vec<u32>> {
-    match tokenizer.chat_template().filter(|_| !is_raw) {
-        Some(template) => {
-            let messages = [Message::new(Role::User, prompt)];
-            Ok(tokenizer.encode_prompt(&messages, template)?)
-        }
-        None => Ok(tokenizer.encode(prompt)?),
-    }
 }
 
 fn verdicts(args: &CompareArgs, matches: &[Match]) -> Result<Vec<Verdict>> {

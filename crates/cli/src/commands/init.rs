@@ -33,7 +33,7 @@ pub(crate) fn run(args: &InitArgs, log: LogStyle, threads: Option<usize>) -> Res
     show(&plan, &planner.args)
 }
 
-/// What is known of model and data before they are read.
+/// Names and sizes that are known before the data is read.
 fn facts(args: &InitArgs, out: &Path) -> Result<Facts> {
     let stem = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let dir = plan::locate_model(Path::new(&args.model))?;

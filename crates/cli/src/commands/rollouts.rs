@@ -35,18 +35,9 @@ fn reward_models(rewards: &RewardsPlan) -> Vec<String> {
 
 /// The programs that rewards start.
 fn programs(rewards: &[Reward]) -> String {
-    let argv = |reward: &Reward| match &reward.kind {
-        RewardKind::Command(keys) => Some(format!("`{}`", keys.argv.join(" "))),
-        RewardKind::Number(_)
-        | RewardKind::Choice(_)
-        | RewardKind::Exact(_)
-        | RewardKind::Regex(_)
-        | RewardKind::Format(_)
-        | RewardKind::Length(_)
-        | RewardKind::Repetition(_)
-        | RewardKind::JsonSchema(_)
-        | RewardKind::Model(_)
-        | RewardKind::Judge(_) => None,
+    let argv = |reward: &Reward| {
+        let RewardKind::Command(keys) = &reward.kind else { return None };
+        Some(format!("`{}`", keys.argv.join(" ")))
     };
     let all: Vec<String> = rewards.iter().filter_map(argv).collect();
     if all.is_empty() { String::new() } else { format!("; starts {}", all.join(", ")) }

@@ -66,7 +66,7 @@ pub(crate) fn render(template: &Template, columns: &Map<String, Value>) -> Check
         }
         // A column may occur very often in a template.
         if text.len() > limits::CELL_BYTES {
-            return Err(RowProblem::TooLong { limit: limits::CELL_BYTES as u64 });
+            return Err(RowProblem::LongText { limit: limits::CELL_BYTES as u64 });
         }
     }
     Ok(text)
@@ -129,6 +129,6 @@ mod tests {
         let columns = Map::from_iter([("a".to_owned(), Value::from("x".repeat(1 << 20)))]);
         let template = |n: usize| Template::parse(&"{a}".repeat(n)).unwrap();
         assert_eq!(render(&template(3), &columns).unwrap().len(), 3 << 20);
-        assert!(matches!(render(&template(100_000), &columns), Err(RowProblem::TooLong { .. })));
+        assert!(matches!(render(&template(100_000), &columns), Err(RowProblem::LongText { .. })));
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn row_values(
             Ok(value) => value,
             Err(_) if !strict => Value::Null,
             Err(TOO_LONG) => {
-                return Err(RowProblem::TooLong { limit: limits::CELL_BYTES as u64 });
+                return Err(RowProblem::LongText { limit: limits::CELL_BYTES as u64 });
             }
             Err(NOT_UTF8) => {
                 return Err(RowProblem::ColumnUtf8 { column: field.name().clone() });

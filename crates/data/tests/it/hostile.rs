@@ -117,7 +117,7 @@ fn empty_gzip_members_are_counted() {
     members.extend(gzip(b"").repeat(101));
     let said = verdict(&file(folder.path(), "b.jsonl.gz", &members));
     assert!(said.contains("more than 1000 members are empty"), "{said}");
-    // What follows the last member is damage.
+    // Other bytes after the last member are damage.
     let trailing = [row(1), b"garbage".to_vec()].concat();
     let said = verdict(&file(folder.path(), "c.jsonl.gz", trailing));
     assert!(said.contains("other bytes follow it"), "{said}");

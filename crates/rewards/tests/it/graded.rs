@@ -93,7 +93,7 @@ fn a_program_answers_each_line_in_order() {
     let (found, n_failed) = values(script, "").expect("values");
     assert_eq!(found, [1.0, 2.0, 3.0, 4.0, 5.0].map(Some));
     assert_eq!(n_failed, 0);
-    // What the program reads is a line of JSON.
+    // The program reads a line of JSON.
     let script = r#"while read -r line; do [ "$line" = '{"prompt":"say \"it\"\n","completion":"one","answer":"5"}' ] && echo '{"reward": 1}' || echo '{"reward": null}'; done"#;
     let (found, _) = values(script, "").expect("values");
     assert_eq!(found, [Some(1.0), None, None, None, None]);

@@ -361,7 +361,7 @@ fn texts_in_lists_count_as_often_as_they_occur() {
     assert_eq!(render(text).expect("renders"), "2000001True");
 }
 
-/// What a template writes is tokenized before its length is compared with the context: it may be a few times what it is given.
+/// Rendered text is tokenized before its length is compared with the context, so it may be a few times as long as the input.
 #[test]
 fn a_template_that_writes_much_for_little_is_refused() {
     let error =

@@ -5,7 +5,7 @@ mod parts;
 mod prompts;
 mod rows;
 
-pub(super) use prompts::prompt_rows;
+pub(super) use prompts::{encode, prompt_rows};
 
 use ::generate::{FinishReason, Sampling, Settings, Stop, generate};
 use model::CausalLm;

@@ -16,11 +16,11 @@ const PROMPTS_BYTES: u64 = 1 << 30;
 const TEMPLATE_BYTES: u64 = 1 << 20;
 
 /// A prompt.
-pub(super) struct Prompt {
+pub(in crate::commands) struct Prompt {
     /// The text or messages, for the output.
     pub(super) shown: Value,
     /// Its ids.
-    pub(super) ids: Vec<u32>,
+    pub(in crate::commands) ids: Vec<u32>,
     /// Its messages; none for raw text.
     pub(super) messages: Vec<Message>,
     /// The row that a template was filled with.
@@ -140,7 +140,13 @@ fn filled(
     Ok(Prompt { row: Some(row), ..prompt })
 }
 
-fn encode(value: Value, place: &str, chat: bool, tokenizer: &Tokenizer) -> Result<Prompt> {
+/// A prompt without a template: text, or a row with `prompt` or `messages`.
+pub(in crate::commands) fn encode(
+    value: Value,
+    place: &str,
+    chat: bool,
+    tokenizer: &Tokenizer,
+) -> Result<Prompt> {
     let raw = value.as_str().or_else(|| value.get("prompt").and_then(Value::as_str));
     let of = |shown: Value, ids: Vec<u32>, messages: Vec<Message>| {
         Ok(Prompt { shown, ids, messages, row: None, place: place.to_owned() })
