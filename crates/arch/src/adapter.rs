@@ -2,7 +2,7 @@
 //! formats and tensors are elsewhere, so that `plan` can check an adapter without weights.
 
 use crate::adapter_error::{AdapterError, AdapterResult};
-use crate::adapter_match::full_match;
+use crate::adapter_match::{full_match, has_operators};
 use crate::adapter_targets::Targets;
 use crate::family::ModelConfig;
 
@@ -78,9 +78,10 @@ pub struct LoraConfig {
     pub trainable_tokens: Vec<TrainableTokens>,
 }
 
-/// Maximum number of patterns in an adapter's settings. Each is compiled; adapters of models with many experts name each of
-/// their layers.
+/// Maximum number of patterns in an adapter's settings: adapters of models with many experts name each of their layers.
 const MAX_PATTERNS: usize = 8192;
+/// Maximum number of patterns with operators. Each is compiled, which takes a millisecond or more.
+const MAX_COMPILED_PATTERNS: usize = 256;
 /// Far above any rank in use: a wrong size in a file is refused before memory is allocated.
 const MAX_RANK: usize = 4096;
 
@@ -151,7 +152,13 @@ impl LoraConfig {
         let patterns = patterns
             .chain(self.alpha_pattern.iter().map(|(pattern, _)| ("alpha_pattern", pattern)))
             .chain(self.layers_pattern.iter().map(|pattern| ("layers_pattern", pattern)));
-        for (key, pattern) in patterns {
+        let compiled: Vec<_> = patterns.filter(|(_, pattern)| has_operators(pattern)).collect();
+        if compiled.len() > MAX_COMPILED_PATTERNS {
+            let expected = "256 patterns with operators, or fewer";
+            let key = "rank_pattern and alpha_pattern";
+            return out_of_range(key, compiled.len().to_string(), expected);
+        }
+        for (key, pattern) in compiled {
             full_match(key, pattern)?;
         }
         self.check_tokens()?;
@@ -217,7 +224,7 @@ fn out_of_range<T>(key: &'static str, value: String, expected: &'static str) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::{LoraConfig, LoraInit, MAX_PATTERNS, TrainableTokens};
+    use super::{LoraConfig, LoraInit, MAX_COMPILED_PATTERNS, MAX_PATTERNS, TrainableTokens};
     use crate::adapter_targets::Targets;
 
     #[test]
@@ -232,6 +239,10 @@ mod tests {
             LoraConfig { rank: 5000, ..config.clone() },
             LoraConfig {
                 rank_pattern: (0..=MAX_PATTERNS).map(|idx| (format!("q{idx}"), 4)).collect(),
+                ..config.clone()
+            },
+            LoraConfig {
+                rank_pattern: (0..=MAX_COMPILED_PATTERNS).map(|n| (format!("q{n}|k"), 4)).collect(),
                 ..config.clone()
             },
             LoraConfig { rank_pattern: vec![("q_proj".to_owned(), 0)], ..config.clone() },

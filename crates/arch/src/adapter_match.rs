@@ -26,6 +26,44 @@ fn compile(key: &'static str, pattern: &str, whole: &str) -> AdapterResult<Regex
     Regex::new(whole).map_err(wrong)
 }
 
+/// Whether a pattern has operators, so that it needs the engine of regular expressions.
+pub(crate) fn has_operators(pattern: &str) -> bool {
+    Plain::parse(pattern).is_none()
+}
+
+/// A pattern without operators, as adapters with a rank for each layer have them by the thousand. Such patterns are not
+/// compiled, which takes milliseconds each.
+struct Plain {
+    /// `None` matches any character: an unescaped dot.
+    characters: Vec<Option<char>>,
+}
+
+impl Plain {
+    /// `None` if the pattern has operators.
+    fn parse(pattern: &str) -> Option<Self> {
+        let mut characters = Vec::new();
+        let mut rest = pattern.chars();
+        while let Some(character) = rest.next() {
+            characters.push(match character {
+                '.' => None,
+                '\\' if rest.next() == Some('.') => Some('.'),
+                c if c.is_ascii_alphanumeric() || c == '_' || c == '-' => Some(c),
+                _ => return None,
+            });
+        }
+        Some(Self { characters })
+    }
+
+    /// Whether the pattern matches the full name or its last parts.
+    fn matches(&self, name: &str) -> bool {
+        let mut rest = name.chars();
+        let fits = self.characters.iter().rev().all(|expected| {
+            rest.next_back().is_some_and(|c| expected.map_or(c != '\n', |expected| expected == c))
+        });
+        fits && rest.next_back().is_none_or(|before| before == '.')
+    }
+}
+
 /// Matches module names against targets or exclusions.
 pub(crate) enum Matcher<'a> {
     Names(&'a [String]),
@@ -59,28 +97,51 @@ impl<'a> Matcher<'a> {
 
 /// Values by pattern, as `rank_pattern` and `alpha_pattern` have them.
 pub(crate) struct ByPattern<T> {
-    entries: Vec<(Regex, T)>,
+    entries: Vec<(LastParts, T)>,
+}
+
+/// A pattern of a name's last parts: `re.match(rf"(.*\.)?({pattern})$", name)` of PEFT.
+enum LastParts {
+    Plain(Plain),
+    Regex(Regex),
+}
+
+impl LastParts {
+    fn new(key: &'static str, pattern: &str) -> AdapterResult<Self> {
+        match Plain::parse(pattern) {
+            Some(plain) => Ok(Self::Plain(plain)),
+            None => {
+                let whole = format!(r"\A(?:.*\.)?(?:{pattern})\z");
+                Ok(Self::Regex(compile(key, pattern, &whole)?))
+            }
+        }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Plain(plain) => plain.matches(name),
+            Self::Regex(regex) => regex.is_match(name),
+        }
+    }
 }
 
 impl<T: Copy> ByPattern<T> {
     pub(crate) fn new(key: &'static str, patterns: &[(String, T)]) -> AdapterResult<Self> {
-        let entry = |(pattern, value): &(String, T)| {
-            // `re.match(rf"(.*\.)?({pattern})$", name)` of PEFT.
-            let whole = format!(r"\A(?:.*\.)?(?:{pattern})\z");
-            Ok((compile(key, pattern, &whole)?, *value))
-        };
+        let entry = |(pattern, value): &(String, T)| Ok((LastParts::new(key, pattern)?, *value));
         Ok(Self { entries: patterns.iter().map(entry).collect::<AdapterResult<_>>()? })
     }
 
     /// The value of the first pattern that matches the name.
     pub(crate) fn get(&self, name: &str) -> Option<T> {
-        let matching = |(regex, _): &&(Regex, T)| regex.is_match(name);
+        let matching = |(pattern, _): &&(LastParts, T)| pattern.matches(name);
         self.entries.iter().find(matching).map(|(_, value)| *value)
     }
 
     /// The index of the first pattern that matches none of the names.
     pub(crate) fn unused<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) -> Option<usize> {
-        self.entries.iter().position(|(regex, _)| !names.clone().any(|name| regex.is_match(name)))
+        self.entries
+            .iter()
+            .position(|(pattern, _)| !names.clone().any(|name| pattern.matches(name)))
     }
 }
 
@@ -114,7 +175,9 @@ impl BlockIndex {
 
 #[cfg(test)]
 mod tests {
-    use super::{BlockIndex, ByPattern, full_match, is_name_suffix};
+    use regex::Regex;
+
+    use super::{BlockIndex, ByPattern, Plain, full_match, is_name_suffix};
 
     #[test]
     fn names_match_whole_parts_only() {
@@ -148,6 +211,33 @@ mod tests {
         assert_eq!(ranks.get("model.layers.0.self_attn.q_proj"), None);
         let names = ["model.layers.1.self_attn.k_proj"];
         assert_eq!(ranks.unused(names.into_iter()), Some(2));
+    }
+
+    #[test]
+    fn plain_patterns_match_as_compiled_ones_do() {
+        let names =
+            ["q_proj", "a.q_proj", "aq_proj", "a.b.q-proj", "a.bxq_proj", "x.a.b.q_proj", ""];
+        let patterns = [
+            "q_proj",
+            "b.q_proj",
+            r"b\.q_proj",
+            "a.b.q.proj",
+            ".",
+            "",
+            "q-proj",
+            "proj",
+            ".q_proj",
+        ];
+        for pattern in patterns {
+            let plain = Plain::parse(pattern).expect("no operators");
+            let compiled = Regex::new(&format!(r"\A(?:.*\.)?(?:{pattern})\z")).expect("a pattern");
+            for name in names {
+                assert_eq!(plain.matches(name), compiled.is_match(name), "{pattern} {name}");
+            }
+        }
+        for pattern in [r"\d", "^q", "q$", "a|b", "a*", "(a)", "[ab]", r"a\"] {
+            assert!(Plain::parse(pattern).is_none(), "{pattern}");
+        }
     }
 
     #[test]

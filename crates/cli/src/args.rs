@@ -122,6 +122,9 @@ pub(crate) struct InitArgs {
     /// Data file, directory, pattern, or hf:datasets/OWNER/NAME
     #[arg(long, value_name = "FILE")]
     pub(crate) data: String,
+    /// Reward model of `ppo`: a reward stage of a run, or its directory
+    #[arg(long, value_name = "MODEL", required_if_eq("kind", "ppo"))]
+    pub(crate) reward: Option<String>,
     /// The recipe to write; an existing file is not replaced [default: KIND.toml]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
@@ -143,6 +146,10 @@ pub(crate) enum InitKind {
     Dpo,
     /// Kahneman–Tversky optimization on rated answers
     Kto,
+    /// PPO on prompts, with a reward model
+    Ppo,
+    /// GRPO on prompts whose rows have the right answer
+    Grpo,
 }
 
 /// `temper plan`

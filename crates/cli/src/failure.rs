@@ -102,7 +102,9 @@ fn is_of_machine(error: &(dyn Error + 'static)) -> bool {
     use std::io::ErrorKind;
     causes(error).into_iter().any(|cause| {
         if let Some(failure) = cause.downcast_ref::<fsio::IoFailure>() {
-            return failure.is_write();
+            let is_wrong_path =
+                matches!(failure.kind(), ErrorKind::NotADirectory | ErrorKind::IsADirectory);
+            return failure.is_write() && !is_wrong_path;
         }
         if cause.is::<fsio::NoThread>() {
             return true;

@@ -1,5 +1,7 @@
 //! Facts about a model and its data, from a plan.
 
+use crate::RightAnswer;
+
 /// Sizes of a model and of the data that it is to be trained on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
@@ -15,11 +17,15 @@ pub struct Facts {
     pub context_length: usize,
     /// Whether the chat template needs each of the assistant's turns as a sample of its own.
     pub split_turns: bool,
+    /// The reward model of PPO, as the recipe names it.
+    pub reward: Option<String>,
+    /// The right answers of GRPO.
+    pub right_answer: Option<RightAnswer>,
     /// Lengths of the samples in tokens.
     pub lengths: Lengths,
 }
 
-/// Lengths of samples: documents, chats, or the texts of pairs.
+/// Lengths of samples: documents, chats, prompts, or the texts of pairs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lengths {
     sorted: Vec<u64>,

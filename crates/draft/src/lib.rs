@@ -5,10 +5,13 @@
 //! until the machine's memory suffices.
 
 mod facts;
+mod online;
+mod right_answer;
 mod text;
 mod values;
 
 pub use facts::{Facts, Lengths};
+pub use right_answer::RightAnswer;
 pub use text::recipe;
 pub use values::Values;
 
@@ -25,6 +28,10 @@ pub enum Kind {
     Dpo,
     /// Kahneman–Tversky optimization on labelled answers.
     Kto,
+    /// PPO on prompts, with a reward model.
+    Ppo,
+    /// GRPO on prompts whose rows have the right answer.
+    Grpo,
 }
 
 impl Kind {
@@ -36,7 +43,14 @@ impl Kind {
             Self::Reward => "reward",
             Self::Dpo => "dpo",
             Self::Kto => "kto",
+            Self::Ppo => "ppo",
+            Self::Grpo => "grpo",
         }
+    }
+
+    /// Whether the model answers prompts during training.
+    pub fn is_online(self) -> bool {
+        matches!(self, Self::Ppo | Self::Grpo)
     }
 
     /// Key that sets the size of a step, and whether it counts tokens; otherwise it counts rows or pairs.
@@ -45,6 +59,8 @@ impl Kind {
             Self::Pretrain | Self::Sft => ("tokens_per_step", true),
             Self::Reward | Self::Dpo => ("pairs_per_step", false),
             Self::Kto => ("rows_per_step", false),
+            Self::Ppo => ("episodes_per_step", false),
+            Self::Grpo => ("prompts_per_step", false),
         }
     }
 }

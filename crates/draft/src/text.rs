@@ -2,54 +2,85 @@
 
 use std::fmt::Write as _;
 
-use crate::{Facts, Kind, Values};
+use crate::{Facts, Kind, Values, online};
 
 /// A recipe with comments.
 ///
 /// A sample of a kind that is dropped or cut when it is longer than a row is counted in a comment.
 pub fn recipe(kind: Kind, facts: &Facts, values: &Values) -> String {
-    let mut text = head(kind, facts);
-    let mut line = |key: &str, value: &str, comment: &str| {
-        let assignment = format!("{key} = {value}");
-        let comment = if comment.is_empty() { String::new() } else { format!("# {comment}") };
-        // Writing into a String cannot fail.
-        let _ = writeln!(text, "{}", format!("{assignment:<42} {comment}").trim_end());
-    };
-    line("start", &quoted(&facts.model), "its tokenizer and chat template come with it");
-    line("data", &format!("[{{ path = {} }}]", quoted(&facts.data)), "");
-    if values.lora {
-        let comment = format!("an adapter: the model has {}", size(facts.n_parameters));
-        line("lora", "{ rank = 16, alpha = 32 }", &comment);
+    let mut lines = Lines { text: head(kind, facts) };
+    if kind.is_online() {
+        online::section(kind, facts, values, &mut lines);
+    } else {
+        offline(kind, facts, values, &mut lines);
     }
-    if facts.split_turns {
-        line(
-            "split_turns",
-            "true",
-            "the template rewrites earlier turns: a sample for each answer",
-        );
-    }
-    line("sequence_length", &values.sequence_length.to_string(), &fitting(kind, facts, values));
-    let (key, counts_tokens) = kind.step_key();
-    let step = values.rows_per_step * if counts_tokens { values.sequence_length } else { 1 };
-    let rows = if counts_tokens { format!("{} rows", values.rows_per_step) } else { String::new() };
-    line(key, &step.to_string(), &rows);
-    if let Some(micro_batch) = values.micro_batch {
-        line("micro_batch", &micro_batch.to_string(), "at a time: limits memory, same result");
-    }
-    line("epochs", &values.epochs.to_string(), &steps(values));
-    let rate = rate(values.learning_rate);
-    let comment = "usual for this size; try a third and three times of it";
-    line("optimizer", &format!("{{ kind = \"adamw\", lr = {rate} }}"), comment);
-    let warmup = values.warmup_steps();
-    line("schedule", &format!("{{ kind = \"cosine\", warmup_steps = {warmup} }}"), "");
-    if values.holdout > 0.0 {
-        let (part, every) = (values.holdout, values.eval_every());
-        line("eval", &format!("{{ holdout = {part}, every_steps = {every} }}"), "");
-    }
+    let Lines { mut text } = lines;
     if values.measures {
         text += "\n[checks]\ntargets = false\n";
     }
     text
+}
+
+/// A section that trains on the data as it is.
+fn offline(kind: Kind, facts: &Facts, values: &Values, lines: &mut Lines) {
+    let comes_with = "its tokenizer and chat template come with it".to_owned();
+    lines.add("start", &quoted(&facts.model), comes_with);
+    lines.add("data", &format!("[{{ path = {} }}]", quoted(&facts.data)), String::new());
+    if values.lora {
+        lines.add("lora", "{ rank = 16, alpha = 32 }", lora(facts));
+    }
+    if facts.split_turns {
+        let comment = "the template rewrites earlier turns: a sample for each answer".to_owned();
+        lines.add("split_turns", "true", comment);
+    }
+    let length = values.sequence_length.to_string();
+    lines.add("sequence_length", &length, fitting(kind, facts, values));
+    let (key, counts_tokens) = kind.step_key();
+    let step = values.rows_per_step * if counts_tokens { values.sequence_length } else { 1 };
+    let rows = if counts_tokens { format!("{} rows", values.rows_per_step) } else { String::new() };
+    lines.add(key, &step.to_string(), rows);
+    if let Some(micro_batch) = values.micro_batch {
+        let comment = "at a time: limits memory, same result".to_owned();
+        lines.add("micro_batch", &micro_batch.to_string(), comment);
+    }
+    lines.add("epochs", &values.epochs.to_string(), steps(values));
+    optimizer(values, lines);
+    let warmup = values.warmup_steps();
+    let schedule = format!("{{ kind = \"cosine\", warmup_steps = {warmup} }}");
+    lines.add("schedule", &schedule, String::new());
+    validation(values, lines);
+}
+
+/// Lines of a recipe: a key, its value and a comment.
+pub(crate) struct Lines {
+    text: String,
+}
+
+impl Lines {
+    pub(crate) fn add(&mut self, key: &str, value: &str, comment: String) {
+        let assignment = format!("{key} = {value}");
+        let comment = if comment.is_empty() { comment } else { format!("# {comment}") };
+        self.text += format!("{assignment:<42} {comment}").trim_end();
+        self.text.push('\n');
+    }
+}
+
+/// Why an adapter is trained.
+pub(crate) fn lora(facts: &Facts) -> String {
+    format!("an adapter: the model has {}", size(facts.n_parameters))
+}
+
+pub(crate) fn optimizer(values: &Values, lines: &mut Lines) {
+    let rate = rate(values.learning_rate);
+    let comment = "usual for this size; try a third and three times of it".to_owned();
+    lines.add("optimizer", &format!("{{ kind = \"adamw\", lr = {rate} }}"), comment);
+}
+
+pub(crate) fn validation(values: &Values, lines: &mut Lines) {
+    if values.holdout > 0.0 {
+        let (part, every) = (values.holdout, values.eval_every());
+        lines.add("eval", &format!("{{ holdout = {part}, every_steps = {every} }}"), String::new());
+    }
 }
 
 fn head(kind: Kind, facts: &Facts) -> String {
@@ -61,12 +92,16 @@ fn head(kind: Kind, facts: &Facts) -> String {
             "Direct preference optimization (DPO) on your pairs of a better and a worse answer."
         }
         Kind::Kto => "Kahneman–Tversky optimization (KTO) on your rated answers.",
+        Kind::Ppo => "PPO on your prompts: answers that the reward model scores highly.",
+        Kind::Grpo => "GRPO on your prompts: answers that are right become more likely.",
     };
     let name = &facts.name;
     let section = kind.section();
     let after = match kind {
         Kind::Pretrain => format!("temper generate runs/{name}/{section} --prompt \"…\""),
-        Kind::Sft | Kind::Dpo | Kind::Kto => format!("temper chat runs/{name}/{section}"),
+        Kind::Sft | Kind::Dpo | Kind::Kto | Kind::Ppo | Kind::Grpo => {
+            format!("temper chat runs/{name}/{section}")
+        }
         Kind::Reward => format!("temper score runs/{name}/{section} --pairs FILE"),
     };
     format!(
@@ -90,6 +125,7 @@ fn fitting(kind: Kind, facts: &Facts, values: &Values) -> String {
         Kind::Pretrain | Kind::Sft => "chats",
         Kind::Reward | Kind::Dpo => "texts",
         Kind::Kto => "rows",
+        Kind::Ppo | Kind::Grpo => "prompts",
     };
     let (typical, longest) = (lengths.quantile(0.5), lengths.longest());
     let mut comment = format!("{samples}: median {typical} tokens, longest {longest}");
@@ -119,6 +155,6 @@ fn rate(value: f64) -> String {
 }
 
 /// A TOML string.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string().trim().to_owned()
 }

@@ -1,5 +1,6 @@
 //! The values of a first recipe, chosen from the sizes of model and data.
 
+use crate::online::NUM_GENERATIONS;
 use crate::{Facts, Kind};
 
 /// Parameters above which an adapter is trained in place of all weights: optimizer state and gradients of the weights take
@@ -13,18 +14,32 @@ const ROUNDING: u64 = 32;
 const FEWEST_STEPS: u64 = 20;
 /// Steps at which the size of a step is no longer raised.
 const MANY_STEPS: u64 = 500;
+/// Most updates of a stage in which the model answers prompts: a first look at whether rewards rise.
+const MOST_UPDATES: u64 = 200;
+/// Episodes of an update of PPO.
+const EPISODES: u64 = 64;
+/// Prompts of an update of GRPO.
+const PROMPTS: u64 = 8;
+/// Tokens of an answer.
+const LONGEST_ANSWER: u64 = 256;
 /// Largest step of a stage that counts tokens, in tokens, and of one that counts rows or pairs.
 const LARGEST_STEP: (u64, u64) = (65_536, 64);
 
 /// The values that a recipe sets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
-    /// Tokens of a row, or of a text of a pair.
+    /// Tokens of a row, of a text of a pair, or of a prompt.
     pub sequence_length: u64,
-    /// Rows or pairs of a step.
+    /// Rows, pairs, prompts or episodes of a step.
     pub rows_per_step: u64,
-    /// Rows or pairs in a forward pass, if fewer than a step has.
+    /// Rows, pairs or answers in a forward pass, if fewer than a step has.
     pub micro_batch: Option<u64>,
+    /// Answers to each prompt.
+    pub num_generations: u64,
+    /// Tokens of an answer, where the model answers prompts.
+    pub max_new_tokens: u64,
+    /// Number of updates, where the model answers prompts.
+    pub max_steps: Option<u64>,
     /// Passes over the data.
     pub epochs: u64,
     /// Largest learning rate.
@@ -41,11 +56,18 @@ pub struct Values {
 
 impl Values {
     /// Values for a plan that measures model and data: long rows, so that no sample is dropped, and small steps.
-    pub fn to_measure(context_length: usize) -> Self {
+    pub fn to_measure(kind: Kind, context_length: usize) -> Self {
         Self {
-            sequence_length: (context_length as u64).min(4096),
+            // Where the model answers prompts, there is room for a token of the answer.
+            sequence_length: (context_length as u64)
+                .min(4096)
+                .saturating_sub(kind.is_online().into())
+                .max(1),
             rows_per_step: 1,
             micro_batch: None,
+            num_generations: 1,
+            max_new_tokens: 1,
+            max_steps: Some(1),
             epochs: 1,
             learning_rate: 1e-4,
             lora: false,
@@ -65,6 +87,12 @@ impl Values {
             sequence_length,
             rows_per_step: rows_per_step(kind, facts, sequence_length, epochs),
             micro_batch: None,
+            num_generations: if kind == Kind::Grpo { NUM_GENERATIONS } else { 1 },
+            max_new_tokens: max_new_tokens(facts, sequence_length),
+            max_steps: kind.is_online().then(|| {
+                let rows = rows_per_step(kind, facts, sequence_length, epochs);
+                (n_samples / rows).clamp(FEWEST_STEPS, MOST_UPDATES)
+            }),
             epochs,
             learning_rate: learning_rate(kind, facts.n_parameters, lora),
             lora,
@@ -83,7 +111,7 @@ impl Values {
 
     /// Half as many rows in a forward pass; `None` if there is one.
     pub fn with_less_memory(&self) -> Option<Self> {
-        let rows = self.micro_batch.unwrap_or(self.rows_per_step);
+        let rows = self.micro_batch.unwrap_or(self.rows_per_step * self.num_generations);
         (rows > 1).then(|| Self { micro_batch: Some(rows / 2), ..self.clone() })
     }
 
@@ -104,8 +132,17 @@ fn sequence_length(kind: Kind, facts: &Facts) -> u64 {
     let wanted = match kind {
         Kind::Pretrain => 1024,
         Kind::Sft | Kind::Reward | Kind::Dpo | Kind::Kto => facts.lengths.quantile(FITTING),
+        // Half of the context is left to the answers.
+        Kind::Ppo | Kind::Grpo => {
+            let fitting = facts.lengths.quantile(FITTING).next_multiple_of(ROUNDING);
+            return fitting.clamp(1, (context / 2).max(1));
+        }
     };
     wanted.next_multiple_of(ROUNDING).clamp(ROUNDING.min(context), context)
+}
+
+fn max_new_tokens(facts: &Facts, sequence_length: u64) -> u64 {
+    LONGEST_ANSWER.min((facts.context_length as u64).saturating_sub(sequence_length)).max(1)
 }
 
 /// Few samples are all needed for training, and of many a smaller part is enough to judge by.
@@ -122,12 +159,26 @@ fn epochs(kind: Kind, n_samples: u64) -> u64 {
     match (kind, n_samples) {
         (Kind::Sft, ..1000) => 3,
         (Kind::Sft | Kind::Kto, ..10_000) => 2,
-        (Kind::Pretrain | Kind::Sft | Kind::Reward | Kind::Dpo | Kind::Kto, _) => 1,
+        (
+            Kind::Pretrain
+            | Kind::Sft
+            | Kind::Reward
+            | Kind::Dpo
+            | Kind::Kto
+            | Kind::Ppo
+            | Kind::Grpo,
+            _,
+        ) => 1,
     }
 }
 
 /// A power of two: as large as leaves [`MANY_STEPS`], within the limits of a step.
 fn rows_per_step(kind: Kind, facts: &Facts, sequence_length: u64, epochs: u64) -> u64 {
+    match kind {
+        Kind::Ppo => return EPISODES.min(1 << facts.lengths.n_samples().max(1).ilog2()),
+        Kind::Grpo => return PROMPTS.min(1 << facts.lengths.n_samples().max(1).ilog2()),
+        Kind::Pretrain | Kind::Sft | Kind::Reward | Kind::Dpo | Kind::Kto => {}
+    }
     let (_, counts_tokens) = kind.step_key();
     let (rows, largest) = if counts_tokens {
         let rows = facts.lengths.total().div_ceil(sequence_length);
@@ -150,6 +201,8 @@ fn learning_rate(kind: Kind, n_parameters: u64, lora: bool) -> f64 {
         Kind::Sft => 5e-5 / size.max(1.0),
         Kind::Reward => 2e-5 / size.max(1.0),
         Kind::Dpo | Kind::Kto => 5e-6 / size.max(1.0),
+        Kind::Ppo => 3e-6 / size.max(1.0),
+        Kind::Grpo => 2e-6 / size.max(1.0),
     };
     let rate: f64 = if lora { 10.0 * of_all_weights } else { of_all_weights };
     // One digit: more would pretend to a precision that no rule has.

@@ -58,7 +58,11 @@ impl PendingGguf {
         }
         modelfile_beside(path)?;
         let mut file = AtomicFile::begin(path)?;
-        write_tensors(export.begin(&mut file)?, model, &specs)?;
+        let written = export
+            .begin(&mut file)
+            .map_err(Error::from)
+            .and_then(|to| write_tensors(to, model, &specs));
+        written.map_err(|error| at(path, error))?;
         let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let modelfile = modelfile::text(&file_name.unwrap_or_default(), tokenizer, source.adds_bos);
         Ok(Self { file, modelfile })
@@ -105,6 +109,16 @@ pub fn gguf<M: SavedModel>(
     path: &Path,
 ) -> Result<WrittenGguf> {
     PendingGguf::write(model, tokenizer, file_type, path)?.commit()
+}
+
+/// The error of a failed write names the file.
+fn at(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Gguf(::gguf::Error::Write { source }) => {
+            Error::File(fsio::Error::of_writer(source, path))
+        }
+        other => other,
+    }
 }
 
 /// Writes every tensor; parameters that the model was trained without are zeros in the file.

@@ -63,13 +63,19 @@ impl AtomicFile {
 }
 
 impl Write for AtomicFile {
+    /// An error has the path, as one of this crate: see [`Error::of_writer`].
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes)
+        self.out.write(bytes).map_err(|error| named(&self.path, error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        self.out.flush().map_err(|error| named(&self.path, error))
     }
+}
+
+/// An error of writing a file, with its path inside.
+pub(crate) fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), Error::io(path, "write", error))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::atomic_file::named;
 use crate::background_hasher::BackgroundHasher;
 use crate::dirs::{create_dir_all, parent_of, sync_dir};
 use crate::error::IoContext;
@@ -180,10 +181,7 @@ impl Write for HashingFile {
         let (now, _) = bytes.split_at(n);
         self.buffer.extend_from_slice(now);
         if self.buffer.len() == CHUNK {
-            self.flush_buffer().map_err(|error| {
-                let kind = error.kind();
-                io::Error::new(kind, Error::io(&self.shown, "write", error))
-            })?;
+            self.flush_buffer().map_err(|error| named(&self.shown, error))?;
         }
         Ok(n)
     }

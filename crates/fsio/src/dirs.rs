@@ -38,6 +38,9 @@ pub fn create_dir_all(path: impl AsRef<Path>) -> Result<()> {
         Ok(()) => sync_dir(parent),
         // Another thread or process may have created it first.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Error::io(path, "create the directory", io::ErrorKind::NotADirectory.into()))
+        }
         Err(e) => Err(Error::io(path, "create the directory", e)),
     }
 }

@@ -231,6 +231,9 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("check who owns the file and its permissions".into())
             }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
+                Some("a part of the path is a file; choose a path below a directory".into())
+            }
             Self::Io { .. } => None,
             Self::TooLarge { .. } => Some("check that this is the file you meant".into()),
             Self::NotAFile { .. } => Some("name a file, not a directory, device or pipe".into()),

@@ -20,7 +20,7 @@ const ATTEMPTS: u32 = 1000;
 pub(crate) struct TmpDir {
     path: PathBuf,
     /// Open and locked; `None` on a file system without locks.
-    _lock: Option<File>,
+    lock: Option<File>,
     keeps: bool,
 }
 
@@ -51,9 +51,9 @@ impl TmpDir {
             match dir.try_lock() {
                 // Another process may have removed the directory before it was locked.
                 Ok(()) if !is_at(&dir, &path) => {}
-                Ok(()) => return Ok(Self { path, _lock: Some(dir), keeps: false }),
+                Ok(()) => return Ok(Self { path, lock: Some(dir), keeps: false }),
                 Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(_)) => return Ok(Self { path, _lock: None, keeps: false }),
+                Err(TryLockError::Error(_)) => return Ok(Self { path, lock: None, keeps: false }),
             }
         }
         Err(Error::Exists { path: parent.join(format!("{stem}.tmp-{}", std::process::id())) })
@@ -73,7 +73,11 @@ impl Drop for TmpDir {
     fn drop(&mut self) {
         if !self.keeps {
             // Best effort: the next process that writes the same path removes a leftover.
-            let _ = fs::remove_dir_all(&self.path);
+            if fs::remove_dir_all(&self.path).is_err() {
+                // A process that has no file descriptor left needs the lock's own to list the directory.
+                self.lock = None;
+                let _ = fs::remove_dir_all(&self.path);
+            }
         }
     }
 }

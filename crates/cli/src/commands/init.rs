@@ -1,8 +1,8 @@
 //! `temper init`: writes a first recipe for a model and a data file, and plans it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use draft::{Facts, Kind, Lengths, Values};
+use draft::{Facts, Kind, Lengths, RightAnswer, Values};
 use plan::{Plan, StagePlan};
 
 use super::plan::show;
@@ -20,21 +20,27 @@ pub(crate) fn run(args: &InitArgs, log: LogStyle, threads: Option<usize>) -> Res
         InitKind::Reward => Kind::Reward,
         InitKind::Dpo => Kind::Dpo,
         InitKind::Kto => Kind::Kto,
+        InitKind::Ppo => Kind::Ppo,
+        InitKind::Grpo => Kind::Grpo,
     };
+    if args.reward.is_some() && kind != Kind::Ppo {
+        let message = format!("--reward does not apply to `init {}`", kind.section());
+        return Err(Failure::input(message, "only ppo has a reward model; remove --reward"));
+    }
     let out = args.out.clone().unwrap_or_else(|| format!("{}.toml", kind.section()).into());
     if fsio::is_present(&out) {
         let message = format!("`{}` exists", out.display());
         return Err(Failure::input(message, "write to another file: --out FILE"));
     }
     let planner = Planner { kind, args: plan_args(&out, args.no_probe), log, threads };
-    let (text, plan) = planner.draft(facts(args, &out)?)?;
+    let (text, plan) = planner.draft(facts(kind, args, &out)?)?;
     fsio::write_atomic(&out, &text)?;
     print(&format!("wrote {}\n\n{text}\n", out.display()))?;
     show(&plan, &planner.args)
 }
 
 /// Names and sizes that are known before the data is read.
-fn facts(args: &InitArgs, out: &Path) -> Result<Facts> {
+fn facts(kind: Kind, args: &InitArgs, out: &Path) -> Result<Facts> {
     let stem = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let dir = plan::locate_model(Path::new(&args.model))?;
     let weights = plan::base_of(&dir)?.unwrap_or(dir);
@@ -46,7 +52,30 @@ fn facts(args: &InitArgs, out: &Path) -> Result<Facts> {
         n_parameters: 0,
         context_length: arch::ModelInfo::read(&weights)?.config.max_positions(),
         split_turns: false,
+        reward: args.reward.as_deref().map(|reward| path_in_recipe(reward, out)).transpose()?,
+        right_answer: if kind == Kind::Grpo { Some(right_answer(&args.data)?) } else { None },
         lengths: Lengths::default(),
+    })
+}
+
+/// The right answers of a data file, by its first row.
+fn right_answer(data: &str) -> Result<RightAnswer> {
+    let data_dir = std::env::var_os("TEMPER_DATA").map_or_else(|| "data".into(), PathBuf::from);
+    let path = data::resolve(data, Path::new(""), &data_dir)?;
+    let mut rows = match data::expand(&path, None, None)?.first() {
+        Some(file) => data::read_rows(file, None, None, &data::BytesRead::default())?,
+        None => return Err(Failure::input(format!("no files at `{data}`"), "check the path")),
+    };
+    let row = match rows.next() {
+        Some(row) => row?,
+        None => return Err(Failure::input(format!("`{data}` has no rows"), "name another file")),
+    };
+    RightAnswer::of_row(&row.columns).ok_or_else(|| {
+        let names: Vec<String> = row.columns.keys().map(|name| format!("`{name}`")).collect();
+        Failure::input(
+            format!("{}: no column has the right answer; columns: {}", row.location, names.join(", ")),
+            "rename the column of right answers to `answer`, or write `rewards` by hand: docs/rewards.md",
+        )
     })
 }
 
@@ -114,7 +143,7 @@ impl Planner {
 
     /// Reads the sizes of model and data off a plan whose rows are as long as the model permits.
     fn measure(&self, facts: &mut Facts) -> Result<()> {
-        let values = Values::to_measure(facts.context_length);
+        let values = Values::to_measure(self.kind, facts.context_length);
         let mut outcome = self.plan(&draft::recipe(self.kind, facts, &values));
         if self.kind == Kind::Sft
             && outcome.as_ref().is_err_and(|failure| failure.advises("split_turns"))

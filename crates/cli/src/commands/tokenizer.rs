@@ -1,7 +1,7 @@
 //! `temper tokenizer`: text to token ids and back, conversations rendered as text, training.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::Path;
 
 use ::tokenizer::{Tokenizer, default_special_tokens};
@@ -16,6 +16,8 @@ use crate::render::table;
 
 /// Output bytes that are collected before they are printed.
 const PRINT_BYTES: usize = 1 << 16;
+/// Size limit of a line of text or ids, which is that of a row of training data.
+const LINE_BYTES: usize = fsio::limits::JSONL_LINE_BYTES;
 /// Size limit of a file with messages or tools, in bytes.
 const MESSAGES_BYTES: u64 = 64 << 20;
 
@@ -171,16 +173,26 @@ fn for_each_line(
             "the input must be a file of UTF-8 text",
         )
     };
-    let input: Box<dyn BufRead> = match file {
+    let mut input: Box<dyn BufRead> = match file {
         Some(path) => {
             Box::new(BufReader::new(File::open(path).map_err(|e| unreadable(&e, &name))?))
         }
         None => Box::new(io::stdin().lock()),
     };
     let mut out = String::new();
-    for (idx, line) in input.lines().enumerate() {
-        let place = format!("{name}:{}", idx + 1);
-        out += &convert(&line.map_err(|e| unreadable(&e, &place))?, &place)?;
+    for number in 1.. {
+        let place = format!("{name}:{number}");
+        let Some(line) = next_line(&mut input, LINE_BYTES).map_err(|e| unreadable(&e, &place))?
+        else {
+            break;
+        };
+        if line.len() > LINE_BYTES {
+            return Err(Failure::input(
+                format!("{place}: a line of more than {LINE_BYTES} bytes"),
+                "split the text into shorter lines",
+            ));
+        }
+        out += &convert(&line, &place)?;
         out.push('\n');
         if out.len() >= PRINT_BYTES {
             print(&out)?;
@@ -188,4 +200,24 @@ fn for_each_line(
         }
     }
     print(&out)
+}
+
+/// The next line without its line break; one of more than `limit` bytes is cut after as many and one more.
+fn next_line(input: &mut dyn BufRead, limit: usize) -> io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    // Room for "\r\n".
+    input.take(limit as u64 + 2).read_until(b'\n', &mut bytes)?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if bytes.pop_if(|byte| *byte == b'\n').is_some() {
+        bytes.pop_if(|byte| *byte == b'\r');
+    }
+    if bytes.len() > limit {
+        // The cut may be within a character; only the length of such a line matters.
+        return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| {
+        io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8")
+    })
 }

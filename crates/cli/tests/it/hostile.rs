@@ -393,6 +393,18 @@ fn counts_on_the_command_line_are_limited() {
 }
 
 #[test]
+fn long_lines_are_refused() {
+    let place = with_tokenizer(|_| {});
+    place.write("long.txt", format!("short\n{}\n", "ab ".repeat(2 << 20)));
+    for command in ["encode", "decode"] {
+        let outcome = bounded(&place, &["tokenizer", command, "m", "--file", "long.txt"]);
+        assert_refused(&outcome, &["long.txt:"]);
+    }
+    let outcome = bounded(&place, &["tokenizer", "encode", "m", "--file", "long.txt"]);
+    assert_refused(&outcome, &["long.txt:2: a line of more than 4194304 bytes"]);
+}
+
+#[test]
 fn control_characters_of_files_are_not_printed() {
     let hostile = "\u{1b}[2J\u{9b}31m\u{202e}";
     let no_controls = |text: &str| {

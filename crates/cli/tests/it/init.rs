@@ -89,3 +89,77 @@ fn what_is_missing_is_named_and_nothing_is_written() {
         assert!(!place.path().join("sft.toml").exists());
     }
 }
+
+#[test]
+fn problems_with_right_answers_become_grpo() {
+    let place = trained();
+    let rows: String = (0..30)
+        .map(|n| format!("{{\"question\": \"{n} + 1\", \"answer\": \"so #### {}\"}}\n", n + 1))
+        .collect();
+    place.write("problems.jsonl", rows.replace("question", "prompt"));
+    let arguments = ["init", "grpo", "--model", "runs/tiny/pretrain", "--data", "problems.jsonl"];
+    let init = place.temper(&arguments);
+    assert_eq!(init.code, Some(0), "{}", init.stderr);
+    let text = std::fs::read_to_string(place.path().join("grpo.toml")).expect("the recipe");
+    for part in ["rewards = [{ kind = \"number\", answer = \"{answer}\" }]", "num_generations = 8"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let run = place.temper(&[
+        "run",
+        "grpo.toml",
+        "--set",
+        "grpo.max_steps=1",
+        "--set",
+        "grpo.max_new_tokens=4",
+    ]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+
+    place.write("none.jsonl", "{\"prompt\": \"4\", \"reply\": \"5\"}\n");
+    let error = place.error(&[
+        "init",
+        "grpo",
+        "--model",
+        "runs/tiny/pretrain",
+        "--data",
+        "none.jsonl",
+        "--out",
+        "x.toml",
+    ]);
+    assert!(
+        error.contains("none.jsonl:1: no column has the right answer; columns: `prompt`, `reply`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn prompts_and_a_reward_model_become_ppo() {
+    let place = trained();
+    let pairs: String = (0..30)
+        .map(|n| {
+            format!("{{\"prompt\": \"{n}\", \"chosen\": \"yes {n}\", \"rejected\": \"no\"}}\n")
+        })
+        .collect();
+    place.write("pairs.jsonl", pairs);
+    let model = ["--model", "runs/tiny/pretrain", "--data", "pairs.jsonl", "--no-probe"];
+    let init = place.temper(&[&["init", "reward"][..], &model].concat());
+    assert_eq!(init.code, Some(0), "{}", init.stderr);
+    let run = place.temper(&["run", "reward.toml"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let without = place.error(&[&["init", "ppo"][..], &model].concat());
+    assert!(without.contains("--reward"), "{without}");
+    let reward = ["--reward", "runs/reward/reward"];
+    let init = place.temper(&[&["init", "ppo"][..], &model, &reward].concat());
+    assert_eq!(init.code, Some(0), "{}", init.stderr);
+    let run = place.temper(&[
+        "run",
+        "ppo.toml",
+        "--set",
+        "ppo.max_steps=1",
+        "--set",
+        "ppo.max_new_tokens=4",
+    ]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let misplaced = place.error(&[&["init", "sft"][..], &model, &reward].concat());
+    assert!(misplaced.contains("--reward does not apply"), "{misplaced}");
+}

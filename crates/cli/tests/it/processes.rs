@@ -243,6 +243,45 @@ fn a_file_beyond_the_limit_of_file_sizes_is_named_with_the_limit() {
 }
 
 #[test]
+fn an_export_without_file_descriptors_leaves_nothing() {
+    let place = trained();
+    for limit in 4..14 {
+        let script = format!("ulimit -n {limit}; exec \"$0\" export runs/tiny/pretrain --to out/m");
+        let mut run = command(&place, "sh", &["-c", &script, env!("CARGO_BIN_EXE_temper")]);
+        let status = ends(&mut run.spawn().expect("sh runs"), Duration::from_mins(1));
+        let left: Vec<_> = std::fs::read_dir(place.path().join("out"))
+            .map(|entries| entries.map(|entry| entry.expect("an entry").file_name()).collect())
+            .unwrap_or_default();
+        if status.success() {
+            assert_eq!(left, ["m"], "{limit}");
+            return;
+        }
+        assert!(left.is_empty(), "{limit}: {left:?}");
+    }
+    panic!("13 file descriptors are not enough for an export");
+}
+
+#[test]
+fn a_target_below_a_file_is_wrong_input() {
+    let place = trained();
+    place.write("file", "");
+    let outcome = place.temper(&["export", "runs/tiny/pretrain", "--to", "file/m"]);
+    assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("a part of the path is a file"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_gguf_file_that_cannot_be_written_is_named() {
+    let place = trained();
+    let script = "ulimit -f 8; exec \"$0\" export runs/tiny/pretrain --gguf f32 --to m.gguf";
+    let mut run = command(&place, "sh", &["-c", script, env!("CARGO_BIN_EXE_temper")]);
+    let mut child = run.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let text = stderr_of(&mut child);
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(1), "{text}");
+    assert!(text.contains("m.gguf: cannot write: File too large"), "{text}");
+}
+
+#[test]
 fn threads_that_cannot_be_started_are_an_error() {
     let place = place();
     let temper = env!("CARGO_BIN_EXE_temper");

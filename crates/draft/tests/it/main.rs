@@ -2,9 +2,15 @@
 
 use std::path::Path;
 
-use draft::{Facts, Kind, Lengths, Values, recipe};
+use draft::{Facts, Kind, Lengths, RightAnswer, Values, recipe};
 
-const KINDS: [Kind; 5] = [Kind::Pretrain, Kind::Sft, Kind::Reward, Kind::Dpo, Kind::Kto];
+const KINDS: [Kind; 7] =
+    [Kind::Pretrain, Kind::Sft, Kind::Reward, Kind::Dpo, Kind::Kto, Kind::Ppo, Kind::Grpo];
+
+fn row() -> serde_json::Map<String, serde_json::Value> {
+    serde_json::from_str(r#"{"prompt": "4 + 5 = ?", "answer": "4 + 5 = 9\n#### 9"}"#)
+        .expect("a row")
+}
 
 fn facts(n_parameters: u64, lengths: Vec<u64>) -> Facts {
     Facts {
@@ -14,6 +20,8 @@ fn facts(n_parameters: u64, lengths: Vec<u64>) -> Facts {
         n_parameters,
         context_length: 2048,
         split_turns: false,
+        reward: None,
+        right_answer: None,
         lengths: Lengths::new(lengths),
     }
 }
@@ -42,6 +50,22 @@ fn texts_for_a_tiny_model() {
     insta::assert_snapshot!(written(Kind::Pretrain, &facts, 360));
 }
 
+#[test]
+fn word_problems_for_a_small_model() {
+    let facts = Facts {
+        right_answer: RightAnswer::of_row(&row()),
+        ..facts(135_000_000, (0..4000).map(|idx| 40 + idx % 90).collect())
+    };
+    insta::assert_snapshot!(written(Kind::Grpo, &facts, 200));
+}
+
+#[test]
+fn prompts_and_a_reward_model() {
+    let reward = Some("runs/mine/reward".to_owned());
+    let facts = Facts { reward, ..facts(10_000_000, (0..50).map(|idx| 20 + idx).collect()) };
+    insta::assert_snapshot!(written(Kind::Ppo, &facts, 20));
+}
+
 /// Every recipe passes the checks of recipes, whatever the sizes are.
 #[test]
 fn every_recipe_is_valid() {
@@ -51,7 +75,12 @@ fn every_recipe_is_valid() {
         for n_parameters in [1000, 10_000_000, 135_000_000, 8_000_000_000, 1_000_000_000_000] {
             for lengths in &lengths {
                 for context_length in [2, 16, 100, 2048, 131_072] {
-                    let facts = Facts { context_length, ..facts(n_parameters, lengths.clone()) };
+                    let facts = Facts {
+                        context_length,
+                        reward: (kind == Kind::Ppo).then(|| "runs/r/reward".to_owned()),
+                        right_answer: RightAnswer::of_row(&row()).filter(|_| kind == Kind::Grpo),
+                        ..facts(n_parameters, lengths.clone())
+                    };
                     let mut values = Values::of(kind, &facts);
                     assert!(values.sequence_length <= context_length as u64);
                     for n_steps in [None, Some(1), Some(1000)] {

@@ -117,7 +117,7 @@ fn compare_logits(
     tolerance: Tolerance,
     device: &Device,
 ) -> Result<Quantity> {
-    let ids = io.ids("input_ids")?;
+    let ids = io.ids_for(model.config(), "input_ids")?;
     let rows = ids.shape.first().copied().unwrap_or(0);
     let tokens = TokenBatch::of_rows(&ids.values, rows, device);
     let mut shape = ids.shape.clone();

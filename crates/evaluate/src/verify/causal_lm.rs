@@ -27,7 +27,7 @@ const SEVERAL: usize = 7;
 /// Replays a model in f32 with all of the reference's results.
 pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let trained = load_causal_lm(dir, &device.clone().autodiff())?;
-    let io = Io::open(dir)?;
+    let io = Io::open(dir, trained.config())?;
     let model = trained.valid();
     let mut quantities = Vec::new();
     io.compare_states(&model, device, &mut quantities)?;
@@ -42,6 +42,7 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let legacy = dir.join("config.legacy.json");
     if legacy.exists() {
         let model = load_with(dir, &legacy, device)?;
+        io.file.ids_for(model.config(), "input_ids")?;
         quantities.push(io.compare_logits("legacy_logits", &model, device)?);
     }
     Ok(quantities)
@@ -54,7 +55,7 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
 pub(super) fn replay_widened(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let model = load_causal_lm_cast_as_a_whole(dir, device)?;
     let io = Vectors::open(&dir.join("io.safetensors"))?;
-    let ids = io.ids("input_ids")?;
+    let ids = io.ids_for(model.config(), "input_ids")?;
     let tokens = TokenBatch::of_rows(&ids.values, rows(&ids), device);
     let mut quantity = Quantity::new("logits");
     let expected = io.floats_of(WIDENED_LOGITS, &shape_of(&ids, model.config().vocab_size()))?;
@@ -90,9 +91,9 @@ struct Io {
 }
 
 impl Io {
-    fn open(dir: &Path) -> Result<Self> {
+    fn open(dir: &Path, config: &ModelConfig) -> Result<Self> {
         let file = Vectors::open(&dir.join("io.safetensors"))?;
-        let ids = file.ids("input_ids")?;
+        let ids = file.ids_for(config, "input_ids")?;
         let mask = file.mask("attention_mask", &ids.shape)?;
         let targets = file.targets("labels", &ids.shape)?;
         Ok(Self { file, ids, mask, targets })
@@ -237,7 +238,7 @@ fn compare_long(
     to: &mut Vec<Quantity>,
 ) -> Result<()> {
     let file = Vectors::open(path)?;
-    let ids = file.ids("input_ids")?;
+    let ids = file.ids_for(model.config(), "input_ids")?;
     let (1, Some((first, rest))) = (rows(&ids), ids.values.split_first()) else {
         return Err(file.bad("tensor `input_ids` has more than one row".to_owned()));
     };

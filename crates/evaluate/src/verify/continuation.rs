@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use arch::ModelConfig;
 use generate::{Decoder, Sampling, Settings, generate};
 use model::CausalLm;
 
@@ -27,13 +28,13 @@ pub(super) fn compare(
     let file = Vectors::open(path)?;
     let prompt = file.ids("prompt")?;
     let all = vec![true; prompt.values.len()];
-    let alone = Continuation::read(&file, &prompt, &all, "sequence", "logits")?;
+    let alone = Continuation::read(&file, model.config(), &prompt, &all, "sequence", "logits")?;
     alone.compare(model, eos_ids, "greedy", to)?;
 
     let prompts = file.ids("left_padded_prompts")?;
     let mask = file.mask("left_padded_mask", &prompts.shape)?;
     let names = ("left_padded_sequences", "left_padded_logits");
-    let padded = Continuation::read(&file, &prompts, &mask, names.0, names.1)?;
+    let padded = Continuation::read(&file, model.config(), &prompts, &mask, names.0, names.1)?;
     padded.compare(model, eos_ids, "left_padded", to)
 }
 
@@ -52,7 +53,14 @@ pub(super) fn compare_crossing(
         values: sequence.values.iter().take(n_prompt).copied().collect(),
     };
     let all = vec![true; n_prompt];
-    let crossing = Continuation::read(file, &prompt, &all, "crossing_sequence", "crossing_logits")?;
+    let crossing = Continuation::read(
+        file,
+        model.config(),
+        &prompt,
+        &all,
+        "crossing_sequence",
+        "crossing_logits",
+    )?;
     to.push(crossing.compare_logits(model, "crossing_logits"));
     Ok(())
 }
@@ -71,6 +79,7 @@ struct Continuation {
 impl Continuation {
     fn read(
         file: &Vectors,
+        config: &ModelConfig,
         prompts: &Array<u32>,
         mask: &[bool],
         sequences_name: &str,
@@ -81,13 +90,14 @@ impl Continuation {
                 "tensors `{sequences_name}` and `{logits_name}` have shapes that do not match"
             ))
         };
-        let sequences = file.ids(sequences_name)?;
+        let sequences = file.ids_for(config, sequences_name)?;
         let logits = file.floats(logits_name)?;
         let (&[rows, width], &[n_rows, n_new, n_vocab]) = (&prompts.shape[..], &logits.shape[..])
         else {
             return Err(bad());
         };
-        if n_rows != rows || sequences.shape != [rows, width + n_new] || n_new * n_vocab == 0 {
+        let has_all = n_new > 0 && n_vocab == config.vocab_size();
+        if n_rows != rows || sequences.shape != [rows, width + n_new] || !has_all {
             return Err(bad());
         }
         let real = |(ids, mask): (&[u32], &[bool])| -> Vec<u32> {

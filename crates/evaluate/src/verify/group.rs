@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use arch::ModelConfig;
 use burn::tensor::Device;
 use loss::{AdvantageKind, Aggregation, GroupLoss, GroupObjective, RatioLevel, RewardScale};
 use model::load_causal_lm;
@@ -122,7 +123,8 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let reference = load_causal_lm(&beside("reference"), device)?;
     let hash = weights_hash(&reference);
 
-    let rollouts = read_rollouts(&vectors, &expected.settings)?;
+    let configs = [policy.config(), reference.config()];
+    let rollouts = read_rollouts(&vectors, &configs, &expected.settings)?;
     let rewards = read_rewards(&vectors, &expected, rollouts.episodes.len())?;
     let scored = score_groups(
         rollouts,
@@ -234,16 +236,13 @@ pub(super) fn named_level(name: Option<&str>) -> std::result::Result<RatioLevel,
 }
 
 /// The reference's completions, without the padding before prompts and after completions.
-fn read_rollouts(vectors: &Vectors, expected: &ExpectedSettings) -> Result<Rollouts> {
-    let (prompts, completions) = (vectors.ids("prompt_ids")?, vectors.ids("completion_ids")?);
-    let (&[n_prompts, prompt_width], &[n_completions, width]) =
-        (&prompts.shape[..], &completions.shape[..])
-    else {
-        return Err(vectors.bad("prompts and completions must have two dimensions".to_owned()));
-    };
-    if n_prompts != n_completions {
-        return Err(vectors.bad("prompts and completions must have equal rows".to_owned()));
-    }
+fn read_rollouts(
+    vectors: &Vectors,
+    configs: &[&ModelConfig],
+    expected: &ExpectedSettings,
+) -> Result<Rollouts> {
+    let [prompts, completions] = vectors.episodes_for(configs, ["prompt_ids", "completion_ids"])?;
+    let (prompt_width, width) = (prompts.width(), completions.width());
     let mut rollouts = Rollouts::new(Sampling {
         temperature: expected.temperature,
         end_ids: vec![END_ID],

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use arch::ModelConfig;
 use burn::tensor::Device;
 use model::{load_causal_lm, load_scalar_model};
 use recipe::{AdamwKeys, OptimizerKind};
@@ -81,7 +82,9 @@ pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let reward = load_scalar_model(&dir.join("reward"), device)?;
     let hash = weights_hash(&reference);
 
-    let rollouts = read_rollouts(&vectors, expected.settings.temperature)?;
+    let configs =
+        [actors.policy.config(), actors.value.config(), reference.config(), reward.config()];
+    let rollouts = read_rollouts(&vectors, &configs, expected.settings.temperature)?;
     let width = rollouts.sampling.max_new_tokens;
     let scored = rl::score(rollouts, &actors, &reference, &reward, &settings, device)?;
     let mut quantities = compare_scored(&scored, &vectors, width)?;
@@ -138,20 +141,13 @@ fn settings(expected: &ExpectedSettings) -> Settings {
 }
 
 /// The reference's episodes, without the padding before prompts.
-fn read_rollouts(vectors: &Vectors, temperature: f64) -> Result<Rollouts> {
-    let (prompts, responses) = (vectors.ids("queries")?, vectors.ids("responses")?);
-    let (&[n_prompts, prompt_width], &[n_responses, width]) =
-        (&prompts.shape[..], &responses.shape[..])
-    else {
-        return Err(
-            vectors.bad("tensors `queries` and `responses` must have two dimensions".to_owned())
-        );
-    };
-    if n_prompts != n_responses {
-        return Err(vectors.bad(
-            "tensors `queries` and `responses` must have the same number of rows".to_owned(),
-        ));
-    }
+fn read_rollouts(
+    vectors: &Vectors,
+    configs: &[&ModelConfig],
+    temperature: f64,
+) -> Result<Rollouts> {
+    let [prompts, responses] = vectors.episodes_for(configs, ["queries", "responses"])?;
+    let (prompt_width, width) = (prompts.width(), responses.width());
     let mut rollouts = Rollouts::new(Sampling {
         temperature,
         end_ids: vec![END_ID],

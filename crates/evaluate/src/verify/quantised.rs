@@ -129,8 +129,9 @@ const SCALE: f64 = 2.0;
 
 /// A model of packed weights, and training an adapter on it.
 pub(super) fn replay_model(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
+    let mut model = load_causal_lm(dir, device)?;
     let io = Vectors::open(&dir.join("io.safetensors"))?;
-    let ids = io.ids("input_ids")?;
+    let ids = io.ids_for(model.config(), "input_ids")?;
     let mask = io.mask("attention_mask", &ids.shape)?;
     let rows = ids.shape.first().copied().unwrap_or(0);
     let tokens = TokenBatch::padded(&ids.values, &mask, rows, device);
@@ -146,7 +147,6 @@ pub(super) fn replay_model(dir: &Path, device: &Device) -> Result<Vec<Quantity>>
         quantity.add("", &real(&got), &real(&io.floats_of(name, &shape)?), Tolerance::LOGITS);
         Ok(quantity)
     };
-    let mut model = load_causal_lm(dir, device)?;
     let mut quantities = Vec::new();
     if ModelInfo::read(dir)?.quantization == Some(Quantization::BitsAndBytes8) {
         // Logits in training, where the reference multiplies by inputs as they are, like Temper. In evaluation it rounds

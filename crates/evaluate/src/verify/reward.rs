@@ -23,7 +23,7 @@ const CENTERING: f64 = 0.01;
 pub(super) fn replay(dir: &Path, device: &Device) -> Result<Vec<Quantity>> {
     let model = load_scalar_model(dir, &device.clone().autodiff())?;
     let io = Vectors::open(&dir.join("io.safetensors"))?;
-    let ids = io.ids("input_ids")?;
+    let ids = io.ids_for(model.config(), "input_ids")?;
     let mask = io.mask("attention_mask", &ids.shape)?;
     let &[rows, t] = &ids.shape[..] else {
         return Err(io.bad("tensor `input_ids` must have two dimensions".to_owned()));

@@ -188,7 +188,7 @@ fn loss_and_norm(
         if micro > 0 && !batches.has(&name("input_ids")) {
             break;
         }
-        let ids = batches.ids(&name("input_ids"))?;
+        let ids = batches.ids_for(model.config(), &name("input_ids"))?;
         let mask = batches.mask(&name("attention_mask"), &ids.shape)?;
         let targets = batches.targets(&name("labels"), &ids.shape)?;
         let rows = ids.shape.first().copied().unwrap_or(0);

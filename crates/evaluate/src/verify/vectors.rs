@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use arch::ModelConfig;
 use tensor_file::{Element, StoredDtype, TensorFile};
 
 use crate::error::{Error, Result};
@@ -20,6 +21,13 @@ pub(crate) struct Vectors {
 pub(crate) struct Array<T> {
     pub(crate) shape: Vec<usize>,
     pub(crate) values: Vec<T>,
+}
+
+impl<T> Array<T> {
+    /// The last dimension.
+    pub(crate) fn width(&self) -> usize {
+        self.shape.last().copied().unwrap_or(0)
+    }
 }
 
 impl Vectors {
@@ -74,6 +82,51 @@ impl Vectors {
             array.values.iter().map(|&id| u32::try_from(id)).collect::<std::result::Result<_, _>>();
         let values = values.map_err(|_| self.bad(format!("tensor `{name}` has ids below 0")))?;
         Ok(Array { shape: array.shape, values })
+    }
+
+    /// Token ids `[rows, t]` that a model can read: of its vocabulary, and no more in a row than its context has positions.
+    pub(crate) fn ids_for(&self, config: &ModelConfig, name: &str) -> Result<Array<u32>> {
+        let array = self.ids(name)?;
+        let (n_vocab, n_positions) = (config.vocab_size(), config.max_positions());
+        if let Some(id) = array.values.iter().find(|id| **id as usize >= n_vocab) {
+            let reason = format!(
+                "tensor `{name}` has the id `{id}`, and the model's ids are below {n_vocab}"
+            );
+            return Err(self.bad(reason));
+        }
+        let width = array.width();
+        if width > n_positions {
+            let reason = format!(
+                "tensor `{name}` has rows of `{width}` tokens, and the model reads {n_positions}"
+            );
+            return Err(self.bad(reason));
+        }
+        Ok(array)
+    }
+
+    /// Prompts and their completions, two tensors with equally many rows that every one of the models can read together.
+    pub(crate) fn episodes_for(
+        &self,
+        configs: &[&ModelConfig],
+        [prompts, completions]: [&str; 2],
+    ) -> Result<[Array<u32>; 2]> {
+        let arrays = [self.ids(prompts)?, self.ids(completions)?];
+        if arrays[0].shape.first() != arrays[1].shape.first() {
+            return Err(self.bad(format!(
+                "tensors `{prompts}` and `{completions}` must have the same number of rows"
+            )));
+        }
+        for config in configs {
+            self.ids_for(config, prompts)?;
+            self.ids_for(config, completions)?;
+            let (n, n_positions) = (arrays[0].width() + arrays[1].width(), config.max_positions());
+            if n > n_positions {
+                return Err(self.bad(format!(
+                    "`{prompts}` and `{completions}` have `{n}` tokens, and the model reads {n_positions}"
+                )));
+            }
+        }
+        Ok(arrays)
     }
 
     /// Integers `[rows, t]` with at least one value.

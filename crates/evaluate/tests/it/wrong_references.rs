@@ -214,3 +214,43 @@ fn files_that_are_not_references_are_named() {
     let absent = dir.join("absent");
     assert!(replay(&absent).error.unwrap().contains("absent"));
 }
+
+#[test]
+fn texts_beyond_a_model_s_context_are_named() {
+    // The config.json of the model that reads the texts, and the file that has them.
+    for (name, config, file) in [
+        ("models/llama", "config.json", "io.safetensors"),
+        ("models/llama", "config.legacy.json", "io.safetensors"),
+        ("reward/llama", "config.json", "io.safetensors"),
+        ("training/full", "start/config.json", "batches.safetensors"),
+        ("ppo/k1", "reward/config.json", "rollout.safetensors"),
+        ("quant/llama-int8", "config.json", "io.safetensors"),
+    ] {
+        let (_keep, dir) = copy_of(name);
+        let path = dir.join(config);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let short = text
+            .replace("\"max_position_embeddings\": 128", "\"max_position_embeddings\": 5")
+            .replace("\"max_position_embeddings\": 64", "\"max_position_embeddings\": 5");
+        assert_ne!(text, short, "{name}");
+        fsio::write_atomic(&path, short.as_bytes()).unwrap();
+        let error = replay(&dir).error.unwrap();
+        assert!(error.contains(file) && error.contains("the model reads 5"), "{error}");
+    }
+    let (_keep, online) = copy_of("online");
+    let path = online.join("policy/config.json");
+    let short = std::fs::read_to_string(&path)
+        .unwrap()
+        .replace("\"max_position_embeddings\": 128", "\"max_position_embeddings\": 5");
+    fsio::write_atomic(&path, short.as_bytes()).unwrap();
+    let error = replay(&online.join("dapo")).error.unwrap();
+    assert!(error.contains("the model reads 5"), "{error}");
+}
+
+#[test]
+fn ids_beyond_a_model_s_vocabulary_are_named() {
+    let (_keep, dir) = copy_of("models/llama");
+    change(&dir.join("io.safetensors"), "input_ids", |bytes| bytes[2] = 9);
+    let error = replay(&dir).error.unwrap();
+    assert!(error.contains("the model's ids are below 320"), "{error}");
+}
