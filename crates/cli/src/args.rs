@@ -74,7 +74,7 @@ pub(crate) enum Command {
     Runs(RunsArgs),
     /// Download a model or a data set from the Hugging Face hub; no other command uses the network
     Get(GetArgs),
-    /// Inspect training data
+    /// Inspect training data or a data file
     #[command(subcommand)]
     Data(DataCommand),
     /// Encode and decode text, render conversations, train a tokenizer
@@ -432,7 +432,7 @@ pub(crate) struct GetArgs {
 /// `temper data …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
-    /// Print the tokens of a stage's first batches with ids, roles, targets and positions
+    /// Print the tokens of a stage's first batches with ids, roles, targets and positions; of a data file, rows and layout
     Inspect(InspectArgs),
     /// Count rows that share 13 words in a row with the rows of tasks
     Contamination(ContaminationArgs),

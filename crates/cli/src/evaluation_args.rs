@@ -18,7 +18,7 @@ pub(crate) struct EvalArgs {
     /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
-    /// Text file, JSONL with a text column, or any other data source
+    /// Text file, JSONL with a text column or with chats, or any other data source. Of chats, the assistant's answers are measured
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Column of the text, if rows have several columns

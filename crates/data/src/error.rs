@@ -37,8 +37,8 @@ pub enum Error {
     NotFound {
         /// The missing path.
         path: PathBuf,
-        /// A similar name in the same directory.
-        nearest: Option<String>,
+        /// A similar path that exists.
+        nearest: Option<PathBuf>,
         /// Advice if the path may be meant as a repository of the Hugging Face hub.
         get: Option<String>,
     },
@@ -267,6 +267,8 @@ pub enum Error {
     NoTargets {
         /// Positions per row.
         sequence_length: usize,
+        /// Whether every sample fits in a row, so that a longer row would not help.
+        fits: bool,
     },
     /// No limit ends the stage, or the limits leave no step.
     #[error("the stage has no steps: {problem}")]
@@ -285,6 +287,18 @@ impl Error {
     /// An operating-system error on a file.
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_path_buf(), source }
+    }
+
+    /// Whether the path of a source is at fault, and not the contents of its files.
+    pub fn is_of_path(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. }
+                | Self::PatternMatchesNothing { .. }
+                | Self::BadPath { .. }
+                | Self::EmptyDirectory { .. }
+                | Self::Hub(_)
+        )
     }
 
     /// The same error, with advice if a missing path, as written, may be meant as a data set of the Hugging Face hub.
@@ -308,7 +322,7 @@ impl Error {
                 Some("repair the file, or raise `max_bad_rows`".into())
             }
             Self::NotFound { nearest, get, .. } => Some(match (nearest, get) {
-                (Some(name), _) => format!("similar name in that directory: `{name}`"),
+                (Some(near), _) => format!("did you mean `{}`?", near.display()),
                 (None, Some(get)) => get.clone(),
                 (None, None) => "relative paths start at the recipe's directory, `data:` paths at the data \
                          directory (--data-dir, TEMPER_DATA, `data_dir`)"
@@ -386,7 +400,12 @@ impl Error {
                  `holdout`"
                     .into(),
             ),
-            Self::NoTargets { .. } => Some(
+            Self::NoTargets { fits: true, .. } => Some(
+                "targets are the assistant's answers: no chat has one, or all have a weight of 0; \
+                 `temper data inspect` with the data file shows its rows"
+                    .into(),
+            ),
+            Self::NoTargets { fits: false, .. } => Some(
                 "raise `sequence_length` if answers are cut off; chats without an answer, and messages with \
                  a weight of 0, have no target; `temper data inspect` shows the rows"
                     .into(),

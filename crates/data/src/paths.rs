@@ -13,7 +13,6 @@ use crate::files::SourceFiles;
 use crate::formats::{format_name, format_of};
 use crate::limits;
 use crate::location::normalized;
-use crate::row_problem::nearest;
 use crate::saved_dataset::saved_dataset;
 use crate::splits;
 
@@ -179,18 +178,5 @@ fn pattern_files(pattern: &str, format: Option<Format>) -> Result<Vec<PathBuf>> 
 }
 
 fn not_found(path: &Path) -> Error {
-    let wanted = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let siblings: Vec<String> = path
-        .parent()
-        .and_then(|directory| std::fs::read_dir(directory).ok())
-        .map(|entries| {
-            let names = entries.take(10_000).filter_map(std::result::Result::ok);
-            let mut names: Vec<String> =
-                names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-            names.sort();
-            names
-        })
-        .unwrap_or_default();
-    let nearest = wanted.and_then(|name| nearest(&name, siblings.iter().map(String::as_str)));
-    Error::NotFound { path: path.to_path_buf(), nearest, get: None }
+    Error::NotFound { path: path.to_path_buf(), nearest: fsio::nearest_path(path), get: None }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::disk_space::free_space;
+use crate::nearest::nearest_path;
 
 /// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -221,8 +222,11 @@ impl Error {
             Self::Io { free: Some(_), .. } => {
                 Some("free some space and start again; files saved before are intact".into())
             }
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("check the path; paths in a recipe are relative to the recipe".into())
+            Self::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some(match nearest_path(path) {
+                    Some(near) => format!("did you mean `{}`?", near.display()),
+                    None => "check the path; paths in a recipe are relative to the recipe".into(),
+                })
             }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => Some(
                 "raise the limit (`ulimit -f`) and start again; files saved before are intact"

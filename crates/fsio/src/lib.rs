@@ -24,6 +24,7 @@ mod lock;
 mod manifest;
 mod mapped;
 mod names;
+mod nearest;
 pub mod panics;
 mod partial_file;
 mod program;
@@ -46,6 +47,7 @@ pub use manifest::{
 };
 pub use mapped::MappedFile;
 pub use names::basename_only;
+pub use nearest::nearest_path;
 pub use partial_file::PartialFile;
 pub use program::{Program, ProgramFailure, ProgramLimits};
 pub use read::{is_present, refuse_lfs_pointer};

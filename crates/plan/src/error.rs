@@ -1,8 +1,9 @@
 //! Errors of planning: a recipe whose files do not fit it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hub_local::{Kind, get_hint};
+use recipe::Loaded;
 
 /// Result of planning.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -135,7 +136,49 @@ pub enum Error {
     },
 }
 
+/// A hint that names a similar path, if there is one.
+fn did_you_mean(path: &Path) -> Option<String> {
+    fsio::nearest_path(path).map(|near| format!("did you mean `{}`?", near.display()))
+}
+
+/// Adds the line of the recipe that names a missing file or model, or one that cannot be used.
+pub(crate) trait AtKey<T> {
+    fn at_key(self, loaded: &Loaded, key: &str) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> AtKey<T> for std::result::Result<T, E> {
+    fn at_key(self, loaded: &Loaded, key: &str) -> Result<T> {
+        self.map_err(|error| {
+            let error = error.into();
+            let is_of_path = match &error {
+                Error::Files(error) => error.is_not_found(),
+                Error::Data(error) => error.is_of_path(),
+                other => other.is_of_model_path(),
+            };
+            if is_of_path && loaded.spans.is_set(key) {
+                Error::Recipe(loaded.spans.error(key, error.to_string(), "", error.hint()))
+            } else {
+                error
+            }
+        })
+    }
+}
+
 impl Error {
+    /// Whether a path names no model or tokenizer.
+    fn is_of_model_path(&self) -> bool {
+        use tokenizer::Error::{Missing, NoSuchFile};
+        matches!(
+            self,
+            Self::NoSuchModel { .. }
+                | Self::NotAModel { .. }
+                | Self::RunNotStage { .. }
+                | Self::SeveralGguf { .. }
+                | Self::Hub(_)
+                | Self::Tokenizer(NoSuchFile { .. } | Missing { .. })
+        )
+    }
+
     /// Advice on what to do.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -173,7 +216,7 @@ impl Error {
             }
             Self::NoSuchStage { stages, .. } => Some(format!("the recipe has: {stages}")),
             Self::ReaderFailed => Some("this is a bug in temper: please report it".to_owned()),
-            Self::NoSuchModel { path } => get_hint(Kind::Model, path).or_else(|| {
+            Self::NoSuchModel { path } => did_you_mean(path).or_else(|| get_hint(Kind::Model, path)).or_else(|| {
                 Some(
                     "use a run's stage (runs/x/sft), a checkpoint, or a Hugging Face directory; `temper \
                      runs` lists all runs"

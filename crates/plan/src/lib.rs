@@ -38,7 +38,7 @@ pub use base::{
 pub use cost::Cost;
 pub use error::{Error, Result};
 pub use eval_tasks::{BestMetric, EvalTask, EvalTasks, TASK_PREFIX, chat_items};
-pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_model};
+pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_argument, locate_model};
 pub use paths::{Paths, RUNS_DIR};
 pub use stage::{
     DistillPlan, DpoPlan, GrpoPlan, JudgePlan, KtoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan,

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use hub_local::{Environment, Need, Reference};
 
 use crate::base::{holds_weights, is_adapter};
+use crate::paths::RUNS_DIR;
 use crate::{Error, Result};
 
 /// Name of a finished stage's Hugging Face directory.
 pub const MODEL_DIR: &str = "model";
 /// Name of a stage's directory of checkpoints.
 pub const CHECKPOINTS_DIR: &str = "checkpoints";
+/// Name of a run's recipe.
+const RECIPE_FILE: &str = "recipe.toml";
 
 /// The Hugging Face directory of a run's stage (`runs/x/sft`), of a checkpoint, or the path itself if it is one.
 ///
@@ -47,6 +50,25 @@ pub fn locate_model(path: &Path) -> Result<PathBuf> {
         return Err(Error::SeveralGguf { path: path.to_path_buf(), files: gguf });
     }
     Err(Error::RunNotStage { path: path.to_path_buf(), stages })
+}
+
+/// As [`locate_model`], for a MODEL of the command line, which may be a run too: its directory, or its name in `runs`. That is
+/// the last stage of its recipe that is finished.
+pub fn locate_argument(path: &Path) -> Result<PathBuf> {
+    let in_runs = Path::new(RUNS_DIR).join(path);
+    let is_name = path.components().count() == 1 && !path.exists() && in_runs.is_dir();
+    let path = if is_name { in_runs.as_path() } else { path };
+    match locate_model(path) {
+        Err(error @ Error::RunNotStage { .. }) => last_finished(path).ok_or(error),
+        found => found,
+    }
+}
+
+/// The model of a run's last finished stage.
+fn last_finished(run: &Path) -> Option<PathBuf> {
+    let recipe = recipe::load(&run.join(RECIPE_FILE), &[]).ok()?.recipe;
+    let models = recipe.stages().into_iter().map(|stage| run.join(stage.name()).join(MODEL_DIR));
+    models.filter(|model| is_model(model)).next_back()
 }
 
 /// The path itself, or for `hf:OWNER/NAME` the copy of that repository: in `models` or `datasets` of the working directory, or

@@ -5,6 +5,7 @@ use data::Dataset;
 use recipe::{DistillSamples, DistillSection, Loaded};
 use tokenizer::Tokenizer;
 
+use crate::error::AtKey;
 use crate::stage::{DistillPlan, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point::of_name;
@@ -22,7 +23,7 @@ pub(crate) fn plan_distill(
     earlier: &[StagePlan],
     warnings: &mut Vec<String>,
 ) -> Result<DistillPlan> {
-    let point = of_name(paths, &section.teacher, earlier)?;
+    let point = of_name(paths, &section.teacher, earlier).at_key(loaded, "distill.teacher")?;
     warnings.extend(point.warnings.clone());
     let of_teacher = match &point.start {
         Start::Stage(name) => {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use recipe::{Loaded, PpoSection};
 
 use crate::base::base_of;
+use crate::error::AtKey;
 use crate::plan_lora::plan_lora;
 use crate::plan_rewards::{RewardPoints, plan_rewards};
 use crate::stage::{LoraPlan, PpoPlan, Start};
@@ -39,7 +40,7 @@ pub(crate) fn plan_ppo(
         let message = "the value model has no weights to start from".to_owned();
         Error::Recipe(loaded.spans.error("ppo", message, "needs `value`", None))
     })?;
-    let value = of_name(paths, value_start, earlier)?;
+    let value = of_name(paths, value_start, earlier).at_key(loaded, "ppo.value.start")?;
     let of_rewards = points.models.iter().chain(&points.judges);
     warnings.extend(of_rewards.chain([&value]).flat_map(|point| point.warnings.clone()));
     let models = rewards.models.iter().map(|model| format!("ppo.{}", model.key));

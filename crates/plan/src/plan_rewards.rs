@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use recipe::{Loaded, Reward, RewardKind};
 use rewards::Rewards;
 
+use crate::error::AtKey;
 use crate::stage::{JudgePlan, RewardModelPlan, RewardsPlan};
 use crate::stage_plan::StagePlan;
 use crate::starting_point::{StartingPoint, of_name};
@@ -35,16 +36,25 @@ pub(crate) fn plan_rewards(
     let mut points = RewardPoints { models: Vec::new(), judges: Vec::new() };
     let mut planned = Vec::new();
     for (key, start, weight) in models {
-        let point = of_name(paths, start, earlier)?;
+        let path = format!("{stage}.{key}");
+        let point = of_name(paths, start, earlier).at_key(loaded, &path)?;
+        if point.is_scalar == Some(false) {
+            let message = format!("not a reward model: `{start}`");
+            let label = "a language model, without a score";
+            let hint = "name a stage [reward], or a classifier with one label".to_owned();
+            return Err(Error::Recipe(loaded.spans.error(&path, message, label, Some(hint))));
+        }
         planned.push(RewardModelPlan { key, start: point.start.clone(), weight });
         points.models.push(point);
     }
     let mut judges = Vec::new();
     for (idx, reward) in rewards.iter().enumerate() {
         let RewardKind::Judge(keys) = &reward.kind else { continue };
-        let point = of_name(paths, &keys.start, earlier)?;
+        let key = format!("rewards[{idx}].start");
+        let point =
+            of_name(paths, &keys.start, earlier).at_key(loaded, &format!("{stage}.{key}"))?;
         judges.push(JudgePlan {
-            key: Cow::Owned(format!("rewards[{idx}].start")),
+            key: Cow::Owned(key),
             start: point.start.clone(),
             config: point.config.clone(),
             max_new_tokens: keys.max_new_tokens,

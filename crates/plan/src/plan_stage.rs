@@ -12,6 +12,7 @@ use tokenizer::Tokenizer;
 use crate::added_tokens::AddedTokens;
 use crate::contamination::overlaps;
 use crate::cost::{Cost, StepShape, n_reference};
+use crate::error::AtKey;
 use crate::eval_tasks::EvalTasks;
 use crate::optimizer::{average_bytes, state_bytes};
 use crate::plan_distill::{n_saved_targets, plan_distill};
@@ -49,7 +50,7 @@ pub(crate) fn plan_stage(
     watch: &mut dyn Watch,
 ) -> Result<StagePlan> {
     let (name, keys) = (section.name(), section.keys());
-    let starting_point = starting_point::of_stage(loaded, paths, keys.start, earlier)?;
+    let starting_point = starting_point::of_stage(loaded, paths, section, &keys, earlier)?;
     let tokenizer = stage_tokenizer(loaded, &starting_point.start, of_recipe, earlier)?;
     let tokenizer = tokenizers::with_added_tokens(tokenizer, keys.added_tokens)?;
     let tokenizer = tokenizers::with_eos_token(loaded, name, keys.eos_token, tokenizer)?;
@@ -268,13 +269,16 @@ fn prepare(
     let specs = keys
         .data
         .iter()
-        .map(|source| {
+        .enumerate()
+        .map(|(idx, source)| {
             let dirs = (&paths.recipe_dir, &paths.data_dir);
-            let mut spec = SourceSpec::resolve(source, dirs.0, dirs.1, request.limit)?;
+            let key = format!("{name}.{}[{idx}].path", keys.data_key);
+            let mut spec =
+                SourceSpec::resolve(source, dirs.0, dirs.1, request.limit).at_key(loaded, &key)?;
             spec.answers = keys.answers.iter().map(|template| (*template).clone()).collect();
             Ok(spec)
         })
-        .collect::<data::Result<Vec<_>>>()?;
+        .collect::<Result<Vec<_>>>()?;
     fsio::create_dir_all(&paths.cache_dir)?;
     let template = || {
         let no_template = || Error::NoChatTemplate { stage: name.to_owned() };

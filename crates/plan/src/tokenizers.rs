@@ -8,6 +8,7 @@ use recipe::{ChatTemplate as TemplateKey, Loaded, SampleKind, TokenizerSection, 
 use serde_json::json;
 use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
 
+use crate::error::AtKey;
 use crate::{Error, Paths, Request, Result, Watch};
 
 /// Version of the trainer, part of the cache key. To be raised when the same texts give a different tokenizer.
@@ -23,7 +24,8 @@ pub(crate) fn of_recipe(
     match &loaded.recipe.tokenizer {
         None => Ok(None),
         Some(TokenizerSection::Load(path)) => {
-            Ok(Some(Tokenizer::from_dir_or_file(paths.input(path, Need::Tokenizer)?)?))
+            let dir = paths.input(path, Need::Tokenizer).at_key(loaded, "tokenizer.load")?;
+            Tokenizer::from_dir_or_file(dir).at_key(loaded, "tokenizer.load").map(Some)
         }
         Some(TokenizerSection::Train(train)) => {
             trained(loaded, train, request, paths, watch).map(Some)
@@ -180,7 +182,9 @@ pub(crate) fn with_template(
         (Some(TemplateKey::Plain), _) => ChatTemplate::builtin("plain")?,
         (Some(TemplateKey::File(path)), _) => {
             let file = paths.input(path, Need::Tokenizer)?;
-            let source = fsio::read_text_capped(&file, fsio::limits::TEMPLATE_BYTES)?;
+            let key = format!("{stage}.chat_template");
+            let source =
+                fsio::read_text_capped(&file, fsio::limits::TEMPLATE_BYTES).at_key(loaded, &key)?;
             ChatTemplate::from_source(path, source)?
         }
         (Some(TemplateKey::Model), None) => {

@@ -25,6 +25,8 @@ pub struct Loaded {
     pub path: PathBuf,
     /// Locations of the keys.
     pub spans: Spans,
+    /// What follows from the overrides, as sentences for the user.
+    pub notes: Vec<String>,
 }
 
 impl Loaded {
@@ -53,7 +55,9 @@ pub fn parse(bytes: &[u8], path: &Path, set: &[(String, String)]) -> Result<Load
     let document = Document::parse(text).map_err(|error| syntax(path, text, &error))?;
     let mut spans = Spans::new(path, &document);
     let mut document = document.into_mut();
-    spans.set_overrides(overrides::apply(&mut document, set)?);
+    let overridden = overrides::apply(&mut document, set)?;
+    let notes = overrides::shorten_warmups(&mut document, &overridden);
+    spans.set_overrides(overridden);
 
     let mut diagnostics = Diagnostics::default();
     validate::validate(document.as_table(), &mut diagnostics);
@@ -65,7 +69,7 @@ pub fn parse(bytes: &[u8], path: &Path, set: &[(String, String)]) -> Result<Load
     recipe.check(&mut diagnostics);
     let name = run_name(&recipe, path, &mut diagnostics);
     invalid(diagnostics, &spans)?;
-    Ok(Loaded { recipe, name, resolved_toml, path: path.to_owned(), spans })
+    Ok(Loaded { recipe, name, resolved_toml, path: path.to_owned(), spans, notes })
 }
 
 fn decode<'t>(bytes: &'t [u8], path: &Path) -> Result<&'t str> {

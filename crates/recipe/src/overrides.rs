@@ -7,6 +7,7 @@ use toml_edit::{Decor, DocumentMut, InlineTable, Item, Table, Value};
 use crate::depth;
 use crate::error::{Error, Result, shown};
 use crate::location::join;
+use crate::schema_tree::{self, Node};
 use crate::spans::Overridden;
 use crate::toml_value::TomlValue;
 
@@ -18,12 +19,82 @@ pub(crate) fn apply(
     let mut applied = Vec::new();
     for (key, text) in overrides {
         let argument = format!("{key}={text}");
+        let in_section = with_section(document, key);
+        let key = in_section.as_deref().unwrap_or(key);
         let key_path = apply_one(document, key, text).map_err(|Refusal { reason, hint }| {
             Error::Override { argument: shown(&argument), reason, hint }
         })?;
         applied.push(Overridden { key_path, argument });
     }
     Ok(applied)
+}
+
+/// The key with its section, if it is written without one and exactly one section of the recipe can have it.
+fn with_section(document: &DocumentMut, key: &str) -> Option<String> {
+    let first = key.split(['.', '[']).next()?.trim();
+    let recipe = schema_tree::recipe();
+    if recipe.key(first).is_some() {
+        return None;
+    }
+    let has_key = |section: &&str| {
+        let node = recipe.key(section).map(|section| &section.node);
+        let tables = match node {
+            Some(Node::Table(table)) => vec![table],
+            Some(Node::Choice { variants, .. }) => variants.iter().map(|v| &v.table).collect(),
+            _ => Vec::new(),
+        };
+        tables.iter().any(|table| table.key(first).is_some())
+    };
+    let sections = document.iter().filter(|(_, item)| item.is_table_like()).map(|(name, _)| name);
+    let mut sections = sections.filter(has_key);
+    match (sections.next(), sections.next()) {
+        (Some(only), None) => Some(format!("{only}.{key}")),
+        (None, _) | (Some(_), Some(_)) => None,
+    }
+}
+
+/// Shortens warm-ups and decays that no longer fit a stage whose `max_steps` was overridden; returns a sentence for each.
+///
+/// A short trial of a recipe needs no further change. Values that are overridden themselves are not changed.
+pub(crate) fn shorten_warmups(
+    document: &mut DocumentMut,
+    overridden: &[Overridden],
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    for Overridden { key_path, .. } in overridden {
+        let Some(section) = key_path.strip_suffix(".max_steps") else { continue };
+        let is_own = |key: &str| {
+            let path = format!("{section}.schedule.{key}");
+            overridden.iter().any(|other| other.key_path == path)
+        };
+        let Some(table) = document.get_mut(section).and_then(Item::as_table_like_mut) else {
+            continue;
+        };
+        let Some(n_steps) = table.get("max_steps").and_then(Item::as_integer) else { continue };
+        let Some(schedule) = table.get_mut("schedule").and_then(Item::as_table_like_mut) else {
+            continue;
+        };
+        let value =
+            |key: &str| schedule.get(key).and_then(Item::as_integer).filter(|steps| *steps > 0);
+        let (warmup, decay) = (value("warmup_steps"), value("decay_steps"));
+        let sum = warmup.unwrap_or(0).saturating_add(decay.unwrap_or(0));
+        if value("total_steps").is_some() || n_steps < 1 || sum <= n_steps {
+            continue;
+        }
+        for (key, steps) in [("warmup_steps", warmup), ("decay_steps", decay)] {
+            let Some(steps) = steps.filter(|_| !is_own(key)) else { continue };
+            let fewer =
+                i64::try_from(i128::from(steps) * i128::from(n_steps) / i128::from(sum) / 2)
+                    .unwrap_or(0);
+            if let Some(Item::Value(old)) = schedule.get_mut(key) {
+                replace(old, Value::from(fewer));
+                notes.push(format!(
+                    "{key} of [{section}] is {fewer} in place of {steps}, because max_steps is {n_steps}"
+                ));
+            }
+        }
+    }
+    notes
 }
 
 /// Why an override cannot be applied.

@@ -220,6 +220,10 @@ impl Error {
             Self::File(inner) => return inner.hint(),
             Self::Gguf(inner) => return inner.hint(),
             Self::Json { .. } => "restore the file from its source".to_owned(),
+            Self::NoSuchFile { path } if fsio::nearest_path(path).is_some() => {
+                let near = fsio::nearest_path(path).unwrap_or_default();
+                format!("did you mean `{}`?", near.display())
+            }
             Self::Missing { .. } | Self::NoSuchFile { .. } => {
                 "name a tokenizer.json, tokenizer.model or .tiktoken file, or a directory that contains one, or \
                  vocab.json and merges.txt"

@@ -1,11 +1,12 @@
-//! `temper eval --file`: measures loss, perplexity and bits per byte of a model on a file.
+//! `temper eval --file`: measures loss, perplexity and bits per byte of a model on the documents or chats of a file.
 
-use data::{Content, Dataset, Holdout, PrepareOptions, RunOptions, SourceSpec};
+use data::{Content, Dataset, Holdout, PrepareOptions, RunOptions, SampleKind, SourceSpec};
 use hub_local::Need;
 use model::CausalLm;
 use plan::RUNS_DIR;
-use recipe::{OnBadRow, Packing, SplitBy};
+use recipe::{ChatTargets, OnBadRow, Packing, SplitBy};
 use serde_json::json;
+use tokenizer::{ChatTemplate, Tokenizer};
 
 use super::{open_model, print};
 use crate::args::EvalArgs;
@@ -31,10 +32,19 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     fsio::create_dir_all(&cache_dir)?;
     let mut source = SourceSpec::file(plan::local_copy(file, Need::Data)?);
     source.text.clone_from(&args.text);
+    let chats = chat_template(&source, &tokenizer)?;
+    if chats.is_some() && (args.stream || args.part.is_some()) {
+        return Err(Failure::input(
+            "--stream and --part do not apply to chats",
+            "remove them; they are for documents",
+        ));
+    }
+    // A sample for each answer, because some templates write earlier turns differently.
+    let targets = ChatTargets { split_turns: true, ..ChatTargets::default() };
     let options = PrepareOptions {
         cache_dir: &cache_dir,
         tokenizer: &tokenizer,
-        content: Content::Documents,
+        content: chats.map_or(Content::Documents, |template| Content::Chats(template, targets)),
         on_bad_row: OnBadRow::Stop,
         max_bad_rows: 0,
         check_prompts: false,
@@ -42,6 +52,10 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let prepared = data::prepare(&[source], &options, &mut |_| {})?;
     let packing = if args.stream { Packing::Stream } else { Packing::Documents };
     let measured = match args.part {
+        None if chats.is_some() => {
+            let dataset = Dataset::chats_in_order(&prepared, sequence_length)?;
+            evaluate::measure(&model, &tokenizer, dataset.eval_batches(ROWS, None), &device)?
+        }
         None => {
             let dataset = Dataset::in_order(&prepared, sequence_length, ROWS, packing)?;
             let batches = (0..dataset.n_steps()).map(|step| dataset.batch(step));
@@ -67,6 +81,26 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         "perplexity": measured.perplexity(),
         "bits_per_byte": measured.bits_per_byte(),
         "targets": measured.n_targets,
+        "of": if chats.is_some() { "answers of chats" } else { "documents" },
     });
     print(&format!("{line}\n"))
+}
+
+/// The chat template, if the rows of a source are chats and not documents. The loss is that of the assistant's answers.
+fn chat_template<'t>(
+    source: &SourceSpec,
+    tokenizer: &'t Tokenizer,
+) -> Result<Option<&'t ChatTemplate>> {
+    let reads = |kind| data::describe_source(source, kind, None);
+    let Err(error) = reads(SampleKind::Documents) else { return Ok(None) };
+    if reads(SampleKind::Chats).is_err() {
+        return Err(error.into());
+    }
+    let template = tokenizer.chat_template().ok_or_else(|| {
+        Failure::input(
+            "the file has chats, and the model has no chat template",
+            "use a chat model, or a file with texts",
+        )
+    })?;
+    Ok(Some(template))
 }

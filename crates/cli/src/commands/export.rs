@@ -24,7 +24,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
         ));
     }
     let is_gguf = args.to.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf"));
-    let dir = plan::locate_model(&args.model)?;
+    let dir = plan::locate_argument(&args.model)?;
     if let Some(name) = &args.gguf {
         return run_gguf(args, &dir, name, is_gguf);
     }
@@ -78,7 +78,7 @@ fn architecture(dir: &Path, base: Option<&Path>) -> Result<Architecture> {
         return Ok(Architecture::SequenceClassifier);
     }
     let base: Option<PathBuf> = match base {
-        Some(base) => Some(plan::locate_model(base)?),
+        Some(base) => Some(plan::locate_argument(base)?),
         None => base_of(dir)?,
     };
     Ok(ModelInfo::read(base.as_deref().unwrap_or(dir))?.architecture)
@@ -116,7 +116,7 @@ fn write_adapter<M: ProvenModel>(
 ) -> Result<()> {
     let peft = Peft::read(dir)?;
     let base = match &args.base {
-        Some(base) => Some(plan::locate_model(base)?),
+        Some(base) => Some(plan::locate_argument(base)?),
         None => base_of(dir)?,
     };
     let Some(base) = base else { return Err(plan::Error::NoBase { dir: dir.to_owned() }.into()) };

@@ -42,7 +42,7 @@ pub(crate) fn run(args: &InitArgs, log: LogStyle, threads: Option<usize>) -> Res
 /// Names and sizes that are known before the data is read.
 fn facts(kind: Kind, args: &InitArgs, out: &Path) -> Result<Facts> {
     let stem = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let dir = plan::locate_model(Path::new(&args.model))?;
+    let dir = plan::locate_argument(Path::new(&args.model))?;
     let weights = plan::base_of(&dir)?.unwrap_or(dir);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     Ok(Facts {

@@ -1,14 +1,12 @@
 //! `temper data inspect`: prints a stage's first batches, from the same code that builds them in training.
 
 use std::io::IsTerminal;
-use std::path::Path;
 
-use hub_local::Need;
 use plan::{GrpoPlan, Plan, PpoPlan, StagePlan, Work};
 use recipe::StageSection;
 use train::RunDir;
 
-use super::{plan as plan_command, plan_recipe, print, print_as_is};
+use super::{inspect_file, plan as plan_command, plan_recipe, print, print_as_is};
 use crate::args::{InspectArgs, LogStyle};
 use crate::failure::{Failure, Result};
 use crate::render::printable::printable;
@@ -17,7 +15,10 @@ use crate::render::{episodes, groups, tokens};
 
 pub(crate) fn run(args: &InspectArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     if let Some(line) = args.line {
-        return show_row(&args.recipe.recipe, line);
+        return inspect_file::show_row(&args.recipe.recipe, line);
+    }
+    if inspect_file::is_data(&args.recipe.recipe) {
+        return inspect_file::show_file(&args.recipe.recipe, args.n, args.json);
     }
     let plan = plan_recipe(&args.recipe, log, threads)?;
     let Some(stage) = plan.stages.last() else {
@@ -93,19 +94,4 @@ fn show_groups(plan: &Plan, stage: &StagePlan, grpo: &GrpoPlan, args: &InspectAr
         })?;
     }
     Ok(())
-}
-
-/// Prints one row of a data file with its columns. Rows count from 1, as in error messages.
-fn show_row(path: &Path, number: u64) -> Result<()> {
-    let skipped = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
-    let path = &plan::local_copy(path, Need::Data)?;
-    let mut rows = data::read_rows(path, None, None, &data::BytesRead::default())?;
-    let Some(row) = rows.nth(skipped) else {
-        return Err(Failure::input(
-            format!("{} has no row {number}", path.display()),
-            "rows are numbered from 1",
-        ));
-    };
-    let columns = serde_json::Value::Object(row?.columns);
-    print(&format!("{columns:#}\n"))
 }

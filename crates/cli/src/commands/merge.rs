@@ -24,8 +24,11 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
         ));
     }
     let weights = weights_of(args)?;
-    let dirs: Vec<PathBuf> =
-        args.models.iter().map(|model| plan::locate_model(model)).collect::<plan::Result<_>>()?;
+    let dirs: Vec<PathBuf> = args
+        .models
+        .iter()
+        .map(|model| plan::locate_argument(model))
+        .collect::<plan::Result<_>>()?;
     let adapters: Vec<bool> = dirs.iter().map(|dir| is_adapter(dir)).collect();
     match (adapters.iter().all(|is| *is), adapters.iter().any(|is| *is)) {
         (true, _) => adapters_of(args, &dirs, &weights),
@@ -128,7 +131,7 @@ fn adapters_of(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<()
 /// The base model that all adapters record, or that `--base` names.
 fn common_base(args: &MergeArgs, dirs: &[PathBuf]) -> Result<PathBuf> {
     if let Some(base) = &args.base {
-        return Ok(plan::locate_model(base)?);
+        return Ok(plan::locate_argument(base)?);
     }
     let mut found: Option<PathBuf> = None;
     for dir in dirs {

@@ -12,6 +12,7 @@ pub(crate) mod generate;
 pub(crate) mod get;
 pub(crate) mod init;
 pub(crate) mod inspect;
+mod inspect_file;
 mod launch;
 pub(crate) mod merge;
 mod merge_cost;
@@ -100,7 +101,7 @@ fn open_model_in<M: TrainedModel>(
     base: Option<&Path>,
     device: &str,
 ) -> Result<(M, Tokenizer)> {
-    let dir = ::plan::locate_model(path)?;
+    let dir = ::plan::locate_argument(path)?;
     let device = kernels::device(device)?;
     let mut bases = train::BaseModelCache::new(&device).storing(dtype);
     let Some(base) = base else {
@@ -114,7 +115,7 @@ fn open_model_in<M: TrainedModel>(
             "--base is for adapters; this model has all its weights",
         ));
     }
-    let base = ::plan::locate_model(base)?;
+    let base = ::plan::locate_argument(base)?;
     warn_of_unknown_keys(&base);
     let model = bases.open_on_base(&base, &dir)?;
     // A tokenizer in a PEFT directory is optional.
@@ -144,7 +145,17 @@ pub(crate) fn plan_recipe(
     log: LogStyle,
     threads: Option<usize>,
 ) -> Result<::plan::Plan> {
-    plan_loaded(&recipe::load(&args.recipe, &args.set)?, args, log, threads)
+    if !args.recipe.is_file()
+        && let Some(name) = run::name_of(&args.recipe)
+    {
+        return Err(Failure::input(
+            format!("`{}` is a run, not a recipe", args.recipe.display()),
+            format!("to continue it: temper resume {name}"),
+        ));
+    }
+    let loaded = recipe::load(&args.recipe, &args.set)?;
+    loaded.notes.iter().for_each(|note| warn(note));
+    plan_loaded(&loaded, args, log, threads)
 }
 
 /// Plans a recipe that was read.

@@ -20,6 +20,10 @@ use crate::device_panics;
 use crate::failure::Result;
 use crate::render::table::{self, counted};
 
+/// Validation samples below which a plan says that they are few.
+const FEW: u64 = 5;
+/// Validation samples below which a plan says that they are few.
+const FEW: u64 = 5;
 /// Files of a source that are listed by name.
 const SHOWN_FILES: usize = 3;
 /// Approximate duration of the probe of a stage, in seconds.
@@ -202,22 +206,29 @@ fn stage_notes(stage: &StagePlan) -> Vec<String> {
         SampleKind::Completions => "completion",
         SampleKind::Prompts => "prompt",
     };
+    // A pair is a row of the data and of an epoch, and has two texts.
+    let row = if stage.sample_kind == SampleKind::Pairs { "pair" } else { "row" };
     lines.push(format!(
         "{} read: {}, {}; an epoch has {} with {}; {:.2} epochs",
         counted(counts.rows, "row"),
         counted(counts.samples, sample),
         counted(counts.tokens, "token"),
-        counted(counts.epoch_rows, "row"),
+        counted(counts.epoch_rows, row),
         counted(counts.epoch_targets, "target"),
         stage.dataset.epoch_of(stage.max_steps),
     ));
     lines.extend(counts.file_choices.iter().cloned());
     if counts.eval_rows > 0 {
         lines.push(format!(
-            "validation: {} in {} with {}",
+            "validation: {} in {} with {}{}",
             counted(counts.eval_samples, "sample"),
-            counted(counts.eval_rows, "row"),
-            counted(counts.eval_targets, "target")
+            counted(counts.eval_rows, row),
+            counted(counts.eval_targets, "target"),
+            if counts.eval_samples < FEW {
+                "; so few measure roughly: raise `holdout`"
+            } else {
+                ""
+            }
         ));
     }
     lines.extend(tasks_note(stage));
@@ -301,7 +312,7 @@ pub(super) fn not_finite(counts: &DatasetCounts) -> Option<String> {
 }
 
 /// Files, layout and columns of a data source, with what is not read.
-fn source(report: &SourceReport) -> String {
+pub(super) fn source(report: &SourceReport) -> String {
     let list = |names: &[String]| {
         let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         names.join(", ")

@@ -210,6 +210,11 @@ fn task_metrics(result: &Value) -> String {
     if shown.is_empty() { "-".to_owned() } else { shown.join(", ") }
 }
 
+/// Name of the run at a path or of this name, if there is one.
+pub(super) fn name_of(run: &Path) -> Option<String> {
+    run_dir_of(run).ok().map(|(_, name)| name)
+}
+
 /// Directory and name of a run, which is given by path or by name.
 fn run_dir_of(run: &Path) -> Result<(PathBuf, String)> {
     // The directory's present name counts, so a copy of a run is a run of its own.
@@ -220,7 +225,10 @@ fn run_dir_of(run: &Path) -> Result<(PathBuf, String)> {
     if name.is_empty() || elsewhere || !dir.join(launch::FILE).is_file() {
         return Err(Failure::input(
             format!("no such run: `{}`", run.display()),
-            "`temper runs` lists all runs",
+            match fsio::nearest_path(&dir) {
+                Some(near) => format!("did you mean `{}`?", near.display()),
+                None => "`temper runs` lists all runs".to_owned(),
+            },
         ));
     }
     Ok((dir, name.to_owned()))

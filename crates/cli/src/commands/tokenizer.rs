@@ -135,7 +135,7 @@ fn open(path: &Path) -> Result<Tokenizer> {
         return Err(Failure::input(format!("no tokenizer at `{}`", path.display()), hint));
     }
     // A stage keeps its tokenizer with the model. Without a model, the error is that of a tokenizer.
-    let dir = ::plan::locate_model(path).unwrap_or_else(|_| path.to_owned());
+    let dir = ::plan::locate_argument(path).unwrap_or_else(|_| path.to_owned());
     Ok(Tokenizer::from_dir_or_file(dir)?)
 }
 

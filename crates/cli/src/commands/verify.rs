@@ -13,7 +13,7 @@ use crate::render::table;
 pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     let device = kernels::device(&args.device)?;
     let mut outcomes = Vec::new();
-    let base = args.base.as_deref().map(plan::locate_model).transpose()?;
+    let base = args.base.as_deref().map(plan::locate_argument).transpose()?;
     let verify = |path: &PathBuf| evaluate::verify_on_base(path, base.as_deref(), &device);
     for report in args.paths.iter().flat_map(verify) {
         print(&format!("{}\n", report.to_json()))?;

@@ -112,7 +112,11 @@ impl Dataset {
         }
         let epoch_rows = train.n_rows(0);
         if epoch_rows == 0 || train.epoch_targets(0) == 0 {
-            return Err(Error::NoTargets { sequence_length });
+            let lengths = sources.iter().flat_map(|source| {
+                (0..source.store.n_samples()).map(|sample| source.store.len(sample))
+            });
+            let fits = lengths.max().unwrap_or(0) <= sequence_length as u64;
+            return Err(Error::NoTargets { sequence_length, fits });
         }
         let eval = eval.filter(|eval| eval.n_rows(0) > 0);
         if let Some(Holdout { fraction, .. }) = options.holdout

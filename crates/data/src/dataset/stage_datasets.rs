@@ -181,6 +181,36 @@ impl Dataset {
     }
 }
 
+impl Dataset {
+    /// Every chat once, as [`Dataset::eval_batches`], for measuring a model on a file. Chats longer than a row are cut.
+    pub fn chats_in_order(prepared: &Prepared, sequence_length: usize) -> Result<Self> {
+        let options = RunOptions {
+            seed: 0,
+            stage: String::new(),
+            sequence_length,
+            rows_per_step: 1,
+            max_steps: None,
+            epochs: Some(1.0),
+            max_tokens: None,
+            holdout: None,
+        };
+        let sources = dataset_sources(prepared);
+        let splits = sample_split(&sources, None)?;
+        let mut issues = Vec::new();
+        let chats = sources.iter().zip(&splits).map(|(source, split)| {
+            let report = |sample, kind| issues.push((sample, kind));
+            Chats::select(source.clone(), &split.train, sequence_length, Overlong::Cut, report)
+        });
+        let chats: Vec<Chats> = chats.collect();
+        let rows = |chats| {
+            Box::new(ChatRows::new(chats, Order::Fixed, sequence_length, true))
+                as Box<dyn SplitRows>
+        };
+        let all = (rows(chats.clone()), Some(rows(chats)));
+        Self::new(prepared, sources, &options, all, issues)
+    }
+}
+
 fn dataset_sources(prepared: &Prepared) -> Vec<DatasetSource> {
     let mut first_sample = 0;
     let sources = prepared.sources.iter().map(|source| {

@@ -42,7 +42,7 @@ pub(super) fn key(
     prompts: &[Prompt],
 ) -> Result<String> {
     let hashes =
-        |path: &Path| -> Result<Value> { Ok(train::weight_hashes(&plan::locate_model(path)?)?) };
+        |path: &Path| -> Result<Value> { Ok(train::weight_hashes(&plan::locate_argument(path)?)?) };
     let mut of_prompts = fsio::Sha256::new();
     for prompt in prompts {
         let row = json!([prompt.shown, prompt.ids, prompt.row]);

@@ -1,0 +1,104 @@
+//! `temper data inspect FILE`: the rows of a data file, and the stages that can train on them.
+
+use std::path::Path;
+
+use data::{BytesRead, SampleKind, SourceFiles, SourceSpec};
+use hub_local::Need;
+use serde_json::Value;
+
+use super::{plan as plan_command, print};
+use crate::failure::{Failure, Result};
+use crate::render::table::{counted, thousands};
+
+/// Rows that are counted; more are not read.
+const COUNTED: usize = 100_000;
+
+/// Stages by the samples that they make of a row, with the word of `temper init`.
+const READERS: [(SampleKind, &str, &str); 5] = [
+    (SampleKind::Documents, "[pretrain]", "pretrain"),
+    (SampleKind::Chats, "[sft], [distill]", "sft"),
+    (SampleKind::Pairs, "[reward], [dpo]", "dpo"),
+    (SampleKind::Completions, "[kto]", "kto"),
+    (SampleKind::Prompts, "[ppo], [grpo]", "grpo"),
+];
+
+/// Prints one row of a data file with its columns. Rows count from 1, as in error messages.
+pub(super) fn show_row(path: &Path, number: u64) -> Result<()> {
+    let skipped = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+    let path = &plan::local_copy(path, Need::Data)?;
+    let mut rows = data::read_rows(path, None, None, &BytesRead::default())?;
+    let Some(row) = rows.nth(skipped) else {
+        return Err(Failure::input(
+            format!("{} has no row {number}", path.display()),
+            "rows are numbered from 1",
+        ));
+    };
+    print(&format!("{:#}\n", Value::Object(row?.columns)))
+}
+
+/// Whether a path names data and not a recipe.
+pub(super) fn is_data(path: &Path) -> bool {
+    let is_recipe = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));
+    !is_recipe && (path.exists() || path.to_string_lossy().starts_with("hf:"))
+}
+
+/// Prints the first `n` rows of data, the stages that can read it, and how.
+pub(super) fn show_file(path: &Path, n: usize, json: bool) -> Result<()> {
+    let spec = SourceSpec { files: files(path)?, ..SourceSpec::file(path.to_path_buf()) };
+    let (mut first, mut n_rows) = (Vec::new(), 0);
+    'files: for file in &spec.files {
+        for row in data::read_rows(file, None, None, &BytesRead::default())? {
+            let columns = Value::Object(row?.columns);
+            if first.len() < n {
+                first.push(columns);
+            } else if json {
+                break 'files;
+            }
+            n_rows += 1;
+            if n_rows == COUNTED {
+                break 'files;
+            }
+        }
+    }
+    if json {
+        return first.iter().try_for_each(|row| print(&format!("{row}\n")));
+    }
+    let more = if n_rows == COUNTED { " or more" } else { "" };
+    let name = path.display();
+    let n_files = counted(spec.files.len() as u64, "file");
+    print(&format!("{name}: {}{more} rows in {n_files}\n", thousands(n_rows as u64)))?;
+    let next = show_readers(&spec)?;
+    for row in &first {
+        print(&format!("{row:#}\n"))?;
+    }
+    match next {
+        Some(stage) => print(&format!("next    temper init {stage} --model MODEL --data {name}\n")),
+        None => Ok(()),
+    }
+}
+
+fn files(path: &Path) -> Result<SourceFiles> {
+    Ok(data::expand(&plan::local_copy(path, Need::Data)?, None, None)?)
+}
+
+/// Prints how each kind of stage reads the rows. Returns the first one that can.
+fn show_readers(spec: &SourceSpec) -> Result<Option<&'static str>> {
+    let mut next = None;
+    let mut refusal = None;
+    for (kind, sections, stage) in READERS {
+        match data::describe_source(spec, kind, None) {
+            Ok(Some(report)) => {
+                let how = plan_command::source(&report);
+                let how = how.split_once(": ").map_or(how.as_str(), |(_, how)| how);
+                print(&format!("  {sections}: {how}\n"))?;
+                next = next.or(Some(stage));
+            }
+            Ok(None) => {}
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    match refusal {
+        Some(refusal) if next.is_none() => Err(refusal.into()),
+        _ => Ok(next),
+    }
+}
