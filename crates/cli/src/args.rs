@@ -163,6 +163,9 @@ pub(crate) struct PlanArgs {
     /// List every sample that is cut or dropped, with its location
     #[arg(long)]
     pub(crate) list_cut: bool,
+    /// Accept a plan that needs more memory or disk space than there is
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// `temper run`
@@ -170,6 +173,9 @@ pub(crate) struct PlanArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) recipe: RecipeArgs,
+    /// Start although the plan needs more memory or disk space than there is
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// `temper resume`
@@ -186,6 +192,9 @@ pub(crate) struct ResumeArgs {
     /// Allow rewards of the recipe to start programs, which run with your rights
     #[arg(long)]
     pub(crate) allow_commands: bool,
+    /// Start although the plan needs more memory or disk space than there is
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// `temper generate`

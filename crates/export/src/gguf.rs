@@ -113,12 +113,10 @@ pub fn gguf<M: SavedModel>(
 
 /// The error of a failed write names the file.
 fn at(path: &Path, error: Error) -> Error {
-    match error {
-        Error::Gguf(::gguf::Error::Write { source }) => {
-            Error::File(fsio::Error::of_writer(source, path))
-        }
-        other => other,
+    if let Error::Gguf(::gguf::Error::Write { source }) = error {
+        return Error::File(fsio::Error::of_writer(source, path));
     }
+    error
 }
 
 /// Writes every tensor; parameters that the model was trained without are zeros in the file.

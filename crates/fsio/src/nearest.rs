@@ -46,8 +46,8 @@ mod tests {
         fs::write(at("chats.jsonl"), "").unwrap();
         assert_eq!(nearest_path(&at("chat.jsonl")), Some(at("chats.jsonl")));
         assert_eq!(nearest_path(&at("Chats.jsonl")), Some(at("chats.jsonl")));
-        assert_eq!(nearest_path(&at("runs/tyni/sft")), Some(at("runs/tiny/sft")));
-        assert_eq!(nearest_path(&at("runs/tyni/dpo")), None);
+        assert_eq!(nearest_path(&at("runs/tny/sft")), Some(at("runs/tiny/sft")));
+        assert_eq!(nearest_path(&at("runs/tny/dpo")), None);
         assert_eq!(nearest_path(&at("pairs.parquet")), None);
         assert_eq!(nearest_path(&at("chats.jsonl")), None);
     }

@@ -50,6 +50,13 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// Peak memory, roughly, with `fewer` rows in a forward pass in place of `micro_batch`: activations shrink with them.
+    pub fn peak_bytes_of(&self, micro_batch: usize, fewer: usize) -> u64 {
+        let share = micro_batch.saturating_sub(fewer) as f64 / micro_batch.max(1) as f64;
+        let freed = (self.memory.activations as f64 * share) as u64;
+        self.peak_bytes.saturating_sub(freed)
+    }
+
     /// Cost of a stage; `sample_kind` says how its rows are padded.
     pub(crate) fn of(
         config: &ModelConfig,

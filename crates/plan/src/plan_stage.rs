@@ -350,7 +350,7 @@ fn dataset(
 }
 
 fn no_prompt_fits(loaded: &Loaded, key: &str, error: data::Error) -> Error {
-    let data::Error::NoTargets { sequence_length } = error else { return Error::Data(error) };
+    let data::Error::NoTargets { sequence_length, .. } = error else { return Error::Data(error) };
     Error::Recipe(loaded.spans.error(
         key,
         format!("no prompt has at most {sequence_length} tokens"),

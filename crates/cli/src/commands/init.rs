@@ -6,7 +6,7 @@ use draft::{Facts, Kind, Lengths, RightAnswer, Values};
 use plan::{Plan, StagePlan};
 
 use super::plan::show;
-use super::{plan_loaded, print};
+use super::{plan_loaded, print, resources};
 use crate::args::{InitArgs, InitKind, LogStyle, PlanArgs, RecipeArgs};
 use crate::failure::{Failure, Result};
 
@@ -47,15 +47,28 @@ fn facts(kind: Kind, args: &InitArgs, out: &Path) -> Result<Facts> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     Ok(Facts {
         name: stem.chars().map(|c| if is_plain(c) { c } else { '-' }).collect(),
-        model: path_in_recipe(&args.model, out)?,
+        model: path_in_recipe(&model_path(&args.model)?, out)?,
         data: path_in_recipe(&args.data, out)?,
         n_parameters: 0,
         context_length: arch::ModelInfo::read(&weights)?.config.max_positions(),
         split_turns: false,
-        reward: args.reward.as_deref().map(|reward| path_in_recipe(reward, out)).transpose()?,
+        reward: match &args.reward {
+            Some(reward) => Some(path_in_recipe(&model_path(reward)?, out)?),
+            None => None,
+        },
         right_answer: if kind == Kind::Grpo { Some(right_answer(&args.data)?) } else { None },
         lengths: Lengths::default(),
     })
+}
+
+/// A MODEL as a recipe names it: the stage of a run that is given by the run's name, and any other as it is.
+fn model_path(model: &str) -> Result<String> {
+    if model.starts_with("hf:") || Path::new(model).exists() {
+        return Ok(model.to_owned());
+    }
+    let dir = plan::locate_argument(Path::new(model))?;
+    let stage = if dir.ends_with(plan::MODEL_DIR) { dir.parent().unwrap_or(&dir) } else { &dir };
+    Ok(stage.to_string_lossy().into_owned())
 }
 
 /// The right answers of a data file, by its first row.
@@ -101,7 +114,7 @@ fn plan_args(out: &Path, no_probe: bool) -> PlanArgs {
         stage: None,
         allow_commands: false,
     };
-    PlanArgs { recipe, no_probe, list_cut: false }
+    PlanArgs { recipe, no_probe, list_cut: false, force: false }
 }
 
 /// Plans recipes that are not on disk yet.
@@ -117,7 +130,7 @@ impl Planner {
     fn draft(&self, mut facts: Facts) -> Result<(String, Plan)> {
         self.measure(&mut facts)?;
         let mut values = Values::of(self.kind, &facts);
-        let memory = available_memory();
+        let memory = resources::available_memory();
         loop {
             let text = draft::recipe(self.kind, &facts, &values);
             let plan = self.plan(&text)?;
@@ -171,12 +184,4 @@ impl Planner {
             Failure::input(format!("the plan has no [{section}]"), "write the recipe by hand")
         })
     }
-}
-
-/// Memory that the system can give to a new process, in bytes; `None` where it does not say.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }

@@ -19,6 +19,7 @@ mod merge_cost;
 pub(crate) mod plan;
 mod plan_tasks;
 mod proven;
+mod resources;
 mod rollouts;
 pub(crate) mod run;
 pub(crate) mod runs;

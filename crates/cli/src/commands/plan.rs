@@ -14,14 +14,12 @@ use recipe::{Precision, SampleKind};
 use super::plan_tasks::tasks_note;
 use super::rollouts::{groups_note, rollouts_note, sampling_seconds};
 use super::teacher::teacher_note;
-use super::{plan_recipe, precision_note, print, set_up_kernels};
+use super::{plan_recipe, precision_note, print, resources, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
 use crate::device_panics;
 use crate::failure::Result;
 use crate::render::table::{self, counted};
 
-/// Validation samples below which a plan says that they are few.
-const FEW: u64 = 5;
 /// Validation samples below which a plan says that they are few.
 const FEW: u64 = 5;
 /// Files of a source that are listed by name.
@@ -38,14 +36,23 @@ pub(crate) fn run(args: &PlanArgs, log: LogStyle, threads: Option<usize>) -> Res
 pub(super) fn show(plan: &Plan, args: &PlanArgs) -> Result<()> {
     set_up_kernels(plan);
     print(&head(plan))?;
+    // The probe allocates a model and the activations of a step.
+    let fits = resources::check(plan);
+    let probes = !args.no_probe && fits.is_ok();
     let seconds: Vec<Option<f64>> = plan
         .stages
         .iter()
-        .map(|stage| if args.no_probe { Ok(None) } else { timed(plan, stage).map(Some) })
+        .map(|stage| if probes { timed(plan, stage).map(Some) } else { Ok(None) })
         .collect::<Result<_>>()?;
     print(&stages(plan, &seconds))?;
     print(&notes(plan, args.list_cut))?;
-    print(&format!("ready: temper run {}\n", args.recipe.recipe.display()))
+    let recipe = args.recipe.recipe.display();
+    let force = match fits {
+        Ok(()) => "",
+        Err(_) if args.force => " --force",
+        Err(refusal) => return Err(refusal),
+    };
+    print(&format!("ready: temper run {recipe}{force}\n"))
 }
 
 fn head(plan: &Plan) -> String {
@@ -384,21 +391,16 @@ fn drawn(source: &DrawnPairCounts) -> String {
 }
 
 fn disk(plan: &Plan) -> String {
-    let mut parts = Vec::new();
-    let mut total = 0;
-    for stage in &plan.stages {
-        let kept = stage.keys.keep_checkpoints as u64 + u64::from(stage.keys.eval.is_some());
-        total += stage.cost.checkpoint_bytes * kept + stage.cost.model_bytes;
-        if let Work::Rows { distill: Some(distill), .. } = stage.kind.work() {
-            total += distill.saved_bytes();
-        }
-        parts.push(format!("{} {}", stage.name, table::bytes(stage.cost.checkpoint_bytes)));
-    }
-    let free = fsio::free_space(".").map(|free| format!(", {} free", table::bytes(free)));
+    let sizes = plan
+        .stages
+        .iter()
+        .map(|stage| format!("{} {}", stage.name, table::bytes(stage.cost.checkpoint_bytes)));
+    let sizes: Vec<String> = sizes.collect();
+    let free = resources::free_disk(plan).map(|free| format!(", {} free", table::bytes(free)));
     format!(
         "  disk: checkpoint size {}; about {} in total{}\n",
-        parts.join(", "),
-        table::bytes(total),
+        sizes.join(", "),
+        table::bytes(resources::needed_disk(plan)),
         free.unwrap_or_default()
     )
 }

@@ -10,7 +10,9 @@ use train::{
     Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, on_replicas,
 };
 
-use super::{launch, plan_recipe, precision_note, print_summary, replica_devices, set_up_kernels};
+use super::{
+    launch, plan_recipe, precision_note, print_summary, replica_devices, resources, set_up_kernels,
+};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
 use crate::device_panics;
 use crate::failure::{Failure, Result};
@@ -20,6 +22,9 @@ use crate::render::task_metrics::shown_metrics;
 
 pub(crate) fn run(args: &RunArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let plan = plan_recipe(&args.recipe, log, threads)?;
+    if !args.force {
+        resources::check(&plan)?;
+    }
     run_plan(&plan, &args.recipe, log)
 }
 
@@ -36,6 +41,9 @@ pub(crate) fn resume(args: &ResumeArgs, log: LogStyle, threads: Option<usize>) -
         allow_commands: args.allow_commands,
     };
     let plan = plan_recipe(&recipe, log, threads)?;
+    if !args.force {
+        resources::check(&plan)?;
+    }
     run_plan(&plan, &recipe, log)
 }
 

@@ -203,7 +203,7 @@ fn paths_resolve_and_expand_in_one_order() {
     ");
     insta::assert_snapshot!(find("data:c.jsonl"), @"
     no such file or directory: `DIR/data/c.jsonl`
-      hint: similar name in that directory: `b.jsonl`
+      hint: did you mean `DIR/data/b.jsonl`?
     ");
     insta::assert_snapshot!(find("data:*.csv"), @"
     no file matches: `DIR/data/*.csv`

@@ -1,0 +1,93 @@
+//! The commands of the guide, run as they stand there, page after page.
+//!
+//! A block that begins with ```console has commands after `$ `; all of them must succeed. Blocks of other kinds are examples for
+//! models and files that are not here.
+
+use crate::support::{Place, TEXT, root, tiny_recipe};
+
+/// Pages in reading order; files and runs of earlier pages are there for later ones.
+const PAGES: [&str; 7] =
+    ["install", "chats", "preferences", "pretrain", "templates", "choosing", "reproduce"];
+
+/// A directory with a small model and the files that the guide names.
+fn place() -> Place {
+    let place = Place::new();
+    let recipe = tiny_recipe("{ path = \"books.txt\" }", "")
+        .replace("max_position_embeddings = 32", "max_position_embeddings = 256");
+    place.write("books.txt", TEXT.repeat(60)).write("tiny.toml", recipe);
+    let run = place.temper(&["run", "tiny.toml"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let export = place.temper(&["export", "tiny", "--to", "model"]);
+    assert_eq!(export.code, Some(0), "{}", export.stderr);
+    let chats = |from: usize| -> String {
+        let chat = |n: usize| {
+            let question = format!("What is {n} and {n}?");
+            format!(
+                "{{\"messages\": [{{\"role\": \"user\", \"content\": \"{question}\"}}, {{\"role\": \"assistant\", \"content\": \"It is {}.\"}}]}}\n",
+                2 * n
+            )
+        };
+        (from..from + 60).map(chat).collect()
+    };
+    let pairs: String = (0..60)
+        .map(|n| {
+            format!(
+                "{{\"prompt\": \"Number {n}?\", \"chosen\": \"Yes, {n}.\", \"rejected\": \"No.\"}}\n"
+            )
+        })
+        .collect();
+    place
+        .write("chats.jsonl", chats(0))
+        .write("more-chats.jsonl", chats(100))
+        .write("pairs.jsonl", pairs)
+        .write("messages.json", "[{\"role\": \"user\", \"content\": \"Hi\"}]");
+    place
+}
+
+/// The commands of a page.
+fn commands(page: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(format!("docs/{page}.md"))).expect("a page");
+    let blocks = text.split("```console\n").skip(1);
+    let lines = blocks.flat_map(|block| {
+        let end = block.find("```").expect("an end");
+        block[..end].lines().map(str::to_owned).collect::<Vec<_>>()
+    });
+    lines.map(|line| line.strip_prefix("$ temper ").expect("`$ temper …`").to_owned()).collect()
+}
+
+#[test]
+fn the_commands_of_the_guide_run() {
+    let place = place();
+    let mut n_run = 0;
+    for page in PAGES {
+        for command in commands(page) {
+            let args: Vec<&str> = command.split_whitespace().collect();
+            let outcome = place.temper(&args);
+            assert_eq!(
+                outcome.code,
+                Some(0),
+                "docs/{page}.md: temper {command}\n{}{}",
+                outcome.stdout,
+                outcome.stderr
+            );
+            n_run += 1;
+        }
+    }
+    assert!(n_run > 20, "{n_run} commands were found");
+}
+
+#[test]
+fn every_page_is_in_the_summary() {
+    let summary = std::fs::read_to_string(root().join("docs/SUMMARY.md")).expect("the summary");
+    for dir in ["docs", "docs/design"] {
+        for entry in std::fs::read_dir(root().join(dir)).expect("pages") {
+            let name = entry.expect("a page").file_name().to_string_lossy().into_owned();
+            let path = format!("{dir}/{name}").replacen("docs/", "", 1);
+            let is_page = name.ends_with(".md") && name != "SUMMARY.md";
+            assert!(
+                !is_page || summary.contains(&format!("({path})")),
+                "{path} is not in SUMMARY.md"
+            );
+        }
+    }
+}
