@@ -117,7 +117,11 @@ fn only_the_command_line_depends_on_the_network() {
     };
     assert_eq!(users("hub"), ["cli"]);
     assert_eq!(users("ureq"), ["hub"]);
-    for client in ["rustls", "reqwest", "hyper", "tokio", "native-tls", "openssl", "curl", "http"] {
+    assert_eq!(users("serve"), ["cli"]);
+    for server in ["axum", "hyper", "hyper-util", "tokio"] {
+        assert_eq!(users(server), ["serve"]);
+    }
+    for client in ["rustls", "reqwest", "native-tls", "openssl", "curl", "http"] {
         assert!(users(client).is_empty(), "{client} is used by {:?}", users(client));
     }
 }

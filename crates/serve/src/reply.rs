@@ -1,0 +1,268 @@
+//! Builds the answer to a request from the tokens of its completions, whole or in parts.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use generate::{FinishReason, LiveToken, ModelLogprobs};
+use tokenizer::Tokenizer;
+
+use crate::api::{
+    ChatLogprobs, Chunk, ChunkChoice, ChunkContent, Delta, Logprobs, Message, Request,
+    TextLogprobs, TokenLogprob, TopLogprob, Usage, Whole, WholeChoice, WholeContent,
+};
+use crate::app::Served;
+use crate::metrics::ModelMetrics;
+
+/// The two ways to ask for text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// `/v1/chat/completions`
+    Chat,
+    /// `/v1/completions`
+    Completions,
+}
+
+/// What the answer depends on besides its tokens, and the numbers so far.
+pub(crate) struct Reply {
+    endpoint: Endpoint,
+    id: String,
+    created: u64,
+    model: String,
+    tokenizer: Tokenizer,
+    metrics: ModelMetrics,
+    include_usage: bool,
+    logprobs: bool,
+    n_prompt_tokens: usize,
+    n_tokens: usize,
+    choices: Vec<Choice>,
+    start: Instant,
+}
+
+/// A completion so far.
+#[derive(Default)]
+struct Choice {
+    /// Bytes of its tokens, for offsets.
+    n_bytes: usize,
+    is_finished: bool,
+}
+
+/// What a token adds to a completion.
+pub(crate) struct Part {
+    pub(crate) text: String,
+    pub(crate) logprobs: Option<Logprobs>,
+    pub(crate) finish_reason: Option<&'static str>,
+}
+
+impl Reply {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        served: &Served,
+        request: &Request,
+        start: Instant,
+    ) -> Self {
+        let n_choices = request.prompts.len() * request.settings.n;
+        let prefix = match endpoint {
+            Endpoint::Chat => "chatcmpl",
+            Endpoint::Completions => "cmpl",
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            endpoint,
+            id: format!("{prefix}-{:024x}", now.as_nanos()),
+            created: now.as_secs(),
+            model: served.name.clone(),
+            tokenizer: served.tokenizer.clone(),
+            metrics: served.metrics.clone(),
+            include_usage: request.include_usage,
+            logprobs: request.logprobs,
+            n_prompt_tokens: request.prompts.iter().map(Vec::len).sum(),
+            n_tokens: 0,
+            choices: (0..n_choices).map(|_| Choice::default()).collect(),
+            start,
+        }
+    }
+
+    pub(crate) fn n_choices(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// Whether every completion has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.choices.iter().all(|choice| choice.is_finished)
+    }
+
+    /// What a token adds to its completion.
+    pub(crate) fn part(&mut self, choice_idx: usize, token: LiveToken) -> Part {
+        let LiveToken { choice, text, finish_reason } = token;
+        if self.n_tokens == 0 {
+            self.metrics.observe_first_token(self.start.elapsed());
+        }
+        self.n_tokens += 1;
+        let is_text = finish_reason != Some(FinishReason::Eos);
+        let of_model = choice.of_model.filter(|_| self.logprobs);
+        let logprobs = of_model.map(|of_model| {
+            if is_text {
+                self.logprobs(choice_idx, choice.id, &of_model)
+            } else {
+                self.no_logprobs()
+            }
+        });
+        if let Some(state) = self.choices.get_mut(choice_idx) {
+            state.is_finished |= finish_reason.is_some();
+        }
+        if self.is_finished() {
+            self.metrics.observe_request(self.start.elapsed());
+        }
+        let finish_reason = finish_reason.map(|reason| match reason {
+            FinishReason::Eos | FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+        });
+        Part { text, logprobs, finish_reason }
+    }
+
+    /// The log-probabilities of no token.
+    pub(crate) fn no_logprobs(&self) -> Logprobs {
+        match self.endpoint {
+            Endpoint::Chat => Logprobs::Chat(ChatLogprobs::default()),
+            Endpoint::Completions => Logprobs::Text(TextLogprobs::default()),
+        }
+    }
+
+    /// Whether the request asks for log-probabilities.
+    pub(crate) fn has_logprobs(&self) -> bool {
+        self.logprobs
+    }
+
+    fn logprobs(&mut self, choice_idx: usize, id: u32, of_model: &ModelLogprobs) -> Logprobs {
+        let token = self.token_text(id);
+        match self.endpoint {
+            Endpoint::Chat => {
+                let top = of_model.top.iter();
+                let top = top.map(|&(id, logprob)| top_logprob(self.token_text(id), logprob));
+                let entry = TokenLogprob {
+                    token: top_logprob(token, of_model.chosen),
+                    top_logprobs: top.collect(),
+                };
+                Logprobs::Chat(ChatLogprobs { content: vec![entry], refusal: None })
+            }
+            Endpoint::Completions => {
+                let top = of_model.top.iter();
+                let top = top.map(|&(id, logprob)| (self.token_text(id), logprob)).collect();
+                let offset = self.choices.get_mut(choice_idx).map_or(0, |choice| {
+                    let offset = choice.n_bytes;
+                    choice.n_bytes += token.len();
+                    offset
+                });
+                Logprobs::Text(TextLogprobs {
+                    tokens: vec![token],
+                    token_logprobs: vec![of_model.chosen],
+                    top_logprobs: vec![top],
+                    text_offset: vec![offset],
+                })
+            }
+        }
+    }
+
+    /// A token's text inside a longer text: some decoders drop a space at the start.
+    fn token_text(&self, id: u32) -> String {
+        let once = self.tokenizer.decode(&[id], false);
+        let twice = self.tokenizer.decode(&[id, id], false);
+        twice
+            .strip_prefix(once.as_str())
+            .map(str::to_owned)
+            .filter(|text| !text.is_empty())
+            .unwrap_or(once)
+    }
+
+    /// The numbers of tokens so far.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage::new(self.n_prompt_tokens, self.n_tokens)
+    }
+
+    /// The whole answer as JSON, from the text, log-probabilities and finish reason of each completion.
+    pub(crate) fn whole(&self, parts: Vec<Part>) -> String {
+        let choice = |(index, part): (usize, Part)| WholeChoice {
+            index,
+            content: match self.endpoint {
+                Endpoint::Chat => WholeContent::Message(Message {
+                    role: "assistant",
+                    content: part.text,
+                    refusal: None,
+                }),
+                Endpoint::Completions => WholeContent::Text(part.text),
+            },
+            logprobs: part.logprobs,
+            finish_reason: part.finish_reason.unwrap_or("stop"),
+        };
+        let whole = Whole {
+            id: &self.id,
+            object: match self.endpoint {
+                Endpoint::Chat => "chat.completion",
+                Endpoint::Completions => "text_completion",
+            },
+            created: self.created,
+            model: &self.model,
+            system_fingerprint: FINGERPRINT,
+            choices: parts.into_iter().enumerate().map(choice).collect(),
+            usage: self.usage(),
+        };
+        json(&whole)
+    }
+
+    /// The chunk that begins a completion; chats have one, with the role.
+    pub(crate) fn first_chunk(&self, index: usize) -> Option<String> {
+        let delta = Delta { role: Some("assistant"), content: Some(String::new()) };
+        let content = ChunkContent::Delta(delta);
+        let choice = ChunkChoice { index, content, logprobs: None, finish_reason: None };
+        (self.endpoint == Endpoint::Chat).then(|| self.chunk(vec![choice], None))
+    }
+
+    /// The chunk of a part; none where there is nothing to say.
+    pub(crate) fn part_chunk(&self, index: usize, part: Part) -> Option<String> {
+        let Part { text, logprobs, finish_reason } = part;
+        if text.is_empty() && logprobs.is_none() && finish_reason.is_none() {
+            return None;
+        }
+        let content = match self.endpoint {
+            Endpoint::Chat => ChunkContent::Delta(Delta {
+                role: None,
+                content: (!text.is_empty()).then_some(text),
+            }),
+            Endpoint::Completions => ChunkContent::Text(text),
+        };
+        Some(self.chunk(vec![ChunkChoice { index, content, logprobs, finish_reason }], None))
+    }
+
+    /// The last chunk, with the numbers of tokens, if the request asks for them.
+    pub(crate) fn usage_chunk(&self) -> Option<String> {
+        self.include_usage.then(|| self.chunk(Vec::new(), Some(self.usage())))
+    }
+
+    fn chunk(&self, choices: Vec<ChunkChoice>, usage: Option<Usage>) -> String {
+        json(&Chunk {
+            id: &self.id,
+            object: match self.endpoint {
+                Endpoint::Chat => "chat.completion.chunk",
+                Endpoint::Completions => "text_completion",
+            },
+            created: self.created,
+            model: &self.model,
+            system_fingerprint: FINGERPRINT,
+            choices,
+            usage: self.include_usage.then_some(usage),
+        })
+    }
+}
+
+/// The version, on which the tokens of a seed depend.
+const FINGERPRINT: &str = concat!("temper-", env!("CARGO_PKG_VERSION"));
+
+fn top_logprob(token: String, logprob: f32) -> TopLogprob {
+    let is_whole = !token.contains('\u{fffd}');
+    let bytes = is_whole.then(|| token.as_bytes().to_vec());
+    TopLogprob { token, logprob, bytes }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Texts, numbers and lists always have a form in JSON; a log-probability that is not finite is null.
+    serde_json::to_string(value).unwrap_or_default()
+}
