@@ -120,7 +120,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Tokens of the longest text.
-    fn longest(&self) -> usize {
+    pub(crate) fn longest(&self) -> usize {
         self.next_positions.iter().max().map_or(0, |next| *next as usize)
     }
 
@@ -148,13 +148,17 @@ impl<'a> Decoder<'a> {
         self.replace_row(row, other);
     }
 
-    /// A copy of it, as [`Self::select_rows`] with all rows.
-    pub(crate) fn copy(&self) -> Self {
-        let rows: Vec<usize> = (0..self.next_positions.len()).collect();
+    /// A copy of it with room for `capacity` positions.
+    ///
+    /// # Panics
+    /// If its texts are longer.
+    pub(crate) fn copy_with_capacity(&self, capacity: usize) -> Self {
         let reread = self.reread.as_ref();
+        let mut cache = self.cache.clone();
+        cache.set_capacity(capacity);
         Self {
             model: self.model,
-            cache: self.cache.select_rows(&rows),
+            cache,
             next_positions: self.next_positions.clone(),
             reread: reread.map(|Reread { at, texts }| Reread { at: *at, texts: texts.clone() }),
         }

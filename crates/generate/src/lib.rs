@@ -23,7 +23,7 @@ use model::CausalLm;
 pub use decoder::{Decoder, without_autodiff};
 pub use error::{Error, Result};
 pub use live::{LiveBatch, LiveToken};
-pub use prompt::{Prompt, PromptReader};
+pub use prompt::{Prefixes, Prompt, PromptReader};
 pub use sampling::{Sampling, argmax, logprob};
 pub use sequence::{Choice, ModelLogprobs, Sequence};
 pub use settings::{Completion, FinishReason, NewToken, Settings};

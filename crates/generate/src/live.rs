@@ -137,7 +137,7 @@ impl<'a, T> LiveBatch<'a, T> {
             None => {
                 let Some((member, prompt)) = joining.next() else { return };
                 self.places.push(Some(member));
-                prompt.decoder.copy()
+                prompt.decoder.copy_with_capacity(prompt.decoder.longest() + 1)
             }
         };
         for (row, place) in self.places.iter_mut().enumerate().filter(|(_, place)| place.is_none())

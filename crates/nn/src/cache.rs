@@ -8,8 +8,8 @@ use kernels::{AttentionMask, KEY_CHUNK};
 
 use crate::PAD_SEGMENT;
 
-/// The cache of a model.
-#[derive(Debug)]
+/// The cache of a model. Clones share their memory until one of them changes.
+#[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
     segments_bs: Tensor<2, Int>,
@@ -21,7 +21,7 @@ pub struct KvCache {
 ///
 /// Slot 0 has the key of position `start`, a multiple of [`KEY_CHUNK`]: chunks of keys in the kernels then have the borders
 /// that they have in a cache of all positions, and results the same bits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LayerCache {
     keys: Tensor<4>,
     values: Tensor<4>,

@@ -27,6 +27,7 @@ pub(crate) async fn answer(
                     append(whole, part);
                 }
             }
+            Some(Event::Read { n_shared }) => reply.add_shared(n_shared),
             Some(Event::Failed { message }) => return Err(ApiError::server(message)),
             None => return Err(ApiError::server("the model stopped")),
         }

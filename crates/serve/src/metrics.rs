@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Counters,
     prompt_tokens: Counters,
+    shared_tokens: Counters,
     generated_tokens: Counters,
     running: Gauges,
     waiting: Gauges,
@@ -32,6 +33,8 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug)]
 pub(crate) struct ModelMetrics {
     pub(crate) prompt_tokens: Counter,
+    /// Tokens of prompts that were known from earlier ones.
+    pub(crate) shared_tokens: Counter,
     pub(crate) generated_tokens: Counter,
     /// Sequences in the batch.
     pub(crate) running: Gauge,
@@ -45,12 +48,13 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let histogram = || Family::new_with_constructor(seconds as fn() -> Histogram);
         let (first_token, request) = (histogram(), histogram());
-        let (requests, prompt_tokens, generated_tokens) =
-            <(Counters, Counters, Counters)>::default();
+        let (requests, generated_tokens) = <(Counters, Counters)>::default();
+        let (prompt_tokens, shared_tokens) = <(Counters, Counters)>::default();
         let (running, waiting) = <(Gauges, Gauges)>::default();
         let mut registry = Registry::with_prefix("temper");
         registry.register("requests", "Answered requests", requests.clone());
         registry.register("prompt_tokens", "Tokens of prompts", prompt_tokens.clone());
+        registry.register("shared_prompt_tokens", "Of them, not read again", shared_tokens.clone());
         registry.register("generated_tokens", "Generated tokens", generated_tokens.clone());
         registry.register("running_sequences", "Sequences in the batch", running.clone());
         registry.register("waiting_prompts", "Prompts that wait", waiting.clone());
@@ -60,6 +64,7 @@ impl Metrics {
             registry,
             requests,
             prompt_tokens,
+            shared_tokens,
             generated_tokens,
             running,
             waiting,
@@ -73,6 +78,7 @@ impl Metrics {
         let labels = vec![("model".to_owned(), name.to_owned())];
         ModelMetrics {
             prompt_tokens: self.prompt_tokens.get_or_create_owned(&labels),
+            shared_tokens: self.shared_tokens.get_or_create_owned(&labels),
             generated_tokens: self.generated_tokens.get_or_create_owned(&labels),
             running: self.running.get_or_create_owned(&labels),
             waiting: self.waiting.get_or_create_owned(&labels),

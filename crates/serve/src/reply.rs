@@ -32,6 +32,7 @@ pub(crate) struct Reply {
     include_usage: bool,
     logprobs: bool,
     n_prompt_tokens: usize,
+    n_shared_tokens: usize,
     n_tokens: usize,
     choices: Vec<Choice>,
     start: Instant,
@@ -75,6 +76,7 @@ impl Reply {
             include_usage: request.include_usage,
             logprobs: request.logprobs,
             n_prompt_tokens: request.prompts.iter().map(Vec::len).sum(),
+            n_shared_tokens: 0,
             n_tokens: 0,
             choices: (0..n_choices).map(|_| Choice::default()).collect(),
             start,
@@ -88,6 +90,11 @@ impl Reply {
     /// Whether every completion has ended.
     pub(crate) fn is_finished(&self) -> bool {
         self.choices.iter().all(|choice| choice.is_finished)
+    }
+
+    /// Counts tokens of a prompt that were known from an earlier one.
+    pub(crate) fn add_shared(&mut self, n_tokens: usize) {
+        self.n_shared_tokens += n_tokens;
     }
 
     /// What a token adds to its completion.
@@ -175,7 +182,7 @@ impl Reply {
 
     /// The numbers of tokens so far.
     pub(crate) fn usage(&self) -> Usage {
-        Usage::new(self.n_prompt_tokens, self.n_tokens)
+        Usage::new(self.n_prompt_tokens, self.n_shared_tokens, self.n_tokens)
     }
 
     /// The whole answer as JSON, from the text, log-probabilities and finish reason of each completion.

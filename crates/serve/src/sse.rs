@@ -69,6 +69,7 @@ impl Parts {
                     self.end();
                 }
             }
+            Some(Event::Read { n_shared }) => self.reply.add_shared(n_shared),
             Some(Event::Failed { message }) => self.fail(message),
             None => self.fail("the model stopped".to_owned()),
         }

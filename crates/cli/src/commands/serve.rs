@@ -16,6 +16,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     if args.base.is_some() && args.models.len() > 1 {
         return Err(Failure::input("--base is for one model", "start a server for each adapter"));
     }
+    for (idx, named) in args.models.iter().enumerate() {
+        if args.models.iter().take(idx).any(|earlier| earlier.name == named.name) {
+            return Err(::serve::Error::DuplicateName { name: named.name.clone() }.into());
+        }
+    }
     let key = args.key_file.as_deref().map(read_key).transpose()?;
     // An address that is in use is reported before models are opened.
     let listener = Listener::bind(&args.host, args.port, key.is_some())?;

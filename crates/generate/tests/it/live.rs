@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arch::ModelConfig;
 use generate::{
-    FinishReason, LiveBatch, LiveToken, PromptReader, Sampling, Sequence, Settings, generate,
+    FinishReason, LiveBatch, LiveToken, Prefixes, Prompt, PromptReader, Sampling, Sequence,
+    Settings, generate,
 };
 use model::CausalLm;
 use testkit::{tiny_decoders, tiny_gpt2};
@@ -47,6 +48,7 @@ fn together(model: &CausalLm, requests: &[Request], max_rows: usize) -> Vec<Vec<
     let empty = |request: &Request| vec![Vec::new(); request.settings.n];
     let mut tokens: Vec<Vec<Vec<u32>>> = requests.iter().map(empty).collect();
     let mut batch: LiveBatch<'_, (usize, usize)> = LiveBatch::new(model);
+    let mut known = Prefixes::new(1 << 20);
     let mut waiting = requests.iter().enumerate().peekable();
     while waiting.peek().is_some() || !batch.is_empty() {
         let mut on_token = |place: &mut (usize, usize), token: generate::Result<LiveToken>| {
@@ -54,9 +56,9 @@ fn together(model: &CausalLm, requests: &[Request], max_rows: usize) -> Vec<Vec<
             true
         };
         if let Some((idx, request)) = waiting.next_if(|_| batch.len() < max_rows) {
-            let mut reader = PromptReader::new(model, request.prompt.clone());
+            let mut reader = PromptReader::new(model, request.prompt.clone(), &mut known);
             let prompt = loop {
-                if let Some(prompt) = reader.read_piece() {
+                if let Some(prompt) = reader.read_piece(&mut known) {
                     break Arc::new(prompt);
                 }
                 // Others go on between the pieces of a prompt.
@@ -73,6 +75,20 @@ fn together(model: &CausalLm, requests: &[Request], max_rows: usize) -> Vec<Vec<
         batch.step(&mut on_token);
     }
     tokens
+}
+
+/// A prompt, and the number of its tokens that were known.
+fn read<'a>(
+    model: &'a CausalLm,
+    ids: &[u32],
+    known: &mut Prefixes<'a>,
+) -> (Arc<Prompt<'a>>, usize) {
+    let mut reader = PromptReader::new(model, ids.to_vec(), known);
+    loop {
+        if let Some(prompt) = reader.read_piece(known) {
+            return (Arc::new(prompt), reader.n_shared());
+        }
+    }
 }
 
 fn check(name: &str, model: &CausalLm, requests: &[Request], max_rows: usize) {
@@ -123,7 +139,7 @@ fn a_sequence_that_nobody_waits_for_leaves() {
     let model = golden_llama();
     let settings = Arc::new(Settings { max_new_tokens: 50, ..Settings::default() });
     let mut batch: LiveBatch<'_, usize> = LiveBatch::new(&model);
-    let prompt = Arc::new(PromptReader::new(&model, vec![5, 6, 7]).read_piece().unwrap());
+    let prompt = read(&model, &[5, 6, 7], &mut Prefixes::new(0)).0;
     let mut counts = [0; 3];
     let mut on_token = |idx: &mut usize, _: generate::Result<LiveToken>| {
         counts[*idx] += 1;
@@ -184,7 +200,7 @@ fn the_models_own_logprobs_are_reported() {
         ..Settings::default()
     };
     let mut batch: LiveBatch<'_, ()> = LiveBatch::new(&model);
-    let prompt = Arc::new(PromptReader::new(&model, vec![3, 1, 4]).read_piece().unwrap());
+    let prompt = read(&model, &[3, 1, 4], &mut Prefixes::new(0)).0;
     let mut ids = vec![3, 1, 4];
     let mut reported = Vec::new();
     let mut on_token = |(): &mut (), token: generate::Result<LiveToken>| {
@@ -216,4 +232,35 @@ fn the_models_own_logprobs_are_reported() {
         assert!(reported.top.is_sorted_by(|a, b| a.1 >= b.1));
         assert_eq!(reported.top.first().map(|top| top.0), generate::argmax(row));
     }
+}
+
+/// The logits of a prompt whose beginning is known are those without it, to the bit.
+#[test]
+fn known_beginnings_change_no_bit() {
+    let device = kernels::device("cpu").unwrap();
+    let mut n_shared_in_all = 0;
+    for mut keys in tiny_decoders(50) {
+        keys["max_position_embeddings"] = 2000.into();
+        if !keys["sliding_window"].is_null() {
+            keys["sliding_window"] = 20.into();
+        }
+        let config = ModelConfig::from_json(&keys, std::path::Path::new("tiny")).unwrap();
+        let model = CausalLm::init(&config, 3, &device);
+        let ids = |n: u32, factor: u32| -> Vec<u32> {
+            (0..n).map(|i| (i * i + factor * i) % 50).collect()
+        };
+        let long = ids(700, 7);
+        let other = [&long[..300], &ids(200, 11)].concat();
+        let longer = [&long[..], &ids(100, 3)].concat();
+        let mut known = Prefixes::new(1 << 24);
+        for prompt in [&long, &other, &longer, &long, &ids(90, 7), &long[..257].to_vec()] {
+            let (shared, n_shared) = read(&model, prompt, &mut known);
+            let (alone, none) = read(&model, prompt, &mut Prefixes::new(0));
+            assert_eq!((shared.logits(), none), (alone.logits(), 0), "{}", keys["model_type"]);
+            n_shared_in_all += n_shared;
+        }
+    }
+    // Of each model: nothing, 256 (a power of two), 640, 640, nothing and 256 tokens.
+    let n_models = tiny_decoders(50).len();
+    assert!(n_shared_in_all > 1500 * n_models / 2, "{n_shared_in_all}");
 }

@@ -131,10 +131,24 @@ pub(crate) struct Usage {
     pub(crate) prompt_tokens: usize,
     pub(crate) completion_tokens: usize,
     pub(crate) total_tokens: usize,
+    pub(crate) prompt_tokens_details: PromptTokens,
+}
+
+/// Numbers of tokens of the prompt.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct PromptTokens {
+    /// Those that were known from an earlier prompt.
+    pub(crate) cached_tokens: usize,
 }
 
 impl Usage {
-    pub(crate) fn new(prompt_tokens: usize, completion_tokens: usize) -> Self {
-        Self { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
+    pub(crate) fn new(
+        prompt_tokens: usize,
+        cached_tokens: usize,
+        completion_tokens: usize,
+    ) -> Self {
+        let total_tokens = prompt_tokens + completion_tokens;
+        let prompt_tokens_details = PromptTokens { cached_tokens };
+        Self { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Job {
 /// What a job reports.
 #[derive(Debug)]
 pub(crate) enum Event {
+    /// A prompt was read; another one shares this many of its tokens.
+    Read { n_shared: usize },
     /// The next token of a completion.
     Token { choice_idx: usize, token: LiveToken },
     /// The job cannot continue.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use generate::{LiveBatch, LiveToken, Prompt, PromptReader, Sequence};
+use generate::{LiveBatch, LiveToken, Prefixes, Prompt, PromptReader, Sequence};
 use model::CausalLm;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -17,6 +17,8 @@ pub(crate) const MAX_ROWS: usize = 64;
 /// Bytes of keys and values of the batch, if every sequence becomes as long as it may: sequences wait while there would be
 /// more. A sequence that needs more alone is decoded alone.
 const MAX_CACHE_BYTES: u64 = 4 << 30;
+/// Bytes of keys and values of the beginnings of prompts that are kept for further prompts.
+const MAX_PREFIX_BYTES: u64 = 1 << 30;
 /// Bytes of an element of the cache.
 const ELEMENT_BYTES: u64 = 4;
 
@@ -28,6 +30,7 @@ pub(super) fn run(model: &CausalLm, jobs: &Receiver<Job>, metrics: &ModelMetrics
         batch: LiveBatch::new(&model),
         waiting: VecDeque::new(),
         reading: None,
+        prefixes: Prefixes::new(MAX_PREFIX_BYTES / ELEMENT_BYTES),
         metrics,
     };
     while worker.receive(jobs) {
@@ -43,6 +46,7 @@ struct Worker<'a> {
     waiting: VecDeque<Job>,
     /// The job whose prompt is being read.
     reading: Option<(Job, PromptReader<'a>)>,
+    prefixes: Prefixes<'a>,
     metrics: &'a ModelMetrics,
 }
 
@@ -78,13 +82,17 @@ impl<'a> Worker<'a> {
         if self.reading.is_none()
             && let Some(job) = self.next_job()
         {
-            let reader = PromptReader::new(self.model, job.prompt.clone());
+            let reader = PromptReader::new(self.model, job.prompt.clone(), &mut self.prefixes);
             self.reading = Some((job, reader));
         }
         if let Some((job, mut reader)) = self.reading.take() {
-            match reader.read_piece() {
+            match reader.read_piece(&mut self.prefixes) {
                 Some(prompt) => {
                     self.metrics.prompt_tokens.inc_by(job.prompt.len() as u64);
+                    let n_shared = reader.n_shared();
+                    self.metrics.shared_tokens.inc_by(n_shared as u64);
+                    // A request that was given up is dropped with the next step.
+                    let _ = job.events.send(Event::Read { n_shared });
                     self.begin(&job, &Arc::new(prompt));
                 }
                 None => self.reading = Some((job, reader)),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Server, options};
+use crate::support::{Server, endless, options};
 
 fn request(idx: usize) -> Value {
     let mut body = json!({"max_tokens": 20 + (idx * 7) % 40, "seed": idx, "n": 1 + idx % 2});
@@ -44,16 +44,17 @@ fn the_same_request_gets_the_same_answer_in_any_company() {
 
 #[test]
 fn requests_beyond_the_limit_are_told_to_come_back() {
-    let server = Server::start(serve::Options { max_clients: 1, ..options() });
+    let server = Server::start_long(serve::Options { max_clients: 1, ..options() });
     let mut first = server.connect();
-    let body = json!({"model": "tiny", "prompt": "x", "stream": true, "max_tokens": 100, "n": 32})
-        .to_string();
+    let body = json!({"model": "tiny", "prompt": "x", "stream": true, "max_tokens": 15_000, "n": 8,
+            "logit_bias": endless()})
+    .to_string();
     let head = format!(
         "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     std::io::Write::write_all(&mut first, format!("{head}{body}").as_bytes()).unwrap();
-    server.wait_for("running_sequences", 32.0);
+    server.wait_for("running_sequences", 8.0);
     let refused = server.chat("Hi", json!({}));
     assert_eq!(refused.status, 429);
     assert_eq!(refused.json()["error"]["type"], "rate_limit_error");

@@ -65,7 +65,7 @@ fn wrong_completions_are_named() {
         ("prompt", json!([]), "is empty"),
         ("prompt", json!([[]]), "no tokens"),
         ("prompt", json!([320]), "beyond the vocabulary of 320: `320`"),
-        ("prompt", json!([1; 128]), "has 128 tokens, and the model's context length is 128"),
+        ("prompt", json!(vec![1; 128]), "has 128 tokens, and the model's context length is 128"),
         ("prompt", json!(vec!["a"; 33]), "33 completions; at most 32"),
         ("echo", json!(true), "not supported"),
         ("suffix", json!("end"), "not supported"),

@@ -2,15 +2,17 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arch::ModelConfig;
 use model::CausalLm;
 use serde_json::{Value, json};
 use serve::{Listener, NamedModel, Options};
-use testkit::golden_dir;
+use testkit::{golden_dir, tiny_llama};
 use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
 
 /// The golden llama: 320 ids, 128 positions.
@@ -19,12 +21,25 @@ pub(crate) fn golden_llama() -> CausalLm {
     model::load_causal_lm(&golden_dir("models/llama"), &device).unwrap()
 }
 
+/// A model with a context in which an answer can take minutes.
+pub(crate) fn long_llama() -> CausalLm {
+    let mut keys = tiny_llama(300);
+    keys["max_position_embeddings"] = 20_000.into();
+    let config = ModelConfig::from_json(&keys, Path::new("tiny")).unwrap();
+    CausalLm::init(&config, 1, &kernels::device("cpu").unwrap())
+}
+
 /// One token per byte, with a template.
 pub(crate) fn bytes() -> Tokenizer {
     let specials = default_special_tokens();
     let texts = std::iter::once("ab".to_owned());
     let tokenizer = Tokenizer::train_byte_bpe(texts, 256 + specials.len(), &specials).unwrap();
     tokenizer.with_chat_template(ChatTemplate::builtin("chatml").unwrap())
+}
+
+/// `logit_bias` with which an answer never ends on its own.
+pub(crate) fn endless() -> Value {
+    bytes().eos_ids().into_iter().map(|id| (id.to_string(), json!(-100))).collect()
 }
 
 pub(crate) fn options() -> Options {
@@ -63,13 +78,21 @@ impl Response {
 
 impl Server {
     pub(crate) fn start(options: Options) -> Self {
+        Self::serve(golden_llama(), options)
+    }
+
+    /// A server whose answers can take minutes.
+    pub(crate) fn start_long(options: Options) -> Self {
+        Self::serve(long_llama(), Options { max_tokens: 15_000, ..options })
+    }
+
+    fn serve(model: CausalLm, options: Options) -> Self {
         let listener = Listener::bind("127.0.0.1", 0, options.key.is_some()).unwrap();
         let address = listener.address().unwrap().to_string();
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            let tiny =
-                NamedModel { name: "tiny".to_owned(), model: golden_llama(), tokenizer: bytes() };
+            let tiny = NamedModel { name: "tiny".to_owned(), model, tokenizer: bytes() };
             serve::run(listener, vec![tiny], options, &|| flag.load(Ordering::SeqCst))
         });
         Self { address, stop, thread: Some(thread) }
@@ -144,7 +167,7 @@ impl Server {
     pub(crate) fn wait_for(&self, name: &str, value: f64) {
         let start = Instant::now();
         while self.metric(name) != value {
-            assert!(start.elapsed() < Duration::from_secs(30), "{name} is {}", self.metric(name));
+            assert!(start.elapsed() < Duration::from_secs(30), "{}", self.get("/metrics").body);
             std::thread::sleep(Duration::from_millis(20));
         }
     }
