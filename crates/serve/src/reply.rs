@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use generate::{FinishReason, LiveToken, ModelLogprobs};
+use serde_json::json;
 use tokenizer::Tokenizer;
 
 use crate::api::{
@@ -212,7 +213,7 @@ impl Reply {
             choices: parts.into_iter().enumerate().map(choice).collect(),
             usage: self.usage(),
         };
-        json(&whole)
+        to_json(&whole)
     }
 
     /// The chunk that begins a completion; chats have one, with the role.
@@ -245,7 +246,7 @@ impl Reply {
     }
 
     fn chunk(&self, choices: Vec<ChunkChoice>, usage: Option<Usage>) -> String {
-        json(&Chunk {
+        to_json(&Chunk {
             id: &self.id,
             object: match self.endpoint {
                 Endpoint::Chat => "chat.completion.chunk",
@@ -255,7 +256,7 @@ impl Reply {
             model: &self.model,
             system_fingerprint: FINGERPRINT,
             choices,
-            usage: self.include_usage.then_some(usage),
+            usage: self.include_usage.then(|| json!(usage)),
         })
     }
 }
@@ -269,7 +270,7 @@ fn top_logprob(token: String, logprob: f32) -> TopLogprob {
     TopLogprob { token, logprob, bytes }
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+fn to_json(value: &impl serde::Serialize) -> String {
     // Texts, numbers and lists always have a form in JSON; a log-probability that is not finite is null.
     serde_json::to_string(value).unwrap_or_default()
 }

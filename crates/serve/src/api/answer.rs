@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// A whole answer.
 #[derive(Serialize)]
@@ -53,7 +54,7 @@ pub(crate) struct Chunk<'a> {
     pub(crate) choices: Vec<ChunkChoice>,
     /// With `include_usage`: null until the last chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) usage: Option<Option<Usage>>,
+    pub(crate) usage: Option<Value>,
 }
 
 /// A part of a streamed completion.

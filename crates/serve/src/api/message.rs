@@ -16,9 +16,8 @@ pub(super) fn read(idx: usize, value: Value) -> Result<Message, ApiError> {
     let Value::Object(mut fields) = value else {
         return Err(wrong("not an object with `role` and `content`"));
     };
-    let role = match fields.shift_remove("role") {
-        Some(Value::String(role)) => role,
-        _ => return Err(wrong("without `role`")),
+    let Some(Value::String(role)) = fields.shift_remove("role") else {
+        return Err(wrong("without `role`"));
     };
     let role = match role.as_str() {
         // The name that newer models of OpenAI have for system messages.
