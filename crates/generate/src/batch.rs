@@ -71,14 +71,12 @@ impl<'a> Job<'a> {
         }
         let mut finished = Vec::new();
         loop {
-            let choices =
-                choose_all(self.model, &rows.iter().collect::<Vec<_>>(), &sources, hidden);
+            let choices = choose_all(self.model, rows.iter_mut().collect(), &sources, hidden);
             // The rows that go on, and their places in the cache.
             let (mut unfinished, mut places) = (Vec::new(), Vec::new());
             let n_places = rows.len();
             for (place, (row, choice)) in rows.into_iter().zip(choices).enumerate() {
-                let choice = choice.ok_or_else(|| row.not_finite())?;
-                let row = match append(row, choice, on_token) {
+                let row = match append(row, choice?, on_token) {
                     Appended::Unfinished(row) => Some(row),
                     Appended::Finished(completion) => {
                         finished.push(completion);
@@ -129,8 +127,8 @@ impl<'a> Job<'a> {
                 Some((idx, prompt)) if idx == prompt_idx => prompt,
                 _ => Prompt::read(self.model, self.prompts[prompt_idx].as_slice()),
             };
-            let row = self.start(prompt_idx, completion_idx);
-            let choice = row.choose(&prompt.logits).ok_or_else(|| row.not_finite())?;
+            let mut row = self.start(prompt_idx, completion_idx);
+            let choice = row.choose(&prompt.logits)?;
             waiting.prompt = Some((prompt_idx, prompt));
             match append(row, choice, on_token) {
                 Appended::Unfinished(row) => return Ok(Some(row)),

@@ -7,6 +7,7 @@
 //! its draw is that close to a border.
 
 mod batch;
+mod constraint;
 mod decoder;
 mod error;
 mod live;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use model::CausalLm;
 
+pub use constraint::Constraint;
 pub use decoder::{Decoder, without_autodiff};
 pub use error::{Error, Result};
 pub use live::{LiveBatch, LiveToken};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::CausalLm;
 
 use crate::decoder::Decoder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::prompt::Prompt;
 use crate::sequence::{Choice, Sequence, choose_all};
 use crate::settings::FinishReason;
@@ -41,13 +41,15 @@ impl<T> Member<T> {
     /// Appends the next token and reports it; false if the sequence leaves the batch.
     fn append(
         &mut self,
-        choice: Option<Choice>,
+        choice: Result<Choice>,
         on_token: &mut impl FnMut(&mut T, Result<LiveToken>) -> bool,
     ) -> bool {
-        let Some(choice) = choice else {
-            let error: Error = self.sequence.not_finite();
-            on_token(&mut self.companion, Err(error));
-            return false;
+        let choice = match choice {
+            Ok(choice) => choice,
+            Err(error) => {
+                on_token(&mut self.companion, Err(error));
+                return false;
+            }
         };
         let finish_reason = self.sequence.append(choice.id, choice.logprob);
         let text = self.sequence.take_text();
@@ -109,12 +111,12 @@ impl<'a, T> LiveBatch<'a, T> {
     pub fn step(&mut self, on_token: &mut impl FnMut(&mut T, Result<LiveToken>) -> bool) {
         self.settle();
         let Some(decoder) = &mut self.decoder else { return };
-        let sequences: Vec<&Sequence> =
-            self.places.iter().flatten().map(|member| &member.sequence).collect();
+        let sequences: Vec<&mut Sequence> =
+            self.places.iter_mut().flatten().map(|member| &mut member.sequence).collect();
         let ids: Vec<u32> = sequences.iter().filter_map(|sequence| sequence.last_id()).collect();
         let sources: Vec<usize> = (0..ids.len()).collect();
         decoder.make_room(1);
-        let choices = choose_all(self.model, &sequences, &sources, decoder.feed(&ids));
+        let choices = choose_all(self.model, sequences, &sources, decoder.feed(&ids));
         for (place, choice) in self.places.iter_mut().zip(choices) {
             if let Some(member) = place
                 && !member.append(choice, on_token)

@@ -7,7 +7,8 @@ use model::CausalLm;
 use rayon::prelude::*;
 use seed::{Purpose, Rng};
 
-use crate::error::Error;
+use crate::constraint::Constraint;
+use crate::error::{Error, Result};
 use crate::sampling::logprob;
 use crate::settings::{Completion, FinishReason, Settings};
 use crate::stop::{Stop, Watcher};
@@ -24,6 +25,7 @@ pub struct Sequence {
     key: u64,
     /// Decodes the text and searches for stop texts, if the settings have any.
     watcher: Option<Watcher>,
+    constraint: Option<Box<dyn Constraint>>,
 }
 
 /// A chosen token.
@@ -75,7 +77,14 @@ impl Sequence {
             max_new_tokens: settings.max_new_tokens.min(room),
             key: seed::derive(seed, "generate", Purpose::Sample, of_prompt, of_completion),
             watcher: settings.stop.as_ref().map(Stop::watch),
+            constraint: None,
         }
+    }
+
+    /// The same sequence, which continues only with tokens that `constraint` allows.
+    #[must_use]
+    pub fn constrained(self, constraint: Box<dyn Constraint>) -> Self {
+        Self { constraint: Some(constraint), ..self }
     }
 
     /// The completion so far.
@@ -98,16 +107,12 @@ impl Sequence {
         self.completion
     }
 
-    /// The error for logits that are not finite.
-    pub(crate) fn not_finite(&self) -> Error {
-        let Completion { prompt_idx, tokens, .. } = &self.completion;
-        Error::NotFinite { prompt_idx: *prompt_idx, n_new: tokens.len() }
-    }
-
-    /// The next token, from the logits `[v]` after the newest one; `None` if they are not finite.
-    pub fn choose(&self, logits: &[f32]) -> Option<Choice> {
+    /// Chooses the next token, from the logits `[v]` after the newest one. [`Self::append`] appends it.
+    ///
+    /// Errors: the logits are not finite; the constraint allows no token.
+    pub fn choose(&mut self, logits: &[f32]) -> Result<Choice> {
         let n_new = self.completion.tokens.len();
-        let settings = &self.settings;
+        let settings = Arc::clone(&self.settings);
         let mut filtered = logits.to_vec();
         let unknown = settings.vocab_size.and_then(|known| filtered.get_mut(known..));
         unknown.unwrap_or_default().fill(f32::NEG_INFINITY);
@@ -119,10 +124,22 @@ impl Sequence {
             }
         }
         self.add_penalties(&mut filtered);
+        if let Some(constraint) = &mut self.constraint {
+            constraint.mask(&mut filtered).map_err(|reason| Error::Constraint { reason })?;
+        }
         settings.sampling.filter(&mut filtered, &self.seen);
         let key = seed::derive(self.key, "generate", Purpose::Sample, n_new as u64, 0);
-        let id = settings.sampling.choose(&filtered, &mut Rng::new(key))?;
-        Some(Choice {
+        let prompt_idx = self.completion.prompt_idx;
+        let id = settings
+            .sampling
+            .choose(&filtered, &mut Rng::new(key))
+            .ok_or(Error::NotFinite { prompt_idx, n_new })?;
+        if let Some(constraint) = &mut self.constraint
+            && !settings.eos_ids.contains(&id)
+        {
+            constraint.accept(id).map_err(|reason| Error::Constraint { reason })?;
+        }
+        Ok(Choice {
             id,
             logprob: logprob(logits, id, settings.sampling.temperature),
             of_model: settings.top_logprobs.map(|n| ModelLogprobs::of(logits, id, n)),
@@ -202,19 +219,20 @@ impl ModelLogprobs {
     }
 }
 
-/// The next token of every sequence, given hidden states `[.., 1, d]`; `None` where the logits are not finite. `sources` has
-/// for each sequence the index of its hidden state.
+/// The next token of every sequence, given hidden states `[.., 1, d]`. `sources` has for each sequence the index of its hidden
+/// state.
 pub(crate) fn choose_all(
     model: &CausalLm,
-    sequences: &[&Sequence],
+    mut sequences: Vec<&mut Sequence>,
     sources: &[usize],
     hidden: Tensor<3>,
-) -> Vec<Option<Choice>> {
+) -> Vec<Result<Choice>> {
     kernels::with_host_values(&model.logits(hidden), |logits| {
         let n_vocab = model.config().vocab_size();
-        let choose = |(sequence, &source): (&&Sequence, &usize)| {
-            sequence.choose(logits.get(source * n_vocab..(source + 1) * n_vocab)?)
+        let choose = |(sequence, &source): (&mut &mut Sequence, &usize)| {
+            let of_sequence = logits.get(source * n_vocab..(source + 1) * n_vocab);
+            sequence.choose(of_sequence.unwrap_or_default())
         };
-        sequences.par_iter().zip(sources).map(choose).collect()
+        sequences.par_iter_mut().zip(sources).map(choose).collect()
     })
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use crate::api::{self, ApiError, Fields, Limits, Request};
 use crate::engine::{Engine, Event, Job};
 use crate::error::{Error, Result};
+use crate::grammar::{Grammar, Grammars};
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::reply::Endpoint;
 use crate::{NamedModel, Options};
@@ -35,6 +36,7 @@ pub(crate) struct Served {
     pub(crate) metrics: ModelMetrics,
     model: Arc<CausalLm>,
     engine: Engine,
+    grammars: Grammars,
 }
 
 impl App {
@@ -49,7 +51,8 @@ impl App {
             let of_model = metrics.of_model(&name);
             let model = Arc::new(model);
             let engine = Engine::start(Arc::clone(&model), of_model.clone())?;
-            served.push(Served { name, tokenizer, metrics: of_model, model, engine });
+            let grammars = Grammars::default();
+            served.push(Served { name, tokenizer, metrics: of_model, model, engine, grammars });
         }
         let clients = Arc::new(Semaphore::new(options.max_clients));
         let is_stopping = AtomicBool::new(false);
@@ -83,12 +86,12 @@ impl App {
         self.models.iter().find(|served| served.name == name).ok_or_else(unknown)
     }
 
-    /// Reads the body of a request; returns it with the index of its model.
+    /// Reads the body of a request; returns it with the index of its model and what its answers follow.
     pub(crate) fn read(
         &self,
         endpoint: Endpoint,
         body: &[u8],
-    ) -> std::result::Result<(usize, Request), ApiError> {
+    ) -> std::result::Result<(usize, Request, Option<Grammar>), ApiError> {
         let mut fields = Fields::parse(body)?;
         let name: String = fields.require("model")?;
         let served = self.model(&name)?;
@@ -104,7 +107,13 @@ impl App {
             Endpoint::Completions => api::read_completion(fields, &limits)?,
         };
         let idx = self.models.iter().position(|other| other.name == name);
-        Ok((idx.unwrap_or(0), request))
+        let schema = request.schema.as_ref();
+        let grammar = schema.map(|schema| {
+            let compiled = served.grammars.of_schema(&served.tokenizer, schema);
+            let wrong = |reason| format!("the schema cannot be followed: {reason}");
+            compiled.map_err(|reason| ApiError::field("response_format", wrong(reason)))
+        });
+        Ok((idx.unwrap_or(0), request, grammar.transpose()?))
     }
 }
 
@@ -120,12 +129,14 @@ impl Served {
         prompts: Vec<Vec<u32>>,
         settings: Settings,
         seed: u64,
+        grammar: Option<&Grammar>,
     ) -> UnboundedReceiver<Event> {
         let (events, received) = unbounded_channel();
         let settings = Arc::new(settings);
         for (prompt_idx, prompt) in prompts.into_iter().enumerate() {
-            let (settings, events) = (Arc::clone(&settings), events.clone());
-            self.engine.send(Job { prompt, prompt_idx, settings, seed, events });
+            let (settings, grammar) = (Arc::clone(&settings), grammar.cloned());
+            let events = events.clone();
+            self.engine.send(Job { prompt, prompt_idx, settings, seed, grammar, events });
         }
         received
     }

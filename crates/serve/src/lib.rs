@@ -9,6 +9,7 @@ mod app;
 mod collect;
 mod engine;
 mod error;
+mod grammar;
 mod metrics;
 mod reply;
 mod routes;

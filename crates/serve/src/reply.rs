@@ -141,18 +141,18 @@ impl Reply {
     }
 
     fn logprobs(&mut self, choice_idx: usize, id: u32, of_model: &ModelLogprobs) -> Logprobs {
-        let token = self.token_text(id);
         match self.endpoint {
             Endpoint::Chat => {
                 let top = of_model.top.iter();
-                let top = top.map(|&(id, logprob)| top_logprob(self.token_text(id), logprob));
+                let top = top.map(|&(id, logprob)| self.top_logprob(id, logprob));
                 let entry = TokenLogprob {
-                    token: top_logprob(token, of_model.chosen),
+                    token: self.top_logprob(id, of_model.chosen),
                     top_logprobs: top.collect(),
                 };
                 Logprobs::Chat(ChatLogprobs { content: vec![entry], refusal: None })
             }
             Endpoint::Completions => {
+                let token = self.token_text(id);
                 let top = of_model.top.iter();
                 let top = top.map(|&(id, logprob)| (self.token_text(id), logprob)).collect();
                 let offset = self.choices.get_mut(choice_idx).map_or(0, |choice| {
@@ -170,15 +170,18 @@ impl Reply {
         }
     }
 
-    /// A token's text inside a longer text: some decoders drop a space at the start.
+    /// A token's text; parts of characters are `\u{fffd}`.
     fn token_text(&self, id: u32) -> String {
-        let once = self.tokenizer.decode(&[id], false);
-        let twice = self.tokenizer.decode(&[id, id], false);
-        twice
-            .strip_prefix(once.as_str())
-            .map(str::to_owned)
-            .filter(|text| !text.is_empty())
-            .unwrap_or(once)
+        match self.tokenizer.token_bytes(id) {
+            Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            None => self.tokenizer.decode(&[id], false),
+        }
+    }
+
+    fn top_logprob(&self, id: u32, logprob: f32) -> TopLogprob {
+        let token = self.token_text(id);
+        let bytes = self.tokenizer.token_bytes(id).unwrap_or_else(|| token.clone().into_bytes());
+        TopLogprob { token, logprob, bytes }
     }
 
     /// The numbers of tokens so far.
@@ -263,12 +266,6 @@ impl Reply {
 
 /// The version, on which the tokens of a seed depend.
 const FINGERPRINT: &str = concat!("temper-", env!("CARGO_PKG_VERSION"));
-
-fn top_logprob(token: String, logprob: f32) -> TopLogprob {
-    let is_whole = !token.contains('\u{fffd}');
-    let bytes = is_whole.then(|| token.as_bytes().to_vec());
-    TopLogprob { token, logprob, bytes }
-}
 
 fn to_json(value: &impl serde::Serialize) -> String {
     // Texts, numbers and lists always have a form in JSON; a log-probability that is not finite is null.

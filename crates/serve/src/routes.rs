@@ -134,10 +134,11 @@ async fn answer(
     // Templates and tokenizers take a while for long texts.
     let reader = Arc::clone(&app);
     let read = tokio::task::spawn_blocking(move || reader.read(endpoint, &body)).await;
-    let (idx, request) = read.map_err(|_| ApiError::server("the request could not be read"))??;
+    let (idx, request, grammar) =
+        read.map_err(|_| ApiError::server("the request could not be read"))??;
     let served = app.models.get(idx).ok_or_else(|| ApiError::server("the model stopped"))?;
     let reply = Reply::new(endpoint, served, &request, start);
-    let events = served.submit(request.prompts, request.settings, request.seed);
+    let events = served.submit(request.prompts, request.settings, request.seed, grammar.as_ref());
     if request.stream {
         return Ok(sse::answer(events, reply, permit));
     }

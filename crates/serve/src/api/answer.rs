@@ -112,8 +112,8 @@ pub(crate) struct TokenLogprob {
 pub(crate) struct TopLogprob {
     pub(crate) token: String,
     pub(crate) logprob: f32,
-    /// Its bytes; none for a token that is a part of a character.
-    pub(crate) bytes: Option<Vec<u8>>,
+    /// Its bytes, of which a character may have several.
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Those of completions.

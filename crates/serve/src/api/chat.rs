@@ -1,5 +1,6 @@
 //! Requests of `/v1/chat/completions`.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizer::{Conversation, Message};
 
@@ -18,10 +19,7 @@ pub(crate) fn read(mut fields: Fields, limits: &Limits<'_>) -> Result<Request, A
         return Err(ApiError::field("top_logprobs", "`top_logprobs` needs `logprobs`: true"));
     }
     request.settings.top_logprobs = request.logprobs.then_some(n_top.unwrap_or(0));
-    let format: Value = fields.take("response_format")?.unwrap_or_else(|| json!({"type": "text"}));
-    if format.get("type").and_then(Value::as_str) != Some("text") {
-        return Err(sampling::refuse("response_format", &format));
-    }
+    request.schema = schema(&mut fields)?;
     let tools = tools(&mut fields)?;
     let messages = messages(&mut fields)?;
     fields.refuse(&[
@@ -38,6 +36,45 @@ pub(crate) fn read(mut fields: Fields, limits: &Limits<'_>) -> Result<Request, A
     request.prompts = vec![encode(conversation, limits)?];
     sampling::check_prompts(&request, "messages", limits)?;
     Ok(request)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Format {
+    r#type: String,
+    json_schema: Option<NamedSchema>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedSchema {
+    schema: Option<Value>,
+    // Every schema is followed strictly.
+    #[serde(rename = "strict")]
+    _strict: Option<bool>,
+    #[serde(rename = "name")]
+    _name: Option<String>,
+    #[serde(rename = "description")]
+    _description: Option<String>,
+}
+
+/// The JSON schema of `response_format`.
+fn schema(fields: &mut Fields) -> Result<Option<Value>, ApiError> {
+    let Some(format) = fields.take::<Format>("response_format")? else { return Ok(None) };
+    let wrong = |message: &str| ApiError::field("response_format", message);
+    let schema = match (format.r#type.as_str(), format.json_schema) {
+        ("text", None) => return Ok(None),
+        ("json_object", None) => json!({"type": "object"}),
+        ("json_schema", Some(named)) => {
+            named.schema.ok_or_else(|| wrong("`json_schema` has no `schema`"))?
+        }
+        ("json_schema", None) => return Err(wrong("`json_schema` is missing")),
+        (other, _) => {
+            let message = format!("`type` must be text, json_object or json_schema: `{other}`");
+            return Err(wrong(&message));
+        }
+    };
+    if schema.is_object() { Ok(Some(schema)) } else { Err(wrong("`schema` is not an object")) }
 }
 
 /// The prompt that the chat template makes of a conversation.

@@ -43,6 +43,8 @@ pub(crate) struct Request {
     pub(crate) include_usage: bool,
     /// Whether answers have log-probabilities.
     pub(crate) logprobs: bool,
+    /// The JSON schema that answers follow.
+    pub(crate) schema: Option<Value>,
 }
 
 /// What a request is compared with.
@@ -96,8 +98,8 @@ pub(super) fn read(fields: &mut Fields, limits: &Limits<'_>) -> Result<Request, 
         ..Settings::default()
     };
     let seed = fields.take::<i128>("seed")?.map_or_else(random_seed, |seed| seed as u64);
-    let (prompts, logprobs) = (Vec::new(), false);
-    Ok(Request { prompts, settings, seed, stream, include_usage, logprobs })
+    let (prompts, logprobs, schema) = (Vec::new(), false, None);
+    Ok(Request { prompts, settings, seed, stream, include_usage, logprobs, schema })
 }
 
 /// OpenAI's temperature and top-p, and the names that other servers use for the filters that it lacks.

@@ -9,6 +9,7 @@ use generate::{LiveToken, Settings};
 use model::CausalLm;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::grammar::Grammar;
 use crate::metrics::ModelMetrics;
 
 /// Completions of a prompt that a request wants.
@@ -20,6 +21,8 @@ pub(crate) struct Job {
     /// What to sample. `settings.n` is the number of completions.
     pub(crate) settings: Arc<Settings>,
     pub(crate) seed: u64,
+    /// What each completion follows.
+    pub(crate) grammar: Option<Grammar>,
     /// Where events go. The job is given up when the receiver is dropped.
     ///
     /// The channel has no limit, so that a slow reader keeps nobody waiting; a job has `n * max_new_tokens` events at most.

@@ -130,6 +130,10 @@ impl<'a> Worker<'a> {
         for completion_idx in 0..job.settings.n {
             let place = (job.prompt_idx, completion_idx);
             let sequence = Sequence::new(self.model, &job.settings, &job.prompt, place, job.seed);
+            let sequence = match &job.grammar {
+                Some(grammar) => sequence.constrained(Box::new(grammar.clone())),
+                None => sequence,
+            };
             let choice_idx = job.prompt_idx * job.settings.n + completion_idx;
             let listener = Listener { choice_idx, events: job.events.clone() };
             self.batch.add(sequence, listener, prompt, &mut report);

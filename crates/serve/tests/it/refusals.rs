@@ -32,7 +32,12 @@ fn wrong_fields_are_named() {
             json!([{"role": "user", "content": "x".repeat(128)}]),
             "the model's context length is 128",
         ),
-        ("response_format", json!({"type": "json_object"}), "not supported"),
+        (
+            "response_format",
+            json!({"type": "grammar"}),
+            "text, json_object or json_schema: `grammar`",
+        ),
+        ("response_format", json!({"type": "json_schema"}), "is missing"),
         ("tool_choice", json!("required"), "not supported"),
         ("tools", json!([{"type": "function", "function": {"name": "f"}}]), "tools"),
         ("functions", json!([{"name": "f"}]), "not supported"),
