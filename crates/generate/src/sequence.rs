@@ -223,16 +223,16 @@ impl ModelLogprobs {
 /// state.
 pub(crate) fn choose_all(
     model: &CausalLm,
-    mut sequences: Vec<&mut Sequence>,
+    sequences: Vec<&mut Sequence>,
     sources: &[usize],
     hidden: Tensor<3>,
 ) -> Vec<Result<Choice>> {
     kernels::with_host_values(&model.logits(hidden), |logits| {
         let n_vocab = model.config().vocab_size();
-        let choose = |(sequence, &source): (&mut &mut Sequence, &usize)| {
+        let choose = |(sequence, &source): (&mut Sequence, &usize)| {
             let of_sequence = logits.get(source * n_vocab..(source + 1) * n_vocab);
             sequence.choose(of_sequence.unwrap_or_default())
         };
-        sequences.par_iter_mut().zip(sources).map(choose).collect()
+        sequences.into_par_iter().zip(sources).map(choose).collect()
     })
 }

@@ -15,6 +15,7 @@ pub(crate) async fn answer(
 ) -> Result<Response, ApiError> {
     let empty = || Part {
         text: String::new(),
+        calls: Vec::new(),
         logprobs: reply.has_logprobs().then(|| reply.no_logprobs()),
         finish_reason: None,
     };
@@ -38,6 +39,7 @@ pub(crate) async fn answer(
 
 fn append(whole: &mut Part, part: Part) {
     whole.text += &part.text;
+    whole.calls.extend(part.calls);
     whole.finish_reason = part.finish_reason;
     match (&mut whole.logprobs, part.logprobs) {
         (Some(Logprobs::Chat(all)), Some(Logprobs::Chat(more))) => all.content.extend(more.content),

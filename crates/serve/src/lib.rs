@@ -16,6 +16,7 @@ mod routes;
 mod server;
 mod sse;
 mod timed_io;
+mod tool_calls;
 
 use std::fmt;
 

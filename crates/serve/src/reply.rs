@@ -7,11 +7,13 @@ use serde_json::json;
 use tokenizer::Tokenizer;
 
 use crate::api::{
-    ChatLogprobs, Chunk, ChunkChoice, ChunkContent, Delta, Logprobs, Message, Request,
-    TextLogprobs, TokenLogprob, TopLogprob, Usage, Whole, WholeChoice, WholeContent,
+    CallAnswer, CalledFunction, ChatLogprobs, Chunk, ChunkChoice, ChunkContent, Delta, Logprobs,
+    Message, Request, TextLogprobs, TokenLogprob, TopLogprob, Usage, Whole, WholeChoice,
+    WholeContent,
 };
 use crate::app::Served;
 use crate::metrics::ModelMetrics;
+use crate::tool_calls::{ToolCall, ToolCalls};
 
 /// The two ways to ask for text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +47,29 @@ struct Choice {
     /// Bytes of its tokens, for offsets.
     n_bytes: usize,
     is_finished: bool,
+    /// Finds calls of tools, if the answer may have any.
+    tool_calls: Option<ToolCalls>,
 }
 
 /// What a token adds to a completion.
 pub(crate) struct Part {
     pub(crate) text: String,
+    pub(crate) calls: Vec<ToolCall>,
     pub(crate) logprobs: Option<Logprobs>,
     pub(crate) finish_reason: Option<&'static str>,
+}
+
+impl Part {
+    /// Moves the calls of tools out of the text.
+    fn find_calls(&mut self, tool_calls: &mut ToolCalls) {
+        (self.text, self.calls) = tool_calls.push(&self.text);
+        if self.finish_reason.is_some() {
+            self.text += &tool_calls.finish();
+        }
+        if self.finish_reason == Some("stop") && tool_calls.n_calls() > 0 {
+            self.finish_reason = Some("tool_calls");
+        }
+    }
 }
 
 impl Reply {
@@ -66,6 +84,11 @@ impl Reply {
             Endpoint::Chat => "chatcmpl",
             Endpoint::Completions => "cmpl",
         };
+        let template = served.tokenizer.chat_template();
+        let may_call = request.has_tools
+            && template.is_some_and(|template| ToolCalls::is_form_of(template.source()));
+        let choice =
+            || Choice { tool_calls: may_call.then(ToolCalls::default), ..Choice::default() };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             endpoint,
@@ -79,7 +102,7 @@ impl Reply {
             n_prompt_tokens: request.prompts.iter().map(Vec::len).sum(),
             n_shared_tokens: 0,
             n_tokens: 0,
-            choices: (0..n_choices).map(|_| Choice::default()).collect(),
+            choices: (0..n_choices).map(|_| choice()).collect(),
             start,
         }
     }
@@ -114,17 +137,21 @@ impl Reply {
                 self.no_logprobs()
             }
         });
-        if let Some(state) = self.choices.get_mut(choice_idx) {
-            state.is_finished |= finish_reason.is_some();
-        }
-        if self.is_finished() {
-            self.metrics.observe_request(self.start.elapsed());
-        }
         let finish_reason = finish_reason.map(|reason| match reason {
             FinishReason::Eos | FinishReason::Stop => "stop",
             FinishReason::Length => "length",
         });
-        Part { text, logprobs, finish_reason }
+        let mut part = Part { text, calls: Vec::new(), logprobs, finish_reason };
+        if let Some(state) = self.choices.get_mut(choice_idx) {
+            state.is_finished |= finish_reason.is_some();
+            if let Some(tool_calls) = &mut state.tool_calls {
+                part.find_calls(tool_calls);
+            }
+        }
+        if self.is_finished() {
+            self.metrics.observe_request(self.start.elapsed());
+        }
+        part
     }
 
     /// The log-probabilities of no token.
@@ -194,11 +221,7 @@ impl Reply {
         let choice = |(index, part): (usize, Part)| WholeChoice {
             index,
             content: match self.endpoint {
-                Endpoint::Chat => WholeContent::Message(Message {
-                    role: "assistant",
-                    content: part.text,
-                    refusal: None,
-                }),
+                Endpoint::Chat => WholeContent::Message(self.message(part.text, part.calls)),
                 Endpoint::Completions => WholeContent::Text(part.text),
             },
             logprobs: part.logprobs,
@@ -219,9 +242,33 @@ impl Reply {
         to_json(&whole)
     }
 
+    fn message(&self, text: String, calls: Vec<ToolCall>) -> Message {
+        // Models write white space around their calls.
+        let is_empty = !calls.is_empty() && text.trim().is_empty();
+        let calls: Vec<CallAnswer> = calls.into_iter().map(|call| self.call(call)).collect();
+        Message {
+            role: "assistant",
+            content: (!is_empty).then_some(text),
+            refusal: None,
+            tool_calls: (!calls.is_empty()).then_some(calls),
+        }
+    }
+
+    fn call(&self, call: ToolCall) -> CallAnswer {
+        let ToolCall { idx, name, arguments } = call;
+        let id = format!("call_{}_{idx}", self.id);
+        CallAnswer {
+            index: idx,
+            id,
+            r#type: "function",
+            function: CalledFunction { name, arguments },
+        }
+    }
+
     /// The chunk that begins a completion; chats have one, with the role.
     pub(crate) fn first_chunk(&self, index: usize) -> Option<String> {
-        let delta = Delta { role: Some("assistant"), content: Some(String::new()) };
+        let (role, content) = (Some("assistant"), Some(String::new()));
+        let delta = Delta { role, content, tool_calls: None };
         let content = ChunkContent::Delta(delta);
         let choice = ChunkChoice { index, content, logprobs: None, finish_reason: None };
         (self.endpoint == Endpoint::Chat).then(|| self.chunk(vec![choice], None))
@@ -229,14 +276,16 @@ impl Reply {
 
     /// The chunk of a part; none where there is nothing to say.
     pub(crate) fn part_chunk(&self, index: usize, part: Part) -> Option<String> {
-        let Part { text, logprobs, finish_reason } = part;
-        if text.is_empty() && logprobs.is_none() && finish_reason.is_none() {
+        let Part { text, calls, logprobs, finish_reason } = part;
+        if text.is_empty() && calls.is_empty() && logprobs.is_none() && finish_reason.is_none() {
             return None;
         }
+        let calls: Vec<CallAnswer> = calls.into_iter().map(|call| self.call(call)).collect();
         let content = match self.endpoint {
             Endpoint::Chat => ChunkContent::Delta(Delta {
                 role: None,
                 content: (!text.is_empty()).then_some(text),
+                tool_calls: (!calls.is_empty()).then_some(calls),
             }),
             Endpoint::Completions => ChunkContent::Text(text),
         };

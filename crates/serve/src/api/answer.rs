@@ -39,8 +39,27 @@ pub(crate) enum WholeContent {
 #[derive(Serialize)]
 pub(crate) struct Message {
     pub(crate) role: &'static str,
-    pub(crate) content: String,
+    pub(crate) content: Option<String>,
     pub(crate) refusal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tool_calls: Option<Vec<CallAnswer>>,
+}
+
+/// A call of a tool.
+#[derive(Serialize)]
+pub(crate) struct CallAnswer {
+    pub(crate) index: usize,
+    pub(crate) id: String,
+    pub(crate) r#type: &'static str,
+    pub(crate) function: CalledFunction,
+}
+
+/// The function of a call.
+#[derive(Serialize)]
+pub(crate) struct CalledFunction {
+    pub(crate) name: String,
+    /// The arguments as JSON.
+    pub(crate) arguments: String,
 }
 
 /// A part of a streamed answer.
@@ -82,6 +101,8 @@ pub(crate) struct Delta {
     pub(crate) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tool_calls: Option<Vec<CallAnswer>>,
 }
 
 /// Log-probabilities of a completion's tokens.

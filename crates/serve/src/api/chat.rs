@@ -21,6 +21,7 @@ pub(crate) fn read(mut fields: Fields, limits: &Limits<'_>) -> Result<Request, A
     request.settings.top_logprobs = request.logprobs.then_some(n_top.unwrap_or(0));
     request.schema = schema(&mut fields)?;
     let tools = tools(&mut fields)?;
+    request.has_tools = !tools.is_empty();
     let messages = messages(&mut fields)?;
     fields.refuse(&[
         ("functions", json!([])),
@@ -99,6 +100,10 @@ fn messages(fields: &mut Fields) -> Result<Vec<Message>, ApiError> {
 /// The tools for the template; none where the model is told to call none.
 fn tools(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
     let tools: Vec<Value> = fields.take("tools")?.unwrap_or_default();
+    let is_parallel: bool = fields.take("parallel_tool_calls")?.unwrap_or(true);
+    if !is_parallel && !tools.is_empty() {
+        return Err(sampling::refuse("parallel_tool_calls", &json!(false)));
+    }
     let choice: Value = fields.take("tool_choice")?.unwrap_or(Value::Null);
     if let Some(wrong) =
         tools.iter().find(|tool| tool["type"] != "function" || tool["function"]["name"].is_null())

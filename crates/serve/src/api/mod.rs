@@ -9,8 +9,8 @@ mod message;
 mod sampling;
 
 pub(crate) use answer::{
-    ChatLogprobs, Chunk, ChunkChoice, ChunkContent, Delta, Logprobs, Message, TextLogprobs,
-    TokenLogprob, TopLogprob, Usage, Whole, WholeChoice, WholeContent,
+    CallAnswer, CalledFunction, ChatLogprobs, Chunk, ChunkChoice, ChunkContent, Delta, Logprobs,
+    Message, TextLogprobs, TokenLogprob, TopLogprob, Usage, Whole, WholeChoice, WholeContent,
 };
 pub(crate) use error::ApiError;
 pub(crate) use fields::Fields;

@@ -18,7 +18,7 @@ const MAX_STOP_BYTES: usize = 1024;
 /// Below this temperature a draw is the most likely token.
 const GREEDY_BELOW: f64 = 1e-4;
 /// Fields that say who asks, or how the request is billed and stored; they change no answer.
-const IGNORED: [&str; 9] = [
+const IGNORED: [&str; 8] = [
     "user",
     "metadata",
     "store",
@@ -27,7 +27,6 @@ const IGNORED: [&str; 9] = [
     "prompt_cache_key",
     "prompt_cache_retention",
     "prediction",
-    "parallel_tool_calls",
 ];
 
 /// A request that was read.
@@ -45,6 +44,8 @@ pub(crate) struct Request {
     pub(crate) logprobs: bool,
     /// The JSON schema that answers follow.
     pub(crate) schema: Option<Value>,
+    /// Whether the prompt describes tools.
+    pub(crate) has_tools: bool,
 }
 
 /// What a request is compared with.
@@ -98,8 +99,8 @@ pub(super) fn read(fields: &mut Fields, limits: &Limits<'_>) -> Result<Request, 
         ..Settings::default()
     };
     let seed = fields.take::<i128>("seed")?.map_or_else(random_seed, |seed| seed as u64);
-    let (prompts, logprobs, schema) = (Vec::new(), false, None);
-    Ok(Request { prompts, settings, seed, stream, include_usage, logprobs, schema })
+    let (prompts, logprobs, schema, has_tools) = (Vec::new(), false, None, false);
+    Ok(Request { prompts, settings, seed, stream, include_usage, logprobs, schema, has_tools })
 }
 
 /// OpenAI's temperature and top-p, and the names that other servers use for the filters that it lacks.

@@ -78,21 +78,25 @@ impl Response {
 
 impl Server {
     pub(crate) fn start(options: Options) -> Self {
-        Self::serve(golden_llama(), options)
+        Self::start_with(bytes(), options)
+    }
+
+    pub(crate) fn start_with(tokenizer: Tokenizer, options: Options) -> Self {
+        Self::serve(golden_llama(), tokenizer, options)
     }
 
     /// A server whose answers can take minutes.
     pub(crate) fn start_long(options: Options) -> Self {
-        Self::serve(long_llama(), Options { max_tokens: 15_000, ..options })
+        Self::serve(long_llama(), bytes(), Options { max_tokens: 15_000, ..options })
     }
 
-    fn serve(model: CausalLm, options: Options) -> Self {
+    fn serve(model: CausalLm, tokenizer: Tokenizer, options: Options) -> Self {
         let listener = Listener::bind("127.0.0.1", 0, options.key.is_some()).unwrap();
         let address = listener.address().unwrap().to_string();
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            let tiny = NamedModel { name: "tiny".to_owned(), model, tokenizer: bytes() };
+            let tiny = NamedModel { name: "tiny".to_owned(), model, tokenizer };
             serve::run(listener, vec![tiny], options, &|| flag.load(Ordering::SeqCst))
         });
         Self { address, stop, thread: Some(thread) }
