@@ -6,6 +6,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::evaluation_args::count;
 pub(crate) use crate::evaluation_args::{CompareArgs, ContaminationArgs, EvalArgs, ScoreArgs};
+use crate::serve_args::ServeArgs;
 
 /// Trains and aligns language models from TOML recipes.
 #[derive(Debug, Parser)]
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Chat with a model in the terminal
     Chat(ChatArgs),
+    /// Serve models over HTTP, with OpenAI's interface and a page to chat
+    Serve(ServeArgs),
     /// Evaluate a model on few-shot tasks, or measure loss, perplexity and bits per byte on a file
     Eval(EvalArgs),
     /// Count how often a model's answers are better than another's, by a reward model or a judge
@@ -72,7 +75,7 @@ pub(crate) enum Command {
     Selftest(SelftestArgs),
     /// List runs with state, step, last loss and size
     Runs(RunsArgs),
-    /// Download a model or a data set from the Hugging Face hub; no other command uses the network
+    /// Download a model or a data set from the Hugging Face hub; no other command connects to it
     Get(GetArgs),
     /// Inspect training data or a data file
     #[command(subcommand)]

@@ -140,6 +140,13 @@ impl From<kernels::Error> for Failure {
     }
 }
 
+impl From<serve::Error> for Failure {
+    fn from(error: serve::Error) -> Self {
+        let failure = Self::from_error(&error, error.hint());
+        if error.is_failure() { failure.during_run() } else { failure }
+    }
+}
+
 impl From<train::Error> for Failure {
     fn from(error: train::Error) -> Self {
         Self::from_error(&error, error.hint()).of_input(error.is_wrong_input())

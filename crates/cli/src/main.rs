@@ -7,6 +7,7 @@ mod evaluation_args;
 mod failure;
 mod model_card;
 mod render;
+mod serve_args;
 
 use std::process::ExitCode;
 
@@ -58,6 +59,7 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
             device_panics::run(&args.device, || commands::generate::run(&args))
         }
         Command::Chat(args) => device_panics::run(&args.device, || commands::chat::run(&args)),
+        Command::Serve(args) => device_panics::run(&args.device, || commands::serve::run(&args)),
         Command::Eval(args) => device_panics::run(&args.device, || commands::eval::run(&args)),
         Command::Compare(args) => {
             device_panics::run(&args.device, || commands::compare::run(&args))
@@ -91,6 +93,7 @@ fn computes(command: &Command) -> bool {
     match command {
         Command::Generate(_)
         | Command::Chat(_)
+        | Command::Serve(_)
         | Command::Eval(_)
         | Command::Compare(_)
         | Command::Score(_)

@@ -9,7 +9,10 @@ use model::CausalLm;
 use nn::{KvCache, PAD_SEGMENT, TokenBatch};
 
 /// The largest number of attention scores in a call (rows × heads × queries × keys): 64 MiB of f32.
-const MAX_SCORES: usize = 16 << 20;
+pub(crate) const MAX_SCORES: usize = 16 << 20;
+
+/// Positions of padding that are not worth moving the texts.
+const LEAST_PADDING: usize = 64;
 
 /// A model and the KV cache of the sequences read so far.
 #[derive(Debug)]
@@ -117,8 +120,48 @@ impl<'a> Decoder<'a> {
     }
 
     /// Tokens of the longest text.
-    fn longest(&self) -> usize {
+    pub(crate) fn longest(&self) -> usize {
         self.next_positions.iter().max().map_or(0, |next| *next as usize)
+    }
+
+    /// Makes room for `n` further tokens of each text. Padding that all rows have is dropped once it is half of the cache, and the
+    /// capacity follows the longest text in steps, so that moving the texts costs little per token.
+    pub(crate) fn make_room(&mut self, n: usize) {
+        let (longest, capacity) = (self.longest(), self.cache.capacity());
+        let has_room = self.cache.len() + n <= capacity;
+        if has_room && self.cache.len() <= 2 * longest + LEAST_PADDING {
+            return;
+        }
+        self.cache.end_at(longest);
+        let needed = longest + n;
+        if needed + needed / 4 > capacity || capacity > 4 * needed + LEAST_PADDING {
+            self.cache.set_capacity((needed + needed / 2).next_multiple_of(LEAST_PADDING));
+        }
+    }
+
+    /// As [`Self::replace_row`], with room for the text and a token.
+    pub(crate) fn give_row(&mut self, row: usize, other: &Decoder<'_>) {
+        let needed = other.cache.len() + 1;
+        if needed > self.cache.capacity() {
+            self.cache.set_capacity((needed + needed / 2).next_multiple_of(LEAST_PADDING));
+        }
+        self.replace_row(row, other);
+    }
+
+    /// A copy of it with room for `capacity` positions.
+    ///
+    /// # Panics
+    /// If its texts are longer.
+    pub(crate) fn copy_with_capacity(&self, capacity: usize) -> Self {
+        let reread = self.reread.as_ref();
+        let mut cache = self.cache.clone();
+        cache.set_capacity(capacity);
+        Self {
+            model: self.model,
+            cache,
+            next_positions: self.next_positions.clone(),
+            reread: reread.map(|Reread { at, texts }| Reread { at: *at, texts: texts.clone() }),
+        }
     }
 
     /// Replaces the text of a row by the first text of another decoder of the same model. A row's place in the batch can thus

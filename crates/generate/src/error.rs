@@ -52,6 +52,12 @@ pub enum Error {
         /// Number of tokens generated before.
         n_new: usize,
     },
+    /// A constraint allows no token, or failed.
+    #[error("the constraint allows no further token: {reason}")]
+    Constraint {
+        /// The reason.
+        reason: String,
+    },
 }
 
 impl Error {
@@ -73,6 +79,7 @@ impl Error {
                 "the tokenizer does not belong to this model: use the one in its directory"
                     .to_owned()
             }
+            Self::Constraint { .. } => "use a simpler schema".to_owned(),
             Self::NotFinite { .. } => {
                 "the weights may be damaged or diverged: try an earlier checkpoint".to_owned()
             }

@@ -7,17 +7,27 @@
 //! its draw is that close to a border.
 
 mod batch;
+mod constraint;
 mod decoder;
 mod error;
+mod live;
+mod prompt;
 mod sampling;
+mod sequence;
 mod settings;
 mod stop;
 
+use std::sync::Arc;
+
 use model::CausalLm;
 
+pub use constraint::Constraint;
 pub use decoder::{Decoder, without_autodiff};
 pub use error::{Error, Result};
+pub use live::{LiveBatch, LiveToken};
+pub use prompt::{Prefixes, Prompt, PromptReader};
 pub use sampling::{Sampling, argmax, logprob};
+pub use sequence::{Choice, ModelLogprobs, Sequence};
 pub use settings::{Completion, FinishReason, NewToken, Settings};
 pub use stop::Stop;
 
@@ -38,7 +48,7 @@ pub fn generate(
         check_prompt(model, prompt_idx, prompt)?;
     }
     let model = without_autodiff(model);
-    let job = batch::Job { model: &model, prompts, settings, seed };
+    let job = batch::Job { model: &model, prompts, settings: Arc::new(settings.clone()), seed };
     let members: Vec<(usize, usize)> =
         (0..prompts.len()).flat_map(|p| (0..settings.n).map(move |c| (p, c))).collect();
     let mut completions = job.run(&members, &mut on_token)?;
@@ -46,7 +56,10 @@ pub fn generate(
     Ok(completions)
 }
 
-fn check_prompt(model: &CausalLm, prompt_idx: usize, prompt: &[u32]) -> Result<()> {
+/// Checks that a model can continue a prompt.
+///
+/// Errors: it is empty, leaves no room for a token, or has unknown ids.
+pub fn check_prompt(model: &CausalLm, prompt_idx: usize, prompt: &[u32]) -> Result<()> {
     let (vocab_size, n_positions) = (model.config().vocab_size(), model.config().max_positions());
     if prompt.is_empty() {
         return Err(Error::EmptyPrompt { prompt_idx });

@@ -20,6 +20,14 @@ pub struct Settings {
     pub max_new_tokens: usize,
     /// End ids are not chosen before this many tokens.
     pub min_new_tokens: usize,
+    /// Subtracted from the logit of each token that is in the completion.
+    pub presence_penalty: f64,
+    /// Subtracted from the logit of a token once for each time that it is in the completion.
+    pub frequency_penalty: f64,
+    /// Added to the logits of these ids.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Reports the model's log-probabilities with each token: that of the token, and those of this many most likely ones.
+    pub top_logprobs: Option<usize>,
     /// Ids that end a completion (`finish_reason` eos).
     pub eos_ids: Vec<u32>,
     /// Texts that end a completion.
@@ -38,6 +46,10 @@ impl Default for Settings {
             first_prompt: 0,
             max_new_tokens: 256,
             min_new_tokens: 0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            top_logprobs: None,
             eos_ids: Vec::new(),
             stop: None,
             vocab_size: None,

@@ -32,7 +32,8 @@ impl Stop {
 
     /// A watcher of one completion.
     pub(crate) fn watch(&self) -> Watcher {
-        Watcher { stream: self.tokenizer.decode_stream(true), text: String::new() }
+        let stream = self.tokenizer.decode_stream(true);
+        Watcher { stream, text: String::new(), n_taken: 0, has_ended: false }
     }
 
     /// The text before the first stop text in `text`, searched from byte `from` on.
@@ -41,6 +42,16 @@ impl Stop {
         let tail = text.get(from..)?;
         let at = self.texts.iter().filter_map(|stop| tail.find(stop.as_str())).min()?;
         text.get(..from + at)
+    }
+
+    /// Number of bytes at the end of `text` with which a stop text may begin.
+    fn n_held(&self, text: &str) -> usize {
+        let from = text.len().saturating_sub(self.overlap());
+        let begins = |at: &usize| {
+            let tail = text.get(*at..);
+            tail.is_some_and(|tail| self.texts.iter().any(|stop| stop.starts_with(tail)))
+        };
+        (from..text.len()).find(begins).map_or(0, |at| text.len() - at)
     }
 
     /// Number of bytes before new text in which a stop text may start.
@@ -53,18 +64,41 @@ impl Stop {
 pub(crate) struct Watcher {
     stream: DecodeStream,
     text: String,
+    /// Bytes of the text that were taken.
+    n_taken: usize,
+    has_ended: bool,
 }
 
 impl Watcher {
-    /// Appends a token; returns the text before a stop text once there is one.
+    /// Appends a token; returns the text before a stop text once there is one, which is then all of the text.
     pub(crate) fn push(&mut self, id: u32, stop: &Stop) -> Option<String> {
         if stop.special_ids.contains(&id) {
             self.text.push_str(&self.stream.finish());
-            return Some(std::mem::take(&mut self.text));
+        } else {
+            let before = self.text.len();
+            self.text.push_str(&self.stream.push(id));
+            let cut = stop.cut(&self.text, before.saturating_sub(stop.overlap()))?.len();
+            self.text.truncate(cut);
         }
-        let before = self.text.len();
-        self.text.push_str(&self.stream.push(id));
-        stop.cut(&self.text, before.saturating_sub(stop.overlap())).map(str::to_owned)
+        self.has_ended = true;
+        Some(self.text.clone())
+    }
+
+    /// The completion has no further token.
+    pub(crate) fn end(&mut self) {
+        if !self.has_ended {
+            self.text.push_str(&self.stream.finish());
+            self.has_ended = true;
+        }
+    }
+
+    /// The text since the last call that no stop text can remove any more; after the end, all that is left.
+    pub(crate) fn take_text(&mut self, stop: &Stop) -> String {
+        let n_held = if self.has_ended { 0 } else { stop.n_held(&self.text) };
+        let end = self.text.len() - n_held;
+        let text = self.text.get(self.n_taken..end).unwrap_or_default().to_owned();
+        self.n_taken = self.n_taken.max(end);
+        text
     }
 }
 
@@ -125,6 +159,29 @@ mod tests {
         );
         let half = of("é")[0];
         assert_eq!(run(&stops, &[half, end]), Some((2, "\u{FFFD}".to_owned())));
+    }
+
+    /// What is streamed until the end: never a part of a stop text, and in the end the whole text before it.
+    #[test]
+    fn text_is_held_back_while_a_stop_text_may_begin_with_it() {
+        let stop = Stop::new(vec!["END".to_owned(), "\n\n".to_owned()], &bytes());
+        let pieces = |text: &str| {
+            let mut watcher = stop.watch();
+            let mut pieces = Vec::new();
+            for id in of(text) {
+                let ends = watcher.push(id, &stop).is_some();
+                pieces.push(watcher.take_text(&stop));
+                if ends {
+                    return pieces;
+                }
+            }
+            watcher.end();
+            pieces.push(watcher.take_text(&stop));
+            pieces
+        };
+        assert_eq!(pieces("aEENDb"), ["a", "", "E", "", ""]);
+        assert_eq!(pieces("é\nE"), ["", "é", "", "\n", "E"]);
+        assert_eq!(pieces("ab\n\n"), ["a", "b", "", ""]);
     }
 
     #[test]

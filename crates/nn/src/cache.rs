@@ -8,8 +8,8 @@ use kernels::{AttentionMask, KEY_CHUNK};
 
 use crate::PAD_SEGMENT;
 
-/// The cache of a model.
-#[derive(Debug)]
+/// The cache of a model. Clones share their memory until one of them changes.
+#[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
     segments_bs: Tensor<2, Int>,
@@ -21,7 +21,7 @@ pub struct KvCache {
 ///
 /// Slot 0 has the key of position `start`, a multiple of [`KEY_CHUNK`]: chunks of keys in the kernels then have the borders
 /// that they have in a cache of all positions, and results the same bits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LayerCache {
     keys: Tensor<4>,
     values: Tensor<4>,
@@ -132,6 +132,24 @@ impl KvCache {
         self.len = len;
     }
 
+    /// Changes the number of tokens that a row has room for.
+    ///
+    /// # Panics
+    /// If the texts, with their padding, are longer.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        let ([b, old], len) = (self.segments_bs.dims(), self.len);
+        assert!(len <= capacity, "a capacity of {capacity} for {len} positions");
+        if capacity == old {
+            return;
+        }
+        for layer in &mut self.layers {
+            layer.set_slots(slots(layer.window, capacity), len);
+        }
+        let texts_bs = self.segments_bs.clone().slice([0..b, 0..len]);
+        let rest = (capacity > len).then(|| padding(b, capacity - len, &texts_bs.device()));
+        self.segments_bs = Tensor::cat([texts_bs].into_iter().chain(rest).collect(), 1);
+    }
+
     /// Replaces the text of `row` by that of row `other_row` of another cache of the same model. It ends where the other
     /// rows end, with padding on its left.
     ///
@@ -209,6 +227,26 @@ impl LayerCache {
         };
         (self.keys, self.values) = (moved(&self.keys), moved(&self.values));
         (self.start, self.first) = (new_start, new_start);
+    }
+
+    /// Copies keys and values of texts that end at position `end` into `n_slots` slots.
+    fn set_slots(&mut self, n_slots: usize, end: usize) {
+        let [b, g, old, k] = self.keys.dims();
+        if n_slots == old {
+            return;
+        }
+        // Slots were moved only where a text needed them, so fewer may not have room for all of its keys.
+        if end - self.start > n_slots {
+            self.end_at(end, end);
+        }
+        let n_kept = end - self.start;
+        let copied = |slots_bgsk: &Tensor<4>| {
+            let kept_bgsk = slots_bgsk.clone().slice([0..b, 0..g, 0..n_kept, 0..k]);
+            let n_free = n_slots - n_kept;
+            let free = (n_free > 0).then(|| Tensor::zeros([b, g, n_free, k], &slots_bgsk.device()));
+            Tensor::cat([kept_bgsk].into_iter().chain(free).collect(), 2)
+        };
+        (self.keys, self.values) = (copied(&self.keys), copied(&self.values));
     }
 
     /// Writes the text of another cache's row, `shift` positions later, into `row`; it then ends at position `end`.

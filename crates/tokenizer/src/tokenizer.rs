@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::backend::{Backend, SpecialTokenNames};
+use crate::byte_alphabet::byte_alphabet;
 use crate::chat::ChatTemplate;
 use crate::{Error, Result, files};
 
@@ -133,6 +134,29 @@ impl Tokenizer {
     /// Text of `ids`. Ids without a token are omitted; invalid UTF-8 becomes `�`.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         self.backend.decode(ids, skip_special)
+    }
+
+    /// Bytes that a token adds to a text, which may be a part of a character. None for special tokens, and for bytes that the
+    /// vocabulary does not show.
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        if self.is_special(id) {
+            return None;
+        }
+        // Inside a text: some decoders drop a space at the start.
+        let (once, twice) = (self.decode(&[id], false), self.decode(&[id, id], false));
+        let text = twice.strip_prefix(once.as_str()).filter(|text| !text.is_empty());
+        let text = text.unwrap_or(once.as_str());
+        if !text.contains('\u{fffd}') {
+            return Some(text.as_bytes().to_vec());
+        }
+        let token = self.token_text(id)?;
+        let byte = token.strip_prefix("<0x").and_then(|hex| hex.strip_suffix('>'));
+        if let Some(byte) = byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            return Some(vec![byte]);
+        }
+        let alphabet = byte_alphabet();
+        let byte = |c: char| alphabet.iter().position(|known| *known == c);
+        token.chars().map(|c| byte(c).map(|byte| byte as u8)).collect()
     }
 
     /// Token of an id as in the vocabulary (`Ġthe`), like `convert_ids_to_tokens`.

@@ -25,6 +25,7 @@ pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod score;
 pub(crate) mod selftest;
+pub(crate) mod serve;
 mod teacher;
 pub(crate) mod tokenizer;
 pub(crate) mod verify;

@@ -32,6 +32,7 @@ mod protobuf;
 mod replicas;
 mod rewards;
 mod security_page;
+mod serve;
 mod source_tree;
 mod support;
 mod tokenizer;

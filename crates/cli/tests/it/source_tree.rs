@@ -149,6 +149,11 @@ fn only_fsio_starts_programs() {
 
 #[test]
 fn only_hub_connects_and_only_get_calls_it() {
+    // `serve` listens. It has no word with which a connection is opened.
+    let listens = |name: &str, line: &str| {
+        let opens = ["TcpStream", "TcpSocket", "UdpSocket", "connect(", "client::"];
+        name == "crates/serve/src/server.rs" && !opens.iter().any(|word| line.contains(word))
+    };
     let callers = [
         "crates/cli/src/commands/get.rs",
         "crates/cli/src/render/download.rs",
@@ -163,7 +168,7 @@ fn only_hub_connects_and_only_get_calls_it() {
                 .iter()
                 .any(|word| line.contains(word))
         };
-        let found = code.clone().find(opens);
+        let found = code.clone().find(|line| opens(line) && !listens(&name, line));
         assert!(
             is_hub || found.is_none(),
             "{name} opens a connection: {}",

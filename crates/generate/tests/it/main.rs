@@ -1,6 +1,7 @@
 //! Tests of generate: the filters alone, and whole generations with tiny models.
 
 mod generation;
+mod live;
 mod refusals;
 mod sampling;
 

@@ -1,0 +1,133 @@
+//! `temper serve`: the binary answers over HTTP what `temper generate` prints, and ends at a signal.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, trained};
+
+/// A server, killed when the test ends.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Starts the binary on a free port and waits until it listens.
+    fn start(place: &Place, args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_temper"))
+            .args(["serve", "--port", "0"])
+            .args(args)
+            .current_dir(place.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
+        let address = address.unwrap_or_else(|| panic!("no address: {line}")).to_owned();
+        Self { child, address }
+    }
+
+    fn post(&self, headers: &str, body: &Value) -> (u16, Value) {
+        let mut stream = TcpStream::connect(&self.address).expect("a connection");
+        let body = body.to_string();
+        let request = format!(
+            "POST /v1/completions HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("a response");
+        let status = response.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let body = response.split_once("\r\n\r\n").expect("a body").1;
+        (status.unwrap_or(0), serde_json::from_str(body).expect(body))
+    }
+
+    /// Sends a signal and returns the exit code.
+    fn stop(mut self, signal: &str) -> Option<i32> {
+        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(kill.expect("kill").success());
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status.code();
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn the_server_answers_what_generate_prints() {
+    let place = trained();
+    let printed = place.temper(&[
+        "generate",
+        "runs/tiny/pretrain",
+        "--prompt",
+        "The quick",
+        "--n",
+        "2",
+        "--seed",
+        "5",
+        "--max-new-tokens",
+        "12",
+    ]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let texts: Vec<Value> = printed
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["completion"].clone())
+        .collect();
+    assert_eq!(texts.len(), 2);
+
+    let server = Server::start(&place, &["runs/tiny/pretrain", "again=runs/tiny/pretrain"]);
+    for model in ["tiny/pretrain", "again"] {
+        let body =
+            json!({"model": model, "prompt": "The quick", "n": 2, "seed": 5, "max_tokens": 12});
+        let (status, answer) = server.post("", &body);
+        assert_eq!(status, 200, "{answer}");
+        let choices = answer["choices"].as_array().expect("choices");
+        assert!(choices.iter().map(|choice| &choice["text"]).eq(&texts), "{answer} {texts:?}");
+    }
+    // A model that learned plain text has no chat template.
+    let (status, answer) = server.post("", &json!({"model": "x", "prompt": "The"}));
+    assert_eq!((status, &answer["error"]["code"]), (404, &json!("model_not_found")));
+    assert_eq!(server.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn a_key_comes_from_a_file() {
+    let place = trained();
+    place.write("key", "k3y\n").write("empty", "\n");
+    let server = Server::start(&place, &["runs/tiny/pretrain", "--key-file", "key"]);
+    let body = json!({"model": "tiny/pretrain", "prompt": "The", "max_tokens": 2});
+    assert_eq!(server.post("", &body).0, 401);
+    assert_eq!(server.post("Authorization: Bearer k3y\r\n", &body).0, 200);
+    assert_eq!(server.stop("-INT"), Some(0));
+
+    let model = "runs/tiny/pretrain";
+    let refused = place.error(&["serve", model, "--host", "0.0.0.0", "--port", "0"]);
+    assert!(refused.contains("exit 2") && refused.contains("--key-file"), "{refused}");
+    let refused = place.error(&["serve", model, "--key-file", "empty"]);
+    assert!(refused.contains("exit 2") && refused.contains("no key in `empty`"), "{refused}");
+    let twice = ["serve", "a=runs/tiny/pretrain", "a=runs/tiny/pretrain", "--port", "0"];
+    let refused = place.error(&twice);
+    assert!(refused.contains("exit 2") && refused.contains("two models"), "{refused}");
+    let refused = place.error(&["serve", "runs/none/sft", "--port", "0"]);
+    assert!(refused.contains("exit 2") && refused.contains("runs/none/sft"), "{refused}");
+}

@@ -1,0 +1,49 @@
+//! Requests of `/v1/completions`.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::sampling::{self, Limits, Request};
+use super::{ApiError, Fields};
+
+/// Log-probabilities of most likely tokens at a position.
+const MAX_TOP_LOGPROBS: usize = 20;
+
+/// The forms of `prompt`.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a text, a list of texts, a list of ids or a list of lists of ids")]
+enum Prompt {
+    Text(String),
+    Texts(Vec<String>),
+    Ids(Vec<u32>),
+    IdLists(Vec<Vec<u32>>),
+}
+
+/// Reads a request; its model has been read.
+pub(crate) fn read(mut fields: Fields, limits: &Limits<'_>) -> Result<Request, ApiError> {
+    let mut request = sampling::read(&mut fields, limits)?;
+    let n_top = fields.count("logprobs", 0..=MAX_TOP_LOGPROBS)?;
+    (request.logprobs, request.settings.top_logprobs) = (n_top.is_some(), n_top);
+    let best_of = fields.count("best_of", 1..=usize::MAX)?.unwrap_or(request.settings.n);
+    if best_of != request.settings.n {
+        return Err(sampling::refuse("best_of", &json!(best_of)));
+    }
+    let prompt = fields.require("prompt")?;
+    fields.refuse(&[("suffix", json!("")), ("echo", json!(false))])?;
+    fields.finish()?;
+    let encode = |text: String| {
+        let encoded = limits.tokenizer.encode(&text);
+        encoded.map_err(|error| ApiError::field("prompt", error.to_string()))
+    };
+    request.prompts = match prompt {
+        Prompt::Text(text) => vec![encode(text)?],
+        Prompt::Texts(texts) => texts.into_iter().map(encode).collect::<Result<_, _>>()?,
+        Prompt::Ids(ids) => vec![ids],
+        Prompt::IdLists(lists) => lists,
+    };
+    if request.prompts.is_empty() {
+        return Err(ApiError::field("prompt", "`prompt` is empty"));
+    }
+    sampling::check_prompts(&request, "prompt", limits)?;
+    Ok(request)
+}

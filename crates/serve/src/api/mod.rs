@@ -1,0 +1,20 @@
+//! Requests and answers in the form of OpenAI's API, and their errors.
+
+mod answer;
+mod chat;
+mod completion;
+mod error;
+mod fields;
+mod message;
+mod sampling;
+
+pub(crate) use answer::{
+    CallAnswer, CalledFunction, ChatLogprobs, Chunk, ChunkChoice, ChunkContent, Delta, Logprobs,
+    Message, TextLogprobs, TokenLogprob, TopLogprob, Usage, Whole, WholeChoice, WholeContent,
+};
+pub(crate) use error::ApiError;
+pub(crate) use fields::Fields;
+pub(crate) use sampling::{Limits, Request};
+
+pub(crate) use chat::read as read_chat;
+pub(crate) use completion::read as read_completion;

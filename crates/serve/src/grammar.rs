@@ -1,0 +1,102 @@
+//! Answers that follow a JSON schema: at each position, tokens that cannot lead to such a text are not chosen.
+
+use std::sync::{Arc, OnceLock};
+
+use generate::Constraint;
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokRxInfo, TokTrie};
+use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
+use rayon::prelude::*;
+use serde_json::Value;
+use tokenizer::Tokenizer;
+
+/// The grammars of a model. Its tokens are prepared with the first one.
+#[derive(Default)]
+pub(crate) struct Grammars {
+    factory: OnceLock<Result<ParserFactory, String>>,
+}
+
+/// The position of a sequence in a grammar.
+#[derive(Clone)]
+pub(crate) struct Grammar {
+    matcher: Matcher,
+}
+
+impl Grammars {
+    /// The grammar of the texts that follow a schema.
+    ///
+    /// # Errors
+    /// The reason, if the schema is wrong or has a keyword that cannot be followed.
+    pub(crate) fn of_schema(
+        &self,
+        tokenizer: &Tokenizer,
+        schema: &Value,
+    ) -> Result<Grammar, String> {
+        let factory =
+            self.factory.get_or_init(|| factory(tokenizer)).as_ref().map_err(Clone::clone)?;
+        let mut schema = schema.clone();
+        // Models would write spaces without end where any number of them is allowed.
+        let form = JsonCompileOptions {
+            whitespace_flexible: false,
+            item_separator: ", ".to_owned(),
+            key_separator: ": ".to_owned(),
+            ..JsonCompileOptions::default()
+        };
+        form.apply_to(&mut schema);
+        let compile = || {
+            let parser = factory.create_parser(TopLevelGrammar::from_json_schema(schema));
+            Matcher::new(parser)
+        };
+        let mut matcher = fsio::panics::caught(compile)?;
+        match matcher.get_error() {
+            Some(error) => Err(error.lines().next().unwrap_or_default().to_owned()),
+            None => {
+                // Words that are not followed would be ignored.
+                let warnings = matcher.grammar_warnings();
+                warnings.into_iter().next().map_or(Ok(Grammar { matcher }), Err)
+            }
+        }
+    }
+}
+
+/// Prepares the tokens of a model.
+fn factory(tokenizer: &Tokenizer) -> Result<ParserFactory, String> {
+    let eos_ids: Vec<u32> = tokenizer.eos_ids();
+    let Some(&eos) = eos_ids.first() else {
+        return Err("the tokenizer has no token that ends a text".to_owned());
+    };
+    let n_ids = tokenizer.vocab_size() as u32;
+    let bytes = |id: u32| match (tokenizer.token_bytes(id), tokenizer.token_text(id)) {
+        (Some(bytes), _) => bytes,
+        (None, Some(text)) => [&[TokTrie::SPECIAL_TOKEN_MARKER], text.as_bytes()].concat(),
+        (None, None) => Vec::new(),
+    };
+    let tokens: Vec<Vec<u8>> = (0..n_ids).into_par_iter().map(bytes).collect();
+    let prepare = || {
+        let trie = TokTrie::from(&TokRxInfo::new(n_ids, eos), &tokens).with_eos_tokens(&eos_ids);
+        let environment: llguidance::toktrie::TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let mut factory = ParserFactory::new(&environment, InferenceCapabilities::default(), &[])?;
+        factory.quiet();
+        factory.limits_mut().verbose_errors = false;
+        Ok(factory)
+    };
+    let prepared: Result<ParserFactory, Box<dyn std::error::Error + Send + Sync>> =
+        fsio::panics::caught(prepare)?;
+    prepared.map_err(|error| error.to_string())
+}
+
+impl Constraint for Grammar {
+    fn mask(&mut self, logits: &mut [f32]) -> Result<(), String> {
+        let allowed = self.matcher.compute_mask_or_eos().map_err(|error| error.to_string())?;
+        for (id, logit) in logits.iter_mut().enumerate() {
+            if id >= allowed.len() || !allowed.is_allowed(id as u32) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, id: u32) -> Result<(), String> {
+        self.matcher.consume_token(id).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,172 @@
+//! The paths of the server.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+
+use crate::api::ApiError;
+use crate::app::{App, Served};
+use crate::reply::{Endpoint, Reply};
+use crate::{access, collect, metrics, sse};
+
+/// Bytes of a request.
+const MAX_BODY: usize = 4 << 20;
+/// Time in which a request must arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
+/// The page to chat. It loads nothing and talks to this server alone.
+const PAGE: &str = include_str!("page.html");
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                           connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// All paths.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/health", get(health))
+        .route("/metrics", get(show_metrics))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*name}", get(model))
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completions))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&app), access::check))
+        .with_state(app)
+}
+
+async fn page() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, PAGE).into_response()
+}
+
+async fn health(State(app): State<Arc<App>>) -> Response {
+    let (status, text) = if app.failure().is_some() {
+        (StatusCode::SERVICE_UNAVAILABLE, "failed")
+    } else if app.is_stopping() {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping")
+    } else {
+        (StatusCode::OK, "ok")
+    };
+    (status, json_of(&json!({"status": text}))).into_response()
+}
+
+async fn show_metrics(State(app): State<Arc<App>>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], app.metrics.text()).into_response()
+}
+
+async fn models(State(app): State<Arc<App>>) -> Response {
+    let data: Vec<Value> = app.models.iter().map(describe).collect();
+    json_of(&json!({"object": "list", "data": data})).into_response()
+}
+
+async fn model(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    Ok(json_of(&describe(app.model(&name)?)).into_response())
+}
+
+fn describe(served: &Served) -> Value {
+    json!({
+        "id": served.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "temper",
+        "context_length": served.context(),
+        "has_chat_template": served.tokenizer.chat_template().is_some(),
+    })
+}
+
+fn json_of(value: &Value) -> impl IntoResponse + use<> {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string())
+}
+
+async fn unknown_path() -> ApiError {
+    let paths = "/v1/chat/completions, /v1/completions, /v1/models, /health, /metrics";
+    ApiError::status(StatusCode::NOT_FOUND, format!("no such path; the paths are {paths}"))
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::status(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "wrong method: completions are POST, the rest is GET",
+    )
+}
+
+async fn chat(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    answer(app, Endpoint::Chat, &headers, body).await
+}
+
+async fn completions(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    answer(app, Endpoint::Completions, &headers, body).await
+}
+
+async fn answer(
+    app: Arc<App>,
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let start = Instant::now();
+    let permit = Arc::clone(&app.clients).try_acquire_owned();
+    let permit = permit.map_err(|_| ApiError::busy(app.options.max_clients))?;
+    let body = read_body(headers, body).await?;
+    // Templates and tokenizers take a while for long texts.
+    let reader = Arc::clone(&app);
+    let read = tokio::task::spawn_blocking(move || reader.read(endpoint, &body)).await;
+    let (idx, request, grammar) =
+        read.map_err(|_| ApiError::server("the request could not be read"))??;
+    let served = app.models.get(idx).ok_or_else(|| ApiError::server("the model stopped"))?;
+    let reply = Reply::new(endpoint, served, &request, start);
+    let events = served.submit(request.prompts, request.settings, request.seed, grammar.as_ref());
+    if request.stream {
+        return Ok(sse::answer(events, reply, permit));
+    }
+    let answer = collect::answer(events, reply).await;
+    drop(permit);
+    answer
+}
+
+/// The body of a request. Another type than JSON is refused, which a page of another site cannot send.
+async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let message =
+            format!("the body must be JSON, with `Content-Type: application/json`: `{kind}`");
+        return Err(ApiError::status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    let read = tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, MAX_BODY)).await;
+    let late = || {
+        let message = format!("the body did not arrive within {} s", BODY_TIME.as_secs());
+        ApiError::status(StatusCode::REQUEST_TIMEOUT, message)
+    };
+    read.map_err(|_| late())?.map_err(|error| {
+        if error.to_string().contains("length limit") {
+            let message = format!("the body has more than {MAX_BODY} bytes");
+            ApiError::status(StatusCode::PAYLOAD_TOO_LARGE, message)
+        } else {
+            ApiError::request(format!("the body could not be read: {error}"))
+        }
+    })
+}

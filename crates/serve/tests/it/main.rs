@@ -1,0 +1,8 @@
+//! Tests of the server over real connections, with a tiny model.
+
+mod access;
+mod answers;
+mod batch;
+mod connections;
+mod refusals;
+mod support;

@@ -1,0 +1,126 @@
+//! Refused requests: status, field and message.
+
+use serde_json::{Value, json};
+
+use crate::support::{Server, options};
+
+#[test]
+fn wrong_fields_are_named() {
+    let server = Server::start(options());
+    let many: Vec<String> = (0..17).map(|n| n.to_string()).collect();
+    for (field, value, part) in [
+        ("temperature", json!(2.5), "between 0 and 2: `2.5`"),
+        ("temperature", json!("hot"), "invalid type: string"),
+        ("top_p", json!(-0.1), "between 0 and 1"),
+        ("n", json!(0), "between 1 and 32: `0`"),
+        ("n", json!(33), "between 1 and 32: `33`"),
+        ("max_tokens", json!(0), "at least"),
+        ("max_tokens", json!(101), "at most 100, the limit of this server: `101`"),
+        ("presence_penalty", json!(3), "between -2 and 2"),
+        ("stop", json!(""), "between 1 and 1024 bytes"),
+        ("stop", json!(many), "17 texts; at most 16"),
+        ("stop", json!([1]), "a text or a list of texts"),
+        ("logit_bias", json!({"320": 1}), "below 320"),
+        ("logit_bias", json!({"a": 1}), "below 320"),
+        ("seed", json!(1.5), "invalid type"),
+        ("stream", json!("yes"), "invalid type"),
+        ("stream_options", json!({"include_usage": true}), "needs `stream`"),
+        ("top_logprobs", json!(2), "needs `logprobs`"),
+        ("messages", json!([]), "is empty"),
+        (
+            "messages",
+            json!([{"role": "user", "content": "x".repeat(128)}]),
+            "the model's context length is 128",
+        ),
+        (
+            "response_format",
+            json!({"type": "grammar"}),
+            "text, json_object or json_schema: `grammar`",
+        ),
+        ("response_format", json!({"type": "json_schema"}), "is missing"),
+        ("tool_choice", json!("required"), "not supported"),
+        ("tools", json!([{"type": "function", "function": {"name": "f"}}]), "tools"),
+        ("functions", json!([{"name": "f"}]), "not supported"),
+        ("reasoning_effort", json!("high"), "not supported"),
+        ("modalities", json!(["audio"]), "not supported"),
+        ("mood", json!("good"), "the field `mood` is not known"),
+    ] {
+        let response = server.chat("Hi", json!({field: value}));
+        let error = &response.json()["error"];
+        assert_eq!(response.status, 400, "{field}: {}", response.body);
+        assert_eq!(error["type"], "invalid_request_error");
+        let message = error["message"].as_str().unwrap();
+        if part != "at least" && field != "tools" {
+            assert_eq!(error["param"], field, "{message}");
+            assert!(message.contains(part), "{field}: {message}");
+        }
+    }
+    // What changes nothing is accepted.
+    let harmless = json!({"max_tokens": 1, "user": "me", "store": false, "tools": [], "tool_choice": "none", "top_p": 1,
+        "response_format": {"type": "text"}, "modalities": ["text"], "temperature": null, "logit_bias": {}, "n": 1,
+        "metadata": {"a": "b"}, "stop": [], "service_tier": "auto", "functions": []});
+    assert_eq!(server.chat("Hi", harmless).status, 200);
+}
+
+#[test]
+fn wrong_completions_are_named() {
+    let server = Server::start(options());
+    for (field, value, part) in [
+        ("prompt", json!(7), "a text, a list of texts"),
+        ("prompt", json!([]), "is empty"),
+        ("prompt", json!([[]]), "no tokens"),
+        ("prompt", json!([320]), "beyond the vocabulary of 320: `320`"),
+        ("prompt", json!(vec![1; 128]), "has 128 tokens, and the model's context length is 128"),
+        ("prompt", json!(vec!["a"; 33]), "33 completions; at most 32"),
+        ("echo", json!(true), "not supported"),
+        ("suffix", json!("end"), "not supported"),
+        ("best_of", json!(4), "not supported"),
+        ("logprobs", json!(true), "invalid type"),
+        ("messages", json!([]), "not known"),
+    ] {
+        let response = server.complete("a", json!({field: value}));
+        let error = &response.json()["error"];
+        assert_eq!((response.status, &error["param"]), (400, &json!(field)), "{}", response.body);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(part), "{field}: {message}");
+    }
+    let missing = server.post("/v1/completions", &json!({"model": "tiny"})).json();
+    assert_eq!(missing["error"]["param"], "prompt");
+}
+
+#[test]
+fn unknown_models_paths_and_bodies() {
+    let server = Server::start(options());
+    let unknown = server.chat("Hi", json!({"model": "gpt-4"}));
+    assert_eq!(
+        (unknown.status, unknown.json()["error"]["code"].clone()),
+        (404, json!("model_not_found"))
+    );
+    assert!(unknown.body.contains("`tiny`"), "{}", unknown.body);
+    assert_eq!(server.get("/v1/models/gpt-4").status, 404);
+    assert_eq!(server.get("/v1/embeddings").status, 404);
+    assert_eq!(server.get("/v1/chat/completions").status, 405);
+    assert!(server.get("/v1/chat/completions").json()["error"]["message"].is_string());
+    let json = "Content-Type: application/json\r\n";
+    let post = |body: &[u8]| server.send("POST", "/v1/chat/completions", json, body);
+    let nested = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
+    for body in
+        [&b""[..], b"{", b"[]", b"\"a\"", b"{\"model\": \"tiny\xff\"}", b"{\"model\": 7}", &nested]
+    {
+        let response = post(body);
+        assert_eq!(response.status, 400, "{}", response.body);
+        assert!(response.json()["error"]["message"].is_string());
+    }
+    let large = format!("{{\"model\": \"{}\"}}", "a".repeat(5 << 20));
+    assert_eq!(post(large.as_bytes()).status, 413);
+    let long =
+        json!({"model": "tiny", "messages": [{"role": "user", "content": "a ".repeat(1 << 20)}]})
+            .to_string();
+    let response = post(long.as_bytes());
+    assert_eq!(
+        response.json()["error"]["code"],
+        Value::from("context_length_exceeded"),
+        "{}",
+        response.body
+    );
+}
