@@ -6,6 +6,10 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::evaluation_args::count;
 pub(crate) use crate::evaluation_args::{CompareArgs, ContaminationArgs, EvalArgs, ScoreArgs};
+pub(crate) use crate::run_args::{
+    CacheArgs, CacheCommand, DiffArgs, RemoveArgs, ReportArgs, ReproduceArgs, RunsArgs,
+    RunsCommand, ShowArgs,
+};
 
 /// Trains and aligns language models from TOML recipes.
 #[derive(Debug, Parser)]
@@ -70,8 +74,12 @@ pub(crate) enum Command {
     Devices,
     /// Test a device: compare it with the CPU, train every kind of stage, and time it
     Selftest(SelftestArgs),
-    /// List runs with state, step, last loss and size
+    /// List runs with state, step, time left, last validation and size; show, compare, repeat and remove them
     Runs(RunsArgs),
+    /// Write a page about a run: data, plan and outcome, curves, samples, hashes
+    Report(ReportArgs),
+    /// Show or remove the tokenized data and trained tokenizers that runs share
+    Cache(CacheArgs),
     /// Download a model or a data set from the Hugging Face hub; no other command uses the network
     Get(GetArgs),
     /// Inspect training data
@@ -398,17 +406,6 @@ pub(crate) struct SelftestArgs {
     pub(crate) no_bench: bool,
 }
 
-/// `temper runs`
-#[derive(Debug, Args)]
-pub(crate) struct RunsArgs {
-    /// Directory of runs
-    #[arg(long, default_value = "runs")]
-    pub(crate) dir: PathBuf,
-    /// Print one JSON object per stage instead of a table
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// `temper get`
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
@@ -560,6 +557,6 @@ fn size_in_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// The name of a run, by the rule of the recipe's `name`.
-fn run_name(text: &str) -> Result<String, String> {
+pub(crate) fn run_name(text: &str) -> Result<String, String> {
     recipe::run_name(text).map(|()| text.to_owned())
 }

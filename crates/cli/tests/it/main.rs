@@ -27,6 +27,7 @@ mod proof;
 mod protobuf;
 mod replicas;
 mod rewards;
+mod runs;
 mod security_page;
 mod source_tree;
 mod support;

@@ -1,0 +1,5 @@
+//! The page of a run: a finished one against a snapshot, and the ways in which a run's directory can be incomplete.
+
+mod broken_runs;
+mod finished_run;
+mod support;
