@@ -23,7 +23,7 @@ pub use calibration::{CALIBRATION_FILE, Calibration, CalibrationBin};
 pub use curve_comparison::{Parting, part_at};
 pub use facts::{LastValidation, headline, last_validation};
 pub use metrics::{Metrics, Phase, Point, Series};
-pub use page::page;
+pub use page::{ComparedAnswers, ComparedVerdict, Comparison, comparison_page, page};
 pub use panels::{Panel, PanelLine, panels};
 pub use plan_file::{Machine, PLAN_FILE, PlanFile, PlannedSource, PlannedStage};
 pub use report_file::{Outcome, REPORT_FILE, ReportFile, StageOutcome};

@@ -89,7 +89,7 @@ const TEMPLATES: &[(&str, &[Wanted])] = &[
     ("Cross-entropy of the data", &[(V, "cross_entropy", "validation")]),
     ("Tasks", &[(V, "task/*", "")]),
     ("Learning rate", &[(T, "lr", "last")]),
-    ("Gradient norm before clipping", &[(T, "grad_norm", "last")]),
+    ("Gradient norm", &[(T, "grad_norm", "last")]),
     ("Tokens per second", &[(T, "tokens_per_s", "last")]),
     (
         "Load of experts",

@@ -144,15 +144,15 @@ impl RunData {
         run.stages = names
             .iter()
             .map(|name| {
-                let planned = plan.iter().flat_map(|plan| &plan.stages);
-                let planned = planned.filter(|stage| stage.name == *name).last().cloned();
+                let mut planned = plan.iter().flat_map(|plan| &plan.stages).rev();
+                let planned = planned.find(|stage| stage.name == *name).cloned();
                 let mut stage = StageData::read(path, name, planned);
-                let outcomes = run.report.iter().flat_map(|report| &report.stages);
-                stage.outcome = outcomes.filter(|outcome| outcome.name == *name).last().cloned();
+                let mut outcomes = run.report.iter().flat_map(|report| &report.stages).rev();
+                stage.outcome = outcomes.find(|outcome| outcome.name == *name).cloned();
                 stage
             })
             .collect();
-        let mut run = Self { plan, recipe, problems, ..run };
+        let mut run = Self { recipe, plan, problems, ..run };
         run.state = run.state_of(holder);
         run.mark_current_stage();
         Ok(run)

@@ -143,7 +143,7 @@ fn start_text(stage: &StagePlan) -> String {
         Start::Fresh => "new weights".to_owned(),
         Start::Stage(name) => format!("[{name}]"),
         Start::Directory(dir) => {
-            hub_local::origin(dir).map_or_else(|| dir.display().to_string(), |of| of.to_string())
+            hub_local::origin(dir).unwrap_or_else(|| dir.display().to_string())
         }
     };
     match &stage.lora {

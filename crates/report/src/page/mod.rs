@@ -3,6 +3,7 @@
 mod axis;
 mod calibration_chart;
 mod chart;
+mod comparison;
 mod html;
 mod overview;
 mod provenance;
@@ -11,6 +12,7 @@ mod stage_section;
 mod stage_tables;
 mod thinned;
 
+pub use comparison::{ComparedAnswers, ComparedVerdict, Comparison, comparison_page};
 use html::Html;
 
 use crate::run::{RunData, RunState};
@@ -24,6 +26,11 @@ pub fn page(run: &RunData) -> String {
         main.push(stage_section::section(stage, idx));
     }
     main.push(provenance::provenance(run));
+    document(&format!("{} · {}", run.name, run.state.name()), main)
+}
+
+/// A whole document around the main part of a page.
+fn document(title: &str, main: Html) -> String {
     let meta = |attributes: &[(&'static str, &str)]| {
         Html::element("meta", attributes, Html::default()).line()
     };
@@ -33,7 +40,7 @@ pub fn page(run: &RunData) -> String {
         meta(&[("http-equiv", "Content-Security-Policy"), ("content", policy)]),
         meta(&[("name", "viewport"), ("content", "width=device-width, initial-scale=1")]),
         meta(&[("name", "color-scheme"), ("content", "light dark")]),
-        Html::tag("title", &format!("{} · {}", run.name, run.state.name())).line(),
+        Html::tag("title", title).line(),
         Html::element("style", &[], Html::literal(STYLE)).line(),
     ]);
     let body = Html::element("main", &[], main);

@@ -110,7 +110,7 @@ pub(super) fn result(stage: &StageData) -> String {
         return headline + &best.unwrap_or_default();
     }
     match last_validation(&stage.metrics) {
-        Some(last) => format!("{last} at step {}", thousands(last.step)),
+        Some(last) => format!("validation {last} at step {}", thousands(last.step)),
         None => "–".to_owned(),
     }
 }

@@ -74,8 +74,16 @@ fn card(prompt: &str, before: (&str, String), after: (&str, String)) -> Html {
     Html::class("div", "card", Html::all([prompt, sides])).line()
 }
 
+/// A prompt, or that there is none.
+pub(super) fn shown_prompt(prompt: &str) -> Html {
+    match prompt.trim() {
+        "" => Html::class("p", "none", Html::text("without a prompt")),
+        _ => text(prompt),
+    }
+}
+
 /// A text in a frame of its own direction.
-fn text(text: &str) -> Html {
+pub(super) fn text(text: &str) -> Html {
     let mut chars = text.chars();
     let mut shown: String = chars.by_ref().take(MOST_CHARS).collect();
     let n_more = chars.count();

@@ -44,7 +44,9 @@ fn bucket(points: &[Point]) -> Option<Bucket> {
 pub(super) fn smoothed(points: &[Point]) -> Vec<Point> {
     let reach = (points.len() / 20).max(2);
     let mean = |idx: usize| {
-        let (from, to) = (idx.saturating_sub(reach), (idx + reach).min(points.len() - 1));
+        // Narrower at both ends, so that it stays in the middle of its points.
+        let reach = reach.min(idx).min(points.len() - 1 - idx);
+        let (from, to) = (idx - reach, idx + reach);
         let (mut sum, mut weight) = (0.0, 0.0);
         for (at, point) in points.iter().enumerate().take(to + 1).skip(from) {
             if point.value.is_finite() {

@@ -38,10 +38,12 @@ pub(super) fn run(args: &RunsArgs) -> Result<()> {
 /// The state of a stage as a word. A finished stage may have the weights of its best evaluation.
 fn state(stage: &StageData) -> &'static str {
     let is_best = stage.finished.as_ref().is_some_and(|finished| finished.best_step().is_some());
-    match stage.state {
-        StageState::Finished if is_best => "finished (best)",
-        StageState::Interrupted if stage.checkpoints.is_empty() => "started",
-        state => state.name(),
+    if is_best && stage.state == StageState::Finished {
+        "finished (best)"
+    } else if stage.state == StageState::Interrupted && stage.checkpoints.is_empty() {
+        "started"
+    } else {
+        stage.state.name()
     }
 }
 
