@@ -8,7 +8,7 @@ use crate::evaluation_args::count;
 pub(crate) use crate::evaluation_args::{CompareArgs, ContaminationArgs, EvalArgs, ScoreArgs};
 pub(crate) use crate::run_args::{
     CacheArgs, CacheCommand, DiffArgs, RemoveArgs, ReportArgs, ReproduceArgs, RunsArgs,
-    RunsCommand, ShowArgs,
+    RunsCommand, ShowArgs, run_name,
 };
 
 /// Trains and aligns language models from TOML recipes.
@@ -554,9 +554,4 @@ fn size_in_bytes(text: &str) -> Result<u64, String> {
     bytes
         .filter(|bytes| *bytes > 0)
         .ok_or_else(|| "expected a size above 0, such as 5GB".to_owned())
-}
-
-/// The name of a run, by the rule of the recipe's `name`.
-pub(crate) fn run_name(text: &str) -> Result<String, String> {
-    recipe::run_name(text).map(|()| text.to_owned())
 }

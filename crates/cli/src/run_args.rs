@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::args::run_name;
-
 /// `temper runs`
 #[derive(Debug, Args)]
 #[command(after_help = "Example: temper runs show demo")]
@@ -114,4 +112,9 @@ pub(crate) enum CacheCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// The name of a run, by the rule of the recipe's `name`.
+pub(crate) fn run_name(text: &str) -> Result<String, String> {
+    recipe::run_name(text).map(|()| text.to_owned())
 }
