@@ -97,6 +97,9 @@ const TEMPLATES: &[(&str, &[Wanted])] = &[
     ),
 ];
 
+/// Metrics whose range can be drawn on a logarithmic scale. Others, such as margins, pass through zero.
+const LOGARITHMIC: [&str; 4] = ["loss", "eval_loss", "grad_norm", "cross_entropy"];
+
 /// Most lines of a picture.
 const MOST_LINES: usize = 5;
 
@@ -106,10 +109,32 @@ pub fn panels(metrics: &Metrics) -> Vec<Panel<'_>> {
         title: (*title).to_owned(),
         lines: wanted.iter().flat_map(|wanted| lines(metrics, wanted)).take(MOST_LINES).collect(),
     });
-    panels.filter(|panel| !panel.lines.is_empty()).collect()
+    let mut panels: Vec<Panel<'_>> = panels.filter(|panel| !panel.lines.is_empty()).collect();
+    // A single evaluation is a number in a table; only the first picture of a stage may be a dot.
+    let mut is_first = true;
+    panels.retain(|panel| std::mem::take(&mut is_first) || panel.has_curve());
+    panels
+}
+
+impl Panel<'_> {
+    /// Whether a line has more than one point.
+    fn has_curve(&self) -> bool {
+        self.lines.iter().any(|line| line.series.points.len() > 1)
+    }
+
+    /// Whether the values may be drawn on a logarithmic scale.
+    pub(crate) fn may_be_logarithmic(&self) -> bool {
+        self.lines.iter().all(|line| LOGARITHMIC.contains(&line.series.name.as_str()))
+    }
 }
 
 fn lines<'a>(metrics: &'a Metrics, (phase, name, label): &Wanted) -> Vec<PanelLine<'a>> {
+    // The loss of a policy's evaluation is its negative reward.
+    let is_reward = *name == "eval_loss"
+        && ["score", "reward"].iter().any(|reward| metrics.get(V, reward).is_some());
+    if is_reward {
+        return Vec::new();
+    }
     let Some(prefix) = name.strip_suffix('*') else {
         let series = metrics.get(*phase, name).filter(|series| series.first().is_some());
         return series
@@ -148,7 +173,14 @@ mod tests {
              \"lr\":0.1,\"entropy\":null}",
         )
         .unwrap();
-        let metrics = Metrics::of(&[row]);
+        let next = serde_json::from_str(
+            "{\"step\":2,\"loss\":1.0,\"reward\":2.0,\"rewards/a/mean\":1.0,\"rewards/b/mean\":1.0,\"lr\":0.1}",
+        )
+        .unwrap();
+        let eval =
+            serde_json::from_str("{\"step\":2,\"eval_loss\":-2.0,\"reward\":2.0,\"ended\":1.0}")
+                .unwrap();
+        let metrics = Metrics::of(&[row, next, eval]);
         let found: Vec<String> = panels(&metrics)
             .iter()
             .map(|panel| {
@@ -159,7 +191,12 @@ mod tests {
             .collect();
         assert_eq!(
             found,
-            ["Reward: training", "Loss: training", "Single rewards: a, b", "Learning rate: last"]
+            [
+                "Reward: training, validation",
+                "Loss: training",
+                "Single rewards: a, b",
+                "Learning rate: last"
+            ]
         );
     }
 }

@@ -29,11 +29,11 @@ pub(super) fn chart(panel: &Panel<'_>, is_large: bool) -> Html {
         (low.min(point.value), high.max(point.value))
     });
     let x = Axis::of_steps(first, last);
-    let y = Axis::of_values(low, high, if is_large { 5 } else { 3 }, true);
+    let y = Axis::of_values(low, high, if is_large { 5 } else { 3 }, panel.may_be_logarithmic());
     let drawing = Drawing { x, y };
     let mut svg = drawing.grid();
-    for (idx, line) in panel.lines.iter().enumerate() {
-        svg.push(drawing.line(line, idx));
+    for (line, colour) in panel.lines.iter().zip(colours(panel)) {
+        svg.push(drawing.line(line, &colour));
     }
     svg.push(drawing.columns(panel));
     let label = description(panel);
@@ -53,21 +53,33 @@ pub(super) fn chart(panel: &Panel<'_>, is_large: bool) -> Html {
     Html::class("figure", class, inner).line()
 }
 
-/// The colour of a line: the first is that of training, the second that of validation.
-fn colour(line: &PanelLine<'_>, idx: usize) -> String {
-    match line.series.phase {
-        Phase::Validation if idx <= 1 => "c2".to_owned(),
-        Phase::Validation | Phase::Training if idx == 0 => "c1".to_owned(),
-        Phase::Validation | Phase::Training => format!("c{}", idx % 5 + 2),
-    }
+/// Classes of the lines' colours: the first of training and the first of validation have the same in all pictures.
+fn colours(panel: &Panel<'_>) -> Vec<String> {
+    let (mut n_training, mut n_validation, mut n_others) = (0, 0, 0);
+    let lines = panel.lines.iter().map(|line| {
+        let n = match line.series.phase {
+            Phase::Training => &mut n_training,
+            Phase::Validation => &mut n_validation,
+        };
+        *n += 1;
+        match (*n, line.series.phase) {
+            (1, Phase::Training) => "c1".to_owned(),
+            (1, Phase::Validation) => "c2".to_owned(),
+            _ => {
+                n_others += 1;
+                format!("c{}", 2 + (n_others - 1) % 4 + 1)
+            }
+        }
+    });
+    lines.collect()
 }
 
 /// Title and legend with the last values.
 fn caption(panel: &Panel<'_>) -> Html {
     let mut caption = Html::tag("b", &panel.title);
-    for (idx, line) in panel.lines.iter().enumerate() {
+    for (line, colour) in panel.lines.iter().zip(colours(panel)) {
         let last = line.series.last().map(|point| value(point.value)).unwrap_or_default();
-        let swatch = Html::class("i", &colour(line, idx), Html::default());
+        let swatch = Html::class("i", &colour, Html::default());
         let name = Html::text(&format!("{} ", line.label));
         caption.push(Html::class(
             "span",
@@ -139,7 +151,7 @@ impl Drawing {
     }
 
     /// A curve: a band and a faint line where there are many points, a smooth line over it, dots where there are few.
-    fn line(&self, line: &PanelLine<'_>, idx: usize) -> Html {
+    fn line(&self, line: &PanelLine<'_>, colour: &str) -> Html {
         let buckets = thinned(&line.series.points);
         let means: Vec<Point> = buckets.iter().map(|bucket| bucket.mean).collect();
         let n_points = line.series.points.iter().filter(|point| point.value.is_finite()).count();
@@ -157,7 +169,7 @@ impl Drawing {
                 out.push(self.dots(&means));
             }
         }
-        Html::class("g", &colour(line, idx), out)
+        Html::class("g", colour, out)
     }
 
     fn path(&self, points: &[Point], class: &str) -> Html {

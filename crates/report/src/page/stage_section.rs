@@ -103,8 +103,8 @@ fn folds(stage: &StageData) -> Html {
     let mut out = Html::default();
     let table = all_metrics(&stage.metrics);
     if !table.is_empty() {
-        let title = counted(stage.metrics.series.len() as u64, "metric");
-        out.push(details(&format!("All metrics ({title})"), table));
+        let n = stage.metrics.series.len() as u64;
+        out.push(details(&format!("All {}", counted(n, "metric")), table));
     }
     let notes = stage.plan.iter().flat_map(|plan| &plan.notes);
     let notes: Vec<Html> = notes.map(|note| Html::tag("li", note)).collect();

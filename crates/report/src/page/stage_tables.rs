@@ -40,34 +40,33 @@ pub(super) fn counts(stage: &StageData) -> Html {
         return Html::default();
     }
     let sizes = [
-        ("rows", "rows read"),
-        ("samples", "samples"),
-        ("tokens", "tokens"),
-        ("train_samples", "samples for training"),
-        ("eval_samples", "samples for validation"),
+        ("rows", "row", " read"),
+        ("samples", "sample", ""),
+        ("tokens", "token", ""),
+        ("train_samples", "sample", " for training"),
+        ("eval_samples", "sample", " for validation"),
     ];
     let drops = [
-        ("bad", "unreadable rows skipped"),
-        ("filtered", "rows skipped by `where`"),
-        ("empty", "rows without a text left out"),
-        ("undesirable", "rows with the label false not read"),
-        ("too_long", "samples dropped: too long"),
-        ("without_targets", "samples dropped: no target left"),
-        ("identical_texts", "pairs dropped: both texts equal"),
-        ("different_prompts", "pairs dropped: prompts differ"),
-        ("truncated", "samples cut"),
-        ("duplicates", "duplicates kept"),
+        ("bad", "row", " skipped: unreadable"),
+        ("filtered", "row", " skipped by `where`"),
+        ("empty", "row", " left out: no text"),
+        ("undesirable", "row", " not read: the label is false"),
+        ("too_long", "sample", " dropped: too long"),
+        ("without_targets", "sample", " dropped: no target left"),
+        ("identical_texts", "pair", " dropped: both texts equal"),
+        ("different_prompts", "pair", " dropped: prompts differ"),
+        ("truncated", "sample", " cut"),
+        ("duplicates", "duplicate", ""),
     ];
-    let item = |class: &str, n: u64, text: &str| {
-        let inner =
-            Html::all([Html::tag("strong", &thousands(n)), Html::text(&format!(" {text}"))]);
-        Html::class("li", class, inner)
+    let item = |class: &str, n: u64, noun: &str, rest: &str| {
+        let noun = format!(" {noun}{}{rest}", if n == 1 { "" } else { "s" });
+        Html::class("li", class, Html::all([Html::tag("strong", &thousands(n)), Html::text(&noun)]))
     };
     let mut items: Vec<Html> =
-        sizes.iter().map(|(name, text)| item("", plan.count(name), text)).collect();
-    let dropped = drops.iter().filter(|(name, _)| plan.count(name) > 0);
+        sizes.iter().map(|(name, noun, rest)| item("", plan.count(name), noun, rest)).collect();
+    let dropped = drops.iter().filter(|(name, _, _)| plan.count(name) > 0);
     let dropped: Vec<Html> =
-        dropped.map(|(name, text)| item("drop", plan.count(name), text)).collect();
+        dropped.map(|(name, noun, rest)| item("drop", plan.count(name), noun, rest)).collect();
     if dropped.is_empty() {
         items.push(Html::tag("li", "nothing left out or cut"));
     }
@@ -92,7 +91,11 @@ pub(super) fn plan_and_outcome(stage: &StageData) -> Html {
         ("Steps", thousands(plan.steps), thousands(stage.step())),
         ("Tokens", thousands(plan.tokens), thousands(tokens)),
         ("Computation", operations(plan.flops), rate.unwrap_or_else(unknown)),
-        ("Peak memory of the process", bytes(plan.memory_bytes), memory.unwrap_or_else(unknown)),
+        (
+            "Peak memory of the process so far",
+            bytes(plan.memory_bytes),
+            memory.unwrap_or_else(unknown),
+        ),
         (
             "Finished model",
             bytes(plan.model_bytes),
