@@ -47,6 +47,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         return print(&text);
     }
     print(&table(args, &all))?;
+    if let Some(path) = &args.html {
+        print(&format!("answers in {}\n", path.display()))?;
+    }
     match n_changed(&verdicts) {
         Some(0) | None => Ok(()),
         Some(n) => print(&format!(

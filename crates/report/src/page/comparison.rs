@@ -51,7 +51,8 @@ pub enum ComparedVerdict {
 /// The page as HTML.
 pub fn comparison_page(comparison: &Comparison) -> String {
     let title = comparison.models.join(" · ");
-    let heading = Html::tag("h1", &comparison.models.join(" against "));
+    let between = if comparison.judge.is_some() { " against " } else { ", " };
+    let heading = Html::tag("h1", &comparison.models.join(between));
     let mut parts = vec![counted(comparison.rows.len() as u64, "prompt")];
     parts.push(format!("from {}", comparison.prompts));
     parts.push(comparison.settings.clone());
@@ -59,14 +60,18 @@ pub fn comparison_page(comparison: &Comparison) -> String {
     let sub = Html::class("p", "sub", Html::text(&parts.join(" · ")));
     let mut main = Html::element("header", &[], Html::all([heading, sub])).line();
     main.push(verdicts(comparison));
+    let better = |idx: usize| {
+        let name = comparison.models.get(idx).map_or("", String::as_str);
+        format!("{name} is better")
+    };
     let groups = [
-        (Some(ComparedVerdict::Win), "The first is better"),
-        (Some(ComparedVerdict::Loss), "The second is better"),
-        (Some(ComparedVerdict::Tie), "Neither is better"),
-        (None, "Answers"),
+        (Some(ComparedVerdict::Win), better(0)),
+        (Some(ComparedVerdict::Loss), better(1)),
+        (Some(ComparedVerdict::Tie), "Neither is better".to_owned()),
+        (None, "Answers".to_owned()),
     ];
     for (verdict, title) in groups {
-        main.push(group(comparison, verdict, title));
+        main.push(group(comparison, verdict, &title));
     }
     document(&title, main)
 }
