@@ -50,17 +50,50 @@ fn recipes(a: &RunData, b: &RunData) -> Result<Vec<String>> {
         // A recipe came from TOML, so its keys are strings.
         Ok(train::flat_keys(&serde_json::to_value(&loaded.recipe).unwrap_or_default()))
     };
+    let names = (a.name.as_str(), b.name.as_str());
     let (mut a, mut b) = (read(a)?, read(b)?);
     // The name of a run changes nothing in it.
     a.remove("name");
     b.remove("name");
-    Ok(changes(&a, &b))
+    // A section that only one of them has is one line, not one for each of its keys.
+    let (of_a, of_b) = (sections(&a), sections(&b));
+    let is_shared = |key: &String| {
+        let section = section_of(key);
+        section.is_none_or(|section| of_a.contains(section) && of_b.contains(section))
+    };
+    let (mut shared_a, mut shared_b) = (a.clone(), b.clone());
+    shared_a.retain(|key, _| is_shared(key));
+    shared_b.retain(|key, _| is_shared(key));
+    let mut lines = only_in(&of_a, &of_b, names);
+    lines.extend(changes(&shared_a, &shared_b));
+    Ok(lines)
+}
+
+/// The section of a key such as `sft.optimizer.lr`.
+fn section_of(key: &str) -> Option<&str> {
+    let (section, _) = key.split_once('.')?;
+    section.split('[').next()
+}
+
+fn sections(keys: &BTreeMap<String, String>) -> BTreeSet<String> {
+    keys.keys().filter_map(|key| section_of(key)).map(str::to_owned).collect()
+}
+
+/// Lines for names that only one of two runs has.
+fn only_in(a: &BTreeSet<String>, b: &BTreeSet<String>, names: (&str, &str)) -> Vec<String> {
+    let of_a = a.difference(b).map(|name| format!("{name}: only in {}", names.0));
+    of_a.chain(b.difference(a).map(|name| format!("{name}: only in {}", names.1))).collect()
 }
 
 /// Hashes of the inputs that differ, stage by stage.
 fn inputs(a: &RunData, b: &RunData) -> Vec<String> {
     let short = |stage: &StageData| -> BTreeMap<String, String> {
-        let hashes = stage.inputs.iter().map(|(name, hash)| {
+        // The hash of a model is that of its files, which have entries of their own.
+        let is_file = |name: &str| {
+            name.rsplit_once(": ").is_some_and(|(model, _)| stage.inputs.contains_key(model))
+        };
+        let hashes = stage.inputs.iter().filter(|(name, _)| !is_file(name));
+        let hashes = hashes.map(|(name, hash)| {
             let hash: String = hash.chars().take(HASH_CHARS).collect();
             (name.clone(), hash)
         });
@@ -125,12 +158,10 @@ fn curves(a: &RunData, b: &RunData) -> Vec<String> {
         };
         lines.push(format!("{}: {line}", of_a.name));
     }
-    let names = |run: &RunData| -> BTreeSet<String> {
+    let stages = |run: &RunData| -> BTreeSet<String> {
         run.stages.iter().map(|stage| stage.name.clone()).collect()
     };
-    let (of_a, of_b) = (names(a), names(b));
-    lines.extend(of_a.difference(&of_b).map(|name| format!("{name}: only in {}", a.name)));
-    lines.extend(of_b.difference(&of_a).map(|name| format!("{name}: only in {}", b.name)));
+    lines.extend(only_in(&stages(a), &stages(b), (&a.name, &b.name)));
     lines
 }
 
@@ -145,7 +176,7 @@ fn results(a: &RunData, b: &RunData) -> Vec<String> {
         if same_model {
             lines.push(format!("{}: the same model to the last bit", of_a.name));
         } else {
-            lines.push(format!("{}: {was} → {is}", of_a.name));
+            lines.push(format!("{}: {was} in {}; {is} in {}", of_a.name, a.name, b.name));
         }
     }
     lines
