@@ -3,4 +3,5 @@
 mod broken_runs;
 mod compared_answers;
 mod finished_run;
+mod mutated_files;
 mod support;
