@@ -6,6 +6,10 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::evaluation_args::count;
 pub(crate) use crate::evaluation_args::{CompareArgs, ContaminationArgs, EvalArgs, ScoreArgs};
+pub(crate) use crate::run_args::{
+    CacheArgs, CacheCommand, DiffArgs, RemoveArgs, ReportArgs, ReproduceArgs, RunsArgs,
+    RunsCommand, ShowArgs, run_name,
+};
 use crate::serve_args::ServeArgs;
 
 /// Trains and aligns language models from TOML recipes.
@@ -73,8 +77,12 @@ pub(crate) enum Command {
     Devices,
     /// Test a device: compare it with the CPU, train every kind of stage, and time it
     Selftest(SelftestArgs),
-    /// List runs with state, step, last loss and size
+    /// List runs with state, step, time left, last validation and size; show, compare, repeat and remove them
     Runs(RunsArgs),
+    /// Write a page about a run: data, plan and outcome, curves, samples, hashes
+    Report(ReportArgs),
+    /// Show or remove the tokenized data and trained tokenizers that runs share
+    Cache(CacheArgs),
     /// Download a model or a data set from the Hugging Face hub; no other command connects to it
     Get(GetArgs),
     /// Inspect training data or a data file
@@ -417,17 +425,6 @@ pub(crate) struct SelftestArgs {
     pub(crate) no_bench: bool,
 }
 
-/// `temper runs`
-#[derive(Debug, Args)]
-pub(crate) struct RunsArgs {
-    /// Directory of runs
-    #[arg(long, default_value = "runs")]
-    pub(crate) dir: PathBuf,
-    /// Print one JSON object per stage instead of a table
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// `temper get`
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
@@ -576,9 +573,4 @@ fn size_in_bytes(text: &str) -> Result<u64, String> {
     bytes
         .filter(|bytes| *bytes > 0)
         .ok_or_else(|| "expected a size above 0, such as 5GB".to_owned())
-}
-
-/// The name of a run, by the rule of the recipe's `name`.
-fn run_name(text: &str) -> Result<String, String> {
-    recipe::run_name(text).map(|()| text.to_owned())
 }

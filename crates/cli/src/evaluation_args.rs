@@ -67,12 +67,15 @@ pub(crate) struct EvalArgs {
 
 /// `temper compare`
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("by").required(true).args(["reward", "judge"]))]
+#[command(group = ArgGroup::new("by").required(true).multiple(true).args(["reward", "judge", "html"]))]
 pub(crate) struct CompareArgs {
     /// Model whose wins are counted: a stage of a run, checkpoint, Hugging Face directory or GGUF file
     pub(crate) a: PathBuf,
     /// Model that it is compared with
     pub(crate) b: PathBuf,
+    /// Another model whose answers are shown in the page of --html
+    #[arg(requires = "html")]
+    pub(crate) c: Option<PathBuf>,
     /// Prompts, one a line: {"prompt": …} or plain text
     #[arg(long, value_name = "FILE")]
     pub(crate) prompts: PathBuf,
@@ -80,8 +83,11 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "MODEL")]
     pub(crate) reward: Option<PathBuf>,
     /// Language model that reads both answers in both orders and names the better one
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", conflicts_with = "reward")]
     pub(crate) judge: Option<PathBuf>,
+    /// Write a page with the answers beside each other; needs neither --reward nor --judge
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Only the first N prompts
     #[arg(long, value_name = "N", value_parser = count())]
     pub(crate) limit: Option<usize>,

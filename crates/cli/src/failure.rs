@@ -51,9 +51,24 @@ impl Failure {
         Self { code: STOPPED, message: String::new(), hint: None, is_input: false }
     }
 
+    /// A comparison that found a difference, which is printed: exit code 1, without a message.
+    pub(crate) fn differs() -> Self {
+        Self { code: RUN_FAILED, message: String::new(), hint: None, is_input: false }
+    }
+
     /// A closed stdout: exit code 0, without a message.
     pub(crate) fn quiet() -> Self {
         Self { code: 0, message: String::new(), hint: None, is_input: false }
+    }
+
+    /// Whether a signal stopped the run, with a checkpoint saved.
+    pub(crate) fn is_stop(&self) -> bool {
+        self.code == STOPPED
+    }
+
+    /// The message without the hint.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// Prints message and hint to stderr and returns the exit code.
@@ -129,6 +144,13 @@ impl From<hub::Error> for Failure {
     fn from(error: hub::Error) -> Self {
         let failure = Self::from_error(&error, error.hint());
         if error.is_input() { failure } else { failure.during_run() }
+    }
+}
+
+impl From<report::NotARun> for Failure {
+    fn from(error: report::NotARun) -> Self {
+        let hint = "`temper runs` lists all runs; a run is given by its name or by its directory";
+        Self::from_error(&error, Some(hint.to_owned()))
     }
 }
 

@@ -7,6 +7,7 @@ mod evaluation_args;
 mod failure;
 mod model_card;
 mod render;
+mod run_args;
 mod serve_args;
 
 use std::process::ExitCode;
@@ -75,7 +76,9 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
             device_panics::run(&args.device, || commands::selftest::run(&args, clock))
         }
         Command::Devices => commands::devices::run(),
-        Command::Runs(args) => commands::runs::run(&args),
+        Command::Runs(args) => commands::runs::run(&args, cli.log, cli.threads),
+        Command::Report(args) => commands::report::run(&args),
+        Command::Cache(args) => commands::cache::run(&args),
         Command::Get(args) => commands::get::run(&args, cli.log),
         Command::Data(DataCommand::Contamination(args)) => commands::contamination::run(&args),
         Command::Data(DataCommand::Inspect(args)) => {
@@ -110,6 +113,8 @@ fn computes(command: &Command) -> bool {
         | Command::Selftest(_)
         | Command::Devices
         | Command::Runs(_)
+        | Command::Report(_)
+        | Command::Cache(_)
         | Command::Get(_) => false,
     }
 }

@@ -124,6 +124,12 @@ impl PairMetrics {
         gaps.sum::<f64>() / self.n_pairs as f64
     }
 
+    /// Pairs by the probability that the model gives to its choice, from 0.5 to 1: number of pairs, number of correct ones, sum
+    /// of the probabilities.
+    pub fn bins(&self) -> &[(u64, u64, f64)] {
+        &self.bins
+    }
+
     /// The metrics by their names in logs.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let (mean, std) = self.scores();

@@ -9,7 +9,9 @@ use seed::Purpose;
 use tasks::{Item, Task};
 use train::EvalRow;
 
-use crate::{Error, Result, Scorer, TaskRun, measure, pair_metrics, run_pairs, run_task};
+use crate::{
+    Error, PairMetrics, Result, Scorer, TaskRun, measure, pair_metrics, run_pairs, run_task,
+};
 
 /// The evaluation of a language model after `step` updates: `validation` if the stage has validation data, and the metrics of
 /// its tasks.
@@ -34,24 +36,28 @@ pub fn evaluation<E: From<Error>>(
     Ok(row)
 }
 
-/// As [`evaluation`], for reward models.
+/// As [`evaluation`], for reward models; with the metrics of the validation pairs, if there are any.
 pub fn evaluation_of_scores(
     stage: &StagePlan,
     model: &ScalarModel,
     step: u64,
     device: &Device,
-) -> Result<EvalRow> {
-    let mut row = if stage.dataset.n_eval_rows() > 0 {
-        validation_pairs(stage, model, step, device)?
-    } else {
-        EvalRow { step, ..EvalRow::default() }
-    };
+) -> Result<(EvalRow, Option<PairMetrics>)> {
+    let mut row = EvalRow { step, ..EvalRow::default() };
+    let mut pairs = None;
+    if stage.dataset.n_eval_rows() > 0 {
+        let metrics = validation_pairs(stage, model, device)?;
+        row.eval_loss = Some(metrics.loss());
+        row.n_targets = metrics.n_pairs;
+        row.extra = metrics.metrics();
+        pairs = Some(metrics);
+    }
     if !stage.eval_tasks.tasks.is_empty() {
         let scorer = Scorer::new(model, &stage.tokenizer)?;
         let run = |task: &Task, items: &[Item]| run_pairs(&scorer, task, items, &mut |_, _| {});
         row.extra.extend(task_metrics(stage, run)?);
     }
-    Ok(row)
+    Ok((row, pairs))
 }
 
 /// Metrics of the stage's tasks by their names in logs: `task/NAME/METRIC`, and `task/NAME/METRIC_stderr` where it has a
@@ -98,12 +104,8 @@ pub fn validation(
 pub fn validation_pairs(
     stage: &StagePlan,
     model: &ScalarModel,
-    step: u64,
     device: &Device,
-) -> Result<EvalRow> {
+) -> Result<PairMetrics> {
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
-    let batches = stage.dataset.eval_batches(stage.micro_batch, max_rows);
-    let metrics = pair_metrics(model, batches, device)?;
-    let extra = metrics.metrics();
-    Ok(EvalRow { step, eval_loss: Some(metrics.loss()), n_targets: metrics.n_pairs, extra })
+    pair_metrics(model, stage.dataset.eval_batches(stage.micro_batch, max_rows), device)
 }

@@ -41,7 +41,7 @@ pub use dirs::{create_dir_all, is_stale_tmp, remove_dir_all, remove_file, rename
 pub use disk_space::free_space;
 pub use error::{Damage, Error, IoFailure, NoThread, Result};
 pub use hash::{Sha256, for_each_piece, sha256_file, sha256_hex};
-pub use lock::Lock;
+pub use lock::{Lock, LockHolder};
 pub use manifest::{
     FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, read_listed, read_manifest, verify_dir,
 };

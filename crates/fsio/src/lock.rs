@@ -6,10 +6,21 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::checked_read::read_text_capped;
 use crate::error::IoContext;
 use crate::{Error, Result, limits};
+
+/// Time that [`Lock::acquire`] waits for a process that only looks whether the lock is held.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The process that holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockHolder {
+    /// Its id, if the file names it.
+    pub pid: Option<u32>,
+}
 
 /// A lock; dropping it releases it.
 #[derive(Debug)]
@@ -24,15 +35,35 @@ impl Lock {
     pub fn acquire(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = open(path)?;
-        match file.try_lock() {
+        let mut locked = file.try_lock();
+        if matches!(locked, Err(TryLockError::WouldBlock)) {
+            // `holder` in another process has the file locked for an instant.
+            std::thread::sleep(LOOK);
+            locked = file.try_lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let text = read_text_capped(path, limits::LOCK_BYTES).unwrap_or_default();
-                return Err(Error::Locked { path: path.to_owned(), pid: text.trim().parse().ok() });
+                return Err(Error::Locked { path: path.to_owned(), pid: recorded_pid(path) });
             }
             Err(TryLockError::Error(e)) => return Err(e).at(path, "lock"),
         }
         Self::held(file, path)
+    }
+
+    /// The process that holds a lock; `None` if no process does, or if there is no such file. Writes nothing.
+    pub fn holder(path: impl AsRef<Path>) -> Option<LockHolder> {
+        let path = path.as_ref();
+        // A pipe would block, and a link leads elsewhere.
+        if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+            return None;
+        }
+        let file = File::open(path).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(LockHolder { pid: recorded_pid(path) }),
+            // Dropping the file releases it.
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+        }
     }
 
     /// Takes the lock; calls `waiting` once if another process holds it, and waits for that process.
@@ -61,6 +92,11 @@ impl Lock {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn recorded_pid(path: &Path) -> Option<u32> {
+    let text = read_text_capped(path, limits::LOCK_BYTES).unwrap_or_default();
+    text.trim().parse().ok()
 }
 
 fn open(path: &Path) -> Result<File> {

@@ -5,8 +5,11 @@
 
 mod objective;
 
+use std::path::Path;
+
 use model::ScalarModel;
 use recipe::RewardSection;
+use report::{CALIBRATION_FILE, Calibration, CalibrationBin};
 use train::{
     Context, FirstLoss, Outcome, StageState, StepPlace, WeightSource, apply_update, finish_stage,
     start_or_resume_with, write_checkpoint,
@@ -64,10 +67,26 @@ pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
 
         if run.eval_due() {
             let model = learner.evaluated(&model);
-            let row = evaluate::evaluation_of_scores(stage, &model, run.step(), device)?;
+            let (row, pairs) = evaluate::evaluation_of_scores(stage, &model, run.step(), device)?;
+            if let Some(pairs) = &pairs {
+                save_calibration(run.dir().path(), run.step(), pairs)?;
+            }
             run.log_eval(row)?;
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
     Ok(finish_stage(run, model, &save_format, &learner)?)
+}
+
+/// Saves how often the model's choices are right by their probability, for the report of the run.
+fn save_calibration(dir: &Path, step: u64, pairs: &evaluate::PairMetrics) -> Result<()> {
+    let bins = pairs.bins().iter().map(|(n, n_right, confidence_sum)| CalibrationBin {
+        n: *n,
+        n_right: *n_right,
+        confidence_sum: *confidence_sum,
+    });
+    let calibration = Calibration { step, bins: bins.collect() };
+    // Numbers under string keys always serialize.
+    let text = serde_json::to_string(&calibration).unwrap_or_default();
+    Ok(fsio::write_atomic(dir.join(CALIBRATION_FILE), text + "\n").map_err(train::Error::from)?)
 }

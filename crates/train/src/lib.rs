@@ -51,7 +51,7 @@ pub use reference_logprobs::{
     load_reference, reference_key, reference_of, save_reference, weight_hashes,
 };
 pub use replicas::on_replicas;
-pub use resume_rules::{Differences, differences};
+pub use resume_rules::{Differences, differences, flat_keys};
 pub use run_dir::{Finished, RunDir, StageDir, StageStatus};
 pub use schedule::lr;
 pub use signals::StopFlag;

@@ -116,6 +116,15 @@ fn compare(
     }
 }
 
+/// The values of a recipe by their keys, such as `sft.data[0].path`. Keys that are not set are left out.
+pub fn flat_keys(recipe: &Value) -> BTreeMap<String, String> {
+    let mut keys = BTreeMap::new();
+    for (key, value) in recipe.as_object().into_iter().flatten() {
+        flatten(key, Some(value), &mut keys);
+    }
+    keys
+}
+
 /// Maps `a.b[2].c` to the value as text, for every leaf that is not null.
 fn flatten(path: &str, value: Option<&Value>, out: &mut BTreeMap<String, String>) {
     match value {

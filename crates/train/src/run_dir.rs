@@ -54,6 +54,13 @@ impl RunDir {
         StageDir::in_run(&self.root, stage)
     }
 
+    /// The run's recipe, if it has one that can be read.
+    fn own_recipe(&self) -> Option<Value> {
+        let path = self.recipe_path();
+        let bytes = fsio::read_capped(&path, limits::RECIPE_BYTES).ok()?;
+        recipe::parse(&bytes, &path, &[]).ok().map(|old| to_value(&old.recipe))
+    }
+
     /// Stores a recipe as the run's own if every started stage can be resumed with it.
     ///
     /// Returns warnings about changes after which results may differ in the last bits. Errors: the recipe changes the
@@ -63,7 +70,15 @@ impl RunDir {
         let (mut refused, mut warnings) = (Vec::new(), Vec::new());
         for stage in stages_of(&new) {
             let dir = self.stage(&stage);
-            let Some(old) = recorded_recipe(&dir)? else { continue };
+            let old = match recorded_recipe(&dir)? {
+                Some(old) => old,
+                // Its checkpoints were removed; the run's recipe was accepted for it before.
+                None if dir.finished().exists() => match self.own_recipe() {
+                    Some(old) => old,
+                    None => continue,
+                },
+                None => continue,
+            };
             let found = differences(&old, &new, &stage);
             refused.extend(found.refused);
             warnings.extend(

@@ -5,6 +5,7 @@ use std::path::Path;
 use ::generate::{Sampling, Settings, generate};
 use evaluate::{Match, MatchResult, Scorer, Verdict, WinRate, judge_by_model, judge_by_reward};
 use model::{CausalLm, ScalarModel};
+use report::{ComparedAnswers, ComparedVerdict, Comparison, comparison_page};
 use serde_json::{Value, json};
 
 use super::generate::{encode, prompt_rows};
@@ -19,13 +20,25 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let prompts = prompts(&args.prompts, args.limit)?;
     let a = answers(args, &args.a, &prompts)?;
     let b = answers(args, &args.b, &prompts)?;
-    let answers = a.into_iter().zip(b);
+    let both = a.into_iter().zip(b);
     let matches: Vec<Match> = prompts
         .into_iter()
-        .zip(answers)
+        .zip(both)
         .map(|((place, prompt), (a, b))| Match { place, prompt, a, b })
         .collect();
     let verdicts = verdicts(args, &matches)?;
+    if let Some(path) = &args.html {
+        let third = args.c.as_ref().map(|c| {
+            let prompts: Vec<(String, String)> =
+                matches.iter().map(|of| (of.place.clone(), of.prompt.clone())).collect();
+            answers(args, c, &prompts)
+        });
+        let page = comparison_page(&comparison(args, &matches, &verdicts, third.transpose()?));
+        fsio::write_atomic(path, page)?;
+        if verdicts.is_empty() {
+            return print(&format!("{}\n", path.display()));
+        }
+    }
     let all = WinRate::of(verdicts.iter().map(|verdict| verdict.result()));
     if args.json {
         let lines = matches.iter().zip(&verdicts).map(|(of, verdict)| line(of, *verdict));
@@ -34,6 +47,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         return print(&text);
     }
     print(&table(args, &all))?;
+    if let Some(path) = &args.html {
+        print(&format!("answers in {}\n", path.display()))?;
+    }
     match n_changed(&verdicts) {
         Some(0) | None => Ok(()),
         Some(n) => print(&format!(
@@ -135,12 +151,56 @@ fn verdicts(args: &CompareArgs, matches: &[Match]) -> Result<Vec<Verdict>> {
             }
             kernels::on_pool(|| judge_by_model(&model, &tokenizer, matches, &mut on_progress))?
         }
-        (None, None) => {
-            return Err(Failure::input("nothing to judge by", "give --reward or --judge"));
-        }
+        // Answers are shown without verdicts.
+        (None, None) => return Ok(Vec::new()),
     };
     progress.finish();
     Ok(verdicts)
+}
+
+/// The matches for a page. `third` has the answers of a third model.
+fn comparison(
+    args: &CompareArgs,
+    matches: &[Match],
+    verdicts: &[Verdict],
+    third: Option<Vec<String>>,
+) -> Comparison {
+    let name = |path: &Path| path.display().to_string();
+    let sampling = match args.temperature {
+        0.0 => "greedy".to_owned(),
+        temperature => format!("temperature {temperature}, seed {}", args.seed),
+    };
+    let rows = matches.iter().enumerate().map(|(idx, of)| {
+        let third = third.iter().filter_map(|answers| answers.get(idx).cloned());
+        let verdict = verdicts.get(idx);
+        ComparedAnswers {
+            place: of.place.clone(),
+            prompt: of.prompt.clone(),
+            answers: [of.a.clone(), of.b.clone()].into_iter().chain(third).collect(),
+            scores: match verdict {
+                Some(Verdict::Scores { a, b }) => vec![*a, *b],
+                Some(Verdict::Orders { .. }) | None => Vec::new(),
+            },
+            verdict: verdict.map(|verdict| match verdict.result() {
+                MatchResult::Win => ComparedVerdict::Win,
+                MatchResult::Tie => ComparedVerdict::Tie,
+                MatchResult::Loss => ComparedVerdict::Loss,
+            }),
+        }
+    });
+    let judge = match (&args.reward, &args.judge) {
+        (Some(reward), _) => Some(format!("the reward model {}", name(reward))),
+        (None, Some(judge)) => Some(name(judge)),
+        (None, None) => None,
+    };
+    Comparison {
+        models: [&args.a, &args.b].into_iter().chain(&args.c).map(|path| name(path)).collect(),
+        judge,
+        settings: format!("{sampling}, at most {} tokens", args.max_new_tokens),
+        prompts: name(&args.prompts),
+        win_rate: WinRate::of(verdicts.iter().map(|verdict| verdict.result())).rate(),
+        rows: rows.collect(),
+    }
 }
 
 /// Number of prompts for which a judge changed its preference with the order; `None` for a reward model.

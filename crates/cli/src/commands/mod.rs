@@ -1,8 +1,10 @@
 //! Commands, one file each. A command reads its arguments, calls other crates and prints.
 
 pub(crate) mod bench;
+pub(crate) mod cache;
 pub(crate) mod chat;
 pub(crate) mod compare;
+mod confirm;
 pub(crate) mod contamination;
 pub(crate) mod devices;
 pub(crate) mod eval;
@@ -19,9 +21,11 @@ mod merge_cost;
 pub(crate) mod plan;
 mod plan_tasks;
 mod proven;
+pub(crate) mod report;
 mod resources;
 mod rollouts;
 pub(crate) mod run;
+mod run_record;
 pub(crate) mod runs;
 pub(crate) mod score;
 pub(crate) mod selftest;
@@ -167,13 +171,24 @@ pub(crate) fn plan_loaded(
     log: LogStyle,
     threads: Option<usize>,
 ) -> Result<::plan::Plan> {
+    let name = args.name.as_deref().unwrap_or(&loaded.name);
+    let clock = launch::clock_of(&Path::new(::plan::RUNS_DIR).join(name))?;
+    plan_on_day(loaded, args, clock, log, threads)
+}
+
+/// As [`plan_loaded`], with the day that chat templates write.
+fn plan_on_day(
+    loaded: &recipe::Loaded,
+    args: &RecipeArgs,
+    clock: ::tokenizer::Clock,
+    log: LogStyle,
+    threads: Option<usize>,
+) -> Result<::plan::Plan> {
     // Planning tokenizes on all threads, so their number is set before. `--threads` precedes the recipe.
     if let (None, Some(threads)) = (threads, loaded.recipe.threads) {
         kernels::set_threads(threads)?;
     }
     kernels::start_threads()?;
-    let name = args.name.as_deref().unwrap_or(&loaded.name);
-    let clock = launch::clock_of(&Path::new(::plan::RUNS_DIR).join(name))?;
     let request = ::plan::Request {
         data_dir: args.data_dir.clone(),
         name: args.name.clone(),

@@ -106,7 +106,7 @@ fn parameters(stage: &StagePlan) -> String {
 }
 
 /// Size of a step: tokens, rows and row length.
-fn per_step(stage: &StagePlan) -> String {
+pub(super) fn per_step(stage: &StagePlan) -> String {
     let (rows, length) = (stage.rows_per_step, stage.sequence_length);
     let at_once = match stage.micro_batch {
         micro if micro == rows => String::new(),
@@ -171,7 +171,8 @@ fn average_note(stage: &StagePlan, decay: f64) -> String {
     format!("{text}; the stage makes {updates}, so early weights count for much in the average")
 }
 
-fn stage_notes(stage: &StagePlan) -> Vec<String> {
+/// What the user should know about a stage, as sentences.
+pub(super) fn stage_notes(stage: &StagePlan) -> Vec<String> {
     let counts = stage.dataset.counts();
     let n = table::thousands;
     let mut lines = Vec::new();

@@ -7,9 +7,11 @@ use plan::{Plan, RUNS_DIR, Stage, StagePlan, Work};
 use recipe::SampleKind;
 use serde_json::Value;
 use train::{
-    Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, on_replicas,
+    Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, StopFlag,
+    on_replicas,
 };
 
+use super::run_record::RunRecord;
 use super::{
     launch, plan_recipe, precision_note, print_summary, replica_devices, resources, set_up_kernels,
 };
@@ -62,7 +64,6 @@ pub(super) fn train_stages<'a>(
     set_up_kernels(plan);
     let devices = replica_devices(&plan.device, plan.replicas)?;
     let devices: Vec<_> = devices.into_iter().map(kernels::Device::autodiff).collect();
-    let [device, ..] = devices.as_slice() else { return Ok(Vec::new()) };
     let stop = train::signals::install()?;
     let run_dir = RunDir::open(&plan.paths.run_dir)?;
     let mut progress = RunProgress::new(log);
@@ -73,6 +74,22 @@ pub(super) fn train_stages<'a>(
     }
     check_starts(plan, &run_dir)?;
     launch::write(&plan.paths.run_dir, args, plan.clock)?;
+    let mut record = RunRecord::start(plan)?;
+    let trained = train_unfinished(plan, &run_dir, &devices, &stop, &mut progress, &mut record);
+    record.end(trained.as_ref().err());
+    trained
+}
+
+/// Trains the unfinished stages in a run directory that is ready.
+fn train_unfinished<'a>(
+    plan: &'a Plan,
+    run_dir: &RunDir,
+    devices: &[kernels::Device],
+    stop: &StopFlag,
+    progress: &mut RunProgress,
+    record: &mut RunRecord,
+) -> Result<Vec<(&'a StagePlan, Finished)>> {
+    let [device, ..] = devices else { return Ok(Vec::new()) };
     let mut rows = Vec::new();
     for stage in &plan.stages {
         if let StageStatus::Finished(finished) = run_dir.stage(&stage.name).status()? {
@@ -83,17 +100,20 @@ pub(super) fn train_stages<'a>(
         let context = Context {
             plan,
             stage,
-            run_dir: &run_dir,
+            run_dir,
             device,
-            progress: &mut progress,
+            progress,
             stop: stop.clone(),
             replicas: &SingleReplica,
         };
         let outcome = device_panics::run_stage(stage, &plan.device, device, || {
-            on_replicas(context, &devices, run_stage).map_err(Failure::during_run)
+            on_replicas(context, devices, run_stage).map_err(Failure::during_run)
         });
         match outcome? {
-            Outcome::Finished(finished) => rows.push((stage, finished)),
+            Outcome::Finished(finished) => {
+                record.stage_finished(&stage.name);
+                rows.push((stage, finished));
+            }
             Outcome::Stopped { .. } => {
                 progress.note(&format!(
                     "stopped; to continue: temper resume {}",
@@ -167,6 +187,8 @@ fn summary(plan: &Plan, rows: &[(&StagePlan, Finished)]) -> String {
         text += &format!("next    temper {first}\n");
         text += &format!("        temper export {model} --to out/{}\n", plan.name);
         text += &format!("        tensorboard --logdir {}\n", plan.paths.run_dir.display());
+        let page = plan.paths.run_dir.join(report::PAGE_FILE);
+        text += &format!("report  {}\n", page.display());
     }
     text
 }

@@ -1,5 +1,6 @@
 //! Rendering of tables, tokens and progress. Progress is printed to stderr; everything else is returned as text.
 
+pub(crate) mod curve;
 pub(crate) mod download;
 pub(crate) mod episodes;
 pub(crate) mod groups;

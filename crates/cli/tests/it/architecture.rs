@@ -14,6 +14,7 @@ const WITHOUT_BURN: &[&str] = &[
     "hub",
     "hub-local",
     "recipe",
+    "report",
     "rewards",
     "tasks",
     "arch",

@@ -141,6 +141,32 @@ fn the_best_of_several_completions_counts() {
 }
 
 #[test]
+fn answers_of_three_models_are_on_a_page() {
+    let place = place();
+    place.write("prompts.jsonl", "{\"prompt\": \"2+3=<b>\"}\n1+3=\n");
+    let (first, last) = ("runs/r/sft/checkpoints/step-000003", "runs/r/sft");
+    let page = |models: &[&str], by: &[&str]| {
+        let args = ["--prompts", "prompts.jsonl", "--max-new-tokens", "4", "--html", "page.html"];
+        let printed = ok(&place.temper(&[&["compare"], models, &args[..], by].concat()));
+        let page = std::fs::read_to_string(place.path().join("page.html")).expect("a page");
+        assert!(page.starts_with("<!doctype html>") && !page.contains("<script"), "{page}");
+        (printed, page)
+    };
+    let (printed, shown) = page(&[first, last, first], &[]);
+    assert_eq!(printed, "page.html\n");
+    assert!(shown.contains("2+3=&lt;b&gt;") && shown.contains("sides three"), "{shown}");
+    assert!(!shown.contains("Win rate"), "nobody judged");
+    // The same answers twice are ties.
+    let (printed, shown) = page(&[last, last], &["--reward", "runs/r/reward"]);
+    assert!(printed.contains("0.5000"), "{printed}");
+    assert!(shown.contains("Win rate of the first model: 50.0 %"), "{shown}");
+    assert!(shown.contains("Neither is better (2)") && shown.contains("score "), "{shown}");
+    // Nothing to do without a judge and a page.
+    let refused = place.error(&["compare", first, last, "--prompts", "prompts.jsonl"]);
+    assert!(refused.starts_with("exit 2") && refused.contains("--html"), "{refused}");
+}
+
+#[test]
 fn two_models_are_compared_in_both_orders() {
     let place = place();
     place.write("prompts.jsonl", "{\"prompt\": \"2+3=\"}\n1+3=\n7+1=\n");

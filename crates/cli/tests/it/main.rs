@@ -31,6 +31,7 @@ mod proof;
 mod protobuf;
 mod replicas;
 mod rewards;
+mod runs;
 mod security_page;
 mod serve;
 mod source_tree;

@@ -52,7 +52,9 @@ fn another_process_cannot_take_a_held_lock() {
             .expect("child")
             .code()
     };
+    assert_eq!(Lock::holder(&path), None);
     let lock = Lock::acquire(&path).expect("free");
+    assert_eq!(Lock::holder(&path).expect("held").pid, Some(std::process::id()));
     assert_eq!(child(), Some(11), "the child must see that the parent holds it");
     let error = Lock::acquire(&path).expect_err("held by this process").to_string();
     assert!(error.contains(&format!("locked by another process: `{}`", std::process::id())));

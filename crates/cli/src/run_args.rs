@@ -1,0 +1,120 @@
+//! Arguments of the commands on runs that exist.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// `temper runs`
+#[derive(Debug, Args)]
+#[command(after_help = "Example: temper runs show demo")]
+pub(crate) struct RunsArgs {
+    /// Directory of runs
+    #[arg(long, default_value = "runs", global = true)]
+    pub(crate) dir: PathBuf,
+    /// Print one JSON object per stage instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What to do with a run [default: list all]
+    #[command(subcommand)]
+    pub(crate) command: Option<RunsCommand>,
+}
+
+/// `temper runs …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// Draw the curves of a run in the terminal
+    Show(ShowArgs),
+    /// Say what differs between two runs: recipe, data, weights, versions, and the step at which their curves part
+    Diff(DiffArgs),
+    /// Remove a run, or all of it but its results
+    Rm(RemoveArgs),
+    /// Repeat a run from its directory alone, and say whether the bits agree
+    Reproduce(ReproduceArgs),
+}
+
+/// `temper runs show`
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// Name of the run, or its directory
+    pub(crate) run: PathBuf,
+    /// Only this stage
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) stage: Option<String>,
+}
+
+/// `temper runs diff`
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// Name of a run, or its directory
+    pub(crate) a: PathBuf,
+    /// The other one
+    pub(crate) b: PathBuf,
+}
+
+/// `temper runs rm`
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// Name of the run, or its directory
+    pub(crate) run: PathBuf,
+    /// Keep recipe, logs and the finished models; remove checkpoints and precomputed log-probabilities of finished stages
+    #[arg(long)]
+    pub(crate) keep_model: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `temper runs reproduce`
+#[derive(Debug, Args)]
+pub(crate) struct ReproduceArgs {
+    /// Name of the run, or its directory
+    pub(crate) run: PathBuf,
+    /// Name of the new run [default: the run's, with `-again`]
+    #[arg(long, value_name = "NAME", value_parser = run_name)]
+    pub(crate) name: Option<String>,
+    /// Directory of `data:` paths, if it has moved
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Allow rewards of the recipe to start programs, which run with your rights
+    #[arg(long)]
+    pub(crate) allow_commands: bool,
+}
+
+/// `temper report`
+#[derive(Debug, Args)]
+#[command(after_help = "Example: temper report demo")]
+pub(crate) struct ReportArgs {
+    /// Name of the run, or its directory
+    pub(crate) run: PathBuf,
+    /// File to write, or - for stdout [default: report.html in the run's directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `temper cache`
+#[derive(Debug, Args)]
+#[command(after_help = "Example: temper cache clear --yes")]
+pub(crate) struct CacheArgs {
+    /// Directory of runs, whose `.cache` it is
+    #[arg(long, default_value = "runs", global = true)]
+    pub(crate) dir: PathBuf,
+    /// What to do with the cache [default: show it]
+    #[command(subcommand)]
+    pub(crate) command: Option<CacheCommand>,
+}
+
+/// `temper cache …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Remove the cache; the next run prepares its data again
+    Clear {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// The name of a run, by the rule of the recipe's `name`.
+pub(crate) fn run_name(text: &str) -> Result<String, String> {
+    recipe::run_name(text).map(|()| text.to_owned())
+}
