@@ -13,6 +13,14 @@ pub(crate) const RUN_FAILED: u8 = 1;
 /// Stopped by a signal with a checkpoint saved.
 pub(crate) const STOPPED: u8 = 75;
 
+/// Error codes of Linux for which the standard library has no stable kind.
+mod libc_codes {
+    pub(super) const EIO: i32 = 5;
+    pub(super) const ENOMEM: i32 = 12;
+    pub(super) const ENFILE: i32 = 23;
+    pub(super) const EMFILE: i32 = 24;
+}
+
 /// A failure of a command.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -117,6 +125,15 @@ fn is_of_machine(error: &(dyn Error + 'static)) -> bool {
     use std::io::ErrorKind;
     causes(error).into_iter().any(|cause| {
         if let Some(failure) = cause.downcast_ref::<fsio::IoFailure>() {
+            // No file descriptors, no memory, a failing disk.
+            if matches!(
+                failure.raw_os_error(),
+                Some(
+                    libc_codes::EIO | libc_codes::ENOMEM | libc_codes::ENFILE | libc_codes::EMFILE
+                )
+            ) {
+                return true;
+            }
             let is_wrong_path =
                 matches!(failure.kind(), ErrorKind::NotADirectory | ErrorKind::IsADirectory);
             return failure.is_write() && !is_wrong_path;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ::gguf::{FileType, ModelExport, ModelWriter, TokenizerSource};
 use arch::{Architecture, Dtype, ParamSpec};
-use fsio::AtomicFile;
+use fsio::{AtomicFile, DirLock};
 use model::{SavedModel, visit_tensors};
 use serde_json::Value;
 use tokenizer::Tokenizer;
@@ -73,12 +73,15 @@ impl PendingGguf {
         Ok(self.file.written()?)
     }
 
-    /// Gives the file its name and writes the Modelfile.
-    pub fn commit(self) -> Result<WrittenGguf> {
+    /// Gives the file its name, with its Modelfile and `other`, a file for the same directory. Nothing is replaced: if one of the
+    /// names is taken by now, none of the files is left.
+    pub fn commit(self, other: Option<(PathBuf, Vec<u8>)>) -> Result<WrittenGguf> {
+        let _lock = DirLock::wait(self.file.path().parent().unwrap_or(Path::new("")));
         // Another export may have written a Modelfile in the meantime.
         let modelfile = modelfile_beside(self.file.path())?;
-        let n_bytes = self.file.commit()?;
-        fsio::write_atomic(&modelfile, self.modelfile)?;
+        let mut others = vec![(modelfile.clone(), self.modelfile.as_bytes())];
+        others.extend(other.iter().map(|(path, bytes)| (path.clone(), bytes.as_slice())));
+        let n_bytes = self.file.commit_with(&others)?;
         Ok(WrittenGguf { n_bytes, modelfile })
     }
 }
@@ -108,7 +111,7 @@ pub fn gguf<M: SavedModel>(
     file_type: FileType,
     path: &Path,
 ) -> Result<WrittenGguf> {
-    PendingGguf::write(model, tokenizer, file_type, path)?.commit()
+    PendingGguf::write(model, tokenizer, file_type, path)?.commit(None)
 }
 
 /// The error of a failed write names the file.

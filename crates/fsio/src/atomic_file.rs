@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::dirs::{parent_of, rename};
+use crate::dirs::{parent_of, rename_new, sync_dir};
 use crate::error::IoContext;
 use crate::hash::CHUNK;
 use crate::tmp_dir::TmpDir;
@@ -16,7 +16,7 @@ pub struct AtomicFile {
     out: BufWriter<File>,
     /// The directory that holds the file until the commit. The file has its final name there, because readers recognise
     /// formats by names.
-    _tmp_dir: TmpDir,
+    tmp_dir: TmpDir,
     tmp: PathBuf,
     path: PathBuf,
 }
@@ -36,7 +36,7 @@ impl AtomicFile {
         let tmp = tmp_dir.path().join(name);
         let file = File::create(&tmp).at(path, "write")?;
         let out = BufWriter::with_capacity(CHUNK, file);
-        Ok(Self { out, _tmp_dir: tmp_dir, tmp, path: path.to_owned() })
+        Ok(Self { out, tmp_dir, tmp, path: path.to_owned() })
     }
 
     /// Writes the buffer and returns the path before the commit, for reading the file back.
@@ -50,13 +50,37 @@ impl AtomicFile {
         &self.path
     }
 
-    /// Syncs the file and gives it its name. Returns its length in bytes.
-    pub fn commit(mut self) -> Result<u64> {
+    /// Syncs the file and gives it its name, at which there must be nothing. Returns its length in bytes.
+    pub fn commit(self) -> Result<u64> {
+        self.commit_with(&[])
+    }
+
+    /// As [`Self::commit`], with other files of the same directory, which get their names first. If one of the names is taken,
+    /// none of the files is left.
+    pub fn commit_with(mut self, others: &[(PathBuf, &[u8])]) -> Result<u64> {
         self.out.flush().at(&self.path, "write")?;
         let file = self.out.get_ref();
         file.sync_all().at(&self.path, "sync")?;
         let n_bytes = file.metadata().at(&self.path, "read the length of")?.len();
-        rename(&self.tmp, &self.path)?;
+        // All bytes are on the disk before the first file gets its name.
+        let mut renames = Vec::new();
+        for (idx, (path, bytes)) in others.iter().enumerate() {
+            let tmp = self.tmp_dir.path().join(format!("{idx}.other"));
+            let mut file = File::create(&tmp).at(path, "write")?;
+            file.write_all(bytes).at(path, "write")?;
+            file.sync_all().at(path, "sync")?;
+            renames.push((tmp, path));
+        }
+        renames.push((self.tmp.clone(), &self.path));
+        for (done, (tmp, path)) in renames.iter().enumerate() {
+            if let Err(error) = rename_new(tmp, path) {
+                for (_, path) in renames.iter().take(done) {
+                    let _ = fs::remove_file(path);
+                }
+                return Err(error);
+            }
+        }
+        sync_dir(parent_of(&self.path))?;
         // The empty directory is removed when `self` is dropped.
         Ok(n_bytes)
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::atomic_file::named;
 use crate::background_hasher::BackgroundHasher;
-use crate::dirs::{create_dir_all, parent_of, sync_dir};
+use crate::dirs::{create_dir_all, parent_of, rename_new, sync_dir};
 use crate::error::IoContext;
 use crate::hash::CHUNK;
 use crate::manifest::{FileEntry, MANIFEST, Manifest};
@@ -123,8 +123,7 @@ impl DirWriter {
         file.sync_all().at(&shown, "sync")?;
         let tmp_dir = self.tmp_dir.path();
         sync_dir(tmp_dir)?;
-        fs::rename(tmp_dir, &self.final_dir)
-            .at(tmp_dir, &format!("rename to `{}`", self.final_dir.display()))?;
+        rename_new(tmp_dir, &self.final_dir)?;
         // The directory has its final name; a later failure must not remove it.
         self.tmp_dir.keep();
         sync_dir(parent_of(&self.final_dir))?;

@@ -68,6 +68,25 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
+/// Renames a file or directory to a path at which there is nothing.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
+    let flags = rustix::fs::RenameFlags::NOREPLACE;
+    let renamed = rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags);
+    match renamed.map_err(io::Error::from) {
+        // A file system without such renames.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+            if fs::symlink_metadata(to).is_ok() {
+                return Err(Error::Exists { path: to.to_owned() });
+            }
+            fs::rename(from, to).at(from, &format!("rename to `{}`", to.display()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Error::Exists { path: to.to_owned() })
+        }
+        renamed => renamed.at(from, &format!("rename to `{}`", to.display())),
+    }
+}
+
 /// Replaces a file atomically: a reader sees the old bytes or the new ones.
 pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);

@@ -232,6 +232,9 @@ impl Error {
                 "raise the limit (`ulimit -f`) and start again; files saved before are intact"
                     .into(),
             ),
+            Self::Io { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
+                Some("raise the limit of open files (`ulimit -n`) and start again".into())
+            }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("check who owns the file and its permissions".into())
             }

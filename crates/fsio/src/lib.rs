@@ -19,6 +19,7 @@ mod disk_space;
 mod error;
 mod hash;
 mod hash_memo;
+mod json_shape;
 mod lfs;
 mod lock;
 mod manifest;

@@ -26,6 +26,9 @@ pub const SAFETENSORS_HEADER_BYTES: u64 = 16 << 20;
 pub const SAFETENSORS_INDEX_BYTES: u64 = 16 << 20;
 /// One line of a JSONL file, in bytes.
 pub const JSONL_LINE_BYTES: usize = 4 << 20;
+/// Values of a JSON file that is parsed as a whole, once they are in memory, by [`crate::json_shape`]; they take several times
+/// as much.
+pub const JSON_MEMORY: usize = 32 << 20;
 /// Nesting of a JSONL line.
 pub const JSONL_DEPTH: usize = 64;
 /// Memory for decoding one parquet file, in bytes.

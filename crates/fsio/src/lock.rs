@@ -111,3 +111,20 @@ fn open(path: &Path) -> Result<File> {
     }
     options.open(path).at(path, "open")
 }
+
+/// A lock on a directory, for the moment in which several files get their names; dropping it releases it. Nothing is written.
+#[derive(Debug)]
+pub struct DirLock {
+    // Closing the directory releases the lock.
+    _dir: Option<File>,
+}
+
+impl DirLock {
+    /// Waits for the lock. On a file system without locks there is none.
+    pub fn wait(dir: impl AsRef<Path>) -> Self {
+        let dir = dir.as_ref();
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let opened = File::open(dir).ok().filter(|dir| dir.lock().is_ok());
+        Self { _dir: opened }
+    }
+}

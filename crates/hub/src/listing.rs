@@ -63,6 +63,10 @@ pub(crate) fn files(
     let mut seen = BTreeSet::new();
     for _ in 0..PAGES {
         let Some(address) = next.take() else {
+            if files.is_empty() {
+                let problem = "the repository has no files".to_owned();
+                return Err(Error::BadAnswer { address: client.address(&path), problem });
+            }
             return check_names(files);
         };
         if !seen.insert(address.clone()) {
@@ -117,6 +121,9 @@ fn json(
         }
         if body.len() as u64 > ANSWER_BYTES {
             return Err(bad(format!("more than {ANSWER_BYTES} bytes")));
+        }
+        if fsio::json_shape(&body).memory > fsio::limits::JSON_MEMORY {
+            return Err(bad("too many values".to_owned()));
         }
         let value = serde_json::from_slice(&body).map_err(|e| bad(format!("not JSON: {e}")))?;
         return Ok((value, shown, next));

@@ -40,6 +40,20 @@ pub(crate) fn plan_distill(
         let message = "the teacher has no weights".to_owned();
         return Err(refused("distill.teacher", message, "not found", "name a trained model"));
     };
+    if point.is_scalar == Some(true) {
+        let message = "the teacher is a reward model".to_owned();
+        let hint = "name a language model";
+        return Err(refused("distill.teacher", message, "has no output layer", hint));
+    }
+    let (n_rows, n_ids) = (config.vocab_size(), student.vocab_size());
+    if n_rows < n_ids {
+        return Err(refused(
+            "distill.teacher",
+            format!("its embedding has {n_rows} rows, and the tokenizer has {n_ids} ids"),
+            "lacks tokens of its tokenizer",
+            "the model's files do not belong together: get them from their publisher again",
+        ));
+    }
     if let Some(difference) = first_difference(student, &of_teacher) {
         return Err(refused(
             "distill.teacher",

@@ -53,6 +53,13 @@ pub(crate) fn plan_rewards(
         let key = format!("rewards[{idx}].start");
         let point =
             of_name(paths, &keys.start, earlier).at_key(loaded, &format!("{stage}.{key}"))?;
+        if point.is_scalar == Some(true) {
+            let message = format!("a reward model cannot be a judge: `{}`", keys.start);
+            let hint = "name a language model, or use `kind = \"model\"`".to_owned();
+            let path = format!("{stage}.{key}");
+            let label = "it writes no text";
+            return Err(Error::Recipe(loaded.spans.error(&path, message, label, Some(hint))));
+        }
         judges.push(JudgePlan {
             key: Cow::Owned(key),
             start: point.start.clone(),

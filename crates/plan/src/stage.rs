@@ -261,6 +261,16 @@ impl Stage {
         }
     }
 
+    /// The keys of the judges in the stage's section.
+    pub fn judges(&self) -> impl Iterator<Item = &str> {
+        let rewards = match self.work() {
+            Work::Rows { .. } => None,
+            Work::Groups(grpo) => Some(&grpo.rewards),
+            Work::Rollouts(ppo) => Some(&ppo.rewards),
+        };
+        rewards.into_iter().flat_map(|rewards| rewards.judges.iter().map(|judge| &*judge.key))
+    }
+
     /// Every source of weights besides the trained model's own, by its key in the stage's section.
     pub(crate) fn other_starts(&self) -> Vec<(Cow<'static, str>, &Start)> {
         match self.work() {

@@ -16,6 +16,13 @@ pub(crate) struct FilterKeys {
     steps: Vec<StepKeys>,
 }
 
+impl FilterKeys {
+    /// Name of the filter in metrics.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// A step as written in a task file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]

@@ -1,5 +1,7 @@
 //! Kinds of tasks: how a row becomes requests, an example and a right answer.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::choices::List;
@@ -259,6 +261,12 @@ pub(crate) fn kind(definition: Definition) -> Result<Kind> {
     for (key, given) in [("filters", filters.is_some()), ("exact_match", exact.is_some())] {
         if given && kind != KindKey::GenerateUntil {
             return Err(unused(key));
+        }
+    }
+    let mut names = BTreeSet::new();
+    for filter in filters.iter().flatten() {
+        if !names.insert(filter.name()) {
+            return Err(format!("`filters`: two have the name `{}`", filter.name()));
         }
     }
     for (key, given) in [

@@ -13,6 +13,17 @@ use crate::{Result, RunDir};
 
 /// Weights of an adapter.
 const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+/// Files of tokenizers, with their templates and end tokens.
+const TOKENIZER_FILES: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "generation_config.json",
+];
 /// Files besides weights on which a model depends; tokenizers are inputs of their own.
 const DESCRIPTIONS: [&str; 2] = ["config.json", "generation_config.json"];
 
@@ -32,7 +43,10 @@ pub fn weight_inputs(stage: &StagePlan, run_dir: &RunDir) -> Result<WeightInputs
     for (key, start) in stage.starts() {
         let Some(dir) = start_dir(stage, start, run_dir)? else { continue };
         let name = format!("{WEIGHTS_OF}{}.{key}", stage.name);
-        let (hash, files) = hashes_of(&dir)?;
+        let (hash, mut files) = hashes_of(&dir)?;
+        if stage.kind.judges().any(|judge| judge == key) {
+            files.extend(tokenizer_hashes(&dir)?);
+        }
         let files = files.into_iter().map(|(file, hash)| (format!("{name}: {file}"), hash));
         for (name, hash) in files.chain([(name.clone(), hash)]) {
             inputs.dirs.insert(name.clone(), dir.clone());
@@ -40,6 +54,18 @@ pub fn weight_inputs(stage: &StagePlan, run_dir: &RunDir) -> Result<WeightInputs
         }
     }
     Ok(inputs)
+}
+
+/// Hashes of the files that a judge's prompts depend on. Other models read the ids of the stage's own tokenizer.
+fn tokenizer_hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
+    let base = if is_adapter(dir) { recorded_base(dir)? } else { None };
+    let of_adapter = dir.join("tokenizer.json").is_file();
+    let dir = base.as_deref().filter(|_| !of_adapter).unwrap_or(dir);
+    let mut hashes = BTreeMap::new();
+    for name in TOKENIZER_FILES.iter().filter(|name| dir.join(name).is_file()) {
+        hashes.insert((*name).to_owned(), verified_sha256(dir.join(name))?);
+    }
+    Ok(hashes)
 }
 
 /// Hash over weights and configuration of a model, or of an adapter with its base model; and the hash of each file.

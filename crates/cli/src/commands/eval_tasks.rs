@@ -39,6 +39,12 @@ struct Finished {
 }
 
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
+    if let Some(path) = args.svg.as_deref().filter(|path| fsio::is_present(path)) {
+        return Err(Failure::input(
+            format!("`{}` already exists", path.display()),
+            "choose a new name for --svg; nothing is overwritten",
+        ));
+    }
     // All task files are read before the model.
     let tasks = args.task.iter().map(|name| Task::open(name)).collect::<tasks::Result<Vec<_>>>()?;
     let is_reward = are_for_reward_models(args, &tasks)?;

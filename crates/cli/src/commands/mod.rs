@@ -46,6 +46,20 @@ use crate::failure::{Failure, Result};
 use crate::render::printable::printable;
 use crate::render::progress::{PlanProgress, warn};
 
+/// Maximum size of a text that is tokenized as a whole. Tokens take a hundred times the memory of their text.
+const TEXT_BYTES: usize = 1 << 20;
+
+/// Refuses a JSON text that would take too much memory once it is parsed.
+fn check_json_memory(text: &str, place: &str) -> Result<()> {
+    if fsio::json_shape(text.as_bytes()).memory <= fsio::limits::JSON_MEMORY {
+        return Ok(());
+    }
+    Err(Failure::input(
+        format!("{place}: too many values in a JSON text"),
+        "split it; texts may be long, lists and objects may not have millions of entries",
+    ))
+}
+
 /// Writes to stdout, with control characters escaped.
 pub(crate) fn print(text: &str) -> Result<()> {
     print_as_is(&printable(text))

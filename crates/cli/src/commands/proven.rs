@@ -71,7 +71,11 @@ pub(crate) fn write_gguf(
     if proof_path.exists() {
         return Err(Failure::input(
             format!("`{}` already exists", proof_path.display()),
-            "choose a new name; export overwrites nothing",
+            if to.exists() {
+                "choose a new name; export overwrites nothing"
+            } else {
+                "it is the proof of a file that is not there: remove it, or choose a new name"
+            },
         ));
     }
     let rounding = Rounding::Gguf(file_type);
@@ -84,9 +88,9 @@ pub(crate) fn write_gguf(
         let source = source.with_logits(&model, rounding);
         drop(model);
         let proven = source.prove::<CausalLm>(&path, rounding)?;
-        Ok::<_, Failure>((file.commit()?, proven))
+        let proof = (Proof::path_of(to), proven.proof.to_bytes());
+        Ok::<_, Failure>((file.commit(Some(proof))?, proven))
     })?;
-    fsio::write_atomic(Proof::path_of(to), proven.proof.to_bytes())?;
     print_summary(&format!("{}: {file_type}, {}\n", to.display(), table::bytes(written.n_bytes)));
     print_summary(&format!("{}: for `ollama create`\n", written.modelfile.display()));
     print_proof(&proven);

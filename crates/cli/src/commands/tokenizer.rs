@@ -9,15 +9,15 @@ use data::SourceSpec;
 use hub_local::{Kind, Need};
 use serde_json::Value;
 
-use super::{print, print_as_is};
+use super::{check_json_memory, print, print_as_is};
 use crate::args::{DecodeArgs, EncodeArgs, RenderArgs, TokenizerKind, TrainTokenizerArgs};
 use crate::failure::{Failure, Result};
 use crate::render::table;
 
 /// Output bytes that are collected before they are printed.
 const PRINT_BYTES: usize = 1 << 16;
-/// Size limit of a line of text or ids, which is that of a row of training data.
-const LINE_BYTES: usize = fsio::limits::JSONL_LINE_BYTES;
+/// Size limit of a line of text or ids.
+const LINE_BYTES: usize = super::TEXT_BYTES;
 /// Size limit of a file with messages or tools, in bytes.
 const MESSAGES_BYTES: u64 = 64 << 20;
 
@@ -153,6 +153,7 @@ fn text_of(line: &str) -> String {
 fn json_list(path: &Path, what: &str) -> Result<Value> {
     let text = fsio::read_text_capped(path, MESSAGES_BYTES)?;
     let hint = || format!("write a JSON list of {what}: [{{...}}, ...]");
+    check_json_memory(&text, &path.display().to_string())?;
     match serde_json::from_str(&text) {
         Ok(list @ Value::Array(_)) => Ok(list),
         Ok(_) => Err(Failure::input(format!("{}: not a list", path.display()), hint())),

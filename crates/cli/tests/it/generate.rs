@@ -95,7 +95,14 @@ fn templates_pairs_and_interrupted_files() {
     };
     key(&again);
     let lines = "{\"kept\":1}\n";
-    place.write("again.jsonl.parts/000000.jsonl", lines);
+    place.write(
+        "again.jsonl.parts/000000.jsonl",
+        format!("{}\n{{}}\n", fsio::sha256_hex(lines.as_bytes())),
+    );
+    let error = place.error(&again);
+    assert!(error.contains("000000.jsonl: checksum differs: the part is damaged"), "{error}");
+    let with_hash = format!("{}\n{lines}", fsio::sha256_hex(lines.as_bytes()));
+    place.write("again.jsonl.parts/000000.jsonl", with_hash);
     let error = place.error(&stale);
     assert!(error.contains("was begun with another model, prompts or options"), "{error}");
     succeeds(&again);

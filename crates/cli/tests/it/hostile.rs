@@ -393,6 +393,22 @@ fn counts_on_the_command_line_are_limited() {
 }
 
 #[test]
+fn many_json_values_are_refused() {
+    let place = with_tokenizer(|_| {});
+    let many = format!("[{}{{\"\":0}}]", "{\"\":0},".repeat(600_000));
+    place.write("m.json", format!("[{{\"role\":\"user\",\"content\":\"a\",\"x\":{many}}}]"));
+    let render = ["tokenizer", "render", "m", "--messages", "m.json"];
+    assert_refused(&bounded(&place, &render), &[]);
+    let few = format!("[{}{{\"\":0}}]", "{\"\":0},".repeat(120_000));
+    place.write("p.jsonl", format!("{{\"prompt\":\"a\",\"x\":{many}}}\n"));
+    let generate = ["generate", "m", "--prompts", "p.jsonl", "--max-new-tokens", "1"];
+    assert_refused(&bounded(&place, &generate), &["p.jsonl:1: a line of more than"]);
+    place.write("p.jsonl", format!("{{\"prompt\":\"a\",\"x\":{few}}}\n"));
+    let outcome = bounded(&place, &generate);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+}
+
+#[test]
 fn long_lines_are_refused() {
     let place = with_tokenizer(|_| {});
     place.write("long.txt", format!("short\n{}\n", "ab ".repeat(2 << 20)));
@@ -401,7 +417,7 @@ fn long_lines_are_refused() {
         assert_refused(&outcome, &["long.txt:"]);
     }
     let outcome = bounded(&place, &["tokenizer", "encode", "m", "--file", "long.txt"]);
-    assert_refused(&outcome, &["long.txt:2: a line of more than 4194304 bytes"]);
+    assert_refused(&outcome, &["long.txt:2: a line of more than 1048576 bytes"]);
 }
 
 #[test]

@@ -262,6 +262,39 @@ fn an_export_without_file_descriptors_leaves_nothing() {
 }
 
 #[test]
+fn of_two_exports_to_one_file_one_is_whole_and_the_other_refused() {
+    let place = trained();
+    let args = ["export", "runs/tiny/pretrain", "--gguf", "f32", "--to", "m.gguf"];
+    for _ in 0..4 {
+        let start = || command(&place, env!("CARGO_BIN_EXE_temper"), &args).spawn().expect("runs");
+        let mut both = [start(), start(), start()];
+        let codes = both.each_mut().map(|child| ends(child, Duration::from_mins(1)).code());
+        assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
+        let verify = place.temper(&["verify", "m.gguf"]);
+        assert_eq!(verify.code, Some(0), "{}", verify.stdout);
+        let left = std::fs::read_dir(place.path())
+            .expect("it")
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+        let left: Vec<String> = left.filter(|name| name.contains(".tmp-")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        for name in ["m.gguf", "m.proof.json", "Modelfile"] {
+            fsio::remove_file(place.path().join(name)).expect("removed");
+        }
+    }
+}
+
+#[test]
+fn a_gguf_file_without_room_for_its_proof_leaves_nothing() {
+    let place = trained();
+    place.write("m.proof.json", "mine");
+    let args = ["export", "runs/tiny/pretrain", "--gguf", "f32", "--to", "m.gguf"];
+    let outcome = place.temper(&args);
+    assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+    assert!(!place.path().join("m.gguf").exists() && !place.path().join("Modelfile").exists());
+    assert_eq!(std::fs::read(place.path().join("m.proof.json")).expect("it"), b"mine");
+}
+
+#[test]
 fn a_target_below_a_file_is_wrong_input() {
     let place = trained();
     place.write("file", "");

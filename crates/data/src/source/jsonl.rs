@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use fsio::JsonShape;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -122,7 +123,7 @@ pub(crate) fn parser_reason(error: &serde_json::Error) -> String {
 
 /// Checks the nesting of a JSON value and the memory that it takes once parsed, which can be 50 times its text.
 pub(crate) fn check_shape(bytes: &[u8], row_bytes: usize) -> std::result::Result<(), RowProblem> {
-    let (deepest, memory) = shape(bytes);
+    let JsonShape { depth: deepest, memory } = fsio::json_shape(bytes);
     let limit = row_bytes.saturating_mul(limits::ROW_MEMORY).max(limits::FREE_ROW_MEMORY);
     if deepest > limits::JSON_DEPTH {
         return Err(RowProblem::TooDeep { limit: limits::JSON_DEPTH });
@@ -131,40 +132,6 @@ pub(crate) fn check_shape(bytes: &[u8], row_bytes: usize) -> std::result::Result
         return Err(RowProblem::TooManyValues { limit: limit as u64 });
     }
     Ok(())
-}
-
-/// Maximum nesting depth of brackets outside of strings, and the bytes that values, lists, objects and keys take once they
-/// are parsed, without their texts.
-fn shape(bytes: &[u8]) -> (usize, usize) {
-    const VALUE: usize = 32;
-    const CONTAINER: usize = 64;
-    const KEY: usize = 64;
-    let (mut depth, mut deepest, mut memory) = (0_usize, 0, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for &byte in bytes {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-                memory += CONTAINER;
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b',' => memory += VALUE,
-            b':' => memory += KEY,
-            _ => {}
-        }
-    }
-    (deepest, memory)
 }
 
 /// Lines of a text file. Each is checked for its length and for UTF-8.

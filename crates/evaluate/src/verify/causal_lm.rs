@@ -95,7 +95,7 @@ impl Io {
         let file = Vectors::open(&dir.join("io.safetensors"))?;
         let ids = file.ids_for(config, "input_ids")?;
         let mask = file.mask("attention_mask", &ids.shape)?;
-        let targets = file.targets("labels", &ids.shape)?;
+        let targets = file.targets(config, "labels", &ids.shape)?;
         Ok(Self { file, ids, mask, targets })
     }
 

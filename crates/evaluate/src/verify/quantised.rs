@@ -166,7 +166,7 @@ pub(super) fn replay_model(dir: &Path, device: &Device) -> Result<Vec<Quantity>>
     let base = load_causal_lm(dir, &device.clone().autodiff())?;
     let (adapted, _) = lora::load(base, &adapter)?;
     quantities.push(compare("qlora.logits", &burn::module::Module::valid(&adapted.model))?);
-    let targets = io.targets("labels", &ids.shape)?;
+    let targets = io.targets(adapted.model.config(), "labels", &ids.shape)?;
     let n_targets = targets.iter().filter(|target| **target >= 0).count() as u64;
     let loss = summed_loss(&adapted.model, &tokens, &targets, n_targets).mean_over(n_targets);
     let value = f64::from(loss.clone().inner().into_scalar::<f32>());

@@ -28,7 +28,8 @@ impl Tolerance {
     }
 
     fn bound(self, expected: &[f32]) -> f64 {
-        let largest = expected.iter().map(|x| f64::from(x.abs())).fold(0.0, f64::max);
+        let finite = expected.iter().map(|x| f64::from(x.abs())).filter(|x| x.is_finite());
+        let largest = finite.fold(0.0, f64::max);
         self.absolute + self.relative * largest
     }
 }
@@ -102,9 +103,11 @@ impl Quantity {
         self.n_compared += n_compared;
     }
 
-    /// Whether something was compared and all differences are within tolerance.
+    /// Whether something was compared and all differences are within tolerance. An infinite reference bounds nothing.
     pub fn passed(&self) -> bool {
-        self.n_compared > 0 && self.largest_difference <= self.tolerance
+        self.n_compared > 0
+            && self.tolerance.is_finite()
+            && self.largest_difference <= self.tolerance
     }
 
     fn excess(&self) -> f64 {

@@ -190,7 +190,7 @@ fn loss_and_norm(
         }
         let ids = batches.ids_for(model.config(), &name("input_ids"))?;
         let mask = batches.mask(&name("attention_mask"), &ids.shape)?;
-        let targets = batches.targets(&name("labels"), &ids.shape)?;
+        let targets = batches.targets(model.config(), &name("labels"), &ids.shape)?;
         let rows = ids.shape.first().copied().unwrap_or(0);
         let tokens = TokenBatch::padded(&ids.values, &mask, rows, device);
         let count = targets.iter().filter(|target| **target >= 0).count() as u64;

@@ -145,9 +145,21 @@ impl Vectors {
         Ok(array.iter().map(|&value| value != 0).collect())
     }
 
-    /// The target of each position from transformers' labels, shifted by one; -1 for none.
-    pub(crate) fn targets(&self, name: &str, shape: &[usize]) -> Result<Vec<i32>> {
+    /// The target of each position from transformers' labels, shifted by one; -1 for none. Targets are ids of the model.
+    pub(crate) fn targets(
+        &self,
+        config: &ModelConfig,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Vec<i32>> {
         let labels = self.matrix_of(name, shape)?;
+        let n_vocab = config.vocab_size();
+        if let Some(label) = labels.iter().find(|label| **label >= n_vocab as i64) {
+            let reason = format!(
+                "tensor `{name}` has the label `{label}`, and the model's ids are below {n_vocab}"
+            );
+            return Err(self.bad(reason));
+        }
         let t = shape.last().copied().unwrap_or(1);
         let next = |row: &[i64]| -> Vec<i32> {
             let shifted =

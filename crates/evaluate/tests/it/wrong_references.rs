@@ -254,3 +254,19 @@ fn ids_beyond_a_model_s_vocabulary_are_named() {
     let error = replay(&dir).error.unwrap();
     assert!(error.contains("the model's ids are below 320"), "{error}");
 }
+
+#[test]
+fn an_infinite_reference_fails() {
+    let (_keep, dir) = copy_of("models/llama");
+    change(&dir.join("io.safetensors"), "logits", add(5, f32::INFINITY));
+    change(&dir.join("io.safetensors"), "loss", add(0, f32::INFINITY));
+    assert_eq!(failing(&replay(&dir)), ["logits", "loss", "legacy_logits"]);
+}
+
+#[test]
+fn labels_beyond_a_model_s_vocabulary_are_named() {
+    let (_keep, dir) = copy_of("models/llama");
+    change(&dir.join("io.safetensors"), "labels", |bytes| bytes[3 * 8 + 2] = 9);
+    let error = replay(&dir).error.unwrap();
+    assert!(error.contains("tensor `labels` has the label"), "{error}");
+}

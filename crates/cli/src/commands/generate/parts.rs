@@ -18,8 +18,13 @@ const KEY_FILE: &str = "key";
 const PART_BYTES: u64 = 1 << 30;
 
 /// Refuses to overwrite a file.
+///
+/// Parts beside a complete file are those of a command that was killed after it had written the file: they are removed.
 pub(super) fn refuse_existing(out: &Path) -> Result<()> {
     if std::fs::symlink_metadata(out).is_ok() {
+        if parts_of(out).join(KEY_FILE).is_file() {
+            fsio::remove_dir_all(parts_of(out))?;
+        }
         return Err(Failure::input(
             format!("already exists: `{}`", out.display()),
             "choose another file for --out, or remove this one",
@@ -67,7 +72,7 @@ pub(super) fn key(
     Ok(fsio::sha256_hex(inputs.to_string().as_bytes()))
 }
 
-/// The parts of a file.
+/// The parts of a file. The first line of each is the hash of the others, so that damage is found before they are joined.
 #[derive(Debug)]
 pub(super) struct Parts {
     out: PathBuf,
@@ -77,9 +82,7 @@ pub(super) struct Parts {
 impl Parts {
     /// The parts that earlier commands with the same key have saved.
     pub(super) fn open(out: &Path, key: &str) -> Result<Self> {
-        let mut name: OsString = out.as_os_str().to_owned();
-        name.push(".parts");
-        let dir = PathBuf::from(name);
+        let dir = parts_of(out);
         let key_file = dir.join(KEY_FILE);
         match fsio::read_optional_text(&key_file, 1 << 10)? {
             Some(found) if found == key => {}
@@ -108,18 +111,34 @@ impl Parts {
 
     /// Saves the lines of a part.
     pub(super) fn save(&mut self, number: usize, lines: &str) -> Result<()> {
-        Ok(fsio::write_atomic(self.path(number), lines)?)
+        let hash = fsio::sha256_hex(lines.as_bytes());
+        Ok(fsio::write_atomic(self.path(number), format!("{hash}\n{lines}"))?)
     }
 
     /// Joins all parts to the file, which appears complete, and removes them.
     pub(super) fn join(self, n_parts: usize) -> Result<()> {
         let mut file = fsio::AtomicFile::begin(&self.out)?;
         for number in 0..n_parts {
-            let lines = fsio::read_text_capped(self.path(number), PART_BYTES)?;
+            let path = self.path(number);
+            let text = fsio::read_text_capped(&path, PART_BYTES)?;
+            let (hash, lines) = text.split_once('\n').unwrap_or_default();
+            if fsio::sha256_hex(lines.as_bytes()) != hash {
+                return Err(Failure::input(
+                    format!("{}: checksum differs: the part is damaged", path.display()),
+                    "remove it and repeat the command: its prompts are answered again",
+                ));
+            }
             file.write_all(lines.as_bytes())
                 .map_err(|error| fsio::Error::of_writer(error, &self.out))?;
         }
         file.commit()?;
         Ok(fsio::remove_dir_all(&self.dir)?)
     }
+}
+
+/// The directory of the parts of a file.
+fn parts_of(out: &Path) -> PathBuf {
+    let mut name: OsString = out.as_os_str().to_owned();
+    name.push(".parts");
+    PathBuf::from(name)
 }

@@ -7,6 +7,8 @@ use recipe::Template;
 use serde_json::{Map, Value};
 use tokenizer::{Message, Role, Tokenizer};
 
+use crate::commands::{TEXT_BYTES, check_json_memory};
+
 use crate::args::GenerateArgs;
 use crate::failure::{Failure, Result};
 
@@ -84,6 +86,13 @@ pub(in crate::commands) fn prompt_rows(path: &Path) -> Result<Vec<(Value, String
     let mut rows = Vec::new();
     for (idx, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = format!("{}:{}", path.display(), idx + 1);
+        if line.len() > TEXT_BYTES {
+            return Err(Failure::input(
+                format!("{place}: a line of more than {TEXT_BYTES} bytes"),
+                "a prompt must fit into the model's context",
+            ));
+        }
+        check_json_memory(line, &place)?;
         let value = if line.trim_start().starts_with('{') {
             serde_json::from_str(line).map_err(|error| {
                 Failure::input(
