@@ -207,6 +207,37 @@ fn models_that_were_replaced_are_refused() {
     assert_eq!(["dpo", "ppo"].map(hash), before);
 }
 
+/// A judge reads its prompts with its own tokenizer, so its files are inputs of the stage.
+#[test]
+fn a_judge_with_another_tokenizer_is_refused() {
+    let place = trained();
+    let export = place.temper(&["export", "runs/t/pretrain", "--to", "judge"]);
+    assert_eq!(export.code, Some(0), "{}", export.stderr);
+    fsio::remove_file(place.path().join("judge/MANIFEST")).expect("its MANIFEST");
+    place.write(
+        "g.toml",
+        "[grpo]\npolicy = { start = \"runs/t/pretrain\" }\nprompts = [{ path = \"chats.jsonl\" }]\n\
+         rewards = [{ kind = \"judge\", start = \"judge\", template = \"{completion}\", chat = false, max_new_tokens = 2 }, \
+         { kind = \"repetition\", n = 2 }]\nmax_prompt_tokens = 26\nmax_new_tokens = 4\nprompts_per_step = 2\n\
+         num_generations = 2\nmax_steps = 2\nsave_every_steps = 1\noptimizer = { lr = 1e-3 }\n[checks]\ngradients = false\n",
+    );
+    let run = place.temper(&["run", "g.toml"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let stage = place.path().join("runs/g/grpo");
+    fsio::remove_file(stage.join("finished.json")).expect("finished");
+    fsio::remove_dir_all(stage.join("model")).expect("a model");
+    fsio::remove_dir_all(stage.join("checkpoints/step-000002")).expect("a checkpoint");
+    let path = place.path().join("judge/tokenizer_config.json");
+    let config = std::fs::read_to_string(&path).expect("a configuration");
+    place.write("judge/tokenizer_config.json", config.replacen('{', "{ ", 1));
+    let error = place.error(&["resume", "g"]);
+    assert!(error.starts_with("exit 2\n"), "{error}");
+    assert!(error.contains("weights of grpo.rewards[0].start: tokenizer_config.json"), "{error}");
+    place.write("judge/tokenizer_config.json", config);
+    let resumed = place.temper(&["resume", "g"]);
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+}
+
 /// A file that is missing is named, too: without it, other tokens or another template would be used.
 #[test]
 fn a_listed_file_that_is_missing_is_named() {
