@@ -39,7 +39,7 @@ use std::path::Path;
 
 use ::tokenizer::Tokenizer;
 use recipe::{BaseDtype, Precision};
-use train::TrainedModel;
+use train::{BaseModelCache, TrainedModel};
 
 use crate::args::{LogStyle, RecipeArgs};
 use crate::failure::{Failure, Result};
@@ -98,7 +98,8 @@ pub(crate) fn open_model<M: TrainedModel>(
     base: Option<&Path>,
     device: &str,
 ) -> Result<(M, Tokenizer)> {
-    open_model_in(BaseDtype::F32, path, base, device)
+    let device = kernels::device(device)?;
+    open_model_among(&mut BaseModelCache::new(&device), path, base)
 }
 
 /// As [`open_model`], for generation: weights and matrix products have the named type.
@@ -108,22 +109,30 @@ pub(crate) fn open_model_as<M: TrainedModel>(
     base: Option<&Path>,
     device: &str,
 ) -> Result<(M, Tokenizer)> {
-    let precision = ::bench::precision(dtype, &kernels::device(device)?)?;
+    open_model_among(&mut bases_for_generation(dtype, device)?, path, base)
+}
+
+/// An empty cache of models for generation, whose weights and matrix products have the named type. Models that are opened
+/// with one cache share the weights of their base.
+pub(crate) fn bases_for_generation(dtype: &str, device: &str) -> Result<BaseModelCache> {
+    let device = kernels::device(device)?;
+    let precision = ::bench::precision(dtype, &device)?;
     kernels::set_precision(precision);
     let dtype =
         if precision == kernels::Precision::Bf16 { BaseDtype::Bf16 } else { BaseDtype::F32 };
-    open_model_in(dtype, path, base, device)
+    Ok(BaseModelCache::new(&device).storing(dtype))
 }
 
-fn open_model_in<M: TrainedModel>(
-    dtype: BaseDtype,
+/// As [`open_model`], with the weights that the cache has.
+pub(crate) fn open_model_among<M: TrainedModel>(
+    bases: &mut BaseModelCache,
     path: &Path,
     base: Option<&Path>,
-    device: &str,
 ) -> Result<(M, Tokenizer)> {
     let dir = ::plan::locate_argument(path)?;
     let device = kernels::device(device)?;
     let mut bases = train::BaseModelCache::new(&device).storing(dtype);
+    let dir = ::plan::locate_model(path)?;
     let Some(base) = base else {
         warn_of_unknown_keys(&::plan::recorded_base(&dir)?.unwrap_or_else(|| dir.clone()));
         let model = bases.open(&dir)?;

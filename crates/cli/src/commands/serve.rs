@@ -5,7 +5,7 @@ use std::path::Path;
 use ::serve::{Listener, NamedModel, Options};
 use model::CausalLm;
 
-use super::{open_model_as, print};
+use super::{bases_for_generation, open_model_among, print};
 use crate::failure::{Failure, Result};
 use crate::serve_args::ServeArgs;
 
@@ -25,12 +25,13 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     // An address that is in use is reported before models are opened.
     let listener = Listener::bind(&args.host, args.port, key.is_some())?;
     let mut models = Vec::new();
+    let mut bases = bases_for_generation(&args.dtype, &args.device)?;
     for named in &args.models {
-        let base = args.base.as_deref();
         let (model, tokenizer) =
-            open_model_as::<CausalLm>(&args.dtype, &named.path, base, &args.device)?;
+            open_model_among::<CausalLm>(&mut bases, &named.path, args.base.as_deref())?;
         models.push(NamedModel { name: named.name.clone(), model, tokenizer });
     }
+    drop(bases);
     let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
     let stop = train::signals::install()?;
     print(&format!(
