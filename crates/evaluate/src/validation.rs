@@ -46,10 +46,8 @@ pub fn evaluation_of_scores(
     let mut row = EvalRow { step, ..EvalRow::default() };
     let mut pairs = None;
     if stage.dataset.n_eval_rows() > 0 {
-        let metrics = validation_pairs(stage, model, device)?;
-        row.eval_loss = Some(metrics.loss());
-        row.n_targets = metrics.n_pairs;
-        row.extra = metrics.metrics();
+        let metrics = validation_metrics(stage, model, device)?;
+        row = row_of_pairs(step, &metrics);
         pairs = Some(metrics);
     }
     if !stage.eval_tasks.tasks.is_empty() {
@@ -104,8 +102,22 @@ pub fn validation(
 pub fn validation_pairs(
     stage: &StagePlan,
     model: &ScalarModel,
+    step: u64,
+    device: &Device,
+) -> Result<EvalRow> {
+    Ok(row_of_pairs(step, &validation_metrics(stage, model, device)?))
+}
+
+fn validation_metrics(
+    stage: &StagePlan,
+    model: &ScalarModel,
     device: &Device,
 ) -> Result<PairMetrics> {
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
     pair_metrics(model, stage.dataset.eval_batches(stage.micro_batch, max_rows), device)
+}
+
+fn row_of_pairs(step: u64, metrics: &PairMetrics) -> EvalRow {
+    let (n_targets, extra) = (metrics.n_pairs, metrics.metrics());
+    EvalRow { step, eval_loss: Some(metrics.loss()), n_targets, extra }
 }

@@ -25,7 +25,11 @@ pub fn headline(result: &Value) -> Option<String> {
         return Some(reward);
     }
     if let Some(accuracy) = number(result, "/accuracy") {
-        return Some(format!("accuracy {:.1} %", 100.0 * accuracy));
+        // Where all margins were 0, as those of a policy from its reference, there was no accuracy.
+        let had_margins = number(result, "/before/margin").is_some_and(|margin| margin != 0.0);
+        let before = number(result, "/before/accuracy").filter(|_| had_margins);
+        let before = before.map(|share| format!("{:.1} → ", 100.0 * share)).unwrap_or_default();
+        return Some(format!("accuracy {before}{:.1} %", 100.0 * accuracy));
     }
     if let Some(loss) = change("validation loss", "eval_loss") {
         let bits = number(result, "/bits_per_byte").map(|bits| format!(" ({bits:.3} bits/byte)"));
@@ -87,6 +91,8 @@ mod tests {
             "score −0.2000 → 2.900, KL 6.000"
         );
         assert_eq!(of(json!({"accuracy": 0.901, "margin": 2.0})), "accuracy 90.1 %");
+        let before = json!({"accuracy": 0.5, "margin": 0.1});
+        assert_eq!(of(json!({"accuracy": 0.75, "before": before})), "accuracy 50.0 → 75.0 %");
         assert_eq!(of(json!({"task/arc_easy/acc": 0.5})), "arc_easy/acc 0.5000");
         assert_eq!(headline(&json!(null)), None);
         assert_eq!(headline(&json!({"eval_loss": "x"})), None);

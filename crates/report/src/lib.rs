@@ -7,6 +7,7 @@
 mod calibration;
 mod curve_comparison;
 mod facts;
+mod json_file;
 mod jsonl;
 mod metrics;
 mod numbers;

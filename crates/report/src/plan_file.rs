@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::stage::FILE_BYTES;
+use crate::json_file::FILE_BYTES;
 
 /// Name of the file.
 pub const PLAN_FILE: &str = "plan.json";

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stage::FILE_BYTES;
+use crate::json_file::FILE_BYTES;
 
 /// Name of the file.
 pub const REPORT_FILE: &str = "report.json";

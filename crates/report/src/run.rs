@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::json_file::json;
 use crate::plan_file::{PLAN_FILE, PlanFile};
 use crate::report_file::{Outcome, REPORT_FILE, ReportFile};
-use crate::stage::{StageData, StageState, json};
+use crate::stage::{StageData, StageState};
 
 /// Resolved recipe of a run.
 const RECIPE_FILE: &str = "recipe.toml";

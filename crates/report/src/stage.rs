@@ -3,19 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::calibration::{CALIBRATION_FILE, Calibration};
+use crate::json_file::json;
 use crate::metrics::Metrics;
 use crate::plan_file::PlannedStage;
 use crate::report_file::StageOutcome;
 use crate::samples::Sample;
 use crate::{jsonl, numbers};
-
-/// Small JSON files of a stage, in bytes.
-pub(crate) const FILE_BYTES: u64 = 16 << 20;
 
 /// A stage and what its directory contains.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -221,26 +218,6 @@ impl StageData {
         match self.max_steps() {
             0 => numbers::thousands(self.step()),
             max => format!("{}/{}", numbers::thousands(self.step()), numbers::thousands(max)),
-        }
-    }
-}
-
-/// Reads a JSON file; a missing one is no problem.
-pub(crate) fn json<T: DeserializeOwned>(path: &Path, problems: &mut Vec<String>) -> Option<T> {
-    let bytes = match fsio::read_capped(path, FILE_BYTES) {
-        Ok(bytes) => bytes,
-        Err(error) if error.is_not_found() => return None,
-        Err(error) => {
-            problems.push(error.to_string());
-            return None;
-        }
-    };
-    match serde_json::from_slice(&bytes) {
-        Ok(value) => Some(value),
-        Err(error) => {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            problems.push(format!("{name}: the file is damaged: {error}"));
-            None
         }
     }
 }

@@ -68,7 +68,10 @@ fn badge(word: &str) -> Html {
 fn facts(facts: &[(&str, String)]) -> Html {
     let shown = facts.iter().filter(|(_, text)| !text.is_empty());
     let items = shown.map(|(term, text)| {
-        Html::element("div", &[], Html::all([Html::tag("dt", term), Html::tag("dd", text)]))
+        let pair = Html::all([Html::tag("dt", term), Html::tag("dd", text)]);
+        // A path has the space of two facts.
+        let is_long = text.chars().count() > 30;
+        if is_long { Html::class("div", "long", pair) } else { Html::element("div", &[], pair) }
     });
     let items: Vec<Html> = items.collect();
     if items.is_empty() {

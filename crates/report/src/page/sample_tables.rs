@@ -9,6 +9,8 @@ use crate::stage::StageData;
 const MOST_PROMPTS: usize = 6;
 /// Steps of a prompt that are shown, spread over all of its steps.
 const MOST_STEPS: usize = 8;
+/// Characters of a prompt in the title of its answers.
+const TITLE_CHARS: usize = 80;
 /// Characters of a text that are shown.
 const MOST_CHARS: usize = 1_500;
 
@@ -115,10 +117,15 @@ fn over_steps(group: &[&Sample], idx: usize) -> Option<Html> {
         Html::element("li", &[], Html::all([label, text(&sample.text)])).line()
     });
     let list = Html::class("ol", "steps", Html::all(rows));
-    let prompt: String = first.prompt.chars().take(60).collect::<String>().replace('\n', " ");
-    let title = match prompt.trim() {
-        "" => "Over the steps".to_owned(),
-        prompt => format!("Over the steps: {prompt}"),
+    let prompt = first.prompt.trim().replace('\n', " ");
+    let title = match prompt.chars().count() {
+        0 => "Over the steps".to_owned(),
+        n if n > TITLE_CHARS => {
+            // A chat starts with a system message that all of its prompts share.
+            let end: String = prompt.chars().skip(n - TITLE_CHARS).collect();
+            format!("Over the steps: …{end}")
+        }
+        _ => format!("Over the steps: {prompt}"),
     };
     Some(if idx == 0 { open_details(&title, list) } else { details(&title, list) })
 }

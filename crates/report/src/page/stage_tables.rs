@@ -83,9 +83,9 @@ pub(super) fn plan_and_outcome(stage: &StageData) -> Html {
     let model_bytes: u64 =
         stage.model_files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
     let tokens = finished.map_or(stage.metrics.tokens, |finished| finished.tokens);
-    let rate = finished.filter(|finished| finished.seconds > 0.0).map(|finished| {
-        format!("{}/s with evaluations", operations(plan.flops / finished.seconds))
-    });
+    let rate = finished
+        .filter(|finished| finished.seconds > 0.0)
+        .map(|finished| format!("{}/s", operations(plan.flops / finished.seconds)));
     let memory = outcome.and_then(|outcome| outcome.peak_memory_bytes).map(bytes);
     let rows = [
         ("Steps", thousands(plan.steps), thousands(stage.step())),
