@@ -130,9 +130,6 @@ pub(crate) fn open_model_among<M: TrainedModel>(
     base: Option<&Path>,
 ) -> Result<(M, Tokenizer)> {
     let dir = ::plan::locate_argument(path)?;
-    let device = kernels::device(device)?;
-    let mut bases = train::BaseModelCache::new(&device).storing(dtype);
-    let dir = ::plan::locate_model(path)?;
     let Some(base) = base else {
         warn_of_unknown_keys(&::plan::recorded_base(&dir)?.unwrap_or_else(|| dir.clone()));
         let model = bases.open(&dir)?;
