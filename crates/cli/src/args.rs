@@ -29,8 +29,13 @@ pub(crate) struct Cli {
 /// Format of progress on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogStyle {
-    /// A live line on a terminal, plain lines otherwise
+    /// The whole terminal where it has 80x24 characters, a live line on a smaller one, plain lines
+    /// otherwise
     Auto,
+    /// The whole terminal, with curves and samples; `q` closes the view
+    Full,
+    /// One live line
+    Line,
     /// One line per logged step
     Plain,
     /// One JSON object per line
@@ -48,6 +53,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Resume an interrupted run
     Resume(ResumeArgs),
+    /// Watch a run that another process trains: curves, samples, time left
+    Watch(WatchArgs),
     /// Complete prompts; prints one JSON line per completion
     Generate(GenerateArgs),
     /// Chat with a model in the terminal
@@ -179,6 +186,14 @@ pub(crate) struct ResumeArgs {
     /// Allow rewards of the recipe to start programs, which run with your rights
     #[arg(long)]
     pub(crate) allow_commands: bool,
+}
+
+/// `temper watch`
+#[derive(Debug, Args)]
+#[command(after_help = "Example: temper watch quickstart")]
+pub(crate) struct WatchArgs {
+    /// Name of the run, or its directory [default: the run in runs/ that was changed last]
+    pub(crate) run: Option<PathBuf>,
 }
 
 /// `temper generate`

@@ -1,13 +1,13 @@
 //! SIGTERM, SIGINT and SIGHUP: the first signal stops the run after its current step, a second one ends the process at once.
 //!
 //! The training loop polls the flag and saves a checkpoint. SIGHUP stays ignored where it was ignored at the start, as under
-//! `nohup`. SIGXFSZ, which a write beyond the limit of file sizes causes, is replaced by that write's error.
+//! `nohup`. SIGTSTP pauses the process after the view of a run has left the terminal. SIGXFSZ, which a write beyond the limit of file sizes causes, is replaced by that write's error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::flag;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGXFSZ};
+use signal_hook::{flag, low_level};
 
 use crate::{Error, Result};
 
@@ -56,6 +56,39 @@ pub fn report_large_files() -> Result<()> {
     // A handler of any kind suffices; what it sets is not read.
     flag::register(SIGXFSZ, Arc::default()).map_err(|source| Error::Signals { source })?;
     Ok(())
+}
+
+/// Set when SIGTSTP asks the process to pause, as ctrl-Z on a terminal does.
+#[derive(Clone, Debug)]
+pub struct SuspendFlag {
+    flag: Arc<AtomicBool>,
+}
+
+impl SuspendFlag {
+    /// Whether a pause was requested since the last call.
+    pub fn take(&self) -> bool {
+        self.flag.swap(false, Ordering::SeqCst)
+    }
+}
+
+/// Replaces the pause of SIGTSTP by a flag, so that the terminal can be restored first. Who has the flag calls [`suspend`].
+pub fn on_suspend() -> Result<SuspendFlag> {
+    static INSTALLED: OnceLock<SuspendFlag> = OnceLock::new();
+    if let Some(suspend) = INSTALLED.get() {
+        return Ok(suspend.clone());
+    }
+    let suspend = SuspendFlag { flag: Arc::default() };
+    if !is_ignored(SIGTSTP) {
+        flag::register(SIGTSTP, Arc::clone(&suspend.flag))
+            .map_err(|source| Error::Signals { source })?;
+    }
+    Ok(INSTALLED.get_or_init(|| suspend).clone())
+}
+
+/// Pauses the process as ctrl-Z does, and returns when it continues.
+pub fn suspend() {
+    // It fails for unknown signals only.
+    let _ = low_level::emulate_default_handler(SIGTSTP);
 }
 
 /// Whether a signal is ignored; false where the system does not say.

@@ -26,6 +26,7 @@ pub(crate) mod selftest;
 mod teacher;
 pub(crate) mod tokenizer;
 pub(crate) mod verify;
+pub(crate) mod watch;
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;

@@ -7,8 +7,10 @@ use plan::{Plan, RUNS_DIR, Stage, StagePlan, Work};
 use recipe::SampleKind;
 use serde_json::Value;
 use train::{
-    Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, on_replicas,
+    Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, StopFlag,
+    on_replicas,
 };
+use watch::{RunState, StageSteps};
 
 use super::{launch, plan_recipe, precision_note, print_summary, replica_devices, set_up_kernels};
 use crate::args::{LogStyle, RecipeArgs, ResumeArgs, RunArgs};
@@ -17,6 +19,7 @@ use crate::failure::{Failure, Result};
 use crate::render::progress::RunProgress;
 use crate::render::table;
 use crate::render::task_metrics::shown_metrics;
+use crate::render::view::{Live, LiveSettings, tty};
 
 pub(crate) fn run(args: &RunArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let plan = plan_recipe(&args.recipe, log, threads)?;
@@ -65,6 +68,7 @@ pub(super) fn train_stages<'a>(
     }
     check_starts(plan, &run_dir)?;
     launch::write(&plan.paths.run_dir, args, plan.clock)?;
+    progress.attach(Live::start(live_settings(plan, &run_dir, log, &stop)?));
     let mut rows = Vec::new();
     for stage in &plan.stages {
         if let StageStatus::Finished(finished) = run_dir.stage(&stage.name).status()? {
@@ -87,6 +91,7 @@ pub(super) fn train_stages<'a>(
         match outcome? {
             Outcome::Finished(finished) => rows.push((stage, finished)),
             Outcome::Stopped { .. } => {
+                progress.ends(RunState::Stopped);
                 progress.note(&format!(
                     "stopped; to continue: temper resume {}",
                     plan.paths.run_dir.display()
@@ -95,7 +100,32 @@ pub(super) fn train_stages<'a>(
             }
         }
     }
+    progress.ends(RunState::Finished);
     Ok(rows)
+}
+
+/// What the thread beside the run works with.
+fn live_settings(
+    plan: &Plan,
+    run_dir: &RunDir,
+    log: LogStyle,
+    stop: &StopFlag,
+) -> Result<LiveSettings> {
+    let mut stages = Vec::new();
+    for stage in &plan.stages {
+        let status = run_dir.stage(&stage.name).status()?;
+        let finished = matches!(status, StageStatus::Finished(_));
+        stages.push(StageSteps { name: stage.name.clone(), max_steps: stage.max_steps, finished });
+    }
+    let dir = plan.paths.run_dir.clone();
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok(LiveSettings {
+        run_dir: dir,
+        name: name.unwrap_or_default(),
+        stages,
+        opens: tty::is_full(log),
+        stop: stop.clone(),
+    })
 }
 
 /// Refuses a run whose starting stages have not been trained, which `--stage` makes possible.

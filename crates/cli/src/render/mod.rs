@@ -3,6 +3,7 @@
 pub(crate) mod download;
 pub(crate) mod episodes;
 pub(crate) mod groups;
+pub(crate) mod live_line;
 pub(crate) mod plot;
 pub(crate) mod printable;
 pub(crate) mod progress;
@@ -11,3 +12,4 @@ pub(crate) mod table;
 pub(crate) mod task_metrics;
 pub(crate) mod tasks;
 pub(crate) mod tokens;
+pub(crate) mod view;

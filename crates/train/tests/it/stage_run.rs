@@ -53,6 +53,7 @@ fn settings(text: &str) -> StageSettings {
         n_parameters: 1,
         n_trained: 1,
         keys: parse(text).pretrain.expect("section").train,
+        validates: true,
         best_metric: None,
         recipe_toml: text.into(),
         side_files: vec![("config.json".into(), config_json())],
