@@ -4,13 +4,16 @@ mod args;
 mod commands;
 mod device_panics;
 mod evaluation_args;
+mod examples;
 mod failure;
 mod model_card;
 mod render;
+mod shell_args;
+mod tokenizer_args;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 
 use args::{Cli, Command, DataCommand, TokenizerCommand};
 
@@ -20,7 +23,8 @@ fn main() -> ExitCode {
     kernels::configure_allocator();
     kernels::find_cuda_toolkit();
     fsio::watchdog::watch_with(stop_late_operation);
-    let cli = Cli::parse();
+    let matches = examples::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let outcome = dispatch(cli, clock);
     // The last lines of progress must be on the screen before an error.
     render::stderr::flush();
@@ -84,6 +88,8 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Tokenizer(TokenizerCommand::Decode(args)) => commands::tokenizer::decode(&args),
         Command::Tokenizer(TokenizerCommand::Render(args)) => commands::tokenizer::render(&args),
         Command::Tokenizer(TokenizerCommand::Train(args)) => commands::tokenizer::train(&args),
+        Command::Completions(args) => commands::shell::completions(&args),
+        Command::Man(args) => commands::shell::man(&args),
     }
 }
 
@@ -109,6 +115,8 @@ fn computes(command: &Command) -> bool {
         | Command::Selftest(_)
         | Command::Devices
         | Command::Runs(_)
+        | Command::Completions(_)
+        | Command::Man(_)
         | Command::Get(_) => false,
     }
 }

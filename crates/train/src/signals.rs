@@ -1,4 +1,5 @@
-//! SIGTERM, SIGINT and SIGHUP: the first signal stops the run after its current step, a second one ends the process at once.
+//! SIGTERM, SIGINT and SIGHUP: the first signal stops the run after its current step; a second SIGTERM or SIGINT ends the
+//! process at once.
 //!
 //! The training loop polls the flag and saves a checkpoint. SIGHUP stays ignored where it was ignored at the start, as under
 //! `nohup`. SIGTSTP pauses the process after the view of a run has left the terminal. SIGXFSZ, which a write beyond the limit of file sizes causes, is replaced by that write's error.
@@ -42,10 +43,16 @@ pub fn install() -> Result<StopFlag> {
     }
     let stop = StopFlag::default();
     let hangs_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
-    for signal in [SIGINT, SIGTERM].into_iter().chain(hangs_up) {
+    for signal in [SIGINT, SIGTERM] {
         // The order matters: the first signal must find the flag unset here and set it afterwards.
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.flag))
             .and_then(|_| flag::register(signal, Arc::clone(&stop.flag)))
+            .map_err(|source| Error::Signals { source })?;
+    }
+    // A closed terminal sends this signal, and the shell that is closed with it sends it again: the second one says nothing
+    // new.
+    if let Some(signal) = hangs_up {
+        flag::register(signal, Arc::clone(&stop.flag))
             .map_err(|source| Error::Signals { source })?;
     }
     Ok(INSTALLED.get_or_init(|| stop).clone())

@@ -23,6 +23,7 @@ pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod score;
 pub(crate) mod selftest;
+pub(crate) mod shell;
 mod teacher;
 pub(crate) mod tokenizer;
 pub(crate) mod verify;

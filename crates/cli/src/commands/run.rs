@@ -222,12 +222,16 @@ fn metrics_text(result: &Value) -> String {
         let from = before.map(|before| format!("{before:.2} → ")).unwrap_or_default();
         return format!("reward {from}{reward:.2}");
     }
+    let before = |key: &str| result.get("before")?.get(key)?.as_f64();
     if let (Some(accuracy), Some(margin)) = (metric("accuracy"), metric("margin")) {
-        return format!("accuracy {:.1} %, mean margin {margin:.2}", 100.0 * accuracy);
+        let from = before("accuracy").map(|share| format!("{:.1} → ", 100.0 * share));
+        let from = from.unwrap_or_default();
+        return format!("accuracy {from}{:.1} %, mean margin {margin:.2}", 100.0 * accuracy);
     }
+    let from = before("eval_loss").map(|loss| format!("{loss:.4} → ")).unwrap_or_default();
     match (metric("eval_loss"), metric("bits_per_byte")) {
-        (Some(loss), Some(bits)) => format!("val loss {loss:.4} ({bits:.3} bits/byte)"),
-        (Some(loss), None) => format!("val loss {loss:.4}"),
+        (Some(loss), Some(bits)) => format!("val loss {from}{loss:.4} ({bits:.3} bits/byte)"),
+        (Some(loss), None) => format!("val loss {from}{loss:.4}"),
         (None, _) => task_metrics(result),
     }
 }

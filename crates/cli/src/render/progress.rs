@@ -276,7 +276,7 @@ impl Progress for RunProgress {
             Event::Step { row, logged } => {
                 match self.screen.style {
                     Style::Live => {
-                        if *logged || self.screen.line.is_due() {
+                        if row.step >= self.max_steps || self.screen.line.is_due() {
                             let fit = Fit::Columns(self.screen.line.columns());
                             self.screen.line.draw(&self.step_line(row, fit));
                         }

@@ -16,6 +16,7 @@ const WITHOUT_BURN: &[&str] = &[
     "recipe",
     "rewards",
     "tasks",
+    "watch",
     "arch",
     "tensor-file",
     "tokenizer",
