@@ -249,7 +249,8 @@ impl<'a> Job<'a> {
             completion.stopped_text = Some(text);
             Some(FinishReason::Stop)
         } else {
-            (completion.tokens.len() >= row.max_new_tokens).then_some(FinishReason::Length)
+            let is_cut = completion.tokens.len() >= row.max_new_tokens;
+            (is_cut || self.settings.is_interrupted()).then_some(FinishReason::Length)
         };
         let Completion { prompt_idx, completion_idx, .. } = *completion;
         on_token(&NewToken { prompt_idx, completion_idx, id, logprob, finish_reason });

@@ -152,9 +152,10 @@ impl History {
         let start = *track.first.first()?;
         let (now, deviation) = mean_and_deviation(&window)?;
         let least = window.iter().copied().fold(f64::INFINITY, f64::min);
-        // Above the spread of batches; or every one of them is far above.
-        let is_above = now > start + 0.1 * start.abs() + 3.0 * deviation;
-        let is_far_above = least > start + 0.5 * start.abs();
+        // Above the spread of batches; or every one of them is far above, the farther the fewer they are.
+        let is_above = window.len() > 4 && now > start + 0.1 * start.abs() + 3.0 * deviation;
+        let factor = 0.5 + 3.0 / window.len() as f64;
+        let is_far_above = least > start + factor * start.abs();
         let symptom = Symptom::LossAboveStart;
         (is_above || is_far_above).then_some(Finding { symptom, now, start })
     }

@@ -65,6 +65,13 @@ pub fn report_large_files() -> Result<()> {
     Ok(())
 }
 
+/// A flag that every SIGINT sets, in place of ending the process. For commands that do not train.
+pub fn on_interrupt() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::default();
+    flag::register(SIGINT, Arc::clone(&flag)).map_err(|source| Error::Signals { source })?;
+    Ok(flag)
+}
+
 /// Set when SIGTSTP asks the process to pause, as ctrl-Z on a terminal does.
 #[derive(Clone, Debug)]
 pub struct SuspendFlag {

@@ -6,10 +6,10 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 
 use crate::line::{bar, cut, width};
+use crate::look::Look;
 use crate::numbers::{bytes, clock, millions, thousands};
 use crate::printable::printable;
 use crate::run_view::{RunView, StageView};
-use crate::screen::Look;
 use crate::status::RunState;
 
 /// Draws three lines about stage `at` of a run.

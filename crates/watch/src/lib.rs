@@ -5,6 +5,8 @@
 
 mod head;
 mod line;
+mod look;
+mod message;
 mod numbers;
 mod panels;
 mod plot;
@@ -18,10 +20,12 @@ mod series;
 mod status;
 
 pub use line::{Fit, StepLine, cut, width};
+pub use look::Look;
+pub use message::{Message, MessageKind};
 pub use numbers::{bytes, clock, millions, thousands};
 pub use printable::printable;
 pub use reader::RunReader;
 pub use row::Row;
-pub use run_view::{Message, MessageKind, RunView, Sample, StageStart, Update};
-pub use screen::{Look, Owner, Page, draw};
+pub use run_view::{RunView, Sample, StageStart, Update};
+pub use screen::{Owner, Page, draw};
 pub use status::{RunState, STATUS_FILE, StageSteps, Status};

@@ -2,10 +2,10 @@
 
 use ratatui::text::{Line, Span};
 
+use crate::look::Look;
 use crate::numbers::thousands;
 use crate::printable::printable;
 use crate::run_view::{Sample, StageView};
-use crate::screen::Look;
 
 /// Characters of a text that are shown where samples share the screen with curves.
 const SHORT_CHARS: usize = 400;

@@ -2,44 +2,23 @@
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Modifier, Style};
-use ratatui::symbols::border;
+use ratatui::style::Color;
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Paragraph, Wrap};
+use ratatui::widgets::{Paragraph, Wrap};
 
 use crate::head::{draw_head, fitted};
 use crate::line::cut;
+use crate::look::Look;
+use crate::message::{Message, MessageKind};
 use crate::numbers::{thousands, value};
 use crate::panels::{Panel, panels};
 use crate::plot::{PlotStyle, plot};
 use crate::printable::printable;
-use crate::run_view::{Message, MessageKind, RunView, StageView};
+use crate::run_view::{RunView, StageView};
 use crate::samples::sample_lines;
-use crate::status::RunState;
 
 /// Least size of a curve with its border.
 const PANEL: (u16, u16) = (26, 6);
-/// The border where a terminal has no more than ASCII.
-const BORDER_OF_ASCII: border::Set<'_> = border::Set {
-    top_left: "+",
-    top_right: "+",
-    bottom_left: "+",
-    bottom_right: "+",
-    vertical_left: "|",
-    vertical_right: "|",
-    horizontal_top: "-",
-    horizontal_bottom: "-",
-};
-
-/// What a terminal can show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// Whether it shows colours, and the user wants them.
-    pub colour: bool,
-    /// Whether it shows more than ASCII.
-    pub unicode: bool,
-}
-
 /// Who shows the view, which decides what its keys do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
@@ -60,48 +39,6 @@ pub struct Page {
     pub scroll: u16,
     /// Whether vertical axes are logarithmic.
     pub log: bool,
-}
-
-impl Look {
-    fn with(self, colour: Color) -> Style {
-        if self.colour { Style::new().fg(colour) } else { Style::new() }
-    }
-
-    pub(crate) fn dim(self) -> Style {
-        self.with(Color::DarkGray)
-    }
-
-    pub(crate) fn prompt(self) -> Style {
-        self.with(Color::Cyan)
-    }
-
-    #[expect(clippy::unused_self, reason = "beside the other styles")]
-    pub(crate) fn text(self) -> Style {
-        Style::new()
-    }
-
-    #[expect(clippy::unused_self, reason = "beside the other styles")]
-    pub(crate) fn title(self) -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
-    }
-
-    fn warning(self) -> Style {
-        self.with(Color::Yellow)
-    }
-
-    pub(crate) fn of_state(self, state: RunState) -> Style {
-        match state {
-            RunState::Training | RunState::Finished => self.with(Color::Green),
-            RunState::Stopping | RunState::Stopped => self.with(Color::Yellow),
-            RunState::Failed => self.with(Color::Red),
-            RunState::Unknown => Style::new(),
-        }
-    }
-
-    fn block(self, title: Line<'static>) -> Block<'static> {
-        let set = if self.unicode { border::ROUNDED } else { BORDER_OF_ASCII };
-        Block::bordered().border_set(set).border_style(self.dim()).title(title)
-    }
 }
 
 /// Draws a run.

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::run_view::Message;
+use crate::message::Message;
 
 /// The file in the run's directory.
 pub const STATUS_FILE: &str = "status.json";

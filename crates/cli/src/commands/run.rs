@@ -224,7 +224,10 @@ fn metrics_text(result: &Value) -> String {
     }
     let before = |key: &str| result.get("before")?.get(key)?.as_f64();
     if let (Some(accuracy), Some(margin)) = (metric("accuracy"), metric("margin")) {
-        let from = before("accuracy").map(|share| format!("{:.1} → ", 100.0 * share));
+        // Where all margins were 0, as those of a policy from its reference, there was no accuracy.
+        let had_margins = before("margin").is_some_and(|margin| margin != 0.0);
+        let from = before("accuracy").filter(|_| had_margins);
+        let from = from.map(|share| format!("{:.1} → ", 100.0 * share));
         let from = from.unwrap_or_default();
         return format!("accuracy {from}{:.1} %, mean margin {margin:.2}", 100.0 * accuracy);
     }

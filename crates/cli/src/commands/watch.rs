@@ -96,6 +96,7 @@ impl Watched {
 
     /// The view, until it is closed.
     fn on_screen(&mut self, stop: &train::StopFlag) -> Result<()> {
+        tty::restore_on_panic();
         let suspend = signals::on_suspend()?;
         let (mut screen, mut page) = (None, Page::default());
         let mut is_changed = true;

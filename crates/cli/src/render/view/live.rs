@@ -63,6 +63,9 @@ struct Queue {
 impl Live {
     /// Starts the thread. Without one, the run goes on without status and view.
     pub(crate) fn start(settings: LiveSettings) -> Self {
+        if settings.opens {
+            tty::restore_on_panic();
+        }
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         let run = move || Watcher::new(settings, of_thread).run();

@@ -89,8 +89,9 @@ pub(crate) fn is_foreground() -> bool {
     tcgetpgrp(input()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
-/// Starts raw mode on the alternate screen. Other output to stderr waits. Returns whether the terminal permits it.
-pub(crate) fn enter() -> bool {
+/// Makes a panic restore the terminal before its message is printed. Call it before the work that may panic, which may have
+/// a hook of its own.
+pub(crate) fn restore_on_panic() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let previous = std::panic::take_hook();
@@ -101,6 +102,10 @@ pub(crate) fn enter() -> bool {
             previous(info);
         }));
     });
+}
+
+/// Starts raw mode on the alternate screen. Other output to stderr waits. Returns whether the terminal permits it.
+pub(crate) fn enter() -> bool {
     let Ok(before) = tcgetattr(input()) else { return false };
     let mut raw = before.clone();
     raw.make_raw();
