@@ -53,7 +53,7 @@ run replicas-again --set replicas=2 --threads 1
 same replicas replicas-again
 
 # Micro-batches change the order of sums and nothing else: the first loss agrees to seven digits.
-loss() { python3 -c "import json,sys; print(json.loads(open('runs/$1/pretrain/metrics.jsonl').readline())['loss'])"; }
+loss() { python3 -c "import json; print(next(r['loss'] for r in map(json.loads, open('runs/$1/pretrain/metrics.jsonl')) if 'loss' in r))"; }
 run micro1 --stage pretrain --set pretrain.micro_batch=1
 run micro4 --stage pretrain --set pretrain.micro_batch=4
 python3 - "$(loss two)" "$(loss micro1)" "$(loss micro4)" <<'PY'

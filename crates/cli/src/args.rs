@@ -11,6 +11,10 @@ pub(crate) use crate::run_args::{
     RunsCommand, ShowArgs, run_name,
 };
 use crate::serve_args::ServeArgs;
+pub(crate) use crate::shell_args::{CompletionsArgs, ManArgs, ShellName};
+pub(crate) use crate::tokenizer_args::{
+    DecodeArgs, EncodeArgs, RenderArgs, TokenizerCommand, TokenizerKind, TrainTokenizerArgs,
+};
 
 /// Trains and aligns language models from TOML recipes.
 #[derive(Debug, Parser)]
@@ -34,8 +38,13 @@ pub(crate) struct Cli {
 /// Format of progress on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogStyle {
-    /// A live line on a terminal, plain lines otherwise
+    /// The whole terminal where it has 80x24 characters, a live line on a smaller one, plain lines
+    /// otherwise
     Auto,
+    /// The whole terminal, with curves and samples; `q` closes the view
+    Full,
+    /// One live line
+    Line,
     /// One line per logged step
     Plain,
     /// One JSON object per line
@@ -53,6 +62,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Resume an interrupted run
     Resume(ResumeArgs),
+    /// Watch a run that another process trains: curves, samples, time left
+    Watch(WatchArgs),
     /// Complete prompts; prints one JSON line per completion
     Generate(GenerateArgs),
     /// Chat with a model in the terminal
@@ -91,6 +102,10 @@ pub(crate) enum Command {
     /// Encode and decode text, render conversations, train a tokenizer
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
+    /// Print the script that completes temper's commands and options in a shell
+    Completions(CompletionsArgs),
+    /// Write pages for `man`, one for each command
+    Man(ManArgs),
 }
 
 /// Arguments of every command that reads a recipe.
@@ -120,9 +135,6 @@ pub(crate) struct RecipeArgs {
 
 /// `temper init`
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: temper init sft --model models/o/m --data chats.jsonl --out mine.toml"
-)]
 pub(crate) struct InitArgs {
     /// Stage of the recipe
     #[arg(value_enum)]
@@ -206,6 +218,13 @@ pub(crate) struct ResumeArgs {
     /// Start although the plan needs more memory or disk space than there is
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// `temper watch`
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Name of the run, or its directory [default: the run in runs/ that was changed last]
+    pub(crate) run: Option<PathBuf>,
 }
 
 /// `temper generate`
@@ -461,92 +480,6 @@ pub(crate) struct InspectArgs {
     /// Print row N of a data file, which is named in place of the recipe
     #[arg(long, value_name = "N", conflicts_with_all = ["stage", "n"])]
     pub(crate) line: Option<u64>,
-}
-
-/// `temper tokenizer …`
-#[derive(Debug, Subcommand)]
-pub(crate) enum TokenizerCommand {
-    /// Encode texts; print one JSON array of token ids per line
-    Encode(EncodeArgs),
-    /// Decode JSON arrays of token ids, one per line; print one JSON string per line
-    Decode(DecodeArgs),
-    /// Render a conversation with the model's chat template
-    Render(RenderArgs),
-    /// Train a tokenizer on the texts of files
-    Train(TrainTokenizerArgs),
-}
-
-/// `temper tokenizer encode`
-#[derive(Debug, Args)]
-pub(crate) struct EncodeArgs {
-    /// A Hugging Face directory, hf:OWNER/MODEL, a tokenizer.json, or a run's stage
-    pub(crate) tokenizer: PathBuf,
-    /// File with one text per line (default: stdin). A line that is a JSON string is decoded first,
-    /// so that a text can contain line breaks
-    #[arg(long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// Add the special tokens that the model expects around a text, such as bos
-    #[arg(long)]
-    pub(crate) add_special_tokens: bool,
-}
-
-/// `temper tokenizer decode`
-#[derive(Debug, Args)]
-pub(crate) struct DecodeArgs {
-    /// A Hugging Face directory, hf:OWNER/MODEL, a tokenizer.json, or a run's stage
-    pub(crate) tokenizer: PathBuf,
-    /// File with one JSON array of token ids per line (default: stdin)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// Omit special tokens from the text
-    #[arg(long)]
-    pub(crate) skip_special_tokens: bool,
-}
-
-/// `temper tokenizer render`
-#[derive(Debug, Args)]
-pub(crate) struct RenderArgs {
-    /// A Hugging Face directory or hf:OWNER/MODEL with a chat template, or a run's stage
-    pub(crate) tokenizer: PathBuf,
-    /// JSON file with the messages: a list of objects with `role` and `content`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) messages: PathBuf,
-    /// JSON file with the list of tools that the template describes to the model
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tools: Option<PathBuf>,
-    /// End with the prompt for the assistant's next message
-    #[arg(long)]
-    pub(crate) generation_prompt: bool,
-}
-
-/// `temper tokenizer train`
-#[derive(Debug, Args)]
-pub(crate) struct TrainTokenizerArgs {
-    /// Training text: files, directories or patterns, read as documents of pretraining
-    #[arg(required = true, value_name = "FILES")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Kind of tokenizer
-    #[arg(long)]
-    pub(crate) kind: TokenizerKind,
-    /// Number of tokens of a byte-bpe, including bytes and special tokens
-    #[arg(long, value_name = "N", required_if_eq("kind", "byte-bpe"))]
-    pub(crate) vocab_size: Option<usize>,
-    /// Special token; can be repeated, in the order of the ids (default: `<|endoftext|>`,
-    /// `<|im_start|>`, `<|im_end|>` and `<|pad|>`)
-    #[arg(long, value_name = "TOKEN")]
-    pub(crate) special_token: Vec<String>,
-    /// New directory for the tokenizer; a recipe reads it with `[tokenizer] load = "DIR"`
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
-}
-
-/// Kind of a tokenizer to train, as in a recipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TokenizerKind {
-    /// Byte-level byte-pair encoding, as in GPT-2
-    ByteBpe,
-    /// One token per character of the files
-    Char,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -4,15 +4,18 @@ mod args;
 mod commands;
 mod device_panics;
 mod evaluation_args;
+mod examples;
 mod failure;
 mod model_card;
 mod render;
 mod run_args;
 mod serve_args;
+mod shell_args;
+mod tokenizer_args;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 
 use args::{Cli, Command, DataCommand, TokenizerCommand};
 
@@ -22,7 +25,8 @@ fn main() -> ExitCode {
     kernels::configure_allocator();
     kernels::find_cuda_toolkit();
     fsio::watchdog::watch_with(stop_late_operation);
-    let cli = Cli::parse();
+    let matches = examples::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let outcome = dispatch(cli, clock);
     // The last lines of progress must be on the screen before an error.
     render::stderr::flush();
@@ -56,6 +60,7 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Plan(args) => commands::plan::run(&args, cli.log, cli.threads),
         Command::Run(args) => commands::run::run(&args, cli.log, cli.threads),
         Command::Resume(args) => commands::run::resume(&args, cli.log, cli.threads),
+        Command::Watch(args) => commands::watch::run(&args, cli.log),
         Command::Generate(args) => {
             device_panics::run(&args.device, || commands::generate::run(&args))
         }
@@ -88,6 +93,8 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Tokenizer(TokenizerCommand::Decode(args)) => commands::tokenizer::decode(&args),
         Command::Tokenizer(TokenizerCommand::Render(args)) => commands::tokenizer::render(&args),
         Command::Tokenizer(TokenizerCommand::Train(args)) => commands::tokenizer::train(&args),
+        Command::Completions(args) => commands::shell::completions(&args),
+        Command::Man(args) => commands::shell::man(&args),
     }
 }
 
@@ -108,6 +115,7 @@ fn computes(command: &Command) -> bool {
         | Command::Plan(_)
         | Command::Run(_)
         | Command::Resume(_)
+        | Command::Watch(_)
         | Command::Data(_)
         | Command::Bench(_)
         | Command::Selftest(_)
@@ -115,6 +123,8 @@ fn computes(command: &Command) -> bool {
         | Command::Runs(_)
         | Command::Report(_)
         | Command::Cache(_)
+        | Command::Completions(_)
+        | Command::Man(_)
         | Command::Get(_) => false,
     }
 }

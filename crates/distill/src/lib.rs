@@ -38,6 +38,11 @@ pub fn run(context: Context<'_>, distill: &DistillPlan) -> Result<Outcome> {
     let Some(teaching) = Teaching::open(inputs, &mut run, replicas, &stop)? else {
         return Ok(Outcome::Stopped { step: run.step() });
     };
+    if run.first_eval_due() {
+        let model = learner.evaluated(&model);
+        let row = validation::validate(stage, &objective, &model, &teaching, 0, device)?;
+        run.log_first_eval(row)?;
+    }
 
     while run.has_next_step() {
         // A batch is a pure function of the seed and the step, so no data loader state is saved. The student's own answers

@@ -42,6 +42,11 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
     } else {
         Reference::Unused
     };
+    if run.first_eval_due() {
+        let model = learner.evaluated(&model);
+        let row = validation::validate(stage, &objective, &model, &reference, 0, device)?;
+        run.log_first_eval(row)?;
+    }
 
     while run.has_next_step() {
         let step = run.step();

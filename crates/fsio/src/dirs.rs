@@ -89,20 +89,38 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
 
 /// Replaces a file atomically: a reader sees the old bytes or the new ones.
 pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
     let path = path.as_ref();
-    let Some(name) = path.file_name() else {
-        return Err(Error::BadName { name: path.display().to_string() });
-    };
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let tmp_name = format!(".{}.{count}.tmp-{}", name.to_string_lossy(), std::process::id());
-    let tmp = parent_of(path).join(tmp_name);
+    let tmp = tmp_beside(path)?;
     let written = write_and_sync(&tmp, bytes.as_ref(), path).and_then(|()| rename(&tmp, path));
     if written.is_err() {
         // The first error is the one to report; the temporary file may not exist.
         let _ = fs::remove_file(&tmp);
     }
     written
+}
+
+/// As [`write_atomic`], without waiting for the disk: after a power cut the file may be old, empty or missing. For files that
+/// are written often and matter only while a process runs.
+pub fn replace_unsynced(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
+    let path = path.as_ref();
+    let tmp = tmp_beside(path)?;
+    let renamed = |()| fs::rename(&tmp, path).at(path, "replace");
+    let written = fs::write(&tmp, bytes).at(path, "write").and_then(renamed);
+    if written.is_err() {
+        let _ = fs::remove_file(&tmp);
+    }
+    written
+}
+
+/// A new name beside a file, for its next content.
+fn tmp_beside(path: &Path) -> Result<PathBuf> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let Some(name) = path.file_name() else {
+        return Err(Error::BadName { name: path.display().to_string() });
+    };
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let tmp_name = format!(".{}.{count}.tmp-{}", name.to_string_lossy(), std::process::id());
+    Ok(parent_of(path).join(tmp_name))
 }
 
 fn write_and_sync(tmp: &Path, bytes: &[u8], shown: &Path) -> Result<()> {

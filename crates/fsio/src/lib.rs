@@ -38,7 +38,10 @@ pub use append_log::AppendLog;
 pub use atomic_file::AtomicFile;
 pub use checked_read::{read_capped, read_optional_text, read_text_capped};
 pub use dir_writer::{DirWriter, HashingFile};
-pub use dirs::{create_dir_all, is_stale_tmp, remove_dir_all, remove_file, rename, write_atomic};
+pub use dirs::{
+    create_dir_all, is_stale_tmp, remove_dir_all, remove_file, rename, replace_unsynced,
+    write_atomic,
+};
 pub use disk_space::free_space;
 pub use error::{Damage, Error, IoFailure, NoThread, Result};
 pub use hash::{Sha256, for_each_piece, sha256_file, sha256_hex};

@@ -12,9 +12,6 @@ use crate::checked_read::read_text_capped;
 use crate::error::IoContext;
 use crate::{Error, Result, limits};
 
-/// Time that [`Lock::acquire`] waits for a process that only looks whether the lock is held.
-const LOOK: Duration = Duration::from_millis(20);
-
 /// The process that holds a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockHolder {
@@ -35,13 +32,7 @@ impl Lock {
     pub fn acquire(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = open(path)?;
-        let mut locked = file.try_lock();
-        if matches!(locked, Err(TryLockError::WouldBlock)) {
-            // `holder` in another process has the file locked for an instant.
-            std::thread::sleep(LOOK);
-            locked = file.try_lock();
-        }
-        match locked {
+        match try_lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::Locked { path: path.to_owned(), pid: recorded_pid(path) });
@@ -81,6 +72,17 @@ impl Lock {
         Self::held(file, path)
     }
 
+    /// Whether a process holds the lock. A lock that cannot be read counts as free.
+    pub fn is_held(path: impl AsRef<Path>) -> bool {
+        let path = path.as_ref();
+        if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+            return false;
+        }
+        let Ok(file) = File::open(path) else { return false };
+        // Closing the file gives the shared lock back at once; `acquire` tries more than once because of it.
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+
     fn held(mut file: File, path: &Path) -> Result<Self> {
         // For the error message of another process that finds the lock taken.
         file.set_len(0).at(path, "write")?;
@@ -97,6 +99,17 @@ impl Lock {
 fn recorded_pid(path: &Path) -> Option<u32> {
     let text = read_text_capped(path, limits::LOCK_BYTES).unwrap_or_default();
     text.trim().parse().ok()
+}
+
+/// Tries for a moment, because [`Lock::is_held`] of another process takes the lock for as long as it looks.
+fn try_lock(file: &File) -> std::result::Result<(), TryLockError> {
+    for _ in 0..5 {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
+            outcome => return outcome,
+        }
+    }
+    file.try_lock()
 }
 
 fn open(path: &Path) -> Result<File> {

@@ -139,6 +139,8 @@ enum Abandoned {
 fn abandoned(path: &Path) -> Abandoned {
     let Ok(dir) = File::open(path) else { return Abandoned::Unknown };
     match dir.try_lock() {
+        // Its process may have removed it meanwhile, and another one may have created the next of this name.
+        Ok(()) if !is_at(&dir, path) => Abandoned::No,
         Ok(()) => Abandoned::Yes(dir),
         Err(TryLockError::WouldBlock) => Abandoned::No,
         Err(TryLockError::Error(_)) => Abandoned::Unknown,

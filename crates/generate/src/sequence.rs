@@ -182,7 +182,8 @@ impl Sequence {
             completion.stopped_text = Some(text);
             Some(FinishReason::Stop)
         } else {
-            (completion.tokens.len() >= self.max_new_tokens).then_some(FinishReason::Length)
+            let is_cut = completion.tokens.len() >= self.max_new_tokens;
+            (is_cut || self.settings.is_interrupted()).then_some(FinishReason::Length)
         };
         if let Some(finish_reason) = finish_reason {
             completion.finish_reason = finish_reason;

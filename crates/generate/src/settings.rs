@@ -1,5 +1,8 @@
 //! Arguments and results of generation: settings, tokens, completions.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokenizer::Tokenizer;
 
 use crate::error::{Error, Result};
@@ -34,6 +37,8 @@ pub struct Settings {
     pub stop: Option<Stop>,
     /// Ids from this one on are never chosen: the tokenizer's size, for a model whose embedding is padded to a larger one.
     pub vocab_size: Option<usize>,
+    /// Once it is set, every completion ends with its next token (`finish_reason` length).
+    pub interrupt: Option<Arc<AtomicBool>>,
     /// Number of sequences decoded together; limits the memory of the KV cache and changes no result.
     pub batch_rows: usize,
 }
@@ -53,12 +58,18 @@ impl Default for Settings {
             eos_ids: Vec::new(),
             stop: None,
             vocab_size: None,
+            interrupt: None,
             batch_rows: 16,
         }
     }
 }
 
 impl Settings {
+    /// Whether completions are to end.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
     /// Checks the ranges of all values.
     pub fn check(&self) -> Result<()> {
         self.sampling.check()?;
@@ -82,7 +93,7 @@ pub enum FinishReason {
     Eos,
     /// A stop text appeared.
     Stop,
-    /// `max_new_tokens` or the model's context was reached.
+    /// `max_new_tokens` or the model's context was reached, or `interrupt` was set.
     Length,
 }
 

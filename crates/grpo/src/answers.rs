@@ -27,7 +27,7 @@ const SHOWN: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Before {
     /// Metrics of the validation prompts; `None` without validation.
-    metrics: Option<AnswerMetrics>,
+    pub(crate) metrics: Option<AnswerMetrics>,
     /// The logged prompts.
     prompts: Prompts,
     /// The completions of the logged prompts.

@@ -52,6 +52,12 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
     let reference_hash = frozen_hash(reference.as_ref());
     let sampler = Sampler { plan, stage, grpo, sources: &sources, device, replicas };
 
+    if run.first_eval_due()
+        && let Some(metrics) = &before.metrics
+    {
+        run.log_first_eval(metrics.row(0))?;
+    }
+
     while run.has_next_step() {
         // 1. Several completions of each prompt, and the reward of each.
         let step = run.step();

@@ -39,6 +39,11 @@ pub fn run(context: Context<'_>, kto: &KtoPlan) -> Result<Outcome> {
     let source = ReferenceSource { plan, stage, run_dir, key: &key, unit: ("texts", 1) };
     let compute = |model: &CausalLm| Reference::compute(stage, &objective, model, device);
     let reference = Reference(source.load_or_precompute(&mut run, &model, &learner, compute)?);
+    if run.first_eval_due() {
+        let model = learner.evaluated(&model);
+        let row = validation::validate(stage, &objective, &model, &reference, 0, device)?;
+        run.log_first_eval(row)?;
+    }
 
     while run.has_next_step() {
         let step = run.step();

@@ -23,6 +23,10 @@ pub fn run(context: Context<'_>, prompt: &SamplePrompt) -> Result<Outcome> {
         (context.plan, context.stage, context.device, context.replicas);
     let StageState { mut run, mut model, mut learner, save_format, dropout } =
         start_or_resume(context)?;
+    if run.first_eval_due() {
+        let model = learner.evaluated(&model);
+        run.log_first_eval(evaluate::validation(stage, &model, 0, device)?)?;
+    }
 
     while run.has_next_step() {
         // A batch is a pure function of the seed and the step, so no data loader state is saved.

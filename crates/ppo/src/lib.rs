@@ -47,6 +47,11 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
     } else {
         Answers::default()
     };
+    if run.first_eval_due()
+        && let Some(metrics) = &before.metrics
+    {
+        run.log_first_eval(metrics.row(0))?;
+    }
 
     while run.has_next_step() {
         let step = run.step();

@@ -31,6 +31,10 @@ pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
         }
     })?;
     let StageState { mut run, mut model, mut learner, save_format, dropout } = state;
+    if run.first_eval_due() {
+        let model = learner.evaluated(&model);
+        run.log_first_eval(evaluate::validation_pairs(stage, &model, 0, device)?)?;
+    }
 
     while run.has_next_step() {
         let step = run.step();

@@ -36,6 +36,9 @@ pub struct TrainState {
     pub tokens: u64,
     /// Seconds of training, without interruptions.
     pub seconds: f64,
+    /// The evaluation before the first update; `None` without one, as in checkpoints of older versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_eval: Option<EvalRow>,
     /// The best evaluation so far: the one with the lowest loss.
     pub best: Option<EvalRow>,
     /// The latest evaluation.

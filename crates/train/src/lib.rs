@@ -10,6 +10,7 @@ mod collective;
 mod environment;
 mod error;
 mod gradients;
+pub mod health;
 mod metrics;
 mod model_file;
 mod optimizer;

@@ -3,6 +3,8 @@
 //! Each step appears once: on resume the logs are truncated to the lengths that the checkpoint records.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 use fsio::AppendLog;
@@ -124,6 +126,13 @@ impl Logs {
 
     pub(crate) fn sample(&mut self, row: &SampleRow) -> Result<()> {
         Ok(self.samples.append(&json(row))?)
+    }
+
+    /// Calls `each` with every line of metrics.jsonl. A file that cannot be read has none: nothing that trains depends on it.
+    pub(crate) fn metrics_lines(&self, mut each: impl FnMut(&str)) {
+        let Ok(file) = File::open(self.metrics.path()) else { return };
+        let lines = BufReader::new(file).lines().map_while(std::io::Result::ok);
+        lines.for_each(|line| each(&line));
     }
 
     /// A failure of the event file, reported once.

@@ -1,13 +1,14 @@
-//! SIGTERM, SIGINT and SIGHUP: the first signal stops the run after its current step, a second one ends the process at once.
+//! SIGTERM, SIGINT and SIGHUP: the first signal stops the run after its current step; a second SIGTERM or SIGINT ends the
+//! process at once.
 //!
 //! The training loop polls the flag and saves a checkpoint. SIGHUP stays ignored where it was ignored at the start, as under
-//! `nohup`. SIGXFSZ, which a write beyond the limit of file sizes causes, is replaced by that write's error.
+//! `nohup`. SIGTSTP pauses the process after the view of a run has left the terminal. SIGXFSZ, which a write beyond the limit of file sizes causes, is replaced by that write's error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::flag;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGXFSZ};
+use signal_hook::{flag, low_level};
 
 use crate::{Error, Result};
 
@@ -42,10 +43,16 @@ pub fn install() -> Result<StopFlag> {
     }
     let stop = StopFlag::default();
     let hangs_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
-    for signal in [SIGINT, SIGTERM].into_iter().chain(hangs_up) {
+    for signal in [SIGINT, SIGTERM] {
         // The order matters: the first signal must find the flag unset here and set it afterwards.
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.flag))
             .and_then(|_| flag::register(signal, Arc::clone(&stop.flag)))
+            .map_err(|source| Error::Signals { source })?;
+    }
+    // A closed terminal sends this signal, and the shell that is closed with it sends it again: the second one says nothing
+    // new.
+    if let Some(signal) = hangs_up {
+        flag::register(signal, Arc::clone(&stop.flag))
             .map_err(|source| Error::Signals { source })?;
     }
     Ok(INSTALLED.get_or_init(|| stop).clone())
@@ -56,6 +63,46 @@ pub fn report_large_files() -> Result<()> {
     // A handler of any kind suffices; what it sets is not read.
     flag::register(SIGXFSZ, Arc::default()).map_err(|source| Error::Signals { source })?;
     Ok(())
+}
+
+/// A flag that every SIGINT sets, in place of ending the process. For commands that do not train.
+pub fn on_interrupt() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::default();
+    flag::register(SIGINT, Arc::clone(&flag)).map_err(|source| Error::Signals { source })?;
+    Ok(flag)
+}
+
+/// Set when SIGTSTP asks the process to pause, as ctrl-Z on a terminal does.
+#[derive(Clone, Debug)]
+pub struct SuspendFlag {
+    flag: Arc<AtomicBool>,
+}
+
+impl SuspendFlag {
+    /// Whether a pause was requested since the last call.
+    pub fn take(&self) -> bool {
+        self.flag.swap(false, Ordering::SeqCst)
+    }
+}
+
+/// Replaces the pause of SIGTSTP by a flag, so that the terminal can be restored first. Who has the flag calls [`suspend`].
+pub fn on_suspend() -> Result<SuspendFlag> {
+    static INSTALLED: OnceLock<SuspendFlag> = OnceLock::new();
+    if let Some(suspend) = INSTALLED.get() {
+        return Ok(suspend.clone());
+    }
+    let suspend = SuspendFlag { flag: Arc::default() };
+    if !is_ignored(SIGTSTP) {
+        flag::register(SIGTSTP, Arc::clone(&suspend.flag))
+            .map_err(|source| Error::Signals { source })?;
+    }
+    Ok(INSTALLED.get_or_init(|| suspend).clone())
+}
+
+/// Pauses the process as ctrl-Z does, and returns when it continues.
+pub fn suspend() {
+    // It fails for unknown signals only.
+    let _ = low_level::emulate_default_handler(SIGTSTP);
 }
 
 /// Whether a signal is ignored; false where the system does not say.

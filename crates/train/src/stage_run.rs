@@ -2,6 +2,8 @@
 //!
 //! Model, optimizer and loop stay in the stage's own code.
 
+mod evaluations;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use crate::checkpoint::{
     checkpoint_steps, delete_checkpoint, load_newest, retain, save_checkpoint,
 };
 use crate::environment::Environment;
+use crate::health::{self, Finding, Health};
 use crate::metrics::{EvalRow, Logs, SampleRow, StepRow};
 use crate::progress::{Event, Progress};
 use crate::run_dir::{Finished, RunDir, StageDir};
@@ -36,6 +39,8 @@ pub struct StageSettings {
     pub n_trained: u64,
     /// Intervals of saving, logging and evaluation, and early stopping.
     pub keys: TrainKeys,
+    /// Whether the stage has validation data.
+    pub validates: bool,
     /// Metric by which evaluations are compared. Default: the validation loss.
     pub best_metric: Option<BestMetric>,
     /// The resolved recipe, copied into every checkpoint.
@@ -61,6 +66,7 @@ impl StageSettings {
             n_parameters: stage.cost.n_parameters,
             n_trained: stage.cost.n_trained,
             keys,
+            validates: stage.dataset.n_eval_rows() > 0,
             best_metric: stage.eval_tasks.metric.clone(),
             recipe_toml: plan.recipe_toml.clone(),
             side_files: Vec::new(),
@@ -98,6 +104,8 @@ pub struct StageRun<'a> {
     seconds_before: f64,
     resumed_at: Instant,
     best_is_new: bool,
+    /// Looks for signs that training goes wrong; on the leader only.
+    health: Option<Health>,
 }
 
 impl<'a> StageRun<'a> {
@@ -126,6 +134,7 @@ impl<'a> StageRun<'a> {
             dir.prepare()?;
             logs = Some(Logs::open(dir.path())?);
         }
+        let health = replicas.is_leader().then(Health::default);
         let now = Instant::now();
         Ok(Self {
             logs,
@@ -144,6 +153,7 @@ impl<'a> StageRun<'a> {
             seconds_before: 0.0,
             resumed_at: now,
             best_is_new: false,
+            health,
         })
     }
 
@@ -164,6 +174,9 @@ impl<'a> StageRun<'a> {
             self.tokens_at_last_row = self.state.tokens;
         }
         self.truncate_logs()?;
+        if let (Some(logs), Some(health)) = (&self.logs, &mut self.health) {
+            logs.metrics_lines(|line| health.replay(line));
+        }
         let event = Event::StageStarted {
             stage: self.settings.stage.clone(),
             step: self.state.step,
@@ -292,63 +305,19 @@ impl<'a> StageRun<'a> {
             self.warn_of_events();
             self.start_row();
         }
+        let is_last = step >= self.settings.max_steps;
+        let found = self.health.as_mut().map(|health| health.step(&row, is_last));
         self.progress.event(&Event::Step { row, logged });
+        self.warn_of(&found.unwrap_or_default());
         Ok(())
     }
 
-    /// Whether this replica evaluates the model now: the leader does, every `eval.every_steps` and at the last step.
-    pub fn eval_due(&self) -> bool {
-        let Some(eval) = &self.settings.keys.eval else { return false };
-        if !self.replicas.is_leader() {
-            return false;
+    fn warn_of(&mut self, findings: &[Finding]) {
+        let lr = self.settings.keys.optimizer.lr;
+        for finding in findings {
+            let warning = health::warning(finding, &self.settings.stage, lr);
+            self.warn(warning);
         }
-        let every =
-            eval.every_steps.is_some_and(|every| self.state.step.is_multiple_of(every.max(1)));
-        every || self.state.step >= self.settings.max_steps
-    }
-
-    /// Logs an evaluation and counts it for early stopping. Returns whether it is the best so far.
-    pub fn log_eval(&mut self, row: EvalRow) -> Result<bool> {
-        if let Some(logs) = &mut self.logs {
-            logs.eval(&row)?;
-        }
-        self.warn_of_events();
-        let cost = self.cost(&row);
-        let best = self.state.best.as_ref().and_then(|best| self.cost(best));
-        let is_best = cost.is_some_and(|cost| best.is_none_or(|best| cost < best));
-        if is_best {
-            self.state.best = Some(row.clone());
-            self.state.evals_without_gain = 0;
-            self.best_is_new = true;
-        } else if cost.is_some() {
-            self.state.evals_without_gain += 1;
-        }
-        self.state.last_eval = Some(row.clone());
-        if let Some(patience) = self.patience() {
-            self.state.stopped_early |= self.state.evals_without_gain >= patience;
-        }
-        self.progress.event(&Event::Eval { row, is_best });
-        // Evaluation time does not count in tokens per second.
-        self.start_row();
-        Ok(is_best)
-    }
-
-    /// The number by which evaluations are compared, lower is better; `None` without validation data and `eval.metric`.
-    fn cost(&self, row: &EvalRow) -> Option<f64> {
-        let Some(BestMetric { name, higher_is_better }) = &self.settings.best_metric else {
-            return row.eval_loss;
-        };
-        let value = *row.extra.get(name)?;
-        Some(if *higher_is_better { -value } else { value })
-    }
-
-    /// The best evaluation as a name and a value.
-    pub(crate) fn measured(&self, row: &EvalRow) -> String {
-        let (name, value) = match &self.settings.best_metric {
-            Some(metric) => (metric.name.as_str(), row.extra.get(&metric.name).copied()),
-            None => ("loss", row.eval_loss),
-        };
-        value.map_or_else(|| name.to_owned(), |value| format!("{name} {value:.4}"))
     }
 
     /// Logs a generated text.

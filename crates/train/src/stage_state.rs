@@ -216,7 +216,10 @@ pub fn finish_stage<M: TrainedModel>(
         let model = weights_to_export(&mut run, model, learner, load)?;
         write_model(&run.dir().model(), save_format, &model, run.side_files())?;
     }
-    let result = json!(run.exported_eval());
+    let mut result = json!(run.exported_eval());
+    if let (Some(result), Some(first)) = (result.as_object_mut(), run.first_eval()) {
+        result.insert("before".to_owned(), json!(first));
+    }
     Ok(Outcome::Finished(run.finish(result)?))
 }
 

@@ -11,6 +11,7 @@ use crate::args::{InspectArgs, LogStyle};
 use crate::failure::{Failure, Result};
 use crate::render::printable::printable;
 use crate::render::progress::write_stderr;
+use crate::render::view::tty;
 use crate::render::{episodes, groups, tokens};
 
 pub(crate) fn run(args: &InspectArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
@@ -43,7 +44,7 @@ pub(crate) fn run(args: &InspectArgs, log: LogStyle, threads: Option<usize>) -> 
 
 /// Prints rows of the first batches.
 fn show_rows(stage: &StagePlan, args: &InspectArgs) -> Result<()> {
-    let colour = std::io::stdout().is_terminal();
+    let colour = std::io::stdout().is_terminal() && tty::look().colour;
     let counts = stage.dataset.counts();
     for note in counts.file_choices.iter().cloned().chain(plan_command::not_finite(counts)) {
         if args.json {

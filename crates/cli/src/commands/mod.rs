@@ -30,9 +30,11 @@ pub(crate) mod runs;
 pub(crate) mod score;
 pub(crate) mod selftest;
 pub(crate) mod serve;
+pub(crate) mod shell;
 mod teacher;
 pub(crate) mod tokenizer;
 pub(crate) mod verify;
+pub(crate) mod watch;
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;

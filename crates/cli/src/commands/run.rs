@@ -10,6 +10,7 @@ use train::{
     Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, StopFlag,
     on_replicas,
 };
+use watch::{RunState, StageSteps};
 
 use super::run_record::RunRecord;
 use super::{
@@ -21,6 +22,7 @@ use crate::failure::{Failure, Result};
 use crate::render::progress::RunProgress;
 use crate::render::table;
 use crate::render::task_metrics::shown_metrics;
+use crate::render::view::{Live, LiveSettings, tty};
 
 pub(crate) fn run(args: &RunArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let plan = plan_recipe(&args.recipe, log, threads)?;
@@ -74,6 +76,7 @@ pub(super) fn train_stages<'a>(
     }
     check_starts(plan, &run_dir)?;
     launch::write(&plan.paths.run_dir, args, plan.clock)?;
+    progress.attach(Live::start(live_settings(plan, &run_dir, log, &stop)?));
     let mut record = RunRecord::start(plan)?;
     let trained = train_unfinished(plan, &run_dir, &devices, &stop, &mut progress, &mut record);
     record.end(trained.as_ref().err());
@@ -115,6 +118,7 @@ fn train_unfinished<'a>(
                 rows.push((stage, finished));
             }
             Outcome::Stopped { .. } => {
+                progress.ends(RunState::Stopped);
                 progress.note(&format!(
                     "stopped; to continue: temper resume {}",
                     plan.paths.run_dir.display()
@@ -123,7 +127,32 @@ fn train_unfinished<'a>(
             }
         }
     }
+    progress.ends(RunState::Finished);
     Ok(rows)
+}
+
+/// What the thread beside the run works with.
+fn live_settings(
+    plan: &Plan,
+    run_dir: &RunDir,
+    log: LogStyle,
+    stop: &StopFlag,
+) -> Result<LiveSettings> {
+    let mut stages = Vec::new();
+    for stage in &plan.stages {
+        let status = run_dir.stage(&stage.name).status()?;
+        let finished = matches!(status, StageStatus::Finished(_));
+        stages.push(StageSteps { name: stage.name.clone(), max_steps: stage.max_steps, finished });
+    }
+    let dir = plan.paths.run_dir.clone();
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok(LiveSettings {
+        run_dir: dir,
+        name: name.unwrap_or_default(),
+        stages,
+        opens: tty::is_full(log),
+        stop: stop.clone(),
+    })
 }
 
 /// Refuses a run whose starting stages have not been trained, which `--stage` makes possible.
@@ -222,12 +251,19 @@ fn metrics_text(result: &Value) -> String {
         let from = before.map(|before| format!("{before:.2} → ")).unwrap_or_default();
         return format!("reward {from}{reward:.2}");
     }
+    let before = |key: &str| result.get("before")?.get(key)?.as_f64();
     if let (Some(accuracy), Some(margin)) = (metric("accuracy"), metric("margin")) {
-        return format!("accuracy {:.1} %, mean margin {margin:.2}", 100.0 * accuracy);
+        // Where all margins were 0, as those of a policy from its reference, there was no accuracy.
+        let had_margins = before("margin").is_some_and(|margin| margin != 0.0);
+        let from = before("accuracy").filter(|_| had_margins);
+        let from = from.map(|share| format!("{:.1} → ", 100.0 * share));
+        let from = from.unwrap_or_default();
+        return format!("accuracy {from}{:.1} %, mean margin {margin:.2}", 100.0 * accuracy);
     }
+    let from = before("eval_loss").map(|loss| format!("{loss:.4} → ")).unwrap_or_default();
     match (metric("eval_loss"), metric("bits_per_byte")) {
-        (Some(loss), Some(bits)) => format!("val loss {loss:.4} ({bits:.3} bits/byte)"),
-        (Some(loss), None) => format!("val loss {loss:.4}"),
+        (Some(loss), Some(bits)) => format!("val loss {from}{loss:.4} ({bits:.3} bits/byte)"),
+        (Some(loss), None) => format!("val loss {from}{loss:.4}"),
         (None, _) => task_metrics(result),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hub::Event;
 use serde_json::json;
 
-use super::progress::{Screen, Style, write_json, write_stderr};
+use super::progress::{Screen, Style, write_json};
 use super::table;
 use crate::args::LogStyle;
 
@@ -117,8 +117,6 @@ impl hub::Watch for DownloadProgress {
 
 impl Drop for DownloadProgress {
     fn drop(&mut self) {
-        if self.screen.has_live_line {
-            write_stderr("\r\x1b[2K");
-        }
+        self.screen.remove_live();
     }
 }

@@ -2,40 +2,38 @@
 //!
 //! Errors of writing are ignored, because a closed stderr must not end a training run.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use train::{Event, Progress};
+use watch::{Fit, RunState, StepLine};
 
+use super::live_line::LiveLine;
 use super::printable::printable;
 use super::stderr::{self, Importance};
 use super::table;
 use super::task_metrics::shown_metrics;
+use super::view::{Live, step_row, tty, update_of};
 use crate::args::LogStyle;
 
-/// Minimum interval between two drawings of the live line.
-const REDRAW: Duration = Duration::from_millis(100);
-/// Width of the progress bar.
-const BAR_CELLS: u64 = 30;
 /// Maximum number of characters of a sample.
 const SAMPLE_CHARS: usize = 100;
 
 /// Style of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     Live,
     Plain,
     Json,
 }
 
 impl Style {
-    fn of(log: LogStyle) -> Self {
+    pub(crate) fn of(log: LogStyle) -> Self {
         match log {
             LogStyle::Json => Self::Json,
             LogStyle::Plain => Self::Plain,
-            LogStyle::Auto if std::io::stderr().is_terminal() => Self::Live,
-            LogStyle::Auto => Self::Plain,
+            LogStyle::Auto | LogStyle::Full | LogStyle::Line if tty::is_capable() => Self::Live,
+            LogStyle::Auto | LogStyle::Full | LogStyle::Line => Self::Plain,
         }
     }
 }
@@ -43,41 +41,39 @@ impl Style {
 /// Output to stderr, with at most one live line at the end.
 pub(super) struct Screen {
     pub(super) style: Style,
-    pub(super) has_live_line: bool,
-    drawn: Instant,
+    line: LiveLine,
 }
 
 impl Screen {
     pub(super) fn new(log: LogStyle) -> Self {
-        Self { style: Style::of(log), has_live_line: false, drawn: Instant::now() }
+        Self { style: Style::of(log), line: LiveLine::default() }
     }
 
     /// Prints a permanent line.
     pub(super) fn line(&mut self, text: &str) {
-        self.permanent(text, Importance::Once);
+        self.line.permanent(text, Importance::Once);
     }
 
     /// Prints a permanent line of which there are many.
     fn progress_line(&mut self, text: &str) {
-        self.permanent(text, Importance::Progress);
-    }
-
-    fn permanent(&mut self, text: &str, importance: Importance) {
-        let clear = if self.has_live_line { "\r\x1b[2K" } else { "" };
-        self.has_live_line = false;
-        stderr::write(&format!("{clear}{}\n", printable(text)), importance);
+        self.line.permanent(text, Importance::Progress);
     }
 
     /// Redraws the live line, cut to the terminal's width so that it does not wrap.
     pub(super) fn live(&mut self, text: &str, force: bool) {
-        if self.has_live_line && !force && self.drawn.elapsed() < REDRAW {
-            return;
+        if force || self.line.is_due() {
+            self.line.draw(text);
         }
-        self.drawn = Instant::now();
-        self.has_live_line = true;
-        let width = terminal_width();
-        let shown: String = printable(text).chars().take(width.saturating_sub(1)).collect();
-        stderr::write(&format!("\r\x1b[2K{shown}"), Importance::Progress);
+    }
+
+    /// Removes the live line.
+    pub(super) fn remove_live(&mut self) {
+        self.line.remove();
+    }
+
+    /// Leaves the live line where it is. Returns whether there is one.
+    pub(super) fn keep_live(&mut self) -> bool {
+        self.line.keep()
     }
 }
 
@@ -98,10 +94,6 @@ pub(crate) fn write_stderr(text: &str) {
 pub(crate) fn warn(message: &str) {
     write_stderr(&format!("warning: {}\n", printable(message)));
     stderr::flush();
-}
-
-fn terminal_width() -> usize {
-    terminal_size::terminal_size_of(std::io::stderr()).map_or(100, |(width, _)| width.0.into())
 }
 
 /// Progress of planning.
@@ -171,9 +163,7 @@ impl plan::Watch for PlanProgress {
 
 impl Drop for PlanProgress {
     fn drop(&mut self) {
-        if self.screen.has_live_line {
-            write_stderr("\r\x1b[2K");
-        }
+        self.screen.remove_live();
     }
 }
 
@@ -186,6 +176,9 @@ pub(crate) struct RunProgress {
     started: Instant,
     last_loss: Option<f64>,
     stopping: bool,
+    live: Option<Live>,
+    /// State of the run for the end of the thread.
+    state: RunState,
 }
 
 impl RunProgress {
@@ -198,7 +191,19 @@ impl RunProgress {
             started: Instant::now(),
             last_loss: None,
             stopping: false,
+            live: None,
+            state: RunState::Failed,
         }
+    }
+
+    /// Sends all further events to the thread of the run, too.
+    pub(crate) fn attach(&mut self, live: Live) {
+        self.live = Some(live);
+    }
+
+    /// Says how the run ends. Without it, it has failed.
+    pub(crate) fn ends(&mut self, state: RunState) {
+        self.state = state;
     }
 
     /// Prints a permanent line.
@@ -216,45 +221,33 @@ impl RunProgress {
         per_step * self.max_steps.saturating_sub(step) as f64
     }
 
-    fn step_line(&self, row: &train::StepRow) -> String {
-        let filled = (row.step * BAR_CELLS / self.max_steps.max(1)).min(BAR_CELLS);
-        let bar = match self.screen.style {
-            Style::Live => format!(
-                "{}{}  ",
-                "━".repeat(filled as usize),
-                "┈".repeat((BAR_CELLS - filled) as usize)
-            ),
-            Style::Plain | Style::Json => String::new(),
+    fn step_line(&self, row: &train::StepRow, fit: Fit) -> String {
+        let line = StepLine {
+            stage: &self.stage,
+            max_steps: self.max_steps,
+            row: &step_row(row),
+            previous_loss: self.last_loss,
+            left: Some(self.left(row.step)),
+            unicode: self.screen.style != Style::Live || tty::look().unicode,
         };
-        let trend = match self.last_loss {
-            Some(before) if row.loss < before => " ↓",
-            Some(before) if row.loss > before => " ↑",
-            Some(_) | None => "",
-        };
-        // The loss of a policy means little, so score and KL are shown too.
-        let metric = |name: &str| row.extra.get(name).copied();
-        let of_ppo = (metric("objective/scores"), metric("objective/kl"));
-        let rewards = match (of_ppo, metric("reward"), metric("completions/mean_length")) {
-            ((Some(score), Some(kl)), _, _) => format!("score {score:.3}  KL {kl:.2}  "),
-            (_, Some(reward), Some(length)) => format!("reward {reward:.3}  length {length:.1}  "),
-            _ => String::new(),
-        };
-        format!(
-            "{:<10} {bar}{}/{}  {rewards}loss {:.4}{trend}  norm {:.2}  lr {:.2e}  {} tok/s  left {}",
-            self.stage,
-            row.step,
-            self.max_steps,
-            row.loss,
-            row.grad_norm,
-            row.lr,
-            table::thousands(row.tokens_per_s as u64),
-            table::clock(self.left(row.step)),
-        )
+        line.text(fit)
+    }
+}
+
+impl Drop for RunProgress {
+    fn drop(&mut self) {
+        self.screen.remove_live();
+        if let Some(live) = &mut self.live {
+            live.end(self.state);
+        }
     }
 }
 
 impl Progress for RunProgress {
     fn event(&mut self, event: &Event) {
+        if let (Some(live), Some(update)) = (&self.live, update_of(event)) {
+            live.push(update);
+        }
         if self.screen.style == Style::Json {
             if let Some(value) = as_json(&self.stage, event) {
                 let is_step = matches!(event, Event::Step { .. });
@@ -281,11 +274,16 @@ impl Progress for RunProgress {
                     .line(&format!("{stage:<10} {how}: {max_steps} steps, {size} parameters"));
             }
             Event::Step { row, logged } => {
-                let line = self.step_line(row);
                 match self.screen.style {
-                    Style::Live => self.screen.live(&line, *logged),
+                    Style::Live => {
+                        if row.step >= self.max_steps || self.screen.line.is_due() {
+                            let fit = Fit::Columns(self.screen.line.columns());
+                            self.screen.line.draw(&self.step_line(row, fit));
+                        }
+                    }
                     Style::Plain | Style::Json => {
                         if *logged {
+                            let line = self.step_line(row, Fit::Whole);
                             self.screen.progress_line(&line);
                         }
                     }

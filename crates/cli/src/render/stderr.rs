@@ -1,5 +1,7 @@
 //! Output to stderr by a thread of its own, so that a terminal that nobody reads does not stop a training run.
 //!
+//! While the view of a run has the terminal, lines wait until it is closed, and only frames are written.
+//!
 //! Up to a limit, lines wait in memory. Beyond it, progress is dropped and counted; warnings and everything else that is
 //! printed once are kept.
 
@@ -10,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Texts that may wait before progress is dropped.
 const MAX_WAITING: usize = 4096;
+/// Lines that may wait for the end of the view.
+const MAX_HELD: usize = 1000;
 /// How long the end of the process waits for a stderr that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -29,6 +33,14 @@ struct Queue {
     is_writing: bool,
     n_dropped: u64,
     n_written: u64,
+    /// Lines that wait for the end of the view, while it has the terminal.
+    held: Option<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    texts: VecDeque<String>,
+    n_dropped: u64,
 }
 
 struct Shared {
@@ -60,8 +72,47 @@ pub(crate) fn write(text: &str, importance: Importance) {
     shared().changed.notify_all();
 }
 
+/// Gives the terminal to a view, which `enter` prepares.
+pub(crate) fn hold(enter: &str) {
+    write(enter, Importance::Once);
+    lock().held.get_or_insert_default();
+}
+
+/// Queues a frame of the view.
+pub(crate) fn draw(frame: &str) {
+    let mut queue = lock();
+    if queue.held.is_some() && !frame.is_empty() {
+        queue.waiting.push_back(frame.to_owned());
+        drop(queue);
+        shared().changed.notify_all();
+    }
+}
+
+/// Takes the terminal back by `leave`, and writes what has waited.
+pub(crate) fn release(leave: &str) {
+    let mut queue = lock();
+    let Some(held) = queue.held.take() else { return };
+    queue.waiting.push_back(leave.to_owned());
+    if held.n_dropped > 0 {
+        queue.waiting.push_back(format!("({} earlier lines are left out)\n", held.n_dropped));
+    }
+    queue.waiting.extend(held.texts);
+    drop(queue);
+    shared().changed.notify_all();
+}
+
+/// Whether everything is written.
+pub(crate) fn is_idle() -> bool {
+    let queue = lock();
+    queue.waiting.is_empty() && !queue.is_writing
+}
+
 impl Queue {
     fn push(&mut self, text: &str, importance: Importance) {
+        if let Some(held) = &mut self.held {
+            held.push(text, importance);
+            return;
+        }
         if importance == Importance::Progress && self.waiting.len() >= MAX_WAITING {
             self.n_dropped += 1;
             return;
@@ -78,6 +129,20 @@ impl Queue {
             }
         }
         self.waiting.push_back(text.to_owned());
+    }
+}
+
+impl Held {
+    /// The view shows progress itself.
+    fn push(&mut self, text: &str, importance: Importance) {
+        if importance == Importance::Progress {
+            return;
+        }
+        self.texts.push_back(text.to_owned());
+        if self.texts.len() > MAX_HELD {
+            self.texts.pop_front();
+            self.n_dropped += 1;
+        }
     }
 }
 
@@ -134,5 +199,18 @@ mod tests {
         queue.push("step\n", Importance::Progress);
         assert_eq!(queue.n_dropped, 0);
         assert_eq!(queue.waiting.back().map(String::as_str), Some("step\n"));
+    }
+
+    #[test]
+    fn lines_wait_while_a_view_has_the_terminal() {
+        let mut queue = Queue { held: Some(Held::default()), ..Queue::default() };
+        queue.push("step 1\n", Importance::Progress);
+        for n in 0..=MAX_HELD {
+            queue.push(&format!("note {n}\n"), Importance::Once);
+        }
+        assert!(queue.waiting.is_empty());
+        let held = queue.held.expect("lines");
+        assert_eq!((held.texts.len(), held.n_dropped), (MAX_HELD, 1));
+        assert_eq!(held.texts.front().map(String::as_str), Some("note 1\n"));
     }
 }

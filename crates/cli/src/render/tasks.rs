@@ -25,8 +25,7 @@ impl TaskProgress {
 
     /// Leaves the last state on the screen.
     pub(crate) fn finish(&mut self) {
-        if self.screen.has_live_line {
-            self.screen.has_live_line = false;
+        if self.screen.keep_live() {
             super::progress::write_stderr("\n");
         }
     }

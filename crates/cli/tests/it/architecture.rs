@@ -17,6 +17,7 @@ const WITHOUT_BURN: &[&str] = &[
     "report",
     "rewards",
     "tasks",
+    "watch",
     "arch",
     "tensor-file",
     "tokenizer",

@@ -1,5 +1,8 @@
 //! Whole generations: the reference's continuations, padding, batches, seeds, and every finish reason.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use burn::module::Module;
 use generate::{Completion, FinishReason, Sampling, Settings, Stop, generate};
 use model::CausalLm;
@@ -39,6 +42,22 @@ fn greedy_continuations_equal_those_of_transformers() {
         assert_eq!(both[0].tokens, expected[9..25], "{name}");
         assert_eq!(both[1].tokens, expected[34..], "{name}");
     }
+}
+
+/// Completions end with the token after the request, those that wait too.
+#[test]
+fn an_interrupted_generation_ends() {
+    let (model, flag) = (golden_llama(), Arc::new(AtomicBool::new(false)));
+    let settings = Settings { interrupt: Some(Arc::clone(&flag)), batch_rows: 2, ..greedy(20) };
+    let mut n_tokens = 0;
+    let completions = generate(&model, &prompts(), &settings, 5, |_| {
+        n_tokens += 1;
+        flag.store(n_tokens >= 6, Ordering::Relaxed);
+    });
+    let completions = completions.unwrap();
+    let lengths: Vec<usize> = completions.iter().map(|c| c.tokens.len()).collect();
+    assert_eq!(lengths, [4, 4, 1, 1, 1]);
+    assert!(completions.iter().all(|c| c.finish_reason == FinishReason::Length));
 }
 
 #[test]

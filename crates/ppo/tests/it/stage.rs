@@ -108,7 +108,7 @@ fn a_step_logs_the_figures_of_its_update_and_samples_say_what_was_before() {
     let rows = place.rows("x", "metrics.jsonl");
     let steps: Vec<_> = rows.iter().filter(|row| row.get("loss").is_some()).collect();
     let evals: Vec<_> = rows.iter().filter(|row| row.get("eval_loss").is_some()).collect();
-    assert_eq!((steps.len(), evals.len()), (4, 2));
+    assert_eq!((steps.len(), evals.len(), &evals[0]["step"]), (4, 3, &0.into()));
     for row in &steps {
         let metric = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
         let wanted = metric("loss/policy_avg") + 0.1 * metric("loss/value_avg");

@@ -53,6 +53,7 @@ fn settings(text: &str) -> StageSettings {
         n_parameters: 1,
         n_trained: 1,
         keys: parse(text).pretrain.expect("section").train,
+        validates: true,
         best_metric: None,
         recipe_toml: text.into(),
         side_files: vec![("config.json".into(), config_json())],
@@ -490,4 +491,50 @@ fn a_full_disk_leaves_the_checkpoint_before() {
     assert!(error.to_string().contains("optimizer.safetensors: cannot write"), "{error}");
     assert!(error.hint().expect("hint").contains("files saved before are intact"));
     assert_eq!(names_in(&checkpoints), before);
+}
+
+/// The evaluation before the first update is a start: it is no candidate for the best one, and what is worse is not called
+/// the best so far.
+#[test]
+fn the_evaluation_before_training_is_only_compared_with() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let run_dir = RunDir::open(root.path()).expect("open");
+    let mut seen = Recorder::default();
+    let eval =
+        |step, loss| EvalRow { step, eval_loss: Some(loss), n_targets: 1, ..EvalRow::default() };
+    let mut run =
+        StageRun::open(&run_dir, settings(RECIPE), &mut seen, StopFlag::manual()).expect("open");
+    run.resume().expect("nothing to resume");
+    assert!(run.first_eval_due());
+    run.log_first_eval(eval(0, 2.0)).expect("logged");
+    assert!(!run.first_eval_due());
+    for (step, loss, is_best) in [(1, 9.0, true), (2, 3.0, true), (3, 1.0, true), (4, 1.5, false)] {
+        run.log_step(StepReport { loss: 2.0, grad_norm: 1.0, ..StepReport::default() })
+            .expect("step");
+        assert_eq!(run.log_eval(eval(step, loss)).expect("logged"), is_best, "step {step}");
+    }
+    assert_eq!(run.state().best.as_ref().map(|best| best.step), Some(3));
+    assert_eq!(run.first_eval(), Some(&eval(0, 2.0)));
+    run.save(|_| Ok(())).expect("saved");
+    drop(run);
+    let called_best: Vec<bool> = seen
+        .events
+        .iter()
+        .filter_map(
+            |event| if let Event::Eval { is_best, .. } = event { Some(*is_best) } else { None },
+        )
+        .collect();
+    assert_eq!(called_best, [false, false, false, true, false]);
+    let warnings = seen.events.iter().filter(|event| matches!(event, Event::Warning { .. }));
+    assert_eq!(warnings.count(), 1, "of the validation loss");
+    // It is not measured again, and its warning is not repeated.
+    let mut again = Recorder::default();
+    let mut run =
+        StageRun::open(&run_dir, settings(RECIPE), &mut again, StopFlag::manual()).expect("open");
+    run.resume().expect("resumed").expect("a checkpoint");
+    assert!(!run.first_eval_due());
+    assert_eq!(run.first_eval(), Some(&eval(0, 2.0)));
+    run.log_eval(eval(5, 9.0)).expect("logged");
+    drop(run);
+    assert!(!again.events.iter().any(|event| matches!(event, Event::Warning { .. })));
 }
