@@ -45,7 +45,8 @@ pub use dirs::{
 pub use disk_space::free_space;
 pub use error::{Damage, Error, IoFailure, NoThread, Result};
 pub use hash::{Sha256, for_each_piece, sha256_file, sha256_hex};
-pub use lock::{Lock, LockHolder};
+pub use json_shape::{JsonShape, json_shape};
+pub use lock::{DirLock, Lock, LockHolder};
 pub use manifest::{
     FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, read_listed, read_manifest, verify_dir,
 };

@@ -11,7 +11,6 @@ use std::time::Duration;
 use crate::checked_read::read_text_capped;
 use crate::error::IoContext;
 use crate::{Error, Result, limits};
-
 /// The process that holds a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockHolder {
