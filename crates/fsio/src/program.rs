@@ -52,6 +52,9 @@ pub enum ProgramFailure {
     /// It wrote bytes that are no text.
     #[error("wrote a line that is not UTF-8")]
     NotText,
+    /// It wrote a line before it was asked for it, so that answers cannot be told apart.
+    #[error("wrote more lines than it was sent")]
+    Unasked,
     /// It has too many processes.
     #[error("has more than {0} processes and threads")]
     ManyProcesses(usize),
@@ -115,6 +118,10 @@ impl Program {
     ///
     /// Errors: a limit is exceeded, or the program has ended. It is killed in either case.
     pub fn ask(&mut self, line: &str) -> Result<String, ProgramFailure> {
+        if self.output.try_recv().is_ok() {
+            self.kill();
+            return Err(ProgramFailure::Unasked);
+        }
         // The channel has room: each line is taken before the program can answer it.
         let _ = self.input.send(format!("{line}\n"));
         let start = Instant::now();
@@ -135,6 +142,11 @@ impl Program {
             self.kill();
         }
         answer
+    }
+
+    /// Whether the program has written nothing since its last answer; waits for a moment.
+    pub fn is_quiet(&mut self) -> bool {
+        self.output.recv_timeout(TICK).is_err()
     }
 
     /// The failure of a program that closed its output.

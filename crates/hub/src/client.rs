@@ -152,6 +152,11 @@ impl Client {
                 return Err(bad(&url, format!("a redirect from https to {}", next.shown())));
             }
             // A server elsewhere has no business with services that only this machine reaches.
+            if next.is_odd_number() {
+                let problem =
+                    format!("a redirect to a number that is no address: {}", next.shown());
+                return Err(bad(&url, problem));
+            }
             if next.is_link_local() || (next.is_loopback() && !self.endpoint.is_loopback()) {
                 let problem = format!("a redirect to the local address {}", next.shown());
                 return Err(bad(&url, problem));

@@ -79,7 +79,7 @@ impl Url {
     /// Whether the address is of this machine.
     pub(crate) fn is_loopback(&self) -> bool {
         let host = self.host();
-        let is_ip = |ip: std::net::IpAddr| ip.to_canonical().is_loopback();
+        let is_ip = |ip: std::net::IpAddr| ip.to_canonical().is_loopback() || ip.is_unspecified();
         host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(is_ip)
     }
 
@@ -92,6 +92,17 @@ impl Url {
             }
             Err(_) => false,
         }
+    }
+
+    /// Whether the host is a number in another form than an address has, such as `127.1`, `0x7f000001` or `2130706433`. Systems
+    /// read such numbers as addresses, local ones too.
+    pub(crate) fn is_odd_number(&self) -> bool {
+        let host = self.host().trim_end_matches('.');
+        let last = host.rsplit('.').next().unwrap_or_default();
+        let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
+            || last.starts_with("0x")
+            || last.starts_with("0X");
+        is_number && host.parse::<std::net::Ipv4Addr>().is_err()
     }
 
     /// Host without the port.
@@ -185,6 +196,25 @@ mod tests {
         {
             assert!(!url(open).is_confidential(), "{open}");
         }
+    }
+
+    #[test]
+    fn numbers_that_are_no_addresses_are_recognised() {
+        for odd in [
+            "http://2130706433:8/",
+            "http://0x7f000001",
+            "http://127.1",
+            "http://0177.0.0.1.",
+            "http://0",
+        ] {
+            assert!(url(odd).is_odd_number(), "{odd}");
+        }
+        for plain in
+            ["http://127.0.0.1:8", "http://hub.example", "http://4.example", "http://[::1]:1"]
+        {
+            assert!(!url(plain).is_odd_number(), "{plain}");
+        }
+        assert!(url("http://0.0.0.0:9").is_loopback());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fsio::{Program, ProgramLimits};
+use fsio::{Program, ProgramFailure, ProgramLimits};
 use recipe::CommandKeys;
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ pub struct CommandValues {
 /// A completion at which the program ends, exceeds a limit or answers nonsense has no value, and the program is started again
 /// for the next one: one bad completion does not end a run.
 ///
-/// Errors: the program cannot be started, or fails at every completion.
+/// Errors: the program cannot be started, fails at every completion, or writes more lines than it is sent.
 pub fn run_command(
     keys: &CommandKeys,
     dir: &Path,
@@ -67,12 +67,17 @@ pub fn run_command(
                 running = Some(program);
                 part(&answer)
             }
+            // Earlier answers may be another completion's too.
+            Err(failure @ ProgramFailure::Unasked) => return Err(named(failure.to_string())),
             Err(failure) => Err(format!("the program {failure}")),
         };
         parts.push(part.unwrap_or_else(|why| {
             n_failed += 1;
             Part { value: None, why }
         }));
+    }
+    if running.is_some_and(|mut program| !program.is_quiet()) {
+        return Err(named(ProgramFailure::Unasked.to_string()));
     }
     match parts.first() {
         Some(first) if n_failed == parts.len() => Err(named(first.why.clone())),

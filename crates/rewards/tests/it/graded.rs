@@ -148,3 +148,15 @@ fn the_files_of_a_command_are_the_program_and_named_files() {
         assert!(error.to_string().contains("there is no such program"), "{error}");
     }
 }
+
+#[test]
+fn a_program_that_writes_more_lines_than_it_is_sent_is_an_error() {
+    for script in [
+        r#"while read -r line; do echo '{"reward": 1}'; echo '{"reward": 2}'; done"#,
+        r#"echo '{"reward": 1}'; while read -r line; do echo '{"reward": 2}'; done"#,
+        r#"while read -r line; do case "$line" in *five*) echo '{"reward": 1}';; esac; echo '{"reward": 2}'; done"#,
+    ] {
+        let error = values(script, "").expect_err("answers that cannot be told apart");
+        assert!(error.to_string().contains("wrote more lines than it was sent"), "{error}");
+    }
+}
