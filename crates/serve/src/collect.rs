@@ -4,8 +4,9 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::api::{ApiError, Logprobs};
+use crate::api::ApiError;
 use crate::engine::Event;
+use crate::logprobs;
 use crate::reply::{Part, Reply};
 
 /// The whole answer.
@@ -41,14 +42,7 @@ fn append(whole: &mut Part, part: Part) {
     whole.text += &part.text;
     whole.calls.extend(part.calls);
     whole.finish_reason = part.finish_reason;
-    match (&mut whole.logprobs, part.logprobs) {
-        (Some(Logprobs::Chat(all)), Some(Logprobs::Chat(more))) => all.content.extend(more.content),
-        (Some(Logprobs::Text(all)), Some(Logprobs::Text(more))) => {
-            all.tokens.extend(more.tokens);
-            all.token_logprobs.extend(more.token_logprobs);
-            all.top_logprobs.extend(more.top_logprobs);
-            all.text_offset.extend(more.text_offset);
-        }
-        (Some(_) | None, _) => {}
+    if let (Some(all), Some(more)) = (&mut whole.logprobs, part.logprobs) {
+        logprobs::append(all, more);
     }
 }

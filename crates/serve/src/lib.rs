@@ -10,6 +10,7 @@ mod collect;
 mod engine;
 mod error;
 mod grammar;
+mod logprobs;
 mod metrics;
 mod reply;
 mod routes;

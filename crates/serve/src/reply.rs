@@ -2,16 +2,16 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use generate::{FinishReason, LiveToken, ModelLogprobs};
+use generate::{FinishReason, LiveToken};
 use serde_json::json;
 use tokenizer::Tokenizer;
 
 use crate::api::{
-    CallAnswer, CalledFunction, ChatLogprobs, Chunk, ChunkChoice, ChunkContent, Delta, Logprobs,
-    Message, Request, TextLogprobs, TokenLogprob, TopLogprob, Usage, Whole, WholeChoice,
-    WholeContent,
+    CallAnswer, CalledFunction, Chunk, ChunkChoice, ChunkContent, Delta, Logprobs, Message,
+    Request, Usage, Whole, WholeChoice, WholeContent,
 };
 use crate::app::Served;
+use crate::logprobs;
 use crate::metrics::ModelMetrics;
 use crate::tool_calls::{ToolCall, ToolCalls};
 
@@ -128,13 +128,15 @@ impl Reply {
             self.metrics.observe_first_token(self.start.elapsed());
         }
         self.n_tokens += 1;
-        let is_text = finish_reason != Some(FinishReason::Eos);
         let of_model = choice.of_model.filter(|_| self.logprobs);
-        let logprobs = of_model.map(|of_model| {
-            if is_text {
-                self.logprobs(choice_idx, choice.id, &of_model)
-            } else {
-                self.no_logprobs()
+        let logprobs = of_model.map(|of_model| match finish_reason {
+            // The token that ends a text is no part of it.
+            Some(FinishReason::Eos) => self.no_logprobs(),
+            Some(FinishReason::Stop | FinishReason::Length) | None => {
+                let mut none = 0;
+                let state = self.choices.get_mut(choice_idx);
+                let n_bytes = state.map_or(&mut none, |state| &mut state.n_bytes);
+                logprobs::of_token(self.endpoint, &self.tokenizer, choice.id, &of_model, n_bytes)
             }
         });
         let finish_reason = finish_reason.map(|reason| match reason {
@@ -156,59 +158,12 @@ impl Reply {
 
     /// The log-probabilities of no token.
     pub(crate) fn no_logprobs(&self) -> Logprobs {
-        match self.endpoint {
-            Endpoint::Chat => Logprobs::Chat(ChatLogprobs::default()),
-            Endpoint::Completions => Logprobs::Text(TextLogprobs::default()),
-        }
+        logprobs::none(self.endpoint)
     }
 
     /// Whether the request asks for log-probabilities.
     pub(crate) fn has_logprobs(&self) -> bool {
         self.logprobs
-    }
-
-    fn logprobs(&mut self, choice_idx: usize, id: u32, of_model: &ModelLogprobs) -> Logprobs {
-        match self.endpoint {
-            Endpoint::Chat => {
-                let top = of_model.top.iter();
-                let top = top.map(|&(id, logprob)| self.top_logprob(id, logprob));
-                let entry = TokenLogprob {
-                    token: self.top_logprob(id, of_model.chosen),
-                    top_logprobs: top.collect(),
-                };
-                Logprobs::Chat(ChatLogprobs { content: vec![entry], refusal: None })
-            }
-            Endpoint::Completions => {
-                let token = self.token_text(id);
-                let top = of_model.top.iter();
-                let top = top.map(|&(id, logprob)| (self.token_text(id), logprob)).collect();
-                let offset = self.choices.get_mut(choice_idx).map_or(0, |choice| {
-                    let offset = choice.n_bytes;
-                    choice.n_bytes += token.len();
-                    offset
-                });
-                Logprobs::Text(TextLogprobs {
-                    tokens: vec![token],
-                    token_logprobs: vec![of_model.chosen],
-                    top_logprobs: vec![top],
-                    text_offset: vec![offset],
-                })
-            }
-        }
-    }
-
-    /// A token's text; parts of characters are `\u{fffd}`.
-    fn token_text(&self, id: u32) -> String {
-        match self.tokenizer.token_bytes(id) {
-            Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            None => self.tokenizer.decode(&[id], false),
-        }
-    }
-
-    fn top_logprob(&self, id: u32, logprob: f32) -> TopLogprob {
-        let token = self.token_text(id);
-        let bytes = self.tokenizer.token_bytes(id).unwrap_or_else(|| token.clone().into_bytes());
-        TopLogprob { token, logprob, bytes }
     }
 
     /// The numbers of tokens so far.
@@ -319,4 +274,23 @@ const FINGERPRINT: &str = concat!("temper-", env!("CARGO_PKG_VERSION"));
 fn to_json(value: &impl serde::Serialize) -> String {
     // Texts, numbers and lists always have a form in JSON; a log-probability that is not finite is null.
     serde_json::to_string(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Part, ToolCalls};
+
+    #[test]
+    fn an_answer_with_a_call_ends_with_it() {
+        let mut calls = ToolCalls::default();
+        let mut part = |text: &str, finish_reason| {
+            let text = text.to_owned();
+            let mut part = Part { text, calls: Vec::new(), logprobs: None, finish_reason };
+            part.find_calls(&mut calls);
+            (part.text, part.calls.len(), part.finish_reason)
+        };
+        assert_eq!(part("a<tool_call>{\"name\":", None), ("a".to_owned(), 0, None));
+        assert_eq!(part(" \"f\"}</tool_call>", None), (String::new(), 1, None));
+        assert_eq!(part("<too", Some("stop")), ("<too".to_owned(), 0, Some("tool_calls")));
+    }
 }

@@ -21,6 +21,8 @@ use crate::{NamedModel, Options};
 
 /// Time in which the head of a request must arrive, also on a connection that is kept.
 const HEAD_TIME: Duration = Duration::from_secs(15);
+/// Bytes of the head of a request.
+const MAX_HEAD: usize = 64 << 10;
 /// Time after which a reader that takes nothing is disconnected.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 /// Connections beyond those of `max_clients`: pages, metrics, refusals and silent ones.
@@ -122,6 +124,7 @@ async fn converse(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(io, TowerToHyperService::new(router));
     // A client that disconnects or sends no HTTP is no failure of the server.
     let _ = watcher.watch(connection).await;

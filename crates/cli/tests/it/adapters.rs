@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::support::{Place, tiny_recipe};
 
 /// A directory with a run of two stages, the second one an adapter trained on chats.
-fn tuned() -> Place {
+pub(crate) fn tuned() -> Place {
     let place = Place::new();
     let text = "The quick brown fox jumps over the lazy dog, again and again.\n".repeat(40);
     let chats = "{\"prompt\": \"Hi?\", \"completion\": \"Ho!\"}\n".repeat(8);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::adapters::tuned;
 use crate::support::{Place, trained};
 
 /// A server, killed when the test ends.
@@ -41,10 +42,14 @@ impl Server {
     }
 
     fn post(&self, headers: &str, body: &Value) -> (u16, Value) {
+        self.post_to("completions", headers, body)
+    }
+
+    fn post_to(&self, path: &str, headers: &str, body: &Value) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.address).expect("a connection");
         let body = body.to_string();
         let request = format!(
-            "POST /v1/completions HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\
+            "POST /v1/{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             self.address,
             body.len()
@@ -104,7 +109,6 @@ fn the_server_answers_what_generate_prints() {
         let choices = answer["choices"].as_array().expect("choices");
         assert!(choices.iter().map(|choice| &choice["text"]).eq(&texts), "{answer} {texts:?}");
     }
-    // A model that learned plain text has no chat template.
     let (status, answer) = server.post("", &json!({"model": "x", "prompt": "The"}));
     assert_eq!((status, &answer["error"]["code"]), (404, &json!("model_not_found")));
     assert_eq!(server.stop("-TERM"), Some(0));
@@ -130,4 +134,39 @@ fn a_key_comes_from_a_file() {
     assert!(refused.contains("exit 2") && refused.contains("two models"), "{refused}");
     let refused = place.error(&["serve", "runs/none/sft", "--port", "0"]);
     assert!(refused.contains("exit 2") && refused.contains("runs/none/sft"), "{refused}");
+}
+
+/// A model and its adapter in one server, at the same time.
+#[test]
+fn adapters_are_served_with_their_base() {
+    let place = tuned();
+    let models = ["runs/tiny/pretrain", "runs/tiny/sft"];
+    let server = Server::start(&place, &models);
+    let says = |model: &str| {
+        let text = if model.ends_with("sft") { "Hi?" } else { "The quick" };
+        let args = ["generate", model, "--prompt", text, "--greedy", "--max-new-tokens", "6"];
+        let chat: &[&str] = if model.ends_with("sft") { &["--chat"] } else { &[] };
+        let printed = place.temper(&[&args[..], chat].concat());
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        serde_json::from_str::<Value>(&printed.stdout).expect("JSON")["completion"].clone()
+    };
+    let served = |model: &str| {
+        let mut body = json!({"model": &model["runs/".len()..], "temperature": 0, "max_tokens": 6});
+        if model.ends_with("sft") {
+            body["messages"] = json!([{"role": "user", "content": "Hi?"}]);
+            let (_, answer) = server.post_to("chat/completions", "", &body);
+            return answer["choices"][0]["message"]["content"].clone();
+        }
+        body["prompt"] = "The quick".into();
+        server.post("", &body).1["choices"][0]["text"].clone()
+    };
+    for model in models {
+        assert_eq!(served(model), says(model), "{model}");
+    }
+    // A model that learned plain text has no chat template.
+    let body = json!({"model": "tiny/pretrain", "messages": [{"role": "user", "content": "Hi?"}]});
+    let (status, answer) = server.post_to("chat/completions", "", &body);
+    assert_eq!(status, 400);
+    assert!(answer.to_string().contains("no chat template"), "{answer}");
+    assert_eq!(server.stop("-TERM"), Some(0));
 }

@@ -123,4 +123,8 @@ fn unknown_models_paths_and_bodies() {
         "{}",
         response.body
     );
+    // A head without end is refused, too.
+    let head = format!("A: {}\r\n", "b".repeat(200_000));
+    let response = server.send("GET", "/health", &head, b"");
+    assert!([0, 431].contains(&response.status), "{response:?}");
 }
