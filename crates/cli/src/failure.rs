@@ -134,8 +134,7 @@ fn is_of_machine(error: &(dyn Error + 'static)) -> bool {
             ) {
                 return true;
             }
-            let is_wrong_path =
-                matches!(failure.kind(), ErrorKind::NotADirectory | ErrorKind::IsADirectory);
+            let is_wrong_path = failure.kind() == ErrorKind::NotADirectory;
             return failure.is_write() && !is_wrong_path;
         }
         if cause.is::<fsio::NoThread>() {

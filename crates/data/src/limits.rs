@@ -2,6 +2,9 @@
 
 /// One row of any format, in bytes: a JSON line, a CSV record, an element of a JSON array.
 pub const ROW_BYTES: usize = fsio::limits::JSONL_LINE_BYTES;
+/// Texts of a chat, a pair or a prompt, in bytes, unless `max_row_bytes` is set. They are tokenized as a whole, which takes
+/// three hundred times their memory; documents are read in pieces.
+pub const TEXT_BYTES: usize = 1 << 20;
 /// Bytes that the values of a JSON row may take once they are parsed, without their texts, for each byte that a row may have.
 /// Ids of five digits take 6.
 pub const ROW_MEMORY: usize = 8;

@@ -5,6 +5,7 @@
 //! until the machine's memory suffices.
 
 mod facts;
+mod lines;
 mod online;
 mod right_answer;
 mod text;

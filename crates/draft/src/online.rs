@@ -1,10 +1,7 @@
 //! Sections in which the model answers prompts: PPO and GRPO.
 
-use crate::text::{Lines, lora, optimizer, quoted, validation};
+use crate::lines::{Lines, lora, optimizer, quoted, validation};
 use crate::{Facts, Kind, Values};
-
-/// Answers to each prompt in GRPO.
-pub(crate) const NUM_GENERATIONS: u64 = 8;
 
 /// The section's lines.
 pub(crate) fn section(kind: Kind, facts: &Facts, values: &Values, lines: &mut Lines) {
@@ -25,7 +22,7 @@ pub(crate) fn section(kind: Kind, facts: &Facts, values: &Values, lines: &mut Li
     lines.add(key, &values.rows_per_step.to_string(), String::new());
     if kind == Kind::Grpo {
         let compared = "answers to each prompt, compared with each other".to_owned();
-        lines.add("num_generations", &NUM_GENERATIONS.to_string(), compared);
+        lines.add("num_generations", &values.num_generations.to_string(), compared);
     }
     if let Some(micro_batch) = values.micro_batch {
         let comment = "answers at a time: limits memory, same result".to_owned();

@@ -1,6 +1,5 @@
 //! The values of a first recipe, chosen from the sizes of model and data.
 
-use crate::online::NUM_GENERATIONS;
 use crate::{Facts, Kind};
 
 /// Parameters above which an adapter is trained in place of all weights: optimizer state and gradients of the weights take
@@ -20,6 +19,8 @@ const MOST_UPDATES: u64 = 200;
 const EPISODES: u64 = 64;
 /// Prompts of an update of GRPO.
 const PROMPTS: u64 = 8;
+/// Answers to each prompt in GRPO.
+const NUM_GENERATIONS: u64 = 8;
 /// Tokens of an answer.
 const LONGEST_ANSWER: u64 = 256;
 /// Largest step of a stage that counts tokens, in tokens, and of one that counts rows or pairs.

@@ -22,6 +22,11 @@ impl AppendLog {
     /// Opens a log; creates it durably if it is missing.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        // A pipe would block, and a link leads to a file of somebody else.
+        let found = std::fs::symlink_metadata(path);
+        if found.is_ok_and(|found| !found.is_file()) {
+            return Err(Error::NotAFile { path: path.to_owned() });
+        }
         let is_new = !path.exists();
         let file = OpenOptions::new().create(true).append(true).open(path).at(path, "open")?;
         if is_new {

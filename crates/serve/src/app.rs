@@ -10,11 +10,11 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::api::{self, ApiError, Fields, Limits, Request};
+use crate::endpoint::Endpoint;
 use crate::engine::{Engine, Event, Job};
 use crate::error::{Error, Result};
 use crate::grammar::{Grammar, Grammars};
 use crate::metrics::{Metrics, ModelMetrics};
-use crate::reply::Endpoint;
 use crate::{NamedModel, Options};
 
 /// The state of the server.

@@ -7,6 +7,7 @@ mod access;
 mod api;
 mod app;
 mod collect;
+mod endpoint;
 mod engine;
 mod error;
 mod grammar;

@@ -4,7 +4,7 @@ use generate::ModelLogprobs;
 use tokenizer::Tokenizer;
 
 use crate::api::{ChatLogprobs, Logprobs, TextLogprobs, TokenLogprob, TopLogprob};
-use crate::reply::Endpoint;
+use crate::endpoint::Endpoint;
 
 /// Those of no token.
 pub(crate) fn none(endpoint: Endpoint) -> Logprobs {

@@ -11,18 +11,10 @@ use crate::api::{
     Request, Usage, Whole, WholeChoice, WholeContent,
 };
 use crate::app::Served;
+use crate::endpoint::Endpoint;
 use crate::logprobs;
 use crate::metrics::ModelMetrics;
 use crate::tool_calls::{ToolCall, ToolCalls};
-
-/// The two ways to ask for text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    /// `/v1/chat/completions`
-    Chat,
-    /// `/v1/completions`
-    Completions,
-}
 
 /// What the answer depends on besides its tokens, and the numbers so far.
 pub(crate) struct Reply {

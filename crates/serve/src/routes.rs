@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::api::ApiError;
 use crate::app::{App, Served};
-use crate::reply::{Endpoint, Reply};
+use crate::endpoint::Endpoint;
+use crate::reply::Reply;
 use crate::{access, collect, metrics, sse};
 
 /// Bytes of a request.

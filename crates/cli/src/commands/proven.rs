@@ -88,7 +88,7 @@ pub(crate) fn write_gguf(
         let source = source.with_logits(&model, rounding);
         drop(model);
         let proven = source.prove::<CausalLm>(&path, rounding)?;
-        let proof = (Proof::path_of(to), proven.proof.to_bytes());
+        let proof = (proof_path, proven.proof.to_bytes());
         Ok::<_, Failure>((file.commit(Some(proof))?, proven))
     })?;
     print_summary(&format!("{}: {file_type}, {}\n", to.display(), table::bytes(written.n_bytes)));

@@ -14,11 +14,18 @@ fn place() -> Place {
     let place = Place::new();
     let recipe = tiny_recipe("{ path = \"books.txt\" }", "")
         .replace("max_position_embeddings = 32", "max_position_embeddings = 256");
-    place.write("books.txt", TEXT.repeat(60)).write("tiny.toml", recipe);
+    let sft = "[sft]\nstart = \"pretrain\"\ndata = [{ path = \"chats.jsonl\" }]\nchat_template = \"chatml\"\n\
+               sequence_length = 64\ntokens_per_step = 128\nmax_steps = 2\noptimizer = { lr = 1e-3 }\n";
+    place.write("books.txt", TEXT.repeat(60)).write("tiny.toml", format!("{recipe}{sft}"));
+    write_data(&place);
     let run = place.temper(&["run", "tiny.toml"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let export = place.temper(&["export", "tiny", "--to", "model"]);
     assert_eq!(export.code, Some(0), "{}", export.stderr);
+    place
+}
+
+fn write_data(place: &Place) {
     let chats = |from: usize| -> String {
         let chat = |n: usize| {
             let question = format!("What is {n} and {n}?");
@@ -41,7 +48,6 @@ fn place() -> Place {
         .write("more-chats.jsonl", chats(100))
         .write("pairs.jsonl", pairs)
         .write("messages.json", "[{\"role\": \"user\", \"content\": \"Hi\"}]");
-    place
 }
 
 /// The commands of a page.

@@ -122,7 +122,6 @@ fn damaged_weights() {
         let bytes = std::fs::read(model.join(name)).expect("a file of the model");
         place.write(&format!("damaged/{name}"), bytes);
     }
-    assert_snapshot!("a_run_is_no_model", place.error(&["generate", "runs/tiny", "--prompt", "a"]));
     place.write("damaged/model.safetensors", &weights[..weights.len() - 8]);
     assert_snapshot!("truncated", place.error(&generate));
     let mut with_nan = weights.clone();

@@ -90,7 +90,7 @@ fn a_missing_path_is_named_with_its_line() {
       --> other.toml:2:9
        |
      2 | start = "runs/tny/pretrain"
-       |         ^^^^^^^^^^^^^^^^^^^^
+       |         ^^^^^^^^^^^^^^^^^^^
       hint: did you mean `runs/tiny/pretrain`?
     "#);
     place.write("other.toml", recipe.replace("chats.jsonl", "chat.jsonl"));
@@ -167,16 +167,16 @@ fn a_data_file_is_described() {
     insta::assert_snapshot!(outcome.stdout, @r#"
     chats.jsonl: 40 rows in 1 file
       [sft], [distill]: messages from `messages`
-      [ppo], [grpo]: prompt from `messages`
+      [ppo], [grpo]: messages from `messages`
     {
       "messages": [
         {
-          "content": "q0",
-          "role": "user"
+          "role": "user",
+          "content": "q0"
         },
         {
-          "content": "a0",
-          "role": "assistant"
+          "role": "assistant",
+          "content": "a0"
         }
       ]
     }

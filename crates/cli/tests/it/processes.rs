@@ -372,13 +372,12 @@ fn a_stderr_that_nobody_reads_does_not_stop_a_run() {
     assert!(!text.contains("\"event\":\"finished\""), "{} bytes", text.len());
 }
 
-/// Errors of writing are failures of the run, before a stage begins, too.
 #[test]
-fn a_directory_that_cannot_be_written_is_a_failure_of_the_run() {
+fn a_file_in_place_of_a_directory_is_wrong_input() {
     let place = place();
     place.write("runs/.cache", "a file in place of the directory");
     let error = place.error(&["run", "tiny.toml"]);
-    assert!(error.starts_with("exit 1\n"), "{error}");
+    assert!(error.starts_with("exit 2\n"), "{error}");
     assert!(error.contains("runs/.cache: cannot create the directory"), "{error}");
 }
 

@@ -203,7 +203,7 @@ fn paths_resolve_and_expand_in_one_order() {
     ");
     insta::assert_snapshot!(find("data:c.jsonl"), @"
     no such file or directory: `DIR/data/c.jsonl`
-      hint: did you mean `DIR/data/b.jsonl`?
+      hint: relative paths start at the recipe's directory, `data:` paths at the data directory (--data-dir, TEMPER_DATA, `data_dir`)
     ");
     insta::assert_snapshot!(find("data:*.csv"), @"
     no file matches: `DIR/data/*.csv`

@@ -14,6 +14,7 @@ use recipe::SampleKind;
 use crate::cache::store::{LOSS_MASK_BIT, TokenRole};
 use crate::cache::{Content, PrepareOptions};
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::location::Location;
 use crate::row_problem::RowProblem;
 use crate::rows::RowFormat;
@@ -127,10 +128,17 @@ fn read_examples<U: Example>(
     if let Content::Chats(_, targets) = options.content {
         row_format.targets = targets;
     }
+    let limit = spec.files.options.max_row_bytes.unwrap_or(limits::TEXT_BYTES);
     let mut rows = SourceRows::open(spec, &row_format, read.clone());
     let (mut batch, mut n_bytes) = (Vec::new(), 0);
     for row in rows.by_ref() {
-        let examples = convert_row(row, |row| U::from_row(&row_format, row, &mut counter));
+        let examples = convert_row(row, |row| {
+            let examples = U::from_row(&row_format, row, &mut counter)?;
+            if examples.iter().any(|example| example.n_bytes() > limit) {
+                return Err(RowProblem::TooLong { limit: limit as u64 });
+            }
+            Ok(examples)
+        });
         let Some((examples, _)) = counter.accept(examples)? else { continue };
         let of_example = |example: &U| example.n_bytes() + size_of::<U>();
         n_bytes += examples.iter().map(of_example).sum::<usize>();
