@@ -66,7 +66,7 @@ impl Values {
                 .max(1),
             rows_per_step: 1,
             micro_batch: None,
-            num_generations: 1,
+            num_generations: if kind == Kind::Grpo { 2 } else { 1 },
             max_new_tokens: 1,
             max_steps: Some(1),
             epochs: 1,

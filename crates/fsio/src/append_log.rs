@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::dirs::{parent_of, sync_dir};
@@ -23,8 +24,8 @@ impl AppendLog {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         // A pipe would block, and a link leads to a file of somebody else.
-        let found = std::fs::symlink_metadata(path);
-        if found.is_ok_and(|found| !found.is_file()) {
+        let found = std::fs::symlink_metadata(path).map(|found| found.file_type());
+        if found.is_ok_and(|found| found.is_symlink() || found.is_fifo() || found.is_dir()) {
             return Err(Error::NotAFile { path: path.to_owned() });
         }
         let is_new = !path.exists();

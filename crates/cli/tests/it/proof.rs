@@ -222,7 +222,7 @@ fn rounded_weights_shards_and_files_for_llama_cpp() {
     assert_snapshot!(place.error(&again), @r"
     exit 2
     error: `new/other.proof.json` already exists
-      hint: choose a new name; export overwrites nothing
+      hint: it is the proof of a file that is not there: remove it, or choose a new name
     ");
     let sizes = ["export", "runs/tiny/sft", "--to", "x", "--max-shard-size", "0"];
     assert_eq!(place.temper(&sizes).code, Some(2));

@@ -33,7 +33,7 @@ fn bash_completes_commands_and_options() {
     let output =
         Command::new("bash").args(["-c", script]).current_dir(place.path()).output().expect("bash");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
-    assert_eq!(text, "report resume\n--name\n", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text, "resume report\n--name\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -266,7 +266,9 @@ fn an_infinite_reference_fails() {
 #[test]
 fn labels_beyond_a_model_s_vocabulary_are_named() {
     let (_keep, dir) = copy_of("models/llama");
-    change(&dir.join("io.safetensors"), "labels", |bytes| bytes[3 * 8 + 2] = 9);
+    change(&dir.join("io.safetensors"), "labels", |bytes| {
+        bytes[3 * 8..4 * 8].copy_from_slice(&9000_i64.to_le_bytes());
+    });
     let error = replay(&dir).error.unwrap();
     assert!(error.contains("tensor `labels` has the label"), "{error}");
 }

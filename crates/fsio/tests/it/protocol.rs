@@ -64,7 +64,12 @@ fn system_calls_are_in_the_right_order() {
     for line in trace.lines().filter(|line| line.contains(root_name)) {
         let call = line.split_whitespace().nth(1).and_then(|l| l.split('(').next()).expect("call");
         // `fsync(4</tmp/x/new.tmp-12/weights>)`, `mkdir("/tmp/x/new.tmp-12", 0777)`.
-        let path = line.split(['<', '"']).nth(1).and_then(|l| l.split(['>', '"']).next());
+        let path = if call == "renameat2" {
+            // The first argument is the working directory.
+            line.split('"').nth(1)
+        } else {
+            line.split(['<', '"']).nth(1).and_then(|l| l.split(['>', '"']).next())
+        };
         let path = Path::new(path.expect("path")).strip_prefix(root_name).expect("below root");
         let parts: Vec<&str> = path
             .iter()
@@ -85,7 +90,7 @@ fn system_calls_are_in_the_right_order() {
         "write TMP/MANIFEST",
         "fsync TMP/MANIFEST",
         "fsync TMP",
-        "rename TMP",
+        "renameat2 TMP",
         "fsync ",
     ];
     assert_eq!(seen, want);
@@ -95,7 +100,7 @@ fn system_calls_are_in_the_right_order() {
 fn a_kill_or_failure_at_any_call_leaves_a_complete_directory_or_none() {
     let mut n_points = 0;
     for fault in ["signal=KILL", "error=ENOSPC", "error=EIO"] {
-        for call in ["mkdir", "openat", "write", "fsync", "rename", "close"] {
+        for call in ["mkdir", "openat", "write", "fsync", "renameat2", "close"] {
             // Failed opens and closes of other files break the process itself.
             if fault != "signal=KILL" && (call == "openat" || call == "close") {
                 continue;
