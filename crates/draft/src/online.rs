@@ -1,7 +1,7 @@
 //! Sections in which the model answers prompts: PPO and GRPO.
 
 use crate::lines::{Lines, lora, optimizer, quoted, validation};
-use crate::{Facts, Kind, Values};
+use crate::{Facts, Kind, RightAnswer, Values};
 
 /// The section's lines.
 pub(crate) fn section(kind: Kind, facts: &Facts, values: &Values, lines: &mut Lines) {
@@ -12,7 +12,7 @@ pub(crate) fn section(kind: Kind, facts: &Facts, values: &Values, lines: &mut Li
         lines.add("reward", &quoted(reward), "the reward model, which is not trained".to_owned());
     }
     lines.add("prompts", &format!("[{{ path = {} }}]", quoted(&facts.data)), String::new());
-    if let Some((rewards, comment)) = facts.right_answer.as_ref().map(|answer| answer.rewards()) {
+    if let Some((rewards, comment)) = facts.right_answer.as_ref().map(RightAnswer::rewards) {
         lines.add("rewards", &rewards, comment);
     }
     lines.add("max_prompt_tokens", &values.sequence_length.to_string(), fitting(facts, values));

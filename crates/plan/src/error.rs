@@ -150,11 +150,7 @@ impl<T, E: Into<Error>> AtKey<T> for std::result::Result<T, E> {
     fn at_key(self, loaded: &Loaded, key: &str) -> Result<T> {
         self.map_err(|error| {
             let error = error.into();
-            let is_of_path = match &error {
-                Error::Files(error) => error.is_not_found(),
-                Error::Data(error) => error.is_of_path(),
-                other => other.is_of_model_path(),
-            };
+            let is_of_path = error.is_of_path();
             if is_of_path && loaded.spans.is_set(key) {
                 Error::Recipe(loaded.spans.error(key, error.to_string(), "", error.hint()))
             } else {
@@ -165,9 +161,15 @@ impl<T, E: Into<Error>> AtKey<T> for std::result::Result<T, E> {
 }
 
 impl Error {
-    /// Whether a path names no model or tokenizer.
-    fn is_of_model_path(&self) -> bool {
+    /// Whether a path of the recipe names nothing, or something of another kind.
+    fn is_of_path(&self) -> bool {
         use tokenizer::Error::{Missing, NoSuchFile};
+        if let Self::Files(error) = self {
+            return error.is_not_found();
+        }
+        if let Self::Data(error) = self {
+            return error.is_of_path();
+        }
         matches!(
             self,
             Self::NoSuchModel { .. }

@@ -67,8 +67,9 @@ pub fn locate_argument(path: &Path) -> Result<PathBuf> {
 /// The model of a run's last finished stage.
 fn last_finished(run: &Path) -> Option<PathBuf> {
     let recipe = recipe::load(&run.join(RECIPE_FILE), &[]).ok()?.recipe;
-    let models = recipe.stages().into_iter().map(|stage| run.join(stage.name()).join(MODEL_DIR));
-    models.filter(|model| is_model(model)).next_back()
+    let mut models =
+        recipe.stages().into_iter().map(|stage| run.join(stage.name()).join(MODEL_DIR));
+    models.rfind(|model| is_model(model))
 }
 
 /// The path itself, or for `hf:OWNER/NAME` the copy of that repository: in `models` or `datasets` of the working directory, or
