@@ -56,6 +56,11 @@ impl Failure {
         Self { code: 0, message: String::new(), hint: None, is_input: false }
     }
 
+    /// Whether it has no message, as where stdout is closed.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.message.is_empty()
+    }
+
     /// Prints message and hint to stderr and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
