@@ -79,6 +79,11 @@ impl Failure {
         &self.message
     }
 
+    /// Whether it has no message, as where stdout is closed.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.message.is_empty()
+    }
+
     /// Prints message and hint to stderr and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {

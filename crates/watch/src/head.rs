@@ -6,7 +6,7 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 
 use crate::line::{bar, cut, width};
-use crate::look::Look;
+use crate::look::{Look, title};
 use crate::numbers::{bytes, clock, millions, thousands};
 use crate::printable::printable;
 use crate::run_view::{RunView, StageView};
@@ -46,13 +46,13 @@ fn state_text(state: RunState) -> &'static str {
 /// The run's name and its stages; only the shown stage where there is no room for all.
 fn stage_spans(view: &RunView, at: usize, room: usize, look: Look) -> Vec<Span<'static>> {
     let name = cut(&printable(&view.name), room.min(40)).to_owned();
-    let mut spans = vec![Span::styled(name, look.title())];
+    let mut spans = vec![Span::styled(name, title())];
     let texts: Vec<String> = (0..view.stages.len()).map(|at| stage_text(view, at, look)).collect();
     let needed = texts.iter().map(|text| width(text) + 2).sum::<usize>();
     let left = room.saturating_sub(spans.iter().map(Span::width).sum());
     if needed <= left {
         for (idx, text) in texts.into_iter().enumerate() {
-            let mut style = if idx == view.current { look.title() } else { look.dim() };
+            let mut style = if idx == view.current { title() } else { look.dim() };
             // More than one stage: the shown one is marked.
             if idx == at && view.stages.len() > 1 {
                 style = style.add_modifier(Modifier::UNDERLINED);
@@ -62,7 +62,7 @@ fn stage_spans(view: &RunView, at: usize, room: usize, look: Look) -> Vec<Span<'
         }
     } else if let Some(text) = texts.get(at) {
         let text = format!("  {text} ({} of {})", at + 1, texts.len());
-        spans.push(Span::styled(cut(&text, left).to_owned(), look.title()));
+        spans.push(Span::styled(cut(&text, left).to_owned(), title()));
     }
     spans
 }

@@ -41,16 +41,6 @@ impl Look {
         self.with(Color::Cyan)
     }
 
-    #[expect(clippy::unused_self, reason = "beside the other styles")]
-    pub(crate) fn text(self) -> Style {
-        Style::new()
-    }
-
-    #[expect(clippy::unused_self, reason = "beside the other styles")]
-    pub(crate) fn title(self) -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
-    }
-
     pub(crate) fn warning(self) -> Style {
         self.with(Color::Yellow)
     }
@@ -68,4 +58,9 @@ impl Look {
         let set = if self.unicode { border::ROUNDED } else { BORDER_OF_ASCII };
         Block::bordered().border_set(set).border_style(self.dim()).title(title)
     }
+}
+
+/// The style of titles.
+pub(crate) fn title() -> Style {
+    Style::new().add_modifier(Modifier::BOLD)
 }

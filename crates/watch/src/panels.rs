@@ -20,6 +20,8 @@ const fn panel(
 }
 
 const LOSS: Panel = panel("loss", &["loss"], &["eval_loss"]);
+/// The loss of a policy's evaluation is its negated reward.
+const POLICY_LOSS: Panel = panel("loss", &["loss"], &[]);
 const REWARD: Panel = panel("reward", &["objective/scores", "reward"], &["score", "reward"]);
 const KL: Panel = panel("KL", &["objective/kl", "kl"], &["kl"]);
 const ENTROPY: Panel = panel("entropy", &["policy/entropy_avg", "entropy"], &[]);
@@ -39,8 +41,20 @@ const CLIPPED: Panel = panel("clipped", &["policy/clipfrac_avg", "clip_ratio/reg
 const BUSIEST: Panel = panel("busiest expert", &["experts/max_load"], &[]);
 
 /// The policy's loss says little, so its reward is first.
-const OF_POLICY: &[Panel] =
-    &[REWARD, KL, ENTROPY, LENGTH, LOSS, NORM, RATE, SPEED, VALUE_LOSS, EQUAL, CLIPPED, BUSIEST];
+const OF_POLICY: &[Panel] = &[
+    REWARD,
+    KL,
+    ENTROPY,
+    LENGTH,
+    POLICY_LOSS,
+    NORM,
+    RATE,
+    SPEED,
+    VALUE_LOSS,
+    EQUAL,
+    CLIPPED,
+    BUSIEST,
+];
 const OF_OTHERS: &[Panel] = &[LOSS, NORM, RATE, ACCURACY, MARGIN, KL, SPEED, BUSIEST];
 
 /// The panels of a stage that have values; the first one is the largest.

@@ -1,8 +1,9 @@
 //! The newest samples of a stage as lines.
 
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use crate::look::Look;
+use crate::look::{Look, title};
 use crate::numbers::thousands;
 use crate::printable::printable;
 use crate::run_view::{Sample, StageView};
@@ -43,13 +44,13 @@ fn short_sample(sample: &Sample, look: Look) -> Vec<Line<'static>> {
 fn whole_sample(sample: &Sample, look: Look) -> Vec<Line<'static>> {
     let score = sample.score.map(|score| format!("  score {score:.3}")).unwrap_or_default();
     let head = format!("step {}{score}", thousands(sample.step));
-    let mut lines = vec![Line::styled(head, look.title())];
+    let mut lines = vec![Line::styled(head, title())];
     let mut add = |text: &str, style| {
         let text = printable(text);
         lines.extend(text.lines().map(|line| Line::styled(line.replace('\t', "    "), style)));
     };
     add(&sample.prompt, look.prompt());
-    add(&sample.text, look.text());
+    add(&sample.text, Style::new());
     if let Some(before) = &sample.before {
         add("before:", look.dim());
         add(before, look.dim());

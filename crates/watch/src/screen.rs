@@ -8,7 +8,7 @@ use ratatui::widgets::{Paragraph, Wrap};
 
 use crate::head::{draw_head, fitted};
 use crate::line::cut;
-use crate::look::Look;
+use crate::look::{Look, title};
 use crate::message::{Message, MessageKind};
 use crate::numbers::{thousands, value};
 use crate::panels::{Panel, panels};
@@ -122,23 +122,23 @@ fn draw_panel(
     look: Look,
 ) {
     let (curve, marks) = (panel.curve(stage), panel.marks(stage));
-    let mut title = format!(" {}", panel.title);
+    let mut heading = format!(" {}", panel.title);
     if let Some(last) = curve.and_then(crate::series::Series::last) {
-        title += &format!(" {}", value(last));
+        heading += &format!(" {}", value(last));
     }
     if let Some(last) = marks.and_then(crate::series::Series::last) {
         let mark = if look.unicode { '◆' } else { 'o' };
-        title += &format!(" {mark} val {}", value(last));
+        heading += &format!(" {mark} val {}", value(last));
         if let Some((step, lowest)) = marks.and_then(crate::series::Series::lowest)
             && panel.is_loss()
             && lowest < last
         {
-            title += &format!(" (lowest {} at {})", value(lowest), thousands(step));
+            heading += &format!(" (lowest {} at {})", value(lowest), thousands(step));
         }
     }
-    title.push(' ');
-    let title = cut(&title, usize::from(area.width.saturating_sub(2))).to_owned();
-    let block = look.block(Line::styled(title, look.title()));
+    heading.push(' ');
+    let heading = cut(&heading, usize::from(area.width.saturating_sub(2))).to_owned();
+    let block = look.block(Line::styled(heading, title()));
     let inner = block.inner(area);
     frame.render_widget(block, area);
     let style = PlotStyle {
@@ -158,7 +158,7 @@ fn draw_samples(
     look: Look,
     scroll: Option<u16>,
 ) {
-    let block = look.block(Line::styled(" samples ", look.title()));
+    let block = look.block(Line::styled(" samples ", title()));
     let mut lines = sample_lines(stage, look, scroll.is_some());
     if lines.is_empty() {
         lines.push(Line::styled("no sample yet", look.dim()));

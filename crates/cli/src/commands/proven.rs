@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use arch::{Dtype, ModelInfo};
-use evaluate::proof::{
-    PROOF_FILE, Proof, Proven, ProvenModel, Rounding, SourceAnswers, compare_weights,
-};
+use evaluate::proof::{PROOF_FILE, Proven, ProvenModel, Rounding, SourceAnswers, compare_weights};
 use export::{Options, PendingGguf};
 use fsio::{DirWriter, Manifest};
 use gguf::FileType;

@@ -22,7 +22,7 @@ pub(crate) struct LiveLine {
 
 impl LiveLine {
     /// Columns that a line may take: one less than the terminal has, so that it never wraps.
-    pub(crate) fn columns(&self) -> usize {
+    pub(crate) fn columns() -> usize {
         terminal_columns().saturating_sub(1)
     }
 
@@ -35,7 +35,7 @@ impl LiveLine {
     pub(crate) fn draw(&mut self, text: &str) {
         let clear = self.clear();
         let text = printable(text);
-        let text = cut(&text, self.columns());
+        let text = cut(&text, Self::columns());
         stderr::write(&format!("{clear}{text}"), Importance::Progress);
         (self.shown, self.drawn) = (Some(width(text)), Some(Instant::now()));
     }

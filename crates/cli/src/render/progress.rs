@@ -277,7 +277,7 @@ impl Progress for RunProgress {
                 match self.screen.style {
                     Style::Live => {
                         if row.step >= self.max_steps || self.screen.line.is_due() {
-                            let fit = Fit::Columns(self.screen.line.columns());
+                            let fit = Fit::Columns(LiveLine::columns());
                             self.screen.line.draw(&self.step_line(row, fit));
                         }
                     }

@@ -3,6 +3,8 @@
 //! A block that begins with ```console has commands after `$ `; all of them must succeed. Blocks of other kinds are examples for
 //! models and files that are not here.
 
+use std::path::Path;
+
 use crate::support::{Place, TEXT, root, tiny_recipe};
 
 /// Pages in reading order; files and runs of earlier pages are there for later ones.
@@ -36,13 +38,12 @@ fn write_data(place: &Place) {
         };
         (from..from + 60).map(chat).collect()
     };
-    let pairs: String = (0..60)
-        .map(|n| {
-            format!(
-                "{{\"prompt\": \"Number {n}?\", \"chosen\": \"Yes, {n}.\", \"rejected\": \"No.\"}}\n"
-            )
-        })
-        .collect();
+    let pair = |n: usize| {
+        format!(
+            "{{\"prompt\": \"Number {n}?\", \"chosen\": \"Yes, {n}.\", \"rejected\": \"No.\"}}\n"
+        )
+    };
+    let pairs: String = (0..60).map(pair).collect();
     place
         .write("chats.jsonl", chats(0))
         .write("more-chats.jsonl", chats(100))
@@ -89,7 +90,8 @@ fn every_page_is_in_the_summary() {
         for entry in std::fs::read_dir(root().join(dir)).expect("pages") {
             let name = entry.expect("a page").file_name().to_string_lossy().into_owned();
             let path = format!("{dir}/{name}").replacen("docs/", "", 1);
-            let is_page = name.ends_with(".md") && name != "SUMMARY.md";
+            let is_page = Path::new(&name).extension().is_some_and(|ending| ending == "md");
+            let is_page = is_page && name != "SUMMARY.md";
             assert!(
                 !is_page || summary.contains(&format!("({path})")),
                 "{path} is not in SUMMARY.md"

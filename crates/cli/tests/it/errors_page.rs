@@ -57,7 +57,7 @@ fn the_page_is_up_to_date() {
 
 #[test]
 fn attributes_are_read() {
-    let source = r##"
+    let source = r#"
     /// Another process holds a lock.
     #[error("{path}: locked{}", pid.map(|p| format!(": `{p}`")).unwrap_or_default())]
     Locked {
@@ -74,7 +74,7 @@ fn attributes_are_read() {
         if found > known { ": newer" } else { "" }
     )]
     Format,
-"##;
+"#;
     let expected = [
         ("⟨path⟩: locked…", "Another process holds a lock."),
         ("⟨dir⟩: format ⟨found⟩…", "A format."),

@@ -16,9 +16,9 @@ fn chats(n: usize) -> String {
 /// A finished run and a recipe of a stage that starts from it.
 fn place(stage: &str, keys: &str) -> Place {
     let place = trained();
-    let rows: String = (0..40)
-        .map(|n| format!("{{\"prompt\": \"{n}\", \"chosen\": \"yes\", \"rejected\": \"no\"}}\n"))
-        .collect();
+    let row =
+        |n: usize| format!("{{\"prompt\": \"{n}\", \"chosen\": \"yes\", \"rejected\": \"no\"}}\n");
+    let rows: String = (0..40).map(row).collect();
     place.write("chats.jsonl", chats(40)).write("pairs.jsonl", rows);
     place.write(
         "mine.toml",
@@ -148,7 +148,7 @@ fn a_plan_refuses_models_of_the_wrong_kind() {
 #[test]
 fn a_start_that_has_not_finished_is_named() {
     let place = place("sft", SFT);
-    std::fs::rename(
+    fsio::rename(
         place.path().join("runs/tiny/pretrain/model"),
         place.path().join("runs/tiny/pretrain/away"),
     )

@@ -93,9 +93,9 @@ fn what_is_missing_is_named_and_nothing_is_written() {
 #[test]
 fn problems_with_right_answers_become_grpo() {
     let place = trained();
-    let rows: String = (0..30)
-        .map(|n| format!("{{\"question\": \"{n} + 1\", \"answer\": \"so #### {}\"}}\n", n + 1))
-        .collect();
+    let row =
+        |n: usize| format!("{{\"question\": \"{n} + 1\", \"answer\": \"so #### {}\"}}\n", n + 1);
+    let rows: String = (0..30).map(row).collect();
     place.write("problems.jsonl", rows.replace("question", "prompt"));
     let arguments = ["init", "grpo", "--model", "runs/tiny/pretrain", "--data", "problems.jsonl"];
     let init = place.temper(&arguments);
@@ -135,11 +135,10 @@ fn problems_with_right_answers_become_grpo() {
 #[test]
 fn prompts_and_a_reward_model_become_ppo() {
     let place = trained();
-    let pairs: String = (0..30)
-        .map(|n| {
-            format!("{{\"prompt\": \"{n}\", \"chosen\": \"yes {n}\", \"rejected\": \"no\"}}\n")
-        })
-        .collect();
+    let pair = |n: usize| {
+        format!("{{\"prompt\": \"{n}\", \"chosen\": \"yes {n}\", \"rejected\": \"no\"}}\n")
+    };
+    let pairs: String = (0..30).map(pair).collect();
     place.write("pairs.jsonl", pairs);
     let model = ["--model", "runs/tiny/pretrain", "--data", "pairs.jsonl", "--no-probe"];
     let init = place.temper(&[&["init", "reward"][..], &model].concat());

@@ -231,3 +231,84 @@ fn a_learning_rate_that_is_too_large_is_named() {
     assert!(outcome.stderr.contains("step 0  val loss"), "{}", outcome.stderr);
     assert!(outcome.stdout.contains(" → "), "{}", outcome.stdout);
 }
+
+/// A directory with a run whose stage `sft` is a tiny chat model.
+fn chat_model() -> Place {
+    let place = Place::new();
+    let rows = "{\"prompt\": \"Hi?\", \"completion\": \"Ho!\"}\n".repeat(12);
+    let recipe = tiny_recipe("{ path = \"text.txt\" }", "")
+        .replace("max_position_embeddings = 32", "max_position_embeddings = 96")
+        + "[sft]\nstart = \"pretrain\"\ndata = [{ path = \"chats.jsonl\" }]\nsequence_length = 64\n\
+           chat_template = \"chatml\"\ntokens_per_step = 64\nmax_steps = 4\noptimizer = { lr = 1e-3 }\n";
+    place.write("text.txt", TEXT.repeat(40)).write("chats.jsonl", rows).write("t.toml", recipe);
+    let outcome = place.temper(&["run", "t.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    place
+}
+
+#[test]
+fn a_conversation_has_commands_and_its_context_slides() {
+    let place = chat_model();
+    let shell = "temper chat runs/t/sft --max-new-tokens 8";
+    let Some(mut child) = on_terminal(&place, (80, 24), shell) else { return };
+    std::thread::sleep(Duration::from_secs(1));
+    for line in [
+        "/help",
+        "hi\\",
+        "there",
+        "/stats",
+        "/temp 0",
+        "/retry",
+        "/save chat.json",
+        "one",
+        "two",
+        "three",
+        "four",
+        "/nonsense",
+        "/load none.json",
+        "/reset",
+        "/stats",
+        "/quit",
+    ] {
+        press(&mut child, &format!("{line}\r"));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let (text, status) = shown(child);
+    assert_eq!(status.code(), Some(0), "{text}");
+    for part in [
+        "/help lists commands",
+        "start again with the same system message",
+        "of 96 tokens of context",
+        "temperature 0",
+        "saved in chat.json",
+        "the context of 96 tokens is full: the oldest",
+        "no such command: /nonsense",
+        "error: none.json",
+        "a new conversation",
+    ] {
+        assert!(text.contains(part), "{part} is missing: {text}");
+    }
+    let saved = std::fs::read_to_string(place.path().join("chat.json")).expect("the conversation");
+    let saved: serde_json::Value = serde_json::from_str(&saved).expect("JSON");
+    assert_eq!(saved[0]["content"], "hi\nthere");
+    assert_eq!(saved.as_array().map(Vec::len), Some(2), "a retried answer replaces the one before");
+}
+
+/// The model never ends its answer; ctrl-C does, and the conversation goes on.
+#[test]
+fn ctrl_c_ends_an_answer_and_not_the_conversation() {
+    let place = chat_model();
+    let config = place.path().join("runs/t/sft/model/config.json");
+    assert!(config.is_file());
+    let shell = "temper chat runs/t/sft --max-new-tokens 90; echo code $?";
+    let Some(mut child) = on_terminal(&place, (80, 24), shell) else { return };
+    std::thread::sleep(Duration::from_secs(1));
+    // At the prompt it drops the line.
+    press(&mut child, "half a line\x03");
+    std::thread::sleep(Duration::from_millis(300));
+    press(&mut child, "/stats\r");
+    std::thread::sleep(Duration::from_millis(300));
+    press(&mut child, "\x04");
+    let (text, _) = shown(child);
+    assert!(text.contains("there is no answer yet") && text.contains("code 0"), "{text}");
+}

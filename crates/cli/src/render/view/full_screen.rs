@@ -78,7 +78,9 @@ impl FullScreen {
             match press(&mut self.page, key, view) {
                 Action::None => {}
                 Action::Redraw => outcome = Action::Redraw,
-                other => return other,
+                last @ (Action::Close | Action::Interrupt | Action::Suspend | Action::Lost) => {
+                    return last;
+                }
             }
         }
         outcome
