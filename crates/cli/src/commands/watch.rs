@@ -148,7 +148,7 @@ impl Watched {
                 for message in self.new_messages(&mut known) {
                     line.permanent(&text_of(&message), Importance::Once);
                 }
-                if let Some(text) = self.step_text(Fit::Columns(line.columns())) {
+                if let Some(text) = self.step_text(Fit::Columns(LiveLine::columns())) {
                     line.draw(&text);
                 }
             }
