@@ -42,7 +42,8 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1))]
     pub delimiter: Option<String>,
-    /// Maximum size of a row of a text, JSON or CSV file in bytes. Default: 4 MiB.
+    /// Maximum size of a row of a text, JSON or CSV file in bytes, and of the texts of a chat, a pair or a prompt. Default: 4 MiB,
+    /// of which such texts may take 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_073_741_824))]
     pub max_row_bytes: Option<usize>,

@@ -68,16 +68,20 @@ impl Chat<'_> {
                 Line::Interrupted => continue,
                 Line::End => return Ok(()),
             };
-            let outcome = match Command::parse(&text) {
-                Command::Quit => return Ok(()),
-                Command::Edit => match self.conversation.take_last_user() {
+            let command = Command::parse(&text);
+            if matches!(command, Command::Quit) {
+                return Ok(());
+            }
+            let outcome = if matches!(command, Command::Edit) {
+                match self.conversation.take_last_user() {
                     Some(text) => {
                         draft = text;
                         Ok(())
                     }
                     None => print("there is no message to edit\n"),
-                },
-                command => self.obey(command),
+                }
+            } else {
+                self.obey(command)
             };
             match outcome {
                 Ok(()) => {}
