@@ -41,8 +41,20 @@ const CLIPPED: Panel = panel("clipped", &["policy/clipfrac_avg", "clip_ratio/reg
 const BUSIEST: Panel = panel("busiest expert", &["experts/max_load"], &[]);
 
 /// The policy's loss says little, so its reward is first.
-const OF_POLICY: &[Panel] =
-    &[REWARD, KL, ENTROPY, LENGTH, POLICY_LOSS, NORM, RATE, SPEED, VALUE_LOSS, EQUAL, CLIPPED, BUSIEST];
+const OF_POLICY: &[Panel] = &[
+    REWARD,
+    KL,
+    ENTROPY,
+    LENGTH,
+    POLICY_LOSS,
+    NORM,
+    RATE,
+    SPEED,
+    VALUE_LOSS,
+    EQUAL,
+    CLIPPED,
+    BUSIEST,
+];
 const OF_OTHERS: &[Panel] = &[LOSS, NORM, RATE, ACCURACY, MARGIN, KL, SPEED, BUSIEST];
 
 /// The panels of a stage that have values; the first one is the largest.
