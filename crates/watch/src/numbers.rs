@@ -51,7 +51,7 @@ pub(crate) fn value(x: f64) -> String {
         "0".to_owned()
     } else if !x.is_finite() {
         "-".to_owned()
-    } else if size >= 1e6 || size < 0.01 {
+    } else if !(0.01..1e6).contains(&size) {
         format!("{x:.1e}")
     } else if size >= 10_000.0 {
         let sign = if x < 0.0 { "-" } else { "" };

@@ -207,7 +207,9 @@ mod tests {
     fn drawn(points: &[(u64, f64)], marks: &[(u64, f64)], unicode: bool, log: bool) -> String {
         let series = |points: &[(u64, f64)]| {
             let mut series = Series::default();
-            points.iter().for_each(|(step, value)| series.push(*step, *value));
+            for (step, value) in points {
+                series.push(*step, *value);
+            }
             series
         };
         let area = Rect::new(0, 0, 40, 8);

@@ -60,16 +60,20 @@ impl RunReader {
         if again {
             stage.clear_rows();
         }
-        rows.into_iter().for_each(|row| stage.add_row(row));
+        for row in rows {
+            stage.add_row(row);
+        }
         let samples = self.samples.entry(name.to_owned()).or_default();
         let mut texts: Vec<Sample> = Vec::new();
         let again = samples.read(&dir.join("samples.jsonl"), |line| {
-            texts.extend(serde_json::from_str::<Sample>(line))
+            texts.extend(serde_json::from_str::<Sample>(line));
         });
         if again {
             stage.samples.clear();
         }
-        texts.into_iter().for_each(|sample| stage.add_sample(sample));
+        for sample in texts {
+            stage.add_sample(sample);
+        }
         if let Some(finished) = read_json(&dir.join("finished.json")) {
             let number = |key: &str| finished.get(key).and_then(serde_json::Value::as_f64);
             stage.is_finished = true;
