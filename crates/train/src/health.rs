@@ -257,22 +257,23 @@ impl Health {
         } else if let Ok(row) = serde_json::from_str::<EvalRow>(line) {
             self.history.eval(&row);
         }
-        self.new(false);
+        self.untold(false);
     }
 
     /// Symptoms that an update adds.
     pub(crate) fn step(&mut self, row: &StepRow, is_last: bool) -> Vec<Finding> {
         self.history.step(row);
-        self.new(is_last)
+        self.untold(is_last)
     }
 
     /// Symptoms that an evaluation adds.
     pub(crate) fn eval(&mut self, row: &EvalRow) -> Vec<Finding> {
         self.history.eval(row);
-        self.new(false)
+        self.untold(false)
     }
 
-    fn new(&mut self, is_last: bool) -> Vec<Finding> {
+    /// Symptoms that were not reported before.
+    fn untold(&mut self, is_last: bool) -> Vec<Finding> {
         let found = self.history.symptoms(is_last);
         found.into_iter().filter(|finding| self.told.insert(finding.symptom)).collect()
     }
