@@ -272,6 +272,7 @@ impl Health {
         self.untold(false)
     }
 
+    /// Symptoms that were not reported before.
     fn untold(&mut self, is_last: bool) -> Vec<Finding> {
         let found = self.history.symptoms(is_last);
         found.into_iter().filter(|finding| self.told.insert(finding.symptom)).collect()

@@ -131,8 +131,9 @@ impl Logs {
     /// Calls `each` with every line of metrics.jsonl. A file that cannot be read has none: nothing that trains depends on it.
     pub(crate) fn metrics_lines(&self, mut each: impl FnMut(&str)) {
         let Ok(file) = File::open(self.metrics.path()) else { return };
-        let lines = BufReader::new(file).lines().map_while(std::io::Result::ok);
-        lines.for_each(|line| each(&line));
+        for line in BufReader::new(file).lines().map_while(std::io::Result::ok) {
+            each(&line);
+        }
     }
 
     /// A failure of the event file, reported once.

@@ -220,8 +220,8 @@ fn a_learning_rate_that_is_too_large_is_named() {
     let recipe = tiny_recipe("{ path = \"text.jsonl\" }", extra);
     let recipe = recipe.replace("lr = 1e-3", "lr = 10").replace("max_steps = 3", "max_steps = 60");
     let row = |n: u64| format!("{{\"text\": \"line {n} of a text about {}\"}}\n", n * 7919 % 97);
-    let rows: String = (0..200).map(row).collect();
-    place.write("text.jsonl", rows).write("hot.toml", recipe);
+    let rows: Vec<String> = (0..200).map(row).collect();
+    place.write("text.jsonl", rows.concat()).write("hot.toml", recipe);
     let outcome = place.temper(&["run", "hot.toml", "--log", "plain"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     let warning = "at the start: lower pretrain.optimizer.lr (now 10)";

@@ -15,7 +15,7 @@ fn screen(view: &RunView, columns: u16, rows: u16, page: Page, look: Look) -> St
     let buffer = terminal.backend().buffer();
     let rows = buffer.content.chunks(columns.into());
     let text = rows.map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>());
-    text.flat_map(|row| [row.trim_end().to_owned(), "\n".to_owned()]).collect()
+    text.map(|row| row.trim_end().to_owned() + "\n").collect()
 }
 
 fn steps(names: &[&str], max_steps: u64) -> Vec<StageSteps> {
