@@ -20,9 +20,6 @@ pub struct Environment {
     pub cpu_features: Vec<String>,
     /// Cache sizes that the system reports, which decide the block sizes of matrix products.
     pub caches: Vec<String>,
-    /// Selected kernels; empty in checkpoints that do not record them.
-    #[serde(default)]
-    pub kernels: String,
     /// Number of threads. Results do not depend on it.
     pub threads: usize,
 }
@@ -36,7 +33,6 @@ impl Environment {
             arch: std::env::consts::ARCH.into(),
             cpu_features: cpu_features(),
             caches: caches(),
-            kernels: selected_kernels(),
             threads: kernels::n_threads(),
         }
     }
@@ -53,18 +49,9 @@ impl Environment {
         compare("burn", &self.burn, &other.burn);
         compare("architecture", &self.arch, &other.arch);
         compare("instruction sets", &self.cpu_features.join(" "), &other.cpu_features.join(" "));
-        if !self.kernels.is_empty() {
-            compare("TEMPER_KERNELS", &self.kernels, &other.kernels);
-        }
         compare("caches", &self.caches.join(" "), &other.caches.join(" "));
         out
     }
-}
-
-/// The user's selection of kernels, which `kernels` reads at the start.
-fn selected_kernels() -> String {
-    let set = std::env::var("TEMPER_KERNELS").ok().filter(|value| !value.is_empty());
-    set.unwrap_or_else(|| "cpu".into())
 }
 
 #[cfg(target_arch = "x86_64")]

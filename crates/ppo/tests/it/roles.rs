@@ -62,8 +62,8 @@ fn it_may_start_from_the_policys_weights_with_a_new_head() {
 fn a_language_model_is_no_reward_model() {
     let place = Place::new();
     place.roles(&ROLES.replace("reward = \"reward\"", "reward = \"sft\""));
-    let error = place.run("x", None).expect_err("no head");
-    assert!(error.to_string().contains("no scalar head"), "{error}");
+    let error = place.try_plan("x").expect_err("no score");
+    assert!(error.to_string().contains("not a reward model: `sft`"), "{error}");
     assert!(error.hint().is_some());
 }
 

@@ -124,13 +124,17 @@ impl Place {
     }
 
     pub(crate) fn plan(&self, name: &str) -> Plan {
+        self.try_plan(name).expect("a plan")
+    }
+
+    pub(crate) fn try_plan(&self, name: &str) -> plan::Result<Plan> {
         let loaded = recipe::load(&self.path().join("r.toml"), &[]).expect("a recipe");
         let request = Request {
             name: Some(name.to_owned()),
             runs_dir: Some(self.path().join("runs")),
             ..Request::default()
         };
-        plan::plan(&loaded, &request, &mut Unwatched).expect("a plan")
+        plan::plan(&loaded, &request, &mut Unwatched)
     }
 
     /// The directory of the stage of a run.
