@@ -14,7 +14,7 @@ pub(crate) struct RunsArgs {
     /// Print one JSON object per stage instead of a table
     #[arg(long)]
     pub(crate) json: bool,
-    /// What to do with a run [default: list all]
+    /// Action [default: list all runs]
     #[command(subcommand)]
     pub(crate) command: Option<RunsCommand>,
 }
@@ -98,7 +98,7 @@ pub(crate) struct CacheArgs {
     /// Directory of runs, whose `.cache` it is
     #[arg(long, default_value = "runs", global = true)]
     pub(crate) dir: PathBuf,
-    /// What to do with the cache [default: show it]
+    /// Action [default: show the cache]
     #[command(subcommand)]
     pub(crate) command: Option<CacheCommand>,
 }

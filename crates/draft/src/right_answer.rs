@@ -63,7 +63,7 @@ impl RightAnswer {
     }
 }
 
-/// What a right answer looks like.
+/// Comparison that suits a right answer.
 fn comparison(text: &str) -> Comparison {
     let is_option = text.len() == 1 && text.starts_with(|c: char| c.is_ascii_uppercase());
     let number: String = text.chars().filter(|c| !matches!(c, ',' | '$' | '%' | ' ')).collect();

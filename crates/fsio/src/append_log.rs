@@ -82,3 +82,22 @@ impl AppendLog {
         self.sync()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_or_directory_in_place_of_a_log_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("other");
+        std::fs::write(&other, "mine\n").unwrap();
+        let (link, folder) = (dir.path().join("link"), dir.path().join("folder"));
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        for path in [link, folder] {
+            assert!(matches!(AppendLog::open(&path), Err(Error::NotAFile { .. })), "{path:?}");
+        }
+        assert_eq!(std::fs::read(&other).unwrap(), b"mine\n");
+    }
+}

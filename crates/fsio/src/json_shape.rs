@@ -1,6 +1,6 @@
 //! The shape of a JSON text, read before it is parsed: a parsed text can take a hundred times its bytes.
 
-/// What a JSON text takes once it is parsed.
+/// Depth and memory of a JSON text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JsonShape {
     /// Maximum nesting depth of brackets outside of strings.

@@ -71,17 +71,6 @@ impl Lock {
         Self::held(file, path)
     }
 
-    /// Whether a process holds the lock. A lock that cannot be read counts as free.
-    pub fn is_held(path: impl AsRef<Path>) -> bool {
-        let path = path.as_ref();
-        if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
-            return false;
-        }
-        let Ok(file) = File::open(path) else { return false };
-        // Closing the file gives the shared lock back at once; `acquire` tries more than once because of it.
-        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
-    }
-
     fn held(mut file: File, path: &Path) -> Result<Self> {
         // For the error message of another process that finds the lock taken.
         file.set_len(0).at(path, "write")?;
@@ -100,7 +89,7 @@ fn recorded_pid(path: &Path) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// Tries for a moment, because [`Lock::is_held`] of another process takes the lock for as long as it looks.
+/// Tries for a moment, because [`Lock::holder`] of another process takes the lock for as long as it looks.
 fn try_lock(file: &File) -> std::result::Result<(), TryLockError> {
     for _ in 0..5 {
         match file.try_lock() {

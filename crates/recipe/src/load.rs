@@ -25,7 +25,7 @@ pub struct Loaded {
     pub path: PathBuf,
     /// Locations of the keys.
     pub spans: Spans,
-    /// What follows from the overrides, as sentences for the user.
+    /// Consequences of the overrides, as sentences for the user.
     pub notes: Vec<String>,
 }
 

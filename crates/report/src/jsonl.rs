@@ -11,7 +11,7 @@ const LOG_BYTES: u64 = 1 << 30;
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) rows: Vec<Map<String, Value>>,
-    /// What is wrong with the file, as sentences.
+    /// Problems of the file, as sentences.
     pub(crate) problems: Vec<String>,
 }
 

@@ -44,7 +44,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// What a stage took.
+/// Time and memory of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StageOutcome {

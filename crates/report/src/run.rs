@@ -39,7 +39,7 @@ pub struct RunData {
     pub report: Option<ReportFile>,
     /// Stages in the order of training, planned ones included.
     pub stages: Vec<StageData>,
-    /// What is wrong with its files, as sentences.
+    /// Problems of its files, as sentences.
     pub problems: Vec<String>,
 }
 

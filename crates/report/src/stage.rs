@@ -23,7 +23,7 @@ pub struct StageData {
     pub state: StageState,
     /// Plan, if the run has one.
     pub plan: Option<PlannedStage>,
-    /// What it took, if it is finished and the run recorded it.
+    /// Time and memory, if it is finished and the run recorded it.
     pub outcome: Option<StageOutcome>,
     /// Content of `finished.json`.
     pub finished: Option<FinishedFile>,
@@ -43,7 +43,7 @@ pub struct StageData {
     pub environment: Option<Environment>,
     /// Size of the directory.
     pub bytes: u64,
-    /// What is wrong with its files, as sentences.
+    /// Problems of its files, as sentences.
     pub problems: Vec<String>,
 }
 

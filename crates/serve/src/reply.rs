@@ -16,7 +16,7 @@ use crate::logprobs;
 use crate::metrics::ModelMetrics;
 use crate::tool_calls::{ToolCall, ToolCalls};
 
-/// What the answer depends on besides its tokens, and the numbers so far.
+/// Settings of an answer, and the numbers so far.
 pub(crate) struct Reply {
     endpoint: Endpoint,
     id: String,
@@ -43,7 +43,7 @@ struct Choice {
     tool_calls: Option<ToolCalls>,
 }
 
-/// What a token adds to a completion.
+/// Addition of a token to a completion.
 pub(crate) struct Part {
     pub(crate) text: String,
     pub(crate) calls: Vec<ToolCall>,
@@ -113,7 +113,7 @@ impl Reply {
         self.n_shared_tokens += n_tokens;
     }
 
-    /// What a token adds to its completion.
+    /// Addition of a token to its completion.
     pub(crate) fn part(&mut self, choice_idx: usize, token: LiveToken) -> Part {
         let LiveToken { choice, text, finish_reason } = token;
         if self.n_tokens == 0 {

@@ -52,7 +52,7 @@ impl ToolCalls {
             let call: String = self.pending.drain(..end + CLOSE.len()).collect();
             match self.read(&call[OPEN.len()..end]) {
                 Some(call) => calls.push(call),
-                // What is no call is text.
+                // Anything but a call is text.
                 None => text += &call,
             }
         }

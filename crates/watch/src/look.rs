@@ -1,4 +1,4 @@
-//! What a terminal can show, and the styles of the view.
+//! Abilities of a terminal, and the styles of the view.
 
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::symbols::border;
@@ -19,7 +19,7 @@ const BORDER_OF_ASCII: border::Set<'_> = border::Set {
     horizontal_bottom: "-",
 };
 
-/// What a terminal can show.
+/// Abilities of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
     /// Whether it shows colours, and the user wants them.

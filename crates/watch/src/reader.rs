@@ -46,7 +46,7 @@ impl RunReader {
             Some(status) => view.read_status(status),
             None => view.state = RunState::Unknown,
         }
-        let is_held = Lock::is_held(self.root.join("LOCK"));
+        let is_held = Lock::holder(self.root.join("LOCK")).is_some();
         view.state = state(view, status.is_some(), is_held);
     }
 

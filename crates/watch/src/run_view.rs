@@ -15,7 +15,7 @@ const MAX_MESSAGES: usize = 12;
 /// Samples of a stage that are remembered.
 const MAX_SAMPLES: usize = 32;
 
-/// What happened in a running process.
+/// An event of a running process.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Update {
     /// A stage starts or resumes.
@@ -114,7 +114,7 @@ impl RunView {
         view
     }
 
-    /// What the run is doing.
+    /// State of the run.
     pub fn state(&self) -> RunState {
         self.state
     }

@@ -28,7 +28,7 @@ pub enum Owner {
     Watcher,
 }
 
-/// What of a run is shown.
+/// The part of a run that is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Index of the stage; by default the current one.

@@ -13,7 +13,7 @@ use crate::message::Message;
 pub const STATUS_FILE: &str = "status.json";
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What a run is doing.
+/// State of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
@@ -55,7 +55,7 @@ pub struct StageSteps {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
-    /// What the run is doing.
+    /// State of the run.
     pub state: RunState,
     /// Time of writing, in seconds since 1970.
     pub updated: f64,

@@ -131,7 +131,7 @@ fn train_unfinished<'a>(
     Ok(rows)
 }
 
-/// What the thread beside the run works with.
+/// Settings of the thread beside the run.
 fn live_settings(
     plan: &Plan,
     run_dir: &RunDir,

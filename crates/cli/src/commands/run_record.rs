@@ -1,4 +1,4 @@
-//! What a run records about itself beside its stages: `plan.json` before the first step, `report.json` and `report.html` after the
+//! Records of a run beside its stages: `plan.json` before the first step, `report.json` and `report.html` after the
 //! last one.
 
 use std::collections::BTreeMap;

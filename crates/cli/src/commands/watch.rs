@@ -26,7 +26,7 @@ pub(crate) fn run(args: &WatchArgs, log: LogStyle) -> Result<()> {
     let (dir, name) = find(args)?;
     let stop = signals::install()?;
     let mut watched = Watched::new(&dir, &name);
-    // What is piped is read line by line.
+    // Piped output is read line by line.
     let is_piped = log == LogStyle::Auto && !std::io::stdout().is_terminal();
     if !is_piped && tty::is_full(log) {
         return watched.on_screen(&stop);

@@ -61,7 +61,7 @@ impl LiveLine {
         self.shown.take().is_some()
     }
 
-    /// What removes the line that is on the terminal; nothing if there is none.
+    /// Control characters that remove the line on the terminal; none if there is no line.
     fn clear(&self) -> String {
         let Some(shown) = self.shown else { return String::new() };
         clear_of(shown, terminal_columns(), tty::rewraps())
@@ -72,7 +72,7 @@ fn terminal_columns() -> usize {
     tty::size().map_or(UNKNOWN_COLUMNS, |(columns, _)| columns.into())
 }
 
-/// What removes a line of `shown` columns from a terminal that has `columns` now. On one that has become narrower and wraps
+/// Control characters that remove a line of `shown` columns from a terminal that has `columns` now. On one that has become narrower and wraps
 /// again, the line takes several rows.
 fn clear_of(shown: usize, columns: usize, rewraps: bool) -> String {
     let n_rows = if rewraps { shown.div_ceil(columns.max(1)).max(1) } else { 1 };

@@ -133,6 +133,9 @@ fn a_plot_has_the_numbers_of_examples() {
     let svg = std::fs::read_to_string(place.path().join("shots.svg")).expect("a plot");
     assert!(svg.starts_with("<svg") && svg.contains("question acc_norm"), "{svg}");
     assert_eq!(svg.matches("<circle").count(), 2 * 3);
+    // Nothing is overwritten.
+    let error = place.error(&[&args[..], &["--shots", "0,1", "--svg", "shots.svg"]].concat());
+    assert!(error.starts_with("exit 2") && error.contains("`shots.svg` already exists"), "{error}");
     let error = place.error(&[&args[..], &["--svg", "x.svg"]].concat());
     assert!(error.starts_with("exit 2") && error.contains("--shots"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! What a newcomer types first: names of runs in place of paths, data files in place of recipes, overrides of one key, and paths
+//! First commands of a newcomer: names of runs in place of paths, data files in place of recipes, overrides of one key, and paths
 //! with spelling mistakes.
 
 use crate::support::{Place, trained};

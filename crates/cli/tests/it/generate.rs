@@ -109,6 +109,11 @@ fn templates_pairs_and_interrupted_files() {
     let rest: String = out("whole.jsonl").split_inclusive('\n').skip(32).collect();
     assert_eq!(out("again.jsonl"), format!("{lines}{rest}"));
     assert!(!parts.exists());
+    // Parts beside a complete file are left of a command that was killed at its very end.
+    place.write("again.jsonl.parts/key", "x");
+    let error = place.error(&again);
+    assert!(error.contains("already exists: `again.jsonl`"), "{error}");
+    assert!(!parts.exists());
 
     // Rows without the column, with the output's column already, and templates without columns.
     let error = |template: &str, column: &str| {

@@ -148,10 +148,15 @@ fn a_small_terminal_has_one_line_and_a_dumb_one_has_lines() {
 
 #[test]
 fn no_color_is_respected() {
-    let place = place(400);
+    let place = place(100_000);
     for (name, has_colour) in [("NO_COLOR=1", false), ("NO_COLOR=", true)] {
         let shell = format!("{name} temper run long.toml --name c{has_colour}");
-        let Some(child) = on_terminal(&place, (80, 24), &shell) else { return };
+        let Some(mut child) = on_terminal(&place, (80, 24), &shell) else { return };
+        // A run that ends at once is not drawn.
+        let metrics = place.path().join(format!("runs/c{has_colour}/pretrain/metrics.jsonl"));
+        wait_for(&metrics, "\"step\":20,");
+        std::thread::sleep(Duration::from_millis(500));
+        press(&mut child, "\x03");
         let (text, _) = shown(child);
         assert!(text.contains(ENTER), "{text}");
         assert_eq!(text.contains("\x1b[0;36m"), has_colour, "{name}: {text}");

@@ -434,3 +434,30 @@ fn a_compressed_arrow_file_is_not_unpacked_without_end() {
     let said = verdict(&path);
     assert!(said.contains("500 times its size"), "{said}");
 }
+
+/// A text that is tokenized as a whole takes hundreds of times its memory.
+#[test]
+fn chats_of_more_than_a_mebibyte_are_refused() {
+    use crate::support::{bpe, prepared};
+    let folder = crate::support::folder();
+    let row = |n: usize| {
+        let text = "the cat ".repeat(n);
+        format!("{{\"prompt\": \"{text}\", \"completion\": \"the mat\"}}\n")
+    };
+    let tokenizer = bpe();
+    let template = tokenizer::ChatTemplate::builtin("plain").unwrap();
+    let verdict = |n: usize| {
+        let path = file(folder.path(), "chats.jsonl", row(n));
+        let content = data::Content::Chats(&template, recipe::ChatTargets::default());
+        let sources = [data::SourceSpec::file(path)];
+        prepared(&folder.path().join("cache"), &sources, &tokenizer, content)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    let error = verdict(140_000).unwrap_err();
+    assert!(
+        error.contains("chats.jsonl:1: row is longer than the limit of 1048576 bytes"),
+        "{error}"
+    );
+    assert_eq!(verdict(1_000), Ok(()));
+}

@@ -87,6 +87,11 @@ impl Vectors {
     /// Token ids `[rows, t]` that a model can read: of its vocabulary, and no more in a row than its context has positions.
     pub(crate) fn ids_for(&self, config: &ModelConfig, name: &str) -> Result<Array<u32>> {
         let array = self.ids(name)?;
+        self.check_ids(config, name, &array)?;
+        Ok(array)
+    }
+
+    fn check_ids(&self, config: &ModelConfig, name: &str, array: &Array<u32>) -> Result<()> {
         let (n_vocab, n_positions) = (config.vocab_size(), config.max_positions());
         if let Some(id) = array.values.iter().find(|id| **id as usize >= n_vocab) {
             let reason = format!(
@@ -101,7 +106,7 @@ impl Vectors {
             );
             return Err(self.bad(reason));
         }
-        Ok(array)
+        Ok(())
     }
 
     /// Prompts and their completions, two tensors with equally many rows that every one of the models can read together.
@@ -117,8 +122,8 @@ impl Vectors {
             )));
         }
         for config in configs {
-            self.ids_for(config, prompts)?;
-            self.ids_for(config, completions)?;
+            self.check_ids(config, prompts, &arrays[0])?;
+            self.check_ids(config, completions, &arrays[1])?;
             let (n, n_positions) = (arrays[0].width() + arrays[1].width(), config.max_positions());
             if n > n_positions {
                 return Err(self.bad(format!(

@@ -10,7 +10,7 @@ use crate::numbers::{counted, thousands, value};
 pub struct Comparison {
     /// Names of the models; verdicts are about the first two.
     pub models: Vec<String>,
-    /// What judged, as in `reward model runs/x/reward`.
+    /// Judge or reward model, as in `reward model runs/x/reward`.
     pub judge: Option<String>,
     /// How the answers were made, as in `greedy, at most 256 tokens`.
     pub settings: String,

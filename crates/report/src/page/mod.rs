@@ -81,7 +81,7 @@ fn facts(facts: &[(&str, String)]) -> Html {
     }
 }
 
-/// What the reader should know about a run that is not finished.
+/// Remark on a run that is not finished.
 fn state_note(run: &RunData) -> Option<String> {
     Some(match &run.state {
         RunState::Finished => return None,

@@ -74,7 +74,7 @@ pub(super) fn counts(stage: &StageData) -> Html {
     Html::class("ul", "counts", Html::all(items)).line()
 }
 
-/// What was planned and what came of it.
+/// Planned values beside the measured ones.
 pub(super) fn plan_and_outcome(stage: &StageData) -> Html {
     let Some(plan) = &stage.plan else { return Html::default() };
     let finished = stage.finished.as_ref();

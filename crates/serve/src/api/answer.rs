@@ -94,7 +94,7 @@ pub(crate) enum ChunkContent {
     Text(String),
 }
 
-/// What a part adds to the assistant's message.
+/// Addition of a part to the assistant's message.
 #[derive(Default, Serialize)]
 pub(crate) struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -18,10 +18,10 @@ pub(crate) struct Job {
     pub(crate) prompt: Vec<u32>,
     /// The prompt's number in its request, on which its random draws depend.
     pub(crate) prompt_idx: usize,
-    /// What to sample. `settings.n` is the number of completions.
+    /// Settings of sampling. `settings.n` is the number of completions.
     pub(crate) settings: Arc<Settings>,
     pub(crate) seed: u64,
-    /// What each completion follows.
+    /// Ids of the prompt.
     pub(crate) grammar: Option<Grammar>,
     /// Where events go. The job is given up when the receiver is dropped.
     ///
@@ -29,7 +29,7 @@ pub(crate) struct Job {
     pub(crate) events: UnboundedSender<Event>,
 }
 
-/// What a job reports.
+/// An event of a job.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A prompt was read; another one shares this many of its tokens.

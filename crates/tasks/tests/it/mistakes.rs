@@ -72,6 +72,14 @@ fn wrong_files() {
 }
 
 #[test]
+fn filters_with_one_name_are_refused() {
+    let filter = "[[filters]]\nname = 'a'\nsteps = []\n";
+    let task = "kind = 'generate_until'\ndata = 'x'\nprompt = ''\ntarget = ''\n";
+    let error = of_file(&format!("{task}{filter}{filter}"));
+    assert!(error.contains("`filters`: two have the name `a`"), "{error}");
+}
+
+#[test]
 fn wrong_rows() {
     let row = |answer: &str| format!("{{\"q\": \"Q\", \"c\": [\"x\", \"y\"], \"a\": {answer}}}\n");
     let good = row("1");

@@ -20,7 +20,7 @@ pub(super) const NAMES: &[&str] = &[
     "/temp ",
 ];
 
-/// What a line asks for.
+/// A line, parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Command {
     /// An empty line.

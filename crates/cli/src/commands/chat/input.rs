@@ -86,7 +86,7 @@ fn unreadable(error: impl std::fmt::Display) -> Failure {
     Failure::input(format!("cannot read from stdin: {error}"), "type a line of UTF-8 text")
 }
 
-/// What the editor knows of lines: names of commands, and that a backslash at the end continues a line.
+/// Help for the editor: it completes names of commands, and a backslash at the end continues a line.
 pub(super) struct Assistance;
 
 impl Helper for Assistance {}

@@ -97,7 +97,7 @@ fn everything(run: &RunData) -> Vec<(PathBuf, u64)> {
     paths
 }
 
-/// What the models of finished stages do not need. A stage that is not finished keeps its checkpoints: they are all it has.
+/// Files that the models of finished stages do not need. A stage that is not finished keeps its checkpoints: they are all it has.
 fn temporary(run: &RunData) -> Vec<(PathBuf, u64)> {
     let finished = |stage: &&StageData| stage.state == StageState::Finished;
     let stages = run.stages.iter().filter(finished).map(|stage| run.path.join(&stage.name));

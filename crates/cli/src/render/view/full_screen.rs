@@ -13,7 +13,7 @@ use super::tty::{self, Input};
 /// Lines by which a page of samples moves.
 const PAGE_LINES: u16 = 10;
 
-/// What keys ask for beside another page.
+/// Actions of keys besides another page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     None,

@@ -26,7 +26,7 @@ const MAX_WAITING: usize = 16_384;
 /// How long the end of a run waits for the thread.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the thread works with.
+/// Inputs of the thread.
 pub(crate) struct LiveSettings {
     /// The run's directory.
     pub(crate) run_dir: PathBuf,

@@ -22,7 +22,7 @@ const LEAVE: &str = "\x1b[0m\x1b[?25h\x1b[?1049l\r\x1b[2K";
 /// The terminal's settings before raw mode, while it lasts.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// What was read from the terminal.
+/// Input from the terminal.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     Keys(Vec<Key>),
@@ -51,7 +51,7 @@ pub(crate) fn size() -> Option<(u16, u16)> {
     Some((size.0.0, size.1.0)).filter(|(columns, rows)| *columns > 0 && *rows > 0)
 }
 
-/// What the terminal shows, by its environment (<https://no-color.org>).
+/// Abilities of the terminal, by its environment (<https://no-color.org>).
 pub(crate) fn look() -> Look {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let term = variable("TERM").unwrap_or_default();
