@@ -1,10 +1,12 @@
 //! Failures of commands: exit code, message and hint. Errors are printed only here.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::render::printable::printable;
+use crate::render::table;
 
 /// The recipe, the command line or an input file is wrong.
 pub(crate) const WRONG_INPUT: u8 = 2;
@@ -12,6 +14,9 @@ pub(crate) const WRONG_INPUT: u8 = 2;
 pub(crate) const RUN_FAILED: u8 = 1;
 /// Stopped by a signal with a checkpoint saved.
 pub(crate) const STOPPED: u8 = 75;
+
+/// Longest line of a message, in bytes.
+const LINE_BYTES: usize = 4096;
 
 /// Error codes of Linux for which the standard library has no stable kind.
 mod libc_codes {
@@ -104,15 +109,34 @@ impl Failure {
         if let Some(hint) = &self.hint {
             text += &format!("  hint: {hint}\n");
         }
-        printable(&text).into_owned()
+        printable(&with_short_lines(&text)).into_owned()
     }
 
     /// A failure of the machine, such as one to write, has the exit code of a failed run, wherever it happens.
     pub(crate) fn from_error(error: &(dyn Error + 'static), hint: Option<String>) -> Self {
         let code = if is_of_machine(error) { RUN_FAILED } else { WRONG_INPUT };
         let is_input = causes(error).into_iter().any(<dyn Error>::is::<fsio::Damage>);
+        let hint = hint.or_else(|| lacks_files(error).then(|| fsio::OPEN_FILES_HINT.to_owned()));
         Self { code, message: error.to_string(), hint, is_input }
     }
+}
+
+/// The text with the middle of each very long line left out: a library's message may quote a value of a foreign file that has
+/// millions of characters.
+fn with_short_lines(text: &str) -> Cow<'_, str> {
+    if text.lines().all(|line| line.len() <= LINE_BYTES) {
+        return Cow::Borrowed(text);
+    }
+    let shortened = text.lines().map(|line| {
+        if line.len() <= LINE_BYTES {
+            return format!("{line}\n");
+        }
+        let head = line.split_at(line.floor_char_boundary(LINE_BYTES / 2)).0;
+        let rest = line.split_at(line.ceil_char_boundary(line.len() - LINE_BYTES / 4)).1;
+        let n_left_out = table::thousands((line.len() - head.len() - rest.len()) as u64);
+        format!("{head} … [{n_left_out} bytes left out] … {rest}\n")
+    });
+    Cow::Owned(shortened.collect())
 }
 
 /// An error and its causes.
@@ -130,13 +154,7 @@ fn is_of_machine(error: &(dyn Error + 'static)) -> bool {
     use std::io::ErrorKind;
     causes(error).into_iter().any(|cause| {
         if let Some(failure) = cause.downcast_ref::<fsio::IoFailure>() {
-            // No file descriptors, no memory, a failing disk.
-            if matches!(
-                failure.raw_os_error(),
-                Some(
-                    libc_codes::EIO | libc_codes::ENOMEM | libc_codes::ENFILE | libc_codes::EMFILE
-                )
-            ) {
+            if is_lack(failure.raw_os_error()) {
                 return true;
             }
             let is_wrong_path = failure.kind() == ErrorKind::NotADirectory;
@@ -149,6 +167,7 @@ fn is_of_machine(error: &(dyn Error + 'static)) -> bool {
             // Writers of files have an error with the path inside.
             let is_own = matches!(error.get_ref(), Some(inner) if inner.is::<fsio::Error>());
             is_own
+                || is_lack(error.raw_os_error())
                 || matches!(
                     error.kind(),
                     ErrorKind::StorageFull
@@ -158,6 +177,20 @@ fn is_of_machine(error: &(dyn Error + 'static)) -> bool {
                 )
         })
     })
+}
+
+/// Whether the process has no file descriptors left.
+fn lacks_files(error: &(dyn Error + 'static)) -> bool {
+    let of_library = |cause: &&(dyn Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error)
+    };
+    causes(error).iter().any(|cause| of_library(cause) == Some(libc_codes::EMFILE))
+}
+
+/// No file descriptors, no memory, a failing disk.
+fn is_lack(code: Option<i32>) -> bool {
+    use libc_codes::{EIO, EMFILE, ENFILE, ENOMEM};
+    matches!(code, Some(EIO | ENOMEM | ENFILE | EMFILE))
 }
 
 impl From<hub::Error> for Failure {
@@ -248,3 +281,21 @@ from_errors!(
     export::Error,
     tasks::Error,
 );
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, LINE_BYTES};
+
+    #[test]
+    fn long_lines_of_messages_are_shortened() {
+        let message = format!("{}\n{}: not a number\nlast", "short", "é".repeat(1 << 20));
+        let text = Failure::input(message, "x".repeat(LINE_BYTES - 8)).text();
+        assert!(text.len() < 2 * LINE_BYTES, "{}", text.len());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4);
+        assert!(lines.iter().all(|line| line.len() <= LINE_BYTES));
+        assert!(lines[1].contains("bytes left out") && lines[1].ends_with("not a number"));
+        assert_eq!((lines[0], lines[2]), ("error: short", "last"));
+        assert!(!lines[3].contains("left out"));
+    }
+}

@@ -16,13 +16,19 @@ mod tokenizer_args;
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
+use fsio::out_of_memory::{self, ReportingAllocator};
 
 use args::{Cli, Command, DataCommand, TokenizerCommand};
+
+/// Notes refused allocations, so that they end in an error.
+#[global_allocator]
+static ALLOCATOR: ReportingAllocator = ReportingAllocator;
 
 fn main() -> ExitCode {
     // glibc returns large blocks to the system at each free unless configured otherwise, before the first tensor.
     let clock = bench::Clock::start();
     kernels::configure_allocator();
+    out_of_memory::report_refused_memory();
     kernels::find_cuda_toolkit();
     fsio::watchdog::watch_with(stop_late_operation);
     let matches = examples::command().get_matches();
@@ -54,6 +60,10 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
     }
     if computes(&cli.command) {
         kernels::start_threads()?;
+    }
+    if writes_directories(&cli.command) {
+        // Best effort: what is left is removed by the next command that writes to the same place.
+        let _ = train::signals::before_the_end(fsio::remove_own_tmps);
     }
     match cli.command {
         Command::Init(args) => commands::init::run(&args, cli.log, cli.threads),
@@ -96,6 +106,14 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Completions(args) => commands::shell::completions(&args),
         Command::Man(args) => commands::shell::man(&args),
     }
+}
+
+/// Whether a command writes a directory or a large file and does not wait for signals itself.
+fn writes_directories(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Export(_) | Command::Merge(_) | Command::Tokenizer(TokenizerCommand::Train(_))
+    )
 }
 
 /// Whether a command computes on all threads, whose number no recipe sets.

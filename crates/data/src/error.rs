@@ -233,10 +233,10 @@ pub enum Error {
     #[error("the reader of the source failed")]
     ReaderFailed,
     /// The system starts no more threads.
-    #[error("cannot start a thread: {source}")]
+    #[error(transparent)]
     Threads {
         /// The system's error.
-        source: std::io::Error,
+        source: fsio::NoThread,
     },
     /// A file could not be written or read back.
     #[error(transparent)]

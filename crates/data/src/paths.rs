@@ -136,6 +136,26 @@ fn too_many(path: &Path, what: &'static str, value: usize, limit: usize) -> Erro
 }
 
 fn pattern_files(pattern: &str, format: Option<Format>) -> Result<Vec<PathBuf>> {
+    // The crate glob panics on a name that it cannot compare, which is better than to leave the file out.
+    let mut files = fsio::panics::caught(|| matched_files(pattern)).map_err(|_| Error::BadPath {
+        path: pattern.to_owned(),
+        problem: "a directory that the pattern searches has a name that is not UTF-8: rename it, or give the directory instead \
+                  of a pattern",
+    })??;
+    if files.is_empty() {
+        return Err(Error::PatternMatchesNothing { pattern: pattern.to_owned() });
+    }
+    if format.is_none()
+        && let Some(file) = files.iter().find(|file| format_of(file).is_none())
+    {
+        return Err(Error::UnknownFormat { path: file.clone() });
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The files that match a pattern, in any order.
+fn matched_files(pattern: &str) -> Result<Vec<PathBuf>> {
     let options = glob::MatchOptions {
         case_sensitive: true,
         require_literal_separator: true,
@@ -165,15 +185,6 @@ fn pattern_files(pattern: &str, format: Option<Format>) -> Result<Vec<PathBuf>> 
             return Err(too_many(location, "number of files", files.len(), limits::SOURCE_FILES));
         }
     }
-    if files.is_empty() {
-        return Err(Error::PatternMatchesNothing { pattern: pattern.to_owned() });
-    }
-    if format.is_none()
-        && let Some(file) = files.iter().find(|file| format_of(file).is_none())
-    {
-        return Err(Error::UnknownFormat { path: file.clone() });
-    }
-    files.sort();
     Ok(files)
 }
 

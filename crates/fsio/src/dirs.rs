@@ -1,11 +1,10 @@
-//! Durable changes of directories: create, rename, remove, replace one file atomically.
+//! Durable changes of directories: create, rename, remove.
 //!
 //! A change is durable once its directory is synced too. `DirWriter` commits several files at once.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::IoContext;
 use crate::{Error, Result};
@@ -85,48 +84,6 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<()> {
         }
         renamed => renamed.at(from, &format!("rename to `{}`", to.display())),
     }
-}
-
-/// Replaces a file atomically: a reader sees the old bytes or the new ones.
-pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
-    let path = path.as_ref();
-    let tmp = tmp_beside(path)?;
-    let written = write_and_sync(&tmp, bytes.as_ref(), path).and_then(|()| rename(&tmp, path));
-    if written.is_err() {
-        // The first error is the one to report; the temporary file may not exist.
-        let _ = fs::remove_file(&tmp);
-    }
-    written
-}
-
-/// As [`write_atomic`], without waiting for the disk: after a power cut the file may be old, empty or missing. For files that
-/// are written often and matter only while a process runs.
-pub fn replace_unsynced(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
-    let path = path.as_ref();
-    let tmp = tmp_beside(path)?;
-    let renamed = |()| fs::rename(&tmp, path).at(path, "replace");
-    let written = fs::write(&tmp, bytes).at(path, "write").and_then(renamed);
-    if written.is_err() {
-        let _ = fs::remove_file(&tmp);
-    }
-    written
-}
-
-/// A new name beside a file, for its next content.
-fn tmp_beside(path: &Path) -> Result<PathBuf> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let Some(name) = path.file_name() else {
-        return Err(Error::BadName { name: path.display().to_string() });
-    };
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let tmp_name = format!(".{}.{count}.tmp-{}", name.to_string_lossy(), std::process::id());
-    Ok(parent_of(path).join(tmp_name))
-}
-
-fn write_and_sync(tmp: &Path, bytes: &[u8], shown: &Path) -> Result<()> {
-    let mut file = File::create(tmp).at(shown, "write")?;
-    file.write_all(bytes).at(shown, "write")?;
-    file.sync_all().at(shown, "sync")
 }
 
 /// Whether a name is that of a temporary file or directory of this crate (`….tmp-<pid>`).

@@ -215,6 +215,9 @@ impl fmt::Display for Damage {
 
 impl std::error::Error for Damage {}
 
+/// What to do where a process has no file descriptors left.
+pub const OPEN_FILES_HINT: &str = "raise the limit of open files (`ulimit -n`) and start again";
+
 impl Error {
     /// Advice for the user, if there is any.
     pub fn hint(&self) -> Option<String> {
@@ -233,7 +236,7 @@ impl Error {
                     .into(),
             ),
             Self::Io { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
-                Some("raise the limit of open files (`ulimit -n`) and start again".into())
+                Some(OPEN_FILES_HINT.into())
             }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("check who owns the file and its permissions".into())

@@ -26,10 +26,12 @@ mod manifest;
 mod mapped;
 mod names;
 mod nearest;
+pub mod out_of_memory;
 pub mod panics;
 mod partial_file;
 mod program;
 mod read;
+mod replace;
 mod tmp_dir;
 mod verified;
 pub mod watchdog;
@@ -38,17 +40,15 @@ pub use append_log::AppendLog;
 pub use atomic_file::AtomicFile;
 pub use checked_read::{read_capped, read_optional_text, read_text_capped};
 pub use dir_writer::{DirWriter, HashingFile};
-pub use dirs::{
-    create_dir_all, is_stale_tmp, remove_dir_all, remove_file, rename, replace_unsynced,
-    write_atomic,
-};
+pub use dirs::{create_dir_all, is_stale_tmp, remove_dir_all, remove_file, rename};
 pub use disk_space::free_space;
-pub use error::{Damage, Error, IoFailure, NoThread, Result};
+pub use error::{Damage, Error, IoFailure, NoThread, OPEN_FILES_HINT, Result};
 pub use hash::{Sha256, for_each_piece, sha256_file, sha256_hex};
 pub use json_shape::{JsonShape, json_shape};
 pub use lock::{DirLock, Lock, LockHolder};
 pub use manifest::{
-    FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, read_listed, read_manifest, verify_dir,
+    FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, read_listed, read_manifest, unlisted_names,
+    verify_dir,
 };
 pub use mapped::MappedFile;
 pub use names::basename_only;
@@ -56,5 +56,6 @@ pub use nearest::nearest_path;
 pub use partial_file::PartialFile;
 pub use program::{Program, ProgramFailure, ProgramLimits};
 pub use read::{is_present, refuse_lfs_pointer};
-pub use tmp_dir::{remove_abandoned_tmps, remove_stale_tmps};
+pub use replace::{replace_unsynced, write_atomic};
+pub use tmp_dir::{remove_abandoned_tmps, remove_own_tmps, remove_stale_tmps};
 pub use verified::{Verification, verified_sha256};

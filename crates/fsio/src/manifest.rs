@@ -125,6 +125,19 @@ pub fn verify_dir(dir: impl AsRef<Path>) -> Result<Manifest> {
     Ok(manifest)
 }
 
+/// The names in a directory, dotfiles aside, that its MANIFEST does not list, sorted; all of them where it has no MANIFEST.
+pub fn unlisted_names(dir: impl AsRef<Path>) -> Result<Vec<String>> {
+    let dir = dir.as_ref();
+    let listed = match read_manifest(dir) {
+        Ok(manifest) => manifest.files,
+        Err(Error::Damaged { damage: Damage::Missing, .. }) => BTreeMap::new(),
+        Err(error) => return Err(error),
+    };
+    let names = sorted_entries(dir)?.into_iter().map(|(name, _)| name);
+    let is_unlisted = |name: &String| !name.starts_with('.') && !listed.contains_key(name);
+    Ok(names.filter(|name| name != MANIFEST && is_unlisted(name)).collect())
+}
+
 /// Reads one file of a directory with a MANIFEST, if it has the length and the hash that are listed there.
 pub fn read_listed(dir: impl AsRef<Path>, name: &str, limit: u64) -> Result<Vec<u8>> {
     let dir = dir.as_ref();

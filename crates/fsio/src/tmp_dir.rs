@@ -3,10 +3,12 @@
 //! The lock tells a directory in use from that of a killed process. Process ids cannot: two containers that share a file
 //! system have the same ones.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::dirs::{is_stale_tmp, remove_dir_all, remove_file, sorted_entries};
 use crate::error::IoContext;
@@ -14,6 +16,11 @@ use crate::{Error, Result};
 
 /// Names that are tried before giving up.
 const ATTEMPTS: u32 = 1000;
+/// Attempts to remove a directory in which another thread still creates files.
+const REMOVALS: u32 = 10;
+
+/// The temporary directories of this process.
+static OWN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// A new, empty directory; it is removed when this is dropped, unless `keep` was called.
 #[derive(Debug)]
@@ -51,12 +58,17 @@ impl TmpDir {
             match dir.try_lock() {
                 // Another process may have removed the directory before it was locked.
                 Ok(()) if !is_at(&dir, &path) => {}
-                Ok(()) => return Ok(Self { path, lock: Some(dir), keeps: false }),
+                Ok(()) => return Ok(Self::own(path, Some(dir))),
                 Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(_)) => return Ok(Self { path, lock: None, keeps: false }),
+                Err(TryLockError::Error(_)) => return Ok(Self::own(path, None)),
             }
         }
         Err(Error::Exists { path: parent.join(format!("{stem}.tmp-{}", std::process::id())) })
+    }
+
+    fn own(path: PathBuf, lock: Option<File>) -> Self {
+        OWN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        Self { path, lock, keeps: false }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -78,6 +90,38 @@ impl Drop for TmpDir {
                 self.lock = None;
                 let _ = fs::remove_dir_all(&self.path);
             }
+        }
+        OWN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+    }
+}
+
+/// Removes the temporary directories of this process, which a signal is about to end. Failures are ignored.
+pub fn remove_own_tmps() {
+    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    for path in own.iter() {
+        // Another thread may create a file in it between the listing and the removal.
+        for _ in 0..REMOVALS {
+            if fs::remove_dir_all(path).is_ok() || fs::symlink_metadata(path).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Removes the files of killed processes that wrote the file `name` in `dir`; failures are ignored.
+pub(crate) fn remove_abandoned_files(dir: &Path, name: &str) {
+    let prefix = format!(".{name}.");
+    let is_of_file = |entry: &str| {
+        let number = stem_of(entry).and_then(|stem| stem.strip_prefix(&prefix));
+        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    for (entry, path) in sorted_entries(dir).unwrap_or_default() {
+        let is_file = || fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
+        if is_of_file(&entry)
+            && is_file()
+            && let Abandoned::Yes(_lock) = abandoned(&path)
+        {
+            let _ = fs::remove_file(&path);
         }
     }
 }
@@ -151,8 +195,9 @@ fn stem_of(name: &str) -> Option<&str> {
     if is_stale_tmp(name) { name.rsplit_once(".tmp-").map(|(stem, _)| stem) } else { None }
 }
 
-fn is_at(dir: &File, path: &Path) -> bool {
-    match (dir.metadata(), fs::symlink_metadata(path)) {
+/// Whether an open file or directory is the one at a path.
+pub(crate) fn is_at(open: &File, path: &Path) -> bool {
+    match (open.metadata(), fs::symlink_metadata(path)) {
         (Ok(open), Ok(found)) => open.ino() == found.ino() && open.dev() == found.dev(),
         (Ok(_) | Err(_), _) => false,
     }

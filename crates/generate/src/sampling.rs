@@ -59,7 +59,9 @@ impl Sampling {
         };
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let unit = "between 0 and 1";
-        range(positive(self.temperature), "temperature", "above 0", &self.temperature)?;
+        // Below, quotients of logits are not finite in f32.
+        let divides = self.temperature.is_finite() && self.temperature >= 1e-4;
+        range(divides, "temperature", "at least 0.0001", &self.temperature)?;
         let penalty = self.repetition_penalty;
         range(positive(penalty), "repetition-penalty", "above 0", &penalty)?;
         if let Some(k) = self.top_k {

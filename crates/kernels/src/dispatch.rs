@@ -48,13 +48,25 @@ pub fn check_kernel_setting() -> Result<()> {
     }
 }
 
-/// The environment's setting, read once; the value if it is none.
+/// The value of the environment variable `TEMPER_KERNELS`, `cpu` where it is not set.
+pub fn kernel_setting() -> &'static str {
+    match value() {
+        "" => "cpu",
+        value => value,
+    }
+}
+
+/// The environment's setting; the value if it is none.
 fn setting() -> &'static std::result::Result<KernelSet, String> {
     static SETTING: OnceLock<std::result::Result<KernelSet, String>> = OnceLock::new();
-    SETTING.get_or_init(|| {
-        let value = std::env::var_os(VARIABLE).unwrap_or_default();
-        let value = value.to_string_lossy().into_owned();
-        KernelSet::named(&value).ok_or(value)
+    SETTING.get_or_init(|| KernelSet::named(value()).ok_or_else(|| value().to_owned()))
+}
+
+/// The text of the variable, read once.
+fn value() -> &'static str {
+    static VALUE: OnceLock<String> = OnceLock::new();
+    VALUE.get_or_init(|| {
+        std::env::var_os(VARIABLE).unwrap_or_default().to_string_lossy().into_owned()
     })
 }
 
@@ -83,9 +95,7 @@ pub fn kernel_set(device: &Device) -> KernelSet {
 /// Whether the user selected our own kernels on GPUs. They are not the default before the self-test has passed with them.
 #[cfg(feature = "cuda")]
 pub(crate) fn gpu_is_selected() -> bool {
-    static SELECTED: OnceLock<bool> = OnceLock::new();
-    let of_user = || std::env::var_os(VARIABLE).is_some_and(|value| value == GPU);
-    !GENERIC_HERE.get() && *SELECTED.get_or_init(of_user)
+    !GENERIC_HERE.get() && value() == GPU
 }
 
 fn cpu_kernel_set() -> KernelSet {

@@ -64,7 +64,9 @@ pub use burn::tensor::Device;
 pub use cross_entropy::linear_cross_entropy;
 pub use cuda_facts::{CudaFacts, CudaProblem, DriverFacts, GpuFacts, HeaderFacts, Version};
 pub use device::{DeviceFailure, cuda_facts, device, device_failure, find_cuda_toolkit, is_cpu};
-pub use dispatch::{KernelSet, check_kernel_setting, kernel_set, with_generic_kernels};
+pub use dispatch::{
+    KernelSet, check_kernel_setting, kernel_set, kernel_setting, with_generic_kernels,
+};
 pub use embedding::embedding;
 pub use error::{Error, Result};
 pub use fused_linear::{Adapter, LinearInput, LinearMap, WeightLayout, fused_linear};

@@ -98,7 +98,8 @@ pub fn train_tokenizer(
                 let _ = sender.send(text);
             })
         });
-        let reader = spawned.map_err(|source| data::Error::Threads { source })?;
+        let reader =
+            spawned.map_err(|source| data::Error::Threads { source: fsio::NoThread(source) })?;
         let trained = train(&mut receiver.into_iter());
         match reader.join() {
             Ok(read) => read?,

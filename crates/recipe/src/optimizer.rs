@@ -61,7 +61,7 @@ pub struct AdamwKeys {
     pub betas: [f64; 2],
     /// Added to the root of the second moment.
     #[serde(default = "default_eps")]
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1.0))]
+    #[schemars(range(min = 1e-37, max = 1.0))]
     pub eps: f64,
 }
 
@@ -115,7 +115,7 @@ pub struct MuonAdamw {
     pub betas: [f64; 2],
     /// Added to the root of the second moment.
     #[serde(default = "default_eps")]
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1.0))]
+    #[schemars(range(min = 1e-37, max = 1.0))]
     pub eps: f64,
     /// Decoupled weight decay of embeddings and the head. Default: the optimizer's `weight_decay`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -95,7 +95,7 @@ pub struct PpoSection {
     pub clip_range_value: f64,
     /// Coefficient of the value loss.
     #[serde(default = "default_vf_coef")]
-    #[schemars(range(min = 0.0, max = 1e6))]
+    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e6))]
     pub vf_coef: f64,
     /// Number of passes over the answers per update.
     #[serde(default = "default_n_ppo_epochs")]

@@ -8,8 +8,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// A server that does not start or cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The host has no address.
-    #[error("unknown host: `{host}`")]
+    /// The host is neither an address nor `localhost`.
+    #[error("not an address: `{host}`")]
     UnknownHost {
         /// The host.
         host: String,
@@ -59,7 +59,9 @@ impl Error {
     /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::UnknownHost { .. } => "as in --host 127.0.0.1",
+            Self::UnknownHost { .. } => {
+                "use an address of this machine, or localhost: names are not looked up. 0.0.0.0 is all addresses"
+            }
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 "another program uses this port: choose one with --port"
             }

@@ -1,6 +1,6 @@
 //! Listens, answers connections, and stops.
 
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,12 +42,14 @@ pub struct Listener {
 impl Listener {
     /// Listens at a host and port; port 0 is any free one. A host beyond this machine needs a key.
     pub fn bind(host: &str, port: u16, has_key: bool) -> Result<Self> {
-        let unknown = || Error::UnknownHost { host: host.to_owned() };
-        let addresses: Vec<SocketAddr> =
-            (host, port).to_socket_addrs().map_err(|_| unknown())?.collect();
-        if addresses.is_empty() {
-            return Err(unknown());
-        }
+        let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+            Ok(address) => vec![(address, port).into()],
+            // No name server is asked.
+            Err(_) if host.eq_ignore_ascii_case("localhost") => {
+                vec![(Ipv4Addr::LOCALHOST, port).into()]
+            }
+            Err(_) => return Err(Error::UnknownHost { host: host.to_owned() }),
+        };
         let is_local = addresses.iter().all(|address| address.ip().is_loopback());
         if !is_local && !has_key {
             return Err(Error::NoKey { host: host.to_owned() });

@@ -1,6 +1,7 @@
 //! The text before an answer: description, examples and question, joined by delimiters or by a chat template.
 
-use crate::functions::TEXT_BYTES;
+/// Longest prompt in bytes: a multiple of what any context holds, and little enough to turn into tokens at once.
+const PROMPT_BYTES: usize = 1 << 20;
 
 /// One message of a prompt for a chat model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +36,11 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// The whole text before the answer to a question.
     pub(crate) fn with(&self, question: &str) -> Result<String, String> {
-        match self.chat {
+        let prompt = match self.chat {
             Some(chat) => chat(&self.turns(question)),
             None => self.joined(question),
-        }
+        }?;
+        if prompt.len() > PROMPT_BYTES { Err(too_long()) } else { Ok(prompt) }
     }
 
     /// Text between the question and a choice. A chat template ends where the answer begins.
@@ -55,8 +57,8 @@ impl Context<'_> {
                 text += answer;
                 text += &self.delimiters.shot;
             }
-            if text.len() > TEXT_BYTES {
-                return Err(format!("a prompt of more than {TEXT_BYTES} bytes"));
+            if text.len() > PROMPT_BYTES {
+                return Err(too_long());
             }
         }
         Ok(text + question)
@@ -77,4 +79,8 @@ impl Context<'_> {
         turns.push(turn("user", question));
         turns
     }
+}
+
+fn too_long() -> String {
+    format!("a prompt of more than {PROMPT_BYTES} bytes")
 }

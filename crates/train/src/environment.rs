@@ -20,6 +20,9 @@ pub struct Environment {
     pub cpu_features: Vec<String>,
     /// Cache sizes that the system reports, which decide the block sizes of matrix products.
     pub caches: Vec<String>,
+    /// The kernels of the environment variable `TEMPER_KERNELS`; empty in checkpoints of older versions.
+    #[serde(default)]
+    pub kernels: String,
     /// Number of threads. Results do not depend on it.
     pub threads: usize,
 }
@@ -33,6 +36,7 @@ impl Environment {
             arch: std::env::consts::ARCH.into(),
             cpu_features: cpu_features(),
             caches: caches(),
+            kernels: kernels::kernel_setting().to_owned(),
             threads: kernels::n_threads(),
         }
     }
@@ -50,6 +54,9 @@ impl Environment {
         compare("architecture", &self.arch, &other.arch);
         compare("instruction sets", &self.cpu_features.join(" "), &other.cpu_features.join(" "));
         compare("caches", &self.caches.join(" "), &other.caches.join(" "));
+        if !self.kernels.is_empty() && !other.kernels.is_empty() {
+            compare("kernels", &self.kernels, &other.kernels);
+        }
         out
     }
 }

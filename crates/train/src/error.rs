@@ -46,6 +46,12 @@ pub enum Error {
         /// The stage that it needs.
         start: String,
     },
+    /// A file that Temper did not write, in a directory that it replaces.
+    #[error("{}: this file is not the run's, and the stage will write its model here", path.display())]
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// Reading the recipe of a checkpoint.
     #[error(transparent)]
     Recipe(#[from] recipe::Error),
@@ -305,6 +311,7 @@ impl Error {
             Self::StageNotRun { start, .. } => {
                 Some(format!("run it first: `temper run RECIPE --stage {start}`, or all stages"))
             }
+            Self::ForeignFile { .. } => Some("move it to another directory, and try again".into()),
             Self::Tensors(_) | Self::TensorFile { .. } => {
                 Some("another version may have written this file; start a new run".into())
             }

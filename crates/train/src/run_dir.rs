@@ -202,16 +202,26 @@ impl StageDir {
     }
 
     /// Creates the directories and removes leftovers of a killed process: temporary directories, the dry save, the `model/`
-    /// of an unfinished stage.
+    /// of an unfinished stage. A file in `model/` that Temper did not write is an error, because it would be lost.
     pub(crate) fn prepare(&self) -> Result<()> {
         fsio::create_dir_all(self.checkpoints())?;
         fsio::remove_stale_tmps(&self.path)?;
         fsio::remove_stale_tmps(self.checkpoints())?;
-        for leftover in [self.dry_save(), self.model()] {
-            let finished = self.finished().exists();
-            if !finished && fs::symlink_metadata(&leftover).is_ok() {
-                fsio::remove_dir_all(&leftover)?;
+        if self.finished().exists() {
+            return Ok(());
+        }
+        if fs::symlink_metadata(self.dry_save()).is_ok() {
+            fsio::remove_dir_all(self.dry_save())?;
+        }
+        let model = self.model();
+        if fs::symlink_metadata(&model).is_ok() {
+            // The directory was renamed to this name as a whole: what its MANIFEST does not list is somebody else's.
+            if let Some(name) = fsio::unlisted_names(&model)?.into_iter().next() {
+                return Err(Error::ForeignFile { path: model.join(name) });
             }
+            let doomed = self.path.join(format!("model.old.tmp-{}", std::process::id()));
+            fsio::rename(&model, &doomed)?;
+            fsio::remove_dir_all(&doomed)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGXFSZ};
+use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
 use crate::{Error, Result};
@@ -63,6 +64,37 @@ pub fn report_large_files() -> Result<()> {
     // A handler of any kind suffices; what it sets is not read.
     flag::register(SIGXFSZ, Arc::default()).map_err(|source| Error::Signals { source })?;
     Ok(())
+}
+
+/// Calls `clean` before SIGINT, SIGTERM or SIGHUP ends the process. For commands that do not train and write files.
+///
+/// # Errors
+/// Where the system refuses handlers or a thread.
+pub fn before_the_end(clean: fn()) -> Result<()> {
+    before(&[SIGINT, SIGTERM], clean)
+}
+
+/// As [`before_the_end`] for a command to which SIGINT means something else.
+///
+/// # Errors
+/// As there.
+pub fn before_termination(clean: fn()) -> Result<()> {
+    before(&[SIGTERM], clean)
+}
+
+fn before(signals: &[i32], clean: fn()) -> Result<()> {
+    let hangs_up = (!is_ignored(SIGHUP)).then_some(&SIGHUP);
+    let mut signals =
+        Signals::new(signals.iter().chain(hangs_up)).map_err(|source| Error::Signals { source })?;
+    let wait = move || {
+        if let Some(signal) = signals.forever().next() {
+            clean();
+            // It fails for unknown signals only.
+            let _ = low_level::emulate_default_handler(signal);
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    thread.map(drop).map_err(|source| Error::Signals { source })
 }
 
 /// A flag that every SIGINT sets, in place of ending the process. For commands that do not train.

@@ -16,14 +16,23 @@ use crate::render::table;
 const CACHE_DIR: &str = ".cache";
 /// Locks of caches that are being made.
 const LOCKS: &str = "locks";
+/// What Temper did not write.
+const FOREIGN: &str = "not from Temper (kept)";
 
 pub(crate) fn run(args: &CacheArgs) -> Result<()> {
     let cache = args.dir.join(CACHE_DIR);
+    if std::fs::symlink_metadata(&cache).is_ok_and(|found| found.is_symlink()) {
+        return Err(Failure::input(
+            format!("a link, not the cache of these runs: `{}`", cache.display()),
+            "name the runs that it leads to with --dir, or remove the link by hand",
+        ));
+    }
     let entries = entries(&cache);
     if entries.is_empty() {
         return print("the cache is empty\n");
     }
-    let total = entries.iter().map(|entry| entry.bytes).fold(0, u64::saturating_add);
+    let own = entries.iter().filter(|entry| entry.kind != FOREIGN);
+    let total = own.map(|entry| entry.bytes).fold(0, u64::saturating_add);
     print(&listing(&cache, &entries, total))?;
     match args.command {
         None => Ok(()),
@@ -62,7 +71,7 @@ fn kind_of(name: &str) -> &'static str {
         "file-hashes" => "hashes of files",
         LOCKS => "locks",
         _ if fsio::is_stale_tmp(name) => "leftovers of killed processes",
-        _ => "other",
+        _ => FOREIGN,
     }
 }
 
@@ -91,7 +100,7 @@ fn clear(runs: &Path, cache: &Path, entries: &[Entry], total: u64, yes: bool) ->
     // A run may have started while the question was open.
     check_unused(runs, cache)?;
     // Locks stay: a process that waits for one has it open.
-    for entry in entries.iter().filter(|entry| entry.kind != LOCKS) {
+    for entry in entries.iter().filter(|entry| ![LOCKS, FOREIGN].contains(&entry.kind)) {
         let is_dir = std::fs::symlink_metadata(&entry.path).is_ok_and(|found| found.is_dir());
         if is_dir { fsio::remove_dir_all(&entry.path)? } else { fsio::remove_file(&entry.path)? }
     }

@@ -422,10 +422,18 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
         }
         // Completions do not exist yet, so rows of full length replace them.
         SampleKind::Prompts => {
-            Batch::of_texts(&vec![vec![0; stage.sequence_length]; stage.micro_batch], 0)
+            // Scores are compared in pairs.
+            let n_rows = match stage.kind.work() {
+                Work::Rollouts(_) => stage.micro_batch.next_multiple_of(2),
+                Work::Rows { .. } | Work::Groups(_) => stage.micro_batch,
+            };
+            Batch::of_texts(&vec![vec![0; stage.sequence_length]; n_rows], 0)
         }
     };
-    let at_once = stage.micro_batch * stage.dataset.batch_rows() as usize;
+    let at_once = match stage.sample_kind {
+        SampleKind::Prompts => batch.rows,
+        _ => stage.micro_batch * stage.dataset.batch_rows() as usize,
+    };
     let scalar = || ScalarModel::from_backbone(model.backbone.clone(), &stage.config, 0);
     let pass: Box<dyn Fn(&Batch)> = match stage.kind.work() {
         Work::Rows { output: HeadOutput::CrossEntropy | HeadOutput::Distributions, .. } => {

@@ -7,15 +7,20 @@ use crate::render::table;
 
 /// Refuses a plan that needs more memory or disk space than there is. `--force` is the user's way around it.
 pub(super) fn check(plan: &Plan) -> Result<()> {
-    // A GPU's memory is known only to its driver, which other programs share.
     let on_cpu = plan.device == "cpu";
-    if let Some(free) = available_memory().filter(|_| on_cpu)
+    let free = if on_cpu { available_memory() } else { gpu_memory(&plan.device) };
+    if let Some(free) = free
         && let Some(stage) = plan.stages.iter().max_by_key(|stage| stage.cost.peak_bytes)
         && stage.cost.peak_bytes > free
     {
         let (name, needed) = (&stage.name, table::bytes(stage.cost.peak_bytes));
+        let (place, there) = if on_cpu {
+            ("memory", format!("{} are free", table::bytes(free)))
+        } else {
+            ("the GPU's memory", format!("it has {}", table::bytes(free)))
+        };
         return Err(Failure::input(
-            format!("[{name}] needs {needed} of memory, and {} are free", table::bytes(free)),
+            format!("[{name}] needs {needed} of {place}, and {there}"),
             format!("{}; `--force` starts it anyway", advice(stage, free)),
         ));
     }
@@ -32,6 +37,17 @@ pub(super) fn check(plan: &Plan) -> Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+/// What to do where the system refuses memory to a stage.
+pub(super) fn hint_if_refused(stage: &StagePlan) -> String {
+    let planned = stage.cost.peak_bytes;
+    let advice = advice(stage, planned / 2);
+    format!(
+        "[{}] was planned with {}: {advice}; then `temper resume` goes on from the last checkpoint",
+        stage.name,
+        table::bytes(planned)
+    )
 }
 
 /// The key that makes a stage fit, with the memory that it then needs.
@@ -58,14 +74,17 @@ fn advice(stage: &StagePlan, free: u64) -> String {
 /// Bytes that the checkpoints and models of all stages take.
 pub(super) fn needed_disk(plan: &Plan) -> u64 {
     let of_stage = |stage: &StagePlan| {
-        let kept = stage.keys.keep_checkpoints as u64 + u64::from(stage.keys.eval.is_some());
+        // There is one a step at most.
+        let kept = (stage.keys.keep_checkpoints as u64).min(stage.max_steps.saturating_add(1))
+            + u64::from(stage.keys.eval.is_some());
         let targets = match stage.kind.work() {
             Work::Rows { distill: Some(distill), .. } => distill.saved_bytes(),
             Work::Rows { .. } | Work::Rollouts(_) | Work::Groups(_) => 0,
         };
-        stage.cost.checkpoint_bytes * kept + stage.cost.model_bytes + targets
+        let checkpoints = stage.cost.checkpoint_bytes.saturating_mul(kept);
+        checkpoints.saturating_add(stage.cost.model_bytes).saturating_add(targets)
     };
-    plan.stages.iter().map(of_stage).sum()
+    plan.stages.iter().map(of_stage).fold(0, u64::saturating_add)
 }
 
 /// Free bytes where the run is saved; `None` where the system does not say.
@@ -75,6 +94,13 @@ pub(super) fn free_disk(plan: &Plan) -> Option<u64> {
         .ancestors()
         .chain([std::path::Path::new(".")])
         .find_map(|dir| if dir.is_dir() { fsio::free_space(dir) } else { None })
+}
+
+/// All memory of a GPU in bytes; `None` where the driver does not list it. Other programs may use a part of it.
+fn gpu_memory(device: &str) -> Option<u64> {
+    let ordinal = device.split_once(':').map_or(Some(0), |(_, ordinal)| ordinal.parse().ok())?;
+    let facts = kernels::cuda_facts();
+    facts.gpus.get::<usize>(ordinal).map(|gpu| gpu.memory)
 }
 
 /// Memory that the system can give to a new process, in bytes, or what is left of a container's limit if that is less; `None`

@@ -100,6 +100,7 @@ fn train_unfinished<'a>(
             rows.push((stage, finished));
             continue;
         }
+        fsio::out_of_memory::set_memory_hint(&resources::hint_if_refused(stage));
         let context = Context {
             plan,
             stage,

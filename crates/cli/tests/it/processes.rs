@@ -242,9 +242,25 @@ fn a_file_beyond_the_limit_of_file_sizes_is_named_with_the_limit() {
     assert!(text.contains("model.safetensors") && text.contains("ulimit -f"), "{text}");
 }
 
+/// A stage that needs more memory than the process may have says how much was refused, and which key helps.
+#[test]
+fn refused_memory_is_an_error_with_the_key_that_helps() {
+    let place = place();
+    let script = "ulimit -v 2000000; exec \"$0\" run tiny.toml --force --threads 1 \
+                  --set pretrain.tokens_per_step=4194304 --set pretrain.micro_batch=65536";
+    let mut run = command(&place, "sh", &["-c", script, env!("CARGO_BIN_EXE_temper")]);
+    let mut child = run.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let text = stderr_of(&mut child);
+    assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(1), "{text}");
+    assert!(text.contains("error: out of memory: the system refused "), "{text}");
+    assert!(text.contains("hint: [pretrain] was planned with "), "{text}");
+    assert!(text.contains("set `micro_batch = "), "{text}");
+}
+
 #[test]
 fn an_export_without_file_descriptors_leaves_nothing() {
     let place = trained();
+    let mut codes = Vec::new();
     for limit in 4..14 {
         let script = format!("ulimit -n {limit}; exec \"$0\" export runs/tiny/pretrain --to out/m");
         let mut run = command(&place, "sh", &["-c", &script, env!("CARGO_BIN_EXE_temper")]);
@@ -254,11 +270,50 @@ fn an_export_without_file_descriptors_leaves_nothing() {
             .unwrap_or_default();
         if status.success() {
             assert_eq!(left, ["m"], "{limit}");
+            assert!(codes.contains(&Some(1)), "{codes:?}");
             return;
         }
+        // 127 where not even the loader can open its libraries.
+        assert!(matches!(status.code(), Some(1 | 127)), "{limit}: {status}");
+        codes.push(status.code());
         assert!(left.is_empty(), "{limit}: {left:?}");
     }
     panic!("13 file descriptors are not enough for an export");
+}
+
+/// A signal ends an export at any moment, and nothing of it is left.
+#[test]
+fn a_stopped_export_leaves_nothing() {
+    let place = trained();
+    let exports: [&[&str]; 2] = [
+        &["export", "runs/tiny/pretrain", "--to", "m"],
+        &["export", "runs/tiny/pretrain", "--gguf", "f32", "--to", "m.gguf"],
+    ];
+    let mut n_stopped = 0;
+    for delay in 0..24_u64 {
+        let args = exports[usize::from(delay % 2 == 1)];
+        let mut child = command(&place, env!("CARGO_BIN_EXE_temper"), args).spawn().expect("runs");
+        std::thread::sleep(Duration::from_millis(delay * 8));
+        let signal = if delay % 3 == 0 { "-INT" } else { "-TERM" };
+        // It may have ended already.
+        let _ = Command::new("kill").args([signal, &child.id().to_string()]).output();
+        let status = ends(&mut child, Duration::from_mins(1));
+        let names = || {
+            let entries = std::fs::read_dir(place.path()).expect("it");
+            entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        };
+        let left: Vec<String> = names().filter(|name| name.contains(".tmp-")).collect();
+        assert!(left.is_empty(), "after {delay}: {left:?}");
+        n_stopped += usize::from(!status.success());
+        for name in names()
+            .filter(|name| ["m", "m.gguf", "m.proof.json", "Modelfile"].contains(&name.as_str()))
+        {
+            let path = place.path().join(name);
+            if path.is_dir() { fsio::remove_dir_all(path) } else { fsio::remove_file(path) }
+                .expect("removed");
+        }
+    }
+    assert!(n_stopped > 0, "no export was stopped");
 }
 
 #[test]

@@ -48,6 +48,9 @@ fn a_run_plans_inspects_and_logs_its_rewards() {
     ] {
         assert!(plan.stdout.contains(part), "{part}: {}", plan.stdout);
     }
+    // Time is measured for one answer at once, too, although scores are compared in pairs.
+    let plan = place.temper(&["plan", "r.toml", "--set", "ppo.micro_batch=1"]);
+    assert_eq!(plan.code, Some(0), "{}", plan.stderr);
 
     let run = place.temper(&["run", "r.toml"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);

@@ -164,10 +164,42 @@ fn the_cache_is_shown_and_cleared() {
     let lock = fsio::Lock::acquire(place.path().join("runs/tiny/LOCK")).expect("free");
     insta::assert_snapshot!("cache_in_use", place.error(&["cache", "clear", "--yes"]));
     drop(lock);
+    place.write("runs/.cache/notes.txt", "mine").write("runs/.cache/other/file", "mine");
     let cleared = printed(&place, &["cache", "clear", "--yes"]);
-    assert!(cleared.contains("removed "), "{cleared}");
+    assert!(
+        cleared.contains("removed ") && cleared.contains("not from Temper (kept)"),
+        "{cleared}"
+    );
+    assert_eq!(
+        read(&place, "runs/.cache/notes.txt") + &read(&place, "runs/.cache/other/file"),
+        "minemine"
+    );
+    let again = printed(&place, &["cache", "clear", "--yes"]);
+    assert!(again.contains("removed 0 B"), "{again}");
     assert_eq!(printed(&Place::new(), &["cache"]), "the cache is empty\n");
     printed(&place, &["run", "tiny.toml", "--name", "after"]);
+}
+
+/// A link in place of a directory leads to what no run made.
+#[cfg(unix)]
+#[test]
+fn nothing_is_removed_through_a_link() {
+    let place = trained();
+    let link = |to: &str, from: &str| {
+        std::os::unix::fs::symlink(place.path().join(to), place.path().join(from)).expect("a link");
+    };
+    place.write("precious/checkpoints/file", "mine").write("linked/keep", "");
+    link("precious", "linked/.cache");
+    let refused = place.temper(&["cache", "clear", "--dir", "linked", "--yes"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("a link, not the cache of these runs"), "{}", refused.stderr);
+    fsio::rename(place.path().join("runs/tiny/pretrain"), place.path().join("moved"))
+        .expect("moved");
+    place.write("moved/checkpoints/file", "mine");
+    link("moved", "runs/tiny/pretrain");
+    printed(&place, &["runs", "rm", "tiny", "--keep-model", "--yes"]);
+    assert_eq!(read(&place, "moved/checkpoints/file"), "mine");
+    assert_eq!(read(&place, "precious/checkpoints/file"), "mine");
 }
 
 #[test]

@@ -317,3 +317,30 @@ fn ctrl_c_ends_an_answer_and_not_the_conversation() {
     let (text, _) = shown(child);
     assert!(text.contains("there is no answer yet") && text.contains("code 0"), "{text}");
 }
+
+/// Bytes that are not text drop their line and not the conversation, and a signal that ends it leaves the terminal as it was.
+#[test]
+fn a_conversation_survives_bytes_that_are_no_text_and_gives_the_terminal_back() {
+    let place = chat_model();
+    let shell = "sh -c 'echo $$ > pid; exec temper chat runs/t/sft --max-new-tokens 4'; echo code $?; stty -a";
+    let Some(mut child) = on_terminal(&place, (80, 24), shell) else { return };
+    std::thread::sleep(Duration::from_secs(1));
+    let stdin = child.stdin.as_mut().expect("a pipe");
+    stdin.write_all(b"\xff\xfe\xc3\x28\r").and_then(|()| stdin.flush()).expect("a terminal");
+    std::thread::sleep(Duration::from_millis(300));
+    press(&mut child, "/stats\r");
+    std::thread::sleep(Duration::from_millis(300));
+    press(&mut child, "half a line");
+    std::thread::sleep(Duration::from_millis(300));
+    let pid = std::fs::read_to_string(place.path().join("pid")).expect("started");
+    let killed = Command::new("kill").args(["-TERM", pid.trim()]).status().expect("kill runs");
+    assert!(killed.success());
+    let (text, _) = shown(child);
+    assert!(text.contains("not UTF-8 text") && text.contains("there is no answer yet"), "{text}");
+    assert!(text.contains("code 143"), "{text}");
+    assert!(text.contains("\x1b[?2004l"), "{text}");
+    assert!(
+        text.contains(" icanon") && text.contains(" echo ") && !text.contains("-icanon"),
+        "{text}"
+    );
+}

@@ -119,7 +119,7 @@ fn pipeline<T: Send, R: Send>(
     std::thread::scope(|scope| {
         let (sender, receiver): (SyncSender<T>, Receiver<T>) = sync_channel(BATCHES_AHEAD);
         let spawned = std::thread::Builder::new().spawn_scoped(scope, move || read(&sender));
-        let reader = spawned.map_err(|source| Error::Threads { source })?;
+        let reader = spawned.map_err(|source| Error::Threads { source: fsio::NoThread(source) })?;
         let mut taken = Ok(());
         for batch in &receiver {
             taken = take(batch);

@@ -78,6 +78,8 @@ pub(crate) struct DatasetSource {
     first_sample: u64,
 }
 
+/// Epochs that are packed to count their rows; the rows of later ones are estimated.
+const PACKED_EPOCHS: u64 = 1000;
 /// First epoch whose rows no step reads.
 const SPARE_EPOCHS: u64 = 1 << 40;
 
@@ -163,7 +165,13 @@ impl Dataset {
         let part = epochs - epochs.floor();
         let rows_of_part = |epoch| (part * self.train.n_rows(epoch) as f64).ceil() as u64;
         if self.train.is_constant() {
-            return whole * self.train.n_rows(0) + rows_of_part(0);
+            return whole.saturating_mul(self.train.n_rows(0)).saturating_add(rows_of_part(0));
+        }
+        if whole > PACKED_EPOCHS {
+            // As many rows in each later epoch as in the mean of these.
+            let rows = self.epoch_start(PACKED_EPOCHS);
+            let rows = (rows as f64 / PACKED_EPOCHS as f64 * epochs).ceil() as u64;
+            return rows.min(enough.unwrap_or(u64::MAX));
         }
         for epoch in 0..whole {
             let start = self.epoch_start(epoch);
@@ -224,11 +232,26 @@ impl Dataset {
         self.train.n_rows(epoch)
     }
 
-    /// Epochs completed before a step, for display.
+    /// Epochs completed before a step, for display; an estimate where they are very many and most are not packed yet.
     pub fn epoch_of(&self, step: u64) -> f64 {
-        let row = (step * self.options.rows_per_step as u64).min(self.n_run_rows);
+        let row = step.saturating_mul(self.options.rows_per_step as u64).min(self.n_run_rows);
+        if self.is_far(row) {
+            return row as f64 / self.train.n_rows(0) as f64;
+        }
         let (epoch, within) = self.locate(row);
         epoch as f64 + within as f64 / self.train.n_rows(epoch) as f64
+    }
+
+    /// Whether locating a row would pack very many epochs, because the number of rows differs from epoch to epoch.
+    fn is_far(&self, row: u64) -> bool {
+        if self.train.is_constant() {
+            return false;
+        }
+        let packed = {
+            let starts = self.epoch_starts.lock().unwrap_or_else(PoisonError::into_inner);
+            starts.last().copied().unwrap_or(0)
+        };
+        row.saturating_sub(packed) / self.train.n_rows(0).max(1) > PACKED_EPOCHS
     }
 
     /// Rows of one step; empty after the last step.
@@ -311,11 +334,15 @@ impl Dataset {
         &self.counts
     }
 
-    /// Number of targets in the whole run. Reads every row of a last, partial epoch.
+    /// Number of targets in the whole run. Reads every row of a last, partial epoch. An estimate where epochs of different
+    /// lengths are very many.
     pub fn run_targets(&self) -> u64 {
+        if self.is_far(self.n_run_rows) {
+            return (self.epoch_of(u64::MAX) * self.train.epoch_targets(0) as f64) as u64;
+        }
         let (epochs, rows) = self.locate(self.n_run_rows);
         let whole: u64 = if self.train.is_constant() {
-            epochs * self.train.epoch_targets(0)
+            epochs.saturating_mul(self.train.epoch_targets(0))
         } else {
             (0..epochs).map(|epoch| self.train.epoch_targets(epoch)).sum()
         };

@@ -165,6 +165,26 @@ fn a_pattern_over_links_in_a_loop_ends() {
     assert!(error.to_string().contains("depth of directories"), "{error}");
 }
 
+/// A pattern cannot be compared with such a name, and to leave the file out would be silent. The directory itself can be read.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_not_utf8_is_an_error_in_a_pattern() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = crate::support::folder();
+    file(folder.path(), "data/a.jsonl", "{\"text\": \"a\"}\n");
+    let odd = folder.path().join("data").join(std::ffi::OsStr::from_bytes(b"\xff.jsonl"));
+    std::fs::write(odd, "{\"text\": \"b\"}\n").unwrap();
+    for pattern in ["data/*", "data/*.jsonl", "*/a.jsonl", "**/*.jsonl"] {
+        let found = data::expand(&folder.path().join(pattern), None, None);
+        match found {
+            Err(error) => assert!(error.to_string().contains("not UTF-8"), "{pattern}: {error}"),
+            Ok(files) => assert_eq!((pattern, files.paths.len()), ("*/a.jsonl", 1)),
+        }
+    }
+    let files = data::expand(&folder.path().join("data"), None, None).unwrap();
+    assert_eq!(files.paths.len(), 2);
+}
+
 /// Flips and truncates bytes all over small valid files: no panic, no hang, no huge allocation.
 #[test]
 fn damaged_binary_files_never_crash_the_reader() {

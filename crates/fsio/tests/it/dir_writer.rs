@@ -103,6 +103,17 @@ fn only_stale_temporaries_are_removed() {
     assert_eq!(removed, [".plan.json.0.tmp-17", "step-000001.tmp-4242"]);
     assert_eq!(names(root.path()), [".tmp-12", "keep", "tmp-12", "x.tmp-", "x.tmp-12a"]);
     assert!(is_stale_tmp("step-000001.tmp-1") && !is_stale_tmp("step-000001"));
+    // A file that is written again takes what a killed process left of it, and nothing else.
+    for name in [".a.json.0.tmp-17", ".a.json.3.tmp-18", ".a.json.tmp-17", ".b.json.0.tmp-17"] {
+        fs::write(root.path().join(name), b"x").expect("write");
+    }
+    fsio::write_atomic(root.path().join("a.json"), b"{}").expect("write");
+    let left = [".a.json.tmp-17", ".b.json.0.tmp-17", ".tmp-12", "a.json", "keep"];
+    assert_eq!(names(root.path())[..5], left);
+    for name in [".a.json.tmp-17", ".b.json.0.tmp-17", "a.json"] {
+        fs::remove_file(root.path().join(name)).expect("remove");
+    }
+
     // One with this process's id is from an earlier process with the same id.
     let own = root.path().join(format!("d.tmp-{}", std::process::id()));
     fs::create_dir(&own).expect("mkdir");

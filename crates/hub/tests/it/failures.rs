@@ -356,6 +356,44 @@ fn a_redirect_to_a_local_address_is_not_followed() {
     assert!(error.to_string().contains("a redirect to the local address"), "{error}");
 }
 
+/// Other spellings of addresses that only this machine or its network reaches; the C library reads them as such.
+#[test]
+fn a_redirect_to_an_odd_number_is_not_followed() {
+    let odd = [
+        "http://2852039166/",
+        "http://0xa9fea9fe/",
+        "http://169.16689662/",
+        "http://0251.0376.0251.0376/",
+    ];
+    for address in odd.into_iter().chain(["http://[::ffff:169.254.169.254]/", "http://[fe80::1]/"])
+    {
+        let hub = Hub::changed(
+            model(),
+            move |_, _| Reply::new(302).with("Location", &format!("{address}latest/meta-data")),
+            |_, reply| reply,
+        );
+        let place = tempfile::tempdir().expect("a directory");
+        let error = hub.get(place.path()).expect_err("refused").to_string();
+        assert!(error.contains("a redirect to "), "{address}: {error}");
+        assert!(tree(place.path()).is_empty(), "{address}");
+    }
+}
+
+#[test]
+fn a_listing_without_files_is_an_error() {
+    let hub = Hub::changed(
+        model(),
+        |request, reply| {
+            if request.path.contains("/tree/") { Reply::ok("[]") } else { reply }
+        },
+        |_, reply| reply,
+    );
+    let place = tempfile::tempdir().expect("a directory");
+    let error = hub.get(place.path()).expect_err("nothing to download").to_string();
+    assert!(error.contains("the repository has no files"), "{error}");
+    assert!(tree(place.path()).is_empty());
+}
+
 #[test]
 fn a_full_disk_is_noticed_before() {
     let mut file = large("model.safetensors", bytes(10));

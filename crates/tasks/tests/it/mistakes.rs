@@ -140,3 +140,12 @@ fn examples_are_other_rows() {
     };
     assert_eq!(context, "E a\n\nQ0");
 }
+
+/// A prompt far beyond any context would take hundreds of megabytes to turn into tokens.
+#[test]
+fn a_prompt_of_megabytes_is_refused() {
+    let row =
+        |n: usize| format!("{{\"q\": \"{}\", \"c\": [\"a\", \"b\"], \"a\": 0}}\n", "x".repeat(n));
+    let error = of_rows(TASK, &(row(10) + &row(1 << 21)), 0);
+    assert!(error.contains("rows.jsonl:2: a prompt of more than 1048576 bytes"), "{error}");
+}

@@ -251,4 +251,10 @@ fn the_pinned_burn_version_is_the_workspaces() {
     let other = Environment { burn: "0.21.0".into(), threads: 64, ..here.clone() };
     let line = format!("burn was `0.21.0`, is now `{}`", train::BURN_VERSION);
     assert_eq!(other.differences(&here), [line]);
+    let generic = Environment { kernels: "generic".into(), ..here.clone() };
+    let line = format!("kernels was `generic`, is now `{}`", here.kernels);
+    assert_eq!(generic.differences(&here), [line]);
+    // An older version did not note it.
+    let unknown = Environment { kernels: String::new(), ..here.clone() };
+    assert!(unknown.differences(&here).is_empty());
 }

@@ -378,15 +378,44 @@ fn leftovers_of_a_killed_process_are_removed() {
     let root = tempfile::tempdir().expect("tempdir");
     run_stage(root.path(), 7, StopFlag::manual(), falling, &mut Silent).expect("cut");
     let stage = root.path().join("pretrain");
-    for leftover in ["checkpoints/step-000009.tmp-1", "checkpoints/dry-save", "model"] {
+    for leftover in ["checkpoints/step-000009.tmp-1", "checkpoints/dry-save", "model.old.tmp-3"] {
         fs::create_dir_all(stage.join(leftover)).expect("mkdir");
         fs::write(stage.join(leftover).join("half"), b"x").expect("write");
     }
+    // As where the process was killed between the model and `finished.json`.
+    let mut model = fsio::DirWriter::begin(stage.join("model")).expect("none");
+    model.write("config.json", b"{}").expect("write");
+    model.commit(serde_json::Value::Null).expect("commit");
     fs::write(root.path().join(".recipe.toml.0.tmp-77"), b"x").expect("write");
     run_to_end(root.path());
     assert_eq!(names_in(&stage.join("checkpoints")), ["step-000009", "step-000012"]);
     assert_eq!(names_in(&stage.join("model")), ["MANIFEST", "model.safetensors"]);
     assert_eq!(names_in(root.path()), ["LOCK", "pretrain", "recipe.toml"]);
+    assert!(!stage.join("model.old.tmp-3").exists());
+}
+
+#[test]
+fn a_foreign_file_in_the_place_of_the_model_is_not_lost() {
+    for has_manifest in [false, true] {
+        let root = tempfile::tempdir().expect("tempdir");
+        run_stage(root.path(), 7, StopFlag::manual(), falling, &mut Silent).expect("cut");
+        let model = root.path().join("pretrain/model");
+        if has_manifest {
+            let mut writer = fsio::DirWriter::begin(&model).expect("none");
+            writer.write("config.json", b"{}").expect("write");
+            writer.commit(serde_json::Value::Null).expect("commit");
+        } else {
+            fs::create_dir(&model).expect("mkdir");
+        }
+        fs::write(model.join("notes.txt"), b"mine").expect("write");
+        let error = run_stage(root.path(), u64::MAX, StopFlag::manual(), falling, &mut Silent);
+        let error = error.expect_err("a foreign file");
+        assert!(matches!(&error, Error::ForeignFile { path } if path.ends_with("model/notes.txt")));
+        assert!(error.hint().is_some());
+        assert_eq!(fs::read(model.join("notes.txt")).expect("kept"), b"mine");
+        fs::rename(model.join("notes.txt"), root.path().join("notes.txt")).expect("moved");
+        run_to_end(root.path());
+    }
 }
 
 #[test]

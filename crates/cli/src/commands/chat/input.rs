@@ -1,10 +1,11 @@
 //! Lines from a person, with editing and history, or from a file or pipe.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead as _, IsTerminal as _};
-use std::sync::Arc;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -17,6 +18,11 @@ use super::command::NAMES;
 use crate::failure::{Failure, Result};
 
 const PROMPT: &str = "> ";
+/// Ends the marks around pasted text, which the editor asks the terminal for.
+const NO_PASTE_MARKS: &[u8] = b"\x1b[?2004l\r\n";
+
+/// The terminal's settings before the editor changed them.
+static BEFORE: OnceLock<Termios> = OnceLock::new();
 
 /// A line of input.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +30,8 @@ pub(super) enum Line {
     Text(String),
     /// Ctrl-C: the line is dropped.
     Interrupted,
+    /// Bytes that are not UTF-8: the line is dropped.
+    NotText,
     End,
 }
 
@@ -43,6 +51,11 @@ impl Input {
         let history = MemHistory::with_config(&config);
         let mut editor = Editor::with_history(config, history).map_err(unreadable)?;
         editor.set_helper(Some(Assistance));
+        if let Ok(before) = tcgetattr(io::stdin()) {
+            let _ = BEFORE.set(before);
+        }
+        // Best effort, where the system starts no thread.
+        let _ = train::signals::before_termination(restore_terminal);
         Ok(Self::Person(Box::new(editor), train::signals::on_interrupt()?))
     }
 
@@ -65,6 +78,9 @@ impl Input {
                 Ok(text) => Ok(Line::Text(joined(text.trim()))),
                 Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
                 Err(ReadlineError::Eof) => Ok(Line::End),
+                Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    Ok(Line::NotText)
+                }
                 Err(error) => Err(unreadable(error)),
             },
             Self::Lines => {
@@ -74,6 +90,15 @@ impl Input {
                 Ok(if n_read == 0 { Line::End } else { Line::Text(text) })
             }
         }
+    }
+}
+
+/// Restores the terminal when a signal ends the program while a line is edited.
+fn restore_terminal() {
+    if let Some(before) = BEFORE.get() {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
+        let _ = io::stdout().write_all(NO_PASTE_MARKS);
+        let _ = io::stdout().flush();
     }
 }
 

@@ -66,6 +66,10 @@ impl Chat<'_> {
             let text = match input.line(&std::mem::take(&mut draft))? {
                 Line::Text(text) => text,
                 Line::Interrupted => continue,
+                Line::NotText => {
+                    print("that line was not UTF-8 text and is left out\n")?;
+                    continue;
+                }
                 Line::End => return Ok(()),
             };
             let command = Command::parse(&text);

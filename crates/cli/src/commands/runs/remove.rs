@@ -100,9 +100,12 @@ fn everything(run: &RunData) -> Vec<(PathBuf, u64)> {
 /// Files that the models of finished stages do not need. A stage that is not finished keeps its checkpoints: they are all it has.
 fn temporary(run: &RunData) -> Vec<(PathBuf, u64)> {
     let finished = |stage: &&StageData| stage.state == StageState::Finished;
+    // A link leads to what is not the run's.
+    let is_own = |dir: &PathBuf| std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir());
     let stages = run.stages.iter().filter(finished).map(|stage| run.path.join(&stage.name));
+    let stages = stages.filter(is_own);
     let dirs = stages.flat_map(|stage| TEMPORARY.map(|name| stage.join(name)));
-    dirs.filter(|dir| dir.is_dir()).map(|dir| (dir.clone(), size_of(&dir))).collect()
+    dirs.filter(is_own).map(|dir| (dir.clone(), size_of(&dir))).collect()
 }
 
 fn listing(run: &RunData, removed: &[(PathBuf, u64)], total: u64, keep_model: bool) -> String {
