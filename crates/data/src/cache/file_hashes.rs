@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 
 const DIRECTORY: &str = "file-hashes";
 const RECORD_BYTES: u64 = 4096;
+/// Smaller files are read again each time, which takes less than a record of them.
+const REMEMBERED_BYTES: u64 = 1 << 20;
 /// Resolution of coarse time stamps: a file written twice within it may look unchanged.
 const SETTLED_SECONDS: i64 = 2;
 
@@ -34,6 +36,9 @@ pub(crate) fn file_hash(cache_dir: &Path, path: &Path) -> Result<String> {
     // Before it is read: some files of the kernel have no size, and reading them waits.
     if metadata.len() == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
+    }
+    if metadata.len() < REMEMBERED_BYTES {
+        return Ok(fsio::sha256_file(path)?);
     }
     let name = fsio::sha256_hex(absolute.as_os_str().as_encoded_bytes());
     let record_path = cache_dir.join(DIRECTORY).join(format!("{name}.json"));
@@ -77,6 +82,7 @@ fn write_record(path: &Path, record: &HashRecord) {
     let Ok(bytes) = serde_json::to_vec(record) else { return };
     let parent = path.parent().unwrap_or(Path::new("."));
     if fsio::create_dir_all(parent).is_ok() {
-        let _ = fsio::write_atomic(path, &bytes);
+        // A record that a power cut leaves unreadable counts as none.
+        let _ = fsio::replace_unsynced(path, &bytes);
     }
 }
