@@ -50,9 +50,8 @@ pub(crate) fn report(document: &dyn TableLike, diagnostics: &mut Diagnostics) {
     let mut last = None;
     for &name in StageSection::NAMES {
         let Some(section) = table(name) else { continue };
-        let lacks = |keys: &[&str]| {
-            keys.iter().all(|key| has_key(name, key) && !section.contains_key(key))
-        };
+        let lacks =
+            |keys: &[&str]| keys.iter().all(|key| has_key(name, key) && !section.contains_key(key));
         if lacks(&["max_steps", "epochs", "max_tokens"]) {
             length(name, diagnostics);
         }
