@@ -8,7 +8,7 @@ use crate::evaluation_args::count;
 pub(crate) use crate::evaluation_args::{CompareArgs, ContaminationArgs, EvalArgs, ScoreArgs};
 pub(crate) use crate::run_args::{
     CacheArgs, CacheCommand, DiffArgs, RemoveArgs, ReportArgs, ReproduceArgs, RunsArgs,
-    RunsCommand, ShowArgs, run_name,
+    RunsCommand, ShowArgs, SweepArgs, key_value, run_name,
 };
 use crate::serve_args::ServeArgs;
 pub(crate) use crate::shell_args::{CompletionsArgs, ManArgs, ShellName};
@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Resume an interrupted run
     Resume(ResumeArgs),
+    /// Train a recipe with every combination of values, one run after the other, and compare the results
+    Sweep(SweepArgs),
     /// Watch a run that another process trains: curves, samples, time left
     Watch(WatchArgs),
     /// Complete prompts; prints one JSON line per completion
@@ -136,7 +138,7 @@ pub(crate) struct RecipeArgs {
 /// `temper init`
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// Stage of the recipe
+    /// Stage of the recipe, or `chain`: stages that continue each other
     #[arg(value_enum)]
     pub(crate) kind: InitKind,
     /// Model to start from: Hugging Face directory, hf:OWNER/MODEL, GGUF file, or stage of a run
@@ -145,6 +147,15 @@ pub(crate) struct InitArgs {
     /// Data file, directory, pattern, or hf:datasets/OWNER/NAME
     #[arg(long, value_name = "FILE")]
     pub(crate) data: String,
+    /// Pairs of answers for the second stage of `chain`, as --data
+    #[arg(long, value_name = "FILE", required_if_eq("kind", "chain"))]
+    pub(crate) pairs: Option<String>,
+    /// Prompts of the PPO stage of `chain`, as --data [default: those of the chats]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompts: Option<String>,
+    /// How `chain` learns from the pairs [default: ppo]
+    #[arg(long, value_enum, value_name = "METHOD")]
+    pub(crate) align: Option<Align>,
     /// Reward model of `ppo`: a reward stage of a run, or its directory
     #[arg(long, value_name = "MODEL", required_if_eq("kind", "ppo"))]
     pub(crate) reward: Option<String>,
@@ -156,7 +167,16 @@ pub(crate) struct InitArgs {
     pub(crate) no_probe: bool,
 }
 
-/// Stages that `temper init` writes.
+/// Stages of `temper init chain` after fine-tuning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Align {
+    /// A reward model from the pairs, and PPO against it
+    Ppo,
+    /// Direct preference optimization on the pairs
+    Dpo,
+}
+
+/// Recipes that `temper init` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum InitKind {
     /// Continued pretraining on texts
@@ -173,6 +193,8 @@ pub(crate) enum InitKind {
     Ppo,
     /// GRPO on prompts whose rows have the right answer
     Grpo,
+    /// Fine-tuning on chats, a reward model from pairs, and PPO; or fine-tuning and DPO
+    Chain,
 }
 
 /// `temper plan`
@@ -381,6 +403,9 @@ pub(crate) struct MergeArgs {
 pub(crate) struct ChatArgs {
     /// Stage of a run (runs/x/sft), checkpoint, Hugging Face directory, hf:OWNER/MODEL, or GGUF file, with a chat template
     pub(crate) model: PathBuf,
+    /// Second model, which gets the same messages and answers after the first one
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) against: Option<PathBuf>,
     /// Base model of MODEL, if MODEL is an adapter that does not record it
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
@@ -480,15 +505,6 @@ pub(crate) struct InspectArgs {
     /// Print row N of a data file, which is named in place of the recipe
     #[arg(long, value_name = "N", conflicts_with_all = ["stage", "n"])]
     pub(crate) line: Option<u64>,
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => {
-            Ok((key.trim().to_owned(), value.to_owned()))
-        }
-        _ => Err("expected KEY=VALUE, as in pretrain.max_steps=60".to_owned()),
-    }
 }
 
 /// A number of bytes with a unit of thousands, as in `5GB`.

@@ -10,6 +10,7 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     (&["plan"], "temper plan recipes/quickstart.toml --set sft.max_steps=60"),
     (&["run"], "temper run recipes/quickstart.toml --name mine"),
     (&["resume"], "temper resume quickstart"),
+    (&["sweep"], "temper sweep chats.toml --set sft.optimizer.lr=1e-5,3e-5,1e-4 --set seed=1,2"),
     (&["watch"], "temper watch quickstart"),
     (&["generate"], "temper generate runs/quickstart/ppo --chat --prompt Hello --n 3"),
     (&["chat"], "temper chat runs/quickstart/ppo"),

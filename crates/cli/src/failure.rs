@@ -59,6 +59,14 @@ impl Failure {
         self
     }
 
+    /// The same failure with the name of its run before the message.
+    pub(crate) fn of(mut self, run: &str) -> Self {
+        if !self.message.is_empty() {
+            self.message = format!("{run}: {}", self.message);
+        }
+        self
+    }
+
     /// A run stopped by a signal, with a checkpoint saved: exit code 75, without a message.
     pub(crate) fn stopped() -> Self {
         Self { code: STOPPED, message: String::new(), hint: None, is_input: false }

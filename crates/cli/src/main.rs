@@ -70,6 +70,7 @@ fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
         Command::Plan(args) => commands::plan::run(&args, cli.log, cli.threads),
         Command::Run(args) => commands::run::run(&args, cli.log, cli.threads),
         Command::Resume(args) => commands::run::resume(&args, cli.log, cli.threads),
+        Command::Sweep(args) => commands::sweep::run(&args, cli.log, cli.threads),
         Command::Watch(args) => commands::watch::run(&args, cli.log),
         Command::Generate(args) => {
             device_panics::run(&args.device, || commands::generate::run(&args))
@@ -133,6 +134,7 @@ fn computes(command: &Command) -> bool {
         | Command::Plan(_)
         | Command::Run(_)
         | Command::Resume(_)
+        | Command::Sweep(_)
         | Command::Watch(_)
         | Command::Data(_)
         | Command::Bench(_)

@@ -1,8 +1,43 @@
-//! Arguments of the commands on runs that exist.
+//! Arguments of the commands on several runs, and on runs that exist.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+
+/// `temper sweep`
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    /// Recipe, a TOML file
+    pub(crate) recipe: PathBuf,
+    /// Values of a key, as in `--set sft.optimizer.lr=1e-4,3e-4`; can be repeated, and every combination is a run. One value is
+    /// set in all runs. Commas in brackets and quotes do not separate values
+    #[arg(long = "set", value_name = "KEY=A,B,C", value_parser = key_value, required = true)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Print the runs with their time and memory, and train none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Skip the probe that estimates the running time
+    #[arg(long)]
+    pub(crate) no_probe: bool,
+    /// Start of the runs' names [default: the recipe's]
+    #[arg(long, value_name = "NAME", value_parser = run_name)]
+    pub(crate) name: Option<String>,
+    /// Only this stage of the recipe
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) stage: Option<String>,
+    /// Use only the first N rows of each source
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Directory of `data:` paths [default: TEMPER_DATA, or the recipe's `data_dir`, or data/]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Allow rewards of the recipe to start programs, which run with your rights
+    #[arg(long)]
+    pub(crate) allow_commands: bool,
+    /// Start although a plan needs more memory or disk space than there is
+    #[arg(long)]
+    pub(crate) force: bool,
+}
 
 /// `temper runs`
 #[derive(Debug, Args)]
@@ -117,4 +152,14 @@ pub(crate) enum CacheCommand {
 /// The name of a run, by the rule of the recipe's `name`.
 pub(crate) fn run_name(text: &str) -> Result<String, String> {
     recipe::run_name(text).map(|()| text.to_owned())
+}
+
+/// A key and its value, as `--set` takes them.
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("expected KEY=VALUE, as in pretrain.max_steps=60".to_owned()),
+    }
 }

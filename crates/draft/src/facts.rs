@@ -9,8 +9,12 @@ pub struct Facts {
     pub name: String,
     /// The model, as the recipe names it.
     pub model: String,
+    /// Whether the model is a stage of the same recipe.
+    pub is_stage: bool,
     /// The data, as the recipe names it.
     pub data: String,
+    /// Whether the data are chats, of which the prompts are used.
+    pub prompts_of_chats: bool,
     /// Number of parameters of the model.
     pub n_parameters: u64,
     /// Positions that the model has.

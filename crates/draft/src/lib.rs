@@ -1,6 +1,7 @@
-//! A first recipe for a model and a data file: every value is chosen from their sizes, and a comment says from which.
+//! A first recipe for a model and data files: every value is chosen from their sizes, and a comment says from which.
 //!
-//! [`Facts`] come from a plan; [`Values`] are chosen from them; [`recipe`] writes the file. The
+//! [`Facts`] come from a plan; [`Values`] are chosen from them; [`recipe`] writes the file, of one [`Section`] or of several
+//! that continue each other. The
 //! command `temper init` plans the recipe with [`Values::to_measure`], reads the facts off that plan, and corrects the values
 //! until the machine's memory suffices.
 
@@ -16,7 +17,18 @@ pub use right_answer::RightAnswer;
 pub use text::recipe;
 pub use values::Values;
 
-/// Purpose of a recipe.
+/// A stage of a recipe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Section {
+    /// Purpose.
+    pub kind: Kind,
+    /// Sizes of its model and data.
+    pub facts: Facts,
+    /// Values of its keys.
+    pub values: Values,
+}
+
+/// Purpose of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Continued pretraining on texts.

@@ -44,7 +44,8 @@ fn size(n_parameters: u64) -> String {
 
 /// A learning rate in the form in which people write it: 5e-5.
 fn rate(value: f64) -> String {
-    format!("{value:e}")
+    // One digit, as it was chosen: 3e-5 is not 3.0000000000000004e-5.
+    format!("{value:.0e}")
 }
 
 /// A TOML string.

@@ -11,7 +11,9 @@ pub(crate) fn section(kind: Kind, facts: &Facts, values: &Values, lines: &mut Li
     if let Some(reward) = &facts.reward {
         lines.add("reward", &quoted(reward), "the reward model, which is not trained".to_owned());
     }
-    lines.add("prompts", &format!("[{{ path = {} }}]", quoted(&facts.data)), String::new());
+    let comment = if facts.prompts_of_chats { "the chats without their answers" } else { "" };
+    let prompts = format!("[{{ path = {} }}]", quoted(&facts.data));
+    lines.add("prompts", &prompts, comment.to_owned());
     if let Some((rewards, comment)) = facts.right_answer.as_ref().map(RightAnswer::rewards) {
         lines.add("rewards", &rewards, comment);
     }

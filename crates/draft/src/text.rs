@@ -3,20 +3,28 @@
 use std::fmt::Write as _;
 
 use crate::lines::{Lines, lora, optimizer, quoted, validation};
-use crate::{Facts, Kind, Values, online};
+use crate::{Facts, Kind, Section, Values, online};
 
 /// A recipe with comments.
 ///
 /// A sample of a kind that is dropped or cut when it is longer than a row is counted in a comment.
-pub fn recipe(kind: Kind, facts: &Facts, values: &Values) -> String {
-    let mut lines = Lines { text: head(kind, facts) };
-    if kind.is_online() {
-        online::section(kind, facts, values, &mut lines);
-    } else {
-        offline(kind, facts, values, &mut lines);
+pub fn recipe(sections: &[Section]) -> String {
+    let mut lines = Lines { text: head(sections) };
+    let is_chain = sections.len() > 1;
+    for Section { kind, facts, values } in sections {
+        lines.text.push('\n');
+        if is_chain {
+            lines.text += &format!("# {}\n", aim(*kind));
+        }
+        lines.text += &format!("[{}]\n", kind.section());
+        if kind.is_online() {
+            online::section(*kind, facts, values, &mut lines);
+        } else {
+            offline(*kind, facts, values, &mut lines);
+        }
     }
     let Lines { mut text } = lines;
-    if values.measures {
+    if sections.iter().any(|section| section.values.measures) {
         text += "\n[checks]\ntargets = false\n";
     }
     text
@@ -24,8 +32,12 @@ pub fn recipe(kind: Kind, facts: &Facts, values: &Values) -> String {
 
 /// A section that trains on the data as it is.
 fn offline(kind: Kind, facts: &Facts, values: &Values, lines: &mut Lines) {
-    let comes_with = "its tokenizer and chat template come with it".to_owned();
-    lines.add("start", &quoted(&facts.model), comes_with);
+    let comment = if facts.is_stage {
+        "the fine-tuned model"
+    } else {
+        "its tokenizer and chat template come with it"
+    };
+    lines.add("start", &quoted(&facts.model), comment.to_owned());
     lines.add("data", &format!("[{{ path = {} }}]", quoted(&facts.data)), String::new());
     if values.lora {
         lines.add("lora", "{ rank = 16, alpha = 32 }", lora(facts));
@@ -38,7 +50,11 @@ fn offline(kind: Kind, facts: &Facts, values: &Values, lines: &mut Lines) {
     lines.add("sequence_length", &length, fitting(kind, facts, values));
     let (key, counts_tokens) = kind.step_key();
     let step = values.rows_per_step * if counts_tokens { values.sequence_length } else { 1 };
-    let rows = if counts_tokens { format!("{} rows", values.rows_per_step) } else { String::new() };
+    let rows = match values.rows_per_step {
+        _ if !counts_tokens => String::new(),
+        1 => "1 row".to_owned(),
+        n => format!("{n} rows"),
+    };
     lines.add(key, &step.to_string(), rows);
     if let Some(micro_batch) = values.micro_batch {
         let comment = "at a time: limits memory, same result".to_owned();
@@ -52,8 +68,9 @@ fn offline(kind: Kind, facts: &Facts, values: &Values, lines: &mut Lines) {
     validation(values, lines);
 }
 
-fn head(kind: Kind, facts: &Facts) -> String {
-    let aim = match kind {
+/// Purpose of a stage, as a sentence.
+fn aim(kind: Kind) -> &'static str {
+    match kind {
         Kind::Pretrain => "Continued pretraining on your texts.",
         Kind::Sft => "Fine-tuning on your chats: the assistant's answers are learned.",
         Kind::Reward => "A reward model from your pairs: it scores an answer.",
@@ -63,9 +80,22 @@ fn head(kind: Kind, facts: &Facts) -> String {
         Kind::Kto => "Kahneman–Tversky optimization (KTO) on your rated answers.",
         Kind::Ppo => "PPO on your prompts: answers that the reward model scores highly.",
         Kind::Grpo => "GRPO on your prompts: answers that are right become more likely.",
+    }
+}
+
+/// The comment at the top, and the keys above the first section.
+fn head(sections: &[Section]) -> String {
+    let (Some(first), Some(last)) = (sections.first(), sections.last()) else {
+        return String::new();
     };
-    let name = &facts.name;
-    let section = kind.section();
+    let name = &first.facts.name;
+    let aim = if sections.len() == 1 {
+        aim(first.kind).to_owned()
+    } else {
+        let names: Vec<&str> = sections.iter().map(|section| section.kind.section()).collect();
+        format!("Stages that continue each other: {}.", names.join(", "))
+    };
+    let (kind, section) = (last.kind, last.kind.section());
     let after = match kind {
         Kind::Pretrain => format!("temper generate runs/{name}/{section} --prompt \"…\""),
         Kind::Sft | Kind::Dpo | Kind::Kto | Kind::Ppo | Kind::Grpo => {
@@ -74,7 +104,7 @@ fn head(kind: Kind, facts: &Facts) -> String {
         Kind::Reward => format!("temper score runs/{name}/{section} --pairs FILE"),
     };
     format!(
-        "# {aim} docs/recipe.md lists every key.\n#\n#   temper plan {name}.toml\n#   temper run  {name}.toml\n#   {after}\n\nname = {}\nseed = 1\n\n[{section}]\n",
+        "# {aim} docs/recipe.md lists every key.\n#\n#   temper plan {name}.toml\n#   temper run  {name}.toml\n#   {after}\n\nname = {}\nseed = 1\n",
         quoted(name)
     )
 }

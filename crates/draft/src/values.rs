@@ -150,7 +150,8 @@ fn max_new_tokens(facts: &Facts, sequence_length: u64) -> u64 {
 fn holdout(n_samples: u64) -> f64 {
     match n_samples {
         ..20 => 0.0,
-        20..1000 => 0.1,
+        20..100 => 0.2,
+        100..1000 => 0.1,
         1000.. => 0.05,
     }
 }

@@ -1,7 +1,7 @@
 //! Checks the sections of a recipe against each other. Each section checks itself.
 
 use crate::diagnostics::Diagnostics;
-use crate::{DpoSection, ModelSection, Precision, Recipe, StageSection};
+use crate::{DpoSection, ModelSection, Precision, Recipe, StageSection, missing};
 
 impl Recipe {
     /// Checks sections by themselves and against each other.
@@ -55,17 +55,9 @@ impl Recipe {
             match (keys.start, &self.model) {
                 (None, _) if !earlier.is_empty() => {
                     let last = earlier.last().map(|stage| stage.name()).unwrap_or_default();
-                    diagnostics.missing(
-                        path,
-                        "start",
-                        &format!("to continue from [{last}]: `start = \"{last}\"`"),
-                    );
+                    missing::start(path, Some(last), diagnostics);
                 }
-                (None, None) => diagnostics.section(
-                    path,
-                    &format!("[{path}] has nothing to start from"),
-                    "set its `start`, or describe a new model in [model]",
-                ),
+                (None, None) => missing::start(path, None, diagnostics),
                 (Some(_), _) | (None, Some(_)) => {}
             }
         }
@@ -79,11 +71,7 @@ impl Recipe {
         }
         let is_new = self.model.as_ref().is_some_and(ModelSection::is_new);
         if is_new && self.tokenizer.is_none() {
-            diagnostics.section(
-                "model",
-                "a new model needs a tokenizer",
-                "add [tokenizer] with `train = { kind = \"byte-bpe\", vocab_size = 2048 }` or `load = …`",
-            );
+            missing::tokenizer(diagnostics);
         }
     }
 

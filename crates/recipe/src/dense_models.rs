@@ -40,7 +40,7 @@ decoder_model! {
         /// Whether the blocks from `max_window_layers` on attend to a window of `sliding_window` tokens.
         #[serde(default)]
         use_sliding_window: bool,
-        /// Number of tokens that a token attends to in blocks with a window, itself included.
+        /// Number of tokens that a token attends to in blocks with a window, itself included. Default: none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 16_777_216))]
         sliding_window: Option<usize>,
@@ -69,7 +69,7 @@ decoder_model! {
         /// Whether the blocks from `max_window_layers` on attend to a window of `sliding_window` tokens.
         #[serde(default)]
         use_sliding_window: bool,
-        /// Number of tokens that a token attends to in blocks with a window, itself included.
+        /// Number of tokens that a token attends to in blocks with a window, itself included. Default: none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 16_777_216))]
         sliding_window: Option<usize>,

@@ -35,7 +35,7 @@ pub(crate) struct Diagnostics {
 /// Maximum number of problems that are kept: a hostile file may have many.
 const MAX_PROBLEMS: usize = 100;
 /// Number of problems that are reported beside the first.
-const OTHERS: usize = 8;
+const OTHERS: usize = 16;
 
 impl Problem {
     /// The problem in one line, with its line in the file.
@@ -60,6 +60,11 @@ impl Problem {
 }
 
 impl Diagnostics {
+    /// Whether there is no problem.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Whether no more problems are kept.
     pub(crate) fn is_full(&self) -> bool {
         self.list.len() >= MAX_PROBLEMS

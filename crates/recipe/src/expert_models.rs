@@ -51,7 +51,7 @@ decoder_model! {
         /// Whether the probabilities of a token's experts are divided by their sum.
         #[serde(default)]
         norm_topk_prob: bool,
-        /// Blocks without experts, counted from 0.
+        /// Blocks without experts, counted from 0. Default: none.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         mlp_only_layers: Vec<usize>,
         /// Factor of the load-balancing loss; 0: none.
@@ -77,7 +77,7 @@ decoder_model! {
         /// Whether the probabilities of a token's experts are divided by their sum.
         #[serde(default)]
         norm_topk_prob: bool,
-        /// Blocks without experts, counted from 0.
+        /// Blocks without experts, counted from 0. Default: none.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         mlp_only_layers: Vec<usize>,
         /// Factor of the load-balancing loss; 0: none.

@@ -17,6 +17,7 @@ pub struct JudgeKeys {
     /// Question to the judge, with `{prompt}` and `{completion}`, and `{answer}` if `answer` is set.
     pub template: Template,
     /// Text for `{answer}`, made from the columns of the prompt's row. Prompts without it have no such reward.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Template>,
     /// Regular expression whose first group is the score in the judge's reply. Default: the last number of the reply.
@@ -78,7 +79,7 @@ pub struct CommandKeys {
     #[schemars(length(min = 1, max = 1000), inner(length(min = 1)))]
     pub argv: Vec<String>,
     /// Text that the program gets as `answer`, made from the columns of the prompt's row. Prompts without it have no such
-    /// reward.
+    /// reward. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Template>,
     /// Seconds that the program may take for a completion.

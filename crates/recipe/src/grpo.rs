@@ -85,6 +85,7 @@ pub struct GrpoSection {
     #[serde(default)]
     pub advantage: Advantage,
     /// Policy loss. `advantage = "leave_one_out"` has a loss of its own, the clipped ratio of whole answers.
+    /// Default: `dapo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_type: Option<GrpoLoss>,
     /// Coefficient β of the KL divergence from the reference model. It is part of the loss of each token, or of the

@@ -30,6 +30,7 @@ mod kto;
 mod load;
 mod location;
 mod lora;
+mod missing;
 mod model;
 mod nearest;
 mod optimizer;
@@ -169,34 +170,36 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
     pub data_dir: Option<PathBuf>,
-    /// Tokenizer to train or load.
+    /// Tokenizer to train or load. Default: that of the first stage's `start`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerSection>,
-    /// Model of the stages that have no `start`.
+    /// Model of the stages that have no `start`. Default: none; the first stage then needs a `start`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelSection>,
-    /// Stage: pretraining on documents.
+    /// Stage: pretraining on documents. Default: no such stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretrain: Option<PretrainSection>,
-    /// Stage: supervised fine-tuning on chats.
+    /// Stage: supervised fine-tuning on chats. Default: no such stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sft: Option<SftSection>,
-    /// Stage: distillation of a teacher model into a student.
+    /// Stage: distillation of a teacher model into a student. Default: no such stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distill: Option<DistillSection>,
-    /// Stage: training of a reward model on preference pairs.
+    /// Stage: training of a reward model on preference pairs. Default: no such stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardSection>,
-    /// Stage: direct preference optimization and its variants, on preference pairs.
+    /// Stage: direct preference optimization and its variants, on preference pairs. Default: no such stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dpo: Option<DpoSection>,
     /// Stage: Kahneman–Tversky optimization, on answers that are labelled desirable or undesirable.
+    /// Default: no such stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kto: Option<KtoSection>,
-    /// Stage: proximal policy optimization against a reward model.
+    /// Stage: proximal policy optimization against a reward model. Default: no such stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ppo: Option<PpoSection>,
     /// Stage: group-relative policy optimization on rewards that are computed from the text, or by a reward model.
+    /// Default: no such stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grpo: Option<GrpoSection>,
     /// Checks that stop a faulty run in its first minute.

@@ -10,7 +10,7 @@ use crate::diagnostics::Diagnostics;
 use crate::error::{Diagnostic, Error, Result};
 use crate::spans::Spans;
 use crate::text_format::is_run_name;
-use crate::{Recipe, depth, overrides, validate};
+use crate::{Recipe, depth, missing, overrides, validate};
 
 /// A checked recipe, with the locations of its keys.
 #[derive(Clone, Debug)]
@@ -61,6 +61,9 @@ pub fn parse(bytes: &[u8], path: &Path, set: &[(String, String)]) -> Result<Load
 
     let mut diagnostics = Diagnostics::default();
     validate::validate(document.as_table(), &mut diagnostics);
+    if !diagnostics.is_empty() {
+        missing::report(document.as_table(), &mut diagnostics);
+    }
     invalid(diagnostics, &spans)?;
     let resolved_toml = if set.is_empty() { text.to_owned() } else { document.to_string() };
     let recipe: Recipe =

@@ -35,15 +35,16 @@ pub struct LoraKeys {
     #[schemars(length(min = 1, max = 1000))]
     pub target_modules: Option<Vec<String>>,
     /// Layers that get an adapter, by a regular expression that must match the whole name.
+    /// Default: none, `target_modules` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub target_pattern: Option<String>,
     /// Layers without an adapter that `target_modules` would give one, by the last part of their
-    /// names.
+    /// names. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000))]
     pub exclude_modules: Option<Vec<String>>,
-    /// Layers without an adapter, by a regular expression that must match the whole name.
+    /// Layers without an adapter, by a regular expression that must match the whole name. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub exclude_pattern: Option<String>,
@@ -52,10 +53,10 @@ pub struct LoraKeys {
     #[schemars(length(min = 1, max = 10000))]
     pub layers_to_transform: Option<Vec<usize>>,
     /// Ranks of some layers: a regular expression on the last parts of their names = rank. The first
-    /// in alphabetical order that matches counts.
+    /// in alphabetical order that matches counts. Default: none, all layers have `rank`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank_pattern: Option<BTreeMap<String, usize>>,
-    /// Values of `alpha` for some layers, as in `rank_pattern`.
+    /// Values of `alpha` for some layers, as in `rank_pattern`. Default: none, all layers have `alpha`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha_pattern: Option<BTreeMap<String, f64>>,
     /// Weight-decomposed LoRA (DoRA): each output of a layer has a trained magnitude besides.
@@ -73,16 +74,16 @@ pub struct LoraKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora_bias: Option<bool>,
     /// Modules that are trained as a whole and saved with the adapter, by the end of their names:
-    /// `["embed_tokens", "lm_head"]`.
+    /// `["embed_tokens", "lm_head"]`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000))]
     pub modules_to_save: Option<Vec<String>>,
-    /// Ids of tokens whose embeddings are trained besides, such as new special tokens.
+    /// Ids of tokens whose embeddings are trained besides, such as new special tokens. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100_000))]
     pub trainable_token_indices: Option<Vec<u32>>,
     /// Existing adapter to continue, made for the weights of `start`: a stage trained with `lora`,
-    /// or a PEFT directory. It keeps its shape, so only `base_dtype` may be set as well.
+    /// or a PEFT directory. It keeps its shape, so only `base_dtype` may be set as well. Default: a new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
     pub adapter: Option<String>,

@@ -29,6 +29,7 @@ pub struct Optimizer {
     pub max_grad_norm: f64,
     /// Parameters with a learning rate or weight decay of their own. The first entry that matches a parameter applies
     /// to it; every rate follows the same schedule. With `match = "*.lora_B.weight"` this is LoRA+.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<OptimizerGroup>,
 }

@@ -45,12 +45,12 @@ pub struct PairKeys {
     pub eos_token: Option<String>,
     /// Tokens to add to the tokenizer, such as `["<think>", "</think>"]`. Embeddings and output
     /// layer grow where they have too few rows; each new row is the mean of the old ones. The stage
-    /// needs weights to start from.
+    /// needs weights to start from. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(length(min = 1)))]
     pub add_tokens: Vec<String>,
     /// Special tokens to add to the tokenizer in the same way, after `add_tokens`: text of the data
-    /// never becomes one, and decoding can leave them out.
+    /// never becomes one, and decoding can leave them out. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(length(min = 1)))]
     pub add_special_tokens: Vec<String>,

@@ -25,12 +25,13 @@ pub struct PpoSection {
     pub policy: PpoModel,
     /// Reward model: a stage of this recipe (`"reward"`), a run's stage, or a Hugging Face sequence
     /// classifier with one label, as a directory or `hf:OWNER/MODEL`. It is not trained. Short for
-    /// `rewards = [{ kind = "model", start = "reward" }]`.
+    /// `rewards = [{ kind = "model", start = "reward" }]`. Default: none; `rewards` is then required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "input-path"))]
     pub reward: Option<String>,
     /// Rewards of an answer, in place of `reward`: the score is the sum of their weighted values. A
     /// reward without a value for a prompt is left out of that prompt's sum.
+    /// Default: none; `reward` is then required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 100))]
     pub rewards: Vec<Reward>,

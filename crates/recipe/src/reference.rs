@@ -290,7 +290,8 @@ fn grouped(number: i64) -> String {
 fn default(key: &Key, required: &str) -> String {
     match &key.default {
         _ if key.required => required.to_owned(),
-        None | Some(Value::Object(_)) => String::new(),
+        None => String::new(),
+        Some(Value::Object(_)) => "that of each key".to_owned(),
         Some(Value::Number(number)) if number.is_f64() => {
             format!("`{}`", plain(number.as_f64().unwrap_or_default()))
         }

@@ -133,6 +133,7 @@ pub struct LengthKeys {
     #[schemars(range(min = 1, max = 16_777_216))]
     pub max_tokens: Option<usize>,
     /// Number of tokens before `max_tokens` over which the penalty grows (`overlong` only).
+    /// Default: none; `overlong` requires it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16_777_216))]
     pub cache_tokens: Option<usize>,

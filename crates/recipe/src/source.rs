@@ -33,7 +33,7 @@ pub struct Source {
     #[schemars(length(min = 1))]
     pub split: Option<String>,
     /// Key of a JSON object that contains the list of rows: `field = "data"` reads
-    /// `{"version": 1, "data": [...]}`.
+    /// `{"version": 1, "data": [...]}`. Default: the file is a list of rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub field: Option<String>,
@@ -52,30 +52,32 @@ pub struct Source {
     #[schemars(length(min = 1))]
     pub text: Option<String>,
     /// Texts made from several columns by templates such as `"{title}: {body}"`.
+    /// Default: texts are read from the columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<Rows>,
-    /// Names of the columns, where they differ from those that a layout expects.
+    /// Names of the columns, where they differ from those that a layout expects. Default: the usual names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Columns>,
     /// Layout of a row. `auto` detects it from the columns.
     #[serde(default)]
     pub layout: RowLayout,
     /// Filter on column values: `{ emotions = ["joy", "love"] }` keeps the rows that have one of
-    /// them. With several columns all must match. Other rows are skipped and counted.
+    /// them. With several columns all must match. Other rows are skipped and counted. Default: all rows.
     #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<ColumnValues>,
     /// Pairs drawn from rows of one text each, by the values of their columns ([reward] and [dpo]).
+    /// Default: no pairs are drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<DrawnPairs>,
     /// Roles by the names that the data uses for them, beside the usual names: `{ developer =
-    /// "system" }`.
+    /// "system" }`. Default: the usual names alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub roles: BTreeMap<String, RoleName>,
     /// Columns and fields of messages that are left out on purpose. Images and other columns that
-    /// are no text stop the stage unless they are named here.
+    /// are no text stop the stage unless they are named here. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignore_columns: Vec<String>,
-    /// Maximum number of rows to read, for a quick trial.
+    /// Maximum number of rows to read, for a quick trial. Default: all rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub limit: Option<u64>,
@@ -166,19 +168,19 @@ pub enum RowLayout {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rows {
-    /// The document (pretraining), such as `"{title}\n{body}"`.
+    /// The document (pretraining), such as `"{title}\n{body}"`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<Template>,
-    /// The prompt, such as `"Write a comment that shows {emotions}."`.
+    /// The prompt, such as `"Write a comment that shows {emotions}."`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Template>,
-    /// The completion, such as `"{text}"`.
+    /// The completion, such as `"{text}"`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion: Option<Template>,
-    /// The better of two answers (pairs).
+    /// The better of two answers (pairs). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen: Option<Template>,
-    /// The worse of two answers (pairs).
+    /// The worse of two answers (pairs). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Template>,
 }
@@ -188,11 +190,11 @@ pub struct Rows {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
-    /// Column of the prompt.
+    /// Column of the prompt. Default: `prompt` or `question`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub prompt: Option<String>,
-    /// Column of the completion.
+    /// Column of the completion. Default: `completion`, `response` or `answer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub completion: Option<String>,
@@ -201,19 +203,19 @@ pub struct Columns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub label: Option<String>,
-    /// Column of the list of messages.
+    /// Column of the list of messages. Default: `messages`, `conversations` or `conversation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub messages: Option<String>,
-    /// Column of the instruction.
+    /// Column of the instruction. Default: `instruction`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub instruction: Option<String>,
-    /// Column of the instruction's input.
+    /// Column of the instruction's input. Default: `input` or `context`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub input: Option<String>,
-    /// Column of the instruction's output.
+    /// Column of the instruction's output. Default: `output` or `response`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub output: Option<String>,
@@ -231,11 +233,11 @@ pub struct Columns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub tools: Option<String>,
-    /// Column of the better of two answers (pairs).
+    /// Column of the better of two answers (pairs). Default: `chosen`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub chosen: Option<String>,
-    /// Column of the worse of two answers (pairs).
+    /// Column of the worse of two answers (pairs). Default: `rejected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub rejected: Option<String>,

@@ -4,21 +4,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostics::Diagnostics;
+use crate::missing;
 use crate::optimizer::Optimizer;
 
 /// Keys of every stage. At least one of `max_steps`, `epochs` and `max_tokens` is required; the
 /// stage ends at the first limit it reaches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TrainKeys {
-    /// Maximum number of optimizer steps.
+    /// Maximum number of optimizer steps. Default: no such limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_steps: Option<u64>,
-    /// Maximum number of passes over the data; 0.5 is half of it.
+    /// Maximum number of passes over the data; 0.5 is half of it. Default: no such limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e6))]
     pub epochs: Option<f64>,
-    /// Maximum number of training tokens.
+    /// Maximum number of training tokens. Default: no such limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_tokens: Option<u64>,
@@ -89,7 +90,7 @@ pub struct Schedule {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 10.0))]
     pub min_lr: f64,
-    /// Number of last steps over which `wsd` decays from `lr` to `min_lr`.
+    /// Number of last steps over which `wsd` decays from `lr` to `min_lr`. Default: none; `wsd` requires it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub decay_steps: Option<u64>,
@@ -135,6 +136,7 @@ pub struct Eval {
     #[schemars(range(min = 1))]
     pub max_rows: Option<u64>,
     /// Tasks of `temper eval --task` that are evaluated on the same schedule: names of built-in ones, or paths of task files.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1)))]
     pub tasks: Vec<String>,
@@ -146,7 +148,7 @@ pub struct Eval {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub task_shots: Option<usize>,
-    /// Whether prompts of tasks are rendered with the chat template.
+    /// Whether prompts of tasks are rendered with the chat template. Default: `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub task_chat: bool,
     /// Metric of a task by which evaluations are compared, such as `"arc_easy/acc_norm"`. Default: the validation loss.
@@ -185,11 +187,7 @@ pub struct EarlyStopping {
 impl TrainKeys {
     pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
         if self.max_steps.is_none() && self.epochs.is_none() && self.max_tokens.is_none() {
-            diagnostics.section(
-                path,
-                &format!("[{path}] needs one of `max_steps`, `epochs` and `max_tokens`"),
-                "add one of them",
-            );
+            missing::length(path, diagnostics);
         }
         self.optimizer.check(&format!("{path}.optimizer"), diagnostics);
         self.schedule.check(

@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::metrics::{Metrics, Phase};
+use crate::metrics::{Metrics, Phase, Series};
 use crate::numbers::value;
 use crate::run::number;
+use crate::stage::StageData;
 
 /// The result of a finished stage, with its value before training where that was measured: `loss 4.12`, `reward −0.2 → 2.9`.
 /// `None` if nothing was measured.
@@ -73,11 +74,63 @@ pub fn last_validation(metrics: &Metrics) -> Option<LastValidation> {
     Some(LastValidation { step: last.step, metric: series.name.clone(), value: last.value })
 }
 
+/// The evaluation of a stage that counts: of the weights in `model/` if it is finished, or else the latest one. `metric` is the
+/// metric of the recipe, if it names one.
+pub fn final_validation(stage: &StageData, metric: Option<&str>) -> Option<LastValidation> {
+    let series = metric.and_then(|name| stage.metrics.get(Phase::Validation, name));
+    let of_metric = series.and_then(Series::last).map(|last| LastValidation {
+        step: last.step,
+        metric: metric.unwrap_or_default().to_owned(),
+        value: last.value,
+    });
+    let last = of_metric.or_else(|| last_validation(&stage.metrics))?;
+    let Some(finished) = &stage.finished else { return Some(last) };
+    let exported = finished.result.get(&last.metric).and_then(Value::as_f64);
+    Some(match exported {
+        Some(value) => LastValidation { step: finished.exported_step, value, ..last },
+        None => last,
+    })
+}
+
+/// Whether a larger value of a metric of evaluations is a better one.
+pub fn higher_is_better(metric: &str) -> bool {
+    !["loss", "perplexity", "bits_per_byte"].iter().any(|ending| metric.ends_with(ending))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::headline;
+    use super::{final_validation, headline, higher_is_better};
+    use crate::metrics::{Metrics, Phase, Point, Series};
+    use crate::stage::{FinishedFile, StageData};
+
+    #[test]
+    fn the_validation_of_a_finished_stage_is_that_of_its_model() {
+        let series = |name: &str, values: [f64; 2]| Series {
+            phase: Phase::Validation,
+            name: name.to_owned(),
+            points: vec![
+                Point { step: 10, value: values[0] },
+                Point { step: 20, value: values[1] },
+            ],
+        };
+        let series = vec![series("eval_loss", [2.0, 3.0]), series("task/a/acc", [0.5, 0.25])];
+        let metrics = Metrics { series, ..Metrics::default() };
+        let running = StageData { metrics, ..StageData::default() };
+        let text = |stage: &StageData, metric| {
+            final_validation(stage, metric).map(|of| format!("{of} at {}", of.step))
+        };
+        assert_eq!(text(&running, None).as_deref(), Some("loss 3.000 at 20"));
+        assert_eq!(text(&running, Some("task/a/acc")).as_deref(), Some("a/acc 0.2500 at 20"));
+        let result = json!({"eval_loss": 2.0, "task/a/acc": 0.5});
+        let finished = FinishedFile { steps: 20, exported_step: 10, result, ..Default::default() };
+        let finished = StageData { finished: Some(finished), ..running };
+        assert_eq!(text(&finished, None).as_deref(), Some("loss 2.000 at 10"));
+        assert_eq!(text(&finished, Some("task/a/acc")).as_deref(), Some("a/acc 0.5000 at 10"));
+        assert!(final_validation(&StageData::default(), None).is_none());
+        assert!(higher_is_better("accuracy") && !higher_is_better("task/w/word_perplexity"));
+    }
 
     #[test]
     fn results_of_all_kinds_have_a_headline() {

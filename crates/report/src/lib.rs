@@ -22,7 +22,7 @@ mod time;
 
 pub use calibration::{CALIBRATION_FILE, Calibration, CalibrationBin};
 pub use curve_comparison::{Parting, part_at};
-pub use facts::{LastValidation, headline, last_validation};
+pub use facts::{LastValidation, final_validation, headline, higher_is_better, last_validation};
 pub use metrics::{Metrics, Phase, Point, Series};
 pub use page::{ComparedAnswers, ComparedVerdict, Comparison, comparison_page, page};
 pub use panels::{Panel, PanelLine, panels};

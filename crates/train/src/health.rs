@@ -242,6 +242,15 @@ pub fn warning(finding: &Finding, stage: &str, lr: f64) -> String {
     }
 }
 
+/// The text of a warning at the end of a stage whose loss ended above that of the start.
+pub fn ending(finding: &Finding, stage: &str) -> String {
+    let Finding { symptom, now, start } = *finding;
+    let name = if symptom == Symptom::EvalLossAboveStart { "validation loss" } else { "loss" };
+    format!(
+        "[{stage}] ended worse than it started: its {name} is {now:.4}, and was {start:.4} before training"
+    )
+}
+
 /// The history of a stage with the symptoms of which it has warned.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Health {
@@ -272,6 +281,15 @@ impl Health {
         self.untold(false)
     }
 
+    /// The loss, if it ended above that of the start: of the validation data, or else of training.
+    pub(crate) fn ended_above_start(&self) -> Option<Finding> {
+        let found = self.history.symptoms(true);
+        let of = |symptom: Symptom| found.iter().copied().find(|of| of.symptom == symptom);
+        let has_validation = self.history.last_eval.is_some() && self.history.first_eval.is_some();
+        of(Symptom::EvalLossAboveStart)
+            .or_else(|| of(Symptom::LossAboveStart).filter(|_| !has_validation))
+    }
+
     /// Symptoms that were not reported before.
     fn untold(&mut self, is_last: bool) -> Vec<Finding> {
         let found = self.history.symptoms(is_last);
@@ -299,6 +317,34 @@ mod tests {
         let mut health = Health::default();
         let found = (1..=n).flat_map(|step| health.step(&of(step), step == n)).collect::<Vec<_>>();
         found.into_iter().map(|finding| finding.symptom).collect()
+    }
+
+    #[test]
+    fn a_loss_that_ends_above_its_start_is_named() {
+        let eval =
+            |step: u64, loss: f64| EvalRow { step, eval_loss: Some(loss), ..EvalRow::default() };
+        let ended = |losses: [f64; 2], evals: &[f64]| {
+            let mut health = Health::default();
+            for step in 1..=40 {
+                let loss = if step < 4 { losses[0] } else { losses[1] };
+                health.step(&row(step, loss, &[]), step == 40);
+            }
+            for (step, loss) in (0..).zip(evals) {
+                health.eval(&eval(step, *loss));
+            }
+            health.ended_above_start().map(|finding| ending(&finding, "sft"))
+        };
+        assert_eq!(ended([5.0, 4.0], &[]), None);
+        assert_eq!(ended([5.0, 4.0], &[5.0, 4.5]), None);
+        // Validation counts where there is one.
+        assert_eq!(ended([5.0, 50.0], &[5.0, 4.5]), None);
+        for (losses, evals, text) in [
+            ([5.0, 50.0], &[][..], "its loss is 50.0000, and was 5.0000"),
+            ([5.0, 4.0], &[5.0, 6.0], "its validation loss is 6.0000, and was 5.0000"),
+        ] {
+            let ended = ended(losses, evals).expect("a warning");
+            assert!(ended.starts_with("[sft] ended worse") && ended.contains(text), "{ended}");
+        }
     }
 
     #[test]

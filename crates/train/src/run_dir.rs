@@ -54,26 +54,30 @@ impl RunDir {
         StageDir::in_run(&self.root, stage)
     }
 
-    /// The run's recipe, if it has one that can be read.
-    fn own_recipe(&self) -> Option<Value> {
-        let path = self.recipe_path();
-        let bytes = fsio::read_capped(&path, limits::RECIPE_BYTES).ok()?;
-        recipe::parse(&bytes, &path, &[]).ok().map(|old| to_value(&old.recipe))
-    }
-
     /// Stores a recipe as the run's own if every started stage can be resumed with it.
     ///
     /// Returns warnings about changes after which results may differ in the last bits. Errors: the recipe changes the
     /// trajectory of a started stage.
     pub fn adopt_recipe(&self, resolved_toml: &str, new: &Recipe) -> Result<Vec<String>> {
+        let warnings = Self::check_recipe(&self.root, new)?;
+        let same = read_text_capped(self.recipe_path(), limits::RECIPE_BYTES)
+            .is_ok_and(|old| old == resolved_toml);
+        if !same {
+            write_atomic(self.recipe_path(), resolved_toml)?;
+        }
+        Ok(warnings)
+    }
+
+    /// As [`Self::adopt_recipe`], and changes nothing. The directory need not exist.
+    pub fn check_recipe(root: &Path, new: &Recipe) -> Result<Vec<String>> {
         let new = to_value(new);
         let (mut refused, mut warnings) = (Vec::new(), Vec::new());
         for stage in stages_of(&new) {
-            let dir = self.stage(&stage);
+            let dir = StageDir::in_run(root, &stage);
             let old = match recorded_recipe(&dir)? {
                 Some(old) => old,
                 // Its checkpoints were removed; the run's recipe was accepted for it before.
-                None if dir.finished().exists() => match self.own_recipe() {
+                None if dir.finished().exists() => match own_recipe(root) {
                     Some(old) => old,
                     None => continue,
                 },
@@ -91,15 +95,17 @@ impl RunDir {
         refused.dedup();
         warnings.dedup();
         if !refused.is_empty() {
-            return Err(Error::RecipeChanged { path: self.root.clone(), differences: refused });
-        }
-        let same = read_text_capped(self.recipe_path(), limits::RECIPE_BYTES)
-            .is_ok_and(|old| old == resolved_toml);
-        if !same {
-            write_atomic(self.recipe_path(), resolved_toml)?;
+            return Err(Error::RecipeChanged { path: root.to_owned(), differences: refused });
         }
         Ok(warnings)
     }
+}
+
+/// The recipe of a run, if it has one that can be read.
+fn own_recipe(root: &Path) -> Option<Value> {
+    let path = root.join(RECIPE_FILE);
+    let bytes = fsio::read_capped(&path, limits::RECIPE_BYTES).ok()?;
+    recipe::parse(&bytes, &path, &[]).ok().map(|old| to_value(&old.recipe))
 }
 
 /// The directory of a stage.
@@ -135,6 +141,9 @@ pub struct Finished {
     /// for it.
     #[serde(default)]
     pub exported_step: u64,
+    /// Whether the loss of these weights is above that of the weights before training.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended_above_start: bool,
     /// Metrics of the exported weights.
     pub result: Value,
     /// [`CHECKPOINT_FORMAT`] when the file was written. Format 1 had no such field.

@@ -407,11 +407,18 @@ impl<'a> StageRun<'a> {
         if let Some(logs) = &mut self.logs {
             logs.sync()?;
         }
+        let exports_last = self.exported_step() == self.state.step;
+        let above = self.health.as_ref().and_then(Health::ended_above_start);
+        let above = above.filter(|_| exports_last);
+        if let Some(finding) = &above {
+            self.warn(health::ending(finding, &self.settings.stage));
+        }
         let finished = Finished {
             steps: self.state.step,
             tokens: self.state.tokens,
             seconds: self.seconds(),
             exported_step: self.exported_step(),
+            ended_above_start: above.is_some(),
             result,
             format: CHECKPOINT_FORMAT,
         };

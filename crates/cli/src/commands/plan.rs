@@ -12,6 +12,7 @@ use plan::{Plan, StagePlan, Start, Work};
 use recipe::{Precision, SampleKind};
 
 use super::plan_tasks::tasks_note;
+use super::plan_validation::validation_note;
 use super::rollouts::{groups_note, rollouts_note, sampling_seconds};
 use super::teacher::teacher_note;
 use super::{plan_recipe, precision_note, print, resources, set_up_kernels};
@@ -20,8 +21,6 @@ use crate::device_panics;
 use crate::failure::Result;
 use crate::render::table::{self, counted};
 
-/// Validation samples below which a plan says that they are few.
-const FEW: u64 = 5;
 /// Files of a source that are listed by name.
 const SHOWN_FILES: usize = 3;
 /// Approximate duration of the probe of a stage, in seconds.
@@ -226,19 +225,7 @@ pub(super) fn stage_notes(stage: &StagePlan) -> Vec<String> {
         stage.dataset.epoch_of(stage.max_steps),
     ));
     lines.extend(counts.file_choices.iter().cloned());
-    if counts.eval_rows > 0 {
-        lines.push(format!(
-            "validation: {} in {} with {}{}",
-            counted(counts.eval_samples, "sample"),
-            counted(counts.eval_rows, row),
-            counted(counts.eval_targets, "target"),
-            if counts.eval_samples < FEW {
-                "; so few measure roughly: raise `holdout`"
-            } else {
-                ""
-            }
-        ));
-    }
+    lines.extend(validation_note(stage));
     lines.extend(tasks_note(stage));
     lines.extend(counts.drawn.iter().map(drawn));
     lines.extend(not_finite(counts));
@@ -407,7 +394,7 @@ fn disk(plan: &Plan) -> String {
 }
 
 /// Runs the probe of a stage. A failure of the device is returned as an error.
-fn timed(plan: &Plan, stage: &StagePlan) -> Result<f64> {
+pub(super) fn timed(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let device = kernels::device(&plan.device)?;
     device_panics::run_stage(stage, &plan.device, &device, || probe(plan, stage))
 }

@@ -33,7 +33,7 @@ pub(super) fn check(plan: &Plan) -> Result<()> {
                 table::bytes(needed),
                 table::bytes(free)
             ),
-            "set `keep_checkpoints = 1`, or free some space; `--force` starts it anyway",
+            "free some space, or lower `keep_checkpoints`; `--force` starts it anyway",
         )),
         _ => Ok(()),
     }

@@ -7,11 +7,12 @@ use plan::{Plan, RUNS_DIR, Stage, StagePlan, Work};
 use recipe::SampleKind;
 use serde_json::Value;
 use train::{
-    Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageStatus, StopFlag,
-    on_replicas,
+    Context, Finished, Outcome, Progress as _, RunDir, SingleReplica, StageDir, StageStatus,
+    StopFlag, on_replicas,
 };
 use watch::{RunState, StageSteps};
 
+use super::plan_validation::few_held_out;
 use super::run_record::RunRecord;
 use super::{
     launch, plan_recipe, precision_note, print_summary, replica_devices, resources, set_up_kernels,
@@ -71,10 +72,11 @@ pub(super) fn train_stages<'a>(
     let mut progress = RunProgress::new(log);
     let mut warnings = run_dir.adopt_recipe(&plan.recipe_toml, &plan.recipe)?;
     warnings.extend(plan.warnings());
+    warnings.extend(plan.stages.iter().filter_map(few_held_out));
     for message in warnings.into_iter().chain(precision_note(plan).map(str::to_owned)) {
         progress.event(&train::Event::Warning { message });
     }
-    check_starts(plan, &run_dir)?;
+    check_starts(plan)?;
     launch::write(&plan.paths.run_dir, args, plan.clock)?;
     progress.attach(Live::start(live_settings(plan, &run_dir, log, &stop)?));
     let mut record = RunRecord::start(plan)?;
@@ -157,11 +159,12 @@ fn live_settings(
 }
 
 /// Refuses a run whose starting stages have not been trained, which `--stage` makes possible.
-fn check_starts(plan: &Plan, run_dir: &RunDir) -> Result<()> {
+pub(super) fn check_starts(plan: &Plan) -> Result<()> {
     for (idx, stage) in plan.stages.iter().enumerate() {
         for name in stage.needs() {
             let runs_before = plan.stages.iter().take(idx).any(|earlier| earlier.name == name);
-            if !runs_before && !run_dir.stage(name).model().is_dir() {
+            let saved = StageDir::in_run(&plan.paths.run_dir, name);
+            if !runs_before && !saved.model().is_dir() {
                 let (stage, start) = (stage.name.clone(), name.to_owned());
                 return Err(train::Error::StageNotRun { stage, start }.into());
             }
@@ -233,7 +236,10 @@ fn example(result: &Value) -> Option<String> {
 }
 
 fn result_text(finished: &Finished) -> String {
-    let metrics = metrics_text(&finished.result);
+    let mut metrics = metrics_text(&finished.result);
+    if finished.ended_above_start {
+        metrics += ": worse than before training";
+    }
     match finished.best_step() {
         Some(step) => format!("{metrics}, best at step {}", table::thousands(step)),
         None => metrics,

@@ -137,10 +137,11 @@ impl plan::Watch for PlanProgress {
         }
         let share = progress.bytes_read as f64 / progress.n_bytes.max(1) as f64;
         let text = format!(
-            "{stage:<10} reading {}  {:3.0} %  {} rows, {} tokens",
+            "{stage:<10} reading {}  {:3.0} %  {} {}, {} tokens",
             progress.path,
             100.0 * share.min(1.0),
             table::thousands(progress.n_rows),
+            progress.unit,
             table::thousands(progress.n_tokens),
         );
         match self.screen.style {
@@ -260,7 +261,14 @@ impl Progress for RunProgress {
             return;
         }
         match event {
-            Event::StageStarted { stage, step, max_steps, n_parameters, resumed_from, .. } => {
+            Event::StageStarted {
+                stage,
+                step,
+                max_steps,
+                n_parameters,
+                n_trained,
+                resumed_from,
+            } => {
                 self.stage.clone_from(stage);
                 (self.max_steps, self.first_step) = (*max_steps, *step);
                 self.started = Instant::now();
@@ -269,9 +277,8 @@ impl Progress for RunProgress {
                     Some(path) => format!("resuming from {}", path.display()),
                     None => "starting".to_owned(),
                 };
-                let size = table::millions(*n_parameters);
-                self.screen
-                    .line(&format!("{stage:<10} {how}: {max_steps} steps, {size} parameters"));
+                let trained = table::trained(*n_trained, *n_parameters);
+                self.screen.line(&format!("{stage:<10} {how}: {max_steps} steps, {trained}"));
             }
             Event::Step { row, logged } => {
                 match self.screen.style {

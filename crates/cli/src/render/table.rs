@@ -41,9 +41,24 @@ pub(crate) fn counted(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(n), if n == 1 { "" } else { "s" })
 }
 
+/// Number of trained parameters, and of all if it differs: `0.87 M of 16.60 M parameters are trained`.
+pub(crate) fn trained(n_trained: u64, n_parameters: u64) -> String {
+    let all = millions(n_parameters);
+    if n_trained == n_parameters {
+        return format!("{all} parameters");
+    }
+    format!("{} of {all} parameters are trained", millions(n_trained))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trained_parameters_are_named_beside_all() {
+        assert_eq!(trained(16_600_000, 16_600_000), "16.60 M parameters");
+        assert_eq!(trained(870_000, 16_600_000), "870.0 k of 16.60 M parameters are trained");
+    }
 
     #[test]
     fn columns_align_by_characters_not_bytes() {

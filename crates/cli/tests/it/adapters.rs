@@ -115,6 +115,25 @@ fn a_conversation_on_stdin_is_answered_line_by_line() {
 }
 
 #[test]
+fn two_models_answer_each_message() {
+    let place = tuned();
+    let chat = |input: &str, models: &[&str]| {
+        let args = [&["chat", "--greedy", "--max-new-tokens", "6"][..], models].concat();
+        place.temper_with_input(&args, input)
+    };
+    let one = chat("Hi?\nHo?\n", &[ADAPTER]).stdout;
+    let first = chat("Hi?\n", &[ADAPTER]).stdout;
+    let second = one.strip_prefix(&first).expect("the first answer, then the second");
+    // Each reads its own answers, so two of one model say what it says alone.
+    let both = chat("Hi?\nHo?\n", &[ADAPTER, "--against", ADAPTER]);
+    assert_eq!(both.code, Some(0), "{}", both.stderr);
+    let twice = |answer: &str| format!("[{ADAPTER}]\n{answer}").repeat(2);
+    assert_eq!(both.stdout, twice(&first) + &twice(second));
+    let refused = place.error(&["chat", ADAPTER, "--against", WHOLE]);
+    assert!(refused.contains(&format!("no chat template: `{WHOLE}`")), "{refused}");
+}
+
+#[test]
 fn help_lists_every_command_and_what_is_for_adapters() {
     let place = Place::new();
     let all = place.succeeds(&["--help"]);

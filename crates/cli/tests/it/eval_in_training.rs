@@ -164,3 +164,33 @@ fn mistakes_are_named_before_training() {
     ];
     insta::assert_snapshot!(all.join("\n\n"));
 }
+
+#[test]
+fn a_stage_that_ends_worse_than_it_started_says_so() {
+    let place = Place::new();
+    let row = |n: usize| format!("{{\"text\": \"{n} {}\"}}\n", TEXT.trim());
+    let eval = "eval = { holdout = 0.05 }\n";
+    let recipe = tiny_recipe("{ path = \"text.jsonl\" }", eval);
+    place.write("text.jsonl", (0..40).map(row).collect::<String>()).write("tiny.toml", recipe);
+    let run = |rest: &[&str]| {
+        let outcome = place.temper(&[&["run", "tiny.toml", "--log", "plain"], rest].concat());
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        outcome
+    };
+    let worse = run(&["--name", "worse", "--set", "optimizer.lr=10", "--set", "max_steps=8"]);
+    let warning = "warning: [pretrain] ended worse than it started: its validation loss is ";
+    assert!(worse.stderr.contains(warning), "{}", worse.stderr);
+    assert!(worse.stdout.contains(": worse than before training"), "{}", worse.stdout);
+    // A finished run is no warning, and its table still says so.
+    let again = run(&["--name", "worse", "--set", "optimizer.lr=10", "--set", "max_steps=8"]);
+    assert!(again.stdout.contains(": worse than before training"), "{}", again.stdout);
+    let better = run(&["--name", "better"]);
+    assert!(!better.stderr.contains("ended worse"), "{}", better.stderr);
+    assert!(!better.stdout.contains("worse"), "{}", better.stdout);
+    // Few rows of validation data are named by `run` and by `plan`.
+    let few = "of 40 documents";
+    assert!(better.stderr.contains("warning: [pretrain] validates on "), "{}", better.stderr);
+    assert!(better.stderr.contains(few), "{}", better.stderr);
+    let plan = place.temper(&["plan", "tiny.toml", "--no-probe"]);
+    assert!(plan.stdout.contains(&format!("{few} held out in ")), "{}", plan.stdout);
+}

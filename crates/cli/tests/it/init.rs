@@ -162,3 +162,74 @@ fn prompts_and_a_reward_model_become_ppo() {
     let misplaced = place.error(&[&["init", "sft"][..], &model, &reward].concat());
     assert!(misplaced.contains("--reward does not apply"), "{misplaced}");
 }
+
+#[test]
+fn chats_and_pairs_become_a_chain() {
+    let place = trained();
+    let pair = |n: usize| {
+        format!("{{\"prompt\": \"{n}\", \"chosen\": \"yes {n}\", \"rejected\": \"no\"}}\n")
+    };
+    place
+        .write("chats.jsonl", chats(40))
+        .write("pairs.jsonl", (0..30).map(pair).collect::<String>())
+        .write("prompts.jsonl", "{\"prompt\": \"why?\"}\n".repeat(30));
+    let model = ["--model", "runs/tiny/pretrain", "--data", "chats.jsonl", "--no-probe"];
+    let chain = [&["init", "chain", "--pairs", "pairs.jsonl"][..], &model].concat();
+    let init = place.temper(&chain);
+    assert_eq!(init.code, Some(0), "{}", init.stderr);
+    let text = std::fs::read_to_string(place.path().join("chain.toml")).expect("the recipe");
+    for part in [
+        "# Stages that continue each other: sft, reward, ppo.",
+        "start = \"runs/tiny/pretrain\"",
+        "data = [{ path = \"chats.jsonl\" }]",
+        "data = [{ path = \"pairs.jsonl\" }]",
+        "policy = { start = \"sft\" }",
+        "reward = \"reward\" ",
+        "prompts = [{ path = \"chats.jsonl\" }]       # the chats without their answers",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(init.stdout.contains("ready: temper run chain.toml"), "{}", init.stdout);
+    let short = ["sft", "reward", "ppo"].map(|stage| format!("{stage}.max_steps=1"));
+    let mut run = vec!["run", "chain.toml", "--set", "ppo.max_new_tokens=4"];
+    run.extend(short.iter().flat_map(|set| ["--set", set]));
+    let run = place.temper(&run);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stdout.contains("runs/chain/ppo"), "{}", run.stdout);
+
+    let out = ["--prompts", "prompts.jsonl", "--out", "own.toml"];
+    let init = place.temper(&[&chain[..], &out].concat());
+    assert_eq!(init.code, Some(0), "{}", init.stderr);
+    assert!(init.stdout.contains("prompts = [{ path = \"prompts.jsonl\" }]\n"), "{}", init.stdout);
+
+    let init = place.temper(&[&chain[..], &["--align", "dpo", "--out", "dpo.toml"]].concat());
+    assert_eq!(init.code, Some(0), "{}", init.stderr);
+    let run = ["run", "dpo.toml", "--set", "sft.max_steps=1", "--set", "dpo.max_steps=1"];
+    let run = place.temper(&run);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stdout.contains("runs/dpo/dpo"), "{}", run.stdout);
+}
+
+#[test]
+fn options_of_other_recipes_are_refused() {
+    let place = trained();
+    place.write("chats.jsonl", chats(40));
+    let refused = |kind: &str, rest: &[&str]| {
+        let model = ["init", kind, "--model", "runs/tiny/pretrain", "--data", "chats.jsonl"];
+        place.error(&[&model[..], rest].concat())
+    };
+    for (kind, rest, part) in [
+        ("chain", &[][..], "--pairs"),
+        ("sft", &["--pairs", "p.jsonl"], "--pairs does not apply to `init sft`"),
+        ("sft", &["--align", "dpo"], "--align does not apply to `init sft`"),
+        (
+            "chain",
+            &["--pairs", "p.jsonl", "--align", "dpo", "--prompts", "p.jsonl"],
+            "--prompts does not apply to `init chain`",
+        ),
+    ] {
+        let error = refused(kind, rest);
+        assert!(error.starts_with("exit 2") && error.contains(part), "{error}");
+    }
+    assert!(!place.path().join("chain.toml").exists());
+}

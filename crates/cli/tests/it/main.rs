@@ -37,6 +37,7 @@ mod serve;
 mod shell;
 mod source_tree;
 mod support;
+mod sweep;
 mod terminal;
 mod tokenizer;
 mod weights;

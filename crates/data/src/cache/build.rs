@@ -10,7 +10,7 @@ use recipe::{OnBadRow, SampleKind};
 use serde_json::Value;
 
 use crate::cache::store::PoolCounts;
-use crate::cache::{Content, PrepareOptions, Progress};
+use crate::cache::{Content, PAIRS, PrepareOptions, Progress};
 use crate::error::{Error, Result};
 use crate::rows::RowFormat;
 use crate::source::{BytesRead, read_all};
@@ -52,9 +52,11 @@ pub(crate) fn build(
 ) -> Result<()> {
     let read = BytesRead::default();
     let mut writer = Writer::begin(dir, spec, options)?;
+    // Both texts of a pair are written.
+    let texts_per_sample = if report.unit == PAIRS { 2 } else { 1 };
     let mut on_batch = |writer: &Writer| {
         report.bytes_read = read.get();
-        report.n_rows = writer.summary.n_samples;
+        report.n_rows = writer.summary.n_samples / texts_per_sample;
         report.n_tokens = writer.summary.n_tokens;
         progress(report);
     };

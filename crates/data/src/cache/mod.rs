@@ -45,6 +45,24 @@ pub enum Content<'a> {
     Prompts(&'a ChatTemplate),
 }
 
+/// Unit of [`Progress`] for pairs.
+pub(crate) const PAIRS: &str = "pairs";
+
+impl Content<'_> {
+    /// Noun for the samples of a source, in the plural.
+    fn unit(&self, spec: &SourceSpec) -> &'static str {
+        match self {
+            Self::Documents => "documents",
+            Self::Chats(..) => "chats",
+            // Pairs that are drawn have no row.
+            Self::Pairs(_) if spec.pairs.is_some() => "texts",
+            Self::Pairs(_) => PAIRS,
+            Self::Completions(_) => "completions",
+            Self::Prompts(_) => "prompts",
+        }
+    }
+}
+
 /// Options of [`prepare`].
 #[derive(Clone, Copy, Debug)]
 pub struct PrepareOptions<'a> {
@@ -78,8 +96,10 @@ pub struct Progress {
     pub bytes_read: u64,
     /// Size of the files of the source, in bytes.
     pub n_bytes: u64,
-    /// Samples written so far.
+    /// Samples written so far; a pair is one.
     pub n_rows: u64,
+    /// Noun for them, in the plural.
+    pub unit: &'static str,
     /// Tokens written so far.
     pub n_tokens: u64,
 }
@@ -150,6 +170,7 @@ pub fn prepare(
                     bytes_read: 0,
                     n_bytes: total_bytes(&spec.files)?,
                     n_rows: 0,
+                    unit: options.content.unit(spec),
                     n_tokens: 0,
                 };
                 build_once(&dir, &key, spec, options, &inputs, &mut report, progress)?

@@ -66,6 +66,11 @@ impl BytesRead {
         self.0.n_bytes.fetch_add(n_bytes, Ordering::Relaxed);
     }
 
+    /// Counts as if at least `n_bytes` had been read: a file was read to its end, without the parts that nobody needs.
+    fn at_least(&self, n_bytes: u64) {
+        self.0.n_bytes.fetch_max(n_bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn add_not_finite(&self, n: u64) {
         self.0.n_not_finite.fetch_add(n, Ordering::Relaxed);
     }
@@ -120,8 +125,13 @@ pub(crate) fn read_all(
 ) -> RowIter {
     let SourceFiles { paths, options, indices, choice: _ } = files;
     let rows = paths.into_iter().flat_map(move |file| {
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        let (end, progress) = (progress.get() + size, progress.clone());
         match read_rows_with(&file, format, &options, needed.as_deref(), &progress) {
-            Ok(rows) => rows,
+            Ok(rows) => Box::new(rows.chain(std::iter::from_fn(move || {
+                progress.at_least(end);
+                None
+            }))),
             Err(error) => Box::new(std::iter::once(Err(error))) as RowIter,
         }
     });

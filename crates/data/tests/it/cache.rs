@@ -6,6 +6,7 @@ use data::{Content, Dataset, PrepareOptions, Prepared, Progress, SourceSpec, cac
 use recipe::{Columns, OnBadRow, Packing, RowLayout, Rows, Template};
 use tokenizer::{ChatTemplate, Tokenizer};
 
+use crate::formats::{arrow_file, parquet_bytes};
 use crate::support::{bpe, chars, file, folder, gzip, prepared, run, shared_data};
 
 /// The tokens of a cache in order, as one stream.
@@ -45,6 +46,42 @@ fn prepare_one(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> (Prepa
 fn refused(cache: &Path, spec: &SourceSpec, tokenizer: &Tokenizer) -> data::Error {
     prepare(std::slice::from_ref(spec), &options(cache, tokenizer), &mut |_| ())
         .expect_err("a damaged cache")
+}
+
+/// The last report of the progress of a source.
+fn last_report(spec: &SourceSpec, content: Content<'_>) -> Progress {
+    let (folder, tokenizer) = (folder(), chars());
+    let options = PrepareOptions {
+        content,
+        on_bad_row: OnBadRow::Skip,
+        max_bad_rows: 10,
+        ..options(folder.path(), &tokenizer)
+    };
+    let mut last = None;
+    prepare(std::slice::from_ref(spec), &options, &mut |report| last = Some(report.clone()))
+        .unwrap();
+    last.expect("a report")
+}
+
+/// The footer of a parquet file and the columns that nobody needs are not read.
+#[test]
+fn progress_ends_at_the_end_of_every_file() {
+    let folder = folder();
+    for (name, bytes) in [("t.parquet", parquet_bytes()), ("t.arrow", arrow_file(false))] {
+        let spec = SourceSpec::file(file(folder.path(), name, bytes));
+        let last = last_report(&spec, Content::Documents);
+        assert_eq!((last.bytes_read, last.unit), (last.n_bytes, "documents"), "{name}");
+    }
+}
+
+#[test]
+fn progress_counts_pairs_and_not_their_texts() {
+    let folder = folder();
+    let row = "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n";
+    let spec = SourceSpec::file(file(folder.path(), "t.jsonl", row.repeat(3)));
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let last = last_report(&spec, Content::Pairs(&template));
+    assert_eq!((last.n_rows, last.unit), (3, "pairs"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use draft::{Facts, Kind, Lengths, RightAnswer, Values, recipe};
+use draft::{Facts, Kind, Lengths, RightAnswer, Section, Values, recipe};
 
 const KINDS: [Kind; 7] =
     [Kind::Pretrain, Kind::Sft, Kind::Reward, Kind::Dpo, Kind::Kto, Kind::Ppo, Kind::Grpo];
@@ -16,7 +16,9 @@ fn facts(n_parameters: u64, lengths: Vec<u64>) -> Facts {
     Facts {
         name: "mine".to_owned(),
         model: "models/o/m".to_owned(),
+        is_stage: false,
         data: "my \"chats\".jsonl".to_owned(),
+        prompts_of_chats: false,
         n_parameters,
         context_length: 2048,
         split_turns: false,
@@ -27,8 +29,13 @@ fn facts(n_parameters: u64, lengths: Vec<u64>) -> Facts {
 }
 
 /// Values as the command chooses them once the steps are counted.
+fn section(kind: Kind, facts: &Facts, n_steps: u64) -> Section {
+    let values = Values { n_steps: Some(n_steps), ..Values::of(kind, facts) };
+    Section { kind, facts: facts.clone(), values }
+}
+
 fn written(kind: Kind, facts: &Facts, n_steps: u64) -> String {
-    recipe(kind, facts, &Values { n_steps: Some(n_steps), ..Values::of(kind, facts) })
+    recipe(&[section(kind, facts, n_steps)])
 }
 
 #[test]
@@ -66,6 +73,28 @@ fn prompts_and_a_reward_model() {
     insta::assert_snapshot!(written(Kind::Ppo, &facts, 20));
 }
 
+#[test]
+fn a_chain_of_stages() {
+    let lengths = |n: u64| (0..n).map(|idx| 30 + idx % 50).collect::<Vec<u64>>();
+    let chats = facts(135_000_000, lengths(900));
+    let stage = |data: &str, n: u64| Facts {
+        model: "sft".to_owned(),
+        is_stage: true,
+        data: data.to_owned(),
+        ..facts(135_000_000, lengths(n))
+    };
+    let reward = Some("reward".to_owned());
+    let prompts = Facts { reward, prompts_of_chats: true, ..stage("my \"chats\".jsonl", 900) };
+    let text = recipe(&[
+        section(Kind::Sft, &chats, 84),
+        section(Kind::Reward, &stage("pairs.jsonl", 2000), 250),
+        section(Kind::Ppo, &prompts, 20),
+    ]);
+    insta::assert_snapshot!(text);
+    let loaded = recipe::parse(text.as_bytes(), Path::new("mine.toml"), &[]);
+    assert_eq!(loaded.expect("a valid recipe").recipe.stages().len(), 3);
+}
+
 /// Every recipe passes the checks of recipes, whatever the sizes are.
 #[test]
 fn every_recipe_is_valid() {
@@ -85,7 +114,8 @@ fn every_recipe_is_valid() {
                     assert!(values.sequence_length <= context_length as u64);
                     for n_steps in [None, Some(1), Some(1000)] {
                         values.n_steps = n_steps;
-                        let text = recipe(kind, &facts, &values);
+                        let (facts, values) = (facts.clone(), values.clone());
+                        let text = recipe(&[Section { kind, facts, values }]);
                         let parsed = recipe::parse(text.as_bytes(), Path::new("mine.toml"), &[]);
                         let loaded = parsed.unwrap_or_else(|error| panic!("{error}\n{text}"));
                         assert_eq!(loaded.recipe.stages().len(), 1);

@@ -57,6 +57,22 @@ fn every_key_is_documented_and_every_link_leads_somewhere() {
     }
 }
 
+#[test]
+fn every_optional_key_has_a_documented_default() {
+    let page = recipe::reference_markdown();
+    let mut n_keys = 0;
+    for row in page.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let [_, _, default, meaning] = cells[..] else { panic!("not four cells: {row}") };
+        n_keys += 1;
+        assert!(
+            !default.trim().is_empty() || meaning.contains("Default: "),
+            "no default; end its comment with `Default: …`: {row}"
+        );
+    }
+    assert!(n_keys > 300, "only {n_keys} keys");
+}
+
 /// The defaults of the schema and of serde agree.
 #[test]
 fn defaults_of_the_schema_are_those_of_the_types() {

@@ -134,19 +134,43 @@ fn a_key_like_no_other_shows_what_there_is() {
 #[test]
 fn all_missing_keys_are_reported_together() {
     insta::assert_snapshot!(shown(&parse("[pretrain]\nsequence_length = 64\n[sft]\nstart = \"pretrain\"\n").unwrap_err()), @"
-    error: missing key `data` in [pretrain]
+    error: [pretrain] has nothing to start from
       --> recipes/mine.toml:1:2
        |
      1 | [pretrain]
        |  ^^^^^^^^
+      also: line 1: [pretrain] needs one of `max_steps`, `epochs` and `max_tokens` (add one of them)
+      also: line 1: missing key `data` in [pretrain] (Data sources)
       also: line 1: missing key `optimizer` in [pretrain] (Optimizer)
       also: line 1: missing key `tokens_per_step` in [pretrain] (Tokens per optimizer step, a multiple of `sequence_length`)
+      also: line 3: [sft] needs one of `max_steps`, `epochs` and `max_tokens` (add one of them)
       also: line 3: missing key `data` in [sft] (Data sources)
       also: line 3: missing key `optimizer` in [sft] (Optimizer)
       also: line 3: missing key `sequence_length` in [sft] (Tokens per row)
       also: line 3: missing key `tokens_per_step` in [sft] (Tokens per optimizer step, a multiple of `sequence_length`)
-      hint: `data`: Data sources
+      hint: set its `start`, or describe a new model in [model]
     ");
+}
+
+/// Keys that a rule over several keys requires are reported with those that are always required.
+#[test]
+fn what_a_new_model_lacks_is_reported_with_the_missing_keys() {
+    let text = "[model]\nfamily = \"llama\"\n[sft]\ndata = []\n[dpo]\nmax_steps = 3\n";
+    let error = shown(&parse(text).unwrap_err());
+    for part in ["`data` in [sft] must not be empty"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let error = shown(&parse(&text.replace("data = []\n", "")).unwrap_err());
+    for part in [
+        "missing key `hidden_size` in [model]",
+        "a new model needs a tokenizer",
+        "[sft] needs one of `max_steps`, `epochs` and `max_tokens`",
+        "missing key `start` in [dpo] (to continue from [sft]: `start = \"sft\"`)",
+        "missing key `pairs_per_step` in [dpo]",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert!(!error.contains("[dpo] needs one of"), "{error}");
 }
 
 #[test]

@@ -9,7 +9,6 @@ use ::generate::{Sampling, Settings, generate};
 use model::CausalLm;
 use tokenizer::Tokenizer;
 
-use super::super::print;
 use crate::args::ChatArgs;
 use crate::failure::{Failure, Result};
 use crate::render::printable::printable;
@@ -76,12 +75,11 @@ impl<'a> Answering<'a> {
         if self.sampling.greedy { 0.0 } else { self.sampling.temperature }
     }
 
-    pub(super) fn set_temperature(&mut self, value: f64) -> Result<()> {
+    pub(super) fn set_temperature(&mut self, value: f64) {
         self.sampling.greedy = value == 0.0;
         if value > 0.0 {
             self.sampling.temperature = value;
         }
-        print(&format!("temperature {value}\n"))
     }
 
     /// Samples the answer to a prompt and prints it.

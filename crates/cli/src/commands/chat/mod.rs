@@ -1,4 +1,4 @@
-//! `temper chat`: a conversation with a model. Answers are printed token by token.
+//! `temper chat`: a conversation with a model, or with two that get the same messages. Answers are printed token by token.
 //!
 //! The prompt of each turn is the conversation in the model's chat template, as in training.
 
@@ -7,16 +7,18 @@ mod command;
 mod conversation;
 mod input;
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use model::CausalLm;
 use tokenizer::{ChatTemplate, Tokenizer};
+use train::BaseModelCache;
 
 use self::answer::{Answer, Answering};
 use self::command::{Command, HELP};
 use self::conversation::Conversation;
 use self::input::{Input, Line};
-use super::{open_model_as, print};
+use super::{bases_for_generation, open_model_among, print};
 use crate::args::ChatArgs;
 use crate::failure::{Failure, Result};
 use crate::render::progress::write_stderr;
@@ -24,32 +26,48 @@ use crate::render::stderr;
 use crate::render::table::thousands;
 
 pub(crate) fn run(args: &ChatArgs) -> Result<()> {
-    let (model, tokenizer) =
-        open_model_as::<CausalLm>(&args.dtype, &args.model, args.base.as_deref(), &args.device)?;
-    let template = tokenizer.chat_template().ok_or_else(|| {
-        Failure::input(
-            "the model has no chat template",
-            "use a model trained on chats, or `temper generate`",
-        )
-    })?;
+    // Adapters on one base model share its weights.
+    let mut bases = bases_for_generation(&args.dtype, &args.device)?;
+    let first = Opened::open(&mut bases, &args.model, args.base.as_deref())?;
+    let against = args.against.as_ref();
+    let second = against.map(|path| Opened::open(&mut bases, path, None)).transpose()?;
     let mut input = Input::open()?;
-    let mut chat = Chat {
-        tokenizer: &tokenizer,
-        template,
-        conversation: Conversation::new(args.system.as_deref()),
-        answering: Answering::new(args, &model, &tokenizer, input.interrupt()),
-        last: None,
-    };
+    let chat = |opened| Chat::new(args, opened, second.is_some(), &input);
+    let chats: Vec<Chat<'_>> =
+        [Some(&first), second.as_ref()].into_iter().flatten().map(chat).collect::<Result<_>>()?;
+    let mut session = Session { chats };
     if input.is_person() {
         print("ctrl-D ends the conversation, ctrl-C an answer; /help lists commands\n")?;
-        chat.converse(&mut input)
+        session.converse(&mut input)
     } else {
-        chat.read_lines(&mut input)
+        session.read_lines(&mut input)
     }
+}
+
+/// A model of the command line.
+struct Opened {
+    /// The model as it was given.
+    name: String,
+    model: CausalLm,
+    tokenizer: Tokenizer,
+}
+
+impl Opened {
+    fn open(bases: &mut BaseModelCache, path: &Path, base: Option<&Path>) -> Result<Self> {
+        let (model, tokenizer) = open_model_among(bases, path, base)?;
+        Ok(Self { name: path.display().to_string(), model, tokenizer })
+    }
+}
+
+/// The conversations of one model, or of two that get the same messages. Each reads its own answers.
+struct Session<'a> {
+    chats: Vec<Chat<'a>>,
 }
 
 /// A conversation and what answers in it.
 struct Chat<'a> {
+    /// Line before each answer, where two models answer.
+    label: Option<String>,
     tokenizer: &'a Tokenizer,
     template: &'a ChatTemplate,
     conversation: Conversation,
@@ -58,7 +76,7 @@ struct Chat<'a> {
     last: Option<Answer>,
 }
 
-impl Chat<'_> {
+impl Session<'_> {
     /// With a person: commands are read, and mistakes do not end the conversation.
     fn converse(&mut self, input: &mut Input) -> Result<()> {
         let mut draft = String::new();
@@ -77,7 +95,7 @@ impl Chat<'_> {
                 return Ok(());
             }
             let outcome = if matches!(command, Command::Edit) {
-                match self.conversation.take_last_user() {
+                match self.take_last_user() {
                     Some(text) => {
                         draft = text;
                         Ok(())
@@ -112,69 +130,132 @@ impl Chat<'_> {
             Command::Say(text) => self.say(&text),
             Command::Help => print(HELP),
             Command::System(None) => {
-                let system = self.conversation.system().unwrap_or("none").to_owned();
-                print(&format!("system message: {system}\n"))
+                let system = self.chats.first().and_then(|chat| chat.conversation.system());
+                print(&format!("system message: {}\n", system.unwrap_or("none")))
             }
             Command::System(Some(text)) => {
-                self.conversation = Conversation::new(Some(&text));
+                for chat in &mut self.chats {
+                    chat.conversation = Conversation::new(Some(&text));
+                }
                 print("a new conversation with this system message\n")
             }
             Command::Reset => {
-                self.conversation.reset();
+                self.chats.iter_mut().for_each(|chat| chat.conversation.reset());
                 print("a new conversation\n")
             }
-            Command::Retry => match self.conversation.take_last_user() {
+            Command::Retry => match self.take_last_user() {
                 Some(text) => self.say(&text),
                 None => print("there is no answer yet\n"),
             },
-            Command::Save(path) => {
-                self.conversation.save(Path::new(&path))?;
-                print(&format!("saved in {path}\n"))
-            }
+            Command::Save(path) => self.save(Path::new(&path)),
             Command::Load(path) => {
-                self.conversation = Conversation::load(Path::new(&path))?;
-                print(&format!("{} messages\n", self.conversation.n_messages()))
+                let loaded = Conversation::load(Path::new(&path))?;
+                let n_messages = loaded.n_messages();
+                for chat in &mut self.chats {
+                    chat.conversation = loaded.clone();
+                }
+                print(&format!("{n_messages} messages\n"))
             }
             Command::Temperature(None) => {
-                print(&format!("temperature {}\n", self.answering.temperature()))
+                let temperature = self.chats.first().map(|chat| chat.answering.temperature());
+                print(&format!("temperature {}\n", temperature.unwrap_or_default()))
             }
-            Command::Temperature(Some(value)) => self.answering.set_temperature(value),
-            Command::Stats => self.stats(),
+            Command::Temperature(Some(value)) => {
+                self.chats.iter_mut().for_each(|chat| chat.answering.set_temperature(value));
+                print(&format!("temperature {value}\n"))
+            }
+            Command::Stats => self.chats.iter().try_for_each(Chat::stats),
             Command::Unknown(name) => print(&format!("no such command: {name}; see /help\n")),
         }
     }
 
-    /// Adds a message and its answer. After a failure the conversation is as before.
+    /// Removes the last message of the user and all after it.
+    fn take_last_user(&mut self) -> Option<String> {
+        let taken = self.chats.iter_mut().map(|chat| chat.conversation.take_last_user());
+        // The conversations have the same messages of the user.
+        taken.collect::<Vec<_>>().into_iter().next().flatten()
+    }
+
+    /// Adds a message and the answers. After a failure the conversations are as before.
     fn say(&mut self, text: &str) -> Result<()> {
-        let before = self.conversation.clone();
+        let before: Vec<Conversation> =
+            self.chats.iter().map(|chat| chat.conversation.clone()).collect();
+        let outcome = self.chats.iter_mut().try_for_each(|chat| chat.say(text));
+        if outcome.is_err() {
+            for (chat, before) in self.chats.iter_mut().zip(before) {
+                chat.conversation = before;
+            }
+        }
+        outcome
+    }
+
+    /// Writes the conversation; that of a second model beside it, as in `talk-2.json`.
+    fn save(&self, path: &Path) -> Result<()> {
+        for (idx, chat) in self.chats.iter().enumerate() {
+            let path = if idx == 0 { path.to_owned() } else { second_file(path) };
+            chat.conversation.save(&path)?;
+            print(&format!("saved in {}\n", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn second_file(path: &Path) -> PathBuf {
+    let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let (stem, ending) = (part(path.file_stem()), part(path.extension()));
+    let dot = if ending.is_empty() { "" } else { "." };
+    path.with_file_name(format!("{stem}-2{dot}{ending}"))
+}
+
+impl<'a> Chat<'a> {
+    fn new(args: &ChatArgs, opened: &'a Opened, has_label: bool, input: &Input) -> Result<Self> {
+        let Opened { name, model, tokenizer } = opened;
+        let template = tokenizer.chat_template().ok_or_else(|| {
+            Failure::input(
+                if has_label {
+                    format!("the model has no chat template: `{name}`")
+                } else {
+                    "the model has no chat template".to_owned()
+                },
+                "use a model trained on chats, or `temper generate`",
+            )
+        })?;
+        Ok(Self {
+            label: has_label.then(|| format!("[{name}]\n")),
+            tokenizer,
+            template,
+            conversation: Conversation::new(args.system.as_deref()),
+            answering: Answering::new(args, model, tokenizer, input.interrupt()),
+            last: None,
+        })
+    }
+
+    /// Adds a message and its answer.
+    fn say(&mut self, text: &str) -> Result<()> {
+        if let Some(label) = &self.label {
+            print(label)?;
+        }
         self.conversation.add_user(text);
         let encode = |messages: &[_]| Ok(self.tokenizer.encode_prompt(messages, self.template)?);
         let (room, n_answer) = (self.answering.context(), self.answering.reserved());
-        let outcome = self.conversation.prompt(encode, room, n_answer);
-        let outcome = outcome.and_then(|(prompt, n_dropped)| {
-            if n_dropped > 0 {
-                write_stderr(&format!(
-                    "(the context of {} tokens is full: the oldest {n_dropped} messages are left out)\n",
-                    thousands(room as u64)
-                ));
-                stderr::flush();
-            }
-            self.answering.answer(prompt)
-        });
-        match outcome {
-            Ok(answer) => {
-                self.conversation.add_answer(&answer.text);
-                self.last = Some(answer);
-                Ok(())
-            }
-            Err(failure) => {
-                self.conversation = before;
-                Err(failure)
-            }
+        let (prompt, n_dropped) = self.conversation.prompt(encode, room, n_answer)?;
+        if n_dropped > 0 {
+            write_stderr(&format!(
+                "(the context of {} tokens is full: the oldest {n_dropped} messages are left out)\n",
+                thousands(room as u64)
+            ));
+            stderr::flush();
         }
+        let answer = self.answering.answer(prompt)?;
+        self.conversation.add_answer(&answer.text);
+        self.last = Some(answer);
+        Ok(())
     }
 
     fn stats(&self) -> Result<()> {
+        if let Some(label) = &self.label {
+            print(label)?;
+        }
         let Some(last) = &self.last else { return print("there is no answer yet\n") };
         print(&format!(
             "{} messages; {} of {} tokens of context\n\
