@@ -54,8 +54,8 @@ fn ppo_without_a_word_has_the_published_values() {
     let kl = Kl { estimator: KlEstimator::K1, coef: 0.05, target: None, horizon: 1e4 };
     assert_eq!((ppo.kl.clone(), ppo.conventions), (kl, Conventions::RealTokens));
     assert_eq!(
-        (ppo.sample_every_steps, ppo.max_bad_rows, ppo.on_bad_row),
-        (10, 100, OnBadRow::Stop)
+        (ppo.train.sample_every_steps, ppo.max_bad_rows, ppo.on_bad_row),
+        (None, 100, OnBadRow::Stop)
     );
     assert!(ppo.chat_template.is_none() && ppo.policy.lora.is_none());
     // The value model starts from the reward model by default.
