@@ -43,6 +43,7 @@ pub fn run(context: Context<'_>, distill: &DistillPlan) -> Result<Outcome> {
         let row = validation::validate(stage, &objective, &model, &teaching, 0, device)?;
         run.log_first_eval(row)?;
     }
+    evaluate::log_first_samples(&mut run, plan, stage, || learner.evaluated(&model))?;
 
     while run.has_next_step() {
         // A batch is a pure function of the seed and the step, so no data loader state is saved. The student's own answers
@@ -85,6 +86,7 @@ pub fn run(context: Context<'_>, distill: &DistillPlan) -> Result<Outcome> {
                 || validation::validate(stage, &objective, &model, &teaching, step, device);
             run.log_eval(evaluate::evaluation(plan, stage, &model, step, validate)?)?;
         }
+        evaluate::log_samples(&mut run, plan, stage, || learner.evaluated(&model))?;
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
     Ok(finish_stage(run, model, &save_format, &learner)?)

@@ -47,6 +47,7 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
         let row = validation::validate(stage, &objective, &model, &reference, 0, device)?;
         run.log_first_eval(row)?;
     }
+    evaluate::log_first_samples(&mut run, plan, stage, || learner.evaluated(&model))?;
 
     while run.has_next_step() {
         let step = run.step();
@@ -87,6 +88,7 @@ pub fn run(context: Context<'_>, dpo: &DpoPlan) -> Result<Outcome> {
                 || validation::validate(stage, &objective, &model, &reference, step, device);
             run.log_eval(evaluate::evaluation(plan, stage, &model, step, validate)?)?;
         }
+        evaluate::log_samples(&mut run, plan, stage, || learner.evaluated(&model))?;
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
     Ok(finish_stage(run, model, &save_format, &learner)?)

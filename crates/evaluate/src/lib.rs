@@ -9,6 +9,7 @@ mod host_values;
 mod measure;
 mod pairs;
 pub mod proof;
+mod samples;
 mod scorer;
 mod selftest;
 mod task_run;
@@ -20,6 +21,7 @@ pub use compare::{Match, MatchResult, Verdict, WinRate, judge_by_model, judge_by
 pub use error::{Error, Result};
 pub use measure::{Measured, measure};
 pub use pairs::{PairMetrics, pair_metrics, text_scores, text_scores_and_auxiliary};
+pub use samples::{log_first_samples, log_samples, samples};
 pub use scorer::{Answer, Scorer};
 pub use selftest::selftest;
 pub use task_run::{ScoredRow, TaskRun, run_pairs, run_task};

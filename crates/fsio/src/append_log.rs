@@ -41,8 +41,12 @@ impl AppendLog {
     ///
     /// A line that was written only in part, as on a full disk, is removed again.
     pub fn append(&mut self, line: &str) -> Result<()> {
-        let bytes = format!("{line}\n");
-        if let Err(e) = self.file.write_all(bytes.as_bytes()) {
+        self.append_bytes(format!("{line}\n").as_bytes())
+    }
+
+    /// Writes bytes as they are, for logs in a binary format. A part of them is never left.
+    pub fn append_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Err(e) = self.file.write_all(bytes) {
             // If this fails too, the next resume truncates the log to its recorded length.
             let _ = self.file.set_len(self.bytes);
             return Err(e).at(&self.path, "write");

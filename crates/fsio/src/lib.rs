@@ -12,6 +12,7 @@ mod append_log;
 mod atomic_file;
 mod background_hasher;
 mod bus_error;
+mod calendar;
 mod checked_read;
 mod dir_writer;
 mod dirs;
@@ -38,6 +39,7 @@ pub mod watchdog;
 
 pub use append_log::AppendLog;
 pub use atomic_file::AtomicFile;
+pub use calendar::utc_date_time;
 pub use checked_read::{read_capped, read_optional_text, read_text_capped};
 pub use dir_writer::{DirWriter, HashingFile};
 pub use dirs::{create_dir_all, is_stale_tmp, remove_dir_all, remove_file, rename};

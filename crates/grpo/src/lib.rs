@@ -57,6 +57,7 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
     {
         run.log_first_eval(metrics.row(0))?;
     }
+    evaluate::log_first_samples(&mut run, plan, stage, || learner.evaluated(&policy))?;
 
     while run.has_next_step() {
         // 1. Several completions of each prompt, and the reward of each.
@@ -89,7 +90,7 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
             let alpha = section.ref_model_mixup_alpha();
             reference = reference.map(|model| moved_towards(model, &policy, alpha, &policy));
         }
-        if replicas.is_leader() && run.step().is_multiple_of(section.sample_every_steps) {
+        if run.sample_table_due() {
             let policy = learner.evaluated(&policy);
             let step = run.step();
             for row in answers::table(&policy, &before, plan, stage, grpo, &sources, step, device)?
@@ -97,6 +98,7 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
                 run.log_sample(row)?;
             }
         }
+        evaluate::log_samples(&mut run, plan, stage, || learner.evaluated(&policy))?;
         if run.eval_due() {
             let policy = learner.evaluated(&policy);
             let step = run.step();

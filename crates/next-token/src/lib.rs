@@ -1,10 +1,8 @@
 //! The training loop of language models on the next token, shared by pretraining and supervised fine-tuning.
 //!
-//! The two differ in their data, whose batches carry the targets, and in the prompt of the samples that they log.
+//! The two differ in their data, whose batches carry the targets.
 //!
 //! Shape legend: b batch, t time, n positions (b × t), d model width.
-
-mod sample;
 
 use burn::tensor::{Int, Tensor};
 use nn::TokenBatch;
@@ -14,11 +12,9 @@ use train::{
 };
 
 pub use evaluate::{Error, Result};
-pub use sample::SamplePrompt;
 
-/// Trains on the next token, from the newest checkpoint or from the stage's initial weights, to the last step. A
-/// continuation of `prompt` is logged at each evaluation.
-pub fn run(context: Context<'_>, prompt: &SamplePrompt) -> Result<Outcome> {
+/// Trains on the next token, from the newest checkpoint or from the stage's initial weights, to the last step.
+pub fn run(context: Context<'_>) -> Result<Outcome> {
     let (plan, stage, device, replicas) =
         (context.plan, context.stage, context.device, context.replicas);
     let StageState { mut run, mut model, mut learner, save_format, dropout } =
@@ -27,6 +23,7 @@ pub fn run(context: Context<'_>, prompt: &SamplePrompt) -> Result<Outcome> {
         let model = learner.evaluated(&model);
         run.log_first_eval(evaluate::validation(stage, &model, 0, device)?)?;
     }
+    evaluate::log_first_samples(&mut run, plan, stage, || learner.evaluated(&model))?;
 
     while run.has_next_step() {
         // A batch is a pure function of the seed and the step, so no data loader state is saved.
@@ -62,8 +59,8 @@ pub fn run(context: Context<'_>, prompt: &SamplePrompt) -> Result<Outcome> {
             let step = run.step();
             let validation = || evaluate::validation(stage, &model, step, device);
             run.log_eval(evaluate::evaluation(plan, stage, &model, step, validation)?)?;
-            run.log_sample(prompt.continuation(plan, stage, &model, run.step())?)?;
         }
+        evaluate::log_samples(&mut run, plan, stage, || learner.evaluated(&model))?;
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &model, &learner))?;
     }
     Ok(finish_stage(run, model, &save_format, &learner)?)

@@ -23,6 +23,7 @@ mod plan_ppo;
 mod plan_rewards;
 mod plan_stage;
 mod replicas;
+mod sample_prompts;
 mod stage;
 mod stage_plan;
 mod starting_point;
@@ -40,6 +41,7 @@ pub use error::{Error, Result};
 pub use eval_tasks::{BestMetric, EvalTask, EvalTasks, TASK_PREFIX, chat_items};
 pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_argument, locate_model};
 pub use paths::{Paths, RUNS_DIR};
+pub use sample_prompts::{SamplePrompt, SamplePrompts};
 pub use stage::{
     DistillPlan, DpoPlan, GrpoPlan, JudgePlan, KtoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan,
     RewardModelPlan, RewardsPlan, Stage, Start, Work,

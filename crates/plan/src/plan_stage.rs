@@ -19,6 +19,7 @@ use crate::plan_distill::{n_saved_targets, plan_distill};
 use crate::plan_grpo::plan_grpo;
 use crate::plan_lora::plan_lora;
 use crate::plan_ppo::plan_ppo;
+use crate::sample_prompts::SamplePrompts;
 use crate::stage::{LoraPlan, Stage, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point;
@@ -142,6 +143,8 @@ pub(crate) fn plan_stage(
     }
     let dataset = dataset(loaded, name, &keys, &prepared)?;
     check_targets(loaded, name, &keys, &dataset)?;
+    let sample_prompts =
+        SamplePrompts::plan(loaded, name, &keys, &tokenizer, &config, &dataset, is_scalar)?;
     if let Stage::Dpo(dpo) = &mut stage
         && dpo.section.has_reference()
     {
@@ -183,6 +186,7 @@ pub(crate) fn plan_stage(
         dataset,
         keys: keys.train.clone(),
         eval_tasks,
+        sample_prompts,
         sequence_length: keys.sequence_length,
         rows_per_step: step.rows_per_step,
         micro_batch: step.micro_batch,

@@ -10,6 +10,7 @@ use tokenizer::Tokenizer;
 
 use crate::cost::Cost;
 use crate::eval_tasks::EvalTasks;
+use crate::sample_prompts::SamplePrompts;
 use crate::stage::{LoraPlan, Stage, Start, Work};
 
 /// A stage that can run.
@@ -41,6 +42,8 @@ pub struct StagePlan {
     pub keys: TrainKeys,
     /// Tasks of `eval.tasks` with their rows.
     pub eval_tasks: EvalTasks,
+    /// Prompts of the samples that are logged.
+    pub sample_prompts: SamplePrompts,
     /// Tokens of a row, or of each text of a pair.
     pub sequence_length: usize,
     /// Rows, pairs or episodes of a step.

@@ -52,6 +52,7 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
     {
         run.log_first_eval(metrics.row(0))?;
     }
+    evaluate::log_first_samples(&mut run, plan, stage, || learner.evaluated(&actors).policy)?;
 
     while run.has_next_step() {
         let step = run.step();
@@ -89,12 +90,13 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
         extra.extend(reward_metrics(stated.as_ref(), &scored));
         let loss = metrics::loss(&extra, &settings);
         run.log_step(StepReport { loss, grad_norm, lr, tokens, extra })?;
-        if replicas.is_leader() && run.step().is_multiple_of(section.sample_every_steps) {
+        if run.sample_table_due() {
             let actors = learner.evaluated(&actors);
             for row in answers::table(&actors, &frozen, &before, plan, stage, ppo, run.step())? {
                 run.log_sample(row)?;
             }
         }
+        evaluate::log_samples(&mut run, plan, stage, || learner.evaluated(&actors).policy)?;
         if run.eval_due() {
             let actors = learner.evaluated(&actors);
             let step = run.step();

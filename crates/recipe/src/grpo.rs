@@ -183,10 +183,6 @@ pub struct GrpoSection {
     /// Batches over which means are taken: those of an optimizer step, or TRL's micro-batches; see docs/design/grpo.md.
     #[serde(default)]
     pub conventions: Conventions,
-    /// Number of updates between sample answers in the log.
-    #[serde(default = "default_sample_every_steps")]
-    #[schemars(range(min = 1, max = 1_000_000_000))]
-    pub sample_every_steps: u64,
     /// Handling of rows that cannot be read.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
@@ -471,8 +467,4 @@ fn default_epsilon() -> f64 {
 
 fn default_sapo_temperature_neg() -> f64 {
     1.05
-}
-
-fn default_sample_every_steps() -> u64 {
-    10
 }

@@ -56,6 +56,7 @@ mod template;
 mod text_format;
 mod tokenizer;
 mod toml_value;
+mod trackers;
 mod train_keys;
 mod validate;
 
@@ -108,6 +109,7 @@ pub use stage_keys::{Samples, StageKeys};
 pub use template::{Piece, Template};
 pub use text_format::run_name;
 pub use tokenizer::{TokenizerSection, TrainByteBpe, TrainChar, TrainTokenizer};
+pub use trackers::Tracker;
 pub use train_keys::{
     Checkpointing, EarlyStopping, Eval, Schedule, ScheduleKind, SplitBy, TrainKeys,
 };
@@ -165,6 +167,11 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
+    /// Programs that the metrics and samples are written for, besides `metrics.jsonl`. Only files are written; a resumed run
+    /// may have others. An empty list writes none.
+    #[serde(default = "default_trackers")]
+    #[schemars(length(max = 3))]
+    pub trackers: Vec<Tracker>,
     /// Directory of `data:` paths, relative to the recipe. `--data-dir` and the environment
     /// variable `TEMPER_DATA` take precedence. Default: `data` in the working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -234,6 +241,10 @@ impl Recipe {
     pub fn longest_sequence(&self) -> Option<usize> {
         self.stages().iter().map(|stage| stage.keys().sequence_length).max()
     }
+}
+
+fn default_trackers() -> Vec<Tracker> {
+    vec![Tracker::Tensorboard]
 }
 
 fn default_seed() -> u64 {

@@ -114,10 +114,6 @@ pub struct PpoSection {
     /// Definition of the token positions that count; see docs/design/ppo.md.
     #[serde(default)]
     pub conventions: Conventions,
-    /// Number of updates between sample answers in the log.
-    #[serde(default = "default_sample_every_steps")]
-    #[schemars(range(min = 1, max = 1_000_000_000))]
-    pub sample_every_steps: u64,
     /// Handling of rows that cannot be read.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
@@ -346,10 +342,6 @@ fn default_n_ppo_epochs() -> usize {
 
 fn default_n_minibatches() -> usize {
     1
-}
-
-fn default_sample_every_steps() -> u64 {
-    10
 }
 
 fn default_kl_coef() -> f64 {

@@ -40,5 +40,6 @@ impl RewardSection {
     pub(crate) fn check(&self, path: &str, diagnostics: &mut Diagnostics) {
         self.input.check(path, diagnostics);
         self.train.check(path, diagnostics);
+        self.train.check_without_samples(path, diagnostics);
     }
 }

@@ -45,6 +45,26 @@ pub struct TrainKeys {
     /// Validation split and interval. Default: no validation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<Eval>,
+    /// Prompts whose answers are logged before the first step, at each evaluation and at the end of the stage, to see how they
+    /// change: `["What is a lighthouse?", "Write a haiku."]`. They are user messages of a chat, and beginnings of documents in
+    /// a stage that trains on documents. They change nothing in the training, and a resumed run may have others. A reward model
+    /// writes no answers. Default: a text of the stage's own, drawn at temperature 1; in PPO and GRPO prompts of the data.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1)))]
+    pub sample_prompts: Vec<String>,
+    /// Number of steps between logged samples. Default: those of `eval.every_steps`; 10 for the prompts of the data in PPO and
+    /// GRPO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub sample_every_steps: Option<u64>,
+    /// Maximum number of tokens of an answer to one of `sample_prompts`.
+    #[serde(default = "default_sample_max_new_tokens")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub sample_max_new_tokens: usize,
+    /// Temperature of the answers to `sample_prompts`. 0 is greedy: the most probable token at each position.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub sample_temperature: f64,
     /// Number of steps between checkpoints. Default: checkpoints by time only, and at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -199,6 +219,29 @@ impl TrainKeys {
         if let Some(eval) = &self.eval {
             eval.check(&format!("{path}.eval"), diagnostics);
         }
+        let of_prompts = [
+            (
+                "sample_max_new_tokens",
+                self.sample_max_new_tokens != default_sample_max_new_tokens(),
+            ),
+            ("sample_temperature", self.sample_temperature != 0.0),
+        ];
+        for (key, _) in of_prompts.into_iter().filter(|(_, is_set)| *is_set) {
+            if self.sample_prompts.is_empty() {
+                diagnostics.conflict(&format!("{path}.{key}"), "there are no `sample_prompts`");
+            }
+        }
+    }
+
+    /// Refuses keys of samples where the stage writes no text.
+    pub(crate) fn check_without_samples(&self, path: &str, diagnostics: &mut Diagnostics) {
+        let keys = [
+            ("sample_prompts", !self.sample_prompts.is_empty()),
+            ("sample_every_steps", self.sample_every_steps.is_some()),
+        ];
+        for (key, _) in keys.into_iter().filter(|(_, is_set)| *is_set) {
+            diagnostics.conflict(&format!("{path}.{key}"), "a reward model writes no text");
+        }
     }
 }
 
@@ -271,6 +314,10 @@ impl Eval {
             }
         }
     }
+}
+
+fn default_sample_max_new_tokens() -> usize {
+    48
 }
 
 fn default_save_every_minutes() -> f64 {

@@ -81,6 +81,9 @@ pub struct PlannedStage {
     pub trained: u64,
     /// Floating-point operations, without evaluation.
     pub flops: f64,
+    /// Duration in seconds without evaluation, if `temper plan` estimated it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
     /// Estimated peak memory of the process.
     pub memory_bytes: u64,
     /// Estimated size of a checkpoint.

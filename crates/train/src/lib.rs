@@ -26,7 +26,7 @@ pub mod signals;
 mod stage_run;
 mod stage_state;
 mod step_place;
-mod tensorboard;
+mod trackers;
 mod trainable_params;
 mod update;
 mod weight_average;
@@ -62,7 +62,7 @@ pub use stage_state::{
     start_or_resume_with, weights_to_export, with_checkpointing, write_checkpoint, write_model,
 };
 pub use step_place::{FailedStep, StepPlace};
-pub use tensorboard::EventWriter;
+pub use trackers::{EventWriter, Tracking};
 pub use trainable_params::{compare_trained, load_trained, save_trained};
 pub use update::{Learner, StepSums, apply_update, compare_replicas};
 pub use weight_average::{AVERAGE_FILE, WeightAverage};

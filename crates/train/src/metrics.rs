@@ -11,7 +11,7 @@ use fsio::AppendLog;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::tensorboard::EventWriter;
+use crate::trackers::{History, Trackers, Tracking};
 
 /// One update in metrics.jsonl.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,66 +66,83 @@ pub struct SampleRow {
     pub score: Option<f64>,
 }
 
-/// The logs of a stage: metrics.jsonl, samples.jsonl and TensorBoard events.
+/// The logs of a stage: metrics.jsonl, samples.jsonl and their copies for other programs.
 pub(crate) struct Logs {
     metrics: AppendLog,
     samples: AppendLog,
-    events: EventWriter,
+    trackers: Trackers,
 }
 
 impl Logs {
-    pub(crate) fn open(stage_dir: &Path) -> Result<Self> {
+    pub(crate) fn open(stage_dir: &Path, tracking: Tracking) -> Result<Self> {
         Ok(Self {
             metrics: AppendLog::open(stage_dir.join("metrics.jsonl"))?,
             samples: AppendLog::open(stage_dir.join("samples.jsonl"))?,
-            events: EventWriter::new(stage_dir),
+            trackers: Trackers::new(stage_dir, tracking),
         })
     }
 
-    /// Truncates both logs and starts a new event file at `step`.
+    /// Truncates both logs, and starts their copies with what is left of them.
     pub(crate) fn truncate(&mut self, lengths: LogLengths, step: u64) -> Result<()> {
-        self.metrics.truncate_to(lengths.metrics_bytes)?;
-        self.samples.truncate_to(lengths.samples_bytes)?;
-        self.events.start_session(step);
-        Ok(())
+        let metrics = self.metrics.truncate_to(lengths.metrics_bytes);
+        let samples = self.samples.truncate_to(lengths.samples_bytes);
+        let history = self.history();
+        self.trackers.start(step, &history);
+        metrics?;
+        Ok(samples?)
+    }
+
+    fn history(&self) -> History {
+        let mut history = History { samples: self.sample_rows().collect(), ..History::default() };
+        if self.trackers.needs_metrics() {
+            self.metrics_lines(|line| {
+                let row = serde_json::from_str(line).ok();
+                if let Some(values) = row.and_then(|row| self.trackers.values_of(&row)) {
+                    history.add(values);
+                }
+            });
+        }
+        history
+    }
+
+    /// The rows of samples.jsonl.
+    fn sample_rows(&self) -> impl Iterator<Item = SampleRow> + use<> {
+        let file = File::open(self.samples.path()).ok().map(BufReader::new);
+        let lines = file.into_iter().flat_map(BufReader::lines).map_while(std::io::Result::ok);
+        lines.filter_map(|line| serde_json::from_str(&line).ok())
     }
 
     /// Syncs both logs to disk and returns their lengths, for a checkpoint to record.
     pub(crate) fn sync(&mut self) -> Result<LogLengths> {
         self.metrics.sync()?;
         self.samples.sync()?;
-        self.events.flush();
+        self.trackers.flush();
         Ok(LogLengths { metrics_bytes: self.metrics.len(), samples_bytes: self.samples.len() })
     }
 
     pub(crate) fn step(&mut self, row: &StepRow) -> Result<()> {
-        self.metrics.append(&json(row))?;
-        let events = &mut self.events;
-        events.scalar("train/loss", row.loss, row.step);
-        events.scalar("train/grad_norm", row.grad_norm, row.step);
-        events.scalar("train/lr", row.lr, row.step);
-        events.scalar("train/tokens_per_s", row.tokens_per_s, row.step);
-        for (name, value) in &row.extra {
-            events.scalar(&tag("train", name), *value, row.step);
-        }
-        events.flush();
-        Ok(())
+        self.metric_row(row)
     }
 
     pub(crate) fn eval(&mut self, row: &EvalRow) -> Result<()> {
+        self.metric_row(row)
+    }
+
+    fn metric_row(&mut self, row: &impl Serialize) -> Result<()> {
         self.metrics.append(&json(row))?;
-        if let Some(loss) = row.eval_loss {
-            self.events.scalar("eval/loss", loss, row.step);
-        }
-        for (name, value) in &row.extra {
-            self.events.scalar(&tag("eval", name), *value, row.step);
-        }
-        self.events.flush();
+        self.trackers.row(&serde_json::to_value(row).unwrap_or_default());
         Ok(())
     }
 
     pub(crate) fn sample(&mut self, row: &SampleRow) -> Result<()> {
-        Ok(self.samples.append(&json(row))?)
+        self.samples.append(&json(row))?;
+        self.trackers.sample(row);
+        Ok(())
+    }
+
+    /// Marks the copies as those of a finished stage.
+    pub(crate) fn finish(&mut self) {
+        self.trackers.finish();
     }
 
     /// Calls `each` with every line of metrics.jsonl. A file that cannot be read has none: nothing that trains depends on it.
@@ -136,9 +153,15 @@ impl Logs {
         }
     }
 
-    /// A failure of the event file, reported once.
-    pub(crate) fn events_warning(&mut self) -> Option<String> {
-        self.events.take_warning()
+    /// The texts of samples.jsonl before the first update, by their prompts.
+    pub(crate) fn first_samples(&self) -> BTreeMap<String, String> {
+        let first = self.sample_rows().take_while(|row| row.step == 0);
+        first.map(|row| (row.prompt, row.text)).collect()
+    }
+
+    /// Failures of the copies, each reported once.
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
+        self.trackers.take_warnings()
     }
 }
 
@@ -154,11 +177,6 @@ pub struct LogLengths {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(n: &u64) -> bool {
     *n == 0
-}
-
-/// TRL's names have their own group (`objective/kl`).
-fn tag(group: &str, name: &str) -> String {
-    if name.contains('/') { name.to_owned() } else { format!("{group}/{name}") }
 }
 
 fn json(row: &impl Serialize) -> String {

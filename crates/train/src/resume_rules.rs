@@ -17,8 +17,16 @@ pub struct Differences {
 }
 
 /// Keys of a stage that control saving and logging.
-const FREE: [&str; 4] =
-    ["save_every_steps", "save_every_minutes", "keep_checkpoints", "log_every_steps"];
+const FREE: [&str; 8] = [
+    "save_every_steps",
+    "save_every_minutes",
+    "keep_checkpoints",
+    "log_every_steps",
+    "sample_prompts",
+    "sample_every_steps",
+    "sample_max_new_tokens",
+    "sample_temperature",
+];
 /// Keys that set the length of a stage.
 const LENGTH: [&str; 3] = ["max_steps", "epochs", "max_tokens"];
 /// Keys that change only the order of summation.
@@ -97,6 +105,7 @@ fn compare(
         let shown = |value: Option<&String>| value.map_or("unset".into(), |v| format!("`{v}`"));
         let line = format!("{key}: was {}, is now {}", shown(old), shown(new));
         let name = key.rsplit('.').next().unwrap_or(key);
+        let name = name.split('[').next().unwrap_or(name);
         // These names have their meaning only as direct keys of a section.
         let direct = key.matches('.').count() <= 1;
         if direct && FREE.contains(&name) {

@@ -23,6 +23,7 @@ use crate::metrics::{EvalRow, Logs, SampleRow, StepRow};
 use crate::progress::{Event, Progress};
 use crate::run_dir::{Finished, RunDir, StageDir};
 use crate::signals::StopFlag;
+use crate::trackers::Tracking;
 use crate::weight_inputs::WeightInputs;
 use crate::{Collective, Error, Result, SingleReplica};
 
@@ -51,6 +52,8 @@ pub struct StageSettings {
     pub inputs: BTreeMap<String, String>,
     /// The directories of those inputs that are weights, for messages.
     pub input_dirs: BTreeMap<String, PathBuf>,
+    /// Copies of the metrics for other programs.
+    pub tracking: Tracking,
 }
 
 impl StageSettings {
@@ -72,6 +75,16 @@ impl StageSettings {
             side_files: Vec::new(),
             inputs: stage.inputs.clone(),
             input_dirs: BTreeMap::new(),
+            tracking: Tracking {
+                trackers: plan.recipe.trackers.clone(),
+                run: plan.name.clone(),
+                stage: stage.name.clone(),
+                max_steps: stage.max_steps,
+                epochs: stage.dataset.epoch_of(stage.max_steps),
+                // A recipe came from TOML, so its keys are strings.
+                recipe: serde_json::to_value(&plan.recipe).unwrap_or_default(),
+                recipe_toml: plan.recipe_toml.clone(),
+            },
         }
     }
 
@@ -106,6 +119,8 @@ pub struct StageRun<'a> {
     best_is_new: bool,
     /// Looks for signs that training goes wrong; on the leader only.
     health: Option<Health>,
+    /// Texts that were generated before the first update, by their prompts.
+    first_samples: BTreeMap<String, String>,
 }
 
 impl<'a> StageRun<'a> {
@@ -132,7 +147,7 @@ impl<'a> StageRun<'a> {
         let mut logs = None;
         if replicas.is_leader() {
             dir.prepare()?;
-            logs = Some(Logs::open(dir.path())?);
+            logs = Some(Logs::open(dir.path(), settings.tracking.clone())?);
         }
         let health = replicas.is_leader().then(Health::default);
         let now = Instant::now();
@@ -154,6 +169,7 @@ impl<'a> StageRun<'a> {
             resumed_at: now,
             best_is_new: false,
             health,
+            first_samples: BTreeMap::new(),
         })
     }
 
@@ -176,6 +192,7 @@ impl<'a> StageRun<'a> {
         self.truncate_logs()?;
         if let (Some(logs), Some(health)) = (&self.logs, &mut self.health) {
             logs.metrics_lines(|line| health.replay(line));
+            self.first_samples = logs.first_samples();
         }
         let event = Event::StageStarted {
             stage: self.settings.stage.clone(),
@@ -302,7 +319,7 @@ impl<'a> StageRun<'a> {
         };
         if logged && let Some(logs) = &mut self.logs {
             logs.step(&row)?;
-            self.warn_of_events();
+            self.warn_of_trackers();
             self.start_row();
         }
         let is_last = step >= self.settings.max_steps;
@@ -320,8 +337,13 @@ impl<'a> StageRun<'a> {
         }
     }
 
-    /// Logs a generated text.
-    pub fn log_sample(&mut self, row: SampleRow) -> Result<()> {
+    /// Logs a generated text, with the text of the same prompt before the first update if there is one.
+    pub fn log_sample(&mut self, mut row: SampleRow) -> Result<()> {
+        if row.step == 0 {
+            self.first_samples.insert(row.prompt.clone(), row.text.clone());
+        } else if row.before.is_none() {
+            row.before = self.first_samples.get(&row.prompt).cloned();
+        }
         if let Some(logs) = &mut self.logs {
             logs.sample(&row)?;
         }
@@ -406,6 +428,7 @@ impl<'a> StageRun<'a> {
     pub fn finish(mut self, result: Value) -> Result<Finished> {
         if let Some(logs) = &mut self.logs {
             logs.sync()?;
+            logs.finish();
         }
         let exports_last = self.exported_step() == self.state.step;
         let above = self.health.as_ref().and_then(Health::ended_above_start);
@@ -413,6 +436,7 @@ impl<'a> StageRun<'a> {
         if let Some(finding) = &above {
             self.warn(health::ending(finding, &self.settings.stage));
         }
+        self.warn_of_trackers();
         let finished = Finished {
             steps: self.state.step,
             tokens: self.state.tokens,
@@ -507,8 +531,8 @@ impl<'a> StageRun<'a> {
         }
     }
 
-    fn warn_of_events(&mut self) {
-        if let Some(message) = self.logs.as_mut().and_then(Logs::events_warning) {
+    fn warn_of_trackers(&mut self) {
+        for message in self.logs.as_mut().map(Logs::take_warnings).unwrap_or_default() {
             self.warn(message);
         }
     }

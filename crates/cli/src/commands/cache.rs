@@ -7,6 +7,7 @@ use fsio::Lock;
 use report::{runs_in, size_of};
 
 use super::confirm::confirmed;
+use super::estimates::ESTIMATES;
 use super::print;
 use crate::args::{CacheArgs, CacheCommand};
 use crate::failure::{Failure, Result};
@@ -68,6 +69,7 @@ fn kind_of(name: &str) -> &'static str {
         _ if is_hash => "tokenized data",
         _ if name.starts_with("tokenizer-") => "trained tokenizers",
         "contamination" => "overlaps with tasks",
+        ESTIMATES => "estimated times",
         "file-hashes" => "hashes of files",
         LOCKS => "locks",
         _ if fsio::is_stale_tmp(name) => "leftovers of killed processes",

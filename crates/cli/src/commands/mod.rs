@@ -7,6 +7,7 @@ pub(crate) mod compare;
 mod confirm;
 pub(crate) mod contamination;
 pub(crate) mod devices;
+mod estimates;
 pub(crate) mod eval;
 mod eval_tasks;
 pub(crate) mod export;

@@ -11,6 +11,7 @@ use nn::TokenBatch;
 use plan::{Plan, StagePlan, Start, Work};
 use recipe::{Precision, SampleKind};
 
+use super::estimates;
 use super::plan_tasks::tasks_note;
 use super::plan_validation::validation_note;
 use super::rollouts::{groups_note, rollouts_note, sampling_seconds};
@@ -43,6 +44,7 @@ pub(super) fn show(plan: &Plan, args: &PlanArgs) -> Result<()> {
         .iter()
         .map(|stage| if probes { timed(plan, stage).map(Some) } else { Ok(None) })
         .collect::<Result<_>>()?;
+    estimates::save(plan, &seconds);
     print(&stages(plan, &seconds))?;
     print(&notes(plan, args.list_cut))?;
     let recipe = args.recipe.recipe.display();

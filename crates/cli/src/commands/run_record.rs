@@ -11,6 +11,7 @@ use report::{
 };
 use serde_json::Value;
 
+use super::estimates;
 use super::plan::{per_step, stage_notes};
 use crate::failure::{Failure, Result};
 use crate::render::progress::warn;
@@ -83,8 +84,16 @@ impl RunRecord {
 
 /// The plan as a file. Stages of an earlier plan that this one leaves out, as with `--stage`, stay.
 fn plan_file(plan: &Plan, before: PlanFile) -> PlanFile {
-    let mut stages: Vec<PlannedStage> =
-        plan.stages.iter().map(|stage| planned(plan, stage)).collect();
+    let estimates = estimates::read(plan);
+    let seconds = |name: &str| {
+        let earlier = || before.stages.iter().find(|stage| stage.name == name)?.seconds;
+        estimates.get(name).copied().or_else(earlier)
+    };
+    let mut stages: Vec<PlannedStage> = plan
+        .stages
+        .iter()
+        .map(|stage| PlannedStage { seconds: seconds(&stage.name), ..planned(plan, stage) })
+        .collect();
     let is_planned = |name: &str| plan.stages.iter().any(|stage| stage.name == name);
     let earlier = before.stages.into_iter().filter(|stage| !is_planned(&stage.name));
     stages.splice(0..0, earlier);
@@ -127,6 +136,7 @@ fn planned(plan: &Plan, stage: &StagePlan) -> PlannedStage {
         parameters: cost.n_parameters,
         trained: cost.n_trained,
         flops: cost.flops,
+        seconds: None,
         memory_bytes: cost.peak_bytes,
         checkpoint_bytes: cost.checkpoint_bytes,
         model_bytes: cost.model_bytes,

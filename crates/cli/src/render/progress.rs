@@ -18,6 +18,8 @@ use crate::args::LogStyle;
 
 /// Maximum number of characters of a sample.
 const SAMPLE_CHARS: usize = 100;
+/// Longest prompt that is shown before its answer.
+const PROMPT_CHARS: usize = 60;
 
 /// Style of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +224,16 @@ impl RunProgress {
         per_step * self.max_steps.saturating_sub(step) as f64
     }
 
+    /// A prompt of one short line, before its answer. Those of chats in a template are long and say little.
+    fn shown_prompt(&self, prompt: &str) -> String {
+        let is_short = prompt.chars().count() <= PROMPT_CHARS && !prompt.contains('\n');
+        if prompt.trim().is_empty() || !is_short {
+            return String::new();
+        }
+        let unicode = self.screen.style != Style::Live || tty::look().unicode;
+        format!("{prompt:?} {} ", if unicode { "→" } else { "->" })
+    }
+
     fn step_line(&self, row: &train::StepRow, fit: Fit) -> String {
         let line = StepLine {
             stage: &self.stage,
@@ -331,8 +343,9 @@ impl Progress for RunProgress {
                 let before = row.before.as_ref();
                 let before = before.map(|text| format!("  before: {:?}", short(text)));
                 let before = before.unwrap_or_default();
-                let line =
-                    format!("{:<10} step {}  {score}{shown:?}{before}", self.stage, row.step);
+                let prompt = self.shown_prompt(&row.prompt);
+                let (stage, step) = (&self.stage, row.step);
+                let line = format!("{stage:<10} step {step}  {score}{prompt}{shown:?}{before}");
                 self.screen.line(&line);
             }
             Event::CheckpointSaved { path, .. } => {

@@ -1,4 +1,4 @@
-//! Protocol buffers are written for TensorBoard and never read: protobuf 2 recurses without a limit when it decodes
+//! The crate protobuf writes for TensorBoard and never reads: protobuf 2 recurses without a limit when it decodes
 //! (RUSTSEC-2024-0437, which deny.toml ignores for this reason).
 
 use std::path::Path;

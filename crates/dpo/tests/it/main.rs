@@ -4,5 +4,6 @@
 mod answers;
 mod objectives;
 mod reference;
+mod samples;
 mod stage;
 mod support;

@@ -28,7 +28,7 @@ fn assert_same(place: &Place, cut: &str, policy: &str) {
 fn runs_that_are_cut_and_resumed_end_the_same() {
     for (keys, lora, policy) in [
         ("beta = 0.05", true, "adapter_model.safetensors"),
-        ("", false, "model.safetensors"),
+        ("sample_prompts = [\"Say 3!\"]\nsample_max_new_tokens = 4", false, "model.safetensors"),
         ("advantage = \"leave_one_out\"", false, "model.safetensors"),
         ("dynamic_sampling_max_tries = 2", false, "model.safetensors"),
         (

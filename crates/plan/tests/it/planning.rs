@@ -318,3 +318,32 @@ fn added_tokens_grow_the_vocabulary_of_existing_weights() {
 fn new_of(token: &str, stage: &plan::StagePlan) -> usize {
     usize::from(stage.tokenizer.token_id(token).is_none())
 }
+
+#[test]
+fn prompts_of_samples_are_encoded_as_the_stage_reads_its_data() {
+    let dir = folder(RECIPE);
+    let prompts = [
+        ("pretrain.sample_prompts", r#"["row 3"]"#),
+        ("sft.sample_prompts", r#"["How much is 3?", "and 4?"]"#),
+    ];
+    let plan = plan_in(dir.path(), &prompts, None).expect("a plan");
+    let [pretrain, sft] = plan.stages.as_slice() else { panic!("two stages") };
+    let prefix = pretrain.tokenizer.prefix_ids();
+    assert_eq!(prefix.len(), 1);
+    let of_document = &pretrain.sample_prompts.prompts[0];
+    assert_eq!(of_document.ids[..1], prefix);
+    assert_eq!(pretrain.tokenizer.decode(&of_document.ids[1..], false), "row 3");
+    let of_chat = &sft.sample_prompts.prompts[0];
+    assert_eq!((of_chat.text.as_str(), sft.sample_prompts.prompts.len()), ("How much is 3?", 2));
+    let rendered = sft.tokenizer.decode(&of_chat.ids, false);
+    let wanted = "<|im_start|>user\nHow much is 3?<|im_end|>\n<|im_start|>assistant\n";
+    assert!(rendered.ends_with(wanted), "{rendered}");
+    // Without any, the beginning of a document, and the first prompt of the validation set where there is one.
+    let plan = plan_in(dir.path(), &[], None).expect("a plan");
+    let own = |stage: usize| &plan.stages[stage].sample_prompts;
+    assert_eq!((&own(0).prompts[0].ids, own(0).of_recipe), (&prefix, false));
+    assert!(own(1).prompts.is_empty());
+    let long = format!("[\"{}\"]", "word ".repeat(200));
+    let error = plan_in(dir.path(), &[("sft.sample_prompts", &long)], None).expect_err("too long");
+    assert!(error.to_string().contains("tokens, and the model's context is 64"), "{error}");
+}

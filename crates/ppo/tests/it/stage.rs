@@ -53,7 +53,7 @@ fn adapters_that_are_cut_and_resumed_end_the_same() {
 #[test]
 fn whole_weights_that_are_cut_and_resumed_end_the_same() {
     let place = Place::new();
-    place.roles(WHOLE_ROLES);
+    place.roles(&format!("{WHOLE_ROLES}sample_prompts = [\"Say 3!\"]\n"));
     place.run("whole", None).expect("a run");
     place.run("cut", Some(3)).expect("a run");
     place.run("cut", None).expect("resumed");

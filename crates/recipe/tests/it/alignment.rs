@@ -54,8 +54,8 @@ fn ppo_without_a_word_has_the_published_values() {
     let kl = Kl { estimator: KlEstimator::K1, coef: 0.05, target: None, horizon: 1e4 };
     assert_eq!((ppo.kl.clone(), ppo.conventions), (kl, Conventions::RealTokens));
     assert_eq!(
-        (ppo.sample_every_steps, ppo.max_bad_rows, ppo.on_bad_row),
-        (10, 100, OnBadRow::Stop)
+        (ppo.train.sample_every_steps, ppo.max_bad_rows, ppo.on_bad_row),
+        (None, 100, OnBadRow::Stop)
     );
     assert!(ppo.chat_template.is_none() && ppo.policy.lora.is_none());
     // The value model starts from the reward model by default.
@@ -446,4 +446,25 @@ fn mistakes_in_rewards_are_named() {
         refused("{ kind = \"command\", argv = [\"x\"], timeout_s = 0 }"),
     ];
     insta::assert_snapshot!(all.join("\n\n"));
+}
+
+/// A key without effect is refused.
+#[test]
+fn samples_need_prompts_and_a_model_that_writes() {
+    let with = |keys: &str| refused("pairs_per_step = 8", &format!("pairs_per_step = 8\n{keys}"));
+    let error = with("sample_prompts = [\"Hi\"]");
+    assert!(
+        error
+            .contains("`sample_prompts` in [reward] cannot be used: a reward model writes no text"),
+        "{error}"
+    );
+    let error = with("sample_every_steps = 3");
+    assert!(error.contains("a reward model writes no text"), "{error}");
+    let of_ppo =
+        refused("episodes_per_step = 12", "episodes_per_step = 12\nsample_temperature = 0.5");
+    assert!(of_ppo.contains("there are no `sample_prompts`"), "{of_ppo}");
+    let keys = "sample_prompts = [\"Hi\"]\nsample_temperature = 0.5\nsample_every_steps = 2";
+    let text = aligned().replace("episodes_per_step", &format!("{keys}\nepisodes_per_step"));
+    let train = parse(&text).expect("a recipe").recipe.ppo.expect("the section").train;
+    assert_eq!((train.sample_max_new_tokens, train.sample_every_steps), (48, Some(2)));
 }

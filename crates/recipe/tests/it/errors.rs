@@ -120,7 +120,7 @@ fn a_key_like_no_other_shows_what_there_is() {
        |
     19 | frobnicate = true
        | ^^^^^^^^^^
-      hint: [pretrain] has `start`, `lora`, `data`, `sequence_length`, `tokens_per_step`, `eos_token`, `add_tokens`, `add_special_tokens`, `on_bad_row`, `max_bad_rows`, `packing`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `checkpointing`, `optimizer`, `ema`, `schedule`, `eval`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
+      hint: [pretrain] has `start`, `lora`, `data`, `sequence_length`, `tokens_per_step`, `eos_token`, `add_tokens`, `add_special_tokens`, `on_bad_row`, `max_bad_rows`, `packing`, `max_steps`, `epochs`, `max_tokens`, `micro_batch`, `checkpointing`, `optimizer`, `ema`, `schedule`, `eval`, `sample_prompts`, `sample_every_steps`, `sample_max_new_tokens`, `sample_temperature`, `save_every_steps`, `save_every_minutes`, `keep_checkpoints`, `log_every_steps`
     ");
     insta::assert_snapshot!(refused("{ lr = 1e-3 }", "{ lr = 1e-3, momentum = 0.9 }"), @r#"
     error: unknown key `momentum` in [pretrain.optimizer]

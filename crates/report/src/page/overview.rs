@@ -97,7 +97,11 @@ fn trained_on(stage: &StageData) -> String {
 
 fn time(stage: &StageData) -> String {
     match &stage.finished {
-        Some(finished) => clock(finished.seconds),
+        Some(finished) => {
+            let planned = stage.plan.as_ref().and_then(|plan| plan.seconds);
+            let planned = planned.map(|seconds| format!(" (planned {})", clock(seconds)));
+            clock(finished.seconds) + &planned.unwrap_or_default()
+        }
         None => "–".to_owned(),
     }
 }

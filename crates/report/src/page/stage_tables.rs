@@ -2,7 +2,7 @@
 
 use super::html::{Html, table};
 use crate::metrics::{Metrics, Phase, Series};
-use crate::numbers::{bytes, counted, millions, operations, thousands, value};
+use crate::numbers::{bytes, clock, counted, millions, operations, thousands, value};
 use crate::stage::StageData;
 
 /// Evaluations that are columns of a table; of more, some between the first and the last are left out.
@@ -87,9 +87,16 @@ pub(super) fn plan_and_outcome(stage: &StageData) -> Html {
         .filter(|finished| finished.seconds > 0.0)
         .map(|finished| format!("{}/s", operations(plan.flops / finished.seconds)));
     let memory = outcome.and_then(|outcome| outcome.peak_memory_bytes).map(bytes);
+    let planned_time = plan.seconds.map(|seconds| format!("about {}", clock(seconds)));
+    let time = finished.map(|finished| clock(finished.seconds));
     let rows = [
         ("Steps", thousands(plan.steps), thousands(stage.step())),
         ("Tokens", thousands(plan.tokens), thousands(tokens)),
+        (
+            "Time, of the plan without evaluations",
+            planned_time.unwrap_or_else(unknown),
+            time.unwrap_or_else(unknown),
+        ),
         ("Computation", operations(plan.flops), rate.unwrap_or_else(unknown)),
         (
             "Peak memory of the process so far",
@@ -106,7 +113,29 @@ pub(super) fn plan_and_outcome(stage: &StageData) -> Html {
     let rows = rows.into_iter().map(|(name, planned, found)| {
         vec![Html::text(name), Html::text(&planned), Html::text(&found)]
     });
+    let measured = results(stage)
+        .into_iter()
+        .map(|(name, found)| vec![Html::text(&name), Html::text(&unknown()), Html::text(&found)]);
+    let rows = rows.chain(measured);
     table("narrow", &["", "Plan", "Outcome"], rows.collect(), &[1, 2])
+}
+
+/// Evaluation of the exported weights: the validation loss, and metrics of tasks with their standard errors.
+fn results(stage: &StageData) -> Vec<(String, String)> {
+    let result = stage.finished.as_ref().and_then(|finished| finished.result.as_object());
+    let Some(result) = result else { return Vec::new() };
+    let number = |name: &str| result.get(name).and_then(serde_json::Value::as_f64);
+    // The loss of a policy's evaluation is its negative reward.
+    let kinds = [("score", "score"), ("reward", "reward"), ("eval_loss", "loss")];
+    let loss = kinds
+        .iter()
+        .find_map(|(key, kind)| Some((format!("Validation {kind}"), value(number(key)?))));
+    let tasks = result.keys().filter_map(|key| {
+        let name = key.strip_prefix("task/").filter(|name| !name.ends_with("_stderr"))?;
+        let error = number(&format!("{key}_stderr")).map(|error| format!(" ± {}", value(error)));
+        Some((format!("Task {name}"), value(number(key)?) + &error.unwrap_or_default()))
+    });
+    loss.into_iter().chain(tasks).collect()
 }
 
 /// Metrics of evaluations, a column for each of them.

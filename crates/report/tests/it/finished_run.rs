@@ -59,6 +59,22 @@ fn foreign_text_is_escaped_wherever_it_is() {
 }
 
 #[test]
+fn planned_times_are_beside_measured_ones_and_results_of_tasks_beside_them() {
+    let mut run = run();
+    assert!(!page(&run).contains("(planned "), "the fixture was run without `temper plan`");
+    let stage = &mut run.stages[0];
+    stage.plan.as_mut().expect("a plan").seconds = Some(52.4);
+    let result = &mut stage.finished.as_mut().expect("an end").result;
+    result["task/arc_easy/acc"] = 0.625.into();
+    result["task/arc_easy/acc_stderr"] = 0.125.into();
+    let page = page(&run);
+    for text in ["(planned 0:52)", "about 0:52", "Task arc_easy/acc", "0.6250 ± 0.1250"] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(!page.contains("Task arc_easy/acc_stderr"));
+}
+
+#[test]
 fn the_directory_is_read_as_it_is() {
     let run = run();
     assert_eq!(run.state, RunState::Finished);

@@ -7,6 +7,9 @@ use crate::Result;
 use crate::metrics::EvalRow;
 use crate::progress::Event;
 
+/// Number of updates of PPO and GRPO between logged samples, without `sample_every_steps`.
+const SAMPLE_TABLE_STEPS: u64 = 10;
+
 impl StageRun<'_> {
     /// Whether this replica evaluates the model before the first update, as the start that later evaluations are compared
     /// with: the leader of a new stage with validation data does.
@@ -24,7 +27,7 @@ impl StageRun<'_> {
         if let Some(logs) = &mut self.logs {
             logs.eval(&row)?;
         }
-        self.warn_of_events();
+        self.warn_of_trackers();
         if let Some(health) = &mut self.health {
             // A start is no symptom.
             health.eval(&row);
@@ -51,12 +54,38 @@ impl StageRun<'_> {
         every || self.state.step >= self.settings.max_steps
     }
 
+    /// Whether this replica logs answers to `sample_prompts` before the first update: the leader of a new stage does.
+    pub fn first_samples_due(&self) -> bool {
+        self.state.step == 0
+            && self.replicas.is_leader()
+            && !self.settings.keys.sample_prompts.is_empty()
+    }
+
+    /// Whether this replica logs samples now: the leader does, at each evaluation. `sample_prompts` are answered at the last
+    /// step too, and `sample_every_steps` is a schedule of its own.
+    pub fn samples_due(&self) -> bool {
+        let keys = &self.settings.keys;
+        if keys.sample_prompts.is_empty() && keys.sample_every_steps.is_none() {
+            return self.eval_due();
+        }
+        let of_eval = keys.eval.as_ref().and_then(|eval| eval.every_steps);
+        let every = keys.sample_every_steps.or(of_eval);
+        let is_due = every.is_some_and(|every| self.state.step.is_multiple_of(every.max(1)));
+        self.replicas.is_leader() && (is_due || self.state.step >= self.settings.max_steps)
+    }
+
+    /// Whether a stage that answers prompts logs the answers to the first of them now.
+    pub fn sample_table_due(&self) -> bool {
+        let every = self.settings.keys.sample_every_steps.unwrap_or(SAMPLE_TABLE_STEPS);
+        self.replicas.is_leader() && self.state.step.is_multiple_of(every.max(1))
+    }
+
     /// Logs an evaluation and counts it for early stopping. Returns whether it is the best so far.
     pub fn log_eval(&mut self, row: EvalRow) -> Result<bool> {
         if let Some(logs) = &mut self.logs {
             logs.eval(&row)?;
         }
-        self.warn_of_events();
+        self.warn_of_trackers();
         let cost = self.cost(&row);
         let best = self.state.best.as_ref().and_then(|best| self.cost(best));
         let is_best = cost.is_some_and(|cost| best.is_none_or(|best| cost < best));

@@ -73,6 +73,29 @@ fn records_are_framed_and_checksummed() {
 }
 
 #[test]
+fn texts_and_hyperparameters_are_values_of_plugins() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let mut events = EventWriter::new(root.path());
+    events.text("samples/1", "    a rainy day", 300);
+    let settings = [("sft.optimizer.lr", "0.5"), ("sft.start", "models/a")];
+    events.hyperparameters(&settings.map(|(key, value)| (key.into(), value.into())).into());
+    events.flush();
+    assert_eq!(events.take_warning(), None);
+    let files = event_files(root.path());
+    let records = records(&files[0]);
+    assert_eq!(records.len(), 4, "version, session start, a text, hyperparameters");
+    let [text, settings] = [&records[2], &records[3]];
+    // Plugin "text" in the metadata (field 9 of a value), and a string (field 8 of a tensor, DT_STRING).
+    assert!(contains(text, b"samples/1") && contains(text, b"\x0a\x04text"));
+    assert!(contains(text, b"\x08\x07") && contains(text, b"\x42\x0f    a rainy day"));
+    assert!(contains(text, &[0x10, 0xac, 0x02]), "step 300");
+    assert!(contains(settings, b"_hparams_/session_start_info"));
+    // A number and a text, as values of google.protobuf.Value.
+    assert!(contains(settings, b"sft.optimizer.lr\x12\x09\x11\0\0\0\0\0\0\xe0\x3f"));
+    assert!(contains(settings, b"sft.start\x12\x0a\x1a\x08models/a"));
+}
+
+#[test]
 fn a_resumed_run_opens_a_new_file_with_a_session_start() {
     let root = tempfile::tempdir().expect("tempdir");
     for step in [0, 5] {

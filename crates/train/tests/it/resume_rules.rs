@@ -71,6 +71,8 @@ fn saving_logging_and_other_stages_are_free() {
         ("/pretrain/save_every_steps", json!(5)),
         ("/pretrain/keep_checkpoints", json!(7)),
         ("/pretrain/log_every_steps", json!(1)),
+        ("/pretrain/sample_prompts", json!(["Hi", "you"])),
+        ("/trackers", json!(["wandb"])),
         ("/threads", json!(1)),
         ("/checks/targets", json!(false)),
         ("/sft/max_steps", json!(1)),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use train::{
     Checks, Error, EvalRow, Event, FirstLoss, Learner, Optimizer, ParameterNames, Progress,
     Recorder, RunDir, SampleRow, SaveFormat, Silent, SingleReplica, StageDir, StageRun,
-    StageSettings, StageStatus, StepReport, StopFlag, apply_update, checkpoint_name,
+    StageSettings, StageStatus, StepReport, StopFlag, Tracking, apply_update, checkpoint_name,
     checkpoint_steps, lr, save_model, weights_to_export,
 };
 
@@ -59,6 +59,15 @@ fn settings(text: &str) -> StageSettings {
         side_files: vec![("config.json".into(), config_json())],
         inputs: BTreeMap::from([("data".into(), "abc".into())]),
         input_dirs: BTreeMap::new(),
+        tracking: Tracking {
+            trackers: parse(text).trackers,
+            run: "run".into(),
+            stage: "pretrain".into(),
+            max_steps: 12,
+            epochs: 2.0,
+            recipe: serde_json::to_value(parse(text)).expect("JSON"),
+            recipe_toml: text.into(),
+        },
     }
 }
 

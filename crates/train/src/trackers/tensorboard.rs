@@ -7,15 +7,18 @@
 // The only exception to "only fsio writes files": the library appends the records.
 #![allow(clippy::disallowed_methods)]
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use protobuf::Message;
+use protobuf::Message as _;
 use tensorboard_proto::event::{Event, SessionLog, SessionLog_SessionStatus};
 use tensorboard_rs::record_writer::RecordWriter;
 use tensorboard_rs::summary::scalar;
+
+use super::proto::Message;
 
 /// Writes the event files of one directory.
 pub struct EventWriter {
@@ -58,6 +61,48 @@ impl EventWriter {
         let mut event = event_at(step);
         event.set_summary(scalar(tag, value as f32));
         if let Err(e) = write(writer, &event) {
+            self.fail(&e);
+        }
+    }
+
+    /// Writes a text, which the tab "Text" shows as Markdown.
+    pub fn text(&mut self, tag: &str, text: &str, step: u64) {
+        // A tensor of one string (DT_STRING).
+        let tensor = Message::new().int(1, 7).message(2, &Message::new()).text(8, text);
+        self.tensor(tag, "text", &[], &tensor, step);
+    }
+
+    /// Writes settings of the run, which the tab "HParams" shows beside its metrics.
+    pub fn hyperparameters(&mut self, settings: &BTreeMap<String, String>) {
+        let pairs = settings.iter().fold(Message::new(), |all, (key, value)| {
+            let value = match value.parse::<f64>() {
+                Ok(number) if number.is_finite() => Message::new().double(2, number),
+                Ok(_) | Err(_) => Message::new().text(3, value),
+            };
+            all.message(1, &Message::new().text(1, key).message(2, &value))
+        });
+        let start = pairs.double(5, now().as_secs_f64());
+        let content = Message::new().message(3, &start).into_bytes();
+        // A tensor without elements (DT_FLOAT, shape [0]).
+        let shape = Message::new().message(2, &Message::new());
+        let tensor = Message::new().int(1, 1).message(2, &shape);
+        self.tensor("_hparams_/session_start_info", "hparams", &content, &tensor, 0);
+    }
+
+    /// Writes a value of a plugin.
+    fn tensor(&mut self, tag: &str, plugin: &str, content: &[u8], tensor: &Message, step: u64) {
+        if matches!(self.state, State::NotStarted) {
+            self.start_session(step);
+        }
+        let State::Open(writer) = &mut self.state else { return };
+        let plugin = Message::new().text(1, plugin).text(2, content);
+        let metadata = Message::new().message(1, &plugin);
+        let value = Message::new().text(1, tag).message(8, tensor).message(9, &metadata);
+        let event = Message::new()
+            .double(1, now().as_secs_f64())
+            .int(2, step)
+            .message(5, &Message::new().message(1, &value));
+        if let Err(e) = writer.write(&event.into_bytes()) {
             self.fail(&e);
         }
     }
