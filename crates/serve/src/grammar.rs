@@ -10,6 +10,9 @@ use rayon::prelude::*;
 use serde_json::Value;
 use tokenizer::Tokenizer;
 
+use crate::api::RequiredCalls;
+use crate::tool_calls;
+
 /// The grammars of a model. Its tokens are prepared with the first one.
 #[derive(Default)]
 pub(crate) struct Grammars {
@@ -32,21 +35,25 @@ impl Grammars {
         tokenizer: &Tokenizer,
         schema: &Value,
     ) -> Result<Grammar, String> {
+        self.compile(tokenizer, TopLevelGrammar::from_json_schema(spaced(schema.clone())))
+    }
+
+    /// The grammar of calls of tools, and nothing else.
+    ///
+    /// # Errors
+    /// The reason, if the schema of a function's arguments is wrong or cannot be followed.
+    pub(crate) fn of_calls(
+        &self,
+        tokenizer: &Tokenizer,
+        calls: &RequiredCalls,
+    ) -> Result<Grammar, String> {
+        self.compile(tokenizer, TopLevelGrammar::from_lark(lark(calls)))
+    }
+
+    fn compile(&self, tokenizer: &Tokenizer, grammar: TopLevelGrammar) -> Result<Grammar, String> {
         let factory =
             self.factory.get_or_init(|| factory(tokenizer)).as_ref().map_err(Clone::clone)?;
-        let mut schema = schema.clone();
-        // Models would write spaces without end where any number of them is allowed.
-        let form = JsonCompileOptions {
-            whitespace_flexible: false,
-            item_separator: ", ".to_owned(),
-            key_separator: ": ".to_owned(),
-            ..JsonCompileOptions::default()
-        };
-        form.apply_to(&mut schema);
-        let compile = || {
-            let parser = factory.create_parser(TopLevelGrammar::from_json_schema(schema));
-            Matcher::new(parser)
-        };
+        let compile = || Matcher::new(factory.create_parser(grammar));
         let mut matcher = fsio::panics::caught(compile)?;
         match matcher.get_error() {
             Some(error) => Err(error.lines().next().unwrap_or_default().to_owned()),
@@ -57,6 +64,35 @@ impl Grammars {
             }
         }
     }
+}
+
+/// The schema with one way to write spaces: models would write them without end where any number is allowed.
+fn spaced(mut schema: Value) -> Value {
+    let form = JsonCompileOptions {
+        whitespace_flexible: false,
+        item_separator: ", ".to_owned(),
+        key_separator: ": ".to_owned(),
+        ..JsonCompileOptions::default()
+    };
+    form.apply_to(&mut schema);
+    schema
+}
+
+/// The calls as a grammar in llguidance's Lark: the text around the arguments word by word, the arguments by their schema.
+fn lark(calls: &RequiredCalls) -> String {
+    let n = calls.functions.len();
+    let any: Vec<String> = (0..n).map(|idx| format!("call_{idx}")).collect();
+    let repeated = if calls.is_single { "" } else { " (\"\\n\" call)*" };
+    let mut lark = format!("start: call{repeated}\ncall: {}\n", any.join(" | "));
+    for (idx, function) in calls.functions.iter().enumerate() {
+        let (before, after) = tool_calls::around_arguments(&function.name);
+        let [before, after] = [before, after].map(|text| Value::String(text).to_string());
+        let schema = spaced(function.schema());
+        lark += &format!(
+            "call_{idx}: {before} arguments_{idx} {after}\narguments_{idx}: %json {schema}\n"
+        );
+    }
+    lark
 }
 
 /// Prepares the tokens of a model.

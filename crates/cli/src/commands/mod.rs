@@ -30,6 +30,7 @@ pub(crate) mod runs;
 pub(crate) mod score;
 pub(crate) mod selftest;
 pub(crate) mod serve;
+mod served_models;
 pub(crate) mod shell;
 mod teacher;
 pub(crate) mod tokenizer;
