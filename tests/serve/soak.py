@@ -254,7 +254,8 @@ def report(soak, memory, listening, code):
     beyond = [address for address in listening if not address.startswith("0100007F:")]
     summary = {
         **soak.counts,
-        "memory_mib": [round(min(memory)), round(first), round(second), round(max(memory))],
+        "memory_mib": [round(mib) for mib in memory[11::12]],
+        "memory_of_halves_mib": [round(first), round(second)],
         "exit": code,
         "problems": soak.problems[:10],
         "n_problems": len(soak.problems),

@@ -85,6 +85,11 @@ impl<'a> PromptReader<'a> {
         self.n_shared
     }
 
+    /// Number of tokens that were read so far, shared ones included.
+    pub fn n_read(&self) -> usize {
+        self.n_read
+    }
+
     /// Reads the next piece; returns the prompt after the last one. Whole pieces of the prompt are stored in `known`.
     ///
     /// # Panics

@@ -11,9 +11,9 @@ use crate::adapters::tuned;
 use crate::support::{Place, trained};
 
 /// A server, killed when the test ends.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Drop for Server {
@@ -25,7 +25,7 @@ impl Drop for Server {
 
 impl Server {
     /// Starts the binary on a free port and waits until it listens.
-    fn start(place: &Place, args: &[&str]) -> Self {
+    pub(crate) fn start(place: &Place, args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_temper"))
             .args(["serve", "--port", "0"])
             .args(args)
@@ -41,11 +41,11 @@ impl Server {
         Self { child, address }
     }
 
-    fn post(&self, headers: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn post(&self, headers: &str, body: &Value) -> (u16, Value) {
         self.post_to("completions", headers, body)
     }
 
-    fn post_to(&self, path: &str, headers: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn post_to(&self, path: &str, headers: &str, body: &Value) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.address).expect("a connection");
         let body = body.to_string();
         let request = format!(
@@ -62,8 +62,12 @@ impl Server {
         (status.unwrap_or(0), serde_json::from_str(body).expect(body))
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal and returns the exit code.
-    fn stop(mut self, signal: &str) -> Option<i32> {
+    pub(crate) fn stop(mut self, signal: &str) -> Option<i32> {
         let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(kill.expect("kill").success());
         let start = Instant::now();

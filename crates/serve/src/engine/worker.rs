@@ -18,6 +18,8 @@ pub(crate) const MAX_ROWS: usize = 64;
 const MAX_CACHE_BYTES: u64 = 4 << 30;
 /// Bytes of keys and values of the beginnings of prompts that are kept for further prompts.
 const MAX_PREFIX_BYTES: u64 = 1 << 30;
+/// Tokens of prompts that are read before the next token of each sequence: several short prompts, or a piece of a long one.
+const READ_PER_STEP: usize = 128;
 /// Bytes of an element of the cache.
 const ELEMENT_BYTES: u64 = 4;
 
@@ -114,34 +116,48 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Reads a piece of a prompt, if one waits and there is room, and decodes a token of each sequence.
+    /// Reads some tokens of the prompts that wait, if there is room, and decodes a token of each sequence.
     fn advance(&mut self) {
         self.forget_abandoned();
-        if self.reading.is_none()
-            && let Some(job) = self.next_job()
-        {
-            let adapter = self.members.get(job.member_idx).and_then(|member| member.adapter);
-            let ids = job.prompt.clone();
-            let reader = PromptReader::new(self.model, adapter, ids, &mut self.prefixes);
-            self.reading = Some((job, reader));
-        }
-        if let Some((job, mut reader)) = self.reading.take() {
-            match reader.read_piece(&mut self.prefixes) {
-                Some(prompt) => {
-                    let n_shared = reader.n_shared();
-                    if let Some(Member { metrics, .. }) = self.members.get(job.member_idx) {
-                        metrics.prompt_tokens.inc_by(job.prompt.len() as u64);
-                        metrics.shared_tokens.inc_by(n_shared as u64);
-                    }
-                    // A request that was given up is dropped with the next step.
-                    let _ = job.events.send(Event::Read { n_shared });
-                    self.begin(&job, prompt);
-                }
-                None => self.reading = Some((job, reader)),
+        let mut n_read = 0;
+        while n_read < READ_PER_STEP {
+            match self.read_piece() {
+                Some(n) => n_read += n,
+                None => break,
             }
         }
         let mut report = reporter(self.members);
         self.batch.step(&mut report);
+    }
+
+    /// Reads a piece of the prompt whose turn it is; returns the number of its tokens, or none if no prompt can be read.
+    fn read_piece(&mut self) -> Option<usize> {
+        let (job, mut reader) = match self.reading.take() {
+            Some(reading) => reading,
+            None => {
+                let job = self.next_job()?;
+                let adapter = self.members.get(job.member_idx).and_then(|member| member.adapter);
+                let ids = job.prompt.clone();
+                let reader = PromptReader::new(self.model, adapter, ids, &mut self.prefixes);
+                (job, reader)
+            }
+        };
+        let n_before = reader.n_read();
+        let prompt = reader.read_piece(&mut self.prefixes);
+        let n_read = reader.n_read() - n_before;
+        let Some(prompt) = prompt else {
+            self.reading = Some((job, reader));
+            return Some(n_read);
+        };
+        let n_shared = reader.n_shared();
+        if let Some(Member { metrics, .. }) = self.members.get(job.member_idx) {
+            metrics.prompt_tokens.inc_by(job.prompt.len() as u64);
+            metrics.shared_tokens.inc_by(n_shared as u64);
+        }
+        // A request that was given up is dropped with the next step.
+        let _ = job.events.send(Event::Read { n_shared });
+        self.begin(&job, prompt);
+        Some(n_read)
     }
 
     /// Drops the jobs and sequences that nobody waits for.

@@ -3,7 +3,7 @@
 use generate::{Sampling, Settings, Stop, generate};
 use serde_json::{Value, json};
 
-use crate::support::{Server, bytes, endless, golden_llama, options};
+use crate::support::{Server, bytes, golden_llama, options};
 
 fn texts(answer: &Value) -> Vec<String> {
     let choices = answer["choices"].as_array().unwrap();

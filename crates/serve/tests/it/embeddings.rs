@@ -65,7 +65,6 @@ fn a_vector_is_the_state_of_the_last_token() {
     for (body, param, part) in [
         (json!({}), "input", "missing"),
         (json!({"input": []}), "input", "is empty"),
-        (json!({"input": ""}), "input", "no tokens"),
         (json!({"input": [[1, 9999]]}), "input", "beyond the vocabulary"),
         (json!({"input": long}), "input", "context length is 128"),
         (json!({"input": "a", "dimensions": 3}), "dimensions", "not supported"),

@@ -87,7 +87,12 @@ impl Server {
 
     /// A server whose answers can take minutes.
     pub(crate) fn start_long(options: Options) -> Self {
-        Self::serve(long_llama(), bytes(), Options { max_tokens: 15_000, ..options })
+        Self::start_long_with(bytes(), Options { max_tokens: 15_000, ..options })
+    }
+
+    /// A server of a model with a long context.
+    pub(crate) fn start_long_with(tokenizer: Tokenizer, options: Options) -> Self {
+        Self::serve(long_llama(), tokenizer, options)
     }
 
     fn serve(model: CausalLm, tokenizer: Tokenizer, options: Options) -> Self {

@@ -11,7 +11,8 @@ const TEMPLATE: &str = "{% for tool in tools or [] %}{{ tool.function.name }}<to
 
 fn server(template: &str) -> Server {
     let template = ChatTemplate::from_source("tools", template).unwrap();
-    Server::start_with(bytes().with_chat_template(template), options())
+    let options = serve::Options { max_tokens: 200, ..options() };
+    Server::start_long_with(bytes().with_chat_template(template), options)
 }
 
 fn tools() -> Value {
@@ -66,7 +67,7 @@ fn tools_are_rendered_by_a_template_that_reads_them() {
 fn calls_that_are_required_follow_the_schema() {
     let server = server(TEMPLATE);
     for seed in 0..4 {
-        let body = json!({"tools": tools(), "tool_choice": "required", "parallel_tool_calls": false, "seed": seed, "max_tokens": 100});
+        let body = json!({"tools": tools(), "tool_choice": "required", "parallel_tool_calls": false, "seed": seed, "max_tokens": 200});
         let answer = server.chat("Hi", body.clone()).json();
         let found = calls(&answer);
         let [(name, arguments)] = &found[..] else { panic!("one call: {answer}") };
@@ -93,11 +94,11 @@ fn calls_that_are_required_follow_the_schema() {
     }
     let named = json!({"type": "function", "function": {"name": "weather"}});
     let answer = server
-        .chat("Hi", json!({"tools": tools(), "tool_choice": named, "seed": 3, "max_tokens": 100}));
+        .chat("Hi", json!({"tools": tools(), "tool_choice": named, "seed": 3, "max_tokens": 200}));
     assert_eq!(calls(&answer.json()).len(), 1);
     assert_eq!(calls(&answer.json())[0].0, "weather");
     // Several calls, with a bias against the end, until there is no room for more.
-    let body = json!({"tools": tools(), "tool_choice": "required", "seed": 1, "max_tokens": 100, "logit_bias": endless(), "n": 2});
+    let body = json!({"tools": tools(), "tool_choice": "required", "seed": 1, "max_tokens": 200, "logit_bias": endless(), "n": 2});
     let answer = server.chat("Hi", body).json();
     assert!(
         !calls(&answer).is_empty() && answer["choices"][0]["finish_reason"] == "length",
