@@ -1,4 +1,5 @@
-//! Answers that follow a JSON schema: at each position, tokens that cannot lead to such a text are not chosen.
+//! Answers that follow a JSON schema, or are calls of tools: at each position, tokens that cannot lead to such a text are not
+//! chosen.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 use tokenizer::Tokenizer;
 
 use crate::api::RequiredCalls;
-use crate::tool_calls;
+use crate::call_grammar::{self, CallFrame};
 
 /// The grammars of a model. Its tokens are prepared with the first one.
 #[derive(Default)]
@@ -22,7 +23,10 @@ pub(crate) struct Grammars {
 /// The position of a sequence in a grammar.
 #[derive(Clone)]
 pub(crate) struct Grammar {
+    /// The position in the schema.
     matcher: Matcher,
+    /// Of answers that are calls: that in the texts around them, and the beginning of the schema.
+    calls: Option<(CallFrame, Matcher)>,
 }
 
 impl Grammars {
@@ -35,7 +39,7 @@ impl Grammars {
         tokenizer: &Tokenizer,
         schema: &Value,
     ) -> Result<Grammar, String> {
-        self.compile(tokenizer, TopLevelGrammar::from_json_schema(spaced(schema.clone())))
+        Ok(Grammar { matcher: self.matcher(tokenizer, schema.clone())?, calls: None })
     }
 
     /// The grammar of calls of tools, and nothing else.
@@ -47,12 +51,15 @@ impl Grammars {
         tokenizer: &Tokenizer,
         calls: &RequiredCalls,
     ) -> Result<Grammar, String> {
-        self.compile(tokenizer, TopLevelGrammar::from_lark(lark(calls)))
+        let frame = CallFrame::new(tokenizer, calls.is_single)?;
+        let matcher = self.matcher(tokenizer, call_grammar::schema(calls))?;
+        Ok(Grammar { matcher: matcher.clone(), calls: Some((frame, matcher)) })
     }
 
-    fn compile(&self, tokenizer: &Tokenizer, grammar: TopLevelGrammar) -> Result<Grammar, String> {
+    fn matcher(&self, tokenizer: &Tokenizer, schema: Value) -> Result<Matcher, String> {
         let factory =
             self.factory.get_or_init(|| factory(tokenizer)).as_ref().map_err(Clone::clone)?;
+        let grammar = TopLevelGrammar::from_json_schema(spaced(schema));
         let compile = || Matcher::new(factory.create_parser(grammar));
         let mut matcher = fsio::panics::caught(compile)?;
         match matcher.get_error() {
@@ -60,7 +67,7 @@ impl Grammars {
             None => {
                 // Words that are not followed would be ignored.
                 let warnings = matcher.grammar_warnings();
-                warnings.into_iter().next().map_or(Ok(Grammar { matcher }), Err)
+                warnings.into_iter().next().map_or(Ok(matcher), Err)
             }
         }
     }
@@ -76,23 +83,6 @@ fn spaced(mut schema: Value) -> Value {
     };
     form.apply_to(&mut schema);
     schema
-}
-
-/// The calls as a grammar in llguidance's Lark: the text around the arguments word by word, the arguments by their schema.
-fn lark(calls: &RequiredCalls) -> String {
-    let n = calls.functions.len();
-    let any: Vec<String> = (0..n).map(|idx| format!("call_{idx}")).collect();
-    let repeated = if calls.is_single { "" } else { " (\"\\n\" call)*" };
-    let mut lark = format!("start: call{repeated}\ncall: {}\n", any.join(" | "));
-    for (idx, function) in calls.functions.iter().enumerate() {
-        let (before, after) = tool_calls::around_arguments(&function.name);
-        let [before, after] = [before, after].map(|text| Value::String(text).to_string());
-        let schema = spaced(function.schema());
-        lark += &format!(
-            "call_{idx}: {before} arguments_{idx} {after}\narguments_{idx}: %json {schema}\n"
-        );
-    }
-    lark
 }
 
 /// Prepares the tokens of a model.
@@ -123,6 +113,14 @@ fn factory(tokenizer: &Tokenizer) -> Result<ParserFactory, String> {
 
 impl Constraint for Grammar {
     fn mask(&mut self, logits: &mut [f32]) -> Result<(), String> {
+        if let Some(next) = self.calls.as_ref().and_then(|(frame, _)| frame.next_ids()) {
+            for (id, logit) in logits.iter_mut().enumerate() {
+                if !next.contains(&(id as u32)) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+            return Ok(());
+        }
         let allowed = self.matcher.compute_mask_or_eos().map_err(|error| error.to_string())?;
         for (id, logit) in logits.iter_mut().enumerate() {
             if id >= allowed.len() || !allowed.is_allowed(id as u32) {
@@ -133,6 +131,21 @@ impl Constraint for Grammar {
     }
 
     fn accept(&mut self, id: u32) -> Result<(), String> {
-        self.matcher.consume_token(id).map_err(|error| error.to_string())
+        let Self { matcher, calls } = self;
+        if let Some((frame, beginning)) = calls.as_mut()
+            && frame.next_ids().is_some()
+        {
+            if frame.advance() {
+                *matcher = beginning.clone();
+            }
+            return Ok(());
+        }
+        matcher.consume_token(id).map_err(|error| error.to_string())?;
+        if let Some((frame, _)) = calls
+            && matcher.is_accepting().map_err(|error| error.to_string())?
+        {
+            frame.end_call();
+        }
+        Ok(())
     }
 }

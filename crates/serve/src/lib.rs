@@ -7,6 +7,7 @@
 mod access;
 mod api;
 mod app;
+mod call_grammar;
 mod collect;
 mod embeddings;
 mod endpoint;

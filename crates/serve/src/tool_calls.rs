@@ -3,8 +3,10 @@
 
 use serde_json::Value;
 
-const OPEN: &str = "<tool_call>";
-const CLOSE: &str = "</tool_call>";
+/// The tag before a call.
+pub(crate) const OPEN: &str = "<tool_call>";
+/// The tag after a call.
+pub(crate) const CLOSE: &str = "</tool_call>";
 
 /// A call.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,13 +16,6 @@ pub(crate) struct ToolCall {
     pub(crate) name: String,
     /// The arguments as JSON.
     pub(crate) arguments: String,
-}
-
-/// The text of a call before its arguments and after them.
-pub(crate) fn around_arguments(name: &str) -> (String, String) {
-    let name = Value::String(name.to_owned());
-    let before = format!("{OPEN}\n{{\"name\": {name}, \"arguments\": ");
-    (before, format!("}}\n{CLOSE}"))
 }
 
 /// Reads an answer piece by piece.

@@ -18,7 +18,7 @@ pub(crate) use embedding::EmbeddingRequest;
 pub(crate) use error::ApiError;
 pub(crate) use fields::Fields;
 pub(crate) use sampling::{Limits, Request, Rule};
-pub(crate) use tools::RequiredCalls;
+pub(crate) use tools::{Function, RequiredCalls};
 
 pub(crate) use chat::read as read_chat;
 pub(crate) use completion::read as read_completion;

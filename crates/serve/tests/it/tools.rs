@@ -28,7 +28,8 @@ fn tools() -> Value {
 
 /// Name and arguments of each call of the first choice.
 fn calls(answer: &Value) -> Vec<(String, Value)> {
-    let calls = answer["choices"][0]["message"]["tool_calls"].as_array().unwrap();
+    let calls = answer["choices"][0]["message"]["tool_calls"].as_array();
+    let calls = calls.unwrap_or_else(|| panic!("no calls: {answer}"));
     let call = |call: &Value| {
         let arguments = call["function"]["arguments"].as_str().unwrap();
         let name = call["function"]["name"].as_str().unwrap().to_owned();
