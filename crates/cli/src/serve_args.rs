@@ -29,7 +29,7 @@ pub(crate) struct ServeArgs {
     /// File with the key that requests must send as `Authorization: Bearer KEY`
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// Base model of MODEL, if MODEL is the only one and an adapter that does not record it
+    /// Base model of those MODELs that are adapters; without it, the one that each records
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
     /// Type of weights and matrix products: f32, or bf16, which halves memory

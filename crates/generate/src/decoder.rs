@@ -20,6 +20,8 @@ pub struct Decoder<'a> {
     model: &'a CausalLm,
     cache: KvCache,
     next_positions: Vec<u32>,
+    /// The adapter of each row, in a model that has several.
+    adapters: Vec<Option<usize>>,
     /// The texts so far, in models that read a text again at some length.
     reread: Option<Reread>,
 }
@@ -39,17 +41,27 @@ impl<'a> Decoder<'a> {
     /// # Panics
     /// If there is no prompt, one is empty, or one is longer than `capacity` or the model's context.
     pub fn prefill(model: &'a CausalLm, prompts: &[&[u32]], capacity: usize) -> (Self, Tensor<3>) {
+        Self::prefill_with(model, None, prompts, capacity)
+    }
+
+    /// As [`Self::prefill`], with one of the model's adapters.
+    pub(crate) fn prefill_with(
+        model: &'a CausalLm,
+        adapter: Option<usize>,
+        prompts: &[&[u32]],
+        capacity: usize,
+    ) -> (Self, Tensor<3>) {
         let width = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
         let scores_per_column = (prompts.len() * model.config().n_heads() * width).max(1);
         let n_columns = (MAX_SCORES / scores_per_column).max(16);
         // Where the angles of a token depend on the length of its text, all of it is read at once.
         let n_columns = if model.config().rope_depends_on_length() { width } else { n_columns };
-        Self::prefill_by(model, prompts, capacity, n_columns)
+        Self::prefill_by((model, adapter), prompts, capacity, n_columns)
     }
 
     /// As [`Self::prefill`], `n_columns` positions at a time.
     fn prefill_by(
-        model: &'a CausalLm,
+        (model, adapter): (&'a CausalLm, Option<usize>),
         prompts: &[&[u32]],
         capacity: usize,
         n_columns: usize,
@@ -62,7 +74,8 @@ impl<'a> Decoder<'a> {
             Reread { at, texts }
         });
         let cache = model.new_cache(rows, capacity);
-        let mut decoder = Self { model, cache, next_positions, reread };
+        let adapters = vec![adapter; rows];
+        let mut decoder = Self { model, cache, next_positions, adapters, reread };
         let mut start = 0;
         loop {
             let end = (start + n_columns).min(width);
@@ -160,6 +173,7 @@ impl<'a> Decoder<'a> {
             model: self.model,
             cache,
             next_positions: self.next_positions.clone(),
+            adapters: self.adapters.clone(),
             reread: reread.map(|Reread { at, texts }| Reread { at: *at, texts: texts.clone() }),
         }
     }
@@ -175,6 +189,7 @@ impl<'a> Decoder<'a> {
         }
         self.cache.replace_row(row, &other.cache, 0);
         self.next_positions[row] = other.next_positions[0];
+        self.adapters[row] = other.adapters[0];
         if let (Some(own), Some(other)) = (&mut self.reread, &other.reread) {
             own.texts[row].clone_from(&other.texts[0]);
         }
@@ -184,9 +199,15 @@ impl<'a> Decoder<'a> {
     pub fn select_rows(&mut self, rows: &[usize]) {
         self.cache = self.cache.select_rows(rows);
         self.next_positions = rows.iter().map(|&row| self.next_positions[row]).collect();
+        self.adapters = rows.iter().map(|&row| self.adapters[row]).collect();
         if let Some(Reread { texts, .. }) = &mut self.reread {
             *texts = rows.iter().map(|&row| texts[row].clone()).collect();
         }
+    }
+
+    /// The adapter of the first row.
+    pub(crate) fn adapter(&self) -> Option<usize> {
+        self.adapters.first().copied().flatten()
     }
 
     /// The model.
@@ -196,6 +217,9 @@ impl<'a> Decoder<'a> {
 
     fn read(&mut self, columns: &Columns, rows: usize) -> Tensor<3> {
         let Columns { ids, positions, segments } = columns;
+        if let Some(rows) = self.model.adapter_rows() {
+            rows.set(&self.adapters);
+        }
         let device = self.model.backbone.device();
         let t = ids.len() / rows.max(1);
         let tokens = TokenBatch::new(ids, positions, segments, rows, t, &device);
@@ -261,7 +285,8 @@ mod tests {
             let (mut whole, expected) = Decoder::prefill(&model, &prompts, 40);
             let next = whole.feed(&[1, 2, 3, 4]);
             for n_columns in [1, 5, 36] {
-                let (mut pieces, got) = Decoder::prefill_by(&model, &prompts, 40, n_columns);
+                let (mut pieces, got) =
+                    Decoder::prefill_by((&model, None), &prompts, 40, n_columns);
                 let tolerance = Tolerance::absolute(1e-5);
                 assert_close("last", &values(&got), &values(&expected), tolerance);
                 let got = pieces.feed(&[1, 2, 3, 4]);
@@ -288,7 +313,8 @@ mod tests {
             let of_last = |n: usize| &whole[(n - 1) * 32..n * 32];
             let tolerance = Tolerance::absolute(2e-5);
             for n_columns in [16, 300, 1000] {
-                let (decoder, got) = Decoder::prefill_by(&model, &[&ids[..1000]], 1300, n_columns);
+                let (decoder, got) =
+                    Decoder::prefill_by((&model, None), &[&ids[..1000]], 1300, n_columns);
                 assert_close(family, &values(&got), of_last(1000), tolerance);
                 let (n_layers, width) =
                     (config.n_layers(), config.n_kv_heads() * config.head_dim());

@@ -81,6 +81,12 @@ impl<'a, T> LiveBatch<'a, T> {
         members.map(|member| member.sequence.max_len()).max().unwrap_or(0)
     }
 
+    /// The companions of all sequences.
+    pub fn companions(&self) -> impl Iterator<Item = &T> {
+        let joining = self.joining.iter().map(|(member, _)| member);
+        self.places.iter().flatten().chain(joining).map(|member| &member.companion)
+    }
+
     /// Adds a sequence whose prompt was read, and chooses its first token. `on_token` is called as by [`Self::step`].
     pub fn add(
         &mut self,

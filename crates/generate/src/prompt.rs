@@ -17,6 +17,8 @@ pub struct Prompt<'a> {
     pub(crate) decoder: Decoder<'a>,
     /// Logits of the next token, `[v]`.
     pub(crate) logits: Vec<f32>,
+    /// State of the last token, `[d]`.
+    hidden: Vec<f32>,
 }
 
 impl<'a> Prompt<'a> {
@@ -30,13 +32,19 @@ impl<'a> Prompt<'a> {
     }
 
     fn new(decoder: Decoder<'a>, hidden: Tensor<3>) -> Self {
+        let state = kernels::with_host_values(&hidden, <[f32]>::to_vec);
         let logits = kernels::with_host_values(&decoder.model().logits(hidden), <[f32]>::to_vec);
-        Self { decoder, logits }
+        Self { decoder, logits, hidden: state }
     }
 
     /// Logits of the next token, `[v]`.
     pub fn logits(&self) -> &[f32] {
         &self.logits
+    }
+
+    /// The state of the last token after the model's last norm, `[d]`.
+    pub fn last_hidden(&self) -> &[f32] {
+        &self.hidden
     }
 }
 
@@ -46,6 +54,7 @@ impl<'a> Prompt<'a> {
 #[derive(Debug)]
 pub struct PromptReader<'a> {
     model: &'a CausalLm,
+    adapter: Option<usize>,
     ids: Vec<u32>,
     n_read: usize,
     n_shared: usize,
@@ -53,21 +62,32 @@ pub struct PromptReader<'a> {
 }
 
 impl<'a> PromptReader<'a> {
-    /// A reader at the end of the longest known beginning of a prompt.
+    /// A reader at the end of the longest known beginning of a prompt. `adapter` is the number of one of the model's adapters,
+    /// if it has several.
     ///
     /// # Panics
     /// If the prompt is empty or longer than the model's context.
-    pub fn new(model: &'a CausalLm, ids: Vec<u32>, known: &mut Prefixes<'a>) -> Self {
+    pub fn new(
+        model: &'a CausalLm,
+        adapter: Option<usize>,
+        ids: Vec<u32>,
+        known: &mut Prefixes<'a>,
+    ) -> Self {
         assert!(!ids.is_empty(), "an empty prompt");
         assert!(ids.len() <= model.config().max_positions(), "a prompt of {} tokens", ids.len());
-        let decoder = known.decoder(&ids);
+        let decoder = known.decoder(adapter, &ids);
         let n_shared = decoder.as_ref().map_or(0, Decoder::longest);
-        Self { model, ids, n_read: n_shared, n_shared, decoder }
+        Self { model, adapter, ids, n_read: n_shared, n_shared, decoder }
     }
 
     /// Number of tokens that another prompt shares.
     pub fn n_shared(&self) -> usize {
         self.n_shared
+    }
+
+    /// Number of tokens that were read so far, shared ones included.
+    pub fn n_read(&self) -> usize {
+        self.n_read
     }
 
     /// Reads the next piece; returns the prompt after the last one. Whole pieces of the prompt are stored in `known`.
@@ -78,7 +98,7 @@ impl<'a> PromptReader<'a> {
         let end = (self.n_read + self.piece()).min(self.ids.len());
         let piece = &self.ids[self.n_read..end];
         let (decoder, hidden) = match self.decoder.take() {
-            None => Decoder::prefill(self.model, &[piece], self.ids.len()),
+            None => Decoder::prefill_with(self.model, self.adapter, &[piece], self.ids.len()),
             Some(mut decoder) => {
                 let hidden = decoder.feed(piece);
                 (decoder, hidden)
@@ -128,9 +148,10 @@ impl<'a> Prefixes<'a> {
     }
 
     /// A decoder that has read the longest known beginning of a prompt, with room for all of it.
-    fn decoder(&mut self, ids: &[u32]) -> Option<Decoder<'a>> {
-        let begins =
-            |(prefix, _): &(Vec<u32>, _)| prefix.len() < ids.len() && ids.starts_with(prefix);
+    fn decoder(&mut self, adapter: Option<usize>, ids: &[u32]) -> Option<Decoder<'a>> {
+        let begins = |(prefix, decoder): &(Vec<u32>, Decoder<'_>)| {
+            prefix.len() < ids.len() && decoder.adapter() == adapter && ids.starts_with(prefix)
+        };
         let known = self.stored.iter().enumerate().filter(|(_, entry)| begins(entry));
         let (idx, _) = known.max_by_key(|(_, (prefix, _))| prefix.len())?;
         let entry = self.stored.remove(idx)?;
@@ -142,7 +163,10 @@ impl<'a> Prefixes<'a> {
     fn store(&mut self, ids: &[u32], decoder: &Decoder<'a>) {
         let n_elements = |n: usize| decoder.model().config().kv_cache_elements(n);
         if n_elements(ids.len()) > self.max_elements
-            || self.stored.iter().any(|(known, _)| known == ids)
+            || self
+                .stored
+                .iter()
+                .any(|(known, of)| known == ids && of.adapter() == decoder.adapter())
         {
             return;
         }

@@ -13,6 +13,7 @@ mod build;
 mod decompose;
 mod eigen;
 mod error;
+mod join;
 mod merge;
 mod peft;
 mod plain;
@@ -21,6 +22,7 @@ mod sum;
 pub use arch::{AdapterError, AdapterLayout, BiasTraining, LoraConfig, LoraInit, Targets};
 pub use attach::{Adapted, adapter_names, attach, layout_of, train_adapters_only, without_dropout};
 pub use error::{Error, Result};
+pub use join::{is_joinable, join};
 pub use merge::{Removed, dequantised, detach, is_packed, merge};
 pub use peft::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, Peft, export, load, peft_name, write_weights,

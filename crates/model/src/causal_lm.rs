@@ -8,7 +8,7 @@ use arch::{Dtype, ModelConfig};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kernels::Head;
-use nn::{Input, KvCache, Linear, Projection};
+use nn::{AdapterRows, Input, KvCache, Linear, Projection};
 
 use crate::backbone::grown;
 use crate::build::{Builder, ParameterSource, SeededInit};
@@ -24,6 +24,8 @@ pub struct CausalLm {
     pub lm_head: Option<Linear>,
     #[module(skip)]
     config: ModelConfig,
+    #[module(skip)]
+    adapter_rows: Option<AdapterRows>,
 }
 
 impl CausalLm {
@@ -55,12 +57,23 @@ impl CausalLm {
         } else {
             Some(from.linear("lm_head", config.hidden_size(), config.vocab_size(), false)?)
         };
-        Ok(Self { backbone, lm_head, config: config.clone() })
+        Ok(Self { backbone, lm_head, config: config.clone(), adapter_rows: None })
     }
 
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The choice of an adapter for each row, for a model that has several.
+    pub fn adapter_rows(&self) -> Option<&AdapterRows> {
+        self.adapter_rows.as_ref()
+    }
+
+    /// The same model, whose layers read the adapter of each row from `rows`.
+    #[must_use]
+    pub fn with_adapter_rows(self, rows: AdapterRows) -> Self {
+        Self { adapter_rows: Some(rows), ..self }
     }
 
     /// The weight of the head, `[v, d]`: its own with its adapter, or the token embedding. Losses take [`Self::head`].

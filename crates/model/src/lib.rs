@@ -35,8 +35,9 @@ pub use load::{
     load_causal_lm_packed, load_scalar_model,
 };
 pub use names::{
-    NamePath, NamedParameter, load_state_dict, named_parameters, parameter_names,
-    replace_parameters, store_in_bf16, train_only, visit_tensors, write_parameters,
+    NamePath, NamedParameter, has_same_parameters, load_state_dict, named_parameters,
+    parameter_names, replace_parameters, store_in_bf16, train_only, visit_tensors,
+    write_parameters,
 };
 pub use output::Output;
 pub use rope_decoder::RopeDecoder;

@@ -110,6 +110,24 @@ pub fn visit_tensors<M: Module, E>(
     Ok(())
 }
 
+/// Whether two models have the same names, shapes and values. Values that share their memory are not read; models with packed
+/// weights are never the same.
+pub fn has_same_parameters<M: Module>(a: &M, b: &M) -> bool {
+    let [a, b] = [a, b].map(|model| {
+        let mut visitor = Collect::default();
+        model.visit(&mut visitor);
+        visitor
+    });
+    let same = |((a, x), (b, y)): (&(NamedParameter, Tensor<1>), &(NamedParameter, Tensor<1>))| {
+        let equal = |x: &[f32], y: &[f32]| std::ptr::eq(x, y) || x == y;
+        a.name == b.name
+            && a.shape == b.shape
+            && kernels::with_host_values(x, |x| kernels::with_host_values(y, |y| equal(x, y)))
+    };
+    let is_dense = a.packed.is_empty() && b.packed.is_empty();
+    is_dense && a.found.len() == b.found.len() && a.found.iter().zip(&b.found).all(same)
+}
+
 /// Writes parameters as a safetensors file of exactly `specs`, in that order; those that the model does not have are
 /// written as zeros. A packed weight is an error.
 pub fn write_parameters<M: Module>(

@@ -6,7 +6,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::{BaseLayer, DoraAdapter, LoraAdapter, TokenRows};
+use crate::row_adapters::Chosen;
+use crate::{BaseLayer, DoraAdapter, LoraAdapter, RowAdapters, TokenRows};
 
 /// The adapter of a linear layer.
 #[derive(Module, Debug)]
@@ -17,6 +18,19 @@ pub enum Adapter {
     Dora(DoraAdapter),
     /// Trained rows of the weight, for an output layer.
     Tokens(TokenRows),
+    /// Low-rank adapters of which each row of a batch has one or none. They are part of no weight.
+    ByRow(RowAdapters),
+}
+
+/// An adapter as fused kernels see it.
+#[derive(Debug)]
+pub enum FusedForm {
+    /// It changes nothing.
+    Nothing,
+    /// A low-rank product.
+    Product(kernels::Adapter),
+    /// Something else.
+    Other,
 }
 
 impl Adapter {
@@ -32,6 +46,7 @@ impl Adapter {
             Self::Lora(lora) => lora.forward(x, y),
             Self::Dora(dora) => dora.forward(x, base, y),
             Self::Tokens(rows) => kernels::linear(x, rows.replace(base.weight_oi()), base.bias_o()),
+            Self::ByRow(adapters) => adapters.forward(x, y),
         }
     }
 
@@ -42,6 +57,7 @@ impl Adapter {
             Self::Lora(lora) => lora.effective_weight(weight_oi),
             Self::Dora(dora) => dora.effective_weight(weight_oi),
             Self::Tokens(rows) => rows.replace(weight_oi),
+            Self::ByRow(_) => weight_oi,
         }
     }
 
@@ -52,6 +68,7 @@ impl Adapter {
             Self::Lora(lora) => lora.merge(weight_oi),
             Self::Dora(dora) => dora.merge(weight_oi),
             Self::Tokens(rows) => rows.merge(weight_oi),
+            Self::ByRow(_) => weight_oi.inner(),
         }
     }
 
@@ -59,15 +76,21 @@ impl Adapter {
     pub fn bias(&self) -> Option<Tensor<1>> {
         match self {
             Self::Lora(lora) => lora.bias(),
-            Self::Dora(_) | Self::Tokens(_) => None,
+            Self::Dora(_) | Self::Tokens(_) | Self::ByRow(_) => None,
         }
     }
 
-    /// The form that fused kernels compute; `None` for another method, and while dropout is active.
-    pub fn low_rank(&self) -> Option<kernels::Adapter> {
+    /// The form that fused kernels compute; another one while dropout is active, and where rows have different adapters.
+    pub fn fused_form(&self) -> FusedForm {
+        let of = |lora: &LoraAdapter| lora.low_rank().map_or(FusedForm::Other, FusedForm::Product);
         match self {
-            Self::Lora(lora) => lora.low_rank(),
-            Self::Dora(_) | Self::Tokens(_) => None,
+            Self::Lora(lora) => of(lora),
+            Self::Dora(_) | Self::Tokens(_) => FusedForm::Other,
+            Self::ByRow(adapters) => match adapters.chosen() {
+                Chosen::None => FusedForm::Nothing,
+                Chosen::One(lora) => of(lora),
+                Chosen::Several => FusedForm::Other,
+            },
         }
     }
 
@@ -78,6 +101,7 @@ impl Adapter {
             Self::Lora(lora) => Self::Lora(lora.without_dropout()),
             Self::Dora(dora) => Self::Dora(dora.map_lora(LoraAdapter::without_dropout)),
             Self::Tokens(rows) => Self::Tokens(rows),
+            Self::ByRow(adapters) => Self::ByRow(adapters),
         }
     }
 
@@ -89,6 +113,7 @@ impl Adapter {
             Self::Lora(lora) => Self::Lora(lora.with_pinned_dropout()),
             Self::Dora(dora) => Self::Dora(dora.map_lora(LoraAdapter::with_pinned_dropout)),
             Self::Tokens(rows) => Self::Tokens(rows),
+            Self::ByRow(adapters) => Self::ByRow(adapters),
         }
     }
 }

@@ -45,6 +45,15 @@ impl BaseLayer<'_> {
         crate::weight::widened(self.weight_oi())
     }
 
+    /// The layer as fused kernels read it, with an adapter; `None` if its weight is packed.
+    pub(crate) fn linear_map(
+        &self,
+        adapter: Option<kernels::Adapter>,
+    ) -> Option<kernels::LinearMap> {
+        let (weight, bias_o) = (self.weight.dense()?, self.bias_o());
+        Some(kernels::LinearMap { weight, layout: self.layout, bias_o, adapter })
+    }
+
     /// `[.., in]` → `[.., out]`, bias included.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.weight.matmul(x, self.layout, self.bias_o())

@@ -157,7 +157,7 @@ impl LoraAdapter {
         kernels::linear(narrow, self.lora_B.weight.val(), None)
     }
 
-    /// See [`crate::Adapter::low_rank`].
+    /// See [`crate::Adapter::fused_form`].
     pub(crate) fn low_rank(&self) -> Option<kernels::Adapter> {
         if self.active_dropout().is_some() || self.lora_B.bias.is_some() {
             return None;

@@ -4,7 +4,7 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 
 use crate::weight::widened;
-use crate::{Adapter, BaseLayer, Weight};
+use crate::{Adapter, BaseLayer, FusedForm, RowAdapters, Weight};
 
 /// A linear layer with a slot for an adapter.
 pub trait Projection {
@@ -36,12 +36,12 @@ pub trait Projection {
     /// The layer as fused kernels read it; `None` if its weight is packed or its adapter is not a plain low-rank product.
     fn linear_map(&self) -> Option<kernels::LinearMap> {
         let base = self.base();
-        let adapter = match self.adapter() {
-            Some(adapter) => Some(adapter.low_rank()?),
-            None => None,
+        let adapter = match self.adapter().map_or(FusedForm::Nothing, Adapter::fused_form) {
+            FusedForm::Nothing => None,
+            FusedForm::Product(adapter) => Some(adapter),
+            FusedForm::Other => return None,
         };
-        let (weight, bias_o) = (base.weight.dense()?, base.bias_o());
-        Some(kernels::LinearMap { weight, layout: base.layout, bias_o, adapter })
+        base.linear_map(adapter)
     }
 
     /// The weight with the adapter's change, `[out, in]`; see [`Adapter::effective_weight`].
@@ -119,6 +119,11 @@ pub fn fused_linear(
     if let Some(maps) = maps {
         return kernels::fused_linear(input, &maps, residual_bto);
     }
+    if layers.iter().any(|layer| row_adapters(*layer).is_some())
+        && let Some(out_bto) = fused_by_row(&input, layers, residual_bto.as_ref())
+    {
+        return out_bto;
+    }
     let x_bti = input.tensor();
     let outs = layers.iter().map(|layer| layer.apply(x_bti.clone())).collect();
     let out_bto = Tensor::cat(outs, 2);
@@ -126,4 +131,36 @@ pub fn fused_linear(
         Some(residual_bto) => out_bto + residual_bto,
         None => out_bto,
     }
+}
+
+fn row_adapters(layer: &dyn Projection) -> Option<&RowAdapters> {
+    match layer.adapter()? {
+        Adapter::ByRow(adapters) => Some(adapters),
+        Adapter::Lora(_) | Adapter::Dora(_) | Adapter::Tokens(_) => None,
+    }
+}
+
+/// As [`fused_linear`], where rows have different adapters: those of the base layers in one fused kernel, and the change of
+/// each layer. `None` if a base layer is packed or has another adapter.
+fn fused_by_row(
+    input: &kernels::LinearInput,
+    layers: &[&dyn Projection],
+    residual_bto: Option<&Tensor<3>>,
+) -> Option<Tensor<3>> {
+    let is_plain = |layer: &&dyn Projection| layer.adapter().is_none();
+    let of_base = |layer: &&dyn Projection| {
+        let may_fuse = is_plain(layer) || row_adapters(*layer).is_some();
+        layer.base().linear_map(None).filter(|_| may_fuse)
+    };
+    let maps: Vec<_> = layers.iter().map(of_base).collect::<Option<_>>()?;
+    let out_bto = kernels::fused_linear(input.clone(), &maps, residual_bto.cloned());
+    let x_bti = input.clone().tensor();
+    let [b, t, _] = x_bti.dims();
+    let changes = layers.iter().map(|layer| match row_adapters(*layer) {
+        Some(adapters) => adapters.change(x_bti.clone()),
+        None => Tensor::zeros([b, t, layer.widths().1], &x_bti.device()),
+    });
+    let mut changes: Vec<Tensor<3>> = changes.collect();
+    let change_bto = if changes.len() == 1 { changes.remove(0) } else { Tensor::cat(changes, 2) };
+    Some(out_bto + change_bto)
 }

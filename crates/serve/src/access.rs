@@ -14,8 +14,15 @@ use crate::app::App;
 /// Paths that need no key: they show nothing of a model.
 const OPEN: [&str; 2] = ["/", "/health"];
 /// Paths that metrics name; others count as one, so that requests cannot make new ones.
-const COUNTED: [&str; 6] =
-    ["/", "/health", "/metrics", "/v1/chat/completions", "/v1/completions", "/v1/models"];
+const COUNTED: [&str; 7] = [
+    "/",
+    "/health",
+    "/metrics",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+];
 
 /// Refuses requests that may not use the server, and counts all.
 pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {

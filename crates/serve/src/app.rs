@@ -7,15 +7,15 @@ use generate::Settings;
 use model::CausalLm;
 use tokenizer::Tokenizer;
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::api::{self, ApiError, Fields, Limits, Request};
+use crate::api::{self, ApiError, EmbeddingRequest, Fields, Limits, Request, Rule};
 use crate::endpoint::Endpoint;
-use crate::engine::{Engine, Event, Job};
+use crate::engine::{Completions, Engine, Event, Job, Member, Work};
 use crate::error::{Error, Result};
 use crate::grammar::{Grammar, Grammars};
 use crate::metrics::{Metrics, ModelMetrics};
-use crate::{NamedModel, Options};
+use crate::{Models, NamedModel, Options};
 
 /// The state of the server.
 pub(crate) struct App {
@@ -35,25 +35,43 @@ pub(crate) struct Served {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) metrics: ModelMetrics,
     model: Arc<CausalLm>,
-    engine: Engine,
+    engine: Arc<Engine>,
+    /// Its number among the members of the engine.
+    member_idx: usize,
     grammars: Grammars,
 }
 
 impl App {
     /// Starts the threads of the models.
-    pub(crate) fn start(models: Vec<NamedModel>, options: Options, is_local: bool) -> Result<Self> {
+    pub(crate) fn start(models: Models, options: Options, is_local: bool) -> Result<Self> {
         let metrics = Metrics::new();
-        let mut served: Vec<Served> = Vec::new();
-        for NamedModel { name, model, tokenizer } in models {
-            if served.iter().any(|other| other.name == name) {
+        let Models { models, named } = models;
+        let mut members: Vec<Vec<Member>> = models.iter().map(|_| Vec::new()).collect();
+        let mut places = Vec::new();
+        for NamedModel { name, model_idx, adapter, tokenizer } in named {
+            if places.iter().any(|(other, ..): &(String, _, _, _, _)| *other == name) {
                 return Err(Error::DuplicateName { name });
             }
-            let of_model = metrics.of_model(&name);
-            let model = Arc::new(model);
-            let engine = Engine::start(Arc::clone(&model), of_model.clone())?;
-            let grammars = Grammars::default();
-            served.push(Served { name, tokenizer, metrics: of_model, model, engine, grammars });
+            let of_name = metrics.of_model(&name);
+            // A name without a model has no place.
+            let Some(members) = members.get_mut(model_idx) else { continue };
+            places.push((name, model_idx, members.len(), tokenizer, of_name.clone()));
+            members.push(Member { adapter, metrics: of_name });
         }
+        let start = |(model, members): (CausalLm, Vec<Member>)| {
+            let model = Arc::new(model);
+            let engine = Engine::start(Arc::clone(&model), members)?;
+            Ok((model, Arc::new(engine)))
+        };
+        let engines: Vec<(Arc<CausalLm>, Arc<Engine>)> =
+            models.into_iter().zip(members).map(start).collect::<Result<_>>()?;
+        let served = places.into_iter().filter_map(|place| {
+            let (name, model_idx, member_idx, tokenizer, metrics) = place;
+            let (model, engine) = engines.get(model_idx).cloned()?;
+            let grammars = Grammars::default();
+            Some(Served { name, tokenizer, metrics, model, engine, member_idx, grammars })
+        });
+        let served = served.collect();
         let clients = Arc::new(Semaphore::new(options.max_clients));
         let is_stopping = AtomicBool::new(false);
         Ok(Self { models: served, options, is_local, metrics, clients, is_stopping })
@@ -78,12 +96,18 @@ impl App {
 
     /// The model of a name.
     pub(crate) fn model(&self, name: &str) -> std::result::Result<&Served, ApiError> {
+        Ok(self.find(name)?.1)
+    }
+
+    /// The model of a name, with its index.
+    fn find(&self, name: &str) -> std::result::Result<(usize, &Served), ApiError> {
         let unknown = || {
             let names: Vec<String> =
                 self.models.iter().map(|served| format!("`{}`", served.name)).collect();
             ApiError::unknown_model(name, &names.join(", "))
         };
-        self.models.iter().find(|served| served.name == name).ok_or_else(unknown)
+        let mut models = self.models.iter().enumerate();
+        models.find(|(_, served)| served.name == name).ok_or_else(unknown)
     }
 
     /// Reads the body of a request; returns it with the index of its model and what its answers follow.
@@ -94,26 +118,42 @@ impl App {
     ) -> std::result::Result<(usize, Request, Option<Grammar>), ApiError> {
         let mut fields = Fields::parse(body)?;
         let name: String = fields.require("model")?;
-        let served = self.model(&name)?;
-        let config = served.model.config();
-        let limits = Limits {
-            tokenizer: &served.tokenizer,
-            context: served.context(),
-            vocab_size: config.vocab_size(),
-            max_tokens: self.options.max_tokens,
-        };
+        let (idx, served) = self.find(&name)?;
+        let limits = self.limits(served);
         let request = match endpoint {
             Endpoint::Chat => api::read_chat(fields, &limits)?,
             Endpoint::Completions => api::read_completion(fields, &limits)?,
         };
-        let idx = self.models.iter().position(|other| other.name == name);
-        let schema = request.schema.as_ref();
-        let grammar = schema.map(|schema| {
-            let compiled = served.grammars.of_schema(&served.tokenizer, schema);
+        let grammar = request.rule.as_ref().map(|rule| {
+            let compiled = match rule {
+                Rule::Schema(schema) => served.grammars.of_schema(&served.tokenizer, schema),
+                Rule::Calls(calls) => served.grammars.of_calls(&served.tokenizer, calls),
+            };
             let wrong = |reason| format!("the schema cannot be followed: {reason}");
-            compiled.map_err(|reason| ApiError::field("response_format", wrong(reason)))
+            compiled.map_err(|reason| ApiError::field(rule.field(), wrong(reason)))
         });
-        Ok((idx.unwrap_or(0), request, grammar.transpose()?))
+        Ok((idx, request, grammar.transpose()?))
+    }
+
+    /// Reads the body of a request for embeddings; returns it with the index of its model.
+    pub(crate) fn read_embeddings(
+        &self,
+        body: &[u8],
+    ) -> std::result::Result<(usize, EmbeddingRequest), ApiError> {
+        let mut fields = Fields::parse(body)?;
+        let name: String = fields.require("model")?;
+        let (idx, served) = self.find(&name)?;
+        let width = served.model.config().hidden_size();
+        Ok((idx, api::read_embeddings(fields, &self.limits(served), width)?))
+    }
+
+    fn limits<'a>(&self, served: &'a Served) -> Limits<'a> {
+        Limits {
+            tokenizer: &served.tokenizer,
+            context: served.context(),
+            vocab_size: served.model.config().vocab_size(),
+            max_tokens: self.options.max_tokens,
+        }
     }
 }
 
@@ -133,11 +173,32 @@ impl Served {
     ) -> UnboundedReceiver<Event> {
         let (events, received) = unbounded_channel();
         let settings = Arc::new(settings);
+        let work = |grammar| {
+            Work::Complete(Completions { settings: Arc::clone(&settings), seed, grammar })
+        };
         for (prompt_idx, prompt) in prompts.into_iter().enumerate() {
-            let (settings, grammar) = (Arc::clone(&settings), grammar.cloned());
-            let events = events.clone();
-            self.engine.send(Job { prompt, prompt_idx, settings, seed, grammar, events });
+            self.send(prompt, prompt_idx, work(grammar.cloned()), &events);
         }
         received
+    }
+
+    /// Starts the embeddings of texts, as [`Self::submit`].
+    pub(crate) fn submit_embeddings(&self, texts: Vec<Vec<u32>>) -> UnboundedReceiver<Event> {
+        let (events, received) = unbounded_channel();
+        for (idx, text) in texts.into_iter().enumerate() {
+            self.send(text, idx, Work::Embed, &events);
+        }
+        received
+    }
+
+    fn send(
+        &self,
+        prompt: Vec<u32>,
+        prompt_idx: usize,
+        work: Work,
+        events: &UnboundedSender<Event>,
+    ) {
+        let (member_idx, events) = (self.member_idx, events.clone());
+        self.engine.send(Job { member_idx, prompt, prompt_idx, work, events });
     }
 }

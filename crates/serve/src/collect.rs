@@ -30,6 +30,7 @@ pub(crate) async fn answer(
                 }
             }
             Some(Event::Read { n_shared }) => reply.add_shared(n_shared),
+            Some(Event::Embedding { .. }) => {}
             Some(Event::Failed { message }) => return Err(ApiError::server(message)),
             None => return Err(ApiError::server("the model stopped")),
         }
@@ -41,7 +42,7 @@ pub(crate) async fn answer(
 fn append(whole: &mut Part, part: Part) {
     whole.text += &part.text;
     whole.calls.extend(part.calls);
-    whole.finish_reason = part.finish_reason;
+    whole.finish_reason = whole.finish_reason.or(part.finish_reason);
     if let (Some(all), Some(more)) = (&mut whole.logprobs, part.logprobs) {
         logprobs::append(all, more);
     }

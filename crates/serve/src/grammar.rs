@@ -1,4 +1,5 @@
-//! Answers that follow a JSON schema: at each position, tokens that cannot lead to such a text are not chosen.
+//! Answers that follow a JSON schema, or are calls of tools: at each position, tokens that cannot lead to such a text are not
+//! chosen.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,6 +11,9 @@ use rayon::prelude::*;
 use serde_json::Value;
 use tokenizer::Tokenizer;
 
+use crate::api::RequiredCalls;
+use crate::call_grammar::{self, CallFrame};
+
 /// The grammars of a model. Its tokens are prepared with the first one.
 #[derive(Default)]
 pub(crate) struct Grammars {
@@ -19,7 +23,10 @@ pub(crate) struct Grammars {
 /// The position of a sequence in a grammar.
 #[derive(Clone)]
 pub(crate) struct Grammar {
+    /// The position in the schema.
     matcher: Matcher,
+    /// Of answers that are calls: that in the texts around them, and the beginning of the schema.
+    calls: Option<(CallFrame, Matcher)>,
 }
 
 impl Grammars {
@@ -32,31 +39,50 @@ impl Grammars {
         tokenizer: &Tokenizer,
         schema: &Value,
     ) -> Result<Grammar, String> {
+        Ok(Grammar { matcher: self.matcher(tokenizer, schema.clone())?, calls: None })
+    }
+
+    /// The grammar of calls of tools, and nothing else.
+    ///
+    /// # Errors
+    /// The reason, if the schema of a function's arguments is wrong or cannot be followed.
+    pub(crate) fn of_calls(
+        &self,
+        tokenizer: &Tokenizer,
+        calls: &RequiredCalls,
+    ) -> Result<Grammar, String> {
+        let frame = CallFrame::new(tokenizer, calls.is_single)?;
+        let matcher = self.matcher(tokenizer, call_grammar::schema(calls))?;
+        Ok(Grammar { matcher: matcher.clone(), calls: Some((frame, matcher)) })
+    }
+
+    fn matcher(&self, tokenizer: &Tokenizer, schema: Value) -> Result<Matcher, String> {
         let factory =
             self.factory.get_or_init(|| factory(tokenizer)).as_ref().map_err(Clone::clone)?;
-        let mut schema = schema.clone();
-        // Models would write spaces without end where any number of them is allowed.
-        let form = JsonCompileOptions {
-            whitespace_flexible: false,
-            item_separator: ", ".to_owned(),
-            key_separator: ": ".to_owned(),
-            ..JsonCompileOptions::default()
-        };
-        form.apply_to(&mut schema);
-        let compile = || {
-            let parser = factory.create_parser(TopLevelGrammar::from_json_schema(schema));
-            Matcher::new(parser)
-        };
+        let grammar = TopLevelGrammar::from_json_schema(spaced(schema));
+        let compile = || Matcher::new(factory.create_parser(grammar));
         let mut matcher = fsio::panics::caught(compile)?;
         match matcher.get_error() {
             Some(error) => Err(error.lines().next().unwrap_or_default().to_owned()),
             None => {
                 // Words that are not followed would be ignored.
                 let warnings = matcher.grammar_warnings();
-                warnings.into_iter().next().map_or(Ok(Grammar { matcher }), Err)
+                warnings.into_iter().next().map_or(Ok(matcher), Err)
             }
         }
     }
+}
+
+/// The schema with one way to write spaces: models would write them without end where any number is allowed.
+fn spaced(mut schema: Value) -> Value {
+    let form = JsonCompileOptions {
+        whitespace_flexible: false,
+        item_separator: ", ".to_owned(),
+        key_separator: ": ".to_owned(),
+        ..JsonCompileOptions::default()
+    };
+    form.apply_to(&mut schema);
+    schema
 }
 
 /// Prepares the tokens of a model.
@@ -87,6 +113,14 @@ fn factory(tokenizer: &Tokenizer) -> Result<ParserFactory, String> {
 
 impl Constraint for Grammar {
     fn mask(&mut self, logits: &mut [f32]) -> Result<(), String> {
+        if let Some(next) = self.calls.as_ref().and_then(|(frame, _)| frame.next_ids()) {
+            for (id, logit) in logits.iter_mut().enumerate() {
+                if !next.contains(&(id as u32)) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+            return Ok(());
+        }
         let allowed = self.matcher.compute_mask_or_eos().map_err(|error| error.to_string())?;
         for (id, logit) in logits.iter_mut().enumerate() {
             if id >= allowed.len() || !allowed.is_allowed(id as u32) {
@@ -97,6 +131,21 @@ impl Constraint for Grammar {
     }
 
     fn accept(&mut self, id: u32) -> Result<(), String> {
-        self.matcher.consume_token(id).map_err(|error| error.to_string())
+        let Self { matcher, calls } = self;
+        if let Some((frame, beginning)) = calls.as_mut()
+            && frame.next_ids().is_some()
+        {
+            if frame.advance() {
+                *matcher = beginning.clone();
+            }
+            return Ok(());
+        }
+        matcher.consume_token(id).map_err(|error| error.to_string())?;
+        if let Some((frame, _)) = calls
+            && matcher.is_accepting().map_err(|error| error.to_string())?
+        {
+            frame.end_call();
+        }
+        Ok(())
     }
 }

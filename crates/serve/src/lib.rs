@@ -1,4 +1,5 @@
-//! An HTTP server with the interface of OpenAI: chat completions, completions, models, metrics and a page to chat.
+//! An HTTP server with the interface of OpenAI: chat completions, completions, embeddings, models, metrics and a page to
+//! chat.
 //!
 //! Each model has a thread that decodes all of its requests together (`engine`). Requests become token ids in `api`;
 //! `routes` joins the two. This crate listens and opens no connection of its own.
@@ -6,7 +7,9 @@
 mod access;
 mod api;
 mod app;
+mod call_grammar;
 mod collect;
+mod embeddings;
 mod endpoint;
 mod engine;
 mod error;
@@ -28,13 +31,23 @@ use tokenizer::Tokenizer;
 pub use error::{Error, Result};
 pub use server::{Listener, run};
 
-/// A model with the name by which requests choose it.
+/// The models that are served.
+pub struct Models {
+    /// Each has a thread and a batch of its own.
+    pub models: Vec<CausalLm>,
+    /// The names by which requests choose them.
+    pub named: Vec<NamedModel>,
+}
+
+/// A model, or one of a model's adapters, with the name by which requests choose it.
 pub struct NamedModel {
     /// The name.
     pub name: String,
-    /// The model.
-    pub model: CausalLm,
-    /// Its tokenizer, with its chat template if it has one.
+    /// The index of the model.
+    pub model_idx: usize,
+    /// The number of the adapter, in a model that has several (`lora::join`).
+    pub adapter: Option<usize>,
+    /// The tokenizer, with its chat template if it has one.
     pub tokenizer: Tokenizer,
 }
 

@@ -44,6 +44,7 @@ struct Choice {
 }
 
 /// Addition of a token to a completion.
+#[derive(Default)]
 pub(crate) struct Part {
     pub(crate) text: String,
     pub(crate) calls: Vec<ToolCall>,
@@ -58,7 +59,8 @@ impl Part {
         if self.finish_reason.is_some() {
             self.text += &tool_calls.finish();
         }
-        if self.finish_reason == Some("stop") && tool_calls.n_calls() > 0 {
+        let has_ended = self.finish_reason == Some("stop") && tool_calls.n_calls() > 0;
+        if has_ended || tool_calls.is_full() {
             self.finish_reason = Some("tool_calls");
         }
     }
@@ -77,10 +79,9 @@ impl Reply {
             Endpoint::Completions => "cmpl",
         };
         let template = served.tokenizer.chat_template();
-        let may_call = request.has_tools
-            && template.is_some_and(|template| ToolCalls::is_form_of(template.source()));
-        let choice =
-            || Choice { tool_calls: may_call.then(ToolCalls::default), ..Choice::default() };
+        let has_form = template.is_some_and(|template| ToolCalls::is_form_of(template.source()));
+        let max_calls = request.max_calls.filter(|_| has_form);
+        let choice = || Choice { tool_calls: max_calls.map(ToolCalls::new), ..Choice::default() };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             endpoint,
@@ -116,6 +117,11 @@ impl Reply {
     /// Addition of a token to its completion.
     pub(crate) fn part(&mut self, choice_idx: usize, token: LiveToken) -> Part {
         let LiveToken { choice, text, finish_reason } = token;
+        let is_finished = |choice: &Choice| choice.is_finished;
+        if self.choices.get(choice_idx).is_some_and(is_finished) {
+            // It had as many calls as it may have; its tokens end when all completions have.
+            return Part::default();
+        }
         if self.n_tokens == 0 {
             self.metrics.observe_first_token(self.start.elapsed());
         }
@@ -137,10 +143,10 @@ impl Reply {
         });
         let mut part = Part { text, calls: Vec::new(), logprobs, finish_reason };
         if let Some(state) = self.choices.get_mut(choice_idx) {
-            state.is_finished |= finish_reason.is_some();
             if let Some(tool_calls) = &mut state.tool_calls {
                 part.find_calls(tool_calls);
             }
+            state.is_finished |= part.finish_reason.is_some();
         }
         if self.is_finished() {
             self.metrics.observe_request(self.start.elapsed());
@@ -274,7 +280,7 @@ mod tests {
 
     #[test]
     fn an_answer_with_a_call_ends_with_it() {
-        let mut calls = ToolCalls::default();
+        let mut calls = ToolCalls::new(usize::MAX);
         let mut part = |text: &str, finish_reason| {
             let text = text.to_owned();
             let mut part = Part { text, calls: Vec::new(), logprobs: None, finish_reason };

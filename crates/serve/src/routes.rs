@@ -11,9 +11,11 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::api::ApiError;
 use crate::app::{App, Served};
+use crate::embeddings::EmbeddingReply;
 use crate::endpoint::Endpoint;
 use crate::reply::Reply;
 use crate::{access, collect, metrics, sse};
@@ -37,6 +39,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/models/{*name}", get(model))
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
+        .route("/v1/embeddings", post(embeddings))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), access::check))
@@ -95,14 +98,15 @@ fn json_of(value: &Value) -> impl IntoResponse + use<> {
 }
 
 async fn unknown_path() -> ApiError {
-    let paths = "/v1/chat/completions, /v1/completions, /v1/models, /health, /metrics";
+    let paths =
+        "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, /health, /metrics";
     ApiError::status(StatusCode::NOT_FOUND, format!("no such path; the paths are {paths}"))
 }
 
 async fn wrong_method() -> ApiError {
     ApiError::status(
         StatusCode::METHOD_NOT_ALLOWED,
-        "wrong method: completions are POST, the rest is GET",
+        "wrong method: completions and embeddings are POST, the rest is GET",
     )
 }
 
@@ -129,14 +133,8 @@ async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     let start = Instant::now();
-    let permit = Arc::clone(&app.clients).try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::busy(app.options.max_clients))?;
-    let body = read_body(headers, body).await?;
-    // Templates and tokenizers take a while for long texts.
-    let reader = Arc::clone(&app);
-    let read = tokio::task::spawn_blocking(move || reader.read(endpoint, &body)).await;
-    let (idx, request, grammar) =
-        read.map_err(|_| ApiError::server("the request could not be read"))??;
+    let read = move |app: &App, body: &[u8]| app.read(endpoint, body);
+    let (permit, (idx, request, grammar)) = admit(&app, headers, body, read).await?;
     let served = app.models.get(idx).ok_or_else(|| ApiError::server("the model stopped"))?;
     let reply = Reply::new(endpoint, served, &request, start);
     let events = served.submit(request.prompts, request.settings, request.seed, grammar.as_ref());
@@ -146,6 +144,41 @@ async fn answer(
     let answer = collect::answer(events, reply).await;
     drop(permit);
     answer
+}
+
+async fn embeddings(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let (permit, (idx, request)) = admit(&app, &headers, body, App::read_embeddings).await?;
+    let served = app.models.get(idx).ok_or_else(|| ApiError::server("the model stopped"))?;
+    let reply = EmbeddingReply {
+        model: served.name.clone(),
+        n_texts: request.texts.len(),
+        n_tokens: request.texts.iter().map(Vec::len).sum(),
+        is_base64: request.is_base64,
+    };
+    let answer = reply.answer(served.submit_embeddings(request.texts)).await;
+    drop(permit);
+    answer
+}
+
+/// Gives a request a place among those that are answered, and reads its body.
+async fn admit<R: Send + 'static>(
+    app: &Arc<App>,
+    headers: &HeaderMap,
+    body: Body,
+    read: impl FnOnce(&App, &[u8]) -> Result<R, ApiError> + Send + 'static,
+) -> Result<(OwnedSemaphorePermit, R), ApiError> {
+    let permit = Arc::clone(&app.clients).try_acquire_owned();
+    let permit = permit.map_err(|_| ApiError::busy(app.options.max_clients))?;
+    let body = read_body(headers, body).await?;
+    // Templates and tokenizers take a while for long texts.
+    let reader = Arc::clone(app);
+    let read = tokio::task::spawn_blocking(move || read(&reader, &body)).await;
+    let request = read.map_err(|_| ApiError::server("the request could not be read"))??;
+    Ok((permit, request))
 }
 
 /// The body of a request. Another type than JSON is refused, which a page of another site cannot send.

@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::routes::router;
 use crate::timed_io::TimedIo;
-use crate::{NamedModel, Options};
+use crate::{Models, Options};
 
 /// Time in which the head of a request must arrive, also on a connection that is kept.
 const HEAD_TIME: Duration = Duration::from_secs(15);
@@ -69,7 +69,7 @@ impl Listener {
 /// Serves the models until `is_stopping` is true; answers then have some seconds to finish.
 pub fn run(
     listener: Listener,
-    models: Vec<NamedModel>,
+    models: Models,
     options: Options,
     is_stopping: &dyn Fn() -> bool,
 ) -> Result<()> {

@@ -70,6 +70,7 @@ impl Parts {
                 }
             }
             Some(Event::Read { n_shared }) => self.reply.add_shared(n_shared),
+            Some(Event::Embedding { .. }) => {}
             Some(Event::Failed { message }) => self.fail(message),
             None => self.fail("the model stopped".to_owned()),
         }

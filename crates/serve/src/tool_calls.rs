@@ -3,8 +3,10 @@
 
 use serde_json::Value;
 
-const OPEN: &str = "<tool_call>";
-const CLOSE: &str = "</tool_call>";
+/// The tag before a call.
+pub(crate) const OPEN: &str = "<tool_call>";
+/// The tag after a call.
+pub(crate) const CLOSE: &str = "</tool_call>";
 
 /// A call.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,14 +19,20 @@ pub(crate) struct ToolCall {
 }
 
 /// Reads an answer piece by piece.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ToolCalls {
     /// Text that may belong to a call, from its first tag on.
     pending: String,
     n_calls: usize,
+    max_calls: usize,
 }
 
 impl ToolCalls {
+    /// Reads an answer of at most `max_calls` calls.
+    pub(crate) fn new(max_calls: usize) -> Self {
+        Self { pending: String::new(), n_calls: 0, max_calls }
+    }
+
     /// Whether a template asks for calls of this form.
     pub(crate) fn is_form_of(template: &str) -> bool {
         template.contains(OPEN)
@@ -35,11 +43,20 @@ impl ToolCalls {
         self.n_calls
     }
 
+    /// Whether the answer ends here, since it has as many calls as it may have.
+    pub(crate) fn is_full(&self) -> bool {
+        self.n_calls >= self.max_calls
+    }
+
     /// Takes the next piece; returns the text outside of calls and the calls that are complete.
     pub(crate) fn push(&mut self, piece: &str) -> (String, Vec<ToolCall>) {
         self.pending.push_str(piece);
         let (mut text, mut calls) = (String::new(), Vec::new());
         loop {
+            if self.is_full() {
+                self.pending.clear();
+                return (text, calls);
+            }
             let Some(start) = self.pending.find(OPEN) else {
                 // The end may be the beginning of a tag.
                 let n_held = (1..OPEN.len()).rev().find(|&n| self.pending.ends_with(&OPEN[..n]));
@@ -83,7 +100,8 @@ mod tests {
 
     /// Text and calls of an answer that arrives `n` characters at a time.
     fn read(answer: &str, n: usize) -> (String, Vec<ToolCall>) {
-        let (mut calls, mut parser, mut text) = (Vec::new(), ToolCalls::default(), String::new());
+        let (mut calls, mut parser, mut text) =
+            (Vec::new(), ToolCalls::new(usize::MAX), String::new());
         let chars: Vec<char> = answer.chars().collect();
         for piece in chars.chunks(n) {
             let (more, found) = parser.push(&piece.iter().collect::<String>());
@@ -108,6 +126,15 @@ mod tests {
         for n in [1, 2, 5, 1000] {
             assert_eq!(read(answer, n), ("Let me see.é <b>".to_owned(), calls.to_vec()));
         }
+    }
+
+    #[test]
+    fn what_follows_the_last_call_is_dropped() {
+        let call = "<tool_call>\n{\"name\": \"f\"}\n</tool_call>";
+        let mut parser = ToolCalls::new(1);
+        let (text, calls) = parser.push(&format!("a{call} {call} b"));
+        assert_eq!((text.as_str(), calls.len(), parser.is_full()), ("a", 1, true));
+        assert_eq!(parser.finish(), "");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(crate) mod runs;
 pub(crate) mod score;
 pub(crate) mod selftest;
 pub(crate) mod serve;
+mod served_models;
 pub(crate) mod shell;
 pub(crate) mod sweep;
 mod teacher;

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use ::serve::{Listener, NamedModel, Options};
-use model::CausalLm;
+use ::serve::{Listener, Options};
 
-use super::{bases_for_generation, open_model_among, print};
+use super::{print, served_models};
 use crate::failure::{Failure, Result};
 use crate::serve_args::ServeArgs;
 
@@ -13,9 +12,6 @@ use crate::serve_args::ServeArgs;
 const KEY_BYTES: u64 = 4096;
 
 pub(crate) fn run(args: &ServeArgs) -> Result<()> {
-    if args.base.is_some() && args.models.len() > 1 {
-        return Err(Failure::input("--base is for one model", "start a server for each adapter"));
-    }
     for (idx, named) in args.models.iter().enumerate() {
         if args.models.iter().take(idx).any(|earlier| earlier.name == named.name) {
             return Err(::serve::Error::DuplicateName { name: named.name.clone() }.into());
@@ -24,15 +20,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let key = args.key_file.as_deref().map(read_key).transpose()?;
     // An address that is in use is reported before models are opened.
     let listener = Listener::bind(&args.host, args.port, key.is_some())?;
-    let mut models = Vec::new();
-    let mut bases = bases_for_generation(&args.dtype, &args.device)?;
-    for named in &args.models {
-        let (model, tokenizer) =
-            open_model_among::<CausalLm>(&mut bases, &named.path, args.base.as_deref())?;
-        models.push(NamedModel { name: named.name.clone(), model, tokenizer });
-    }
-    drop(bases);
-    let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+    let models = served_models::open(args)?;
+    let names: Vec<&str> = models.named.iter().map(|model| model.name.as_str()).collect();
     let stop = train::signals::install()?;
     print(&format!(
         "serving {} at http://{} (OpenAI's interface: /v1; a page to chat: /); Ctrl-C ends it\n",

@@ -34,6 +34,7 @@ mod rewards;
 mod runs;
 mod security_page;
 mod serve;
+mod serve_crowd;
 mod shell;
 mod source_tree;
 mod support;

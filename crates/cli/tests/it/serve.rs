@@ -11,9 +11,9 @@ use crate::adapters::tuned;
 use crate::support::{Place, trained};
 
 /// A server, killed when the test ends.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Drop for Server {
@@ -25,7 +25,7 @@ impl Drop for Server {
 
 impl Server {
     /// Starts the binary on a free port and waits until it listens.
-    fn start(place: &Place, args: &[&str]) -> Self {
+    pub(crate) fn start(place: &Place, args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_temper"))
             .args(["serve", "--port", "0"])
             .args(args)
@@ -41,11 +41,11 @@ impl Server {
         Self { child, address }
     }
 
-    fn post(&self, headers: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn post(&self, headers: &str, body: &Value) -> (u16, Value) {
         self.post_to("completions", headers, body)
     }
 
-    fn post_to(&self, path: &str, headers: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn post_to(&self, path: &str, headers: &str, body: &Value) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.address).expect("a connection");
         let body = body.to_string();
         let request = format!(
@@ -62,8 +62,12 @@ impl Server {
         (status.unwrap_or(0), serde_json::from_str(body).expect(body))
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal and returns the exit code.
-    fn stop(mut self, signal: &str) -> Option<i32> {
+    pub(crate) fn stop(mut self, signal: &str) -> Option<i32> {
         let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(kill.expect("kill").success());
         let start = Instant::now();
@@ -136,32 +140,47 @@ fn a_key_comes_from_a_file() {
     assert!(refused.contains("exit 2") && refused.contains("runs/none/sft"), "{refused}");
 }
 
-/// A model and its adapter in one server, at the same time.
+/// Two adapters and their base in one server, at the same time: each answers what `generate` prints.
 #[test]
 fn adapters_are_served_with_their_base() {
     let place = tuned();
-    let models = ["runs/tiny/pretrain", "runs/tiny/sft"];
+    let recipe = "[sft]\nstart = \"runs/tiny/pretrain\"\nlora = { rank = 3 }\ndata = [{ path = \"other.jsonl\" }]\n\
+                  chat_template = \"plain\"\nsequence_length = 32\ntokens_per_step = 64\nmax_steps = 3\n\
+                  optimizer = { lr = 1e-1 }\n";
+    let chats = "{\"prompt\": \"Hi?\", \"completion\": \"jump over\"}\n".repeat(8);
+    place.write("other.toml", recipe).write("other.jsonl", chats);
+    let outcome = place.temper(&["run", "other.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+
+    let models = ["runs/tiny/pretrain", "runs/tiny/sft", "runs/other/sft"];
     let server = Server::start(&place, &models);
-    let says = |model: &str| {
-        let text = if model.ends_with("sft") { "Hi?" } else { "The quick" };
-        let args = ["generate", model, "--prompt", text, "--greedy", "--max-new-tokens", "6"];
-        let chat: &[&str] = if model.ends_with("sft") { &["--chat"] } else { &[] };
-        let printed = place.temper(&[&args[..], chat].concat());
+    let printed = |model: &str| {
+        let args = ["generate", model, "--prompt", "The quick", "--n", "3", "--seed", "7"];
+        let printed = place.temper(&[&args[..], &["--max-new-tokens", "20"]].concat());
         assert_eq!(printed.code, Some(0), "{}", printed.stderr);
-        serde_json::from_str::<Value>(&printed.stdout).expect("JSON")["completion"].clone()
+        let text =
+            |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["completion"].clone();
+        printed.stdout.lines().map(text).collect::<Vec<Value>>()
     };
     let served = |model: &str| {
-        let mut body = json!({"model": &model["runs/".len()..], "temperature": 0, "max_tokens": 6});
-        if model.ends_with("sft") {
-            body["messages"] = json!([{"role": "user", "content": "Hi?"}]);
-            let (_, answer) = server.post_to("chat/completions", "", &body);
-            return answer["choices"][0]["message"]["content"].clone();
-        }
-        body["prompt"] = "The quick".into();
-        server.post("", &body).1["choices"][0]["text"].clone()
+        let model = &model["runs/".len()..];
+        let body =
+            json!({"model": model, "prompt": "The quick", "n": 3, "seed": 7, "max_tokens": 20});
+        let (status, answer) = server.post("", &body);
+        assert_eq!(status, 200, "{answer}");
+        let choices = answer["choices"].as_array().expect("choices").clone();
+        choices.into_iter().map(|choice| choice["text"].clone()).collect::<Vec<Value>>()
     };
-    for model in models {
-        assert_eq!(served(model), says(model), "{model}");
+    let expected: Vec<Vec<Value>> = models.iter().map(|model| printed(model)).collect();
+    assert!(expected[0] != expected[1] && expected[1] != expected[2] && expected[0] != expected[2]);
+    for _ in 0..3 {
+        let served = &served;
+        let together: Vec<Vec<Value>> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                models.iter().map(|model| scope.spawn(move || served(model))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+        });
+        assert_eq!(together, expected);
     }
     // A model that learned plain text has no chat template.
     let body = json!({"model": "tiny/pretrain", "messages": [{"role": "user", "content": "Hi?"}]});

@@ -56,7 +56,7 @@ fn together(model: &CausalLm, requests: &[Request], max_rows: usize) -> Vec<Vec<
             true
         };
         if let Some((idx, request)) = waiting.next_if(|_| batch.len() < max_rows) {
-            let mut reader = PromptReader::new(model, request.prompt.clone(), &mut known);
+            let mut reader = PromptReader::new(model, None, request.prompt.clone(), &mut known);
             let prompt = loop {
                 if let Some(prompt) = reader.read_piece(&mut known) {
                     break Arc::new(prompt);
@@ -83,7 +83,7 @@ fn read<'a>(
     ids: &[u32],
     known: &mut Prefixes<'a>,
 ) -> (Arc<Prompt<'a>>, usize) {
-    let mut reader = PromptReader::new(model, ids.to_vec(), known);
+    let mut reader = PromptReader::new(model, None, ids.to_vec(), known);
     loop {
         if let Some(prompt) = reader.read_piece(known) {
             return (Arc::new(prompt), reader.n_shared());

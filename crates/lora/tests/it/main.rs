@@ -3,6 +3,7 @@
 
 mod attaching;
 mod hostile;
+mod joining;
 mod layer;
 mod merging;
 mod peft;

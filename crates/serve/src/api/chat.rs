@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizer::{Conversation, Message};
 
-use super::sampling::{self, Limits, Request};
+use super::sampling::{self, Limits, Request, Rule};
+use super::tools::{self, Tools};
 use super::{ApiError, Fields, message};
 
 /// Log-probabilities of most likely tokens at a position.
@@ -19,9 +20,12 @@ pub(crate) fn read(mut fields: Fields, limits: &Limits<'_>) -> Result<Request, A
         return Err(ApiError::field("top_logprobs", "`top_logprobs` needs `logprobs`: true"));
     }
     request.settings.top_logprobs = request.logprobs.then_some(n_top.unwrap_or(0));
-    request.schema = schema(&mut fields)?;
-    let tools = tools(&mut fields)?;
-    request.has_tools = !tools.is_empty();
+    let schema = schema(&mut fields)?.map(Rule::Schema);
+    let Tools { shown: tools, required, is_single } =
+        tools::read(&mut fields, limits.tokenizer.chat_template())?;
+    request.max_calls = (!tools.is_empty()).then_some(if is_single { 1 } else { usize::MAX });
+    // The format is that of answers which call nothing.
+    request.rule = required.map(Rule::Calls).or(schema);
     let messages = messages(&mut fields)?;
     fields.refuse(&[
         ("functions", json!([])),
@@ -95,28 +99,4 @@ fn messages(fields: &mut Fields) -> Result<Vec<Message>, ApiError> {
         return Err(ApiError::field("messages", "`messages` is empty"));
     }
     messages.into_iter().enumerate().map(|(idx, value)| message::read(idx, value)).collect()
-}
-
-/// The tools for the template; none where the model is told to call none.
-fn tools(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
-    let tools: Vec<Value> = fields.take("tools")?.unwrap_or_default();
-    let is_parallel: bool = fields.take("parallel_tool_calls")?.unwrap_or(true);
-    if !is_parallel && !tools.is_empty() {
-        return Err(sampling::refuse("parallel_tool_calls", &json!(false)));
-    }
-    let choice: Value = fields.take("tool_choice")?.unwrap_or(Value::Null);
-    if let Some(wrong) =
-        tools.iter().find(|tool| tool["type"] != "function" || tool["function"]["name"].is_null())
-    {
-        return Err(ApiError::field(
-            "tools",
-            format!("a tool is no function with a name: `{wrong}`"),
-        ));
-    }
-    match choice.as_str() {
-        None if choice.is_null() => Ok(tools),
-        Some("auto") => Ok(tools),
-        Some("none") => Ok(Vec::new()),
-        _ => Err(sampling::refuse("tool_choice", &choice)),
-    }
 }

@@ -9,10 +9,10 @@ use super::{ApiError, Fields};
 /// Log-probabilities of most likely tokens at a position.
 const MAX_TOP_LOGPROBS: usize = 20;
 
-/// The forms of `prompt`.
+/// The forms of `prompt`, and of `input` in requests for embeddings.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a text, a list of texts, a list of ids or a list of lists of ids")]
-enum Prompt {
+pub(super) enum Prompt {
     Text(String),
     Texts(Vec<String>),
     Ids(Vec<u32>),
@@ -28,22 +28,34 @@ pub(crate) fn read(mut fields: Fields, limits: &Limits<'_>) -> Result<Request, A
     if best_of != request.settings.n {
         return Err(sampling::refuse("best_of", &json!(best_of)));
     }
-    let prompt = fields.require("prompt")?;
+    let prompt: Prompt = fields.require("prompt")?;
     fields.refuse(&[("suffix", json!("")), ("echo", json!(false))])?;
     fields.finish()?;
-    let encode = |text: String| {
-        let encoded = limits.tokenizer.encode(&text);
-        encoded.map_err(|error| ApiError::field("prompt", error.to_string()))
-    };
-    request.prompts = match prompt {
-        Prompt::Text(text) => vec![encode(text)?],
-        Prompt::Texts(texts) => texts.into_iter().map(encode).collect::<Result<_, _>>()?,
-        Prompt::Ids(ids) => vec![ids],
-        Prompt::IdLists(lists) => lists,
-    };
-    if request.prompts.is_empty() {
-        return Err(ApiError::field("prompt", "`prompt` is empty"));
-    }
+    request.prompts = prompt.encode("prompt", limits)?;
     sampling::check_prompts(&request, "prompt", limits)?;
     Ok(request)
+}
+
+impl Prompt {
+    /// The ids of each text, of which there is at least one.
+    pub(super) fn encode(
+        self,
+        param: &str,
+        limits: &Limits<'_>,
+    ) -> Result<Vec<Vec<u32>>, ApiError> {
+        let encode = |text: String| {
+            let encoded = limits.tokenizer.encode(&text);
+            encoded.map_err(|error| ApiError::field(param, error.to_string()))
+        };
+        let ids = match self {
+            Self::Text(text) => vec![encode(text)?],
+            Self::Texts(texts) => texts.into_iter().map(encode).collect::<Result<_, _>>()?,
+            Self::Ids(ids) => vec![ids],
+            Self::IdLists(lists) => lists,
+        };
+        if ids.is_empty() {
+            return Err(ApiError::field(param, format!("`{param}` is empty")));
+        }
+        Ok(ids)
+    }
 }

@@ -43,6 +43,13 @@ impl ApiError {
         Self { code: Some("context_length_exceeded"), ..Self::field(param, message) }
     }
 
+    /// A text to embed that is longer than the model's context.
+    pub(crate) fn context_of_text(param: &str, n_text: usize, context: usize) -> Self {
+        let message =
+            format!("a text has {n_text} tokens, and the model's context length is {context}");
+        Self { code: Some("context_length_exceeded"), ..Self::field(param, message) }
+    }
+
     /// A model that is not served.
     pub(crate) fn unknown_model(name: &str, known: &str) -> Self {
         let message = format!("no model `{name}`; the models are {known}");

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizer::Tokenizer;
 
+use super::tools::RequiredCalls;
 use super::{ApiError, Fields};
 
 /// Completions of a request.
@@ -42,10 +43,29 @@ pub(crate) struct Request {
     pub(crate) include_usage: bool,
     /// Whether answers have log-probabilities.
     pub(crate) logprobs: bool,
-    /// The JSON schema that answers follow.
-    pub(crate) schema: Option<Value>,
-    /// Whether the prompt describes tools.
-    pub(crate) has_tools: bool,
+    /// The form of answers.
+    pub(crate) rule: Option<Rule>,
+    /// Calls of tools that an answer has at most; none where the prompt describes no tools.
+    pub(crate) max_calls: Option<usize>,
+}
+
+/// The form of answers.
+#[derive(Debug)]
+pub(crate) enum Rule {
+    /// JSON that follows a schema.
+    Schema(Value),
+    /// Calls of tools.
+    Calls(RequiredCalls),
+}
+
+impl Rule {
+    /// The field that asks for it.
+    pub(crate) fn field(&self) -> &'static str {
+        match self {
+            Self::Schema(_) => "response_format",
+            Self::Calls(_) => "tools",
+        }
+    }
 }
 
 /// What a request is compared with.
@@ -85,10 +105,12 @@ pub(super) fn read(fields: &mut Fields, limits: &Limits<'_>) -> Result<Request, 
         return Err(ApiError::field("stream_options", message));
     }
     let include_usage = options.and_then(|options| options.include_usage).unwrap_or(false);
+    let max_new_tokens = max_new_tokens(fields, limits)?;
     let settings = Settings {
         sampling: sampling(fields)?,
         n: fields.count("n", 1..=MAX_CHOICES)?.unwrap_or(1),
-        max_new_tokens: max_new_tokens(fields, limits)?,
+        max_new_tokens,
+        min_new_tokens: fields.count("min_tokens", 0..=max_new_tokens)?.unwrap_or(0),
         presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0),
         frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?.unwrap_or(0.0),
         logit_bias: logit_bias(fields, limits)?,
@@ -99,8 +121,8 @@ pub(super) fn read(fields: &mut Fields, limits: &Limits<'_>) -> Result<Request, 
         ..Settings::default()
     };
     let seed = fields.take::<i128>("seed")?.map_or_else(random_seed, |seed| seed as u64);
-    let (prompts, logprobs, schema, has_tools) = (Vec::new(), false, None, false);
-    Ok(Request { prompts, settings, seed, stream, include_usage, logprobs, schema, has_tools })
+    let (prompts, logprobs, rule, max_calls) = (Vec::new(), false, None, None);
+    Ok(Request { prompts, settings, seed, stream, include_usage, logprobs, rule, max_calls })
 }
 
 /// OpenAI's temperature and top-p, and the names that other servers use for the filters that it lacks.
@@ -190,21 +212,27 @@ pub(super) fn check_prompts(
         return Err(ApiError::field(if param == "messages" { "n" } else { param }, message));
     }
     for prompt in &request.prompts {
-        if prompt.is_empty() {
-            return Err(ApiError::field(param, "the prompt has no tokens"));
-        }
+        check_ids(prompt, param, limits)?;
         if prompt.len() >= limits.context {
             return Err(ApiError::context(param, prompt.len(), limits.context));
         }
-        if let Some(id) = prompt.iter().find(|&&id| id as usize >= limits.vocab_size) {
-            let message = format!(
-                "the prompt has an id beyond the vocabulary of {}: `{id}`",
-                limits.vocab_size
-            );
-            return Err(ApiError::field(param, message));
-        }
     }
     Ok(())
+}
+
+/// Refuses a text without ids, and unknown ids.
+pub(super) fn check_ids(ids: &[u32], param: &str, limits: &Limits<'_>) -> Result<(), ApiError> {
+    if ids.is_empty() {
+        return Err(ApiError::field(param, "the prompt has no tokens"));
+    }
+    let known = limits.vocab_size;
+    match ids.iter().find(|&&id| id as usize >= known) {
+        None => Ok(()),
+        Some(id) => {
+            let message = format!("the prompt has an id beyond the vocabulary of {known}: `{id}`");
+            Err(ApiError::field(param, message))
+        }
+    }
 }
 
 /// Refuses a value that would change the answer.

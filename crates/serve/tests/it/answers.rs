@@ -3,7 +3,7 @@
 use generate::{Sampling, Settings, Stop, generate};
 use serde_json::{Value, json};
 
-use crate::support::{Server, bytes, endless, golden_llama, options};
+use crate::support::{Server, bytes, golden_llama, options};
 
 fn texts(answer: &Value) -> Vec<String> {
     let choices = answer["choices"].as_array().unwrap();
@@ -252,32 +252,4 @@ fn answers_follow_a_schema() {
         let response = server.chat("Hi", json!({"response_format": format}));
         assert!(response.status == 400 && response.body.contains(part), "{}", response.body);
     }
-}
-
-#[test]
-fn tools_are_rendered_by_a_template_that_reads_them() {
-    let source = "{% for tool in tools or [] %}{{ tool.function.name }}<tool_call>{% endfor %}\
-        {% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
-        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
-    let template = tokenizer::ChatTemplate::from_source("tools", source).unwrap();
-    let server = Server::start_with(bytes().with_chat_template(template), options());
-    let tools = json!([{"type": "function", "function": {"name": "abc", "parameters": {"type": "object"}}}]);
-    let ask = |more: Value| server.chat("Hi", more);
-    let n_prompt = |more: Value| ask(more).json()["usage"]["prompt_tokens"].as_u64().unwrap();
-    let without = n_prompt(json!({"max_tokens": 2}));
-    let with = n_prompt(json!({"max_tokens": 2, "tools": tools, "tool_choice": "auto", "seed": 1}));
-    assert_eq!(with, without + "abc<tool_call>".len() as u64);
-    assert_eq!(n_prompt(json!({"max_tokens": 2, "tools": tools, "tool_choice": "none"})), without);
-    let one = ask(json!({"tools": tools, "parallel_tool_calls": false}));
-    assert_eq!(
-        (one.status, one.json()["error"]["param"].clone()),
-        (400, json!("parallel_tool_calls"))
-    );
-    // Without calls an answer with tools is one without.
-    let body = json!({"tools": tools, "seed": 1, "max_tokens": 40, "logit_bias": endless()});
-    let whole = ask(body.clone()).json();
-    assert!(whole["choices"][0]["message"].get("tool_calls").is_none());
-    let mut body = body;
-    body["stream"] = true.into();
-    assert_eq!(streamed(&ask(body).events(), 1).0, texts(&whole));
 }

@@ -4,5 +4,7 @@ mod access;
 mod answers;
 mod batch;
 mod connections;
+mod embeddings;
 mod refusals;
 mod support;
+mod tools;

@@ -38,7 +38,7 @@ fn wrong_fields_are_named() {
             "text, json_object or json_schema: `grammar`",
         ),
         ("response_format", json!({"type": "json_schema"}), "is missing"),
-        ("tool_choice", json!("required"), "not supported"),
+        ("tool_choice", json!("required"), "`tools` is empty"),
         ("tools", json!([{"type": "function", "function": {"name": "f"}}]), "tools"),
         ("functions", json!([{"name": "f"}]), "not supported"),
         ("reasoning_effort", json!("high"), "not supported"),
@@ -98,7 +98,7 @@ fn unknown_models_paths_and_bodies() {
     );
     assert!(unknown.body.contains("`tiny`"), "{}", unknown.body);
     assert_eq!(server.get("/v1/models/gpt-4").status, 404);
-    assert_eq!(server.get("/v1/embeddings").status, 404);
+    assert_eq!(server.get("/v1/images").status, 404);
     assert_eq!(server.get("/v1/chat/completions").status, 405);
     assert!(server.get("/v1/chat/completions").json()["error"]["message"].is_string());
     let json = "Content-Type: application/json\r\n";

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arch::ModelConfig;
 use model::CausalLm;
 use serde_json::{Value, json};
-use serve::{Listener, NamedModel, Options};
+use serve::{Listener, Models, NamedModel, Options};
 use testkit::{golden_dir, tiny_llama};
 use tokenizer::{ChatTemplate, Tokenizer, default_special_tokens};
 
@@ -87,7 +87,12 @@ impl Server {
 
     /// A server whose answers can take minutes.
     pub(crate) fn start_long(options: Options) -> Self {
-        Self::serve(long_llama(), bytes(), Options { max_tokens: 15_000, ..options })
+        Self::start_long_with(bytes(), Options { max_tokens: 15_000, ..options })
+    }
+
+    /// A server of a model with a long context.
+    pub(crate) fn start_long_with(tokenizer: Tokenizer, options: Options) -> Self {
+        Self::serve(long_llama(), tokenizer, options)
     }
 
     fn serve(model: CausalLm, tokenizer: Tokenizer, options: Options) -> Self {
@@ -96,8 +101,11 @@ impl Server {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            let tiny = NamedModel { name: "tiny".to_owned(), model, tokenizer };
-            serve::run(listener, vec![tiny], options, &|| flag.load(Ordering::SeqCst))
+            let (name, adapter) = ("tiny".to_owned(), None);
+            let named = vec![NamedModel { name, model_idx: 0, adapter, tokenizer }];
+            serve::run(listener, Models { models: vec![model], named }, options, &|| {
+                flag.load(Ordering::SeqCst)
+            })
         });
         Self { address, stop, thread: Some(thread) }
     }
