@@ -63,7 +63,8 @@ impl Backend {
         }
         let (path, config) = (Path::new("tokenizer.json"), Map::new());
         let (library, n_ids) = load(&json.to_string(), path, &config, Origin::TokenizerJson)?;
-        let is_surplus = |text: Option<&str>| surplus.iter().any(|gone| Some(gone.as_str()) == text);
+        let is_surplus =
+            |text: Option<&str>| surplus.iter().any(|gone| Some(gone.as_str()) == text);
         let mut kept_config = self.kept_config.clone();
         kept_config.retain(|_, value| !is_surplus(value.as_str()));
         if let Some(Value::Array(listed)) = kept_config.get_mut("additional_special_tokens") {

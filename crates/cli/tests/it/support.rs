@@ -84,11 +84,7 @@ fn run(mut command: Command, input: &str) -> Outcome {
     drop(stdin);
     let output = child.wait_with_output().expect("the binary ends");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    Outcome {
-        code: output.status.code(),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
+    Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 /// A recipe for a tiny model on the file `text.txt`; `extra` is appended.

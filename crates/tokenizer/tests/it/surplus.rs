@@ -19,7 +19,8 @@ fn tokenizer(added: &[(&str, bool)], template: &str) -> Tokenizer {
         "post_processor": null, "decoder": null,
         "model": { "type": "BPE", "vocab": { "a": 0, "b": 1, "</s>": 2 }, "merges": [] },
     });
-    let settings = json!({ "eos_token": "</s>", "image_token": "<image>", "chat_template": template });
+    let settings =
+        json!({ "eos_token": "</s>", "image_token": "<image>", "chat_template": template });
     fsio::write_atomic(dir.path().join("tokenizer.json"), json.to_string()).unwrap();
     fsio::write_atomic(dir.path().join("tokenizer_config.json"), settings.to_string()).unwrap();
     Tokenizer::from_dir_or_file(dir.path()).unwrap()
@@ -31,7 +32,10 @@ fn special_tokens_without_a_row_are_left_out() {
     assert_eq!(surplus.vocab_size(), 4);
     let (fitting, texts) = surplus.without_surplus(3).unwrap();
     assert_eq!(texts, ["<image>"]);
-    assert_eq!((fitting.vocab_size(), fitting.eos(), fitting.token_id("<image>")), (3, Some(2), None));
+    assert_eq!(
+        (fitting.vocab_size(), fitting.eos(), fitting.token_id("<image>")),
+        (3, Some(2), None)
+    );
     assert_eq!(fitting.encode("ab").unwrap(), [0, 1]);
     assert!(fitting.chat_template().is_some());
     // What is saved has the tokens that are left, and is read again as such.
@@ -45,9 +49,18 @@ fn special_tokens_without_a_row_are_left_out() {
 #[test]
 fn tokens_that_are_needed_stay() {
     let plain = "{{ messages[0].content }}";
-    assert!(tokenizer(&[("<image>", true)], plain).without_surplus(4).is_none(), "all ids have rows");
-    assert!(tokenizer(&[("<tool>", false)], plain).without_surplus(3).is_none(), "no special token");
+    assert!(
+        tokenizer(&[("<image>", true)], plain).without_surplus(4).is_none(),
+        "all ids have rows"
+    );
+    assert!(
+        tokenizer(&[("<tool>", false)], plain).without_surplus(3).is_none(),
+        "no special token"
+    );
     assert!(tokenizer(&[("<image>", true)], plain).without_surplus(2).is_none(), "ends texts");
     let writes = "{{ messages[0].content }}<image>";
-    assert!(tokenizer(&[("<image>", true)], writes).without_surplus(3).is_none(), "in the template");
+    assert!(
+        tokenizer(&[("<image>", true)], writes).without_surplus(3).is_none(),
+        "in the template"
+    );
 }

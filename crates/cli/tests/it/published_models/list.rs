@@ -26,11 +26,8 @@ const GEMMA: &str = "{{ '<bos>' }}{% for message in messages %}\
 const MISTRAL: &str = "{{ '<s>' }}{% for message in messages %}\
     {% if message.role == 'user' %}{{ '[INST] ' + message.content + '[/INST]' }}{% else %}{{ ' ' + message.content + '</s>' }}{% endif %}{% endfor %}";
 
-const QWEN_TOKENS: &[(u64, &str)] = &[
-    (151_643, "<|endoftext|>"),
-    (151_644, "<|im_start|>"),
-    (151_645, "<|im_end|>"),
-];
+const QWEN_TOKENS: &[(u64, &str)] =
+    &[(151_643, "<|endoftext|>"), (151_644, "<|im_start|>"), (151_645, "<|im_end|>")];
 
 const QWEN3_TOKENS: &[(u64, &str)] = &[
     (151_643, "<|endoftext|>"),
@@ -170,12 +167,7 @@ fn qwen3_4b() -> Published {
 }
 
 fn qwen3_vocabulary() -> Vocabulary {
-    Vocabulary {
-        n_tokens: 151_669,
-        special: QWEN3_TOKENS,
-        eos: "<|im_end|>",
-        sentencepiece: false,
-    }
+    Vocabulary { n_tokens: 151_669, special: QWEN3_TOKENS, eos: "<|im_end|>", sentencepiece: false }
 }
 
 fn gemma3_1b() -> Published {

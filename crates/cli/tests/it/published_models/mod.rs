@@ -118,7 +118,10 @@ impl Published {
         });
         place
             .write(&format!("{dir}/config.json"), text(&self.config))
-            .write(&format!("{dir}/tokenizer.json"), self.vocabulary.tokenizer(all_tokens).to_string())
+            .write(
+                &format!("{dir}/tokenizer.json"),
+                self.vocabulary.tokenizer(all_tokens).to_string(),
+            )
             .write(&format!("{dir}/tokenizer_config.json"), text(&settings));
         let (header, n_bytes) = header(&self.tensors());
         let name = format!("{dir}/model.safetensors");
@@ -175,7 +178,8 @@ impl Vocabulary {
             .collect();
         let steps = if self.sentencepiece {
             let spaces = |from: &str, to: &str| json!({ "type": "Replace", "pattern": { "String": from }, "content": to });
-            let decoders = [spaces("▁", " "), json!({ "type": "ByteFallback" }), json!({ "type": "Fuse" })];
+            let decoders =
+                [spaces("▁", " "), json!({ "type": "ByteFallback" }), json!({ "type": "Fuse" })];
             (spaces(" ", "▁"), Value::Null, json!({ "type": "Sequence", "decoders": decoders }))
         } else {
             let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
