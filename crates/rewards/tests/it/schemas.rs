@@ -75,7 +75,7 @@ fn deep_documents_are_no_match() {
 #[test]
 fn unknown_keywords_and_wrong_values_are_refused() {
     let cases = [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("3", "must be an object"),
         (r#"{"$ref": "x"}"#, "`$.$ref` is a keyword that is not checked"),
         (r#"{"properties": {"a": {"format": "date"}}}"#, "`$.properties.a.format`"),
