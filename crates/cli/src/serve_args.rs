@@ -14,7 +14,7 @@ pub(crate) struct ServeArgs {
     /// The name is used in requests [default: RUN/STAGE, or the name of the directory]
     #[arg(required = true, value_name = "[NAME=]MODEL")]
     pub(crate) models: Vec<NamedPath>,
-    /// Address or host name to listen at; one that other machines reach needs --key-file
+    /// Address or host name to listen on; one that other machines can reach needs --key-file
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) host: String,
     /// Port; 0 for any free one

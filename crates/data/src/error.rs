@@ -232,7 +232,7 @@ pub enum Error {
     /// The thread that reads a source failed.
     #[error("the reader of the source failed")]
     ReaderFailed,
-    /// The system starts no more threads.
+    /// The system cannot start more threads.
     #[error(transparent)]
     Threads {
         /// The system's error.

@@ -28,14 +28,14 @@ pub struct SourceReport {
     pub read: Vec<String>,
     /// Columns of the first rows that are not read.
     pub unread: Vec<String>,
-    /// Fields of messages in the first rows that are not read: those that the chat template does not write, and those that
-    /// the recipe ignores.
+    /// Fields of messages in the first rows that are not read: those that the recipe ignores, and those that the chat
+    /// template, where it is known, does not write.
     pub unread_fields: Vec<String>,
 }
 
 /// Describes a source by its first rows. `None` if it has none.
 ///
-/// `template` is the chat template of the stage; documents have none.
+/// `template` is the chat template of the stage. Documents have none, and neither has a file outside of a recipe.
 ///
 /// # Errors
 /// Those of opening the files and of detecting the layout; bad rows are passed over here.
@@ -67,9 +67,9 @@ pub fn describe_source(
         Some(_) => names.iter().filter(|name| !known.contains(name)).cloned().collect(),
         None => Vec::new(),
     };
-    let is_read =
-        |field: &String| template.is_some_and(|template| template.field_name(field).is_some());
-    left_out.extend(fields.into_iter().filter(|field| !is_read(field)));
+    if let Some(template) = template {
+        left_out.extend(fields.into_iter().filter(|field| template.field_name(field).is_none()));
+    }
     Ok(Some(SourceReport {
         path: spec.path.clone(),
         files: spec.files.to_vec(),

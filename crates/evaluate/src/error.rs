@@ -63,7 +63,7 @@ pub enum Error {
         /// The task.
         task: String,
     },
-    /// A prompt of a task that the model cannot be asked.
+    /// A prompt of a task that does not fit the model.
     #[error("{place}: {reason}")]
     Prompt {
         /// Location of the row.

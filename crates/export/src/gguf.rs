@@ -9,7 +9,7 @@ use model::{SavedModel, visit_tensors};
 use serde_json::Value;
 use tokenizer::Tokenizer;
 
-use crate::hugging_face::token_ids;
+use crate::hugging_face::{fitting, token_ids};
 use crate::{Error, Result, modelfile};
 
 /// The file that Ollama builds a model from. Next to another model's, it is called `NAME.Modelfile`.
@@ -39,10 +39,7 @@ impl PendingGguf {
             }
             .into());
         }
-        let (n_tokens, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size());
-        if n_tokens > vocab_size {
-            return Err(Error::Vocabulary { n_tokens, vocab_size });
-        }
+        let tokenizer = &fitting(tokenizer, model.config())?;
         let config = model.config().to_json_as(M::ARCHITECTURE, Dtype::F32, &token_ids(tokenizer));
         let json = tokenizer_json(tokenizer)?;
         let source = source(tokenizer, &json)?;

@@ -81,10 +81,7 @@ pub fn description_files(
     tokenizer: &Tokenizer,
     options: &Options,
 ) -> Result<Vec<(String, Vec<u8>)>> {
-    let (n_tokens, vocab_size) = (tokenizer.vocab_size(), config.vocab_size());
-    if n_tokens > vocab_size {
-        return Err(Error::Vocabulary { n_tokens, vocab_size });
-    }
+    let tokenizer = &fitting(tokenizer, config)?;
     let tokenizer = match architecture {
         Architecture::CausalLm => tokenizer.clone(),
         Architecture::SequenceClassifier => tokenizer.for_classifier(),
@@ -98,6 +95,18 @@ pub fn description_files(
     }
     files.extend(tokenizer.files()?);
     Ok(files)
+}
+
+/// The tokenizer, without special tokens that have no row in the model's embedding.
+///
+/// Errors: other ids have no row.
+pub(crate) fn fitting(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Tokenizer> {
+    let (n_tokens, vocab_size) = (tokenizer.vocab_size(), config.vocab_size());
+    if n_tokens <= vocab_size {
+        return Ok(tokenizer.clone());
+    }
+    let fitting = tokenizer.without_surplus(vocab_size).map(|(fitting, _)| fitting);
+    fitting.ok_or(Error::Vocabulary { n_tokens, vocab_size })
 }
 
 pub(crate) fn token_ids(tokenizer: &Tokenizer) -> TokenIds {

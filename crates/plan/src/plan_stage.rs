@@ -53,10 +53,13 @@ pub(crate) fn plan_stage(
     let (name, keys) = (section.name(), section.keys());
     let starting_point = starting_point::of_stage(loaded, paths, section, &keys, earlier)?;
     let tokenizer = stage_tokenizer(loaded, &starting_point.start, of_recipe, earlier)?;
+    let own_config = starting_point.config.as_ref().filter(|_| of_recipe.is_none());
+    let (tokenizer, left_out) = tokenizers::fitting(tokenizer, own_config);
     let tokenizer = tokenizers::with_added_tokens(tokenizer, keys.added_tokens)?;
     let tokenizer = tokenizers::with_eos_token(loaded, name, keys.eos_token, tokenizer)?;
     let sample_kind = keys.samples.kind();
     let mut notes = starting_point.notes.clone();
+    notes.extend(left_out);
     let tokenizer = match sample_kind {
         SampleKind::Documents => tokenizer,
         SampleKind::Chats | SampleKind::Pairs | SampleKind::Completions | SampleKind::Prompts => {

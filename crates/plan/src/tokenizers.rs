@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use arch::ModelConfig;
 use data::SourceSpec;
 use hub_local::Need;
 use recipe::{ChatTemplate as TemplateKey, Loaded, SampleKind, TokenizerSection, TrainTokenizer};
@@ -13,6 +14,8 @@ use crate::{Error, Paths, Request, Result, Watch};
 
 /// Version of the trainer, part of the cache key. To be raised when the same texts give a different tokenizer.
 const TRAINER_VERSION: u32 = 1;
+/// Most tokens that a sentence lists.
+const LISTED: usize = 8;
 
 /// The tokenizer that `[tokenizer]` describes; none without that section.
 pub(crate) fn of_recipe(
@@ -117,6 +120,23 @@ fn save(tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
     }
     writer.commit(serde_json::Value::Null)?;
     Ok(())
+}
+
+/// A model's own tokenizer without the special tokens that have no row in its embedding, and a sentence on them. `config` is
+/// none for a tokenizer from elsewhere, which has to fit as it is.
+pub(crate) fn fitting(
+    tokenizer: Tokenizer,
+    config: Option<&ModelConfig>,
+) -> (Tokenizer, Option<String>) {
+    let fitting = config.and_then(|config| tokenizer.without_surplus(config.vocab_size()));
+    let Some((fitting, texts)) = fitting else { return (tokenizer, None) };
+    let listed: Vec<String> = texts.iter().take(LISTED).map(|text| format!("`{text}`")).collect();
+    let more = if texts.len() > LISTED { ", …" } else { "" };
+    let note = format!(
+        "special tokens without a row in the embedding are left out of the tokenizer: {}{more}",
+        listed.join(", ")
+    );
+    (fitting, Some(note))
 }
 
 /// The tokenizer with the ordinary and the special tokens that a stage adds.

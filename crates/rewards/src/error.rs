@@ -7,13 +7,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A regular expression that does not compile.
-    #[error("is no regular expression: {reason}")]
+    #[error("is not a valid regular expression: {reason}")]
     Pattern {
         /// The compiler's explanation, on one line.
         reason: String,
     },
-    /// A schema that is no JSON, or uses what is not implemented.
-    #[error("is no schema that can be checked: {reason}")]
+    /// A schema that is not JSON or has keywords that are not implemented.
+    #[error("is not a schema that can be checked: {reason}")]
     Schema {
         /// The first problem, with its place in the schema.
         reason: String,

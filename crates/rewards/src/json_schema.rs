@@ -73,7 +73,7 @@ const PATTERN_BYTES: usize = 256 << 10;
 /// 1 if the text is a JSON document that matches, else 0; and the reason. A code fence around the document is removed.
 pub(crate) fn score(text: &str, schema: &Schema) -> (f64, String) {
     match serde_json::from_str::<Value>(without_fence(text.trim())) {
-        Err(error) => (0.0, format!("is no JSON: {error}")),
+        Err(error) => (0.0, format!("is not JSON: {error}")),
         Ok(value) => match schema.check(&value, "$") {
             Ok(()) => (1.0, "matches the schema".to_owned()),
             Err(why) => (0.0, why),
@@ -92,10 +92,10 @@ fn without_fence(text: &str) -> &str {
 impl Schema {
     /// Reads a schema from JSON text.
     ///
-    /// Errors: text that is no JSON, a wrong value or an unknown keyword.
+    /// Errors: text that is not JSON, a wrong value or an unknown keyword.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let value = serde_json::from_str(text)
-            .map_err(|error| Error::Schema { reason: format!("it is no JSON: {error}") })?;
+            .map_err(|error| Error::Schema { reason: format!("it is not JSON: {error}") })?;
         let n_patterns = n_patterns(&value);
         if n_patterns > MOST_PATTERNS {
             let reason = format!("it has {n_patterns} patterns, more than {MOST_PATTERNS}");
@@ -249,7 +249,7 @@ fn pattern(value: &Value, at: &str) -> Result<Regex> {
             wrong(at, "takes too much memory: shorten its repetitions")
         }
         regex::Error::Syntax(_) | _ => {
-            wrong(at, "is no regular expression of the linear-time engine")
+            wrong(at, "is not a regular expression of the linear-time engine")
         }
     })
 }

@@ -55,8 +55,8 @@ pub enum Error {
         /// Number of episodes.
         n_episodes: usize,
     },
-    /// Completions that are no whole groups.
-    #[error("`{n_episodes}` completions are no whole groups of `{num_generations}`")]
+    /// Completions that do not form whole groups.
+    #[error("`{n_episodes}` completions do not form whole groups of `{num_generations}`")]
     Groups {
         /// Number of completions.
         n_episodes: usize,

@@ -14,7 +14,7 @@ pub enum Error {
         /// The host.
         host: String,
     },
-    /// The address cannot be listened at.
+    /// The server cannot listen at the address.
     #[error("cannot listen at {host}:{port}: {source}")]
     Listen {
         /// The host.
@@ -30,7 +30,7 @@ pub enum Error {
         /// The host.
         host: String,
     },
-    /// A name stands for two models.
+    /// Two models have the same name.
     #[error("two models have the name `{name}`")]
     DuplicateName {
         /// The name.
@@ -39,7 +39,7 @@ pub enum Error {
     /// The machine starts no thread.
     #[error(transparent)]
     Thread(#[from] fsio::NoThread),
-    /// The system provides no events of connections.
+    /// The system cannot report connections.
     #[error("cannot wait for connections: {source}")]
     Runtime {
         /// The reason.

@@ -219,7 +219,7 @@ impl Backend {
         Ok(Self::new(library, n_ids, specials, Map::new()))
     }
 
-    fn new(
+    pub(crate) fn new(
         library: Library,
         n_ids: usize,
         mut specials: SpecialTokens,

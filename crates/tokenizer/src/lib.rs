@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod load;
 mod origin;
+mod surplus;
 mod tokenizer;
 mod train;
 mod untrusted;

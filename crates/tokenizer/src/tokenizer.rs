@@ -17,9 +17,9 @@ use crate::{Error, Result, files};
 #[derive(Clone)]
 pub struct Tokenizer {
     pub(crate) backend: Arc<Backend>,
-    template: Option<ChatTemplate>,
+    pub(crate) template: Option<ChatTemplate>,
     /// Token that ends an assistant turn in `template`.
-    end_of_turn: Option<u32>,
+    pub(crate) end_of_turn: Option<u32>,
 }
 
 impl Tokenizer {

@@ -24,7 +24,7 @@ pub enum Error {
     #[error(transparent)]
     Plan(#[from] plan::Error),
     /// The adapter of a language model where a reward model is needed.
-    #[error("{}: the adapter has no scalar head, so it is no reward model", dir.display())]
+    #[error("{}: the adapter has no scalar head, so it is not a reward model", dir.display())]
     NoHead {
         /// The adapter's directory.
         dir: PathBuf,
@@ -66,7 +66,7 @@ pub enum Error {
         /// The problem.
         reason: String,
     },
-    /// A group of the optimizer is of no use.
+    /// A group of the optimizer has no parameters.
     #[error("optimizer group matches no trained parameter: `{pattern}`")]
     UnmatchedGroup {
         /// Its pattern.

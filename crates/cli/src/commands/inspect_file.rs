@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use data::{BytesRead, SampleKind, SourceFiles, SourceSpec};
+use data::{BytesRead, SampleKind, SourceFiles, SourceReport, SourceSpec};
 use hub_local::Need;
 use serde_json::Value;
 
@@ -13,13 +13,14 @@ use crate::render::table::{counted, thousands};
 /// Rows that are counted; more are not read.
 const COUNTED: usize = 100_000;
 
-/// Stages by the samples that they make of a row, with the word of `temper init`.
+/// Stages by the samples that they make of a row, with the word of `temper init`. Of the stages that can read the rows, the
+/// first is suggested.
 const READERS: [(SampleKind, &str, &str); 5] = [
-    (SampleKind::Documents, "[pretrain]", "pretrain"),
-    (SampleKind::Chats, "[sft], [distill]", "sft"),
     (SampleKind::Pairs, "[reward], [dpo]", "dpo"),
     (SampleKind::Completions, "[kto]", "kto"),
+    (SampleKind::Chats, "[sft], [distill]", "sft"),
     (SampleKind::Prompts, "[ppo], [grpo]", "grpo"),
+    (SampleKind::Documents, "[pretrain]", "pretrain"),
 ];
 
 /// Prints one row of a data file with its columns. Rows count from 1, as in error messages.
@@ -63,11 +64,14 @@ pub(super) fn show_file(path: &Path, n: usize, json: bool) -> Result<()> {
     if json {
         return first.iter().try_for_each(|row| print(&format!("{row}\n")));
     }
-    let more = if n_rows == COUNTED { " or more" } else { "" };
     let name = path.display();
     let n_files = counted(spec.files.len() as u64, "file");
-    print(&format!("{name}: {}{more} rows in {n_files}\n", thousands(n_rows as u64)))?;
-    let next = show_readers(&spec)?;
+    let n_rows = match n_rows {
+        COUNTED => format!("{} or more rows", thousands(COUNTED as u64)),
+        n_rows => counted(n_rows as u64, "row"),
+    };
+    print(&format!("{name}: {n_rows} in {n_files}\n"))?;
+    let next = show_readers(&spec, &first)?;
     for row in &first {
         print(&format!("{row:#}\n"))?;
     }
@@ -81,12 +85,18 @@ fn files(path: &Path) -> Result<SourceFiles> {
     Ok(data::expand(&plan::local_copy(path, Need::Data)?, None, None)?)
 }
 
+/// Whether the first rows have every column that labelled answers are read from. The label's column is expected by name.
+fn has_labels(report: &SourceReport, first: &[Value]) -> bool {
+    report.read.iter().all(|column| first.iter().any(|row| row.get(column).is_some()))
+}
+
 /// Prints how each kind of stage reads the rows. Returns the first one that can.
-fn show_readers(spec: &SourceSpec) -> Result<Option<&'static str>> {
+fn show_readers(spec: &SourceSpec, first: &[Value]) -> Result<Option<&'static str>> {
     let mut next = None;
     let mut refusal = None;
     for (kind, sections, stage) in READERS {
         match data::describe_source(spec, kind, None) {
+            Ok(Some(report)) if kind == SampleKind::Completions && !has_labels(&report, first) => {}
             Ok(Some(report)) => {
                 let how = plan_command::source(&report);
                 let how = how.split_once(": ").map_or(how.as_str(), |(_, how)| how);

@@ -1,15 +1,25 @@
 //! The commands of the guide, run as they stand there, page after page.
 //!
-//! A block that begins with ```console has commands after `$ `; all of them must succeed. Blocks of other kinds are examples for
-//! models and files that are not here.
+//! A block that begins with ```console has commands after `$ `; all of them must succeed. A block that begins with ```json and
+//! a name is a file that later commands read. Blocks of other kinds are examples for models and files that are not here.
 
 use std::path::Path;
 
 use crate::support::{Place, TEXT, root, tiny_recipe};
 
 /// Pages in reading order; files and runs of earlier pages are there for later ones.
-const PAGES: [&str; 7] =
-    ["install", "chats", "preferences", "pretrain", "templates", "choosing", "reproduce"];
+const PAGES: [&str; 10] = [
+    "install",
+    "chats",
+    "preferences",
+    "pretrain",
+    "models",
+    "data",
+    "templates",
+    "choosing",
+    "exports",
+    "reproduce",
+];
 
 /// A directory with a small model and the files that the guide names.
 fn place() -> Place {
@@ -51,9 +61,21 @@ fn write_data(place: &Place) {
         .write("messages.json", "[{\"role\": \"user\", \"content\": \"Hi\"}]");
 }
 
+/// The text of a page.
+fn page(name: &str) -> String {
+    std::fs::read_to_string(root().join(format!("docs/{name}.md"))).expect("a page")
+}
+
+/// The files that a page has, by name.
+fn files(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split("```json ").skip(1).map(|block| {
+        let (name, block) = block.split_once('\n').expect("a name");
+        (name, block.split("```").next().unwrap_or_default())
+    })
+}
+
 /// The commands of a page.
-fn commands(page: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(root().join(format!("docs/{page}.md"))).expect("a page");
+fn commands(text: &str) -> Vec<String> {
     let blocks = text.split("```console\n").skip(1);
     let lines = blocks.flat_map(|block| {
         let end = block.find("```").expect("an end");
@@ -66,21 +88,25 @@ fn commands(page: &str) -> Vec<String> {
 fn the_commands_of_the_guide_run() {
     let place = place();
     let mut n_run = 0;
-    for page in PAGES {
-        for command in commands(page) {
+    for name in PAGES {
+        let text = page(name);
+        for (file, contents) in files(&text) {
+            place.write(file, contents);
+        }
+        for command in commands(&text) {
             let args: Vec<&str> = command.split_whitespace().collect();
             let outcome = place.temper(&args);
             assert_eq!(
                 outcome.code,
                 Some(0),
-                "docs/{page}.md: temper {command}\n{}{}",
+                "docs/{name}.md: temper {command}\n{}{}",
                 outcome.stdout,
                 outcome.stderr
             );
             n_run += 1;
         }
     }
-    assert!(n_run > 20, "{n_run} commands were found");
+    assert!(n_run > 40, "{n_run} commands were found");
 }
 
 #[test]

@@ -182,6 +182,22 @@ fn a_data_file_is_described() {
     }
     next    temper init sft --model MODEL --data chats.jsonl
     "#);
+    let described = |name: &str, row: &str| {
+        place.write(name, row);
+        place.temper(&["data", "inspect", name]).stdout
+    };
+    // A file without a label is none for [kto], and a row of labelled answers is suggested for it.
+    let answers = described("answers.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n");
+    assert!(answers.starts_with("answers.jsonl: 1 row in 1 file\n"), "{answers}");
+    assert!(!answers.contains("[kto]") && answers.contains("init sft"), "{answers}");
+    let row = "{\"prompt\": \"a\", \"completion\": \"b\", \"label\": true}\n";
+    assert!(described("ratings.jsonl", row).contains("init kto"));
+    let tree = "{\"id\": \"1\", \"prompt\": {\"text\": \"a\", \"role\": \"prompter\", \"replies\": [\
+                {\"text\": \"b\", \"role\": \"assistant\", \"replies\": []}]}}\n";
+    assert!(described("trees.jsonl", tree).contains("init sft"));
+    let call = "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"tool_calls\": \
+                [{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {}}}]}]}\n";
+    assert!(!described("calls.jsonl", call).contains("not read"));
     place.write("odd.jsonl", "{\"a\": 1, \"b\": 2}\n");
     let error = place.error(&["data", "inspect", "odd.jsonl"]);
     assert!(error.contains("odd.jsonl:1: cannot tell how to read"), "{error}");

@@ -25,10 +25,12 @@ mod hostile;
 #[path = "../../../hub/tests/it/server.rs"]
 mod hub_server;
 mod init;
+mod model_recipes;
 mod pointers_and_ids;
 mod processes;
 mod proof;
 mod protobuf;
+mod published_models;
 mod replicas;
 mod rewards;
 mod runs;

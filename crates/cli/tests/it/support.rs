@@ -44,26 +44,20 @@ impl Place {
 
     /// Runs the binary with a text on stdin.
     pub(crate) fn temper_with_input(&self, args: &[&str], input: &str) -> Outcome {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_temper"))
-            .args(args)
-            .current_dir(self.path())
-            .env_remove("TEMPER_DATA")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        // A command that reads no input may have ended already.
-        let _ = stdin.write_all(input.as_bytes());
-        drop(stdin);
-        let output = child.wait_with_output().expect("the binary ends");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        Outcome {
-            code: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+        run(self.command(args), input)
+    }
+
+    /// Runs the binary with an environment variable.
+    pub(crate) fn temper_with_variable(&self, args: &[&str], name: &str, value: &str) -> Outcome {
+        let mut command = self.command(args);
+        command.env(name, value);
+        run(command, "")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_temper"));
+        command.args(args).current_dir(self.path()).env_remove("TEMPER_DATA");
+        command
     }
 
     /// The exit code and the text of stderr without progress lines, for a snapshot.
@@ -74,6 +68,23 @@ impl Place {
         let code = outcome.code.map_or_else(|| "none".to_owned(), |code| code.to_string());
         format!("exit {code}\n{message}").replace(&self.path().display().to_string(), "DIR")
     }
+}
+
+/// Runs a command with a text on stdin.
+fn run(mut command: Command, input: &str) -> Outcome {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // A command that reads no input may have ended already.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().expect("the binary ends");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 /// A recipe for a tiny model on the file `text.txt`; `extra` is appended.

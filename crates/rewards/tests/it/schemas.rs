@@ -75,13 +75,13 @@ fn deep_documents_are_no_match() {
 #[test]
 fn unknown_keywords_and_wrong_values_are_refused() {
     let cases = [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("3", "must be an object"),
         (r#"{"$ref": "x"}"#, "`$.$ref` is a keyword that is not checked"),
         (r#"{"properties": {"a": {"format": "date"}}}"#, "`$.properties.a.format`"),
         (r#"{"type": "text"}"#, "unknown type `text`"),
         (r#"{"minItems": -1}"#, "must be a count"),
-        (r#"{"pattern": "("}"#, "no regular expression"),
+        (r#"{"pattern": "("}"#, "not a regular expression"),
         (r#"{"pattern": "\\w{90}"}"#, "takes too much memory"),
         (&format!("{{\"anyOf\": [{}true]}}", r#"{"pattern": "a"},"#.repeat(65)), "65 patterns"),
         (r#"{"multipleOf": 0}"#, "above 0"),

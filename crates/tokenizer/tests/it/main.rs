@@ -8,6 +8,7 @@ mod interop;
 mod published;
 mod renderings;
 mod support;
+mod surplus;
 mod throughput;
 mod training;
 mod untrusted;
