@@ -40,14 +40,18 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
 
 fn refusal(app: &App, path: &str, headers: &HeaderMap) -> Option<ApiError> {
     // A page of another site can make its own name point to this machine and then read answers.
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if app.is_local && host.is_some_and(|host| !is_loopback(host)) {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let is_ours = |host: &HeaderValue| host.to_str().is_ok_and(is_loopback);
+    if app.is_local && !hosts.all(is_ours) {
         return Some(ApiError::host());
     }
     let key = app.options.key.as_deref().filter(|_| !OPEN.contains(&path))?;
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer "));
-    let is_right = given.is_some_and(|given| is_equal(given.trim().as_bytes(), key.as_bytes()));
+    let given = given.and_then(|value| value.split_once(' '));
+    let is_right = given.is_some_and(|(scheme, given)| {
+        let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+        is_bearer && is_equal(given.trim().as_bytes(), key.as_bytes())
+    });
     (!is_right).then(ApiError::key)
 }
 

@@ -1,7 +1,7 @@
 //! The state that all requests share: models, limits, metrics.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use generate::Settings;
 use model::CausalLm;
@@ -17,6 +17,9 @@ use crate::grammar::{Grammar, Grammars};
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::{Models, NamedModel, Options};
 
+/// Bytes of a request beyond which it is read alone.
+const LARGE_BODY: usize = 64 << 10;
+
 /// The state of the server.
 pub(crate) struct App {
     pub(crate) models: Vec<Served>,
@@ -26,6 +29,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// A permit for each request that is being answered.
     pub(crate) clients: Arc<Semaphore>,
+    /// Held while a large request is read, so that the memory for it is needed once.
+    large: Mutex<()>,
     is_stopping: AtomicBool,
 }
 
@@ -38,6 +43,8 @@ pub(crate) struct Served {
     engine: Arc<Engine>,
     /// Its number among the members of the engine.
     member_idx: usize,
+    /// Bytes of its longest token.
+    token_bytes: usize,
     grammars: Grammars,
 }
 
@@ -68,13 +75,24 @@ impl App {
         let served = places.into_iter().filter_map(|place| {
             let (name, model_idx, member_idx, tokenizer, metrics) = place;
             let (model, engine) = engines.get(model_idx).cloned()?;
+            let token_bytes = longest_token(&tokenizer);
             let grammars = Grammars::default();
-            Some(Served { name, tokenizer, metrics, model, engine, member_idx, grammars })
+            Some(Served {
+                name,
+                tokenizer,
+                metrics,
+                model,
+                engine,
+                member_idx,
+                token_bytes,
+                grammars,
+            })
         });
         let served = served.collect();
         let clients = Arc::new(Semaphore::new(options.max_clients));
         let is_stopping = AtomicBool::new(false);
-        Ok(Self { models: served, options, is_local, metrics, clients, is_stopping })
+        let large = Mutex::new(());
+        Ok(Self { models: served, options, is_local, metrics, clients, large, is_stopping })
     }
 
     /// Whether the server accepts no further connections.
@@ -116,6 +134,7 @@ impl App {
         endpoint: Endpoint,
         body: &[u8],
     ) -> std::result::Result<(usize, Request, Option<Grammar>), ApiError> {
+        let _alone = self.alone(body);
         let mut fields = Fields::parse(body)?;
         let name: String = fields.require("model")?;
         let (idx, served) = self.find(&name)?;
@@ -140,6 +159,7 @@ impl App {
         &self,
         body: &[u8],
     ) -> std::result::Result<(usize, EmbeddingRequest), ApiError> {
+        let _alone = self.alone(body);
         let mut fields = Fields::parse(body)?;
         let name: String = fields.require("model")?;
         let (idx, served) = self.find(&name)?;
@@ -147,14 +167,28 @@ impl App {
         Ok((idx, api::read_embeddings(fields, &self.limits(served), width)?))
     }
 
+    /// Waits until no other large request is being read, if this is one.
+    fn alone(&self, body: &[u8]) -> Option<MutexGuard<'_, ()>> {
+        let is_large = body.len() > LARGE_BODY;
+        // A panic of another reader leaves nothing behind.
+        is_large.then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn limits<'a>(&self, served: &'a Served) -> Limits<'a> {
         Limits {
             tokenizer: &served.tokenizer,
             context: served.context(),
+            token_bytes: served.token_bytes,
             vocab_size: served.model.config().vocab_size(),
             max_tokens: self.options.max_tokens,
         }
     }
+}
+
+/// Bytes of the longest token, or a few more: some vocabularies show a byte as two.
+fn longest_token(tokenizer: &Tokenizer) -> usize {
+    let ids = 0..tokenizer.vocab_size() as u32;
+    ids.filter_map(|id| tokenizer.token_text(id)).map(|text| text.len()).max().unwrap_or(1)
 }
 
 impl Served {

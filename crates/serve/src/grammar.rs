@@ -13,6 +13,10 @@ use tokenizer::Tokenizer;
 
 use crate::api::RequiredCalls;
 use crate::call_grammar::{self, CallFrame};
+use crate::schema_limits;
+
+/// Characters of the reason why a schema cannot be followed.
+const REASON_CHARS: usize = 300;
 
 /// The grammars of a model. Its tokens are prepared with the first one.
 #[derive(Default)]
@@ -57,19 +61,28 @@ impl Grammars {
     }
 
     fn matcher(&self, tokenizer: &Tokenizer, schema: Value) -> Result<Matcher, String> {
+        schema_limits::check(&schema)?;
         let factory =
             self.factory.get_or_init(|| factory(tokenizer)).as_ref().map_err(Clone::clone)?;
-        let grammar = TopLevelGrammar::from_json_schema(spaced(schema));
-        let compile = || Matcher::new(factory.create_parser(grammar));
-        let mut matcher = fsio::panics::caught(compile)?;
-        match matcher.get_error() {
-            Some(error) => Err(error.lines().next().unwrap_or_default().to_owned()),
-            None => {
-                // Words that are not followed would be ignored.
-                let warnings = matcher.grammar_warnings();
-                warnings.into_iter().next().map_or(Ok(matcher), Err)
-            }
-        }
+        schema_limits::on_large_stack(|| compiled(factory, schema))
+    }
+}
+
+fn compiled(factory: &ParserFactory, schema: Value) -> Result<Matcher, String> {
+    let grammar = TopLevelGrammar::from_json_schema(spaced(schema));
+    let mut matcher = Matcher::new(factory.create_parser(grammar));
+    if let Some(error) = matcher.get_error() {
+        let lines: Vec<&str> = error.lines().map(str::trim).collect();
+        return Err(lines.join(" ").chars().take(REASON_CHARS).collect());
+    }
+    // Words that are not followed would be ignored.
+    if let Some(warning) = matcher.grammar_warnings().into_iter().next() {
+        return Err(warning);
+    }
+    // As with a reference to itself.
+    match matcher.compute_mask_or_eos() {
+        Ok(_) => Ok(matcher),
+        Err(_) => Err("no text follows it".to_owned()),
     }
 }
 

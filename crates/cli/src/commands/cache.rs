@@ -32,7 +32,7 @@ pub(crate) fn run(args: &CacheArgs) -> Result<()> {
     if entries.is_empty() {
         return print("the cache is empty\n");
     }
-    let own = entries.iter().filter(|entry| entry.kind != FOREIGN);
+    let own = entries.iter().filter(|entry| entry.is_removed());
     let total = own.map(|entry| entry.bytes).fold(0, u64::saturating_add);
     print(&listing(&cache, &entries, total))?;
     match args.command {
@@ -46,6 +46,13 @@ struct Entry {
     path: PathBuf,
     kind: &'static str,
     bytes: u64,
+}
+
+impl Entry {
+    /// Whether `clear` removes it. Locks stay: a process that waits for one has it open.
+    fn is_removed(&self) -> bool {
+        ![LOCKS, FOREIGN].contains(&self.kind)
+    }
 }
 
 fn entries(cache: &Path) -> Vec<Entry> {
@@ -101,8 +108,7 @@ fn clear(runs: &Path, cache: &Path, entries: &[Entry], total: u64, yes: bool) ->
     }
     // A run may have started while the question was open.
     check_unused(runs, cache)?;
-    // Locks stay: a process that waits for one has it open.
-    for entry in entries.iter().filter(|entry| ![LOCKS, FOREIGN].contains(&entry.kind)) {
+    for entry in entries.iter().filter(|entry| entry.is_removed()) {
         let is_dir = std::fs::symlink_metadata(&entry.path).is_ok_and(|found| found.is_dir());
         if is_dir { fsio::remove_dir_all(&entry.path)? } else { fsio::remove_file(&entry.path)? }
     }

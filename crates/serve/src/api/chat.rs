@@ -37,6 +37,8 @@ pub(crate) fn read(mut fields: Fields, limits: &Limits<'_>) -> Result<Request, A
         ("web_search_options", Value::Null),
     ])?;
     fields.finish()?;
+    let n_bytes = messages.iter().map(|message| message.content.len()).sum();
+    sampling::check_bytes(n_bytes, "messages", limits)?;
     let conversation = Conversation { messages: &messages, tools: &tools };
     request.prompts = vec![encode(conversation, limits)?];
     sampling::check_prompts(&request, "messages", limits)?;

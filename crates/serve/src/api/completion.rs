@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::sampling::{self, Limits, Request};
+use super::sampling::{self, Limits, MAX_CHOICES, Request};
 use super::{ApiError, Fields};
 
 /// Log-probabilities of most likely tokens at a position.
@@ -31,19 +31,30 @@ pub(crate) fn read(mut fields: Fields, limits: &Limits<'_>) -> Result<Request, A
     let prompt: Prompt = fields.require("prompt")?;
     fields.refuse(&[("suffix", json!("")), ("echo", json!(false))])?;
     fields.finish()?;
-    request.prompts = prompt.encode("prompt", limits)?;
+    request.prompts = prompt.encode("prompt", MAX_CHOICES, limits)?;
     sampling::check_prompts(&request, "prompt", limits)?;
     Ok(request)
 }
 
 impl Prompt {
-    /// The ids of each text, of which there is at least one.
+    /// The ids of each text, of which there is at least one, and at most `most`.
     pub(super) fn encode(
         self,
         param: &str,
+        most: usize,
         limits: &Limits<'_>,
     ) -> Result<Vec<Vec<u32>>, ApiError> {
+        let n_texts = match &self {
+            Self::Text(_) | Self::Ids(_) => 1,
+            Self::Texts(texts) => texts.len(),
+            Self::IdLists(lists) => lists.len(),
+        };
+        if n_texts > most {
+            let message = format!("`{param}` has {n_texts} texts; at most {most}");
+            return Err(ApiError::field(param, message));
+        }
         let encode = |text: String| {
+            sampling::check_bytes(text.len(), param, limits)?;
             let encoded = limits.tokenizer.encode(&text);
             encoded.map_err(|error| ApiError::field(param, error.to_string()))
         };

@@ -38,12 +38,8 @@ pub(crate) fn read(
     if let Some(other) = dimensions.filter(|n| *n != width) {
         return Err(refuse("dimensions", &json!(other)));
     }
-    let texts = fields.require::<Prompt>("input")?.encode("input", limits)?;
+    let texts = fields.require::<Prompt>("input")?.encode("input", MAX_TEXTS, limits)?;
     fields.finish()?;
-    if texts.len() > MAX_TEXTS {
-        let message = format!("`input` has {} texts; at most {MAX_TEXTS}", texts.len());
-        return Err(ApiError::field("input", message));
-    }
     for text in &texts {
         sampling::check_ids(text, "input", limits)?;
         if text.len() > limits.context {

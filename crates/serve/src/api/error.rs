@@ -43,6 +43,14 @@ impl ApiError {
         Self { code: Some("context_length_exceeded"), ..Self::field(param, message) }
     }
 
+    /// A text whose bytes are more than those of any tokens of the model's context.
+    pub(crate) fn bytes(param: &str, n_bytes: usize, context: usize) -> Self {
+        let message = format!(
+            "the text has {n_bytes} bytes, more than the model's context length of {context} tokens can hold"
+        );
+        Self { code: Some("context_length_exceeded"), ..Self::field(param, message) }
+    }
+
     /// A text to embed that is longer than the model's context.
     pub(crate) fn context_of_text(param: &str, n_text: usize, context: usize) -> Self {
         let message =

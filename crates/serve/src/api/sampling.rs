@@ -12,7 +12,7 @@ use super::tools::RequiredCalls;
 use super::{ApiError, Fields};
 
 /// Completions of a request.
-const MAX_CHOICES: usize = 32;
+pub(super) const MAX_CHOICES: usize = 32;
 /// Stop texts of a request, and bytes of each.
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 1024;
@@ -73,6 +73,8 @@ pub(crate) struct Limits<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     /// The model's context length.
     pub(crate) context: usize,
+    /// Bytes of the longest token.
+    pub(crate) token_bytes: usize,
     /// Rows of the model's embedding.
     pub(crate) vocab_size: usize,
     /// The largest number of tokens of a completion.
@@ -218,6 +220,17 @@ pub(super) fn check_prompts(
         }
     }
     Ok(())
+}
+
+/// Refuses a text that no tokens of the context can hold, before it is turned into tokens: that takes hundreds of bytes of memory
+/// for each byte. Normalizers may shorten a text, by half at most where they do more than to remove spaces.
+pub(super) fn check_bytes(
+    n_bytes: usize,
+    param: &str,
+    limits: &Limits<'_>,
+) -> Result<(), ApiError> {
+    let most = limits.context.saturating_mul(limits.token_bytes).saturating_mul(2);
+    if n_bytes <= most { Ok(()) } else { Err(ApiError::bytes(param, n_bytes, limits.context)) }
 }
 
 /// Refuses a text without ids, and unknown ids.

@@ -71,7 +71,7 @@ fn wrong_completions_are_named() {
         ("prompt", json!([[]]), "no tokens"),
         ("prompt", json!([320]), "beyond the vocabulary of 320: `320`"),
         ("prompt", json!(vec![1; 128]), "has 128 tokens, and the model's context length is 128"),
-        ("prompt", json!(vec!["a"; 33]), "33 completions; at most 32"),
+        ("prompt", json!(vec!["a"; 33]), "33 texts; at most 32"),
         ("echo", json!(true), "not supported"),
         ("suffix", json!("end"), "not supported"),
         ("best_of", json!(4), "not supported"),
@@ -127,4 +127,70 @@ fn unknown_models_paths_and_bodies() {
     let head = format!("A: {}\r\n", "b".repeat(200_000));
     let response = server.send("GET", "/health", &head, b"");
     assert!([0, 431].contains(&response.status), "{response:?}");
+}
+
+/// Compiling these recurses once for each link or name, and once without end.
+#[test]
+fn schemas_without_bounds_are_refused() {
+    let server = Server::start(options());
+    let links = |n: usize| {
+        let link = |idx: usize| {
+            let next = format!("#/$defs/d{}", idx + 1);
+            (format!("d{idx}"), json!({"type": "object", "properties": {"a": {"$ref": next}}}))
+        };
+        let mut links: serde_json::Map<String, Value> = (0..n).map(link).collect();
+        links.insert(format!("d{n}"), json!({"type": "string"}));
+        json!({"$defs": links, "$ref": "#/$defs/d0"})
+    };
+    let names = |n: usize| {
+        let names: Vec<String> = (0..n).map(|idx| format!("p{idx}")).collect();
+        json!({"type": "object", "required": names})
+    };
+    let cases = [
+        (links(2000), "more than 4096 values"),
+        (names(10_000), "more than 4096 values"),
+        (json!({"$ref": "#"}), "no text follows it"),
+        (json!({"anyOf": [{"$ref": "#"}]}), "no text follows it"),
+        (json!({"type": "string", "pattern": "("}), "unclosed group"),
+    ];
+    let ask = |schema: Value| {
+        let format = json!({"type": "json_schema", "json_schema": {"schema": schema}});
+        server.chat("Hi", json!({"response_format": format, "max_tokens": 2}))
+    };
+    for (schema, part) in cases {
+        let response = ask(schema);
+        let error = response.json()["error"].clone();
+        assert_eq!((response.status, &error["param"]), (400, &json!("response_format")), "{error}");
+        assert!(error["message"].as_str().unwrap().contains(part), "{part}: {error}");
+    }
+    // The largest ones within the limit are answered or refused, and the server goes on.
+    for schema in [links(700), names(4000)] {
+        let status = ask(schema).status;
+        assert!(matches!(status, 200 | 400), "{status}");
+    }
+    assert_eq!(ask(json!({"type": "boolean"})).status, 200);
+}
+
+/// Turning text into tokens takes hundreds of bytes for each of its bytes: what cannot fit is refused before, and large requests
+/// are read one at a time.
+#[test]
+fn texts_that_cannot_fit_are_refused_before_they_are_read() {
+    let server = Server::start(options());
+    let text = "a".repeat(3_900_000);
+    let start = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let response = server.chat(&text, json!({}));
+                assert_eq!(response.status, 400, "{}", response.body);
+                let message = response.json()["error"]["message"].as_str().unwrap().to_owned();
+                assert!(message.contains("3900000 bytes, more than"), "{message}");
+            });
+        }
+    });
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    let many = json!({"model": "tiny", "prompt": vec!["a"; 100_000]});
+    let response = server.post("/v1/completions", &many);
+    let message = response.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("100000 texts; at most 32"), "{message}");
 }

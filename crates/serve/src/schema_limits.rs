@@ -1,0 +1,61 @@
+//! Limits of the JSON schemas that a request may have: compiling one recurses for each step along its references and for each
+//! of its properties.
+
+use std::thread;
+
+use serde_json::Value;
+
+/// Values of a schema: objects, lists, texts and numbers in them.
+const MAX_VALUES: usize = 4096;
+/// Stack of the thread that compiles a schema with that many values. Only what it uses takes memory.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Refuses a schema that is too large; the error is the reason.
+pub(crate) fn check(schema: &Value) -> Result<(), String> {
+    let mut left = vec![schema];
+    let mut n_values = 0_usize;
+    while let Some(value) = left.pop() {
+        n_values += 1;
+        match value {
+            Value::Array(values) => left.extend(values),
+            Value::Object(fields) => left.extend(fields.values()),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+        if n_values > MAX_VALUES {
+            return Err(format!("it has more than {MAX_VALUES} values"));
+        }
+    }
+    Ok(())
+}
+
+/// Runs `compile` on a thread with a stack for the largest schema; a panic is an error, as is a machine without a thread.
+pub(crate) fn on_large_stack<T: Send>(
+    compile: impl FnOnce() -> Result<T, String> + Send,
+) -> Result<T, String> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("schema".to_owned()).stack_size(STACK_BYTES);
+        let compiling = thread.spawn_scoped(scope, || fsio::panics::caught(compile));
+        let compiling = compiling.map_err(|error| fsio::NoThread(error).to_string())?;
+        // A panic is caught on the thread.
+        compiling.join().map_err(|_| "it cannot be compiled".to_owned())??
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{MAX_VALUES, check};
+
+    #[test]
+    fn values_are_counted_wherever_they_are() {
+        assert_eq!(check(&json!({"type": "object", "required": ["a"]})), Ok(()));
+        let names = |n: usize| json!({"required": vec!["a"; n]});
+        assert_eq!(check(&names(MAX_VALUES - 2)), Ok(()));
+        assert!(check(&names(MAX_VALUES - 1)).is_err());
+        let nested = (0..5000).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+        assert!(check(&nested).is_err());
+        // Dropping what is nested so deep would overflow the stack of a test.
+        std::mem::forget(nested);
+    }
+}
