@@ -82,7 +82,7 @@ impl Values {
     pub fn of(kind: Kind, facts: &Facts) -> Self {
         let lora = facts.n_parameters > LORA_ABOVE;
         let sequence_length = sequence_length(kind, facts);
-        let n_samples = facts.lengths.n_samples();
+        let n_samples = n_rows(kind, facts);
         let epochs = epochs(kind, n_samples);
         Self {
             sequence_length,
@@ -146,6 +146,15 @@ fn max_new_tokens(facts: &Facts, sequence_length: u64) -> u64 {
     LONGEST_ANSWER.min((facts.context_length as u64).saturating_sub(sequence_length)).max(1)
 }
 
+/// Rows of the data. The lengths of pairs are those of their texts, two a pair.
+fn n_rows(kind: Kind, facts: &Facts) -> u64 {
+    let n_samples = facts.lengths.n_samples();
+    match kind {
+        Kind::Reward | Kind::Dpo => n_samples / 2,
+        Kind::Pretrain | Kind::Sft | Kind::Kto | Kind::Ppo | Kind::Grpo => n_samples,
+    }
+}
+
 /// Few samples are all needed for training, and of many a smaller part is enough to judge by.
 fn holdout(n_samples: u64) -> f64 {
     match n_samples {
@@ -177,8 +186,8 @@ fn epochs(kind: Kind, n_samples: u64) -> u64 {
 /// A power of two: as large as leaves [`MANY_STEPS`], within the limits of a step.
 fn rows_per_step(kind: Kind, facts: &Facts, sequence_length: u64, epochs: u64) -> u64 {
     match kind {
-        Kind::Ppo => return EPISODES.min(1 << facts.lengths.n_samples().max(1).ilog2()),
-        Kind::Grpo => return PROMPTS.min(1 << facts.lengths.n_samples().max(1).ilog2()),
+        Kind::Ppo => return EPISODES.min(1 << n_rows(kind, facts).max(1).ilog2()),
+        Kind::Grpo => return PROMPTS.min(1 << n_rows(kind, facts).max(1).ilog2()),
         Kind::Pretrain | Kind::Sft | Kind::Reward | Kind::Dpo | Kind::Kto => {}
     }
     let (_, counts_tokens) = kind.step_key();
@@ -186,7 +195,7 @@ fn rows_per_step(kind: Kind, facts: &Facts, sequence_length: u64, epochs: u64) -
         let rows = facts.lengths.total().div_ceil(sequence_length);
         (rows, LARGEST_STEP.0 / sequence_length)
     } else {
-        (facts.lengths.n_samples(), LARGEST_STEP.1)
+        (n_rows(kind, facts), LARGEST_STEP.1)
     };
     let wanted = (rows * epochs / MANY_STEPS).clamp(8, largest.max(8));
     1 << wanted.ilog2()

@@ -212,7 +212,8 @@ impl Planner {
         let plan = outcome?;
         for section in &mut sections {
             let stage = stage(&plan, section.kind)?;
-            section.facts.n_parameters = stage.cost.n_parameters;
+            // PPO's cost counts all four of its models.
+            section.facts.n_parameters = stage.config.n_parameters();
             section.facts.lengths = Lengths::new(stage.dataset.sample_lengths());
             section.values = Values::of(section.kind, &section.facts);
         }
