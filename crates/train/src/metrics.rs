@@ -140,6 +140,11 @@ impl Logs {
         Ok(())
     }
 
+    /// Tells the copies that the rows so far are those of a checkpoint.
+    pub(crate) fn checkpoint_saved(&mut self) {
+        self.trackers.checkpoint_saved();
+    }
+
     /// Marks the copies as those of a finished stage.
     pub(crate) fn finish(&mut self) {
         self.trackers.finish();

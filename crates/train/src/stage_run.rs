@@ -394,6 +394,9 @@ impl<'a> StageRun<'a> {
             }
             Ok(())
         })?;
+        if let Some(logs) = &mut self.logs {
+            logs.checkpoint_saved();
+        }
         self.previous = Some(name);
         self.best_is_new = false;
         self.last_save = Instant::now();

@@ -101,7 +101,7 @@ pub(crate) struct Trackers {
     tracking: Tracking,
     events: Option<EventWriter>,
     copies: Vec<(&'static str, Box<dyn MetricsCopy>)>,
-    /// Texts for TensorBoard until the next checkpoint: it drops values of a process that was killed, but no texts.
+    /// Texts for TensorBoard until the next checkpoint is saved: it drops values of a process that was killed, but no texts.
     texts: Vec<(String, String, u64)>,
     /// Numbers of the prompts of samples, in the order of their first appearance.
     prompts: BTreeMap<String, usize>,
@@ -183,6 +183,14 @@ impl Trackers {
 
     /// Writes what is still in memory, before a checkpoint.
     pub(crate) fn flush(&mut self) {
+        if let Some(events) = &mut self.events {
+            events.flush();
+        }
+        self.each(|copy| copy.flush());
+    }
+
+    /// Writes what a resumed stage will not repeat, after a checkpoint.
+    pub(crate) fn checkpoint_saved(&mut self) {
         let texts = std::mem::take(&mut self.texts);
         if let Some(events) = &mut self.events {
             for (tag, text, step) in texts {
@@ -190,12 +198,12 @@ impl Trackers {
             }
             events.flush();
         }
-        self.each(|copy| copy.flush());
     }
 
     /// Marks the stage as finished.
     pub(crate) fn finish(&mut self) {
         self.flush();
+        self.checkpoint_saved();
         self.each(|copy| copy.finish());
     }
 

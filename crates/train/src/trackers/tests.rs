@@ -99,13 +99,17 @@ fn a_resumed_stage_has_every_row_once() {
     fsio::create_dir_all(&stage).unwrap();
     let mut first = Trackers::new(&stage, tracking());
     first.start(0, &History::default());
-    log(&mut first, 0..=6);
+    log(&mut first, 0..=4);
+    first.flush();
+    first.checkpoint_saved();
+    log(&mut first, 5..=6);
+    // Killed while the checkpoint of step 6 is saved.
+    first.flush();
     assert_eq!(first.take_warnings(), Vec::<String>::new());
     drop(first);
     let wandb = only(&only(&run.path().join("wandb"), "offline-run-"), "run-");
     let before: Vec<_> = of_kind(&wandb, 2).iter().map(|row| items(row)).collect();
-    // The last step waits for more values.
-    assert_eq!(before.len(), 6);
+    assert_eq!(before.len(), 7);
 
     // The checkpoint is that of step 4.
     let mut second = Trackers::new(&stage, tracking());
@@ -137,6 +141,15 @@ fn a_resumed_stage_has_every_row_once() {
     assert_eq!((of_kind(&wandb, 17).len(), of_kind(&wandb, 18).len()), (1, 1));
     let summary = of_kind(&wandb, 3);
     assert_eq!(items(summary.last().unwrap())["eval/loss"], json!(1.5));
+
+    // Field 5 of an event is its summary, whose values have tags and plugins; texts are never dropped by TensorBoard.
+    let events = std::fs::read_dir(&stage).unwrap().map(|entry| entry.unwrap().path());
+    let events = events.filter(|path| path.display().to_string().contains("tfevents"));
+    let bytes: Vec<u8> = events.flat_map(|path| std::fs::read(path).unwrap()).collect();
+    for at in [0, 2, 4, 6, 8] {
+        let text = format!("    Hi?\n\nAnswer:\n\n    {at}!");
+        assert_eq!(bytes.windows(text.len()).filter(|part| *part == text.as_bytes()).count(), 1);
+    }
 
     let mlruns = run.path().join("mlruns/0");
     let dirs = std::fs::read_dir(&mlruns).unwrap().map(|entry| entry.unwrap().path());
