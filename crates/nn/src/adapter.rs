@@ -23,6 +23,8 @@ pub enum Adapter {
 }
 
 /// An adapter as fused kernels see it.
+// Few exist at a time, so their size on the stack does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum FusedForm {
     /// It changes nothing.

@@ -208,7 +208,7 @@ impl Served {
         let (events, received) = unbounded_channel();
         let settings = Arc::new(settings);
         let work = |grammar| {
-            Work::Complete(Completions { settings: Arc::clone(&settings), seed, grammar })
+            Work::Complete(Box::new(Completions { settings: Arc::clone(&settings), seed, grammar }))
         };
         for (prompt_idx, prompt) in prompts.into_iter().enumerate() {
             self.send(prompt, prompt_idx, work(grammar.cloned()), &events);

@@ -29,6 +29,8 @@ const WRITE_TIME: Duration = Duration::from_secs(30);
 const MORE_CONNECTIONS: usize = 128;
 /// Time that answers have to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
+/// Threads that read requests. Each keeps the memory of the largest text that it has tokenized.
+const READERS: usize = 4;
 /// Time between two looks at signals and failures.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -75,8 +77,8 @@ pub fn run(
 ) -> Result<()> {
     let app = Arc::new(App::start(models, options, listener.is_local)?);
     let failed = |source| Error::Runtime { source };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(failed)?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(READERS).build().map_err(failed)?;
     let outcome = runtime.block_on(serve(listener.socket, &app, is_stopping));
     // Requests that are still being answered are dropped, and their completions given up.
     runtime.shutdown_timeout(TICK);

@@ -26,7 +26,7 @@ pub(crate) fn read(mut fields: Fields, limits: &Limits<'_>) -> Result<Request, A
     (request.logprobs, request.settings.top_logprobs) = (n_top.is_some(), n_top);
     let best_of = fields.count("best_of", 1..=usize::MAX)?.unwrap_or(request.settings.n);
     if best_of != request.settings.n {
-        return Err(sampling::refuse("best_of", &json!(best_of)));
+        return Err(ApiError::refused("best_of", &json!(best_of)));
     }
     let prompt: Prompt = fields.require("prompt")?;
     fields.refuse(&[("suffix", json!("")), ("echo", json!(false))])?;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::completion::Prompt;
-use super::sampling::{self, Limits, refuse};
+use super::sampling::{self, Limits};
 use super::{ApiError, Fields};
 
 /// Texts of a request.
@@ -36,7 +36,7 @@ pub(crate) fn read(
     };
     let dimensions = fields.count("dimensions", 1..=usize::MAX)?;
     if let Some(other) = dimensions.filter(|n| *n != width) {
-        return Err(refuse("dimensions", &json!(other)));
+        return Err(ApiError::refused("dimensions", &json!(other)));
     }
     let texts = fields.require::<Prompt>("input")?.encode("input", MAX_TEXTS, limits)?;
     fields.finish()?;

@@ -35,6 +35,12 @@ impl ApiError {
         Self { code: Some("unsupported_parameter"), ..Self::field(param, message) }
     }
 
+    /// A value that would change the answer, and that the server cannot follow.
+    pub(crate) fn refused(param: &str, value: &Value) -> Self {
+        let shown: String = value.to_string().chars().take(60).collect();
+        Self::unsupported(param, format!("`{param}` is not supported: `{shown}`"))
+    }
+
     /// A prompt that leaves no room for an answer.
     pub(crate) fn context(param: &str, n_prompt: usize, context: usize) -> Self {
         let message = format!(

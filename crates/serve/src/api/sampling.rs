@@ -247,9 +247,3 @@ pub(super) fn check_ids(ids: &[u32], param: &str, limits: &Limits<'_>) -> Result
         }
     }
 }
-
-/// Refuses a value that would change the answer.
-pub(super) fn refuse(param: &str, value: &Value) -> ApiError {
-    let shown: String = value.to_string().chars().take(60).collect();
-    ApiError::unsupported(param, format!("`{param}` is not supported: `{shown}`"))
-}

@@ -4,7 +4,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizer::ChatTemplate;
 
-use super::sampling::refuse;
 use super::{ApiError, Fields};
 use crate::tool_calls::ToolCalls;
 
@@ -64,7 +63,7 @@ pub(super) fn read(
             "auto" => None,
             "none" => return Ok(Tools::default()),
             "required" => Some(RequiredCalls { functions, is_single }),
-            _ => return Err(refuse("tool_choice", &choice)),
+            _ => return Err(ApiError::refused("tool_choice", &choice)),
         },
         Ok(Choice::Named { r#type, function }) if r#type == "function" => {
             let FunctionName { name } = function;
@@ -72,7 +71,7 @@ pub(super) fn read(
             let missing = || wrong(format!("`tools` has no function `{name}`"));
             Some(RequiredCalls { functions: vec![named.ok_or_else(missing)?], is_single: true })
         }
-        Ok(Choice::Named { .. }) | Err(_) => return Err(refuse("tool_choice", &choice)),
+        Ok(Choice::Named { .. }) | Err(_) => return Err(ApiError::refused("tool_choice", &choice)),
     };
     if let Some(RequiredCalls { functions, .. }) = &required {
         if functions.is_empty() {

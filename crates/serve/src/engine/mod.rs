@@ -30,7 +30,7 @@ pub(crate) struct Job {
 /// What is computed of a prompt.
 pub(crate) enum Work {
     /// Completions.
-    Complete(Completions),
+    Complete(Box<Completions>),
     /// The state of the last token.
     Embed,
 }

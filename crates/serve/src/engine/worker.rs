@@ -189,7 +189,7 @@ impl<'a> Worker<'a> {
     fn begin(&mut self, job: &Job, prompt: Prompt<'a>) {
         let (prompt_idx, member_idx) = (job.prompt_idx, job.member_idx);
         let Completions { settings, seed, grammar } = match &job.work {
-            Work::Complete(completions) => completions,
+            Work::Complete(completions) => &**completions,
             Work::Embed => {
                 let values = prompt.last_hidden().to_vec();
                 let _ = job.events.send(Event::Embedding { prompt_idx, values });

@@ -68,7 +68,7 @@ fn a_server_that_stops_finishes_its_answers() {
     let mut server = Server::start_long(options());
     let stream = begin(
         &server,
-        &json!({"model": "tiny", "prompt": "x", "max_tokens": 1500, "logit_bias": endless(), "n": 4, "stream": true}),
+        &json!({"model": "tiny", "prompt": "x", "max_tokens": 600, "logit_bias": endless(), "n": 4, "stream": true}),
     );
     server.wait_for("running_sequences", 4.0);
     server.request_stop();
