@@ -116,9 +116,11 @@ fn recipe(model: &Published, method: &str) -> String {
 fn table(place: &Place, on_gpu: bool) -> String {
     let methods = || METHODS.iter().filter(|(_, _, gpu)| *gpu || !on_gpu);
     let mut text = "| model |".to_owned();
-    methods().for_each(|(heading, ..)| write!(text, " {heading} |").expect("text"));
+    for (heading, ..) in methods() {
+        write!(text, " {heading} |").expect("text");
+    }
     text += "\n| --- |";
-    methods().for_each(|_| text += " ---: |");
+    text += &" ---: |".repeat(methods().count());
     for model in published() {
         let name = Path::new(model.repository).file_name().expect("a name");
         write!(text, "\n| {} |", name.display()).expect("text");
@@ -132,7 +134,7 @@ fn table(place: &Place, on_gpu: bool) -> String {
                 gb if gb > 23.0 => " (80)",
                 _ => " (24)",
             };
-            let digits = if gb < 10.0 { 1 } else { 0 };
+            let digits = usize::from(gb < 10.0);
             write!(text, " {gb:.digits$}{mark} |").expect("text");
         }
     }
@@ -151,7 +153,9 @@ fn memory(plan: &str) -> f64 {
 #[test]
 fn the_tables_of_memory_are_up_to_date() {
     let place = Place::new();
-    published().iter().for_each(|model| model.write(&place, false));
+    for model in published() {
+        model.write(&place, false);
+    }
     let tables = BTreeMap::from([("cpu", table(&place, false)), ("gpu", table(&place, true))]);
     let path = root().join("docs/lora-and-memory.md");
     let committed = std::fs::read_to_string(&path).expect("the page");

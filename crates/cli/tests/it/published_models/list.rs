@@ -80,7 +80,7 @@ fn smollm2_135m() -> Published {
         config: json!({
             "architectures": ["LlamaForCausalLM"], "model_type": "llama",
             "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
-            "hidden_act": "silu", "hidden_size": 576, "initializer_range": 0.041666666666666664,
+            "hidden_act": "silu", "hidden_size": 576, "initializer_range": 1.0 / 24.0,
             "intermediate_size": 1536, "is_llama_config": true, "max_position_embeddings": 8192,
             "mlp_bias": false, "num_attention_heads": 9, "num_hidden_layers": 30,
             "num_key_value_heads": 3, "pad_token_id": 2, "pretraining_tp": 1, "rms_norm_eps": 1e-5,
