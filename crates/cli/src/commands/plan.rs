@@ -405,9 +405,10 @@ pub(super) fn timed(plan: &Plan, stage: &StagePlan) -> Result<f64> {
 fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let device = kernels::device(&plan.device)?.autodiff();
     let model = model::CausalLm::init(&stage.config, 0, &device);
-    let batch = match stage.sample_kind {
+    let (batch, at_once) = match stage.sample_kind {
         SampleKind::Documents | SampleKind::Chats | SampleKind::Pairs | SampleKind::Completions => {
-            stage.dataset.batch(0)
+            let at_once = stage.micro_batch * stage.dataset.batch_rows() as usize;
+            (stage.dataset.batch(0), at_once)
         }
         // Completions do not exist yet, so rows of full length replace them.
         SampleKind::Prompts => {
@@ -416,12 +417,8 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
                 Work::Rollouts(_) => stage.micro_batch.next_multiple_of(2),
                 Work::Rows { .. } | Work::Groups(_) => stage.micro_batch,
             };
-            Batch::of_texts(&vec![vec![0; stage.sequence_length]; n_rows], 0)
+            (Batch::of_texts(&vec![vec![0; stage.sequence_length]; n_rows], 0), n_rows)
         }
-    };
-    let at_once = match stage.sample_kind {
-        SampleKind::Prompts => batch.rows,
-        _ => stage.micro_batch * stage.dataset.batch_rows() as usize,
     };
     let scalar = || ScalarModel::from_backbone(model.backbone.clone(), &stage.config, 0);
     let pass: Box<dyn Fn(&Batch)> = match stage.kind.work() {
