@@ -134,9 +134,10 @@ impl Measured {
             validation: data
                 .and_then(|data| final_validation(data, metric.map(|metric| metric.name.as_str()))),
             is_finished: data.is_some_and(|data| data.state == StageState::Finished),
-            state: match data.map_or(StageState::Waiting, |data| data.state) {
-                _ if has_failed => StageState::Failed.name(),
-                state => state.name(),
+            state: if has_failed {
+                StageState::Failed.name()
+            } else {
+                data.map_or(StageState::Waiting, |data| data.state).name()
             },
         }
     }
