@@ -103,7 +103,7 @@ fn a_run_that_fails_does_not_stop_the_others() {
         let lines = failed.stdout.lines().rev();
         lines.into_iter().find(|line| line.starts_with(start)).unwrap_or_default().to_owned()
     };
-    assert!(line("1 ").contains("waiting"), "{}", failed.stdout);
+    assert!(line("1 ").contains("failed"), "{}", failed.stdout);
     assert!(line("2 ").contains("loss "), "{}", failed.stdout);
     let again = sweep(&place, &["--set", "seed=1,2", "--name", "try"]);
     assert_eq!(again.code, Some(0), "{}", again.stderr);

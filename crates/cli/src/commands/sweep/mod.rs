@@ -4,6 +4,8 @@ mod grid;
 mod planned;
 mod results;
 
+use std::collections::BTreeSet;
+
 use planned::{Planned, PlannedRun};
 use train::StopFlag;
 
@@ -20,19 +22,20 @@ pub(crate) fn run(args: &SweepArgs, log: LogStyle, threads: Option<usize>) -> Re
         return print("ready: the same command without --dry-run trains them\n");
     }
     let stop = train::signals::install()?;
-    let outcome = train_runs(&planned, &stop, log, threads);
-    print_summary(&format!("\n{}", results::results(&planned)));
+    let mut failed = BTreeSet::new();
+    let outcome = train_runs(&planned, &stop, &mut failed, log, threads);
+    print_summary(&format!("\n{}", results::results(&planned, &failed)));
     outcome
 }
 
-/// Trains the runs that are not finished. A run that fails does not keep the others from being trained.
+/// Trains the runs that are not finished. A run that fails is added to `failed`, and the others are trained.
 fn train_runs(
     planned: &Planned,
     stop: &StopFlag,
+    failed: &mut BTreeSet<String>,
     log: LogStyle,
     threads: Option<usize>,
 ) -> Result<()> {
-    let mut n_failed = 0;
     let left = planned.runs.iter().filter(|run| !run.is_finished());
     for (idx, run) in left.enumerate() {
         if stop.is_requested() {
@@ -43,15 +46,15 @@ fn train_runs(
             Ok(()) => {}
             Err(failure) if failure.is_stop() => return Err(stopped(log)),
             Err(failure) => {
-                n_failed += 1;
+                failed.insert(run.name.clone());
                 write_stderr(&failure.of(&run.name).text());
             }
         }
     }
-    if n_failed == 0 {
+    if failed.is_empty() {
         return Ok(());
     }
-    let n_left = planned.n_left();
+    let (n_failed, n_left) = (failed.len(), planned.n_left());
     Err(Failure::input(
         format!("{n_failed} of {n_left} runs failed"),
         "their errors are above; the same command trains them again and skips the finished ones",

@@ -1,5 +1,7 @@
 //! The table at the end of a sweep: values, the validation of each stage, time and directory of each run.
 
+use std::collections::BTreeSet;
+
 use report::{LastValidation, RunData, StageState, final_validation, higher_is_better};
 
 use super::planned::{Planned, PlannedRun, PlannedStage};
@@ -8,12 +10,12 @@ use crate::render::table;
 /// Mark of the best value of a column.
 const BEST: &str = " *";
 
-/// The table, with the best validation of each stage marked.
-pub(super) fn results(planned: &Planned) -> String {
+/// The table, with the best validation of each stage marked. `failed` are the names of runs that failed.
+pub(super) fn results(planned: &Planned, failed: &BTreeSet<String>) -> String {
     let runs: Vec<(&PlannedRun, Option<RunData>)> =
         planned.runs.iter().map(|run| (run, RunData::read(&run.dir).ok())).collect();
     let stages = stage_names(planned);
-    let columns: Vec<Vec<Cell>> = stages.iter().map(|stage| column(stage, &runs)).collect();
+    let columns: Vec<Vec<Cell>> = stages.iter().map(|stage| column(stage, &runs, failed)).collect();
     let tail = ["time", "saved in"].map(str::to_owned);
     let head = planned.labels.iter().cloned().chain(stages.iter().cloned()).chain(tail).collect();
     let mut rows: Vec<Vec<String>> = vec![head];
@@ -61,7 +63,11 @@ fn stage_names(planned: &Planned) -> Vec<String> {
 }
 
 /// The cells of a stage, one for each run.
-fn column(stage: &str, runs: &[(&PlannedRun, Option<RunData>)]) -> Vec<Cell> {
+fn column(
+    stage: &str,
+    runs: &[(&PlannedRun, Option<RunData>)],
+    failed: &BTreeSet<String>,
+) -> Vec<Cell> {
     let planned: Vec<Option<&PlannedStage>> = runs
         .iter()
         .map(|(run, _)| run.stages.iter().find(|planned| planned.name == stage))
@@ -69,7 +75,9 @@ fn column(stage: &str, runs: &[(&PlannedRun, Option<RunData>)]) -> Vec<Cell> {
     let measured: Vec<Measured> = runs
         .iter()
         .zip(&planned)
-        .map(|((_, data), planned)| Measured::of(stage, *planned, data.as_ref()))
+        .map(|((run, data), planned)| {
+            Measured::of(stage, *planned, data.as_ref(), failed.contains(&run.name))
+        })
         .collect();
     let mut targets = planned.iter().flatten().map(|planned| planned.eval_targets);
     let first = targets.next();
@@ -114,14 +122,23 @@ struct Measured {
 }
 
 impl Measured {
-    fn of(stage: &str, planned: Option<&PlannedStage>, data: Option<&RunData>) -> Self {
+    fn of(
+        stage: &str,
+        planned: Option<&PlannedStage>,
+        data: Option<&RunData>,
+        has_failed: bool,
+    ) -> Self {
         let data = data.and_then(|data| data.stages.iter().find(|of| of.name == stage));
         let metric = planned.and_then(|planned| planned.metric.as_ref());
         Self {
             validation: data
                 .and_then(|data| final_validation(data, metric.map(|metric| metric.name.as_str()))),
             is_finished: data.is_some_and(|data| data.state == StageState::Finished),
-            state: data.map_or(StageState::Waiting, |data| data.state).name(),
+            state: if has_failed {
+                StageState::Failed.name()
+            } else {
+                data.map_or(StageState::Waiting, |data| data.state).name()
+            },
         }
     }
 
