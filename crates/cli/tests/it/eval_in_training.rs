@@ -194,3 +194,34 @@ fn a_stage_that_ends_worse_than_it_started_says_so() {
     let plan = place.temper(&["plan", "tiny.toml", "--no-probe"]);
     assert!(plan.stdout.contains(&format!("{few} held out in ")), "{}", plan.stdout);
 }
+
+/// Rows of samples.jsonl: step, prompt, and whether the answer before training is known.
+fn samples(place: &Place, run: &str) -> Vec<(u64, String, bool)> {
+    let path = place.path().join("runs").join(run).join("pretrain/samples.jsonl");
+    let text = std::fs::read_to_string(path).expect("a log");
+    let row = |line: &str| {
+        let row: Value = serde_json::from_str(line).expect("JSON");
+        let step = row["step"].as_u64().expect("a step");
+        (step, row["prompt"].as_str().expect("a prompt").to_owned(), row["before"].is_string())
+    };
+    text.lines().map(row).collect()
+}
+
+#[test]
+fn prompts_of_the_recipe_are_shown_with_their_answers() {
+    let keys =
+        "sample_prompts = [\"The quick\", \"\\n\"]\nsample_max_new_tokens = 4\nmax_steps = 4\n";
+    let place = place(keys);
+    let text = run(&place, &["run", "tiny.toml", "--name", "x", "--log", "plain"]);
+    assert!(text.contains("pretrain   step 0  \"The quick\" → \""), "{text}");
+    assert!(text.contains("pretrain   step 4  \"The quick\" → \""), "{text}");
+    let wanted =
+        [(0, "The quick", false), (0, "\n", false), (4, "The quick", true), (4, "\n", true)];
+    assert_eq!(
+        samples(&place, "x"),
+        wanted.map(|(step, prompt, known)| (step, prompt.to_owned(), known))
+    );
+    run(&place, &["run", "tiny.toml", "--name", "y", "--set", "pretrain.sample_prompts=[\"A\"]"]);
+    let model = |name: &str| weights(&place, &format!("{name}/pretrain/model"));
+    assert!(model("x") == model("y"), "samples change no weights");
+}
