@@ -6,7 +6,7 @@ The arguments after the options are those of `temper serve`. First one client as
 clients ask them in random order, whole and streamed, while others disconnect in the middle of a stream, send half a request
 and wait, send bodies that are too large, not JSON, of another type or full of wrong fields, or read nothing. The resident
 memory is written down each five seconds. The script fails if an answer differs, an error is not the expected one, the memory
-grows in the second half, a socket listens beyond this machine, or the server does not end at SIGTERM. Only the standard
+is larger in the second half, a socket listens beyond this machine, or the server does not end at SIGTERM. Only the standard
 library; traffic goes to 127.0.0.1 alone.
 """
 
@@ -222,6 +222,13 @@ def main():
             if status != 200:
                 sys.exit(f"{status}: {body}: {answer}")
             expected.append(((path, body), essence(path, json.loads(answer))))
+        # Freed memory stays in the process: each thread that reads requests keeps that of the largest text.
+        longest = {"model": names[0], "prompt": "word " * 100_000}
+        first = [threading.Thread(target=soak.post, args=("/v1/completions", longest)) for _ in range(12)]
+        for thread in first:
+            thread.start()
+        for thread in first:
+            thread.join()
         threads = [threading.Thread(target=soak.client, args=(expected, seed)) for seed in range(args.clients)]
         threads += [threading.Thread(target=soak.nuisance, args=(names, -seed)) for seed in range(1, args.nuisances + 1)]
         for thread in threads:

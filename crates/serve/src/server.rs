@@ -30,7 +30,7 @@ const MORE_CONNECTIONS: usize = 128;
 /// Time that answers have to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
 /// Threads that read requests. Each keeps the memory of the largest text that it has tokenized.
-const READERS: usize = 4;
+const READERS: usize = 2;
 /// Time between two looks at signals and failures.
 const TICK: Duration = Duration::from_millis(100);
 
