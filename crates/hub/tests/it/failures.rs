@@ -369,7 +369,7 @@ fn a_redirect_to_an_odd_number_is_not_followed() {
     {
         let hub = Hub::changed(
             model(),
-            move |_, _| Reply::new(302).with("Location", &format!("{address}latest/meta-data")),
+            move |_, _| Reply::new(302).with("Location", format!("{address}latest/meta-data")),
             |_, reply| reply,
         );
         let place = tempfile::tempdir().expect("a directory");
