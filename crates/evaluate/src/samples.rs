@@ -66,9 +66,11 @@ pub fn samples(
     };
     if of_stage.of_recipe {
         settings.max_new_tokens = keys.sample_max_new_tokens;
-        settings.sampling = match keys.sample_temperature {
-            0.0 => Sampling::greedy(),
-            temperature => Sampling { temperature, ..Sampling::default() },
+        let temperature = keys.sample_temperature;
+        settings.sampling = if temperature < generate::LEAST_TEMPERATURE {
+            Sampling::greedy()
+        } else {
+            Sampling { temperature, ..Sampling::default() }
         };
     }
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Sample, step, 0);

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -41,7 +42,7 @@ impl TmpDir {
                 name += &format!("{attempt:03}");
             }
             let path = parent.join(name);
-            match fs::create_dir(&path) {
+            match create_own(&path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error).at(&path, "create the directory"),
@@ -49,26 +50,26 @@ impl TmpDir {
             let dir = match File::open(&path) {
                 Ok(dir) => dir,
                 // Another process has found it without a lock and removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    disown(&path);
+                    continue;
+                }
                 Err(error) => {
                     let _ = fs::remove_dir(&path);
+                    disown(&path);
                     return Err(error).at(&path, "lock");
                 }
             };
             match dir.try_lock() {
                 // Another process may have removed the directory before it was locked.
                 Ok(()) if !is_at(&dir, &path) => {}
-                Ok(()) => return Ok(Self::own(path, Some(dir))),
+                Ok(()) => return Ok(Self { path, lock: Some(dir), keeps: false }),
                 Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(_)) => return Ok(Self::own(path, None)),
+                Err(TryLockError::Error(_)) => return Ok(Self { path, lock: None, keeps: false }),
             }
+            disown(&path);
         }
         Err(Error::Exists { path: parent.join(format!("{stem}.tmp-{}", std::process::id())) })
-    }
-
-    fn own(path: PathBuf, lock: Option<File>) -> Self {
-        OWN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
-        Self { path, lock, keeps: false }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -91,13 +92,27 @@ impl Drop for TmpDir {
                 let _ = fs::remove_dir_all(&self.path);
             }
         }
-        OWN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+        disown(&self.path);
     }
 }
 
-/// Removes the temporary directories of this process, which a signal is about to end. Failures are ignored.
+/// Creates a directory that [`remove_own_tmps`] knows from its first moment on.
+fn create_own(path: &Path) -> io::Result<()> {
+    let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    fs::create_dir(path)?;
+    own.insert(path.to_owned());
+    Ok(())
+}
+
+fn disown(path: &Path) {
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+}
+
+/// Removes the temporary directories of this process, which a signal is about to end; no further ones can be created. Failures
+/// are ignored.
 pub fn remove_own_tmps() {
-    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Never given back: another thread would create the next directory while the process ends.
+    let own = ManuallyDrop::new(OWN.lock().unwrap_or_else(PoisonError::into_inner));
     for path in own.iter() {
         // Another thread may create a file in it between the listing and the removal.
         for _ in 0..REMOVALS {

@@ -26,7 +26,7 @@ pub use decoder::{Decoder, without_autodiff};
 pub use error::{Error, Result};
 pub use live::{LiveBatch, LiveToken};
 pub use prompt::{Prefixes, Prompt, PromptReader};
-pub use sampling::{Sampling, argmax, logprob};
+pub use sampling::{LEAST_TEMPERATURE, Sampling, argmax, logprob};
 pub use sequence::{Choice, ModelLogprobs, Sequence};
 pub use settings::{Completion, FinishReason, NewToken, Settings};
 pub use stop::Stop;

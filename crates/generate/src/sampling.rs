@@ -16,10 +16,13 @@ const CLOCKS: usize = 32;
 /// Larger than every exponential that is flushed to 0.
 const TINY: f64 = 1e-37;
 
+/// The least temperature that divides logits: below, quotients can overflow f32, and a draw is the most likely token anyway.
+pub const LEAST_TEMPERATURE: f64 = 1e-4;
+
 /// The choice of the next token. The default samples from the model's distribution without filters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// The divisor of logits; above 0.
+    /// The divisor of logits, at least [`LEAST_TEMPERATURE`].
     pub temperature: f64,
     /// Keeps the k most likely tokens, and those equal to the k-th.
     pub top_k: Option<usize>,
@@ -59,8 +62,7 @@ impl Sampling {
         };
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let unit = "between 0 and 1";
-        // Below, quotients of logits are not finite in f32.
-        let divides = self.temperature.is_finite() && self.temperature >= 1e-4;
+        let divides = self.temperature.is_finite() && self.temperature >= LEAST_TEMPERATURE;
         range(divides, "temperature", "at least 0.0001", &self.temperature)?;
         let penalty = self.repetition_penalty;
         range(positive(penalty), "repetition-penalty", "above 0", &penalty)?;

@@ -67,6 +67,12 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// A finished stage whose model was removed, or lost its config.json.
+    #[error("the stage has finished, and its model is missing or has no configuration: `{}`", path.display())]
+    LostModel {
+        /// Where the model was.
+        path: PathBuf,
+    },
     /// A directory without a model.
     #[error("not a model: `{}` has no config.json and no checkpoints", path.display())]
     NotAModel {
@@ -174,6 +180,7 @@ impl Error {
             self,
             Self::NoSuchModel { .. }
                 | Self::NotAModel { .. }
+                | Self::LostModel { .. }
                 | Self::RunNotStage { .. }
                 | Self::SeveralGguf { .. }
                 | Self::Hub(_)
@@ -218,6 +225,11 @@ impl Error {
             }
             Self::NoSuchStage { stages, .. } => Some(format!("the recipe has: {stages}")),
             Self::ReaderFailed => Some("this is a bug in temper: please report it".to_owned()),
+            Self::LostModel { .. } => Some(
+                "restore it from a backup, or name a checkpoint of the stage; to write it again, remove finished.json and \
+                 `temper resume` the run"
+                    .to_owned(),
+            ),
             Self::NoSuchModel { path } => did_you_mean(path).or_else(|| get_hint(Kind::Model, path)).or_else(|| {
                 Some(
                     "use a run's stage (runs/x/sft), a checkpoint, or a Hugging Face directory; `temper \

@@ -29,6 +29,7 @@ mod stage_plan;
 mod starting_point;
 mod tokenizers;
 mod trained;
+mod vocabularies;
 
 use std::path::PathBuf;
 

@@ -12,6 +12,8 @@ use crate::{Error, Result};
 pub const MODEL_DIR: &str = "model";
 /// Name of a stage's directory of checkpoints.
 pub const CHECKPOINTS_DIR: &str = "checkpoints";
+/// Name of the file that a stage gets when it has finished.
+const FINISHED_FILE: &str = "finished.json";
 /// Name of a run's recipe.
 const RECIPE_FILE: &str = "recipe.toml";
 
@@ -28,6 +30,10 @@ pub fn locate_model(path: &Path) -> Result<PathBuf> {
     }
     if is_model(&path.join(MODEL_DIR)) {
         return Ok(path.join(MODEL_DIR));
+    }
+    if path.join(FINISHED_FILE).is_file() {
+        // Its checkpoints may have other weights: the last ones in place of the best, or of an average.
+        return Err(Error::LostModel { path: path.join(MODEL_DIR) });
     }
     if let Some(newest) = newest_checkpoint(&path.join(CHECKPOINTS_DIR)) {
         return Ok(newest);

@@ -2,11 +2,12 @@
 
 use recipe::{GrpoSection, Loaded};
 
-use crate::plan_ppo::{BaseCopies, check_vocabularies};
+use crate::plan_ppo::BaseCopies;
 use crate::plan_rewards::plan_rewards;
 use crate::stage::{GrpoPlan, LoraPlan};
 use crate::stage_plan::StagePlan;
 use crate::starting_point::StartingPoint;
+use crate::vocabularies::check_vocabularies;
 use crate::{Paths, Request, Result};
 
 /// Plans the models of `[grpo]`. `policy` is the policy's starting point, `policy_lora` its adapter.
@@ -32,7 +33,7 @@ pub(crate) fn plan_grpo(
     let of_rewards = points.models.iter().chain(&points.judges);
     let warnings = of_rewards.flat_map(|point| point.warnings.clone()).collect();
     let keys = rewards.models.iter().map(|model| format!("grpo.{}", model.key));
-    check_vocabularies(loaded, policy, keys.zip(&points.models))?;
+    check_vocabularies(loaded, policy, keys.zip(&points.models), earlier)?;
     let mut bases = BaseCopies::new(earlier);
     bases.add(policy, policy_lora, false)?;
     let has_reference = section.beta() != 0.0;

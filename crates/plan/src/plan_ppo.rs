@@ -12,6 +12,7 @@ use crate::plan_rewards::{RewardPoints, plan_rewards};
 use crate::stage::{LoraPlan, PpoPlan, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point::{StartingPoint, of_name};
+use crate::vocabularies::check_vocabularies;
 use crate::{Error, Paths, Request, Result};
 
 /// Plans the models of `[ppo]`. `policy` is the policy's starting point, `policy_lora` its adapter.
@@ -45,7 +46,7 @@ pub(crate) fn plan_ppo(
     warnings.extend(of_rewards.chain([&value]).flat_map(|point| point.warnings.clone()));
     let models = rewards.models.iter().map(|model| format!("ppo.{}", model.key));
     let models = models.zip(&points.models).chain([("ppo.value.start".to_owned(), &value)]);
-    check_vocabularies(loaded, policy, models)?;
+    check_vocabularies(loaded, policy, models, earlier)?;
     let value_lora = value_lora(loaded, paths, section, &value, earlier)?;
     let mut bases = BaseCopies::new(earlier);
     bases.add(policy, policy_lora, false)?;
@@ -105,33 +106,6 @@ fn without_output_layer(mut keys: recipe::LoraKeys) -> recipe::LoraKeys {
     }
     keys.modules_to_save = keys.modules_to_save.filter(|names| !names.is_empty());
     keys
-}
-
-/// Refuses models with different vocabularies: policy, reward and value model read the same ids.
-pub(crate) fn check_vocabularies<'p>(
-    loaded: &Loaded,
-    policy: &StartingPoint,
-    others: impl Iterator<Item = (String, &'p StartingPoint)>,
-) -> Result<()> {
-    let size = |point: &StartingPoint| point.config.as_ref().map(arch::ModelConfig::vocab_size);
-    for (key, other) in others {
-        if let (Some(wanted), Some(found)) = (size(policy), size(other))
-            && wanted != found
-        {
-            return Err(Error::Recipe(
-                loaded.spans.error(
-                    &key,
-                    format!("its vocabulary has {found} tokens and the policy's has {wanted}"),
-                    "must have the policy's vocabulary",
-                    Some(
-                        "train it with the policy's tokenizer: start both from the same model"
-                            .to_owned(),
-                    ),
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Base models in memory, each counted once.

@@ -36,7 +36,7 @@ pub struct DistillSection {
     pub beta: f64,
     /// Temperature that divides the logits of both models. The loss has no factor of its square.
     #[serde(default = "default_temperature")]
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 100.0))]
+    #[schemars(range(min = 0.01, max = 100.0))]
     pub temperature: f64,
     /// Number of the teacher's most probable tokens that the divergence compares; all other tokens
     /// together are one more outcome. The teacher's log-probabilities of them are computed once,

@@ -50,7 +50,7 @@ pub struct DpoSection {
     /// Temperature τ of the switch between the two parts of the loss (`discopop` only). Default:
     /// 0.05.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1000.0))]
+    #[schemars(range(min = 1e-4, max = 1000.0))]
     pub discopop_tau: Option<f64>,
     /// Divergence from the reference model that the loss regularizes with (`sigmoid`,
     /// `sigmoid_norm`, `hinge`, `ipo`, `exo_pair`, `robust` and `discopop`). Default: `reverse_kl`.

@@ -158,11 +158,11 @@ pub struct GrpoSection {
     pub off_policy_mask_threshold: Option<f64>,
     /// Temperature of `sapo` for advantages above 0.
     #[serde(default = "one")]
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e3))]
+    #[schemars(range(min = 1e-3, max = 1e3))]
     pub sapo_temperature_pos: f64,
     /// Temperature of `sapo` for other advantages.
     #[serde(default = "default_sapo_temperature_neg")]
-    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e3))]
+    #[schemars(range(min = 1e-3, max = 1e3))]
     pub sapo_temperature_neg: f64,
     /// Exponent k of `vespo` for advantages of at least 0.
     #[serde(default = "two")]

@@ -61,7 +61,8 @@ pub struct TrainKeys {
     #[serde(default = "default_sample_max_new_tokens")]
     #[schemars(range(min = 1, max = 65_536))]
     pub sample_max_new_tokens: usize,
-    /// Temperature of the answers to `sample_prompts`. 0 is greedy: the most probable token at each position.
+    /// Temperature of the answers to `sample_prompts`. 0, as any value below 0.0001, is greedy: the most probable token at each
+    /// position.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 100.0))]
     pub sample_temperature: f64,

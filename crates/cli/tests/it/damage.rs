@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::support::{Place, number_from, say, tiny_recipe};
 
 const STAGES: &str = "
@@ -205,6 +207,63 @@ fn models_that_were_replaced_are_refused() {
     let outcome = place.temper(&["run", "p.toml", "--name", "p", "--set", "seed=1"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert_eq!(["dpo", "ppo"].map(hash), before);
+    // A reward model with as many tokens, of which two have changed places, would score other texts.
+    for entry in std::fs::read_dir(run.join("reward/model")).expect("files") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let mut bytes = std::fs::read(&path).expect("a file");
+        if name == "tokenizer.json" {
+            let mut json: Value = serde_json::from_slice(&bytes).expect("JSON");
+            let vocab = json["model"]["vocab"].as_object_mut().expect("a vocabulary");
+            let (a, b) = (vocab["a"].clone(), vocab["b"].clone());
+            vocab["a"] = b;
+            vocab["b"] = a;
+            bytes = json.to_string().into_bytes();
+        }
+        if name != "MANIFEST" {
+            place.write(&format!("other/{name}"), bytes);
+        }
+    }
+    let error = place.error(&[
+        "plan",
+        "p.toml",
+        "--no-probe",
+        "--name",
+        "z",
+        "--set",
+        "ppo.reward=\"other\"",
+    ]);
+    assert!(
+        error.starts_with("exit 2\n") && error.contains("must have the policy's tokens"),
+        "{error}"
+    );
+}
+
+/// The checkpoints of a finished stage may have other weights than its model, so they do not replace it.
+#[test]
+fn a_finished_stage_without_its_model_is_an_error() {
+    let place = trained();
+    let model = place.path().join("runs/t/pretrain/model");
+    let args =
+        ["generate", "runs/t/pretrain", "--prompt", "The", "--max-new-tokens", "2", "--greedy"];
+    let (config, aside) = (model.join("config.json"), place.path().join("aside"));
+    for (from, to) in [(&config, &aside), (&model, &aside)] {
+        fsio::rename(from, to).expect("moved");
+        let error = place.error(&args);
+        assert!(error.starts_with("exit 2\n"), "{error}");
+        assert!(error.contains("the stage has finished, and its model is missing"), "{error}");
+        fsio::rename(to, from).expect("moved back");
+    }
+    // Of a stage that has not finished, the newest checkpoint is used, and said.
+    fsio::rename(&model, &aside).expect("moved");
+    fsio::remove_file(place.path().join("runs/t/pretrain/finished.json")).expect("removed");
+    let outcome = place.temper(&args);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("has not finished its training: its newest checkpoint, step-"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 /// A judge reads its prompts with its own tokenizer, so its files are inputs of the stage.

@@ -32,7 +32,7 @@ fn settings_out_of_range() {
         (Settings { max_new_tokens: 0, ..plain.clone() }, "max-new-tokens must be at least 1: `0`"),
         (
             Settings { sampling: Sampling { temperature: -1.0, ..Sampling::default() }, ..plain },
-            "temperature must be above 0: `-1`",
+            "temperature must be at least 0.0001: `-1`",
         ),
     ] {
         assert_eq!(refusal(&[vec![5]], &settings).to_string(), message);

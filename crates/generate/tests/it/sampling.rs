@@ -135,8 +135,14 @@ fn logits_that_are_not_finite_choose_nothing() {
 fn values_out_of_range_are_refused_by_name() {
     let plain = Sampling::default();
     let cases = [
-        (Sampling { temperature: 0.0, ..plain.clone() }, "temperature must be above 0: `0`"),
-        (Sampling { temperature: f64::NAN, ..plain.clone() }, "temperature must be above 0: `NaN`"),
+        (
+            Sampling { temperature: 0.0, ..plain.clone() },
+            "temperature must be at least 0.0001: `0`",
+        ),
+        (
+            Sampling { temperature: f64::NAN, ..plain.clone() },
+            "temperature must be at least 0.0001: `NaN`",
+        ),
         (Sampling { top_k: Some(0), ..plain.clone() }, "top-k must be at least 1: `0`"),
         (
             Sampling { top_p: Some(1.5), ..plain.clone() },

@@ -158,11 +158,8 @@ fn directories_come_first() {
     let place = Place::new();
     place.write("work/models/o/m/config.json", "{}");
     assert_eq!(place.locate("hf:o/m", Need::Model).expect("there"), place.at("work/models/o/m"));
-    place.write("recipes/published/o/m/config.json", "{}");
-    assert_eq!(
-        place.locate("hf:o/m", Need::Model).expect("there"),
-        place.at("recipes/published/o/m")
-    );
+    place.write("recipes/models/o/m/config.json", "{}");
+    assert_eq!(place.locate("hf:o/m", Need::Model).expect("there"), place.at("recipes/models/o/m"));
     place.write("work/datasets/o/n/a.jsonl", "{}");
     assert_eq!(
         place.locate("hf:datasets/o/n/a.jsonl", Need::Data).expect("there"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 
-use generate::{Sampling, Settings, Stop};
+use generate::{LEAST_TEMPERATURE, Sampling, Settings, Stop};
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizer::Tokenizer;
@@ -16,8 +16,6 @@ pub(super) const MAX_CHOICES: usize = 32;
 /// Stop texts of a request, and bytes of each.
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 1024;
-/// Below this temperature a draw is the most likely token.
-const GREEDY_BELOW: f64 = 1e-4;
 /// Fields that say who asks, or how the request is billed and stored; they change no answer.
 const IGNORED: [&str; 8] = [
     "user",
@@ -135,7 +133,7 @@ fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
     let top_k = fields.count("top_k", 0..=usize::MAX)?.filter(|&top_k| top_k > 0);
     let repetition_penalty = fields.number("repetition_penalty", 0.01..=100.0)?.unwrap_or(1.0);
     // Of the filters with no probability at all, the most likely token is left.
-    if temperature < GREEDY_BELOW || top_p == Some(0.0) {
+    if temperature < LEAST_TEMPERATURE || top_p == Some(0.0) {
         return Ok(Sampling { repetition_penalty, ..Sampling::greedy() });
     }
     Ok(Sampling { temperature, top_k, top_p, min_p, repetition_penalty, greedy: false })
