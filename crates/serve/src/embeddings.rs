@@ -85,13 +85,13 @@ fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::base64;
 
-    /// The vectors of RFC 4648, section 10.
+    /// Vectors of RFC 4648, section 10, and one with two bytes.
     #[test]
     fn bytes_as_base64() {
         for (text, expected) in [
             ("", ""),
             ("f", "Zg=="),
-            ("fo", "Zm8="),
+            ("Ma", "TWE="),
             ("foo", "Zm9v"),
             ("foob", "Zm9vYg=="),
             ("fooba", "Zm9vYmE="),

@@ -153,6 +153,8 @@ fn a_start_that_has_not_finished_is_named() {
         place.path().join("runs/tiny/pretrain/away"),
     )
     .expect("renamed");
+    let finished = place.path().join("runs/tiny/pretrain/finished.json");
+    fsio::remove_file(finished).expect("removed");
     let plan = place.temper(&["plan", "mine.toml", "--no-probe"]);
     assert_eq!(plan.code, Some(0), "{}", plan.stderr);
     let said = format!("{}{}", plan.stdout, plan.stderr);
