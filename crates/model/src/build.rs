@@ -91,19 +91,9 @@ impl<'a> Builder<'a> {
         Self { rounds_frequencies: true, ..self }
     }
 
-    /// The rotary angles of heads of width `head_dim` at positions `0..n_positions`.
-    pub(crate) fn rope_tables(
-        &self,
-        rope: &RopeParameters,
-        head_dim: usize,
-        n_positions: usize,
-    ) -> RopeTables {
-        let table = if self.rounds_frequencies {
-            rounded_rope_table(rope, head_dim, n_positions)
-        } else {
-            rope.table(head_dim, n_positions)
-        };
-        RopeTables::new(table.cos, table.sin, table.n_positions, self.device)
+    /// What computes rotary angles.
+    pub(crate) fn table_source(&self) -> TableSource {
+        TableSource { rounds_frequencies: self.rounds_frequencies, device: self.device.clone() }
     }
 
     /// The same source for an inner module: its names start with `name` and a dot.
@@ -191,6 +181,30 @@ impl<'a> Builder<'a> {
     ) -> Result<LayerNorm> {
         let weight = self.tensor(&format!("{name}.weight"), [width])?;
         Ok(LayerNorm::new(weight, self.bias(name, width, bias)?, eps))
+    }
+}
+
+/// Computes tables of rotary angles.
+#[derive(Clone, Debug)]
+pub(crate) struct TableSource {
+    rounds_frequencies: bool,
+    device: Device,
+}
+
+impl TableSource {
+    /// The rotary angles of heads of width `head_dim` at positions `0..n_positions`.
+    pub(crate) fn tables(
+        &self,
+        rope: &RopeParameters,
+        head_dim: usize,
+        n_positions: usize,
+    ) -> RopeTables {
+        let table = if self.rounds_frequencies {
+            rounded_rope_table(rope, head_dim, n_positions)
+        } else {
+            rope.table(head_dim, n_positions)
+        };
+        RopeTables::new(table.cos, table.sin, table.n_positions, &self.device)
     }
 }
 

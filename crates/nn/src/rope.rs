@@ -28,6 +28,12 @@ impl RopeTables {
         Self { cos_pc: table(cos), sin_pc: table(sin) }
     }
 
+    /// Number of positions.
+    pub fn n_positions(&self) -> usize {
+        let [n_positions, _] = self.cos_pc.dims();
+        n_positions
+    }
+
     /// The rows of each position: `(cos, sin)`, both `[b, t, c]`.
     ///
     /// # Panics
@@ -37,7 +43,7 @@ impl RopeTables {
         positions_bt: Tensor<2, Int>,
         max_position: usize,
     ) -> (Tensor<3>, Tensor<3>) {
-        let [n_positions, _] = self.cos_pc.dims();
+        let n_positions = self.n_positions();
         assert!(
             max_position < n_positions,
             "position {max_position} of a model that reads {n_positions}"

@@ -33,6 +33,8 @@ pub(super) fn activations(config: &DecoderConfig, kernel_path: KernelPath) -> Ac
         // Five of norms and residual sums; two of each head vector; gate, up and their product; tables.
         KernelPath::Generic => (5 * d + 2 * q + 2 * kv + 3 * inner + 29, 2 * d),
     };
+    // More positions get angles when a text needs them.
+    let n_tabled = config.max_position_embeddings.min(4096);
     let largest = match &config.experts {
         Some(experts) => config.intermediate_size.max(experts.moe_intermediate_size) as u64,
         None => config.intermediate_size as u64,
@@ -43,7 +45,7 @@ pub(super) fn activations(config: &DecoderConfig, kernel_path: KernelPath) -> Ac
         final_norm: [d, d],
         working: 4 * inner + d,
         matrix: largest.saturating_mul(d),
-        fixed: (config.ropes.len() * config.max_position_embeddings * config.head_dim) as u64,
+        fixed: (config.ropes.len() * n_tabled * config.head_dim) as u64,
         other: config.head_dim as u64 + 16,
     }
 }

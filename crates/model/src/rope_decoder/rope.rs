@@ -1,18 +1,26 @@
 //! Rotary angles of a batch: from a table, or computed for texts so long that their length changes the frequencies.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arch::RopeParameters;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use nn::{Input, RopeTables};
 
-use crate::build::Builder;
+use crate::build::{Builder, TableSource};
+
+/// Positions that have angles from the start.
+const FIRST_POSITIONS: usize = 4096;
 
 /// A rotary embedding.
 #[derive(Clone, Debug)]
 pub(super) struct Rope {
-    /// Angles that depend on positions alone.
-    tables: RopeTables,
+    /// Angles that depend on positions alone, of as many positions as were needed so far: a context of millions would take
+    /// gigabytes.
+    tables: Arc<Mutex<RopeTables>>,
+    /// Positions whose angles are in tables.
+    n_tabled: usize,
+    source: TableSource,
     parameters: RopeParameters,
     head_dim: usize,
     n_positions: usize,
@@ -27,8 +35,26 @@ impl Rope {
         from: &Builder,
     ) -> Self {
         let n_tabled = parameters.fixed_up_to().map_or(n_positions, |n| n.min(n_positions));
-        let tables = from.rope_tables(parameters, head_dim, n_tabled);
-        Self { tables, parameters: parameters.clone(), head_dim, n_positions }
+        let source = from.table_source();
+        let first = source.tables(parameters, head_dim, n_tabled.min(FIRST_POSITIONS));
+        let (tables, parameters) = (Arc::new(Mutex::new(first)), parameters.clone());
+        Self { tables, n_tabled, source, parameters, head_dim, n_positions }
+    }
+
+    /// Tables with the angles of a position.
+    ///
+    /// # Panics
+    /// If the position is beyond the model's context.
+    fn tables_up_to(&self, position: usize) -> RopeTables {
+        let n = self.n_tabled;
+        assert!(position < n, "position {position} of a model that reads {n}");
+        // A panic of another thread leaves complete tables.
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if position >= tables.n_positions() {
+            let n = (position + 1).next_power_of_two().min(n);
+            *tables = self.source.tables(&self.parameters, self.head_dim, n);
+        }
+        tables.clone()
     }
 
     /// Cosines and sines of each position: `[b, t, c]` each.
@@ -39,7 +65,7 @@ impl Rope {
         let last = input.max_position;
         match self.parameters.fixed_up_to() {
             Some(length) if last >= length => self.angles_by_length(input),
-            Some(_) | None => self.tables.gather(input.positions_bt.clone(), last),
+            Some(_) | None => self.tables_up_to(last).gather(input.positions_bt.clone(), last),
         }
     }
 

@@ -117,3 +117,21 @@ fn a_packed_model_is_near_its_original_and_is_not_written() {
         assert!(distances[1] < 0.5 * largest, "{distances:?} of {largest}");
     }
 }
+
+/// Angles are computed when a text needs them, so a context of millions takes no memory, and they are those of a short one.
+#[test]
+fn a_context_of_millions_has_angles_as_they_are_needed() {
+    let device = Device::flex();
+    let model = |n_positions: usize| {
+        let mut keys = tiny_llama(V);
+        keys["max_position_embeddings"] = n_positions.into();
+        CausalLm::init(&config(&keys), 3, &device)
+    };
+    let (long, short) = (model(1 << 24), model(9000));
+    for first in [0, 5000, 100, 8995] {
+        let positions: Vec<u32> = (first..first + 5).collect();
+        let tokens = TokenBatch::new(&[1, 2, 3, 4, 5], &positions, &[0; 5], 1, 5, &device);
+        let hidden = |model: &CausalLm| values(&model.forward(&tokens).hidden_nd());
+        assert_eq!(hidden(&long), hidden(&short), "from position {first}");
+    }
+}
