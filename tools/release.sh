@@ -77,9 +77,15 @@ optimizer = { lr = 1e-3 }
 RECIPE
 }
 
-# bare ROOT COMMAND…: a command whose root directory is ROOT, also for users who are not root.
+# bare ROOT COMMAND…: a command whose root directory is ROOT, also for users who are not root. It has the devices of random numbers,
+# as every container has.
 bare() {
-  if [ "$(id -u)" = 0 ]; then chroot "$@"; else unshare --map-root-user chroot "$@"; fi
+  local as_root=()
+  if [ "$(id -u)" != 0 ]; then as_root=(--map-root-user); fi
+  mkdir -p "$1/dev"
+  touch "$1/dev/random" "$1/dev/urandom"
+  unshare --mount "${as_root[@]}" sh -c 'for name in random urandom; do mount --bind "/dev/$name" "$1/dev/$name" || exit 1; done
+    exec chroot "$@"' sh "$@"
 }
 
 echo "building the static binary; 15 to 30 minutes on two cores"
