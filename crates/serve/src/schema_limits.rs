@@ -7,6 +7,9 @@ use serde_json::Value;
 
 /// Values of a schema: objects, lists, texts and numbers in them.
 const MAX_VALUES: usize = 4096;
+/// Fields of an object of a schema, such as its properties: the parser follows each that may come next, and gives up where they
+/// are too many.
+const MAX_FIELDS: usize = 400;
 /// Stack of the thread that compiles a schema with that many values. Only what it uses takes memory.
 const STACK_BYTES: usize = 256 << 20;
 
@@ -18,6 +21,9 @@ pub(crate) fn check(schema: &Value) -> Result<(), String> {
         n_values += 1;
         match value {
             Value::Array(values) => left.extend(values),
+            Value::Object(fields) if fields.len() > MAX_FIELDS => {
+                return Err(format!("it has an object of more than {MAX_FIELDS} fields"));
+            }
             Value::Object(fields) => left.extend(fields.values()),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }

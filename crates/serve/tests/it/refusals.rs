@@ -146,8 +146,14 @@ fn schemas_without_bounds_are_refused() {
         let names: Vec<String> = (0..n).map(|idx| format!("p{idx}")).collect();
         json!({"type": "object", "required": names})
     };
+    let properties = |n: usize| {
+        let text = |idx: usize| (format!("p{idx}"), json!({"type": "string"}));
+        let properties: serde_json::Map<String, Value> = (0..n).map(text).collect();
+        json!({"type": "object", "properties": properties})
+    };
     let cases = [
-        (links(2000), "more than 4096 values"),
+        (links(2000), "more than 400 fields"),
+        (properties(1500), "more than 400 fields"),
         (names(10_000), "more than 4096 values"),
         (json!({"$ref": "#"}), "no text follows it"),
         (json!({"anyOf": [{"$ref": "#"}]}), "no text follows it"),
@@ -164,7 +170,7 @@ fn schemas_without_bounds_are_refused() {
         assert!(error["message"].as_str().unwrap().contains(part), "{part}: {error}");
     }
     // The largest ones within the limit are answered or refused, and the server goes on.
-    for schema in [links(700), names(4000)] {
+    for schema in [links(390), names(4000), properties(400)] {
         let status = ask(schema).status;
         assert!(matches!(status, 200 | 400), "{status}");
     }
