@@ -40,7 +40,10 @@ pub use base::{
 pub use cost::Cost;
 pub use error::{Error, Result};
 pub use eval_tasks::{BestMetric, EvalTask, EvalTasks, TASK_PREFIX, chat_items};
-pub use locate::{CHECKPOINTS_DIR, MODEL_DIR, local_copy, locate_argument, locate_model};
+pub use locate::{
+    CHECKPOINTS_DIR, FINISHED_FILE, MODEL_DIR, local_copy, locate_argument, locate_model,
+    unfinished_note,
+};
 pub use paths::{Paths, RUNS_DIR};
 pub use sample_prompts::{SamplePrompt, SamplePrompts};
 pub use stage::{

@@ -13,7 +13,7 @@ pub const MODEL_DIR: &str = "model";
 /// Name of a stage's directory of checkpoints.
 pub const CHECKPOINTS_DIR: &str = "checkpoints";
 /// Name of the file that a stage gets when it has finished.
-const FINISHED_FILE: &str = "finished.json";
+pub const FINISHED_FILE: &str = "finished.json";
 /// Name of a run's recipe.
 const RECIPE_FILE: &str = "recipe.toml";
 
@@ -56,6 +56,19 @@ pub fn locate_model(path: &Path) -> Result<PathBuf> {
         return Err(Error::SeveralGguf { path: path.to_path_buf(), files: gguf });
     }
     Err(Error::RunNotStage { path: path.to_path_buf(), stages })
+}
+
+/// Says that a stage's newest checkpoint stands for the model that the stage has not written yet; `None` if `dir`, where
+/// [`locate_model`] found the model of `path`, is no such checkpoint. `named` is the path as the user wrote it.
+pub fn unfinished_note(named: &str, path: &Path, dir: &Path) -> Option<String> {
+    let is_checkpoint =
+        dir.parent().and_then(Path::file_name).is_some_and(|n| n == CHECKPOINTS_DIR);
+    (is_checkpoint && dir != path).then(|| {
+        format!(
+            "`{named}` has not finished its training: its newest checkpoint, {}, is used",
+            dir.display()
+        )
+    })
 }
 
 /// As [`locate_model`], for a MODEL of the command line, which may be a run too: its directory, or its name in `runs`. That is

@@ -9,7 +9,7 @@ use recipe::{Loaded, ModelSection, StageKeys, StageSection};
 
 use crate::base::base_of;
 use crate::error::AtKey;
-use crate::locate::{CHECKPOINTS_DIR, locate_model};
+use crate::locate::{locate_model, unfinished_note};
 use crate::stage::{Stage, Start};
 use crate::stage_plan::StagePlan;
 use crate::{Error, Paths, Result, model};
@@ -107,12 +107,7 @@ fn of_directory(paths: &Paths, start: &str) -> Result<StartingPoint> {
     let unties = base.is_some() && unties(&dir, &info.config)?;
     let saves_head = base.is_some() && Peft::read(&dir)?.saves_head;
     let mut warnings = info.warnings;
-    if dir.parent().is_some_and(|parent| parent == named.join(CHECKPOINTS_DIR)) {
-        warnings.push(format!(
-            "`{start}` has not finished its training: its newest checkpoint, {}, is used",
-            dir.display()
-        ));
-    }
+    warnings.extend(unfinished_note(start, &named, &dir));
     Ok(StartingPoint {
         is_scalar: Some(saves_head || info.architecture == Architecture::SequenceClassifier),
         config: Some(info.config),

@@ -190,7 +190,7 @@ impl StageDir {
 
     /// The file that marks the stage as finished.
     pub fn finished(&self) -> PathBuf {
-        self.path.join("finished.json")
+        self.path.join(plan::FINISHED_FILE)
     }
 
     /// The status of the stage.

@@ -136,7 +136,9 @@ pub(crate) fn open_model_among<M: TrainedModel>(
     base: Option<&Path>,
 ) -> Result<(M, Tokenizer)> {
     let dir = ::plan::locate_argument(path)?;
-    warn_of_unfinished(path, &dir);
+    if let Some(note) = ::plan::unfinished_note(&path.display().to_string(), path, &dir) {
+        warn(&note);
+    }
     let Some(base) = base else {
         warn_of_unknown_keys(&::plan::recorded_base(&dir)?.unwrap_or_else(|| dir.clone()));
         let model = bases.open(&dir)?;
@@ -154,18 +156,6 @@ pub(crate) fn open_model_among<M: TrainedModel>(
     // A tokenizer in a PEFT directory is optional.
     let of_adapter = dir.join("tokenizer.json").is_file();
     with_tokenizer(model, if of_adapter { &dir } else { &base })
-}
-
-/// Warns that a stage's newest checkpoint stands for the model that the stage has not written yet.
-fn warn_of_unfinished(path: &Path, dir: &Path) {
-    let is_checkpoint = dir.parent().and_then(Path::file_name);
-    if dir != path && is_checkpoint.is_some_and(|name| name == ::plan::CHECKPOINTS_DIR) {
-        warn(&format!(
-            "`{}` has not finished its training: its newest checkpoint, {}, is used",
-            path.display(),
-            dir.file_name().unwrap_or_default().to_string_lossy()
-        ));
-    }
 }
 
 /// A model with the tokenizer of a directory, which refuses tokens that have no row in the model's embedding.

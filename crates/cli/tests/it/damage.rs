@@ -260,7 +260,7 @@ fn a_finished_stage_without_its_model_is_an_error() {
     let outcome = place.temper(&args);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert!(
-        outcome.stderr.contains("has not finished its training: its newest checkpoint, step-"),
+        outcome.stderr.contains("has not finished its training: its newest checkpoint, runs/t/pretrain/checkpoints/step-"),
         "{}",
         outcome.stderr
     );

@@ -221,7 +221,7 @@ pub(super) fn check_prompts(
 }
 
 /// Refuses a text that no tokens of the context can hold, before it is turned into tokens: that takes hundreds of bytes of memory
-/// for each byte. Normalizers may shorten a text, by half at most where they do more than to remove spaces.
+/// for each byte. Normalizers may shorten a text, so twice the bytes are let through.
 pub(super) fn check_bytes(
     n_bytes: usize,
     param: &str,
