@@ -1,187 +1,137 @@
-//! The loops over the inner dimension in AVX-512, with the sums in registers.
+//! The loops over the columns in AVX-512, with the sums in registers.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps,
-    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_loadu_si256, _mm512_castsi512_ps,
+    _mm512_cvtepu16_epi32, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
 };
 
 use half::bf16;
 
-use super::LANES;
+use super::generic::padded;
+use super::{LANES, Part};
 
-/// The values of `N` rows of an f32 weight times sixteen rows of x.
+/// Rows of a weight in f32 that are asked for ahead of their use.
 ///
-/// # Safety
-/// The processor must have AVX-512F.
-#[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
-pub(super) unsafe fn columns<const N: usize>(
-    tile: &mut [f32],
-    columns: &[f32],
-    weight: &[f32],
-    d_in: usize,
-    vectors: usize,
-    vector: usize,
-) {
-    let stride = vectors * LANES;
-    assert!(vector < vectors && weight.len() == N * d_in && columns.len() == d_in * stride);
-    assert!(tile.len() >= (N - 1) * stride + (vector + 1) * LANES);
-    let (x, w) = (columns.as_ptr(), weight.as_ptr());
-    // Two sums each, so that an addition does not wait for the one before.
-    let mut even = [_mm512_setzero_ps(); N];
-    let mut odd = [_mm512_setzero_ps(); N];
-    let mut idx = 0;
-    // SAFETY: `idx + 1 < d_in`, so each read of the columns ends within `d_in * stride` values and
-    // each of the weight within `N * d_in`.
-    unsafe {
-        while idx + 1 < d_in {
-            let first = _mm512_loadu_ps(x.add(idx * stride + vector * LANES));
-            let second = _mm512_loadu_ps(x.add((idx + 1) * stride + vector * LANES));
-            for (out, (even, odd)) in even.iter_mut().zip(&mut odd).enumerate() {
-                let w = w.add(out * d_in + idx);
-                *even = _mm512_fmadd_ps(_mm512_set1_ps(*w), first, *even);
-                *odd = _mm512_fmadd_ps(_mm512_set1_ps(*w.add(1)), second, *odd);
-            }
-            idx += 2;
-        }
-        if idx < d_in {
-            let last = _mm512_loadu_ps(x.add(idx * stride + vector * LANES));
-            for (out, even) in even.iter_mut().enumerate() {
-                let w = _mm512_set1_ps(*w.add(out * d_in + idx));
-                *even = _mm512_fmadd_ps(w, last, *even);
-            }
-        }
-        store_sums(&mut tile[vector * LANES..], stride, even, odd);
-    }
-}
+/// The processor's own prefetching follows a row but stops at its end: with rows of 2 KiB products took twice as long without.
+const ROWS_AHEAD: usize = 4;
 
-/// Like [`columns`], with the weight widened from bf16.
-///
-/// # Safety
-/// The processor must have AVX-512F.
-#[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
-pub(super) unsafe fn widened<const N: usize>(
-    tile: &mut [f32],
-    columns: &[f32],
-    weight: &[bf16],
-    d_in: usize,
-    vectors: usize,
-    vector: usize,
-) {
-    let stride = vectors * LANES;
-    assert!(vector < vectors && weight.len() == N * d_in && columns.len() == d_in * stride);
-    assert!(tile.len() >= (N - 1) * stride + (vector + 1) * LANES);
-    let x = columns.as_ptr();
-    let mut even = [_mm512_setzero_ps(); N];
-    let mut odd = [_mm512_setzero_ps(); N];
-    let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-    for pair in 0..d_in.div_ceil(2) {
-        let is_whole = 2 * pair + 1 < d_in;
-        // SAFETY: `pair` is one of the row's, so each read of the columns ends within
-        // `d_in * stride` values.
-        unsafe {
-            let first = _mm512_loadu_ps(x.add(2 * pair * stride + vector * LANES));
-            let second = if is_whole {
-                _mm512_loadu_ps(x.add((2 * pair + 1) * stride + vector * LANES))
-            } else {
-                _mm512_setzero_ps()
-            };
-            for (out, (even, odd)) in even.iter_mut().zip(&mut odd).enumerate() {
-                let both = weight_pair(weight, out * d_in + 2 * pair, is_whole);
-                let low = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(both));
-                let high = _mm512_castsi512_ps(_mm512_and_si512(both, upper));
-                *even = _mm512_fmadd_ps(low, first, *even);
-                *odd = _mm512_fmadd_ps(high, second, *odd);
-            }
-        }
-    }
-    // SAFETY: the tile is long enough, checked above.
-    unsafe { store_sums(&mut tile[vector * LANES..], stride, even, odd) };
-}
-
-/// Like [`columns`], with both sides in bf16, two columns at a time.
-///
-/// # Safety
-/// The processor must have AVX-512 F and BF16.
-#[target_feature(enable = "avx512f,avx512bf16")]
-#[allow(unsafe_code)]
-pub(super) unsafe fn pairs<const N: usize>(
-    tile: &mut [f32],
-    columns: &[u32],
-    weight: &[bf16],
-    d_in: usize,
-    vectors: usize,
-    vector: usize,
-) {
-    let (stride, n_pairs) = (vectors * LANES, d_in.div_ceil(2));
-    assert!(vector < vectors && weight.len() == N * d_in && columns.len() == n_pairs * stride);
-    assert!(tile.len() >= (N - 1) * stride + (vector + 1) * LANES);
-    let x = columns.as_ptr();
-    let mut even = [_mm512_setzero_ps(); N];
-    let mut odd = [_mm512_setzero_ps(); N];
-    for pair in (0..n_pairs).step_by(2) {
-        for (sums, pair) in [(&mut even, pair), (&mut odd, pair + 1)] {
-            if pair >= n_pairs {
-                break;
-            }
-            // SAFETY: `pair` is one of the row's, so the read ends within `n_pairs * stride` values,
-            // and the pair of the weight within `N * d_in`.
+/// A tile of `R` rows of x and `O` rows of the weight, with `$step` columns of both per vector.
+macro_rules! tile {
+    ($(#[$doc:meta])* $name:ident, $features:literal, $x:ty, $weight:ty, $step:expr, $load_x:ident, $load:ident, $add:ident) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The processor must have the instructions.
+        #[target_feature(enable = $features)]
+        #[allow(unsafe_code)]
+        pub(super) unsafe fn $name<const R: usize, const O: usize>(
+            sums: &mut [f32],
+            part: &Part<'_, $x, $weight>,
+        ) {
+            let &Part { x, stride, weight, d_in, from, to, prefetches } = part;
+            assert!(sums.len() == R * O * LANES && from <= to && to <= d_in, "{R} rows by {O}");
+            assert!(x.len() >= R * stride && to.next_multiple_of($step) <= stride);
+            assert!(weight.len() >= O * d_in);
+            let rows_ahead = (ROWS_AHEAD * size_of::<f32>() / size_of::<$weight>()).max(O);
+            let ahead = if prefetches { rows_ahead * d_in } else { 0 };
+            let (x, first) = (x.as_ptr(), weight.as_ptr());
+            let mut lanes = [[_mm512_setzero_ps(); R]; O];
+            // SAFETY: `sums` has a vector for each row of x and of the weight. A step begins before `to`, so that its columns
+            // are within a row of x, and those of the weight too, unless they were copied. A prefetch may have any address.
             unsafe {
-                let x = _mm512_loadu_si512(x.add(pair * stride + vector * LANES).cast());
-                for (out, sum) in sums.iter_mut().enumerate() {
-                    let w = weight_pair(weight, out * d_in + 2 * pair, 2 * pair + 1 < d_in);
-                    *sum = _mm512_dpbf16_ps(*sum, as_bf16(w), as_bf16(x));
+                for (out, lanes) in lanes.iter_mut().enumerate() {
+                    for (row, lanes) in lanes.iter_mut().enumerate() {
+                        *lanes = _mm512_loadu_ps(sums.as_ptr().add((out * R + row) * LANES));
+                    }
+                }
+                let mut idx = from;
+                while idx + $step <= to {
+                    let mut weights = [$load(first.add(idx)); O];
+                    for (out, weights) in weights.iter_mut().enumerate() {
+                        let at = first.add(out * d_in + idx);
+                        *weights = $load(at);
+                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
+                    }
+                    for row in 0..R {
+                        let x = $load_x(x.add(row * stride + idx));
+                        for (lanes, weights) in lanes.iter_mut().zip(weights) {
+                            lanes[row] = $add(lanes[row], x, weights);
+                        }
+                    }
+                    idx += $step;
+                }
+                if idx < to {
+                    for (out, lanes) in lanes.iter_mut().enumerate() {
+                        let rest: [$weight; $step] = padded(&weight[out * d_in..][idx..to]);
+                        let weights = $load(rest.as_ptr());
+                        for (row, lanes) in lanes.iter_mut().enumerate() {
+                            *lanes = $add(*lanes, $load_x(x.add(row * stride + idx)), weights);
+                        }
+                    }
+                }
+                for (out, lanes) in lanes.iter().enumerate() {
+                    for (row, lanes) in lanes.iter().enumerate() {
+                        _mm512_storeu_ps(sums.as_mut_ptr().add((out * R + row) * LANES), *lanes);
+                    }
                 }
             }
         }
-    }
-    // SAFETY: the tile is long enough, checked above.
-    unsafe { store_sums(&mut tile[vector * LANES..], stride, even, odd) };
-}
-
-/// Stores the sums of each row of the weight, `stride` apart.
-///
-/// # Safety
-/// The processor has AVX-512F; the tile holds `(N - 1) * stride + LANES` values.
-#[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
-#[inline]
-unsafe fn store_sums<const N: usize>(
-    tile: &mut [f32],
-    stride: usize,
-    even: [__m512; N],
-    odd: [__m512; N],
-) {
-    for (out, (even, odd)) in even.into_iter().zip(odd).enumerate() {
-        // SAFETY: the tile is long enough, by the caller's contract.
-        unsafe { _mm512_storeu_ps(tile.as_mut_ptr().add(out * stride), _mm512_add_ps(even, odd)) };
-    }
-}
-
-/// Two neighbouring values of a weight in every lane, or one and a zero.
-///
-/// # Safety
-/// The value at `at`, and if `is_whole` the next one, are within the weight.
-#[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
-#[inline]
-unsafe fn weight_pair(weight: &[bf16], at: usize, is_whole: bool) -> __m512i {
-    // SAFETY: by the caller's contract; the read needs no alignment.
-    let bits = unsafe {
-        if is_whole {
-            weight.as_ptr().add(at).cast::<i32>().read_unaligned()
-        } else {
-            i32::from(weight[at].to_bits())
-        }
     };
-    _mm512_set1_epi32(bits)
 }
 
-#[inline(always)]
-#[allow(clippy::inline_always, unsafe_code)]
-fn as_bf16(bits: __m512i) -> __m512bh {
-    // SAFETY: both are 512 bits of which every pattern is valid.
-    unsafe { std::mem::transmute(bits) }
+tile!(
+    /// Both sides in f32.
+    f32s, "avx512f", f32, f32, LANES, load, load, fused
+);
+tile!(
+    /// Like [`f32s`], with the weight widened from bf16.
+    widened, "avx512f", f32, bf16, LANES, load, widen, fused
+);
+tile!(
+    /// Both sides in bf16, with two columns per lane.
+    pairs, "avx512f,avx512bf16", bf16, bf16, 2 * LANES, load_pairs, load_pairs, dot
+);
+
+/// # Safety
+/// Sixteen values can be read; the processor has AVX-512F.
+#[target_feature(enable = "avx512f")]
+#[allow(unsafe_code)]
+#[inline]
+unsafe fn load(values: *const f32) -> __m512 {
+    // SAFETY: by the caller's contract.
+    unsafe { _mm512_loadu_ps(values) }
+}
+
+/// # Safety
+/// Sixteen values can be read; the processor has AVX-512F.
+#[target_feature(enable = "avx512f")]
+#[allow(unsafe_code)]
+#[inline]
+unsafe fn widen(values: *const bf16) -> __m512 {
+    // SAFETY: by the caller's contract.
+    let bits = unsafe { _mm256_loadu_si256(values.cast()) };
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+}
+
+/// # Safety
+/// Thirty-two values can be read; the processor has AVX-512F.
+#[target_feature(enable = "avx512f")]
+#[allow(unsafe_code)]
+#[inline]
+unsafe fn load_pairs(values: *const bf16) -> __m512bh {
+    // SAFETY: by the caller's contract; every pattern of the bits is valid.
+    unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(values.cast())) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn fused(sum: __m512, x: __m512, weight: __m512) -> __m512 {
+    _mm512_fmadd_ps(weight, x, sum)
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+fn dot(sum: __m512, x: __m512bh, weight: __m512bh) -> __m512 {
+    _mm512_dpbf16_ps(sum, weight, x)
 }

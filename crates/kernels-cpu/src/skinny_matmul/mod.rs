@@ -1,11 +1,18 @@
 //! Product of few rows with a weight `[out, in]`, for decoding: the weight is read once, in its own order.
 //!
-//! General products first copy the weight into another order, which costs more than the product itself for few rows.
+//! General products first copy the weight into another order, which costs more than the product itself for few rows. Here
+//! the lanes of a vector are neighbouring columns of the weight, so that none is idle, whatever the number of rows.
+//!
+//! A value of the product is the sum of [`LANES`] partial sums, each of every sixteenth column, in an order that depends on
+//! the number of columns alone. So a row's values are the same to the bit, whichever other rows are computed with it.
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+mod avx;
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod avx512;
-#[cfg(feature = "portable")]
-mod portable;
+mod generic;
+#[cfg(test)]
+mod tests;
 
 use half::bf16;
 use rayon::prelude::*;
@@ -16,12 +23,18 @@ use crate::weight_storage::StoredWeight;
 
 /// The maximum number of rows.
 pub(crate) const MAX_ROWS: usize = 64;
+/// Partial sums of a value.
+const LANES: usize = 16;
 /// Rows of the weight per task: about as many of a small model's as a second-level cache holds.
 const TASK_OUTS: usize = 64;
-/// Input rows per vector.
-const LANES: usize = 16;
-/// Rows of the weight per tile.
-const OUTS: usize = 8;
+/// Rows of the weight that are multiplied block by block.
+const GROUP_OUTS: usize = 16;
+/// The maximum number of rows of x per tile.
+const TILE_ROWS: usize = 8;
+/// The maximum number of columns per block: with [`TILE_ROWS`] rows, x remains in a first-level cache.
+const BLOCK: usize = 640;
+/// Values that a row of x is padded to a multiple of: the columns of the widest step.
+const PADDING: usize = 32;
 
 /// Whether this processor has the instructions of [`add_product`].
 ///
@@ -29,12 +42,23 @@ const OUTS: usize = 8;
 pub(crate) fn is_supported() -> bool {
     #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     {
-        std::arch::is_x86_feature_detected!("avx512f")
+        has_avx512() || has_avx2()
     }
     #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
     {
-        cfg!(feature = "portable")
+        // Elsewhere a fused multiplication and addition can be a call of a function.
+        cfg!(feature = "portable") || cfg!(target_arch = "aarch64")
     }
+}
+
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+}
+
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+fn has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
 }
 
 /// Adds `x · weightᵀ` to `out`: x `[n, i]`, weight `[o, i]`, out `[n, o]` with rows `width` apart.
@@ -51,6 +75,8 @@ pub(crate) fn add_product(
     n: usize,
     precision: Precision,
 ) {
+    // Processors without the instruction multiply unrounded values: more exact, and as fast.
+    let rounds = precision == Precision::Bf16 && crate::bf16::is_supported();
     assert!(is_supported() && (1..=MAX_ROWS).contains(&n), "{n} rows");
     let d_in = x.len() / n;
     let d_out = weight.len() / d_in.max(1);
@@ -59,191 +85,217 @@ pub(crate) fn add_product(
         "{n} rows of {d_in} by {d_out}"
     );
     assert!(out.len() >= (n - 1) * width + d_out, "{n} rows every {width}");
-    let sizes = Sizes { n, d_in, vectors: n.div_ceil(LANES), width };
+    let product = Product { n, d_in, width };
     match weight {
-        StoredWeight::F32(weight) => {
-            let columns = columns(x, sizes);
-            in_tasks(out, weight, sizes, |tile, weight| f32s(tile, &columns, weight, sizes));
+        StoredWeight::F32(weight) => product.add(out, x, |x| x, weight, &f32s()),
+        #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+        StoredWeight::Bf16(weight) if rounds => {
+            product.add(out, x, bf16::from_f32, weight, &pairs());
         }
-        StoredWeight::Bf16(weight)
-            if precision == Precision::Bf16 && crate::bf16::is_supported() =>
-        {
-            let columns = pairs_of_columns(x, sizes);
-            in_tasks(out, weight, sizes, |tile, weight| pairs(tile, &columns, weight, sizes));
-        }
-        StoredWeight::Bf16(weight) => {
-            let columns = columns(x, sizes);
-            in_tasks(out, weight, sizes, |tile, weight| widened(tile, &columns, weight, sizes));
-        }
+        StoredWeight::Bf16(weight) => product.add(out, x, |x| x, weight, &widened()),
     }
 }
 
+/// Rows of x and of the weight, and a range of columns.
+#[derive(Debug)]
+struct Part<'a, X, W> {
+    /// The rows of x, `stride` apart; zeros beyond the columns of the weight.
+    x: &'a [X],
+    stride: usize,
+    weight: &'a [W],
+    d_in: usize,
+    /// The columns; the first is a multiple of [`PADDING`].
+    from: usize,
+    to: usize,
+    /// Whether the rows of the weight that follow will be read soon.
+    prefetches: bool,
+}
+
+/// Adds the products of a part to partial sums: for each row of the weight, each row of x, [`LANES`] of them.
+///
+/// # Safety
+/// The processor must have the instructions.
+type Tile<X, W> = unsafe fn(&mut [f32], &Part<'_, X, W>);
+
+/// The tiles for a number of rows of x.
+struct Shape<X, W> {
+    rows: usize,
+    /// Rows of the weight of `many`.
+    outs: usize,
+    many: Tile<X, W>,
+    one: Tile<X, W>,
+}
+
+/// The loops of a kind of product on this processor.
+struct Loops<X: 'static, W: 'static> {
+    /// In ascending order of their rows.
+    shapes: &'static [Shape<X, W>],
+    /// Adds up the lanes of eight values.
+    sum_lanes: unsafe fn(&[f32; 8 * LANES]) -> [f32; 8],
+}
+
+/// The shapes of a tile: the rows of x, and the rows of the weight that the number of vector registers allows.
+macro_rules! shapes {
+    ($module:ident :: $name:ident $(, ($rows:literal, $outs:literal))*) => {
+        &[$(Shape {
+            rows: $rows,
+            outs: $outs,
+            many: $module::$name::<$rows, $outs>,
+            one: $module::$name::<$rows, 1>,
+        }),*]
+    };
+}
+
+/// The loops of a product with x in f32.
+macro_rules! loops {
+    ($(#[$doc:meta])* $name:ident: $weight:ty) => {
+        $(#[$doc])*
+        fn $name() -> Loops<f32, $weight> {
+            #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+            {
+                let shapes: &[_] = if has_avx512() {
+                    shapes!(avx512::$name, (1, 8), (2, 8), (4, 4), (8, 2))
+                } else {
+                    shapes!(avx::$name, (1, 4), (2, 2), (4, 1))
+                };
+                Loops { shapes, sum_lanes: avx::sum_lanes }
+            }
+            #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
+            {
+                let shapes = shapes!(generic::$name, (1, 4), (2, 2), (4, 1));
+                Loops { shapes, sum_lanes: generic::sum_lanes }
+            }
+        }
+    };
+}
+
+loops!(f32s: f32);
+loops!(
+    /// The weight is widened.
+    widened: bf16
+);
+
+/// Both sides are rounded to bf16, and pairs of columns are multiplied.
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+fn pairs() -> Loops<bf16, bf16> {
+    let shapes = shapes!(avx512::pairs, (1, 8), (2, 8), (4, 4), (8, 2));
+    Loops { shapes, sum_lanes: avx::sum_lanes }
+}
+
+/// The sizes of a product.
 #[derive(Clone, Copy, Debug)]
-struct Sizes {
+struct Product {
     n: usize,
     d_in: usize,
-    /// Vectors per column of x.
-    vectors: usize,
-    /// Stride of the output's rows.
+    /// Distance of the output's rows.
     width: usize,
 }
 
-/// Columns of x as vectors, so that one value of the weight is multiplied with all rows at once.
-fn columns(x: &[f32], Sizes { d_in, vectors, .. }: Sizes) -> Vec<f32> {
-    let mut columns = vec![0.0_f32; d_in * vectors * LANES];
-    for (row, x) in x.chunks(d_in).enumerate() {
-        for (idx, value) in x.iter().enumerate() {
-            columns[idx * vectors * LANES + row] = *value;
+impl Product {
+    fn add<X: Copy + Default + Sync, W: Sync>(
+        self,
+        out: &mut [f32],
+        x: &[f32],
+        convert: impl Fn(f32) -> X,
+        weight: &[W],
+        loops: &Loops<X, W>,
+    ) {
+        let tiles = self.row_tiles(loops);
+        let stride = self.d_in.next_multiple_of(PADDING);
+        let n_padded: usize = tiles.iter().map(|(_, shape)| shape.rows).sum();
+        let mut padded = vec![X::default(); n_padded * stride];
+        for (padded, x) in padded.chunks_mut(stride).zip(x.chunks(self.d_in)) {
+            padded.iter_mut().zip(x).for_each(|(padded, x)| *padded = convert(*x));
+        }
+        let out = Shared::new(out);
+        let task = |(task, weight): (usize, &[W])| {
+            for (idx, weight) in weight.chunks(GROUP_OUTS * self.d_in).enumerate() {
+                let first_out = task * TASK_OUTS + idx * GROUP_OUTS;
+                for (first_row, shape) in &tiles {
+                    let x = &padded[first_row * stride..][..shape.rows * stride];
+                    let (d_in, prefetches) = (self.d_in, *first_row == 0);
+                    let part = Part { x, stride, weight, d_in, from: 0, to: d_in, prefetches };
+                    self.add_group(&out, (*first_row, first_out), &part, shape, loops);
+                }
+            }
+        };
+        if self.n * weight.len() < 64 * 1024 {
+            weight.chunks(TASK_OUTS * self.d_in).enumerate().for_each(task);
+        } else {
+            weight.par_chunks(TASK_OUTS * self.d_in).enumerate().for_each(task);
         }
     }
-    columns
-}
 
-/// The same rounded to bf16, two columns per lane.
-fn pairs_of_columns(x: &[f32], Sizes { d_in, vectors, .. }: Sizes) -> Vec<u32> {
-    let bits = |value: f32| u32::from(bf16::from_f32(value).to_bits());
-    let mut columns = vec![0; d_in.div_ceil(2) * vectors * LANES];
-    for (row, x) in x.chunks(d_in).enumerate() {
-        for (idx, pair) in x.chunks(2).enumerate() {
-            let high = pair.get(1).copied().map_or(0, bits);
-            columns[idx * vectors * LANES + row] = bits(pair[0]) | (high << 16);
+    /// Divides the rows of x among shapes: the first row of each tile, and its shape. The last one can have too many.
+    fn row_tiles<'a, X, W>(&self, loops: &'a Loops<X, W>) -> Vec<(usize, &'a Shape<X, W>)> {
+        let mut tiles = Vec::new();
+        let mut first = 0;
+        while first < self.n {
+            let fits = |shape: &&Shape<X, W>| shape.rows >= self.n - first;
+            let Some(shape) = loops.shapes.iter().find(fits).or(loops.shapes.last()) else { break };
+            tiles.push((first, shape));
+            first += shape.rows;
         }
+        tiles
     }
-    columns
-}
 
-/// Adds the tiles that `multiply` computes of [`OUTS`] rows of the weight each, `tile[out][row]`.
-fn in_tasks<T: Sync>(
-    out: &mut [f32],
-    weight: &[T],
-    Sizes { n, d_in, vectors, width }: Sizes,
-    multiply: impl Fn(&mut [f32], &[T]) + Sync,
-) {
-    let out = Shared::new(out);
-    let task = |(task, weight): (usize, &[T])| {
-        scratch([OUTS * vectors * LANES], |[tile]| {
-            for (idx, weight) in weight.chunks(OUTS * d_in).enumerate() {
-                let n_outs = weight.len() / d_in;
-                multiply(tile, weight);
-                let first = task * TASK_OUTS + idx * OUTS;
-                for row in 0..n {
-                    let add = |out: &mut [f32]| {
-                        for (idx, out) in out.iter_mut().enumerate() {
-                            *out += tile[idx * vectors * LANES + row];
-                        }
-                    };
-                    #[allow(unsafe_code)]
-                    // SAFETY: only this task writes these columns of the output.
-                    unsafe {
-                        out.with(row * width + first, n_outs, add);
+    /// Adds the product of a group of the weight's rows and the rows of a tile to the output, from `first_row` and `first_out`
+    /// on.
+    fn add_group<X, W>(
+        self,
+        out: &Shared<'_>,
+        (first_row, first_out): (usize, usize),
+        part: &Part<'_, X, W>,
+        shape: &Shape<X, W>,
+        loops: &Loops<X, W>,
+    ) {
+        let n_outs = part.weight.len() / part.d_in;
+        scratch([GROUP_OUTS * TILE_ROWS * LANES], |[sums]| {
+            let sums = &mut sums[..(n_outs * shape.rows).next_multiple_of(8) * LANES];
+            sums.fill(0.0);
+            let n_blocks = part.d_in.div_ceil(BLOCK);
+            let block = part.d_in.div_ceil(n_blocks).next_multiple_of(PADDING);
+            for from in (0..part.d_in).step_by(block) {
+                let to = part.d_in.min(from + block);
+                add_block(sums, &Part { from, to, ..*part }, shape);
+            }
+            let mut values = [0.0; GROUP_OUTS * TILE_ROWS];
+            let (sums, _) = sums.as_chunks();
+            for (values, sums) in values.as_chunks_mut().0.iter_mut().zip(sums) {
+                // SAFETY: the loops were chosen for this processor.
+                #[allow(unsafe_code)]
+                let sums = unsafe { (loops.sum_lanes)(sums) };
+                *values = sums;
+            }
+            for row in first_row..self.n.min(first_row + shape.rows) {
+                let add = |out: &mut [f32]| {
+                    for (idx, out) in out.iter_mut().enumerate() {
+                        *out += values[idx * shape.rows + row - first_row];
                     }
+                };
+                #[allow(unsafe_code)]
+                // SAFETY: only this task writes these columns of the output.
+                unsafe {
+                    out.with(row * self.width + first_out, n_outs, add);
                 }
             }
         });
-    };
-    if n * weight.len() < 64 * 1024 {
-        weight.chunks(TASK_OUTS * d_in).enumerate().for_each(task);
-    } else {
-        weight.par_chunks(TASK_OUTS * d_in).enumerate().for_each(task);
     }
 }
 
-/// Up to [`OUTS`] rows of the weight times all columns: `tile[out][row]`.
-macro_rules! tile_of {
-    ($name:ident, $kernel:ident, $column:ty, $weight:ty) => {
-        fn $name(
-            tile: &mut [f32],
-            columns: &[$column],
-            weight: &[$weight],
-            Sizes { d_in, vectors, .. }: Sizes,
-        ) {
-            #[cfg(feature = "portable")]
-            portable::$kernel(tile, columns, weight, d_in, vectors);
-            #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
-            for vector in 0..vectors {
-                #[allow(unsafe_code)]
-                // SAFETY: the caller checked for the instructions; the kernel checks the lengths.
-                unsafe {
-                    if weight.len() == OUTS * d_in {
-                        avx512::$kernel::<OUTS>(tile, columns, weight, d_in, vectors, vector);
-                    } else {
-                        for (idx, weight) in weight.chunks(d_in).enumerate() {
-                            let tile = &mut tile[idx * vectors * LANES..];
-                            avx512::$kernel::<1>(tile, columns, weight, d_in, vectors, vector);
-                        }
-                    }
-                }
-            }
-            #[cfg(not(any(target_arch = "x86_64", feature = "portable")))]
-            unreachable!(
-                "the caller checked for the instructions: {} {} {vectors}",
-                tile.len(),
-                columns.len() + weight.len() + d_in
-            )
-        }
-    };
-}
-
-tile_of!(f32s, columns, f32, f32);
-tile_of!(widened, widened, f32, bf16);
-tile_of!(pairs, pairs, u32, bf16);
-
-// A skipped test prints a note.
-#[cfg(test)]
-#[allow(clippy::print_stdout)]
-mod tests {
-    use half::bf16;
-
-    use super::{MAX_ROWS, add_product, is_supported};
-    use crate::precision::Precision;
-    use crate::weight_storage::StoredWeight;
-
-    /// Adds the product to a buffer of quarters and compares it with sums in f64.
-    fn check([n, d_in, d_out]: [usize; 3], stored_bf16: bool, precision: Precision) {
-        let value = |i: usize| ((i * 37 + 11) % 64) as f32 / 31.7 - 1.0;
-        let round = |value: f32| bf16::from_f32(value).to_f32();
-        let x: Vec<f32> = (0..n * d_in).map(value).collect();
-        let weight: Vec<f32> = (0..d_out * d_in).map(|i| value(i + 5)).collect();
-        let rounded: Vec<bf16> = weight.iter().map(|value| bf16::from_f32(*value)).collect();
-        let stored = if stored_bf16 {
-            StoredWeight::Bf16(rounded.as_slice().into())
-        } else {
-            StoredWeight::F32(weight.as_slice().into())
-        };
-        let width = d_out + 3;
-        let mut out = vec![0.25; n * width];
-        add_product(&mut out, width, &x, &stored, n, precision);
-        for (row, out) in out.chunks(width).enumerate() {
-            for (o, got) in out.iter().enumerate() {
-                let sum = |o: usize| -> f64 {
-                    let (x, w) = (&x[row * d_in..], &weight[o * d_in..][..d_in]);
-                    let terms = x.iter().zip(w).map(|(x, w)| {
-                        let w = if stored_bf16 { round(*w) } else { *w };
-                        let x = if precision == Precision::Bf16 { round(*x) } else { *x };
-                        f64::from(x) * f64::from(w)
-                    });
-                    terms.sum()
-                };
-                let want = if o < d_out { 0.25 + sum(o) } else { 0.25 };
-                let near = (f64::from(*got) - want).abs() < 1e-4;
-                assert!(near, "{n} {d_in} {d_out}: {got} {want}");
-            }
-        }
-    }
-
-    #[test]
-    fn products_of_any_size() {
-        if !is_supported() {
-            println!("skipped: no AVX-512 here");
-            return;
-        }
-        for sizes in
-            [[1, 1, 1], [2, 3, 5], [16, 8, 8], [17, 9, 70], [MAX_ROWS, 33, 130], [5, 256, 512]]
-        {
-            check(sizes, false, Precision::F32);
-            check(sizes, true, Precision::F32);
-            if crate::bf16::is_supported() {
-                check(sizes, true, Precision::Bf16);
+/// Adds the products of a block of columns to the sums, tile by tile.
+fn add_block<X, W>(sums: &mut [f32], part: &Part<'_, X, W>, shape: &Shape<X, W>) {
+    let mut sums = sums.chunks_mut(shape.rows * LANES * shape.outs);
+    for weight in part.weight.chunks(shape.outs * part.d_in) {
+        let Some(sums) = sums.next() else { break };
+        let is_whole = weight.len() == shape.outs * part.d_in;
+        let (tile, outs) = if is_whole { (shape.many, shape.outs) } else { (shape.one, 1) };
+        let sums = sums.chunks_mut(outs * shape.rows * LANES);
+        for (sums, weight) in sums.zip(weight.chunks(outs * part.d_in)) {
+            // SAFETY: the loops were chosen for this processor.
+            #[allow(unsafe_code)]
+            unsafe {
+                tile(sums, &Part { weight, ..*part });
             }
         }
     }
