@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::peft::ADAPTER_CONFIG;
+
 /// The result type of adapter configurations.
 pub type AdapterResult<T> = std::result::Result<T, AdapterError>;
 
@@ -38,6 +40,14 @@ pub enum AdapterError {
         file: &'static str,
         /// Whether there are weights in PyTorch's pickle format.
         pickled: bool,
+    },
+    /// One of the errors below, with the file that has the setting.
+    #[error("{}: {source}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        source: Box<AdapterError>,
     },
     /// A setting is out of range.
     #[error("lora `{key}` must be {expected}: `{value}`")]
@@ -76,7 +86,7 @@ pub enum AdapterError {
         known: Vec<String>,
     },
     /// adapter_config.json names no target modules, and PEFT has no default for the family.
-    #[error("adapter_config.json has no `target_modules`, and PEFT has no default for `{family}`")]
+    #[error("no `target_modules`, and PEFT has no default for `{family}`")]
     NoDefaultTargets {
         /// The `model_type`.
         family: &'static str,
@@ -133,10 +143,35 @@ impl AdapterError {
         Self::NotAnAdapter { dir: dir.to_owned(), file, pickled }
     }
 
+    /// The error about a setting with the adapter_config.json of `dir`, which has it; one that names a path is returned as it is.
+    #[must_use]
+    pub fn in_config_of(self, dir: &Path) -> Self {
+        match self {
+            Self::File(_)
+            | Self::Unsupported { .. }
+            | Self::Malformed { .. }
+            | Self::NotAnAdapter { .. }
+            | Self::InFile { .. } => self,
+            Self::OutOfRange { .. }
+            | Self::Pattern { .. }
+            | Self::NoSuchTarget { .. }
+            | Self::NotALayer { .. }
+            | Self::NoDefaultTargets { .. }
+            | Self::Tied { .. }
+            | Self::Twice { .. }
+            | Self::Conflict { .. }
+            | Self::Unused { .. }
+            | Self::NotForLayer { .. } => {
+                Self::InFile { path: dir.join(ADAPTER_CONFIG), source: Box::new(self) }
+            }
+        }
+    }
+
     /// Hint.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::File(error) => return error.hint(),
+            Self::InFile { source, .. } => return source.hint(),
             Self::Unsupported { .. } => {
                 "merge the adapter with PEFT (merge_and_unload) and load the merged model"
                     .to_owned()

@@ -80,7 +80,10 @@ impl Peft {
         let value: Value = serde_json::from_str(&text)
             .map_err(|error| malformed(format!("not valid JSON: {error}")))?;
         match value {
-            Value::Object(map) => Reader { path, map, asked: Vec::new() }.read(),
+            Value::Object(map) => {
+                let read = Reader { path, map, asked: Vec::new() }.read();
+                read.map_err(|error| error.in_config_of(dir))
+            }
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)

@@ -20,10 +20,12 @@ const LINE_BYTES: usize = 4096;
 
 /// Error codes of Linux for which the standard library has no stable kind.
 mod libc_codes {
+    pub(super) const EINTR: i32 = 4;
     pub(super) const EIO: i32 = 5;
     pub(super) const ENOMEM: i32 = 12;
     pub(super) const ENFILE: i32 = 23;
     pub(super) const EMFILE: i32 = 24;
+    pub(super) const ELOOP: i32 = 40;
 }
 
 /// A failure of a command.
@@ -162,11 +164,11 @@ fn is_of_machine(error: &(dyn Error + 'static)) -> bool {
     use std::io::ErrorKind;
     causes(error).into_iter().any(|cause| {
         if let Some(failure) = cause.downcast_ref::<fsio::IoFailure>() {
-            if is_lack(failure.raw_os_error()) {
-                return true;
+            if failure.is_write() {
+                return failure.kind() != ErrorKind::NotADirectory
+                    || is_lack(failure.raw_os_error());
             }
-            let is_wrong_path = failure.kind() == ErrorKind::NotADirectory;
-            return failure.is_write() && !is_wrong_path;
+            return failure.raw_os_error().is_some() && !is_of_path(failure);
         }
         if cause.is::<fsio::NoThread>() {
             return true;
@@ -195,10 +197,29 @@ fn lacks_files(error: &(dyn Error + 'static)) -> bool {
     causes(error).iter().any(|cause| of_library(cause) == Some(libc_codes::EMFILE))
 }
 
-/// No file descriptors, no memory, a failing disk.
+/// Errors of reading that say what the path is: no file, one of another kind or of somebody else. All others say that the system
+/// fails.
+fn is_of_path(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{
+        InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+    };
+    let is_of_links = error.raw_os_error() == Some(libc_codes::ELOOP);
+    is_of_links
+        || matches!(
+            error.kind(),
+            NotFound
+                | PermissionDenied
+                | NotADirectory
+                | IsADirectory
+                | InvalidInput
+                | InvalidFilename
+        )
+}
+
+/// No file descriptors, no memory, a failing disk, a call that a signal interrupted.
 fn is_lack(code: Option<i32>) -> bool {
-    use libc_codes::{EIO, EMFILE, ENFILE, ENOMEM};
-    matches!(code, Some(EIO | ENOMEM | ENFILE | EMFILE))
+    use libc_codes::{EINTR, EIO, EMFILE, ENFILE, ENOMEM};
+    matches!(code, Some(EINTR | EIO | ENOMEM | ENFILE | EMFILE))
 }
 
 impl From<hub::Error> for Failure {
@@ -292,7 +313,33 @@ from_errors!(
 
 #[cfg(test)]
 mod tests {
-    use super::{Failure, LINE_BYTES};
+    use super::{Failure, LINE_BYTES, RUN_FAILED, WRONG_INPUT};
+
+    /// Reading: what the path is at fault for is a wrong input, and everything else a failure of the machine.
+    #[test]
+    fn exit_codes_of_reads() {
+        let code = |errno: i32| {
+            let error = data::Error::Io {
+                path: "a".into(),
+                source: std::io::Error::from_raw_os_error(errno),
+            };
+            let of_data = Failure::from_error(&error, None).code;
+            let error = fsio::Error::of_reading("a", std::io::Error::from_raw_os_error(errno));
+            (of_data, Failure::from_error(&error, None).code)
+        };
+        // EINTR, EIO, ENOMEM, ENFILE, EMFILE, ENOSPC
+        for errno in [4, 5, 12, 23, 24, 28] {
+            assert_eq!(code(errno), (RUN_FAILED, RUN_FAILED), "{errno}");
+        }
+        // EAGAIN, ESTALE
+        for errno in [11, 116] {
+            assert_eq!(code(errno).1, RUN_FAILED, "{errno}");
+        }
+        // ENOENT, EACCES, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ELOOP
+        for errno in [2, 13, 20, 21, 22, 36, 40] {
+            assert_eq!(code(errno), (WRONG_INPUT, WRONG_INPUT), "{errno}");
+        }
+    }
 
     #[test]
     fn long_lines_of_messages_are_shortened() {

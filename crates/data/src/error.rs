@@ -250,8 +250,14 @@ pub enum Error {
         source: fsio::Error,
     },
     /// The tokenizer lacks a token that packing needs.
-    #[error("the tokenizer has no end-of-text token")]
-    NoEndToken,
+    #[error(
+        "{}the tokenizer has no end-of-text token",
+        path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
+    )]
+    NoEndToken {
+        /// The tokenizer's file, if it is from one.
+        path: Option<PathBuf>,
+    },
     /// The split leaves one set empty.
     #[error("holdout = {fraction} leaves no {split} rows: {n_rows} rows in all")]
     EmptySplit {
@@ -263,8 +269,10 @@ pub enum Error {
         n_rows: u64,
     },
     /// There is nothing to train on.
-    #[error("no sample has a target at sequence_length = {sequence_length}")]
+    #[error("{source_paths}: no sample has a target at sequence_length = {sequence_length}")]
     NoTargets {
+        /// The sources as written in the recipe.
+        source_paths: String,
         /// Positions per row.
         sequence_length: usize,
         /// Whether every sample fits in a row, so that a longer row would not help.
@@ -390,7 +398,7 @@ impl Error {
                 "check the disk, then remove `{}`: it is made again from the data",
                 dir.display()
             )),
-            Self::NoEndToken => Some(
+            Self::NoEndToken { .. } => Some(
                 "set `eos_token` in tokenizer_config.json, or train a tokenizer with \
                  `special_tokens`"
                     .into(),

@@ -31,9 +31,12 @@ pub enum Error {
     },
     /// The tokenizer has ids without a row in the model's embedding.
     #[error(
-        "the tokenizer has {n_tokens} ids, but the model's vocabulary has only: `{vocab_size}`"
+        "{}the tokenizer has {n_tokens} ids, but the model's vocabulary has only: `{vocab_size}`",
+        path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
     )]
     Vocabulary {
+        /// The file that gives a token the largest id.
+        path: Option<std::path::PathBuf>,
         /// Largest id of the tokenizer plus one.
         n_tokens: usize,
         /// Rows of the model's embedding.

@@ -106,7 +106,11 @@ pub(crate) fn fitting(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Tok
         return Ok(tokenizer.clone());
     }
     let fitting = tokenizer.without_surplus(vocab_size).map(|(fitting, _)| fitting);
-    fitting.ok_or(Error::Vocabulary { n_tokens, vocab_size })
+    fitting.ok_or_else(|| {
+        let largest = u32::try_from(n_tokens.saturating_sub(1)).unwrap_or(u32::MAX);
+        let path = tokenizer.file_of_id(largest).map(Path::to_owned);
+        Error::Vocabulary { path, n_tokens, vocab_size }
+    })
 }
 
 pub(crate) fn token_ids(tokenizer: &Tokenizer) -> TokenIds {

@@ -3,13 +3,13 @@
 //! Lines are not synced one by one. Call `sync` before you record the length.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead as _, BufReader, Write};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::dirs::{parent_of, sync_dir};
 use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::{Error, Result, write_atomic};
 
 /// An open log.
 #[derive(Debug)]
@@ -85,11 +85,58 @@ impl AppendLog {
         self.bytes = recorded;
         self.sync()
     }
+
+    /// Removes the lines that are not kept, and what follows the last line feed; returns the number of removed lines. A log that has
+    /// none of them is not written.
+    pub fn retain_lines(&mut self, is_kept: impl Fn(&[u8]) -> bool) -> Result<u64> {
+        let is_whole = |line: &[u8]| line.strip_suffix(b"\n").is_some_and(&is_kept);
+        let mut n_removed = 0;
+        self.for_each_line(|line| n_removed += u64::from(!is_whole(line)))?;
+        if n_removed == 0 {
+            return Ok(0);
+        }
+        let mut kept = Vec::new();
+        self.for_each_line(|line| {
+            if is_whole(line) {
+                kept.extend_from_slice(line);
+            }
+        })?;
+        write_atomic(&self.path, &kept)?;
+        *self = Self::open(&self.path)?;
+        Ok(n_removed)
+    }
+
+    /// Passes each line, with its line feed.
+    fn for_each_line(&self, mut visit: impl FnMut(&[u8])) -> Result<()> {
+        let mut file = BufReader::new(File::open(&self.path).at(&self.path, "read")?);
+        let mut line = Vec::new();
+        while file.read_until(b'\n', &mut line).at(&self.path, "read")? > 0 {
+            visit(&line);
+            line.clear();
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_that_are_not_kept_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, b"a1\n\xff\xfe\na2\na3").unwrap();
+        let mut log = AppendLog::open(&path).unwrap();
+        let starts = |line: &[u8]| line.starts_with(b"a");
+        // The last line has no end: it may be a part of one.
+        assert_eq!(log.retain_lines(starts).unwrap(), 2);
+        log.append("a4").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"a1\na2\na4\n");
+        assert_eq!((log.len(), log.retain_lines(starts).unwrap()), (9, 0));
+        log.append("a5").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"a1\na2\na4\na5\n");
+    }
 
     #[test]
     fn a_link_or_directory_in_place_of_a_log_is_refused() {

@@ -289,6 +289,11 @@ impl Error {
         }
     }
 
+    /// The error of the operating system when a file is read.
+    pub fn of_reading(path: impl AsRef<Path>, error: io::Error) -> Self {
+        Self::io(path.as_ref(), "read", error)
+    }
+
     pub(crate) fn io(path: &Path, action: impl Into<String>, source: io::Error) -> Self {
         let about_space = matches!(
             source.kind(),

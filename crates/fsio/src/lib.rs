@@ -38,7 +38,7 @@ mod verified;
 pub mod watchdog;
 
 pub use append_log::AppendLog;
-pub use atomic_file::AtomicFile;
+pub use atomic_file::{AtomicFile, finish_file};
 pub use calendar::utc_date_time;
 pub use checked_read::{read_capped, read_optional_text, read_text_capped};
 pub use dir_writer::{DirWriter, HashingFile};
@@ -57,7 +57,7 @@ pub use names::basename_only;
 pub use nearest::nearest_path;
 pub use partial_file::PartialFile;
 pub use program::{Program, ProgramFailure, ProgramLimits};
-pub use read::{is_present, refuse_lfs_pointer};
+pub use read::{check_destination, is_present, refuse_lfs_pointer};
 pub use replace::{replace_unsynced, write_atomic};
 pub use tmp_dir::{remove_abandoned_tmps, remove_own_tmps, remove_stale_tmps};
 pub use verified::{Verification, verified_sha256};

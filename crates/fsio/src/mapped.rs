@@ -25,7 +25,11 @@ impl MappedFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = open_regular(path)?;
-        let map = map_file(&file).at(path, "map")?;
+        let map = match map_file(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => map_file(&file),
+            mapped => mapped,
+        };
+        let map = map.at(path, "map")?;
         let watched = Watched::new(path, &map);
         Ok(Self { map, _watched: watched })
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::dirs::parent_of;
 use crate::error::IoContext;
 use crate::lfs::{POINTER_BYTES, refuse_pointer};
 use crate::{Error, Result};
@@ -25,6 +26,24 @@ pub fn is_present(path: impl AsRef<Path>) -> bool {
         Ok(_) => true,
         Err(error) => !matches!(error.kind(), NotFound | NotADirectory),
     }
+}
+
+/// Checks that a file can have this name: one that a file system takes, in a directory that exists. A file that has it already
+/// is no error.
+pub fn check_destination(path: impl AsRef<Path>) -> Result<()> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let path = path.as_ref();
+    match std::fs::symlink_metadata(path) {
+        Err(error) if !matches!(error.kind(), NotFound | NotADirectory) => {
+            return Err(error).at(path, "read");
+        }
+        Ok(_) | Err(_) => {}
+    }
+    let parent = parent_of(path);
+    if !std::fs::metadata(parent).at(parent, "read")?.is_dir() {
+        return Err(std::io::Error::from(NotADirectory)).at(parent, "list");
+    }
+    Ok(())
 }
 
 /// Returns an error if a file is a pointer of Git LFS. Larger files are not read.
@@ -59,7 +78,7 @@ pub(crate) fn read_bytes_capped(path: &Path, limit: u64) -> Result<Vec<u8>> {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::is_present;
+    use super::{check_destination, is_present};
 
     #[test]
     fn a_name_is_present_whatever_it_is() {
@@ -73,5 +92,23 @@ mod tests {
         for name in ["none", "file/below", "none/below"] {
             assert!(!is_present(path(name)), "{name}");
         }
+    }
+
+    #[test]
+    fn a_destination_is_a_possible_name_in_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let check = |name: &str| {
+            let checked = check_destination(dir.path().join(name));
+            let said = checked.map_err(|error| error.to_string().replace('/', "|"));
+            said.map_err(|text| text.rsplit('|').next().unwrap_or_default().to_owned())
+        };
+        assert_eq!((check("new"), check("file")), (Ok(()), Ok(())));
+        let said = |name: &str| check(name).unwrap_err();
+        assert!(said("none/new").starts_with("none: cannot read: No such file"));
+        assert!(said("file/new").starts_with("file: cannot list: "), "{}", said("file/new"));
+        let long = "a".repeat(256);
+        assert!(said(&long).contains("a: cannot read: File name too long"));
+        assert!(check_destination("a_name_in_this_directory").is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Errors of adapters: in their settings, their files, or the model that they belong to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result with this crate's error.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -70,6 +70,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// An error about a setting with the adapter_config.json of `dir`, which has it.
+    pub(crate) fn in_config_of(self, dir: &Path) -> Self {
+        if let Self::Config(error) = self {
+            return Self::Config(error.in_config_of(dir));
+        }
+        self
+    }
+
     /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         Some(match self {

@@ -39,7 +39,12 @@ pub(crate) fn plan_lora(
         Error::Recipe(loaded.spans.error(&format!("{path}.{key}"), text, "", hint))
     };
     let layout = if is_scalar { lora.scalar_layout(config) } else { lora.layout(config) };
-    let layout = layout.map_err(refused)?;
+    let layout = layout.map_err(|error| {
+        refused(match &adapter {
+            Some(Start::Directory(dir)) => error.in_config_of(dir),
+            Some(Start::Stage(_) | Start::Fresh) | None => error,
+        })
+    })?;
     if adapter.is_none() {
         lora.check_use(&layout, config).map_err(refused)?;
     }
@@ -60,6 +65,7 @@ fn key_of(error: &AdapterError, keys: &LoraKeys) -> &'static str {
         AdapterError::Pattern { key, .. } if *key != "target_modules" => key,
         AdapterError::Tied { .. } | AdapterError::Twice { .. } => "trainable_token_indices",
         AdapterError::File(_)
+        | AdapterError::InFile { .. }
         | AdapterError::Unsupported { .. }
         | AdapterError::Malformed { .. }
         | AdapterError::NotAnAdapter { .. }

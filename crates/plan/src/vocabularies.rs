@@ -70,9 +70,6 @@ fn tokenizer_of(start: &Start, earlier: &[StagePlan]) -> Result<Option<Tokenizer
 
 /// The first id that means another token, as a sentence.
 fn first_difference(policy: &Tokenizer, other: &Tokenizer) -> Option<String> {
-    let n = policy.vocab_size().min(other.vocab_size());
-    let tokens = |id: u32| Some((id, policy.token_text(id)?, other.token_text(id)?));
-    let (id, wanted, found) =
-        (0..n as u32).filter_map(tokens).find(|(_, wanted, found)| wanted != found)?;
+    let (id, [wanted, found]) = policy.first_difference(other)?;
     Some(format!("its token of the id {id} is `{found}` and the policy's is `{wanted}`"))
 }

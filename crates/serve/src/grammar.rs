@@ -13,7 +13,7 @@ use tokenizer::Tokenizer;
 
 use crate::api::RequiredCalls;
 use crate::call_grammar::{self, CallFrame};
-use crate::schema_limits;
+use crate::{schema_keywords, schema_limits};
 
 /// Characters of the reason why a schema cannot be followed.
 const REASON_CHARS: usize = 300;
@@ -62,6 +62,7 @@ impl Grammars {
 
     fn matcher(&self, tokenizer: &Tokenizer, schema: Value) -> Result<Matcher, String> {
         schema_limits::check(&schema)?;
+        schema_keywords::check(&schema)?;
         let factory =
             self.factory.get_or_init(|| factory(tokenizer)).as_ref().map_err(Clone::clone)?;
         schema_limits::on_large_stack(|| compiled(factory, schema))

@@ -18,6 +18,7 @@ mod logprobs;
 mod metrics;
 mod reply;
 mod routes;
+mod schema_keywords;
 mod schema_limits;
 mod server;
 mod sse;

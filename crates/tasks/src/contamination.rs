@@ -157,16 +157,38 @@ pub fn texts_of(columns: &Map<String, Value>) -> Vec<String> {
     texts
 }
 
-/// Hashes of the words of a text: letters and digits between white space, in lower case.
+/// Hashes of the words of a text: letters and digits in lower case, between white space and punctuation.
+///
+/// In GPT-3's check and lm-evaluation-harness white space alone separates words, and punctuation is removed from them: `a,b` is one
+/// word. A copy that lost its spaces, or whose dashes are hyphens, would then be missed.
 fn hashed_words(text: &str) -> Vec<u64> {
-    let hash = |word: &str| {
-        let mut hash = None;
-        for c in word.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase) {
-            hash = Some(mixed(hash.unwrap_or(SEED), u64::from(c)));
+    let (mut words, mut word, mut before) = (Vec::new(), None, ' ');
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c.is_alphanumeric() {
+            let lower = c.to_lowercase();
+            word = lower.fold(word, |hash, c| Some(mixed(hash.unwrap_or(SEED), u64::from(c))));
+        } else if separates(before, c, chars.peek().copied()) {
+            words.extend(word.take());
         }
-        hash
-    };
-    text.split_whitespace().filter_map(hash).collect()
+        before = c;
+    }
+    words.extend(word);
+    words
+}
+
+/// Whether a character other than a letter or digit ends a word. Apostrophes do not, and neither do marks between two digits, as in
+/// `1,000.5`, accents, and what has no width.
+fn separates(before: char, c: char, after: Option<char>) -> bool {
+    let is_in_number = before.is_ascii_digit() && after.is_some_and(|c| c.is_ascii_digit());
+    match c {
+        '\'' | '`' | '\u{2018}' | '\u{2019}' => false,
+        '.' | ',' => !is_in_number,
+        // General punctuation, that of East Asia, and its wide forms.
+        '\u{2010}'..='\u{2027}' | '\u{2030}'..='\u{205e}' | '\u{3001}'..='\u{303f}' => true,
+        '\u{ff01}'..='\u{ff0f}' | '\u{ff1a}'..='\u{ff20}' => true,
+        _ => c.is_whitespace() || c.is_ascii_punctuation(),
+    }
 }
 
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;
@@ -185,7 +207,7 @@ fn mixed(hash: u64, next: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Contamination, RowTexts, texts_of};
+    use super::{Contamination, RowTexts, hashed_words, texts_of};
 
     fn words(from: usize, to: usize) -> String {
         (from..to).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ")
@@ -225,6 +247,24 @@ mod tests {
             "1 of 2 rows of short occur in 1 rows of the training data (runs of 13 words; 1 are too short to compare): \
              a:1 has s:1"
         );
+    }
+
+    #[test]
+    fn words_end_at_punctuation() {
+        let is_same = |a: &str, b: &str| hashed_words(a) == hashed_words(b);
+        let joined = words(0, 20).replace(' ', ",");
+        for copy in [joined.clone(), joined.replace(',', "\u{2014}"), joined.replace(',', "...\n")]
+        {
+            assert!(is_same(&copy, &words(0, 20)), "{copy}");
+            let mut all = Contamination::default();
+            all.add_task("t", &[row("t:1", words(0, 20))]);
+            all.compare("a:1", &[copy]);
+            assert_eq!(all.into_reports()[0].n_found, 1);
+        }
+        assert!(is_same("The end.Next: a well-known “thing”", "the end next a well known thing"));
+        assert!(is_same("Don\u{2019}t pay 1,000.50!", "dont pay 100050") && !is_same("1, 2", "12"));
+        assert!(is_same("\u{4f60}\u{ff0c}\u{597d}\u{3002}", "\u{4f60} \u{597d}"));
+        assert!(hashed_words(" ... '' ").is_empty());
     }
 
     #[test]

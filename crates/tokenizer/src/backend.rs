@@ -1,6 +1,6 @@
 //! The tokenizers library with its panics caught: special tokens, encoding, decoding.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use tokenizers::{AddedToken, Encoding};
 
 use crate::config_values::{token_ids, token_text};
 use crate::files::Files;
-use crate::load::load;
+use crate::load::{Loaded, load};
 use crate::origin::Origin;
 use crate::untrusted::bounded::{Library, with_limits, within_budget};
 use crate::untrusted::panics::catch;
@@ -101,6 +101,17 @@ impl NamedTokens {
     }
 }
 
+/// Files of a tokenizer, for errors.
+#[derive(Clone)]
+pub(crate) struct SourceFiles {
+    /// The tokenizer.json or what stands for it.
+    tokenizer: PathBuf,
+    /// The file that names further tokens.
+    config: PathBuf,
+    /// Largest id plus one in the tokenizer.json, and with the further tokens.
+    n_ids: [usize; 2],
+}
+
 #[derive(Clone)]
 pub(crate) struct Backend {
     library: Library,
@@ -122,11 +133,19 @@ pub(crate) struct Backend {
     /// Settings of the original tokenizer_config.json that are saved again.
     pub(crate) kept_config: Map<String, Value>,
     pub(crate) named_tokens: NamedTokens,
+    /// `None` for a tokenizer that was trained here.
+    pub(crate) source: Option<SourceFiles>,
 }
 
 impl Backend {
     pub(crate) fn from_files(files: &Files) -> Result<Self> {
-        let (library, n_ids) = load(&files.tokenizer, &files.path, &files.config, files.origin)?;
+        let loaded = load(&files.tokenizer, &files.path, &files.config, files.origin)?;
+        let Loaded { library, n_ids, n_file_ids } = loaded;
+        let source = Some(SourceFiles {
+            tokenizer: files.path.clone(),
+            config: files.config_path.clone(),
+            n_ids: [n_file_ids, n_ids],
+        });
         let by_name = |name: &str| {
             let text = files.config.get(&format!("{name}_token")).and_then(token_text)?;
             library.token_to_id(text)
@@ -169,7 +188,7 @@ impl Backend {
             let tokens = named_tokens.additional.clone();
             kept_config.insert("additional_special_tokens".to_owned(), tokens.into());
         }
-        Ok(Self { named_tokens, ..Self::new(library, n_ids, specials, kept_config) })
+        Ok(Self { named_tokens, source, ..Self::new(library, n_ids, specials, kept_config) })
     }
 
     /// The same with more added tokens, which get the next free ids unless the vocabulary has them.
@@ -184,7 +203,7 @@ impl Backend {
         let n_ids = self.n_ids.max(largest.map_or(0, |id| id as usize + 1));
         let named_tokens = self.named_tokens.clone();
         let backend = Self::new(library, n_ids, self.specials.clone(), self.kept_config.clone());
-        Ok(Self { named_tokens, ..backend })
+        Ok(Self { named_tokens, source: self.source.clone(), ..backend })
     }
 
     /// The same with another end-of-text token; the former one still ends texts.
@@ -205,8 +224,8 @@ impl Backend {
 
     /// A backend from the tokenizer.json of a tokenizer trained here.
     pub(crate) fn from_trained(json: &str, names: &SpecialTokenNames) -> Result<Self> {
-        let (library, n_ids) =
-            load(json, Path::new("tokenizer.json"), &Map::new(), Origin::TokenizerJson)?;
+        let path = Path::new("tokenizer.json");
+        let Loaded { library, n_ids, .. } = load(json, path, &Map::new(), Origin::TokenizerJson)?;
         let id = |name: &Option<String>| name.as_ref().and_then(|n| library.token_to_id(n));
         let specials = SpecialTokens {
             bos: id(&names.eos),
@@ -249,6 +268,7 @@ impl Backend {
             json_hash: OnceLock::new(),
             kept_config,
             named_tokens: NamedTokens::default(),
+            source: None,
         };
         backend.prefix = backend.find_prefix();
         if backend.specials.bos.is_none() {
@@ -265,7 +285,9 @@ impl Backend {
         encode: impl FnOnce() -> tokenizers::Result<Encoding>,
     ) -> Result<Encoding> {
         let encoding = within_budget(text, || catch("encoding", encode))
-            .map_err(|reason| Error::TextBudget { reason })??;
+            .map_err(|reason| Error::TextBudget { reason })
+            .and_then(|encoding| encoding)
+            .map_err(|error| error.in_file(self.file()))?;
         self.check_ids(encoding.get_ids())?;
         Ok(encoding)
     }
@@ -280,12 +302,25 @@ impl Backend {
         let Some(n_rows) = self.n_rows else { return Ok(()) };
         match ids.iter().find(|id| **id as usize >= n_rows) {
             None => Ok(()),
-            Some(id) => Err(Error::IdBeyondRows {
-                token: self.token_text(*id).unwrap_or_default(),
-                id: *id,
-                n_rows,
-            }),
+            Some(id) => {
+                let token = self.token_text(*id).unwrap_or_default();
+                let beyond = Error::IdBeyondRows { token, id: *id, n_rows };
+                Err(beyond.in_file(self.file_of_id(*id)))
+            }
         }
+    }
+
+    /// The tokenizer.json, for errors.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.source.as_ref().map(|source| source.tokenizer.as_path())
+    }
+
+    /// The file that gives a token its id; `None` if it was added here.
+    pub(crate) fn file_of_id(&self, id: u32) -> Option<&Path> {
+        let source = self.source.as_ref()?;
+        let files = [&source.tokenizer, &source.config].into_iter().zip(source.n_ids);
+        let mut files = files.filter(|(_, n_ids)| (id as usize) < *n_ids);
+        files.next().map(|(path, _)| path.as_path())
     }
 
     /// Ids of `text`; `add_special` adds the tokens of the post-processor.

@@ -1,6 +1,6 @@
 //! The errors of this crate, each with advice for the user.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -66,6 +66,15 @@ pub enum Error {
         #[source]
         fsio::NoThread,
     ),
+
+    /// One of the errors below, with the file that is at fault.
+    #[error("{}: {source}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        source: Box<Error>,
+    },
 
     /// A tokenizer takes too long on a text or makes it too long.
     #[error("tokenizer exceeded a limit: {reason}")]
@@ -214,11 +223,30 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error with the file of the tokenizer, unless it names one or is about something else.
+    pub(crate) fn in_file(self, path: Option<&Path>) -> Self {
+        let lacks_path = matches!(
+            self,
+            Self::Backend { .. }
+                | Self::TextBudget { .. }
+                | Self::IdBeyondRows { .. }
+                | Self::MissingSpecialToken { .. }
+                | Self::UnknownToken { .. }
+        );
+        match path {
+            Some(path) if lacks_path => {
+                Self::InFile { path: path.to_owned(), source: Box::new(self) }
+            }
+            Some(_) | None => self,
+        }
+    }
+
     /// Advice for the user in one sentence, if there is any.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::File(inner) => return inner.hint(),
             Self::Gguf(inner) => return inner.hint(),
+            Self::InFile { source, .. } => return source.hint(),
             Self::Json { .. } => "restore the file from its source".to_owned(),
             Self::NoSuchFile { path } if fsio::nearest_path(path).is_some() => {
                 let near = fsio::nearest_path(path).unwrap_or_default();

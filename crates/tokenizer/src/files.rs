@@ -26,8 +26,16 @@ pub(crate) struct Files {
     pub(crate) ids: Map<String, Value>,
     /// Whether the end tokens in `ids` are those of generation_config.json.
     pub(crate) has_generation_ids: bool,
+    /// The file that names added tokens besides the tokenizer.json, for errors.
+    pub(crate) config_path: PathBuf,
     /// Source of the chat template.
-    pub(crate) template: Option<String>,
+    pub(crate) template: Option<TemplateSource>,
+}
+
+/// A chat template with the file that contains it.
+pub(crate) struct TemplateSource {
+    pub(crate) path: PathBuf,
+    pub(crate) source: String,
 }
 
 /// Reads a directory, a tokenizer.json and the files next to it, or a GGUF file.
@@ -55,7 +63,18 @@ pub(crate) fn read(path: &Path) -> Result<Files> {
     let is_json = path.extension().is_some_and(|ending| ending == "json");
     let is_vocabulary = path.file_name().is_some_and(|name| name == OTHER_FILES[0]);
     let origin = if is_json && !is_vocabulary { Origin::TokenizerJson } else { Origin::Converted };
-    Ok(Files { path, tokenizer: json, origin, config, ids, has_generation_ids, template })
+    let configs = ["tokenizer_config.json", "special_tokens_map.json"].map(|name| dir.join(name));
+    let config_path = configs.into_iter().find(|path| path.is_file());
+    Ok(Files {
+        config_path: config_path.unwrap_or_else(|| path.clone()),
+        path,
+        tokenizer: json,
+        origin,
+        config,
+        ids,
+        has_generation_ids,
+        template,
+    })
 }
 
 /// The tokenizer.json, or one that is converted from other files.
@@ -95,28 +114,33 @@ fn from_gguf(path: &Path) -> Result<Files> {
     };
     Ok(Files {
         path: path.to_owned(),
+        config_path: path.to_owned(),
         tokenizer,
         origin: Origin::Gguf,
         has_generation_ids: true,
         config: file.config()?,
         ids: file.token_ids()?,
-        template: file.chat_template()?,
+        template: file
+            .chat_template()?
+            .map(|source| TemplateSource { path: path.to_owned(), source }),
     })
 }
 
 /// Chat template from its own file, or else from the config: a text or a list of named ones.
-fn template(dir: &Path, config: &Map<String, Value>) -> Result<Option<String>> {
+fn template(dir: &Path, config: &Map<String, Value>) -> Result<Option<TemplateSource>> {
     let file = dir.join("chat_template.jinja");
-    if let Some(template) = fsio::read_optional_text(&file, limits::TEMPLATE_BYTES)? {
-        return Ok(Some(template));
+    if let Some(source) = fsio::read_optional_text(&file, limits::TEMPLATE_BYTES)? {
+        return Ok(Some(TemplateSource { path: file, source }));
     }
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    Ok(match config.get("chat_template") {
+    let source = match config.get("chat_template") {
         Some(Value::Array(named)) => named
             .iter()
             .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))
             .and_then(|entry| entry.get("template").and_then(text)),
         Some(value) => text(value),
         None => None,
-    })
+    };
+    let path = dir.join("tokenizer_config.json");
+    Ok(source.map(|source| TemplateSource { path, source }))
 }

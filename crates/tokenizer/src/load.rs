@@ -19,13 +19,22 @@ use crate::{Error, Result};
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// The library's tokenizer from the text of a tokenizer.json and its config; also the number of ids.
+/// The library's tokenizer with its numbers of ids.
+pub(crate) struct Loaded {
+    pub(crate) library: Library,
+    /// Largest id plus one.
+    pub(crate) n_ids: usize,
+    /// The same for the tokenizer.json alone.
+    pub(crate) n_file_ids: usize,
+}
+
+/// The library's tokenizer from the text of a tokenizer.json and its config.
 pub(crate) fn load(
     json: &str,
     path: &Path,
     config: &Map<String, Value>,
     origin: Origin,
-) -> Result<(Library, usize)> {
+) -> Result<Loaded> {
     let (mut library, checked) = parse(json, path)?;
     // Tokens are normalized when they are added.
     within_budget(json, || {
@@ -58,7 +67,7 @@ pub(crate) fn load(
             hint: Some("correct the id in `post_processor`".to_owned()),
         });
     }
-    Ok((library, n_ids))
+    Ok(Loaded { library, n_ids, n_file_ids: checked.n_ids })
 }
 
 fn parse(json: &str, path: &Path) -> Result<(Library, tokenizer_json::Checked)> {

@@ -62,7 +62,7 @@ impl Backend {
             vocab.retain(|_, id| has_row(id.as_u64()));
         }
         let (path, config) = (Path::new("tokenizer.json"), Map::new());
-        let (library, n_ids) = load(&json.to_string(), path, &config, Origin::TokenizerJson)?;
+        let loaded = load(&json.to_string(), path, &config, Origin::TokenizerJson)?;
         let is_surplus =
             |text: Option<&str>| surplus.iter().any(|gone| Some(gone.as_str()) == text);
         let mut kept_config = self.kept_config.clone();
@@ -73,8 +73,10 @@ impl Backend {
         let NamedTokens { mut named, mut additional } = self.named_tokens.clone();
         named.retain(|(_, text)| !is_surplus(Some(text.as_str())));
         additional.retain(|text| !is_surplus(Some(text.as_str())));
-        let mut backend = Self::new(library, n_ids, self.specials.clone(), kept_config);
+        let mut backend =
+            Self::new(loaded.library, loaded.n_ids, self.specials.clone(), kept_config);
         backend.named_tokens = NamedTokens { named, additional };
+        backend.source.clone_from(&self.source);
         Ok(backend)
     }
 }

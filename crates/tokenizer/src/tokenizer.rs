@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use crate::backend::{Backend, SpecialTokenNames};
 use crate::byte_alphabet::byte_alphabet;
 use crate::chat::ChatTemplate;
-use crate::{Error, Result, files};
+use crate::files::{self, TemplateSource};
+use crate::{Error, Result};
 
 /// Text to token ids and back. Cheap to clone; all threads can share it.
 #[derive(Clone)]
@@ -29,10 +30,12 @@ impl Tokenizer {
     /// chat_template.jinja, and the token ids of generation_config.json or config.json.
     pub fn from_dir_or_file(path: impl AsRef<Path>) -> Result<Self> {
         let files = files::read(path.as_ref())?;
-        let tokenizer = Self::without_template(Backend::from_files(&files)?);
+        let backend = Backend::from_files(&files);
+        let backend = backend.map_err(|error| error.in_file(Some(&files.path)))?;
+        let tokenizer = Self::without_template(backend);
         match files.template {
-            Some(source) => {
-                let template = ChatTemplate::from_source("model", source)?;
+            Some(TemplateSource { path, source }) => {
+                let template = ChatTemplate::from_source(&path.display().to_string(), source)?;
                 Ok(tokenizer.with_chat_template(template))
             }
             None => Ok(tokenizer),
@@ -64,7 +67,8 @@ impl Tokenizer {
     /// [`Error::UnknownToken`] if the vocabulary lacks it.
     pub fn with_eos_token(&self, token: &str) -> Result<Self> {
         let Some(id) = self.token_id(token) else {
-            return Err(Error::UnknownToken { token: token.to_owned() });
+            let unknown = Error::UnknownToken { token: token.to_owned() };
+            return Err(unknown.in_file(self.backend.file()));
         };
         let backend = Arc::new(self.backend.with_eos(id));
         Ok(Self { backend, template: self.template.clone(), end_of_turn: self.end_of_turn })
@@ -164,9 +168,26 @@ impl Tokenizer {
         self.backend.token_text(id)
     }
 
+    /// The tokenizer.json, or the file that stands for it; `None` for a tokenizer that was trained here.
+    pub fn file(&self) -> Option<&Path> {
+        self.backend.file()
+    }
+
+    /// The file that gives a token its id; `None` for one that was added or trained here.
+    pub fn file_of_id(&self, id: u32) -> Option<&Path> {
+        self.backend.file_of_id(id)
+    }
+
     /// Id of a token as in the vocabulary, like `convert_tokens_to_ids`.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.backend.token_id(token)
+    }
+
+    /// The first id to which both vocabularies give a token, and not the same one, with the two tokens.
+    pub fn first_difference(&self, other: &Self) -> Option<(u32, [String; 2])> {
+        let n_ids = u32::try_from(self.vocab_size().min(other.vocab_size())).unwrap_or(u32::MAX);
+        let tokens = |id: u32| Some((id, [self.token_text(id)?, other.token_text(id)?]));
+        (0..n_ids).filter_map(tokens).find(|(_, [of_self, of_other])| of_self != of_other)
     }
 
     /// Whether `id` is a special token, which decoding can skip.
@@ -191,7 +212,11 @@ impl Tokenizer {
 
     /// [`Self::eos`], or an error that says where to set it.
     pub fn require_eos(&self) -> Result<u32> {
-        let eos = self.eos().ok_or(Error::MissingSpecialToken { what: "end-of-text" })?;
+        let missing = || {
+            let error = Error::MissingSpecialToken { what: "end-of-text" };
+            error.in_file(self.backend.file())
+        };
+        let eos = self.eos().ok_or_else(missing)?;
         self.check_ids(&[eos])?;
         Ok(eos)
     }

@@ -82,14 +82,29 @@ impl Logs {
         })
     }
 
-    /// Truncates both logs, and starts their copies with what is left of them.
-    pub(crate) fn truncate(&mut self, lengths: LogLengths, step: u64) -> Result<()> {
-        let metrics = self.metrics.truncate_to(lengths.metrics_bytes);
-        let samples = self.samples.truncate_to(lengths.samples_bytes);
+    /// Truncates both logs, and starts their copies with what is left of them. Returns warnings about lost rows: nothing that trains
+    /// depends on them.
+    pub(crate) fn truncate(&mut self, lengths: LogLengths, step: u64) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        let recorded = [lengths.metrics_bytes, lengths.samples_bytes];
+        for (log, recorded) in [&mut self.metrics, &mut self.samples].into_iter().zip(recorded) {
+            match log.truncate_to(recorded) {
+                Err(error @ fsio::Error::LogTooShort { .. }) => {
+                    warnings.push(format!("{error}; rows before step {step} are missing"));
+                }
+                truncated => truncated?,
+            }
+            let n_removed = log.retain_lines(is_row)?;
+            if n_removed > 0 {
+                warnings.push(format!(
+                    "{}: {n_removed} lines that are no rows of a log were removed; rows before step {step} may be missing",
+                    log.path().display()
+                ));
+            }
+        }
         let history = self.history();
         self.trackers.start(step, &history);
-        metrics?;
-        Ok(samples?)
+        Ok(warnings)
     }
 
     fn history(&self) -> History {
@@ -179,6 +194,12 @@ pub struct LogLengths {
     pub samples_bytes: u64,
 }
 
+/// Whether a line is a row of one of the logs.
+fn is_row(line: &[u8]) -> bool {
+    let row = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line);
+    row.is_ok_and(|row| row.get("step").is_some_and(serde_json::Value::is_u64))
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(n: &u64) -> bool {
     *n == 0
@@ -187,4 +208,48 @@ fn is_zero(n: &u64) -> bool {
 fn json(row: &impl Serialize) -> String {
     // Numbers and strings under string keys always serialize.
     serde_json::to_string(row).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of two steps, as a process that was killed leaves them.
+    fn logged(dir: &Path) -> LogLengths {
+        let mut logs = Logs::open(dir, Tracking::default()).unwrap();
+        for step in 1..=2 {
+            logs.step(&StepRow { step, ..StepRow::default() }).unwrap();
+            logs.sample(&SampleRow { step, ..SampleRow::default() }).unwrap();
+        }
+        logs.sync().unwrap()
+    }
+
+    #[test]
+    fn a_log_that_was_replaced_is_a_warning_and_keeps_its_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let lengths = logged(dir.path());
+        let metrics = dir.path().join("metrics.jsonl");
+        let rows = std::fs::read(&metrics).unwrap();
+        let resumed = || Logs::open(dir.path(), Tracking::default()).unwrap().truncate(lengths, 2);
+        assert_eq!(resumed().unwrap(), Vec::<String>::new());
+        assert_eq!(std::fs::read(&metrics).unwrap(), rows);
+        // Bytes of no text, longer than the log was.
+        let garbage: Vec<u8> = (0..3000_u32).map(|n| (n * 7919 % 251) as u8).collect();
+        fsio::write_atomic(&metrics, &garbage).unwrap();
+        let warnings = resumed().unwrap();
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        assert!(warning.starts_with(&metrics.display().to_string()), "{warning}");
+        assert!(warning.ends_with("were removed; rows before step 2 may be missing"), "{warning}");
+        assert!(std::fs::read(&metrics).unwrap().is_empty());
+        // One damaged row, and a log that ends in the middle of one: whole rows stay, and new ones have lines of their own.
+        let mut damaged = rows.clone();
+        damaged[0] = b'x';
+        fsio::write_atomic(&metrics, &damaged).unwrap();
+        assert_eq!(resumed().unwrap().len(), 1);
+        let first_end = rows.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        assert_eq!(std::fs::read(&metrics).unwrap(), rows[first_end..]);
+        fsio::write_atomic(&metrics, &rows[..rows.len() - 9]).unwrap();
+        assert_eq!(resumed().unwrap().len(), 2);
+        assert_eq!(std::fs::read(&metrics).unwrap(), rows[..first_end]);
+    }
 }

@@ -524,14 +524,11 @@ impl<'a> StageRun<'a> {
 
     fn truncate_logs(&mut self) -> Result<()> {
         let Some(logs) = &mut self.logs else { return Ok(()) };
-        match logs.truncate(self.state.logs, self.state.step) {
-            Err(Error::File(e @ fsio::Error::LogTooShort { .. })) => {
-                // Log rows are lost; the weights are complete.
-                self.warn(format!("{e}; rows before step {} are missing", self.state.step));
-                Ok(())
-            }
-            other => other,
+        // Where log rows are lost, the weights are complete.
+        for warning in logs.truncate(self.state.logs, self.state.step)? {
+            self.warn(warning);
         }
+        Ok(())
     }
 
     fn warn_of_trackers(&mut self) {

@@ -17,6 +17,7 @@ use crate::render::table::columns;
 use crate::render::tasks::TaskProgress;
 
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
+    args.html.as_deref().map(fsio::check_destination).transpose()?;
     let prompts = prompts(&args.prompts, args.limit)?;
     let a = answers(args, &args.a, &prompts)?;
     let b = answers(args, &args.b, &prompts)?;

@@ -39,6 +39,7 @@ struct Finished {
 }
 
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
+    args.svg.as_deref().map(fsio::check_destination).transpose()?;
     if let Some(path) = args.svg.as_deref().filter(|path| fsio::is_present(path)) {
         return Err(Failure::input(
             format!("`{}` already exists", path.display()),

@@ -17,6 +17,7 @@ use crate::model_card::ModelCard;
 use crate::render::progress::warn;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
+    fsio::finish_file(&args.to);
     if args.to.exists() {
         return Err(Failure::input(
             format!("`{}` already exists", args.to.display()),

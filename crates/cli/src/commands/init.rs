@@ -17,6 +17,10 @@ pub(crate) fn run(args: &InitArgs, log: LogStyle, threads: Option<usize>) -> Res
     let (name, kinds) = kinds(args);
     check_options(args, name)?;
     let out = args.out.clone().unwrap_or_else(|| format!("{name}.toml").into());
+    fsio::check_destination(&out).map_err(|error| {
+        let hint = "write to a file in a directory that exists: --out FILE";
+        Failure::from_error(&error, Some(hint.to_owned()))
+    })?;
     if fsio::is_present(&out) {
         let message = format!("`{}` exists", out.display());
         return Err(Failure::input(message, "write to another file: --out FILE"));

@@ -58,8 +58,34 @@ fn weights_of(args: &MergeArgs) -> Result<Vec<f64>> {
     Ok(args.weights.clone())
 }
 
+/// The tokenizer of the first model. Weights of other tokens have no sum: the others' tokenizers must give the same tokens to
+/// the ids that both have. Adapters without a tokenizer have that of their base model, `base`.
+fn common_tokenizer(dirs: &[PathBuf], base: Option<&Path>) -> Result<Tokenizer> {
+    let read = |dir: &PathBuf| match (Tokenizer::from_dir_or_file(dir), base) {
+        (Err(tokenizer::Error::Missing { .. }), Some(base)) => Tokenizer::from_dir_or_file(base),
+        (found, _) => found,
+    };
+    let mut all = dirs.iter().map(|dir| Ok::<_, Failure>((dir, read(dir)?)));
+    let Some((of_first, first)) = all.next().transpose()? else { return Err(no_models()) };
+    for other in all {
+        let (dir, other) = other?;
+        if let Some((id, [wanted, found])) = first.first_difference(&other) {
+            return Err(Failure::input(
+                format!(
+                    "`{}` has another tokenizer than `{}`: id {id} is `{found}` and not `{wanted}`",
+                    dir.display(),
+                    of_first.display()
+                ),
+                "merge models that were trained with the same tokenizer",
+            ));
+        }
+    }
+    Ok(first)
+}
+
 /// The weighted sum of all weights, added up in f64.
 fn whole<M: ProvenModel>(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<()> {
+    let tokenizer = common_tokenizer(dirs, None)?;
     let device = kernels::device("cpu")?;
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut first: Option<M> = None;
@@ -82,7 +108,6 @@ fn whole<M: ProvenModel>(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) ->
     let Some(model) = first else { return Err(no_models()) };
     let narrow = |(name, sum): (String, Vec<f64>)| (name, sum.iter().map(|x| *x as f32).collect());
     let model = model::replace_parameters(model, &mut sums.into_iter().map(narrow).collect());
-    let tokenizer = Tokenizer::from_dir_or_file(&dirs[0])?;
     let generation = export::sampling_defaults(&dirs[0])?;
     let options = Options { generation, ..Options::new(dtype(args)?) };
     let card = ModelCard::of_merge(dirs, weights, M::ARCHITECTURE);
@@ -92,6 +117,7 @@ fn whole<M: ProvenModel>(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) ->
 /// The weighted sum of the updates of several adapters, as one adapter whose rank is the sum of theirs.
 fn adapters_of(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<()> {
     let base = common_base(args, dirs)?;
+    let tokenizer = common_tokenizer(dirs, Some(&base))?;
     let device = kernels::device("cpu")?;
     let mut bases = BaseModelCache::new(&device);
     let read = |dir: &PathBuf| Ok(Peft::read(dir)?);
@@ -110,9 +136,9 @@ fn adapters_of(args: &MergeArgs, dirs: &[PathBuf], weights: &[f64]) -> Result<()
     let (model, config) = lora::weighted_sum(models, &configs, weights)?;
     let named = base.display().to_string();
     let dtype = dtype(args)?;
-    let tokenizer = Tokenizer::from_dir_or_file(&dirs[0]).ok();
-    let tokenizer_files = tokenizer.as_ref().map(Tokenizer::files).transpose()?.unwrap_or_default();
-    let tokenizer = tokenizer.map_or_else(|| Tokenizer::from_dir_or_file(&base), Ok)?;
+    // An adapter whose tokenizer is that of its base model needs no copy of it.
+    let is_own = dirs.first().is_some_and(|dir| Tokenizer::from_dir_or_file(dir).is_ok());
+    let tokenizer_files = if is_own { tokenizer.files()? } else { Vec::new() };
     let source = SourceAnswers::of(&model, &tokenizer, None)?;
     let card = ModelCard::of_merge(dirs, weights, Architecture::CausalLm).of_adapter();
     proven::write_adapter::<CausalLm>(source, &base, (dtype, false), &card, &args.to, |out| {

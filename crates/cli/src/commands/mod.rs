@@ -87,7 +87,7 @@ pub(crate) fn print_as_is(text: &str) -> Result<()> {
     }
 }
 
-/// Prints the summary of work that is complete and saved: a stdout that cannot be written to is no failure of it.
+/// Prints the summary of work that is saved: a stdout that cannot be written to is no failure of it.
 pub(crate) fn print_summary(text: &str) {
     crate::render::stderr::flush();
     let mut out = io::stdout().lock();

@@ -1,15 +1,21 @@
 //! `temper serve`: opens models and serves them with OpenAI's interface until a signal.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use ::serve::{Listener, Options};
 
 use super::{print, served_models};
 use crate::failure::{Failure, Result};
+use crate::render::progress::warn;
 use crate::serve_args::ServeArgs;
 
 /// Bytes of a file with a key.
 const KEY_BYTES: u64 = 4096;
+/// Characters of a key that cannot be guessed.
+const SAFE_KEY: usize = 16;
+/// Permission of all users to read a file.
+const READ_BY_OTHERS: u32 = 0o004;
 
 pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     for (idx, named) in args.models.iter().enumerate() {
@@ -18,6 +24,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         }
     }
     let key = args.key_file.as_deref().map(read_key).transpose()?;
+    if let (Some(path), Some(key)) = (&args.key_file, &key) {
+        warn_of_weak_key(path, key);
+    }
     // An address that is in use is reported before models are opened.
     let listener = Listener::bind(&args.host, args.port, key.is_some())?;
     let models = served_models::open(args)?;
@@ -30,6 +39,22 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     ))?;
     let options = Options { max_tokens: args.max_tokens, max_clients: args.max_clients, key };
     Ok(::serve::run(listener, models, options, &|| stop.is_requested())?)
+}
+
+/// Warns of a key that others can read or guess.
+fn warn_of_weak_key(path: &Path, key: &str) {
+    let shown = path.display();
+    let mode = std::fs::metadata(path).map(|metadata| metadata.permissions().mode());
+    if mode.is_ok_and(|mode| mode & READ_BY_OTHERS != 0) {
+        warn(&format!("every user of this machine can read `{shown}`: `chmod 600 {shown}`"));
+    }
+    if key.len() < SAFE_KEY {
+        warn(&format!(
+            "the key in `{shown}` has {} characters and can be guessed: make one of at least {SAFE_KEY}, as from \
+             `openssl rand -hex 32`",
+            key.len()
+        ));
+    }
 }
 
 /// The key of a file, without the space around it.

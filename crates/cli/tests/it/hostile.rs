@@ -296,8 +296,47 @@ fn templates_end() {
         "{% for x in y %}".repeat(4000),
     ] {
         let place = with_template(&template);
-        assert_refused(&bounded(&place, &chat), &["chat template `model`"]);
+        assert_refused(&bounded(&place, &chat), &["chat template `m/"]);
     }
+}
+
+/// What is wrong with a file is said with the file, and with the line where it has lines.
+#[test]
+fn the_file_of_an_error_is_named() {
+    let chat = ["generate", "m", "--chat", "--prompt", "hi", "--max-new-tokens", "1"];
+    let said = |place: &Place, args: &[&str]| {
+        let outcome = bounded(place, args);
+        assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+        outcome.stderr
+    };
+    for (template, named) in [
+        ("{{ bos_token }}\n{% if %}", "chat template `m/chat_template.jinja:2` does not parse: "),
+        ("{{ bos_token }}\n\n{{ none.x.y }}", "chat template `m/chat_template.jinja:3` failed: "),
+        ("{{ raise_exception('no') }}", "chat template `m/chat_template.jinja` refuses "),
+    ] {
+        let stderr = said(&with_template(template), &chat);
+        assert!(stderr.contains(named), "{stderr}");
+    }
+    // The text of a template in JSON has lines of its own.
+    let place = with_tokenizer(|_| {});
+    place.write("m/tokenizer_config.json", json!({"chat_template": "a\n{% if %}"}).to_string());
+    let stderr = said(&place, &chat);
+    let named = "chat template `m/tokenizer_config.json` does not parse: ";
+    assert!(stderr.contains(named) && stderr.contains("(line 2)"), "{stderr}");
+    // A token that the tokenizer_config.json adds has no row in the embedding.
+    let place = with_tokenizer(|_| {});
+    place.write("m/tokenizer_config.json", json!({"eos_token": "<new>"}).to_string());
+    let prompt = ["generate", "m", "--prompt", "<new>", "--max-new-tokens", "1"];
+    let stderr = said(&place, &prompt);
+    assert!(stderr.contains("error: m/tokenizer_config.json: token `<new>` has id "), "{stderr}");
+    let stderr = said(&place, &["export", "m", "--to", "out"]);
+    assert!(stderr.contains("error: m/tokenizer_config.json: the tokenizer has "), "{stderr}");
+    // One that is in the tokenizer.json.
+    let place = with_tokenizer(|json| {
+        json["model"]["vocab"]["zzz"] = json!(5000);
+    });
+    let stderr = said(&place, &["export", "m", "--to", "out"]);
+    assert!(stderr.contains("error: m/tokenizer.json: "), "{stderr}");
 }
 
 #[test]

@@ -55,6 +55,21 @@ fn a_recipe_is_written_planned_and_run() {
 }
 
 #[test]
+fn a_recipe_that_cannot_be_written_is_refused_before_anything_is_read() {
+    let place = Place::new();
+    let long = "a".repeat(300);
+    for (out, part) in [
+        ("none/x.toml", "none: cannot read: No such file or directory"),
+        (long.as_str(), "cannot read: File name too long"),
+    ] {
+        let args = ["init", "sft", "--model", "none", "--data", "none.jsonl", "--out", out];
+        let error = place.error(&args);
+        assert!(error.starts_with("exit 2") && error.contains(part), "{error}");
+        assert!(error.contains("hint: write to a file in a directory that exists"), "{error}");
+    }
+}
+
+#[test]
 fn paths_lead_from_the_recipe_to_model_and_data() {
     let place = trained();
     place.write("chats.jsonl", chats(40));

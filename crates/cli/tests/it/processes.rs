@@ -231,6 +231,26 @@ fn a_stdout_that_takes_nothing_is_no_failure_of_a_run() {
 }
 
 #[test]
+fn a_stdout_that_takes_nothing_is_no_failure_of_a_sweep() {
+    for is_full in [true, false] {
+        let place = place();
+        let args = ["sweep", "tiny.toml", "--no-probe", "--set", "seed=1,2"];
+        let mut sweep = command(&place, env!("CARGO_BIN_EXE_temper"), &args);
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let stdout = if is_full { Stdio::from(full) } else { Stdio::piped() };
+        let mut child =
+            sweep.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        drop(child.stdout.take());
+        let text = stderr_of(&mut child);
+        assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(0), "{text}");
+        for seed in [1, 2] {
+            let finished = format!("runs/tiny-seed-{seed}/pretrain/finished.json");
+            assert!(place.path().join(finished).is_file(), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_file_beyond_the_limit_of_file_sizes_is_named_with_the_limit() {
     let place = place();
     let script = "ulimit -f 16; exec \"$0\" run tiny.toml";

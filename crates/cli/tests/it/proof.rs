@@ -269,6 +269,29 @@ fn a_reward_model_is_replayed_by_its_scores() {
     // The average of two models has a proof too.
     place.done(&["merge", "runs/tiny/pretrain", "runs/tiny/pretrain", "--to", "average"]);
     assert!(place.replay(&["average"]).1);
+    // Models of other tokens have no sum, and a damaged tokenizer of any model is named.
+    place.done(&["export", "runs/tiny/pretrain", "--to", "renamed"]);
+    place.forget_manifest("renamed");
+    let path = place.path().join("renamed/tokenizer.json");
+    let text = std::fs::read_to_string(&path).expect("a tokenizer");
+    let mut json: Value = serde_json::from_str(&text).expect("JSON");
+    let vocab = json["model"]["vocab"].as_object_mut().expect("a vocabulary");
+    let [first, second] = [vocab["A"].clone(), vocab["B"].clone()];
+    vocab.insert("A".into(), second);
+    vocab.insert("B".into(), first.clone());
+    place.write("renamed/tokenizer.json", json.to_string());
+    let merge = ["merge", "runs/tiny/pretrain", "renamed", "--to", "mixed"];
+    let outcome = place.temper(&merge);
+    assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+    let named = format!(
+        "`renamed` has another tokenizer than `runs/tiny/pretrain/model`: id {first} is `B` and not `A`"
+    );
+    assert!(outcome.stderr.contains(&named), "{}", outcome.stderr);
+    place.write("renamed/tokenizer.json", "garbage");
+    let outcome = place.temper(&merge);
+    assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("error: renamed/tokenizer.json: "), "{}", outcome.stderr);
+    assert!(!place.path().join("mixed").exists());
     let outcome = place.temper(&["verify", "average", "judge"]);
     assert_eq!(outcome.code, Some(1));
     assert!(outcome.stderr.contains("1 passed, 1 with wrong numbers"), "{}", outcome.stderr);

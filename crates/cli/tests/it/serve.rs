@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -131,6 +132,18 @@ fn a_key_comes_from_a_file() {
     let model = "runs/tiny/pretrain";
     let refused = place.error(&["serve", model, "--host", "0.0.0.0", "--port", "0"]);
     assert!(refused.contains("exit 2") && refused.contains("--key-file"), "{refused}");
+    // A key that others can read or guess is a warning.
+    let warned = |key: &str, mode: u32| {
+        place.write("weak", key);
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(place.path().join("weak"), permissions).expect("a mode");
+        place.temper(&["serve", "none", "--port", "0", "--key-file", "weak"]).stderr
+    };
+    let (short, readable) = ("the key in `weak` has 3 characters", "`chmod 600 weak`");
+    let stderr = warned("k3y", 0o644);
+    assert!(stderr.contains(short) && stderr.contains(readable), "{stderr}");
+    let stderr = warned("0123456789abcdef\n", 0o640);
+    assert!(!stderr.contains("warning"), "{stderr}");
     let refused = place.error(&["serve", model, "--key-file", "empty"]);
     assert!(refused.contains("exit 2") && refused.contains("no key in `empty`"), "{refused}");
     let twice = ["serve", "a=runs/tiny/pretrain", "a=runs/tiny/pretrain", "--port", "0"];

@@ -132,6 +132,15 @@ pub(crate) struct SpecialIds {
     pub(crate) end: Option<u32>,
     /// Id of padding. No result depends on it.
     pub(crate) pad: u32,
+    /// The tokenizer's file, for errors.
+    pub(crate) tokenizer: Option<PathBuf>,
+}
+
+impl SpecialIds {
+    /// The end-of-text token, or an error that names the tokenizer.
+    pub(crate) fn require_end(&self) -> Result<u32> {
+        self.end.ok_or_else(|| Error::NoEndToken { path: self.tokenizer.clone() })
+    }
 }
 
 impl Prepared {
@@ -189,6 +198,7 @@ pub fn prepare(
         prefix: tokenizer.prefix_ids(),
         end: tokenizer.eos(),
         pad: tokenizer.pad().or(tokenizer.eos()).unwrap_or(0),
+        tokenizer: tokenizer.file().map(Path::to_owned),
     };
     Ok(Prepared { sources: prepared, ids })
 }

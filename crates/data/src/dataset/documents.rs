@@ -18,7 +18,7 @@ use crate::cache::{SpecialIds, TokenRole};
 use crate::dataset::mixture::{Item, Mixture, Order};
 use crate::dataset::train_eval_split::{Holdout, SampleSet, Split, n_train, sample_split};
 use crate::dataset::{DatasetSource, SplitRows};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Documents between two stored starts.
 const STRIDE: u64 = 128;
@@ -149,7 +149,7 @@ impl DocumentRows {
             mixture: Mixture::new(&counts, order),
             sequence_length: sequence_length as u64,
             prefix: ids.prefix.clone(),
-            end: ids.end.ok_or(Error::NoEndToken)?,
+            end: ids.require_end()?,
             epochs: Mutex::new(Vec::new()),
         })
     }

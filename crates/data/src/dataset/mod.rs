@@ -118,7 +118,9 @@ impl Dataset {
                 (0..source.store.n_samples()).map(|sample| source.store.len(sample))
             });
             let fits = lengths.max().unwrap_or(0) <= sequence_length as u64;
-            return Err(Error::NoTargets { sequence_length, fits });
+            let paths: Vec<&str> = prepared.sources.iter().map(|source| &*source.path).collect();
+            let source_paths = paths.join(", ");
+            return Err(Error::NoTargets { source_paths, sequence_length, fits });
         }
         let eval = eval.filter(|eval| eval.n_rows(0) > 0);
         if let Some(Holdout { fraction, .. }) = options.holdout

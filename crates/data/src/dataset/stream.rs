@@ -12,7 +12,7 @@ use crate::cache::{SpecialIds, TokenRole, TokenStore};
 use crate::dataset::mixture::{Item, Mixture, Order};
 use crate::dataset::train_eval_split::{Holdout, SampleSet, n_train, sample_split};
 use crate::dataset::{DatasetSource, SplitRows};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Streams of every source in one split.
 #[derive(Debug)]
@@ -40,8 +40,7 @@ impl Stream {
         documents: SampleSet,
         ids: &SpecialIds,
     ) -> Result<Self> {
-        let separator =
-            if documents.n_samples() > 1 { Some(ids.end.ok_or(Error::NoEndToken)?) } else { None };
+        let separator = if documents.n_samples() > 1 { Some(ids.require_end()?) } else { None };
         let (mut starts, mut at) = (Vec::with_capacity(documents.n_samples() as usize), 0);
         for document in documents.samples() {
             starts.push(at);

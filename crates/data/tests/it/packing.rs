@@ -556,7 +556,10 @@ fn data_that_cannot_be_split_or_packed_is_an_error() {
         Content::Chats(&template, recipe::ChatTargets::default()),
     )
     .unwrap();
-    let said = |made: data::Result<Dataset>| crate::support::shown(&made.unwrap_err());
+    let dir = folder.path().display().to_string();
+    let said = |made: data::Result<Dataset>| {
+        crate::support::shown(&made.unwrap_err()).replace(&dir, "DIR")
+    };
     let holdout = Some(Holdout { fraction: 0.1, by: SplitBy::Content });
     let split = RunOptions { holdout, ..run(8, 1, 1.0) };
     insta::assert_snapshot!(said(Dataset::pretrain(&documents, &split, Packing::Stream)), @r#"
@@ -564,7 +567,7 @@ fn data_that_cannot_be_split_or_packed_is_an_error() {
       hint: a split by content needs several rows: use `by = "position"`, or another `holdout`
     "#);
     insta::assert_snapshot!(said(Dataset::sft(&chats, &run(32, 1, 1.0), true, Overlong::Cut)), @"
-    no sample has a target at sequence_length = 32
+    DIR/c.jsonl: no sample has a target at sequence_length = 32
       hint: raise `sequence_length` if answers are cut off; chats without an answer, and messages with a weight of 0, have no target; `temper data inspect` shows the rows
     ");
     let tiny = Some(Holdout { fraction: 1e-9, by: SplitBy::Position });

@@ -88,7 +88,6 @@ pub(crate) fn add_product(
     let product = Product { n, d_in, width };
     match weight {
         StoredWeight::F32(weight) => product.add(out, x, |x| x, weight, &f32s()),
-        #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
         StoredWeight::Bf16(weight) if rounds => {
             product.add(out, x, bf16::from_f32, weight, &pairs());
         }
@@ -108,6 +107,7 @@ struct Part<'a, X, W> {
     from: usize,
     to: usize,
     /// Whether the rows of the weight that follow will be read soon.
+    #[cfg_attr(not(all(target_arch = "x86_64", not(feature = "portable"))), expect(dead_code))]
     prefetches: bool,
 }
 
@@ -175,11 +175,15 @@ loops!(
     widened: bf16
 );
 
-/// Both sides are rounded to bf16, and pairs of columns are multiplied.
-#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+/// Both sides are rounded to bf16, and pairs of columns are multiplied; only where [`crate::bf16::is_supported`].
 fn pairs() -> Loops<bf16, bf16> {
-    let shapes = shapes!(avx512::pairs, (1, 8), (2, 8), (4, 4), (8, 2));
-    Loops { shapes, sum_lanes: avx::sum_lanes }
+    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+    {
+        let shapes = shapes!(avx512::pairs, (1, 8), (2, 8), (4, 4), (8, 2));
+        Loops { shapes, sum_lanes: avx::sum_lanes }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
+    unreachable!("the caller checked for the instructions")
 }
 
 /// The sizes of a product.

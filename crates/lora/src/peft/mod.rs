@@ -29,7 +29,7 @@ pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 pub fn load<M: Adaptable>(model: M, dir: &Path) -> Result<(Adapted<M>, Peft)> {
     let peft = Peft::read(dir)?;
     settings::check_head(&peft, &model, dir)?;
-    let layout = layout_of(&model, &peft.lora)?;
+    let layout = layout_of(&model, &peft.lora).map_err(|error| error.in_config_of(dir))?;
     let mut file = AdapterFile::open(dir, &model, &peft.lora, &layout, peft.saves_head)?;
     let mut model = untied(model, &layout)?;
     file.replace_base_layers(&mut model, &layout)?;

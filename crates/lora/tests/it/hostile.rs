@@ -105,12 +105,21 @@ fn settings_whose_tensors_the_file_lacks() {
         ("rank_pattern", json!({"q_proj": -1}), "does not map patterns to numbers"),
         ("alpha_pattern", json!([1]), "does not map patterns to numbers"),
         ("rank_pattern", json!({"(": 2}), "rank_pattern is not a supported regular expression"),
+        ("lora_dropout", json!(2.0), "lora `dropout` must be 0 or more, and below 1"),
+        ("r", json!(0), "lora `rank` must be"),
     ] {
         let mut changed = config.clone();
         changed[key] = value;
         write_config(&dir, &changed);
         let message = refusal(&dir);
         assert!(message.contains(expected), "{key}: {message}");
+        // Whatever is wrong, its file is named, once.
+        assert!(message.starts_with(&dir.display().to_string()), "{message}");
+        assert_eq!(
+            message.matches("adapter_config.json").count()
+                + message.matches(ADAPTER_WEIGHTS).count(),
+            1
+        );
     }
     // PEFT ignores names and patterns without effect.
     for (key, value) in [

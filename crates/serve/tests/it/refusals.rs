@@ -158,6 +158,11 @@ fn schemas_without_bounds_are_refused() {
         (json!({"$ref": "#"}), "no text follows it"),
         (json!({"anyOf": [{"$ref": "#"}]}), "no text follows it"),
         (json!({"type": "string", "pattern": "("}), "unclosed group"),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "string", "maxlength": 3}}}),
+            "the keyword `maxlength` at `/properties/a` is not supported; `maxLength` is meant?",
+        ),
+        (json!({"not": {"type": "string"}}), "the keyword `not` is not supported"),
     ];
     let ask = |schema: Value| {
         let format = json!({"type": "json_schema", "json_schema": {"schema": schema}});
@@ -175,6 +180,11 @@ fn schemas_without_bounds_are_refused() {
         assert!(matches!(status, 200 | 400), "{status}");
     }
     assert_eq!(ask(json!({"type": "boolean"})).status, 200);
+    // Notes are no rules.
+    let noted = json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "t", "description": "d",
+        "deprecated": true, "x-order": 1, "type": "object", "required": ["maxlength"],
+        "properties": {"maxlength": {"type": "string", "format": "date", "default": 1, "examples": []}}});
+    assert_eq!(ask(noted).status, 200);
 }
 
 /// Turning text into tokens takes hundreds of bytes for each of its bytes: what cannot fit is refused before, and large requests

@@ -1,6 +1,7 @@
 //! Renders chat templates in transformers' dialect of Jinja, within limits.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use fsio::limits;
@@ -60,9 +61,9 @@ impl JinjaTemplate {
             let name = name.to_string();
             return Err(crate::Error::TemplateSize { name, bytes, limit: limits::TEMPLATE_BYTES });
         }
-        let syntax_error = |e: Error| crate::Error::TemplateSyntax {
-            name: name.to_string(),
-            reason: describe(&e),
+        let syntax_error = |e: Error| {
+            let (name, reason) = describe(name, &e);
+            crate::Error::TemplateSyntax { name, reason }
         };
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder()
@@ -273,17 +274,22 @@ fn convert(name: &str, error: &Error) -> crate::Error {
         }
         source = inner.source();
     }
-    crate::Error::TemplateRender { name, reason: describe(error) }
+    let (name, reason) = describe(&name, error);
+    crate::Error::TemplateRender { name, reason }
 }
 
-/// The engine's message and line, without the template's internal name.
-fn describe(error: &Error) -> String {
+/// The template's name and the engine's message, without its internal name of the template. The line is added to the name of a
+/// file that has nothing but the template, and to the message otherwise.
+fn describe(name: &str, error: &Error) -> (String, String) {
     let mut text = error.kind().to_string();
     if let Some(detail) = error.detail() {
         text = format!("{text}: {detail}");
     }
     match error.line() {
-        Some(line) => format!("{text} (line {line})"),
-        None => text,
+        Some(line) if Path::new(name).extension().is_some_and(|ext| ext == "jinja") => {
+            (format!("{name}:{line}"), text)
+        }
+        Some(line) => (name.to_owned(), format!("{text} (line {line})")),
+        None => (name.to_owned(), text),
     }
 }

@@ -139,7 +139,7 @@ impl ChatTemplate {
         Self::new(&self.inner.name, self.inner.source.clone(), clock)
     }
 
-    /// Name for errors: that of a builtin, `model`, or a path.
+    /// Name for errors: that of a builtin, or the path of the file that has the template.
     pub fn name(&self) -> &str {
         &self.inner.name
     }

@@ -1,8 +1,9 @@
 //! Copies of a stage's metrics for other programs: TensorBoard, Weights & Biases, MLflow. Only files are written.
 //!
-//! `metrics.jsonl` is the original. A resumed stage writes the copies again from it, so that no row is lost or there twice. The
-//! first failure of a copy ends it with one warning and never stops the stage.
+//! `metrics.jsonl` is the original. A resumed stage writes the copies again from it, so that no row is lost or there twice;
+//! TensorBoard's files, which cannot be changed, get the rows again if they lack one. The first failure of a copy ends it with one warning and never stops the stage.
 
+mod event_files;
 mod identity;
 mod mlflow;
 mod names;
@@ -23,6 +24,7 @@ use crate::Result;
 use crate::metrics::SampleRow;
 use crate::resume_rules::flat_keys;
 
+use event_files::Shown;
 use identity::Identity;
 use mlflow::Mlflow;
 pub(crate) use names::Values;
@@ -102,7 +104,7 @@ pub(crate) struct Trackers {
     events: Option<EventWriter>,
     copies: Vec<(&'static str, Box<dyn MetricsCopy>)>,
     /// Texts for TensorBoard until the next checkpoint is saved: it drops values of a process that was killed, but no texts.
-    texts: Vec<(String, String, u64)>,
+    texts: Vec<Text>,
     /// Numbers of the prompts of samples, in the order of their first appearance.
     prompts: BTreeMap<String, usize>,
     warnings: Vec<String>,
@@ -128,19 +130,21 @@ impl Trackers {
 
     /// Whether a copy starts with the metrics that were logged before.
     pub(crate) fn needs_metrics(&self) -> bool {
-        !self.copies.is_empty()
+        self.events.is_some() || !self.copies.is_empty()
     }
 
     /// Starts the copies of a stage that has made `step` updates.
     pub(crate) fn start(&mut self, step: u64, history: &History) {
-        for row in &history.samples {
-            self.number(&row.prompt);
-        }
+        let texts: Vec<Text> = history.samples.iter().map(|row| self.text_of(row)).collect();
         if let Some(events) = &mut self.events {
-            // The rows of the checkpoint's own step were written before it.
-            events.start_session(if step == 0 { 0 } else { step + 1 });
+            // The rows of the checkpoint's own step were written before it, unless the process was killed or had no such copy.
+            let is_whole = step > 0 && has_all(&Shown::read(events.dir()), history, &texts);
+            events.start_session(if is_whole { step + 1 } else { 0 });
             events.text("recipe", &indented(&self.tracking.recipe_toml), step);
             events.hyperparameters(&self.tracking.settings());
+            if !is_whole {
+                write_all(events, history, &texts);
+            }
             events.flush();
         }
         self.each(|copy| copy.start(history));
@@ -165,14 +169,20 @@ impl Trackers {
 
     /// Adds a generated text.
     pub(crate) fn sample(&mut self, row: &SampleRow) {
-        let number = self.number(&row.prompt);
+        let text = self.text_of(row);
         if self.events.is_some() {
-            let score = row.score.map(|score| format!("\n\nScore: {score}")).unwrap_or_default();
-            let (prompt, text) = (indented(&row.prompt), indented(&row.text));
-            let text = format!("{prompt}\n\nAnswer:\n\n{text}{score}");
-            self.texts.push((format!("samples/{number}"), text, row.step));
+            self.texts.push(text);
         }
         self.each(|copy| copy.sample(row));
+    }
+
+    /// A generated text for TensorBoard.
+    fn text_of(&mut self, row: &SampleRow) -> Text {
+        let number = self.number(&row.prompt);
+        let score = row.score.map(|score| format!("\n\nScore: {score}")).unwrap_or_default();
+        let (prompt, text) = (indented(&row.prompt), indented(&row.text));
+        let text = format!("{prompt}\n\nAnswer:\n\n{text}{score}");
+        Text { tag: format!("samples/{number}"), text, step: row.step }
     }
 
     /// The number of a prompt, which a resumed stage keeps.
@@ -193,7 +203,7 @@ impl Trackers {
     pub(crate) fn checkpoint_saved(&mut self) {
         let texts = std::mem::take(&mut self.texts);
         if let Some(events) = &mut self.events {
-            for (tag, text, step) in texts {
+            for Text { tag, text, step } in texts {
                 events.text(&tag, &text, step);
             }
             events.flush();
@@ -222,6 +232,35 @@ impl Trackers {
                 false
             }
         });
+    }
+}
+
+/// A text of a step.
+struct Text {
+    tag: String,
+    text: String,
+    step: u64,
+}
+
+/// Whether every value and text is shown.
+fn has_all(shown: &Shown, history: &History, texts: &[Text]) -> bool {
+    let mut values = history
+        .values
+        .iter()
+        .flat_map(|(step, values)| values.iter().map(move |(name, _)| (name.as_str(), *step)));
+    values.all(|(name, step)| shown.has(name, step))
+        && texts.iter().all(|text| shown.has(&text.tag, text.step))
+}
+
+/// Writes every value and text, in the order of their steps.
+fn write_all(events: &mut EventWriter, history: &History, texts: &[Text]) {
+    for (step, values) in &history.values {
+        for (name, value) in values {
+            events.scalar(name, *value, *step);
+        }
+    }
+    for Text { tag, text, step } in texts {
+        events.text(tag, text, *step);
     }
 }
 

@@ -41,6 +41,11 @@ impl EventWriter {
         Self { dir: dir.into(), state: State::NotStarted, warning: None }
     }
 
+    /// The directory of the files.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Starts a new file; TensorBoard hides values of older files from `step` on.
     pub fn start_session(&mut self, step: u64) {
         if matches!(self.state, State::Off) {

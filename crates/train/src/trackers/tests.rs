@@ -186,6 +186,69 @@ fn a_failing_copy_is_one_warning_and_the_others_go_on() {
     assert!(run.path().join("mlruns/0").is_dir());
 }
 
+/// TensorBoard has the rows of processes that did not write it, or that were killed before they did, and no row twice.
+#[test]
+fn tensorboard_gets_the_rows_that_its_files_lack() {
+    let run = tempfile::tempdir().unwrap();
+    let stage = run.path().join("sft");
+    fsio::create_dir_all(&stage).unwrap();
+    let shows = |last: u64| {
+        let shown = Shown::read(&stage);
+        for at in 0..=10 {
+            let (is_row, is_eval) = (at <= last, at <= last && at % 2 == 0);
+            assert_eq!(shown.has("train/loss", at), is_row && at > 0, "step {at} of {last}");
+            assert_eq!(shown.has("eval/loss", at), is_eval, "step {at} of {last}");
+            assert_eq!(shown.has("samples/1", at), is_eval, "step {at} of {last}");
+        }
+    };
+    let n_files = || {
+        let names = std::fs::read_dir(&stage).unwrap().map(|entry| entry.unwrap().path());
+        names.filter(|path| path.display().to_string().contains("tfevents")).count()
+    };
+    let resumed = |trackers: &[Tracker], step: u64| {
+        let mut next =
+            Trackers::new(&stage, Tracking { trackers: trackers.to_vec(), ..tracking() });
+        let old = history(&next, step);
+        next.start(step, &old);
+        next
+    };
+    let mut first = Trackers::new(&stage, tracking());
+    first.start(0, &History::default());
+    log(&mut first, 0..=2);
+    first.flush();
+    // Killed after the checkpoint of step 2, before its texts are written.
+    drop(first);
+    let mut second = resumed(&[Tracker::Tensorboard], 2);
+    shows(2);
+    log(&mut second, 3..=4);
+    second.flush();
+    second.checkpoint_saved();
+    shows(4);
+    // Without the tracker.
+    log(&mut resumed(&[Tracker::Mlflow], 4), 5..=6);
+    shows(4);
+    let before = n_files();
+    let mut fourth = resumed(&[Tracker::Tensorboard], 6);
+    shows(6);
+    log(&mut fourth, 7..=8);
+    fourth.finish();
+    shows(8);
+    assert_eq!(n_files(), before + 1);
+    // What is there is not written again.
+    drop(resumed(&[Tracker::Tensorboard], 8));
+    shows(8);
+    let newest = event_files_of(&stage).pop().unwrap();
+    assert!(!String::from_utf8_lossy(&std::fs::read(newest).unwrap()).contains("train/loss"));
+}
+
+fn event_files_of(stage: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(stage).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<PathBuf> =
+        paths.filter(|path| path.display().to_string().contains("tfevents")).collect();
+    paths.sort();
+    paths
+}
+
 /// A stage whose trackers were not those of its first process has all of its rows.
 #[test]
 fn a_tracker_may_come_later() {

@@ -86,6 +86,7 @@ impl Conversation {
 
     /// Writes the messages as a JSON list, which `temper tokenizer render` reads too.
     pub(super) fn save(&self, path: &Path) -> Result<()> {
+        fsio::check_destination(path)?;
         if fsio::is_present(path) {
             let message = format!("`{}` exists", path.display());
             return Err(Failure::input(message, "choose another name"));

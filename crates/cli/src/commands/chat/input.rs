@@ -137,6 +137,16 @@ impl Hinter for Assistance {
 
 impl Highlighter for Assistance {
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
+        shown(line)
+    }
+}
+
+/// A line as it is shown. Of pasted control characters the editor removes those of ASCII; some terminals obey the others, too.
+fn shown(line: &str) -> Cow<'_, str> {
+    const C1: std::ops::RangeInclusive<char> = '\u{80}'..='\u{9f}';
+    if line.contains(|c| C1.contains(&c)) {
+        Cow::Owned(line.replace(|c| C1.contains(&c), "\u{fffd}"))
+    } else {
         Cow::Borrowed(line)
     }
 }
@@ -157,7 +167,7 @@ mod tests {
     use rustyline::completion::Completer as _;
     use rustyline::history::MemHistory;
 
-    use super::{Assistance, joined};
+    use super::{Assistance, joined, shown};
 
     #[test]
     fn continued_lines_and_completions() {
@@ -168,5 +178,11 @@ mod tests {
         };
         assert_eq!(complete("/re"), "/reset,/retry");
         assert_eq!(complete("re"), "");
+    }
+
+    #[test]
+    fn pasted_control_characters_are_not_shown() {
+        assert_eq!(shown("A\u{9b}31mq\u{80}Z\n\u{a0}é"), "A\u{fffd}31mq\u{fffd}Z\n\u{a0}é");
+        assert_eq!(shown("plain\ntext"), "plain\ntext");
     }
 }

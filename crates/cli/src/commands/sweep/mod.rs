@@ -17,10 +17,11 @@ use crate::render::progress::{RunProgress, write_stderr};
 
 pub(crate) fn run(args: &SweepArgs, log: LogStyle, threads: Option<usize>) -> Result<()> {
     let planned = planned::plan(args, log, threads)?;
-    print(&planned.text())?;
     if args.dry_run {
+        print(&planned.text())?;
         return print("ready: the same command without --dry-run trains them\n");
     }
+    print_summary(&planned.text());
     let stop = train::signals::install()?;
     let mut failed = BTreeSet::new();
     let outcome = train_runs(&planned, &stop, &mut failed, log, threads);

@@ -1,0 +1,142 @@
+//! Keywords of the JSON schemas that a request may have. The parser of schemas passes over names that it does not know, so a rule
+//! with a wrong name would have no effect.
+
+use serde_json::Value;
+
+/// Keywords that the parser follows (`IMPLEMENTED` of llguidance's json/schema.rs).
+const FOLLOWED: [&str; 27] = [
+    "$ref",
+    "additionalItems",
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "const",
+    "enum",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "format",
+    "items",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minimum",
+    "multipleOf",
+    "oneOf",
+    "pattern",
+    "patternProperties",
+    "prefixItems",
+    "properties",
+    "required",
+    "type",
+];
+/// Keywords that allow and forbid nothing by themselves. Names that start with `x-` are notes, too.
+const NOTES: [&str; 16] = [
+    "$anchor",
+    "$comment",
+    "$defs",
+    "$id",
+    "$schema",
+    "contentEncoding",
+    "contentMediaType",
+    "default",
+    "definitions",
+    "deprecated",
+    "description",
+    "examples",
+    "id",
+    "readOnly",
+    "title",
+    "writeOnly",
+];
+/// Settings of the parser, which are not the request's.
+const SETTINGS: &str = "x-guidance";
+
+/// Refuses a schema with a keyword that is not followed; the error is the reason.
+pub(crate) fn check(schema: &Value) -> Result<(), String> {
+    let mut left = vec![(String::new(), schema)];
+    while let Some((at, schema)) = left.pop() {
+        // Anything else is no schema, or one that allows all or nothing.
+        let Value::Object(keywords) = schema else { continue };
+        for (keyword, value) in keywords {
+            if !is_known(keyword) {
+                return Err(unknown(&at, keyword));
+            }
+            let at = format!("{at}/{keyword}");
+            match (keyword.as_str(), value) {
+                (
+                    "properties" | "patternProperties" | "$defs" | "definitions",
+                    Value::Object(of),
+                ) => {
+                    left.extend(of.iter().map(|(name, schema)| (format!("{at}/{name}"), schema)));
+                }
+                ("items" | "prefixItems" | "allOf" | "anyOf" | "oneOf", Value::Array(of)) => {
+                    let numbered = of.iter().enumerate();
+                    left.extend(numbered.map(|(idx, schema)| (format!("{at}/{idx}"), schema)));
+                }
+                ("items" | "additionalItems" | "additionalProperties", schema) => {
+                    left.push((at, schema));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_known(keyword: &str) -> bool {
+    let is_note = keyword.starts_with("x-") && keyword != SETTINGS;
+    is_note || FOLLOWED.contains(&keyword) || NOTES.contains(&keyword)
+}
+
+fn unknown(at: &str, keyword: &str) -> String {
+    let place = if at.is_empty() { String::new() } else { format!(" at `{at}`") };
+    let similar = FOLLOWED.into_iter().chain(NOTES).find(|of| of.eq_ignore_ascii_case(keyword));
+    let meant = similar.map(|similar| format!("; `{similar}` is meant?")).unwrap_or_default();
+    format!("the keyword `{keyword}`{place} is not supported{meant}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::check;
+
+    #[test]
+    fn unknown_keywords_are_named_with_their_place() {
+        let refused = |schema| check(&schema).unwrap_err();
+        assert_eq!(
+            refused(json!({"type": "string", "maxlength": 3})),
+            "the keyword `maxlength` is not supported; `maxLength` is meant?"
+        );
+        assert_eq!(
+            refused(json!({"properties": {"a": {"items": [true, {"if": {}}]}}})),
+            "the keyword `if` at `/properties/a/items/1` is not supported"
+        );
+        for schema in [
+            json!({"anyOf": [{"type": "null"}, {"nullable": true}]}),
+            json!({"$defs": {"a": {"minimun": 1}}, "$ref": "#/$defs/a"}),
+            json!({"additionalProperties": {"y": 1}}),
+            json!({"patternProperties": {"^a": {"y": 1}}}),
+            json!({"x-guidance": {"lenient": true}}),
+        ] {
+            assert!(check(&schema).is_err(), "{schema}");
+        }
+    }
+
+    #[test]
+    fn notes_and_names_of_properties_are_no_rules() {
+        let schema = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "a", "$comment": "c",
+            "title": "T", "description": "d", "type": "object", "examples": [{"z": 1}], "x-order": 1,
+            "properties": {"maxlength": {"type": "string", "format": "date", "default": {"q": 1},
+                "deprecated": true, "readOnly": true, "writeOnly": false, "enum": [{"u": 1}]}},
+            "required": ["maxlength"], "additionalProperties": false, "items": true,
+            "const": {"maxlength": "a"},
+        });
+        assert_eq!(check(&schema), Ok(()));
+    }
+}
