@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::peft::ADAPTER_CONFIG;
+/// File name of an adapter's configuration.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
 /// The result type of adapter configurations.
 pub type AdapterResult<T> = std::result::Result<T, AdapterError>;

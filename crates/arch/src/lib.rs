@@ -33,7 +33,7 @@ mod sizes;
 mod token_ids;
 
 pub use adapter::{BiasTraining, LoraConfig, LoraInit, TrainableTokens};
-pub use adapter_error::{AdapterError, AdapterResult};
+pub use adapter_error::{ADAPTER_CONFIG, AdapterError, AdapterResult};
 pub use adapter_layout::{
     AdaptedLayer, AdapterLayout, AdapterTensor, AdapterTensorKind, LayerRole, TokenRows,
 };
@@ -52,6 +52,6 @@ pub use memory_estimate::MemoryEstimate;
 pub use model_config::{Architecture, TRANSFORMERS_VERSION};
 pub use model_info::{ModelInfo, Quantization};
 pub use params::{AxisOrder, Init, LinearLayer, ParamKind, ParamSpec};
-pub use peft::{ADAPTER_CONFIG, Peft, PeftKeys, SCORE_HEADS, peft_keys};
+pub use peft::{Peft, PeftKeys, SCORE_HEADS, peft_keys};
 pub use rope::{ROPE_TYPES, RopeParameters, RopeScaling, RopeTable};
 pub use token_ids::TokenIds;

@@ -8,11 +8,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::adapter::{BiasTraining, LoraConfig, LoraInit, TrainableTokens};
-use crate::adapter_error::{AdapterError, AdapterResult};
+use crate::adapter_error::{ADAPTER_CONFIG, AdapterError, AdapterResult};
 use crate::adapter_targets::Targets;
-
-/// File name of an adapter's configuration.
-pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
 /// The contents of adapter_config.json.
 #[derive(Clone, Debug, PartialEq)]

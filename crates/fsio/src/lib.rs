@@ -6,6 +6,7 @@
 // The workspace denies these calls so that other crates use this one.
 #![allow(clippy::disallowed_methods)]
 
+pub mod any_number;
 pub mod limits;
 
 mod append_log;

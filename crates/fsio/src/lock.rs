@@ -22,7 +22,7 @@ pub struct LockHolder {
 #[derive(Debug)]
 pub struct Lock {
     // Closing the file releases the lock.
-    _file: File,
+    file: File,
     path: PathBuf,
 }
 
@@ -75,7 +75,21 @@ impl Lock {
         // For the error message of another process that finds the lock taken.
         file.set_len(0).at(path, "write")?;
         file.write_all(format!("{}\n", std::process::id()).as_bytes()).at(path, "write")?;
-        Ok(Self { _file: file, path: path.to_owned() })
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Whether the locked file is still the one at its path. After the directory was removed or moved, another process can
+    /// lock another file there.
+    pub fn is_in_place(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+            let at_path = std::fs::symlink_metadata(&self.path).map(identity);
+            matches!((self.file.metadata().map(identity), at_path), (Ok(a), Ok(b)) if a == b)
+        }
+        #[cfg(not(unix))]
+        self.path.exists()
     }
 
     /// Path of the lock file.

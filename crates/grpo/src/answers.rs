@@ -39,7 +39,7 @@ pub(crate) struct Before {
 pub struct AnswerMetrics {
     /// Number of completions.
     pub n: usize,
-    /// Mean of the weighted sums of rewards.
+    /// Mean of the weighted sums of rewards; NaN if no completion has a reward.
     pub reward: f64,
     /// Mean of each reward, fraction with an end token and mean length, by the names of the logs.
     pub extra: BTreeMap<String, f64>,
@@ -67,15 +67,21 @@ impl AnswerMetrics {
 
     /// The metrics by the names of the logs.
     fn named(&self) -> BTreeMap<String, f64> {
-        let reward = [("reward".to_owned(), self.reward)];
-        reward.into_iter().chain(self.extra.clone()).collect()
+        let reward = Some(("reward".to_owned(), self.reward));
+        reward.filter(|_| self.is_rewarded()).into_iter().chain(self.extra.clone()).collect()
     }
 
-    /// A row of the evaluation log. Its loss is the negated mean reward, so that smaller is better as in other stages.
+    /// Whether some completion has a reward.
+    pub(crate) fn is_rewarded(&self) -> bool {
+        !self.reward.is_nan()
+    }
+
+    /// A row of the evaluation log. Its loss is the negated mean reward, so that smaller is better as in other stages; it has
+    /// none without a reward.
     pub(crate) fn row(&self, step: u64) -> EvalRow {
         EvalRow {
             step,
-            eval_loss: Some(-self.reward),
+            eval_loss: self.is_rewarded().then_some(-self.reward),
             n_targets: self.n as u64,
             extra: self.named(),
         }

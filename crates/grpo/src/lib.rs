@@ -56,6 +56,9 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
         && let Some(metrics) = &before.metrics
     {
         run.log_first_eval(metrics.row(0))?;
+        if !metrics.is_rewarded() {
+            run.warn_unrewarded_eval(&reward_names(grpo));
+        }
     }
     evaluate::log_first_samples(&mut run, plan, stage, || learner.evaluated(&policy))?;
 
@@ -86,6 +89,8 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
         policy = updated.policy;
 
         run.log_step(report(&scored, updated.metrics, lr))?;
+        let n_unrewarded = scored.episodes.iter().filter(|e| e.reward.is_nan()).count();
+        run.count_unrewarded(n_unrewarded, scored.episodes.len(), &reward_names(grpo));
         if sync_steps.is_some_and(|every| run.step().is_multiple_of(every)) {
             let alpha = section.ref_model_mixup_alpha();
             reference = reference.map(|model| moved_towards(model, &policy, alpha, &policy));
@@ -102,11 +107,16 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
         if run.eval_due() {
             let policy = learner.evaluated(&policy);
             let step = run.step();
+            let mut is_rewarded = true;
             let validation = || {
                 let metrics = answers::validation(plan, stage, grpo, &policy, &sources, device)?;
+                is_rewarded = metrics.is_rewarded();
                 Ok::<_, Error>(metrics.row(step))
             };
             run.log_eval(evaluate::evaluation(plan, stage, &policy, step, validation)?)?;
+            if !is_rewarded {
+                run.warn_unrewarded_eval(&reward_names(grpo));
+            }
         }
         let followed_by = reference.as_ref().filter(|_| sync_steps.is_some());
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &policy, &learner, followed_by))?;
@@ -123,9 +133,15 @@ pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
     }
     let load = |dir: &std::path::Path, policy: CausalLm| save_format.load_into(dir, policy);
     let policy = weights_to_export(&mut run, policy, &learner, load)?;
+    run.warn_of_unrewarded(&reward_names(grpo));
     let result = answers::result(&before, run.exported_eval(), &policy, plan, stage, grpo)?;
     write_model(&run.dir().model(), &save_format, &policy, run.side_files())?;
     Ok(Outcome::Finished(run.finish(result)?))
+}
+
+/// Names of the rewards, for messages.
+fn reward_names(grpo: &GrpoPlan) -> Vec<String> {
+    grpo.rewards.stated.names().map(str::to_owned).collect()
 }
 
 /// The row of an update: means over its optimizer steps, and metrics of its completions.

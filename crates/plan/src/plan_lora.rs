@@ -57,6 +57,7 @@ pub(crate) fn plan_lora(
 fn key_of(error: &AdapterError, keys: &LoraKeys) -> &'static str {
     let targets = if keys.target_pattern.is_some() { "target_pattern" } else { "target_modules" };
     match error {
+        AdapterError::InFile { source, .. } => key_of(source, keys),
         AdapterError::OutOfRange { key, .. }
         | AdapterError::Conflict { key, .. }
         | AdapterError::Unused { key, .. }
@@ -65,7 +66,6 @@ fn key_of(error: &AdapterError, keys: &LoraKeys) -> &'static str {
         AdapterError::Pattern { key, .. } if *key != "target_modules" => key,
         AdapterError::Tied { .. } | AdapterError::Twice { .. } => "trainable_token_indices",
         AdapterError::File(_)
-        | AdapterError::InFile { .. }
         | AdapterError::Unsupported { .. }
         | AdapterError::Malformed { .. }
         | AdapterError::NotAnAdapter { .. }

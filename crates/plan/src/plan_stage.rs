@@ -146,6 +146,7 @@ pub(crate) fn plan_stage(
     }
     let dataset = dataset(loaded, name, &keys, &prepared)?;
     check_targets(loaded, name, &keys, &dataset)?;
+    warnings.extend(without_rows(name, &dataset, &sources));
     let sample_prompts =
         SamplePrompts::plan(loaded, name, &keys, &tokenizer, &config, &dataset, is_scalar)?;
     if let Stage::Dpo(dpo) = &mut stage
@@ -198,6 +199,19 @@ pub(crate) fn plan_stage(
         notes,
         warnings,
     })
+}
+
+/// Sources of which the run reads no row, because of their weight.
+fn without_rows(stage: &str, dataset: &Dataset, sources: &[SourceReport]) -> Vec<String> {
+    let unread = dataset.sources_without_rows();
+    let unread = unread.into_iter().filter_map(|(idx, weight)| Some((sources.get(idx)?, weight)));
+    let warning = |(source, weight): (&SourceReport, f64)| {
+        format!(
+            "[{stage}] no row of `{}` is trained on: with its weight, {weight}, the run ends before the first one",
+            source.path
+        )
+    };
+    unread.map(warning).collect()
 }
 
 /// Sizes of a step on each replica.

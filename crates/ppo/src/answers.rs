@@ -167,7 +167,7 @@ pub(crate) fn table(
             prompt: stage.tokenizer.decode(episode.prompt(), false),
             text: shown_text(episode, &stage.tokenizer),
             before: Some(before.clone()),
-            score: Some(f64::from(score)),
+            score: Some(f64::from(score)).filter(|score| !score.is_nan()),
         })
         .collect())
 }

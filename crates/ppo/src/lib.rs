@@ -51,6 +51,9 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
         && let Some(metrics) = &before.metrics
     {
         run.log_first_eval(metrics.row(0))?;
+        if metrics.score.is_nan() {
+            run.warn_unrewarded_eval(&reward_names(ppo));
+        }
     }
     evaluate::log_first_samples(&mut run, plan, stage, || learner.evaluated(&actors).policy)?;
 
@@ -90,6 +93,8 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
         extra.extend(reward_metrics(stated.as_ref(), &scored));
         let loss = metrics::loss(&extra, &settings);
         run.log_step(StepReport { loss, grad_norm, lr, tokens, extra })?;
+        let n_unrewarded = scored.episodes.iter().filter(|e| !e.has_reward()).count();
+        run.count_unrewarded(n_unrewarded, n_episodes, &reward_names(ppo));
         if run.sample_table_due() {
             let actors = learner.evaluated(&actors);
             for row in answers::table(&actors, &frozen, &before, plan, stage, ppo, run.step())? {
@@ -100,12 +105,17 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
         if run.eval_due() {
             let actors = learner.evaluated(&actors);
             let step = run.step();
+            let mut is_rewarded = true;
             let validation = || {
                 let metrics =
                     answers::validation(plan, stage, ppo, &actors, &frozen, &settings, device)?;
+                is_rewarded = !metrics.score.is_nan();
                 Ok::<_, Error>(metrics.row(step))
             };
             run.log_eval(evaluate::evaluation(plan, stage, &actors.policy, step, validation)?)?;
+            if !is_rewarded {
+                run.warn_unrewarded_eval(&reward_names(ppo));
+            }
         }
         run.save_if_due(|dir| write_checkpoint(dir, &save_format, &actors, &learner))?;
     }
@@ -123,9 +133,15 @@ pub fn run(context: Context<'_>, ppo: &PpoPlan) -> Result<Outcome> {
         Ok(ActorCritic { policy: save_format.load_into(dir, policy)?, value })
     };
     let ActorCritic { policy, .. } = weights_to_export(&mut run, actors, &learner, load)?;
+    run.warn_of_unrewarded(&reward_names(ppo));
     let result = answers::result(&before, run.exported_eval(), &policy, plan, stage, section)?;
     write_model(&run.dir().model(), &save_format, &policy, run.side_files())?;
     Ok(Outcome::Finished(run.finish(result)?))
+}
+
+/// Names of the rewards that need no reward model, for messages.
+fn reward_names(ppo: &PpoPlan) -> Vec<String> {
+    ppo.rewards.stated.names().map(str::to_owned).collect()
 }
 
 /// Scored episodes, with the rewards that were computed from their text.

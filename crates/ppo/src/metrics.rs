@@ -29,7 +29,7 @@ pub(crate) fn loss(metrics: &BTreeMap<String, f64>, settings: &Settings) -> f64 
 pub struct AnswerMetrics {
     /// Number of answers.
     pub n: usize,
-    /// Mean score: the sum of weighted rewards.
+    /// Mean score, the sum of weighted rewards, of the answers that have one; NaN if none has.
     pub score: f64,
     /// Standard deviation of the scores.
     pub score_std: f64,
@@ -53,8 +53,9 @@ impl AnswerMetrics {
         let n = texts.len();
         let share = |count: usize| count as f64 / n.max(1) as f64;
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-        let score = mean(scores);
-        let squares: Vec<f64> = scores.iter().map(|value| (value - score).powi(2)).collect();
+        let known: Vec<f64> = scores.iter().copied().filter(|score| !score.is_nan()).collect();
+        let score = if known.is_empty() { f64::NAN } else { mean(&known) };
+        let squares: Vec<f64> = known.iter().map(|value| (value - score).powi(2)).collect();
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for text in texts {
             *counts.entry(text).or_default() += 1;
@@ -91,15 +92,18 @@ impl AnswerMetrics {
             ("most_frequent", self.most_frequent),
             ("distinct_2", self.distinct_2),
         ];
-        let metrics = metrics.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let is_known = |name: &str| !self.score.is_nan() || !name.starts_with("score");
+        let metrics = metrics.into_iter().filter(|(name, _)| is_known(name));
+        let metrics = metrics.map(|(name, value)| (name.to_owned(), value));
         metrics.chain(self.rewards.clone()).collect()
     }
 
-    /// A row of the evaluation log. Its loss is the negated mean score, so that smaller is better as in other stages.
+    /// A row of the evaluation log. Its loss is the negated mean score, so that smaller is better as in other stages; it has
+    /// none without a score.
     pub fn row(&self, step: u64) -> EvalRow {
         EvalRow {
             step,
-            eval_loss: Some(-self.score),
+            eval_loss: Some(-self.score).filter(|loss| !loss.is_nan()),
             n_targets: self.n as u64,
             extra: self.named(),
         }

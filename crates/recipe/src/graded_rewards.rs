@@ -64,7 +64,9 @@ impl JudgeKeys {
             (None, false) | (Some(_), true) => {}
         }
         let [low, high] = self.range;
-        if low >= high {
+        // Scores are 32-bit numbers.
+        let is_number = |bound: f64| (bound as f32).is_finite();
+        if low >= high || !is_number(low) || !is_number(high) {
             let rule = "must be a lower and a higher number";
             diagnostics.value(&format!("{path}.range"), rule, format!("[{low}, {high}]"));
         }

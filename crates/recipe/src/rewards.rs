@@ -314,8 +314,9 @@ pub(crate) fn check(rewards: &[Reward], path: &str, diagnostics: &mut Diagnostic
     }
     for (idx, reward) in rewards.iter().enumerate() {
         let path = format!("{path}[{idx}]");
-        if reward.weight == 0.0 {
-            diagnostics.value(&format!("{path}.weight"), "must not be 0", 0);
+        if reward.weight as f32 == 0.0 {
+            // Scores are 32-bit numbers.
+            diagnostics.value(&format!("{path}.weight"), "must not be 0", reward.weight);
         }
         match &reward.kind {
             RewardKind::Length(keys) => {

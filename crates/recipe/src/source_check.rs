@@ -4,8 +4,16 @@
 use crate::diagnostics::Diagnostics;
 use crate::source::{DrawnPairs, RowLayout, Rows, SampleKind, Source};
 
+/// Smallest weight of a source.
+const LEAST_WEIGHT: f64 = 1e-6;
+
 impl Source {
     pub(crate) fn check(&self, path: &str, kind: SampleKind, diagnostics: &mut Diagnostics) {
+        // Smaller weights are no number of rows that any file has.
+        if self.weight > 0.0 && self.weight < LEAST_WEIGHT {
+            let rule = format!("must be at least {LEAST_WEIGHT}");
+            diagnostics.value(&format!("{path}.weight"), &rule, self.weight);
+        }
         if let Some(rows) = &self.rows {
             rows.check(&format!("{path}.rows"), kind, diagnostics);
             self.check_beside_rows(path, diagnostics);

@@ -24,6 +24,7 @@ pub struct CalibrationBin {
     /// Pairs in which the model's choice is the chosen text.
     pub n_right: u64,
     /// Sum of the probabilities that the model gives to its choices.
+    #[serde(with = "fsio::any_number")]
     pub confidence_sum: f64,
 }
 

@@ -70,6 +70,7 @@ pub struct PlannedStage {
     /// Size of a step, as in `32 pairs`.
     pub per_step: String,
     /// Passes over the data.
+    #[serde(with = "fsio::any_number")]
     pub epochs: f64,
     /// Tokens of the stage.
     pub tokens: u64,
@@ -80,6 +81,7 @@ pub struct PlannedStage {
     /// Parameters that are trained.
     pub trained: u64,
     /// Floating-point operations, without evaluation.
+    #[serde(with = "fsio::any_number")]
     pub flops: f64,
     /// Duration in seconds without evaluation, if `temper plan` estimated it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -85,6 +85,7 @@ pub struct FinishedFile {
     /// Number of tokens.
     pub tokens: u64,
     /// Seconds of training.
+    #[serde(deserialize_with = "fsio::any_number::deserialize")]
     pub seconds: f64,
     /// Step of the weights in `model/`.
     pub exported_step: u64,

@@ -73,6 +73,7 @@ pub fn run(context: Context<'_>, section: &RewardSection) -> Result<Outcome> {
             let model = learner.evaluated(&model);
             let (row, pairs) = evaluate::evaluation_of_scores(stage, &model, run.step(), device)?;
             if let Some(pairs) = &pairs {
+                run.check_dir()?;
                 save_calibration(run.dir().path(), run.step(), pairs)?;
             }
             run.log_eval(row)?;

@@ -95,7 +95,14 @@ fn part(line: &str) -> std::result::Result<Part, String> {
     let value = match keys.remove("reward") {
         Some(Value::Null) => None,
         Some(Value::Number(number)) => {
-            Some(number.as_f64().filter(|value| value.is_finite()).ok_or_else(wrong)?)
+            let value = number.as_f64().ok_or_else(wrong)?;
+            // Scores are 32-bit numbers.
+            if !(value as f32).is_finite() {
+                return Err(format!(
+                    "the program wrote the reward {value:e}, which is out of range"
+                ));
+            }
+            Some(value)
         }
         _ => return Err(wrong()),
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use train::Collective;
 
 use crate::rollout::{EndReason, Rollout};
-use crate::scored::Scored;
+use crate::scored::{Scored, ScoredEpisode};
 use crate::settings::{Conventions, Settings};
 
 /// Sums over a minibatch and their denominators.
@@ -30,12 +30,18 @@ pub(crate) struct MinibatchMetrics {
 
 impl MinibatchMetrics {
     /// The counts of a minibatch, known before its first forward pass.
-    pub(crate) fn count(episodes: &[&Rollout], settings: &Settings, max_new_tokens: usize) -> Self {
+    pub(crate) fn count(
+        episodes: &[&Rollout],
+        has_reward: &[bool],
+        settings: &Settings,
+        max_new_tokens: usize,
+    ) -> Self {
         let lengths = episodes.iter().map(|episode| episode.span().response);
-        let n_tokens = lengths.clone().sum();
-        let n_values = lengths.map(|n| settings.conventions.n_values(n, max_new_tokens)).sum();
+        let trained = lengths.clone().zip(has_reward).filter(|(_, has)| **has).map(|(n, _)| n);
+        let n_tokens = trained.clone().sum();
+        let n_values = trained.map(|n| settings.conventions.n_values(n, max_new_tokens)).sum();
         let n_positions = match settings.conventions {
-            Conventions::RealTokens => n_tokens,
+            Conventions::RealTokens => lengths.sum(),
             Conventions::Trl => episodes.len() * max_new_tokens,
         };
         Self { n_tokens, n_values, n_positions, ..Self::default() }
@@ -82,7 +88,12 @@ pub(crate) fn metrics(
         |of: &dyn Fn(usize) -> f64| (0..scored.episodes.len()).map(of).sum::<f64>() / n;
     let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
     let kl = per_episode(&|i| sum(&scored.episodes[i].kl));
-    let scores = per_episode(&|i| f64::from(scored.episodes[i].score));
+    // Means of scores are those of the episodes that have one.
+    let rewarded: Vec<&ScoredEpisode> =
+        scored.episodes.iter().filter(|episode| episode.has_reward()).collect();
+    let scores: Vec<f64> = rewarded.iter().map(|episode| f64::from(episode.score)).collect();
+    let kls: Vec<f64> = rewarded.iter().map(|episode| sum(&episode.kl)).collect();
+    let scores = mean(&scores);
     let entropy = per_episode(&|i| -sum(&scored.episodes[i].logprobs));
     let over = |of: &dyn Fn(&MinibatchMetrics) -> f64| -> Vec<f64> {
         minibatches.iter().map(of).collect()
@@ -90,11 +101,11 @@ pub(crate) fn metrics(
     let ratios = over(&|m| m.ratio / m.n_positions as f64);
     let means = [
         ("policy/approxkl_avg", over(&MinibatchMetrics::mean_approx_kl)),
-        ("policy/clipfrac_avg", over(&|m| m.n_clipped / m.n_tokens as f64)),
+        ("policy/clipfrac_avg", over(&|m| m.n_clipped / m.n_tokens.max(1) as f64)),
         ("policy/entropy_avg", over(&|m| m.entropy / m.n_positions as f64)),
-        ("loss/policy_avg", over(&|m| m.policy_loss / m.n_tokens as f64)),
-        ("loss/value_avg", over(&|m| m.value_loss / m.n_values as f64)),
-        ("val/clipfrac_avg", over(&|m| m.n_values_clipped / m.n_values as f64)),
+        ("loss/policy_avg", over(&|m| m.policy_loss / m.n_tokens.max(1) as f64)),
+        ("loss/value_avg", over(&|m| m.value_loss / m.n_values.max(1) as f64)),
+        ("val/clipfrac_avg", over(&|m| m.n_values_clipped / m.n_values.max(1) as f64)),
         ("val/ratio", ratios.clone()),
     ];
     let mut metrics = BTreeMap::from(
@@ -102,13 +113,16 @@ pub(crate) fn metrics(
             ("objective/kl", kl),
             ("objective/entropy", entropy),
             ("objective/non_score_reward", -settings.kl_coef * kl),
-            ("objective/rlhf_reward", scores - settings.kl_coef * kl),
-            ("objective/scores", scores),
             ("val/ratio_var", variance(&ratios)),
             ("val/num_eos_tokens", n_ended(scored, settings) as f64),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
+    if !rewarded.is_empty() {
+        let rlhf_reward = scores - settings.kl_coef * mean(&kls);
+        metrics.insert("objective/rlhf_reward".to_owned(), rlhf_reward);
+        metrics.insert("objective/scores".to_owned(), scores);
+    }
     metrics.extend(means.map(|(name, values)| (name.to_owned(), mean(&values))));
     metrics
 }

@@ -9,11 +9,17 @@ pub struct RewardTerms<'r> {
     pub models: &'r [ScalarModel],
     /// Factor of each model's score.
     pub weights: &'r [f32],
-    /// Sum of the other weighted rewards, one for each episode.
+    /// Sum of the other weighted rewards, one for each episode; NaN for one without any reward.
     pub stated: Option<&'r [f32]>,
 }
 
 impl RewardTerms<'_> {
+    /// Whether an episode has no reward at all: a judge or a program gave no value, and nothing else scores it.
+    pub(crate) fn is_missing(&self, idx: usize) -> bool {
+        let stated = self.stated.and_then(|stated| stated.get(idx));
+        self.models.is_empty() && stated.is_some_and(|stated| stated.is_nan())
+    }
+
     /// The score of an episode.
     pub(crate) fn sum(&self, model_scores: &[f32], idx: usize) -> f32 {
         // Without a weight other than 1 a single model's score keeps its bits.

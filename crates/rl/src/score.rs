@@ -169,7 +169,9 @@ fn with_advantages(
         .enumerate()
         .map(|(idx, (outputs, end))| rewarded(outputs, terms, idx, end, settings))
         .collect();
-    for (number, episode) in episodes.iter().enumerate() {
+    // An episode without any reward is no sample of the objective. A NaN of a model is an error.
+    for (number, episode) in episodes.iter().enumerate().filter(|(idx, _)| !terms.is_missing(*idx))
+    {
         check_reward_sum(number, episode, settings.kl_coef)?;
     }
 
@@ -180,7 +182,7 @@ fn with_advantages(
 
     // 6. Advantages and returns of each episode, then whitening of the advantages over all tokens.
     //    (Schulman et al. 2016, equation 16.)
-    for episode in &mut episodes {
+    for episode in episodes.iter_mut().filter(|episode| episode.has_reward()) {
         let estimated = gae(&episode.rewards, &episode.values, settings.gamma, settings.lambda);
         episode.returns = estimated.returns;
         episode.advantages = estimated.advantages;
@@ -208,10 +210,14 @@ fn rewarded(
     let score = score - penalty as f32;
     let mut rewards: Vec<f32> = kl.iter().map(|kl| -(settings.kl_coef as f32) * kl).collect();
     rewards.resize(values.len(), 0.0);
-    if let Some(last) = rewards.last_mut() {
+    let (mut advantages, mut returns) = (Vec::new(), Vec::new());
+    if terms.is_missing(idx) {
+        // Masked out of every loss.
+        advantages.resize(logprobs.len(), 0.0);
+        returns.clone_from(&values);
+    } else if let Some(last) = rewards.last_mut() {
         *last += score;
     }
-    let (advantages, returns) = (Vec::new(), Vec::new());
     ScoredEpisode {
         logprobs,
         ref_logprobs,
@@ -225,12 +231,14 @@ fn rewarded(
     }
 }
 
-/// Whitens one field over all episodes together.
+/// Whitens one field over all episodes with a reward together.
 fn whiten_all(
     episodes: &mut [ScoredEpisode],
     whitening: Whitening,
     field: impl Fn(&mut ScoredEpisode) -> &mut Vec<f32>,
 ) {
+    let mut episodes: Vec<&mut ScoredEpisode> =
+        episodes.iter_mut().filter(|episode| episode.has_reward()).collect();
     let mut all: Vec<f32> =
         episodes.iter_mut().flat_map(|episode| field(episode).iter().copied()).collect();
     whiten(&mut all, whitening);

@@ -11,7 +11,8 @@ pub struct ScoredEpisode {
     pub ref_logprobs: Vec<f32>,
     /// KL estimate of each token.
     pub kl: Vec<f32>,
-    /// Sum of the weighted rewards minus the penalty for a missing end token.
+    /// Sum of the weighted rewards minus the penalty for a missing end token; NaN for an episode without any reward, which is
+    /// in no loss.
     pub score: f32,
     /// The score of each reward model before its weight.
     pub model_scores: Vec<f32>,
@@ -23,6 +24,13 @@ pub struct ScoredEpisode {
     pub advantages: Vec<f32>,
     /// Targets of the values.
     pub returns: Vec<f32>,
+}
+
+impl ScoredEpisode {
+    /// Whether some reward has a value.
+    pub fn has_reward(&self) -> bool {
+        !self.score.is_nan()
+    }
 }
 
 /// The scored episodes of an update.

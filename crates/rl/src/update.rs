@@ -59,7 +59,11 @@ pub fn update(
         let samples: Vec<u64> = minibatch.iter().map(|episode| *episode as u64).collect();
         let place = StepPlace { step: learner.optimizer.n_updates() + 1, samples: &samples };
         let rollouts = rollouts_of(scored, minibatch);
-        let mut metrics = MinibatchMetrics::count(&rollouts, settings, max_new_tokens);
+        let has_reward: Vec<bool> = minibatch
+            .iter()
+            .map(|idx| scored.episodes.get(*idx).is_some_and(ScoredEpisode::has_reward))
+            .collect();
+        let mut metrics = MinibatchMetrics::count(&rollouts, &has_reward, settings, max_new_tokens);
         // The loss is a mean over the whole minibatch already, so it is divided by 1.
         let mut sums = learner.begin_step(1, place)?;
         let is_first = all_metrics.is_empty();
@@ -68,6 +72,7 @@ pub fn update(
         let device = learner.device;
         add_losses(&actors, &mut sums, &mut metrics, scored, share, settings, device, is_first)?;
         metrics.sum_over_replicas(learner.replicas)?;
+        let metrics_are_empty = metrics.n_tokens == 0;
         let is_too_far = settings.target_kl.is_some_and(|limit| metrics.mean_approx_kl() > limit);
         all_metrics.push(metrics);
         if is_too_far {
@@ -76,6 +81,9 @@ pub fn update(
 
         // 11. One optimizer step for both models.
         expert_load.add(&sums.expert_load);
+        if metrics_are_empty {
+            learner.checks.expect_no_gradient();
+        }
         let report;
         (actors, report) = apply_update(actors, learner, sums, lr)?;
         norms += report.grad_norm;
@@ -105,7 +113,9 @@ fn add_losses(
 ) -> Result<()> {
     let sampling = &scored.rollouts.sampling;
     let conventions = settings.conventions;
-    let (n_tokens, n_values) = (metrics.n_tokens as u64, metrics.n_values as u64);
+    // Without any episode that has a reward, the sums are 0 whatever divides them.
+    let or_all = |n: usize| if n == 0 { metrics.n_positions.max(1) as u64 } else { n as u64 };
+    let (n_tokens, n_values) = (or_all(metrics.n_tokens), or_all(metrics.n_values));
     for micro in share.chunks(settings.micro_batch) {
         let episodes = rollouts_of(scored, micro);
         let batch = EpisodeBatch::new(&episodes, conventions, sampling.max_new_tokens, device);
@@ -178,7 +188,7 @@ impl Old {
     fn new(scored: &Scored, episodes: &[usize], conventions: Conventions, device: &Device) -> Self {
         let device = device.clone().inner();
         let (mut logprobs, mut advantages, mut is_token) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut values, mut returns) = (Vec::new(), Vec::new());
+        let (mut values, mut returns, mut is_value) = (Vec::new(), Vec::new(), Vec::new());
         let both = |episode: &usize| -> Option<(&Rollout, &ScoredEpisode)> {
             Some((scored.rollouts.episodes.get(*episode)?, scored.episodes.get(*episode)?))
         };
@@ -186,7 +196,7 @@ impl Old {
             let n_tokens = episode.logprobs.len();
             logprobs.extend_from_slice(&episode.logprobs);
             advantages.extend_from_slice(&episode.advantages);
-            is_token.resize(is_token.len() + n_tokens, true);
+            is_token.resize(is_token.len() + n_tokens, episode.has_reward());
             // Positions after the end token are not trained on.
             let n_all = logprobs.len() - n_tokens + n_predicted(rollout, conventions);
             logprobs.resize(n_all, 0.0);
@@ -194,8 +204,8 @@ impl Old {
             is_token.resize(n_all, false);
             values.extend_from_slice(&episode.values);
             returns.extend_from_slice(&episode.returns);
+            is_value.resize(values.len(), episode.has_reward());
         }
-        let is_value = vec![true; values.len()];
         let floats = |values: Vec<f32>| {
             let n = values.len();
             Tensor::<1>::from_data(TensorData::new(values, [n]), &device)

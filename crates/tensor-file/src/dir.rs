@@ -97,7 +97,9 @@ fn open_files(dir: &Path) -> Result<Vec<TensorFile>> {
     let shards: BTreeSet<&String> = weight_map.values().collect();
     let mut files = Vec::with_capacity(shards.len());
     for shard in shards {
-        let path = dir.join(fsio::basename_only(shard)?);
+        let name = fsio::basename_only(shard)
+            .map_err(|error| Error::Malformed { path: index.clone(), reason: error.to_string() })?;
+        let path = dir.join(name);
         if !path.exists() {
             return Err(Error::MissingShard { index, shard: shard.clone() });
         }

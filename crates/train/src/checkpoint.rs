@@ -35,6 +35,7 @@ pub struct TrainState {
     /// Number of tokens processed.
     pub tokens: u64,
     /// Seconds of training, without interruptions.
+    #[serde(with = "fsio::any_number")]
     pub seconds: f64,
     /// The evaluation before the first update; `None` without one, as in checkpoints of older versions.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +51,7 @@ pub struct TrainState {
     /// Lengths of the logs.
     pub logs: LogLengths,
     /// Counters of one algorithm, such as an adaptive KL coefficient.
+    #[serde(with = "fsio::any_number::map")]
     pub extra: BTreeMap<String, f64>,
 }
 

@@ -46,6 +46,14 @@ pub enum Error {
         /// The stage that it needs.
         start: String,
     },
+    /// The directory of the run is no longer the one that this process locked.
+    #[error(
+        "{path}: the run's directory was removed, moved or replaced while this process used it"
+    )]
+    RunDirMoved {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// A file that Temper did not write, in a directory that it replaces.
     #[error("{}: this file is not the run's, and the stage will write its model here", path.display())]
     ForeignFile {
@@ -311,6 +319,11 @@ impl Error {
             Self::StageNotRun { start, .. } => {
                 Some(format!("run it first: `temper run RECIPE --stage {start}`, or all stages"))
             }
+            Self::RunDirMoved { .. } => Some(
+                "nothing was written into the directory that is there now; a moved run can be resumed from its last \
+                 checkpoint, by its new name"
+                    .into(),
+            ),
             Self::ForeignFile { .. } => Some("move it to another directory, and try again".into()),
             Self::Tensors(_) | Self::TensorFile { .. } => {
                 Some("another version may have written this file; start a new run".into())

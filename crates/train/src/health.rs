@@ -111,9 +111,11 @@ impl History {
 
     /// Adds an evaluation; that before the first update is the start of the others.
     pub fn eval(&mut self, row: &EvalRow) {
+        // The log has null for every number that is not finite, so a resumed stage could not tell them apart.
+        let loss = row.eval_loss.filter(|loss| loss.is_finite());
         match row.step {
-            0 => self.first_eval = row.eval_loss,
-            _ => self.last_eval = row.eval_loss,
+            0 => self.first_eval = loss,
+            _ => self.last_eval = loss,
         }
     }
 

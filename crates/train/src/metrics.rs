@@ -1,5 +1,7 @@
 //! The logs metrics.jsonl and samples.jsonl and their rows.
 //!
+//! A number that is not finite is null in these files, as other programs expect, and is read as NaN.
+//!
 //! Each step appears once: on resume the logs are truncated to the lengths that the checkpoint records.
 
 use std::collections::BTreeMap;
@@ -19,17 +21,21 @@ pub struct StepRow {
     /// 1-based number of the update.
     pub step: u64,
     /// Mean loss over the step's targets, before the update.
+    #[serde(deserialize_with = "fsio::any_number::deserialize")]
     pub loss: f64,
     /// Global gradient norm before clipping.
+    #[serde(deserialize_with = "fsio::any_number::deserialize")]
     pub grad_norm: f64,
     /// Learning rate of the update.
+    #[serde(deserialize_with = "fsio::any_number::deserialize")]
     pub lr: f64,
     /// Number of tokens processed so far.
     pub tokens: u64,
     /// Tokens per second since the last row.
+    #[serde(deserialize_with = "fsio::any_number::deserialize")]
     pub tokens_per_s: f64,
     /// Metrics of the algorithm.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "fsio::any_number::map::deserialize")]
     pub extra: BTreeMap<String, f64>,
 }
 
@@ -39,13 +45,17 @@ pub struct EvalRow {
     /// Number of updates made before it.
     pub step: u64,
     /// Mean loss over all targets of the validation data; `None` without validation data.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "fsio::any_number::option::deserialize"
+    )]
     pub eval_loss: Option<f64>,
     /// Number of targets.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub n_targets: u64,
     /// Metrics of the algorithm, such as perplexity or accuracy, and of tasks, such as `arc_easy/acc`.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "fsio::any_number::map::deserialize")]
     pub extra: BTreeMap<String, f64>,
 }
 

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fsio::{Lock, limits, read_text_capped, write_atomic};
 use recipe::Recipe;
@@ -23,7 +24,26 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
-    _lock: Lock,
+    lock: Arc<Lock>,
+}
+
+/// Tells whether a run's directory is still the one that this process has locked.
+#[derive(Clone, Debug)]
+pub struct RunDirGuard {
+    root: PathBuf,
+    lock: Arc<Lock>,
+}
+
+impl RunDirGuard {
+    /// Requires that the directory is the one that was locked. Call it before something is written by path.
+    ///
+    /// Errors: the directory was removed or moved; another run may have its name.
+    pub fn check(&self) -> Result<()> {
+        if self.lock.is_in_place() {
+            return Ok(());
+        }
+        Err(Error::RunDirMoved { path: self.root.clone() })
+    }
 }
 
 impl RunDir {
@@ -36,12 +56,17 @@ impl RunDir {
         let lock = Lock::acquire(root.join("LOCK"))?;
         check_formats(&root)?;
         fsio::remove_stale_tmps(&root)?;
-        Ok(Self { root, _lock: lock })
+        Ok(Self { root, lock: Arc::new(lock) })
     }
 
     /// The path of the directory.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// A check that the directory is still the locked one.
+    pub fn guard(&self) -> RunDirGuard {
+        RunDirGuard { root: self.root.clone(), lock: Arc::clone(&self.lock) }
     }
 
     /// Path of the run's resolved recipe.
@@ -136,6 +161,7 @@ pub struct Finished {
     /// Number of tokens processed.
     pub tokens: u64,
     /// Seconds of training, without interruptions.
+    #[serde(with = "fsio::any_number")]
     pub seconds: f64,
     /// The step whose weights are in `model/`: the last one, or the best one if `eval.export_best` or early stopping asks
     /// for it.

@@ -2,9 +2,11 @@
 //!
 //! Model, optimizer and loop stay in the stage's own code.
 
+mod dir_check;
 mod evaluations;
+mod unrewarded;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,7 @@ use crate::environment::Environment;
 use crate::health::{self, Finding, Health};
 use crate::metrics::{EvalRow, Logs, SampleRow, StepRow};
 use crate::progress::{Event, Progress};
-use crate::run_dir::{Finished, RunDir, StageDir};
+use crate::run_dir::{Finished, RunDir, RunDirGuard, StageDir};
 use crate::signals::StopFlag;
 use crate::trackers::Tracking;
 use crate::weight_inputs::WeightInputs;
@@ -101,6 +103,7 @@ impl StageSettings {
 pub struct StageRun<'a> {
     settings: StageSettings,
     dir: StageDir,
+    guard: RunDirGuard,
     replicas: &'a dyn Collective,
     /// Open on the leader only.
     logs: Option<Logs>,
@@ -121,6 +124,8 @@ pub struct StageRun<'a> {
     health: Option<Health>,
     /// Texts that were generated before the first update, by their prompts.
     first_samples: BTreeMap<String, String>,
+    /// Metrics of evaluations that were not finite, of which it has warned.
+    not_finite: BTreeSet<String>,
 }
 
 impl<'a> StageRun<'a> {
@@ -145,7 +150,9 @@ impl<'a> StageRun<'a> {
     ) -> Result<Self> {
         let dir = run.stage(&settings.stage);
         let mut logs = None;
+        let guard = run.guard();
         if replicas.is_leader() {
+            guard.check()?;
             dir.prepare()?;
             logs = Some(Logs::open(dir.path(), settings.tracking.clone())?);
         }
@@ -155,6 +162,7 @@ impl<'a> StageRun<'a> {
             logs,
             settings,
             dir,
+            guard,
             replicas,
             state: TrainState::default(),
             progress,
@@ -170,6 +178,7 @@ impl<'a> StageRun<'a> {
             best_is_new: false,
             health,
             first_samples: BTreeMap::new(),
+            not_finite: BTreeSet::new(),
         })
     }
 
@@ -249,7 +258,7 @@ impl<'a> StageRun<'a> {
 
     /// The latest evaluation, or the best one where the best checkpoint is exported: it describes the weights in `model/`.
     pub fn exported_eval(&self) -> Option<&EvalRow> {
-        let best = self.state.best.as_ref().filter(|_| self.exports_best());
+        let best = self.best().filter(|_| self.exports_best());
         best.or(self.state.last_eval.as_ref())
     }
 
@@ -318,6 +327,7 @@ impl<'a> StageRun<'a> {
             extra: report.extra,
         };
         if logged && let Some(logs) = &mut self.logs {
+            self.guard.check()?;
             logs.step(&row)?;
             self.warn_of_trackers();
             self.start_row();
@@ -345,6 +355,7 @@ impl<'a> StageRun<'a> {
             row.before = self.first_samples.get(&row.prompt).cloned();
         }
         if let Some(logs) = &mut self.logs {
+            self.guard.check()?;
             logs.sample(&row)?;
         }
         self.progress.event(&Event::Sample(row));
@@ -368,6 +379,7 @@ impl<'a> StageRun<'a> {
     /// Saves a checkpoint now, then deletes those that are no longer retained.
     pub fn save(&mut self, write: impl FnOnce(&mut DirWriter) -> Result<()>) -> Result<PathBuf> {
         let start = Instant::now();
+        self.guard.check()?;
         if let Some(logs) = &mut self.logs {
             self.state.logs = logs.sync()?;
         }
@@ -387,12 +399,14 @@ impl<'a> StageRun<'a> {
         };
         let side_files = &self.settings.side_files;
         let recipe_toml = &self.settings.recipe_toml;
+        let guard = &self.guard;
         let path = save_checkpoint(&checkpoints, &self.state, &info, recipe_toml, |dir| {
             write(dir)?;
             for (name, bytes) in side_files {
                 dir.write(name, bytes)?;
             }
-            Ok(())
+            // Writing takes a while; the directory gets its name after this.
+            guard.check()
         })?;
         if let Some(logs) = &mut self.logs {
             logs.checkpoint_saved();
@@ -413,6 +427,7 @@ impl<'a> StageRun<'a> {
         write: impl FnOnce(&mut DirWriter) -> Result<()>,
         read_back: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
+        self.guard.check()?;
         let dir = self.dir.dry_save();
         let mut writer = DirWriter::begin(&dir)?;
         write(&mut writer)?;
@@ -429,10 +444,12 @@ impl<'a> StageRun<'a> {
 
     /// Marks the stage as finished. Its `model/` must be complete.
     pub fn finish(mut self, result: Value) -> Result<Finished> {
+        self.guard.check()?;
         if let Some(logs) = &mut self.logs {
             logs.sync()?;
             logs.finish();
         }
+        self.warn_without_best();
         let exports_last = self.exported_step() == self.state.step;
         let above = self.health.as_ref().and_then(Health::ended_above_start);
         let above = above.filter(|_| exports_last);
@@ -485,7 +502,7 @@ impl<'a> StageRun<'a> {
 
     /// The step whose weights are in `model/`.
     fn exported_step(&self) -> u64 {
-        let best = self.state.best.as_ref().filter(|_| self.exports_best());
+        let best = self.best().filter(|_| self.exports_best());
         best.map_or(self.state.step, |best| best.step)
     }
 
@@ -496,7 +513,7 @@ impl<'a> StageRun<'a> {
 
     fn apply_retention(&mut self, checkpoints: &Path) -> Result<()> {
         let all = checkpoint_steps(checkpoints)?;
-        let best = self.state.best.as_ref().map(|best| best.step);
+        let best = self.best().map(|best| best.step);
         let keep = self.settings.keys.keep_checkpoints;
         for step in retain(&all, best, self.state.step, keep) {
             delete_checkpoint(checkpoints, step)?;

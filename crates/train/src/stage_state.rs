@@ -235,6 +235,8 @@ pub fn weights_to_export<M: Module>(
     learner: &Learner<'_>,
     load: impl FnOnce(&Path, M) -> Result<M>,
 ) -> Result<M> {
+    // The caller writes `model/` next.
+    run.check_dir()?;
     let Some(best) = run.best_checkpoint()? else { return Ok(learner.evaluated(&model)) };
     if let Some(eval) = run.exported_eval() {
         let (step, measured, last) = (eval.step, run.measured(eval), run.step());

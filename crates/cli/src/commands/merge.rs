@@ -49,11 +49,18 @@ fn weights_of(args: &MergeArgs) -> Result<Vec<f64>> {
     if args.weights.is_empty() {
         return Ok(vec![1.0 / n as f64; n]);
     }
-    if args.weights.len() != n || args.weights.iter().any(|weight| !weight.is_finite()) {
-        return Err(Failure::input(
-            format!("{} weights for {n} models", args.weights.len()),
-            "give one finite number for each model: `--weights 0.7,0.3`",
-        ));
+    let hint = "give one number for each model, with a sum that is not 0: `--weights 0.7,0.3`";
+    if args.weights.len() != n {
+        return Err(Failure::input(format!("{} weights for {n} models", args.weights.len()), hint));
+    }
+    let is_usable = |weight: f64| (weight as f32).is_finite();
+    if let Some(wrong) = args.weights.iter().find(|weight| !is_usable(**weight)) {
+        return Err(Failure::input(format!("--weights: not a finite number: `{wrong}`"), hint));
+    }
+    if args.weights.iter().sum::<f64>() as f32 == 0.0 {
+        let weights: Vec<String> = args.weights.iter().map(f64::to_string).collect();
+        let message = format!("--weights: the weights sum to 0: `{}`", weights.join(","));
+        return Err(Failure::input(message, hint));
     }
     Ok(args.weights.clone())
 }

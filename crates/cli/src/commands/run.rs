@@ -79,7 +79,7 @@ pub(super) fn train_stages<'a>(
     check_starts(plan)?;
     launch::write(&plan.paths.run_dir, args, plan.clock)?;
     progress.attach(Live::start(live_settings(plan, &run_dir, log, &stop)?));
-    let mut record = RunRecord::start(plan)?;
+    let mut record = RunRecord::start(plan, &run_dir)?;
     let trained = train_unfinished(plan, &run_dir, &devices, &stop, &mut progress, &mut record);
     record.end(trained.as_ref().err());
     trained
@@ -152,6 +152,7 @@ fn live_settings(
     Ok(LiveSettings {
         run_dir: dir,
         name: name.unwrap_or_default(),
+        guard: run_dir.guard(),
         stages,
         opens: tty::is_full(log),
         stop: stop.clone(),

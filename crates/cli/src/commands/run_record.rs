@@ -10,6 +10,7 @@ use report::{
     ReportFile, RunData, StageOutcome,
 };
 use serde_json::Value;
+use train::{RunDir, RunDirGuard};
 
 use super::estimates;
 use super::plan::{per_step, stage_notes};
@@ -24,12 +25,13 @@ const MAX_BYTES: u64 = 16 << 20;
 /// The record of a session of a run.
 pub(super) struct RunRecord {
     dir: PathBuf,
+    guard: RunDirGuard,
     report: ReportFile,
 }
 
 impl RunRecord {
     /// Writes the plan, and that a session has begun.
-    pub(super) fn start(plan: &Plan) -> Result<Self> {
+    pub(super) fn start(plan: &Plan, run_dir: &RunDir) -> Result<Self> {
         let dir = plan.paths.run_dir.clone();
         let before = PlanFile::read(&dir).unwrap_or_default();
         fsio::write_atomic(dir.join(PLAN_FILE), plan_file(plan, before).text())?;
@@ -44,7 +46,7 @@ impl RunRecord {
             stages: before.stages,
         };
         fsio::write_atomic(dir.join(REPORT_FILE), report.text())?;
-        Ok(Self { dir, report })
+        Ok(Self { dir, guard: run_dir.guard(), report })
     }
 
     /// Notes what a stage took.
@@ -75,6 +77,7 @@ impl RunRecord {
     }
 
     fn write(&self) -> Result<()> {
+        self.guard.check()?;
         fsio::write_atomic(self.dir.join(REPORT_FILE), self.report.text())?;
         let run = RunData::read_ended(&self.dir)?;
         fsio::write_atomic(self.dir.join(PAGE_FILE), report::page(&run))?;

@@ -45,11 +45,15 @@ pub(crate) fn text(
         line.extend(columns(episode).map(metric));
         lines.push(line);
     }
+    let score = if episode.has_reward() {
+        format!("score {:.4}", episode.score)
+    } else {
+        "no reward, not learned from".to_owned()
+    };
     let head = format!(
-        "── {} prompt tokens, {} answer tokens, {ended}; score {:.4}, KL {kl:.4} nats\n",
+        "── {} prompt tokens, {} answer tokens, {ended}; {score}, KL {kl:.4} nats\n",
         rollout.prompt().len(),
         rollout.response().len(),
-        episode.score
     );
     let mut head = head;
     for (name, part) in rewards.into_iter().flatten() {

@@ -246,3 +246,21 @@ fn a_plan_that_needs_too_much_memory_is_refused() {
     assert_eq!(run.code, Some(2), "{}", run.stderr);
     assert!(!place.path().join("runs/big/pretrain").exists());
 }
+
+/// A source whose weight leaves it without a row in the run is named by `plan`.
+#[test]
+fn a_source_without_a_row_in_the_run_is_named() {
+    let place = crate::support::Place::new();
+    let data = "{ path = \"text.txt\" }, { path = \"few.jsonl\", weight = 1e-5 }";
+    place
+        .write("text.txt", "The quick brown fox jumps over the lazy dog.\n".repeat(40))
+        .write("few.jsonl", "{\"text\": \"Nobody reads this.\"}\n")
+        .write("tiny.toml", crate::support::tiny_recipe(data, ""));
+    let plan = place.temper(&["plan", "tiny.toml", "--no-probe"]);
+    assert_eq!(plan.code, Some(0), "{}", plan.stderr);
+    let text = plan.stdout + &plan.stderr;
+    assert!(
+        text.contains("no row of `few.jsonl` is trained on: with its weight, 0.00001"),
+        "{text}"
+    );
+}

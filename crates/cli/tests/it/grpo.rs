@@ -161,3 +161,36 @@ fn a_program_is_started_only_if_it_is_allowed() {
     let shown = place.temper(&inspect);
     assert!(shown.stdout.contains(" bytes\n"), "{}", shown.stdout);
 }
+
+/// A reward that never has a value: evaluations have no loss, nothing is called the best, and the run says that nothing was
+/// learned. A checkpoint of such a run can be resumed.
+#[test]
+fn a_run_without_any_reward_says_so_and_can_be_resumed() {
+    let place = place(
+        "rewards = [{ kind = \"command\", argv = [\"sh\", \"grade.sh\"] }]\nsave_every_steps = 1\n\
+         eval = { holdout = 0.3, by = \"position\", every_steps = 1, early_stopping = { patience = 2 } }",
+    );
+    place.write("grade.sh", "while read line; do echo '{\"reward\": null}'; done\n");
+    let run = ["run", "r.toml", "--allow-commands"];
+    let first = place.temper(&run);
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    let text = first.stdout + &first.stderr;
+    for part in [
+        "has no reward: `command` gave no value for any completion of the validation prompts",
+        "step 1: no completion has a reward (`command` gave no value)",
+        "[grpo] nothing was learned: no completion of any update had a reward",
+        "[grpo] has no best evaluation",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("NaN") && !text.contains("best evaluation ("), "{text}");
+    let stage = place.path().join("runs/r/grpo");
+    let weights = || std::fs::read(stage.join("model/model.safetensors")).expect("weights");
+    let whole = weights();
+    for part in ["finished.json", "model", "checkpoints/step-000003"] {
+        fsio::rename(stage.join(part), place.path().join(part.replace('/', "-"))).expect("moved");
+    }
+    let again = place.temper(&run);
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert!(weights() == whole);
+}

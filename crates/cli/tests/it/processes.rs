@@ -214,6 +214,49 @@ fn an_ignored_hang_up_stays_ignored() {
     assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(75));
 }
 
+/// The directory of a run that is removed, moved or replaced while a process trains: the process stops, and the run that has
+/// the name now keeps its files.
+#[test]
+fn a_run_whose_directory_goes_away_stops() {
+    let place = place();
+    long_recipe(&place);
+    let run = place.path().join("runs/long");
+    let (away, metrics) = (place.path().join("away"), run.join("pretrain/metrics.jsonl"));
+    for case in ["removed", "moved", "replaced"] {
+        let args = ["run", "long.toml", "--log", "plain"];
+        let mut child = command(&place, env!("CARGO_BIN_EXE_temper"), &args);
+        let mut child = child.stderr(Stdio::piped()).spawn().expect("the binary runs");
+        wait_for(&metrics);
+        fsio::rename(&run, &away).expect("moved");
+        let mut other = None;
+        if case == "removed" {
+            fsio::remove_dir_all(&away).expect("removed");
+        } else if case == "replaced" {
+            let mut second = command(&place, env!("CARGO_BIN_EXE_temper"), &args);
+            other = Some(second.spawn().expect("the binary runs"));
+        }
+        let text = stderr_of(&mut child);
+        assert_eq!(ends(&mut child, Duration::from_mins(1)).code(), Some(1), "{case}: {text}");
+        assert!(text.contains("directory was removed, moved or replaced"), "{case}: {text}");
+        if let Some(mut other) = other {
+            wait_for(&metrics);
+            signal(&other, "-TERM");
+            assert_eq!(ends(&mut other, Duration::from_mins(1)).code(), Some(75));
+            let saved = std::fs::read_dir(run.join("pretrain/checkpoints")).expect("checkpoints");
+            assert_eq!(saved.count(), 1, "its own");
+            let report = std::fs::read_to_string(run.join("report.json")).expect("a report");
+            assert!(report.contains("stopped"), "{report}");
+        } else {
+            assert!(!run.exists(), "{case}");
+        }
+        for dir in [&run, &away] {
+            if dir.exists() {
+                fsio::remove_dir_all(dir).expect("removed");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_stdout_that_takes_nothing_is_no_failure_of_a_run() {
     let place = place();

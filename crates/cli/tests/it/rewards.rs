@@ -95,3 +95,46 @@ fn mistakes_are_found_before_training() {
     ];
     assert_snapshot!(all.join("\n\n"));
 }
+
+/// A program that gives every fifth completion no value, as `{"reward": null}`.
+const SOMETIMES: &str = "n=0\nwhile read line; do n=$((n+1)); if [ $((n % 5)) = 0 ]; then echo '{\"reward\": null}'; else \
+    echo '{\"reward\": 0.'$n'}'; fi; done\n";
+
+/// An episode without a reward is left out, with a warning; a resumed run ends with the same bits.
+#[test]
+fn a_program_may_give_no_value() {
+    let place = place("{ kind = \"command\", argv = [\"sh\", \"grade.sh\"] }");
+    let keys =
+        ["--allow-commands", "--set", "ppo.episodes_per_step=8", "--set", "ppo.save_every_steps=1"];
+    let run = |name: &str, args: &[&str]| place.temper(&[args, &["--name", name], &keys].concat());
+    place.write("grade.sh", SOMETIMES);
+    let whole = run("whole", &["run", "r.toml"]);
+    assert_eq!(whole.code, Some(0), "{}", whole.stderr);
+    let text = whole.stdout + &whole.stderr;
+    for part in [
+        "step 1: 1 of 8 completions have no reward (`command` gave no value)",
+        "[ppo] 3 completions had no reward (`command` gave no value)",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(run("cut", &["run", "r.toml"]).code, Some(0));
+    let of = |name: &str, file: &str| place.path().join("runs").join(name).join("ppo").join(file);
+    for part in ["finished.json", "model", "checkpoints/step-000003"] {
+        fsio::rename(of("cut", part), place.path().join(part.replace('/', "-"))).expect("moved");
+    }
+    assert_eq!(run("cut", &["run", "r.toml"]).code, Some(0));
+    let bytes = |name: &str| std::fs::read(of(name, "model/model.safetensors")).expect("weights");
+    assert!(bytes("cut") == bytes("whole"));
+
+    // Without any value nothing is learned, and the run says so twice.
+    place.write("grade.sh", "while read line; do echo '{\"reward\": null}'; done\n");
+    let none = run("none", &["run", "r.toml"]);
+    assert_eq!(none.code, Some(0), "{}", none.stderr);
+    let text = none.stdout + &none.stderr;
+    for part in [
+        "step 1: no completion has a reward (`command` gave no value)",
+        "[ppo] nothing was learned: no completion of any update had a reward (`command` gave no value)",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}

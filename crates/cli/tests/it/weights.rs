@@ -95,6 +95,17 @@ fn models_and_adapters_are_merged_by_their_weights() {
             assert!((value - expected).abs() < 1e-5, "{name}");
         }
     }
+    for (weights, message) in [
+        ("nan,1", "not a finite number: `NaN`"),
+        ("1e39,1", "not a finite number: `1"),
+        ("0,0", "the weights sum to 0: `0,0`"),
+        ("1,-1", "the weights sum to 0: `1,-1`"),
+        ("1", "1 weights for 2 models"),
+    ] {
+        let merge = ["merge", whole, whole, "--weights", weights, "--to", "none"];
+        let error = place.error(&merge);
+        assert!(error.starts_with("exit 2") && error.contains(message), "{error}");
+    }
     let error = place.error(&["merge", whole, adapter, "--to", "mixed"]);
     assert!(error.starts_with("exit 2"), "{error}");
     assert!(!place.path().join("mixed").exists());

@@ -234,6 +234,21 @@ impl Dataset {
         self.train.n_rows(epoch)
     }
 
+    /// Sources whose weight leaves them without a row in the run, by their place in the recipe, with their weights.
+    pub fn sources_without_rows(&self) -> Vec<(usize, f64)> {
+        let epochs = self.epoch_of(self.n_steps()).ceil();
+        let is_unread = |source: &DatasetSource| {
+            // Items are at most as many as samples; each epoch shows this part of them.
+            let shown = epochs * source.weight * source.store.n_samples() as f64;
+            source.store.n_samples() > 0 && shown < 0.5
+        };
+        let sources = self.sources.iter().enumerate();
+        sources
+            .filter(|(_, source)| is_unread(source))
+            .map(|(idx, source)| (idx, source.weight))
+            .collect()
+    }
+
     /// Epochs completed before a step, for display; an estimate where they are very many and most are not packed yet.
     pub fn epoch_of(&self, step: u64) -> f64 {
         let row = step.saturating_mul(self.options.rows_per_step as u64).min(self.n_run_rows);

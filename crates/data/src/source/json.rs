@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::files::ReadOptions;
 use crate::location::{Location, shared_path};
 use crate::row_problem::{RowProblem, name_list};
-use crate::source::jsonl::{check_shape, kind_of, parser_reason};
+use crate::source::jsonl::{check_shape, kind_of};
 use crate::source::not_finite;
 use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
@@ -119,16 +119,13 @@ impl JsonArray {
             }
             Err(error) => {
                 // The parser counts from the start of the element, the message from the start of the file.
-                let first = error.line() <= 1;
-                let column = error.column() + if first { column_before } else { 0 };
+                let first = error.line <= 1;
+                let column = error.column + if first { column_before } else { 0 };
                 let location = Location::line(
                     &self.scanner.file,
-                    line + (error.line() as u64).saturating_sub(1),
+                    line + (error.line as u64).saturating_sub(1),
                 );
-                Err(Error::row(
-                    location,
-                    RowProblem::Json { column, reason: parser_reason(&error) },
-                ))
+                Err(Error::row(location, RowProblem::Json { column, reason: error.reason }))
             }
         }
     }

@@ -94,9 +94,7 @@ fn parse_object(
     match not_finite::parse(bytes) {
         Ok((Value::Object(columns), n_not_finite)) => Ok((columns, n_not_finite)),
         Ok((other, _)) => Err(RowProblem::NotAnObject { found: kind_of(&other) }),
-        Err(error) => {
-            Err(RowProblem::Json { column: error.column(), reason: parser_reason(&error) })
-        }
+        Err(error) => Err(RowProblem::Json { column: error.column, reason: error.reason }),
     }
 }
 
@@ -113,7 +111,7 @@ pub(crate) fn kind_of(value: &Value) -> &'static str {
 }
 
 /// Message of serde_json without its position, which counts from the start of the row.
-pub(crate) fn parser_reason(error: &serde_json::Error) -> String {
+pub(super) fn parser_reason(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match message.rfind(" at line ") {
         Some(end) => message[..end].to_owned(),

@@ -5,6 +5,7 @@ mod columns;
 mod csv;
 mod expansion;
 mod json;
+mod json_value;
 mod jsonl;
 mod not_finite;
 mod open;

@@ -292,7 +292,8 @@ fn shards() {
     );
     for name in ["../a.safetensors", "/etc/passwd", "x/a.safetensors", "..", ""] {
         put(&index(&[&entries[..], &[("x", name)]].concat()));
-        assert_eq!(dir.error(), format!("not a bare file name: `{name}`"));
+        let message = format!("model.safetensors.index.json: not a bare file name: `{name}`");
+        assert_eq!(dir.error(), message);
     }
     for (text, message) in [
         ("{", "model.safetensors.index.json: not valid JSON"),

@@ -468,3 +468,15 @@ fn samples_need_prompts_and_a_model_that_writes() {
     let train = parse(&text).expect("a recipe").recipe.ppo.expect("the section").train;
     assert_eq!((train.sample_max_new_tokens, train.sample_every_steps), (48, Some(2)));
 }
+
+/// Scores are 32-bit numbers, and no file has a million million rows.
+#[test]
+fn weights_that_round_to_nothing_are_refused() {
+    let rewards = with_rewards("{ kind = \"number\", answer = \"{a}\", weight = 1e-46 }");
+    let error = shown(&parse(&rewards).expect_err("this was taken"));
+    assert!(error.contains("`weight`") && error.contains("must not be 0"), "{error}");
+    let range =
+        "{ kind = \"judge\", start = \"sft\", template = \"{completion}\", range = [0, 1e300] }";
+    let error = shown(&parse(&with_rewards(range)).expect_err("this was taken"));
+    assert!(error.contains("must be a lower and a higher number"), "{error}");
+}

@@ -761,3 +761,9 @@ fn keys_of_another_optimizer() {
       hint: write `{ lr = 1e-3 }`
     ");
 }
+
+#[test]
+fn a_source_that_gives_no_row_is_refused() {
+    let error = refused("{ path = \"text.txt\" }", "{ path = \"text.txt\", weight = 1e-300 }");
+    assert!(error.contains("must be at least 0.000001"), "{error}");
+}

@@ -115,6 +115,8 @@ fn nonsense_is_no_value() {
         "1",
         "{}",
         "{\"reward\": \"1\"}",
+        "{\"reward\": 1e308}",
+        "{\"reward\": -4e38}",
         "{\"reward\": 1, \"x\": 2}",
         "{\"reward\": 1, \"why\": 2}",
         "no",
@@ -130,6 +132,9 @@ fn nonsense_is_no_value() {
 fn a_program_that_fails_at_everything_is_an_error() {
     let error = values("echo 'no table' >&2; exit 3", "").expect_err("a failure").to_string();
     assert!(error.contains("exit status: 3") && error.contains("no table"), "{error}");
+    let huge = "while read -r line; do echo '{\"reward\": 1e308}'; done";
+    let error = values(huge, "").expect_err("a failure").to_string();
+    assert!(error.contains("wrote the reward 1e308, which is out of range"), "{error}");
     let error = values("while read -r line; do echo 1; done", "").expect_err("a failure");
     assert!(error.to_string().contains("and not {\"reward\": NUMBER}"), "{error}");
 }

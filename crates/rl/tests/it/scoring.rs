@@ -165,3 +165,43 @@ fn the_kl_coefficient_follows_its_target() {
     assert!((adapted(6.0) - 0.1).abs() < 1e-12);
     assert!((adapted(60.0) - 0.102).abs() < 1e-12 && (adapted(0.0) - 0.098).abs() < 1e-12);
 }
+
+/// A judge or a program may give no value: the episode is in no loss and changes no number of the others.
+#[test]
+fn an_episode_without_a_reward_is_left_out() {
+    let (roles, device) = (roles(), Device::flex());
+    let settings = Settings { n_minibatches: 1, ..settings() };
+    let score_of = |rollouts: Rollouts, stated: &[f32]| {
+        let terms = RewardTerms { models: &[], weights: &[], stated: Some(stated) };
+        rl::score(rollouts, &roles.actors, &roles.reference, terms, &settings, &device)
+    };
+    let with = score_of(rollouts(), &[1.0, f32::NAN, -1.0, 0.5]).expect("scored");
+    let others = {
+        let mut rollouts = rollouts();
+        rollouts.episodes.remove(1);
+        score_of(rollouts, &[1.0, -1.0, 0.5]).expect("scored")
+    };
+    let left_out = &with.episodes[1];
+    assert!(!left_out.has_reward() && left_out.advantages.iter().all(|x| *x == 0.0));
+    let rewarded = with.episodes.iter().filter(|episode| episode.has_reward());
+    for (found, wanted) in rewarded.zip(&others.episodes) {
+        assert_close(
+            "advantages",
+            &found.advantages,
+            &wanted.advantages,
+            Tolerance::absolute(1e-5),
+        );
+        assert_close("returns", &found.returns, &wanted.returns, Tolerance::absolute(1e-5));
+    }
+    // All of them may lack one.
+    let none = score_of(rollouts(), &[f32::NAN; 4]).expect("scored");
+    assert!(none.episodes.iter().all(|episode| !episode.has_reward()));
+    // With a model, a NaN is the model's.
+    let broken = RewardTerms {
+        models: std::slice::from_ref(&roles.reward),
+        weights: &[f32::NAN],
+        stated: Some(&[0.0; 4]),
+    };
+    let error = rl::score(rollouts(), &roles.actors, &roles.reference, broken, &settings, &device);
+    assert!(matches!(error, Err(Error::RewardSum { .. })));
+}

@@ -25,6 +25,7 @@ impl StageRun<'_> {
     /// stopping.
     pub fn log_first_eval(&mut self, row: EvalRow) -> Result<()> {
         if let Some(logs) = &mut self.logs {
+            self.guard.check()?;
             logs.eval(&row)?;
         }
         self.warn_of_trackers();
@@ -33,7 +34,8 @@ impl StageRun<'_> {
             health.eval(&row);
         }
         self.state.first_eval = Some(row.clone());
-        self.progress.event(&Event::Eval { row, is_best: false });
+        self.progress.event(&Event::Eval { row: row.clone(), is_best: false });
+        self.warn_of_not_finite(&row);
         self.start_row();
         Ok(())
     }
@@ -83,17 +85,18 @@ impl StageRun<'_> {
     /// Logs an evaluation and counts it for early stopping. Returns whether it is the best so far.
     pub fn log_eval(&mut self, row: EvalRow) -> Result<bool> {
         if let Some(logs) = &mut self.logs {
+            self.guard.check()?;
             logs.eval(&row)?;
         }
         self.warn_of_trackers();
         let cost = self.cost(&row);
-        let best = self.state.best.as_ref().and_then(|best| self.cost(best));
+        let best = self.best().and_then(|best| self.cost(best));
         let is_best = cost.is_some_and(|cost| best.is_none_or(|best| cost < best));
         if is_best {
             self.state.best = Some(row.clone());
             self.state.evals_without_gain = 0;
             self.best_is_new = true;
-        } else if cost.is_some() {
+        } else if self.value(&row).is_some() {
             self.state.evals_without_gain += 1;
         }
         self.state.last_eval = Some(row.clone());
@@ -104,28 +107,71 @@ impl StageRun<'_> {
         // The best of bad ones is not called so.
         let first = self.state.first_eval.as_ref().and_then(|first| self.cost(first));
         let is_gain = first.is_none_or(|first| cost.is_some_and(|cost| cost < first));
-        self.progress.event(&Event::Eval { row, is_best: is_best && is_gain });
+        self.progress.event(&Event::Eval { row: row.clone(), is_best: is_best && is_gain });
+        self.warn_of_not_finite(&row);
         self.warn_of(&found.unwrap_or_default());
         // Evaluation time does not count in tokens per second.
         self.start_row();
         Ok(is_best)
     }
 
-    /// The number by which evaluations are compared, lower is better; `None` without validation data and `eval.metric`.
+    /// The best evaluation so far. An earlier version could take one that is not finite for it.
+    pub(super) fn best(&self) -> Option<&EvalRow> {
+        self.state.best.as_ref().filter(|best| self.cost(best).is_some())
+    }
+
+    /// The number by which evaluations are compared, lower is better; `None` without validation data and `eval.metric`, and
+    /// for one that is not finite, which is never the best.
     fn cost(&self, row: &EvalRow) -> Option<f64> {
-        let Some(BestMetric { name, higher_is_better }) = &self.settings.best_metric else {
-            return row.eval_loss;
-        };
-        let value = *row.extra.get(name)?;
-        Some(if *higher_is_better { -value } else { value })
+        let is_negated =
+            self.settings.best_metric.as_ref().is_some_and(|metric| metric.higher_is_better);
+        let value = self.value(row).filter(|value| value.is_finite())?;
+        Some(if is_negated { -value } else { value })
+    }
+
+    /// The metric by which evaluations are compared.
+    fn value(&self, row: &EvalRow) -> Option<f64> {
+        match &self.settings.best_metric {
+            Some(BestMetric { name, .. }) => row.extra.get(name).copied(),
+            None => row.eval_loss,
+        }
+    }
+
+    /// Warns once of each metric that is not finite.
+    fn warn_of_not_finite(&mut self, row: &EvalRow) {
+        let loss = row.eval_loss.map(|loss| ("eval_loss", loss));
+        let metrics = row.extra.iter().map(|(name, value)| (name.as_str(), *value));
+        for (name, value) in loss.into_iter().chain(metrics) {
+            if !value.is_finite() && self.not_finite.insert(name.to_owned()) {
+                let step = row.step;
+                let message = format!(
+                    "the metric `{name}` is {value} at step {step}, so it compares nothing"
+                );
+                self.warn(message);
+            }
+        }
+    }
+
+    /// Warns at the end of a stage that should export its best weights and has measured none.
+    pub(super) fn warn_without_best(&mut self) {
+        let is_measured = self.state.last_eval.is_some() && self.replicas.is_leader();
+        if is_measured && self.exports_best() && self.best().is_none() {
+            let name = match &self.settings.best_metric {
+                Some(metric) => metric.name.as_str(),
+                None => "the validation loss",
+            };
+            let message = format!(
+                "[{}] has no best evaluation: {name} was never a finite number, so the weights of the last step, {}, are \
+                 exported",
+                self.settings.stage, self.state.step
+            );
+            self.warn(message);
+        }
     }
 
     /// The best evaluation as a name and a value.
     pub(crate) fn measured(&self, row: &EvalRow) -> String {
-        let (name, value) = match &self.settings.best_metric {
-            Some(metric) => (metric.name.as_str(), row.extra.get(&metric.name).copied()),
-            None => ("loss", row.eval_loss),
-        };
-        value.map_or_else(|| name.to_owned(), |value| format!("{name} {value:.4}"))
+        let name = self.settings.best_metric.as_ref().map_or("loss", |metric| metric.name.as_str());
+        self.value(row).map_or_else(|| name.to_owned(), |value| format!("{name} {value:.4}"))
     }
 }

@@ -9,6 +9,7 @@ mod checkpoints;
 mod checks;
 mod events;
 mod golden;
+mod not_finite;
 mod optimizer;
 mod optimizer_kinds;
 mod recompute;

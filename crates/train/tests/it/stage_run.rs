@@ -19,7 +19,7 @@ use train::{
 
 use super::toy::{bits, device, gradients_of, place, tiny_model};
 
-const RECIPE: &str = r#"
+pub(crate) const RECIPE: &str = r#"
 seed = 1
 [tokenizer]
 train = { kind = "char" }
@@ -46,7 +46,7 @@ fn parse(text: &str) -> Recipe {
     recipe::parse(text.as_bytes(), Path::new("test.toml"), &[]).expect("recipe").recipe
 }
 
-fn settings(text: &str) -> StageSettings {
+pub(crate) fn settings(text: &str) -> StageSettings {
     StageSettings {
         stage: "pretrain".into(),
         max_steps: 12,

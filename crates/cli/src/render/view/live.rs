@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use train::StopFlag;
 use train::signals::{self, SuspendFlag};
+use train::{RunDirGuard, StopFlag};
 use watch::{Owner, Page, RunReader, RunState, RunView, StageSteps, Update};
 
 use super::super::stderr;
@@ -32,6 +32,8 @@ pub(crate) struct LiveSettings {
     pub(crate) run_dir: PathBuf,
     /// The run's name.
     pub(crate) name: String,
+    /// Tells whether the directory is still the run's.
+    pub(crate) guard: RunDirGuard,
     /// The stages, in order.
     pub(crate) stages: Vec<StageSteps>,
     /// Whether the view opens when a stage starts.
@@ -249,6 +251,9 @@ impl Watcher {
 
     fn write_status(&mut self) {
         self.written = Some(Instant::now());
+        if self.settings.guard.check().is_err() {
+            return;
+        }
         self.view.set_memory(resident_bytes());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Without the file, only `temper watch` knows less. A full disk is reported by what must be saved.
