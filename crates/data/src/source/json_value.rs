@@ -22,7 +22,16 @@ pub(super) struct JsonError {
 impl From<serde_json::Error> for JsonError {
     fn from(error: serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
-        Self { line, column, reason: super::jsonl::parser_reason(&error) }
+        Self { line, column, reason: parser_reason(&error) }
+    }
+}
+
+/// Message of serde_json without its position, which counts from the start of the row.
+fn parser_reason(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    match message.rfind(" at line ") {
+        Some(end) => message[..end].to_owned(),
+        None => message,
     }
 }
 

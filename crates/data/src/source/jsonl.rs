@@ -110,15 +110,6 @@ pub(crate) fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// Message of serde_json without its position, which counts from the start of the row.
-pub(super) fn parser_reason(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    match message.rfind(" at line ") {
-        Some(end) => message[..end].to_owned(),
-        None => message,
-    }
-}
-
 /// Checks the nesting of a JSON value and the memory that it takes once parsed, which can be 50 times its text.
 pub(crate) fn check_shape(bytes: &[u8], row_bytes: usize) -> std::result::Result<(), RowProblem> {
     let JsonShape { depth: deepest, memory } = fsio::json_shape(bytes);

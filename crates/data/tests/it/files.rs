@@ -316,8 +316,8 @@ fn no_value_of_a_json_file_is_changed_silently() {
         (r#"{"text": "a", "text": "b"}"#, "the key `text` occurs twice in an object"),
         (r#"{"text": "a", "n": 12345678901234567890123}"#, "an integer of more than 64 bits"),
     ] {
-        put("a.jsonl", &format!("{{\"text\": \"x\"}}\n{row}\n"));
-        put("a.json", &format!("[{{\"text\": \"x\"}},\n{row}]\n"));
+        put("a.jsonl", &format!("\n{row}\n"));
+        put("a.json", &format!("[\n{row}]\n"));
         for name in ["a.jsonl", "a.json"] {
             let error = texts(folder.path(), &format!("path = \"{name}\""));
             assert!(error.contains(&format!("{name}:2")) && error.contains(reason), "{error}");

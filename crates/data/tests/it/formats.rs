@@ -353,7 +353,10 @@ fn the_json_test_suite() {
         let spec = SourceSpec::file(file(folder.path(), "case.json", whole));
         let rows = read_rows(&spec.files[0], None, None, &BytesRead::default());
         let rows: data::Result<Vec<_>> = rows.and_then(Iterator::collect);
-        if name.starts_with("y_") {
+        // A key that occurs twice is valid JSON, of which one value would be lost.
+        if name.starts_with("y_object_duplicated_key") {
+            assert!(rows.is_err(), "{name}");
+        } else if name.starts_with("y_") {
             assert!(rows.is_ok(), "{name}: {}", rows.unwrap_err());
         }
         // The first is invalid only as a whole file; Python writes the others.
