@@ -35,9 +35,15 @@ pub(crate) fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) ->
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
 }
 
-/// A new tensor of zeros in f32 on the device of `like`.
+/// A new contiguous tensor of zeros in f32 on the device of `like`. It is made flat, because cubecl may leave gaps between the
+/// rows of a tensor of several dimensions.
 pub(crate) fn zeros(like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
-    CubeBackend::float_zeros(shape.into(), &like.device, DType::F32.into())
+    let shape = shape.into();
+    let flat = Shape::from([shape.num_elements()]);
+    CubeBackend::float_reshape(
+        CubeBackend::float_zeros(flat, &like.device, DType::F32.into()),
+        shape,
+    )
 }
 
 /// Indices as contiguous i32.
