@@ -98,7 +98,8 @@ class Side:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--temper", default="temper")
-    parser.add_argument("--model", required=True, help="GGUF file in f32")
+    parser.add_argument("--model", required=True, help="GGUF file in f32, or in bf16 with --dtype bf16")
+    parser.add_argument("--dtype", default="f32", help="Temper's; llama.cpp computes in what the file has")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--requests", type=int, default=2, help="requests of each client in a round")
     parser.add_argument("--words", type=int, default=40, help="words of a prompt")
@@ -114,7 +115,7 @@ def main():
     # Each side has its own way to say that an answer does not end early.
     temper = Side(
         "temper",
-        [args.temper, "serve", f"model={args.model}", "--port", "0", "--max-clients", str(args.clients)],
+        [args.temper, "serve", f"model={args.model}", "--dtype", args.dtype, "--port", "0", "--max-clients", str(args.clients)],
         cpus,
         {**body, "min_tokens": args.tokens},
     )
