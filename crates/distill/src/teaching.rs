@@ -8,7 +8,7 @@ use data::Batch;
 use loss::HostTopTokens;
 use plan::{DistillPlan, Plan, StagePlan};
 use serde_json::json;
-use train::{Collective, Error, LeaderFirst, RunDir, StageRun, StopFlag, start_dir, weight_hashes};
+use train::{Collective, Error, LeaderFirst, RunDir, StageRun, StopFlag, model_hashes, start_dir};
 
 use crate::samples::is_on_policy;
 use crate::saved_top::{PartWriter, SavedTop, TEACHER_DIR, Text, texts};
@@ -184,17 +184,18 @@ fn place(stage: &StagePlan, text: &Text) -> String {
     place.map_or_else(|| format!("sample {}", text.sample), |place| place.to_string())
 }
 
-/// A hash of everything that the saved tokens depend on: the teacher's weights, data and tokenizer, and the rows that the
+/// A hash of everything that the saved tokens depend on: the teacher's files, the precision, data and tokenizer, and the rows that the
 /// stage visits.
 fn teacher_key(inputs: TeachingInputs<'_>, k: usize) -> Result<String> {
     let TeachingInputs { plan, stage, distill, run_dir, .. } = inputs;
     let dir = start_dir(stage, &distill.teacher, run_dir)?;
-    let weights = dir.map(|dir| weight_hashes(&dir)).transpose()?;
+    let teacher = dir.map(|dir| model_hashes(&dir)).transpose()?;
     let eval = stage.keys.eval.as_ref();
     let section = &distill.section;
     let inputs = json!({
         "version": TOP_VERSION,
-        "teacher": weights,
+        "teacher": teacher,
+        "precision": plan.precision.name(),
         "data": stage.inputs,
         "stage": stage.name,
         "seed": plan.seed,

@@ -64,7 +64,7 @@ impl Values {
                 .min(4096)
                 .saturating_sub(kind.is_online().into())
                 .max(1),
-            rows_per_step: 1,
+            rows_per_step: fewest_rows(kind),
             micro_batch: None,
             num_generations: if kind == Kind::Grpo { 2 } else { 1 },
             max_new_tokens: 1,
@@ -104,9 +104,9 @@ impl Values {
     }
 
     /// Half the size of a step, if a plan counted too few steps for a schedule with warm-up; `None` if that is not so or if a
-    /// step has one row.
-    pub fn with_more_steps(&self, n_steps: u64) -> Option<Self> {
-        (n_steps < FEWEST_STEPS && self.rows_per_step > 1)
+    /// step cannot be smaller.
+    pub fn with_more_steps(&self, kind: Kind, n_steps: u64) -> Option<Self> {
+        (n_steps < FEWEST_STEPS && self.rows_per_step / 2 >= fewest_rows(kind))
             .then(|| Self { rows_per_step: self.rows_per_step / 2, ..self.clone() })
     }
 
@@ -125,6 +125,11 @@ impl Values {
     pub(crate) fn eval_every(&self) -> u64 {
         self.n_steps.map_or(1, |n_steps| (n_steps / 5).clamp(1, 500))
     }
+}
+
+/// The fewest rows of a step: KTO compares each answer with the prompt of another one.
+fn fewest_rows(kind: Kind) -> u64 {
+    if kind == Kind::Kto { 2 } else { 1 }
 }
 
 /// The row length in which nearly all samples fit. Documents are packed and cut anyway.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::dirs::{parent_of, sync_dir};
 use crate::error::IoContext;
+use crate::read::is_file_at;
 use crate::{Error, Result, write_atomic};
 
 /// An open log.
@@ -71,7 +72,12 @@ impl AppendLog {
     }
 
     /// Makes all lines durable.
+    ///
+    /// Errors: [`Error::LogGone`] if the file was removed, moved or replaced, so that nobody finds the lines.
     pub fn sync(&mut self) -> Result<()> {
+        if !is_file_at(&self.file, &self.path) {
+            return Err(Error::LogGone { path: self.path.clone() });
+        }
         self.file.sync_all().at(&self.path, "sync")
     }
 
@@ -136,6 +142,21 @@ mod tests {
         assert_eq!((log.len(), log.retain_lines(starts).unwrap()), (9, 0));
         log.append("a5").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"a1\na2\na4\na5\n");
+    }
+
+    #[test]
+    fn a_log_that_was_removed_or_replaced_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = AppendLog::open(&path).unwrap();
+        log.append("a").unwrap();
+        log.sync().unwrap();
+        std::fs::rename(&path, dir.path().join("moved")).unwrap();
+        assert!(matches!(log.sync(), Err(Error::LogGone { .. })));
+        std::fs::write(&path, "b").unwrap();
+        assert!(matches!(log.sync(), Err(Error::LogGone { .. })));
+        std::fs::rename(dir.path().join("moved"), &path).unwrap();
+        log.sync().unwrap();
     }
 
     #[test]

@@ -50,6 +50,15 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<()> {
     fs::remove_dir_all(path).at(path, "remove the directory")
 }
 
+/// Removes a directory that has no entries; returns whether it did. One with entries is left.
+pub fn remove_empty_dir(path: impl AsRef<Path>) -> Result<bool> {
+    let path = path.as_ref();
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        removed => removed.map(|()| true).at(path, "remove the directory"),
+    }
+}
+
 /// Removes a file.
 pub fn remove_file(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();

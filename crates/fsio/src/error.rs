@@ -105,6 +105,12 @@ pub enum Error {
         /// Id of the process that holds it, if it is known.
         pid: Option<u32>,
     },
+    /// A log that is being written was removed, moved or replaced.
+    #[error("{path}: the file was removed, moved or replaced while it was being written")]
+    LogGone {
+        /// The log.
+        path: PathBuf,
+    },
     /// A log is shorter than the length in a checkpoint.
     #[error("{path}: log has {bytes} bytes, fewer than the recorded {recorded}")]
     LogTooShort {
@@ -269,6 +275,10 @@ impl Error {
                 Some("use the version of Temper that made it; nothing was changed".into())
             }
             Self::Locked { .. } => Some("wait for the other process or stop it".into()),
+            Self::LogGone { .. } => Some(
+                "nothing more was written; run the recipe again: it continues from the last checkpoint that is left"
+                    .into(),
+            ),
             Self::LogTooShort { .. } => {
                 Some("the log was truncated or replaced after the checkpoint was saved".into())
             }

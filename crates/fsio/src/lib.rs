@@ -43,7 +43,9 @@ pub use atomic_file::{AtomicFile, finish_file};
 pub use calendar::utc_date_time;
 pub use checked_read::{read_capped, read_optional_text, read_text_capped};
 pub use dir_writer::{DirWriter, HashingFile};
-pub use dirs::{create_dir_all, is_stale_tmp, remove_dir_all, remove_file, rename};
+pub use dirs::{
+    create_dir_all, is_stale_tmp, remove_dir_all, remove_empty_dir, remove_file, rename,
+};
 pub use disk_space::free_space;
 pub use error::{Damage, Error, IoFailure, NoThread, OPEN_FILES_HINT, Result};
 pub use hash::{Sha256, for_each_piece, sha256_file, sha256_hex};
@@ -58,7 +60,7 @@ pub use names::basename_only;
 pub use nearest::nearest_path;
 pub use partial_file::PartialFile;
 pub use program::{Program, ProgramFailure, ProgramLimits};
-pub use read::{check_destination, is_present, refuse_lfs_pointer};
+pub use read::{check_destination, check_replaceable, is_present, refuse_lfs_pointer};
 pub use replace::{replace_unsynced, write_atomic};
 pub use tmp_dir::{remove_abandoned_tmps, remove_own_tmps, remove_stale_tmps};
 pub use verified::{Verification, verified_sha256};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::checked_read::read_text_capped;
 use crate::error::IoContext;
+use crate::read::is_file_at;
 use crate::{Error, Result, limits};
 /// The process that holds a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,15 +82,7 @@ impl Lock {
     /// Whether the locked file is still the one at its path. After the directory was removed or moved, another process can
     /// lock another file there.
     pub fn is_in_place(&self) -> bool {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt as _;
-            let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
-            let at_path = std::fs::symlink_metadata(&self.path).map(identity);
-            matches!((self.file.metadata().map(identity), at_path), (Ok(a), Ok(b)) if a == b)
-        }
-        #[cfg(not(unix))]
-        self.path.exists()
+        is_file_at(&self.file, &self.path)
     }
 
     /// Path of the lock file.

@@ -46,6 +46,31 @@ pub fn check_destination(path: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
+/// Checks that a file can be written whose earlier version is replaced: nothing has its name, or a file that is empty or begins
+/// with `start`. Links, devices and the files of others are not replaced.
+///
+/// Errors: [`Error::Exists`], and those of [`check_destination`].
+pub fn check_replaceable(path: impl AsRef<Path>, start: &[u8]) -> Result<()> {
+    let path = path.as_ref();
+    check_destination(path)?;
+    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let begins = || -> std::io::Result<bool> {
+        let mut bytes = vec![0; start.len()];
+        File::open(path)?.read_exact(&mut bytes)?;
+        Ok(bytes == start)
+    };
+    let is_earlier = found.is_file() && (found.len() == 0 || begins().unwrap_or(false));
+    if is_earlier { Ok(()) } else { Err(Error::Exists { path: path.to_owned() }) }
+}
+
+/// Whether an open file is still the one at a path.
+pub(crate) fn is_file_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+    let at_path = std::fs::symlink_metadata(path).map(identity);
+    matches!((file.metadata().map(identity), at_path), (Ok(a), Ok(b)) if a == b)
+}
+
 /// Returns an error if a file is a pointer of Git LFS. Larger files are not read.
 pub fn refuse_lfs_pointer(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
@@ -78,7 +103,7 @@ pub(crate) fn read_bytes_capped(path: &Path, limit: u64) -> Result<Vec<u8>> {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{check_destination, is_present};
+    use super::{check_destination, check_replaceable, is_present};
 
     #[test]
     fn a_name_is_present_whatever_it_is() {
@@ -110,5 +135,23 @@ mod tests {
         let long = "a".repeat(256);
         assert!(said(&long).contains("a: cannot read: File name too long"));
         assert!(check_destination("a_name_in_this_directory").is_ok());
+    }
+
+    #[test]
+    fn only_an_earlier_version_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for (name, text) in
+            [("page", "<page>\nold"), ("empty", ""), ("other", "<pag"), ("foreign", "text")]
+        {
+            std::fs::write(path(name), text).unwrap();
+        }
+        std::fs::create_dir(path("dir")).unwrap();
+        std::os::unix::fs::symlink("page", path("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", path("broken")).unwrap();
+        let may_be_replaced = |name: &str| check_replaceable(path(name), b"<page>\n").is_ok();
+        assert!(["new", "page", "empty"].into_iter().all(may_be_replaced));
+        let kept = ["other", "foreign", "dir", "link", "broken", "/dev/null", "none/new"];
+        assert!(!kept.into_iter().any(may_be_replaced));
     }
 }

@@ -35,3 +35,5 @@ pub use time::{now, utc};
 
 /// The page of a run, in its directory.
 pub const PAGE_FILE: &str = "report.html";
+/// How every page begins, so that only an earlier page is replaced by one.
+pub const PAGE_START: &str = "<!doctype html>\n<!-- A page of Temper. -->\n";

@@ -49,7 +49,7 @@ pub use parameters::ParameterNames;
 pub use progress::{Event, Progress, Recorder, Silent};
 pub use reference_logprobs::{
     REFERENCE_DIR, ReferenceLogprobs, ReferenceSource, SavedReference, add_reference,
-    load_reference, reference_key, reference_of, save_reference, weight_hashes,
+    load_reference, reference_key, reference_of, save_reference,
 };
 pub use replicas::on_replicas;
 pub use resume_rules::{Differences, differences, flat_keys};
@@ -66,7 +66,7 @@ pub use trackers::{EventWriter, Tracking};
 pub use trainable_params::{compare_trained, load_trained, save_trained};
 pub use update::{Learner, StepSums, apply_update, compare_replicas};
 pub use weight_average::{AVERAGE_FILE, WeightAverage};
-pub use weight_inputs::{WeightInputs, weight_inputs};
+pub use weight_inputs::{WeightInputs, model_hashes, weight_inputs};
 pub use weights::{
     BaseModelCache, ModelSource, SaveFormat, TrainedModel, WeightSource, Weights, first_weights,
     resumed_weights, start_dir,

@@ -13,8 +13,8 @@ use plan::{Plan, StagePlan};
 use serde_json::{Value, json};
 
 use crate::{
-    BaseModelCache, Error, LeaderFirst, Learner, ModelSource, OPTIMIZER_FILE, Result, RunDir,
-    StageRun, Weights, first_weights, start_dir,
+    BaseModelCache, Error, LeaderFirst, Learner, ModelSource, Result, RunDir, StageRun, Weights,
+    first_weights, model_hashes, start_dir,
 };
 
 /// The directory within the stage's.
@@ -202,7 +202,7 @@ fn place_of(stage: &StagePlan, samples: &[u64]) -> String {
     places.join(" with ")
 }
 
-/// A hash of everything that a stage's reference log-probabilities depend on: the initial weights, the token ids, the texts
+/// A hash of everything that a stage's reference log-probabilities depend on: the initial model, the precision, the token ids, the texts
 /// visited, and `settings`, an object with the settings of the stage that decide what is summed.
 pub fn reference_key(
     plan: &Plan,
@@ -215,13 +215,14 @@ pub fn reference_key(
     for start in std::iter::once(&stage.start).chain(adapter) {
         weights.push(match start_dir(stage, start, run_dir)? {
             None => json!({ "seed": plan.seed, "model": plan.recipe.model }),
-            Some(dir) => weight_hashes(&dir)?,
+            Some(dir) => json!(model_hashes(&dir)?),
         });
     }
     let eval = stage.keys.eval.as_ref();
     let inputs = json!({
         "version": REFERENCE_VERSION,
         "weights": weights,
+        "precision": plan.precision.name(),
         "data": stage.inputs,
         "stage": stage.name,
         "seed": plan.seed,
@@ -232,24 +233,4 @@ pub fn reference_key(
         "settings": settings,
     });
     Ok(fsio::sha256_hex(inputs.to_string().as_bytes()))
-}
-
-/// The hashes of a directory's weight files by name, and of an adapter's record of its base model; or that of a GGUF file.
-///
-/// Errors: the directory or a file cannot be read.
-pub fn weight_hashes(dir: &Path) -> Result<Value> {
-    if dir.is_file() {
-        return Ok(json!(fsio::verified_sha256(dir)?));
-    }
-    let unread = |source| Error::StartDir { path: dir.to_owned(), source };
-    let mut hashes = BTreeMap::new();
-    for entry in std::fs::read_dir(dir).map_err(unread)? {
-        let entry = entry.map_err(unread)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_weights = name.ends_with(".safetensors") && name != OPTIMIZER_FILE;
-        if is_weights || name == plan::BASE_FILE {
-            hashes.insert(name, fsio::verified_sha256(entry.path())?);
-        }
-    }
-    Ok(json!(hashes))
 }

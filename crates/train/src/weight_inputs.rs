@@ -56,6 +56,16 @@ pub fn weight_inputs(stage: &StagePlan, run_dir: &RunDir) -> Result<WeightInputs
     Ok(inputs)
 }
 
+/// Hashes of the files of a model by name: weights, configuration, tokenizer and template, and of an adapter's base model.
+///
+/// Errors: a file cannot be read, or differs from the MANIFEST beside it.
+pub fn model_hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
+    let (hash, mut files) = hashes_of(dir)?;
+    files.extend(tokenizer_hashes(dir)?);
+    files.insert("model".to_owned(), hash);
+    Ok(files)
+}
+
 /// Hashes of the files that a judge's prompts depend on. Other models read the ids of the stage's own tokenizer.
 fn tokenizer_hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
     let base = if is_adapter(dir) { recorded_base(dir)? } else { None };

@@ -5,7 +5,7 @@ use std::path::Path;
 use ::generate::{Sampling, Settings, generate};
 use evaluate::{Match, MatchResult, Scorer, Verdict, WinRate, judge_by_model, judge_by_reward};
 use model::{CausalLm, ScalarModel};
-use report::{ComparedAnswers, ComparedVerdict, Comparison, comparison_page};
+use report::{ComparedAnswers, ComparedVerdict, Comparison, PAGE_START, comparison_page};
 use serde_json::{Value, json};
 
 use super::generate::{encode, prompt_rows};
@@ -17,7 +17,8 @@ use crate::render::table::columns;
 use crate::render::tasks::TaskProgress;
 
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
-    args.html.as_deref().map(fsio::check_destination).transpose()?;
+    let check = |path| fsio::check_replaceable(path, PAGE_START.as_bytes());
+    args.html.as_deref().map(check).transpose()?;
     let prompts = prompts(&args.prompts, args.limit)?;
     let a = answers(args, &args.a, &prompts)?;
     let b = answers(args, &args.b, &prompts)?;
@@ -35,6 +36,8 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             answers(args, c, &prompts)
         });
         let page = comparison_page(&comparison(args, &matches, &verdicts, third.transpose()?));
+        // The answers took a while.
+        check(path)?;
         fsio::write_atomic(path, page)?;
         if verdicts.is_empty() {
             return print(&format!("{}\n", path.display()));

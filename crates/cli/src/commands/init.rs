@@ -189,7 +189,9 @@ impl Planner {
                         counted, stage.max_steps,
                         "the schedule does not change the steps"
                     ),
-                    None => section.values = corrected(&section.values, stage, memory),
+                    None => {
+                        section.values = corrected(section.kind, &section.values, stage, memory);
+                    }
                 }
             }
             if is_complete {
@@ -232,10 +234,10 @@ impl Planner {
 }
 
 /// Values after a plan of the stage: with more steps, with less memory, or with the steps counted.
-fn corrected(values: &Values, stage: &StagePlan, memory: Option<u64>) -> Values {
+fn corrected(kind: Kind, values: &Values, stage: &StagePlan, memory: Option<u64>) -> Values {
     let is_too_large =
         memory.is_some_and(|bytes| stage.cost.peak_bytes as f64 > MEMORY_SHARE * bytes as f64);
-    if let Some(more) = values.with_more_steps(stage.max_steps) {
+    if let Some(more) = values.with_more_steps(kind, stage.max_steps) {
         more
     } else if let Some(less) = values.with_less_memory().filter(|_| is_too_large) {
         less

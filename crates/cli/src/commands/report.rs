@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use report::{PAGE_FILE, RunData};
+use report::{PAGE_FILE, PAGE_START, RunData};
 
 use super::runs::locate;
 use super::{print, print_as_is};
@@ -15,7 +15,13 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     if args.out.as_deref() == Some(Path::new("-")) {
         return print_as_is(&page);
     }
-    let path = args.out.clone().unwrap_or_else(|| run.path.join(PAGE_FILE));
+    let path = match &args.out {
+        Some(path) => {
+            fsio::check_replaceable(path, PAGE_START.as_bytes())?;
+            path.clone()
+        }
+        None => run.path.join(PAGE_FILE),
+    };
     fsio::write_atomic(&path, page)?;
     print(&format!("{}\n", path.display()))
 }

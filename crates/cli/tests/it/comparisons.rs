@@ -145,6 +145,17 @@ fn answers_of_three_models_are_on_a_page() {
     let place = place();
     place.write("prompts.jsonl", "{\"prompt\": \"2+3=<b>\"}\n1+3=\n");
     let (first, last) = ("runs/r/sft/checkpoints/step-000003", "runs/r/sft");
+    let onto_prompts = [
+        "compare",
+        "runs/r/sft",
+        "runs/r/sft",
+        "--prompts",
+        "prompts.jsonl",
+        "--html",
+        "prompts.jsonl",
+    ];
+    let error = place.error(&onto_prompts);
+    assert!(error.starts_with("exit 2") && error.contains("prompts.jsonl"), "{error}");
     let page = |models: &[&str], by: &[&str]| {
         let args = ["--prompts", "prompts.jsonl", "--max-new-tokens", "4", "--html", "page.html"];
         let printed = ok(&place.temper(&[&["compare"], models, &args[..], by].concat()));

@@ -110,10 +110,27 @@ fn templates_pairs_and_interrupted_files() {
     assert_eq!(out("again.jsonl"), format!("{lines}{rest}"));
     assert!(!parts.exists());
     // Parts beside a complete file are left of a command that was killed at its very end.
-    place.write("again.jsonl.parts/key", "x");
+    place.write("again.jsonl.parts/key", fsio::sha256_hex(b"a command"));
+    place.write("again.jsonl.parts/000001.jsonl", "x");
     let error = place.error(&again);
     assert!(error.contains("already exists: `again.jsonl`"), "{error}");
     assert!(!parts.exists());
+    // A directory of somebody else is neither used nor removed.
+    for key in ["of a door".to_owned(), fsio::sha256_hex(b"a command")] {
+        place.write("again.jsonl.parts/key", key);
+        place.write("again.jsonl.parts/notes/mine", "x");
+        place.error(&again);
+        assert_eq!(out("again.jsonl.parts/notes/mine"), "x");
+    }
+    let foreign = [&templated[..], &["--out", "foreign.jsonl"]].concat();
+    place.write("foreign.jsonl.parts/notes/mine", "x");
+    let error = place.error(&foreign);
+    assert!(
+        error.contains("exit 2")
+            && error.contains("`foreign.jsonl.parts` exists and has other files"),
+        "{error}"
+    );
+    assert_eq!(out("foreign.jsonl.parts/notes/mine"), "x");
 
     // Rows without the column, with the output's column already, and templates without columns.
     let error = |template: &str, column: &str| {

@@ -55,6 +55,36 @@ fn a_recipe_is_written_planned_and_run() {
 }
 
 #[test]
+fn labelled_answers_become_kto() {
+    let place = trained();
+    let row = |idx: usize| {
+        format!(
+            "{{\"prompt\": \"why {idx}?\", \"completion\": \"so\", \"label\": {}}}\n",
+            idx.is_multiple_of(2)
+        )
+    };
+    // Few rows: steps are halved as long as KTO permits.
+    for n_rows in [9, 60] {
+        let rows: String = (0..n_rows).map(row).collect();
+        place.write("labelled.jsonl", rows);
+        let out = format!("kto{n_rows}.toml");
+        let init = place.temper(&[
+            "init",
+            "kto",
+            "--model",
+            "runs/tiny/pretrain",
+            "--data",
+            "labelled.jsonl",
+            "--out",
+            &out,
+        ]);
+        assert_eq!(init.code, Some(0), "{}", init.stderr);
+        let run = place.temper(&["run", &out, "--set", "kto.max_steps=1"]);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn a_recipe_that_cannot_be_written_is_refused_before_anything_is_read() {
     let place = Place::new();
     let long = "a".repeat(300);

@@ -44,6 +44,10 @@ fn a_run_records_its_plan_its_outcome_and_a_page() {
 
     fsio::remove_file(place.path().join("runs/tiny/report.html")).expect("removed");
     assert_eq!(printed(&place, &["report", "tiny"]), "runs/tiny/report.html\n");
+    let recipe = read(&place, "runs/tiny/recipe.toml");
+    let error = place.error(&["report", "tiny", "--out", "runs/tiny/recipe.toml"]);
+    assert!(error.starts_with("exit 2"), "{error}");
+    assert_eq!(read(&place, "runs/tiny/recipe.toml"), recipe);
     assert_eq!(read(&place, "runs/tiny/report.html"), page);
     assert_eq!(printed(&place, &["report", "runs/tiny", "--out", "-"]), page);
     let again = printed(&place, &["run", "tiny.toml"]);

@@ -99,6 +99,7 @@ fn one_of_other_weights_or_data_is_not_read() {
     assert_eq!(usual, key(&[("dpo.optimizer.lr", "1e-4")]));
     for change in [
         ("seed", "4"),
+        ("precision", "bf16"),
         ("model.hidden_size", "64"),
         ("dpo.sequence_length", "60"),
         ("dpo.chat_template", "chatml"),
@@ -140,8 +141,13 @@ fn weights_in_a_folder_are_told_apart_by_their_bytes() {
     fsio::write_atomic(dir.join("model.safetensors"), "two").expect("a file");
     let two = key();
     assert_ne!(one, two);
-    fsio::write_atomic(dir.join(plan::BASE_FILE), "another base").expect("a file");
-    assert_ne!(two, key());
+    for (name, text) in
+        [("config.json", "rope"), ("config.json", "other rope"), ("tokenizer.json", "ids")]
+    {
+        let before = key();
+        fsio::write_atomic(dir.join(name), text).expect("a file");
+        assert_ne!(before, key(), "{name}");
+    }
 }
 
 /// peft#493: with an adapter the reference is the model without it, and stays that.

@@ -110,11 +110,13 @@ fn every_recipe_is_valid() {
                         right_answer: RightAnswer::of_row(&row()).filter(|_| kind == Kind::Grpo),
                         ..facts(n_parameters, lengths.clone())
                     };
-                    let mut values = Values::of(kind, &facts);
+                    let values = Values::of(kind, &facts);
                     assert!(values.sequence_length <= context_length as u64);
-                    for n_steps in [None, Some(1), Some(1000)] {
-                        values.n_steps = n_steps;
-                        let (facts, values) = (facts.clone(), values.clone());
+                    let with_steps = |n_steps| Values { n_steps, ..values.clone() };
+                    let steps = [None, Some(1), Some(1000)].map(with_steps);
+                    let measuring = Values::to_measure(kind, context_length);
+                    for values in steps.into_iter().chain([measuring]) {
+                        let facts = facts.clone();
                         let text = recipe(&[Section { kind, facts, values }]);
                         let parsed = recipe::parse(text.as_bytes(), Path::new("mine.toml"), &[]);
                         let loaded = parsed.unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -137,7 +139,11 @@ fn values_shrink_to_one_row() {
     }
     assert!(rows.windows(2).all(|pair| pair[1] * 2 == pair[0]), "{rows:?}");
     assert_eq!(rows.last(), Some(&1));
-    assert_eq!(values.with_more_steps(20), None);
-    let more = values.with_more_steps(19).expect("more steps");
+    assert_eq!(values.with_more_steps(Kind::Sft, 20), None);
+    let more = values.with_more_steps(Kind::Sft, 19).expect("more steps");
     assert_eq!(more.rows_per_step * 2, values.rows_per_step);
+    // KTO compares a row with another one.
+    let two = Values { rows_per_step: 2, ..values };
+    assert_eq!(two.with_more_steps(Kind::Kto, 1), None);
+    assert_eq!(two.with_more_steps(Kind::Dpo, 1).map(|one| one.rows_per_step), Some(1));
 }

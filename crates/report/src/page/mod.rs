@@ -15,6 +15,7 @@ mod thinned;
 pub use comparison::{ComparedAnswers, ComparedVerdict, Comparison, comparison_page};
 use html::Html;
 
+use crate::PAGE_START;
 use crate::run::{RunData, RunState};
 
 const STYLE: &str = include_str!("style.css");
@@ -49,7 +50,7 @@ fn document(title: &str, main: Html) -> String {
         Html::element("body", &[], body).line(),
     ]);
     let html = Html::element("html", &[("lang", "en")], html).line();
-    format!("<!doctype html>\n{}", html.into_string())
+    format!("{PAGE_START}{}", html.into_string())
 }
 
 /// A state as a badge: a word in a frame whose colour repeats it.

@@ -22,8 +22,9 @@ const PART_BYTES: u64 = 1 << 30;
 /// Parts beside a complete file are those of a command that was killed after it had written the file: they are removed.
 pub(super) fn refuse_existing(out: &Path) -> Result<()> {
     if std::fs::symlink_metadata(out).is_ok() {
-        if parts_of(out).join(KEY_FILE).is_file() {
-            fsio::remove_dir_all(parts_of(out))?;
+        let parts = parts_of(out);
+        if found_key(&parts)?.is_some() {
+            remove_parts(&parts)?;
         }
         return Err(Failure::input(
             format!("already exists: `{}`", out.display()),
@@ -46,8 +47,9 @@ pub(super) fn key(
     tokenizer: &Tokenizer,
     prompts: &[Prompt],
 ) -> Result<String> {
-    let hashes =
-        |path: &Path| -> Result<Value> { Ok(train::weight_hashes(&plan::locate_argument(path)?)?) };
+    let hashes = |path: &Path| -> Result<Value> {
+        Ok(json!(train::model_hashes(&plan::locate_argument(path)?)?))
+    };
     let mut of_prompts = fsio::Sha256::new();
     for prompt in prompts {
         let row = json!([prompt.shown, prompt.ids, prompt.row]);
@@ -83,8 +85,7 @@ impl Parts {
     /// The parts that earlier commands with the same key have saved.
     pub(super) fn open(out: &Path, key: &str) -> Result<Self> {
         let dir = parts_of(out);
-        let key_file = dir.join(KEY_FILE);
-        match fsio::read_optional_text(&key_file, 1 << 10)? {
+        match found_key(&dir)? {
             Some(found) if found == key => {}
             Some(_) => {
                 return Err(Failure::input(
@@ -93,8 +94,9 @@ impl Parts {
                 ));
             }
             None => {
+                refuse_foreign(&dir)?;
                 fsio::create_dir_all(&dir)?;
-                fsio::write_atomic(&key_file, key)?;
+                fsio::write_atomic(dir.join(KEY_FILE), key)?;
             }
         }
         Ok(Self { out: out.to_owned(), dir })
@@ -132,8 +134,62 @@ impl Parts {
                 .map_err(|error| fsio::Error::of_writer(error, &self.out))?;
         }
         file.commit()?;
-        Ok(fsio::remove_dir_all(&self.dir)?)
+        remove_parts(&self.dir)
     }
+}
+
+/// The key of a directory of parts; none if it is missing or has no key of this program.
+fn found_key(dir: &Path) -> Result<Option<String>> {
+    if !is_own_dir(dir) {
+        return Ok(None);
+    }
+    let found = fsio::read_optional_text(dir.join(KEY_FILE), 1 << 10)?;
+    let is_hash = |text: &String| text.len() == 64 && text.chars().all(|c| c.is_ascii_hexdigit());
+    Ok(found.filter(is_hash))
+}
+
+/// Whether a path is a directory and no link to one.
+fn is_own_dir(dir: &Path) -> bool {
+    std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir())
+}
+
+/// Refuses a directory that this program did not make: one without a key that has other entries than parts.
+fn refuse_foreign(dir: &Path) -> Result<()> {
+    if std::fs::symlink_metadata(dir).is_err() {
+        return Ok(());
+    }
+    let mut entries = std::fs::read_dir(dir).into_iter().flatten();
+    let is_foreign = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| !is_own_name(&entry.file_name().to_string_lossy()))
+    };
+    if is_own_dir(dir) && !entries.any(is_foreign) {
+        return Ok(());
+    }
+    Err(Failure::input(
+        format!("`{}` exists and has other files than parts of an answer file", dir.display()),
+        "remove it, or choose another file for --out: parts are saved there until the file is complete",
+    ))
+}
+
+/// Whether a name is that of a part, or of a file that a killed process left.
+fn is_own_name(name: &str) -> bool {
+    let is_number = |number: &str| number.len() >= 6 && number.chars().all(|c| c.is_ascii_digit());
+    name.strip_suffix(".jsonl").is_some_and(is_number) || fsio::is_stale_tmp(name)
+}
+
+/// Removes the parts and their key; what else is in the directory is left, with the directory.
+fn remove_parts(dir: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(std::result::Result::ok);
+    for path in entries.map(|entry| entry.path()) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // The key is removed last: without it, the parts are nobody's.
+        if path.is_file() && is_own_name(name) {
+            fsio::remove_file(&path)?;
+        }
+    }
+    fsio::remove_file(dir.join(KEY_FILE))?;
+    fsio::remove_empty_dir(dir)?;
+    Ok(())
 }
 
 /// The directory of the parts of a file.
