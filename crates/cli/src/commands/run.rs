@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use arch::HeadOutput;
-use plan::{Plan, RUNS_DIR, Stage, StagePlan, Work};
+use plan::{Plan, RUNS_DIR, Stage, StagePlan, Work, locate_model};
 use recipe::SampleKind;
 use serde_json::Value;
 use train::{
@@ -97,7 +97,10 @@ fn train_unfinished<'a>(
     let [device, ..] = devices else { return Ok(Vec::new()) };
     let mut rows = Vec::new();
     for stage in &plan.stages {
-        if let StageStatus::Finished(finished) = run_dir.stage(&stage.name).status()? {
+        let stage_dir = run_dir.stage(&stage.name);
+        if let StageStatus::Finished(finished) = stage_dir.status()? {
+            // A stage that has lost its model is an error.
+            locate_model(stage_dir.path())?;
             progress.note(&format!("{:<10} already finished: skipped", stage.name));
             rows.push((stage, finished));
             continue;

@@ -297,6 +297,14 @@ fn a_judge_with_another_tokenizer_is_refused() {
     assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
 }
 
+#[test]
+fn a_finished_stage_without_its_model_is_not_skipped() {
+    let place = trained();
+    fsio::remove_dir_all(place.path().join("runs/t/pretrain/model")).expect("a model");
+    let error = place.error(&["resume", "t"]);
+    assert!(error.starts_with("exit 2\n") && error.contains("runs/t/pretrain/model"), "{error}");
+}
+
 /// A file that is missing is named, too: without it, other tokens or another template would be used.
 #[test]
 fn a_listed_file_that_is_missing_is_named() {

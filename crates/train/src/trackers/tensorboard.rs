@@ -20,6 +20,9 @@ use tensorboard_rs::summary::scalar;
 
 use super::proto::Message;
 
+/// How the names of event files begin; a time in seconds follows.
+const NAME_START: &str = "events.out.tfevents.";
+
 /// Writes the event files of one directory.
 pub struct EventWriter {
     dir: PathBuf,
@@ -148,10 +151,14 @@ fn open(dir: &Path, step: u64) -> io::Result<RecordWriter<BufWriter<File>>> {
 }
 
 /// Creates a file whose name sorts after earlier ones, even within the same second.
+/// A file whose name is after those of all others, by which TensorBoard orders them, even if the clock was set back.
 fn new_file(dir: &Path) -> io::Result<RecordWriter<BufWriter<File>>> {
-    let seconds = now().as_secs();
+    let seconds = match newest_second(dir) {
+        Some(newest) if newest > now().as_secs() => newest.saturating_add(1),
+        Some(_) | None => now().as_secs(),
+    };
     for count in 0..1000 {
-        let name = format!("events.out.tfevents.{seconds:010}.temper.{count:03}");
+        let name = format!("{NAME_START}{seconds:010}.temper.{count:03}");
         match OpenOptions::new().write(true).create_new(true).open(dir.join(name)) {
             Ok(file) => return Ok(RecordWriter::new(BufWriter::new(file))),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -159,6 +166,16 @@ fn new_file(dir: &Path) -> io::Result<RecordWriter<BufWriter<File>>> {
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// The largest time in the name of an events file.
+fn newest_second(dir: &Path) -> Option<u64> {
+    let entries = std::fs::read_dir(dir).ok()?.flatten();
+    let second = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_prefix(NAME_START)?.split('.').next()?.parse().ok()
+    };
+    entries.filter_map(second).max()
 }
 
 fn event_at(step: u64) -> Event {
