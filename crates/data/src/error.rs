@@ -159,6 +159,16 @@ pub enum Error {
         /// The problem.
         reason: String,
     },
+    /// Two columns, or two fields of a struct, have one name.
+    #[error("{}: the {part} has a column twice: `{column}`", path.display())]
+    ColumnTwice {
+        /// The file.
+        path: PathBuf,
+        /// `header` or `schema`.
+        part: &'static str,
+        /// The name, after those of the columns that contain it.
+        column: String,
+    },
     /// A file declares more memory than the limits allow.
     #[error("{}: {what} over the limit of {limit}: `{value}`", path.display())]
     TooLarge {
@@ -363,6 +373,9 @@ impl Error {
                  shows a row"
                     .into(),
             ),
+            Self::ColumnTwice { .. } => {
+                Some("write the file again with one of the two renamed or left out".into())
+            }
             Self::BadFile { .. } => Some("create or copy the file again".into()),
             Self::TooLarge { .. } => Some(
                 "the limits protect against damaged and hostile files; write the data as JSON lines \

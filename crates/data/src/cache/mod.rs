@@ -11,7 +11,7 @@ mod store;
 
 use std::path::{Path, PathBuf};
 
-use recipe::{ChatTargets, OnBadRow};
+use recipe::{ChatTargets, Format, OnBadRow};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokenizer::{ChatTemplate, Clock, Tokenizer};
@@ -300,10 +300,12 @@ fn inputs(spec: &SourceSpec, options: &PrepareOptions<'_>) -> Result<Value> {
 /// Everything that decides the rows of a source: the contents of its files and its keys.
 pub(crate) fn reading_inputs(spec: &SourceSpec, cache_dir: &Path) -> Result<Value> {
     let mut files = Vec::with_capacity(spec.files.len());
+    let mut has_types = false;
     for path in &spec.files {
-        let format = format_name(file_format(path, spec.format)?);
+        let format = file_format(path, spec.format)?;
         let hash = file_hashes::file_hash(cache_dir, path)?;
-        files.push(json!([hash, format, Compression::of(path).name()]));
+        files.push(json!([hash, format_name(format), Compression::of(path).name()]));
+        has_types |= matches!(format, Format::Parquet | Format::Arrow);
     }
     let mut inputs = json!({
         "files": files,
@@ -313,6 +315,10 @@ pub(crate) fn reading_inputs(spec: &SourceSpec, cache_dir: &Path) -> Result<Valu
         "columns": value(&spec.columns),
         "limit": spec.limit,
     });
+    // In older caches, 32-bit floats have the digits of 64 bits, and of two columns of one name the last was read.
+    if has_types {
+        inputs["columns_version"] = 2.into();
+    }
     // Keys that were added later are included only if set, so that older caches keep their key.
     if let Some(filter) = &spec.filter {
         inputs["where"] = value(filter);

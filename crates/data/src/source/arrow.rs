@@ -16,7 +16,7 @@ use ::arrow::ipc::{MessageHeader, root_as_message};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::location::{Location, shared_path};
-use crate::source::columns::{catch_panics, check_schema, row_values, wanted_columns};
+use crate::source::columns::{catch_panics, check_names, check_schema, row_values, wanted_columns};
 use crate::source::expansion::Expansion;
 use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
@@ -198,6 +198,7 @@ impl ArrowRows {
                 && let Some(schema) = self.decoder.schema()
             {
                 check_schema(&schema).map_err(|reason| self.bad(reason))?;
+                check_names(&self.file, &schema)?;
                 self.schema_checked = true;
             }
             if let Some(batch) = batch {

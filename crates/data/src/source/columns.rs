@@ -2,20 +2,26 @@
 //!
 //! Only types with an obvious text or list form are converted. Another type is an error if its column is needed.
 
+use std::collections::HashSet;
+use std::path::Path;
+
+use ::arrow::array::timezone::Tz;
 use ::arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait,
     RecordBatch, StructArray,
 };
 use ::arrow::datatypes::{
-    DataType, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType, Field, Fields, Float16Type, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use ::arrow::util::display::array_value_to_string;
 use serde_json::{Map, Number, Value};
 
+use crate::error::{Error, Result};
 use crate::limits;
 use crate::row_problem::RowProblem;
 
+type Float16 = <Float16Type as ArrowPrimitiveType>::Native;
 type Converted = std::result::Result<Value, &'static str>;
 
 /// Values of one row of a batch. Unless `strict`, a value without a text form is null.
@@ -66,8 +72,8 @@ fn value_at(array: &dyn Array, row: usize) -> Converted {
         DataType::UInt16 => Ok(array.as_primitive::<UInt16Type>().value(row).into()),
         DataType::UInt32 => Ok(array.as_primitive::<UInt32Type>().value(row).into()),
         DataType::UInt64 => Ok(array.as_primitive::<UInt64Type>().value(row).into()),
-        DataType::Float16 => float(array.as_primitive::<Float16Type>().value(row).into()),
-        DataType::Float32 => float(array.as_primitive::<Float32Type>().value(row).into()),
+        DataType::Float16 => float16(array.as_primitive::<Float16Type>().value(row)),
+        DataType::Float32 => decimal(&array.as_primitive::<Float32Type>().value(row).to_string()),
         DataType::Float64 => float(array.as_primitive::<Float64Type>().value(row)),
         DataType::Utf8 => text(array.as_string::<i32>().value(row)),
         DataType::LargeUtf8 => text(array.as_string::<i64>().value(row)),
@@ -89,6 +95,9 @@ fn value_at(array: &dyn Array, row: usize) -> Converted {
             }
             value_at(dictionary.values().as_ref(), key)
         }
+        DataType::Timestamp(_, Some(zone)) if zone.parse::<Tz>().is_err() => {
+            Err("a time with a named zone instead of an offset like `+00:00`")
+        }
         DataType::Date32
         | DataType::Date64
         | DataType::Time32(_)
@@ -108,6 +117,22 @@ fn value_at(array: &dyn Array, row: usize) -> Converted {
         | DataType::Union(..)
         | DataType::RunEndEncoded(..) => Err("a type without a text form"),
     }
+}
+
+/// Number of the shortest text of a value of fewer bits.
+///
+/// The digits of 0.1 as an f32 are 0.10000000149011612 as an f64, and would be learned. The value is that of the text, too,
+/// so that a row has the same text and the same number in every format. Rounded to the column's type, it is the column's.
+fn decimal(shortest: &str) -> Converted {
+    shortest.parse().map_or(Err("a broken number"), float)
+}
+
+fn float16(value: Float16) -> Converted {
+    let exact = f32::from(value);
+    // Five digits tell all values apart.
+    let mut texts = (0..5).map(|digits| format!("{exact:.digits$e}"));
+    let same = |text: &String| text.parse().is_ok_and(|number| Float16::from_f64(number) == value);
+    decimal(&texts.find(same).unwrap_or_else(|| exact.to_string()))
 }
 
 fn float(value: f64) -> Converted {
@@ -205,6 +230,53 @@ pub(crate) fn check_schema(schema: &Schema) -> std::result::Result<(), &'static 
         }
     }
     Ok(())
+}
+
+/// Checks that no name occurs twice among the columns or the fields of a struct: a row would have only the last of them.
+/// The schema must have passed [`check_schema`], which limits its nesting.
+pub(crate) fn check_names(path: &Path, schema: &Schema) -> Result<()> {
+    match repeated(schema.fields()) {
+        Some(column) => {
+            Err(Error::ColumnTwice { path: path.to_path_buf(), part: "schema", column })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The first repeated name, after the names of the columns that contain it: `messages.content`.
+fn repeated(fields: &Fields) -> Option<String> {
+    let mut seen = HashSet::new();
+    for field in fields {
+        if !seen.insert(field.name()) {
+            return Some(field.name().clone());
+        }
+        if let Some(inner) = struct_fields(field.data_type()).and_then(repeated) {
+            return Some(format!("{}.{inner}", field.name()));
+        }
+    }
+    None
+}
+
+/// Fields of the objects that values of a type are or contain.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "arrow has some thirty types that are no objects"
+)]
+fn struct_fields(data_type: &DataType) -> Option<&Fields> {
+    match data_type {
+        DataType::Struct(fields) => Some(fields),
+        DataType::List(inner) | DataType::LargeList(inner) | DataType::FixedSizeList(inner, _) => {
+            struct_fields(inner.data_type())
+        }
+        // Its keys and values are found by position, whatever their names are.
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(entry) => {
+                entry.get(1).and_then(|value| struct_fields(value.data_type()))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Indices of the top-level columns to decode: all, or those among `needed`.

@@ -126,10 +126,11 @@ fn header_names(header: &csv::ByteRecord, location: &Location) -> Result<Vec<Str
         let name = std::str::from_utf8(field)
             .map_err(|_| Error::bad_file(&location.file, "the header line is not UTF-8 text"))?;
         if !seen.insert(name) {
-            return Err(Error::bad_file(
-                &location.file,
-                format!("the header has a column twice: `{name}`"),
-            ));
+            return Err(Error::ColumnTwice {
+                path: location.file.to_path_buf(),
+                part: "header",
+                column: name.to_owned(),
+            });
         }
         names.push(name.to_owned());
     }

@@ -20,7 +20,7 @@ use fsio::limits::PARQUET_CPU_SECONDS;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::location::{Location, shared_path};
-use crate::source::columns::{catch_panics, check_schema, row_values, wanted_columns};
+use crate::source::columns::{catch_panics, check_names, check_schema, row_values, wanted_columns};
 use crate::source::expansion::Expansion;
 use crate::source::parquet_checks::{
     Input, check_footer, check_pages, not_parquet, parquet_reason, without_layers,
@@ -62,6 +62,7 @@ impl ParquetRows {
         })
         .map_err(|reason| not_parquet(path, &reason))?;
         check_schema(metadata.schema()).map_err(|reason| Error::bad_file(path, reason))?;
+        check_names(path, metadata.schema())?;
         let columns = wanted_columns(metadata.schema(), needed);
         let mask = ProjectionMask::roots(metadata.parquet_schema(), columns);
         Ok(Self {

@@ -15,3 +15,4 @@ mod packing;
 mod pairs;
 mod prompts;
 mod support;
+mod typed_columns;
