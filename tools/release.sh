@@ -111,9 +111,10 @@ else
 fi
 
 if cargo cyclonedx --version >/dev/null 2>&1; then
-  cargo cyclonedx --quiet --manifest-path crates/cli/Cargo.toml --format json --describe binaries --override-filename temper-sbom
-  mv crates/cli/temper-sbom.json "$out/temper-$version.sbom.json"
-  find crates -name 'temper-sbom.json' -delete
+  cargo cyclonedx --quiet --manifest-path crates/cli/Cargo.toml --format json --override-filename temper-sbom
+  # Paths of this machine are of no use to others.
+  sed "s|$PWD|.|g" crates/cli/temper-sbom.json >"$out/temper-$version.sbom.json"
+  find . -name target -prune -o -name temper-sbom.json -exec rm {} +
 else
   left_out+=("the list of crates: cargo-cyclonedx is not installed")
 fi
