@@ -118,7 +118,7 @@ mod tests {
         );
         for schema in [
             json!({"anyOf": [{"type": "null"}, {"nullable": true}]}),
-            json!({"$defs": {"a": {"minimun": 1}}, "$ref": "#/$defs/a"}),
+            json!({"$defs": {"a": {"at_least": 1}}, "$ref": "#/$defs/a"}),
             json!({"additionalProperties": {"y": 1}}),
             json!({"patternProperties": {"^a": {"y": 1}}}),
             json!({"x-guidance": {"lenient": true}}),
