@@ -165,8 +165,7 @@ fn is_of_machine(error: &(dyn Error + 'static)) -> bool {
     causes(error).into_iter().any(|cause| {
         if let Some(failure) = cause.downcast_ref::<fsio::IoFailure>() {
             if failure.is_write() {
-                return failure.kind() != ErrorKind::NotADirectory
-                    || is_lack(failure.raw_os_error());
+                return failure.kind() != ErrorKind::NotADirectory;
             }
             return failure.raw_os_error().is_some() && !is_of_path(failure);
         }

@@ -184,8 +184,8 @@ fn place(stage: &StagePlan, text: &Text) -> String {
     place.map_or_else(|| format!("sample {}", text.sample), |place| place.to_string())
 }
 
-/// A hash of everything that the saved tokens depend on: the teacher's files, the precision, data and tokenizer, and the rows that the
-/// stage visits.
+/// A hash of everything that the saved tokens depend on: the teacher's files, the precision, data and tokenizer, and the
+/// rows that the stage visits.
 fn teacher_key(inputs: TeachingInputs<'_>, k: usize) -> Result<String> {
     let TeachingInputs { plan, stage, distill, run_dir, .. } = inputs;
     let dir = start_dir(stage, &distill.teacher, run_dir)?;

@@ -137,7 +137,6 @@ pub fn finish_file(path: impl AsRef<Path>) {
                 let _ = rename_new(&dir.join(other_name(idx)), &path.with_file_name(name));
             }
         }
-        true
     });
 }
 
@@ -228,7 +227,7 @@ mod tests {
         }
     }
 
-    /// What is left of a file that was removed does not belong to another one of its name.
+    /// The leftovers of a removed file do not belong to another file of its name.
     #[test]
     fn the_rest_of_a_removed_file_is_removed() {
         let dir = tempfile::tempdir().unwrap();

@@ -148,29 +148,23 @@ pub fn remove_abandoned_tmps(parent: impl AsRef<Path>) {
 }
 
 fn remove_abandoned(parent: &Path, is_wanted: impl Fn(&str) -> bool) {
-    each_abandoned(parent, is_wanted, |_| true);
+    each_abandoned(parent, is_wanted, |_| {});
 }
 
-/// Calls `finish` with each temporary directory in `parent` of this stem that no living process holds, and removes it if it returns
-/// true.
-pub(crate) fn finish_abandoned(parent: &Path, stem: &str, finish: impl FnMut(&Path) -> bool) {
+/// Calls `finish` with each temporary directory in `parent` of this stem that no living process holds, and removes it.
+pub(crate) fn finish_abandoned(parent: &Path, stem: &str, finish: impl FnMut(&Path)) {
     each_abandoned(parent, |name| stem_of(name) == Some(stem), finish);
 }
 
-fn each_abandoned(
-    parent: &Path,
-    is_wanted: impl Fn(&str) -> bool,
-    mut finish: impl FnMut(&Path) -> bool,
-) {
+fn each_abandoned(parent: &Path, is_wanted: impl Fn(&str) -> bool, mut finish: impl FnMut(&Path)) {
     for (name, path) in sorted_entries(parent).unwrap_or_default() {
         let is_dir = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
         if !is_wanted(&name) || !is_dir {
             continue;
         }
         // The lock is held while the directory is removed, so that its name is not used again meanwhile.
-        if let Abandoned::Yes(_lock) = abandoned(&path)
-            && finish(&path)
-        {
+        if let Abandoned::Yes(_lock) = abandoned(&path) {
+            finish(&path);
             let _ = fs::remove_dir_all(&path);
         }
     }

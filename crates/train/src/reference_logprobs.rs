@@ -202,8 +202,8 @@ fn place_of(stage: &StagePlan, samples: &[u64]) -> String {
     places.join(" with ")
 }
 
-/// A hash of everything that a stage's reference log-probabilities depend on: the initial model, the precision, the token ids, the texts
-/// visited, and `settings`, an object with the settings of the stage that decide what is summed.
+/// A hash of everything that a stage's reference log-probabilities depend on: the initial model, the precision, the token
+/// ids, the texts visited, and `settings`, an object with the settings of the stage that decide what is summed.
 pub fn reference_key(
     plan: &Plan,
     stage: &StagePlan,

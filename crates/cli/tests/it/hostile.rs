@@ -300,7 +300,7 @@ fn templates_end() {
     }
 }
 
-/// What is wrong with a file is said with the file, and with the line where it has lines.
+/// Errors about a file name it, and the line in text files.
 #[test]
 fn the_file_of_an_error_is_named() {
     let chat = ["generate", "m", "--chat", "--prompt", "hi", "--max-new-tokens", "1"];

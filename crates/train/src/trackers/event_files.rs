@@ -1,4 +1,4 @@
-//! What the TensorBoard files of a stage show: the steps of each tag, as TensorBoard reads them.
+//! Steps of each tag in the TensorBoard files of a stage, as TensorBoard reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -24,7 +24,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// What the files of a directory show. A file that cannot be read shows nothing from there on.
+    /// Reads the files of a directory. A file that cannot be read ends there.
     pub(super) fn read(dir: &Path) -> Self {
         let mut shown = Self::default();
         for path in event_files(dir) {

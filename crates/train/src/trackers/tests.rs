@@ -234,7 +234,7 @@ fn tensorboard_gets_the_rows_that_its_files_lack() {
     fourth.finish();
     shows(8);
     assert_eq!(n_files(), before + 1);
-    // What is there is not written again.
+    // Rows that a file has are not written again.
     drop(resumed(&[Tracker::Tensorboard], 8));
     shows(8);
     let newest = event_files_of(&stage).pop().unwrap();
