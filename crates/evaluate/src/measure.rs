@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use data::Batch;
 use generate::without_autodiff;
+use loss::NextTokenLoss;
 use model::CausalLm;
 use nn::TokenBatch;
 use tokenizer::Tokenizer;
@@ -17,6 +18,8 @@ pub struct Measured {
     pub loss_sum: f64,
     /// The number of targets; never 0.
     pub n_targets: u64,
+    /// The number of targets of which no other token is more probable.
+    pub n_correct: u64,
     /// Bytes of the targets' text; special tokens have none.
     pub n_bytes: u64,
 }
@@ -33,13 +36,15 @@ pub fn measure(
     device: &Device,
 ) -> Result<Measured> {
     let model = without_autodiff(model);
-    let mut measured = Measured { loss_sum: 0.0, n_targets: 0, n_bytes: 0 };
+    let mut measured = Measured { loss_sum: 0.0, n_targets: 0, n_correct: 0, n_bytes: 0 };
     let mut token_bytes = TokenBytes::new(tokenizer);
     for batch in batches.into_iter().filter(|batch| batch.n_targets > 0) {
         let targets = batch.targets.iter().filter_map(|&target| u32::try_from(target).ok());
         let ids: Vec<u32> = batch.ids.iter().copied().chain(targets).collect();
         tokenizer.check_ids(&ids)?;
-        measured.loss_sum += loss_sum(&model, &batch, device);
+        let predicted = predict(&model, &batch, device);
+        measured.loss_sum += predicted.loss.value();
+        measured.n_correct += predicted.n_correct.into_scalar::<f32>() as u64;
         measured.n_targets += batch.n_targets as u64;
         let targets = batch.targets.iter().filter_map(|&target| u32::try_from(target).ok());
         measured.n_bytes += targets.map(|id| token_bytes.of(id) as u64).sum::<u64>();
@@ -59,6 +64,11 @@ impl Measured {
         self.loss_sum / self.n_targets as f64
     }
 
+    /// The share of targets of which no other token is more probable; TRL's name for it.
+    pub fn mean_token_accuracy(&self) -> f64 {
+        self.n_correct as f64 / self.n_targets as f64
+    }
+
     /// exp of the mean loss.
     pub fn perplexity(&self) -> f64 {
         self.loss().exp()
@@ -73,12 +83,12 @@ impl Measured {
     }
 }
 
-fn loss_sum(model: &CausalLm, batch: &Batch, device: &Device) -> f64 {
+fn predict(model: &CausalLm, batch: &Batch, device: &Device) -> NextTokenLoss {
     let Batch { rows, sequence_length: t, ids, positions, segments, targets, .. } = batch;
     let tokens = TokenBatch::new(ids, positions, segments, *rows, *t, device);
     let n = rows * t;
     let hidden_nd = model.forward(&tokens).hidden_nd();
     let targets = TensorData::new(targets.clone(), [n]);
     let targets_n = Tensor::<1, Int>::from_data(targets, &device.clone().inner());
-    loss::cross_entropy(hidden_nd, model.head(), targets_n, batch.n_targets as u64).value()
+    loss::next_token(hidden_nd, model.head(), targets_n, batch.n_targets as u64)
 }

@@ -91,7 +91,10 @@ pub fn validation(
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
     let batches = stage.dataset.eval_batches(stage.micro_batch, max_rows);
     let measured = measure(model, &stage.tokenizer, batches, device)?;
-    let mut extra = BTreeMap::from([("perplexity".to_owned(), measured.perplexity())]);
+    let mut extra = BTreeMap::from([
+        ("perplexity".to_owned(), measured.perplexity()),
+        ("mean_token_accuracy".to_owned(), measured.mean_token_accuracy()),
+    ]);
     if let Some(bits) = measured.bits_per_byte() {
         extra.insert("bits_per_byte".to_owned(), bits);
     }

@@ -21,8 +21,17 @@ struct CrossEntropy {
     d_weight: Option<FlexTensor>,
 }
 
+/// A summed loss, and how many of its targets were the model's first choice.
+#[derive(Debug)]
+pub struct SummedLoss {
+    /// The sum over the rows with a target, shape `[1]`.
+    pub sum: CpuTensor,
+    /// The number of rows in which no logit is larger than the target's.
+    pub n_correct: u64,
+}
+
 /// Sum over the rows of `hidden` `[n, d]` with `target >= 0` of `-log softmax(hidden · weightᵀ)[target]`, with
-/// `weight` `[v, d]`: shape `[1]`. With a soft cap, logits are capped before the softmax.
+/// `weight` `[v, d]`. With a soft cap, logits are capped before the softmax.
 ///
 /// # Panics
 /// If a target is not below v.
@@ -32,12 +41,12 @@ pub fn cross_entropy(
     targets: &[i32],
     cap: Option<f32>,
     precision: Precision,
-) -> CpuTensor {
+) -> SummedLoss {
     let target_rows = TargetRows::new(targets);
     let chunks = VocabChunks::new(hidden.value(), weight.value(), &target_rows, 1.0, precision);
     let (n, d, v) = (target_rows.rows.len(), chunks.d, chunks.v);
     let (needs_hidden, needs_weight) = (hidden.is_tracked(), weight.is_tracked());
-    let mut loss = 0.0;
+    let (mut loss, mut n_correct) = (0.0, 0);
     let mut d_weight = Vec::new();
     let d_hidden = filled(if needs_hidden { n * d } else { 0 }, |d_hidden| {
         d_weight = filled(if needs_weight { v * d } else { 0 }, |d_weight| {
@@ -47,9 +56,10 @@ pub fn cross_entropy(
             chunks.for_chunks(|start, logits| {
                 let targets = &target_rows.targets[start..];
                 let rows = logits.par_chunks_mut(v).zip(targets);
-                let losses: Vec<f64> =
+                let losses: Vec<RowLoss> =
                     rows.map(|(row, target)| row_loss(row, *target, cap)).collect();
-                loss += losses.iter().sum::<f64>();
+                loss += losses.iter().map(|row| row.loss).sum::<f64>();
+                n_correct += losses.iter().filter(|row| row.is_correct).count() as u64;
                 chunks.backward(start, logits, d_hidden, d_weight);
             });
         });
@@ -59,7 +69,8 @@ pub fn cross_entropy(
         d_hidden: d_hidden.map(|values| flex::tensor(values, [target_rows.n_all, d])),
         d_weight: needs_weight.then(|| flex::tensor(d_weight, [v, d])),
     };
-    record(&[hidden, weight], flex::tensor(vec![loss as f32], [1]), op)
+    let sum = record(&[hidden, weight], flex::tensor(vec![loss as f32], [1]), op);
+    SummedLoss { sum, n_correct }
 }
 
 impl Op for CrossEntropy {
@@ -82,19 +93,25 @@ fn scaled(gradient: FlexTensor, factor: f32) -> FlexTensor {
     gradient
 }
 
+struct RowLoss {
+    loss: f64,
+    /// Whether the target's logit is the largest.
+    is_correct: bool,
+}
+
 /// The loss of one row of logits; replaces the logits by their gradients.
-fn row_loss(row: &mut [f32], target: usize, cap: Option<f32>) -> f64 {
+fn row_loss(row: &mut [f32], target: usize, cap: Option<f32>) -> RowLoss {
     let capped = cap.map(|cap| {
         soft_cap(row, cap);
         (cap, row.to_vec())
     });
     let logit = row[target];
-    let log_sum = softmax(row);
+    let (log_sum, largest) = softmax(row);
     row[target] -= 1.0;
     if let Some((cap, capped)) = capped {
         soft_cap_gradient(row, &capped, cap);
     }
-    f64::from(log_sum - logit)
+    RowLoss { loss: f64::from(log_sum - logit), is_correct: logit >= largest }
 }
 
 multiversion! {
@@ -106,14 +123,14 @@ multiversion! {
 }
 
 multiversion! {
-    /// Softmax of a row in place; returns the logarithm of the sum of exponentials.
-    fn softmax(row: &mut [f32]) -> f32 {
+    /// Softmax of a row in place; returns the logarithm of the sum of exponentials, and the largest value.
+    fn softmax(row: &mut [f32]) -> (f32, f32) {
         let largest = simd::max(row);
         let sum = simd::exp_and_sum(row, largest);
         let inverse = 1.0 / sum;
         for value in row {
             *value *= inverse;
         }
-        sum.ln() + largest
+        (sum.ln() + largest, largest)
     }
 }

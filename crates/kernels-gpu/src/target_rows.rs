@@ -15,17 +15,18 @@ use burn_cubecl::tensor::CubeTensor;
 use crate::launch::{as_i32, empty, grid, units_for};
 use crate::sums::{cube_max, cube_sum};
 
-/// `-log softmax(cap(logits))[target]` of each row of `[m, v]`, and its derivative by the logits, `[m, v]`.
+/// `-log softmax(cap(logits))[target]` of each row of `[m, v]`, 1 or 0 as no or some logit of the row is larger than the
+/// target's, and the derivative of the loss by the logits, `[m, v]`.
 ///
 /// Targets are `[m]`, at least 0 and below v.
 pub fn cross_entropy(
     logits: CubeTensor,
     targets: CubeTensor,
     soft_cap: Option<f32>,
-) -> (CubeTensor, CubeTensor) {
+) -> (CubeTensor, CubeTensor, CubeTensor) {
     let (logits, targets) = (into_contiguous(logits), as_i32(targets));
     let [m, v] = [logits.meta.shape()[0], logits.meta.shape()[1]];
-    let losses = empty(&logits, [m], DType::F32);
+    let [losses, correct] = [(); 2].map(|()| empty(&logits, [m], DType::F32));
     let grad = empty(&logits, logits.shape(), DType::F32);
     let (client, units) = (logits.client.clone(), units_for(v));
     #[expect(unsafe_code, reason = "burn's launches check no bounds")]
@@ -38,6 +39,7 @@ pub fn cross_entropy(
             logits.into_tensor_arg(),
             targets.into_tensor_arg(),
             losses.clone().into_tensor_arg(),
+            correct.clone().into_tensor_arg(),
             grad.clone().into_tensor_arg(),
             soft_cap.unwrap_or(1.0),
             m as u32,
@@ -46,7 +48,7 @@ pub fn cross_entropy(
             units,
         );
     }
-    (losses, grad)
+    (losses, correct, grad)
 }
 
 /// Log-probability of each row's target and entropy of its distribution `softmax(cap(logits) / temperature)`, and the
@@ -190,12 +192,13 @@ fn row_max(
     cube_max(largest, buffer, units)
 }
 
-/// One cube per row: the loss and, written to `grad`, `softmax - onehot(target)` times the slope of the cap.
+/// One cube per row: the loss, whether the target has the largest logit and, written to `grad`, `softmax - onehot(target)` times the slope of the cap.
 #[cube(launch_unchecked)]
 fn cross_entropy_kernel(
     logits: &Tensor<f32>,
     targets: &Tensor<i32>,
     losses: &mut Tensor<f32>,
+    correct: &mut Tensor<f32>,
     grad: &mut Tensor<f32>,
     cap: f32,
     m: u32,
@@ -221,6 +224,11 @@ fn cross_entropy_kernel(
         if UNIT_POS == 0 {
             let at_target = capped(logits[start + target], cap, is_capped);
             losses[row] = sum.ln() - (at_target - largest);
+            let mut is_correct = 0.0f32;
+            if at_target >= largest {
+                is_correct = 1.0f32;
+            }
+            correct[row] = is_correct;
         }
         let mut column = UNIT_POS as usize;
         while column < v {

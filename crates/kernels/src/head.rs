@@ -42,6 +42,15 @@ impl Head {
     }
 }
 
+/// A summed cross-entropy, and how many of its targets were the model's first choice.
+#[derive(Clone, Debug)]
+pub struct HeadLoss {
+    /// The sum over rows with a target, shape `[1]`.
+    pub sum: Tensor<1>,
+    /// The number of rows in which no logit is larger than the target's, shape `[1]`; has no gradient.
+    pub n_correct: Tensor<1>,
+}
+
 /// `cap · tanh(x / cap)`.
 pub(crate) fn capped<const D: usize>(x: Tensor<D>, cap: f64) -> Tensor<D> {
     x.div_scalar(cap).tanh().mul_scalar(cap)

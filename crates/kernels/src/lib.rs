@@ -71,7 +71,7 @@ pub use embedding::embedding;
 pub use error::{Error, Result};
 pub use fused_linear::{Adapter, LinearInput, LinearMap, WeightLayout, fused_linear};
 pub use grad_buffer::{donate_grad_buffer, reclaim_grad_buffer};
-pub use head::Head;
+pub use head::{Head, HeadLoss};
 pub use host::with_host_values;
 pub use kernels_cpu::{SamplingWeights, exponentials};
 pub use linear::{linear, linear_io};

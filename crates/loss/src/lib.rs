@@ -20,7 +20,7 @@ mod top_tokens;
 mod unpaired;
 
 pub use advantages::{Advantages, Whitening, gae, whiten};
-pub use cross_entropy::cross_entropy;
+pub use cross_entropy::{NextTokenLoss, cross_entropy, next_token};
 pub use distillation::Distillation;
 pub use group_advantages::{
     AdvantageKind, Aggregation, GroupAdvantages, GroupRewards, RewardScale, group_advantages,

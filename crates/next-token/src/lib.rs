@@ -7,8 +7,8 @@
 use burn::tensor::{Int, Tensor};
 use nn::TokenBatch;
 use train::{
-    Context, Outcome, StageState, StepPlace, StepReport, apply_update, finish_stage,
-    start_or_resume, write_checkpoint,
+    Context, Outcome, StageState, StepPlace, apply_update, finish_stage, start_or_resume,
+    write_checkpoint,
 };
 
 pub use evaluate::{Error, Result};
@@ -33,6 +33,7 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
 
         // The loss of a step is one sum over all its targets, divided once by their number.
         let mut sums = learner.begin_step(batch.n_targets as u64, place)?;
+        let mut n_correct = 0.0;
         for (idx, micro) in batch.micro_batches_of(replicas.share(), 1, stage.micro_batch) {
             dropout.draw(step, idx);
             let (b, t) = (micro.rows, micro.sequence_length);
@@ -42,8 +43,9 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
             let output = model.forward(&tokens);
             let count = micro.n_targets as u64;
             sums.expert_load.add(&output.auxiliary().expert_load);
-            let loss = loss::cross_entropy(output.hidden_nd(), model.head(), targets_n, count)
-                .with_aux_loss(output.aux_loss, count);
+            let predicted = loss::next_token(output.hidden_nd(), model.head(), targets_n, count);
+            n_correct += f64::from(predicted.n_correct.into_scalar::<f32>());
+            let loss = predicted.loss.with_aux_loss(output.aux_loss, count);
             sums.loss += loss.value();
             sums.gradients.accumulate(&model, || loss.sum.backward());
         }
@@ -52,7 +54,8 @@ pub fn run(context: Context<'_>) -> Result<Outcome> {
         let report;
         (model, report) = apply_update(model, &mut learner, sums, lr)?;
         let tokens = batch.segments.iter().filter(|segment| **segment >= 0).count() as u64;
-        run.log_step(StepReport { tokens, ..report })?;
+        let accuracy = replicas.sum(n_correct)? / batch.n_targets as f64;
+        run.log_step(report.with(tokens, [("mean_token_accuracy".to_owned(), accuracy)]))?;
 
         if run.eval_due() {
             let model = learner.evaluated(&model);

@@ -80,6 +80,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         "loss": measured.loss(),
         "perplexity": measured.perplexity(),
         "bits_per_byte": measured.bits_per_byte(),
+        "mean_token_accuracy": measured.mean_token_accuracy(),
         "targets": measured.n_targets,
         "of": if chats.is_some() { "answers of chats" } else { "documents" },
     });

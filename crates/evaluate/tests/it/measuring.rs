@@ -49,18 +49,22 @@ fn measured(batches: Vec<Batch>) -> Measured {
 fn the_loss_is_one_sum_over_one_count() {
     let ids = tokenizer().encode(TEXT).unwrap();
     let whole = batch(&ids, 11);
-    let mut expected = 0.0;
+    let (mut expected, mut n_correct) = (0.0, 0);
     let device = kernels::device("cpu").unwrap();
     for (row, start) in ids[..ids.len() - 1].chunks(11).zip((0..).step_by(11)) {
         let model = model();
         let logits = model.logits(model.forward(&TokenBatch::of_rows(row, 1, &device)).hidden_btd);
         for (at, logits) in values(&logits).chunks(260).enumerate() {
-            expected -= f64::from(generate::logprob(logits, ids[start + at + 1], 1.0));
+            let target = ids[start + at + 1];
+            expected -= f64::from(generate::logprob(logits, target, 1.0));
+            n_correct += u64::from(logits.iter().all(|logit| *logit <= logits[target as usize]));
         }
     }
     let n = (ids.len() - 1) as f64;
     let got = measured(vec![whole.clone()]);
     assert_eq!(got.n_targets, ids.len() as u64 - 1);
+    assert_eq!(got.n_correct, n_correct);
+    assert_eq!(got.mean_token_accuracy(), n_correct as f64 / n);
     assert!((got.loss() - expected / n).abs() < 1e-6, "{} and {}", got.loss(), expected / n);
     assert!((got.perplexity() - (expected / n).exp()).abs() < 1e-3);
     // The mean does not depend on the batches; a batch of padding alone changes nothing.

@@ -286,7 +286,8 @@ fn cross_entropy(shape: Shape) -> Case {
         forward: (n_products * product, bytes(n * d + v * d + gradients)),
         backward: Some((0.0, bytes(2 * gradients))),
         run: Box::new(move || {
-            let loss = kernels::linear_cross_entropy(hidden.clone(), head.clone(), targets.clone());
+            let loss =
+                kernels::linear_cross_entropy(hidden.clone(), head.clone(), targets.clone()).sum;
             Some(loss.mul_scalar(1.0 / 2048.0))
         }),
     }
@@ -447,7 +448,7 @@ fn others(shape: Shape) -> Vec<Case> {
             backward: None,
             run: Box::new(move || {
                 let (hidden, head) = (hidden_alone.clone(), head_alone.clone());
-                Some(kernels::linear_cross_entropy(hidden, head, targets_alone.clone()))
+                Some(kernels::linear_cross_entropy(hidden, head, targets_alone.clone()).sum)
             }),
         },
         Case {

@@ -12,6 +12,7 @@ use burn::tensor::{DType, Int, Shape, Slice, Tensor};
 use burn_cubecl::CubeBackend;
 use kernels_gpu::target_rows::{self, RowGradients};
 
+use crate::head::HeadLoss;
 use crate::matmul::{MatmulOps, product_in, transposed};
 use crate::precision::Precision;
 
@@ -28,16 +29,18 @@ pub(crate) struct HeadSettings {
     pub(crate) rows_per_chunk: usize,
 }
 
-/// The sum of the cross-entropies of hidden rows `[n, d]` with targets `[n]`, all valid: `[1]`.
+/// The sum of the cross-entropies of hidden rows `[n, d]` with targets `[n]`, all valid.
 pub(crate) fn head_loss(
     hidden_nd: Tensor<2>,
     weight_vd: Tensor<2>,
     targets_n: Tensor<1, Int>,
     settings: HeadSettings,
-) -> Tensor<1> {
+) -> HeadLoss {
     let (hidden, weight) = (hidden_nd.into_dispatch(), weight_vd.into_dispatch());
     let targets = targets_n.inner().into_dispatch();
-    Tensor::from_dispatch(<Dispatch as HeadOps>::head_loss(hidden, weight, targets, settings))
+    let (sum, n_correct) = <Dispatch as HeadOps>::head_loss(hidden, weight, targets, settings);
+    let n_correct = Tensor::from_dispatch(n_correct);
+    HeadLoss { sum: Tensor::from_dispatch(sum), n_correct: Tensor::inner(n_correct) }
 }
 
 /// Log-probabilities of the targets and entropies, `[2, n]`.
@@ -54,13 +57,14 @@ pub(crate) fn head_logprobs(
 
 #[backend_extension(Autodiff, Cube, Fusion)]
 pub(crate) trait HeadOps: MatmulOps {
-    /// Losses `[m]` of logits `[m, v]`, and their derivatives by the logits.
-    #[fusion(meta = |logits: &TensorSpec, _targets: &TensorSpec, _settings: &HeadSettings| (column(logits), logits.clone()))]
+    /// Losses `[m]` of logits `[m, v]`, whether the target's logit is the largest as 1 or 0 `[m]`, and the derivatives of
+    /// the losses by the logits.
+    #[fusion(meta = |logits: &TensorSpec, _targets: &TensorSpec, _settings: &HeadSettings| (column(logits), column(logits), logits.clone()))]
     fn row_losses(
         logits: FloatTensor<Self>,
         targets: IntTensor<Self>,
         settings: HeadSettings,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// Log-probabilities, entropies and log-sum-exp of logits `[m, v]`: `[m]` each.
     #[fusion(meta = |logits: &TensorSpec, _targets: &TensorSpec, _settings: &HeadSettings| (column(logits), column(logits), column(logits)))]
@@ -82,16 +86,16 @@ pub(crate) trait HeadOps: MatmulOps {
         settings: HeadSettings,
     ) -> FloatTensor<Self>;
 
-    /// The differentiable form of the loss.
+    /// The differentiable form of the loss, and the number of correct rows, which has no gradient: `[1]` each.
     #[fusion(default)]
     fn head_loss(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         settings: HeadSettings,
-    ) -> FloatTensor<Self> {
-        let (logprobs, ..) = logprobs_in_chunks::<Self>(&hidden, &weight, &targets, settings);
-        Self::float_neg(Self::float_sum(logprobs))
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let found = loss_and_grads::<Self>(&hidden, &weight, &targets, [false, false], settings);
+        (found.sum, found.n_correct)
     }
 
     /// The differentiable form of log-probabilities and entropies.
@@ -118,7 +122,7 @@ impl HeadOps for CubeBackend {
         logits: FloatTensor<Self>,
         targets: IntTensor<Self>,
         settings: HeadSettings,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         target_rows::cross_entropy(logits, targets, settings.soft_cap)
     }
 
@@ -152,9 +156,9 @@ impl<B: HeadOps, C: CheckpointStrategy> HeadOps for Autodiff<B, C> {
         logits: FloatTensor<Self>,
         targets: IntTensor<Self>,
         settings: HeadSettings,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (losses, grad) = B::row_losses(logits.into_primitive(), targets, settings);
-        (FloatTensor::<Self>::new(losses), FloatTensor::<Self>::new(grad))
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (losses, correct, grad) = B::row_losses(logits.into_primitive(), targets, settings);
+        [losses, correct, grad].map(|x| FloatTensor::<Self>::new(x)).into()
     }
 
     fn row_logprobs(
@@ -194,18 +198,19 @@ impl<B: HeadOps, C: CheckpointStrategy> HeadOps for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         settings: HeadSettings,
-    ) -> FloatTensor<Self> {
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let step = LossStep.prepare::<C>([hidden.node(), weight.node()]).compute_bound().stateful();
         let tracked = [hidden.is_tracked(), weight.is_tracked()];
         let [hidden, weight] = [hidden, weight].map(|x| x.into_primitive());
         match step {
             OpsKind::Tracked(prepared) => {
-                let (loss, grads) =
-                    loss_and_grads::<B>(&hidden, &weight, &targets, tracked, settings);
-                prepared.finish(grads, loss)
+                let found = loss_and_grads::<B>(&hidden, &weight, &targets, tracked, settings);
+                let n_correct = FloatTensor::<Self>::new(found.n_correct);
+                (prepared.finish(found.grads, found.sum), n_correct)
             }
             OpsKind::UnTracked(prepared) => {
-                prepared.finish(B::head_loss(hidden, weight, targets, settings))
+                let (sum, n_correct) = B::head_loss(hidden, weight, targets, settings);
+                (prepared.finish(sum), FloatTensor::<Self>::new(n_correct))
             }
         }
     }
@@ -323,6 +328,16 @@ impl<B: MatmulOps> GradSums<B> {
     }
 }
 
+/// What [`loss_and_grads`] finds in one pass over the logits.
+struct Found<B: Backend> {
+    /// The summed loss, `[1]`.
+    sum: FloatTensor<B>,
+    /// Number of rows whose target has the largest logit, `[1]`.
+    n_correct: FloatTensor<B>,
+    /// Of the tracked operands.
+    grads: Grads<B>,
+}
+
 /// The loss and its gradients, so that no logits are needed in the backward pass.
 fn loss_and_grads<B: HeadOps>(
     hidden: &FloatTensor<B>,
@@ -330,17 +345,19 @@ fn loss_and_grads<B: HeadOps>(
     targets: &IntTensor<B>,
     tracked: [bool; 2],
     settings: HeadSettings,
-) -> (FloatTensor<B>, Grads<B>) {
-    let mut losses = Vec::new();
+) -> Found<B> {
+    let (mut losses, mut correct) = (Vec::new(), Vec::new());
     let mut sums = GradSums::<B> { hidden: Vec::new(), weight: None };
     for range in chunks(hidden.shape()[0], &settings) {
         let operands = [hidden, weight];
         let (logits, targets) = logits_of::<B>(operands, targets, range, settings.precision);
-        let (of_chunk, d_logits) = B::row_losses(logits, targets, settings);
+        let (of_chunk, correct_of_chunk, d_logits) = B::row_losses(logits, targets, settings);
         losses.push(of_chunk);
+        correct.push(correct_of_chunk);
         sums.add(operands, range, d_logits, tracked, settings.precision);
     }
-    (B::float_sum(joined::<B>(losses)), sums.finish())
+    let [sum, n_correct] = [losses, correct].map(|parts| B::float_sum(joined::<B>(parts)));
+    Found { sum, n_correct, grads: sums.finish() }
 }
 
 #[derive(Debug)]

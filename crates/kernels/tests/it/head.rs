@@ -114,7 +114,7 @@ fn heads() -> Vec<Head> {
 #[test]
 fn cross_entropy_and_its_gradients() {
     for head in heads() {
-        let loss = linear_cross_entropy(head.hidden.clone(), head.kernel(), head.targets());
+        let loss = linear_cross_entropy(head.hidden.clone(), head.kernel(), head.targets()).sum;
         let (logprobs, _, _) = head.oracle(1.0);
         let want = -logprobs.iter().sum::<f64>();
         assert_close("loss", &values(&loss), &[want as f32], CLOSE);
@@ -130,22 +130,49 @@ fn cross_entropy_and_its_gradients() {
 }
 
 #[test]
+fn right_first_choices_are_counted() {
+    for (idx, mut head) in heads().into_iter().enumerate() {
+        // Every third row with a target gets the id that is most probable, the others another one.
+        let (_, _, p) = head.oracle(1.0);
+        let mut want = 0.0;
+        for (row, target) in head.targets.iter_mut().enumerate().filter(|(_, id)| **id >= 0) {
+            let best = (0..p[row].len()).max_by(|a, b| p[row][*a].total_cmp(&p[row][*b]));
+            let best = best.expect("a vocabulary");
+            let is_right = row % 3 == 0;
+            *target = if is_right { best } else { (best + 1) % p[row].len() } as i32;
+            want += f32::from(u8::from(is_right));
+        }
+        cpu_against_generic(&format!("first choices {idx}"), Tolerance::absolute(0.0), || {
+            let loss = linear_cross_entropy(head.hidden.clone(), head.kernel(), head.targets());
+            assert_eq!(values(&loss.n_correct), [want]);
+            vec![values(&loss.n_correct)]
+        });
+    }
+    // NaN is no choice.
+    let head = Head::new(2, 5, 11, |_| false);
+    let spoiled = head.hidden.clone().inner().slice_fill([0..2, 0..5], f32::NAN);
+    let loss = linear_cross_entropy(spoiled, head.weight.clone().inner(), head.targets());
+    assert_eq!(values(&loss.n_correct), [0.0]);
+}
+
+#[test]
 fn rows_without_a_target_do_not_matter() {
     let head = Head::new(8, 5, 11, |i| i % 2 == 0);
     let spoiled = head.hidden.clone().inner().slice_fill([0..1, 0..5], f32::NAN);
-    let loss = linear_cross_entropy(spoiled, head.weight.clone().inner(), head.targets());
+    let loss = linear_cross_entropy(spoiled, head.weight.clone().inner(), head.targets()).sum;
     let want = linear_cross_entropy(
         head.hidden.clone().inner(),
         head.weight.clone().inner(),
         head.targets(),
-    );
+    )
+    .sum;
     assert_eq!(values(&loss), values(&want));
 }
 
 #[test]
 fn a_batch_without_targets_has_a_loss_and_gradients_of_zero() {
     let head = Head::new(4, 5, 11, |_| true);
-    let loss = linear_cross_entropy(head.hidden.clone(), head.weight.clone(), head.targets());
+    let loss = linear_cross_entropy(head.hidden.clone(), head.weight.clone(), head.targets()).sum;
     assert_eq!(values(&loss), [0.0]);
     let gradients = loss.backward();
     for gradient in [head.hidden.grad(&gradients), head.weight.grad(&gradients)] {
@@ -158,11 +185,13 @@ fn a_frozen_side_is_left_alone() {
     let head = Head::new(7, 5, 11, |i| i % 3 == 0);
     let (dh, dw) = head.gradients();
     let frozen = head.weight.clone().inner();
-    let gradients = linear_cross_entropy(head.hidden.clone(), frozen, head.targets()).backward();
+    let gradients =
+        linear_cross_entropy(head.hidden.clone(), frozen, head.targets()).sum.backward();
     let got = values(&head.hidden.grad(&gradients).expect("a gradient"));
     assert_close("hidden", &got, &f32s(&dh), CLOSE);
     let frozen = head.hidden.clone().inner();
-    let gradients = linear_cross_entropy(frozen, head.weight.clone(), head.targets()).backward();
+    let gradients =
+        linear_cross_entropy(frozen, head.weight.clone(), head.targets()).sum.backward();
     let got = values(&head.weight.grad(&gradients).expect("a gradient"));
     assert_close("weight", &got, &f32s(&dw), CLOSE);
 }
@@ -172,7 +201,7 @@ fn huge_logits_stay_finite() {
     let device = Device::flex();
     let hidden = Tensor::<2>::from_data([[1e4_f32, -1e4], [1e4, 1e4]], &device);
     let weight = Tensor::<2>::from_data([[1.0_f32, 0.0], [0.0, 1.0], [0.5, 0.5]], &device);
-    let loss = linear_cross_entropy(hidden, weight, ints(&[1, 2], [2]));
+    let loss = linear_cross_entropy(hidden, weight, ints(&[1, 2], [2])).sum;
     assert_close("loss", &values(&loss), &[2e4 + 3.0_f32.ln()], Tolerance::absolute(1e-2));
 }
 
@@ -206,7 +235,7 @@ fn logprobs_and_entropy() {
 fn losses_agree_with_the_generic_kernels() {
     for (idx, head) in heads().into_iter().enumerate() {
         cpu_against_generic(&format!("cross-entropy {idx}"), CLOSE, || {
-            let loss = linear_cross_entropy(head.hidden.clone(), head.kernel(), head.targets());
+            let loss = linear_cross_entropy(head.hidden.clone(), head.kernel(), head.targets()).sum;
             let found = values(&loss);
             let gradients = loss.mul_scalar(0.3).backward();
             let of = |x: &Tensor<2>| values(&x.grad(&gradients).expect("a gradient"));
@@ -236,7 +265,7 @@ fn gradients_of_a_frozen_head_or_of_constant_rows_are_not_made() {
             let hidden = random([6, 4], 1, &device).set_require_grad(hidden_tracked);
             let weight = random([9, 4], 2, &device).set_require_grad(weight_tracked);
             let targets = ints(&[3, -1, 8, 0, 2, -100], [6]);
-            let loss = linear_cross_entropy(hidden.clone(), weight.clone(), targets);
+            let loss = linear_cross_entropy(hidden.clone(), weight.clone(), targets).sum;
             let gradients = loss.backward();
             let of = |x: &Tensor<2>| x.grad(&gradients).map(|x| values(&x)).unwrap_or_default();
             vec![of(&hidden), of(&weight)]

@@ -444,7 +444,7 @@ pub(crate) fn check_head(v: usize, d: usize, targets: &[i32], view: View) {
     let operation = Operation {
         name: format!("linear_cross_entropy {v} {d} {targets:?} {view:?}"),
         inputs: inputs.clone(),
-        run: &|leaves| linear_cross_entropy(leaves[0].d2(), leaves[1].d2(), ids()),
+        run: &|leaves| linear_cross_entropy(leaves[0].d2(), leaves[1].d2(), ids()).sum,
         reference: &|inputs| {
             let all = reference::logprobs(&inputs[0], &inputs[1], targets, 1.0);
             vec![-all[..n].iter().sum::<f64>()]
@@ -452,6 +452,30 @@ pub(crate) fn check_head(v: usize, d: usize, targets: &[i32], view: View) {
         tolerance: CLOSE,
     };
     operation.check(n * d * v + 20 * n * v);
+    let correct = Operation {
+        name: format!("rows with the right first choice {v} {d} {targets:?} {view:?}"),
+        inputs: inputs.clone(),
+        run: &|leaves| {
+            let loss = linear_cross_entropy(leaves[0].d2(), leaves[1].d2(), ids());
+            // With a graph to the inputs, whose gradients are zero.
+            loss.n_correct + loss.sum.mul_scalar(0.0)
+        },
+        reference: &|inputs| {
+            let of = |target| vec![target; n];
+            let all = (0..v as i32)
+                .map(|id| reference::logprobs(&inputs[0], &inputs[1], &of(id), 1.0))
+                .collect::<Vec<_>>();
+            let is_first = |row: usize, target: usize| {
+                all.iter().all(|logprobs| logprobs[row] <= all[target][row])
+            };
+            let chosen = targets.iter().enumerate().filter(|(row, target)| {
+                usize::try_from(**target).is_ok_and(|target| is_first(*row, target))
+            });
+            vec![chosen.count() as f64]
+        },
+        tolerance: Tolerance::absolute(0.0),
+    };
+    correct.check(n * d * v + 20 * n * v);
     for temperature in [1.0, 0.6] {
         let operation = Operation {
             name: format!("linear_logprobs {v} {d} {targets:?} {temperature} {view:?}"),
@@ -469,7 +493,7 @@ pub(crate) fn check_head(v: usize, d: usize, targets: &[i32], view: View) {
     // The loss of a batch without targets is exactly zero.
     if targets.iter().all(|target| *target < 0) {
         let leaf = random([n, d], 1, &device());
-        let loss = linear_cross_entropy(leaf, random([v, d], 2, &device()), ids());
+        let loss = linear_cross_entropy(leaf, random([v, d], 2, &device()), ids()).sum;
         assert_eq!(values(&loss), [0.0]);
     }
 }

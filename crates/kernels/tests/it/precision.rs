@@ -49,7 +49,7 @@ fn heads() -> Vec<Vec<f32>> {
     let weight_vd = (random::<2>([v, d], 2, &device) * 0.3).require_grad();
     let targets: Vec<i32> = (0..n as i32).map(|i| if i % 5 == 0 { -1 } else { i * 3 }).collect();
     let targets_n = ints(&targets, [n]);
-    let loss = linear_cross_entropy(hidden_nd.clone(), weight_vd.clone(), targets_n.clone());
+    let loss = linear_cross_entropy(hidden_nd.clone(), weight_vd.clone(), targets_n.clone()).sum;
     let mut all = vec![values(&loss)];
     let found = linear_logprobs(hidden_nd.clone(), weight_vd.clone(), targets_n, 0.8);
     all.push(values(&found.logprobs_n));
@@ -128,7 +128,7 @@ fn frozen(stored: bool) -> Vec<Vec<f32>> {
         fused_linear(LinearInput::Plain(x_btd * 0.2), &[map(WeightLayout::InOut, None)], None);
     let hidden_nd = x_btd.clone().reshape([b * t, d]) * 0.2;
     let targets = ints(&ids, [b * t]);
-    let loss = linear_cross_entropy(hidden_nd.clone(), table_vd.clone(), targets.clone());
+    let loss = linear_cross_entropy(hidden_nd.clone(), table_vd.clone(), targets.clone()).sum;
     let logprobs = linear_logprobs(hidden_nd, table_vd, targets, 1.0).logprobs_n;
     let gradients = (loss.clone() + logprobs.clone().sum() * 0.3).backward();
     let mut all = vec![values(&x_btd), values(&loss), values(&logprobs)];
